@@ -1,0 +1,1 @@
+//! Data, masks, schedule, the loop and its records.
