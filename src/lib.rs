@@ -1,4 +1,13 @@
 //! Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
+#![warn(missing_docs)]
+
 pub mod cpu;
+pub mod error;
+pub mod gpu;
+pub mod ops;
+pub mod tape;
+pub mod tensor;
 #[cfg(feature = "native")]
 pub mod train;
+
+pub use error::{Error, Result};

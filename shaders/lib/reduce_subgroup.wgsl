@@ -1,0 +1,31 @@
+// lib/reduce_subgroup — lib/reduce in the subgroup tier: one subgroup sum, then one slot per subgroup.
+// Works for any subgroup size; the order is fixed for a given adapter. Needs `const WG` in the op.
+struct Thread {
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) tid: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+}
+var<workgroup> sh_reduce: array<vec2<f32>, WG>;
+fn wg_sum2(t: Thread, v: vec2<f32>) -> vec2<f32> {
+    let part = subgroupAdd(v);
+    workgroupBarrier();                                  // the previous call's readers are done
+    if t.lane == 0u { sh_reduce[t.subgroup] = part; }
+    workgroupBarrier();
+    var sum = sh_reduce[0];
+    for (var i = 1u; i < t.subgroups; i++) { sum += sh_reduce[i]; }
+    return sum;
+}
+fn wg_sum(t: Thread, v: f32) -> f32 {
+    return wg_sum2(t, vec2(v, 0.0)).x;
+}
+fn wg_max(t: Thread, v: f32) -> f32 {
+    let part = subgroupMax(v);
+    workgroupBarrier();
+    if t.lane == 0u { sh_reduce[t.subgroup].x = part; }
+    workgroupBarrier();
+    var most = sh_reduce[0].x;
+    for (var i = 1u; i < t.subgroups; i++) { most = max(most, sh_reduce[i].x); }
+    return most;
+}

@@ -1,0 +1,133 @@
+//! Choosing an adapter: hardware before software, discrete before integrated, or what the user asked for.
+
+use super::caps::{Caps, Tiers};
+use crate::error::{Error, Result};
+
+/// Which adapter to open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdapterChoice {
+    /// The best hardware adapter, or the software one if it is the only one.
+    #[default]
+    Auto,
+    /// The software adapter.
+    Cpu,
+    /// By position in the list of `rowscan info`.
+    Index(usize),
+    /// The first whose name contains this, in any case.
+    Name(String),
+}
+
+impl std::str::FromStr for AdapterChoice {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match (text, text.parse()) {
+            ("auto", _) => Self::Auto,
+            ("cpu", _) => Self::Cpu,
+            (_, Ok(index)) => Self::Index(index),
+            _ => Self::Name(text.to_lowercase()),
+        })
+    }
+}
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which adapter.
+    pub adapter: AdapterChoice,
+    /// Use the WebGPU baseline only, even where the adapter has more.
+    pub portable: bool,
+}
+
+/// An adapter and what it says about itself.
+pub(super) struct Candidate {
+    pub adapter: wgpu::Adapter,
+    pub caps: Caps,
+    rank: u32,
+}
+
+fn describe(adapter: wgpu::Adapter) -> Candidate {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    let rank = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::Cpu => 3,
+        _ => 2,
+    };
+    let coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && coop_16(&adapter);
+    let caps = Caps {
+        name: info.name,
+        backend: format!("{:?}", info.backend),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        software,
+        tiers: Tiers {
+            subgroup: features.contains(wgpu::Features::SUBGROUP),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            coop,
+        },
+        subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        memory: memory(&adapter),
+    };
+    Candidate { adapter, caps, rank }
+}
+
+/// Whether 16×16×16 products of f16 into f32 are listed.
+fn coop_16(adapter: &wgpu::Adapter) -> bool {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let fits = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (16, 16, 16) && p.ab_type == F16 && p.cr_type == F32
+    };
+    adapter.cooperative_matrix_properties().iter().any(fits)
+}
+
+/// Bytes of the largest device-local heap, where Vulkan tells.
+#[cfg(all(not(target_arch = "wasm32"), not(target_vendor = "apple")))]
+fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    // SAFETY: the handles are used for one query while the adapter is borrowed; nothing is destroyed.
+    unsafe {
+        let hal = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = hal.shared_instance().raw_instance();
+        let properties = instance.get_physical_device_memory_properties(hal.raw_physical_device());
+        // VK_MEMORY_HEAP_DEVICE_LOCAL_BIT is bit 0
+        properties.memory_heaps_as_slice().iter().filter(|h| h.flags.as_raw() & 1 != 0).map(|h| h.size).max()
+    }
+}
+
+#[cfg(any(target_arch = "wasm32", target_vendor = "apple"))]
+fn memory(_: &wgpu::Adapter) -> Option<u64> {
+    None
+}
+
+/// All adapters that can run compute shaders, best first. In a browser: the one it offers.
+pub(super) async fn candidates() -> Vec<Candidate> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends =
+        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
+    let instance = wgpu::Instance::new(descriptor);
+    #[cfg(target_arch = "wasm32")]
+    let adapters: Vec<_> = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect();
+    #[cfg(not(target_arch = "wasm32"))]
+    let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    let mut found: Vec<_> = adapters.into_iter().map(describe).collect();
+    found.sort_by_key(|c| c.rank);
+    found
+}
+
+pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Result<Candidate> {
+    let names: Vec<_> = found.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.caps.name)).collect();
+    if found.is_empty() {
+        let hint = "install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu the software one is `mesa-vulkan-drivers`)";
+        return Err(Error::NoAdapter(hint.into()));
+    }
+    let at = match choice {
+        AdapterChoice::Auto => Some(0),
+        AdapterChoice::Cpu => found.iter().position(|c| c.caps.software),
+        AdapterChoice::Index(index) => (*index < found.len()).then_some(*index),
+        AdapterChoice::Name(name) => found.iter().position(|c| c.caps.name.to_lowercase().contains(name)),
+    };
+    let missing = || Error::NoAdapter(format!("{choice:?} matches none of [{}]", names.join(", ")));
+    at.map(|at| found.swap_remove(at)).ok_or_else(missing)
+}

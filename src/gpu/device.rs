@@ -1,0 +1,346 @@
+//! The handle through which everything is launched, written and read.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::adapter::{self, AdapterChoice, Options};
+use super::buffer::{Node, Physical, View};
+use super::caps::{Caps, Tiers};
+use super::counters::{CounterReading, Counters};
+use super::kernel::{Grid, Kernel, Params};
+use super::program::{Pipeline, Program};
+use super::record::{Launch, Phase, Recorder, Recording};
+use super::selftest;
+use crate::error::{Error, Result};
+
+/// A device, or the plan of one: [`Gpu::dry`] records and plans without hardware.
+#[derive(Debug, Clone)]
+pub struct Gpu(pub(super) Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    id: u64,
+    pub caps: Caps,
+    pub live: Option<Live>,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    /// A recording belongs to the thread that makes it: one recorder per device.
+    static RECORDERS: RefCell<HashMap<u64, Recorder>> = RefCell::default();
+}
+
+impl Inner {
+    fn new(caps: Caps, live: Option<Live>) -> Self {
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), caps, live }
+    }
+
+    fn recorder<T>(&self, act: impl FnOnce(&mut Recorder) -> T) -> T {
+        RECORDERS.with_borrow_mut(|all| act(all.entry(self.id).or_default()))
+    }
+}
+
+/// What exists only with hardware.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub counters: Arc<Counters>,
+    pub pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pub staging: Arc<Mutex<Vec<Arc<Physical>>>>,
+    pub pool: Mutex<Vec<Arc<Physical>>>,
+    /// Held while a program is submitted: programs share the pool, so their launches must not interleave.
+    pub turn: Mutex<()>,
+    fault: Arc<Mutex<Option<Error>>>,
+}
+
+pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
+
+/// A lock that survives a panicking holder: the data behind it are caches and lists, valid after every statement.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    /// Opens an adapter, tests its tiers and keeps those that compute correctly.
+    pub async fn open(options: &Options) -> Result<Self> {
+        let candidate = adapter::choose(adapter::candidates().await, &options.adapter)?;
+        if candidate.caps.software && options.adapter == AdapterChoice::Auto {
+            tracing::warn!("no hardware adapter found: using the CPU ({}), which is slow", candidate.caps.name);
+        }
+        let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
+        let mut features = wgpu::Features::empty();
+        features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
+        features.set(wgpu::Features::SUBGROUP, offered.subgroup);
+        features.set(wgpu::Features::SHADER_F16, offered.f16);
+        features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, offered.coop);
+        // SAFETY: experimental features may misbehave; they are used only after their self-test.
+        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("rowscan"),
+            required_features: features,
+            required_limits: candidate.adapter.limits(),
+            experimental_features: if offered.coop { experimental } else { wgpu::ExperimentalFeatures::disabled() },
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let opened = candidate.adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|e| Error::NoAdapter(format!("{}: {e}", candidate.caps.name)))?;
+        let mut caps = candidate.caps;
+        caps.tiers = Tiers::default();
+        let live = Live::new(device, queue);
+        let mut inner = Inner::new(caps, Some(live));
+        inner.caps.tiers = selftest::passing(&inner, offered).await;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// [`Gpu::open`] for programs that may block.
+    #[cfg(feature = "native")]
+    pub fn open_blocking(options: &Options) -> Result<Self> {
+        pollster::block_on(Self::open(options))
+    }
+
+    /// The adapters of this machine, best first.
+    pub async fn adapters() -> Vec<Caps> {
+        adapter::candidates().await.into_iter().map(|c| c.caps).collect()
+    }
+
+    /// A device that records and plans but has no memory and runs nothing.
+    pub fn dry(caps: Caps) -> Self {
+        Self(Arc::new(Inner::new(caps, None)))
+    }
+
+    /// Identity, limits and tiers.
+    pub fn caps(&self) -> &Caps {
+        &self.0.caps
+    }
+
+    /// How many GPU objects were made so far.
+    pub fn counters(&self) -> CounterReading {
+        self.0.live.as_ref().map(|l| l.counters.read()).unwrap_or_default()
+    }
+
+    pub(super) fn live(&self) -> Result<&Live> {
+        self.0.live.as_ref().ok_or_else(|| Error::NoAdapter("this device only plans (dry run)".into()))
+    }
+
+    /// The first error the driver reported since the last call, if any.
+    pub fn check(&self) -> Result<()> {
+        self.live()?.check()
+    }
+
+    /// Appends a launch to the current recording.
+    ///
+    /// # Errors
+    /// When the arguments do not fit the kernel's bindings or the adapter's limits, or when a written buffer is bound twice.
+    pub fn launch<P: Params, V: AsRef<View>>(
+        &self,
+        kernel: &'static Kernel,
+        grid: Grid,
+        params: &P,
+        args: &[&V],
+    ) -> Result<()> {
+        self.launch_with(kernel, &[], grid, params, args)
+    }
+
+    /// [`Gpu::launch`] with values for some of the kernel's constants.
+    pub fn launch_with<P: Params, V: AsRef<View>>(
+        &self,
+        kernel: &'static Kernel,
+        consts: &[(&str, u32)],
+        grid: Grid,
+        params: &P,
+        args: &[&V],
+    ) -> Result<()> {
+        let args: Vec<View> = args.iter().map(|v| (*v).as_ref().clone()).collect();
+        self.check_args(kernel, grid, &args)?;
+        let value = |&(name, default): &(&str, u32)| consts.iter().find(|(n, _)| *n == name).map_or(default, |(_, v)| *v);
+        let consts = kernel.consts.iter().map(value).collect();
+        let params = bytemuck::bytes_of(params).to_vec();
+        self.0.recorder(|r| {
+            let scope = r.scope.clone().unwrap_or_else(|| "".into());
+            r.push(Launch { kernel, consts, grid, params, args, scope, phase: r.phase });
+        });
+        Ok(())
+    }
+
+    fn check_args(&self, kernel: &Kernel, grid: Grid, args: &[View]) -> Result<()> {
+        if args.len() != kernel.binds.len() {
+            let what = format!("{}: number of buffers", kernel.name);
+            return Err(Error::argument(what, args.len(), kernel.binds.len()));
+        }
+        if let Some(&workgroups) = grid.0.iter().find(|&&n| n > 65_535 || n == 0) {
+            return Err(Error::argument(format!("{}: workgroups", kernel.name), workgroups, "1 to 65535 per dimension"));
+        }
+        for (i, (arg, bind)) in args.iter().zip(kernel.binds).enumerate() {
+            let what = || format!("{}: binding {} ({})", kernel.name, bind.number(), arg.node.label);
+            if arg.bytes == 0 || arg.offset % 256 != 0 {
+                let got = format!("{} bytes at offset {}", arg.bytes, arg.offset);
+                return Err(Error::argument(what(), got, "a range that is not empty and starts at a multiple of 256"));
+            }
+            if arg.bytes > self.0.caps.max_binding {
+                return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });
+            }
+            let clash = |(j, other): (usize, &View)| {
+                let overlap = other.offset < arg.offset + arg.bytes && arg.offset < other.offset + other.bytes;
+                let both_write = kernel.binds[j].writes() && bind.writes();
+                j != i && other.same_buffer(arg) && (!both_write || overlap)
+            };
+            if bind.writes() && args.iter().enumerate().any(clash) {
+                return Err(Error::argument(what(), "a buffer that is bound twice", "a written buffer of its own"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the module of all launches until the guard is dropped; nested names are joined by dots.
+    pub fn scope(&self, name: &str) -> ScopeGuard<'_> {
+        let inner = match self.current_scope() {
+            Some(outer) if !outer.is_empty() => format!("{outer}.{name}").into(),
+            _ => name.into(),
+        };
+        self.set_scope(Some(inner))
+    }
+
+    /// The current module name; [`Gpu::set_scope`] sets it again later (a tape does, for backward launches).
+    pub fn current_scope(&self) -> Option<Arc<str>> {
+        self.0.recorder(|r| r.scope.clone())
+    }
+
+    /// Replaces the module name until the guard is dropped.
+    pub fn set_scope(&self, scope: Option<Arc<str>>) -> ScopeGuard<'_> {
+        let before = self.0.recorder(|r| std::mem::replace(&mut r.scope, scope));
+        ScopeGuard { gpu: self, before }
+    }
+
+    /// Marks the launches until the guard is dropped as part of `phase`.
+    pub fn phase(&self, phase: Phase) -> PhaseGuard<'_> {
+        let before = self.0.recorder(|r| std::mem::replace(&mut r.phase, phase));
+        PhaseGuard { gpu: self, before }
+    }
+
+    /// Records what `body` launches instead of queueing it. What `body` returns keeps its tensors: everything else it
+    /// launched into lives only inside the program.
+    pub fn record<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<(Recording, T)> {
+        self.0.recorder(|r| r.nested.push(Recording::default()));
+        let value = body();
+        let recording = self.0.recorder(|r| r.nested.pop().unwrap_or_default());
+        Ok((recording, value?))
+    }
+
+    /// Runs everything launched so far outside of [`Gpu::record`].
+    pub fn flush(&self) -> Result<()> {
+        let pending = self.0.recorder(|r| std::mem::take(&mut r.eager));
+        if pending.launches.is_empty() {
+            return Ok(());
+        }
+        Program::new(self, pending)?.run()
+    }
+
+    /// Overwrites a buffer from the host, after everything launched so far. `bytes.len()` must be the view's length.
+    pub fn write(&self, view: &View, bytes: &[u8]) -> Result<()> {
+        if bytes.len() as u64 != view.bytes || bytes.len() % 4 != 0 {
+            let expected = format!("{} bytes, a multiple of 4", view.bytes);
+            return Err(Error::argument(format!("write to {}", view.node.label), bytes.len(), expected));
+        }
+        self.flush()?;
+        let buffer = self.materialise(&view.node)?;
+        self.live()?.queue.write_buffer(&buffer.raw, view.offset, bytes);
+        self.check()
+    }
+
+    /// The memory of a buffer that is not program scratch, allocated at first use.
+    pub(super) fn materialise(&self, node: &Arc<Node>) -> Result<Arc<Physical>> {
+        if let Some(buffer) = node.cell.get() {
+            return Ok(buffer.clone());
+        }
+        let live = self.live()?;
+        if node.bytes() > self.0.caps.max_buffer {
+            return Err(Error::Limit { what: node.label.into(), needed: node.bytes(), allowed: self.0.caps.max_buffer });
+        }
+        let buffer = live.allocate(node.bytes(), node.label);
+        live.check()?;
+        Ok(node.cell.get_or_init(|| buffer).clone())
+    }
+
+    /// Waits until the device has finished everything submitted.
+    #[cfg(feature = "native")]
+    pub fn wait(&self) -> Result<()> {
+        let live = self.live()?;
+        let polled = live.device.poll(wgpu::PollType::wait_indefinitely());
+        polled.map_err(|e| Error::DeviceLost(e.to_string()))?;
+        live.check()
+    }
+}
+
+impl Live {
+    fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let fault: Arc<Mutex<Option<Error>>> = Arc::default();
+        let sink = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let error = match error {
+                wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory("the driver refused an allocation".into()),
+                other => Error::Validation(other.to_string()),
+            };
+            lock(&sink).get_or_insert(error);
+        }));
+        let sink = fault.clone();
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&sink).get_or_insert(Error::DeviceLost(format!("{reason:?}: {text}")));
+            }
+        });
+        Self {
+            device,
+            queue,
+            counters: Arc::default(),
+            pipelines: Mutex::default(),
+            staging: Arc::default(),
+            pool: Mutex::default(),
+            turn: Mutex::default(),
+            fault,
+        }
+    }
+
+    pub fn check(&self) -> Result<()> {
+        match lock(&self.fault).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    pub fn allocate(&self, bytes: u64, label: &str) -> Arc<Physical> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        Physical::new(&self.device, &self.counters, bytes, usage, label)
+    }
+}
+
+/// Restores the module name when dropped.
+#[derive(Debug)]
+pub struct ScopeGuard<'a> {
+    gpu: &'a Gpu,
+    before: Option<Arc<str>>,
+}
+
+impl Drop for ScopeGuard<'_> {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        self.gpu.0.recorder(|r| r.scope = before);
+    }
+}
+
+/// Restores the phase when dropped.
+#[derive(Debug)]
+pub struct PhaseGuard<'a> {
+    gpu: &'a Gpu,
+    before: Phase,
+}
+
+impl Drop for PhaseGuard<'_> {
+    fn drop(&mut self) {
+        self.gpu.0.recorder(|r| r.phase = self.before);
+    }
+}

@@ -1,0 +1,31 @@
+//! The GPU runtime: adapters, buffers, kernels as data, recordings, memory plans, programs. The only module that names
+//! wgpu; it knows no tape, no operator and no model.
+//!
+//! ```text
+//! launch* ──► Recording ──► Plan (bytes, slots) ──► Program (buffers, bind groups, uniforms) ──► replay, replay, …
+//! ```
+
+mod adapter;
+mod buffer;
+mod caps;
+mod counters;
+mod device;
+mod kernel;
+mod plan;
+mod program;
+mod readback;
+mod record;
+mod selftest;
+
+pub use adapter::{AdapterChoice, Options};
+pub use buffer::{Arena, Class, View};
+pub use caps::{Caps, Tiers};
+pub use counters::CounterReading;
+pub use device::{Gpu, PhaseGuard, ScopeGuard};
+pub use kernel::{Bind, Field, Grid, Kernel, Params};
+pub(crate) use kernel::{params, wgsl};
+pub use plan::{Plan, human_bytes};
+pub use program::{LaunchTime, Program};
+pub use readback::Readback;
+pub use record::{Launch, Phase, Recording};
+pub use selftest::KERNELS as SELFTEST_KERNELS;

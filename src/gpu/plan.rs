@@ -1,0 +1,153 @@
+//! The memory plan of a recording, made before anything is allocated and without a GPU.
+//!
+//! Every scratch buffer lives from its first write to its last use. Buffers are placed largest first into slots whose
+//! occupants' lives do not overlap (greedy by size, the smallest slot that fits), one physical buffer per slot.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::buffer::{Class, Node};
+use super::record::{Phase, Recording};
+use crate::error::{Error, Result};
+
+/// Bytes by category, and where each scratch buffer goes.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Weights.
+    pub parameters: u64,
+    /// Gradients of weights.
+    pub gradients: u64,
+    /// Optimizer moments.
+    pub optimizer: u64,
+    /// Batches, tables, step state.
+    pub inputs: u64,
+    /// Scratch that is alive when the backward pass begins.
+    pub activations: u64,
+    /// The rest of the scratch slots.
+    pub scratch: u64,
+    /// Tensors that outlive the recording.
+    pub outputs: u64,
+    /// Read-back buffers.
+    pub staging: u64,
+    /// Launches of one replay.
+    pub launches: usize,
+    pub(crate) slots: Vec<u64>,
+    pub(crate) slot_of: HashMap<u64, usize>,
+    pub(crate) kept: Vec<u64>,
+}
+
+struct Life {
+    node: Arc<Node>,
+    first: usize,
+    last: usize,
+    uses: usize,
+}
+
+impl Plan {
+    /// Plans a recording. A scratch buffer with a handle outside of the recording is kept for its owner.
+    pub fn new(recording: &Recording) -> Result<Self> {
+        let mut plan = Self { launches: recording.launches.len(), staging: 4096, ..Self::default() };
+        let mut lives: HashMap<u64, Life> = HashMap::new();
+        let mut backward = None;
+        for (at, launch) in recording.launches.iter().enumerate() {
+            if launch.phase != Phase::Forward {
+                backward.get_or_insert(at);
+            }
+            for (view, bind) in launch.args.iter().zip(launch.kernel.binds) {
+                let node = &view.node;
+                if let Some(life) = lives.get_mut(&node.id) {
+                    life.last = at;
+                    life.uses += 1;
+                    continue;
+                }
+                if node.class == Class::Scratch && node.cell.get().is_none() && bind.reads() {
+                    let what = format!("{}: binding {} ({})", launch.kernel.name, bind.number(), node.label);
+                    return Err(Error::argument(what, "a tensor nothing has written", "a written tensor"));
+                }
+                lives.insert(node.id, Life { node: node.clone(), first: at, last: at, uses: 1 });
+            }
+        }
+        let mut scratch = Vec::new();
+        for (id, life) in lives {
+            let bytes = life.node.bytes();
+            match life.node.class {
+                Class::Parameter => plan.parameters += bytes,
+                Class::Gradient => plan.gradients += bytes,
+                Class::Optimizer => plan.optimizer += bytes,
+                Class::Input => plan.inputs += bytes,
+                Class::Scratch if life.node.cell.get().is_some() => plan.outputs += bytes,
+                // one handle is ours (in `lives`), `uses` are the recording's
+                Class::Scratch if Arc::strong_count(&life.node) > life.uses + 1 => {
+                    plan.outputs += bytes;
+                    plan.kept.push(id);
+                }
+                Class::Scratch => scratch.push(life),
+            }
+        }
+        plan.place(scratch, backward.unwrap_or(usize::MAX));
+        Ok(plan)
+    }
+
+    fn place(&mut self, mut scratch: Vec<Life>, backward: usize) {
+        scratch.sort_by_key(|l| (std::cmp::Reverse(l.node.bytes()), l.first, l.node.id));
+        let mut taken: Vec<Vec<(usize, usize)>> = Vec::new();
+        for life in &scratch {
+            let fits =
+                |spans: &Vec<(usize, usize)>| spans.iter().all(|&(first, last)| life.last < first || last < life.first);
+            // slots are in falling size: the last that is free is the smallest that fits
+            let slot = taken.iter().rposition(fits).unwrap_or_else(|| {
+                taken.push(Vec::new());
+                self.slots.push(life.node.bytes());
+                taken.len() - 1
+            });
+            taken[slot].push((life.first, life.last));
+            self.slot_of.insert(life.node.id, slot);
+            if life.first < backward && backward <= life.last {
+                self.activations += life.node.bytes();
+            }
+        }
+        self.scratch = self.slots.iter().sum::<u64>().saturating_sub(self.activations);
+    }
+
+    /// Bytes that do not depend on the batch: weights, gradients and moments.
+    pub fn fixed(&self) -> u64 {
+        self.parameters + self.gradients + self.optimizer
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.fixed() + self.inputs + self.activations + self.scratch + self.outputs + self.staging
+    }
+
+    /// Largest single physical scratch buffer in bytes.
+    pub fn largest(&self) -> u64 {
+        self.slots.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// Bytes for people: `7.6 GB`, `12.3 MB`.
+pub fn human_bytes(bytes: u64) -> String {
+    match bytes {
+        1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),
+        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} kB", bytes as f64 / 1e3),
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = [
+            ("parameters", self.parameters),
+            ("gradients", self.gradients),
+            ("optimizer", self.optimizer),
+            ("inputs", self.inputs),
+            ("activations", self.activations),
+            ("scratch", self.scratch),
+            ("outputs", self.outputs),
+            ("staging", self.staging),
+            ("total", self.total()),
+        ];
+        rows.iter().try_for_each(|(name, bytes)| writeln!(f, "  {name:<12} {:>12}", human_bytes(*bytes)))
+    }
+}

@@ -1,0 +1,271 @@
+//! A program: a recording with its buffers, bind groups, pipelines and uniforms built once, replayed every step.
+
+use std::sync::Arc;
+
+use super::buffer::Physical;
+use super::device::{Gpu, Live, lock};
+use super::kernel::{Bind, Kernel};
+use super::plan::{Plan, human_bytes};
+use super::record::{Launch, Recording};
+use crate::error::{Error, Result};
+
+/// Uniform slots are this far apart: the largest alignment a WebGPU adapter may ask for.
+const SLOT: u64 = 256;
+/// Dispatches per submission: short enough for drivers that kill long ones.
+const CHUNK: usize = 128;
+
+/// A compiled entry point.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    raw: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// Launches that can be replayed without allocating, compiling or binding anything.
+#[derive(Debug)]
+pub struct Program {
+    gpu: Gpu,
+    launches: Vec<Launch>,
+    ready: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
+    plan: Plan,
+    _slots: Vec<Arc<Physical>>,
+    _uniforms: Option<Arc<Physical>>,
+}
+
+/// GPU time of one launch of one replay.
+#[derive(Debug, Clone)]
+pub struct LaunchTime {
+    /// `family.entry`.
+    pub name: &'static str,
+    /// The module that launched it.
+    pub scope: Arc<str>,
+    /// Nanoseconds.
+    pub ns: u64,
+    /// Bytes of the bound ranges.
+    pub bytes: u64,
+}
+
+impl Program {
+    /// Plans, checks the budget, allocates, compiles and binds.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] with the plan when it does not fit the adapter, before anything is allocated.
+    pub fn new(gpu: &Gpu, recording: Recording) -> Result<Self> {
+        let plan = Plan::new(&recording)?;
+        let launches = recording.launches;
+        let live = gpu.live()?;
+        fits(gpu, &plan)?;
+        let slots = allocate_slots(live, &plan);
+        live.check()?;
+        for view in launches.iter().flat_map(|l| &l.args) {
+            let scratch = plan.slot_of.contains_key(&view.node.id);
+            if !scratch || plan.kept.contains(&view.node.id) {
+                gpu.materialise(&view.node)?;
+            }
+        }
+        let uniforms = upload_params(live, &launches);
+        let mut ready = Vec::with_capacity(launches.len());
+        for (at, launch) in launches.iter().enumerate() {
+            let pipeline = pipeline(live, launch, gpu.caps().tiers.subgroup)?;
+            let uniform = uniforms.as_ref().map(|u| (u, at as u64 * SLOT));
+            let group = bind(live, launch, &pipeline, uniform, |id| plan.slot_of.get(&id).map(|&slot| &slots[slot]));
+            ready.push((pipeline, group));
+        }
+        live.check()?;
+        Ok(Self { gpu: gpu.clone(), launches, ready, plan, _slots: slots, _uniforms: uniforms })
+    }
+
+    /// The memory plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Submits every launch once, after everything launched eagerly.
+    pub fn run(&self) -> Result<()> {
+        self.gpu.flush()?;
+        let live = self.gpu.live()?;
+        live.check()?;
+        let _turn = lock(&live.turn);
+        for (chunk, launches) in self.ready.chunks(CHUNK).enumerate() {
+            let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for (i, (pipeline, group)) in launches.iter().enumerate() {
+                dispatch(&mut pass, pipeline, group, &self.launches[chunk * CHUNK + i]);
+            }
+            drop(pass);
+            live.queue.submit([encoder.finish()]);
+        }
+        live.counters.launches.fetch_add(self.ready.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        live.check()
+    }
+
+    /// Runs once with every launch in a pass of its own between two timestamps.
+    #[cfg(feature = "native")]
+    pub fn profile(&self) -> Result<Vec<LaunchTime>> {
+        let live = self.gpu.live()?;
+        if !self.gpu.caps().timestamps {
+            return Err(Error::argument("profile", "an adapter without timestamp queries", "one with them"));
+        }
+        self.gpu.flush()?;
+        let _turn = lock(&live.turn);
+        let mut times = Vec::with_capacity(self.ready.len());
+        for (chunk, launches) in self.ready.chunks(1024).enumerate() {
+            let count = 2 * launches.len() as u32;
+            let set = live.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("launch times"),
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            });
+            let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+            let resolved = Physical::new(&live.device, &live.counters, u64::from(count) * 8, usage, "launch times");
+            let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for (i, (pipeline, group)) in launches.iter().enumerate() {
+                let writes = wgpu::ComputePassTimestampWrites {
+                    query_set: &set,
+                    beginning_of_pass_write_index: Some(2 * i as u32),
+                    end_of_pass_write_index: Some(2 * i as u32 + 1),
+                };
+                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) };
+                let mut pass = encoder.begin_compute_pass(&descriptor);
+                dispatch(&mut pass, pipeline, group, &self.launches[chunk * 1024 + i]);
+            }
+            encoder.resolve_query_set(&set, 0..count, &resolved.raw, 0);
+            live.queue.submit([encoder.finish()]);
+            let bytes = self.gpu.read_physical(&resolved, 0, u64::from(count) * 8)?.wait()?;
+            let ticks: &[u64] = bytemuck::cast_slice(&bytes);
+            let period = f64::from(live.queue.get_timestamp_period());
+            for (launch, pair) in self.launches[chunk * 1024..].iter().zip(ticks.chunks_exact(2)) {
+                let ns = (pair[1].saturating_sub(pair[0]) as f64 * period) as u64;
+                times.push(LaunchTime { name: launch.name(), scope: launch.scope.clone(), ns, bytes: launch.bytes() });
+            }
+        }
+        Ok(times)
+    }
+}
+
+fn dispatch(pass: &mut wgpu::ComputePass<'_>, pipeline: &Pipeline, group: &wgpu::BindGroup, launch: &Launch) {
+    let [x, y, z] = launch.grid.0;
+    pass.set_pipeline(&pipeline.raw);
+    pass.set_bind_group(0, group, &[]);
+    pass.dispatch_workgroups(x, y, z);
+}
+
+/// The budget check of a plan against the adapter.
+pub(super) fn fits(gpu: &Gpu, plan: &Plan) -> Result<()> {
+    let caps = gpu.caps();
+    if plan.largest() > caps.max_buffer {
+        let what = "the largest activation buffer".into();
+        return Err(Error::Limit { what, needed: plan.largest(), allowed: caps.max_buffer });
+    }
+    match caps.memory {
+        Some(memory) if plan.total() > memory => {
+            let (needed, has) = (human_bytes(plan.total()), human_bytes(memory));
+            Err(Error::OutOfMemory(format!("the plan needs {needed}, {} has {has}\n{plan}", caps.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Slots come from a pool that all programs of a device share: they never run at the same time.
+fn allocate_slots(live: &Live, plan: &Plan) -> Vec<Arc<Physical>> {
+    let mut pool = lock(&live.pool);
+    for (i, &bytes) in plan.slots.iter().enumerate() {
+        match pool.get(i) {
+            Some(buffer) if buffer.raw.size() >= bytes => {}
+            Some(_) => pool[i] = live.allocate(bytes, "scratch"),
+            None => pool.push(live.allocate(bytes, "scratch")),
+        }
+    }
+    pool[..plan.slots.len()].to_vec()
+}
+
+fn upload_params(live: &Live, launches: &[Launch]) -> Option<Arc<Physical>> {
+    let mut bytes = vec![0; launches.len() * SLOT as usize];
+    for (slot, launch) in bytes.chunks_exact_mut(SLOT as usize).zip(launches) {
+        slot[..launch.params.len()].copy_from_slice(&launch.params);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer =
+        (!bytes.is_empty()).then(|| Physical::new(&live.device, &live.counters, bytes.len() as u64, usage, "params"))?;
+    live.queue.write_buffer(&buffer.raw, 0, &bytes);
+    Some(buffer)
+}
+
+fn bind<'a>(
+    live: &Live,
+    launch: &Launch,
+    pipeline: &Pipeline,
+    uniform: Option<(&Arc<Physical>, u64)>,
+    slot: impl Fn(u64) -> Option<&'a Arc<Physical>>,
+) -> wgpu::BindGroup {
+    let range = |binding, buffer, offset, bytes| wgpu::BindGroupEntry {
+        binding,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) }),
+    };
+    let mut entries = Vec::with_capacity(launch.args.len() + 1);
+    if let Some((buffer, offset)) = uniform {
+        entries.push(range(0, &buffer.raw, offset, launch.params.len() as u64));
+    }
+    for (view, bind) in launch.args.iter().zip(launch.kernel.binds) {
+        if let Some(physical) = slot(view.node.id).or_else(|| view.node.cell.get()) {
+            entries.push(range(bind.number(), &physical.raw, view.offset, view.bytes.next_multiple_of(4)));
+        }
+    }
+    live.counters.bind_groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let label = Some(launch.kernel.name);
+    live.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &pipeline.layout, entries: &entries })
+}
+
+/// The pipeline of a launch, compiled at its first use.
+fn pipeline(live: &Live, launch: &Launch, subgroup: bool) -> Result<Arc<Pipeline>> {
+    let subgroup = subgroup && launch.kernel.subgroup.is_some();
+    let key = (launch.kernel.name, subgroup, launch.consts.clone());
+    if let Some(found) = lock(&live.pipelines).get(&key) {
+        return Ok(found.clone());
+    }
+    let source = launch.kernel.wgsl(subgroup, &launch.consts);
+    let built = Arc::new(compile(&live.device, launch.kernel, source));
+    live.counters.pipelines.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    live.check().map_err(|e| Error::Validation(format!("{}: {e}", launch.kernel.name)))?;
+    lock(&live.pipelines).insert(key, built.clone());
+    Ok(built)
+}
+
+pub(super) fn compile(device: &wgpu::Device, kernel: &Kernel, source: String) -> Pipeline {
+    let label = Some(kernel.name);
+    let source = wgpu::ShaderSource::Wgsl(source.into());
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    let storage = |bind: &Bind| entry(bind.number(), wgpu::BufferBindingType::Storage { read_only: !bind.writes() });
+    let entries: Vec<_> =
+        std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(kernel.binds.iter().map(storage)).collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label,
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label,
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some(kernel.entry()),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    });
+    Pipeline { raw, layout }
+}
+
+impl Pipeline {
+    pub fn parts(&self) -> (&wgpu::ComputePipeline, &wgpu::BindGroupLayout) {
+        (&self.raw, &self.layout)
+    }
+}

@@ -1,0 +1,79 @@
+//! Launching is recording: a `Recording` is the list of launches that a program will replay.
+
+use std::sync::Arc;
+
+use super::buffer::View;
+use super::kernel::{Grid, Kernel};
+
+/// Which part of a training step a launch belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// From inputs to loss.
+    #[default]
+    Forward,
+    /// From loss to gradients.
+    Backward,
+    /// From gradients to weights.
+    Update,
+}
+
+/// One dispatch: kernel, constants, workgroups, scalars and buffers.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    pub(crate) kernel: &'static Kernel,
+    pub(crate) consts: Vec<u32>,
+    pub(crate) grid: Grid,
+    pub(crate) params: Vec<u8>,
+    pub(crate) args: Vec<View>,
+    /// The module that launched it, as in a checkpoint: `layers.3`.
+    pub scope: Arc<str>,
+    /// Which part of the step it belongs to.
+    pub phase: Phase,
+}
+
+impl Launch {
+    /// `family.entry` of the kernel.
+    pub fn name(&self) -> &'static str {
+        self.kernel.name
+    }
+    /// Bytes of all bound ranges: the least this launch moves if it touches each element once.
+    pub fn bytes(&self) -> u64 {
+        self.args.iter().map(|a| a.bytes).sum()
+    }
+}
+
+/// Launches in order.
+#[derive(Debug, Default)]
+pub struct Recording {
+    pub(crate) launches: Vec<Launch>,
+}
+
+impl Recording {
+    /// The launches, in order.
+    pub fn launches(&self) -> &[Launch] {
+        &self.launches
+    }
+    /// How many launches a module takes: (forward only, whole step).
+    pub fn count(&self, scope: &str) -> (usize, usize) {
+        let inside = |l: &&Launch| l.scope.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let all = self.launches.iter().filter(inside);
+        (all.clone().filter(|l| l.phase == Phase::Forward).count(), all.count())
+    }
+}
+
+/// What the recorder holds between two launches.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    /// Launched outside of any recording, not yet run.
+    pub eager: Recording,
+    /// Recordings being made, innermost last.
+    pub nested: Vec<Recording>,
+    pub scope: Option<Arc<str>>,
+    pub phase: Phase,
+}
+
+impl Recorder {
+    pub fn push(&mut self, launch: Launch) {
+        self.nested.last_mut().unwrap_or(&mut self.eager).launches.push(launch);
+    }
+}

@@ -1,0 +1,93 @@
+//! Start-up tests of the tiers: each has to reproduce a product that is known, or it is not used.
+
+use super::buffer::Physical;
+use super::device::Inner;
+use super::kernel::{Bind, Kernel, params};
+use super::program::compile;
+use super::{Tiers, wgsl};
+
+params! { pub struct SelfTest { n: u32 } }
+
+const SUBGROUP: Kernel =
+    Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[Bind::Write(1)]);
+const F16: Kernel = Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
+const COOP: Kernel = Kernel::new::<SelfTest>("selftest_coop.run", wgsl!("selftest_coop"), &[Bind::Read(1), Bind::Write(2)]);
+
+/// The kernels of the self-tests, for the shader tests.
+pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &COOP];
+
+/// The offered tiers that computed correctly.
+pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
+    let checked = |on: bool, name: &str, passed: bool| {
+        if on && !passed {
+            tracing::warn!("tier `{name}` of {} failed its self-test and is off", inner.caps.name);
+        }
+        on && passed
+    };
+    Tiers {
+        subgroup: checked(offered.subgroup, "subgroup", offered.subgroup && subgroup_sums(inner).await),
+        f16: checked(offered.f16, "f16", offered.f16 && f16_squares(inner).await),
+        coop: checked(offered.coop, "coop", offered.coop && coop_product(inner).await),
+    }
+}
+
+/// 1 + 2 + … + 256 in every invocation.
+async fn subgroup_sums(inner: &Inner) -> bool {
+    let sums = run(inner, &SUBGROUP, None, 256 * 4).await;
+    sums.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == [32_896.0; 256])
+}
+
+/// x² + 1 of 0 … 31, exact in f16.
+async fn f16_squares(inner: &Inner) -> bool {
+    let x: Vec<_> = (0..32).map(|i| half::f16::from_f32(i as f32)).collect();
+    let expected: Vec<_> = (0..32).map(|i| half::f16::from_f32((i * i + 1) as f32)).collect();
+    let squares = run(inner, &F16, Some(bytemuck::cast_slice(&x)), 64).await;
+    squares.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes) == expected)
+}
+
+/// (16, 64) · (64, 16) of small integers, accumulated over four tiles of K: exact in f32.
+async fn coop_product(inner: &Inner) -> bool {
+    let a = |i: usize, k: usize| ((i * 3 + k * 5) % 7) as f32 - 3.0;
+    let b = |k: usize, j: usize| ((k * 2 + j * 11) % 5) as f32 - 2.0;
+    let lhs = (0..16 * 64).map(|i| half::f16::from_f32(a(i / 64, i % 64)));
+    let rhs = (0..64 * 16).map(|i| half::f16::from_f32(b(i / 16, i % 16)));
+    let input: Vec<_> = lhs.chain(rhs).collect();
+    let dot = |i: usize, j: usize| (0..64).map(|k| a(i, k) * b(k, j)).sum::<f32>();
+    let expected: Vec<_> = (0..256).map(|at| dot(at / 16, at % 16)).collect();
+    let product = run(inner, &COOP, Some(bytemuck::cast_slice(&input)), 256 * 4).await;
+    product.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == expected)
+}
+
+/// One workgroup of a kernel on fresh buffers; `None` if anything goes wrong.
+async fn run(inner: &Inner, kernel: &'static Kernel, input: Option<&[u8]>, out_bytes: u64) -> Option<Vec<u8>> {
+    let live = inner.live.as_ref()?;
+    let pipeline = compile(&live.device, kernel, kernel.wgsl(false, &[]));
+    live.check().ok()?;
+    let (pipeline, layout) = pipeline.parts();
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let uniform = Physical::new(&live.device, &live.counters, 16, usage, kernel.name);
+    let out = live.allocate(out_bytes, kernel.name);
+    let mut buffers = vec![uniform];
+    if let Some(bytes) = input {
+        let buffer = live.allocate(bytes.len() as u64, kernel.name);
+        live.queue.write_buffer(&buffer.raw, 0, bytes);
+        buffers.push(buffer);
+    }
+    buffers.push(out.clone());
+    let entry = |(i, b): (usize, &std::sync::Arc<Physical>)| (i as u32, b.clone());
+    let bound: Vec<_> = buffers.iter().enumerate().map(entry).collect();
+    let entries: Vec<_> = bound
+        .iter()
+        .map(|(binding, b)| wgpu::BindGroupEntry { binding: *binding, resource: b.raw.as_entire_binding() })
+        .collect();
+    let group = live.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+    let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    pass.set_pipeline(pipeline);
+    pass.set_bind_group(0, &group, &[]);
+    pass.dispatch_workgroups(1, 1, 1);
+    drop(pass);
+    live.queue.submit([encoder.finish()]);
+    live.check().ok()?;
+    live.start_read(&out.raw, 0, out_bytes).await.ok()
+}

@@ -1,0 +1,183 @@
+//! The tape: what to launch to get gradients, written down while the forward pass is launched.
+//!
+//! One tape, passed as `&mut Tape`. A step's rule is a closure under its forward launch, so push order is a valid order
+//! and no topological sort is needed; what the rule needs is moved into the closure and freed when it has run.
+//! Backward kernels assign; only [`Grads::add`] accumulates.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Phase};
+use crate::tensor::Tensor;
+
+/// A tensor that gradients flow to. Operators take `&Var` where they differentiate and `&Tensor` where they do not.
+#[derive(Debug, Clone)]
+pub struct Var {
+    id: u64,
+    /// The value.
+    pub data: Tensor,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Var {
+    /// A leaf: a parameter or an input whose gradient is wanted.
+    pub fn leaf(data: Tensor) -> Self {
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), data }
+    }
+    /// A value without gradient; rules skip the work for it.
+    pub fn constant(data: Tensor) -> Self {
+        Self { id: 0, data }
+    }
+    /// Identity, equal for clones; 0 for constants.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// Gradients by variable, while they are being collected and afterwards.
+#[derive(Debug, Default)]
+pub struct Grads {
+    found: HashMap<u64, Tensor>,
+    home: HashMap<u64, Tensor>,
+}
+
+impl Grads {
+    /// Gradients of which some have a place: the first contribution to a variable in `home` is written there.
+    pub fn at_home(home: HashMap<u64, Tensor>) -> Self {
+        Self { found: HashMap::new(), home }
+    }
+
+    /// Whether anybody wants the gradient of this variable.
+    pub fn wants(&self, var: &Var) -> bool {
+        var.id != 0
+    }
+
+    /// Where a rule should write its contribution: the variable's place if this is the first one, else scratch.
+    pub fn alloc(&self, var: &Var) -> Tensor {
+        match self.home.get(&var.id) {
+            Some(home) if !self.found.contains_key(&var.id) => home.clone(),
+            _ => Tensor::scratch("gradient", var.data.shape()),
+        }
+    }
+
+    /// Adds a contribution: the first one moves in, later ones are added to it.
+    pub fn add(&mut self, g: &Gpu, var: &Var, contribution: Tensor) -> Result<()> {
+        if !self.wants(var) {
+            return Ok(());
+        }
+        contribution.expect("gradient", var.data.shape())?;
+        match (self.found.get(&var.id), self.home.get(&var.id)) {
+            (Some(sum), _) => sum.add_into(g, &contribution),
+            (None, Some(home)) if !home.as_ref().same(contribution.as_ref()) => {
+                home.copy_from(g, &contribution)?;
+                self.found.insert(var.id, home.clone());
+                Ok(())
+            }
+            (None, _) => {
+                self.found.insert(var.id, contribution);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes what has been collected so far, for a kernel that adds its own contribution while writing the sum.
+    /// The sum has to come back through [`Grads::add`].
+    pub fn take(&mut self, var: &Var) -> Option<Tensor> {
+        self.found.remove(&var.id)
+    }
+
+    /// The gradient of a variable, if anything depended on it.
+    pub fn get(&self, var: &Var) -> Option<&Tensor> {
+        self.found.get(&var.id)
+    }
+}
+
+type Rule = Box<dyn FnOnce(&Gpu, &mut Grads) -> Result<()>>;
+
+struct Step {
+    scope: Option<Arc<str>>,
+    rule: Rule,
+}
+
+/// The steps of one forward pass.
+#[derive(Default)]
+pub struct Tape {
+    steps: Vec<Step>,
+    off: bool,
+}
+
+impl Tape {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A tape that forgets: for inference.
+    pub fn off() -> Self {
+        Self { steps: Vec::new(), off: true }
+    }
+
+    /// Whether rules are kept, so that operators need not save what only a rule would read.
+    pub fn is_on(&self) -> bool {
+        !self.off
+    }
+
+    /// Adds a step with one result. `rule` gets the gradient of the result; it does not run if there is none.
+    pub fn push(
+        &mut self,
+        g: &Gpu,
+        out: Tensor,
+        rule: impl FnOnce(&Gpu, &Tensor, &mut Grads) -> Result<()> + 'static,
+    ) -> Var {
+        let [out] = self.push_many(g, [out], move |g, [dout], grads| match dout {
+            Some(dout) => rule(g, &dout, grads),
+            None => Ok(()),
+        });
+        out
+    }
+
+    /// Adds a step with several results. `rule` gets a gradient for each that something depended on; it does not run if
+    /// there is none at all.
+    pub fn push_many<const N: usize>(
+        &mut self,
+        g: &Gpu,
+        outs: [Tensor; N],
+        rule: impl FnOnce(&Gpu, [Option<Tensor>; N], &mut Grads) -> Result<()> + 'static,
+    ) -> [Var; N] {
+        let outs = outs.map(Var::leaf);
+        if !self.off {
+            let ids = outs.each_ref().map(Var::id);
+            let rule: Rule = Box::new(move |g, grads| {
+                let douts = ids.map(|id| grads.found.remove(&id));
+                if douts.iter().all(Option::is_none) {
+                    return Ok(());
+                }
+                rule(g, douts, grads)
+            });
+            self.steps.push(Step { scope: g.current_scope(), rule });
+        }
+        outs
+    }
+
+    /// Launches the rules in reverse, starting from d`loss` = 1 for every element of `loss`.
+    pub fn backward(self, g: &Gpu, loss: &Var, grads: Grads) -> Result<Grads> {
+        let seed = Tensor::scratch("dloss", loss.data.shape());
+        let _phase = g.phase(Phase::Backward);
+        seed.fill(g, 1.0)?;
+        self.backward_from(g, loss, seed, grads)
+    }
+
+    /// [`Tape::backward`] from a given gradient of `out`.
+    pub fn backward_from(self, g: &Gpu, out: &Var, dout: Tensor, mut grads: Grads) -> Result<Grads> {
+        let _phase = g.phase(Phase::Backward);
+        grads.add(g, out, dout)?;
+        for step in self.steps.into_iter().rev() {
+            let _scope = g.set_scope(step.scope);
+            (step.rule)(g, &mut grads)?;
+        }
+        Ok(grads)
+    }
+}

@@ -1,0 +1,144 @@
+//! What every test of the GPU shares.
+
+use std::sync::LazyLock;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rowscan::Result;
+use rowscan::gpu::{AdapterChoice, Gpu, Options};
+use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tensor::Tensor;
+
+/// The portable device, and the one with every tier of the adapter where it has any.
+static GPUS: LazyLock<Vec<(&'static str, Gpu)>> = LazyLock::new(|| {
+    let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
+    let adapter: AdapterChoice = choice.parse().unwrap_or_default();
+    let open = |portable| Gpu::open_blocking(&Options { adapter: adapter.clone(), portable });
+    let portable = match open(true) {
+        Ok(gpu) => gpu,
+        Err(e) if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") => panic!("REQUIRE_GPU=1, but {e}"),
+        Err(e) => {
+            eprintln!("SKIPPED: every test that needs an adapter ({e})");
+            return Vec::new();
+        }
+    };
+    eprintln!("adapter: {}", portable.caps());
+    let full = open(false).expect("the adapter opened before");
+    let mut all = vec![("portable", portable)];
+    if full.caps().tiers.subgroup {
+        eprintln!("adapter: {}", full.caps());
+        all.push(("subgroup", full));
+    }
+    all
+});
+
+/// Runs `test` on every tier; a missing adapter skips loudly, or fails under `REQUIRE_GPU=1`.
+pub fn each_tier(test: impl Fn(&Gpu)) {
+    for (tier, gpu) in GPUS.iter() {
+        eprintln!("tier {tier}");
+        test(gpu);
+    }
+}
+
+/// The first adapter tier, for tests of the runtime.
+pub fn gpu() -> Option<&'static Gpu> {
+    GPUS.last().map(|(_, gpu)| gpu)
+}
+
+/// Reproducible random numbers.
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+    /// Uniform in [lo, hi).
+    pub fn uniform(&mut self, n: usize, lo: f32, hi: f32) -> Vec<f32> {
+        (0..n).map(|_| lo + (hi - lo) * (self.0.next_u32() >> 8) as f32 / (1u32 << 24) as f32).collect()
+    }
+    /// Zero mean, unit variance (sum of uniforms: bounded, so that no test depends on a rare tail).
+    pub fn normal(&mut self, n: usize) -> Vec<f32> {
+        let draws = self.uniform(n * 3, -1.0, 1.0);
+        draws.chunks_exact(3).map(|u| u.iter().sum()).collect()
+    }
+    /// Uniform in 0..below.
+    pub fn below(&mut self, n: usize, below: u32) -> Vec<u32> {
+        (0..n).map(|_| self.0.next_u32() % below).collect()
+    }
+}
+
+/// The oracle's arithmetic is f64.
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// How far a result may be off: |got − want| ≤ abs + rel·|want| for every element.
+#[derive(Clone, Copy)]
+pub struct Tol {
+    pub rel: f64,
+    pub abs: f64,
+}
+
+/// Fails with the worst element unless everything is close. Prints the largest difference either way.
+#[track_caller]
+pub fn close(name: &str, got: &[f32], want: &[f64], tol: Tol) {
+    assert_eq!(got.len(), want.len(), "{name}: length");
+    let excess = |(&g, &w): (&f32, &f64)| (f64::from(g) - w).abs() - tol.abs - tol.rel * w.abs();
+    let mut worst = 0;
+    let mut largest = 0.0f64;
+    for i in 0..got.len() {
+        assert!(got[i].is_finite(), "{name}[{i}] is {}, expected {}", got[i], want[i]);
+        largest = largest.max((f64::from(got[i]) - want[i]).abs());
+        if excess((&got[i], &want[i])) > excess((&got[worst], &want[worst])) {
+            worst = i;
+        }
+    }
+    eprintln!("  {name}: max |difference| {largest:.2e} over {}", got.len());
+    if !got.is_empty() {
+        let (g, w) = (got[worst], want[worst]);
+        assert!(excess((&g, &w)) <= 0.0, "{name}[{worst}]: got {g}, expected {w} (rel {}, abs {})", tol.rel, tol.abs);
+    }
+}
+
+/// Runs an operator in mid-graph position: its input comes from another launch, its result is read by another, and the
+/// gradients of `leaves` come back through the tape from `dout`. Returns (out, gradients in order).
+pub fn run(
+    g: &Gpu,
+    leaves: &[Var],
+    dout: &[f32],
+    op: impl FnOnce(&Gpu, &mut Tape, &[Var]) -> Result<Var>,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let attempt = || -> Result<_> {
+        let mut t = Tape::new();
+        // every leaf through a copy and every result through another: no operator sees an end of the graph
+        let inner: Vec<Var> = leaves.iter().map(|leaf| pass(g, &mut t, leaf)).collect::<Result<_>>()?;
+        let out = op(g, &mut t, &inner)?;
+        let out = pass(g, &mut t, &out)?;
+        let seed = Tensor::from_slice(g, out.data.shape(), dout)?;
+        let grads = t.backward_from(g, &out, seed, Grads::default())?;
+        let values = out.data.to_vec(g)?;
+        let found = leaves.iter().map(|leaf| match grads.get(leaf) {
+            Some(grad) => grad.to_vec(g),
+            None => Ok(Vec::new()),
+        });
+        Ok((values, found.collect::<Result<_>>()?))
+    };
+    attempt().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Identity with a launch of its own in both directions.
+fn pass(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    let y = Tensor::scratch("pass", x.data.shape());
+    y.copy_from(g, &x.data)?;
+    let x = x.clone();
+    Ok(t.push(g, y, move |g, dy, grads| {
+        let dx = grads.alloc(&x);
+        dx.copy_from(g, dy)?;
+        grads.add(g, &x, dx)
+    }))
+}
+
+/// A leaf with these values.
+pub fn leaf(g: &Gpu, shape: &[usize], values: &[f32]) -> Var {
+    Var::leaf(Tensor::from_slice(g, shape, values).unwrap_or_else(|e| panic!("{e}")))
+}

@@ -1,0 +1,27 @@
+use rowscan::cpu::activation::{Activation, backward, forward};
+use rowscan::ops;
+
+use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+
+#[test]
+fn activation_matches_cpu() {
+    each_tier(|g| {
+        for n in [1, 7, 257, 65_537] {
+            let mut random = Random::new(n as u64);
+            let mut x = random.uniform(n, -8.0, 8.0);
+            x[0] = 30.0; // past the softplus threshold
+            let dy = random.normal(n);
+            // one rounding of the result plus the error of exp and log, which WGSL allows 3 ulp and more near zero
+            let tol = Tol { rel: 4e-6, abs: 2e-6 };
+            for act in [Activation::Gelu, Activation::Silu, Activation::Softplus] {
+                let (y, grads) = run(g, &[leaf(g, &[n], &x)], &dy, |g, t, v| match act {
+                    Activation::Gelu => ops::activation::gelu(g, t, &v[0]),
+                    Activation::Silu => ops::activation::silu(g, t, &v[0]),
+                    Activation::Softplus => ops::activation::softplus(g, t, &v[0]),
+                });
+                close(&format!("{act:?} y"), &y, &forward(act, &wide(&x)), tol);
+                close(&format!("{act:?} dx"), &grads[0], &backward(act, &wide(&x), &wide(&dy)), tol);
+            }
+        }
+    });
+}

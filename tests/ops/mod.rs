@@ -1,0 +1,3 @@
+//! GPU against oracle, forward and every gradient, both tiers, in mid-graph position.
+
+mod activation;
