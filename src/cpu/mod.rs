@@ -1,9 +1,14 @@
 //! The oracle: every operator again in plain Rust with f64 arithmetic, forward and backward. Imports std only, so it
 //! cannot inherit a bug of the GPU side.
 //!
-//! Arguments are flat, contiguous, row-major `f64` slices and come in one order: `Dims`, inputs, saved
+//! Arguments are flat, contiguous, row-major `f64` slices and come in one order: [`Dims`](matmul::Dims), inputs, saved
 //! values, gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
+pub mod activation;
+pub mod add;
+pub mod matmul;
+pub mod reduce;
 pub mod rng;
+pub mod scale;
 
 #[cfg(test)]
 mod gradcheck;

@@ -1,0 +1,58 @@
+//! Sums over everything or over rows.
+//!
+//!   sum:         y = Σ x                        dx = dy everywhere
+//!   mean:        y = Σ x / n                    dx = dy/n everywhere
+//!   column_sum:  x (rows, D) -> y (D) = Σ_rows x    dx (rows, D) = dy in every row
+
+/// Σ x
+pub fn sum(x: &[f64]) -> f64 {
+    x.iter().sum()
+}
+
+/// dy -> dx (n)
+pub fn sum_backward(n: usize, dy: f64) -> Vec<f64> {
+    vec![dy; n]
+}
+
+/// Σ x / n
+pub fn mean(x: &[f64]) -> f64 {
+    sum(x) / x.len() as f64
+}
+
+/// dy -> dx (n)
+pub fn mean_backward(n: usize, dy: f64) -> Vec<f64> {
+    vec![dy / n as f64; n]
+}
+
+/// x (rows, D) -> y (D)
+pub fn column_sum(d: usize, x: &[f64]) -> Vec<f64> {
+    (0..d).map(|c| x.iter().skip(c).step_by(d).sum()).collect()
+}
+
+/// dy (D) -> dx (rows, D)
+pub fn column_sum_backward(rows: usize, dy: &[f64]) -> Vec<f64> {
+    dy.repeat(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradcheck::{check, dot, random};
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        assert_eq!((sum(&x), mean(&x)), (21.0, 3.5));
+        assert_eq!(column_sum(3, &x), [5.0, 7.0, 9.0]);
+    }
+
+    #[test]
+    fn gradients() {
+        for (rows, d) in [(1, 1), (5, 3), (2, 7)] {
+            let (x, dy) = (random(1, rows * d), random(2, d));
+            check("sum dx", &x, &sum_backward(x.len(), 0.7), |x| 0.7 * sum(x));
+            check("mean dx", &x, &mean_backward(x.len(), 0.7), |x| 0.7 * mean(x));
+            check("column_sum dx", &x, &column_sum_backward(rows, &dy), |x| dot(&column_sum(d, x), &dy));
+        }
+    }
+}
