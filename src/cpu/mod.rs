@@ -5,12 +5,14 @@
 //! values, gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
 pub mod activation;
 pub mod add;
+pub mod conv1d;
 pub mod layer_norm;
 pub mod matmul;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rng;
 pub mod scale;
+pub mod selective_scan;
 
 #[cfg(test)]
 mod gradcheck;
