@@ -5,6 +5,7 @@
 //! values, gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
 pub mod activation;
 pub mod add;
+pub mod attention;
 pub mod conv1d;
 pub mod layer_norm;
 pub mod matmul;
