@@ -9,11 +9,13 @@ pub mod attention;
 pub mod conv1d;
 pub mod layer_norm;
 pub mod matmul;
+pub mod patchify;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rng;
 pub mod scale;
 pub mod selective_scan;
+pub mod tokens;
 
 #[cfg(test)]
 mod gradcheck;

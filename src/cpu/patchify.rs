@@ -1,0 +1,81 @@
+//! Images -> one row per patch, in the order of a convolution weight. No backward: images need no gradient.
+//!
+//!   rows (B·L, C·P·P), L = (H/P)·(W/P); token t = (H-index)·(W/P) + (W-index); column (c·P + py)·P + px
+//!   from_u8:    images (B, H, W, C) bytes,  (v/255 - mean[c]) / std[c]
+//!   from_nchw:  images (B, C, H, W), as they are
+
+/// Sizes; the patch side divides both sides of the image.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    /// Images.
+    pub b: usize,
+    /// Height.
+    pub h: usize,
+    /// Width.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+    /// Side of a patch.
+    pub p: usize,
+}
+
+/// images (B, H, W, C), mean and std (C) -> rows
+pub fn from_u8(dim: Dims, images: &[u8], mean: &[f64], std: &[f64]) -> Vec<f64> {
+    rows(dim, |b, c, y, x| {
+        let v = images[((b * dim.h + y) * dim.w + x) * dim.c + c];
+        (f64::from(v) / 255.0 - mean[c]) / std[c]
+    })
+}
+
+/// images (B, C, H, W) -> rows
+pub fn from_nchw(dim: Dims, images: &[f64]) -> Vec<f64> {
+    rows(dim, |b, c, y, x| images[((b * dim.c + c) * dim.h + y) * dim.w + x])
+}
+
+/// `pixel(b, c, y, x)`, in the order of the rows.
+fn rows(dim: Dims, pixel: impl Fn(usize, usize, usize, usize) -> f64) -> Vec<f64> {
+    let Dims { b, h, w, c, p } = dim;
+    let mut out = Vec::with_capacity(b * c * h * w);
+    for b in 0..b {
+        for (row, col) in (0..h / p).flat_map(|row| (0..w / p).map(move |col| (row, col))) {
+            for c in 0..c {
+                for (py, px) in (0..p).flat_map(|py| (0..p).map(move |px| (py, px))) {
+                    out.push(pixel(b, c, row * p + py, col * p + px));
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradcheck::close;
+    use super::*;
+
+    #[test]
+    fn order_of_a_4_by_2_image() {
+        let dim = Dims { b: 1, h: 4, w: 2, c: 2, p: 2 };
+        let image: Vec<f64> = (0..16).map(f64::from).collect();
+        let want = [0., 1., 2., 3., 8., 9., 10., 11., 4., 5., 6., 7., 12., 13., 14., 15.];
+        assert_eq!(from_nchw(dim, &image), want);
+        let wide = Dims { h: 2, w: 4, ..dim };
+        let want = [0., 1., 4., 5., 8., 9., 12., 13., 2., 3., 6., 7., 10., 11., 14., 15.];
+        assert_eq!(from_nchw(wide, &image), want);
+    }
+
+    /// Bytes, normalised by hand and laid out as NCHW, give the same rows.
+    #[test]
+    fn bytes_agree_with_nchw() {
+        let dim = Dims { b: 2, h: 6, w: 9, c: 3, p: 3 };
+        let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+        let bytes: Vec<u8> = (0..2 * 6 * 9 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let nchw: Vec<f64> = (0..bytes.len())
+            .map(|i| {
+                let (b, c, yx) = (i / 54 / 3, i / 54 % 3, i % 54);
+                (f64::from(bytes[(b * 54 + yx) * 3 + c]) / 255.0 - mean[c]) / std[c]
+            })
+            .collect();
+        close("rows", &from_u8(dim, &bytes, &mean, &std), &from_nchw(dim, &nchw), 1e-15);
+    }
+}
