@@ -4,11 +4,14 @@
 //! Arguments are flat, contiguous, row-major `f64` slices and come in one order: [`Dims`](matmul::Dims), inputs, saved
 //! values, gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
 pub mod activation;
+pub mod adamw;
 pub mod add;
 pub mod attention;
 pub mod conv1d;
+pub mod cross_entropy;
 pub mod layer_norm;
 pub mod matmul;
+pub mod mse_norm;
 pub mod patchify;
 pub mod reduce;
 pub mod rms_norm;

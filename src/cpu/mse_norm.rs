@@ -1,0 +1,95 @@
+//! Masked MSE against per-patch normalised pixels (MAE's norm_pix_loss).
+//!
+//!   pred (rows, cols), column (py·P + px)·C + c: channel fastest, as the reference models store it
+//!   tgt  (rows, cols), column (c·P + py)·P + px: as `patchify` writes it          cols = C·P·P
+//!   mask (rows), 1 = hidden, counts        scale = 1 / Σ mask
+//!   t^ = (tgt - mean)/√(var + 1e-6), var unbiased (cols-1); or tgt itself
+//!   row[i] = mask·scale·mean_c (pred - t^)²    loss = Σ row
+//!   dpred = dloss·mask·scale·2/cols·(pred - t^)
+
+/// Sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Dims {
+    /// B·L patches.
+    pub rows: usize,
+    /// C·P·P numbers of a patch, at least 2 if normalised.
+    pub cols: usize,
+    /// C.
+    pub channels: usize,
+}
+
+/// What [`forward`] computes.
+pub struct Out {
+    /// Σ rows
+    pub loss: f64,
+    /// (rows), each patch's share of the loss
+    pub rows: Vec<f64>,
+}
+
+/// -> loss, rows
+pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool) -> Out {
+    let diff = diff(dim, pred, tgt, normalise);
+    let row = |(diff, mask): (&[f64], &f64)| mask * scale * diff.iter().map(|d| d * d).sum::<f64>() / dim.cols as f64;
+    let rows: Vec<f64> = diff.chunks(dim.cols).zip(mask).map(row).collect();
+    Out { loss: rows.iter().sum(), rows }
+}
+
+/// dloss -> dpred (rows, cols)
+pub fn backward(
+    dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool, dloss: f64,
+) -> Vec<f64> {
+    let factor = |i: usize| dloss * mask[i / dim.cols] * scale * 2.0 / dim.cols as f64;
+    diff(dim, pred, tgt, normalise).iter().enumerate().map(|(i, d)| factor(i) * d).collect()
+}
+
+/// pred - t^, in the column order of pred
+fn diff(dim: Dims, pred: &[f64], tgt: &[f64], normalise: bool) -> Vec<f64> {
+    let (cols, pixels) = (dim.cols, dim.cols / dim.channels);
+    let mut out = Vec::with_capacity(pred.len());
+    for (pred, tgt) in pred.chunks(cols).zip(tgt.chunks(cols)) {
+        let (mean, std) = if normalise { stats(tgt) } else { (0.0, 1.0) };
+        let column = |i: usize| i % dim.channels * pixels + i / dim.channels;
+        out.extend((0..cols).map(|i| pred[i] - (tgt[column(i)] - mean) / std));
+    }
+    out
+}
+
+/// (mean, √(unbiased variance + 1e-6)) of one patch
+fn stats(t: &[f64]) -> (f64, f64) {
+    let mean = t.iter().sum::<f64>() / t.len() as f64;
+    let var = t.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / (t.len() - 1) as f64;
+    (mean, (var + 1e-6).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradcheck::{check, close, random};
+    use super::*;
+
+    /// The target itself, its columns put in the order of pred, costs nothing; off by 3 costs 9.
+    #[test]
+    fn perfect_prediction() {
+        let dim = Dims { rows: 1, cols: 6, channels: 3 };
+        let tgt = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let pred = [1.0, 3.0, 5.0, 2.0, 4.0, 6.0];
+        assert_eq!(forward(dim, &pred, &tgt, &[1.0], 1.0, false).loss, 0.0);
+        assert_eq!(forward(dim, &pred.map(|p| p + 3.0), &tgt, &[1.0], 1.0, false).loss, 9.0);
+        let normal = pred.map(|p| (p - 3.5) / (3.5f64 + 1e-6).sqrt());
+        close("loss", &[forward(dim, &normal, &tgt, &[1.0], 1.0, true).loss], &[0.0], 1e-30);
+    }
+
+    #[test]
+    fn gradients() {
+        for (rows, pixels, channels, normalise) in
+            [(1, 1, 2, true), (5, 4, 3, true), (3, 1, 1, false), (2, 7, 3, false)]
+        {
+            let cols = pixels * channels;
+            let dim = Dims { rows, cols, channels };
+            let (pred, tgt, mask) =
+                (random(1, rows * cols), random(2, rows * cols), &[1.0, 0.0, 1.0, 0.5, 1.0][..rows]);
+            let scale = 1.0 / mask.iter().sum::<f64>();
+            let dpred = backward(dim, &pred, &tgt, mask, scale, normalise, -1.7);
+            check("dpred", &pred, &dpred, |pred| -1.7 * forward(dim, pred, &tgt, mask, scale, normalise).loss);
+        }
+    }
+}
