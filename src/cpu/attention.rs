@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn equal_keys_average() {
         let dim = Dims { b: 1, lq: 3, lk: 3, h: 1, dh: 1 };
-        let o = forward(dim, &[800.0; 3], &[1.0; 3], &[3.0, 6.0, 12.0], 1.0, Mask::RegionCausal(&[0, 1, 2], &[0, 1, 2]));
+        let o =
+            forward(dim, &[800.0; 3], &[1.0; 3], &[3.0, 6.0, 12.0], 1.0, Mask::RegionCausal(&[0, 1, 2], &[0, 1, 2]));
         close("out", &o.out, &[3.0, 4.5, 7.0], 1e-12);
         close("lse", &o.lse, &[800.0, 800.0 + 2f64.ln(), 800.0 + 3f64.ln()], 1e-15);
     }

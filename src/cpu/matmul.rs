@@ -78,7 +78,8 @@ mod tests {
             let dim = Dims { s, m, n, k };
             let (x, w, bias) = (random(1, s * m * k), random(2, s * n * k), random(3, s * n));
             let (residual, dy) = (random(4, s * m * n), random(5, s * m * n));
-            let loss = |x: &[f64], w: &[f64], bias: &[f64], r: &[f64]| dot(&forward(dim, x, w, Some(bias), Some(r)), &dy);
+            let loss =
+                |x: &[f64], w: &[f64], bias: &[f64], r: &[f64]| dot(&forward(dim, x, w, Some(bias), Some(r)), &dy);
             let g = backward(dim, &x, &w, &dy);
             check("dx", &x, &g.dx, |x| loss(x, &w, &bias, &residual));
             check("dw", &w, &g.dw, |w| loss(&x, w, &bias, &residual));

@@ -35,7 +35,9 @@ pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, n
 }
 
 /// dloss -> dpred (rows, cols)
-pub fn backward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool, dloss: f64) -> Vec<f64> {
+pub fn backward(
+    dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool, dloss: f64,
+) -> Vec<f64> {
     let factor = |i: usize| dloss * mask[i / dim.cols] * scale * 2.0 / dim.cols as f64;
     diff(dim, pred, tgt, normalise).iter().enumerate().map(|(i, d)| factor(i) * d).collect()
 }
@@ -78,10 +80,13 @@ mod tests {
 
     #[test]
     fn gradients() {
-        for (rows, pixels, channels, normalise) in [(1, 1, 2, true), (5, 4, 3, true), (3, 1, 1, false), (2, 7, 3, false)] {
+        for (rows, pixels, channels, normalise) in
+            [(1, 1, 2, true), (5, 4, 3, true), (3, 1, 1, false), (2, 7, 3, false)]
+        {
             let cols = pixels * channels;
             let dim = Dims { rows, cols, channels };
-            let (pred, tgt, mask) = (random(1, rows * cols), random(2, rows * cols), &[1.0, 0.0, 1.0, 0.5, 1.0][..rows]);
+            let (pred, tgt, mask) =
+                (random(1, rows * cols), random(2, rows * cols), &[1.0, 0.0, 1.0, 0.5, 1.0][..rows]);
             let scale = 1.0 / mask.iter().sum::<f64>();
             let dpred = backward(dim, &pred, &tgt, mask, scale, normalise, -1.7);
             check("dpred", &pred, &dpred, |pred| -1.7 * forward(dim, pred, &tgt, mask, scale, normalise).loss);

@@ -48,13 +48,7 @@ pub fn forward(dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f6
 
 /// sum as saved by forward; dy, dsum -> dx, dresidual, dw
 pub fn backward(
-    dim: Dims,
-    sum: &[f64],
-    keep: Option<&[f64]>,
-    w: &[f64],
-    eps: f64,
-    dy: &[f64],
-    dsum: Option<&[f64]>,
+    dim: Dims, sum: &[f64], keep: Option<&[f64]>, w: &[f64], eps: f64, dy: &[f64], dsum: Option<&[f64]>,
 ) -> Grads {
     let mut g = Grads { dx: vec![], dresidual: vec![0.0; sum.len()], dw: vec![0.0; dim.d] };
     for row in 0..dim.rows {
