@@ -127,10 +127,7 @@ impl Tape {
 
     /// Adds a step with one result. `rule` gets the gradient of the result; it does not run if there is none.
     pub fn push(
-        &mut self,
-        g: &Gpu,
-        out: Tensor,
-        rule: impl FnOnce(&Gpu, &Tensor, &mut Grads) -> Result<()> + 'static,
+        &mut self, g: &Gpu, out: Tensor, rule: impl FnOnce(&Gpu, &Tensor, &mut Grads) -> Result<()> + 'static,
     ) -> Var {
         let [out] = self.push_many(g, [out], move |g, [dout], grads| match dout {
             Some(dout) => rule(g, &dout, grads),
@@ -142,9 +139,7 @@ impl Tape {
     /// Adds a step with several results. `rule` gets a gradient for each that something depended on; it does not run if
     /// there is none at all.
     pub fn push_many<const N: usize>(
-        &mut self,
-        g: &Gpu,
-        outs: [Tensor; N],
+        &mut self, g: &Gpu, outs: [Tensor; N],
         rule: impl FnOnce(&Gpu, [Option<Tensor>; N], &mut Grads) -> Result<()> + 'static,
     ) -> [Var; N] {
         let outs = outs.map(Var::leaf);

@@ -113,7 +113,11 @@ impl Tensor {
     pub fn range(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
         if start + len > self.len() {
-            return Err(Error::argument("range", format!("{start}..{}", start + len), format!("at most {}", self.len())));
+            return Err(Error::argument(
+                "range",
+                format!("{start}..{}", start + len),
+                format!("at most {}", self.len()),
+            ));
         }
         Ok(Self { view: self.view.range(start as u64 * 4, len as u64 * 4), shape: shape.to_vec() })
     }

@@ -103,10 +103,7 @@ pub fn close(name: &str, got: &[f32], want: &[f64], tol: Tol) {
 /// Runs an operator in mid-graph position: its input comes from another launch, its result is read by another, and the
 /// gradients of `leaves` come back through the tape from `dout`. Returns (out, gradients in order).
 pub fn run(
-    g: &Gpu,
-    leaves: &[Var],
-    dout: &[f32],
-    op: impl FnOnce(&Gpu, &mut Tape, &[Var]) -> Result<Var>,
+    g: &Gpu, leaves: &[Var], dout: &[f32], op: impl FnOnce(&Gpu, &mut Tape, &[Var]) -> Result<Var>,
 ) -> (Vec<f32>, Vec<Vec<f32>>) {
     let attempt = || -> Result<_> {
         let mut t = Tape::new();

@@ -108,7 +108,8 @@ pub(super) async fn candidates() -> Vec<Candidate> {
         wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
     let instance = wgpu::Instance::new(descriptor);
     #[cfg(target_arch = "wasm32")]
-    let adapters: Vec<_> = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect();
+    let adapters: Vec<_> =
+        instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect();
     #[cfg(not(target_arch = "wasm32"))]
     let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
     let mut found: Vec<_> = adapters.into_iter().map(describe).collect();
@@ -119,7 +120,8 @@ pub(super) async fn candidates() -> Vec<Candidate> {
 pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Result<Candidate> {
     let names: Vec<_> = found.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.caps.name)).collect();
     if found.is_empty() {
-        let hint = "install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu the software one is `mesa-vulkan-drivers`)";
+        let hint =
+            "install a Vulkan, Metal or DX12 driver (on Debian and Ubuntu the software one is `mesa-vulkan-drivers`)";
         return Err(Error::NoAdapter(hint.into()));
     }
     let at = match choice {

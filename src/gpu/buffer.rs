@@ -29,15 +29,15 @@ pub(crate) struct Physical {
 
 impl Physical {
     pub fn new(
-        device: &wgpu::Device,
-        counters: &Arc<Counters>,
-        bytes: u64,
-        usage: wgpu::BufferUsages,
-        label: &str,
+        device: &wgpu::Device, counters: &Arc<Counters>, bytes: u64, usage: wgpu::BufferUsages, label: &str,
     ) -> Arc<Self> {
         let size = bytes.next_multiple_of(4).max(4);
-        let raw =
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+        let raw = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
         counters.buffer_made(size);
         Arc::new(Self { raw, counters: counters.clone() })
     }

@@ -137,27 +137,19 @@ impl Gpu {
     /// # Errors
     /// When the arguments do not fit the kernel's bindings or the adapter's limits, or when a written buffer is bound twice.
     pub fn launch<P: Params, V: AsRef<View>>(
-        &self,
-        kernel: &'static Kernel,
-        grid: Grid,
-        params: &P,
-        args: &[&V],
+        &self, kernel: &'static Kernel, grid: Grid, params: &P, args: &[&V],
     ) -> Result<()> {
         self.launch_with(kernel, &[], grid, params, args)
     }
 
     /// [`Gpu::launch`] with values for some of the kernel's constants.
     pub fn launch_with<P: Params, V: AsRef<View>>(
-        &self,
-        kernel: &'static Kernel,
-        consts: &[(&str, u32)],
-        grid: Grid,
-        params: &P,
-        args: &[&V],
+        &self, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, params: &P, args: &[&V],
     ) -> Result<()> {
         let args: Vec<View> = args.iter().map(|v| (*v).as_ref().clone()).collect();
         self.check_args(kernel, grid, &args)?;
-        let value = |&(name, default): &(&str, u32)| consts.iter().find(|(n, _)| *n == name).map_or(default, |(_, v)| *v);
+        let value =
+            |&(name, default): &(&str, u32)| consts.iter().find(|(n, _)| *n == name).map_or(default, |(_, v)| *v);
         let consts = kernel.consts.iter().map(value).collect();
         let params = bytemuck::bytes_of(params).to_vec();
         self.0.recorder(|r| {
@@ -173,7 +165,11 @@ impl Gpu {
             return Err(Error::argument(what, args.len(), kernel.binds.len()));
         }
         if let Some(&workgroups) = grid.0.iter().find(|&&n| n > 65_535 || n == 0) {
-            return Err(Error::argument(format!("{}: workgroups", kernel.name), workgroups, "1 to 65535 per dimension"));
+            return Err(Error::argument(
+                format!("{}: workgroups", kernel.name),
+                workgroups,
+                "1 to 65535 per dimension",
+            ));
         }
         for (i, (arg, bind)) in args.iter().zip(kernel.binds).enumerate() {
             let what = || format!("{}: binding {} ({})", kernel.name, bind.number(), arg.node.label);
@@ -259,7 +255,11 @@ impl Gpu {
         }
         let live = self.live()?;
         if node.bytes() > self.0.caps.max_buffer {
-            return Err(Error::Limit { what: node.label.into(), needed: node.bytes(), allowed: self.0.caps.max_buffer });
+            return Err(Error::Limit {
+                what: node.label.into(),
+                needed: node.bytes(),
+                allowed: self.0.caps.max_buffer,
+            });
         }
         let buffer = live.allocate(node.bytes(), node.label);
         live.check()?;

@@ -185,22 +185,23 @@ fn upload_params(live: &Live, launches: &[Launch]) -> Option<Arc<Physical>> {
         slot[..launch.params.len()].copy_from_slice(&launch.params);
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let buffer =
-        (!bytes.is_empty()).then(|| Physical::new(&live.device, &live.counters, bytes.len() as u64, usage, "params"))?;
+    let buffer = (!bytes.is_empty())
+        .then(|| Physical::new(&live.device, &live.counters, bytes.len() as u64, usage, "params"))?;
     live.queue.write_buffer(&buffer.raw, 0, &bytes);
     Some(buffer)
 }
 
 fn bind<'a>(
-    live: &Live,
-    launch: &Launch,
-    pipeline: &Pipeline,
-    uniform: Option<(&Arc<Physical>, u64)>,
+    live: &Live, launch: &Launch, pipeline: &Pipeline, uniform: Option<(&Arc<Physical>, u64)>,
     slot: impl Fn(u64) -> Option<&'a Arc<Physical>>,
 ) -> wgpu::BindGroup {
     let range = |binding, buffer, offset, bytes| wgpu::BindGroupEntry {
         binding,
-        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) }),
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset,
+            size: wgpu::BufferSize::new(bytes),
+        }),
     };
     let mut entries = Vec::with_capacity(launch.args.len() + 1);
     if let Some((buffer, offset)) = uniform {

@@ -55,7 +55,8 @@ impl Recording {
     }
     /// How many launches a module takes: (forward only, whole step).
     pub fn count(&self, scope: &str) -> (usize, usize) {
-        let inside = |l: &&Launch| l.scope.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let inside =
+            |l: &&Launch| l.scope.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let all = self.launches.iter().filter(inside);
         (all.clone().filter(|l| l.phase == Phase::Forward).count(), all.count())
     }

@@ -10,8 +10,10 @@ params! { pub struct SelfTest { n: u32 } }
 
 const SUBGROUP: Kernel =
     Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[Bind::Write(1)]);
-const F16: Kernel = Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
-const COOP: Kernel = Kernel::new::<SelfTest>("selftest_coop.run", wgsl!("selftest_coop"), &[Bind::Read(1), Bind::Write(2)]);
+const F16: Kernel =
+    Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
+const COOP: Kernel =
+    Kernel::new::<SelfTest>("selftest_coop.run", wgsl!("selftest_coop"), &[Bind::Read(1), Bind::Write(2)]);
 
 /// The kernels of the self-tests, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &COOP];
