@@ -89,6 +89,11 @@ impl Grads {
         self.found.remove(&var.id)
     }
 
+    /// Whether the variable with this identity has a gradient.
+    pub fn has(&self, id: u64) -> bool {
+        self.found.contains_key(&id)
+    }
+
     /// The gradient of a variable, if anything depended on it.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         self.found.get(&var.id)

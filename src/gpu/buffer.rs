@@ -93,6 +93,10 @@ impl View {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+    /// Start within the buffer in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
     /// What the buffer is for.
     pub fn class(&self) -> Class {
         self.node.class

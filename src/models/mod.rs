@@ -1,0 +1,9 @@
+//! Models and methods, one paper a file.
+
+mod config;
+mod hybridnet;
+mod map;
+
+pub use config::{Config, Decoder, InitScheme};
+pub use hybridnet::HybridNet;
+pub use map::{Batch, Map, Outputs};

@@ -1,0 +1,117 @@
+//! Transformer blocks: timm's pre-norm block, and the decoder block of MAP with separate norms for queries and keys.
+
+use super::init::Init;
+use super::linear::Linear;
+use super::norm::LayerNorm;
+use super::params::Params;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::ops;
+use crate::ops::attention::{Mask, Regions};
+use crate::tape::{Tape, Var};
+
+/// fc2(GELU(fc1(x))).
+#[derive(Debug, Clone)]
+struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Mlp {
+    fn new(params: &mut Params, name: &str, width: usize, hidden: usize, init: Init) -> Result<Self> {
+        let fc1 = Linear::new(params, &format!("{name}.fc1"), width, hidden, init)?;
+        Ok(Self { fc1, fc2: Linear::new(params, &format!("{name}.fc2"), hidden, width, init)? })
+    }
+
+    fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
+        let hidden = self.fc1.forward(g, t, x)?; // (B, L, hidden)
+        let hidden = ops::activation::gelu(g, t, &hidden)?;
+        self.fc2.forward_onto(g, t, &hidden, residual) // (B, L, D)
+    }
+}
+
+fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
+    if heads == 0 || width % heads != 0 || width / heads > 128 {
+        let expected = format!("a divisor of the width {width} with at most 128 per head");
+        return Err(Error::argument(format!("{name}: heads"), heads, expected));
+    }
+    Ok(())
+}
+
+/// y = x + MHSA(LN₁ x); y + MLP(LN₂ y).
+#[derive(Debug, Clone)]
+pub struct Block {
+    norm1: LayerNorm,
+    qkv: Linear,
+    proj: Linear,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    heads: usize,
+}
+
+impl Block {
+    /// Parameters `name.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}`.
+    pub fn new(params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init) -> Result<Self> {
+        check_heads(name, width, heads)?;
+        Ok(Self {
+            norm1: LayerNorm::new(params, &format!("{name}.norm1"), width, eps)?,
+            qkv: Linear::new(params, &format!("{name}.attn.qkv"), width, 3 * width, init)?,
+            proj: Linear::new(params, &format!("{name}.attn.proj"), width, width, init)?,
+            norm2: LayerNorm::new(params, &format!("{name}.norm2"), width, eps)?,
+            mlp: Mlp::new(params, &format!("{name}.mlp"), width, hidden, init)?,
+            heads,
+        })
+    }
+
+    /// (B, L, D) → (B, L, D), every token sees every token.
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        let y = self.norm1.forward(g, t, x)?;
+        let qkv = self.qkv.forward(g, t, &y)?; // (B, L, 3D)
+        let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
+        let x = self.proj.forward_onto(g, t, &y, x)?;
+        let y = self.norm2.forward(g, t, &x)?;
+        self.mlp.forward_onto(g, t, &y, &x)
+    }
+}
+
+/// x + CA(LN_q x, LN_kv x) under a mask; then x + MLP(LN x).
+#[derive(Debug, Clone)]
+pub struct CrossBlock {
+    norm_q: LayerNorm,
+    norm_kv: LayerNorm,
+    q: Linear,
+    kv: Linear,
+    proj: Linear,
+    norm: LayerNorm,
+    mlp: Mlp,
+    heads: usize,
+}
+
+impl CrossBlock {
+    /// Parameters `name.{norm2_1,norm2_2,attn2.q,attn2.kv,attn2.proj,norm2,mlp.fc1,mlp.fc2}`.
+    pub fn new(params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init) -> Result<Self> {
+        check_heads(name, width, heads)?;
+        Ok(Self {
+            norm_q: LayerNorm::new(params, &format!("{name}.norm2_1"), width, eps)?,
+            norm_kv: LayerNorm::new(params, &format!("{name}.norm2_2"), width, eps)?,
+            q: Linear::new(params, &format!("{name}.attn2.q"), width, width, init)?,
+            kv: Linear::new(params, &format!("{name}.attn2.kv"), width, 2 * width, init)?,
+            proj: Linear::new(params, &format!("{name}.attn2.proj"), width, width, init)?,
+            norm: LayerNorm::new(params, &format!("{name}.norm2"), width, eps)?,
+            mlp: Mlp::new(params, &format!("{name}.mlp"), width, hidden, init)?,
+            heads,
+        })
+    }
+
+    /// (B, L, D) → (B, L, D)
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
+        let q = self.norm_q.forward(g, t, x)?;
+        let q = self.q.forward(g, t, &q)?; // (B, L, D)
+        let kv = self.norm_kv.forward(g, t, x)?;
+        let kv = self.kv.forward(g, t, &kv)?; // (B, L, 2D)
+        let y = ops::attention::cross_attention(g, t, &q, &kv, self.heads, mask, regions)?;
+        let x = self.proj.forward_onto(g, t, &y, x)?;
+        let y = self.norm.forward(g, t, &x)?;
+        self.mlp.forward_onto(g, t, &y, &x)
+    }
+}

@@ -1,0 +1,49 @@
+//! Normalisation layers.
+
+use super::init::Init;
+use super::params::Params;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::ops;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// x·rsqrt(mean(x²) + eps)·w, with the residual add of a Mamba layer in front.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Var,
+    eps: f32,
+}
+
+impl RmsNorm {
+    /// `name.weight` (width), ones.
+    pub fn new(params: &mut Params, name: &str, width: usize, eps: f32) -> Result<Self> {
+        Ok(Self { weight: params.add(format!("{name}.weight"), &[width], &[width], Init::Ones)?, eps })
+    }
+
+    /// (norm(r'), r') with r' = residual + keep·x. `keep` (B) is DropPath's draw over its probability.
+    pub fn add(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>) -> Result<(Var, Var)> {
+        ops::rms_norm::rms_norm(g, t, x, residual, keep, &self.weight, self.eps)
+    }
+}
+
+/// (x − mean)·rsqrt(var + eps)·w + b.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Var,
+    bias: Var,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// `name.weight` (width), ones, and `name.bias` (width), zeros.
+    pub fn new(params: &mut Params, name: &str, width: usize, eps: f32) -> Result<Self> {
+        let weight = params.add(format!("{name}.weight"), &[width], &[width], Init::Ones)?;
+        Ok(Self { weight, bias: params.add(format!("{name}.bias"), &[width], &[width], Init::Zeros)?, eps })
+    }
+
+    /// (.., width) → (.., width)
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        Ok(ops::layer_norm::layer_norm(g, t, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+    }
+}
