@@ -1,6 +1,8 @@
-// activation — GELU (erf), SiLU and softplus, element by element.
+// activation — GELU (erf and tanh), SiLU and softplus, element by element.
 //   x, y, dy, dx (n)
 //   gelu:      y = x·Φ(x),  Φ(x) = (1 + erf(x/√2))/2      dx = dy·(Φ(x) + x·φ(x)),  φ(x) = exp(−x²/2)/√(2π)
+//   gelu_tanh: y = x·(1 + τ)/2,  τ = tanh(c·x·(1 + 0.044715x²)), c = √(2/π)
+//              dx = dy·((1 + τ)/2 + x·(1 − τ²)/2·c·(1 + 0.134145x²))
 //   silu:      y = x·σ(x)                                 dx = dy·σ(x)·(1 + x·(1 − σ(x)))
 //   softplus:  y = x if x > 20 else ln(1 + eˣ)            dx = dy if x > 20 else dy·σ(x)
 // Saves x only. Backward assigns, never adds. One invocation per element. Floor: 8 bytes forward, 12 backward.
@@ -23,6 +25,18 @@ fn gelu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
 fn gelu_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if i < p.n { dx[i] = dy[i] * gelu_slope(x[i]); }
+}
+
+@compute @workgroup_size(WG)
+fn gelu_tanh_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { y[i] = gelu_tanh(x[i]); }
+}
+
+@compute @workgroup_size(WG)
+fn gelu_tanh_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { dx[i] = dy[i] * gelu_tanh_slope(x[i]); }
 }
 
 @compute @workgroup_size(WG)

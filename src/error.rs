@@ -47,6 +47,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Data, masks, schedules or records: what the data side says.
+    #[error("{0}")]
+    Data(String),
     /// The loss stopped being a number.
     #[error("training diverged: {0}")]
     Diverged(String),

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `rowscan` program.
+
+fn main() -> std::process::ExitCode {
+    rowscan::cli::main()
+}

@@ -1,6 +1,7 @@
 //! y = f(x), element by element, for GELU, SiLU and softplus.   dx = f'(x)·dy
 //!
 //!   gelu      x·Φ(x), Φ(x) = (1 + erf(x/√2))/2       f' = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π)
+//!   gelu_tanh x·(1 + τ)/2, τ = tanh(√(2/π)·(x + 0.044715x³))
 //!   silu      x·σ(x)                                 f' = σ(x)·(1 + x·(1 - σ(x)))
 //!   softplus  x if x > 20 else ln(1 + exp x)         f' = 1 if x > 20 else σ(x)
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -10,6 +11,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 pub enum Activation {
     /// The exact (erf) form.
     Gelu,
+    /// The tanh form.
+    GeluTanh,
     /// x·σ(x)
     Silu,
     /// With the threshold 20 of the scan.
@@ -20,6 +23,7 @@ pub enum Activation {
 pub fn forward(act: Activation, x: &[f64]) -> Vec<f64> {
     let f = match act {
         Activation::Gelu => gelu,
+        Activation::GeluTanh => gelu_tanh,
         Activation::Silu => silu,
         Activation::Softplus => softplus,
     };
@@ -30,6 +34,7 @@ pub fn forward(act: Activation, x: &[f64]) -> Vec<f64> {
 pub fn backward(act: Activation, x: &[f64], dy: &[f64]) -> Vec<f64> {
     let df = match act {
         Activation::Gelu => dgelu,
+        Activation::GeluTanh => dgelu_tanh,
         Activation::Silu => dsilu,
         Activation::Softplus => dsoftplus,
     };
@@ -45,6 +50,21 @@ pub fn gelu(x: f64) -> f64 {
 pub fn dgelu(x: f64) -> f64 {
     let density = 0.5 * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * (-0.5 * x * x).exp();
     normal_cdf(x) + x * density
+}
+
+/// √(2/π)
+const C: f64 = FRAC_1_SQRT_2 * FRAC_2_SQRT_PI;
+
+/// The tanh form of [`gelu`].
+pub fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + (C * (x + 0.044715 * x * x * x)).tanh())
+}
+
+/// Derivative of [`gelu_tanh`].
+pub fn dgelu_tanh(x: f64) -> f64 {
+    let tau = (C * (x + 0.044715 * x * x * x)).tanh();
+    let slope = (1.0 - tau * tau) * C * (1.0 + 0.134145 * x * x);
+    0.5 * (1.0 + tau) + 0.5 * x * slope
 }
 
 /// x·σ(x)
@@ -116,7 +136,7 @@ mod tests {
 
     #[test]
     fn extremes_are_finite() {
-        for act in [Activation::Gelu, Activation::Silu, Activation::Softplus] {
+        for act in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus] {
             let x = [-1e4, -800.0, -20.0, 0.0, 20.0, 800.0, 1e4];
             assert!(forward(act, &x).iter().chain(&backward(act, &x, &[1.0; 7])).all(|v| v.is_finite()), "{act:?}");
         }
@@ -125,7 +145,7 @@ mod tests {
     /// Around zero and, times 6, in both tails; 20.5 is past softplus's threshold.
     #[test]
     fn gradients() {
-        for act in [Activation::Gelu, Activation::Silu, Activation::Softplus] {
+        for act in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus] {
             let mut x = random(1, 23);
             x.extend(random(2, 23).iter().map(|x| 6.0 * x));
             x.push(20.5);

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::buffer::{Class, Node};
+use super::caps::Caps;
 use super::record::{Phase, Recording};
 use crate::error::{Error, Result};
 
@@ -118,6 +119,24 @@ impl Plan {
     /// All bytes.
     pub fn total(&self) -> u64 {
         self.fixed() + self.inputs + self.activations + self.scratch + self.outputs + self.staging
+    }
+
+    /// The budget check against an adapter.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] or [`Error::OutOfMemory`] with the numbers.
+    pub fn fits(&self, caps: &Caps) -> Result<()> {
+        if self.largest() > caps.max_buffer {
+            let what = "the largest activation buffer".into();
+            return Err(Error::Limit { what, needed: self.largest(), allowed: caps.max_buffer });
+        }
+        match caps.memory {
+            Some(memory) if self.total() > memory => {
+                let (needed, has) = (human_bytes(self.total()), human_bytes(memory));
+                Err(Error::OutOfMemory(format!("the plan needs {needed}, {} has {has}\n{self}", caps.name)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Largest single physical scratch buffer in bytes.

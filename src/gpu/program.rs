@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::buffer::Physical;
 use super::device::{Gpu, Live, lock};
 use super::kernel::{Bind, Kernel};
-use super::plan::{Plan, human_bytes};
+use super::plan::Plan;
 use super::record::{Launch, Recording};
 use crate::error::{Error, Result};
 
@@ -54,7 +54,7 @@ impl Program {
         let plan = Plan::new(&recording)?;
         let launches = recording.launches;
         let live = gpu.live()?;
-        fits(gpu, &plan)?;
+        plan.fits(gpu.caps())?;
         let slots = allocate_slots(live, &plan);
         live.check()?;
         for view in launches.iter().flat_map(|l| &l.args) {
@@ -148,22 +148,6 @@ fn dispatch(pass: &mut wgpu::ComputePass<'_>, pipeline: &Pipeline, group: &wgpu:
     pass.set_pipeline(&pipeline.raw);
     pass.set_bind_group(0, group, &[]);
     pass.dispatch_workgroups(x, y, z);
-}
-
-/// The budget check of a plan against the adapter.
-pub(super) fn fits(gpu: &Gpu, plan: &Plan) -> Result<()> {
-    let caps = gpu.caps();
-    if plan.largest() > caps.max_buffer {
-        let what = "the largest activation buffer".into();
-        return Err(Error::Limit { what, needed: plan.largest(), allowed: caps.max_buffer });
-    }
-    match caps.memory {
-        Some(memory) if plan.total() > memory => {
-            let (needed, has) = (human_bytes(plan.total()), human_bytes(memory));
-            Err(Error::OutOfMemory(format!("the plan needs {needed}, {} has {has}\n{plan}", caps.name)))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Slots come from a pool that all programs of a device share: they never run at the same time.

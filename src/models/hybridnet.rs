@@ -84,7 +84,7 @@ impl HybridNet {
     pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
         let draws = |i: usize| match keep {
-            Some(keep) if self.config.drop_path_at(i) > 0.0 => {
+            Some(keep) if i > 0 => {
                 let [_, stride] = keep.dims("keep")?;
                 keep.range(i * stride, &[batch]).map(Some)
             }

@@ -200,6 +200,17 @@ impl Params {
         self.upload(g, weights, |b| &b.weights)
     }
 
+    /// Overwrites the gradients by name.
+    pub fn load_gradients(&self, g: &Gpu, gradients: &Weights) -> Result<()> {
+        self.expect_names(gradients)?;
+        self.upload(g, gradients, |b| &b.gradients)
+    }
+
+    /// Whether a named parameter has a gradient in `grads`.
+    pub fn has_gradient(&self, name: &str, grads: &Grads) -> bool {
+        self.entries.iter().any(|e| e.name == name && grads.has(e.var))
+    }
+
     /// Overwrites the moments by name.
     pub fn load_moments(&self, g: &Gpu, first: &Weights, second: &Weights) -> Result<()> {
         self.expect_names(first)?;

@@ -16,17 +16,24 @@ const BACKWARD: &[Bind] = &[Bind::Read(1), Bind::Read(3), Bind::Write(4)];
 
 const GELU: Kernel = Kernel::new::<Activation>("activation.gelu_forward", SRC, FORWARD);
 const GELU_BACKWARD: Kernel = Kernel::new::<Activation>("activation.gelu_backward", SRC, BACKWARD);
+const GELU_TANH: Kernel = Kernel::new::<Activation>("activation.gelu_tanh_forward", SRC, FORWARD);
+const GELU_TANH_BACKWARD: Kernel = Kernel::new::<Activation>("activation.gelu_tanh_backward", SRC, BACKWARD);
 const SILU: Kernel = Kernel::new::<Activation>("activation.silu_forward", SRC, FORWARD);
 const SILU_BACKWARD: Kernel = Kernel::new::<Activation>("activation.silu_backward", SRC, BACKWARD);
 const SOFTPLUS: Kernel = Kernel::new::<Activation>("activation.softplus_forward", SRC, FORWARD);
 const SOFTPLUS_BACKWARD: Kernel = Kernel::new::<Activation>("activation.softplus_backward", SRC, BACKWARD);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&GELU, &GELU_BACKWARD, &SILU, &SILU_BACKWARD, &SOFTPLUS, &SOFTPLUS_BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&GELU, &GELU_BACKWARD, &GELU_TANH, &GELU_TANH_BACKWARD, &SILU, &SILU_BACKWARD, &SOFTPLUS, &SOFTPLUS_BACKWARD];
 
 /// GELU in its erf form, any shape.
 pub fn gelu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
     apply(g, t, x, &GELU, &GELU_BACKWARD)
+}
+
+/// GELU in its tanh form (MambaVision's convolution stages), any shape.
+pub fn gelu_tanh(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    apply(g, t, x, &GELU_TANH, &GELU_TANH_BACKWARD)
 }
 
 /// x·σ(x), any shape.

@@ -1,0 +1,146 @@
+//! Kinds `map_pretrain` and the model of `map_train`: HybridNet with the MAP decoder, from official constructor arguments.
+
+use super::compare::{GRADIENT, OUTPUT, Report};
+use super::fixture::{Array, Fixture};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::models::{Batch, Config, Decoder, InitScheme, Map};
+use crate::nn::{Params, Weights};
+use crate::ops::patchify;
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+use crate::train::mask::Mask;
+
+/// The configuration that official constructor arguments (with official defaults) and the given weights describe.
+pub(super) fn config(f: &Fixture) -> Result<Config> {
+    let depth = f.size("depth", 24)?;
+    let width = f.size("embed_dim", 192)?;
+    let ratio = f.number("mlp_ratio", 4.0)?;
+    let inner = |name: &str, axis: usize, default: usize| f.find(name).and_then(|a| a.shape.get(axis).copied()).unwrap_or(default);
+    let decoder_width = f.size("decoder_embed_dim", 192)?;
+    let decoder_depth = (0..).take_while(|i| f.find(&format!("param.decoder_blocks.{i}.norm2.weight")).is_some()).count();
+    let blocks = (0..).take_while(|i| f.find(&format!("param.blocks.{i}.norm1.weight")).is_some()).count();
+    let mlp = inner("param.blocks.0.mlp.fc1.weight", 0, (width as f64 * ratio / 2.0) as usize);
+    let decoder_mlp = inner("param.decoder_blocks.0.mlp.fc1.weight", 0, (decoder_width as f64 * ratio) as usize);
+    let mixer = "param.layers.0.mixer";
+    let config = Config {
+        name: "fixture".into(),
+        image_size: f.size("img_size", 224)?,
+        patch_size: f.size("patch_size", 16)?,
+        width,
+        pattern: if blocks == depth / 3 { pattern(depth) } else { "M".repeat(depth) },
+        heads: f.size("num_heads", 12)?,
+        mlp_ratio: mlp as f64 / width as f64,
+        extra_residual: true,
+        registers: inner("param.cls_token", 1, 0),
+        cls_reduce: f.size("cls_reduce", 1)?.max(1),
+        classes: inner("param.head.weight", 0, 0),
+        states: inner(&format!("{mixer}.A_log"), 1, 16),
+        conv: inner(&format!("{mixer}.conv1d.weight"), 2, 4),
+        expand: inner(&format!("{mixer}.A_log"), 0, 2 * width) / width.max(1),
+        drop_path: f.number("drop_path_rate", 0.1)?,
+        init: InitScheme::MapRepo,
+        decoder: Decoder {
+            width: decoder_width,
+            depth: decoder_depth,
+            heads: f.size("decoder_num_heads", 16)?,
+            mlp_ratio: decoder_mlp as f64 / decoder_width as f64,
+        },
+    };
+    config.validate()?;
+    Ok(config)
+}
+
+/// MMMT, and what is left over after the last T.
+fn pattern(depth: usize) -> String {
+    (1..=depth).map(|n| if n % 3 == 0 { "MT" } else { "M" }).collect()
+}
+
+pub(super) fn weights(f: &Fixture) -> Weights {
+    f.with_prefix("param.").map(|(name, array)| (name.to_string(), (array.shape.clone(), array.f32()))).collect()
+}
+
+/// A batch from normalised images (B, 3, H, W) and a mask (B, L).
+pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<Batch> {
+    let patches = patchify::from_nchw(g, images, patch)?;
+    let [b, l, _] = patches.dims("patches")?;
+    if mask.len() != b * l {
+        return Err(f.error(format!("input.mask has {} values, expected {b} × {l}", mask.len())));
+    }
+    let mask = Mask::from_mask(mask, l)?;
+    Ok(Batch {
+        visible: Tensor::from_indices(g, &[b, mask.visible_len], &mask.visible)?,
+        inverse: Tensor::from_indices(g, &[b, l], &mask.inverse)?,
+        scale: 1.0 / mask.mask.iter().sum::<f32>(),
+        mask: Tensor::from_slice(g, &[b, l], &mask.mask)?,
+        patches,
+    })
+}
+
+/// DropPath's draws as rows of keep / (1 − p): (depth + 1, B padded to 64); places without draws keep everything.
+fn keep(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
+    let depth = config.depth();
+    let place = |i: usize| if i == depth { "final".to_string() } else { format!("layers.{i}") };
+    let probability = |i: usize| -> Option<f64> {
+        let given = f.config("drop_prob");
+        let position = [given.get(place(i)), given.get(i), Some(given)];
+        position.into_iter().flatten().find_map(serde_json::Value::as_f64)
+    };
+    if f.with_prefix("drop_path.").next().is_none() {
+        return Ok(None);
+    }
+    let stride = b.next_multiple_of(64);
+    let mut rows = vec![1.0f32; (depth + 1) * stride];
+    for i in 0..=depth {
+        let Some(draws) = f.find(&format!("drop_path.{}.keep", place(i))) else { continue };
+        let p = probability(i).unwrap_or_else(|| config.drop_path_at(i));
+        for (slot, keep) in rows[i * stride..].iter_mut().zip(&draws.values) {
+            *slot = (keep / (1.0 - p)) as f32;
+        }
+    }
+    Tensor::from_slice(g, &[depth + 1, stride], &rows).map(Some)
+}
+
+pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+    let config = config(f)?;
+    let images = f.get("input.images")?;
+    let b = images.shape.first().copied().unwrap_or(0);
+    let keep = keep(g, f, b, &config)?;
+    let mut params = Params::new(g);
+    let model = Map::new(g, &mut params, &config)?;
+    params.load(g, &weights(f))?;
+    let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
+    let batch = batch(g, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
+
+    let mut t = Tape::new();
+    let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
+    let grads = t.backward(g, &out.loss, params.grads())?;
+    for (name, var) in [("output.encoder", &out.encoder), ("output.pred", &out.pred)] {
+        if let Some(theirs) = f.find(name) {
+            report.relative(name, &var.data.to_vec(g)?, theirs, OUTPUT);
+        }
+    }
+    if let Some(Array { values, .. }) = f.find("output.loss") {
+        let theirs = values.first().copied().unwrap_or(f64::NAN);
+        let ours = f64::from(out.loss.data.to_vec(g)?[0]);
+        report.absolute("output.loss", ours, theirs, 2e-6 * theirs.abs().max(1.0));
+    }
+    let found = pollster::block_on(params.gradients(g))?;
+    for (name, theirs) in f.with_prefix("grad.") {
+        let Some((_, ours)) = found.get(name) else {
+            return Err(f.error(format!("`grad.{name}` belongs to no parameter")));
+        };
+        let row = format!("grad.{name}");
+        if f.is_zero(name) {
+            report.zero(&row, ours, &theirs.shape);
+        } else {
+            report.relative(&row, ours, theirs, GRADIENT);
+        }
+    }
+    for name in f.unused() {
+        if params.has_gradient(name, &grads) {
+            return Err(f.error(format!("`{name}` has a gradient here, but should have none")));
+        }
+    }
+    Ok(())
+}

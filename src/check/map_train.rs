@@ -1,0 +1,60 @@
+//! Kind `map_train`: losses and weights of a short training run, one fixed mask per step.
+
+use super::compare::Report;
+use super::fixture::Fixture;
+use super::map_pretrain::{batch, config, weights};
+use crate::error::Result;
+use crate::gpu::{Gpu, Phase};
+use crate::models::Map;
+use crate::nn::{Entry, Params};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+use crate::train::optimizer::{AdamWConfig, DecayRule, Optimizer};
+
+/// A loss may differ by this much: 25 times what f32 rounding does to the reference.
+const LOSS: f64 = 2e-5;
+/// A weight, relative.
+const WEIGHT: f64 = 3e-4;
+
+pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+    let config = config(f)?;
+    let lrs = f.numbers("lrs").ok_or_else(|| f.error("config `lrs` is not a list of numbers"))?;
+    let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.95]);
+    let &[beta1, beta2] = betas.as_slice() else { return Err(f.error("config `betas` are not two numbers")) };
+    let adamw = AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
+    let decay = f.number("weight_decay", 0.0)?;
+    let mut params = Params::new(g);
+    let model = Map::new(g, &mut params, &config)?;
+    params.init(g, 0)?;
+    params.load(g, &weights(f))?;
+
+    let (images, masks, losses) = (f.get("input.images")?, f.get("input.mask")?, f.get("output.losses")?);
+    let &[pool, b, _, _, _] = images.shape.as_slice() else { return Err(f.error("input.images is not [S, B, C, H, W]")) };
+    let each = images.values.len() / pool.max(1);
+    let inputs: Vec<Tensor> =
+        images.f32().chunks(each).map(|values| Tensor::from_slice(g, &images.shape[1..], values)).collect::<Result<_>>()?;
+    let mut optimizer = None;
+    for (step, (lr, mask)) in lrs.iter().zip(masks.f32().chunks(b * config.tokens())).enumerate() {
+        let batch = batch(g, f, &inputs[step % pool], mask, config.patch_size)?;
+        let mut t = Tape::new();
+        let out = model.forward(g, &mut t, &batch, None)?;
+        let grads = t.backward(g, &out.loss, params.grads())?;
+        let _phase = g.phase(Phase::Update);
+        let rule = |entry: &Entry| if DecayRule::MapRepo.decays(entry) { decay } else { 0.0 };
+        let optimizer = match &mut optimizer {
+            Some(optimizer) => optimizer,
+            none => none.insert(Optimizer::new(g, &params, &grads, adamw, rule)?),
+        };
+        optimizer.set_step(g, step as u64, *lr, 0)?;
+        optimizer.launch(g, &params)?;
+        let ours = f64::from(out.loss.data.to_vec(g)?[0]);
+        let theirs = losses.values.get(step).copied().unwrap_or(f64::NAN);
+        report.absolute(&format!("output.losses[{step}]"), ours, theirs, LOSS);
+    }
+    let found = pollster::block_on(params.weights(g))?;
+    for (name, theirs) in f.with_prefix("output.param.") {
+        let Some((_, ours)) = found.get(name) else { return Err(f.error(format!("no parameter `{name}`"))) };
+        report.relative(&format!("output.param.{name}"), ours, theirs, WEIGHT);
+    }
+    Ok(())
+}

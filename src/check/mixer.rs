@@ -1,0 +1,48 @@
+//! Kind `mamba_mixer`: one mixer, one- or bidirectional, weights under their official names.
+
+use super::compare::{GRADIENT, OUTPUT, Report};
+use super::fixture::Fixture;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::nn::{Mixer, MixerConfig, Params, Weights};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+    let config = MixerConfig {
+        width: f.size("d_model", 0)?,
+        states: f.size("d_state", 16)?,
+        conv: f.size("d_conv", 4)?,
+        expand: f.size("expand", 2)?,
+        biscan: f.config("biscan").as_bool().unwrap_or(true),
+        map_repo_init: true,
+        out_scale: 1.0,
+    };
+    let mut params = Params::new(g);
+    let mixer = Mixer::new(&mut params, "mixer", &config)?;
+    let named = |(name, array): (&str, &super::fixture::Array)| (format!("mixer.{name}"), (array.shape.clone(), array.f32()));
+    let weights: Weights = f.with_prefix("param.").map(named).collect();
+    params.load(g, &weights)?;
+
+    let x = f.get("input.x")?;
+    let x = Var::leaf(Tensor::from_slice(g, &x.shape, &x.f32())?);
+    let mut t = Tape::new();
+    let out = mixer.forward(g, &mut t, &x)?;
+    if let Some(theirs) = f.find("output.out") {
+        report.relative("output.out", &out.data.to_vec(g)?, theirs, OUTPUT);
+    }
+    let dout = f.get("input.dout")?;
+    let dout = Tensor::from_slice(g, &dout.shape, &dout.f32())?;
+    let grads = t.backward_from(g, &out, dout, params.grads())?;
+    let dx = grads.get(&x).map(|grad| grad.to_vec(g)).transpose()?.unwrap_or_default();
+    let found = pollster::block_on(params.gradients(g))?;
+    for (name, theirs) in f.with_prefix("grad.") {
+        let ours = match (name, found.get(&format!("mixer.{name}"))) {
+            ("input.x", _) => &dx,
+            (_, Some((_, values))) => values,
+            _ => return Err(f.error(format!("`grad.{name}` belongs to no parameter or input"))),
+        };
+        report.relative(&format!("grad.{name}"), ours, theirs, GRADIENT);
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Conformance: fixtures computed elsewhere, run here, compared tensor by tensor (design section 7).
+
+mod adamw;
+mod compare;
+mod fixture;
+mod map_pretrain;
+mod map_train;
+mod mixer;
+mod scan;
+mod tables;
+
+pub use compare::{Report, Row};
+pub use fixture::Fixture;
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+
+/// Kinds of fixtures that can be checked.
+pub const KINDS: &[&str] = &["map_pretrain", "map_train", "selective_scan", "mamba_mixer", "adamw", "tables"];
+
+/// Runs one fixture file.
+///
+/// # Errors
+/// When the file is no fixture, its kind is unknown, or it does not fit the adapter. A difference is no error: it is in the report.
+pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
+    let fixture = Fixture::open(path)?;
+    let mut report = Report::new(&fixture);
+    match fixture.kind.as_str() {
+        "map_pretrain" => map_pretrain::check(g, &fixture, &mut report),
+        "map_train" => map_train::check(g, &fixture, &mut report),
+        "selective_scan" => scan::check(g, &fixture, &mut report),
+        "mamba_mixer" => mixer::check(g, &fixture, &mut report),
+        "adamw" => adamw::check(g, &fixture, &mut report),
+        "tables" => tables::check(g, &fixture, &mut report),
+        kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
+    }?;
+    Ok(report)
+}

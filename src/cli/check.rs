@@ -1,0 +1,36 @@
+//! `rowscan check`: fixtures in, verdicts out.
+
+use std::path::PathBuf;
+
+use super::{Device, Outcome, Stop};
+use crate::check::check;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Fixture files (safetensors, format in tests/fixtures/README.md).
+    #[arg(required = true)]
+    fixtures: Vec<PathBuf>,
+    /// Print failing tensors and the verdicts only.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub fn run(device: &Device, args: &Args) -> Outcome {
+    let g = device.open()?;
+    println!("{}", g.caps());
+    let mut passed = true;
+    for path in &args.fixtures {
+        let mut report = check(&g, path)?;
+        passed &= report.passed();
+        if args.quiet {
+            let verdict = report.to_string();
+            report.rows.retain(|row| !row.passed());
+            let failing = report.to_string();
+            let kept: Vec<_> = failing.lines().filter(|l| l.ends_with("FAIL")).collect();
+            println!("{}\n{}{}", report.path, kept.iter().map(|l| format!("{l}\n")).collect::<String>(), verdict.lines().last().unwrap_or_default());
+        } else {
+            println!("{report}");
+        }
+    }
+    if passed { Ok(()) } else { Err(Stop::Negative) }
+}

@@ -1,0 +1,112 @@
+//! The command line: arguments, progress and pictures; no algorithm.
+
+mod check;
+mod features;
+mod info;
+mod model_args;
+mod pretrain;
+mod reconstruct;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterChoice, Gpu, Options};
+
+/// Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
+#[derive(Debug, Parser)]
+#[command(name = "rowscan", version, propagate_version = true)]
+struct Cli {
+    /// Adapter: auto, cpu, a number of `rowscan info`, or part of a name.
+    #[arg(long, global = true, value_name = "ADAPTER")]
+    adapter: Option<String>,
+    /// Use the WebGPU baseline only, even where the adapter offers subgroups, f16 or cooperative matrices.
+    #[arg(long, global = true)]
+    portable: bool,
+    /// Log more: -v for info, -vv for debug.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pretrain a model with MAP on a set of images.
+    Pretrain(Box<pretrain::Args>),
+    /// Draw what a pretrained model makes of hidden patches.
+    Reconstruct(reconstruct::Args),
+    /// Write the encoder's features of a set of images.
+    Features(features::Args),
+    /// Run conformance fixtures and compare every tensor.
+    Check(check::Args),
+    /// Print adapters, limits, and a model's parameters, memory plan and launches.
+    Info(Box<info::Args>),
+}
+
+/// What a command ends with: a usage error, a failure, or a verdict.
+enum Stop {
+    Usage(Error),
+    Failure(Error),
+    Negative,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failure(error)
+    }
+}
+
+/// Marks what the user asked for, not what went wrong on the way.
+fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
+    result.map_err(|e| match e {
+        Error::Argument { .. } | Error::Data(_) => Stop::Usage(e),
+        other => Stop::Failure(other),
+    })
+}
+
+type Outcome = std::result::Result<(), Stop>;
+
+/// Where to run; given to every command.
+#[derive(Debug, Clone)]
+struct Device(Options);
+
+impl Device {
+    fn open(&self) -> Result<Gpu> {
+        let g = Gpu::open_blocking(&self.0)?;
+        tracing::info!("{}", g.caps());
+        Ok(g)
+    }
+}
+
+/// Parses the arguments, runs the command; exit code 0 for success, 1 for failure, 2 for wrong usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ROWSCAN_LOG")
+        .unwrap_or_else(|_| format!("rowscan={level},wgpu=error,wgpu_core=error,wgpu_hal=off,naga=error").into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).init();
+    let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
+    let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
+    let device = Device(Options { adapter, portable: cli.portable });
+    let outcome = match cli.command {
+        Command::Pretrain(args) => pretrain::run(&device, *args),
+        Command::Reconstruct(args) => reconstruct::run(&device, &args),
+        Command::Features(args) => features::run(&device, &args),
+        Command::Check(args) => check::run(&device, &args),
+        Command::Info(args) => info::run(&device, &args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Negative) => ExitCode::FAILURE,
+        Err(Stop::Usage(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+        Err(Stop::Failure(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `rowscan reconstruct`: original | masked | reconstruction of some images.
+
+use std::path::PathBuf;
+
+use super::pretrain::mask_ratio;
+use super::{Device, Outcome, usage};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::Map;
+use crate::nn::Params;
+use crate::train::checkpoint;
+use crate::train::data::{Transform, load_image};
+use crate::train::reconstruct::Reconstructor;
+use crate::train::record::{Grid, Panel};
+use crate::train::settings::Settings;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Checkpoint folder with config.json and model.safetensors.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Images.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// Share of hidden patches.
+    #[arg(long, default_value = "0.5")]
+    mask_ratio: String,
+    /// random, sequential or diagonal.
+    #[arg(long, default_value = "random", value_parser = ["random", "sequential", "diagonal"])]
+    mask: String,
+    /// Seed of the mask.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// PNG to write.
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// A checkpoint's model on the GPU.
+pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(crate::models::Config, Map)> {
+    let config = checkpoint::config(folder)?;
+    let mut params = Params::new(g);
+    let model = Map::new(g, &mut params, &config)?;
+    checkpoint::load_weights(g, folder, &params)?;
+    Ok((config, model))
+}
+
+pub fn run(device: &Device, args: &Args) -> Outcome {
+    let ratio = usage(mask_ratio(Some(&args.mask_ratio), None))?;
+    let settings = Settings { mask: args.mask.clone(), mask_ratio: ratio, seed: args.seed, ..Settings::default() };
+    let config = checkpoint::config(&args.checkpoint)?;
+    let masker = usage(settings.masker(&config))?;
+    let transform = Transform::eval(config.image_size as u32);
+    let mut bytes = Vec::new();
+    for path in &args.images {
+        bytes.extend(load_image(path, &transform).map_err(Error::from)?);
+    }
+    let g = device.open()?;
+    let (config, model) = open_model(&g, &args.checkpoint)?;
+    let mask = masker.draw(0, args.images.len());
+    let reconstructor = Reconstructor::new(&g, &model, &config, args.images.len(), mask.visible_len)?;
+    let (pictures, loss) = pollster::block_on(reconstructor.run(&bytes, &mask))?;
+    let mut grid = Grid::new(config.image_size, config.image_size, 3).map_err(Error::from)?;
+    for p in &pictures {
+        let row = [Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)];
+        grid.push_row(&row).map_err(Error::from)?;
+    }
+    grid.save(&args.output).map_err(Error::from)?;
+    println!("loss {loss:.4} over the hidden patches (1 is the mean of each patch); wrote {}", args.output.display());
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Everything that decides the result of a pretraining run.
+
+use serde::{Deserialize, Serialize};
+
+use super::mask::{MaskRatio, MaskStrategy, Masker};
+use super::optimizer::{AdamWConfig, DecayRule};
+use super::schedule::{Schedule, scaled_lr};
+use super::step::Hyper;
+use crate::error::{Error, Result};
+use crate::models::Config;
+
+/// The settings of a run; a resumed run has to have the same. Stored in `state.json` and written to `pretrain.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Data set, as given.
+    pub data: String,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Learning rate per 256 images of a batch.
+    pub blr: f64,
+    /// Learning rate at the end.
+    pub min_lr: f64,
+    /// Epochs of linear warm-up; fractions are allowed.
+    pub warmup_epochs: f64,
+    /// `cosine` per step, or `map_repo` per epoch.
+    pub schedule: ScheduleKind,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Which weights decay.
+    pub decay_rule: DecayRule,
+    /// Betas of AdamW.
+    pub betas: (f64, f64),
+    /// Epsilon of AdamW.
+    pub eps: f64,
+    /// Largest gradient norm; 0 for no clipping.
+    pub clip_grad: f64,
+    /// `random`, `sequential` or `diagonal`.
+    pub mask: String,
+    /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
+    pub mask_ratio: Option<f64>,
+    /// Seed of weights, order, crops, masks and DropPath.
+    pub seed: u64,
+}
+
+/// How the learning rate moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Linear warm-up and half a cosine, per step (MAE).
+    #[default]
+    Cosine,
+    /// timm's cosine per epoch with the numbers of the MAP repository.
+    MapRepo,
+}
+
+impl Default for Settings {
+    /// The recommended recipe (spec D-8).
+    fn default() -> Self {
+        Self {
+            data: String::new(),
+            batch_size: 64,
+            epochs: 20,
+            blr: 1.5e-4,
+            min_lr: 0.0,
+            warmup_epochs: 1.0,
+            schedule: ScheduleKind::default(),
+            weight_decay: 0.05,
+            decay_rule: DecayRule::default(),
+            betas: (0.9, 0.95),
+            eps: 1e-8,
+            clip_grad: 0.0,
+            mask: "random".into(),
+            mask_ratio: Some(0.5),
+            seed: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// The draws of masks for a model.
+    pub fn masker(&self, config: &Config) -> Result<Masker> {
+        let strategy: MaskStrategy = self.mask.parse()?;
+        let ratio = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);
+        Ok(Masker::new(strategy, ratio, (config.grid(), config.grid()), self.seed)?)
+    }
+
+    /// The learning rates of a run with so many steps per epoch.
+    pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
+        if self.schedule == ScheduleKind::MapRepo {
+            return Ok(Schedule::map_repo(self.batch_size, self.epochs, steps_per_epoch)?);
+        }
+        if !(self.warmup_epochs >= 0.0 && self.warmup_epochs.is_finite()) {
+            return Err(Error::argument("--warmup-epochs", self.warmup_epochs, "a number from 0 on"));
+        }
+        let total = self.epochs * steps_per_epoch;
+        let warmup = ((self.warmup_epochs * steps_per_epoch as f64).round() as u64).min(total);
+        Ok(Schedule::half_cosine(scaled_lr(self.blr, self.batch_size, 256), self.min_lr, warmup, total)?)
+    }
+
+    /// The optimizer's numbers.
+    pub fn hyper(&self) -> Result<Hyper> {
+        let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
+            true => Ok(()),
+            false => Err(Error::argument(what, got, expected)),
+        };
+        within((0.0..=1.0).contains(&self.weight_decay), "--weight-decay", self.weight_decay, "0 to 1")?;
+        within((0.0..1.0).contains(&self.betas.0), "the first beta", self.betas.0, "0 to below 1")?;
+        within((0.0..1.0).contains(&self.betas.1), "the second beta", self.betas.1, "0 to below 1")?;
+        within(self.eps > 0.0 && self.eps < 1.0, "--eps", self.eps, "above 0 and below 1")?;
+        within(self.clip_grad >= 0.0 && self.clip_grad.is_finite(), "--clip-grad", self.clip_grad, "0 (off) or a norm")?;
+        let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
+        Ok(Hyper {
+            adamw: AdamWConfig { betas: self.betas, eps: self.eps, clip },
+            weight_decay: self.weight_decay,
+            decay_rule: self.decay_rule,
+            seed: self.seed,
+        })
+    }
+}

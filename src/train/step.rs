@@ -1,0 +1,227 @@
+//! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
+
+use super::mask::Mask;
+use super::optimizer::{AdamWConfig, DecayRule, Optimizer};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Plan, Program, Recording};
+use crate::models::{Batch, Config, Map};
+use crate::nn::{Entry, Params};
+use crate::ops::{patchify, rng};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+
+/// ImageNet's channel means in [0, 1].
+pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// ImageNet's channel deviations in [0, 1].
+pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// Programs of different visible lengths that are kept: the 80 lengths of a drawn ratio at 14×14 tokens.
+const KEPT: usize = 96;
+/// DropPath's stream of random numbers.
+const DROP_PATH: u32 = 1;
+
+/// The host's side of a batch: what every program of a run reads.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    images: Tensor,
+    inverse: Tensor,
+    mask: Tensor,
+    batch: usize,
+    side: usize,
+    tokens: usize,
+}
+
+impl Inputs {
+    /// Buffers for `batch` square images of the model's size.
+    pub fn new(config: &Config, batch: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::argument("batch size", 0, "at least 1"));
+        }
+        let (side, tokens) = (config.image_size, config.tokens());
+        let words = (batch * side * side * 3).div_ceil(4);
+        Ok(Self {
+            images: Tensor::input("images", &[words]),
+            inverse: Tensor::input("inverse", &[batch, tokens]),
+            mask: Tensor::input("mask", &[batch, tokens]),
+            batch,
+            side,
+            tokens,
+        })
+    }
+
+    /// Launches the patches of the uploaded images and names the tables of a batch with `visible` tokens.
+    pub fn batch(&self, g: &Gpu, config: &Config, visible: &Tensor) -> Result<Batch> {
+        let [_, len] = visible.dims("visible")?;
+        let counted = if len == self.tokens { self.tokens } else { self.tokens - len };
+        let shape = [self.batch, self.side, self.side];
+        Ok(Batch {
+            patches: patchify::from_u8(g, &self.images, shape, config.patch_size, MEAN, STD)?,
+            visible: visible.clone(),
+            inverse: self.inverse.clone(),
+            mask: self.mask.clone(),
+            scale: 1.0 / (self.batch * counted) as f32,
+        })
+    }
+
+    /// Uploads images (B, S, S, 3) in bytes and a mask.
+    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor) -> Result<()> {
+        let expected = self.batch * self.side * self.side * 3;
+        if images.len() != expected {
+            return Err(Error::argument("images", format!("{} bytes", images.len()), format!("{expected} bytes")));
+        }
+        if expected % 4 == 0 {
+            self.images.write(g, images)?;
+        } else {
+            let mut padded = images.to_vec();
+            padded.resize(expected.next_multiple_of(4), 0);
+            self.images.write(g, &padded)?;
+        }
+        self.inverse.write(g, &mask.inverse)?;
+        self.mask.write(g, &mask.mask)?;
+        visible.write(g, &mask.visible)
+    }
+}
+
+/// What the optimizer does with a model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hyper {
+    /// Betas, epsilon, clipping.
+    pub adamw: AdamWConfig,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Of which weights.
+    pub decay_rule: DecayRule,
+    /// Seed of DropPath.
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+struct Step {
+    program: Program,
+    visible: Tensor,
+    loss: Tensor,
+}
+
+/// A model being pretrained.
+#[derive(Debug)]
+pub struct Pretrainer {
+    g: Gpu,
+    config: Config,
+    hyper: Hyper,
+    /// The weights.
+    pub params: Params,
+    model: Map,
+    inputs: Inputs,
+    drop_path: Tensor,
+    optimizer: Option<Optimizer>,
+    steps: Vec<Step>,
+}
+
+impl Pretrainer {
+    /// A model with weights drawn from `seed` (none on a device that only plans).
+    pub fn new(g: &Gpu, config: &Config, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
+        let mut params = Params::new(g);
+        let model = Map::new(g, &mut params, config)?;
+        let drops: Vec<f32> = (0..=config.depth()).map(|i| config.drop_path_at(i) as f32).collect();
+        let trainer = Self {
+            drop_path: Tensor::from_slice(g, &[drops.len()], &drops)?,
+            inputs: Inputs::new(config, batch)?,
+            g: g.clone(),
+            config: config.clone(),
+            hyper,
+            params,
+            model,
+            optimizer: None,
+            steps: Vec::new(),
+        };
+        if !g.is_dry() {
+            trainer.params.init(g, seed)?;
+        }
+        Ok(trainer)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Map {
+        &self.model
+    }
+
+    /// Launches of a step with `visible` tokens per image: (recording, indices to upload, loss).
+    pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tensor, Tensor))> {
+        let Self { g, config, hyper, params, model, inputs, drop_path, optimizer, .. } = self;
+        g.record(|| {
+            let table = Tensor::input("visible", &[inputs.batch, visible]);
+            let batch = inputs.batch(g, config, &table)?;
+            let mut t = Tape::new();
+            let state = optimizer.as_ref().map_or_else(crate::ops::step::StepState::tensor, |o| o.state().clone());
+            let keep = if config.drop_path > 0.0 {
+                let (rows, stride) = (config.depth() + 1, inputs.batch.next_multiple_of(64));
+                Some(rng::keep(g, &state, DROP_PATH, drop_path, rows, inputs.batch, stride)?)
+            } else {
+                None
+            };
+            let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
+            let grads = t.backward(g, &out.loss, params.grads())?;
+            let decay = |entry: &Entry| if hyper.decay_rule.decays(entry) { hyper.weight_decay } else { 0.0 };
+            let optimizer = match optimizer {
+                Some(optimizer) => optimizer,
+                none => none.insert(Optimizer::with_state(g, params, &grads, hyper.adamw, state, decay)?),
+            };
+            optimizer.launch(g, params)?;
+            Ok((table, out.loss.data))
+        })
+    }
+
+    /// The memory plan of a step.
+    pub fn plan(&mut self, visible: usize) -> Result<Plan> {
+        let (recording, kept) = self.record(visible)?;
+        let plan = Plan::new(&recording)?;
+        drop(kept);
+        Ok(plan)
+    }
+
+    /// Prepares the program of a visible length; preparing the largest first lets all others share its buffers.
+    pub fn prepare(&mut self, visible: usize) -> Result<()> {
+        if self.position(visible).is_some() {
+            return Ok(());
+        }
+        let (recording, (table, loss)) = self.record(visible)?;
+        let program = Program::new(&self.g, recording)?;
+        self.steps.truncate(KEPT - 1);
+        self.steps.insert(0, Step { program, visible: table, loss });
+        Ok(())
+    }
+
+    fn position(&self, visible: usize) -> Option<usize> {
+        self.steps.iter().position(|s| s.visible.shape()[1] == visible)
+    }
+
+    /// Submits step `step` (from 0) on images (B, S, S, 3). Returns where the loss will be.
+    pub fn step(&mut self, images: &[u8], mask: &Mask, step: u64, lr: f64) -> Result<&Tensor> {
+        self.prepare(mask.visible_len)?;
+        let at = self.position(mask.visible_len).unwrap_or_default();
+        let recent = self.steps.remove(at);
+        self.steps.insert(0, recent);
+        let recent = &self.steps[0];
+        self.inputs.write(&self.g, images, mask, &recent.visible)?;
+        if let Some(optimizer) = &self.optimizer {
+            optimizer.set_step(&self.g, step, lr, self.hyper.seed)?;
+        }
+        recent.program.run()?;
+        Ok(&recent.loss)
+    }
+}
+
+/// The largest batch whose plan fits the adapter, by recording on a device that only plans.
+pub fn largest_batch(caps: &crate::gpu::Caps, config: &Config, hyper: Hyper, visible: usize, below: usize) -> usize {
+    let fits = |batch: usize| {
+        let dry = Gpu::dry(caps.clone());
+        let planned = Pretrainer::new(&dry, config, batch, hyper, 0).and_then(|mut t| t.plan(visible));
+        planned.and_then(|plan| plan.fits(caps)).is_ok()
+    };
+    let (mut low, mut high) = (0, below);
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    low
+}

@@ -1,0 +1,69 @@
+//! safetensors files of named f32 tensors: written whole or not at all, read with every doubt named.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, View};
+
+use crate::error::{Error, Result};
+use crate::nn::Weights;
+
+struct Plain<'a>(&'a [usize], &'a [f32]);
+
+impl View for Plain<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        self.0
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(bytemuck::cast_slice(self.1))
+    }
+    fn data_len(&self) -> usize {
+        size_of_val(self.1)
+    }
+}
+
+/// Serialises weights with metadata.
+pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    let views = weights.iter().map(|(name, (shape, values))| (name.as_str(), Plain(shape, values)));
+    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::argument("safetensors", e, "named tensors"))
+}
+
+/// Reads f32, f16 or bf16 tensors as f32.
+///
+/// # Errors
+/// When the file is missing, truncated, no safetensors file, or holds another type of number.
+pub fn read(path: &Path) -> Result<Weights> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len())))?;
+    let mut weights = Weights::new();
+    for (name, view) in file.tensors() {
+        let values = match view.dtype() {
+            Dtype::F32 => bytemuck::pod_collect_to_vec(view.data()),
+            Dtype::F16 => halves(view.data(), |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => halves(view.data(), |b| half::bf16::from_le_bytes(b).to_f32()),
+            other => return Err(Error::file(path, format!("tensor `{name}` is {other:?}, expected F32, F16 or BF16"))),
+        };
+        weights.insert(name, (view.shape().to_vec(), values));
+    }
+    Ok(weights)
+}
+
+fn halves(bytes: &[u8], widen: impl Fn([u8; 2]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|pair| widen(*pair)).collect()
+}
+
+/// Writes a file so that its name never stands for half of it: temporary neighbour, fsync, rename.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {e}"));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(&e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
+    file.persist(path).map_err(|e| failed(&e))?;
+    Ok(())
+}
