@@ -2,8 +2,11 @@
 
 mod common; // adapters of both tiers, random data, tolerances
 
+mod conformance; // ring 1: fixtures made elsewhere
 mod layering; // ring 0: an arrow may only point down
 mod shaders; // ring 0: every kernel through naga, compared with its Rust side
 
+mod models; // ring 0: sizes, names and shapes of the presets
 mod ops; // ring 1: GPU against oracle, forward and every gradient
 mod runtime; // ring 1: record, plan, replay
+mod training; // ring 1: steady state, determinism

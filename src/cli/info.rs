@@ -12,6 +12,9 @@ use crate::train::step::Pretrainer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    /// Print the adapter in use and nothing else; fail if there is none.
+    #[arg(long)]
+    adapter_only: bool,
     /// Images per step of the plan.
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
@@ -22,6 +25,10 @@ pub struct Args {
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let opened = device.open();
+    if args.adapter_only {
+        println!("{}", opened?.caps());
+        return Ok(());
+    }
     println!("adapters");
     for (i, caps) in pollster::block_on(Gpu::adapters()).iter().enumerate() {
         println!("  {i}: {}, {}, driver {}", caps.name, caps.backend, caps.driver);

@@ -1,0 +1,42 @@
+//! Every fixture in `tests/fixtures`, on every tier, with the tolerances of its README.
+
+use std::path::{Path, PathBuf};
+
+use rowscan::check::check;
+
+use crate::common::each_tier;
+
+fn fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    found.retain(|p| p.extension().is_some_and(|e| e == "safetensors"));
+    found.sort();
+    found
+}
+
+#[test]
+fn every_fixture_passes() {
+    assert!(fixtures().len() >= 20);
+    each_tier(|g| {
+        for path in fixtures() {
+            let report = check(g, &path).unwrap_or_else(|e| panic!("{e}"));
+            assert!(report.passed(), "{report}");
+            eprintln!("{}", report.to_string().lines().last().unwrap_or_default());
+        }
+    });
+}
+
+/// The harness has to see a fault: one gradient disturbed by 0.1% in one element fails, and so does a NaN.
+#[test]
+fn a_disturbed_fixture_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disturbed.safetensors");
+    let mut bytes = std::fs::read(fixtures()[0].with_file_name("scan_noz_nod.safetensors")).unwrap();
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&7.0f32.to_le_bytes()); // the last input of the file
+    std::fs::write(&path, bytes).unwrap();
+    each_tier(|g| {
+        let report = check(g, &path).unwrap_or_else(|e| panic!("{e}"));
+        assert!(!report.passed(), "{report}");
+    });
+}
