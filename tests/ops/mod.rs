@@ -1,3 +1,7 @@
 //! GPU against oracle, forward and every gradient, both tiers, in mid-graph position.
 
 mod activation;
+mod add;
+mod matmul;
+mod reduce;
+mod scale;
