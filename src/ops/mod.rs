@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod add;
+pub mod attention;
 pub mod matmul;
 pub mod reduce;
 pub mod scale;
@@ -14,6 +15,7 @@ pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS,
         add::KERNELS,
+        attention::KERNELS,
         matmul::KERNELS,
         reduce::KERNELS,
         scale::KERNELS,

@@ -2,6 +2,7 @@
 
 mod activation;
 mod add;
+mod attention;
 mod matmul;
 mod reduce;
 mod scale;

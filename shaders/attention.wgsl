@@ -1,0 +1,339 @@
+// attention — softmax attention under a region mask, forward and backward. Scores are never stored.
+//   q, dq (B, Lq) rows of q_row floats, k, v, dk, dv (B, Lk) rows of kv_row floats, starting at columns 0, k_at, v_at;
+//   inside a row head-major (H, DH). In self-attention all six lie in one qkv and one dqkv, in cross-attention in q and kv.
+//   out, dout (B, Lq, H, DH)   lse, delta (B, H, Lq)   regions: region of each token (L), then (least, largest) of every
+//   8 tokens; key j is seen by query i iff mask 0: always, 1: region(j) <= region(i), 2: region(j) = region(i).
+//   x = scale·q_i·k_j where seen   lse_i = ln Σ_j exp x   out_i = Σ_j P·v_j, P = exp(x − lse_i)
+//   delta_i = dout_i·out_i   dx = P·(dout_i·v_j − delta_i)
+//   dq_i = scale·Σ_j dx·k_j   dk_j = scale·Σ_i dx·q_i   dv_j = Σ_i P·dout_i
+// Saves out and lse: with them P is one exp, without a second pass over the keys. Backward assigns, never adds.
+// A workgroup owns ROWS rows (queries, in backward_dkv keys) of one (b, h) and walks the other side in tiles of TILE rows;
+// tiles that none of its rows can see are skipped, so a token costs nothing to those that may not see it. SPLIT invocations
+// share a row, S4 vec4 of the head each, so that registers hold it. The running maximum rescales only when it grows.
+//   STAGED 1: tiles go through workgroup memory and are read as broadcasts; the parts of a dot product meet there as well.
+//   STAGED 0: one invocation per row, no workgroup memory and no barrier, for CPUs that pose as GPUs.
+// Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward); 4·B·pairs·C flops (14), B·H·pairs exps (2).
+// uses lib/grid
+struct Params {
+    lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
+    q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
+    mask: u32, scale: f32,
+}
+const D4 = (DH + 3u) / 4u;               // vec4s of a head
+const S4 = (D4 + SPLIT - 1u) / SPLIT;    // of them, one invocation's
+const W4 = S4 * SPLIT;                   // with the padding
+const WG = ROWS * SPLIT;
+const EXACT = DH % 4u == 0u && W4 == D4; // no padding
+const CACHE = STAGED * TILE * W4 + 1u - STAGED;
+const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u;
+const FAR = 0xffffffffu;
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> q: array<f32>;
+@group(0) @binding(2) var<storage, read> k: array<f32>;
+@group(0) @binding(3) var<storage, read> v: array<f32>;
+@group(0) @binding(4) var<storage, read> regions: array<u32>;
+@group(0) @binding(5) var<storage, read> saved_out: array<f32>;
+@group(0) @binding(6) var<storage, read> saved_lse: array<f32>;
+@group(0) @binding(7) var<storage, read> saved_delta: array<f32>;
+@group(0) @binding(8) var<storage, read_write> out: array<f32>;
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(10) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(11) var<storage, read> dout: array<f32>;
+@group(0) @binding(12) var<storage, read_write> grad: array<f32>; // dq, or dk and dv
+var<workgroup> sh_a: array<vec4<f32>, CACHE>;                     // a tile of k, in backward_dkv of q
+var<workgroup> sh_b: array<vec4<f32>, CACHE>;                     // a tile of v, in backward_dkv of dout
+var<workgroup> sh_x: array<f32, PARTS>;                           // parts of q·k
+var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                    // parts of q·k and dout·v
+alias Slice = array<vec4<f32>, S4>;
+
+// Where four columns from c of the head at `at` lie; past the head the last one again, for whole4 to blank.
+fn at4(at: u32, c: u32) -> vec4<u32> {
+    let e = vec4(c, c + 1u, c + 2u, c + 3u);
+    if EXACT { return at + e; }
+    return at + min(e, vec4(DH - 1u));
+}
+fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
+    if EXACT { return x; }
+    return select(vec4<f32>(), x, vec4(c, c + 1u, c + 2u, c + 3u) < vec4(DH));
+}
+fn q4(at: u32, c: u32) -> vec4<f32> { let e = at4(at, c); return whole4(vec4(q[e.x], q[e.y], q[e.z], q[e.w]), c); }
+fn k4(at: u32, c: u32) -> vec4<f32> { let e = at4(at, c); return whole4(vec4(k[e.x], k[e.y], k[e.z], k[e.w]), c); }
+fn v4(at: u32, c: u32) -> vec4<f32> { let e = at4(at, c); return whole4(vec4(v[e.x], v[e.y], v[e.z], v[e.w]), c); }
+fn dout4(at: u32, c: u32) -> vec4<f32> {
+    let e = at4(at, c);
+    return whole4(vec4(dout[e.x], dout[e.y], dout[e.z], dout[e.w]), c);
+}
+fn put_out(at: u32, c: u32, x: vec4<f32>) {
+    if c < DH { out[at + c] = x.x; }
+    if c + 1u < DH { out[at + c + 1u] = x.y; }
+    if c + 2u < DH { out[at + c + 2u] = x.z; }
+    if c + 3u < DH { out[at + c + 3u] = x.w; }
+}
+fn put_grad(at: u32, c: u32, x: vec4<f32>) {
+    if c < DH { grad[at + c] = x.x; }
+    if c + 1u < DH { grad[at + c + 1u] = x.y; }
+    if c + 2u < DH { grad[at + c + 2u] = x.z; }
+    if c + 3u < DH { grad[at + c + 3u] = x.w; }
+}
+
+// Columns of a head are counted from `at`, the head's first column in its buffer.
+fn q_at(b: u32, h: u32, i: u32) -> u32 { return (b * p.lq + i) * p.q_row + h * DH; }
+fn kv_at(b: u32, h: u32, j: u32) -> u32 { return (b * p.lk + j) * p.kv_row + h * DH; }
+fn out_at(b: u32, h: u32, i: u32) -> u32 { return ((b * p.lq + i) * p.heads + h) * DH; }
+
+// Without a mask every token is of region 0. (least, largest): of some tokens; of the regions they see or are seen by.
+fn region(i: u32) -> u32 {
+    if p.mask == 0u { return 0u; }
+    return regions[i];
+}
+fn bounds(first: u32, count: u32) -> vec2<u32> {
+    if p.mask == 0u { return vec2(0u); }
+    var r = vec2(FAR, 0u);
+    let end = min(first + count, p.lq);
+    for (var n = first / 8u; n * 8u < end; n++) {
+        r = vec2(min(r.x, regions[p.lq + 2u * n]), max(r.y, regions[p.lq + 2u * n + 1u]));
+    }
+    return r;
+}
+fn seen(queries: vec2<u32>) -> vec2<u32> { return vec2(select(0u, queries.x, p.mask == 2u), queries.y); }
+fn seers(keys: vec2<u32>) -> vec2<u32> { return vec2(keys.x, select(FAR, keys.y, p.mask == 2u)); }
+fn apart(a: vec2<u32>, b: vec2<u32>) -> bool { return a.y < b.x || b.y < a.x; }
+
+// A tile: rows from `first`, `n` of them; the rest of TILE repeats the last.
+fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
+    if STAGED == 1u {
+        workgroupBarrier();              // the previous tile has been read
+        for (var e = tid; e < TILE * W4; e += WG) {
+            let at = kv_at(b, h, first + min(e / W4, n - 1u));
+            sh_a[e] = k4(at + p.k_at, e % W4 * 4u);
+            sh_b[e] = v4(at + p.v_at, e % W4 * 4u);
+        }
+        workgroupBarrier();
+    }
+}
+fn stage_queries(tid: u32, b: u32, h: u32, first: u32, n: u32) {
+    if STAGED == 1u {
+        workgroupBarrier();
+        for (var e = tid; e < TILE * W4; e += WG) {
+            let i = first + min(e / W4, n - 1u);
+            sh_a[e] = q4(q_at(b, h, i), e % W4 * 4u);
+            sh_b[e] = dout4(out_at(b, h, i), e % W4 * 4u);
+        }
+        workgroupBarrier();
+    }
+}
+// vec4 number c of row j of the tile whose first row's head is at `at`.
+fn tile_k(at: u32, j: u32, c: u32) -> vec4<f32> {
+    if STAGED == 1u { return sh_a[j * W4 + c]; }
+    return k4(at + p.k_at + j * p.kv_row, c * 4u);
+}
+fn tile_v(at: u32, j: u32, c: u32) -> vec4<f32> {
+    if STAGED == 1u { return sh_b[j * W4 + c]; }
+    return v4(at + p.v_at + j * p.kv_row, c * 4u);
+}
+fn tile_q(at: u32, j: u32, c: u32) -> vec4<f32> {
+    if STAGED == 1u { return sh_a[j * W4 + c]; }
+    return q4(at + j * p.q_row, c * 4u);
+}
+fn tile_dout(at: u32, j: u32, c: u32) -> vec4<f32> {
+    if STAGED == 1u { return sh_b[j * W4 + c]; }
+    return dout4(at + j * p.heads * DH, c * 4u);
+}
+// One invocation's part of a dot product with row j.
+fn dot_k(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
+    var s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_k(at, j, c0 + c); }
+    return (s.x + s.y) + (s.z + s.w);
+}
+fn dot_v(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
+    var s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_v(at, j, c0 + c); }
+    return (s.x + s.y) + (s.z + s.w);
+}
+fn dot_q(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
+    var s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_q(at, j, c0 + c); }
+    return (s.x + s.y) + (s.z + s.w);
+}
+fn dot_dout(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
+    var s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_dout(at, j, c0 + c); }
+    return (s.x + s.y) + (s.z + s.w);
+}
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let tiles = (p.lq + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    if group >= p.groups { return; }
+    let first = grid_row(wid) % tiles * ROWS;
+    let b = group / p.heads;
+    let h = group % p.heads;
+    let reach = seen(bounds(first, ROWS));
+    let row = first + tid % ROWS;
+    let i = min(row, p.lq - 1u);
+    let sees = seen(vec2(region(i)));
+    let c0 = tid / ROWS * S4;            // this invocation's first vec4
+    var qi: Slice;
+    var acc: Slice;
+    for (var c = 0u; c < S4; c++) {
+        qi[c] = p.scale * q4(q_at(b, h, i), (c0 + c) * 4u);
+        acc[c] = vec4<f32>();
+    }
+    var most = -1e30;
+    var sum = 0.0;
+    for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
+        if apart(reach, bounds(j0, TILE)) { continue; }
+        let n = min(TILE, p.lk - j0);
+        let at = kv_at(b, h, j0);
+        stage_keys(tid, b, h, j0, n);
+        if SPLIT > 1u {
+            for (var j = 0u; j < n; j++) {
+                sh_x[j * WG + tid] = dot_k(&qi, at, j, c0);
+            }
+            workgroupBarrier();
+        }
+        for (var j = 0u; j < n; j++) {
+            if apart(sees, vec2(region(j0 + j))) { continue; }
+            var x = 0.0;
+            if SPLIT > 1u {
+                for (var s = 0u; s < SPLIT; s++) { x += sh_x[j * WG + s * ROWS + tid % ROWS]; }
+            } else {
+                x = dot_k(&qi, at, j, c0);
+            }
+            if x > most {
+                let shrink = exp(max(most - x, -80.0));
+                sum *= shrink;
+                for (var c = 0u; c < S4; c++) { acc[c] *= shrink; }
+                most = x;
+            }
+            let e = exp(max(x - most, -80.0));
+            sum += e;
+            for (var c = 0u; c < S4; c++) { acc[c] += e * tile_v(at, j, c0 + c); }
+        }
+    }
+    if row >= p.lq { return; }
+    for (var c = 0u; c < S4; c++) { put_out(out_at(b, h, i), (c0 + c) * 4u, acc[c] / sum); }
+    if c0 == 0u { lse[group * p.lq + i] = most + log(sum); }
+}
+
+// One invocation per (b, i, h).
+@compute @workgroup_size(64)
+fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let n = grid_row(wid) * 64u + tid;
+    if n >= p.groups * p.lq { return; }
+    var sum = 0.0;
+    for (var c = 0u; c < DH; c++) { sum += saved_out[n * DH + c] * dout[n * DH + c]; }
+    let i = n / p.heads;
+    delta[(i / p.lq * p.heads + n % p.heads) * p.lq + i % p.lq] = sum;
+}
+
+@compute @workgroup_size(WG)
+fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let tiles = (p.lq + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    if group >= p.groups { return; }
+    let first = grid_row(wid) % tiles * ROWS;
+    let b = group / p.heads;
+    let h = group % p.heads;
+    let reach = seen(bounds(first, ROWS));
+    let row = first + tid % ROWS;
+    let i = min(row, p.lq - 1u);
+    let sees = seen(vec2(region(i)));
+    let c0 = tid / ROWS * S4;
+    let lse_i = saved_lse[group * p.lq + i];
+    let delta_i = saved_delta[group * p.lq + i];
+    var qi: Slice;
+    var di: Slice;
+    var acc: Slice;
+    for (var c = 0u; c < S4; c++) {
+        qi[c] = p.scale * q4(q_at(b, h, i), (c0 + c) * 4u);
+        di[c] = dout4(out_at(b, h, i), (c0 + c) * 4u);
+        acc[c] = vec4<f32>();
+    }
+    for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
+        if apart(reach, bounds(j0, TILE)) { continue; }
+        let n = min(TILE, p.lk - j0);
+        let at = kv_at(b, h, j0);
+        stage_keys(tid, b, h, j0, n);
+        if SPLIT > 1u {
+            for (var j = 0u; j < n; j++) {
+                sh_xd[j * WG + tid] = vec2(dot_k(&qi, at, j, c0), dot_v(&di, at, j, c0));
+            }
+            workgroupBarrier();
+        }
+        for (var j = 0u; j < n; j++) {
+            if apart(sees, vec2(region(j0 + j))) { continue; }
+            var xd = vec2<f32>();
+            if SPLIT > 1u {
+                for (var s = 0u; s < SPLIT; s++) { xd += sh_xd[j * WG + s * ROWS + tid % ROWS]; }
+            } else {
+                xd = vec2(dot_k(&qi, at, j, c0), dot_v(&di, at, j, c0));
+            }
+            let dx = exp(max(xd.x - lse_i, -80.0)) * (xd.y - delta_i);
+            for (var c = 0u; c < S4; c++) { acc[c] += dx * tile_k(at, j, c0 + c); }
+        }
+    }
+    if row >= p.lq { return; }
+    for (var c = 0u; c < S4; c++) { put_grad(q_at(b, h, i), (c0 + c) * 4u, p.scale * acc[c]); }
+}
+
+// The same with the sides exchanged: rows are keys, tiles are queries.
+@compute @workgroup_size(WG)
+fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let tiles = (p.lk + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    if group >= p.groups { return; }
+    let first = grid_row(wid) % tiles * ROWS;
+    let b = group / p.heads;
+    let h = group % p.heads;
+    let reach = seers(bounds(first, ROWS));
+    let row = first + tid % ROWS;
+    let j = min(row, p.lk - 1u);
+    let sees = seers(vec2(region(j)));
+    let c0 = tid / ROWS * S4;
+    let at_j = kv_at(b, h, j);
+    var kj: Slice;
+    var vj: Slice;
+    var dk: Slice;
+    var dv: Slice;
+    for (var c = 0u; c < S4; c++) {
+        kj[c] = p.scale * k4(at_j + p.k_at, (c0 + c) * 4u);
+        vj[c] = v4(at_j + p.v_at, (c0 + c) * 4u);
+        dk[c] = vec4<f32>();
+        dv[c] = vec4<f32>();
+    }
+    for (var i0 = 0u; i0 < p.lq; i0 += TILE) {
+        if apart(reach, bounds(i0, TILE)) { continue; }
+        let n = min(TILE, p.lq - i0);
+        let at_q = q_at(b, h, i0);
+        let at_d = out_at(b, h, i0);
+        stage_queries(tid, b, h, i0, n);
+        if SPLIT > 1u {
+            for (var i = 0u; i < n; i++) {
+                sh_xd[i * WG + tid] = vec2(dot_q(&kj, at_q, i, c0), dot_dout(&vj, at_d, i, c0));
+            }
+            workgroupBarrier();
+        }
+        for (var i = 0u; i < n; i++) {
+            if apart(sees, vec2(region(i0 + i))) { continue; }
+            var xd = vec2<f32>();
+            if SPLIT > 1u {
+                for (var s = 0u; s < SPLIT; s++) { xd += sh_xd[i * WG + s * ROWS + tid % ROWS]; }
+            } else {
+                xd = vec2(dot_q(&kj, at_q, i, c0), dot_dout(&vj, at_d, i, c0));
+            }
+            let w = exp(max(xd.x - saved_lse[group * p.lq + i0 + i], -80.0));
+            let dx = w * (xd.y - saved_delta[group * p.lq + i0 + i]);
+            for (var c = 0u; c < S4; c++) {
+                dk[c] += dx * tile_q(at_q, i, c0 + c);
+                dv[c] += w * tile_dout(at_d, i, c0 + c);
+            }
+        }
+    }
+    if row >= p.lk { return; }
+    for (var c = 0u; c < S4; c++) {
+        put_grad(at_j + p.k_at, (c0 + c) * 4u, p.scale * dk[c]);
+        put_grad(at_j + p.v_at, (c0 + c) * 4u, dv[c]);
+    }
+}

@@ -1,0 +1,279 @@
+//! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `attention.wgsl`.
+    pub struct Attention {
+        lq: u32, lk: u32, heads: u32, groups: u32,
+        q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
+        mask: u32, scale: f32,
+    }
+}
+
+use Bind::{Read, Write};
+
+const SRC: &str = wgsl!("attention", "grid");
+const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("STAGED", 1)];
+const FORWARD: Kernel = Kernel::new::<Attention>(
+    "attention.forward",
+    SRC,
+    &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)],
+)
+.consts(CONSTS);
+const BACKWARD_DELTA: Kernel =
+    Kernel::new::<Attention>("attention.backward_delta", SRC, &[Read(5), Read(11), Write(10)]).consts(CONSTS);
+const BACKWARD: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
+const BACKWARD_DQ: Kernel = Kernel::new::<Attention>("attention.backward_dq", SRC, BACKWARD).consts(CONSTS);
+const BACKWARD_DKV: Kernel = Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD).consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DELTA, &BACKWARD_DQ, &BACKWARD_DKV];
+
+/// Widest head: its slice of a row has to fit into registers.
+pub const MAX_HEAD: usize = 128;
+/// Tokens that share one (least, largest) pair in a region table.
+const BLOCK: usize = 8;
+
+/// Which keys a query sees. The diagonal is always seen, so that every query sees at least one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// Every key.
+    Full,
+    /// Keys of the query's region and of those before it: row-causal (MAP), or token-causal with [`Regions::tokens`].
+    RegionCausal,
+    /// Keys of the query's region (local MAE).
+    SameRegion,
+}
+
+/// The region of each token, the same for queries and keys and for all samples. Regions may come in any order.
+#[derive(Debug, Clone)]
+pub struct Regions {
+    /// The regions (L), then (least, largest) of every eight tokens.
+    table: Tensor,
+    len: usize,
+}
+
+impl Regions {
+    /// A table with one region per token.
+    pub fn new(g: &Gpu, regions: &[u32]) -> Result<Self> {
+        if regions.is_empty() {
+            return Err(Error::argument("attention: regions", "no token", "at least one"));
+        }
+        let bounds = regions.chunks(BLOCK).flat_map(|block| {
+            let (least, largest) = block.iter().fold((u32::MAX, 0), |(lo, hi), &r| (r.min(lo), r.max(hi)));
+            [least, largest]
+        });
+        let table: Vec<u32> = regions.iter().copied().chain(bounds).collect();
+        Ok(Self { table: Tensor::from_indices(g, &[table.len()], &table)?, len: regions.len() })
+    }
+
+    /// Regions = rows of an h×w grid of tokens in raster order.
+    pub fn rows(g: &Gpu, h: usize, w: usize) -> Result<Self> {
+        Self::new(g, &(0..h * w).map(|t| (t / w) as u32).collect::<Vec<_>>())
+    }
+
+    /// Every token its own region.
+    pub fn tokens(g: &Gpu, l: usize) -> Result<Self> {
+        Self::new(g, &(0..l as u32).collect::<Vec<_>>())
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: a table has at least one token.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// How the other side's rows reach an invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// In tiles, through workgroup memory.
+    Staged,
+    /// Straight from the buffers, without barriers.
+    Direct,
+}
+
+impl Path {
+    /// Barriers are dear and workgroup memory is no closer where a CPU poses as a GPU.
+    pub fn pick(caps: &Caps) -> Self {
+        if caps.software { Self::Direct } else { Self::Staged }
+    }
+
+    /// The constants of a launch: a row's invocations hold at most 32 floats of each operand forward, 16 backward (32 past
+    /// a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
+    pub fn consts(self, dh: usize, backward: bool) -> [(&'static str, u32); 5] {
+        let (split, rows, tile, staged) = match (self, dh, backward) {
+            (Self::Direct, ..) => (1, 16, 8, 0),
+            (Self::Staged, ..=16, _) | (Self::Staged, ..=32, false) => (1, 64, 32, 1),
+            (Self::Staged, ..=32, true) | (Self::Staged, ..=64, false) => (2, 32, 16, 1),
+            (Self::Staged, ..) => (4, 16, 8, 1),
+        };
+        [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("STAGED", staged)]
+    }
+}
+
+/// Softmax attention of tokens over themselves: qkv (B, L, 3C), columns q | k | v, each head-major -> (B, L, C).
+pub fn self_attention(
+    g: &Gpu, t: &mut Tape, qkv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
+) -> Result<Var> {
+    self_attention_by(Path::pick(g.caps()), g, t, qkv, heads, mask, regions)
+}
+
+/// [`self_attention`] by a given path.
+pub fn self_attention_by(
+    path: Path, g: &Gpu, t: &mut Tape, qkv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
+) -> Result<Var> {
+    let [b, l, columns] = qkv.data.dims("attention: qkv")?;
+    let c = columns / 3;
+    if columns % 3 != 0 {
+        return Err(Error::argument("attention: columns of qkv", columns, "a multiple of 3"));
+    }
+    let columns = Columns { q_row: 3 * c, kv_row: 3 * c, k: c, v: 2 * c };
+    let call = Call::new(path, [b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?;
+    let (out, lse) = call.forward(g)?;
+    let qkv = qkv.clone();
+    Ok(t.push(g, out.clone(), move |g, dout, grads| {
+        if !grads.wants(&qkv) {
+            return Ok(());
+        }
+        let delta = call.delta(g, &out, dout)?;
+        let dqkv = grads.alloc(&qkv);
+        call.backward(&BACKWARD_DQ, call.p.lq, g, &lse, &delta, dout, &dqkv)?;
+        call.backward(&BACKWARD_DKV, call.p.lk, g, &lse, &delta, dout, &dqkv)?;
+        grads.add(g, &qkv, dqkv)
+    }))
+}
+
+/// Softmax attention of tokens over others: q (B, Lq, C), kv (B, Lk, 2C), columns k | v, each head-major -> (B, Lq, C).
+/// Under a mask Lq = Lk.
+pub fn cross_attention(
+    g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
+) -> Result<Var> {
+    cross_attention_by(Path::pick(g.caps()), g, t, q, kv, heads, mask, regions)
+}
+
+/// [`cross_attention`] by a given path.
+#[expect(clippy::too_many_arguments, reason = "those of cross_attention and the path")]
+pub fn cross_attention_by(
+    path: Path, g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
+) -> Result<Var> {
+    let [b, lq, c] = q.data.dims("attention: q")?;
+    let [_, lk, _] = kv.data.dims("attention: kv")?;
+    kv.data.expect("attention: kv", &[b, lk, 2 * c])?;
+    let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
+    let call = Call::new(path, [b, lq, lk, c], heads, columns, mask, regions, &q.data, &kv.data)?;
+    let (out, lse) = call.forward(g)?;
+    let (q, kv) = (q.clone(), kv.clone());
+    Ok(t.push(g, out.clone(), move |g, dout, grads| {
+        if !grads.wants(&q) && !grads.wants(&kv) {
+            return Ok(());
+        }
+        let delta = call.delta(g, &out, dout)?;
+        if grads.wants(&q) {
+            let dq = grads.alloc(&q);
+            call.backward(&BACKWARD_DQ, call.p.lq, g, &lse, &delta, dout, &dq)?;
+            grads.add(g, &q, dq)?;
+        }
+        if grads.wants(&kv) {
+            let dkv = grads.alloc(&kv);
+            call.backward(&BACKWARD_DKV, call.p.lk, g, &lse, &delta, dout, &dkv)?;
+            grads.add(g, &kv, dkv)?;
+        }
+        Ok(())
+    }))
+}
+
+/// Where q, k and v lie in the rows of their buffers.
+struct Columns {
+    q_row: usize,
+    kv_row: usize,
+    k: usize,
+    v: usize,
+}
+
+/// What all launches of one attention share.
+struct Call {
+    path: Path,
+    p: Attention,
+    /// B, Lq, C
+    shape: [usize; 3],
+    dh: usize,
+    q: Tensor,
+    kv: Tensor,
+    /// The region table, or something else to bind where no mask reads it.
+    table: Tensor,
+}
+
+impl Call {
+    #[expect(clippy::too_many_arguments, reason = "private, and each call site names them")]
+    fn new(
+        path: Path, [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>,
+        q: &Tensor, kv: &Tensor,
+    ) -> Result<Self> {
+        let dh = c / heads.max(1);
+        if heads == 0 || c % heads != 0 || !(1..=MAX_HEAD).contains(&dh) {
+            let expected = format!("a divisor of {c} that leaves heads of 1 to {MAX_HEAD}");
+            return Err(Error::argument("attention: heads", heads, expected));
+        }
+        let table = match (mask, regions) {
+            (Mask::Full, _) => q.clone(),
+            (_, None) => return Err(Error::argument("attention: regions", "none", format!("a table for {mask:?}"))),
+            (_, Some(regions)) if [lq, lk] != [regions.len; 2] => {
+                let got = format!("{lq} queries, {lk} keys");
+                return Err(Error::argument("attention: tokens", got, format!("{} of each, as in regions", regions.len)));
+            }
+            (_, Some(regions)) => regions.table.clone(),
+        };
+        let [lq32, lk32, heads, groups] = [lq, lk, heads, b * heads].map(|n| n as u32);
+        let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
+        let scale = (dh as f32).sqrt().recip();
+        let p = Attention { lq: lq32, lk: lk32, heads, groups, q_row, kv_row, k_at, v_at, mask: mask as u32, scale };
+        Ok(Self { path, p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table })
+    }
+
+    /// -> out (B, Lq, C), lse (B, H, Lq)
+    fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
+        let out = Tensor::scratch("attention", &self.shape);
+        let lse = self.per_query("attention lse");
+        let consts = self.path.consts(self.dh, false);
+        let args = [&self.q, &self.kv, &self.kv, &self.table, &out, &lse];
+        g.launch_with(&FORWARD, &consts, self.grid(&consts, self.p.lq), &self.p, &args)?;
+        Ok((out, lse))
+    }
+
+    /// dout·out of every query and head.
+    fn delta(&self, g: &Gpu, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
+        let delta = self.per_query("attention delta");
+        let consts = self.path.consts(self.dh, true);
+        g.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
+        Ok(delta)
+    }
+
+    /// One side's gradients, into the columns that its values have in theirs.
+    #[expect(clippy::too_many_arguments, reason = "the kernel's operands")]
+    fn backward(
+        &self, kernel: &'static Kernel, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
+    ) -> Result<()> {
+        let consts = self.path.consts(self.dh, true);
+        let args = [&self.q, &self.kv, &self.kv, &self.table, lse, delta, dout, grad];
+        g.launch_with(kernel, &consts, self.grid(&consts, rows), &self.p, &args)
+    }
+
+    fn per_query(&self, label: &'static str) -> Tensor {
+        Tensor::scratch(label, &[self.shape[0], self.p.heads as usize, self.shape[1]])
+    }
+
+    /// One workgroup per (b, h) and ROWS of `rows`.
+    fn grid(&self, consts: &[(&str, u32); 5], rows: u32) -> Grid {
+        let [_, _, (_, per_group), _, _] = consts;
+        Grid::rows((self.p.groups * rows.div_ceil(*per_group)) as usize)
+    }
+}
