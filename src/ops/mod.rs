@@ -2,10 +2,17 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod layer_norm;
+pub mod rms_norm;
 
 use crate::gpu::Kernel;
 
 /// Every kernel of every family, for the tests that compare shaders with their Rust side.
 pub fn all() -> Vec<&'static Kernel> {
-    [activation::KERNELS].concat()
+    [
+        activation::KERNELS, //
+        layer_norm::KERNELS,
+        rms_norm::KERNELS,
+    ]
+    .concat()
 }

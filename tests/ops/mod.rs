@@ -1,3 +1,5 @@
 //! GPU against oracle, forward and every gradient, both tiers, in mid-graph position.
 
 mod activation;
+mod layer_norm;
+mod rms_norm;
