@@ -1,11 +1,12 @@
-// tensor — the three primitives that the tape and the runtime need: fill, copy, add_into.
-//   fill: out = value    copy: out = x    add_into: out += x          x, out (n)
-// One invocation per element. Floor: 4, 8 and 12 bytes per element.   uses lib/grid
+// tensor — the primitives that the tape and the runtime need: fill, copy, add_into, plus.
+//   fill: out = value    copy: out = x    add_into: out += x    plus: out = x + z          x, z, out (n)
+// One invocation per element. Floor: 4, 8, 12 and 12 bytes per element.   uses lib/grid
 struct Params { n: u32, value: f32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<storage, read> z: array<f32>;
 
 @compute @workgroup_size(WG)
 fn fill(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
@@ -23,4 +24,10 @@ fn copy(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 fn add_into(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if i < p.n { out[i] += x[i]; }
+}
+
+@compute @workgroup_size(WG)
+fn plus(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { out[i] = x[i] + z[i]; }
 }

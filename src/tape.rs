@@ -42,12 +42,14 @@ impl Var {
 pub struct Grads {
     found: HashMap<u64, Tensor>,
     home: HashMap<u64, Tensor>,
+    /// The gradients that running rules are reading.
+    held: Vec<Tensor>,
 }
 
 impl Grads {
     /// Gradients of which some have a place: the first contribution to a variable in `home` is written there.
     pub fn at_home(home: HashMap<u64, Tensor>) -> Self {
-        Self { found: HashMap::new(), home }
+        Self { home, ..Self::default() }
     }
 
     /// Whether anybody wants the gradient of this variable.
@@ -63,30 +65,46 @@ impl Grads {
         }
     }
 
-    /// Adds a contribution: the first one moves in, later ones are added to it.
+    /// Adds a contribution: the first one moves in, later ones are added to it. One tensor may be the contribution to
+    /// several variables: as long as anybody else looks at its memory, later ones make a new sum instead.
     pub fn add(&mut self, g: &Gpu, var: &Var, contribution: Tensor) -> Result<()> {
         if !self.wants(var) {
             return Ok(());
         }
         contribution.expect("gradient", var.data.shape())?;
-        match (self.found.get(&var.id), self.home.get(&var.id)) {
-            (Some(sum), _) => sum.add_into(g, &contribution),
-            (None, Some(home)) if !home.as_ref().same(contribution.as_ref()) => {
-                home.copy_from(g, &contribution)?;
-                self.found.insert(var.id, home.clone());
-                Ok(())
+        let beside = |other: &Tensor| other.as_ref().same_buffer(contribution.as_ref());
+        let sum = match (self.found.get(&var.id), self.home.get(&var.id)) {
+            (Some(sum), None) if beside(sum) || self.is_shared(var, sum) => sum.plus(g, &contribution)?,
+            (Some(sum), _) => return sum.add_into(g, &contribution),
+            (None, Some(home)) => {
+                if !home.as_ref().same(contribution.as_ref()) {
+                    home.copy_from(g, &contribution)?;
+                }
+                home.clone()
             }
-            (None, _) => {
-                self.found.insert(var.id, contribution);
-                Ok(())
+            // nobody else moves into the place of a variable
+            (None, None) if self.home.values().any(beside) => {
+                let copy = Tensor::scratch("gradient", contribution.shape());
+                copy.copy_from(g, &contribution)?;
+                copy
             }
-        }
+            (None, None) => contribution,
+        };
+        self.found.insert(var.id, sum);
+        Ok(())
+    }
+
+    /// Whether another variable's gradient or a running rule looks at the memory of this sum.
+    fn is_shared(&self, var: &Var, sum: &Tensor) -> bool {
+        let others = self.found.iter().filter(|(id, _)| **id != var.id).map(|(_, other)| other);
+        self.held.iter().chain(others).any(|other| other.as_ref().same_buffer(sum.as_ref()))
     }
 
     /// Removes what has been collected so far, for a kernel that adds its own contribution while writing the sum.
-    /// The sum has to come back through [`Grads::add`].
+    /// The sum has to come back through [`Grads::add`], in a tensor of its own: the memory of this one may be shared.
+    /// Nothing is taken from a variable's place.
     pub fn take(&mut self, var: &Var) -> Option<Tensor> {
-        self.found.remove(&var.id)
+        if self.home.contains_key(&var.id) { None } else { self.found.remove(&var.id) }
     }
 
     /// Whether the variable with this identity has a gradient.
@@ -94,7 +112,7 @@ impl Grads {
         self.found.contains_key(&id)
     }
 
-    /// The gradient of a variable, if anything depended on it.
+    /// The gradient of a variable, if anything depended on it. Another variable's may lie in the same memory.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         self.found.get(&var.id)
     }
@@ -155,7 +173,11 @@ impl Tape {
                 if douts.iter().all(Option::is_none) {
                     return Ok(());
                 }
-                rule(g, douts, grads)
+                let before = grads.held.len();
+                grads.held.extend(douts.iter().flatten().cloned());
+                let done = rule(g, douts, grads);
+                grads.held.truncate(before);
+                done
             });
             self.steps.push(Step { scope: g.current_scope(), rule });
         }
@@ -173,11 +195,13 @@ impl Tape {
     /// [`Tape::backward`] from a given gradient of `out`.
     pub fn backward_from(self, g: &Gpu, out: &Var, dout: Tensor, mut grads: Grads) -> Result<Grads> {
         let _phase = g.phase(Phase::Backward);
+        grads.held.push(dout.clone());
         grads.add(g, out, dout)?;
         for step in self.steps.into_iter().rev() {
             let _scope = g.set_scope(step.scope);
             (step.rule)(g, &mut grads)?;
         }
+        grads.held.pop();
         Ok(grads)
     }
 }

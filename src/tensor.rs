@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Bind, Class, Gpu, Grid, Kernel, Readback, View, params, wgsl};
 
 params! {
-    /// Scalars of the three primitives.
+    /// Scalars of the primitives.
     pub struct Primitive { n: u32, value: f32 }
 }
 
@@ -12,9 +12,10 @@ const SRC: &str = wgsl!("tensor", "grid");
 const FILL: Kernel = Kernel::new::<Primitive>("tensor.fill", SRC, &[Bind::Write(2)]);
 const COPY: Kernel = Kernel::new::<Primitive>("tensor.copy", SRC, &[Bind::Read(1), Bind::Write(2)]);
 const ADD_INTO: Kernel = Kernel::new::<Primitive>("tensor.add_into", SRC, &[Bind::Read(1), Bind::Update(2)]);
+const PLUS: Kernel = Kernel::new::<Primitive>("tensor.plus", SRC, &[Bind::Read(1), Bind::Read(3), Bind::Write(2)]);
 
 /// The primitives as data, for the shader tests.
-pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO];
+pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS];
 
 /// A shaped view of GPU memory: f32, or u32 where an operator says so. Cloning shares the memory.
 #[derive(Debug, Clone)]
@@ -158,6 +159,13 @@ impl Tensor {
     pub fn add_into(&self, g: &Gpu, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         g.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
+    }
+
+    /// Launches: the sum with `other`, element by element, as a new tensor.
+    pub fn plus(&self, g: &Gpu, other: &Self) -> Result<Self> {
+        let sum = Self::scratch("sum", &self.shape);
+        g.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
+        Ok(sum)
     }
 
     fn items(&self) -> Grid {

@@ -2,9 +2,10 @@
 
 use rowscan::Error;
 use rowscan::gpu::{Caps, Gpu, Plan, Program};
+use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::gpu;
+use crate::common::{gpu, leaf};
 
 #[test]
 fn replay_makes_nothing_and_repeats_bit_for_bit() {
@@ -65,4 +66,53 @@ fn misuse_is_an_error_and_says_what() {
     let huge = Tensor::input("huge", &[64 << 20]);
     let limit = g.record(|| huge.fill(&g, 0.0)).unwrap_err();
     assert!(matches!(limit, Error::Limit { allowed: 134_217_728, .. }), "{limit}");
+}
+
+/// z = x + y whose rule hands its own gradient on, twice, and adds to x once more before it is done.
+fn add_thrice(g: &Gpu, t: &mut Tape, x: &Var, y: &Var) -> Var {
+    let (z, x, y) = (x.data.plus(g, &y.data).unwrap(), x.clone(), y.clone());
+    t.push(g, z, move |g, dz, grads| {
+        grads.add(g, &x, dz.clone())?;
+        grads.add(g, &x, dz.clone())?;
+        grads.add(g, &y, dz.clone())
+    })
+}
+
+#[test]
+fn a_contribution_to_several_variables_is_not_added_to_in_place() {
+    let Some(g) = gpu() else { return };
+    let [x, y] = [1.0, 2.0].map(|v| leaf(g, &[3], &[v; 3]));
+    let mut t = Tape::new();
+    let early = add_thrice(g, &mut t, &x, &x); // 3 to x per unit
+    let late = add_thrice(g, &mut t, &x, &y); // 2 to x and 1 to y
+    let out = add_thrice(g, &mut t, &late, &early); // 2 to late and 1 to early
+    let seed = Tensor::from_slice(g, &[3], &[10.0; 3]).unwrap();
+    let grads = t.backward_from(g, &out, seed.clone(), Grads::default()).unwrap();
+    let value = |var: &Var| grads.get(var).unwrap().to_vec(g).unwrap();
+    assert_eq!((value(&x), value(&y)), (vec![70.0; 3], vec![20.0; 3]));
+    assert_eq!(seed.to_vec(g).unwrap(), [10.0; 3]);
+}
+
+#[test]
+fn no_other_variable_moves_into_the_place_of_a_gradient() {
+    let Some(g) = gpu() else { return };
+    let [x, bias] = [1.0, 2.0].map(|v| leaf(g, &[3], &[v; 3]));
+    let place = Tensor::input("place", &[3]);
+    let mut t = Tape::new();
+    let z = Tensor::scratch("z", &[3]);
+    z.copy_from(g, &x.data).unwrap();
+    let rule = (x.clone(), bias.clone());
+    let z = t.push(g, z, move |g, dz, grads| {
+        let dbias = grads.alloc(&rule.1);
+        dbias.copy_from(g, dz)?;
+        grads.add(g, &rule.0, dbias.clone())?;
+        grads.add(g, &rule.1, dbias)?;
+        grads.add(g, &rule.0, dz.clone())?;
+        grads.add(g, &rule.1, dz.clone())?;
+        grads.add(g, &rule.1, dz.clone())
+    });
+    let home = Grads::at_home([(bias.id(), place.clone())].into());
+    let grads = t.backward_from(g, &z, Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap(), home).unwrap();
+    assert_eq!(grads.get(&x).unwrap().to_vec(g).unwrap(), [2.0; 3]);
+    assert_eq!(place.to_vec(g).unwrap(), [3.0; 3]);
 }

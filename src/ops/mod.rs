@@ -4,8 +4,10 @@
 pub mod activation;
 pub mod add;
 pub mod attention;
+pub mod layer_norm;
 pub mod matmul;
 pub mod reduce;
+pub mod rms_norm;
 pub mod scale;
 
 use crate::gpu::Kernel;
@@ -16,8 +18,10 @@ pub fn all() -> Vec<&'static Kernel> {
         activation::KERNELS,
         add::KERNELS,
         attention::KERNELS,
+        layer_norm::KERNELS,
         matmul::KERNELS,
         reduce::KERNELS,
+        rms_norm::KERNELS,
         scale::KERNELS,
     ]
     .concat()

@@ -3,6 +3,8 @@
 mod activation;
 mod add;
 mod attention;
+mod layer_norm;
 mod matmul;
 mod reduce;
+mod rms_norm;
 mod scale;

@@ -1,0 +1,111 @@
+// rms_norm — residual add with DropPath, then RMS norm.
+//   x, residual, sum, y (rows, D)   keep (rows / l), a factor per sample   w (D)
+//   forward:   sum = residual + keep·x    (no residual: 0, no keep: 1, neither: sum is x and is not written)
+//              y = n·w,  n = sum·r,  r = 1/√(mean(sum²) + eps)
+//   backward:  dresidual = dsum + r·(dn − n·mean(dn·n)),  dn = dy·w        dx = keep·dresidual        dw = Σ_rows dy·n
+//              dsum is optional; without keep, dx is dresidual and only dx is written
+// Saves sum (the next layer reads it anyway) and stat (rows) = (r, keep). Backward assigns, never adds.
+// Forward: one workgroup per row; an invocation holds columns tid, tid + WG, … (COLS of them), so a row is read once.
+// Backward: `groups` workgroups stride over the rows and sum their share of dw in registers; sum_partials adds the shares,
+// 16 × 16 invocations per 16 columns, in a fixed order.
+// Floor per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 keep); shares are 4·groups·D, twice.
+// uses lib/grid, lib/reduce
+struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
+@group(0) @binding(0) var<uniform> p: Params;           // l = 0: no keep; residual, dsum: 1 if there is one
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> residual: array<f32>;
+@group(0) @binding(3) var<storage, read> keep: array<f32>;
+@group(0) @binding(4) var<storage, read> w: array<f32>;
+@group(0) @binding(5) var<storage, read_write> sum: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> stat: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read> saved_sum: array<f32>;
+@group(0) @binding(9) var<storage, read> saved_stat: array<vec4<f32>>;
+@group(0) @binding(10) var<storage, read> dy: array<f32>;
+@group(0) @binding(11) var<storage, read> dsum: array<f32>;
+@group(0) @binding(12) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(13) var<storage, read_write> dresidual: array<f32>;
+@group(0) @binding(14) var<storage, read_write> share: array<f32>;       // (groups, D)
+@group(0) @binding(15) var<storage, read> shares: array<f32>;
+@group(0) @binding(16) var<storage, read_write> dw: array<f32>;
+
+@compute @workgroup_size(WG)
+fn forward(t: Thread) {
+    let row = grid_row(t.wid);
+    if row >= p.rows { return; }
+    let at = row * p.d;
+    var factor = 1.0;
+    if p.l > 0u { factor = keep[row / p.l]; }
+    var v: array<f32, COLS>;
+    var square = 0.0;
+    for (var i = 0u; i < COLS; i++) {
+        let c = i * WG + t.tid;
+        if c < p.d {
+            v[i] = factor * x[at + c];
+            if p.residual > 0u { v[i] += residual[at + c]; }
+            if p.residual + p.l > 0u { sum[at + c] = v[i]; }
+            square += v[i] * v[i];
+        }
+    }
+    let r = inverseSqrt(wg_sum(t, square) / f32(p.d) + p.eps);
+    for (var i = 0u; i < COLS; i++) {
+        let c = i * WG + t.tid;
+        if c < p.d { y[at + c] = v[i] * r * w[c]; }
+    }
+    if t.tid == 0u { stat[row] = vec4(r, factor, 0.0, 0.0); }
+}
+
+@compute @workgroup_size(WG)
+fn backward(t: Thread) {
+    var n: array<f32, COLS>;
+    var dn: array<f32, COLS>;
+    var acc: array<f32, COLS>;
+    for (var row = t.wid.x; row < p.rows; row += p.groups) {
+        let at = row * p.d;
+        let s = saved_stat[row];
+        var dot = 0.0;
+        for (var i = 0u; i < COLS; i++) {
+            let c = i * WG + t.tid;
+            if c < p.d {
+                let g = dy[at + c];
+                n[i] = saved_sum[at + c] * s.x;
+                dn[i] = g * w[c];
+                acc[i] += g * n[i];
+                dot += dn[i] * n[i];
+            }
+        }
+        dot = wg_sum(t, dot) / f32(p.d);
+        for (var i = 0u; i < COLS; i++) {
+            let c = i * WG + t.tid;
+            if c < p.d {
+                var d = s.x * (dn[i] - n[i] * dot);
+                if p.dsum > 0u { d += dsum[at + c]; }
+                if p.l > 0u {
+                    dresidual[at + c] = d;
+                    d *= s.y;
+                }
+                dx[at + c] = d;
+            }
+        }
+    }
+    for (var i = 0u; i < COLS; i++) {
+        let c = i * WG + t.tid;
+        if c < p.d { share[t.wid.x * p.d + c] = acc[i]; }
+    }
+}
+
+var<workgroup> sh_share: array<f32, 256>;
+@compute @workgroup_size(256)
+fn sum_partials(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let c = wid.x * 16u + tid % 16u;
+    var part = 0.0;
+    if c < p.d {
+        for (var i = tid / 16u; i < p.groups; i += 16u) { part += shares[i * p.d + c]; }
+    }
+    sh_share[tid] = part;
+    workgroupBarrier();
+    if tid < 16u && c < p.d {
+        for (var i = 1u; i < 16u; i++) { part += sh_share[i * 16u + tid]; }
+        dw[c] = part;
+    }
+}

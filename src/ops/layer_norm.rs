@@ -1,0 +1,45 @@
+//! layer_norm: kernels; launcher and tape rule are those of rms_norm. Maths: `shaders/layer_norm.wgsl`.
+
+use super::rms_norm::{BACKWARD_BINDS, CONSTS, Family, Norm};
+use crate::error::Result;
+use crate::gpu::{Bind, Gpu, Kernel, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+const SRC: &str = wgsl!("layer_norm", "grid", "reduce");
+const SUBGROUP: &str = wgsl!("layer_norm", "grid", "reduce_subgroup");
+
+const FORWARD: Kernel = Kernel::new::<Norm>(
+    "layer_norm.forward",
+    SRC,
+    &[
+        Bind::Read(1),
+        Bind::Read(2),
+        Bind::Read(3),
+        Bind::Read(4),
+        Bind::Read(17),
+        Bind::Write(5),
+        Bind::Write(6),
+        Bind::Write(7),
+    ],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
+const BACKWARD: Kernel =
+    Kernel::new::<Norm>("layer_norm.backward", SRC, BACKWARD_BINDS).subgroup(SUBGROUP).consts(CONSTS);
+const SUM_PARTIALS: Kernel =
+    Kernel::new::<Norm>("layer_norm.sum_partials", SRC, &[Bind::Read(15), Bind::Write(16), Bind::Write(18)])
+        .consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
+
+/// The residual sum r' = residual + keep·x, and its layer norm y: -> (y, r'). `x` and `residual` are (B, L, D) or
+/// (rows, D), `keep` is (B), a factor per sample, `w` and `b` are (D). Without residual and keep, r' is `x` itself.
+#[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
+pub fn layer_norm(
+    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
+) -> Result<(Var, Var)> {
+    let family = Family { op: "layer_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };
+    family.apply(g, t, x, residual, keep, &[("w", w), ("b", b)], eps)
+}

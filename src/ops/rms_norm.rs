@@ -1,0 +1,175 @@
+//! rms_norm: launcher and tape rule, shared with layer_norm. Maths: `shaders/rms_norm.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Grads, Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `rms_norm.wgsl` and `layer_norm.wgsl`.
+    pub struct Norm { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
+}
+
+const SRC: &str = wgsl!("rms_norm", "grid", "reduce");
+const SUBGROUP: &str = wgsl!("rms_norm", "grid", "reduce_subgroup");
+/// Invocations per row, and columns per invocation.
+pub(super) const CONSTS: &[(&str, u32)] = &[("WG", 128), ("COLS", 3)];
+
+const FORWARD: Kernel = Kernel::new::<Norm>(
+    "rms_norm.forward",
+    SRC,
+    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Write(6), Bind::Write(7)],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
+const BACKWARD: Kernel =
+    Kernel::new::<Norm>("rms_norm.backward", SRC, BACKWARD_BINDS).subgroup(SUBGROUP).consts(CONSTS);
+pub(super) const BACKWARD_BINDS: &[Bind] = &[
+    Bind::Read(8),
+    Bind::Read(4),
+    Bind::Read(9),
+    Bind::Read(10),
+    Bind::Read(11),
+    Bind::Write(12),
+    Bind::Write(13),
+    Bind::Write(14),
+];
+const SUM_PARTIALS: Kernel =
+    Kernel::new::<Norm>("rms_norm.sum_partials", SRC, &[Bind::Read(15), Bind::Write(16)]).consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
+
+/// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows, D),
+/// `keep` is (B), a factor per sample, `w` is (D). Without residual and keep, r' is `x` itself.
+#[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
+pub fn rms_norm(
+    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
+) -> Result<(Var, Var)> {
+    let family = Family { op: "rms_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };
+    family.apply(g, t, x, residual, keep, &[("w", w)], eps)
+}
+
+/// A norm: its kernels. rms_norm has one weight vector, layer_norm two.
+pub(super) struct Family {
+    pub op: &'static str,
+    pub forward: &'static Kernel,
+    pub backward: &'static Kernel,
+    pub sum_partials: &'static Kernel,
+}
+
+/// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their shares of dw are small.
+const GROUPS: usize = 1024;
+
+/// WG and COLS for rows of `d` columns: about four columns per invocation, in workgroups of 32 to 256. A CPU has no
+/// threads to hide a barrier behind, so there a row is one vector of 8 lanes.
+fn pick(g: &Gpu, d: usize) -> [(&'static str, u32); 2] {
+    let wg = if g.caps().software { 8 } else { (d / 3).clamp(32, 256).next_power_of_two() };
+    [("WG", wg as u32), ("COLS", d.div_ceil(wg) as u32)]
+}
+
+impl Family {
+    /// Shapes, launch and rule.
+    #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
+    pub fn apply(
+        self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, weights: &[(&str, &Var)],
+        eps: f32,
+    ) -> Result<(Var, Var)> {
+        let shape = x.data.shape();
+        let (rows, d) = x.data.rows_cols();
+        for (name, weight) in weights {
+            weight.data.expect(&format!("{}: {name}", self.op), &[d])?;
+        }
+        if let Some(residual) = residual {
+            residual.data.expect(&format!("{}: residual", self.op), shape)?;
+        }
+        let samples = keep.map_or(1, Tensor::len);
+        if samples == 0 || rows % samples != 0 || (keep.is_some() && shape.len() > 2 && samples != shape[0]) {
+            return Err(Error::argument(format!("{}: keep", self.op), samples, format!("one per sample of {shape:?}")));
+        }
+        let plain = residual.is_none() && keep.is_none();
+        let p = Norm {
+            rows: rows as u32,
+            d: d as u32,
+            l: if keep.is_some() { rows / samples } else { 0 } as u32,
+            residual: residual.is_some().into(),
+            dsum: 0,
+            groups: rows.min(GROUPS) as u32,
+            eps,
+        };
+        let y = Tensor::scratch("norm", shape);
+        let stat = Tensor::scratch("norm statistics", &[rows, 4]);
+        let sum = Tensor::scratch("residual", if plain { &[1] } else { shape });
+        let weights: Vec<Var> = weights.iter().map(|(_, weight)| (*weight).clone()).collect();
+        let w = &weights[0].data; // stands in for what is absent
+        let mut args = vec![&x.data, residual.map_or(w, |r| &r.data), keep.unwrap_or(w)];
+        args.extend(weights.iter().map(|weight| &weight.data));
+        args.extend([&sum, &y, &stat]);
+        g.launch_with(self.forward, &pick(g, d), Grid::rows(rows), &p, &args)?;
+
+        let mut rule = Rule { family: self, p, x: x.clone(), residual: residual.cloned(), weights, sum, stat };
+        if plain {
+            rule.sum = x.data.clone();
+            let y = t.push(g, y, move |g, dy, grads| {
+                let others = grads.take(&rule.x); // what later layers sent to r' = x
+                rule.run(g, dy, others.as_ref(), grads)
+            });
+            return Ok((y, x.clone()));
+        }
+        let [y, sum] = t.push_many(g, [y, rule.sum.clone()], move |g, [dy, dsum], grads| match dy {
+            Some(dy) => rule.run(g, &dy, dsum.as_ref(), grads),
+            None => {
+                let dy = Tensor::scratch("no gradient", rule.x.data.shape());
+                dy.fill(g, 0.0)?;
+                rule.run(g, &dy, dsum.as_ref(), grads)
+            }
+        });
+        Ok((y, sum))
+    }
+}
+
+/// What backward needs.
+struct Rule {
+    family: Family,
+    p: Norm,
+    x: Var,
+    residual: Option<Var>,
+    weights: Vec<Var>,
+    sum: Tensor,
+    stat: Tensor,
+}
+
+impl Rule {
+    fn run(self, g: &Gpu, dy: &Tensor, dsum: Option<&Tensor>, grads: &mut Grads) -> Result<()> {
+        let (d, groups) = (self.p.d as usize, self.p.groups as usize);
+        let wanted = |var: &Var| grads.wants(var);
+        if !wanted(&self.x) && !self.residual.as_ref().is_some_and(wanted) && !self.weights.iter().any(wanted) {
+            return Ok(());
+        }
+        let p = Norm { dsum: dsum.is_some().into(), ..self.p };
+        let keep = p.l > 0;
+        let dx = grads.alloc(&self.x);
+        let dresidual = match &self.residual {
+            Some(residual) if keep => grads.alloc(residual),
+            _ => Tensor::scratch("unused", if keep { self.x.data.shape() } else { &[1] }),
+        };
+        let shares = Tensor::scratch("norm shares", &[groups, self.weights.len(), d]);
+        let w = &self.weights[0].data;
+        let args = [&self.sum, w, &self.stat, dy, dsum.unwrap_or(w), &dx, &dresidual, &shares];
+        g.launch_with(self.family.backward, &pick(g, d), Grid::of(groups, 1, 1), &p, &args)?;
+        if let Some(residual) = &self.residual {
+            grads.add(g, residual, if keep { dresidual } else { dx.clone() })?;
+        }
+        grads.add(g, &self.x, dx)?;
+
+        if !self.weights.iter().any(|weight| grads.wants(weight)) {
+            return Ok(());
+        }
+        let dws: Vec<Tensor> = self.weights.iter().map(|weight| grads.alloc(weight)).collect();
+        let mut args = vec![&shares];
+        args.extend(&dws);
+        let grid = Grid::of((dws.len() * d).div_ceil(16), 1, 1);
+        g.launch(self.family.sum_partials, grid, &p, &args)?;
+        self.weights.iter().zip(dws).try_for_each(|(weight, dw)| grads.add(g, weight, dw))
+    }
+}

@@ -1,0 +1,196 @@
+use std::cell::RefCell;
+
+use rowscan::cpu::rms_norm::{Dims, backward, forward};
+use rowscan::gpu::{Caps, Gpu};
+use rowscan::ops;
+use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tensor::Tensor;
+use rowscan::{Error, Result};
+
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+
+/// One problem of a norm; layer_norm's tests use it too.
+pub struct Case {
+    pub b: usize,
+    pub l: usize,
+    pub d: usize,
+    pub residual: bool,
+    pub keep: bool,
+    /// Which of y and r' have a gradient.
+    pub dy: bool,
+    pub dsum: bool,
+}
+
+impl Case {
+    pub const fn new(b: usize, l: usize, d: usize, residual: bool, keep: bool) -> Self {
+        Self { b, l, d, residual, keep, dy: true, dsum: true }
+    }
+    pub fn dims(&self) -> Dims {
+        Dims { rows: self.b * self.l, l: self.l, d: self.d }
+    }
+    /// Shapes past one workgroup and one fold of the grid, and every combination of what may be absent.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![
+            Self::new(1, 1, 1, true, true),
+            Self::new(1, 3, 1031, true, true),
+            Self::new(2, 2, 3072, true, false),
+            Self::new(3, 11, 384, false, false),
+            Self::new(71, 463, 3, true, true), // 32 873 rows
+            Self { dsum: false, ..Self::new(2, 3, 7, true, true) },
+            Self { dsum: false, ..Self::new(2, 3, 7, true, false) },
+            Self { dsum: false, ..Self::new(2, 3, 7, false, false) },
+            Self { dy: false, ..Self::new(2, 3, 7, true, true) },
+            Self { dy: false, ..Self::new(2, 3, 7, true, false) },
+        ];
+        let mut random = Random::new(99);
+        for _ in 0..10 {
+            let n = random.below(5, 1 << 16).iter().map(|n| *n as usize).collect::<Vec<_>>();
+            all.push(Self::new(1 + n[0] % 5, 1 + n[1] % 40, 1 + n[2] % 200, n[3] % 2 == 0, n[4] % 3 > 0));
+        }
+        all
+    }
+}
+
+/// The values of one problem.
+pub struct Values {
+    pub x: Vec<f32>,
+    pub residual: Vec<f32>,
+    pub keep: Vec<f32>,
+    pub w: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub dy: Vec<f32>,
+    pub dsum: Vec<f32>,
+}
+
+impl Values {
+    /// Columns differ by at least 1/4, so that no row has a tiny deviation whose inverse would magnify f32 rounding.
+    pub fn new(case: &Case) -> Self {
+        let mut random = Random::new((case.b * 31 + case.l * 7 + case.d) as u64);
+        let n = case.b * case.l * case.d;
+        let spread =
+            |v: Vec<f32>| v.iter().enumerate().map(|(i, v)| if i % 2 == 0 { 0.5 + v } else { -0.5 - v }).collect();
+        let some = |on: bool, v: Vec<f32>| if on { v } else { vec![0.0; v.len()] };
+        Self {
+            x: spread(random.uniform(n, 0.0, 2.0)),
+            residual: spread(random.uniform(n, 0.0, 1.0)),
+            keep: (0..case.b).map(|b| [1.25, 0.0, 2.0][b % 3]).collect(),
+            w: random.uniform(case.d, 0.5, 1.5),
+            bias: random.normal(case.d),
+            dy: some(case.dy, random.normal(n)),
+            dsum: some(case.dsum, random.normal(n)),
+        }
+    }
+}
+
+/// What an operator made of a problem.
+pub struct Found {
+    pub y: Vec<f32>,
+    pub sum: Vec<f32>,
+    /// x, weights, then residual (empty if there is none)
+    pub grads: Vec<Vec<f32>>,
+}
+
+type Norm<'a> = &'a dyn Fn(&Gpu, &mut Tape, &Var, Option<&Var>, Option<&Tensor>, &[Var]) -> Result<(Var, Var)>;
+
+/// Runs a norm with given gradients of both results.
+pub fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) -> Found {
+    let shape = [case.b, case.l, case.d];
+    let tensor = |values: &[f32]| Tensor::from_slice(g, &shape, values).expect("tensor");
+    // keep is a range of a bigger table
+    let table = [&vec![f32::NAN; 64], v.keep.as_slice()].concat();
+    let table = Tensor::from_slice(g, &[table.len()], &table).expect("table");
+    let keep = case.keep.then(|| table.range(64, &[case.b]).expect("range"));
+    let mut leaves = vec![leaf(g, &shape, &v.x)];
+    leaves.extend(weights.iter().map(|w| leaf(g, &[case.d], w)));
+    leaves.push(leaf(g, &shape, &v.residual));
+    let sum = RefCell::new(None);
+    let (y, mut grads) = run(g, &leaves, &v.dy, |g, t, inner| {
+        let residual = case.residual.then(|| &inner[leaves.len() - 1]);
+        let (y, r) = norm(g, t, &inner[0], residual, keep.as_ref(), &inner[1..leaves.len() - 1])?;
+        sum.replace(Some(r.data.clone()));
+        // a consumer of both results that sends each its own gradient
+        let out = Tensor::scratch("out", &shape);
+        out.copy_from(g, &y.data)?;
+        let (dy, dsum) = (case.dy.then(|| tensor(&v.dy)), case.dsum.then(|| tensor(&v.dsum)));
+        Ok(t.push(g, out, move |g, _, grads| {
+            dsum.map_or(Ok(()), |dsum| grads.add(g, &r, dsum))?;
+            dy.map_or(Ok(()), |dy| grads.add(g, &y, dy))
+        }))
+    });
+    if !case.residual {
+        assert!(grads.pop().is_some_and(|grad| grad.is_empty()), "a gradient of a residual that is absent");
+    }
+    let sum = sum.take().expect("the operator ran").to_vec(g).expect("sum");
+    Found { y, sum, grads }
+}
+
+const EPS: f32 = 1e-5;
+
+#[test]
+fn rms_norm_matches_cpu() {
+    each_tier(|g| {
+        for case in Case::all() {
+            let v = Values::new(&case);
+            let found = run_norm(g, &case, &v, &[&v.w], &|g, t, x, residual, keep, w| {
+                ops::rms_norm::rms_norm(g, t, x, residual, keep, &w[0], EPS)
+            });
+            let (dim, eps) = (case.dims(), f64::from(EPS));
+            let (residual, keep) = (wide(&v.residual), wide(&v.keep));
+            let (residual, keep) = (case.residual.then_some(&residual[..]), case.keep.then_some(&keep[..]));
+            let want = forward(dim, &wide(&v.x), residual, keep, &wide(&v.w), eps);
+            let back = backward(dim, &want.sum, keep, &wide(&v.w), eps, &wide(&v.dy), Some(&wide(&v.dsum)));
+            let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
+            // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row
+            close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
+            close(&name("y"), &found.y, &want.y, Tol { rel: 2e-6, abs: 1e-6 });
+            // differences of numbers up to 5 times r < 3 times keep
+            let tol = Tol { rel: 4e-6, abs: 4e-6 };
+            close(&name("dx"), &found.grads[0], &back.dx, tol);
+            // random walk over the rows: √rows roundings of partial sums of about √rows
+            let dw = Tol { rel: 4e-6, abs: 4e-7 * (dim.rows as f64) };
+            close(
+                &name("dw"),
+                &found.grads[1],
+                &back.dw,
+                if dim.rows < 1000 { tol } else { Tol { abs: dw.abs.min(4e-4), ..dw } },
+            );
+            if case.residual {
+                close(&name("dresidual"), &found.grads[2], &back.dresidual, tol);
+            }
+        }
+    });
+}
+
+/// The launches of a Mamba chain: one per norm forward, two backward, and no add or copy for shared gradients.
+#[test]
+fn a_chain_of_norms_takes_three_launches_each() {
+    let g = Gpu::dry(Caps::portable());
+    let x = Var::leaf(Tensor::input("x", &[2, 5, 8]));
+    let ws: Vec<Var> = (0..3).map(|_| Var::leaf(Tensor::input("w", &[8]))).collect();
+    let recorded = g.record(|| {
+        let mut t = Tape::new();
+        let (mut hidden, mut residual) = (x.clone(), None);
+        for w in &ws {
+            let (y, r) = ops::rms_norm::rms_norm(&g, &mut t, &hidden, residual.as_ref(), None, w, EPS)?;
+            (hidden, residual) = (ops::activation::silu(&g, &mut t, &y)?, Some(r));
+        }
+        t.backward_from(&g, &hidden, Tensor::input("seed", &[2, 5, 8]), Grads::default())
+    });
+    let (recording, grads) = recorded.unwrap_or_else(|e| panic!("{e}"));
+    let count = |family: &str| recording.launches().iter().filter(|l| l.name().starts_with(family)).count();
+    assert_eq!((count("rms_norm."), count("activation."), count("tensor.")), (9, 6, 0));
+    assert!(grads.get(&x).is_some());
+}
+
+#[test]
+fn rms_norm_without_residual_returns_its_input() {
+    let Some(g) = gpu() else { return };
+    let (x, w) = (leaf(g, &[4, 3], &[1.0; 12]), leaf(g, &[3], &[1.0; 3]));
+    let (_, r) = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, None, None, &w, EPS).unwrap();
+    assert_eq!(r.id(), x.id());
+    let keep = Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap();
+    let error = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, None, Some(&keep), &w, EPS).unwrap_err();
+    assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: keep"), "{error}");
+    let error = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, Some(&w), None, &w, EPS).unwrap_err();
+    assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: residual"), "{error}");
+}
