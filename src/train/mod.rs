@@ -1,1 +1,3 @@
 //! Data, masks, schedule, the loop and its records.
+pub mod data;
+pub mod rng;
