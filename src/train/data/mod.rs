@@ -1,10 +1,13 @@
 //! Images from folders, archives, binary sets or a generator, and batches of them.
+mod augment;
 mod cifar;
+mod cursor;
 mod decode;
 mod error;
 mod folder;
 mod idx;
 mod listing;
+mod loader;
 mod open;
 mod shapes;
 mod source;
@@ -12,9 +15,13 @@ mod synthetic;
 mod tar;
 #[cfg(test)]
 pub(crate) mod testing;
+mod worker;
 
+pub use augment::Transform;
+pub use cursor::Cursor;
 pub use decode::Rgb8;
 pub use error::{DataError, LAYOUTS};
+pub use loader::{Batch, Loader, LoaderOptions};
 
 use source::Source;
 use std::collections::BTreeSet;
