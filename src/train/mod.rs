@@ -1,3 +1,5 @@
 //! Data, masks, schedule, the loop and its records.
 pub mod data;
+pub mod mask;
 pub mod rng;
+pub mod schedule;
