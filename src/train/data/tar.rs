@@ -169,6 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn names_may_start_with_a_dot_folder() {
+        // `tar -C folder .` writes them so; the builder would clean them up, so the header is filled by hand.
+        let mut builder = ::tar::Builder::new(Vec::new());
+        let bytes = png(4, 4, [1, 2, 3]);
+        for name in ["./b.png", "./a.png", "./.c.png"] {
+            let mut header = ::tar::Header::new_ustar();
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            builder.append(&header, &bytes[..]).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("flat.tar"), &builder.into_inner().unwrap());
+        let set = Dataset::open(dir.path().join("flat.tar").to_str().unwrap(), Split::Train).unwrap();
+        assert_eq!((set.len(), set.label(0), set.image(1).unwrap().width), (2, None, 4));
+        assert!(set.sample_name(0).ends_with("./a.png"), "{}", set.sample_name(0));
+    }
+
+    #[test]
     fn damaged_archives_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cut.tar");
