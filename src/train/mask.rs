@@ -10,12 +10,14 @@ pub use tables::Mask;
 
 use crate::train::data::DataError;
 use crate::train::rng::{Purpose, Stream};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// How the hidden tokens are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MaskStrategy {
     /// A uniform random choice per image; ⌈L · ratio⌉ are hidden. The choice of MAP and MAE.
     #[default]
