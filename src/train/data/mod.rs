@@ -1,0 +1,178 @@
+//! Images from folders, archives, binary sets or a generator, and batches of them.
+mod augment;
+mod cifar;
+mod cursor;
+mod decode;
+mod error;
+mod folder;
+mod idx;
+mod listing;
+mod loader;
+mod open;
+mod shapes;
+mod source;
+mod synthetic;
+mod tar;
+#[cfg(test)]
+pub(crate) mod testing;
+mod worker;
+
+pub use augment::Transform;
+pub use cursor::Cursor;
+pub use decode::Rgb8;
+pub use error::{DataError, LAYOUTS};
+pub use loader::{Batch, Loader, LoaderOptions};
+
+use source::Source;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// Which half of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Images to train on.
+    Train,
+    /// Images held back for evaluation.
+    Test,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// A set of images in a fixed order, with or without class labels.
+///
+/// Images are decoded when asked for, by any number of threads. A broken one is reported once as a warning, counted and
+/// passed over. See [`Dataset::open`] for what can be opened.
+pub struct Dataset {
+    source: Box<dyn Source>,
+    name: String,
+    broken: Mutex<BTreeSet<usize>>,
+}
+
+impl Dataset {
+    /// Opens the `split` half of the set that `spec` names.
+    ///
+    /// | `spec` | contents |
+    /// |---|---|
+    /// | a folder | `<class>/*.jpg`; the same below `train/` and `val/` or `test/`; a flat folder without labels |
+    /// | `*.tar`, `*.tar.gz` | any of these packed; a compressed one is unpacked to a temporary file first |
+    /// | a folder or one `.bin` | CIFAR-10 or CIFAR-100, binary version |
+    /// | a folder or one `*-images-idx3-ubyte[.gz]` | IDX as of MNIST and Fashion-MNIST, labels in the file beside it |
+    /// | `synthetic[:N]` | N generated images (2048) of 96 × 96 in ten classes; N / 4 in the test half |
+    ///
+    /// Samples are sorted by path. A single file and a folder without `train/`, `val/` or `test/` is all train; asking
+    /// it for the test half is [`DataError::NoSplit`].
+    pub fn open(spec: &str, split: Split) -> Result<Self, DataError> {
+        Ok(Self::from_source(spec, open::source(spec, split)?))
+    }
+
+    fn from_source(name: &str, source: Box<dyn Source>) -> Self {
+        Self { source, name: name.to_owned(), broken: Mutex::default() }
+    }
+
+    /// What was opened, as given to [`Dataset::open`].
+    pub fn spec(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of images, broken ones included; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "an empty set does not open")]
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Class names; a label is a position in here. Empty for a set without labels.
+    pub fn classes(&self) -> &[String] {
+        self.source.classes()
+    }
+
+    /// Class of sample `index`; `None` without labels or past the end.
+    pub fn label(&self, index: usize) -> Option<u32> {
+        self.source.label(index)
+    }
+
+    /// Where sample `index` comes from, for messages.
+    pub fn sample_name(&self, index: usize) -> String {
+        self.source.name(index)
+    }
+
+    /// Decodes sample `index`. A panic inside a decoder arrives as an error too.
+    pub fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        if index >= self.len() {
+            return Err(DataError::setting("sample index", index, format!("below {} ({})", self.len(), self.name)));
+        }
+        catch_unwind(AssertUnwindSafe(|| self.source.image(index))).unwrap_or_else(|_| {
+            Err(DataError::Decode { name: self.sample_name(index), reason: "the decoder panicked".into() })
+        })
+    }
+
+    /// Decodes sample `index` or, if that is broken, the next one in order that is not; says which it was.
+    pub fn good_image(&self, index: usize) -> Result<(usize, Rgb8), DataError> {
+        let mut last = "it was found broken earlier".to_owned();
+        for i in (0..self.len()).map(|step| (index + step) % self.len()) {
+            if self.broken().contains(&i) {
+                continue;
+            }
+            match self.image(i) {
+                Ok(image) => return Ok((i, image)),
+                Err(error) => {
+                    if self.broken().insert(i) {
+                        tracing::warn!("skipping a broken image: {error}");
+                    }
+                    last = error.to_string();
+                }
+            }
+        }
+        Err(DataError::AllBroken { name: self.name.clone(), count: self.len(), last })
+    }
+
+    /// How many broken images were met so far.
+    pub fn skipped(&self) -> usize {
+        self.broken().len()
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dataset({}, {} images, {} classes)", self.name, self.len(), self.classes().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Stub;
+    use super::*;
+
+    #[test]
+    fn broken_images_are_replaced_by_the_next_good_one_and_counted_once() {
+        let set = Dataset::from_source("stub", Box::new(Stub { count: 6, broken: vec![2, 3, 5], panics: vec![3] }));
+        for _ in 0..2 {
+            assert_eq!(set.good_image(1).unwrap().0, 1);
+            assert_eq!(set.good_image(2).unwrap().0, 4);
+            assert_eq!(set.good_image(5).unwrap().0, 0);
+        }
+        assert_eq!(set.skipped(), 3);
+        assert!(set.image(3).unwrap_err().to_string().contains("panicked"));
+        assert!(set.image(6).unwrap_err().to_string().contains("below 6"));
+    }
+
+    #[test]
+    fn a_set_of_broken_images_is_an_error() {
+        let set = Dataset::from_source("stub", Box::new(Stub { count: 3, broken: vec![0, 1, 2], panics: vec![] }));
+        let error = set.good_image(1).unwrap_err().to_string();
+        assert!(error.contains("none of the 3 images of stub"), "{error}");
+        assert!(matches!(set.good_image(0), Err(DataError::AllBroken { .. })));
+    }
+}

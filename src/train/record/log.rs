@@ -1,0 +1,153 @@
+//! log.jsonl: one JSON object per logged step.
+use super::write_atomic;
+use crate::train::data::DataError;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// One logged step. A value that is not finite is written as `null` and read back as NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Optimizer step, counted from 0.
+    pub step: u64,
+    /// Passes over the data, with the fraction of the current one.
+    pub epoch: f64,
+    /// Training loss.
+    #[serde(deserialize_with = "number_or_null")]
+    pub loss: f64,
+    /// Learning rate.
+    #[serde(deserialize_with = "number_or_null")]
+    pub lr: f64,
+    /// Images per second since the line before.
+    #[serde(deserialize_with = "number_or_null")]
+    pub images_per_second: f64,
+}
+
+fn number_or_null<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
+}
+
+/// An append-only log.
+#[derive(Debug)]
+pub struct TrainLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl TrainLog {
+    /// Opens or creates the log at `path` for a run that goes on at `from_step` (0 for a new run).
+    ///
+    /// Lines of that step and later are from work that is about to be repeated and go, and so does a last line that a
+    /// crash tore. Anything else that is not a log line is an error.
+    pub fn open(path: &Path, from_step: u64) -> Result<Self, DataError> {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let mut kept = Vec::with_capacity(bytes.len());
+                for (text, line) in lines(path, &bytes)? {
+                    if line.step < from_step {
+                        kept.extend_from_slice(text);
+                        kept.push(b'\n');
+                    }
+                }
+                if kept != bytes {
+                    write_atomic(path, &kept)?;
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(DataError::io("read", path)(e)),
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(DataError::io("open", path))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends one line, visible to other programs at once.
+    pub fn append(&mut self, line: &LogLine) -> Result<(), DataError> {
+        let mut text = serde_json::to_vec(line).map_err(|e| DataError::format(&self.path, e.to_string()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(DataError::io("append to", &self.path))
+    }
+
+    /// Makes sure that everything appended is on the disk; call it before a checkpoint counts as written.
+    pub fn sync(&self) -> Result<(), DataError> {
+        self.file.sync_data().map_err(DataError::io("sync", &self.path))
+    }
+}
+
+/// Reads a log, without a last line that a crash tore.
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>, DataError> {
+    let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
+    Ok(lines(path, &bytes)?.into_iter().map(|(_, line)| line).collect())
+}
+
+/// The lines of a log with their text; the last one may be torn and is then left out.
+fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], LogLine)>, DataError> {
+    let all: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
+    let last = all.iter().rposition(|line| !line.is_empty()).unwrap_or_default();
+    let mut out = Vec::with_capacity(all.len());
+    for (i, text) in all.into_iter().enumerate().filter(|(_, text)| !text.is_empty()) {
+        match serde_json::from_slice(text) {
+            Ok(line) => out.push((text, line)),
+            Err(_) if i == last => tracing::warn!("{}: the last line is torn and was dropped", path.display()),
+            Err(e) => return Err(DataError::format(path, format!("line {} is not a log line: {e}", i + 1))),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64) -> LogLine {
+        LogLine { step, epoch: step as f64 / 4.0, loss: 0.5, lr: 1e-3, images_per_second: 100.0 }
+    }
+
+    fn steps(path: &Path) -> Vec<u64> {
+        read_log(path).unwrap().iter().map(|l| l.step).collect()
+    }
+
+    #[test]
+    fn resuming_drops_what_will_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let mut log = TrainLog::open(&path, 0).unwrap();
+        (0..5).for_each(|s| log.append(&line(s * 10)).unwrap());
+        log.sync().unwrap();
+        drop(log);
+        assert_eq!(read_log(&path).unwrap()[3], line(30));
+        let mut log = TrainLog::open(&path, 30).unwrap();
+        log.append(&line(30)).unwrap();
+        assert_eq!(steps(&path), [0, 10, 20, 30]);
+        TrainLog::open(&path, 0).unwrap();
+        assert!(steps(&path).is_empty());
+    }
+
+    #[test]
+    fn a_torn_last_line_goes_but_a_foreign_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let whole = serde_json::to_string(&line(1)).unwrap();
+        for tail in [&whole[..20], "\0\0\0\0", "{\"step\": 9"] {
+            std::fs::write(&path, format!("{whole}\n{tail}")).unwrap();
+            TrainLog::open(&path, 2).unwrap().append(&line(2)).unwrap();
+            assert_eq!(steps(&path), [1, 2]);
+        }
+        // Only the newline was lost: nothing else may go with it.
+        std::fs::write(&path, &whole).unwrap();
+        TrainLog::open(&path, 2).unwrap().append(&line(2)).unwrap();
+        assert_eq!(steps(&path), [1, 2]);
+        std::fs::write(&path, format!("dear diary\n{whole}\n")).unwrap();
+        let error = TrainLog::open(&path, 2).unwrap_err().to_string();
+        assert!(error.contains("log.jsonl: line 1 is not a log line"), "{error}");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_can_be_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        TrainLog::open(&path, 0).unwrap().append(&LogLine { loss: f64::NAN, ..line(3) }).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"loss\":null"));
+        assert!(read_log(&path).unwrap()[0].loss.is_nan());
+    }
+}

@@ -1,0 +1,115 @@
+//! Random numbers that depend on what they are for, never on who asked first.
+//!
+//! Every draw of a run comes from a ChaCha8 stream keyed by a purpose and three numbers (a seed, an epoch, a sample …),
+//! so the order in which threads work cannot change a result and any point of a run can be entered again.
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
+
+/// What a stream is for: two purposes never share numbers, whatever their keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Order of the samples in an epoch; keys (seed, epoch, 0).
+    Shuffle = 1,
+    /// Crop and flip of one sample; keys (seed, epoch, sample).
+    Augment = 2,
+    /// Masked positions of one image; keys (seed, step, row of the batch).
+    Mask = 3,
+    /// Mask ratio of one batch; keys (seed, step, 0).
+    MaskRatio = 4,
+    /// Pixels of a synthetic image; keys (0, split, sample).
+    Synthetic = 5,
+}
+
+/// A stream of random numbers, the same on every machine for the same purpose and keys.
+#[derive(Clone, Debug)]
+pub struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// Opens the stream of `purpose` at the three `keys`.
+    pub fn new(purpose: Purpose, keys: [u64; 3]) -> Self {
+        let mut seed = [0u8; 32];
+        for (word, bytes) in [purpose as u64, keys[0], keys[1], keys[2]].into_iter().zip(seed.chunks_exact_mut(8)) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Self(ChaCha8Rng::from_seed(seed))
+    }
+
+    /// Uniform in [0, 1), 53 bits.
+    pub fn unit(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniform in [lo, hi).
+    pub fn range(&mut self, lo: f64, hi: f64) -> f64 {
+        lo + (hi - lo) * self.unit()
+    }
+
+    /// Uniform whole number in 0..n, without bias; 0 when `n` is 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        // Lemire: the high word of a 64 x 64 bit product, rejecting the part of the low word that would repeat unevenly.
+        let mut wide = u128::from(self.0.next_u64()) * u128::from(n);
+        if (wide as u64) < n {
+            let uneven = n.wrapping_neg() % n;
+            while (wide as u64) < uneven {
+                wide = u128::from(self.0.next_u64()) * u128::from(n);
+            }
+        }
+        (wide >> 64) as u64
+    }
+
+    /// Uniform random order of `items` (Fisher–Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        self.choose_front(items, items.len());
+    }
+
+    /// Moves a uniform random choice of `count` items, in random order, to the front of `items`.
+    pub fn choose_front<T>(&mut self, items: &mut [T], count: usize) {
+        for i in 0..count.min(items.len()) {
+            let j = i + self.below((items.len() - i) as u64) as usize;
+            items.swap(i, j);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_depend_on_purpose_and_every_key() {
+        let first = |p, k| Stream::new(p, k).0.next_u64();
+        let a = first(Purpose::Mask, [1, 2, 3]);
+        assert_eq!(a, first(Purpose::Mask, [1, 2, 3]));
+        for (p, k) in [
+            (Purpose::Shuffle, [1, 2, 3]),
+            (Purpose::Mask, [0, 2, 3]),
+            (Purpose::Mask, [1, 0, 3]),
+            (Purpose::Mask, [1, 2, 0]),
+        ] {
+            assert_ne!(a, first(p, k));
+        }
+    }
+
+    #[test]
+    fn below_is_even_and_in_range() {
+        let mut s = Stream::new(Purpose::Shuffle, [7, 0, 0]);
+        let mut counts = [0u32; 6];
+        for _ in 0..60_000 {
+            counts[s.below(6) as usize] += 1;
+        }
+        // 10 000 each; the standard deviation of a count is 91, so 500 is more than five of them.
+        assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 500), "{counts:?}");
+        assert_eq!(s.below(1), 0);
+        assert_eq!(s.below(0), 0);
+    }
+
+    #[test]
+    fn shuffle_keeps_every_item() {
+        let mut items: Vec<u32> = (0..1000).collect();
+        Stream::new(Purpose::Shuffle, [7, 1, 0]).shuffle(&mut items);
+        assert_ne!(items, (0..1000).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..1000).collect::<Vec<_>>());
+    }
+}

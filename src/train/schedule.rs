@@ -1,0 +1,160 @@
+//! Learning rate as a pure function of the step.
+use crate::train::data::DataError;
+use std::f64::consts::PI;
+
+/// The learning rate for the effective batch size: `base · batch / reference`.
+///
+/// MAE writes its base rate (`--blr`) for a `reference` of 256, the published MAP code for 512.
+pub fn scaled_lr(base: f64, batch: usize, reference: usize) -> f64 {
+    base * batch as f64 / reference.max(1) as f64
+}
+
+/// How the learning rate moves through a run. Build it with a constructor, which checks the numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Schedule {
+    /// Per step: a line from 0 to `peak`, then half a cosine down to `min_lr`. The schedule of MAE.
+    HalfCosine {
+        /// Learning rate at the end of the warm-up.
+        peak: f64,
+        /// Learning rate at the end of the run.
+        min_lr: f64,
+        /// Steps until the peak.
+        warmup_steps: u64,
+        /// Steps of the whole run, warm-up included.
+        total_steps: u64,
+    },
+    /// Per epoch, as timm 0.4.12 and the published MAP code do it: the cosine spans the whole run and the warm-up covers
+    /// its beginning; the rate of epoch e is that of schedule time e − 1, so the first two epochs share one rate.
+    EpochCosine {
+        /// Start of the cosine and target of the warm-up.
+        peak: f64,
+        /// Learning rate of the first two epochs.
+        warmup_lr: f64,
+        /// Learning rate at the end of the cosine.
+        min_lr: f64,
+        /// Epochs of warm-up.
+        warmup_epochs: u64,
+        /// Epochs of the whole run, warm-up included.
+        epochs: u64,
+        /// Steps in one epoch.
+        steps_per_epoch: u64,
+    },
+}
+
+impl Schedule {
+    /// Warm-up and half cosine per step, as MAE trains.
+    pub fn half_cosine(peak: f64, min_lr: f64, warmup_steps: u64, total_steps: u64) -> Result<Self, DataError> {
+        check_rates(&[("the learning rate", peak), ("--min-lr", min_lr)], peak)?;
+        check_lengths(warmup_steps, total_steps, "steps")?;
+        Ok(Self::HalfCosine { peak, min_lr, warmup_steps, total_steps })
+    }
+
+    /// The preset of the published MAP code: 5e-4 · batch / 512 at the peak, 5 epochs of warm-up from 1e-6, end 1e-5.
+    ///
+    /// `batch` is the effective batch size. A run shorter than the warm-up stays in it.
+    pub fn map_repo(batch: usize, epochs: u64, steps_per_epoch: u64) -> Result<Self, DataError> {
+        let peak = scaled_lr(5e-4, batch, 512);
+        check_rates(&[("the learning rate", peak)], peak)?;
+        check_lengths(0, epochs, "epochs")?;
+        check_lengths(0, steps_per_epoch, "steps per epoch")?;
+        Ok(Self::EpochCosine { peak, warmup_lr: 1e-6, min_lr: 1e-5, warmup_epochs: 5, epochs, steps_per_epoch })
+    }
+
+    /// Learning rate of step `step`, counted from 0; past the end it stays at the last value.
+    pub fn lr(&self, step: u64) -> f64 {
+        match *self {
+            Self::HalfCosine { peak, min_lr, warmup_steps, total_steps } => {
+                if step < warmup_steps {
+                    return peak * step as f64 / warmup_steps as f64;
+                }
+                cosine(peak, min_lr, step - warmup_steps, total_steps.saturating_sub(warmup_steps))
+            }
+            Self::EpochCosine { peak, warmup_lr, min_lr, warmup_epochs, epochs, steps_per_epoch } => {
+                let time = (step / steps_per_epoch.max(1)).saturating_sub(1);
+                if time < warmup_epochs {
+                    return warmup_lr + time as f64 * (peak - warmup_lr) / warmup_epochs as f64;
+                }
+                cosine(peak, min_lr, time, epochs)
+            }
+        }
+    }
+}
+
+/// From `peak` at time 0 along half a cosine to `min_lr` at `length` and after.
+fn cosine(peak: f64, min_lr: f64, time: u64, length: u64) -> f64 {
+    if time >= length {
+        return min_lr;
+    }
+    min_lr + 0.5 * (peak - min_lr) * (1.0 + (PI * time as f64 / length as f64).cos())
+}
+
+fn check_rates(rates: &[(&'static str, f64)], peak: f64) -> Result<(), DataError> {
+    for &(name, rate) in rates {
+        if !(rate >= 0.0 && rate <= peak && rate.is_finite()) {
+            return Err(DataError::setting(name, rate, "a finite number, not below 0 and not above the peak"));
+        }
+    }
+    Ok(())
+}
+
+fn check_lengths(warmup: u64, total: u64, unit: &'static str) -> Result<(), DataError> {
+    if total == 0 {
+        return Err(DataError::setting("the length of the run", format!("0 {unit}"), "at least 1"));
+    }
+    if warmup > total {
+        let expected = format!("at most the {total} {unit} of the run");
+        return Err(DataError::setting("the warm-up", format!("{warmup} {unit}"), expected));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-6), "{a} is not {b}");
+    }
+
+    #[test]
+    fn half_cosine_points() {
+        let s = Schedule::half_cosine(1.0, 0.1, 40, 140).unwrap();
+        for (step, lr) in [(0, 0.0), (1, 0.025), (39, 0.975), (40, 1.0), (90, 0.55), (140, 0.1), (9999, 0.1)] {
+            close(s.lr(step), lr);
+        }
+        // A quarter of the way down: 0.1 + 0.45 · (1 + cos 45°).
+        close(s.lr(65), 0.1 + 0.45 * (1.0 + 0.5f64.sqrt()));
+        assert!((40..140).all(|t| s.lr(t + 1) < s.lr(t)));
+        close(Schedule::half_cosine(1.0, 0.0, 0, 10).unwrap().lr(0), 1.0);
+        close(Schedule::half_cosine(1.0, 0.2, 10, 10).unwrap().lr(10), 0.2);
+    }
+
+    #[test]
+    fn the_published_preset_lags_by_an_epoch() {
+        let s = Schedule::map_repo(8192, 1600, 10).unwrap();
+        let warm = |t: f64| 1e-6 + t * (8e-3 - 1e-6) / 5.0;
+        for (epoch, lr) in [(0, 1e-6), (1, 1e-6), (2, warm(1.0)), (5, warm(4.0))] {
+            close(s.lr(epoch * 10), lr);
+            close(s.lr(epoch * 10 + 9), lr);
+        }
+        // The warm-up is not taken out of the cosine: it enters at time 5 of 1600.
+        close(s.lr(60), 1e-5 + 0.5 * (8e-3 - 1e-5) * (1.0 + (PI * 5.0 / 1600.0).cos()));
+        close(s.lr(801 * 10), 1e-5 + 0.5 * (8e-3 - 1e-5));
+        close(s.lr(1_000_000), 1e-5);
+    }
+
+    #[test]
+    fn scaling_and_errors() {
+        close(scaled_lr(1.5e-4, 4096, 256), 2.4e-3);
+        for (bad, hint) in [
+            (Schedule::half_cosine(f64::NAN, 0.0, 1, 2), "NaN"),
+            (Schedule::half_cosine(1.0, 2.0, 1, 2), "--min-lr is 2"),
+            (Schedule::half_cosine(1.0, 0.0, 3, 2), "3 steps, expected at most the 2"),
+            (Schedule::half_cosine(1.0, 0.0, 0, 0), "0 steps"),
+            (Schedule::map_repo(512, 0, 10), "0 epochs"),
+        ] {
+            let error = bad.unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}
