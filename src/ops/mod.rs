@@ -2,10 +2,14 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod step;
 
 use crate::gpu::Kernel;
 
 /// Every kernel of every family, for the tests that compare shaders with their Rust side.
 pub fn all() -> Vec<&'static Kernel> {
-    [activation::KERNELS].concat()
+    [
+        activation::KERNELS,
+    ]
+    .concat()
 }
