@@ -2,6 +2,7 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod adamw;
 pub mod step;
 
 use crate::gpu::Kernel;
@@ -10,6 +11,7 @@ use crate::gpu::Kernel;
 pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS,
+        adamw::KERNELS,
     ]
     .concat()
 }
