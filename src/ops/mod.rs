@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod patchify;
 pub mod step;
 
 use crate::gpu::Kernel;
@@ -12,6 +13,7 @@ pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS,
         adamw::KERNELS,
+        patchify::KERNELS,
     ]
     .concat()
 }
