@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod patchify;
+pub mod rng;
 pub mod step;
 
 use crate::gpu::Kernel;
@@ -14,6 +15,7 @@ pub fn all() -> Vec<&'static Kernel> {
         activation::KERNELS,
         adamw::KERNELS,
         patchify::KERNELS,
+        rng::KERNELS,
     ]
     .concat()
 }

@@ -3,3 +3,4 @@
 mod activation;
 mod adamw;
 mod patchify;
+mod rng;
