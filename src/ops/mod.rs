@@ -6,6 +6,7 @@ pub mod adamw;
 pub mod patchify;
 pub mod rng;
 pub mod step;
+pub mod tokens;
 
 use crate::gpu::Kernel;
 
@@ -16,6 +17,7 @@ pub fn all() -> Vec<&'static Kernel> {
         adamw::KERNELS,
         patchify::KERNELS,
         rng::KERNELS,
+        tokens::KERNELS,
     ]
     .concat()
 }

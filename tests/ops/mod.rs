@@ -4,3 +4,4 @@ mod activation;
 mod adamw;
 mod patchify;
 mod rng;
+mod tokens;
