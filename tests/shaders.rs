@@ -1,7 +1,8 @@
 //! Every kernel through naga with the limits of WebGPU, and its Rust description against the shader's own.
 
 use naga::{AddressSpace, StorageAccess, TypeInner};
-use rowscan::gpu::{Bind, Kernel};
+use rowscan::gpu::{Bind, Kernel, Params};
+use rowscan::ops::step::StepState;
 
 fn kernels() -> Vec<&'static Kernel> {
     let mut all = rowscan::ops::all();
@@ -27,14 +28,14 @@ fn validate(kernel: &Kernel, module: &naga::Module, subgroup: bool) -> naga::val
     validator.validate(module).unwrap_or_else(|e| panic!("{}: {e:?}", kernel.name))
 }
 
-/// Name, offset, type of each member of `Params`.
-fn fields(module: &naga::Module) -> (Vec<(String, usize, &'static str)>, u32) {
-    let (_, params) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).expect("struct Params");
-    let TypeInner::Struct { members, span } = &params.inner else { panic!("Params is no struct") };
+/// Name, offset, type of each member of a struct, and its size.
+fn fields(module: &naga::Module, name: &str) -> (Vec<(String, usize, &'static str)>, u32) {
+    let found = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name));
+    let Some(TypeInner::Struct { members, span }) = found.map(|(_, t)| &t.inner) else { panic!("no struct {name}") };
     let kind = |member: &naga::StructMember| match module.types[member.ty].inner {
         TypeInner::Scalar(naga::Scalar::U32) => "u32",
         TypeInner::Scalar(naga::Scalar::F32) => "f32",
-        _ => panic!("Params.{:?} is neither u32 nor f32", member.name),
+        _ => panic!("{name}.{:?} is neither u32 nor f32", member.name),
     };
     (members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize, kind(m))).collect(), *span)
 }
@@ -48,7 +49,7 @@ fn every_kernel_is_portable_and_matches_its_description() {
             }
             let module = parse(kernel, subgroup);
             let info = validate(kernel, &module, subgroup);
-            let (members, span) = fields(&module);
+            let (members, span) = fields(&module, "Params");
             let ours: Vec<_> = kernel.params.iter().map(|f| (f.0.to_string(), f.1, f.2)).collect();
             assert_eq!(members, ours, "{}: Params", kernel.name);
             assert_eq!(span as usize, 4 * ours.len(), "{}: size of Params", kernel.name);
@@ -82,6 +83,16 @@ fn every_kernel_is_portable_and_matches_its_description() {
             assert!(x * y * z <= 256, "{}: {} invocations", kernel.name, x * y * z);
         }
     }
+}
+
+#[test]
+fn step_state_is_the_same_on_both_sides() {
+    let source = include_str!("../shaders/lib/step.wgsl");
+    let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
+    let (members, span) = fields(&module, "StepState");
+    let ours: Vec<_> = StepState::FIELDS.iter().map(|f| (f.0.to_string(), f.1, f.2)).collect();
+    assert_eq!(members, ours);
+    assert_eq!(span as usize, size_of::<StepState>());
 }
 
 #[test]

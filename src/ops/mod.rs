@@ -2,13 +2,18 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod adamw;
 pub mod add;
 pub mod attention;
 pub mod layer_norm;
 pub mod matmul;
+pub mod patchify;
 pub mod reduce;
 pub mod rms_norm;
+pub mod rng;
 pub mod scale;
+pub mod step;
+pub mod tokens;
 
 use crate::gpu::Kernel;
 
@@ -16,13 +21,17 @@ use crate::gpu::Kernel;
 pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS,
+        adamw::KERNELS,
         add::KERNELS,
         attention::KERNELS,
         layer_norm::KERNELS,
         matmul::KERNELS,
+        patchify::KERNELS,
         reduce::KERNELS,
         rms_norm::KERNELS,
+        rng::KERNELS,
         scale::KERNELS,
+        tokens::KERNELS,
     ]
     .concat()
 }

@@ -1,0 +1,77 @@
+// adamw — one step of AdamW over a flat arena, as torch.optim.AdamW computes it, and the factor of norm clipping.
+//   w (parameters), grad, m, v (n floats, n a multiple of 64);  groups (n/64): row of table for each 64 elements
+//   table (G, 2): lr_scale, weight_decay;  lr_scale 0 freezes: nothing of the block changes.  A group >= G is frozen too.
+//   step:         g = clip·grad,  lr = state.lr·lr_scale
+//                 m <- m + (1−β1)·(g − m)     v <- v + (1−β2)·(g² − v)
+//                 w <- w − lr·(weight_decay·w + m / bias_correction1 / (√v/√bias_correction2 + eps))
+//   square_sum:   parts[base + workgroup] = Σ grad² of the workgroup's share
+//   clip_factor:  clip (2) = min(1, max_norm / (norm + 1e-6)), norm      norm = √(Σ parts)
+// The rates 1−β come from the host, rounded once. Padding has grad = 0 and so stays 0. No backward.
+// One invocation per vec4; square_sum: at most 1024 workgroups with a stride, then one workgroup: a fixed order.
+// Floor: 28 bytes per parameter, 4 for the norm.    uses lib/grid, lib/reduce, lib/step
+struct Params {
+    n: u32,        // vec4s, in clip_factor parts
+    groups: u32, rate1: f32, rate2: f32, eps: f32, stride: u32, base: u32, max_norm: f32,
+}
+const WG = 256u;
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> state: StepState;
+@group(0) @binding(2) var<storage, read> grad: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> groups: array<u32>;
+@group(0) @binding(4) var<storage, read> table: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read> clip: array<f32>;
+@group(0) @binding(6) var<storage, read_write> w: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> v: array<vec4<f32>>;
+@group(0) @binding(9) var<storage, read_write> parts_out: array<f32>;  // square_sum
+@group(0) @binding(10) var<storage, read> parts: array<f32>;           // clip_factor
+@group(0) @binding(11) var<storage, read_write> clip_out: array<f32>;  // clip_factor
+
+fn update(i: u32, factor: f32) {
+    let group = groups[i / 16u];
+    if group >= p.groups { return; }
+    let row = table[group];
+    if row.x == 0.0 { return; }
+    let lr = state.lr * row.x;
+    let old = w[i];
+    let g = factor * grad[i];
+    var m1 = m[i];
+    m1 += p.rate1 * (g - m1);
+    var v1 = v[i];
+    v1 += p.rate2 * (g * g - v1);
+    let size = sqrt(v1) / sqrt(state.bias_correction2) + p.eps;
+    w[i] = old - lr * (row.y * old + m1 / state.bias_correction1 / size);
+    m[i] = m1;
+    v[i] = v1;
+}
+
+@compute @workgroup_size(WG)
+fn step(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { update(i, 1.0); }
+}
+
+@compute @workgroup_size(WG)
+fn step_clipped(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { update(i, clip[0]); }
+}
+
+@compute @workgroup_size(WG)
+fn square_sum(t: Thread) {
+    var sum = vec4(0.0);
+    for (var i = t.wid.x * WG + t.tid; i < p.n; i += p.stride) { sum += grad[i] * grad[i]; }
+    let total = wg_sum(t, sum.x + sum.y + sum.z + sum.w);
+    if t.tid == 0u { parts_out[p.base + t.wid.x] = total; }
+}
+
+@compute @workgroup_size(WG)
+fn clip_factor(t: Thread) {
+    var sum = 0.0;
+    for (var i = t.tid; i < p.n; i += WG) { sum += parts[i]; }
+    let norm = sqrt(wg_sum(t, sum));
+    if t.tid == 0u {
+        clip_out[0] = min(1.0, p.max_norm / (norm + 1e-6));
+        clip_out[1] = norm;
+    }
+}

@@ -1,0 +1,11 @@
+// lib/step — what changes from step to step, uploaded before each replay; `StepState` in src/ops/step.rs is its twin.
+struct StepState {
+    lr: f32,                // learning rate of this step
+    bias_correction1: f32,  // 1 − β1^t, t counts from 1
+    bias_correction2: f32,  // 1 − β2^t
+    loss_scale: f32,        // factor on the loss and so on every gradient; 1 unless precision is mixed
+    seed_lo: u32,           // key of the random numbers
+    seed_hi: u32,
+    step: u32,              // t, also part of every random counter
+    reserved: u32,
+}

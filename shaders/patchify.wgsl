@@ -1,0 +1,49 @@
+// patchify — images to one row per patch, columns in the order of a convolution weight. No backward: images need none.
+//   rows (B, L, C·P·P), L = (H/P)·(W/P);   token (y/P)·(W/P) + x/P;   column (c·P + y mod P)·P + x mod P
+//   from_u8:    bytes (B, H, W, 3), four to a word, the first in the low bits;  rows = scale[c]·v + shift[c]
+//               with scale = 1/(255·std) and shift = −mean/std, that is (v/255 − mean)/std
+//   from_nchw:  pixels (B, C, H, W), as they are
+// One invocation per element of rows. Floor: 5 bytes per element from bytes, 8 from pixels.     uses lib/grid
+struct Params {
+    n: u32, c: u32, h: u32, w: u32, side: u32,
+    scale_r: f32, scale_g: f32, scale_b: f32, shift_r: f32, shift_g: f32, shift_b: f32,
+}
+const WG = 256u;
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> bytes: array<u32>;
+@group(0) @binding(2) var<storage, read> pixels: array<f32>;
+@group(0) @binding(3) var<storage, read_write> rows: array<f32>;
+
+struct Place { b: u32, c: u32, y: u32, x: u32 }
+
+// Where element i of rows lies in its image.
+fn place(i: u32) -> Place {
+    let area = p.side * p.side;
+    let token = i / (p.c * area);
+    let column = i % (p.c * area);
+    let across = p.w / p.side;
+    let tokens = across * (p.h / p.side);
+    let y = token % tokens / across * p.side + column % area / p.side;
+    let x = token % across * p.side + column % p.side;
+    return Place(token / tokens, column / area, y, x);
+}
+
+@compute @workgroup_size(WG)
+fn from_u8(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let at = place(i);
+    let byte = ((at.b * p.h + at.y) * p.w + at.x) * 3u + at.c;
+    let v = f32((bytes[byte / 4u] >> (byte % 4u * 8u)) & 255u);
+    let scale = vec3(p.scale_r, p.scale_g, p.scale_b);
+    let shift = vec3(p.shift_r, p.shift_g, p.shift_b);
+    rows[i] = scale[at.c] * v + shift[at.c];
+}
+
+@compute @workgroup_size(WG)
+fn from_nchw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let at = place(i);
+    rows[i] = pixels[((at.b * p.c + at.c) * p.h + at.y) * p.w + at.x];
+}

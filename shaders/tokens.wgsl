@@ -1,0 +1,103 @@
+// tokens — rows by index: gather the visible ones, add positions to them, restore them among mask tokens.
+//   ids (B, V): the token of each visible row.   inv (B, L): the visible row of each token, u32::MAX where masked; it
+//   undoes ids.   table (L, D): positions.   mask_token (D).   An index out of range reads nothing and counts as masked.
+//   gather:     x (B, L, D)  out[b,v] = x[b, ids[b,v]]             dx[b,l] = inv < V ? dout[b, inv] : 0,  inv = inv[b,l]
+//   embed:      x (B, V, D)  out[b,v] = x[b,v] + table[ids[b,v]]   dx = dout    dtable[l] = Σ_b (inv < V ? dout[b, inv] : 0)
+//   positions:  x (B, L, D)  out[b,l] = x[b,l] + table[l]          dx = dout    dtable[l] = Σ_b dout[b,l]
+//   restore:    x (B, V, D)  out[b,l] = (inv < V ? x[b, inv] : mask_token) + table[l]
+//               dx[b,v] = dout[b, ids[b,v]]     dmask_token = Σ_{b,l: inv >= V} dout[b,l]     dtable[l] = Σ_b dout[b,l]
+// Backward needs the indices only. Both gathers and both gradients of x are `take`, with src = x or dout and at = ids
+// or inv. The sums run over `per` rows at a time into parts, which `sum_rows` adds up: a fixed order. All assign.
+// One invocation per element of dst; dst_rows and src_rows: per sample.  Floor: 8 bytes per element of dst, 4 more
+// with a table; sums 4 per element of dout.    uses lib/grid
+struct Params { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32 }
+const WG = 256u;
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> src: array<f32>;        // x or dout, (.., src_rows, D)
+@group(0) @binding(2) var<storage, read> at: array<u32>;         // ids or inv
+@group(0) @binding(3) var<storage, read> table: array<f32>;
+@group(0) @binding(4) var<storage, read> mask_token: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dst: array<f32>;  // out, dx, or parts of dtable and dmask_token
+
+// dst (B, dst_rows, D):  dst[b,j] = src[b, at[b,j]], 0 where at is out of range
+@compute @workgroup_size(WG)
+fn take(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let row = i / p.d;
+    let a = at[row];
+    var value = 0.0;
+    if a < p.src_rows { value = src[(row / p.dst_rows * p.src_rows + a) * p.d + i % p.d]; }
+    dst[i] = value;
+}
+
+// dst (B, dst_rows, D) = src + table[at], the table has src_rows
+@compute @workgroup_size(WG)
+fn embed(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let a = at[i / p.d];
+    var value = src[i];
+    if a < p.src_rows { value += table[a * p.d + i % p.d]; }
+    dst[i] = value;
+}
+
+// dst (B, dst_rows, D) = src + table
+@compute @workgroup_size(WG)
+fn positions(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { dst[i] = src[i] + table[i % (p.dst_rows * p.d)]; }
+}
+
+// dst (B, dst_rows, D) = src[b, at] or mask_token, + table
+@compute @workgroup_size(WG)
+fn restore(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let row = i / p.d;
+    let column = i % p.d;
+    let a = at[row];
+    var value = mask_token[column];
+    if a < p.src_rows { value = src[(row / p.dst_rows * p.src_rows + a) * p.d + column]; }
+    dst[i] = value + table[row % p.dst_rows * p.d + column];
+}
+
+// src (rows, dst_rows·D), dst (parts, dst_rows·D):  dst[part] = Σ of `per` rows
+@compute @workgroup_size(WG)
+fn sum_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let width = p.dst_rows * p.d;
+    let first = i / width * p.per;
+    var sum = 0.0;
+    for (var r = first; r < min(first + p.per, p.rows); r++) { sum += src[r * width + i % width]; }
+    dst[i] = sum;
+}
+
+// src (rows, D), dst (parts, D):  the same over the masked rows
+@compute @workgroup_size(WG)
+fn sum_masked(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let first = i / p.d * p.per;
+    var sum = 0.0;
+    for (var r = first; r < min(first + p.per, p.rows); r++) {
+        if at[r] >= p.src_rows { sum += src[r * p.d + i % p.d]; }
+    }
+    dst[i] = sum;
+}
+
+// src (rows, src_rows, D), dst (parts, dst_rows, D):  dst[part, l] = Σ of `per` samples' row at[b, l], where there is one
+@compute @workgroup_size(WG)
+fn sum_visible(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let first = i / (p.dst_rows * p.d) * p.per;
+    let l = i / p.d % p.dst_rows;
+    var sum = 0.0;
+    for (var r = first; r < min(first + p.per, p.rows); r++) {
+        let a = at[r * p.dst_rows + l];
+        if a < p.src_rows { sum += src[(r * p.src_rows + a) * p.d + i % p.d]; }
+    }
+    dst[i] = sum;
+}

@@ -1,0 +1,62 @@
+//! rng: launchers of random tensors that a replay draws anew each step. Convention: `shaders/rng.wgsl`.
+//!
+//! `state` is a [`StepState`](super::step::StepState): its seed and step, with the caller's `stream`, determine the draw.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `rng.wgsl`.
+    pub struct Rng { n: u32, stream: u32, cols: u32, ld: u32 }
+}
+
+const SRC: &str = wgsl!("rng", "grid", "math", "step");
+const OUT: &[Bind] = &[Bind::Read(1), Bind::Write(3)];
+
+const WORDS: Kernel = Kernel::new::<Rng>("rng.words", SRC, &[Bind::Read(1), Bind::Write(4)]);
+const UNIFORM: Kernel = Kernel::new::<Rng>("rng.uniform_forward", SRC, OUT);
+const NORMAL: Kernel = Kernel::new::<Rng>("rng.normal_forward", SRC, OUT);
+const KEEP: Kernel = Kernel::new::<Rng>("rng.keep", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&WORDS, &UNIFORM, &NORMAL, &KEEP];
+
+/// Random u32 words.
+pub fn words(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(g, &WORDS, "random words", state, stream, shape)
+}
+
+/// Uniform in [0, 1), multiples of 2^-24.
+pub fn uniform(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(g, &UNIFORM, "uniform", state, stream, shape)
+}
+
+/// Standard normal.
+pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(g, &NORMAL, "normal", state, stream, shape)
+}
+
+/// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p[r]) with probability 1-p[r], else 0; then zeros.
+/// `p` (rows) is the drop probability; `ld` is a multiple of 64, so that a row can be bound on its own.
+pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize) -> Result<Tensor> {
+    state.expect("rng.keep: state", &[8])?;
+    p.expect("rng.keep: p", &[rows])?;
+    if ld % 64 != 0 || ld < cols {
+        return Err(Error::argument("rng.keep: ld", ld, format!("a multiple of 64, at least {cols}")));
+    }
+    let out = Tensor::scratch("keep", &[rows, ld]);
+    let scalars = Rng { n: (rows * ld) as u32, stream, cols: cols as u32, ld: ld as u32 };
+    g.launch(&KEEP, Grid::items(rows * ld / 4, 256), &scalars, &[state, p, &out])?;
+    Ok(out)
+}
+
+fn draw(
+    g: &Gpu, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize],
+) -> Result<Tensor> {
+    state.expect("rng: state", &[8])?;
+    let out = Tensor::scratch(label, shape);
+    let scalars = Rng { n: out.len() as u32, stream, cols: 0, ld: 0 };
+    g.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;
+    Ok(out)
+}

@@ -1,0 +1,42 @@
+//! step: what changes from step to step, in one small buffer, so that a recorded program can be replayed as it is.
+//! The WGSL side is `shaders/lib/step.wgsl`.
+
+use crate::error::Result;
+use crate::gpu::{Gpu, params};
+use crate::tensor::Tensor;
+
+params! {
+    /// The numbers of one training step; `shaders/lib/step.wgsl` documents each.
+    pub struct StepState {
+        lr: f32, bias_correction1: f32, bias_correction2: f32, loss_scale: f32,
+        seed_lo: u32, seed_hi: u32, step: u32, reserved: u32,
+    }
+}
+
+impl StepState {
+    /// Step `step`, counted from 1, of AdamW with `betas`; no loss scaling.
+    pub fn new(step: u32, lr: f32, betas: (f64, f64), seed: u64) -> Self {
+        let correction = |beta: f64| (1.0 - beta.powf(step.into())) as f32;
+        Self {
+            lr,
+            bias_correction1: correction(betas.0),
+            bias_correction2: correction(betas.1),
+            loss_scale: 1.0,
+            seed_lo: seed as u32,
+            seed_hi: (seed >> 32) as u32,
+            step,
+            reserved: 0,
+        }
+    }
+
+    /// The tensor that kernels read it from.
+    pub fn tensor() -> Tensor {
+        Tensor::input("step state", &[8])
+    }
+
+    /// Uploads it, after everything launched so far.
+    pub fn write(&self, g: &Gpu, state: &Tensor) -> Result<()> {
+        state.expect("step: state", &[8])?;
+        state.write(g, std::slice::from_ref(self))
+    }
+}

@@ -1,0 +1,173 @@
+//! tokens: launchers and tape rules of rows by index. Shapes and maths: `shaders/tokens.wgsl`.
+//!
+//! `ids` (B, V) and `inv` (B, L) are u32 and undo each other: inv[b, ids[b, v]] = v, u32::MAX where nothing is visible.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `tokens.wgsl`.
+    pub struct Tokens { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32 }
+}
+
+const SRC: &str = wgsl!("tokens", "grid");
+const INDEXED: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Write(5)];
+
+const TAKE: Kernel = Kernel::new::<Tokens>("tokens.take", SRC, INDEXED);
+const EMBED: Kernel =
+    Kernel::new::<Tokens>("tokens.embed", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(5)]);
+const POSITIONS: Kernel =
+    Kernel::new::<Tokens>("tokens.positions", SRC, &[Bind::Read(1), Bind::Read(3), Bind::Write(5)]);
+const RESTORE: Kernel = Kernel::new::<Tokens>(
+    "tokens.restore",
+    SRC,
+    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)],
+);
+const SUM_ROWS: Kernel = Kernel::new::<Tokens>("tokens.sum_rows", SRC, &[Bind::Read(1), Bind::Write(5)]);
+const SUM_MASKED: Kernel = Kernel::new::<Tokens>("tokens.sum_masked", SRC, INDEXED);
+const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, INDEXED);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
+
+/// The visible rows: x (B, L, D), ids (B, V), inv (B, L) -> (B, V, D).
+pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
+    let [b, l, d] = x.data.dims("tokens.gather: x")?;
+    let [_, v] = ids.dims("tokens.gather: ids")?;
+    ids.expect("tokens.gather: ids", &[b, v])?;
+    inv.expect("tokens.gather: inv", &[b, l])?;
+    let out = Tensor::scratch("gather", &[b, v, d]);
+    take(g, &x.data, ids, &out)?;
+    let (x, inv) = (x.clone(), inv.clone());
+    Ok(t.push(g, out, move |g, dout, grads| {
+        if !grads.wants(&x) {
+            return Ok(());
+        }
+        let dx = grads.alloc(&x);
+        take(g, dout, &inv, &dx)?;
+        grads.add(g, &x, dx)
+    }))
+}
+
+/// Positions of visible rows: x (B, V, D), table (L, D), ids (B, V), inv (B, L) -> x + table[ids].
+/// The table may have leading dimensions of 1.
+pub fn embed(g: &Gpu, t: &mut Tape, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
+    let [b, v, d] = x.data.dims("tokens.embed: x")?;
+    let [_, l] = inv.dims("tokens.embed: inv")?;
+    ids.expect("tokens.embed: ids", &[b, v])?;
+    inv.expect("tokens.embed: inv", &[b, l])?;
+    rows("tokens.embed: table", &table.data, l, d)?;
+    let out = Tensor::scratch("embed", &[b, v, d]);
+    g.launch(&EMBED, items(&out), &sizes(&out, l), &[&x.data, ids, &table.data, &out])?;
+    let (x, table, inv) = (x.clone(), table.clone(), inv.clone());
+    Ok(t.push(g, out, move |g, dout, grads| {
+        if grads.wants(&table) {
+            let dtable = grads.alloc(&table);
+            let p = Tokens { n: 0, dst_rows: l as u32, src_rows: v as u32, d: d as u32, rows: b as u32, per: 0 };
+            sum(g, &SUM_VISIBLE, p, &[dout, &inv], &dtable)?;
+            grads.add(g, &table, dtable)?;
+        }
+        grads.add(g, &x, dout.clone()) // the last reader of dout: it may become dx itself
+    }))
+}
+
+/// Positions of all rows: x (B, L, D), table (L, D) -> x + table. The table may have leading dimensions of 1.
+pub fn add_positions(g: &Gpu, t: &mut Tape, x: &Var, table: &Var) -> Result<Var> {
+    let [b, l, d] = x.data.dims("tokens.add_positions: x")?;
+    rows("tokens.add_positions: table", &table.data, l, d)?;
+    let out = Tensor::scratch("add_positions", &[b, l, d]);
+    g.launch(&POSITIONS, items(&out), &sizes(&out, l), &[&x.data, &table.data, &out])?;
+    let (x, table) = (x.clone(), table.clone());
+    Ok(t.push(g, out, move |g, dout, grads| {
+        if grads.wants(&table) {
+            let dtable = grads.alloc(&table);
+            sum_samples(g, dout, &dtable)?;
+            grads.add(g, &table, dtable)?;
+        }
+        grads.add(g, &x, dout.clone()) // the last reader of dout: it may become dx itself
+    }))
+}
+
+/// Visible rows among mask tokens, all with positions: x (B, V, D), mask_token (D), table (L, D), ids (B, V), inv (B, L)
+/// -> (B, L, D). The mask token and the table may have leading dimensions of 1.
+pub fn restore(
+    g: &Gpu, t: &mut Tape, x: &Var, mask_token: &Var, table: &Var, ids: &Tensor, inv: &Tensor,
+) -> Result<Var> {
+    let [b, v, d] = x.data.dims("tokens.restore: x")?;
+    let [_, l] = inv.dims("tokens.restore: inv")?;
+    ids.expect("tokens.restore: ids", &[b, v])?;
+    inv.expect("tokens.restore: inv", &[b, l])?;
+    rows("tokens.restore: mask_token", &mask_token.data, 1, d)?;
+    rows("tokens.restore: table", &table.data, l, d)?;
+    let out = Tensor::scratch("restore", &[b, l, d]);
+    g.launch(&RESTORE, items(&out), &sizes(&out, v), &[&x.data, inv, &table.data, &mask_token.data, &out])?;
+    let (x, mask_token, table) = (x.clone(), mask_token.clone(), table.clone());
+    let (ids, inv) = (ids.clone(), inv.clone());
+    Ok(t.push(g, out, move |g, dout, grads| {
+        if grads.wants(&table) {
+            let dtable = grads.alloc(&table);
+            sum_samples(g, dout, &dtable)?;
+            grads.add(g, &table, dtable)?;
+        }
+        if grads.wants(&mask_token) {
+            let dtoken = grads.alloc(&mask_token);
+            let p = Tokens { n: 0, dst_rows: 1, src_rows: v as u32, d: d as u32, rows: (b * l) as u32, per: 0 };
+            sum(g, &SUM_MASKED, p, &[dout, &inv], &dtoken)?;
+            grads.add(g, &mask_token, dtoken)?;
+        }
+        if !grads.wants(&x) {
+            return Ok(());
+        }
+        let dx = grads.alloc(&x);
+        take(g, dout, &ids, &dx)?;
+        grads.add(g, &x, dx)
+    }))
+}
+
+/// dst (B, n, D) <- src (B, _, D) at (B, n)
+fn take(g: &Gpu, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
+    g.launch(&TAKE, items(dst), &sizes(dst, src.shape()[1]), &[src, at, dst])
+}
+
+/// dst (L, D) <- Σ_b dout (B, L, D)
+fn sum_samples(g: &Gpu, dout: &Tensor, dst: &Tensor) -> Result<()> {
+    let [b, l, d] = dout.dims("tokens: dout")?;
+    let p = Tokens { n: 0, dst_rows: l as u32, src_rows: 0, d: d as u32, rows: b as u32, per: 0 };
+    sum(g, &SUM_ROWS, p, &[dout], dst)
+}
+
+/// Sums `p.rows` rows into dst, in parts as long as there are many: enough invocations for a GPU, a fixed order.
+fn sum(g: &Gpu, kernel: &'static Kernel, p: Tokens, inputs: &[&Tensor], dst: &Tensor) -> Result<()> {
+    const INVOCATIONS: usize = 65_536;
+    let (rows, width) = (p.rows as usize, (p.dst_rows * p.d) as usize);
+    let per = if rows <= 64 { rows } else { (rows * width).div_ceil(INVOCATIONS).clamp(32, rows) };
+    let parts = rows.div_ceil(per);
+    let p = Tokens { n: (parts * width) as u32, per: per as u32, ..p };
+    let grid = Grid::items(parts * width, 256);
+    if parts == 1 {
+        return g.launch(kernel, grid, &p, &[inputs, &[dst]].concat());
+    }
+    let part = Tensor::scratch("tokens part", &[parts, width]);
+    g.launch(kernel, grid, &p, &[inputs, &[&part]].concat())?;
+    sum(g, &SUM_ROWS, Tokens { rows: parts as u32, ..p }, &[&part], dst)
+}
+
+fn items(dst: &Tensor) -> Grid {
+    Grid::items(dst.len(), 256)
+}
+
+/// Scalars of a launch that writes dst and reads `src_rows` rows per sample or of a table.
+fn sizes(dst: &Tensor, src_rows: usize) -> Tokens {
+    let (dst_rows, d) = (dst.shape()[1] as u32, dst.shape()[2] as u32);
+    Tokens { n: dst.len() as u32, dst_rows, src_rows: src_rows as u32, d, rows: 0, per: 0 }
+}
+
+/// An error unless the tensor is a matrix of these sizes, up to leading dimensions of 1.
+fn rows(what: &str, tensor: &Tensor, rows: usize, d: usize) -> Result<()> {
+    if tensor.rows_cols() == (rows, d) {
+        return Ok(());
+    }
+    Err(Error::argument(what, format!("{:?}", tensor.shape()), format!("({rows}, {d})")))
+}

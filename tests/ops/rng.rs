@@ -1,0 +1,104 @@
+use rowscan::cpu::rng as oracle;
+use rowscan::gpu::Gpu;
+use rowscan::ops::rng;
+use rowscan::ops::step::StepState;
+use rowscan::tensor::Tensor;
+
+use crate::common::{Random, Tol, close, each_tier};
+
+const SEED: u64 = 0x9abc_def0_1234_5678;
+
+fn state(g: &Gpu, step: u32, seed: u64) -> Tensor {
+    let tensor = StepState::tensor();
+    StepState::new(step, 1.0, (0.9, 0.95), seed).write(g, &tensor).unwrap();
+    tensor
+}
+
+fn words(n: usize, stream: u32, step: u32, seed: u64) -> Vec<u32> {
+    let block = |i| oracle::philox([i, stream, step, 0], [seed as u32, (seed >> 32) as u32]);
+    (0..n.div_ceil(4) as u32).flat_map(block).take(n).collect()
+}
+
+#[test]
+fn words_and_uniforms_are_exact() {
+    each_tier(|g| {
+        let mut random = Random::new(3);
+        for n in [1, 2, 3, 5, 1023, 1024, 1031, 70_001] {
+            let draw = random.below(4, u32::MAX);
+            let (stream, step, seed) = (draw[0], draw[1], u64::from(draw[2]) << 32 | u64::from(draw[3]));
+            let state = state(g, step, seed);
+            let want = words(n, stream, step, seed);
+            let got = rng::words(g, &state, stream, &[n]).unwrap().read(g).unwrap().wait().unwrap();
+            assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want, "{n} words");
+            let got = rng::uniform(g, &state, stream, &[n]).unwrap().to_vec(g).unwrap();
+            let want: Vec<f64> = want.iter().map(|&w| oracle::uniform(w)).collect();
+            close("uniform", &got, &want, Tol { rel: 0.0, abs: 0.0 });
+        }
+    });
+}
+
+#[test]
+fn normals_match_cpu() {
+    each_tier(|g| {
+        for n in [1, 7, 10_007] {
+            let got = rng::normal(g, &state(g, 5, SEED), 2, &[n]).unwrap().to_vec(g).unwrap();
+            let want = words(n.next_multiple_of(4), 2, 5, SEED);
+            let mut want: Vec<f64> = want.chunks_exact(2).flat_map(|w| oracle::normal([w[0], w[1]])).collect();
+            want.truncate(n);
+            // WGSL grants sin and cos an error of 2^-11, times a radius of up to 5.8
+            close("normal", &got, &want, Tol { rel: 0.0, abs: 3e-3 });
+        }
+    });
+}
+
+#[test]
+fn keep_matches_cpu() {
+    each_tier(|g| {
+        let p = [0.0f32, 0.1, 0.5, 0.9, 1.0];
+        let drop = Tensor::from_slice(g, &[5], &p).unwrap();
+        for (cols, ld) in [(1, 64), (13, 64), (64, 64), (65, 128), (1031, 1088)] {
+            let out = rng::keep(g, &state(g, 9, SEED), 4, &drop, 5, cols, ld).unwrap();
+            // a row on its own, as a layer binds it
+            let row = Tensor::scratch("row", &[cols]);
+            row.copy_from(g, &out.range(2 * ld, &[cols]).unwrap()).unwrap();
+            let got = out.to_vec(g).unwrap();
+            assert_eq!(row.to_vec(g).unwrap(), got[2 * ld..2 * ld + cols]);
+            assert!(got[..cols].iter().all(|&k| k == 1.0), "p = 0 is exactly 1");
+            let draw = words(5 * ld, 4, 9, SEED);
+            let factor = |(i, &w): (usize, &u32)| match f64::from(p[i / ld]) {
+                p if p < 1.0 && i % ld < cols => oracle::keep(w, p),
+                _ => 0.0,
+            };
+            let want: Vec<f64> = draw.iter().enumerate().map(factor).collect();
+            // 1-p rounded, then a division
+            close("keep", &got, &want, Tol { rel: 1e-6, abs: 0.0 });
+        }
+    });
+}
+
+/// The mean of n factors is 1 within four standard errors, and another step draws others.
+#[test]
+fn keep_has_mean_one_and_changes_with_the_step() {
+    each_tier(|g| {
+        let n = 1 << 16;
+        let drop = Tensor::from_slice(g, &[1], &[0.3]).unwrap();
+        let draw = |step| rng::keep(g, &state(g, step, SEED), 0, &drop, 1, n, n).unwrap().to_vec(g).unwrap();
+        let (one, two) = (draw(1), draw(2));
+        for kept in [&one, &two] {
+            let mean = kept.iter().map(|&k| f64::from(k)).sum::<f64>() / n as f64;
+            assert!((mean - 1.0).abs() < 4.0 * (0.3 / 0.7 / n as f64).sqrt(), "mean {mean}");
+        }
+        let same = one.iter().zip(&two).filter(|(a, b)| a == b).count() as f64 / n as f64;
+        assert!((same - 0.58).abs() < 0.01, "{same} of the draws agree, expected 0.7² + 0.3²");
+    });
+}
+
+#[test]
+fn keep_refuses_rows_that_cannot_be_bound() {
+    let g = Gpu::dry(rowscan::gpu::Caps::portable());
+    let (state, p) = (StepState::tensor(), Tensor::input("p", &[3]));
+    for (rows, cols, ld) in [(3, 5, 32), (3, 65, 64), (4, 5, 64)] {
+        assert!(rng::keep(&g, &state, 0, &p, rows, cols, ld).is_err(), "{rows} {cols} {ld}");
+    }
+    assert!(rng::uniform(&g, &p, 0, &[4]).is_err());
+}

@@ -1,0 +1,165 @@
+use rowscan::cpu::tokens::{Dims, gather, gather_backward, restore, restore_backward};
+use rowscan::gpu::{Caps, Gpu};
+use rowscan::ops::tokens;
+use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tensor::Tensor;
+
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+
+const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
+
+/// `v` of `l` tokens per sample, ascending, and the inverse.
+fn indices(random: &mut Random, Dims { b, l, v, .. }: Dims) -> (Vec<u32>, Vec<u32>) {
+    let (mut ids, mut inv) = (Vec::new(), vec![u32::MAX; b * l]);
+    for b in 0..b {
+        let noise = random.uniform(l, 0.0, 1.0);
+        let mut order: Vec<usize> = (0..l).collect();
+        order.sort_by(|&i, &j| noise[i].total_cmp(&noise[j]));
+        order.truncate(v);
+        order.sort_unstable();
+        for (at, &token) in order.iter().enumerate() {
+            inv[b * l + token] = at as u32;
+            ids.push(token as u32);
+        }
+    }
+    (ids, inv)
+}
+
+fn sum(x: &[f64], y: &[f64]) -> Vec<f64> {
+    x.iter().zip(y).map(|(x, y)| x + y).collect()
+}
+
+fn check(g: &Gpu, dim: Dims, seed: u64) {
+    eprintln!("{dim:?}");
+    let Dims { b, l, v, d } = dim;
+    let mut random = Random::new(seed);
+    let (ids, inv) = indices(&mut random, dim);
+    let (all, some) = (random.normal(b * l * d), random.normal(b * v * d));
+    let (dall, dsome) = (random.normal(b * l * d), random.normal(b * v * d));
+    let (table, token) = (random.normal(l * d), random.normal(d));
+    let ids_t = Tensor::from_indices(g, &[b, v], &ids).unwrap();
+    let inv_t = Tensor::from_indices(g, &[b, l], &inv).unwrap();
+    let leaf_table = || leaf(g, &[1, l, d], &table);
+    // one rounding of a sum of two; f32 sums of up to b or b·l normals, in parts
+    let two = Tol { rel: 1e-7, abs: 1e-7 };
+    let many = Tol { rel: 1e-6, abs: 1e-6 * (b as f64).sqrt().max(2.0) };
+    let most = Tol { abs: 1e-6 * ((b * l) as f64).sqrt().max(2.0), ..many };
+
+    let (out, grads) =
+        run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |g, t, x| tokens::gather(g, t, &x[0], &ids_t, &inv_t));
+    close("gather out", &out, &gather(dim, &wide(&all), &ids, None), EXACT);
+    let back = gather_backward(dim, &ids, &wide(&dsome));
+    close("gather dx", &grads[0], &back.dx, EXACT);
+
+    let (out, grads) = run(g, &[leaf(g, &[b, v, d], &some), leaf_table()], &dsome, |g, t, x| {
+        tokens::embed(g, t, &x[0], &x[1], &ids_t, &inv_t)
+    });
+    let positions = gather(dim, &vec![0.0; b * l * d], &ids, Some(&wide(&table)));
+    close("embed out", &out, &sum(&wide(&some), &positions), two);
+    close("embed dx", &grads[0], &wide(&dsome), EXACT);
+    close("embed dtable", &grads[1], &back.dtable, many);
+
+    let leaves = [leaf(g, &[b, v, d], &some), leaf(g, &[d], &token), leaf_table()];
+    let (out, grads) = run(g, &leaves, &dall, |g, t, x| tokens::restore(g, t, &x[0], &x[1], &x[2], &ids_t, &inv_t));
+    close("restore out", &out, &restore(dim, &wide(&some), &inv, &wide(&token), Some(&wide(&table))), two);
+    let back = restore_backward(dim, &inv, &wide(&dall));
+    close("restore dx", &grads[0], &back.dx, EXACT);
+    close("restore dmask_token", &grads[1], &back.dmask_token, most);
+    close("restore dtable", &grads[2], &back.dtable, many);
+
+    let (out, grads) =
+        run(g, &[leaf(g, &[b, l, d], &all), leaf_table()], &dall, |g, t, x| tokens::add_positions(g, t, &x[0], &x[1]));
+    let repeated: Vec<f64> = wide(&table).repeat(b);
+    close("positions out", &out, &sum(&wide(&all), &repeated), two);
+    close("positions dx", &grads[0], &wide(&dall), EXACT);
+    close("positions dtable", &grads[1], &back.dtable, many);
+}
+
+#[test]
+fn tokens_match_cpu() {
+    each_tier(|g| {
+        let sizes = [
+            Dims { b: 1, l: 1, v: 1, d: 1 },
+            Dims { b: 2, l: 7, v: 1, d: 5 },
+            Dims { b: 3, l: 13, v: 13, d: 7 },   // nothing masked
+            Dims { b: 131, l: 17, v: 9, d: 31 }, // sums of two and three stages
+            Dims { b: 2, l: 196, v: 98, d: 192 },
+        ];
+        for (i, dim) in sizes.into_iter().enumerate() {
+            check(g, dim, i as u64);
+        }
+        let mut random = Random::new(9);
+        for seed in 0..10 {
+            let draw: Vec<usize> = random.below(4, 40).into_iter().map(|x| x as usize + 1).collect();
+            check(g, Dims { b: draw[0], l: draw[1], v: draw[2] % draw[1] + 1, d: draw[3] }, seed);
+        }
+    });
+}
+
+/// 32768 workgroups of 256 elements and two elements more; small integers, so every sum is exact.
+#[test]
+fn tokens_fold_their_grid() {
+    let Some(g) = gpu() else { return };
+    let d = (1 << 22) + 1;
+    let rows: Vec<f32> = (0..2 * d).map(|i| (i % 1021) as f32).collect();
+    let swapped = [&rows[d..], &rows[..d]].concat();
+    let twice: Vec<f32> = rows.iter().map(|x| 2.0 * x).collect();
+    let both: Vec<f32> = rows.iter().zip(&swapped).map(|(a, b)| a + b).collect();
+    let data = Tensor::from_slice(g, &[1, 2, d], &rows).unwrap();
+    let token = Var::constant(Tensor::from_slice(g, &[d], &vec![0.0; d]).unwrap());
+    let swap = Tensor::from_indices(g, &[1, 2], &[1, 0]).unwrap();
+    type Op<'a> = &'a dyn Fn(&mut Tape, &Var, &Var) -> rowscan::Result<Var>;
+    let cases: [(&str, Op<'_>, &[f32], [Option<&[f32]>; 2]); 4] = [
+        ("gather", &|t, x, _| tokens::gather(g, t, x, &swap, &swap), &swapped, [Some(&swapped), None]),
+        ("embed", &|t, x, w| tokens::embed(g, t, x, w, &swap, &swap), &both, [Some(&rows), Some(&swapped)]),
+        ("restore", &|t, x, w| tokens::restore(g, t, x, &token, w, &swap, &swap), &both, [Some(&swapped), Some(&rows)]),
+        ("positions", &|t, x, w| tokens::add_positions(g, t, x, w), &twice, [Some(&rows), Some(&rows)]),
+    ];
+    for (name, op, out, want) in cases {
+        let [x, table] = [Var::leaf(data.clone()), Var::leaf(data.clone())];
+        let mut t = Tape::new();
+        let got = op(&mut t, &x, &table).unwrap();
+        let dout = Tensor::scratch("dout", &[1, 2, d]);
+        dout.copy_from(g, &data).unwrap();
+        let grads = t.backward_from(g, &got, dout, Grads::default()).unwrap();
+        assert!(got.data.to_vec(g).unwrap() == out, "{name} out");
+        for (var, want) in [&x, &table].into_iter().zip(want) {
+            let grad = grads.get(var).map(|grad| grad.to_vec(g).unwrap());
+            assert!(grad.as_deref() == want, "{name} gradient");
+        }
+    }
+}
+
+/// Indices past the end read nothing: they give zeros, no position, or the mask token.
+#[test]
+fn tokens_out_of_range_count_as_masked() {
+    each_tier(|g| {
+        let x = Var::constant(Tensor::from_slice(g, &[1, 2, 1], &[1.0, 2.0]).unwrap());
+        let table = Var::constant(Tensor::from_slice(g, &[2, 1], &[10.0, 20.0]).unwrap());
+        let token = Var::constant(Tensor::from_slice(g, &[1], &[5.0]).unwrap());
+        let at = Tensor::from_indices(g, &[1, 2], &[1, 2]).unwrap();
+        let mut t = Tape::off();
+        let gathered = tokens::gather(g, &mut t, &x, &at, &at).unwrap();
+        assert_eq!(gathered.data.to_vec(g).unwrap(), [2.0, 0.0]);
+        let embedded = tokens::embed(g, &mut t, &x, &table, &at, &at).unwrap();
+        assert_eq!(embedded.data.to_vec(g).unwrap(), [21.0, 2.0]);
+        let restored = tokens::restore(g, &mut t, &x, &token, &table, &at, &at).unwrap();
+        assert_eq!(restored.data.to_vec(g).unwrap(), [12.0, 25.0]);
+    });
+}
+
+#[test]
+fn tokens_refuse_other_shapes() {
+    let g = Gpu::dry(Caps::portable());
+    let mut t = Tape::new();
+    let x = Var::leaf(Tensor::input("x", &[2, 3, 8]));
+    let table = Var::leaf(Tensor::input("table", &[5, 8]));
+    let (ids, inv) = (Tensor::input("ids", &[2, 3]), Tensor::input("inv", &[2, 5]));
+    assert!(tokens::embed(&g, &mut t, &x, &table, &ids, &inv).is_ok());
+    let error = tokens::embed(&g, &mut t, &x, &table, &ids, &ids).unwrap_err().to_string();
+    assert!(error.contains("table") && error.contains("(3, 8)"), "{error}");
+    let error = tokens::gather(&g, &mut t, &x, &ids, &inv).unwrap_err().to_string();
+    assert!(error.contains("inv") && error.contains("[2, 3]"), "{error}");
+    let error = tokens::restore(&g, &mut t, &x, &table, &table, &ids, &inv).unwrap_err().to_string();
+    assert!(error.contains("mask_token"), "{error}");
+}
