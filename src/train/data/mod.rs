@@ -101,7 +101,7 @@ impl Dataset {
 
     /// Where sample `index` comes from, for messages.
     pub fn sample_name(&self, index: usize) -> String {
-        self.source.name(index)
+        if index < self.len() { self.source.name(index) } else { format!("{}: no sample {index}", self.name) }
     }
 
     /// Decodes sample `index`. A panic inside a decoder arrives as an error too.
@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(set.skipped(), 3);
         assert!(set.image(3).unwrap_err().to_string().contains("panicked"));
         assert!(set.image(6).unwrap_err().to_string().contains("below 6"));
+        assert_eq!(set.sample_name(6), "stub: no sample 6");
     }
 
     #[test]
