@@ -130,21 +130,23 @@ fn tokens_fold_their_grid() {
     }
 }
 
-/// Indices past the end read nothing: they give zeros, no position, or the mask token.
+/// The first index past the end is out of range both ways: it gives a zero, no position, or the mask token.
 #[test]
 fn tokens_out_of_range_count_as_masked() {
     each_tier(|g| {
-        let x = Var::constant(Tensor::from_slice(g, &[1, 2, 1], &[1.0, 2.0]).unwrap());
-        let table = Var::constant(Tensor::from_slice(g, &[2, 1], &[10.0, 20.0]).unwrap());
-        let token = Var::constant(Tensor::from_slice(g, &[1], &[5.0]).unwrap());
+        let x = leaf(g, &[1, 2, 1], &[1.0, 2.0]);
+        let table = leaf(g, &[2, 1], &[10.0, 20.0]);
+        let token = leaf(g, &[1], &[5.0]);
         let at = Tensor::from_indices(g, &[1, 2], &[1, 2]).unwrap();
-        let mut t = Tape::off();
-        let gathered = tokens::gather(g, &mut t, &x, &at, &at).unwrap();
-        assert_eq!(gathered.data.to_vec(g).unwrap(), [2.0, 0.0]);
-        let embedded = tokens::embed(g, &mut t, &x, &table, &at, &at).unwrap();
-        assert_eq!(embedded.data.to_vec(g).unwrap(), [21.0, 2.0]);
-        let restored = tokens::restore(g, &mut t, &x, &token, &table, &at, &at).unwrap();
-        assert_eq!(restored.data.to_vec(g).unwrap(), [12.0, 25.0]);
+        let dout = [3.0, 4.0];
+        let (out, grads) = run(g, &[x.clone()], &dout, |g, t, v| tokens::gather(g, t, &v[0], &at, &at));
+        assert_eq!((out, grads), (vec![2.0, 0.0], vec![vec![4.0, 0.0]]));
+        let leaves = [x.clone(), table.clone()];
+        let (out, grads) = run(g, &leaves, &dout, |g, t, v| tokens::embed(g, t, &v[0], &v[1], &at, &at));
+        assert_eq!((out, grads), (vec![21.0, 2.0], vec![vec![3.0, 4.0], vec![4.0, 0.0]]));
+        let leaves = [x, token, table];
+        let (out, grads) = run(g, &leaves, &dout, |g, t, v| tokens::restore(g, t, &v[0], &v[1], &v[2], &at, &at));
+        assert_eq!((out, grads), (vec![12.0, 25.0], vec![vec![4.0, 0.0], vec![4.0], vec![3.0, 4.0]]));
     });
 }
 
