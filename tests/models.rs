@@ -81,15 +81,21 @@ fn tiny_has_the_official_names_and_shapes() {
         }
     }
     for k in 0..8 {
-        for (leaf, rows, cols) in [("attn.qkv", 576, 192), ("attn.proj", 192, 192), ("mlp.fc1", 384, 192), ("mlp.fc2", 192, 384)] {
+        for (leaf, rows, cols) in
+            [("attn.qkv", 576, 192), ("attn.proj", 192, 192), ("mlp.fc1", 384, 192), ("mlp.fc2", 192, 384)]
+        {
             push(format!("blocks.{k}.{leaf}.weight"), &[rows, cols]);
             push(format!("blocks.{k}.{leaf}.bias"), &[rows]);
         }
     }
     for j in 0..4 {
-        for (leaf, rows, cols) in
-            [("attn2.q", 192, 192), ("attn2.kv", 384, 192), ("attn2.proj", 192, 192), ("mlp.fc1", 768, 192), ("mlp.fc2", 192, 768)]
-        {
+        for (leaf, rows, cols) in [
+            ("attn2.q", 192, 192),
+            ("attn2.kv", 384, 192),
+            ("attn2.proj", 192, 192),
+            ("mlp.fc1", 768, 192),
+            ("mlp.fc2", 192, 768),
+        ] {
             push(format!("decoder_blocks.{j}.{leaf}.weight"), &[rows, cols]);
             push(format!("decoder_blocks.{j}.{leaf}.bias"), &[rows]);
         }

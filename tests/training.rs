@@ -10,7 +10,8 @@ use crate::common::{Random, gpu};
 
 /// Small enough for thousands of steps on a CPU adapter, with every kind of layer.
 pub fn nano() -> Config {
-    let mut config = Config { image_size: 16, patch_size: 4, width: 16, pattern: "MMT".into(), ..Config::preset("micro").unwrap() };
+    let mut config =
+        Config { image_size: 16, patch_size: 4, width: 16, pattern: "MMT".into(), ..Config::preset("micro").unwrap() };
     config.name = "nano".into();
     config.heads = 2;
     config.registers = 1;
@@ -51,7 +52,11 @@ impl Training {
 fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     let Some(g) = gpu() else { return };
     // a device of its own: other tests run beside this one and count too
-    let g = &Gpu::open_blocking(&rowscan::gpu::Options { adapter: rowscan::gpu::AdapterChoice::Name(g.caps().name.to_lowercase()), portable: true }).unwrap();
+    let g = &Gpu::open_blocking(&rowscan::gpu::Options {
+        adapter: rowscan::gpu::AdapterChoice::Name(g.caps().name.to_lowercase()),
+        portable: true,
+    })
+    .unwrap();
     let mut run = Training::new(g, Some(0.5));
     let first = run.step(g, 0);
     run.step(g, 1);
@@ -61,7 +66,10 @@ fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
         last = run.step(g, step);
     }
     let after = g.counters();
-    assert_eq!((after.buffers, after.bind_groups, after.pipelines), (steady.buffers, steady.bind_groups, steady.pipelines));
+    assert_eq!(
+        (after.buffers, after.bind_groups, after.pipelines),
+        (steady.buffers, steady.bind_groups, steady.pipelines)
+    );
     assert_eq!(after.live_bytes, steady.live_bytes, "bytes alive");
     assert!(after.launches > steady.launches);
     assert!(last < first, "2000 steps on two images: {first} to {last}");

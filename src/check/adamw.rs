@@ -10,7 +10,8 @@ use crate::train::optimizer::{AdamWConfig, Optimizer};
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.999]);
     let &[beta1, beta2] = betas.as_slice() else { return Err(f.error("config `betas` are not two numbers")) };
-    let config = AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
+    let config =
+        AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
     let (decay_w, decay_b) = (f.number("weight_decay_w", 0.0)?, f.number("weight_decay_b", 0.0)?);
     let mut params = Params::new(g);
     let mut vars = Vec::new();

@@ -60,7 +60,8 @@ impl Report {
         if norm == 0.0 {
             return self.zero(name, ours, &theirs.shape);
         }
-        let mut row = Row { name: name.into(), shape: theirs.shape.clone(), max_abs: f64::NAN, error: f64::NAN, tolerance };
+        let mut row =
+            Row { name: name.into(), shape: theirs.shape.clone(), max_abs: f64::NAN, error: f64::NAN, tolerance };
         if ours.len() == theirs.values.len() {
             let difference = |(o, t): (&f32, &f64)| if f64::from(*o) == *t { 0.0 } else { f64::from(*o) - t };
             let differences: Vec<f64> = ours.iter().zip(&theirs.values).map(difference).collect();

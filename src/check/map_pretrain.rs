@@ -16,9 +16,12 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
     let depth = f.size("depth", 24)?;
     let width = f.size("embed_dim", 192)?;
     let ratio = f.number("mlp_ratio", 4.0)?;
-    let inner = |name: &str, axis: usize, default: usize| f.find(name).and_then(|a| a.shape.get(axis).copied()).unwrap_or(default);
+    let inner = |name: &str, axis: usize, default: usize| {
+        f.find(name).and_then(|a| a.shape.get(axis).copied()).unwrap_or(default)
+    };
     let decoder_width = f.size("decoder_embed_dim", 192)?;
-    let decoder_depth = (0..).take_while(|i| f.find(&format!("param.decoder_blocks.{i}.norm2.weight")).is_some()).count();
+    let decoder_depth =
+        (0..).take_while(|i| f.find(&format!("param.decoder_blocks.{i}.norm2.weight")).is_some()).count();
     let blocks = (0..).take_while(|i| f.find(&format!("param.blocks.{i}.norm1.weight")).is_some()).count();
     let mlp = inner("param.blocks.0.mlp.fc1.weight", 0, (width as f64 * ratio / 2.0) as usize);
     let decoder_mlp = inner("param.decoder_blocks.0.mlp.fc1.weight", 0, (decoder_width as f64 * ratio) as usize);

@@ -21,7 +21,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let lrs = f.numbers("lrs").ok_or_else(|| f.error("config `lrs` is not a list of numbers"))?;
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.95]);
     let &[beta1, beta2] = betas.as_slice() else { return Err(f.error("config `betas` are not two numbers")) };
-    let adamw = AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
+    let adamw =
+        AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
     let decay = f.number("weight_decay", 0.0)?;
     let mut params = Params::new(g);
     let model = Map::new(g, &mut params, &config)?;
@@ -29,10 +30,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     params.load(g, &weights(f))?;
 
     let (images, masks, losses) = (f.get("input.images")?, f.get("input.mask")?, f.get("output.losses")?);
-    let &[pool, b, _, _, _] = images.shape.as_slice() else { return Err(f.error("input.images is not [S, B, C, H, W]")) };
+    let &[pool, b, _, _, _] = images.shape.as_slice() else {
+        return Err(f.error("input.images is not [S, B, C, H, W]"));
+    };
     let each = images.values.len() / pool.max(1);
-    let inputs: Vec<Tensor> =
-        images.f32().chunks(each).map(|values| Tensor::from_slice(g, &images.shape[1..], values)).collect::<Result<_>>()?;
+    let inputs: Vec<Tensor> = images
+        .f32()
+        .chunks(each)
+        .map(|values| Tensor::from_slice(g, &images.shape[1..], values))
+        .collect::<Result<_>>()?;
     let mut optimizer = None;
     for (step, (lr, mask)) in lrs.iter().zip(masks.f32().chunks(b * config.tokens())).enumerate() {
         let batch = batch(g, f, &inputs[step % pool], mask, config.patch_size)?;

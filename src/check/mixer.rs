@@ -20,7 +20,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     };
     let mut params = Params::new(g);
     let mixer = Mixer::new(&mut params, "mixer", &config)?;
-    let named = |(name, array): (&str, &super::fixture::Array)| (format!("mixer.{name}"), (array.shape.clone(), array.f32()));
+    let named =
+        |(name, array): (&str, &super::fixture::Array)| (format!("mixer.{name}"), (array.shape.clone(), array.f32()));
     let weights: Weights = f.with_prefix("param.").map(named).collect();
     params.load(g, &weights)?;
 

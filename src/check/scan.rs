@@ -26,11 +26,14 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let n = a.shape.get(1).copied().unwrap_or(0);
     let sized = |name: &str, shape: &[usize]| -> Result<Option<Vec<f32>>> {
         match f.find(name) {
-            Some(array) if array.shape != shape => Err(f.error(format!("{name} is {:?}, expected {shape:?}", array.shape))),
+            Some(array) if array.shape != shape => {
+                Err(f.error(format!("{name} is {:?}, expected {shape:?}", array.shape)))
+            }
             found => Ok(found.map(Array::f32)),
         }
     };
-    let needed = |name: &str, shape: &[usize]| sized(name, shape)?.ok_or_else(|| f.error(format!("tensor `{name}` is missing")));
+    let needed =
+        |name: &str, shape: &[usize]| sized(name, shape)?.ok_or_else(|| f.error(format!("tensor `{name}` is missing")));
     let token_last = [b, d, l];
     let u = swap(&needed("input.u", &token_last)?, token_last);
     let delta = swap(&needed("input.delta", &token_last)?, token_last);

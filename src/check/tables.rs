@@ -47,7 +47,12 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         let width = grid.shape.last().copied().unwrap_or(1);
         for (side, theirs) in f.with_prefix("posembed.out") {
             let Ok(side) = side.parse() else { continue };
-            report.relative(&format!("posembed.out{side}"), &resize_positions(&grid.f32(), width, side)?, theirs, OUTPUT);
+            report.relative(
+                &format!("posembed.out{side}"),
+                &resize_positions(&grid.f32(), width, side)?,
+                theirs,
+                OUTPUT,
+            );
         }
     }
     Ok(())

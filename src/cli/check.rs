@@ -27,7 +27,12 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
             report.rows.retain(|row| !row.passed());
             let failing = report.to_string();
             let kept: Vec<_> = failing.lines().filter(|l| l.ends_with("FAIL")).collect();
-            println!("{}\n{}{}", report.path, kept.iter().map(|l| format!("{l}\n")).collect::<String>(), verdict.lines().last().unwrap_or_default());
+            println!(
+                "{}\n{}{}",
+                report.path,
+                kept.iter().map(|l| format!("{l}\n")).collect::<String>(),
+                verdict.lines().last().unwrap_or_default()
+            );
         } else {
             println!("{report}");
         }

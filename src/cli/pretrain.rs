@@ -100,7 +100,9 @@ pub struct Args {
 fn merged(args: Args) -> Result<Args> {
     let Some(path) = &args.config else { return Ok(args) };
     let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-    let broken = |e: &dyn std::fmt::Display| Error::argument("--config", format!("{}: {e}", path.display()), "options as in --help");
+    let broken = |e: &dyn std::fmt::Display| {
+        Error::argument("--config", format!("{}: {e}", path.display()), "options as in --help")
+    };
     let file: Args = toml::from_str(&text).map_err(|e| broken(&e))?;
     let value = |args: &Args| serde_json::to_value(args).map_err(|e| broken(&e));
     let (mut base, top) = (value(&file)?, value(&args)?);
@@ -114,7 +116,9 @@ fn merged(args: Args) -> Result<Args> {
 impl Args {
     fn settings(&self) -> Result<Settings> {
         let d = Settings::default();
-        fn parse<T: serde::de::DeserializeOwned>(name: &str, text: &Option<String>, expected: &str) -> Result<Option<T>> {
+        fn parse<T: serde::de::DeserializeOwned>(
+            name: &str, text: &Option<String>, expected: &str,
+        ) -> Result<Option<T>> {
             let parsed = text.as_ref().map(|t| serde_json::from_value(Value::String(t.clone()))).transpose();
             parsed.map_err(|e| Error::argument(name, e, expected))
         }
@@ -160,7 +164,8 @@ pub fn mask_ratio(text: Option<&str>, default: Option<f64>) -> Result<Option<f64
         None => Ok(default),
         Some("truncnorm") => Ok(None),
         Some(text) => {
-            let wrong = |_| Error::argument("--mask-ratio", format!("`{text}`"), "a number from 0 to below 1, or truncnorm");
+            let wrong =
+                |_| Error::argument("--mask-ratio", format!("`{text}`"), "a number from 0 to below 1, or truncnorm");
             text.parse().map(Some).map_err(wrong)
         }
     }
@@ -176,7 +181,8 @@ fn resume_from(resume: Option<&Path>, output: &Path) -> Result<Option<PathBuf>> 
         Some(folder) => Ok(Some(folder.to_path_buf())),
         None => match checkpoint::newest(output)? {
             Some(found) => {
-                let reason = format!("already holds {}: add --resume to go on, or choose another --output-dir", found.display());
+                let reason =
+                    format!("already holds {}: add --resume to go on, or choose another --output-dir", found.display());
                 Err(Error::file(output, reason))
             }
             None => Ok(None),
@@ -186,12 +192,21 @@ fn resume_from(resume: Option<&Path>, output: &Path) -> Result<Option<PathBuf>> 
 
 /// Prints parameters, plan and launches; works without an adapter.
 fn dry_run(g: &Gpu, config: &Config, settings: &Settings) -> Result<()> {
-    let dry = Gpu::dry(if g.is_dry() { Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() } } else { g.caps().clone() });
+    let dry = Gpu::dry(if g.is_dry() {
+        Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
+    } else {
+        g.caps().clone()
+    });
     let longest = *settings.masker(config)?.all_visible_lengths().end();
     let mut trainer = Pretrainer::new(&dry, config, settings.batch_size, settings.hyper()?, settings.seed)?;
     let plan = trainer.plan(longest)?;
     println!("model {}: {} parameters", config.name, trainer.params.count());
-    println!("step of {} images, {longest} of {} tokens visible: {} launches", settings.batch_size, config.tokens(), plan.launches);
+    println!(
+        "step of {} images, {longest} of {} tokens visible: {} launches",
+        settings.batch_size,
+        config.tokens(),
+        plan.launches
+    );
     print!("{plan}");
     plan.fits(g.caps())
 }

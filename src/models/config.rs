@@ -93,7 +93,8 @@ impl Config {
             let known: Vec<_> = Self::presets().collect();
             Error::argument("model", format!("`{name}`"), format!("one of {}", known.join(", ")))
         })?;
-        let &(_, width, depth, heads, registers, cls_reduce, decoder_width, decoder_depth, decoder_heads, patch, image) = row;
+        let &(_, width, depth, heads, registers, cls_reduce, decoder_width, decoder_depth, decoder_heads, patch, image) =
+            row;
         Ok(Self {
             name: name.into(),
             image_size: image,

@@ -60,8 +60,9 @@ impl Map {
         let token = Init::Normal(0.02);
         let linear = Init::XavierUniform; // in both schemes: MAE's and the MAP repository's choice
         let hidden = (d as f64 * decoder.mlp_ratio) as usize;
-        let block =
-            |params: &mut Params, i| CrossBlock::new(params, &format!("decoder_blocks.{i}"), d, decoder.heads, hidden, EPS, linear);
+        let block = |params: &mut Params, i| {
+            CrossBlock::new(params, &format!("decoder_blocks.{i}"), d, decoder.heads, hidden, EPS, linear)
+        };
         Ok(Self {
             encoder,
             decoder_embed: Linear::new(params, "decoder_embed", config.width, d, linear)?,
@@ -96,7 +97,8 @@ impl Map {
     pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
         let _scope = g.scope("decoder");
         let x = self.decoder_embed.forward(g, t, features)?; // (B, V, d)
-        let mut x = ops::tokens::restore(g, t, &x, &self.mask_token, &self.decoder_pos, &batch.visible, &batch.inverse)?; // (B, L, d)
+        let mut x =
+            ops::tokens::restore(g, t, &x, &self.mask_token, &self.decoder_pos, &batch.visible, &batch.inverse)?; // (B, L, d)
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
             x = block.forward(g, t, &x, Mask::RegionCausal, Some(&self.rows))?;

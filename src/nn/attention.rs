@@ -51,7 +51,9 @@ pub struct Block {
 
 impl Block {
     /// Parameters `name.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}`.
-    pub fn new(params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init) -> Result<Self> {
+    pub fn new(
+        params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init,
+    ) -> Result<Self> {
         check_heads(name, width, heads)?;
         Ok(Self {
             norm1: LayerNorm::new(params, &format!("{name}.norm1"), width, eps)?,
@@ -89,7 +91,9 @@ pub struct CrossBlock {
 
 impl CrossBlock {
     /// Parameters `name.{norm2_1,norm2_2,attn2.q,attn2.kv,attn2.proj,norm2,mlp.fc1,mlp.fc2}`.
-    pub fn new(params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init) -> Result<Self> {
+    pub fn new(
+        params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init,
+    ) -> Result<Self> {
         check_heads(name, width, heads)?;
         Ok(Self {
             norm_q: LayerNorm::new(params, &format!("{name}.norm2_1"), width, eps)?,

@@ -107,7 +107,10 @@ mod tests {
         ] {
             let (mean, found) = moments(&init.values("w", &shape, 1));
             // 12288 draws: the standard error of the deviation is 0.64%, of the mean 0.9% of std
-            assert!((found / std - 1.0).abs() < 0.04 && mean.abs() < 0.04 * std, "{init:?}: {mean} ± {found}, want {std}");
+            assert!(
+                (found / std - 1.0).abs() < 0.04 && mean.abs() < 0.04 * std,
+                "{init:?}: {mean} ± {found}, want {std}"
+            );
         }
     }
 

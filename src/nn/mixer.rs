@@ -2,7 +2,7 @@
 
 use super::init::Init;
 use super::linear::Linear;
-use super::params::{Part, Params};
+use super::params::{Params, Part};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::selective_scan::chan_layout;
@@ -59,7 +59,11 @@ impl Mixer {
         let names = |forward: &str, backward: &str| -> Vec<String> {
             [forward, backward][..s].iter().map(|leaf| format!("{name}.{leaf}")).collect()
         };
-        let part = |names: Vec<String>, shape: &[usize], init| Part { inits: vec![init; names.len()], names, shape: shape.to_vec() };
+        let part = |names: Vec<String>, shape: &[usize], init| Part {
+            inits: vec![init; names.len()],
+            names,
+            shape: shape.to_vec(),
+        };
         let linear = if config.map_repo_init { Init::XavierUniform } else { Init::FanIn(1.0) };
         let out = if config.map_repo_init { Init::XavierUniform } else { Init::FanIn(config.out_scale) };
         let dt = if config.map_repo_init { Init::XavierUniform } else { Init::Uniform((r as f32).powf(-0.5)) };
@@ -96,4 +100,3 @@ impl Mixer {
         self.out_proj.forward(g, t, &y)
     }
 }
-

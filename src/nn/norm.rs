@@ -22,7 +22,9 @@ impl RmsNorm {
     }
 
     /// (norm(r'), r') with r' = residual + keep·x. `keep` (B) is DropPath's draw over its probability.
-    pub fn add(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>) -> Result<(Var, Var)> {
+    pub fn add(
+        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+    ) -> Result<(Var, Var)> {
         ops::rms_norm::rms_norm(g, t, x, residual, keep, &self.weight, self.eps)
     }
 }

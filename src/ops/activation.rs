@@ -24,7 +24,8 @@ const SOFTPLUS: Kernel = Kernel::new::<Activation>("activation.softplus_forward"
 const SOFTPLUS_BACKWARD: Kernel = Kernel::new::<Activation>("activation.softplus_backward", SRC, BACKWARD);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&GELU, &GELU_BACKWARD, &GELU_TANH, &GELU_TANH_BACKWARD, &SILU, &SILU_BACKWARD, &SOFTPLUS, &SOFTPLUS_BACKWARD];
+pub const KERNELS: &[&Kernel] =
+    &[&GELU, &GELU_BACKWARD, &GELU_TANH, &GELU_TANH_BACKWARD, &SILU, &SILU_BACKWARD, &SOFTPLUS, &SOFTPLUS_BACKWARD];
 
 /// GELU in its erf form, any shape.
 pub fn gelu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {

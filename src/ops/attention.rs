@@ -18,12 +18,9 @@ use Bind::{Read, Write};
 
 const SRC: &str = wgsl!("attention", "grid");
 const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("STAGED", 1)];
-const FORWARD: Kernel = Kernel::new::<Attention>(
-    "attention.forward",
-    SRC,
-    &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)],
-)
-.consts(CONSTS);
+const FORWARD: Kernel =
+    Kernel::new::<Attention>("attention.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)])
+        .consts(CONSTS);
 const BACKWARD_DELTA: Kernel =
     Kernel::new::<Attention>("attention.backward_delta", SRC, &[Read(5), Read(11), Write(10)]).consts(CONSTS);
 const BACKWARD: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
@@ -228,7 +225,11 @@ impl Call {
             (_, None) => return Err(Error::argument("attention: regions", "none", format!("a table for {mask:?}"))),
             (_, Some(regions)) if [lq, lk] != [regions.len; 2] => {
                 let got = format!("{lq} queries, {lk} keys");
-                return Err(Error::argument("attention: tokens", got, format!("{} of each, as in regions", regions.len)));
+                return Err(Error::argument(
+                    "attention: tokens",
+                    got,
+                    format!("{} of each, as in regions", regions.len),
+                ));
             }
             (_, Some(regions)) => regions.table.clone(),
         };

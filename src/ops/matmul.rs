@@ -58,7 +58,8 @@ pub struct Gemm {
 impl Gemm {
     /// `batch` products of dense matrices, one after the other.
     pub fn dense(form: Form, batch: usize, m: usize, n: usize, k: usize) -> Self {
-        let mut p = Self { form, batch, m, n, k, lda: 0, ldb: 0, ldc: n, a_stride: m * k, b_stride: n * k, c_stride: m * n };
+        let mut p =
+            Self { form, batch, m, n, k, lda: 0, ldb: 0, ldc: n, a_stride: m * k, b_stride: n * k, c_stride: m * n };
         (p.lda, p.ldb) = (p.a_rows_cols().1, p.b_rows_cols().1);
         p
     }
@@ -171,9 +172,7 @@ fn fits(
 
 /// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch of
 /// them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
-pub fn matmul(
-    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>,
-) -> Result<Var> {
+pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
     let (s, n, k) = match *w.data.shape() {
         [n, k] => (1, n, k),
         [s, n, k] => (s, n, k),

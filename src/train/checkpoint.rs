@@ -60,7 +60,8 @@ pub fn save(g: &Gpu, folder: &Path, config: &Config, params: &Params, state: &St
     json(&at("config.json"), config)?;
     write_atomic(&at("model.safetensors"), &to_bytes(&pollster::block_on(params.weights(g))?, metadata())?)?;
     let (first, second) = pollster::block_on(params.moments(g))?;
-    let named = |prefix: &'static str, moments: Weights| moments.into_iter().map(move |(k, v)| (format!("{prefix}.{k}"), v));
+    let named =
+        |prefix: &'static str, moments: Weights| moments.into_iter().map(move |(k, v)| (format!("{prefix}.{k}"), v));
     let moments: Weights = named("exp_avg", first).chain(named("exp_avg_sq", second)).collect();
     write_atomic(&at("optimizer.safetensors"), &to_bytes(&moments, metadata())?)?;
     json(&at("state.json"), state)?;

@@ -65,10 +65,7 @@ pub struct Masker {
 impl Masker {
     /// For images of `height` × `width` tokens.
     pub fn new(
-        strategy: MaskStrategy,
-        ratio: MaskRatio,
-        (height, width): (usize, usize),
-        seed: u64,
+        strategy: MaskStrategy, ratio: MaskRatio, (height, width): (usize, usize), seed: u64,
     ) -> Result<Self, DataError> {
         ratio.check()?;
         let tokens = height.saturating_mul(width);

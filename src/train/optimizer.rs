@@ -35,7 +35,8 @@ impl DecayRule {
     pub fn decays(self, entry: &Entry) -> bool {
         let name = entry.name.as_str();
         let leaf = name.rsplit('.').next().unwrap_or(name);
-        let parity = entry.shape.len() > 1 && leaf != "bias" && !["pos_embed", "cls_token", "pos_embed_cls"].contains(&name);
+        let parity =
+            entry.shape.len() > 1 && leaf != "bias" && !["pos_embed", "cls_token", "pos_embed_cls"].contains(&name);
         let special = leaf.starts_with("A_") || ["mask_token", "decoder_pos_embed_learned"].contains(&name);
         parity && (self == Self::MapRepo || !special)
     }
@@ -60,7 +61,8 @@ impl Optimizer {
 
     /// The same around a step state that other launches read too.
     pub fn with_state(
-        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, state: Tensor, weight_decay: impl Fn(&Entry) -> f64,
+        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, state: Tensor,
+        weight_decay: impl Fn(&Entry) -> f64,
     ) -> Result<Self> {
         // group 0 is frozen; one more for each different weight decay
         let mut decays: Vec<f64> = params.entries().iter().map(&weight_decay).collect();
@@ -100,7 +102,7 @@ impl Optimizer {
         let flat = params.flat();
         let gradients: Vec<&Tensor> = flat.iter().map(|f| &f.gradients).collect();
         let clip = self.config.clip.map(|max| clip_factor(g, &gradients, max as f32)).transpose()?;
-        let hyper = AdamwConfig { betas: self.config.betas, eps: self.config.eps };
+        let hyper = AdamwConfig { betas: self.config.betas, eps: self.config.eps as f32 };
         for (f, groups) in flat.iter().zip(&self.groups) {
             let arrays = AdamwArrays { p: &f.weights, grad: &f.gradients, m: &f.first_moment, v: &f.second_moment };
             adamw(g, &self.state, arrays, groups, &self.table, clip.as_ref(), hyper)?;

@@ -59,7 +59,8 @@ struct Run<'a> {
     events: EventFile,
     progress: Progress,
     pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
-    pending: VecDeque<(u64, u64, f64, Readback)>,
+    /// Step, epoch, learning rate, and the loss on its way.
+    pending: VecDeque<(u64, f64, f64, Readback)>,
     last_loss: f64,
 }
 
@@ -138,9 +139,14 @@ fn stored(settings: &Settings) -> Result<serde_json::Value> {
 
 /// The state to go on from, if it belongs to the same run; the number of epochs may change.
 fn same_run(found: State, fresh: State, folder: &Path) -> Result<State> {
-    let differing: Vec<String> = fresh.settings.as_object().into_iter().flatten().filter(|(key, value)| {
-        *key != "epochs" && found.settings.get(key.as_str()) != Some(value)
-    }).map(|(key, value)| format!("{key} was {}, now {value}", found.settings[key.as_str()])).collect();
+    let differing: Vec<String> = fresh
+        .settings
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| *key != "epochs" && found.settings.get(key.as_str()) != Some(value))
+        .map(|(key, value)| format!("{key} was {}, now {value}", found.settings[key.as_str()]))
+        .collect();
     if !differing.is_empty() {
         return Err(Error::file(folder, format!("belongs to a run with other settings: {}", differing.join("; "))));
     }
@@ -164,11 +170,14 @@ fn held_out(
 }
 
 impl Run<'_> {
-    fn steps(&mut self, mut loader: Loader, at: &mut State, per_epoch: u64, total: u64, stop: &AtomicBool) -> Result<Ended> {
+    fn steps(
+        &mut self, mut loader: Loader, at: &mut State, per_epoch: u64, total: u64, stop: &AtomicBool,
+    ) -> Result<Ended> {
         while at.step < total {
             let Some(batch) = loader.next() else { break };
             let batch = batch?;
-            let (step, epoch, lr) = (at.step, at.epoch, self.schedule.lr(at.step));
+            let (step, lr) = (at.step, self.schedule.lr(at.step));
+            let epoch = step as f64 / per_epoch as f64;
             let mask = self.masker.draw(step, self.settings.batch_size);
             let loss = self.trainer.step(&batch.images, &mask, step, lr)?.read(self.g)?;
             self.pending.push_back((step, epoch, lr, loss));
@@ -223,7 +232,11 @@ impl Run<'_> {
         }
         let points: Vec<_> = read_log(&self.outputs.dir.join("log.jsonl"))?.iter().map(|l| (l.step, l.loss)).collect();
         if !points.is_empty() {
-            loss_curve(&self.outputs.dir.join("loss.svg"), &format!("{} on {}", self.config.name, self.settings.data), &points)?;
+            loss_curve(
+                &self.outputs.dir.join("loss.svg"),
+                &format!("{} on {}", self.config.name, self.settings.data),
+                &points,
+            )?;
         }
         self.prune(at.epoch)?;
         let line = format!("epoch {:>3}  loss {:.4}  {}", at.epoch, self.last_loss, folder.display());

@@ -53,7 +53,8 @@ impl Reconstructor {
         let loss = self.loss.to_vec_async(&self.g).await?;
         let (tokens, values) = (self.config.tokens(), self.config.patch_len());
         let bytes = self.config.image_size * self.config.image_size * 3;
-        let each = images.chunks_exact(bytes).zip(pred.chunks_exact(tokens * values)).zip(mask.inverse.chunks_exact(tokens));
+        let each =
+            images.chunks_exact(bytes).zip(pred.chunks_exact(tokens * values)).zip(mask.inverse.chunks_exact(tokens));
         let pictures = each.map(|((image, pred), inverse)| self.pictures(image, pred, inverse)).collect();
         Ok((pictures, loss.first().copied().unwrap_or(f32::NAN)))
     }

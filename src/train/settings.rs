@@ -110,7 +110,12 @@ impl Settings {
         within((0.0..1.0).contains(&self.betas.0), "the first beta", self.betas.0, "0 to below 1")?;
         within((0.0..1.0).contains(&self.betas.1), "the second beta", self.betas.1, "0 to below 1")?;
         within(self.eps > 0.0 && self.eps < 1.0, "--eps", self.eps, "above 0 and below 1")?;
-        within(self.clip_grad >= 0.0 && self.clip_grad.is_finite(), "--clip-grad", self.clip_grad, "0 (off) or a norm")?;
+        within(
+            self.clip_grad >= 0.0 && self.clip_grad.is_finite(),
+            "--clip-grad",
+            self.clip_grad,
+            "0 (off) or a norm",
+        )?;
         let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
         Ok(Hyper {
             adamw: AdamWConfig { betas: self.betas, eps: self.eps, clip },

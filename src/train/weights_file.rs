@@ -39,8 +39,9 @@ pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<
 /// When the file is missing, truncated, no safetensors file, or holds another type of number.
 pub fn read(path: &Path) -> Result<Weights> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len())))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| {
+        Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
+    })?;
     let mut weights = Weights::new();
     for (name, view) in file.tensors() {
         let values = match view.dtype() {

@@ -192,7 +192,9 @@ fn attention_stays_finite_at_large_logits() {
                 }
                 let [q, k, _] = &a.parts;
                 let x: f32 = (0..65 * 65)
-                    .map(|n| q[n / 65 * 16..][..16].iter().zip(&k[n % 65 * 16..]).map(|(q, k)| q * k / 4.0).sum::<f32>())
+                    .map(|n| {
+                        q[n / 65 * 16..][..16].iter().zip(&k[n % 65 * 16..]).map(|(q, k)| q * k / 4.0).sum::<f32>()
+                    })
                     .fold(0.0, |m, x| x.abs().max(m));
                 assert!(x > 80.0, "logits of {x} test nothing");
                 if check {

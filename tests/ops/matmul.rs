@@ -77,7 +77,9 @@ fn gemm_matches_cpu_in_every_form_and_variant() {
     each_tier(|g| {
         let split = Variant { tiled: true, splits: 3 };
         for form in [Form::Nt, Form::Nn, Form::Tn] {
-            for (m, n, k) in [(1, 1, 1), (7, 5, 3), (64, 64, 16), (67, 129, 37), (128, 72, 100), (1, 192, 20), (65, 1, 68)] {
+            for (m, n, k) in
+                [(1, 1, 1), (7, 5, 3), (64, 64, 16), (67, 129, 37), (128, 72, 100), (1, 192, 20), (65, 1, 68)]
+            {
                 for (i, variant) in [DIRECT, TILED, split].into_iter().enumerate() {
                     check(g, variant, Gemm::dense(form, 1, m, n, k), i != 1, 1);
                     check(g, variant, Gemm::dense(form, 3, m, n, k), i == 1, 2);

@@ -73,17 +73,16 @@ fn set_up() -> Result {
     if found().is_ok() {
         return Ok(());
     }
-    println!("no GPU adapter on this machine: installing the software Vulkan driver `mesa-vulkan-drivers` with apt-get");
+    println!(
+        "no GPU adapter on this machine: installing the software Vulkan driver `mesa-vulkan-drivers` with apt-get"
+    );
     if !cfg!(target_os = "linux") || Command::new("apt-get").arg("--version").output().is_err() {
         return Err("there is no apt-get here: install a Vulkan driver (lavapipe will do) and run this again".into());
     }
     let root_user = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));
     let apt = |args: &[&str]| {
-        let mut apt = if root_user {
-            command("apt-get", args)
-        } else {
-            command("sudo", &[&["apt-get"], args].concat())
-        };
+        let mut apt =
+            if root_user { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         run(apt)
     };

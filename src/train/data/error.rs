@@ -125,3 +125,9 @@ impl DataError {
         Self::Format { path: path.to_owned(), message: message.into() }
     }
 }
+
+impl From<DataError> for crate::Error {
+    fn from(error: DataError) -> Self {
+        Self::Data(error.to_string())
+    }
+}

@@ -79,11 +79,7 @@ impl Loader {
     }
 
     fn start(
-        set: Arc<Dataset>,
-        options: &LoaderOptions,
-        plan: Plan,
-        start: Cursor,
-        epochs: u64,
+        set: Arc<Dataset>, options: &LoaderOptions, plan: Plan, start: Cursor, epochs: u64,
     ) -> Result<Self, DataError> {
         options.transform.check()?;
         if options.batch_size == 0 {

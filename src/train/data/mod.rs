@@ -10,6 +10,7 @@ mod listing;
 mod loader;
 mod open;
 mod shapes;
+mod single;
 mod source;
 mod synthetic;
 mod tar;
@@ -22,6 +23,7 @@ pub use cursor::Cursor;
 pub use decode::Rgb8;
 pub use error::{DataError, LAYOUTS};
 pub use loader::{Batch, Loader, LoaderOptions};
+pub use single::load_image;
 
 use source::Source;
 use std::collections::BTreeSet;
