@@ -11,12 +11,5 @@ use crate::gpu::Kernel;
 
 /// Every kernel of every family, for the tests that compare shaders with their Rust side.
 pub fn all() -> Vec<&'static Kernel> {
-    [
-        activation::KERNELS,
-        add::KERNELS,
-        matmul::KERNELS,
-        reduce::KERNELS,
-        scale::KERNELS,
-    ]
-    .concat()
+    [activation::KERNELS, add::KERNELS, matmul::KERNELS, reduce::KERNELS, scale::KERNELS].concat()
 }
