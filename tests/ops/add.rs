@@ -48,6 +48,8 @@ fn add_does_not_share_a_gradient_that_grows() {
         });
         close("3a", &y, &[3.0, 6.0, 9.0], EXACT);
         close("da of 3a", &grads[0], &times(3.0), EXACT);
+        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| add(g, t, &v[0], &v[0]));
+        close("da of 2a", &grads[0], &times(2.0), EXACT);
         let fixed = Var::constant(leaf(g, &[3], &b).data);
         let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| add(g, t, &fixed, &v[0]));
         close("da beside a constant", &grads[0], &times(1.0), EXACT);
