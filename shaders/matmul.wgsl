@@ -8,7 +8,7 @@
 // A workgroup of 64 makes a 64×64 tile of c, an invocation 8×8 of it in four 4×4 blocks held in registers:
 //   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load.
 //   tiled    16 k at a time through workgroup memory (8.5 KiB), the next 16 already on their way: for GPUs.
-// Both load 4×4 blocks, as vec4 where VEC_A, VEC_B = 1 (all four are inside or outside, and aligned), else one by one.
+// Both load 4×4 blocks, as vec4 where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else one by one.
 // splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
 //   combine adds the parts in order and applies the epilogue: the same bits every time.
 // Floor: 2·batch·M·N·K flops; 4·batch·(M·K + N·K + M·N) bytes.
@@ -35,13 +35,13 @@ fn b1(i: u32) -> f32 { return b[i >> 2u][i & 3u]; }
 
 // Four neighbours row + at …; past `limit` the last ones again: the caller masks k and never stores such m or n.
 fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
-    if VEC_A == 1u { return a[(row + min(at, limit - 4u)) >> 2u]; }
+    if VEC == 1u { return a[(row + min(at, limit - 4u)) >> 2u]; }
     let last = limit - 1u;
     return vec4(a1(row + min(at, last)), a1(row + min(at + 1u, last)),
                 a1(row + min(at + 2u, last)), a1(row + min(at + 3u, last)));
 }
 fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
-    if VEC_B == 1u { return b[(row + min(at, limit - 4u)) >> 2u]; }
+    if VEC == 1u { return b[(row + min(at, limit - 4u)) >> 2u]; }
     let last = limit - 1u;
     return vec4(b1(row + min(at, last)), b1(row + min(at + 1u, last)),
                 b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));

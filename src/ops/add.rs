@@ -36,7 +36,7 @@ pub fn add(g: &Gpu, t: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
                 own.copy_from(g, dy)?;
                 grads.add(g, var, own)?;
             } else {
-                moved = first;
+                moved |= first;
                 grads.add(g, var, dy.clone())?;
             }
         }

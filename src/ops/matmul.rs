@@ -16,7 +16,7 @@ params! {
 
 const SRC: &str = wgsl!("matmul", "grid");
 const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
-const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC_A", 1), ("VEC_B", 1)];
+const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1)];
 
 const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS);
 const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS);
@@ -115,12 +115,8 @@ pub fn gemm_with(
     if let Some(residual) = residual {
         fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
-    let quads = |cols: usize, ld: usize, stride: usize| (cols % 4 == 0 && ld % 4 == 0 && stride % 4 == 0) as u32;
-    let consts = [
-        ("FORM", p.form as u32),
-        ("VEC_A", quads(a_size.1, p.lda, p.a_stride)),
-        ("VEC_B", quads(b_size.1, p.ldb, p.b_stride)),
-    ];
+    let quads = [a_size.1, p.lda, p.a_stride, b_size.1, p.ldb, p.b_stride].iter().all(|size| size % 4 == 0);
+    let consts = [("FORM", p.form as u32), ("VEC", quads as u32)];
     let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(16);
     let splits = p.k.div_ceil(k_split);
     let whole = Matmul {

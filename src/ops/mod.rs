@@ -7,14 +7,11 @@ pub mod add;
 pub mod attention;
 pub mod layer_norm;
 pub mod matmul;
-pub mod mse_norm;
 pub mod patchify;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rng;
 pub mod scale;
-pub mod selective_scan;
-pub mod ssm;
 pub mod step;
 pub mod tokens;
 

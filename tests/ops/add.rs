@@ -1,1 +1,65 @@
-// add
+use rowscan::cpu::add as cpu;
+use rowscan::gpu::{Caps, Gpu};
+use rowscan::ops::add::add;
+use rowscan::ops::scale::scale;
+use rowscan::tape::{Tape, Var};
+use rowscan::tensor::Tensor;
+
+use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+
+/// One rounding; gradients are copies or exact multiples.
+const TOL: Tol = Tol { rel: 6e-8, abs: 0.0 };
+const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
+
+#[test]
+fn add_matches_cpu() {
+    each_tier(|g| {
+        for n in [1, 7, 257, 8_400_000] {
+            let mut random = Random::new(n as u64);
+            let (a, b, dy) = (random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0));
+            let (y, grads) = run(g, &[leaf(g, &[n], &a), leaf(g, &[n], &b)], &dy, |g, t, v| add(g, t, &v[0], &v[1]));
+            let want = cpu::backward(&wide(&dy));
+            close("y", &y, &cpu::forward(&wide(&a), &wide(&b)), TOL);
+            close("da", &grads[0], &want.da, EXACT);
+            close("db", &grads[1], &want.db, EXACT);
+        }
+    });
+}
+
+/// dy moves into one operand and is updated there later: the other's gradient must not change with it.
+#[test]
+fn add_does_not_share_a_gradient_that_grows() {
+    each_tier(|g| {
+        let (a, b, dy) = ([1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [0.5, 0.25, 2.0]);
+        let times = |c: f64| dy.map(|v| c * f64::from(v));
+        for swapped in [false, true] {
+            let (y, grads) = run(g, &[leaf(g, &[3], &a), leaf(g, &[3], &b)], &dy, |g, t, v| {
+                let tripled = scale(g, t, &v[0], 3.0)?;
+                let both = if swapped { add(g, t, &v[1], &v[0])? } else { add(g, t, &v[0], &v[1])? };
+                add(g, t, &both, &tripled)
+            });
+            close("y", &y, &[14.0, 28.0, 42.0], EXACT);
+            close("da", &grads[0], &times(4.0), EXACT);
+            close("db", &grads[1], &times(1.0), EXACT);
+        }
+        let (y, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| {
+            let twice = add(g, t, &v[0], &v[0])?;
+            add(g, t, &v[0], &twice)
+        });
+        close("3a", &y, &[3.0, 6.0, 9.0], EXACT);
+        close("da of 3a", &grads[0], &times(3.0), EXACT);
+        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| add(g, t, &v[0], &v[0]));
+        close("da of 2a", &grads[0], &times(2.0), EXACT);
+        let fixed = Var::constant(leaf(g, &[3], &b).data);
+        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| add(g, t, &fixed, &v[0]));
+        close("da beside a constant", &grads[0], &times(1.0), EXACT);
+    });
+}
+
+#[test]
+fn add_names_what_does_not_fit() {
+    let g = Gpu::dry(Caps::portable());
+    let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
+    let error = add(&g, &mut Tape::new(), &var(&[2, 3]), &var(&[3, 2])).unwrap_err();
+    assert_eq!(error.to_string(), "add: b: got [3, 2], expected [2, 3]");
+}
