@@ -2,10 +2,11 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod conv1d;
 
 use crate::gpu::Kernel;
 
 /// Every kernel of every family, for the tests that compare shaders with their Rust side.
 pub fn all() -> Vec<&'static Kernel> {
-    [activation::KERNELS].concat()
+    [activation::KERNELS, conv1d::KERNELS].concat()
 }

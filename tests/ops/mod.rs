@@ -1,3 +1,4 @@
 //! GPU against oracle, forward and every gradient, both tiers, in mid-graph position.
 
 mod activation;
+mod conv1d;
