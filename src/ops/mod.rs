@@ -3,10 +3,11 @@
 
 pub mod activation;
 pub mod conv1d;
+pub mod selective_scan;
 
 use crate::gpu::Kernel;
 
 /// Every kernel of every family, for the tests that compare shaders with their Rust side.
 pub fn all() -> Vec<&'static Kernel> {
-    [activation::KERNELS, conv1d::KERNELS].concat()
+    [activation::KERNELS, conv1d::KERNELS, selective_scan::KERNELS].concat()
 }

@@ -2,3 +2,4 @@
 
 mod activation;
 mod conv1d;
+mod selective_scan;
