@@ -31,7 +31,7 @@ impl Physical {
     pub fn new(
         device: &wgpu::Device, counters: &Arc<Counters>, bytes: u64, usage: wgpu::BufferUsages, label: &str,
     ) -> Arc<Self> {
-        let size = bytes.next_multiple_of(4).max(4);
+        let size = bytes.next_multiple_of(View::QUAD).max(View::QUAD);
         let raw = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -80,6 +80,9 @@ pub struct View {
 }
 
 impl View {
+    /// Buffers and bindings end at multiples of this many bytes, so that a shader may read any of them as vec4.
+    pub(crate) const QUAD: u64 = 16;
+
     /// A new buffer of its own.
     pub fn new(class: Class, label: &'static str, bytes: u64) -> Self {
         Self { node: Node::new(class, label, bytes), offset: 0, bytes }

@@ -177,7 +177,7 @@ impl Gpu {
                 let got = format!("{} bytes at offset {}", arg.bytes, arg.offset);
                 return Err(Error::argument(what(), got, "a range that is not empty and starts at a multiple of 256"));
             }
-            if arg.bytes > self.0.caps.max_binding {
+            if arg.bytes.next_multiple_of(View::QUAD) > self.0.caps.max_binding {
                 return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });
             }
             let clash = |(j, other): (usize, &View)| {

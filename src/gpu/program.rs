@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::buffer::Physical;
+use super::buffer::{Physical, View};
 use super::device::{Gpu, Live, lock};
 use super::kernel::{Bind, Kernel};
 use super::plan::{Plan, human_bytes};
@@ -209,7 +209,7 @@ fn bind<'a>(
     }
     for (view, bind) in launch.args.iter().zip(launch.kernel.binds) {
         if let Some(physical) = slot(view.node.id).or_else(|| view.node.cell.get()) {
-            entries.push(range(bind.number(), &physical.raw, view.offset, view.bytes.next_multiple_of(4)));
+            entries.push(range(bind.number(), &physical.raw, view.offset, view.bytes.next_multiple_of(View::QUAD)));
         }
     }
     live.counters.bind_groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

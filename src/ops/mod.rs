@@ -2,12 +2,25 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod add;
 pub mod conv1d;
+pub mod matmul;
+pub mod reduce;
+pub mod scale;
 pub mod selective_scan;
 
 use crate::gpu::Kernel;
 
 /// Every kernel of every family, for the tests that compare shaders with their Rust side.
 pub fn all() -> Vec<&'static Kernel> {
-    [activation::KERNELS, conv1d::KERNELS, selective_scan::KERNELS].concat()
+    [
+        activation::KERNELS,
+        add::KERNELS,
+        conv1d::KERNELS,
+        matmul::KERNELS,
+        reduce::KERNELS,
+        scale::KERNELS,
+        selective_scan::KERNELS,
+    ]
+    .concat()
 }

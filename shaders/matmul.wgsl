@@ -1,0 +1,200 @@
+// matmul — a batch of products with an epilogue.
+//   c[s,m,n] = Σ_k a·b (+ bias[s,n]) (+ residual[s,m,n])   s < batch, m < M, n < N, k < K
+//   FORM   a            b            used for y = x·wᵀ
+//   0 Nt   a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
+//   1 Nn   a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: what dx has collected so far)
+//   2 Tn   a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (long k: split, see below)    dbias = column sum of dy
+//   c, residual [m·ldc+n]; s adds a_stride, b_stride, c_stride; bias (batch, N) is dense. Assigns, saves nothing.
+// A workgroup of 64 makes a 64×64 tile of c, an invocation 8×8 of it in four 4×4 blocks held in registers:
+//   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load.
+//   tiled    16 k at a time through workgroup memory (8.5 KiB), the next 16 already on their way: for GPUs.
+// Both load 4×4 blocks, as vec4 where VEC_A, VEC_B = 1 (all four are inside or outside, and aligned), else one by one.
+// splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
+//   combine adds the parts in order and applies the epilogue: the same bits every time.
+// Floor: 2·batch·M·N·K flops; 4·batch·(M·K + N·K + M·N) bytes.
+// uses lib/grid
+struct Params {
+    batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
+    splits: u32, k_split: u32, has_bias: u32, has_residual: u32,
+}
+const NT = 0u;
+const TN = 2u;
+const PITCH = 17u;                                       // vec4s per k of a tile; odd, so that columns spread over banks
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> residual: array<f32>;
+@group(0) @binding(5) var<storage, read_write> c: array<f32>;
+@group(0) @binding(6) var<storage, read> part: array<f32>;
+var<workgroup> sh_a: array<vec4<f32>, 272>;              // 16 k × PITCH
+var<workgroup> sh_b: array<vec4<f32>, 272>;
+
+fn a1(i: u32) -> f32 { return a[i >> 2u][i & 3u]; }
+fn b1(i: u32) -> f32 { return b[i >> 2u][i & 3u]; }
+
+// Four neighbours row + at …; past `limit` the last ones again: the caller masks k and never stores such m or n.
+fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
+    if VEC_A == 1u { return a[(row + min(at, limit - 4u)) >> 2u]; }
+    let last = limit - 1u;
+    return vec4(a1(row + min(at, last)), a1(row + min(at + 1u, last)),
+                a1(row + min(at + 2u, last)), a1(row + min(at + 3u, last)));
+}
+fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
+    if VEC_B == 1u { return b[(row + min(at, limit - 4u)) >> 2u]; }
+    let last = limit - 1u;
+    return vec4(b1(row + min(at, last)), b1(row + min(at + 1u, last)),
+                b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));
+}
+
+// Column j of a block is k + j, its components are four m (or n); zero from `end` on.
+fn a_block(base: u32, m: u32, k: u32, end: u32) -> mat4x4<f32> {
+    var r: mat4x4<f32>;
+    if FORM == TN {
+        let last = p.k - 1u;
+        r = mat4x4(a4(base + min(k, last) * p.lda, m, p.m), a4(base + min(k + 1u, last) * p.lda, m, p.m),
+                   a4(base + min(k + 2u, last) * p.lda, m, p.m), a4(base + min(k + 3u, last) * p.lda, m, p.m));
+    } else {
+        let last = p.m - 1u;
+        r = transpose(mat4x4(
+            a4(base + min(m, last) * p.lda, k, p.k), a4(base + min(m + 1u, last) * p.lda, k, p.k),
+            a4(base + min(m + 2u, last) * p.lda, k, p.k), a4(base + min(m + 3u, last) * p.lda, k, p.k)));
+    }
+    return masked(r, k, end);
+}
+fn b_block(base: u32, n: u32, k: u32, end: u32) -> mat4x4<f32> {
+    var r: mat4x4<f32>;
+    if FORM == NT {
+        let last = p.n - 1u;
+        r = transpose(mat4x4(
+            b4(base + min(n, last) * p.ldb, k, p.k), b4(base + min(n + 1u, last) * p.ldb, k, p.k),
+            b4(base + min(n + 2u, last) * p.ldb, k, p.k), b4(base + min(n + 3u, last) * p.ldb, k, p.k)));
+    } else {
+        let last = p.k - 1u;
+        r = mat4x4(b4(base + min(k, last) * p.ldb, n, p.n), b4(base + min(k + 1u, last) * p.ldb, n, p.n),
+                   b4(base + min(k + 2u, last) * p.ldb, n, p.n), b4(base + min(k + 3u, last) * p.ldb, n, p.n));
+    }
+    return masked(r, k, end);
+}
+fn masked(r: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
+    if k + 4u <= end { return r; }
+    let zero = vec4(0.0);
+    return mat4x4(select(zero, r[0], k < end), select(zero, r[1], k + 1u < end), select(zero, r[2], k + 2u < end), zero);
+}
+
+// The outer product of one k: row i of the result gains x[i]·y.
+fn outer(r: mat4x4<f32>, x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(fma(vec4(x.x), y, r[0]), fma(vec4(x.y), y, r[1]), fma(vec4(x.z), y, r[2]), fma(vec4(x.w), y, r[3]));
+}
+fn outer4(r: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
+    return outer(outer(outer(outer(r, x[0], y[0]), x[1], y[1]), x[2], y[2]), x[3], y[3]);
+}
+
+fn store_row(z: u32, m: u32, n: u32, v: vec4<f32>) {
+    if m >= p.m { return; }
+    if n < p.n { store(z, m, n, v.x); }
+    if n + 1u < p.n { store(z, m, n + 1u, v.y); }
+    if n + 2u < p.n { store(z, m, n + 2u, v.z); }
+    if n + 3u < p.n { store(z, m, n + 3u, v.w); }
+}
+fn store(z: u32, m: u32, n: u32, sum: f32) {
+    let i = z * p.c_stride + m * p.ldc + n;
+    var v = sum;
+    if p.has_bias == 1u { v += bias[z * p.n + n]; }
+    if p.has_residual == 1u { v += residual[i]; }
+    c[i] = v;
+}
+fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
+    store_row(z, m, n, r[0]);
+    store_row(z, m + 1u, n, r[1]);
+    store_row(z, m + 2u, n, r[2]);
+    store_row(z, m + 3u, n, r[3]);
+}
+
+@compute @workgroup_size(64)
+fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let m = wid.y * 64u + tid / 8u * 8u;
+    let n = wid.x * 64u + tid % 8u * 8u;
+    if m >= p.m || n >= p.n { return; }
+    let s = wid.z % p.batch;
+    let a_base = s * p.a_stride;
+    let b_base = s * p.b_stride;
+    let start = wid.z / p.batch * p.k_split;
+    let end = min(start + p.k_split, p.k);
+    var r00: mat4x4<f32>;
+    var r01: mat4x4<f32>;
+    var r10: mat4x4<f32>;
+    var r11: mat4x4<f32>;
+    for (var k = start; k < end; k += 4u) {
+        let x0 = a_block(a_base, m, k, end);
+        let x1 = a_block(a_base, m + 4u, k, end);
+        let y0 = b_block(b_base, n, k, end);
+        let y1 = b_block(b_base, n + 4u, k, end);
+        r00 = outer4(r00, x0, y0);
+        r01 = outer4(r01, x0, y1);
+        r10 = outer4(r10, x1, y0);
+        r11 = outer4(r11, x1, y1);
+    }
+    store_block(wid.z, m, n, r00);
+    store_block(wid.z, m, n + 4u, r01);
+    store_block(wid.z, m + 4u, n, r10);
+    store_block(wid.z, m + 4u, n + 4u, r11);
+}
+
+@compute @workgroup_size(64)
+fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let m = wid.y * 64u;
+    let n = wid.x * 64u;
+    let s = wid.z % p.batch;
+    let a_base = s * p.a_stride;
+    let b_base = s * p.b_stride;
+    let start = wid.z / p.batch * p.k_split;
+    let end = min(start + p.k_split, p.k);
+    // the block this invocation loads: neighbours take what is contiguous in memory
+    let a_at = select(vec2(tid / 4u, tid % 4u), vec2(tid % 16u, tid / 16u), FORM == TN);
+    let b_at = select(vec2(tid % 16u, tid / 16u), vec2(tid / 4u, tid % 4u), FORM == NT);
+    let ty = tid / 8u;                                   // rows ty·4 … and 32 + ty·4 …, columns likewise
+    let tx = tid % 8u;
+    var r00: mat4x4<f32>;
+    var r01: mat4x4<f32>;
+    var r10: mat4x4<f32>;
+    var r11: mat4x4<f32>;
+    var x = a_block(a_base, m + a_at.x * 4u, start + a_at.y * 4u, end);
+    var y = b_block(b_base, n + b_at.x * 4u, start + b_at.y * 4u, end);
+    for (var k = start; k < end; k += 16u) {
+        for (var j = 0u; j < 4u; j++) {
+            sh_a[(a_at.y * 4u + j) * PITCH + a_at.x] = x[j];
+            sh_b[(b_at.y * 4u + j) * PITCH + b_at.x] = y[j];
+        }
+        workgroupBarrier();
+        if k + 16u < end {
+            x = a_block(a_base, m + a_at.x * 4u, k + 16u + a_at.y * 4u, end);
+            y = b_block(b_base, n + b_at.x * 4u, k + 16u + b_at.y * 4u, end);
+        }
+        for (var j = 0u; j < 16u; j++) {
+            let x0 = sh_a[j * PITCH + ty];
+            let x1 = sh_a[j * PITCH + ty + 8u];
+            let y0 = sh_b[j * PITCH + tx];
+            let y1 = sh_b[j * PITCH + tx + 8u];
+            r00 = outer(r00, x0, y0);
+            r01 = outer(r01, x0, y1);
+            r10 = outer(r10, x1, y0);
+            r11 = outer(r11, x1, y1);
+        }
+        workgroupBarrier();
+    }
+    store_block(wid.z, m + ty * 4u, n + tx * 4u, r00);
+    store_block(wid.z, m + ty * 4u, n + tx * 4u + 32u, r01);
+    store_block(wid.z, m + ty * 4u + 32u, n + tx * 4u, r10);
+    store_block(wid.z, m + ty * 4u + 32u, n + tx * 4u + 32u, r11);
+}
+
+@compute @workgroup_size(256)
+fn combine(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * 256u + tid;
+    let size = p.batch * p.m * p.n;
+    if i >= size { return; }
+    var sum = 0.0;
+    for (var at = 0u; at < p.splits; at++) { sum += part[at * size + i]; }
+    store(i / (p.m * p.n), i / p.n % p.m, i % p.n, sum);
+}

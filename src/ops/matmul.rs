@@ -1,0 +1,226 @@
+//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, params, wgsl};
+use crate::ops::reduce::column_sum;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `matmul.wgsl`.
+    pub struct Matmul {
+        batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
+        splits: u32, k_split: u32, has_bias: u32, has_residual: u32,
+    }
+}
+
+const SRC: &str = wgsl!("matmul", "grid");
+const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
+const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC_A", 1), ("VEC_B", 1)];
+
+const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS);
+const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS);
+const COMBINE: Kernel =
+    Kernel::new::<Matmul>("matmul.combine", SRC, &[Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Read(6)])
+        .consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE];
+
+/// Which operand is transposed: what a row of memory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// C\[m,n\] = Σ_k A\[m,k\]·B\[n,k\]
+    Nt,
+    /// C\[m,n\] = Σ_k A\[m,k\]·B\[k,n\]
+    Nn,
+    /// C\[m,n\] = Σ_k A\[k,m\]·B\[k,n\]
+    Tn,
+}
+
+/// Sizes of a product, its leading dimensions and batch strides in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the WGSL header documents each size")]
+pub struct Gemm {
+    pub form: Form,
+    pub batch: usize,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub lda: usize,
+    pub ldb: usize,
+    pub ldc: usize,
+    pub a_stride: usize,
+    pub b_stride: usize,
+    pub c_stride: usize,
+}
+
+impl Gemm {
+    /// `batch` products of dense matrices, one after the other.
+    pub fn dense(form: Form, batch: usize, m: usize, n: usize, k: usize) -> Self {
+        let mut p = Self { form, batch, m, n, k, lda: 0, ldb: 0, ldc: n, a_stride: m * k, b_stride: n * k, c_stride: m * n };
+        (p.lda, p.ldb) = (p.a_rows_cols().1, p.b_rows_cols().1);
+        p
+    }
+    fn a_rows_cols(&self) -> (usize, usize) {
+        if self.form == Form::Tn { (self.k, self.m) } else { (self.m, self.k) }
+    }
+    fn b_rows_cols(&self) -> (usize, usize) {
+        if self.form == Form::Nt { (self.n, self.k) } else { (self.k, self.n) }
+    }
+}
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// Operands through workgroup memory, not straight from global memory.
+    pub tiled: bool,
+    /// Parts of k that are summed apart and combined; 1 for none.
+    pub splits: usize,
+}
+
+/// Workgroups that keep a GPU busy, and the least k that is worth a part.
+const BUSY: usize = 512;
+const PART: usize = 256;
+
+/// The variant for a shape: no barriers on a CPU; on a GPU parts of k where the tiles alone are too few.
+pub fn pick(caps: &Caps, p: &Gemm) -> Variant {
+    let tiles = p.m.div_ceil(64) * p.n.div_ceil(64) * p.batch;
+    let splits = if caps.software { 1 } else { (BUSY / tiles.max(1)).min(p.k / PART).max(1) };
+    Variant { tiled: !caps.software, splits }
+}
+
+/// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c` between
+/// n and ldc stay as they are.
+pub fn gemm(
+    g: &Gpu, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
+) -> Result<()> {
+    gemm_with(g, pick(g.caps(), p), p, a, b, bias, residual, c)
+}
+
+/// [`gemm`] in a given variant.
+#[allow(clippy::too_many_arguments, reason = "gemm's arguments and the variant")]
+pub fn gemm_with(
+    g: &Gpu, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>,
+    c: &Tensor,
+) -> Result<()> {
+    let (a_size, b_size) = (p.a_rows_cols(), p.b_rows_cols());
+    fits("a", a, p.batch, a_size, p.lda, p.a_stride)?;
+    fits("b", b, p.batch, b_size, p.ldb, p.b_stride)?;
+    fits("c", c, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    if let Some(bias) = bias {
+        fits("bias", bias, 1, (p.batch, p.n), p.n, 0)?;
+    }
+    if let Some(residual) = residual {
+        fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    }
+    let quads = |cols: usize, ld: usize, stride: usize| (cols % 4 == 0 && ld % 4 == 0 && stride % 4 == 0) as u32;
+    let consts = [
+        ("FORM", p.form as u32),
+        ("VEC_A", quads(a_size.1, p.lda, p.a_stride)),
+        ("VEC_B", quads(b_size.1, p.ldb, p.b_stride)),
+    ];
+    let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(16);
+    let splits = p.k.div_ceil(k_split);
+    let whole = Matmul {
+        batch: p.batch as u32,
+        m: p.m as u32,
+        n: p.n as u32,
+        k: p.k as u32,
+        lda: p.lda as u32,
+        ldb: p.ldb as u32,
+        ldc: p.ldc as u32,
+        a_stride: p.a_stride as u32,
+        b_stride: p.b_stride as u32,
+        c_stride: p.c_stride as u32,
+        splits: splits as u32,
+        k_split: k_split as u32,
+        has_bias: bias.is_some() as u32,
+        has_residual: residual.is_some() as u32,
+    };
+    let kernel = if variant.tiled { &TILED } else { &DIRECT };
+    let grid = Grid::of(p.n.div_ceil(64), p.m.div_ceil(64), p.batch * splits);
+    // what is absent is bound to some other input and not read
+    let absent = a.range(0, &[1])?;
+    let (bias, residual) = (bias.unwrap_or(&absent), residual.unwrap_or(&absent));
+    if splits == 1 {
+        return g.launch_with(kernel, &consts, grid, &whole, &[a, b, bias, residual, c]);
+    }
+    let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
+    let parts = Matmul { ldc: p.n as u32, c_stride: (p.m * p.n) as u32, has_bias: 0, has_residual: 0, ..whole };
+    g.launch_with(kernel, &consts, grid, &parts, &[a, b, &absent, &absent, &part])?;
+    let grid = Grid::items(p.batch * p.m * p.n, 256);
+    g.launch(&COMBINE, grid, &whole, &[bias, residual, c, &part])
+}
+
+/// An error unless `batch` matrices of this size, leading dimension and stride lie inside the tensor.
+fn fits(
+    what: &str, tensor: &Tensor, batch: usize, (rows, cols): (usize, usize), ld: usize, stride: usize,
+) -> Result<()> {
+    let what = || format!("matmul: {what}");
+    if batch * rows * cols == 0 || ld < cols {
+        let got = format!("{batch} × ({rows}, {cols}), leading dimension {ld}");
+        return Err(Error::argument(what(), got, "sizes of at least 1 and a leading dimension of at least a row"));
+    }
+    let end = (batch - 1) * stride + (rows - 1) * ld + cols;
+    if tensor.len() < end {
+        return Err(Error::argument(what(), format!("{:?}", tensor.shape()), format!("at least {end} elements")));
+    }
+    Ok(())
+}
+
+/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch of
+/// them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
+pub fn matmul(
+    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>,
+) -> Result<Var> {
+    let (s, n, k) = match *w.data.shape() {
+        [n, k] => (1, n, k),
+        [s, n, k] => (s, n, k),
+        ref other => return Err(Error::argument("matmul: w", format!("{other:?}"), "(N, K) or (S, N, K)")),
+    };
+    let batched = w.data.shape().len() == 3;
+    let shape = x.data.shape();
+    if shape.last() != Some(&k) || batched && (shape.len() < 2 || shape[0] != s) {
+        let expected = if batched { format!("({s}, .., {k})") } else { format!("(.., {k})") };
+        return Err(Error::argument("matmul: x", format!("{shape:?}"), expected));
+    }
+    let mut out = shape.to_vec();
+    out[shape.len() - 1] = n;
+    let rows = shape[..shape.len() - 1].iter().product::<usize>() / s;
+    let bias_shape = if batched { vec![s, n] } else { vec![n] };
+    if let Some(bias) = bias {
+        bias.data.expect("matmul: bias", &bias_shape)?;
+    }
+    if let Some(residual) = residual {
+        residual.data.expect("matmul: residual", &out)?;
+    }
+    let y = Tensor::scratch("matmul", &out);
+    let p = Gemm::dense(Form::Nt, s, rows, n, k);
+    gemm(g, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
+
+    let (x, w, bias, residual) = (x.clone(), w.clone(), bias.cloned(), residual.cloned());
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if let Some(residual) = &residual {
+            grads.add(g, residual, dy.clone())?;
+        }
+        if let Some(bias) = bias.filter(|bias| grads.wants(bias)) {
+            let dbias = grads.alloc(&bias);
+            column_sum(g, &dy.reshape(&[s, rows, n])?, &dbias.reshape(&[s, n])?)?;
+            grads.add(g, &bias, dbias)?;
+        }
+        if grads.wants(&w) {
+            let dw = grads.alloc(&w);
+            gemm(g, &Gemm::dense(Form::Tn, s, n, k, rows), dy, &x.data, None, None, &dw)?;
+            grads.add(g, &w, dw)?;
+        }
+        if grads.wants(&x) {
+            // what x has collected is added while dx is written, so dx needs memory of its own
+            let before = grads.take(&x);
+            let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(&x) };
+            gemm(g, &Gemm::dense(Form::Nn, s, rows, k, n), dy, &w.data, None, before.as_ref(), &dx)?;
+            grads.add(g, &x, dx)?;
+        }
+        Ok(())
+    }))
+}

@@ -1,0 +1,83 @@
+//! reduce: sum and mean over everything with their tape rules, sums over rows. Maths: `shaders/reduce.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `reduce.wgsl`.
+    pub struct Reduce { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
+}
+
+const SRC: &str = wgsl!("reduce", "grid", "reduce");
+const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[Bind::Read(1), Bind::Write(2)]).subgroup(wgsl!(
+    "reduce",
+    "grid",
+    "reduce_subgroup"
+));
+const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[Bind::Read(3), Bind::Write(4)]);
+const COLUMNS: Kernel = Kernel::new::<Reduce>("reduce.columns", SRC, &[Bind::Read(1), Bind::Write(2)]);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &COLUMNS];
+
+/// Elements that one workgroup sums at least, and workgroups of the first stage at most.
+const SHARE: usize = 4096;
+const GROUPS: usize = 1024;
+
+/// Σ x over any shape -> \[1\].
+pub fn sum(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    scaled(g, t, x, 1.0)
+}
+
+/// Σ x / n over any shape -> \[1\].
+pub fn mean(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    scaled(g, t, x, 1.0 / x.data.len() as f32)
+}
+
+fn scaled(g: &Gpu, t: &mut Tape, x: &Var, scale: f32) -> Result<Var> {
+    let n = x.data.len();
+    let groups = n.div_ceil(SHARE).min(GROUPS);
+    let y = Tensor::scratch("reduce", &[1]);
+    let p = Reduce { n: n as u32, groups: groups as u32, scale, rows: 0, cols: 0, chunk: 0 };
+    if groups <= 1 {
+        g.launch(&SUM, Grid::rows(1), &p, &[&x.data, &y])?;
+    } else {
+        let part = Tensor::scratch("reduce.part", &[groups]);
+        g.launch(&SUM, Grid::rows(groups), &Reduce { scale: 1.0, ..p }, &[&x.data, &part])?;
+        g.launch(&SUM, Grid::rows(1), &Reduce { n: groups as u32, groups: 1, ..p }, &[&part, &y])?;
+    }
+    let x = x.clone();
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if !grads.wants(&x) {
+            return Ok(());
+        }
+        let dx = grads.alloc(&x);
+        g.launch(&SPREAD, Grid::items(n, 256), &p, &[dy, &dx])?;
+        grads.add(g, &x, dx)
+    }))
+}
+
+/// Launches the sums over rows: x (rows, D) -> out (D), or x (S, rows, D) -> out (S, D).
+pub fn column_sum(g: &Gpu, x: &Tensor, out: &Tensor) -> Result<()> {
+    let (s, rows, cols) = match *x.shape() {
+        [rows, cols] => (1, rows, cols),
+        [s, rows, cols] => (s, rows, cols),
+        ref other => {
+            return Err(Error::argument("column_sum: x", format!("{other:?}"), "(rows, D) or (S, rows, D)"));
+        }
+    };
+    out.expect("column_sum: out", &[s, cols][3 - x.shape().len()..])?;
+    // about as many chunks as rows in a chunk: neither stage is long
+    let chunk = if rows <= 128 { rows } else { rows.isqrt().next_multiple_of(16) };
+    let chunks = rows.div_ceil(chunk.max(1));
+    let p = Reduce { n: 0, groups: 0, scale: 1.0, rows: rows as u32, cols: cols as u32, chunk: chunk as u32 };
+    let grid = |chunks| Grid::of(cols.div_ceil(64), chunks, s);
+    if chunks <= 1 {
+        return g.launch(&COLUMNS, grid(1), &p, &[x, out]);
+    }
+    let part = Tensor::scratch("column_sum.part", &[s, chunks, cols]);
+    g.launch(&COLUMNS, grid(chunks), &p, &[x, &part])?;
+    g.launch(&COLUMNS, grid(1), &Reduce { rows: chunks as u32, chunk: chunks as u32, ..p }, &[&part, out])
+}

@@ -1,0 +1,33 @@
+//! scale: launcher and tape rule of c·a for a constant c. Maths: `shaders/scale.wgsl`.
+
+use crate::error::Result;
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `scale.wgsl`.
+    pub struct Scale { n: u32, c: f32 }
+}
+
+const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "grid"), &[Bind::Read(1), Bind::Write(2)]);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD];
+
+/// c·a, any shape.
+pub fn scale(g: &Gpu, t: &mut Tape, a: &Var, c: f32) -> Result<Var> {
+    let y = Tensor::scratch("scale", a.data.shape());
+    let p = Scale { n: y.len() as u32, c };
+    let grid = Grid::items(y.len(), 256);
+    g.launch(&FORWARD, grid, &p, &[&a.data, &y])?;
+    let a = a.clone();
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if !grads.wants(&a) {
+            return Ok(());
+        }
+        let da = grads.alloc(&a);
+        g.launch(&FORWARD, grid, &p, &[dy, &da])?;
+        grads.add(g, &a, da)
+    }))
+}
