@@ -8,6 +8,7 @@ pub mod matmul;
 pub mod reduce;
 pub mod scale;
 pub mod selective_scan;
+pub mod ssm;
 
 use crate::gpu::Kernel;
 

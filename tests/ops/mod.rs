@@ -7,3 +7,4 @@ mod matmul;
 mod reduce;
 mod scale;
 mod selective_scan;
+mod ssm;
