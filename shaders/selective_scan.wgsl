@@ -5,7 +5,8 @@
 //   h_t = ā·h_{t−1} + δ·u·B,  0 before the first step     y = Σ_n C·h + D·u     out = 1/S·Σ_s y·SiLU(z)
 // Direction 0 steps t = 0, 1, …, L−1 and direction 1 steps t = L−1, …, 0; every array stays in image order.
 // Saves, for the backward pass, the inputs and `states` (S, B, chunks, N/4, E, 4): h after the last step of each
-// direction inside tokens c·T..(c+1)·T; the backward pass starts from them and computes h again.
+// direction inside tokens c·T..(c+1)·T; the backward pass starts from them and computes h again. That is
+// 4·N/T bytes per (s, b, t, e).
 //
 // N is padded to whole vec4s (quads); a padded state has A = B = C = 0 and stays 0.
 // 1  sequential   A lane is a channel, its states are registers, one loop over t. Both directions share a workgroup: until
@@ -86,7 +87,7 @@ fn decay(delta: f32, a: vec4<f32>) -> vec4<f32> {
     return exp(max(delta * a, vec4(-80.0)));
 }
 // One step with the j-th staged token of direction s: advances h, returns Σ_n C·h.
-fn step(s: u32, j: u32, delta: f32, u: f32) -> f32 {
+fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     let at = (s * T + j) * 2u * NQ;
     var y = vec4(0.0);
     for (var q = 0u; q < NQ; q++) {
@@ -137,7 +138,7 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
             for (var j = 0u; j < count && e < p.e; j++) {
                 let t = token(s, first + j);
                 let at = row_of(s, b, t) * p.e + e;
-                let y = step(s, j, step_size(at, bias), u[at]) + d * u[at];
+                let y = advance(s, j, step_size(at, bias), u[at]) + d * u[at];
                 let o = (b * p.l + t) * p.e + e;
                 let v = y * gate(b * p.l + t, e);
                 if part == 0u { out[o] = v; } else { out[o] += v; }
@@ -169,7 +170,7 @@ fn chunk_scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         let at = row_of(s, b, token(s, first + j)) * p.e + e;
         let delta = step_size(at, bias);
         sum += delta;
-        _ = step(s, j, delta, u[at]);
+        _ = advance(s, j, delta, u[at]);
     }
     total[((s * p.b + b) * p.chunks + c) * p.e + e] = sum;
     for (var q = 0u; q < NQ; q++) { states[state_at(s, b, c, q, e)] = h[q]; }
@@ -216,7 +217,7 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         for (var j = 0u; j < count; j++) {
             let k = select(count - 1u - j, j, s == 0u);
             let at = row_of(s, b, c * T + k) * p.e + e;
-            sums[k] += step(s, j, step_size(at, bias), u[at]) + d * u[at];
+            sums[k] += advance(s, j, step_size(at, bias), u[at]) + d * u[at];
         }
     }
     for (var k = 0u; k < count; k++) {

@@ -2,6 +2,7 @@
 //! `shaders/selective_scan_backward.wgsl`.
 
 use crate::error::{Error, Result};
+use crate::gpu::Bind::{Read, Update, Write};
 use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -35,18 +36,13 @@ const fn backward(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Backward>(name, BACK, binds).consts(TN)
 }
 
-use Bind::{Read, Update, Write};
-const SEQUENTIAL: Kernel = forward(
-    "selective_scan.sequential",
-    &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)],
-);
+const SEQUENTIAL: Kernel =
+    forward("selective_scan.sequential", &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)]);
 const CHUNK_SCAN: Kernel =
     forward("selective_scan.chunk_scan", &[Read(1), Read(2), Read(3), Read(4), Write(6), Write(9)]);
 const CHUNK_CARRY: Kernel = forward("selective_scan.chunk_carry", &[Read(4), Read(10), Update(6)]);
-const CHUNK_APPLY: Kernel = forward(
-    "selective_scan.chunk_apply",
-    &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)],
-);
+const CHUNK_APPLY: Kernel =
+    forward("selective_scan.chunk_apply", &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)]);
 const LAST_STATE: Kernel = forward("selective_scan.last_state", &[Read(7), Write(11)]);
 const SCAN: Kernel = backward(
     "selective_scan_backward.scan",

@@ -5,9 +5,9 @@
 //! x|z (B, L, 2E) ─conv1d─► u (S, B, L, E) ─x_proj─► dt|B|C (S, B, L, R+2N) ─dt_proj─► delta (S, B, L, E)
 //!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
 //! ```
-//! Launches: 4 forward (sequential scan), 10 backward, before any split of long sums inside the products. Saves, besides
-//! parameters, xz (2), u (S), delta (S) and the states at chunk ends (S·N/16), in multiples of B·L·E elements, and xdbl;
-//! `out` is kept by its reader.
+//! Launches: 4 forward (6 where the scan is chunked), 10 backward, and what products add that split their sums.
+//! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which its
+//! reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions.
 
 use super::matmul::{Form, Gemm, gemm};
 use super::{conv1d, selective_scan};

@@ -59,9 +59,8 @@ impl Case {
     fn cpu(&self) -> (Out, Grads) {
         let [u, delta, xdbl, a_log, d, bias] =
             [&self.u, &self.delta, &self.xdbl, &self.a_log, &self.d, &self.bias].map(|v| wide(v));
-        let z: Option<Vec<f64>> = self.xz.as_ref().map(|xz| {
-            xz.chunks(2 * self.dim.e).flat_map(|row| wide(&row[self.dim.e..])).collect()
-        });
+        let z: Option<Vec<f64>> =
+            self.xz.as_ref().map(|xz| xz.chunks(2 * self.dim.e).flat_map(|row| wide(&row[self.dim.e..])).collect());
         let x = Inputs {
             u: &u,
             delta: &delta,
@@ -227,10 +226,7 @@ fn selective_scan_worked_example() {
                 0.0,
             ),
         ),
-        (
-            "dxz",
-            transpose(&[[0.0; 3], [0.0; 3], [0.487631, -0.030308, -0.967298], [0.053133, -0.085563, 0.002476]]),
-        ),
+        ("dxz", transpose(&[[0.0; 3], [0.0; 3], [0.487631, -0.030308, -0.967298], [0.053133, -0.085563, 0.002476]])),
     ];
     each_tier(|g| {
         for algorithm in BOTH {
