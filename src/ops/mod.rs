@@ -5,6 +5,7 @@ pub mod activation;
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod conv1d;
 pub mod layer_norm;
 pub mod matmul;
 pub mod patchify;
@@ -12,6 +13,8 @@ pub mod reduce;
 pub mod rms_norm;
 pub mod rng;
 pub mod scale;
+pub mod selective_scan;
+pub mod ssm;
 pub mod step;
 pub mod tokens;
 
@@ -24,6 +27,7 @@ pub fn all() -> Vec<&'static Kernel> {
         adamw::KERNELS,
         add::KERNELS,
         attention::KERNELS,
+        conv1d::KERNELS,
         layer_norm::KERNELS,
         matmul::KERNELS,
         patchify::KERNELS,
@@ -31,6 +35,7 @@ pub fn all() -> Vec<&'static Kernel> {
         rms_norm::KERNELS,
         rng::KERNELS,
         scale::KERNELS,
+        selective_scan::KERNELS,
         tokens::KERNELS,
     ]
     .concat()

@@ -1,0 +1,128 @@
+// conv1d — causal depthwise convolution + SiLU of the x half of x|z, in S directions over one sequence.
+//   xz, dxz (B, L, 2E)   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)   part (B·runs, S, K+1, E)
+//   forward:   c[t] = bias + Σ_k w[k]·x[t−(K−1)+k]    s = 0, forward in the image
+//              c[t] = bias + Σ_k w[k]·x[t+(K−1)−k]    s = 1, the flipped sequence; t stays the image position
+//              u = SiLU(c); x is 0 outside of 0..L
+//   backward:  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
+//              dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (first per run of tokens into part, then over runs in fixed order)
+//              the z half of dxz is left alone, or zeroed where `clear` is 1
+// Saves nothing but its inputs. Backward assigns, never adds. One lane per channel walks a run of `run` tokens with a
+// window x[τ..τ+K) in registers: the same window is what s = 0 reads for token τ+K−1 and what s = 1 reads for token τ.
+// Floor per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward.   uses lib/grid, lib/math
+// const S: directions, 1 or 2; const K: taps, 1 to 8
+struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32, clear: u32 }
+const WG = 64u;
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> xz: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> u: array<f32>;
+@group(0) @binding(5) var<storage, read> du: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dxz: array<f32>;
+@group(0) @binding(7) var<storage, read_write> part: array<f32>;        // backward
+@group(0) @binding(8) var<storage, read> parts: array<f32>;             // the same, in sum
+@group(0) @binding(9) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dbias: array<f32>;
+
+var<private> x: array<f32, K>;              // x[τ..τ+K)
+var<private> taps: array<f32, S * K>;
+
+// Moves the window on to end with token t. Tokens before the first wrap to huge numbers and read 0, as those past the last.
+fn slide(b: u32, t: u32, e: u32) {
+    for (var k = 1u; k < K; k++) { x[k - 1u] = x[k]; }
+    x[K - 1u] = 0.0;
+    if t < p.l { x[K - 1u] = xz[(b * p.l + t) * 2u * p.e + e]; }
+}
+// What direction s has under tap k.
+fn under(s: u32, k: u32) -> f32 {
+    return x[select(K - 1u - k, k, s == 0u)];
+}
+fn conv(s: u32, e: u32) -> f32 {
+    var c = bias[s * p.e + e];
+    for (var k = 0u; k < K; k++) { c += taps[s * K + k] * under(s, k); }
+    return c;
+}
+fn load_taps(e: u32) {
+    for (var i = 0u; i < S * K; i++) { taps[i] = w[(i / K * p.e + e) * K + i % K]; }
+}
+fn index(s: u32, b: u32, t: u32, e: u32) -> u32 {
+    return ((s * p.b + b) * p.l + t) * p.e + e;
+}
+
+@compute @workgroup_size(WG)
+fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let e = wid.x * WG + tid;
+    let first = wid.y * p.run;
+    let b = wid.z;
+    if e >= p.e { return; }
+    load_taps(e);
+    let count = min(p.run, p.l - first);
+    for (var i = 0u; i < count + S * (K - 1u); i++) {
+        let t = first + i - (K - 1u);       // the window's last token
+        slide(b, t, e);
+        if i >= K - 1u && i < count + K - 1u { u[index(0u, b, t, e)] = silu(conv(0u, e)); }
+        if S == 2u && i >= 2u * (K - 1u) { u[index(S - 1u, b, t - (K - 1u), e)] = silu(conv(S - 1u, e)); }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let e = wid.x * WG + tid;
+    let first = wid.y * p.run;
+    let b = wid.z;
+    if e >= p.e { return; }
+    load_taps(e);
+    var dc: array<f32, S * K>;              // s = 0: dc[τ..τ+K)   s = 1: dc[τ−(K−1)..τ]
+    var sums: array<f32, S * (K + 1u)>;     // dw, dbias
+    let count = min(p.run, p.l - first);
+    for (var i = 0u; i < count + 2u * (K - 1u); i++) {
+        let top = first + i - (K - 1u);     // the window's last token
+        let tau = top - (K - 1u);           // its first: a token of the run from i = 2(K−1) on
+        slide(b, top, e);
+        if i < K - 1u { continue; }         // not full yet
+        for (var s = 0u; s < S; s++) {
+            let t = select(tau, top, s == 0u);
+            var v = 0.0;
+            if t < p.l { v = du[index(s, b, t, e)] * silu_slope(conv(s, e)); }
+            for (var k = 1u; k < K; k++) { dc[s * K + k - 1u] = dc[s * K + k]; }
+            dc[s * K + K - 1u] = v;
+            if t - first < count {          // neighbours outside of the run are summed by their own run
+                for (var k = 0u; k < K; k++) { sums[s * (K + 1u) + k] += v * under(s, k); }
+                sums[s * (K + 1u) + K] += v;
+            }
+        }
+        if i >= 2u * (K - 1u) {
+            var dx = 0.0;
+            for (var k = 0u; k < K; k++) {
+                dx += taps[k] * dc[K - 1u - k];
+                if S == 2u { dx += taps[(S - 1u) * K + k] * dc[(S - 1u) * K + k]; }
+            }
+            let row = (b * p.l + tau) * 2u * p.e;
+            dxz[row + e] = dx;
+            if p.clear == 1u { dxz[row + p.e + e] = 0.0; }
+        }
+    }
+    for (var i = 0u; i < S * (K + 1u); i++) {
+        part[((b * p.runs + wid.y) * S * (K + 1u) + i) * p.e + e] = sums[i];
+    }
+}
+
+// 32 columns of part by 8 interleaved groups of rows.
+var<workgroup> sh_sum: array<f32, 256>;
+@compute @workgroup_size(256)
+fn sum(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let cols = S * (K + 1u) * p.e;
+    let col = grid_row(wid) * 32u + tid % 32u;
+    var v = 0.0;
+    if col < cols {
+        for (var row = tid / 32u; row < p.b * p.runs; row += 8u) { v += parts[row * cols + col]; }
+    }
+    sh_sum[tid] = v;
+    workgroupBarrier();
+    if tid >= 32u || col >= cols { return; }
+    for (var i = 1u; i < 8u; i++) { v += sh_sum[tid + 32u * i]; }
+    let s = col / p.e / (K + 1u);
+    let k = col / p.e % (K + 1u);
+    let e = col % p.e;
+    if k == K { dbias[s * p.e + e] = v; } else { dw[(s * p.e + e) * K + k] = v; }
+}

@@ -1,0 +1,110 @@
+//! conv1d: launcher and tape rule of the causal depthwise convolution with SiLU. Maths: `shaders/conv1d.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `conv1d.wgsl`.
+    pub struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32, clear: u32 }
+}
+
+const SRC: &str = wgsl!("conv1d", "grid", "math");
+const CONSTS: &[(&str, u32)] = &[("S", 2), ("K", 4)];
+const X: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4)];
+const DX: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(5), Bind::Write(6), Bind::Write(7)];
+const SUMS: &[Bind] = &[Bind::Read(8), Bind::Write(9), Bind::Write(10)];
+
+const FORWARD: Kernel = Kernel::new::<Conv1d>("conv1d.forward", SRC, X).consts(CONSTS);
+const BACKWARD: Kernel = Kernel::new::<Conv1d>("conv1d.backward", SRC, DX).consts(CONSTS);
+const SUM: Kernel = Kernel::new::<Conv1d>("conv1d.sum", SRC, SUMS).consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM];
+
+/// Channels of a workgroup.
+const WG: usize = 64;
+/// Tokens that one lane walks: a longer run computes fewer neighbours twice, a shorter one is more parallel.
+const RUN: usize = 32;
+
+/// SiLU of the convolution of the x half of xz (B, L, 2E) with w (S, E, K) and bias (S, E), for each of the S directions
+/// -> (S, B, L, E). The gradient of xz is zero in the z half.
+pub fn conv1d(g: &Gpu, t: &mut Tape, xz: &Var, w: &Var, bias: &Var, directions: usize) -> Result<Var> {
+    let shape = Shape::new(&xz.data, &w.data, &bias.data)?;
+    if shape.s != directions {
+        return Err(Error::argument("conv1d: directions of w", shape.s, directions));
+    }
+    let u = shape.forward(g, &xz.data, &w.data, &bias.data)?;
+    let (xz, w, bias) = (xz.clone(), w.clone(), bias.clone());
+    Ok(t.push(g, u, move |g, du, grads| {
+        let (dxz, dw, dbias) = (grads.alloc(&xz), grads.alloc(&w), grads.alloc(&bias));
+        let sums = (grads.wants(&w) || grads.wants(&bias)).then_some((&dw, &dbias));
+        shape.backward(g, [&xz.data, &w.data, &bias.data, du], &dxz, sums, true)?;
+        grads.add(g, &xz, dxz)?;
+        if sums.is_some() {
+            grads.add(g, &w, dw)?;
+            grads.add(g, &bias, dbias)?;
+        }
+        Ok(())
+    }))
+}
+
+/// Sizes of one convolution.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    s: usize,
+    b: usize,
+    l: usize,
+    e: usize,
+    k: usize,
+}
+
+impl Shape {
+    pub(super) fn new(xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Self> {
+        let [b, l, e2] = xz.dims("conv1d: xz")?;
+        let [s, e, k] = w.dims("conv1d: w")?;
+        bias.expect("conv1d: bias", &[s, e])?;
+        xz.expect("conv1d: xz", &[b, l, 2 * e])?;
+        if !(1..=2).contains(&s) || !(1..=8).contains(&k) || xz.is_empty() || e2 == 0 {
+            let got = format!("w (S, E, K) = {:?}, xz (B, L, 2E) = {:?}", w.shape(), xz.shape());
+            return Err(Error::argument("conv1d: sizes", got, "S of 1 or 2, K of 1 to 8, nothing empty"));
+        }
+        Ok(Self { s, b, l, e, k })
+    }
+
+    fn consts(self) -> [(&'static str, u32); 2] {
+        [("S", self.s as u32), ("K", self.k as u32)]
+    }
+
+    fn params(self, clear: bool) -> Conv1d {
+        let Self { b, l, e, .. } = self;
+        let runs = l.div_ceil(RUN) as u32;
+        Conv1d { b: b as u32, l: l as u32, e: e as u32, run: RUN as u32, runs, clear: u32::from(clear) }
+    }
+
+    fn grid(self) -> Grid {
+        Grid::of(self.e.div_ceil(WG), self.l.div_ceil(RUN), self.b)
+    }
+
+    /// -> u (S, B, L, E)
+    pub(super) fn forward(self, g: &Gpu, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let u = Tensor::scratch("conv1d", &[self.s, self.b, self.l, self.e]);
+        g.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(false), &[xz, w, bias, &u])?;
+        Ok(u)
+    }
+
+    /// [xz, w, bias, du] -> the x half of `dxz` (the z half: zero if `clear`, else untouched) and (dw, dbias) if wanted.
+    pub(super) fn backward(
+        self, g: &Gpu, [xz, w, bias, du]: [&Tensor; 4], dxz: &Tensor, sums: Option<(&Tensor, &Tensor)>, clear: bool,
+    ) -> Result<()> {
+        let p = self.params(clear);
+        let cols = self.s * (self.k + 1) * self.e;
+        let part = Tensor::scratch("conv1d partial sums", &[self.b * p.runs as usize, cols]);
+        g.launch_with(&BACKWARD, &self.consts(), self.grid(), &p, &[xz, w, bias, du, dxz, &part])?;
+        match sums {
+            Some((dw, dbias)) => g.launch_with(&SUM, &self.consts(), Grid::items(cols, 32), &p, &[&part, dw, dbias]),
+            None => Ok(()),
+        }
+    }
+}

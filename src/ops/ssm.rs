@@ -1,0 +1,103 @@
+//! ssm: the selective state space of a Mamba mixer in S directions, between in_proj and out_proj, as one tape step.
+//! Composed of other families, so it has no shader.
+//!
+//! ```text
+//! x|z (B, L, 2E) ─conv1d─► u (S, B, L, E) ─x_proj─► dt|B|C (S, B, L, R+2N) ─dt_proj─► delta (S, B, L, E)
+//!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
+//! ```
+//! Launches: 4 forward (6 where the scan is chunked), 10 backward, and what products add that split their sums.
+//! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which its
+//! reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions.
+
+use super::matmul::{Form, Gemm, gemm};
+use super::{conv1d, selective_scan};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// Parameters of the S directions.
+#[derive(Debug, Clone)]
+pub struct Ssm {
+    /// (S, E, K)
+    pub conv_w: Var,
+    /// (S, E)
+    pub conv_b: Var,
+    /// (S, R+2N, E): rows dt | B | C
+    pub x_proj: Var,
+    /// (S, E, R)
+    pub dt_proj: Var,
+    /// A_log, D and delta_bias, laid out by [`chan_layout`](selective_scan::chan_layout).
+    pub chan: Var,
+    /// States and kind of the scan.
+    pub scan: selective_scan::Scan,
+}
+
+/// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans.
+pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
+    let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?;
+    let [s, cols, e] = p.x_proj.data.dims("ssm: x_proj")?;
+    let [_, _, r] = p.dt_proj.data.dims("ssm: dt_proj")?;
+    let [b, l, _] = xz.data.dims("ssm: xz")?;
+    if r == 0 || cols != r + 2 * p.scan.states {
+        let expected = format!("rank R of at least 1 and R + 2·{} rows of x_proj", p.scan.states);
+        return Err(Error::argument("ssm: sizes", format!("R = {r}, {cols} rows"), expected));
+    }
+    p.dt_proj.data.expect("ssm: dt_proj", &[s, e, r])?;
+    p.conv_b.data.expect("ssm: conv_b", &[s, e])?;
+
+    let rows = b * l;
+    let u = conv.forward(g, &xz.data, &p.conv_w.data, &p.conv_b.data)?;
+    let xdbl = Tensor::scratch("ssm xdbl", &[s, b, l, cols]);
+    gemm(g, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, None, None, &xdbl)?;
+    let delta = Tensor::scratch("ssm delta", &[s, b, l, e]);
+    let low = Gemm { lda: cols, a_stride: rows * cols, ..Gemm::dense(Form::Nt, s, rows, e, r) };
+    gemm(g, &low, &xdbl, &p.dt_proj.data, None, None, &delta)?;
+    let x = selective_scan::Inputs { u, delta, xdbl, chan: p.chan.data.clone(), xz: Some(xz.data.clone()) };
+    let scan = selective_scan::Case::new(&x, p.scan)?;
+    let (out, states) = scan.forward(g, &x, t.is_on())?;
+
+    let (xz, p, saved) = (xz.clone(), p.clone(), out.clone());
+    Ok(t.push(g, out, move |g, dout, grads| {
+        let work = scan.backward(g, &x, &states, dout)?;
+        drop(states);
+        let ddelta = work.ddelta()?;
+        if grads.wants(&p.chan) {
+            let dchan = grads.alloc(&p.chan);
+            scan.sum_chan(g, &work, &dchan)?;
+            grads.add(g, &p.chan, dchan)?;
+        }
+        if grads.wants(&p.dt_proj) {
+            let dw = grads.alloc(&p.dt_proj);
+            let low = Gemm { ldb: cols, b_stride: rows * cols, ..Gemm::dense(Form::Tn, s, e, r, rows) };
+            gemm(g, &low, &ddelta, &x.xdbl, None, None, &dw)?;
+            grads.add(g, &p.dt_proj, dw)?;
+        }
+
+        // dxdbl: B and C from the scan, dt through dt_proj
+        let dxdbl = Tensor::scratch("ssm dxdbl", &[s, b, l, cols]);
+        scan.sum_bc(g, &work, &dxdbl, false)?;
+        let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, r, e) };
+        gemm(g, &low, &ddelta, &p.dt_proj.data, None, None, &dxdbl)?;
+        if grads.wants(&p.x_proj) {
+            let dw = grads.alloc(&p.x_proj);
+            gemm(g, &Gemm::dense(Form::Tn, s, cols, e, rows), &dxdbl, &x.u, None, None, &dw)?;
+            grads.add(g, &p.x_proj, dw)?;
+        }
+
+        // du: from the scan, and through x_proj
+        let du = Tensor::scratch("ssm du", &[s, b, l, e]);
+        gemm(g, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, None, Some(&work.du()?), &du)?;
+
+        // dxz: the x half through the convolution, the z half from the gate
+        let (dxz, dw, db) = (grads.alloc(&xz), grads.alloc(&p.conv_w), grads.alloc(&p.conv_b));
+        let sums = (grads.wants(&p.conv_w) || grads.wants(&p.conv_b)).then_some((&dw, &db));
+        conv.backward(g, [&xz.data, &p.conv_w.data, &p.conv_b.data, &du], &dxz, sums, false)?;
+        if sums.is_some() {
+            grads.add(g, &p.conv_w, dw)?;
+            grads.add(g, &p.conv_b, db)?;
+        }
+        scan.gate(g, &xz.data, &saved, dout, &dxz, false)?;
+        grads.add(g, &xz, dxz)
+    }))
+}

@@ -1,0 +1,64 @@
+use rowscan::cpu::conv1d::{Dims, backward, forward};
+use rowscan::ops;
+
+use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+
+fn check(g: &rowscan::gpu::Gpu, s: usize, b: usize, l: usize, e: usize, k: usize) {
+    let mut random = Random::new((s * 1000 + l * 7 + e * 3 + k) as u64);
+    let (xz, w, bias) = (random.normal(b * l * 2 * e), random.normal(s * e * k), random.normal(s * e));
+    let du = random.normal(s * b * l * e);
+    let leaves = [leaf(g, &[b, l, 2 * e], &xz), leaf(g, &[s, e, k], &w), leaf(g, &[s, e], &bias)];
+    let (u, grads) = run(g, &leaves, &du, |g, t, v| ops::conv1d::conv1d(g, t, &v[0], &v[1], &v[2], s));
+    let dim = Dims { s, b, l, e, k, ldx: 2 * e };
+    let (xz, w, bias, du) = (wide(&xz), wide(&w), wide(&bias), wide(&du));
+    let want = backward(dim, &xz, &w, &bias, &du);
+    let mut dxz = vec![0.0; xz.len()]; // the z half stays zero
+    for (row, dx) in want.dx.chunks(e).enumerate() {
+        dxz[row * 2 * e..][..e].copy_from_slice(dx);
+    }
+    let at = format!("S{s} B{b} L{l} E{e} K{k}");
+    // at most 8 products of size 1, then SiLU
+    close(&format!("{at} u"), &u, &forward(dim, &xz, &w, &bias), Tol { rel: 4e-6, abs: 4e-6 });
+    close(&format!("{at} dxz"), &grads[0], &dxz, Tol { rel: 4e-6, abs: 1e-5 });
+    // sums of B·L terms of random sign: the rounding grows with their square root
+    let abs = 4e-6 * (1.0 + ((b * l) as f64).sqrt());
+    close(&format!("{at} dw"), &grads[1], &want.dw, Tol { rel: 1e-5, abs });
+    close(&format!("{at} dbias"), &grads[2], &want.dbias, Tol { rel: 1e-5, abs });
+}
+
+#[test]
+fn conv1d_matches_cpu() {
+    each_tier(|g| {
+        for s in [1, 2] {
+            check(g, s, 1, 1, 1, 4); // shorter than the taps
+            check(g, s, 2, 3, 5, 1);
+            check(g, s, 3, 32, 64, 4); // exactly one run, one workgroup
+            check(g, s, 2, 197, 67, 4); // several runs, past one workgroup
+            check(g, s, 1, 65, 130, 8); // the last run is one token, and shorter than the window
+            check(g, s, 9, 2, 3, 3); // more rows of partial sums than groups of the second stage
+        }
+    });
+}
+
+#[test]
+fn conv1d_matches_cpu_at_random_sizes() {
+    each_tier(|g| {
+        let mut random = Random::new(5);
+        for _ in 0..10 {
+            let [s, b, l, e, k] = [2, 4, 100, 140, 8].map(|below| 1 + random.below(1, below)[0] as usize);
+            check(g, s, b, l, e, k);
+        }
+    });
+}
+
+#[test]
+fn conv1d_names_what_does_not_fit() {
+    each_tier(|g| {
+        let [xz, w, bias] = [&[1, 2, 6][..], &[2, 3, 4], &[2, 3]].map(|s| leaf(g, s, &vec![0.0; s.iter().product()]));
+        let mut t = rowscan::tape::Tape::new();
+        let e = ops::conv1d::conv1d(g, &mut t, &xz, &w, &bias, 1).expect_err("two directions");
+        assert!(e.to_string().contains("directions"), "{e}");
+        let e = ops::conv1d::conv1d(g, &mut t, &xz, &w, &w, 2).expect_err("bias (S, E, K)");
+        assert!(e.to_string().contains("conv1d: bias"), "{e}");
+    });
+}

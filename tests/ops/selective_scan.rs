@@ -1,0 +1,263 @@
+use std::cell::OnceCell;
+
+use rowscan::cpu::selective_scan::{Dims, Grads, Inputs, Out, backward, forward};
+use rowscan::gpu::Gpu;
+use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout, selective_scan};
+
+use crate::common::{Random, each_tier, leaf, run, wide};
+
+/// Inputs of one size, as the GPU takes them.
+pub struct Case {
+    pub dim: Dims,
+    pub spec: Scan,
+    pub u: Vec<f32>,
+    pub delta: Vec<f32>,
+    pub xdbl: Vec<f32>,
+    pub a_log: Vec<f32>,
+    pub d: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub xz: Option<Vec<f32>>,
+    pub dout: Vec<f32>,
+}
+
+impl Case {
+    fn random(dim: Dims, spec: Scan, has_z: bool) -> Self {
+        let Dims { s, b, l, e, n, r } = dim;
+        let mut random = Random::new((s + 3 * b + 5 * l + 7 * e + 11 * n + 13 * r) as u64);
+        let mut delta = random.uniform(s * b * l * e, if spec.softplus { -4.0 } else { 0.01 }, 1.0);
+        delta[0] = 25.0; // past the softplus threshold, and a decay of 0
+        let mut xz = random.normal(b * l * 2 * e);
+        xz[e] = 0.0; // a closed gate: dz is not 0
+        Self {
+            dim,
+            spec,
+            u: random.normal(s * b * l * e),
+            delta,
+            xdbl: random.normal(s * b * l * (r + 2 * n)),
+            a_log: random.uniform(s * e * n, -3.0, 2.8),
+            d: random.normal(s * e),
+            bias: random.uniform(s * e, -0.01, 1.0),
+            xz: has_z.then_some(xz),
+            dout: random.normal(b * l * e),
+        }
+    }
+
+    /// The parameters of the channels in one tensor; pads hold what must never be read.
+    pub fn chan(&self) -> Vec<f32> {
+        self.layout(&self.a_log, &self.d, &self.bias, f32::NAN)
+    }
+
+    fn layout(&self, a_log: &[f32], d: &[f32], bias: &[f32], pad: f32) -> Vec<f32> {
+        let at = chan_layout(self.dim.s, self.dim.e, self.dim.n);
+        let mut all = vec![pad; at.len];
+        all[at.a_log..][..a_log.len()].copy_from_slice(a_log);
+        all[at.d..][..d.len()].copy_from_slice(d);
+        all[at.bias..][..bias.len()].copy_from_slice(bias);
+        all
+    }
+
+    fn cpu(&self) -> (Out, Grads) {
+        let [u, delta, xdbl, a_log, d, bias] =
+            [&self.u, &self.delta, &self.xdbl, &self.a_log, &self.d, &self.bias].map(|v| wide(v));
+        let z: Option<Vec<f64>> =
+            self.xz.as_ref().map(|xz| xz.chunks(2 * self.dim.e).flat_map(|row| wide(&row[self.dim.e..])).collect());
+        let x = Inputs {
+            u: &u,
+            delta: &delta,
+            xdbl: &xdbl,
+            a_log: &a_log,
+            d: self.spec.has_d.then_some(&d),
+            delta_bias: self.spec.has_bias.then_some(&bias),
+            z: z.as_deref(),
+            softplus: self.spec.softplus,
+        };
+        (forward(self.dim, &x), backward(self.dim, &x, &wide(&self.dout)))
+    }
+
+    /// out, last_state, then du, ddelta, dxdbl, dchan and dxz where there is z
+    fn gpu(&self, g: &Gpu) -> Vec<Vec<f32>> {
+        let Dims { s, b, l, e, n, r } = self.dim;
+        let mut leaves = vec![
+            leaf(g, &[s, b, l, e], &self.u),
+            leaf(g, &[s, b, l, e], &self.delta),
+            leaf(g, &[s, b, l, r + 2 * n], &self.xdbl),
+            leaf(g, &[chan_layout(s, e, n).len], &self.chan()),
+        ];
+        leaves.extend(self.xz.as_ref().map(|xz| leaf(g, &[b, l, 2 * e], xz)));
+        let last = OnceCell::new();
+        let (out, grads) = run(g, &leaves, &self.dout, |g, t, v| {
+            let (out, state) = selective_scan(g, t, &v[0], &v[1], &v[2], &v[3], v.get(4), self.spec)?;
+            let _ = last.set(state);
+            Ok(out)
+        });
+        let last = last.get().expect("the op ran").to_vec(g).expect("readable");
+        [vec![out, last], grads].concat()
+    }
+
+    fn check(&self, g: &Gpu) {
+        let Case { dim, spec, .. } = self;
+        let name = format!("{dim:?} {spec:?} z {}", self.xz.is_some());
+        let got = self.gpu(g);
+        let (out, want) = self.cpu();
+        // f32 inputs are exact for the oracle. What is left: one rounding per step, and exp, to 3 ulp of its argument.
+        // Decay forgets old errors, so the error does not grow with L, nor, in relative terms, with the sums over b and t.
+        l2(&format!("{name}: out"), &got[0], &out.out, 2e-6);
+        l2(&format!("{name}: last_state"), &got[1], &out.last_state, 4e-6);
+        l2(&format!("{name}: du"), &got[2], &want.du, 4e-6);
+        l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, 4e-6);
+        l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, 4e-6);
+        let at = chan_layout(dim.s, dim.e, dim.n);
+        let none = vec![0.0; dim.s * dim.e];
+        let parts = [
+            ("da_log", at.a_log, &want.da_log),
+            ("dd", at.d, if spec.has_d { &want.dd } else { &none }),
+            ("dbias", at.bias, if spec.has_bias { &want.ddelta_bias } else { &none }),
+        ];
+        let mut pads = got[5].clone();
+        for (part, start, want) in parts {
+            l2(&format!("{name}: {part}"), &got[5][start..][..want.len()], want, 8e-6);
+            pads[start..][..want.len()].fill(0.0);
+        }
+        assert!(pads.iter().all(|&v| v == 0.0), "{name}: the pads of dchan are 0");
+        if self.xz.is_some() {
+            let dxz: Vec<f64> = want.dz.chunks(dim.e).flat_map(|dz| [vec![0.0; dim.e], dz.to_vec()].concat()).collect();
+            l2(&format!("{name}: dxz"), &got[6], &dxz, 4e-6);
+        }
+    }
+}
+
+/// Fails unless |got − want| ≤ limit·max(|want|, 10⁻³), both norms Euclidean: a wrong 0 is judged absolutely.
+#[track_caller]
+pub fn l2(name: &str, got: &[f32], want: &[f64], limit: f64) {
+    assert_eq!(got.len(), want.len(), "{name}: length");
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+    let size = norm(&mut want.iter().copied());
+    let error = norm(&mut got.iter().zip(want).map(|(&g, w)| f64::from(g) - w));
+    eprintln!("  {name}: |difference|/|expected| {:.1e} over {}", error / size.max(1e-3), got.len());
+    assert!(error <= limit * size.max(1e-3), "{name}: off by {error:e} of {size:e}, allowed {limit:e}");
+}
+
+const BOTH: [Option<Algorithm>; 2] = [Some(Algorithm::Sequential), Some(Algorithm::Chunked)];
+
+#[test]
+fn selective_scan_matches_cpu() {
+    each_tier(|g| {
+        for algorithm in BOTH {
+            let check = |s, b, l, e, n, r| {
+                Case::random(Dims { s, b, l, e, n, r }, Scan { algorithm, ..Scan::mamba(n) }, true).check(g);
+            };
+            for s in [1, 2] {
+                check(s, 1, 1, 1, 1, 0); // the smallest
+                check(s, 3, 2, 5, 4, 3); // less than a chunk
+                check(s, 2, 33, 67, 5, 1); // N is no multiple of 4, one token past two chunks, past one workgroup
+                check(s, 1, 48, 3, 8, 2); // whole chunks, even in number
+                check(s, 9, 197, 65, 16, 12); // more samples than groups of the last sum
+                check(s, 1, 1000, 2, 16, 0);
+            }
+            check(2, 1, 41, 4, 32, 5);
+            check(2, 2, 35, 3, 64, 1); // the most states: shorter chunks
+        }
+    });
+}
+
+#[test]
+fn selective_scan_matches_cpu_with_parts_absent() {
+    each_tier(|g| {
+        for flags in 0..16u32 {
+            let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
+            let algorithm = BOTH[flags.count_ones() as usize % 2];
+            let spec = Scan { states: 16, softplus, has_d, has_bias, algorithm };
+            Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 16, r: 2 }, spec, has_z).check(g);
+        }
+    });
+}
+
+#[test]
+fn selective_scan_matches_cpu_at_random_sizes() {
+    each_tier(|g| {
+        let mut random = Random::new(9);
+        for i in 0..10 {
+            let [b, l, e, r] = [4, 120, 140, 9].map(|below| 1 + random.below(1, below)[0] as usize);
+            let (s, n) = (1 + i % 2, [16, 5][i / 5]);
+            let spec = Scan { algorithm: BOTH[i / 2 % 2], ..Scan::mamba(n) };
+            Case::random(Dims { s, b, l, e, n, r: r - 1 }, spec, true).check(g);
+        }
+    });
+}
+
+/// E = 2, N = 2, L = 3, computed independently to six decimals; rows are channels or states, columns time.
+#[test]
+fn selective_scan_worked_example() {
+    let transpose = |rows: &[[f32; 3]]| (0..3).flat_map(|t| rows.iter().map(move |row| row[t])).collect::<Vec<_>>();
+    let ln2 = 2f32.ln();
+    let z = [[1.0, -1.0, 0.5], [0.0, 2.0, -2.0]];
+    let case = |algorithm| Case {
+        dim: Dims { s: 1, b: 1, l: 3, e: 2, n: 2, r: 0 },
+        spec: Scan { algorithm, ..Scan::mamba(2) },
+        u: transpose(&[[0.5, -1.0, 2.0], [1.0, 0.25, -0.5]]),
+        delta: transpose(&[[0.1, -0.3, 0.7], [-1.2, 0.4, 0.0]]),
+        xdbl: transpose(&[[1.0, 0.5, -1.0], [0.2, -0.7, 0.3], [0.3, 1.0, 0.5], [-1.0, 0.6, 0.2]]),
+        a_log: vec![0.0, ln2, 0.0, ln2],
+        d: vec![1.0, 0.5],
+        bias: vec![-0.5, 0.2],
+        xz: Some(transpose(&[[0.0; 3], [0.0; 3], z[0], z[1]])),
+        dout: transpose(&[[1.0, 0.5, -1.0], [0.2, -0.3, 1.0]]),
+    };
+    let want = [
+        ("out", transpose(&[[0.384281, 0.225387, 0.406848], [0.0, 0.460608, 0.006502]])),
+        ("last_state", vec![-1.600134, 0.536475, 0.507419, -0.154920]),
+        ("du", transpose(&[[0.691611, -0.148184, -0.201932], [-0.067189, -0.328921, -0.035479]])),
+        ("ddelta", transpose(&[[-0.015429, 0.024092, 0.154202], [-0.057683, 0.034977, -0.023583]])),
+        (
+            "dxdbl",
+            transpose(&[
+                [-0.044559, -0.075092, -0.200834],
+                [-0.211767, -0.050127, -0.080334],
+                [0.187522, -0.126047, 0.377038],
+                [0.037504, 0.053578, -0.130033],
+            ]),
+        ),
+        (
+            "dchan",
+            case(None).layout(
+                &[0.012954, 0.007414, 0.077350, 0.002654],
+                &[-0.122459, -0.012917],
+                &[0.162864, -0.046288],
+                0.0,
+            ),
+        ),
+        ("dxz", transpose(&[[0.0; 3], [0.0; 3], [0.487631, -0.030308, -0.967298], [0.053133, -0.085563, 0.002476]])),
+    ];
+    each_tier(|g| {
+        for algorithm in BOTH {
+            for (got, (name, want)) in case(algorithm).gpu(g).iter().zip(&want) {
+                assert_eq!(got.len(), want.len(), "{name}");
+                for (g, w) in got.iter().zip(want) {
+                    assert!((g - w).abs() < 2e-6, "{name}: {g}, expected {w}"); // six decimals
+                }
+            }
+        }
+    });
+}
+
+/// The same bits every time: sums have one order.
+#[test]
+fn selective_scan_repeats_exactly() {
+    each_tier(|g| {
+        for algorithm in BOTH {
+            let spec = Scan { algorithm, ..Scan::mamba(16) };
+            let case = Case::random(Dims { s: 2, b: 3, l: 37, e: 130, n: 16, r: 4 }, spec, true);
+            let bits = || case.gpu(g).concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert!(bits() == bits(), "{algorithm:?}");
+        }
+    });
+}
+
+#[test]
+fn chan_layout_can_be_bound_part_by_part() {
+    for (s, e, n) in [(1, 1, 1), (2, 3, 5), (2, 384, 16)] {
+        let at = chan_layout(s, e, n);
+        assert!([at.a_log, at.d, at.bias, at.len].iter().all(|at| at % 64 == 0));
+        assert!(at.d >= s * e * n && at.bias >= at.d + s * e && at.len >= at.bias + s * e);
+    }
+}

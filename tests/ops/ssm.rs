@@ -1,0 +1,145 @@
+use rowscan::cpu::{conv1d, matmul, selective_scan};
+use rowscan::gpu::{Caps, Gpu, Phase};
+use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout};
+use rowscan::ops::ssm::{Ssm, ssm};
+use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tensor::Tensor;
+
+use super::selective_scan::l2;
+use crate::common::{Random, each_tier, leaf, run, wide};
+
+#[derive(Clone, Copy, Debug)]
+struct Dims {
+    s: usize,
+    b: usize,
+    l: usize,
+    e: usize,
+    n: usize,
+    r: usize,
+    k: usize,
+}
+
+impl Dims {
+    /// xz, conv_w, conv_b, x_proj, dt_proj, chan
+    fn shapes(self) -> [Vec<usize>; 6] {
+        let Self { s, b, l, e, n, r, k } = self;
+        [
+            vec![b, l, 2 * e],
+            vec![s, e, k],
+            vec![s, e],
+            vec![s, r + 2 * n, e],
+            vec![s, e, r],
+            vec![chan_layout(s, e, n).len],
+        ]
+    }
+}
+
+fn with(v: &[Var], scan: Scan) -> Ssm {
+    let [conv_w, conv_b, x_proj, dt_proj, chan] = [1, 2, 3, 4, 5].map(|i| v[i].clone());
+    Ssm { conv_w, conv_b, x_proj, dt_proj, chan, scan }
+}
+
+/// conv1d → matmul → matmul → selective_scan in f64: out, and the gradients of xz, conv_w, conv_b, x_proj, dt_proj, chan.
+fn oracle(dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, chan]: &[Vec<f64>; 6], dout: &[f64]) -> [Vec<f64>; 7] {
+    let Dims { s, b, l, e, n, r, k } = dim;
+    let (at, rows, cols) = (chan_layout(s, e, n), b * l, r + 2 * n);
+    let conv = conv1d::Dims { s, b, l, e, k, ldx: 2 * e };
+    let u = conv1d::forward(conv, xz, conv_w, conv_b);
+    let by_x = matmul::Dims { s, m: rows, n: cols, k: e };
+    let xdbl = matmul::forward(by_x, &u, x_proj, None, None);
+    let low: Vec<f64> = xdbl.chunks(cols).flat_map(|row| row[..r].to_vec()).collect();
+    let by_dt = matmul::Dims { s, m: rows, n: e, k: r };
+    let delta = matmul::forward(by_dt, &low, dt_proj, None, None);
+    let z: Vec<f64> = xz.chunks(2 * e).flat_map(|row| row[e..].to_vec()).collect();
+    let x = selective_scan::Inputs {
+        u: &u,
+        delta: &delta,
+        xdbl: &xdbl,
+        a_log: &chan[..s * e * n],
+        d: Some(&chan[at.d..][..s * e]),
+        delta_bias: Some(&chan[at.bias..][..s * e]),
+        z: Some(&z),
+        softplus: true,
+    };
+    let scan = selective_scan::Dims { s, b, l, e, n, r };
+    let out = selective_scan::forward(scan, &x).out;
+
+    let back = selective_scan::backward(scan, &x, dout);
+    let dt = matmul::backward(by_dt, &low, dt_proj, &back.ddelta);
+    let mut dxdbl = back.dxdbl;
+    for (row, dlow) in dxdbl.chunks_mut(cols).zip(dt.dx.chunks(r)) {
+        row[..r].copy_from_slice(dlow);
+    }
+    let proj = matmul::backward(by_x, &u, x_proj, &dxdbl);
+    let du: Vec<f64> = back.du.iter().zip(&proj.dx).map(|(a, b)| a + b).collect();
+    let conv = conv1d::backward(conv, xz, conv_w, conv_b, &du);
+    let dxz = conv.dx.chunks(e).zip(back.dz.chunks(e)).flat_map(|(dx, dz)| [dx, dz].concat()).collect();
+    let mut dchan = vec![0.0; chan.len()];
+    dchan[..s * e * n].copy_from_slice(&back.da_log);
+    dchan[at.d..][..s * e].copy_from_slice(&back.dd);
+    dchan[at.bias..][..s * e].copy_from_slice(&back.ddelta_bias);
+    [out, dxz, conv.dw, conv.dbias, proj.dw, dt.dw, dchan]
+}
+
+fn check(g: &Gpu, dim: Dims, algorithm: Option<Algorithm>) {
+    let mut random = Random::new((dim.l * 31 + dim.e) as u64);
+    let shapes = dim.shapes();
+    let Dims { s, b, l, e, n, r, .. } = dim;
+    // scaled by fan-in, so that values stay near 1 from end to end as in a trained mixer
+    let scale = [1.0, 0.5, 0.5, (e as f32).powf(-0.5), (r as f32).powf(-0.5), 1.0];
+    let mut values: [Vec<f32>; 6] =
+        std::array::from_fn(|i| random.normal(shapes[i].iter().product()).iter().map(|v| v * scale[i]).collect());
+    values[5][..s * e * n].copy_from_slice(&random.uniform(s * e * n, -1.0, 2.8));
+    let dout = random.normal(b * l * e);
+    let leaves: Vec<Var> = (0..6).map(|i| leaf(g, &shapes[i], &values[i])).collect();
+    let scan = Scan { algorithm, ..Scan::mamba(n) };
+    let (out, grads) = run(g, &leaves, &dout, |g, t, v| ssm(g, t, &v[0], &with(v, scan)));
+    let want = oracle(dim, &values.each_ref().map(|v| wide(v)), &wide(&dout));
+    // four kernels deep: each adds the rounding of sums over E, R, N or B·L terms of either sign
+    l2(&format!("{dim:?} out"), &out, &want[0], 4e-6);
+    for (i, name) in ["dxz", "dconv_w", "dconv_b", "dx_proj", "ddt_proj", "dchan"].iter().enumerate() {
+        l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], 2e-5);
+    }
+}
+
+#[test]
+fn ssm_matches_cpu() {
+    each_tier(|g| {
+        for s in [1, 2] {
+            check(g, Dims { s, b: 1, l: 1, e: 1, n: 1, r: 1, k: 4 }, None);
+            check(g, Dims { s, b: 2, l: 37, e: 67, n: 16, r: 12, k: 4 }, None);
+            check(g, Dims { s, b: 2, l: 98, e: 24, n: 16, r: 3, k: 4 }, Some(Algorithm::Chunked));
+        }
+    });
+}
+
+/// Few launches is the point of the composed step. No hardware is needed to count them.
+#[test]
+fn ssm_takes_4_launches_forward_and_10_backward() {
+    let g = Gpu::dry(Caps { software: true, ..Caps::portable() }); // products without split sums
+    let dim = Dims { s: 2, b: 2, l: 98, e: 384, n: 16, r: 12, k: 4 };
+    let v: Vec<Var> = dim.shapes().iter().map(|shape| Var::leaf(Tensor::input("leaf", shape))).collect();
+    let step = || {
+        let mut t = Tape::new();
+        let out = ssm(&g, &mut t, &v[0], &with(&v, Scan::mamba(16)))?;
+        let dout = Tensor::input("dout", out.data.shape());
+        t.backward_from(&g, &out, dout, Grads::default())
+    };
+    let (recording, _grads) = g.record(step).expect("records");
+    let count = |phase| recording.launches().iter().filter(|l| l.phase == phase).count();
+    assert_eq!((count(Phase::Forward), count(Phase::Backward)), (4, 10));
+}
+
+#[test]
+fn ssm_without_a_tape_saves_nothing() {
+    each_tier(|g| {
+        let dim = Dims { s: 2, b: 1, l: 20, e: 5, n: 3, r: 2, k: 4 };
+        let mut random = Random::new(1);
+        let v: Vec<Var> = dim.shapes().iter().map(|s| leaf(g, s, &random.normal(s.iter().product()))).collect();
+        let out = |mut t| {
+            let out = ssm(g, &mut t, &v[0], &with(&v, Scan::mamba(3))).expect("runs");
+            out.data.to_vec(g).expect("readable")
+        };
+        assert_eq!(out(Tape::new()), out(Tape::off()));
+    });
+}
