@@ -160,9 +160,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         let n = min(TILE, p.lk - j0);
         stage_keys(tid, b, h, j0, n);
         if SPLIT > 1u {
-            for (var j = 0u; j < n; j++) {
-                sh_x[j * WG + tid] = dot_a(&qi, j, c0);
-            }
+            for (var j = 0u; j < n; j++) { sh_x[j * WG + tid] = dot_a(&qi, j, c0); }
             workgroupBarrier();
         }
         for (var j = 0u; j < n; j++) {

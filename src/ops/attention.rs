@@ -177,7 +177,6 @@ struct Call {
 }
 
 impl Call {
-    #[expect(clippy::too_many_arguments, reason = "private, and each call site names them")]
     fn new(
         [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>, q: &Tensor,
         kv: &Tensor,
@@ -226,7 +225,7 @@ impl Call {
     }
 
     /// One side's gradients, into the columns that its values have in theirs.
-    #[expect(clippy::too_many_arguments, reason = "the kernel's operands")]
+    #[expect(clippy::too_many_arguments, reason = "the kernel's operands, which have one order everywhere")]
     fn backward(
         &self, kernel: &'static Kernel, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
     ) -> Result<()> {

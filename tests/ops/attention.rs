@@ -5,7 +5,7 @@ use rowscan::ops::attention::{KERNELS, Mask, Regions, cross_attention, self_atte
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
 
 /// Sums of at most 200 products of order 1 in another order than the oracle's, and one exp of a few ulp each way.
 const TOL: Tol = Tol { rel: 1e-5, abs: 5e-6 };
@@ -162,7 +162,8 @@ fn attention_is_causal_bit_for_bit() {
             a.dout[kept..].fill(0.0);
             let (out, grad) = a.run_self(g);
             assert!(grad[3 * kept..].iter().all(|&d| d == 0.0), "gradient of later rows");
-            assert!(grad[..3 * kept].iter().all(|&d| d != 0.0), "gradient of earlier rows");
+            let reached = grad[..3 * kept].iter().filter(|&&d| d != 0.0).count();
+            assert!(reached > 29 * kept / 10, "gradient of earlier rows"); // a query with one key has none
             let noise = Random::new(6).uniform(h * w * 16, -30.0, 30.0);
             for part in &mut a.parts {
                 part[kept..].copy_from_slice(&noise[kept..]);
@@ -190,7 +191,7 @@ fn attention_stays_finite_at_large_logits() {
             assert!(x > 80.0, "logits of {x} test nothing");
             if check {
                 // a logit of 300 is rounded to 3e-5, and with it each weight, relative; dq and dk carry the factor 9
-                a.check(g, Tol { rel: 1e-4, abs: 1e-3 });
+                a.check(g, Tol { rel: 1e-4, abs: 2e-4 });
             } else {
                 let (out, grad) = a.run_self(g);
                 assert!(out.iter().chain(&grad).all(|x| x.is_finite()), "logits of {x}");
@@ -246,4 +247,9 @@ fn attention_names_what_is_wrong() {
     assert_eq!(across(&[2, 5, 12], &[2, 7, 24]).expect("fits"), [2, 5, 12]);
     fails(across(&[2, 5, 12], &[3, 7, 24]), "attention: kv");
     fails(across(&[2, 5, 12], &[2, 7, 12]), "attention: kv");
+    let Some(g) = gpu() else { return };
+    fails(Regions::new(g, &[]).map(|r| vec![r.len()]), "at least one");
+    let table = Regions::rows(g, 2, 3).expect("six tokens");
+    let call = || self_attention(g, &mut Tape::off(), &var(&[2, 5, 36]), 3, Mask::RegionCausal, Some(&table));
+    fails(g.record(call).map(|(_, out)| out.data.shape().to_vec()), "6 of each");
 }
