@@ -145,7 +145,7 @@ fn attention_fuzz() {
             let mut upto = |n| 1 + random.below(1, n)[0] as usize;
             let (b, l, h, dh) = (upto(3), upto(90), upto(4), [1, 4, 12, 16, 33][upto(5) - 1]);
             let mask = [Mask::Full, Mask::RegionCausal, Mask::SameRegion][upto(3) - 1];
-            let regions = upto(20) as u32;
+            let regions = upto(200) as u32;
             Problem::new(seed, [b, l, l, h, dh], mask, random.below(l, regions)).check(g, TOL);
         }
     });
