@@ -9,9 +9,8 @@
 // Saves out and lse: with them P is one exp, without a second pass over the keys. Backward assigns, never adds.
 // A workgroup owns ROWS rows (queries, in backward_dkv keys) of one (b, h) and walks the other side in tiles of TILE rows;
 // tiles that none of its rows can see are skipped, so a token costs nothing to those that may not see it. SPLIT invocations
-// share a row, S4 vec4 of the head each, so that registers hold it. The running maximum rescales only when it grows.
-//   STAGED 1: tiles go through workgroup memory and are read as broadcasts; the parts of a dot product meet there as well.
-//   STAGED 0: one invocation per row, no workgroup memory and no barrier, for CPUs that pose as GPUs.
+// share a row, S4 vec4 of the head each, so that registers hold it. Tiles go through workgroup memory and are read as
+// broadcasts; the parts of a dot product meet there as well. The running maximum rescales only when it grows.
 // Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward); 4·B·pairs·C flops (14), B·H·pairs exps (2).
 // uses lib/grid
 struct Params {
@@ -24,8 +23,7 @@ const S4 = (D4 + SPLIT - 1u) / SPLIT;    // of them, one invocation's
 const W4 = S4 * SPLIT;                   // with the padding
 const WG = ROWS * SPLIT;
 const EXACT = DH % 4u == 0u && W4 == D4; // no padding
-const CACHE = STAGED * TILE * W4 + 1u - STAGED;
-const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u;
+const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u; // none but a placeholder where rows are not split
 const FAR = 0xffffffffu;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;
@@ -40,10 +38,10 @@ const FAR = 0xffffffffu;
 @group(0) @binding(10) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(11) var<storage, read> dout: array<f32>;
 @group(0) @binding(12) var<storage, read_write> grad: array<f32>; // dq, or dk and dv
-var<workgroup> sh_a: array<vec4<f32>, CACHE>;                     // a tile of k, in backward_dkv of q
-var<workgroup> sh_b: array<vec4<f32>, CACHE>;                     // a tile of v, in backward_dkv of dout
-var<workgroup> sh_x: array<f32, PARTS>;                           // parts of q·k
-var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                    // parts of q·k and dout·v
+var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k, in backward_dkv of q
+var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v, in backward_dkv of dout
+var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·k
+var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
 
 // Where four columns from c of the head at `at` lie; past the head the last one again, for whole4 to blank.
@@ -101,64 +99,39 @@ fn apart(a: vec2<u32>, b: vec2<u32>) -> bool { return a.y < b.x || b.y < a.x; }
 
 // A tile: rows from `first`, `n` of them; the rest of TILE repeats the last.
 fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
-    if STAGED == 1u {
-        workgroupBarrier();              // the previous tile has been read
-        for (var e = tid; e < TILE * W4; e += WG) {
-            let at = kv_at(b, h, first + min(e / W4, n - 1u));
-            sh_a[e] = k4(at + p.k_at, e % W4 * 4u);
-            sh_b[e] = v4(at + p.v_at, e % W4 * 4u);
-        }
-        workgroupBarrier();
+    workgroupBarrier();                  // the previous tile has been read
+    for (var e = tid; e < TILE * W4; e += WG) {
+        let at = kv_at(b, h, first + min(e / W4, n - 1u));
+        sh_a[e] = k4(at + p.k_at, e % W4 * 4u);
+        sh_b[e] = v4(at + p.v_at, e % W4 * 4u);
     }
+    workgroupBarrier();
 }
 fn stage_queries(tid: u32, b: u32, h: u32, first: u32, n: u32) {
-    if STAGED == 1u {
-        workgroupBarrier();
-        for (var e = tid; e < TILE * W4; e += WG) {
-            let i = first + min(e / W4, n - 1u);
-            sh_a[e] = q4(q_at(b, h, i), e % W4 * 4u);
-            sh_b[e] = dout4(out_at(b, h, i), e % W4 * 4u);
-        }
-        workgroupBarrier();
+    workgroupBarrier();
+    for (var e = tid; e < TILE * W4; e += WG) {
+        let i = first + min(e / W4, n - 1u);
+        sh_a[e] = q4(q_at(b, h, i), e % W4 * 4u);
+        sh_b[e] = dout4(out_at(b, h, i), e % W4 * 4u);
     }
+    workgroupBarrier();
 }
-// vec4 number c of row j of the tile whose first row's head is at `at`.
-fn tile_k(at: u32, j: u32, c: u32) -> vec4<f32> {
-    if STAGED == 1u { return sh_a[j * W4 + c]; }
-    return k4(at + p.k_at + j * p.kv_row, c * 4u);
-}
-fn tile_v(at: u32, j: u32, c: u32) -> vec4<f32> {
-    if STAGED == 1u { return sh_b[j * W4 + c]; }
-    return v4(at + p.v_at + j * p.kv_row, c * 4u);
-}
-fn tile_q(at: u32, j: u32, c: u32) -> vec4<f32> {
-    if STAGED == 1u { return sh_a[j * W4 + c]; }
-    return q4(at + j * p.q_row, c * 4u);
-}
-fn tile_dout(at: u32, j: u32, c: u32) -> vec4<f32> {
-    if STAGED == 1u { return sh_b[j * W4 + c]; }
-    return dout4(at + j * p.heads * DH, c * 4u);
-}
-// One invocation's part of a dot product with row j.
-fn dot_k(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
+// One invocation's part of a row times row r of the tile.
+fn dot_a(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
     var s = vec4<f32>();
-    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_k(at, j, c0 + c); }
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_a[r * W4 + c0 + c]; }
     return (s.x + s.y) + (s.z + s.w);
 }
-fn dot_v(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
+fn dot_b(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
     var s = vec4<f32>();
-    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_v(at, j, c0 + c); }
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_b[r * W4 + c0 + c]; }
     return (s.x + s.y) + (s.z + s.w);
 }
-fn dot_q(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
-    var s = vec4<f32>();
-    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_q(at, j, c0 + c); }
-    return (s.x + s.y) + (s.z + s.w);
-}
-fn dot_dout(x: ptr<function, Slice>, at: u32, j: u32, c0: u32) -> f32 {
-    var s = vec4<f32>();
-    for (var c = 0u; c < S4; c++) { s += (*x)[c] * tile_dout(at, j, c0 + c); }
-    return (s.x + s.y) + (s.z + s.w);
+// (q·k, dout·v) of this invocation's row and row r of the tile, from the parts.
+fn sum_xd(tid: u32, r: u32) -> vec2<f32> {
+    var xd = vec2<f32>();
+    for (var s = 0u; s < SPLIT; s++) { xd += sh_xd[r * WG + s * ROWS + tid % ROWS]; }
+    return xd;
 }
 
 @compute @workgroup_size(WG)
@@ -185,12 +158,9 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
-        let at = kv_at(b, h, j0);
         stage_keys(tid, b, h, j0, n);
         if SPLIT > 1u {
-            for (var j = 0u; j < n; j++) {
-                sh_x[j * WG + tid] = dot_k(&qi, at, j, c0);
-            }
+            for (var j = 0u; j < n; j++) { sh_x[j * WG + tid] = dot_a(&qi, j, c0); }
             workgroupBarrier();
         }
         for (var j = 0u; j < n; j++) {
@@ -199,7 +169,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             if SPLIT > 1u {
                 for (var s = 0u; s < SPLIT; s++) { x += sh_x[j * WG + s * ROWS + tid % ROWS]; }
             } else {
-                x = dot_k(&qi, at, j, c0);
+                x = dot_a(&qi, j, c0);
             }
             if x > most {
                 let shrink = exp(max(most - x, -80.0));
@@ -209,7 +179,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             }
             let e = exp(max(x - most, -80.0));
             sum += e;
-            for (var c = 0u; c < S4; c++) { acc[c] += e * tile_v(at, j, c0 + c); }
+            for (var c = 0u; c < S4; c++) { acc[c] += e * sh_b[j * W4 + c0 + c]; }
         }
     }
     if row >= p.lq { return; }
@@ -254,11 +224,10 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
-        let at = kv_at(b, h, j0);
         stage_keys(tid, b, h, j0, n);
         if SPLIT > 1u {
             for (var j = 0u; j < n; j++) {
-                sh_xd[j * WG + tid] = vec2(dot_k(&qi, at, j, c0), dot_v(&di, at, j, c0));
+                sh_xd[j * WG + tid] = vec2(dot_a(&qi, j, c0), dot_b(&di, j, c0));
             }
             workgroupBarrier();
         }
@@ -266,12 +235,12 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
             if apart(sees, vec2(region(j0 + j))) { continue; }
             var xd = vec2<f32>();
             if SPLIT > 1u {
-                for (var s = 0u; s < SPLIT; s++) { xd += sh_xd[j * WG + s * ROWS + tid % ROWS]; }
+                xd = sum_xd(tid, j);
             } else {
-                xd = vec2(dot_k(&qi, at, j, c0), dot_v(&di, at, j, c0));
+                xd = vec2(dot_a(&qi, j, c0), dot_b(&di, j, c0));
             }
             let dx = exp(max(xd.x - lse_i, -80.0)) * (xd.y - delta_i);
-            for (var c = 0u; c < S4; c++) { acc[c] += dx * tile_k(at, j, c0 + c); }
+            for (var c = 0u; c < S4; c++) { acc[c] += dx * sh_a[j * W4 + c0 + c]; }
         }
     }
     if row >= p.lq { return; }
@@ -306,12 +275,10 @@ fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     for (var i0 = 0u; i0 < p.lq; i0 += TILE) {
         if apart(reach, bounds(i0, TILE)) { continue; }
         let n = min(TILE, p.lq - i0);
-        let at_q = q_at(b, h, i0);
-        let at_d = out_at(b, h, i0);
         stage_queries(tid, b, h, i0, n);
         if SPLIT > 1u {
             for (var i = 0u; i < n; i++) {
-                sh_xd[i * WG + tid] = vec2(dot_q(&kj, at_q, i, c0), dot_dout(&vj, at_d, i, c0));
+                sh_xd[i * WG + tid] = vec2(dot_a(&kj, i, c0), dot_b(&vj, i, c0));
             }
             workgroupBarrier();
         }
@@ -319,15 +286,15 @@ fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
             if apart(sees, vec2(region(i0 + i))) { continue; }
             var xd = vec2<f32>();
             if SPLIT > 1u {
-                for (var s = 0u; s < SPLIT; s++) { xd += sh_xd[i * WG + s * ROWS + tid % ROWS]; }
+                xd = sum_xd(tid, i);
             } else {
-                xd = vec2(dot_q(&kj, at_q, i, c0), dot_dout(&vj, at_d, i, c0));
+                xd = vec2(dot_a(&kj, i, c0), dot_b(&vj, i, c0));
             }
             let w = exp(max(xd.x - saved_lse[group * p.lq + i0 + i], -80.0));
             let dx = w * (xd.y - saved_delta[group * p.lq + i0 + i]);
             for (var c = 0u; c < S4; c++) {
-                dk[c] += dx * tile_q(at_q, i, c0 + c);
-                dv[c] += w * tile_dout(at_d, i, c0 + c);
+                dk[c] += dx * sh_a[i * W4 + c0 + c];
+                dv[c] += w * sh_b[i * W4 + c0 + c];
             }
         }
     }

@@ -1,7 +1,7 @@
 //! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -17,7 +17,7 @@ params! {
 use Bind::{Read, Write};
 
 const SRC: &str = wgsl!("attention", "grid");
-const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("STAGED", 1)];
+const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8)];
 const FORWARD: Kernel =
     Kernel::new::<Attention>("attention.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)])
         .consts(CONSTS);
@@ -89,44 +89,20 @@ impl Regions {
     }
 }
 
-/// How the other side's rows reach an invocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    /// In tiles, through workgroup memory.
-    Staged,
-    /// Straight from the buffers, without barriers.
-    Direct,
-}
-
-impl Path {
-    /// Barriers are dear and workgroup memory is no closer where a CPU poses as a GPU.
-    pub fn pick(caps: &Caps) -> Self {
-        if caps.software { Self::Direct } else { Self::Staged }
-    }
-
-    /// The constants of a launch: a row's invocations hold at most 32 floats of each operand forward, 16 backward (32 past
-    /// a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
-    pub fn consts(self, dh: usize, backward: bool) -> [(&'static str, u32); 5] {
-        let (split, rows, tile, staged) = match (self, dh, backward) {
-            (Self::Direct, ..) => (1, 16, 8, 0),
-            (Self::Staged, ..=16, _) | (Self::Staged, ..=32, false) => (1, 64, 32, 1),
-            (Self::Staged, ..=32, true) | (Self::Staged, ..=64, false) => (2, 32, 16, 1),
-            (Self::Staged, ..) => (4, 16, 8, 1),
-        };
-        [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("STAGED", staged)]
-    }
+/// The constants of a launch for heads of `dh`: a row's invocations hold at most 32 floats of each operand forward and 16
+/// backward (32 past a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
+pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 4] {
+    let (split, rows, tile) = match (dh, backward) {
+        (..=16, _) | (..=32, false) => (1, 64, 32),
+        (..=32, true) | (..=64, false) => (2, 32, 16),
+        _ => (4, 16, 8),
+    };
+    [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile)]
 }
 
 /// Softmax attention of tokens over themselves: qkv (B, L, 3C), columns q | k | v, each head-major -> (B, L, C).
 pub fn self_attention(
     g: &Gpu, t: &mut Tape, qkv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
-) -> Result<Var> {
-    self_attention_by(Path::pick(g.caps()), g, t, qkv, heads, mask, regions)
-}
-
-/// [`self_attention`] by a given path.
-pub fn self_attention_by(
-    path: Path, g: &Gpu, t: &mut Tape, qkv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Var> {
     let [b, l, columns] = qkv.data.dims("attention: qkv")?;
     let c = columns / 3;
@@ -134,7 +110,7 @@ pub fn self_attention_by(
         return Err(Error::argument("attention: columns of qkv", columns, "a multiple of 3"));
     }
     let columns = Columns { q_row: 3 * c, kv_row: 3 * c, k: c, v: 2 * c };
-    let call = Call::new(path, [b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?;
+    let call = Call::new([b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?;
     let (out, lse) = call.forward(g)?;
     let qkv = qkv.clone();
     Ok(t.push(g, out.clone(), move |g, dout, grads| {
@@ -154,19 +130,11 @@ pub fn self_attention_by(
 pub fn cross_attention(
     g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Var> {
-    cross_attention_by(Path::pick(g.caps()), g, t, q, kv, heads, mask, regions)
-}
-
-/// [`cross_attention`] by a given path.
-#[expect(clippy::too_many_arguments, reason = "those of cross_attention and the path")]
-pub fn cross_attention_by(
-    path: Path, g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
-) -> Result<Var> {
     let [b, lq, c] = q.data.dims("attention: q")?;
     let [_, lk, _] = kv.data.dims("attention: kv")?;
     kv.data.expect("attention: kv", &[b, lk, 2 * c])?;
     let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
-    let call = Call::new(path, [b, lq, lk, c], heads, columns, mask, regions, &q.data, &kv.data)?;
+    let call = Call::new([b, lq, lk, c], heads, columns, mask, regions, &q.data, &kv.data)?;
     let (out, lse) = call.forward(g)?;
     let (q, kv) = (q.clone(), kv.clone());
     Ok(t.push(g, out.clone(), move |g, dout, grads| {
@@ -198,7 +166,6 @@ struct Columns {
 
 /// What all launches of one attention share.
 struct Call {
-    path: Path,
     p: Attention,
     /// B, Lq, C
     shape: [usize; 3],
@@ -210,10 +177,9 @@ struct Call {
 }
 
 impl Call {
-    #[expect(clippy::too_many_arguments, reason = "private, and each call site names them")]
     fn new(
-        path: Path, [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>,
-        q: &Tensor, kv: &Tensor,
+        [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>, q: &Tensor,
+        kv: &Tensor,
     ) -> Result<Self> {
         let dh = c / heads.max(1);
         if heads == 0 || c % heads != 0 || !(1..=MAX_HEAD).contains(&dh) {
@@ -237,14 +203,14 @@ impl Call {
         let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
         let scale = (dh as f32).sqrt().recip();
         let p = Attention { lq: lq32, lk: lk32, heads, groups, q_row, kv_row, k_at, v_at, mask: mask as u32, scale };
-        Ok(Self { path, p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table })
+        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table })
     }
 
     /// -> out (B, Lq, C), lse (B, H, Lq)
     fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
         let out = Tensor::scratch("attention", &self.shape);
         let lse = self.per_query("attention lse");
-        let consts = self.path.consts(self.dh, false);
+        let consts = tiling(self.dh, false);
         let args = [&self.q, &self.kv, &self.kv, &self.table, &out, &lse];
         g.launch_with(&FORWARD, &consts, self.grid(&consts, self.p.lq), &self.p, &args)?;
         Ok((out, lse))
@@ -253,17 +219,17 @@ impl Call {
     /// dout·out of every query and head.
     fn delta(&self, g: &Gpu, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
         let delta = self.per_query("attention delta");
-        let consts = self.path.consts(self.dh, true);
+        let consts = tiling(self.dh, true);
         g.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
         Ok(delta)
     }
 
     /// One side's gradients, into the columns that its values have in theirs.
-    #[expect(clippy::too_many_arguments, reason = "the kernel's operands")]
+    #[expect(clippy::too_many_arguments, reason = "the kernel's operands, which have one order everywhere")]
     fn backward(
         &self, kernel: &'static Kernel, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
     ) -> Result<()> {
-        let consts = self.path.consts(self.dh, true);
+        let consts = tiling(self.dh, true);
         let args = [&self.q, &self.kv, &self.kv, &self.table, lse, delta, dout, grad];
         g.launch_with(kernel, &consts, self.grid(&consts, rows), &self.p, &args)
     }
@@ -273,8 +239,8 @@ impl Call {
     }
 
     /// One workgroup per (b, h) and ROWS of `rows`.
-    fn grid(&self, consts: &[(&str, u32); 5], rows: u32) -> Grid {
-        let [_, _, (_, per_group), _, _] = consts;
+    fn grid(&self, consts: &[(&str, u32); 4], rows: u32) -> Grid {
+        let [_, _, (_, per_group), _] = consts;
         Grid::rows((self.p.groups * rows.div_ceil(*per_group)) as usize)
     }
 }
