@@ -45,7 +45,7 @@ impl Case {
         let mut random = Random::new(99);
         for _ in 0..10 {
             let n = random.below(5, 1 << 16).iter().map(|n| *n as usize).collect::<Vec<_>>();
-            all.push(Self::new(1 + n[0] % 5, 1 + n[1] % 40, 1 + n[2] % 200, n[3] % 2 == 0, n[4] % 3 > 0));
+            all.push(Self::new(1 + n[0] % 5, 1 + n[1] % 40, 1 + n[2] % 96, n[3] % 2 == 0, n[4] % 3 > 0));
         }
         all
     }
