@@ -2,7 +2,9 @@
 //! How to add one: `src/ops/README.md`.
 
 pub mod activation;
+pub mod cross_entropy;
 pub mod layer_norm;
+pub mod mse_norm;
 pub mod rms_norm;
 
 use crate::gpu::Kernel;
@@ -11,7 +13,9 @@ use crate::gpu::Kernel;
 pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS, //
+        cross_entropy::KERNELS,
         layer_norm::KERNELS,
+        mse_norm::KERNELS,
         rms_norm::KERNELS,
     ]
     .concat()
