@@ -42,7 +42,6 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
 
 /// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows, D),
 /// `keep` is (B), a factor per sample, `w` is (D). Without residual and keep, r' is `x` itself.
-#[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
 pub fn rms_norm(
     g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
