@@ -68,13 +68,16 @@ fn misuse_is_an_error_and_says_what() {
     assert!(matches!(limit, Error::Limit { allowed: 134_217_728, .. }), "{limit}");
 }
 
-/// z = x + y whose rule hands its own gradient on, twice, and adds to x once more before it is done.
-fn add_thrice(g: &Gpu, t: &mut Tape, x: &Var, y: &Var) -> Var {
+/// z = x + y whose rule sends each twice its gradient in the ways that share memory.
+fn add_twice(g: &Gpu, t: &mut Tape, x: &Var, y: &Var) -> Var {
     let (z, x, y) = (x.data.plus(g, &y.data).unwrap(), x.clone(), y.clone());
     t.push(g, z, move |g, dz, grads| {
+        let copy = grads.alloc(&x);
+        copy.copy_from(g, dz)?;
         grads.add(g, &x, dz.clone())?;
-        grads.add(g, &x, dz.clone())?;
-        grads.add(g, &y, dz.clone())
+        grads.add(g, &x, copy)?; // must not change dz, which is read again
+        grads.add(g, &y, dz.clone())?;
+        grads.add(g, &y, dz.clone()) // the sum itself
     })
 }
 
@@ -83,13 +86,13 @@ fn a_contribution_to_several_variables_is_not_added_to_in_place() {
     let Some(g) = gpu() else { return };
     let [x, y] = [1.0, 2.0].map(|v| leaf(g, &[3], &[v; 3]));
     let mut t = Tape::new();
-    let early = add_thrice(g, &mut t, &x, &x); // 3 to x per unit
-    let late = add_thrice(g, &mut t, &x, &y); // 2 to x and 1 to y
-    let out = add_thrice(g, &mut t, &late, &early); // 2 to late and 1 to early
+    let early = add_twice(g, &mut t, &x, &x);
+    let late = add_twice(g, &mut t, &x, &y);
+    let out = add_twice(g, &mut t, &late, &early);
     let seed = Tensor::from_slice(g, &[3], &[10.0; 3]).unwrap();
     let grads = t.backward_from(g, &out, seed.clone(), Grads::default()).unwrap();
     let value = |var: &Var| grads.get(var).unwrap().to_vec(g).unwrap();
-    assert_eq!((value(&x), value(&y)), (vec![70.0; 3], vec![20.0; 3]));
+    assert_eq!((value(&x), value(&y)), (vec![120.0; 3], vec![40.0; 3]));
     assert_eq!(seed.to_vec(g).unwrap(), [10.0; 3]);
 }
 

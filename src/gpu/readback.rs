@@ -113,8 +113,15 @@ impl Readback {
     /// Blocks until the bytes have arrived.
     #[cfg(feature = "native")]
     pub fn wait(mut self) -> Result<Vec<u8>> {
-        self.poll_device(wgpu::PollType::wait_indefinitely());
-        self.try_take().unwrap_or_else(|| Err(Error::DeviceLost("the read-back never completed".into())))
+        // a poll by another thread may have collected our outcome without having delivered it yet
+        for _ in 0..10_000 {
+            self.poll_device(wgpu::PollType::wait_indefinitely());
+            if let Some(done) = self.try_take() {
+                return done;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Err(Error::DeviceLost("the read-back never completed".into()))
     }
 }
 

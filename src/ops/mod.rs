@@ -6,8 +6,10 @@ pub mod adamw;
 pub mod add;
 pub mod attention;
 pub mod conv1d;
+pub mod cross_entropy;
 pub mod layer_norm;
 pub mod matmul;
+pub mod mse_norm;
 pub mod patchify;
 pub mod reduce;
 pub mod rms_norm;
@@ -28,8 +30,10 @@ pub fn all() -> Vec<&'static Kernel> {
         add::KERNELS,
         attention::KERNELS,
         conv1d::KERNELS,
+        cross_entropy::KERNELS,
         layer_norm::KERNELS,
         matmul::KERNELS,
+        mse_norm::KERNELS,
         patchify::KERNELS,
         reduce::KERNELS,
         rms_norm::KERNELS,

@@ -42,7 +42,6 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
 
 /// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows, D),
 /// `keep` is (B), a factor per sample, `w` is (D). Without residual and keep, r' is `x` itself.
-#[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
 pub fn rms_norm(
     g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
@@ -61,10 +60,14 @@ pub(super) struct Family {
 /// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their shares of dw are small.
 const GROUPS: usize = 1024;
 
-/// WG and COLS for rows of `d` columns: about four columns per invocation, in workgroups of 32 to 256. A CPU has no
-/// threads to hide a barrier behind, so there a row is one vector of 8 lanes.
+/// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where barriers
+/// cost more than serial loops.
+pub(super) fn row_workgroup(g: &Gpu, d: usize) -> usize {
+    (d / if g.caps().software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
+}
+
 fn pick(g: &Gpu, d: usize) -> [(&'static str, u32); 2] {
-    let wg = if g.caps().software { 8 } else { (d / 3).clamp(32, 256).next_power_of_two() };
+    let wg = row_workgroup(g, d);
     [("WG", wg as u32), ("COLS", d.div_ceil(wg) as u32)]
 }
 

@@ -1,0 +1,53 @@
+//! cross_entropy: launcher and tape rule of the classification loss. Maths: `shaders/cross_entropy.wgsl`.
+
+use super::rms_norm::row_workgroup;
+use crate::error::Result;
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `cross_entropy.wgsl`.
+    pub struct CrossEntropy { b: u32, k: u32 }
+}
+
+const SRC: &str = wgsl!("cross_entropy", "grid", "reduce");
+const SUBGROUP: &str = wgsl!("cross_entropy", "grid", "reduce_subgroup");
+const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+
+const FORWARD: Kernel = Kernel::new::<CrossEntropy>(
+    "cross_entropy.forward",
+    SRC,
+    &[Bind::Read(1), Bind::Read(2), Bind::Write(3), Bind::Write(4)],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
+const BACKWARD: Kernel = Kernel::new::<CrossEntropy>(
+    "cross_entropy.backward",
+    SRC,
+    &[Bind::Read(1), Bind::Read(2), Bind::Read(5), Bind::Read(6), Bind::Write(7)],
+)
+.consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// Cross-entropy of each row of `logits` (B, K) against probabilities `targets` (B, K), divided by B: (B), whose sum is
+/// the mean loss.
+pub fn cross_entropy(g: &Gpu, t: &mut Tape, logits: &Var, targets: &Tensor) -> Result<Var> {
+    let [b, k] = logits.data.dims("cross_entropy: logits")?;
+    targets.expect("cross_entropy: targets", &[b, k])?;
+    let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
+    let p = CrossEntropy { b: b as u32, k: k as u32 };
+    let consts = [("WG", row_workgroup(g, k) as u32)];
+    g.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&logits.data, targets, &stat, &loss])?;
+    let (logits, targets) = (logits.clone(), targets.clone());
+    Ok(t.push(g, loss, move |g, dloss, grads| {
+        if !grads.wants(&logits) {
+            return Ok(());
+        }
+        let dlogits = grads.alloc(&logits);
+        g.launch(&BACKWARD, Grid::items(b * k, 256), &p, &[&logits.data, &targets, &stat, dloss, &dlogits])?;
+        grads.add(g, &logits, dlogits)
+    }))
+}

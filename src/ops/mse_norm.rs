@@ -1,0 +1,70 @@
+//! mse_norm: launcher and tape rule of the masked pixel loss. Maths: `shaders/mse_norm.wgsl`.
+
+use super::rms_norm::row_workgroup;
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `mse_norm.wgsl`.
+    pub struct MseNorm { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 }
+}
+
+const SRC: &str = wgsl!("mse_norm", "grid", "reduce");
+const SUBGROUP: &str = wgsl!("mse_norm", "grid", "reduce_subgroup");
+const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+
+const FORWARD: Kernel = Kernel::new::<MseNorm>(
+    "mse_norm.forward",
+    SRC,
+    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4), Bind::Write(5)],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
+const BACKWARD: Kernel = Kernel::new::<MseNorm>(
+    "mse_norm.backward",
+    SRC,
+    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(6), Bind::Read(7), Bind::Write(8)],
+)
+.consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+
+/// Mean squared error of each patch, times `mask` and `scale`: (B, L), whose sum is the loss if `scale` is 1/Σ `mask`.
+/// `pred` is (B, L, C·P·P) with the channel fastest, `tgt` has as many patches with the channel slowest, `mask` is (B, L).
+/// `normalise` compares with pixels of zero mean and unit deviation in each patch.
+#[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
+pub fn mse_norm(
+    g: &Gpu, t: &mut Tape, pred: &Var, tgt: &Tensor, mask: &Tensor, channels: usize, scale: f32, normalise: bool,
+) -> Result<Var> {
+    let (rows, cols) = pred.data.rows_cols();
+    if tgt.rows_cols() != (rows, cols) {
+        let expected = format!("{rows} patches of {cols}");
+        return Err(Error::argument("mse_norm: tgt", format!("{:?}", tgt.shape()), expected));
+    }
+    let shape = &pred.data.shape()[..pred.data.shape().len().saturating_sub(1)];
+    mask.expect("mse_norm: mask", shape)?;
+    if channels == 0 || cols % channels != 0 {
+        return Err(Error::argument("mse_norm: channels", channels, format!("a divisor of {cols}")));
+    }
+    if normalise && cols < 2 {
+        return Err(Error::argument("mse_norm: columns of pred", cols, "at least 2 to normalise"));
+    }
+    let (loss, stat) = (Tensor::scratch("loss", shape), Tensor::scratch("patch statistics", &[rows, 2]));
+    let (channels, normalise) = (channels as u32, normalise.into());
+    let p = MseNorm { rows: rows as u32, cols: cols as u32, channels, normalise, scale };
+    let consts = [("WG", row_workgroup(g, cols) as u32)];
+    g.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&pred.data, tgt, mask, &stat, &loss])?;
+    let (pred, tgt, mask) = (pred.clone(), tgt.clone(), mask.clone());
+    Ok(t.push(g, loss, move |g, dloss, grads| {
+        if !grads.wants(&pred) {
+            return Ok(());
+        }
+        let dpred = grads.alloc(&pred);
+        let grid = Grid::items(pred.data.len(), 256);
+        g.launch(&BACKWARD, grid, &p, &[&pred.data, &tgt, &mask, &stat, dloss, &dpred])?;
+        grads.add(g, &pred, dpred)
+    }))
+}

@@ -1,0 +1,83 @@
+use rowscan::cpu::mse_norm::{Dims, backward, forward};
+use rowscan::tape::Tape;
+use rowscan::tensor::Tensor;
+use rowscan::{Error, ops};
+
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+
+/// (B, L, pixels, channels, normalise)
+fn cases() -> Vec<(usize, usize, usize, usize, bool)> {
+    let mut cases = vec![
+        (1, 1, 1, 1, false),
+        (1, 1, 1, 2, true),
+        (2, 7, 256, 3, true),
+        (1, 3, 1031, 1, true),
+        (7, 4691, 1, 3, true), // 32 837 rows
+        (2, 5, 256, 3, false),
+    ];
+    let mut random = Random::new(7);
+    for _ in 0..10 {
+        let n = random.below(5, 1 << 16).iter().map(|n| *n as usize).collect::<Vec<_>>();
+        cases.push((1 + n[0] % 4, 1 + n[1] % 50, 2 + n[2] % 300, 1 + n[3] % 4, n[4] % 2 == 0));
+    }
+    cases
+}
+
+#[test]
+fn mse_norm_matches_cpu() {
+    each_tier(|g| {
+        for (b, l, pixels, channels, normalise) in cases() {
+            let (rows, cols) = (b * l, pixels * channels);
+            let mut random = Random::new((rows * cols) as u64);
+            let pred = random.normal(rows * cols);
+            // columns differ by at least 1 (in a patch of few), so that rstd does not magnify the rounding of the mean
+            let spread = |(i, v): (usize, f32)| v + [1.0, -1.0, 3.0][i % cols % 3];
+            let mut tgt: Vec<f32> = random.uniform(rows * cols, 0.0, 1.0).into_iter().enumerate().map(spread).collect();
+            tgt[..cols].fill(100.1); // a constant patch is 0, not the rounding error of its mean times 1000
+            let mut mask: Vec<f32> = (0..rows).map(|row| [1.0, 0.0, 0.5, 1.0, 0.0][row % 5]).collect();
+            mask[rows - 1] = 1.0;
+            // what does not count is not read
+            let mut unread = tgt.clone();
+            (0..rows * cols).filter(|i| mask[i / cols] == 0.0).for_each(|i| unread[i] = f32::NAN);
+            let dloss = random.normal(rows);
+            let scale = 1.0 / mask.iter().sum::<f32>();
+            let (x, tgt_on, mask_on) = (
+                leaf(g, &[b, l, cols], &pred),
+                Tensor::from_slice(g, &[rows, cols], &unread).expect("tgt"),
+                Tensor::from_slice(g, &[b, l], &mask).expect("mask"),
+            );
+            let (loss, grads) = run(g, &[x], &dloss, |g, t, v| {
+                ops::mse_norm::mse_norm(g, t, &v[0], &tgt_on, &mask_on, channels, scale, normalise)
+            });
+            let dim = Dims { rows, cols, channels };
+            let (pred, tgt, mask, scale) = (wide(&pred), wide(&tgt), wide(&mask), f64::from(scale));
+            let want = forward(dim, &pred, &tgt, &mask, scale, normalise).rows;
+            // the oracle takes one gradient for all rows: ask with 1 and scale its rows
+            let mut dpred = backward(dim, &pred, &tgt, &mask, scale, normalise, 1.0);
+            dpred.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / cols]));
+            let name = |what| format!("{what} ({b}, {l}, {pixels}·{channels})");
+            // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103, unnormalised)
+            // is off by a few of their roundings, 2e-6 of the mean square, times scale
+            close(&name("loss"), &loss, &want, Tol { rel: 8e-6, abs: 2e-6 * scale });
+            // dpred: that same difference, times 2·scale/cols and dloss < 3
+            let abs = 6.0 * scale / cols as f64 * 4e-6;
+            close(&name("dpred"), &grads[0], &dpred, Tol { rel: 4e-6, abs });
+        }
+    });
+}
+
+#[test]
+fn mse_norm_names_what_does_not_fit() {
+    let Some(g) = gpu() else { return };
+    let pred = leaf(g, &[1, 2, 6], &[0.0; 12]);
+    let (tgt, mask) = (Tensor::input("tgt", &[2, 6]), Tensor::input("mask", &[1, 2]));
+    let mut t = Tape::new();
+    for (what, result) in [
+        ("mse_norm: tgt", ops::mse_norm::mse_norm(g, &mut t, &pred, &mask, &mask, 3, 1.0, true)),
+        ("mse_norm: mask", ops::mse_norm::mse_norm(g, &mut t, &pred, &tgt, &tgt, 3, 1.0, true)),
+        ("mse_norm: channels", ops::mse_norm::mse_norm(g, &mut t, &pred, &tgt, &mask, 4, 1.0, true)),
+    ] {
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Argument { what: found, .. } if found == what), "{error}");
+    }
+}
