@@ -63,7 +63,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     });
     let xz = xz.transpose()?;
     let softplus = f.config("delta_softplus").as_bool().unwrap_or(true);
-    let spec = Scan { states: n, softplus, has_d: skip.is_some(), has_bias: bias.is_some() };
+    let spec = Scan { states: n, softplus, has_d: skip.is_some(), has_bias: bias.is_some(), algorithm: None };
 
     let mut t = Tape::new();
     let (out, last_state) = selective_scan(g, &mut t, &u, &delta, &xdbl, &chan, xz.as_ref(), spec)?;

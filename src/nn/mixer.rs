@@ -5,7 +5,7 @@ use super::linear::Linear;
 use super::params::{Params, Part};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::ops::selective_scan::chan_layout;
+use crate::ops::selective_scan::{Scan, chan_layout};
 use crate::ops::ssm::{Ssm, ssm};
 use crate::tape::{Tape, Var};
 
@@ -87,7 +87,7 @@ impl Mixer {
                 x_proj: params.pack(&[x_proj], &[s, r + 2 * n, e])?,
                 dt_proj: params.pack(&[dt_proj], &[s, e, r])?,
                 chan: params.pack(&chan, &[layout.len])?,
-                states: n,
+                scan: Scan::mamba(n),
             },
             out_proj: Linear::no_bias(params, &format!("{name}.out_proj"), e, d, out)?,
         })
