@@ -5,6 +5,7 @@ mod features;
 mod info;
 mod model_args;
 mod pretrain;
+mod profile;
 mod reconstruct;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Args),
     /// Print adapters, limits, and a model's parameters, memory plan and launches.
     Info(Box<info::Args>),
+    /// Time every kernel of one pretraining step on the GPU.
+    Profile(Box<profile::Args>),
 }
 
 /// What a command ends with: a usage error, a failure, or a verdict.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Features(args) => features::run(&device, &args),
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),
+        Command::Profile(args) => profile::run(&device, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

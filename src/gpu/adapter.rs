@@ -69,7 +69,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
-        memory: memory(&adapter),
+        memory: if software { host_memory() } else { memory(&adapter) },
     };
     Candidate { adapter, caps, rank }
 }
@@ -81,6 +81,15 @@ fn coop_16(adapter: &wgpu::Adapter) -> bool {
         (p.m_size, p.n_size, p.k_size) == (16, 16, 16) && p.ab_type == F16 && p.cr_type == F32
     };
     adapter.cooperative_matrix_properties().iter().any(fits)
+}
+
+/// Bytes of main memory: what a CPU adapter really has, whatever it reports.
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024)
 }
 
 /// Bytes of the largest device-local heap, where Vulkan tells.
