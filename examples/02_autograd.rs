@@ -1,0 +1,32 @@
+//! The tape: a two-layer network, its loss, and every gradient.
+//!
+//! ```text
+//! cargo run --release --example 02_autograd
+//! ```
+
+use rowscan::gpu::{Gpu, Options};
+use rowscan::ops::{activation::gelu, matmul::matmul, reduce::mean};
+use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tensor::Tensor;
+
+fn main() -> rowscan::Result<()> {
+    let g = Gpu::open_blocking(&Options::default())?;
+    let x = Var::constant(Tensor::from_slice(&g, &[2, 2], &[1.0, 0.0, 0.0, 1.0])?);
+    let w1 = Var::leaf(Tensor::from_slice(&g, &[3, 2], &[0.5, -0.5, 1.0, 0.0, 0.0, 1.0])?);
+    let w2 = Var::leaf(Tensor::from_slice(&g, &[1, 3], &[1.0, -1.0, 2.0])?);
+
+    let mut t = Tape::new();
+    let hidden = matmul(&g, &mut t, &x, &w1, None, None)?; // (2, 3)
+    let hidden = gelu(&g, &mut t, &hidden)?;
+    let out = matmul(&g, &mut t, &hidden, &w2, None, None)?; // (2, 1)
+    let loss = mean(&g, &mut t, &out)?; // [1]
+    let grads = t.backward(&g, &loss, Grads::default())?;
+
+    println!("loss     {:?}", loss.data.to_vec(&g)?);
+    for (name, var) in [("dloss/dw1", &w1), ("dloss/dw2", &w2)] {
+        if let Some(grad) = grads.get(var) {
+            println!("{name} {:?}", grad.to_vec(&g)?);
+        }
+    }
+    Ok(())
+}
