@@ -244,7 +244,7 @@ impl Gpu {
     /// Overwrites a buffer from the host, after everything launched so far. `bytes.len()` must be the view's length.
     /// A device that only plans has nothing to overwrite.
     pub fn write(&self, view: &View, bytes: &[u8]) -> Result<()> {
-        if bytes.len() as u64 != view.bytes || bytes.len() % 4 != 0 {
+        if bytes.len() as u64 != view.bytes || !bytes.len().is_multiple_of(4) {
             let expected = format!("{} bytes, a multiple of 4", view.bytes);
             return Err(Error::argument(format!("write to {}", view.node.label), bytes.len(), expected));
         }

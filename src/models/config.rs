@@ -157,7 +157,9 @@ impl Config {
             true => Ok(()),
             false => Err(Error::argument(what, got, expected)),
         };
-        let whole = self.patch_size > 0 && self.image_size >= self.patch_size && self.image_size % self.patch_size == 0;
+        let whole = self.patch_size > 0
+            && self.image_size >= self.patch_size
+            && self.image_size.is_multiple_of(self.patch_size);
         let got = format!("{} with patches of {}", self.image_size, self.patch_size);
         check(whole, "image_size", got, "a multiple of the patch size")?;
         let letters = !self.pattern.is_empty() && self.pattern.chars().all(|c| c == 'M' || c == 'T');
@@ -165,9 +167,9 @@ impl Config {
         check(self.width > 0 && self.width <= 8192, "width", self.width.to_string(), "1 to 8192")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;
         check(self.mlp_hidden() > 0, "mlp_ratio", self.mlp_ratio.to_string(), "a positive number")?;
-        let reduced = self.cls_reduce > 0 && self.width % self.cls_reduce == 0;
+        let reduced = self.cls_reduce > 0 && self.width.is_multiple_of(self.cls_reduce);
         check(reduced, "cls_reduce", self.cls_reduce.to_string(), "a divisor of the width")?;
-        let heads = |width: usize, heads: usize| heads > 0 && width % heads == 0 && width / heads <= 128;
+        let heads = |width: usize, heads: usize| heads > 0 && width.is_multiple_of(heads) && width / heads <= 128;
         let fine = !self.pattern.contains('T') || heads(self.width, self.heads);
         check(fine, "heads", self.heads.to_string(), "a divisor of the width with at most 128 per head")?;
         let d = &self.decoder;

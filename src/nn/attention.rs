@@ -31,7 +31,7 @@ impl Mlp {
 }
 
 fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
-    if heads == 0 || width % heads != 0 || width / heads > 128 {
+    if heads == 0 || !width.is_multiple_of(heads) || width / heads > 128 {
         let expected = format!("a divisor of the width {width} with at most 128 per head");
         return Err(Error::argument(format!("{name}: heads"), heads, expected));
     }

@@ -42,7 +42,7 @@ pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<T
 pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize) -> Result<Tensor> {
     state.expect("rng.keep: state", &[8])?;
     p.expect("rng.keep: p", &[rows])?;
-    if ld % 64 != 0 || ld < cols {
+    if !ld.is_multiple_of(64) || ld < cols {
         return Err(Error::argument("rng.keep: ld", ld, format!("a multiple of 64, at least {cols}")));
     }
     let out = Tensor::scratch("keep", &[rows, ld]);

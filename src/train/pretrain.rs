@@ -189,7 +189,7 @@ impl Run<'_> {
             } else if stop.load(Ordering::Relaxed) {
                 self.collect(0)?;
                 return self.save(at, &format!("checkpoint-step-{}", at.step)).map(Ended::Interrupted);
-            } else if self.outputs.save_every_steps > 0 && at.step % self.outputs.save_every_steps == 0 {
+            } else if self.outputs.save_every_steps > 0 && at.step.is_multiple_of(self.outputs.save_every_steps) {
                 self.collect(0)?;
                 self.save(at, &format!("checkpoint-step-{}", at.step))?;
             }
@@ -227,7 +227,7 @@ impl Run<'_> {
         self.collect(0)?;
         let folder = self.save(at, &format!("checkpoint-{}", at.epoch))?;
         let every = self.outputs.grid_every;
-        if every > 0 && (at.epoch % every == 0 || at.epoch == self.settings.epochs) {
+        if every > 0 && (at.epoch.is_multiple_of(every) || at.epoch == self.settings.epochs) {
             self.draw(at.epoch)?;
         }
         let points: Vec<_> = read_log(&self.outputs.dir.join("log.jsonl"))?.iter().map(|l| (l.step, l.loss)).collect();

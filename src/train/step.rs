@@ -69,7 +69,7 @@ impl Inputs {
         if images.len() != expected {
             return Err(Error::argument("images", format!("{} bytes", images.len()), format!("{expected} bytes")));
         }
-        if expected % 4 == 0 {
+        if expected.is_multiple_of(4) {
             self.images.write(g, images)?;
         } else {
             let mut padded = images.to_vec();

@@ -96,7 +96,7 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
             let d: Vec<usize> = random.below(12, 1 << 16).into_iter().map(|v| v as usize).collect();
             let form = [Form::Nt, Form::Nn, Form::Tn][seed as usize % 3];
             // half of the shapes are of multiples of 4, which are loaded as vec4
-            let round = |v: usize| if d[0] % 2 == 0 { v.next_multiple_of(4) } else { v };
+            let round = |v: usize| if d[0].is_multiple_of(2) { v.next_multiple_of(4) } else { v };
             let mut p = Gemm::dense(form, 1 + d[1] % 3, 1 + d[2] % 150, round(1 + d[3] % 150), round(1 + d[4] % 90));
             p.m = if form == Form::Tn { round(p.m) } else { p.m };
             (p.lda, p.ldb, p.ldc) =
@@ -104,7 +104,7 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
             p.a_stride = size(&p, false).0 * p.lda + round(d[8] % 9);
             p.b_stride = size(&p, true).0 * p.ldb + round(d[9] % 9);
             p.c_stride = p.m * p.ldc + d[10] % 7;
-            let variant = Variant { tiled: d[11] % 3 > 0, splits: 1 + d[11] / 3 % 4 };
+            let variant = Variant { tiled: !d[11].is_multiple_of(3), splits: 1 + d[11] / 3 % 4 };
             check(g, variant, p, seed % 2 == 0, 100 + seed);
         }
     });

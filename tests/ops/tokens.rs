@@ -109,7 +109,9 @@ fn tokens_fold_their_grid() {
     let token = Var::constant(Tensor::from_slice(g, &[d], &vec![0.0; d]).unwrap());
     let swap = Tensor::from_indices(g, &[1, 2], &[1, 0]).unwrap();
     type Op<'a> = &'a dyn Fn(&mut Tape, &Var, &Var) -> rowscan::Result<Var>;
-    let cases: [(&str, Op<'_>, &[f32], [Option<&[f32]>; 2]); 4] = [
+    /// Name, launcher, result, gradients of x and table.
+    type Case<'a> = (&'a str, Op<'a>, &'a [f32], [Option<&'a [f32]>; 2]);
+    let cases: [Case<'_>; 4] = [
         ("gather", &|t, x, _| tokens::gather(g, t, x, &swap, &swap), &swapped, [Some(&swapped), None]),
         ("embed", &|t, x, w| tokens::embed(g, t, x, w, &swap, &swap), &both, [Some(&rows), Some(&swapped)]),
         ("restore", &|t, x, w| tokens::restore(g, t, x, &token, w, &swap, &swap), &both, [Some(&swapped), Some(&rows)]),
@@ -139,7 +141,7 @@ fn tokens_out_of_range_count_as_masked() {
         let token = leaf(g, &[1], &[5.0]);
         let at = Tensor::from_indices(g, &[1, 2], &[1, 2]).unwrap();
         let dout = [3.0, 4.0];
-        let (out, grads) = run(g, &[x.clone()], &dout, |g, t, v| tokens::gather(g, t, &v[0], &at, &at));
+        let (out, grads) = run(g, std::slice::from_ref(&x), &dout, |g, t, v| tokens::gather(g, t, &v[0], &at, &at));
         assert_eq!((out, grads), (vec![2.0, 0.0], vec![vec![4.0, 0.0]]));
         let leaves = [x.clone(), table.clone()];
         let (out, grads) = run(g, &leaves, &dout, |g, t, v| tokens::embed(g, t, &v[0], &v[1], &at, &at));
