@@ -71,7 +71,7 @@ impl Grads {
         if !self.wants(var) {
             return Ok(());
         }
-        contribution.expect("gradient", var.data.shape())?;
+        contribution.expect_shape("gradient", var.data.shape())?;
         let beside = |other: &Tensor| other.as_ref().same_buffer(contribution.as_ref());
         let sum = match (self.found.get(&var.id), self.home.get(&var.id)) {
             (Some(sum), None) if beside(sum) || self.is_shared(var, sum) => sum.plus(g, &contribution)?,

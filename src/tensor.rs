@@ -95,7 +95,7 @@ impl Tensor {
     }
 
     /// An error that names the tensor unless it has this shape.
-    pub fn expect(&self, what: &str, shape: &[usize]) -> Result<()> {
+    pub fn expect_shape(&self, what: &str, shape: &[usize]) -> Result<()> {
         if self.shape == shape {
             return Ok(());
         }

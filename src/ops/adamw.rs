@@ -89,9 +89,9 @@ pub fn adamw(
         length(what, tensor, n)?;
     }
     length("adamw: groups", groups, n / BLOCK)?;
-    state.expect("adamw: state", &[8])?;
+    state.expect_shape("adamw: state", &[8])?;
     let [rows, _] = table.dims("adamw: table")?;
-    table.expect("adamw: table", &[rows, 2])?;
+    table.expect_shape("adamw: table", &[rows, 2])?;
     if clip.is_some_and(Tensor::is_empty) {
         return Err(Error::argument("adamw: clip", "no element", "the factor"));
     }

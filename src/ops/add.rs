@@ -18,7 +18,7 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// a + b, one shape.
 pub fn add(g: &Gpu, t: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
-    b.data.expect("add: b", a.data.shape())?;
+    b.data.expect_shape("add: b", a.data.shape())?;
     let y = Tensor::scratch("add", a.data.shape());
     let n = y.len();
     g.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32 }, &[&a.data, &b.data, &y])?;

@@ -132,7 +132,7 @@ pub fn cross_attention(
 ) -> Result<Var> {
     let [b, lq, c] = q.data.dims("attention: q")?;
     let [_, lk, _] = kv.data.dims("attention: kv")?;
-    kv.data.expect("attention: kv", &[b, lk, 2 * c])?;
+    kv.data.expect_shape("attention: kv", &[b, lk, 2 * c])?;
     let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
     let call = Call::new([b, lq, lk, c], heads, columns, mask, regions, &q.data, &kv.data)?;
     let (out, lse) = call.forward(g)?;

@@ -64,8 +64,8 @@ impl Shape {
     pub(super) fn new(xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Self> {
         let [b, l, e2] = xz.dims("conv1d: xz")?;
         let [s, e, k] = w.dims("conv1d: w")?;
-        bias.expect("conv1d: bias", &[s, e])?;
-        xz.expect("conv1d: xz", &[b, l, 2 * e])?;
+        bias.expect_shape("conv1d: bias", &[s, e])?;
+        xz.expect_shape("conv1d: xz", &[b, l, 2 * e])?;
         if !(1..=2).contains(&s) || !(1..=8).contains(&k) || xz.is_empty() || e2 == 0 {
             let got = format!("w (S, E, K) = {:?}, xz (B, L, 2E) = {:?}", w.shape(), xz.shape());
             return Err(Error::argument("conv1d: sizes", got, "S of 1 or 2, K of 1 to 8, nothing empty"));

@@ -36,7 +36,7 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 /// the mean loss.
 pub fn cross_entropy(g: &Gpu, t: &mut Tape, logits: &Var, targets: &Tensor) -> Result<Var> {
     let [b, k] = logits.data.dims("cross_entropy: logits")?;
-    targets.expect("cross_entropy: targets", &[b, k])?;
+    targets.expect_shape("cross_entropy: targets", &[b, k])?;
     let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
     let p = CrossEntropy { b: b as u32, k: k as u32 };
     let consts = [("WG", row_workgroup(g, k) as u32)];

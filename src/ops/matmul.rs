@@ -185,10 +185,10 @@ pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, resid
     let rows = shape[..shape.len() - 1].iter().product::<usize>() / s;
     let bias_shape = if batched { vec![s, n] } else { vec![n] };
     if let Some(bias) = bias {
-        bias.data.expect("matmul: bias", &bias_shape)?;
+        bias.data.expect_shape("matmul: bias", &bias_shape)?;
     }
     if let Some(residual) = residual {
-        residual.data.expect("matmul: residual", &out)?;
+        residual.data.expect_shape("matmul: residual", &out)?;
     }
     let y = Tensor::scratch("matmul", &out);
     let p = Gemm::dense(Form::Nt, s, rows, n, k);

@@ -45,7 +45,7 @@ pub fn mse_norm(
         return Err(Error::argument("mse_norm: tgt", format!("{:?}", tgt.shape()), expected));
     }
     let shape = &pred.data.shape()[..pred.data.shape().len().saturating_sub(1)];
-    mask.expect("mse_norm: mask", shape)?;
+    mask.expect_shape("mse_norm: mask", shape)?;
     if channels == 0 || cols % channels != 0 {
         return Err(Error::argument("mse_norm: channels", channels, format!("a divisor of {cols}")));
     }

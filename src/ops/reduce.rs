@@ -68,7 +68,7 @@ pub fn column_sum(g: &Gpu, x: &Tensor, out: &Tensor) -> Result<()> {
             return Err(Error::argument("column_sum: x", format!("{other:?}"), "(rows, D) or (S, rows, D)"));
         }
     };
-    out.expect("column_sum: out", &[s, cols][3 - x.shape().len()..])?;
+    out.expect_shape("column_sum: out", &[s, cols][3 - x.shape().len()..])?;
     // about as many chunks as rows in a chunk: neither stage is long
     let chunk = if rows <= 128 { rows } else { rows.isqrt().next_multiple_of(16) };
     let chunks = rows.div_ceil(chunk.max(1));

@@ -81,10 +81,10 @@ impl Family {
         let shape = x.data.shape();
         let (rows, d) = x.data.rows_cols();
         for (name, weight) in weights {
-            weight.data.expect(&format!("{}: {name}", self.op), &[d])?;
+            weight.data.expect_shape(&format!("{}: {name}", self.op), &[d])?;
         }
         if let Some(residual) = residual {
-            residual.data.expect(&format!("{}: residual", self.op), shape)?;
+            residual.data.expect_shape(&format!("{}: residual", self.op), shape)?;
         }
         let samples = keep.map_or(1, Tensor::len);
         if samples == 0 || rows % samples != 0 || (keep.is_some() && shape.len() > 2 && samples != shape[0]) {

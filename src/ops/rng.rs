@@ -40,8 +40,8 @@ pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<T
 /// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p[r]) with probability 1-p[r], else 0; then zeros.
 /// `p` (rows) is the drop probability; `ld` is a multiple of 64, so that a row can be bound on its own.
 pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize) -> Result<Tensor> {
-    state.expect("rng.keep: state", &[8])?;
-    p.expect("rng.keep: p", &[rows])?;
+    state.expect_shape("rng.keep: state", &[8])?;
+    p.expect_shape("rng.keep: p", &[rows])?;
     if !ld.is_multiple_of(64) || ld < cols {
         return Err(Error::argument("rng.keep: ld", ld, format!("a multiple of 64, at least {cols}")));
     }
@@ -54,7 +54,7 @@ pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols:
 fn draw(
     g: &Gpu, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize],
 ) -> Result<Tensor> {
-    state.expect("rng: state", &[8])?;
+    state.expect_shape("rng: state", &[8])?;
     let out = Tensor::scratch(label, shape);
     let scalars = Rng { n: out.len() as u32, stream, cols: 0, ld: 0 };
     g.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;

@@ -200,17 +200,17 @@ impl Case {
     pub(super) fn new(x: &Inputs, spec: Scan) -> Result<Self> {
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
         let n = spec.states;
-        x.delta.expect("selective_scan: delta", &[s, b, l, e])?;
+        x.delta.expect_shape("selective_scan: delta", &[s, b, l, e])?;
         let [.., cols] = x.xdbl.dims::<4>("selective_scan: xdbl")?;
-        x.xdbl.expect("selective_scan: xdbl", &[s, b, l, cols])?;
+        x.xdbl.expect_shape("selective_scan: xdbl", &[s, b, l, cols])?;
         if !(1..=2).contains(&s) || !(1..=64).contains(&n) || cols < 2 * n || x.u.is_empty() {
             let got = format!("u (S, B, L, E) = {:?}, xdbl {:?}, {n} states", x.u.shape(), x.xdbl.shape());
             let expected = "S of 1 or 2, 1 to 64 states, at least 2N columns of xdbl, nothing empty";
             return Err(Error::argument("selective_scan: sizes", got, expected));
         }
-        x.chan.expect("selective_scan: chan", &[chan_layout(s, e, n).len])?;
+        x.chan.expect_shape("selective_scan: chan", &[chan_layout(s, e, n).len])?;
         if let Some(xz) = &x.xz {
-            xz.expect("selective_scan: z", &[b, l, 2 * e])?;
+            xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
         }
         Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), spec })
     }

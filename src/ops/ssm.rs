@@ -43,8 +43,8 @@ pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
         let expected = format!("rank R of at least 1 and R + 2·{} rows of x_proj", p.scan.states);
         return Err(Error::argument("ssm: sizes", format!("R = {r}, {cols} rows"), expected));
     }
-    p.dt_proj.data.expect("ssm: dt_proj", &[s, e, r])?;
-    p.conv_b.data.expect("ssm: conv_b", &[s, e])?;
+    p.dt_proj.data.expect_shape("ssm: dt_proj", &[s, e, r])?;
+    p.conv_b.data.expect_shape("ssm: conv_b", &[s, e])?;
 
     let rows = b * l;
     let u = conv.forward(g, &xz.data, &p.conv_w.data, &p.conv_b.data)?;

@@ -36,7 +36,7 @@ impl StepState {
 
     /// Uploads it, after everything launched so far.
     pub fn write(&self, g: &Gpu, state: &Tensor) -> Result<()> {
-        state.expect("step: state", &[8])?;
+        state.expect_shape("step: state", &[8])?;
         state.write(g, std::slice::from_ref(self))
     }
 }

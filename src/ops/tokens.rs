@@ -36,8 +36,8 @@ pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS
 pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, l, d] = x.data.dims("tokens.gather: x")?;
     let [_, v] = ids.dims("tokens.gather: ids")?;
-    ids.expect("tokens.gather: ids", &[b, v])?;
-    inv.expect("tokens.gather: inv", &[b, l])?;
+    ids.expect_shape("tokens.gather: ids", &[b, v])?;
+    inv.expect_shape("tokens.gather: inv", &[b, l])?;
     let out = Tensor::scratch("gather", &[b, v, d]);
     take(g, &x.data, ids, &out)?;
     let (x, inv) = (x.clone(), inv.clone());
@@ -56,8 +56,8 @@ pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Res
 pub fn embed(g: &Gpu, t: &mut Tape, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.embed: x")?;
     let [_, l] = inv.dims("tokens.embed: inv")?;
-    ids.expect("tokens.embed: ids", &[b, v])?;
-    inv.expect("tokens.embed: inv", &[b, l])?;
+    ids.expect_shape("tokens.embed: ids", &[b, v])?;
+    inv.expect_shape("tokens.embed: inv", &[b, l])?;
     rows("tokens.embed: table", &table.data, l, d)?;
     let out = Tensor::scratch("embed", &[b, v, d]);
     g.launch(&EMBED, items(&out), &sizes(&out, l), &[&x.data, ids, &table.data, &out])?;
@@ -97,8 +97,8 @@ pub fn restore(
 ) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.restore: x")?;
     let [_, l] = inv.dims("tokens.restore: inv")?;
-    ids.expect("tokens.restore: ids", &[b, v])?;
-    inv.expect("tokens.restore: inv", &[b, l])?;
+    ids.expect_shape("tokens.restore: ids", &[b, v])?;
+    inv.expect_shape("tokens.restore: inv", &[b, l])?;
     rows("tokens.restore: mask_token", &mask_token.data, 1, d)?;
     rows("tokens.restore: table", &table.data, l, d)?;
     let out = Tensor::scratch("restore", &[b, l, d]);
