@@ -1,8 +1,8 @@
 // activation — GELU (erf and tanh), SiLU and softplus, element by element.
 //   x, y, dy, dx (n)
 //   gelu:      y = x·Φ(x),  Φ(x) = (1 + erf(x/√2))/2      dx = dy·(Φ(x) + x·φ(x)),  φ(x) = exp(−x²/2)/√(2π)
-//   gelu_tanh: y = x·(1 + τ)/2,  τ = tanh(c·x·(1 + 0.044715x²)), c = √(2/π)
-//              dx = dy·((1 + τ)/2 + x·(1 − τ²)/2·c·(1 + 0.134145x²))
+//   gelu_tanh: y = x·(1 + tanh v)/2 = x·s,  s = σ(2v),  v = √(2/π)·x·(1 + 0.044715x²)
+//              dx = dy·(s + 2x·s·(1 − s)·√(2/π)·(1 + 0.134145x²))
 //   silu:      y = x·σ(x)                                 dx = dy·σ(x)·(1 + x·(1 − σ(x)))
 //   softplus:  y = x if x > 20 else ln(1 + eˣ)            dx = dy if x > 20 else dy·σ(x)
 // Saves x only. Backward assigns, never adds. One invocation per element. Floor: 8 bytes forward, 12 backward.

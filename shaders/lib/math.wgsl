@@ -59,14 +59,11 @@ fn gelu_slope(x: f32) -> f32 {
     let c = min(x * x, 160.0);
     return 0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * 0.3989422804014327 * exp(-0.5 * c);
 }
-// tanh, safe where drivers overflow: ±1 in f32 from |x| = 9.1 on.
-fn tanh_safe(x: f32) -> f32 {
-    return tanh(clamp(x, -15.0, 15.0));
-}
+// (1 + tanh v)/2 = σ(2v): the same function without the cancellation of 1 + tanh in the left tail.
 fn gelu_tanh(x: f32) -> f32 {
-    return 0.5 * x * (1.0 + tanh_safe(0.7978845608028654 * x * (1.0 + 0.044715 * x * x)));
+    return x * sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * x * x));
 }
 fn gelu_tanh_slope(x: f32) -> f32 {
-    let th = tanh_safe(0.7978845608028654 * x * (1.0 + 0.044715 * x * x));
-    return 0.5 * (1.0 + th) + 0.5 * x * (1.0 - th * th) * 0.7978845608028654 * (1.0 + 0.134145 * x * x);
+    let s = sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * x * x));
+    return s + x * s * (1.0 - s) * 1.5957691216057308 * (1.0 + 0.134145 * x * x);
 }

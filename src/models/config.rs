@@ -95,6 +95,7 @@ impl Config {
         })?;
         let &(_, width, depth, heads, registers, cls_reduce, decoder_width, decoder_depth, decoder_heads, patch, image) =
             row;
+        let micro = name == "micro";
         Ok(Self {
             name: name.into(),
             image_size: image,
@@ -106,11 +107,11 @@ impl Config {
             extra_residual: true,
             registers,
             cls_reduce,
-            classes: 1000,
+            classes: if micro { 10 } else { 1000 },
             states: 16,
             conv: 4,
             expand: 2,
-            drop_path: 0.1,
+            drop_path: if micro { 0.0 } else { 0.1 },
             init: InitScheme::default(),
             decoder: Decoder { width: decoder_width, depth: decoder_depth, heads: decoder_heads, mlp_ratio: 4.0 },
         })
