@@ -1,20 +1,17 @@
-//! What every family shares: the device, the models' shapes, random inputs, and the timing of recorded programs.
+//! What every family shares: the device, and an operator's way to its figures.
 
 use std::cell::{OnceCell, RefCell};
-use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
+use rowscan::Result;
 use rowscan::gpu::{AdapterChoice, Gpu, Options, Program};
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
-use rowscan::{Error, Result};
 
+use crate::clock::{criterion, elapsed, median, rotated};
 use crate::inputs::Fill;
 use crate::report::Report;
 use crate::roof::{Floor, Roof};
-
-/// Working sets are rotated until they take this many bytes: past the last-level cache of any GPU.
-const ROTATE: u64 = 512 << 20;
 
 /// One run of the benches.
 pub struct Bench {
@@ -37,14 +34,7 @@ impl Bench {
         let adapter: AdapterChoice = choice.parse().unwrap_or_default();
         let g = Gpu::open_blocking(&Options { adapter, portable: flag("ROWSCAN_PORTABLE") })?;
         let software = g.caps().software;
-        let (samples, warm_up, measure) = if software { (10, 50, 200) } else { (20, 300, 1000) };
-        let criterion = Criterion::default()
-            .sample_size(samples)
-            .warm_up_time(Duration::from_millis(warm_up))
-            .measurement_time(Duration::from_millis(measure))
-            .nresamples(2000)
-            .without_plots()
-            .configure_from_args();
+        let (criterion, samples) = criterion(software);
         let report = Report::open(&g);
         Ok(Self {
             full: !software || flag("ROWSCAN_BENCH_FULL"),
@@ -114,14 +104,13 @@ impl Bench {
         });
         group.finish();
         let samples = samples.into_inner();
-        if samples.is_empty() || built.get().is_none_or(Vec::is_empty) {
-            return;
+        match built.get() {
+            None => return, // not selected
+            Some(programs) if programs.is_empty() => return self.report.skipped(self.family, direction, case),
+            Some(_) => {}
         }
-        // the last ones: those before warmed the device up
-        let mut last = samples[samples.len().saturating_sub(self.samples)..].to_vec();
-        last.sort_by(f64::total_cmp);
-        let roof = self.roof.get_or_init(|| Roof::measure(g, self.full).unwrap_or_else(|e| panic!("roof: {e}")));
-        self.report.case(roof, self.family, direction, case, last[last.len() / 2], floor);
+        let roof = self.roof.get_or_init(|| Roof::measure(g).unwrap_or_else(|e| panic!("roof: {e}")));
+        self.report.case(roof, self.family, direction, case, median(samples, self.samples), floor);
     }
 
     /// The table once more, in one piece.
@@ -129,44 +118,4 @@ impl Bench {
         self.report.table();
         self.criterion.final_summary();
     }
-}
-
-/// The program, or several with their own inputs that take turns, so that none finds its inputs in a cache.
-/// None, loudly, if the adapter is too small for the case.
-fn rotated(g: &Gpu, build: &impl Fn(&Fill) -> Result<Program>) -> Vec<Program> {
-    let fill = Fill::new(g);
-    let first = match build(&fill) {
-        Ok(first) => first,
-        Err(e @ (Error::Limit { .. } | Error::OutOfMemory(_))) => {
-            eprintln!("SKIPPED, criterion's figure is void: {e}");
-            return Vec::new();
-        }
-        Err(e) => panic!("{e}"),
-    };
-    let copies = if g.caps().software { 1 } else { (ROTATE / first.plan().total().max(1)).clamp(1, 8) };
-    let more = (1..copies).map(|_| build(&fill).unwrap_or_else(|e| panic!("{e}")));
-    std::iter::once(first).chain(more).collect()
-}
-
-/// Time of `iters` replays: the sum of the launches' own by timestamps, else the wall's up to the end of the last.
-pub fn elapsed(g: &Gpu, programs: &[Program], iters: u64) -> Result<Duration> {
-    if programs.is_empty() {
-        return Ok(Duration::from_nanos(iters));
-    }
-    let mut turns = programs.iter().cycle().take(iters as usize);
-    if timer(g) == "timestamps" {
-        let ns = turns.map(|p| Ok(p.profile()?.iter().map(|launch| launch.ns).sum::<u64>())).sum::<Result<u64>>()?;
-        return Ok(Duration::from_nanos(ns.max(1)));
-    }
-    g.wait()?;
-    let start = Instant::now();
-    turns.try_for_each(Program::run)?;
-    g.wait()?;
-    Ok(start.elapsed())
-}
-
-/// What the figures were taken with.
-pub fn timer(g: &Gpu) -> &'static str {
-    let wall = std::env::var("ROWSCAN_BENCH_WALL").is_ok_and(|v| v == "1");
-    if g.caps().timestamps && !wall { "timestamps" } else { "wall clock" }
 }

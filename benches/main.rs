@@ -1,5 +1,6 @@
 //! Every operator family against the oracle, then against the clock. How to run and read it: README.md.
 
+mod clock;
 mod common;
 mod inputs;
 mod ops;

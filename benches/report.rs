@@ -7,7 +7,7 @@ use std::process::Command;
 use rowscan::gpu::{Caps, Gpu};
 use serde_json::json;
 
-use crate::common::timer;
+use crate::clock::timer;
 use crate::roof::{Floor, Roof};
 
 /// Where the figures go.
@@ -21,8 +21,9 @@ pub struct Report {
 
 impl Report {
     pub fn open(g: &Gpu) -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.jsonl");
-        let file = File::create(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+        let made = std::fs::create_dir_all(folder).and_then(|()| File::create(format!("{folder}/bench.jsonl")));
+        let file = made.unwrap_or_else(|e| panic!("{folder}/bench.jsonl: {e}"));
         let report = Self { caps: g.caps().clone(), commit: commit(), timer: timer(g), file, rows: Vec::new() };
         eprintln!("{}", report.title());
         report
@@ -45,11 +46,16 @@ impl Report {
         let line = json!({
             "adapter": self.caps.name, "software": self.caps.software, "driver": self.caps.driver,
             "tiers": self.caps.tiers.to_string(), "commit": self.commit, "timer": self.timer,
-            "roof": { "GB/s": roof.copy / 1e9, "GFLOP/s": roof.gemm / 1e9, "Gexp/s": roof.exp / 1e9 },
+            "roof": { "copy_GB/s": roof.copy / 1e9, "gemm_GFLOP/s": roof.gemm / 1e9, "fma_GFLOP/s": roof.fma / 1e9, "Gexp/s": roof.exp / 1e9 },
             "family": family, "direction": direction, "case": case,
             "ms": ms, "GB/s": gb, "GFLOP/s": gflop, "floor_ratio": ratio,
         });
         writeln!(self.file, "{line}").unwrap_or_else(|e| panic!("target/bench.jsonl: {e}"));
+    }
+
+    /// The adapter is too small for one case.
+    pub fn skipped(&mut self, family: &str, direction: &str, case: &str) {
+        self.rows.push(format!("{family:<15} {direction:<8} {case:<28} SKIPPED: more than the adapter has"));
     }
 
     /// All lines again, under their heads.

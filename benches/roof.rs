@@ -5,7 +5,7 @@ use rowscan::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Program};
 use rowscan::ops::matmul::{Form, Gemm, Variant, gemm_with};
 use rowscan::tensor::Tensor;
 
-use crate::common::elapsed;
+use crate::clock::elapsed;
 use crate::inputs::Fill;
 
 /// The least work of a case, from the header of its shader.
@@ -35,35 +35,48 @@ pub struct Roof {
     pub copy: f64,
     /// Flops of the best variant of a large square f32 product.
     pub gemm: f64,
-    /// Exponentials of independent chains in registers.
+    /// Flops of multiply-adds of independent chains in registers: no floor, but what the product above could reach.
+    pub fma: f64,
+    /// Exponentials of such chains.
     pub exp: f64,
 }
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Exps {
+struct Chains {
     n: u32,
 }
-impl Params for Exps {
+impl Params for Chains {
     const FIELDS: &'static [Field] = &[("n", 0, "u32")];
 }
-/// Exponentials of an invocation: four chains of `ROUNDS`.
-const ROUNDS: usize = 256;
+/// Chains of an invocation, times their length.
+const STEPS: usize = 4 * 256;
 const SOURCE: &str = "
 struct Params { n: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
+fn store(i: u32, x: vec4<f32>) {
+    if i < p.n { out[i] = x.x + x.y + x.z + x.w; }
+}
 @compute @workgroup_size(256)
 fn exps(@builtin(global_invocation_id) id: vec3<u32>) {
-    var x = vec4(f32(id.x) * 1e-6) + vec4(0.1, 0.2, 0.3, 0.4);
+    var x = vec4(f32(id.x) * 1e-8) + vec4(0.1, 0.2, 0.3, 0.4);
     for (var i = 0u; i < 256u; i++) { x = exp(-x); }
-    if id.x < p.n { out[id.x] = x.x + x.y + x.z + x.w; }
+    store(id.x, x);
+}
+@compute @workgroup_size(256)
+fn fmas(@builtin(global_invocation_id) id: vec3<u32>) {
+    var x = vec4(f32(id.x) * 1e-8) + vec4(0.1, 0.2, 0.3, 0.4);
+    let a = x * 0.9;
+    for (var i = 0u; i < 256u; i++) { x = x * a + a; }
+    store(id.x, x);
 }";
-const EXPS: Kernel = Kernel::new::<Exps>("roof.exps", SOURCE, &[Bind::Write(1)]);
+const EXPS: Kernel = Kernel::new::<Chains>("roof.exps", SOURCE, &[Bind::Write(1)]);
+const FMAS: Kernel = Kernel::new::<Chains>("roof.fmas", SOURCE, &[Bind::Write(1)]);
 
 impl Roof {
-    pub fn measure(g: &Gpu, full: bool) -> Result<Self> {
-        let (copied, side, groups) = if full { (1 << 26, 4096, 16_384) } else { (1 << 24, 512, 128) };
+    pub fn measure(g: &Gpu) -> Result<Self> {
+        let (copied, side, groups) = if g.caps().software { (1 << 24, 512, 128) } else { (1 << 26, 4096, 16_384) };
         let copied = copied.min(g.caps().max_range() as usize / 4);
         let x = Fill::new(g);
         let from = x.normal(&[copied])?;
@@ -77,15 +90,16 @@ impl Roof {
             product = product.min(best(g, || gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);
         }
         let n = groups * 256;
-        let out = Tensor::scratch("exps", &[n]);
-        let exp = best(g, || g.launch(&EXPS, Grid::of(groups, 1, 1), &Exps { n: n as u32 }, &[&out]))?;
+        let out = Tensor::scratch("chains", &[n]);
+        let chains = |kernel| best(g, || g.launch(kernel, Grid::of(groups, 1, 1), &Chains { n: n as u32 }, &[&out]));
         let roof = Self {
             copy: 8.0 * copied as f64 / copy,
             gemm: 2.0 * (side as f64).powi(3) / product,
-            exp: (4 * ROUNDS * n) as f64 / exp,
+            fma: (2 * STEPS * n) as f64 / chains(&FMAS)?,
+            exp: (STEPS * n) as f64 / chains(&EXPS)?,
         };
-        let [copy, gemm, exp] = [roof.copy, roof.gemm, roof.exp].map(|rate| rate / 1e9);
-        eprintln!("roof: copy {copy:.1} GB/s, f32 GEMM {gemm:.1} GFLOP/s, {exp:.2} Gexp/s");
+        let [copy, gemm, fma, exp] = [roof.copy, roof.gemm, roof.fma, roof.exp].map(|rate| rate / 1e9);
+        eprintln!("roof: copy {copy:.1} GB/s, GEMM {gemm:.1} and FMA {fma:.1} GFLOP/s in f32, {exp:.2} Gexp/s");
         Ok(roof)
     }
 }
