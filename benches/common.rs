@@ -35,14 +35,13 @@ impl Bench {
         let g = Gpu::open_blocking(&Options { adapter, portable: flag("ROWSCAN_PORTABLE") })?;
         let software = g.caps().software;
         let (criterion, samples) = criterion(software);
-        let report = Report::open(&g);
         Ok(Self {
+            report: Report::open(&g),
             full: !software || flag("ROWSCAN_BENCH_FULL"),
             g,
             criterion,
             samples,
             roof: OnceCell::new(),
-            report,
             family: "",
             validate: |_| {},
             valid: OnceCell::new(),
@@ -104,10 +103,9 @@ impl Bench {
         });
         group.finish();
         let samples = samples.into_inner();
-        match built.get() {
-            None => return, // not selected
-            Some(programs) if programs.is_empty() => return self.report.skipped(self.family, direction, case),
-            Some(_) => {}
+        let Some(programs) = built.get() else { return }; // not selected
+        if programs.is_empty() {
+            return self.report.skipped(self.family, direction, case);
         }
         let roof = self.roof.get_or_init(|| Roof::measure(g).unwrap_or_else(|e| panic!("roof: {e}")));
         self.report.case(roof, self.family, direction, case, median(samples, self.samples), floor);
