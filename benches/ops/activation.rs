@@ -1,4 +1,4 @@
-//! activation: GELU of an MLP and SiLU of a gate, at the mixer's inner width.
+//! activation: GELU of an MLP, SiLU of a gate, softplus of a step size, at the mixer's inner width.
 
 use rowscan::cpu::activation::{Activation, backward, forward};
 use rowscan::tape::Tape;
@@ -6,8 +6,12 @@ use rowscan::tape::Tape;
 use super::*;
 
 type Op = fn(&Gpu, &mut Tape, &Var) -> Result<Var>;
-const ALL: [(&str, Activation, Op); 2] =
-    [("gelu", Activation::Gelu, ops::activation::gelu), ("silu", Activation::Silu, ops::activation::silu)];
+const ALL: [(&str, Activation, Op); 4] = [
+    ("gelu", Activation::Gelu, ops::activation::gelu),
+    ("gelu_tanh", Activation::GeluTanh, ops::activation::gelu_tanh),
+    ("silu", Activation::Silu, ops::activation::silu),
+    ("softplus", Activation::Softplus, ops::activation::softplus),
+];
 
 fn validate(g: &Gpu) {
     let mut random = Random::new(1);
