@@ -1,9 +1,11 @@
 //! y = f(x), element by element, for GELU, SiLU and softplus.   dx = f'(x)·dy
 //!
+//! ```text
 //!   gelu      x·Φ(x), Φ(x) = (1 + erf(x/√2))/2       f' = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π)
 //!   gelu_tanh x·(1 + τ)/2, τ = tanh(√(2/π)·(x + 0.044715x³))
 //!   silu      x·σ(x)                                 f' = σ(x)·(1 + x·(1 - σ(x)))
 //!   softplus  x if x > 20 else ln(1 + exp x)         f' = 1 if x > 20 else σ(x)
+//! ```
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 /// Which function.

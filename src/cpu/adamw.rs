@@ -1,9 +1,11 @@
 //! One AdamW step over flat parameters, as torch.optim.AdamW computes it, after clipping by the global norm.
 //!
+//! ```text
 //!   p, g, m, v, decay (n);  decay is the weight decay of each element;  step counts from 1
 //!   g <- clip·g,  clip = min(1, max_norm / (‖g‖ + 1e-6))           (torch.nn.utils.clip_grad_norm_)
 //!   m <- β1·m + (1-β1)·g      v <- β2·v + (1-β2)·g²
 //!   p <- p·(1 - lr·decay) - lr/(1-β1^step) · m / (√v/√(1-β2^step) + eps)
+//! ```
 
 /// The numbers of one step.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,11 @@
 //! Softmax attention under a region mask.
 //!
+//! ```text
 //!   q, out (B, Lq, H, Dh)   k, v (B, Lk, H, Dh)   lse (B, H, Lq)
 //!   x[i,j] = scale·q_i·k_j where allowed(i,j)    lse_i = ln Σ_j exp x[i,j]    P = exp(x - lse)    out_i = Σ_j P·v_j
 //!   backward:  dP = dout_i·v_j    dx = P·(dP - Σ_j P·dP)
 //!     dq_i = scale·Σ_j dx·k_j    dk_j = scale·Σ_i dx·q_i    dv_j = Σ_i P·dout_i
+//! ```
 //! Every query must be allowed at least one key (in self-attention the diagonal always is).
 
 /// Sizes.

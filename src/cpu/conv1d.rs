@@ -1,10 +1,12 @@
 //! Causal depthwise convolution + SiLU, in S directions over one sequence.
 //!
+//! ```text
 //!   x (B, L, ldx), of which columns 0..E are read   w (S, E, K)   bias (S, E)   u (S, B, L, E)
 //!   c[t] = bias + Σ_k w[k]·x[τ],  u = SiLU(c);  terms with τ outside 0..L are 0
 //!     s = 0, forward in the image:   τ = t - (K-1) + k
 //!     s = 1, the flipped sequence:   τ = t + (K-1) - k     (t stays the image position)
 //!   backward:  dc = du·SiLU'(c)    dbias = Σ_bt dc    dw[k] = Σ_bt dc·x[τ]    dx[τ] = Σ_s Σ_k w[k]·dc[t]
+//! ```
 use super::activation::{dsilu, silu};
 
 /// Sizes.

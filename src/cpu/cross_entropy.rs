@@ -1,8 +1,10 @@
 //! Cross-entropy against soft targets (mixup, label smoothing), averaged over the batch.
 //!
+//! ```text
 //!   logits, targets (B, K)   rows (B)
 //!   rows[b] = Σ_k targets·(lse - logits),  lse = ln Σ_k exp logits    loss = mean rows
 //!   dlogits = dloss/B·(softmax·Σ_k targets - targets)
+//! ```
 
 /// Sizes.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,13 @@
 //! Residual add with DropPath, then layer norm, as one operator.
 //!
+//! ```text
 //!   x, residual, sum, y (rows, D)   keep (rows / L), one factor per sample   w, bias (D)
 //!   sum = residual + keep·x    (no residual: 0, no keep: 1)
 //!   y   = n·w + bias,  n = (sum - mean)·r,  r = 1/√(var + eps), var biased (÷ D)
 //!   backward, with dn = dy·w:
 //!     dresidual = dsum + r·(dn - mean(dn) - n·mean(dn·n))    dx = keep·dresidual
 //!     dw = Σ_rows dy·n    dbias = Σ_rows dy
+//! ```
 use super::rms_norm::add;
 pub use super::rms_norm::{Dims, Out};
 

@@ -1,7 +1,9 @@
-//! y[s,m,n] = Σ_k x[s,m,k]·w[s,n,k] (+ bias[s,n]) (+ residual[s,m,n]), a batch of S linear layers.
+//! A batch of S linear layers: `y[s,m,n] = Σ_k x[s,m,k]·w[s,n,k] (+ bias[s,n]) (+ residual[s,m,n])`.
 //!
+//! ```text
 //!   x (S, M, K)   w (S, N, K)   bias (S, N)   residual, y (S, M, N)
 //!   dx = dy·w    dw = dyᵀ·x    dbias = Σ_m dy    dresidual = dy
+//! ```
 
 /// Sizes: `s` batches of an (M, K) by (N, K)ᵀ product.
 #[derive(Clone, Copy, Debug)]

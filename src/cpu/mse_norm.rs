@@ -1,11 +1,13 @@
 //! Masked MSE against per-patch normalised pixels (MAE's norm_pix_loss).
 //!
+//! ```text
 //!   pred (rows, cols), column (py·P + px)·C + c: channel fastest, as the reference models store it
 //!   tgt  (rows, cols), column (c·P + py)·P + px: as `patchify` writes it          cols = C·P·P
 //!   mask (rows), 1 = hidden, counts        scale = 1 / Σ mask
 //!   t^ = (tgt - mean)/√(var + 1e-6), var unbiased (cols-1); or tgt itself
 //!   row[i] = mask·scale·mean_c (pred - t^)²    loss = Σ row
 //!   dpred = dloss·mask·scale·2/cols·(pred - t^)
+//! ```
 
 /// Sizes.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,10 @@
 //! Images -> one row per patch, in the order of a convolution weight. No backward: images need no gradient.
 //!
+//! ```text
 //!   rows (B·L, C·P·P), L = (H/P)·(W/P); token t = (H-index)·(W/P) + (W-index); column (c·P + py)·P + px
 //!   from_u8:    images (B, H, W, C) bytes,  (v/255 - mean[c]) / std[c]
 //!   from_nchw:  images (B, C, H, W), as they are
+//! ```
 
 /// Sizes; the patch side divides both sides of the image.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,10 @@
 //! Sums over everything or over rows.
 //!
+//! ```text
 //!   sum:         y = Σ x                        dx = dy everywhere
 //!   mean:        y = Σ x / n                    dx = dy/n everywhere
 //!   column_sum:  x (rows, D) -> y (D) = Σ_rows x    dx (rows, D) = dy in every row
+//! ```
 
 /// Σ x
 pub fn sum(x: &[f64]) -> f64 {

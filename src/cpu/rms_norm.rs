@@ -1,10 +1,12 @@
 //! Residual add with DropPath, then RMS norm, as one operator.
 //!
+//! ```text
 //!   x, residual, sum, y (rows, D)   keep (rows / L), one factor per sample   w (D)
 //!   sum = residual + keep·x    (no residual: 0, no keep: 1)
 //!   y   = sum·r·w,  r = 1/√(mean(sum²) + eps)
 //!   backward, with n = sum·r and dn = dy·w:
 //!     dresidual = dsum + r·(dn - n·mean(dn·n))    dx = keep·dresidual    dw = Σ_rows dy·n
+//! ```
 
 /// Sizes of a batch of token rows.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,11 @@
 //! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), so any element's draw needs only its counter.
 //!
+//! ```text
 //!   round:   (c0, c1, c2, c3) <- (hi(M1·c2)^c1^k0, lo(M1·c2), hi(M0·c0)^c3^k1, lo(M0·c0)),  key += (W0, W1)
 //!   uniform: the 24 high bits · 2^-24, in [0, 1): exact in f32
 //!   normal:  Box-Muller of two words, on 1 - u so that the logarithm stays finite
 //!   keep:    u < 1-p ? 1/(1-p) : 0, the DropPath factor of one sample
+//! ```
 
 const M0: u32 = 0xD251_1F53;
 const M1: u32 = 0xCD9E_8D57;

@@ -1,16 +1,20 @@
 //! The selective scan of Mamba-1, in S directions over one sequence, gated and averaged.
 //!
+//! ```text
 //!   u, delta (S, B, L, E), delta raw   xdbl (S, B, L, R+2N): dt | B | C   a_log (S, E, N)   d, delta_bias (S, E)
 //!   z (B, L, E)   out (B, L, E)   y (S, B, L, E)   last_state (S, B, E, N)
 //!   δ = softplus(delta + delta_bias)    A = -exp(a_log)
 //!   h_t = exp(δ·A)·h_{t-1} + δ·B·u,  h before the first step is 0     y = Σ_n C·h + d·u     out = 1/S·Σ_s y·SiLU(z)
+//! ```
 //! Direction 0 steps t = 0, 1, …, L-1 and direction 1 steps t = L-1, …, 0; every array stays in image order.
 //!
 //! Backward, with g = dout/S, gy = g·SiLU(z), and λ_t = gy·C + (exp(δ·A)·λ) of the step after t:
+//! ```text
 //!   p = exp(δ·A)·h_{t-1} = h - δ·u·B
 //!   dz = Σ_s g·y·SiLU'(z)    du = d·gy + δ·Σ_n λ·B    dd = Σ_bt gy·u
 //!   ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'    ddelta_bias = Σ_bt ddelta
 //!   da_log = A·Σ_bt λ·δ·p    dB = Σ_e λ·δ·u    dC = Σ_e gy·h
+//! ```
 use super::activation::{dsilu, dsoftplus, silu, softplus};
 
 /// Sizes.

@@ -1,11 +1,13 @@
 //! Tokens by index: `gather` takes the visible ones, `restore` puts them back among mask tokens.
 //!
+//! ```text
 //!   gather:   out[b,v,:] = x[b, ids[b,v], :] (+ table[ids[b,v], :])
 //!     x (B, L, D)   ids (B, V)   table (L, D)   out (B, V, D)
 //!     dx[b,l] = Σ_{v: ids[b,v] = l} dout[b,v]    dtable[l] = Σ_b dx[b,l]
 //!   restore:  out[b,l,:] = (inv[b,l] < V ? x[b, inv[b,l], :] : mask_token) (+ table[l, :])
 //!     x (B, V, D)   inv (B, L), u32::MAX where masked   mask_token (D)   table (L, D)   out (B, L, D)
 //!     dx[b,v] = Σ_{l: inv[b,l] = v} dout[b,l]    dmask_token = Σ_{masked} dout    dtable[l] = Σ_b dout[b,l]
+//! ```
 
 /// Sizes.
 #[derive(Clone, Copy, Debug)]

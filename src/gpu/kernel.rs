@@ -30,7 +30,7 @@ impl Bind {
 /// One scalar of a `Params` struct: name, byte offset, `"u32"` or `"f32"`.
 pub type Field = (&'static str, usize, &'static str);
 
-/// The scalars of one launch; implemented by [`params!`](crate::gpu::params).
+/// The scalars of one launch; implemented by the macro `params!`.
 pub trait Params: bytemuck::Pod {
     /// Layout, compared with the WGSL struct by `tests/shaders.rs`.
     const FIELDS: &'static [Field];

@@ -143,7 +143,7 @@ impl Config {
     }
 
     /// DropPath probability of the hidden that enters Mamba layer `i`; `i == depth` is the final add.
-    /// The list is [0] + linspace(0, p, depth), so that layers 0 and 1 drop nothing (spec 11.8).
+    /// The list is 0 and then linspace(0, p, depth), so that layers 0 and 1 drop nothing (spec 11.8).
     pub fn drop_path_at(&self, i: usize) -> f64 {
         match (i, self.depth()) {
             (0, _) => 0.0,

@@ -35,7 +35,7 @@ pub struct Outputs {
     pub encoder: Var,
     /// Predicted patches (B, L, P·P·3), in (y, x, channel) order, in units of the normalised patch.
     pub pred: Var,
-    /// The loss [1].
+    /// The loss, one number.
     pub loss: Var,
 }
 

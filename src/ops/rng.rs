@@ -37,7 +37,7 @@ pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<T
     draw(g, &NORMAL, "normal", state, stream, shape)
 }
 
-/// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p[r]) with probability 1-p[r], else 0; then zeros.
+/// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p) with probability 1-p for the row's p, else 0; then zeros.
 /// `p` (rows) is the drop probability; `ld` is a multiple of 64, so that a row can be bound on its own.
 pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize) -> Result<Tensor> {
     state.expect_shape("rng.keep: state", &[8])?;

@@ -51,7 +51,7 @@ pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Res
     }))
 }
 
-/// Positions of visible rows: x (B, V, D), table (L, D), ids (B, V), inv (B, L) -> x + table[ids].
+/// Positions of visible rows: x (B, V, D), table (L, D), ids (B, V), inv (B, L) -> `x + table[ids]`.
 /// The table may have leading dimensions of 1.
 pub fn embed(g: &Gpu, t: &mut Tape, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.embed: x")?;

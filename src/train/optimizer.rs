@@ -95,7 +95,7 @@ impl Optimizer {
         StepState::new(step as u32 + 1, lr as f32, self.config.betas, seed).write(g, &self.state)
     }
 
-    /// Launches one update of all weights. Returns the gradient norm [2] = (factor, norm) if clipping is on.
+    /// Launches one update of all weights. Returns (factor, gradient norm) if clipping is on.
     pub fn launch(&self, g: &Gpu, params: &Params) -> Result<Option<Tensor>> {
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("adamw");
