@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::pretrain::mask_ratio;
-use super::{Device, Outcome, usage};
+use super::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Map;
@@ -66,6 +66,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         grid.push_row(&row).map_err(Error::from)?;
     }
     grid.save(&args.output).map_err(Error::from)?;
-    println!("loss {loss:.4} over the hidden patches (1 is the mean of each patch); wrote {}", args.output.display());
+    let file = args.output.display();
+    say(format_args!("loss {loss:.4} over the hidden patches (1 is the mean of each patch); wrote {file}"))?;
     Ok(())
 }
