@@ -107,8 +107,9 @@ impl Fixture {
             Value::Null => Ok(default),
             value => value
                 .as_u64()
+                .filter(|v| *v <= 1 << 24)
                 .map(|v| v as usize)
-                .ok_or_else(|| self.error(format!("config `{key}` is {value}, expected a whole number"))),
+                .ok_or_else(|| self.error(format!("config `{key}` is {value}, expected a whole number to 16777216"))),
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
     /// Share of hidden patches of the plan.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     mask_ratio: f64,
 }
 

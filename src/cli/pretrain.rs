@@ -33,9 +33,9 @@ pub struct Args {
     #[serde(skip)]
     config: Option<PathBuf>,
     /// Continue bit-exactly from a checkpoint folder, or from the newest in --output-dir.
-    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "FOLDER")]
     #[serde(skip)]
-    resume: Option<PathBuf>,
+    resume: Option<Option<PathBuf>>,
     /// Print the model, the memory plan and the launches of a step, and stop.
     #[arg(long)]
     #[serde(skip)]
@@ -50,10 +50,10 @@ pub struct Args {
     #[arg(long)]
     epochs: Option<u64>,
     /// Learning rate per 256 images of a batch.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     blr: Option<f64>,
     /// Learning rate at the end.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     min_lr: Option<f64>,
     /// Epochs of linear warm-up.
     #[arg(long)]
@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long, value_parser = ["random", "sequential", "diagonal"])]
     mask: Option<String>,
     /// Share of hidden patches, or `truncnorm` for the MAP repository's draw around 0.5.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     mask_ratio: Option<String>,
     /// Seed of weights, order, crops, masks and DropPath.
     #[arg(long)]
@@ -211,9 +211,9 @@ pub fn mask_ratio(text: Option<&str>, default: Option<f64>) -> Result<Option<f64
 }
 
 /// The checkpoint to go on from: the one named, or the newest of the output folder.
-fn resume_from(wanted: &Path, output: Option<&Path>) -> Result<PathBuf> {
-    if !wanted.as_os_str().is_empty() {
-        return Ok(wanted.to_path_buf());
+fn resume_from(wanted: Option<&Path>, output: Option<&Path>) -> Result<PathBuf> {
+    if let Some(folder) = wanted {
+        return Ok(folder.to_path_buf());
     }
     let output = output.ok_or_else(|| needed("--output-dir"))?;
     checkpoint::newest(output)?.ok_or_else(|| Error::file(output, "holds no checkpoint to resume from"))
@@ -225,7 +225,12 @@ fn needed(what: &str) -> Error {
 
 /// An output folder that already holds a run is not overwritten.
 fn expect_no_run(output: &Path) -> Result<()> {
-    let Some(found) = checkpoint::newest(output)? else { return Ok(()) };
+    let entries = match std::fs::read_dir(output) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| Error::file(output, e))?,
+    };
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let Some(found) = paths.find(|path| checkpoint::is_named_so(path)) else { return Ok(()) };
     let advice = "add --resume to go on, or choose another --output-dir";
     Err(Error::file(output, format!("already holds {}: {advice}", found.display())))
 }
@@ -263,7 +268,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 pub fn run(device: &Device, args: Args) -> Outcome {
     let args = usage(merged(args))?;
     // what a checkpoint says stands unless the command line says otherwise
-    let from = args.resume.as_deref().map(|wanted| resume_from(wanted, args.output_dir.as_deref()));
+    let from = args.resume.as_ref().map(|wanted| resume_from(wanted.as_deref(), args.output_dir.as_deref()));
     let from = usage(from.transpose())?;
     let (config, settings) = match &from {
         Some(folder) => {

@@ -20,10 +20,10 @@ pub struct Args {
     #[arg(long)]
     checkpoint: PathBuf,
     /// Images.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Share of hidden patches.
-    #[arg(long, default_value = "0.5")]
+    #[arg(long, default_value = "0.5", allow_negative_numbers = true)]
     mask_ratio: String,
     /// random, sequential or diagonal.
     #[arg(long, default_value = "random", value_parser = ["random", "sequential", "diagonal"])]

@@ -163,7 +163,7 @@ impl Config {
         };
         let ratio = |what: &str, got: f64, width: usize| {
             let fine = got > 0.0 && got <= 64.0 && (width as f64 * got) >= 1.0;
-            check(fine, what, got.to_string(), "a number above 0, at most 64")
+            check(fine, what, format!("{got:?}"), "a number above 0, at most 64")
         };
         within("image_size", self.image_size, 1, 4096)?;
         within("patch_size", self.patch_size, 1, 256)?;

@@ -210,6 +210,12 @@ pub fn state_of_whole(folder: &Path) -> Result<State> {
     state(folder)
 }
 
+/// Whether a path has the name of a run's checkpoint, whole or not.
+pub fn is_named_so(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(OLD).unwrap_or(&name).starts_with("checkpoint-")
+}
+
 /// Training checkpoints of an output folder, by steps; torn ones are passed over with a warning.
 pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !output.exists() {
@@ -218,8 +224,7 @@ pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(output).map_err(|e| Error::file(output, e))? {
         let path = entry.map_err(|e| Error::file(output, e))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.strip_prefix(OLD).unwrap_or(&name).starts_with("checkpoint-") {
+        if is_named_so(&path) {
             match state_of_whole(&path) {
                 Ok(state) => found.push((state.step, path)),
                 Err(e) => tracing::warn!("passing over a checkpoint: {e}"),

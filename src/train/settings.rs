@@ -88,6 +88,9 @@ impl Settings {
         if !(1..=1_000_000).contains(&self.epochs) {
             return Err(Error::argument("--epochs", self.epochs, "1 to 1000000"));
         }
+        if !(0.0..=1e6).contains(&self.blr) {
+            return Err(Error::argument("--blr", self.blr, "0 to 1000000"));
+        }
         self.masker(config)?;
         self.schedule(1)?;
         self.hyper().map(drop)
