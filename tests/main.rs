@@ -6,7 +6,9 @@ mod conformance; // ring 1: fixtures made elsewhere
 mod layering; // ring 0: an arrow may only point down
 mod shaders; // ring 0: every kernel through naga, compared with its Rust side
 
+mod cli; // ring 1: the program as people run it
 mod models; // ring 0: sizes, names and shapes of the presets
 mod ops; // ring 1: GPU against oracle, forward and every gradient
 mod runtime; // ring 1: record, plan, replay
+mod settings; // ring 0: recipes, decay, what fits
 mod training; // ring 1: steady state, determinism

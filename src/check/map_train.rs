@@ -33,7 +33,10 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let &[pool, b, _, _, _] = images.shape.as_slice() else {
         return Err(f.error("input.images is not [S, B, C, H, W]"));
     };
-    let each = images.values.len() / pool.max(1);
+    if images.values.is_empty() {
+        return Err(f.error("input.images holds no image"));
+    }
+    let each = images.values.len() / pool;
     let inputs: Vec<Tensor> = images
         .f32()
         .chunks(each)

@@ -35,6 +35,10 @@ pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
         "adamw" => adamw::check(g, &fixture, &mut report),
         "tables" => tables::check(g, &fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
-    }?;
+    }
+    .map_err(|e| match e {
+        Error::Argument { .. } => Error::file(path, e), // sizes that contradict each other
+        other => other,
+    })?;
     Ok(report)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Device, Outcome, Stop};
+use super::{Device, Outcome, Stop, say};
 use crate::check::check;
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let g = device.open()?;
-    println!("{}", g.caps());
+    say(g.caps())?;
     let mut passed = true;
     for path in &args.fixtures {
         let mut report = check(&g, path)?;
@@ -27,14 +27,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
             report.rows.retain(|row| !row.passed());
             let failing = report.to_string();
             let kept: Vec<_> = failing.lines().filter(|l| l.ends_with("FAIL")).collect();
-            println!(
-                "{}\n{}{}",
-                report.path,
-                kept.iter().map(|l| format!("{l}\n")).collect::<String>(),
-                verdict.lines().last().unwrap_or_default()
-            );
+            let kept: String = kept.iter().map(|l| format!("{l}\n")).collect();
+            say(format_args!("{}\n{kept}{}", report.path, verdict.lines().last().unwrap_or_default()))?;
         } else {
-            println!("{report}");
+            say(&report)?;
         }
     }
     if passed { Ok(()) } else { Err(Stop::Negative) }

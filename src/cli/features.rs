@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::reconstruct::open_model;
-use super::{Device, Outcome, Stop, usage};
+use super::{Device, Outcome, Stop, say, usage};
 use crate::error::Error;
 use crate::nn::Weights;
+use crate::train::checkpoint;
 use crate::train::data::{Dataset, Loader, LoaderOptions, Split, Transform};
 use crate::train::features::FeatureExtractor;
 use crate::train::record::write_atomic;
@@ -32,21 +33,23 @@ pub struct Args {
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    if args.batch_size == 0 {
-        return Err(Stop::Usage(Error::argument("--batch-size", 0, "at least 1")));
+    if !(1..=65_536).contains(&args.batch_size) {
+        return Err(Stop::Usage(Error::argument("--batch-size", args.batch_size, "1 to 65536")));
     }
     let split = if args.split == "test" { Split::Test } else { Split::Train };
     let data = Arc::new(usage(Dataset::open(&args.data, split).map_err(Error::from))?);
+    let batch_size = args.batch_size.min(data.len());
+    checkpoint::config(&args.checkpoint)?; // before anything that takes time
     let g = device.open()?;
     let (config, model) = open_model(&g, &args.checkpoint)?;
-    let extractor = FeatureExtractor::new(&g, &model, &config, args.batch_size)?;
+    let extractor = FeatureExtractor::new(&g, &model, &config, batch_size)?;
     let each = config.image_size * config.image_size * 3;
     let (mut features, mut labels) = (Vec::new(), Vec::new());
-    let options = LoaderOptions::new(args.batch_size, Transform::eval(config.image_size as u32));
+    let options = LoaderOptions::new(batch_size, Transform::eval(config.image_size as u32));
     for batch in Loader::eval(data.clone(), &options).map_err(Error::from)? {
         let mut batch = batch.map_err(Error::from)?;
         let count = batch.samples.len();
-        batch.images.resize(args.batch_size * each, 0); // the last batch may be short
+        batch.images.resize(batch_size * each, 0); // the last batch may be short
         features.extend_from_slice(&pollster::block_on(extractor.run(&batch.images))?[..count * config.width]);
         labels.extend(batch.labels.iter().map(|&label| label as f32));
     }
@@ -57,6 +60,9 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     let bytes = to_bytes(&tensors, [("data".to_string(), args.data.clone())].into())?;
     write_atomic(&args.output, &bytes).map_err(Error::from)?;
-    println!("{count} × {} features in {}", config.width, args.output.display());
+    if data.skipped() > 0 {
+        tracing::warn!("{} broken images were skipped", data.skipped());
+    }
+    say(format_args!("{count} × {} features in {}", config.width, args.output.display()))?;
     Ok(())
 }

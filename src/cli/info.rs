@@ -1,8 +1,8 @@
 //! `rowscan info`: what this machine has, and what a model would take.
 
 use super::model_args::ModelArgs;
-use super::{Device, Outcome, Stop, usage};
-use crate::error::{Error, Result};
+use super::{Device, Outcome, say, usage};
+use crate::error::Result;
 use crate::gpu::{Caps, Gpu, human_bytes};
 use crate::models::Config;
 use crate::train::settings::Settings;
@@ -19,58 +19,58 @@ pub struct Args {
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
     /// Share of hidden patches of the plan.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     mask_ratio: f64,
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let opened = device.open();
     if args.adapter_only {
-        println!("{}", opened?.caps());
-        return Ok(());
+        return Ok(say(opened?.caps())?);
     }
-    println!("adapters");
+    say("adapters")?;
     for (i, caps) in pollster::block_on(Gpu::adapters()).iter().enumerate() {
-        println!("  {i}: {}, {}, driver {}", caps.name, caps.backend, caps.driver);
+        say(format_args!("  {i}: {}, {}, driver {}", caps.name, caps.backend, caps.driver))?;
     }
     match &opened {
-        Ok(g) => adapter(g.caps()),
-        Err(e) => println!("  none in use: {e}"),
-    }
-    if args.batch_size == 0 {
-        return Err(Stop::Usage(Error::argument("--batch-size", 0, "at least 1")));
+        Ok(g) => adapter(g.caps())?,
+        Err(e) => say(format_args!("  none in use: {e}"))?,
     }
     let configs: Vec<Config> = match &args.model.model {
         Some(_) => vec![usage(args.model.resolve())?],
-        None => Config::presets().map(Config::preset).collect::<Result<_>>()?,
+        None => usage(Config::presets().map(|name| args.model.over(Config::preset(name)?)).collect())?,
     };
     for config in configs {
-        usage(plan(&config, args.batch_size, args.mask_ratio))?;
+        let settings =
+            Settings { batch_size: args.batch_size, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
+        usage(settings.check(&config))?;
+        plan(&config, &settings)?;
     }
     Ok(())
 }
 
-fn adapter(caps: &Caps) {
-    println!("in use: {caps}");
-    println!("  subgroup sizes     {} to {}", caps.subgroup_sizes.0, caps.subgroup_sizes.1);
-    println!("  timestamps         {}", if caps.timestamps { "yes" } else { "no" });
-    println!("  largest binding    {}", human_bytes(caps.max_binding));
-    println!("  largest buffer     {}", human_bytes(caps.max_buffer));
-    println!("  device memory      {}", caps.memory.map_or("unknown".into(), human_bytes));
+fn adapter(caps: &Caps) -> Result<()> {
+    say(format_args!("in use: {caps}"))?;
+    say(format_args!("  subgroup sizes     {} to {}", caps.subgroup_sizes.0, caps.subgroup_sizes.1))?;
+    say(format_args!("  timestamps         {}", if caps.timestamps { "yes" } else { "no" }))?;
+    say(format_args!("  largest binding    {}", human_bytes(caps.max_binding)))?;
+    say(format_args!("  largest buffer     {}", human_bytes(caps.max_buffer)))?;
+    say(format_args!("  device memory      {}", caps.memory.map_or("unknown".into(), human_bytes)))
 }
 
 /// Planned for an adapter with 2 GiB bindings: the plan of a model is the same everywhere it fits.
-fn plan(config: &Config, batch: usize, ratio: f64) -> Result<()> {
+fn plan(config: &Config, settings: &Settings) -> Result<()> {
     let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };
-    let settings = Settings { batch_size: batch, mask_ratio: Some(ratio), ..Settings::default() };
     let visible = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, batch, settings.hyper()?, 0)?;
+    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, settings.batch_size, settings.hyper()?, 0)?;
     let (recording, _) = trainer.record(visible)?;
     let plan = crate::gpu::Plan::new(&recording)?;
-    println!("\n{} {}×{}, {} parameters", config.name, config.image_size, config.image_size, trainer.params.count());
-    println!("  pretraining step at batch {batch}, {visible} of {} tokens visible", config.tokens());
-    print!("{plan}");
+    let (side, batch, tokens) = (config.image_size, settings.batch_size, config.tokens());
+    say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer.params.count()))?;
+    say(format_args!("  pretraining step at batch {batch}, {visible} of {tokens} tokens visible"))?;
     let (forward, step) = recording.count("layers.1");
-    println!("  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step", plan.launches);
-    Ok(())
+    say(format_args!(
+        "{plan}  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step",
+        plan.launches
+    ))
 }

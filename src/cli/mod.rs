@@ -2,12 +2,14 @@
 
 mod check;
 mod features;
+mod import;
 mod info;
 mod model_args;
 mod pretrain;
 mod profile;
 mod reconstruct;
 
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +42,8 @@ enum Command {
     Reconstruct(reconstruct::Args),
     /// Write the encoder's features of a set of images.
     Features(features::Args),
+    /// Turn weights under the official names into a checkpoint.
+    Import(Box<import::Args>),
     /// Run conformance fixtures and compare every tensor.
     Check(check::Args),
     /// Print adapters, limits, and a model's parameters, memory plan and launches.
@@ -61,12 +65,26 @@ impl From<Error> for Stop {
     }
 }
 
-/// Marks what the user asked for, not what went wrong on the way.
+/// Marks what the arguments alone show to be wrong; what files, disks and devices say is a failure.
 fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
     result.map_err(|e| match e {
-        Error::Argument { .. } | Error::Data(_) => Stop::Usage(e),
+        Error::Argument { .. } => Stop::Usage(e),
         other => Stop::Failure(other),
     })
+}
+
+/// Prints a line. A reader that has left (`| head`) is no error, a full disk is.
+fn say(line: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|e| Error::file("standard output", e)),
+    }
+}
+
+/// Prints a line to stderr, where that is possible.
+fn warn(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 type Outcome = std::result::Result<(), Stop>;
@@ -85,6 +103,8 @@ impl Device {
 
 /// Parses the arguments, runs the command; exit code 0 for success, 1 for failure, 2 for wrong usage.
 pub fn main() -> ExitCode {
+    // a panic is a bug: one line to report it by, and decoders that panic on a broken image are caught
+    std::panic::set_hook(Box::new(|panic| warn(format_args!("internal error, please report it: {panic}"))));
     let cli = Cli::parse();
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_env("ROWSCAN_LOG")
@@ -92,6 +112,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();
@@ -102,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Reconstruct(args) => reconstruct::run(&device, &args),
         Command::Features(args) => features::run(&device, &args),
+        Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),
         Command::Profile(args) => profile::run(&device, &args),
@@ -110,11 +132,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Negative) => ExitCode::FAILURE,
         Err(Stop::Usage(error)) => {
-            eprintln!("error: {error}");
+            warn(format_args!("error: {error}"));
             ExitCode::from(2)
         }
         Err(Stop::Failure(error)) => {
-            eprintln!("error: {error}");
+            warn(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -18,12 +18,33 @@ pub struct ModelArgs {
     /// Side of a patch in pixels.
     #[arg(long)]
     pub patch_size: Option<usize>,
+    /// Width of the encoder.
+    #[arg(long)]
+    pub width: Option<usize>,
     /// Layers in order, M for Mamba and T for transformer: MMMTMMMT.
     #[arg(long)]
     pub pattern: Option<String>,
+    /// Heads of the transformer blocks.
+    #[arg(long)]
+    pub heads: Option<usize>,
     /// MLP width of the transformer blocks over the model's width.
     #[arg(long)]
     pub mlp_ratio: Option<f64>,
+    /// States per channel of the Mamba layers.
+    #[arg(long)]
+    pub states: Option<usize>,
+    /// Classes of the head.
+    #[arg(long)]
+    pub classes: Option<usize>,
+    /// Width of the decoder.
+    #[arg(long)]
+    pub decoder_width: Option<usize>,
+    /// Blocks of the decoder.
+    #[arg(long)]
+    pub decoder_depth: Option<usize>,
+    /// Heads of the decoder.
+    #[arg(long)]
+    pub decoder_heads: Option<usize>,
     /// hidden + T(hidden) as in the MAP repository, or T(hidden) alone.
     #[arg(long)]
     pub extra_residual: Option<bool>,
@@ -38,13 +59,33 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// The preset with the changes, checked.
     pub fn resolve(&self) -> Result<Config> {
-        let mut config = Config::preset(self.model.as_deref().unwrap_or("micro"))?;
-        config.image_size = self.image_size.unwrap_or(config.image_size);
-        config.patch_size = self.patch_size.unwrap_or(config.patch_size);
-        config.pattern = self.pattern.clone().unwrap_or(config.pattern);
-        config.mlp_ratio = self.mlp_ratio.unwrap_or(config.mlp_ratio);
-        config.extra_residual = self.extra_residual.unwrap_or(config.extra_residual);
-        config.drop_path = self.drop_path.unwrap_or(config.drop_path);
+        self.over(Config::preset(self.model.as_deref().unwrap_or("micro"))?)
+    }
+
+    /// The changes over `base`, or over the preset if another one is named; checked.
+    pub fn over(&self, base: Config) -> Result<Config> {
+        fn set<T: Clone>(to: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                to.clone_from(value);
+            }
+        }
+        let mut config = match self.model.as_deref() {
+            Some(name) if name != base.name => Config::preset(name)?,
+            _ => base,
+        };
+        set(&mut config.image_size, &self.image_size);
+        set(&mut config.patch_size, &self.patch_size);
+        set(&mut config.width, &self.width);
+        set(&mut config.pattern, &self.pattern);
+        set(&mut config.heads, &self.heads);
+        set(&mut config.mlp_ratio, &self.mlp_ratio);
+        set(&mut config.states, &self.states);
+        set(&mut config.classes, &self.classes);
+        set(&mut config.decoder.width, &self.decoder_width);
+        set(&mut config.decoder.depth, &self.decoder_depth);
+        set(&mut config.decoder.heads, &self.decoder_heads);
+        set(&mut config.extra_residual, &self.extra_residual);
+        set(&mut config.drop_path, &self.drop_path);
         config.init = match self.init.as_deref() {
             None => config.init,
             Some("mamba") => InitScheme::Mamba,
@@ -53,5 +94,27 @@ impl ModelArgs {
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// Every argument, as `config` has it.
+    pub fn of(config: &Config) -> Self {
+        let c = config.clone();
+        Self {
+            model: Some(c.name),
+            image_size: Some(c.image_size),
+            patch_size: Some(c.patch_size),
+            width: Some(c.width),
+            pattern: Some(c.pattern),
+            heads: Some(c.heads),
+            mlp_ratio: Some(c.mlp_ratio),
+            states: Some(c.states),
+            classes: Some(c.classes),
+            decoder_width: Some(c.decoder.width),
+            decoder_depth: Some(c.decoder.depth),
+            decoder_heads: Some(c.decoder.heads),
+            extra_residual: Some(c.extra_residual),
+            drop_path: Some(c.drop_path),
+            init: Some(if c.init == InitScheme::Mamba { "mamba" } else { "map-repo" }.into()),
+        }
     }
 }

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::model_args::ModelArgs;
-use super::{Device, Outcome, Stop, usage};
+use super::{Device, Outcome, Stop, say, usage, warn};
 use crate::error::{Error, Result};
-use crate::gpu::{Caps, Gpu};
+use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::models::Config;
 use crate::train::checkpoint;
-use crate::train::pretrain::{Ended, Outputs, pretrain};
-use crate::train::record::write_atomic;
+use crate::train::data::{Dataset, Split};
+use crate::train::pretrain::{Ended, Outputs, Run};
 use crate::train::settings::Settings;
-use crate::train::step::Pretrainer;
+use crate::train::step::{Pretrainer, expect_fit};
 
 /// Every option may also stand in the file of `--config`, under its long name.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -33,9 +33,9 @@ pub struct Args {
     #[serde(skip)]
     config: Option<PathBuf>,
     /// Continue bit-exactly from a checkpoint folder, or from the newest in --output-dir.
-    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "FOLDER")]
     #[serde(skip)]
-    resume: Option<PathBuf>,
+    resume: Option<Option<PathBuf>>,
     /// Print the model, the memory plan and the launches of a step, and stop.
     #[arg(long)]
     #[serde(skip)]
@@ -50,10 +50,10 @@ pub struct Args {
     #[arg(long)]
     epochs: Option<u64>,
     /// Learning rate per 256 images of a batch.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     blr: Option<f64>,
     /// Learning rate at the end.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     min_lr: Option<f64>,
     /// Epochs of linear warm-up.
     #[arg(long)]
@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long, value_parser = ["random", "sequential", "diagonal"])]
     mask: Option<String>,
     /// Share of hidden patches, or `truncnorm` for the MAP repository's draw around 0.5.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     mask_ratio: Option<String>,
     /// Seed of weights, order, crops, masks and DropPath.
     #[arg(long)]
@@ -114,8 +114,8 @@ fn merged(args: Args) -> Result<Args> {
 }
 
 impl Args {
-    fn settings(&self) -> Result<Settings> {
-        let d = Settings::default();
+    /// The options over `d`.
+    fn settings(&self, d: Settings) -> Result<Settings> {
         fn parse<T: serde::de::DeserializeOwned>(
             name: &str, text: &Option<String>, expected: &str,
         ) -> Result<Option<T>> {
@@ -142,19 +142,58 @@ impl Args {
         })
     }
 
-    fn outputs(&self, dir: PathBuf) -> Result<Outputs> {
+    fn outputs(&self, dir: PathBuf, config: &Config, settings: &Settings) -> Result<Outputs> {
+        let threads = self.threads.unwrap_or(0);
+        if threads > 1024 {
+            return Err(Error::argument("--threads", threads, "0 to 1024"));
+        }
         let log_every = self.log_every.unwrap_or(10);
         if log_every == 0 {
             return Err(Error::argument("--log-every", 0, "at least 1"));
         }
-        Ok(Outputs {
+        let outputs = Outputs {
+            options: String::new(),
             dir,
             log_every,
             grid_every: self.grid_every.unwrap_or(1),
             save_every_steps: self.save_every_steps.unwrap_or(0),
             keep: self.keep.unwrap_or(0),
-            threads: self.threads.unwrap_or(0),
-        })
+            threads,
+        };
+        let resolved = toml::to_string(&Self::of(config, settings, &outputs));
+        let options = resolved.map_err(|e| Error::argument("options", e, "what TOML can hold"))?;
+        Ok(Outputs { options, ..outputs })
+    }
+
+    /// Every option, as the run has it.
+    fn of(config: &Config, settings: &Settings, outputs: &Outputs) -> Self {
+        let s = settings.clone();
+        let name = |value: Value| value.as_str().map(str::to_owned);
+        Self {
+            data: Some(s.data),
+            output_dir: Some(outputs.dir.clone()),
+            config: None,
+            resume: None,
+            dry_run: false,
+            model: ModelArgs::of(config),
+            batch_size: Some(s.batch_size),
+            epochs: Some(s.epochs),
+            blr: Some(s.blr),
+            min_lr: Some(s.min_lr),
+            warmup_epochs: Some(s.warmup_epochs),
+            schedule: serde_json::to_value(s.schedule).ok().and_then(name),
+            weight_decay: Some(s.weight_decay),
+            decay_rule: serde_json::to_value(s.decay_rule).ok().and_then(name),
+            clip_grad: Some(s.clip_grad),
+            mask: Some(s.mask),
+            mask_ratio: Some(s.mask_ratio.map_or("truncnorm".into(), |ratio| ratio.to_string())),
+            seed: Some(s.seed),
+            log_every: Some(outputs.log_every),
+            grid_every: Some(outputs.grid_every),
+            save_every_steps: Some(outputs.save_every_steps),
+            keep: Some(outputs.keep),
+            threads: Some(outputs.threads),
+        }
     }
 }
 
@@ -171,84 +210,109 @@ pub fn mask_ratio(text: Option<&str>, default: Option<f64>) -> Result<Option<f64
     }
 }
 
-/// The checkpoint to go on from. An output folder that already holds a run is not overwritten.
-fn resume_from(resume: Option<&Path>, output: &Path) -> Result<Option<PathBuf>> {
-    match resume {
-        Some(folder) if folder.as_os_str().is_empty() => match checkpoint::newest(output)? {
-            Some(found) => Ok(Some(found)),
-            None => Err(Error::file(output, "holds no checkpoint to resume from")),
-        },
-        Some(folder) => Ok(Some(folder.to_path_buf())),
-        None => match checkpoint::newest(output)? {
-            Some(found) => {
-                let reason =
-                    format!("already holds {}: add --resume to go on, or choose another --output-dir", found.display());
-                Err(Error::file(output, reason))
-            }
-            None => Ok(None),
-        },
+/// The checkpoint to go on from: the one named, or the newest of the output folder.
+fn resume_from(wanted: Option<&Path>, output: Option<&Path>) -> Result<PathBuf> {
+    if let Some(folder) = wanted {
+        return Ok(folder.to_path_buf());
     }
+    let output = output.ok_or_else(|| needed("--output-dir"))?;
+    checkpoint::newest(output)?.ok_or_else(|| Error::file(output, "holds no checkpoint to resume from"))
+}
+
+fn needed(what: &str) -> Error {
+    Error::argument(what, "nothing", "a value")
+}
+
+/// An output folder that already holds a run is not overwritten.
+fn expect_no_run(output: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(output) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| Error::file(output, e))?,
+    };
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let Some(found) = paths.find(|path| checkpoint::is_named_so(path)) else { return Ok(()) };
+    let advice = "add --resume to go on, or choose another --output-dir";
+    Err(Error::file(output, format!("already holds {}: {advice}", found.display())))
 }
 
 /// Prints parameters, plan and launches; works without an adapter.
 fn dry_run(g: &Gpu, config: &Config, settings: &Settings) -> Result<()> {
-    let dry = Gpu::dry(if g.is_dry() {
-        Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
-    } else {
-        g.caps().clone()
-    });
+    let caps = match g.is_dry() {
+        true => Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() },
+        false => g.caps().clone(),
+    };
+    let (batch, hyper) = (settings.batch_size, settings.hyper()?);
     let longest = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(&dry, config, settings.batch_size, settings.hyper()?, settings.seed)?;
+    expect_fit(&caps, config, hyper, longest, batch)?;
+    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, batch, hyper, settings.seed)?;
     let plan = trainer.plan(longest)?;
-    println!("model {}: {} parameters", config.name, trainer.params.count());
-    println!(
-        "step of {} images, {longest} of {} tokens visible: {} launches",
-        settings.batch_size,
-        config.tokens(),
-        plan.launches
-    );
-    print!("{plan}");
-    plan.fits(g.caps())
+    let (tokens, launches) = (config.tokens(), plan.launches);
+    say(format_args!("model {}: {} parameters", config.name, trainer.params.count()))?;
+    say(format_args!("step of {batch} images, {longest} of {tokens} tokens visible: {launches} launches\n{plan}"))
 }
 
-pub fn run(device: &Device, args: Args) -> Outcome {
-    let args = usage(merged(args))?;
-    let config = usage(args.model.resolve())?;
-    let settings = usage(args.settings())?;
-    usage(settings.masker(&config).map(drop))?;
-    usage(settings.hyper().map(drop))?;
-    usage(settings.schedule(1).map(drop))?;
-    let needed = |what: &str| Stop::Usage(Error::argument(what, "nothing", "a value"));
-    if args.dry_run {
-        let g = device.open().unwrap_or_else(|_| Gpu::dry(Caps::portable()));
-        return Ok(dry_run(&g, &config, &settings)?);
-    }
-    if settings.data.is_empty() {
-        return Err(needed("--data"));
-    }
-    let outputs = usage(args.outputs(args.output_dir.clone().ok_or_else(|| needed("--output-dir"))?))?;
-    let resume = resume_from(args.resume.as_deref(), &outputs.dir)?;
-    let g = device.open()?;
-    if g.caps().software {
-        eprintln!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name);
-    }
+/// A flag that the first Ctrl-C or SIGTERM sets; the second ends the program.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130); // asked twice: leave now, the last checkpoint is whole
         }
-        eprintln!("\nfinishing this step and saving; once more to leave at once");
+        warn("\nfinishing this step and saving; once more to leave at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::argument("signal handler", e, "one that can be set"))?;
-    std::fs::create_dir_all(&outputs.dir).map_err(|e| Error::file(&outputs.dir, format!("cannot be created: {e}")))?;
-    let resolved = toml::to_string(&args).map_err(|e| Error::argument("options", e, "what TOML can hold"))?;
-    write_atomic(&outputs.dir.join("pretrain.toml"), resolved.as_bytes()).map_err(Error::from)?;
-    match pretrain(&g, &config, &settings, &outputs, resume.as_deref(), &stop)? {
-        Ended::Finished(loss) => println!("done: loss {loss:.4}, results in {}", outputs.dir.display()),
-        Ended::Interrupted(folder) => {
-            println!("stopped; saved {}", folder.display());
-            println!("go on with the same command and `--resume`");
+    Ok(stop)
+}
+
+pub fn run(device: &Device, args: Args) -> Outcome {
+    let args = usage(merged(args))?;
+    // what a checkpoint says stands unless the command line says otherwise
+    let from = args.resume.as_ref().map(|wanted| resume_from(wanted.as_deref(), args.output_dir.as_deref()));
+    let from = usage(from.transpose())?;
+    let (config, settings) = match &from {
+        Some(folder) => {
+            let (config, settings) = (checkpoint::config(folder)?, checkpoint::state(folder)?.settings);
+            (usage(args.model.over(config))?, usage(args.settings(settings))?)
+        }
+        None => (usage(args.model.resolve())?, usage(args.settings(Settings::default()))?),
+    };
+    usage(settings.check(&config))?;
+    if args.dry_run {
+        let g = match device.open() {
+            Err(Error::NoAdapter(_)) if device.0.adapter == AdapterChoice::Auto => Gpu::dry(Caps::portable()),
+            opened => opened?,
+        };
+        return Ok(dry_run(&g, &config, &settings)?);
+    }
+    if settings.data.is_empty() {
+        return Err(Stop::Usage(needed("--data")));
+    }
+    let dir = args.output_dir.clone().ok_or_else(|| Stop::Usage(needed("--output-dir")))?;
+    let outputs = usage(args.outputs(dir, &config, &settings))?;
+    if from.is_none() {
+        expect_no_run(&outputs.dir)?;
+    }
+    usage(Dataset::open(&settings.data, Split::Train).map_err(Error::from))?; // before anything that takes time
+    let g = device.open()?;
+    if g.caps().software {
+        warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
+    }
+    let stop = stop_flag()?;
+    let mut run = Run::prepare(&g, &config, &settings, &outputs, from.as_deref())?;
+    let dir = outputs.dir.display();
+    let go_on = format!("rowscan pretrain --output-dir {dir} --resume");
+    match run.train(&stop) {
+        Ok(Ended::Finished(Some(loss))) => say(format_args!("done: loss {loss:.4}, results in {dir}"))?,
+        Ok(Ended::Finished(None)) => say(format_args!("all {} epochs were done before", settings.epochs))?,
+        Ok(Ended::Interrupted(folder)) => {
+            say(format_args!("stopped; saved {}\ngo on with: {go_on}", folder.display()))?;
+        }
+        Err(e) => {
+            if let Ok(Some(folder)) = checkpoint::newest(&outputs.dir) {
+                warn(format_args!("the checkpoint {} is intact; go on with: {go_on}", folder.display()));
+            }
+            return Err(e.into());
         }
     }
     Ok(())

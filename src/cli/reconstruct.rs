@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::pretrain::mask_ratio;
-use super::{Device, Outcome, usage};
+use super::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Map;
@@ -20,10 +20,10 @@ pub struct Args {
     #[arg(long)]
     checkpoint: PathBuf,
     /// Images.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Share of hidden patches.
-    #[arg(long, default_value = "0.5")]
+    #[arg(long, default_value = "0.5", allow_negative_numbers = true)]
     mask_ratio: String,
     /// random, sequential or diagonal.
     #[arg(long, default_value = "random", value_parser = ["random", "sequential", "diagonal"])]
@@ -66,6 +66,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         grid.push_row(&row).map_err(Error::from)?;
     }
     grid.save(&args.output).map_err(Error::from)?;
-    println!("loss {loss:.4} over the hidden patches (1 is the mean of each patch); wrote {}", args.output.display());
+    let file = args.output.display();
+    say(format_args!("loss {loss:.4} over the hidden patches (1 is the mean of each patch); wrote {file}"))?;
     Ok(())
 }

@@ -29,6 +29,17 @@ impl std::str::FromStr for AdapterChoice {
     }
 }
 
+impl std::fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Index(index) => write!(f, "{index}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// How to open a device.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -139,6 +150,6 @@ pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Resul
         AdapterChoice::Index(index) => (*index < found.len()).then_some(*index),
         AdapterChoice::Name(name) => found.iter().position(|c| c.caps.name.to_lowercase().contains(name)),
     };
-    let missing = || Error::NoAdapter(format!("{choice:?} matches none of [{}]", names.join(", ")));
+    let missing = || Error::NoAdapter(format!("`{choice}` is none of [{}]", names.join(", ")));
     at.map(|at| found.swap_remove(at)).ok_or_else(missing)
 }

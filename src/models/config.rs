@@ -139,7 +139,7 @@ impl Config {
 
     /// MLP width of the transformer blocks.
     pub fn mlp_hidden(&self) -> usize {
-        (self.width as f64 * self.mlp_ratio) as usize
+        (self.width as f64 * self.mlp_ratio).round() as usize
     }
 
     /// DropPath probability of the hidden that enters Mamba layer `i`; `i == depth` is the final add.
@@ -158,16 +158,33 @@ impl Config {
             true => Ok(()),
             false => Err(Error::argument(what, got, expected)),
         };
-        let whole = self.patch_size > 0
-            && self.image_size >= self.patch_size
-            && self.image_size.is_multiple_of(self.patch_size);
+        // generous, and small enough that no product of them overflows
+        let within = |what: &str, got: usize, low: usize, high: usize| {
+            check((low..=high).contains(&got), what, got.to_string(), &format!("{low} to {high}"))
+        };
+        let ratio = |what: &str, got: f64, width: usize| {
+            let fine = got > 0.0 && got <= 64.0 && (width as f64 * got) >= 1.0;
+            check(fine, what, format!("{got:?}"), "a number above 0, at most 64")
+        };
+        within("image_size", self.image_size, 1, 4096)?;
+        within("patch_size", self.patch_size, 1, 256)?;
+        within("width", self.width, 1, 8192)?;
+        within("registers", self.registers, 0, 1024)?;
+        within("classes", self.classes, 0, 1_000_000)?;
+        within("states", self.states, 1, 64)?;
+        within("conv", self.conv, 1, 8)?;
+        within("expand", self.expand, 1, 16)?;
+        within("decoder.width", self.decoder.width, 1, 8192)?;
+        within("decoder.depth", self.decoder.depth, 0, 256)?;
+        within("length of pattern", self.pattern.len(), 1, 1024)?;
+        ratio("mlp_ratio", self.mlp_ratio, self.width)?;
+        ratio("decoder.mlp_ratio", self.decoder.mlp_ratio, self.decoder.width)?;
+        let whole = self.image_size.is_multiple_of(self.patch_size);
         let got = format!("{} with patches of {}", self.image_size, self.patch_size);
         check(whole, "image_size", got, "a multiple of the patch size")?;
-        let letters = !self.pattern.is_empty() && self.pattern.chars().all(|c| c == 'M' || c == 'T');
+        let letters = self.pattern.chars().all(|c| c == 'M' || c == 'T');
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
-        check(self.width > 0 && self.width <= 8192, "width", self.width.to_string(), "1 to 8192")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;
-        check(self.mlp_hidden() > 0, "mlp_ratio", self.mlp_ratio.to_string(), "a positive number")?;
         let reduced = self.cls_reduce > 0 && self.width.is_multiple_of(self.cls_reduce);
         check(reduced, "cls_reduce", self.cls_reduce.to_string(), "a divisor of the width")?;
         let heads = |width: usize, heads: usize| heads > 0 && width.is_multiple_of(heads) && width / heads <= 128;

@@ -219,7 +219,8 @@ impl Params {
         self.upload(g, second, |b| &b.second_moment)
     }
 
-    fn expect_names(&self, weights: &Weights) -> Result<()> {
+    /// Checks that every name is known, every parameter given, and every shape right.
+    pub fn expect_names(&self, weights: &Weights) -> Result<()> {
         let known: HashMap<_, _> = self.entries.iter().map(|e| (e.name.as_str(), e)).collect();
         let missing: Vec<_> = self.entries.iter().filter(|e| !weights.contains_key(&e.name)).map(|e| &e.name).collect();
         let unknown: Vec<_> = weights.keys().filter(|k| !known.contains_key(k.as_str())).collect();

@@ -2,11 +2,13 @@
 //! `state.json`. A folder is written under a temporary name, synced, and renamed: its final name never stands for half of it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::weights_file::{read, to_bytes, write_atomic};
+use super::settings::Settings;
+use super::weights_file::{expect_whole, read, to_bytes};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
@@ -24,60 +26,130 @@ pub struct State {
     pub epoch: u64,
     /// Number of the next batch within its epoch.
     pub batch: u64,
+    /// Images of the data set: with another number every batch would be another.
+    pub images: usize,
     /// The settings of the run, which a resumed run has to share.
-    pub settings: serde_json::Value,
+    pub settings: Settings,
 }
 
 /// Version of [`State`].
 pub const VERSION: u32 = 1;
-
-fn json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e))?;
-    write_atomic(path, text.as_bytes())
-}
+/// How folders begin that are being written or removed.
+pub(super) const PARTIAL: &str = ".partial-";
+/// How a checkpoint's folder begins while another takes its name.
+pub(super) const OLD: &str = ".old-";
 
 fn from_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
     serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not what a checkpoint holds: {e}")))
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
+fn to_json<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|e| Error::argument(what, e, "what JSON can hold"))
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
     // directories cannot be opened for syncing on Windows; the rename is journaled there
-    if cfg!(unix) {
-        File::open(path).and_then(|f| f.sync_all()).map_err(|e| Error::file(path, e))?;
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+fn parent(folder: &Path) -> &Path {
+    folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A folder that gets its name when it is whole; until then dropping it leaves nothing.
+struct Pending<'a> {
+    folder: &'a Path,
+    partial: tempfile::TempDir,
+}
+
+impl<'a> Pending<'a> {
+    fn new(folder: &'a Path) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::file(folder, "is a file, expected a folder to write to"));
+        }
+        fs::create_dir_all(parent(folder)).map_err(failed)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PARTIAL);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // subject to the umask, as any folder
+        Ok(Self { folder, partial: builder.tempdir_in(parent(folder)).map_err(failed)? })
     }
-    Ok(())
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let written = File::create(self.partial.path().join(name)).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(|e| Error::file(self.folder.join(name), format!("cannot be written: {e}")))
+    }
+
+    /// Files first, then the folder, then its name: each is on the disk before the next.
+    fn commit(self) -> Result<()> {
+        let Self { folder, partial } = self;
+        let name = || -> std::io::Result<()> {
+            sync_folder(partial.path())?;
+            if !folder.exists() {
+                fs::rename(partial.path(), folder)?;
+                return sync_folder(parent(folder));
+            }
+            // the old one keeps a name that `newest` understands until the new one is in place
+            let old = parent(folder).join(format!("{OLD}{}", folder.file_name().unwrap_or_default().to_string_lossy()));
+            if old.exists() {
+                fs::remove_dir_all(&old)?;
+            }
+            fs::rename(folder, &old)?;
+            if let Err(e) = fs::rename(partial.path(), folder) {
+                fs::rename(&old, folder)?;
+                return Err(e);
+            }
+            sync_folder(parent(folder))?;
+            fs::remove_dir_all(&old)
+        };
+        let named = name().map_err(|e| Error::file(folder, format!("cannot be written: {e}")));
+        if named.is_ok() {
+            let _ = partial.keep(); // renamed: nothing left to clean up
+        }
+        named
+    }
+}
+
+fn torch() -> std::collections::HashMap<String, String> {
+    [("format".to_string(), "pt".to_string())].into()
 }
 
 /// Writes a training checkpoint to `folder`, replacing an older one of that name.
 pub fn save(g: &Gpu, folder: &Path, config: &Config, params: &Params, state: &State) -> Result<()> {
-    let failed = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(failed)?;
-    let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent).map_err(failed)?;
-    let at = |name: &str| partial.path().join(name);
-    let metadata = || [("format".to_string(), "pt".to_string())].into();
-    json(&at("config.json"), config)?;
-    write_atomic(&at("model.safetensors"), &to_bytes(&pollster::block_on(params.weights(g))?, metadata())?)?;
+    let pending = Pending::new(folder)?;
+    pending.write("config.json", &to_json("config", config)?)?;
+    pending.write("model.safetensors", &to_bytes(&pollster::block_on(params.weights(g))?, torch())?)?;
     let (first, second) = pollster::block_on(params.moments(g))?;
     let named =
         |prefix: &'static str, moments: Weights| moments.into_iter().map(move |(k, v)| (format!("{prefix}.{k}"), v));
     let moments: Weights = named("exp_avg", first).chain(named("exp_avg_sq", second)).collect();
-    write_atomic(&at("optimizer.safetensors"), &to_bytes(&moments, metadata())?)?;
-    json(&at("state.json"), state)?;
-    sync_folder(partial.path())?;
-    if folder.exists() {
-        // the old one keeps a name that `newest` understands until the new one is in place
-        let old = parent.join(format!(".old-{}", folder.file_name().unwrap_or_default().to_string_lossy()));
-        let _ = fs::remove_dir_all(&old);
-        fs::rename(folder, &old).map_err(failed)?;
-        fs::rename(partial.path(), folder).map_err(failed)?;
-        fs::remove_dir_all(&old).map_err(failed)?;
-    } else {
-        fs::rename(partial.path(), folder).map_err(failed)?;
+    pending.write("optimizer.safetensors", &to_bytes(&moments, torch())?)?;
+    pending.write("state.json", &to_json("state", state)?)?;
+    pending.commit()
+}
+
+/// Writes a checkpoint without training state to `folder`, which must not exist or be empty.
+pub fn save_weights(folder: &Path, config: &Config, weights: &Weights) -> Result<()> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::file(folder, "is not empty, expected a new folder"));
     }
-    let _ = partial.keep(); // renamed: nothing left to clean up
-    sync_folder(parent)
+    let pending = Pending::new(folder)?;
+    pending.write("config.json", &to_json("config", config)?)?;
+    pending.write("model.safetensors", &to_bytes(weights, torch())?)?;
+    pending.commit()
+}
+
+/// Removes a checkpoint. Whatever interrupts this, its name does not stand for a part of it.
+pub fn remove(folder: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::file(folder, format!("cannot be removed: {e}"));
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let gone = parent(folder).join(format!("{PARTIAL}{name}"));
+    fs::rename(folder, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(failed)
 }
 
 /// The configuration of a checkpoint.
@@ -85,9 +157,23 @@ pub fn config(folder: &Path) -> Result<Config> {
     if !folder.is_dir() {
         return Err(Error::file(folder, "is no checkpoint folder (it holds config.json and model.safetensors)"));
     }
-    let config: Config = from_json(&folder.join("config.json"))?;
-    config.validate()?;
+    let path = folder.join("config.json");
+    let config: Config = from_json(&path)?;
+    config.validate().map_err(|e| Error::file(path, e))?;
     Ok(config)
+}
+
+/// The state of a training checkpoint.
+pub fn state(folder: &Path) -> Result<State> {
+    let path = folder.join("state.json");
+    if folder.join("config.json").exists() && !path.exists() {
+        return Err(Error::file(folder, "holds weights but no training to go on with (no state.json)"));
+    }
+    let state: State = from_json(&path)?;
+    if state.version != VERSION {
+        return Err(Error::file(path, format!("version {}, expected {VERSION}", state.version)));
+    }
+    Ok(state)
 }
 
 /// The weights of a checkpoint folder.
@@ -98,10 +184,7 @@ pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
 
 /// Weights, moments and state of a training checkpoint.
 pub fn load(g: &Gpu, folder: &Path, params: &Params) -> Result<State> {
-    let state: State = from_json(&folder.join("state.json"))?;
-    if state.version != VERSION {
-        return Err(Error::file(folder.join("state.json"), format!("version {}, expected {VERSION}", state.version)));
-    }
+    let state = state(folder)?;
     load_weights(g, folder, params)?;
     let path = folder.join("optimizer.safetensors");
     let (mut first, mut second) = (Weights::new(), Weights::new());
@@ -118,23 +201,40 @@ pub fn load(g: &Gpu, folder: &Path, params: &Params) -> Result<State> {
     Ok(state)
 }
 
-/// The whole checkpoint with the most steps in an output folder.
-pub fn newest(output: &Path) -> Result<Option<PathBuf>> {
+/// The state of a training checkpoint of which every file is as long as it says.
+pub fn state_of_whole(folder: &Path) -> Result<State> {
+    config(folder)?;
+    expect_whole(&folder.join("model.safetensors"))?;
+    expect_whole(&folder.join("optimizer.safetensors"))?;
+    state(folder)
+}
+
+/// Whether a path has the name of a run's checkpoint, whole or not.
+pub fn is_named_so(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(OLD).unwrap_or(&name).starts_with("checkpoint-")
+}
+
+/// Training checkpoints of an output folder, by steps; torn ones are passed over with a warning.
+pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !output.exists() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let mut found: Option<(u64, PathBuf)> = None;
+    let mut found = Vec::new();
     for entry in fs::read_dir(output).map_err(|e| Error::file(output, e))? {
         let path = entry.map_err(|e| Error::file(output, e))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with("checkpoint-") && !name.starts_with(".old-checkpoint-") {
-            continue;
-        }
-        match from_json::<State>(&path.join("state.json")) {
-            Ok(state) if found.as_ref().is_none_or(|(step, _)| state.step > *step) => found = Some((state.step, path)),
-            Ok(_) => {}
-            Err(e) => tracing::warn!("passing over a checkpoint: {e}"),
+        if is_named_so(&path) {
+            match state_of_whole(&path) {
+                Ok(state) => found.push((state.step, path)),
+                Err(e) => tracing::warn!("passing over a checkpoint: {e}"),
+            }
         }
     }
-    Ok(found.map(|(_, path)| path))
+    found.sort();
+    Ok(found)
+}
+
+/// The whole checkpoint with the most steps in an output folder.
+pub fn newest(output: &Path) -> Result<Option<PathBuf>> {
+    Ok(all(output)?.pop().map(|(_, path)| path))
 }

@@ -2,8 +2,10 @@
 pub mod checkpoint;
 pub mod data;
 pub mod features;
+pub mod import;
 pub mod mask;
 pub mod optimizer;
+pub mod output_dir;
 pub mod pretrain;
 pub mod progress;
 pub mod reconstruct;

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::checkpoint::{self, State};
 use super::data::{Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
 use super::mask::{Mask, Masker};
+use super::output_dir::OutputDir;
 use super::progress::Progress;
 use super::reconstruct::Reconstructor;
-use super::record::{EventFile, Grid, LogLine, Panel, TrainLog, loss_curve, read_log};
+use super::record::{EventFile, Grid, LogLine, Panel, TrainLog, loss_curve, read_log, write_atomic};
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::step::{Pretrainer, largest_batch};
+use super::step::{Pretrainer, expect_fit};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::models::Config;
@@ -26,6 +27,8 @@ const IN_FLIGHT: usize = 2;
 pub struct Outputs {
     /// Folder for everything.
     pub dir: PathBuf,
+    /// All options as TOML, for `pretrain.toml`.
+    pub options: String,
     /// Steps between log lines.
     pub log_every: u64,
     /// Epochs between picture grids; 0 for none.
@@ -41,119 +44,69 @@ pub struct Outputs {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// All epochs are done; the loss of the last step.
-    Finished(f64),
+    /// All epochs are done; the loss of the last step, if there was one left to do.
+    Finished(Option<f64>),
     /// It was asked to stop and saved this checkpoint.
     Interrupted(PathBuf),
 }
 
-struct Run<'a> {
+/// A pretraining run, ready to go.
+pub struct Run<'a> {
     g: &'a Gpu,
     config: &'a Config,
     settings: &'a Settings,
     outputs: &'a Outputs,
+    data: Arc<Dataset>,
+    loader: Loader,
     trainer: Pretrainer,
     masker: Masker,
     schedule: Schedule,
+    _alone: OutputDir,
     log: TrainLog,
     events: EventFile,
     progress: Progress,
     pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
+    at: State,
+    per_epoch: u64,
     /// Step, epoch, learning rate, and the loss on its way.
     pending: VecDeque<(u64, f64, f64, Readback)>,
-    last_loss: f64,
+    last_loss: Option<f64>,
 }
 
-/// Trains `config` from scratch, or from the checkpoint `resume`, until the end or until `stop` is set.
-///
-/// # Errors
-/// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before stay.
-pub fn pretrain(
-    g: &Gpu, config: &Config, settings: &Settings, outputs: &Outputs, resume: Option<&Path>, stop: &AtomicBool,
-) -> Result<Ended> {
-    let batch = settings.batch_size;
-    let data = Arc::new(Dataset::open(&settings.data, Split::Train)?);
-    let masker = settings.masker(config)?;
-    let hyper = settings.hyper()?;
-    let longest = *masker.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(g, config, batch, hyper, settings.seed)?;
-    trainer.prepare(longest).map_err(|e| match e {
-        Error::OutOfMemory(_) | Error::Limit { .. } => {
-            let fitting = largest_batch(g.caps(), config, hyper, longest, batch);
-            Error::OutOfMemory(format!("{e}the largest --batch-size that fits is {fitting}"))
-        }
-        other => other,
-    })?;
-    let mut at = State { version: checkpoint::VERSION, step: 0, epoch: 0, batch: 0, settings: stored(settings)? };
-    if let Some(folder) = resume {
-        let found = checkpoint::config(folder)?;
-        if found != *config {
-            let reason = format!("holds the model {found:?}, but {config:?} was asked for");
-            return Err(Error::file(folder.join("config.json"), reason));
-        }
-        at = same_run(checkpoint::load(g, folder, &trainer.params)?, at, folder)?;
-    }
-    std::fs::create_dir_all(&outputs.dir).map_err(|e| Error::file(&outputs.dir, format!("cannot be created: {e}")))?;
-    let options = LoaderOptions {
-        seed: settings.seed,
-        threads: outputs.threads,
-        ..LoaderOptions::new(batch, Transform::train(config.image_size as u32))
-    };
-    let start = Cursor { epoch: at.epoch, batch: at.batch };
-    let loader = Loader::train(data.clone(), &options, start)?;
-    let per_epoch = loader.batches_per_epoch();
-    let total = settings.epochs * per_epoch;
-    let mut run = Run {
-        pictures: held_out(g, config, settings, &trainer, &masker, &data)?,
-        schedule: settings.schedule(per_epoch)?,
-        log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
-        events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
-        progress: Progress::new(total, at.step, batch as u64),
-        pending: VecDeque::new(),
-        last_loss: f64::NAN,
-        g,
-        config,
-        settings,
-        outputs,
-        trainer,
-        masker,
-    };
-    run.progress.println(&format!(
-        "{} images, {per_epoch} steps per epoch, {} parameters, {} on {}",
-        data.len(),
-        run.trainer.params.count(),
-        human_bytes(g.counters().live_bytes),
-        g.caps().name
-    ));
-    let ended = run.steps(loader, &mut at, per_epoch, total, stop)?;
-    run.progress.finish();
-    if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped", data.skipped());
-    }
-    Ok(ended)
+/// What is not the same in two structures, one line each.
+fn differences<T: serde::Serialize>(was: &T, now: &T, except: &str) -> Vec<String> {
+    let value = |it: &T| serde_json::to_value(it).unwrap_or_default();
+    let (was, now) = (value(was), value(now));
+    let keys =
+        now.as_object().into_iter().flatten().filter(|(key, value)| *key != except && was[key.as_str()] != **value);
+    keys.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
 }
 
-fn stored(settings: &Settings) -> Result<serde_json::Value> {
-    serde_json::to_value(settings).map_err(|e| Error::argument("settings", e, "numbers that JSON can hold"))
-}
-
-/// The state to go on from, if it belongs to the same run; the number of epochs may change.
-fn same_run(found: State, fresh: State, folder: &Path) -> Result<State> {
-    let differing: Vec<String> = fresh
-        .settings
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, value)| *key != "epochs" && found.settings.get(key.as_str()) != Some(value))
-        .map(|(key, value)| format!("{key} was {}, now {value}", found.settings[key.as_str()]))
-        .collect();
-    if !differing.is_empty() {
-        return Err(Error::file(folder, format!("belongs to a run with other settings: {}", differing.join("; "))));
+/// Refuses a checkpoint of another run; the number of epochs may change.
+fn expect_same_run(folder: &Path, config: &Config, fresh: &State) -> Result<()> {
+    let other = differences(&checkpoint::config(folder)?, config, "");
+    if !other.is_empty() {
+        return Err(Error::file(folder.join("config.json"), format!("is of another model: {}", other.join("; "))));
     }
-    if found.settings["epochs"] != fresh.settings["epochs"] {
+    let found = checkpoint::state(folder)?;
+    let other = differences(&found.settings, &fresh.settings, "epochs");
+    if !other.is_empty() {
+        return Err(Error::file(folder, format!("belongs to a run with other settings: {}", other.join("; "))));
+    }
+    if found.images != fresh.images {
+        let reason =
+            format!("belongs to a run on {} images, {} has {}", found.images, fresh.settings.data, fresh.images);
+        return Err(Error::file(folder, reason));
+    }
+    let per_epoch = (fresh.images / fresh.settings.batch_size.max(1)) as u64;
+    if found.epoch.checked_mul(per_epoch).and_then(|steps| steps.checked_add(found.batch)) != Some(found.step) {
+        let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);
+        return Err(Error::file(folder.join("state.json"), reason));
+    }
+    if found.settings.epochs != fresh.settings.epochs {
         tracing::warn!("the number of epochs changed, and with it the learning rates from here on");
     }
-    Ok(State { settings: fresh.settings, ..found })
+    Ok(())
 }
 
 /// Eight images the model is shown again and again: from the test half if there is one.
@@ -169,36 +122,117 @@ fn held_out(
     Ok(Some((reconstructor, images.images, mask)))
 }
 
-impl Run<'_> {
-    fn steps(
-        &mut self, mut loader: Loader, at: &mut State, per_epoch: u64, total: u64, stop: &AtomicBool,
-    ) -> Result<Ended> {
-        while at.step < total {
-            let Some(batch) = loader.next() else { break };
-            let batch = batch?;
-            let (step, lr) = (at.step, self.schedule.lr(at.step));
-            let epoch = step as f64 / per_epoch as f64;
+impl<'a> Run<'a> {
+    /// Opens and checks everything, from scratch or to go on from the checkpoint `resume`. The output folder is touched
+    /// last.
+    ///
+    /// # Errors
+    /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
+    pub fn prepare(
+        g: &'a Gpu, config: &'a Config, settings: &'a Settings, outputs: &'a Outputs, resume: Option<&Path>,
+    ) -> Result<Self> {
+        settings.check(config)?;
+        let (batch, hyper, masker) = (settings.batch_size, settings.hyper()?, settings.masker(config)?);
+        let data = Arc::new(Dataset::open(&settings.data, Split::Train)?);
+        let fresh = State {
+            version: checkpoint::VERSION,
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            images: data.len(),
+            settings: settings.clone(),
+        };
+        resume.map(|folder| expect_same_run(folder, config, &fresh)).transpose()?;
+        let longest = *masker.all_visible_lengths().end();
+        expect_fit(g.caps(), config, hyper, longest, batch)?;
+        let mut trainer = Pretrainer::new(g, config, batch, hyper, settings.seed)?;
+        let at = match resume {
+            Some(folder) => State { settings: settings.clone(), ..checkpoint::load(g, folder, &trainer.params)? },
+            None => fresh,
+        };
+        let options = LoaderOptions {
+            seed: settings.seed,
+            threads: outputs.threads,
+            ..LoaderOptions::new(batch, Transform::train(config.image_size as u32))
+        };
+        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
+        let per_epoch = loader.batches_per_epoch();
+        trainer.prepare(longest)?;
+        let pictures = held_out(g, config, settings, &trainer, &masker, &data)?;
+        let alone = OutputDir::open(&outputs.dir)?;
+        write_atomic(&outputs.dir.join("pretrain.toml"), outputs.options.as_bytes())?;
+        let mut run = Self {
+            schedule: settings.schedule(per_epoch)?,
+            log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
+            events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
+            progress: Progress::new(settings.epochs * per_epoch, at.step, batch as u64),
+            pending: VecDeque::new(),
+            last_loss: None,
+            _alone: alone,
+            g,
+            config,
+            settings,
+            outputs,
+            data,
+            loader,
+            trainer,
+            masker,
+            pictures,
+            at,
+            per_epoch,
+        };
+        run.progress.println(&format!(
+            "{} images, {per_epoch} steps per epoch, {} parameters, {} on {}",
+            run.data.len(),
+            run.trainer.params.count(),
+            human_bytes(g.counters().live_bytes),
+            g.caps().name
+        ));
+        Ok(run)
+    }
+
+    /// Trains until the end or until `stop` is set.
+    ///
+    /// # Errors
+    /// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before stay.
+    pub fn train(&mut self, stop: &AtomicBool) -> Result<Ended> {
+        let ended = self.steps(stop);
+        self.progress.finish();
+        if self.data.skipped() > 0 {
+            tracing::warn!("{} broken images were skipped", self.data.skipped());
+        }
+        ended
+    }
+
+    fn steps(&mut self, stop: &AtomicBool) -> Result<Ended> {
+        let total = self.settings.epochs * self.per_epoch;
+        while self.at.step < total {
+            let ended = || Error::Data(format!("{} ended before the run did", self.settings.data));
+            let batch = self.loader.next().ok_or_else(ended)??;
+            let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
+            let epoch = step as f64 / self.per_epoch as f64;
             let mask = self.masker.draw(step, self.settings.batch_size);
             let loss = self.trainer.step(&batch.images, &mask, step, lr)?.read(self.g)?;
             self.pending.push_back((step, epoch, lr, loss));
-            at.step += 1;
-            (at.epoch, at.batch) = (at.step / per_epoch, at.step % per_epoch);
+            self.at.step += 1;
+            (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
             self.collect(IN_FLIGHT)?;
-            if at.batch == 0 {
-                self.end_of_epoch(at)?;
-            } else if stop.load(Ordering::Relaxed) {
-                self.collect(0)?;
-                return self.save(at, &format!("checkpoint-step-{}", at.step)).map(Ended::Interrupted);
-            } else if self.outputs.save_every_steps > 0 && at.step.is_multiple_of(self.outputs.save_every_steps) {
-                self.collect(0)?;
-                self.save(at, &format!("checkpoint-step-{}", at.step))?;
-            }
-            if stop.load(Ordering::Relaxed) && at.step < total {
-                let folder = self.outputs.dir.join(format!("checkpoint-{}", at.epoch));
+            let every = self.outputs.save_every_steps;
+            let stopping = stop.load(Ordering::Relaxed);
+            let saved = if self.at.batch == 0 {
+                Some(self.end_of_epoch()?)
+            } else if stopping || every > 0 && self.at.step.is_multiple_of(every) {
+                Some(self.save(&format!("checkpoint-step-{}", self.at.step))?)
+            } else {
+                None
+            };
+            if let Some(folder) = saved
+                && stopping
+                && self.at.step < total
+            {
                 return Ok(Ended::Interrupted(folder));
             }
         }
-        self.collect(0)?;
         Ok(Ended::Finished(self.last_loss))
     }
 
@@ -211,7 +245,7 @@ impl Run<'_> {
                 let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
                 return Err(Error::Diverged(format!("the loss of step {step} is {loss}: {advice}")));
             }
-            self.last_loss = loss;
+            self.last_loss = Some(loss);
             self.progress.update(step + 1, loss, lr);
             if step % self.outputs.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
@@ -223,31 +257,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn end_of_epoch(&mut self, at: &State) -> Result<()> {
-        self.collect(0)?;
-        let folder = self.save(at, &format!("checkpoint-{}", at.epoch))?;
+    fn end_of_epoch(&mut self) -> Result<PathBuf> {
+        let epoch = self.at.epoch;
+        let folder = self.save(&format!("checkpoint-{epoch}"))?;
         let every = self.outputs.grid_every;
-        if every > 0 && (at.epoch.is_multiple_of(every) || at.epoch == self.settings.epochs) {
-            self.draw(at.epoch)?;
+        if every > 0 && (epoch.is_multiple_of(every) || epoch == self.settings.epochs) {
+            self.draw(epoch)?;
         }
         let points: Vec<_> = read_log(&self.outputs.dir.join("log.jsonl"))?.iter().map(|l| (l.step, l.loss)).collect();
         if !points.is_empty() {
-            loss_curve(
-                &self.outputs.dir.join("loss.svg"),
-                &format!("{} on {}", self.config.name, self.settings.data),
-                &points,
-            )?;
+            let title = format!("{} on {}", self.config.name, self.settings.data);
+            loss_curve(&self.outputs.dir.join("loss.svg"), &title, &points)?;
         }
-        self.prune(at.epoch)?;
-        let line = format!("epoch {:>3}  loss {:.4}  {}", at.epoch, self.last_loss, folder.display());
-        self.progress.println(&line);
-        Ok(())
+        let loss = self.last_loss.unwrap_or(f64::NAN);
+        self.progress.println(&format!("epoch {epoch:>3}  loss {loss:.4}  {}", folder.display()));
+        Ok(folder)
     }
 
-    fn save(&mut self, at: &State, name: &str) -> Result<PathBuf> {
+    /// Saves where the run stands; what is logged before is on the disk before.
+    fn save(&mut self, name: &str) -> Result<PathBuf> {
+        self.collect(0)?;
         self.log.sync()?;
         let folder = self.outputs.dir.join(name);
-        checkpoint::save(self.g, &folder, self.config, &self.trainer.params, at)?;
+        checkpoint::save(self.g, &folder, self.config, &self.trainer.params, &self.at)?;
+        self.prune()?;
         Ok(folder)
     }
 
@@ -262,15 +295,13 @@ impl Run<'_> {
         Ok(grid.save(&self.outputs.dir.join(format!("grid-{epoch:04}.png")))?)
     }
 
-    /// Removes epoch checkpoints older than the newest `keep`.
-    fn prune(&self, epoch: u64) -> Result<()> {
-        if self.outputs.keep == 0 {
-            return Ok(());
-        }
-        for old in 1..=epoch.saturating_sub(self.outputs.keep as u64) {
-            let folder = self.outputs.dir.join(format!("checkpoint-{old}"));
-            if folder.exists() {
-                std::fs::remove_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
+    /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.
+    fn prune(&self) -> Result<()> {
+        let keep = self.outputs.keep as u64;
+        for (step, folder) in if keep > 0 { checkpoint::all(&self.outputs.dir)? } else { Vec::new() } {
+            let between = !step.is_multiple_of(self.per_epoch);
+            if step < self.at.step && (between || step / self.per_epoch + keep <= self.at.epoch) {
+                checkpoint::remove(&folder)?;
             }
         }
         Ok(())

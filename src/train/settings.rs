@@ -80,6 +80,22 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Everything that must hold before anything is opened.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        if !(1..=65_536).contains(&self.batch_size) {
+            return Err(Error::argument("--batch-size", self.batch_size, "1 to 65536"));
+        }
+        if !(1..=1_000_000).contains(&self.epochs) {
+            return Err(Error::argument("--epochs", self.epochs, "1 to 1000000"));
+        }
+        if !(0.0..=1e6).contains(&self.blr) {
+            return Err(Error::argument("--blr", self.blr, "0 to 1000000"));
+        }
+        self.masker(config)?;
+        self.schedule(1)?;
+        self.hyper().map(drop)
+    }
+
     /// The draws of masks for a model.
     pub fn masker(&self, config: &Config) -> Result<Masker> {
         let strategy: MaskStrategy = self.mask.parse()?;

@@ -3,7 +3,7 @@
 use super::mask::Mask;
 use super::optimizer::{AdamWConfig, DecayRule, Optimizer};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Plan, Program, Recording};
+use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Batch, Config, Map};
 use crate::nn::{Entry, Params};
 use crate::ops::{patchify, rng};
@@ -211,8 +211,40 @@ impl Pretrainer {
     }
 }
 
+/// Checks that a step fits the adapter, before anything is allocated.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
+pub fn expect_fit(caps: &Caps, config: &Config, hyper: Hyper, visible: usize, batch: usize) -> Result<()> {
+    let planned = |batch| {
+        Pretrainer::new(&Gpu::dry(caps.clone()), config, batch, hyper, 0)
+            .and_then(|mut trainer| trainer.plan(visible))
+            .and_then(|plan| plan.fits(caps))
+    };
+    let Err(e) = planned(batch) else { return Ok(()) };
+    if batch > 1 && planned(1).is_ok() {
+        let fitting = largest_batch(caps, config, hyper, visible, batch);
+        let advice = format!("the largest --batch-size that fits is {fitting}");
+        return Err(Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e))));
+    }
+    Err(match e {
+        Error::OutOfMemory(_) | Error::Limit { .. } => {
+            Error::OutOfMemory(format!("not even one image at a time fits: {}", reason(&e)))
+        }
+        other => other,
+    })
+}
+
+/// What an error says besides its kind.
+fn reason(e: &Error) -> String {
+    match e {
+        Error::OutOfMemory(text) => text.trim_end().into(),
+        other => other.to_string(),
+    }
+}
+
 /// The largest batch whose plan fits the adapter, by recording on a device that only plans.
-pub fn largest_batch(caps: &crate::gpu::Caps, config: &Config, hyper: Hyper, visible: usize, below: usize) -> usize {
+pub fn largest_batch(caps: &Caps, config: &Config, hyper: Hyper, visible: usize, below: usize) -> usize {
     let fits = |batch: usize| {
         let dry = Gpu::dry(caps.clone());
         let planned = Pretrainer::new(&dry, config, batch, hyper, 0).and_then(|mut t| t.plan(visible));

@@ -1,10 +1,11 @@
-//! safetensors files of named f32 tensors: written whole or not at all, read with every doubt named.
+//! safetensors files of named f32 tensors, read with every doubt named.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::Read;
 use std::path::Path;
 
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::{Error, Result};
@@ -55,16 +56,24 @@ pub fn read(path: &Path) -> Result<Weights> {
     Ok(weights)
 }
 
-fn halves(bytes: &[u8], widen: impl Fn([u8; 2]) -> f32) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|pair| widen(*pair)).collect()
+/// Checks that a file has as many bytes as its header says, without reading them.
+pub fn expect_whole(path: &Path) -> Result<()> {
+    let header = || -> std::io::Result<(u64, Vec<u8>)> {
+        let mut file = std::fs::File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut header = vec![0; 8];
+        file.read_exact(&mut header)?;
+        let len = u64::from_le_bytes(header[..].try_into().unwrap_or_default());
+        file.take(len.min(size)).read_to_end(&mut header)?;
+        Ok((size, header))
+    };
+    let (size, header) = header().map_err(|e| Error::file(path, e))?;
+    let torn = |e: &dyn std::fmt::Display| Error::file(path, format!("not a whole safetensors file ({e})"));
+    let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|e| torn(&e))?;
+    let expected = header.len() as u64 + metadata.data_len() as u64;
+    if size == expected { Ok(()) } else { Err(torn(&format!("{size} bytes, expected {expected}"))) }
 }
 
-/// Writes a file so that its name never stands for half of it: temporary neighbour, fsync, rename.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {e}"));
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(&e))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
-    file.persist(path).map_err(|e| failed(&e))?;
-    Ok(())
+fn halves(bytes: &[u8], widen: impl Fn([u8; 2]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|pair| widen(*pair)).collect()
 }

@@ -128,6 +128,9 @@ impl DataError {
 
 impl From<DataError> for crate::Error {
     fn from(error: DataError) -> Self {
-        Self::Data(error.to_string())
+        match error {
+            DataError::Setting { name, got, expected } => Self::argument(name, got, expected),
+            other => Self::Data(other.to_string()),
+        }
     }
 }

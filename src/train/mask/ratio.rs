@@ -34,7 +34,7 @@ impl MaskRatio {
     pub(super) fn check(self) -> Result<(), DataError> {
         let (lo, hi) = self.bounds();
         if !(lo >= 0.0 && hi < 1.0) {
-            let got = if lo == hi { lo.to_string() } else { format!("{lo} to {hi}") };
+            let got = if self == Self::Fixed(lo) || lo.is_nan() { lo.to_string() } else { format!("{lo} to {hi}") };
             return Err(DataError::setting("--mask-ratio", got, "at least 0 and less than 1"));
         }
         if let Self::TruncatedNormal { mean, std, .. } = self {

@@ -1,0 +1,153 @@
+//! Every command once, and what it leaves behind.
+
+use std::path::Path;
+
+use super::{names, pretrain, program, run, skip};
+use rowscan::train::weights_file::{read, to_bytes};
+
+fn command(args: &[&str], paths: &[(&str, &Path)]) -> std::process::Command {
+    let mut command = program();
+    command.args(args);
+    paths.iter().for_each(|(flag, path)| {
+        command.arg(flag).arg(path);
+    });
+    command
+}
+
+#[test]
+fn pretrain_reconstruct_features_import() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let images = at("images");
+    std::fs::create_dir(&images).unwrap();
+    for i in 0..9u8 {
+        let picture = image::RgbImage::from_fn(20, 24, |x, y| image::Rgb([x as u8 * 12, y as u8 * 10, i * 20]));
+        picture.save(images.join(format!("{i}.png"))).unwrap();
+    }
+    std::fs::write(images.join("5-broken.jpg"), b"\xff\xd8\xff\xe0 torn").unwrap();
+    let out = at("out");
+    let data = format!("--data={}", images.display());
+    let ran = run(pretrain(&out, &[&data, "--batch-size=5", "--epochs=2", "--log-every=1", "--keep=1"])).ok();
+    assert!(ran.out.contains("done: loss"), "{}", ran.out);
+    assert!(ran.err.contains("5-broken.jpg") && ran.err.contains("1 broken images were skipped"), "{}", ran.err);
+    let left = names(&out);
+    let events = left.iter().position(|n| n.starts_with("events.out.tfevents")).expect("events");
+    assert_eq!(
+        [&left[..events], &left[events + 1..]].concat(),
+        ["checkpoint-2", "grid-0001.png", "grid-0002.png", "log.jsonl", "loss.svg", "pretrain.toml"]
+    );
+    let line = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    for key in ["step", "epoch", "loss", "lr", "images_per_second"] {
+        assert!(line.lines().all(|l| l.contains(&format!("\"{key}\":"))), "{line}");
+    }
+    // the options written are options that can be read
+    run(command(&["pretrain", "--dry-run"], &[("--config", &out.join("pretrain.toml"))])).ok();
+
+    let (checkpoint, grid) = (out.join("checkpoint-2"), at("grid.png"));
+    let args = ["reconstruct", "--mask-ratio=0.75", "--mask=random", "--seed=3"];
+    let picture = images.join("0.png");
+    let mut draw = command(&args, &[("--checkpoint", &checkpoint), ("-o", &grid)]);
+    draw.arg(&picture).arg(images.join("1.png"));
+    assert!(run(draw).ok().out.contains("loss"));
+    assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
+
+    let features = at("features.safetensors");
+    let args = ["features", &data, "--batch-size=4"];
+    run(command(&args, &[("--checkpoint", &checkpoint), ("-o", &features)])).ok();
+    let (shape, values) = &read(&features).unwrap()["features"];
+    assert_eq!(shape, &[10, 16]);
+    assert!(values.iter().all(|v| v.is_finite()));
+
+    // out and in again: the exported file is a file that can be imported, with what the options do not say read from it
+    let model = checkpoint.join("model.safetensors");
+    let imported = at("imported");
+    let args: Vec<&str> = ["import"].iter().chain(super::NANO).copied().filter(|a| !a.contains("classes")).collect();
+    run(command(&args, &[("-o", &imported)]).arg(&model).arg("--").take()).ok();
+    assert_eq!(read(&imported.join("model.safetensors")).unwrap(), read(&model).unwrap());
+    let again = at("again.safetensors");
+    run(command(&["features", &data], &[("--checkpoint", &imported), ("-o", &again)])).ok();
+    assert_eq!(read(&again).unwrap(), read(&features).unwrap());
+    let refused = run(command(&args, &[("-o", &imported)]).arg(&model).take());
+    refused.fails(1, &["imported", "not empty"]);
+
+    // a tensor too many, one too few, one of another shape
+    let odd = at("odd.safetensors");
+    let spoil = |change: &dyn Fn(&mut rowscan::nn::Weights)| {
+        let mut weights = read(&model).unwrap();
+        change(&mut weights);
+        std::fs::write(&odd, to_bytes(&weights, Default::default()).unwrap()).unwrap();
+        run(command(&args, &[("-o", &at("never"))]).arg(&odd).take())
+    };
+    spoil(&|w| drop(w.insert("ema".into(), (vec![1], vec![0.0])))).fails(1, &["odd.safetensors", "1 (ema) unknown"]);
+    spoil(&|w| drop(w.remove("norm_f.weight"))).fails(1, &["1 (norm_f.weight) missing"]);
+    spoil(&|w| drop(w.insert("norm_f.weight".into(), (vec![8], vec![0.0; 8]))))
+        .fails(1, &["norm_f.weight", "[8]", "[16]"]);
+    assert!(!at("never").exists());
+    for ratio in [1, 4] {
+        spoil(&|w| {
+            for (name, shape) in [
+                ("fc1.weight", vec![16 * ratio, 16]),
+                ("fc1.bias", vec![16 * ratio]),
+                ("fc2.weight", vec![16, 16 * ratio]),
+            ] {
+                let len = shape.iter().product();
+                w.insert(format!("blocks.0.mlp.{name}"), (shape, vec![0.5; len]));
+            }
+        })
+        .ok();
+        let config = std::fs::read_to_string(at("never").join("config.json")).unwrap();
+        assert!(config.contains(&format!("\"mlp_ratio\": {ratio}.0")), "{config}");
+        std::fs::remove_dir_all(at("never")).unwrap();
+    }
+}
+
+/// `Command` builders return `&mut`; this gives the command itself.
+trait Take {
+    fn take(&mut self) -> std::process::Command;
+}
+
+impl Take for std::process::Command {
+    fn take(&mut self) -> std::process::Command {
+        std::mem::replace(self, std::process::Command::new(""))
+    }
+}
+
+#[test]
+fn half_precision_is_widened() {
+    let dir = tempfile::tempdir().unwrap();
+    let values = [0.5f32, -2.0, 1.25];
+    let f16: Vec<u8> = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+    let bf16: Vec<u8> = values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
+    let path = dir.path().join("half.safetensors");
+    let header = br#"{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]},"b":{"dtype":"BF16","shape":[3],"data_offsets":[6,12]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &f16, &bf16].concat();
+    std::fs::write(&path, &bytes).unwrap();
+    let read = read(&path).unwrap();
+    assert!(["a", "b"].iter().all(|name| read[*name] == (vec![3], values.to_vec())));
+    let integers = String::from_utf8_lossy(header).replace("\"BF16\"", "\"I16\"");
+    let bytes = [&(integers.len() as u64).to_le_bytes()[..], integers.as_bytes(), &f16, &bf16].concat();
+    std::fs::write(&path, bytes).unwrap();
+    let error = rowscan::train::weights_file::read(&path).unwrap_err().to_string();
+    assert!(error.contains("tensor `b` is I16"), "{error}");
+}
+
+#[test]
+fn check_gives_a_verdict() {
+    if skip() {
+        return;
+    }
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scan_noz_nod.safetensors");
+    let ran = run(command(&["check", "--quiet"], &[]).arg(&fixture).take()).ok();
+    assert!(ran.out.contains("PASS") || ran.out.contains("pass"), "{}", ran.out);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disturbed.safetensors");
+    let mut bytes = std::fs::read(fixture).unwrap();
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&7.0f32.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let ran = run(command(&["check"], &[]).arg(&path).take());
+    assert_eq!((ran.code, ran.out.contains("FAIL")), (Some(1), true), "{}", ran.out);
+}

@@ -1,0 +1,114 @@
+//! The program as people run it: real processes, tiny models, everything they print and leave behind.
+
+mod bad_files;
+mod bad_input;
+mod commands;
+mod disk;
+mod kill;
+mod no_adapter;
+mod resume;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::common::gpu;
+
+/// A model that trains in a second, with every kind of layer.
+pub const NANO: &[&str] = &[
+    "--model=micro",
+    "--image-size=16",
+    "--patch-size=4",
+    "--width=16",
+    "--pattern=MMT",
+    "--heads=2",
+    "--states=4",
+    "--classes=2",
+    "--decoder-width=16",
+    "--decoder-depth=1",
+    "--decoder-heads=2",
+];
+/// Everything random at once: a drawn mask ratio, DropPath, crops, order. Six steps in an epoch.
+pub const RANDOM: &[&str] = &[
+    "--data=synthetic:24",
+    "--batch-size=4",
+    "--mask-ratio=truncnorm",
+    "--drop-path=0.3",
+    "--log-every=1",
+    "--grid-every=0",
+    "--seed=5",
+    "--blr=0.02",
+];
+
+/// What a process left.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// Ended well.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
+        self
+    }
+
+    /// Ended with `code`, one error line that says all of `words`, and nothing that looks like a crash.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) -> Self {
+        let text = &self.err;
+        assert_eq!(self.code, Some(code), "{words:?}: {}{text}", self.out);
+        let errors = text.lines().filter(|l| l.starts_with("error: ") && !l.contains("XDG_RUNTIME_DIR")).count();
+        assert_eq!(errors, 1, "{text}");
+        assert!(!text.contains("panicked") && !text.contains("internal error"), "{text}");
+        words.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing: {text}"));
+        self
+    }
+}
+
+/// The program, with the adapter that the tests use.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rowscan"));
+    command.env_remove("ROWSCAN_LOG").stdin(Stdio::null());
+    command
+}
+
+pub fn run(mut command: Command) -> Ran {
+    let output = command.output().expect("the program starts");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// `rowscan pretrain` of the nano model into `dir`.
+pub fn pretrain(dir: &Path, args: &[&str]) -> Command {
+    let mut command = program();
+    command.arg("pretrain").args(NANO).arg("--output-dir").arg(dir).args(args);
+    command
+}
+
+/// (step, loss, learning rate) of every line of a log, as bits.
+pub fn log(dir: &Path) -> Vec<(u64, u64, u64)> {
+    let lines = rowscan::train::record::read_log(&dir.join("log.jsonl")).unwrap_or_default();
+    lines.iter().map(|l| (l.step, l.loss.to_bits(), l.lr.to_bits())).collect()
+}
+
+pub fn skip() -> bool {
+    gpu().is_none()
+}
+
+/// Names in a folder, hidden ones included.
+pub fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Copies a folder of files.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for name in names(from) {
+        std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}

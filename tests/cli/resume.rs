@@ -1,0 +1,116 @@
+//! Going on where a run stopped, bit for bit.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use super::{RANDOM, log, names, pretrain, program, run, skip};
+
+/// Epochs of the runs in here, of six steps each: long enough to be hit by a signal.
+pub const EPOCHS: &str = "--epochs=15";
+
+/// The log of a run that nothing interrupted, and its checkpoints.
+pub static WHOLE: LazyLock<(tempfile::TempDir, Vec<(u64, u64, u64)>)> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    run(pretrain(dir.path(), &[RANDOM, &[EPOCHS]].concat())).ok();
+    let log = log(dir.path());
+    assert_eq!(log.iter().map(|l| l.0).collect::<Vec<_>>(), (0..90).collect::<Vec<_>>());
+    (dir, log)
+});
+
+/// Starts the run of [`WHOLE`] in `dir`.
+pub fn start(dir: &Path, args: &[&str]) -> Child {
+    let mut command = pretrain(dir, &[RANDOM, &[EPOCHS], args].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Waits until `ready`, for a minute at most.
+pub fn wait_for(mut ready: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !ready() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waited for a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn resume(dir: &Path) -> Command {
+    let mut command = program();
+    command.args(["pretrain", "--log-every=1", "--grid-every=0", "--resume", "--output-dir"]).arg(dir);
+    command
+}
+
+#[test]
+fn a_named_checkpoint_goes_on_with_the_same_bits() {
+    if skip() {
+        return;
+    }
+    let (whole, expected) = &*WHOLE;
+    let dir = tempfile::tempdir().unwrap();
+    // options from the command line, into another folder
+    let from = whole.path().join("checkpoint-13");
+    run(pretrain(dir.path(), &[RANDOM, &[EPOCHS, "--resume", from.to_str().unwrap()]].concat())).ok();
+    assert_eq!(log(dir.path()), expected[78..]);
+    // nothing left to do is said, and changes nothing
+    let ran = run(resume(dir.path())).ok();
+    assert!(ran.out.contains("all 15 epochs were done before"), "{}", ran.out);
+    assert_eq!(log(dir.path()), expected[78..]);
+}
+
+#[test]
+fn signals_save_and_say_how_to_go_on() {
+    if skip() || !cfg!(unix) {
+        return;
+    }
+    for signal in ["-INT", "-TERM"] {
+        let dir = tempfile::tempdir().unwrap();
+        let child = start(dir.path(), &[]);
+        wait_for(|| log(dir.path()).len() >= 9);
+        let kill = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+        assert!(kill.success());
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        let saved = text.lines().find_map(|l| l.strip_prefix("stopped; saved ")).expect("what was saved");
+        assert!(PathBuf::from(saved).join("state.json").exists(), "{text}");
+        assert!(text.contains("go on with: rowscan pretrain --output-dir") && text.contains("--resume"), "{text}");
+        assert!(names(dir.path()).iter().all(|n| !n.starts_with('.')), "{:?}", names(dir.path()));
+        assert!(log(dir.path()).len() < 90, "the run was over before the signal came");
+        // the options come from the checkpoint
+        run(resume(dir.path())).ok();
+        assert_eq!(log(dir.path()), WHOLE.1);
+    }
+}
+
+#[test]
+fn a_checkpoint_belongs_to_its_run() {
+    if skip() {
+        return;
+    }
+    let whole = WHOLE.0.path();
+    let again = |args: &[&str]| run(resume(whole).args(args).take_it());
+    again(&["--seed=6"]).fails(1, &["other settings", "seed was 5, now 6"]);
+    again(&["--width=32"]).fails(1, &["config.json", "another model", "width was 16, now 32"]);
+    again(&["--model=tiny"]).fails(1, &["another model"]);
+    again(&["--data=synthetic:28"]).fails(1, &["other settings", "synthetic:28"]);
+    let fresh = run(pretrain(whole, &[RANDOM, &[EPOCHS]].concat()));
+    fresh.fails(1, &["already holds", "--resume"]);
+    assert_eq!(log(whole), WHOLE.1, "nothing may be touched");
+    // one run per folder
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = start(dir.path(), &[]);
+    wait_for(|| log(dir.path()).len() >= 7);
+    run(resume(dir.path())).fails(1, &["another run is writing there"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+trait TakeIt {
+    fn take_it(&mut self) -> Command;
+}
+
+impl TakeIt for Command {
+    fn take_it(&mut self) -> Command {
+        std::mem::replace(self, Command::new(""))
+    }
+}

@@ -1,0 +1,104 @@
+//! Ring 0: what the recipes mean in numbers, which weights decay, what fits an adapter.
+
+use rowscan::gpu::{Caps, Gpu};
+use rowscan::models::{Config, Map};
+use rowscan::nn::Params;
+use rowscan::train::optimizer::DecayRule;
+use rowscan::train::settings::{ScheduleKind, Settings};
+use rowscan::train::step::expect_fit;
+
+#[test]
+fn the_recommended_recipe_warms_up_per_step() {
+    let settings = Settings { batch_size: 512, epochs: 10, warmup_epochs: 0.5, min_lr: 1e-6, ..Settings::default() };
+    let schedule = settings.schedule(100).unwrap();
+    let peak = 1.5e-4 * 512.0 / 256.0;
+    assert_eq!(schedule.lr(0), 0.0);
+    assert!((schedule.lr(25) - peak / 2.0).abs() < 1e-12);
+    assert!((schedule.lr(50) - peak).abs() < 1e-12);
+    assert!((schedule.lr(1000) - 1e-6).abs() < 1e-15);
+}
+
+#[test]
+fn the_map_repository_steps_per_epoch() {
+    let settings = Settings { batch_size: 1024, epochs: 100, schedule: ScheduleKind::MapRepo, ..Settings::default() };
+    let schedule = settings.schedule(10).unwrap();
+    // 5e-4 · 1024 / 512 at the peak, whatever --blr says; 1e-6 in the first two epochs
+    assert_eq!((schedule.lr(0), schedule.lr(9), schedule.lr(10), schedule.lr(19)), (1e-6, 1e-6, 1e-6, 1e-6));
+    let fifth = 1e-6 + (1e-3 - 1e-6) / 5.0;
+    assert!((schedule.lr(20) - fifth).abs() < 1e-12, "{}", schedule.lr(20));
+    assert!(schedule.lr(60) > 9.9e-4 && schedule.lr(69) == schedule.lr(60));
+    let other = Settings { blr: 1.0, warmup_epochs: 50.0, ..settings };
+    assert_eq!(other.schedule(10).unwrap().lr(65), schedule.lr(65));
+}
+
+#[test]
+fn clipping_is_off_at_zero() {
+    assert_eq!(Settings::default().hyper().unwrap().adamw.clip, None);
+    assert_eq!(Settings { clip_grad: 3.0, ..Settings::default() }.hyper().unwrap().adamw.clip, Some(3.0));
+}
+
+#[test]
+fn settings_come_back_from_json_to_the_bit() {
+    for (blr, min_lr) in [(1.5e-4, 1.0 / 3.0 * 1e-5), (0.1 + 0.2, 5e-324), (1e-4 * 7.0, 2.2250738585072014e-308)] {
+        let settings = Settings { blr, min_lr, mask_ratio: Some(1.0 / 3.0), ..Settings::default() };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+    }
+}
+
+#[test]
+fn the_decay_rules_differ_where_the_spec_says() {
+    let dry = Gpu::dry(Caps::portable());
+    let mut params = Params::new(&dry);
+    Map::new(&dry, &mut params, &Config::preset("micro").unwrap()).unwrap();
+    let decays = |name: &str| {
+        let entry = params.entries().iter().find(|e| e.name == name).unwrap_or_else(|| panic!("no `{name}`"));
+        (DecayRule::Recommended.decays(entry), DecayRule::MapRepo.decays(entry))
+    };
+    for name in
+        ["patch_embed.proj.weight", "layers.0.mixer.in_proj.weight", "blocks.0.attn.qkv.weight", "ar_pred.weight"]
+    {
+        assert_eq!(decays(name), (true, true), "{name}");
+    }
+    for name in ["pos_embed", "cls_token", "pos_embed_cls", "norm_f.weight", "ar_pred.bias", "layers.0.mixer.D"] {
+        assert_eq!(decays(name), (false, false), "{name}");
+    }
+    // matrices of no Linear: the published code decays them
+    for name in ["mask_token", "decoder_pos_embed_learned", "layers.0.mixer.A_log", "layers.0.mixer.A_b_log"] {
+        assert_eq!(decays(name), (false, true), "{name}");
+    }
+    // nothing else is special
+    for entry in params.entries().iter().filter(|e| e.shape.len() == 1) {
+        assert!(!DecayRule::Recommended.decays(entry) && !DecayRule::MapRepo.decays(entry), "{}", entry.name);
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_says_which_does() {
+    let (config, settings) = (Config::preset("tiny").unwrap(), Settings::default());
+    let hyper = settings.hyper().unwrap();
+    let caps = |gigabytes: u64| Caps {
+        name: "small card".into(),
+        max_binding: 2 << 30,
+        max_buffer: 4 << 30,
+        memory: Some(gigabytes << 30),
+        ..Caps::portable()
+    };
+    assert!(expect_fit(&caps(8), &config, hyper, 98, 8).is_ok());
+    let error = expect_fit(&caps(4), &config, hyper, 98, 512).unwrap_err().to_string();
+    for words in ["not enough GPU memory: --batch-size 512", "the plan needs", "small card has 4.29 GB", "activations"]
+    {
+        assert!(error.contains(words), "{error}");
+    }
+    let fitting: usize = error.rsplit("--batch-size that fits is ").next().unwrap().parse().unwrap();
+    assert!((8..512).contains(&fitting), "{error}");
+    assert!(expect_fit(&caps(4), &config, hyper, 98, fitting).is_ok());
+    assert!(expect_fit(&caps(4), &config, hyper, 98, fitting + 1).is_err());
+    // bindings, not memory, are what is missing
+    let narrow = Caps { max_binding: 128 << 20, max_buffer: 256 << 20, ..caps(64) };
+    let error = expect_fit(&narrow, &config, hyper, 98, 4096).unwrap_err().to_string();
+    assert!(error.contains("134217728") && error.contains("the largest --batch-size that fits is"), "{error}");
+    let tiny = Caps { memory: Some(1 << 20), ..caps(1) };
+    let error = expect_fit(&tiny, &config, hyper, 98, 4).unwrap_err().to_string();
+    assert!(error.contains("not even one image"), "{error}");
+}
