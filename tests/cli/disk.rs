@@ -49,7 +49,7 @@ fn a_full_disk_keeps_the_last_checkpoint() {
         assert!(names(dir.path()).iter().all(|n| !n.starts_with('.')), "{:?}", names(dir.path()));
         assert!(!dir.path().join("checkpoint-14").exists());
         run(pretrain(dir.path(), &[RANDOM, &[EPOCHS, "--resume"]].concat())).ok();
-        let tail = |log: Vec<(u64, u64, u64)>| log.into_iter().filter(|l| l.0 >= 78).collect::<Vec<_>>();
+        let tail = |log: Vec<super::LogBits>| log.into_iter().filter(|l| l.0 >= 78).collect::<Vec<_>>();
         assert_eq!(tail(log(dir.path())), tail(WHOLE.1.clone()), "{blocks} blocks");
     }
 }

@@ -87,8 +87,11 @@ pub fn pretrain(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// (step, loss, learning rate) of every line of a log, as bits.
-pub fn log(dir: &Path) -> Vec<(u64, u64, u64)> {
+/// (step, loss, learning rate) of a line of a log, as bits.
+pub type LogBits = (u64, u64, u64);
+
+/// Every line of a log.
+pub fn log(dir: &Path) -> Vec<LogBits> {
     let lines = rowscan::train::record::read_log(&dir.join("log.jsonl")).unwrap_or_default();
     lines.iter().map(|l| (l.step, l.loss.to_bits(), l.lr.to_bits())).collect()
 }

@@ -5,13 +5,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use super::{RANDOM, log, names, pretrain, program, run, skip};
+use super::{LogBits, RANDOM, log, names, pretrain, program, run, skip};
 
 /// Epochs of the runs in here, of six steps each: long enough to be hit by a signal.
 pub const EPOCHS: &str = "--epochs=15";
 
 /// The log of a run that nothing interrupted, and its checkpoints.
-pub static WHOLE: LazyLock<(tempfile::TempDir, Vec<(u64, u64, u64)>)> = LazyLock::new(|| {
+pub static WHOLE: LazyLock<(tempfile::TempDir, Vec<LogBits>)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     run(pretrain(dir.path(), &[RANDOM, &[EPOCHS]].concat())).ok();
     let log = log(dir.path());
