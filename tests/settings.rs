@@ -55,7 +55,9 @@ fn the_decay_rules_differ_where_the_spec_says() {
         let entry = params.entries().iter().find(|e| e.name == name).unwrap_or_else(|| panic!("no `{name}`"));
         (DecayRule::Recommended.decays(entry), DecayRule::MapRepo.decays(entry))
     };
-    for name in ["patch_embed.proj.weight", "layers.0.mixer.in_proj.weight", "blocks.0.attn.qkv.weight", "ar_pred.weight"] {
+    for name in
+        ["patch_embed.proj.weight", "layers.0.mixer.in_proj.weight", "blocks.0.attn.qkv.weight", "ar_pred.weight"]
+    {
         assert_eq!(decays(name), (true, true), "{name}");
     }
     for name in ["pos_embed", "cls_token", "pos_embed_cls", "norm_f.weight", "ar_pred.bias", "layers.0.mixer.D"] {
@@ -84,7 +86,8 @@ fn a_batch_that_does_not_fit_says_which_does() {
     };
     assert!(expect_fit(&caps(8), &config, hyper, 98, 8).is_ok());
     let error = expect_fit(&caps(4), &config, hyper, 98, 512).unwrap_err().to_string();
-    for words in ["not enough GPU memory: --batch-size 512", "the plan needs", "small card has 4.29 GB", "activations"] {
+    for words in ["not enough GPU memory: --batch-size 512", "the plan needs", "small card has 4.29 GB", "activations"]
+    {
         assert!(error.contains(words), "{error}");
     }
     let fitting: usize = error.rsplit("--batch-size that fits is ").next().unwrap().parse().unwrap();

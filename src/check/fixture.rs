@@ -105,11 +105,11 @@ impl Fixture {
     pub fn size(&self, key: &str, default: usize) -> Result<usize> {
         match &self.config[key] {
             Value::Null => Ok(default),
-            value => value
-                .as_u64()
-                .filter(|v| *v <= 1 << 24)
-                .map(|v| v as usize)
-                .ok_or_else(|| self.error(format!("config `{key}` is {value}, expected a whole number to 16777216"))),
+            value => {
+                value.as_u64().filter(|v| *v <= 1 << 24).map(|v| v as usize).ok_or_else(|| {
+                    self.error(format!("config `{key}` is {value}, expected a whole number to 16777216"))
+                })
+            }
         }
     }
 

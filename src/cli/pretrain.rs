@@ -296,10 +296,7 @@ pub fn run(device: &Device, args: Args) -> Outcome {
     usage(Dataset::open(&settings.data, Split::Train).map_err(Error::from))?; // before anything that takes time
     let g = device.open()?;
     if g.caps().software {
-        warn(format_args!(
-            "training on the CPU adapter {}: expect a small fraction of a GPU's speed",
-            g.caps().name
-        ));
+        warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
     }
     let stop = stop_flag()?;
     let mut run = Run::prepare(&g, &config, &settings, &outputs, from.as_deref())?;

@@ -95,8 +95,7 @@ impl<'a> Pending<'a> {
                 return sync_folder(parent(folder));
             }
             // the old one keeps a name that `newest` understands until the new one is in place
-            let old =
-                parent(folder).join(format!("{OLD}{}", folder.file_name().unwrap_or_default().to_string_lossy()));
+            let old = parent(folder).join(format!("{OLD}{}", folder.file_name().unwrap_or_default().to_string_lossy()));
             if old.exists() {
                 fs::remove_dir_all(&old)?;
             }

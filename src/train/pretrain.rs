@@ -77,7 +77,8 @@ pub struct Run<'a> {
 fn differences<T: serde::Serialize>(was: &T, now: &T, except: &str) -> Vec<String> {
     let value = |it: &T| serde_json::to_value(it).unwrap_or_default();
     let (was, now) = (value(was), value(now));
-    let keys = now.as_object().into_iter().flatten().filter(|(key, value)| *key != except && was[key.as_str()] != **value);
+    let keys =
+        now.as_object().into_iter().flatten().filter(|(key, value)| *key != except && was[key.as_str()] != **value);
     keys.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
 }
 
@@ -93,7 +94,8 @@ fn expect_same_run(folder: &Path, config: &Config, fresh: &State) -> Result<()> 
         return Err(Error::file(folder, format!("belongs to a run with other settings: {}", other.join("; "))));
     }
     if found.images != fresh.images {
-        let reason = format!("belongs to a run on {} images, {} has {}", found.images, fresh.settings.data, fresh.images);
+        let reason =
+            format!("belongs to a run on {} images, {} has {}", found.images, fresh.settings.data, fresh.images);
         return Err(Error::file(folder, reason));
     }
     let per_epoch = (fresh.images / fresh.settings.batch_size.max(1)) as u64;

@@ -66,7 +66,14 @@ fn checkpoints_that_cannot_be_used() {
     let optimizer = std::fs::read(good.join("optimizer.safetensors")).unwrap();
     let config = std::fs::read_to_string(good.join("config.json")).unwrap();
     let state = std::fs::read_to_string(good.join("state.json")).unwrap();
-    for bytes in [&model[..model.len() - 1], &model[..100], &model[..3], b"", b"\xff\xff\xff\xff\xff\xff\xff\xff", b"GIF89a, not tensors"] {
+    for bytes in [
+        &model[..model.len() - 1],
+        &model[..100],
+        &model[..3],
+        b"",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"GIF89a, not tensors",
+    ] {
         spoil("model.safetensors", bytes);
         features(&bad, &["model.safetensors", "not a whole safetensors file"]);
         resume(&["model.safetensors", "not a whole safetensors file"]);
@@ -119,7 +126,10 @@ fn fixtures_that_cannot_be_used() {
     check(&whole[..whole.len() - 7], &["not a safetensors file"]);
     check(b"", &["not a safetensors file"]);
     check(b"hello, world, how are you", &["not a safetensors file"]);
-    check(&std::fs::read(WHOLE.0.path().join("checkpoint-1/model.safetensors")).unwrap(), &["format", "rowscan-fixture/1"]);
+    check(
+        &std::fs::read(WHOLE.0.path().join("checkpoint-1/model.safetensors")).unwrap(),
+        &["format", "rowscan-fixture/1"],
+    );
     rowscan(&["check", "/no/such/fixture"]).fails(1, &["/no/such/fixture"]);
     // tensors under other names
     for name in ["map_small", "map_train", "scan_d1", "mixer_n8_k3_e1"] {

@@ -60,7 +60,9 @@ fn torn_and_half_replaced_checkpoints_are_passed_over() {
     std::fs::copy(whole.join("log.jsonl"), at("log.jsonl")).unwrap();
     let is_newest = |name: &str| assert_eq!(checkpoint::newest(dir.path()).unwrap().unwrap(), at(name));
     // later ones, each torn in another way
-    for (file, len) in [("model.safetensors", 4000), ("optimizer.safetensors", 5), ("state.json", 40), ("config.json", 0)] {
+    for (file, len) in
+        [("model.safetensors", 4000), ("optimizer.safetensors", 5), ("state.json", 40), ("config.json", 0)]
+    {
         copy(&whole.join("checkpoint-13"), &at("checkpoint-13"));
         std::fs::OpenOptions::new().write(true).open(at("checkpoint-13").join(file)).unwrap().set_len(len).unwrap();
         is_newest("checkpoint-12");

@@ -15,13 +15,28 @@ use crate::common::gpu;
 
 /// A model that trains in a second, with every kind of layer.
 pub const NANO: &[&str] = &[
-    "--model=micro", "--image-size=16", "--patch-size=4", "--width=16", "--pattern=MMT", "--heads=2", "--states=4",
-    "--classes=2", "--decoder-width=16", "--decoder-depth=1", "--decoder-heads=2",
+    "--model=micro",
+    "--image-size=16",
+    "--patch-size=4",
+    "--width=16",
+    "--pattern=MMT",
+    "--heads=2",
+    "--states=4",
+    "--classes=2",
+    "--decoder-width=16",
+    "--decoder-depth=1",
+    "--decoder-heads=2",
 ];
 /// Everything random at once: a drawn mask ratio, DropPath, crops, order. Six steps in an epoch.
 pub const RANDOM: &[&str] = &[
-    "--data=synthetic:24", "--batch-size=4", "--mask-ratio=truncnorm", "--drop-path=0.3", "--log-every=1",
-    "--grid-every=0", "--seed=5", "--blr=0.02",
+    "--data=synthetic:24",
+    "--batch-size=4",
+    "--mask-ratio=truncnorm",
+    "--drop-path=0.3",
+    "--log-every=1",
+    "--grid-every=0",
+    "--seed=5",
+    "--blr=0.02",
 ];
 
 /// What a process left.
@@ -95,5 +110,16 @@ pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for name in names(from) {
         std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// The builders of a `Command` return `&mut`; this gives the command itself.
+pub trait Take {
+    fn take(&mut self) -> Command;
+}
+
+impl Take for Command {
+    fn take(&mut self) -> Command {
+        std::mem::replace(self, Command::new(""))
     }
 }
