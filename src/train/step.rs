@@ -222,16 +222,16 @@ pub fn expect_fit(caps: &Caps, config: &Config, hyper: Hyper, visible: usize, ba
             .and_then(|plan| plan.fits(caps))
     };
     let Err(e) = planned(batch) else { return Ok(()) };
-    if batch > 1 && planned(1).is_ok() {
-        let fitting = largest_batch(caps, config, hyper, visible, batch);
-        let advice = format!("the largest --batch-size that fits is {fitting}");
-        return Err(Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e))));
-    }
-    Err(match e {
-        Error::OutOfMemory(_) | Error::Limit { .. } => {
+    Err(match planned(1) {
+        Ok(()) => {
+            let fitting = largest_batch(caps, config, hyper, visible, batch);
+            let advice = format!("the largest --batch-size that fits is {fitting}");
+            Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e)))
+        }
+        Err(e @ (Error::OutOfMemory(_) | Error::Limit { .. })) => {
             Error::OutOfMemory(format!("not even one image at a time fits: {}", reason(&e)))
         }
-        other => other,
+        Err(other) => other,
     })
 }
 

@@ -91,7 +91,7 @@ fn checkpoints_that_cannot_be_used() {
     spoil("config.json", config.replace("\"classes\": 2", "\"classes\": 18446744073709551615").as_bytes());
     features(&bad, &["config.json", "classes"]);
     spoil("config.json", config.replace("\"states\": 4", "\"states\": 8").as_bytes());
-    features(&bad, &["model.safetensors", "8]", "expected"]);
+    features(&bad, &["model.safetensors", "x_proj.weight", "expected"]);
     for text in ["", "{}", &state.replace("\"step\"", "\"stop\""), &state.replace("\"seed\": 5", "\"seed\": -5")] {
         spoil("state.json", text.as_bytes());
         resume(&["state.json", "not what a checkpoint holds"]);
@@ -131,8 +131,8 @@ fn fixtures_that_cannot_be_used() {
         &["format", "rowscan-fixture/1"],
     );
     rowscan(&["check", "/no/such/fixture"]).fails(1, &["/no/such/fixture"]);
-    // every fixture with one tensor or one number renamed
-    for name in ["map_small", "map_train", "scan_d1", "mixer_n8_k3_e1", "adamw_clip"] {
+    // tensors under other names
+    for name in ["map_small", "map_train", "scan_d1", "mixer_n8_k3_e1"] {
         let bytes = std::fs::read(fixtures.join(format!("{name}.safetensors"))).unwrap();
         let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header = String::from_utf8(bytes[8..8 + len].to_vec()).unwrap().replace("\"input.", "\"inqut.");

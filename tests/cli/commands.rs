@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{names, pretrain, program, run, skip};
+use super::{Take, names, pretrain, program, run, skip};
 use rowscan::train::weights_file::{read, to_bytes};
 
 fn command(args: &[&str], paths: &[(&str, &Path)]) -> std::process::Command {
@@ -65,7 +65,7 @@ fn pretrain_reconstruct_features_import() {
     let model = checkpoint.join("model.safetensors");
     let imported = at("imported");
     let args: Vec<&str> = ["import"].iter().chain(super::NANO).copied().filter(|a| !a.contains("classes")).collect();
-    run(command(&args, &[("-o", &imported)]).arg(&model).arg("--").take()).ok();
+    run(command(&args, &[("-o", &imported)]).arg(&model).take()).ok();
     assert_eq!(read(&imported.join("model.safetensors")).unwrap(), read(&model).unwrap());
     let again = at("again.safetensors");
     run(command(&["features", &data], &[("--checkpoint", &imported), ("-o", &again)])).ok();
@@ -101,17 +101,6 @@ fn pretrain_reconstruct_features_import() {
         let config = std::fs::read_to_string(at("never").join("config.json")).unwrap();
         assert!(config.contains(&format!("\"mlp_ratio\": {ratio}.0")), "{config}");
         std::fs::remove_dir_all(at("never")).unwrap();
-    }
-}
-
-/// `Command` builders return `&mut`; this gives the command itself.
-trait Take {
-    fn take(&mut self) -> std::process::Command;
-}
-
-impl Take for std::process::Command {
-    fn take(&mut self) -> std::process::Command {
-        std::mem::replace(self, std::process::Command::new(""))
     }
 }
 

@@ -115,3 +115,14 @@ pub fn copy(from: &Path, to: &Path) {
         std::fs::copy(from.join(&name), to.join(&name)).unwrap();
     }
 }
+
+/// The builders of a `Command` return `&mut`; this gives the command itself.
+pub trait Take {
+    fn take(&mut self) -> Command;
+}
+
+impl Take for Command {
+    fn take(&mut self) -> Command {
+        std::mem::replace(self, Command::new(""))
+    }
+}

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use super::{LogBits, RANDOM, log, names, pretrain, program, run, skip};
+use super::{LogBits, RANDOM, Take, log, names, pretrain, program, run, skip};
 
 /// Epochs of the runs in here, of six steps each: long enough to be hit by a signal.
 pub const EPOCHS: &str = "--epochs=15";
@@ -88,7 +88,7 @@ fn a_checkpoint_belongs_to_its_run() {
         return;
     }
     let whole = WHOLE.0.path();
-    let again = |args: &[&str]| run(resume(whole).args(args).take_it());
+    let again = |args: &[&str]| run(resume(whole).args(args).take());
     again(&["--seed=6"]).fails(1, &["other settings", "seed was 5, now 6"]);
     again(&["--width=32"]).fails(1, &["config.json", "another model", "width was 16, now 32"]);
     again(&["--model=tiny"]).fails(1, &["another model"]);
@@ -103,14 +103,4 @@ fn a_checkpoint_belongs_to_its_run() {
     run(resume(dir.path())).fails(1, &["another run is writing there"]);
     first.kill().unwrap();
     first.wait().unwrap();
-}
-
-trait TakeIt {
-    fn take_it(&mut self) -> Command;
-}
-
-impl TakeIt for Command {
-    fn take_it(&mut self) -> Command {
-        std::mem::replace(self, Command::new(""))
-    }
 }
