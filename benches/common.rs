@@ -32,7 +32,7 @@ impl Bench {
         let flag = |name: &str| std::env::var(name).is_ok_and(|v| v == "1");
         let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
         let adapter: AdapterChoice = choice.parse().unwrap_or_default();
-        let g = Gpu::open_blocking(&Options { adapter, portable: flag("ROWSCAN_PORTABLE") })?;
+        let g = Gpu::open_blocking(&Options { adapter, portable: flag("ROWSCAN_PORTABLE"), ..Options::default() })?;
         let software = g.caps().software;
         let (criterion, samples) = criterion(software);
         Ok(Self {

@@ -58,11 +58,11 @@ fn step_clipped(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
 }
 
 @compute @workgroup_size(WG)
-fn square_sum(t: Thread) {
+fn square_sum(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     var sum = vec4(0.0);
-    for (var i = t.wid.x * WG + t.tid; i < p.n; i += p.stride) { sum += grad[i] * grad[i]; }
+    for (var i = wid.x * WG + t.tid; i < p.n; i += p.stride) { sum += grad[i] * grad[i]; }
     let total = wg_sum(t, sum.x + sum.y + sum.z + sum.w);
-    if t.tid == 0u { parts_out[p.base + t.wid.x] = total; }
+    if t.tid == 0u { parts_out[p.base + wid.x] = total; }
 }
 
 @compute @workgroup_size(WG)

@@ -18,8 +18,8 @@ struct Params { b: u32, k: u32 }
 @group(0) @binding(7) var<storage, read_write> dlogits: array<f32>;
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread) {
-    let row = grid_row(t.wid);
+fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+    let row = grid_row(wid);
     if row >= p.b { return; }
     let at = row * p.k;
     var most = logits[at];

@@ -33,8 +33,8 @@ struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32
 @group(0) @binding(18) var<storage, read_write> db: array<f32>;
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread) {
-    let row = grid_row(t.wid);
+fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+    let row = grid_row(wid);
     if row >= p.rows { return; }
     let at = row * p.d;
     var factor = 1.0;
@@ -65,12 +65,12 @@ fn forward(t: Thread) {
 }
 
 @compute @workgroup_size(WG)
-fn backward(t: Thread) {
+fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     var n: array<f32, COLS>;
     var dn: array<f32, COLS>;
     var acc_w: array<f32, COLS>;
     var acc_b: array<f32, COLS>;
-    for (var row = t.wid.x; row < p.rows; row += p.groups) {
+    for (var row = wid.x; row < p.rows; row += p.groups) {
         let at = row * p.d;
         let s = saved_stat[row];
         var dots = vec2(0.0);
@@ -102,8 +102,8 @@ fn backward(t: Thread) {
     for (var i = 0u; i < COLS; i++) {
         let c = i * WG + t.tid;
         if c < p.d {
-            share[t.wid.x * 2u * p.d + c] = acc_w[i];
-            share[(t.wid.x * 2u + 1u) * p.d + c] = acc_b[i];
+            share[wid.x * 2u * p.d + c] = acc_w[i];
+            share[(wid.x * 2u + 1u) * p.d + c] = acc_b[i];
         }
     }
 }

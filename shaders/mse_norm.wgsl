@@ -30,8 +30,8 @@ fn pixel(at: u32, i: u32) -> f32 {
 }
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread) {
-    let row = grid_row(t.wid);
+fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+    let row = grid_row(wid);
     if row >= p.rows { return; }
     let counts = mask[row];
     if counts == 0.0 {

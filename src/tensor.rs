@@ -113,10 +113,10 @@ impl Tensor {
     /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64.
     pub fn range(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
-        if start + len > self.len() {
+        if start.checked_add(len).is_none_or(|end| end > self.len()) {
             return Err(Error::argument(
                 "range",
-                format!("{start}..{}", start + len),
+                format!("{len} elements from {start}"),
                 format!("at most {}", self.len()),
             ));
         }

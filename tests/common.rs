@@ -13,7 +13,7 @@ use rowscan::tensor::Tensor;
 static GPUS: LazyLock<Vec<(&'static str, Gpu)>> = LazyLock::new(|| {
     let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
     let adapter: AdapterChoice = choice.parse().unwrap_or_default();
-    let open = |portable| Gpu::open_blocking(&Options { adapter: adapter.clone(), portable });
+    let open = |portable| Gpu::open_blocking(&Options { adapter: adapter.clone(), portable, ..Options::default() });
     let portable = match open(true) {
         Ok(gpu) => gpu,
         Err(e) if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") => panic!("REQUIRE_GPU=1, but {e}"),
@@ -38,6 +38,15 @@ pub fn each_tier(test: impl Fn(&Gpu)) {
         eprintln!("tier {tier}");
         test(gpu);
     }
+}
+
+/// The adapter with the variants that a GPU would get, which a CPU adapter does not choose by itself: tiled and split
+/// products, chunked scans, wide rows.
+pub fn as_hardware() -> Option<Gpu> {
+    let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
+    gpu()?;
+    let options = Options { adapter: choice.parse().unwrap_or_default(), as_hardware: true, ..Options::default() };
+    Some(Gpu::open_blocking(&options).expect("the adapter opened before"))
 }
 
 /// The first adapter tier, for tests of the runtime.

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use rowscan::check::check;
+use rowscan::gpu::Gpu;
 
-use crate::common::each_tier;
+use crate::common::{as_hardware, each_tier};
 
 fn fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -14,16 +15,25 @@ fn fixtures() -> Vec<PathBuf> {
     found
 }
 
+fn all_pass(g: &Gpu) {
+    for path in fixtures() {
+        let report = check(g, &path).unwrap_or_else(|e| panic!("{e}"));
+        assert!(report.passed(), "{report}");
+        eprintln!("{}", report.to_string().lines().last().unwrap_or_default());
+    }
+}
+
 #[test]
 fn every_fixture_passes() {
     assert!(fixtures().len() >= 20);
-    each_tier(|g| {
-        for path in fixtures() {
-            let report = check(g, &path).unwrap_or_else(|e| panic!("{e}"));
-            assert!(report.passed(), "{report}");
-            eprintln!("{}", report.to_string().lines().last().unwrap_or_default());
-        }
-    });
+    each_tier(all_pass);
+}
+
+#[test]
+fn every_fixture_passes_with_the_variants_for_gpus() {
+    let Some(g) = as_hardware() else { return };
+    assert!(!g.caps().software);
+    all_pass(&g);
 }
 
 /// The harness has to see a fault: one gradient disturbed by 0.1% in one element fails, and so does a NaN.

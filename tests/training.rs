@@ -55,6 +55,7 @@ fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     let g = &Gpu::open_blocking(&rowscan::gpu::Options {
         adapter: rowscan::gpu::AdapterChoice::Name(g.caps().name.to_lowercase()),
         portable: true,
+        ..Default::default()
     })
     .unwrap();
     let mut run = Training::new(g, Some(0.5));

@@ -1,7 +1,8 @@
 // lib/reduce — sums over a workgroup, the same in every invocation. Needs `const WG`, a power of two, in the op.
 // Fixed order: a binary tree over workgroup memory. Every invocation of the workgroup has to call.
+// Not workgroup_id: a browser's compiler takes a struct with any varying member for varying as a whole, and barriers
+// behind conditions on it for errors.
 struct Thread {
-    @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(local_invocation_index) tid: u32,
 }
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;

@@ -1,7 +1,8 @@
 // lib/reduce_subgroup — lib/reduce in the subgroup tier: one subgroup sum, then one slot per subgroup.
 // Works for any subgroup size; the order is fixed for a given adapter. Needs `const WG` in the op.
+// Not workgroup_id: a browser's compiler takes a struct with any varying member for varying as a whole, and barriers
+// behind conditions on it for errors.
 struct Thread {
-    @builtin(workgroup_id) wid: vec3<u32>,
     @builtin(local_invocation_index) tid: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
@@ -9,8 +10,8 @@ struct Thread {
 }
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;
 fn wg_sum2(t: Thread, v: vec2<f32>) -> vec2<f32> {
+    workgroupBarrier();                                  // the previous call's readers are done, all lanes are here
     let part = subgroupAdd(v);
-    workgroupBarrier();                                  // the previous call's readers are done
     if t.lane == 0u { sh_reduce[t.subgroup] = part; }
     workgroupBarrier();
     var sum = sh_reduce[0];
@@ -21,8 +22,8 @@ fn wg_sum(t: Thread, v: f32) -> f32 {
     return wg_sum2(t, vec2(v, 0.0)).x;
 }
 fn wg_max(t: Thread, v: f32) -> f32 {
-    let part = subgroupMax(v);
     workgroupBarrier();
+    let part = subgroupMax(v);
     if t.lane == 0u { sh_reduce[t.subgroup].x = part; }
     workgroupBarrier();
     var most = sh_reduce[0].x;

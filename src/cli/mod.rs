@@ -118,7 +118,7 @@ pub fn main() -> ExitCode {
         .init();
     let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
     let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
-    let device = Device(Options { adapter, portable: cli.portable });
+    let device = Device(Options { adapter, portable: cli.portable, ..Options::default() });
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Reconstruct(args) => reconstruct::run(&device, &args),

@@ -47,6 +47,8 @@ pub struct Options {
     pub adapter: AdapterChoice,
     /// Use the WebGPU baseline only, even where the adapter has more.
     pub portable: bool,
+    /// Choose the variants for GPUs on a CPU adapter too: slower there, but so they can be tested without a GPU.
+    pub as_hardware: bool,
 }
 
 /// An adapter and what it says about itself.

@@ -9,6 +9,7 @@ use super::adapter::{self, AdapterChoice, Options};
 use super::buffer::{Node, Physical, View};
 use super::caps::{Caps, Tiers};
 use super::counters::{CounterReading, Counters};
+use super::fault::Fault;
 use super::kernel::{Grid, Kernel, Params};
 use super::program::{Pipeline, Program};
 use super::record::{Launch, Phase, Recorder, Recording};
@@ -54,7 +55,7 @@ pub(super) struct Live {
     pub pool: Mutex<Vec<Arc<Physical>>>,
     /// Held while a program is submitted: programs share the pool, so their launches must not interleave.
     pub turn: Mutex<()>,
-    fault: Arc<Mutex<Option<Error>>>,
+    pub fault: Arc<Fault>,
 }
 
 pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
@@ -72,28 +73,18 @@ impl Gpu {
             tracing::warn!("no hardware adapter found: using the CPU ({}), which is slow", candidate.caps.name);
         }
         let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
-        let mut features = wgpu::Features::empty();
-        features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
-        features.set(wgpu::Features::SUBGROUP, offered.subgroup);
-        features.set(wgpu::Features::SHADER_F16, offered.f16);
-        features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, offered.coop);
-        // SAFETY: experimental features may misbehave; they are used only after their self-test.
-        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("rowscan"),
-            required_features: features,
-            required_limits: candidate.adapter.limits(),
-            experimental_features: if offered.coop { experimental } else { wgpu::ExperimentalFeatures::disabled() },
-            memory_hints: wgpu::MemoryHints::Performance,
-            trace: wgpu::Trace::Off,
+        let mut inner = if cfg!(target_arch = "wasm32") || offered == Tiers::default() {
+            // a browser's adapter opens one device only
+            let mut inner = connect(&candidate, offered).await?;
+            inner.caps.tiers = selftest::passing(&inner, offered).await;
+            inner
+        } else {
+            let passed = trial(&candidate, offered).await;
+            let mut inner = connect(&candidate, passed).await?;
+            inner.caps.tiers = passed;
+            inner
         };
-        let opened = candidate.adapter.request_device(&descriptor).await;
-        let (device, queue) = opened.map_err(|e| Error::NoAdapter(format!("{}: {e}", candidate.caps.name)))?;
-        let mut caps = candidate.caps;
-        caps.tiers = Tiers::default();
-        let live = Live::new(device, queue);
-        let mut inner = Inner::new(caps, Some(live));
-        inner.caps.tiers = selftest::passing(&inner, offered).await;
+        inner.caps.software &= !options.as_hardware;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -279,27 +270,59 @@ impl Gpu {
     #[cfg(feature = "native")]
     pub fn wait(&self) -> Result<()> {
         let live = self.live()?;
-        let polled = live.device.poll(wgpu::PollType::wait_indefinitely());
-        polled.map_err(|e| Error::DeviceLost(e.to_string()))?;
+        live.fault.poll(&live.device, wgpu::PollType::wait_indefinitely())?;
         live.check()
+    }
+}
+
+/// Opens a device with the features of `tiers`, none of them in use yet.
+async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> {
+    let mut features = wgpu::Features::empty();
+    features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
+    features.set(wgpu::Features::SUBGROUP, tiers.subgroup);
+    features.set(wgpu::Features::SHADER_F16, tiers.f16);
+    features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, tiers.coop);
+    // SAFETY: experimental features may misbehave; they are used only after their self-test on another device.
+    let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("rowscan"),
+        required_features: features,
+        required_limits: candidate.adapter.limits(),
+        experimental_features: if tiers.coop { experimental } else { wgpu::ExperimentalFeatures::disabled() },
+        memory_hints: wgpu::MemoryHints::Performance,
+        trace: wgpu::Trace::Off,
+    };
+    let opened = candidate.adapter.request_device(&descriptor).await;
+    let (device, queue) = opened.map_err(|e| Error::NoAdapter(format!("{}: {e}", candidate.caps.name)))?;
+    let caps = Caps { tiers: Tiers::default(), ..candidate.caps.clone() };
+    Ok(Inner::new(caps, Some(Live::new(device, queue))))
+}
+
+/// The tiers that compute correctly on a device that is thrown away: one that breaks its device costs no more than that.
+async fn trial(candidate: &adapter::Candidate, offered: Tiers) -> Tiers {
+    match connect(candidate, offered).await {
+        Ok(device) => selftest::passing(&device, offered).await,
+        Err(e) => {
+            tracing::warn!("the tiers {offered} are off: {e}");
+            Tiers::default()
+        }
     }
 }
 
 impl Live {
     fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        let fault: Arc<Mutex<Option<Error>>> = Arc::default();
+        let fault: Arc<Fault> = Arc::default();
         let sink = fault.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let error = match error {
+            sink.store(match error {
                 wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory("the driver refused an allocation".into()),
                 other => Error::Validation(other.to_string()),
-            };
-            lock(&sink).get_or_insert(error);
+            });
         }));
         let sink = fault.clone();
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&sink).get_or_insert(Error::DeviceLost(format!("{reason:?}: {text}")));
+                sink.store(Error::DeviceLost(format!("{reason:?}: {text}")));
             }
         });
         Self {
@@ -315,10 +338,7 @@ impl Live {
     }
 
     pub fn check(&self) -> Result<()> {
-        match lock(&self.fault).take() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        self.fault.check()
     }
 
     pub fn allocate(&self, bytes: u64, label: &str) -> Arc<Physical> {

@@ -10,6 +10,7 @@ mod buffer;
 mod caps;
 mod counters;
 mod device;
+mod fault;
 mod kernel;
 mod plan;
 mod program;

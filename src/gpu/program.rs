@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 
 /// Uniform slots are this far apart: the largest alignment a WebGPU adapter may ask for.
 const SLOT: u64 = 256;
-/// Dispatches per submission: short enough for drivers that kill long ones.
-const CHUNK: usize = 128;
+/// Dispatches per submission, and bytes they may bind together: short enough for drivers that kill long submissions.
+const CHUNK: (usize, u64) = (128, 8 << 30);
 
 /// A compiled entry point.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Program {
     gpu: Gpu,
     launches: Vec<Launch>,
     ready: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
+    /// Where submissions begin, and the end.
+    chunks: Vec<usize>,
     plan: Plan,
     _slots: Vec<Arc<Physical>>,
     _uniforms: Option<Arc<Physical>>,
@@ -51,12 +53,12 @@ impl Program {
     /// # Errors
     /// [`Error::OutOfMemory`] with the plan when it does not fit the adapter, before anything is allocated.
     pub fn new(gpu: &Gpu, recording: Recording) -> Result<Self> {
+        gpu.flush()?; // what was launched eagerly before may be what this program reads
         let plan = Plan::new(&recording)?;
         let launches = recording.launches;
         let live = gpu.live()?;
         plan.fits(gpu.caps())?;
-        let slots = allocate_slots(live, &plan);
-        live.check()?;
+        let slots = allocate_slots(live, &plan)?;
         for view in launches.iter().flat_map(|l| &l.args) {
             let scratch = plan.slot_of.contains_key(&view.node.id);
             if !scratch || plan.kept.contains(&view.node.id) {
@@ -72,7 +74,8 @@ impl Program {
             ready.push((pipeline, group));
         }
         live.check()?;
-        Ok(Self { gpu: gpu.clone(), launches, ready, plan, _slots: slots, _uniforms: uniforms })
+        let chunks = chunks(&launches);
+        Ok(Self { gpu: gpu.clone(), launches, ready, chunks, plan, _slots: slots, _uniforms: uniforms })
     }
 
     /// The memory plan.
@@ -86,11 +89,12 @@ impl Program {
         let live = self.gpu.live()?;
         live.check()?;
         let _turn = lock(&live.turn);
-        for (chunk, launches) in self.ready.chunks(CHUNK).enumerate() {
+        for chunk in self.chunks.windows(2) {
             let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (i, (pipeline, group)) in launches.iter().enumerate() {
-                dispatch(&mut pass, pipeline, group, &self.launches[chunk * CHUNK + i]);
+            for at in chunk[0]..chunk[1] {
+                let (pipeline, group) = &self.ready[at];
+                dispatch(&mut pass, pipeline, group, &self.launches[at]);
             }
             drop(pass);
             live.queue.submit([encoder.finish()]);
@@ -143,6 +147,20 @@ impl Program {
     }
 }
 
+fn chunks(launches: &[Launch]) -> Vec<usize> {
+    let (mut starts, mut bytes) = (vec![0], 0);
+    for (at, launch) in launches.iter().enumerate() {
+        let begun = starts.last().copied().unwrap_or(0);
+        if at > begun && (at - begun >= CHUNK.0 || bytes + launch.bytes() > CHUNK.1) {
+            starts.push(at);
+            bytes = 0;
+        }
+        bytes += launch.bytes();
+    }
+    starts.push(launches.len());
+    starts
+}
+
 fn dispatch(pass: &mut wgpu::ComputePass<'_>, pipeline: &Pipeline, group: &wgpu::BindGroup, launch: &Launch) {
     let [x, y, z] = launch.grid.0;
     pass.set_pipeline(&pipeline.raw);
@@ -150,17 +168,27 @@ fn dispatch(pass: &mut wgpu::ComputePass<'_>, pipeline: &Pipeline, group: &wgpu:
     pass.dispatch_workgroups(x, y, z);
 }
 
-/// Slots come from a pool that all programs of a device share: they never run at the same time.
-fn allocate_slots(live: &Live, plan: &Plan) -> Vec<Arc<Physical>> {
+/// Slots come from a pool that all programs of a device share, since they never run at the same time: for each the
+/// smallest buffer that fits and that this program does not use yet. What the driver refuses does not enter the pool.
+fn allocate_slots(live: &Live, plan: &Plan) -> Result<Vec<Arc<Physical>>> {
     let mut pool = lock(&live.pool);
-    for (i, &bytes) in plan.slots.iter().enumerate() {
-        match pool.get(i) {
-            Some(buffer) if buffer.raw.size() >= bytes => {}
-            Some(_) => pool[i] = live.allocate(bytes, "scratch"),
-            None => pool.push(live.allocate(bytes, "scratch")),
-        }
+    let mut free = pool.clone();
+    let mut slots = Vec::with_capacity(plan.slots.len());
+    for &bytes in &plan.slots {
+        let fitting = free.iter().enumerate().filter(|(_, buffer)| buffer.raw.size() >= bytes);
+        let buffer = match fitting.min_by_key(|(_, buffer)| buffer.raw.size()).map(|(at, _)| at) {
+            Some(at) => free.swap_remove(at),
+            None => live.allocate(bytes, "scratch"),
+        };
+        slots.push(buffer);
     }
-    pool[..plan.slots.len()].to_vec()
+    if let Err(refused) = live.check() {
+        pool.clear();
+        return Err(refused);
+    }
+    free.extend(slots.iter().cloned());
+    *pool = free;
+    Ok(slots)
 }
 
 fn upload_params(live: &Live, launches: &[Launch]) -> Option<Arc<Physical>> {

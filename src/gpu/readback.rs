@@ -7,7 +7,11 @@ use std::task::{Context, Poll, Waker};
 
 use super::buffer::{Physical, View};
 use super::device::{Gpu, Live, lock};
+use super::fault::Fault;
 use crate::error::{Error, Result};
+
+/// Staging buffers up to this size are used again.
+const POOLED: u64 = 1 << 20;
 
 #[derive(Debug, Default)]
 struct Mapped {
@@ -23,6 +27,8 @@ pub struct Readback {
     bytes: u64,
     mapped: Arc<Mutex<Mapped>>,
     device: wgpu::Device,
+    submission: Option<wgpu::SubmissionIndex>,
+    fault: Arc<Fault>,
 }
 
 impl Gpu {
@@ -59,7 +65,7 @@ impl Live {
         let staging = self.staging(size);
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging.raw, 0, size);
-        self.queue.submit([encoder.finish()]);
+        let submission = Some(self.queue.submit([encoder.finish()]));
         let mapped: Arc<Mutex<Mapped>> = Arc::default();
         let sink = mapped.clone();
         staging.raw.slice(..size).map_async(wgpu::MapMode::Read, move |outcome| {
@@ -69,7 +75,15 @@ impl Live {
                 waker.wake();
             }
         });
-        Readback { staging: Some(staging), pool: self.staging.clone(), bytes, mapped, device: self.device.clone() }
+        Readback {
+            staging: Some(staging),
+            pool: self.staging.clone(),
+            bytes,
+            mapped,
+            device: self.device.clone(),
+            submission,
+            fault: self.fault.clone(),
+        }
     }
 
     /// A staging buffer of at least `size` bytes, from the pool if one fits.
@@ -93,21 +107,26 @@ impl Readback {
         let mut bytes = range.map_err(|e| Error::Validation(e.to_string()))?.to_vec();
         bytes.truncate(self.bytes as usize);
         staging.raw.unmap();
-        lock(&self.pool).push(staging);
+        // large ones are rare (checkpoints) and not kept
+        if staging.raw.size() <= POOLED {
+            lock(&self.pool).push(staging);
+        }
         Ok(bytes)
     }
 
-    /// The bytes if they have arrived; never blocks.
+    /// The bytes if they have arrived; never blocks. A lost device is an error.
     pub fn try_take(&mut self) -> Option<Result<Vec<u8>>> {
-        self.poll_device(wgpu::PollType::Poll)?;
-        let outcome = lock(&self.mapped).outcome.take()?;
+        let polled = self.fault.poll(&self.device, wgpu::PollType::Poll);
+        let Some(outcome) = lock(&self.mapped).outcome.take() else {
+            return polled.err().map(Err);
+        };
         Some(outcome.map_err(|e| Error::DeviceLost(e.to_string())).and_then(|()| self.collect()))
     }
 
-    /// Lets the device make progress; in a browser the event loop does that.
-    fn poll_device(&self, how: wgpu::PollType) -> Option<()> {
-        // an error here is a lost device: its callback has stored it for `Gpu::check`
-        (cfg!(target_arch = "wasm32") || self.device.poll(how).is_ok()).then_some(())
+    /// Waits for the copy, not for what was submitted after it.
+    fn wait_for_copy(&self) -> Result<()> {
+        let how = wgpu::PollType::Wait { submission_index: self.submission.clone(), timeout: None };
+        self.fault.poll(&self.device, how)
     }
 
     /// Blocks until the bytes have arrived.
@@ -115,7 +134,10 @@ impl Readback {
     pub fn wait(mut self) -> Result<Vec<u8>> {
         // a poll by another thread may have collected our outcome without having delivered it yet
         for _ in 0..10_000 {
-            self.poll_device(wgpu::PollType::wait_indefinitely());
+            if let Some(done) = self.try_take() {
+                return done;
+            }
+            self.wait_for_copy()?;
             if let Some(done) = self.try_take() {
                 return done;
             }
@@ -129,12 +151,17 @@ impl Future for Readback {
     type Output = Result<Vec<u8>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !cfg!(target_arch = "wasm32") {
-            // nobody else polls a native device, so awaiting one waits for it
-            self.poll_device(wgpu::PollType::wait_indefinitely());
-        }
         if let Some(done) = self.try_take() {
             return Poll::Ready(done);
+        }
+        if !cfg!(target_arch = "wasm32") {
+            // nobody else polls a native device, so awaiting one waits for it
+            if let Err(lost) = self.wait_for_copy() {
+                return Poll::Ready(Err(lost));
+            }
+            if let Some(done) = self.try_take() {
+                return Poll::Ready(done);
+            }
         }
         let mut state = lock(&self.mapped);
         match state.outcome {

@@ -40,6 +40,9 @@ pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Res
     inv.expect_shape("tokens.gather: inv", &[b, l])?;
     let out = Tensor::scratch("gather", &[b, v, d]);
     take(g, &x.data, ids, &out)?;
+    if x.id() == 0 {
+        return Ok(Var::constant(out)); // rows of a constant are constant: nobody computes their gradient
+    }
     let (x, inv) = (x.clone(), inv.clone());
     Ok(t.push(g, out, move |g, dout, grads| {
         if !grads.wants(&x) {

@@ -52,6 +52,9 @@ impl Inputs {
     /// Launches the patches of the uploaded images and names the tables of a batch with `visible` tokens.
     pub fn batch(&self, g: &Gpu, config: &Config, visible: &Tensor) -> Result<Batch> {
         let [_, len] = visible.dims("visible")?;
+        if len == 0 || len > self.tokens {
+            return Err(Error::argument("visible tokens", len, format!("1 to {}", self.tokens)));
+        }
         let counted = if len == self.tokens { self.tokens } else { self.tokens - len };
         let shape = [self.batch, self.side, self.side];
         Ok(Batch {
