@@ -174,6 +174,9 @@ pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, resid
         [s, n, k] => (s, n, k),
         ref other => return Err(Error::argument("matmul: w", format!("{other:?}"), "(N, K) or (S, N, K)")),
     };
+    if s == 0 {
+        return Err(Error::argument("matmul: w", format!("{:?}", w.data.shape()), "at least one matrix"));
+    }
     let batched = w.data.shape().len() == 3;
     let shape = x.data.shape();
     if shape.last() != Some(&k) || batched && (shape.len() < 2 || shape[0] != s) {
