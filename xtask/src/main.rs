@@ -11,7 +11,7 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER]
 Both install a software Vulkan driver first if the machine has no adapter at all.";
 
 /// Epochs and images of the demonstration.
-const DEMO: [&str; 2] = ["12", "synthetic:1024"];
+const DEMO: [&str; 2] = ["5", "synthetic:512"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -100,7 +100,8 @@ fn demo() -> Result {
     let dir = out.to_string_lossy().into_owned();
     let [epochs, data] = DEMO;
     let args = ["pretrain", "--data", data, "--model", "micro", "--image-size", "64", "--epochs", epochs];
-    let args = [&args[..], &["--batch-size", "32", "--blr", "4e-3", "--output-dir", &dir, "--keep", "1"]].concat();
+    let recipe = ["--batch-size", "16", "--blr", "2.4e-2", "--warmup-epochs", "0.5", "--log-every", "2", "--keep", "1"];
+    let args = [&args[..], &recipe, &["--output-dir", &dir]].concat();
     println!("rowscan {}", args.join(" "));
     run(command(rowscan(), &args))?;
     println!("original | masked | reconstruction:  {}", out.join(format!("grid-{epochs:0>4}.png")).display());
