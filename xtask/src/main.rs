@@ -69,7 +69,11 @@ fn rowscan() -> PathBuf {
 fn set_up() -> Result {
     println!("building (the first time takes some minutes)");
     run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan"]))?;
-    let found = || run(command(rowscan(), &["info", "--adapter-only"]));
+    let found = || {
+        let mut probe = command(rowscan(), &["info", "--adapter-only"]);
+        probe.stderr(std::process::Stdio::null()); // what it complains about is put right below, or reported
+        run(probe)
+    };
     if found().is_ok() {
         return Ok(());
     }
