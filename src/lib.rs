@@ -29,7 +29,8 @@
 //! | [`tensor`], [`tape`] | shaped views of GPU memory; what to launch to get gradients |
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
 //! | [`nn`], [`models`] | layers and parameters; HybridNet and MAP |
-//! | `train`, `check`, `cli` | data, masks, the loop, checkpoints; conformance fixtures; the command line (feature `native`) |
+//! | [`train`] | data, masks, the step, the loop, checkpoints (files and threads: feature `native`) |
+//! | `check`, `cli` | conformance fixtures; the command line (feature `native`) |
 #![warn(missing_docs)]
 
 #[cfg(feature = "native")]
@@ -44,7 +45,6 @@ pub mod nn;
 pub mod ops;
 pub mod tape;
 pub mod tensor;
-#[cfg(feature = "native")]
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,14 +1,19 @@
-//! Data, masks, schedule, the loop and its records.
+//! Data, masks, schedule, the loop and its records. What needs files or threads is there with feature `native` only.
 pub mod checkpoint;
 pub mod data;
 pub mod features;
+#[cfg(feature = "native")]
 pub mod import;
 pub mod mask;
 pub mod optimizer;
+#[cfg(feature = "native")]
 pub mod output_dir;
+#[cfg(feature = "native")]
 pub mod pretrain;
+#[cfg(feature = "native")]
 pub mod progress;
 pub mod reconstruct;
+#[cfg(feature = "native")]
 pub mod record;
 pub mod rng;
 pub mod schedule;

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
-use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::{Error, Result};
@@ -38,9 +36,14 @@ pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<
 ///
 /// # Errors
 /// When the file is missing, truncated, no safetensors file, or holds another type of number.
+#[cfg(feature = "native")]
 pub fn read(path: &Path) -> Result<Weights> {
-    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| {
+    from_bytes(path, &std::fs::read(path).map_err(|e| Error::file(path, e))?)
+}
+
+/// The same from bytes in memory; `path` is for the error.
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Weights> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| {
         Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
     })?;
     let mut weights = Weights::new();
@@ -57,7 +60,10 @@ pub fn read(path: &Path) -> Result<Weights> {
 }
 
 /// Checks that a file has as many bytes as its header says, without reading them.
+#[cfg(feature = "native")]
 pub fn expect_whole(path: &Path) -> Result<()> {
+    use safetensors::tensor::Metadata;
+    use std::io::Read;
     let header = || -> std::io::Result<(u64, Vec<u8>)> {
         let mut file = std::fs::File::open(path)?;
         let size = file.metadata()?.len();

@@ -1,18 +1,7 @@
 //! Encoded bytes to RGB pixels.
-use super::DataError;
+use super::{DataError, Rgb8};
 use image::{DynamicImage, ImageReader};
 use std::io::Cursor;
-
-/// An image as rows of (r, g, b) bytes, sRGB, top row first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rgb8 {
-    /// Pixels per row.
-    pub width: u32,
-    /// Number of rows.
-    pub height: u32,
-    /// height × width × 3 bytes.
-    pub pixels: Vec<u8>,
-}
 
 /// Whether `path` (components separated by `/`) ends like an image that [`decode`] reads and is not a hidden file.
 pub(super) fn is_image_name(path: &str) -> bool {

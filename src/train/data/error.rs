@@ -1,6 +1,8 @@
 //! What can go wrong with data, settings and records, in words a user can act on.
 use super::Split;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "native")]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// The layouts [`Dataset::open`](super::Dataset::open) understands, as printed by its errors.
 pub const LAYOUTS: &str = "understood are: a folder with one sub-folder of images per class, the same below train/ and \
@@ -111,6 +113,7 @@ pub enum DataError {
 
 impl DataError {
     /// For `map_err`: an [`DataError::Io`] that says what was tried on which path.
+    #[cfg(feature = "native")]
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
@@ -121,6 +124,7 @@ impl DataError {
     }
 
     /// A file whose content is wrong.
+    #[cfg(feature = "native")]
     pub(crate) fn format(path: &Path, message: impl Into<String>) -> Self {
         Self::Format { path: path.to_owned(), message: message.into() }
     }

@@ -1,29 +1,46 @@
 //! Images from folders, archives, binary sets or a generator, and batches of them.
+#[cfg(feature = "native")]
 mod augment;
+#[cfg(feature = "native")]
 mod cifar;
+#[cfg(feature = "native")]
 mod cursor;
+#[cfg(feature = "native")]
 mod decode;
 mod error;
+#[cfg(feature = "native")]
 mod folder;
+#[cfg(feature = "native")]
 mod idx;
+#[cfg(feature = "native")]
 mod listing;
+#[cfg(feature = "native")]
 mod loader;
+mod memory;
+#[cfg(feature = "native")]
 mod open;
 mod shapes;
+#[cfg(feature = "native")]
 mod single;
 mod source;
 mod synthetic;
+#[cfg(feature = "native")]
 mod tar;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(feature = "native")]
 mod worker;
 
+#[cfg(feature = "native")]
 pub use augment::Transform;
+#[cfg(feature = "native")]
 pub use cursor::Cursor;
-pub use decode::Rgb8;
 pub use error::{DataError, LAYOUTS};
+#[cfg(feature = "native")]
 pub use loader::{Batch, Loader, LoaderOptions};
+#[cfg(feature = "native")]
 pub use single::load_image;
+pub use source::Rgb8;
 
 use source::Source;
 use std::collections::BTreeSet;
@@ -72,8 +89,19 @@ impl Dataset {
     ///
     /// Samples are sorted by path. A single file and a folder without `train/`, `val/` or `test/` is all train; asking
     /// it for the test half is [`DataError::NoSplit`].
+    #[cfg(feature = "native")]
     pub fn open(spec: &str, split: Split) -> Result<Self, DataError> {
         Ok(Self::from_source(spec, open::source(spec, split)?))
+    }
+
+    /// The generated set `synthetic[:N]`, drawn at `side` × `side` pixels instead of 96 × 96.
+    pub fn synthetic(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
+        Ok(Self::from_source(spec, Box::new(synthetic::Synthetic::parse(spec, side, split)?)))
+    }
+
+    /// A set of images that are in memory, at least one; without labels. `name` is for messages.
+    pub fn from_images(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
+        Ok(Self::from_source(name, Box::new(memory::Memory::new(name, images)?)))
     }
 
     fn from_source(name: &str, source: Box<dyn Source>) -> Self {

@@ -3,7 +3,7 @@ use super::cifar::Cifar;
 use super::folder::Folder;
 use super::idx::Idx;
 use super::source::Source;
-use super::synthetic::Synthetic;
+use super::synthetic::{SIDE, Synthetic};
 use super::tar::Tar;
 use super::{DataError, LAYOUTS, Split};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 /// Opens the `split` half of the set that `spec` names; see [`Dataset::open`](super::Dataset::open).
 pub(super) fn source(spec: &str, split: Split) -> Result<Box<dyn Source>, DataError> {
     if spec == "synthetic" || spec.starts_with("synthetic:") {
-        return Ok(Box::new(Synthetic::parse(spec, split)?));
+        return Ok(Box::new(Synthetic::parse(spec, SIDE, split)?));
     }
     let path = Path::new(spec);
     let kind = match std::fs::metadata(path) {

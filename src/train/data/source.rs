@@ -1,5 +1,16 @@
 //! What a layout has to offer to be a data set.
-use super::{DataError, Rgb8};
+use super::DataError;
+
+/// An image as rows of (r, g, b) bytes, sRGB, top row first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rgb8 {
+    /// Pixels per row.
+    pub width: u32,
+    /// Number of rows.
+    pub height: u32,
+    /// height × width × 3 bytes.
+    pub pixels: Vec<u8>,
+}
 
 /// Images in a fixed order. Methods take positions below `len`, from any thread.
 pub(super) trait Source: Send + Sync {

@@ -4,21 +4,23 @@ use super::source::Source;
 use super::{DataError, Rgb8, Split};
 use crate::train::rng::{Purpose, Stream};
 
-/// Pixels per side.
-const SIDE: usize = 96;
+/// Pixels per side of what [`Dataset::open`](super::Dataset::open) gives.
+#[cfg(feature = "native")]
+pub(super) const SIDE: usize = 96;
 const DEFAULT_COUNT: usize = 2048;
 const MAX_COUNT: usize = 1 << 24;
 
 /// Shapes in ten classes; sample i has class i mod 10 and depends on nothing but the split and i.
 pub(super) struct Synthetic {
     split: Split,
+    side: usize,
     count: usize,
     classes: Vec<String>,
 }
 
 impl Synthetic {
-    /// Reads `synthetic` or `synthetic:N`. The test half has a quarter as many images, all different from the others.
-    pub fn parse(spec: &str, split: Split) -> Result<Self, DataError> {
+    /// Reads `synthetic` or `synthetic:N`, drawn at `side` × `side` pixels. The test half has a quarter as many images, all different from the others.
+    pub fn parse(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
         let count = match spec.split_once(':') {
             None => DEFAULT_COUNT,
             Some((_, number)) => number
@@ -31,7 +33,10 @@ impl Synthetic {
             Split::Train => count,
             Split::Test => (count / 4).max(1),
         };
-        Ok(Self { split, count, classes: NAMES.map(str::to_owned).to_vec() })
+        if !(1..=4096).contains(&side) {
+            return Err(DataError::setting("the side of a synthetic image", side, "1 to 4096 pixels"));
+        }
+        Ok(Self { split, side, count, classes: NAMES.map(str::to_owned).to_vec() })
     }
 }
 
@@ -116,23 +121,24 @@ impl Source for Synthetic {
         let radius = s.range(0.4, 0.7) as f32;
         let (cx, cy) = (s.range(-0.4, 0.4) as f32, s.range(-0.4, 0.4) as f32);
         let (sin, cos) = (s.range(0.0, std::f64::consts::TAU) as f32).sin_cos();
-        let mut pixels = Vec::with_capacity(SIDE * SIDE * 3);
-        for row in 0..SIDE {
-            for column in 0..SIDE {
-                let [x, y] = [column, row].map(|p| (p as f32 + 0.5) * (2.0 / SIDE as f32) - 1.0);
+        let side = self.side;
+        let mut pixels = Vec::with_capacity(side * side * 3);
+        for row in 0..side {
+            for column in 0..side {
+                let [x, y] = [column, row].map(|p| (p as f32 + 0.5) * (2.0 / side as f32) - 1.0);
                 let (dx, dy) = ((x - cx) / radius, (y - cy) / radius);
                 let (u, v) = (dx * cos + dy * sin, dy * cos - dx * sin);
                 let coverage = if class == BLOB {
                     (-2.5 * (u * u + v * v)).exp()
                 } else {
                     // Half a pixel on either side of the border fades: antialiasing from the distance in pixels.
-                    (0.5 - distance(class, u, v) * radius * (SIDE as f32 / 2.0)).clamp(0.0, 1.0)
+                    (0.5 - distance(class, u, v) * radius * (side as f32 / 2.0)).clamp(0.0, 1.0)
                 };
                 let (back, front) = (ground.at(x, y), shape.at(x, y));
                 pixels.extend((0..3).map(|c| ((back[c] + coverage * (front[c] - back[c])) * 255.0 + 0.5) as u8));
             }
         }
-        Ok(Rgb8 { width: SIDE as u32, height: SIDE as u32, pixels })
+        Ok(Rgb8 { width: side as u32, height: side as u32, pixels })
     }
 }
 
@@ -170,6 +176,22 @@ mod tests {
         }
         assert!((40.0..90.0).contains(&spread), "standard deviation {spread}");
         assert!((1.0..15.0).contains(&step), "mean step between neighbours {step}");
+    }
+
+    #[test]
+    fn another_side_is_the_same_picture() {
+        let (large, small) =
+            [96, 32].map(|side| Dataset::synthetic("synthetic:40", side, Split::Train).unwrap()).into();
+        for i in 0..10 {
+            let (large, small): (Rgb8, Rgb8) = (large.image(i).unwrap(), small.image(i).unwrap());
+            assert_eq!((small.width, small.pixels.len()), (32, 32 * 32 * 3));
+            let at = |image: &Rgb8, row: usize, column: usize| image.pixels[(row * image.width as usize + column) * 3];
+            // the middle of a small pixel is that of the middle one of 3 × 3 large ones
+            let off = |n: usize| small.pixels[n * 3].abs_diff(at(&large, n / 32 * 3 + 1, n % 32 * 3 + 1)) > 1;
+            let differing = (0..32 * 32).filter(|&n| off(n)).count();
+            assert!(differing < 200, "class {i}: {differing} of 1024 pixels differ"); // borders are antialiased otherwise
+        }
+        assert!(Dataset::synthetic("synthetic", 0, Split::Train).is_err());
     }
 
     #[test]

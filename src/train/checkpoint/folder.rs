@@ -1,51 +1,24 @@
-//! Checkpoints: a folder with `config.json` and `model.safetensors`, and for training `optimizer.safetensors` and
-//! `state.json`. A folder is written under a temporary name, synced, and renamed: its final name never stands for half of it.
+//! Checkpoints on a disk. A folder is written under a temporary name, synced, and renamed: its final name never stands for
+//! half of it.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::settings::Settings;
-use super::weights_file::{expect_whole, read, to_bytes};
+use super::super::weights_file::{expect_whole, read};
+use super::{CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
 use crate::nn::{Params, Weights};
 
-/// Where a training run stands. Everything random follows from seed, epoch and step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct State {
-    /// Format of this file.
-    pub version: u32,
-    /// Optimizer steps done.
-    pub step: u64,
-    /// Epoch of the next batch.
-    pub epoch: u64,
-    /// Number of the next batch within its epoch.
-    pub batch: u64,
-    /// Images of the data set: with another number every batch would be another.
-    pub images: usize,
-    /// The settings of the run, which a resumed run has to share.
-    pub settings: Settings,
-}
-
-/// Version of [`State`].
-pub const VERSION: u32 = 1;
 /// How folders begin that are being written or removed.
-pub(super) const PARTIAL: &str = ".partial-";
+pub(in crate::train) const PARTIAL: &str = ".partial-";
 /// How a checkpoint's folder begins while another takes its name.
-pub(super) const OLD: &str = ".old-";
+pub(in crate::train) const OLD: &str = ".old-";
 
-fn from_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not what a checkpoint holds: {e}")))
-}
-
-fn to_json<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(value).map_err(|e| Error::argument(what, e, "what JSON can hold"))
+fn bytes_of(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|e| Error::file(path, e))
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {
@@ -115,21 +88,13 @@ impl<'a> Pending<'a> {
     }
 }
 
-fn torch() -> std::collections::HashMap<String, String> {
-    [("format".to_string(), "pt".to_string())].into()
-}
-
 /// Writes a training checkpoint to `folder`, replacing an older one of that name.
 pub fn save(g: &Gpu, folder: &Path, config: &Config, params: &Params, state: &State) -> Result<()> {
     let pending = Pending::new(folder)?;
-    pending.write("config.json", &to_json("config", config)?)?;
-    pending.write("model.safetensors", &to_bytes(&pollster::block_on(params.weights(g))?, torch())?)?;
-    let (first, second) = pollster::block_on(params.moments(g))?;
-    let named =
-        |prefix: &'static str, moments: Weights| moments.into_iter().map(move |(k, v)| (format!("{prefix}.{k}"), v));
-    let moments: Weights = named("exp_avg", first).chain(named("exp_avg_sq", second)).collect();
-    pending.write("optimizer.safetensors", &to_bytes(&moments, torch())?)?;
-    pending.write("state.json", &to_json("state", state)?)?;
+    pending.write(CONFIG, &super::config_to_bytes(config)?)?;
+    pending.write(MODEL, &pollster::block_on(super::weights_to_bytes(g, params))?)?;
+    pending.write(OPTIMIZER, &pollster::block_on(super::moments_to_bytes(g, params))?)?;
+    pending.write(STATE, &super::state_to_bytes(state)?)?;
     pending.commit()
 }
 
@@ -139,8 +104,8 @@ pub fn save_weights(folder: &Path, config: &Config, weights: &Weights) -> Result
         return Err(Error::file(folder, "is not empty, expected a new folder"));
     }
     let pending = Pending::new(folder)?;
-    pending.write("config.json", &to_json("config", config)?)?;
-    pending.write("model.safetensors", &to_bytes(weights, torch())?)?;
+    pending.write(CONFIG, &super::config_to_bytes(config)?)?;
+    pending.write(MODEL, &super::to_bytes(weights)?)?;
     pending.commit()
 }
 
@@ -157,28 +122,22 @@ pub fn config(folder: &Path) -> Result<Config> {
     if !folder.is_dir() {
         return Err(Error::file(folder, "is no checkpoint folder (it holds config.json and model.safetensors)"));
     }
-    let path = folder.join("config.json");
-    let config: Config = from_json(&path)?;
-    config.validate().map_err(|e| Error::file(path, e))?;
-    Ok(config)
+    let path = folder.join(CONFIG);
+    super::config_from_bytes(&path, &bytes_of(&path)?)
 }
 
 /// The state of a training checkpoint.
 pub fn state(folder: &Path) -> Result<State> {
-    let path = folder.join("state.json");
-    if folder.join("config.json").exists() && !path.exists() {
+    let path = folder.join(STATE);
+    if folder.join(CONFIG).exists() && !path.exists() {
         return Err(Error::file(folder, "holds weights but no training to go on with (no state.json)"));
     }
-    let state: State = from_json(&path)?;
-    if state.version != VERSION {
-        return Err(Error::file(path, format!("version {}, expected {VERSION}", state.version)));
-    }
-    Ok(state)
+    super::state_from_bytes(&path, &bytes_of(&path)?)
 }
 
 /// The weights of a checkpoint folder.
 pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
-    let path = folder.join("model.safetensors");
+    let path = folder.join(MODEL);
     params.load(g, &read(&path)?).map_err(|e| Error::file(&path, e))
 }
 
@@ -186,26 +145,16 @@ pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
 pub fn load(g: &Gpu, folder: &Path, params: &Params) -> Result<State> {
     let state = state(folder)?;
     load_weights(g, folder, params)?;
-    let path = folder.join("optimizer.safetensors");
-    let (mut first, mut second) = (Weights::new(), Weights::new());
-    for (name, tensor) in read(&path)? {
-        if let Some(name) = name.strip_prefix("exp_avg_sq.") {
-            second.insert(name.into(), tensor);
-        } else if let Some(name) = name.strip_prefix("exp_avg.") {
-            first.insert(name.into(), tensor);
-        } else {
-            return Err(Error::file(&path, format!("tensor `{name}` is neither exp_avg nor exp_avg_sq")));
-        }
-    }
-    params.load_moments(g, &first, &second).map_err(|e| Error::file(&path, e))?;
+    let path = folder.join(OPTIMIZER);
+    super::load_moments(g, &path, read(&path)?, params)?;
     Ok(state)
 }
 
 /// The state of a training checkpoint of which every file is as long as it says.
 pub fn state_of_whole(folder: &Path) -> Result<State> {
     config(folder)?;
-    expect_whole(&folder.join("model.safetensors"))?;
-    expect_whole(&folder.join("optimizer.safetensors"))?;
+    expect_whole(&folder.join(MODEL))?;
+    expect_whole(&folder.join(OPTIMIZER))?;
     state(folder)
 }
 
