@@ -9,21 +9,22 @@ use std::sync::Arc;
 use rowscan::gpu::{Gpu, Options};
 use rowscan::models::Config;
 use rowscan::train::data::{Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
-use rowscan::train::settings::Settings;
+use rowscan::train::settings::{RunSettings, Settings};
 use rowscan::train::step::Pretrainer;
 
 fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     let config = Config { image_size: 32, width: 32, pattern: "MMMT".into(), ..Config::preset("micro")? };
-    let settings = Settings { batch_size: 16, ..Settings::default() };
+    let run = RunSettings { batch_size: 16, ..RunSettings::default() };
+    let settings = Settings { run, ..Settings::default() };
     let data = Arc::new(Dataset::open("synthetic:512", Split::Train)?);
-    let options = LoaderOptions::new(settings.batch_size, Transform::train(config.image_size as u32));
+    let options = LoaderOptions::new(settings.run.batch_size, Transform::train(config.image_size as u32));
     let masker = settings.masker(&config)?;
-    let mut trainer = Pretrainer::new(&g, &config, settings.batch_size, settings.hyper()?, 0)?;
+    let mut trainer = Pretrainer::new(&g, &config, settings.run.batch_size, settings.run.hyper()?, 0)?;
     println!("{} parameters on {}", trainer.params.count(), g.caps());
 
     for (step, batch) in Loader::train(data, &options, Cursor::default())?.take(200).enumerate() {
-        let mask = masker.draw(step as u64, settings.batch_size);
+        let mask = masker.draw(step as u64, settings.run.batch_size);
         let loss = trainer.step(&batch?.images, &mask, step as u64, 1e-3)?;
         if step % 20 == 0 {
             println!("step {step:>3}  loss {:.4}", loss.to_vec(&g)?[0]);

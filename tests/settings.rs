@@ -4,12 +4,13 @@ use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{Config, Map};
 use rowscan::nn::Params;
 use rowscan::train::optimizer::DecayRule;
-use rowscan::train::settings::{ScheduleKind, Settings};
+use rowscan::train::settings::{RunSettings, ScheduleKind, Settings};
 use rowscan::train::step::expect_fit;
 
 #[test]
 fn the_recommended_recipe_warms_up_per_step() {
-    let settings = Settings { batch_size: 512, epochs: 10, warmup_epochs: 0.5, min_lr: 1e-6, ..Settings::default() };
+    let settings =
+        RunSettings { batch_size: 512, epochs: 10, warmup_epochs: 0.5, min_lr: 1e-6, ..RunSettings::default() };
     let schedule = settings.schedule(100).unwrap();
     let peak = 1.5e-4 * 512.0 / 256.0;
     assert_eq!(schedule.lr(0), 0.0);
@@ -20,27 +21,29 @@ fn the_recommended_recipe_warms_up_per_step() {
 
 #[test]
 fn the_map_repository_steps_per_epoch() {
-    let settings = Settings { batch_size: 1024, epochs: 100, schedule: ScheduleKind::MapRepo, ..Settings::default() };
+    let settings =
+        RunSettings { batch_size: 1024, epochs: 100, schedule: ScheduleKind::MapRepo, ..RunSettings::default() };
     let schedule = settings.schedule(10).unwrap();
     // 5e-4 · 1024 / 512 at the peak, whatever --blr says; 1e-6 in the first two epochs
     assert_eq!((schedule.lr(0), schedule.lr(9), schedule.lr(10), schedule.lr(19)), (1e-6, 1e-6, 1e-6, 1e-6));
     let fifth = 1e-6 + (1e-3 - 1e-6) / 5.0;
     assert!((schedule.lr(20) - fifth).abs() < 1e-12, "{}", schedule.lr(20));
     assert!(schedule.lr(60) > 9.9e-4 && schedule.lr(69) == schedule.lr(60));
-    let other = Settings { blr: 1.0, warmup_epochs: 50.0, ..settings };
+    let other = RunSettings { blr: 1.0, warmup_epochs: 50.0, ..settings };
     assert_eq!(other.schedule(10).unwrap().lr(65), schedule.lr(65));
 }
 
 #[test]
 fn clipping_is_off_at_zero() {
-    assert_eq!(Settings::default().hyper().unwrap().adamw.clip, None);
-    assert_eq!(Settings { clip_grad: 3.0, ..Settings::default() }.hyper().unwrap().adamw.clip, Some(3.0));
+    assert_eq!(RunSettings::default().hyper().unwrap().adamw.clip, None);
+    assert_eq!(RunSettings { clip_grad: 3.0, ..RunSettings::default() }.hyper().unwrap().adamw.clip, Some(3.0));
 }
 
 #[test]
 fn settings_come_back_from_json_to_the_bit() {
     for (blr, min_lr) in [(1.5e-4, 1.0 / 3.0 * 1e-5), (0.1 + 0.2, 5e-324), (1e-4 * 7.0, 2.2250738585072014e-308)] {
-        let settings = Settings { blr, min_lr, mask_ratio: Some(1.0 / 3.0), ..Settings::default() };
+        let run = RunSettings { blr, min_lr, ..RunSettings::default() };
+        let settings = Settings { run, mask_ratio: Some(1.0 / 3.0), ..Settings::default() };
         let text = serde_json::to_string(&settings).unwrap();
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
     }
@@ -75,7 +78,7 @@ fn the_decay_rules_differ_where_the_spec_says() {
 
 #[test]
 fn a_batch_that_does_not_fit_says_which_does() {
-    let (config, settings) = (Config::preset("tiny").unwrap(), Settings::default());
+    let (config, settings) = (Config::preset("tiny").unwrap(), RunSettings::default());
     let hyper = settings.hyper().unwrap();
     let caps = |gigabytes: u64| Caps {
         name: "small card".into(),
@@ -101,4 +104,17 @@ fn a_batch_that_does_not_fit_says_which_does() {
     let tiny = Caps { memory: Some(1 << 20), ..caps(1) };
     let error = expect_fit(&tiny, &config, hyper, 98, 4).unwrap_err().to_string();
     assert!(error.contains("not even one image"), "{error}");
+}
+
+#[test]
+fn settings_of_the_first_version_can_be_read() {
+    let old = r#"{"data":"synthetic","batch_size":8,"epochs":3,"blr":0.1,"min_lr":0.0,"warmup_epochs":1.0,
+        "schedule":"map_repo","weight_decay":0.05,"decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,
+        "clip_grad":0.0,"mask":"diagonal","mask_ratio":null,"seed":9}"#;
+    let settings: Settings = serde_json::from_str(old).unwrap();
+    assert_eq!((settings.run.batch_size, settings.run.seed, settings.mask_ratio), (8, 9, None));
+    assert!(serde_json::from_str::<Settings>(&old.replace("\"seed\"", "\"sead\"")).is_err());
+    assert!(serde_json::from_str::<Settings>(&old.replace("\"mask\":", "\"musk\":")).is_err());
+    let spare = old.replace("\"seed\"", "\"seedling\":1,\"seed\"");
+    assert!(serde_json::from_str::<Settings>(&spare).unwrap_err().to_string().contains("seedling"));
 }

@@ -3,7 +3,7 @@
 use rowscan::gpu::Gpu;
 use rowscan::models::Config;
 use rowscan::train::mask::{Mask, Masker};
-use rowscan::train::settings::Settings;
+use rowscan::train::settings::{RunSettings, Settings};
 use rowscan::train::step::Pretrainer;
 
 use crate::common::{Random, gpu};
@@ -31,9 +31,10 @@ struct Training {
 
 impl Training {
     fn new(g: &Gpu, mask_ratio: Option<f64>) -> Self {
-        let settings = Settings { batch_size: 2, mask_ratio, ..Settings::default() };
+        let run = RunSettings { batch_size: 2, ..RunSettings::default() };
+        let settings = Settings { run, mask_ratio, ..Settings::default() };
         let config = nano();
-        let trainer = Pretrainer::new(g, &config, 2, settings.hyper().unwrap(), 7).unwrap();
+        let trainer = Pretrainer::new(g, &config, 2, settings.run.hyper().unwrap(), 7).unwrap();
         let images = Random::new(1).below(2 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
         Self { trainer, masker: settings.masker(&config).unwrap(), images }
     }

@@ -5,7 +5,7 @@ use super::{Device, Outcome, say, usage};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, human_bytes};
 use crate::models::Config;
-use crate::train::settings::Settings;
+use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
 
 #[derive(Debug, clap::Args)]
@@ -41,8 +41,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         None => usage(Config::presets().map(|name| args.model.over(Config::preset(name)?)).collect())?,
     };
     for config in configs {
-        let settings =
-            Settings { batch_size: args.batch_size, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
+        let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
+        let settings = Settings { run, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
         usage(settings.check(&config))?;
         plan(&config, &settings)?;
     }
@@ -62,10 +62,10 @@ fn adapter(caps: &Caps) -> Result<()> {
 fn plan(config: &Config, settings: &Settings) -> Result<()> {
     let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };
     let visible = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, settings.batch_size, settings.hyper()?, 0)?;
+    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, settings.run.batch_size, settings.run.hyper()?, 0)?;
     let (recording, _) = trainer.record(visible)?;
     let plan = crate::gpu::Plan::new(&recording)?;
-    let (side, batch, tokens) = (config.image_size, settings.batch_size, config.tokens());
+    let (side, batch, tokens) = (config.image_size, settings.run.batch_size, config.tokens());
     say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer.params.count()))?;
     say(format_args!("  pretraining step at batch {batch}, {visible} of {tokens} tokens visible"))?;
     let (forward, step) = recording.count("layers.1");

@@ -8,6 +8,7 @@ mod model_args;
 mod pretrain;
 mod profile;
 mod reconstruct;
+mod run_args;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use super::model_args::ModelArgs;
 use super::{Device, Outcome, Stop, usage};
 use crate::error::Error;
 use crate::gpu::{Program, human_bytes};
-use crate::train::settings::Settings;
+use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
 
 #[derive(Debug, clap::Args)]
@@ -24,14 +24,15 @@ pub struct Args {
 /// Runs a step on zeros three times and prints the last: the first ones compile and touch the memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let config = usage(args.model.resolve())?;
-    let settings = Settings { batch_size: args.batch_size, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
+    let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
+    let settings = Settings { run, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
     let masker = usage(settings.masker(&config))?;
     if args.batch_size == 0 {
         return Err(Stop::Usage(Error::argument("--batch-size", 0, "at least 1")));
     }
     let g = device.open()?;
     println!("{}", g.caps());
-    let mut trainer = Pretrainer::new(&g, &config, args.batch_size, settings.hyper()?, 0)?;
+    let mut trainer = Pretrainer::new(&g, &config, args.batch_size, settings.run.hyper()?, 0)?;
     let mask = masker.draw(0, args.batch_size);
     let bytes = args.batch_size * config.image_size * config.image_size * 3;
     trainer.step(&vec![128; bytes], &mask, 0, 0.0)?;

@@ -12,7 +12,7 @@ use crate::train::checkpoint;
 use crate::train::data::{Transform, load_image};
 use crate::train::reconstruct::Reconstructor;
 use crate::train::record::{Grid, Panel};
-use crate::train::settings::Settings;
+use crate::train::settings::{RunSettings, Settings};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -47,7 +47,8 @@ pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(crate::models::C
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let ratio = usage(mask_ratio(Some(&args.mask_ratio), None))?;
-    let settings = Settings { mask: args.mask.clone(), mask_ratio: ratio, seed: args.seed, ..Settings::default() };
+    let run = RunSettings { seed: args.seed, ..RunSettings::default() };
+    let settings = Settings { run, mask: args.mask.clone(), mask_ratio: ratio };
     let config = checkpoint::config(&args.checkpoint)?;
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);

@@ -16,6 +16,8 @@ pub mod reconstruct;
 #[cfg(feature = "native")]
 pub mod record;
 pub mod rng;
+#[cfg(feature = "native")]
+pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod step;

@@ -1,4 +1,4 @@
-//! Everything that decides the result of a pretraining run.
+//! Everything that decides the result of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,9 @@ use super::step::Hyper;
 use crate::error::{Error, Result};
 use crate::models::Config;
 
-/// The settings of a run; a resumed run has to have the same. Stored in `state.json` and written to `pretrain.toml`.
+/// What every run that trains decides: data, batches, learning rates, optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct RunSettings {
     /// Data set, as given.
     pub data: String,
     /// Images per step.
@@ -37,12 +36,28 @@ pub struct Settings {
     pub eps: f64,
     /// Largest gradient norm; 0 for no clipping.
     pub clip_grad: f64,
+    /// Seed of weights, order, crops, masks and DropPath.
+    pub seed: u64,
+}
+
+/// The settings of a pretraining run; a resumed run has to have the same. Stored in `state.json` and written to
+/// `pretrain.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What every run has.
+    #[serde(flatten)]
+    pub run: RunSettings,
     /// `random`, `sequential` or `diagonal`.
     pub mask: String,
     /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
     pub mask_ratio: Option<f64>,
-    /// Seed of weights, order, crops, masks and DropPath.
-    pub seed: u64,
+}
+
+impl AsRef<RunSettings> for Settings {
+    fn as_ref(&self) -> &RunSettings {
+        &self.run
+    }
 }
 
 /// How the learning rate moves.
@@ -56,7 +71,7 @@ pub enum ScheduleKind {
     MapRepo,
 }
 
-impl Default for Settings {
+impl Default for RunSettings {
     /// The recommended recipe (spec D-8).
     fn default() -> Self {
         Self {
@@ -72,16 +87,36 @@ impl Default for Settings {
             betas: (0.9, 0.95),
             eps: 1e-8,
             clip_grad: 0.0,
-            mask: "random".into(),
-            mask_ratio: Some(0.5),
             seed: 0,
         }
+    }
+}
+
+impl Default for Settings {
+    /// The recommended recipe (spec D-8).
+    fn default() -> Self {
+        Self { run: RunSettings::default(), mask: "random".into(), mask_ratio: Some(0.5) }
     }
 }
 
 impl Settings {
     /// Everything that must hold before anything is opened.
     pub fn check(&self, config: &Config) -> Result<()> {
+        self.masker(config)?;
+        self.run.check()
+    }
+
+    /// The draws of masks for a model.
+    pub fn masker(&self, config: &Config) -> Result<Masker> {
+        let strategy: MaskStrategy = self.mask.parse()?;
+        let ratio = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);
+        Ok(Masker::new(strategy, ratio, (config.grid(), config.grid()), self.run.seed)?)
+    }
+}
+
+impl RunSettings {
+    /// Everything that must hold before anything is opened.
+    pub fn check(&self) -> Result<()> {
         if !(1..=65_536).contains(&self.batch_size) {
             return Err(Error::argument("--batch-size", self.batch_size, "1 to 65536"));
         }
@@ -91,16 +126,8 @@ impl Settings {
         if !(0.0..=1e6).contains(&self.blr) {
             return Err(Error::argument("--blr", self.blr, "0 to 1000000"));
         }
-        self.masker(config)?;
         self.schedule(1)?;
         self.hyper().map(drop)
-    }
-
-    /// The draws of masks for a model.
-    pub fn masker(&self, config: &Config) -> Result<Masker> {
-        let strategy: MaskStrategy = self.mask.parse()?;
-        let ratio = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);
-        Ok(Masker::new(strategy, ratio, (config.grid(), config.grid()), self.seed)?)
     }
 
     /// The learning rates of a run with so many steps per epoch.

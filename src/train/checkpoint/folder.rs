@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
 use super::super::weights_file::{expect_whole, read};
 use super::{CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::error::{Error, Result};
@@ -89,7 +92,7 @@ impl<'a> Pending<'a> {
 }
 
 /// Writes a training checkpoint to `folder`, replacing an older one of that name.
-pub fn save(g: &Gpu, folder: &Path, config: &Config, params: &Params, state: &State) -> Result<()> {
+pub fn save<S: Serialize>(g: &Gpu, folder: &Path, config: &Config, params: &Params, state: &State<S>) -> Result<()> {
     let pending = Pending::new(folder)?;
     pending.write(CONFIG, &super::config_to_bytes(config)?)?;
     pending.write(MODEL, &pollster::block_on(super::weights_to_bytes(g, params))?)?;
@@ -127,7 +130,7 @@ pub fn config(folder: &Path) -> Result<Config> {
 }
 
 /// The state of a training checkpoint.
-pub fn state(folder: &Path) -> Result<State> {
+pub fn state<S: DeserializeOwned>(folder: &Path) -> Result<State<S>> {
     let path = folder.join(STATE);
     if folder.join(CONFIG).exists() && !path.exists() {
         return Err(Error::file(folder, "holds weights but no training to go on with (no state.json)"));
@@ -142,7 +145,7 @@ pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
 }
 
 /// Weights, moments and state of a training checkpoint.
-pub fn load(g: &Gpu, folder: &Path, params: &Params) -> Result<State> {
+pub fn load<S: DeserializeOwned>(g: &Gpu, folder: &Path, params: &Params) -> Result<State<S>> {
     let state = state(folder)?;
     load_weights(g, folder, params)?;
     let path = folder.join(OPTIMIZER);
@@ -150,8 +153,8 @@ pub fn load(g: &Gpu, folder: &Path, params: &Params) -> Result<State> {
     Ok(state)
 }
 
-/// The state of a training checkpoint of which every file is as long as it says.
-pub fn state_of_whole(folder: &Path) -> Result<State> {
+/// The state of a training checkpoint of which every file is as long as it says, whatever its settings are.
+pub fn state_of_whole(folder: &Path) -> Result<State<IgnoredAny>> {
     config(folder)?;
     expect_whole(&folder.join(MODEL))?;
     expect_whole(&folder.join(OPTIMIZER))?;

@@ -12,6 +12,7 @@ pub use folder::{
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
@@ -33,7 +34,7 @@ pub const STATE: &str = "state.json";
 /// Where a training run stands. Everything random follows from seed, epoch and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct State<S = Settings> {
     /// Format of this file.
     pub version: u32,
     /// Optimizer steps done.
@@ -45,13 +46,13 @@ pub struct State {
     /// Images of the data set: with another number every batch would be another.
     pub images: usize,
     /// The settings of the run, which a resumed run has to share.
-    pub settings: Settings,
+    pub settings: S,
 }
 
 /// Version of [`State`].
 pub const VERSION: u32 = 1;
 
-fn from_json<T: for<'a> Deserialize<'a>>(path: &Path, bytes: &[u8]) -> Result<T> {
+fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::file(path, format!("not what a checkpoint holds: {e}")))
 }
 
@@ -69,7 +70,7 @@ pub fn config_to_bytes(config: &Config) -> Result<Vec<u8>> {
 }
 
 /// `state.json`.
-pub fn state_to_bytes(state: &State) -> Result<Vec<u8>> {
+pub fn state_to_bytes<S: Serialize>(state: &State<S>) -> Result<Vec<u8>> {
     to_json("state", state)
 }
 
@@ -94,8 +95,8 @@ pub fn config_from_bytes(path: &Path, bytes: &[u8]) -> Result<Config> {
 }
 
 /// The state in the bytes of a `state.json`; `path` is for the error.
-pub fn state_from_bytes(path: &Path, bytes: &[u8]) -> Result<State> {
-    let state: State = from_json(path, bytes)?;
+pub fn state_from_bytes<S: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<State<S>> {
+    let state: State<S> = from_json(path, bytes)?;
     if state.version != VERSION {
         return Err(Error::file(path, format!("version {}, expected {VERSION}", state.version)));
     }

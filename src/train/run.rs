@@ -1,0 +1,297 @@
+//! The loop of every run that trains: batches in, losses out, records and checkpoints along the way. What is trained, and
+//! on what, is a [`Task`].
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::checkpoint::{self, State};
+use super::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
+use super::output_dir::OutputDir;
+use super::progress::Progress;
+use super::record::{EventFile, LogLine, TrainLog, loss_curve, read_log, write_atomic};
+use super::schedule::Schedule;
+use super::settings::RunSettings;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Readback, human_bytes};
+use crate::models::Config;
+use crate::nn::Params;
+use crate::tensor::Tensor;
+
+/// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
+const IN_FLIGHT: usize = 2;
+
+/// Where and how often a run leaves traces; none of it changes the result.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// Folder for everything.
+    pub dir: PathBuf,
+    /// All options as TOML, for `pretrain.toml`.
+    pub options: String,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between checkpoints besides those at the end of an epoch; 0 for none.
+    pub save_every_steps: u64,
+    /// Epoch checkpoints to keep, the newest; 0 keeps all.
+    pub keep: usize,
+    /// Decoding threads; 0 takes one per core.
+    pub threads: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// All epochs are done; the loss of the last step, if there was one left to do.
+    Finished(Option<f64>),
+    /// It was asked to stop and saved this checkpoint.
+    Interrupted(PathBuf),
+}
+
+/// What a run trains.
+pub trait Task {
+    /// The command, which also names the file of its options.
+    const COMMAND: &'static str;
+    /// Everything that decides the result.
+    type Settings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwned;
+
+    /// The model.
+    fn config(&self) -> &Config;
+    /// Its weights.
+    fn params(&self) -> &Params;
+    /// What happens to an image before it is seen.
+    fn transform(&self) -> Transform;
+    /// Builds what the steps need, once the weights are where they start from.
+    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
+    /// Submits step `step`, counted from 0. Returns where the loss will be.
+    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
+    /// Leaves what only this task has to show in `dir`, after `epoch` epochs, of which it is the `last` or not.
+    fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()>;
+}
+
+/// A run, ready to go.
+pub struct Run<'a, T: Task> {
+    g: &'a Gpu,
+    task: T,
+    outputs: &'a Outputs,
+    data: Arc<Dataset>,
+    loader: Loader,
+    schedule: Schedule,
+    _alone: OutputDir,
+    log: TrainLog,
+    events: EventFile,
+    progress: Progress,
+    at: State<T::Settings>,
+    per_epoch: u64,
+    /// Step, epoch, learning rate, and the loss on its way.
+    pending: VecDeque<(u64, f64, f64, Readback)>,
+    last_loss: Option<f64>,
+}
+
+/// What is not the same in two structures, one line each.
+fn differences<T: Serialize>(was: &T, now: &T, except: &str) -> Vec<String> {
+    let value = |it: &T| serde_json::to_value(it).unwrap_or_default();
+    let (was, now) = (value(was), value(now));
+    let keys =
+        now.as_object().into_iter().flatten().filter(|(key, value)| *key != except && was[key.as_str()] != **value);
+    keys.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
+}
+
+/// Refuses a checkpoint of another run; the number of epochs may change.
+fn expect_same_run<S>(folder: &Path, config: &Config, fresh: &State<S>) -> Result<()>
+where
+    S: AsRef<RunSettings> + Serialize + DeserializeOwned,
+{
+    let other = differences(&checkpoint::config(folder)?, config, "");
+    if !other.is_empty() {
+        return Err(Error::file(folder.join("config.json"), format!("is of another model: {}", other.join("; "))));
+    }
+    let found = checkpoint::state::<S>(folder)?;
+    let other = differences(&found.settings, &fresh.settings, "epochs");
+    if !other.is_empty() {
+        return Err(Error::file(folder, format!("belongs to a run with other settings: {}", other.join("; "))));
+    }
+    let (was, now) = (found.settings.as_ref(), fresh.settings.as_ref());
+    if found.images != fresh.images {
+        let reason = format!("belongs to a run on {} images, {} has {}", found.images, now.data, fresh.images);
+        return Err(Error::file(folder, reason));
+    }
+    let per_epoch = (fresh.images / now.batch_size.max(1)) as u64;
+    if found.epoch.checked_mul(per_epoch).and_then(|steps| steps.checked_add(found.batch)) != Some(found.step) {
+        let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);
+        return Err(Error::file(folder.join("state.json"), reason));
+    }
+    if was.epochs != now.epochs {
+        tracing::warn!("the number of epochs changed, and with it the learning rates from here on");
+    }
+    Ok(())
+}
+
+impl<'a, T: Task> Run<'a, T> {
+    /// Opens and checks everything, from scratch or to go on from the checkpoint `resume`. `build` makes the task, with
+    /// weights as they are before the first step. The output folder is touched last.
+    ///
+    /// # Errors
+    /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
+    pub fn prepare(
+        g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
+    ) -> Result<Self> {
+        let run = settings.as_ref();
+        let (batch, epochs) = (run.batch_size, run.epochs);
+        let data = Arc::new(Dataset::open(&run.data, Split::Train)?);
+        let fresh = State {
+            version: checkpoint::VERSION,
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            images: data.len(),
+            settings: settings.clone(),
+        };
+        resume.map(|folder| expect_same_run(folder, config, &fresh)).transpose()?;
+        let mut task = build(&data)?;
+        let at = match resume {
+            Some(folder) => State { settings: settings.clone(), ..checkpoint::load(g, folder, task.params())? },
+            None => fresh,
+        };
+        let options =
+            LoaderOptions { seed: run.seed, threads: outputs.threads, ..LoaderOptions::new(batch, task.transform()) };
+        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
+        let per_epoch = loader.batches_per_epoch();
+        task.prepare(&data)?;
+        let alone = OutputDir::open(&outputs.dir)?;
+        write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
+        let mut run = Self {
+            schedule: run.schedule(per_epoch)?,
+            log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
+            events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
+            progress: Progress::new(epochs * per_epoch, at.step, batch as u64),
+            pending: VecDeque::new(),
+            last_loss: None,
+            _alone: alone,
+            g,
+            task,
+            outputs,
+            data,
+            loader,
+            at,
+            per_epoch,
+        };
+        run.progress.println(&format!(
+            "{} images, {per_epoch} steps per epoch, {} parameters, {} on {}",
+            run.data.len(),
+            run.task.params().count(),
+            human_bytes(g.counters().live_bytes),
+            g.caps().name
+        ));
+        Ok(run)
+    }
+
+    /// Trains until the end or until `stop` is set.
+    ///
+    /// # Errors
+    /// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before stay.
+    pub fn train(&mut self, stop: &AtomicBool) -> Result<Ended> {
+        let ended = self.steps(stop);
+        self.progress.finish();
+        if self.data.skipped() > 0 {
+            tracing::warn!("{} broken images were skipped", self.data.skipped());
+        }
+        ended
+    }
+
+    fn epochs(&self) -> u64 {
+        self.at.settings.as_ref().epochs
+    }
+
+    fn steps(&mut self, stop: &AtomicBool) -> Result<Ended> {
+        let total = self.epochs() * self.per_epoch;
+        while self.at.step < total {
+            let ended = || Error::Data(format!("{} ended before the run did", self.data.spec()));
+            let batch = self.loader.next().ok_or_else(ended)??;
+            let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
+            let epoch = step as f64 / self.per_epoch as f64;
+            let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
+            self.pending.push_back((step, epoch, lr, loss));
+            self.at.step += 1;
+            (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
+            self.collect(IN_FLIGHT)?;
+            let every = self.outputs.save_every_steps;
+            let stopping = stop.load(Ordering::Relaxed);
+            let saved = if self.at.batch == 0 {
+                Some(self.end_of_epoch()?)
+            } else if stopping || every > 0 && self.at.step.is_multiple_of(every) {
+                Some(self.save(&format!("checkpoint-step-{}", self.at.step))?)
+            } else {
+                None
+            };
+            if let Some(folder) = saved
+                && stopping
+                && self.at.step < total
+            {
+                return Ok(Ended::Interrupted(folder));
+            }
+        }
+        Ok(Ended::Finished(self.last_loss))
+    }
+
+    /// Takes losses off the queue until at most `left` steps are on the GPU.
+    fn collect(&mut self, left: usize) -> Result<()> {
+        while self.pending.len() > left {
+            let Some((step, epoch, lr, loss)) = self.pending.pop_front() else { break };
+            let loss = f64::from(bytemuck::pod_read_unaligned::<f32>(&loss.wait()?));
+            if !loss.is_finite() {
+                let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
+                return Err(Error::Diverged(format!("the loss of step {step} is {loss}: {advice}")));
+            }
+            self.last_loss = Some(loss);
+            self.progress.update(step + 1, loss, lr);
+            if step % self.outputs.log_every == 0 {
+                let images_per_second = self.progress.images_per_second();
+                self.log.append(&LogLine { step, epoch, loss, lr, images_per_second })?;
+                let speed = ("train/images_per_second", images_per_second as f32);
+                self.events.scalars(step, &[("train/loss", loss as f32), ("train/lr", lr as f32), speed])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_epoch(&mut self) -> Result<PathBuf> {
+        let epoch = self.at.epoch;
+        let folder = self.save(&format!("checkpoint-{epoch}"))?;
+        self.task.show(&self.outputs.dir, epoch, epoch == self.epochs())?;
+        let points: Vec<_> = read_log(&self.outputs.dir.join("log.jsonl"))?.iter().map(|l| (l.step, l.loss)).collect();
+        if !points.is_empty() {
+            let title = format!("{} on {}", self.task.config().name, self.data.spec());
+            loss_curve(&self.outputs.dir.join("loss.svg"), &title, &points)?;
+        }
+        let loss = self.last_loss.unwrap_or(f64::NAN);
+        self.progress.println(&format!("epoch {epoch:>3}  loss {loss:.4}  {}", folder.display()));
+        Ok(folder)
+    }
+
+    /// Saves where the run stands; what is logged before is on the disk before.
+    fn save(&mut self, name: &str) -> Result<PathBuf> {
+        self.collect(0)?;
+        self.log.sync()?;
+        let folder = self.outputs.dir.join(name);
+        checkpoint::save(self.g, &folder, self.task.config(), self.task.params(), &self.at)?;
+        self.prune()?;
+        Ok(folder)
+    }
+
+    /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.
+    fn prune(&self) -> Result<()> {
+        let keep = self.outputs.keep as u64;
+        for (step, folder) in if keep > 0 { checkpoint::all(&self.outputs.dir)? } else { Vec::new() } {
+            let between = !step.is_multiple_of(self.per_epoch);
+            if step < self.at.step && (between || step / self.per_epoch + keep <= self.at.epoch) {
+                checkpoint::remove(&folder)?;
+            }
+        }
+        Ok(())
+    }
+}
