@@ -38,6 +38,9 @@ pub struct RunArgs {
     #[arg(long)]
     #[serde(skip)]
     pub dry_run: bool,
+    /// Images to train on, evenly spread over the classes; 0 for all.
+    #[arg(long)]
+    max_images: Option<usize>,
     /// Images per step.
     #[arg(long)]
     batch_size: Option<usize>,
@@ -123,6 +126,7 @@ impl RunArgs {
         let rule = word("--decay-rule", self.decay_rule.as_deref(), "recommended or map_repo")?;
         Ok(RunSettings {
             data: self.data.clone().unwrap_or(d.data),
+            max_images: self.max_images.unwrap_or(d.max_images),
             batch_size: self.batch_size.unwrap_or(d.batch_size),
             epochs: self.epochs.unwrap_or(d.epochs),
             blr: self.blr.unwrap_or(d.blr),
@@ -166,6 +170,7 @@ impl RunArgs {
             config: None,
             resume: None,
             dry_run: false,
+            max_images: Some(s.max_images),
             batch_size: Some(s.batch_size),
             epochs: Some(s.epochs),
             blr: Some(s.blr),
@@ -213,7 +218,8 @@ pub fn carry_out<T: Task>(
     if resume.is_none() {
         expect_no_run(&outputs.dir)?;
     }
-    usage(Dataset::open(&settings.data, Split::Train).map_err(Error::from))?; // before anything that takes time
+    let data = Dataset::open(&settings.data, Split::Train).and_then(|set| set.limited(settings.max_images));
+    usage(data.map_err(Error::from))?; // before anything that takes time
     let g = device.open()?;
     if g.caps().software {
         warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));

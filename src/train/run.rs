@@ -142,7 +142,7 @@ impl<'a, T: Task> Run<'a, T> {
     ) -> Result<Self> {
         let run = settings.as_ref();
         let (batch, epochs) = (run.batch_size, run.epochs);
-        let data = Arc::new(Dataset::open(&run.data, Split::Train)?);
+        let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
         let fresh = State {
             version: checkpoint::VERSION,
             step: 0,

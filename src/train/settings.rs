@@ -14,6 +14,9 @@ use crate::models::Config;
 pub struct RunSettings {
     /// Data set, as given.
     pub data: String,
+    /// Images of the data set to train on, evenly spread over its classes; 0 for all.
+    #[serde(default)]
+    pub max_images: usize,
     /// Images per step.
     pub batch_size: usize,
     /// Passes over the data.
@@ -76,6 +79,7 @@ impl Default for RunSettings {
     fn default() -> Self {
         Self {
             data: String::new(),
+            max_images: 0,
             batch_size: 64,
             epochs: 20,
             blr: 1.5e-4,

@@ -23,6 +23,7 @@ mod shapes;
 #[cfg(feature = "native")]
 mod single;
 mod source;
+mod subset;
 mod synthetic;
 #[cfg(feature = "native")]
 mod tar;
@@ -102,6 +103,14 @@ impl Dataset {
     /// A set of images that are in memory, at least one; without labels. `name` is for messages.
     pub fn from_images(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
         Ok(Self::from_source(name, Box::new(memory::Memory::new(name, images)?)))
+    }
+
+    /// `count` of its samples, evenly spread over their order; all of them for 0.
+    pub fn limited(self, count: usize) -> Result<Self, DataError> {
+        if count == 0 {
+            return Ok(self);
+        }
+        Ok(Self { source: Box::new(subset::Subset::new(self.source, count)?), ..self })
     }
 
     fn from_source(name: &str, source: Box<dyn Source>) -> Self {

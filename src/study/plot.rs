@@ -1,0 +1,82 @@
+//! A table as a picture: our accuracy over the paper's, a point per cell with its deviation.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use super::report::{Scores, mean_deviation};
+use super::table::Table;
+use crate::error::{Error, Result};
+use crate::train::record::write_atomic;
+
+const COLOURS: [RGBColor; 3] = [RGBColor(31, 92, 170), RGBColor(200, 80, 30), RGBColor(40, 130, 70)];
+
+/// Writes the SVG; cells that have not run are left out.
+///
+/// # Errors
+/// When no cell has run, or the file cannot be written.
+pub fn plot(path: &Path, table: &Table, scores: &[Scores]) -> Result<()> {
+    let groups = table.groups();
+    let points: Vec<Point> = table
+        .cells
+        .iter()
+        .zip(scores)
+        .filter_map(|(cell, scores)| {
+            let (mean, deviation) = mean_deviation(scores)?;
+            let group = groups.iter().position(|g| *g == cell.group).unwrap_or_default();
+            Some(Point { paper: cell.paper, mean, deviation, group, label: cell.label.clone() })
+        })
+        .collect();
+    if points.is_empty() {
+        return Err(Error::argument("plot", "no finished cell", "at least one"));
+    }
+    let title = format!("Table {}: {}", table.name, table.title);
+    let svg = draw(&title, &points).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
+    Ok(write_atomic(path, svg.as_bytes())?)
+}
+
+struct Point {
+    paper: f64,
+    mean: f64,
+    deviation: f64,
+    group: usize,
+    label: String,
+}
+
+/// From the least to the largest value with a margin, never empty.
+fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> std::ops::Range<f64> {
+    let (lo, hi) = (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
+    let spare = ((hi - lo) * margin).max(0.5);
+    lo - spare..hi + spare
+}
+
+fn draw(title: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Error>> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let ends = points.iter().flat_map(|p| [p.mean - p.deviation, p.mean + p.deviation]);
+        let mut chart = ChartBuilder::on(&root)
+            .margin(14)
+            .caption(title, ("sans-serif", 20))
+            .x_label_area_size(44)
+            .y_label_area_size(64)
+            .build_cartesian_2d(range(points.iter().map(|p| p.paper), 0.3), range(ends, 0.15))?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc("paper: top-1 on ImageNet-1k, %")
+            .y_desc("here: top-1, %")
+            .draw()?;
+        for p in points {
+            let colour = COLOURS[p.group % COLOURS.len()];
+            let bar = [(p.paper, p.mean - p.deviation), (p.paper, p.mean + p.deviation)];
+            chart.draw_series(LineSeries::new(bar, colour.stroke_width(2)))?;
+            chart.draw_series([Circle::new((p.paper, p.mean), 5, colour.filled())])?;
+            let style = ("sans-serif", 14).into_font().color(&BLACK);
+            chart.draw_series([EmptyElement::at((p.paper, p.mean)) + Text::new(p.label.clone(), (9, -7), style)])?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}
