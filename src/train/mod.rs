@@ -5,6 +5,7 @@ pub mod features;
 #[cfg(feature = "native")]
 pub mod import;
 pub mod mask;
+pub mod mix;
 pub mod optimizer;
 #[cfg(feature = "native")]
 pub mod output_dir;

@@ -1,8 +1,7 @@
 //! Batches prepared ahead of their use, in an order that no number of threads can change.
-use super::augment::Transform;
 use super::cursor::{Cursor, Plan};
 use super::worker::Worker;
-use super::{DataError, Dataset};
+use super::{DataError, Dataset, Transform};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,6 +14,11 @@ pub struct LoaderOptions {
     pub batch_size: usize,
     /// What happens to each image; also decides the size of the batches.
     pub transform: Transform,
+    /// Independent crops of each image in its batch; 2 for contrastive pretraining.
+    pub crops: usize,
+    /// Repeated augmentation: how often an epoch shows an image, differently each time, instead of other images. An
+    /// epoch of training is not longer for it; 1 shows each image once. Evaluation does not repeat.
+    pub repeats: usize,
     /// Seed of order and crops.
     pub seed: u64,
     /// Threads that decode; 0 takes one per core.
@@ -24,9 +28,32 @@ pub struct LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Batches of `batch_size` through `transform`: seed 0, one thread per core, two batches ahead.
+    /// Batches of `batch_size` through `transform`: one crop, no repeats, seed 0, one thread per core,
+    /// two batches ahead.
     pub fn new(batch_size: usize, transform: Transform) -> Self {
-        Self { batch_size, transform, seed: 0, threads: 0, prefetch: 2 }
+        Self { batch_size, transform, crops: 1, repeats: 1, seed: 0, threads: 0, prefetch: 2 }
+    }
+
+    /// Batches in an epoch of training on so many images.
+    pub fn batches_per_epoch(&self, images: usize) -> u64 {
+        self.plan(images).per_epoch
+    }
+
+    fn check(&self) -> Result<(), DataError> {
+        self.transform.check()?;
+        if self.batch_size == 0 {
+            return Err(DataError::setting("--batch-size", 0, "at least 1"));
+        }
+        for (name, count) in [("--repeats", self.repeats), ("crops per image", self.crops)] {
+            if !(1..=64).contains(&count) {
+                return Err(DataError::setting(name, count, "1 to 64"));
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, images: usize) -> Plan {
+        Plan::train(images, self.repeats, self.batch_size, self.seed)
     }
 }
 
@@ -37,7 +64,7 @@ pub struct Batch {
     pub index: u64,
     /// Where the batch stands; going on after it means starting at the one after.
     pub cursor: Cursor,
-    /// (B, S, S, 3) bytes, sRGB, not normalised. B is `samples.len()`.
+    /// (crops · B, S, S, 3) bytes, sRGB, not normalised; B is `samples.len()`. All first crops, then all second ones.
     pub images: Vec<u8>,
     /// (B) class numbers; empty for a set without labels.
     pub labels: Vec<u32>,
@@ -61,30 +88,25 @@ impl Loader {
     /// Endless shuffled batches from `start` on. The incomplete batch at the end of an epoch is left out, so a set
     /// smaller than one batch is an error.
     pub fn train(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor) -> Result<Self, DataError> {
-        let (images, batch_size) = (set.len(), options.batch_size);
-        if images < batch_size {
-            return Err(DataError::TooFew { name: set.spec().to_owned(), images, batch_size });
+        options.check()?;
+        let plan = options.plan(set.len());
+        if plan.per_epoch == 0 {
+            let (name, images, batch_size) = (set.spec().to_owned(), plan.visits, options.batch_size);
+            return Err(DataError::TooFew { name, images, batch_size });
         }
-        let per_epoch = images.checked_div(batch_size).unwrap_or_default() as u64;
-        let plan = Plan { samples: images, batch_size, per_epoch, shuffle: Some(options.seed) };
         Self::start(set, options, plan, start, u64::MAX)
     }
 
     /// One pass in the order of the set, the incomplete last batch included.
     pub fn eval(set: Arc<Dataset>, options: &LoaderOptions) -> Result<Self, DataError> {
-        let (samples, batch_size) = (set.len(), options.batch_size);
-        let per_epoch = samples.div_ceil(batch_size.max(1)) as u64;
-        let plan = Plan { samples, batch_size, per_epoch, shuffle: None };
+        options.check()?;
+        let plan = Plan::eval(set.len(), options.batch_size);
         Self::start(set, options, plan, Cursor::default(), 1)
     }
 
     fn start(
         set: Arc<Dataset>, options: &LoaderOptions, plan: Plan, start: Cursor, epochs: u64,
     ) -> Result<Self, DataError> {
-        options.transform.check()?;
-        if options.batch_size == 0 {
-            return Err(DataError::setting("--batch-size", 0, "at least 1"));
-        }
         let start = plan.normal(start)?;
         let (name, per_epoch) = (set.spec().to_owned(), plan.per_epoch);
         let failed = |reason: String| DataError::Stopped { name: name.clone(), reason };
@@ -95,7 +117,8 @@ impl Loader {
             .map_err(|e| failed(e.to_string()))?;
         let (sender, queue) = sync_channel(options.prefetch);
         let stop = Arc::new(AtomicBool::new(false));
-        let worker = Worker { set, plan, transform: options.transform, seed: options.seed, pool, stop: stop.clone() };
+        let (transform, crops, seed) = (options.transform, options.crops, options.seed);
+        let worker = Worker { set, plan, transform, crops, seed, pool, stop: stop.clone() };
         let thread = std::thread::Builder::new()
             .name("loader".into())
             .spawn(move || worker.run(start, epochs, &sender))
@@ -194,12 +217,39 @@ mod tests {
     }
 
     #[test]
+    fn two_crops_are_drawn_apart_and_repeats_follow_each_other() {
+        let set = Arc::new(Dataset::open("synthetic:300", Split::Train).unwrap());
+        let bytes = 16 * 16 * 3;
+        let two = LoaderOptions { crops: 2, ..options(7, 1) };
+        let whole = take(set.clone(), &two, Cursor::default(), 3);
+        assert_eq!((whole[0].images.len(), whole[0].samples.len(), whole[0].labels.len()), (14 * bytes, 7, 7));
+        for b in &whole {
+            let (first, second) = b.images.split_at(7 * bytes);
+            assert!(first.chunks(bytes).zip(second.chunks(bytes)).all(|(a, b)| a != b));
+        }
+        assert_eq!(whole, take(set.clone(), &two, Cursor::default(), 3));
+        assert_eq!(whole[2], take(set.clone(), &LoaderOptions { threads: 3, ..two }, whole[2].cursor, 1)[0]);
+
+        let three = LoaderOptions { repeats: 3, ..options(8, 2) };
+        assert_eq!(three.batches_per_epoch(300), 32);
+        let whole = take(set.clone(), &three, Cursor::default(), 34);
+        assert_eq!(whole[33].cursor, Cursor { epoch: 1, batch: 1 });
+        assert_eq!(whole[30..], take(set, &three, whole[30].cursor, 4));
+        let (samples, images) = (&whole[0].samples, whole[0].images.chunks(bytes).collect::<Vec<_>>());
+        assert!(samples[0] == samples[2] && samples[2] != samples[3]);
+        assert!(images[0] != images[1] && images[1] != images[2] && images[0] != images[2]);
+    }
+
+    #[test]
     fn settings_that_cannot_work_are_named() {
         let start = |set, o| Loader::train(set, &o, Cursor::default()).err().unwrap().to_string();
         let few = start(stub(10), options(64, 1));
         assert!(few.contains("10 images") && few.contains("64") && few.contains("--batch-size 10"), "{few}");
         assert!(start(stub(10), options(0, 1)).contains("--batch-size is 0"));
         assert!(Loader::eval(stub(10), &options(0, 1)).is_err());
+        assert!(start(stub(10), LoaderOptions { repeats: 0, ..options(4, 1) }).contains("--repeats is 0"));
+        // 300 images repeated are an epoch of 256, which would be no batch at all.
+        assert!(start(stub(300), LoaderOptions { repeats: 3, ..options(300, 1) }).contains("256 images"));
         let past = Loader::train(stub(10), &options(4, 1), Cursor { epoch: 0, batch: 3 });
         assert!(past.err().unwrap().to_string().contains("at most 2"));
     }

@@ -4,6 +4,8 @@ mod augment;
 #[cfg(feature = "native")]
 mod cifar;
 #[cfg(feature = "native")]
+mod crop;
+#[cfg(feature = "native")]
 mod cursor;
 #[cfg(feature = "native")]
 mod decode;
@@ -19,6 +21,8 @@ mod loader;
 mod memory;
 #[cfg(feature = "native")]
 mod open;
+mod rand_augment;
+mod recipe;
 mod shapes;
 #[cfg(feature = "native")]
 mod single;
@@ -30,18 +34,22 @@ mod tar;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(feature = "native")]
+mod transform;
+#[cfg(feature = "native")]
 mod worker;
 
-#[cfg(feature = "native")]
-pub use augment::Transform;
 #[cfg(feature = "native")]
 pub use cursor::Cursor;
 pub use error::{DataError, LAYOUTS};
 #[cfg(feature = "native")]
 pub use loader::{Batch, Loader, LoaderOptions};
+pub use rand_augment::RandAugment;
+pub use recipe::Recipe;
 #[cfg(feature = "native")]
 pub use single::load_image;
 pub use source::Rgb8;
+#[cfg(feature = "native")]
+pub use transform::{Scratch, Transform};
 
 use source::Source;
 use std::collections::BTreeSet;

@@ -1,7 +1,6 @@
 //! One image file, outside of any set.
-use super::{DataError, Transform, decode};
+use super::{DataError, Scratch, Transform, decode};
 use crate::train::rng::{Purpose, Stream};
-use fast_image_resize::Resizer;
 use std::path::Path;
 
 /// Decodes the file at `path` and brings it to (S, S, 3) bytes.
@@ -11,6 +10,6 @@ pub fn load_image(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataErr
     let image = decode::decode(&path.display().to_string(), &bytes)?;
     let side = transform.size() as usize;
     let mut out = vec![0; side * side * 3];
-    transform.apply(&image, &mut Stream::new(Purpose::Augment, [0; 3]), &mut Resizer::new(), &mut out)?;
+    transform.apply(&image, &mut Stream::new(Purpose::Augment, [0; 3]), &mut Scratch::default(), &mut out)?;
     Ok(out)
 }

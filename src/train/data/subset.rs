@@ -48,7 +48,6 @@ impl Source for Subset {
 #[cfg(test)]
 mod tests {
     use super::super::testing::Stub;
-    use super::*;
 
     #[test]
     fn samples_are_spread_evenly() {

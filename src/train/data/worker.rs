@@ -1,11 +1,8 @@
 //! The thread that fills the queue of a loader.
-use super::augment::Transform;
-use super::cursor::{Cursor, Plan};
-use super::{Batch, DataError, Dataset};
+use super::cursor::{Cursor, Plan, Visit};
+use super::{Batch, DataError, Dataset, Scratch, Transform};
 use crate::train::rng::{Purpose, Stream};
-use fast_image_resize::Resizer;
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -15,6 +12,7 @@ pub(super) struct Worker {
     pub set: Arc<Dataset>,
     pub plan: Plan,
     pub transform: Transform,
+    pub crops: usize,
     pub seed: u64,
     pub pool: rayon::ThreadPool,
     pub stop: Arc<AtomicBool>,
@@ -43,29 +41,39 @@ impl Worker {
     }
 
     /// Decodes and transforms `wanted`, the samples of the batch at `cursor`.
-    fn batch(&self, cursor: Cursor, wanted: &[usize]) -> Result<Batch, DataError> {
+    fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<Batch, DataError> {
         let size = self.transform.size() as usize;
         let bytes = size * size * 3;
-        let mut images = vec![0u8; wanted.len() * bytes];
+        let mut images = vec![0u8; self.crops * wanted.len() * bytes];
+        let mut slots: Vec<Vec<&mut [u8]>> = wanted.iter().map(|_| Vec::with_capacity(self.crops)).collect();
+        for (i, image) in images.chunks_exact_mut(bytes).enumerate() {
+            slots[i % wanted.len()].push(image);
+        }
         let samples = self.pool.install(|| {
-            let slots = images.par_chunks_exact_mut(bytes).zip(wanted.par_iter());
-            let fill =
-                |resizer: &mut Resizer, (slot, &sample): (&mut [u8], &usize)| self.fill(cursor, sample, resizer, slot);
-            slots.map_init(Resizer::new, fill).collect::<Result<Vec<usize>, DataError>>()
+            let fill = |scratch: &mut Scratch, (slots, &visit): (Vec<&mut [u8]>, &Visit)| {
+                self.fill(cursor, visit, scratch, slots)
+            };
+            let slots = slots.into_par_iter().zip(wanted.par_iter());
+            slots.map_init(Scratch::default, fill).collect::<Result<Vec<usize>, DataError>>()
         })?;
         let labels = samples.iter().filter_map(|&i| self.set.label(i)).collect();
         Ok(Batch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
     }
 
-    /// Puts `sample`, or its replacement, into `slot` and says which it was.
-    fn fill(&self, cursor: Cursor, sample: usize, resizer: &mut Resizer, slot: &mut [u8]) -> Result<usize, DataError> {
+    /// Puts the crops of a sample, or of its replacement, into `slots` and says which it was.
+    fn fill(
+        &self, cursor: Cursor, visit: Visit, scratch: &mut Scratch, slots: Vec<&mut [u8]>,
+    ) -> Result<usize, DataError> {
         if self.stopped() {
-            return Ok(sample);
+            return Ok(visit.sample);
         }
-        let (found, image) = self.set.good_image(sample)?;
-        // Keyed by the sample that was wanted: a replacement gets a crop of its own, not a copy of one in the epoch.
-        let mut s = Stream::new(Purpose::Augment, [self.seed, cursor.epoch, sample as u64]);
-        self.transform.apply(&image, &mut s, resizer, slot)?;
+        let (found, image) = self.set.good_image(visit.sample)?;
+        let views = (self.plan.repeats * self.crops) as u64;
+        for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
+            // Keyed by the sample that was wanted: a replacement gets a crop of its own, not a copy of one in the epoch.
+            let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
+            self.transform.apply(&image, &mut Stream::new(Purpose::Augment, keys), scratch, slot)?;
+        }
         Ok(found)
     }
 }

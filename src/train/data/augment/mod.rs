@@ -1,0 +1,44 @@
+//! Random changes of a square image that leave its class alone, byte for byte as PIL has them.
+mod affine;
+mod blur;
+mod enhance;
+mod erase;
+mod jitter;
+mod operation;
+mod three;
+mod tone;
+
+pub(super) use erase::erase;
+pub(super) use jitter::colour_jitter;
+pub(super) use three::three_augment;
+
+/// A square image, changed in place.
+pub(super) struct Canvas<'a> {
+    /// Pixels per row, and rows.
+    pub side: usize,
+    /// side × side × 3 bytes.
+    pub pixels: &'a mut [u8],
+    /// Memory that the operations on one thread share; any content.
+    pub spare: &'a mut Vec<u8>,
+}
+
+impl Canvas<'_> {
+    /// Copies the pixels to `spare`, for operations that read what they overwrite.
+    fn save(&mut self) {
+        self.spare.clear();
+        self.spare.extend_from_slice(self.pixels);
+    }
+}
+
+/// Luma of ITU-R 601-2 in 16-bit fixed point, as PIL's conversion to `L`.
+fn luma(rgb: &[u8]) -> u8 {
+    ((19595 * u32::from(rgb[0]) + 38470 * u32::from(rgb[1]) + 7471 * u32::from(rgb[2]) + 0x8000) >> 16) as u8
+}
+
+/// `from` + `factor` · (`to` − `from`), cut off like PIL's `Image.blend`; beyond 0 … 1 it extrapolates.
+fn blend(from: u8, to: u8, factor: f32) -> u8 {
+    (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
+}
+
+#[cfg(test)]
+mod pil;
