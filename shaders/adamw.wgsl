@@ -5,12 +5,13 @@
 //                 m <- m + (1−β1)·(g − m)     v <- v + (1−β2)·(g² − v)
 //                 w <- w − lr·(weight_decay·w + m / bias_correction1 / (√v/√bias_correction2 + eps))
 //   square_sum:   parts[base + workgroup] = Σ grad² of the workgroup's share
+//   guard:        one of x (n) that is not finite sets lr_scale to 0 in every row of table_out, for good
 //   clip_factor:  clip (2) = min(1, max_norm / (norm + 1e-6)), norm      norm = √(Σ parts)
 // The rates 1−β come from the host, rounded once. Padding has grad = 0 and so stays 0. No backward.
 // One invocation per vec4; square_sum: at most 1024 workgroups with a stride, then one workgroup: a fixed order.
 // Floor: 28 bytes per parameter, 4 for the norm.    uses lib/grid, lib/reduce, lib/step
 struct Params {
-    n: u32,        // vec4s, in clip_factor parts
+    n: u32,        // vec4s, in clip_factor parts, in guard floats
     groups: u32, rate1: f32, rate2: f32, eps: f32, stride: u32, base: u32, max_norm: f32,
 }
 const WG = 256u;
@@ -26,6 +27,8 @@ const WG = 256u;
 @group(0) @binding(9) var<storage, read_write> parts_out: array<f32>;  // square_sum
 @group(0) @binding(10) var<storage, read> parts: array<f32>;           // clip_factor
 @group(0) @binding(11) var<storage, read_write> clip_out: array<f32>;  // clip_factor
+@group(0) @binding(12) var<storage, read> x: array<u32>;               // guard, the bits of floats
+@group(0) @binding(13) var<storage, read_write> table_out: array<vec2<f32>>; // guard
 
 fn update(i: u32, factor: f32) {
     let group = groups[i / 16u];
@@ -74,4 +77,16 @@ fn clip_factor(t: Thread) {
         clip_out[0] = min(1.0, p.max_norm / (norm + 1e-6));
         clip_out[1] = norm;
     }
+}
+
+// By bits: compilers may take comparisons of floats for free of NaN.
+@compute @workgroup_size(WG)
+fn guard(t: Thread) {
+    var bad = 0.0;
+    for (var i = t.tid; i < p.n; i += WG) {
+        if (x[i] & 0x7f800000u) == 0x7f800000u { bad = 1.0; }
+    }
+    bad = wg_max(t, bad);
+    if bad == 0.0 { return; }
+    for (var row = t.tid; row < p.groups; row += WG) { table_out[row].x = 0.0; }
 }

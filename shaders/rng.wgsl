@@ -1,5 +1,5 @@
 // rng — counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), so that a replayed program draws new ones.
-//   Element e takes word e mod 4 of the block with counter (e/4, stream, state.step, 0) and key (seed_lo, seed_hi).
+//   Element e takes word e mod 4 of the block with counter (e/4, stream, state.step, state.part) and key (seed_lo, seed_hi).
 //   Streams are the caller's: two draws of one step are independent if their streams differ.
 //   words:    the 32 bits                                    bits (n) u32
 //   uniform:  the 24 high bits · 2⁻²⁴, in [0, 1): exact      out (n)
@@ -27,7 +27,7 @@ fn mul_high(a: u32, b: u32) -> u32 {
 fn philox(i: u32) -> vec4<u32> {
     const m0 = 0xd2511f53u;
     const m1 = 0xcd9e8d57u;
-    var c = vec4(i, p.stream, state.step, 0u);
+    var c = vec4(i, p.stream, state.step, state.part);
     var k = vec2(state.seed_lo, state.seed_hi);
     for (var round = 0u; round < 10u; round++) {
         c = vec4(mul_high(m1, c.z) ^ c.y ^ k.x, m1 * c.z, mul_high(m0, c.x) ^ c.w ^ k.y, m0 * c.x);

@@ -7,6 +7,7 @@ mod add;
 mod attention;
 mod conv1d;
 mod cross_entropy;
+mod ema;
 mod layer_norm;
 mod matmul;
 mod mse_norm;
@@ -35,6 +36,7 @@ pub const ALL: &[fn(&mut Bench)] = &[
     attention::bench,
     conv1d::bench,
     cross_entropy::bench,
+    ema::bench,
     layer_norm::bench,
     matmul::bench,
     mse_norm::bench,

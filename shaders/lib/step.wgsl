@@ -7,5 +7,5 @@ struct StepState {
     seed_lo: u32,           // key of the random numbers
     seed_hi: u32,
     step: u32,              // t, also part of every random counter
-    reserved: u32,
+    part: u32,              // number of the micro-batch within the step, also part of every random counter
 }

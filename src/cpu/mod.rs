@@ -9,6 +9,7 @@ pub mod add;
 pub mod attention;
 pub mod conv1d;
 pub mod cross_entropy;
+pub mod ema;
 pub mod layer_norm;
 pub mod matmul;
 pub mod mse_norm;

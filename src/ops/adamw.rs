@@ -41,8 +41,10 @@ const SQUARE_SUM: Kernel =
 const CLIP_FACTOR: Kernel =
     Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[Bind::Read(10), Bind::Write(11)]).subgroup(SUBGROUP);
 
+const GUARD: Kernel = Kernel::new::<Adamw>("adamw.guard", SRC, &[Bind::Read(12), Bind::Update(13)]).subgroup(SUBGROUP);
+
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &SQUARE_SUM, &CLIP_FACTOR];
+pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
 /// Elements that share a row of the group table; arenas are multiples of it.
 pub const BLOCK: usize = 64;
@@ -155,6 +157,15 @@ pub fn clip_factor(g: &Gpu, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> 
     let scalars = Adamw { n: base as u32, max_norm: max_norm.min(1e30), ..Adamw::zeroed() };
     g.launch(&CLIP_FACTOR, Grid::of(1, 1, 1), &scalars, &[&parts, &clip])?;
     Ok(clip)
+}
+
+/// Freezes every group of `table` (G, 2) for good if one of `x`, the loss, is not finite: launched before [`adamw`], it
+/// leaves weights and moments as they were before the step that went wrong.
+pub fn guard(g: &Gpu, x: &Tensor, table: &Tensor) -> Result<()> {
+    let [rows, _] = table.dims("adamw.guard: table")?;
+    table.expect_shape("adamw.guard: table", &[rows, 2])?;
+    let scalars = Adamw { n: x.len() as u32, groups: rows as u32, ..Adamw::zeroed() };
+    g.launch(&GUARD, Grid::of(1, 1, 1), &scalars, &[x, table])
 }
 
 /// (start, length) of ranges of at most `bytes` bytes that cover n floats. They start at multiples of 64 blocks, so

@@ -7,6 +7,7 @@ pub mod add;
 pub mod attention;
 pub mod conv1d;
 pub mod cross_entropy;
+pub mod ema;
 pub mod layer_norm;
 pub mod matmul;
 pub mod mse_norm;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<&'static Kernel> {
         attention::KERNELS,
         conv1d::KERNELS,
         cross_entropy::KERNELS,
+        ema::KERNELS,
         layer_norm::KERNELS,
         matmul::KERNELS,
         mse_norm::KERNELS,

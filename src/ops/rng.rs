@@ -1,6 +1,6 @@
 //! rng: launchers of random tensors that a replay draws anew each step. Convention: `shaders/rng.wgsl`.
 //!
-//! `state` is a [`StepState`](super::step::StepState): its seed and step, with the caller's `stream`, determine the draw.
+//! `state` is a [`StepState`](super::step::StepState): its seed, step and part, with the caller's `stream`, determine the draw.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};

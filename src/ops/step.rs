@@ -9,7 +9,7 @@ params! {
     /// The numbers of one training step; `shaders/lib/step.wgsl` documents each.
     pub struct StepState {
         lr: f32, bias_correction1: f32, bias_correction2: f32, loss_scale: f32,
-        seed_lo: u32, seed_hi: u32, step: u32, reserved: u32,
+        seed_lo: u32, seed_hi: u32, step: u32, part: u32,
     }
 }
 
@@ -25,7 +25,7 @@ impl StepState {
             seed_lo: seed as u32,
             seed_hi: (seed >> 32) as u32,
             step,
-            reserved: 0,
+            part: 0,
         }
     }
 

@@ -132,6 +132,30 @@ fn clip_factor_spans_arenas() {
     });
 }
 
+/// All values of one state are safe, whatever they are, until one is not finite.
+#[test]
+fn a_guard_freezes_for_good() {
+    each_tier(|g| {
+        for (n, rows) in [(1, 1), (300, 3), (1031, 700)] {
+            let table = Tensor::from_slice(g, &[rows, 2], &[0.5, 0.05].repeat(rows)).unwrap();
+            let guard = |at: usize, value: f32| {
+                let mut x = vec![-1.5f32; n];
+                x[at] = value;
+                adamw::guard(g, &Tensor::from_slice(g, &[n], &x).unwrap(), &table).unwrap();
+                table.to_vec(g).unwrap()
+            };
+            for fine in [0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45] {
+                assert_eq!(guard(n - 1, fine), [0.5, 0.05].repeat(rows), "{fine}");
+            }
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN] {
+                table.write(g, &[0.5f32, 0.05].repeat(rows)).unwrap();
+                assert_eq!(guard(n / 2, bad), [0.0, 0.05].repeat(rows), "{bad}");
+            }
+            assert_eq!(guard(0, 1.0), [0.0, 0.05].repeat(rows), "it stays");
+        }
+    });
+}
+
 #[test]
 fn adamw_refuses_other_sizes() {
     let g = Gpu::dry(Caps::portable());

@@ -6,6 +6,7 @@ mod add;
 mod attention;
 mod conv1d;
 mod cross_entropy;
+mod ema;
 mod layer_norm;
 mod matmul;
 mod mse_norm;

@@ -37,6 +37,18 @@ fn words_and_uniforms_are_exact() {
     });
 }
 
+/// Micro-batches of one step draw apart.
+#[test]
+fn parts_of_a_step_differ() {
+    each_tier(|g| {
+        let state = StepState::tensor();
+        StepState { part: 3, ..StepState::new(9, 1.0, (0.9, 0.95), SEED) }.write(g, &state).unwrap();
+        let got = rng::words(g, &state, 2, &[4]).unwrap().read(g).unwrap().wait().unwrap();
+        let want = oracle::philox([0, 2, 9, 3], [SEED as u32, (SEED >> 32) as u32]);
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want);
+    });
+}
+
 #[test]
 fn normals_match_cpu() {
     each_tier(|g| {

@@ -1,0 +1,31 @@
+//! average <- keep·average + take·x, element by element; what was there does not matter where keep is 0.
+
+/// -> the new average
+pub fn update(average: &[f64], x: &[f64], keep: f64, take: f64) -> Vec<f64> {
+    let old = |a: &f64| if keep == 0.0 { 0.0 } else { keep * a };
+    average.iter().zip(x).map(|(a, x)| old(a) + take * x).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gradcheck::close;
+    use super::*;
+
+    /// Under constant weights x the distance to them shrinks by m each time: average = x + mᵗ·(start − x).
+    #[test]
+    fn an_average_approaches_what_it_follows() {
+        let (start, x, m) = ([3.0, -1.0], [1.0, 2.0], 0.9f64);
+        let mut average = start.to_vec();
+        for t in 1..=20 {
+            average = update(&average, &x, m, 1.0 - m);
+            let want: Vec<f64> = start.iter().zip(&x).map(|(s, x)| x + m.powi(t) * (s - x)).collect();
+            close("average", &average, &want, 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_sum_begins_anew_where_nothing_is_kept() {
+        let one = update(&[f64::NAN, 7.0], &[2.0, 4.0], 0.0, 0.5);
+        assert_eq!(update(&one, &[6.0, -8.0], 1.0, 0.5), [4.0, -2.0]);
+    }
+}
