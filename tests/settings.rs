@@ -1,5 +1,7 @@
 //! Ring 0: what the recipes mean in numbers, which weights decay, what fits an adapter.
 
+use std::f64::consts::PI;
+
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{Config, Map};
 use rowscan::nn::Params;
@@ -31,6 +33,29 @@ fn the_map_repository_steps_per_epoch() {
     assert!(schedule.lr(60) > 9.9e-4 && schedule.lr(69) == schedule.lr(60));
     let other = RunSettings { blr: 1.0, warmup_epochs: 50.0, ..settings };
     assert_eq!(other.schedule(10).unwrap().lr(65), schedule.lr(65));
+}
+
+#[test]
+fn timm_steps_per_epoch_too() {
+    let settings = RunSettings {
+        batch_size: 128,
+        accum_iter: 4,
+        epochs: 50,
+        blr: 2.5e-4,
+        min_lr: 1e-5,
+        warmup_epochs: 5.0,
+        schedule: ScheduleKind::Epoch,
+        ..RunSettings::default()
+    };
+    let schedule = settings.schedule(10).unwrap();
+    // 2.5e-4 for 256 images is 5e-4 for the 512 of a step
+    let warm = |epoch: f64| 1e-6 + (5e-4 - 1e-6) / 5.0 * epoch;
+    assert_eq!((schedule.lr(0), schedule.lr(19)), (1e-6, 1e-6));
+    assert!((schedule.lr(20) - warm(1.0)).abs() < 1e-12 && (schedule.lr(59) - warm(4.0)).abs() < 1e-12);
+    assert!((schedule.lr(100) - (1e-5 + 0.5 * (5e-4 - 1e-5) * (1.0 + (9.0f64 / 50.0 * PI).cos()))).abs() < 1e-12);
+    // a rate of its own does not depend on the batch, and may be lower than the end of the cosine
+    let fixed = RunSettings { lr: Some(1e-5), min_lr: 1e-5, warmup_epochs: 0.0, ..settings };
+    assert!((0..500).all(|step| (fixed.schedule(10).unwrap().lr(step) - 1e-5).abs() < 1e-18));
 }
 
 #[test]

@@ -77,6 +77,60 @@ fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     assert!(last < first, "2000 steps on two images: {first} to {last}");
 }
 
+/// Three micro-batches of two images make the step of one batch of six.
+#[test]
+fn accumulated_gradients_are_those_of_the_whole_batch() {
+    let Some(g) = gpu() else { return };
+    let config = nano();
+    let images: Vec<u8> = Random::new(2).below(6 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
+    let train = |batch_size: usize, accum_iter: usize| {
+        // with a large epsilon a step is a smooth function of the gradients: what rounding does to them stays small
+        let run = RunSettings { batch_size, accum_iter, eps: 0.01, clip_grad: 0.5, ..RunSettings::default() };
+        let settings = Settings { run, ..Settings::default() };
+        let masker = settings.masker(&config).unwrap();
+        let mut trainer = Pretrainer::new(g, &config, batch_size, settings.run.hyper().unwrap(), 7).unwrap();
+        let step = |step| {
+            let loss = trainer.step(&images, &masker.draw(step, 6), step, 1e-2).unwrap();
+            f64::from(loss.to_vec(g).unwrap()[0])
+        };
+        let losses: Vec<f64> = (0..4).map(step).collect();
+        (losses, pollster::block_on(trainer.params.weights(g)).unwrap())
+    };
+    let (whole, parts) = (train(6, 1), train(2, 3));
+    assert!(whole.0[3] < whole.0[0] - 1e-3, "{:?}", whole.0);
+    for (a, b) in whole.0.iter().zip(&parts.0) {
+        assert!((a - b).abs() < 2e-6 * a.abs(), "{a} and {b}");
+    }
+    for (name, (_, values)) in &whole.1 {
+        let pairs = values.iter().zip(&parts.1[name].1);
+        let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+        // four steps of up to 0.01; sums of 2 × 8 tokens in another order
+        assert!(largest < 2e-6, "{name}: {largest}");
+    }
+    let refused = |images: &[u8]| {
+        let run = RunSettings { batch_size: 2, accum_iter: 3, ..RunSettings::default() };
+        let mut trainer = Pretrainer::new(g, &config, 2, run.hyper().unwrap(), 7).unwrap();
+        let masker = Settings { run, ..Settings::default() }.masker(&config).unwrap();
+        trainer.step(images, &masker.draw(0, 6), 0, 0.0).map(drop).unwrap_err().to_string()
+    };
+    assert!(refused(&images[1..]).contains("4608 bytes"));
+}
+
+/// What made the loss infinite is still there to be looked at: the step that would have spread it is not taken.
+#[test]
+fn a_loss_that_is_no_number_stops_all_updates() {
+    let Some(g) = gpu() else { return };
+    let mut run = Training::new(g, Some(0.5));
+    run.step(g, 0);
+    let weights = |run: &Training| pollster::block_on(run.trainer.params.weights(g)).unwrap();
+    let mut spoilt = weights(&run);
+    spoilt.get_mut("decoder_embed.weight").unwrap().1[5] = f32::NAN;
+    run.trainer.params.load(g, &spoilt).unwrap();
+    assert!((1..4).all(|step| run.step(g, step).is_nan()));
+    let bits = |w: &rowscan::nn::Weights| -> Vec<u32> { w.values().flat_map(|v| &v.1).map(|v| v.to_bits()).collect() };
+    assert_eq!(bits(&weights(&run)), bits(&spoilt));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     let Some(g) = gpu() else { return };

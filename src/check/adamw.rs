@@ -4,8 +4,9 @@ use super::compare::{OUTPUT, Report};
 use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{Init, Params, Weights};
-use crate::train::optimizer::{AdamWConfig, Optimizer};
+use crate::nn::{Entry, Init, Params, Weights};
+use crate::ops::step::StepState;
+use crate::train::optimizer::{AdamWConfig, Group, Optimizer};
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.999]);
@@ -31,13 +32,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         grads.add(g, var, home)?;
     }
     let decay = |name: &str| if name == "w" { decay_w } else { decay_b };
-    let optimizer = Optimizer::new(g, &params, &grads, config, |entry| decay(&entry.name))?;
+    let state = StepState::tensor();
+    let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: decay(&entry.name) };
+    let optimizer = Optimizer::new(g, &params, &grads, config, state.clone(), group)?;
     let steps = f.with_prefix("input.step").filter_map(|(rest, _)| rest.split('.').next()?.parse::<usize>().ok()).max();
     for step in 0..steps.map_or(0, |last| last + 1) {
         params.load_gradients(g, &named(&format!("input.step{step}.grad.")))?;
         let lr = f.numbers("lrs").and_then(|lrs| lrs.get(step).copied()).unwrap_or(f.number("lr", 1e-3)?);
-        optimizer.set_step(g, step as u64, lr, 0)?;
-        optimizer.launch(g, &params)?;
+        StepState::new(step as u32 + 1, lr as f32, config.betas, 0).write(g, &state)?;
+        optimizer.launch(g, &params, &params.flat_gradients())?;
         let weights = pollster::block_on(params.weights(g))?;
         let (first, second) = pollster::block_on(params.moments(g))?;
         for (kind, found) in [("param", weights), ("exp_avg", first), ("exp_avg_sq", second)] {

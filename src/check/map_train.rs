@@ -7,9 +7,10 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Phase};
 use crate::models::Map;
 use crate::nn::{Entry, Params};
+use crate::ops::step::StepState;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-use crate::train::optimizer::{AdamWConfig, DecayRule, Optimizer};
+use crate::train::optimizer::{AdamWConfig, DecayRule, Group, Optimizer};
 
 /// A loss may differ by this much: 25 times what f32 rounding does to the reference.
 const LOSS: f64 = 2e-5;
@@ -42,20 +43,21 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         .chunks(each)
         .map(|values| Tensor::from_slice(g, &images.shape[1..], values))
         .collect::<Result<_>>()?;
-    let mut optimizer = None;
+    let (state, mut optimizer) = (StepState::tensor(), None);
     for (step, (lr, mask)) in lrs.iter().zip(masks.f32().chunks(b * config.tokens())).enumerate() {
         let batch = batch(g, f, &inputs[step % pool], mask, config.patch_size)?;
         let mut t = Tape::new();
         let out = model.forward(g, &mut t, &batch, None)?;
         let grads = t.backward(g, &out.loss, params.grads())?;
         let _phase = g.phase(Phase::Update);
-        let rule = |entry: &Entry| if DecayRule::MapRepo.decays(entry) { decay } else { 0.0 };
+        let weight_decay = |entry: &Entry| if DecayRule::MapRepo.decays(entry) { decay } else { 0.0 };
+        let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: weight_decay(entry) };
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
-            none => none.insert(Optimizer::new(g, &params, &grads, adamw, rule)?),
+            none => none.insert(Optimizer::new(g, &params, &grads, adamw, state.clone(), group)?),
         };
-        optimizer.set_step(g, step as u64, *lr, 0)?;
-        optimizer.launch(g, &params)?;
+        StepState::new(step as u32 + 1, *lr as f32, adamw.betas, 0).write(g, &state)?;
+        optimizer.launch(g, &params, &params.flat_gradients())?;
         let ours = f64::from(out.loss.data.to_vec(g)?[0]);
         let theirs = losses.values.get(step).copied().unwrap_or(f64::NAN);
         report.absolute(&format!("output.losses[{step}]"), ours, theirs, LOSS);

@@ -41,23 +41,29 @@ pub struct RunArgs {
     /// Images to train on, evenly spread over the classes; 0 for all.
     #[arg(long)]
     max_images: Option<usize>,
-    /// Images per step.
+    /// Images at a time.
     #[arg(long)]
     batch_size: Option<usize>,
+    /// Batches whose gradients make one step.
+    #[arg(long)]
+    accum_iter: Option<usize>,
     /// Passes over the data.
     #[arg(long)]
     epochs: Option<u64>,
-    /// Learning rate per 256 images of a batch.
+    /// Learning rate per 256 images of a step.
     #[arg(long, allow_negative_numbers = true)]
     blr: Option<f64>,
+    /// Learning rate whatever the batch, in place of --blr.
+    #[arg(long, allow_negative_numbers = true)]
+    lr: Option<f64>,
     /// Learning rate at the end.
     #[arg(long, allow_negative_numbers = true)]
     min_lr: Option<f64>,
     /// Epochs of linear warm-up.
     #[arg(long)]
     warmup_epochs: Option<f64>,
-    /// cosine (per step) or map_repo (timm's per epoch).
-    #[arg(long, value_parser = ["cosine", "map_repo"])]
+    /// cosine (per step), epoch (timm's per epoch), or map_repo (the same with that repository's rates).
+    #[arg(long, value_parser = ["cosine", "epoch", "map_repo"])]
     schedule: Option<String>,
     /// AdamW weight decay.
     #[arg(long)]
@@ -111,6 +117,9 @@ pub fn merged<A: AsMut<RunArgs> + Serialize + DeserializeOwned>(mut args: A) -> 
     }
     let mut joined: A = serde_json::from_value(base).map_err(|e| broken(&e))?;
     let (to, from) = (joined.as_mut(), args.as_mut());
+    if from.blr.is_some() && from.lr.is_none() {
+        to.lr = None; // the rate of the command line, of whichever kind
+    }
     (to.config, to.resume, to.dry_run) = (from.config.take(), from.resume.take(), from.dry_run);
     Ok(joined)
 }
@@ -122,14 +131,17 @@ pub fn needed(what: &str) -> Error {
 impl RunArgs {
     /// The options over `d`.
     pub fn settings(&self, d: RunSettings) -> Result<RunSettings> {
-        let schedule = word("--schedule", self.schedule.as_deref(), "cosine or map_repo")?;
+        let schedule = word("--schedule", self.schedule.as_deref(), "cosine, epoch or map_repo")?;
         let rule = word("--decay-rule", self.decay_rule.as_deref(), "recommended or map_repo")?;
         Ok(RunSettings {
             data: self.data.clone().unwrap_or(d.data),
             max_images: self.max_images.unwrap_or(d.max_images),
             batch_size: self.batch_size.unwrap_or(d.batch_size),
+            accum_iter: self.accum_iter.unwrap_or(d.accum_iter),
             epochs: self.epochs.unwrap_or(d.epochs),
             blr: self.blr.unwrap_or(d.blr),
+            // a rate given on the command line stands, of whichever kind it is
+            lr: self.lr.or(d.lr.filter(|_| self.blr.is_none())),
             min_lr: self.min_lr.unwrap_or(d.min_lr),
             warmup_epochs: self.warmup_epochs.unwrap_or(d.warmup_epochs),
             schedule: schedule.unwrap_or(d.schedule),
@@ -172,8 +184,10 @@ impl RunArgs {
             dry_run: false,
             max_images: Some(s.max_images),
             batch_size: Some(s.batch_size),
+            accum_iter: Some(s.accum_iter),
             epochs: Some(s.epochs),
-            blr: Some(s.blr),
+            blr: Some(s.blr).filter(|_| s.lr.is_none()),
+            lr: s.lr,
             min_lr: Some(s.min_lr),
             warmup_epochs: Some(s.warmup_epochs),
             schedule: word_of(s.schedule),

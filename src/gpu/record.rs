@@ -53,6 +53,11 @@ impl Recording {
     pub fn launches(&self) -> &[Launch] {
         &self.launches
     }
+    /// These launches and then those of another recording, if there is one.
+    pub fn then(mut self, other: Option<Self>) -> Self {
+        self.launches.extend(other.into_iter().flat_map(|o| o.launches));
+        self
+    }
     /// How many launches a module takes: (forward only, whole step).
     pub fn count(&self, scope: &str) -> (usize, usize) {
         let inside =

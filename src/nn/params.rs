@@ -170,6 +170,11 @@ impl Params {
         self.blocks.iter().map(block).collect()
     }
 
+    /// The gradients of every arena.
+    pub fn flat_gradients(&self) -> Vec<Tensor> {
+        self.flat().into_iter().map(|f| f.gradients).collect()
+    }
+
     /// One number per 64-element block of arena `arena`: `group(entry)` where the entry has a gradient in `grads`, 0
     /// (frozen) where it has none.
     pub fn groups(&self, arena: usize, grads: &Grads, group: impl Fn(&Entry) -> u32) -> Vec<u32> {

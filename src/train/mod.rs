@@ -22,4 +22,5 @@ pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod step;
+pub mod update;
 pub mod weights_file;

@@ -3,8 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Phase};
 use crate::nn::{Entry, Params};
-use crate::ops::adamw::{AdamwArrays, AdamwConfig, adamw, clip_factor};
-use crate::ops::step::StepState;
+use crate::ops::adamw::{AdamwArrays, AdamwConfig, adamw, clip_factor, guard};
 use crate::tape::Grads;
 use crate::tensor::Tensor;
 
@@ -42,6 +41,15 @@ impl DecayRule {
     }
 }
 
+/// What the optimizer does with a parameter; parameters with equal numbers share a row of its table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Group {
+    /// Factor on the learning rate; 0 freezes.
+    pub lr_scale: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+}
+
 /// AdamW with its tables on the GPU.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -53,58 +61,50 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// An optimizer for the parameters that have a gradient in `grads`; the others are frozen: no update, no decay.
+    /// `state` is a [`StepState`](crate::ops::step::StepState) that other launches may read too.
     pub fn new(
-        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, weight_decay: impl Fn(&Entry) -> f64,
+        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, state: Tensor, group: impl Fn(&Entry) -> Group,
     ) -> Result<Self> {
-        Self::with_state(g, params, grads, config, StepState::tensor(), weight_decay)
-    }
-
-    /// The same around a step state that other launches read too.
-    pub fn with_state(
-        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, state: Tensor,
-        weight_decay: impl Fn(&Entry) -> f64,
-    ) -> Result<Self> {
-        // group 0 is frozen; one more for each different weight decay
-        let mut decays: Vec<f64> = params.entries().iter().map(&weight_decay).collect();
-        decays.sort_by(f64::total_cmp);
-        decays.dedup();
-        if decays.iter().any(|d| !d.is_finite() || *d < 0.0) {
-            return Err(Error::argument("weight decay", format!("{decays:?}"), "finite and not negative"));
+        let mut rows = vec![Group { lr_scale: 0.0, weight_decay: 0.0 }]; // group 0 is frozen
+        for found in params.entries().iter().map(&group) {
+            let fine = |v: f64| v.is_finite() && v >= 0.0;
+            if !fine(found.lr_scale) || !fine(found.weight_decay) {
+                return Err(Error::argument("optimizer group", format!("{found:?}"), "finite and not negative"));
+            }
+            if !rows.contains(&found) {
+                rows.push(found);
+            }
         }
-        let group = |entry: &Entry| decays.iter().position(|d| *d == weight_decay(entry)).map_or(0, |at| at as u32 + 1);
-        let rows: Vec<f32> = [0.0, 0.0].into_iter().chain(decays.iter().flat_map(|d| [1.0, *d as f32])).collect();
+        let row = |entry: &Entry| rows.iter().position(|row| *row == group(entry)).unwrap_or(0) as u32;
         let tables = (0..params.flat().len()).map(|arena| {
-            let blocks = params.groups(arena, grads, group);
+            let blocks = params.groups(arena, grads, row);
             Tensor::from_indices(g, &[blocks.len()], &blocks)
         });
+        let values: Vec<f32> = rows.iter().flat_map(|row| [row.lr_scale as f32, row.weight_decay as f32]).collect();
         Ok(Self {
             state,
             groups: tables.collect::<Result<_>>()?,
-            table: Tensor::from_slice(g, &[rows.len() / 2, 2], &rows)?,
+            table: Tensor::from_slice(g, &[rows.len(), 2], &values)?,
             config,
         })
     }
 
-    /// The buffer with everything that changes from step to step.
-    pub fn state(&self) -> &Tensor {
-        &self.state
+    /// Launches what stops all later updates if a number of `loss` is not finite.
+    pub fn guard(&self, g: &Gpu, loss: &Tensor) -> Result<()> {
+        let _phase = g.phase(Phase::Update);
+        guard(g, loss, &self.table)
     }
 
-    /// Uploads the numbers of step `step`, counted from 0.
-    pub fn set_step(&self, g: &Gpu, step: u64, lr: f64, seed: u64) -> Result<()> {
-        StepState::new(step as u32 + 1, lr as f32, self.config.betas, seed).write(g, &self.state)
-    }
-
-    /// Launches one update of all weights. Returns (factor, gradient norm) if clipping is on.
-    pub fn launch(&self, g: &Gpu, params: &Params) -> Result<Option<Tensor>> {
+    /// Launches one update of all weights by `gradients`, one flat tensor for each arena. Returns (factor, gradient norm)
+    /// if clipping is on.
+    pub fn launch(&self, g: &Gpu, params: &Params, gradients: &[Tensor]) -> Result<Option<Tensor>> {
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("adamw");
-        let flat = params.flat();
-        let gradients: Vec<&Tensor> = flat.iter().map(|f| &f.gradients).collect();
-        let clip = self.config.clip.map(|max| clip_factor(g, &gradients, max as f32)).transpose()?;
+        let all: Vec<&Tensor> = gradients.iter().collect();
+        let clip = self.config.clip.map(|max| clip_factor(g, &all, max as f32)).transpose()?;
         let hyper = AdamwConfig { betas: self.config.betas, eps: self.config.eps as f32 };
-        for (f, groups) in flat.iter().zip(&self.groups) {
-            let arrays = AdamwArrays { p: &f.weights, grad: &f.gradients, m: &f.first_moment, v: &f.second_moment };
+        for ((f, grad), groups) in params.flat().iter().zip(gradients).zip(&self.groups) {
+            let arrays = AdamwArrays { p: &f.weights, grad, m: &f.first_moment, v: &f.second_moment };
             adamw(g, &self.state, arrays, groups, &self.table, clip.as_ref(), hyper)?;
         }
         Ok(clip)

@@ -91,7 +91,7 @@ impl Task for Pretraining {
     }
 
     fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
-        let mask = self.masker.draw(step, self.settings.run.batch_size);
+        let mask = self.masker.draw(step, self.settings.run.images_per_step());
         self.trainer.step(&batch.images, &mask, step, lr)
     }
 

@@ -119,7 +119,7 @@ where
         let reason = format!("belongs to a run on {} images, {} has {}", found.images, now.data, fresh.images);
         return Err(Error::file(folder, reason));
     }
-    let per_epoch = (fresh.images / now.batch_size.max(1)) as u64;
+    let per_epoch = (fresh.images / now.images_per_step().max(1)) as u64;
     if found.epoch.checked_mul(per_epoch).and_then(|steps| steps.checked_add(found.batch)) != Some(found.step) {
         let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);
         return Err(Error::file(folder.join("state.json"), reason));
@@ -141,7 +141,7 @@ impl<'a, T: Task> Run<'a, T> {
         build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
     ) -> Result<Self> {
         let run = settings.as_ref();
-        let (batch, epochs) = (run.batch_size, run.epochs);
+        let (batch, epochs) = (run.images_per_step(), run.epochs);
         let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
         let fresh = State {
             version: checkpoint::VERSION,

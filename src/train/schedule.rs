@@ -49,15 +49,22 @@ impl Schedule {
         Ok(Self::HalfCosine { peak, min_lr, warmup_steps, total_steps })
     }
 
+    /// Warm-up from 1e-6 and cosine per epoch, as timm trains. A run shorter than the warm-up stays in it.
+    pub fn epoch_cosine(
+        peak: f64, min_lr: f64, warmup_epochs: u64, epochs: u64, steps_per_epoch: u64,
+    ) -> Result<Self, DataError> {
+        check_rates(&[("the learning rate", peak)], peak)?;
+        check_rates(&[("--min-lr", min_lr)], f64::MAX)?;
+        check_lengths(0, epochs, "epochs")?;
+        check_lengths(0, steps_per_epoch, "steps per epoch")?;
+        Ok(Self::EpochCosine { peak, warmup_lr: 1e-6, min_lr, warmup_epochs, epochs, steps_per_epoch })
+    }
+
     /// The preset of the published MAP code: 5e-4 · batch / 512 at the peak, 5 epochs of warm-up from 1e-6, end 1e-5.
     ///
     /// `batch` is the effective batch size. A run shorter than the warm-up stays in it.
     pub fn map_repo(batch: usize, epochs: u64, steps_per_epoch: u64) -> Result<Self, DataError> {
-        let peak = scaled_lr(5e-4, batch, 512);
-        check_rates(&[("the learning rate", peak)], peak)?;
-        check_lengths(0, epochs, "epochs")?;
-        check_lengths(0, steps_per_epoch, "steps per epoch")?;
-        Ok(Self::EpochCosine { peak, warmup_lr: 1e-6, min_lr: 1e-5, warmup_epochs: 5, epochs, steps_per_epoch })
+        Self::epoch_cosine(scaled_lr(5e-4, batch, 512), 1e-5, 5, epochs, steps_per_epoch)
     }
 
     /// Learning rate of step `step`, counted from 0; past the end it stays at the last value.

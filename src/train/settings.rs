@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::mask::{MaskRatio, MaskStrategy, Masker};
 use super::optimizer::{AdamWConfig, DecayRule};
 use super::schedule::{Schedule, scaled_lr};
-use super::step::Hyper;
+use super::update::Hyper;
 use crate::error::{Error, Result};
 use crate::models::Config;
 
@@ -17,17 +17,23 @@ pub struct RunSettings {
     /// Images of the data set to train on, evenly spread over its classes; 0 for all.
     #[serde(default)]
     pub max_images: usize,
-    /// Images per step.
+    /// Images of a micro-batch.
     pub batch_size: usize,
+    /// Micro-batches of a step.
+    #[serde(default = "one")]
+    pub accum_iter: usize,
     /// Passes over the data.
     pub epochs: u64,
-    /// Learning rate per 256 images of a batch.
+    /// Learning rate per 256 images of a step.
     pub blr: f64,
+    /// Learning rate whatever the batch, in place of `blr`.
+    #[serde(default)]
+    pub lr: Option<f64>,
     /// Learning rate at the end.
     pub min_lr: f64,
     /// Epochs of linear warm-up; fractions are allowed.
     pub warmup_epochs: f64,
-    /// `cosine` per step, or `map_repo` per epoch.
+    /// `cosine` per step, `epoch` as timm, or `map_repo`.
     pub schedule: ScheduleKind,
     /// Weight decay.
     pub weight_decay: f64,
@@ -63,6 +69,10 @@ impl AsRef<RunSettings> for Settings {
     }
 }
 
+const fn one() -> usize {
+    1
+}
+
 /// How the learning rate moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,7 +80,9 @@ pub enum ScheduleKind {
     /// Linear warm-up and half a cosine, per step (MAE).
     #[default]
     Cosine,
-    /// timm's cosine per epoch with the numbers of the MAP repository.
+    /// timm's cosine per epoch, with a warm-up from 1e-6.
+    Epoch,
+    /// The same with the numbers of the MAP repository.
     MapRepo,
 }
 
@@ -81,8 +93,10 @@ impl Default for RunSettings {
             data: String::new(),
             max_images: 0,
             batch_size: 64,
+            accum_iter: 1,
             epochs: 20,
             blr: 1.5e-4,
+            lr: None,
             min_lr: 0.0,
             warmup_epochs: 1.0,
             schedule: ScheduleKind::default(),
@@ -127,6 +141,12 @@ impl RunSettings {
         if !(1..=1_000_000).contains(&self.epochs) {
             return Err(Error::argument("--epochs", self.epochs, "1 to 1000000"));
         }
+        if !(1..=65_536).contains(&self.accum_iter) {
+            return Err(Error::argument("--accum-iter", self.accum_iter, "1 to 65536"));
+        }
+        if let Some(lr) = self.lr.filter(|lr| !(0.0..=1e6).contains(lr)) {
+            return Err(Error::argument("--lr", lr, "0 to 1000000"));
+        }
         if !(0.0..=1e6).contains(&self.blr) {
             return Err(Error::argument("--blr", self.blr, "0 to 1000000"));
         }
@@ -134,17 +154,31 @@ impl RunSettings {
         self.hyper().map(drop)
     }
 
+    /// Images of a step.
+    pub fn images_per_step(&self) -> usize {
+        self.batch_size.saturating_mul(self.accum_iter)
+    }
+
+    /// The highest learning rate.
+    pub fn peak_lr(&self) -> f64 {
+        self.lr.unwrap_or_else(|| scaled_lr(self.blr, self.images_per_step(), 256))
+    }
+
     /// The learning rates of a run with so many steps per epoch.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         if self.schedule == ScheduleKind::MapRepo {
-            return Ok(Schedule::map_repo(self.batch_size, self.epochs, steps_per_epoch)?);
+            return Ok(Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch)?);
         }
         if !(self.warmup_epochs >= 0.0 && self.warmup_epochs.is_finite()) {
             return Err(Error::argument("--warmup-epochs", self.warmup_epochs, "a number from 0 on"));
         }
+        if self.schedule == ScheduleKind::Epoch {
+            let warmup = (self.warmup_epochs.round() as u64).min(self.epochs);
+            return Ok(Schedule::epoch_cosine(self.peak_lr(), self.min_lr, warmup, self.epochs, steps_per_epoch)?);
+        }
         let total = self.epochs * steps_per_epoch;
         let warmup = ((self.warmup_epochs * steps_per_epoch as f64).round() as u64).min(total);
-        Ok(Schedule::half_cosine(scaled_lr(self.blr, self.batch_size, 256), self.min_lr, warmup, total)?)
+        Ok(Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)?)
     }
 
     /// The optimizer's numbers.
@@ -166,6 +200,7 @@ impl RunSettings {
         let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
         Ok(Hyper {
             adamw: AdamWConfig { betas: self.betas, eps: self.eps, clip },
+            accum_iter: self.accum_iter,
             weight_decay: self.weight_decay,
             decay_rule: self.decay_rule,
             seed: self.seed,

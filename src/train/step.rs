@@ -1,7 +1,8 @@
 //! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
 
 use super::mask::Mask;
-use super::optimizer::{AdamWConfig, DecayRule, Optimizer};
+use super::optimizer::Group;
+use super::update::{Hyper, Update};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Batch, Config, Map};
@@ -68,34 +69,34 @@ impl Inputs {
 
     /// Uploads images (B, S, S, 3) in bytes and a mask.
     pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor) -> Result<()> {
-        let expected = self.batch * self.side * self.side * 3;
-        if images.len() != expected {
-            return Err(Error::argument("images", format!("{} bytes", images.len()), format!("{expected} bytes")));
+        self.write_part(g, images, mask, visible, (0, 1))
+    }
+
+    /// The same with micro-batch `part` of the `parts` that images and mask hold.
+    fn write_part(
+        &self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor, (part, parts): (usize, usize),
+    ) -> Result<()> {
+        let each = self.batch * self.side * self.side * 3;
+        if images.len() != each * parts {
+            let expected = format!("{} bytes", each * parts);
+            return Err(Error::argument("images", format!("{} bytes", images.len()), expected));
         }
-        if expected.is_multiple_of(4) {
+        let images = &images[part * each..][..each];
+        if each.is_multiple_of(4) {
             self.images.write(g, images)?;
         } else {
             let mut padded = images.to_vec();
-            padded.resize(expected.next_multiple_of(4), 0);
+            padded.resize(each.next_multiple_of(4), 0);
             self.images.write(g, &padded)?;
         }
-        self.inverse.write(g, &mask.inverse)?;
-        self.mask.write(g, &mask.mask)?;
-        visible.write(g, &mask.visible)
+        fn share<T>(all: &[T], part: usize, parts: usize) -> &[T] {
+            let each = all.len() / parts;
+            &all[part * each..][..each]
+        }
+        self.inverse.write(g, share(&mask.inverse, part, parts))?;
+        self.mask.write(g, share(&mask.mask, part, parts))?;
+        visible.write(g, share(&mask.visible, part, parts))
     }
-}
-
-/// What the optimizer does with a model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hyper {
-    /// Betas, epsilon, clipping.
-    pub adamw: AdamWConfig,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Of which weights.
-    pub decay_rule: DecayRule,
-    /// Seed of DropPath.
-    pub seed: u64,
 }
 
 #[derive(Debug)]
@@ -116,12 +117,12 @@ pub struct Pretrainer {
     model: Map,
     inputs: Inputs,
     drop_path: Tensor,
-    optimizer: Option<Optimizer>,
+    update: Update,
     steps: Vec<Step>,
 }
 
 impl Pretrainer {
-    /// A model with weights drawn from `seed` (none on a device that only plans).
+    /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
     pub fn new(g: &Gpu, config: &Config, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
         let mut params = Params::new(g);
         let model = Map::new(g, &mut params, config)?;
@@ -132,9 +133,9 @@ impl Pretrainer {
             g: g.clone(),
             config: config.clone(),
             hyper,
+            update: Update::new(g, &params, hyper)?,
             params,
             model,
-            optimizer: None,
             steps: Vec::new(),
         };
         if !g.is_dry() {
@@ -148,36 +149,30 @@ impl Pretrainer {
         &self.model
     }
 
-    /// Launches of a step with `visible` tokens per image: (recording, indices to upload, loss).
+    /// Launches of a micro-batch with `visible` tokens per image: (recording, indices to upload, loss).
     pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tensor, Tensor))> {
-        let Self { g, config, hyper, params, model, inputs, drop_path, optimizer, .. } = self;
+        let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
         g.record(|| {
             let table = Tensor::input("visible", &[inputs.batch, visible]);
             let batch = inputs.batch(g, config, &table)?;
             let mut t = Tape::new();
-            let state = optimizer.as_ref().map_or_else(crate::ops::step::StepState::tensor, |o| o.state().clone());
             let keep = if config.drop_path > 0.0 {
                 let (rows, stride) = (config.depth() + 1, inputs.batch.next_multiple_of(64));
-                Some(rng::keep(g, &state, DROP_PATH, drop_path, rows, inputs.batch, stride)?)
+                Some(rng::keep(g, update.state(), DROP_PATH, drop_path, rows, inputs.batch, stride)?)
             } else {
                 None
             };
             let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
-            let grads = t.backward(g, &out.loss, params.grads())?;
-            let decay = |entry: &Entry| if hyper.decay_rule.decays(entry) { hyper.weight_decay } else { 0.0 };
-            let optimizer = match optimizer {
-                Some(optimizer) => optimizer,
-                none => none.insert(Optimizer::with_state(g, params, &grads, hyper.adamw, state, decay)?),
-            };
-            optimizer.launch(g, params)?;
-            Ok((table, out.loss.data))
+            let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
+            let loss = update.launch(t, &out.loss, params, group)?;
+            Ok((table, loss))
         })
     }
 
     /// The memory plan of a step.
     pub fn plan(&mut self, visible: usize) -> Result<Plan> {
         let (recording, kept) = self.record(visible)?;
-        let plan = Plan::new(&recording)?;
+        let plan = Plan::new(&recording.then(self.update.record(&self.params)?))?;
         drop(kept);
         Ok(plan)
     }
@@ -189,6 +184,7 @@ impl Pretrainer {
         }
         let (recording, (table, loss)) = self.record(visible)?;
         let program = Program::new(&self.g, recording)?;
+        self.update.prepare(&self.params)?;
         self.steps.truncate(KEPT - 1);
         self.steps.insert(0, Step { program, visible: table, loss });
         Ok(())
@@ -198,18 +194,20 @@ impl Pretrainer {
         self.steps.iter().position(|s| s.visible.shape()[1] == visible)
     }
 
-    /// Submits step `step` (from 0) on images (B, S, S, 3). Returns where the loss will be.
+    /// Submits step `step` (from 0) on images (B, S, S, 3), B all images of its micro-batches. Returns where the loss will be.
     pub fn step(&mut self, images: &[u8], mask: &Mask, step: u64, lr: f64) -> Result<&Tensor> {
         self.prepare(mask.visible_len)?;
         let at = self.position(mask.visible_len).unwrap_or_default();
         let recent = self.steps.remove(at);
         self.steps.insert(0, recent);
         let recent = &self.steps[0];
-        self.inputs.write(&self.g, images, mask, &recent.visible)?;
-        if let Some(optimizer) = &self.optimizer {
-            optimizer.set_step(&self.g, step, lr, self.hyper.seed)?;
+        let parts = self.update.parts();
+        for part in 0..parts {
+            self.inputs.write_part(&self.g, images, mask, &recent.visible, (part, parts))?;
+            self.update.begin(step, part, lr)?;
+            recent.program.run()?;
         }
-        recent.program.run()?;
+        self.update.finish()?;
         Ok(&recent.loss)
     }
 }
