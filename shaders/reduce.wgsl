@@ -2,10 +2,12 @@
 //   sum      x (n) -> y (groups), y[i] = scale · the share of workgroup i; then x = y of before, one workgroup
 //            mean is sum with scale = 1/n in the last stage
 //   spread   its backward: dx (n) = scale · dy[0], assigned
-//   columns  x (S, rows, D) -> y (S, chunks, D), y = Σ over `chunk` rows; then x = y of before, chunk = all rows.
+//   columns  x (S, rows, D) -> y (S, chunks, D), y = scale · Σ over `chunk` rows; then x = y of before, chunk = all rows.
 //            The gradient of a bias: no backward of its own.
-// sum: workgroup of 256, strides over the whole of x; spread: an invocation per element; columns: an invocation per
-// column and chunk, neighbours read neighbours. Floor: 4 bytes per element of x (spread: of dx).
+//   tokens   the backward of a mean over tokens, x (B, L, D) -> y (B, D), which is columns with scale = 1/L in the last
+//            stage: dx (B, L, D) = scale · dy[b], assigned
+// sum: workgroup of 256, strides over the whole of x; spread, tokens: an invocation per element; columns: an invocation per
+// column and chunk, neighbours read neighbours. Floor: 4 bytes per element of x (spread, tokens: of dx).
 // uses lib/grid, lib/reduce
 struct Params { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 const WG = 256u;
@@ -29,6 +31,12 @@ fn spread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     if i < p.n { dx[i] = dy[0] * p.scale; }
 }
 
+@compute @workgroup_size(WG)
+fn tokens(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { dx[i] = dy[i / (p.rows * p.cols) * p.cols + i % p.cols] * p.scale; }
+}
+
 @compute @workgroup_size(64)
 fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let col = wid.x * 64u + tid;
@@ -44,5 +52,5 @@ fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     }
     for (; row < end; row++) { four.x += x[base + row * p.cols]; }
     let chunks = (p.rows + p.chunk - 1u) / p.chunk;
-    y[(wid.z * chunks + wid.y) * p.cols + col] = (four.x + four.y) + (four.z + four.w);
+    y[(wid.z * chunks + wid.y) * p.cols + col] = ((four.x + four.y) + (four.z + four.w)) * p.scale;
 }

@@ -2,6 +2,7 @@
 //   ids (B, V): the token of each visible row.   inv (B, L): the visible row of each token, u32::MAX where masked; it
 //   undoes ids.   table (L, D): positions.   mask_token (D).   An index out of range reads nothing and counts as masked.
 //   gather:     x (B, L, D)  out[b,v] = x[b, ids[b,v]]             dx[b,l] = inv < V ? dout[b, inv] : 0,  inv = inv[b,l]
+//               ids and inv may also be (V) and (L), the same for all samples
 //   embed:      x (B, V, D)  out[b,v] = x[b,v] + table[ids[b,v]]   dx = dout    dtable[l] = Σ_b (inv < V ? dout[b, inv] : 0)
 //   positions:  x (B, L, D)  out[b,l] = x[b,l] + table[l]          dx = dout    dtable[l] = Σ_b dout[b,l]
 //   restore:    x (B, V, D)  out[b,l] = (inv < V ? x[b, inv] : mask_token) + table[l]
@@ -10,7 +11,7 @@
 // or inv. The sums run over `per` rows at a time into parts, which `sum_rows` adds up: a fixed order. All assign.
 // One invocation per element of dst; dst_rows and src_rows: per sample.  Floor: 8 bytes per element of dst, 4 more
 // with a table; sums 4 per element of dout.    uses lib/grid
-struct Params { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32 }
+struct Params { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32, indices: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> src: array<f32>;        // x or dout, (.., src_rows, D)
@@ -19,13 +20,13 @@ const WG = 256u;
 @group(0) @binding(4) var<storage, read> mask_token: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dst: array<f32>;  // out, dx, or parts of dtable and dmask_token
 
-// dst (B, dst_rows, D):  dst[b,j] = src[b, at[b,j]], 0 where at is out of range
+// dst (B, dst_rows, D):  dst[b,j] = src[b, at[b,j]], 0 where at is out of range; `indices` of at, B·dst_rows or dst_rows
 @compute @workgroup_size(WG)
 fn take(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if i >= p.n { return; }
     let row = i / p.d;
-    let a = at[row];
+    let a = at[row % p.indices];
     var value = 0.0;
     if a < p.src_rows { value = src[(row / p.dst_rows * p.src_rows + a) * p.d + i % p.d]; }
     dst[i] = value;

@@ -65,4 +65,64 @@ impl Error {
     pub fn file(path: impl AsRef<std::path::Path>, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.as_ref().display().to_string(), reason: reason.to_string() }
     }
+
+    /// An [`Error::Argument`] for a name that is not among the known ones: it says which are near.
+    pub fn unknown<'a>(what: &str, got: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let mut near: Vec<_> = known.iter().map(|name| (distance(got, name), *name)).collect();
+        near.sort();
+        let limit = got.chars().count() / 3 + 1;
+        let close: Vec<_> = near.iter().filter(|(d, _)| *d <= limit).take(5).map(|(_, name)| *name).collect();
+        let expected = match (close.is_empty(), known.len() > 12) {
+            (false, _) => format!("a known name; near it: {}", close.join(", ")),
+            (true, false) => format!("one of {}", known.join(", ")),
+            (true, true) => {
+                let first: Vec<_> = near.iter().take(5).map(|(_, name)| *name).collect();
+                format!("one of {} names, such as {}", known.len(), first.join(", "))
+            }
+        };
+        Self::argument(what, format!("`{got}`"), expected)
+    }
+}
+
+/// Letters to insert, delete or replace to get from `a` to `b`, or to a beginning of it: `map_tny` is near
+/// `map_tiny_patch16_224`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    // what b has behind its best beginning counts a little, so that the whole name comes first
+    let rest = |end: usize| (b.len() - end).div_ceil(8);
+    (0..=b.len()).map(|end| row[end] + rest(end)).min().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_say_which_are_near() {
+        let known = ["map", "mae", "ar", "local-mae", "contrastive", "diffusion"];
+        let says = |got: &str| Error::unknown("--method", got, known).to_string();
+        assert_eq!(says("difusion"), "--method: got `difusion`, expected a known name; near it: diffusion");
+        assert!(says("mea").contains("near it: mae, map"), "{}", says("mea"));
+        assert!(
+            says("zzzzzz").ends_with("one of map, mae, ar, local-mae, contrastive, diffusion"),
+            "{}",
+            says("zzzzzz")
+        );
+        let many: Vec<String> = (0..20).map(|i| format!("model_{i}_patch16_224")).collect();
+        let says = |got: &str| Error::unknown("model", got, many.iter().map(String::as_str)).to_string();
+        assert!(says("modl_7_patch16_224").contains("near it: model_7_patch16_224"), "{}", says("modl_7_patch16_224"));
+        assert!(says("modl_7").contains("near it: model_7_patch16_224"), "{}", says("modl_7"));
+        assert!(says("qqqqqqqqqqqqqqqqq").contains("one of 20 names"), "{}", says("qqqqqqqqqqqqqqqqq"));
+    }
 }

@@ -1,15 +1,27 @@
-//! Parameter counts, names and shapes of the presets (spec 2.3, 8), without an adapter.
+//! Parameter counts, names and shapes of the models (spec 2.3–2.6, 8), without an adapter.
 
 use std::collections::BTreeMap;
 
+use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Config, Map};
+use rowscan::models::{Classifier, Config, DecoderKind, Family, Map, Pool, Positions, layer_of, models};
 use rowscan::nn::Params;
 
+/// What pretraining has.
 fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
+    of(|g, params| Map::new(g, params, config).map(drop))
+}
+
+/// What a classifier has.
+fn classifier(name: &str) -> BTreeMap<String, Vec<usize>> {
+    let config = Config::preset(name).unwrap();
+    of(|g, params| Classifier::new(g, params, &config).map(drop))
+}
+
+fn of(build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> BTreeMap<String, Vec<usize>> {
     let g = Gpu::dry(Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() });
     let mut params = Params::new(&g);
-    Map::new(&g, &mut params, config).unwrap();
+    build(&g, &mut params).unwrap();
     let named: BTreeMap<_, _> = params.entries().iter().map(|e| (e.name.clone(), e.shape.clone())).collect();
     assert_eq!(named.len(), params.entries().len(), "a name is used twice");
     named
@@ -40,6 +52,128 @@ fn presets_have_the_published_sizes() {
         assert_eq!(count(shapes.iter().filter(|(n, _)| is_decoder(n))), decoder, "{name}: decoder");
         assert_eq!(shapes.len(), tensors, "{name}: tensors");
     }
+}
+
+#[test]
+fn models_have_the_published_sizes() {
+    // spec 2.3, 2.5, 2.6
+    for (name, parameters) in [
+        ("map_tiny_patch16_224", 11_640_424),
+        ("map_small_patch16_224", 37_272_040),
+        ("map_base_patch16_224", 137_117_416),
+        ("map_large_patch16_224", 475_620_328),
+        ("map_huge_patch16_224", 795_894_760),
+        ("mambar_tiny_patch16_224", 9_264_232),
+        ("mambar_small_patch16_224", 27_801_064),
+        ("mambar_base_patch16_224", 99_301_096),
+        ("mambar_large_patch16_224", 341_222_376),
+        ("vim_tiny_patch16_224", 7_148_008),
+        ("vim_small_patch16_224", 25_796_584),
+        ("vim_base_patch16_224", 97_598_440),
+        ("vim_tiny_patch16_224_columns", 7_148_008),
+        ("deit_tiny_patch16_224", 5_717_416),
+        ("deit_small_patch16_224", 22_050_664),
+        ("deit_base_patch16_224", 86_567_656),
+        ("vit_base_patch16_224", 86_567_656),
+        ("vit_large_patch16_224", 304_326_632),
+    ] {
+        assert_eq!(count(classifier(name).iter()), parameters, "{name}");
+    }
+    // spec 2.4, in tenths of a million
+    for (ordering, parameters) in
+        [("mmmmmmmm", 1313), ("tttttttt", 1545), ("mmmmmmtt", 1371), ("ttmmmmmm", 1371), ("tmmmtmmm", 1371)]
+    {
+        let name = format!("hybrid_base_{ordering}_patch16_224");
+        assert_eq!((count(classifier(&name).iter()) + 50_000) / 100_000, parameters, "{name}");
+    }
+    assert_eq!(count(classifier("hybrid_base_mmmtmmmt_patch16_224").iter()), 137_117_416);
+}
+
+#[test]
+fn orderings_are_those_of_table_4() {
+    let pattern = |o: &str| Config::preset(&format!("hybrid_base_{o}_patch16_224")).unwrap().pattern;
+    assert_eq!(pattern("mmmmmmtt"), "M".repeat(24) + &"T".repeat(8));
+    assert_eq!(pattern("ttmmmmmm"), "T".repeat(8) + &"M".repeat(24));
+    assert_eq!(pattern("tmmmtmmm"), "TMMM".repeat(8));
+    assert_eq!(pattern("mmmtmmmt"), "MMMT".repeat(8));
+    assert!(!Config::preset("hybrid_base_mmmtmmmt_patch16_224").unwrap().extra_residual);
+    assert_eq!(Config::preset("hybrid_micro_ttmmmmmm_patch4_32").unwrap().pattern, "TTMMMMMM");
+}
+
+#[test]
+fn every_model_builds_under_its_name() {
+    let names = models();
+    assert!(names.len() > 35, "{names:?}");
+    for name in &names {
+        let config = Config::preset(name).unwrap_or_else(|e| panic!("{e}"));
+        config.validate().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(&config.name, name);
+        assert_eq!(name.contains("patch4_32"), config.tokens() == 64, "{name}");
+        let rates = config.drop_path_rates();
+        assert_eq!((rates[0], rates.last().copied()), (0.0, Some(config.drop_path)), "{name}");
+    }
+    for name in names.iter().filter(|name| name.contains("micro")) {
+        let parameters = count(classifier(name).iter());
+        assert!((230_000..400_000).contains(&parameters), "{name}: {parameters}");
+    }
+}
+
+#[test]
+fn unknown_models_say_which_are_near() {
+    let says = |name: &str| Config::preset(name).unwrap_err().to_string();
+    assert!(says("map_tny_patch16_224").contains("near it: map_tiny_patch16_224"), "{}", says("map_tny_patch16_224"));
+    assert!(says("vit_bas").contains("vit_base_patch16_224"), "{}", says("vit_bas"));
+    assert!(says("tinny").contains("near it: tiny"), "{}", says("tinny"));
+    for bad in ["", "map_tiny_patch0x_224", "map_tiny_patch16_", "hybrid_base_mtmtmtmt_patch16_224", "_patch16_224"] {
+        assert!(says(bad).starts_with(&format!("model: got `{bad}`")), "{}", says(bad));
+    }
+    // a side that its patches do not divide
+    let odd = Config::preset("map_tiny_patch16_225").unwrap();
+    assert!(odd.validate().unwrap_err().to_string().contains("a multiple of the patch size"));
+}
+
+/// MAE's groups: embeddings first, norm and head last, layers as they are executed.
+#[test]
+fn layers_are_numbered_as_they_run() {
+    let check = |model: &str, cases: &[(&str, usize)], last: usize| {
+        let config = Config::preset(model).unwrap();
+        for (name, id) in cases {
+            assert_eq!(layer_of(&config, name), (*id, last), "{model}: {name}");
+        }
+    };
+    let vit = [("cls_token", 0), ("pos_embed", 0), ("patch_embed.proj.bias", 0), ("blocks.0.norm1.weight", 1)];
+    check("vit_base_patch16_224", &vit, 13);
+    check("vit_base_patch16_224", &[("blocks.11.mlp.fc2.bias", 12), ("norm.weight", 13), ("head.bias", 13)], 13);
+    let hybrid = [
+        ("pos_embed_cls", 0),
+        ("layers.0.mixer.D", 1),
+        ("layers.2.norm.weight", 3),
+        ("blocks.0.attn.qkv.weight", 4),
+        ("layers.3.mixer.D", 5),
+        ("blocks.7.norm2.bias", 32),
+        ("norm_f.weight", 33),
+        ("neck.weight", 33),
+        ("norm_neck.weight", 33),
+        ("head.weight", 33),
+    ];
+    check("map_base_patch16_224", &hybrid, 33);
+}
+
+#[test]
+fn drop_path_rises_along_the_depth() {
+    let rates = |name: &str, depth: usize, p: f64| {
+        let config = Config::preset(name).unwrap();
+        Config { pattern: config.pattern[..depth].into(), drop_path: p, ..config }.drop_path_rates()
+    };
+    let close = |got: Vec<f64>, want: &[f64]| {
+        assert!(got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12), "{got:?}");
+    };
+    // spec 11.8: layers 0 and 1 drop nothing, the final add the most
+    close(rates("mambar_tiny_patch16_224", 3, 0.4), &[0.0, 0.0, 0.2, 0.4]);
+    close(rates("mambar_tiny_patch16_224", 1, 0.4), &[0.0, 0.0]);
+    close(rates("map_tiny_patch16_224", 4, 0.4), &[0.0, 0.0, 0.2, 0.4]);
+    // timm: both branches of a block
+    close(rates("vit_base_patch16_224", 3, 0.2), &[0.0, 0.0, 0.1, 0.1, 0.2, 0.2]);
 }
 
 #[test]
@@ -128,5 +262,8 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     wrong(&|c| c.image_size = 65, "a multiple of the patch size");
     wrong(&|c| c.heads = 5, "a divisor of the width");
     wrong(&|c| c.drop_path = 1.0, "0 to below 1");
-    assert!(Config::preset("mini").unwrap_err().to_string().contains("micro, tiny, small, base, large, huge"));
+    wrong(&|c| c.pool = Pool::Token, "pool of a Hybrid");
+    wrong(&|c| c.family = Family::Vim, "M only in a Vim");
+    wrong(&|c| c.decoder.kind = DecoderKind::Mae, "a Vit with a class token");
+    wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
 }

@@ -13,6 +13,7 @@ mod matmul;
 mod mse_norm;
 mod patchify;
 mod reduce;
+mod registers;
 mod rms_norm;
 mod rng;
 mod scale;
@@ -42,6 +43,7 @@ pub const ALL: &[fn(&mut Bench)] = &[
     mse_norm::bench,
     patchify::bench,
     reduce::bench,
+    registers::bench,
     rms_norm::bench,
     rng::bench,
     scale::bench,

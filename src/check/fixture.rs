@@ -121,6 +121,16 @@ impl Fixture {
         }
     }
 
+    /// A yes or no of the configuration.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match &self.config[key] {
+            Value::Null => Ok(default),
+            value => {
+                value.as_bool().ok_or_else(|| self.error(format!("config `{key}` is {value}, expected true or false")))
+            }
+        }
+    }
+
     /// A list of numbers of the configuration.
     pub fn numbers(&self, key: &str) -> Option<Vec<f64>> {
         self.config[key].as_array()?.iter().map(Value::as_f64).collect()

@@ -4,7 +4,7 @@ use super::compare::{GRADIENT, OUTPUT, Report};
 use super::fixture::{Array, Fixture};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Batch, Config, Decoder, InitScheme, Map};
+use crate::models::{Batch, Config, Decoder, DecoderKind, Family, InitScheme, Map, Order, Pool, Positions};
 use crate::nn::{Params, Weights};
 use crate::ops::patchify;
 use crate::tape::Tape;
@@ -28,22 +28,30 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
     let mixer = "param.layers.0.mixer";
     let config = Config {
         name: "fixture".into(),
+        family: Family::Hybrid,
         image_size: f.size("img_size", 224)?,
         patch_size: f.size("patch_size", 16)?,
         width,
         pattern: if blocks == depth / 3 { pattern(depth) } else { "M".repeat(depth) },
         heads: f.size("num_heads", 12)?,
         mlp_ratio: mlp as f64 / width as f64,
+        qkv_bias: true,
+        norm_eps: 1e-6,
         extra_residual: true,
         registers: inner("param.cls_token", 1, 0),
         cls_reduce: f.size("cls_reduce", 1)?.max(1),
+        pool: Pool::Registers,
         classes: inner("param.head.weight", 0, 0),
         states: inner(&format!("{mixer}.A_log"), 1, 16),
         conv: inner(&format!("{mixer}.conv1d.weight"), 2, 4),
         expand: inner(&format!("{mixer}.A_log"), 0, 2 * width) / width.max(1),
+        divide_out: true,
+        order: Order::Rows,
+        positions: Positions::Learned,
         drop_path: f.number("drop_path_rate", 0.1)?,
         init: InitScheme::MapRepo,
         decoder: Decoder {
+            kind: DecoderKind::Map,
             width: decoder_width,
             depth: decoder_depth,
             heads: f.size("decoder_num_heads", 16)?,
@@ -92,11 +100,12 @@ fn keep(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor
     if f.with_prefix("drop_path.").next().is_none() {
         return Ok(None);
     }
+    let rates = config.drop_path_rates();
     let stride = b.next_multiple_of(64);
     let mut rows = vec![1.0f32; (depth + 1) * stride];
     for i in 0..=depth {
         let Some(draws) = f.find(&format!("drop_path.{}.keep", place(i))) else { continue };
-        let p = probability(i).unwrap_or_else(|| config.drop_path_at(i));
+        let p = probability(i).unwrap_or(rates[i]);
         for (slot, keep) in rows[i * stride..].iter_mut().zip(&draws.values) {
             *slot = (keep / (1.0 - p)) as f32;
         }

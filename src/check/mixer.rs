@@ -14,7 +14,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         states: f.size("d_state", 16)?,
         conv: f.size("d_conv", 4)?,
         expand: f.size("expand", 2)?,
-        biscan: f.config("biscan").as_bool().unwrap_or(true),
+        biscan: f.flag("biscan", true)?,
+        divide_out: f.flag("if_divide_out", true)?,
         map_repo_init: true,
         out_scale: 1.0,
     };

@@ -1,4 +1,5 @@
 //! y = a + b, element by element, any shape.   da = dy, db = dy
+//! `kept`: y = a + keep·b, keep (B) a factor per sample.   da = dy, db = keep·dy
 
 /// Gradients of [`forward`].
 pub struct Grads {
@@ -19,6 +20,18 @@ pub fn backward(dy: &[f64]) -> Grads {
     Grads { da: dy.to_vec(), db: dy.to_vec() }
 }
 
+/// a, b (B, ..), keep (B) -> y
+pub fn kept(a: &[f64], b: &[f64], keep: &[f64]) -> Vec<f64> {
+    let per = a.len() / keep.len();
+    a.iter().zip(b).enumerate().map(|(i, (a, b))| a + keep[i / per] * b).collect()
+}
+
+/// dy -> da, db
+pub fn kept_backward(dy: &[f64], keep: &[f64]) -> Grads {
+    let per = dy.len() / keep.len();
+    Grads { da: dy.to_vec(), db: dy.iter().enumerate().map(|(i, dy)| keep[i / per] * dy).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::gradcheck::{check, dot, random};
@@ -32,5 +45,9 @@ mod tests {
             check("da", &a, &g.da, |a| dot(&forward(a, &b), &dy));
             check("db", &b, &g.db, |b| dot(&forward(&a, b), &dy));
         }
+        let (a, b, dy, keep) = (random(1, 6), random(2, 6), random(3, 6), [1.25, 0.0, 2.0]);
+        let g = kept_backward(&dy, &keep);
+        check("kept da", &a, &g.da, |a| dot(&kept(a, &b, &keep), &dy));
+        check("kept db", &b, &g.db, |b| dot(&kept(&a, b, &keep), &dy));
     }
 }

@@ -15,6 +15,7 @@ pub mod matmul;
 pub mod mse_norm;
 pub mod patchify;
 pub mod reduce;
+pub mod registers;
 pub mod rms_norm;
 pub mod rng;
 pub mod scale;

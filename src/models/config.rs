@@ -1,4 +1,4 @@
-//! What a model is made of: presets by the field's names, and the checks every configuration has to pass.
+//! What a model is made of, and the checks every configuration has to pass. Named ones are in `registry`.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,72 @@ pub enum InitScheme {
     MapRepo,
 }
 
-/// The reconstruction decoder of MAP (spec 3.1).
+/// What kind of network encodes the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Mamba layers and transformer blocks in any order with registers: HybridNet, and Mamba-R with Mamba layers only.
+    #[default]
+    Hybrid,
+    /// Vision Mamba: Mamba layers, one class token in the middle.
+    Vim,
+    /// Vision Transformer: transformer blocks, one class token in front or none.
+    Vit,
+}
+
+/// The order in which the encoder's tokens follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Row by row.
+    #[default]
+    Rows,
+    /// Column by column, top to bottom.
+    Columns,
+}
+
+/// Position embeddings of the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// Trained.
+    #[default]
+    Learned,
+    /// Fixed sines and cosines of row and column (MAE).
+    SinCos,
+}
+
+/// What the classifier reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The registers side by side, through the neck if there is one.
+    #[default]
+    Registers,
+    /// The class token.
+    Token,
+    /// The mean of the patch tokens; ViT then normalises it (`fc_norm`) in place of the tokens.
+    Average,
+}
+
+/// How hidden patches are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum DecoderKind {
+    /// MAP's: blocks with separate norms for queries and keys, learned positions, no class token (spec 3.1).
+    #[default]
+    Map,
+    /// MAE's: ViT blocks, fixed positions, the encoder's class token goes along (spec 3.2).
+    Mae,
+}
+
+/// The reconstruction decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decoder {
+    /// Which one.
+    #[serde(default)]
+    pub kind: DecoderKind,
     /// Width.
     pub width: usize,
     /// Number of blocks.
@@ -29,12 +91,27 @@ pub struct Decoder {
     pub mlp_ratio: f64,
 }
 
-/// A HybridNet with its decoder (spec 2.3, 3.1). `config.json` of a checkpoint is this.
+impl Decoder {
+    /// MAP's: 4 blocks of 192 for every size of encoder.
+    pub fn map() -> Self {
+        Self { kind: DecoderKind::Map, width: 192, depth: 4, heads: 16, mlp_ratio: 4.0 }
+    }
+
+    /// MAE's default: 8 blocks of 512.
+    pub fn mae() -> Self {
+        Self { kind: DecoderKind::Mae, width: 512, depth: 8, heads: 16, mlp_ratio: 4.0 }
+    }
+}
+
+/// A backbone with its classifier and decoder (spec 2, 3). `config.json` of a checkpoint is this.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Preset name, or what the user calls it.
     pub name: String,
+    /// What kind of network.
+    #[serde(default)]
+    pub family: Family,
     /// Side of the square input in pixels.
     pub image_size: usize,
     /// Side of a patch in pixels.
@@ -45,14 +122,23 @@ pub struct Config {
     pub pattern: String,
     /// Heads of the transformer blocks.
     pub heads: usize,
-    /// MLP width of the transformer blocks over d (2 in the MAP repository).
+    /// MLP width of the transformer blocks over d (2 in the MAP repository, 4 in ViT).
     pub mlp_ratio: f64,
-    /// hidden + T(hidden) instead of T(hidden) (spec D-2, D-3).
+    /// Whether queries, keys and values have biases.
+    #[serde(default = "yes")]
+    pub qkv_bias: bool,
+    /// Epsilon of a ViT's layer norms, the decoder of MAE included.
+    #[serde(default = "vit_eps")]
+    pub norm_eps: f64,
+    /// hidden + T(hidden) instead of T(hidden) in a hybrid (spec D-2, D-3).
     pub extra_residual: bool,
-    /// Registers (class tokens) of the classifier.
+    /// Registers, or class tokens: 1 in Vim, 1 or 0 in ViT.
     pub registers: usize,
     /// Reduction r of the classifier's neck.
     pub cls_reduce: usize,
+    /// What the classifier reads.
+    #[serde(default)]
+    pub pool: Pool,
     /// Classes of the head; 0 for none.
     pub classes: usize,
     /// States N per channel.
@@ -61,6 +147,15 @@ pub struct Config {
     pub conv: usize,
     /// Inner width over width.
     pub expand: usize,
+    /// The mean of both scan directions, instead of their sum.
+    #[serde(default = "yes")]
+    pub divide_out: bool,
+    /// Scan order of the tokens.
+    #[serde(default)]
+    pub order: Order,
+    /// Position embeddings.
+    #[serde(default)]
+    pub positions: Positions,
     /// DropPath probability at the last layer.
     pub drop_path: f64,
     /// Initial values.
@@ -69,54 +164,15 @@ pub struct Config {
     pub decoder: Decoder,
 }
 
-/// name, d, M layers, heads, registers, r, decoder width, decoder depth, decoder heads, patch, image
-type Row = (&'static str, usize, usize, usize, usize, usize, usize, usize, usize, usize, usize);
+fn yes() -> bool {
+    true
+}
 
-const PRESETS: &[Row] = &[
-    ("micro", 64, 6, 4, 4, 1, 64, 2, 4, 8, 64),
-    ("tiny", 192, 24, 12, 12, 1, 192, 4, 16, 16, 224),
-    ("small", 384, 24, 12, 12, 2, 192, 4, 16, 16, 224),
-    ("base", 768, 24, 12, 12, 4, 192, 4, 16, 16, 224),
-    ("large", 1024, 48, 16, 16, 8, 192, 4, 16, 16, 224),
-    ("huge", 1536, 36, 12, 16, 8, 192, 4, 16, 16, 224),
-];
+fn vit_eps() -> f64 {
+    1e-6
+}
 
 impl Config {
-    /// Names of the presets.
-    pub fn presets() -> impl Iterator<Item = &'static str> {
-        PRESETS.iter().map(|row| row.0)
-    }
-
-    /// A preset by name: `micro` is ours, the others are the paper's.
-    pub fn preset(name: &str) -> Result<Self> {
-        let row = PRESETS.iter().find(|row| row.0 == name).ok_or_else(|| {
-            let known: Vec<_> = Self::presets().collect();
-            Error::argument("model", format!("`{name}`"), format!("one of {}", known.join(", ")))
-        })?;
-        let &(_, width, depth, heads, registers, cls_reduce, decoder_width, decoder_depth, decoder_heads, patch, image) =
-            row;
-        let micro = name == "micro";
-        Ok(Self {
-            name: name.into(),
-            image_size: image,
-            patch_size: patch,
-            width,
-            pattern: "MMMT".repeat(depth / 3),
-            heads,
-            mlp_ratio: 2.0,
-            extra_residual: true,
-            registers,
-            cls_reduce,
-            classes: if micro { 10 } else { 1000 },
-            states: 16,
-            conv: 4,
-            expand: 2,
-            drop_path: if micro { 0.0 } else { 0.1 },
-            init: InitScheme::default(),
-            decoder: Decoder { width: decoder_width, depth: decoder_depth, heads: decoder_heads, mlp_ratio: 4.0 },
-        })
-    }
-
     /// Patches per side.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size.max(1)
@@ -142,13 +198,22 @@ impl Config {
         (self.width as f64 * self.mlp_ratio).round() as usize
     }
 
-    /// DropPath probability of the hidden that enters Mamba layer `i`; `i == depth` is the final add.
-    /// The list is 0 and then linspace(0, p, depth), so that layers 0 and 1 drop nothing (spec 11.8).
-    pub fn drop_path_at(&self, i: usize) -> f64 {
-        match (i, self.depth()) {
-            (0, _) => 0.0,
-            (_, depth) if depth < 2 => 0.0,
-            (i, depth) => self.drop_path * (i - 1) as f64 / (depth - 1) as f64,
+    /// Width F of what the head reads.
+    pub fn features(&self) -> usize {
+        match self.pool {
+            Pool::Registers => self.registers * (self.width / self.cls_reduce.max(1)),
+            Pool::Token | Pool::Average => self.width,
+        }
+    }
+
+    /// DropPath probabilities, one per place where something may be dropped. With Mamba layers: the hidden that enters
+    /// layer i, and last the final add; the list is 0 and then linspace(0, p, depth), so that layers 0 and 1 drop nothing
+    /// (spec 11.8). In a ViT: attention and MLP of each block, linspace(0, p, depth).
+    pub fn drop_path_rates(&self) -> Vec<f64> {
+        let linear = |depth: usize| (0..depth).map(move |i| self.drop_path * i as f64 / (depth.max(2) - 1) as f64);
+        match self.family {
+            Family::Hybrid | Family::Vim => std::iter::once(0.0).chain(linear(self.depth())).collect(),
+            Family::Vit => linear(self.pattern.len()).flat_map(|rate| [rate; 2]).collect(),
         }
     }
 
@@ -187,11 +252,44 @@ impl Config {
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;
         let reduced = self.cls_reduce > 0 && self.width.is_multiple_of(self.cls_reduce);
         check(reduced, "cls_reduce", self.cls_reduce.to_string(), "a divisor of the width")?;
+        self.validate_family()?;
         let heads = |width: usize, heads: usize| heads > 0 && width.is_multiple_of(heads) && width / heads <= 128;
         let fine = !self.pattern.contains('T') || heads(self.width, self.heads);
         check(fine, "heads", self.heads.to_string(), "a divisor of the width with at most 128 per head")?;
         let d = &self.decoder;
         let got = format!("{} at width {}", d.heads, d.width);
         check(heads(d.width, d.heads), "decoder.heads", got, "a divisor of the width with at most 128 per head")
+    }
+
+    /// What each family can be made of.
+    fn validate_family(&self) -> Result<()> {
+        let check = |ok: bool, what: &str, got: String, expected: &str| match ok {
+            true => Ok(()),
+            false => Err(Error::argument(format!("{what} of a {:?}", self.family), got, expected)),
+        };
+        let only = |letter| self.pattern.chars().all(|c| c == letter);
+        let (pattern, registers) = match self.family {
+            Family::Hybrid => (true, true),
+            Family::Vim => (only('M'), self.registers == 1),
+            Family::Vit => (only('T'), self.registers <= 1),
+        };
+        check(pattern, "pattern", format!("`{}`", self.pattern), "M only in a Vim, T only in a Vit")?;
+        check(registers, "registers", self.registers.to_string(), "one class token (a Vit may have none)")?;
+        let pool = match self.pool {
+            Pool::Registers => self.family == Family::Hybrid,
+            Pool::Token => self.family != Family::Hybrid && self.registers == 1,
+            Pool::Average => true,
+        };
+        let got = format!("{:?} with {} registers", self.pool, self.registers);
+        check(pool, "pool", got, "registers in a Hybrid, token where there is a class token, or average")?;
+        let eps = self.norm_eps > 0.0 && self.norm_eps < 1.0;
+        check(eps, "norm_eps", self.norm_eps.to_string(), "above 0 and below 1")?;
+        let fixed = self.positions == Positions::Learned || self.width.is_multiple_of(4);
+        check(fixed, "width", self.width.to_string(), "a multiple of 4 for fixed positions")?;
+        let mae = self.decoder.kind == DecoderKind::Map || (self.family == Family::Vit && self.registers == 1);
+        let got = format!("{:?} with {} class tokens", self.family, self.registers);
+        check(mae, "encoder of MAE's decoder", got, "a Vit with a class token")?;
+        let width = self.decoder.kind == DecoderKind::Map || self.decoder.width.is_multiple_of(4);
+        check(width, "decoder.width", self.decoder.width.to_string(), "a multiple of 4 for fixed positions")
     }
 }

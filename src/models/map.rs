@@ -1,8 +1,10 @@
 //! Masked Autoregressive Pretraining (MAP, CVPR 2025, section 4; spec 3.1): hide patches at random, encode what is
 //! left, and let a decoder that reads row by row say what the hidden patches looked like.
 
-use super::config::Config;
-use super::hybridnet::HybridNet;
+use super::backbone::Backbone;
+use super::batch::Batch;
+use super::classifier::head;
+use super::config::{Config, Family};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{CrossBlock, Init, LayerNorm, Linear, Params};
@@ -12,21 +14,6 @@ use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
 const EPS: f32 = 1e-5;
-
-/// What a step reads.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// All patches in conv order (channel, y, x), normalised: (B, L, P·P·3).
-    pub patches: Tensor,
-    /// Raster positions of the visible tokens, ascending: u32 (B, V).
-    pub visible: Tensor,
-    /// Position of each token among the visible ones, or u32::MAX: (B, L).
-    pub inverse: Tensor,
-    /// 1 where the loss counts: (B, L).
-    pub mask: Tensor,
-    /// 1 / Σ mask.
-    pub scale: f32,
-}
 
 /// What a forward pass gives.
 #[derive(Debug, Clone)]
@@ -42,7 +29,7 @@ pub struct Outputs {
 /// Encoder and decoder.
 #[derive(Debug, Clone)]
 pub struct Map {
-    encoder: HybridNet,
+    encoder: Backbone,
     decoder_embed: Linear,
     mask_token: Var,
     decoder_pos: Var,
@@ -55,7 +42,10 @@ pub struct Map {
 impl Map {
     /// Parameters under their official names (spec 8).
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        let encoder = HybridNet::new(params, config)?;
+        let encoder = Backbone::pretraining(g, params, config)?;
+        if config.family == Family::Hybrid {
+            head(params, config)?; // in the official weights, though pretraining does not run it
+        }
         let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
         let token = Init::Normal(0.02);
         let linear = Init::XavierUniform; // in both schemes: MAE's and the MAP repository's choice
@@ -76,16 +66,13 @@ impl Map {
     }
 
     /// The encoder.
-    pub fn encoder(&self) -> &HybridNet {
+    pub fn encoder(&self) -> &Backbone {
         &self.encoder
     }
 
     /// The whole method: what is visible, encoded; what is hidden, decoded; how far off.
     pub fn forward(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Outputs> {
-        let patches = Var::constant(batch.patches.clone()); // (B, L, P·P·3)
-        let seen = ops::tokens::gather(g, t, &patches, &batch.visible, &batch.inverse)?; // (B, V, P·P·3)
-        let tokens = self.encoder.embed(g, t, &seen, &batch.visible, &batch.inverse)?; // (B, V, D)
-        let encoder = self.encoder.encode(g, t, &tokens, keep)?; // (B, V, D)
+        let encoder = self.encoder.encode_visible(g, t, batch, keep)?; // (B, V, D)
         let pred = self.decode(g, t, &encoder, batch)?; // (B, L, P·P·3)
         let rows = ops::mse_norm::mse_norm(g, t, &pred, &batch.patches, &batch.mask, 3, batch.scale, true)?; // (B, L)
         let loss = ops::reduce::sum(g, t, &rows)?; // [1]

@@ -1,11 +1,27 @@
 //! Models and methods, one paper a file.
 
+mod backbone;
+mod batch;
+mod classifier;
 mod config;
+mod embedding;
 mod hybridnet;
+mod layers;
 mod map;
 mod positions;
+mod registry;
+mod vim;
+mod vit;
 
-pub use config::{Config, Decoder, InitScheme};
+pub use backbone::Backbone;
+pub use batch::Batch;
+pub use classifier::{Classifier, Prediction, layer_of};
+pub use config::{Config, Decoder, DecoderKind, Family, InitScheme, Order, Pool, Positions};
+pub use embedding::Embedding;
 pub use hybridnet::HybridNet;
-pub use map::{Batch, Map, Outputs};
+pub use layers::Layers;
+pub use map::{Map, Outputs};
 pub use positions::resize_positions;
+pub use registry::models;
+pub use vim::Vim;
+pub use vit::Vit;

@@ -9,6 +9,7 @@ use crate::gpu::Gpu;
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
 use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
 
 /// fc2(GELU(fc1(x))).
 #[derive(Debug, Clone)]
@@ -23,10 +24,13 @@ impl Mlp {
         Ok(Self { fc1, fc2: Linear::new(params, &format!("{name}.fc2"), hidden, width, init)? })
     }
 
-    fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
+    fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>) -> Result<Var> {
         let hidden = self.fc1.forward(g, t, x)?; // (B, L, hidden)
         let hidden = ops::activation::gelu(g, t, &hidden)?;
-        self.fc2.forward_onto(g, t, &hidden, residual) // (B, L, D)
+        match residual {
+            Some(residual) => self.fc2.forward_onto(g, t, &hidden, residual), // (B, L, D)
+            None => self.fc2.forward(g, t, &hidden),
+        }
     }
 }
 
@@ -36,6 +40,23 @@ fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
         return Err(Error::argument(format!("{name}: heads"), heads, expected));
     }
     Ok(())
+}
+
+/// Sizes and initial values of a [`Block`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockConfig {
+    /// Width D.
+    pub width: usize,
+    /// Heads, a divisor of the width.
+    pub heads: usize,
+    /// Width of the MLP.
+    pub hidden: usize,
+    /// Epsilon of the norms.
+    pub eps: f32,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Initial values of the linear layers.
+    pub init: Init,
 }
 
 /// y = x + MHSA(LN₁ x); y + MLP(LN₂ y).
@@ -51,13 +72,13 @@ pub struct Block {
 
 impl Block {
     /// Parameters `name.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}`.
-    pub fn new(
-        params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init,
-    ) -> Result<Self> {
+    pub fn new(params: &mut Params, name: &str, config: &BlockConfig) -> Result<Self> {
+        let &BlockConfig { width, heads, hidden, eps, qkv_bias, init } = config;
         check_heads(name, width, heads)?;
+        let qkv = if qkv_bias { Linear::new } else { Linear::no_bias };
         Ok(Self {
             norm1: LayerNorm::new(params, &format!("{name}.norm1"), width, eps)?,
-            qkv: Linear::new(params, &format!("{name}.attn.qkv"), width, 3 * width, init)?,
+            qkv: qkv(params, &format!("{name}.attn.qkv"), width, 3 * width, init)?,
             proj: Linear::new(params, &format!("{name}.attn.proj"), width, width, init)?,
             norm2: LayerNorm::new(params, &format!("{name}.norm2"), width, eps)?,
             mlp: Mlp::new(params, &format!("{name}.mlp"), width, hidden, init)?,
@@ -65,14 +86,28 @@ impl Block {
         })
     }
 
-    /// (B, L, D) → (B, L, D), every token sees every token.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    /// (B, L, D) → (B, L, D), every token sees every token. `keep` holds DropPath's draws (B) over their probability, for
+    /// attention and MLP.
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&[Tensor; 2]>) -> Result<Var> {
         let y = self.norm1.forward(g, t, x)?;
         let qkv = self.qkv.forward(g, t, &y)?; // (B, L, 3D)
         let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
-        let x = self.proj.forward_onto(g, t, &y, x)?;
+        let [attention, mlp] = keep.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
+        let x = match attention {
+            None => self.proj.forward_onto(g, t, &y, x)?,
+            Some(keep) => {
+                let y = self.proj.forward(g, t, &y)?;
+                ops::add::add_kept(g, t, x, &y, keep)?
+            }
+        };
         let y = self.norm2.forward(g, t, &x)?;
-        self.mlp.forward_onto(g, t, &y, &x)
+        match mlp {
+            None => self.mlp.forward_onto(g, t, &y, Some(&x)),
+            Some(keep) => {
+                let y = self.mlp.forward_onto(g, t, &y, None)?;
+                ops::add::add_kept(g, t, &x, &y, keep)
+            }
+        }
     }
 }
 
@@ -116,6 +151,6 @@ impl CrossBlock {
         let y = ops::attention::cross_attention(g, t, &q, &kv, self.heads, mask, regions)?;
         let x = self.proj.forward_onto(g, t, &y, x)?;
         let y = self.norm.forward(g, t, &x)?;
-        self.mlp.forward_onto(g, t, &y, &x)
+        self.mlp.forward_onto(g, t, &y, Some(&x))
     }
 }

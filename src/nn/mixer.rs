@@ -5,6 +5,7 @@ use super::linear::Linear;
 use super::params::{Params, Part};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::ops::scale::scale;
 use crate::ops::selective_scan::{Scan, chan_layout};
 use crate::ops::ssm::{Ssm, ssm};
 use crate::tape::{Tape, Var};
@@ -20,8 +21,10 @@ pub struct MixerConfig {
     pub conv: usize,
     /// Inner width over model width.
     pub expand: usize,
-    /// Scan both ways and halve the sum.
+    /// Scan both ways.
     pub biscan: bool,
+    /// Halve the sum of both ways (all but some old Vim checkpoints).
+    pub divide_out: bool,
     /// Initial values of in_proj, x_proj; `dt` and `out` follow `map_repo` or Mamba's own (D-4).
     pub map_repo_init: bool,
     /// Factor on the initial out_proj (1/√depth in Vim and Mamba-R).
@@ -45,6 +48,8 @@ pub struct Mixer {
     in_proj: Linear,
     branch: Ssm,
     out_proj: Linear,
+    /// The sum of both directions, not their mean.
+    sum: bool,
 }
 
 impl Mixer {
@@ -90,13 +95,17 @@ impl Mixer {
                 scan: Scan::mamba(n),
             },
             out_proj: Linear::no_bias(params, &format!("{name}.out_proj"), e, d, out)?,
+            sum: config.biscan && !config.divide_out,
         })
     }
 
     /// (B, L, D) → (B, L, D)
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         let xz = self.in_proj.forward(g, t, x)?; // (B, L, 2E)
-        let y = ssm(g, t, &xz, &self.branch)?; // (B, L, E)
+        let mut y = ssm(g, t, &xz, &self.branch)?; // (B, L, E), the mean over directions
+        if self.sum {
+            y = scale(g, t, &y, 2.0)?;
+        }
         self.out_proj.forward(g, t, &y)
     }
 }

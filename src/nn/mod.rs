@@ -7,7 +7,7 @@ mod mixer;
 mod norm;
 mod params;
 
-pub use attention::{Block, CrossBlock};
+pub use attention::{Block, BlockConfig, CrossBlock};
 pub use init::Init;
 pub use linear::Linear;
 pub use mixer::{Mixer, MixerConfig};

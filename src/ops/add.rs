@@ -1,27 +1,31 @@
-//! add: launcher and tape rule of a + b. Maths: `shaders/add.wgsl`.
+//! add: launchers and tape rules of a + b and a + keep·b. Maths: `shaders/add.wgsl`.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `add.wgsl`.
-    pub struct Add { n: u32 }
+    pub struct Add { n: u32, per: u32 }
 }
 
-const FORWARD: Kernel =
-    Kernel::new::<Add>("add.forward", wgsl!("add", "grid"), &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
+const SRC: &str = wgsl!("add", "grid");
+const FORWARD: Kernel = Kernel::new::<Add>("add.forward", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
+const KEPT: Kernel =
+    Kernel::new::<Add>("add.kept", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Read(4), Bind::Write(3)]);
+const KEEP_BACKWARD: Kernel =
+    Kernel::new::<Add>("add.keep_backward", SRC, &[Bind::Read(1), Bind::Read(4), Bind::Write(3)]);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&FORWARD];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &KEPT, &KEEP_BACKWARD];
 
 /// a + b, one shape.
 pub fn add(g: &Gpu, t: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
     b.data.expect_shape("add: b", a.data.shape())?;
     let y = Tensor::scratch("add", a.data.shape());
     let n = y.len();
-    g.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32 }, &[&a.data, &b.data, &y])?;
+    g.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32, per: 0 }, &[&a.data, &b.data, &y])?;
     let (a, b) = (a.clone(), b.clone());
     Ok(t.push(g, y, move |g, dy, grads| {
         // dy moves into at most one of the two: what a variable has collected is updated in place
@@ -41,5 +45,28 @@ pub fn add(g: &Gpu, t: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
             }
         }
         Ok(())
+    }))
+}
+
+/// a + keep·b, one shape (B, ..); `keep` (B) is a factor per sample: DropPath's draw over its probability.
+pub fn add_kept(g: &Gpu, t: &mut Tape, a: &Var, b: &Var, keep: &Tensor) -> Result<Var> {
+    let shape = a.data.shape();
+    b.data.expect_shape("add_kept: b", shape)?;
+    let samples = shape.first().copied().unwrap_or(1);
+    if keep.len() != samples || samples == 0 {
+        return Err(Error::argument("add_kept: keep", keep.len(), format!("one per sample of {shape:?}")));
+    }
+    let y = Tensor::scratch("add", shape);
+    let p = Add { n: y.len() as u32, per: (y.len() / samples) as u32 };
+    let grid = Grid::items(y.len(), 256);
+    g.launch(&KEPT, grid, &p, &[&a.data, &b.data, keep, &y])?;
+    let (a, b, keep) = (a.clone(), b.clone(), keep.clone());
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if grads.wants(&b) {
+            let db = grads.alloc(&b);
+            g.launch(&KEEP_BACKWARD, grid, &p, &[dy, &keep, &db])?;
+            grads.add(g, &b, db)?;
+        }
+        grads.add(g, &a, dy.clone()) // the last reader of dy: it may become da itself
     }))
 }

@@ -13,6 +13,8 @@ pub mod matmul;
 pub mod mse_norm;
 pub mod patchify;
 pub mod reduce;
+pub mod registers;
+pub mod reshape;
 pub mod rms_norm;
 pub mod rng;
 pub mod scale;
@@ -38,6 +40,7 @@ pub fn all() -> Vec<&'static Kernel> {
         mse_norm::KERNELS,
         patchify::KERNELS,
         reduce::KERNELS,
+        registers::KERNELS,
         rms_norm::KERNELS,
         rng::KERNELS,
         scale::KERNELS,

@@ -1,4 +1,4 @@
-//! reduce: sum and mean over everything with their tape rules, sums over rows. Maths: `shaders/reduce.wgsl`.
+//! reduce: sum and mean over everything and means over tokens with their tape rules, sums over rows. Maths: `shaders/reduce.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
@@ -17,10 +17,11 @@ const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[Bind::Read(1), Bi
     "reduce_subgroup"
 ));
 const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[Bind::Read(3), Bind::Write(4)]);
+const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[Bind::Read(3), Bind::Write(4)]);
 const COLUMNS: Kernel = Kernel::new::<Reduce>("reduce.columns", SRC, &[Bind::Read(1), Bind::Write(2)]);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &COLUMNS];
+pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &TOKENS, &COLUMNS];
 
 /// Elements that one workgroup sums at least, and workgroups of the first stage at most.
 const SHARE: usize = 4096;
@@ -59,8 +60,31 @@ fn scaled(g: &Gpu, t: &mut Tape, x: &Var, scale: f32) -> Result<Var> {
     }))
 }
 
+/// The mean over the tokens of each sample: x (B, L, D) -> (B, D).
+pub fn mean_tokens(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    let [b, l, d] = x.data.dims("mean_tokens: x")?;
+    let scale = 1.0 / l as f32;
+    let y = Tensor::scratch("mean of tokens", &[b, d]);
+    columns(g, &x.data, &y, scale)?;
+    let x = x.clone();
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if !grads.wants(&x) {
+            return Ok(());
+        }
+        let dx = grads.alloc(&x);
+        let p = Reduce { n: dx.len() as u32, groups: 0, scale, rows: l as u32, cols: d as u32, chunk: 0 };
+        g.launch(&TOKENS, Grid::items(dx.len(), 256), &p, &[dy, &dx])?;
+        grads.add(g, &x, dx)
+    }))
+}
+
 /// Launches the sums over rows: x (rows, D) -> out (D), or x (S, rows, D) -> out (S, D).
 pub fn column_sum(g: &Gpu, x: &Tensor, out: &Tensor) -> Result<()> {
+    columns(g, x, out, 1.0)
+}
+
+/// Launches `scale` times the sums over rows.
+fn columns(g: &Gpu, x: &Tensor, out: &Tensor, scale: f32) -> Result<()> {
     let (s, rows, cols) = match *x.shape() {
         [rows, cols] => (1, rows, cols),
         [s, rows, cols] => (s, rows, cols),
@@ -72,12 +96,12 @@ pub fn column_sum(g: &Gpu, x: &Tensor, out: &Tensor) -> Result<()> {
     // about as many chunks as rows in a chunk: neither stage is long
     let chunk = if rows <= 128 { rows } else { rows.isqrt().next_multiple_of(16) };
     let chunks = rows.div_ceil(chunk.max(1));
-    let p = Reduce { n: 0, groups: 0, scale: 1.0, rows: rows as u32, cols: cols as u32, chunk: chunk as u32 };
+    let p = Reduce { n: 0, groups: 0, scale, rows: rows as u32, cols: cols as u32, chunk: chunk as u32 };
     let grid = |chunks| Grid::of(cols.div_ceil(64), chunks, s);
     if chunks <= 1 {
         return g.launch(&COLUMNS, grid(1), &p, &[x, out]);
     }
     let part = Tensor::scratch("column_sum.part", &[s, chunks, cols]);
-    g.launch(&COLUMNS, grid(chunks), &p, &[x, &part])?;
+    g.launch(&COLUMNS, grid(chunks), &Reduce { scale: 1.0, ..p }, &[x, &part])?;
     g.launch(&COLUMNS, grid(1), &Reduce { rows: chunks as u32, chunk: chunks as u32, ..p }, &[&part, out])
 }

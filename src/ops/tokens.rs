@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `tokens.wgsl`.
-    pub struct Tokens { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32 }
+    pub struct Tokens { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32, indices: u32 }
 }
 
 const SRC: &str = wgsl!("tokens", "grid");
@@ -32,12 +32,13 @@ const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, IND
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
 
-/// The visible rows: x (B, L, D), ids (B, V), inv (B, L) -> (B, V, D).
+/// The visible rows: x (B, L, D), ids (B, V), inv (B, L) -> (B, V, D). Tables (V) and (L) are the same for all samples.
 pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, l, d] = x.data.dims("tokens.gather: x")?;
-    let [_, v] = ids.dims("tokens.gather: ids")?;
-    ids.expect_shape("tokens.gather: ids", &[b, v])?;
-    inv.expect_shape("tokens.gather: inv", &[b, l])?;
+    let v = ids.shape().last().copied().unwrap_or(0);
+    let shared = usize::from(ids.shape().len() == 1);
+    ids.expect_shape("tokens.gather: ids", &[b, v][shared..])?;
+    inv.expect_shape("tokens.gather: inv", &[b, l][shared..])?;
     let out = Tensor::scratch("gather", &[b, v, d]);
     take(g, &x.data, ids, &out)?;
     if x.id() == 0 {
@@ -68,7 +69,15 @@ pub fn embed(g: &Gpu, t: &mut Tape, x: &Var, table: &Var, ids: &Tensor, inv: &Te
     Ok(t.push(g, out, move |g, dout, grads| {
         if grads.wants(&table) {
             let dtable = grads.alloc(&table);
-            let p = Tokens { n: 0, dst_rows: l as u32, src_rows: v as u32, d: d as u32, rows: b as u32, per: 0 };
+            let p = Tokens {
+                n: 0,
+                dst_rows: l as u32,
+                src_rows: v as u32,
+                d: d as u32,
+                rows: b as u32,
+                per: 0,
+                indices: 0,
+            };
             sum(g, &SUM_VISIBLE, p, &[dout, &inv], &dtable)?;
             grads.add(g, &table, dtable)?;
         }
@@ -116,7 +125,8 @@ pub fn restore(
         }
         if grads.wants(&mask_token) {
             let dtoken = grads.alloc(&mask_token);
-            let p = Tokens { n: 0, dst_rows: 1, src_rows: v as u32, d: d as u32, rows: (b * l) as u32, per: 0 };
+            let p =
+                Tokens { n: 0, dst_rows: 1, src_rows: v as u32, d: d as u32, rows: (b * l) as u32, per: 0, indices: 0 };
             sum(g, &SUM_MASKED, p, &[dout, &inv], &dtoken)?;
             grads.add(g, &mask_token, dtoken)?;
         }
@@ -129,15 +139,16 @@ pub fn restore(
     }))
 }
 
-/// dst (B, n, D) <- src (B, _, D) at (B, n)
+/// dst (B, n, D) <- src (B, _, D) at (B, n) or (n)
 fn take(g: &Gpu, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
-    g.launch(&TAKE, items(dst), &sizes(dst, src.shape()[1]), &[src, at, dst])
+    let p = Tokens { indices: at.len() as u32, ..sizes(dst, src.shape()[1]) };
+    g.launch(&TAKE, items(dst), &p, &[src, at, dst])
 }
 
 /// dst (L, D) <- Σ_b dout (B, L, D)
 fn sum_samples(g: &Gpu, dout: &Tensor, dst: &Tensor) -> Result<()> {
     let [b, l, d] = dout.dims("tokens: dout")?;
-    let p = Tokens { n: 0, dst_rows: l as u32, src_rows: 0, d: d as u32, rows: b as u32, per: 0 };
+    let p = Tokens { n: 0, dst_rows: l as u32, src_rows: 0, d: d as u32, rows: b as u32, per: 0, indices: 0 };
     sum(g, &SUM_ROWS, p, &[dout], dst)
 }
 
@@ -164,7 +175,7 @@ fn items(dst: &Tensor) -> Grid {
 /// Scalars of a launch that writes dst and reads `src_rows` rows per sample or of a table.
 fn sizes(dst: &Tensor, src_rows: usize) -> Tokens {
     let (dst_rows, d) = (dst.shape()[1] as u32, dst.shape()[2] as u32);
-    Tokens { n: dst.len() as u32, dst_rows, src_rows: src_rows as u32, d, rows: 0, per: 0 }
+    Tokens { n: dst.len() as u32, dst_rows, src_rows: src_rows as u32, d, rows: 0, per: 0, indices: 0 }
 }
 
 /// An error unless the tensor is a matrix of these sizes, up to leading dimensions of 1.

@@ -5,7 +5,6 @@ use super::step::Inputs;
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Map};
-use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -28,10 +27,8 @@ impl FeatureExtractor {
             let table = Tensor::input("visible", &[batch, config.tokens()]);
             let batch = inputs.batch(g, config, &table)?;
             let mut t = Tape::off();
-            let patches = Var::constant(batch.patches.clone());
-            let seen = ops::tokens::gather(g, &mut t, &patches, &batch.visible, &batch.inverse)?;
-            let tokens = model.encoder().embed(g, &mut t, &seen, &batch.visible, &batch.inverse)?;
-            Ok((table, model.encoder().encode(g, &mut t, &tokens, None)?.data))
+            let patches = Var::constant(batch.patches);
+            Ok((table, model.encoder().tokens(g, &mut t, &patches, None)?.data))
         })?;
         let masker = Masker::new(MaskStrategy::Sequential, MaskRatio::Fixed(0.0), (config.grid(), config.grid()), 0)?;
         Ok(Self { g: g.clone(), program: Program::new(g, recording)?, inputs, visible, masker, features })

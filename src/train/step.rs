@@ -126,7 +126,7 @@ impl Pretrainer {
     pub fn new(g: &Gpu, config: &Config, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
         let mut params = Params::new(g);
         let model = Map::new(g, &mut params, config)?;
-        let drops: Vec<f32> = (0..=config.depth()).map(|i| config.drop_path_at(i) as f32).collect();
+        let drops: Vec<f32> = config.drop_path_rates().into_iter().map(|rate| rate as f32).collect();
         let trainer = Self {
             drop_path: Tensor::from_slice(g, &[drops.len()], &drops)?,
             inputs: Inputs::new(config, batch)?,
@@ -157,7 +157,7 @@ impl Pretrainer {
             let batch = inputs.batch(g, config, &table)?;
             let mut t = Tape::new();
             let keep = if config.drop_path > 0.0 {
-                let (rows, stride) = (config.depth() + 1, inputs.batch.next_multiple_of(64));
+                let (rows, stride) = (drop_path.len(), inputs.batch.next_multiple_of(64));
                 Some(rng::keep(g, update.state(), DROP_PATH, drop_path, rows, inputs.batch, stride)?)
             } else {
                 None

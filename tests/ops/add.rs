@@ -1,6 +1,6 @@
 use rowscan::cpu::add as cpu;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::ops::add::add;
+use rowscan::ops::add::{add, add_kept};
 use rowscan::ops::scale::scale;
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
@@ -22,6 +22,26 @@ fn add_matches_cpu() {
             close("y", &y, &cpu::forward(&wide(&a), &wide(&b)), TOL);
             close("da", &grads[0], &want.da, EXACT);
             close("db", &grads[1], &want.db, EXACT);
+        }
+    });
+}
+
+#[test]
+fn add_kept_matches_cpu() {
+    each_tier(|g| {
+        for (samples, per) in [(1, 1), (3, 7), (131, 65), (2, 4_200_000)] {
+            let n = samples * per;
+            let mut random = Random::new(n as u64);
+            let (a, b, dy) = (random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0));
+            let keep: Vec<f32> = (0..samples).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect();
+            let factors = Tensor::from_slice(g, &[samples], &keep).unwrap();
+            let leaves = [leaf(g, &[samples, per], &a), leaf(g, &[samples, per], &b)];
+            let (y, grads) = run(g, &leaves, &dy, |g, t, v| add_kept(g, t, &v[0], &v[1], &factors));
+            let want = cpu::kept_backward(&wide(&dy), &wide(&keep));
+            // two roundings of terms up to 1.25
+            close("y", &y, &cpu::kept(&wide(&a), &wide(&b), &wide(&keep)), Tol { rel: 1.2e-7, abs: 1.5e-7 });
+            close("da", &grads[0], &want.da, EXACT);
+            close("db", &grads[1], &want.db, TOL);
         }
     });
 }

@@ -12,6 +12,8 @@ mod matmul;
 mod mse_norm;
 mod patchify;
 mod reduce;
+mod registers;
+mod reshape;
 mod rms_norm;
 mod rng;
 mod scale;

@@ -1,7 +1,7 @@
 use rowscan::Result;
 use rowscan::cpu::reduce as cpu;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::ops::reduce::{column_sum, mean, sum};
+use rowscan::ops::reduce::{column_sum, mean, mean_tokens, sum};
 use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
@@ -34,6 +34,21 @@ fn sum_and_mean_match_cpu() {
         let x = Random::new(1).uniform(100_003, 0.5, 1.5);
         let (y, _) = run(g, &[leaf(g, &[x.len()], &x)], &[1.0], |g, t, v| sum(g, t, &v[0]));
         close("sum", &y, &[cpu::sum(&wide(&x))], Tol { rel: 2.3e-6, abs: 0.0 });
+    });
+}
+
+#[test]
+fn mean_tokens_matches_cpu() {
+    each_tier(|g| {
+        for (b, l, d) in [(1, 1, 1), (3, 7, 5), (2, 197, 192), (131, 129, 67), (2, 40_001, 3)] {
+            let mut random = Random::new(l as u64);
+            let (x, dy) = (integers(&mut random, b * l * d), random.normal(b * d));
+            let (y, grads) = run(g, &[leaf(g, &[b, l, d], &x)], &dy, |g, t, v| mean_tokens(g, t, &v[0]));
+            // exact sums; 1/L and the product with it are rounded once each
+            let tol = Tol { rel: 2e-7, abs: 0.0 };
+            close("mean_tokens", &y, &cpu::mean_tokens(l, d, &wide(&x)), tol);
+            close("mean_tokens dx", &grads[0], &cpu::mean_tokens_backward(l, d, &wide(&dy)), tol);
+        }
     });
 }
 

@@ -51,6 +51,15 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let back = gather_backward(dim, &ids, &wide(&dsome));
     close("gather dx", &grads[0], &back.dx, EXACT);
 
+    // the first sample's tables for all
+    let (ids_1, inv_1) = (&ids[..v], &inv[..l]);
+    let one_ids = Tensor::from_indices(g, &[v], ids_1).unwrap();
+    let one_inv = Tensor::from_indices(g, &[l], inv_1).unwrap();
+    let (out, grads) =
+        run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |g, t, x| tokens::gather(g, t, &x[0], &one_ids, &one_inv));
+    close("shared gather out", &out, &gather(dim, &wide(&all), &ids_1.repeat(b), None), EXACT);
+    close("shared gather dx", &grads[0], &gather_backward(dim, &ids_1.repeat(b), &wide(&dsome)).dx, EXACT);
+
     let (out, grads) = run(g, &[leaf(g, &[b, v, d], &some), leaf_table()], &dsome, |g, t, x| {
         tokens::embed(g, t, &x[0], &x[1], &ids_t, &inv_t)
     });
