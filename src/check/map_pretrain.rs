@@ -1,11 +1,12 @@
 //! Kinds `map_pretrain` and the model of `map_train`: HybridNet with the MAP decoder, from official constructor arguments.
 
-use super::compare::{GRADIENT, OUTPUT, Report};
-use super::fixture::{Array, Fixture};
+use super::compare::Report;
+use super::fixture::Fixture;
+use super::model::{axis, count, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Batch, Config, Decoder, DecoderKind, Family, InitScheme, Map, Order, Pool, Positions};
-use crate::nn::{Params, Weights};
+use crate::nn::Params;
 use crate::ops::patchify;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
@@ -16,13 +17,10 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
     let depth = f.size("depth", 24)?;
     let width = f.size("embed_dim", 192)?;
     let ratio = f.number("mlp_ratio", 4.0)?;
-    let inner = |name: &str, axis: usize, default: usize| {
-        f.find(name).and_then(|a| a.shape.get(axis).copied()).unwrap_or(default)
-    };
+    let inner = |name: &str, at: usize, default: usize| axis(f, name, at).unwrap_or(default);
     let decoder_width = f.size("decoder_embed_dim", 192)?;
-    let decoder_depth =
-        (0..).take_while(|i| f.find(&format!("param.decoder_blocks.{i}.norm2.weight")).is_some()).count();
-    let blocks = (0..).take_while(|i| f.find(&format!("param.blocks.{i}.norm1.weight")).is_some()).count();
+    let decoder_depth = count(f, "decoder_blocks.", "norm2.weight");
+    let blocks = count(f, "blocks.", "norm1.weight");
     let mlp = inner("param.blocks.0.mlp.fc1.weight", 0, (width as f64 * ratio / 2.0) as usize);
     let decoder_mlp = inner("param.decoder_blocks.0.mlp.fc1.weight", 0, (decoder_width as f64 * ratio) as usize);
     let mixer = "param.layers.0.mixer";
@@ -65,10 +63,6 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
 /// MMMT, and what is left over after the last T.
 fn pattern(depth: usize) -> String {
     (1..=depth).map(|n| if n % 3 == 0 { "MT" } else { "M" }).collect()
-}
-
-pub(super) fn weights(f: &Fixture) -> Weights {
-    f.with_prefix("param.").map(|(name, array)| (name.to_string(), (array.shape.clone(), array.f32()))).collect()
 }
 
 /// A batch from normalised images (B, 3, H, W) and a mask (B, L).
@@ -127,32 +121,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let mut t = Tape::new();
     let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
     let grads = t.backward(g, &out.loss, params.grads())?;
-    for (name, var) in [("output.encoder", &out.encoder), ("output.pred", &out.pred)] {
-        if let Some(theirs) = f.find(name) {
-            report.relative(name, &var.data.to_vec(g)?, theirs, OUTPUT);
-        }
-    }
-    if let Some(Array { values, .. }) = f.find("output.loss") {
-        let theirs = values.first().copied().unwrap_or(f64::NAN);
-        let ours = f64::from(out.loss.data.to_vec(g)?[0]);
-        report.absolute("output.loss", ours, theirs, 2e-6 * theirs.abs().max(1.0));
-    }
-    let found = pollster::block_on(params.gradients(g))?;
-    for (name, theirs) in f.with_prefix("grad.") {
-        let Some((_, ours)) = found.get(name) else {
-            return Err(f.error(format!("`grad.{name}` belongs to no parameter")));
-        };
-        let row = format!("grad.{name}");
-        if f.is_zero(name) {
-            report.zero(&row, ours, &theirs.shape);
-        } else {
-            report.relative(&row, ours, theirs, GRADIENT);
-        }
-    }
-    for name in f.unused() {
-        if params.has_gradient(name, &grads) {
-            return Err(f.error(format!("`{name}` has a gradient here, but should have none")));
-        }
-    }
-    Ok(())
+    output(g, f, report, "output.encoder", &out.encoder)?;
+    output(g, f, report, "output.pred", &out.pred)?;
+    loss(g, f, report, "output.loss", &out.loss)?;
+    gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
 }

@@ -2,7 +2,8 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::map_pretrain::{batch, config, weights};
+use super::map_pretrain::{batch, config};
+use super::model::weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, Phase};
 use crate::models::Map;

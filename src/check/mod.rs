@@ -1,11 +1,14 @@
 //! Conformance: fixtures computed elsewhere, run here, compared tensor by tensor (design section 7).
 
 mod adamw;
+mod classify;
 mod compare;
 mod fixture;
+mod mae_pretrain;
 mod map_pretrain;
 mod map_train;
 mod mixer;
+mod model;
 mod scan;
 mod tables;
 
@@ -18,7 +21,17 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
 /// Kinds of fixtures that can be checked.
-pub const KINDS: &[&str] = &["map_pretrain", "map_train", "selective_scan", "mamba_mixer", "adamw", "tables"];
+pub const KINDS: &[&str] = &[
+    "map_pretrain",
+    "map_train",
+    "mae_pretrain",
+    "vit_classify",
+    "mambar_classify",
+    "selective_scan",
+    "mamba_mixer",
+    "adamw",
+    "tables",
+];
 
 /// Runs one fixture file.
 ///
@@ -30,6 +43,9 @@ pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
     match fixture.kind.as_str() {
         "map_pretrain" => map_pretrain::check(g, &fixture, &mut report),
         "map_train" => map_train::check(g, &fixture, &mut report),
+        "mae_pretrain" => mae_pretrain::check(g, &fixture, &mut report),
+        "vit_classify" => classify::vit(&fixture).and_then(|c| classify::check(g, &fixture, &mut report, &c)),
+        "mambar_classify" => classify::mambar(&fixture).and_then(|c| classify::check(g, &fixture, &mut report, &c)),
         "selective_scan" => scan::check(g, &fixture, &mut report),
         "mamba_mixer" => mixer::check(g, &fixture, &mut report),
         "adamw" => adamw::check(g, &fixture, &mut report),

@@ -7,9 +7,11 @@ mod config;
 mod embedding;
 mod hybridnet;
 mod layers;
+mod mae;
 mod map;
 mod positions;
 mod registry;
+mod transformers;
 mod vim;
 mod vit;
 
@@ -20,8 +22,10 @@ pub use config::{Config, Decoder, DecoderKind, Family, InitScheme, Order, Pool, 
 pub use embedding::Embedding;
 pub use hybridnet::HybridNet;
 pub use layers::Layers;
+pub use mae::Mae;
 pub use map::{Map, Outputs};
 pub use positions::resize_positions;
 pub use registry::models;
+pub use transformers::{from_transformers, our_name};
 pub use vim::Vim;
 pub use vit::Vit;

@@ -1,0 +1,118 @@
+//! Kinds `vit_classify` (timm's arguments) and `mambar_classify` (Mamba-R's): logits, losses with and without label
+//! smoothing, and the gradients of the smooth one.
+
+use super::compare::Report;
+use super::fixture::Fixture;
+use super::model::{axis, gradients, loss, output, weights};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool, Positions};
+use crate::nn::Params;
+use crate::ops::cross_entropy::cross_entropy;
+use crate::ops::{patchify, reduce};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// The ViT that timm's constructor arguments (with timm's defaults) describe.
+pub fn vit(f: &Fixture) -> Result<Config> {
+    let pool = match f.config("global_pool").as_str().unwrap_or("token") {
+        "token" => Pool::Token,
+        "avg" => Pool::Average,
+        other => return Err(f.error(format!("config `global_pool` is {other}, expected token or avg"))),
+    };
+    Ok(Config {
+        family: Family::Vit,
+        pattern: "T".repeat(f.size("depth", 12)?),
+        heads: f.size("num_heads", 12)?,
+        mlp_ratio: f.number("mlp_ratio", 4.0)?,
+        qkv_bias: f.flag("qkv_bias", true)?,
+        norm_eps: f.number("norm_eps", 1e-6)?,
+        registers: f.flag("class_token", true)?.into(),
+        pool,
+        ..common(f, 768)?
+    })
+}
+
+/// The Mamba-R that its constructor arguments (with their defaults) describe.
+pub fn mambar(f: &Fixture) -> Result<Config> {
+    let mixer = "param.layers.0.mixer";
+    let inner = axis(f, &format!("{mixer}.A_log"), 0);
+    let common = common(f, 192)?;
+    Ok(Config {
+        pattern: "M".repeat(f.size("depth", 24)?),
+        registers: f.size("num_cls_tokens", 1)?,
+        cls_reduce: f.size("cls_reduce", 1)?.max(1),
+        states: axis(f, &format!("{mixer}.A_log"), 1).unwrap_or(common.states),
+        conv: axis(f, &format!("{mixer}.conv1d.weight"), 2).unwrap_or(common.conv),
+        expand: inner.map_or(common.expand, |inner| inner / common.width.max(1)),
+        divide_out: f.flag("if_divide_out", true)? && f.flag("if_devide_out", true)?,
+        ..common
+    })
+}
+
+/// What both have.
+fn common(f: &Fixture, width: usize) -> Result<Config> {
+    Ok(Config {
+        name: "fixture".into(),
+        image_size: f.size("img_size", 224)?,
+        patch_size: f.size("patch_size", 16)?,
+        width: f.size("embed_dim", width)?,
+        classes: f.size("num_classes", 1000)?,
+        family: Family::Hybrid,
+        pattern: String::new(),
+        heads: 1,
+        mlp_ratio: 4.0,
+        qkv_bias: true,
+        norm_eps: 1e-6,
+        extra_residual: false,
+        registers: 1,
+        cls_reduce: 1,
+        pool: Pool::Registers,
+        states: 16,
+        conv: 4,
+        expand: 2,
+        divide_out: true,
+        order: Order::Rows,
+        positions: Positions::Learned,
+        drop_path: 0.0,
+        init: InitScheme::default(),
+        decoder: Decoder::map(),
+    })
+}
+
+pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Result<()> {
+    let images = f.get("input.images")?;
+    let labels = f.get("input.labels")?;
+    let mut params = Params::new(g);
+    let model = Classifier::new(g, &mut params, config)?;
+    params.load(g, &weights(f))?;
+    let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
+    let patches = Var::constant(patchify::from_nchw(g, &images, config.patch_size)?);
+
+    let mut t = Tape::new();
+    let out = model.forward(g, &mut t, &patches, None)?;
+    let pooled = f.find("output.features").is_some_and(|theirs| theirs.shape.len() == 2);
+    output(g, f, report, "output.features", if pooled { &out.features } else { &out.sequence })?;
+    output(g, f, report, "output.logits", &out.logits)?;
+
+    let [b, k] = out.logits.data.dims("logits")?;
+    let labels: Vec<usize> = labels.values.iter().map(|&label| label as usize).collect();
+    if labels.len() != b || labels.iter().any(|&label| label >= k) {
+        return Err(f.error(format!("input.labels are {labels:?}, expected {b} below {k}")));
+    }
+    let plain = cross_entropy(g, &mut Tape::off(), &out.logits, &soft(g, &labels, k, 0.0)?)?;
+    loss(g, f, report, "output.loss_plain", &reduce::sum(g, &mut Tape::off(), &plain)?)?;
+    let smooth = cross_entropy(g, &mut t, &out.logits, &soft(g, &labels, k, f.number("label_smoothing", 0.0)?)?)?;
+    let smooth = reduce::sum(g, &mut t, &smooth)?;
+    loss(g, f, report, "output.loss_smooth", &smooth)?;
+    let grads = t.backward(g, &smooth, params.grads())?;
+    gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
+}
+
+/// Targets (B, K): 1 − ε + ε/K for the label, ε/K for the others.
+fn soft(g: &Gpu, labels: &[usize], k: usize, smoothing: f64) -> Result<Tensor> {
+    let off = smoothing / k as f64;
+    let row = |label: usize| (0..k).map(move |c| (off + if c == label { 1.0 - smoothing } else { 0.0 }) as f32);
+    let targets: Vec<f32> = labels.iter().flat_map(|&label| row(label)).collect();
+    Tensor::from_slice(g, &[labels.len(), k], &targets)
+}

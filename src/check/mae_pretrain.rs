@@ -1,0 +1,97 @@
+//! Kind `mae_pretrain`: MAE from the arguments and under the names of the transformers library.
+
+use super::compare::{OUTPUT, Report};
+use super::fixture::Fixture;
+use super::model::{gradients, loss, output, weights};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::models::{Batch, Config, Decoder, DecoderKind, Family, Mae, Pool, Positions, from_transformers, our_name};
+use crate::nn::Params;
+use crate::ops::patchify;
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+
+fn config(f: &Fixture) -> Result<Config> {
+    let (width, hidden) = (f.size("hidden_size", 768)?, f.size("intermediate_size", 3072)?);
+    let (decoder_width, decoder_hidden) =
+        (f.size("decoder_hidden_size", 512)?, f.size("decoder_intermediate_size", 2048)?);
+    if f.size("num_channels", 3)? != 3 {
+        return Err(f.error(format!("config `num_channels` is {}, expected 3", f.config("num_channels"))));
+    }
+    Ok(Config {
+        name: "fixture".into(),
+        family: Family::Vit,
+        image_size: f.size("image_size", 224)?,
+        patch_size: f.size("patch_size", 16)?,
+        width,
+        pattern: "T".repeat(f.size("num_hidden_layers", 12)?),
+        heads: f.size("num_attention_heads", 12)?,
+        mlp_ratio: hidden as f64 / width.max(1) as f64,
+        qkv_bias: f.flag("qkv_bias", true)?,
+        norm_eps: f.number("layer_norm_eps", 1e-12)?,
+        pool: Pool::Token,
+        classes: 0,
+        positions: Positions::SinCos,
+        drop_path: 0.0,
+        decoder: Decoder {
+            kind: DecoderKind::Mae,
+            width: decoder_width,
+            depth: f.size("decoder_num_hidden_layers", 8)?,
+            heads: f.size("decoder_num_attention_heads", 16)?,
+            mlp_ratio: decoder_hidden as f64 / decoder_width.max(1) as f64,
+        },
+        ..Config::preset("vit_base_patch16_224")?
+    })
+}
+
+/// Ascending argsort of noise (B, L): the lowest (1 − ratio)·L are visible, in that order.
+fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Batch, Vec<f32>)> {
+    let noise = f.get("input.noise")?;
+    let (l, b) = (config.tokens(), images.shape().first().copied().unwrap_or(0));
+    if noise.values.len() != b * l || b == 0 {
+        return Err(f.error(format!("input.noise has {} values, expected {b} × {l}", noise.values.len())));
+    }
+    let v = (l as f64 * (1.0 - f.number("mask_ratio", 0.75)?)) as usize;
+    if v == 0 {
+        return Err(f.error("config `mask_ratio` leaves no token visible"));
+    }
+    let (mut visible, mut inverse, mut mask) = (Vec::new(), vec![u32::MAX; b * l], vec![1.0f32; b * l]);
+    for (b, noise) in noise.values.chunks_exact(l).enumerate() {
+        let mut order: Vec<usize> = (0..l).collect();
+        order.sort_by(|&i, &j| noise[i].total_cmp(&noise[j]));
+        for (at, &token) in order[..v].iter().enumerate() {
+            visible.push(token as u32);
+            inverse[b * l + token] = at as u32;
+            mask[b * l + token] = 0.0;
+        }
+    }
+    let batch = Batch {
+        patches: patchify::from_nchw(g, images, config.patch_size)?,
+        visible: Tensor::from_indices(g, &[b, v], &visible)?,
+        inverse: Tensor::from_indices(g, &[b, l], &inverse)?,
+        mask: Tensor::from_slice(g, &[b, l], &mask)?,
+        scale: 1.0 / mask.iter().sum::<f32>(),
+    };
+    Ok((batch, mask))
+}
+
+pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+    let config = config(f)?;
+    let images = f.get("input.images")?;
+    let mut params = Params::new(g);
+    let model = Mae::new(g, &mut params, &config)?;
+    params.load(g, &from_transformers(weights(f))?)?;
+    let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
+    let (batch, mask) = batch(g, f, &config, &images)?;
+
+    let mut t = Tape::new();
+    let out = model.forward(g, &mut t, &batch, None, f.flag("norm_pix_loss", false)?)?;
+    if let Some(theirs) = f.find("output.mask") {
+        report.relative("output.mask", &mask, theirs, OUTPUT);
+    }
+    output(g, f, report, "output.encoder", &out.encoder)?;
+    output(g, f, report, "output.pred", &out.pred)?;
+    loss(g, f, report, "output.loss", &out.loss)?;
+    let grads = t.backward(g, &out.loss, params.grads())?;
+    gradients(g, f, report, &params, &grads, |name| our_name(name).unwrap_or_else(|| (name.to_string(), None)))
+}

@@ -1,0 +1,69 @@
+//! What the kinds that run whole models share.
+
+use super::compare::{GRADIENT, OUTPUT, Report};
+use super::fixture::Fixture;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::nn::{Params, Weights};
+use crate::tape::{Grads, Var};
+
+/// The parameters of the file under the names it gives them.
+pub fn weights(f: &Fixture) -> Weights {
+    f.with_prefix("param.").map(|(name, array)| (name.to_string(), (array.shape.clone(), array.f32()))).collect()
+}
+
+/// An axis of a tensor of the file, if it is there.
+pub fn axis(f: &Fixture, name: &str, axis: usize) -> Option<usize> {
+    f.find(name).and_then(|array| array.shape.get(axis).copied())
+}
+
+/// Number of blocks or layers: of tensors `param.{prefix}{i}.{suffix}`.
+pub fn count(f: &Fixture, prefix: &str, suffix: &str) -> usize {
+    (0..).take_while(|i| f.find(&format!("param.{prefix}{i}.{suffix}")).is_some()).count()
+}
+
+/// Compares an output if the file has it.
+pub fn output(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var) -> Result<()> {
+    if let Some(theirs) = f.find(name) {
+        report.relative(name, &ours.data.to_vec(g)?, theirs, OUTPUT);
+    }
+    Ok(())
+}
+
+/// Compares a loss if the file has it.
+pub fn loss(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var) -> Result<()> {
+    if let Some(theirs) = f.find(name) {
+        let theirs = theirs.values.first().copied().unwrap_or(f64::NAN);
+        let ours = f64::from(ours.data.to_vec(g)?.first().copied().unwrap_or(f32::NAN));
+        report.absolute(name, ours, theirs, 2e-6 * theirs.abs().max(1.0));
+    }
+    Ok(())
+}
+
+/// Compares every gradient of the file; the file's name of a parameter is `ours(name)` here, and perhaps a third of it.
+pub fn gradients(
+    g: &Gpu, f: &Fixture, report: &mut Report, params: &Params, grads: &Grads,
+    ours: impl Fn(&str) -> (String, Option<usize>),
+) -> Result<()> {
+    let found = pollster::block_on(params.gradients(g))?;
+    for (name, theirs) in f.with_prefix("grad.") {
+        let (here, third) = ours(name);
+        let Some((_, values)) = found.get(&here) else {
+            return Err(f.error(format!("`grad.{name}` belongs to no parameter")));
+        };
+        let each = values.len() / if third.is_some() { 3 } else { 1 };
+        let values = &values[third.unwrap_or(0) * each..][..each];
+        let row = format!("grad.{name}");
+        if f.is_zero(name) {
+            report.zero(&row, values, &theirs.shape);
+        } else {
+            report.relative(&row, values, theirs, GRADIENT);
+        }
+    }
+    for name in f.unused() {
+        if params.has_gradient(&ours(name).0, grads) {
+            return Err(f.error(format!("`{name}` has a gradient here, but should have none")));
+        }
+    }
+    Ok(())
+}
