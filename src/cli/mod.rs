@@ -1,5 +1,6 @@
 //! The command line: arguments, progress and pictures; no algorithm.
 
+mod augment_args;
 mod check;
 mod features;
 mod import;

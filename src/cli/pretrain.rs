@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::augment_args::AugmentArgs;
 use super::model_args::ModelArgs;
 use super::run_args::{RunArgs, carry_out, merged, needed, planning_caps};
 use super::{Device, Outcome, Stop, say, usage};
@@ -22,6 +23,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    augment: AugmentArgs,
     /// random, sequential or diagonal.
     #[arg(long, value_parser = ["random", "sequential", "diagonal"])]
     mask: Option<String>,
@@ -44,6 +48,7 @@ impl Args {
     fn settings(&self, d: Settings) -> Result<Settings> {
         Ok(Settings {
             run: self.run.settings(d.run)?,
+            recipe: self.augment.over(d.recipe)?,
             mask: self.mask.clone().unwrap_or(d.mask),
             mask_ratio: mask_ratio(self.mask_ratio.as_deref(), d.mask_ratio)?,
         })
@@ -54,6 +59,7 @@ impl Args {
         Self {
             run: RunArgs::of(&settings.run, outputs),
             model: ModelArgs::of(config),
+            augment: AugmentArgs::of(&settings.recipe),
             mask: Some(settings.mask.clone()),
             mask_ratio: Some(settings.mask_ratio.map_or("truncnorm".into(), |ratio| ratio.to_string())),
             grid_every: Some(grid_every),

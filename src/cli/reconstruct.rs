@@ -48,7 +48,7 @@ pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(crate::models::C
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let ratio = usage(mask_ratio(Some(&args.mask_ratio), None))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
-    let settings = Settings { run, mask: args.mask.clone(), mask_ratio: ratio };
+    let settings = Settings { run, mask: args.mask.clone(), mask_ratio: ratio, ..Settings::default() };
     let config = checkpoint::config(&args.checkpoint)?;
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);

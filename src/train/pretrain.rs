@@ -81,7 +81,7 @@ impl Task for Pretraining {
     }
 
     fn transform(&self) -> Transform {
-        Transform::train(self.config.image_size as u32)
+        Transform::Train { size: self.config.image_size as u32, recipe: self.settings.recipe }
     }
 
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {

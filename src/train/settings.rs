@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::data::Recipe;
 use super::mask::{MaskRatio, MaskStrategy, Masker};
 use super::optimizer::{AdamWConfig, DecayRule};
 use super::schedule::{Schedule, scaled_lr};
@@ -57,6 +58,9 @@ pub struct Settings {
     /// What every run has.
     #[serde(flatten)]
     pub run: RunSettings,
+    /// Crops of the images and changes to them.
+    #[serde(default)]
+    pub recipe: Recipe,
     /// `random`, `sequential` or `diagonal`.
     pub mask: String,
     /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
@@ -113,7 +117,7 @@ impl Default for RunSettings {
 impl Default for Settings {
     /// The recommended recipe (spec D-8).
     fn default() -> Self {
-        Self { run: RunSettings::default(), mask: "random".into(), mask_ratio: Some(0.5) }
+        Self { run: RunSettings::default(), recipe: Recipe::PRETRAIN, mask: "random".into(), mask_ratio: Some(0.5) }
     }
 }
 
@@ -121,6 +125,7 @@ impl Settings {
     /// Everything that must hold before anything is opened.
     pub fn check(&self, config: &Config) -> Result<()> {
         self.masker(config)?;
+        self.recipe.check()?;
         self.run.check()
     }
 
