@@ -17,6 +17,8 @@ mod program;
 mod readback;
 mod record;
 mod selftest;
+#[cfg(feature = "native")]
+mod trace;
 
 pub use adapter::{AdapterChoice, Options};
 pub use buffer::{Arena, Class, View};
@@ -30,3 +32,5 @@ pub use program::{LaunchTime, Program};
 pub use readback::Readback;
 pub use record::{Launch, Phase, Recording};
 pub use selftest::KERNELS as SELFTEST_KERNELS;
+#[cfg(feature = "native")]
+pub use trace::NotFinite;

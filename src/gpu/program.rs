@@ -24,13 +24,14 @@ pub(super) struct Pipeline {
 /// Launches that can be replayed without allocating, compiling or binding anything.
 #[derive(Debug)]
 pub struct Program {
-    gpu: Gpu,
-    launches: Vec<Launch>,
-    ready: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
+    pub(super) gpu: Gpu,
+    pub(super) launches: Vec<Launch>,
+    pub(super) ready: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
     /// Where submissions begin, and the end.
     chunks: Vec<usize>,
     plan: Plan,
-    _slots: Vec<Arc<Physical>>,
+    #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "they live as long as the program"))]
+    slots: Vec<Arc<Physical>>,
     _uniforms: Option<Arc<Physical>>,
 }
 
@@ -75,12 +76,19 @@ impl Program {
         }
         live.check()?;
         let chunks = chunks(&launches);
-        Ok(Self { gpu: gpu.clone(), launches, ready, chunks, plan, _slots: slots, _uniforms: uniforms })
+        Ok(Self { gpu: gpu.clone(), launches, ready, chunks, plan, slots, _uniforms: uniforms })
     }
 
     /// The memory plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Where a launch's argument lies.
+    #[cfg(feature = "native")]
+    pub(super) fn physical<'a>(&'a self, view: &'a View) -> Option<&'a Arc<Physical>> {
+        let slot = self.plan.slot_of.get(&view.node.id).map(|&slot| &self.slots[slot]);
+        slot.or_else(|| view.node.cell.get())
     }
 
     /// Submits every launch once, after everything launched eagerly.
@@ -161,7 +169,9 @@ fn chunks(launches: &[Launch]) -> Vec<usize> {
     starts
 }
 
-fn dispatch(pass: &mut wgpu::ComputePass<'_>, pipeline: &Pipeline, group: &wgpu::BindGroup, launch: &Launch) {
+pub(super) fn dispatch(
+    pass: &mut wgpu::ComputePass<'_>, pipeline: &Pipeline, group: &wgpu::BindGroup, launch: &Launch,
+) {
     let [x, y, z] = launch.grid.0;
     pass.set_pipeline(&pipeline.raw);
     pass.set_bind_group(0, group, &[]);

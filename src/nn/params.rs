@@ -278,6 +278,13 @@ impl Params {
         self.download(g, |b| &b.weights).await
     }
 
+    /// The first parameter with a value that is not finite, and that value.
+    pub async fn find_not_finite(&self, g: &Gpu) -> Result<Option<(String, f32)>> {
+        let weights = self.weights(g).await?;
+        let bad = |name: &str| weights.get(name).and_then(|(_, values)| values.iter().find(|v| !v.is_finite()));
+        Ok(self.entries.iter().find_map(|e| Some((e.name.clone(), *bad(&e.name)?))))
+    }
+
     /// The gradients by name, of the last step that ran; zero where there is none.
     pub async fn gradients(&self, g: &Gpu) -> Result<Weights> {
         self.download(g, |b| &b.gradients).await

@@ -37,7 +37,7 @@ impl FeatureExtractor {
     /// Images (B, S, S, 3) → mean features (B, D).
     pub async fn run(&self, images: &[u8]) -> Result<Vec<f32>> {
         let &[b, l, d] = self.features.shape() else { return Ok(Vec::new()) };
-        self.inputs.write(&self.g, images, &self.masker.draw(0, b), &self.visible)?;
+        self.inputs.write(&self.g, images, &self.masker.draw(0, b), &self.visible, (0, 1))?;
         self.program.run()?;
         let tokens = self.features.to_vec_async(&self.g).await?;
         let mut means = vec![0.0; b * d];

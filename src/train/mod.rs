@@ -2,6 +2,8 @@
 pub mod checkpoint;
 pub mod data;
 pub mod features;
+pub mod fit;
+pub mod images;
 #[cfg(feature = "native")]
 pub mod import;
 pub mod mask;

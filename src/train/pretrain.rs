@@ -95,6 +95,11 @@ impl Task for Pretraining {
         self.trainer.step(&batch.images, &mask, step, lr)
     }
 
+    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+        let mask = self.masker.draw(step, self.settings.run.images_per_step());
+        self.trainer.find_not_finite(&batch.images, &mask, step)
+    }
+
     fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()> {
         let due = self.grid_every > 0 && (epoch.is_multiple_of(self.grid_every) || last);
         let Some((reconstructor, images, mask)) = self.pictures.as_ref().filter(|_| due) else { return Ok(()) };

@@ -1,7 +1,8 @@
 //! What the model makes of hidden patches: a forward program, and its predictions as pictures.
 
+use super::images::{MEAN, STD};
 use super::mask::Mask;
-use super::step::{Inputs, MEAN, STD};
+use super::step::Inputs;
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Map};
@@ -47,7 +48,7 @@ impl Reconstructor {
 
     /// Images (B, S, S, 3) → pictures and the loss over the hidden patches.
     pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<(Vec<Pictures>, f32)> {
-        self.inputs.write(&self.g, images, mask, &self.visible)?;
+        self.inputs.write(&self.g, images, mask, &self.visible, (0, 1))?;
         self.program.run()?;
         let pred = self.pred.to_vec_async(&self.g).await?;
         let loss = self.loss.to_vec_async(&self.g).await?;

@@ -68,6 +68,8 @@ pub trait Task {
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
     /// Submits step `step`, counted from 0. Returns where the loss will be.
     fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
+    /// Goes through a step again whose loss was no number, and says what is not finite first, if that can be found.
+    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>>;
     /// Leaves what only this task has to show in `dir`, after `epoch` epochs, of which it is the `last` or not.
     fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()>;
 }
@@ -86,9 +88,16 @@ pub struct Run<'a, T: Task> {
     progress: Progress,
     at: State<T::Settings>,
     per_epoch: u64,
-    /// Step, epoch, learning rate, and the loss on its way.
-    pending: VecDeque<(u64, f64, f64, Readback)>,
+    pending: VecDeque<Pending>,
     last_loss: Option<f64>,
+}
+
+/// A step on the GPU.
+struct Pending {
+    step: u64,
+    lr: f64,
+    batch: Batch,
+    loss: Readback,
 }
 
 /// What is not the same in two structures, one line each.
@@ -213,9 +222,8 @@ impl<'a, T: Task> Run<'a, T> {
             let ended = || Error::Data(format!("{} ended before the run did", self.data.spec()));
             let batch = self.loader.next().ok_or_else(ended)??;
             let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
-            let epoch = step as f64 / self.per_epoch as f64;
             let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
-            self.pending.push_back((step, epoch, lr, loss));
+            self.pending.push_back(Pending { step, lr, batch, loss });
             self.at.step += 1;
             (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
             self.collect(IN_FLIGHT)?;
@@ -241,12 +249,12 @@ impl<'a, T: Task> Run<'a, T> {
     /// Takes losses off the queue until at most `left` steps are on the GPU.
     fn collect(&mut self, left: usize) -> Result<()> {
         while self.pending.len() > left {
-            let Some((step, epoch, lr, loss)) = self.pending.pop_front() else { break };
+            let Some(Pending { step, lr, batch, loss }) = self.pending.pop_front() else { break };
             let loss = f64::from(bytemuck::pod_read_unaligned::<f32>(&loss.wait()?));
             if !loss.is_finite() {
-                let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
-                return Err(Error::Diverged(format!("the loss of step {step} is {loss}: {advice}")));
+                return Err(self.diverged(step, loss, &batch));
             }
+            let epoch = step as f64 / self.per_epoch as f64;
             self.last_loss = Some(loss);
             self.progress.update(step + 1, loss, lr);
             if step % self.outputs.log_every == 0 {
@@ -257,6 +265,24 @@ impl<'a, T: Task> Run<'a, T> {
             }
         }
         Ok(())
+    }
+
+    /// Saves what there was before the step that went wrong (no update was made since), and looks for the reason.
+    fn diverged(&mut self, step: u64, loss: f64, batch: &Batch) -> Error {
+        self.pending.clear();
+        self.at = State { step, epoch: step / self.per_epoch, batch: step % self.per_epoch, ..self.at.clone() };
+        let folder = self.outputs.dir.join(format!("diverged-step-{step}"));
+        let saved = match checkpoint::save(self.g, &folder, self.task.config(), self.task.params(), &self.at) {
+            Ok(()) => format!("the state before it is in {}", folder.display()),
+            Err(e) => format!("the state before it could not be saved ({e})"),
+        };
+        let cause = match self.task.find_not_finite(batch, step) {
+            Ok(Some(found)) => format!("first, {found}"),
+            Ok(None) => "taken again it is a number".into(),
+            Err(e) => format!("what came first could not be found ({e})"),
+        };
+        let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
+        Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}"))
     }
 
     fn end_of_epoch(&mut self) -> Result<PathBuf> {

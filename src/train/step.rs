@@ -1,5 +1,7 @@
 //! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
 
+use super::fit;
+use super::images::{Images, share};
 use super::mask::Mask;
 use super::optimizer::Group;
 use super::update::{Hyper, Update};
@@ -7,14 +9,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Batch, Config, Map};
 use crate::nn::{Entry, Params};
-use crate::ops::{patchify, rng};
+use crate::ops::rng;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-
-/// ImageNet's channel means in [0, 1].
-pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// ImageNet's channel deviations in [0, 1].
-pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// Programs of different visible lengths that are kept: the 80 lengths of a drawn ratio at 14×14 tokens.
 const KEPT: usize = 96;
@@ -24,28 +21,22 @@ const DROP_PATH: u32 = 1;
 /// The host's side of a batch: what every program of a run reads.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    images: Tensor,
+    images: Images,
     inverse: Tensor,
     mask: Tensor,
     batch: usize,
-    side: usize,
     tokens: usize,
 }
 
 impl Inputs {
     /// Buffers for `batch` square images of the model's size.
     pub fn new(config: &Config, batch: usize) -> Result<Self> {
-        if batch == 0 {
-            return Err(Error::argument("batch size", 0, "at least 1"));
-        }
-        let (side, tokens) = (config.image_size, config.tokens());
-        let words = (batch * side * side * 3).div_ceil(4);
+        let tokens = config.tokens();
         Ok(Self {
-            images: Tensor::input("images", &[words]),
+            images: Images::new(config, batch)?,
             inverse: Tensor::input("inverse", &[batch, tokens]),
             mask: Tensor::input("mask", &[batch, tokens]),
             batch,
-            side,
             tokens,
         })
     }
@@ -57,9 +48,8 @@ impl Inputs {
             return Err(Error::argument("visible tokens", len, format!("1 to {}", self.tokens)));
         }
         let counted = if len == self.tokens { self.tokens } else { self.tokens - len };
-        let shape = [self.batch, self.side, self.side];
         Ok(Batch {
-            patches: patchify::from_u8(g, &self.images, shape, config.patch_size, MEAN, STD)?,
+            patches: self.images.patches(g, config)?,
             visible: visible.clone(),
             inverse: self.inverse.clone(),
             mask: self.mask.clone(),
@@ -67,35 +57,12 @@ impl Inputs {
         })
     }
 
-    /// Uploads images (B, S, S, 3) in bytes and a mask.
-    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor) -> Result<()> {
-        self.write_part(g, images, mask, visible, (0, 1))
-    }
-
-    /// The same with micro-batch `part` of the `parts` that images and mask hold.
-    fn write_part(
-        &self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor, (part, parts): (usize, usize),
-    ) -> Result<()> {
-        let each = self.batch * self.side * self.side * 3;
-        if images.len() != each * parts {
-            let expected = format!("{} bytes", each * parts);
-            return Err(Error::argument("images", format!("{} bytes", images.len()), expected));
-        }
-        let images = &images[part * each..][..each];
-        if each.is_multiple_of(4) {
-            self.images.write(g, images)?;
-        } else {
-            let mut padded = images.to_vec();
-            padded.resize(each.next_multiple_of(4), 0);
-            self.images.write(g, &padded)?;
-        }
-        fn share<T>(all: &[T], part: usize, parts: usize) -> &[T] {
-            let each = all.len() / parts;
-            &all[part * each..][..each]
-        }
-        self.inverse.write(g, share(&mask.inverse, part, parts))?;
-        self.mask.write(g, share(&mask.mask, part, parts))?;
-        visible.write(g, share(&mask.visible, part, parts))
+    /// Uploads micro-batch `part` of the `parts` that images (parts · B, S, S, 3) in bytes and a mask hold.
+    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor, part: (usize, usize)) -> Result<()> {
+        self.images.write(g, images, part)?;
+        self.inverse.write(g, share(&mask.inverse, part))?;
+        self.mask.write(g, share(&mask.mask, part))?;
+        visible.write(g, share(&mask.visible, part))
     }
 }
 
@@ -196,6 +163,25 @@ impl Pretrainer {
 
     /// Submits step `step` (from 0) on images (B, S, S, 3), B all images of its micro-batches. Returns where the loss will be.
     pub fn step(&mut self, images: &[u8], mask: &Mask, step: u64, lr: f64) -> Result<&Tensor> {
+        self.each_part(images, mask, step, lr, |program| program.run().map(|()| None::<()>))?;
+        self.update.finish()?;
+        Ok(&self.steps[0].loss)
+    }
+
+    /// Goes through a step again whose loss was no number, and says what is not finite first.
+    #[cfg(feature = "native")]
+    pub fn find_not_finite(&mut self, images: &[u8], mask: &Mask, step: u64) -> Result<Option<String>> {
+        if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
+            return Ok(Some(format!("the parameter `{name}` holds {value}")));
+        }
+        let found = self.each_part(images, mask, step, 0.0, Program::find_not_finite)?;
+        Ok(found.map(|found| found.to_string()))
+    }
+
+    /// Uploads each micro-batch and hands its program to `run`, until that finds something.
+    fn each_part<T>(
+        &mut self, images: &[u8], mask: &Mask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         self.prepare(mask.visible_len)?;
         let at = self.position(mask.visible_len).unwrap_or_default();
         let recent = self.steps.remove(at);
@@ -203,12 +189,13 @@ impl Pretrainer {
         let recent = &self.steps[0];
         let parts = self.update.parts();
         for part in 0..parts {
-            self.inputs.write_part(&self.g, images, mask, &recent.visible, (part, parts))?;
+            self.inputs.write(&self.g, images, mask, &recent.visible, (part, parts))?;
             self.update.begin(step, part, lr)?;
-            recent.program.run()?;
+            if let Some(found) = run(&recent.program)? {
+                return Ok(Some(found));
+            }
         }
-        self.update.finish()?;
-        Ok(&recent.loss)
+        Ok(None)
     }
 }
 
@@ -217,44 +204,5 @@ impl Pretrainer {
 /// # Errors
 /// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
 pub fn expect_fit(caps: &Caps, config: &Config, hyper: Hyper, visible: usize, batch: usize) -> Result<()> {
-    let planned = |batch| {
-        Pretrainer::new(&Gpu::dry(caps.clone()), config, batch, hyper, 0)
-            .and_then(|mut trainer| trainer.plan(visible))
-            .and_then(|plan| plan.fits(caps))
-    };
-    let Err(e) = planned(batch) else { return Ok(()) };
-    Err(match planned(1) {
-        Ok(()) => {
-            let fitting = largest_batch(caps, config, hyper, visible, batch);
-            let advice = format!("the largest --batch-size that fits is {fitting}");
-            Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e)))
-        }
-        Err(e @ (Error::OutOfMemory(_) | Error::Limit { .. })) => {
-            Error::OutOfMemory(format!("not even one image at a time fits: {}", reason(&e)))
-        }
-        Err(other) => other,
-    })
-}
-
-/// What an error says besides its kind.
-fn reason(e: &Error) -> String {
-    match e {
-        Error::OutOfMemory(text) => text.trim_end().into(),
-        other => other.to_string(),
-    }
-}
-
-/// The largest batch whose plan fits the adapter, by recording on a device that only plans.
-pub fn largest_batch(caps: &Caps, config: &Config, hyper: Hyper, visible: usize, below: usize) -> usize {
-    let fits = |batch: usize| {
-        let dry = Gpu::dry(caps.clone());
-        let planned = Pretrainer::new(&dry, config, batch, hyper, 0).and_then(|mut t| t.plan(visible));
-        planned.and_then(|plan| plan.fits(caps)).is_ok()
-    };
-    let (mut low, mut high) = (0, below);
-    while low + 1 < high {
-        let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
-    }
-    low
+    fit::expect_fit(caps, batch, |g, batch| Pretrainer::new(g, config, batch, hyper, 0)?.plan(visible))
 }

@@ -104,6 +104,33 @@ fn pretrain_reconstruct_features_import() {
     }
 }
 
+/// The loss is no number: what came first, and the state to look at.
+#[test]
+fn a_loss_that_is_no_number_is_traced() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let good = super::resume::WHOLE.0.path().join("checkpoint-14");
+    let trace = |name: &str, value: f32, words: &[&str]| {
+        let (spoilt, out) = (dir.path().join(name), dir.path().join("out").join(name));
+        super::copy(&good, &spoilt);
+        let mut weights = read(&spoilt.join("model.safetensors")).unwrap();
+        weights.get_mut(name).unwrap().1[3] = value;
+        std::fs::write(spoilt.join("model.safetensors"), to_bytes(&weights, Default::default()).unwrap()).unwrap();
+        let resume = command(&["pretrain", "--resume"], &[]).arg(&spoilt).arg("--output-dir").arg(&out).take();
+        run(resume)
+            .fails(1, &[&["diverged: the loss of step 84 is", "diverged-step-84", "--clip-grad"], words].concat());
+        // no step was taken: what is saved is what the step began with
+        let bits =
+            |w: rowscan::nn::Weights| -> Vec<u32> { w.values().flat_map(|v| &v.1).map(|v| v.to_bits()).collect() };
+        let saved = read(&out.join("diverged-step-84/model.safetensors")).unwrap();
+        assert_eq!(bits(saved), bits(weights));
+    };
+    trace("layers.1.mixer.D", f32::NAN, &["first, the parameter `layers.1.mixer.D` holds NaN"]);
+    trace("decoder_embed.weight", 3e38, &["first, `", "of decoder (forward, written by", "is -inf"]);
+}
+
 #[test]
 fn half_precision_is_widened() {
     let dir = tempfile::tempdir().unwrap();

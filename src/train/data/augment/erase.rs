@@ -1,6 +1,6 @@
 //! Random erasing: noise in a random box (Zhong et al. 2017, with timm's per-pixel noise).
+use crate::train::images::{MEAN, STD};
 use crate::train::rng::Stream;
-use crate::train::step::{MEAN, STD};
 
 /// Fills one box of `pixels` (side × side × 3) with noise: area (0.02, ⅓) of the image, height / width log-uniform in
 /// (0.3, 1 / 0.3). In the rare case that ten boxes do not fit nothing happens.

@@ -1,8 +1,8 @@
 //! The operations of RandAugment and their strengths, as timm has them.
 use super::{Canvas, affine, enhance, tone};
 use crate::train::data::RandAugment;
+use crate::train::images::MEAN;
 use crate::train::rng::Stream;
-use crate::train::step::MEAN;
 
 impl RandAugment {
     /// Changes `c` by what `s` draws.

@@ -1,0 +1,56 @@
+//! Whether a training step fits the adapter, by recording it on a device that only plans.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Caps, Gpu, Plan};
+
+/// Checks that a step on `batch` images fits the adapter, before anything is allocated. `plan` makes the plan of a step on
+/// the device and the number of images it is given.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
+pub fn expect_fit(caps: &Caps, batch: usize, plan: impl Fn(&Gpu, usize) -> Result<Plan>) -> Result<()> {
+    let planned = |batch| plan(&Gpu::dry(caps.clone()), batch).and_then(|plan| plan.fits(caps));
+    let Err(e) = planned(batch) else { return Ok(()) };
+    Err(match planned(1) {
+        Ok(()) => {
+            let fitting = largest(batch, |batch| planned(batch).is_ok());
+            let advice = format!("the largest --batch-size that fits is {fitting}");
+            Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e)))
+        }
+        Err(e @ (Error::OutOfMemory(_) | Error::Limit { .. })) => {
+            Error::OutOfMemory(format!("not even one image at a time fits: {}", reason(&e)))
+        }
+        Err(other) => other,
+    })
+}
+
+/// What an error says besides its kind.
+fn reason(e: &Error) -> String {
+    match e {
+        Error::OutOfMemory(text) => text.trim_end().into(),
+        other => other.to_string(),
+    }
+}
+
+/// The largest number below `below` for which `fits` is true, 0 if there is none.
+fn largest(below: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, below);
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_found() {
+        for fitting in [0, 1, 2, 63, 64, 98] {
+            assert_eq!(largest(99, |n| n <= fitting), fitting);
+        }
+        assert_eq!(largest(5, |_| true), 4);
+    }
+}
