@@ -1,19 +1,100 @@
-//! Every operator family against the oracle, then against the clock. How to run and read it: README.md.
+//! The cases of `src/bench` under criterion. How to run and read it: README.md.
 
-mod clock;
-mod common;
-mod inputs;
-mod ops;
-#[path = "../tests/common.rs"]
-#[expect(dead_code, reason = "the tests use all of it, the benches its random numbers and comparisons")]
-mod oracle;
-mod report;
-mod roof;
+use std::cell::{OnceCell, RefCell};
+use std::time::Duration;
 
-fn main() {
-    let mut bench = common::Bench::open().unwrap_or_else(|e| panic!("{e}"));
-    for family in ops::ALL {
-        family(&mut bench);
+use criterion::{BenchmarkId, Criterion};
+use rowscan::bench::clock::{Seconds, rotated};
+use rowscan::bench::{Case, Clock, Direction, Outcome, Report, Roof, Row, Scope, ops};
+use rowscan::gpu::{AdapterChoice, Gpu, Options, Work};
+use rowscan::{Error, Result};
+
+fn flag(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|v| v == "1")
+}
+
+/// Few and short samples on a CPU.
+fn criterion(software: bool) -> (Criterion, usize) {
+    let (samples, warm_up, measure) = if software { (10, 50, 200) } else { (20, 300, 1000) };
+    let criterion = Criterion::default()
+        .sample_size(samples)
+        .warm_up_time(Duration::from_millis(warm_up))
+        .measurement_time(Duration::from_millis(measure))
+        .nresamples(2000)
+        .without_plots()
+        .configure_from_args();
+    (criterion, samples)
+}
+
+fn main() -> std::process::ExitCode {
+    let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
+    let adapter: AdapterChoice = choice.parse().unwrap_or_default();
+    let g = Gpu::open_blocking(&Options { adapter, portable: flag("ROWSCAN_PORTABLE"), ..Options::default() })
+        .unwrap_or_else(|e| panic!("{e}"));
+    let clock = Clock::new(&g, flag("ROWSCAN_BENCH_WALL"));
+    eprintln!("{}", Report::title(g.caps(), clock));
+    let scope = Scope { quick: g.caps().software && !flag("ROWSCAN_BENCH_FULL"), ..Scope::default() };
+    let (mut criterion, samples) = criterion(g.caps().software);
+    let (roof, mut rows) = (OnceCell::new(), Vec::new());
+    for &family in ops::ALL {
+        let (small, timed): (Vec<_>, Vec<_>) = ops::of(&scope, family).into_iter().partition(|c| c.floors.is_empty());
+        let small_checked = OnceCell::new();
+        for case in &timed {
+            let checked = OnceCell::new();
+            // runs only if the command line selects the case
+            let check = || {
+                let roof = roof.get_or_init(|| Roof::measure(&g, clock).inspect(|roof| eprintln!("{roof}")));
+                roof.as_ref().map_err(Clone::clone)?;
+                let all = small_checked.get_or_init(|| small.iter().try_for_each(|case| case.check(&g).map(drop)));
+                all.clone().and_then(|()| case.check(&g))
+            };
+            for &(direction, floor) in &case.floors {
+                let check = || checked.get_or_init(check).clone();
+                rows.extend(time(&mut criterion, samples, &g, clock, case, direction, floor, check));
+            }
+        }
     }
-    bench.finish();
+    criterion.final_summary();
+    let Some(Ok(roof)) = roof.into_inner() else { return std::process::ExitCode::SUCCESS }; // nothing was selected
+    let report = Report { caps: g.caps().clone(), roof, clock, rows };
+    println!("\n{report}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
+    std::fs::write(path, format!("{:#}\n", report.json())).unwrap_or_else(|e| panic!("{path}: {e}"));
+    if report.passed() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+/// Criterion's samples of one direction; nothing if it was not selected.
+#[expect(clippy::too_many_arguments, reason = "the run, and the case")]
+fn time(
+    criterion: &mut Criterion, samples: usize, g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work,
+    check: impl Fn() -> Result<String>,
+) -> Option<Row> {
+    let (built, taken) = (OnceCell::new(), RefCell::new(Vec::new()));
+    let mut group = criterion.benchmark_group(case.family);
+    group.bench_function(BenchmarkId::new(direction.to_string(), &case.name), |b| {
+        let ready = built.get_or_init(|| Ok((check()?, rotated(g, case, direction, floor)?)));
+        b.iter_custom(|iters| {
+            let Ok((_, copies)) = ready else { return Duration::from_nanos(iters) }; // the row says why
+            let programs: Vec<_> = copies.iter().filter_map(|copy| copy.program(direction)).collect();
+            let time = clock.elapsed(g, &programs, iters).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+            taken.borrow_mut().push(time.as_secs_f64() / iters as f64);
+            time
+        });
+    });
+    group.finish();
+    let (checked, outcome) = match built.into_inner()? {
+        Ok((checked, _)) => {
+            let all = taken.into_inner();
+            let last = all[all.len().saturating_sub(samples)..].to_vec(); // those before warmed the device up
+            (checked, Outcome::Timed(Seconds::of(last)))
+        }
+        Err(e @ (Error::Limit { .. } | Error::OutOfMemory(_))) => (String::new(), Outcome::Skipped(e.to_string())),
+        Err(e) => (String::new(), Outcome::Failed(e.to_string())),
+    };
+    let (case_name, facts) = (case.name.clone(), case.facts.clone());
+    let row = Row { family: case.family, direction, case: case_name, checked, floor, outcome, facts };
+    if let Outcome::Skipped(why) | Outcome::Failed(why) = &row.outcome {
+        eprintln!("{case:?}: criterion's figure is void: {why}");
+    }
+    Some(row)
 }

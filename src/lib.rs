@@ -30,9 +30,11 @@
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
 //! | [`nn`], [`models`] | layers and parameters; HybridNet and MAP |
 //! | [`train`] | data, masks, the step, the loop, checkpoints (files and threads: feature `native`) |
-//! | `check`, `cli` | conformance fixtures; the command line (feature `native`) |
+//! | `check`, `bench`, `cli` | conformance fixtures; oracle, floor and clock; the command line (feature `native`) |
 #![warn(missing_docs)]
 
+#[cfg(feature = "native")]
+pub mod bench;
 #[cfg(feature = "native")]
 pub mod check;
 #[cfg(feature = "native")]

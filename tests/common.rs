@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rowscan::Result;
+pub use rowscan::bench::check::Tol;
+use rowscan::bench::check::compare;
 use rowscan::gpu::{AdapterChoice, Gpu, Options};
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
@@ -81,31 +83,12 @@ pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// How far a result may be off: |got − want| ≤ abs + rel·|want| for every element.
-#[derive(Clone, Copy)]
-pub struct Tol {
-    pub rel: f64,
-    pub abs: f64,
-}
-
 /// Fails with the worst element unless everything is close. Prints the largest difference either way.
 #[track_caller]
 pub fn close(name: &str, got: &[f32], want: &[f64], tol: Tol) {
-    assert_eq!(got.len(), want.len(), "{name}: length");
-    let excess = |(&g, &w): (&f32, &f64)| (f64::from(g) - w).abs() - tol.abs - tol.rel * w.abs();
-    let mut worst = 0;
-    let mut largest = 0.0f64;
-    for i in 0..got.len() {
-        assert!(got[i].is_finite(), "{name}[{i}] is {}, expected {}", got[i], want[i]);
-        largest = largest.max((f64::from(got[i]) - want[i]).abs());
-        if excess((&got[i], &want[i])) > excess((&got[worst], &want[worst])) {
-            worst = i;
-        }
-    }
-    eprintln!("  {name}: max |difference| {largest:.2e} over {}", got.len());
-    if !got.is_empty() {
-        let (g, w) = (got[worst], want[worst]);
-        assert!(excess((&g, &w)) <= 0.0, "{name}[{worst}]: got {g}, expected {w} (rel {}, abs {})", tol.rel, tol.abs);
+    match compare(name, got, want, tol) {
+        Ok(largest) => eprintln!("  {name}: max |difference| {largest:.2e} over {}", got.len()),
+        Err(e) => panic!("{e}"),
     }
 }
 

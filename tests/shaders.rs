@@ -117,7 +117,7 @@ fn a_family_is_one_stem_in_every_folder() {
             format!("src/ops/{stem}.rs"),
             format!("src/cpu/{stem}.rs"),
             format!("tests/ops/{stem}.rs"),
-            format!("benches/ops/{stem}.rs"),
+            format!("src/bench/ops/{stem}.rs"),
         ] {
             assert!(root.join(&file).exists(), "{}: {file} is missing", kernel.name);
         }

@@ -1,6 +1,7 @@
 //! The command line: arguments, progress and pictures; no algorithm.
 
 mod augment_args;
+mod bench;
 mod check;
 mod features;
 mod import;
@@ -52,6 +53,8 @@ enum Command {
     Info(Box<info::Args>),
     /// Time every kernel of one pretraining step on the GPU.
     Profile(Box<profile::Args>),
+    /// Compare every operator with its oracle, then time it against its floor.
+    Bench(bench::Args),
 }
 
 /// What a command ends with: a usage error, a failure, or a verdict.
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),
         Command::Profile(args) => profile::run(&device, &args),
+        Command::Bench(args) => bench::run(&device, &args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

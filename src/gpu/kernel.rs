@@ -1,5 +1,8 @@
 //! Kernels as data: what a compute shader is called, what it binds, and which scalars it takes.
 
+use super::record::Launch;
+use super::work::Work;
+
 /// How a kernel touches one of its storage buffers. The number is the WGSL binding; binding 0 is always `Params`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bind {
@@ -51,12 +54,14 @@ pub struct Kernel {
     pub binds: &'static [Bind],
     /// WGSL `const`s that a launch may choose (tile sizes, state counts) with their defaults.
     pub consts: &'static [(&'static str, u32)],
+    /// The least work of a launch; without it, each bound element moved once.
+    pub work: Option<fn(&Launch) -> Work>,
 }
 
 impl Kernel {
     /// A kernel without constants and without a subgroup variant.
     pub const fn new<P: Params>(name: &'static str, source: &'static str, binds: &'static [Bind]) -> Self {
-        Self { name, source, subgroup: None, params: P::FIELDS, binds, consts: &[] }
+        Self { name, source, subgroup: None, params: P::FIELDS, binds, consts: &[], work: None }
     }
     /// The same with a source for the subgroup tier.
     pub const fn subgroup(self, source: &'static str) -> Self {
@@ -65,6 +70,10 @@ impl Kernel {
     /// The same with constants that a launch may choose.
     pub const fn consts(self, consts: &'static [(&'static str, u32)]) -> Self {
         Self { consts, ..self }
+    }
+    /// The same with a formula for the least work of a launch.
+    pub const fn work(self, work: fn(&Launch) -> Work) -> Self {
+        Self { work: Some(work), ..self }
     }
     /// The entry point: the part of the name after the dot.
     pub fn entry(&self) -> &'static str {

@@ -19,6 +19,7 @@ mod record;
 mod selftest;
 #[cfg(feature = "native")]
 mod trace;
+mod work;
 
 pub use adapter::{AdapterChoice, Options};
 pub use buffer::{Arena, Class, View};
@@ -34,3 +35,4 @@ pub use record::{Launch, Phase, Recording};
 pub use selftest::KERNELS as SELFTEST_KERNELS;
 #[cfg(feature = "native")]
 pub use trace::NotFinite;
+pub use work::Work;

@@ -36,10 +36,6 @@ impl Launch {
     pub fn name(&self) -> &'static str {
         self.kernel.name
     }
-    /// Bytes of all bound ranges: the least this launch moves if it touches each element once.
-    pub fn bytes(&self) -> u64 {
-        self.args.iter().map(|a| a.bytes).sum()
-    }
 }
 
 /// Launches in order.

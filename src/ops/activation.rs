@@ -1,7 +1,7 @@
 //! activation: launcher and tape rule of GELU, SiLU and softplus. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -14,18 +14,27 @@ const SRC: &str = wgsl!("activation", "grid", "math");
 const FORWARD: &[Bind] = &[Bind::Read(1), Bind::Write(2)];
 const BACKWARD: &[Bind] = &[Bind::Read(1), Bind::Read(3), Bind::Write(4)];
 
-const GELU: Kernel = Kernel::new::<Activation>("activation.gelu_forward", SRC, FORWARD);
-const GELU_BACKWARD: Kernel = Kernel::new::<Activation>("activation.gelu_backward", SRC, BACKWARD);
-const GELU_TANH: Kernel = Kernel::new::<Activation>("activation.gelu_tanh_forward", SRC, FORWARD);
-const GELU_TANH_BACKWARD: Kernel = Kernel::new::<Activation>("activation.gelu_tanh_backward", SRC, BACKWARD);
-const SILU: Kernel = Kernel::new::<Activation>("activation.silu_forward", SRC, FORWARD);
-const SILU_BACKWARD: Kernel = Kernel::new::<Activation>("activation.silu_backward", SRC, BACKWARD);
-const SOFTPLUS: Kernel = Kernel::new::<Activation>("activation.softplus_forward", SRC, FORWARD);
-const SOFTPLUS_BACKWARD: Kernel = Kernel::new::<Activation>("activation.softplus_backward", SRC, BACKWARD);
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Activation>(name, SRC, binds).work(elements)
+}
+
+const GELU: Kernel = kernel("activation.gelu_forward", FORWARD);
+const GELU_BACKWARD: Kernel = kernel("activation.gelu_backward", BACKWARD);
+const GELU_TANH: Kernel = kernel("activation.gelu_tanh_forward", FORWARD);
+const GELU_TANH_BACKWARD: Kernel = kernel("activation.gelu_tanh_backward", BACKWARD);
+const SILU: Kernel = kernel("activation.silu_forward", FORWARD);
+const SILU_BACKWARD: Kernel = kernel("activation.silu_backward", BACKWARD);
+const SOFTPLUS: Kernel = kernel("activation.softplus_forward", FORWARD);
+const SOFTPLUS_BACKWARD: Kernel = kernel("activation.softplus_backward", BACKWARD);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] =
     &[&GELU, &GELU_BACKWARD, &GELU_TANH, &GELU_TANH_BACKWARD, &SILU, &SILU_BACKWARD, &SOFTPLUS, &SOFTPLUS_BACKWARD];
+
+/// Each array moved once, an exponential per element.
+fn elements(launch: &Launch) -> Work {
+    Work { bytes: launch.bytes(), ..Work::of(0, 0, launch.len(0)) }
+}
 
 /// GELU in its erf form, any shape.
 pub fn gelu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {

@@ -4,7 +4,7 @@
 use bytemuck::Zeroable;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tensor::Tensor;
 
 params! {
@@ -21,7 +21,8 @@ const STEP: Kernel = Kernel::new::<Adamw>(
     "adamw.step",
     SRC,
     &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Update(6), Bind::Update(7), Bind::Update(8)],
-);
+)
+.work(|x| elements(x, 12));
 const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>(
     "adamw.step_clipped",
     SRC,
@@ -35,9 +36,11 @@ const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>(
         Bind::Update(7),
         Bind::Update(8),
     ],
-);
-const SQUARE_SUM: Kernel =
-    Kernel::new::<Adamw>("adamw.square_sum", SRC, &[Bind::Read(2), Bind::Write(9)]).subgroup(SUBGROUP);
+)
+.work(|x| elements(x, 13));
+const SQUARE_SUM: Kernel = Kernel::new::<Adamw>("adamw.square_sum", SRC, &[Bind::Read(2), Bind::Write(9)])
+    .subgroup(SUBGROUP)
+    .work(|x| Work { bytes: x.bytes(), ..Work::of(0, 2 * x.len(0), 0) });
 const CLIP_FACTOR: Kernel =
     Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[Bind::Read(10), Bind::Write(11)]).subgroup(SUBGROUP);
 
@@ -45,6 +48,11 @@ const GUARD: Kernel = Kernel::new::<Adamw>("adamw.guard", SRC, &[Bind::Read(12),
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
+
+/// 28 bytes and so many flops per parameter.
+fn elements(launch: &Launch, flops: usize) -> Work {
+    Work { bytes: launch.bytes(), ..Work::of(0, flops * launch.len(1), 0) }
+}
 
 /// Elements that share a row of the group table; arenas are multiples of it.
 pub const BLOCK: usize = 64;

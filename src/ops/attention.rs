@@ -1,7 +1,7 @@
 //! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -20,15 +20,32 @@ const SRC: &str = wgsl!("attention", "grid");
 const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8)];
 const FORWARD: Kernel =
     Kernel::new::<Attention>("attention.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)])
-        .consts(CONSTS);
+        .consts(CONSTS)
+        .work(|x| pairs(x, 2, 2, 4));
 const BACKWARD_DELTA: Kernel =
     Kernel::new::<Attention>("attention.backward_delta", SRC, &[Read(5), Read(11), Write(10)]).consts(CONSTS);
 const BACKWARD: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
-const BACKWARD_DQ: Kernel = Kernel::new::<Attention>("attention.backward_dq", SRC, BACKWARD).consts(CONSTS);
-const BACKWARD_DKV: Kernel = Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD).consts(CONSTS);
+const BACKWARD_DQ: Kernel =
+    Kernel::new::<Attention>("attention.backward_dq", SRC, BACKWARD).consts(CONSTS).work(|x| pairs(x, 3, 2, 6));
+const BACKWARD_DKV: Kernel =
+    Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD).consts(CONSTS).work(|x| pairs(x, 2, 4, 8));
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DELTA, &BACKWARD_DQ, &BACKWARD_DKV];
+
+/// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an exponential
+/// per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other all but itself.
+fn pairs(launch: &Launch, rows_q: usize, rows_k: usize, flops: usize) -> Work {
+    let p: Attention = launch.scalars();
+    let [lq, lk, groups] = [p.lq, p.lk, p.groups].map(|size| size as usize);
+    let dh = launch.constant("DH");
+    let seen = match p.mask {
+        mask if mask == Mask::Full as u32 => lq * lk,
+        mask if mask == Mask::RegionCausal as u32 => lq * lk / 2,
+        _ => lq,
+    };
+    Work::of(4 * groups * dh * (rows_q * lq + rows_k * lk), flops * groups * seen * dh, groups * seen)
+}
 
 /// Widest head: its slice of a row has to fit into registers.
 pub const MAX_HEAD: usize = 128;

@@ -1,7 +1,7 @@
 //! conv1d: launcher and tape rule of the causal depthwise convolution with SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -16,8 +16,8 @@ const X: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4)
 const DX: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(5), Bind::Write(6), Bind::Write(7)];
 const SUMS: &[Bind] = &[Bind::Read(8), Bind::Write(9), Bind::Write(10)];
 
-const FORWARD: Kernel = Kernel::new::<Conv1d>("conv1d.forward", SRC, X).consts(CONSTS);
-const BACKWARD: Kernel = Kernel::new::<Conv1d>("conv1d.backward", SRC, DX).consts(CONSTS);
+const FORWARD: Kernel = Kernel::new::<Conv1d>("conv1d.forward", SRC, X).consts(CONSTS).work(|x| taps(x, 1, 2));
+const BACKWARD: Kernel = Kernel::new::<Conv1d>("conv1d.backward", SRC, DX).consts(CONSTS).work(|x| taps(x, 2, 6));
 const SUM: Kernel = Kernel::new::<Conv1d>("conv1d.sum", SRC, SUMS).consts(CONSTS);
 
 /// The kernels of this family.
@@ -25,6 +25,13 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM];
 
 /// Channels of a workgroup.
 const WG: usize = 64;
+
+/// `rows` arrays (B, L, E) and one (S, B, L, E) moved; so many flops per tap, and the exponential of SiLU.
+fn taps(launch: &Launch, rows: usize, flops: usize) -> Work {
+    let p: Conv1d = launch.scalars();
+    let (n, s, k) = ((p.b * p.l * p.e) as usize, launch.constant("S"), launch.constant("K"));
+    Work::of(4 * (rows + s) * n, flops * k * s * n, s * n)
+}
 /// Tokens that one lane walks: a longer run computes fewer neighbours twice, a shorter one is more parallel.
 const RUN: usize = 32;
 

@@ -1,6 +1,6 @@
 //! layer_norm: kernels; launcher and tape rule are those of rms_norm. Maths: `shaders/layer_norm.wgsl`.
 
-use super::rms_norm::{BACKWARD_BINDS, CONSTS, Family, Norm};
+use super::rms_norm::{BACKWARD_BINDS, CONSTS, Family, Norm, columns};
 use crate::error::Result;
 use crate::gpu::{Bind, Gpu, Kernel, wgsl};
 use crate::tape::{Tape, Var};
@@ -24,9 +24,12 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
     ],
 )
 .subgroup(SUBGROUP)
-.consts(CONSTS);
-const BACKWARD: Kernel =
-    Kernel::new::<Norm>("layer_norm.backward", SRC, BACKWARD_BINDS).subgroup(SUBGROUP).consts(CONSTS);
+.consts(CONSTS)
+.work(|x| columns(x, 8));
+const BACKWARD: Kernel = Kernel::new::<Norm>("layer_norm.backward", SRC, BACKWARD_BINDS)
+    .subgroup(SUBGROUP)
+    .consts(CONSTS)
+    .work(|x| columns(x, 16));
 const SUM_PARTIALS: Kernel =
     Kernel::new::<Norm>("layer_norm.sum_partials", SRC, &[Bind::Read(15), Bind::Write(16), Bind::Write(18)])
         .consts(CONSTS);

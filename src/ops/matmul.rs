@@ -1,7 +1,7 @@
 //! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::ops::reduce::column_sum;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -18,14 +18,30 @@ const SRC: &str = wgsl!("matmul", "grid");
 const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
 const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1)];
 
-const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS);
-const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS);
+const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).work(product);
+const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).work(product);
 const COMBINE: Kernel =
     Kernel::new::<Matmul>("matmul.combine", SRC, &[Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Read(6)])
-        .consts(CONSTS);
+        .consts(CONSTS)
+        .work(combine);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE];
+
+/// 2·M·N·K flops; both operands, bias and residual read, the product or its parts written.
+fn product(launch: &Launch) -> Work {
+    let p: Matmul = launch.scalars();
+    let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
+    let extra = p.has_bias as usize * n + p.has_residual as usize * m * n;
+    Work::of(4 * batch * (m * k + n * k + splits * m * n + extra), 2 * batch * m * n * k, 0)
+}
+
+/// The parts read and added, the product written.
+fn combine(launch: &Launch) -> Work {
+    let p: Matmul = launch.scalars();
+    let [products, splits, residual] = [p.batch * p.m * p.n, p.splits, p.has_residual].map(|size| size as usize);
+    Work::of(4 * products * (splits + 1 + residual), products * (splits + residual), 0)
+}
 
 /// Which operand is transposed: what a row of memory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

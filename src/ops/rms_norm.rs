@@ -1,7 +1,7 @@
 //! rms_norm: launcher and tape rule, shared with layer_norm. Maths: `shaders/rms_norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -21,9 +21,12 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
     &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Write(6), Bind::Write(7)],
 )
 .subgroup(SUBGROUP)
-.consts(CONSTS);
-const BACKWARD: Kernel =
-    Kernel::new::<Norm>("rms_norm.backward", SRC, BACKWARD_BINDS).subgroup(SUBGROUP).consts(CONSTS);
+.consts(CONSTS)
+.work(|x| columns(x, 6));
+const BACKWARD: Kernel = Kernel::new::<Norm>("rms_norm.backward", SRC, BACKWARD_BINDS)
+    .subgroup(SUBGROUP)
+    .consts(CONSTS)
+    .work(|x| columns(x, 12));
 pub(super) const BACKWARD_BINDS: &[Bind] = &[
     Bind::Read(8),
     Bind::Read(4),
@@ -39,6 +42,12 @@ const SUM_PARTIALS: Kernel =
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
+
+/// Each array moved once; so many flops per element.
+pub(super) fn columns(launch: &Launch, flops: usize) -> Work {
+    let p: Norm = launch.scalars();
+    Work { bytes: launch.bytes(), ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }
+}
 
 /// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows, D),
 /// `keep` is (B), a factor per sample, `w` is (D). Without residual and keep, r' is `x` itself.

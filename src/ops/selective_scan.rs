@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Bind::{Read, Update, Write};
-use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -37,20 +37,26 @@ const fn backward(name: &'static str, binds: &'static [Bind]) -> Kernel {
 }
 
 const SEQUENTIAL: Kernel =
-    forward("selective_scan.sequential", &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)]);
+    forward("selective_scan.sequential", &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)])
+        .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
 const CHUNK_SCAN: Kernel =
-    forward("selective_scan.chunk_scan", &[Read(1), Read(2), Read(3), Read(4), Write(6), Write(9)]);
+    forward("selective_scan.chunk_scan", &[Read(1), Read(2), Read(3), Read(4), Write(6), Write(9)])
+        .work(|x| steps(x, 8 * x.constant("S"), 4));
 const CHUNK_CARRY: Kernel = forward("selective_scan.chunk_carry", &[Read(4), Read(10), Update(6)]);
 const CHUNK_APPLY: Kernel =
-    forward("selective_scan.chunk_apply", &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)]);
-const LAST_STATE: Kernel = forward("selective_scan.last_state", &[Read(7), Write(11)]);
+    forward("selective_scan.chunk_apply", &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)])
+        .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+const LAST_STATE: Kernel =
+    forward("selective_scan.last_state", &[Read(7), Write(11)]).work(|x| Work::bytes(8 * x.len(1)));
 const SCAN: Kernel = backward(
     "selective_scan_backward.scan",
     &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Read(12), Write(13)],
-);
-const SUM_BC: Kernel = backward("selective_scan_backward.sum_bc", &[Read(14), Write(15)]);
+)
+.work(steps_back);
+const SUM_BC: Kernel = backward("selective_scan_backward.sum_bc", &[Read(14), Write(15)]).work(sum_columns);
 const SUM_CHAN: Kernel = backward("selective_scan_backward.sum_chan", &[Read(14), Write(16)]);
-const GATE: Kernel = backward("selective_scan_backward.gate", &[Read(5), Read(8), Read(12), Write(17)]);
+const GATE: Kernel = backward("selective_scan_backward.gate", &[Read(5), Read(8), Read(12), Write(17)])
+    .work(|x| Work::of(16 * x.len(1), 6 * x.len(1), x.len(1)));
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] =
@@ -58,6 +64,29 @@ pub const KERNELS: &[&Kernel] =
 
 /// Lanes of a workgroup.
 const WG: usize = 64;
+
+/// So many bytes per token and channel; so many flops and one exponential per state of each direction.
+fn steps(launch: &Launch, bytes: usize, flops: usize) -> Work {
+    let p: Forward = launch.scalars();
+    let channels = (p.b * p.l * p.e) as usize;
+    let states = channels * launch.constant("S") * launch.constant("N");
+    Work::of(bytes * channels, flops * states, states)
+}
+
+/// Reads u, delta, z and dout, writes du and ddelta. Per state h again, p, λ and the sums of du, ddelta, dB, dC and dA.
+fn steps_back(launch: &Launch) -> Work {
+    let p: Backward = launch.scalars();
+    let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
+    let states = channels * s * launch.constant("N");
+    Work::of((16 * s + 8) * channels, 18 * states, 2 * states)
+}
+
+/// Reads every part, writes the columns of B and C.
+fn sum_columns(launch: &Launch) -> Work {
+    let p: Backward = launch.scalars();
+    let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
+    Work::of(4 * (launch.len(0) + sums), launch.len(0), 0)
+}
 
 /// Where the parameters of the channels lie in their one tensor, in elements; the gradient has the same layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! `ids` (B, V) and `inv` (B, L) are u32 and undo each other: inv[b, ids[b, v]] = v, u32::MAX where nothing is visible.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -15,7 +15,7 @@ params! {
 const SRC: &str = wgsl!("tokens", "grid");
 const INDEXED: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Write(5)];
 
-const TAKE: Kernel = Kernel::new::<Tokens>("tokens.take", SRC, INDEXED);
+const TAKE: Kernel = Kernel::new::<Tokens>("tokens.take", SRC, INDEXED).work(taken);
 const EMBED: Kernel =
     Kernel::new::<Tokens>("tokens.embed", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(5)]);
 const POSITIONS: Kernel =
@@ -31,6 +31,12 @@ const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, IND
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
+
+/// Every row of the result written; no more rows read than there are on either side.
+fn taken(launch: &Launch) -> Work {
+    let [src, ids, dst] = [0, 1, 2].map(|arg| launch.len(arg));
+    Work::bytes(4 * (src.min(dst) + ids + dst))
+}
 
 /// The visible rows: x (B, L, D), ids (B, V), inv (B, L) -> (B, V, D). Tables (V) and (L) are the same for all samples.
 pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {

@@ -1,32 +1,15 @@
 //! What the device reaches at most, measured in the same run, and the time that a case needs at least by it.
 
-use rowscan::Result;
-use rowscan::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Program};
-use rowscan::ops::matmul::{Form, Gemm, Variant, gemm_with};
-use rowscan::tensor::Tensor;
+use std::fmt;
 
-use crate::clock::elapsed;
-use crate::inputs::Fill;
+use serde_json::{Value, json};
 
-/// The least work of a case, from the header of its shader.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Floor {
-    pub bytes: usize,
-    pub flops: usize,
-    pub exps: usize,
-}
-
-impl Floor {
-    /// Bytes only.
-    pub fn bytes(bytes: usize) -> Self {
-        Self { bytes, ..Self::default() }
-    }
-    /// Seconds: the slowest of the three, as if they overlapped.
-    pub fn seconds(self, roof: &Roof) -> f64 {
-        let parts = [(self.bytes, roof.copy), (self.flops, roof.gemm), (self.exps, roof.exp)];
-        parts.iter().map(|&(work, rate)| work as f64 / rate).fold(0.0, f64::max)
-    }
-}
+use super::clock::Clock;
+use super::fill::Fill;
+use crate::error::Result;
+use crate::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Program, Work};
+use crate::ops::matmul::{Form, Gemm, Variant, gemm_with};
+use crate::tensor::Tensor;
 
 /// Measured rates per second.
 #[derive(Debug, Clone, Copy)]
@@ -75,39 +58,59 @@ const EXPS: Kernel = Kernel::new::<Chains>("roof.exps", SOURCE, &[Bind::Write(1)
 const FMAS: Kernel = Kernel::new::<Chains>("roof.fmas", SOURCE, &[Bind::Write(1)]);
 
 impl Roof {
-    pub fn measure(g: &Gpu) -> Result<Self> {
+    /// Measures all four, in about a second on a GPU.
+    pub fn measure(g: &Gpu, clock: Clock) -> Result<Self> {
         let (copied, side, groups) = if g.caps().software { (1 << 24, 512, 128) } else { (1 << 26, 4096, 16_384) };
         let copied = copied.min(g.caps().max_range() as usize / 4);
-        let x = Fill::new(g);
-        let from = x.normal(&[copied])?;
-        let copy = best(g, || Tensor::scratch("copy", &[copied]).copy_from(g, &from))?;
+        let x = Fill::new(g)?;
+        let best = |launch: &dyn Fn() -> Result<()>| best(g, clock, launch);
+        let from = x.unnamed_normal(&[copied])?;
+        let copy = best(&|| Tensor::scratch("copy", &[copied]).copy_from(g, &from))?;
         let gemm = Gemm::dense(Form::Nt, 1, side, side, side);
-        let (a, b) = (x.normal(&[side, side])?, x.normal(&[side, side])?);
+        let (a, b) = (x.unnamed_normal(&[side, side])?, x.unnamed_normal(&[side, side])?);
         let mut product = f64::MAX;
         for tiled in [false, true] {
             let variant = Variant { tiled, splits: 1 };
             let c = Tensor::scratch("product", &[side, side]);
-            product = product.min(best(g, || gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);
+            product = product.min(best(&|| gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);
         }
         let n = groups * 256;
         let out = Tensor::scratch("chains", &[n]);
-        let chains = |kernel| best(g, || g.launch(kernel, Grid::of(groups, 1, 1), &Chains { n: n as u32 }, &[&out]));
-        let roof = Self {
+        let chains = |kernel| best(&|| g.launch(kernel, Grid::of(groups, 1, 1), &Chains { n: n as u32 }, &[&out]));
+        Ok(Self {
             copy: 8.0 * copied as f64 / copy,
             gemm: 2.0 * (side as f64).powi(3) / product,
             fma: (2 * STEPS * n) as f64 / chains(&FMAS)?,
             exp: (STEPS * n) as f64 / chains(&EXPS)?,
-        };
-        let [copy, gemm, fma, exp] = [roof.copy, roof.gemm, roof.fma, roof.exp].map(|rate| rate / 1e9);
-        eprintln!("roof: copy {copy:.1} GB/s, GEMM {gemm:.1} and FMA {fma:.1} GFLOP/s in f32, {exp:.2} Gexp/s");
-        Ok(roof)
+        })
+    }
+
+    /// Seconds that work takes at least: the slowest of the three, as if they overlapped.
+    pub fn floor(&self, work: Work) -> f64 {
+        let parts = [(work.bytes, self.copy), (work.flops, self.gemm), (work.exps, self.exp)];
+        parts.iter().map(|&(work, rate)| work as f64 / rate).fold(0.0, f64::max)
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Value {
+        json!({
+            "copy_GB/s": self.copy / 1e9, "gemm_GFLOP/s": self.gemm / 1e9,
+            "fma_GFLOP/s": self.fma / 1e9, "Gexp/s": self.exp / 1e9,
+        })
+    }
+}
+
+impl fmt::Display for Roof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [copy, gemm, fma, exp] = [self.copy, self.gemm, self.fma, self.exp].map(|rate| rate / 1e9);
+        write!(f, "roof: copy {copy:.1} GB/s, GEMM {gemm:.1} and FMA {fma:.1} GFLOP/s in f32, {exp:.2} Gexp/s")
     }
 }
 
 /// Seconds of the fastest of ten replays after three.
-fn best(g: &Gpu, launch: impl Fn() -> Result<()>) -> Result<f64> {
-    let program = [Program::new(g, g.record(launch)?.0)?];
-    elapsed(g, &program, 3)?;
-    let times: Result<Vec<f64>> = (0..10).map(|_| Ok(elapsed(g, &program, 1)?.as_secs_f64())).collect();
+fn best(g: &Gpu, clock: Clock, launch: impl Fn() -> Result<()>) -> Result<f64> {
+    let program = Program::new(g, g.record(launch)?.0)?;
+    clock.elapsed(g, &[&program], 3)?;
+    let times: Result<Vec<f64>> = (0..10).map(|_| Ok(clock.elapsed(g, &[&program], 1)?.as_secs_f64())).collect();
     Ok(times?.into_iter().fold(f64::MAX, f64::min))
 }

@@ -1,0 +1,251 @@
+//! Comparing a case with its oracle, on all samples or on some of them.
+//!
+//! Gradients are linear in the gradients of the results. So where only some samples are compared, those gradients are
+//! zero for all others: what is left of the sums over the batch is the oracle's sum over the compared samples, and the
+//! kernels run at the very shape that is timed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::case::{Case, Direction};
+use super::fill::{Along, Named};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tensor::Tensor;
+
+/// How far a result may be off: |got − want| ≤ abs + rel·|want| for every element.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tol {
+    /// Of the element.
+    pub rel: f64,
+    /// Of every element.
+    pub abs: f64,
+}
+
+impl Tol {
+    /// Moved, not computed.
+    pub const EXACT: Self = Self { rel: 0.0, abs: 0.0 };
+
+    /// `share` of each element and of the largest of them: for sums in another order.
+    pub fn of(want: &[f64], share: f64) -> Self {
+        Self { rel: share, abs: share * want.iter().fold(0.0, |most, v| v.abs().max(most)) }
+    }
+}
+
+/// The largest difference, or the element that is furthest beyond its tolerance.
+///
+/// # Errors
+/// [`Error::Validation`] that names the value and the element.
+pub fn compare(name: &str, got: &[f32], want: &[f64], tol: Tol) -> Result<f64> {
+    if got.len() != want.len() {
+        return Err(Error::Validation(format!("{name}: {} values, expected {}", got.len(), want.len())));
+    }
+    let (mut largest, mut worst) = (0.0f64, None);
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let difference = (f64::from(got) - want).abs();
+        largest = largest.max(difference);
+        let excess = if got.is_finite() { difference - tol.abs - tol.rel * want.abs() } else { f64::INFINITY };
+        if excess > worst.map_or(0.0, |(_, most)| most) {
+            worst = Some((i, excess));
+        }
+    }
+    let Some((i, _)) = worst else { return Ok(largest) };
+    let Tol { rel, abs } = tol;
+    Err(Error::Validation(format!("{name}[{i}]: got {}, expected {} (rel {rel:.1e}, abs {abs:.1e})", got[i], want[i])))
+}
+
+/// What the oracle reads: the inputs of the compared samples, and weights whole. `d` + name is the gradient of a result.
+#[derive(Debug, Default)]
+pub struct Values {
+    named: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
+    /// The compared samples by position.
+    pub picked: Vec<usize>,
+    /// Samples of the whole batch.
+    pub samples: usize,
+}
+
+impl Values {
+    /// Values by name.
+    pub fn get(&self, name: &str) -> Result<&[f64]> {
+        self.find(name).map(|(_, values)| values.as_slice())
+    }
+    /// Sizes by name, of the compared samples only.
+    pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
+        let shape = &self.find(name)?.0;
+        shape.as_slice().try_into().map_err(|_| Error::argument(name, format!("{shape:?}"), format!("{N} dimensions")))
+    }
+    /// Indices by name.
+    pub fn indices(&self, name: &str) -> Result<Vec<u32>> {
+        Ok(self.get(name)?.iter().map(|&v| v as u32).collect())
+    }
+    fn find(&self, name: &str) -> Result<&(Vec<usize>, Vec<f64>)> {
+        self.named.get(name).ok_or_else(|| Error::argument("oracle", format!("`{name}`"), "the name of an input"))
+    }
+}
+
+/// One result or gradient (`d` + name of the input) as it should be.
+#[derive(Debug, Clone)]
+pub struct Want {
+    /// Of the result, or `d` and the name of an input.
+    pub name: &'static str,
+    /// The compared samples.
+    pub values: Vec<f64>,
+    /// How far it may be off.
+    pub tol: Tol,
+}
+
+/// A value with its tolerance.
+pub fn want(name: &'static str, values: Vec<f64>, tol: Tol) -> Want {
+    Want { name, values, tol }
+}
+
+/// A value that sums in another order may differ from by this share.
+pub fn near(name: &'static str, values: Vec<f64>, share: f64) -> Want {
+    let tol = Tol::of(&values, share);
+    Want { name, values, tol }
+}
+
+type Expect = Box<dyn Fn(&Values) -> Result<Vec<Want>>>;
+
+/// What is right, and for how many samples it is asked.
+pub(super) struct Oracle {
+    pub count: usize,
+    pub unit: &'static str,
+    pub expect: Expect,
+}
+
+impl fmt::Debug for Oracle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Oracle of {} {}", self.count, self.unit)
+    }
+}
+
+impl Case {
+    /// Runs the case once and compares every result and every gradient. Returns what was compared: `all`, or how much.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] that names the value, or whatever stops the case from running.
+    pub fn check(&self, g: &Gpu) -> Result<String> {
+        let direction = if self.has_rule() { Direction::Backward } else { Direction::Forward };
+        let built = self.build(g, direction)?;
+        let samples = built.inputs.iter().chain(&built.outputs).find_map(samples).unwrap_or(1);
+        let picked = pick(samples, self.oracle.count);
+        let mut values = Values { samples, picked: picked.clone(), ..Values::default() };
+        for input in &built.inputs {
+            values.named.insert(input.name.clone(), taken(g, input, &picked)?);
+        }
+        for dout in &built.douts {
+            let some = taken(g, dout, &picked)?;
+            leave(g, dout, &picked)?;
+            values.named.insert(format!("d{}", dout.name), some);
+        }
+        built.forward.run()?;
+        if let Some(backward) = &built.backward {
+            backward.run()?;
+        }
+        let wants = (self.oracle.expect)(&values)?;
+        let grads = built.grads.iter().map(|grad| (format!("d{}", grad.name), grad));
+        let outputs = built.outputs.iter().map(|out| (out.name.clone(), out));
+        for (name, named) in outputs.chain(grads) {
+            let Some(want) = wants.iter().find(|want| want.name == name) else {
+                return Err(Error::Validation(format!("{self:?}: the oracle says nothing about {name}")));
+            };
+            let got = read(g, named, &picked)?.1;
+            let compared = compare(&name, &got, &want.values, want.tol);
+            let difference = compared.map_err(|e| Error::Validation(format!("{self:?}: {e}")))?;
+            tracing::debug!("{self:?}: {name}: max |difference| {difference:.2e} over {}", got.len());
+        }
+        let unit = self.oracle.unit;
+        Ok(if picked.len() == samples { "all".into() } else { format!("{} of {samples} {unit}", picked.len()) })
+    }
+}
+
+fn samples(named: &Named) -> Option<usize> {
+    match named.along {
+        Along::Axis(axis) => named.tensor.shape().get(axis).copied(),
+        Along::Whole => None,
+    }
+}
+
+/// All samples, or half of `count` from each end; a single one from the middle.
+fn pick(samples: usize, count: usize) -> Vec<usize> {
+    match count.max(1) {
+        count if count >= samples => (0..samples).collect(),
+        1 => vec![samples / 2],
+        count => (0..count.div_ceil(2)).chain(samples - count / 2..samples).collect(),
+    }
+}
+
+/// [`read`] for the oracle, whose arithmetic is f64; indices are exact in it.
+fn taken(g: &Gpu, named: &Named, picked: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
+    let (shape, values) = read(g, named, picked)?;
+    let wide = |v: f32| if named.words { f64::from(v.to_bits()) } else { f64::from(v) };
+    Ok((shape, values.into_iter().map(wide).collect()))
+}
+
+/// The picked samples of a tensor, or all of one that has none; words as the f32 of the same bits.
+fn read(g: &Gpu, named: &Named, picked: &[usize]) -> Result<(Vec<usize>, Vec<f32>)> {
+    let mut shape = named.tensor.shape().to_vec();
+    let mut values = Vec::new();
+    for (start, len) in runs(named, picked) {
+        values.extend(named.tensor.range(start, &[len])?.to_vec(g)?);
+    }
+    if let Along::Axis(axis) = named.along {
+        shape[axis] = picked.len();
+    }
+    Ok((shape, values))
+}
+
+/// Makes every sample zero that is not picked.
+fn leave(g: &Gpu, named: &Named, picked: &[usize]) -> Result<()> {
+    let tensor: &Tensor = &named.tensor;
+    if samples(named).is_none_or(|n| n == picked.len()) {
+        return Ok(());
+    }
+    let mut values = vec![0.0f32; tensor.len()];
+    for (start, len) in runs(named, picked) {
+        values[start..start + len].copy_from_slice(&tensor.range(start, &[len])?.to_vec(g)?);
+    }
+    tensor.write(g, &values)
+}
+
+/// (start, length) of the picked samples in memory.
+fn runs(named: &Named, picked: &[usize]) -> Vec<(usize, usize)> {
+    let shape = named.tensor.shape();
+    let Along::Axis(axis) = named.along else { return vec![(0, named.tensor.len())] };
+    let (outer, n) = (shape[..axis].iter().product::<usize>(), shape[axis]);
+    let inner = shape[axis + 1..].iter().product::<usize>();
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for at in (0..outer).flat_map(|o| picked.iter().map(move |p| (o * n + p) * inner)) {
+        match runs.last_mut() {
+            Some((start, len)) if *start + *len == at => *len += inner,
+            _ => runs.push((at, inner)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_is_named_and_nan_is_wrong() {
+        let tol = Tol { rel: 0.0, abs: 0.1 };
+        assert!(compare("x", &[1.0, 2.05], &[1.0, 2.0], tol).is_ok_and(|d| (d - 0.05).abs() < 1e-6));
+        let error = compare("x", &[1.0, 2.5, 9.0], &[1.0, 2.0, 3.0], tol).unwrap_err().to_string();
+        assert!(error.contains("x[2]: got 9, expected 3"), "{error}");
+        assert!(compare("x", &[f32::NAN], &[0.0], tol).is_err());
+        assert!(compare("x", &[], &[0.0], tol).is_err());
+    }
+
+    #[test]
+    fn samples_come_from_both_ends() {
+        assert_eq!(pick(5, 9), [0, 1, 2, 3, 4]);
+        assert_eq!(pick(128, 1), [64]);
+        assert_eq!(pick(128, 3), [0, 1, 127]);
+        let tensor = Tensor::input("x", &[2, 5, 3]);
+        let named = Named { name: "x".into(), along: Along::Axis(1), tensor, leaf: None, words: false };
+        assert_eq!(runs(&named, &[0, 4]), [(0, 3), (12, 6), (27, 3)]);
+    }
+}

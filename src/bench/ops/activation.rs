@@ -1,0 +1,33 @@
+//! activation: GELU of an MLP, SiLU of a gate, softplus of a step size, at the mixer's inner width.
+
+use super::*;
+use crate::gpu::Gpu;
+use crate::tape::{Tape, Var};
+use cpu::activation::{Activation, backward, forward};
+
+type Op = fn(&Gpu, &mut Tape, &Var) -> Result<Var>;
+const ALL: [(&str, Activation, Op); 4] = [
+    ("gelu", Activation::Gelu, ops::activation::gelu),
+    ("gelu_tanh", Activation::GeluTanh, ops::activation::gelu_tanh),
+    ("silu", Activation::Silu, ops::activation::silu),
+    ("softplus", Activation::Softplus, ops::activation::softplus),
+];
+
+fn expect(act: Activation, v: &Values) -> Result<Vec<Want>> {
+    let (x, dy) = (v.get("x")?, v.get("dy")?);
+    // exp and log are allowed a few ulp, more near zero
+    let tol = Tol { rel: 4e-6, abs: 2e-6 };
+    Ok(vec![want("y", forward(act, x), tol), want("dx", backward(act, x, dy), tol)])
+}
+
+pub fn cases(c: &mut Cases) {
+    for s in c.scope.few() {
+        let n = s.rows() * s.e();
+        let floors = [8, 12].map(|bytes| Floor::of(bytes * n, 0, n));
+        for (name, act, op) in ALL {
+            let case = c.case(format!("{name} {s}")).at(&s).fact("op", name).floors(floors);
+            case.check(1, "images", move |v| expect(act, v))
+                .op(move |t, x| Ok(vec![out("y", Axis(0), op(x.g, t, &x.leaf("x", Axis(0), &[s.b, s.l, s.e()])?)?)]));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! add: the residual stream.
+
+use super::*;
+use cpu::add::{backward, forward};
+
+fn expect(v: &Values) -> Result<Vec<Want>> {
+    let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, backward(v.get("dy")?)); // one rounding
+    let y = forward(v.get("a")?, v.get("b")?);
+    Ok(vec![want("y", y, tol), want("da", grads.da, tol), want("db", grads.db, tol)])
+}
+
+pub fn cases(c: &mut Cases) {
+    for s in c.scope.few() {
+        let n = s.rows() * s.d;
+        // backward: dy moves into one operand and is copied to the other
+        let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
+        c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |t, x| {
+            let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
+            Ok(vec![out("y", Axis(0), ops::add::add(x.g, t, &a?, &b?)?)])
+        });
+    }
+}

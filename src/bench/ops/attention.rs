@@ -1,0 +1,52 @@
+//! attention: the encoder's full self-attention, and the decoder's over the rows that are already known.
+
+use super::*;
+use cpu::attention::{Dims, Mask as Seen, backward, forward};
+use ops::attention::{Mask, Regions, self_attention};
+
+fn expect(v: &Values, heads: usize, side: Option<usize>) -> Result<Vec<Want>> {
+    let [b, l, c] = v.shape("qkv")?;
+    let c = c / 3;
+    let dim = Dims { b, lq: l, lk: l, h: heads, dh: c / heads };
+    let (qkv, dout) = (v.get("qkv")?, v.get("dout")?);
+    let column = |at: usize| -> Vec<f64> { qkv.chunks(3 * c).flat_map(|row| row[at * c..][..c].to_vec()).collect() };
+    let ([q, k, v], scale) = ([0, 1, 2].map(column), (dim.dh as f64).sqrt().recip());
+    let rows: Vec<u32> = (0..l).map(|token| (token / side.unwrap_or(1)) as u32).collect();
+    let seen = if side.is_some() { Seen::RegionCausal(&rows, &rows) } else { Seen::Full };
+    let back = backward(dim, &q, &k, &v, scale, seen, dout);
+    let token = |row: usize| [&back.dq, &back.dk, &back.dv].map(|d| d[row * c..][..c].to_vec()).concat();
+    let dqkv: Vec<f64> = (0..b * l).flat_map(token).collect();
+    // sums of L products of order 1 in another order, and one exp of a few ulp each way
+    Ok(vec![near("out", forward(dim, &q, &k, &v, scale, seen).out, 1e-5), near("dqkv", dqkv, 1e-5)])
+}
+
+/// Attention of `l` tokens of width `c`; with `side`, over rows of so many tokens.
+fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Option<usize>, timed: bool) {
+    // keys that all queries together see: all, or those of their row and of the rows before
+    let seen = |token: usize| side.map_or(l, |side| ((token / side + 1) * side).min(l));
+    let pairs: usize = (0..l).map(seen).sum();
+    let floor =
+        |bytes, flops, exps| Floor::of(bytes * n * l * width, flops * n * pairs * width, exps * n * heads * pairs);
+    let mask = if side.is_some() { Mask::RegionCausal } else { Mask::Full };
+    let mut draft = c.case(name).fact("heads", heads).fact("row", side.unwrap_or(0));
+    if timed {
+        draft = draft.floors([floor(16, 4, 1), floor(36, 14, 2)]);
+    }
+    draft.check(1, "images", move |v| expect(v, heads, side)).op(move |t, x| {
+        let rows: Vec<u32> = (0..l).map(|token| (token / side.unwrap_or(1)) as u32).collect();
+        let table = side.map(|_| Regions::new(x.g, &rows)).transpose()?;
+        let qkv = x.leaf("qkv", Axis(0), &[n, l, 3 * width])?;
+        Ok(vec![out("out", Axis(0), self_attention(x.g, t, &qkv, heads, mask, table.as_ref())?)])
+    });
+}
+
+pub fn cases(c: &mut Cases) {
+    case(c, "full small".into(), [1, 65, 36, 3], None, false);
+    case(c, "causal small".into(), [1, 65, 36, 3], Some(8), false);
+    for s in c.scope.shapes() {
+        case(c, s.to_string(), [s.b, s.l, s.d, s.heads], None, true);
+    }
+    for n in c.scope.batches() {
+        case(c, format!("decoder 196x{n}"), [n, 196, 192, 16], Some(14), true);
+    }
+}

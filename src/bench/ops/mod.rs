@@ -1,0 +1,63 @@
+//! One file per family: what is launched at the models' sizes, and what the oracle says. Cases without a floor are only
+//! checked: small and awkward shapes, and variants that the device does not choose by itself. Each floor is what the
+//! header of the shader says.
+
+mod activation;
+mod adamw;
+mod add;
+mod attention;
+mod conv1d;
+mod cross_entropy;
+mod ema;
+mod layer_norm;
+mod matmul;
+mod mse_norm;
+mod patchify;
+mod reduce;
+mod registers;
+mod rms_norm;
+mod rng;
+mod scale;
+mod selective_scan;
+mod tokens;
+
+use super::case::{Cases, out, result};
+use super::check::{Tol, Values, Want, near, want};
+use super::fill::Along::{Axis, Whole};
+use super::fill::Fill;
+use super::{Case, Scope};
+use crate::error::Result;
+use crate::gpu::Work as Floor;
+use crate::{cpu, ops};
+
+/// A family: its stem, and what lists its cases.
+pub type Family = (&'static str, fn(&mut Cases));
+
+/// Every family.
+pub const ALL: &[Family] = &[
+    ("activation", activation::cases),
+    ("adamw", adamw::cases),
+    ("add", add::cases),
+    ("attention", attention::cases),
+    ("conv1d", conv1d::cases),
+    ("cross_entropy", cross_entropy::cases),
+    ("ema", ema::cases),
+    ("layer_norm", layer_norm::cases),
+    ("matmul", matmul::cases),
+    ("mse_norm", mse_norm::cases),
+    ("patchify", patchify::cases),
+    ("reduce", reduce::cases),
+    ("registers", registers::cases),
+    ("rms_norm", rms_norm::cases),
+    ("rng", rng::cases),
+    ("scale", scale::cases),
+    ("selective_scan", selective_scan::cases),
+    ("tokens", tokens::cases),
+];
+
+/// The cases of a family.
+pub fn of(scope: &Scope, (family, list): Family) -> Vec<Case> {
+    let mut cases = Cases::new(scope, family);
+    list(&mut cases);
+    cases.into_list()
+}

@@ -1,0 +1,31 @@
+//! mse_norm: the loss over the pixels of 196 patches of 16×16×3, half of them hidden.
+
+use super::*;
+use cpu::mse_norm::{Dims, backward, forward};
+
+fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
+    let [b, l, cols] = v.shape("pred")?;
+    let (dim, scale) = (Dims { rows: b * l, cols, channels: 3 }, f64::from(scale));
+    let (pred, tgt, mask) = (v.get("pred")?, v.get("tgt")?, v.get("mask")?);
+    let loss = forward(dim, pred, tgt, mask, scale, true).rows;
+    let unit = backward(dim, pred, tgt, mask, scale, true, 1.0);
+    let dpred = unit.chunks(cols).zip(v.get("dloss")?).flat_map(|(row, d)| row.iter().map(move |g| g * d)).collect();
+    // differences of numbers up to 5, squared and averaged; then times 2·scale/cols
+    Ok(vec![near("loss", loss, 8e-6), near("dpred", dpred, 8e-6)])
+}
+
+pub fn cases(c: &mut Cases) {
+    let (l, cols) = (196, 768);
+    for n in c.scope.batches() {
+        let scale = 2.0 / (n * l) as f32;
+        // half counts; of the rest only dpred is written
+        let floors = [8, 12 + 4].map(|bytes| Floor::bytes(bytes * n * l * cols / 2));
+        let case = c.case(format!("decoder {l}x{n}")).fact("scale", scale).floors(floors);
+        case.check(2, "images", move |v| expect(v, scale)).op(move |t, x| {
+            let (pred, tgt) = (x.leaf("pred", Axis(0), &[n, l, cols])?, x.normal("tgt", Axis(0), &[n, l, cols])?);
+            let hidden: Vec<f32> = (0..n * l).map(|row| (row % 2) as f32).collect();
+            let mask = x.values("mask", Axis(0), &[n, l], &hidden)?;
+            Ok(vec![out("loss", Axis(0), ops::mse_norm::mse_norm(x.g, t, &pred, &tgt, &mask, 3, scale, true)?)])
+        });
+    }
+}

@@ -1,0 +1,41 @@
+//! patchify: images of 224×224 to rows of 16×16×3, from bytes and from pixels.
+
+use super::*;
+use cpu::patchify::{Dims, from_nchw, from_u8};
+use ops::patchify;
+
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+const SIDE: usize = 16;
+
+fn dims(v: &Values, size: usize) -> Dims {
+    Dims { b: v.picked.len(), h: size, w: size, c: 3, p: SIDE }
+}
+
+fn expect_u8(v: &Values, size: usize) -> Result<Vec<Want>> {
+    let bytes: Vec<u8> = v.indices("words")?.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let rows = from_u8(dims(v, size), &bytes, &MEAN.map(f64::from), &STD.map(f64::from));
+    // up to 4.4 and 2.1, each rounded, and their sum
+    Ok(vec![want("rows", rows, Tol { rel: 0.0, abs: 1e-6 })])
+}
+
+fn expect_nchw(v: &Values, size: usize) -> Result<Vec<Want>> {
+    Ok(vec![want("rows", from_nchw(dims(v, size), v.get("pixels")?), Tol::EXACT)])
+}
+
+pub fn cases(c: &mut Cases) {
+    let size = 224;
+    for n in c.scope.batches() {
+        let (image, numbers) = (size * size * 3, n * size * size * 3);
+        let case = c.case(format!("u8 {size}x{n}")).floor(Floor::bytes(5 * numbers));
+        case.check(2, "images", move |v| expect_u8(v, size)).launches(move |x| {
+            let words = x.words("words", Axis(0), &[n, image / 4])?.reshape(&[numbers / 4])?;
+            Ok(vec![result("rows", Axis(0), patchify::from_u8(x.g, &words, [n, size, size], SIDE, MEAN, STD)?)])
+        });
+        let case = c.case(format!("nchw {size}x{n}")).floor(Floor::bytes(8 * numbers));
+        case.check(2, "images", move |v| expect_nchw(v, size)).launches(move |x| {
+            let pixels = x.normal("pixels", Axis(0), &[n, 3, size, size])?;
+            Ok(vec![result("rows", Axis(0), patchify::from_nchw(x.g, &pixels, SIDE)?)])
+        });
+    }
+}

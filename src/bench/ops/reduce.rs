@@ -1,0 +1,46 @@
+//! reduce: the sum of everything with its rule, and the sum over rows that is the gradient of a bias.
+
+use super::*;
+use crate::tensor::Tensor;
+use cpu::reduce as oracle;
+
+fn expect_sum(v: &Values) -> Result<Vec<Want>> {
+    let x = v.get("x")?;
+    let size: f64 = x.iter().map(|v| v.abs()).sum();
+    // sums of up to 1e8 normals in a tree: a few roundings of partial sums
+    let sum = want("sum", vec![oracle::sum(x)], Tol { rel: 0.0, abs: 1e-7 * size });
+    let d = v.get("dsum")?.first().copied().unwrap_or(0.0);
+    Ok(vec![sum, want("dx", oracle::sum_backward(x.len(), d), Tol { rel: 6e-8, abs: 0.0 })])
+}
+
+fn expect_columns(v: &Values) -> Result<Vec<Want>> {
+    let [_, cols] = v.shape("x")?;
+    Ok(vec![near("columns", oracle::column_sum(cols, v.get("x")?), 1e-5)])
+}
+
+fn expect_mean(v: &Values) -> Result<Vec<Want>> {
+    let [_, l, d] = v.shape("x")?;
+    let mean = near("mean", oracle::mean_tokens(l, d, v.get("x")?), 1e-5);
+    let tol = Tol { rel: 2e-7, abs: 0.0 }; // 1/L and a product with it
+    Ok(vec![mean, want("dx", oracle::mean_tokens_backward(l, d, v.get("dmean")?), tol)])
+}
+
+pub fn cases(c: &mut Cases) {
+    for s in c.scope.few() {
+        let (floor, shape) = (Floor::bytes(4 * s.rows() * s.d), [s.rows(), s.d]);
+        let case = c.case(format!("sum {s}")).at(&s).floors([floor; 2]);
+        case.check(s.rows(), "rows", expect_sum)
+            .op(move |t, x| Ok(vec![out("sum", Whole, ops::reduce::sum(x.g, t, &x.leaf("x", Axis(0), &shape)?)?)]));
+        let case = c.case(format!("mean_tokens {s}")).at(&s).floors([floor; 2]);
+        case.check(2, "images", expect_mean).op(move |t, x| {
+            let tokens = x.leaf("x", Axis(0), &[s.b, s.l, s.d])?;
+            Ok(vec![out("mean", Axis(0), ops::reduce::mean_tokens(x.g, t, &tokens)?)])
+        });
+        let case = c.case(format!("columns {s}")).at(&s).floor(floor);
+        case.check(s.rows(), "rows", expect_columns).launches(move |x| {
+            let sums = Tensor::scratch("columns", &[s.d]);
+            ops::reduce::column_sum(x.g, &x.normal("x", Axis(0), &shape)?, &sums)?;
+            Ok(vec![result("columns", Whole, sums)])
+        });
+    }
+}

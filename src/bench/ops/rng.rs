@@ -1,0 +1,56 @@
+//! rng: the draws of a step.
+
+use super::*;
+use crate::tensor::Tensor;
+use cpu::rng as oracle;
+use ops::rng;
+use ops::step::StepState;
+
+/// Rows of DropPath factors: the layers of a model.
+const LAYERS: usize = 32;
+const STEP: u32 = 5;
+const SEED: u32 = 7;
+const STREAM: u32 = 2;
+
+fn state(x: &Fill) -> Result<Tensor> {
+    let state = StepState::tensor();
+    StepState::new(STEP, 1.0, (0.9, 0.95), SEED.into()).write(x.g, &state)?;
+    Ok(state)
+}
+
+/// Word `i` of the stream.
+fn word(i: usize) -> u32 {
+    oracle::philox([(i / 4) as u32, STREAM, STEP, 0], [SEED, 0])[i % 4]
+}
+
+fn uniform(v: &Values) -> Vec<f64> {
+    v.picked.iter().map(|&i| oracle::uniform(word(i))).collect()
+}
+
+fn normal(v: &Values) -> Vec<f64> {
+    v.picked.iter().map(|&i| oracle::normal([word(i / 2 * 2), word(i / 2 * 2 + 1)])[i % 2]).collect()
+}
+
+pub fn cases(c: &mut Cases) {
+    for n in [1 << 16, if c.scope.quick { 1 << 20 } else { 1 << 26 }] {
+        let floor = Floor::bytes(4 * n);
+        let case = c.case(format!("uniform {n}")).floor(floor);
+        case.check(4096, "numbers", |v| Ok(vec![want("uniform", uniform(v), Tol::EXACT)]))
+            .launches(move |x| Ok(vec![result("uniform", Axis(0), rng::uniform(x.g, &state(x)?, STREAM, &[n])?)]));
+        let case = c.case(format!("normal {n}")).floor(floor);
+        // WGSL grants sin and cos an error of 2^-11, times a radius of up to 5.8
+        let tol = Tol { rel: 0.0, abs: 3e-3 };
+        case.check(4096, "numbers", move |v| Ok(vec![want("normal", normal(v), tol)]))
+            .launches(move |x| Ok(vec![result("normal", Axis(0), rng::normal(x.g, &state(x)?, STREAM, &[n])?)]));
+    }
+    let case = c.case(format!("keep {LAYERS}x128")).floor(Floor::bytes(4 * LAYERS * 128));
+    case.check(LAYERS * 128, "factors", |v| {
+        let drop = v.get("drop")?;
+        let factors = (0..LAYERS * 128).map(|i| oracle::keep(word(i), drop[i / 128])).collect();
+        Ok(vec![want("keep", factors, Tol { rel: 1e-6, abs: 0.0 })])
+    })
+    .launches(|x| {
+        let drop = x.uniform("drop", Whole, &[LAYERS])?;
+        Ok(vec![result("keep", Whole, rng::keep(x.g, &state(x)?, STREAM, &drop, LAYERS, 128, 128)?)])
+    });
+}

@@ -1,0 +1,65 @@
+//! selective_scan: both directions of the mixer's scan with 16 states, gated.
+
+use super::*;
+use cpu::selective_scan::{Dims, Inputs, backward, forward};
+use ops::selective_scan::{Algorithm, Scan, chan_layout, selective_scan};
+
+const S: usize = 2;
+const N: usize = 16;
+
+fn expect(v: &Values) -> Result<Vec<Want>> {
+    let [s, b, l, e] = v.shape("u")?;
+    let [.., cols] = v.shape::<4>("xdbl")?;
+    let dim = Dims { s, b, l, e, n: N, r: cols - 2 * N };
+    let at = chan_layout(s, e, N);
+    let chan = v.get("chan")?;
+    let part = |start: usize, len: usize| &chan[start..start + len];
+    let z: Vec<f64> = v.get("xz")?.chunks(2 * e).flat_map(|row| row[e..].to_vec()).collect();
+    let inputs = Inputs {
+        u: v.get("u")?,
+        delta: v.get("delta")?,
+        xdbl: v.get("xdbl")?,
+        a_log: part(at.a_log, s * e * N),
+        d: Some(part(at.d, s * e)),
+        delta_bias: Some(part(at.bias, s * e)),
+        z: Some(&z),
+        softplus: true,
+    };
+    let (it, back) = (forward(dim, &inputs), backward(dim, &inputs, v.get("dout")?));
+    let mut dchan = vec![0.0; at.len];
+    for (start, grad) in [(at.a_log, &back.da_log), (at.d, &back.dd), (at.bias, &back.ddelta_bias)] {
+        dchan[start..start + grad.len()].copy_from_slice(grad);
+    }
+    let dxz: Vec<f64> = back.dz.chunks(e).flat_map(|dz| [vec![0.0; e], dz.to_vec()].concat()).collect();
+    // one rounding per step, exp to a few ulp; dxdbl sums over E, dchan over B·L
+    let wants = [("out", it.out), ("du", back.du), ("ddelta", back.ddelta), ("dxdbl", back.dxdbl)];
+    let wants = wants.into_iter().chain([("dchan", dchan), ("dxz", dxz)]);
+    Ok(wants.map(|(name, values)| near(name, values, 2e-5)).collect())
+}
+
+fn case(c: &mut Cases, name: String, [b, l, e, r]: [usize; 4], algorithm: Option<Algorithm>, timed: bool) {
+    let n = b * l * e;
+    let floor = |bytes, flops, exps| Floor::of(bytes * n, flops * S * N * n, exps * S * N * n);
+    let mut draft = c.case(name).fact("directions", S).fact("states", N);
+    if timed {
+        // per state and step: forward δA, δuB, h, y; backward h again, p, λ and the sums of du, ddelta, dB, dC, dA
+        draft = draft.floors([floor(4 * (2 * S + 2), 6, 1), floor(16 * S + 8 + 16, 18, 2)]);
+    }
+    draft.check(1, "images", expect).op(move |t, x| {
+        let (u, delta) = (x.leaf("u", Axis(1), &[S, b, l, e])?, x.leaf("delta", Axis(1), &[S, b, l, e])?);
+        let (xdbl, xz) = (x.leaf("xdbl", Axis(1), &[S, b, l, r + 2 * N])?, x.leaf("xz", Axis(0), &[b, l, 2 * e])?);
+        let chan = x.leaf("chan", Whole, &[chan_layout(S, e, N).len])?;
+        let scan = Scan { algorithm, ..Scan::mamba(N) };
+        Ok(vec![out("out", Axis(0), selective_scan(x.g, t, &u, &delta, &xdbl, &chan, Some(&xz), scan)?.0)])
+    });
+}
+
+pub fn cases(c: &mut Cases) {
+    for algorithm in [Algorithm::Sequential, Algorithm::Chunked] {
+        let name = format!("{algorithm:?} small").to_lowercase();
+        case(c, name, [1, 53, 67, 4], Some(algorithm), false);
+    }
+    for s in c.scope.shapes() {
+        case(c, s.to_string(), [s.b, s.l, s.e(), s.d.div_ceil(16)], None, true);
+    }
+}
