@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Lower layers first. A layer may use those before it, itself, and what `allowed` adds.
 const LAYERS: &[&str] =
-    &["error", "gpu", "tensor", "tape", "cpu", "ops", "nn", "models", "train", "check", "bench", "cli"];
+    &["error", "gpu", "tensor", "tape", "cpu", "ops", "nn", "models", "train", "study", "check", "bench", "cli"];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("src is readable") {

@@ -119,3 +119,29 @@ fn no_other_variable_moves_into_the_place_of_a_gradient() {
     assert_eq!(grads.get(&x).unwrap().to_vec(g).unwrap(), [2.0; 3]);
     assert_eq!(place.to_vec(g).unwrap(), [3.0; 3]);
 }
+
+#[test]
+fn the_work_of_launches_comes_from_their_formulae() {
+    use rowscan::gpu::Work;
+    let g = Gpu::dry(Caps::portable());
+    let (m, n, k) = (301, 17, 23);
+    let [x, w, b] = [(m, k), (n, k), (1, n)].map(|(rows, cols)| Var::leaf(Tensor::input("x", &[rows, cols])));
+    let (recording, ()) = g
+        .record(|| {
+            let mut t = Tape::new();
+            let b = Var::leaf(b.data.reshape(&[n])?);
+            let y = rowscan::ops::matmul::matmul(&g, &mut t, &x, &w, Some(&b), None)?;
+            t.backward(&g, &y, Grads::default()).map(drop)
+        })
+        .unwrap();
+    let sum = |name: &str| -> Work { recording.launches().iter().filter(|l| l.name() == name).map(|l| l.work()).sum() };
+    let products = sum("matmul.tiled");
+    assert_eq!(products.flops, 3 * 2 * (m * n * k) as u64, "y, dx and dw");
+    let each = 4 * (m * k + n * k + m * n) as u64;
+    assert_eq!(products.bytes, 3 * each + 4 * n as u64, "three operands each, and the bias once");
+    // an update in place reads and writes, a buffer bound twice is read once
+    let (recording, ()) = g.record(|| x.data.reshape(&[m * k])?.add_into(&g, &Tensor::input("y", &[m * k]))).unwrap();
+    assert_eq!(recording.work(), Work::bytes(12 * m * k));
+    let (recording, _) = g.record(|| x.data.plus(&g, &x.data)).unwrap();
+    assert_eq!(recording.work(), Work::bytes(8 * m * k));
+}

@@ -15,6 +15,7 @@ pub mod report;
 pub mod roof;
 pub mod run;
 pub mod scope;
+pub mod trace;
 
 pub use case::{Built, Case, Direction};
 pub use clock::Clock;

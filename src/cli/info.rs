@@ -72,5 +72,14 @@ fn plan(config: &Config, settings: &Settings) -> Result<()> {
     say(format_args!(
         "{plan}  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step",
         plan.launches
+    ))?;
+    let work = recording.work();
+    let products: u64 =
+        recording.launches().iter().filter(|l| l.name().starts_with("matmul.")).map(|l| l.work().flops).sum();
+    let share = 100.0 * products as f64 / work.flops.max(1) as f64;
+    say(format_args!("  flops        {:>12.3} T   {share:.1}% of them in matmul", work.flops as f64 / 1e12))?;
+    let (moved, least) = (human_bytes(work.bytes), human_bytes(plan.least_traffic()));
+    say(format_args!(
+        "  moved        {moved:>12}   by launches that touch each element once; no step can do with less than {least}"
     ))
 }

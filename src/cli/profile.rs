@@ -1,11 +1,15 @@
-//! `rowscan profile`: GPU time of one pretraining step by kernel.
+//! `rowscan profile`: GPU time of one pretraining step by kernel or by launch, against the floor of each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::model_args::ModelArgs;
-use super::{Device, Outcome, Stop, usage};
-use crate::error::Error;
-use crate::gpu::{Program, human_bytes};
+use super::{Device, Outcome, Stop, say, usage};
+use crate::bench::trace::chrome_trace;
+use crate::bench::{Clock, Roof};
+use crate::error::{Error, Result};
+use crate::gpu::{LaunchTime, Program, Work, human_bytes};
+use crate::train::record::write_atomic;
 use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
 
@@ -19,9 +23,15 @@ pub struct Args {
     /// Share of hidden patches.
     #[arg(long, default_value_t = 0.5)]
     mask_ratio: f64,
+    /// A line for each launch, in order, instead of one for each kernel.
+    #[arg(long)]
+    launches: bool,
+    /// Write the launches as a Chrome trace too, for chrome://tracing or Perfetto.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
-/// Runs a step on zeros three times and prints the last: the first ones compile and touch the memory.
+/// Runs a step on grey images three times and takes the last: the first ones compile and touch the memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let config = usage(args.model.resolve())?;
     let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
@@ -31,7 +41,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         return Err(Stop::Usage(Error::argument("--batch-size", 0, "at least 1")));
     }
     let g = device.open()?;
-    println!("{}", g.caps());
+    say(g.caps())?;
     let mut trainer = Pretrainer::new(&g, &config, args.batch_size, settings.run.hyper()?, 0)?;
     let mask = masker.draw(0, args.batch_size);
     let bytes = args.batch_size * config.image_size * config.image_size * 3;
@@ -39,20 +49,71 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let (recording, _kept) = trainer.record(mask.visible_len)?;
     let program = Program::new(&g, recording)?;
     let _ = (program.profile()?, program.profile()?);
-    let mut kernels: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
-    for launch in program.profile()? {
-        let row = kernels.entry(launch.name).or_default();
-        *row = (row.0 + 1, row.1 + launch.ns, row.2 + launch.bytes);
+    let times = program.profile()?;
+    let roof = Roof::measure(&g, Clock::new(&g, false))?;
+    say(roof)?;
+    if args.launches {
+        by_launch(&times, &roof)?
+    } else {
+        by_kernel(&times, &roof)?
     }
-    let total: u64 = kernels.values().map(|row| row.1).sum();
+    let (ns, floor) = (times.iter().map(|t| t.ns).sum(), times.iter().map(|t| roof.floor(t.work)).sum());
+    line("all", times.len(), ns, ns, times.iter().map(|t| t.work).sum(), floor)?;
+    if let Some(path) = &args.trace {
+        let title = format!("{}, {} at batch {}", g.caps().name, config.name, args.batch_size);
+        let trace = chrome_trace(&title, &times, &roof).to_string();
+        write_atomic(path, trace.as_bytes()).map_err(Error::from)?;
+        say(format_args!("trace: {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn head(name: &str, launches: &str) -> Result<()> {
+    let [ms, share, bytes, gb, gflop, ratio] = ["ms", "share", "bytes", "GB/s", "GFLOP/s", "x floor"];
+    say(format_args!("{name:<34} {launches:>8} {ms:>10} {share:>7} {bytes:>10} {gb:>8} {gflop:>9} {ratio:>8}"))
+}
+
+/// One row; `floor` in seconds.
+fn line(name: &str, launches: usize, ns: u64, all: u64, work: Work, floor: f64) -> Result<()> {
+    let (ms, share) = (ns as f64 / 1e6, 100.0 * ns as f64 / all.max(1) as f64);
+    let rate = |work: u64| work as f64 / ns.max(1) as f64;
+    let (bytes, gb, gflop) = (human_bytes(work.bytes), rate(work.bytes), rate(work.flops));
+    let ratio = ns as f64 / 1e9 / floor.max(1e-12);
+    say(format_args!(
+        "{name:<34} {launches:>8} {ms:>10.3} {share:>6.1}% {bytes:>10} {gb:>8.2} {gflop:>9.1} {ratio:>8.2}"
+    ))
+}
+
+/// Kernels, the one that takes longest first. The floor of a kernel is the sum of its launches' floors.
+fn by_kernel(times: &[LaunchTime], roof: &Roof) -> Result<()> {
+    let mut kernels: BTreeMap<&str, (usize, u64, Work, f64)> = BTreeMap::new();
+    for time in times {
+        let (launches, ns, work, floor) = kernels.entry(time.name).or_default();
+        *launches += 1;
+        *ns += time.ns;
+        *work = *work + time.work;
+        *floor += roof.floor(time.work);
+    }
+    let total = times.iter().map(|time| time.ns).sum();
     let mut rows: Vec<_> = kernels.into_iter().collect();
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.1));
-    println!("{:<32} {:>8} {:>10} {:>7} {:>12} {:>8}", "kernel", "launches", "ms", "share", "bound bytes", "GB/s");
-    for (name, (launches, ns, bytes)) in rows {
-        let (ms, share) = (ns as f64 / 1e6, 100.0 * ns as f64 / total.max(1) as f64);
-        let speed = bytes as f64 / ns.max(1) as f64;
-        println!("{name:<32} {launches:>8} {ms:>10.3} {share:>6.1}% {:>12} {speed:>8.2}", human_bytes(bytes));
+    head("kernel", "launches")?;
+    rows.iter().try_for_each(|&(name, (launches, ns, work, floor))| line(name, launches, ns, total, work, floor))
+}
+
+/// Every launch under the module that made it.
+fn by_launch(times: &[LaunchTime], roof: &Roof) -> Result<()> {
+    let total = times.iter().map(|time| time.ns).sum();
+    head("launch", "number")?;
+    for (at, module) in times.chunk_by(|a, b| (a.phase, &a.scope) == (b.phase, &b.scope)).scan(0, |at, module| {
+        *at += module.len();
+        Some((*at - module.len(), module))
+    }) {
+        let name = if module[0].scope.is_empty() { "(no module)" } else { &module[0].scope };
+        say(format_args!("{:?}: {name}", module[0].phase))?;
+        for (i, time) in module.iter().enumerate() {
+            line(&format!("  {}", time.name), at + i, time.ns, total, time.work, roof.floor(time.work))?;
+        }
     }
-    println!("{:<32} {:>8} {:>10.3}", "all", program.plan().launches, total as f64 / 1e6);
     Ok(())
 }

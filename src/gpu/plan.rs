@@ -116,6 +116,12 @@ impl Plan {
         self.parameters + self.gradients + self.optimizer
     }
 
+    /// Bytes that a step moves at least, however its launches are fused: what is saved for the backward pass is written
+    /// and read, weights are read in both passes, gradients written and read, weights and moments read and written.
+    pub fn least_traffic(&self) -> u64 {
+        self.inputs + 2 * self.activations + 4 * self.parameters + 2 * self.gradients + 2 * self.optimizer
+    }
+
     /// All bytes.
     pub fn total(&self) -> u64 {
         self.fixed() + self.inputs + self.activations + self.scratch + self.outputs + self.staging

@@ -6,7 +6,8 @@ use super::buffer::{Physical, View};
 use super::device::{Gpu, Live, lock};
 use super::kernel::{Bind, Kernel};
 use super::plan::Plan;
-use super::record::{Launch, Recording};
+use super::record::{Launch, Phase, Recording};
+use super::work::Work;
 use crate::error::{Error, Result};
 
 /// Uniform slots are this far apart: the largest alignment a WebGPU adapter may ask for.
@@ -42,10 +43,14 @@ pub struct LaunchTime {
     pub name: &'static str,
     /// The module that launched it.
     pub scope: Arc<str>,
+    /// Which part of the step it belongs to.
+    pub phase: Phase,
+    /// Nanoseconds from the start of the first launch to that of this one.
+    pub begin: u64,
     /// Nanoseconds.
     pub ns: u64,
-    /// Bytes of the bound ranges.
-    pub bytes: u64,
+    /// The least work it is.
+    pub work: Work,
 }
 
 impl Program {
@@ -120,7 +125,7 @@ impl Program {
         }
         self.gpu.flush()?;
         let _turn = lock(&live.turn);
-        let mut times = Vec::with_capacity(self.ready.len());
+        let (mut encoded, mut resolved) = (Vec::new(), Vec::new());
         for (chunk, launches) in self.ready.chunks(1024).enumerate() {
             let count = 2 * launches.len() as u32;
             let set = live.device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -129,7 +134,7 @@ impl Program {
                 count,
             });
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-            let resolved = Physical::new(&live.device, &live.counters, u64::from(count) * 8, usage, "launch times");
+            let times = Physical::new(&live.device, &live.counters, u64::from(count) * 8, usage, "launch times");
             let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             for (i, (pipeline, group)) in launches.iter().enumerate() {
                 let writes = wgpu::ComputePassTimestampWrites {
@@ -141,17 +146,27 @@ impl Program {
                 let mut pass = encoder.begin_compute_pass(&descriptor);
                 dispatch(&mut pass, pipeline, group, &self.launches[chunk * 1024 + i]);
             }
-            encoder.resolve_query_set(&set, 0..count, &resolved.raw, 0);
-            live.queue.submit([encoder.finish()]);
-            let bytes = self.gpu.read_physical(&resolved, 0, u64::from(count) * 8)?.wait()?;
-            let ticks: &[u64] = bytemuck::cast_slice(&bytes);
-            let period = f64::from(live.queue.get_timestamp_period());
-            for (launch, pair) in self.launches[chunk * 1024..].iter().zip(ticks.chunks_exact(2)) {
-                let ns = (pair[1].saturating_sub(pair[0]) as f64 * period) as u64;
-                times.push(LaunchTime { name: launch.name(), scope: launch.scope.clone(), ns, bytes: launch.bytes() });
-            }
+            encoder.resolve_query_set(&set, 0..count, &times.raw, 0);
+            encoded.push(encoder.finish());
+            resolved.push((times, u64::from(count) * 8));
         }
-        Ok(times)
+        live.queue.submit(encoded); // all at once: reading back in between would be a gap
+        let mut ticks: Vec<u64> = Vec::new();
+        for (times, bytes) in resolved {
+            ticks.extend(bytemuck::pod_collect_to_vec::<u8, u64>(&self.gpu.read_physical(&times, 0, bytes)?.wait()?));
+        }
+        let period = f64::from(live.queue.get_timestamp_period());
+        let first = ticks.first().copied().unwrap_or_default();
+        let ns = |from: u64, to: u64| (to.saturating_sub(from) as f64 * period) as u64;
+        let time = |(launch, pair): (&Launch, &[u64])| LaunchTime {
+            name: launch.name(),
+            scope: launch.scope.clone(),
+            phase: launch.phase,
+            begin: ns(first, pair[0]),
+            ns: ns(pair[0], pair[1]),
+            work: launch.work(),
+        };
+        Ok(self.launches.iter().zip(ticks.chunks_exact(2)).map(time).collect())
     }
 }
 

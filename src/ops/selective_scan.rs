@@ -217,7 +217,7 @@ pub(super) struct Case {
 
 /// Everything the backward scan writes, in one buffer because there are eight bindings.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct Workspace {
     all: Tensor,
     case: Case,
     ddelta_at: usize,
@@ -320,7 +320,7 @@ impl Case {
         Ok(last)
     }
 
-    fn back(self, work: Option<&Work>, clear: bool) -> Backward {
+    fn back(self, work: Option<&Workspace>, clear: bool) -> Backward {
         let f = self.params(true);
         Backward {
             s: self.s as u32,
@@ -345,8 +345,8 @@ impl Case {
     }
 
     /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
-    pub(super) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Work> {
-        let work = Work::new(self);
+    pub(super) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
+        let work = Workspace::new(self);
         let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
         let tiles = self.e.div_ceil(WG);
         let grid = Grid::of(tiles, self.b, self.s);
@@ -355,14 +355,14 @@ impl Case {
     }
 
     /// dB and dC into their columns of dxdbl (S, B, L, R+2N); columns 0..R: zero if `clear`, else untouched.
-    pub(super) fn sum_bc(self, g: &Gpu, work: &Work, dxdbl: &Tensor, clear: bool) -> Result<()> {
+    pub(super) fn sum_bc(self, g: &Gpu, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
         let parts = work.all.range(work.bc_at, &[work.dchan_at - work.bc_at])?;
         let grid = Grid::items(dxdbl.len(), 256);
         g.launch_with(&SUM_BC, &self.consts(), grid, &self.back(None, clear), &[&parts, dxdbl])
     }
 
     /// The gradient of the parameters of the channels.
-    pub(super) fn sum_chan(self, g: &Gpu, work: &Work, dchan: &Tensor) -> Result<()> {
+    pub(super) fn sum_chan(self, g: &Gpu, work: &Workspace, dchan: &Tensor) -> Result<()> {
         let parts = work.all.range(work.dchan_at, &[self.b * dchan.len()])?;
         let grid = Grid::items(dchan.len(), 32);
         g.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
@@ -377,7 +377,7 @@ impl Case {
     }
 }
 
-impl Work {
+impl Workspace {
     fn new(case: Case) -> Self {
         let Case { s, b, l, e, .. } = case;
         let n = case.spec.states;

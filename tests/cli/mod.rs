@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod disk;
 mod kill;
+mod measure;
 mod no_adapter;
 mod resume;
 

@@ -1,0 +1,82 @@
+//! `bench` and `profile`: that they run, compare and write what scripts read. What they measure is not looked at.
+
+use serde_json::Value;
+
+use super::{NANO, Take, names, program, run, skip};
+
+fn json(path: &std::path::Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn bench_compares_times_and_writes() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (file, dump) = (dir.path().join("bench.json"), dir.path().join("dump"));
+    let mut command = program();
+    command.args(["bench", "--quick", "--family=scale", "--family=conv1d", "--size=tiny"]);
+    let ran = run(command.arg("--json").arg(&file).arg("--dump").arg(&dump).take()).ok();
+    assert!(ran.out.contains("x floor") && ran.out.contains("conv1d"), "{}", ran.out);
+    let report = json(&file);
+    assert_eq!(report["format"], "rowscan-bench/1");
+    for key in ["adapter", "driver", "commit", "command", "timer", "tiers"] {
+        assert!(report[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {report}");
+    }
+    let rows = report["rows"].as_array().unwrap();
+    let of = |family: &str, direction: &str| {
+        rows.iter().find(|r| r["family"] == family && r["direction"] == direction).unwrap()
+    };
+    assert_eq!(rows.len(), 4, "two families, two directions, one shape: {report}");
+    let conv = of("conv1d", "forward");
+    assert_eq!((&conv["case"], &conv["compared"]), (&"tiny 98x2".into(), &"all".into()));
+    // both directions read x once and write u: 4·3·B·L·E bytes
+    assert_eq!(conv["bytes"], 12 * 2 * 98 * 384);
+    for row in rows {
+        assert!(["ms", "ms_min", "floor_ms", "floor_ratio"].iter().all(|key| row[key].as_f64().unwrap() > 0.0));
+    }
+    // what another implementation gets: inputs, results and both kinds of gradients
+    assert_eq!(names(&dump), ["conv1d-tiny_98x2.safetensors", "scale-tiny_98x2.safetensors"]);
+    let dumped = rowscan::train::weights_file::read(&dump.join("conv1d-tiny_98x2.safetensors")).unwrap();
+    let found: Vec<&str> = dumped.keys().map(String::as_str).collect();
+    let wanted = ["dout.u", "grad.bias", "grad.w", "grad.xz", "input.bias", "input.w", "input.xz", "output.u"];
+    assert_eq!(found, wanted);
+    assert_eq!(dumped["output.u"].0, [2, 2, 98, 384]);
+}
+
+#[test]
+fn bench_says_what_there_is() {
+    if skip() {
+        return;
+    }
+    run(program().args(["bench", "--family=scan"]).take()).fails(2, &["--family", "`scan`", "selective_scan"]);
+    run(program().args(["bench", "--size=giant"]).take()).fails(2, &["--size", "`giant`", "tiny"]);
+    run(program().args(["bench", "--batch=0"]).take()).fails(2, &["--batch", "0"]);
+}
+
+#[test]
+fn profile_writes_a_trace_of_every_launch() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trace.json");
+    let mut command = program();
+    command.arg("profile").args(NANO).args(["--batch-size=2", "--launches", "--trace"]);
+    let ran = run(command.arg(&file).take()).ok();
+    assert!(ran.out.contains("Forward: layers.0") && ran.out.contains("Backward: layers.0"), "{}", ran.out);
+    let trace = json(&file);
+    let events = trace["traceEvents"].as_array().unwrap();
+    let slices: Vec<&Value> = events.iter().filter(|e| e["cat"] == "launch").collect();
+    let all = ran.out.lines().find(|line| line.starts_with("all")).unwrap();
+    assert_eq!(all.split_whitespace().nth(1).unwrap(), slices.len().to_string(), "{all}");
+    let tracks: Vec<&Value> =
+        events.iter().filter(|e| e["name"] == "thread_name").map(|e| &e["args"]["name"]).collect();
+    assert_eq!(tracks, ["forward", "backward", "update"]);
+    for track in 1..=3 {
+        assert!(slices.iter().any(|e| e["tid"] == track), "nothing on track {track}");
+    }
+    assert!(slices.iter().any(|e| e["name"] == "adamw.step" && e["tid"] == 3));
+    assert!(slices.iter().any(|e| e["args"]["scope"] == "layers.0.mixer" || e["args"]["scope"] == "layers.0"));
+}
