@@ -110,7 +110,8 @@ impl Scope {
     /// The backbones by size, and their parameters, rounded to millions.
     pub fn parameters(&self) -> Vec<(&'static str, usize)> {
         let all = if self.quick { vec![("tiny/9", 1)] } else { vec![("tiny", 9), ("small", 34), ("base", 134)] };
-        let wanted = |name: &str| self.sizes.is_empty() || self.sizes.iter().any(|size| name.starts_with(size.as_str()));
+        let wanted =
+            |name: &str| self.sizes.is_empty() || self.sizes.iter().any(|size| name.starts_with(size.as_str()));
         all.into_iter().filter(|(name, _)| wanted(name)).map(|(name, millions)| (name, millions * 1_000_000)).collect()
     }
 

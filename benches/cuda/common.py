@@ -1,0 +1,113 @@
+"""What every CUDA reference shares: the device, the clock, comparison, and the JSON that compare.py reads."""
+
+import json
+import platform
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def versions():
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("triton", "mamba_ssm", "causal_conv1d"):
+        try:
+            found[name] = getattr(__import__(name), "__version__", "?")
+        except Exception:  # an extension built for another torch fails in many ways; then it is not there
+            pass
+    if torch.cuda.is_available():
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return found
+
+
+def output(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=ROOT).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def header(device, dtype):
+    """adapter, driver, versions, commit, command: under which circumstances the rows were made"""
+    gpu = device == "cuda"
+    commit = output("git", "rev-parse", "--short", "HEAD") or "unknown"
+    return {
+        "format": "rowscan-bench/1",
+        "implementation": "cuda" if gpu else "pytorch-cpu",
+        "adapter": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
+        "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if gpu else "",
+        "software": not gpu,
+        "versions": versions(),
+        "commit": commit + ("+" if output("git", "status", "--porcelain") else ""),
+        "command": " ".join(sys.argv),
+        "timer": "CUDA events" if gpu else "wall clock",
+        "precision": dtype,
+    }
+
+
+class Clock:
+    """Seconds of one call: CUDA events on a GPU, the wall on a CPU. Returns (median, min, samples)."""
+
+    def __init__(self, device, budget=0.5, least=5, most=50):
+        self.gpu, self.budget, self.least, self.most = device == "cuda", budget, least, most
+        # written between samples, so that no input is found in the L2
+        self.flush = torch.empty(64 << 20, dtype=torch.float32, device=device) if self.gpu else None
+
+    def __call__(self, call):
+        for _ in range(3 if self.gpu else 1):
+            call()
+        start, samples = time.perf_counter(), []
+        while len(samples) < self.most and (len(samples) < self.least or time.perf_counter() - start < self.budget):
+            samples.append(self.once(call))
+        samples.sort()
+        return samples[len(samples) // 2], samples[0], len(samples)
+
+    def once(self, call):
+        if not self.gpu:
+            start = time.perf_counter()
+            call()
+            return time.perf_counter() - start
+        self.flush.zero_()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3
+
+
+def row(family, direction, case, reference, seconds, **more):
+    median, least, samples = seconds
+    return dict(
+        family=family, direction=direction, case=case, reference=reference, ms=median * 1e3, ms_min=least * 1e3, samples=samples, **more
+    )
+
+
+def failed(family, direction, case, reference, why):
+    return dict(family=family, direction=direction, case=case, reference=reference, failed=str(why).splitlines()[0][:300])
+
+
+def relative(got, want):
+    """relative L2; absolute where the reference is zero"""
+    got, want = got.detach().double().cpu(), want.detach().double().cpu()
+    if got.shape != want.shape:
+        raise ValueError(f"shape {tuple(got.shape)}, expected {tuple(want.shape)}")
+    norm = want.norm().item()
+    diff = (got - want).norm().item()
+    return diff / norm if norm > 0 else diff
+
+
+def metadata(path):
+    with open(path, "rb") as f:
+        (n,) = struct.unpack("<Q", f.read(8))
+        return json.loads(f.read(n)).get("__metadata__", {})
+
+
+def write(path, head, rows):
+    Path(path).write_text(json.dumps(head | {"rows": rows}, indent=1) + "\n")

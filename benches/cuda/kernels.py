@@ -1,0 +1,70 @@
+"""The references by name: which implementation stands in for what. What is not official says so in its name."""
+
+import sys
+
+import torch
+import torch.nn.functional as F
+
+from common import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
+import gen  # noqa: E402  the plain PyTorch scan, and everything that a fixture checks
+
+
+def plain_scan(u, delta, A, B, C, D, z, delta_bias):
+    return gen.selective_scan(u, delta, A, B, C, D, z, delta_bias, True)[0]
+
+
+def scans(device):
+    """{name: scan(u, delta, A, B, C, D, z, bias)}, the official one first where it is there"""
+    found = {}
+    if device == "cuda":
+        try:
+            from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+            found["mamba-ssm selective_scan (official)"] = lambda u, delta, A, B, C, D, z, bias: selective_scan_fn(
+                u, delta, A, B, C, D, z=z, delta_bias=bias, delta_softplus=True
+            )
+        except Exception as e:
+            print(f"mamba-ssm is not there: {e}", file=sys.stderr)
+        try:
+            from scan_triton import selective_scan_triton
+
+            found["Triton chunked prefix scan (ours, not official)"] = selective_scan_triton
+        except Exception as e:
+            print(f"the Triton scan is not there: {e}", file=sys.stderr)
+    return found or {"plain PyTorch scan (a loop over tokens)": plain_scan}
+
+
+def plain_conv(x, w, bias):
+    """x (B, E, L), w (E, K), bias (E) -> SiLU of the causal depthwise convolution"""
+    return F.silu(F.conv1d(F.pad(x, (w.shape[1] - 1, 0)), w[:, None], bias, groups=x.shape[1]))
+
+
+def convs(device):
+    found = {}
+    if device == "cuda":
+        try:
+            from causal_conv1d import causal_conv1d_fn
+
+            found["causal-conv1d (official)"] = lambda x, w, bias: causal_conv1d_fn(x, w, bias, activation="silu")
+        except Exception as e:
+            print(f"causal-conv1d is not there: {e}", file=sys.stderr)
+    found["PyTorch conv1d, grouped, and SiLU"] = plain_conv
+    return found
+
+
+def attentions(device, allow):
+    """{name: attention(q, k, v) over (B, H, L, d)}; `allow` (L, L) bool or None"""
+    found = {"PyTorch SDPA" + (" with a mask" if allow is not None else ""): lambda q, k, v: F.scaled_dot_product_attention(q, k, v, allow)}
+    if device == "cuda" and allow is not None:
+        try:
+            from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+            L = len(allow)
+            mask = create_block_mask(lambda b, h, i, j: allow[i, j], None, None, L, L, device=device)
+            compiled = torch.compile(flex_attention)
+            found["PyTorch flex attention"] = lambda q, k, v: compiled(q, k, v, block_mask=mask)
+        except Exception as e:
+            print(f"flex attention is not there: {e}", file=sys.stderr)
+    return found
