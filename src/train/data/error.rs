@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The layouts [`Dataset::open`](super::Dataset::open) understands, as printed by its errors.
 pub const LAYOUTS: &str = "understood are: a folder with one sub-folder of images per class, the same below train/ and \
-val/ or test/, a flat folder of images, a .tar or .tar.gz of any of these, CIFAR-10/100 in binary form (the folder or \
+val/ or test/, a flat folder of images, a .tar, .tar.gz or .tar.xz of any of these, CIFAR-10/100 in binary form (the folder or \
 one .bin file), IDX files as of MNIST (the folder or one *-images-idx3-ubyte[.gz]), and synthetic[:N]";
 
 /// An error of the data side: reading a set, building batches, settings of masks and schedules, writing records.
@@ -80,6 +80,20 @@ pub enum DataError {
         count: usize,
         /// The error of one of them.
         last: String,
+    },
+    /// Labels are needed, and the set has none.
+    #[error("{name} has no labels; with labels are: class folders, CIFAR and IDX files, synthetic[:N]")]
+    NoLabels {
+        /// The set.
+        name: String,
+    },
+    /// The classes of a set are not those that are expected.
+    #[error("the classes of {name} do not fit: {reason}")]
+    Classes {
+        /// The set.
+        name: String,
+        /// Which are there and which were expected.
+        reason: String,
     },
     /// A training epoch would not fill one batch.
     #[error("{name} has {images} images, fewer than one batch of {batch_size}; use --batch-size {images} or less")]

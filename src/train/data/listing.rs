@@ -1,4 +1,5 @@
 //! From a list of paths to samples: which half of the set, which order, which classes.
+use super::imagenet::wnid_of_file;
 use super::{DataError, Split};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,8 +24,9 @@ pub(super) struct Listing {
 /// - Folders that merely wrap everything else are ignored (`imagenette/train/…` is `train/…`).
 /// - `train/` together with `val/` or `test/`, or such a folder alone, is a split; otherwise everything is
 ///   [`Split::Train`]. A class may be called "train" as long as no class is called "test" or "val".
-/// - The first folder below is the class. Class numbers come from both halves, so that they agree between them. With
-///   fewer than two classes, or images beside the class folders, the samples have no labels.
+/// - The first folder below is the class. Without folders it is the WordNet id that the file names start with, if all do.
+///   Class numbers come from both halves, so that they agree between them. With fewer than two classes, or images beside
+///   the class folders, the samples have no labels.
 pub(super) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Listing, DataError> {
     let mut parts: Vec<(Vec<&str>, usize)> = paths
         .iter()
@@ -86,20 +88,32 @@ fn split_folders<'a>(parts: &[(Vec<&'a str>, usize)]) -> Option<(Option<&'a str>
     ((train.is_some() && eval.is_some()) || only).then_some((train, eval))
 }
 
-/// Labels of `chosen` by their first folder, numbered over the folders of `all`.
+/// Labels of `chosen` by their class, numbered over the classes of `all`.
 fn classify(root: &Path, chosen: &[&(Vec<&str>, usize)], all: &[(Vec<&str>, usize)]) -> Listing {
     let order = chosen.iter().map(|(_, i)| *i).collect();
     let loose = chosen.iter().filter(|(c, _)| c.len() == 1).count();
-    let names: BTreeSet<&str> = all.iter().filter(|(c, _)| c.len() > 1).map(|(c, _)| c[0]).collect();
-    if loose > 0 || names.len() < 2 {
-        if loose > 0 && loose < chosen.len() {
-            tracing::warn!("{}: {loose} images lie beside the folders, so no folder counts as a class", root.display());
-        }
-        return Listing { order, labels: Vec::new(), classes: Vec::new() };
-    }
+    let names: BTreeSet<&str> = all.iter().filter_map(|(c, _)| class(c)).collect();
     let number: BTreeMap<&str, u32> = names.iter().enumerate().map(|(i, n)| (*n, i as u32)).collect();
-    let labels = chosen.iter().filter_map(|(c, _)| number.get(c[0]).copied()).collect();
-    Listing { order, labels, classes: names.into_iter().map(str::to_owned).collect() }
+    let labels: Option<Vec<u32>> = chosen.iter().map(|(c, _)| number.get(class(c)?).copied()).collect();
+    let mixed = loose > 0 && loose < chosen.len();
+    if mixed {
+        tracing::warn!("{}: {loose} images lie beside the folders, so no folder counts as a class", root.display());
+    }
+    match labels {
+        Some(labels) if names.len() > 1 && !mixed => {
+            Listing { order, labels, classes: names.into_iter().map(str::to_owned).collect() }
+        }
+        _ => Listing { order, labels: Vec::new(), classes: Vec::new() },
+    }
+}
+
+/// The class that a path names.
+fn class<'a>(components: &[&'a str]) -> Option<&'a str> {
+    match components {
+        [file] => wnid_of_file(file),
+        [folder, ..] => Some(folder),
+        [] => None,
+    }
 }
 
 #[cfg(test)]
@@ -148,5 +162,15 @@ mod tests {
             assert_eq!((got.order, got.labels.len()), (vec![1, 0], 0), "{paths:?}");
         }
         assert!(matches!(list(&[], Split::Train), Err(DataError::Empty { .. })));
+    }
+
+    #[test]
+    fn flat_files_named_like_those_of_imagenet_have_labels() {
+        let paths = ["./n01443537_2.jpg", "./n01440764_tench.jpg", "./n01443537_1.jpg"];
+        let got = list(&paths, Split::Train).unwrap();
+        assert_eq!((got.order, got.labels), (vec![1, 2, 0], vec![0, 1, 1]));
+        assert_eq!(got.classes, ["n01440764", "n01443537"]);
+        assert!(list(&[paths[0], paths[1], "readme.png"], Split::Train).unwrap().labels.is_empty());
+        assert!(list(&["a/1.jpg", "b/1.jpg", "n01440764_1.jpg"], Split::Train).unwrap().labels.is_empty());
     }
 }

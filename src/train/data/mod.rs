@@ -3,6 +3,7 @@
 mod augment;
 #[cfg(feature = "native")]
 mod cifar;
+mod classes;
 #[cfg(feature = "native")]
 mod crop;
 #[cfg(feature = "native")]
@@ -14,6 +15,7 @@ mod error;
 mod folder;
 #[cfg(feature = "native")]
 mod idx;
+pub mod imagenet;
 #[cfg(feature = "native")]
 mod listing;
 #[cfg(feature = "native")]
@@ -90,8 +92,8 @@ impl Dataset {
     ///
     /// | `spec` | contents |
     /// |---|---|
-    /// | a folder | `<class>/*.jpg`; the same below `train/` and `val/` or `test/`; a flat folder without labels |
-    /// | `*.tar`, `*.tar.gz` | any of these packed; a compressed one is unpacked to a temporary file first |
+    /// | a folder | `<class>/*.jpg`; the same below `train/` and `val/` or `test/`; a flat folder without labels, or with files named like `n01440764_1.jpg` |
+    /// | `*.tar`, `*.tar.gz`, `*.tar.xz` | any of these packed; a compressed one is unpacked to a temporary file first |
     /// | a folder or one `.bin` | CIFAR-10 or CIFAR-100, binary version |
     /// | a folder or one `*-images-idx3-ubyte[.gz]` | IDX as of MNIST and Fashion-MNIST, labels in the file beside it |
     /// | `synthetic[:N]` | N generated images (2048) of 96 × 96 in ten classes; N / 4 in the test half |

@@ -30,13 +30,13 @@ pub(super) fn source(spec: &str, split: Split) -> Result<Box<dyn Source>, DataEr
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let ends = |suffixes: &[&str]| suffixes.iter().any(|s| name.ends_with(s));
-    if ends(&[".tar", ".tar.gz", ".tgz"]) {
+    if ends(&[".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"]) {
         Ok(Box::new(Tar::open(path, split)?))
     } else if ends(&[".bin"]) {
         Ok(Box::new(Cifar::open_file(path, split)?))
     } else if super::idx::is_images_name(&name) {
         Ok(Box::new(Idx::open_file(path, split)?))
-    } else if ends(&[".xz", ".txz", ".bz2", ".tbz2", ".zst", ".zip", ".7z", ".rar", ".parquet", ".npz", ".npy"]) {
+    } else if ends(&[".xz", ".bz2", ".tbz2", ".zst", ".zip", ".7z", ".rar", ".parquet", ".npz", ".npy"]) {
         let what = format!("a .{} file, which is not read", name.rsplit('.').next().unwrap_or_default());
         let advice = "unpack it and give the folder, or repack it as .tar".to_owned();
         Err(DataError::Unsupported { path: path.to_owned(), what, advice })
@@ -62,7 +62,7 @@ mod tests {
         assert!(missing.contains("no data set at") && missing.contains("nowhere") && missing.contains("synthetic[:N]"));
         let empty = error(dir.path());
         assert!(empty.contains("no images in") && empty.contains("CIFAR-10"), "{empty}");
-        for (name, hint) in [("a.tar.xz", "unpack it"), ("a.zip", "unpack it"), ("a.txt", "understood are")] {
+        for (name, hint) in [("a.tar.bz2", "unpack it"), ("a.zip", "unpack it"), ("a.txt", "understood are")] {
             put(&dir.path().join(name), b"x");
             let text = error(&dir.path().join(name));
             assert!(text.contains(name) && text.contains(hint), "{text}");
