@@ -38,11 +38,13 @@ impl Stream {
     }
 
     /// Uniform in [0, 1), 53 bits.
+    #[inline]
     pub fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Uniform in [lo, hi).
+    #[inline]
     pub fn range(&mut self, lo: f64, hi: f64) -> f64 {
         lo + (hi - lo) * self.unit()
     }
@@ -52,12 +54,16 @@ impl Stream {
         self.unit() < p
     }
 
-    /// Two independent draws of the normal distribution with mean 0 and deviation 1 (Box–Muller).
+    /// Two independent draws of the normal distribution with mean 0 and deviation 1 (Marsaglia's polar method).
     pub fn normal_pair(&mut self) -> [f64; 2] {
-        // 1 − u lies in (0, 1], so that the logarithm stays finite
-        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-        let angle = std::f64::consts::TAU * self.unit();
-        [radius * angle.cos(), radius * angle.sin()]
+        loop {
+            let (x, y) = (self.range(-1.0, 1.0), self.range(-1.0, 1.0));
+            let square = x * x + y * y;
+            if square > 0.0 && square < 1.0 {
+                let scale = (-2.0 * square.ln() / square).sqrt();
+                return [x * scale, y * scale];
+            }
+        }
     }
 
     /// Beta(a, a), `a` > 0: X / (X + Y) of two Gamma(a) draws.

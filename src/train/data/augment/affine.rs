@@ -55,26 +55,33 @@ fn transform(c: &mut Canvas, m: Matrix, fill: [u8; 3]) {
 }
 
 /// The source at (`x`, `y`), in pixels from the centre of the first one; beyond the edge it goes on as it ends.
+#[inline]
 fn sample(source: &[u8], side: usize, x: f64, y: f64, out: &mut [u8]) {
     let (left, top) = (x.floor(), y.floor());
     let (dx, dy) = (x - left, y - top);
-    let inside = |first: f64, k: i64| (first as i64 + k - 1).clamp(0, side as i64 - 1) as usize;
-    let columns: [usize; 4] = std::array::from_fn(|k| inside(left, k as i64) * 3);
-    let row = |k: i64| &source[inside(top, k) * side * 3..][..side * 3];
-    let along = |row: &[u8], channel: usize| cubic(columns.map(|at| f64::from(row[at + channel])), dx);
-    if dy == 0.0 {
-        let row = row(1);
-        out.iter_mut().enumerate().for_each(|(channel, v)| *v = along(row, channel) as u8);
-    } else {
-        let rows = [row(0), row(1), row(2), row(3)];
-        out.iter_mut().enumerate().for_each(|(ch, v)| *v = cubic(rows.map(|row| along(row, ch)), dy) as u8);
-    }
+    let inside = |first: f64, k: usize| (first as isize + k as isize - 1).clamp(0, side as isize - 1) as usize;
+    let columns: [usize; 4] = std::array::from_fn(|k| inside(left, k) * 3);
+    let rows: [usize; 4] = std::array::from_fn(|k| inside(top, k) * side * 3);
+    let pixel = |row: usize, column: usize| -> [f64; 3] {
+        let bytes = &source[rows[row] + columns[column]..][..3];
+        std::array::from_fn(|channel| f64::from(bytes[channel]))
+    };
+    // A shift by whole pixels leaves a value as it is, so that an axis without a fraction needs no neighbours.
+    let across = |row: usize| match dx == 0.0 {
+        true => pixel(row, 1),
+        false => cubic(std::array::from_fn(|k| pixel(row, k)), dx),
+    };
+    let value = if dy == 0.0 { across(1) } else { cubic(std::array::from_fn(across), dy) };
+    out.iter_mut().zip(value).for_each(|(v, value)| *v = value as u8);
 }
 
-/// Between the middle two of four equidistant values, at `d` in [0, 1).
-fn cubic(v: [f64; 4], d: f64) -> f64 {
-    let p1 = v[2] - v[0];
-    let p2 = 2.0 * (v[0] - v[1]) + v[2] - v[3];
-    let p3 = -v[0] + v[1] - v[2] + v[3];
-    v[1] + d * (p1 + d * (p2 + d * p3))
+/// Between the middle two of four equidistant pixels, at `d` in [0, 1).
+#[inline]
+fn cubic(v: [[f64; 3]; 4], d: f64) -> [f64; 3] {
+    std::array::from_fn(|c| {
+        let p1 = v[2][c] - v[0][c];
+        let p2 = 2.0 * (v[0][c] - v[1][c]) + v[2][c] - v[3][c];
+        let p3 = -v[0][c] + v[1][c] - v[2][c] + v[3][c];
+        v[1][c] + d * (p1 + d * (p2 + d * p3))
+    })
 }

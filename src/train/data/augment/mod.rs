@@ -31,11 +31,13 @@ impl Canvas<'_> {
 }
 
 /// Luma of ITU-R 601-2 in 16-bit fixed point, as PIL's conversion to `L`.
+#[inline]
 fn luma(rgb: &[u8]) -> u8 {
     ((19595 * u32::from(rgb[0]) + 38470 * u32::from(rgb[1]) + 7471 * u32::from(rgb[2]) + 0x8000) >> 16) as u8
 }
 
 /// `from` + `factor` · (`to` − `from`), cut off like PIL's `Image.blend`; beyond 0 … 1 it extrapolates.
+#[inline]
 fn blend(from: u8, to: u8, factor: f32) -> u8 {
     (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
 }
