@@ -6,6 +6,8 @@ mod conformance; // ring 1: fixtures made elsewhere
 mod layering; // ring 0: an arrow may only point down
 mod shaders; // ring 0: every kernel through naga, compared with its Rust side
 
+mod adapt; // ring 0: checkpoints in other models, files made elsewhere
+mod backbones; // ring 1: what holds for every backbone
 mod cli; // ring 1: the program as people run it
 mod models; // ring 0: sizes, names and shapes of the presets
 mod ops; // ring 1: GPU against oracle, forward and every gradient

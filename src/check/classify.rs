@@ -1,9 +1,9 @@
-//! Kinds `vit_classify` (timm's arguments) and `mambar_classify` (Mamba-R's): logits, losses with and without label
-//! smoothing, and the gradients of the smooth one.
+//! Kinds `vit_classify` (timm's arguments), `mambar_classify` (Mamba-R's) and `vim_classify`: logits, losses with and without
+//! label smoothing, and the gradients of the smooth one.
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, gradients, loss, output, weights};
+use super::model::{axis, gradients, keep, loss, mamba_place, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool, Positions};
@@ -45,16 +45,32 @@ pub fn mambar(f: &Fixture) -> Result<Config> {
         states: axis(f, &format!("{mixer}.A_log"), 1).unwrap_or(common.states),
         conv: axis(f, &format!("{mixer}.conv1d.weight"), 2).unwrap_or(common.conv),
         expand: inner.map_or(common.expand, |inner| inner / common.width.max(1)),
+        rms_norm: f.flag("rms_norm", true)?,
         divide_out: f.flag("if_divide_out", true)? && f.flag("if_devide_out", true)?,
         ..common
     })
 }
 
-/// What both have.
+/// The Vim with the class token in the middle.
+pub fn vim(f: &Fixture) -> Result<Config> {
+    let order = match f.config("order").as_str().unwrap_or("rows") {
+        "rows" => Order::Rows,
+        "columns" => Order::Columns,
+        other => return Err(f.error(format!("config `order` is {other}, expected rows or columns"))),
+    };
+    Ok(Config { family: Family::Vim, registers: 1, pool: Pool::Token, order, ..mambar(f)? })
+}
+
+/// What all have.
 fn common(f: &Fixture, width: usize) -> Result<Config> {
+    let (image_size, image_width) = match f.numbers("img_size").as_deref() {
+        Some(&[height, width]) => (height as usize, Some(width as usize)),
+        _ => (f.size("img_size", 224)?, None),
+    };
     Ok(Config {
         name: "fixture".into(),
-        image_size: f.size("img_size", 224)?,
+        image_size,
+        image_width,
         patch_size: f.size("patch_size", 16)?,
         width: f.size("embed_dim", width)?,
         classes: f.size("num_classes", 1000)?,
@@ -71,6 +87,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         states: 16,
         conv: 4,
         expand: 2,
+        rms_norm: true,
         divide_out: true,
         order: Order::Rows,
         positions: Positions::Learned,
@@ -89,8 +106,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Resu
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
     let patches = Var::constant(patchify::from_nchw(g, &images, config.patch_size)?);
 
+    let b = images.shape().first().copied().unwrap_or(0);
+    let keep = match config.family {
+        Family::Hybrid | Family::Vim => keep(g, f, b, config, mamba_place)?,
+        Family::Vit => {
+            keep(g, f, b, config, |i, _| format!("blocks.{}.{}", i / 2, if i % 2 == 0 { "attn" } else { "mlp" }))?
+        }
+    };
     let mut t = Tape::new();
-    let out = model.forward(g, &mut t, &patches, None)?;
+    let out = model.forward(g, &mut t, &patches, keep.as_ref())?;
     let pooled = f.find("output.features").is_some_and(|theirs| theirs.shape.len() == 2);
     output(g, f, report, "output.features", if pooled { &out.features } else { &out.sequence })?;
     output(g, f, report, "output.logits", &out.logits)?;

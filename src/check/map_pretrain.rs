@@ -2,7 +2,7 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, count, gradients, loss, output, weights};
+use super::model::{axis, count, gradients, keep, loss, mamba_place, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Batch, Config, Decoder, DecoderKind, Family, InitScheme, Map, Order, Pool, Positions};
@@ -28,6 +28,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         name: "fixture".into(),
         family: Family::Hybrid,
         image_size: f.size("img_size", 224)?,
+        image_width: None,
         patch_size: f.size("patch_size", 16)?,
         width,
         pattern: if blocks == depth / 3 { pattern(depth) } else { "M".repeat(depth) },
@@ -43,6 +44,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         states: inner(&format!("{mixer}.A_log"), 1, 16),
         conv: inner(&format!("{mixer}.conv1d.weight"), 2, 4),
         expand: inner(&format!("{mixer}.A_log"), 0, 2 * width) / width.max(1),
+        rms_norm: f.flag("rms_norm", true)?,
         divide_out: true,
         order: Order::Rows,
         positions: Positions::Learned,
@@ -82,36 +84,11 @@ pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: 
     })
 }
 
-/// DropPath's draws as rows of keep / (1 − p): (depth + 1, B padded to 64); places without draws keep everything.
-fn keep(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
-    let depth = config.depth();
-    let place = |i: usize| if i == depth { "final".to_string() } else { format!("layers.{i}") };
-    let probability = |i: usize| -> Option<f64> {
-        let given = f.config("drop_prob");
-        let position = [given.get(place(i)), given.get(i), Some(given)];
-        position.into_iter().flatten().find_map(serde_json::Value::as_f64)
-    };
-    if f.with_prefix("drop_path.").next().is_none() {
-        return Ok(None);
-    }
-    let rates = config.drop_path_rates();
-    let stride = b.next_multiple_of(64);
-    let mut rows = vec![1.0f32; (depth + 1) * stride];
-    for i in 0..=depth {
-        let Some(draws) = f.find(&format!("drop_path.{}.keep", place(i))) else { continue };
-        let p = probability(i).unwrap_or(rates[i]);
-        for (slot, keep) in rows[i * stride..].iter_mut().zip(&draws.values) {
-            *slot = (keep / (1.0 - p)) as f32;
-        }
-    }
-    Tensor::from_slice(g, &[depth + 1, stride], &rows).map(Some)
-}
-
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let b = images.shape.first().copied().unwrap_or(0);
-    let keep = keep(g, f, b, &config)?;
+    let keep = keep(g, f, b, &config, mamba_place)?;
     let mut params = Params::new(g);
     let model = Map::new(g, &mut params, &config)?;
     params.load(g, &weights(f))?;

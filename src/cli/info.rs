@@ -4,7 +4,8 @@ use super::model_args::ModelArgs;
 use super::{Device, Outcome, say, usage};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, human_bytes};
-use crate::models::Config;
+use crate::models::{Classifier, Config, models};
+use crate::nn::Params;
 use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
 
@@ -12,6 +13,9 @@ use crate::train::step::Pretrainer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    /// List all models with their parameters, and nothing else.
+    #[arg(long, conflicts_with_all = ["adapter_only", "model"])]
+    models: bool,
     /// Print the adapter in use and nothing else; fail if there is none.
     #[arg(long)]
     adapter_only: bool,
@@ -24,6 +28,9 @@ pub struct Args {
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    if args.models {
+        return Ok(list()?);
+    }
     let opened = device.open();
     if args.adapter_only {
         return Ok(say(opened?.caps())?);
@@ -49,6 +56,23 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     Ok(())
 }
 
+/// Every model by name: parameters with classifier and without decoder, layers, tokens.
+fn list() -> Result<()> {
+    let names = models();
+    let width = names.iter().map(String::len).max().unwrap_or_default();
+    say(format_args!("{:width$}  {:>11}  {:>6}  {:>5}  {:>6}", "model", "parameters", "layers", "width", "tokens"))?;
+    for name in names {
+        let config = Config::preset(&name)?;
+        let g = Gpu::dry(planned());
+        let mut params = Params::new(&g);
+        Classifier::new(&g, &mut params, &config)?;
+        let (layers, tokens) = (config.pattern.len(), config.tokens());
+        say(format_args!("{name:width$}  {:>11}  {layers:>6}  {:>5}  {tokens:>6}", params.count(), config.width))?;
+    }
+    let short: Vec<_> = Config::presets().collect();
+    say(format_args!("short names: {}; another patch or image size goes into the name", short.join(", ")))
+}
+
 fn adapter(caps: &Caps) -> Result<()> {
     say(format_args!("in use: {caps}"))?;
     say(format_args!("  subgroup sizes     {} to {}", caps.subgroup_sizes.0, caps.subgroup_sizes.1))?;
@@ -58,11 +82,14 @@ fn adapter(caps: &Caps) -> Result<()> {
     say(format_args!("  device memory      {}", caps.memory.map_or("unknown".into(), human_bytes)))
 }
 
-/// Planned for an adapter with 2 GiB bindings: the plan of a model is the same everywhere it fits.
+/// An adapter with 2 GiB bindings: the plan of a model is the same everywhere it fits.
+fn planned() -> Caps {
+    Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
+}
+
 fn plan(config: &Config, settings: &Settings) -> Result<()> {
-    let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };
     let visible = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, settings.run.batch_size, settings.run.hyper()?, 0)?;
+    let mut trainer = Pretrainer::new(&Gpu::dry(planned()), config, settings.run.batch_size, settings.run.hyper()?, 0)?;
     let (recording, _) = trainer.record(visible)?;
     let plan = crate::gpu::Plan::new(&recording)?;
     let (side, batch, tokens) = (config.image_size, settings.run.batch_size, config.tokens());

@@ -1,15 +1,16 @@
 //! The arguments that describe a model.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::models::{Config, InitScheme};
+use crate::models::Config;
 
 /// Preset and what to change in it.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ModelArgs {
-    /// micro, tiny, small, base, large or huge.
+    /// A model by name, as map_tiny_patch16_224 or tiny for short; `rowscan info --models` lists them.
     #[arg(long)]
     pub model: Option<String>,
     /// Side of the square input in pixels.
@@ -48,6 +49,15 @@ pub struct ModelArgs {
     /// hidden + T(hidden) as in the MAP repository, or T(hidden) alone.
     #[arg(long)]
     pub extra_residual: Option<bool>,
+    /// Scan order of the tokens.
+    #[arg(long, value_parser = ["rows", "columns"])]
+    pub order: Option<String>,
+    /// Position embeddings: trained, or fixed sines and cosines.
+    #[arg(long, value_parser = ["learned", "sin-cos"])]
+    pub positions: Option<String>,
+    /// What the classifier reads: registers, the class token, or the average of the patches.
+    #[arg(long, value_parser = ["registers", "token", "average"])]
+    pub pool: Option<String>,
     /// DropPath probability at the last layer.
     #[arg(long)]
     pub drop_path: Option<f64>,
@@ -86,12 +96,10 @@ impl ModelArgs {
         set(&mut config.decoder.heads, &self.decoder_heads);
         set(&mut config.extra_residual, &self.extra_residual);
         set(&mut config.drop_path, &self.drop_path);
-        config.init = match self.init.as_deref() {
-            None => config.init,
-            Some("mamba") => InitScheme::Mamba,
-            Some("map-repo") => InitScheme::MapRepo,
-            Some(other) => return Err(Error::argument("init", format!("`{other}`"), "mamba or map-repo")),
-        };
+        choose(&mut config.order, "order", &self.order)?;
+        choose(&mut config.positions, "positions", &self.positions)?;
+        choose(&mut config.pool, "pool", &self.pool)?;
+        choose(&mut config.init, "init", &self.init)?;
         config.validate()?;
         Ok(config)
     }
@@ -113,8 +121,25 @@ impl ModelArgs {
             decoder_depth: Some(c.decoder.depth),
             decoder_heads: Some(c.decoder.heads),
             extra_residual: Some(c.extra_residual),
+            order: chosen(c.order),
+            positions: chosen(c.positions),
+            pool: chosen(c.pool),
             drop_path: Some(c.drop_path),
-            init: Some(if c.init == InitScheme::Mamba { "mamba" } else { "map-repo" }.into()),
+            init: chosen(c.init),
         }
     }
+}
+
+/// A variant by its name in configuration files, with hyphens.
+fn choose<T: DeserializeOwned>(to: &mut T, what: &str, name: &Option<String>) -> Result<()> {
+    if let Some(name) = name {
+        let value = serde_json::Value::String(name.replace('-', "_"));
+        *to = serde_json::from_value(value).map_err(|e| Error::argument(what, format!("`{name}`"), e))?;
+    }
+    Ok(())
+}
+
+/// The name that [`choose`] takes.
+fn chosen<T: Serialize>(value: T) -> Option<String> {
+    serde_json::to_value(value).ok()?.as_str().map(|name| name.replace('_', "-"))
 }

@@ -1,7 +1,7 @@
 //! The one interface to all backbones: what pretraining, probes and classifiers ask of them.
 
 use super::batch::Batch;
-use super::config::{Config, Family, Pool};
+use super::config::{Config, Family};
 use super::embedding::Embedding;
 use super::hybridnet::HybridNet;
 use super::vim::Vim;
@@ -27,18 +27,21 @@ pub enum Backbone {
 impl Backbone {
     /// Parameters under their official names.
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        config.validate()?;
-        Ok(match config.family {
-            Family::Hybrid => Self::Hybrid(HybridNet::new(g, params, config)?),
-            Family::Vim => Self::Vim(Vim::new(g, params, config)?),
-            Family::Vit => Self::Vit(Vit::new(g, params, config)?),
-        })
+        Self::build(g, params, config, false)
     }
 
     /// The encoder of a pretraining method: a ViT keeps the norm behind its blocks, whatever its classifier reads.
     pub fn pretraining(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        let pool = if config.family == Family::Vit && config.registers > 0 { Pool::Token } else { config.pool };
-        Self::new(g, params, &Config { pool, ..config.clone() })
+        Self::build(g, params, config, true)
+    }
+
+    fn build(g: &Gpu, params: &mut Params, config: &Config, pretraining: bool) -> Result<Self> {
+        config.validate()?;
+        Ok(match config.family {
+            Family::Hybrid => Self::Hybrid(HybridNet::new(g, params, config)?),
+            Family::Vim => Self::Vim(Vim::new(g, params, config)?),
+            Family::Vit => Self::Vit(Vit::new(g, params, config, pretraining)?),
+        })
     }
 
     /// Pretraining's view (spec 3.1, D-22): features of the visible tokens alone, (B, V, D) in the order of

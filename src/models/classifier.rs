@@ -1,11 +1,11 @@
 //! A backbone and the linear layer that names what it saw.
 
 use super::backbone::Backbone;
-use super::config::Config;
+use super::config::{Config, DecoderKind};
 use super::embedding::linear_init;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{Linear, Params};
+use crate::nn::{Init, Linear, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -52,9 +52,9 @@ impl Classifier {
 /// `head` (classes, F), if there are classes.
 pub(super) fn head(params: &mut Params, config: &Config) -> Result<Option<Linear>> {
     let (features, classes) = (config.features(), config.classes);
-    (features > 0 && classes > 0)
-        .then(|| Linear::new(params, "head", features, classes, linear_init(config)))
-        .transpose()
+    // MAE's recipe for an encoder that it pretrained: scores start next to zero
+    let init = if config.decoder.kind == DecoderKind::Mae { Init::TruncNormal(2e-5) } else { linear_init(config) };
+    (features > 0 && classes > 0).then(|| Linear::new(params, "head", features, classes, init)).transpose()
 }
 
 /// The layer of a parameter for layer-wise decay, and the last layer: 0 are the embeddings, k + 1 is the k-th layer in the

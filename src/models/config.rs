@@ -114,6 +114,9 @@ pub struct Config {
     pub family: Family,
     /// Side of the square input in pixels.
     pub image_size: usize,
+    /// Width where the input is not square; `image_size` is then its height. Training reads square images only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_width: Option<usize>,
     /// Side of a patch in pixels.
     pub patch_size: usize,
     /// Width d.
@@ -147,6 +150,9 @@ pub struct Config {
     pub conv: usize,
     /// Inner width over width.
     pub expand: usize,
+    /// RMS norms around the Mamba layers, instead of layer norms.
+    #[serde(default = "yes")]
+    pub rms_norm: bool,
     /// The mean of both scan directions, instead of their sum.
     #[serde(default = "yes")]
     pub divide_out: bool,
@@ -173,14 +179,19 @@ fn vit_eps() -> f64 {
 }
 
 impl Config {
-    /// Patches per side.
+    /// Patches per side; rows of patches where the image is not square.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size.max(1)
     }
 
+    /// Patches in a row.
+    pub fn grid_columns(&self) -> usize {
+        self.image_width.unwrap_or(self.image_size) / self.patch_size.max(1)
+    }
+
     /// Patches per image L.
     pub fn tokens(&self) -> usize {
-        self.grid() * self.grid()
+        self.grid() * self.grid_columns()
     }
 
     /// Values of a patch, P·P·3.
@@ -232,6 +243,7 @@ impl Config {
             check(fine, what, format!("{got:?}"), "a number above 0, at most 64")
         };
         within("image_size", self.image_size, 1, 4096)?;
+        within("image_width", self.image_width.unwrap_or(1), 1, 4096)?;
         within("patch_size", self.patch_size, 1, 256)?;
         within("width", self.width, 1, 8192)?;
         within("registers", self.registers, 0, 1024)?;
@@ -244,9 +256,10 @@ impl Config {
         within("length of pattern", self.pattern.len(), 1, 1024)?;
         ratio("mlp_ratio", self.mlp_ratio, self.width)?;
         ratio("decoder.mlp_ratio", self.decoder.mlp_ratio, self.decoder.width)?;
-        let whole = self.image_size.is_multiple_of(self.patch_size);
-        let got = format!("{} with patches of {}", self.image_size, self.patch_size);
-        check(whole, "image_size", got, "a multiple of the patch size")?;
+        for side in [self.image_size, self.image_width.unwrap_or(self.image_size)] {
+            let got = format!("{side} with patches of {}", self.patch_size);
+            check(side.is_multiple_of(self.patch_size), "image_size", got, "a multiple of the patch size")?;
+        }
         let letters = self.pattern.chars().all(|c| c == 'M' || c == 'T');
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;

@@ -1,7 +1,7 @@
 //! From patches to a sequence: patch embedding, positions, scan order, and the model's own tokens among the patches
 //! (spec 2.2, 2.5, 2.6). The families differ in where their own tokens stand.
 
-use super::config::{Config, Family, InitScheme, Order, Positions};
+use super::config::{Config, DecoderKind, Family, InitScheme, Order, Positions};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Init, Linear, Params};
@@ -45,7 +45,10 @@ impl Embedding {
         let rows = if separate { l } else { l + n };
         let init = match config.positions {
             Positions::Learned => small,
-            Positions::SinCos => Init::SinCos(places(config.family, l, n).first),
+            Positions::SinCos => {
+                let class = (rows > l).then(|| places(config.family, l, n).first);
+                Init::SinCos { columns: config.grid_columns(), class }
+            }
         };
         let mut pos = params.add("pos_embed", &[1, rows, d], &[1, rows, d], init)?;
         if config.positions == Positions::SinCos {
@@ -58,7 +61,11 @@ impl Embedding {
         } else {
             None
         };
-        let columns = if config.order == Order::Columns { Some(column_order(g, config.grid())?) } else { None };
+        let columns = if config.order == Order::Columns {
+            Some(column_order(g, config.grid(), config.grid_columns())?)
+        } else {
+            None
+        };
         Ok(Self { family: config.family, patch, pos, own, columns, tokens: l })
     }
 
@@ -155,14 +162,18 @@ pub(super) fn places(family: Family, len: usize, count: usize) -> Places {
 }
 
 /// Column by column: token t of the sequence is the patch (t mod H)·W + ⌊t/H⌋ (spec 2.6); and the inverse.
-fn column_order(g: &Gpu, side: usize) -> Result<(Tensor, Tensor)> {
-    // on a square grid the order is a transposition, its own inverse
-    let order: Vec<u32> = (0..side * side).map(|t| (t % side * side + t / side) as u32).collect();
-    let table = Tensor::from_indices(g, &[side * side], &order)?;
-    Ok((table.clone(), table))
+fn column_order(g: &Gpu, h: usize, w: usize) -> Result<(Tensor, Tensor)> {
+    let order = |t: usize| (t % h * w + t / h) as u32;
+    let inverse = |patch: usize| (patch % w * h + patch / w) as u32;
+    let table = |place: &dyn Fn(usize) -> u32| {
+        let places: Vec<u32> = (0..h * w).map(place).collect();
+        Tensor::from_indices(g, &[h * w], &places)
+    };
+    Ok((table(&order)?, table(&inverse)?))
 }
 
-/// Initial values of a linear layer outside the mixers.
+/// Initial values of a linear layer outside the mixers: xavier in the MAP repository and in MAE.
 pub(super) fn linear_init(config: &Config) -> Init {
-    if config.init == InitScheme::MapRepo { Init::XavierUniform } else { Init::TruncNormal(0.02) }
+    let xavier = config.init == InitScheme::MapRepo || config.decoder.kind == DecoderKind::Mae;
+    if xavier { Init::XavierUniform } else { Init::TruncNormal(0.02) }
 }

@@ -6,7 +6,7 @@ use super::embedding::{Embedding, linear_init};
 use super::layers::{EPS, Layers};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{Linear, Params, RmsNorm};
+use crate::nn::{Linear, Params, ResidualNorm};
 use crate::ops::reshape::reshape;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -16,8 +16,15 @@ use crate::tensor::Tensor;
 pub struct HybridNet {
     pub(super) embedding: Embedding,
     layers: Layers,
-    neck: Option<(Linear, RmsNorm)>,
+    neck: Option<Box<Neck>>,
     pool: Pool,
+}
+
+/// Narrows each register, then normalises all of them together.
+#[derive(Debug, Clone)]
+struct Neck {
+    linear: Linear,
+    norm: ResidualNorm,
 }
 
 impl HybridNet {
@@ -27,8 +34,9 @@ impl HybridNet {
         let embedding = Embedding::new(g, params, config)?;
         let layers = Layers::new(params, config)?;
         let neck = if config.pool == Pool::Registers && config.registers > 0 && r > 1 {
-            let neck = Linear::no_bias(params, "neck", d, d / r, linear_init(config))?;
-            Some((neck, RmsNorm::new(params, "norm_neck", config.features(), EPS)?))
+            let linear = Linear::no_bias(params, "neck", d, d / r, linear_init(config))?;
+            let norm = ResidualNorm::new(params, "norm_neck", config.features(), EPS, config.rms_norm)?;
+            Some(Box::new(Neck { linear, norm }))
         } else {
             None
         };
@@ -47,13 +55,13 @@ impl HybridNet {
         }
         let _scope = g.scope("neck");
         let mut x = self.embedding.own(g, t, x)?; // (B, n, D)
-        if let Some((neck, _)) = &self.neck {
-            x = neck.forward(g, t, &x)?; // (B, n, D/r)
+        if let Some(neck) = &self.neck {
+            x = neck.linear.forward(g, t, &x)?; // (B, n, D/r)
         }
         let [b, n, d] = x.data.dims("registers")?;
         let x = reshape(g, t, &x, &[b, n * d])?;
         match &self.neck {
-            Some((_, norm)) => Ok(norm.add(g, t, &x, None, None)?.0),
+            Some(neck) => Ok(neck.norm.add(g, t, &x, None, None)?.0),
             None => Ok(x),
         }
     }

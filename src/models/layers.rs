@@ -7,7 +7,7 @@ use super::config::{Config, InitScheme};
 use super::embedding::linear_init;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{Block, BlockConfig, Mixer, MixerConfig, Params, RmsNorm};
+use crate::nn::{Block, BlockConfig, Mixer, MixerConfig, Params, ResidualNorm};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -17,7 +17,7 @@ pub(super) const EPS: f32 = 1e-5;
 
 #[derive(Debug, Clone)]
 enum Layer {
-    Mamba { name: String, norm: RmsNorm, mixer: Box<Mixer> },
+    Mamba { name: String, norm: ResidualNorm, mixer: Box<Mixer> },
     Transformer { name: String, block: Box<Block> },
 }
 
@@ -25,7 +25,7 @@ enum Layer {
 #[derive(Debug, Clone)]
 pub struct Layers {
     layers: Vec<Layer>,
-    norm_f: RmsNorm,
+    norm_f: ResidualNorm,
     extra_residual: bool,
 }
 
@@ -55,7 +55,7 @@ impl Layers {
         for letter in config.pattern.chars() {
             if letter == 'M' {
                 let name = format!("layers.{mambas}");
-                let norm = RmsNorm::new(params, &format!("{name}.norm"), d, EPS)?;
+                let norm = ResidualNorm::new(params, &format!("{name}.norm"), d, EPS, config.rms_norm)?;
                 let mixer = Box::new(Mixer::new(params, &format!("{name}.mixer"), &mixer)?);
                 layers.push(Layer::Mamba { name, norm, mixer });
                 mambas += 1;
@@ -66,7 +66,7 @@ impl Layers {
                 blocks += 1;
             }
         }
-        let norm_f = RmsNorm::new(params, "norm_f", d, EPS)?;
+        let norm_f = ResidualNorm::new(params, "norm_f", d, EPS, config.rms_norm)?;
         Ok(Self { layers, norm_f, extra_residual: config.extra_residual })
     }
 

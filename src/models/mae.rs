@@ -44,7 +44,12 @@ impl Mae {
             init,
         };
         let blocks = 0..decoder.depth;
-        let positions = params.add("decoder_pos_embed", &[1, 1 + l, d], &[1, 1 + l, d], Init::SinCos(0))?;
+        let positions = params.add(
+            "decoder_pos_embed",
+            &[1, 1 + l, d],
+            &[1, 1 + l, d],
+            Init::SinCos { columns: config.grid_columns(), class: Some(0) },
+        )?;
         Ok(Self {
             encoder,
             decoder_embed: Linear::new(params, "decoder_embed", config.width, d, init)?,

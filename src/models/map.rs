@@ -61,7 +61,7 @@ impl Map {
             blocks: (0..decoder.depth).map(|i| block(params, i)).collect::<Result<_>>()?,
             norm: LayerNorm::new(params, "decoder_norm", d, EPS)?,
             pred: Linear::new(params, "ar_pred", d, config.patch_len(), linear)?,
-            rows: Regions::rows(g, config.grid(), config.grid())?,
+            rows: Regions::rows(g, config.grid(), config.grid_columns())?,
         })
     }
 

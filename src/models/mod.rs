@@ -1,9 +1,11 @@
 //! Models and methods, one paper a file.
 
+mod adapt;
 mod backbone;
 mod batch;
 mod classifier;
 mod config;
+mod contents;
 mod embedding;
 mod hybridnet;
 mod layers;
@@ -15,10 +17,12 @@ mod transformers;
 mod vim;
 mod vit;
 
+pub use adapt::{Adapted, adapt};
 pub use backbone::Backbone;
 pub use batch::Batch;
 pub use classifier::{Classifier, Prediction, layer_of};
 pub use config::{Config, Decoder, DecoderKind, Family, InitScheme, Order, Pool, Positions};
+pub use contents::{Contents, contents};
 pub use embedding::Embedding;
 pub use hybridnet::HybridNet;
 pub use layers::Layers;

@@ -17,12 +17,12 @@ pub struct Vit {
     blocks: Vec<Block>,
     /// Behind the blocks (`norm`), or behind the mean of the tokens (`fc_norm`).
     norm: LayerNorm,
-    pool: Pool,
+    average: bool,
 }
 
 impl Vit {
-    /// Parameters under timm's names.
-    pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
+    /// Parameters under timm's names. `pretraining` has the norm behind the blocks, whatever a classifier would read.
+    pub fn new(g: &Gpu, params: &mut Params, config: &Config, pretraining: bool) -> Result<Self> {
         let embedding = Embedding::new(g, params, config)?;
         let block = BlockConfig {
             width: config.width,
@@ -34,9 +34,9 @@ impl Vit {
         };
         let blocks = 0..config.pattern.len();
         let blocks = blocks.map(|i| Block::new(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
-        let norm = if config.pool == Pool::Average { "fc_norm" } else { "norm" };
-        let norm = LayerNorm::new(params, norm, config.width, block.eps)?;
-        Ok(Self { embedding, blocks, norm, pool: config.pool })
+        let average = config.pool == Pool::Average && !pretraining;
+        let norm = LayerNorm::new(params, if average { "fc_norm" } else { "norm" }, config.width, block.eps)?;
+        Ok(Self { embedding, blocks, norm, average })
     }
 
     /// Embedded tokens (B, L, D) → features (B, L, D), normalised unless their mean will be. Rows 2i and 2i+1 of `keep`
@@ -49,12 +49,12 @@ impl Vit {
             let keep = keep_row(keep, 2 * i, batch)?.zip(keep_row(keep, 2 * i + 1, batch)?);
             x = block.forward(g, t, &x, keep.map(|(attention, mlp)| [attention, mlp]).as_ref())?;
         }
-        if self.pool == Pool::Average { Ok(x) } else { self.norm.forward(g, t, &x) }
+        if self.average { Ok(x) } else { self.norm.forward(g, t, &x) }
     }
 
     /// Features of a sequence (B, L+1, D) → what the head reads (B, D).
     pub fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if self.pool == Pool::Average {
+        if self.average {
             let mean = self.embedding.mean(g, t, x)?;
             return self.norm.forward(g, t, &mean);
         }

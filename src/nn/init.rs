@@ -24,9 +24,13 @@ pub enum Init {
     FanIn(f32),
     /// ln(1 … N) along the last axis: S4D-real, A = −(1 … N).
     LogArange,
-    /// Sines and cosines of column and row (spec 3.2) for a square grid of tokens in raster order, (1, L, D) or
-    /// (1, L+1, D): the row with this index is then the class token's, all zero.
-    SinCos(usize),
+    /// Sines and cosines of column and row (spec 3.2) of tokens in raster order, (1, L, D).
+    SinCos {
+        /// Tokens in a row of the grid.
+        columns: usize,
+        /// A row among the others that is all zero: the class token's.
+        class: Option<usize>,
+    },
     /// softplus⁻¹ of a step size drawn log-uniformly in [0.001, 0.1], at least 1e-4.
     DtBias,
 }
@@ -57,23 +61,20 @@ fn hash(name: &str) -> u64 {
 }
 
 /// The first half of a row encodes the column, the second the row; each half sines, then cosines, of p·10000^(−k/(D/4)).
-fn sin_cos(shape: &[usize], class_row: usize) -> Vec<f32> {
+fn sin_cos(shape: &[usize], columns: usize, class: Option<usize>) -> Vec<f32> {
     let (rows, d) = (shape.iter().rev().skip(1).product::<usize>(), shape.last().copied().unwrap_or(0));
-    let side = rows.isqrt();
-    let has_class = side * side != rows;
-    let quarter = (d / 4).max(1);
+    let (columns, quarter) = (columns.max(1), (d / 4).max(1));
     let value = |token: usize, c: usize| {
-        let place = if c < 2 * quarter { token % side } else { token / side };
+        let place = if c < 2 * quarter { token % columns } else { token / columns };
         let angle = place as f64 * 10_000f64.powf(-((c % quarter) as f64) / quarter as f64);
-        if (c / quarter).is_multiple_of(2) { angle.sin() } else { angle.cos() }
+        (if (c / quarter).is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
     };
-    let row = |row: usize| match (has_class, row) {
-        (true, row) if row == class_row => None,
-        (true, row) if row > class_row => Some(row - 1),
-        (_, row) => Some(row),
+    let row = |row: usize| match class {
+        Some(class) if row == class => vec![0.0; d],
+        Some(class) if row > class => (0..d).map(|c| value(row - 1, c)).collect(),
+        _ => (0..d).map(|c| value(row, c)).collect(),
     };
-    let all = (0..rows).flat_map(|r| (0..d).map(move |c| row(r).map_or(0.0, |token| value(token, c) as f32)));
-    all.collect()
+    (0..rows).flat_map(row).collect()
 }
 
 impl Init {
@@ -100,7 +101,7 @@ impl Init {
                 let last = shape.last().copied().unwrap_or(1).max(1);
                 (0..n).map(|i| ((i % last + 1) as f32).ln()).collect()
             }
-            Self::SinCos(class_row) => sin_cos(shape, class_row),
+            Self::SinCos { columns, class } => sin_cos(shape, columns, class),
             Self::DtBias => draw(&mut |rng| {
                 let dt = (unit(rng) * 100f64.ln() + 0.001f64.ln()).exp().max(1e-4);
                 dt + (-(-dt).exp_m1()).ln()
@@ -140,10 +141,11 @@ mod tests {
 
     #[test]
     fn fixed_positions_are_sines_of_column_and_row() {
-        let plain = Init::SinCos(0).values("pos", &[1, 9, 8], 0);
-        let with_class = Init::SinCos(0).values("pos", &[1, 10, 8], 0);
-        assert_eq!((&with_class[..8], &with_class[8..]), (&[0.0; 8][..], &plain[..]));
-        let middle = Init::SinCos(4).values("pos", &[1, 10, 8], 0);
+        let values = |class, rows| Init::SinCos { columns: 3, class }.values("pos", &[1, rows, 8], 0);
+        let plain = values(None, 9);
+        let front = values(Some(0), 10);
+        assert_eq!((&front[..8], &front[8..]), (&[0.0; 8][..], &plain[..]));
+        let middle = values(Some(4), 10);
         assert_eq!((&middle[..32], &middle[32..40], &middle[40..]), (&plain[..32], &[0.0; 8][..], &plain[32..]));
         // token 5 of a 3×3 grid is in row 1, column 2; ω = 1, 0.01
         let token: Vec<f64> = [2.0, 0.02, 2.0, 0.02, 1.0, 0.01, 1.0, 0.01].to_vec();

@@ -3,6 +3,7 @@
 mod attention;
 mod init;
 mod linear;
+mod mismatch;
 mod mixer;
 mod norm;
 mod params;
@@ -10,6 +11,7 @@ mod params;
 pub use attention::{Block, BlockConfig, CrossBlock};
 pub use init::Init;
 pub use linear::Linear;
+pub use mismatch::Mismatch;
 pub use mixer::{Mixer, MixerConfig};
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Entry, Flat, Params, Part, Weights};

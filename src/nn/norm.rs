@@ -8,7 +8,7 @@ use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// x·rsqrt(mean(x²) + eps)·w, with the residual add of a Mamba layer in front.
+/// x·rsqrt(mean(x²) + eps)·w.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Var,
@@ -19,13 +19,6 @@ impl RmsNorm {
     /// `name.weight` (width), ones.
     pub fn new(params: &mut Params, name: &str, width: usize, eps: f32) -> Result<Self> {
         Ok(Self { weight: params.add(format!("{name}.weight"), &[width], &[width], Init::Ones)?, eps })
-    }
-
-    /// (norm(r'), r') with r' = residual + keep·x. `keep` (B) is DropPath's draw over its probability.
-    pub fn add(
-        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
-    ) -> Result<(Var, Var)> {
-        ops::rms_norm::rms_norm(g, t, x, residual, keep, &self.weight, self.eps)
     }
 }
 
@@ -47,5 +40,36 @@ impl LayerNorm {
     /// (.., width) → (.., width)
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         Ok(ops::layer_norm::layer_norm(g, t, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+    }
+}
+
+/// The norm in front of a Mamba layer, with the residual add: RMS norm, or layer norm in some Mamba-R variants.
+#[derive(Debug, Clone)]
+pub enum ResidualNorm {
+    /// `name.weight`.
+    Rms(RmsNorm),
+    /// `name.weight` and `name.bias`.
+    Layer(LayerNorm),
+}
+
+impl ResidualNorm {
+    /// One or the other.
+    pub fn new(params: &mut Params, name: &str, width: usize, eps: f32, rms: bool) -> Result<Self> {
+        Ok(match rms {
+            true => Self::Rms(RmsNorm::new(params, name, width, eps)?),
+            false => Self::Layer(LayerNorm::new(params, name, width, eps)?),
+        })
+    }
+
+    /// (norm(r'), r') with r' = residual + keep·x. `keep` (B) is DropPath's draw over its probability.
+    pub fn add(
+        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+    ) -> Result<(Var, Var)> {
+        match self {
+            Self::Rms(norm) => ops::rms_norm::rms_norm(g, t, x, residual, keep, &norm.weight, norm.eps),
+            Self::Layer(norm) => {
+                ops::layer_norm::layer_norm(g, t, x, residual, keep, &norm.weight, &norm.bias, norm.eps)
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::init::Init;
+use super::mismatch::Mismatch;
 use crate::error::{Error, Result};
 use crate::gpu::{Arena, Class, Gpu};
 use crate::tape::{Grads, Var};
@@ -226,25 +227,7 @@ impl Params {
 
     /// Checks that every name is known, every parameter given, and every shape right.
     pub fn expect_names(&self, weights: &Weights) -> Result<()> {
-        let known: HashMap<_, _> = self.entries.iter().map(|e| (e.name.as_str(), e)).collect();
-        let missing: Vec<_> = self.entries.iter().filter(|e| !weights.contains_key(&e.name)).map(|e| &e.name).collect();
-        let unknown: Vec<_> = weights.keys().filter(|k| !known.contains_key(k.as_str())).collect();
-        let some = |names: &[&String]| {
-            let list: Vec<_> = names.iter().take(5).map(|n| n.as_str()).collect();
-            format!("{} ({}{})", names.len(), list.join(", "), if names.len() > 5 { ", …" } else { "" })
-        };
-        if !missing.is_empty() || !unknown.is_empty() {
-            let got = format!("{} missing, {} unknown", some(&missing), some(&unknown));
-            return Err(Error::argument("tensors of the checkpoint", got, "exactly those of the model"));
-        }
-        for entry in &self.entries {
-            if let Some((shape, _)) = weights.get(&entry.name)
-                && *shape != entry.shape
-            {
-                return Err(Error::argument(&entry.name, format!("{shape:?}"), format!("{:?}", entry.shape)));
-            }
-        }
-        Ok(())
+        Mismatch::of(self, weights).into_result()
     }
 
     fn upload(&self, g: &Gpu, weights: &Weights, which: impl Fn(&Block) -> &Arena) -> Result<()> {

@@ -25,6 +25,9 @@ impl Images {
         if batch == 0 {
             return Err(Error::argument("batch size", 0, "at least 1"));
         }
+        if let Some(width) = config.image_width {
+            return Err(Error::argument("image_width", width, "none: batches are of square images"));
+        }
         let side = config.image_size;
         Ok(Self { bytes: Tensor::input("images", &[(batch * side * side * 3).div_ceil(4)]), batch, side })
     }

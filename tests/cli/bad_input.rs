@@ -19,7 +19,8 @@ fn refused(args: &[&str], words: &[&str]) {
 #[test]
 fn values_out_of_range() {
     for (args, words) in [
-        (&["--model=gigantic"][..], &["model", "`gigantic`", "micro, tiny, small, base, large, huge"][..]),
+        (&["--model=gigantic"][..], &["model", "`gigantic`", "names, such as"][..]),
+        (&["--model=map_tny_patch16_224"], &["model", "near it: map_tiny_patch16_224"]),
         (&["--image-size=60"], &["image_size", "60 with patches of 8", "multiple"]),
         (&["--patch-size=0"], &["patch_size", "got 0"]),
         (&["--image-size=0"], &["image_size", "got 0"]),

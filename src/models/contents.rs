@@ -1,0 +1,30 @@
+//! What a file of weights holds, by its names.
+
+use crate::nn::Weights;
+
+/// Kinds of checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Backbone and head.
+    Classifier,
+    /// A backbone without head.
+    Encoder,
+    /// Encoder and decoder of MAP.
+    Map,
+    /// Encoder and decoder of MAE.
+    Mae,
+}
+
+/// Looks for the last layer of each kind.
+pub fn contents(weights: &Weights) -> Contents {
+    let has = |name: &str| weights.contains_key(name);
+    if has("ar_pred.weight") {
+        Contents::Map
+    } else if has("decoder_pred.weight") {
+        Contents::Mae
+    } else if has("head.weight") {
+        Contents::Classifier
+    } else {
+        Contents::Encoder
+    }
+}

@@ -1,0 +1,187 @@
+//! Ring 0: a pretrained checkpoint in a classifier, and files made elsewhere as checkpoints.
+
+use rowscan::Result;
+use rowscan::gpu::{Caps, Gpu};
+use rowscan::models::{
+    Adapted, Classifier, Config, Contents, Decoder, Mae, Map, Pool, Positions, adapt, contents, resize_positions,
+};
+use rowscan::nn::{Params, Weights};
+use rowscan::train::import::import;
+use rowscan::train::weights_file::to_bytes;
+
+fn params(build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Params {
+    let g = Gpu::dry(Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() });
+    let mut params = Params::new(&g);
+    build(&g, &mut params).unwrap();
+    params
+}
+
+/// Initial values of a model as a file has them.
+fn weights(seed: u64, build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Weights {
+    let each = |e: &rowscan::nn::Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
+    params(build).entries().iter().map(each).collect()
+}
+
+fn pretrained(config: &Config) -> Weights {
+    weights(1, |g, p| Map::new(g, p, config).map(drop))
+}
+
+fn classifier(config: &Config) -> Weights {
+    weights(1, |g, p| Classifier::new(g, p, config).map(drop))
+}
+
+fn adapted(found: Weights, config: &Config) -> Result<Adapted> {
+    adapt(found, config, &params(|g, p| Classifier::new(g, p, config).map(drop)), 2)
+}
+
+fn micro(name: &str) -> Config {
+    Config::preset(&format!("{name}_micro_patch4_32")).unwrap()
+}
+
+#[test]
+fn a_map_checkpoint_becomes_a_classifier() {
+    let config = micro("map");
+    let found = pretrained(&config);
+    let same = adapted(found.clone(), &config).unwrap();
+    assert_eq!((same.fresh.len(), same.resized.len()), (0, 0), "{same}");
+    assert!(same.ignored.iter().all(|n| n.starts_with("decoder_") || n == "mask_token" || n.starts_with("ar_pred")));
+    assert!(same.taken.iter().all(|n| same.weights[n] == found[n]));
+
+    // other classes, another grid: registers keep their embeddings
+    let other = Config { classes: 3, image_size: 48, ..config.clone() };
+    let moved = adapted(found.clone(), &other).unwrap();
+    assert_eq!(moved.resized, ["pos_embed"]);
+    assert_eq!(moved.fresh, ["head.bias", "head.weight"], "{moved}");
+    assert_eq!(moved.weights["pos_embed"].0, [1, 144, 64]);
+    assert_eq!(moved.weights["pos_embed"].1, resize_positions(&found["pos_embed"].1, 64, 12).unwrap());
+    assert_eq!(moved.weights["cls_token"], found["cls_token"]);
+    let text = moved.to_string();
+    assert!(
+        text.contains("1 resized (pos_embed); 2 fresh (head.bias, head.weight); ") && text.contains(" ignored ("),
+        "{text}"
+    );
+
+    // a neck that pretraining did not have
+    let neck = adapted(found.clone(), &Config { cls_reduce: 2, ..config.clone() }).unwrap();
+    assert_eq!(neck.fresh, ["neck.weight", "norm_neck.weight", "head.bias", "head.weight"]);
+
+    let deeper = Config { pattern: "MMMT".repeat(3), ..config.clone() };
+    let error = adapted(found.clone(), &deeper).unwrap_err().to_string();
+    assert!(error.contains("missing (layers.6.") && error.contains("exactly those of the model"), "{error}");
+    let shallower = Config { pattern: "MMMT".into(), ..config.clone() };
+    let error = adapted(found.clone(), &shallower).unwrap_err().to_string();
+    assert!(error.contains("unknown (blocks.1."), "{error}");
+    let error = adapted(found, &Config { mlp_ratio: 4.0, ..config }).unwrap_err().to_string();
+    assert!(error.contains("blocks.0.mlp.fc1.weight is [128, 64], expected [256, 64]"), "{error}");
+}
+
+#[test]
+fn class_tokens_keep_their_row_of_positions() {
+    let d = 64;
+    for (name, row, new_row) in [("vit", 0, 0), ("vim", 32, 72)] {
+        let config = micro(name);
+        let found = classifier(&config);
+        let moved = adapted(found.clone(), &Config { image_size: 48, ..config }).unwrap();
+        assert_eq!(moved.resized, ["pos_embed"], "{name}");
+        let (old, new) = (&found["pos_embed"].1, &moved.weights["pos_embed"].1);
+        assert_eq!(new.len(), 145 * d);
+        assert_eq!(old[row * d..][..d], new[new_row * d..][..d], "{name}");
+        let without = |all: &[f32], row: usize| [&all[..row * d], &all[(row + 1) * d..]].concat();
+        assert_eq!(without(new, new_row), resize_positions(&without(old, row), d, 12).unwrap(), "{name}");
+    }
+}
+
+/// MAE's recipe: the norm behind the blocks goes, one behind the mean comes, fixed positions become trainable.
+#[test]
+fn a_mae_checkpoint_becomes_a_classifier() {
+    let decoder = Decoder { width: 32, depth: 1, heads: 2, ..Decoder::mae() };
+    let config = Config { positions: Positions::SinCos, decoder, ..micro("vit") };
+    let found = weights(1, |g, p| Mae::new(g, p, &config).map(drop));
+    let to = Config { positions: Positions::Learned, pool: Pool::Average, ..config };
+    let got = adapted(found.clone(), &to).unwrap();
+    assert_eq!(got.fresh, ["fc_norm.weight", "fc_norm.bias", "head.bias", "head.weight"]);
+    assert!(got.ignored.contains(&"norm.weight".to_string()) && got.ignored.contains(&"decoder_pos_embed".to_string()));
+    assert_eq!(got.weights["pos_embed"], found["pos_embed"]);
+    assert!(got.weights["head.weight"].1.iter().all(|w| w.abs() < 2e-4), "scores start next to zero");
+}
+
+/// A file of weights, read back by `import` for the model `config`.
+fn imported(weights: &Weights, config: Config) -> Result<(Config, Weights)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    std::fs::write(&path, to_bytes(weights, Default::default()).unwrap()).unwrap();
+    import(&path, config)
+}
+
+#[test]
+fn what_no_preset_fixes_is_taken_from_the_file() {
+    for name in ["map", "mambar", "vim", "vit"] {
+        let base = micro(name);
+        let made = Config { classes: 7, image_size: 48, ..base.clone() };
+        let made = if name == "map" { Config { mlp_ratio: 1.0, ..made } } else { made };
+        for (found, kind) in [(classifier(&made), Contents::Classifier), (pretrained(&made), Contents::Map)] {
+            assert_eq!(contents(&found), kind);
+            let (config, weights) = imported(&found, base.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let headless = kind == Contents::Map && ["vim", "vit"].contains(&name);
+            assert_eq!(config, Config { classes: if headless { 0 } else { 7 }, ..made.clone() }, "{name}");
+            assert_eq!(weights, found);
+        }
+    }
+    // an encoder alone, as MAE publishes them; without biases of q, k, v; pooled otherwise; no class token
+    let vit = micro("vit");
+    let variants = [
+        Config { classes: 0, ..vit.clone() },
+        Config { qkv_bias: false, ..vit.clone() },
+        Config { pool: Pool::Average, ..vit.clone() },
+        Config { pool: Pool::Average, registers: 0, ..vit.clone() },
+    ];
+    for made in variants {
+        assert_eq!(imported(&classifier(&made), vit.clone()).unwrap().0, made);
+    }
+    let decoder = Decoder { width: 48, depth: 3, mlp_ratio: 2.0, ..Decoder::mae() };
+    let made = Config { classes: 0, positions: Positions::SinCos, decoder, ..vit.clone() };
+    let found = weights(1, |g, p| Mae::new(g, p, &made).map(drop));
+    assert_eq!(imported(&found, vit).unwrap(), (made, found));
+}
+
+#[test]
+fn names_of_the_transformers_library_are_understood() {
+    let config = Config { classes: 0, ..micro("vit") };
+    let ours = classifier(&config);
+    let mut theirs = Weights::new();
+    for (name, (shape, values)) in &ours {
+        let name = name.replace("patch_embed.proj", "embeddings.patch_embeddings.projection");
+        let name = name.replace("pos_embed", "embeddings.position_embeddings");
+        let name = name.replace("cls_token", "embeddings.cls_token").replace("blocks.", "encoder.layer.");
+        let name = name.replace("norm1", "layernorm_before").replace("norm2", "layernorm_after");
+        let name = name.replace("mlp.fc1", "intermediate.dense").replace("mlp.fc2", "output.dense");
+        let name = name.replace("attn.proj", "attention.output.dense");
+        let name = if name.starts_with("norm.") { format!("layer{name}") } else { name };
+        if !name.contains("attn.qkv") {
+            theirs.insert(format!("vit.{name}"), (shape.clone(), values.clone()));
+            continue;
+        }
+        for (part, values) in ["query", "key", "value"].into_iter().zip(values.chunks(values.len() / 3)) {
+            let shape = [&[shape[0] / 3], &shape[1..]].concat();
+            let name = name.replace("attn.qkv", &format!("attention.attention.{part}"));
+            theirs.insert(format!("vit.{name}"), (shape, values.to_vec()));
+        }
+    }
+    assert_eq!(imported(&theirs, micro("vit")).unwrap(), (config, ours));
+}
+
+#[test]
+fn a_file_of_another_model_says_which_tensors_differ() {
+    let error = imported(&classifier(&micro("vim")), micro("mambar")).unwrap_err().to_string();
+    assert!(error.contains("does not fit mambar_micro_patch4_32"), "{error}");
+    assert!(error.contains("1 missing (pos_embed_cls)"), "{error}");
+    let error = imported(&classifier(&micro("vit")), micro("map")).unwrap_err().to_string();
+    assert!(
+        error.contains("missing (") && error.contains("unknown (") && error.contains("of another shape"),
+        "{error}"
+    );
+    let mut torn = classifier(&micro("vit"));
+    torn.insert("dist_token".into(), (vec![1, 1, 64], vec![0.0; 64]));
+    let error = imported(&torn, micro("vit")).unwrap_err().to_string();
+    assert!(error.contains("1 unknown (dist_token)"), "{error}");
+}

@@ -1,0 +1,193 @@
+//! Ring 1: what holds for every backbone, whatever its weights.
+
+use rowscan::Result;
+use rowscan::gpu::Gpu;
+use rowscan::models::{Backbone, Batch, Classifier, Config, Map};
+use rowscan::nn::{Mixer, MixerConfig, Params, Weights};
+use rowscan::ops::reduce::mean;
+use rowscan::tape::{Tape, Var};
+use rowscan::tensor::Tensor;
+
+use crate::common::{Random, Tol, close, gpu, wide};
+
+const MODELS: [&str; 5] = [
+    "map_micro_patch4_32",
+    "mambar_micro_patch4_32",
+    "vim_micro_patch4_32",
+    "vim_micro_patch4_32_columns",
+    "vit_micro_patch4_32",
+];
+
+/// 4×4 tokens.
+fn config(name: &str) -> Config {
+    Config { image_size: 16, ..Config::preset(name).unwrap() }
+}
+
+fn patches(g: &Gpu, config: &Config, b: usize) -> Tensor {
+    let shape = [b, config.tokens(), config.patch_len()];
+    Tensor::from_slice(g, &shape, &Random::new(5).normal(shape.iter().product())).unwrap()
+}
+
+/// Both samples see `order`, tokens by raster position.
+fn batch(g: &Gpu, config: &Config, order: &[u32]) -> Batch {
+    let (l, v) = (config.tokens(), order.len());
+    let mut inverse = vec![u32::MAX; l];
+    order.iter().enumerate().for_each(|(at, &token)| inverse[token as usize] = at as u32);
+    let mask: Vec<f32> = inverse.iter().map(|&i| if i == u32::MAX { 1.0 } else { 0.0 }).collect();
+    Batch {
+        patches: patches(g, config, 2),
+        visible: Tensor::from_indices(g, &[2, v], &order.repeat(2)).unwrap(),
+        inverse: Tensor::from_indices(g, &[2, l], &inverse.repeat(2)).unwrap(),
+        scale: 0.5 / mask.iter().sum::<f32>().max(1.0),
+        mask: Tensor::from_slice(g, &[2, l], &mask.repeat(2)).unwrap(),
+    }
+}
+
+/// The order in which the encoder reads a whole image.
+fn scan(config: &Config) -> Vec<u32> {
+    let side = config.grid() as u32;
+    let columns = config.name.ends_with("_columns");
+    (0..side * side).map(|t| if columns { t % side * side + t / side } else { t }).collect()
+}
+
+/// Pretraining with nothing hidden is the view of the probes, and tokens come back in raster order.
+#[test]
+fn all_visible_is_all_tokens() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    for name in MODELS {
+        let config = config(name);
+        let mut params = Params::new(g);
+        let net = Backbone::pretraining(g, &mut params, &config)?;
+        params.init(g, 3)?;
+        let order = scan(&config);
+        let batch = batch(g, &config, &order);
+        let t = &mut Tape::off();
+        let visible = net.encode_visible(g, t, &batch, None)?.data.to_vec(g)?;
+        let tokens = net.tokens(g, t, &Var::constant(batch.patches.clone()), None)?.data.to_vec(g)?;
+        let (l, d) = (config.tokens(), config.width);
+        let mut raster = vec![0.0; visible.len()];
+        for (i, row) in visible.chunks_exact(d).enumerate() {
+            let place = i / l * l + order[i % l] as usize;
+            raster[place * d..][..d].copy_from_slice(row);
+        }
+        // the same kernels on the same numbers
+        close(name, &tokens, &wide(&raster), Tol { rel: 0.0, abs: 0.0 });
+    }
+    Ok(())
+}
+
+/// A ViT does not feel the order of its tokens; a scan does.
+#[test]
+fn only_scans_feel_the_order() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    for name in ["vit_micro_patch4_32", "mambar_micro_patch4_32"] {
+        let config = config(name);
+        let mut params = Params::new(g);
+        let net = Backbone::pretraining(g, &mut params, &config)?;
+        params.init(g, 3)?;
+        let features = |order: &[u32]| {
+            let x = net.encode_visible(g, &mut Tape::off(), &batch(g, &config, order), None)?;
+            x.data.to_vec(g)
+        };
+        let (straight, swapped) = (features(&[2, 3, 5, 8])?, features(&[5, 3, 2, 8])?);
+        let rows: Vec<&[f32]> = swapped.chunks_exact(config.width).collect();
+        let back: Vec<f32> = [2, 1, 0, 3, 6, 5, 4, 7].iter().flat_map(|&i| rows[i].to_vec()).collect();
+        let apart = straight.iter().zip(&back).fold(0.0, |m, (a, b)| f32::max(m, (a - b).abs()));
+        // sums over keys in another order: some roundings of values near one
+        assert_eq!(apart < 1e-5, name.starts_with("vit"), "{name}: {apart:.1e}");
+    }
+    Ok(())
+}
+
+/// MAP trains every family: all parameters of encoder and decoder have gradients, a classifier's own have none.
+#[test]
+fn map_takes_every_family() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    for name in MODELS {
+        let config = config(name);
+        let mut params = Params::new(g);
+        let map = Map::new(g, &mut params, &config)?;
+        params.init(g, 3)?;
+        let mut t = Tape::new();
+        let order: Vec<u32> = scan(&config).into_iter().filter(|t| t % 3 != 0).collect();
+        let out = map.forward(g, &mut t, &batch(g, &config, &order), None)?;
+        let loss = out.loss.data.to_vec(g)?[0];
+        assert!((0.5..3.0).contains(&loss), "{name}: {loss}");
+        let grads = t.backward(g, &out.loss, params.grads())?;
+        for entry in params.entries() {
+            let own = ["cls_token", "pos_embed_cls", "head"].iter().any(|own| entry.name.starts_with(own));
+            let trained = !own || (name.starts_with("vit") && entry.name == "cls_token");
+            assert_eq!(params.has_gradient(&entry.name, &grads), trained, "{name}: {}", entry.name);
+        }
+    }
+    Ok(())
+}
+
+/// A classifier trains all of its parameters.
+#[test]
+fn classifiers_use_all_they_have() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    for name in MODELS.into_iter().chain(["hybrid_micro_tttttttt_patch4_32", "hybrid_micro_ttmmmmmm_patch4_32"]) {
+        let config = config(name);
+        let mut params = Params::new(g);
+        let model = Classifier::new(g, &mut params, &config)?;
+        params.init(g, 3)?;
+        let mut t = Tape::new();
+        let out = model.forward(g, &mut t, &Var::constant(patches(g, &config, 2)), None)?;
+        assert_eq!(out.features.data.shape(), [2, config.features()], "{name}");
+        assert_eq!(out.logits.data.shape(), [2, 10], "{name}");
+        let loss = mean(g, &mut t, &out.logits)?;
+        let grads = t.backward(g, &loss, params.grads())?;
+        for entry in params.entries() {
+            assert!(params.has_gradient(&entry.name, &grads), "{name}: {}", entry.name);
+        }
+        assert!(
+            pollster::block_on(params.gradients(g))?.values().flat_map(|(_, v)| v).all(|v| v.is_finite()),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+/// Spec 10: with the same weights in both directions a palindrome stays one.
+#[test]
+fn a_palindrome_stays_one() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    let config = MixerConfig {
+        width: 24,
+        states: 16,
+        conv: 4,
+        expand: 2,
+        biscan: true,
+        divide_out: true,
+        map_repo_init: false,
+        out_scale: 1.0,
+    };
+    let mut params = Params::new(g);
+    let mixer = Mixer::new(&mut params, "mixer", &config)?;
+    params.init(g, 7)?;
+    let mut weights: Weights = pollster::block_on(params.weights(g))?;
+    for (forward, backward) in [
+        ("A_log", "A_b_log"),
+        ("D", "D_b"),
+        ("conv1d.weight", "conv1d_b.weight"),
+        ("conv1d.bias", "conv1d_b.bias"),
+        ("x_proj.weight", "x_proj_b.weight"),
+        ("dt_proj.weight", "dt_proj_b.weight"),
+        ("dt_proj.bias", "dt_proj_b.bias"),
+    ] {
+        let same = weights[&format!("mixer.{forward}")].clone();
+        weights.insert(format!("mixer.{backward}"), same);
+    }
+    params.load(g, &weights)?;
+    let (l, d) = (13, 24);
+    let half = Random::new(2).normal(7 * d);
+    let palindrome: Vec<f32> = (0..l).flat_map(|i: usize| half[i.min(l - 1 - i) * d..][..d].to_vec()).collect();
+    let x = Var::constant(Tensor::from_slice(g, &[1, l, d], &palindrome)?);
+    let y = mixer.forward(g, &mut Tape::off(), &x)?.data.to_vec(g)?;
+    let flipped: Vec<f32> = y.chunks_exact(d).rev().flatten().copied().collect();
+    assert!(y.iter().any(|v| v.abs() > 1e-3));
+    // both directions are the same arithmetic; their sum is taken in the other order
+    close("flipped", &flipped, &wide(&y), Tol { rel: 1e-6, abs: 1e-7 });
+    Ok(())
+}
