@@ -38,6 +38,7 @@ const FAR = 0xffffffffu;
 @group(0) @binding(10) var<storage, read_write> delta: array<f32>;
 @group(0) @binding(11) var<storage, read> dout: array<f32>;
 @group(0) @binding(12) var<storage, read_write> grad: array<f32>; // dq, or dk and dv
+@group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
 var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k, in backward_dkv of q
 var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v, in backward_dkv of dout
 var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·k
@@ -185,6 +186,25 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     if row >= p.lq { return; }
     for (var c = 0u; c < S4; c++) { put_out(out_at(b, h, i), (c0 + c) * 4u, acc[c] / sum); }
     if c0 == 0u { lse[group * p.lq + i] = most + log(sum); }
+}
+
+// One invocation per (b, h, i, j): P where seen, else 0, for whoever wants to look at it.
+@compute @workgroup_size(64)
+fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let n = grid_row(wid) * 64u + tid;
+    if n >= p.groups * p.lq * p.lk { return; }
+    let i = n / p.lk % p.lq;
+    let j = n % p.lk;
+    let group = n / p.lk / p.lq;
+    var w = 0.0;
+    if !apart(seen(vec2(region(i))), vec2(region(j))) {
+        let at_i = q_at(group / p.heads, group % p.heads, i);
+        let at_j = kv_at(group / p.heads, group % p.heads, j) + p.k_at;
+        var x = 0.0;
+        for (var c = 0u; c < DH; c++) { x += q[at_i + c] * k[at_j + c]; }
+        w = exp(max(p.scale * x - saved_lse[group * p.lq + i], -80.0));
+    }
+    probs[n] = w;
 }
 
 // One invocation per (b, i, h).

@@ -33,7 +33,7 @@
 //! | `check`, `bench`, `cli` | conformance fixtures; oracle, floor and clock; the command line (feature `native`) |
 #![warn(missing_docs)]
 
-#[cfg(feature = "native")]
+#[cfg(feature = "blocking")]
 pub mod bench;
 #[cfg(feature = "native")]
 pub mod check;

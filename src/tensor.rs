@@ -139,7 +139,7 @@ impl Tensor {
     }
 
     /// The values; blocks.
-    #[cfg(feature = "native")]
+    #[cfg(feature = "blocking")]
     pub fn to_vec(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(bytemuck::pod_collect_to_vec(&self.read(g)?.wait()?))
     }

@@ -16,9 +16,13 @@ static GPUS: LazyLock<Vec<(&'static str, Gpu)>> = LazyLock::new(|| {
     let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
     let adapter: AdapterChoice = choice.parse().unwrap_or_default();
     let open = |portable| Gpu::open_blocking(&Options { adapter: adapter.clone(), portable, ..Options::default() });
+    #[cfg(target_arch = "wasm32")]
+    crate::console::begin();
     let portable = match open(true) {
         Ok(gpu) => gpu,
-        Err(e) if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") => panic!("REQUIRE_GPU=1, but {e}"),
+        Err(e) if cfg!(target_arch = "wasm32") || std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") => {
+            panic!("REQUIRE_GPU=1, but {e}")
+        }
         Err(e) => {
             eprintln!("SKIPPED: every test that needs an adapter ({e})");
             return Vec::new();
@@ -39,6 +43,8 @@ pub fn each_tier(test: impl Fn(&Gpu)) {
     for (tier, gpu) in GPUS.iter() {
         eprintln!("tier {tier}");
         test(gpu);
+        #[cfg(target_arch = "wasm32")]
+        crate::console::passed();
     }
 }
 

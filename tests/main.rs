@@ -12,5 +12,6 @@ mod cli; // ring 1: the program as people run it
 mod models; // ring 0: sizes, names and shapes of the presets
 mod ops; // ring 1: GPU against oracle, forward and every gradient
 mod runtime; // ring 1: record, plan, replay
+mod session; // ring 1: training without files, saved and loaded
 mod settings; // ring 0: recipes, decay, what fits
 mod training; // ring 1: steady state, determinism

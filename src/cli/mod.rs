@@ -3,6 +3,7 @@
 mod augment_args;
 mod bench;
 mod check;
+mod export;
 mod features;
 mod import;
 mod info;
@@ -45,6 +46,8 @@ enum Command {
     Reconstruct(reconstruct::Args),
     /// Write the encoder's features of a set of images.
     Features(features::Args),
+    /// Write a checkpoint's weights in f16, with a note of where they come from.
+    Export(export::Args),
     /// Turn weights under the official names into a checkpoint.
     Import(Box<import::Args>),
     /// Run conformance fixtures and compare every tensor.
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Reconstruct(args) => reconstruct::run(&device, &args),
         Command::Features(args) => features::run(&device, &args),
+        Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),

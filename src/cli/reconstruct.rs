@@ -7,12 +7,13 @@ use super::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Map;
-use crate::nn::Params;
+use crate::nn::{Params, Weights};
 use crate::train::checkpoint;
 use crate::train::data::{Transform, load_image};
 use crate::train::reconstruct::Reconstructor;
-use crate::train::record::{Grid, Panel};
+use crate::train::record::{Grid, Panel, write_atomic};
 use crate::train::settings::{RunSettings, Settings};
+use crate::train::weights_file::to_bytes;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -31,6 +32,10 @@ pub struct Args {
     /// Seed of the mask.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// safetensors file for what the pictures are made of: images (B, S, S, 3) in 0 … 255, mask (B, L), predictions
+    /// (B, L, P·P·3) in units of the normalised patch.
+    #[arg(long, value_name = "FILE")]
+    tensors: Option<PathBuf>,
     /// PNG to write.
     #[arg(short, long)]
     output: PathBuf,
@@ -61,6 +66,17 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let mask = masker.draw(0, args.images.len());
     let reconstructor = Reconstructor::new(&g, &model, &config, args.images.len(), mask.visible_len)?;
     let (pictures, loss) = pollster::block_on(reconstructor.run(&bytes, &mask))?;
+    if let Some(file) = &args.tensors {
+        let (count, side) = (args.images.len(), config.image_size);
+        let pixels = bytes.iter().map(|&byte| f32::from(byte)).collect();
+        let predictions = pollster::block_on(reconstructor.predictions())?;
+        let tensors = Weights::from([
+            ("images".to_string(), (vec![count, side, side, 3], pixels)),
+            ("mask".into(), (vec![count, config.tokens()], mask.mask.clone())),
+            ("predictions".into(), (vec![count, config.tokens(), config.patch_len()], predictions)),
+        ]);
+        write_atomic(file, &to_bytes(&tensors, Default::default())?).map_err(Error::from)?;
+    }
     let mut grid = Grid::new(config.image_size, config.image_size, 3).map_err(Error::from)?;
     for p in &pictures {
         let row = [Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)];

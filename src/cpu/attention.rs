@@ -79,6 +79,19 @@ pub fn forward(dim: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64, mask: Mas
     o
 }
 
+/// The weights P (B, H, Lq, Lk), 0 where not allowed.
+pub fn weights(dim: Dims, q: &[f64], k: &[f64], scale: f64, mask: Mask) -> Vec<f64> {
+    let mut all = Vec::with_capacity(dim.b * dim.h * dim.lq * dim.lk);
+    for [b, h, i] in dim.queries() {
+        let (qi, keys) = (dim.q(b, i, h), dim.keys(i, mask));
+        let (p, _) = softmax(keys.iter().map(|&j| scale * dot(dim, q, qi, k, dim.k(b, j, h))));
+        let mut row = vec![0.0; dim.lk];
+        keys.iter().zip(p).for_each(|(&j, p)| row[j] = p);
+        all.extend(row);
+    }
+    all
+}
+
 /// dout (B, Lq, H, Dh) -> dq, dk, dv
 pub fn backward(dim: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64, mask: Mask, dout: &[f64]) -> Grads {
     let mut g = Grads { dq: vec![0.0; q.len()], dk: vec![0.0; k.len()], dv: vec![0.0; v.len()] };

@@ -49,6 +49,8 @@ pub struct Options {
     pub portable: bool,
     /// Choose the variants for GPUs on a CPU adapter too: slower there, but so they can be tested without a GPU.
     pub as_hardware: bool,
+    /// Choose the variants for a CPU: a browser does not tell that its adapter is one, the page may know.
+    pub as_software: bool,
 }
 
 /// An adapter and what it says about itself.

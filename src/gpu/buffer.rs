@@ -46,6 +46,9 @@ impl Physical {
 impl Drop for Physical {
     fn drop(&mut self) {
         self.counters.buffer_freed(self.raw.size());
+        if cfg!(target_arch = "wasm32") {
+            self.raw.destroy(); // the browser would wait for its garbage collector
+        }
     }
 }
 

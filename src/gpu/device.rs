@@ -84,14 +84,14 @@ impl Gpu {
             inner.caps.tiers = passed;
             inner
         };
-        inner.caps.software &= !options.as_hardware;
+        inner.caps.software = inner.caps.software && !options.as_hardware || options.as_software;
         Ok(Self(Arc::new(inner)))
     }
 
     /// [`Gpu::open`] for programs that may block.
-    #[cfg(feature = "native")]
+    #[cfg(feature = "blocking")]
     pub fn open_blocking(options: &Options) -> Result<Self> {
-        pollster::block_on(Self::open(options))
+        super::suspend::block_on(Self::open(options))
     }
 
     /// The adapters of this machine, best first.
@@ -126,6 +126,28 @@ impl Gpu {
     /// The first error the driver reported since the last call, if any.
     pub fn check(&self) -> Result<()> {
         self.live()?.check()
+    }
+
+    /// Compiles a variant of a kernel and says what the driver thinks of it.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] with the kernel's name and the driver's words.
+    pub async fn compile(&self, kernel: &'static Kernel, subgroup: bool, consts: &[u32]) -> Result<()> {
+        let device = &self.live()?.device;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        super::program::compile(device, kernel, kernel.wgsl(subgroup, consts));
+        match scope.pop().await {
+            None => self.check(),
+            Some(error) => Err(Error::Validation(format!("{}: {error}", kernel.name))),
+        }
+    }
+
+    /// Takes the device away, as a driver reset would: everything from here on is [`Error::DeviceLost`].
+    pub fn destroy(&self) -> Result<()> {
+        let live = self.live()?;
+        live.device.destroy();
+        live.fault.store(Error::DeviceLost("it was destroyed".into()));
+        Ok(())
     }
 
     /// Appends a launch to the current recording.
@@ -287,7 +309,7 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("rowscan"),
         required_features: features,
-        required_limits: candidate.adapter.limits(),
+        required_limits: limits(&candidate.adapter),
         experimental_features: if tiers.coop { experimental } else { wgpu::ExperimentalFeatures::disabled() },
         memory_hints: wgpu::MemoryHints::Performance,
         trace: wgpu::Trace::Off,
@@ -296,6 +318,19 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     let (device, queue) = opened.map_err(|e| Error::NoAdapter(format!("{}: {e}", candidate.caps.name)))?;
     let caps = Caps { tiers: Tiers::default(), ..candidate.caps.clone() };
     Ok(Inner::new(caps, Some(Live::new(device, queue))))
+}
+
+/// Everything the adapter has; in a browser the defaults of WebGPU and its sizes of buffers.
+fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+    let all = adapter.limits();
+    if !cfg!(target_arch = "wasm32") {
+        return all;
+    }
+    wgpu::Limits {
+        max_buffer_size: all.max_buffer_size,
+        max_storage_buffer_binding_size: all.max_storage_buffer_binding_size,
+        ..wgpu::Limits::default()
+    }
 }
 
 /// The tiers that compute correctly on a device that is thrown away: one that breaks its device costs no more than that.
@@ -321,7 +356,8 @@ impl Live {
         }));
         let sink = fault.clone();
         device.set_device_lost_callback(move |reason, text| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
+            // a native device says so when it is dropped; in a browser somebody has taken it away
+            if reason != wgpu::DeviceLostReason::Destroyed || cfg!(target_arch = "wasm32") {
                 sink.store(Error::DeviceLost(format!("{reason:?}: {text}")));
             }
         });

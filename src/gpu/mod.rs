@@ -17,6 +17,8 @@ mod program;
 mod readback;
 mod record;
 mod selftest;
+#[cfg(feature = "blocking")]
+mod suspend;
 #[cfg(feature = "native")]
 mod trace;
 mod work;

@@ -120,7 +120,9 @@ impl Readback {
         let Some(outcome) = lock(&self.mapped).outcome.take() else {
             return polled.err().map(Err);
         };
-        Some(outcome.map_err(|e| Error::DeviceLost(e.to_string())).and_then(|()| self.collect()))
+        // what a browser's driver had to say about the work before has arrived by now
+        let outcome = outcome.map_err(|e| Error::DeviceLost(e.to_string())).and_then(|()| self.fault.check());
+        Some(outcome.and_then(|()| self.collect()))
     }
 
     /// Waits for the copy, not for what was submitted after it.
@@ -130,7 +132,13 @@ impl Readback {
     }
 
     /// Blocks until the bytes have arrived.
-    #[cfg(feature = "native")]
+    #[cfg(all(feature = "blocking", target_arch = "wasm32"))]
+    pub fn wait(self) -> Result<Vec<u8>> {
+        super::suspend::block_on(self)
+    }
+
+    /// Blocks until the bytes have arrived.
+    #[cfg(all(feature = "blocking", not(target_arch = "wasm32")))]
     pub fn wait(mut self) -> Result<Vec<u8>> {
         // a poll by another thread may have collected our outcome without having delivered it yet
         for _ in 0..10_000 {

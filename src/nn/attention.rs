@@ -142,12 +142,22 @@ impl CrossBlock {
         })
     }
 
+    /// (B, L, D), (B, L, 2D)
+    fn queries_keys(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<(Var, Var)> {
+        let q = self.norm_q.forward(g, t, x)?;
+        let kv = self.norm_kv.forward(g, t, x)?;
+        Ok((self.q.forward(g, t, &q)?, self.kv.forward(g, t, &kv)?))
+    }
+
+    /// (B, L, D) → the weights (B, H, L, L) with which each head looks at the tokens.
+    pub fn weights(&self, g: &Gpu, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Tensor> {
+        let (q, kv) = self.queries_keys(g, &mut Tape::off(), x)?;
+        ops::attention::weights(g, &q.data, &kv.data, self.heads, mask, regions)
+    }
+
     /// (B, L, D) → (B, L, D)
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
-        let q = self.norm_q.forward(g, t, x)?;
-        let q = self.q.forward(g, t, &q)?; // (B, L, D)
-        let kv = self.norm_kv.forward(g, t, x)?;
-        let kv = self.kv.forward(g, t, &kv)?; // (B, L, 2D)
+        let (q, kv) = self.queries_keys(g, t, x)?;
         let y = ops::attention::cross_attention(g, t, &q, &kv, self.heads, mask, regions)?;
         let x = self.proj.forward_onto(g, t, &y, x)?;
         let y = self.norm.forward(g, t, &x)?;

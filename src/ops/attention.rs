@@ -22,6 +22,8 @@ const FORWARD: Kernel =
     Kernel::new::<Attention>("attention.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)])
         .consts(CONSTS)
         .work(|x| pairs(x, 2, 2, 4));
+const WEIGHTS: Kernel =
+    Kernel::new::<Attention>("attention.weights", SRC, &[Read(1), Read(2), Read(4), Read(6), Write(13)]).consts(CONSTS);
 const BACKWARD_DELTA: Kernel =
     Kernel::new::<Attention>("attention.backward_delta", SRC, &[Read(5), Read(11), Write(10)]).consts(CONSTS);
 const BACKWARD: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
@@ -31,7 +33,7 @@ const BACKWARD_DKV: Kernel =
     Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD).consts(CONSTS).work(|x| pairs(x, 2, 4, 8));
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DELTA, &BACKWARD_DQ, &BACKWARD_DKV];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &WEIGHTS, &BACKWARD_DELTA, &BACKWARD_DQ, &BACKWARD_DKV];
 
 /// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an exponential
 /// per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other all but itself.
@@ -147,11 +149,7 @@ pub fn self_attention(
 pub fn cross_attention(
     g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Var> {
-    let [b, lq, c] = q.data.dims("attention: q")?;
-    let [_, lk, _] = kv.data.dims("attention: kv")?;
-    kv.data.expect_shape("attention: kv", &[b, lk, 2 * c])?;
-    let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
-    let call = Call::new([b, lq, lk, c], heads, columns, mask, regions, &q.data, &kv.data)?;
+    let call = Call::cross(&q.data, &kv.data, heads, mask, regions)?;
     let (out, lse) = call.forward(g)?;
     let (q, kv) = (q.clone(), kv.clone());
     Ok(t.push(g, out.clone(), move |g, dout, grads| {
@@ -171,6 +169,20 @@ pub fn cross_attention(
         }
         Ok(())
     }))
+}
+
+/// The weights (B, H, Lq, Lk) with which [`cross_attention`] averages values, to look at; without a gradient.
+pub fn weights(
+    g: &Gpu, q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>,
+) -> Result<Tensor> {
+    let call = Call::cross(q, kv, heads, mask, regions)?;
+    let (_, lse) = call.forward(g)?;
+    let [b, lq, _] = call.shape;
+    let probs = Tensor::scratch("attention weights", &[b, heads, lq, call.p.lk as usize]);
+    let consts = tiling(call.dh, false);
+    let args = [q, kv, &call.table, &lse, &probs];
+    g.launch_with(&WEIGHTS, &consts, Grid::items(probs.len(), 64), &call.p, &args)?;
+    Ok(probs)
 }
 
 /// Where q, k and v lie in the rows of their buffers.
@@ -194,6 +206,15 @@ struct Call {
 }
 
 impl Call {
+    /// q (B, Lq, C), kv (B, Lk, 2C)
+    fn cross(q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>) -> Result<Self> {
+        let [b, lq, c] = q.dims("attention: q")?;
+        let [_, lk, _] = kv.dims("attention: kv")?;
+        kv.expect_shape("attention: kv", &[b, lk, 2 * c])?;
+        let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
+        Self::new([b, lq, lk, c], heads, columns, mask, regions, q, kv)
+    }
+
     fn new(
         [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>, q: &Tensor,
         kv: &Tensor,

@@ -22,6 +22,7 @@ pub mod rng;
 #[cfg(feature = "native")]
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod settings;
 pub mod step;
 pub mod update;

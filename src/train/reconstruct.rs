@@ -30,6 +30,8 @@ pub struct Pictures {
     pub masked: Vec<u8>,
     /// Hidden patches as predicted.
     pub reconstruction: Vec<u8>,
+    /// (L) mean squared error of each hidden patch in units of the normalised patch; 0 where visible.
+    pub errors: Vec<f32>,
 }
 
 impl Reconstructor {
@@ -60,9 +62,15 @@ impl Reconstructor {
         Ok((pictures, loss.first().copied().unwrap_or(f32::NAN)))
     }
 
+    /// (B, L, P·P·3) what the last run predicted, in units of the normalised patch.
+    pub async fn predictions(&self) -> Result<Vec<f32>> {
+        self.pred.to_vec_async(&self.g).await
+    }
+
     fn pictures(&self, image: &[u8], pred: &[f32], inverse: &[u32]) -> Pictures {
         let (side, p, grid) = (self.config.image_size, self.config.patch_size, self.config.grid());
         let (mut masked, mut reconstruction) = (image.to_vec(), image.to_vec());
+        let mut errors = vec![0.0; inverse.len()];
         for (token, predicted) in pred.chunks_exact(self.config.patch_len()).enumerate() {
             if inverse[token] != u32::MAX {
                 continue;
@@ -74,12 +82,14 @@ impl Reconstructor {
             let n = predicted.len() as f32;
             let mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
             let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
+            let deviation = (var + 1e-6).sqrt();
             for (i, value) in predicted.iter().enumerate() {
-                let pixel = (value * (var + 1e-6).sqrt() + mean) * STD[i % 3] + MEAN[i % 3];
+                errors[token] += (value - (normal(i) - mean) / deviation).powi(2) / n;
+                let pixel = (value * deviation + mean) * STD[i % 3] + MEAN[i % 3];
                 reconstruction[at(i)] = (pixel * 255.0).round().clamp(0.0, 255.0) as u8;
                 masked[at(i)] = 128;
             }
         }
-        Pictures { original: image.to_vec(), masked, reconstruction }
+        Pictures { original: image.to_vec(), masked, reconstruction, errors }
     }
 }

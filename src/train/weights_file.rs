@@ -1,4 +1,4 @@
-//! safetensors files of named f32 tensors, read with every doubt named.
+//! safetensors files of named tensors in f32 or f16, read with every doubt named.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,27 +9,58 @@ use safetensors::{Dtype, SafeTensors, View};
 use crate::error::{Error, Result};
 use crate::nn::Weights;
 
-struct Plain<'a>(&'a [usize], &'a [f32]);
+struct Plain<'a>(&'a [usize], Cow<'a, [u8]>, Dtype);
 
 impl View for Plain<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.2
     }
     fn shape(&self) -> &[usize] {
         self.0
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(bytemuck::cast_slice(self.1))
+        Cow::Borrowed(&self.1)
     }
     fn data_len(&self) -> usize {
-        size_of_val(self.1)
+        self.1.len()
     }
+}
+
+fn serialise<'a>(
+    views: impl Iterator<Item = (&'a str, Plain<'a>)>, metadata: HashMap<String, String>,
+) -> Result<Vec<u8>> {
+    let views: Vec<_> = views.collect();
+    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::argument("safetensors", e, "named tensors"))
 }
 
 /// Serialises weights with metadata.
 pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-    let views = weights.iter().map(|(name, (shape, values))| (name.as_str(), Plain(shape, values)));
-    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::argument("safetensors", e, "named tensors"))
+    let view = |values| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
+    let views = weights.iter().map(|(name, (shape, values))| (name.as_str(), Plain(shape, view(values), Dtype::F32)));
+    serialise(views, metadata)
+}
+
+/// Serialises weights in f16, rounded to nearest.
+///
+/// # Errors
+/// When a weight is too large for f16, which ends at 65504.
+pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    for (name, (_, values)) in weights {
+        if let Some(value) = values.iter().find(|v| !half::f16::from_f32(**v).is_finite()) {
+            return Err(Error::argument(name, value, "a number that f16 can hold"));
+        }
+    }
+    let view = |values: &[f32]| values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
+    let views = weights
+        .iter()
+        .map(|(name, (shape, values))| (name.as_str(), Plain(shape, Cow::Owned(view(values)), Dtype::F16)));
+    serialise(views, metadata)
+}
+
+/// What a file says about itself besides its tensors; `path` is for the error.
+pub fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| Error::file(path, e))?;
+    Ok(header.metadata().clone().unwrap_or_default())
 }
 
 /// Reads f32, f16 or bf16 tensors as f32.
@@ -82,4 +113,24 @@ pub fn expect_whole(path: &Path) -> Result<()> {
 
 fn halves(bytes: &[u8], widen: impl Fn([u8; 2]) -> f32) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|pair| widen(*pair)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_rounded_to_nearest_and_keep_their_metadata() {
+        let values = vec![1.0, -0.333_333_34, 1e-8, 65_504.0];
+        let mut weights = Weights::from([("w".to_string(), (vec![2, 2], values))]);
+        let about = HashMap::from([("data".to_string(), "synthetic:64".to_string())]);
+        let (path, bytes) = (Path::new("w.safetensors"), to_half_bytes(&weights, about.clone()).unwrap());
+        assert_eq!(metadata(path, &bytes).unwrap(), about);
+        assert_eq!(from_bytes(path, &bytes).unwrap()["w"], (vec![2, 2], vec![1.0, -0.333_251_95, 0.0, 65_504.0]));
+        weights.get_mut("w").unwrap().1[3] = 70_000.0;
+        assert_eq!(
+            to_half_bytes(&weights, about).unwrap_err().to_string(),
+            "w: got 70000, expected a number that f16 can hold"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Take, names, pretrain, program, run, skip};
-use rowscan::train::weights_file::{read, to_bytes};
+use rowscan::train::weights_file::{metadata, read, to_bytes};
 
 fn command(args: &[&str], paths: &[(&str, &Path)]) -> std::process::Command {
     let mut command = program();
@@ -53,6 +53,33 @@ fn pretrain_reconstruct_features_import() {
     draw.arg(&picture).arg(images.join("1.png"));
     assert!(run(draw).ok().out.contains("loss"));
     assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
+
+    // the same in numbers, and again from weights in f16 that say where they come from
+    let (tensors, half, rough) = (at("tensors.safetensors"), at("half"), at("rough.safetensors"));
+    let numbers = |checkpoint: &Path, file: &Path| {
+        run(command(&args, &[("--checkpoint", checkpoint), ("-o", &grid), ("--tensors", file)]).arg(&picture).take())
+            .ok();
+        read(file).unwrap()
+    };
+    let exact = numbers(&checkpoint, &tensors);
+    let shapes: Vec<_> = exact.iter().map(|(name, (shape, _))| (name.as_str(), shape.as_slice())).collect();
+    assert_eq!(shapes, [("images", &[1, 16, 16, 3][..]), ("mask", &[1, 16]), ("predictions", &[1, 16, 48])]);
+    assert_eq!(exact["mask"].1.iter().sum::<f32>(), 12.0);
+    let note = ["export", "--note", "license=MIT", "--note", "command=rowscan pretrain --seed=0"];
+    run(command(&note, &[("--checkpoint", &checkpoint), ("-o", &half)])).ok();
+    let size = |folder: &Path| std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
+    assert!(size(&half) < size(&checkpoint) * 2 / 3);
+    let about = metadata(&half, &std::fs::read(half.join("model.safetensors")).unwrap()).unwrap();
+    for (key, value) in [("license", "MIT"), ("command", "rowscan pretrain --seed=0"), ("steps", "4"), ("images", "10")]
+    {
+        assert_eq!(about[key], value, "{key}");
+    }
+    let rounded = numbers(&half, &rough);
+    let off = rounded["predictions"].1.iter().zip(&exact["predictions"].1).map(|(a, b)| (a - b).abs());
+    assert!(off.fold(0.0, f32::max) < 1e-2, "halves have 11 bits");
+    run(command(&note, &[("--checkpoint", &checkpoint), ("-o", &half)])).fails(1, &["half", "not empty"]);
+    run(command(&["export", "--note", "license"], &[("--checkpoint", &half), ("-o", &at("no"))]))
+        .fails(2, &["KEY=VALUE"]);
 
     let features = at("features.safetensors");
     let args = ["features", &data, "--batch-size=4"];

@@ -178,11 +178,13 @@ fn adamw_refuses_other_sizes() {
 /// Five steps of torch.optim.AdamW, with and without clip_grad_norm_: w (7, 5) with decay, b (5) without.
 #[test]
 fn adamw_matches_torch() {
-    for name in ["adamw_default", "adamw_clip"] {
-        let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(&path).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let (_, head) = SafeTensors::read_metadata(&bytes).unwrap();
+    let fixtures: [(&str, &[u8]); 2] = [
+        ("adamw_default", include_bytes!("../fixtures/adamw_default.safetensors")),
+        ("adamw_clip", include_bytes!("../fixtures/adamw_clip.safetensors")),
+    ];
+    for (name, bytes) in fixtures {
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let (_, head) = SafeTensors::read_metadata(bytes).unwrap();
         let head: &HashMap<String, String> = head.metadata().as_ref().unwrap();
         let config: serde_json::Value = serde_json::from_str(&head["config"]).unwrap();
         let number = |key: &str| config[key].as_f64().unwrap();

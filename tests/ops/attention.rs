@@ -1,7 +1,9 @@
 use rowscan::Result;
-use rowscan::cpu::attention::{Dims, Mask as Seen, backward, forward};
+use rowscan::cpu::attention::{Dims, Mask as Seen, backward, forward, weights};
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::ops::attention::{KERNELS, Mask, Regions, cross_attention, self_attention, tiling};
+use rowscan::ops::attention::{
+    KERNELS, Mask, Regions, cross_attention, self_attention, tiling, weights as ops_weights,
+};
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 
@@ -87,6 +89,10 @@ impl Problem {
         close(&format!("{name} cross out"), &out, &want.out, tol);
         compare("cross", &[0], &found[0]);
         compare("cross", &[1, 2], &found[1]);
+        let [q, kv] = [0, 1].map(|i| leaves[i].data.clone());
+        let seen = ops_weights(g, &q, &kv, self.dim.h, self.mask, table.as_ref()).and_then(|w| w.to_vec(g));
+        let want = weights(self.dim, &wide(&self.parts[0]), &wide(&self.parts[1]), scale, self.seen());
+        close(&format!("{name} weights"), &seen.expect("weights"), &want, tol);
     }
 }
 

@@ -1,14 +1,19 @@
-//! `cargo xtask demo` and `cargo xtask test`: all the set-up of a fresh machine, then the demonstration or the tests.
+//! All the set-up of a fresh machine, then the demonstration, the tests, or the browser page.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+mod web;
+mod workshop;
 
-type Result<T = ()> = std::result::Result<T, String>;
+use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask demo | test [FILTER]
-  demo   builds, pretrains `micro` on generated images for about two minutes on two CPU cores, draws what it learned
-  test   builds and runs every test; a missing GPU adapter is a failure
-Both install a software Vulkan driver first if the machine has no adapter at all.";
+use workshop::{Result, cargo, command, root, rowscan, run, set_up};
+
+const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | web | web-build | web-test [FILTER]
+  demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores, draws what it learned
+  test       builds and runs every test; a missing GPU adapter is a failure
+  web        builds the browser page and serves it on 127.0.0.1
+  web-build  builds it only, into target/web
+  web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
+Each installs what the machine lacks with apt-get first, and says so: a software Vulkan driver, the wasm32 target, Chromium.";
 
 /// Epochs and images of the demonstration.
 const DEMO: [&str; 2] = ["5", "synthetic:512"];
@@ -18,6 +23,11 @@ fn main() -> ExitCode {
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["demo"] => demo(),
         ["test", filter @ ..] => test(filter),
+        ["web"] => web::serve(),
+        ["web-build"] => web::build(),
+        ["web-test", filter @ ..] => web::test(filter),
+        #[cfg(feature = "bindgen")]
+        ["bindgen", wasm, out] => web::bindgen(wasm, out),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -30,69 +40,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
-/// A command in the root of the repository.
-fn command(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(args).current_dir(root());
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        command.env("XDG_RUNTIME_DIR", std::env::temp_dir()); // the Vulkan loader complains without one
-    }
-    command
-}
-
-fn run(mut command: Command) -> Result {
-    let name = format!("{command:?}");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{name} ended with {status}")),
-        Err(e) => Err(format!("{name} did not start: {e}")),
-    }
-}
-
-fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-/// Where cargo put the program.
-fn rowscan() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    root().join(target).join("release").join(format!("rowscan{}", std::env::consts::EXE_SUFFIX))
-}
-
-/// Builds the program, and makes sure that it finds an adapter.
-fn set_up() -> Result {
-    println!("building (the first time takes some minutes)");
-    run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan"]))?;
-    let found = || {
-        let mut probe = command(rowscan(), &["info", "--adapter-only"]);
-        probe.stderr(std::process::Stdio::null()); // what it complains about is put right below, or reported
-        run(probe)
-    };
-    if found().is_ok() {
-        return Ok(());
-    }
-    println!(
-        "no GPU adapter on this machine: installing the software Vulkan driver `mesa-vulkan-drivers` with apt-get"
-    );
-    if !cfg!(target_os = "linux") || Command::new("apt-get").arg("--version").output().is_err() {
-        return Err("there is no apt-get here: install a Vulkan driver (lavapipe will do) and run this again".into());
-    }
-    let root_user = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));
-    let apt = |args: &[&str]| {
-        let mut apt =
-            if root_user { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
-        apt.env("DEBIAN_FRONTEND", "noninteractive");
-        run(apt)
-    };
-    apt(&["update", "-qq"])?;
-    apt(&["install", "-y", "-qq", "--no-install-recommends", "mesa-vulkan-drivers", "libvulkan1"])?;
-    found().map_err(|e| format!("still no adapter after installing the driver: {e}"))
 }
 
 fn demo() -> Result {

@@ -1,6 +1,7 @@
 //! Checkpoints on a disk. A folder is written under a temporary name, synced, and renamed: its final name never stands for
 //! half of it.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::super::weights_file::{expect_whole, read};
+use super::super::weights_file::{expect_whole, read, to_half_bytes};
 use super::{CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -103,13 +104,25 @@ pub fn save<S: Serialize>(g: &Gpu, folder: &Path, config: &Config, params: &Para
 
 /// Writes a checkpoint without training state to `folder`, which must not exist or be empty.
 pub fn save_weights(folder: &Path, config: &Config, weights: &Weights) -> Result<()> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::file(folder, "is not empty, expected a new folder"));
-    }
-    let pending = Pending::new(folder)?;
+    let pending = fresh(folder)?;
     pending.write(CONFIG, &super::config_to_bytes(config)?)?;
     pending.write(MODEL, &super::to_bytes(weights)?)?;
     pending.commit()
+}
+
+/// Writes a checkpoint without training state in f16, with what its metadata shall say, to `folder`, which must not exist or be empty.
+pub fn save_half(folder: &Path, config: &Config, weights: &Weights, about: HashMap<String, String>) -> Result<()> {
+    let pending = fresh(folder)?;
+    pending.write(CONFIG, &super::config_to_bytes(config)?)?;
+    pending.write(MODEL, &to_half_bytes(weights, about)?)?;
+    pending.commit()
+}
+
+fn fresh(folder: &Path) -> Result<Pending<'_>> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::file(folder, "is not empty, expected a new folder"));
+    }
+    Pending::new(folder)
 }
 
 /// Removes a checkpoint. Whatever interrupts this, its name does not stand for a part of it.
@@ -138,7 +151,12 @@ pub fn state<S: DeserializeOwned>(folder: &Path) -> Result<State<S>> {
     super::state_from_bytes(&path, &bytes_of(&path)?)
 }
 
-/// The weights of a checkpoint folder.
+/// The weights of a checkpoint folder, by name.
+pub fn weights(folder: &Path) -> Result<Weights> {
+    read(&folder.join(MODEL))
+}
+
+/// The weights of a checkpoint folder, onto the GPU.
 pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
     let path = folder.join(MODEL);
     params.load(g, &read(&path)?).map_err(|e| Error::file(&path, e))

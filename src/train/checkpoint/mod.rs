@@ -7,7 +7,8 @@ mod folder;
 pub(super) use folder::{OLD, PARTIAL};
 #[cfg(feature = "native")]
 pub use folder::{
-    all, config, is_named_so, load, load_weights, newest, remove, save, save_weights, state, state_of_whole,
+    all, config, is_named_so, load, load_weights, newest, remove, save, save_half, save_weights, state, state_of_whole,
+    weights,
 };
 
 use std::path::Path;

@@ -1,9 +1,12 @@
 //! Where in a run a batch stands, and which samples it takes.
+#[cfg(feature = "native")]
 use super::DataError;
 use crate::train::rng::{Purpose, Stream};
+#[cfg(feature = "native")]
 use serde::{Deserialize, Serialize};
 
 /// A place in the endless sequence of batches; what a checkpoint stores to go on from.
+#[cfg(feature = "native")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Passes over the data that are complete.
@@ -14,7 +17,7 @@ pub struct Cursor {
 
 /// One appearance of a sample in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Visit {
+pub(crate) struct Visit {
     pub sample: usize,
     /// Which of the repeats of this sample it is.
     pub repeat: usize,
@@ -22,7 +25,7 @@ pub(super) struct Visit {
 
 /// Which samples each batch of a run takes.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub samples: usize,
     /// How often an epoch visits a sample that it visits at all, one after the other.
     pub repeats: usize,
@@ -46,6 +49,7 @@ impl Plan {
     }
 
     /// One pass in the order of the set, the incomplete last batch included.
+    #[cfg(feature = "native")]
     pub fn eval(samples: usize, batch_size: usize) -> Self {
         let per_epoch = samples.div_ceil(batch_size.max(1)) as u64;
         Self { samples, repeats: 1, visits: samples, batch_size, per_epoch, shuffle: None }
@@ -68,6 +72,7 @@ impl Plan {
     }
 
     /// `cursor` with a finished epoch carried over; refuses one that lies past the end of its epoch.
+    #[cfg(feature = "native")]
     pub fn normal(&self, cursor: Cursor) -> Result<Cursor, DataError> {
         match cursor.batch.cmp(&self.per_epoch) {
             std::cmp::Ordering::Less => Ok(cursor),

@@ -6,7 +6,6 @@ mod cifar;
 mod classes;
 #[cfg(feature = "native")]
 mod crop;
-#[cfg(feature = "native")]
 mod cursor;
 #[cfg(feature = "native")]
 mod decode;
@@ -42,6 +41,7 @@ mod worker;
 
 #[cfg(feature = "native")]
 pub use cursor::Cursor;
+pub(crate) use cursor::{Plan as Order, Visit};
 pub use error::{DataError, LAYOUTS};
 #[cfg(feature = "native")]
 pub use loader::{Batch, Loader, LoaderOptions};

@@ -1,0 +1,80 @@
+// Bytes to canvases.
+
+/** Draws (S, S, 3) bytes. */
+export function picture(canvas, rgb, side) {
+  const image = new ImageData(side, side);
+  for (let i = 0, n = side * side; i < n; i++) {
+    image.data[i * 4] = rgb[i * 3];
+    image.data[i * 4 + 1] = rgb[i * 3 + 1];
+    image.data[i * 4 + 2] = rgb[i * 3 + 2];
+    image.data[i * 4 + 3] = 255;
+  }
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  canvas.getContext('2d').putImageData(image, 0, 0);
+}
+
+const INFERNO = [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
+
+/** A colour for 0 … 1. */
+export function heat(value) {
+  const at = Math.min(Math.max(value, 0), 1) * (INFERNO.length - 1);
+  const below = Math.min(Math.floor(at), INFERNO.length - 2);
+  return INFERNO[below].map((c, i) => Math.round(c + (at - below) * (INFERNO[below + 1][i] - c)));
+}
+
+/** One square per value on a canvas of `side` pixels; `null` values stay clear. */
+export function squares(canvas, values, grid, colour) {
+  const size = 16;
+  if (canvas.width !== grid * size) canvas.width = canvas.height = grid * size;
+  const context = canvas.getContext('2d');
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  values.forEach((value, i) => {
+    if (value === null) return;
+    context.fillStyle = `rgb(${colour(value).join(' ')})`;
+    context.fillRect((i % grid) * size, Math.floor(i / grid) * size, size - 1, size - 1);
+  });
+}
+
+/** Copies the rows of patches above `row` of hidden patches from `full` into `partial`, both (S, S, 3). */
+export function revealRow(partial, full, row, patch, side) {
+  const bytes = side * 3;
+  partial.set(full.subarray(row * patch * bytes, (row + 1) * patch * bytes), row * patch * bytes);
+}
+
+/** The patch under a pointer. */
+export function patchAt(canvas, event, grid) {
+  const box = canvas.getBoundingClientRect();
+  const at = (from, size, position) => Math.min(Math.max(Math.floor(((position - from) / size) * grid), 0), grid - 1);
+  return at(box.top, box.height, event.clientY) * grid + at(box.left, box.width, event.clientX);
+}
+
+/** Where an arrow key leads from `token`, or `null`. */
+export function step(key, token, grid) {
+  const [row, column] = [Math.floor(token / grid), token % grid];
+  const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[key];
+  if (!move) return null;
+  const within = (value) => Math.min(Math.max(value, 0), grid - 1);
+  return within(row + move[0]) * grid + within(column + move[1]);
+}
+
+/** A frame around a patch. */
+export function frame(canvas, token, grid) {
+  const context = canvas.getContext('2d');
+  const size = canvas.width / grid;
+  const line = Math.max(1, canvas.width / 64);
+  context.lineWidth = line;
+  context.strokeStyle = '#fff';
+  context.strokeRect((token % grid) * size + line / 2, Math.floor(token / grid) * size + line / 2, size - line, size - line);
+}
+
+/** Replaces a list of facts. */
+export function facts(list, entries) {
+  list.replaceChildren(...Object.entries(entries).map(([name, value]) => {
+    const [box, term, detail] = ['div', 'dt', 'dd'].map((tag) => document.createElement(tag));
+    term.textContent = name;
+    detail.textContent = value;
+    detail.dataset.fact = name;
+    box.append(term, detail);
+    return box;
+  }));
+}

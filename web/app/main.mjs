@@ -1,0 +1,126 @@
+// Tabs, notices, the device and its recovery. Each mode is a module with `attach(app)`; it gets told when a device is there.
+import * as gpu from './gpu.mjs';
+import { dropped } from './images.mjs';
+import { checkpoint } from './files.mjs';
+import { attach as reconstruct } from './reconstruct.mjs';
+import { attach as train } from './train.mjs';
+import { attach as inspect } from './inspect.mjs';
+
+const $ = (id) => document.getElementById(id);
+const MODES = ['reconstruct', 'train', 'inspect'];
+
+const app = {
+  $,
+  device: null,
+  mode: null,
+  modes: {},
+
+  /** Says something above the page; without text, nothing any more. */
+  notice(text) {
+    $('notice').textContent = text ?? '';
+    $('notice').hidden = !text;
+  },
+
+  /** Runs `work`; what it throws becomes a notice, a lost device is opened again. */
+  async guard(work) {
+    try {
+      return await work();
+    } catch (error) {
+      if (error?.name === 'DeviceLost') await app.recover(error);
+      else app.notice(error?.message ?? String(error));
+    }
+  },
+
+  async connect() {
+    const { device, name, software } = await gpu.open();
+    app.device = device;
+    $('adapter').textContent = software ? `${name} (software)` : name;
+    $('adapter').dataset.name = name;
+    for (const mode of Object.values(app.modes)) await mode.connected(device);
+  },
+
+  recovering: null,
+  recover(error) {
+    app.recovering ??= (async () => {
+      app.notice(`The GPU was lost (${error.message}). Opening it again …`);
+      for (const mode of Object.values(app.modes)) mode.lost();
+      try {
+        await app.connect();
+        app.notice('The GPU was lost and is back. Training continues from the last saved step.');
+      } catch (again) {
+        app.notice(`The GPU was lost and could not be opened again: ${again.message}\nReload the page to try once more; saved training is kept.`);
+      } finally {
+        app.recovering = null;
+      }
+    })();
+    return app.recovering;
+  },
+
+  show(mode) {
+    app.mode = mode;
+    for (const other of MODES) {
+      $(other).hidden = other !== mode;
+      $(`tab-${other}`).setAttribute('aria-selected', other === mode);
+      $(`tab-${other}`).tabIndex = other === mode ? 0 : -1;
+    }
+    if (location.hash.slice(1) !== mode) history.replaceState(null, '', `#${mode}`);
+    app.modes[mode]?.shown?.();
+  },
+};
+
+function tabs() {
+  for (const mode of MODES) {
+    $(`tab-${mode}`).addEventListener('click', () => app.show(mode));
+    $(`tab-${mode}`).addEventListener('keydown', ({ key }) => {
+      const by = { ArrowRight: 1, ArrowLeft: -1 }[key];
+      if (!by) return;
+      const next = MODES[(MODES.indexOf(mode) + by + MODES.length) % MODES.length];
+      app.show(next);
+      $(`tab-${next}`).focus();
+    });
+  }
+}
+
+/** Files go where they belong: a checkpoint to Reconstruct or Train, images to the mode that is open. */
+async function take(files) {
+  const found = await checkpoint(files);
+  if (found) return app.mode === 'train' ? app.modes.train.open(found) : app.modes.reconstruct.open(found);
+  const images = files.filter((file) => file.type.startsWith('image/'));
+  if (!images.length) throw new Error('neither an image nor a checkpoint folder (config.json and model.safetensors)');
+  return app.mode === 'train' ? app.modes.train.images(images) : app.modes.reconstruct.image(images[0]);
+}
+app.take = take;
+
+function drops() {
+  let depth = 0;
+  const over = (by) => { depth = Math.max(depth + by, 0); $('drop').hidden = depth === 0; };
+  addEventListener('dragenter', (event) => { event.preventDefault(); over(1); });
+  addEventListener('dragleave', () => over(-1));
+  addEventListener('dragover', (event) => event.preventDefault());
+  addEventListener('drop', (event) => {
+    event.preventDefault();
+    depth = 0;
+    over(0);
+    app.guard(async () => take(await dropped(event.dataTransfer)));
+  });
+}
+
+async function start() {
+  const why = await gpu.missing();
+  if (why) {
+    $('why').textContent = why;
+    $('none').hidden = false;
+    $('adapter').textContent = 'no WebGPU';
+    document.querySelector('nav').hidden = true;
+    return;
+  }
+  app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app) };
+  tabs();
+  drops();
+  app.show(MODES.includes(location.hash.slice(1)) ? location.hash.slice(1) : 'reconstruct');
+  await app.guard(() => app.connect());
+  document.body.dataset.ready = 'true';
+}
+
+globalThis.rowscan = app; // for the console and the tests
+start().catch((error) => app.notice(error?.message ?? String(error)));

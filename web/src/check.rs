@@ -1,0 +1,50 @@
+//! What the browser tests ask: does the browser's compiler take every kernel?
+
+use rowscan::gpu::Kernel;
+use rowscan::ops::attention::tiling;
+use wasm_bindgen::prelude::*;
+
+use crate::{Device, js};
+
+#[wasm_bindgen]
+impl Device {
+    /// Compiles every variant of every kernel. Returns how many there are.
+    ///
+    /// # Errors
+    /// The first kernel that the browser's compiler refuses, with its words.
+    #[wasm_bindgen(js_name = compileAll)]
+    pub async fn compile_all(&self) -> Result<usize, JsValue> {
+        let all: Vec<&'static Kernel> =
+            rowscan::ops::all().into_iter().chain(rowscan::tensor::KERNELS.iter().copied()).collect();
+        let mut count = 0;
+        for kernel in all {
+            for consts in variants(kernel) {
+                self.0.compile(kernel, false, &consts).await.map_err(js)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Values of a kernel's constants that its launcher chooses: all of the small ones, the corners of the others.
+fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
+    if kernel.family() == "attention" {
+        let heads = [1, 4, 12, 16, 24, 32, 48, 64, 80, 128];
+        let tilings = heads.iter().flat_map(|&dh| [false, true].map(|backward| tiling(dh, backward)));
+        return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
+    }
+    kernel.consts.iter().fold(vec![Vec::new()], |all, &(name, default)| {
+        let values: &[u32] = match name {
+            "WG" => &[32, 64, 128, 256],
+            "FORM" => &[0, 1, 2],
+            "VEC" => &[0, 1],
+            "S" => &[1, 2],
+            "K" => &[1, 3, 4, 8],
+            "N" => &[1, 8, 16, 64],
+            _ => &[default],
+        };
+        let longer = |have: Vec<u32>| values.iter().map(move |&value| [have.as_slice(), &[value]].concat());
+        all.into_iter().flat_map(longer).collect()
+    })
+}

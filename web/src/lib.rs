@@ -1,0 +1,74 @@
+//! rowscan in a browser tab: bindings for JavaScript. Everything that computes is in the crate `rowscan`; the page draws.
+#![cfg(target_arch = "wasm32")]
+
+mod check;
+mod model;
+mod training;
+
+use rowscan::gpu::{Gpu, Options};
+use rowscan::train::data::Rgb8;
+use wasm_bindgen::prelude::*;
+
+/// An `Error` whose name is the kind: the page acts on `DeviceLost`.
+fn js(error: rowscan::Error) -> JsValue {
+    use rowscan::Error::{Argument, DeviceLost, Diverged, File, Limit, NoAdapter, OutOfMemory};
+    let thrown = js_sys::Error::new(&error.to_string());
+    thrown.set_name(match error {
+        DeviceLost(_) => "DeviceLost",
+        NoAdapter(_) => "NoAdapter",
+        OutOfMemory(_) | Limit { .. } => "OutOfMemory",
+        Argument { .. } | File { .. } => "BadInput",
+        Diverged(_) => "Diverged",
+        _ => "Failure",
+    });
+    thrown.into()
+}
+
+fn data(error: rowscan::train::data::DataError) -> JsValue {
+    js(error.into())
+}
+
+/// Square images of `side` pixels, one behind the other in RGB bytes.
+fn squares(bytes: &[u8], side: usize) -> Vec<Rgb8> {
+    let image = |pixels: &[u8]| Rgb8 { width: side as u32, height: side as u32, pixels: pixels.to_vec() };
+    bytes.chunks((side * side * 3).max(1)).map(image).collect()
+}
+
+/// What a panic says goes to the console: the module cannot go on after one.
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|panic| {
+        js_sys::eval(&format!("console.error({:?})", panic.to_string())).map_or((), drop)
+    }));
+}
+
+/// An open device.
+#[wasm_bindgen]
+pub struct Device(Gpu);
+
+#[wasm_bindgen]
+impl Device {
+    /// Opens the browser's adapter. `software`: it is a CPU, which only the page can know.
+    pub async fn open(software: bool) -> Result<Device, JsValue> {
+        let options = Options { as_software: software, ..Options::default() };
+        Ok(Self(Gpu::open(&options).await.map_err(js)?))
+    }
+
+    /// Takes the device away, as a driver reset would.
+    pub fn destroy(&self) -> Result<(), JsValue> {
+        self.0.destroy().map_err(js)
+    }
+
+    /// Bytes of GPU memory in use.
+    pub fn bytes(&self) -> f64 {
+        self.0.counters().live_bytes as f64
+    }
+}
+
+/// A generated image of `side` × `side` RGB bytes.
+#[wasm_bindgen]
+pub fn sample(index: usize, side: usize) -> Result<Vec<u8>, JsValue> {
+    use rowscan::train::data::{Dataset, Split};
+    let set = Dataset::synthetic("synthetic:4096", side, Split::Test).map_err(data)?;
+    Ok(set.image(index).map_err(data)?.pixels)
+}

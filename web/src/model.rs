@@ -1,0 +1,142 @@
+//! A pretrained model: reconstructions, the decoders' masks, and what its heads look at.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use rowscan::gpu::Gpu;
+use rowscan::models::{Config, Map};
+use rowscan::nn::Params;
+use rowscan::train::checkpoint;
+use rowscan::train::mask::Mask;
+use rowscan::train::reconstruct::{Pictures, Reconstructor};
+use rowscan::train::settings::{RunSettings, Settings};
+use rowscan::train::weights_file;
+use wasm_bindgen::prelude::*;
+
+use crate::{Device, js};
+
+/// A model on the GPU with the weights of a checkpoint.
+#[wasm_bindgen]
+pub struct Model {
+    g: Gpu,
+    config: Config,
+    map: Map,
+    parameters: usize,
+    metadata: String,
+    /// The program of the last visible length.
+    reconstructor: RefCell<Option<(usize, Rc<Reconstructor>)>>,
+}
+
+/// One image as the model sees it.
+#[wasm_bindgen]
+pub struct Reconstruction {
+    pictures: Pictures,
+    pred: Vec<f32>,
+    /// Mean loss over the hidden patches.
+    #[wasm_bindgen(readonly)]
+    pub loss: f32,
+}
+
+#[wasm_bindgen]
+impl Reconstruction {
+    /// (S, S, 3), hidden patches grey.
+    #[wasm_bindgen(getter)]
+    pub fn masked(&self) -> Vec<u8> {
+        self.pictures.masked.clone()
+    }
+
+    /// (S, S, 3), hidden patches as predicted.
+    #[wasm_bindgen(getter)]
+    pub fn reconstruction(&self) -> Vec<u8> {
+        self.pictures.reconstruction.clone()
+    }
+
+    /// (L) squared error of each hidden patch, 0 where visible.
+    #[wasm_bindgen(getter)]
+    pub fn errors(&self) -> Vec<f32> {
+        self.pictures.errors.clone()
+    }
+
+    /// (L, P·P·3) predictions in units of the normalised patch.
+    #[wasm_bindgen(getter)]
+    pub fn predictions(&self) -> Vec<f32> {
+        self.pred.clone()
+    }
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// From the bytes of `config.json` and `model.safetensors`.
+    pub fn load(device: &Device, config: &[u8], weights: &[u8]) -> Result<Model, JsValue> {
+        let g = device.0.clone();
+        let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config).map_err(js)?;
+        let mut params = Params::new(&g);
+        let map = Map::new(&g, &mut params, &config).map_err(js)?;
+        let path = Path::new(checkpoint::MODEL);
+        params.load(&g, &weights_file::from_bytes(path, weights).map_err(js)?).map_err(js)?;
+        let metadata = weights_file::metadata(path, weights).map_err(js)?;
+        let metadata = serde_json::to_string(&metadata).unwrap_or_default();
+        Ok(Self { g, config, map, parameters: params.count(), metadata, reconstructor: RefCell::default() })
+    }
+
+    /// Side of the square input in pixels.
+    #[wasm_bindgen(getter)]
+    pub fn side(&self) -> usize {
+        self.config.image_size
+    }
+
+    /// Patches per side.
+    #[wasm_bindgen(getter)]
+    pub fn grid(&self) -> usize {
+        self.config.grid()
+    }
+
+    /// Number of weights.
+    #[wasm_bindgen(getter)]
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// The configuration as JSON.
+    #[wasm_bindgen(getter)]
+    pub fn config(&self) -> String {
+        serde_json::to_string(&self.config).unwrap_or_default()
+    }
+
+    /// What the weights say about where they come from, as JSON.
+    #[wasm_bindgen(getter)]
+    pub fn metadata(&self) -> String {
+        self.metadata.clone()
+    }
+
+    /// The mask (L) that a seed draws, 1 where hidden; the same as the command line's.
+    pub fn mask(&self, strategy: &str, ratio: f64, seed: u32) -> Result<Vec<f32>, JsValue> {
+        let run = RunSettings { seed: seed.into(), ..RunSettings::default() };
+        let settings = Settings { run, mask: strategy.into(), mask_ratio: Some(ratio), ..Settings::default() };
+        Ok(settings.masker(&self.config).map_err(js)?.draw(0, 1).mask)
+    }
+
+    /// RGB bytes (S, S, 3) and a mask (L) → pictures, once the GPU is done.
+    pub async fn reconstruct(&self, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
+        let mask = Mask::from_mask(&mask, self.config.tokens()).map_err(crate::data)?;
+        let reconstructor = self.program(mask.visible_len)?;
+        let (mut pictures, loss) = reconstructor.run(&image, &mask).await.map_err(js)?;
+        let pred = reconstructor.predictions().await.map_err(js)?;
+        let pictures = pictures.pop().ok_or_else(|| js(rowscan::Error::argument("images", 0, 1)))?;
+        Ok(Reconstruction { pictures, pred, loss })
+    }
+}
+
+impl Model {
+    /// The program of a visible length.
+    fn program(&self, visible: usize) -> Result<Rc<Reconstructor>, JsValue> {
+        let mut last = self.reconstructor.borrow_mut();
+        if let Some((_, ready)) = last.as_ref().filter(|(ready, _)| *ready == visible) {
+            return Ok(ready.clone());
+        }
+        let made = Rc::new(Reconstructor::new(&self.g, &self.map, &self.config, 1, visible).map_err(js)?);
+        *last = Some((visible, made.clone()));
+        Ok(made)
+    }
+}

@@ -1,0 +1,184 @@
+//! Pretraining in the tab.
+
+use rowscan::gpu::Readback;
+use rowscan::models::Config;
+use rowscan::train::data::{Dataset, Split};
+use rowscan::train::reconstruct::Pictures;
+use rowscan::train::session::{Files, Session};
+use rowscan::train::settings::{RunSettings, Settings};
+use wasm_bindgen::prelude::*;
+
+use crate::{Device, data, js, squares};
+
+/// What the page chooses.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    model: Config,
+    batch: usize,
+    blr: f64,
+    ratio: f64,
+    seed: u64,
+    /// `synthetic:N`, or how to call the images that were dropped.
+    data: String,
+}
+
+/// A run.
+#[wasm_bindgen]
+pub struct Training {
+    session: Session,
+}
+
+/// Images that the model is shown again and again.
+#[wasm_bindgen]
+pub struct Shown {
+    pictures: Vec<Pictures>,
+    /// Mean loss over their hidden patches.
+    #[wasm_bindgen(readonly)]
+    pub loss: f32,
+}
+
+#[wasm_bindgen]
+impl Shown {
+    /// How many.
+    #[wasm_bindgen(getter)]
+    pub fn length(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// (S, S, 3) of one: `original`, `masked` or `reconstruction`.
+    pub fn picture(&self, index: usize, kind: &str) -> Vec<u8> {
+        let Some(p) = self.pictures.get(index) else { return Vec::new() };
+        match kind {
+            "masked" => p.masked.clone(),
+            "reconstruction" => p.reconstruction.clone(),
+            _ => p.original.clone(),
+        }
+    }
+}
+
+/// The files of a checkpoint.
+#[wasm_bindgen]
+pub struct Saved(Files);
+
+#[wasm_bindgen]
+impl Saved {
+    /// No file yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self(Files::new())
+    }
+
+    /// Adds a file.
+    pub fn add(&mut self, name: String, bytes: Vec<u8>) {
+        self.0.push((name, bytes));
+    }
+
+    /// The names.
+    #[wasm_bindgen(getter)]
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The bytes of a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
+    }
+}
+
+/// The configuration of a preset with images of another size, as JSON.
+#[wasm_bindgen]
+pub fn preset(name: &str, side: usize, patch: usize) -> Result<String, JsValue> {
+    let config = Config { image_size: side, patch_size: patch, ..Config::preset(name).map_err(js)? };
+    config.validate().map_err(js)?;
+    Ok(serde_json::to_string(&config).unwrap_or_default())
+}
+
+#[wasm_bindgen]
+impl Training {
+    /// A fresh model on the generated set, or on `images` (RGB bytes of the model's size, one behind the other). Every
+    /// eighth of them is held out.
+    pub fn start(device: &Device, choice: &str, images: &[u8]) -> Result<Training, JsValue> {
+        let choice: Choice = serde_json::from_str(choice)
+            .map_err(|e| js(rowscan::Error::argument("the settings of the page", e, "what `Choice` lists")))?;
+        let side = choice.model.image_size;
+        let (train, shown) = if images.is_empty() {
+            let set = |split| Dataset::synthetic(&choice.data, side, split).map_err(data);
+            let held_out = set(Split::Test)?;
+            let few = (0..held_out.len().min(4)).map(|i| held_out.image(i)).collect::<Result<Vec<_>, _>>();
+            (set(Split::Train)?, Dataset::from_images("held-out images", few.map_err(data)?).map_err(data)?)
+        } else {
+            let (train, shown) = rowscan::train::session::split(squares(images, side));
+            let set = |name, images| Dataset::from_images(name, images).map_err(data);
+            (set(&choice.data, train)?, set("held-out images", shown)?)
+        };
+        let settings = Settings {
+            run: RunSettings {
+                data: choice.data,
+                batch_size: choice.batch,
+                blr: choice.blr,
+                seed: choice.seed,
+                ..RunSettings::default()
+            },
+            mask_ratio: Some(choice.ratio),
+            ..Settings::default()
+        };
+        let session = Session::new(&device.0, &choice.model, &settings, train, &shown).map_err(js)?;
+        Ok(Self { session })
+    }
+
+    /// Submits a step; the promise gives its loss.
+    pub fn step(&mut self) -> Result<js_sys::Promise, JsValue> {
+        let loss: Readback = self.session.step().map_err(js)?;
+        Ok(wasm_bindgen_futures::future_to_promise(async move {
+            let bytes = loss.await.map_err(js)?;
+            let loss = bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
+            Ok(loss.into())
+        }))
+    }
+
+    /// Learning rate per 256 images and share of hidden patches from the next step on.
+    pub fn adjust(&mut self, blr: f64, ratio: f64) -> Result<(), JsValue> {
+        self.session.adjust(blr, ratio).map_err(js)
+    }
+
+    /// The model on images that it does not train on.
+    pub async fn pictures(&self) -> Result<Shown, JsValue> {
+        let (pictures, loss) = self.session.pictures().await.map_err(js)?;
+        Ok(Shown { pictures, loss })
+    }
+
+    /// The run as files.
+    pub async fn save(&self) -> Result<Saved, JsValue> {
+        Ok(Saved(self.session.save().await.map_err(js)?))
+    }
+
+    /// Goes on from files.
+    pub fn load(&mut self, files: &Saved) -> Result<(), JsValue> {
+        self.session.load(&files.0).map_err(js)
+    }
+
+    /// Steps done.
+    #[wasm_bindgen(getter)]
+    pub fn steps(&self) -> f64 {
+        self.session.state().step as f64
+    }
+
+    /// The learning rate of the next step.
+    #[wasm_bindgen(getter)]
+    pub fn lr(&self) -> f64 {
+        self.session.lr()
+    }
+
+    /// Number of weights.
+    #[wasm_bindgen(getter)]
+    pub fn parameters(&self) -> usize {
+        self.session.parameters()
+    }
+
+    /// Side of the square input in pixels.
+    #[wasm_bindgen(getter)]
+    pub fn side(&self) -> usize {
+        self.session.config().image_size
+    }
+}

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { within } from './harness.mjs';
+
+test("every variant of every kernel passes the browser's compiler", () => within({}, async (page) => {
+  const count = await page.evaluate(() => globalThis.rowscan.device.compileAll());
+  console.log(`${count} variants compile`);
+  assert.ok(count > 100);
+}));
+
+test('without WebGPU there is an explanation with a picture', () => within({ flags: ['--disable-features=WebGPUService', '--disable-gpu'], ready: false }, async (page) => {
+  await page.waitForSelector('#none:not([hidden])');
+  assert.match(await page.textContent('#none'), /no WebGPU/);
+  assert.ok((await page.textContent('#why')).length > 20);
+  assert.ok(await page.evaluate(() => document.querySelector('#none img').complete && document.querySelector('#none img').naturalWidth > 0));
+  assert.equal(await page.locator('.mode:visible').count(), 0);
+}));
+
+test('keyboard, phone and both colour schemes', async () => {
+  for (const colorScheme of ['light', 'dark']) {
+    await within({ colorScheme, viewport: { width: 390, height: 844 } }, async (page) => {
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is wider than a phone');
+      await page.getByRole('tab', { name: 'Reconstruct' }).focus();
+      await page.keyboard.press('ArrowRight');
+      assert.ok(await page.locator('#train').isVisible());
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nor in Train');
+      await page.keyboard.press('ArrowRight');
+      assert.ok(await page.locator('#inspect').isVisible());
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nor in Inspect');
+      const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const light = ground.match(/\d+/g).slice(0, 3).every((value) => Number(value) > 128);
+      assert.equal(light, colorScheme === 'light');
+    });
+  }
+});

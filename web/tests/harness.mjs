@@ -1,0 +1,61 @@
+// A browser with the page: system Chromium, WebGPU in software. Without an adapter a test fails, it does not skip.
+import { chromium } from 'playwright-core';
+import { serve } from '../serve.mjs';
+
+export const SOFTWARE = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
+/** { page, close }; the page is ready, and what it complains about fails the test at `close`. */
+export async function open({ hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
+  const site = await serve(process.env.SITE);
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM_PATH,
+    args: ['--no-sandbox', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', ...flags],
+  });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  page.setDefaultTimeout(120_000);
+  await page.goto(site.url + hash);
+  if (ready) {
+    await page.waitForFunction(() => document.body.dataset.ready === 'true' || !document.getElementById('none').hidden
+      || !document.getElementById('notice').hidden);
+    const trouble = await page.evaluate(() => (document.body.dataset.ready ? '' : document.getElementById('why').textContent || document.getElementById('notice').textContent));
+    if (trouble) throw new Error(`the page did not start: ${trouble} ${complaints.join('; ')}`);
+  }
+  return {
+    page,
+    complaints,
+    async close() {
+      await browser.close();
+      site.close();
+      if (complaints.length) throw new Error(`the page complained: ${complaints.join('; ')}`);
+    },
+  };
+}
+
+/** Runs `body` with an open page and closes it whatever happens. */
+export async function within(options, body) {
+  const opened = await open(options);
+  try {
+    await body(opened.page, opened);
+  } catch (error) {
+    opened.complaints.length && console.error(opened.complaints.join('\n'));
+    await opened.close().catch(() => {});
+    throw error;
+  }
+  await opened.close();
+}
+
+/** The pixels of a canvas as an array of bytes (RGBA). */
+export const pixels = (page, id) => page.evaluate((id) => {
+  const canvas = document.getElementById(id);
+  return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+}, id);
+
+/** Waits until Reconstruct has shown all of its rows. */
+export const settled = (page) => page.waitForFunction(() => {
+  const { model } = globalThis.rowscan.modes.reconstruct.state;
+  return model && Number(document.getElementById('r-result').dataset.rows) === model.grid;
+});

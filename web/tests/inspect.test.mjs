@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { pixels, settled, within } from './harness.mjs';
+
+test('inspect: the row-causal mask, attention of every head, and four masks of the decoder', () => within({}, async (page) => {
+  await settled(page);
+  await page.getByRole('tab', { name: 'Inspect' }).click();
+  await page.waitForFunction(() => globalThis.rowscan.modes.inspect.state.maps);
+  await page.waitForFunction(() => document.getElementById('i-says').textContent);
+  const { token, seen, sums, beyond } = await page.evaluate(() => {
+    const { model } = globalThis.rowscan.modes.reconstruct.state;
+    const { token, seen, maps } = globalThis.rowscan.modes.inspect.state;
+    const tokens = model.grid ** 2;
+    const rows = Array.from({ length: maps.length / tokens }, (_, i) => maps.subarray(i * tokens, (i + 1) * tokens));
+    return {
+      token,
+      seen: [...seen.subarray(token * tokens, (token + 1) * tokens)],
+      sums: rows.map((row) => row.reduce((a, b) => a + b, 0)),
+      beyond: Math.max(...rows.map((row, i) => Math.max(0, ...row.subarray((Math.floor((i % tokens) / model.grid) + 1) * model.grid)))),
+    };
+  });
+  const row = Math.floor(token / 8);
+  assert.deepEqual(seen, Array.from({ length: 64 }, (_, i) => (Math.floor(i / 8) <= row ? 1 : 0)));
+  assert.equal(sums.length, 2 * 4 * 64, 'two blocks of four heads');
+  assert.ok(sums.every((sum) => Math.abs(sum - 1) < 1e-4), 'weights add up to 1');
+  assert.equal(beyond, 0, 'no head looks at a row below');
+
+  const attention = await pixels(page, 'i-attention');
+  await page.locator('#i-head').selectOption({ label: 'head 2' });
+  assert.notDeepEqual(await pixels(page, 'i-attention'), attention, 'another head looks elsewhere');
+  const says = await page.textContent('#i-says');
+  await page.locator('#i-token').focus();
+  await page.keyboard.press('ArrowDown');
+  assert.notEqual(await page.textContent('#i-says'), says);
+  assert.equal(await page.evaluate(() => globalThis.rowscan.modes.inspect.state.token), token + 8);
+
+  const cards = await page.evaluate(() => [...document.querySelectorAll('#i-masks figure')].map((figure) => {
+    const [pattern, result] = figure.querySelectorAll('canvas');
+    const bytes = (canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+    const seen = bytes(pattern).filter((value, i) => i % 4 === 3 && value === 255).length;
+    return { mask: figure.dataset.mask, seen, result: bytes(result).join(), loss: Number(result.dataset.loss) };
+  }));
+  assert.deepEqual(cards.map(({ mask, seen }) => [mask, seen]), [['ar', 2080], ['mae', 4096], ['local-mae', 512], ['map', 2304]]);
+  assert.equal(new Set(cards.map(({ result }) => result)).size, 4, 'each mask gives its own reconstruction');
+  assert.equal(cards[3].result, (await pixels(page, 'r-result')).join(), 'that of MAP is the one of Reconstruct');
+  assert.ok(cards.every(({ loss }) => loss >= cards[3].loss), `trained with it, MAP is best: ${cards.map(({ loss }) => loss)}`);
+}));

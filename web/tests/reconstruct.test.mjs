@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { pixels, settled, within } from './harness.mjs';
+import { tensors } from './safetensors.mjs';
+
+test('reconstruct: hidden patches come back row by row, in decoding order', () => within({}, async (page) => {
+  const first = await page.waitForFunction(() => globalThis.firstReconstruction);
+  console.log(`first reconstruction ${Math.round(await first.jsonValue())} ms after opening the page (software adapter)`);
+  await settled(page);
+  await page.evaluate(() => {
+    const canvas = document.getElementById('r-result');
+    globalThis.rows = [];
+    const keep = () => globalThis.rows.push([...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]);
+    canvas.addEventListener('row', keep);
+    document.getElementById('r-again').click();
+  });
+  await page.waitForFunction(() => globalThis.rows.length === globalThis.rowscan.modes.reconstruct.state.model.grid);
+  const { rows, grid, mask } = await page.evaluate(() => {
+    const { model, mask } = globalThis.rowscan.modes.reconstruct.state;
+    return { rows: globalThis.rows, grid: model.grid, mask: [...mask] };
+  });
+  const masked = await pixels(page, 'r-masked');
+  const final = rows.at(-1);
+  const band = (image, row) => image.slice((row * image.length) / grid, ((row + 1) * image.length) / grid).join();
+  for (let at = 0; at < grid; at++) {
+    for (let row = 0; row < grid; row++) {
+      assert.equal(band(rows[at], row), band(row <= at ? final : masked, row), `row ${row} after ${at + 1} rows`);
+    }
+    const hidden = mask.slice(at * grid, (at + 1) * grid).some(Boolean);
+    if (hidden) assert.notEqual(band(final, at), band(masked, at), `row ${at} has changed`);
+  }
+  const original = await pixels(page, 'r-original');
+  const off = (image) => image.reduce((sum, value, i) => sum + (value - original[i]) ** 2, 0);
+  assert.ok(off(final) < off(masked), 'closer to the original than grey is');
+  assert.match(await page.textContent('#r-facts'), /loss.*hidden.*32 of 64.*ms.*/s);
+  assert.notEqual(await page.textContent('#adapter'), 'Looking for a GPU …');
+}));
+
+test('reconstruct: strategies, seed and ratio change the mask', () => within({}, async (page) => {
+  await settled(page);
+  const mask = () => page.evaluate(() => [...globalThis.rowscan.modes.reconstruct.state.mask]);
+  const change = async (act) => {
+    await page.evaluate(() => { document.getElementById('r-result').dataset.rows = 0; });
+    await act();
+    await settled(page);
+    return mask();
+  };
+  const before = await mask();
+  const seeded = await change(() => page.locator('#r-seed').fill('7'));
+  assert.notDeepEqual(seeded, before);
+  assert.deepEqual(await change(() => page.locator('#r-seed').fill('0')), before);
+  const sequential = await change(() => page.getByText('sequential', { exact: true }).click());
+  assert.deepEqual(sequential, [...Array(32).fill(0), ...Array(32).fill(1)]);
+  const fewer = await change(() => page.locator('#r-ratio').fill('0.25'));
+  assert.equal(fewer.reduce((a, b) => a + b), 16);
+  const diagonal = await change(() => page.getByText('diagonal', { exact: true }).click());
+  assert.ok(diagonal[63] && !diagonal[0] && diagonal[56 + 4]);
+}));
+
+test('reconstruct: the mask is painted with the mouse and with the keyboard', () => within({}, async (page) => {
+  await settled(page);
+  await page.getByText('paint', { exact: true }).click();
+  await settled(page);
+  const mask = () => page.evaluate(() => [...globalThis.rowscan.modes.reconstruct.state.mask]);
+  const before = await mask();
+  const box = await page.locator('#r-masked').boundingBox();
+  const at = (column, row) => [box.x + ((column + 0.5) * box.width) / 8, box.y + ((row + 0.5) * box.height) / 8];
+  const wanted = before[0] ? 0 : 1; // the first patch decides what a stroke does
+  await page.mouse.move(...at(0, 0));
+  await page.mouse.down();
+  for (let column = 1; column < 8; column++) await page.mouse.move(...at(column, 0), { steps: 4 });
+  await page.mouse.up();
+  await settled(page);
+  const painted = await mask();
+  assert.deepEqual(painted.slice(0, 8), Array(8).fill(wanted));
+  assert.deepEqual(painted.slice(8), before.slice(8));
+  await page.locator('#r-masked').focus();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Space');
+  await settled(page);
+  assert.equal((await mask())[15], before[15] ? 0 : 1);
+}));
+
+test('reconstruct: an image and a checkpoint can be dropped', () => within({}, async (page) => {
+  await settled(page);
+  const before = await pixels(page, 'r-original');
+  const drop = (files) => page.evaluate(async (files) => {
+    const transfer = new DataTransfer();
+    for (const { name, type, url, bytes } of files) {
+      const content = url ? await (await fetch(url)).arrayBuffer() : new Uint8Array(bytes);
+      transfer.items.add(new File([content], name, { type }));
+    }
+    dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, cancelable: true }));
+  }, files);
+  await drop([{ name: 'photo.png', type: 'image/png', url: 'assets/samples/3.png' }]);
+  await page.waitForFunction((before) => {
+    const canvas = document.getElementById('r-original');
+    return canvas.getContext('2d').getImageData(0, 0, 64, 64).data.some((value, i) => value !== before[i]);
+  }, before);
+  await settled(page);
+  await drop([{ name: 'notes.txt', type: 'text/plain', bytes: [1, 2] }]);
+  await page.waitForSelector('#notice:not([hidden])');
+  assert.match(await page.textContent('#notice'), /neither an image nor a checkpoint/);
+  const [config, weights] = ['config.json', 'model.safetensors'].map((name) => ({ name, type: '', url: `assets/map_micro/${name}` }));
+  await drop([config, { name: 'model.safetensors', type: '', bytes: [1, 2, 3] }]);
+  await page.waitForFunction(() => document.getElementById('notice').textContent.includes('not a whole safetensors file'));
+  await drop([config, weights]);
+  await page.waitForSelector('#notice[hidden]', { state: 'attached' });
+  await settled(page);
+}));
+
+test('reconstruct: predictions are within 1e-3 of the native ones', () => within({}, async (page) => {
+  await settled(page);
+  const native = tensors(readFileSync(join(process.env.NATIVE, 'native.safetensors')));
+  const found = await page.evaluate(async ({ image, mask }) => {
+    const { model } = globalThis.rowscan.modes.reconstruct.state;
+    const drawn = model.mask('random', 0.5, 5);
+    const result = await model.reconstruct(Uint8Array.from(image), Float32Array.from(mask));
+    return { drawn: [...drawn], predictions: [...result.predictions] };
+  }, { image: native.images, mask: native.mask });
+  assert.deepEqual(found.drawn, native.mask, 'the same mask from the same seed');
+  assert.equal(found.predictions.length, native.predictions.length);
+  const off = found.predictions.map((value, i) => Math.abs(value - native.predictions[i]));
+  const worst = Math.max(...off);
+  const spread = Math.max(...native.predictions.map(Math.abs));
+  console.log(`largest difference to the native predictions ${worst.toExponential(1)} (they reach ${spread.toFixed(2)})`);
+  assert.ok(spread > 0.5 && worst < 1e-3);
+}));

@@ -1,0 +1,203 @@
+//! The browser page: compiled, bound, shrunk, served and tested.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::workshop::{Result, apt_install, cargo, command, has, root, rowscan, run, set_up, target};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// Where `web` serves the page.
+const PORT: &str = "8737";
+/// What the page may weigh, compressed.
+const BUDGET: u64 = 3 << 20;
+/// What rustc turns on by default, and no more.
+const WASM_FEATURES: &[&str] = &[
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-reference-types",
+    "--enable-multivalue",
+];
+
+/// Where the page is put together.
+fn site() -> PathBuf {
+    target().join("web")
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> String {
+    move |e| format!("{}: {e}", path.display())
+}
+
+/// Compiles the crate `rowscan-web`: with rustup's standard library where it can be had, else with Debian's compiler and
+/// a standard library built from Debian's source.
+fn compile() -> Result<PathBuf> {
+    let build = ["build", "--profile", "web", "--locked", "--quiet", "--package", "rowscan-web", "--target", TARGET];
+    let wasm = |target: PathBuf| target.join(TARGET).join("web").join("rowscan_web.wasm");
+    if has_target() {
+        run(command(cargo(), &build))?;
+        return Ok(wasm(target()));
+    }
+    println!("rustup cannot add {TARGET} here: taking the compiler and standard library of Debian");
+    if !Path::new("/usr/bin/rustc").exists() || !Path::new("/usr/bin/cargo").exists() || !debian_source().exists() {
+        println!("installing rustc-web, cargo-web and rust-web-src with apt-get");
+        apt_install(&["rustc-web", "cargo-web", "rust-web-src"])?;
+    }
+    let version = Command::new("/usr/bin/rustc").arg("-vV").output().map_err(|e| format!("/usr/bin/rustc: {e}"))?;
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next());
+    let llvm = llvm.ok_or("/usr/bin/rustc does not tell its LLVM version")?;
+    let linker = format!("wasm-ld-{llvm}");
+    if !has(&linker) {
+        println!("installing lld-{llvm} with apt-get");
+        apt_install(&[&format!("lld-{llvm}")])?;
+    }
+    let apart = target().join("web-debian"); // another compiler: nothing of the other's can be used
+    let mut build = command("/usr/bin/cargo", &build);
+    build.args(["-Z", "build-std=std,panic_abort"]).arg("--target-dir").arg(&apart);
+    build.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+    build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    for name in ["RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO"] {
+        build.env_remove(name);
+    }
+    run(build)?;
+    Ok(wasm(apart))
+}
+
+fn debian_source() -> PathBuf {
+    let sysroot = Command::new("/usr/bin/rustc").args(["--print", "sysroot"]).output();
+    let sysroot = sysroot.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
+    Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock")
+}
+
+/// Whether the compiler in use has a standard library for the browser, or rustup gets it one.
+fn has_target() -> bool {
+    let libdir =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).current_dir(root()).output();
+    let present = || {
+        let at = libdir.as_ref().ok()?;
+        let folder = fs::read_dir(String::from_utf8_lossy(&at.stdout).trim()).ok()?;
+        Some(folder.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libstd")))
+    };
+    present() == Some(true) || {
+        println!("rustup target add {TARGET}");
+        run(command("rustup", &["target", "add", TARGET])).is_ok()
+    }
+}
+
+/// JavaScript around the module, by `wasm-bindgen` as a library in a build of this program with the feature `bindgen`.
+#[cfg(feature = "bindgen")]
+pub fn bindgen(wasm: &str, out: &str) -> Result {
+    let mut tool = wasm_bindgen_cli_support::Bindgen::new();
+    tool.input_path(wasm).omit_default_module_path(false).typescript(false);
+    tool.remove_name_section(true).remove_producers_section(true);
+    tool.web(true).and_then(|tool| tool.generate(out)).map_err(|e| format!("{e:#}"))
+}
+
+/// Node's packages at the versions of the lock file.
+fn packages() -> Result {
+    if !has("node") || !has("npm") {
+        return Err("the page is built with Node.js 20 or later and npm: install them and run this again".into());
+    }
+    let (lock, installed) = ("web/package-lock.json", "web/node_modules/.package-lock.json");
+    let time = |path: &str| fs::metadata(root().join(path)).and_then(|m| m.modified()).ok();
+    if time(installed) >= time(lock) {
+        return Ok(());
+    }
+    run(command("npm", &["ci", "--prefix", "web", "--silent"]))
+}
+
+fn copy(from: &Path, to: &Path) -> Result {
+    if from.is_dir() {
+        fs::create_dir_all(to).map_err(io(to))?;
+        for entry in fs::read_dir(from).map_err(io(from))? {
+            let entry = entry.map_err(io(from))?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    fs::copy(from, to).map(drop).map_err(io(from))
+}
+
+/// Puts the page together in `target/web`.
+pub fn build() -> Result {
+    packages()?;
+    println!("compiling the page (the first time takes some minutes)");
+    let wasm = compile()?;
+    let site = site();
+    if site.exists() {
+        fs::remove_dir_all(&site).map_err(io(&site))?;
+    }
+    copy(&root().join("web/app"), &site)?;
+    copy(&root().join("web/assets"), &site.join("assets"))?;
+    let (pkg, tools) = (site.join("pkg"), text(&target().join("bindgen")));
+    let tool =
+        ["run", "--release", "--quiet", "--locked", "--package", "xtask", "--features", "bindgen", "--target-dir"];
+    run(command(cargo(), &[&tool[..], &[&tools, "--", "bindgen", &text(&wasm), &text(&pkg)]].concat()))?;
+    let module = text(&pkg.join("rowscan_web_bg.wasm"));
+    let shrink = ["web/node_modules/binaryen/bin/wasm-opt", "-O3", &module, "-o", &module];
+    run(command("node", &[&shrink[..], WASM_FEATURES].concat()))?;
+    let weigh = "const { gzipSync } = require('zlib'), { readFileSync } = require('fs');
+        console.log(gzipSync(readFileSync(process.argv[1]), { level: 9 }).length)";
+    let weighed = command("node", &["-e", weigh, &module]).output().map_err(|e| format!("node: {e}"))?;
+    let compressed: u64 = String::from_utf8_lossy(&weighed.stdout).trim().parse().map_err(|e| format!("gzip: {e}"))?;
+    let whole = fs::metadata(&module).map_err(io(Path::new(&module)))?.len();
+    println!("the module: {} kB, {} kB compressed", whole / 1000, compressed / 1000);
+    if compressed > BUDGET {
+        return Err(format!("the module is {compressed} bytes compressed, the page allows {BUDGET}"));
+    }
+    Ok(())
+}
+
+/// Builds the page and serves it until interrupted.
+pub fn serve() -> Result {
+    build()?;
+    run(command("node", &["web/serve.mjs", &text(&site()), PORT]))
+}
+
+/// The path of a Chromium, installed if there is none.
+fn chromium() -> Result<String> {
+    if let Ok(named) = std::env::var("CHROMIUM") {
+        return Ok(named);
+    }
+    let names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+    let folders: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    let at = |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found = || names.iter().find_map(at).map(|path| text(&path));
+    if let Some(path) = found() {
+        return Ok(path);
+    }
+    println!("no Chromium on this machine: installing `chromium` with apt-get");
+    apt_install(&["chromium"]).map_err(|e| format!("{e}: install Chromium or set CHROMIUM to one"))?;
+    found().ok_or_else(|| "still no Chromium after installing it".into())
+}
+
+/// Builds the page and tests it; what the browser reconstructs is compared with what this machine's adapter does.
+pub fn test(filter: &[&str]) -> Result {
+    set_up()?;
+    build()?;
+    let chromium = chromium()?;
+    let out = target().join("web-test");
+    fs::create_dir_all(&out).map_err(io(&out))?;
+    let native = |name: &str| text(&out.join(name));
+    let (sample, model) = (root().join("web/assets/samples/0.png"), root().join("web/assets/map_micro"));
+    let reconstruct = ["--portable", "reconstruct", "--checkpoint", &text(&model), &text(&sample), "--seed", "5"];
+    let files = ["--tensors", &native("native.safetensors"), "--output", &native("native.png")];
+    run(command(rowscan(), &[&reconstruct[..], &files].concat()))?;
+    let mut tests: Vec<_> = fs::read_dir(root().join("web/tests")).map_err(io(root()))?.flatten().collect();
+    tests.retain(|file| file.file_name().to_string_lossy().ends_with(".test.mjs"));
+    let mut tests: Vec<_> = tests.iter().map(|file| text(&file.path())).collect();
+    tests.sort();
+    let mut node = command("node", &["--test", "--test-concurrency=1", "--test-reporter=spec"]);
+    for name in filter {
+        node.arg(format!("--test-name-pattern={name}"));
+    }
+    node.args(tests).env("CHROMIUM_PATH", chromium).env("ROWSCAN", rowscan()).env("SITE", site()).env("NATIVE", out);
+    run(node)
+}
