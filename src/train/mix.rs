@@ -278,4 +278,33 @@ mod tests {
         assert!(mixer.apply(0, &mut [0; 25], &[0, 1]).unwrap_err().to_string().contains("25 bytes for 2 labels"));
         assert!(mixer.apply(0, &mut [0; 12], &[]).is_err());
     }
+
+    proptest::proptest! {
+        /// Whatever is drawn: every target is a distribution over its image's class and the partner's, mixing moves
+        /// brightness between partners without making any, and the same step gives the same.
+        #[test]
+        fn any_batch_keeps_its_sums(
+            count in 1usize..9, side in 1usize..14, step: u64, seed: u64, mixup in 0usize..4, cutmix in 0usize..4,
+            smoothing in 0.0f64..=1.0,
+        ) {
+            let alphas = [0.0, 0.01, 0.8, 30.0];
+            let mix = Mix { mixup: alphas[mixup], cutmix: alphas[cutmix], smoothing, ..Mix::NONE };
+            let mixer = Mixer::new(mix, count, seed).unwrap();
+            let (before, labels) = batch(count, side);
+            let mut images = before.clone();
+            let targets = mixer.apply(step, &mut images, &labels).unwrap();
+            let mut again = before.clone();
+            assert_eq!(mixer.apply(step, &mut again, &labels).unwrap(), targets);
+            assert_eq!(again, images);
+            let bytes = side * side * 3;
+            for i in 0..count {
+                let row = &targets[i * count..][..count];
+                assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5 && row.iter().all(|&t| t >= 0.0), "{row:?}");
+                for k in 0..bytes {
+                    let pair = |v: &[u8]| u32::from(v[i * bytes + k]) + u32::from(v[(count - 1 - i) * bytes + k]);
+                    assert!(pair(&images).abs_diff(pair(&before)) <= 1);
+                }
+            }
+        }
+    }
 }

@@ -1,20 +1,20 @@
 //! The part of an image that is kept, and its way to the size the network sees.
 use super::Rgb8;
 use crate::train::rng::Stream;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{CroppedImage, Image, ImageRef};
+use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-/// A box in source pixels.
+/// A box in source pixels, whole or not.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Crop {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+pub(super) struct Crop<T> {
+    left: T,
+    top: T,
+    width: T,
+    height: T,
 }
 
 /// Ten tries for a box of random area and aspect that fits; then the largest one of an allowed aspect, centred.
-pub(super) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f64, f64), s: &mut Stream) -> Crop {
+pub(super) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f64, f64), s: &mut Stream) -> Crop<u32> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let mut found = None;
     for _ in 0..10 {
@@ -34,34 +34,56 @@ pub(super) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f6
         let h = if aspect < ratio.0 { (full_width / ratio.0).round().clamp(1.0, full_height) } else { full_height };
         (((full_width - w) / 2.0).floor(), ((full_height - h) / 2.0).floor(), w, h)
     });
+    let [left, top, width, height] = [left, top, width, height].map(|v| v as u32);
     Crop { left, top, width, height }
 }
 
 /// The box that resizing the shorter side to ⌊size / crop_ratio⌋ and cutting out the middle would keep.
-pub(super) fn centre_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop {
+pub(super) fn centre_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let short = full_width.min(full_height);
     let resized = (f64::from(size) / crop_ratio + 1e-6).floor();
     // Sides after the resize and offsets of the cut are whole pixels, as if there were two steps.
     let side = |full: f64| {
         let after = (resized * full / short + 1e-6).floor();
-        let offset = ((after - f64::from(size)) / 2.0).round();
+        let offset = ((after - f64::from(size)) / 2.0).round_ties_even();
         (offset * full / after, f64::from(size) * full / after)
     };
     let ((left, width), (top, height)) = (side(full_width), side(full_height));
     Crop { left, top, width, height }
 }
 
-/// Brings the box to `size` × `size` × 3 bytes: bicubic (a = −½) with antialiasing. `resizer` only keeps scratch memory
-/// between calls.
-pub(super) fn resize(image: &Rgb8, crop: Crop, size: u32, resizer: &mut Resizer, out: &mut [u8]) -> Result<(), String> {
-    let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3).map_err(|e| e.to_string())?;
-    let mut result = Image::from_slice_u8(size, size, out, PixelType::U8x3).map_err(|e| e.to_string())?;
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .crop(crop.left, crop.top, crop.width, crop.height)
-        .use_alpha(false);
-    resizer.resize(&source, &mut result, &options).map_err(|e| e.to_string())
+/// Brings images to `size` × `size` × 3 bytes: bicubic (a = −½) with antialiasing. It keeps scratch memory between calls.
+#[derive(Default)]
+pub(super) struct Scaler(Resizer);
+
+impl Scaler {
+    /// A box by itself, as if the image ended there.
+    pub fn inside(&mut self, image: &Rgb8, crop: Crop<u32>, size: u32, out: &mut [u8]) -> Result<(), String> {
+        let source = view(image)?;
+        let source = CroppedImage::new(&source, crop.left, crop.top, crop.width, crop.height);
+        self.scale(&source.map_err(|e| e.to_string())?, options(), size, out)
+    }
+
+    /// A box of the image, as if all of it were resized: at its border the filter reaches beyond.
+    pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
+        self.scale(&view(image)?, options().crop(crop.left, crop.top, crop.width, crop.height), size, out)
+    }
+
+    fn scale(
+        &mut self, source: &impl IntoImageView, options: ResizeOptions, size: u32, out: &mut [u8],
+    ) -> Result<(), String> {
+        let mut result = Image::from_slice_u8(size, size, out, PixelType::U8x3).map_err(|e| e.to_string())?;
+        self.0.resize(source, &mut result, &options).map_err(|e| e.to_string())
+    }
+}
+
+fn view(image: &Rgb8) -> Result<ImageRef<'_>, String> {
+    ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3).map_err(|e| e.to_string())
+}
+
+fn options() -> ResizeOptions {
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false)
 }
 
 /// Reverses each row.
@@ -73,6 +95,7 @@ pub(super) fn mirror(pixels: &mut [u8], width: usize) {
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,8 +111,9 @@ mod tests {
         let n = 4000;
         for i in 0..n {
             let c = random_crop(500, 400, (0.2, 1.0), (0.75, 4.0 / 3.0), &mut stream(i));
-            assert!(c.left >= 0.0 && c.top >= 0.0 && c.left + c.width <= 500.0 && c.top + c.height <= 400.0, "{c:?}");
-            let (share, aspect) = (c.width * c.height / 200_000.0, c.width / c.height);
+            assert!(c.left + c.width <= 500 && c.top + c.height <= 400, "{c:?}");
+            let (w, h) = (f64::from(c.width), f64::from(c.height));
+            let (share, aspect) = (w * h / 200_000.0, w / h);
             assert!((0.19..=1.0).contains(&share) && (0.74..1.35).contains(&aspect), "{c:?}");
             area += share / n as f64;
             log_aspect += aspect.ln() / n as f64;
@@ -101,8 +125,7 @@ mod tests {
 
     #[test]
     fn extreme_shapes_fall_back_to_a_centred_box() {
-        for (width, height, box_width, box_height) in [(1000, 10, 13.0, 10.0), (10, 1000, 10.0, 13.0), (1, 1, 1.0, 1.0)]
-        {
+        for (width, height, box_width, box_height) in [(1000, 10, 13, 10), (10, 1000, 10, 13), (1, 1, 1, 1)] {
             let c = random_crop(width, height, (0.2, 1.0), (0.75, 4.0 / 3.0), &mut stream(0));
             assert_eq!((c.width, c.height), (box_width, box_height));
         }
@@ -110,12 +133,24 @@ mod tests {
 
     #[test]
     fn centre_crop_is_what_two_steps_give() {
-        // 500 × 375: shorter side to 256 gives 341 × 256; the cut starts at (59, 16) — 58.5 rounds up.
+        // 500 × 375: shorter side to 256 gives 341 × 256; the cut starts at (58, 16), as Python rounds 58.5 to even.
         let c = centre_crop(500, 375, 224, 0.875);
-        assert_eq!((c.left, c.top), (59.0 * 500.0 / 341.0, 16.0 * 375.0 / 256.0));
+        assert_eq!((c.left, c.top), (58.0 * 500.0 / 341.0, 16.0 * 375.0 / 256.0));
         assert_eq!((c.width, c.height), (224.0 * 500.0 / 341.0, 224.0 * 375.0 / 256.0));
         let whole = centre_crop(32, 32, 32, 1.0);
         assert_eq!((whole.left, whole.top, whole.width, whole.height), (0.0, 0.0, 32.0, 32.0));
+    }
+
+    #[test]
+    fn a_crop_ends_at_its_border_when_it_is_cut_first() {
+        // Black but for white outside the box: only a filter that reaches beyond can see it.
+        let pixels = (0..32 * 32).flat_map(|i| [if i % 32 < 16 { 0 } else { 255 }; 3]).collect();
+        let image = Rgb8 { width: 32, height: 32, pixels };
+        let (mut scaler, mut out) = (Scaler::default(), [9; 8 * 8 * 3]);
+        scaler.inside(&image, Crop { left: 0, top: 8, width: 16, height: 16 }, 8, &mut out).unwrap();
+        assert_eq!(out, [0; 8 * 8 * 3]);
+        scaler.across(&image, Crop { left: 0.0, top: 8.0, width: 16.0, height: 16.0 }, 8, &mut out).unwrap();
+        assert!(out.iter().any(|&v| v > 0));
     }
 
     #[test]
