@@ -20,7 +20,8 @@ fn main() -> rowscan::Result<()> {
     let data = Arc::new(Dataset::open("synthetic:512", Split::Train)?);
     let options = LoaderOptions::new(settings.run.batch_size, Transform::train(config.image_size as u32));
     let masker = settings.masker(&config)?;
-    let mut trainer = Pretrainer::new(&g, &config, settings.run.batch_size, settings.run.hyper()?, 0)?;
+    let mut trainer =
+        Pretrainer::new(&g, &config, &settings.objective, settings.run.batch_size, settings.run.hyper()?, 0)?;
     println!("{} parameters on {}", trainer.params.count(), g.caps());
 
     for (step, batch) in Loader::train(data, &options, Cursor::default())?.take(200).enumerate() {

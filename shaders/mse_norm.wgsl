@@ -5,8 +5,9 @@
 //        Patches may be nearly constant: everything is relative to the patch's first number, the variance a second pass.
 //   forward:   loss = mask·scale·mean_c (pred − t^)²
 //   backward:  dpred = dloss·mask·scale·2/cols·(pred − t^)
-// Saves stat (rows) = (mean − first, rstd). Backward assigns, never adds. Forward: one workgroup per row. Backward: one invocation
-// per element. Floor per element that counts: 8 bytes forward, 12 backward (4 where the mask is 0).
+//   target:    t^ itself (rows, cols), in the columns of pred, for losses of another kind
+// Saves stat (rows) = (mean − first, rstd). Backward assigns, never adds. Forward, target: one workgroup per row. Backward: one
+// invocation per element. Floor per element that counts: 8 bytes forward and target, 12 backward (4 where the mask is 0).
 // uses lib/grid, lib/reduce
 struct Params { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,6 +19,7 @@ struct Params { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 
 @group(0) @binding(6) var<storage, read> saved_stat: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read> dloss: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dpred: array<f32>;
+@group(0) @binding(9) var<storage, read_write> out: array<f32>;
 
 // where tgt keeps what column i of pred predicts
 fn column(i: u32) -> u32 {
@@ -27,6 +29,20 @@ fn column(i: u32) -> u32 {
 // number i of the patch at `at`, relative to its first where it will be normalised
 fn pixel(at: u32, i: u32) -> f32 {
     return tgt[at + i] - select(0.0, tgt[at], p.normalise > 0u);
+}
+
+// (mean − first, rstd) of the patch at `at`
+fn statistics(t: Thread, at: u32) -> vec2<f32> {
+    if p.normalise == 0u { return vec2(0.0, 1.0); }
+    var total = 0.0;
+    for (var i = t.tid; i < p.cols; i += WG) { total += pixel(at, i); }
+    let mean = wg_sum(t, total) / f32(p.cols);
+    var square = 0.0;
+    for (var i = t.tid; i < p.cols; i += WG) {
+        let d = pixel(at, i) - mean;
+        square += d * d;
+    }
+    return vec2(mean, inverseSqrt(wg_sum(t, square) / f32(p.cols - 1u) + 1e-6));
 }
 
 @compute @workgroup_size(WG)
@@ -42,18 +58,7 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         return;
     }
     let at = row * p.cols;
-    var s = vec2(0.0, 1.0);
-    if p.normalise > 0u {
-        var total = 0.0;
-        for (var i = t.tid; i < p.cols; i += WG) { total += pixel(at, i); }
-        s.x = wg_sum(t, total) / f32(p.cols);
-        var square = 0.0;
-        for (var i = t.tid; i < p.cols; i += WG) {
-            let d = pixel(at, i) - s.x;
-            square += d * d;
-        }
-        s.y = inverseSqrt(wg_sum(t, square) / f32(p.cols - 1u) + 1e-6);
-    }
+    let s = statistics(t, at);
     var error = 0.0;
     for (var i = t.tid; i < p.cols; i += WG) {
         let d = pred[at + i] - (pixel(at, column(i)) - s.x) * s.y;
@@ -64,6 +69,15 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         stat[row] = s;
         loss[row] = counts * p.scale * error / f32(p.cols);
     }
+}
+
+@compute @workgroup_size(WG)
+fn target_forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+    let row = grid_row(wid);
+    if row >= p.rows { return; }
+    let at = row * p.cols;
+    let s = statistics(t, at);
+    for (var i = t.tid; i < p.cols; i += WG) { out[at + i] = (pixel(at, column(i)) - s.x) * s.y; }
 }
 
 @compute @workgroup_size(256)

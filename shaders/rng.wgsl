@@ -2,6 +2,7 @@
 //   Element e takes word e mod 4 of the block with counter (e/4, stream, state.step, state.part) and key (seed_lo, seed_hi).
 //   Streams are the caller's: two draws of one step are independent if their streams differ.
 //   words:    the 32 bits                                    bits (n) u32
+//   below:    ⌊word·cols·2⁻³²⌋, in [0, cols)                 bits (n) u32
 //   uniform:  the 24 high bits · 2⁻²⁴, in [0, 1): exact      out (n)
 //   normal:   Box-Muller of words (0, 1) and (2, 3): √(−2·ln(1−u0)) · cos 2πu1, sin 2πu1
 //   keep:     u < 1−p[row] ? 1/(1−p[row]) : 0, the DropPath factor; exactly 1 where p = 0
@@ -59,6 +60,15 @@ fn words(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     let x = philox(i);
     for (var j = 0u; j < 4u; j++) {
         if 4u * i + j < p.n { bits[4u * i + j] = x[j]; }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn below(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    let x = philox(i);
+    for (var j = 0u; j < 4u; j++) {
+        if 4u * i + j < p.n { bits[4u * i + j] = mul_high(x[j], p.cols); }
     }
 }
 

@@ -39,6 +39,8 @@ fn batch(g: &Gpu, config: &Config, order: &[u32]) -> Batch {
         visible: Tensor::from_indices(g, &[2, v], &order.repeat(2)).unwrap(),
         inverse: Tensor::from_indices(g, &[2, l], &inverse.repeat(2)).unwrap(),
         scale: 0.5 / mask.iter().sum::<f32>().max(1.0),
+        counted: None,
+        second: None,
         mask: Tensor::from_slice(g, &[2, l], &mask.repeat(2)).unwrap(),
     }
 }

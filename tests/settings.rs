@@ -3,7 +3,7 @@
 use std::f64::consts::PI;
 
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Config, Map};
+use rowscan::models::{Config, Map, Objective};
 use rowscan::nn::Params;
 use rowscan::train::optimizer::DecayRule;
 use rowscan::train::settings::{RunSettings, ScheduleKind, Settings};
@@ -112,22 +112,22 @@ fn a_batch_that_does_not_fit_says_which_does() {
         memory: Some(gigabytes << 30),
         ..Caps::portable()
     };
-    assert!(expect_fit(&caps(8), &config, hyper, 98, 8).is_ok());
-    let error = expect_fit(&caps(4), &config, hyper, 98, 512).unwrap_err().to_string();
+    assert!(expect_fit(&caps(8), &config, &Objective::default(), hyper, 98, 8).is_ok());
+    let error = expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, 512).unwrap_err().to_string();
     for words in ["not enough GPU memory: --batch-size 512", "the plan needs", "small card has 4.29 GB", "activations"]
     {
         assert!(error.contains(words), "{error}");
     }
     let fitting: usize = error.rsplit("--batch-size that fits is ").next().unwrap().parse().unwrap();
     assert!((8..512).contains(&fitting), "{error}");
-    assert!(expect_fit(&caps(4), &config, hyper, 98, fitting).is_ok());
-    assert!(expect_fit(&caps(4), &config, hyper, 98, fitting + 1).is_err());
+    assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting).is_ok());
+    assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting + 1).is_err());
     // bindings, not memory, are what is missing
     let narrow = Caps { max_binding: 128 << 20, max_buffer: 256 << 20, ..caps(64) };
-    let error = expect_fit(&narrow, &config, hyper, 98, 4096).unwrap_err().to_string();
+    let error = expect_fit(&narrow, &config, &Objective::default(), hyper, 98, 4096).unwrap_err().to_string();
     assert!(error.contains("134217728") && error.contains("the largest --batch-size that fits is"), "{error}");
     let tiny = Caps { memory: Some(1 << 20), ..caps(1) };
-    let error = expect_fit(&tiny, &config, hyper, 98, 4).unwrap_err().to_string();
+    let error = expect_fit(&tiny, &config, &Objective::default(), hyper, 98, 4).unwrap_err().to_string();
     assert!(error.contains("not even one image"), "{error}");
 }
 

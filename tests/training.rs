@@ -1,7 +1,7 @@
 //! Steps: nothing allocated after the second, memory flat, the same bits again.
 
 use rowscan::gpu::Gpu;
-use rowscan::models::Config;
+use rowscan::models::{Config, Objective};
 use rowscan::train::mask::{Mask, Masker};
 use rowscan::train::settings::{RunSettings, Settings};
 use rowscan::train::step::Pretrainer;
@@ -34,7 +34,7 @@ impl Training {
         let run = RunSettings { batch_size: 2, ..RunSettings::default() };
         let settings = Settings { run, mask_ratio, ..Settings::default() };
         let config = nano();
-        let trainer = Pretrainer::new(g, &config, 2, settings.run.hyper().unwrap(), 7).unwrap();
+        let trainer = Pretrainer::new(g, &config, &Objective::default(), 2, settings.run.hyper().unwrap(), 7).unwrap();
         let images = Random::new(1).below(2 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
         Self { trainer, masker: settings.masker(&config).unwrap(), images }
     }
@@ -88,7 +88,8 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
         let run = RunSettings { batch_size, accum_iter, eps: 0.01, clip_grad: 0.5, ..RunSettings::default() };
         let settings = Settings { run, ..Settings::default() };
         let masker = settings.masker(&config).unwrap();
-        let mut trainer = Pretrainer::new(g, &config, batch_size, settings.run.hyper().unwrap(), 7).unwrap();
+        let mut trainer =
+            Pretrainer::new(g, &config, &Objective::default(), batch_size, settings.run.hyper().unwrap(), 7).unwrap();
         let step = |step| {
             let loss = trainer.step(&images, &masker.draw(step, 6), step, 1e-2).unwrap();
             f64::from(loss.to_vec(g).unwrap()[0])
@@ -109,7 +110,7 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
     }
     let refused = |images: &[u8]| {
         let run = RunSettings { batch_size: 2, accum_iter: 3, ..RunSettings::default() };
-        let mut trainer = Pretrainer::new(g, &config, 2, run.hyper().unwrap(), 7).unwrap();
+        let mut trainer = Pretrainer::new(g, &config, &Objective::default(), 2, run.hyper().unwrap(), 7).unwrap();
         let masker = Settings { run, ..Settings::default() }.masker(&config).unwrap();
         trainer.step(images, &masker.draw(0, 6), 0, 0.0).map(drop).unwrap_err().to_string()
     };

@@ -71,6 +71,8 @@ fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Batc
         inverse: Tensor::from_indices(g, &[b, l], &inverse)?,
         mask: Tensor::from_slice(g, &[b, l], &mask)?,
         scale: 1.0 / mask.iter().sum::<f32>(),
+        counted: None,
+        second: None,
     };
     Ok((batch, mask))
 }

@@ -74,11 +74,13 @@ pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: 
     if mask.len() != b * l {
         return Err(f.error(format!("input.mask has {} values, expected {b} × {l}", mask.len())));
     }
-    let mask = Mask::from_mask(mask, l)?;
+    let mask = Mask::from_mask(mask, &(0..l as u32).collect::<Vec<_>>())?;
     Ok(Batch {
         visible: Tensor::from_indices(g, &[b, mask.visible_len], &mask.visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &mask.inverse)?,
         scale: 1.0 / mask.mask.iter().sum::<f32>(),
+        counted: None,
+        second: None,
         mask: Tensor::from_slice(g, &[b, l], &mask.mask)?,
         patches,
     })

@@ -42,7 +42,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     checkpoint::config(&args.checkpoint)?; // before anything that takes time
     let g = device.open()?;
     let (config, model) = open_model(&g, &args.checkpoint)?;
-    let extractor = FeatureExtractor::new(&g, &model, &config, batch_size)?;
+    let extractor = FeatureExtractor::new(&g, model.encoder(), &config, batch_size)?;
     let each = config.image_size * config.image_size * 3;
     let (mut features, mut labels) = (Vec::new(), Vec::new());
     let options = LoaderOptions::new(batch_size, Transform::eval(config.image_size as u32));

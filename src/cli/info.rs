@@ -1,5 +1,6 @@
 //! `rowscan info`: what this machine has, and what a model would take.
 
+use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::{Device, Outcome, say, usage};
 use crate::error::Result;
@@ -22,9 +23,8 @@ pub struct Args {
     /// Images per step of the plan.
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
-    /// Share of hidden patches of the plan.
-    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
-    mask_ratio: f64,
+    #[command(flatten)]
+    method: MethodArgs,
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
@@ -44,12 +44,12 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         Err(e) => say(format_args!("  none in use: {e}"))?,
     }
     let configs: Vec<Config> = match &args.model.model {
-        Some(_) => vec![usage(args.model.resolve())?],
+        Some(_) => vec![usage(args.method.model(&args.model))?],
         None => usage(Config::presets().map(|name| args.model.over(Config::preset(name)?)).collect())?,
     };
     for config in configs {
         let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
-        let settings = Settings { run, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
+        let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
         usage(settings.check(&config))?;
         plan(&config, &settings)?;
     }
@@ -89,12 +89,16 @@ fn planned() -> Caps {
 
 fn plan(config: &Config, settings: &Settings) -> Result<()> {
     let visible = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(&Gpu::dry(planned()), config, settings.run.batch_size, settings.run.hyper()?, 0)?;
+    let mut trainer = {
+        let (run, objective) = (&settings.run, &settings.objective);
+        Pretrainer::new(&Gpu::dry(planned()), config, objective, run.batch_size, run.hyper()?, 0)?
+    };
     let (recording, _) = trainer.record(visible)?;
     let plan = crate::gpu::Plan::new(&recording)?;
     let (side, batch, tokens) = (config.image_size, settings.run.batch_size, config.tokens());
     say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer.params.count()))?;
-    say(format_args!("  pretraining step at batch {batch}, {visible} of {tokens} tokens visible"))?;
+    let method = settings.objective.method;
+    say(format_args!("  step of {method} at batch {batch}, {visible} of {tokens} tokens visible"))?;
     let (forward, step) = recording.count("layers.1");
     say(format_args!(
         "{plan}  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step",

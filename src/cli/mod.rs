@@ -7,6 +7,7 @@ mod export;
 mod features;
 mod import;
 mod info;
+mod method_args;
 mod model_args;
 mod pretrain;
 mod profile;
@@ -40,7 +41,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Pretrain a model with MAP on a set of images.
+    /// Pretrain a model with MAP, or a method it is compared with, on a set of images.
     Pretrain(Box<pretrain::Args>),
     /// Draw what a pretrained model makes of hidden patches.
     Reconstruct(reconstruct::Args),

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::models::Config;
+use crate::models::{Config, Decoder, DecoderKind};
 
 /// Preset and what to change in it.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct ModelArgs {
     /// Classes of the head.
     #[arg(long)]
     pub classes: Option<usize>,
+    /// Decoder: map, or mae on a ViT.
+    #[arg(long, value_parser = ["map", "mae"])]
+    pub decoder: Option<String>,
     /// Width of the decoder.
     #[arg(long)]
     pub decoder_width: Option<usize>,
@@ -91,6 +94,9 @@ impl ModelArgs {
         set(&mut config.mlp_ratio, &self.mlp_ratio);
         set(&mut config.states, &self.states);
         set(&mut config.classes, &self.classes);
+        let mut kind = config.decoder.kind;
+        choose(&mut kind, "decoder", &self.decoder)?;
+        config.decoder = other_decoder(config.decoder, kind);
         set(&mut config.decoder.width, &self.decoder_width);
         set(&mut config.decoder.depth, &self.decoder_depth);
         set(&mut config.decoder.heads, &self.decoder_heads);
@@ -117,6 +123,7 @@ impl ModelArgs {
             mlp_ratio: Some(c.mlp_ratio),
             states: Some(c.states),
             classes: Some(c.classes),
+            decoder: chosen(c.decoder.kind),
             decoder_width: Some(c.decoder.width),
             decoder_depth: Some(c.decoder.depth),
             decoder_heads: Some(c.decoder.heads),
@@ -142,4 +149,13 @@ fn choose<T: DeserializeOwned>(to: &mut T, what: &str, name: &Option<String>) ->
 /// The name that [`choose`] takes.
 fn chosen<T: Serialize>(value: T) -> Option<String> {
     serde_json::to_value(value).ok()?.as_str().map(|name| name.replace('_', "-"))
+}
+
+/// A decoder of another kind: of that kind's own size, unless the model has one of a special size.
+fn other_decoder(decoder: Decoder, kind: DecoderKind) -> Decoder {
+    match (kind, decoder == Decoder::map(), decoder == Decoder::mae()) {
+        (DecoderKind::Mae, true, _) => Decoder::mae(),
+        (DecoderKind::Map, _, true) => Decoder::map(),
+        _ => Decoder { kind, ..decoder },
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::augment_args::AugmentArgs;
+use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::run_args::{RunArgs, carry_out, merged, needed, planning_caps};
 use super::{Device, Outcome, Stop, say, usage};
@@ -26,12 +27,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     augment: AugmentArgs,
-    /// random, sequential or diagonal.
-    #[arg(long, value_parser = ["random", "sequential", "diagonal"])]
-    mask: Option<String>,
-    /// Share of hidden patches, or `truncnorm` for the MAP repository's draw around 0.5.
-    #[arg(long, allow_negative_numbers = true)]
-    mask_ratio: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    method: MethodArgs,
     /// Epochs between picture grids; 0 for none.
     #[arg(long)]
     grid_every: Option<u64>,
@@ -46,12 +44,9 @@ impl AsMut<RunArgs> for Args {
 impl Args {
     /// The options over `d`.
     fn settings(&self, d: Settings) -> Result<Settings> {
-        Ok(Settings {
-            run: self.run.settings(d.run)?,
-            recipe: self.augment.over(d.recipe)?,
-            mask: self.mask.clone().unwrap_or(d.mask),
-            mask_ratio: mask_ratio(self.mask_ratio.as_deref(), d.mask_ratio)?,
-        })
+        let settings = self.method.settings(d)?;
+        let (run, recipe) = (self.run.settings(settings.run)?, self.augment.over(settings.recipe)?);
+        Ok(Settings { run, recipe, ..settings })
     }
 
     /// Every option, as the run has it.
@@ -60,22 +55,8 @@ impl Args {
             run: RunArgs::of(&settings.run, outputs),
             model: ModelArgs::of(config),
             augment: AugmentArgs::of(&settings.recipe),
-            mask: Some(settings.mask.clone()),
-            mask_ratio: Some(settings.mask_ratio.map_or("truncnorm".into(), |ratio| ratio.to_string())),
+            method: MethodArgs::of(settings),
             grid_every: Some(grid_every),
-        }
-    }
-}
-
-/// A share, `truncnorm`, or the default.
-pub fn mask_ratio(text: Option<&str>, default: Option<f64>) -> Result<Option<f64>> {
-    match text {
-        None => Ok(default),
-        Some("truncnorm") => Ok(None),
-        Some(text) => {
-            let wrong =
-                |_| Error::argument("--mask-ratio", format!("`{text}`"), "a number from 0 to below 1, or truncnorm");
-            text.parse().map(Some).map_err(wrong)
         }
     }
 }
@@ -84,11 +65,12 @@ pub fn mask_ratio(text: Option<&str>, default: Option<f64>) -> Result<Option<f64
 fn dry_run(caps: Caps, config: &Config, settings: &Settings) -> Result<()> {
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
     let longest = *settings.masker(config)?.all_visible_lengths().end();
-    expect_fit(&caps, config, hyper, longest, batch)?;
-    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, batch, hyper, settings.run.seed)?;
+    let objective = &settings.objective;
+    expect_fit(&caps, config, objective, hyper, longest, batch)?;
+    let mut trainer = Pretrainer::new(&Gpu::dry(caps), config, objective, batch, hyper, settings.run.seed)?;
     let plan = trainer.plan(longest)?;
     let (tokens, launches) = (config.tokens(), plan.launches);
-    say(format_args!("model {}: {} parameters", config.name, trainer.params.count()))?;
+    say(format_args!("model {}: {} parameters, method {}", config.name, trainer.params.count(), objective.method))?;
     say(format_args!("step of {batch} images, {longest} of {tokens} tokens visible: {launches} launches\n{plan}"))
 }
 
@@ -101,7 +83,7 @@ pub fn run(device: &Device, args: Args) -> Outcome {
             let (config, settings) = (checkpoint::config(folder)?, checkpoint::state(folder)?.settings);
             (usage(args.model.over(config))?, usage(args.settings(settings))?)
         }
-        None => (usage(args.model.resolve())?, usage(args.settings(Settings::default()))?),
+        None => (usage(args.method.model(&args.model))?, usage(args.settings(Settings::default()))?),
     };
     usage(settings.check(&config))?;
     if args.run.dry_run {

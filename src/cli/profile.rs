@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
-use super::{Device, Outcome, Stop, say, usage};
+use super::{Device, Outcome, say, usage};
 use crate::bench::trace::chrome_trace;
 use crate::bench::{Clock, Roof};
 use crate::error::{Error, Result};
@@ -20,9 +21,8 @@ pub struct Args {
     /// Images per step.
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
-    /// Share of hidden patches.
-    #[arg(long, default_value_t = 0.5)]
-    mask_ratio: f64,
+    #[command(flatten)]
+    method: MethodArgs,
     /// A line for each launch, in order, instead of one for each kernel.
     #[arg(long)]
     launches: bool,
@@ -33,18 +33,16 @@ pub struct Args {
 
 /// Runs a step on grey images three times and takes the last: the first ones compile and touch the memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    let config = usage(args.model.resolve())?;
+    let config = usage(args.method.model(&args.model))?;
     let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
-    let settings = Settings { run, mask_ratio: Some(args.mask_ratio), ..Settings::default() };
+    let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
+    usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
-    if args.batch_size == 0 {
-        return Err(Stop::Usage(Error::argument("--batch-size", 0, "at least 1")));
-    }
     let g = device.open()?;
     say(g.caps())?;
-    let mut trainer = Pretrainer::new(&g, &config, args.batch_size, settings.run.hyper()?, 0)?;
+    let mut trainer = Pretrainer::new(&g, &config, &settings.objective, args.batch_size, settings.run.hyper()?, 0)?;
     let mask = masker.draw(0, args.batch_size);
-    let bytes = args.batch_size * config.image_size * config.image_size * 3;
+    let bytes = trainer.model().crops() * args.batch_size * config.image_size * config.image_size * 3;
     trainer.step(&vec![128; bytes], &mask, 0, 0.0)?;
     let (recording, _kept) = trainer.record(mask.visible_len)?;
     let program = Program::new(&g, recording)?;

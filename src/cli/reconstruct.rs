@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::pretrain::mask_ratio;
+use super::method_args::mask_ratio;
 use super::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::Map;
+use crate::models::{Config, Pretext};
 use crate::nn::{Params, Weights};
 use crate::train::checkpoint;
 use crate::train::data::{Transform, load_image};
@@ -23,9 +23,12 @@ pub struct Args {
     /// Images.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Share of hidden patches.
-    #[arg(long, default_value = "0.5", allow_negative_numbers = true)]
-    mask_ratio: String,
+    /// Share of hidden patches; by default that of the checkpoint's method.
+    #[arg(long, allow_negative_numbers = true)]
+    mask_ratio: Option<String>,
+    /// Number of hidden patches, in place of their share.
+    #[arg(long)]
+    mask_tokens: Option<usize>,
     /// random, sequential or diagonal.
     #[arg(long, default_value = "random", value_parser = ["random", "sequential", "diagonal"])]
     mask: String,
@@ -33,7 +36,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// safetensors file for what the pictures are made of: images (B, S, S, 3) in 0 … 255, mask (B, L), predictions
-    /// (B, L, P·P·3) in units of the normalised patch.
+    /// (B, L, P·P·3) in units of the target.
     #[arg(long, value_name = "FILE")]
     tensors: Option<PathBuf>,
     /// PNG to write.
@@ -42,19 +45,21 @@ pub struct Args {
 }
 
 /// A checkpoint's model on the GPU.
-pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(crate::models::Config, Map)> {
+pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Pretext)> {
     let config = checkpoint::config(folder)?;
     let mut params = Params::new(g);
-    let model = Map::new(g, &mut params, &config)?;
+    let model = Pretext::new(g, &mut params, &config, &checkpoint::objective(folder)?)?;
     checkpoint::load_weights(g, folder, &params)?;
     Ok((config, model))
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    let ratio = usage(mask_ratio(Some(&args.mask_ratio), None))?;
+    let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
+    let ratio = usage(mask_ratio(args.mask_ratio.as_deref(), Some(objective.method.mask_ratio())))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
-    let settings = Settings { run, mask: args.mask.clone(), mask_ratio: ratio, ..Settings::default() };
-    let config = checkpoint::config(&args.checkpoint)?;
+    let (mask, mask_tokens) = (args.mask.clone(), args.mask_tokens);
+    let normalise = objective.normalise();
+    let settings = Settings { run, mask, mask_ratio: ratio, mask_tokens, objective, ..Settings::default() };
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);
     let mut bytes = Vec::new();
@@ -69,7 +74,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if let Some(file) = &args.tensors {
         let (count, side) = (args.images.len(), config.image_size);
         let pixels = bytes.iter().map(|&byte| f32::from(byte)).collect();
-        let predictions = pollster::block_on(reconstructor.predictions())?;
+        let predictions = pictures.iter().flat_map(|p| p.predicted.iter().copied()).collect();
         let tensors = Weights::from([
             ("images".to_string(), (vec![count, side, side, 3], pixels)),
             ("mask".into(), (vec![count, config.tokens()], mask.mask.clone())),
@@ -84,6 +89,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     grid.save(&args.output).map_err(Error::from)?;
     let file = args.output.display();
-    say(format_args!("loss {loss:.4} over the hidden patches (1 is the mean of each patch); wrote {file}"))?;
+    let unit = if normalise { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
+    say(format_args!("loss {loss:.4} over the hidden patches{unit}; wrote {file}"))?;
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! y = f(x), element by element, for GELU, SiLU and softplus.   dx = f'(x)·dy
+//! y = f(x), element by element, for GELU, SiLU, softplus and ReLU.   dx = f'(x)·dy
 //!
 //! ```text
 //!   gelu      x·Φ(x), Φ(x) = (1 + erf(x/√2))/2       f' = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π)
 //!   gelu_tanh x·(1 + τ)/2, τ = tanh(√(2/π)·(x + 0.044715x³))
 //!   silu      x·σ(x)                                 f' = σ(x)·(1 + x·(1 - σ(x)))
 //!   softplus  x if x > 20 else ln(1 + exp x)         f' = 1 if x > 20 else σ(x)
+//!   relu      max(x, 0)                              f' = 1 if x > 0 else 0
 //! ```
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -19,6 +20,8 @@ pub enum Activation {
     Silu,
     /// With the threshold 20 of the scan.
     Softplus,
+    /// max(x, 0)
+    Relu,
 }
 
 /// -> y, like x
@@ -28,6 +31,7 @@ pub fn forward(act: Activation, x: &[f64]) -> Vec<f64> {
         Activation::GeluTanh => gelu_tanh,
         Activation::Silu => silu,
         Activation::Softplus => softplus,
+        Activation::Relu => |x: f64| x.max(0.0),
     };
     x.iter().map(|&x| f(x)).collect()
 }
@@ -39,6 +43,7 @@ pub fn backward(act: Activation, x: &[f64], dy: &[f64]) -> Vec<f64> {
         Activation::GeluTanh => dgelu_tanh,
         Activation::Silu => dsilu,
         Activation::Softplus => dsoftplus,
+        Activation::Relu => |x: f64| f64::from(u8::from(x > 0.0)),
     };
     x.iter().zip(dy).map(|(&x, dy)| df(x) * dy).collect()
 }

@@ -44,16 +44,21 @@ pub fn backward(
     diff(dim, pred, tgt, normalise).iter().enumerate().map(|(i, d)| factor(i) * d).collect()
 }
 
-/// pred - t^, in the column order of pred
-fn diff(dim: Dims, pred: &[f64], tgt: &[f64], normalise: bool) -> Vec<f64> {
-    let (cols, pixels) = (dim.cols, dim.cols / dim.channels);
-    let mut out = Vec::with_capacity(pred.len());
-    for (pred, tgt) in pred.chunks(cols).zip(tgt.chunks(cols)) {
+/// t^ (rows, cols), in the column order of pred
+pub fn target(dim: Dims, tgt: &[f64], normalise: bool) -> Vec<f64> {
+    let pixels = dim.cols / dim.channels;
+    let mut out = Vec::with_capacity(tgt.len());
+    for tgt in tgt.chunks(dim.cols) {
         let (mean, std) = if normalise { stats(tgt) } else { (0.0, 1.0) };
         let column = |i: usize| i % dim.channels * pixels + i / dim.channels;
-        out.extend((0..cols).map(|i| pred[i] - (tgt[column(i)] - mean) / std));
+        out.extend((0..dim.cols).map(|i| (tgt[column(i)] - mean) / std));
     }
     out
+}
+
+/// pred - t^, in the column order of pred
+fn diff(dim: Dims, pred: &[f64], tgt: &[f64], normalise: bool) -> Vec<f64> {
+    pred.iter().zip(target(dim, tgt, normalise)).map(|(pred, target)| pred - target).collect()
 }
 
 /// (mean, √(unbiased variance + 1e-6)) of one patch

@@ -3,6 +3,7 @@
 //! ```text
 //!   round:   (c0, c1, c2, c3) <- (hi(M1·c2)^c1^k0, lo(M1·c2), hi(M0·c0)^c3^k1, lo(M0·c0)),  key += (W0, W1)
 //!   uniform: the 24 high bits · 2^-24, in [0, 1): exact in f32
+//!   below:   ⌊word·n·2^-32⌋, in 0..n
 //!   normal:  Box-Muller of two words, on 1 - u so that the logarithm stays finite
 //!   keep:    u < 1-p ? 1/(1-p) : 0, the DropPath factor of one sample
 //! ```
@@ -26,6 +27,11 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 /// One word -> uniform in [0, 1).
 pub fn uniform(x: u32) -> f64 {
     f64::from(x >> 8) / f64::from(1u32 << 24)
+}
+
+/// One word -> a whole number in 0..n.
+pub fn below(x: u32, n: u32) -> u32 {
+    ((u64::from(x) * u64::from(n)) >> 32) as u32
 }
 
 /// Two words -> two independent standard normals (cosine, sine).

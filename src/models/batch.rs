@@ -2,7 +2,7 @@
 
 use crate::tensor::Tensor;
 
-/// A batch of images with some patches hidden.
+/// A batch of images with some patches hidden, or of two crops of each.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// All patches in conv order (channel, y, x), normalised: (B, L, P·P·3).
@@ -15,4 +15,9 @@ pub struct Batch {
     pub mask: Tensor,
     /// 1 / Σ mask.
     pub scale: f32,
+    /// For losses of the counted tokens alone: their raster positions, ascending, u32 (B, M), and the position of each token
+    /// among them, or u32::MAX (B, L).
+    pub counted: Option<(Tensor, Tensor)>,
+    /// The patches of a second crop of each image.
+    pub second: Option<Tensor>,
 }

@@ -39,6 +39,31 @@ pub enum Order {
     Columns,
 }
 
+impl Order {
+    /// Raster number of each token of a grid of `height` × `width`, in this order.
+    pub fn tokens(self, (height, width): (usize, usize)) -> Vec<u32> {
+        let token = |rank: usize| match self {
+            Self::Rows => rank,
+            Self::Columns => rank % height * width + rank / height,
+        };
+        (0..height * width).map(|rank| token(rank) as u32).collect()
+    }
+
+    /// The line, row or column, of each token of a grid, in raster order: lines follow each other in this order.
+    pub fn lines(self, (height, width): (usize, usize)) -> Vec<u32> {
+        let line = |token: usize| if self == Self::Rows { token / width } else { token % width };
+        (0..height * width).map(|token| line(token) as u32).collect()
+    }
+
+    /// The place in this order of each token of a grid, in raster order.
+    pub fn ranks(self, grid: (usize, usize)) -> Vec<u32> {
+        let tokens = self.tokens(grid);
+        let mut ranks = vec![0; tokens.len()];
+        tokens.iter().enumerate().for_each(|(rank, &token)| ranks[token as usize] = rank as u32);
+        ranks
+    }
+}
+
 /// Position embeddings of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +212,11 @@ impl Config {
     /// Patches in a row.
     pub fn grid_columns(&self) -> usize {
         self.image_width.unwrap_or(self.image_size) / self.patch_size.max(1)
+    }
+
+    /// Raster numbers of the patches (L) in the order in which the encoder reads them.
+    pub fn scan(&self) -> Vec<u32> {
+        self.order.tokens((self.grid(), self.grid_columns()))
     }
 
     /// Patches per image L.

@@ -1,4 +1,4 @@
-//! activation: launcher and tape rule of GELU, SiLU and softplus. Maths: `shaders/activation.wgsl`.
+//! activation: launcher and tape rule of GELU, SiLU, softplus and ReLU. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
 use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
@@ -26,10 +26,22 @@ const SILU: Kernel = kernel("activation.silu_forward", FORWARD);
 const SILU_BACKWARD: Kernel = kernel("activation.silu_backward", BACKWARD);
 const SOFTPLUS: Kernel = kernel("activation.softplus_forward", FORWARD);
 const SOFTPLUS_BACKWARD: Kernel = kernel("activation.softplus_backward", BACKWARD);
+const RELU: Kernel = kernel("activation.relu_forward", FORWARD);
+const RELU_BACKWARD: Kernel = kernel("activation.relu_backward", BACKWARD);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] =
-    &[&GELU, &GELU_BACKWARD, &GELU_TANH, &GELU_TANH_BACKWARD, &SILU, &SILU_BACKWARD, &SOFTPLUS, &SOFTPLUS_BACKWARD];
+pub const KERNELS: &[&Kernel] = &[
+    &GELU,
+    &GELU_BACKWARD,
+    &GELU_TANH,
+    &GELU_TANH_BACKWARD,
+    &SILU,
+    &SILU_BACKWARD,
+    &SOFTPLUS,
+    &SOFTPLUS_BACKWARD,
+    &RELU,
+    &RELU_BACKWARD,
+];
 
 /// Each array moved once, an exponential per element.
 fn elements(launch: &Launch) -> Work {
@@ -54,6 +66,11 @@ pub fn silu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
 /// ln(1 + eˣ), any shape.
 pub fn softplus(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
     apply(g, t, x, &SOFTPLUS, &SOFTPLUS_BACKWARD)
+}
+
+/// max(x, 0), any shape.
+pub fn relu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    apply(g, t, x, &RELU, &RELU_BACKWARD)
 }
 
 fn apply(g: &Gpu, t: &mut Tape, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {

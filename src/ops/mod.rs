@@ -7,9 +7,13 @@ pub mod add;
 pub mod attention;
 pub mod conv1d;
 pub mod cross_entropy;
+pub mod diffusion;
 pub mod ema;
+pub mod info_nce;
+pub mod l2_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod modulate;
 pub mod mse_norm;
 pub mod patchify;
 pub mod reduce;
@@ -34,9 +38,13 @@ pub fn all() -> Vec<&'static Kernel> {
         attention::KERNELS,
         conv1d::KERNELS,
         cross_entropy::KERNELS,
+        diffusion::KERNELS,
         ema::KERNELS,
+        info_nce::KERNELS,
+        l2_norm::KERNELS,
         layer_norm::KERNELS,
         matmul::KERNELS,
+        modulate::KERNELS,
         mse_norm::KERNELS,
         patchify::KERNELS,
         reduce::KERNELS,

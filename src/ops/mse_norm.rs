@@ -28,9 +28,12 @@ const BACKWARD: Kernel = Kernel::new::<MseNorm>(
     &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(6), Bind::Read(7), Bind::Write(8)],
 )
 .consts(CONSTS);
+const TARGET: Kernel = Kernel::new::<MseNorm>("mse_norm.target_forward", SRC, &[Bind::Read(2), Bind::Write(9)])
+    .subgroup(SUBGROUP)
+    .consts(CONSTS);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &TARGET];
 
 /// Mean squared error of each patch, times `mask` and `scale`: (B, L), whose sum is the loss if `scale` is 1/Σ `mask`.
 /// `pred` is (B, L, C·P·P) with the channel fastest, `tgt` has as many patches with the channel slowest, `mask` is (B, L).
@@ -46,15 +49,8 @@ pub fn mse_norm(
     }
     let shape = &pred.data.shape()[..pred.data.shape().len().saturating_sub(1)];
     mask.expect_shape("mse_norm: mask", shape)?;
-    if channels == 0 || cols % channels != 0 {
-        return Err(Error::argument("mse_norm: channels", channels, format!("a divisor of {cols}")));
-    }
-    if normalise && cols < 2 {
-        return Err(Error::argument("mse_norm: columns of pred", cols, "at least 2 to normalise"));
-    }
+    let p = scalars(rows, cols, channels, scale, normalise)?;
     let (loss, stat) = (Tensor::scratch("loss", shape), Tensor::scratch("patch statistics", &[rows, 2]));
-    let (channels, normalise) = (channels as u32, normalise.into());
-    let p = MseNorm { rows: rows as u32, cols: cols as u32, channels, normalise, scale };
     let consts = [("WG", row_workgroup(g, cols) as u32)];
     g.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&pred.data, tgt, mask, &stat, &loss])?;
     let (pred, tgt, mask) = (pred.clone(), tgt.clone(), mask.clone());
@@ -67,4 +63,25 @@ pub fn mse_norm(
         g.launch(&BACKWARD, grid, &p, &[&pred.data, &tgt, &mask, &stat, dloss, &dpred])?;
         grads.add(g, &pred, dpred)
     }))
+}
+
+/// What [`mse_norm`] compares with, as a prediction of it would be: `tgt` (.., C·P·P), the channel slowest -> the same shape,
+/// the channel fastest.
+pub fn target(g: &Gpu, tgt: &Tensor, channels: usize, normalise: bool) -> Result<Tensor> {
+    let (rows, cols) = tgt.rows_cols();
+    let p = scalars(rows, cols, channels, 1.0, normalise)?;
+    let out = Tensor::scratch("target", tgt.shape());
+    g.launch_with(&TARGET, &[("WG", row_workgroup(g, cols) as u32)], Grid::rows(rows), &p, &[tgt, &out])?;
+    Ok(out)
+}
+
+fn scalars(rows: usize, cols: usize, channels: usize, scale: f32, normalise: bool) -> Result<MseNorm> {
+    if channels == 0 || !cols.is_multiple_of(channels) {
+        return Err(Error::argument("mse_norm: channels", channels, format!("a divisor of {cols}")));
+    }
+    if normalise && cols < 2 {
+        return Err(Error::argument("mse_norm: columns of pred", cols, "at least 2 to normalise"));
+    }
+    let (channels, normalise) = (channels as u32, normalise.into());
+    Ok(MseNorm { rows: rows as u32, cols: cols as u32, channels, normalise, scale })
 }

@@ -15,26 +15,32 @@ const SRC: &str = wgsl!("rng", "grid", "math", "step");
 const OUT: &[Bind] = &[Bind::Read(1), Bind::Write(3)];
 
 const WORDS: Kernel = Kernel::new::<Rng>("rng.words", SRC, &[Bind::Read(1), Bind::Write(4)]);
+const BELOW: Kernel = Kernel::new::<Rng>("rng.below", SRC, &[Bind::Read(1), Bind::Write(4)]);
 const UNIFORM: Kernel = Kernel::new::<Rng>("rng.uniform_forward", SRC, OUT);
 const NORMAL: Kernel = Kernel::new::<Rng>("rng.normal_forward", SRC, OUT);
 const KEEP: Kernel = Kernel::new::<Rng>("rng.keep", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&WORDS, &UNIFORM, &NORMAL, &KEEP];
+pub const KERNELS: &[&Kernel] = &[&WORDS, &BELOW, &UNIFORM, &NORMAL, &KEEP];
 
 /// Random u32 words.
 pub fn words(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &WORDS, "random words", state, stream, shape)
+    draw(g, &WORDS, "random words", state, stream, shape, 0)
+}
+
+/// Whole numbers in 0..`bound`, u32; some are more likely than others by `bound`/2³².
+pub fn below(g: &Gpu, state: &Tensor, stream: u32, bound: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(g, &BELOW, "random numbers", state, stream, shape, bound)
 }
 
 /// Uniform in [0, 1), multiples of 2^-24.
 pub fn uniform(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &UNIFORM, "uniform", state, stream, shape)
+    draw(g, &UNIFORM, "uniform", state, stream, shape, 0)
 }
 
 /// Standard normal.
 pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &NORMAL, "normal", state, stream, shape)
+    draw(g, &NORMAL, "normal", state, stream, shape, 0)
 }
 
 /// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p) with probability 1-p for the row's p, else 0; then zeros.
@@ -52,11 +58,11 @@ pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols:
 }
 
 fn draw(
-    g: &Gpu, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize],
+    g: &Gpu, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize], cols: u32,
 ) -> Result<Tensor> {
     state.expect_shape("rng: state", &[8])?;
     let out = Tensor::scratch(label, shape);
-    let scalars = Rng { n: out.len() as u32, stream, cols: 0, ld: 0 };
+    let scalars = Rng { n: out.len() as u32, stream, cols, ld: 0 };
     g.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;
     Ok(out)
 }

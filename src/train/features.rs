@@ -1,10 +1,10 @@
 //! The encoder's features of whole images: every token visible, averaged over tokens.
 
 use super::mask::{MaskRatio, MaskStrategy, Masker};
-use super::step::Inputs;
+use super::step::{Inputs, Tables};
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
-use crate::models::{Config, Map};
+use crate::models::{Backbone, Config};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -14,30 +14,30 @@ pub struct FeatureExtractor {
     g: Gpu,
     inputs: Inputs,
     program: Program,
-    visible: Tensor,
+    tables: Tables,
     masker: Masker,
     features: Tensor,
 }
 
 impl FeatureExtractor {
     /// Records the encoder for `batch` images with all tokens.
-    pub fn new(g: &Gpu, model: &Map, config: &Config, batch: usize) -> Result<Self> {
+    pub fn new(g: &Gpu, encoder: &Backbone, config: &Config, batch: usize) -> Result<Self> {
         let inputs = Inputs::new(config, batch)?;
-        let (recording, (visible, features)) = g.record(|| {
-            let table = Tensor::input("visible", &[batch, config.tokens()]);
-            let batch = inputs.batch(g, config, &table)?;
+        let tables = inputs.tables(config.tokens())?;
+        let (recording, features) = g.record(|| {
+            let batch = inputs.batch(g, config, &tables)?;
             let mut t = Tape::off();
             let patches = Var::constant(batch.patches);
-            Ok((table, model.encoder().tokens(g, &mut t, &patches, None)?.data))
+            Ok(encoder.tokens(g, &mut t, &patches, None)?.data)
         })?;
         let masker = Masker::new(MaskStrategy::Sequential, MaskRatio::Fixed(0.0), (config.grid(), config.grid()), 0)?;
-        Ok(Self { g: g.clone(), program: Program::new(g, recording)?, inputs, visible, masker, features })
+        Ok(Self { g: g.clone(), program: Program::new(g, recording)?, inputs, tables, masker, features })
     }
 
     /// Images (B, S, S, 3) → mean features (B, D).
     pub async fn run(&self, images: &[u8]) -> Result<Vec<f32>> {
         let &[b, l, d] = self.features.shape() else { return Ok(Vec::new()) };
-        self.inputs.write(&self.g, images, &self.masker.draw(0, b), &self.visible, (0, 1))?;
+        self.inputs.write(&self.g, images, &self.masker.draw(0, b), &self.tables, (0, 1))?;
         self.program.run()?;
         let tokens = self.features.to_vec_async(&self.g).await?;
         let mut means = vec![0.0; b * d];

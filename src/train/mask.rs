@@ -1,13 +1,14 @@
 //! Which patches of an image are hidden from the encoder.
 //!
 //! Tokens are numbered in raster order (row × width + column). All images of a batch hide the same number of tokens, so
-//! that the visible ones form a rectangle (B, V); the visible ones stay in raster order.
+//! that the visible ones form a rectangle (B, V); the visible ones stand in the order in which the encoder reads them.
 mod ratio;
 mod tables;
 
 pub use ratio::MaskRatio;
 pub use tables::Mask;
 
+use crate::models::Order;
 use crate::train::data::DataError;
 use crate::train::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub enum MaskStrategy {
     /// A uniform random choice per image; ⌈L · ratio⌉ are hidden. The choice of MAP and MAE.
     #[default]
     Random,
-    /// The last tokens in raster order; round(L · ratio) are hidden.
+    /// The last tokens in the order of prediction; round(L · ratio) are hidden.
     Sequential,
     /// The tokens with the largest row + column, of equals the later ones: a lower right triangle; round(L · ratio) are
     /// hidden.
@@ -57,28 +58,42 @@ impl FromStr for MaskStrategy {
 pub struct Masker {
     strategy: MaskStrategy,
     ratio: MaskRatio,
+    grid: (usize, usize),
     seed: u64,
     /// Tokens in the order in which a fixed strategy hides them, most hidden first.
     hide_first: Vec<u32>,
+    /// Tokens in the order in which the encoder reads them.
+    scan: Vec<u32>,
 }
 
 impl Masker {
-    /// For images of `height` × `width` tokens.
+    /// For images of `height` × `width` tokens, read and predicted row by row.
     pub fn new(
         strategy: MaskStrategy, ratio: MaskRatio, (height, width): (usize, usize), seed: u64,
     ) -> Result<Self, DataError> {
-        ratio.check()?;
         let tokens = height.saturating_mul(width);
         if !(2..=1 << 20).contains(&tokens) {
             let got = format!("{height} × {width}");
             return Err(DataError::setting("the grid of patches to mask", got, "2 to 1048576 patches"));
         }
+        ratio.check(tokens)?;
         let mut hide_first: Vec<u32> = (0..tokens as u32).rev().collect();
         if strategy == MaskStrategy::Diagonal {
             // Stable, so that of equal row + column the larger raster index still comes first.
             hide_first.sort_by_key(|&t| std::cmp::Reverse(t as usize / width + t as usize % width));
         }
-        Ok(Self { strategy, ratio, seed, hide_first })
+        let grid = (height, width);
+        Ok(Self { strategy, ratio, grid, seed, hide_first, scan: Order::Rows.tokens(grid) })
+    }
+
+    /// The same for an encoder that reads the tokens in the order `scan`, and predictions in the order `prediction`.
+    pub fn in_order(mut self, scan: Order, prediction: Order) -> Self {
+        self.scan = scan.tokens(self.grid);
+        if self.strategy == MaskStrategy::Sequential {
+            self.hide_first = prediction.tokens(self.grid);
+            self.hide_first.reverse();
+        }
+        self
     }
 
     /// L, tokens per image.
@@ -89,9 +104,9 @@ impl Masker {
     /// The mask of `batch` images at training step `step`.
     pub fn draw(&self, step: u64, batch: usize) -> Mask {
         let tokens = self.tokens();
-        let count = self.hidden(self.ratio.draw(self.seed, step));
+        let count = self.hidden(self.ratio.draw(tokens, self.seed, step));
         if count == 0 {
-            let mut all = Mask::tables(vec![0.0; batch * tokens], tokens);
+            let mut all = Mask::tables(vec![0.0; batch * tokens], &self.scan);
             all.mask.fill(1.0);
             return all;
         }
@@ -103,12 +118,12 @@ impl Masker {
             }
             order[..count].iter().for_each(|&t| row[t as usize] = 1.0);
         }
-        Mask::tables(mask, tokens)
+        Mask::tables(mask, &self.scan)
     }
 
     /// Every V that [`Masker::draw`] can return, for sizing buffers; one value for a fixed ratio.
     pub fn all_visible_lengths(&self) -> RangeInclusive<usize> {
-        let (lo, hi) = self.ratio.bounds();
+        let (lo, hi) = self.ratio.bounds(self.tokens());
         self.tokens() - self.hidden(hi)..=self.tokens() - self.hidden(lo)
     }
 
@@ -193,6 +208,10 @@ mod tests {
             assert_eq!(hidden(&m.draw(0, 1)), count, "{strategy} {ratio}");
             assert_eq!(m.all_visible_lengths(), 196 - count..=196 - count);
         }
+        for count in [1, 20, 40, 60, 100, 140, 195] {
+            let m = Masker::new(MaskStrategy::Random, MaskRatio::Count(count), GRID, 0).unwrap();
+            assert_eq!(hidden(&m.draw(0, 1)), count);
+        }
         let hundred = Masker::new(MaskStrategy::Random, MaskRatio::Fixed(0.55), (10, 10), 0).unwrap();
         assert_eq!(hidden(&hundred.draw(0, 1)), 55);
     }
@@ -212,6 +231,30 @@ mod tests {
         }
         let wide = Masker::new(MaskStrategy::Diagonal, MaskRatio::Fixed(0.5), (2, 4), 0).unwrap().draw(0, 1);
         assert_eq!(wide.mask, [0., 0., 0., 1., 0., 1., 1., 1.]);
+    }
+
+    #[test]
+    fn columns_are_read_and_hidden_as_columns() {
+        let new = |strategy, scan, prediction| {
+            let m = Masker::new(strategy, MaskRatio::Count(3), (2, 4), 0).unwrap();
+            m.in_order(scan, prediction).draw(0, 1)
+        };
+        // 0 1 2 3
+        // 4 5 6 7: by columns 0 4 1 5 2 6 3 7
+        let mask = new(MaskStrategy::Sequential, Order::Columns, Order::Columns);
+        assert_eq!(mask.visible, [0, 4, 1, 5, 2]);
+        assert_eq!(mask.inverse, [0, 2, 4, u32::MAX, 1, 3, u32::MAX, u32::MAX]);
+        let mask = new(MaskStrategy::Sequential, Order::Columns, Order::Rows);
+        assert_eq!(mask.visible, [0, 4, 1, 2, 3]);
+        // the same tokens are hidden whatever the encoder's order
+        let (rows, columns) = (
+            new(MaskStrategy::Random, Order::Rows, Order::Rows),
+            new(MaskStrategy::Random, Order::Columns, Order::Rows),
+        );
+        assert_eq!(rows.mask, columns.mask);
+        assert!(rows.visible.is_sorted() && rows.visible != columns.visible);
+        let rank = Order::Columns.ranks((2, 4));
+        assert!(columns.visible.is_sorted_by_key(|&t| rank[t as usize]));
     }
 
     #[test]
@@ -244,6 +287,8 @@ mod tests {
             assert!(new(MaskRatio::Fixed(bad), GRID).unwrap().contains("--mask-ratio is"));
         }
         assert!(new(MaskRatio::Fixed(0.5), (1, 1)).unwrap().contains("1 × 1"));
+        assert!(new(MaskRatio::Count(196), GRID).unwrap().contains("--mask-tokens is 196"));
+        assert!(new(MaskRatio::Count(0), GRID).is_none());
         let drawn = |mean, std, lo, hi| new(MaskRatio::TruncatedNormal { mean, std, lo, hi }, GRID);
         assert!(drawn(0.5, 0.0, 0.3, 0.7).unwrap().contains("spread"));
         assert!(drawn(0.8, 0.1, 0.3, 0.7).is_some() && drawn(0.5, 0.1, 0.0, 0.7).is_some());

@@ -21,6 +21,7 @@ pub mod record;
 pub mod rng;
 #[cfg(feature = "native")]
 pub mod run;
+pub mod sample;
 pub mod schedule;
 pub mod session;
 pub mod settings;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checkpoint::Companions;
 use super::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
 use super::mask::{Mask, Masker};
 use super::reconstruct::Reconstructor;
@@ -12,7 +13,7 @@ use super::settings::Settings;
 use super::step::{Pretrainer, expect_fit};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::Config;
+use crate::models::{Config, Method};
 use crate::nn::Params;
 use crate::tensor::Tensor;
 
@@ -43,9 +44,9 @@ impl Pretraining {
     fn new(g: &Gpu, config: &Config, settings: &Settings, grid_every: u64) -> Result<Self> {
         let (batch, hyper, masker) = (settings.run.batch_size, settings.run.hyper()?, settings.masker(config)?);
         let longest = *masker.all_visible_lengths().end();
-        expect_fit(g.caps(), config, hyper, longest, batch)?;
+        expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
         Ok(Self {
-            trainer: Pretrainer::new(g, config, batch, hyper, settings.run.seed)?,
+            trainer: Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?,
             g: g.clone(),
             config: config.clone(),
             settings: settings.clone(),
@@ -56,8 +57,11 @@ impl Pretraining {
         })
     }
 
-    /// Eight images the model is shown again and again: from the test half if there is one.
+    /// Eight images the model is shown again and again, if it draws: from the test half if there is one.
     fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, Mask)>> {
+        if self.settings.objective.method == Method::Contrastive {
+            return Ok(None);
+        }
         let shown = Dataset::open(&self.settings.run.data, Split::Test).map_or_else(|_| data.clone(), Arc::new);
         let batch = shown.len().min(8);
         let options = LoaderOptions::new(batch, Transform::eval(self.config.image_size as u32));
@@ -80,8 +84,16 @@ impl Task for Pretraining {
         &self.trainer.params
     }
 
+    fn companions(&self) -> Companions<'_> {
+        self.trainer.model().companions()
+    }
+
     fn transform(&self) -> Transform {
         Transform::Train { size: self.config.image_size as u32, recipe: self.settings.recipe }
+    }
+
+    fn crops(&self) -> usize {
+        self.trainer.model().crops()
     }
 
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {

@@ -2,21 +2,38 @@
 
 use super::images::{MEAN, STD};
 use super::mask::Mask;
-use super::step::Inputs;
-use crate::error::Result;
+use super::sample::Sampler;
+use super::step::{Inputs, Tables};
+use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
-use crate::models::{Config, Map};
+use crate::models::{Config, Pretext};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
-/// A forward program for one batch size and visible length.
+/// The programs for one batch size and visible length.
 #[derive(Debug)]
 pub struct Reconstructor {
     g: Gpu,
     config: Config,
+    normalise: bool,
     inputs: Inputs,
+    tables: Tables,
+    predictor: Predictor,
+}
+
+/// How a model predicts.
+#[derive(Debug)]
+enum Predictor {
+    /// In one pass.
+    Once(Box<Pass>),
+    /// Step by step out of noise.
+    Sampled(Box<Sampler>),
+}
+
+/// Predictions (B, L, P·P·3) and the loss.
+#[derive(Debug)]
+struct Pass {
     program: Program,
-    visible: Tensor,
     pred: Tensor,
     loss: Tensor,
 }
@@ -30,41 +47,56 @@ pub struct Pictures {
     pub masked: Vec<u8>,
     /// Hidden patches as predicted.
     pub reconstruction: Vec<u8>,
-    /// (L) mean squared error of each hidden patch in units of the normalised patch; 0 where visible.
+    /// (L) mean squared error of each hidden patch in units of the target; 0 where visible.
     pub errors: Vec<f32>,
+    /// (L, P·P·3) what was predicted, in units of the target.
+    pub predicted: Vec<f32>,
 }
 
 impl Reconstructor {
     /// Records the forward pass of `model` for `batch` images with `visible` tokens each.
-    pub fn new(g: &Gpu, model: &Map, config: &Config, batch: usize, visible: usize) -> Result<Self> {
-        let inputs = Inputs::new(config, batch)?;
-        let (recording, (visible, pred, loss)) = g.record(|| {
-            let table = Tensor::input("visible", &[batch, visible]);
-            let batch = inputs.batch(g, config, &table)?;
-            let out = model.forward(g, &mut Tape::off(), &batch, None)?;
-            Ok((table, out.pred.data, out.loss.data))
-        })?;
-        let program = Program::new(g, recording)?;
-        Ok(Self { g: g.clone(), config: config.clone(), inputs, program, visible, pred, loss })
+    ///
+    /// # Errors
+    /// A model that predicts no pixels.
+    pub fn new(g: &Gpu, model: &Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
+        let inputs = Inputs::new(config, batch)?.of(config, model)?;
+        let tables = inputs.tables(visible)?;
+        let predictor = match model {
+            Pretext::Diffusion(model) => {
+                Predictor::Sampled(Box::new(Sampler::new(g, model, config, &inputs, &tables)?))
+            }
+            _ => {
+                let (recording, out) = g.record(|| {
+                    let batch = inputs.batch(g, config, &tables)?;
+                    model.predict(g, &mut Tape::off(), &batch)
+                })?;
+                let Some(out) = out else {
+                    let expected = "one that predicts patches: map, mae, ar, local-mae or diffusion";
+                    return Err(Error::argument("the model to reconstruct with", "contrastive", expected));
+                };
+                let program = Program::new(g, recording)?;
+                Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
+            }
+        };
+        Ok(Self { g: g.clone(), config: config.clone(), normalise: model.normalise(), inputs, tables, predictor })
     }
 
-    /// Images (B, S, S, 3) → pictures and the loss over the hidden patches.
+    /// Images (B, S, S, 3) → pictures and the squared error over the hidden patches, in units of the target.
     pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<(Vec<Pictures>, f32)> {
-        self.inputs.write(&self.g, images, mask, &self.visible, (0, 1))?;
-        self.program.run()?;
-        let pred = self.pred.to_vec_async(&self.g).await?;
-        let loss = self.loss.to_vec_async(&self.g).await?;
+        self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
+        let (pred, loss) = match &self.predictor {
+            Predictor::Once(pass) => {
+                pass.program.run()?;
+                (pass.pred.to_vec_async(&self.g).await?, pass.loss.to_vec_async(&self.g).await?)
+            }
+            Predictor::Sampled(sampler) => sampler.run(mask).await?,
+        };
         let (tokens, values) = (self.config.tokens(), self.config.patch_len());
         let bytes = self.config.image_size * self.config.image_size * 3;
         let each =
             images.chunks_exact(bytes).zip(pred.chunks_exact(tokens * values)).zip(mask.inverse.chunks_exact(tokens));
         let pictures = each.map(|((image, pred), inverse)| self.pictures(image, pred, inverse)).collect();
         Ok((pictures, loss.first().copied().unwrap_or(f32::NAN)))
-    }
-
-    /// (B, L, P·P·3) what the last run predicted, in units of the normalised patch.
-    pub async fn predictions(&self) -> Result<Vec<f32>> {
-        self.pred.to_vec_async(&self.g).await
     }
 
     fn pictures(&self, image: &[u8], pred: &[f32], inverse: &[u32]) -> Pictures {
@@ -77,12 +109,15 @@ impl Reconstructor {
             }
             let (top, left) = (token / grid * p, token % grid * p);
             let at = |i: usize| ((top + i / (3 * p)) * side + left + i / 3 % p) * 3 + i % 3;
-            // the prediction is in units of the patch: its own mean and deviation bring it back to pixels
             let normal = |i: usize| (f32::from(image[at(i)]) / 255.0 - MEAN[i % 3]) / STD[i % 3];
             let n = predicted.len() as f32;
-            let mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
-            let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
-            let deviation = (var + 1e-6).sqrt();
+            // a prediction in units of the patch comes back to pixels by the patch's own mean and deviation
+            let (mut mean, mut deviation) = (0.0, 1.0);
+            if self.normalise {
+                mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
+                let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
+                deviation = (var + 1e-6).sqrt();
+            }
             for (i, value) in predicted.iter().enumerate() {
                 errors[token] += (value - (normal(i) - mean) / deviation).powi(2) / n;
                 let pixel = (value * deviation + mean) * STD[i % 3] + MEAN[i % 3];
@@ -90,6 +125,6 @@ impl Reconstructor {
                 masked[at(i)] = 128;
             }
         }
-        Pictures { original: image.to_vec(), masked, reconstruction, errors }
+        Pictures { original: image.to_vec(), masked, reconstruction, errors, predicted: pred.to_vec() }
     }
 }

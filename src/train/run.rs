@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::checkpoint::{self, State};
+use super::checkpoint::{self, Companions, State};
 use super::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
 use super::output_dir::OutputDir;
 use super::progress::Progress;
@@ -62,8 +62,16 @@ pub trait Task {
     fn config(&self) -> &Config;
     /// Its weights.
     fn params(&self) -> &Params;
+    /// Weights that training changes besides those.
+    fn companions(&self) -> Companions<'_> {
+        Vec::new()
+    }
     /// What happens to an image before it is seen.
     fn transform(&self) -> Transform;
+    /// How many crops of each image a step sees.
+    fn crops(&self) -> usize {
+        1
+    }
     /// Builds what the steps need, once the weights are where they start from.
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
     /// Submits step `step`, counted from 0. Returns where the loss will be.
@@ -163,11 +171,17 @@ impl<'a, T: Task> Run<'a, T> {
         resume.map(|folder| expect_same_run(folder, config, &fresh)).transpose()?;
         let mut task = build(&data)?;
         let at = match resume {
-            Some(folder) => State { settings: settings.clone(), ..checkpoint::load(g, folder, task.params())? },
+            Some(folder) => {
+                State { settings: settings.clone(), ..checkpoint::load(g, folder, task.params(), &task.companions())? }
+            }
             None => fresh,
         };
-        let options =
-            LoaderOptions { seed: run.seed, threads: outputs.threads, ..LoaderOptions::new(batch, task.transform()) };
+        let options = LoaderOptions {
+            seed: run.seed,
+            threads: outputs.threads,
+            crops: task.crops(),
+            ..LoaderOptions::new(batch, task.transform())
+        };
         let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
         let per_epoch = loader.batches_per_epoch();
         task.prepare(&data)?;
@@ -272,7 +286,7 @@ impl<'a, T: Task> Run<'a, T> {
         self.pending.clear();
         self.at = State { step, epoch: step / self.per_epoch, batch: step % self.per_epoch, ..self.at.clone() };
         let folder = self.outputs.dir.join(format!("diverged-step-{step}"));
-        let saved = match checkpoint::save(self.g, &folder, self.task.config(), self.task.params(), &self.at) {
+        let saved = match self.save_to(&folder) {
             Ok(()) => format!("the state before it is in {}", folder.display()),
             Err(e) => format!("the state before it could not be saved ({e})"),
         };
@@ -304,9 +318,14 @@ impl<'a, T: Task> Run<'a, T> {
         self.collect(0)?;
         self.log.sync()?;
         let folder = self.outputs.dir.join(name);
-        checkpoint::save(self.g, &folder, self.task.config(), self.task.params(), &self.at)?;
+        self.save_to(&folder)?;
         self.prune()?;
         Ok(folder)
+    }
+
+    fn save_to(&self, folder: &Path) -> Result<()> {
+        let (config, params, companions) = (self.task.config(), self.task.params(), self.task.companions());
+        checkpoint::save(self.g, folder, config, params, &companions, &self.at)
     }
 
     /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.

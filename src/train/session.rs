@@ -71,7 +71,7 @@ impl Session {
         if order.per_epoch == 0 {
             return Err(Error::argument("batch size", batch, format!("at most the {} images", data.len())));
         }
-        let trainer = Pretrainer::new(g, config, batch, settings.run.hyper()?, settings.run.seed)?;
+        let trainer = Pretrainer::new(g, config, &settings.objective, batch, settings.run.hyper()?, settings.run.seed)?;
         let bytes: Vec<Vec<u8>> =
             (0..held_out.len()).map(|i| image(held_out, i, config.image_size)).collect::<Result<_>>()?;
         let mask = masker.draw(u64::MAX, held_out.len());

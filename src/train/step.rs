@@ -7,7 +7,7 @@ use super::optimizer::Group;
 use super::update::{Hyper, Update};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
-use crate::models::{Batch, Config, Map};
+use crate::models::{Batch, Config, Objective, Pretext};
 use crate::nn::{Entry, Params};
 use crate::ops::rng;
 use crate::tape::Tape;
@@ -22,10 +22,28 @@ const DROP_PATH: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct Inputs {
     images: Images,
+    /// The second crop of each image.
+    second: Option<Images>,
     inverse: Tensor,
     mask: Tensor,
+    /// Position of each token among the counted ones, for losses of those alone.
+    counted: Option<Tensor>,
     batch: usize,
     tokens: usize,
+}
+
+/// The tables of a batch whose size depends on the visible length.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    visible: Tensor,
+    counted: Option<Tensor>,
+}
+
+impl Tables {
+    /// Counted tokens of the whole batch; none unless the model reads them.
+    pub fn counted_tokens(&self) -> usize {
+        self.counted.as_ref().map_or(0, Tensor::len)
+    }
 }
 
 impl Inputs {
@@ -34,42 +52,75 @@ impl Inputs {
         let tokens = config.tokens();
         Ok(Self {
             images: Images::new(config, batch)?,
+            second: None,
             inverse: Tensor::input("inverse", &[batch, tokens]),
+            counted: None,
             mask: Tensor::input("mask", &[batch, tokens]),
             batch,
             tokens,
         })
     }
 
-    /// Launches the patches of the uploaded images and names the tables of a batch with `visible` tokens.
-    pub fn batch(&self, g: &Gpu, config: &Config, visible: &Tensor) -> Result<Batch> {
-        let [_, len] = visible.dims("visible")?;
-        if len == 0 || len > self.tokens {
-            return Err(Error::argument("visible tokens", len, format!("1 to {}", self.tokens)));
+    /// The same with all that `model` reads.
+    pub fn of(mut self, config: &Config, model: &Pretext) -> Result<Self> {
+        self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
+        self.counted = model.reads_counted().then(|| Tensor::input("counted", &[self.batch, self.tokens]));
+        Ok(self)
+    }
+
+    /// Tables for `visible` tokens of each image.
+    pub fn tables(&self, visible: usize) -> Result<Tables> {
+        if !(1..=self.tokens).contains(&visible) {
+            return Err(Error::argument("visible tokens", visible, format!("1 to {}", self.tokens)));
         }
-        let counted = if len == self.tokens { self.tokens } else { self.tokens - len };
+        let table = |label, len: usize| Tensor::input(label, &[self.batch, len]);
+        let counted = self.counted.as_ref().map(|_| table("counted", self.counted(visible)));
+        Ok(Tables { visible: table("visible", visible), counted })
+    }
+
+    /// Tokens of an image whose loss counts if so many are visible.
+    fn counted(&self, visible: usize) -> usize {
+        if visible == self.tokens { self.tokens } else { self.tokens - visible }
+    }
+
+    /// Launches the patches of the uploaded images and names the tables of a batch.
+    pub fn batch(&self, g: &Gpu, config: &Config, tables: &Tables) -> Result<Batch> {
+        let counted = self.counted(tables.visible.shape()[1]);
         Ok(Batch {
             patches: self.images.patches(g, config)?,
-            visible: visible.clone(),
+            second: self.second.as_ref().map(|images| images.patches(g, config)).transpose()?,
+            visible: tables.visible.clone(),
             inverse: self.inverse.clone(),
             mask: self.mask.clone(),
             scale: 1.0 / (self.batch * counted) as f32,
+            counted: tables.counted.clone().zip(self.counted.clone()),
         })
     }
 
-    /// Uploads micro-batch `part` of the `parts` that images (parts · B, S, S, 3) in bytes and a mask hold.
-    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, visible: &Tensor, part: (usize, usize)) -> Result<()> {
-        self.images.write(g, images, part)?;
+    /// Uploads micro-batch `part` of the `parts` that images (parts · B, S, S, 3) in bytes, the second crops behind all first
+    /// ones, and a mask hold.
+    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, tables: &Tables, part: (usize, usize)) -> Result<()> {
+        let (first, second) = match &self.second {
+            Some(_) => images.split_at(images.len() / 2),
+            None => (images, &[][..]),
+        };
+        self.images.write(g, first, part)?;
+        self.second.as_ref().map_or(Ok(()), |images| images.write(g, second, part))?;
         self.inverse.write(g, share(&mask.inverse, part))?;
         self.mask.write(g, share(&mask.mask, part))?;
-        visible.write(g, share(&mask.visible, part))
+        if let Some((table, inverse)) = tables.counted.as_ref().zip(self.counted.as_ref()) {
+            let (counted, columns) = mask.counted();
+            table.write(g, share(&counted, part))?;
+            inverse.write(g, share(&columns, part))?;
+        }
+        tables.visible.write(g, share(&mask.visible, part))
     }
 }
 
 #[derive(Debug)]
 struct Step {
     program: Program,
-    visible: Tensor,
+    tables: Tables,
     loss: Tensor,
 }
 
@@ -81,7 +132,7 @@ pub struct Pretrainer {
     hyper: Hyper,
     /// The weights.
     pub params: Params,
-    model: Map,
+    model: Pretext,
     inputs: Inputs,
     drop_path: Tensor,
     update: Update,
@@ -90,38 +141,43 @@ pub struct Pretrainer {
 
 impl Pretrainer {
     /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
-    pub fn new(g: &Gpu, config: &Config, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
+    pub fn new(g: &Gpu, config: &Config, objective: &Objective, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
         let mut params = Params::new(g);
-        let model = Map::new(g, &mut params, config)?;
+        let model = Pretext::new(g, &mut params, config, objective)?;
+        let mut update = Update::new(g, &params, hyper)?;
+        if let Pretext::Contrastive(model) = &model {
+            update.follow(&model.keys, objective.key_momentum)?;
+        }
         let drops: Vec<f32> = config.drop_path_rates().into_iter().map(|rate| rate as f32).collect();
         let trainer = Self {
             drop_path: Tensor::from_slice(g, &[drops.len()], &drops)?,
-            inputs: Inputs::new(config, batch)?,
+            inputs: Inputs::new(config, batch)?.of(config, &model)?,
             g: g.clone(),
             config: config.clone(),
             hyper,
-            update: Update::new(g, &params, hyper)?,
+            update,
             params,
             model,
             steps: Vec::new(),
         };
         if !g.is_dry() {
             trainer.params.init(g, seed)?;
+            trainer.model.init(g, &trainer.params, seed)?;
         }
         Ok(trainer)
     }
 
     /// The model.
-    pub fn model(&self) -> &Map {
+    pub fn model(&self) -> &Pretext {
         &self.model
     }
 
-    /// Launches of a micro-batch with `visible` tokens per image: (recording, indices to upload, loss).
-    pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tensor, Tensor))> {
+    /// Launches of a micro-batch with `visible` tokens per image: (recording, tables to upload, loss).
+    pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
         let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
         g.record(|| {
-            let table = Tensor::input("visible", &[inputs.batch, visible]);
-            let batch = inputs.batch(g, config, &table)?;
+            let tables = inputs.tables(visible)?;
+            let batch = inputs.batch(g, config, &tables)?;
             let mut t = Tape::new();
             let keep = if config.drop_path > 0.0 {
                 let (rows, stride) = (drop_path.len(), inputs.batch.next_multiple_of(64));
@@ -129,10 +185,11 @@ impl Pretrainer {
             } else {
                 None
             };
-            let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
+            let out = model.forward(g, &mut t, &batch, keep.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(t, &out.loss, params, group)?;
-            Ok((table, loss))
+            model.finish(g, update.state(), &out)?;
+            Ok((tables, loss))
         })
     }
 
@@ -149,16 +206,16 @@ impl Pretrainer {
         if self.position(visible).is_some() {
             return Ok(());
         }
-        let (recording, (table, loss)) = self.record(visible)?;
+        let (recording, (tables, loss)) = self.record(visible)?;
         let program = Program::new(&self.g, recording)?;
         self.update.prepare(&self.params)?;
         self.steps.truncate(KEPT - 1);
-        self.steps.insert(0, Step { program, visible: table, loss });
+        self.steps.insert(0, Step { program, tables, loss });
         Ok(())
     }
 
     fn position(&self, visible: usize) -> Option<usize> {
-        self.steps.iter().position(|s| s.visible.shape()[1] == visible)
+        self.steps.iter().position(|s| s.tables.visible.shape()[1] == visible)
     }
 
     /// Submits step `step` (from 0) on images (B, S, S, 3), B all images of its micro-batches. Returns where the loss will be.
@@ -189,7 +246,7 @@ impl Pretrainer {
         let recent = &self.steps[0];
         let parts = self.update.parts();
         for part in 0..parts {
-            self.inputs.write(&self.g, images, mask, &recent.visible, (part, parts))?;
+            self.inputs.write(&self.g, images, mask, &recent.tables, (part, parts))?;
             self.update.begin(step, part, lr)?;
             if let Some(found) = run(&recent.program)? {
                 return Ok(Some(found));
@@ -203,6 +260,8 @@ impl Pretrainer {
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
-pub fn expect_fit(caps: &Caps, config: &Config, hyper: Hyper, visible: usize, batch: usize) -> Result<()> {
-    fit::expect_fit(caps, batch, |g, batch| Pretrainer::new(g, config, batch, hyper, 0)?.plan(visible))
+pub fn expect_fit(
+    caps: &Caps, config: &Config, objective: &Objective, hyper: Hyper, visible: usize, batch: usize,
+) -> Result<()> {
+    fit::expect_fit(caps, batch, |g, batch| Pretrainer::new(g, config, objective, batch, hyper, 0)?.plan(visible))
 }

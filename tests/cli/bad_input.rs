@@ -33,6 +33,13 @@ fn values_out_of_range() {
         (&["--mask-ratio", "-0.5"], &["--mask-ratio", "got -0.5"]),
         (&["--mask-ratio=nan"], &["--mask-ratio", "got NaN"]),
         (&["--mask-ratio=half"], &["--mask-ratio", "`half`", "truncnorm"]),
+        (&["--mask-tokens=64"], &["--mask-tokens", "got 64", "fewer than the 64"]),
+        (&["--method=difusion"], &["--method", "`difusion`", "near it: diffusion"]),
+        (&["--method=mae", "--decoder=mae"], &["decoder", "Hybrid", "class token"]),
+        (&["--method=contrastive", "--queue=100"], &["--queue", "got 100", "a multiple of --batch-size 64"]),
+        (&["--method=contrastive", "--accum-iter=2"], &["--accum-iter", "got 2", "contrastive"]),
+        (&["--method=diffusion", "--diffusion-width=0"], &["--diffusion-width", "got 0"]),
+        (&["--temperature", "-1"], &["--temperature", "got -1"]),
         (&["--batch-size=0"], &["--batch-size", "got 0"]),
         (&["--batch-size=100000000000"], &["--batch-size", "100000000000"]),
         (&["--epochs=0"], &["--epochs", "got 0"]),
@@ -55,6 +62,9 @@ fn values_out_of_range() {
 fn unknown_words_and_missing_ones() {
     refused(&["--frobnicate"], &["--frobnicate"]);
     refused(&["--mask=zigzag"], &["zigzag", "random, sequential, diagonal"]);
+    refused(&["--decoder-mask=rows"], &["rows", "local-mae"]);
+    refused(&["--decode-order=spiral"], &["spiral", "columns"]);
+    refused(&["--target=tokens"], &["tokens", "normalised"]);
     refused(&["--schedule=linear"], &["linear", "cosine"]);
     refused(&["--decay-rule=all"], &["all", "recommended"]);
     refused(&["--init=zeros"], &["zeros", "map-repo"]);

@@ -13,12 +13,15 @@ fn activation_matches_cpu() {
             let dy = random.normal(n);
             // one rounding of the result plus the error of exp and log, which WGSL allows 3 ulp and more near zero
             let tol = Tol { rel: 4e-6, abs: 2e-6 };
-            for act in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus] {
+            for act in
+                [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus, Activation::Relu]
+            {
                 let (y, grads) = run(g, &[leaf(g, &[n], &x)], &dy, |g, t, v| match act {
                     Activation::Gelu => ops::activation::gelu(g, t, &v[0]),
                     Activation::GeluTanh => ops::activation::gelu_tanh(g, t, &v[0]),
                     Activation::Silu => ops::activation::silu(g, t, &v[0]),
                     Activation::Softplus => ops::activation::softplus(g, t, &v[0]),
+                    Activation::Relu => ops::activation::relu(g, t, &v[0]),
                 });
                 close(&format!("{act:?} y"), &y, &forward(act, &wide(&x)), tol);
                 close(&format!("{act:?} dx"), &grads[0], &backward(act, &wide(&x), &wide(&dy)), tol);

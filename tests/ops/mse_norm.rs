@@ -1,4 +1,4 @@
-use rowscan::cpu::mse_norm::{Dims, backward, forward};
+use rowscan::cpu::mse_norm::{Dims, backward, forward, target};
 use rowscan::tape::Tape;
 use rowscan::tensor::Tensor;
 use rowscan::{Error, ops};
@@ -50,6 +50,8 @@ fn mse_norm_matches_cpu() {
                 ops::mse_norm::mse_norm(g, t, &v[0], &tgt_on, &mask_on, channels, scale, normalise)
             });
             let dim = Dims { rows, cols, channels };
+            let all = Tensor::from_slice(g, &[rows, cols], &tgt).expect("tgt");
+            let found = ops::mse_norm::target(g, &all, channels, normalise).and_then(|t| t.to_vec(g)).expect("target");
             let (pred, tgt, mask, scale) = (wide(&pred), wide(&tgt), wide(&mask), f64::from(scale));
             let want = forward(dim, &pred, &tgt, &mask, scale, normalise).rows;
             // the oracle takes one gradient for all rows: ask with 1 and scale its rows
@@ -58,6 +60,8 @@ fn mse_norm_matches_cpu() {
             let name = |what| format!("{what} ({b}, {l}, {pixels}·{channels})");
             // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103, unnormalised)
             // is off by a few of their roundings, 2e-6 of the mean square, times scale
+            // target: relative to numbers up to 5 (or 103, unnormalised), a few of their roundings
+            close(&name("target"), &found, &target(dim, &tgt, normalise), Tol { rel: 4e-6, abs: 4e-6 });
             close(&name("loss"), &loss, &want, Tol { rel: 8e-6, abs: 2e-6 * scale });
             // dpred: that same difference, times 2·scale/cols and dloss < 3
             let abs = 6.0 * scale / cols as f64 * 4e-6;

@@ -30,6 +30,11 @@ fn words_and_uniforms_are_exact() {
             let want = words(n, stream, step, seed);
             let got = rng::words(g, &state, stream, &[n]).unwrap().read(g).unwrap().wait().unwrap();
             assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want, "{n} words");
+            for bound in [1, 1000, u32::MAX] {
+                let got = rng::below(g, &state, stream, bound, &[n]).unwrap().read(g).unwrap().wait().unwrap();
+                let want: Vec<u32> = want.iter().map(|&w| oracle::below(w, bound)).collect();
+                assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want, "{n} below {bound}");
+            }
             let got = rng::uniform(g, &state, stream, &[n]).unwrap().to_vec(g).unwrap();
             let want: Vec<f64> = want.iter().map(|&w| oracle::uniform(w)).collect();
             close("uniform", &got, &want, Tol { rel: 0.0, abs: 0.0 });

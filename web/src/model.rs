@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rowscan::gpu::Gpu;
-use rowscan::models::{Config, Map};
+use rowscan::models::{Config, Objective, Pretext};
 use rowscan::nn::Params;
 use rowscan::train::checkpoint;
 use rowscan::train::mask::Mask;
@@ -21,7 +21,7 @@ use crate::{Device, js};
 pub struct Model {
     g: Gpu,
     config: Config,
-    map: Map,
+    model: Pretext,
     parameters: usize,
     metadata: String,
     /// The program of the last visible length.
@@ -32,7 +32,6 @@ pub struct Model {
 #[wasm_bindgen]
 pub struct Reconstruction {
     pictures: Pictures,
-    pred: Vec<f32>,
     /// Mean loss over the hidden patches.
     #[wasm_bindgen(readonly)]
     pub loss: f32,
@@ -61,7 +60,7 @@ impl Reconstruction {
     /// (L, P·P·3) predictions in units of the normalised patch.
     #[wasm_bindgen(getter)]
     pub fn predictions(&self) -> Vec<f32> {
-        self.pred.clone()
+        self.pictures.predicted.clone()
     }
 }
 
@@ -72,12 +71,12 @@ impl Model {
         let g = device.0.clone();
         let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config).map_err(js)?;
         let mut params = Params::new(&g);
-        let map = Map::new(&g, &mut params, &config).map_err(js)?;
+        let model = Pretext::new(&g, &mut params, &config, &Objective::natural(&config)).map_err(js)?;
         let path = Path::new(checkpoint::MODEL);
         params.load(&g, &weights_file::from_bytes(path, weights).map_err(js)?).map_err(js)?;
         let metadata = weights_file::metadata(path, weights).map_err(js)?;
         let metadata = serde_json::to_string(&metadata).unwrap_or_default();
-        Ok(Self { g, config, map, parameters: params.count(), metadata, reconstructor: RefCell::default() })
+        Ok(Self { g, config, model, parameters: params.count(), metadata, reconstructor: RefCell::default() })
     }
 
     /// Side of the square input in pixels.
@@ -119,12 +118,11 @@ impl Model {
 
     /// RGB bytes (S, S, 3) and a mask (L) → pictures, once the GPU is done.
     pub async fn reconstruct(&self, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
-        let mask = Mask::from_mask(&mask, self.config.tokens()).map_err(crate::data)?;
+        let mask = Mask::from_mask(&mask, &self.config.scan()).map_err(crate::data)?;
         let reconstructor = self.program(mask.visible_len)?;
         let (mut pictures, loss) = reconstructor.run(&image, &mask).await.map_err(js)?;
-        let pred = reconstructor.predictions().await.map_err(js)?;
         let pictures = pictures.pop().ok_or_else(|| js(rowscan::Error::argument("images", 0, 1)))?;
-        Ok(Reconstruction { pictures, pred, loss })
+        Ok(Reconstruction { pictures, loss })
     }
 }
 
@@ -135,7 +133,7 @@ impl Model {
         if let Some((_, ready)) = last.as_ref().filter(|(ready, _)| *ready == visible) {
             return Ok(ready.clone());
         }
-        let made = Rc::new(Reconstructor::new(&self.g, &self.map, &self.config, 1, visible).map_err(js)?);
+        let made = Rc::new(Reconstructor::new(&self.g, &self.model, &self.config, 1, visible).map_err(js)?);
         *last = Some((visible, made.clone()));
         Ok(made)
     }

@@ -1,4 +1,4 @@
-//! activation: GELU of an MLP, SiLU of a gate, softplus of a step size, at the mixer's inner width.
+//! activation: GELU and ReLU of an MLP, SiLU of a gate, softplus of a step size, at the mixer's inner width.
 
 use super::*;
 use crate::gpu::Gpu;
@@ -6,11 +6,12 @@ use crate::tape::{Tape, Var};
 use cpu::activation::{Activation, backward, forward};
 
 type Op = fn(&Gpu, &mut Tape, &Var) -> Result<Var>;
-const ALL: [(&str, Activation, Op); 4] = [
+const ALL: [(&str, Activation, Op); 5] = [
     ("gelu", Activation::Gelu, ops::activation::gelu),
     ("gelu_tanh", Activation::GeluTanh, ops::activation::gelu_tanh),
     ("silu", Activation::Silu, ops::activation::silu),
     ("softplus", Activation::Softplus, ops::activation::softplus),
+    ("relu", Activation::Relu, ops::activation::relu),
 ];
 
 fn expect(act: Activation, v: &Values) -> Result<Vec<Want>> {

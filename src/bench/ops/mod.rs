@@ -8,9 +8,13 @@ mod add;
 mod attention;
 mod conv1d;
 mod cross_entropy;
+mod diffusion;
 mod ema;
+mod info_nce;
+mod l2_norm;
 mod layer_norm;
 mod matmul;
+mod modulate;
 mod mse_norm;
 mod patchify;
 mod reduce;
@@ -41,9 +45,13 @@ pub const ALL: &[Family] = &[
     ("attention", attention::cases),
     ("conv1d", conv1d::cases),
     ("cross_entropy", cross_entropy::cases),
+    ("diffusion", diffusion::cases),
     ("ema", ema::cases),
+    ("info_nce", info_nce::cases),
+    ("l2_norm", l2_norm::cases),
     ("layer_norm", layer_norm::cases),
     ("matmul", matmul::cases),
+    ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),
     ("patchify", patchify::cases),
     ("reduce", reduce::cases),

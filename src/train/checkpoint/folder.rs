@@ -13,7 +13,7 @@ use super::super::weights_file::{expect_whole, read, to_half_bytes};
 use super::{CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::Config;
+use crate::models::{Config, Objective};
 use crate::nn::{Params, Weights};
 
 /// How folders begin that are being written or removed.
@@ -92,12 +92,20 @@ impl<'a> Pending<'a> {
     }
 }
 
+/// Weights that training changes besides those of the model, by their files: a moving average, a queue.
+pub type Companions<'a> = Vec<(&'static str, &'a Params)>;
+
 /// Writes a training checkpoint to `folder`, replacing an older one of that name.
-pub fn save<S: Serialize>(g: &Gpu, folder: &Path, config: &Config, params: &Params, state: &State<S>) -> Result<()> {
+pub fn save<S: Serialize>(
+    g: &Gpu, folder: &Path, config: &Config, params: &Params, companions: &Companions<'_>, state: &State<S>,
+) -> Result<()> {
     let pending = Pending::new(folder)?;
     pending.write(CONFIG, &super::config_to_bytes(config)?)?;
     pending.write(MODEL, &pollster::block_on(super::weights_to_bytes(g, params))?)?;
     pending.write(OPTIMIZER, &pollster::block_on(super::moments_to_bytes(g, params))?)?;
+    for (name, companion) in companions {
+        pending.write(name, &pollster::block_on(super::weights_to_bytes(g, companion))?)?;
+    }
     pending.write(STATE, &super::state_to_bytes(state)?)?;
     pending.commit()
 }
@@ -158,17 +166,36 @@ pub fn weights(folder: &Path) -> Result<Weights> {
 
 /// The weights of a checkpoint folder, onto the GPU.
 pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
-    let path = folder.join(MODEL);
-    params.load(g, &read(&path)?).map_err(|e| Error::file(&path, e))
+    load_file(g, &folder.join(MODEL), params)
 }
 
-/// Weights, moments and state of a training checkpoint.
-pub fn load<S: DeserializeOwned>(g: &Gpu, folder: &Path, params: &Params) -> Result<State<S>> {
+fn load_file(g: &Gpu, path: &Path, params: &Params) -> Result<()> {
+    params.load(g, &read(path)?).map_err(|e| Error::file(path, e))
+}
+
+/// Weights, moments, companions and state of a training checkpoint.
+pub fn load<S: DeserializeOwned>(
+    g: &Gpu, folder: &Path, params: &Params, companions: &Companions<'_>,
+) -> Result<State<S>> {
     let state = state(folder)?;
     load_weights(g, folder, params)?;
+    companions.iter().try_for_each(|(name, companion)| load_file(g, &folder.join(name), companion))?;
     let path = folder.join(OPTIMIZER);
     super::load_moments(g, &path, read(&path)?, params)?;
     Ok(state)
+}
+
+/// What a checkpoint's model was pretrained to do: as its `state.json` says, or as its decoder suggests.
+pub fn objective(folder: &Path) -> Result<Objective> {
+    #[derive(serde::Deserialize)]
+    struct Pretraining {
+        #[serde(flatten)]
+        objective: Objective,
+    }
+    if !folder.join(STATE).exists() {
+        return Ok(Objective::natural(&config(folder)?));
+    }
+    Ok(state::<Pretraining>(folder)?.settings.objective)
 }
 
 /// The state of a training checkpoint of which every file is as long as it says, whatever its settings are.

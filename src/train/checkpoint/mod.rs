@@ -1,15 +1,15 @@
-//! Checkpoints: `config.json` and `model.safetensors`, and for training `optimizer.safetensors` and `state.json`. What is in
-//! each file is said here; where the files lie is another matter: in a folder, or in a browser's storage.
+//! Checkpoints: `config.json` and `model.safetensors`, and for training `optimizer.safetensors` and `state.json`, and
+//! what else a method or recipe changes. What is in each file is said here; where the files lie is another matter: in a folder, or in a browser's storage.
 
 #[cfg(feature = "native")]
 mod folder;
 #[cfg(feature = "native")]
-pub(super) use folder::{OLD, PARTIAL};
-#[cfg(feature = "native")]
 pub use folder::{
-    all, config, is_named_so, load, load_weights, newest, remove, save, save_half, save_weights, state, state_of_whole,
-    weights,
+    Companions, all, config, is_named_so, load, load_weights, newest, objective, remove, save, save_half, save_weights,
+    state, state_of_whole, weights,
 };
+#[cfg(feature = "native")]
+pub(super) use folder::{OLD, PARTIAL};
 
 use std::path::Path;
 

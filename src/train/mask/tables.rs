@@ -4,7 +4,7 @@ use crate::train::data::DataError;
 /// The visible and hidden tokens of a batch of B images of L tokens each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mask {
-    /// (B, V) numbers of the tokens the encoder sees, ascending in each row.
+    /// (B, V) raster numbers of the tokens the encoder sees, in the order in which it reads them.
     pub visible: Vec<u32>,
     /// (B, L) column of a token in its row of `visible`, or `u32::MAX` where it is hidden.
     pub inverse: Vec<u32>,
@@ -15,10 +15,12 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The tables that belong to `mask` (B, `tokens`), 1 where a token is hidden, else 0.
+    /// The tables that belong to `mask` (B, L), 1 where a token is hidden, else 0, for an encoder that reads the tokens in
+    /// the order `scan` (L), as [`Order::tokens`](crate::models::Order::tokens) gives it.
     ///
     /// Every row must hide the same number of tokens, at least one and not all.
-    pub fn from_mask(mask: &[f32], tokens: usize) -> Result<Self, DataError> {
+    pub fn from_mask(mask: &[f32], scan: &[u32]) -> Result<Self, DataError> {
+        let tokens = scan.len();
         if tokens == 0 || mask.is_empty() || !mask.len().is_multiple_of(tokens) {
             let expected = format!("a multiple of the {tokens} tokens of an image, not 0");
             return Err(DataError::setting("the length of a mask", mask.len(), expected));
@@ -39,26 +41,34 @@ impl Mask {
             let expected = format!("1 to {}", tokens.saturating_sub(1));
             return Err(DataError::setting("the number of masked tokens", first, expected));
         }
-        Ok(Self::tables(mask.to_vec(), tokens))
+        Ok(Self::tables(mask.to_vec(), scan))
     }
 
-    pub(super) fn tables(mask: Vec<f32>, tokens: usize) -> Self {
-        let (mut visible, mut inverse) = (Vec::with_capacity(mask.len()), Vec::with_capacity(mask.len()));
-        let mut visible_len = 0;
-        for row in mask.chunks_exact(tokens) {
-            visible_len = 0;
-            for (t, &m) in row.iter().enumerate() {
-                if m == 0.0 {
-                    visible.push(t as u32);
-                    inverse.push(visible_len as u32);
-                    visible_len += 1;
-                } else {
-                    inverse.push(u32::MAX);
-                }
-            }
-        }
+    pub(super) fn tables(mask: Vec<f32>, scan: &[u32]) -> Self {
+        let (visible, inverse) = select(&mask, scan, 0.0);
+        let visible_len = visible.len() * scan.len() / mask.len().max(1);
         Self { visible, inverse, mask, visible_len }
     }
+
+    /// (B, M) raster numbers of the tokens whose loss counts, ascending, and (B, L) their columns: as `visible` and `inverse`.
+    pub fn counted(&self) -> (Vec<u32>, Vec<u32>) {
+        let tokens = self.mask.len() * self.visible_len / self.visible.len().max(1);
+        select(&self.mask, &(0..tokens as u32).collect::<Vec<_>>(), 1.0)
+    }
+}
+
+/// The tokens of each row of `mask` that have this value, in the order `scan`, and their columns in raster order.
+fn select(mask: &[f32], scan: &[u32], value: f32) -> (Vec<u32>, Vec<u32>) {
+    let (mut found, mut inverse) = (Vec::with_capacity(mask.len()), vec![u32::MAX; mask.len()]);
+    let tokens = scan.len().max(1);
+    for (row, inverse) in mask.chunks_exact(tokens).zip(inverse.chunks_exact_mut(tokens)) {
+        let chosen = scan.iter().filter(|&&t| row[t as usize] == value);
+        for (column, &t) in chosen.enumerate() {
+            found.push(t);
+            inverse[t as usize] = column as u32;
+        }
+    }
+    (found, inverse)
 }
 
 #[cfg(test)]
@@ -67,9 +77,11 @@ mod tests {
 
     #[test]
     fn given_masks_are_checked() {
-        let mask = Mask::from_mask(&[0., 1., 1., 0., 1., 0., 0., 1.], 4).unwrap();
+        let mask = Mask::from_mask(&[0., 1., 1., 0., 1., 0., 0., 1.], &[0, 1, 2, 3]).unwrap();
         assert_eq!((mask.visible_len, &mask.visible[..]), (2, &[0, 3, 1, 2][..]));
         assert_eq!(mask.inverse, [0, u32::MAX, u32::MAX, 1, u32::MAX, 0, 1, u32::MAX]);
+        assert_eq!(mask.counted().0, [1, 2, 0, 3]);
+        assert_eq!(mask.counted().1, [u32::MAX, 0, 1, u32::MAX, 0, u32::MAX, u32::MAX, 1]);
         for (bad, tokens, hint) in [
             (&[0., 1., 0., 1., 1., 0.][..], 3, "is 2 in row 1, expected 1 as in row 0"),
             (&[0., 0.5], 2, "0.5 at row 0, token 1"),
@@ -78,7 +90,7 @@ mod tests {
             (&[1., 1.], 2, "is 2, expected 1 to 1"),
             (&[0., 0.], 2, "is 0, expected 1 to 1"),
         ] {
-            let got = Mask::from_mask(bad, tokens);
+            let got = Mask::from_mask(bad, &(0..tokens).collect::<Vec<_>>());
             let error = got.expect_err(&format!("{bad:?} should be refused")).to_string();
             assert!(error.contains(hint), "{error}");
         }

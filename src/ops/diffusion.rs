@@ -1,0 +1,208 @@
+//! diffusion: launchers and tape rule of the diffusion loss, and of sampling. Maths: `shaders/diffusion.wgsl`.
+
+use std::f64::consts::PI;
+
+use super::rms_norm::row_workgroup;
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `diffusion.wgsl`.
+    pub struct Diffusion { rows: u32, n: u32, cols: u32, ld: u32, f: u32, scale: f32 }
+}
+
+use Bind::{Read, Update, Write};
+
+const SRC: &str = wgsl!("diffusion", "grid", "reduce", "math");
+const SUBGROUP: &str = wgsl!("diffusion", "grid", "reduce_subgroup", "math");
+const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+
+const ADD_NOISE: Kernel =
+    Kernel::new::<Diffusion>("diffusion.add_noise", SRC, &[Read(2), Read(3), Read(4), Read(5), Write(9)])
+        .consts(CONSTS);
+const EMBED_TIME: Kernel =
+    Kernel::new::<Diffusion>("diffusion.embed_time", SRC, &[Read(4), Read(10), Write(11)]).consts(CONSTS);
+const FORWARD: Kernel =
+    Kernel::new::<Diffusion>("diffusion.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(6)])
+        .subgroup(SUBGROUP)
+        .consts(CONSTS);
+const BACKWARD: Kernel = Kernel::new::<Diffusion>(
+    "diffusion.backward",
+    SRC,
+    &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)],
+)
+.consts(CONSTS);
+const DENOISE: Kernel =
+    Kernel::new::<Diffusion>("diffusion.denoise", SRC, &[Read(1), Read(3), Read(12), Update(13)]).consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&ADD_NOISE, &EMBED_TIME, &FORWARD, &BACKWARD, &DENOISE];
+
+/// The steps of a diffusion, with the tables that kernels read.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    alpha_bar: Vec<f64>,
+    /// (T, 4)
+    table: Tensor,
+    /// (T, F)
+    waves: Tensor,
+}
+
+/// What sampling does at one step, from the noisiest on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SampleStep {
+    /// The step of the whole schedule, for the network.
+    pub t: u32,
+    /// The coefficients of `denoise`, padded to eight.
+    pub coefficients: [f32; 8],
+}
+
+impl Schedule {
+    /// The cosine schedule (iDDPM) of `steps` steps, at least 2, with times embedded in `width` (even) waves.
+    pub fn cosine(g: &Gpu, steps: usize, width: usize) -> Result<Self> {
+        if !(2..=1 << 16).contains(&steps) || width == 0 || !width.is_multiple_of(2) {
+            let got = format!("{steps} steps, {width} waves");
+            return Err(Error::argument("diffusion: schedule", got, "2 to 65536 steps, an even number of waves"));
+        }
+        let exact = |i: usize| ((i as f64 / steps as f64 + 0.008) / 1.008 * PI / 2.0).cos().powi(2);
+        let mut product = 1.0;
+        let mut alpha_bar = Vec::with_capacity(steps);
+        for i in 0..steps {
+            product *= 1.0 - (1.0 - exact(i + 1) / exact(i)).min(0.999);
+            alpha_bar.push(product);
+        }
+        let table: Vec<f32> = (0..steps).flat_map(|i| Step::of(&alpha_bar, i).table(i)).collect();
+        let half = width / 2;
+        let angle = |t: usize, j: usize| t as f64 * 10_000f64.powf(-(j as f64) / half as f64);
+        let wave = |t: usize, j: usize| if j < half { angle(t, j).cos() } else { angle(t, j - half).sin() };
+        let waves: Vec<f32> = (0..steps).flat_map(|t| (0..width).map(move |j| wave(t, j) as f32)).collect();
+        Ok(Self {
+            table: Tensor::from_slice(g, &[steps, 4], &table)?,
+            waves: Tensor::from_slice(g, &[steps, width], &waves)?,
+            alpha_bar,
+        })
+    }
+
+    /// T.
+    pub fn steps(&self) -> usize {
+        self.alpha_bar.len()
+    }
+
+    /// The chain of `count` evenly spaced steps from the last to the first. `temperature` scales the noise that the steps add.
+    pub fn sampling(&self, count: usize, temperature: f64) -> Result<Vec<SampleStep>> {
+        let last = self.steps() - 1;
+        if !(2..=self.steps()).contains(&count) {
+            return Err(Error::argument("sampling steps", count, format!("2 to {}", self.steps())));
+        }
+        let at = |i: usize| (i * last + (count - 1) / 2) / (count - 1); // rounded
+        let chain: Vec<f64> = (0..count).map(|i| self.alpha_bar[at(i)]).collect();
+        let step = |i: usize| SampleStep {
+            t: at(i) as u32,
+            coefficients: Step::of(&chain, i).coefficients(if i > 0 { temperature } else { 0.0 }),
+        };
+        Ok((0..count).rev().map(step).collect())
+    }
+}
+
+/// One step of a chain: ᾱ here and before, β, ln β̃.
+struct Step {
+    alpha_bar: f64,
+    before: f64,
+    beta: f64,
+    log_posterior: f64,
+}
+
+impl Step {
+    fn of(chain: &[f64], i: usize) -> Self {
+        let before = |i: usize| if i == 0 { 1.0 } else { chain[i - 1] };
+        let beta = |i: usize| 1.0 - chain[i] / before(i);
+        let posterior = |i: usize| beta(i) * (1.0 - before(i)) / (1.0 - chain[i]);
+        let (alpha_bar, before) = (chain[i], before(i));
+        Self { alpha_bar, before, beta: beta(i), log_posterior: posterior(i.max(1)).ln() }
+    }
+
+    fn table(&self, i: usize) -> [f32; 4] {
+        let kappa = self.beta / ((1.0 - self.beta) * (1.0 - self.before));
+        let last = if i == 0 { self.log_posterior } else { kappa };
+        let (signal, noise) = (self.alpha_bar.sqrt(), (1.0 - self.alpha_bar).sqrt());
+        [signal, noise, self.beta.ln() - self.log_posterior, last].map(|v| v as f32)
+    }
+
+    fn coefficients(&self, temperature: f64) -> [f32; 8] {
+        let c1 = self.beta * self.before.sqrt() / (1.0 - self.alpha_bar);
+        let c2 = (1.0 - self.before) * (1.0 - self.beta).sqrt() / (1.0 - self.alpha_bar);
+        let spread = self.beta.ln() - self.log_posterior;
+        let root = self.alpha_bar.sqrt();
+        let x = c1 / root + c2;
+        let eps = -c1 * (1.0 - self.alpha_bar).sqrt() / root;
+        [x, eps, self.log_posterior, spread, temperature, 0.0, 0.0, 0.0].map(|v| v as f32)
+    }
+}
+
+/// Noisy versions of x0 (n, C): eps (R, n, C), steps t (R, n) u32 -> (R, n, C).
+pub fn add_noise(g: &Gpu, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &Tensor) -> Result<Tensor> {
+    let p = scalars(x0, eps, t, 0)?;
+    let out = Tensor::scratch("noised", eps.shape());
+    g.launch(&ADD_NOISE, Grid::items(out.len(), 256), &p, &[x0, eps, t, &s.table, &out])?;
+    Ok(out)
+}
+
+/// Waves of the steps: t (R, n) u32 -> (R, n, F).
+pub fn embed_time(g: &Gpu, s: &Schedule, t: &Tensor) -> Result<Tensor> {
+    let f = s.waves.shape()[1];
+    let out = Tensor::scratch("time", &[t.shape(), &[f]].concat());
+    let p = Diffusion { rows: t.len() as u32, n: 0, cols: 0, ld: 0, f: f as u32, scale: 0.0 };
+    g.launch(&EMBED_TIME, Grid::items(out.len(), 256), &p, &[t, &s.waves, &out])?;
+    Ok(out)
+}
+
+/// The loss of each row, a share of the mean over all: pred (R, n, C) of the noise, or (R, n, 2C) of noise and variance;
+/// x0 (n, C), eps (R, n, C), t (R, n) u32 -> (R, n), whose sum is the loss. Without variances the bound is left out.
+pub fn diffusion(
+    g: &Gpu, t: &mut Tape, s: &Schedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor,
+) -> Result<Var> {
+    let (rows, ld) = pred.data.rows_cols();
+    let p = scalars(x0, eps, times, ld)?;
+    let cols = p.cols as usize;
+    if rows != p.rows as usize || ld != cols && ld != 2 * cols {
+        let expected = format!("{} rows of {cols} or {}", p.rows, 2 * cols);
+        return Err(Error::argument("diffusion: pred", format!("{:?}", pred.data.shape()), expected));
+    }
+    let loss = Tensor::scratch("loss", times.shape());
+    let consts = [("WG", row_workgroup(g, cols) as u32)];
+    let args = [&pred.data, x0, eps, times, &s.table, &loss];
+    g.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &args)?;
+    let (pred, x0, eps, times, table) = (pred.clone(), x0.clone(), eps.clone(), times.clone(), s.table.clone());
+    Ok(t.push(g, loss, move |g, dloss, grads| {
+        if !grads.wants(&pred) {
+            return Ok(());
+        }
+        let dpred = grads.alloc(&pred);
+        let args = [&pred.data, &x0, &eps, &times, &table, dloss, &dpred];
+        g.launch(&BACKWARD, Grid::items(rows * cols, 256), &p, &args)?;
+        grads.add(g, &pred, dpred)
+    }))
+}
+
+/// One step of sampling in place: x (.., C), pred (.., C) or (.., 2C), noise (.., C), `coefficients` (8) of a [`SampleStep`].
+pub fn denoise(g: &Gpu, x: &Tensor, pred: &Tensor, noise: &Tensor, coefficients: &Tensor) -> Result<()> {
+    let ((rows, cols), (pred_rows, ld)) = (x.rows_cols(), pred.rows_cols());
+    coefficients.expect_shape("denoise: coefficients", &[8])?;
+    noise.expect_shape("denoise: noise", x.shape())?;
+    if rows != pred_rows || ld != cols && ld != 2 * cols {
+        let expected = format!("{rows} rows of {cols} or {}", 2 * cols);
+        return Err(Error::argument("denoise: pred", format!("{:?}", pred.shape()), expected));
+    }
+    let p = Diffusion { rows: rows as u32, n: rows as u32, cols: cols as u32, ld: ld as u32, f: 0, scale: 0.0 };
+    g.launch(&DENOISE, Grid::items(x.len(), 256), &p, &[pred, noise, coefficients, x])
+}
+
+fn scalars(x0: &Tensor, eps: &Tensor, t: &Tensor, ld: usize) -> Result<Diffusion> {
+    let [r, n, cols] = eps.dims("diffusion: eps")?;
+    x0.expect_shape("diffusion: x0", &[n, cols])?;
+    t.expect_shape("diffusion: t", &[r, n])?;
+    let rows = r * n;
+    Ok(Diffusion { rows: rows as u32, n: n as u32, cols: cols as u32, ld: ld as u32, f: 0, scale: 1.0 / rows as f32 })
+}

@@ -1,0 +1,75 @@
+//! info_nce: launchers and tape rule of the contrastive loss, and its queue. Maths: `shaders/info_nce.wgsl`.
+
+use super::matmul::{Form, Gemm, gemm};
+use super::rms_norm::row_workgroup;
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `info_nce.wgsl`.
+    pub struct InfoNce { b: u32, k: u32, d: u32, rate: f32 }
+}
+
+use Bind::{Read, Update, Write};
+
+const SRC: &str = wgsl!("info_nce", "grid", "reduce", "step");
+const SUBGROUP: &str = wgsl!("info_nce", "grid", "reduce_subgroup", "step");
+const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+
+const FORWARD: Kernel =
+    Kernel::new::<InfoNce>("info_nce.forward", SRC, &[Read(1), Read(2), Read(3), Write(4), Write(5)])
+        .subgroup(SUBGROUP)
+        .consts(CONSTS);
+const BACKWARD_DOTS: Kernel =
+    Kernel::new::<InfoNce>("info_nce.backward_dots", SRC, &[Read(3), Read(6), Read(7), Write(8)]).consts(CONSTS);
+const BACKWARD_POS: Kernel =
+    Kernel::new::<InfoNce>("info_nce.backward_pos", SRC, &[Read(2), Read(6), Read(7), Write(9)]).consts(CONSTS);
+const ENQUEUE: Kernel =
+    Kernel::new::<InfoNce>("info_nce.enqueue", SRC, &[Read(2), Read(10), Update(11)]).consts(CONSTS);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DOTS, &BACKWARD_POS, &ENQUEUE];
+
+/// The loss of each row, a share of the mean: queries (B, D) against their keys (B, D) and all of `queue` (K, D) -> (B). The
+/// queue is read again by the rule: [`enqueue`] comes after backward.
+pub fn info_nce(g: &Gpu, t: &mut Tape, q: &Var, keys: &Tensor, queue: &Tensor, temperature: f32) -> Result<Var> {
+    let ([b, d], [k, _]) = (q.data.dims("info_nce: q")?, queue.dims("info_nce: queue")?);
+    keys.expect_shape("info_nce: keys", &[b, d])?;
+    queue.expect_shape("info_nce: queue", &[k, d])?;
+    if !(temperature > 0.0 && temperature.is_finite()) {
+        return Err(Error::argument("info_nce: temperature", temperature, "a number above 0"));
+    }
+    let dots = Tensor::scratch("dots", &[b, k]);
+    gemm(g, &Gemm::dense(Form::Nt, 1, b, k, d), &q.data, queue, None, None, &dots)?;
+    let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
+    let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: temperature.recip() };
+    let consts = [("WG", row_workgroup(g, k) as u32)];
+    g.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&q.data, keys, &dots, &stat, &loss])?;
+    let (q, keys, queue) = (q.clone(), keys.clone(), queue.clone());
+    Ok(t.push(g, loss, move |g, dloss, grads| {
+        if !grads.wants(&q) {
+            return Ok(());
+        }
+        let (ddots, dpos) = (Tensor::scratch("ddots", &[b, k]), Tensor::scratch("dpos", &[b, d]));
+        g.launch(&BACKWARD_DOTS, Grid::items(b * k, 256), &p, &[&dots, &stat, dloss, &ddots])?;
+        g.launch(&BACKWARD_POS, Grid::items(b * d, 256), &p, &[&keys, &stat, dloss, &dpos])?;
+        let dq = grads.alloc(&q);
+        gemm(g, &Gemm::dense(Form::Nn, 1, b, d, k), &ddots, &queue, None, Some(&dpos), &dq)?;
+        grads.add(g, &q, dq)
+    }))
+}
+
+/// Replaces the oldest B rows of `queue` (K, D) by `keys` (B, D); K is a multiple of B. `state` is the
+/// [`StepState`](super::step::StepState), whose step says which are the oldest.
+pub fn enqueue(g: &Gpu, state: &Tensor, keys: &Tensor, queue: &Tensor) -> Result<()> {
+    let ([b, d], [k, _]) = (keys.dims("enqueue: keys")?, queue.dims("enqueue: queue")?);
+    state.expect_shape("enqueue: state", &[8])?;
+    queue.expect_shape("enqueue: queue", &[k, d])?;
+    if b == 0 || !k.is_multiple_of(b) {
+        return Err(Error::argument("rows of the queue", k, format!("a multiple of the {b} keys of a step")));
+    }
+    let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: 0.0 };
+    g.launch(&ENQUEUE, Grid::items(b * d, 256), &p, &[keys, state, queue])
+}

@@ -1,0 +1,84 @@
+//! modulate: launchers and tape rules of adaLN's modulation and gate. Maths: `shaders/modulate.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::tape::{Grads, Tape, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `modulate.wgsl`.
+    pub struct Modulate { n: u32, d: u32, parts: u32, before: u32 }
+}
+
+use Bind::{Read, Write};
+
+const SRC: &str = wgsl!("modulate", "grid");
+const MODULATE: Kernel = Kernel::new::<Modulate>("modulate.modulate", SRC, &[Read(1), Read(3), Write(4)]);
+const MODULATE_BACKWARD: Kernel = Kernel::new::<Modulate>(
+    "modulate.modulate_backward",
+    SRC,
+    &[Read(1), Read(3), Read(5), Read(6), Write(7), Write(8)],
+);
+const GATE: Kernel = Kernel::new::<Modulate>("modulate.gate", SRC, &[Read(1), Read(2), Read(3), Write(4)]);
+const GATE_BACKWARD: Kernel =
+    Kernel::new::<Modulate>("modulate.gate_backward", SRC, &[Read(2), Read(3), Read(5), Read(6), Write(9), Write(8)]);
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&MODULATE, &MODULATE_BACKWARD, &GATE, &GATE_BACKWARD];
+
+/// x·(1 + scale) + shift: x (.., D), m (.., P·D) with columns shift | scale (| gate).
+pub fn modulate(g: &Gpu, t: &mut Tape, x: &Var, m: &Var) -> Result<Var> {
+    let p = scalars("modulate", x, m, 2)?;
+    let y = Tensor::scratch("modulate", x.data.shape());
+    g.launch(&MODULATE, Grid::items(y.len(), 256), &p, &[&x.data, &m.data, &y])?;
+    let (x, m) = (x.clone(), m.clone());
+    Ok(t.push(g, y, move |g, dy, grads| {
+        let dx = grads.alloc(&x);
+        collected(grads, &m, p, |p, before, dm| {
+            let args = [&x.data, &m.data, dy, before, &dx, dm];
+            g.launch(&MODULATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
+        })
+        .and_then(|dm| grads.add(g, &m, dm))?;
+        grads.add(g, &x, dx)
+    }))
+}
+
+/// x + gate·h: x and h (.., D), m (.., 3·D) with columns shift | scale | gate.
+pub fn gate(g: &Gpu, t: &mut Tape, x: &Var, h: &Var, m: &Var) -> Result<Var> {
+    let p = scalars("gate", x, m, 3)?;
+    h.data.expect_shape("gate: h", x.data.shape())?;
+    let y = Tensor::scratch("gate", x.data.shape());
+    g.launch(&GATE, Grid::items(y.len(), 256), &p, &[&x.data, &h.data, &m.data, &y])?;
+    let (x, h, m) = (x.clone(), h.clone(), m.clone());
+    Ok(t.push(g, y, move |g, dy, grads| {
+        let dh = grads.alloc(&h);
+        collected(grads, &m, p, |p, before, dm| {
+            let args = [&h.data, &m.data, dy, before, &dh, dm];
+            g.launch(&GATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
+        })
+        .and_then(|dm| grads.add(g, &m, dm))?;
+        grads.add(g, &h, dh)?;
+        grads.add(g, &x, dy.clone()) // the last reader of dy: it may become dx itself
+    }))
+}
+
+/// Launches a backward that adds what `m` has collected to the gradient of `m` it writes; -> that gradient.
+fn collected(
+    grads: &mut Grads, m: &Var, p: Modulate, launch: impl FnOnce(Modulate, &Tensor, &Tensor) -> Result<()>,
+) -> Result<Tensor> {
+    let before = grads.take(m);
+    let dm = if before.is_some() { Tensor::scratch("gradient", m.data.shape()) } else { grads.alloc(m) };
+    let p = Modulate { before: before.is_some().into(), ..p };
+    launch(p, before.as_ref().unwrap_or(&m.data), &dm)?; // what is absent is bound to some other input and not read
+    Ok(dm)
+}
+
+fn scalars(op: &str, x: &Var, m: &Var, least: usize) -> Result<Modulate> {
+    let ((rows, d), (m_rows, columns)) = (x.data.rows_cols(), m.data.rows_cols());
+    let parts = columns / d.max(1);
+    if rows != m_rows || !(least..=3).contains(&parts) || parts * d != columns {
+        let expected = format!("{rows} rows of {least} to 3 times {d}");
+        return Err(Error::argument(format!("{op}: m"), format!("{:?}", m.data.shape()), expected));
+    }
+    Ok(Modulate { n: (rows * d) as u32, d: d as u32, parts: parts as u32, before: 0 })
+}

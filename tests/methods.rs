@@ -1,0 +1,375 @@
+//! Every pretraining method: it learns, sees no more than it may, and goes on where it stopped.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use rowscan::gpu::{Caps, Gpu};
+use rowscan::models::{
+    Batch, Config, DecoderKind, DecoderMask, Family, Map, Method, Objective, Order, Pretext, Target,
+};
+use rowscan::nn::Params;
+use rowscan::tape::{Tape, Var};
+use rowscan::tensor::Tensor;
+use rowscan::train::checkpoint::State;
+use rowscan::train::mask::Masker;
+use rowscan::train::reconstruct::Reconstructor;
+use rowscan::train::run::{Ended, Outputs};
+use rowscan::train::settings::{RunSettings, Settings};
+use rowscan::train::step::Pretrainer;
+use rowscan::train::weights_file::read;
+use rowscan::train::{images, pretrain};
+
+use crate::common::{Random, gpu};
+use crate::training::nano;
+
+const SIDE: usize = 16;
+
+/// Small options for what is large by default.
+fn objective(method: Method) -> Objective {
+    Objective { diffusion_width: 32, diffusion_depth: 1, diffusion_repeats: 2, queue: 16, ..Objective::of(method) }
+}
+
+fn settings(method: Method) -> Settings {
+    let run = RunSettings { batch_size: 4, ..RunSettings::default() };
+    Settings { run, objective: objective(method), ..Settings::of(method) }
+}
+
+fn vit(decoder: DecoderKind) -> Config {
+    let mut config = Config { family: Family::Vit, pattern: "TT".into(), ..nano() };
+    config.pool = rowscan::models::Pool::Token;
+    config.decoder.kind = decoder;
+    config
+}
+
+fn columns() -> Config {
+    let pool = rowscan::models::Pool::Token;
+    Config { family: Family::Vim, pattern: "MM".into(), order: Order::Columns, pool, ..nano() }
+}
+
+/// Eight pictures of stripes and blobs, (8, S, S, 3).
+fn pictures() -> Vec<u8> {
+    let wave = |i: usize, x: usize, y: usize, c: usize| {
+        let phase = (x * (i % 3) + y * (i / 3) + c * i) as f64 * 0.5;
+        (128.0 + 100.0 * phase.sin()) as u8
+    };
+    let each = |i: usize| (0..SIDE * SIDE * 3).map(move |at| wave(i, at / 3 % SIDE, at / 3 / SIDE, at % 3));
+    (0..8).flat_map(each).collect()
+}
+
+/// The losses of steps on four of eight pictures in turn.
+fn losses(g: &Gpu, config: &Config, settings: &Settings, steps: u64) -> Vec<f32> {
+    settings.check(config).unwrap();
+    let (batch, hyper) = (settings.run.batch_size, settings.run.hyper().unwrap());
+    let mut trainer = Pretrainer::new(g, config, &settings.objective, batch, hyper, 7).unwrap();
+    let (masker, pictures) = (settings.masker(config).unwrap(), pictures());
+    let crops = trainer.model().crops();
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let half = pictures.len() / 2;
+        let mut images = pictures[step as usize % 2 * half..][..half].to_vec();
+        let second: Vec<u8> = images.iter().map(|v| v.saturating_add(9)).collect();
+        images.extend(second.iter().take(if crops == 2 { half } else { 0 }));
+        let loss = trainer.step(&images, &masker.draw(step, batch), step, 3e-3).unwrap();
+        losses.push(loss.to_vec(g).unwrap()[0]);
+    }
+    losses
+}
+
+#[test]
+fn every_method_learns() {
+    let Some(g) = gpu() else { return };
+    let raw =
+        Settings { objective: Objective { target: Target::Raw, ..objective(Method::Map) }, ..settings(Method::Map) };
+    let plain = Objective { vlb: false, ..objective(Method::Diffusion) };
+    let squared = Settings { objective: plain, ..settings(Method::Diffusion) };
+    let all = Settings { mask_ratio: Some(0.0), ..settings(Method::Map) };
+    let cases = [
+        ("ar", nano(), settings(Method::Ar)),
+        ("ar, columns", columns(), Settings { mask: "sequential".into(), ..settings(Method::Ar) }),
+        ("local mae", nano(), settings(Method::LocalMae)),
+        ("mae in map's pipeline", nano(), settings(Method::Mae)),
+        ("mae", vit(DecoderKind::Mae), settings(Method::Mae)),
+        ("map on a ViT", vit(DecoderKind::Map), settings(Method::Map)),
+        ("map, raw pixels", nano(), raw),
+        ("map, nothing hidden", nano(), all),
+        ("diffusion", nano(), settings(Method::Diffusion)),
+        ("diffusion without vlb", nano(), squared),
+        ("contrastive", nano(), settings(Method::Contrastive)),
+        ("contrastive on a ViT", vit(DecoderKind::Map), settings(Method::Contrastive)),
+    ];
+    for (name, config, settings) in cases {
+        let losses = losses(g, &config, &settings, 60);
+        let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+        // the queue is full of keys from step 4 on, and no longer of random directions, which are easy to tell apart
+        let (first, last) = (mean(&losses[8..18]), mean(&losses[50..]));
+        eprintln!("{name}: {first} to {last}");
+        assert!(last < 0.95 * first, "{name}: {losses:?}");
+        let again = self::losses(g, &config, &settings, 3);
+        assert_eq!(again, losses[..3], "{name}: the same bits again");
+    }
+}
+
+/// A batch of one image with every other token visible, for an encoder that reads in this order.
+fn batch(g: &Gpu, config: &Config) -> (Batch, Vec<u32>) {
+    let l = config.tokens();
+    let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
+    let mask = rowscan::train::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
+    let batch = Batch {
+        patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
+        visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
+        inverse: Tensor::from_indices(g, &[1, l], &mask.inverse).unwrap(),
+        mask: Tensor::from_slice(g, &[1, l], &mask.mask).unwrap(),
+        scale: 1.0,
+        counted: None,
+        second: None,
+    };
+    (batch, mask.visible)
+}
+
+/// Changing what a token may not see leaves its prediction as it is, to the bit, and changing what it sees does not (spec 10).
+#[test]
+fn predictions_depend_on_what_the_decoder_may_see() {
+    let Some(g) = gpu() else { return };
+    let (side, config) = (4, nano());
+    for mask in [DecoderMask::Map, DecoderMask::Ar, DecoderMask::LocalMae, DecoderMask::Mae] {
+        for order in [Order::Rows, Order::Columns] {
+            let objective = Objective { decoder_mask: Some(mask), decode_order: Some(order), ..Objective::default() };
+            let mut params = Params::new(g);
+            let model = Map::with(g, &mut params, &config, &objective).unwrap();
+            params.init(g, 3).unwrap();
+            let (batch, visible) = batch(g, &config);
+            let values = Random::new(1).normal(visible.len() * config.width);
+            let predict = |values: &[f32]| {
+                let features = Tensor::from_slice(g, &[1, visible.len(), config.width], values).unwrap();
+                let pred = model.decode(g, &mut Tape::off(), &Var::constant(features), &batch).unwrap();
+                pred.data.to_vec(g).unwrap()
+            };
+            let before = predict(&values);
+            let (ranks, lines) = (order.ranks((side, side)), order.lines((side, side)));
+            for (at, &changed) in visible.iter().enumerate() {
+                let mut values = values.clone();
+                values[at * config.width..(at + 1) * config.width].iter_mut().for_each(|v| *v += 1.0);
+                let after = predict(&values);
+                for token in 0..side * side {
+                    let of = |pred: &[f32]| -> Vec<u32> {
+                        let n = config.patch_len();
+                        pred[token * n..(token + 1) * n].iter().map(|v| v.to_bits()).collect()
+                    };
+                    let (i, j) = (token, changed as usize);
+                    let sees = match mask {
+                        DecoderMask::Map => lines[j] <= lines[i],
+                        DecoderMask::Ar => ranks[j] <= ranks[i],
+                        DecoderMask::LocalMae => lines[j] == lines[i],
+                        DecoderMask::Mae => true,
+                    };
+                    assert_eq!(of(&before) != of(&after), sees, "{mask:?} {order:?}: token {i} after a change of {j}");
+                }
+            }
+        }
+    }
+}
+
+fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Option<&Path>) {
+    let outputs =
+        Outputs { dir: dir.into(), options: String::new(), log_every: 1, save_every_steps: 0, keep: 0, threads: 1 };
+    let mut run = pretrain::prepare(g, config, settings, &outputs, 1, resume).unwrap();
+    assert!(matches!(run.train(&AtomicBool::new(false)), Ok(Ended::Finished(Some(_)))));
+}
+
+#[test]
+fn every_method_goes_on_with_the_same_bits() {
+    let Some(g) = gpu() else { return };
+    for (method, mut config) in [
+        (Method::Ar, columns()),
+        (Method::Mae, vit(DecoderKind::Mae)),
+        (Method::Diffusion, nano()),
+        (Method::Contrastive, nano()),
+    ] {
+        config.drop_path = 0.2;
+        let mut settings = settings(method);
+        settings.run = RunSettings { data: "synthetic:12".into(), epochs: 2, blr: 0.1, seed: 3, ..settings.run };
+        let (whole, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        train(g, whole.path(), &config, &settings, None);
+        train(g, again.path(), &config, &settings, Some(&whole.path().join("checkpoint-1")));
+        let mut files = vec!["model.safetensors", "optimizer.safetensors"];
+        if method == Method::Contrastive {
+            files.extend(["keys.safetensors", "queue.safetensors"]);
+            assert!(!whole.path().join("grid-0002.png").exists());
+        } else {
+            assert!(whole.path().join("grid-0002.png").exists(), "{method}");
+        }
+        for file in files {
+            let at = |dir: &Path, epoch: &str| read(&dir.join(epoch).join(file)).unwrap();
+            let (end, resumed) = (at(whole.path(), "checkpoint-2"), at(again.path(), "checkpoint-2"));
+            assert!(end == resumed, "{method}: {file}");
+            assert!(end != at(whole.path(), "checkpoint-1"), "{method}: {file} did not change");
+        }
+        let other = Settings { objective: Objective { temperature: 0.1, ..settings.objective.clone() }, ..settings };
+        let outputs = Outputs {
+            dir: again.path().into(),
+            options: String::new(),
+            log_every: 1,
+            save_every_steps: 0,
+            keep: 0,
+            threads: 1,
+        };
+        let refused = pretrain::prepare(g, &config, &other, &outputs, 0, Some(&whole.path().join("checkpoint-1")));
+        let Err(error) = refused else { panic!("{method}: another temperature was taken") };
+        assert!(error.to_string().contains("temperature was 0.2, now 0.1"), "{error}");
+    }
+}
+
+/// Keys are unit vectors, the newest in the place of the oldest, and their encoder is where momentum puts it.
+#[test]
+fn the_queue_and_the_key_encoder_follow() {
+    let Some(g) = gpu() else { return };
+    let (config, mut settings) = (nano(), settings(Method::Contrastive));
+    settings.objective.key_momentum = 0.9;
+    let hyper = settings.run.hyper().unwrap();
+    let mut trainer = Pretrainer::new(g, &config, &settings.objective, 4, hyper, 7).unwrap();
+    let images: Vec<u8> = [pictures(), pictures()].concat()[..8 * SIDE * SIDE * 3].to_vec();
+    let mask = settings.masker(&config).unwrap().draw(0, 4);
+    let weights = |params: &Params| pollster::block_on(params.weights(g)).unwrap();
+    let keys = |trainer: &Pretrainer| {
+        let Pretext::Contrastive(model) = trainer.model() else { panic!("another method") };
+        (weights(&model.keys), weights(&model.queue)["queue"].1.clone())
+    };
+    let (start, queue) = keys(&trainer);
+    assert_eq!(start, weights(&trainer.params));
+    let norm = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    assert!(queue.chunks(128).all(|row| (norm(row) - 1.0).abs() < 1e-5));
+    trainer.step(&images, &mask, 0, 1e-2).unwrap();
+    let (after, turned) = keys(&trainer);
+    assert!(turned[..4 * 128] != queue[..4 * 128] && turned[4 * 128..] == queue[4 * 128..]);
+    assert!(turned.chunks(128).all(|row| (norm(row) - 1.0).abs() < 1e-5));
+    let now = weights(&trainer.params);
+    for (name, (_, values)) in &after {
+        for ((key, was), query) in values.iter().zip(&start[name].1).zip(&now[name].1) {
+            assert!((key - (0.9 * was + 0.1 * query)).abs() < 1e-6, "{name}");
+        }
+    }
+    assert!(now["projector.2.weight"] != start["projector.2.weight"]);
+}
+
+#[test]
+fn pictures_come_of_every_method_that_predicts() {
+    let Some(g) = gpu() else { return };
+    let target = Target::Raw;
+    for (config, objective) in [
+        (nano(), Objective { target, ..objective(Method::Map) }),
+        (vit(DecoderKind::Mae), objective(Method::Mae)),
+        (nano(), objective(Method::Diffusion)),
+        (columns(), Objective { vlb: false, target, ..objective(Method::Diffusion) }),
+    ] {
+        let mut params = Params::new(g);
+        let model = Pretext::new(g, &mut params, &config, &objective).unwrap();
+        params.init(g, 3).unwrap();
+        let mask =
+            Masker::new("random".parse().unwrap(), rowscan::train::mask::MaskRatio::Fixed(0.5), (4, 4), 1).unwrap();
+        let mask = mask.in_order(config.order, objective.order(&config)).draw(0, 2);
+        let reconstructor = Reconstructor::new(g, &model, &config, 2, mask.visible_len).unwrap();
+        let images = &pictures()[..2 * SIDE * SIDE * 3];
+        let (drawn, loss) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
+        let (_, again) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
+        assert!(loss.is_finite() && loss > 0.0 && loss == again, "{objective:?}: {loss} {again}");
+        for (b, p) in drawn.iter().enumerate() {
+            assert_eq!(p.original, images[b * SIDE * SIDE * 3..][..SIDE * SIDE * 3]);
+            for at in 0..SIDE * SIDE * 3 {
+                let token = at / 3 / SIDE / 4 * 4 + at / 3 % SIDE / 4;
+                let hidden = mask.mask[b * 16 + token] == 1.0;
+                assert!(hidden || p.reconstruction[at] == p.original[at], "visible patches stay");
+                assert_eq!(p.masked[at], if hidden { 128 } else { p.original[at] });
+            }
+            assert!(p.reconstruction != p.original);
+        }
+    }
+    let mut params = Params::new(g);
+    let model = Pretext::new(g, &mut params, &nano(), &objective(Method::Contrastive)).unwrap();
+    let error = Reconstructor::new(g, &model, &nano(), 1, 8).unwrap_err().to_string();
+    assert!(error.contains("contrastive") && error.contains("map, mae, ar, local-mae or diffusion"), "{error}");
+}
+
+/// A raw target is met by the raw pixels: a decoder that predicts nothing is off by their mean square.
+#[test]
+fn raw_and_normalised_targets_differ_by_the_patch() {
+    let Some(g) = gpu() else { return };
+    let images = pictures();
+    let normal = |at: usize| (f32::from(images[at]) / 255.0 - images::MEAN[at % 3]) / images::STD[at % 3];
+    let (batch, config) = (8, nano());
+    for (target, expected) in [
+        (Target::Raw, (0..images.len()).map(|at| normal(at).powi(2)).sum::<f32>() / images.len() as f32),
+        (Target::Normalised, 47.0 / 48.0), // the unbiased deviation of 48 numbers
+    ] {
+        let objective = Objective { target, ..objective(Method::Map) };
+        let mut params = Params::new(g);
+        let model = Pretext::new(g, &mut params, &config, &objective).unwrap();
+        params.init(g, 3).unwrap();
+        let mut weights = pollster::block_on(params.weights(g)).unwrap();
+        weights.get_mut("ar_pred.weight").unwrap().1.fill(0.0);
+        params.load(g, &weights).unwrap();
+        let mask = Settings { mask_ratio: Some(0.0), ..settings(Method::Map) }.masker(&config).unwrap().draw(0, batch);
+        let reconstructor = Reconstructor::new(g, &model, &config, batch, mask.visible_len).unwrap();
+        let (_, loss) = pollster::block_on(reconstructor.run(&images, &mask)).unwrap();
+        assert!((loss / expected - 1.0).abs() < 1e-4, "{target:?}: {loss}, expected {expected}");
+    }
+}
+
+#[test]
+fn every_method_can_be_planned_for_every_family() {
+    for method in Method::ALL {
+        for config in [nano(), columns(), vit(DecoderKind::Map)] {
+            let g = Gpu::dry(Caps::portable());
+            let settings = settings(method);
+            settings.check(&config).unwrap();
+            let visible = *settings.masker(&config).unwrap().all_visible_lengths().end();
+            let hyper = settings.run.hyper().unwrap();
+            let mut trainer = Pretrainer::new(&g, &config, &settings.objective, 4, hyper, 0).unwrap();
+            assert!(trainer.plan(visible).unwrap().launches > 50, "{method}");
+        }
+    }
+}
+
+#[test]
+fn methods_hide_what_the_paper_hides() {
+    let config = Config::preset("tiny").unwrap();
+    let hidden = |settings: &Settings| 196 - *settings.masker(&config).unwrap().all_visible_lengths().end();
+    for (method, count) in
+        [(Method::Map, 98), (Method::Mae, 147), (Method::Ar, 40), (Method::LocalMae, 98), (Method::Contrastive, 0)]
+    {
+        assert_eq!(hidden(&Settings::of(method)), count, "{method}");
+        let n = Settings { mask_tokens: Some(60), ..Settings::of(method) };
+        assert_eq!(hidden(&n), if method == Method::Contrastive { 0 } else { 60 });
+        assert_eq!(method.name().parse::<Method>().unwrap(), method);
+    }
+}
+
+/// What was written before there were methods is MAP.
+#[test]
+fn a_state_without_a_method_is_map() {
+    let text = r#"{"version":1,"step":7,"epoch":1,"batch":1,"images":24,"settings":{"data":"synthetic:24","batch_size":4,
+        "epochs":15,"blr":0.02,"min_lr":0.0,"warmup_epochs":1.0,"schedule":"cosine","weight_decay":0.05,
+        "decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,"clip_grad":0.0,"mask":"random","mask_ratio":null,"seed":5}}"#;
+    let state: State = serde_json::from_str(text).unwrap();
+    assert_eq!(state.settings.objective, Objective::default());
+    assert_eq!((state.settings.mask_ratio, state.settings.mask_tokens), (None, None));
+    let again: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+    assert_eq!(again, state);
+}
+
+#[test]
+fn objectives_that_cannot_work_are_named() {
+    let check = |config: &Config, objective: Objective| {
+        let settings = Settings { objective, ..settings(Method::Map) };
+        settings.check(config).unwrap_err().to_string()
+    };
+    let error = check(&nano(), Objective { queue: 18, ..objective(Method::Contrastive) });
+    assert!(error.contains("--queue") && error.contains("a multiple of --batch-size 4"), "{error}");
+    let bare = Config { registers: 0, ..nano() };
+    assert!(check(&bare, objective(Method::Contrastive)).contains("pooled features"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::Ar)).contains("--decoder"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::Diffusion)).contains("--decoder"));
+    assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("--temperature"));
+    assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("--diffusion-repeats"));
+    let error = "difusion".parse::<Method>().unwrap_err().to_string();
+    assert!(error.contains("--method") && error.contains("near it: diffusion"), "{error}");
+}
