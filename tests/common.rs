@@ -39,13 +39,21 @@ static GPUS: LazyLock<Vec<(&'static str, Gpu)>> = LazyLock::new(|| {
 });
 
 /// Runs `test` on every tier; a missing adapter skips loudly, or fails under `REQUIRE_GPU=1`.
+#[track_caller]
 pub fn each_tier(test: impl Fn(&Gpu)) {
+    #[cfg(target_arch = "wasm32")]
+    let from = std::panic::Location::caller();
     for (tier, gpu) in GPUS.iter() {
         eprintln!("tier {tier}");
         test(gpu);
         #[cfg(target_arch = "wasm32")]
-        crate::console::passed();
+        crate::console::passed(from);
     }
+}
+
+/// All of these cases; in a browser, where the slowest software adapters are, every fourth from the first on.
+pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    cases.into_iter().step_by(if cfg!(target_arch = "wasm32") { 4 } else { 1 })
 }
 
 /// The adapter with the variants that a GPU would get, which a CPU adapter does not choose by itself: tiled and split

@@ -1,7 +1,9 @@
 use pollster::block_on;
 use rowscan::Result;
 use rowscan::gpu::Gpu;
-use rowscan::models::Config;
+use rowscan::models::{Config, Map};
+use rowscan::nn::Params;
+use rowscan::train::attention::AttentionMaps;
 use rowscan::train::data::{Dataset, Rgb8, Split};
 use rowscan::train::session::Session;
 use rowscan::train::settings::{RunSettings, Settings};
@@ -83,4 +85,24 @@ fn what_cannot_be_loaded_is_named() {
     assert!(error.to_string().contains("photos, image 0: got 8 × 8, expected 32 × 32 pixels"), "{error}");
     let error = Session::new(g, &micro(), &settings(), photo().expect("a set"), &photo().expect("a set"));
     assert!(error.expect_err("too few").to_string().contains("at most the 1 images"));
+}
+
+#[test]
+fn heads_look_at_their_row_and_the_rows_above() {
+    let Some(g) = gpu() else { return };
+    let (config, mut params) = (micro(), Params::new(g));
+    let map = Map::new(g, &mut params, &config).expect("a model");
+    params.init(g, 5).expect("weights");
+    let data = Dataset::synthetic("synthetic:2", 32, Split::Train).expect("images");
+    let images = [0, 1].map(|i| data.image(i).expect("an image").pixels).concat();
+    let mask = settings().masker(&config).expect("a mask").draw(0, 2);
+    let maps = AttentionMaps::new(g, &map, &config, 2, mask.visible_len).expect("records");
+    let blocks = block_on(maps.run(&images, &mask)).expect("runs");
+    assert_eq!((blocks.len(), blocks[0].len()), (2, 2 * 4 * 16 * 16));
+    assert_ne!(blocks[0], blocks[1]);
+    for (n, token) in blocks.iter().flat_map(|block| block.chunks_exact(16).enumerate()) {
+        let (seen, beyond) = token.split_at((n % 16 / 4 + 1) * 4);
+        assert!((seen.iter().sum::<f32>() - 1.0).abs() < 1e-5 && seen.iter().all(|w| *w > 0.0), "token {n}: {token:?}");
+        assert!(beyond.iter().all(|w| *w == 0.0), "token {n}: {token:?}");
+    }
 }

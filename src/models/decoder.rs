@@ -10,6 +10,7 @@ use crate::nn::{CrossBlock, Init, LayerNorm, Linear, Params};
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
 use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
 
 const EPS: f32 = 1e-5;
 /// Linear layers in both schemes of initial values: MAE's and the MAP repository's choice.
@@ -24,6 +25,17 @@ impl DecoderMask {
             Self::Mae => (Mask::Full, order.ranks(grid)),
             Self::LocalMae => (Mask::SameRegion, order.lines(grid)),
         }
+    }
+
+    /// (L, L) whether a token (row) sees another (column).
+    pub fn allows(self, order: Order, grid: (usize, usize)) -> Vec<bool> {
+        let (rule, regions) = self.regions(order, grid);
+        let seen = |i: u32, j: u32| match rule {
+            Mask::Full => true,
+            Mask::RegionCausal => j <= i,
+            Mask::SameRegion => j == i,
+        };
+        regions.iter().flat_map(|&i| regions.iter().map(move |&j| seen(i, j))).collect()
     }
 }
 
@@ -60,10 +72,27 @@ impl RegionDecoder {
         })
     }
 
+    /// Features of the visible tokens (B, V, D) among mask tokens (B, L, d).
+    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+        let x = self.embed.forward(g, t, features)?; // (B, V, d)
+        ops::tokens::restore(g, t, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
+    }
+
+    /// What each head looks at: the weights (B, H, L, L) of each block.
+    pub fn attention(&self, g: &Gpu, features: &Var, batch: &Batch) -> Result<Vec<Tensor>> {
+        let (t, seen) = (&mut Tape::off(), Some(&self.regions));
+        let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
+        let mut weights = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            weights.push(block.weights(g, &x, self.mask, seen)?);
+            x = block.forward(g, t, &x, self.mask, seen)?;
+        }
+        Ok(weights)
+    }
+
     /// Features of the visible tokens (B, V, D) → normalised vectors of all tokens (B, L, d).
     pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
-        let x = self.embed.forward(g, t, features)?; // (B, V, d)
-        let mut x = ops::tokens::restore(g, t, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)?; // (B, L, d)
+        let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
             x = block.forward(g, t, &x, self.mask, Some(&self.regions))?;
@@ -77,13 +106,7 @@ mod tests {
     use super::*;
 
     fn allows(mask: DecoderMask, order: Order, grid: (usize, usize)) -> Vec<Vec<bool>> {
-        let (rule, regions) = mask.regions(order, grid);
-        let seen = |i: u32, j: u32| match rule {
-            Mask::Full => true,
-            Mask::RegionCausal => j <= i,
-            Mask::SameRegion => j == i,
-        };
-        regions.iter().map(|&i| regions.iter().map(|&j| seen(i, j)).collect()).collect()
+        mask.allows(order, grid).chunks(grid.0 * grid.1).map(<[bool]>::to_vec).collect()
     }
 
     /// Spec 3.5.

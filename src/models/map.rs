@@ -79,6 +79,12 @@ impl Map {
         Ok(Outputs { encoder, pred, loss })
     }
 
+    /// What each head of the decoder looks at: the weights (B, H, L, L) of each block.
+    pub fn attention(&self, g: &Gpu, batch: &Batch) -> Result<Vec<Tensor>> {
+        let features = self.encoder.encode_visible(g, &mut Tape::off(), batch, None)?; // (B, V, D)
+        self.decoder.attention(g, &features, batch)
+    }
+
     /// Features of the visible tokens (B, V, D) → predicted patches (B, L, P·P·3).
     pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
         let _scope = g.scope("decoder");

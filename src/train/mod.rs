@@ -1,4 +1,5 @@
 //! Data, masks, schedule, the loop and its records. What needs files or threads is there with feature `native` only.
+pub mod attention;
 pub mod checkpoint;
 pub mod data;
 pub mod features;

@@ -7,7 +7,7 @@ use rowscan::ops::attention::{
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, some, wide};
 
 /// Sums of at most 200 products of order 1 in another order than the oracle's, and one exp of a few ulp each way.
 const TOL: Tol = Tol { rel: 1e-5, abs: 5e-6 };
@@ -108,7 +108,7 @@ fn tokens(l: usize) -> Vec<u32> {
 fn attention_matches_cpu() {
     let any = |seed, l, below| Random::new(seed).below(l, below);
     each_tier(|g| {
-        for (seed, (shape, mask, regions)) in [
+        let cases = [
             ([1, 1, 1, 1, 1], Mask::Full, vec![]),
             ([3, 5, 5, 3, 1], Mask::RegionCausal, tokens(5)),
             ([2, 65, 65, 3, 4], Mask::Full, vec![]),
@@ -126,10 +126,8 @@ fn attention_matches_cpu() {
             ([1, 65, 65, 1, 128], Mask::RegionCausal, any(4, 65, 65)),
             ([2, 3, 67, 3, 16], Mask::Full, vec![]),
             ([1, 65, 5, 1, 128], Mask::Full, vec![]),
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        ];
+        for (seed, (shape, mask, regions)) in some(cases.into_iter().enumerate()) {
             Problem::new(seed as u64, shape, mask, regions).check(g, TOL);
         }
     });
@@ -147,7 +145,7 @@ fn attention_past_one_grid_row() {
 fn attention_fuzz() {
     each_tier(|g| {
         let mut random = Random::new(2718);
-        for seed in 0..10 {
+        for seed in some(0..10) {
             let mut upto = |n| 1 + random.below(1, n)[0] as usize;
             let (b, l, h, dh) = (upto(3), upto(90), upto(4), [1, 4, 12, 16, 33][upto(5) - 1]);
             let mask = [Mask::Full, Mask::RegionCausal, Mask::SameRegion][upto(3) - 1];

@@ -31,7 +31,7 @@ impl Device {
 fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
     if kernel.family() == "attention" {
         let heads = [1, 4, 12, 16, 24, 32, 48, 64, 80, 128];
-        let tilings = heads.iter().flat_map(|&dh| [false, true].map(|backward| tiling(dh, backward)));
+        let tilings = heads.iter().map(|&dh| tiling(dh, kernel.entry().starts_with("backward")));
         return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
     }
     kernel.consts.iter().fold(vec![Vec::new()], |all, &(name, default)| {

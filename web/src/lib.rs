@@ -2,6 +2,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod check;
+mod inspect;
 mod model;
 mod training;
 
@@ -63,12 +64,4 @@ impl Device {
     pub fn bytes(&self) -> f64 {
         self.0.counters().live_bytes as f64
     }
-}
-
-/// A generated image of `side` × `side` RGB bytes.
-#[wasm_bindgen]
-pub fn sample(index: usize, side: usize) -> Result<Vec<u8>, JsValue> {
-    use rowscan::train::data::{Dataset, Split};
-    let set = Dataset::synthetic("synthetic:4096", side, Split::Test).map_err(data)?;
-    Ok(set.image(index).map_err(data)?.pixels)
 }

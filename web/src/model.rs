@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rowscan::gpu::Gpu;
 use rowscan::models::{Config, Objective, Pretext};
-use rowscan::nn::Params;
+use rowscan::nn::{Params, Weights};
 use rowscan::train::checkpoint;
 use rowscan::train::mask::Mask;
 use rowscan::train::reconstruct::{Pictures, Reconstructor};
@@ -19,9 +19,10 @@ use crate::{Device, js};
 /// A model on the GPU with the weights of a checkpoint.
 #[wasm_bindgen]
 pub struct Model {
-    g: Gpu,
-    config: Config,
-    model: Pretext,
+    pub(crate) g: Gpu,
+    pub(crate) config: Config,
+    pub(crate) model: Pretext,
+    pub(crate) weights: Weights,
     parameters: usize,
     metadata: String,
     /// The program of the last visible length.
@@ -73,10 +74,12 @@ impl Model {
         let mut params = Params::new(&g);
         let model = Pretext::new(&g, &mut params, &config, &Objective::natural(&config)).map_err(js)?;
         let path = Path::new(checkpoint::MODEL);
-        params.load(&g, &weights_file::from_bytes(path, weights).map_err(js)?).map_err(js)?;
+        let named = weights_file::from_bytes(path, weights).map_err(js)?;
+        params.load(&g, &named).map_err(js)?;
         let metadata = weights_file::metadata(path, weights).map_err(js)?;
         let metadata = serde_json::to_string(&metadata).unwrap_or_default();
-        Ok(Self { g, config, model, parameters: params.count(), metadata, reconstructor: RefCell::default() })
+        let (parameters, reconstructor) = (params.count(), RefCell::default());
+        Ok(Self { g, config, model, parameters, weights: named, metadata, reconstructor })
     }
 
     /// Side of the square input in pixels.
@@ -118,15 +121,26 @@ impl Model {
 
     /// RGB bytes (S, S, 3) and a mask (L) → pictures, once the GPU is done.
     pub async fn reconstruct(&self, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
-        let mask = Mask::from_mask(&mask, &self.config.scan()).map_err(crate::data)?;
+        let mask = self.hidden(&mask)?;
         let reconstructor = self.program(mask.visible_len)?;
-        let (mut pictures, loss) = reconstructor.run(&image, &mask).await.map_err(js)?;
+        Reconstruction::of(reconstructor.run(&image, &mask).await.map_err(js)?)
+    }
+}
+
+impl Reconstruction {
+    /// Of the one image that was run.
+    pub(crate) fn of((mut pictures, loss): (Vec<Pictures>, f32)) -> Result<Self, JsValue> {
         let pictures = pictures.pop().ok_or_else(|| js(rowscan::Error::argument("images", 0, 1)))?;
-        Ok(Reconstruction { pictures, loss })
+        Ok(Self { pictures, loss })
     }
 }
 
 impl Model {
+    /// The tables of a mask (L), 1 where hidden.
+    pub(crate) fn hidden(&self, mask: &[f32]) -> Result<Mask, JsValue> {
+        Mask::from_mask(mask, &self.config.scan()).map_err(crate::data)
+    }
+
     /// The program of a visible length.
     fn program(&self, visible: usize) -> Result<Rc<Reconstructor>, JsValue> {
         let mut last = self.reconstructor.borrow_mut();

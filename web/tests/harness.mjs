@@ -5,8 +5,8 @@ import { serve } from '../serve.mjs';
 export const SOFTWARE = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
 /** { page, close }; the page is ready, and what it complains about fails the test at `close`. */
-export async function open({ hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
-  const site = await serve(process.env.SITE);
+export async function open({ site: folder = process.env.SITE, hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
+  const site = await serve(folder);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM_PATH,
     args: ['--no-sandbox', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', ...flags],

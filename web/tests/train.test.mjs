@@ -50,7 +50,7 @@ test('train: the loss falls, a saved run goes on to the same losses, and the com
 
   await page.reload();
   await page.waitForFunction(() => document.body.dataset.ready === 'true');
-  await page.getByRole('button', { name: 'Load' }).click();
+  await page.getByRole('button', { name: 'Load', exact: true }).click();
   await page.waitForFunction(() => document.getElementById('t-saved').textContent.startsWith('Loaded'));
   assert.equal(await steps(page), at);
   assert.deepEqual((await losses(page)).length, all.length);
@@ -122,7 +122,7 @@ test('a lost device is opened again and training goes on from the saved step', (
   await pause(page);
   await page.getByRole('tab', { name: 'Reconstruct' }).click();
   await page.evaluate(() => { document.getElementById('r-result').dataset.rows = 0; });
-  await page.getByRole('button', { name: 'Reconstruct' }).click();
+  await page.locator('#r-again').click();
   await page.waitForFunction(() => Number(document.getElementById('r-result').dataset.rows) === 8);
   opened.complaints.length = 0; // the browser itself reports what was under way
 }));

@@ -35,14 +35,12 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> String {
     move |e| format!("{}: {e}", path.display())
 }
 
-/// Compiles the crate `rowscan-web`: with rustup's standard library where it can be had, else with Debian's compiler and
-/// a standard library built from Debian's source.
-fn compile() -> Result<PathBuf> {
-    let build = ["build", "--profile", "web", "--locked", "--quiet", "--package", "rowscan-web", "--target", TARGET];
-    let wasm = |target: PathBuf| target.join(TARGET).join("web").join("rowscan_web.wasm");
+/// A cargo command for the browser, and where it puts what it builds: with rustup's standard library where it can be had,
+/// else with Debian's compiler and a standard library built from Debian's source.
+fn browser_cargo(args: &[&str]) -> Result<(Command, PathBuf)> {
+    let args = [args, &["--locked", "--quiet", "--package", "rowscan-web", "--target", TARGET]].concat();
     if has_target() {
-        run(command(cargo(), &build))?;
-        return Ok(wasm(target()));
+        return Ok((command(cargo(), &args), target()));
     }
     println!("rustup cannot add {TARGET} here: taking the compiler and standard library of Debian");
     if !Path::new("/usr/bin/rustc").exists() || !Path::new("/usr/bin/cargo").exists() || !debian_source().exists() {
@@ -59,15 +57,34 @@ fn compile() -> Result<PathBuf> {
         apt_install(&[&format!("lld-{llvm}")])?;
     }
     let apart = target().join("web-debian"); // another compiler: nothing of the other's can be used
-    let mut build = command("/usr/bin/cargo", &build);
-    build.args(["-Z", "build-std=std,panic_abort"]).arg("--target-dir").arg(&apart);
+    let mut build = command("/usr/bin/cargo", &args);
+    build.args(["-Z", "build-std=std,panic_abort,test"]).arg("--target-dir").arg(&apart);
     build.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
     build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
     for name in ["RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO"] {
         build.env_remove(name);
     }
+    Ok((build, apart))
+}
+
+/// The module of the page.
+fn compile() -> Result<PathBuf> {
+    let (build, target) = browser_cargo(&["build", "--profile", "web"])?;
     run(build)?;
-    Ok(wasm(apart))
+    Ok(target.join(TARGET).join("web").join("rowscan_web.wasm"))
+}
+
+/// The module of the operators' tests.
+fn compile_suite() -> Result<PathBuf> {
+    let args = ["test", "--no-run", "--profile", "suite", "--test", "suite", "--message-format", "json"];
+    let (mut build, _) = browser_cargo(&args)?;
+    let built = build.stderr(std::process::Stdio::inherit()).output().map_err(|e| format!("{build:?}: {e}"))?;
+    let text = String::from_utf8_lossy(&built.stdout);
+    let executable = text.lines().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+    match (built.status.success(), executable) {
+        (true, Some(path)) => Ok(path.replace("\\\\", "\\").into()),
+        _ => Err(format!("{build:?} ended with {}", built.status)),
+    }
 }
 
 fn debian_source() -> PathBuf {
@@ -98,6 +115,37 @@ pub fn bindgen(wasm: &str, out: &str) -> Result {
     tool.input_path(wasm).omit_default_module_path(false).typescript(false);
     tool.remove_name_section(true).remove_producers_section(true);
     tool.web(true).and_then(|tool| tool.generate(out)).map_err(|e| format!("{e:#}"))
+}
+
+/// Runs [`bindgen`] in a build of this program that has it.
+fn bind(wasm: &Path, out: &Path) -> Result {
+    let tools = text(&target().join("bindgen"));
+    let tool =
+        ["run", "--release", "--quiet", "--locked", "--package", "xtask", "--features", "bindgen", "--target-dir"];
+    run(command(cargo(), &[&tool[..], &[&tools, "--", "bindgen", &text(wasm), &text(out)]].concat()))
+}
+
+/// Puts the operators' tests together in `target/web-suite`. Their main function is not run while the module is made, but
+/// by the page, as one that can be suspended.
+fn build_suite() -> Result<PathBuf> {
+    println!("compiling the tests of the operators for the browser");
+    let (wasm, site) = (compile_suite()?, target().join("web-suite"));
+    if site.exists() {
+        fs::remove_dir_all(&site).map_err(io(&site))?;
+    }
+    copy(&root().join("web/suite"), &site)?;
+    let renamed = site.join("suite.wasm"); // the files are called after it
+    copy(&wasm, &renamed)?;
+    bind(&renamed, &site)?;
+    let glue = site.join("suite.js");
+    let (start, later) =
+        ("wasm.__wbindgen_start();", "globalThis.suiteMain = WebAssembly.promising(wasm.__wbindgen_start);");
+    let script = fs::read_to_string(&glue).map_err(io(&glue))?;
+    if !script.contains(start) {
+        return Err(format!("{}: no call of the module's main function", glue.display()));
+    }
+    fs::write(&glue, script.replace(start, later)).map_err(io(&glue))?;
+    Ok(site)
 }
 
 /// Node's packages at the versions of the lock file.
@@ -182,6 +230,7 @@ fn chromium() -> Result<String> {
 pub fn test(filter: &[&str]) -> Result {
     set_up()?;
     build()?;
+    let suite = build_suite()?;
     let chromium = chromium()?;
     let out = target().join("web-test");
     fs::create_dir_all(&out).map_err(io(&out))?;
@@ -198,6 +247,11 @@ pub fn test(filter: &[&str]) -> Result {
     for name in filter {
         node.arg(format!("--test-name-pattern={name}"));
     }
-    node.args(tests).env("CHROMIUM_PATH", chromium).env("ROWSCAN", rowscan()).env("SITE", site()).env("NATIVE", out);
+    node.args(tests)
+        .env("CHROMIUM_PATH", chromium)
+        .env("ROWSCAN", rowscan())
+        .env("SITE", site())
+        .env("SUITE", suite)
+        .env("NATIVE", out);
     run(node)
 }

@@ -1,0 +1,71 @@
+//! What the decoder may look at, what it looks at, and what the same weights give under another mask.
+
+use rowscan::models::{DecoderMask, Map, Objective, Pretext};
+use rowscan::nn::Params;
+use rowscan::train::attention::AttentionMaps;
+use rowscan::train::reconstruct::Reconstructor;
+use wasm_bindgen::prelude::*;
+
+use crate::js;
+use crate::model::{Model, Reconstruction};
+
+/// A mask of the decoder by its name: `ar`, `mae`, `local-mae` or `map`.
+fn named(mask: &str) -> Result<DecoderMask, JsValue> {
+    serde_json::from_value::<DecoderMask>(mask.into())
+        .map_err(|_| js(rowscan::Error::argument("the decoder's mask", mask, "ar, mae, local-mae or map")))
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Blocks of the decoder.
+    #[wasm_bindgen(getter)]
+    pub fn blocks(&self) -> usize {
+        self.config.decoder.depth
+    }
+
+    /// Heads of a block.
+    #[wasm_bindgen(getter)]
+    pub fn heads(&self) -> usize {
+        self.config.decoder.heads
+    }
+
+    /// (L, L) 1 where a patch (row) may look at another (column).
+    pub fn seen(&self, mask: &str) -> Result<Vec<u8>, JsValue> {
+        let allowed = named(mask)?.allows(self.config.order, (self.config.grid(), self.config.grid_columns()));
+        Ok(allowed.into_iter().map(u8::from).collect())
+    }
+
+    /// What the decoder gives under one of its four masks.
+    pub async fn under(&self, decoder: &str, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
+        let mask = self.hidden(&mask)?;
+        let map = Pretext::Map(self.with(named(decoder)?)?);
+        let program = Reconstructor::new(&self.g, &map, &self.config, 1, mask.visible_len).map_err(js)?;
+        Reconstruction::of(program.run(&image, &mask).await.map_err(js)?)
+    }
+
+    /// (blocks, heads, L, L) what each patch looks at, under the mask of MAP.
+    pub async fn attention(&self, image: Vec<u8>, mask: Vec<f32>) -> Result<Vec<f32>, JsValue> {
+        let mask = self.hidden(&mask)?;
+        let map = self.with(DecoderMask::Map)?;
+        let maps = AttentionMaps::new(&self.g, &map, &self.config, 1, mask.visible_len).map_err(js)?;
+        Ok(maps.run(&image, &mask).await.map_err(js)?.concat())
+    }
+}
+
+impl Model {
+    /// The same weights behind another mask of the decoder.
+    fn with(&self, mask: DecoderMask) -> Result<Map, JsValue> {
+        if !matches!(self.model, Pretext::Map(_)) {
+            return Err(js(rowscan::Error::argument(
+                "the model",
+                "one with the decoder of MAE",
+                "one with that of MAP",
+            )));
+        }
+        let objective = Objective { decoder_mask: Some(mask), ..Objective::natural(&self.config) };
+        let mut params = Params::new(&self.g);
+        let map = Map::with(&self.g, &mut params, &self.config, &objective).map_err(js)?;
+        params.load(&self.g, &self.weights).map_err(js)?;
+        Ok(map)
+    }
+}
