@@ -28,7 +28,7 @@
 //! | [`gpu`] | adapters, kernels as data, recordings, memory plans, programs; the only module that names wgpu |
 //! | [`tensor`], [`tape`] | shaped views of GPU memory; what to launch to get gradients |
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
-//! | [`nn`], [`models`] | layers and parameters; HybridNet and MAP |
+//! | [`nn`], [`models`] | layers and parameters; backbones, classifiers, MAP and MAE |
 //! | [`train`] | data, masks, the step, the loop, checkpoints (files and threads: feature `native`) |
 //! | `check`, `bench`, `cli` | conformance fixtures; oracle, floor and clock; the command line (feature `native`) |
 #![warn(missing_docs)]

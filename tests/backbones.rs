@@ -125,6 +125,35 @@ fn map_takes_every_family() -> Result<()> {
     Ok(())
 }
 
+/// Spec 10: what is said of a row does not depend on the rows below it, to the bit.
+#[test]
+fn rows_do_not_see_those_below() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    let config = config("map_micro_patch4_32");
+    let mut params = Params::new(g);
+    let map = Map::new(g, &mut params, &config)?;
+    params.init(g, 3)?;
+    let order = [1, 4, 6, 9, 12, 14]; // rows 0, 1, 1, 2, 3, 3
+    let batch = batch(g, &config, &order);
+    let features = Random::new(6).normal(2 * order.len() * config.width);
+    let pred = |features: &[f32]| {
+        let features = Var::constant(Tensor::from_slice(g, &[2, order.len(), config.width], features)?);
+        map.decode(g, &mut Tape::off(), &features, &batch)?.data.to_vec(g)
+    };
+    let straight = pred(&features)?;
+    let row = config.grid() * config.patch_len();
+    for (at, token) in order.iter().enumerate() {
+        let mut moved = features.clone();
+        moved[at * config.width..][..config.width].iter_mut().for_each(|v| *v += 1.0);
+        let moved = pred(&moved)?;
+        let first = (*token as usize / config.grid()) * row;
+        assert_eq!(straight[..first], moved[..first], "token {token}");
+        assert_ne!(straight[first..][..row], moved[first..][..row], "token {token}");
+        assert_eq!(straight[4 * row..], moved[4 * row..], "the other image");
+    }
+    Ok(())
+}
+
 /// A classifier trains all of its parameters.
 #[test]
 fn classifiers_use_all_they_have() -> Result<()> {

@@ -267,8 +267,28 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     wrong(&|c| c.image_size = 65, "a multiple of the patch size");
     wrong(&|c| c.heads = 5, "a divisor of the width");
     wrong(&|c| c.drop_path = 1.0, "0 to below 1");
+    let bare = Config { registers: 0, ..Config::preset("micro").unwrap() };
+    let dry = Gpu::dry(Caps::portable());
+    let error = Classifier::new(&dry, &mut Params::new(&dry), &bare).map(drop).unwrap_err().to_string();
+    assert!(error.contains("registers: got 0"), "{error}");
     wrong(&|c| c.pool = Pool::Token, "pool of a Hybrid");
     wrong(&|c| c.family = Family::Vim, "M only in a Vim");
     wrong(&|c| c.decoder.kind = DecoderKind::Mae, "a Vit with a class token");
     wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
+}
+
+/// What a checkpoint of the first version says about its model.
+#[test]
+fn old_configurations_load() {
+    let old = r#"{"name":"micro","image_size":64,"patch_size":8,"width":64,"pattern":"MMMTMMMT","heads":4,"mlp_ratio":2.0,
+        "extra_residual":true,"registers":4,"cls_reduce":1,"classes":10,"states":16,"conv":4,"expand":2,"drop_path":0.0,
+        "init":"mamba","decoder":{"width":64,"depth":2,"heads":4,"mlp_ratio":4.0}}"#;
+    let config: Config = serde_json::from_str(old).unwrap();
+    assert_eq!(config, Config::preset("micro").unwrap());
+    assert_eq!((config.eps(), Config::preset("vit_base_patch16_224").unwrap().eps()), (1e-5, 1e-6));
+    for name in models() {
+        let config = Config::preset(&name).unwrap();
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config, "{name}");
+    }
 }

@@ -20,16 +20,19 @@ pub fn vit(f: &Fixture) -> Result<Config> {
         "avg" => Pool::Average,
         other => return Err(f.error(format!("config `global_pool` is {other}, expected token or avg"))),
     };
+    let common = common(f, 768)?;
+    // timm rounds the MLP's width down
+    let hidden = axis(f, "param.blocks.0.mlp.fc1.weight", 0);
     Ok(Config {
         family: Family::Vit,
         pattern: "T".repeat(f.size("depth", 12)?),
         heads: f.size("num_heads", 12)?,
-        mlp_ratio: f.number("mlp_ratio", 4.0)?,
+        mlp_ratio: hidden.map_or(f.number("mlp_ratio", 4.0)?, |hidden| hidden as f64 / common.width.max(1) as f64),
         qkv_bias: f.flag("qkv_bias", true)?,
-        norm_eps: f.number("norm_eps", 1e-6)?,
+        norm_eps: Some(f.number("norm_eps", 1e-6)?),
         registers: f.flag("class_token", true)?.into(),
         pool,
-        ..common(f, 768)?
+        ..common
     })
 }
 
@@ -42,6 +45,7 @@ pub fn mambar(f: &Fixture) -> Result<Config> {
         pattern: "M".repeat(f.size("depth", 24)?),
         registers: f.size("num_cls_tokens", 1)?,
         cls_reduce: f.size("cls_reduce", 1)?.max(1),
+        norm_eps: Some(f.number("norm_epsilon", 1e-5)?),
         states: axis(f, &format!("{mixer}.A_log"), 1).unwrap_or(common.states),
         conv: axis(f, &format!("{mixer}.conv1d.weight"), 2).unwrap_or(common.conv),
         expand: inner.map_or(common.expand, |inner| inner / common.width.max(1)),
@@ -79,7 +83,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         heads: 1,
         mlp_ratio: 4.0,
         qkv_bias: true,
-        norm_eps: 1e-6,
+        norm_eps: None,
         extra_residual: false,
         registers: 1,
         cls_reduce: 1,

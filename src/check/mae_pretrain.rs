@@ -28,7 +28,7 @@ fn config(f: &Fixture) -> Result<Config> {
         heads: f.size("num_attention_heads", 12)?,
         mlp_ratio: hidden as f64 / width.max(1) as f64,
         qkv_bias: f.flag("qkv_bias", true)?,
-        norm_eps: f.number("layer_norm_eps", 1e-12)?,
+        norm_eps: Some(f.number("layer_norm_eps", 1e-12)?),
         pool: Pool::Token,
         classes: 0,
         positions: Positions::SinCos,

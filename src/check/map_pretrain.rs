@@ -35,7 +35,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         heads: f.size("num_heads", 12)?,
         mlp_ratio: mlp as f64 / width as f64,
         qkv_bias: true,
-        norm_eps: 1e-6,
+        norm_eps: Some(f.number("norm_epsilon", 1e-5)?),
         extra_residual: true,
         registers: inner("param.cls_token", 1, 0),
         cls_reduce: f.size("cls_reduce", 1)?.max(1),

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use super::model_args::ModelArgs;
 use super::{Outcome, say, usage};
+use crate::models::contents;
 use crate::train::checkpoint;
 use crate::train::import::import;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// safetensors file with the official tensor names, in f32, f16 or bf16.
+    /// safetensors file in f32, f16 or bf16 with the tensor names of MAP, Mamba-R, Vim, timm, MAE or transformers.
     file: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
@@ -22,12 +23,13 @@ pub fn run(args: &Args) -> Outcome {
     let (config, weights) = import(&args.file, usage(args.model.resolve())?)?;
     checkpoint::save_weights(&args.output, &config, &weights)?;
     let count: usize = weights.values().map(|(_, values)| values.len()).sum();
+    let (tensors, folder) = (weights.len(), args.output.display());
+    let (side, classes) = (config.image_size, config.classes);
+    let mlp = if config.pattern.contains('T') { format!(", MLP ratio {}", config.mlp_ratio) } else { String::new() };
     say(format_args!(
-        "{} tensors, {count} parameters, MLP ratio {}: {} in {}",
-        weights.len(),
-        config.mlp_ratio,
+        "{}: {} at {side}×{side}, {classes} classes{mlp}; {tensors} tensors, {count} parameters in {folder}",
         config.name,
-        args.output.display()
+        contents(&weights)
     ))?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::backbone::Backbone;
 use super::config::{Config, DecoderKind};
 use super::embedding::linear_init;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Init, Linear, Params};
 use crate::tape::{Tape, Var};
@@ -32,6 +32,9 @@ impl Classifier {
     /// Parameters under their official names; no `head` for 0 classes.
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let backbone = Backbone::new(g, params, config)?;
+        if config.features() == 0 {
+            return Err(Error::argument("registers", 0, "at least 1 for a classifier, or the pool average"));
+        }
         Ok(Self { backbone, head: head(params, config)? })
     }
 

@@ -1,5 +1,7 @@
 //! What a file of weights holds, by its names.
 
+use std::fmt;
+
 use crate::nn::Weights;
 
 /// Kinds of checkpoints.
@@ -13,6 +15,17 @@ pub enum Contents {
     Map,
     /// Encoder and decoder of MAE.
     Mae,
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Classifier => "a classifier",
+            Self::Encoder => "an encoder without head",
+            Self::Map => "an encoder with MAP's decoder",
+            Self::Mae => "an encoder with MAE's decoder",
+        })
+    }
 }
 
 /// Looks for the last layer of each kind.

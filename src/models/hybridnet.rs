@@ -3,7 +3,7 @@
 
 use super::config::{Config, Pool};
 use super::embedding::{Embedding, linear_init};
-use super::layers::{EPS, Layers};
+use super::layers::Layers;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Linear, Params, ResidualNorm};
@@ -35,7 +35,7 @@ impl HybridNet {
         let layers = Layers::new(params, config)?;
         let neck = if config.pool == Pool::Registers && config.registers > 0 && r > 1 {
             let linear = Linear::no_bias(params, "neck", d, d / r, linear_init(config))?;
-            let norm = ResidualNorm::new(params, "norm_neck", config.features(), EPS, config.rms_norm)?;
+            let norm = ResidualNorm::new(params, "norm_neck", config.features(), config.eps(), config.rms_norm)?;
             Some(Box::new(Neck { linear, norm }))
         } else {
             None

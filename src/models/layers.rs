@@ -12,8 +12,8 @@ use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// Epsilon of the norms of Mamba layers and of the transformer blocks between them.
-pub(super) const EPS: f32 = 1e-5;
+/// Epsilon of the transformer blocks between Mamba layers.
+const EPS: f32 = 1e-5;
 
 #[derive(Debug, Clone)]
 enum Layer {
@@ -55,7 +55,7 @@ impl Layers {
         for letter in config.pattern.chars() {
             if letter == 'M' {
                 let name = format!("layers.{mambas}");
-                let norm = ResidualNorm::new(params, &format!("{name}.norm"), d, EPS, config.rms_norm)?;
+                let norm = ResidualNorm::new(params, &format!("{name}.norm"), d, config.eps(), config.rms_norm)?;
                 let mixer = Box::new(Mixer::new(params, &format!("{name}.mixer"), &mixer)?);
                 layers.push(Layer::Mamba { name, norm, mixer });
                 mambas += 1;
@@ -66,7 +66,7 @@ impl Layers {
                 blocks += 1;
             }
         }
-        let norm_f = ResidualNorm::new(params, "norm_f", d, EPS, config.rms_norm)?;
+        let norm_f = ResidualNorm::new(params, "norm_f", d, config.eps(), config.rms_norm)?;
         Ok(Self { layers, norm_f, extra_residual: config.extra_residual })
     }
 

@@ -39,7 +39,7 @@ impl Mae {
             width: d,
             heads: decoder.heads,
             hidden: (d as f64 * decoder.mlp_ratio).round() as usize,
-            eps: config.norm_eps as f32,
+            eps: config.eps(),
             qkv_bias: config.qkv_bias,
             init,
         };

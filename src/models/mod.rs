@@ -19,6 +19,7 @@ mod positions;
 mod pretext;
 mod registry;
 mod transformers;
+mod validate;
 mod vim;
 mod vit;
 

@@ -138,7 +138,7 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
         heads: arch.heads,
         mlp_ratio: if arch.family == Vit { 4.0 } else { 2.0 },
         qkv_bias: true,
-        norm_eps: 1e-6,
+        norm_eps: None,
         extra_residual: arch.family == Hybrid,
         registers: arch.registers.0,
         cls_reduce: arch.registers.1,

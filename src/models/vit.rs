@@ -28,7 +28,7 @@ impl Vit {
             width: config.width,
             heads: config.heads,
             hidden: config.mlp_hidden(),
-            eps: config.norm_eps as f32,
+            eps: config.eps(),
             qkv_bias: config.qkv_bias,
             init: linear_init(config),
         };

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Take, names, pretrain, program, run, skip};
+use rowscan::models::{Classifier, Config};
 use rowscan::train::weights_file::{metadata, read, to_bytes};
 
 fn command(args: &[&str], paths: &[(&str, &Path)]) -> std::process::Command {
@@ -193,4 +194,30 @@ fn check_gives_a_verdict() {
     std::fs::write(&path, bytes).unwrap();
     let ran = run(command(&["check"], &[]).arg(&path).take());
     assert_eq!((ran.code, ran.out.contains("FAIL")), (Some(1), true), "{}", ran.out);
+}
+
+/// Names and numbers of all models; an encoder published alone becomes a checkpoint, that of another model does not.
+#[test]
+fn models_are_listed_and_imported() {
+    let listed = run(command(&["info", "--models"], &[])).ok();
+    let lines: Vec<Vec<&str>> = listed.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in [["vit_base_patch16_224", "86567656", "12"], ["vim_tiny_patch16_224_columns", "7148008", "24"]] {
+        assert!(lines.iter().any(|found| found.starts_with(&line)), "{}", listed.out);
+    }
+    let dry = rowscan::gpu::Gpu::dry(rowscan::gpu::Caps::portable());
+    let mut params = rowscan::nn::Params::new(&dry);
+    let config = Config { classes: 0, ..Config::preset("vit_micro_patch4_32").unwrap() };
+    Classifier::new(&dry, &mut params, &config).unwrap();
+    let each = params.entries().iter();
+    let weights = each.map(|e| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, 1)))).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("encoder.safetensors"), dir.path().join("out"));
+    std::fs::write(&file, to_bytes(&weights, Default::default()).unwrap()).unwrap();
+    let import = |model: &str| run(command(&["import", "--model", model], &[("-o", &out)]).arg(&file).take());
+    import("mambar_micro_patch4_32")
+        .fails(1, &["encoder.safetensors", "does not fit mambar_micro_patch4_32", "missing"]);
+    assert!(!out.exists());
+    let ran = import("vit_micro_patch4_32").ok();
+    assert!(ran.out.contains("an encoder without head at 32×32, 0 classes, MLP ratio 4"), "{}", ran.out);
+    assert_eq!(read(&out.join("model.safetensors")).unwrap(), weights);
 }

@@ -1,12 +1,19 @@
 //! add: the residual stream.
 
 use super::*;
-use cpu::add::{backward, forward};
+use cpu::add::{backward, forward, kept, kept_backward};
 
 fn expect(v: &Values) -> Result<Vec<Want>> {
     let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, backward(v.get("dy")?)); // one rounding
     let y = forward(v.get("a")?, v.get("b")?);
     Ok(vec![want("y", y, tol), want("da", grads.da, tol), want("db", grads.db, tol)])
+}
+
+fn expect_kept(v: &Values) -> Result<Vec<Want>> {
+    let (keep, dy) = (v.get("keep")?, v.get("dy")?);
+    let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, kept_backward(dy, keep)); // one rounding, two where both add up
+    let y = kept(v.get("a")?, v.get("b")?, keep);
+    Ok(vec![near("y", y, 2e-7), want("da", grads.da, tol), want("db", grads.db, tol)])
 }
 
 pub fn cases(c: &mut Cases) {
@@ -17,6 +24,13 @@ pub fn cases(c: &mut Cases) {
         c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |t, x| {
             let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
             Ok(vec![out("y", Axis(0), ops::add::add(x.g, t, &a?, &b?)?)])
+        });
+        // backward: dy moves into a, db is written
+        let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
+        c.case(format!("kept {s}")).at(&s).floors(floors).check(2, "images", expect_kept).op(move |t, x| {
+            let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
+            let keep = x.uniform("keep", Axis(0), &[s.b])?;
+            Ok(vec![out("y", Axis(0), ops::add::add_kept(x.g, t, &a?, &b?, &keep)?)])
         });
     }
 }
