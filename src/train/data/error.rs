@@ -96,11 +96,13 @@ pub enum DataError {
         reason: String,
     },
     /// A training epoch would not fill one batch.
-    #[error("{name} has {images} images, fewer than one batch of {batch_size}; use --batch-size {images} or less")]
+    #[error(
+        "{name} has {images} images an epoch, fewer than one batch of {batch_size}; use --batch-size {images} or less"
+    )]
     TooFew {
         /// The set.
         name: String,
-        /// How many images it has.
+        /// How many images an epoch takes.
         images: usize,
         /// How many one batch takes.
         batch_size: usize,

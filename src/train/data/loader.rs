@@ -163,7 +163,7 @@ impl Drop for Loader {
 mod tests {
     use super::super::testing::Stub;
     use super::*;
-    use crate::train::data::Split;
+    use crate::train::data::{Recipe, Split};
     use std::time::{Duration, Instant};
 
     fn options(batch_size: usize, threads: usize) -> LoaderOptions {
@@ -191,6 +191,18 @@ mod tests {
         }
         assert_eq!(whole[6..], take(set, &options(8, 2), Cursor { epoch: 0, batch: 6 }, 8));
         assert_ne!(whole[0].samples, whole[6].samples);
+    }
+
+    #[test]
+    fn no_change_of_an_image_depends_on_threads_or_on_where_the_run_started() {
+        let set = Arc::new(Dataset::open("synthetic:50", Split::Train).unwrap());
+        for recipe in [Recipe::RAND_AUGMENT, Recipe::THREE_AUGMENT] {
+            let transform = Transform::Train { size: 16, recipe };
+            let with = |threads| LoaderOptions { transform, repeats: 3, ..options(8, threads) };
+            let whole = take(set.clone(), &with(1), Cursor::default(), 8);
+            assert_eq!(whole[2..], take(set.clone(), &with(3), whole[2].cursor, 6));
+            assert_ne!(whole[0].images, take(set.clone(), &options(8, 1), Cursor::default(), 1)[0].images);
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Dataset {
     ///
     /// | `spec` | contents |
     /// |---|---|
-    /// | a folder | `<class>/*.jpg`; the same below `train/` and `val/` or `test/`; a flat folder without labels, or with files named like `n01440764_1.jpg` |
+    /// | a folder | `<class>/*.jpg`; the same below `train/` and `val/` or `test/`; or flat, with labels if all are named like `n01440764_1.jpg` |
     /// | `*.tar`, `*.tar.gz`, `*.tar.xz` | any of these packed; a compressed one is unpacked to a temporary file first |
     /// | a folder or one `.bin` | CIFAR-10 or CIFAR-100, binary version |
     /// | a folder or one `*-images-idx3-ubyte[.gz]` | IDX as of MNIST and Fashion-MNIST, labels in the file beside it |

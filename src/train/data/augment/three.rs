@@ -10,3 +10,31 @@ pub fn three_augment(c: &mut Canvas, s: &mut Stream) {
         _ => blur::gaussian_blur(c, s.range(0.1, 2.0) as f32),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::rng::Purpose;
+
+    #[test]
+    fn each_of_the_three_comes_as_often() {
+        let original: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let mut counts = [0; 3];
+        for sample in 0..900 {
+            let (mut pixels, mut spare) = (original.clone(), Vec::new());
+            let mut s = Stream::new(Purpose::Augment, [0, 1, sample]);
+            three_augment(&mut Canvas { side: 8, pixels: &mut pixels, spare: &mut spare }, &mut s);
+            let grey = pixels.chunks(3).all(|p| p[0] == p[1] && p[1] == p[2]);
+            let solarized = pixels.iter().zip(&original).all(|(&v, &was)| v == was.min(255 - was));
+            counts[if grey {
+                0
+            } else if solarized {
+                1
+            } else {
+                2
+            }] += 1;
+        }
+        // 300 each; the standard deviation is 14.
+        assert!(counts.iter().all(|count| (240..360).contains(count)), "{counts:?}");
+    }
+}

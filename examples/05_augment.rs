@@ -1,0 +1,75 @@
+//! What the recipes make of images, as a picture and in images per second of one thread.
+//!
+//! ```text
+//! cargo run --release --example 05_augment -- [DATA [SIZE [PNG]]]
+//! ```
+//!
+//! Each row of the picture is one image: as it is evaluated, then three draws of each recipe, then mixed with another.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rowscan::train::data::{DataError, Dataset, Recipe, Scratch, Split, Transform};
+use rowscan::train::mix::{Mix, Mixer};
+use rowscan::train::record::{Grid, Panel};
+use rowscan::train::rng::{Purpose, Stream};
+
+const RECIPES: [(&str, Recipe); 3] = [
+    ("pretrain", Recipe::PRETRAIN),
+    ("RandAugment, erasing", Recipe::RAND_AUGMENT),
+    ("3-Augment", Recipe::THREE_AUGMENT),
+];
+const ROWS: usize = 8;
+const DRAWS: u64 = 3;
+
+fn main() -> Result<(), DataError> {
+    let mut args = std::env::args().skip(1);
+    let set = Dataset::open(&args.next().unwrap_or("synthetic".into()), Split::Train)?;
+    let size: u32 = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);
+    let png = args.next().unwrap_or("augment.png".into());
+    let eval = Transform::Eval { size, crop_ratio: 1.0 };
+    let transforms = RECIPES.map(|(_, recipe)| Transform::Train { size, recipe });
+    transforms.iter().try_for_each(Transform::check)?;
+
+    let mut scratch = Scratch::default();
+    let mut changed = |transform: &Transform, image, draw, sample: usize| {
+        let mut out = vec![0; (size * size * 3) as usize];
+        let mut stream = Stream::new(Purpose::Augment, [0, draw, sample as u64]);
+        transform.apply(image, &mut stream, &mut scratch, &mut out).map(|()| out)
+    };
+    let samples: Vec<usize> = (0..ROWS).map(|i| i * set.len() / ROWS).collect();
+    let images = samples.iter().map(|&i| set.image(i)).collect::<Result<Vec<_>, _>>()?;
+    let plain = images.iter().map(|image| changed(&eval, image, 0, 0)).collect::<Result<Vec<_>, _>>()?;
+    let mut mixed = plain.concat();
+    let labels: Vec<u32> = (0..ROWS as u32).collect();
+    Mixer::new(Mix::DEIT, ROWS, 0)?.apply(0, &mut mixed, &labels)?;
+    let mut grid = Grid::new(size as usize, size as usize, 2 + RECIPES.len() * DRAWS as usize)?;
+    for (i, (image, mixed)) in images.iter().zip(mixed.chunks(plain[0].len())).enumerate() {
+        let mut row = vec![plain[i].clone()];
+        for transform in &transforms {
+            for draw in 0..DRAWS {
+                row.push(changed(transform, image, draw, samples[i])?);
+            }
+        }
+        row.push(mixed.to_vec());
+        grid.push_row(&row.iter().map(|pixels| Panel::Rgb8(pixels)).collect::<Vec<_>>())?;
+    }
+    grid.save(Path::new(&png))?;
+    println!("{png}");
+
+    let start = Instant::now();
+    let count = set.len().min(256);
+    let images = (0..count).map(|i| set.image(i)).collect::<Result<Vec<_>, _>>()?;
+    println!("{:<22}{:>8.0} images/s", "decode", count as f64 / start.elapsed().as_secs_f64());
+    for ((name, _), transform) in RECIPES.iter().zip(&transforms) {
+        let start = Instant::now();
+        let rounds = 4096 / count as u64;
+        for round in 0..rounds {
+            for (i, image) in images.iter().enumerate() {
+                changed(transform, image, round, i)?;
+            }
+        }
+        println!("{name:<22}{:>8.0} images/s", (rounds * count as u64) as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
