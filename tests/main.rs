@@ -12,6 +12,7 @@ mod cli; // ring 1: the program as people run it
 mod methods; // ring 1: every pretraining method
 mod models; // ring 0: sizes, names and shapes of the presets
 mod ops; // ring 1: GPU against oracle, forward and every gradient
+mod probe; // ring 1: probes of given features
 mod runtime; // ring 1: record, plan, replay
 mod session; // ring 1: training without files, saved and loaded
 mod settings; // ring 0: recipes, decay, what fits

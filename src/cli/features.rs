@@ -1,17 +1,18 @@
 //! `rowscan features`: mean encoder features of a data set as safetensors.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::reconstruct::open_model;
 use super::{Device, Outcome, Stop, say, usage};
-use crate::error::Error;
-use crate::nn::Weights;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::{Backbone, Config};
+use crate::nn::{Params, Weights};
 use crate::train::checkpoint;
-use crate::train::data::{Dataset, Loader, LoaderOptions, Split, Transform};
-use crate::train::features::FeatureExtractor;
+use crate::train::data::{Dataset, Split, Transform};
+use crate::train::features::{mean_features, open_backbone};
 use crate::train::record::write_atomic;
-use crate::train::weights_file::to_bytes;
+use crate::train::weights_file::{read, to_bytes};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,27 +33,39 @@ pub struct Args {
     output: PathBuf,
 }
 
+/// The backbone of a checkpoint's model, with weights of that checkpoint.
+pub fn backbone_of(g: &Gpu, folder: &Path, config: &Config) -> Result<(Params, Backbone)> {
+    let path = folder.join(checkpoint::MODEL);
+    open_backbone(g, config, Some(read(&path)?), 0).map_err(|e| Error::file(&path, e))
+}
+
+/// Images at a time: as many as wanted, at most all.
+pub fn batch_of(wanted: usize, images: usize) -> std::result::Result<usize, Stop> {
+    if !(1..=65_536).contains(&wanted) {
+        return Err(Stop::Usage(Error::argument("--batch-size", wanted, "1 to 65536")));
+    }
+    Ok(wanted.min(images))
+}
+
+/// The half of a data set with this name.
+pub fn open_split(data: &str, split: &str) -> std::result::Result<Dataset, Stop> {
+    let split = if split == "test" { Split::Test } else { Split::Train };
+    usage(Dataset::open(data, split).map_err(Error::from))
+}
+
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    if !(1..=65_536).contains(&args.batch_size) {
-        return Err(Stop::Usage(Error::argument("--batch-size", args.batch_size, "1 to 65536")));
-    }
-    let split = if args.split == "test" { Split::Test } else { Split::Train };
-    let data = Arc::new(usage(Dataset::open(&args.data, split).map_err(Error::from))?);
-    let batch_size = args.batch_size.min(data.len());
-    checkpoint::config(&args.checkpoint)?; // before anything that takes time
+    let data = Arc::new(open_split(&args.data, &args.split)?);
+    let batch = batch_of(args.batch_size, data.len())?;
+    let config = checkpoint::config(&args.checkpoint)?; // before anything that takes time
     let g = device.open()?;
-    let (config, model) = open_model(&g, &args.checkpoint)?;
-    let extractor = FeatureExtractor::new(&g, model.encoder(), &config, batch_size)?;
-    let each = config.image_size * config.image_size * 3;
+    let (_params, backbone) = backbone_of(&g, &args.checkpoint, &config)?;
+    let forward = mean_features(&g, &backbone, &config, batch)?;
     let (mut features, mut labels) = (Vec::new(), Vec::new());
-    let options = LoaderOptions::new(batch_size, Transform::eval(config.image_size as u32));
-    for batch in Loader::eval(data.clone(), &options).map_err(Error::from)? {
-        let mut batch = batch.map_err(Error::from)?;
-        let count = batch.samples.len();
-        batch.images.resize(batch_size * each, 0); // the last batch may be short
-        features.extend_from_slice(&pollster::block_on(extractor.run(&batch.images))?[..count * config.width]);
-        labels.extend(batch.labels.iter().map(|&label| label as f32));
-    }
+    forward.over(&data, Transform::eval(config.image_size as u32), 0, |rows, classes| {
+        features.extend_from_slice(rows);
+        labels.extend(classes.iter().map(|&label| label as f32));
+        Ok(())
+    })?;
     let count = features.len() / config.width;
     let mut tensors = Weights::from([("features".to_string(), (vec![count, config.width], features))]);
     if labels.len() == count {

@@ -4,9 +4,10 @@ use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::{Device, Outcome, say, usage};
 use crate::error::Result;
-use crate::gpu::{Caps, Gpu, human_bytes};
+use crate::gpu::{Caps, Gpu, Plan, Recording, human_bytes};
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
+use crate::train::classify::{Finetuner, Tuning};
 use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
 
@@ -88,17 +89,27 @@ fn planned() -> Caps {
 }
 
 fn plan(config: &Config, settings: &Settings) -> Result<()> {
+    let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
     let visible = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = {
-        let (run, objective) = (&settings.run, &settings.objective);
-        Pretrainer::new(&Gpu::dry(planned()), config, objective, run.batch_size, run.hyper()?, 0)?
-    };
+    let mut trainer = Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0)?;
     let (recording, _) = trainer.record(visible)?;
-    let plan = crate::gpu::Plan::new(&recording)?;
-    let (side, batch, tokens) = (config.image_size, settings.run.batch_size, config.tokens());
+    let (side, tokens) = (config.image_size, config.tokens());
     say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer.params.count()))?;
     let method = settings.objective.method;
-    say(format_args!("  step of {method} at batch {batch}, {visible} of {tokens} tokens visible"))?;
+    step(&format!("step of {method} at batch {batch}, {visible} of {tokens} tokens visible"), &recording)?;
+    if config.classes > 0 && config.features() > 0 {
+        let tuning = Tuning { layer_decay: 1.0, average: None };
+        let mut tuner = Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0)?;
+        let (recording, _) = tuner.record()?;
+        step(&format!("step of fine-tuning at batch {batch}, {} classes", config.classes), &recording)?;
+    }
+    Ok(())
+}
+
+/// Memory, launches and work of a step.
+fn step(what: &str, recording: &Recording) -> Result<()> {
+    let plan = Plan::new(recording)?;
+    say(format_args!("  {what}"))?;
     let (forward, step) = recording.count("layers.1");
     say(format_args!(
         "{plan}  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step",

@@ -3,13 +3,16 @@
 mod augment_args;
 mod bench;
 mod check;
+mod eval;
 mod export;
 mod features;
+mod finetune;
 mod import;
 mod info;
 mod method_args;
 mod model_args;
 mod pretrain;
+mod probe;
 mod profile;
 mod reconstruct;
 mod run_args;
@@ -43,6 +46,12 @@ struct Cli {
 enum Command {
     /// Pretrain a model with MAP, or a method it is compared with, on a set of images.
     Pretrain(Box<pretrain::Args>),
+    /// Teach a model the classes of a set of images, from a pretrained checkpoint or from scratch.
+    Finetune(Box<finetune::Args>),
+    /// Count how often a classifier is right.
+    Eval(eval::Args),
+    /// Measure what frozen features know about classes: linear probe and nearest neighbours.
+    Probe(Box<probe::Args>),
     /// Draw what a pretrained model makes of hidden patches.
     Reconstruct(reconstruct::Args),
     /// Write the encoder's features of a set of images.
@@ -130,6 +139,9 @@ pub fn main() -> ExitCode {
     let device = Device(Options { adapter, portable: cli.portable, ..Options::default() });
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
+        Command::Finetune(args) => finetune::run(&device, *args),
+        Command::Eval(args) => eval::run(&device, &args),
+        Command::Probe(args) => probe::run(&device, &args),
         Command::Reconstruct(args) => reconstruct::run(&device, &args),
         Command::Features(args) => features::run(&device, &args),
         Command::Export(args) => export::run(&args),

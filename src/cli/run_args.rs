@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Device, Outcome, Stop, say, usage, warn};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
-use crate::train::checkpoint;
+use crate::train::checkpoint::{self, Best};
 use crate::train::data::{Dataset, Split};
 use crate::train::run::{Ended, Outputs, Run, Task};
 use crate::train::settings::RunSettings;
@@ -243,7 +243,13 @@ pub fn carry_out<T: Task>(
     let dir = outputs.dir.display();
     let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
     match run.train(&stop) {
-        Ok(Ended::Finished(Some(loss))) => say(format_args!("done: loss {loss:.4}, results in {dir}"))?,
+        Ok(Ended::Finished(Some(loss))) => {
+            say(format_args!("done: loss {loss:.4}, results in {dir}"))?;
+            if let Some((Best { epoch, top1, average }, folder)) = run.best() {
+                let of = if average { " of the moving average" } else { "" };
+                say(format_args!("best: top-1 {top1:.2}%{of} after epoch {epoch}, {}", folder.display()))?;
+            }
+        }
         Ok(Ended::Finished(None)) => say(format_args!("all {} epochs were done before", settings.epochs))?,
         Ok(Ended::Interrupted(folder)) => {
             say(format_args!("stopped; saved {}\ngo on with: {go_on}", folder.display()))?;

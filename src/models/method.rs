@@ -31,6 +31,11 @@ impl Method {
     /// Every method.
     pub const ALL: [Self; 6] = [Self::Map, Self::Mae, Self::Ar, Self::LocalMae, Self::Contrastive, Self::Diffusion];
 
+    /// Crops of each image that a step sees.
+    pub fn crops(self) -> usize {
+        if self == Self::Contrastive { 2 } else { 1 }
+    }
+
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {

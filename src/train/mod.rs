@@ -1,9 +1,15 @@
 //! Data, masks, schedule, the loop and its records. What needs files or threads is there with feature `native` only.
 pub mod attention;
 pub mod checkpoint;
+pub mod classify;
 pub mod data;
+pub mod drop_path;
+pub mod evaluate;
 pub mod features;
+#[cfg(feature = "native")]
+pub mod finetune;
 pub mod fit;
+pub mod forward;
 pub mod images;
 #[cfg(feature = "native")]
 pub mod import;
@@ -15,7 +21,11 @@ pub mod output_dir;
 #[cfg(feature = "native")]
 pub mod pretrain;
 #[cfg(feature = "native")]
+pub mod probe;
+#[cfg(feature = "native")]
 pub mod progress;
+#[cfg(feature = "native")]
+pub mod recipes;
 pub mod reconstruct;
 #[cfg(feature = "native")]
 pub mod record;

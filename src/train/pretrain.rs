@@ -8,7 +8,7 @@ use super::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
 use super::mask::{Mask, Masker};
 use super::reconstruct::Reconstructor;
 use super::record::{Grid, Panel};
-use super::run::{Outputs, Run, Task};
+use super::run::{Outputs, Run, Task, TaskSettings};
 use super::settings::Settings;
 use super::step::{Pretrainer, expect_fit};
 use crate::error::Result;
@@ -72,6 +72,14 @@ impl Pretraining {
     }
 }
 
+impl TaskSettings for Settings {
+    fn loading(&self, config: &Config) -> LoaderOptions {
+        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        let crops = self.objective.method.crops();
+        LoaderOptions { crops, ..LoaderOptions::new(self.run.images_per_step(), transform) }
+    }
+}
+
 impl Task for Pretraining {
     const COMMAND: &'static str = "pretrain";
     type Settings = Settings;
@@ -86,14 +94,6 @@ impl Task for Pretraining {
 
     fn companions(&self) -> Companions<'_> {
         self.trainer.model().companions()
-    }
-
-    fn transform(&self) -> Transform {
-        Transform::Train { size: self.config.image_size as u32, recipe: self.settings.recipe }
-    }
-
-    fn crops(&self) -> usize {
-        self.trainer.model().crops()
     }
 
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::checkpoint::{self, Companions, State};
-use super::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
+use super::checkpoint::{self, Best, Companions, State};
+use super::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split};
+use super::evaluate::Scores;
 use super::output_dir::OutputDir;
 use super::progress::Progress;
-use super::record::{EventFile, LogLine, TrainLog, loss_curve, read_log, write_atomic};
+use super::record::{
+    Curve, EventFile, Line, LogLine, TestLine, TrainLog, curves, loss_curve, read_log, read_tests, write_atomic,
+};
 use super::schedule::Schedule;
 use super::settings::RunSettings;
 use crate::error::{Error, Result};
@@ -24,6 +27,9 @@ use crate::tensor::Tensor;
 
 /// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
 const IN_FLIGHT: usize = 2;
+
+/// The checkpoint of the best test.
+const BEST: &str = "best";
 
 /// Where and how often a run leaves traces; none of it changes the result.
 #[derive(Debug, Clone)]
@@ -51,12 +57,21 @@ pub enum Ended {
     Interrupted(PathBuf),
 }
 
+/// Everything that decides the result of a task's run.
+pub trait TaskSettings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwned {
+    /// What is made of the images of the data set, and how often; the rest is the run's.
+    fn loading(&self, config: &Config) -> LoaderOptions;
+}
+
+/// Scores of a model, and of the moving average of its weights.
+pub type Tested = (Scores, Option<Scores>);
+
 /// What a run trains.
 pub trait Task {
     /// The command, which also names the file of its options.
     const COMMAND: &'static str;
     /// Everything that decides the result.
-    type Settings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwned;
+    type Settings: TaskSettings;
 
     /// The model.
     fn config(&self) -> &Config;
@@ -66,11 +81,9 @@ pub trait Task {
     fn companions(&self) -> Companions<'_> {
         Vec::new()
     }
-    /// What happens to an image before it is seen.
-    fn transform(&self) -> Transform;
-    /// How many crops of each image a step sees.
-    fn crops(&self) -> usize {
-        1
+    /// The names of the classes that it learns.
+    fn classes(&self) -> &[String] {
+        &[]
     }
     /// Builds what the steps need, once the weights are where they start from.
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
@@ -78,8 +91,14 @@ pub trait Task {
     fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
     /// Goes through a step again whose loss was no number, and says what is not finite first, if that can be found.
     fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>>;
+    /// Scores after `epoch` epochs, of which it is the `last` or not, if it is time for a test.
+    fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
+        Ok(None)
+    }
     /// Leaves what only this task has to show in `dir`, after `epoch` epochs, of which it is the `last` or not.
-    fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()>;
+    fn show(&mut self, _dir: &Path, _epoch: u64, _last: bool) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A run, ready to go.
@@ -118,10 +137,7 @@ fn differences<T: Serialize>(was: &T, now: &T, except: &str) -> Vec<String> {
 }
 
 /// Refuses a checkpoint of another run; the number of epochs may change.
-fn expect_same_run<S>(folder: &Path, config: &Config, fresh: &State<S>) -> Result<()>
-where
-    S: AsRef<RunSettings> + Serialize + DeserializeOwned,
-{
+fn expect_same_run<S: TaskSettings>(folder: &Path, config: &Config, fresh: &State<S>, per_epoch: u64) -> Result<()> {
     let other = differences(&checkpoint::config(folder)?, config, "");
     if !other.is_empty() {
         return Err(Error::file(folder.join("config.json"), format!("is of another model: {}", other.join("; "))));
@@ -136,7 +152,6 @@ where
         let reason = format!("belongs to a run on {} images, {} has {}", found.images, now.data, fresh.images);
         return Err(Error::file(folder, reason));
     }
-    let per_epoch = (fresh.images / now.images_per_step().max(1)) as u64;
     if found.epoch.checked_mul(per_epoch).and_then(|steps| steps.checked_add(found.batch)) != Some(found.step) {
         let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);
         return Err(Error::file(folder.join("state.json"), reason));
@@ -167,8 +182,12 @@ impl<'a, T: Task> Run<'a, T> {
             batch: 0,
             images: data.len(),
             settings: settings.clone(),
+            best: None,
         };
-        resume.map(|folder| expect_same_run(folder, config, &fresh)).transpose()?;
+        let (seed, threads) = (run.seed, outputs.threads);
+        let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
+        let per_epoch = options.batches_per_epoch(data.len());
+        resume.map(|folder| expect_same_run(folder, config, &fresh, per_epoch)).transpose()?;
         let mut task = build(&data)?;
         let at = match resume {
             Some(folder) => {
@@ -176,14 +195,7 @@ impl<'a, T: Task> Run<'a, T> {
             }
             None => fresh,
         };
-        let options = LoaderOptions {
-            seed: run.seed,
-            threads: outputs.threads,
-            crops: task.crops(),
-            ..LoaderOptions::new(batch, task.transform())
-        };
         let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
-        let per_epoch = loader.batches_per_epoch();
         task.prepare(&data)?;
         let alone = OutputDir::open(&outputs.dir)?;
         write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
@@ -224,6 +236,11 @@ impl<'a, T: Task> Run<'a, T> {
             tracing::warn!("{} broken images were skipped", self.data.skipped());
         }
         ended
+    }
+
+    /// The best test so far, and the folder of its checkpoint.
+    pub fn best(&self) -> Option<(Best, PathBuf)> {
+        self.at.best.map(|best| (best, self.outputs.dir.join(BEST)))
     }
 
     fn epochs(&self) -> u64 {
@@ -273,7 +290,7 @@ impl<'a, T: Task> Run<'a, T> {
             self.progress.update(step + 1, loss, lr);
             if step % self.outputs.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
-                self.log.append(&LogLine { step, epoch, loss, lr, images_per_second })?;
+                self.log.append(Line::Step(LogLine { step, epoch, loss, lr, images_per_second }))?;
                 let speed = ("train/images_per_second", images_per_second as f32);
                 self.events.scalars(step, &[("train/loss", loss as f32), ("train/lr", lr as f32), speed])?;
             }
@@ -301,16 +318,75 @@ impl<'a, T: Task> Run<'a, T> {
 
     fn end_of_epoch(&mut self) -> Result<PathBuf> {
         let epoch = self.at.epoch;
+        self.collect(0)?;
+        let last = epoch == self.epochs();
+        let tested = self.task.test(epoch, last)?;
+        let before = self.at.best;
+        let scores = tested.map(|tested| self.record_test(tested)).transpose()?.unwrap_or_default();
         let folder = self.save(&format!("checkpoint-{epoch}"))?;
-        self.task.show(&self.outputs.dir, epoch, epoch == self.epochs())?;
+        if self.at.best != before {
+            self.save_to(&self.outputs.dir.join(BEST))?;
+        }
+        self.task.show(&self.outputs.dir, epoch, last)?;
         let points: Vec<_> = read_log(&self.outputs.dir.join("log.jsonl"))?.iter().map(|l| (l.step, l.loss)).collect();
         if !points.is_empty() {
             let title = format!("{} on {}", self.task.config().name, self.data.spec());
             loss_curve(&self.outputs.dir.join("loss.svg"), &title, &points)?;
         }
+        if tested.is_some() {
+            self.draw_tests()?;
+        }
         let loss = self.last_loss.unwrap_or(f64::NAN);
-        self.progress.println(&format!("epoch {epoch:>3}  loss {loss:.4}  {}", folder.display()));
+        self.progress.println(&format!("epoch {epoch:>3}  loss {loss:.4}  {scores}{}", folder.display()));
         Ok(folder)
+    }
+
+    /// Logs a test and remembers it if it is the best so far. Returns it in words.
+    fn record_test(&mut self, (weights, average): Tested) -> Result<String> {
+        let (epoch, step) = (self.at.epoch, self.at.step.saturating_sub(1));
+        let (ema_top1, ema_top5) = (average.map(|s| s.top1), average.map(|s| s.top5));
+        let Scores { loss: test_loss, top1, top5 } = weights;
+        self.log.append(Line::Test(TestLine {
+            step,
+            epoch: epoch as f64,
+            test_loss,
+            top1,
+            top5,
+            ema_top1,
+            ema_top5,
+        }))?;
+        let mut scalars = vec![("test/loss", test_loss as f32), ("test/top1", top1 as f32), ("test/top5", top5 as f32)];
+        scalars.extend(ema_top1.map(|v| ("test/ema_top1", v as f32)));
+        scalars.extend(ema_top5.map(|v| ("test/ema_top5", v as f32)));
+        self.events.scalars(step, &scalars)?;
+        let mut text = format!("test {test_loss:.4}  top-1 {top1:.2}%  top-5 {top5:.2}%  ");
+        text.extend(ema_top1.map(|v| format!("average's top-1 {v:.2}%  ")));
+        for (average, top1) in [(false, Some(top1)), (true, ema_top1)] {
+            if let Some(top1) = top1.filter(|top1| self.at.best.is_none_or(|best| *top1 > best.top1)) {
+                self.at.best = Some(Best { epoch, top1, average });
+            }
+        }
+        if self.at.best.is_some_and(|best| best.epoch == epoch) {
+            text.push_str("(best)  ");
+        }
+        Ok(text)
+    }
+
+    fn draw_tests(&self) -> Result<()> {
+        let tests = read_tests(&self.outputs.dir.join("log.jsonl"))?;
+        let points = |value: fn(&TestLine) -> Option<f64>| -> Vec<(f64, f64)> {
+            tests.iter().filter_map(|test| Some((test.epoch, value(test)?))).collect()
+        };
+        let all = [
+            ("top-1", points(|t| Some(t.top1))),
+            ("top-5", points(|t| Some(t.top5))),
+            ("top-1 of the average", points(|t| t.ema_top1)),
+            ("top-5 of the average", points(|t| t.ema_top5)),
+        ];
+        let drawn = all.iter().filter(|curve| !curve.1.is_empty()).map(|(name, points)| Curve { name, points });
+        let title = format!("{} on {}", self.task.config().name, self.data.spec());
+        let axes = ("epoch", "accuracy on the test half in %");
+        Ok(curves(&self.outputs.dir.join("accuracy.svg"), &title, axes, &drawn.collect::<Vec<_>>())?)
     }
 
     /// Saves where the run stands; what is logged before is on the disk before.
@@ -324,8 +400,8 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     fn save_to(&self, folder: &Path) -> Result<()> {
-        let (config, params, companions) = (self.task.config(), self.task.params(), self.task.companions());
-        checkpoint::save(self.g, folder, config, params, &companions, &self.at)
+        let (task, companions) = (&self.task, self.task.companions());
+        checkpoint::save(self.g, folder, task.config(), task.params(), &companions, task.classes(), &self.at)
     }
 
     /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.

@@ -91,6 +91,7 @@ impl Session {
                 batch: 0,
                 images: data.len(),
                 settings: settings.clone(),
+                best: None,
             },
             data,
         })

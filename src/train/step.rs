@@ -1,5 +1,6 @@
 //! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
 
+use super::drop_path::DropPath;
 use super::fit;
 use super::images::{Images, share};
 use super::mask::Mask;
@@ -9,14 +10,11 @@ use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Batch, Config, Objective, Pretext};
 use crate::nn::{Entry, Params};
-use crate::ops::rng;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 
 /// Programs of different visible lengths that are kept: the 80 lengths of a drawn ratio at 14×14 tokens.
 const KEPT: usize = 96;
-/// DropPath's stream of random numbers.
-const DROP_PATH: u32 = 1;
 
 /// The host's side of a batch: what every program of a run reads.
 #[derive(Debug, Clone)]
@@ -134,7 +132,7 @@ pub struct Pretrainer {
     pub params: Params,
     model: Pretext,
     inputs: Inputs,
-    drop_path: Tensor,
+    drop_path: DropPath,
     update: Update,
     steps: Vec<Step>,
 }
@@ -148,9 +146,8 @@ impl Pretrainer {
         if let Pretext::Contrastive(model) = &model {
             update.follow(&model.keys, objective.key_momentum)?;
         }
-        let drops: Vec<f32> = config.drop_path_rates().into_iter().map(|rate| rate as f32).collect();
         let trainer = Self {
-            drop_path: Tensor::from_slice(g, &[drops.len()], &drops)?,
+            drop_path: DropPath::new(g, config)?,
             inputs: Inputs::new(config, batch)?.of(config, &model)?,
             g: g.clone(),
             config: config.clone(),
@@ -179,12 +176,7 @@ impl Pretrainer {
             let tables = inputs.tables(visible)?;
             let batch = inputs.batch(g, config, &tables)?;
             let mut t = Tape::new();
-            let keep = if config.drop_path > 0.0 {
-                let (rows, stride) = (drop_path.len(), inputs.batch.next_multiple_of(64));
-                Some(rng::keep(g, update.state(), DROP_PATH, drop_path, rows, inputs.batch, stride)?)
-            } else {
-                None
-            };
+            let keep = drop_path.draw(g, update.state(), inputs.batch)?;
             let out = model.forward(g, &mut t, &batch, keep.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(t, &out.loss, params, group)?;

@@ -109,8 +109,8 @@ fn pretrain_reconstruct_features_import() {
         std::fs::write(&odd, to_bytes(&weights, Default::default()).unwrap()).unwrap();
         run(command(&args, &[("-o", &at("never"))]).arg(&odd).take())
     };
-    spoil(&|w| drop(w.insert("ema".into(), (vec![1], vec![0.0])))).fails(1, &["odd.safetensors", "1 (ema) unknown"]);
-    spoil(&|w| drop(w.remove("norm_f.weight"))).fails(1, &["1 (norm_f.weight) missing"]);
+    spoil(&|w| drop(w.insert("ema".into(), (vec![1], vec![0.0])))).fails(1, &["odd.safetensors", "1 unknown (ema)"]);
+    spoil(&|w| drop(w.remove("norm_f.weight"))).fails(1, &["1 missing (norm_f.weight)"]);
     spoil(&|w| drop(w.insert("norm_f.weight".into(), (vec![8], vec![0.0; 8]))))
         .fails(1, &["norm_f.weight", "[8]", "[16]"]);
     assert!(!at("never").exists());

@@ -4,6 +4,7 @@ mod bad_files;
 mod bad_input;
 mod commands;
 mod disk;
+mod finetune;
 mod kill;
 mod measure;
 mod no_adapter;

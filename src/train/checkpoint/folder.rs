@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::super::weights_file::{expect_whole, read, to_half_bytes};
-use super::{CONFIG, MODEL, OPTIMIZER, STATE, State};
+use super::{AVERAGE, CLASSES, CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Config, Objective};
@@ -95,9 +95,11 @@ impl<'a> Pending<'a> {
 /// Weights that training changes besides those of the model, by their files: a moving average, a queue.
 pub type Companions<'a> = Vec<(&'static str, &'a Params)>;
 
-/// Writes a training checkpoint to `folder`, replacing an older one of that name.
+/// Writes a training checkpoint to `folder`, replacing an older one of that name, with the names of the `classes` that the
+/// model learns, if it does.
 pub fn save<S: Serialize>(
-    g: &Gpu, folder: &Path, config: &Config, params: &Params, companions: &Companions<'_>, state: &State<S>,
+    g: &Gpu, folder: &Path, config: &Config, params: &Params, companions: &Companions<'_>, classes: &[String],
+    state: &State<S>,
 ) -> Result<()> {
     let pending = Pending::new(folder)?;
     pending.write(CONFIG, &super::config_to_bytes(config)?)?;
@@ -105,6 +107,9 @@ pub fn save<S: Serialize>(
     pending.write(OPTIMIZER, &pollster::block_on(super::moments_to_bytes(g, params))?)?;
     for (name, companion) in companions {
         pending.write(name, &pollster::block_on(super::weights_to_bytes(g, companion))?)?;
+    }
+    if !classes.is_empty() {
+        pending.write(CLASSES, &super::to_json("classes", &classes)?)?;
     }
     pending.write(STATE, &super::state_to_bytes(state)?)?;
     pending.commit()
@@ -150,6 +155,12 @@ pub fn config(folder: &Path) -> Result<Config> {
     super::config_from_bytes(&path, &bytes_of(&path)?)
 }
 
+/// The names of the classes of a checkpoint's classifier, if they are in it.
+pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
+    let path = folder.join(CLASSES);
+    if path.exists() { super::from_json(&path, &bytes_of(&path)?).map(Some) } else { Ok(None) }
+}
+
 /// The state of a training checkpoint.
 pub fn state<S: DeserializeOwned>(folder: &Path) -> Result<State<S>> {
     let path = folder.join(STATE);
@@ -167,6 +178,15 @@ pub fn weights(folder: &Path) -> Result<Weights> {
 /// The weights of a checkpoint folder, onto the GPU.
 pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
     load_file(g, &folder.join(MODEL), params)
+}
+
+/// The moving average of the weights of a checkpoint folder, onto the GPU.
+pub fn load_average(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
+    let path = folder.join(AVERAGE);
+    if folder.join(CONFIG).exists() && !path.exists() {
+        return Err(Error::file(folder, format!("holds no moving average of the weights (no {AVERAGE})")));
+    }
+    load_file(g, &path, params)
 }
 
 fn load_file(g: &Gpu, path: &Path, params: &Params) -> Result<()> {
@@ -203,6 +223,9 @@ pub fn state_of_whole(folder: &Path) -> Result<State<IgnoredAny>> {
     config(folder)?;
     expect_whole(&folder.join(MODEL))?;
     expect_whole(&folder.join(OPTIMIZER))?;
+    if folder.join(AVERAGE).exists() {
+        expect_whole(&folder.join(AVERAGE))?;
+    }
     state(folder)
 }
 

@@ -5,8 +5,8 @@
 mod folder;
 #[cfg(feature = "native")]
 pub use folder::{
-    Companions, all, config, is_named_so, load, load_weights, newest, objective, remove, save, save_half, save_weights,
-    state, state_of_whole, weights,
+    Companions, all, classes, config, is_named_so, load, load_average, load_weights, newest, objective, remove, save,
+    save_half, save_weights, state, state_of_whole, weights,
 };
 #[cfg(feature = "native")]
 pub(super) use folder::{OLD, PARTIAL};
@@ -29,6 +29,10 @@ pub const CONFIG: &str = "config.json";
 pub const MODEL: &str = "model.safetensors";
 /// The file of the optimizer's moments.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// The file of the moving average of the weights, where a run keeps one.
+pub const AVERAGE: &str = "ema.safetensors";
+/// The file of the names of a classifier's classes, where they are known.
+pub const CLASSES: &str = "classes.json";
 /// The file that says where a run stands.
 pub const STATE: &str = "state.json";
 
@@ -48,6 +52,21 @@ pub struct State<S = Settings> {
     pub images: usize,
     /// The settings of the run, which a resumed run has to share.
     pub settings: S,
+    /// The best test so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+}
+
+/// The best test of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Epochs that were done.
+    pub epoch: u64,
+    /// Top-1 accuracy in percent.
+    pub top1: f64,
+    /// Whether it is that of the moving average of the weights.
+    pub average: bool,
 }
 
 /// Version of [`State`].

@@ -7,20 +7,63 @@ use std::path::Path;
 const SIZE: (u32, u32) = (900, 500);
 /// More points than this would only make the file larger than its pixels can show.
 const MAX_POINTS: usize = 1500;
+/// Colours that can be told apart, also by the colour-blind.
+const STRONG: [RGBColor; 6] = [
+    RGBColor(31, 92, 170),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 140, 100),
+    RGBColor(180, 70, 140),
+    RGBColor(120, 120, 120),
+    RGBColor(190, 150, 0),
+];
+
+/// A line of a picture.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve<'a> {
+    /// What it shows.
+    pub name: &'static str,
+    /// (x, y) in order of x.
+    pub points: &'a [(f64, f64)],
+}
 
 /// Draws `points` of (step, loss), in order of step, with a smoothed line over them.
 ///
 /// Points that are not finite are left out; if none is left, that is an error.
 pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<(), DataError> {
-    let finite: Vec<(f64, f64)> = points.iter().filter(|p| p.1.is_finite()).map(|&(s, l)| (s as f64, l)).collect();
-    if finite.is_empty() {
-        let expected = "at least one finite loss to draw";
-        return Err(DataError::setting("the loss curve", format!("{} points, none finite", points.len()), expected));
-    }
+    let all: Vec<(f64, f64)> = points.iter().map(|&(s, l)| (s as f64, l)).collect();
+    let finite = finite("the loss curve", &all)?;
     let raw = thin(&finite);
     // Smoothed before thinning, over a fiftieth of the run.
     let smooth = thin(&smoothed(&finite, finite.len() / 100));
-    let svg = draw(title, &raw, &smooth).map_err(|e| DataError::format(path, format!("cannot be drawn: {e}")))?;
+    let lines = [(STRONG[0].mix(0.3).stroke_width(1), None, raw), (STRONG[0].stroke_width(2), None, smooth)];
+    save(path, title, ("step", "loss"), &lines)
+}
+
+/// Draws curves over each other, at most six, with their names beside them.
+///
+/// Points that are not finite are left out; if a curve has none left, that is an error.
+pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<(), DataError> {
+    let line = |(curve, colour): (&Curve<'_>, RGBColor)| {
+        Ok((colour.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
+    };
+    save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>, DataError>>()?)
+}
+
+/// Those points that can be drawn, at least one.
+fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>, DataError> {
+    let finite: Vec<_> = points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
+    if finite.is_empty() {
+        let expected = "at least one finite value to draw";
+        return Err(DataError::setting(what, format!("{} points, none finite", points.len()), expected));
+    }
+    Ok(finite)
+}
+
+/// A style, a name if it is to be named, and points.
+type Line = (ShapeStyle, Option<&'static str>, Vec<(f64, f64)>);
+
+fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<(), DataError> {
+    let svg = draw(title, axes, lines).map_err(|e| DataError::format(path, format!("cannot be drawn: {e}")))?;
     write_atomic(path, svg.as_bytes())
 }
 
@@ -53,8 +96,9 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> std::ops::Range<f64>
     lo - spare..hi + spare
 }
 
-fn draw(title: &str, raw: &[(f64, f64)], smooth: &[(f64, f64)]) -> Result<String, Box<dyn std::error::Error>> {
+fn draw(title: &str, axes: (&str, &str), lines: &[Line]) -> Result<String, Box<dyn std::error::Error>> {
     let mut svg = String::new();
+    let all = || lines.iter().flat_map(|line| &line.2);
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
@@ -63,17 +107,25 @@ fn draw(title: &str, raw: &[(f64, f64)], smooth: &[(f64, f64)]) -> Result<String
             .caption(title, ("sans-serif", 20))
             .x_label_area_size(44)
             .y_label_area_size(64)
-            .build_cartesian_2d(range(raw.iter().map(|p| p.0), 0.0), range(raw.iter().map(|p| p.1), 0.05))?;
+            .build_cartesian_2d(range(all().map(|p| p.0), 0.0), range(all().map(|p| p.1), 0.05))?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
-            .x_desc("step")
-            .y_desc("loss")
-            .x_label_formatter(&|v| format!("{v:.0}"))
+            .x_desc(axes.0)
+            .y_desc(axes.1)
+            .x_label_formatter(&|v| if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.1}") })
             .draw()?;
-        let strong = RGBColor(31, 92, 170);
-        chart.draw_series(LineSeries::new(raw.iter().copied(), strong.mix(0.3).stroke_width(1)))?;
-        chart.draw_series(LineSeries::new(smooth.iter().copied(), strong.stroke_width(2)))?;
+        for (style, name, points) in lines {
+            let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), *style))?;
+            if let Some(name) = name {
+                let style = *style;
+                drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            }
+        }
+        if lines.iter().any(|line| line.1.is_some()) {
+            let background = WHITE.mix(0.8);
+            chart.configure_series_labels().background_style(background).border_style(BLACK.mix(0.3)).draw()?;
+        }
         root.present()?;
     }
     Ok(svg)
@@ -109,6 +161,19 @@ mod tests {
         for few in [&[(3, 0.5)][..], &[(0, 1.0), (1, 1.0)], &[(0, -1e30), (1, 1e30)]] {
             loss_curve(&path, "few", few).unwrap();
         }
+    }
+
+    #[test]
+    fn several_curves_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accuracy.svg");
+        let (one, two) = ([(1.0, 10.0), (2.0, 30.0)], [(1.0, 50.0), (2.0, f64::NAN)]);
+        let all = [Curve { name: "top-1", points: &one }, Curve { name: "top-5", points: &two }];
+        curves(&path, "t", ("epoch", "accuracy in %"), &all).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(["top-1", "top-5", "epoch", "accuracy in %"].iter().all(|word| svg.contains(word)), "{svg}");
+        let error = curves(&path, "t", ("", ""), &[Curve { name: "top-9", points: &two[1..] }]).unwrap_err();
+        assert!(error.to_string().contains("top-9 is 1 points, none finite"), "{error}");
     }
 
     #[test]

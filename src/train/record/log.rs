@@ -24,6 +24,47 @@ pub struct LogLine {
     pub images_per_second: f64,
 }
 
+/// One test on images that are not trained on. Accuracies are in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestLine {
+    /// The last optimizer step before it.
+    pub step: u64,
+    /// Passes over the data that are complete.
+    pub epoch: f64,
+    /// Mean cross-entropy.
+    #[serde(deserialize_with = "number_or_null")]
+    pub test_loss: f64,
+    /// Share of images whose class has the highest score.
+    pub top1: f64,
+    /// Share of images whose class is among the five highest.
+    pub top5: f64,
+    /// [`TestLine::top1`] of the moving average of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_top1: Option<f64>,
+    /// [`TestLine::top5`] of the moving average of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_top5: Option<f64>,
+}
+
+/// What a line of the log may be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// A logged step.
+    Step(LogLine),
+    /// A test.
+    Test(TestLine),
+}
+
+impl Line {
+    fn step(&self) -> u64 {
+        match self {
+            Self::Step(line) => line.step,
+            Self::Test(line) => line.step,
+        }
+    }
+}
+
 fn number_or_null<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
 }
@@ -45,7 +86,7 @@ impl TrainLog {
             Ok(bytes) => {
                 let mut kept = Vec::with_capacity(bytes.len());
                 for (text, line) in lines(path, &bytes)? {
-                    if line.step < from_step {
+                    if line.step() < from_step {
                         kept.extend_from_slice(text);
                         kept.push(b'\n');
                     }
@@ -62,8 +103,8 @@ impl TrainLog {
     }
 
     /// Appends one line, visible to other programs at once.
-    pub fn append(&mut self, line: &LogLine) -> Result<(), DataError> {
-        let mut text = serde_json::to_vec(line).map_err(|e| DataError::format(&self.path, e.to_string()))?;
+    pub fn append(&mut self, line: Line) -> Result<(), DataError> {
+        let mut text = serde_json::to_vec(&line).map_err(|e| DataError::format(&self.path, e.to_string()))?;
         text.push(b'\n');
         self.file.write_all(&text).map_err(DataError::io("append to", &self.path))
     }
@@ -74,14 +115,25 @@ impl TrainLog {
     }
 }
 
-/// Reads a log, without a last line that a crash tore.
+/// Reads the steps of a log, without a last line that a crash tore.
 pub fn read_log(path: &Path) -> Result<Vec<LogLine>, DataError> {
+    let step = |line| if let Line::Step(line) = line { Some(line) } else { None };
+    Ok(read_lines(path)?.into_iter().filter_map(step).collect())
+}
+
+/// Reads the tests of a log.
+pub fn read_tests(path: &Path) -> Result<Vec<TestLine>, DataError> {
+    let test = |line| if let Line::Test(line) = line { Some(line) } else { None };
+    Ok(read_lines(path)?.into_iter().filter_map(test).collect())
+}
+
+fn read_lines(path: &Path) -> Result<Vec<Line>, DataError> {
     let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
     Ok(lines(path, &bytes)?.into_iter().map(|(_, line)| line).collect())
 }
 
 /// The lines of a log with their text; the last one may be torn and is then left out.
-fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], LogLine)>, DataError> {
+fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Line)>, DataError> {
     let all: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
     let last = all.iter().rposition(|line| !line.is_empty()).unwrap_or_default();
     let mut out = Vec::with_capacity(all.len());
@@ -112,15 +164,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.jsonl");
         let mut log = TrainLog::open(&path, 0).unwrap();
-        (0..5).for_each(|s| log.append(&line(s * 10)).unwrap());
+        (0..5).for_each(|s| log.append(Line::Step(line(s * 10))).unwrap());
         log.sync().unwrap();
         drop(log);
         assert_eq!(read_log(&path).unwrap()[3], line(30));
         let mut log = TrainLog::open(&path, 30).unwrap();
-        log.append(&line(30)).unwrap();
+        log.append(Line::Step(line(30))).unwrap();
         assert_eq!(steps(&path), [0, 10, 20, 30]);
         TrainLog::open(&path, 0).unwrap();
         assert!(steps(&path).is_empty());
+    }
+
+    #[test]
+    fn tests_stand_between_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let test = TestLine {
+            step: 3,
+            epoch: 1.0,
+            test_loss: f64::INFINITY,
+            top1: 25.0,
+            top5: 75.0,
+            ema_top1: Some(12.5),
+            ema_top5: None,
+        };
+        let mut log = TrainLog::open(&path, 0).unwrap();
+        for line in [Line::Step(line(3)), Line::Test(test), Line::Step(line(4))] {
+            log.append(line).unwrap();
+        }
+        assert_eq!(steps(&path), [3, 4]);
+        let read = read_tests(&path).unwrap();
+        assert!(read.len() == 1 && read[0].test_loss.is_nan());
+        assert_eq!((read[0].top1, read[0].ema_top1, read[0].ema_top5), (25.0, Some(12.5), None));
+        TrainLog::open(&path, 4).unwrap();
+        assert_eq!((steps(&path), read_tests(&path).unwrap().len()), (vec![3], 1));
+        TrainLog::open(&path, 3).unwrap();
+        assert!(read_tests(&path).unwrap().is_empty());
     }
 
     #[test]
@@ -130,12 +209,12 @@ mod tests {
         let whole = serde_json::to_string(&line(1)).unwrap();
         for tail in [&whole[..20], "\0\0\0\0", "{\"step\": 9"] {
             std::fs::write(&path, format!("{whole}\n{tail}")).unwrap();
-            TrainLog::open(&path, 2).unwrap().append(&line(2)).unwrap();
+            TrainLog::open(&path, 2).unwrap().append(Line::Step(line(2))).unwrap();
             assert_eq!(steps(&path), [1, 2]);
         }
         // Only the newline was lost: nothing else may go with it.
         std::fs::write(&path, &whole).unwrap();
-        TrainLog::open(&path, 2).unwrap().append(&line(2)).unwrap();
+        TrainLog::open(&path, 2).unwrap().append(Line::Step(line(2))).unwrap();
         assert_eq!(steps(&path), [1, 2]);
         std::fs::write(&path, format!("dear diary\n{whole}\n")).unwrap();
         let error = TrainLog::open(&path, 2).unwrap_err().to_string();
@@ -146,7 +225,7 @@ mod tests {
     fn a_loss_that_is_not_a_number_can_be_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.jsonl");
-        TrainLog::open(&path, 0).unwrap().append(&LogLine { loss: f64::NAN, ..line(3) }).unwrap();
+        TrainLog::open(&path, 0).unwrap().append(Line::Step(LogLine { loss: f64::NAN, ..line(3) })).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("\"loss\":null"));
         assert!(read_log(&path).unwrap()[0].loss.is_nan());
     }

@@ -1,0 +1,149 @@
+//! `rowscan eval`: how good a classifier is on a labelled data set.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::features::{batch_of, open_split};
+use super::{Device, Outcome, say, usage};
+use crate::error::{Error, Result};
+use crate::models::{Classifier, Config};
+use crate::nn::Params;
+use crate::train::checkpoint;
+use crate::train::classify::scores_of;
+use crate::train::data::{Dataset, Transform, imagenet};
+use crate::train::evaluate::{ClassScores, Tally};
+use crate::train::finetune::evaluate;
+use crate::train::record::{confusion_matrix, write_atomic};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Checkpoint folder with config.json and model.safetensors.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Data set with labels, as for finetune.
+    #[arg(long)]
+    data: String,
+    /// Which half of the set: train or test.
+    #[arg(long, default_value = "test", value_parser = ["train", "test"])]
+    split: String,
+    /// Images to look at, evenly spread over the classes; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    max_images: usize,
+    /// Images at a time.
+    #[arg(long, default_value_t = 64)]
+    batch_size: usize,
+    /// Share of the shorter side that is kept of an image.
+    #[arg(long, default_value_t = 0.875)]
+    crop_ratio: f64,
+    /// Decoding threads; 0 takes one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Take the moving average of the weights, which some runs keep.
+    #[arg(long)]
+    ema: bool,
+    /// Print how well each class is recognised.
+    #[arg(long)]
+    per_class: bool,
+    /// File for everything as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// File for the confusion matrix as PNG: rows are the classes, columns what they were taken for.
+    #[arg(long)]
+    confusion: Option<PathBuf>,
+}
+
+/// The names of a classifier's classes, where they are known: in the checkpoint, or those of ImageNet.
+pub fn class_names(folder: &Path, config: &Config) -> Result<Option<Vec<String>>> {
+    if let Some(names) = checkpoint::classes(folder)? {
+        return Ok(Some(names));
+    }
+    let synsets = imagenet::synsets();
+    Ok((config.classes == synsets.len()).then(|| synsets.iter().map(|s| s.name.to_owned()).collect()))
+}
+
+/// The data set with labels as the model numbers them.
+fn numbered(data: Dataset, folder: &Path, config: &Config) -> Result<Dataset> {
+    data.require_labels()?;
+    Ok(match class_names(folder, config)? {
+        Some(names) if names.len() == config.classes => data.numbered_as(&names)?,
+        Some(names) => {
+            let reason = format!("names {} classes, the model has {}", names.len(), config.classes);
+            return Err(Error::file(folder.join(checkpoint::CLASSES), reason));
+        }
+        None => {
+            data.require_classes(config.classes)?;
+            data
+        }
+    })
+}
+
+pub fn run(device: &Device, args: &Args) -> Outcome {
+    let folder = &args.checkpoint;
+    let config = checkpoint::config(folder)?; // before anything that takes time
+    if config.classes == 0 {
+        return Err(Error::file(folder.join(checkpoint::CONFIG), "is of a model without classes").into());
+    }
+    let transform = Transform::Eval { size: config.image_size as u32, crop_ratio: args.crop_ratio };
+    usage(transform.check().map_err(Error::from))?;
+    let data = open_split(&args.data, &args.split)?.limited(args.max_images).map_err(Error::from);
+    let data = Arc::new(numbered(usage(data)?, folder, &config)?);
+    let batch = batch_of(args.batch_size, data.len())?;
+    let g = device.open()?;
+    let mut params = Params::new(&g);
+    let model = Classifier::new(&g, &mut params, &config)?;
+    match args.ema {
+        true => checkpoint::load_average(&g, folder, &params)?,
+        false => checkpoint::load_weights(&g, folder, &params)?,
+    }
+    let forward = scores_of(&g, &model, &config, batch)?;
+    let tally = evaluate(&forward, &data, transform, args.threads)?;
+    let scores = tally.scores();
+    say(format_args!("{} images, {} classes", tally.images(), config.classes))?;
+    say(format_args!("top-1 {:.2}%  top-5 {:.2}%  loss {:.4}", scores.top1, scores.top5, scores.loss))?;
+    if args.per_class {
+        table(data.classes(), &tally)?;
+    }
+    if let Some(path) = &args.json {
+        write_atomic(path, &to_json(args, data.classes(), &tally)?).map_err(Error::from)?;
+    }
+    if let Some(path) = &args.confusion {
+        confusion_matrix(path, tally.confusion(), config.classes).map_err(Error::from)?;
+    }
+    if data.skipped() > 0 {
+        tracing::warn!("{} broken images were skipped", data.skipped());
+    }
+    Ok(())
+}
+
+/// A line for each class that has images.
+fn table(names: &[String], tally: &Tally) -> Result<()> {
+    let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+    say(format_args!("{:>5}  {:<widest$}  {:>7}  {:>8}  {:>9}", "", "class", "images", "recall", "precision"))?;
+    let percent = |share: Option<f64>| share.map_or("-".into(), |share| format!("{share:.1}%"));
+    for (i, (name, class)) in names.iter().zip(tally.by_class()).enumerate().filter(|(_, (_, c))| c.images > 0) {
+        let ClassScores { images, recall, precision } = class;
+        let (recall, precision) = (percent(recall), percent(precision));
+        say(format_args!("{i:>5}  {name:<widest$}  {images:>7}  {recall:>8}  {precision:>9}"))?;
+    }
+    Ok(())
+}
+
+fn to_json(args: &Args, names: &[String], tally: &Tally) -> Result<Vec<u8>> {
+    let class = |(name, scores): (&String, ClassScores)| json!({ "name": name, "images": scores.images, "recall": scores.recall, "precision": scores.precision });
+    let scores = tally.scores();
+    let value = json!({
+        "checkpoint": args.checkpoint,
+        "data": args.data,
+        "split": args.split,
+        "ema": args.ema,
+        "images": tally.images(),
+        "loss": scores.loss,
+        "top1": scores.top1,
+        "top5": scores.top5,
+        "classes": names.iter().zip(tally.by_class()).map(class).collect::<Vec<_>>(),
+        "confusion": tally.confusion().chunks(names.len().max(1)).collect::<Vec<_>>(),
+    });
+    serde_json::to_vec_pretty(&value).map_err(|e| Error::argument("--json", e, "what JSON can hold"))
+}

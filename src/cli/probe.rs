@@ -1,0 +1,127 @@
+//! `rowscan probe`: what the frozen features of a backbone know about classes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::features::{backbone_of, batch_of, open_split};
+use super::model_args::ModelArgs;
+use super::run_args::needed;
+use super::{Device, Outcome, Stop, say, usage};
+use crate::error::{Error, Result};
+use crate::models::Config;
+use crate::train::checkpoint;
+use crate::train::data::{Dataset, Transform};
+use crate::train::features::{mean_features, open_backbone};
+use crate::train::probe::{Features, linear_probe, nearest_neighbours};
+use crate::train::record::write_atomic;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Checkpoint folder of a model of any family, pretrained or fine-tuned.
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
+    /// Initial values in place of the checkpoint's weights, for comparison; --model will do without a checkpoint.
+    #[arg(long)]
+    random_init: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Data set with labels and a test half, as for finetune.
+    #[arg(long)]
+    data: String,
+    /// Images of each half, evenly spread over the classes; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    max_images: usize,
+    /// Images at a time.
+    #[arg(long, default_value_t = 64)]
+    batch_size: usize,
+    /// Share of the shorter side that is kept of an image.
+    #[arg(long, default_value_t = 0.875)]
+    crop_ratio: f64,
+    /// Steps of the linear probe, each on all images.
+    #[arg(long, default_value_t = 300)]
+    steps: u64,
+    /// Nearest neighbours that vote.
+    #[arg(short, long, default_value_t = 20)]
+    k: usize,
+    /// Temperature of their votes.
+    #[arg(long, default_value_t = 0.07)]
+    temperature: f64,
+    /// Decoding threads; 0 takes one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Seed of initial values.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File for the results as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Both halves, with the same classes.
+fn halves(args: &Args) -> std::result::Result<(Dataset, Dataset), Stop> {
+    let open = |split| {
+        let data = open_split(&args.data, split)?;
+        let count = if args.max_images < data.len() { args.max_images } else { 0 };
+        usage(data.limited(count).map_err(Error::from))
+    };
+    let (train, test) = (open("train")?, open("test")?);
+    train.require_labels().map_err(Error::from)?;
+    let test = test.numbered_as(train.classes()).map_err(Error::from)?;
+    Ok((train, test))
+}
+
+fn config_of(args: &Args) -> Result<Config> {
+    match &args.checkpoint {
+        Some(folder) => args.model.over(checkpoint::config(folder)?),
+        None if args.random_init && args.model.model.is_some() => args.model.resolve(),
+        None => Err(needed("--checkpoint, or --model with --random-init")),
+    }
+}
+
+pub fn run(device: &Device, args: &Args) -> Outcome {
+    let config = usage(config_of(args))?;
+    let within = |ok: bool, what: &str, got: String, expected: &str| match ok {
+        true => Ok(()),
+        false => Err(Stop::Usage(Error::argument(what, got, expected))),
+    };
+    within((1..=1000).contains(&args.k), "--k", args.k.to_string(), "1 to 1000")?;
+    within(args.temperature > 0.0, "--temperature", args.temperature.to_string(), "above 0")?;
+    within((1..=100_000).contains(&args.steps), "--steps", args.steps.to_string(), "1 to 100000")?;
+    let transform = Transform::Eval { size: config.image_size as u32, crop_ratio: args.crop_ratio };
+    usage(transform.check().map_err(Error::from))?;
+    let (train, test) = halves(args)?;
+    let batch = batch_of(args.batch_size, train.len().min(test.len()))?;
+    let classes = train.classes().len();
+    let g = device.open()?;
+    let (_params, backbone) = match &args.checkpoint {
+        Some(folder) if !args.random_init => backbone_of(&g, folder, &config)?,
+        _ => open_backbone(&g, &config, None, args.seed)?,
+    };
+    let forward = mean_features(&g, &backbone, &config, batch)?;
+    let features = |data: Dataset| Features::of(&forward, &Arc::new(data), transform, args.threads);
+    let (train, test) = (features(train)?, features(test)?);
+    let (counts, weights) = ((train.len(), test.len()), if args.random_init { "initial values" } else { "checkpoint" });
+    say(format_args!("{} ({weights}): features of {} and {} images", config.name, counts.0, counts.1))?;
+    let linear = linear_probe(&g, &train, &test, classes, args.steps)?;
+    say(format_args!("linear probe          top-1 {:.2}%  top-5 {:.2}%", linear.top1, linear.top5))?;
+    let nearest = nearest_neighbours(&g, &train, &test, classes, args.k, args.temperature)?;
+    say(format_args!("{:>2} nearest neighbours top-1 {:.2}%  top-5 {:.2}%", args.k, nearest.top1, nearest.top5))?;
+    if let Some(path) = &args.json {
+        let value = json!({
+            "model": config.name,
+            "checkpoint": args.checkpoint,
+            "random_init": args.random_init,
+            "data": args.data,
+            "train_images": counts.0,
+            "test_images": counts.1,
+            "linear": { "top1": linear.top1, "top5": linear.top5 },
+            "knn": { "k": args.k, "top1": nearest.top1, "top5": nearest.top5 },
+        });
+        let text = serde_json::to_vec_pretty(&value);
+        let text = text.map_err(|e| Error::argument("--json", e, "what JSON can hold"))?;
+        write_atomic(path, &text).map_err(Error::from)?;
+    }
+    Ok(())
+}
