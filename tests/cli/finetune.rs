@@ -355,3 +355,35 @@ fn recipes_and_wrong_arguments() {
     let bytes = |args: &[&str]| plan(args).lines().find(|l| l.trim().starts_with("parameters")).unwrap().to_owned();
     assert_ne!(bytes(&["--model-ema"]), bytes(&["--model-ema=false"]), "the average takes memory");
 }
+
+/// A thousand classes and no names in the checkpoint, as in an imported official file: those of ImageNet.
+#[test]
+fn a_thousand_classes_have_the_names_of_imagenet() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (model, data) = (dir.path().join("model"), dir.path().join("data"));
+    copy(&TAUGHT.path().join("checkpoint-6"), &model);
+    std::fs::remove_file(model.join("classes.json")).unwrap();
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    std::fs::write(model.join("config.json"), config.replace("\"classes\": 4", "\"classes\": 1000")).unwrap();
+    let mut weights = read(&model.join("model.safetensors")).unwrap();
+    let (shape, values) = weights["head.weight"].clone();
+    // the four rows again and again; the biases make the goldfish (1) win over all
+    weights.insert("head.weight".into(), (vec![1000, shape[1]], values.repeat(250)));
+    weights.insert("head.bias".into(), (vec![1000], (0..1000).map(|i| if i == 1 { 1e4 } else { 0.0 }).collect()));
+    std::fs::write(model.join("model.safetensors"), to_bytes(&weights, Default::default()).unwrap()).unwrap();
+    for (wnid, count) in [("n01440764", 1), ("n01443537", 3)] {
+        let folder = data.join("test").join(wnid);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(data.join("train").join(wnid)).unwrap();
+        (0..count).for_each(|i| image::RgbImage::new(9, 9).save(folder.join(format!("{i}.png"))).unwrap());
+    }
+    let mut eval = program();
+    eval.args(["eval", "--per-class", "--checkpoint"]).arg(&model).arg("--data").arg(&data);
+    let ran = run(eval).ok();
+    for words in ["4 images, 1000 classes", "top-1 75.00%", "tench", "goldfish"] {
+        assert!(ran.out.contains(words), "{words}: {}", ran.out);
+    }
+}
