@@ -46,7 +46,7 @@ const app = {
       for (const mode of Object.values(app.modes)) mode.lost();
       try {
         await app.connect();
-        app.notice('The GPU was lost and is back. Training continues from the last saved step.');
+        app.notice(`The GPU was lost and is back. ${app.modes.train.stands()}`);
       } catch (again) {
         app.notice(`The GPU was lost and could not be opened again: ${again.message}\nReload the page to try once more; saved training is kept.`);
       } finally {

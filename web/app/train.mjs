@@ -12,11 +12,13 @@ const IN_FLIGHT = 3;
 /** Steps between pictures, and between saves by itself. */
 const SHOW_EVERY = 10;
 const SAVE_EVERY = 100;
+/** Parameters up to which a copy for a lost device is kept with every picture, and not with every save only. */
+const SMALL = 5e6;
 const FILE = 'run.zip';
 
 export function attach(app) {
   const { $ } = app;
-  const state = { training: null, running: null, losses: [], rate: 0, sources: null, own: null, kept: null, stop: false, busy: false, adjusted: false };
+  const state = { training: null, running: null, losses: [], rate: 0, sources: null, kept: null, stop: false, busy: false, adjusted: false };
 
   const batch = () => 2 ** Number($('t-batch').value);
   const rate = () => 10 ** Number($('t-lr').value);
@@ -61,6 +63,7 @@ export function attach(app) {
     state.config = config;
     state.losses = [];
     state.heldOut = null;
+    state.kept = null;
   }
 
   async function begin() {
@@ -117,6 +120,7 @@ export function attach(app) {
       if (steps % SHOW_EVERY === 0) {
         while (pending.length) await collect();
         await show();
+        if (state.training.parameters < SMALL) state.kept = await archive();
         [since, done] = [performance.now(), 0];
       }
       if (steps % SAVE_EVERY === 0) await save();
@@ -208,10 +212,15 @@ export function attach(app) {
     labels();
   }
 
+  async function restore(blob) {
+    await resume(await unzip(blob));
+    state.kept = blob;
+  }
+
   async function load() {
     const blob = await recall(FILE);
     if (!blob) throw new Error('nothing was saved in this browser yet');
-    await resume(await unzip(blob));
+    await restore(blob);
     $('t-saved').textContent = `Loaded step ${state.training.steps}.`;
   }
 
@@ -263,10 +272,16 @@ export function attach(app) {
       report();
       if (state.interrupted) {
         state.interrupted = false;
-        await app.guard(async () => resume(await unzip(state.kept ?? (await recall(FILE)))));
+        await app.guard(async () => restore(state.kept));
       }
     },
+    /** What a lost device means for the run. */
+    stands() {
+      if (state.training) return `Training stands at step ${state.training.steps}, the last one kept.`;
+      return state.cut ? 'Training had not been kept yet and has to start over.' : '';
+    },
     lost() {
+      state.cut = Boolean(state.training);
       state.interrupted = Boolean(state.training && state.kept);
       state.stop = true;
       state.training = null;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { within } from './harness.mjs';
+import { shoot, within } from './harness.mjs';
 
 test("every variant of every kernel passes the browser's compiler", () => within({}, async (page) => {
   const count = await page.evaluate(() => globalThis.rowscan.device.compileAll());
@@ -30,6 +30,7 @@ test('keyboard, phone and both colour schemes', async () => {
       const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
       const light = ground.match(/\d+/g).slice(0, 3).every((value) => Number(value) > 128);
       assert.equal(light, colorScheme === 'light');
+      await shoot(page, `phone-${colorScheme}`);
     });
   }
 });

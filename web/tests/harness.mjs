@@ -1,4 +1,5 @@
 // A browser with the page: system Chromium, WebGPU in software. Without an adapter a test fails, it does not skip.
+import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { serve } from '../serve.mjs';
 
@@ -59,3 +60,6 @@ export const settled = (page) => page.waitForFunction(() => {
   const { model } = globalThis.rowscan.modes.reconstruct.state;
   return model && Number(document.getElementById('r-result').dataset.rows) === model.grid;
 });
+
+/** Leaves a picture of the page beside the other results, to be looked at. */
+export const shoot = (page, name) => page.screenshot({ path: join(process.env.NATIVE, `${name}.png`), fullPage: true });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { pixels, settled, within } from './harness.mjs';
+import { pixels, settled, shoot, within } from './harness.mjs';
 
 test('inspect: the row-causal mask, attention of every head, and four masks of the decoder', () => within({}, async (page) => {
   await settled(page);
@@ -34,6 +34,7 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
   assert.notEqual(await page.textContent('#i-says'), says);
   assert.equal(await page.evaluate(() => globalThis.rowscan.modes.inspect.state.token), token + 8);
 
+  await shoot(page, 'inspect');
   const cards = await page.evaluate(() => [...document.querySelectorAll('#i-masks figure')].map((figure) => {
     const [pattern, result] = figure.querySelectorAll('canvas');
     const bytes = (canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];

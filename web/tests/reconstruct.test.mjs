@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { pixels, settled, within } from './harness.mjs';
+import { pixels, settled, shoot, within } from './harness.mjs';
 import { tensors } from './safetensors.mjs';
 
 test('reconstruct: hidden patches come back row by row, in decoding order', () => within({}, async (page) => {
@@ -36,6 +36,7 @@ test('reconstruct: hidden patches come back row by row, in decoding order', () =
   assert.ok(off(final) < off(masked), 'closer to the original than grey is');
   assert.match(await page.textContent('#r-facts'), /loss.*hidden.*32 of 64.*ms.*/s);
   assert.notEqual(await page.textContent('#adapter'), 'Looking for a GPU …');
+  await shoot(page, 'reconstruct');
 }));
 
 test('reconstruct: strategies, seed and ratio change the mask', () => within({}, async (page) => {
