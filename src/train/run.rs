@@ -1,15 +1,19 @@
 //! The loop of every run that trains: batches in, losses out, records and checkpoints along the way. What is trained, and
 //! on what, is a [`Task`].
 
+mod resume;
+mod task;
+
+pub use task::{Task, TaskSettings, Tested};
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use resume::expect_same_run;
 
-use super::checkpoint::{self, Best, Companions, State};
+use super::checkpoint::{self, Best, State};
 use super::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split};
 use super::evaluate::Scores;
 use super::output_dir::OutputDir;
@@ -18,12 +22,9 @@ use super::record::{
     Curve, EventFile, Line, LogLine, TestLine, TrainLog, curves, loss_curve, read_log, read_tests, write_atomic,
 };
 use super::schedule::Schedule;
-use super::settings::RunSettings;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::models::Config;
-use crate::nn::Params;
-use crate::tensor::Tensor;
 
 /// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
 const IN_FLIGHT: usize = 2;
@@ -57,50 +58,6 @@ pub enum Ended {
     Interrupted(PathBuf),
 }
 
-/// Everything that decides the result of a task's run.
-pub trait TaskSettings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwned {
-    /// What is made of the images of the data set, and how often; the rest is the run's.
-    fn loading(&self, config: &Config) -> LoaderOptions;
-}
-
-/// Scores of a model, and of the moving average of its weights.
-pub type Tested = (Scores, Option<Scores>);
-
-/// What a run trains.
-pub trait Task {
-    /// The command, which also names the file of its options.
-    const COMMAND: &'static str;
-    /// Everything that decides the result.
-    type Settings: TaskSettings;
-
-    /// The model.
-    fn config(&self) -> &Config;
-    /// Its weights.
-    fn params(&self) -> &Params;
-    /// Weights that training changes besides those.
-    fn companions(&self) -> Companions<'_> {
-        Vec::new()
-    }
-    /// The names of the classes that it learns.
-    fn classes(&self) -> &[String] {
-        &[]
-    }
-    /// Builds what the steps need, once the weights are where they start from.
-    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
-    /// Submits step `step`, counted from 0. Returns where the loss will be.
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
-    /// Goes through a step again whose loss was no number, and says what is not finite first, if that can be found.
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>>;
-    /// Scores after `epoch` epochs, of which it is the `last` or not, if it is time for a test.
-    fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
-        Ok(None)
-    }
-    /// Leaves what only this task has to show in `dir`, after `epoch` epochs, of which it is the `last` or not.
-    fn show(&mut self, _dir: &Path, _epoch: u64, _last: bool) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// A run, ready to go.
 pub struct Run<'a, T: Task> {
     g: &'a Gpu,
@@ -125,41 +82,6 @@ struct Pending {
     lr: f64,
     batch: Batch,
     loss: Readback,
-}
-
-/// What is not the same in two structures, one line each.
-fn differences<T: Serialize>(was: &T, now: &T, except: &str) -> Vec<String> {
-    let value = |it: &T| serde_json::to_value(it).unwrap_or_default();
-    let (was, now) = (value(was), value(now));
-    let keys =
-        now.as_object().into_iter().flatten().filter(|(key, value)| *key != except && was[key.as_str()] != **value);
-    keys.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
-}
-
-/// Refuses a checkpoint of another run; the number of epochs may change.
-fn expect_same_run<S: TaskSettings>(folder: &Path, config: &Config, fresh: &State<S>, per_epoch: u64) -> Result<()> {
-    let other = differences(&checkpoint::config(folder)?, config, "");
-    if !other.is_empty() {
-        return Err(Error::file(folder.join("config.json"), format!("is of another model: {}", other.join("; "))));
-    }
-    let found = checkpoint::state::<S>(folder)?;
-    let other = differences(&found.settings, &fresh.settings, "epochs");
-    if !other.is_empty() {
-        return Err(Error::file(folder, format!("belongs to a run with other settings: {}", other.join("; "))));
-    }
-    let (was, now) = (found.settings.as_ref(), fresh.settings.as_ref());
-    if found.images != fresh.images {
-        let reason = format!("belongs to a run on {} images, {} has {}", found.images, now.data, fresh.images);
-        return Err(Error::file(folder, reason));
-    }
-    if found.epoch.checked_mul(per_epoch).and_then(|steps| steps.checked_add(found.batch)) != Some(found.step) {
-        let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);
-        return Err(Error::file(folder.join("state.json"), reason));
-    }
-    if was.epochs != now.epochs {
-        tracing::warn!("the number of epochs changed, and with it the learning rates from here on");
-    }
-    Ok(())
 }
 
 impl<'a, T: Task> Run<'a, T> {
