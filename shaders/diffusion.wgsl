@@ -8,7 +8,8 @@
 //     t = 0: vb = −ln(Φ(high) − Φ(low)),  high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2), at least 1e-12; open above
 //            x0 > 0.999 and below x0 < −0.999.  Φ(x) = σ(2·√(2/π)·(x + 0.044715·x³))
 //   backward:    dε̂ = dloss·scale/C·2d     dv = dloss·scale/C·Δ/2/ln 2·dvb/da     (vb sends nothing to ε̂)
-//   denoise:     x = c0·x + c1·ε̂ + c4·e^((c2 + c3·(v + 1)/2)/2)·eps, in place; v = −1 where there is none
+//   denoise:     x = s2·x̂0 + s3·x + s6·e^((s4 + s5·(v + 1)/2)/2)·eps, in place; x̂0 = s0·x + s1·ε̂ within ±s7; v = −1 where
+//                there is none: (1, −√(1−ᾱ))/√ᾱ, the posterior's weights, ln β̃, Δ, temperature (0 at the last step), bound
 // Saves nothing: the inputs are all there is to know. Backward assigns, never adds. Forward: one workgroup per row; the
 // others: one invocation per element. Floor per element: 12 bytes forward, 20 backward (with v), 8 add_noise and embed_time.
 // uses lib/grid, lib/reduce, lib/math
@@ -120,6 +121,7 @@ fn denoise(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let at = i / p.cols * p.ld + i % p.cols;
     var v = -1.0;
     if p.ld > p.cols { v = pred[at + p.cols]; }
-    let deviation = step[4] * exp(clamp(0.5 * (step[2] + step[3] * 0.5 * (v + 1.0)), -40.0, 40.0));
-    x[i] = step[0] * x[i] + step[1] * pred[at] + deviation * eps[i];
+    let deviation = step[6] * exp(clamp(0.5 * (step[4] + step[5] * 0.5 * (v + 1.0)), -40.0, 40.0));
+    let guess = clamp(step[0] * x[i] + step[1] * pred[at], -step[7], step[7]);
+    x[i] = step[2] * guess + step[3] * x[i] + deviation * eps[i];
 }

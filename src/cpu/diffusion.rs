@@ -141,11 +141,12 @@ pub fn backward(
     dpred
 }
 
-/// One step of sampling, from step `i` of the chain to the one before: x (n, C), noise (n, C) -> x (n, C)
-pub fn denoise(dim: Dims, s: &Schedule, pred: &[f64], x: &[f64], noise: &[f64], i: usize) -> Vec<f64> {
+/// One step of sampling, from step `i` of the chain to the one before, with x̂0 kept within ±`bound`: x (n, C), noise (n, C)
+/// -> x (n, C)
+pub fn denoise(dim: Dims, s: &Schedule, pred: &[f64], x: &[f64], noise: &[f64], i: usize, bound: f64) -> Vec<f64> {
     let each = |e: usize| {
         let (eps, v) = split(dim, pred, e);
-        let mean = s.posterior_mean(i, s.predicted_x0(i, x[e], eps), x[e]);
+        let mean = s.posterior_mean(i, s.predicted_x0(i, x[e], eps).clamp(-bound, bound), x[e]);
         let lv = s.log_variance(i, v.unwrap_or(-1.0));
         if i == 0 { mean } else { mean + (0.5 * lv).exp() * noise[e] }
     };
@@ -281,7 +282,8 @@ mod tests {
         let dim = Dims { rows: 2, n: 2, cols: 1, vlb: false };
         let (x0, eps) = ([0.7, -2.0], [1.0, -0.5]);
         let xt = add_noise(dim, &s, &x0, &eps, &[0, 0]);
-        close("x0", &denoise(dim, &s, &eps, &xt, &[5.0, 5.0], 0), &x0, 1e-12);
+        close("x0", &denoise(dim, &s, &eps, &xt, &[5.0, 5.0], 0, 9.0), &x0, 1e-12);
+        close("bounded", &denoise(dim, &s, &eps, &xt, &[5.0, 5.0], 0, 0.5), &[0.5, -0.5], 1e-12);
     }
 
     #[test]

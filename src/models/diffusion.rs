@@ -90,7 +90,7 @@ impl Diffusion {
     }
 
     /// Whether the pixels are normalised.
-    pub(super) fn normalise(&self) -> bool {
+    pub fn normalise(&self) -> bool {
         self.normalise
     }
 

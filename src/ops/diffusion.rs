@@ -55,7 +55,7 @@ pub struct Schedule {
 pub struct SampleStep {
     /// The step of the whole schedule, for the network.
     pub t: u32,
-    /// The coefficients of `denoise`, padded to eight.
+    /// The coefficients of `denoise`.
     pub coefficients: [f32; 8],
 }
 
@@ -90,8 +90,9 @@ impl Schedule {
         self.alpha_bar.len()
     }
 
-    /// The chain of `count` evenly spaced steps from the last to the first. `temperature` scales the noise that the steps add.
-    pub fn sampling(&self, count: usize, temperature: f64) -> Result<Vec<SampleStep>> {
+    /// The chain of `count` evenly spaced steps from the last to the first. `temperature` scales the noise that the steps add;
+    /// what a step takes x0 for is kept within ±`bound`, without which a small error of the first steps grows without end.
+    pub fn sampling(&self, count: usize, temperature: f64, bound: f64) -> Result<Vec<SampleStep>> {
         let last = self.steps() - 1;
         if !(2..=self.steps()).contains(&count) {
             return Err(Error::argument("sampling steps", count, format!("2 to {}", self.steps())));
@@ -100,7 +101,7 @@ impl Schedule {
         let chain: Vec<f64> = (0..count).map(|i| self.alpha_bar[at(i)]).collect();
         let step = |i: usize| SampleStep {
             t: at(i) as u32,
-            coefficients: Step::of(&chain, i).coefficients(if i > 0 { temperature } else { 0.0 }),
+            coefficients: Step::of(&chain, i).coefficients(if i > 0 { temperature } else { 0.0 }, bound),
         };
         Ok((0..count).rev().map(step).collect())
     }
@@ -130,14 +131,13 @@ impl Step {
         [signal, noise, self.beta.ln() - self.log_posterior, last].map(|v| v as f32)
     }
 
-    fn coefficients(&self, temperature: f64) -> [f32; 8] {
+    fn coefficients(&self, temperature: f64, bound: f64) -> [f32; 8] {
         let c1 = self.beta * self.before.sqrt() / (1.0 - self.alpha_bar);
         let c2 = (1.0 - self.before) * (1.0 - self.beta).sqrt() / (1.0 - self.alpha_bar);
         let spread = self.beta.ln() - self.log_posterior;
         let root = self.alpha_bar.sqrt();
-        let x = c1 / root + c2;
-        let eps = -c1 * (1.0 - self.alpha_bar).sqrt() / root;
-        [x, eps, self.log_posterior, spread, temperature, 0.0, 0.0, 0.0].map(|v| v as f32)
+        let noise = -(1.0 - self.alpha_bar).sqrt() / root;
+        [1.0 / root, noise, c1, c2, self.log_posterior, spread, temperature, bound].map(|v| v as f32)
     }
 }
 
