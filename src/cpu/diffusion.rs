@@ -122,7 +122,7 @@ pub fn backward(
     for i in 0..dim.rows * dim.cols {
         let (row, c, (noise, v)) = (i / dim.cols, i % dim.cols, split(dim, pred, i));
         let each = dloss[row] / dim.cols as f64;
-        let at = row * pred.len() / dim.rows + c;
+        let at = row * (pred.len() / dim.rows) + c;
         dpred[at] = each * 2.0 * (noise - eps[i]);
         if let Some(v) = v {
             let (x0, xt, t) = (x0[i % (dim.n * dim.cols)], xt[i], t[row]);

@@ -48,7 +48,7 @@ pub fn backward(dim: Dims, q: &[f64], k: &[f64], queue: &[f64], temperature: f64
 pub fn enqueue(dim: Dims, queue: &[f64], k: &[f64], step: usize) -> Vec<f64> {
     let mut queue = queue.to_vec();
     for (b, key) in k.chunks(dim.d).enumerate() {
-        let at = ((step - 1) * dim.b + b) % dim.k * dim.d;
+        let at = ((step - 1) % dim.k * dim.b + b) % dim.k * dim.d;
         queue[at..at + dim.d].copy_from_slice(key);
     }
     queue
