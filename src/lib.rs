@@ -45,6 +45,8 @@ pub mod gpu;
 pub mod models;
 pub mod nn;
 pub mod ops;
+#[cfg(feature = "native")]
+pub mod study;
 pub mod tape;
 pub mod tensor;
 pub mod train;

@@ -16,6 +16,7 @@ mod probe;
 mod profile;
 mod reconstruct;
 mod run_args;
+mod study;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Check(check::Args),
     /// Print adapters, limits, and a model's parameters, memory plan and launches.
     Info(Box<info::Args>),
+    /// Run a table of the paper at a reduced scale: pretrain, fine-tune and test every cell.
+    Study(study::Args),
     /// Time every kernel of one pretraining step on the GPU.
     Profile(Box<profile::Args>),
     /// Compare every operator with its oracle, then time it against its floor.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),
+        Command::Study(args) => study::run(&device, &args),
         Command::Profile(args) => profile::run(&device, &args),
         Command::Bench(args) => bench::run(&device, &args),
     };

@@ -277,7 +277,7 @@ fn expect_no_run(output: &Path) -> Result<()> {
 }
 
 /// A flag that the first Ctrl-C or SIGTERM sets; the second ends the program.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     let handler = move || {

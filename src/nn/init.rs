@@ -55,9 +55,9 @@ fn truncated(rng: &mut ChaCha8Rng, cut: f64) -> f64 {
     }
 }
 
-/// FNV-1a: a stable hash of the parameter's name.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+/// FNV-1a: a hash that stays the same on every machine and in every version.
+pub fn stable_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// The first half of a row encodes the column, the second the row; each half sines, then cosines, of p·10000^(−k/(D/4)).
@@ -81,7 +81,7 @@ impl Init {
     /// The values of parameter `name` of `shape` (`[out, in, …]`) under `seed`.
     pub fn values(self, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
         let n = shape.iter().product::<usize>();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ hash(name));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ stable_hash(name));
         let receptive = shape.iter().skip(2).product::<usize>() as f64;
         let fan_in = shape.iter().skip(1).product::<usize>().max(1) as f64;
         let fan_out = shape.first().copied().unwrap_or(1) as f64 * receptive;

@@ -9,7 +9,7 @@ mod norm;
 mod params;
 
 pub use attention::{Block, BlockConfig, CrossBlock};
-pub use init::Init;
+pub use init::{Init, stable_hash};
 pub use linear::Linear;
 pub use mismatch::Mismatch;
 pub use mixer::{Mixer, MixerConfig};

@@ -100,7 +100,9 @@ mod tests {
     fn tables_say_what_was_not_run() {
         let table = Table::named("6").unwrap();
         let text = markdown(&table, &[vec![50.0, 52.0], vec![53.0], vec![], vec![54.0]], "Tiny.");
-        assert!(text.contains("| AR | 83.7 | 51.00 ± 1.41 | 2 |") && text.contains("| local MAE | 84.2 | not run | 0 |"));
+        assert!(
+            text.contains("| AR | 83.7 | 51.00 ± 1.41 | 2 |") && text.contains("| local MAE | 84.2 | not run | 0 |")
+        );
         assert!(text.contains("agrees") && text.contains("3 of 3"), "{text}");
     }
 }

@@ -43,27 +43,65 @@ pub struct Cell {
     pub pretrain: Option<Changes>,
 }
 
+/// How much a cell trains: the scale at which a table is run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// What it is asked for by.
+    pub name: String,
+    /// What it takes.
+    pub about: String,
+    /// Seeds of each cell unless the user says how many.
+    pub seeds: u64,
+    /// Pretraining settings to change.
+    pub pretrain: Changes,
+    /// Fine-tuning settings to change.
+    pub finetune: Changes,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     table: Vec<Table>,
+    budget: Vec<Budget>,
+}
+
+fn file() -> Result<File> {
+    toml::from_str(include_str!("tables.toml")).map_err(|e| Error::file("tables.toml", e.message()))
+}
+
+/// The one of this name.
+fn named<T>(what: &str, mut all: Vec<T>, name: &str, name_of: fn(&T) -> &str) -> Result<T> {
+    match all.iter().position(|it| name_of(it) == name) {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => {
+            let known: Vec<_> = all.iter().map(name_of).collect();
+            Err(Error::argument(what, format!("`{name}`"), format!("one of {}", known.join(", "))))
+        }
+    }
+}
+
+impl Budget {
+    /// Every budget.
+    pub fn all() -> Result<Vec<Self>> {
+        Ok(file()?.budget)
+    }
+
+    /// The budget of this name.
+    pub fn named(name: &str) -> Result<Self> {
+        named("--budget", Self::all()?, name, |budget| &budget.name)
+    }
 }
 
 impl Table {
     /// Every table of the paper that can be run.
     pub fn all() -> Result<Vec<Self>> {
-        let broken = |e: toml::de::Error| Error::file("tables.toml", e.message());
-        Ok(toml::from_str::<File>(include_str!("tables.toml")).map_err(broken)?.table)
+        Ok(file()?.table)
     }
 
     /// The table of this number.
     pub fn named(name: &str) -> Result<Self> {
-        let mut all = Self::all()?;
-        let known: Vec<_> = all.iter().map(|t| t.name.clone()).collect();
-        match all.iter().position(|t| t.name == name) {
-            Some(at) => Ok(all.swap_remove(at)),
-            None => Err(Error::argument("table", format!("`{name}`"), format!("one of {}", known.join(", ")))),
-        }
+        named("table", Self::all()?, name, |table| &table.name)
     }
 
     /// The groups, in order of their first cell.

@@ -9,6 +9,7 @@ mod kill;
 mod measure;
 mod no_adapter;
 mod resume;
+mod study;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

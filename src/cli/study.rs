@@ -1,0 +1,115 @@
+//! `rowscan study`: a table of the paper at a reduced scale, cell by cell.
+
+use std::path::PathBuf;
+
+use super::run_args::stop_flag;
+use super::{Device, Outcome, say, usage, warn};
+use crate::error::{Error, Result};
+use crate::gpu::Caps;
+use crate::study::{Budget, Scores, Study, Table, markdown, plot};
+use crate::train::output_dir::OutputDir;
+use crate::train::record::write_atomic;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Number of the table, 1 to 7.
+    table: String,
+    /// Labelled data set with a test half, as of `rowscan finetune`.
+    #[arg(long)]
+    data: String,
+    /// Scale: smoke, cpu or gpu; --dry-run says what each trains.
+    #[arg(long, default_value = "cpu")]
+    budget: String,
+    /// Seeds of each cell; the budget's own number if not given.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Folder of all runs and results; run the same command again to go on. Tables may share it, and with it their runs.
+    #[arg(long)]
+    output_dir: PathBuf,
+    /// Only the cells whose label or group is one of these.
+    #[arg(long, value_delimiter = ',')]
+    cells: Vec<String>,
+    /// Decoding threads; 0 takes one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Print what each cell would train, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(device: &Device, args: &Args) -> Outcome {
+    let mut table = usage(Table::named(&args.table))?;
+    usage(choose(&mut table, &args.cells))?;
+    let budget = usage(Budget::named(&args.budget))?;
+    let seeds = args.seeds.unwrap_or(budget.seeds);
+    if !(1..=100).contains(&seeds) {
+        return usage(Err(Error::argument("--seeds", seeds, "1 to 100")));
+    }
+    let study = Study { table, budget, data: args.data.clone(), dir: args.output_dir.clone(), threads: args.threads };
+    for cell in &study.table.cells {
+        usage(study.plan(cell, 0))?; // before anything that takes time
+    }
+    if args.dry_run {
+        return Ok(describe(&study)?);
+    }
+    let g = device.open()?;
+    if g.caps().software {
+        warn(format_args!("a study on the CPU adapter {}: expect hours", g.caps().name));
+    }
+    let stop = stop_flag()?;
+    let _alone = OutputDir::open(&study.dir)?;
+    let done = study.run(&g, seeds, &stop, |scores| write(&study, scores, seeds, g.caps()))?;
+    let file = results(&study, "md");
+    match done {
+        true => say(format_args!("done: {}", file.display()))?,
+        false => say(format_args!("stopped; what is done is in {}\ngo on with the same command", file.display()))?,
+    }
+    Ok(())
+}
+
+/// Leaves the cells that were asked for; all if none was.
+fn choose(table: &mut Table, wanted: &[String]) -> Result<()> {
+    let known: Vec<String> =
+        table.groups().into_iter().map(str::to_owned).chain(table.cells.iter().map(|c| c.label.clone())).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {
+        return Err(Error::argument("--cells", format!("`{unknown}`"), format!("some of {}", known.join(", "))));
+    }
+    table.cells.retain(|cell| wanted.is_empty() || wanted.contains(&cell.label) || wanted.contains(&cell.group));
+    Ok(())
+}
+
+fn results(study: &Study, extension: &str) -> PathBuf {
+    study.dir.join(format!("table-{}.{extension}", study.table.name))
+}
+
+/// Replaces the table and its picture by what is known now, and prints the table.
+fn write(study: &Study, scores: &[Scores], seeds: u64, caps: &Caps) -> Result<()> {
+    let about = &study.budget.about;
+    let scale = format!("On {}, {about}, seeds 0 to {}; on {}.", study.data, seeds - 1, caps);
+    let text = markdown(&study.table, scores, &scale);
+    write_atomic(&results(study, "md"), text.as_bytes())?;
+    plot(&results(study, "svg"), &study.table, scores)?;
+    say(format_args!("\n{text}"))
+}
+
+fn describe(study: &Study) -> Result<()> {
+    for budget in Budget::all()? {
+        say(format_args!("budget {}: {}", budget.name, budget.about))?;
+    }
+    say(format_args!("\ntable {}: {}, budget {}", study.table.name, study.table.title, study.budget.name))?;
+    for cell in &study.table.cells {
+        let plan = study.plan(cell, 0)?;
+        say(format_args!("\n{}: {}, {:.1} % in the paper", cell.group, cell.label, cell.paper))?;
+        say(format_args!("  model     {}", json(&plan.config)?))?;
+        match &plan.pretrain {
+            Some(settings) => say(format_args!("  pretrain  {}", json(settings)?))?,
+            None => say("  pretrain  none")?,
+        }
+        say(format_args!("  finetune  {}", json(&plan.finetune)?))?;
+    }
+    Ok(())
+}
+
+fn json(it: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(it).map_err(|e| Error::argument("settings", e, "numbers and words"))
+}

@@ -1,0 +1,202 @@
+//! Running a table: pretraining, which cells that ask for the same share, then fine-tuning, then one score.
+//!
+//! Everything lies in one folder, so that a study goes on where it was stopped: `pretrain-<key>` and `finetune-<key>` are
+//! runs like any other, and a key tells all that decides a run's result.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use super::report::Scores;
+use super::table::{Budget, Cell, Table, changed};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::{Config, Method};
+use crate::nn::stable_hash;
+use crate::train::data::{Dataset, Split};
+use crate::train::record::read_tests;
+use crate::train::run::{Ended, Outputs, Run, Task};
+use crate::train::{checkpoint, finetune, pretrain, recipes, settings};
+
+/// The recipe of fine-tuning that a budget changes.
+const RECIPE: &str = "cifar";
+
+/// What a cell trains with one seed.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The model, with the classes of the data set.
+    pub config: Config,
+    /// Its pretraining; none from scratch.
+    pub pretrain: Option<settings::Settings>,
+    /// Its fine-tuning, not yet with the checkpoint that pretraining leaves.
+    pub finetune: finetune::Settings,
+    /// DropPath at the last layer while fine-tuning.
+    drop_path: f64,
+}
+
+/// A table to run on a data set.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// The table.
+    pub table: Table,
+    /// Its scale.
+    pub budget: Budget,
+    /// Data set with labels and a test half.
+    pub data: String,
+    /// Folder of all runs and results.
+    pub dir: PathBuf,
+    /// Decoding threads; 0 takes one per core.
+    pub threads: usize,
+}
+
+/// Tells everything that decides a result, in sixteen digits.
+fn key(parts: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(parts).map_err(|e| Error::argument("settings", e, "numbers and words"))?;
+    Ok(format!("{:016x}", stable_hash(&text)))
+}
+
+impl Study {
+    /// What `cell` trains with `seed`.
+    ///
+    /// # Errors
+    /// Names and values that models or settings do not know, a data set without labels.
+    pub fn plan(&self, cell: &Cell, seed: u64) -> Result<Plan> {
+        let what = |part: &str| format!("table {}, {}: {part}", self.table.name, cell.label);
+        let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
+        let data = Dataset::open(&self.data, Split::Train)?;
+        let config = Config { classes: data.classes().len(), ..changed(&what("config"), &base, &cell.config)? };
+        config.validate()?;
+        let pretrain = cell.pretrain.as_ref().map(|changes| {
+            let method: Method = match changes.get("method").and_then(|name| name.as_str()) {
+                Some(name) => name.parse()?,
+                None => Method::default(),
+            };
+            let budgeted = changed(&what("budget"), &settings::Settings::of(method), &self.budget.pretrain)?;
+            let mut settings: settings::Settings = changed(&what("pretrain"), &budgeted, changes)?;
+            (settings.run.data, settings.run.seed) = (self.data.clone(), seed);
+            settings.check(&config)?;
+            Ok::<_, Error>(settings)
+        });
+        let recipe = recipes::recipe(RECIPE)?;
+        let mut finetune: finetune::Settings = changed(&what("budget"), &recipe.settings, &self.budget.finetune)?;
+        (finetune.run.data, finetune.run.seed) = (self.data.clone(), seed);
+        finetune.check(&config)?;
+        let drop_path = recipe.drop_path.of(config.width);
+        Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
+    }
+
+    /// Runs every cell with seeds 0, 1, …, one seed of all cells after the other. `each` sees the scores so far, an entry
+    /// per cell, after each new one. False if `stop` was set before the end: run it again to go on.
+    ///
+    /// # Errors
+    /// Those of the runs; what is finished stays.
+    pub fn run(
+        &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[Scores]) -> Result<()>,
+    ) -> Result<bool> {
+        let mut scores = vec![Scores::new(); self.table.cells.len()];
+        for seed in 0..seeds {
+            for (at, cell) in self.table.cells.iter().enumerate() {
+                tracing::info!("{}: {}, seed {seed}", cell.group, cell.label);
+                let Some(score) = self.score(g, &self.plan(cell, seed)?, stop)? else { return Ok(false) };
+                scores[at].push(score);
+                each(&scores)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Top-1 accuracy in percent of one cell with one seed; none if it was stopped.
+    fn score(&self, g: &Gpu, plan: &Plan, stop: &AtomicBool) -> Result<Option<f64>> {
+        let pretrained = match &plan.pretrain {
+            None => None,
+            Some(settings) => {
+                let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
+                let outputs = self.outputs(&name, settings)?;
+                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, 0, resume);
+                match self.finish(&outputs, settings.run.epochs, stop, start)? {
+                    None => return Ok(None),
+                    folder => folder,
+                }
+            }
+        };
+        let config = Config { drop_path: plan.drop_path, ..plan.config.clone() };
+        let name = format!("finetune-{}", key(&(&plan.config, &plan.pretrain, &config, &plan.finetune))?);
+        let settings = finetune::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
+        let outputs = self.outputs(&name, &settings)?;
+        let epochs = settings.run.epochs;
+        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, epochs, resume);
+        if self.finish(&outputs, epochs, stop, start)?.is_none() {
+            return Ok(None);
+        }
+        let tests = read_tests(&outputs.dir.join("log.jsonl"))?;
+        let untested = || Error::file(&outputs.dir, format!("was not tested: does {} have a test half?", self.data));
+        tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
+    }
+
+    /// The last checkpoint of a run, which is started, resumed, or found finished; none if it was stopped.
+    fn finish<'a, T: Task>(
+        &self, outputs: &Outputs, epochs: u64, stop: &AtomicBool,
+        start: impl FnOnce(Option<&Path>) -> Result<Run<'a, T>>,
+    ) -> Result<Option<PathBuf>> {
+        let last = outputs.dir.join(format!("checkpoint-{epochs}"));
+        if checkpoint::state_of_whole(&last).is_ok() {
+            return Ok(Some(last));
+        }
+        let resume = checkpoint::newest(&outputs.dir)?;
+        match start(resume.as_deref())?.train(stop)? {
+            Ended::Finished(_) => Ok(Some(last)),
+            Ended::Interrupted(_) => Ok(None),
+        }
+    }
+
+    fn outputs(&self, name: &str, settings: &impl Serialize) -> Result<Outputs> {
+        let options = toml::to_string(settings).map_err(|e| Error::argument(name, e, "settings as TOML"))?;
+        let dir = self.dir.join(name);
+        Ok(Outputs { dir, options, log_every: 10, save_every_steps: 0, keep: 1, threads: self.threads })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn study(table: Table, budget: &str) -> Study {
+        let budget = Budget::named(budget).unwrap();
+        Study { table, budget, data: "synthetic:64".into(), dir: "unused".into(), threads: 1 }
+    }
+
+    #[test]
+    fn every_cell_of_every_budget_can_be_trained() {
+        for budget in Budget::all().unwrap() {
+            for table in Table::all().unwrap() {
+                let study = study(table, &budget.name);
+                for cell in &study.table.cells {
+                    let plan = study.plan(cell, 0).unwrap_or_else(|e| panic!("{}: {}: {e}", budget.name, cell.label));
+                    assert_eq!((plan.config.classes, plan.pretrain.is_some()), (10, cell.pretrain.is_some()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cells_that_ask_for_the_same_share_their_runs_and_no_others() {
+        let study = study(Table::named("5").unwrap(), "cpu");
+        let plan = |label: &str, seed| {
+            let cell = study.table.cells.iter().find(|cell| cell.label == label).unwrap();
+            let plan = study.plan(cell, seed).unwrap();
+            key(&(&plan.config, plan.pretrain)).unwrap()
+        };
+        assert_eq!(plan("random", 0), plan("50%", 0));
+        assert_ne!(plan("random", 0), plan("random", 1));
+        assert_ne!(plan("random", 0), plan("diagonal", 0));
+    }
+
+    #[test]
+    fn keys_that_nothing_has_are_named() {
+        let mut study = study(Table::named("6").unwrap(), "cpu");
+        study.table.cells[0].pretrain.as_mut().unwrap().insert("maks".into(), "random".into());
+        let error = study.plan(&study.table.cells[0], 0).unwrap_err().to_string();
+        assert!(error.contains("table 6, AR: pretrain") && error.contains("`maks`"), "{error}");
+    }
+}

@@ -1,0 +1,44 @@
+//! `rowscan study`: cells, results, and going on where it was.
+
+use std::path::Path;
+
+use super::{Ran, names, program, run, skip};
+
+fn study(table: &str, dir: &Path, args: &[&str]) -> Ran {
+    let mut command = program();
+    command.args(["study", table, "--data", "synthetic:64", "--output-dir"]).arg(dir).args(args);
+    run(command)
+}
+
+/// Two cells of Table 6 on generated images, twice: the second time everything is done.
+#[test]
+fn a_table_is_run_once_and_written() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let go = || study("6", dir.path(), &["--budget", "smoke", "--cells", "MAP,AR"]).ok();
+    go();
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let table = read("table-6.md");
+    for expected in ["| AR | 83.7 | ", "| MAP | 84.9 | ", "of 1 pairs", "synthetic:64"] {
+        assert!(table.contains(expected), "`{expected}` is missing: {table}");
+    }
+    assert!(!table.contains("not run") && !read("table-6.svg").contains("local MAE"));
+    let runs: Vec<_> = names(dir.path()).into_iter().filter(|n| n.contains("train-") || n.contains("tune-")).collect();
+    assert_eq!(runs.len(), 4, "{runs:?}");
+    let logs = || runs.iter().map(|run| dir.path().join(run).join("log.jsonl").metadata().unwrap().modified().unwrap());
+    let before: Vec<_> = logs().collect();
+    go();
+    assert_eq!(read("table-6.md"), table);
+    assert_eq!(logs().collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn what_does_not_exist_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    study("9", dir.path(), &[]).fails(2, &["`9`", "one of 1, 2, 3, 4, 5, 6, 7"]);
+    study("6", dir.path(), &["--cells", "MAPP"]).fails(2, &["`MAPP`", "local MAE"]);
+    study("6", dir.path(), &["--budget", "tpu"]).fails(2, &["`tpu`", "smoke, cpu, gpu"]);
+    study("6", dir.path(), &["--seeds", "0"]).fails(2, &["--seeds", "1 to 100"]);
+}
