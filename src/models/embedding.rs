@@ -61,8 +61,10 @@ impl Embedding {
         } else {
             None
         };
+        let grid = (config.grid(), config.grid_columns());
         let columns = if config.order == Order::Columns {
-            Some(column_order(g, config.grid(), config.grid_columns())?)
+            let table = |places: Vec<u32>| Tensor::from_indices(g, &[l], &places);
+            Some((table(config.scan())?, table(config.order.ranks(grid))?))
         } else {
             None
         };
@@ -159,17 +161,6 @@ pub(super) fn places(family: Family, len: usize, count: usize) -> Places {
         Family::Vit => Places::front(),
     };
     Places { count, ..one }
-}
-
-/// Column by column: token t of the sequence is the patch (t mod H)·W + ⌊t/H⌋ (spec 2.6); and the inverse.
-fn column_order(g: &Gpu, h: usize, w: usize) -> Result<(Tensor, Tensor)> {
-    let order = |t: usize| (t % h * w + t / h) as u32;
-    let inverse = |patch: usize| (patch % w * h + patch / w) as u32;
-    let table = |place: &dyn Fn(usize) -> u32| {
-        let places: Vec<u32> = (0..h * w).map(place).collect();
-        Tensor::from_indices(g, &[h * w], &places)
-    };
-    Ok((table(&order)?, table(&inverse)?))
 }
 
 /// Initial values of a linear layer outside the mixers: xavier in the MAP repository and in MAE.
