@@ -4,10 +4,10 @@ use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
+use rowscan::Result;
 use rowscan::bench::clock::{Seconds, rotated};
 use rowscan::bench::{Case, Clock, Direction, Outcome, Report, Roof, Row, Scope, ops};
 use rowscan::gpu::{AdapterChoice, Gpu, Options, Work};
-use rowscan::{Error, Result};
 
 fn flag(name: &str) -> bool {
     std::env::var(name).is_ok_and(|v| v == "1")
@@ -88,8 +88,7 @@ fn time(
             let last = all[all.len().saturating_sub(samples)..].to_vec(); // those before warmed the device up
             (checked, Outcome::Timed(Seconds::of(last)))
         }
-        Err(e @ (Error::Limit { .. } | Error::OutOfMemory(_))) => (String::new(), Outcome::Skipped(e.to_string())),
-        Err(e) => (String::new(), Outcome::Failed(e.to_string())),
+        Err(e) => (String::new(), Outcome::of(&e)),
     };
     let (case_name, facts) = (case.name.clone(), case.facts.clone());
     let row = Row { family: case.family, direction, case: case_name, checked, floor, outcome, facts };

@@ -12,18 +12,24 @@ use crate::gpu::{Gpu, Program, Work};
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
-/// Which half of an operator.
+/// Which half of an operator, or all of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Inputs to results.
     Forward,
     /// Gradients of results to gradients of inputs.
     Backward,
+    /// Both, and the update of the weights.
+    Training,
 }
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(if *self == Self::Forward { "forward" } else { "backward" })
+        f.pad(match self {
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::Training => "training",
+        })
     }
 }
 

@@ -21,6 +21,8 @@ pub mod roof;
 pub mod run;
 pub mod scope;
 #[cfg(feature = "native")]
+pub mod step;
+#[cfg(feature = "native")]
 pub mod trace;
 
 pub use case::{Built, Case, Direction};

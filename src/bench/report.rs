@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::case::Direction;
 use super::clock::{Clock, Seconds};
 use super::roof::Roof;
+use crate::error::Error;
 use crate::gpu::{Caps, Work};
 
 /// What became of a case.
@@ -19,6 +20,17 @@ pub enum Outcome {
     Skipped(String),
     /// It was wrong, or broke; no time is given.
     Failed(String),
+}
+
+impl Outcome {
+    /// Of a case that did not run to its end.
+    pub fn of(e: &Error) -> Self {
+        let line = e.to_string().lines().next().unwrap_or_default().to_string();
+        match e {
+            Error::Limit { .. } | Error::OutOfMemory(_) => Self::Skipped(line),
+            _ => Self::Failed(line),
+        }
+    }
 }
 
 /// One line of the table.

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::case::{Case, Direction};
 use super::clock::{Clock, Seconds, rotated};
 use super::dump::dump;
-use super::ops;
 use super::report::{Outcome, Report, Row};
 use super::roof::Roof;
 use super::scope::Scope;
+use super::{ops, step};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Work};
 
@@ -34,6 +34,12 @@ pub fn run(
             }
         }
     }
+    if scope.wants(step::FAMILY) {
+        for row in step::rows(g, scope)? {
+            say(row.line(&roof))?;
+            report.rows.push(row);
+        }
+    }
     Ok(report)
 }
 
@@ -54,7 +60,7 @@ fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec
         Err(e) => {
             let only = [(Direction::Forward, Work::default())];
             let floors = if case.floors.is_empty() { &only[..] } else { &case.floors[..] };
-            return Ok(floors.iter().map(|&(direction, floor)| row(direction, "", floor, refused(&e))).collect());
+            return Ok(floors.iter().map(|&(direction, floor)| row(direction, "", floor, Outcome::of(&e))).collect());
         }
     };
     if let Some(folder) = folder
@@ -67,19 +73,11 @@ fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec
         let outcome = match time(g, clock, case, direction, floor) {
             Ok(seconds) => Outcome::Timed(seconds),
             Err(lost @ Error::DeviceLost(_)) => return Err(lost),
-            Err(e) => refused(&e),
+            Err(e) => Outcome::of(&e),
         };
         rows.push(row(direction, &checked, floor, outcome));
     }
     Ok(rows)
-}
-
-fn refused(e: &Error) -> Outcome {
-    let line = e.to_string().lines().next().unwrap_or_default().to_string();
-    match e {
-        Error::Limit { .. } | Error::OutOfMemory(_) => Outcome::Skipped(line),
-        _ => Outcome::Failed(line),
-    }
 }
 
 fn time(g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work) -> Result<Seconds> {
@@ -90,7 +88,7 @@ fn time(g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work) -
 
 /// An error that lists what there is, unless every name of the scope is known.
 fn expect_known(scope: &Scope) -> Result<()> {
-    let families: Vec<_> = ops::ALL.iter().map(|(name, _)| *name).collect();
+    let families: Vec<_> = ops::ALL.iter().map(|(name, _)| *name).chain([step::FAMILY]).collect();
     if let Some(unknown) = scope.families.iter().find(|name| !families.contains(&name.as_str())) {
         return Err(Error::argument("--family", format!("`{unknown}`"), format!("one of {}", families.join(", "))));
     }

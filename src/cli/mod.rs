@@ -19,6 +19,7 @@ mod run_args;
 mod study;
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -122,6 +123,22 @@ impl Device {
     }
 }
 
+/// Where compiled pipelines are kept: `ROWSCAN_PIPELINE_CACHE`, which may be `off`, or the user's folder for such things.
+fn cache_folder() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("ROWSCAN_PIPELINE_CACHE") {
+        return (named != "off" && !named.is_empty()).then(|| named.into());
+    }
+    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    caches.map(|caches| caches.join("rowscan/pipelines"))
+}
+
 /// Parses the arguments, runs the command; exit code 0 for success, 1 for failure, 2 for wrong usage.
 pub fn main() -> ExitCode {
     // a panic is a bug: one line to report it by, and decoders that panic on a broken image are caught
@@ -139,7 +156,8 @@ pub fn main() -> ExitCode {
         .init();
     let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
     let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
-    let device = Device(Options { adapter, portable: cli.portable, ..Options::default() });
+    let device =
+        Device(Options { adapter, portable: cli.portable, pipeline_cache: cache_folder(), ..Options::default() });
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::{Device, Outcome, say, usage};
+use crate::bench::clock::thread_time;
 use crate::bench::trace::chrome_trace;
 use crate::bench::{Clock, Roof};
 use crate::error::{Error, Result};
-use crate::gpu::{LaunchTime, Program, Work, human_bytes};
+use crate::gpu::{Gpu, LaunchTime, Program, Work, human_bytes};
 use crate::train::record::write_atomic;
 use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
@@ -38,14 +40,21 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
+    let start = Instant::now();
     let g = device.open()?;
     say(g.caps())?;
     let mut trainer = Pretrainer::new(&g, &config, &settings.objective, args.batch_size, settings.run.hyper()?, 0)?;
     let mask = masker.draw(0, args.batch_size);
     let bytes = trainer.model().crops() * args.batch_size * config.image_size * config.image_size * 3;
     trainer.step(&vec![128; bytes], &mask, 0, 0.0)?;
+    g.wait()?;
+    let pipelines = g.counters().pipelines;
+    say(format_args!("first step {:.2} s after the start, {pipelines} pipelines", start.elapsed().as_secs_f64()))?;
     let (recording, _kept) = trainer.record(mask.visible_len)?;
     let program = Program::new(&g, recording)?;
+    let cpu = replay_cpu(&g, &program)?;
+    let each = cpu.as_secs_f64() * 1e6 / program.plan().launches.max(1) as f64;
+    say(format_args!("replay: {:.2} ms of CPU to submit a step, {each:.2} µs a launch", cpu.as_secs_f64() * 1e3))?;
     let _ = (program.profile()?, program.profile()?);
     let times = program.profile()?;
     let roof = Roof::measure(&g, Clock::new(&g, false))?;
@@ -64,6 +73,18 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         say(format_args!("trace: {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Least CPU time of this thread for one of five replays, each waited for before the next.
+fn replay_cpu(g: &Gpu, program: &Program) -> Result<Duration> {
+    let mut least = Duration::MAX;
+    for _ in 0..5 {
+        let start = thread_time();
+        program.run()?;
+        least = least.min(thread_time().saturating_sub(start));
+        g.wait()?;
+    }
+    Ok(least)
 }
 
 fn head(name: &str, launches: &str) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Choosing an adapter: hardware before software, discrete before integrated, or what the user asked for.
 
+use std::path::PathBuf;
+
 use super::caps::{Caps, Tiers};
 use crate::error::{Error, Result};
 
@@ -51,12 +53,16 @@ pub struct Options {
     pub as_hardware: bool,
     /// Choose the variants for a CPU: a browser does not tell that its adapter is one, the page may know.
     pub as_software: bool,
+    /// A folder to keep compiled pipelines in, where the backend hands them out; none to compile them in every process.
+    pub pipeline_cache: Option<PathBuf>,
 }
 
 /// An adapter and what it says about itself.
 pub(super) struct Candidate {
     pub adapter: wgpu::Adapter,
     pub caps: Caps,
+    /// Whether compiled pipelines can be kept.
+    pub pipeline_cache: bool,
     rank: u32,
 }
 
@@ -86,7 +92,8 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         max_buffer: limits.max_buffer_size,
         memory: if software { host_memory() } else { memory(&adapter) },
     };
-    Candidate { adapter, caps, rank }
+    let pipeline_cache = cfg!(feature = "native") && features.contains(wgpu::Features::PIPELINE_CACHE);
+    Candidate { adapter, caps, pipeline_cache, rank }
 }
 
 /// Whether 16×16×16 products of f16 into f32 are listed.

@@ -11,7 +11,10 @@ use super::caps::{Caps, Tiers};
 use super::counters::{CounterReading, Counters};
 use super::fault::Fault;
 use super::kernel::{Grid, Kernel, Params};
-use super::program::{Pipeline, Program};
+use super::pipeline::{Pipeline, PipelineKey};
+#[cfg(feature = "native")]
+use super::pipeline_cache::PipelineCache;
+use super::program::Program;
 use super::record::{Launch, Phase, Recorder, Recording};
 use super::selftest;
 use crate::error::{Error, Result};
@@ -51,14 +54,15 @@ pub(super) struct Live {
     pub queue: wgpu::Queue,
     pub counters: Arc<Counters>,
     pub pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    /// Where compiled pipelines are kept beyond the device.
+    #[cfg(feature = "native")]
+    pub pipeline_cache: Option<PipelineCache>,
     pub staging: Arc<Mutex<Vec<Arc<Physical>>>>,
     pub pool: Mutex<Vec<Arc<Physical>>>,
     /// Held while a program is submitted: programs share the pool, so their launches must not interleave.
     pub turn: Mutex<()>,
     pub fault: Arc<Fault>,
 }
-
-pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
 
 /// A lock that survives a panicking holder: the data behind it are caches and lists, valid after every statement.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +89,10 @@ impl Gpu {
             inner
         };
         inner.caps.software = inner.caps.software && !options.as_hardware || options.as_software;
+        #[cfg(feature = "native")]
+        if let (Some(live), Some(folder), true) = (&mut inner.live, &options.pipeline_cache, candidate.pipeline_cache) {
+            live.pipeline_cache = PipelineCache::open(folder, &inner.caps);
+        }
         Ok(Self(Arc::new(inner)))
     }
 
@@ -301,6 +309,7 @@ impl Gpu {
 async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> {
     let mut features = wgpu::Features::empty();
     features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
+    features.set(wgpu::Features::PIPELINE_CACHE, candidate.pipeline_cache);
     features.set(wgpu::Features::SUBGROUP, tiers.subgroup);
     features.set(wgpu::Features::SHADER_F16, tiers.f16);
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, tiers.coop);
@@ -366,6 +375,8 @@ impl Live {
             queue,
             counters: Arc::default(),
             pipelines: Mutex::default(),
+            #[cfg(feature = "native")]
+            pipeline_cache: None,
             staging: Arc::default(),
             pool: Mutex::default(),
             turn: Mutex::default(),

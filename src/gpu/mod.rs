@@ -12,6 +12,9 @@ mod counters;
 mod device;
 mod fault;
 mod kernel;
+mod pipeline;
+#[cfg(feature = "native")]
+mod pipeline_cache;
 mod plan;
 mod program;
 mod readback;

@@ -4,23 +4,18 @@ use std::sync::Arc;
 
 use super::buffer::{Physical, View};
 use super::device::{Gpu, Live, lock};
-use super::kernel::{Bind, Kernel};
+use super::pipeline::{Pipeline, pipelines};
 use super::plan::Plan;
 use super::record::{Launch, Phase, Recording};
 use super::work::Work;
-use crate::error::{Error, Result};
+#[cfg(feature = "native")]
+use crate::error::Error;
+use crate::error::Result;
 
 /// Uniform slots are this far apart: the largest alignment a WebGPU adapter may ask for.
 const SLOT: u64 = 256;
 /// Dispatches per submission, and bytes they may bind together: short enough for drivers that kill long submissions.
 const CHUNK: (usize, u64) = (128, 8 << 30);
-
-/// A compiled entry point.
-#[derive(Debug)]
-pub(super) struct Pipeline {
-    raw: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-}
 
 /// Launches that can be replayed without allocating, compiling or binding anything.
 #[derive(Debug)]
@@ -73,8 +68,8 @@ impl Program {
         }
         let uniforms = upload_params(live, &launches);
         let mut ready = Vec::with_capacity(launches.len());
-        for (at, launch) in launches.iter().enumerate() {
-            let pipeline = pipeline(live, launch, gpu.caps().tiers.subgroup)?;
+        let compiled = pipelines(live, &launches, gpu.caps().tiers.subgroup)?;
+        for (at, (launch, pipeline)) in launches.iter().zip(compiled).enumerate() {
             let uniform = uniforms.as_ref().map(|u| (u, at as u64 * SLOT));
             let group = bind(live, launch, &pipeline, uniform, |id| plan.slot_of.get(&id).map(|&slot| &slots[slot]));
             ready.push((pipeline, group));
@@ -252,58 +247,4 @@ fn bind<'a>(
     live.counters.bind_groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let label = Some(launch.kernel.name);
     live.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &pipeline.layout, entries: &entries })
-}
-
-/// The pipeline of a launch, compiled at its first use.
-fn pipeline(live: &Live, launch: &Launch, subgroup: bool) -> Result<Arc<Pipeline>> {
-    let subgroup = subgroup && launch.kernel.subgroup.is_some();
-    let key = (launch.kernel.name, subgroup, launch.consts.clone());
-    if let Some(found) = lock(&live.pipelines).get(&key) {
-        return Ok(found.clone());
-    }
-    let source = launch.kernel.wgsl(subgroup, &launch.consts);
-    let built = Arc::new(compile(&live.device, launch.kernel, source));
-    live.counters.pipelines.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    live.check().map_err(|e| Error::Validation(format!("{}: {e}", launch.kernel.name)))?;
-    lock(&live.pipelines).insert(key, built.clone());
-    Ok(built)
-}
-
-pub(super) fn compile(device: &wgpu::Device, kernel: &Kernel, source: String) -> Pipeline {
-    let label = Some(kernel.name);
-    let source = wgpu::ShaderSource::Wgsl(source.into());
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    let storage = |bind: &Bind| entry(bind.number(), wgpu::BufferBindingType::Storage { read_only: !bind.writes() });
-    let entries: Vec<_> =
-        std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(kernel.binds.iter().map(storage)).collect();
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label,
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
-    });
-    let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label,
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some(kernel.entry()),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: None,
-    });
-    Pipeline { raw, layout }
-}
-
-impl Pipeline {
-    pub fn parts(&self) -> (&wgpu::ComputePipeline, &wgpu::BindGroupLayout) {
-        (&self.raw, &self.layout)
-    }
 }

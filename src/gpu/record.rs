@@ -54,6 +54,10 @@ impl Recording {
         self.launches.extend(other.into_iter().flat_map(|o| o.launches));
         self
     }
+    /// Drops the launches of other phases.
+    pub fn keep(&mut self, phase: Phase) {
+        self.launches.retain(|launch| launch.phase == phase);
+    }
     /// How many launches a module takes: (forward only, whole step).
     pub fn count(&self, scope: &str) -> (usize, usize) {
         let inside =

@@ -3,7 +3,7 @@
 use super::buffer::Physical;
 use super::device::Inner;
 use super::kernel::{Bind, Kernel, params};
-use super::program::compile;
+use super::pipeline::compile;
 use super::{Tiers, wgsl};
 
 params! { pub struct SelfTest { n: u32 } }
@@ -63,9 +63,8 @@ async fn coop_product(inner: &Inner) -> bool {
 /// One workgroup of a kernel on fresh buffers; `None` if anything goes wrong.
 async fn run(inner: &Inner, kernel: &'static Kernel, input: Option<&[u8]>, out_bytes: u64) -> Option<Vec<u8>> {
     let live = inner.live.as_ref()?;
-    let pipeline = compile(&live.device, kernel, kernel.wgsl(false, &[]));
+    let pipeline = compile(live, kernel, &kernel.wgsl(false, &[]));
     live.check().ok()?;
-    let (pipeline, layout) = pipeline.parts();
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let uniform = Physical::new(&live.device, &live.counters, 16, usage, kernel.name);
     let out = live.allocate(out_bytes, kernel.name);
@@ -82,10 +81,14 @@ async fn run(inner: &Inner, kernel: &'static Kernel, input: Option<&[u8]>, out_b
         .iter()
         .map(|(binding, b)| wgpu::BindGroupEntry { binding: *binding, resource: b.raw.as_entire_binding() })
         .collect();
-    let group = live.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+    let group = live.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout: &pipeline.layout,
+        entries: &entries,
+    });
     let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    pass.set_pipeline(pipeline);
+    pass.set_pipeline(&pipeline.raw);
     pass.set_bind_group(0, &group, &[]);
     pass.dispatch_workgroups(1, 1, 1);
     drop(pass);

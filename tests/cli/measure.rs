@@ -80,3 +80,42 @@ fn profile_writes_a_trace_of_every_launch() {
     assert!(slices.iter().any(|e| e["name"] == "adamw.step" && e["tid"] == 3));
     assert!(slices.iter().any(|e| e["args"]["scope"] == "layers.0.mixer" || e["args"]["scope"] == "layers.0"));
 }
+
+#[test]
+fn compiled_pipelines_are_kept_and_a_broken_file_is_ignored() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("pipelines");
+    let bench = |folder: &std::path::Path| {
+        let mut command = program();
+        command.env("ROWSCAN_PIPELINE_CACHE", folder).args(["bench", "--quick", "--family=add", "--size=tiny"]);
+        run(command).ok()
+    };
+    bench(&folder);
+    if !folder.exists() {
+        return; // the backend does not hand them out
+    }
+    let kept = names(&folder);
+    assert!(kept.iter().any(|name| name.starts_with("add.forward-")), "{kept:?}");
+    let bytes = |name: &String| std::fs::read(folder.join(name)).unwrap();
+    let before: Vec<_> = kept.iter().map(bytes).collect();
+    let again = bench(&folder);
+    assert!(!again.err.contains("compiling again"), "{}", again.err);
+    assert_eq!(kept.iter().map(bytes).collect::<Vec<_>>(), before, "what was found is not written again");
+    let broken = kept.iter().position(|name| name.starts_with("add.forward-")).unwrap();
+    std::fs::write(folder.join(&kept[broken]), b"half of it").unwrap();
+    let warned = bench(&folder);
+    assert!(warned.err.contains("add.forward") && warned.err.contains("compiling again"), "{}", warned.err);
+    assert_eq!(names(&folder), kept);
+    assert_ne!(bytes(&kept[broken]), b"half of it", "and written anew");
+    let off = dir.path().join("off");
+    run(program()
+        .env("ROWSCAN_PIPELINE_CACHE", "off")
+        .env("XDG_CACHE_HOME", &off)
+        .args(["info", "--adapter-only"])
+        .take())
+    .ok();
+    assert!(!off.exists());
+}

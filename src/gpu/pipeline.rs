@@ -1,0 +1,125 @@
+//! Pipelines: compiled at their first use, all that a program lacks at once, and kept for the device's life.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+#[cfg(feature = "native")]
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use super::device::{Live, lock};
+use super::kernel::{Bind, Kernel};
+use super::record::Launch;
+use crate::error::Result;
+
+/// A compiled entry point.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub raw: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// What tells two pipelines apart: name, whether it is the subgroup variant, constants.
+pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
+
+fn key(launch: &Launch, subgroup: bool) -> PipelineKey {
+    (launch.kernel.name, subgroup && launch.kernel.subgroup.is_some(), launch.consts.clone())
+}
+
+/// The pipeline of each launch. Those that are missing are compiled at the same time, on all cores.
+pub(super) fn pipelines(live: &Live, launches: &[Launch], subgroup: bool) -> Result<Vec<Arc<Pipeline>>> {
+    let mut missing: HashMap<PipelineKey, &'static Kernel> = HashMap::new();
+    {
+        let ready = lock(&live.pipelines);
+        let new = launches.iter().map(|l| (key(l, subgroup), l.kernel)).filter(|(key, _)| !ready.contains_key(key));
+        missing.extend(new);
+    }
+    let missing: Vec<(PipelineKey, &Kernel)> = missing.into_iter().collect();
+    let built = each(&missing, |((_, subgroup, consts), kernel)| {
+        Arc::new(compile(live, kernel, &kernel.wgsl(*subgroup, consts)))
+    });
+    live.counters.pipelines.fetch_add(missing.len() as u64, Ordering::Relaxed);
+    live.check()?; // the message names the kernel by its label
+    let mut ready = lock(&live.pipelines);
+    ready.extend(missing.into_iter().map(|(key, _)| key).zip(built));
+    Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, subgroup)).cloned()).collect())
+}
+
+/// Maps every item, on as many threads as there are cores.
+#[cfg(feature = "native")]
+fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores.min(items.len()) <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { return done };
+            done.push((at, work(item)));
+        }
+    };
+    let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores.min(items.len())).map(|_| scope.spawn(worker)).collect();
+        let join = |w: std::thread::ScopedJoinHandle<'_, _>| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        workers.into_iter().flat_map(join).collect()
+    });
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Maps every item: a browser compiles as it likes.
+#[cfg(not(feature = "native"))]
+fn each<T, R>(items: &[T], work: impl Fn(&T) -> R) -> Vec<R> {
+    items.iter().map(work).collect()
+}
+
+/// Compiles an entry point, from what the cache has of it if it has.
+pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
+    let device = &live.device;
+    let label = Some(kernel.name);
+    let wgsl = wgpu::ShaderSource::Wgsl(source.into());
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source: wgsl });
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    };
+    let storage = |bind: &Bind| entry(bind.number(), wgpu::BufferBindingType::Storage { read_only: !bind.writes() });
+    let entries: Vec<_> =
+        std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(kernel.binds.iter().map(storage)).collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label,
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let pipeline = |cache| {
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry()),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache,
+        })
+    };
+    #[cfg(feature = "native")]
+    if let Some(disk) = &live.pipeline_cache {
+        let data = disk.load(kernel.name, source);
+        let descriptor = wgpu::PipelineCacheDescriptor { label, data: data.as_deref(), fallback: true };
+        // SAFETY: the data came from `get_data` for this adapter, driver and source: identity and checksum were compared.
+        let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+        let raw = pipeline(Some(&cache));
+        if let Some(new) = cache.get_data().filter(|_| data.is_none()) {
+            disk.store(kernel.name, source, &new);
+        }
+        return Pipeline { raw, layout };
+    }
+    Pipeline { raw: pipeline(None), layout }
+}

@@ -1,0 +1,138 @@
+//! Compiled pipelines on disk, where the backend hands them out: one file per adapter, driver and kernel.
+//!
+//! A file is a line of identity, a line with the checksum of the rest, and what the driver gave. It is replaced whole, so
+//! that processes may share the folder; one that is torn, altered or another's is ignored with a warning.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::caps::Caps;
+
+const FORMAT: &str = "rowscan-pipeline/1";
+
+/// A folder of compiled pipelines of one adapter and driver.
+#[derive(Debug)]
+pub(super) struct PipelineCache {
+    folder: PathBuf,
+    adapter: String,
+}
+
+impl PipelineCache {
+    /// Makes the folder if it is not there; none if that fails, as where there is no home.
+    pub fn open(folder: &Path, caps: &Caps) -> Option<Self> {
+        if let Err(e) = std::fs::create_dir_all(folder) {
+            tracing::warn!("compiled pipelines are not kept: {}: {e}", folder.display());
+            return None;
+        }
+        let adapter = format!("{} | {} | {}", caps.name, caps.backend, caps.driver).replace('\n', " ");
+        Some(Self { folder: folder.into(), adapter })
+    }
+
+    /// What is there for a kernel and the WGSL it is made from.
+    pub fn load(&self, kernel: &str, source: &str) -> Option<Vec<u8>> {
+        let path = self.path(kernel, source);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(e) => {
+                tracing::warn!("{}: {e}: compiling again", path.display());
+                return None;
+            }
+        };
+        let head = self.head(kernel, source);
+        let rest = bytes.strip_prefix(head.as_bytes()).and_then(|rest| rest.split_at_checked(17));
+        match rest {
+            Some((sum, data)) if sum == format!("{:016x}\n", hash(&[data])).as_bytes() => Some(data.to_vec()),
+            _ => {
+                tracing::warn!("{} is not what was written: compiling again", path.display());
+                None
+            }
+        }
+    }
+
+    /// Keeps what the driver gave.
+    pub fn store(&self, kernel: &str, source: &str, data: &[u8]) {
+        let path = self.path(kernel, source);
+        let written = || -> std::io::Result<()> {
+            let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(&self.folder)?;
+            writeln!(file, "{}{:016x}", self.head(kernel, source), hash(&[data]))?;
+            file.write_all(data)?;
+            file.persist(&path).map(drop).map_err(|e| e.error)
+        };
+        if let Err(e) = written() {
+            tracing::warn!("{}: {e}: the pipeline is not kept", path.display());
+        }
+    }
+
+    fn head(&self, kernel: &str, source: &str) -> String {
+        format!("{FORMAT} | {} | {kernel} | {:016x}\n", self.adapter, hash(&[source.as_bytes()]))
+    }
+
+    /// Two runs of FNV over everything that decides what is compiled.
+    fn path(&self, kernel: &str, source: &str) -> PathBuf {
+        let parts = [self.adapter.as_bytes(), kernel.as_bytes(), source.as_bytes()];
+        let reversed: Vec<&[u8]> = parts.iter().rev().copied().collect();
+        self.folder.join(format!("{kernel}-{:016x}{:016x}.bin", hash(&parts), hash(&reversed)))
+    }
+}
+
+/// FNV-1a over parts that are kept apart: the same in every build, which the standard library's hashes do not promise.
+fn hash(parts: &[&[u8]]) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let part = |hash, part: &&[u8]| step(part.iter().fold(hash, |hash, &byte| step(hash, byte)), 0xff);
+    parts.iter().fold(0xcbf2_9ce4_8422_2325, part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(folder: &Path, driver: &str) -> PipelineCache {
+        PipelineCache::open(folder, &Caps { driver: driver.into(), ..Caps::portable() }).unwrap()
+    }
+
+    #[test]
+    fn what_was_stored_is_loaded_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("made/here");
+        let first = cache(&folder, "1.0");
+        assert_eq!(first.load("add.forward", "fn main"), None);
+        first.store("add.forward", "fn main", b"compiled");
+        first.store("add.forward", "fn main", b"compiled again");
+        assert_eq!(first.load("add.forward", "fn main").as_deref(), Some(&b"compiled again"[..]));
+        let others = [(cache(&folder, "1.1"), "add.forward", "fn main")];
+        let others = others.iter().map(|(c, k, s)| (c, *k, *s));
+        for (other, kernel, source) in others.chain([(&first, "add.forward", "fn main2"), (&first, "add.b", "fn main")])
+        {
+            assert_eq!(other.load(kernel, source), None, "another driver, source or kernel");
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_torn_or_altered_file_is_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path(), "1.0");
+        cache.store("k.e", "source", &[7; 1000]);
+        let path = cache.path("k.e", "source");
+        let whole = std::fs::read(&path).unwrap();
+        for at in [0, 30, whole.len() - 500, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(cache.load("k.e", "source"), None, "bit {at}");
+            std::fs::write(&path, &whole[..at]).unwrap();
+            assert_eq!(cache.load("k.e", "source"), None, "length {at}");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(cache.load("k.e", "source").map(|data| data.len()), Some(1000));
+    }
+
+    #[test]
+    fn no_folder_is_no_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        assert!(PipelineCache::open(&file.join("below"), &Caps::portable()).is_none());
+    }
+}
