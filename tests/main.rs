@@ -2,6 +2,7 @@
 
 mod common; // adapters of both tiers, random data, tolerances
 
+mod bench; // ring 1: what the benches call right
 mod conformance; // ring 1: fixtures made elsewhere
 mod layering; // ring 0: an arrow may only point down
 mod shaders; // ring 0: every kernel through naga, compared with its Rust side

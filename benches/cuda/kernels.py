@@ -1,6 +1,9 @@
 """The references by name: which implementation stands in for what. What is not official says so in its name."""
 
+import importlib
+import importlib.util
 import sys
+import types
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +18,23 @@ def plain_scan(u, delta, A, B, C, D, z, delta_bias):
     return gen.selective_scan(u, delta, A, B, C, D, z, delta_bias, True)[0]
 
 
+def official_scan():
+    """the function alone: importing the whole package would ask for transformers"""
+    spec = importlib.util.find_spec("mamba_ssm")
+    if spec is None:
+        raise ImportError("no module named mamba_ssm")
+    package = types.ModuleType("mamba_ssm")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules.setdefault("mamba_ssm", package)
+    return importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+
+
 def scans(device):
     """{name: scan(u, delta, A, B, C, D, z, bias)}, the official one first where it is there"""
     found = {}
     if device == "cuda":
         try:
-            from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-
+            selective_scan_fn = official_scan()
             found["mamba-ssm selective_scan (official)"] = lambda u, delta, A, B, C, D, z, bias: selective_scan_fn(
                 u, delta, A, B, C, D, z=z, delta_bias=bias, delta_softplus=True
             )

@@ -98,7 +98,7 @@ def main():
         rows.append(failed("step", "training", "fixture", scan_name, f"{type(e).__name__}: {e}"))
         (scan_name, scan), (conv_name, conv) = ("plain PyTorch scan (a loop over tokens)", plain_scan), ("PyTorch conv1d", plain_conv)
         verify(device, scan, conv, 2e-4)
-    clock = Clock(device, budget=2.0, least=5, most=20) if device == "cuda" else Clock("cpu", budget=0.0, least=1)
+    clock = Clock(device, budget=2.0, least=5, most=20, ahead=False) if device == "cuda" else Clock("cpu", budget=0.0, least=1)
     for size in args.size:
         cfg = preset(size)
         name = size

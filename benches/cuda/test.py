@@ -11,6 +11,7 @@ import unittest  # noqa: E402
 
 import torch  # noqa: E402
 
+import build  # noqa: E402
 import step  # noqa: E402
 from common import relative  # noqa: E402
 from kernels import gen, plain_conv, plain_scan  # noqa: E402
@@ -37,6 +38,14 @@ class References(unittest.TestCase):
     def test_parameter_count_is_the_papers(self):
         shapes = gen.map_shapes(preset("tiny"))
         self.assertEqual(sum(torch.Size(s).numel() for s in shapes.values()), 13_644_904)
+
+    def test_one_architecture_is_left_in_a_setup(self):
+        pair = '{0}cc_flag.append("-gencode")\n{0}cc_flag.append("arch=compute_{1},code=sm_{1}")\n'
+        setup = "if True:\n" + pair.format("    ", 75) + "if True:\n" + pair.format("    ", 90) + pair.format("", 100)
+        scope = {"cc_flag": []}
+        exec(build.one_architecture(setup, "90"), scope)
+        self.assertEqual(scope["cc_flag"], ["-gencode", "arch=compute_90,code=sm_90"])
+        self.assertEqual(build.one_architecture("another layout", "90"), "another layout")
 
     def test_triton_scan_and_every_gradient(self):
         try:

@@ -117,5 +117,5 @@ fn compiled_pipelines_are_kept_and_a_broken_file_is_ignored() {
         .args(["info", "--adapter-only"])
         .take())
     .ok();
-    assert!(!off.exists());
+    assert!(!off.join("rowscan").exists()); // the driver has a cache of its own there
 }

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The CUDA references beside our figures:  benches/cuda/run.sh DUMPS OUT [cpu]
+#   DUMPS   a folder that `rowscan bench --dump` wrote
+#   OUT     a folder for ops.json, step.json and the logs
+#   cpu     try everything on the CPU, with small steps: shows that it runs and is right, times mean nothing
+# Needs python3 with torch, safetensors and numpy; PYTHON names another. mamba-ssm and causal-conv1d, if they are not there,
+# are built from the source packages in benches/cuda/packages (fetch.sh brings them) where nvcc is; if they do not build
+# within BUILD_SECONDS, our Triton scan stands in, and every row names it.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+dumps=${1:?a folder of dumps} out=${2:?a folder for the results} device=${3:-cuda}
+dumps=$(realpath "$dumps"); mkdir -p "$out"; out=$(realpath "$out")
+python=${PYTHON:-python3}
+site=${SITE:-$out/site}
+export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+failed=0
+
+build() { # what it brings, package
+    "$python" -c "import torch, $1" 2> /dev/null && return
+    local source
+    source=$(ls "$here"/packages/"$2"-*.tar.gz 2> /dev/null | tail -1)
+    [ -n "$source" ] || { echo "$2: no source package in $here/packages (fetch.sh)" >&2; return; }
+    echo "building $source"
+    "$python" "$here/build.py" "$source" "$site" --seconds "${BUILD_SECONDS:-900}" > "$out/build-$2.log" 2>&1 ||
+        echo "$2 did not build: see $out/build-$2.log" >&2
+}
+
+if [ "$device" = cuda ] && command -v nvcc > /dev/null; then
+    for wheel in "$here"/packages/*.whl; do # einops, which mamba-ssm imports
+        [ -e "$wheel" ] && "$python" -m pip install --quiet --no-deps --no-index --target "$site" "$wheel"
+    done
+    MAX_JOBS=$((($(nproc) + 1) / 2)); export MAX_JOBS # both at once, half of the cores each
+    build causal_conv1d_cuda causal_conv1d &
+    build selective_scan_cuda mamba_ssm &
+    wait
+fi
+
+step() { # log, command...
+    local log=$1; shift
+    echo "== $*"
+    "$@" 2>&1 | tee "$out/$log" || { echo "FAILED: $*"; failed=1; }
+}
+cd "$here"
+# the interpreter runs for minutes on a GPU machine's CPU too, and its variable must not reach the others
+step test.log "$python" test.py
+step ops.log "$python" ops.py "$dumps" --json "$out/ops.json" --device "$device"
+if [ "$device" = cpu ]; then
+    step step.log "$python" step.py --json "$out/step.json" --device cpu --size tiny --depth 3 --batch 2 --precision f32 --form eager
+else
+    # shellcheck disable=SC2086
+    step step.log "$python" step.py --json "$out/step.json" --size ${SIZES:-tiny small base} --batch ${BATCH:-128}
+fi
+exit $failed

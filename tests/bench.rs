@@ -1,0 +1,65 @@
+//! The benches' comparison with the oracle: that it passes what is right and names what is not.
+
+use rowscan::bench::case::{Cases, out};
+use rowscan::bench::check::{Tol, Values, Want, want};
+use rowscan::bench::fill::Along::{Axis, Whole};
+use rowscan::bench::{Scope, ops};
+use rowscan::{Error, Result, ops as op};
+
+use crate::common::each_tier;
+
+const ROWS: usize = 40;
+const D: usize = 3;
+
+/// y = x·wᵀ for some rows, with `more` on every value of `wrong`.
+fn expect(v: &Values, wrong: &str, more: f64) -> Result<Vec<Want>> {
+    let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
+    let m = v.picked.len();
+    let sum = |n: usize, term: &dyn Fn(usize) -> f64| (0..n).map(term).sum::<f64>();
+    let each = |rows: usize, value: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
+        (0..rows * D).map(|i| value(i / D, i % D)).collect()
+    };
+    let values = [
+        ("y", each(m, &|i, j| sum(D, &|k| x[i * D + k] * w[j * D + k]))),
+        ("dx", each(m, &|i, k| sum(D, &|j| dy[i * D + j] * w[j * D + k]))),
+        ("dw", each(D, &|j, k| sum(m, &|i| dy[i * D + j] * x[i * D + k]))),
+    ];
+    let shifted = |name, values: Vec<f64>| values.iter().map(|v| v + if name == wrong { more } else { 0.0 }).collect();
+    Ok(values.map(|(name, values)| want(name, shifted(name, values), Tol { rel: 1e-5, abs: 1e-5 })).into())
+}
+
+fn product(c: &mut Cases, name: &str, count: usize, expect: impl Fn(&Values) -> Result<Vec<Want>> + 'static) {
+    c.case(name).check(count, "rows", expect).op(|t, x| {
+        let (input, w) = (x.leaf("x", Axis(0), &[ROWS, D])?, x.leaf("w", Whole, &[D, D])?);
+        Ok(vec![out("y", Axis(0), op::matmul::matmul(x.g, t, &input, &w, None, None)?)])
+    });
+}
+
+fn cases(c: &mut Cases) {
+    product(c, "all", ROWS, |v| expect(v, "", 0.0));
+    product(c, "some", 6, |v| expect(v, "", 0.0));
+    product(c, "one", 1, |v| expect(v, "", 0.0));
+    product(c, "y", 6, |v| expect(v, "y", 1e-3));
+    product(c, "dx", 6, |v| expect(v, "dx", 1e-3));
+    product(c, "dw", 6, |v| expect(v, "dw", 1e-3));
+    product(c, "silent", 6, |v| Ok(expect(v, "", 0.0)?.into_iter().filter(|want| want.name != "dw").collect()));
+}
+
+#[test]
+fn some_samples_are_enough_to_compare_every_gradient() {
+    each_tier(|g| {
+        for case in ops::of(&Scope::default(), ("made_up", cases)) {
+            let checked = case.check(g);
+            match case.name.as_str() {
+                "all" => assert_eq!(checked.unwrap(), "all"),
+                "some" => assert_eq!(checked.unwrap(), "6 of 40 rows"),
+                "one" => assert_eq!(checked.unwrap(), "1 of 40 rows"),
+                wrong => {
+                    let Err(Error::Validation(text)) = checked else { panic!("{wrong} passed") };
+                    let named = if wrong == "silent" { "nothing about dw".into() } else { format!("{wrong}[") };
+                    assert!(text.contains(&named), "{wrong}: {text}");
+                }
+            }
+        }
+    });
+}
