@@ -141,9 +141,9 @@ impl Gpu {
     /// # Errors
     /// [`Error::Validation`] with the kernel's name and the driver's words.
     pub async fn compile(&self, kernel: &'static Kernel, subgroup: bool, consts: &[u32]) -> Result<()> {
-        let device = &self.live()?.device;
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        super::program::compile(device, kernel, kernel.wgsl(subgroup, consts));
+        let live = self.live()?;
+        let scope = live.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        super::pipeline::compile(live, kernel, &kernel.wgsl(subgroup, consts));
         match scope.pop().await {
             None => self.check(),
             Some(error) => Err(Error::Validation(format!("{}: {error}", kernel.name))),
