@@ -30,6 +30,7 @@
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
 //! | [`nn`], [`models`] | layers and parameters; backbones, classifiers, MAP and MAE |
 //! | [`train`] | data, masks, the step, the loop, checkpoints (files and threads: feature `native`) |
+//! | `study` | the paper's tables at a reduced scale (feature `native`) |
 //! | `check`, `bench`, `cli` | conformance fixtures; oracle, floor and clock; the command line (feature `native`) |
 #![warn(missing_docs)]
 

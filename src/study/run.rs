@@ -65,7 +65,7 @@ impl Study {
         let what = |part: &str| format!("table {}, {}: {part}", self.table.name, cell.label);
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
         let data = Dataset::open(&self.data, Split::Train)?;
-        let config = Config { classes: data.classes().len(), ..changed(&what("config"), &base, &cell.config)? };
+        let config = Config { classes: data.classes().len(), ..base };
         config.validate()?;
         let pretrain = cell.pretrain.as_ref().map(|changes| {
             let method: Method = match changes.get("method").and_then(|name| name.as_str()) {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Named values over defaults: keys of a configuration or of settings.
+/// Named values over defaults: keys of settings.
 pub type Changes = Map<String, Value>;
 
 /// One table of the paper.
@@ -35,9 +35,6 @@ pub struct Cell {
     /// Model, if another than the table's.
     #[serde(default)]
     pub model: Option<String>,
-    /// Keys of `Config` to change.
-    #[serde(default)]
-    pub config: Changes,
     /// Pretraining settings to change; without them the cell starts from scratch.
     #[serde(default)]
     pub pretrain: Option<Changes>,
