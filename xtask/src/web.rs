@@ -184,10 +184,8 @@ pub fn build() -> Result {
     }
     copy(&root().join("web/app"), &site)?;
     copy(&root().join("web/assets"), &site.join("assets"))?;
-    let (pkg, tools) = (site.join("pkg"), text(&target().join("bindgen")));
-    let tool =
-        ["run", "--release", "--quiet", "--locked", "--package", "xtask", "--features", "bindgen", "--target-dir"];
-    run(command(cargo(), &[&tool[..], &[&tools, "--", "bindgen", &text(&wasm), &text(&pkg)]].concat()))?;
+    let pkg = site.join("pkg");
+    bind(&wasm, &pkg)?;
     let module = text(&pkg.join("rowscan_web_bg.wasm"));
     let shrink = ["web/node_modules/binaryen/bin/wasm-opt", "-O3", &module, "-o", &module];
     run(command("node", &[&shrink[..], WASM_FEATURES].concat()))?;
