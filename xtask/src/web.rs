@@ -117,7 +117,7 @@ pub fn bindgen(wasm: &str, out: &str) -> Result {
     tool.web(true).and_then(|tool| tool.generate(out)).map_err(|e| format!("{e:#}"))
 }
 
-/// Runs [`bindgen`] in a build of this program that has it.
+/// Runs `bindgen` in a build of this program that has it.
 fn bind(wasm: &Path, out: &Path) -> Result {
     let tools = text(&target().join("bindgen"));
     let tool =
