@@ -14,7 +14,7 @@ use crate::train::checkpoint;
 use crate::train::classify::scores_of;
 use crate::train::data::{Dataset, Transform, imagenet};
 use crate::train::evaluate::{ClassScores, Tally};
-use crate::train::finetune::evaluate;
+use crate::train::finetune::{evaluate, tested_crop_ratio};
 use crate::train::record::{confusion_matrix, write_atomic};
 
 #[derive(Debug, clap::Args)]
@@ -34,9 +34,9 @@ pub struct Args {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
-    /// Share of the shorter side that is kept of an image.
-    #[arg(long, default_value_t = 0.875)]
-    crop_ratio: f64,
+    /// Share of the shorter side that is kept of an image; that of the run that left the checkpoint, or 0.875.
+    #[arg(long)]
+    crop_ratio: Option<f64>,
     /// Decoding threads; 0 takes one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -85,7 +85,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if config.classes == 0 {
         return Err(Error::file(folder.join(checkpoint::CONFIG), "is of a model without classes").into());
     }
-    let transform = Transform::Eval { size: config.image_size as u32, crop_ratio: args.crop_ratio };
+    let crop_ratio = args.crop_ratio.map_or_else(|| tested_crop_ratio(folder), Ok)?;
+    let transform = Transform::Eval { size: config.image_size as u32, crop_ratio };
     usage(transform.check().map_err(Error::from))?;
     let data = open_split(&args.data, &args.split)?.limited(args.max_images).map_err(Error::from);
     let data = Arc::new(numbered(usage(data)?, folder, &config)?);

@@ -186,6 +186,22 @@ impl Finetuning {
     }
 }
 
+/// Share of the shorter side of a test image that the run which left a checkpoint kept; 0.875 where none says.
+///
+/// # Errors
+/// A `state.json` that cannot be read.
+pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
+    #[derive(Deserialize)]
+    struct Tested {
+        crop_ratio: Option<f64>,
+    }
+    let told = match folder.join(checkpoint::STATE).exists() {
+        true => checkpoint::state::<Tested>(folder)?.settings.crop_ratio,
+        false => None,
+    };
+    Ok(told.unwrap_or(0.875))
+}
+
 /// The scores of a forward program on a data set.
 pub fn evaluate(forward: &Forward, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Tally> {
     let mut tally = Tally::new(forward.width());

@@ -121,7 +121,7 @@ fn a_model_learns_and_is_evaluated() {
     let out = tempfile::tempdir().unwrap();
     let (json, png) = (out.path().join("eval.json"), out.path().join("confusion.png"));
     let mut eval = program();
-    eval.args(["eval", &stripes(), "--crop-ratio=1", "--batch-size=27", "--per-class", "--checkpoint"]);
+    eval.args(["eval", &stripes(), "--batch-size=27", "--per-class", "--checkpoint"]);
     eval.arg(dir.join("checkpoint-6")).arg("--json").arg(&json).arg("--confusion").arg(&png);
     let ran = run(eval).ok();
     assert!(ran.out.contains("64 images, 4 classes") && ran.out.contains("precision"), "{}", ran.out);
