@@ -55,6 +55,35 @@ fn disjoint_lives_share_a_slot_without_a_gpu() {
 }
 
 #[test]
+fn launches_whose_results_nobody_reads_can_be_dropped() {
+    let g = Gpu::dry(Caps::portable());
+    let x = Tensor::input("x", &[64]);
+    let place = Tensor::input("place", &[64]);
+    let copy = |from: &Tensor| -> rowscan::Result<Tensor> {
+        let to = Tensor::scratch("to", &[64]);
+        to.copy_from(&g, from)?;
+        Ok(to)
+    };
+    let (mut recording, held) = g
+        .record(|| {
+            let read = copy(&x)?;
+            let unread = copy(&read)?;
+            copy(&unread)?.add_into(&g, &x)?; // a chain that ends in nothing
+            place.copy_from(&g, &read)?;
+            copy(&read) // held
+        })
+        .unwrap();
+    recording.drop_unread();
+    let names: Vec<&str> = recording.launches().iter().map(|l| l.name()).collect();
+    assert_eq!(names, ["tensor.copy"; 3]);
+    let plan = Plan::new(&recording).unwrap();
+    assert_eq!((plan.scratch, plan.inputs, plan.outputs), (256, 512, 256));
+    drop(held);
+    recording.drop_unread();
+    assert_eq!(recording.launches().len(), 2);
+}
+
+#[test]
 fn misuse_is_an_error_and_says_what() {
     let g = Gpu::dry(Caps::portable());
     let x = Tensor::scratch("x", &[64]);

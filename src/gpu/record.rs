@@ -1,8 +1,9 @@
 //! Launching is recording: a `Recording` is the list of launches that a program will replay.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::buffer::View;
+use super::buffer::{Class, Node, View};
 use super::kernel::{Grid, Kernel};
 
 /// Which part of a training step a launch belongs to.
@@ -53,6 +54,27 @@ impl Recording {
     pub fn then(mut self, other: Option<Self>) -> Self {
         self.launches.extend(other.into_iter().flat_map(|o| o.launches));
         self
+    }
+    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is computed
+    /// again for the backward pass ends in such launches.
+    pub fn drop_unread(&mut self) {
+        let mut uses: HashMap<u64, usize> = HashMap::new();
+        let nodes = || self.launches.iter().flat_map(|l| &l.args).map(|view| &view.node);
+        nodes().for_each(|node| *uses.entry(node.id).or_default() += 1);
+        let stays = |node: &&Arc<Node>| {
+            node.class != Class::Scratch || node.cell.get().is_some() || Arc::strong_count(node) > uses[&node.id]
+        };
+        let mut wanted: HashSet<u64> = nodes().filter(stays).map(|node| node.id).collect();
+        let mut read = Vec::with_capacity(self.launches.len());
+        for launch in self.launches.drain(..).rev() {
+            let mut written = launch.args.iter().zip(launch.kernel.binds).filter(|(_, bind)| bind.writes());
+            if written.any(|(view, _)| wanted.contains(&view.node.id)) {
+                wanted.extend(launch.args.iter().map(|view| view.node.id));
+                read.push(launch);
+            }
+        }
+        read.reverse();
+        self.launches = read;
     }
     /// Drops the launches of other phases.
     pub fn keep(&mut self, phase: Phase) {
