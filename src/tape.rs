@@ -3,6 +3,9 @@
 //! One tape, passed as `&mut Tape`. A step's rule is a closure under its forward launch, so push order is a valid order
 //! and no topological sort is needed; what the rule needs is moved into the closure and freed when it has run.
 //! Backward kernels assign; only [`Grads::add`] accumulates.
+//!
+//! What rules keep is most of the memory of a step. A [`Tape::checkpointing`] trades it for time, [`Tape::segment`] by segment:
+//! it keeps what enters one, and launches the segment again when gradients come back to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -130,6 +133,7 @@ struct Step {
 pub struct Tape {
     steps: Vec<Step>,
     off: bool,
+    checkpointing: bool,
 }
 
 impl Tape {
@@ -140,7 +144,12 @@ impl Tape {
 
     /// A tape that forgets: for inference.
     pub fn off() -> Self {
-        Self { steps: Vec::new(), off: true }
+        Self { off: true, ..Self::default() }
+    }
+
+    /// An empty tape that, if `on`, keeps nothing of what a [`Tape::segment`] computes on its way (Chen et al. 2016).
+    pub fn checkpointing(on: bool) -> Self {
+        Self { checkpointing: on, ..Self::default() }
     }
 
     /// Whether rules are kept, so that operators need not save what only a rule would read.
@@ -184,6 +193,34 @@ impl Tape {
         outs
     }
 
+    /// A part of the forward pass: what `f` launches and returns, whatever the tape. If the tape is checkpointing, `f` runs
+    /// without one, and again with one as soon as there is a gradient for a result; so it must do the same each time. The
+    /// gradients are the same to the bit. A variable that `f` holds may be a result: it stays that variable.
+    pub fn segment<const N: usize>(
+        &mut self, g: &Gpu, f: impl Fn(&Gpu, &mut Self) -> Result<[Var; N]> + 'static,
+    ) -> Result<[Var; N]> {
+        if !self.checkpointing {
+            return f(g, self);
+        }
+        let outs = f(g, &mut Self::off())?;
+        let ids = outs.each_ref().map(Var::id);
+        let rule: Rule = Box::new(move |g, grads| {
+            if !ids.iter().any(|id| grads.has(*id)) {
+                return Ok(());
+            }
+            let mut t = Self::new();
+            let again = f(g, &mut t)?.map(|out| out.id);
+            for (before, now) in ids.into_iter().zip(again) {
+                if let Some(dout) = grads.found.remove(&before) {
+                    grads.found.insert(now, dout);
+                }
+            }
+            t.run_rules(g, grads)
+        });
+        self.steps.push(Step { scope: g.current_scope(), rule });
+        Ok(outs)
+    }
+
     /// Launches the rules in reverse, starting from d`loss` = 1 for every element of `loss`.
     pub fn backward(self, g: &Gpu, loss: &Var, grads: Grads) -> Result<Grads> {
         let seed = Tensor::scratch("dloss", loss.data.shape());
@@ -197,11 +234,15 @@ impl Tape {
         let _phase = g.phase(Phase::Backward);
         grads.held.push(dout.clone());
         grads.add(g, out, dout)?;
-        for step in self.steps.into_iter().rev() {
-            let _scope = g.set_scope(step.scope);
-            (step.rule)(g, &mut grads)?;
-        }
+        self.run_rules(g, &mut grads)?;
         grads.held.pop();
         Ok(grads)
+    }
+
+    fn run_rules(self, g: &Gpu, grads: &mut Grads) -> Result<()> {
+        self.steps.into_iter().rev().try_for_each(|step| {
+            let _scope = g.set_scope(step.scope);
+            (step.rule)(g, grads)
+        })
     }
 }

@@ -95,7 +95,8 @@ impl RegionDecoder {
         let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
-            x = block.forward(g, t, &x, self.mask, Some(&self.regions))?;
+            let (block, mask, regions) = (block.clone(), self.mask, self.regions.clone());
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, mask, Some(&regions))?]))?;
         }
         self.norm.forward(g, t, &x)
     }

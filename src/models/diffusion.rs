@@ -172,7 +172,8 @@ impl Denoiser {
         let y = silu(g, t, &y)?;
         let mut x = self.input.forward(g, t, x)?; // (R, n, w)
         for block in &self.blocks {
-            x = block.forward(g, t, &x, &y)?;
+            let (block, y) = (block.clone(), y.clone());
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, &y)?]))?;
         }
         let m = self.modulation.forward(g, t, &y)?; // (R, n, 2w)
         let [one, zero] = &self.plain;

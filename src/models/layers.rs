@@ -83,15 +83,21 @@ impl Layers {
             match layer {
                 Layer::Mamba { name, norm, mixer } => {
                     let _scope = g.scope(name);
-                    let (normed, sum) = norm.add(g, t, &hidden, residual.as_ref(), draws(mambas)?.as_ref())?;
-                    hidden = mixer.forward(g, t, &normed)?;
-                    residual = Some(sum);
+                    let (norm, mixer, keep) = (norm.clone(), mixer.clone(), draws(mambas)?);
+                    let [mixed, sum] = t.segment(g, move |g, t| {
+                        let (normed, sum) = norm.add(g, t, &hidden, residual.as_ref(), keep.as_ref())?;
+                        Ok([mixer.forward(g, t, &normed)?, sum])
+                    })?;
+                    (hidden, residual) = (mixed, Some(sum));
                     mambas += 1;
                 }
                 Layer::Transformer { name, block } => {
                     let _scope = g.scope(name);
-                    let mixed = block.forward(g, t, &hidden, None)?;
-                    hidden = if self.extra_residual { ops::add::add(g, t, &hidden, &mixed)? } else { mixed };
+                    let (block, extra) = (block.clone(), self.extra_residual);
+                    [hidden] = t.segment(g, move |g, t| {
+                        let mixed = block.forward(g, t, &hidden, None)?;
+                        Ok([if extra { ops::add::add(g, t, &hidden, &mixed)? } else { mixed }])
+                    })?;
                 }
             }
         }

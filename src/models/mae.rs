@@ -97,7 +97,8 @@ impl Mae {
         let mut x = ops::registers::insert(g, t, &x, &class, front)?; // (B, 1+L, d)
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
-            x = block.forward(g, t, &x, None)?;
+            let block = block.clone();
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, None)?]))?;
         }
         let x = self.norm.forward(g, t, &x)?;
         let x = ops::registers::rest(g, t, &x, front)?; // (B, L, d)

@@ -47,7 +47,8 @@ impl Vit {
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
             let keep = keep_row(keep, 2 * i, batch)?.zip(keep_row(keep, 2 * i + 1, batch)?);
-            x = block.forward(g, t, &x, keep.map(|(attention, mlp)| [attention, mlp]).as_ref())?;
+            let (block, keep) = (block.clone(), keep.map(|(attention, mlp)| [attention, mlp]));
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, keep.as_ref())?]))?;
         }
         if self.average { Ok(x) } else { self.norm.forward(g, t, &x) }
     }
