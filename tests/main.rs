@@ -9,6 +9,7 @@ mod shaders; // ring 0: every kernel through naga, compared with its Rust side
 
 mod adapt; // ring 0: checkpoints in other models, files made elsewhere
 mod backbones; // ring 1: what holds for every backbone
+mod checkpointing; // ring 1: blocks computed again, and the memory that saves
 mod cli; // ring 1: the program as people run it
 mod methods; // ring 1: every pretraining method
 mod models; // ring 0: sizes, names and shapes of the presets

@@ -34,7 +34,7 @@ fn settings(method: Method) -> Settings {
     Settings { run, objective: objective(method), ..Settings::of(method) }
 }
 
-fn vit(decoder: DecoderKind) -> Config {
+pub fn vit(decoder: DecoderKind) -> Config {
     let mut config = Config { family: Family::Vit, pattern: "TT".into(), ..nano() };
     config.pool = rowscan::models::Pool::Token;
     config.decoder.kind = decoder;

@@ -150,9 +150,9 @@ impl Args {
 /// Prints parameters, plan and launches; works without an adapter.
 fn dry_run(caps: Caps, config: &Config, settings: &Settings) -> Result<()> {
     let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
-    let tuner = |g: &Gpu, batch| Finetuner::new(g, config, batch, hyper, tuning, 0);
-    expect_fit(&caps, batch, |g, batch| tuner(g, batch)?.plan())?;
-    let mut tuner = tuner(&Gpu::dry(caps), batch)?;
+    let tuner = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0);
+    expect_fit(&caps, batch, hyper, |g, batch, hyper| tuner(g, batch, hyper)?.plan())?;
+    let mut tuner = tuner(&Gpu::dry(caps), batch, hyper)?;
     let plan = tuner.plan()?;
     let (parts, launches) = (settings.run.accum_iter, plan.launches);
     say(format_args!("model {}: {} parameters, {} classes", config.name, tuner.params.count(), config.classes))?;

@@ -10,6 +10,7 @@ use crate::nn::Params;
 use crate::train::classify::{Finetuner, Tuning};
 use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
+use crate::train::update::Hyper;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +25,9 @@ pub struct Args {
     /// Images per step of the plan.
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
+    /// Plan steps that compute each block again in the backward pass.
+    #[arg(long)]
+    checkpoint_blocks: bool,
     #[command(flatten)]
     method: MethodArgs,
 }
@@ -49,7 +53,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         None => usage(Config::presets().map(|name| args.model.over(Config::preset(name)?)).collect())?,
     };
     for config in configs {
-        let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
+        let (batch_size, checkpoint_blocks) = (args.batch_size, args.checkpoint_blocks);
+        let run = RunSettings { batch_size, checkpoint_blocks, ..RunSettings::default() };
         let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
         usage(settings.check(&config))?;
         plan(&config, &settings)?;
@@ -91,30 +96,36 @@ fn planned() -> Caps {
 fn plan(config: &Config, settings: &Settings) -> Result<()> {
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
     let visible = *settings.masker(config)?.all_visible_lengths().end();
-    let mut trainer = Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0)?;
-    let (recording, _) = trainer.record(visible)?;
+    let trainer = |hyper| Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0);
     let (side, tokens) = (config.image_size, config.tokens());
-    say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer.params.count()))?;
+    say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer(hyper)?.params.count()))?;
     let method = settings.objective.method;
-    step(&format!("step of {method} at batch {batch}, {visible} of {tokens} tokens visible"), &recording)?;
+    step(&format!("step of {method} at batch {batch}, {visible} of {tokens} tokens visible"), hyper, |hyper| {
+        Ok(trainer(hyper)?.record(visible)?.0)
+    })?;
     if config.classes > 0 && config.features() > 0 {
         let tuning = Tuning { layer_decay: 1.0, average: None };
-        let mut tuner = Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0)?;
-        let (recording, _) = tuner.record()?;
-        step(&format!("step of fine-tuning at batch {batch}, {} classes", config.classes), &recording)?;
+        step(&format!("step of fine-tuning at batch {batch}, {} classes", config.classes), hyper, |hyper| {
+            Ok(Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0)?.record()?.0)
+        })?;
     }
     Ok(())
 }
 
-/// Memory, launches and work of a step.
-fn step(what: &str, recording: &Recording) -> Result<()> {
-    let plan = Plan::new(recording)?;
+/// Memory, launches and work of a step, and what is other about it if blocks are checkpointed, or if they are not.
+fn step(what: &str, hyper: Hyper, record: impl Fn(Hyper) -> Result<Recording>) -> Result<()> {
+    let recording = record(hyper)?;
+    let plan = Plan::new(&recording)?;
     say(format_args!("  {what}"))?;
     let (forward, step) = recording.count("layers.1");
     say(format_args!(
         "{plan}  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step",
         plan.launches
     ))?;
+    let other = Plan::new(&record(Hyper { checkpoint_blocks: !hyper.checkpoint_blocks, ..hyper })?)?;
+    let (name, with) = if hyper.checkpoint_blocks { ("kept", "without") } else { ("checkpointed", "with") };
+    let (total, launches) = (human_bytes(other.total()), other.launches);
+    say(format_args!("  {name:<12} {total:>12}   in total {with} --checkpoint-blocks, in {launches} launches"))?;
     let work = recording.work();
     let products: u64 =
         recording.launches().iter().filter(|l| l.name().starts_with("matmul.")).map(|l| l.work().flops).sum();

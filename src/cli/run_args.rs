@@ -77,6 +77,9 @@ pub struct RunArgs {
     /// Seed of weights, order, crops, masks and DropPath.
     #[arg(long)]
     seed: Option<u64>,
+    /// Compute each block again in the backward pass: less memory, more time, the same bits.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    checkpoint_blocks: Option<bool>,
     /// Steps between log lines.
     #[arg(long)]
     log_every: Option<u64>,
@@ -149,6 +152,7 @@ impl RunArgs {
             decay_rule: rule.unwrap_or(d.decay_rule),
             clip_grad: self.clip_grad.unwrap_or(d.clip_grad),
             seed: self.seed.unwrap_or(d.seed),
+            checkpoint_blocks: self.checkpoint_blocks.unwrap_or(d.checkpoint_blocks),
             ..d
         })
     }
@@ -195,6 +199,7 @@ impl RunArgs {
             decay_rule: word_of(s.decay_rule),
             clip_grad: Some(s.clip_grad),
             seed: Some(s.seed),
+            checkpoint_blocks: Some(s.checkpoint_blocks),
             log_every: Some(outputs.log_every),
             save_every_steps: Some(outputs.save_every_steps),
             keep: Some(outputs.keep),

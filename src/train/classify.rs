@@ -106,16 +106,18 @@ impl Finetuner {
     /// Launches of a micro-batch, and where the loss will be.
     pub fn record(&mut self) -> Result<(Recording, Tensor)> {
         let Self { g, config, hyper, tuning, params, model, images, targets, drop_path, update, .. } = self;
-        g.record(|| {
+        let (mut recording, loss) = g.record(|| {
             let patches = Var::constant(images.patches(g, config)?); // (B, L, P·P·3)
-            let mut t = Tape::new();
+            let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
             let keep = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
             let logits = model.forward(g, &mut t, &patches, keep.as_ref())?.logits; // (B, K)
             let _scope = g.scope("loss");
             let rows = cross_entropy::cross_entropy(g, &mut t, &logits, targets)?; // (B)
             let loss = reduce::sum(g, &mut t, &rows)?; // [1]
             update.launch(t, &loss, params, |entry| group(config, hyper, tuning, entry))
-        })
+        })?;
+        recording.drop_unread();
+        Ok((recording, loss))
     }
 
     /// The memory plan of a step.

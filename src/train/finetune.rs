@@ -136,7 +136,8 @@ impl Finetuning {
         g: &Gpu, config: &Config, settings: &Settings, classes: Vec<String>, (test_every, threads): (u64, usize),
     ) -> Result<Self> {
         let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
-        expect_fit(g.caps(), batch, |g, batch| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan())?;
+        let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
+        expect_fit(g.caps(), batch, hyper, plan)?;
         Ok(Self {
             tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
             mixer: Mixer::new(settings.mix, config.classes, settings.run.seed)?,

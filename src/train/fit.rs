@@ -1,24 +1,34 @@
 //! Whether a training step fits the adapter, by recording it on a device that only plans.
 
+use super::update::Hyper;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan};
 
 /// Checks that a step on `batch` images fits the adapter, before anything is allocated. `plan` makes the plan of a step on
-/// the device and the number of images it is given.
+/// the device, the number of images and the numbers it is given.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
-pub fn expect_fit(caps: &Caps, batch: usize, plan: impl Fn(&Gpu, usize) -> Result<Plan>) -> Result<()> {
-    let planned = |batch| plan(&Gpu::dry(caps.clone()), batch).and_then(|plan| plan.fits(caps));
-    let Err(e) = planned(batch) else { return Ok(()) };
-    Err(match planned(1) {
+/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits, also with `--checkpoint-blocks` where that is
+/// larger.
+pub fn expect_fit(
+    caps: &Caps, batch: usize, hyper: Hyper, plan: impl Fn(&Gpu, usize, Hyper) -> Result<Plan>,
+) -> Result<()> {
+    let planned = |batch, hyper| plan(&Gpu::dry(caps.clone()), batch, hyper).and_then(|plan| plan.fits(caps));
+    let Err(e) = planned(batch, hyper) else { return Ok(()) };
+    let most = |hyper| largest(batch + 1, |batch| planned(batch, hyper).is_ok());
+    let with_blocks = || if hyper.checkpoint_blocks { 0 } else { most(Hyper { checkpoint_blocks: true, ..hyper }) };
+    let way_out = |more| format!("add --checkpoint-blocks (then --batch-size {more} fits)");
+    Err(match planned(1, hyper) {
         Ok(()) => {
-            let fitting = largest(batch, |batch| planned(batch).is_ok());
-            let advice = format!("the largest --batch-size that fits is {fitting}");
+            let (fitting, more) = (most(hyper), with_blocks());
+            let before = if more > fitting { way_out(more) + "; without it " } else { String::new() };
+            let advice = format!("{before}the largest --batch-size that fits is {fitting}");
             Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e)))
         }
         Err(e @ (Error::OutOfMemory(_) | Error::Limit { .. })) => {
-            Error::OutOfMemory(format!("not even one image at a time fits: {}", reason(&e)))
+            let more = with_blocks();
+            let advice = if more > 0 { format!("\n{}", way_out(more)) } else { String::new() };
+            Error::OutOfMemory(format!("not even one image at a time fits: {}{advice}", reason(&e)))
         }
         Err(other) => other,
     })

@@ -110,6 +110,7 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
         decay_rule: DecayRule::Recommended,
         accum_iter: train.len().div_ceil(chunk),
         seed: 0,
+        checkpoint_blocks: false,
     };
     let mut update = Update::new(g, &params, hyper)?;
     params.init(g, 0)?;

@@ -48,6 +48,10 @@ pub struct RunSettings {
     pub clip_grad: f64,
     /// Seed of weights, order, crops, masks and DropPath.
     pub seed: u64,
+    /// Whether each block is computed again in the backward pass, so that only what enters it is kept: less memory, more
+    /// time, the same bits. Not written where it is off, as it decides nothing about the result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_blocks: bool,
 }
 
 /// The settings of a pretraining run; a resumed run has to have the same. Stored in `state.json` and written to
@@ -116,6 +120,7 @@ impl Default for RunSettings {
             eps: 1e-8,
             clip_grad: 0.0,
             seed: 0,
+            checkpoint_blocks: false,
         }
     }
 }
@@ -244,6 +249,7 @@ impl RunSettings {
             weight_decay: self.weight_decay,
             decay_rule: self.decay_rule,
             seed: self.seed,
+            checkpoint_blocks: self.checkpoint_blocks,
         })
     }
 }

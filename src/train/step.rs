@@ -172,17 +172,19 @@ impl Pretrainer {
     /// Launches of a micro-batch with `visible` tokens per image: (recording, tables to upload, loss).
     pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
         let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
-        g.record(|| {
+        let (mut recording, kept) = g.record(|| {
             let tables = inputs.tables(visible)?;
             let batch = inputs.batch(g, config, &tables)?;
-            let mut t = Tape::new();
+            let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
             let keep = drop_path.draw(g, update.state(), inputs.batch)?;
             let out = model.forward(g, &mut t, &batch, keep.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(t, &out.loss, params, group)?;
             model.finish(g, update.state(), &out)?;
             Ok((tables, loss))
-        })
+        })?;
+        recording.drop_unread();
+        Ok((recording, kept))
     }
 
     /// The memory plan of a step.
@@ -255,5 +257,6 @@ impl Pretrainer {
 pub fn expect_fit(
     caps: &Caps, config: &Config, objective: &Objective, hyper: Hyper, visible: usize, batch: usize,
 ) -> Result<()> {
-    fit::expect_fit(caps, batch, |g, batch| Pretrainer::new(g, config, objective, batch, hyper, 0)?.plan(visible))
+    let plan = |g: &Gpu, batch, hyper| Pretrainer::new(g, config, objective, batch, hyper, 0)?.plan(visible);
+    fit::expect_fit(caps, batch, hyper, plan)
 }

@@ -10,7 +10,7 @@ use crate::ops::step::StepState;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// What the optimizer does with a model.
+/// What the optimizer does with a model, and how it gets its gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hyper {
     /// Betas, epsilon, clipping.
@@ -23,6 +23,8 @@ pub struct Hyper {
     pub accum_iter: usize,
     /// Seed of DropPath.
     pub seed: u64,
+    /// Whether each block is computed again in the backward pass, so that only what enters it is kept.
+    pub checkpoint_blocks: bool,
 }
 
 impl Hyper {

@@ -57,6 +57,26 @@ fn a_named_checkpoint_goes_on_with_the_same_bits() {
     assert_eq!(log(dir.path()), expected[78..]);
 }
 
+/// Each block computed again from some checkpoint on: the same bits, and it stays so unless the command line says otherwise.
+#[test]
+fn a_run_may_go_on_with_checkpointed_blocks() {
+    if skip() {
+        return;
+    }
+    let (whole, expected) = &*WHOLE;
+    let dir = tempfile::tempdir().unwrap();
+    let from = whole.path().join("checkpoint-13");
+    let args = ["--resume", from.to_str().unwrap(), "--checkpoint-blocks"];
+    run(pretrain(dir.path(), &[RANDOM, &[EPOCHS], &args].concat())).ok();
+    assert_eq!(log(dir.path()), expected[78..]);
+    let on = || std::fs::read_to_string(dir.path().join("pretrain.toml")).unwrap().contains("checkpoint-blocks = true");
+    assert!(on());
+    run(resume(dir.path())).ok();
+    assert!(on());
+    run(resume(dir.path()).arg("--checkpoint-blocks=false").take()).ok();
+    assert!(!on());
+}
+
 #[test]
 fn signals_save_and_say_how_to_go_on() {
     if skip() || !cfg!(unix) {

@@ -10,24 +10,24 @@ use crate::models::Config;
 use crate::train::checkpoint::{self, State};
 
 /// What is not the same in two structures, one line each.
-fn differences<T: Serialize>(was: &T, now: &T, except: &str) -> Vec<String> {
+fn differences<T: Serialize>(was: &T, now: &T, except: &[&str]) -> Vec<String> {
     let value = |it: &T| serde_json::to_value(it).unwrap_or_default();
     let (was, now) = (value(was), value(now));
-    let keys =
-        now.as_object().into_iter().flatten().filter(|(key, value)| *key != except && was[key.as_str()] != **value);
-    keys.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
+    let keys = now.as_object().into_iter().flatten().filter(|(key, _)| !except.contains(&key.as_str()));
+    let other = keys.filter(|(key, value)| was[key.as_str()] != **value);
+    other.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
 }
 
-/// Refuses a checkpoint of another run; the number of epochs may change.
+/// Refuses a checkpoint of another run; the number of epochs may change, and how gradients are found.
 pub(super) fn expect_same_run<S: TaskSettings>(
     folder: &Path, config: &Config, fresh: &State<S>, per_epoch: u64,
 ) -> Result<()> {
-    let other = differences(&checkpoint::config(folder)?, config, "");
+    let other = differences(&checkpoint::config(folder)?, config, &[]);
     if !other.is_empty() {
         return Err(Error::file(folder.join("config.json"), format!("is of another model: {}", other.join("; "))));
     }
     let found = checkpoint::state::<S>(folder)?;
-    let other = differences(&found.settings, &fresh.settings, "epochs");
+    let other = differences(&found.settings, &fresh.settings, &["epochs", "checkpoint_blocks"]);
     if !other.is_empty() {
         return Err(Error::file(folder, format!("belongs to a run with other settings: {}", other.join("; "))));
     }
