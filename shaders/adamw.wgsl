@@ -1,7 +1,9 @@
 // adamw — one step of AdamW over a flat arena, as torch.optim.AdamW computes it, and the factor of norm clipping.
 //   w (parameters), grad, m, v (n floats, n a multiple of 64);  groups (n/64): row of table for each 64 elements
 //   table (G, 2): lr_scale, weight_decay;  lr_scale 0 freezes: nothing of the block changes.  A group >= G is frozen too.
-//   step:         g = clip·grad,  lr = state.lr·lr_scale
+//   step:         g = clip·grad,  lr = state.lr·lr_scale      clip and bias corrections by entry point:
+//     step            1, of state               step_clipped   clip[0], of state
+//     step_scaled     clip[0], clip[2..4] as loss_scale.wgsl makes them; where clip[0] is 0 nothing changes
 //                 m <- m + (1−β1)·(g − m)     v <- v + (1−β2)·(g² − v)
 //                 w <- w − lr·(weight_decay·w + m / bias_correction1 / (√v/√bias_correction2 + eps))
 //   square_sum:   parts[base + workgroup] = Σ grad² of the workgroup's share
@@ -30,7 +32,7 @@ const WG = 256u;
 @group(0) @binding(12) var<storage, read> x: array<u32>;               // guard, the bits of floats
 @group(0) @binding(13) var<storage, read_write> table_out: array<vec2<f32>>; // guard
 
-fn update(i: u32, factor: f32) {
+fn update(i: u32, factor: f32, correction1: f32, correction2: f32) {
     let group = groups[i / 16u];
     if group >= p.groups { return; }
     let row = table[group];
@@ -42,8 +44,8 @@ fn update(i: u32, factor: f32) {
     m1 += p.rate1 * (g - m1);
     var v1 = v[i];
     v1 += p.rate2 * (g * g - v1);
-    let size = sqrt(v1) / sqrt(state.bias_correction2) + p.eps;
-    w[i] = old - lr * (row.y * old + m1 / state.bias_correction1 / size);
+    let size = sqrt(v1) / sqrt(correction2) + p.eps;
+    w[i] = old - lr * (row.y * old + m1 / correction1 / size);
     m[i] = m1;
     v[i] = v1;
 }
@@ -51,13 +53,19 @@ fn update(i: u32, factor: f32) {
 @compute @workgroup_size(WG)
 fn step(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
-    if i < p.n { update(i, 1.0); }
+    if i < p.n { update(i, 1.0, state.bias_correction1, state.bias_correction2); }
 }
 
 @compute @workgroup_size(WG)
 fn step_clipped(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
-    if i < p.n { update(i, clip[0]); }
+    if i < p.n { update(i, clip[0], state.bias_correction1, state.bias_correction2); }
+}
+
+@compute @workgroup_size(WG)
+fn step_scaled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n && clip[0] != 0.0 { update(i, clip[0], clip[2], clip[3]); }
 }
 
 @compute @workgroup_size(WG)

@@ -8,44 +8,18 @@
 // A workgroup of 64 makes a 64×64 tile of c, an invocation 8×8 of it in four 4×4 blocks held in registers:
 //   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load.
 //   tiled    16 k at a time through workgroup memory (8.5 KiB), the next 16 already on their way: for GPUs.
+// ROUND = 1 rounds the operands to f16 on their way, sums stay f32: what matmul_coop.wgsl computes, without its matrices.
 // Both load 4×4 blocks, as vec4 where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else one by one.
 // splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
 //   combine adds the parts in order and applies the epilogue: the same bits every time.
 // Floor: 2·batch·M·N·K flops; 4·batch·(M·K + N·K + M·N) bytes.
-// uses lib/grid
-struct Params {
-    batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
-    splits: u32, k_split: u32, has_bias: u32, has_residual: u32,
-}
+// uses lib/grid, lib/gemm
 const NT = 0u;
 const TN = 2u;
 const PITCH = 17u;                                       // vec4s per k of a tile; odd, so that columns spread over banks
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;
 @group(0) @binding(6) var<storage, read> part: array<f32>;
 var<workgroup> sh_a: array<vec4<f32>, 272>;              // 16 k × PITCH
 var<workgroup> sh_b: array<vec4<f32>, 272>;
-
-fn a1(i: u32) -> f32 { return a[i >> 2u][i & 3u]; }
-fn b1(i: u32) -> f32 { return b[i >> 2u][i & 3u]; }
-
-// Four neighbours row + at …; past `limit` the last ones again: the caller masks k and never stores such m or n.
-fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
-    if VEC == 1u { return a[(row + min(at, limit - 4u)) >> 2u]; }
-    let last = limit - 1u;
-    return vec4(a1(row + min(at, last)), a1(row + min(at + 1u, last)),
-                a1(row + min(at + 2u, last)), a1(row + min(at + 3u, last)));
-}
-fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
-    if VEC == 1u { return b[(row + min(at, limit - 4u)) >> 2u]; }
-    let last = limit - 1u;
-    return vec4(b1(row + min(at, last)), b1(row + min(at + 1u, last)),
-                b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));
-}
 
 // Column j of a block is k + j, its components are four m (or n); zero from `end` on.
 fn a_block(base: u32, m: u32, k: u32, end: u32) -> mat4x4<f32> {
@@ -76,7 +50,11 @@ fn b_block(base: u32, n: u32, k: u32, end: u32) -> mat4x4<f32> {
     }
     return masked(r, k, end);
 }
-fn masked(r: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
+fn masked(block: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
+    var r = block;
+    if ROUND == 1u {
+        r = mat4x4(quantizeToF16(r[0]), quantizeToF16(r[1]), quantizeToF16(r[2]), quantizeToF16(r[3]));
+    }
     if k + 4u <= end { return r; }
     let zero = vec4(0.0);
     return mat4x4(select(zero, r[0], k < end), select(zero, r[1], k + 1u < end), select(zero, r[2], k + 2u < end), zero);
@@ -96,13 +74,6 @@ fn store_row(z: u32, m: u32, n: u32, v: vec4<f32>) {
     if n + 1u < p.n { store(z, m, n + 1u, v.y); }
     if n + 2u < p.n { store(z, m, n + 2u, v.z); }
     if n + 3u < p.n { store(z, m, n + 3u, v.w); }
-}
-fn store(z: u32, m: u32, n: u32, sum: f32) {
-    let i = z * p.c_stride + m * p.ldc + n;
-    var v = sum;
-    if p.has_bias == 1u { v += bias[z * p.n + n]; }
-    if p.has_residual == 1u { v += residual[i]; }
-    c[i] = v;
 }
 fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
     store_row(z, m, n, r[0]);

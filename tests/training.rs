@@ -1,6 +1,6 @@
 //! Steps: nothing allocated after the second, memory flat, the same bits again.
 
-use rowscan::gpu::Gpu;
+use rowscan::gpu::{Gpu, Precision};
 use rowscan::models::{Config, Objective};
 use rowscan::train::mask::{Mask, Masker};
 use rowscan::train::settings::{RunSettings, Settings};
@@ -23,6 +23,7 @@ pub fn nano() -> Config {
     config
 }
 
+/// A step on two images, again and again.
 struct Training {
     trainer: Pretrainer,
     masker: Masker,
@@ -143,4 +144,75 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     let once = losses();
     assert_eq!(once, losses());
     assert!(once.windows(2).any(|pair| pair[0] != pair[1]));
+}
+
+/// Every product of f16 operands: the loss goes down as it does in f32, no step is lost, and the same bits come again.
+#[test]
+fn mixed_precision_follows_f32() {
+    let Some(g) = gpu() else { return };
+    let losses = |precision: Precision, accum_iter: usize| {
+        let run = RunSettings { batch_size: 2, accum_iter, precision, clip_grad: 1.0, ..RunSettings::default() };
+        let settings = Settings { run, ..Settings::default() };
+        let config = nano();
+        let hyper = settings.run.hyper().unwrap();
+        let mut trainer = Pretrainer::new(g, &config, &Objective::default(), 2, hyper, 7).unwrap();
+        let masker = settings.masker(&config).unwrap();
+        let images: Vec<u8> =
+            Random::new(1).below(2 * accum_iter * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
+        let step = |step| {
+            let mask = masker.draw(step, 2 * accum_iter);
+            trainer.step(&images, &mask, step, 1e-3).unwrap().to_vec(g).unwrap()[0]
+        };
+        let losses: Vec<f32> = (0..60).map(step).collect();
+        let scaler = trainer.scaler().map(|scaler| scaler.state().to_vec(g).unwrap());
+        (losses, scaler)
+    };
+    for accum_iter in [1, 3] {
+        let (f32, none) = losses(Precision::F32, accum_iter);
+        let (mixed, scaler) = losses(Precision::Mixed, accum_iter);
+        assert!(none.is_none());
+        assert_eq!(scaler.unwrap()[..3], [0.0, 60.0, 0.0], "60 steps taken, none skipped, the scale as it was");
+        // an operand is off by 2^-11 at most, a product of some by little more; 60 steps of 1e-3 amplify that little
+        let largest = f32.iter().zip(&mixed).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max);
+        assert!(largest > 0.0 && largest < 0.02, "{largest}");
+        assert!(mixed[59] < 0.9 * mixed[0], "{} to {}", mixed[0], mixed[59]);
+        assert_eq!(mixed, losses(Precision::Mixed, accum_iter).0, "the same bits");
+        let (high, scaler) = losses(Precision::High, accum_iter);
+        assert!(scaler.is_some());
+        let largest = f32.iter().zip(&high).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max);
+        assert!(largest < 1e-3, "{largest}");
+    }
+}
+
+/// Gradients that overflow f16 cost a step and half of the scale, nothing else: weights and moments stay.
+#[test]
+fn a_step_that_overflows_is_skipped_and_the_scale_halved() {
+    let Some(g) = gpu() else { return };
+    let run = RunSettings { batch_size: 2, precision: Precision::Mixed, ..RunSettings::default() };
+    let settings = Settings { run, ..Settings::default() };
+    let mut trainer = Pretrainer::new(g, &nano(), &Objective::default(), 2, settings.run.hyper().unwrap(), 7).unwrap();
+    let (images, masker) = (vec![90u8; 2 * 16 * 16 * 3], settings.masker(&nano()).unwrap());
+    let state = trainer.scaler().unwrap().state().clone();
+    // 2^24 times the loss, of which the gradients of the prediction alone are beyond 65504
+    state.write(g, &[8.0f32, 0.0, 0.0, 0.0, 0.0]).unwrap();
+    let everything = |trainer: &Pretrainer| {
+        let moments = pollster::block_on(trainer.params.moments(g)).unwrap();
+        (pollster::block_on(trainer.params.weights(g)).unwrap(), moments)
+    };
+    let before = everything(&trainer);
+    let mut skipped = 0.0;
+    for step in 0..40 {
+        trainer.step(&images, &masker.draw(step, 2), step, 1e-3).unwrap();
+        let [level, good, lost, ..] = state.to_vec(g).unwrap()[..] else { panic!("five numbers") };
+        if lost > skipped {
+            assert_eq!((level, good), (8.0 - lost, 0.0));
+            assert_eq!(everything(&trainer), before, "step {step} changed something");
+            skipped = lost;
+        } else {
+            assert!(skipped > 0.0, "nothing overflowed at 2^24");
+            assert!(everything(&trainer) != before, "a step that is taken moves the weights");
+            return;
+        }
+    }
+    panic!("no step was taken");
 }

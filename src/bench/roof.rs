@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::clock::Clock;
 use super::fill::Fill;
 use crate::error::Result;
-use crate::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Program, Work};
-use crate::ops::matmul::{Form, Gemm, Variant, gemm_with};
+use crate::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Precision, Program, Work};
+use crate::ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
 use crate::tensor::Tensor;
 
 /// Measured rates per second.
@@ -69,8 +69,8 @@ impl Roof {
         let gemm = Gemm::dense(Form::Nt, 1, side, side, side);
         let (a, b) = (x.unnamed_normal(&[side, side])?, x.unnamed_normal(&[side, side])?);
         let mut product = f64::MAX;
-        for tiled in [false, true] {
-            let variant = Variant { tiled, splits: 1 };
+        for path in [Path::Direct, Path::Tiled] {
+            let variant = Variant { path, splits: 1, precision: Precision::F32 };
             let c = Tensor::scratch("product", &[side, side]);
             product = product.min(best(&|| gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);
         }

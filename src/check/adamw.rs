@@ -40,7 +40,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         params.load_gradients(g, &named(&format!("input.step{step}.grad.")))?;
         let lr = f.numbers("lrs").and_then(|lrs| lrs.get(step).copied()).unwrap_or(f.number("lr", 1e-3)?);
         StepState::new(step as u32 + 1, lr as f32, config.betas, 0).write(g, &state)?;
-        optimizer.launch(g, &params, &params.flat_gradients())?;
+        optimizer.launch(g, &params, &params.flat_gradients(), None)?;
         let weights = pollster::block_on(params.weights(g))?;
         let (first, second) = pollster::block_on(params.moments(g))?;
         for (kind, found) in [("param", weights), ("exp_avg", first), ("exp_avg_sq", second)] {

@@ -58,7 +58,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
             none => none.insert(Optimizer::new(g, &params, &grads, adamw, state.clone(), group)?),
         };
         StepState::new(step as u32 + 1, *lr as f32, adamw.betas, 0).write(g, &state)?;
-        optimizer.launch(g, &params, &params.flat_gradients())?;
+        optimizer.launch(g, &params, &params.flat_gradients(), None)?;
         let ours = f64::from(out.loss.data.to_vec(g)?[0]);
         let theirs = losses.values.get(step).copied().unwrap_or(f64::NAN);
         report.absolute(&format!("output.losses[{step}]"), ours, theirs, LOSS);

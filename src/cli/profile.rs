@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
+use super::run_args::word;
 use super::{Device, Outcome, say, usage};
 use crate::bench::clock::thread_time;
 use crate::bench::trace::chrome_trace;
 use crate::bench::{Clock, Roof};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, LaunchTime, Program, Work, human_bytes};
+use crate::ops::matmul::products;
 use crate::train::record::write_atomic;
 use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
@@ -23,6 +25,9 @@ pub struct Args {
     /// Images per step.
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
+    /// Of products: f32, mixed (f16 operands) or high (split into two f16).
+    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
+    precision: String,
     #[command(flatten)]
     method: MethodArgs,
     /// A line for each launch, in order, instead of one for each kernel.
@@ -36,13 +41,14 @@ pub struct Args {
 /// Runs a step on grey images three times and takes the last: the first ones compile and touch the memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let config = usage(args.method.model(&args.model))?;
-    let run = RunSettings { batch_size: args.batch_size, ..RunSettings::default() };
+    let precision = usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default();
+    let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
     let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
     let start = Instant::now();
     let g = device.open()?;
-    say(g.caps())?;
+    say(format_args!("{}, products in {}", g.caps(), products(g.caps(), precision)))?;
     let mut trainer = Pretrainer::new(&g, &config, &settings.objective, args.batch_size, settings.run.hyper()?, 0)?;
     let mask = masker.draw(0, args.batch_size);
     let bytes = trainer.model().crops() * args.batch_size * config.image_size * config.image_size * 3;

@@ -80,6 +80,10 @@ pub struct RunArgs {
     /// Compute each block again in the backward pass: less memory, more time, the same bits.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     checkpoint_blocks: Option<bool>,
+    /// f32; mixed: products of operands rounded to f16, on cooperative matrices where there are any, the loss scaled
+    /// as it takes; high: nearly f32 on cooperative matrices. Weights, sums and all else are f32.
+    #[arg(long, value_parser = ["f32", "mixed", "high"])]
+    precision: Option<String>,
     /// Steps between log lines.
     #[arg(long)]
     log_every: Option<u64>,
@@ -135,6 +139,7 @@ impl RunArgs {
     /// The options over `d`.
     pub fn settings(&self, d: RunSettings) -> Result<RunSettings> {
         let schedule = word("--schedule", self.schedule.as_deref(), "cosine, epoch or map_repo")?;
+        let precision = word("--precision", self.precision.as_deref(), "f32, mixed or high")?;
         let rule = word("--decay-rule", self.decay_rule.as_deref(), "recommended or map_repo")?;
         Ok(RunSettings {
             data: self.data.clone().unwrap_or(d.data),
@@ -153,6 +158,7 @@ impl RunArgs {
             clip_grad: self.clip_grad.unwrap_or(d.clip_grad),
             seed: self.seed.unwrap_or(d.seed),
             checkpoint_blocks: self.checkpoint_blocks.unwrap_or(d.checkpoint_blocks),
+            precision: precision.unwrap_or(d.precision),
             ..d
         })
     }
@@ -200,6 +206,7 @@ impl RunArgs {
             clip_grad: Some(s.clip_grad),
             seed: Some(s.seed),
             checkpoint_blocks: Some(s.checkpoint_blocks),
+            precision: word_of(s.precision),
             log_every: Some(outputs.log_every),
             save_every_steps: Some(outputs.save_every_steps),
             keep: Some(outputs.keep),

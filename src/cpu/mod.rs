@@ -14,6 +14,7 @@ pub mod ema;
 pub mod info_nce;
 pub mod l2_norm;
 pub mod layer_norm;
+pub mod loss_scale;
 pub mod matmul;
 pub mod modulate;
 pub mod mse_norm;

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::caps::{Caps, Tiers};
 use crate::error::{Error, Result};
 
+/// Bytes of workgroup memory that the kernels on cooperative matrices take at most.
+const COOP_MEMORY: u32 = 32 << 10;
+
 /// Which adapter to open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
@@ -75,7 +78,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         wgpu::DeviceType::Cpu => 3,
         _ => 2,
     };
-    let coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) && coop_16(&adapter);
+    let fragment = fragment(&adapter, &info, &limits);
     let caps = Caps {
         name: info.name,
         backend: format!("{:?}", info.backend),
@@ -84,8 +87,9 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         tiers: Tiers {
             subgroup: features.contains(wgpu::Features::SUBGROUP),
             f16: features.contains(wgpu::Features::SHADER_F16),
-            coop,
+            coop: fragment > 0,
         },
+        fragment,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
@@ -96,13 +100,22 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
     Candidate { adapter, caps, pipeline_cache, rank }
 }
 
-/// Whether 16×16×16 products of f16 into f32 are listed.
-fn coop_16(adapter: &wgpu::Adapter) -> bool {
+/// Side of the square cooperative matrices to use, f16 in and f32 out: 16, or 8 where only those are listed. 0 where there
+/// are none, subgroups come in several sizes (a kernel could not tell who works on which), or a workgroup is too small.
+fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> u32 {
     use wgpu::CooperativeScalarType::{F16, F32};
-    let fits = |p: &wgpu::CooperativeMatrixProperties| {
-        (p.m_size, p.n_size, p.k_size) == (16, 16, 16) && p.ab_type == F16 && p.cr_type == F32
+    let (lanes, most) = (info.subgroup_min_size, info.subgroup_max_size);
+    let threads = 4 * lanes.max(1);
+    let room = threads <= limits.max_compute_invocations_per_workgroup
+        && limits.max_compute_workgroup_storage_size >= COOP_MEMORY;
+    if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) || lanes != most || !room {
+        return 0;
+    }
+    let listed = adapter.cooperative_matrix_properties();
+    let fits = |side: u32, p: &wgpu::CooperativeMatrixProperties| {
+        (p.m_size, p.n_size, p.k_size) == (side, side, side) && p.ab_type == F16 && p.cr_type == F32
     };
-    adapter.cooperative_matrix_properties().iter().any(fits)
+    [16, 8].into_iter().find(|&side| listed.iter().any(|p| fits(side, p))).unwrap_or(0)
 }
 
 /// Bytes of main memory: what a CPU adapter really has, whatever it reports.

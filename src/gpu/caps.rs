@@ -9,7 +9,7 @@ pub struct Tiers {
     pub subgroup: bool,
     /// f16 in storage buffers and arithmetic.
     pub f16: bool,
-    /// 16×16 cooperative matrices, f16 in and f32 out.
+    /// Cooperative matrices, f16 in and f32 out.
     pub coop: bool,
 }
 
@@ -34,6 +34,8 @@ pub struct Caps {
     pub software: bool,
     /// Tiers in use.
     pub tiers: Tiers,
+    /// Side of the square cooperative matrices: 16 or 8; 0 where there are none.
+    pub fragment: u32,
     /// Smallest and largest subgroup of the adapter; (0, 0) when unknown.
     pub subgroup_sizes: (u32, u32),
     /// Whether passes can be timed.
@@ -55,6 +57,7 @@ impl Caps {
             driver: String::new(),
             software: false,
             tiers: Tiers::default(),
+            fragment: 0,
             subgroup_sizes: (0, 0),
             timestamps: false,
             max_binding: 128 << 20,

@@ -15,7 +15,7 @@ use super::pipeline::{Pipeline, PipelineKey};
 #[cfg(feature = "native")]
 use super::pipeline_cache::PipelineCache;
 use super::program::Program;
-use super::record::{Launch, Phase, Recorder, Recording};
+use super::record::{Launch, Phase, Precision, Recorder, Recording};
 use super::selftest;
 use crate::error::{Error, Result};
 
@@ -244,6 +244,17 @@ impl Gpu {
         PhaseGuard { gpu: self, before }
     }
 
+    /// How products are computed that are launched until the guard is dropped.
+    pub fn set_precision(&self, precision: Precision) -> PrecisionGuard<'_> {
+        let before = self.0.recorder(|r| std::mem::replace(&mut r.precision, precision));
+        PrecisionGuard { gpu: self, before }
+    }
+
+    /// How products are computed that are launched now.
+    pub fn precision(&self) -> Precision {
+        self.0.recorder(|r| r.precision)
+    }
+
     /// Records what `body` launches instead of queueing it. What `body` returns keeps its tensors: everything else it
     /// launched into lives only inside the program.
     pub fn record<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<(Recording, T)> {
@@ -311,7 +322,7 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
     features.set(wgpu::Features::PIPELINE_CACHE, candidate.pipeline_cache);
     features.set(wgpu::Features::SUBGROUP, tiers.subgroup);
-    features.set(wgpu::Features::SHADER_F16, tiers.f16);
+    features.set(wgpu::Features::SHADER_F16, tiers.f16 || tiers.coop); // fragments are of f16
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, tiers.coop);
     // SAFETY: experimental features may misbehave; they are used only after their self-test on another device.
     let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
@@ -413,6 +424,19 @@ impl Drop for ScopeGuard<'_> {
 pub struct PhaseGuard<'a> {
     gpu: &'a Gpu,
     before: Phase,
+}
+
+/// Restores the precision when dropped.
+#[derive(Debug)]
+pub struct PrecisionGuard<'a> {
+    gpu: &'a Gpu,
+    before: Precision,
+}
+
+impl Drop for PrecisionGuard<'_> {
+    fn drop(&mut self) {
+        self.gpu.0.recorder(|r| r.precision = self.before);
+    }
 }
 
 impl Drop for PhaseGuard<'_> {

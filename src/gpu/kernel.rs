@@ -83,14 +83,17 @@ impl Kernel {
     pub fn family(&self) -> &'static str {
         self.name.split('.').next().unwrap_or(self.name)
     }
-    /// Complete WGSL of a variant: one line of constants, then the source, so that line numbers are off by one only.
+    /// Complete WGSL of a variant: the source with one line of constants in front, behind its `enable`s if it has any.
     pub fn wgsl(&self, subgroup: bool, values: &[u32]) -> String {
-        let mut text = String::new();
+        let source = self.subgroup.filter(|_| subgroup).unwrap_or(self.source);
+        let enables = source.split_inclusive('\n').take_while(|line| line.starts_with("enable ")).map(str::len).sum();
+        let (enables, rest) = source.split_at(enables);
+        let mut text = String::from(enables);
         for ((name, _), value) in self.consts.iter().zip(values) {
             text.push_str(&format!("const {name} = {value}u; "));
         }
         text.push('\n');
-        text.push_str(self.subgroup.filter(|_| subgroup).unwrap_or(self.source));
+        text.push_str(rest);
         text
     }
 }

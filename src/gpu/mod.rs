@@ -30,13 +30,13 @@ pub use adapter::{AdapterChoice, Options};
 pub use buffer::{Arena, Class, View};
 pub use caps::{Caps, Tiers};
 pub use counters::CounterReading;
-pub use device::{Gpu, PhaseGuard, ScopeGuard};
+pub use device::{Gpu, PhaseGuard, PrecisionGuard, ScopeGuard};
 pub use kernel::{Bind, Field, Grid, Kernel, Params};
 pub(crate) use kernel::{params, wgsl};
 pub use plan::{Plan, human_bytes};
 pub use program::{LaunchTime, Program};
 pub use readback::Readback;
-pub use record::{Launch, Phase, Recording};
+pub use record::{Launch, Phase, Precision, Recording};
 pub use selftest::KERNELS as SELFTEST_KERNELS;
 #[cfg(feature = "native")]
 pub use trace::NotFinite;

@@ -1,6 +1,7 @@
 //! Launching is recording: a `Recording` is the list of launches that a program will replay.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::buffer::{Class, Node, View};
@@ -16,6 +17,29 @@ pub enum Phase {
     Backward,
     /// From gradients to weights.
     Update,
+}
+
+/// How products of matrices are computed; everything else is f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Operands and sums in f32.
+    #[default]
+    F32,
+    /// Operands rounded to f16, sums in f32: on cooperative matrices where the adapter has them.
+    Mixed,
+    /// Nearly as exact as f32: operands split into two f16 on cooperative matrices; without those in f32.
+    High,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Mixed => "mixed",
+            Self::High => "high",
+        })
+    }
 }
 
 /// One dispatch: kernel, constants, workgroups, scalars and buffers.
@@ -98,6 +122,7 @@ pub(crate) struct Recorder {
     pub nested: Vec<Recording>,
     pub scope: Option<Arc<str>>,
     pub phase: Phase,
+    pub precision: Precision,
 }
 
 impl Recorder {

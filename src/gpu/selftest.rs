@@ -12,11 +12,19 @@ const SUBGROUP: Kernel =
     Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[Bind::Write(1)]);
 const F16: Kernel =
     Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
-const COOP: Kernel =
-    Kernel::new::<SelfTest>("selftest_coop.run", wgsl!("selftest_coop"), &[Bind::Read(1), Bind::Write(2)]);
+const COOP16: Kernel = Kernel::new::<SelfTest>(
+    "selftest_coop.product16",
+    wgsl!("selftest_coop", "coop16"),
+    &[Bind::Read(1), Bind::Write(2)],
+);
+const COOP8: Kernel = Kernel::new::<SelfTest>(
+    "selftest_coop.product8",
+    wgsl!("selftest_coop", "coop8"),
+    &[Bind::Read(1), Bind::Write(2)],
+);
 
 /// The kernels of the self-tests, for the shader tests.
-pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &COOP];
+pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &COOP16, &COOP8];
 
 /// The offered tiers that computed correctly.
 pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
@@ -47,16 +55,18 @@ async fn f16_squares(inner: &Inner) -> bool {
     squares.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes) == expected)
 }
 
-/// (16, 64) · (64, 16) of small integers, accumulated over four tiles of K: exact in f32.
+/// (f, 64) · (64, f) of small integers, f the side of a fragment, accumulated over tiles of K: exact in f32.
 async fn coop_product(inner: &Inner) -> bool {
+    let f = inner.caps.fragment as usize;
+    let kernel = if f == 16 { &COOP16 } else { &COOP8 };
     let a = |i: usize, k: usize| ((i * 3 + k * 5) % 7) as f32 - 3.0;
     let b = |k: usize, j: usize| ((k * 2 + j * 11) % 5) as f32 - 2.0;
-    let lhs = (0..16 * 64).map(|i| half::f16::from_f32(a(i / 64, i % 64)));
-    let rhs = (0..64 * 16).map(|i| half::f16::from_f32(b(i / 16, i % 16)));
+    let lhs = (0..f * 64).map(|i| half::f16::from_f32(a(i / 64, i % 64)));
+    let rhs = (0..64 * f).map(|i| half::f16::from_f32(b(i / f, i % f)));
     let input: Vec<_> = lhs.chain(rhs).collect();
     let dot = |i: usize, j: usize| (0..64).map(|k| a(i, k) * b(k, j)).sum::<f32>();
-    let expected: Vec<_> = (0..256).map(|at| dot(at / 16, at % 16)).collect();
-    let product = run(inner, &COOP, Some(bytemuck::cast_slice(&input)), 256 * 4).await;
+    let expected: Vec<_> = (0..f * f).map(|at| dot(at / f, at % f)).collect();
+    let product = run(inner, kernel, Some(bytemuck::cast_slice(&input)), (f * f * 4) as u64).await;
     product.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == expected)
 }
 

@@ -23,21 +23,18 @@ const STEP: Kernel = Kernel::new::<Adamw>(
     &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Update(6), Bind::Update(7), Bind::Update(8)],
 )
 .work(|x| elements(x, 12));
-const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>(
-    "adamw.step_clipped",
-    SRC,
-    &[
-        Bind::Read(1),
-        Bind::Read(2),
-        Bind::Read(3),
-        Bind::Read(4),
-        Bind::Read(5),
-        Bind::Update(6),
-        Bind::Update(7),
-        Bind::Update(8),
-    ],
-)
-.work(|x| elements(x, 13));
+const CLIPPED: &[Bind] = &[
+    Bind::Read(1),
+    Bind::Read(2),
+    Bind::Read(3),
+    Bind::Read(4),
+    Bind::Read(5),
+    Bind::Update(6),
+    Bind::Update(7),
+    Bind::Update(8),
+];
+const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>("adamw.step_clipped", SRC, CLIPPED).work(|x| elements(x, 13));
+const STEP_SCALED: Kernel = Kernel::new::<Adamw>("adamw.step_scaled", SRC, CLIPPED).work(|x| elements(x, 13));
 const SQUARE_SUM: Kernel = Kernel::new::<Adamw>("adamw.square_sum", SRC, &[Bind::Read(2), Bind::Write(9)])
     .subgroup(SUBGROUP)
     .work(|x| Work { bytes: x.bytes(), ..Work::of(0, 2 * x.len(0), 0) });
@@ -47,7 +44,7 @@ const CLIP_FACTOR: Kernel =
 const GUARD: Kernel = Kernel::new::<Adamw>("adamw.guard", SRC, &[Bind::Read(12), Bind::Update(13)]).subgroup(SUBGROUP);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
+pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &STEP_SCALED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
 /// 28 bytes and so many flops per parameter.
 fn elements(launch: &Launch, flops: usize) -> Work {
@@ -86,11 +83,21 @@ pub struct AdamwArrays<'a> {
     pub v: &'a Tensor,
 }
 
+/// What the gradients are multiplied by.
+#[derive(Debug, Clone, Copy)]
+pub enum Factor<'a> {
+    /// By nothing.
+    One,
+    /// By what [`clip_factor`] returned.
+    Clipped(&'a Tensor),
+    /// By what [`judge`](super::loss_scale::judge) returned, whose bias corrections count instead of those of the state.
+    Scaled(&'a Tensor),
+}
+
 /// One step. `state` is a [`StepState`](super::step::StepState); `groups` (n/64) u32 gives for each block its row of
-/// `table` (G, 2): lr_scale (0 freezes) and weight decay; `clip` holds the factor on the gradients first, as
-/// [`clip_factor`] makes it. One launch, or one per range that the adapter can bind.
+/// `table` (G, 2): lr_scale (0 freezes) and weight decay. One launch, or one per range that the adapter can bind.
 pub fn adamw(
-    g: &Gpu, state: &Tensor, arrays: AdamwArrays<'_>, groups: &Tensor, table: &Tensor, clip: Option<&Tensor>,
+    g: &Gpu, state: &Tensor, arrays: AdamwArrays<'_>, groups: &Tensor, table: &Tensor, factor: Factor<'_>,
     hyper: AdamwConfig,
 ) -> Result<()> {
     let AdamwArrays { p, grad, m, v } = arrays;
@@ -102,8 +109,10 @@ pub fn adamw(
     state.expect_shape("adamw: state", &[8])?;
     let [rows, _] = table.dims("adamw: table")?;
     table.expect_shape("adamw: table", &[rows, 2])?;
-    if clip.is_some_and(Tensor::is_empty) {
-        return Err(Error::argument("adamw: clip", "no element", "the factor"));
+    match factor {
+        Factor::One => {}
+        Factor::Clipped(clip) => clip.expect_shape("adamw: clip", &[2])?,
+        Factor::Scaled(clip) => clip.expect_shape("adamw: clip", &[4])?,
     }
     let (b1, b2) = hyper.betas;
     if !(0.0..1.0).contains(&b1) || !(0.0..1.0).contains(&b2) || !hyper.eps.is_normal() || hyper.eps < 0.0 {
@@ -122,12 +131,15 @@ pub fn adamw(
         let groups = groups.range(start / BLOCK, &[len / BLOCK])?;
         let scalars = Adamw { n: (len / 4) as u32, ..scalars };
         let grid = Grid::items(len / 4, 256);
-        match clip {
-            None => g.launch(&STEP, grid, &scalars, &[state, &grad, &groups, table, &p, &m, &v])?,
-            Some(clip) => {
-                g.launch(&STEP_CLIPPED, grid, &scalars, &[state, &grad, &groups, table, clip, &p, &m, &v])?;
+        let (kernel, clip) = match factor {
+            Factor::One => {
+                g.launch(&STEP, grid, &scalars, &[state, &grad, &groups, table, &p, &m, &v])?;
+                continue;
             }
-        }
+            Factor::Clipped(clip) => (&STEP_CLIPPED, clip),
+            Factor::Scaled(clip) => (&STEP_SCALED, clip),
+        };
+        g.launch(kernel, grid, &scalars, &[state, &grad, &groups, table, clip, &p, &m, &v])?;
     }
     Ok(())
 }
@@ -138,10 +150,19 @@ pub fn clip_factor(g: &Gpu, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> 
     if max_norm.is_nan() || max_norm <= 0.0 {
         return Err(Error::argument("adamw.clip_factor: max_norm", max_norm, "a positive number"));
     }
+    let parts = square_sums(g, grads)?;
+    let clip = Tensor::scratch("clip", &[2]);
+    let scalars = Adamw { n: parts.len() as u32, max_norm: max_norm.min(1e30), ..Adamw::zeroed() };
+    g.launch(&CLIP_FACTOR, Grid::of(1, 1, 1), &scalars, &[&parts, &clip])?;
+    Ok(clip)
+}
+
+/// Sums of squares of shares of all these arenas.
+pub(super) fn square_sums(g: &Gpu, grads: &[&Tensor]) -> Result<Tensor> {
     let mut shares = Vec::new();
     let mut base = 0;
     for grad in grads {
-        let n = blocks("adamw.clip_factor: gradients", grad)? * BLOCK;
+        let n = blocks("adamw: gradients", grad)? * BLOCK;
         for (start, len) in ranges(n, g.caps().max_range()) {
             let workgroups = (len / 4).div_ceil(256 * 8).min(1024); // eight vec4s each, until the adapter is full
             shares.push((grad.range(start, &[len])?, workgroups, base));
@@ -149,7 +170,7 @@ pub fn clip_factor(g: &Gpu, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> 
         }
     }
     if shares.is_empty() {
-        return Err(Error::argument("adamw.clip_factor: gradients", "none", "at least one arena"));
+        return Err(Error::argument("adamw: gradients", "none", "at least one arena"));
     }
     let parts = Tensor::scratch("square sums", &[base]);
     for (share, workgroups, base) in shares {
@@ -161,10 +182,7 @@ pub fn clip_factor(g: &Gpu, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> 
         };
         g.launch(&SQUARE_SUM, Grid::of(workgroups, 1, 1), &scalars, &[&share, &parts])?;
     }
-    let clip = Tensor::scratch("clip", &[2]);
-    let scalars = Adamw { n: base as u32, max_norm: max_norm.min(1e30), ..Adamw::zeroed() };
-    g.launch(&CLIP_FACTOR, Grid::of(1, 1, 1), &scalars, &[&parts, &clip])?;
-    Ok(clip)
+    Ok(parts)
 }
 
 /// Freezes every group of `table` (G, 2) for good if one of `x`, the loss, is not finite: launched before [`adamw`], it
@@ -216,7 +234,7 @@ mod tests {
         let (recording, _) = g
             .record(|| {
                 let clip = clip_factor(&g, &[&grad], 1.0)?;
-                adamw(&g, &state, arrays, &groups, &table, Some(&clip), AdamwConfig::default())?;
+                adamw(&g, &state, arrays, &groups, &table, Factor::Clipped(&clip), AdamwConfig::default())?;
                 Ok(clip)
             })
             .unwrap();

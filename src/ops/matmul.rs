@@ -1,7 +1,8 @@
-//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`.
+//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`, and on cooperative
+//! matrices `shaders/matmul_coop.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Precision, Work, params, wgsl};
 use crate::ops::reduce::column_sum;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -14,9 +15,11 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid");
+const SRC: &str = wgsl!("matmul", "grid", "gemm");
 const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
-const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1)];
+const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1), ("ROUND", 0)];
+const COOP: &[(&str, u32)] =
+    &[("FORM", 0), ("VEC", 1), ("LANES", 32), ("SM", 32), ("SN", 32), ("KS", KS as u32), ("HIGH", 0)];
 
 const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).work(product);
 const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).work(product);
@@ -24,9 +27,17 @@ const COMBINE: Kernel =
     Kernel::new::<Matmul>("matmul.combine", SRC, &[Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Read(6)])
         .consts(CONSTS)
         .work(combine);
+const COOP16: Kernel =
+    Kernel::new::<Matmul>("matmul_coop.product16", wgsl!("matmul_coop", "grid", "gemm", "coop16"), PRODUCT)
+        .consts(COOP)
+        .work(product);
+const COOP8: Kernel =
+    Kernel::new::<Matmul>("matmul_coop.product8", wgsl!("matmul_coop", "grid", "gemm", "coop8"), PRODUCT)
+        .consts(COOP)
+        .work(product);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE];
+pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 
 /// 2·M·N·K flops; both operands, bias and residual read, the product or its parts written.
 fn product(launch: &Launch) -> Work {
@@ -87,24 +98,92 @@ impl Gemm {
     }
 }
 
+/// Where the operands of a product go on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// Straight from global memory into registers.
+    Direct,
+    /// Through workgroup memory.
+    Tiled,
+    /// Through workgroup memory into cooperative matrices; tiles of this side, 64 or 128.
+    Coop(usize),
+}
+
 /// How a product is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    /// Operands through workgroup memory, not straight from global memory.
-    pub tiled: bool,
+    /// Where the operands go.
+    pub path: Path,
     /// Parts of k that are summed apart and combined; 1 for none.
     pub splits: usize,
+    /// Of the operands. Cooperative matrices have no f32; elsewhere [`Precision::High`] is f32.
+    pub precision: Precision,
 }
 
 /// Workgroups that keep a GPU busy, and the least k that is worth a part.
 const BUSY: usize = 512;
 const PART: usize = 256;
+/// As many workgroups with tiles of 128 × 128 keep one busy too: each works longer.
+const BUSY_WIDE: usize = 128;
+/// What k_split is a multiple of: the k that cooperative matrices take at a time.
+const KS: usize = 32;
 
 /// The variant for a shape: no barriers on a CPU; on a GPU parts of k where the tiles alone are too few.
-pub fn pick(caps: &Caps, p: &Gemm) -> Variant {
-    let tiles = p.m.div_ceil(64) * p.n.div_ceil(64) * p.batch;
-    let splits = if caps.software { 1 } else { (BUSY / tiles.max(1)).min(p.k / PART).max(1) };
-    Variant { tiled: !caps.software, splits }
+pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
+    let tiles = |side: usize| p.m.div_ceil(side) * p.n.div_ceil(side) * p.batch;
+    let path = match precision {
+        _ if caps.software => Path::Direct,
+        Precision::F32 => Path::Tiled,
+        _ if !caps.tiers.coop => Path::Tiled,
+        // both halves of the operands of a wide tile are more than a workgroup may hold
+        Precision::Mixed if tiles(128) >= BUSY_WIDE => Path::Coop(128),
+        _ => Path::Coop(64),
+    };
+    let splits = match path {
+        Path::Direct | Path::Coop(128) => 1,
+        _ => (BUSY / tiles(64).max(1)).min(p.k / PART).max(1),
+    };
+    Variant { path, splits, precision }
+}
+
+/// How large products are computed on an adapter, in words.
+pub fn products(caps: &Caps, precision: Precision) -> &'static str {
+    let large = Gemm::dense(Form::Nt, 1, 4096, 4096, 4096);
+    match (precision, pick(caps, precision, &large).path) {
+        (Precision::F32, _) => "f32",
+        (Precision::Mixed, Path::Coop(_)) => "f16 with f32 sums, on cooperative matrices",
+        (Precision::Mixed, _) => "f32 of operands rounded to f16: no cooperative matrices are used here",
+        (Precision::High, Path::Coop(_)) => "three f16 products with f32 sums, on cooperative matrices",
+        (Precision::High, _) => "f32: no cooperative matrices are used here",
+    }
+}
+
+impl Variant {
+    /// The kernel, its constants, and the side of a tile.
+    fn kernel(self, caps: &Caps, p: &Gemm, quads: bool) -> (&'static Kernel, Vec<(&'static str, u32)>, usize) {
+        let mut consts = vec![("FORM", p.form as u32), ("VEC", quads as u32)];
+        let Path::Coop(side) = self.path else {
+            consts.push(("ROUND", (self.precision == Precision::Mixed) as u32));
+            return (if self.path == Path::Tiled { &TILED } else { &DIRECT }, consts, 64);
+        };
+        let (half, lanes) = (side as u32 / 2, caps.subgroup_sizes.0);
+        let high = (self.precision == Precision::High) as u32;
+        consts.extend([("LANES", lanes), ("SM", half), ("SN", half), ("HIGH", high)]);
+        (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, side)
+    }
+
+    /// An error unless an adapter can compute this.
+    fn check(self, caps: &Caps) -> Result<()> {
+        let fits = match (self.path, self.precision) {
+            (Path::Coop(64), Precision::Mixed | Precision::High) | (Path::Coop(128), Precision::Mixed) => {
+                caps.tiers.coop
+            }
+            (Path::Coop(_), _) => false,
+            _ => true,
+        };
+        let expected = "tiles of 64, or of 128 in mixed precision, on an adapter with cooperative matrices";
+        if fits { Ok(()) } else { Err(Error::argument("matmul: variant", format!("{self:?}"), expected)) }
+    }
 }
 
 /// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c` between
@@ -112,7 +191,7 @@ pub fn pick(caps: &Caps, p: &Gemm) -> Variant {
 pub fn gemm(
     g: &Gpu, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
 ) -> Result<()> {
-    gemm_with(g, pick(g.caps(), p), p, a, b, bias, residual, c)
+    gemm_with(g, pick(g.caps(), g.precision(), p), p, a, b, bias, residual, c)
 }
 
 /// [`gemm`] in a given variant.
@@ -121,6 +200,7 @@ pub fn gemm_with(
     g: &Gpu, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>,
     c: &Tensor,
 ) -> Result<()> {
+    variant.check(g.caps())?;
     let (a_size, b_size) = (p.a_rows_cols(), p.b_rows_cols());
     fits("a", a, p.batch, a_size, p.lda, p.a_stride)?;
     fits("b", b, p.batch, b_size, p.ldb, p.b_stride)?;
@@ -132,8 +212,8 @@ pub fn gemm_with(
         fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
     let quads = [a_size.1, p.lda, p.a_stride, b_size.1, p.ldb, p.b_stride].iter().all(|size| size % 4 == 0);
-    let consts = [("FORM", p.form as u32), ("VEC", quads as u32)];
-    let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(16);
+    let (kernel, consts, side) = variant.kernel(g.caps(), p, quads);
+    let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
     let splits = p.k.div_ceil(k_split);
     let whole = Matmul {
         batch: p.batch as u32,
@@ -151,8 +231,7 @@ pub fn gemm_with(
         has_bias: bias.is_some() as u32,
         has_residual: residual.is_some() as u32,
     };
-    let kernel = if variant.tiled { &TILED } else { &DIRECT };
-    let grid = Grid::of(p.n.div_ceil(64), p.m.div_ceil(64), p.batch * splits);
+    let grid = Grid::of(p.n.div_ceil(side), p.m.div_ceil(side), p.batch * splits);
     // what is absent is bound to some other input and not read
     let absent = a.range(0, &[1])?;
     let (bias, residual) = (bias.unwrap_or(&absent), residual.unwrap_or(&absent));

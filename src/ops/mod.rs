@@ -12,6 +12,7 @@ pub mod ema;
 pub mod info_nce;
 pub mod l2_norm;
 pub mod layer_norm;
+pub mod loss_scale;
 pub mod matmul;
 pub mod modulate;
 pub mod mse_norm;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<&'static Kernel> {
         info_nce::KERNELS,
         l2_norm::KERNELS,
         layer_norm::KERNELS,
+        loss_scale::KERNELS,
         matmul::KERNELS,
         modulate::KERNELS,
         mse_norm::KERNELS,

@@ -3,6 +3,7 @@
 use super::drop_path::DropPath;
 use super::forward::Forward;
 use super::images::{Images, share};
+use super::loss_scaler::LossScaler;
 use super::optimizer::Group;
 use super::update::{Hyper, Update};
 use crate::error::{Error, Result};
@@ -88,6 +89,11 @@ impl Finetuner {
         &self.model
     }
 
+    /// What scales the loss, if anything does.
+    pub fn scaler(&self) -> Option<&LossScaler> {
+        self.update.scaler()
+    }
+
     /// The moving average of the weights and the model that reads it.
     pub fn average(&self) -> Option<&(Params, Classifier)> {
         self.average.as_ref()
@@ -106,6 +112,7 @@ impl Finetuner {
     /// Launches of a micro-batch, and where the loss will be.
     pub fn record(&mut self) -> Result<(Recording, Tensor)> {
         let Self { g, config, hyper, tuning, params, model, images, targets, drop_path, update, .. } = self;
+        let _precision = g.set_precision(hyper.precision);
         let (mut recording, loss) = g.record(|| {
             let patches = Var::constant(images.patches(g, config)?); // (B, L, P·P·3)
             let mut t = Tape::checkpointing(hyper.checkpoint_blocks);

@@ -11,6 +11,7 @@ use super::data::{Batch, DataError, Dataset, LoaderOptions, Recipe, Split, Trans
 use super::evaluate::{Scores, Tally};
 use super::fit::expect_fit;
 use super::forward::Forward;
+use super::loss_scaler::LossScaler;
 use super::mix::{Mix, Mixer};
 use super::run::{Outputs, Run, Task, TaskSettings, Tested};
 use super::settings::RunSettings;
@@ -223,7 +224,12 @@ impl Task for Finetuning {
     }
 
     fn companions(&self) -> Companions<'_> {
-        self.tuner.average().iter().map(|(params, _)| (checkpoint::AVERAGE, params)).collect()
+        let average = self.tuner.average().map(|(params, _)| (checkpoint::AVERAGE, params));
+        average.into_iter().chain(self.tuner.scaler().map(LossScaler::companion)).collect()
+    }
+
+    fn scaler(&self) -> Option<&LossScaler> {
+        self.tuner.scaler()
     }
 
     fn classes(&self) -> &[String] {

@@ -13,6 +13,7 @@ pub mod forward;
 pub mod images;
 #[cfg(feature = "native")]
 pub mod import;
+pub mod loss_scaler;
 pub mod mask;
 pub mod mix;
 pub mod optimizer;

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Phase};
 use crate::nn::{Entry, Params};
-use crate::ops::adamw::{AdamwArrays, AdamwConfig, adamw, clip_factor, guard};
+use crate::ops::adamw::{AdamwArrays, AdamwConfig, Factor, adamw, clip_factor, guard};
+use crate::ops::loss_scale;
 use crate::tape::Grads;
 use crate::tensor::Tensor;
 
@@ -95,17 +96,29 @@ impl Optimizer {
         guard(g, loss, &self.table)
     }
 
-    /// Launches one update of all weights by `gradients`, one flat tensor for each arena. Returns (factor, gradient norm)
-    /// if clipping is on.
-    pub fn launch(&self, g: &Gpu, params: &Params, gradients: &[Tensor]) -> Result<Option<Tensor>> {
+    /// Launches one update of all weights by `gradients`, one flat tensor for each arena, scaled as the state of
+    /// [`loss_scale`] says where there is one. Returns (factor, gradient norm, …) if clipping or scaling is on.
+    pub fn launch(
+        &self, g: &Gpu, params: &Params, gradients: &[Tensor], scaling: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("adamw");
         let all: Vec<&Tensor> = gradients.iter().collect();
-        let clip = self.config.clip.map(|max| clip_factor(g, &all, max as f32)).transpose()?;
-        let hyper = AdamwConfig { betas: self.config.betas, eps: self.config.eps as f32 };
+        let (betas, max) = (self.config.betas, self.config.clip.map(|max| max as f32));
+        let clip = match (scaling, max) {
+            (Some(state), max) => Some(loss_scale::judge(g, state, &all, betas, max.unwrap_or(f32::INFINITY))?),
+            (None, Some(max)) => Some(clip_factor(g, &all, max)?),
+            (None, None) => None,
+        };
+        let factor = match &clip {
+            Some(clip) if scaling.is_some() => Factor::Scaled(clip),
+            Some(clip) => Factor::Clipped(clip),
+            None => Factor::One,
+        };
+        let hyper = AdamwConfig { betas, eps: self.config.eps as f32 };
         for ((f, grad), groups) in params.flat().iter().zip(gradients).zip(&self.groups) {
             let arrays = AdamwArrays { p: &f.weights, grad, m: &f.first_moment, v: &f.second_moment };
-            adamw(g, &self.state, arrays, groups, &self.table, clip.as_ref(), hyper)?;
+            adamw(g, &self.state, arrays, groups, &self.table, factor, hyper)?;
         }
         Ok(clip)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Companions;
 use super::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
+use super::loss_scaler::LossScaler;
 use super::mask::{Mask, Masker};
 use super::reconstruct::Reconstructor;
 use super::record::{Grid, Panel};
@@ -93,7 +94,12 @@ impl Task for Pretraining {
     }
 
     fn companions(&self) -> Companions<'_> {
-        self.trainer.model().companions()
+        let scaler = self.trainer.scaler().map(LossScaler::companion);
+        self.trainer.model().companions().into_iter().chain(scaler).collect()
+    }
+
+    fn scaler(&self) -> Option<&LossScaler> {
+        self.trainer.scaler()
     }
 
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {

@@ -9,7 +9,7 @@ use super::optimizer::{AdamWConfig, DecayRule, Group};
 use super::schedule::Schedule;
 use super::update::{Hyper, Update};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Program};
+use crate::gpu::{Gpu, Precision, Program};
 use crate::nn::{Entry, Init, Linear, Params};
 use crate::ops::{cross_entropy, matmul, reduce};
 use crate::tape::{Tape, Var};
@@ -111,6 +111,7 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
         accum_iter: train.len().div_ceil(chunk),
         seed: 0,
         checkpoint_blocks: false,
+        precision: Precision::F32,
     };
     let mut update = Update::new(g, &params, hyper)?;
     params.init(g, 0)?;

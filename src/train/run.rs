@@ -16,6 +16,7 @@ use resume::expect_same_run;
 use super::checkpoint::{self, Best, State};
 use super::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split};
 use super::evaluate::Scores;
+use super::loss_scaler::Scaling;
 use super::output_dir::OutputDir;
 use super::progress::Progress;
 use super::record::{
@@ -25,6 +26,7 @@ use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::models::Config;
+use crate::ops::matmul::products;
 
 /// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
 const IN_FLIGHT: usize = 2;
@@ -82,6 +84,7 @@ struct Pending {
     lr: f64,
     batch: Batch,
     loss: Readback,
+    scaling: Option<Readback>,
 }
 
 impl<'a, T: Task> Run<'a, T> {
@@ -138,11 +141,12 @@ impl<'a, T: Task> Run<'a, T> {
             per_epoch,
         };
         run.progress.println(&format!(
-            "{} images, {per_epoch} steps per epoch, {} parameters, {} on {}",
+            "{} images, {per_epoch} steps per epoch, {} parameters, {} on {}, products in {}",
             run.data.len(),
             run.task.params().count(),
             human_bytes(g.counters().live_bytes),
-            g.caps().name
+            g.caps().name,
+            products(g.caps(), settings.as_ref().precision),
         ));
         Ok(run)
     }
@@ -176,7 +180,8 @@ impl<'a, T: Task> Run<'a, T> {
             let batch = self.loader.next().ok_or_else(ended)??;
             let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
             let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
-            self.pending.push_back(Pending { step, lr, batch, loss });
+            let scaling = self.task.scaler().map(|scaler| scaler.state().read(self.g)).transpose()?;
+            self.pending.push_back(Pending { step, lr, batch, loss, scaling });
             self.at.step += 1;
             (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
             self.collect(IN_FLIGHT)?;
@@ -202,9 +207,10 @@ impl<'a, T: Task> Run<'a, T> {
     /// Takes losses off the queue until at most `left` steps are on the GPU.
     fn collect(&mut self, left: usize) -> Result<()> {
         while self.pending.len() > left {
-            let Some(Pending { step, lr, batch, loss }) = self.pending.pop_front() else { break };
+            let Some(Pending { step, lr, batch, loss, scaling }) = self.pending.pop_front() else { break };
             let loss = f64::from(bytemuck::pod_read_unaligned::<f32>(&loss.wait()?));
-            if !loss.is_finite() {
+            let scaling = scaling.map(|state| Ok::<_, Error>(Scaling::from_bytes(&state.wait()?))).transpose()?;
+            if !loss.is_finite() || scaling.is_some_and(|scaling| scaling.hopeless) {
                 return Err(self.diverged(step, loss, &batch));
             }
             let epoch = step as f64 / self.per_epoch as f64;
@@ -212,9 +218,14 @@ impl<'a, T: Task> Run<'a, T> {
             self.progress.update(step + 1, loss, lr);
             if step % self.outputs.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
-                self.log.append(Line::Step(LogLine { step, epoch, loss, lr, images_per_second }))?;
+                let (loss_scale, skipped) = (scaling.map(|s| s.scale), scaling.map(|s| s.skipped));
+                let line = LogLine { step, epoch, loss, lr, images_per_second, loss_scale, skipped };
+                self.log.append(Line::Step(line))?;
                 let speed = ("train/images_per_second", images_per_second as f32);
-                self.events.scalars(step, &[("train/loss", loss as f32), ("train/lr", lr as f32), speed])?;
+                let mut scalars = vec![("train/loss", loss as f32), ("train/lr", lr as f32), speed];
+                scalars.extend(loss_scale.map(|scale| ("train/loss_scale", scale as f32)));
+                scalars.extend(skipped.map(|steps| ("train/skipped_steps", steps as f32)));
+                self.events.scalars(step, &scalars)?;
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::step::Pretrainer;
 use super::weights_file;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Readback};
+use crate::gpu::{Gpu, Precision, Readback};
 use crate::models::Config;
 
 /// Steps until the full learning rate.
@@ -66,6 +66,9 @@ impl Session {
     /// Settings that cannot work, fewer images than one batch, images of another size, a model that does not fit.
     pub fn new(g: &Gpu, config: &Config, settings: &Settings, data: Dataset, held_out: &Dataset) -> Result<Self> {
         settings.check(config)?;
+        if settings.run.precision != Precision::F32 {
+            return Err(Error::argument("precision", settings.run.precision, "f32: a session keeps no loss scale"));
+        }
         let (batch, masker) = (settings.run.batch_size, settings.masker(config)?);
         let order = Order::train(data.len(), 1, batch, settings.run.seed);
         if order.per_epoch == 0 {

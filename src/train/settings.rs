@@ -8,6 +8,7 @@ use super::optimizer::{AdamWConfig, DecayRule};
 use super::schedule::{Schedule, scaled_lr};
 use super::update::Hyper;
 use crate::error::{Error, Result};
+use crate::gpu::Precision;
 use crate::models::{Config, Method, Objective};
 
 /// What every run that trains decides: data, batches, learning rates, optimizer.
@@ -52,6 +53,9 @@ pub struct RunSettings {
     /// time, the same bits. Not written where it is off, as it decides nothing about the result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
+    /// Of products, forward and backward.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// The settings of a pretraining run; a resumed run has to have the same. Stored in `state.json` and written to
@@ -121,6 +125,7 @@ impl Default for RunSettings {
             clip_grad: 0.0,
             seed: 0,
             checkpoint_blocks: false,
+            precision: Precision::F32,
         }
     }
 }
@@ -250,6 +255,7 @@ impl RunSettings {
             decay_rule: self.decay_rule,
             seed: self.seed,
             checkpoint_blocks: self.checkpoint_blocks,
+            precision: self.precision,
         })
     }
 }

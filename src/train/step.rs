@@ -3,6 +3,7 @@
 use super::drop_path::DropPath;
 use super::fit;
 use super::images::{Images, share};
+use super::loss_scaler::LossScaler;
 use super::mask::Mask;
 use super::optimizer::Group;
 use super::update::{Hyper, Update};
@@ -164,6 +165,11 @@ impl Pretrainer {
         Ok(trainer)
     }
 
+    /// What scales the loss, if anything does.
+    pub fn scaler(&self) -> Option<&LossScaler> {
+        self.update.scaler()
+    }
+
     /// The model.
     pub fn model(&self) -> &Pretext {
         &self.model
@@ -172,6 +178,7 @@ impl Pretrainer {
     /// Launches of a micro-batch with `visible` tokens per image: (recording, tables to upload, loss).
     pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
         let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
+        let _precision = g.set_precision(hyper.precision);
         let (mut recording, kept) = g.record(|| {
             let tables = inputs.tables(visible)?;
             let batch = inputs.batch(g, config, &tables)?;

@@ -1,11 +1,13 @@
 //! What follows the loss in a training step: gradients, their sum over micro-batches, the update of the weights, and the
 //! moving average of the weights.
 
+use super::loss_scaler::LossScaler;
 use super::optimizer::{AdamWConfig, DecayRule, Group, Optimizer};
 use crate::error::{Error, Result};
-use crate::gpu::{Class, Gpu, Phase, Program, Recording};
+use crate::gpu::{Class, Gpu, Phase, Precision, Program, Recording};
 use crate::nn::{Entry, Params};
 use crate::ops::ema::{ema, momentum};
+use crate::ops::loss_scale;
 use crate::ops::step::StepState;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -25,6 +27,8 @@ pub struct Hyper {
     pub seed: u64,
     /// Whether each block is computed again in the backward pass, so that only what enters it is kept.
     pub checkpoint_blocks: bool,
+    /// Of products, forward and backward; other than f32 the loss is scaled.
+    pub precision: Precision,
 }
 
 impl Hyper {
@@ -66,6 +70,7 @@ pub struct Update {
     optimizer: Option<Optimizer>,
     sums: Option<Sums>,
     average: Option<Average>,
+    scaler: Option<LossScaler>,
 }
 
 impl Update {
@@ -82,7 +87,8 @@ impl Update {
             share: Tensor::input("factors", &[2]),
             program: None,
         });
-        Ok(Self { g: g.clone(), hyper, state: StepState::tensor(), optimizer: None, sums, average: None })
+        let scaler = LossScaler::of(g, hyper.precision)?;
+        Ok(Self { g: g.clone(), hyper, state: StepState::tensor(), optimizer: None, sums, average: None, scaler })
     }
 
     /// Lets the weights of `average`, a model of the same layout, follow those of the model: m·average + (1 − m)·weights
@@ -98,6 +104,11 @@ impl Update {
         &self.state
     }
 
+    /// What scales the loss, if anything does.
+    pub fn scaler(&self) -> Option<&LossScaler> {
+        self.scaler.as_ref()
+    }
+
     /// Micro-batches of a step.
     pub fn parts(&self) -> usize {
         self.hyper.accum_iter
@@ -106,11 +117,15 @@ impl Update {
     /// Launches everything from `loss` (1), which is a mean over the micro-batch, to the weights or to the sums. Returns
     /// where the loss of the whole step will be.
     pub fn launch(&mut self, t: Tape, loss: &Var, params: &Params, group: impl Fn(&Entry) -> Group) -> Result<Tensor> {
-        let Self { g, hyper, state, optimizer, sums, .. } = self;
+        let Self { g, hyper, state, optimizer, sums, scaler, .. } = self;
         let dloss = Tensor::scratch("dloss", loss.data.shape());
         {
             let _phase = g.phase(Phase::Backward);
-            dloss.fill(g, 1.0 / hyper.accum_iter as f32)?;
+            let share = 1.0 / hyper.accum_iter as f32;
+            match scaler {
+                Some(scaler) => loss_scale::seed(g, scaler.state(), share, &dloss)?,
+                None => dloss.fill(g, share)?,
+            }
         }
         let grads = t.backward_from(g, loss, dloss, params.grads())?;
         let optimizer = match optimizer {
@@ -134,9 +149,10 @@ impl Update {
     fn weights(&self, params: &Params) -> Result<()> {
         let g = &self.g;
         let Some(optimizer) = &self.optimizer else { return Ok(()) };
+        let scaling = self.scaler.as_ref().map(LossScaler::state);
         match &self.sums {
-            Some(sums) => optimizer.launch(g, params, &sums.gradients)?,
-            None => optimizer.launch(g, params, &params.flat_gradients())?,
+            Some(sums) => optimizer.launch(g, params, &sums.gradients, scaling)?,
+            None => optimizer.launch(g, params, &params.flat_gradients(), scaling)?,
         };
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("ema");

@@ -124,3 +124,28 @@ fn a_checkpoint_belongs_to_its_run() {
     first.kill().unwrap();
     first.wait().unwrap();
 }
+
+/// The loss scale is part of what a run goes on from.
+#[test]
+fn mixed_precision_goes_on_with_the_same_bits() {
+    if skip() {
+        return;
+    }
+    let (whole, rest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mixed: &[&str] = &["--epochs=4", "--precision=mixed"];
+    let ran = run(pretrain(whole.path(), &[RANDOM, mixed].concat())).ok();
+    assert!(ran.err.contains("products in f32 of operands rounded to f16") || ran.err.contains("on cooperative"));
+    let expected = log(whole.path());
+    let lines = rowscan::train::record::read_log(&whole.path().join("log.jsonl")).unwrap();
+    assert!(lines.iter().all(|l| l.loss_scale == Some(65536.0) && l.skipped == Some(0)), "{lines:?}");
+
+    let from = whole.path().join("checkpoint-2");
+    let resume = ["--resume", from.to_str().unwrap()];
+    run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).ok();
+    assert_eq!(log(rest.path()), expected[12..]);
+
+    let f32 = run(pretrain(rest.path(), &[RANDOM, &["--epochs=4"], &resume].concat()));
+    f32.fails(1, &["other settings", "precision was \"mixed\", now \"f32\""]);
+    std::fs::remove_file(from.join("loss_scale.safetensors")).unwrap();
+    run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).fails(1, &["loss_scale.safetensors"]);
+}

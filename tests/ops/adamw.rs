@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use rowscan::Result;
 use rowscan::cpu::adamw::{Config, State, clip_factor, global_norm, step};
 use rowscan::gpu::{Caps, Gpu, Program};
-use rowscan::ops::adamw::{self, AdamwArrays, AdamwConfig};
+use rowscan::ops::adamw::{self, AdamwArrays, AdamwConfig, Factor};
 use rowscan::ops::step::StepState;
 use rowscan::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors};
@@ -37,7 +37,15 @@ impl Arena {
         let (recording, clip) = g.record(|| {
             let clip = max_norm.map(|max| adamw::clip_factor(g, &[&grad], max)).transpose()?;
             let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
-            adamw::adamw(g, &state, arrays, &groups, &table, clip.as_ref(), hyper)?;
+            adamw::adamw(
+                g,
+                &state,
+                arrays,
+                &groups,
+                &table,
+                clip.as_ref().map_or(Factor::One, Factor::Clipped),
+                hyper,
+            )?;
             Ok(clip)
         })?;
         let program = Program::new(g, recording)?;
@@ -132,6 +140,36 @@ fn clip_factor_spans_arenas() {
     });
 }
 
+/// With the numbers of loss scaling the step is the one without scale, and none is taken where the factor is 0.
+#[test]
+fn scaled_steps_take_back_the_scale_or_change_nothing() {
+    each_tier(|g| {
+        let n = 5 * 64;
+        let hyper = AdamwConfig { betas: (0.9, 0.95), eps: 1e-8 };
+        let mut random = Random::new(3);
+        let (start, grad) = (random.normal(n), random.normal(n));
+        let (groups, table) = (vec![0; n / 64], [1.0, 0.05]);
+        let plain = Arena::new(g, &start, &groups, &table, None, hyper).unwrap();
+        let want = plain.step(g, 1, 0.01, &grad).unwrap();
+        let scaled = |clip: [f32; 4]| {
+            let arena = Arena::new(g, &start, &groups, &table, None, hyper).unwrap();
+            let [p, m, v] = [&arena.p, &arena.m, &arena.v];
+            let grad: Vec<f32> = grad.iter().map(|v| v * 65536.0).collect();
+            arena.grad.write(g, &grad).unwrap();
+            StepState::new(7, 0.01, hyper.betas, 0).write(g, &arena.state).unwrap(); // its corrections do not count
+            let groups = Tensor::from_indices(g, &[n / 64], &groups).unwrap();
+            let table = Tensor::from_slice(g, &[1, 2], &table).unwrap();
+            let clip = Tensor::from_slice(g, &[4], &clip).unwrap();
+            let arrays = AdamwArrays { p, grad: &arena.grad, m, v };
+            adamw::adamw(g, &arena.state, arrays, &groups, &table, Factor::Scaled(&clip), hyper).unwrap();
+            [p, m, v].map(|tensor| tensor.to_vec(g).unwrap())
+        };
+        // a power of two costs no bit
+        assert_eq!(scaled([1.0 / 65536.0, 1.0, (1.0 - 0.9f64) as f32, (1.0 - 0.95f64) as f32]), want);
+        assert_eq!(scaled([0.0, 0.0, 0.1, 0.05]), [start.clone(), vec![0.0; n], vec![0.0; n]]);
+    });
+}
+
 /// All values of one state are safe, whatever they are, until one is not finite.
 #[test]
 fn a_guard_freezes_for_good() {
@@ -165,7 +203,7 @@ fn adamw_refuses_other_sizes() {
         let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
         let table = Tensor::input("table", &[1, 2]);
         let hyper = AdamwConfig { eps, ..AdamwConfig::default() };
-        adamw::adamw(&g, &StepState::tensor(), arrays, &make(blocks), &table, None, hyper)
+        adamw::adamw(&g, &StepState::tensor(), arrays, &make(blocks), &table, Factor::One, hyper)
     };
     assert!(attempt(128, 2, 1e-8).is_ok());
     assert!(attempt(100, 2, 1e-8).unwrap_err().to_string().contains("multiple of 64"));

@@ -1,7 +1,7 @@
 use rowscan::Result;
 use rowscan::cpu::matmul as cpu;
-use rowscan::gpu::{Caps, Gpu};
-use rowscan::ops::matmul::{Form, Gemm, Variant, gemm_with, matmul, pick};
+use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
+use rowscan::ops::matmul::{Form, Gemm, Path, Variant, gemm_with, matmul, pick};
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
@@ -13,8 +13,38 @@ fn tol(k: usize) -> Tol {
     Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) }
 }
 
-const DIRECT: Variant = Variant { tiled: false, splits: 1 };
-const TILED: Variant = Variant { tiled: true, splits: 1 };
+const DIRECT: Variant = f32(Path::Direct, 1);
+const TILED: Variant = f32(Path::Tiled, 1);
+
+const fn f32(path: Path, splits: usize) -> Variant {
+    Variant { path, splits, precision: Precision::F32 }
+}
+
+/// What a variant may be off by: [`tol`], of operands that are rounded exactly as the oracle's are. Cooperative matrices
+/// may truncate their sums, which drifts where rounding wanders: four times as much. Split operands miss 2⁻²¹ of each of k
+/// products of unit variance, √k·2⁻²¹ together, five times that.
+fn tol_of(variant: Variant, k: usize) -> Tol {
+    let Tol { rel, abs } = tol(k);
+    match (variant.path, variant.precision) {
+        (Path::Coop(_), Precision::High) => Tol { rel: 1e-6, abs: 4.0 * abs + 2.4e-6 * (k as f64).sqrt() },
+        (Path::Coop(_), _) => Tol { rel: 4.0 * rel, abs: 4.0 * abs },
+        _ => Tol { rel, abs },
+    }
+}
+
+/// The operand as a variant reads it.
+fn rounded(variant: Variant, value: f32) -> f64 {
+    let halved = variant.precision == Precision::Mixed;
+    if halved { half::f16::from_f32(value).to_f64() } else { f64::from(value) }
+}
+
+/// What cooperative matrices can compute, where the adapter has them.
+fn coop(g: &Gpu) -> Vec<Variant> {
+    let coop = |side, splits, precision| Variant { path: Path::Coop(side), splits, precision };
+    let (mixed, high) = (Precision::Mixed, Precision::High);
+    let all = [coop(64, 1, mixed), coop(64, 3, mixed), coop(128, 1, mixed), coop(64, 1, high), coop(64, 2, high)];
+    if g.caps().tiers.coop { all.into() } else { Vec::new() }
+}
 
 /// Rows and columns of an operand as it lies in memory.
 fn size(p: &Gemm, second: bool) -> (usize, usize) {
@@ -32,7 +62,9 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
     let mut operand = |second: bool, ld: usize, stride: usize| {
         let (rows, cols) = size(&p, second);
         let mut held = vec![f32::NAN; (p.batch - 1) * stride + (rows - 1) * ld + cols];
-        let values = random.normal(p.batch * rows * cols);
+        // drivers may round what is subnormal in f16 to zero
+        let values = random.normal(p.batch * rows * cols).into_iter().map(|v| if v.abs() < 1e-4 { 0.0 } else { v });
+        let values: Vec<f32> = values.collect();
         for (i, row) in values.chunks_exact(cols).enumerate() {
             let at = i / rows * stride + i % rows * ld;
             held[at..at + cols].copy_from_slice(row);
@@ -40,7 +72,7 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
         let contiguous_k = if second { p.form == Form::Nt } else { p.form != Form::Tn };
         let at = |s: usize, i: usize, k: usize| {
             let (row, col) = if contiguous_k { (i, k) } else { (k, i) };
-            f64::from(values[(s * rows + row) * cols + col])
+            rounded(variant, values[(s * rows + row) * cols + col])
         };
         let others = if second { p.n } else { p.m };
         let per_k = |i: usize| at(i / (others * p.k), i / p.k % others, i % p.k);
@@ -67,7 +99,7 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
     let dims = cpu::Dims { s: p.batch, m: p.m, n: p.n, k: p.k };
     let (bias, inner) = (wide(&bias), wide(&dense(&residual)));
     let want = cpu::forward(dims, &a_flat, &b_flat, epilogue.then_some(&bias), epilogue.then_some(&inner));
-    close(&format!("{variant:?} {p:?}"), &dense(&got), &want, tol(p.k));
+    close(&format!("{variant:?} {p:?}"), &dense(&got), &want, tol_of(variant, p.k));
     let untouched = got.iter().filter(|&&v| v == -7.0).count();
     assert_eq!(untouched, c_len - p.batch * p.m * p.n, "elements between the rows of c");
 }
@@ -76,12 +108,14 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
 fn gemm_matches_cpu_in_every_form_and_variant() {
     let shapes = [(1, 1, 1), (7, 5, 3), (64, 64, 16), (67, 129, 37), (128, 72, 100), (1, 192, 20), (65, 1, 68)];
     each_tier(|g| {
-        let split = Variant { tiled: true, splits: 3 };
+        let mixed = |path, splits| Variant { precision: Precision::Mixed, ..f32(path, splits) };
+        let mut variants = vec![DIRECT, TILED, f32(Path::Tiled, 3), mixed(Path::Direct, 1), mixed(Path::Tiled, 2)];
+        variants.extend(coop(g));
         for form in [Form::Nt, Form::Nn, Form::Tn] {
             for (m, n, k) in shapes {
-                for (i, variant) in [DIRECT, TILED, split].into_iter().enumerate() {
-                    check(g, variant, Gemm::dense(form, 1, m, n, k), i != 1, 1);
-                    check(g, variant, Gemm::dense(form, 3, m, n, k), i == 1, 2);
+                for (i, &variant) in variants.iter().enumerate() {
+                    check(g, variant, Gemm::dense(form, 1, m, n, k), i % 2 == 0, 1);
+                    check(g, variant, Gemm::dense(form, 3, m, n, k), i % 2 == 1, 2);
                 }
             }
         }
@@ -104,7 +138,10 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
             p.a_stride = size(&p, false).0 * p.lda + round(d[8] % 9);
             p.b_stride = size(&p, true).0 * p.ldb + round(d[9] % 9);
             p.c_stride = p.m * p.ldc + d[10] % 7;
-            let variant = Variant { tiled: !d[11].is_multiple_of(3), splits: 1 + d[11] / 3 % 4 };
+            let mut variants = vec![DIRECT, TILED, TILED];
+            variants.extend(coop(g));
+            let variant = variants[d[11] % variants.len()];
+            let variant = Variant { splits: if variant.splits == 1 { 1 + d[11] / 3 % 4 } else { 1 }, ..variant };
             check(g, variant, p, seed % 2 == 0, 100 + seed);
         }
     });
@@ -115,7 +152,7 @@ fn gemm_of_many_rows_and_of_a_long_sum() {
     each_tier(|g| {
         check(
             g,
-            pick(g.caps(), &Gemm::dense(Form::Nt, 1, 70_001, 3, 2)),
+            pick(g.caps(), Precision::F32, &Gemm::dense(Form::Nt, 1, 70_001, 3, 2)),
             Gemm::dense(Form::Nt, 1, 70_001, 3, 2),
             true,
             1,
@@ -123,7 +160,7 @@ fn gemm_of_many_rows_and_of_a_long_sum() {
         check(g, TILED, Gemm::dense(Form::Nn, 1, 70_001, 3, 2), false, 2);
         // the gradient of a narrow weight over 128 images
         let p = Gemm::dense(Form::Tn, 1, 44, 12, 25_088);
-        for variant in [DIRECT, pick(&Caps::portable(), &p)] {
+        for variant in [DIRECT, pick(&Caps::portable(), Precision::F32, &p)].into_iter().chain(coop(g)) {
             check(g, variant, p, false, 3);
         }
     });
@@ -138,7 +175,7 @@ fn split_sums_repeat_bit_for_bit() {
         let product = || -> Result<Vec<f32>> {
             let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
             let c = Tensor::scratch("c", &[p.m, p.n]);
-            gemm_with(g, Variant { tiled: true, splits: 7 }, &p, &a, &b, None, None, &c)?;
+            gemm_with(g, f32(Path::Tiled, 7), &p, &a, &b, None, None, &c)?;
             c.to_vec(g)
         };
         assert_eq!(product().unwrap(), product().unwrap());
@@ -151,11 +188,63 @@ fn pick_fills_a_gpu_and_spares_a_cpu_the_barriers() {
     let cpu = Caps { software: true, ..Caps::portable() };
     for (m, n, k) in [(192, 44, 25_088), (384, 192, 12_544), (12, 384, 12_544), (1536, 384, 12_544)] {
         let p = Gemm::dense(Form::Tn, 1, m, n, k);
-        let workgroups = m.div_ceil(64) * n.div_ceil(64) * pick(&gpu, &p).splits;
-        assert!(workgroups >= 256 && pick(&gpu, &p).tiled, "{p:?}: {workgroups}");
-        assert_eq!(pick(&cpu, &p), DIRECT);
+        let picked = pick(&gpu, Precision::F32, &p);
+        let workgroups = m.div_ceil(64) * n.div_ceil(64) * picked.splits;
+        assert!(workgroups >= 256 && picked.path == Path::Tiled, "{p:?}: {workgroups}");
+        assert_eq!(pick(&cpu, Precision::F32, &p), DIRECT);
     }
-    assert_eq!(pick(&gpu, &Gemm::dense(Form::Nt, 1, 12_544, 384, 192)), TILED);
+    assert_eq!(pick(&gpu, Precision::F32, &Gemm::dense(Form::Nt, 1, 12_544, 384, 192)), TILED);
+}
+
+#[test]
+fn pick_takes_cooperative_matrices_for_what_they_can_hold() {
+    let tiers = Tiers { coop: true, ..Tiers::default() };
+    let gpu = Caps { tiers, fragment: 16, subgroup_sizes: (32, 32), ..Caps::portable() };
+    let (large, small) = (Gemm::dense(Form::Nt, 1, 25_088, 768, 384), Gemm::dense(Form::Tn, 1, 192, 44, 25_088));
+    let path = |caps: &Caps, precision, p: &Gemm| pick(caps, precision, p).path;
+    assert_eq!(path(&gpu, Precision::F32, &large), Path::Tiled);
+    assert_eq!(path(&gpu, Precision::Mixed, &large), Path::Coop(128));
+    assert_eq!(path(&gpu, Precision::High, &large), Path::Coop(64));
+    assert_eq!(path(&gpu, Precision::Mixed, &small), Path::Coop(64));
+    assert!(pick(&gpu, Precision::Mixed, &small).splits > 64, "a long k in parts");
+    for caps in [Caps::portable(), Caps { software: true, ..gpu.clone() }] {
+        for precision in [Precision::Mixed, Precision::High] {
+            assert!(!matches!(path(&caps, precision, &large), Path::Coop(_)), "{caps}");
+        }
+    }
+    // what an adapter cannot do is refused, not replaced
+    let g = Gpu::dry(Caps::portable());
+    let operand = Tensor::input("operand", &[64 * 64]);
+    let variant = Variant { path: Path::Coop(64), splits: 1, precision: Precision::Mixed };
+    let p = Gemm::dense(Form::Nt, 1, 64, 64, 64);
+    let launched =
+        g.record(|| gemm_with(&g, variant, &p, &operand, &operand, None, None, &Tensor::input("c", &[4096])));
+    assert!(launched.unwrap_err().to_string().contains("cooperative matrices"));
+}
+
+/// The layer in mixed precision, backward included: what is not a product is exact f32 as ever.
+#[test]
+fn matmul_in_mixed_precision_rounds_every_operand_once() {
+    each_tier(|g| {
+        let (m, n, k) = (37, 24, 20);
+        let mut random = Random::new(21);
+        let (x, w, dy) = (random.normal(m * k), random.normal(n * k), random.normal(m * n));
+        let leaves = [leaf(g, &[m, k], &x), leaf(g, &[n, k], &w)];
+        let halves = |v: &[f32]| v.iter().map(|&v| half::f16::from_f32(v).to_f64()).collect::<Vec<_>>();
+        let dim = cpu::Dims { s: 1, m, n, k };
+        let want = cpu::backward(dim, &halves(&x), &halves(&w), &halves(&dy));
+        let mixed = || {
+            let _precision = g.set_precision(Precision::Mixed);
+            run(g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None))
+        };
+        let (y, grads) = mixed();
+        close("y", &y, &cpu::forward(dim, &halves(&x), &halves(&w), None, None), tol(k));
+        close("dx", &grads[0], &want.dx, tol(n));
+        close("dw", &grads[1], &want.dw, tol(m));
+        assert_eq!(g.precision(), Precision::F32, "the guard is gone");
+        let (exact, _) = run(g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None));
+        assert!(exact != y, "f32 sees more of the operands");
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod ema;
 mod info_nce;
 mod l2_norm;
 mod layer_norm;
+mod loss_scale;
 mod matmul;
 mod modulate;
 mod mse_norm;

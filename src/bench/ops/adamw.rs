@@ -4,7 +4,7 @@ use super::*;
 use crate::bench::case::Out;
 use crate::tensor::Tensor;
 use cpu::adamw::{Config, State, clip_factor, global_norm, step};
-use ops::adamw::{self, AdamwArrays, AdamwConfig, BLOCK};
+use ops::adamw::{self, AdamwArrays, AdamwConfig, BLOCK, Factor};
 use ops::step::StepState;
 
 const HYPER: AdamwConfig = AdamwConfig { betas: (0.9, 0.95), eps: 1e-8 };
@@ -20,7 +20,7 @@ fn launch(x: &Fill, n: usize, clip: Option<f32>) -> Result<Vec<Out>> {
     StepState::new(STEP, LR, HYPER.betas, 0).write(x.g, &state)?;
     let clip = clip.map(|norm| adamw::clip_factor(x.g, &[&grad], norm)).transpose()?;
     let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
-    adamw::adamw(x.g, &state, arrays, &groups, &table, clip.as_ref(), HYPER)?;
+    adamw::adamw(x.g, &state, arrays, &groups, &table, clip.as_ref().map_or(Factor::One, Factor::Clipped), HYPER)?;
     Ok(vec![result("p", Axis(0), p), result("m", Axis(0), m), result("v", Axis(0), v)])
 }
 

@@ -13,6 +13,7 @@ mod ema;
 mod info_nce;
 mod l2_norm;
 mod layer_norm;
+mod loss_scale;
 mod matmul;
 mod modulate;
 mod mse_norm;
@@ -50,6 +51,7 @@ pub const ALL: &[Family] = &[
     ("info_nce", info_nce::cases),
     ("l2_norm", l2_norm::cases),
     ("layer_norm", layer_norm::cases),
+    ("loss_scale", loss_scale::cases),
     ("matmul", matmul::cases),
     ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),

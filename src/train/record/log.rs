@@ -22,6 +22,12 @@ pub struct LogLine {
     /// Images per second since the line before.
     #[serde(deserialize_with = "number_or_null")]
     pub images_per_second: f64,
+    /// The factor on the loss after this step, where precision needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Steps that were not taken so far, because gradients overflowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
 }
 
 /// One test on images that are not trained on. Accuracies are in percent.
@@ -152,7 +158,15 @@ mod tests {
     use super::*;
 
     fn line(step: u64) -> LogLine {
-        LogLine { step, epoch: step as f64 / 4.0, loss: 0.5, lr: 1e-3, images_per_second: 100.0 }
+        LogLine {
+            step,
+            epoch: step as f64 / 4.0,
+            loss: 0.5,
+            lr: 1e-3,
+            images_per_second: 100.0,
+            loss_scale: (step % 2 == 1).then_some(65536.0),
+            skipped: (step % 2 == 1).then_some(step),
+        }
     }
 
     fn steps(path: &Path) -> Vec<u64> {

@@ -13,6 +13,7 @@ use crate::tensor::Tensor;
 use crate::train::checkpoint::Companions;
 use crate::train::data::{Batch, Dataset, LoaderOptions};
 use crate::train::evaluate::Scores;
+use crate::train::loss_scaler::LossScaler;
 use crate::train::settings::RunSettings;
 
 /// Everything that decides the result of a task's run.
@@ -38,6 +39,10 @@ pub trait Task {
     /// Weights that training changes besides those.
     fn companions(&self) -> Companions<'_> {
         Vec::new()
+    }
+    /// What scales the loss, if anything does.
+    fn scaler(&self) -> Option<&LossScaler> {
+        None
     }
     /// The names of the classes that it learns.
     fn classes(&self) -> &[String] {

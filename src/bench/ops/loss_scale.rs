@@ -1,0 +1,26 @@
+//! loss_scale: the factor on the loss, and the judgement of the gradients of all parameters.
+
+use super::*;
+use crate::tensor::Tensor;
+use cpu::loss_scale::{State, judge};
+use ops::loss_scale;
+
+const BETAS: (f64, f64) = (0.9, 0.95);
+
+fn expect(v: &Values) -> Result<Vec<Want>> {
+    let square_sum = v.get("grad")?.iter().map(|g| g * g).sum();
+    let (new, factor, norm) = judge(State::default(), square_sum, BETAS, 1.0);
+    let clip = vec![factor, norm, new.correction1, new.correction2];
+    Ok(vec![near("clip", clip, 4e-6)]) // a long sum, halved by the root
+}
+
+pub fn cases(c: &mut Cases) {
+    for (model, n) in c.scope.parameters() {
+        let case = c.case(format!("judge {model}")).floor(Floor::bytes(4 * n));
+        case.check(n, "parameters", expect).launches(move |x| {
+            let grad = x.normal("grad", Whole, &[n])?;
+            let state = Tensor::from_slice(x.g, &[loss_scale::STATE], &[0.0; loss_scale::STATE])?;
+            Ok(vec![result("clip", Whole, loss_scale::judge(x.g, &state, &[&grad], BETAS, 1.0)?)])
+        });
+    }
+}
