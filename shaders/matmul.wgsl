@@ -5,9 +5,11 @@
 //   1 Nn   a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: what dx has collected so far)
 //   2 Tn   a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (long k: split, see below)    dbias = column sum of dy
 //   c, residual [m·ldc+n]; s adds a_stride, b_stride, c_stride; bias (batch, N) is dense. Assigns, saves nothing.
-// A workgroup of 64 makes a 64×64 tile of c, an invocation 8×8 of it in four 4×4 blocks held in registers:
-//   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load.
-//   tiled    16 k at a time through workgroup memory (8.5 KiB), the next 16 already on their way: for GPUs.
+// An invocation makes 8×8 of c in four 4×4 blocks held in registers, a workgroup of TILE_M·TILE_N/64 a tile of them:
+//   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load. 64×64.
+//   tiled    16 k at a time through workgroup memory (64×64: 8.5 KiB), the next 16 already on their way: for GPUs.
+//            An invocation loads one 4×4 block of a, of b, or of both. The tile is tuned: src/ops/matmul/tune.rs.
+// All of them add the products of an element in the order of k: whichever computes it, the bits are the same.
 // ROUND = 1 rounds the operands to f16 on their way, sums stay f32: what matmul_coop.wgsl computes, without its matrices.
 // Both load 4×4 blocks, as vec4 where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else one by one.
 // splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
@@ -16,10 +18,12 @@
 // uses lib/grid, lib/gemm
 const NT = 0u;
 const TN = 2u;
-const PITCH = 17u;                                       // vec4s per k of a tile; odd, so that columns spread over banks
+const THREADS = TILE_M * TILE_N / 64u;
+const PITCH_A = TILE_M / 4u + 1u;                        // vec4s per k of a tile; odd, so that columns spread over banks
+const PITCH_B = TILE_N / 4u + 1u;
 @group(0) @binding(6) var<storage, read> part: array<f32>;
-var<workgroup> sh_a: array<vec4<f32>, 272>;              // 16 k × PITCH
-var<workgroup> sh_b: array<vec4<f32>, 272>;
+var<workgroup> sh_a: array<vec4<f32>, 16u * PITCH_A>;
+var<workgroup> sh_b: array<vec4<f32>, 16u * PITCH_B>;
 
 // Column j of a block is k + j, its components are four m (or n); zero from `end` on.
 fn a_block(base: u32, m: u32, k: u32, end: u32) -> mat4x4<f32> {
@@ -112,41 +116,46 @@ fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     store_block(wid.z, m + 4u, n + 4u, r11);
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let m = wid.y * 64u;
-    let n = wid.x * 64u;
+    let m = wid.y * TILE_M;
+    let n = wid.x * TILE_N;
     let s = wid.z % p.batch;
     let a_base = s * p.a_stride;
     let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
     let end = min(start + p.k_split, p.k);
-    // the block this invocation loads: neighbours take what is contiguous in memory
-    let a_at = select(vec2(tid / 4u, tid % 4u), vec2(tid % 16u, tid / 16u), FORM == TN);
-    let b_at = select(vec2(tid % 16u, tid / 16u), vec2(tid / 4u, tid % 4u), FORM == NT);
-    let ty = tid / 8u;                                   // rows ty·4 … and 32 + ty·4 …, columns likewise
-    let tx = tid % 8u;
+    // the block this invocation loads: neighbours take what is contiguous in memory; the first load a, the last b
+    let loads_a = tid < TILE_M;
+    let loads_b = tid >= THREADS - TILE_N;
+    let tb = tid - min(tid, THREADS - TILE_N);
+    let a_at = select(vec2(tid / 4u, tid % 4u), vec2(tid % (TILE_M / 4u), tid / (TILE_M / 4u)), FORM == TN);
+    let b_at = select(vec2(tb % (TILE_N / 4u), tb / (TILE_N / 4u)), vec2(tb / 4u, tb % 4u), FORM == NT);
+    let ty = tid / (TILE_N / 8u);                        // rows ty·4 … and half a tile further, columns likewise
+    let tx = tid % (TILE_N / 8u);
     var r00: mat4x4<f32>;
     var r01: mat4x4<f32>;
     var r10: mat4x4<f32>;
     var r11: mat4x4<f32>;
-    var x = a_block(a_base, m + a_at.x * 4u, start + a_at.y * 4u, end);
-    var y = b_block(b_base, n + b_at.x * 4u, start + b_at.y * 4u, end);
+    var x: mat4x4<f32>;
+    var y: mat4x4<f32>;
+    if loads_a { x = a_block(a_base, m + a_at.x * 4u, start + a_at.y * 4u, end); }
+    if loads_b { y = b_block(b_base, n + b_at.x * 4u, start + b_at.y * 4u, end); }
     for (var k = start; k < end; k += 16u) {
         for (var j = 0u; j < 4u; j++) {
-            sh_a[(a_at.y * 4u + j) * PITCH + a_at.x] = x[j];
-            sh_b[(b_at.y * 4u + j) * PITCH + b_at.x] = y[j];
+            if loads_a { sh_a[(a_at.y * 4u + j) * PITCH_A + a_at.x] = x[j]; }
+            if loads_b { sh_b[(b_at.y * 4u + j) * PITCH_B + b_at.x] = y[j]; }
         }
         workgroupBarrier();
         if k + 16u < end {
-            x = a_block(a_base, m + a_at.x * 4u, k + 16u + a_at.y * 4u, end);
-            y = b_block(b_base, n + b_at.x * 4u, k + 16u + b_at.y * 4u, end);
+            if loads_a { x = a_block(a_base, m + a_at.x * 4u, k + 16u + a_at.y * 4u, end); }
+            if loads_b { y = b_block(b_base, n + b_at.x * 4u, k + 16u + b_at.y * 4u, end); }
         }
         for (var j = 0u; j < 16u; j++) {
-            let x0 = sh_a[j * PITCH + ty];
-            let x1 = sh_a[j * PITCH + ty + 8u];
-            let y0 = sh_b[j * PITCH + tx];
-            let y1 = sh_b[j * PITCH + tx + 8u];
+            let x0 = sh_a[j * PITCH_A + ty];
+            let x1 = sh_a[j * PITCH_A + ty + TILE_M / 8u];
+            let y0 = sh_b[j * PITCH_B + tx];
+            let y1 = sh_b[j * PITCH_B + tx + TILE_N / 8u];
             r00 = outer(r00, x0, y0);
             r01 = outer(r01, x0, y1);
             r10 = outer(r10, x1, y0);
@@ -155,9 +164,9 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         workgroupBarrier();
     }
     store_block(wid.z, m + ty * 4u, n + tx * 4u, r00);
-    store_block(wid.z, m + ty * 4u, n + tx * 4u + 32u, r01);
-    store_block(wid.z, m + ty * 4u + 32u, n + tx * 4u, r10);
-    store_block(wid.z, m + ty * 4u + 32u, n + tx * 4u + 32u, r11);
+    store_block(wid.z, m + ty * 4u, n + tx * 4u + TILE_N / 2u, r01);
+    store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u, r10);
+    store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u + TILE_N / 2u, r11);
 }
 
 @compute @workgroup_size(256)

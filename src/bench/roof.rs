@@ -69,7 +69,7 @@ impl Roof {
         let gemm = Gemm::dense(Form::Nt, 1, side, side, side);
         let (a, b) = (x.unnamed_normal(&[side, side])?, x.unnamed_normal(&[side, side])?);
         let mut product = f64::MAX;
-        for path in [Path::Direct, Path::Tiled] {
+        for path in Path::candidates(g.caps(), Precision::F32) {
             let variant = Variant { path, splits: 1, precision: Precision::F32 };
             let c = Tensor::scratch("product", &[side, side]);
             product = product.min(best(&|| gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);

@@ -156,8 +156,7 @@ pub fn main() -> ExitCode {
         .init();
     let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
     let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
-    let device =
-        Device(Options { adapter, portable: cli.portable, pipeline_cache: cache_folder(), ..Options::default() });
+    let device = Device(Options { adapter, portable: cli.portable, cache: cache_folder(), ..Options::default() });
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),

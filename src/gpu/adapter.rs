@@ -56,8 +56,9 @@ pub struct Options {
     pub as_hardware: bool,
     /// Choose the variants for a CPU: a browser does not tell that its adapter is one, the page may know.
     pub as_software: bool,
-    /// A folder to keep compiled pipelines in, where the backend hands them out; none to compile them in every process.
-    pub pipeline_cache: Option<PathBuf>,
+    /// A folder to keep compiled pipelines in, where the backend hands them out, and which variants were found fastest;
+    /// none to compile and measure in every process.
+    pub cache: Option<PathBuf>,
 }
 
 /// An adapter and what it says about itself.
@@ -94,6 +95,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
         memory: if software { host_memory() } else { memory(&adapter) },
     };
     let pipeline_cache = cfg!(feature = "native") && features.contains(wgpu::Features::PIPELINE_CACHE);

@@ -44,6 +44,8 @@ pub struct Caps {
     pub max_binding: u64,
     /// Largest buffer in bytes.
     pub max_buffer: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory: u32,
     /// Device memory in bytes where the backend tells.
     pub memory: Option<u64>,
 }
@@ -62,6 +64,7 @@ impl Caps {
             timestamps: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
+            workgroup_memory: 16 << 10,
             memory: None,
         }
     }

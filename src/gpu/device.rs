@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::adapter::{self, AdapterChoice, Options};
 use super::buffer::{Node, Physical, View};
 use super::caps::{Caps, Tiers};
+#[cfg(feature = "native")]
+use super::choices::Choices;
 use super::counters::{CounterReading, Counters};
 use super::fault::Fault;
 use super::kernel::{Grid, Kernel, Params};
@@ -57,6 +59,9 @@ pub(super) struct Live {
     /// Where compiled pipelines are kept beyond the device.
     #[cfg(feature = "native")]
     pub pipeline_cache: Option<PipelineCache>,
+    /// What was found fastest.
+    #[cfg(feature = "native")]
+    pub choices: Choices,
     pub staging: Arc<Mutex<Vec<Arc<Physical>>>>,
     pub pool: Mutex<Vec<Arc<Physical>>>,
     /// Held while a program is submitted: programs share the pool, so their launches must not interleave.
@@ -90,8 +95,9 @@ impl Gpu {
         };
         inner.caps.software = inner.caps.software && !options.as_hardware || options.as_software;
         #[cfg(feature = "native")]
-        if let (Some(live), Some(folder), true) = (&mut inner.live, &options.pipeline_cache, candidate.pipeline_cache) {
-            live.pipeline_cache = PipelineCache::open(folder, &inner.caps);
+        if let (Some(live), Some(folder)) = (&mut inner.live, &options.cache) {
+            live.choices = Choices::open(folder, &inner.caps);
+            live.pipeline_cache = candidate.pipeline_cache.then(|| PipelineCache::open(folder, &inner.caps)).flatten();
         }
         Ok(Self(Arc::new(inner)))
     }
@@ -307,6 +313,25 @@ impl Gpu {
         Ok(node.cell.get_or_init(|| buffer).clone())
     }
 
+    /// What was found fastest under this name, if anything was measured.
+    #[cfg(feature = "native")]
+    pub fn choice(&self, name: &str) -> Option<u32> {
+        self.0.live.as_ref().and_then(|live| live.choices.get(name))
+    }
+
+    /// In a browser nothing is measured.
+    #[cfg(not(feature = "native"))]
+    pub fn choice(&self, _name: &str) -> Option<u32> {
+        None
+    }
+
+    /// Remembers what was found fastest, beyond this process where the device was opened with a folder.
+    #[cfg(feature = "native")]
+    pub fn choose(&self, found: std::collections::BTreeMap<String, u32>) -> Result<()> {
+        self.live()?.choices.extend(found);
+        Ok(())
+    }
+
     /// Waits until the device has finished everything submitted.
     #[cfg(feature = "native")]
     pub fn wait(&self) -> Result<()> {
@@ -388,6 +413,8 @@ impl Live {
             pipelines: Mutex::default(),
             #[cfg(feature = "native")]
             pipeline_cache: None,
+            #[cfg(feature = "native")]
+            choices: Choices::default(),
             staging: Arc::default(),
             pool: Mutex::default(),
             turn: Mutex::default(),

@@ -75,6 +75,10 @@ impl Kernel {
     pub const fn work(self, work: fn(&Launch) -> Work) -> Self {
         Self { work: Some(work), ..self }
     }
+    /// Changes with the source: what was measured of another is not of this one.
+    pub fn fingerprint(&self) -> u64 {
+        hash(&[self.source.as_bytes()])
+    }
     /// The entry point: the part of the name after the dot.
     pub fn entry(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)
@@ -96,6 +100,13 @@ impl Kernel {
         text.push_str(rest);
         text
     }
+}
+
+/// FNV-1a over parts that are kept apart: the same in every build, which the standard library's hashes do not promise.
+pub(super) fn hash(parts: &[&[u8]]) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let part = |hash, part: &&[u8]| step(part.iter().fold(hash, |hash, &byte| step(hash, byte)), 0xff);
+    parts.iter().fold(0xcbf2_9ce4_8422_2325, part)
 }
 
 /// WGSL assembled by concatenation: the op first, then the libraries it uses (module scope is free of order).

@@ -8,6 +8,8 @@
 mod adapter;
 mod buffer;
 mod caps;
+#[cfg(feature = "native")]
+mod choices;
 mod counters;
 mod device;
 mod fault;

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::caps::Caps;
+use super::kernel::hash;
 
 const FORMAT: &str = "rowscan-pipeline/1";
 
@@ -74,13 +75,6 @@ impl PipelineCache {
         let reversed: Vec<&[u8]> = parts.iter().rev().copied().collect();
         self.folder.join(format!("{kernel}-{:016x}{:016x}.bin", hash(&parts), hash(&reversed)))
     }
-}
-
-/// FNV-1a over parts that are kept apart: the same in every build, which the standard library's hashes do not promise.
-fn hash(parts: &[&[u8]]) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let part = |hash, part: &&[u8]| step(part.iter().fold(hash, |hash, &byte| step(hash, byte)), 0xff);
-    parts.iter().fold(0xcbf2_9ce4_8422_2325, part)
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`, and on cooperative
 //! matrices `shaders/matmul_coop.wgsl`.
 
+#[cfg(feature = "native")]
+mod tune;
+#[cfg(feature = "native")]
+pub use tune::tune;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Precision, Work, params, wgsl};
 use crate::ops::reduce::column_sum;
@@ -17,7 +22,7 @@ params! {
 
 const SRC: &str = wgsl!("matmul", "grid", "gemm");
 const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
-const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1), ("ROUND", 0)];
+const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1), ("ROUND", 0), ("TILE_M", 64), ("TILE_N", 64)];
 const COOP: &[(&str, u32)] =
     &[("FORM", 0), ("VEC", 1), ("LANES", 32), ("SM", 32), ("SN", 32), ("KS", KS as u32), ("HIGH", 0)];
 
@@ -90,6 +95,18 @@ impl Gemm {
         (p.lda, p.ldb) = (p.a_rows_cols().1, p.b_rows_cols().1);
         p
     }
+    /// Products of one class are computed the same way: form, precision, loads, and sizes rounded up to powers of two.
+    fn class(&self, precision: Precision) -> String {
+        let kernel = if precision == Precision::F32 { &TILED } else { &COOP16 };
+        let [batch, m, n, k] = [self.batch, self.m, self.n, self.k].map(usize::next_power_of_two);
+        let loads = if self.quads() { "vec4" } else { "f32" };
+        format!("matmul {:016x} {precision} {:?} {loads} {batch}x{m}x{n}x{k}", kernel.fingerprint(), self.form)
+    }
+    /// Whether rows are aligned and end at multiples of 4.
+    fn quads(&self) -> bool {
+        let (a, b) = (self.a_rows_cols().1, self.b_rows_cols().1);
+        [a, self.lda, self.a_stride, b, self.ldb, self.b_stride].iter().all(|size| size % 4 == 0)
+    }
     fn a_rows_cols(&self) -> (usize, usize) {
         if self.form == Form::Tn { (self.k, self.m) } else { (self.m, self.k) }
     }
@@ -103,8 +120,8 @@ impl Gemm {
 pub enum Path {
     /// Straight from global memory into registers.
     Direct,
-    /// Through workgroup memory.
-    Tiled,
+    /// Through workgroup memory; rows and columns of a tile, 64 or 128.
+    Tiled(usize, usize),
     /// Through workgroup memory into cooperative matrices; tiles of this side, 64 or 128.
     Coop(usize),
 }
@@ -120,6 +137,27 @@ pub struct Variant {
     pub precision: Precision,
 }
 
+/// Every path. All that one adapter and precision offer make the same bits: they add in the same order.
+const PATHS: [Path; 7] = [
+    Path::Direct,
+    Path::Tiled(64, 64),
+    Path::Tiled(128, 64),
+    Path::Tiled(64, 128),
+    Path::Tiled(128, 128),
+    Path::Coop(64),
+    Path::Coop(128),
+];
+
+impl Path {
+    /// Those that make the same bits as [`pick`] does on an adapter.
+    pub fn candidates(caps: &Caps, precision: Precision) -> Vec<Self> {
+        let coop = precision != Precision::F32 && caps.tiers.coop && !caps.software;
+        let same = |path: &&Self| matches!(path, Self::Coop(_)) == coop;
+        let fits = |path: &&Self| Variant { path: **path, splits: 1, precision }.check(caps).is_ok();
+        PATHS.iter().filter(same).filter(fits).copied().collect()
+    }
+}
+
 /// Workgroups that keep a GPU busy, and the least k that is worth a part.
 const BUSY: usize = 512;
 const PART: usize = 256;
@@ -128,22 +166,32 @@ const BUSY_WIDE: usize = 128;
 /// What k_split is a multiple of: the k that cooperative matrices take at a time.
 const KS: usize = 32;
 
-/// The variant for a shape: no barriers on a CPU; on a GPU parts of k where the tiles alone are too few.
+/// The variant for a shape if nothing was measured: no barriers on a CPU; on a GPU parts of k where the tiles alone are
+/// too few.
 pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
     let tiles = |side: usize| p.m.div_ceil(side) * p.n.div_ceil(side) * p.batch;
     let path = match precision {
         _ if caps.software => Path::Direct,
-        Precision::F32 => Path::Tiled,
-        _ if !caps.tiers.coop => Path::Tiled,
+        Precision::F32 => Path::Tiled(64, 64),
+        _ if !caps.tiers.coop => Path::Tiled(64, 64),
         // both halves of the operands of a wide tile are more than a workgroup may hold
         Precision::Mixed if tiles(128) >= BUSY_WIDE => Path::Coop(128),
         _ => Path::Coop(64),
     };
-    let splits = match path {
-        Path::Direct | Path::Coop(128) => 1,
-        _ => (BUSY / tiles(64).max(1)).min(p.k / PART).max(1),
-    };
+    let splits = if caps.software { 1 } else { (BUSY / tiles(64).max(1)).min(p.k / PART).max(1) };
     Variant { path, splits, precision }
+}
+
+/// [`pick`], with the path that was found fastest if it was measured.
+fn best(g: &Gpu, p: &Gemm) -> Variant {
+    let (caps, precision) = (g.caps(), g.precision());
+    let picked = pick(caps, precision, p);
+    if caps.software {
+        return picked;
+    }
+    let found = g.choice(&p.class(precision)).and_then(|at| PATHS.get(at as usize).copied());
+    let path = found.filter(|path| Path::candidates(caps, precision).contains(path));
+    Variant { path: path.unwrap_or(picked.path), ..picked }
 }
 
 /// How large products are computed on an adapter, in words.
@@ -159,29 +207,42 @@ pub fn products(caps: &Caps, precision: Precision) -> &'static str {
 }
 
 impl Variant {
-    /// The kernel, its constants, and the side of a tile.
-    fn kernel(self, caps: &Caps, p: &Gemm, quads: bool) -> (&'static Kernel, Vec<(&'static str, u32)>, usize) {
-        let mut consts = vec![("FORM", p.form as u32), ("VEC", quads as u32)];
-        let Path::Coop(side) = self.path else {
-            consts.push(("ROUND", (self.precision == Precision::Mixed) as u32));
-            return (if self.path == Path::Tiled { &TILED } else { &DIRECT }, consts, 64);
-        };
-        let (half, lanes) = (side as u32 / 2, caps.subgroup_sizes.0);
-        let high = (self.precision == Precision::High) as u32;
-        consts.extend([("LANES", lanes), ("SM", half), ("SN", half), ("HIGH", high)]);
-        (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, side)
+    /// The kernel, its constants, and rows and columns of a tile.
+    fn kernel(self, caps: &Caps, p: &Gemm) -> (&'static Kernel, Vec<(&'static str, u32)>, (usize, usize)) {
+        let mut consts = vec![("FORM", p.form as u32), ("VEC", p.quads() as u32)];
+        let round = ("ROUND", (self.precision == Precision::Mixed) as u32);
+        match self.path {
+            Path::Direct => {
+                consts.push(round);
+                (&DIRECT, consts, (64, 64))
+            }
+            Path::Tiled(m, n) => {
+                consts.extend([round, ("TILE_M", m as u32), ("TILE_N", n as u32)]);
+                (&TILED, consts, (m, n))
+            }
+            Path::Coop(side) => {
+                let (half, lanes) = (side as u32 / 2, caps.subgroup_sizes.0);
+                let high = ("HIGH", (self.precision == Precision::High) as u32);
+                consts.extend([("LANES", lanes), ("SM", half), ("SN", half), high]);
+                (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, (side, side))
+            }
+        }
     }
 
     /// An error unless an adapter can compute this.
     fn check(self, caps: &Caps) -> Result<()> {
         let fits = match (self.path, self.precision) {
+            (Path::Direct, _) => true,
+            // 16 k of both operands, and a vec4 more
+            (Path::Tiled(m @ (64 | 128), n @ (64 | 128)), _) => {
+                16 * 16 * (m / 4 + n / 4 + 2) <= caps.workgroup_memory as usize
+            }
             (Path::Coop(64), Precision::Mixed | Precision::High) | (Path::Coop(128), Precision::Mixed) => {
                 caps.tiers.coop
             }
-            (Path::Coop(_), _) => false,
-            _ => true,
+            _ => false,
         };
-        let expected = "tiles of 64, or of 128 in mixed precision, on an adapter with cooperative matrices";
+        let expected = "tiles of 64 or 128 that a workgroup can hold, and cooperative matrices that the adapter has";
         if fits { Ok(()) } else { Err(Error::argument("matmul: variant", format!("{self:?}"), expected)) }
     }
 }
@@ -191,7 +252,7 @@ impl Variant {
 pub fn gemm(
     g: &Gpu, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
 ) -> Result<()> {
-    gemm_with(g, pick(g.caps(), g.precision(), p), p, a, b, bias, residual, c)
+    gemm_with(g, best(g, p), p, a, b, bias, residual, c)
 }
 
 /// [`gemm`] in a given variant.
@@ -211,8 +272,7 @@ pub fn gemm_with(
     if let Some(residual) = residual {
         fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
-    let quads = [a_size.1, p.lda, p.a_stride, b_size.1, p.ldb, p.b_stride].iter().all(|size| size % 4 == 0);
-    let (kernel, consts, side) = variant.kernel(g.caps(), p, quads);
+    let (kernel, consts, tile) = variant.kernel(g.caps(), p);
     let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
     let splits = p.k.div_ceil(k_split);
     let whole = Matmul {
@@ -231,7 +291,7 @@ pub fn gemm_with(
         has_bias: bias.is_some() as u32,
         has_residual: residual.is_some() as u32,
     };
-    let grid = Grid::of(p.n.div_ceil(side), p.m.div_ceil(side), p.batch * splits);
+    let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     // what is absent is bound to some other input and not read
     let absent = a.range(0, &[1])?;
     let (bias, residual) = (bias.unwrap_or(&absent), residual.unwrap_or(&absent));

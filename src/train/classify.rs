@@ -5,7 +5,7 @@ use super::forward::Forward;
 use super::images::{Images, share};
 use super::loss_scaler::LossScaler;
 use super::optimizer::Group;
-use super::update::{Hyper, Update};
+use super::update::{Hyper, Update, tuned};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Plan, Program, Recording};
 use crate::models::{Classifier, Config, layer_of};
@@ -138,7 +138,8 @@ impl Finetuner {
     /// Builds the program of a step.
     pub fn prepare(&mut self) -> Result<()> {
         if self.program.is_none() {
-            let (recording, loss) = self.record()?;
+            let (g, hyper) = (self.g.clone(), self.hyper);
+            let (recording, loss) = tuned(&g, &hyper, || self.record())?;
             self.program = Some((Program::new(&self.g, recording)?, loss));
             self.update.prepare(&self.params)?;
         }

@@ -6,7 +6,7 @@ use super::images::{Images, share};
 use super::loss_scaler::LossScaler;
 use super::mask::Mask;
 use super::optimizer::Group;
-use super::update::{Hyper, Update};
+use super::update::{Hyper, Update, tuned};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Batch, Config, Objective, Pretext};
@@ -207,7 +207,8 @@ impl Pretrainer {
         if self.position(visible).is_some() {
             return Ok(());
         }
-        let (recording, (tables, loss)) = self.record(visible)?;
+        let (g, hyper) = (self.g.clone(), self.hyper);
+        let (recording, (tables, loss)) = tuned(&g, &hyper, || self.record(visible))?;
         let program = Program::new(&self.g, recording)?;
         self.update.prepare(&self.params)?;
         self.steps.truncate(KEPT - 1);

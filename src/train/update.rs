@@ -8,6 +8,8 @@ use crate::gpu::{Class, Gpu, Phase, Precision, Program, Recording};
 use crate::nn::{Entry, Params};
 use crate::ops::ema::{ema, momentum};
 use crate::ops::loss_scale;
+#[cfg(feature = "native")]
+use crate::ops::matmul::tune;
 use crate::ops::step::StepState;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -36,6 +38,19 @@ impl Hyper {
     pub fn decay_of(&self, entry: &Entry) -> f64 {
         if self.decay_rule.decays(entry) { self.weight_decay } else { 0.0 }
     }
+}
+
+/// What `record` launches, with the products as they were found fastest: those that were never measured are, once.
+pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Recording, T)>) -> Result<(Recording, T)> {
+    let recorded = record()?;
+    #[cfg(feature = "native")]
+    if tune(g, &recorded.0, hyper.precision)? > 0 {
+        drop(recorded);
+        return record();
+    }
+    #[cfg(not(feature = "native"))]
+    let _ = (g, hyper);
+    Ok(recorded)
 }
 
 /// Sums over the micro-batches of a step, and the program that takes the step.

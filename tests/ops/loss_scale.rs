@@ -36,7 +36,7 @@ fn steps_are_judged_as_the_oracle_does() {
             let state = Tensor::from_slice(g, &[5], &[0.0; 5]).unwrap();
             let mut want = State::default();
             for step in 0..6 {
-                let factor = (scale(want) * f64::from(step + 1)) as f32;
+                let factor = (scale(want) * (step + 1) as f64) as f32;
                 let mut grads: Vec<Vec<f32>> =
                     sizes.iter().map(|&n| random.normal(n).iter().map(|v| v * factor).collect()).collect();
                 let bad = [None, Some(f32::INFINITY), None, Some(f32::NAN), Some(-f32::INFINITY), None][step];

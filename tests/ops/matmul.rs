@@ -5,7 +5,7 @@ use rowscan::ops::matmul::{Form, Gemm, Path, Variant, gemm_with, matmul, pick};
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, leaf, run, some, wide};
+use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
 
 /// A sum of k products of unit variance is about √k; each of its k roundings is at most u = 6e-8 of the partial sum, so
 /// the error wanders by u/√3·√(1 + … + k) ≈ 2.4e-8·k. Eight times that, and one rounding of the result and the epilogue.
@@ -14,7 +14,7 @@ fn tol(k: usize) -> Tol {
 }
 
 const DIRECT: Variant = f32(Path::Direct, 1);
-const TILED: Variant = f32(Path::Tiled, 1);
+const TILED: Variant = f32(Path::Tiled(64, 64), 1);
 
 const fn f32(path: Path, splits: usize) -> Variant {
     Variant { path, splits, precision: Precision::F32 }
@@ -109,10 +109,12 @@ fn gemm_matches_cpu_in_every_form_and_variant() {
     let shapes = [(1, 1, 1), (7, 5, 3), (64, 64, 16), (67, 129, 37), (128, 72, 100), (1, 192, 20), (65, 1, 68)];
     each_tier(|g| {
         let mixed = |path, splits| Variant { precision: Precision::Mixed, ..f32(path, splits) };
-        let mut variants = vec![DIRECT, TILED, f32(Path::Tiled, 3), mixed(Path::Direct, 1), mixed(Path::Tiled, 2)];
+        let mut variants = vec![DIRECT, TILED, f32(Path::Tiled(64, 64), 3), f32(Path::Tiled(128, 64), 1)];
+        variants.extend([f32(Path::Tiled(64, 128), 2), f32(Path::Tiled(128, 128), 1)]);
+        variants.extend([mixed(Path::Direct, 1), mixed(Path::Tiled(64, 64), 2)]);
         variants.extend(coop(g));
         for form in [Form::Nt, Form::Nn, Form::Tn] {
-            for (m, n, k) in shapes {
+            for (m, n, k) in some(shapes) {
                 for (i, &variant) in variants.iter().enumerate() {
                     check(g, variant, Gemm::dense(form, 1, m, n, k), i % 2 == 0, 1);
                     check(g, variant, Gemm::dense(form, 3, m, n, k), i % 2 == 1, 2);
@@ -138,7 +140,8 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
             p.a_stride = size(&p, false).0 * p.lda + round(d[8] % 9);
             p.b_stride = size(&p, true).0 * p.ldb + round(d[9] % 9);
             p.c_stride = p.m * p.ldc + d[10] % 7;
-            let mut variants = vec![DIRECT, TILED, TILED];
+            let mut variants = vec![DIRECT, TILED, f32(Path::Tiled(128, 64), 1), f32(Path::Tiled(64, 128), 1)];
+            variants.push(f32(Path::Tiled(128, 128), 1));
             variants.extend(coop(g));
             let variant = variants[d[11] % variants.len()];
             let variant = Variant { splits: if variant.splits == 1 { 1 + d[11] / 3 % 4 } else { 1 }, ..variant };
@@ -175,11 +178,80 @@ fn split_sums_repeat_bit_for_bit() {
         let product = || -> Result<Vec<f32>> {
             let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
             let c = Tensor::scratch("c", &[p.m, p.n]);
-            gemm_with(g, f32(Path::Tiled, 7), &p, &a, &b, None, None, &c)?;
+            gemm_with(g, f32(Path::Tiled(64, 64), 7), &p, &a, &b, None, None, &c)?;
             c.to_vec(g)
         };
         assert_eq!(product().unwrap(), product().unwrap());
     });
+}
+
+/// A choice among them must not change a result.
+#[test]
+fn every_path_makes_the_same_bits() {
+    let Some(g) = as_hardware() else { return };
+    let mut random = Random::new(23);
+    for (form, m, n, k, splits) in [
+        (Form::Nt, 150, 136, 77, 1),
+        (Form::Nn, 70, 260, 64, 1),
+        (Form::Tn, 129, 44, 500, 1),
+        (Form::Tn, 60, 68, 900, 4),
+    ] {
+        let p = Gemm::dense(form, 1, m, n, k);
+        let (a, b) = (random.normal(m * k), random.normal(n * k));
+        for precision in [Precision::F32, Precision::Mixed, Precision::High] {
+            let product = |path| -> Result<Vec<f32>> {
+                let (a, b) = (Tensor::from_slice(&g, &[a.len()], &a)?, Tensor::from_slice(&g, &[b.len()], &b)?);
+                let c = Tensor::scratch("c", &[m, n]);
+                gemm_with(&g, Variant { path, splits, precision }, &p, &a, &b, None, None, &c)?;
+                c.to_vec(&g)
+            };
+            let paths = Path::candidates(g.caps(), precision);
+            let coop = g.caps().tiers.coop && precision != Precision::F32;
+            assert_eq!(
+                paths.len(),
+                if !coop {
+                    5
+                } else if precision == Precision::Mixed {
+                    2
+                } else {
+                    1
+                },
+                "{paths:?}"
+            );
+            let first = product(paths[0]).unwrap();
+            for path in &paths[1..] {
+                assert!(product(*path).unwrap() == first, "{path:?} and {:?}, {p:?}, {precision}", paths[0]);
+            }
+        }
+    }
+}
+
+/// Measured once, then known; with another path the same bits.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn tuning_measures_each_class_once_and_changes_no_bit() {
+    use rowscan::ops::matmul::{gemm, tune};
+    let Some(g) = as_hardware() else { return };
+    let mut random = Random::new(29);
+    let (x, w, dy) = (random.normal(70 * 40), random.normal(36 * 40), random.normal(70 * 36));
+    let leaves = [leaf(&g, &[70, 40], &x), leaf(&g, &[36, 40], &w)];
+    let step = || run(&g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None));
+    let before = step();
+    let record = |rows: usize| {
+        let p = Gemm::dense(Form::Nt, 1, rows, 36, 40);
+        let tensor = |n: usize| Tensor::input("operand", &[n]);
+        let c = tensor(rows * 36);
+        g.record(|| gemm(&g, &p, &tensor(rows * 40), &tensor(36 * 40), None, None, &c)).unwrap().0
+    };
+    assert_eq!(tune(&g, &record(70), Precision::F32).unwrap(), 1);
+    assert_eq!(tune(&g, &record(70), Precision::F32).unwrap(), 0, "known");
+    assert_eq!(tune(&g, &record(100), Precision::F32).unwrap(), 0, "of the same class");
+    assert_eq!(tune(&g, &record(200), Precision::F32).unwrap(), 1, "of another");
+    assert_eq!(step(), before);
+    let software = crate::common::gpu().unwrap();
+    if software.caps().software {
+        assert_eq!(tune(software, &record(70), Precision::F32).unwrap(), 0, "a CPU adapter is not measured");
+    }
 }
 
 #[test]
@@ -190,7 +262,7 @@ fn pick_fills_a_gpu_and_spares_a_cpu_the_barriers() {
         let p = Gemm::dense(Form::Tn, 1, m, n, k);
         let picked = pick(&gpu, Precision::F32, &p);
         let workgroups = m.div_ceil(64) * n.div_ceil(64) * picked.splits;
-        assert!(workgroups >= 256 && picked.path == Path::Tiled, "{p:?}: {workgroups}");
+        assert!(workgroups >= 256 && picked.path == Path::Tiled(64, 64), "{p:?}: {workgroups}");
         assert_eq!(pick(&cpu, Precision::F32, &p), DIRECT);
     }
     assert_eq!(pick(&gpu, Precision::F32, &Gemm::dense(Form::Nt, 1, 12_544, 384, 192)), TILED);
@@ -202,7 +274,7 @@ fn pick_takes_cooperative_matrices_for_what_they_can_hold() {
     let gpu = Caps { tiers, fragment: 16, subgroup_sizes: (32, 32), ..Caps::portable() };
     let (large, small) = (Gemm::dense(Form::Nt, 1, 25_088, 768, 384), Gemm::dense(Form::Tn, 1, 192, 44, 25_088));
     let path = |caps: &Caps, precision, p: &Gemm| pick(caps, precision, p).path;
-    assert_eq!(path(&gpu, Precision::F32, &large), Path::Tiled);
+    assert_eq!(path(&gpu, Precision::F32, &large), Path::Tiled(64, 64));
     assert_eq!(path(&gpu, Precision::Mixed, &large), Path::Coop(128));
     assert_eq!(path(&gpu, Precision::High, &large), Path::Coop(64));
     assert_eq!(path(&gpu, Precision::Mixed, &small), Path::Coop(64));

@@ -1,0 +1,127 @@
+//! Which path is fastest for the products of a recording, measured once per class of shapes.
+//!
+//! The candidates take turns, so that a change of clocks meets all of them, and each has to make the very bits of the
+//! simplest one (cooperative
+//! matrices: those of each other, and close to it) before it may win: a choice never changes a result. Splits of k would; they follow from the shape alone.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{Form, Gemm, Matmul, PATHS, Path, Variant, gemm_with, pick};
+use crate::error::Result;
+use crate::gpu::{Gpu, Launch, Precision, Program, Recording};
+use crate::tensor::Tensor;
+
+/// Turns that count, after one that does not.
+const TURNS: usize = 5;
+
+/// Measures the classes of `recording` that have not been yet, and returns how many there were: if any, record again. On
+/// a CPU adapter nothing is measured. `precision` is what it was recorded with.
+///
+/// # Errors
+/// Those of the device; a candidate that computes something else is passed over with a warning.
+pub fn tune(g: &Gpu, recording: &Recording, precision: Precision) -> Result<usize> {
+    if g.caps().software || g.is_dry() {
+        return Ok(0);
+    }
+    let mut classes = BTreeMap::new();
+    for p in recording.launches().iter().filter_map(product_of) {
+        let class = p.class(precision);
+        if g.choice(&class).is_none() {
+            classes.entry(class).or_insert(p);
+        }
+    }
+    let count = classes.len();
+    let mut found = BTreeMap::new();
+    for (class, p) in classes {
+        if let Some(path) = fastest(g, precision, &p)? {
+            tracing::debug!("{class}: {path:?}");
+            found.insert(class, PATHS.iter().position(|known| *known == path).unwrap_or_default() as u32);
+        }
+    }
+    if !found.is_empty() {
+        g.choose(found)?;
+    }
+    Ok(count)
+}
+
+/// The product of a launch, dense; none if it is of another family or adds the parts of one.
+fn product_of(launch: &Launch) -> Option<Gemm> {
+    let name = launch.name();
+    if !name.starts_with("matmul") || name == "matmul.combine" {
+        return None;
+    }
+    let p: Matmul = launch.scalars();
+    let form = *[Form::Nt, Form::Nn, Form::Tn].get(*launch.consts.first()? as usize)?;
+    let [batch, m, n, k] = [p.batch, p.m, p.n, p.k].map(|size| size as usize);
+    Some(Gemm::dense(form, batch, m, n, k))
+}
+
+/// The fastest path for a product; none if it does not fit the device beside what is there.
+fn fastest(g: &Gpu, precision: Precision, p: &Gemm) -> Result<Option<Path>> {
+    let paths = Path::candidates(g.caps(), precision);
+    if paths.len() < 2 {
+        return Ok(None);
+    }
+    let pattern = |n: usize| (0..n).map(|i| ((i * 2_654_435_761) % 1021) as f32 / 512.0 - 1.0).collect::<Vec<_>>();
+    let (a_len, b_len) = (p.batch * p.m * p.k, p.batch * p.n * p.k);
+    let a = Tensor::from_slice(g, &[a_len], &pattern(a_len))?;
+    let b = Tensor::from_slice(g, &[b_len], &pattern(b_len))?;
+    let c = Tensor::input("product", &[p.batch, p.m, p.n]);
+    let splits = pick(g.caps(), precision, p).splits;
+    let program = |path| -> Result<Program> {
+        let variant = Variant { path, splits, precision };
+        Program::new(g, g.record(|| gemm_with(g, variant, p, &a, &b, None, None, &c))?.0)
+    };
+    let values = |program: &Program| -> Result<Vec<f32>> {
+        program.run()?;
+        c.to_vec(g)
+    };
+    let simple = values(&program(Path::Direct)?)?;
+    let mut first: Option<Vec<f32>> = None;
+    let mut right = Vec::new();
+    for path in paths {
+        let program = program(path)?;
+        let got = values(&program)?;
+        let same = match path {
+            Path::Coop(_) => close(&simple, &got, p.k) && first.as_ref().is_none_or(|first| same_bits(first, &got)),
+            _ => same_bits(&simple, &got),
+        };
+        if same {
+            first.get_or_insert(got);
+            right.push((path, program, f64::MAX));
+        } else {
+            tracing::warn!("{path:?} of {p:?} computes something else: not used");
+        }
+    }
+    for _ in 0..TURNS {
+        for (_, program, best) in &mut right {
+            *best = best.min(seconds(g, program)?);
+        }
+    }
+    let fastest = right.iter().min_by(|a, b| a.2.total_cmp(&b.2));
+    Ok(fastest.map(|(path, ..)| *path))
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+}
+
+/// Sums of k products of at most 1 of operands in f16, added in another order and perhaps truncated: a rounding of 2^-23
+/// for each, and what splitting an operand leaves.
+fn close(a: &[f32], b: &[f32], k: usize) -> bool {
+    let most = 1e-6 * (4.0 + k as f32);
+    a.iter().zip(b).all(|(a, b)| (a - b).abs() <= most)
+}
+
+/// Seconds of one replay.
+fn seconds(g: &Gpu, program: &Program) -> Result<f64> {
+    if g.caps().timestamps {
+        return Ok(program.profile()?.iter().map(|launch| launch.ns as f64 * 1e-9).sum());
+    }
+    g.wait()?;
+    let start = Instant::now();
+    program.run()?;
+    g.wait()?;
+    Ok(start.elapsed().as_secs_f64())
+}
