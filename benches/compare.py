@@ -27,6 +27,7 @@ def circumstances(report):
         ("versions", versions),
         ("commit", report.get("commit")),
         ("timer", report.get("timer")),
+        ("products in", report.get("products")),
         ("command", "`" + report.get("command", "") + "`"),
     ]
     return "; ".join(f"{name} {value}" for name, value in fields if value)
@@ -125,7 +126,7 @@ def split(reports):
     mine = [r for r in reports if r["implementation"] == "rowscan"]
     if not mine:
         raise ValueError("no file is from `rowscan bench --json`")
-    for key in ("adapter", "driver", "commit"):
+    for key in ("adapter", "driver", "commit", "products"):
         if len({r.get(key) for r in mine}) > 1:
             raise ValueError(f"ours differ in {key}: {sorted({str(r.get(key)) for r in mine})}")
     ours = mine[0] | {"rows": [row for r in mine for row in r["rows"]]}

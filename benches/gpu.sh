@@ -6,7 +6,8 @@
 #   tests     every test on the adapter           check     the conformance fixtures
 #   pairs     the operators at the shapes that the CUDA references are timed at, inputs and results written for them
 #   step      whole training steps                profile   a step of each size by kernel, with traces
-#   cuda      the CUDA references (benches/cuda)  compare   both in one table
+#   mixed     products and whole steps in mixed precision, products in high
+#   cuda      the CUDA references (benches/cuda)  compare   both in one table, and mixed in one of its own
 #   train     a short training                    bench     every operator at every shape (20 minutes)
 #
 # Without stages: all, in this order. A stage that fails or takes longer than its limit is noted and the next goes on.
@@ -23,7 +24,7 @@ expect=${EXPECT:-NVIDIA} python=${PYTHON:-python3} quick=${QUICK:-} batch=${BATC
 sizes=${SIZES:-tiny small base}
 [ -n "$quick" ] && { sizes=tiny batch=2; }
 stages=("$@")
-[ ${#stages[@]} -eq 0 ] && stages=(build tests check pairs step profile cuda compare train bench)
+[ ${#stages[@]} -eq 0 ] && stages=(build tests check pairs step mixed profile cuda compare train bench)
 rowscan=${ROWSCAN:-target/release/rowscan}
 families="selective_scan conv1d attention matmul rms_norm layer_norm adamw activation"
 size_flags=$(printf -- '--size %s ' $sizes)
@@ -96,6 +97,10 @@ for stage in "${stages[@]}"; do
     step)
         if [ -n "$quick" ]; then run step 300 "$rowscan" bench --family step --json "$out/step.json"
         else run step 600 "$rowscan" bench --family step $size_flags --batch "$batch" --json "$out/step.json"; fi ;;
+    mixed)
+        shape="--batch $batch --tokens 98"; [ -n "$quick" ] && shape=--quick
+        run mixed 600 "$rowscan" bench --precision mixed --family matmul --family step $size_flags $shape --json "$out/mixed.json"
+        run high 300 "$rowscan" bench --precision high --family matmul $size_flags $shape --json "$out/high.json" ;;
     profile)
         for size in $([ -n "$quick" ] && echo micro || echo $sizes); do
             run "profile-$size" 300 "$rowscan" profile --model "$size" --batch-size "$batch" --trace "$out/trace-$size.json"
@@ -105,7 +110,8 @@ for stage in "${stages[@]}"; do
     compare)
         files=()
         for file in "$out"/{pairs,pairs-1,step,cuda/ops,cuda/step}.json; do [ -e "$file" ] && files+=("$file"); done
-        ext=md run compare 60 "$python" benches/compare.py "${files[@]}" ;;
+        ext=md run compare 60 "$python" benches/compare.py "${files[@]}"
+        [ -e "$out/mixed.json" ] && ext=md run compare-mixed 60 "$python" benches/compare.py "$out/mixed.json" "$out"/cuda/*.json ;;
     train)
         model=tiny images=12800 size=224; [ -n "$quick" ] && { model=micro images=8 size=16; }
         run train 420 "$rowscan" pretrain --data "synthetic:$images" --model "$model" --image-size $size --batch-size "$batch" \

@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion};
 use rowscan::Result;
 use rowscan::bench::clock::{Seconds, rotated};
 use rowscan::bench::{Case, Clock, Direction, Outcome, Report, Roof, Row, Scope, ops};
-use rowscan::gpu::{AdapterChoice, Gpu, Options, Work};
+use rowscan::gpu::{AdapterChoice, Gpu, Options, Precision, Work};
 
 fn flag(name: &str) -> bool {
     std::env::var(name).is_ok_and(|v| v == "1")
@@ -32,8 +32,13 @@ fn main() -> std::process::ExitCode {
     let g = Gpu::open_blocking(&Options { adapter, portable: flag("ROWSCAN_PORTABLE"), ..Options::default() })
         .unwrap_or_else(|e| panic!("{e}"));
     let clock = Clock::new(&g, flag("ROWSCAN_BENCH_WALL"));
-    eprintln!("{}", Report::title(g.caps(), clock));
-    let scope = Scope { quick: g.caps().software && !flag("ROWSCAN_BENCH_FULL"), ..Scope::default() };
+    let words = std::env::var("ROWSCAN_PRECISION").unwrap_or_else(|_| "f32".into());
+    let known = [Precision::F32, Precision::Mixed, Precision::High];
+    let precision = known.into_iter().find(|p| p.to_string() == words);
+    let precision = precision.unwrap_or_else(|| panic!("ROWSCAN_PRECISION={words}: expected f32, mixed or high"));
+    let _precision = g.set_precision(precision);
+    eprintln!("{}", Report::title(g.caps(), clock, precision));
+    let scope = Scope { precision, quick: g.caps().software && !flag("ROWSCAN_BENCH_FULL"), ..Scope::default() };
     let (mut criterion, samples) = criterion(g.caps().software);
     let (roof, mut rows) = (OnceCell::new(), Vec::new());
     for &family in ops::ALL {
@@ -46,7 +51,7 @@ fn main() -> std::process::ExitCode {
                 let roof = roof.get_or_init(|| Roof::measure(&g, clock).inspect(|roof| eprintln!("{roof}")));
                 roof.as_ref().map_err(Clone::clone)?;
                 let all = small_checked.get_or_init(|| small.iter().try_for_each(|case| case.check(&g).map(drop)));
-                all.clone().and_then(|()| case.check(&g))
+                all.clone().and_then(|()| case.tune(&g)).and_then(|()| case.check(&g))
             };
             for &(direction, floor) in &case.floors {
                 let check = || checked.get_or_init(check).clone();
@@ -56,7 +61,7 @@ fn main() -> std::process::ExitCode {
     }
     criterion.final_summary();
     let Some(Ok(roof)) = roof.into_inner() else { return std::process::ExitCode::SUCCESS }; // nothing was selected
-    let report = Report { caps: g.caps().clone(), roof, clock, rows };
+    let report = Report { caps: g.caps().clone(), roof, clock, precision, rows };
     println!("\n{report}");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
     std::fs::write(path, format!("{:#}\n", report.json())).unwrap_or_else(|e| panic!("{path}: {e}"));

@@ -9,6 +9,8 @@ use super::fill::{Along, Fill, Named};
 use super::scope::{Scope, Shape};
 use crate::error::Result;
 use crate::gpu::{Gpu, Program, Work};
+#[cfg(feature = "native")]
+use crate::ops::matmul;
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -187,6 +189,18 @@ impl Case {
     /// Whether it has a rule, so that a backward pass can be built.
     pub fn has_rule(&self) -> bool {
         self.rule
+    }
+
+    /// Measures which paths are fastest for its products, if it has any that were not measured yet.
+    #[cfg(feature = "native")]
+    pub fn tune(&self, g: &Gpu) -> Result<()> {
+        if self.family == "matmul" && !g.caps().software {
+            let built = self.build(g, Direction::Backward)?;
+            for program in [Some(&built.forward), built.backward.as_ref()].into_iter().flatten() {
+                matmul::tune(g, program.launches(), g.precision())?;
+            }
+        }
+        Ok(())
     }
 
     /// Draws inputs and records the launches. A backward pass needs the forward pass to have run once: it has.

@@ -9,7 +9,8 @@ use super::case::Direction;
 use super::clock::{Clock, Seconds};
 use super::roof::Roof;
 use crate::error::Error;
-use crate::gpu::{Caps, Work};
+use crate::gpu::{Caps, Precision, Work};
+use crate::ops::matmul::products;
 
 /// What became of a case.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,16 +62,19 @@ pub struct Report {
     pub roof: Roof,
     /// How time was taken.
     pub clock: Clock,
+    /// How products were computed.
+    pub precision: Precision,
     /// The lines.
     pub rows: Vec<Row>,
 }
 
 impl Report {
-    /// Adapter, driver, version, commit, timer.
-    pub fn title(caps: &Caps, clock: Clock) -> String {
+    /// Adapter, driver, version, commit, timer, precision.
+    pub fn title(caps: &Caps, clock: Clock, precision: Precision) -> String {
         let warning = if caps.software { "\nA software adapter: its figures say nothing about a GPU." } else { "" };
         let (version, commit) = (env!("CARGO_PKG_VERSION"), commit());
-        format!("{caps}\nrowscan {version}, commit {commit}, by {}{warning}", clock.name())
+        let products = products(caps, precision);
+        format!("{caps}\nrowscan {version}, commit {commit}, by {}, products in {products}{warning}", clock.name())
     }
 
     /// The names of the columns.
@@ -99,6 +103,8 @@ impl Report {
             "commit": commit(),
             "command": std::env::args().collect::<Vec<_>>().join(" "),
             "timer": self.clock.name(),
+            "precision": self.precision,
+            "products": products(&self.caps, self.precision),
             "roof": self.roof.json(),
             "rows": self.rows.iter().map(|row| row.json(&self.roof)).collect::<Vec<_>>(),
         })
@@ -148,7 +154,7 @@ impl Row {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n{}\n{}", Self::title(&self.caps, self.clock), self.roof, Self::head())?;
+        writeln!(f, "{}\n{}\n{}", Self::title(&self.caps, self.clock, self.precision), self.roof, Self::head())?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{}", row.line(&self.roof)))
     }
 }

@@ -21,11 +21,12 @@ pub fn run(
     g: &Gpu, scope: &Scope, clock: Clock, folder: Option<&Path>, mut say: impl FnMut(String) -> Result<()>,
 ) -> Result<Report> {
     expect_known(scope)?;
-    say(Report::title(g.caps(), clock))?;
+    say(Report::title(g.caps(), clock, scope.precision))?;
     let roof = Roof::measure(g, clock)?;
+    let _precision = g.set_precision(scope.precision);
     say(roof.to_string())?;
     say(Report::head())?;
-    let mut report = Report { caps: g.caps().clone(), roof, clock, rows: Vec::new() };
+    let mut report = Report { caps: g.caps().clone(), roof, clock, precision: scope.precision, rows: Vec::new() };
     for &family in ops::ALL.iter().filter(|(name, _)| scope.wants(name)) {
         for case in ops::of(scope, family) {
             for row in rows(g, clock, &case, folder)? {
@@ -54,7 +55,7 @@ fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec
         outcome,
         facts: case.facts.clone(),
     };
-    let checked = match case.check(g) {
+    let checked = match case.tune(g).and_then(|()| case.check(g)) {
         Ok(checked) => checked,
         Err(lost @ Error::DeviceLost(_)) => return Err(lost),
         Err(e) => {

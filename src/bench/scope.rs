@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::gpu::Precision;
+
 /// A batch of token sequences in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -61,6 +63,8 @@ pub struct Scope {
     pub batches: Vec<usize>,
     /// Tokens of an image; the usual ones if empty.
     pub lengths: Vec<usize>,
+    /// How products are computed.
+    pub precision: Precision,
 }
 
 impl Scope {

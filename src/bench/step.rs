@@ -13,7 +13,7 @@ use super::scope::Scope;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Phase, Program};
 use crate::models::Config;
-use crate::train::settings::Settings;
+use crate::train::settings::{RunSettings, Settings};
 use crate::train::step::Pretrainer;
 
 /// The name that `--family` knows.
@@ -35,7 +35,8 @@ pub fn rows(g: &Gpu, scope: &Scope) -> Result<Vec<Row>> {
 
 fn step(g: &Gpu, size: &str, batch: usize) -> Result<Vec<Row>> {
     let config = Config { drop_path: 0.0, ..Config::preset(size)? };
-    let settings = Settings { mask_ratio: Some(0.5), ..Settings::default() };
+    let run = RunSettings { precision: g.precision(), ..RunSettings::default() };
+    let settings = Settings { run, mask_ratio: Some(0.5), ..Settings::default() };
     let mask = settings.masker(&config)?.draw(0, batch);
     let mut facts = serde_json::Map::from_iter([("images".into(), json!(batch)), ("size".into(), json!(size))]);
     let mut times = || -> Result<_> {

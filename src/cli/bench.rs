@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::run_args::word;
 use super::{Device, Outcome, Stop, say, usage};
 use crate::bench::{self, Clock, Scope};
 use crate::error::Error;
@@ -26,6 +27,9 @@ pub struct Args {
     /// Tokens of an image instead of 98, 208 and 592; may be given several times.
     #[arg(long, value_name = "TOKENS")]
     tokens: Vec<usize>,
+    /// Of products: f32, mixed (f16 operands) or high (split into two f16).
+    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
+    precision: String,
     /// Time by the host's clock even where the adapter has timestamps: includes what happens between launches.
     #[arg(long)]
     wall: bool,
@@ -45,6 +49,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         sizes: args.size.clone(),
         batches: args.batch.clone(),
         lengths: args.tokens.clone(),
+        precision: usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default(),
     };
     if let Some(folder) = &args.dump {
         std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;

@@ -84,6 +84,11 @@ impl Program {
         &self.plan
     }
 
+    /// The launches, in order.
+    pub fn launches(&self) -> &[Launch] {
+        &self.launches
+    }
+
     /// Where a launch's argument lies.
     #[cfg(feature = "native")]
     pub(super) fn physical<'a>(&'a self, view: &'a View) -> Option<&'a Arc<Physical>> {

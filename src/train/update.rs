@@ -44,7 +44,7 @@ impl Hyper {
 pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Recording, T)>) -> Result<(Recording, T)> {
     let recorded = record()?;
     #[cfg(feature = "native")]
-    if tune(g, &recorded.0, hyper.precision)? > 0 {
+    if tune(g, recorded.0.launches(), hyper.precision)? > 0 {
         drop(recorded);
         return record();
     }

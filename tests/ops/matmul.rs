@@ -243,14 +243,14 @@ fn tuning_measures_each_class_once_and_changes_no_bit() {
         let c = tensor(rows * 36);
         g.record(|| gemm(&g, &p, &tensor(rows * 40), &tensor(36 * 40), None, None, &c)).unwrap().0
     };
-    assert_eq!(tune(&g, &record(70), Precision::F32).unwrap(), 1);
-    assert_eq!(tune(&g, &record(70), Precision::F32).unwrap(), 0, "known");
-    assert_eq!(tune(&g, &record(100), Precision::F32).unwrap(), 0, "of the same class");
-    assert_eq!(tune(&g, &record(200), Precision::F32).unwrap(), 1, "of another");
+    assert_eq!(tune(&g, record(70).launches(), Precision::F32).unwrap(), 1);
+    assert_eq!(tune(&g, record(70).launches(), Precision::F32).unwrap(), 0, "known");
+    assert_eq!(tune(&g, record(100).launches(), Precision::F32).unwrap(), 0, "of the same class");
+    assert_eq!(tune(&g, record(200).launches(), Precision::F32).unwrap(), 1, "of another");
     assert_eq!(step(), before);
     let software = crate::common::gpu().unwrap();
     if software.caps().software {
-        assert_eq!(tune(software, &record(70), Precision::F32).unwrap(), 0, "a CPU adapter is not measured");
+        assert_eq!(tune(software, record(70).launches(), Precision::F32).unwrap(), 0, "a CPU adapter is not measured");
     }
 }
 

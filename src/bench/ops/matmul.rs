@@ -1,23 +1,43 @@
 //! matmul: the projections of a mixer and of an MLP; backward makes dx, dw and where there is a bias its gradient.
 
 use super::*;
+use crate::gpu::Precision;
 use cpu::matmul::{Dims, backward, forward};
 
 /// States of a channel.
 const N: usize = 16;
 
-fn expect(v: &Values, s: usize, bias: bool) -> Result<Vec<Want>> {
-    let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
+/// The operands as a precision reads them.
+fn rounded(values: &[f64], precision: Precision) -> Vec<f64> {
+    let half = |v: &f64| half::f16::from_f64(*v).to_f64();
+    if precision == Precision::Mixed { values.iter().map(half).collect() } else { values.to_vec() }
+}
+
+/// A sum of k products of order 1 wanders by 2.4e-8·k; eight times that. Cooperative matrices may truncate sums: four times
+/// as much. What is subnormal in f16 may count as 0 (6e-5 of an operand of up to 4); split operands miss 2⁻²¹ of a product.
+fn tol(precision: Precision, k: usize) -> Tol {
+    let sum = 2e-7 * (4.0 + k as f64);
+    match precision {
+        Precision::F32 => Tol { rel: 2e-7, abs: sum },
+        Precision::Mixed => Tol { rel: 8e-7, abs: 4.0 * sum + 2.4e-4 },
+        Precision::High => Tol { rel: 1e-6, abs: 4.0 * sum + 2.4e-6 * (k as f64).sqrt() },
+    }
+}
+
+fn expect(v: &Values, s: usize, bias: bool, precision: Precision) -> Result<Vec<Want>> {
+    let [x, w, dy] = [v.get("x")?, v.get("w")?, v.get("dy")?].map(|values| rounded(values, precision));
+    let (x, w, dy) = (&x[..], &w[..], &dy[..]);
     let m = v.picked.len();
     let k = x.len() / (s * m);
     let dim = Dims { s, m, n: w.len() / (s * k), k };
     let back = backward(dim, x, w, dy);
-    // a sum of k products of order 1 wanders by 2.4e-8·k; eight times that
-    let tol = |k: usize| Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) };
+    let tol = |k| tol(precision, k);
     let y = forward(dim, x, w, bias.then(|| v.get("bias")).transpose()?, None);
     let mut wants = vec![want("y", y, tol(k)), want("dx", back.dx, tol(dim.n)), want("dw", back.dw, tol(m))];
     if bias {
-        wants.push(want("dbias", back.dbias, tol(m)));
+        let dy = v.get("dy")?; // no product: not rounded
+        let column = |i: usize| (0..m).map(|row| dy[(i / dim.n * m + row) * dim.n + i % dim.n]).sum();
+        wants.push(want("dbias", (0..s * dim.n).map(column).collect(), tol(m)));
     }
     Ok(wants)
 }
@@ -25,13 +45,14 @@ fn expect(v: &Values, s: usize, bias: bool) -> Result<Vec<Want>> {
 /// `s` products of (m, k) with (n, k).
 fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed: bool) {
     let (mk, nk, mn) = (s * m * k, s * n * k, s * m * n);
+    let precision = c.scope.precision;
     let mut draft = c.case(name).fact("bias", bias).fact("batch", s);
     if timed {
         let forward = Floor::of(4 * (mk + nk + mn), 2 * mn * k, 0);
         let backward = Floor::of(4 * (2 * mk + 2 * nk + mn), 4 * mn * k, 0);
         draft = draft.floors([forward, backward]);
     }
-    draft.check(16, "rows", move |v| expect(v, s, bias)).op(move |t, x| {
+    draft.check(16, "rows", move |v| expect(v, s, bias, precision)).op(move |t, x| {
         let dense = usize::from(s == 1); // leaves out the first dimension
         let rows = Axis(1 - dense);
         let (x_shape, w_shape, b_shape) = ([s, m, k], [s, n, k], [s, n]);

@@ -9,23 +9,23 @@ use std::time::Instant;
 
 use super::{Form, Gemm, Matmul, PATHS, Path, Variant, gemm_with, pick};
 use crate::error::Result;
-use crate::gpu::{Gpu, Launch, Precision, Program, Recording};
+use crate::gpu::{Gpu, Launch, Precision, Program};
 use crate::tensor::Tensor;
 
 /// Turns that count, after one that does not.
 const TURNS: usize = 5;
 
-/// Measures the classes of `recording` that have not been yet, and returns how many there were: if any, record again. On
-/// a CPU adapter nothing is measured. `precision` is what it was recorded with.
+/// Measures the classes of `launches` that have not been yet, and returns how many there were: if any, record again. On
+/// a CPU adapter nothing is measured. `precision` is what they were recorded with.
 ///
 /// # Errors
 /// Those of the device; a candidate that computes something else is passed over with a warning.
-pub fn tune(g: &Gpu, recording: &Recording, precision: Precision) -> Result<usize> {
+pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize> {
     if g.caps().software || g.is_dry() {
         return Ok(0);
     }
     let mut classes = BTreeMap::new();
-    for p in recording.launches().iter().filter_map(product_of) {
+    for p in launches.iter().filter_map(product_of) {
         let class = p.class(precision);
         if g.choice(&class).is_none() {
             classes.entry(class).or_insert(p);
