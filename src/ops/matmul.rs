@@ -232,18 +232,26 @@ impl Variant {
     /// An error unless an adapter can compute this.
     fn check(self, caps: &Caps) -> Result<()> {
         let fits = match (self.path, self.precision) {
-            (Path::Direct, _) => true,
-            // 16 k of both operands, and a vec4 more
-            (Path::Tiled(m @ (64 | 128), n @ (64 | 128)), _) => {
-                16 * 16 * (m / 4 + n / 4 + 2) <= caps.workgroup_memory as usize
-            }
+            (Path::Direct | Path::Tiled(64 | 128, 64 | 128), _) => true,
             (Path::Coop(64), Precision::Mixed | Precision::High) | (Path::Coop(128), Precision::Mixed) => {
                 caps.tiers.coop
             }
             _ => false,
         };
-        let expected = "tiles of 64 or 128 that a workgroup can hold, and cooperative matrices that the adapter has";
-        if fits { Ok(()) } else { Err(Error::argument("matmul: variant", format!("{self:?}"), expected)) }
+        let expected = "tiles of 64 or 128, and cooperative matrices only where the adapter has them";
+        if !fits {
+            return Err(Error::argument("matmul: variant", format!("{self:?}"), expected));
+        }
+        let needed = match self.path {
+            Path::Tiled(m, n) => 16 * 16 * (m as u64 / 4 + n as u64 / 4 + 2), // 16 k of both operands, a vec4 more each
+            _ => 0, // the tier is there only if its kernels fit
+        };
+        let allowed = caps.workgroup_memory.into();
+        if needed > allowed {
+            let what = format!("matmul: workgroup memory of {:?}", self.path);
+            return Err(Error::Limit { what, needed, allowed });
+        }
+        Ok(())
     }
 }
 

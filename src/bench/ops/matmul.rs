@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::gpu::Precision;
+use crate::tensor::Tensor;
 use cpu::matmul::{Dims, backward, forward};
+use ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
 
 /// States of a channel.
 const N: usize = 16;
@@ -42,6 +44,25 @@ fn expect(v: &Values, s: usize, bias: bool, precision: Precision) -> Result<Vec<
     Ok(wants)
 }
 
+/// A square product on one path: the ladder of `shaders/matmul.wgsl`.
+fn path(c: &mut Cases, name: &str, path: Path) {
+    let n = if c.scope.quick { 512 } else { 4096 };
+    let (variant, product) =
+        (Variant { path, splits: 1, precision: Precision::F32 }, Gemm::dense(Form::Nt, 1, n, n, n));
+    let case = c.case(format!("{name} {n}")).floor(Floor::of(12 * n * n, 2 * n * n * n, 0));
+    case.check(16, "rows", move |v| {
+        let (x, w) = (v.get("x")?, v.get("w")?);
+        let dim = Dims { s: 1, m: x.len() / n, n, k: n };
+        Ok(vec![want("y", forward(dim, x, w, None, None), tol(Precision::F32, n))])
+    })
+    .launches(move |x| {
+        let (a, b) = (x.normal("x", Axis(0), &[n, n])?, x.normal("w", Whole, &[n, n])?);
+        let y = Tensor::scratch("y", &[n, n]);
+        gemm_with(x.g, variant, &product, &a, &b, None, None, &y)?;
+        Ok(vec![result("y", Axis(0), y)])
+    });
+}
+
 /// `s` products of (m, k) with (n, k).
 fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed: bool) {
     let (mk, nk, mn) = (s * m * k, s * n * k, s * m * n);
@@ -65,6 +86,11 @@ fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed
 pub fn cases(c: &mut Cases) {
     case(c, "small".into(), [1, 16, 72, 100], true, false);
     case(c, "split small".into(), [2, 301, 17, 23], false, false);
+    if c.scope.precision == Precision::F32 {
+        let tiles = [("64x64", 64, 64), ("128x64", 128, 64), ("64x128", 64, 128), ("128x128", 128, 128)];
+        path(c, "direct", Path::Direct);
+        tiles.into_iter().for_each(|(name, m, n)| path(c, &format!("tiled {name}"), Path::Tiled(m, n)));
+    }
     for shape in c.scope.shapes() {
         let (m, d, e, r) = (shape.rows(), shape.d, shape.e(), shape.d.div_ceil(16));
         // name, directions, outputs, inputs, bias

@@ -59,6 +59,14 @@ pub fn cases(c: &mut Cases) {
         let name = format!("{algorithm:?} small").to_lowercase();
         case(c, name, [1, 53, 67, 4], Some(algorithm), false);
     }
+    // the ladder of the shader: both ways at the shapes where either could win
+    let (few, many) = if c.scope.quick { (1, 2) } else { (1, 128) };
+    for (b, l) in [(many, 98), (few, 592)] {
+        for algorithm in [Algorithm::Sequential, Algorithm::Chunked] {
+            let name = format!("{algorithm:?} tiny {l}x{b}").to_lowercase();
+            case(c, name, [b, l, 384, 12], Some(algorithm), true);
+        }
+    }
     for s in c.scope.shapes() {
         case(c, s.to_string(), [s.b, s.l, s.e(), s.d.div_ceil(16)], None, true);
     }
