@@ -22,14 +22,18 @@ pub struct Agreement {
     pub pairs: usize,
     /// Those whose means differ the same way here.
     pub same: usize,
-    /// Those whose means differ the other way, by more than both standard deviations together.
+    /// Those whose means differ the other way, by more than both standard deviations together. Of cells with one seed
+    /// nothing is known about chance.
     pub reversed: usize,
+    /// Whether every cell has more than one seed.
+    pub deviations: bool,
 }
 
 /// Compares the order of cells given as (figure of the paper, scores here).
 pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
     let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
-    let mut found = Agreement { pairs: 0, same: 0, reversed: 0 };
+    let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
+    let mut found = Agreement { pairs: 0, same: 0, reversed: 0, deviations };
     for (i, &(paper, (mean, deviation))) in done.iter().enumerate() {
         for &(other_paper, (other, other_deviation)) in &done[..i] {
             let (theirs, ours) = (paper - other_paper, mean - other);
@@ -58,10 +62,15 @@ pub fn markdown(table: &Table, scores: &[Scores], scale: &str) -> String {
             let _ = writeln!(text, "| {} | {:.1} | {ours} | {} |", cell.label, cell.paper, scores.len());
         }
         let found = agreement(&cells.iter().map(|(cell, scores)| (cell.paper, *scores)).collect::<Vec<_>>());
-        let Agreement { pairs, same, reversed } = found;
+        let Agreement { pairs, same, reversed, deviations } = found;
         let _ = match pairs {
             0 => writeln!(text, "\nNothing to compare yet."),
             _ if same == pairs => writeln!(text, "\nThe order agrees with the paper's ({same} of {pairs} pairs)."),
+            _ if !deviations => writeln!(
+                text,
+                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there. One seed does not tell \
+                 how far chance moves a cell."
+            ),
             _ => writeln!(
                 text,
                 "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there, {reversed} stand \
@@ -94,6 +103,8 @@ mod tests {
         assert_eq!(compare(&[(80.0, vec![10.0, 12.0]), (81.0, vec![10.0, 11.0])]), (1, 0, 0));
         assert_eq!(compare(&[(80.0, vec![10.0, 10.2]), (81.0, vec![7.0, 7.2])]), (1, 0, 1));
         assert_eq!(compare(&[(80.0, vec![10.0]), (80.0, vec![9.0]), (81.0, vec![])]), (0, 0, 0));
+        let one = vec![10.0];
+        assert!(!agreement(&[(80.0, &one), (81.0, &vec![9.0, 9.5])]).deviations);
     }
 
     #[test]
@@ -104,5 +115,7 @@ mod tests {
             text.contains("| AR | 83.7 | 51.00 ± 1.41 | 2 |") && text.contains("| local MAE | 84.2 | not run | 0 |")
         );
         assert!(text.contains("agrees") && text.contains("3 of 3"), "{text}");
+        let text = markdown(&table, &[vec![50.0], vec![49.0], vec![], vec![54.0]], "Tiny.");
+        assert!(text.contains("2 of 3 pairs stand as there. One seed"), "{text}");
     }
 }
