@@ -32,6 +32,13 @@ pub enum Precision {
     High,
 }
 
+impl Precision {
+    /// Whether products are of f32.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

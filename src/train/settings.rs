@@ -53,8 +53,8 @@ pub struct RunSettings {
     /// time, the same bits. Not written where it is off, as it decides nothing about the result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
-    /// Of products, forward and backward.
-    #[serde(default)]
+    /// Of products, forward and backward. Not written where it is f32: what was trained before there was a choice is the same.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
 }
 

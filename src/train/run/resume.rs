@@ -1,21 +1,27 @@
 //! Whether a checkpoint is of the run that is to go on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::task::TaskSettings;
 use crate::error::{Error, Result};
 use crate::models::Config;
 use crate::train::checkpoint::{self, State};
 
-/// What is not the same in two structures, one line each.
+/// What is not the same in two structures, one line each. What only one of them writes is at its default in the other.
 fn differences<T: Serialize>(was: &T, now: &T, except: &[&str]) -> Vec<String> {
-    let value = |it: &T| serde_json::to_value(it).unwrap_or_default();
-    let (was, now) = (value(was), value(now));
-    let keys = now.as_object().into_iter().flatten().filter(|(key, _)| !except.contains(&key.as_str()));
-    let other = keys.filter(|(key, value)| was[key.as_str()] != **value);
-    other.map(|(key, value)| format!("{key} was {}, now {value}", was[key.as_str()])).collect()
+    let fields = |it: &T| match serde_json::to_value(it) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    let (was, now) = (fields(was), fields(now));
+    let keys: BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+    let other = keys.into_iter().filter(|key| !except.contains(&key.as_str()) && was.get(*key) != now.get(*key));
+    let value = |it: Option<&Value>| it.map_or_else(|| "the default".into(), Value::to_string);
+    other.map(|key| format!("{key} was {}, now {}", value(was.get(key)), value(now.get(key)))).collect()
 }
 
 /// Refuses a checkpoint of another run; the number of epochs may change, and how gradients are found.
