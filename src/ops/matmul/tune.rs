@@ -1,8 +1,8 @@
 //! Which path is fastest for the products of a recording, measured once per class of shapes.
 //!
-//! The candidates take turns, so that a change of clocks meets all of them, and each has to make the very bits of the
-//! simplest one (cooperative
-//! matrices: those of each other, and close to it) before it may win: a choice never changes a result. Splits of k would; they follow from the shape alone.
+//! The candidates take turns, so that a change of clocks meets all of them. Each has to make the very bits of the simplest
+//! one before it may win (cooperative matrices those of each other, and close to it): a choice never changes a result.
+//! Splits of k would; they follow from the shape alone.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,6 +14,8 @@ use crate::tensor::Tensor;
 
 /// Turns that count, after one that does not.
 const TURNS: usize = 5;
+/// Elements that are compared, from both ends of the product.
+const COMPARED: usize = 1 << 18;
 
 /// Measures the classes of `launches` that have not been yet, and returns how many there were: if any, record again. On
 /// a CPU adapter nothing is measured. `precision` is what they were recorded with.
@@ -21,7 +23,7 @@ const TURNS: usize = 5;
 /// # Errors
 /// Those of the device; a candidate that computes something else is passed over with a warning.
 pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize> {
-    if g.caps().software || g.is_dry() {
+    if g.caps().software || g.is_dry() || Path::candidates(g.caps(), precision).len() < 2 {
         return Ok(0);
     }
     let mut classes = BTreeMap::new();
@@ -31,18 +33,25 @@ pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize>
             classes.entry(class).or_insert(p);
         }
     }
-    let count = classes.len();
+    if classes.is_empty() {
+        return Ok(0);
+    }
+    let start = Instant::now();
+    let operand = |len: fn(&Gemm) -> usize| -> Result<Tensor> {
+        let len = classes.values().map(len).max().unwrap_or_default();
+        let values: Vec<f32> = (0..len).map(|i| (i * 40_503 % 1021) as f32 / 512.0 - 1.0).collect();
+        Tensor::from_slice(g, &[len], &values)
+    };
+    let (a, b) = (operand(|p| p.batch * p.m * p.k)?, operand(|p| p.batch * p.n * p.k)?);
     let mut found = BTreeMap::new();
-    for (class, p) in classes {
-        if let Some(path) = fastest(g, precision, &p)? {
-            tracing::debug!("{class}: {path:?}");
-            found.insert(class, PATHS.iter().position(|known| *known == path).unwrap_or_default() as u32);
-        }
+    for (class, p) in &classes {
+        let path = fastest(g, precision, p, &a, &b)?;
+        tracing::debug!("{class}: {path:?}");
+        found.insert(class.clone(), PATHS.iter().position(|known| *known == path).unwrap_or_default() as u32);
     }
-    if !found.is_empty() {
-        g.choose(found)?;
-    }
-    Ok(count)
+    g.choose(found)?;
+    tracing::info!("{} classes of products measured in {:.1} s", classes.len(), start.elapsed().as_secs_f64());
+    Ok(classes.len())
 }
 
 /// The product of a launch, dense; none if it is of another family or adds the parts of one.
@@ -57,30 +66,24 @@ fn product_of(launch: &Launch) -> Option<Gemm> {
     Some(Gemm::dense(form, batch, m, n, k))
 }
 
-/// The fastest path for a product; none if it does not fit the device beside what is there.
-fn fastest(g: &Gpu, precision: Precision, p: &Gemm) -> Result<Option<Path>> {
-    let paths = Path::candidates(g.caps(), precision);
-    if paths.len() < 2 {
-        return Ok(None);
-    }
-    let pattern = |n: usize| (0..n).map(|i| ((i * 2_654_435_761) % 1021) as f32 / 512.0 - 1.0).collect::<Vec<_>>();
-    let (a_len, b_len) = (p.batch * p.m * p.k, p.batch * p.n * p.k);
-    let a = Tensor::from_slice(g, &[a_len], &pattern(a_len))?;
-    let b = Tensor::from_slice(g, &[b_len], &pattern(b_len))?;
+/// The fastest path for a product of the first elements of `a` and `b`.
+fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> Result<Path> {
     let c = Tensor::input("product", &[p.batch, p.m, p.n]);
     let splits = pick(g.caps(), precision, p).splits;
     let program = |path| -> Result<Program> {
         let variant = Variant { path, splits, precision };
-        Program::new(g, g.record(|| gemm_with(g, variant, p, &a, &b, None, None, &c))?.0)
+        Program::new(g, g.record(|| gemm_with(g, variant, p, a, b, None, None, &c))?.0)
     };
     let values = |program: &Program| -> Result<Vec<f32>> {
         program.run()?;
-        c.to_vec(g)
+        let len = c.len().min(COMPARED);
+        let last = (c.len() - len) / 64 * 64; // ranges start at multiples of 64
+        Ok([c.range(0, &[len])?.to_vec(g)?, c.range(last, &[c.len() - last])?.to_vec(g)?].concat())
     };
     let simple = values(&program(Path::Direct)?)?;
     let mut first: Option<Vec<f32>> = None;
     let mut right = Vec::new();
-    for path in paths {
+    for path in Path::candidates(g.caps(), precision) {
         let program = program(path)?;
         let got = values(&program)?;
         let same = match path {
@@ -100,7 +103,7 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm) -> Result<Option<Path>> {
         }
     }
     let fastest = right.iter().min_by(|a, b| a.2.total_cmp(&b.2));
-    Ok(fastest.map(|(path, ..)| *path))
+    Ok(fastest.map_or_else(|| pick(g.caps(), precision, p).path, |(path, ..)| *path))
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {
