@@ -95,7 +95,12 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
-        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        // a browser's device is asked for with the defaults
+        workgroup_memory: if cfg!(target_arch = "wasm32") {
+            16 << 10
+        } else {
+            limits.max_compute_workgroup_storage_size
+        },
         memory: if software { host_memory() } else { memory(&adapter) },
     };
     let pipeline_cache = cfg!(feature = "native") && features.contains(wgpu::Features::PIPELINE_CACHE);
