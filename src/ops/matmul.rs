@@ -230,7 +230,7 @@ impl Variant {
     }
 
     /// An error unless an adapter can compute this.
-    fn check(self, caps: &Caps) -> Result<()> {
+    pub fn check(self, caps: &Caps) -> Result<()> {
         let fits = match (self.path, self.precision) {
             (Path::Direct | Path::Tiled(64 | 128, 64 | 128), _) => true,
             (Path::Coop(64), Precision::Mixed | Precision::High) | (Path::Coop(128), Precision::Mixed) => {
