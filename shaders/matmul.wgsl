@@ -54,10 +54,20 @@ fn b_block(base: u32, n: u32, k: u32, end: u32) -> mat4x4<f32> {
     }
     return masked(r, k, end);
 }
+// The nearest f16, ties to even, infinite from 65520 on: quantizeToF16 may round either way, and some drivers truncate.
+fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
+    let bits = bitcast<vec4<u32>>(v);
+    let size = bits & vec4(0x7fffffffu);
+    let kept = (bits + vec4(0xfffu) + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u);
+    let normal = select(bitcast<vec4<f32>>(kept), round(v * 16777216.0) / 16777216.0, size < vec4(0x38800000u)); // 2⁻¹⁴
+    let infinite = (bits & vec4(0x80000000u)) | vec4(0x7f800000u);
+    let large = select(infinite, bits, size > vec4(0x7f800000u));                                               // NaN stays
+    return select(normal, bitcast<vec4<f32>>(large), size >= vec4(0x477ff000u));
+}
 fn masked(block: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
     var r = block;
     if ROUND == 1u {
-        r = mat4x4(quantizeToF16(r[0]), quantizeToF16(r[1]), quantizeToF16(r[2]), quantizeToF16(r[3]));
+        r = mat4x4(nearest_f16(r[0]), nearest_f16(r[1]), nearest_f16(r[2]), nearest_f16(r[3]));
     }
     if k + 4u <= end { return r; }
     let zero = vec4(0.0);
