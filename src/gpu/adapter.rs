@@ -113,9 +113,12 @@ fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Li
     use wgpu::CooperativeScalarType::{F16, F32};
     let (lanes, most) = (info.subgroup_min_size, info.subgroup_max_size);
     let threads = 4 * lanes.max(1);
+    // llvmpipe (Mesa 26.1) with 4 lanes lists them and makes no device with them, and crashes compiling them for 16
+    let untrusted = info.device_type == wgpu::DeviceType::Cpu && lanes != 8;
     let room = threads <= limits.max_compute_invocations_per_workgroup
         && limits.max_compute_workgroup_storage_size >= COOP_MEMORY;
-    if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) || lanes != most || !room {
+    let offered = adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    if !offered || untrusted || lanes != most || !room {
         return 0;
     }
     let listed = adapter.cooperative_matrix_properties();
