@@ -85,7 +85,8 @@ fn results(study: &Study, extension: &str) -> PathBuf {
 /// Replaces the table and its picture by what is known now, and prints the table.
 fn write(study: &Study, scores: &[Scores], seeds: u64, caps: &Caps) -> Result<()> {
     let about = &study.budget.about;
-    let scale = format!("On {}, {about}, seeds 0 to {}; on {}.", study.data, seeds - 1, caps);
+    let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };
+    let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data);
     let text = markdown(&study.table, scores, &scale);
     write_atomic(&results(study, "md"), text.as_bytes())?;
     plot(&results(study, "svg"), &study.table, scores)?;
