@@ -27,6 +27,7 @@ pub fn plot(path: &Path, table: &Table, scores: &[Scores]) -> Result<()> {
             Some(Point { paper: cell.paper, mean, deviation, group, label: cell.label.clone() })
         })
         .collect();
+    let points = share_labels(points);
     if points.is_empty() {
         return Err(Error::argument("plot", "no finished cell", "at least one"));
     }
@@ -41,6 +42,19 @@ struct Point {
     deviation: f64,
     group: usize,
     label: String,
+}
+
+/// Points that lie on each other have one label, the last one's.
+fn share_labels(mut points: Vec<Point>) -> Vec<Point> {
+    for i in 1..points.len() {
+        let (before, rest) = points.split_at_mut(i);
+        let point = &mut rest[0];
+        let hidden = |p: &&mut Point| (p.paper, p.mean) == (point.paper, point.mean) && !p.label.is_empty();
+        if let Some(other) = before.iter_mut().find(hidden) {
+            point.label = format!("{}, {}", std::mem::take(&mut other.label), point.label);
+        }
+    }
+    points
 }
 
 /// From the least to the largest value with a margin, never empty.
@@ -79,4 +93,17 @@ fn draw(title: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Err
         root.present()?;
     }
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_do_not_cover_each_other() {
+        let at = |paper, mean, label: &str| Point { paper, mean, deviation: 0.0, group: 0, label: label.into() };
+        let points = [at(1.0, 2.0, "a"), at(1.0, 3.0, "b"), at(1.0, 2.0, "c"), at(1.0, 2.0, "d")];
+        let labels: Vec<_> = share_labels(points.into()).into_iter().map(|p| p.label).collect();
+        assert_eq!(labels, ["", "b", "", "a, c, d"]);
+    }
 }
