@@ -1,5 +1,7 @@
 // matmul — a batch of products with an epilogue.
-//   c[s,m,n] = Σ_k a·b (+ bias[s,n]) (+ residual[s,m,n])   s < batch, m < M, n < N, k < K
+//   v[s,m,n] = Σ_k a·b (+ bias[s,n]) (+ residual[s,m,n])   s < batch, m < M, n < N, k < K
+//   ACT      0   c = v        3, 4 (of GELU, SiLU)   c = (Σ_k a·b)·act'(residual): the gradient of what was activated
+//         1, 2   c = act(v) with act GELU, SiLU (lib/math); from act_at on if that is not 0, and v itself in front of it
 //   FORM   a            b            used for y = x·wᵀ
 //   0 Nt   a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
 //   1 Nn   a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: what dx has collected so far)
@@ -15,7 +17,7 @@
 // splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
 //   combine adds the parts in order and applies the epilogue: the same bits every time.
 // Floor: 2·batch·M·N·K flops; 4·batch·(M·K + N·K + M·N) bytes.
-// uses lib/grid, lib/gemm
+// uses lib/grid, lib/math, lib/gemm
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
@@ -95,6 +97,21 @@ fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
     store_row(z, m + 2u, n, r[2]);
     store_row(z, m + 3u, n, r[3]);
 }
+// The four blocks of an invocation, dm rows and dn columns apart. With an activation a row at a time: shorter code.
+fn store_blocks(
+    z: u32, m: u32, n: u32, dm: u32, dn: u32, r00: mat4x4<f32>, r01: mat4x4<f32>, r10: mat4x4<f32>, r11: mat4x4<f32>,
+) {
+    if ACT > 0u {
+        var rows = array(r00[0], r00[1], r00[2], r00[3], r01[0], r01[1], r01[2], r01[3],
+                         r10[0], r10[1], r10[2], r10[3], r11[0], r11[1], r11[2], r11[3]);
+        for (var i = 0u; i < 16u; i++) { store_row(z, m + i / 8u * dm + i % 4u, n + i / 4u % 2u * dn, rows[i]); }
+        return;
+    }
+    store_block(z, m, n, r00);
+    store_block(z, m, n + dn, r01);
+    store_block(z, m + dm, n, r10);
+    store_block(z, m + dm, n + dn, r11);
+}
 
 @compute @workgroup_size(64)
 fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
@@ -120,10 +137,7 @@ fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
         r10 = outer4(r10, x1, y0);
         r11 = outer4(r11, x1, y1);
     }
-    store_block(wid.z, m, n, r00);
-    store_block(wid.z, m, n + 4u, r01);
-    store_block(wid.z, m + 4u, n, r10);
-    store_block(wid.z, m + 4u, n + 4u, r11);
+    store_blocks(wid.z, m, n, 4u, 4u, r00, r01, r10, r11);
 }
 
 @compute @workgroup_size(THREADS)
@@ -173,10 +187,7 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         }
         workgroupBarrier();
     }
-    store_block(wid.z, m + ty * 4u, n + tx * 4u, r00);
-    store_block(wid.z, m + ty * 4u, n + tx * 4u + TILE_N / 2u, r01);
-    store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u, r10);
-    store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u + TILE_N / 2u, r11);
+    store_blocks(wid.z, m + ty * 4u, n + tx * 4u, TILE_M / 2u, TILE_N / 2u, r00, r01, r10, r11);
 }
 
 @compute @workgroup_size(256)

@@ -18,7 +18,7 @@ enable wgpu_cooperative_matrix;
 // FRAG, Lhs, Rhs, Sum and the entry point are those of lib/coop16 (Vulkan) or lib/coop8 (Metal).
 // Floor: 2·batch·M·N·K flops at the f16 rate (three times that with HIGH); 4·batch·(M·K + N·K + M·N) bytes.
 // Tried: see matmul.wgsl.
-// uses lib/grid, lib/gemm, lib/coop16 or lib/coop8
+// uses lib/grid, lib/math, lib/gemm, lib/coop16 or lib/coop8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 4u * LANES;

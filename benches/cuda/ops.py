@@ -155,6 +155,21 @@ def matmul(T, facts, device):
         yield Reference(name, leaves, call, lambda o: {"y": o[0]}, lambda g: g, [T["dout.y"].to(dtype)], precision)
 
 
+def mlp(T, facts, device):
+    names = ["x", "w1", "b1", "w2", "b2"]
+    for precision in ["f32", "tf32", "f16", "bf16"] if device == "cuda" else ["f32"]:
+        leaves = {k: leaf(T["input." + k]) for k in names}
+        autocast = {"f16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+
+        def call(leaves=leaves, precision=precision, autocast=autocast):
+            torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+            with torch.autocast(device, autocast, enabled=autocast is not None):
+                hidden = F.gelu(F.linear(leaves["x"], leaves["w1"], leaves["b1"]))
+                return [F.linear(hidden, leaves["w2"], leaves["b2"]).float()]
+
+        yield Reference("PyTorch " + precision, leaves, call, lambda o: {"y": o[0]}, lambda g: g, [T["dout.y"]], precision)
+
+
 def norm(T, facts, device, rms):
     x, residual, keep = T["input.x"], T["input.residual"], T["input.keep"]
     d = x.shape[-1]
@@ -208,6 +223,7 @@ FAMILIES = {
     "conv1d": conv,
     "attention": attention,
     "matmul": matmul,
+    "mlp": mlp,
     "rms_norm": lambda *a: norm(*a, rms=True),
     "layer_norm": lambda *a: norm(*a, rms=False),
     "adamw": adamw,

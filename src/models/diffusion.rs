@@ -12,6 +12,8 @@ use crate::gpu::Gpu;
 use crate::nn::{Init, LayerNorm, Linear, Params};
 use crate::ops::activation::silu;
 use crate::ops::diffusion::{Schedule, add_noise, diffusion, embed_time};
+use crate::ops::matmul::Act;
+use crate::ops::mlp::mlp;
 use crate::ops::modulate::{gate, modulate};
 use crate::ops::reshape::reshape;
 use crate::ops::{layer_norm, mse_norm, reduce, rng, tokens};
@@ -164,9 +166,7 @@ impl Denoiser {
     /// x (R, n, C), waves (R, n, F), condition (n, d) → (R, n, C or 2C)
     fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, waves: &Var, condition: &Var) -> Result<Var> {
         let [time_0, time_2] = &self.time;
-        let time = time_0.forward(g, t, waves)?; // (R, n, w)
-        let time = silu(g, t, &time)?;
-        let time = time_2.forward(g, t, &time)?;
+        let time = mlp(g, t, waves, time_0.layer(), Act::Silu, time_2.layer(), None)?; // (R, n, w)
         let condition = self.condition.forward(g, t, condition)?; // (n, w)
         let y = tokens::add_positions(g, t, &time, &condition)?; // (R, n, w)
         let y = silu(g, t, &y)?;
@@ -198,9 +198,7 @@ impl Residual {
         let h = self.norm.forward(g, t, x)?;
         let h = modulate(g, t, &h, &m)?;
         let [mlp_0, mlp_2] = &self.mlp;
-        let h = mlp_0.forward(g, t, &h)?;
-        let h = silu(g, t, &h)?;
-        let h = mlp_2.forward(g, t, &h)?;
+        let h = mlp(g, t, &h, mlp_0.layer(), Act::Silu, mlp_2.layer(), None)?;
         gate(g, t, x, &h, &m)
     }
 }

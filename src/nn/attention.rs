@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
+use crate::ops::matmul::Act;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -25,12 +26,7 @@ impl Mlp {
     }
 
     fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>) -> Result<Var> {
-        let hidden = self.fc1.forward(g, t, x)?; // (B, L, hidden)
-        let hidden = ops::activation::gelu(g, t, &hidden)?;
-        match residual {
-            Some(residual) => self.fc2.forward_onto(g, t, &hidden, residual), // (B, L, D)
-            None => self.fc2.forward(g, t, &hidden),
-        }
+        ops::mlp::mlp(g, t, x, self.fc1.layer(), Act::Gelu, self.fc2.layer(), residual)
     }
 }
 

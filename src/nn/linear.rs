@@ -5,6 +5,7 @@ use super::params::Params;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::ops;
+use crate::ops::mlp::Layer;
 use crate::tape::{Tape, Var};
 
 /// y = x·Wᵀ + b.
@@ -27,6 +28,11 @@ impl Linear {
     pub fn no_bias(params: &mut Params, name: &str, inputs: usize, outputs: usize, init: Init) -> Result<Self> {
         let shape = [outputs, inputs];
         Ok(Self { weight: params.add(format!("{name}.weight"), &shape, &shape, init)?, bias: None })
+    }
+
+    /// As an operand of [`ops::mlp`].
+    pub fn layer(&self) -> Layer<'_> {
+        Layer { w: &self.weight, bias: self.bias.as_ref() }
     }
 
     /// (.., in) → (.., out)

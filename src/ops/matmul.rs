@@ -3,28 +3,33 @@
 
 #[cfg(feature = "native")]
 mod tune;
+mod variant;
 #[cfg(feature = "native")]
 pub use tune::tune;
+use variant::best;
+pub use variant::{Path, Variant, pick, products};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Precision, Work, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Precision, Work, params, wgsl};
 use crate::ops::reduce::column_sum;
-use crate::tape::{Tape, Var};
+use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `matmul.wgsl`.
     pub struct Matmul {
         batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
-        splits: u32, k_split: u32, has_bias: u32, has_residual: u32,
+        splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid", "gemm");
+const SRC: &str = wgsl!("matmul", "grid", "math", "gemm");
 const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
-const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1), ("ROUND", 0), ("TILE_M", 64), ("TILE_N", 64)];
+const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1), ("ACT", 0), ("ROUND", 0), ("TILE_M", 64), ("TILE_N", 64)];
 const COOP: &[(&str, u32)] =
-    &[("FORM", 0), ("VEC", 1), ("LANES", 32), ("SM", 32), ("SN", 32), ("KS", KS as u32), ("HIGH", 0)];
+    &[("FORM", 0), ("VEC", 1), ("ACT", 0), ("LANES", 32), ("SM", 32), ("SN", 32), ("KS", KS as u32), ("HIGH", 0)];
+/// What k_split is a multiple of: the k that cooperative matrices take at a time.
+const KS: usize = 32;
 
 const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).work(product);
 const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).work(product);
@@ -33,30 +38,32 @@ const COMBINE: Kernel =
         .consts(CONSTS)
         .work(combine);
 const COOP16: Kernel =
-    Kernel::new::<Matmul>("matmul_coop.product16", wgsl!("matmul_coop", "grid", "gemm", "coop16"), PRODUCT)
+    Kernel::new::<Matmul>("matmul_coop.product16", wgsl!("matmul_coop", "grid", "math", "gemm", "coop16"), PRODUCT)
         .consts(COOP)
         .work(product);
 const COOP8: Kernel =
-    Kernel::new::<Matmul>("matmul_coop.product8", wgsl!("matmul_coop", "grid", "gemm", "coop8"), PRODUCT)
+    Kernel::new::<Matmul>("matmul_coop.product8", wgsl!("matmul_coop", "grid", "math", "gemm", "coop8"), PRODUCT)
         .consts(COOP)
         .work(product);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 
-/// 2·M·N·K flops; both operands, bias and residual read, the product or its parts written.
+/// 2·M·N·K flops; both operands and what the epilogue reads, the product or its parts written, and what is activated of it.
 fn product(launch: &Launch) -> Work {
     let p: Matmul = launch.scalars();
     let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
-    let extra = p.has_bias as usize * n + p.has_residual as usize * m * n;
-    Work::of(4 * batch * (m * k + n * k + splits * m * n + extra), 2 * batch * m * n * k, 0)
+    let extra = p.has_bias as usize * n + (p.has_residual as usize + usize::from(p.act_at > 0)) * m * n;
+    let exps = usize::from(launch.constant("ACT") > 0) * batch * m * n;
+    Work::of(4 * batch * (m * k + n * k + splits * m * n + extra), 2 * batch * m * n * k, exps)
 }
 
-/// The parts read and added, the product written.
+/// The parts and what the epilogue takes read, the product written, and what is activated of it.
 fn combine(launch: &Launch) -> Work {
     let p: Matmul = launch.scalars();
     let [products, splits, residual] = [p.batch * p.m * p.n, p.splits, p.has_residual].map(|size| size as usize);
-    Work::of(4 * products * (splits + 1 + residual), products * (splits + residual), 0)
+    let exps = usize::from(launch.constant("ACT") > 0) * products;
+    Work::of(4 * products * (splits + 1 + residual + usize::from(p.act_at > 0)), products * (splits + residual), exps)
 }
 
 /// Which operand is transposed: what a row of memory holds.
@@ -68,6 +75,41 @@ pub enum Form {
     Nn,
     /// C\[m,n\] = Σ_k A\[k,m\]·B\[k,n\]
     Tn,
+}
+
+/// The activations that a product can apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// GELU in its erf form.
+    Gelu,
+    /// x·σ(x)
+    Silu,
+}
+
+/// What is done to a sum, with its bias and residual, before it is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Epilogue {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is activated. The activated product lies at `at` in `c`, the product itself in front of it; 0 if that is not kept.
+    Activate(Act, usize),
+    /// It is multiplied by the slope of the activation at the residual, in place of adding that: the gradient of what was
+    /// activated.
+    Slope(Act),
+}
+
+impl Epilogue {
+    /// `ACT` of the kernels.
+    fn number(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Activate(Act::Gelu, _) => 1,
+            Self::Activate(Act::Silu, _) => 2,
+            Self::Slope(Act::Gelu) => 3,
+            Self::Slope(Act::Silu) => 4,
+        }
+    }
 }
 
 /// Sizes of a product, its leading dimensions and batch strides in elements.
@@ -85,13 +127,15 @@ pub struct Gemm {
     pub a_stride: usize,
     pub b_stride: usize,
     pub c_stride: usize,
+    pub epilogue: Epilogue,
 }
 
 impl Gemm {
     /// `batch` products of dense matrices, one after the other.
     pub fn dense(form: Form, batch: usize, m: usize, n: usize, k: usize) -> Self {
-        let mut p =
-            Self { form, batch, m, n, k, lda: 0, ldb: 0, ldc: n, a_stride: m * k, b_stride: n * k, c_stride: m * n };
+        let (lda, ldb, epilogue) = (0, 0, Epilogue::None);
+        let (a_stride, b_stride, c_stride) = (m * k, n * k, m * n);
+        let mut p = Self { form, batch, m, n, k, lda, ldb, ldc: n, a_stride, b_stride, c_stride, epilogue };
         (p.lda, p.ldb) = (p.a_rows_cols().1, p.b_rows_cols().1);
         p
     }
@@ -115,146 +159,6 @@ impl Gemm {
     }
 }
 
-/// Where the operands of a product go on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    /// Straight from global memory into registers.
-    Direct,
-    /// Through workgroup memory; rows and columns of a tile, 64 or 128.
-    Tiled(usize, usize),
-    /// Through workgroup memory into cooperative matrices; tiles of this side, 64 or 128.
-    Coop(usize),
-}
-
-/// How a product is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Variant {
-    /// Where the operands go.
-    pub path: Path,
-    /// Parts of k that are summed apart and combined; 1 for none.
-    pub splits: usize,
-    /// Of the operands. Cooperative matrices have no f32; elsewhere [`Precision::High`] is f32.
-    pub precision: Precision,
-}
-
-/// Every path. All that one adapter and precision offer make the same bits: they add in the same order.
-const PATHS: [Path; 7] = [
-    Path::Direct,
-    Path::Tiled(64, 64),
-    Path::Tiled(128, 64),
-    Path::Tiled(64, 128),
-    Path::Tiled(128, 128),
-    Path::Coop(64),
-    Path::Coop(128),
-];
-
-impl Path {
-    /// Those that make the same bits as [`pick`] does on an adapter.
-    pub fn candidates(caps: &Caps, precision: Precision) -> Vec<Self> {
-        let coop = precision != Precision::F32 && caps.tiers.coop && !caps.software;
-        let same = |path: &&Self| matches!(path, Self::Coop(_)) == coop;
-        let fits = |path: &&Self| Variant { path: **path, splits: 1, precision }.check(caps).is_ok();
-        PATHS.iter().filter(same).filter(fits).copied().collect()
-    }
-}
-
-/// Workgroups that keep a GPU busy, and the least k that is worth a part.
-const BUSY: usize = 512;
-const PART: usize = 256;
-/// As many workgroups with tiles of 128 × 128 keep one busy too: each works longer.
-const BUSY_WIDE: usize = 128;
-/// What k_split is a multiple of: the k that cooperative matrices take at a time.
-const KS: usize = 32;
-
-/// The variant for a shape if nothing was measured: no barriers on a CPU; on a GPU parts of k where the tiles alone are
-/// too few.
-pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
-    let tiles = |side: usize| p.m.div_ceil(side) * p.n.div_ceil(side) * p.batch;
-    let path = match precision {
-        _ if caps.software => Path::Direct,
-        Precision::F32 => Path::Tiled(64, 64),
-        _ if !caps.tiers.coop => Path::Tiled(64, 64),
-        // both halves of the operands of a wide tile are more than a workgroup may hold
-        Precision::Mixed if tiles(128) >= BUSY_WIDE => Path::Coop(128),
-        _ => Path::Coop(64),
-    };
-    let splits = if caps.software { 1 } else { (BUSY / tiles(64).max(1)).min(p.k / PART).max(1) };
-    Variant { path, splits, precision }
-}
-
-/// [`pick`], with the path that was found fastest if it was measured.
-fn best(g: &Gpu, p: &Gemm) -> Variant {
-    let (caps, precision) = (g.caps(), g.precision());
-    let picked = pick(caps, precision, p);
-    if caps.software {
-        return picked;
-    }
-    let found = g.choice(&p.class(precision)).and_then(|at| PATHS.get(at as usize).copied());
-    let path = found.filter(|path| Path::candidates(caps, precision).contains(path));
-    Variant { path: path.unwrap_or(picked.path), ..picked }
-}
-
-/// How large products are computed on an adapter, in words.
-pub fn products(caps: &Caps, precision: Precision) -> &'static str {
-    let large = Gemm::dense(Form::Nt, 1, 4096, 4096, 4096);
-    match (precision, pick(caps, precision, &large).path) {
-        (Precision::F32, _) => "f32",
-        (Precision::Mixed, Path::Coop(_)) => "f16 with f32 sums, on cooperative matrices",
-        (Precision::Mixed, _) => "f32 of operands rounded to f16: no cooperative matrices are used here",
-        (Precision::High, Path::Coop(_)) => "three f16 products with f32 sums, on cooperative matrices",
-        (Precision::High, _) => "f32: no cooperative matrices are used here",
-    }
-}
-
-impl Variant {
-    /// The kernel, its constants, and rows and columns of a tile.
-    fn kernel(self, caps: &Caps, p: &Gemm) -> (&'static Kernel, Vec<(&'static str, u32)>, (usize, usize)) {
-        let mut consts = vec![("FORM", p.form as u32), ("VEC", p.quads() as u32)];
-        let round = ("ROUND", (self.precision == Precision::Mixed) as u32);
-        match self.path {
-            Path::Direct => {
-                consts.push(round);
-                (&DIRECT, consts, (64, 64))
-            }
-            Path::Tiled(m, n) => {
-                consts.extend([round, ("TILE_M", m as u32), ("TILE_N", n as u32)]);
-                (&TILED, consts, (m, n))
-            }
-            Path::Coop(side) => {
-                let (half, lanes) = (side as u32 / 2, caps.subgroup_sizes.0);
-                let high = ("HIGH", (self.precision == Precision::High) as u32);
-                consts.extend([("LANES", lanes), ("SM", half), ("SN", half), high]);
-                (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, (side, side))
-            }
-        }
-    }
-
-    /// An error unless an adapter can compute this.
-    pub fn check(self, caps: &Caps) -> Result<()> {
-        let fits = match (self.path, self.precision) {
-            (Path::Direct | Path::Tiled(64 | 128, 64 | 128), _) => true,
-            (Path::Coop(64), Precision::Mixed | Precision::High) | (Path::Coop(128), Precision::Mixed) => {
-                caps.tiers.coop
-            }
-            _ => false,
-        };
-        let expected = "tiles of 64 or 128, and cooperative matrices only where the adapter has them";
-        if !fits {
-            return Err(Error::argument("matmul: variant", format!("{self:?}"), expected));
-        }
-        let needed = match self.path {
-            Path::Tiled(m, n) => 16 * 16 * (m as u64 / 4 + n as u64 / 4 + 2), // 16 k of both operands, a vec4 more each
-            _ => 0, // the tier is there only if its kernels fit
-        };
-        let allowed = caps.workgroup_memory.into();
-        if needed > allowed {
-            let what = format!("matmul: workgroup memory of {:?}", self.path);
-            return Err(Error::Limit { what, needed, allowed });
-        }
-        Ok(())
-    }
-}
-
 /// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c` between
 /// n and ldc stay as they are.
 pub fn gemm(
@@ -274,13 +178,24 @@ pub fn gemm_with(
     fits("a", a, p.batch, a_size, p.lda, p.a_stride)?;
     fits("b", b, p.batch, b_size, p.ldb, p.b_stride)?;
     fits("c", c, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    let act_at = match p.epilogue {
+        Epilogue::Activate(_, at) => at,
+        _ => 0,
+    };
+    if act_at > 0 {
+        let product = c.len().saturating_sub(act_at);
+        fits("c, activated", &c.range(c.len() - product, &[product])?, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    }
+    if matches!(p.epilogue, Epilogue::Slope(_)) && residual.is_none() {
+        return Err(Error::argument("matmul: residual", "none", "what the slope is of"));
+    }
     if let Some(bias) = bias {
         fits("bias", bias, 1, (p.batch, p.n), p.n, 0)?;
     }
     if let Some(residual) = residual {
         fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
-    let (kernel, consts, tile) = variant.kernel(g.caps(), p);
+    let (kernel, mut consts, tile) = variant.kernel(g.caps(), p);
     let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
     let splits = p.k.div_ceil(k_split);
     let whole = Matmul {
@@ -298,6 +213,7 @@ pub fn gemm_with(
         k_split: k_split as u32,
         has_bias: bias.is_some() as u32,
         has_residual: residual.is_some() as u32,
+        act_at: act_at as u32,
     };
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     // what is absent is bound to some other input and not read
@@ -307,10 +223,12 @@ pub fn gemm_with(
         return g.launch_with(kernel, &consts, grid, &whole, &[a, b, bias, residual, c]);
     }
     let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
-    let parts = Matmul { ldc: p.n as u32, c_stride: (p.m * p.n) as u32, has_bias: 0, has_residual: 0, ..whole };
+    let (ldc, c_stride) = (p.n as u32, (p.m * p.n) as u32);
+    let parts = Matmul { ldc, c_stride, has_bias: 0, has_residual: 0, act_at: 0, ..whole };
+    consts.retain(|(name, _)| *name != "ACT");
     g.launch_with(kernel, &consts, grid, &parts, &[a, b, &absent, &absent, &part])?;
     let grid = Grid::items(p.batch * p.m * p.n, 256);
-    g.launch(&COMBINE, grid, &whole, &[bias, residual, c, &part])
+    g.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, c, &part])
 }
 
 /// An error unless `batch` matrices of this size, leading dimension and stride lie inside the tensor.
@@ -365,23 +283,39 @@ pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, resid
         if let Some(residual) = &residual {
             grads.add(g, residual, dy.clone())?;
         }
-        if let Some(bias) = bias.filter(|bias| grads.wants(bias)) {
-            let dbias = grads.alloc(&bias);
-            column_sum(g, &dy.reshape(&[s, rows, n])?, &dbias.reshape(&[s, n])?)?;
-            grads.add(g, &bias, dbias)?;
-        }
-        if grads.wants(&w) {
-            let dw = grads.alloc(&w);
-            gemm(g, &Gemm::dense(Form::Tn, s, n, k, rows), dy, &x.data, None, None, &dw)?;
-            grads.add(g, &w, dw)?;
-        }
-        if grads.wants(&x) {
-            // what x has collected is added while dx is written, so dx needs memory of its own
-            let before = grads.take(&x);
-            let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(&x) };
-            gemm(g, &Gemm::dense(Form::Nn, s, rows, k, n), dy, &w.data, None, before.as_ref(), &dx)?;
-            grads.add(g, &x, dx)?;
-        }
-        Ok(())
+        let dy = dy.reshape(&[s, rows, n])?;
+        parameters(g, grads, &dy, &x.data, &w, bias.as_ref())?;
+        input(g, grads, &dy, &w.data, &x)
     }))
+}
+
+/// dbias = Σ dy and dw = dyᵀ·x, of dy (S, M, N) and x (S, M, K), where they are wanted.
+pub(super) fn parameters(
+    g: &Gpu, grads: &mut Grads, dy: &Tensor, x: &Tensor, w: &Var, bias: Option<&Var>,
+) -> Result<()> {
+    let [s, rows, n] = dy.dims("matmul: dy")?;
+    if let Some(bias) = bias.filter(|bias| grads.wants(bias)) {
+        let dbias = grads.alloc(bias);
+        column_sum(g, dy, &dbias.reshape(&[s, n])?)?;
+        grads.add(g, bias, dbias)?;
+    }
+    if grads.wants(w) {
+        let dw = grads.alloc(w);
+        gemm(g, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, None, None, &dw)?;
+        grads.add(g, w, dw)?;
+    }
+    Ok(())
+}
+
+/// dx = dy·w of dy (S, M, N), where it is wanted.
+pub(super) fn input(g: &Gpu, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var) -> Result<()> {
+    if !grads.wants(x) {
+        return Ok(());
+    }
+    let [s, rows, n] = dy.dims("matmul: dy")?;
+    // what x has collected is added while dx is written, so dx needs memory of its own
+    let before = grads.take(x);
+    let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(x) };
+    gemm(g, &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n), dy, w, None, before.as_ref(), &dx)?;
+    grads.add(g, x, dx)
 }

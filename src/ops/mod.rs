@@ -14,6 +14,7 @@ pub mod l2_norm;
 pub mod layer_norm;
 pub mod loss_scale;
 pub mod matmul;
+pub mod mlp;
 pub mod modulate;
 pub mod mse_norm;
 pub mod patchify;

@@ -128,7 +128,7 @@ fn gemm_matches_cpu_in_every_form_and_variant() {
 /// Ties to even, numbers below f16's normal ones, its largest, what passes it and what is no number: as IEEE 754 has it.
 #[test]
 fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
-    let edges = [0.1, 1.00048828125, 1.00146484375, 6.0e-5, 2.5e-6, 2.98e-8, 2.99e-8, 65504.0, 65519.9, 65520.0, 1e9];
+    let edges = [0.1, 1.000_488_3, 1.001_464_8, 6.0e-5, 2.5e-6, 2.98e-8, 2.99e-8, 65504.0, 65519.9, 65520.0, 1e9];
     let signed = edges.iter().flat_map(|&v: &f32| [v, -v]);
     let values: Vec<f32> = signed.chain([0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).collect();
     let want: Vec<f32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();

@@ -13,6 +13,7 @@ mod l2_norm;
 mod layer_norm;
 mod loss_scale;
 mod matmul;
+mod mlp;
 mod modulate;
 mod mse_norm;
 mod patchify;

@@ -15,6 +15,7 @@ mod l2_norm;
 mod layer_norm;
 mod loss_scale;
 mod matmul;
+mod mlp;
 mod modulate;
 mod mse_norm;
 mod patchify;
@@ -53,6 +54,7 @@ pub const ALL: &[Family] = &[
     ("layer_norm", layer_norm::cases),
     ("loss_scale", loss_scale::cases),
     ("matmul", matmul::cases),
+    ("mlp", mlp::cases),
     ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),
     ("patchify", patchify::cases),

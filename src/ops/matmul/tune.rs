@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::{Form, Gemm, Matmul, PATHS, Path, Variant, gemm_with, pick};
+use super::variant::PATHS;
+use super::{Form, Gemm, Matmul, Path, Variant, gemm_with, pick};
 use crate::error::Result;
 use crate::gpu::{Gpu, Launch, Precision, Program};
 use crate::tensor::Tensor;

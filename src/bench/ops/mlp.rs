@@ -1,0 +1,59 @@
+//! mlp: the feed-forward half of a transformer block, whose activation costs no launch.
+
+use super::*;
+use crate::gpu::Precision;
+use cpu::activation::Activation;
+use cpu::mlp::{Dims, backward, forward};
+use ops::matmul::Act;
+use ops::mlp::Layer;
+
+/// Sums of k products miss 2.4e-8·√k of their scale for each rounding, three of them in a row, and the activation an
+/// exponential's few ulp. In mixed precision each operand misses 2⁻¹² of itself, which sums of random signs do not add to.
+fn share(precision: Precision) -> f64 {
+    if precision == Precision::Mixed { 1e-3 } else { 1e-5 }
+}
+
+fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
+    let [x, w1, b1, w2, b2, dy] = ["x", "w1", "b1", "w2", "b2", "dy"].map(|name| v.get(name));
+    let (x, w1, b1, w2, b2, dy) = (x?, w1?, b1?, w2?, b2?, dy?);
+    let (h, n) = (b1.len(), b2.len());
+    let dim = Dims { m: dy.len() / n, k: w1.len() / h, h, n };
+    let (first, second) = ((w1, Some(b1)), (w2, Some(b2)));
+    let y = forward(dim, Activation::Gelu, x, first, second, None);
+    let (d1, d2) = backward(dim, Activation::Gelu, x, first, second, dy);
+    let share = share(precision);
+    Ok(vec![
+        near("y", y, share),
+        near("dx", d1.dx, share),
+        near("dw1", d1.dw, share),
+        near("db1", d1.dbias, share),
+        near("dw2", d2.dw, share),
+        near("db2", d2.dbias, share),
+    ])
+}
+
+/// `m` tokens of width `d` through `h`.
+fn case(c: &mut Cases, name: String, [m, d, h]: [usize; 3], timed: bool) {
+    let precision = c.scope.precision;
+    let mut draft = c.case(name).fact("op", "gelu");
+    if timed {
+        // what the activation is of is written for the backward pass, which reads it twice: once activated
+        let forward = Floor::of(4 * m * (2 * d + 3 * h) + 8 * d * h, 4 * m * d * h, m * h);
+        let backward = Floor::of(4 * m * (4 * d + 5 * h) + 16 * d * h, 8 * m * d * h, m * h);
+        draft = draft.floors([forward, backward]);
+    }
+    draft.check(16, "rows", move |v| expect(v, precision)).op(move |t, x| {
+        let input = x.leaf("x", Axis(0), &[m, d])?;
+        let (w1, b1) = (x.leaf("w1", Whole, &[h, d])?, x.leaf("b1", Whole, &[h])?);
+        let (w2, b2) = (x.leaf("w2", Whole, &[d, h])?, x.leaf("b2", Whole, &[d])?);
+        let (first, second) = (Layer { w: &w1, bias: Some(&b1) }, Layer { w: &w2, bias: Some(&b2) });
+        Ok(vec![out("y", Axis(0), ops::mlp::mlp(x.g, t, &input, first, Act::Gelu, second, None)?)])
+    });
+}
+
+pub fn cases(c: &mut Cases) {
+    case(c, "small".into(), [19, 24, 52], false);
+    for s in c.scope.shapes() {
+        case(c, s.to_string(), [s.rows(), s.d, 4 * s.d], true);
+    }
+}

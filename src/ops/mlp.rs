@@ -1,0 +1,67 @@
+//! mlp: two linear layers with an activation between, as products with epilogues. Maths: `shaders/matmul.wgsl`.
+
+use super::matmul::{Act, Epilogue, Form, Gemm, gemm, input, parameters};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// A linear layer: w (N, K), bias (N).
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "the line above says what each is")]
+pub struct Layer<'a> {
+    pub w: &'a Var,
+    pub bias: Option<&'a Var>,
+}
+
+/// y = act(x·w₁ᵀ + b₁)·w₂ᵀ + b₂ (+ residual): x (.., K), first (H, K), second (N, H), residual and y (.., N).
+pub fn mlp(
+    g: &Gpu, t: &mut Tape, x: &Var, first: Layer, act: Act, second: Layer, residual: Option<&Var>,
+) -> Result<Var> {
+    let ([hidden, k], [n, h]) = (first.w.data.dims("mlp: first.w")?, second.w.data.dims("mlp: second.w")?);
+    let shape = x.data.shape();
+    if shape.last() != Some(&k) {
+        return Err(Error::argument("mlp: x", format!("{shape:?}"), format!("(.., {k})")));
+    }
+    if h != hidden {
+        return Err(Error::argument("mlp: second.w", format!("({n}, {h})"), format!("({n}, {hidden})")));
+    }
+    let mut out = shape.to_vec();
+    out[shape.len() - 1] = n;
+    let rows = out[..shape.len() - 1].iter().product::<usize>();
+    for (what, bias, width) in [("mlp: first.bias", first.bias, hidden), ("mlp: second.bias", second.bias, n)] {
+        if let Some(bias) = bias {
+            bias.data.expect_shape(what, &[width])?;
+        }
+    }
+    if let Some(residual) = residual {
+        residual.data.expect_shape("mlp: residual", &out)?;
+    }
+    // the slope of the activation needs what was activated; without a backward pass nobody does
+    let len = rows * hidden;
+    let at = if t.is_on() { len.next_multiple_of(64) } else { 0 }; // ranges start at multiples of 64
+    let both = Tensor::scratch("mlp.hidden", &[at + len]);
+    let (before, activated) = (both.range(0, &[rows, hidden])?, both.range(at, &[rows, hidden])?);
+    let y = Tensor::scratch("mlp", &out);
+    let data = |var: Option<&Var>| var.map(|var| var.data.clone());
+    let p = Gemm { epilogue: Epilogue::Activate(act, at), ..Gemm::dense(Form::Nt, 1, rows, hidden, k) };
+    gemm(g, &p, &x.data, &first.w.data, data(first.bias).as_ref(), None, &both)?;
+    let p = Gemm::dense(Form::Nt, 1, rows, n, hidden);
+    gemm(g, &p, &activated, &second.w.data, data(second.bias).as_ref(), data(residual).as_ref(), &y)?;
+
+    let (x, residual) = (x.clone(), residual.cloned());
+    let owned = |layer: Layer| (layer.w.clone(), layer.bias.cloned());
+    let ((w1, b1), (w2, b2)) = (owned(first), owned(second));
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if let Some(residual) = &residual {
+            grads.add(g, residual, dy.clone())?;
+        }
+        let dy = dy.reshape(&[1, rows, n])?;
+        parameters(g, grads, &dy, &activated, &w2, b2.as_ref())?;
+        let dbefore = Tensor::scratch("gradient", &[1, rows, hidden]);
+        let p = Gemm { epilogue: Epilogue::Slope(act), ..Gemm::dense(Form::Nn, 1, rows, hidden, n) };
+        gemm(g, &p, &dy, &w2.data, None, Some(&before), &dbefore)?;
+        parameters(g, grads, &dbefore, &x.data, &w1, b1.as_ref())?;
+        input(g, grads, &dbefore, &w1.data, &x)
+    }))
+}

@@ -1,0 +1,207 @@
+use half::f16;
+use rowscan::cpu::activation::Activation;
+use rowscan::cpu::mlp::{self as cpu, Dims};
+use rowscan::gpu::{Gpu, Precision};
+use rowscan::ops::activation;
+use rowscan::ops::matmul::{Act, Epilogue, Form, Gemm, Path, Variant, gemm, gemm_with, matmul};
+use rowscan::ops::mlp::{Layer, mlp};
+use rowscan::tape::{Tape, Var};
+use rowscan::tensor::Tensor;
+
+use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
+
+/// What one case is made of: x, w₁, b₁, w₂, b₂, residual, and dy.
+struct Case {
+    dim: Dims,
+    values: [Vec<f32>; 6],
+    dy: Vec<f32>,
+}
+
+impl Case {
+    fn new(dim: Dims, seed: u64) -> Self {
+        let (mut random, Dims { m, k, h, n }) = (Random::new(seed), dim);
+        // weights that keep the scale, so that tolerances need not grow with every sum
+        let mut normal = |len: usize, scale: f32| random.normal(len).into_iter().map(|v| v * scale).collect::<Vec<_>>();
+        let (first, second) = ((k as f32).powf(-0.5), (h as f32).powf(-0.5));
+        let values = [
+            normal(m * k, 1.0),
+            normal(h * k, first),
+            normal(h, 1.0),
+            normal(n * h, second),
+            normal(n, 1.0),
+            normal(m * n, 1.0),
+        ];
+        Self { dim, values, dy: normal(m * n, 1.0) }
+    }
+    fn leaves(&self, g: &Gpu) -> Vec<Var> {
+        let Dims { m, k, h, n } = self.dim;
+        let shapes = [&[1, m, k][..], &[h, k], &[h], &[n, h], &[n], &[1, m, n]];
+        shapes.iter().zip(&self.values).map(|(shape, values)| leaf(g, shape, values)).collect()
+    }
+    fn run(&self, g: &Gpu, act: Act) -> (Vec<f32>, Vec<Vec<f32>>) {
+        run(g, &self.leaves(g), &self.dy, |g, t, v| {
+            let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
+            mlp(g, t, &v[0], first, act, second, Some(&v[5]))
+        })
+    }
+    /// The output and the gradients of all six.
+    fn want(&self, act: Act) -> (Vec<f64>, [Vec<f64>; 6]) {
+        let act = if act == Act::Gelu { Activation::Gelu } else { Activation::Silu };
+        let [x, w1, b1, w2, b2, residual] = self.values.each_ref().map(|v| wide(v));
+        let (first, second) = ((&w1[..], Some(&b1[..])), (&w2[..], Some(&b2[..])));
+        let y = cpu::forward(self.dim, act, &x, first, second, Some(&residual));
+        let (d1, d2) = cpu::backward(self.dim, act, &x, first, second, &wide(&self.dy));
+        (y, [d1.dx, d1.dw, d1.dbias, d2.dw, d2.dbias, wide(&self.dy)])
+    }
+    fn check(&self, what: &str, (y, grads): (Vec<f32>, Vec<Vec<f32>>), act: Act, tol: Tol) {
+        let (want, wants) = self.want(act);
+        close(&format!("{what} y"), &y, &want, tol);
+        for (i, name) in ["dx", "dw1", "db1", "dw2", "db2", "dresidual"].iter().enumerate() {
+            close(&format!("{what} {name}"), &grads[i], &wants[i], tol);
+        }
+    }
+}
+
+/// Sums of up to `longest` products of order 1 wander by 2.4e-8 times their number: eight times that; the activation
+/// adds an exponential's few ulp.
+fn tol(dim: Dims) -> Tol {
+    let longest = dim.m.max(dim.k).max(dim.h).max(dim.n);
+    Tol { rel: 4e-6, abs: 2e-6 + 2e-7 * (4.0 + longest as f64) }
+}
+
+fn dims() -> impl Iterator<Item = Dims> {
+    let shapes = [(1, 1, 1, 1), (7, 5, 3, 2), (37, 12, 20, 9), (70, 64, 68, 36), (129, 20, 72, 65)];
+    shapes.into_iter().map(|(m, k, h, n)| Dims { m, k, h, n })
+}
+
+#[test]
+fn mlp_matches_cpu() {
+    each_tier(|g| {
+        for (i, dim) in dims().enumerate() {
+            let case = Case::new(dim, i as u64);
+            for act in [Act::Gelu, Act::Silu] {
+                case.check(&format!("{act:?} {dim:?}"), case.run(g, act), act, tol(dim));
+            }
+        }
+    });
+}
+
+/// As a GPU would choose them: tiles, parts of k, and where there are any, cooperative matrices. In mixed precision a
+/// product of unit scale misses 2⁻¹¹, a sum of M of them √M·2⁻¹¹: four times that for the worst of some thousands. The
+/// other sums have weights of 1/√K; three of them follow each other.
+#[test]
+fn mlp_matches_cpu_with_the_variants_for_gpus() {
+    let Some(g) = as_hardware() else { return };
+    for (i, dim) in dims().chain([Dims { m: 700, k: 40, h: 24, n: 12 }]).enumerate() {
+        let case = Case::new(dim, 10 + i as u64);
+        case.check(&format!("f32 {dim:?}"), case.run(&g, Act::Gelu), Act::Gelu, tol(dim));
+        let _precision = g.set_precision(Precision::Mixed);
+        let abs = 3e-3 + 2e-3 * (dim.m as f64).sqrt();
+        case.check(&format!("mixed {dim:?}"), case.run(&g, Act::Gelu), Act::Gelu, Tol { rel: 2e-3, abs });
+    }
+}
+
+/// The same bits as its three parts make, in fewer launches.
+#[test]
+fn mlp_is_what_its_parts_make() {
+    each_tier(|g| {
+        let case = Case::new(Dims { m: 33, k: 24, h: 40, n: 20 }, 3);
+        let parts = run(g, &case.leaves(g), &case.dy, |g, t, v| {
+            let h = matmul(g, t, &v[0], &v[1], Some(&v[2]), None)?;
+            let h = activation::gelu(g, t, &h)?;
+            matmul(g, t, &h, &v[3], Some(&v[4]), Some(&v[5]))
+        });
+        assert!(case.run(g, Act::Gelu) == parts);
+    });
+}
+
+/// Without a backward pass what was activated is not kept, and y is the same.
+#[test]
+fn mlp_keeps_nothing_without_a_tape() {
+    each_tier(|g| {
+        let case = Case::new(Dims { m: 9, k: 8, h: 12, n: 4 }, 4);
+        let leaves = case.leaves(g);
+        let forward = |t: &mut Tape| {
+            let v = &leaves;
+            let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
+            mlp(g, t, &v[0], first, Act::Gelu, second, Some(&v[5])).unwrap().data.to_vec(g).unwrap()
+        };
+        assert_eq!(forward(&mut Tape::off()), forward(&mut Tape::new()));
+    });
+}
+
+/// Each variant's epilogue, with gaps between rows; what lies between them stays.
+#[test]
+fn epilogues_of_every_variant() {
+    let Some(g) = as_hardware() else { return };
+    for (seed, splits) in some([(1, 1), (2, 3)]) {
+        let (m, n, k, ldc) = (70, 37, 140, 40);
+        let mut random = Random::new(seed);
+        let (a, b) = (random.normal(m * k), random.normal(n * k));
+        let (bias, at) = (random.normal(n), (m * ldc).next_multiple_of(64));
+        let before = random.normal(m * ldc);
+        for precision in [Precision::F32, Precision::Mixed] {
+            for path in Path::candidates(g.caps(), precision) {
+                let variant = Variant { path, splits, precision };
+                let halved = |v: &[f32]| -> Vec<f64> {
+                    let half =
+                        |&v: &f32| if precision == Precision::Mixed { f16::from_f32(v).to_f64() } else { v.into() };
+                    v.iter().map(half).collect()
+                };
+                let dim = rowscan::cpu::matmul::Dims { s: 1, m, n, k };
+                let plain = rowscan::cpu::matmul::forward(dim, &halved(&a), &halved(&b), None, None);
+                let tensor = |v: &[f32]| Tensor::from_slice(&g, &[v.len()], v).unwrap();
+                let product = |epilogue, bias: Option<&[f32]>, len: usize| {
+                    let p = Gemm { ldc, epilogue, ..Gemm::dense(Form::Nt, 1, m, n, k) };
+                    let c = tensor(&vec![-7.0; len]);
+                    let (bias, inner) = (bias.map(tensor), tensor(&before));
+                    let residual = matches!(epilogue, Epilogue::Slope(_)).then_some(&inner);
+                    gemm_with(&g, variant, &p, &tensor(&a), &tensor(&b), bias.as_ref(), residual, &c).unwrap();
+                    c.to_vec(&g).unwrap()
+                };
+                // sums of 140 products of unit variance, truncated perhaps; slopes reach 1.13
+                let tol = Tol { rel: 4e-6, abs: 1.2e-4 };
+                for (act, oracle) in [(Act::Gelu, Activation::Gelu), (Act::Silu, Activation::Silu)] {
+                    let biased: Vec<f64> = plain.iter().enumerate().map(|(i, v)| v + f64::from(bias[i % n])).collect();
+                    let want = rowscan::cpu::activation::forward(oracle, &biased);
+                    let rows = |v: &[f32]| -> Vec<f32> { v.chunks(ldc).flat_map(|row| &row[..n]).copied().collect() };
+                    let got = product(Epilogue::Activate(act, at), Some(&bias), at + m * ldc);
+                    close(&format!("{variant:?} v"), &rows(&got[..m * ldc]), &biased, tol);
+                    close(&format!("{variant:?} {act:?}"), &rows(&got[at..]), &want, tol);
+                    assert_eq!(got.iter().filter(|&&v| v == -7.0).count(), got.len() - 2 * m * n);
+                    let got = product(Epilogue::Slope(act), None, m * ldc);
+                    let at: Vec<f64> = rows(&before).iter().map(|&v| v.into()).collect();
+                    let want = rowscan::cpu::activation::backward(oracle, &at, &plain);
+                    close(&format!("{variant:?} {act:?}'"), &rows(&got), &want, tol);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn misuse_names_the_argument() {
+    let g = crate::common::gpu().unwrap();
+    let leaf = |shape: &[usize]| leaf(g, shape, &vec![0.0; shape.iter().product()]);
+    let (x, w1, w2, bias) = (leaf(&[3, 4]), leaf(&[5, 4]), leaf(&[2, 5]), leaf(&[5]));
+    let call = |x: &Var, w1: &Var, w2: &Var, b2: Option<&Var>, residual: Option<&Var>| {
+        let (first, second) = (Layer { w: w1, bias: Some(&bias) }, Layer { w: w2, bias: b2 });
+        mlp(g, &mut Tape::new(), x, first, Act::Gelu, second, residual).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(call(&x, &w1, &w2, None, None), Ok(()));
+    for (what, result) in [
+        ("mlp: x", call(&leaf(&[3, 5]), &w1, &w2, None, None)),
+        ("mlp: second.w", call(&x, &w1, &leaf(&[2, 4]), None, None)),
+        ("mlp: second.bias", call(&x, &w1, &w2, Some(&bias), None)),
+        ("mlp: residual", call(&x, &w1, &w2, None, Some(&leaf(&[3, 3])))),
+    ] {
+        assert!(result.as_ref().is_err_and(|e| e.contains(what)), "{what}: {result:?}");
+    }
+    let (a, c) = (Tensor::scratch("a", &[12]), Tensor::scratch("c", &[9]));
+    let gemm = |epilogue| {
+        let p = Gemm { epilogue, ..Gemm::dense(Form::Nt, 1, 3, 3, 4) };
+        gemm(g, &p, &a, &a, None, None, &c).unwrap_err().to_string()
+    };
+    assert!(gemm(Epilogue::Slope(Act::Gelu)).contains("residual"));
+    assert!(gemm(Epilogue::Activate(Act::Gelu, 64)).contains("c, activated"));
+}
