@@ -28,23 +28,8 @@ pub fn add(g: &Gpu, t: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
     g.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32, per: 0 }, &[&a.data, &b.data, &y])?;
     let (a, b) = (a.clone(), b.clone());
     Ok(t.push(g, y, move |g, dy, grads| {
-        // dy moves into at most one of the two: what a variable has collected is updated in place
-        let mut moved = false;
-        for var in [&a, &b] {
-            if !grads.wants(var) {
-                continue;
-            }
-            let first = grads.get(var).is_none();
-            if moved && (first || a.id() == b.id()) {
-                let own = grads.alloc(var);
-                own.copy_from(g, dy)?;
-                grads.add(g, var, own)?;
-            } else {
-                moved |= first;
-                grads.add(g, var, dy.clone())?;
-            }
-        }
-        Ok(())
+        grads.add(g, &a, dy.clone())?;
+        grads.add(g, &b, dy.clone())
     }))
 }
 
