@@ -6,6 +6,8 @@
 //   0 Nt   a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
 //   1 Nn   a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: what dx has collected so far)
 //   2 Tn   a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (long k: split, see below)    dbias = column sum of dy
+//   a, b, c and what a slope is of may hold f16 (A16, B16, C16, R16 = 1): an activation that only products read is stored
+//   so in mixed precision, which would round it anyway.
 //   c, residual [m·ldc+n]; s adds a_stride, b_stride, c_stride; bias (batch, N) is dense. Assigns, saves nothing.
 // An invocation makes 8×8 of c in four 4×4 blocks held in registers, a workgroup of TILE_M·TILE_N/64 a tile of them:
 //   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load. 64×64.
@@ -17,7 +19,7 @@
 // splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
 //   combine adds the parts in order and applies the epilogue: the same bits every time.
 // Floor: 2·batch·M·N·K flops; 4·batch·(M·K + N·K + M·N) bytes.
-// uses lib/grid, lib/math, lib/gemm
+// uses lib/grid, lib/math, lib/half, lib/gemm
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
@@ -56,16 +58,6 @@ fn b_block(base: u32, n: u32, k: u32, end: u32) -> mat4x4<f32> {
     }
     return masked(r, k, end);
 }
-// The nearest f16, ties to even, infinite from 65520 on: quantizeToF16 may round either way, and some drivers truncate.
-fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
-    let bits = bitcast<vec4<u32>>(v);
-    let size = bits & vec4(0x7fffffffu);
-    let kept = (bits + vec4(0xfffu) + ((bits >> vec4(13u)) & vec4(1u))) & vec4(0xffffe000u);
-    let normal = select(bitcast<vec4<f32>>(kept), round(v * 16777216.0) / 16777216.0, size < vec4(0x38800000u)); // 2⁻¹⁴
-    let infinite = (bits & vec4(0x80000000u)) | vec4(0x7f800000u);
-    let large = select(infinite, bits, size > vec4(0x7f800000u));                                               // NaN stays
-    return select(normal, bitcast<vec4<f32>>(large), size >= vec4(0x477ff000u));
-}
 fn masked(block: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
     var r = block;
     if ROUND == 1u {
@@ -84,18 +76,11 @@ fn outer4(r: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
     return outer(outer(outer(outer(r, x[0], y[0]), x[1], y[1]), x[2], y[2]), x[3], y[3]);
 }
 
-fn store_row(z: u32, m: u32, n: u32, v: vec4<f32>) {
-    if m >= p.m { return; }
-    if n < p.n { store(z, m, n, v.x); }
-    if n + 1u < p.n { store(z, m, n + 1u, v.y); }
-    if n + 2u < p.n { store(z, m, n + 2u, v.z); }
-    if n + 3u < p.n { store(z, m, n + 3u, v.w); }
-}
 fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
-    store_row(z, m, n, r[0]);
-    store_row(z, m + 1u, n, r[1]);
-    store_row(z, m + 2u, n, r[2]);
-    store_row(z, m + 3u, n, r[3]);
+    store4(z, m, n, r[0]);
+    store4(z, m + 1u, n, r[1]);
+    store4(z, m + 2u, n, r[2]);
+    store4(z, m + 3u, n, r[3]);
 }
 // The four blocks of an invocation, dm rows and dn columns apart. With an activation a row at a time: shorter code.
 fn store_blocks(
@@ -104,7 +89,7 @@ fn store_blocks(
     if ACT > 0u {
         var rows = array(r00[0], r00[1], r00[2], r00[3], r01[0], r01[1], r01[2], r01[3],
                          r10[0], r10[1], r10[2], r10[3], r11[0], r11[1], r11[2], r11[3]);
-        for (var i = 0u; i < 16u; i++) { store_row(z, m + i / 8u * dm + i % 4u, n + i / 4u % 2u * dn, rows[i]); }
+        for (var i = 0u; i < 16u; i++) { store4(z, m + i / 8u * dm + i % 4u, n + i / 4u % 2u * dn, rows[i]); }
         return;
     }
     store_block(z, m, n, r00);
@@ -192,10 +177,15 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
 
 @compute @workgroup_size(256)
 fn combine(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * 256u + tid;
+    let each = 1u + 3u * C16;
+    let i = (grid_row(wid) * 256u + tid) * each;
     let size = p.batch * p.m * p.n;
     if i >= size { return; }
-    var sum = 0.0;
-    for (var at = 0u; at < p.splits; at++) { sum += part[at * size + i]; }
-    store(i / (p.m * p.n), i / p.n % p.m, i % p.n, sum);
+    var sum = vec4(0.0);
+    for (var at = 0u; at < p.splits; at++) {
+        for (var j = 0u; j < each; j++) { sum[j] += part[at * size + i + j]; }
+    }
+    let z = i / (p.m * p.n);
+    let m = i / p.n % p.m;
+    if C16 == 1u { store4(z, m, i % p.n, sum); } else { store(z, m, i % p.n, sum.x); }
 }

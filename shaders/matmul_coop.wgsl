@@ -1,7 +1,7 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 // matmul_coop — the products of matmul.wgsl on cooperative matrices: operands rounded to f16, sums in f32.
-//   Scalars, forms, splits and epilogue are those of matmul.wgsl; storage stays f32, operands are rounded on their way.
+//   Scalars, forms, splits and epilogue are those of matmul.wgsl; operands in f32 are rounded on their way.
 //   HIGH = 0   c = Σ_k f16(a)·f16(b)                                        relative error of a product ≤ 2⁻¹⁰
 //   HIGH = 1   x = hi + lo/2048,  hi = f16(x),  lo = f16((x − hi)·2048)      ≤ about 2⁻²¹, for |x| from 1e-4 to 65504
 //              c = Σ hi·hi + (Σ hi·lo + Σ lo·hi)/2048                        two accumulators; lo·lo is below f32
@@ -18,7 +18,7 @@ enable wgpu_cooperative_matrix;
 // FRAG, Lhs, Rhs, Sum and the entry point are those of lib/coop16 (Vulkan) or lib/coop8 (Metal).
 // Floor: 2·batch·M·N·K flops at the f16 rate (three times that with HIGH); 4·batch·(M·K + N·K + M·N) bytes.
 // Tried: see matmul.wgsl.
-// uses lib/grid, lib/math, lib/gemm, lib/coop16 or lib/coop8
+// uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 or lib/coop8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 4u * LANES;
@@ -35,6 +35,7 @@ const B_QUADS = TN_ * KS / 4u;
 const A_LOADS = (A_QUADS + THREADS - 1u) / THREADS;
 const B_LOADS = (B_QUADS + THREADS - 1u) / THREADS;
 const SHIFT = 2048.0;
+const STORED = 1u + 3u * C16;                          // elements that an invocation stores at a time
 var<workgroup> sh_a: array<f16, (1u + HIGH) * A_SIZE>;
 var<workgroup> sh_b: array<f16, (1u + HIGH) * B_SIZE>;
 var<workgroup> sh_c: array<f32, 4u * (1u + HIGH) * SIZE>;
@@ -147,11 +148,18 @@ fn product(wid: vec3<u32>, tid: u32) {
             coopStoreT(small, &sh_c[behind], stride);
         }
         workgroupBarrier();
-        for (var i = tid % LANES; i < SIZE; i += LANES) {
+        for (var i = tid % LANES * STORED; i < SIZE; i += LANES * STORED) {
             let at = vec2(m + row + f / FN * FRAG + i / FRAG, n + col + f % FN * FRAG + i % FRAG);
-            var v = sh_c[own + i];
-            if HIGH == 1u { v += sh_c[own + HIGH * SIZE + i] / SHIFT; }
-            if at.x < p.m && at.y < p.n { store(wid.z, at.x, at.y, v); }
+            var v = vec4<f32>();
+            for (var j = 0u; j < STORED; j++) {
+                v[j] = sh_c[own + i + j];
+                if HIGH == 1u { v[j] += sh_c[own + HIGH * SIZE + i + j] / SHIFT; }
+            }
+            if C16 == 1u {
+                store4(wid.z, at.x, at.y, v);
+            } else if at.x < p.m && at.y < p.n {
+                store(wid.z, at.x, at.y, v.x);
+            }
         }
         workgroupBarrier();
     }

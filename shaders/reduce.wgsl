@@ -3,7 +3,7 @@
 //            mean is sum with scale = 1/n in the last stage
 //   spread   its backward: dx (n) = scale · dy[0], assigned
 //   columns  x (S, rows, D) -> y (S, chunks, D), y = scale · Σ over `chunk` rows; then x = y of before, chunk = all rows.
-//            The gradient of a bias: no backward of its own.
+//            The gradient of a bias: no backward of its own. x may be f16.
 //   tokens   the backward of a mean over tokens, x (B, L, D) -> y (B, D), which is columns with scale = 1/L in the last
 //            stage: dx (B, L, D) = scale · dy[b], assigned
 // sum: workgroup of 256, strides over the whole of x; spread, tokens: an invocation per element; columns: an invocation per
@@ -13,6 +13,7 @@ struct Params { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u3
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(5) var<storage, read> words: array<u32>; // x of columns, pairs of f16 where X16 = 1
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
@@ -37,6 +38,10 @@ fn tokens(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     if i < p.n { dx[i] = dy[i / (p.rows * p.cols) * p.cols + i % p.cols] * p.scale; }
 }
 
+fn at(i: u32) -> f32 {
+    if X16 == 1u { return unpack2x16float(words[i >> 1u])[i & 1u]; }
+    return bitcast<f32>(words[i]);
+}
 @compute @workgroup_size(64)
 fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let col = wid.x * 64u + tid;
@@ -48,9 +53,9 @@ fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     var row = first;
     for (; row + 4u <= end; row += 4u) {
         let i = base + row * p.cols;
-        four += vec4(x[i], x[i + p.cols], x[i + 2u * p.cols], x[i + 3u * p.cols]);
+        four += vec4(at(i), at(i + p.cols), at(i + 2u * p.cols), at(i + 3u * p.cols));
     }
-    for (; row < end; row++) { four.x += x[base + row * p.cols]; }
+    for (; row < end; row++) { four.x += at(base + row * p.cols); }
     let chunks = (p.rows + p.chunk - 1u) / p.chunk;
     y[(wid.z * chunks + wid.y) * p.cols + col] = ((four.x + four.y) + (four.z + four.w)) * p.scale;
 }

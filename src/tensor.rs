@@ -1,4 +1,5 @@
-//! Tensors: a range of a buffer with a shape. Contiguous, row-major, 32-bit elements, no strides.
+//! Tensors: a range of a buffer with a shape. Contiguous, row-major, no strides; elements of 32 bits, or f16 two in a word
+//! where an operator says so.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Class, Gpu, Grid, Kernel, Readback, View, params, wgsl};
@@ -40,6 +41,13 @@ impl Tensor {
     /// An unwritten result of a launch; the program that records it assigns the memory.
     pub fn scratch(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Scratch, label, shape)
+    }
+
+    /// An unwritten result of a launch in f16; operators that take no such tensor refuse it.
+    pub fn scratch_half(label: &'static str, shape: &[usize]) -> Self {
+        let bytes = (shape.iter().product::<usize>() as u64 * 2).next_multiple_of(4);
+        let view = View { half: true, ..View::new(Class::Scratch, label, bytes) };
+        Self { view, shape: shape.to_vec() }
     }
 
     /// A tensor that the host fills, now and again: batches, tables, step state.
@@ -110,7 +118,17 @@ impl Tensor {
         Ok(Self { view: self.view.clone(), shape: shape.to_vec() })
     }
 
-    /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64.
+    /// Whether elements are f16.
+    pub fn is_half(&self) -> bool {
+        self.view.half
+    }
+
+    /// The first word: what to bind where nothing is read.
+    pub fn unread(&self) -> Self {
+        Self { view: View { half: false, ..self.view.range(0, 4) }, shape: vec![1] }
+    }
+
+    /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64, of 128 in f16.
     pub fn range(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
         if start.checked_add(len).is_none_or(|end| end > self.len()) {
@@ -120,7 +138,12 @@ impl Tensor {
                 format!("at most {}", self.len()),
             ));
         }
-        Ok(Self { view: self.view.range(start as u64 * 4, len as u64 * 4), shape: shape.to_vec() })
+        let view = if self.view.half {
+            self.view.range(start as u64 * 2, (len as u64 * 2).next_multiple_of(4))
+        } else {
+            self.view.range(start as u64 * 4, len as u64 * 4)
+        };
+        Ok(Self { view, shape: shape.to_vec() })
     }
 
     /// Overwrites the values from the host (f32 or u32), after everything launched so far.
@@ -135,13 +158,21 @@ impl Tensor {
 
     /// The values, as soon as the GPU has them.
     pub async fn to_vec_async(&self, g: &Gpu) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.read(g)?.await?))
+        Ok(self.values(&self.read(g)?.await?))
     }
 
     /// The values; blocks.
     #[cfg(feature = "blocking")]
     pub fn to_vec(&self, g: &Gpu) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.read(g)?.wait()?))
+        Ok(self.values(&self.read(g)?.wait()?))
+    }
+
+    fn values(&self, bytes: &[u8]) -> Vec<f32> {
+        if !self.view.half {
+            return bytemuck::pod_collect_to_vec(bytes);
+        }
+        let halves = bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes);
+        halves.into_iter().take(self.len()).map(half::f16::to_f32).collect()
     }
 
     /// Launches: every element becomes `value`.

@@ -19,10 +19,9 @@ fn parse(kernel: &Kernel, subgroup: bool) -> naga::Module {
 
 fn validate(kernel: &Kernel, module: &naga::Module, subgroup: bool) -> naga::valid::ModuleInfo {
     use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-    let mut needs = Capabilities::empty();
+    let mut needs = Capabilities::SHADER_FLOAT16_IN_FLOAT32; // unpack2x16float, which WebGPU has without f16
     needs.set(Capabilities::SUBGROUP, subgroup || kernel.name.contains("subgroup"));
-    let half = kernel.name.contains("f16") || kernel.name.contains("coop");
-    needs.set(Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32, half);
+    needs.set(Capabilities::SHADER_FLOAT16, kernel.name.contains("f16") || kernel.name.contains("coop"));
     needs.set(Capabilities::COOPERATIVE_MATRIX, kernel.name.contains("coop"));
     let mut validator = Validator::new(ValidationFlags::all(), needs);
     validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());

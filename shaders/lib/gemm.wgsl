@@ -5,39 +5,87 @@ struct Params {
     splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> a: array<vec4<u32>>; // words: f32, or where A16, B16, R16, C16 = 1 pairs of f16
+@group(0) @binding(2) var<storage, read> b: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> c: array<f32>;
+@group(0) @binding(4) var<storage, read> residual: array<u32>;
+@group(0) @binding(5) var<storage, read_write> c: array<u32>;
 
-fn a1(i: u32) -> f32 { return a[i >> 2u][i & 3u]; }
-fn b1(i: u32) -> f32 { return b[i >> 2u][i & 3u]; }
+fn a1(i: u32) -> f32 {
+    if A16 == 1u { return unpack2x16float(a[i >> 3u][(i >> 1u) & 3u])[i & 1u]; }
+    return bitcast<f32>(a[i >> 2u][i & 3u]);
+}
+fn b1(i: u32) -> f32 {
+    if B16 == 1u { return unpack2x16float(b[i >> 3u][(i >> 1u) & 3u])[i & 1u]; }
+    return bitcast<f32>(b[i >> 2u][i & 3u]);
+}
+fn residual1(i: u32) -> f32 {
+    if R16 == 1u { return unpack2x16float(residual[i >> 1u])[i & 1u]; }
+    return bitcast<f32>(residual[i]);
+}
+
+// The aligned four from i on.
+fn a_quad(i: u32) -> vec4<f32> {
+    if A16 == 1u { let w = a[i >> 3u]; return floats(select(w.xy, w.zw, (i & 4u) > 0u)); }
+    return bitcast<vec4<f32>>(a[i >> 2u]);
+}
+fn b_quad(i: u32) -> vec4<f32> {
+    if B16 == 1u { let w = b[i >> 3u]; return floats(select(w.xy, w.zw, (i & 4u) > 0u)); }
+    return bitcast<vec4<f32>>(b[i >> 2u]);
+}
 
 // Four neighbours row + at …; past `limit` the last ones again: the caller masks k and never stores such m or n.
 fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
-    if VEC == 1u { return a[(row + min(at, limit - 4u)) >> 2u]; }
+    if VEC == 1u { return a_quad(row + min(at, limit - 4u)); }
     let last = limit - 1u;
     return vec4(a1(row + min(at, last)), a1(row + min(at + 1u, last)),
                 a1(row + min(at + 2u, last)), a1(row + min(at + 3u, last)));
 }
 fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
-    if VEC == 1u { return b[(row + min(at, limit - 4u)) >> 2u]; }
+    if VEC == 1u { return b_quad(row + min(at, limit - 4u)); }
     let last = limit - 1u;
     return vec4(b1(row + min(at, last)), b1(row + min(at + 1u, last)),
                 b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));
 }
 
-// One element of the result, with what is done to it.
-fn store(z: u32, m: u32, n: u32, sum: f32) {
-    let i = z * p.c_stride + m * p.ldc + n;
+// A sum with what is added to it, and what becomes of that: the same without an activation.
+fn finish(z: u32, n: u32, i: u32, sum: f32) -> vec2<f32> {
     var v = sum;
     if p.has_bias == 1u { v += bias[z * p.n + n]; }
-    if ACT == 3u { v *= gelu_slope(residual[i]); }
-    if ACT == 4u { v *= silu_slope(residual[i]); }
-    if ACT < 3u && p.has_residual == 1u { v += residual[i]; }
-    if (ACT == 1u || ACT == 2u) && p.act_at > 0u { c[i] = v; }
-    if ACT == 1u { v = gelu(v); }
-    if ACT == 2u { v = silu(v); }
-    c[p.act_at + i] = v;
+    if ACT == 3u { v *= gelu_slope(residual1(i)); }
+    if ACT == 4u { v *= silu_slope(residual1(i)); }
+    if ACT < 3u && p.has_residual == 1u { v += residual1(i); }
+    if ACT == 1u { return vec2(v, gelu(v)); }
+    if ACT == 2u { return vec2(v, silu(v)); }
+    return vec2(v);
+}
+// One element of the result.
+fn store(z: u32, m: u32, n: u32, sum: f32) {
+    let i = z * p.c_stride + m * p.ldc + n;
+    let v = finish(z, n, i, sum);
+    if p.act_at > 0u { c[i] = bitcast<u32>(v.x); }
+    c[p.act_at + i] = bitcast<u32>(v.y);
+}
+// Four neighbours of a row from n = 4j on; what lies past the end is not stored. C16 = 1: N and ldc are multiples of 4.
+fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
+    if m >= p.m || n >= p.n { return; }
+    if C16 == 1u {
+        let i = z * p.c_stride + m * p.ldc + n;
+        let v0 = finish(z, n, i, sum.x);
+        let v1 = finish(z, n + 1u, i + 1u, sum.y);
+        let v2 = finish(z, n + 2u, i + 2u, sum.z);
+        let v3 = finish(z, n + 3u, i + 3u, sum.w);
+        if p.act_at > 0u { put4(i, vec4(v0.x, v1.x, v2.x, v3.x)); }
+        put4(p.act_at + i, vec4(v0.y, v1.y, v2.y, v3.y));
+        return;
+    }
+    store(z, m, n, sum.x);
+    if n + 1u < p.n { store(z, m, n + 1u, sum.y); }
+    if n + 2u < p.n { store(z, m, n + 2u, sum.z); }
+    if n + 3u < p.n { store(z, m, n + 3u, sum.w); }
+}
+fn put4(i: u32, v: vec4<f32>) {
+    let words = halves(v);
+    c[i >> 1u] = words.x;
+    c[(i >> 1u) + 1u] = words.y;
 }

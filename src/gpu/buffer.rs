@@ -80,6 +80,8 @@ pub struct View {
     pub(crate) node: Arc<Node>,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
+    /// Whether elements are f16, two in a word. Only kernels that say so may bind it: [`Kernel::halves`](super::Kernel).
+    pub(crate) half: bool,
 }
 
 impl View {
@@ -88,12 +90,12 @@ impl View {
 
     /// A new buffer of its own.
     pub fn new(class: Class, label: &'static str, bytes: u64) -> Self {
-        Self { node: Node::new(class, label, bytes), offset: 0, bytes }
+        Self { node: Node::new(class, label, bytes), offset: 0, bytes, half: false }
     }
     /// A range of this view, from `offset` bytes; bindable only where `offset` is a multiple of 256.
     pub fn range(&self, offset: u64, bytes: u64) -> Self {
         debug_assert!(offset + bytes <= self.bytes);
-        Self { node: self.node.clone(), offset: self.offset + offset, bytes }
+        Self { offset: self.offset + offset, bytes, ..self.clone() }
     }
     /// Length in bytes.
     pub fn bytes(&self) -> u64 {

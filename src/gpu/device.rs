@@ -180,8 +180,15 @@ impl Gpu {
     ) -> Result<()> {
         let args: Vec<View> = args.iter().map(|v| (*v).as_ref().clone()).collect();
         self.check_args(kernel, grid, &args)?;
-        let value =
-            |&(name, default): &(&str, u32)| consts.iter().find(|(n, _)| *n == name).map_or(default, |(_, v)| *v);
+        let half = |name: &str| {
+            let (binding, _) = kernel.halves.iter().find(|(_, known)| *known == name)?;
+            let at = kernel.binds.iter().position(|bind| bind.number() == *binding)?;
+            Some(u32::from(args[at].half))
+        };
+        let value = |&(name, default): &(&str, u32)| {
+            let given = || consts.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+            half(name).or_else(given).unwrap_or(default)
+        };
         let consts = kernel.consts.iter().map(value).collect();
         let params = bytemuck::bytes_of(params).to_vec();
         self.0.recorder(|r| {
@@ -208,6 +215,9 @@ impl Gpu {
             if arg.bytes == 0 || arg.offset % 256 != 0 {
                 let got = format!("{} bytes at offset {}", arg.bytes, arg.offset);
                 return Err(Error::argument(what(), got, "a range that is not empty and starts at a multiple of 256"));
+            }
+            if arg.half && !kernel.halves.iter().any(|(binding, _)| *binding == bind.number()) {
+                return Err(Error::argument(what(), "f16", "f32: this kernel reads no other"));
             }
             if arg.bytes.next_multiple_of(View::QUAD) > self.0.caps.max_binding {
                 return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });

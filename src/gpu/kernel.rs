@@ -54,6 +54,8 @@ pub struct Kernel {
     pub binds: &'static [Bind],
     /// WGSL `const`s that a launch may choose (tile sizes, state counts) with their defaults.
     pub consts: &'static [(&'static str, u32)],
+    /// Bindings that may hold f16, two in a word, and the constants that are 1 where they do.
+    pub halves: &'static [(u32, &'static str)],
     /// The least work of a launch; without it, each bound element moved once.
     pub work: Option<fn(&Launch) -> Work>,
 }
@@ -61,7 +63,7 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel without constants and without a subgroup variant.
     pub const fn new<P: Params>(name: &'static str, source: &'static str, binds: &'static [Bind]) -> Self {
-        Self { name, source, subgroup: None, params: P::FIELDS, binds, consts: &[], work: None }
+        Self { name, source, subgroup: None, params: P::FIELDS, binds, consts: &[], halves: &[], work: None }
     }
     /// The same with a source for the subgroup tier.
     pub const fn subgroup(self, source: &'static str) -> Self {
@@ -70,6 +72,10 @@ impl Kernel {
     /// The same with constants that a launch may choose.
     pub const fn consts(self, consts: &'static [(&'static str, u32)]) -> Self {
         Self { consts, ..self }
+    }
+    /// The same with bindings that may hold f16, each with a constant of [`Kernel::consts`] that tells.
+    pub const fn halves(self, halves: &'static [(u32, &'static str)]) -> Self {
+        Self { halves, ..self }
     }
     /// The same with a formula for the least work of a launch.
     pub const fn work(self, work: fn(&Launch) -> Work) -> Self {

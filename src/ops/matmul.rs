@@ -23,28 +23,62 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid", "math", "gemm");
+const SRC: &str = wgsl!("matmul", "grid", "math", "half", "gemm");
 const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
-const CONSTS: &[(&str, u32)] = &[("FORM", 0), ("VEC", 1), ("ACT", 0), ("ROUND", 0), ("TILE_M", 64), ("TILE_N", 64)];
-const COOP: &[(&str, u32)] =
-    &[("FORM", 0), ("VEC", 1), ("ACT", 0), ("LANES", 32), ("SM", 32), ("SN", 32), ("KS", KS as u32), ("HIGH", 0)];
+const CONSTS: &[(&str, u32)] = &[
+    ("FORM", 0),
+    ("VEC", 1),
+    ("ACT", 0),
+    ("ROUND", 0),
+    ("TILE_M", 64),
+    ("TILE_N", 64),
+    ("A16", 0),
+    ("B16", 0),
+    ("R16", 0),
+    ("C16", 0),
+];
+const COOP: &[(&str, u32)] = &[
+    ("FORM", 0),
+    ("VEC", 1),
+    ("ACT", 0),
+    ("LANES", 32),
+    ("SM", 32),
+    ("SN", 32),
+    ("KS", KS as u32),
+    ("HIGH", 0),
+    ("A16", 0),
+    ("B16", 0),
+    ("R16", 0),
+    ("C16", 0),
+];
+/// Bindings that may hold f16.
+const HALVES: &[(u32, &str)] = &[(1, "A16"), (2, "B16"), (4, "R16"), (5, "C16")];
 /// What k_split is a multiple of: the k that cooperative matrices take at a time.
 const KS: usize = 32;
 
-const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).work(product);
-const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).work(product);
+const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).halves(HALVES).work(product);
+const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).halves(HALVES).work(product);
 const COMBINE: Kernel =
     Kernel::new::<Matmul>("matmul.combine", SRC, &[Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Read(6)])
         .consts(CONSTS)
+        .halves(&[(4, "R16"), (5, "C16")])
         .work(combine);
-const COOP16: Kernel =
-    Kernel::new::<Matmul>("matmul_coop.product16", wgsl!("matmul_coop", "grid", "math", "gemm", "coop16"), PRODUCT)
-        .consts(COOP)
-        .work(product);
-const COOP8: Kernel =
-    Kernel::new::<Matmul>("matmul_coop.product8", wgsl!("matmul_coop", "grid", "math", "gemm", "coop8"), PRODUCT)
-        .consts(COOP)
-        .work(product);
+const COOP16: Kernel = Kernel::new::<Matmul>(
+    "matmul_coop.product16",
+    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16"),
+    PRODUCT,
+)
+.consts(COOP)
+.halves(HALVES)
+.work(product);
+const COOP8: Kernel = Kernel::new::<Matmul>(
+    "matmul_coop.product8",
+    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8"),
+    PRODUCT,
+)
+.consts(COOP)
+.halves(HALVES)
+.work(product);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
@@ -53,17 +87,22 @@ pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 fn product(launch: &Launch) -> Work {
     let p: Matmul = launch.scalars();
     let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
-    let extra = p.has_bias as usize * n + (p.has_residual as usize + usize::from(p.act_at > 0)) * m * n;
+    let bytes = |half: &str| 4 - 2 * launch.constant(half);
+    let operands = m * k * bytes("A16") + n * k * bytes("B16");
+    let added = 4 * n * p.has_bias as usize + m * n * bytes("R16") * p.has_residual as usize;
+    let stored = m * n * bytes("C16") * (splits + usize::from(p.act_at > 0));
     let exps = usize::from(launch.constant("ACT") > 0) * batch * m * n;
-    Work::of(4 * batch * (m * k + n * k + splits * m * n + extra), 2 * batch * m * n * k, exps)
+    Work::of(batch * (operands + added + stored), 2 * batch * m * n * k, exps)
 }
 
 /// The parts and what the epilogue takes read, the product written, and what is activated of it.
 fn combine(launch: &Launch) -> Work {
     let p: Matmul = launch.scalars();
     let [products, splits, residual] = [p.batch * p.m * p.n, p.splits, p.has_residual].map(|size| size as usize);
+    let bytes = |half: &str| 4 - 2 * launch.constant(half);
+    let each = 4 * splits + residual * bytes("R16") + bytes("C16") * (1 + usize::from(p.act_at > 0));
     let exps = usize::from(launch.constant("ACT") > 0) * products;
-    Work::of(4 * products * (splits + 1 + residual + usize::from(p.act_at > 0)), products * (splits + residual), exps)
+    Work::of(products * each, products * (splits + residual), exps)
 }
 
 /// Which operand is transposed: what a row of memory holds.
@@ -186,6 +225,10 @@ pub fn gemm_with(
         let product = c.len().saturating_sub(act_at);
         fits("c, activated", &c.range(c.len() - product, &[product])?, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
+    if c.is_half() && [p.n, p.ldc, p.c_stride, act_at].iter().any(|size| size % 4 != 0) {
+        let got = format!("{} columns, rows of {}, strides of {}", p.n, p.ldc, p.c_stride);
+        return Err(Error::argument("matmul: c in f16", got, "multiples of 4"));
+    }
     if matches!(p.epilogue, Epilogue::Slope(_)) && residual.is_none() {
         return Err(Error::argument("matmul: residual", "none", "what the slope is of"));
     }
@@ -217,7 +260,7 @@ pub fn gemm_with(
     };
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     // what is absent is bound to some other input and not read
-    let absent = a.range(0, &[1])?;
+    let absent = a.unread();
     let (bias, residual) = (bias.unwrap_or(&absent), residual.unwrap_or(&absent));
     if splits == 1 {
         return g.launch_with(kernel, &consts, grid, &whole, &[a, b, bias, residual, c]);
@@ -227,7 +270,7 @@ pub fn gemm_with(
     let parts = Matmul { ldc, c_stride, has_bias: 0, has_residual: 0, act_at: 0, ..whole };
     consts.retain(|(name, _)| *name != "ACT");
     g.launch_with(kernel, &consts, grid, &parts, &[a, b, &absent, &absent, &part])?;
-    let grid = Grid::items(p.batch * p.m * p.n, 256);
+    let grid = Grid::items(p.batch * p.m * p.n / if c.is_half() { 4 } else { 1 }, 256);
     g.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, c, &part])
 }
 

@@ -11,14 +11,14 @@ params! {
 }
 
 const SRC: &str = wgsl!("reduce", "grid", "reduce");
-const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[Bind::Read(1), Bind::Write(2)]).subgroup(wgsl!(
-    "reduce",
-    "grid",
-    "reduce_subgroup"
-));
-const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[Bind::Read(3), Bind::Write(4)]);
-const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[Bind::Read(3), Bind::Write(4)]);
-const COLUMNS: Kernel = Kernel::new::<Reduce>("reduce.columns", SRC, &[Bind::Read(1), Bind::Write(2)]);
+const CONSTS: &[(&str, u32)] = &[("X16", 0)];
+const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[Bind::Read(1), Bind::Write(2)])
+    .subgroup(wgsl!("reduce", "grid", "reduce_subgroup"))
+    .consts(CONSTS);
+const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[Bind::Read(3), Bind::Write(4)]).consts(CONSTS);
+const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[Bind::Read(3), Bind::Write(4)]).consts(CONSTS);
+const COLUMNS: Kernel =
+    Kernel::new::<Reduce>("reduce.columns", SRC, &[Bind::Read(5), Bind::Write(2)]).consts(CONSTS).halves(&[(5, "X16")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &TOKENS, &COLUMNS];

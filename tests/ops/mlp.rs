@@ -101,17 +101,24 @@ fn mlp_matches_cpu_with_the_variants_for_gpus() {
     }
 }
 
-/// The same bits as its three parts make, in fewer launches.
+/// The same bits as its three parts make, in fewer launches. In mixed precision, where what is between is stored in f16,
+/// still those of what only products read it for: y, dw₂ and db₂.
 #[test]
 fn mlp_is_what_its_parts_make() {
     each_tier(|g| {
         let case = Case::new(Dims { m: 33, k: 24, h: 40, n: 20 }, 3);
-        let parts = run(g, &case.leaves(g), &case.dy, |g, t, v| {
-            let h = matmul(g, t, &v[0], &v[1], Some(&v[2]), None)?;
-            let h = activation::gelu(g, t, &h)?;
-            matmul(g, t, &h, &v[3], Some(&v[4]), Some(&v[5]))
-        });
-        assert!(case.run(g, Act::Gelu) == parts);
+        let parts = || {
+            run(g, &case.leaves(g), &case.dy, |g, t, v| {
+                let h = matmul(g, t, &v[0], &v[1], Some(&v[2]), None)?;
+                let h = activation::gelu(g, t, &h)?;
+                matmul(g, t, &h, &v[3], Some(&v[4]), Some(&v[5]))
+            })
+        };
+        assert!(case.run(g, Act::Gelu) == parts());
+        let _precision = g.set_precision(Precision::Mixed);
+        let ((y, grads), (parts_y, parts_grads)) = (case.run(g, Act::Gelu), parts());
+        assert!(y == parts_y && grads[3..] == parts_grads[3..]);
+        assert!(grads[0] != parts_grads[0], "the slope is of what was rounded");
     });
 }
 
@@ -197,6 +204,12 @@ fn misuse_names_the_argument() {
     ] {
         assert!(result.as_ref().is_err_and(|e| e.contains(what)), "{what}: {result:?}");
     }
+    let halved = Tensor::scratch_half("c", &[9]);
+    let p = Gemm::dense(Form::Nt, 1, 3, 3, 4);
+    let refused = gemm(g, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), None, None, &halved);
+    assert!(refused.unwrap_err().to_string().contains("c in f16"));
+    let refused = halved.fill(g, 0.0).unwrap_err().to_string();
+    assert!(refused.contains("tensor.fill") && refused.contains("f16"), "{refused}");
     let (a, c) = (Tensor::scratch("a", &[12]), Tensor::scratch("c", &[9]));
     let gemm = |epilogue| {
         let p = Gemm { epilogue, ..Gemm::dense(Form::Nt, 1, 3, 3, 4) };

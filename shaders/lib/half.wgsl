@@ -1,0 +1,20 @@
+// lib/half — four f16 in two words. WGSL leaves it to the driver which way to round and what becomes of large numbers; here
+// it is the nearest, ties to even, infinite from 65520 on.
+fn halves(v: vec4<f32>) -> vec2<u32> {
+    let bits = bitcast<vec4<u32>>(v);
+    let size = bits & vec4(0x7fffffffu);
+    let rounded = size + vec4(0xfffu) + ((size >> vec4(13u)) & vec4(1u));
+    let small = vec4<u32>(round(min(abs(v), vec4(1.0)) * 16777216.0));                          // in steps of 2⁻²⁴
+    var h = select((rounded >> vec4(13u)) - vec4(112u << 10u), small, size < vec4(0x38800000u)); // below 2⁻¹⁴
+    h = select(h, vec4(0x7c00u), size >= vec4(0x477ff000u));
+    h = select(h, vec4(0x7e00u), size > vec4(0x7f800000u));                                     // NaN stays
+    h |= (bits >> vec4(16u)) & vec4(0x8000u);
+    return h.xz | (h.yw << vec2(16u));
+}
+fn floats(words: vec2<u32>) -> vec4<f32> {
+    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+// v as f16 has it.
+fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
+    return floats(halves(v));
+}
