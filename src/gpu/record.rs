@@ -68,6 +68,14 @@ impl Launch {
     pub fn name(&self) -> &'static str {
         self.kernel.name
     }
+    /// What it launches.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+    /// Complete WGSL, of the subgroup variant where there is one and it is asked for.
+    pub fn wgsl(&self, subgroup: bool) -> String {
+        self.kernel.wgsl(subgroup, &self.consts)
+    }
 }
 
 /// Launches in order.
