@@ -1,9 +1,12 @@
-// selftest_subgroup — 1 + 2 + … + 256 through lib/reduce_subgroup, written by every invocation.
+// selftest_subgroup — 1 + 2 + … + 256 through lib/reduce_subgroup, written by every invocation whose subgroup is its
+// neighbours in order and whose shuffle finds its partner, as lib/scan_sums_subgroup has to be sure of.
 struct Params { n: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 @compute @workgroup_size(WG)
-fn run(t: Thread) {
-    out[t.tid] = wg_sum(t, f32(t.tid + 1u + p.n));
+fn run(t: Thread, @builtin(subgroup_size) size: u32) {
+    let sum = wg_sum(t, f32(t.tid + 1u + p.n));
+    let partner = subgroupShuffleXor(t.tid, size / 2u);
+    out[t.tid] = select(0.0, sum, t.lane == t.tid % size && partner == (t.tid ^ (size / 2u)));
 }
