@@ -18,6 +18,9 @@
 //                 `chunk_apply`: each chunk again from its true start, both directions in turn.
 // B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
 // Floor per (b, t, e): 4·(2S+2) bytes and S·N exponentials; chunked moves and computes about twice that.
+// Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592; llvmpipe, 2 busy cores, Mesa 22.3.6, which says little about a GPU:
+//   sequential 9.0 | 43   kept, and chosen on a CPU
+//   chunked    9.5 | 46   kept: on a GPU few or short rows of lanes leave it idle otherwise. Not run on one
 // uses lib/math.   const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,

@@ -8,22 +8,33 @@
 // the z half of dxz. All assign, none adds; pads and absent parts of dchan are 0. `clear` = 1: also zero what this op does
 // not own, columns 0..R of dxdbl and the x half of dxz.
 //
-// scan: a lane is a channel in one direction. Chunk by chunk in reverse: h_t again from the state before the chunk, kept for
-// T tokens; then back through the chunk with λ in registers. Sums over channels go through workgroup memory, a block of
-// QB quads at a time: every lane writes its quads, WG lanes add them to SEGS partial sums, a few lanes finish: two
-// barriers per block. Lanes past E hold zeros and so add nothing.
+// scan: a lane is four channels times four states (a quad), a mat4x4 whose columns are states. LQ lanes hold all states of
+// four channels, a group; the GROUPS groups of a workgroup hold 4·GROUPS channels, those of group g being g + GROUPS·(0..3),
+// so that neighbouring lanes load neighbouring channels. Chunk by chunk in reverse: h_t again from the state before the
+// chunk, kept for T tokens; then back through the chunk with λ in registers. What a token of a channel is (δ, u, gy, the
+// slope) is computed by one lane and read by LQ from workgroup memory, J tokens at a time. Per token a lane adds up its
+// four channels to a quad of dB and of dC, and its four states to du and ddelta of four channels; these go to `put` and
+// `flush` of lib/scan_sums, through workgroup memory, or lib/scan_sums_subgroup, by shuffles. Two barriers per J tokens, two
+// per JH tokens of h, one per chunk. Lanes past E or N hold zeros and so add nothing.
+// On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup memory, 3/4 barrier.
+// Tried, ms of 24 scans in a step of `tiny`, B 1, E 384, N 16; llvmpipe, 2 busy cores, Mesa 22.3.6, ±10%, no word on a GPU:
+//   a lane is one channel with all states, dB and dC of each token through workgroup memory          310   dropped
+//   four channels by four states, sums by shuffles, LANES 8, J 4                                     245   kept
+//   the same, sums through workgroup memory, J 1 | 2 | 2 and JH 16      455 | 345 | 320; the first here 300   kept: half
+//                                                                       the traffic and barriers of the first
+// Not tried: one channel a lane with shuffles, which needs 31 per token. No version was run on a GPU.
 // Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
-// uses lib/grid, lib/math.   const N: states, 1 to 64; const T: tokens of a chunk
+// uses lib/grid, lib/math, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a chunk;
+// const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
     ddelta_at: u32, bc_at: u32, dchan_at: u32, tiles: u32,
 }
 const WG = 64u;
-const NQ = (N + 3u) / 4u;                                           // quads of states
-const QB = 1u + min((NQ - 1u), 1u) + 2u * min((NQ - 1u) / 2u, 1u);  // quads of a block: 1, 2 or 4
-const QUADS = 2u * QB;                                              // dB, then dC
-const SEGS = WG / QUADS;
+const NQ = (N + 3u) / 4u;                               // quads of states
+const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ, or the next power of two
+const GROUPS = WG / LQ;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<f32>;
 @group(0) @binding(2) var<storage, read> delta: array<f32>;
@@ -39,148 +50,218 @@ const SEGS = WG / QUADS;
 @group(0) @binding(16) var<storage, read_write> dchan: array<f32>;
 @group(0) @binding(17) var<storage, read_write> dxz: array<f32>;
 
-var<workgroup> sh_bc: array<vec4<f32>, T * 2u * NQ>;            // (T, B|C, NQ), image order
-var<workgroup> sh_lane: array<vec4<f32>, QUADS * (WG + 1u)>;    // a block of quads by lane
-var<workgroup> sh_seg: array<vec4<f32>, QUADS * (SEGS + 1u)>;   // the same, added to SEGS partial sums
+var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
+var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS), or (δ|u, JH, GROUPS)
 
-fn bc_quad(row: u32, q: u32) -> vec4<f32> {
+// Tokens first..first+count of one direction and sample, of which steps j0..j0+steps are a batch. `row`: of `first`.
+struct Batch { row: u32, count: u32, up: bool, tile: u32, j0: u32, steps: u32 }
+
+// Step j of `count` steps in ascending or descending order is at this token.
+fn token(j: u32, count: u32, up: bool) -> u32 {
+    return select(count - 1u - j, j, up);
+}
+// The four channels of a group.
+fn channels(tile: u32, group: u32) -> vec4<u32> {
+    return tile * 4u * GROUPS + group + vec4(0u, 1u, 2u, 3u) * GROUPS;
+}
+fn bc_quad(row: u32, which: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
-    let n = q % NQ * 4u;
-    let at = row * (p.r + 2u * N) + p.r + q / NQ * N + n;
+    let at = row * (p.r + 2u * N) + p.r + which * N + q * 4u;
     for (var k = 0u; k < 4u; k++) {
-        if n + k < N { v[k] = xdbl[at + k]; }
+        if q * 4u + k < N { v[k] = xdbl[at + k]; }
     }
     return v;
 }
 fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N { v[k] = -exp(clamp(chan[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
+        if q * 4u + k < N && e < p.e { v[k] = -exp(clamp(chan[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
     }
     return v;
 }
-fn decay(delta: f32, a: vec4<f32>) -> vec4<f32> {
-    return exp(max(delta * a, vec4(-80.0)));
+fn state_quad(at: u32, e: u32, q: u32) -> vec4<f32> {
+    if q >= NQ || e >= p.e { return vec4(0.0); }
+    return saved[(at * NQ + q) * p.e + e];
 }
-fn sum4(v: vec4<f32>) -> f32 {
-    return v.x + v.y + v.z + v.w;
+fn chan_at(on: u32, at: u32, e: u32) -> f32 {
+    if on == 0u || e >= p.e { return 0.0; }
+    return chan[at + e];
 }
 fn clamped(z: f32) -> f32 {
     return select(z, 1e-12, abs(z) < 1e-12);
 }
 
-// What one token of one channel is, before the recurrence.
-struct Token { delta: f32, slope: f32, u: f32 }
-fn load(at: u32, bias: f32) -> Token {
+// Of one token of one channel: δ and u.
+fn step_of(row: u32, e: u32, bias: f32) -> vec2<f32> {
+    if e >= p.e { return vec2(0.0); }
+    let at = row * p.e + e;
     let raw = delta[at] + bias;
-    if p.softplus == 1u { return Token(softplus(raw), softplus_slope(raw), u[at]); }
-    return Token(raw, 1.0, u[at]);
+    if p.softplus == 1u { return vec2(softplus(raw), u[at]); }
+    return vec2(raw, u[at]);
+}
+// The same, gy, and the slope of δ.
+fn full_step_of(row: u32, out_row: u32, e: u32, bias: f32) -> vec4<f32> {
+    if e >= p.e { return vec4(0.0); }
+    var gy = dout[out_row * p.e + e] / f32(p.s);
+    if p.has_z == 1u { gy *= silu(clamped(xz[(out_row * 2u + 1u) * p.e + e])); }
+    var slope = 1.0;
+    if p.softplus == 1u { slope = softplus_slope(delta[row * p.e + e] + bias); }
+    return vec4(step_of(row, e, bias), gy, slope);
+}
+
+// Of a mat4x4, rows are channels and columns states.
+fn by_channel(v: vec4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4(v * m[0], v * m[1], v * m[2], v * m[3]);
+}
+fn outer(channel: vec4<f32>, state: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(channel * state.x, channel * state.y, channel * state.z, channel * state.w);
+}
+fn times(l: mat4x4<f32>, r: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4(l[0] * r[0], l[1] * r[1], l[2] * r[2], l[3] * r[3]);
+}
+fn decay(v: vec4<f32>) -> vec4<f32> {
+    return exp(max(v, vec4(-80.0)));
+}
+fn decayed(delta: vec4<f32>, a: mat4x4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4(
+        decay(delta * a[0]) * m[0], decay(delta * a[1]) * m[1], decay(delta * a[2]) * m[2], decay(delta * a[3]) * m[3],
+    );
+}
+
+// Into work: du (`which` 0) or ddelta (1) of a token of a channel; dB (0) or dC (1) of a state, summed over this workgroup.
+fn write_channel(which: u32, row: u32, e: u32, v: f32) {
+    if e < p.e { work[which * p.ddelta_at + row * p.e + e] = v; }
+}
+fn write_state(which: u32, row: u32, tile: u32, n: u32, v: f32) {
+    work[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = v;
+}
+fn write_a(at: u32, q: u32, e: u32, v: vec4<f32>) {
+    for (var k = 0u; k < 4u; k++) {
+        if q * 4u + k < N && e < p.e { work[at + e * N + q * 4u + k] = v[k]; }
+    }
+}
+fn write_chan(at: u32, e: u32, v: f32) {
+    if e < p.e { work[at + e] = v; }
 }
 
 @compute @workgroup_size(WG)
 fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let e = wid.x * WG + tid;
     let b = wid.y;
     let s = wid.z;
-    let live = e < p.e;
-    let rows = (s * p.b + b) * p.l;
-    var a: array<vec4<f32>, NQ>;            // A
-    var carry: array<vec4<f32>, NQ>;        // ā·λ of the step after
-    var da: array<vec4<f32>, NQ>;           // Σ λ·δ·p
-    var past: array<vec4<f32>, T * NQ>;     // h by token of the chunk
-    var d = 0.0;
-    var bias = 0.0;
-    var dd = 0.0;
-    var dbias = 0.0;
-    if live {
-        for (var q = 0u; q < NQ; q++) { a[q] = a_quad(s, e, q); }
-        if p.has_d == 1u { d = chan[p.d_at + s * p.e + e]; }
-        if p.has_bias == 1u { bias = chan[p.bias_at + s * p.e + e]; }
+    let seq = s * p.b + b;
+    let up = s == 0u;
+    let group = place(tid).x;
+    let q = place(tid).y;
+    let e = channels(wid.x, group);
+    let a = transpose(mat4x4(a_quad(s, e.x, q), a_quad(s, e.y, q), a_quad(s, e.z, q), a_quad(s, e.w, q)));
+    var carry = mat4x4<f32>();              // ā·λ of the step after
+    var da = mat4x4<f32>();                 // Σ λ·δ·p
+    var past: array<mat4x4<f32>, T>;        // h by token of the chunk
+    var d = vec4(0.0);                      // of the first quad only: D·gy is added once
+    if q == 0u {
+        let at = p.d_at + s * p.e;
+        d = vec4(
+            chan_at(p.has_d, at, e.x), chan_at(p.has_d, at, e.y), chan_at(p.has_d, at, e.z), chan_at(p.has_d, at, e.w),
+        );
     }
+    var dd = vec4(0.0);
+    var dbias = vec4(0.0);
+    let mine = channels(wid.x, tid % GROUPS);    // the channels whose tokens this lane stages
+    let at_bias = p.bias_at + s * p.e;
+    let bias = vec4(
+        chan_at(p.has_bias, at_bias, mine.x), chan_at(p.has_bias, at_bias, mine.y),
+        chan_at(p.has_bias, at_bias, mine.z), chan_at(p.has_bias, at_bias, mine.w),
+    );
     for (var i = 0u; i < p.chunks; i++) {
-        let c = select(i, p.chunks - 1u - i, s == 0u);
-        let first = rows + c * T;
+        let c = select(i, p.chunks - 1u - i, up);
+        let row = seq * p.l + c * T;
+        let out_row = b * p.l + c * T;
         let count = min(T, p.l - c * T);
-        workgroupBarrier();
-        for (var k = tid; k < count * 2u * NQ; k += WG) { sh_bc[k] = bc_quad(first + k / (2u * NQ), k % (2u * NQ)); }
-        workgroupBarrier();
-        if live {
-            var h: array<vec4<f32>, NQ>;
-            for (var q = 0u; q < NQ; q++) {
-                h[q] = vec4(0.0);
-                if i + 1u < p.chunks {
-                    let before = select(c + 1u, c - 1u, s == 0u);
-                    h[q] = saved[(((s * p.b + b) * p.chunks + before) * NQ + q) * p.e + e];
+        var h = mat4x4<f32>();
+        if i + 1u < p.chunks {
+            let at = seq * p.chunks + select(c + 1u, c - 1u, up);
+            h = transpose(mat4x4(
+                state_quad(at, e.x, q), state_quad(at, e.y, q), state_quad(at, e.z, q), state_quad(at, e.w, q),
+            ));
+        }
+        for (var j0 = 0u; j0 < count; j0 += JH) {
+            let steps = min(JH, count - j0);
+            workgroupBarrier();
+            if j0 == 0u {
+                for (var k = tid; k < count * 2u * LQ; k += WG) {
+                    sh_bc[k] = bc_quad(row + k / (2u * LQ), k / LQ % 2u, k % LQ);
                 }
             }
-            for (var j = 0u; j < count; j++) {
-                let k = select(count - 1u - j, j, s == 0u);
-                let x = load((first + k) * p.e + e, bias);
-                for (var q = 0u; q < NQ; q++) {
-                    h[q] = decay(x.delta, a[q]) * h[q] + x.delta * x.u * sh_bc[k * 2u * NQ + q];
-                    past[k * NQ + q] = h[q];
-                }
+            for (var k = tid; k < steps * GROUPS; k += WG) {
+                let r = row + token(j0 + k / GROUPS, count, up);
+                let x = transpose(mat4x2(
+                    step_of(r, mine.x, bias.x), step_of(r, mine.y, bias.y),
+                    step_of(r, mine.z, bias.z), step_of(r, mine.w, bias.w),
+                ));
+                sh_x[k] = x[0];
+                sh_x[JH * GROUPS + k] = x[1];
+            }
+            workgroupBarrier();
+            for (var j = 0u; j < steps; j++) {
+                let k = token(j0 + j, count, up);
+                let delta = sh_x[j * GROUPS + group];
+                let u = sh_x[(JH + j) * GROUPS + group];
+                h = decayed(delta, a, h) + outer(delta * u, sh_bc[k * 2u * LQ + q]);
+                past[k] = h;
             }
         }
-        for (var j = 0u; j < count; j++) {
-            let k = select(j, count - 1u - j, s == 0u);
-            let at = (first + k) * p.e + e;
-            var x = Token(0.0, 0.0, 0.0);
-            var gy = 0.0;
-            if live {
-                x = load(at, bias);
-                let row = b * p.l + c * T + k;
-                gy = dout[row * p.e + e] / f32(p.s);
-                if p.has_z == 1u { gy *= silu(clamped(xz[(row * 2u + 1u) * p.e + e])); }
+        var batch = Batch(row, count, !up, wid.x, 0u, 0u);
+        for (var j0 = 0u; j0 < count; j0 += J) {
+            workgroupBarrier();
+            if j0 > 0u { flush(batch, tid); }
+            batch.j0 = j0;
+            batch.steps = min(J, count - j0);
+            for (var k = tid; k < batch.steps * GROUPS; k += WG) {
+                let t = token(j0 + k / GROUPS, count, !up);
+                let r = row + t;
+                let o = out_row + t;
+                let x = transpose(mat4x4(
+                    full_step_of(r, o, mine.x, bias.x), full_step_of(r, o, mine.y, bias.y),
+                    full_step_of(r, o, mine.z, bias.z), full_step_of(r, o, mine.w, bias.w),
+                ));
+                for (var i = 0u; i < 4u; i++) { sh_x[i * J * GROUPS + k] = x[i]; }
             }
-            var lambda_b = 0.0;
-            var lambda_ap = 0.0;
-            for (var block = 0u; block < NQ; block += QB) {
-                for (var i = 0u; i < QB; i++) {
-                    let q = block + i;
-                    var db = vec4(0.0);
-                    var dc = vec4(0.0);
-                    if q < NQ {
-                        let bq = sh_bc[k * 2u * NQ + q];
-                        let h = past[k * NQ + q];
-                        let lambda = gy * sh_bc[k * 2u * NQ + NQ + q] + carry[q];
-                        let before = h - x.delta * x.u * bq;    // p
-                        lambda_b += sum4(lambda * bq);
-                        lambda_ap += sum4(lambda * a[q] * before);
-                        da[q] += lambda * x.delta * before;
-                        carry[q] = decay(x.delta, a[q]) * lambda;
-                        db = lambda * x.delta * x.u;
-                        dc = gy * h;
-                    }
-                    sh_lane[i * (WG + 1u) + tid] = db;
-                    sh_lane[(QB + i) * (WG + 1u) + tid] = dc;
-                }
-                workgroupBarrier();
-                var sum = vec4(0.0);
-                for (var i = 0u; i < QUADS; i++) { sum += sh_lane[tid / SEGS * (WG + 1u) + tid % SEGS + i * SEGS]; }
-                sh_seg[tid / SEGS * (SEGS + 1u) + tid % SEGS] = sum;
-                workgroupBarrier();
-                let n = (block + tid / 4u % QB) * 4u + tid % 4u;
-                if tid < QUADS * 4u && n < N {
-                    var v = 0.0;
-                    for (var i = 0u; i < SEGS; i++) { v += sh_seg[tid / 4u * (SEGS + 1u) + i][tid % 4u]; }
-                    work[p.bc_at + (((first + k) * p.tiles + wid.x) * 2u + tid / 4u / QB) * N + n] = v;
-                }
-            }
-            if live {
-                let ddelta = (x.u * lambda_b + lambda_ap) * x.slope;
-                work[at] = d * gy + x.delta * lambda_b;
-                work[p.ddelta_at + at] = ddelta;
-                dd += gy * x.u;
+            workgroupBarrier();
+            for (var j = 0u; j < batch.steps; j++) {
+                let k = token(j0 + j, count, !up);
+                let delta = sh_x[j * GROUPS + group];
+                let u = sh_x[(J + j) * GROUPS + group];
+                let gy = sh_x[(2u * J + j) * GROUPS + group];
+                let slope = sh_x[(3u * J + j) * GROUPS + group];
+                let bq = sh_bc[k * 2u * LQ + q];
+                let h = past[k];
+                let lambda = outer(gy, sh_bc[k * 2u * LQ + LQ + q]) + carry;
+                let lambda_p = times(lambda, h - outer(delta * u, bq));     // λ·p
+                let lambda_ap = a[0] * lambda_p[0] + a[1] * lambda_p[1] + a[2] * lambda_p[2] + a[3] * lambda_p[3];
+                let lambda_b = lambda * bq;
+                da += by_channel(delta, lambda_p);
+                carry = decayed(delta, a, lambda);
+                let ddelta = (u * lambda_b + lambda_ap) * slope;
+                dd += gy * u;
                 dbias += ddelta;
+                put(batch, j, tid, Sums(d * gy + delta * lambda_b, ddelta, (delta * u) * lambda, gy * h));
             }
         }
+        workgroupBarrier();
+        flush(batch, tid);
     }
-    if !live { return; }
-    let mine = p.dchan_at + b * p.chan_len;
-    for (var n = 0u; n < N; n++) { work[mine + (s * p.e + e) * N + n] = da[n / 4u][n % 4u] * a[n / 4u][n % 4u]; }
-    work[mine + p.d_at + s * p.e + e] = select(0.0, dd, p.has_d == 1u);
-    work[mine + p.bias_at + s * p.e + e] = select(0.0, dbias, p.has_bias == 1u);
+    let at = p.dchan_at + b * p.chan_len;
+    let grad = transpose(times(da, a));
+    dbias = over_quads(tid, dbias);
+    write_a(at + s * p.e * N, q, e.x, grad[0]);
+    write_a(at + s * p.e * N, q, e.y, grad[1]);
+    write_a(at + s * p.e * N, q, e.z, grad[2]);
+    write_a(at + s * p.e * N, q, e.w, grad[3]);
+    if q > 0u { return; }
+    for (var k = 0u; k < 4u; k++) {
+        write_chan(at + p.d_at + s * p.e, e[k], select(0.0, dd[k], p.has_d == 1u));
+        write_chan(at + p.bias_at + s * p.e, e[k], select(0.0, dbias[k], p.has_bias == 1u));
+    }
 }
 
 // One invocation per element of dxdbl.

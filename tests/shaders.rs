@@ -1,8 +1,11 @@
 //! Every kernel through naga with the limits of WebGPU, and its Rust description against the shader's own.
 
 use naga::{AddressSpace, StorageAccess, TypeInner};
-use rowscan::gpu::{Bind, Kernel, Params};
+use rowscan::gpu::{Bind, Caps, Gpu, Kernel, Params, Tiers};
+use rowscan::ops::selective_scan::{Scan, chan_layout, selective_scan};
 use rowscan::ops::step::StepState;
+use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tensor::Tensor;
 
 fn kernels() -> Vec<&'static Kernel> {
     let mut all = rowscan::ops::all();
@@ -13,8 +16,11 @@ fn kernels() -> Vec<&'static Kernel> {
 
 fn parse(kernel: &Kernel, subgroup: bool) -> naga::Module {
     let defaults: Vec<u32> = kernel.consts.iter().map(|c| c.1).collect();
-    let source = kernel.wgsl(subgroup, &defaults);
-    naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)))
+    parse_text(kernel, &kernel.wgsl(subgroup, &defaults))
+}
+
+fn parse_text(kernel: &Kernel, source: &str) -> naga::Module {
+    naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(source)))
 }
 
 fn validate(kernel: &Kernel, module: &naga::Module, subgroup: bool) -> naga::valid::ModuleInfo {
@@ -26,6 +32,13 @@ fn validate(kernel: &Kernel, module: &naga::Module, subgroup: bool) -> naga::val
     let mut validator = Validator::new(ValidationFlags::all(), needs);
     validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
     validator.validate(module).unwrap_or_else(|e| panic!("{}: {e:?}", kernel.name))
+}
+
+/// Bytes of workgroup memory of an entry point.
+fn workgroup_bytes(module: &naga::Module, uses: &naga::valid::FunctionInfo) -> u32 {
+    let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());
+    let shared = used.filter(|(_, var)| var.space == AddressSpace::WorkGroup);
+    shared.map(|(_, var)| module.types[var.ty].inner.size(module.to_ctx())).sum()
 }
 
 /// Name, offset, type of each member of a struct, and its size.
@@ -58,19 +71,12 @@ fn every_kernel_is_portable_and_matches_its_description() {
             let at = at.unwrap_or_else(|| panic!("{}: no such entry point", kernel.name));
             let uses = info.get_entry_point(at);
             let mut found = Vec::new();
-            let mut workgroup_bytes = 0;
             for (handle, var) in module.global_variables.iter() {
                 if uses[handle].is_empty() {
                     continue;
                 }
-                match (&var.binding, var.space) {
-                    (Some(b), AddressSpace::Storage { access }) => {
-                        found.push((b.binding, access.contains(StorageAccess::STORE)))
-                    }
-                    (None, AddressSpace::WorkGroup) => {
-                        workgroup_bytes += module.types[var.ty].inner.size(module.to_ctx());
-                    }
-                    _ => {}
+                if let (Some(b), AddressSpace::Storage { access }) = (&var.binding, var.space) {
+                    found.push((b.binding, access.contains(StorageAccess::STORE)));
                 }
             }
             found.sort_unstable();
@@ -78,9 +84,37 @@ fn every_kernel_is_portable_and_matches_its_description() {
             ours.sort_unstable();
             assert_eq!(found, ours, "{}: bindings (number, writes)", kernel.name);
             assert!(found.len() <= 8, "{}: {} storage buffers", kernel.name, found.len());
-            assert!(workgroup_bytes <= 16_384, "{}: {workgroup_bytes} bytes of workgroup memory", kernel.name);
+            let bytes = workgroup_bytes(&module, uses);
+            assert!(bytes <= 16_384, "{}: {bytes} bytes of workgroup memory", kernel.name);
             let [x, y, z] = module.entry_points[at].workgroup_size;
             assert!(x * y * z <= 256, "{}: {} invocations", kernel.name, x * y * z);
+        }
+    }
+}
+
+/// Batches and lanes of the backward scan depend on states and subgroups: every choice is valid and fits.
+#[test]
+fn the_backward_scan_fits_any_subgroup() {
+    for smallest in [0, 4, 8, 16, 32, 64, 128] {
+        let tiers = Tiers { subgroup: smallest > 0, ..Tiers::default() };
+        let g = Gpu::dry(Caps { tiers, subgroup_sizes: (smallest, 128), ..Caps::portable() });
+        for n in [1, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64] {
+            let var = |shape: &[usize]| Var::leaf(Tensor::input("leaf", shape));
+            let (x, xdbl, chan) = (&[1, 2, 40, 70], var(&[1, 2, 40, 2 * n]), var(&[chan_layout(1, 70, n).len]));
+            let scan = || {
+                let mut t = Tape::new();
+                let out = selective_scan(&g, &mut t, &var(x), &var(x), &xdbl, &chan, None, Scan::mamba(n))?.0;
+                t.backward_from(&g, &out, Tensor::input("dout", &[2, 40, 70]), Grads::default())
+            };
+            let (recording, _) = g.record(scan).expect("recorded");
+            for launch in recording.launches() {
+                let subgroup = tiers.subgroup && launch.kernel().subgroup.is_some();
+                let module = parse_text(launch.kernel(), &launch.wgsl(subgroup));
+                let info = validate(launch.kernel(), &module, subgroup);
+                let at = module.entry_points.iter().position(|e| e.name == launch.kernel().entry());
+                let bytes = workgroup_bytes(&module, info.get_entry_point(at.expect("entry point")));
+                assert!(bytes <= 16_384, "{}: {bytes} bytes, {n} states, subgroups of {smallest}", launch.name());
+            }
         }
     }
 }

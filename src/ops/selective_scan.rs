@@ -1,6 +1,10 @@
 //! selective_scan: launchers and tape rule of the scan of Mamba-1. Maths: `shaders/selective_scan.wgsl` and
 //! `shaders/selective_scan_backward.wgsl`.
 
+mod backward;
+pub use backward::Backward;
+use backward::{GATE, SCAN, SUM_BC, SUM_CHAN};
+
 use crate::error::{Error, Result};
 use crate::gpu::Bind::{Read, Update, Write};
 use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
@@ -15,25 +19,11 @@ params! {
     }
 }
 
-params! {
-    /// Scalars of `selective_scan_backward.wgsl`.
-    pub struct Backward {
-        s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
-        softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-        ddelta_at: u32, bc_at: u32, dchan_at: u32, tiles: u32,
-    }
-}
-
 const SRC: &str = wgsl!("selective_scan", "math");
-const BACK: &str = wgsl!("selective_scan_backward", "grid", "math");
 const STN: &[(&str, u32)] = &[("S", 2), ("N", 16), ("T", 16)];
-const TN: &[(&str, u32)] = &[("N", 16), ("T", 16)];
 
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Forward>(name, SRC, binds).consts(STN)
-}
-const fn backward(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Backward>(name, BACK, binds).consts(TN)
 }
 
 const SEQUENTIAL: Kernel =
@@ -48,15 +38,6 @@ const CHUNK_APPLY: Kernel =
         .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
 const LAST_STATE: Kernel =
     forward("selective_scan.last_state", &[Read(7), Write(11)]).work(|x| Work::bytes(8 * x.len(1)));
-const SCAN: Kernel = backward(
-    "selective_scan_backward.scan",
-    &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Read(12), Write(13)],
-)
-.work(steps_back);
-const SUM_BC: Kernel = backward("selective_scan_backward.sum_bc", &[Read(14), Write(15)]).work(sum_columns);
-const SUM_CHAN: Kernel = backward("selective_scan_backward.sum_chan", &[Read(14), Write(16)]);
-const GATE: Kernel = backward("selective_scan_backward.gate", &[Read(5), Read(8), Read(12), Write(17)])
-    .work(|x| Work::of(16 * x.len(1), 6 * x.len(1), x.len(1)));
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] =
@@ -71,21 +52,6 @@ fn steps(launch: &Launch, bytes: usize, flops: usize) -> Work {
     let channels = (p.b * p.l * p.e) as usize;
     let states = channels * launch.constant("S") * launch.constant("N");
     Work::of(bytes * channels, flops * states, states)
-}
-
-/// Reads u, delta, z and dout, writes du and ddelta. Per state h again, p, λ and the sums of du, ddelta, dB, dC and dA.
-fn steps_back(launch: &Launch) -> Work {
-    let p: Backward = launch.scalars();
-    let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
-    let states = channels * s * launch.constant("N");
-    Work::of((16 * s + 8) * channels, 18 * states, 2 * states)
-}
-
-/// Reads every part, writes the columns of B and C.
-fn sum_columns(launch: &Launch) -> Work {
-    let p: Backward = launch.scalars();
-    let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
-    Work::of(4 * (launch.len(0) + sums), launch.len(0), 0)
 }
 
 /// Where the parameters of the channels lie in their one tensor, in elements; the gradient has the same layout.
@@ -215,16 +181,6 @@ pub(super) struct Case {
     spec: Scan,
 }
 
-/// Everything the backward scan writes, in one buffer because there are eight bindings.
-#[derive(Debug)]
-pub(super) struct Workspace {
-    all: Tensor,
-    case: Case,
-    ddelta_at: usize,
-    bc_at: usize,
-    dchan_at: usize,
-}
-
 impl Case {
     pub(super) fn new(x: &Inputs, spec: Scan) -> Result<Self> {
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
@@ -246,7 +202,7 @@ impl Case {
 
     /// Tokens of a chunk: as many as their B and C fit into workgroup memory beside the sums of the backward pass.
     fn chunk(self) -> usize {
-        if self.spec.states <= 48 { 16 } else { 8 }
+        if self.spec.states <= 32 { 16 } else { 8 }
     }
 
     fn chunks(self) -> usize {
@@ -318,87 +274,5 @@ impl Case {
         let grid = Grid::of(self.e.div_ceil(WG), 1, self.s * self.b);
         g.launch_with(&LAST_STATE, &self.consts(), grid, &self.params(true), &[states, &last])?;
         Ok(last)
-    }
-
-    fn back(self, work: Option<&Workspace>, clear: bool) -> Backward {
-        let f = self.params(true);
-        Backward {
-            s: self.s as u32,
-            b: f.b,
-            l: f.l,
-            e: f.e,
-            r: f.r,
-            chunks: f.chunks,
-            d_at: f.d_at,
-            bias_at: f.bias_at,
-            chan_len: chan_layout(self.s, self.e, self.spec.states).len as u32,
-            softplus: f.softplus,
-            has_d: f.has_d,
-            has_bias: f.has_bias,
-            has_z: f.has_z,
-            clear: clear.into(),
-            ddelta_at: work.map_or(0, |w| w.ddelta_at as u32),
-            bc_at: work.map_or(0, |w| w.bc_at as u32),
-            dchan_at: work.map_or(0, |w| w.dchan_at as u32),
-            tiles: self.e.div_ceil(WG) as u32,
-        }
-    }
-
-    /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
-    pub(super) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
-        let work = Workspace::new(self);
-        let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
-        let tiles = self.e.div_ceil(WG);
-        let grid = Grid::of(tiles, self.b, self.s);
-        g.launch_with(&SCAN, &self.consts(), grid, &self.back(Some(&work), false), &args)?;
-        Ok(work)
-    }
-
-    /// dB and dC into their columns of dxdbl (S, B, L, R+2N); columns 0..R: zero if `clear`, else untouched.
-    pub(super) fn sum_bc(self, g: &Gpu, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
-        let parts = work.all.range(work.bc_at, &[work.dchan_at - work.bc_at])?;
-        let grid = Grid::items(dxdbl.len(), 256);
-        g.launch_with(&SUM_BC, &self.consts(), grid, &self.back(None, clear), &[&parts, dxdbl])
-    }
-
-    /// The gradient of the parameters of the channels.
-    pub(super) fn sum_chan(self, g: &Gpu, work: &Workspace, dchan: &Tensor) -> Result<()> {
-        let parts = work.all.range(work.dchan_at, &[self.b * dchan.len()])?;
-        let grid = Grid::items(dchan.len(), 32);
-        g.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
-    }
-
-    /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half: zero if `clear`, else untouched.
-    pub(super) fn gate(
-        self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor, clear: bool,
-    ) -> Result<()> {
-        let grid = Grid::items(out.len(), 256);
-        g.launch_with(&GATE, &self.consts(), grid, &self.back(None, clear), &[xz, out, dout, dxz])
-    }
-}
-
-impl Workspace {
-    fn new(case: Case) -> Self {
-        let Case { s, b, l, e, .. } = case;
-        let n = case.spec.states;
-        let ddelta_at = (s * b * l * e).next_multiple_of(64);
-        let bc_at = 2 * ddelta_at;
-        let dchan_at = bc_at + (s * b * l * e.div_ceil(WG) * 2 * n).next_multiple_of(64);
-        let all = Tensor::scratch("selective_scan gradients", &[dchan_at + b * chan_layout(s, e, n).len]);
-        Self { all, case, ddelta_at, bc_at, dchan_at }
-    }
-
-    fn shape(&self) -> [usize; 4] {
-        [self.case.s, self.case.b, self.case.l, self.case.e]
-    }
-
-    /// (S, B, L, E); no kernel that reads it may write another part of this buffer.
-    pub(super) fn du(&self) -> Result<Tensor> {
-        self.all.range(0, &self.shape())
-    }
-
-    /// (S, B, L, E), of the raw delta.
-    pub(super) fn ddelta(&self) -> Result<Tensor> {
-        self.all.range(self.ddelta_at, &self.shape())
     }
 }

@@ -185,6 +185,20 @@ fn selective_scan_matches_cpu_at_random_sizes() {
     });
 }
 
+/// As many lanes share a channel as its states need: 1 to 16 lanes, not all of them full; channels to several workgroups.
+#[test]
+fn selective_scan_matches_cpu_at_any_number_of_states() {
+    each_tier(|g| {
+        let mut random = Random::new(31);
+        for (i, n) in some([3, 4, 7, 8, 11, 17, 24, 33, 48, 61, 1, 16].into_iter().enumerate()) {
+            let [b, l, e] = [3, 50, 300].map(|below| 1 + random.below(1, below)[0] as usize);
+            let l = if i % 4 == 3 { 1 } else { l };
+            let spec = Scan { algorithm: BOTH[i % 2], ..Scan::mamba(n) };
+            Case::random(Dims { s: 1 + i / 2 % 2, b, l, e, n, r: 1 }, spec, i % 3 > 0).check(g);
+        }
+    });
+}
+
 /// E = 2, N = 2, L = 3, computed independently to six decimals; rows are channels or states, columns time.
 #[test]
 fn selective_scan_worked_example() {

@@ -1,0 +1,57 @@
+// lib/scan_sums — the sums of selective_scan_backward.scan over groups and quads, through workgroup memory.
+// `put` keeps what a lane has of one token; `flush`, a barrier later, adds up a batch of tokens in fixed order and writes.
+// Lanes of one quad are neighbours, so that a sum over quads reads neighbouring words.
+struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
+// They lie in sh_x behind what is staged: (J, du|ddelta|dB|dC, LQ, GROUPS). Where h is computed there are no sums, and their
+// place takes more tokens.
+const SUMS = 4u * J * GROUPS;
+const SPAN = SUMS + 4u * J * WG;
+const JH = min(T, SPAN / (2u * GROUPS));
+
+// (group, quad) of a lane.
+fn place(tid: u32) -> vec2<u32> {
+    return vec2(tid % GROUPS, tid / GROUPS);
+}
+fn put(batch: Batch, j: u32, tid: u32, v: Sums) {
+    let at = SUMS + j * 4u * WG + tid;
+    sh_x[at] = v.du;
+    sh_x[at + WG] = v.ddelta;
+    sh_x[at + 2u * WG] = v.db;
+    sh_x[at + 3u * WG] = v.dc;
+}
+fn flush(batch: Batch, tid: u32) {
+    for (var i = tid; i < batch.steps * 2u * GROUPS; i += WG) {
+        let j = i / (2u * GROUPS);
+        let which = i / GROUPS % 2u;
+        let v = quad_sum(SUMS + (j * 4u + which) * WG + i % GROUPS);
+        let row = batch.row + token(batch.j0 + j, batch.count, batch.up);
+        let e = channels(batch.tile, i % GROUPS);
+        write_channel(which, row, e.x, v.x);
+        write_channel(which, row, e.y, v.y);
+        write_channel(which, row, e.z, v.z);
+        write_channel(which, row, e.w, v.w);
+    }
+    for (var i = tid; i < batch.steps * 2u * LQ; i += WG) {
+        let j = i / (2u * LQ);
+        let which = i / LQ % 2u;
+        let q = i % LQ;
+        let at = SUMS + (j * 4u + 2u + which) * WG + q * GROUPS;
+        var v = vec4(0.0);
+        for (var g = at; g < at + GROUPS; g += 4u) { v += sh_x[g] + sh_x[g + 1u] + sh_x[g + 2u] + sh_x[g + 3u]; }
+        let row = batch.row + token(batch.j0 + j, batch.count, batch.up);
+        for (var k = 0u; k < 4u && q * 4u + k < N; k++) { write_state(which, row, batch.tile, q * 4u + k, v[k]); }
+    }
+}
+// The sum over the quads of the group whose first lane's is at `at`.
+fn quad_sum(at: u32) -> vec4<f32> {
+    var v = sh_x[at];
+    for (var q = 1u; q < LQ; q++) { v += sh_x[at + q * GROUPS]; }
+    return v;
+}
+// The sum over the quads of a lane's group.
+fn over_quads(tid: u32, v: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    sh_x[tid] = v;
+    workgroupBarrier();
+    return quad_sum(tid % GROUPS);
+}

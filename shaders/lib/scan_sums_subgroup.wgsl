@@ -1,0 +1,100 @@
+// lib/scan_sums_subgroup — lib/scan_sums in the subgroup tier: LANES neighbours, a power of two from LQ to 64, share a
+// subgroup of at least that size. Each shuffle halves the values that a lane holds and doubles the lanes that they are
+// sums over. du and ddelta are complete after log2(LQ) shuffles and written; dB and dC of LANES lanes, after
+// log2(LANES/LQ), wait in workgroup memory for `flush`. LQ = 4, LANES = 32: 6 + 7 shuffles for 32 channels and 16 states.
+struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
+const PARTS = WG / LANES;
+const SPAN = 4u * J * GROUPS;
+const JH = 2u * J;
+var<workgroup> sh_part: array<f32, J * PARTS * 8u * LQ>;   // (J, PARTS, dB|dC, 4·LQ)
+
+// (group, quad) of a lane.
+fn place(tid: u32) -> vec2<u32> {
+    return vec2(tid / LQ, tid % LQ);
+}
+// The low lane gets the sum of both lanes' `low`, its partner that of both lanes' `high`.
+fn trade4(is_high: bool, low: vec4<f32>, high: vec4<f32>, mask: u32) -> vec4<f32> {
+    return select(low, high, is_high) + subgroupShuffleXor(select(high, low, is_high), mask);
+}
+fn trade2(is_high: bool, v: vec4<f32>, mask: u32) -> vec2<f32> {
+    return select(v.xy, v.zw, is_high) + subgroupShuffleXor(select(v.zw, v.xy, is_high), mask);
+}
+fn trade1(is_high: bool, v: vec2<f32>, mask: u32) -> f32 {
+    return select(v.x, v.y, is_high) + subgroupShuffleXor(select(v.y, v.x, is_high), mask);
+}
+fn put(batch: Batch, j: u32, tid: u32, v: Sums) {
+    put_channels(batch, j, tid, v.du, v.ddelta);
+    put_states(j, tid, v.db, v.dc);
+}
+fn put_channels(batch: Batch, j: u32, tid: u32, du: vec4<f32>, ddelta: vec4<f32>) {
+    let row = batch.row + token(batch.j0 + j, batch.count, batch.up);
+    let e = channels(batch.tile, tid / LQ);
+    if LQ == 1u {
+        for (var k = 0u; k < 4u; k++) {
+            write_channel(0u, row, e[k], du[k]);
+            write_channel(1u, row, e[k], ddelta[k]);
+        }
+        return;
+    }
+    let which = tid & 1u;
+    let four = trade4(which == 1u, du, ddelta, 1u);
+    if LQ == 2u {
+        for (var k = 0u; k < 4u; k++) { write_channel(which, row, e[k], four[k]); }
+        return;
+    }
+    let half = tid >> 1u & 1u;
+    let two = trade2(half == 1u, four, 2u);
+    if LQ == 4u {
+        write_channel(which, row, e.x + 2u * half * GROUPS, two.x);
+        write_channel(which, row, e.y + 2u * half * GROUPS, two.y);
+        return;
+    }
+    let quarter = tid >> 2u & 1u;
+    var one = trade1(quarter == 1u, two, 4u);
+    if LQ == 16u { one += subgroupShuffleXor(one, 8u); }
+    if tid % LQ < 8u { write_channel(which, row, e.x + (2u * half + quarter) * GROUPS, one); }
+}
+fn put_states(j: u32, tid: u32, db: vec4<f32>, dc: vec4<f32>) {
+    let g = tid / LQ;
+    let at = (j * PARTS + tid / LANES) * 8u * LQ + tid % LQ * 4u;
+    if LANES < 2u * LQ {
+        for (var k = 0u; k < 4u; k++) {
+            sh_part[at + k] = db[k];
+            sh_part[at + 4u * LQ + k] = dc[k];
+        }
+        return;
+    }
+    let mine = at + (g & 1u) * 4u * LQ;
+    let four = trade4((g & 1u) == 1u, db, dc, LQ);
+    if LANES < 4u * LQ {
+        for (var k = 0u; k < 4u; k++) { sh_part[mine + k] = four[k]; }
+        return;
+    }
+    let half = g >> 1u & 1u;
+    let two = trade2(half == 1u, four, 2u * LQ);
+    if LANES < 8u * LQ {
+        sh_part[mine + half * 2u] = two.x;
+        sh_part[mine + half * 2u + 1u] = two.y;
+        return;
+    }
+    let quarter = g >> 2u & 1u;
+    var one = trade1(quarter == 1u, two, 4u * LQ);
+    for (var mask = 8u * LQ; mask < LANES; mask *= 2u) { one += subgroupShuffleXor(one, mask); }
+    if g % (LANES / LQ) < 8u { sh_part[mine + half * 2u + quarter] = one; }
+}
+fn flush(batch: Batch, tid: u32) {
+    for (var i = tid; i < batch.steps * 2u * N; i += WG) {
+        let j = i / (2u * N);
+        let which = i / N % 2u;
+        let at = (j * PARTS * 2u + which) * 4u * LQ + i % N;
+        var v = 0.0;
+        for (var part = 0u; part < PARTS; part++) { v += sh_part[at + part * 8u * LQ]; }
+        write_state(which, batch.row + token(batch.j0 + j, batch.count, batch.up), batch.tile, i % N, v);
+    }
+}
+// The sum over the quads of a lane's group.
+fn over_quads(tid: u32, v: vec4<f32>) -> vec4<f32> {
+    var sum = v;
+    for (var mask = 1u; mask < LQ; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+    return sum;
+}

@@ -1,0 +1,184 @@
+//! Backward launchers of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
+
+use super::{Case, Inputs, chan_layout};
+use crate::error::Result;
+use crate::gpu::Bind::{Read, Write};
+use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `selective_scan_backward.wgsl`.
+    pub struct Backward {
+        s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
+        softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
+        ddelta_at: u32, bc_at: u32, dchan_at: u32, tiles: u32,
+    }
+}
+
+const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "scan_sums");
+const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "scan_sums_subgroup");
+
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Backward>(name, SRC, binds).consts(&[("N", 16), ("T", 16), ("J", 2), ("LANES", 32)])
+}
+
+/// `SCAN` where a subgroup may be smaller than the lanes that share a channel.
+const SCAN_PORTABLE: Kernel = kernel(
+    "selective_scan_backward.scan",
+    &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Read(12), Write(13)],
+)
+.work(steps_back);
+pub(super) const SCAN: Kernel = SCAN_PORTABLE.subgroup(SUBGROUP);
+pub(super) const SUM_BC: Kernel = kernel("selective_scan_backward.sum_bc", &[Read(14), Write(15)]).work(sum_columns);
+pub(super) const SUM_CHAN: Kernel = kernel("selective_scan_backward.sum_chan", &[Read(14), Write(16)]);
+pub(super) const GATE: Kernel = kernel("selective_scan_backward.gate", &[Read(5), Read(8), Read(12), Write(17)])
+    .work(|x| Work::of(16 * x.len(1), 6 * x.len(1), x.len(1)));
+
+/// Lanes of a workgroup of the scan; each holds four channels by four states.
+const WG: usize = 64;
+
+/// Reads u, delta, z and dout, writes du and ddelta. Per state h again, p, λ and the sums of du, ddelta, dB, dC and dA.
+fn steps_back(launch: &Launch) -> Work {
+    let p: Backward = launch.scalars();
+    let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
+    let states = channels * s * launch.constant("N");
+    Work::of((16 * s + 8) * channels, 18 * states, 2 * states)
+}
+
+/// Reads every part, writes the columns of B and C.
+fn sum_columns(launch: &Launch) -> Work {
+    let p: Backward = launch.scalars();
+    let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
+    Work::of(4 * (launch.len(0) + sums), launch.len(0), 0)
+}
+
+/// Everything the backward scan writes, in one buffer because there are eight bindings.
+#[derive(Debug)]
+pub(in crate::ops) struct Workspace {
+    all: Tensor,
+    case: Case,
+    tiles: usize,
+    ddelta_at: usize,
+    bc_at: usize,
+    dchan_at: usize,
+}
+
+/// How the lanes of the backward scan are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lanes {
+    /// Lanes that hold the states of four channels: the quads of states, rounded up to a power of two.
+    quads: usize,
+    /// Lanes that surely share a subgroup, up to a workgroup; 0: the portable variant.
+    together: usize,
+    /// Tokens between two barriers.
+    batch: usize,
+}
+
+impl Lanes {
+    fn new(case: Case, caps: &Caps) -> Self {
+        let quads = case.quads().next_power_of_two();
+        let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
+        let together = if smallest < quads.max(2) { 0 } else { (1 << smallest.ilog2()).min(WG) };
+        // bytes in workgroup memory: B and C of a chunk; per token δ, u, gy, slope of the channels and the sums
+        let staged = case.chunk() * 2 * quads * 16;
+        let sums = if together == 0 { WG * 64 } else { WG / together * quads * 32 };
+        // 16 KiB is the limit; with shuffles, more workgroups at a time are worth more than longer batches
+        let room = if together == 0 { 16 << 10 } else { 10 << 10 };
+        let fits = |batch: &usize| *batch <= case.chunk() && staged + batch * (WG / quads * 64 + sums) <= room;
+        let batch = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
+        Self { quads, together, batch }
+    }
+
+    /// Channels of a workgroup.
+    fn channels(self) -> usize {
+        4 * WG / self.quads
+    }
+}
+
+impl Case {
+    fn back(self, work: Option<&Workspace>, clear: bool) -> Backward {
+        let f = self.params(true);
+        Backward {
+            s: self.s as u32,
+            b: f.b,
+            l: f.l,
+            e: f.e,
+            r: f.r,
+            chunks: f.chunks,
+            d_at: f.d_at,
+            bias_at: f.bias_at,
+            chan_len: chan_layout(self.s, self.e, self.spec.states).len as u32,
+            softplus: f.softplus,
+            has_d: f.has_d,
+            has_bias: f.has_bias,
+            has_z: f.has_z,
+            clear: clear.into(),
+            ddelta_at: work.map_or(0, |w| w.ddelta_at as u32),
+            bc_at: work.map_or(0, |w| w.bc_at as u32),
+            dchan_at: work.map_or(0, |w| w.dchan_at as u32),
+            tiles: work.map_or(0, |w| w.tiles as u32),
+        }
+    }
+
+    /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
+    pub(in crate::ops) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
+        let lanes = Lanes::new(self, g.caps());
+        let work = Workspace::new(self, lanes);
+        let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
+        let grid = Grid::of(work.tiles, self.b, self.s);
+        let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
+        let own = [("J", lanes.batch as u32), ("LANES", lanes.together as u32)];
+        let consts: Vec<_> = self.consts().into_iter().chain(own).collect();
+        g.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
+        Ok(work)
+    }
+
+    /// dB and dC into their columns of dxdbl (S, B, L, R+2N); columns 0..R: zero if `clear`, else untouched.
+    pub(in crate::ops) fn sum_bc(self, g: &Gpu, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
+        let parts = work.all.range(work.bc_at, &[work.dchan_at - work.bc_at])?;
+        let grid = Grid::items(dxdbl.len(), 256);
+        g.launch_with(&SUM_BC, &self.consts(), grid, &self.back(Some(work), clear), &[&parts, dxdbl])
+    }
+
+    /// The gradient of the parameters of the channels.
+    pub(in crate::ops) fn sum_chan(self, g: &Gpu, work: &Workspace, dchan: &Tensor) -> Result<()> {
+        let parts = work.all.range(work.dchan_at, &[self.b * dchan.len()])?;
+        let grid = Grid::items(dchan.len(), 32);
+        g.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
+    }
+
+    /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half: zero if `clear`, else untouched.
+    pub(in crate::ops) fn gate(
+        self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor, clear: bool,
+    ) -> Result<()> {
+        let grid = Grid::items(out.len(), 256);
+        g.launch_with(&GATE, &self.consts(), grid, &self.back(None, clear), &[xz, out, dout, dxz])
+    }
+}
+
+impl Workspace {
+    fn new(case: Case, lanes: Lanes) -> Self {
+        let Case { s, b, l, e, .. } = case;
+        let n = case.spec.states;
+        let tiles = e.div_ceil(lanes.channels());
+        let ddelta_at = (s * b * l * e).next_multiple_of(64);
+        let bc_at = 2 * ddelta_at;
+        let dchan_at = bc_at + (s * b * l * tiles * 2 * n).next_multiple_of(64);
+        let all = Tensor::scratch("selective_scan gradients", &[dchan_at + b * chan_layout(s, e, n).len]);
+        Self { all, case, tiles, ddelta_at, bc_at, dchan_at }
+    }
+
+    fn shape(&self) -> [usize; 4] {
+        [self.case.s, self.case.b, self.case.l, self.case.e]
+    }
+
+    /// (S, B, L, E); no kernel that reads it may write another part of this buffer.
+    pub(in crate::ops) fn du(&self) -> Result<Tensor> {
+        self.all.range(0, &self.shape())
+    }
+
+    /// (S, B, L, E), of the raw delta.
+    pub(in crate::ops) fn ddelta(&self) -> Result<Tensor> {
+        self.all.range(self.ddelta_at, &self.shape())
+    }
+}
