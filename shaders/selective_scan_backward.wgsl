@@ -8,24 +8,24 @@
 // the z half of dxz. All assign, none adds; pads and absent parts of dchan are 0. `clear` = 1: also zero what this op does
 // not own, columns 0..R of dxdbl and the x half of dxz.
 //
-// scan: a lane is four channels times four states (a quad), a mat4x4 whose columns are states. LQ lanes hold all states of
-// four channels, a group; the GROUPS groups of a workgroup hold 4·GROUPS channels, those of group g being g + GROUPS·(0..3),
-// so that neighbouring lanes load neighbouring channels. Chunk by chunk in reverse: h_t again from the state before the
-// chunk, kept for T tokens; then back through the chunk with λ in registers. What a token of a channel is (δ, u, gy, the
-// slope) is computed by one lane and read by LQ from workgroup memory, J tokens at a time. Per token a lane adds up its
-// four channels to a quad of dB and of dC, and its four states to du and ddelta of four channels; these go to `put` and
-// `flush` of lib/scan_sums, through workgroup memory, or lib/scan_sums_subgroup, by shuffles. Two barriers per J tokens, two
-// per JH tokens of h, one per chunk. Lanes past E or N hold zeros and so add nothing.
-// On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup memory, 3/4 barrier.
-// Tried, ms of 24 scans in a step of `tiny`, B 1, E 384, N 16; llvmpipe, 2 busy cores, Mesa 22.3.6, ±10%, no word on a GPU:
-//   a lane is one channel with all states, dB and dC of each token through workgroup memory          310   dropped
-//   four channels by four states, sums by shuffles, LANES 8, J 4                                     245   kept
-//   the same, sums through workgroup memory, J 1 | 2 | 2 and JH 16      455 | 345 | 320; the first here 300   kept: half
-//                                                                       the traffic and barriers of the first
+// scan: a lane is four channels times four states (a quad), a mat4x4 whose columns are states. LQ lanes hold all states
+// of four channels, a group; the GROUPS groups of a workgroup hold 4·GROUPS channels, those of group g being g +
+// GROUPS·(0..3), so that neighbouring lanes load neighbouring channels. Chunk by chunk in reverse: h_t again from the
+// state before the chunk, kept for T tokens; then back through the chunk with λ in registers. What a token of a channel
+// is (δ, u, gy, the slope) is computed by one lane and read by LQ from workgroup memory, J tokens at a time. Per token
+// a lane adds up its four channels to a quad of dB and of dC, and its four states to du and ddelta of four channels;
+// these go to `put` and `flush` of lib/scan_sums, through workgroup memory, or of lib/scan_sums_subgroup, by shuffles.
+// Two barriers per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros and so add nothing.
+// On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup memory, and
+// 13 barriers per 16 tokens.
+// Tried, ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little of a GPU:
+//   a lane is one channel with all states, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
+//   four channels by four states, sums by shuffles, LANES 8, J 4: 238; kept
+//   the same, sums through workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and barriers
 // Not tried: one channel a lane with shuffles, which needs 31 per token. No version was run on a GPU.
 // Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
-// uses lib/grid, lib/math, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a chunk;
-// const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
+// uses lib/grid, lib/math, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a
+// chunk; const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
@@ -128,7 +128,7 @@ fn decayed(delta: vec4<f32>, a: mat4x4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
     );
 }
 
-// Into work: du (`which` 0) or ddelta (1) of a token of a channel; dB (0) or dC (1) of a state, summed over this workgroup.
+// Into work: du (`which` 0) or ddelta (1) of a token and channel; dB (0) or dC (1) of a state, over this workgroup.
 fn write_channel(which: u32, row: u32, e: u32, v: f32) {
     if e < p.e { work[which * p.ddelta_at + row * p.e + e] = v; }
 }

@@ -1,9 +1,9 @@
 // lib/scan_sums — the sums of selective_scan_backward.scan over groups and quads, through workgroup memory.
-// `put` keeps what a lane has of one token; `flush`, a barrier later, adds up a batch of tokens in fixed order and writes.
-// Lanes of one quad are neighbours, so that a sum over quads reads neighbouring words.
+// `put` keeps what a lane has of one token; `flush`, a barrier later, adds up a batch of tokens in fixed order and
+// writes. Lanes of one quad are neighbours, so that a sum over quads reads neighbouring words.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
-// They lie in sh_x behind what is staged: (J, du|ddelta|dB|dC, LQ, GROUPS). Where h is computed there are no sums, and their
-// place takes more tokens.
+// They lie in sh_x behind what is staged: (J, du|ddelta|dB|dC, LQ, GROUPS). Where h is computed there are no sums, and
+// their place takes more tokens.
 const SUMS = 4u * J * GROUPS;
 const SPAN = SUMS + 4u * J * WG;
 const JH = min(T, SPAN / (2u * GROUPS));

@@ -81,7 +81,7 @@ impl Lanes {
         let together = if smallest < quads.max(2) { 0 } else { (1 << smallest.ilog2()).min(WG) };
         // bytes in workgroup memory: B and C of a chunk; per token δ, u, gy, slope of the channels and the sums
         let staged = case.chunk() * 2 * quads * 16;
-        let sums = if together == 0 { WG * 64 } else { WG / together * quads * 32 };
+        let sums = WG.checked_div(together).map_or(WG * 64, |parts| parts * quads * 32);
         // 16 KiB is the limit; with shuffles, more workgroups at a time are worth more than longer batches
         let room = if together == 0 { 16 << 10 } else { 10 << 10 };
         let fits = |batch: &usize| *batch <= case.chunk() && staged + batch * (WG / quads * 64 + sums) <= room;
