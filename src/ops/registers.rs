@@ -101,19 +101,7 @@ pub fn extract(g: &Gpu, t: &mut Tape, x: &Var, places: Places) -> Result<Var> {
     let [b, len, d] = x.data.dims("registers.extract: x")?;
     places.within("registers.extract: places", len)?;
     let out = Tensor::scratch("extract", &[b, places.count, d]);
-    get(g, &EXTRACT, &x.data, places, &out)?;
-    if x.id() == 0 {
-        return Ok(Var::constant(out)); // rows of a constant are constant
-    }
-    let x = x.clone();
-    Ok(t.push(g, out, move |g, dout, grads| {
-        if !grads.wants(&x) {
-            return Ok(());
-        }
-        let dx = grads.alloc(&x);
-        put(g, None, Some(dout), places, &dx)?;
-        grads.add(g, &x, dx)
-    }))
+    part(g, t, x, places, true, out)
 }
 
 /// All tokens but the registers: x (B, L+n, D) -> (B, L, D).
@@ -121,7 +109,12 @@ pub fn rest(g: &Gpu, t: &mut Tape, x: &Var, places: Places) -> Result<Var> {
     let [b, len, d] = x.data.dims("registers.rest: x")?;
     places.within("registers.rest: places", len)?;
     let out = Tensor::scratch("rest", &[b, len - places.count, d]);
-    get(g, &REST, &x.data, places, &out)?;
+    part(g, t, x, places, false, out)
+}
+
+/// The registers or the other rows of a sequence; backward puts their gradient between zeros.
+fn part(g: &Gpu, t: &mut Tape, x: &Var, places: Places, registers: bool, out: Tensor) -> Result<Var> {
+    get(g, if registers { &EXTRACT } else { &REST }, &x.data, places, &out)?;
     if x.id() == 0 {
         return Ok(Var::constant(out)); // rows of a constant are constant
     }
@@ -131,7 +124,8 @@ pub fn rest(g: &Gpu, t: &mut Tape, x: &Var, places: Places) -> Result<Var> {
             return Ok(());
         }
         let dx = grads.alloc(&x);
-        put(g, Some(dout), None, places, &dx)?;
+        let (tokens, taken) = if registers { (None, Some(dout)) } else { (Some(dout), None) };
+        put(g, tokens, taken, places, &dx)?;
         grads.add(g, &x, dx)
     }))
 }

@@ -100,15 +100,7 @@ impl<'a, T: Task> Run<'a, T> {
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
         let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
-        let fresh = State {
-            version: checkpoint::VERSION,
-            step: 0,
-            epoch: 0,
-            batch: 0,
-            images: data.len(),
-            settings: settings.clone(),
-            best: None,
-        };
+        let fresh = State::fresh(data.len(), settings.clone());
         let (seed, threads) = (run.seed, outputs.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());

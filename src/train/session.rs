@@ -87,15 +87,7 @@ impl Session {
             order,
             masker,
             shown: (reconstructor, bytes.concat(), mask),
-            at: State {
-                version: checkpoint::VERSION,
-                step: 0,
-                epoch: 0,
-                batch: 0,
-                images: data.len(),
-                settings: settings.clone(),
-                best: None,
-            },
+            at: State::fresh(data.len(), settings.clone()),
             data,
         })
     }

@@ -57,6 +57,13 @@ pub struct State<S = Settings> {
     pub best: Option<Best>,
 }
 
+impl<S> State<S> {
+    /// Before the first step of a run over so many images.
+    pub fn fresh(images: usize, settings: S) -> Self {
+        Self { version: VERSION, step: 0, epoch: 0, batch: 0, images, settings, best: None }
+    }
+}
+
 /// The best test of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
