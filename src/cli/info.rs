@@ -2,6 +2,7 @@
 
 use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
+use super::run_args::word;
 use super::{Device, Outcome, say, usage};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Recording, human_bytes};
@@ -28,6 +29,9 @@ pub struct Args {
     /// Plan steps that compute each block again in the backward pass.
     #[arg(long)]
     checkpoint_blocks: bool,
+    /// Plan steps in this precision: mixed stores in f16 what only products read between the layers of an MLP.
+    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
+    precision: String,
     #[command(flatten)]
     method: MethodArgs,
 }
@@ -36,6 +40,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if args.models {
         return Ok(list()?);
     }
+    let precision = usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default();
     let opened = device.open();
     if args.adapter_only {
         return Ok(say(opened?.caps())?);
@@ -54,7 +59,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     };
     for config in configs {
         let (batch_size, checkpoint_blocks) = (args.batch_size, args.checkpoint_blocks);
-        let run = RunSettings { batch_size, checkpoint_blocks, ..RunSettings::default() };
+        let run = RunSettings { batch_size, checkpoint_blocks, precision, ..RunSettings::default() };
         let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
         usage(settings.check(&config))?;
         plan(&config, &settings)?;
@@ -128,7 +133,7 @@ fn step(what: &str, hyper: Hyper, record: impl Fn(Hyper) -> Result<Recording>) -
     say(format_args!("  {name:<12} {total:>12}   in total {with} --checkpoint-blocks, in {launches} launches"))?;
     let work = recording.work();
     let products: u64 =
-        recording.launches().iter().filter(|l| l.name().starts_with("matmul.")).map(|l| l.work().flops).sum();
+        recording.launches().iter().filter(|l| l.name().starts_with("matmul")).map(|l| l.work().flops).sum();
     let share = 100.0 * products as f64 / work.flops.max(1) as f64;
     say(format_args!("  flops        {:>12.3} T   {share:.1}% of them in matmul", work.flops as f64 / 1e12))?;
     let (moved, least) = (human_bytes(work.bytes), human_bytes(plan.least_traffic()));
