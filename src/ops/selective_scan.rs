@@ -2,7 +2,7 @@
 //! `shaders/selective_scan_backward.wgsl`.
 
 mod backward;
-pub use backward::Backward;
+pub use backward::{Backward, backward_tiling};
 use backward::{GATE, SCAN, SUM_BC, SUM_CHAN};
 
 use crate::error::{Error, Result};
@@ -181,6 +181,11 @@ pub(super) struct Case {
     spec: Scan,
 }
 
+/// Tokens of a chunk.
+fn chunk(states: usize) -> usize {
+    if states <= 32 { 16 } else { 8 }
+}
+
 impl Case {
     pub(super) fn new(x: &Inputs, spec: Scan) -> Result<Self> {
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
@@ -202,7 +207,7 @@ impl Case {
 
     /// Tokens of a chunk: as many as their B and C fit into workgroup memory beside the sums of the backward pass.
     fn chunk(self) -> usize {
-        if self.spec.states <= 32 { 16 } else { 8 }
+        chunk(self.spec.states)
     }
 
     fn chunks(self) -> usize {

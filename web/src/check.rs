@@ -1,7 +1,8 @@
 //! What the browser tests ask: does the browser's compiler take every kernel?
 
-use rowscan::gpu::Kernel;
+use rowscan::gpu::{Caps, Kernel};
 use rowscan::ops::attention::tiling;
+use rowscan::ops::selective_scan::backward_tiling;
 use wasm_bindgen::prelude::*;
 
 use crate::{Device, js};
@@ -28,6 +29,18 @@ impl Device {
     }
 }
 
+/// What products do besides: activations and their slopes, f16 in place of f32.
+const EPILOGUES: &[&[(&str, u32)]] = &[
+    &[("ACT", 1)],
+    &[("ACT", 2)],
+    &[("ACT", 3)],
+    &[("ACT", 4)],
+    &[("ROUND", 1), ("ACT", 1), ("C16", 1)],
+    &[("ROUND", 1), ("ACT", 3), ("R16", 1), ("C16", 1)],
+    &[("ROUND", 1), ("A16", 1), ("B16", 1)],
+    &[("ROUND", 1), ("A16", 1), ("B16", 1), ("VEC", 0)],
+];
+
 /// Values of a kernel's constants that its launcher chooses: all of the small ones, the corners of the others.
 fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
     if kernel.family() == "attention" {
@@ -35,11 +48,23 @@ fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
         let tilings = heads.iter().map(|&dh| tiling(dh, kernel.entry().starts_with("backward")));
         return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
     }
-    kernel.consts.iter().fold(vec![Vec::new()], |all, &(name, default)| {
+    if kernel.family() == "selective_scan_backward" {
+        let tilings = [1, 8, 16, 48, 64].iter().map(|&states| backward_tiling(states, &Caps::portable()));
+        return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
+    }
+    let value = |&(name, default): &(&str, u32), set: &[(&str, u32)]| {
+        set.iter().find(|(known, _)| *known == name).map_or(default, |(_, value)| *value)
+    };
+    let epilogues: Vec<Vec<u32>> = if kernel.family() == "matmul" {
+        EPILOGUES.iter().map(|set| kernel.consts.iter().map(|pair| value(pair, set)).collect()).collect()
+    } else {
+        Vec::new()
+    };
+    let all = kernel.consts.iter().fold(vec![Vec::new()], |all, &(name, default)| {
         let values: &[u32] = match name {
             "WG" => &[32, 256],
             "FORM" => &[0, 1, 2],
-            "VEC" | "ROUND" => &[0, 1],
+            "VEC" | "ROUND" | "X16" => &[0, 1],
             "TILE_M" => &[64, 128],
             "S" => &[1, 2],
             "K" => &[1, 3, 4, 8],
@@ -48,5 +73,6 @@ fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
         };
         let longer = |have: Vec<u32>| values.iter().map(move |&value| [have.as_slice(), &[value]].concat());
         all.into_iter().flat_map(longer).collect()
-    })
+    });
+    all.into_iter().chain(epilogues).collect()
 }

@@ -1,6 +1,6 @@
 //! Backward launchers of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::{Case, Inputs, chan_layout};
+use super::{Case, Inputs, chan_layout, chunk};
 use crate::error::Result;
 use crate::gpu::Bind::{Read, Write};
 use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
@@ -75,16 +75,16 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn new(case: Case, caps: &Caps) -> Self {
-        let quads = case.quads().next_power_of_two();
+    fn new(states: usize, caps: &Caps) -> Self {
+        let (quads, chunk) = (states.div_ceil(4).next_power_of_two(), chunk(states));
         let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
         let together = if smallest < quads.max(2) { 0 } else { (1 << smallest.ilog2()).min(WG) };
         // bytes in workgroup memory: B and C of a chunk; per token δ, u, gy, slope of the channels and the sums
-        let staged = case.chunk() * 2 * quads * 16;
+        let staged = chunk * 2 * quads * 16;
         let sums = WG.checked_div(together).map_or(WG * 64, |parts| parts * quads * 32);
         // 16 KiB is the limit; with shuffles, more workgroups at a time are worth more than longer batches
         let room = if together == 0 { 16 << 10 } else { 10 << 10 };
-        let fits = |batch: &usize| *batch <= case.chunk() && staged + batch * (WG / quads * 64 + sums) <= room;
+        let fits = |batch: &usize| *batch <= chunk && staged + batch * (WG / quads * 64 + sums) <= room;
         let batch = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
         Self { quads, together, batch }
     }
@@ -93,6 +93,13 @@ impl Lanes {
     fn channels(self) -> usize {
         4 * WG / self.quads
     }
+}
+
+/// The constants of the backward kernels for so many states, in their order.
+pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 4] {
+    let lanes = Lanes::new(states, caps);
+    let values = [states, chunk(states), lanes.batch, lanes.together].map(|value| value as u32);
+    [("N", values[0]), ("T", values[1]), ("J", values[2]), ("LANES", values[3])]
 }
 
 impl Case {
@@ -122,13 +129,12 @@ impl Case {
 
     /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
     pub(in crate::ops) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
-        let lanes = Lanes::new(self, g.caps());
+        let lanes = Lanes::new(self.spec.states, g.caps());
         let work = Workspace::new(self, lanes);
         let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
-        let own = [("J", lanes.batch as u32), ("LANES", lanes.together as u32)];
-        let consts: Vec<_> = self.consts().into_iter().chain(own).collect();
+        let consts = backward_tiling(self.spec.states, g.caps());
         g.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
         Ok(work)
     }
