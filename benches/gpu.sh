@@ -26,7 +26,7 @@ sizes=${SIZES:-tiny small base}
 stages=("$@")
 [ ${#stages[@]} -eq 0 ] && stages=(build tests check pairs step mixed profile cuda compare train bench)
 rowscan=${ROWSCAN:-target/release/rowscan}
-families="selective_scan conv1d attention matmul rms_norm layer_norm adamw activation"
+families="selective_scan conv1d attention matmul mlp rms_norm layer_norm adamw activation"
 size_flags=$(printf -- '--size %s ' $sizes)
 
 # the loader finds the driver by itself where packages installed it; elsewhere its file is named
@@ -99,7 +99,7 @@ for stage in "${stages[@]}"; do
         else run step 600 "$rowscan" bench --family step $size_flags --batch "$batch" --json "$out/step.json"; fi ;;
     mixed)
         shape="--batch $batch --tokens 98"; [ -n "$quick" ] && shape=--quick
-        run mixed 600 "$rowscan" bench --precision mixed --family matmul --family step $size_flags $shape --json "$out/mixed.json"
+        run mixed 600 "$rowscan" bench --precision mixed --family matmul --family mlp --family attention --family step $size_flags $shape --json "$out/mixed.json"
         run high 300 "$rowscan" bench --precision high --family matmul $size_flags $shape --json "$out/high.json" ;;
     profile)
         for size in $([ -n "$quick" ] && echo micro || echo $sizes); do

@@ -12,32 +12,13 @@
 // share a row, S4 vec4 of the head each, so that registers hold it. Tiles go through workgroup memory and are read as
 // broadcasts; the parts of a dot product meet there as well. The running maximum rescales only when it grows.
 // Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward); 4·B·pairs·C flops (14), B·H·pairs exps (2).
-// uses lib/grid
-struct Params {
-    lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
-    q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
-    mask: u32, scale: f32,
-}
+// uses lib/grid, lib/half, lib/attention
 const D4 = (DH + 3u) / 4u;               // vec4s of a head
 const S4 = (D4 + SPLIT - 1u) / SPLIT;    // of them, one invocation's
 const W4 = S4 * SPLIT;                   // with the padding
 const WG = ROWS * SPLIT;
 const EXACT = DH % 4u == 0u && W4 == D4; // no padding
 const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u; // none but a placeholder where rows are not split
-const FAR = 0xffffffffu;
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<f32>;
-@group(0) @binding(2) var<storage, read> k: array<f32>;
-@group(0) @binding(3) var<storage, read> v: array<f32>;
-@group(0) @binding(4) var<storage, read> regions: array<u32>;
-@group(0) @binding(5) var<storage, read> saved_out: array<f32>;
-@group(0) @binding(6) var<storage, read> saved_lse: array<f32>;
-@group(0) @binding(7) var<storage, read> saved_delta: array<f32>;
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;
-@group(0) @binding(9) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(10) var<storage, read_write> delta: array<f32>;
-@group(0) @binding(11) var<storage, read> dout: array<f32>;
-@group(0) @binding(12) var<storage, read_write> grad: array<f32>; // dq, or dk and dv
 @group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
 var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k, in backward_dkv of q
 var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v, in backward_dkv of dout
@@ -45,23 +26,6 @@ var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·
 var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
 
-// Where four columns from c of the head at `at` lie; past the head the last one again, for whole4 to blank.
-fn at4(at: u32, c: u32) -> vec4<u32> {
-    let e = vec4(c, c + 1u, c + 2u, c + 3u);
-    if EXACT { return at + e; }
-    return at + min(e, vec4(DH - 1u));
-}
-fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
-    if EXACT { return x; }
-    return select(vec4<f32>(), x, vec4(c, c + 1u, c + 2u, c + 3u) < vec4(DH));
-}
-fn q4(at: u32, c: u32) -> vec4<f32> { let e = at4(at, c); return whole4(vec4(q[e.x], q[e.y], q[e.z], q[e.w]), c); }
-fn k4(at: u32, c: u32) -> vec4<f32> { let e = at4(at, c); return whole4(vec4(k[e.x], k[e.y], k[e.z], k[e.w]), c); }
-fn v4(at: u32, c: u32) -> vec4<f32> { let e = at4(at, c); return whole4(vec4(v[e.x], v[e.y], v[e.z], v[e.w]), c); }
-fn dout4(at: u32, c: u32) -> vec4<f32> {
-    let e = at4(at, c);
-    return whole4(vec4(dout[e.x], dout[e.y], dout[e.z], dout[e.w]), c);
-}
 fn put_out(at: u32, c: u32, x: vec4<f32>) {
     if c < DH { out[at + c] = x.x; }
     if c + 1u < DH { out[at + c + 1u] = x.y; }
@@ -74,29 +38,6 @@ fn put_grad(at: u32, c: u32, x: vec4<f32>) {
     if c + 2u < DH { grad[at + c + 2u] = x.z; }
     if c + 3u < DH { grad[at + c + 3u] = x.w; }
 }
-
-// Columns of a head are counted from `at`, the head's first column in its buffer.
-fn q_at(b: u32, h: u32, i: u32) -> u32 { return (b * p.lq + i) * p.q_row + h * DH; }
-fn kv_at(b: u32, h: u32, j: u32) -> u32 { return (b * p.lk + j) * p.kv_row + h * DH; }
-fn out_at(b: u32, h: u32, i: u32) -> u32 { return ((b * p.lq + i) * p.heads + h) * DH; }
-
-// Without a mask every token is of region 0. (least, largest): of some tokens; of the regions they see or are seen by.
-fn region(i: u32) -> u32 {
-    if p.mask == 0u { return 0u; }
-    return regions[i];
-}
-fn bounds(first: u32, count: u32) -> vec2<u32> {
-    if p.mask == 0u { return vec2(0u); }
-    var r = vec2(FAR, 0u);
-    let end = min(first + count, p.lq);
-    for (var n = first / 8u; n * 8u < end; n++) {
-        r = vec2(min(r.x, regions[p.lq + 2u * n]), max(r.y, regions[p.lq + 2u * n + 1u]));
-    }
-    return r;
-}
-fn seen(queries: vec2<u32>) -> vec2<u32> { return vec2(select(0u, queries.x, p.mask == 2u), queries.y); }
-fn seers(keys: vec2<u32>) -> vec2<u32> { return vec2(keys.x, select(FAR, keys.y, p.mask == 2u)); }
-fn apart(a: vec2<u32>, b: vec2<u32>) -> bool { return a.y < b.x || b.y < a.x; }
 
 // A tile: rows from `first`, `n` of them; the rest of TILE repeats the last.
 fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
@@ -201,19 +142,23 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         let at_i = q_at(group / p.heads, group % p.heads, i);
         let at_j = kv_at(group / p.heads, group % p.heads, j) + p.k_at;
         var x = 0.0;
-        for (var c = 0u; c < DH; c++) { x += q[at_i + c] * k[at_j + c]; }
+        for (var c = 0u; c < DH; c++) { x += q1(at_i + c) * k1(at_j + c); }
         w = exp(max(p.scale * x - saved_lse[group * p.lq + i], -80.0));
     }
     probs[n] = w;
 }
 
-// One invocation per (b, i, h).
+// One invocation per (b, i, h). ROUND = 1: of dout as attention_coop.wgsl takes it.
 @compute @workgroup_size(64)
 fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let n = grid_row(wid) * 64u + tid;
     if n >= p.groups * p.lq { return; }
     var sum = 0.0;
-    for (var c = 0u; c < DH; c++) { sum += saved_out[n * DH + c] * dout[n * DH + c]; }
+    for (var c = 0u; c < DH; c++) {
+        var d = dout1(n * DH + c);
+        if ROUND == 1u { d = nearest_f16(vec4(d)).x; }
+        sum += saved_out[n * DH + c] * d;
+    }
     let i = n / p.heads;
     delta[(i / p.lq * p.heads + n % p.heads) * p.lq + i % p.lq] = sum;
 }

@@ -15,10 +15,10 @@ enable wgpu_cooperative_matrix;
 //   Rows and columns past the end repeat the last ones and are not stored; k past the end is zero.
 // Every subgroup has LANES invocations, in order of their index: the launcher takes this kernel only where the adapter has
 //   one size of subgroups. No subgroup arithmetic here: drivers have been seen to crash on a module with both.
-// FRAG, Lhs, Rhs, Sum and the entry point are those of lib/coop16 (Vulkan) or lib/coop8 (Metal).
+// FRAG, Lhs, Rhs, Sum are those of lib/coop16 (Vulkan) or lib/coop8 (Metal), the entry point of lib/product16 or 8.
 // Floor: 2·batch·M·N·K flops at the f16 rate (three times that with HIGH); 4·batch·(M·K + N·K + M·N) bytes.
 // Tried: fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1) and for being right only; never timed.
-// uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 or lib/coop8
+// uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 4u * LANES;

@@ -2,7 +2,7 @@ enable f16;
 enable wgpu_cooperative_matrix;
 // selftest_coop — out (F, F) f32 = lhs (F, 64) · rhs (64, F), F = FRAG, f16 row-major one after the other in x, 64/F steps
 // of K carried in one accumulator: drivers have been seen to double what a loop carries.
-// uses lib/coop16 or lib/coop8
+// uses lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 struct Params { n: u32 }
 const THREADS = 32u;
 @group(0) @binding(0) var<uniform> p: Params;

@@ -26,7 +26,7 @@ pub enum Precision {
     /// Operands and sums in f32.
     #[default]
     F32,
-    /// Operands rounded to f16, sums in f32: on cooperative matrices where the adapter has them.
+    /// Operands rounded to f16, sums in f32: on cooperative matrices where the adapter has them; attention only there.
     Mixed,
     /// Nearly as exact as f32: operands split into two f16 on cooperative matrices; without those in f32.
     High,

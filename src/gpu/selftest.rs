@@ -14,12 +14,12 @@ const F16: Kernel =
     Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
 const COOP16: Kernel = Kernel::new::<SelfTest>(
     "selftest_coop.product16",
-    wgsl!("selftest_coop", "coop16"),
+    wgsl!("selftest_coop", "coop16", "product16"),
     &[Bind::Read(1), Bind::Write(2)],
 );
 const COOP8: Kernel = Kernel::new::<SelfTest>(
     "selftest_coop.product8",
-    wgsl!("selftest_coop", "coop8"),
+    wgsl!("selftest_coop", "coop8", "product8"),
     &[Bind::Read(1), Bind::Write(2)],
 );
 

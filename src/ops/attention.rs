@@ -1,7 +1,11 @@
-//! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`.
+//! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`,
+//! and on cooperative matrices, in mixed precision where the adapter has them, `shaders/attention_coop.wgsl`. Elsewhere, and
+//! in every other precision, attention is f32.
+
+mod coop;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Precision, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -16,24 +20,35 @@ params! {
 
 use Bind::{Read, Write};
 
-const SRC: &str = wgsl!("attention", "grid");
-const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8)];
+const SRC: &str = wgsl!("attention", "grid", "half", "attention");
+const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("ROUND", 0)];
+const FORWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)];
 const FORWARD: Kernel =
-    Kernel::new::<Attention>("attention.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)])
-        .consts(CONSTS)
-        .work(|x| pairs(x, 2, 2, 4));
+    Kernel::new::<Attention>("attention.forward", SRC, FORWARD_BINDS).consts(CONSTS).work(|x| pairs(x, 2, 2, 4));
 const WEIGHTS: Kernel =
     Kernel::new::<Attention>("attention.weights", SRC, &[Read(1), Read(2), Read(4), Read(6), Write(13)]).consts(CONSTS);
 const BACKWARD_DELTA: Kernel =
     Kernel::new::<Attention>("attention.backward_delta", SRC, &[Read(5), Read(11), Write(10)]).consts(CONSTS);
-const BACKWARD: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
+const BACKWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
 const BACKWARD_DQ: Kernel =
-    Kernel::new::<Attention>("attention.backward_dq", SRC, BACKWARD).consts(CONSTS).work(|x| pairs(x, 3, 2, 6));
+    Kernel::new::<Attention>("attention.backward_dq", SRC, BACKWARD_BINDS).consts(CONSTS).work(|x| pairs(x, 3, 2, 6));
 const BACKWARD_DKV: Kernel =
-    Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD).consts(CONSTS).work(|x| pairs(x, 2, 4, 8));
+    Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD_BINDS).consts(CONSTS).work(|x| pairs(x, 2, 4, 8));
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &WEIGHTS, &BACKWARD_DELTA, &BACKWARD_DQ, &BACKWARD_DKV];
+pub const KERNELS: &[&Kernel] = &[
+    &FORWARD,
+    &WEIGHTS,
+    &BACKWARD_DELTA,
+    &BACKWARD_DQ,
+    &BACKWARD_DKV,
+    &coop::FORWARD16,
+    &coop::DQ16,
+    &coop::DKV16,
+    &coop::FORWARD8,
+    &coop::DQ8,
+    &coop::DKV8,
+];
 
 /// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an exponential
 /// per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other all but itself.
@@ -110,13 +125,43 @@ impl Regions {
 
 /// The constants of a launch for heads of `dh`: a row's invocations hold at most 32 floats of each operand forward and 16
 /// backward (32 past a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
-pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 4] {
+pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
     let (split, rows, tile) = match (dh, backward) {
         (..=16, _) | (..=32, false) => (1, 64, 32),
         (..=32, true) | (..=64, false) => (2, 32, 16),
         _ => (4, 16, 8),
     };
-    [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile)]
+    [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("ROUND", 0)]
+}
+
+/// One of the large kernels with its constants, a workgroup of it per so many rows.
+struct Step {
+    kernel: &'static Kernel,
+    consts: Vec<(&'static str, u32)>,
+    rows: u32,
+}
+
+/// How an attention is computed.
+struct Path {
+    forward: Step,
+    dq: Step,
+    dkv: Step,
+    /// Whether operands are rounded to f16.
+    rounds: bool,
+}
+
+impl Path {
+    /// In f32.
+    fn f32(dh: usize) -> Self {
+        let step = |kernel, backward| {
+            let consts = tiling(dh, backward);
+            let [_, _, (_, rows), _, _] = consts;
+            Step { kernel, consts: consts.into(), rows }
+        };
+        let [forward, dq, dkv] =
+            [(&FORWARD, false), (&BACKWARD_DQ, true), (&BACKWARD_DKV, true)].map(|(k, b)| step(k, b));
+        Self { forward, dq, dkv, rounds: false }
+    }
 }
 
 /// Softmax attention of tokens over themselves: qkv (B, L, 3C), columns q | k | v, each head-major -> (B, L, C).
@@ -129,7 +174,7 @@ pub fn self_attention(
         return Err(Error::argument("attention: columns of qkv", columns, "a multiple of 3"));
     }
     let columns = Columns { q_row: 3 * c, kv_row: 3 * c, k: c, v: 2 * c };
-    let call = Call::new([b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?;
+    let call = Call::new([b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?.in_precision(g);
     let (out, lse) = call.forward(g)?;
     let qkv = qkv.clone();
     Ok(t.push(g, out.clone(), move |g, dout, grads| {
@@ -138,8 +183,8 @@ pub fn self_attention(
         }
         let delta = call.delta(g, &out, dout)?;
         let dqkv = grads.alloc(&qkv);
-        call.backward(&BACKWARD_DQ, call.p.lq, g, &lse, &delta, dout, &dqkv)?;
-        call.backward(&BACKWARD_DKV, call.p.lk, g, &lse, &delta, dout, &dqkv)?;
+        call.backward(&call.path.dq, call.p.lq, g, &lse, &delta, dout, &dqkv)?;
+        call.backward(&call.path.dkv, call.p.lk, g, &lse, &delta, dout, &dqkv)?;
         grads.add(g, &qkv, dqkv)
     }))
 }
@@ -149,7 +194,7 @@ pub fn self_attention(
 pub fn cross_attention(
     g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Var> {
-    let call = Call::cross(&q.data, &kv.data, heads, mask, regions)?;
+    let call = Call::cross(&q.data, &kv.data, heads, mask, regions)?.in_precision(g);
     let (out, lse) = call.forward(g)?;
     let (q, kv) = (q.clone(), kv.clone());
     Ok(t.push(g, out.clone(), move |g, dout, grads| {
@@ -159,19 +204,19 @@ pub fn cross_attention(
         let delta = call.delta(g, &out, dout)?;
         if grads.wants(&q) {
             let dq = grads.alloc(&q);
-            call.backward(&BACKWARD_DQ, call.p.lq, g, &lse, &delta, dout, &dq)?;
+            call.backward(&call.path.dq, call.p.lq, g, &lse, &delta, dout, &dq)?;
             grads.add(g, &q, dq)?;
         }
         if grads.wants(&kv) {
             let dkv = grads.alloc(&kv);
-            call.backward(&BACKWARD_DKV, call.p.lk, g, &lse, &delta, dout, &dkv)?;
+            call.backward(&call.path.dkv, call.p.lk, g, &lse, &delta, dout, &dkv)?;
             grads.add(g, &kv, dkv)?;
         }
         Ok(())
     }))
 }
 
-/// The weights (B, H, Lq, Lk) with which [`cross_attention`] averages values, to look at; without a gradient.
+/// The weights (B, H, Lq, Lk) with which [`cross_attention`] averages values, to look at: without a gradient, f32 always.
 pub fn weights(
     g: &Gpu, q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Tensor> {
@@ -203,6 +248,7 @@ struct Call {
     kv: Tensor,
     /// The region table, or something else to bind where no mask reads it.
     table: Tensor,
+    path: Path,
 }
 
 impl Call {
@@ -241,23 +287,28 @@ impl Call {
         let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
         let scale = (dh as f32).sqrt().recip();
         let p = Attention { lq: lq32, lk: lk32, heads, groups, q_row, kv_row, k_at, v_at, mask: mask as u32, scale };
-        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table })
+        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Path::f32(dh) })
+    }
+
+    /// On cooperative matrices if the precision asks for them and the adapter has them.
+    fn in_precision(self, g: &Gpu) -> Self {
+        let path = if g.precision() == Precision::Mixed { coop::path(g.caps(), self.dh) } else { None };
+        Self { path: path.unwrap_or(self.path), ..self }
     }
 
     /// -> out (B, Lq, C), lse (B, H, Lq)
     fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
         let out = Tensor::scratch("attention", &self.shape);
         let lse = self.per_query("attention lse");
-        let consts = tiling(self.dh, false);
-        let args = [&self.q, &self.kv, &self.kv, &self.table, &out, &lse];
-        g.launch_with(&FORWARD, &consts, self.grid(&consts, self.p.lq), &self.p, &args)?;
+        self.launch(g, &self.path.forward, self.p.lq, &[&self.q, &self.kv, &self.kv, &self.table, &out, &lse])?;
         Ok((out, lse))
     }
 
     /// dout·out of every query and head.
     fn delta(&self, g: &Gpu, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
         let delta = self.per_query("attention delta");
-        let consts = tiling(self.dh, true);
+        let mut consts = tiling(self.dh, true);
+        consts[4].1 = self.path.rounds.into();
         g.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
         Ok(delta)
     }
@@ -265,20 +316,18 @@ impl Call {
     /// One side's gradients, into the columns that its values have in theirs.
     #[expect(clippy::too_many_arguments, reason = "the kernel's operands, which have one order everywhere")]
     fn backward(
-        &self, kernel: &'static Kernel, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
+        &self, step: &Step, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
     ) -> Result<()> {
-        let consts = tiling(self.dh, true);
-        let args = [&self.q, &self.kv, &self.kv, &self.table, lse, delta, dout, grad];
-        g.launch_with(kernel, &consts, self.grid(&consts, rows), &self.p, &args)
+        self.launch(g, step, rows, &[&self.q, &self.kv, &self.kv, &self.table, lse, delta, dout, grad])
     }
 
     fn per_query(&self, label: &'static str) -> Tensor {
         Tensor::scratch(label, &[self.shape[0], self.p.heads as usize, self.shape[1]])
     }
 
-    /// One workgroup per (b, h) and ROWS of `rows`.
-    fn grid(&self, consts: &[(&str, u32); 4], rows: u32) -> Grid {
-        let [_, _, (_, per_group), _] = consts;
-        Grid::rows((self.p.groups * rows.div_ceil(*per_group)) as usize)
+    /// One workgroup per (b, h) and so many of `rows` as the step takes.
+    fn launch(&self, g: &Gpu, step: &Step, rows: u32, args: &[&Tensor]) -> Result<()> {
+        let grid = Grid::rows((self.p.groups * rows.div_ceil(step.rows)) as usize);
+        g.launch_with(step.kernel, &step.consts, grid, &self.p, args)
     }
 }

@@ -65,7 +65,7 @@ const COMBINE: Kernel =
         .work(combine);
 const COOP16: Kernel = Kernel::new::<Matmul>(
     "matmul_coop.product16",
-    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16"),
+    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16", "product16"),
     PRODUCT,
 )
 .consts(COOP)
@@ -73,7 +73,7 @@ const COOP16: Kernel = Kernel::new::<Matmul>(
 .work(product);
 const COOP8: Kernel = Kernel::new::<Matmul>(
     "matmul_coop.product8",
-    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8"),
+    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8", "product8"),
     PRODUCT,
 )
 .consts(COOP)

@@ -1,16 +1,47 @@
 use rowscan::Result;
 use rowscan::cpu::attention::{Dims, Mask as Seen, backward, forward, weights};
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
 use rowscan::ops::attention::{
     KERNELS, Mask, Regions, cross_attention, self_attention, tiling, weights as ops_weights,
 };
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, some, wide};
+use crate::common::{Random, Tol, as_hardware, close, each_tier, gpu, leaf, run, some, wide};
 
 /// Sums of at most 200 products of order 1 in another order than the oracle's, and one exp of a few ulp each way.
 const TOL: Tol = Tol { rel: 1e-5, abs: 5e-6 };
+
+/// The same of operands that are rounded to f16 exactly as the oracle's are. What multiplies v, k, q and dout in turn is
+/// rounded as well, to within 2⁻¹¹ of itself, so a sum is off by at most 2⁻¹¹ of the sum of sizes of what it adds, which is
+/// up to a few times the largest result; and delta, made of such sums, is subtracted in every dx. Where a query sees one
+/// key dq and dk are zero, and what is left are the roundings of [`TOL`].
+fn halved(want: &[f64]) -> Tol {
+    let Tol { rel, abs } = Tol::of(want, 2e-3);
+    Tol { rel, abs: abs + TOL.abs }
+}
+
+/// An adapter that computes attention on cooperative matrices in mixed precision, if there is one.
+fn coop() -> Option<Gpu> {
+    let found = as_hardware().filter(takes_coop);
+    if found.is_none() {
+        eprintln!("SKIPPED: attention on cooperative matrices (the adapter has none)");
+    }
+    found
+}
+
+fn takes_coop(g: &Gpu) -> bool {
+    g.caps().tiers.coop && !g.caps().software
+}
+
+/// Each tier in f32, then cooperative matrices where there are any.
+fn each_path(test: impl Fn(&Gpu)) {
+    each_tier(&test);
+    if let Some(g) = coop() {
+        let _precision = g.set_precision(Precision::Mixed);
+        test(&g);
+    }
+}
 
 /// One problem with its data: q, k, v and dout as the oracle wants them.
 struct Problem {
@@ -62,10 +93,21 @@ impl Problem {
     }
 
     fn check(&self, g: &Gpu, tol: Tol) {
-        let [q, k, v] = self.parts.each_ref().map(|x| wide(x));
+        self.check_of(g, wide, |_| tol);
+    }
+
+    /// In mixed precision on cooperative matrices.
+    fn check_halved(&self, g: &Gpu) {
+        let _precision = g.set_precision(Precision::Mixed);
+        self.check_of(g, |x| x.iter().map(|&x| half::f16::from_f32(x).to_f64()).collect(), halved);
+    }
+
+    /// With operands as the device reads them, and what a result may be off by.
+    fn check_of(&self, g: &Gpu, read: impl Fn(&[f32]) -> Vec<f64>, tol: impl Fn(&[f64]) -> Tol) {
+        let [q, k, v] = self.parts.each_ref().map(|x| read(x));
         let scale = (self.dim.dh as f64).sqrt().recip();
         let want = forward(self.dim, &q, &k, &v, scale, self.seen());
-        let grads = backward(self.dim, &q, &k, &v, scale, self.seen(), &wide(&self.dout));
+        let grads = backward(self.dim, &q, &k, &v, scale, self.seen(), &read(&self.dout));
         let wants = [&grads.dq, &grads.dk, &grads.dv];
         let name = format!("{:?} {:?}", self.mask, self.dim);
         let compare = |kind: &str, of: &[usize], got: &[f32]| {
@@ -73,12 +115,12 @@ impl Problem {
             for (at, &i) in of.iter().enumerate() {
                 let rows = got.chunks_exact(of.len() * c);
                 let part: Vec<f32> = rows.flat_map(|row| &row[at * c..][..c]).copied().collect();
-                close(&format!("{name} {kind} d{}", ["q", "k", "v"][i]), &part, wants[i], tol);
+                close(&format!("{name} {kind} d{}", ["q", "k", "v"][i]), &part, wants[i], tol(wants[i]));
             }
         };
         if self.dim.lq == self.dim.lk {
             let (out, dqkv) = self.run_self(g);
-            close(&format!("{name} self out"), &out, &want.out, tol);
+            close(&format!("{name} self out"), &out, &want.out, tol(&want.out));
             compare("self", &[0, 1, 2], &dqkv);
         }
         let table = self.table(g);
@@ -86,12 +128,13 @@ impl Problem {
         let (out, found) = run(g, &leaves, &self.dout, |g, t, v| {
             cross_attention(g, t, &v[0], &v[1], self.dim.h, self.mask, table.as_ref())
         });
-        close(&format!("{name} cross out"), &out, &want.out, tol);
+        close(&format!("{name} cross out"), &out, &want.out, tol(&want.out));
         compare("cross", &[0], &found[0]);
         compare("cross", &[1, 2], &found[1]);
         let [q, kv] = [0, 1].map(|i| leaves[i].data.clone());
         let seen = ops_weights(g, &q, &kv, self.dim.h, self.mask, table.as_ref()).and_then(|w| w.to_vec(g));
         let want = weights(self.dim, &wide(&self.parts[0]), &wide(&self.parts[1]), scale, self.seen());
+        let tol = if g.precision() == Precision::Mixed { TOL } else { tol(&want) }; // never rounded
         close(&format!("{name} weights"), &seen.expect("weights"), &want, tol);
     }
 }
@@ -135,10 +178,70 @@ fn attention_matches_cpu() {
 
 #[test]
 fn attention_past_one_grid_row() {
-    each_tier(|g| {
-        // 2049·16 groups of one workgroup each: 16 more than a grid row of 32768
-        Problem::new(1, [2049, 2, 2, 16, 1], Mask::RegionCausal, tokens(2)).check(g, TOL);
+    // 2049·16 groups of one workgroup each: 16 more than a grid row of 32768
+    let problem = Problem::new(1, [2049, 2, 2, 16, 1], Mask::RegionCausal, tokens(2));
+    each_tier(|g| problem.check(g, TOL));
+    coop().iter().for_each(|g| problem.check_halved(g));
+}
+
+/// Every length around tiles of 32 keys and of 32 or 64 queries, every mask at every width of head.
+#[test]
+fn attention_on_cooperative_matrices_matches_cpu() {
+    let Some(g) = &coop() else { return };
+    for l in 1..=70 {
+        let dh = [12, 64, 33, 128, 1, 16][l % 6];
+        let mask = [Mask::Full, Mask::RegionCausal, Mask::SameRegion][l / 6 % 3];
+        let regions = if l % 2 == 0 { rows(l, 7) } else { Random::new(l as u64).below(l, 1 << 31) };
+        Problem::new(l as u64, [1 + l % 2, l, l, 1 + l % 3, dh], mask, regions).check_halved(g);
+    }
+    for (seed, (shape, mask, regions)) in [
+        ([1, 196, 196, 16, 12], Mask::RegionCausal, rows(196, 14)),
+        ([1, 196, 196, 2, 12], Mask::SameRegion, rows(196, 14)),
+        ([1, 196, 196, 1, 12], Mask::RegionCausal, tokens(196)),
+        ([1, 208, 208, 3, 64], Mask::Full, vec![]),
+        ([1, 150, 150, 1, 128], Mask::RegionCausal, rows(150, 3)),
+        ([2, 3, 67, 3, 16], Mask::Full, vec![]),
+        ([1, 65, 5, 1, 128], Mask::Full, vec![]),
+        ([1, 33, 130, 2, 7], Mask::Full, vec![]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        Problem::new(seed as u64, shape, mask, regions).check_halved(g);
+    }
+    let mut random = Random::new(1618);
+    for seed in 0..12 {
+        let mut upto = |n| 1 + random.below(1, n)[0] as usize;
+        let (b, lq, lk, h, dh) = (upto(3), upto(140), upto(140), upto(4), upto(40));
+        Problem::new(seed, [b, lq, lk, h, dh], Mask::Full, vec![]).check_halved(g);
+        let mask = [Mask::RegionCausal, Mask::SameRegion][upto(2) - 1];
+        let regions = upto(40) as u32;
+        Problem::new(seed, [b, lq, lq, h, dh], mask, random.below(lq, regions)).check_halved(g);
+    }
+}
+
+#[test]
+fn attention_repeats_bit_for_bit() {
+    each_path(|g| {
+        let problem = Problem::new(3, [2, 100, 100, 3, 12], Mask::RegionCausal, rows(100, 9));
+        assert_eq!(problem.run_self(g), problem.run_self(g));
     });
+}
+
+/// Mixed precision rounds where there are cooperative matrices, and nothing elsewhere; `high` rounds nothing.
+#[test]
+fn attention_stays_f32_without_cooperative_matrices() {
+    let run = |g: &Gpu, precision| {
+        let _precision = g.set_precision(precision);
+        Problem::new(4, [1, 40, 40, 2, 12], Mask::Full, vec![]).run_self(g)
+    };
+    let bits = |g: &Gpu| {
+        let exact = run(g, Precision::F32);
+        assert!(run(g, Precision::High) == exact, "{}", g.caps());
+        assert_eq!(run(g, Precision::Mixed) == exact, !takes_coop(g), "{}", g.caps());
+    };
+    each_tier(bits);
+    coop().iter().for_each(bits);
 }
 
 #[test]
@@ -160,7 +263,7 @@ fn attention_fuzz() {
 fn attention_is_causal_bit_for_bit() {
     let (h, w, r) = (14, 14, 5);
     let kept = (r + 1) * w * 16; // values of rows 0..=r
-    each_tier(|g| {
+    each_path(|g| {
         for regions in [rows(h * w, w), tokens(h * w)] {
             let mut a = Problem::new(5, [1, h * w, h * w, 1, 16], Mask::RegionCausal, regions);
             a.dout[kept..].fill(0.0);
@@ -182,7 +285,7 @@ fn attention_is_causal_bit_for_bit() {
 
 #[test]
 fn attention_stays_finite_at_large_logits() {
-    each_tier(|g| {
+    each_path(|g| {
         for (size, check) in [(9.0, true), (60.0, false)] {
             let mut a = Problem::new(7, [1, 65, 65, 1, 16], Mask::RegionCausal, rows(65, 13));
             for part in &mut a.parts[..2] {
@@ -193,7 +296,7 @@ fn attention_stays_finite_at_large_logits() {
                 .map(|n| q[n / 65 * 16..][..16].iter().zip(&k[n % 65 * 16..]).map(|(q, k)| q * k / 4.0).sum::<f32>())
                 .fold(0.0, |m, x| x.abs().max(m));
             assert!(x > 80.0, "logits of {x} test nothing");
-            if check {
+            if check && g.precision() == Precision::F32 {
                 // a logit of 300 is rounded to 3e-5, and with it each weight, relative; dq and dk carry the factor 9
                 a.check(g, Tol { rel: 1e-4, abs: 2e-4 });
             } else {
@@ -205,24 +308,68 @@ fn attention_stays_finite_at_large_logits() {
     });
 }
 
+/// (bytes of workgroup memory, invocations) of an entry point.
+fn needs(source: &str, entry: &str) -> (u32, u32) {
+    let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
+    let all = naga::valid::Capabilities::all();
+    let info = naga::valid::Validator::new(Default::default(), all).validate(&module).expect("valid module");
+    let at = module.entry_points.iter().position(|e| e.name == entry).expect("entry point");
+    let used = module.global_variables.iter().filter(|(handle, var)| {
+        var.space == naga::AddressSpace::WorkGroup && !info.get_entry_point(at)[*handle].is_empty()
+    });
+    let bytes = used.map(|(_, var)| module.types[var.ty].inner.size(module.to_ctx())).sum();
+    (bytes, module.entry_points[at].workgroup_size[0])
+}
+
+const HEADS: [usize; 10] = [1, 12, 16, 17, 32, 33, 64, 65, 127, 128];
+
 /// Every width of head within 16 KiB of workgroup memory and 256 invocations.
 #[test]
 fn attention_fits_at_every_head() {
-    for dh in [1, 12, 16, 17, 32, 33, 64, 65, 127, 128] {
-        for kernel in KERNELS {
+    for dh in HEADS {
+        for kernel in KERNELS.iter().filter(|kernel| kernel.family() == "attention") {
             let consts = tiling(dh, kernel.entry() != "forward");
-            let module = naga::front::wgsl::parse_str(&kernel.wgsl(false, &consts.map(|c| c.1))).expect("valid WGSL");
-            let mut validator = naga::valid::Validator::new(Default::default(), Default::default());
-            let info = validator.validate(&module).expect("valid module");
-            let at = module.entry_points.iter().position(|e| e.name == kernel.entry()).expect("entry point");
-            let used = module.global_variables.iter().filter(|(handle, var)| {
-                var.space == naga::AddressSpace::WorkGroup && !info.get_entry_point(at)[*handle].is_empty()
-            });
-            let bytes: u32 = used.map(|(_, var)| module.types[var.ty].inner.size(module.to_ctx())).sum();
+            let (bytes, invocations) = needs(&kernel.wgsl(false, &consts.map(|c| c.1)), kernel.entry());
             assert!(bytes <= 16_384, "{} {dh}: {bytes} bytes", kernel.name);
-            assert!(module.entry_points[at].workgroup_size[0] <= 256, "{} {dh}", kernel.name);
+            assert!(invocations <= 256, "{} {dh}", kernel.name);
         }
     }
+}
+
+/// The launches of a forward and a backward pass, and whether they fit into what an adapter of that tier has.
+#[test]
+fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
+    let tiers = Tiers { coop: true, ..Tiers::default() };
+    for (fragment, lanes) in [(8, 8), (8, 32), (16, 16), (16, 32), (16, 64)] {
+        let caps = Caps { tiers, fragment, subgroup_sizes: (lanes, lanes), ..Caps::portable() };
+        let names = |caps: &Caps, precision, dh: usize| {
+            let g = Gpu::dry(caps.clone());
+            let _precision = g.set_precision(precision);
+            let qkv = Var::leaf(Tensor::input("qkv", &[2, 70, 3 * dh]));
+            let step = || {
+                let mut t = Tape::new();
+                let out = self_attention(&g, &mut t, &qkv, 1, Mask::Full, None)?;
+                t.backward_from(&g, &out, Tensor::input("dout", &[2, 70, dh]), Grads::default())
+            };
+            let (recording, _) = g.record(step).expect("recorded");
+            for launch in recording.launches().iter().filter(|launch| launch.name().contains("coop")) {
+                let (bytes, invocations) = needs(&launch.wgsl(false), launch.kernel().entry());
+                assert!(bytes <= 32_768, "{} {dh} {lanes}: {bytes} bytes", launch.name());
+                assert_eq!(invocations, 4 * lanes, "{}", launch.name());
+            }
+            let names = recording.launches().iter().map(|launch| launch.name().to_string());
+            names.collect::<Vec<_>>()
+        };
+        let f32 = ["attention.forward", "attention.backward_delta", "attention.backward_dq", "attention.backward_dkv"];
+        for dh in HEADS {
+            let [forward, dq, dkv] = ["forward", "dq", "dkv"].map(|entry| format!("attention_coop.{entry}{fragment}"));
+            assert_eq!(names(&caps, Precision::Mixed, dh), [forward, f32[1].into(), dq, dkv]);
+        }
+        assert_eq!(names(&caps, Precision::F32, 64), f32);
+        assert_eq!(names(&caps, Precision::High, 64), f32);
+        assert_eq!(names(&Caps { software: true, ..caps }, Precision::Mixed, 64), f32);
+    }
+    assert_eq!(KERNELS.iter().filter(|kernel| kernel.work.is_none()).count(), 2, "weights and delta move bytes only");
 }
 
 #[test]

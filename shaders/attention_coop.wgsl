@@ -1,0 +1,338 @@
+enable f16;
+enable wgpu_cooperative_matrix;
+// attention_coop — forward and backward of attention.wgsl on cooperative matrices: operands rounded to f16, sums in f32.
+//   Scalars, shapes, masks, what is saved and what is assigned are those of attention.wgsl; storage and softmax stay f32.
+//   q, k, v and dout are rounded on their way, and what multiplies v, k, q and dout in turn:
+//     e = exp(x − most_i), at most 1      out_i = Σ_j f16(e)·v_j / Σ_j e        most_i the largest x_ij, lse_i = most_i + ln Σ_j e
+//     P = exp(x − lse_i)                  dv_j  = Σ_i f16(P·2¹⁰)·dout_i / 2¹⁰   many keys make a small P, f16 ends at 2⁻²⁴
+//     dx = P·(dout_i·v_j − delta_i)       dq_i  = scale·Σ_j f16(dx)·k_j         dk_j = scale·Σ_i f16(dx)·q_i
+//   Each of them is off by at most 2⁻¹¹ of itself. delta is of the rounded dout: the dx of a query sum to zero.
+//   What is larger than 65504 becomes infinite, in whatever shares its tile too: dynamic loss scaling sees it (loss_scale.wgsl).
+// A workgroup of 4 subgroups of LANES owns 4·FRAG rows (queries, in backward_dkv keys) of one (b, h), a subgroup FRAG of
+//   them, held as fragments with the sums of the results; columns of the head are padded with zeros to whole fragments.
+//   The other side comes in tiles of TILE rows through workgroup memory as f16; tiles that no row can see are skipped.
+//   Elements of a fragment cannot be accessed: scores go through workgroup memory, column by column, so that element
+//   m·LANES + lane of a subgroup's FRAG × TILE is of row lane % FRAG, whose LANES/FRAG invocations share its columns.
+//   (Where LANES < FRAG an invocation has the EACH rows lane, lane + LANES, … in turn.)
+//   Rows past the end repeat the last one and are not stored; columns past it are hidden.
+// Subgroups as in matmul_coop.wgsl. At a head of 128 in fragments of 16: 30.5 KiB of workgroup memory.
+// Floor: as attention.wgsl, flops at the f16 rate.
+// Tried (no GPU measured any of it): forward walks the keys twice, for most_i first: a running maximum would have to
+//   rescale sums in fragments, through workgroup memory each time. The first walk has no exp and no v. Scores and
+//   dout·v side by side save a barrier a tile and cost TILE/2: past 32 KiB at a head of 64.
+// uses lib/grid, lib/attention, lib/coop16 and lib/attention16 or lib/coop8 and lib/attention8
+const EXACT = false;
+const TILE = 32u;
+const THREADS = 4u * LANES;
+const ROWS = 4u * FRAG;
+const FD = (DH + FRAG - 1u) / FRAG;                // fragments of a row's head,
+const FT = TILE / FRAG;                            // of a tile's rows
+const SIZE = FRAG * FRAG;
+const D4 = FD * FRAG / 4u;
+const LD = FD * FRAG + 8u;                         // from row to row: fewer bank conflicts
+const BEHIND = TILE * LD;                          // where the second operand of a tile lies
+const OWN = FRAG * TILE;                           // scores of a subgroup,
+const MINE = OWN / LANES;                          // of an invocation
+const EACH = (FRAG + LANES - 1u) / LANES;          // rows of an invocation
+const HELD = EACH * LANES;
+const SHIFT = 1024.0;
+const LEAST = -1e30;
+var<workgroup> sh_ab: array<f16, max(2u * TILE, ROWS) * LD>;
+var<workgroup> sh_x: array<f32, ROWS * TILE>;      // scores, then dout·v; in the end results
+var<workgroup> sh_p: array<f16, ROWS * TILE>;      // what multiplies the tile
+var<workgroup> sh_row: array<f32, 4u * HELD>;      // of each invocation and its rows
+var<workgroup> sh_region: array<u32, TILE>;        // of the tile's rows, as the next two
+var<workgroup> sh_lse: array<f32, TILE>;
+var<workgroup> sh_delta: array<f32, TILE>;
+alias Rows = array<Lhs, FD>;
+alias Sums = array<Sum, FD>;
+alias Each = array<f32, EACH>;
+
+// `count` rows from `first`, to `at` in sh_ab.
+fn keep(at: u32, e: u32, x: vec4<f32>) {
+    let h = vec4<f16>(x);
+    let to = at + e / D4 * LD + e % D4 * 4u;
+    for (var c = 0u; c < 4u; c++) { sh_ab[to + c] = h[c]; }
+}
+fn stage_q(tid: u32, b: u32, h: u32, first: u32, count: u32, at: u32) {
+    for (var e = tid; e < count * D4; e += THREADS) {
+        keep(at, e, q4(q_at(b, h, min(first + e / D4, p.lq - 1u)), e % D4 * 4u));
+    }
+}
+fn stage_dout(tid: u32, b: u32, h: u32, first: u32, count: u32, at: u32) {
+    for (var e = tid; e < count * D4; e += THREADS) {
+        keep(at, e, dout4(out_at(b, h, min(first + e / D4, p.lq - 1u)), e % D4 * 4u));
+    }
+}
+fn stage_k(tid: u32, b: u32, h: u32, first: u32, count: u32, at: u32) {
+    for (var e = tid; e < count * D4; e += THREADS) {
+        keep(at, e, k4(kv_at(b, h, min(first + e / D4, p.lk - 1u)) + p.k_at, e % D4 * 4u));
+    }
+}
+fn stage_v(tid: u32, b: u32, h: u32, first: u32, count: u32, at: u32) {
+    for (var e = tid; e < count * D4; e += THREADS) {
+        keep(at, e, v4(kv_at(b, h, min(first + e / D4, p.lk - 1u)) + p.v_at, e % D4 * 4u));
+    }
+}
+fn stage_region(tid: u32, first: u32, n: u32) {
+    for (var c = tid; c < TILE; c += THREADS) { sh_region[c] = region(first + min(c, n - 1u)); }
+}
+// Column c of a tile of n.
+fn hidden(sees: vec2<u32>, c: u32, n: u32) -> bool { return c >= n || apart(sees, vec2(sh_region[c])); }
+
+// Row r of an invocation's, within its subgroup's.
+fn own_row(tid: u32, r: u32) -> u32 { return (r * LANES + tid % LANES) % FRAG; }
+fn own_rows(tid: u32, first: u32, end: u32) -> array<u32, EACH> {
+    var rows: array<u32, EACH>;
+    for (var r = 0u; r < EACH; r++) { rows[r] = min(first + tid / LANES * FRAG + own_row(tid, r), end - 1u); }
+    return rows;
+}
+// What the invocations of each row hold, side by side: row i of subgroup s at s·HELD + i, i + FRAG, …
+fn share(tid: u32, values: ptr<function, Each>) {
+    for (var r = 0u; r < EACH; r++) { sh_row[tid / LANES * HELD + r * LANES + tid % LANES] = (*values)[r]; }
+    workgroupBarrier();
+}
+
+// A subgroup's rows of what is staged at 0.
+fn take(rows: ptr<function, Rows>, sub: u32) {
+    workgroupBarrier();
+    for (var f = 0u; f < FD; f++) { (*rows)[f] = coopLoadT<Lhs>(&sh_ab[sub * FRAG * LD + f * FRAG], LD); }
+    workgroupBarrier();
+}
+// sh_x = rows · (the tile's rows at `at`)ᵀ
+fn multiply(rows: ptr<function, Rows>, sub: u32, at: u32) {
+    for (var y = 0u; y < FT; y++) {
+        var sum: Sum;
+        for (var f = 0u; f < FD; f++) {
+            let right = coopLoad<Rhs>(&sh_ab[at + y * FRAG * LD + f * FRAG], LD);
+            sum = coopMultiplyAdd((*rows)[f], right, sum);
+        }
+        let to = sub * OWN + y * SIZE;
+        let stride = FRAG;
+        coopStore(sum, &sh_x[to], stride);
+    }
+    workgroupBarrier();
+}
+// sums += sh_p · (the tile's rows at `at`)
+fn gather(sums: ptr<function, Sums>, sub: u32, at: u32) {
+    for (var y = 0u; y < FT; y++) {
+        let left = coopLoad<Lhs>(&sh_p[sub * OWN + y * SIZE], FRAG);
+        for (var f = 0u; f < FD; f++) {
+            let right = coopLoadT<Rhs>(&sh_ab[at + y * FRAG * LD + f * FRAG], LD);
+            (*sums)[f] = coopMultiplyAdd(left, right, (*sums)[f]);
+        }
+    }
+}
+// Fragment f of a subgroup's results, row by row.
+fn show(sums: ptr<function, Sums>, sub: u32, f: u32) {
+    workgroupBarrier();
+    let sum = (*sums)[f];
+    let to = sub * OWN;
+    let stride = FRAG;
+    coopStoreT(sum, &sh_x[to], stride);
+    workgroupBarrier();
+}
+// Rows from `at` on, `n` of them, `row` floats apart, `by` times the results.
+fn put_grad(sums: ptr<function, Sums>, tid: u32, at: u32, row: u32, n: u32, by: f32) {
+    let sub = tid / LANES;
+    for (var f = 0u; f < FD; f++) {
+        show(sums, sub, f);
+        for (var e = tid % LANES; e < SIZE; e += LANES) {
+            let i = sub * FRAG + e / FRAG;
+            let c = f * FRAG + e % FRAG;
+            if i < n && c < DH { grad[at + i * row + c] = by * sh_x[sub * OWN + e]; }
+        }
+    }
+}
+
+fn forward(wid: vec3<u32>, tid: u32) {
+    let tiles = (p.lq + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    if group >= p.groups { return; }
+    let first = grid_row(wid) % tiles * ROWS;
+    let b = group / p.heads;
+    let h = group % p.heads;
+    let sub = tid / LANES;
+    let reach = seen(bounds(first, ROWS));
+    let own = own_rows(tid, first, p.lq);
+    var sees: array<vec2<u32>, EACH>;
+    var most: Each;
+    var sum: Each;
+    for (var r = 0u; r < EACH; r++) {
+        sees[r] = seen(vec2(region(own[r])));
+        most[r] = LEAST;
+    }
+    var queries: Rows;
+    stage_q(tid, b, h, first, ROWS, 0u);
+    take(&queries, sub);
+    for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
+        if apart(reach, bounds(j0, TILE)) { continue; }
+        let n = min(TILE, p.lk - j0);
+        workgroupBarrier();              // the previous tile has been read
+        stage_k(tid, b, h, j0, TILE, 0u);
+        stage_region(tid, j0, n);
+        workgroupBarrier();
+        multiply(&queries, sub, 0u);
+        for (var m = 0u; m < MINE; m++) {
+            let e = m * LANES + tid % LANES;
+            if hidden(sees[m % EACH], e / FRAG, n) { continue; }
+            most[m % EACH] = max(most[m % EACH], p.scale * sh_x[sub * OWN + e]);
+        }
+    }
+    share(tid, &most);
+    for (var r = 0u; r < EACH; r++) {
+        for (var s = own_row(tid, r); s < HELD; s += FRAG) { most[r] = max(most[r], sh_row[sub * HELD + s]); }
+    }
+    var outs: Sums;
+    for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
+        if apart(reach, bounds(j0, TILE)) { continue; }
+        let n = min(TILE, p.lk - j0);
+        workgroupBarrier();
+        stage_k(tid, b, h, j0, TILE, 0u);
+        stage_v(tid, b, h, j0, TILE, BEHIND);
+        stage_region(tid, j0, n);
+        workgroupBarrier();
+        multiply(&queries, sub, 0u);
+        for (var m = 0u; m < MINE; m++) {
+            let e = m * LANES + tid % LANES;
+            var w = 0.0;
+            if !hidden(sees[m % EACH], e / FRAG, n) {
+                w = exp(max(p.scale * sh_x[sub * OWN + e] - most[m % EACH], -80.0));
+            }
+            sum[m % EACH] += w;
+            sh_p[sub * OWN + e] = f16(w);
+        }
+        workgroupBarrier();
+        gather(&outs, sub, BEHIND);
+    }
+    workgroupBarrier();                  // most has been read
+    share(tid, &sum);
+    for (var r = 0u; r < EACH; r++) {
+        sum[r] = 0.0;
+        for (var s = own_row(tid, r); s < HELD; s += FRAG) { sum[r] += sh_row[sub * HELD + s]; }
+        let i = first + sub * FRAG + own_row(tid, r);
+        if r * LANES + tid % LANES < FRAG && i < p.lq { lse[group * p.lq + i] = most[r] + log(sum[r]); }
+    }
+    for (var f = 0u; f < FD; f++) {
+        show(&outs, sub, f);
+        for (var e = tid % LANES; e < SIZE; e += LANES) {
+            var total = 0.0;
+            for (var s = e / FRAG; s < HELD; s += FRAG) { total += sh_row[sub * HELD + s]; }
+            let i = first + sub * FRAG + e / FRAG;
+            let c = f * FRAG + e % FRAG;
+            if i < p.lq && c < DH { out[out_at(b, h, i) + c] = sh_x[sub * OWN + e] / total; }
+        }
+    }
+}
+
+fn backward_dq(wid: vec3<u32>, tid: u32) {
+    let tiles = (p.lq + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    if group >= p.groups { return; }
+    let first = grid_row(wid) % tiles * ROWS;
+    let b = group / p.heads;
+    let h = group % p.heads;
+    let sub = tid / LANES;
+    let reach = seen(bounds(first, ROWS));
+    let own = own_rows(tid, first, p.lq);
+    var sees: array<vec2<u32>, EACH>;
+    var lse_i: Each;
+    var delta_i: Each;
+    for (var r = 0u; r < EACH; r++) {
+        sees[r] = seen(vec2(region(own[r])));
+        lse_i[r] = saved_lse[group * p.lq + own[r]];
+        delta_i[r] = saved_delta[group * p.lq + own[r]];
+    }
+    var queries: Rows;
+    var douts: Rows;
+    stage_q(tid, b, h, first, ROWS, 0u);
+    take(&queries, sub);
+    stage_dout(tid, b, h, first, ROWS, 0u);
+    take(&douts, sub);
+    var dq: Sums;
+    var w: array<f32, MINE>;
+    for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
+        if apart(reach, bounds(j0, TILE)) { continue; }
+        let n = min(TILE, p.lk - j0);
+        workgroupBarrier();
+        stage_k(tid, b, h, j0, TILE, 0u);
+        stage_v(tid, b, h, j0, TILE, BEHIND);
+        stage_region(tid, j0, n);
+        workgroupBarrier();
+        multiply(&queries, sub, 0u);
+        for (var m = 0u; m < MINE; m++) {
+            let e = m * LANES + tid % LANES;
+            w[m] = 0.0;
+            if hidden(sees[m % EACH], e / FRAG, n) { continue; }
+            w[m] = exp(max(p.scale * sh_x[sub * OWN + e] - lse_i[m % EACH], -80.0));
+        }
+        workgroupBarrier();
+        multiply(&douts, sub, BEHIND);
+        for (var m = 0u; m < MINE; m++) {
+            let e = sub * OWN + m * LANES + tid % LANES;
+            sh_p[e] = f16(w[m] * (sh_x[e] - delta_i[m % EACH]));
+        }
+        workgroupBarrier();
+        gather(&dq, sub, 0u);
+    }
+    put_grad(&dq, tid, q_at(b, h, first), p.q_row, p.lq - first, p.scale);
+}
+
+// The same with the sides exchanged: rows are keys, tiles are queries.
+fn backward_dkv(wid: vec3<u32>, tid: u32) {
+    let tiles = (p.lk + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    if group >= p.groups { return; }
+    let first = grid_row(wid) % tiles * ROWS;
+    let b = group / p.heads;
+    let h = group % p.heads;
+    let sub = tid / LANES;
+    let reach = seers(bounds(first, ROWS));
+    let own = own_rows(tid, first, p.lk);
+    var sees: array<vec2<u32>, EACH>;
+    for (var r = 0u; r < EACH; r++) { sees[r] = seers(vec2(region(own[r]))); }
+    var keys: Rows;
+    var values: Rows;
+    stage_k(tid, b, h, first, ROWS, 0u);
+    take(&keys, sub);
+    stage_v(tid, b, h, first, ROWS, 0u);
+    take(&values, sub);
+    var dk: Sums;
+    var dv: Sums;
+    var w: array<f32, MINE>;
+    for (var i0 = 0u; i0 < p.lq; i0 += TILE) {
+        if apart(reach, bounds(i0, TILE)) { continue; }
+        let n = min(TILE, p.lq - i0);
+        workgroupBarrier();
+        stage_q(tid, b, h, i0, TILE, 0u);
+        stage_dout(tid, b, h, i0, TILE, BEHIND);
+        stage_region(tid, i0, n);
+        for (var c = tid; c < TILE; c += THREADS) {
+            let i = group * p.lq + i0 + min(c, n - 1u);
+            sh_lse[c] = saved_lse[i];
+            sh_delta[c] = saved_delta[i];
+        }
+        workgroupBarrier();
+        multiply(&keys, sub, 0u);
+        for (var m = 0u; m < MINE; m++) {
+            let e = m * LANES + tid % LANES;
+            w[m] = 0.0;
+            if !hidden(sees[m % EACH], e / FRAG, n) {
+                w[m] = exp(max(p.scale * sh_x[sub * OWN + e] - sh_lse[e / FRAG], -80.0));
+            }
+            sh_p[sub * OWN + e] = f16(SHIFT * w[m]);
+        }
+        workgroupBarrier();
+        gather(&dv, sub, BEHIND);
+        multiply(&values, sub, BEHIND);
+        for (var m = 0u; m < MINE; m++) {
+            let e = m * LANES + tid % LANES;
+            sh_p[sub * OWN + e] = f16(w[m] * (sh_x[sub * OWN + e] - sh_delta[e / FRAG]));
+        }
+        workgroupBarrier();
+        gather(&dk, sub, 0u);
+    }
+    let at = kv_at(b, h, first);
+    put_grad(&dk, tid, at + p.k_at, p.kv_row, p.lk - first, p.scale);
+    put_grad(&dv, tid, at + p.v_at, p.kv_row, p.lk - first, 1.0 / SHIFT);
+}

@@ -1,0 +1,78 @@
+// lib/attention — what both shaders of the family share: scalars, operands, loads of four columns of a head, and which
+// tokens see each other. The header of attention.wgsl says what each means; EXACT where no column past a head is read.
+struct Params {
+    lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
+    q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
+    mask: u32, scale: f32,
+}
+const QUADS = DH % 4u == 0u;               // heads start and end at multiples of 4
+const LAST = max(DH, 4u) - 4u;
+const FAR = 0xffffffffu;
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> regions: array<u32>;
+@group(0) @binding(5) var<storage, read> saved_out: array<f32>;
+@group(0) @binding(6) var<storage, read> saved_lse: array<f32>;
+@group(0) @binding(7) var<storage, read> saved_delta: array<f32>;
+@group(0) @binding(8) var<storage, read_write> out: array<f32>;
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(10) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(11) var<storage, read> dout: array<vec4<f32>>;
+@group(0) @binding(12) var<storage, read_write> grad: array<f32>; // dq, or dk and dv
+
+// Four columns from c, a multiple of 4, of the head at `at`; zero past the head.
+fn at4(at: u32, c: u32) -> vec4<u32> { return at + min(vec4(c, c + 1u, c + 2u, c + 3u), vec4(DH - 1u)); }
+fn quad(at: u32, c: u32) -> u32 { return (at + min(c, LAST)) >> 2u; }
+fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
+    if EXACT { return x; }
+    return select(vec4<f32>(), x, vec4(c, c + 1u, c + 2u, c + 3u) < vec4(DH));
+}
+fn q1(i: u32) -> f32 { return q[i >> 2u][i & 3u]; }
+fn k1(i: u32) -> f32 { return k[i >> 2u][i & 3u]; }
+fn v1(i: u32) -> f32 { return v[i >> 2u][i & 3u]; }
+fn dout1(i: u32) -> f32 { return dout[i >> 2u][i & 3u]; }
+fn q4(at: u32, c: u32) -> vec4<f32> {
+    if QUADS { return whole4(q[quad(at, c)], c); }
+    let e = at4(at, c);
+    return whole4(vec4(q1(e.x), q1(e.y), q1(e.z), q1(e.w)), c);
+}
+fn k4(at: u32, c: u32) -> vec4<f32> {
+    if QUADS { return whole4(k[quad(at, c)], c); }
+    let e = at4(at, c);
+    return whole4(vec4(k1(e.x), k1(e.y), k1(e.z), k1(e.w)), c);
+}
+fn v4(at: u32, c: u32) -> vec4<f32> {
+    if QUADS { return whole4(v[quad(at, c)], c); }
+    let e = at4(at, c);
+    return whole4(vec4(v1(e.x), v1(e.y), v1(e.z), v1(e.w)), c);
+}
+fn dout4(at: u32, c: u32) -> vec4<f32> {
+    if QUADS { return whole4(dout[quad(at, c)], c); }
+    let e = at4(at, c);
+    return whole4(vec4(dout1(e.x), dout1(e.y), dout1(e.z), dout1(e.w)), c);
+}
+
+// Columns of a head are counted from `at`, the head's first column in its buffer.
+fn q_at(b: u32, h: u32, i: u32) -> u32 { return (b * p.lq + i) * p.q_row + h * DH; }
+fn kv_at(b: u32, h: u32, j: u32) -> u32 { return (b * p.lk + j) * p.kv_row + h * DH; }
+fn out_at(b: u32, h: u32, i: u32) -> u32 { return ((b * p.lq + i) * p.heads + h) * DH; }
+
+// Without a mask every token is of region 0. (least, largest): of some tokens; of the regions they see or are seen by.
+fn region(i: u32) -> u32 {
+    if p.mask == 0u { return 0u; }
+    return regions[i];
+}
+fn bounds(first: u32, count: u32) -> vec2<u32> {
+    if p.mask == 0u { return vec2(0u); }
+    var r = vec2(FAR, 0u);
+    let end = min(first + count, p.lq);
+    for (var n = first / 8u; n * 8u < end; n++) {
+        r = vec2(min(r.x, regions[p.lq + 2u * n]), max(r.y, regions[p.lq + 2u * n + 1u]));
+    }
+    return r;
+}
+fn seen(queries: vec2<u32>) -> vec2<u32> { return vec2(select(0u, queries.x, p.mask == 2u), queries.y); }
+fn seers(keys: vec2<u32>) -> vec2<u32> { return vec2(keys.x, select(FAR, keys.y, p.mask == 2u)); }
+fn apart(a: vec2<u32>, b: vec2<u32>) -> bool { return a.y < b.x || b.y < a.x; }

@@ -1,0 +1,31 @@
+//! attention on cooperative matrices: its kernels, and where they are taken. Maths: `shaders/attention_coop.wgsl`.
+
+use super::{Attention, BACKWARD_BINDS, FORWARD_BINDS, Path, Step, pairs};
+use crate::gpu::{Bind, Caps, Kernel, Launch, Work, wgsl};
+
+const CONSTS: &[(&str, u32)] = &[("DH", 12), ("LANES", 32)];
+const SRC16: &str = wgsl!("attention_coop", "grid", "attention", "coop16", "attention16");
+const SRC8: &str = wgsl!("attention_coop", "grid", "attention", "coop8", "attention8");
+
+const fn kernel(name: &'static str, source: &'static str, binds: &'static [Bind], work: fn(&Launch) -> Work) -> Kernel {
+    Kernel::new::<Attention>(name, source, binds).consts(CONSTS).work(work)
+}
+pub(super) const FORWARD16: Kernel = kernel("attention_coop.forward16", SRC16, FORWARD_BINDS, |x| pairs(x, 2, 2, 4));
+pub(super) const DQ16: Kernel = kernel("attention_coop.dq16", SRC16, BACKWARD_BINDS, |x| pairs(x, 3, 2, 6));
+pub(super) const DKV16: Kernel = kernel("attention_coop.dkv16", SRC16, BACKWARD_BINDS, |x| pairs(x, 2, 4, 8));
+pub(super) const FORWARD8: Kernel = kernel("attention_coop.forward8", SRC8, FORWARD_BINDS, |x| pairs(x, 2, 2, 4));
+pub(super) const DQ8: Kernel = kernel("attention_coop.dq8", SRC8, BACKWARD_BINDS, |x| pairs(x, 3, 2, 6));
+pub(super) const DKV8: Kernel = kernel("attention_coop.dkv8", SRC8, BACKWARD_BINDS, |x| pairs(x, 2, 4, 8));
+
+/// What an adapter with cooperative matrices computes for heads of `dh`; none on a CPU, where they are slow.
+pub(super) fn path(caps: &Caps, dh: usize) -> Option<Path> {
+    if !caps.tiers.coop || caps.software {
+        return None;
+    }
+    let [forward, dq, dkv] = if caps.fragment == 8 { [&FORWARD8, &DQ8, &DKV8] } else { [&FORWARD16, &DQ16, &DKV16] }
+        .map(|kernel| {
+            let consts = vec![("DH", dh as u32), ("LANES", caps.subgroup_sizes.0)];
+            Step { kernel, consts, rows: 4 * caps.fragment }
+        });
+    Some(Path { forward, dq, dkv, rounds: true })
+}
