@@ -1,7 +1,7 @@
 //! Activation checkpointing: the same bits from less memory.
 
 use rowscan::Result;
-use rowscan::gpu::{Caps, Gpu, Phase, Plan};
+use rowscan::gpu::{Caps, Gpu, Phase, Plan, Precision};
 use rowscan::models::{Config, DecoderKind, Method, Objective};
 use rowscan::nn::{Params, Weights};
 use rowscan::ops::activation::gelu;
@@ -120,14 +120,15 @@ fn pretraining_leaves_the_same_bits() {
     let diffusion =
         Objective { diffusion_width: 32, diffusion_depth: 2, diffusion_repeats: 2, ..Objective::of(Method::Diffusion) };
     let cases = [
-        (&dropping, Objective::default()),
-        (&extra, Objective::default()),
-        (&mae, Objective::of(Method::Mae)),
-        (&dropping, diffusion),
+        (&dropping, Objective::default(), Precision::F32),
+        (&dropping, Objective::default(), Precision::Mixed),
+        (&extra, Objective::default(), Precision::F32),
+        (&mae, Objective::of(Method::Mae), Precision::F32),
+        (&dropping, diffusion, Precision::F32),
     ];
-    for (config, objective) in cases {
+    for (config, objective, precision) in cases {
         let train = |checkpoint_blocks| {
-            let run = RunSettings { batch_size: 4, checkpoint_blocks, ..RunSettings::default() };
+            let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };
             let settings = Settings { run, objective: objective.clone(), ..Settings::default() };
             let hyper = settings.run.hyper().unwrap();
             let masker = settings.masker(config).unwrap();
@@ -142,7 +143,7 @@ fn pretraining_leaves_the_same_bits() {
         };
         let (kept, checkpointed) = (train(false), train(true));
         saves(&kept.0, &checkpointed.0);
-        assert_eq!(checkpointed.1, kept.1, "{}", objective.method);
+        assert_eq!(checkpointed.1, kept.1, "{} in {precision}", objective.method);
     }
 }
 
