@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::train::checkpoint::{self, Best};
 use crate::train::data::{Dataset, Split};
+use crate::train::output_dir::OutputDir;
 use crate::train::run::{Ended, Outputs, Run, Task};
 use crate::train::settings::RunSettings;
 
@@ -241,6 +242,7 @@ pub fn carry_out<T: Task>(
     device: &Device, settings: &RunSettings, outputs: &Outputs, resume: Option<&Path>,
     prepare: impl for<'a> FnOnce(&'a Gpu, &'a Outputs) -> Result<Run<'a, T>>,
 ) -> Outcome {
+    OutputDir::expect_free(&outputs.dir)?;
     if resume.is_none() {
         expect_no_run(&outputs.dir)?;
     }

@@ -26,6 +26,14 @@ impl OutputDir {
         tidy(path)?;
         Ok(Self { _lock: lock })
     }
+
+    /// An error if another run is writing to the folder: what it holds may be outdated before it has been read.
+    pub fn expect_free(path: &Path) -> Result<()> {
+        if path.is_dir() {
+            lock(path)?; // and let go at once
+        }
+        Ok(())
+    }
 }
 
 /// The lock of the folder itself; it ends with the process, however that ends. File systems without locks have none.
