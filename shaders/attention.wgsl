@@ -78,21 +78,17 @@ fn sum_xd(tid: u32, r: u32) -> vec2<f32> {
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let tiles = (p.lq + ROWS - 1u) / ROWS;
-    let group = grid_row(wid) / tiles;
-    if group >= p.groups { return; }
-    let first = grid_row(wid) % tiles * ROWS;
-    let b = group / p.heads;
-    let h = group % p.heads;
-    let reach = seen(bounds(first, ROWS));
-    let row = first + tid % ROWS;
+    let my = owned(wid, p.lq);
+    if my.group >= p.groups { return; }
+    let reach = seen(bounds(my.first, ROWS));
+    let row = my.first + tid % ROWS;
     let i = min(row, p.lq - 1u);
     let sees = seen(vec2(region(i)));
     let c0 = tid / ROWS * S4;            // this invocation's first vec4
     var qi: Slice;
     var acc: Slice;
     for (var c = 0u; c < S4; c++) {
-        qi[c] = p.scale * q4(q_at(b, h, i), (c0 + c) * 4u);
+        qi[c] = p.scale * q4(q_at(my.b, my.h, i), (c0 + c) * 4u);
         acc[c] = vec4<f32>();
     }
     var most = -1e30;
@@ -100,7 +96,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
-        stage_keys(tid, b, h, j0, n);
+        stage_keys(tid, my.b, my.h, j0, n);
         if SPLIT > 1u {
             for (var j = 0u; j < n; j++) { sh_x[j * WG + tid] = dot_a(&qi, j, c0); }
             workgroupBarrier();
@@ -125,8 +121,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         }
     }
     if row >= p.lq { return; }
-    for (var c = 0u; c < S4; c++) { put_out(out_at(b, h, i), (c0 + c) * 4u, acc[c] / sum); }
-    if c0 == 0u { lse[group * p.lq + i] = most + log(sum); }
+    for (var c = 0u; c < S4; c++) { put_out(out_at(my.b, my.h, i), (c0 + c) * 4u, acc[c] / sum); }
+    if c0 == 0u { lse[my.group * p.lq + i] = most + log(sum); }
 }
 
 // One invocation per (b, h, i, j): P where seen, else 0, for whoever wants to look at it.
@@ -165,31 +161,27 @@ fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocati
 
 @compute @workgroup_size(WG)
 fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let tiles = (p.lq + ROWS - 1u) / ROWS;
-    let group = grid_row(wid) / tiles;
-    if group >= p.groups { return; }
-    let first = grid_row(wid) % tiles * ROWS;
-    let b = group / p.heads;
-    let h = group % p.heads;
-    let reach = seen(bounds(first, ROWS));
-    let row = first + tid % ROWS;
+    let my = owned(wid, p.lq);
+    if my.group >= p.groups { return; }
+    let reach = seen(bounds(my.first, ROWS));
+    let row = my.first + tid % ROWS;
     let i = min(row, p.lq - 1u);
     let sees = seen(vec2(region(i)));
     let c0 = tid / ROWS * S4;
-    let lse_i = saved_lse[group * p.lq + i];
-    let delta_i = saved_delta[group * p.lq + i];
+    let lse_i = saved_lse[my.group * p.lq + i];
+    let delta_i = saved_delta[my.group * p.lq + i];
     var qi: Slice;
     var di: Slice;
     var acc: Slice;
     for (var c = 0u; c < S4; c++) {
-        qi[c] = p.scale * q4(q_at(b, h, i), (c0 + c) * 4u);
-        di[c] = dout4(out_at(b, h, i), (c0 + c) * 4u);
+        qi[c] = p.scale * q4(q_at(my.b, my.h, i), (c0 + c) * 4u);
+        di[c] = dout4(out_at(my.b, my.h, i), (c0 + c) * 4u);
         acc[c] = vec4<f32>();
     }
     for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
-        stage_keys(tid, b, h, j0, n);
+        stage_keys(tid, my.b, my.h, j0, n);
         if SPLIT > 1u {
             for (var j = 0u; j < n; j++) {
                 sh_xd[j * WG + tid] = vec2(dot_a(&qi, j, c0), dot_b(&di, j, c0));
@@ -209,24 +201,20 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         }
     }
     if row >= p.lq { return; }
-    for (var c = 0u; c < S4; c++) { put_grad(q_at(b, h, i), (c0 + c) * 4u, p.scale * acc[c]); }
+    for (var c = 0u; c < S4; c++) { put_grad(q_at(my.b, my.h, i), (c0 + c) * 4u, p.scale * acc[c]); }
 }
 
 // The same with the sides exchanged: rows are keys, tiles are queries.
 @compute @workgroup_size(WG)
 fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let tiles = (p.lk + ROWS - 1u) / ROWS;
-    let group = grid_row(wid) / tiles;
-    if group >= p.groups { return; }
-    let first = grid_row(wid) % tiles * ROWS;
-    let b = group / p.heads;
-    let h = group % p.heads;
-    let reach = seers(bounds(first, ROWS));
-    let row = first + tid % ROWS;
+    let my = owned(wid, p.lk);
+    if my.group >= p.groups { return; }
+    let reach = seers(bounds(my.first, ROWS));
+    let row = my.first + tid % ROWS;
     let j = min(row, p.lk - 1u);
     let sees = seers(vec2(region(j)));
     let c0 = tid / ROWS * S4;
-    let at_j = kv_at(b, h, j);
+    let at_j = kv_at(my.b, my.h, j);
     var kj: Slice;
     var vj: Slice;
     var dk: Slice;
@@ -240,7 +228,7 @@ fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     for (var i0 = 0u; i0 < p.lq; i0 += TILE) {
         if apart(reach, bounds(i0, TILE)) { continue; }
         let n = min(TILE, p.lq - i0);
-        stage_queries(tid, b, h, i0, n);
+        stage_queries(tid, my.b, my.h, i0, n);
         if SPLIT > 1u {
             for (var i = 0u; i < n; i++) {
                 sh_xd[i * WG + tid] = vec2(dot_a(&kj, i, c0), dot_b(&vj, i, c0));
@@ -255,8 +243,8 @@ fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
             } else {
                 xd = vec2(dot_a(&kj, i, c0), dot_b(&vj, i, c0));
             }
-            let w = exp(max(xd.x - saved_lse[group * p.lq + i0 + i], -80.0));
-            let dx = w * (xd.y - saved_delta[group * p.lq + i0 + i]);
+            let w = exp(max(xd.x - saved_lse[my.group * p.lq + i0 + i], -80.0));
+            let dx = w * (xd.y - saved_delta[my.group * p.lq + i0 + i]);
             for (var c = 0u; c < S4; c++) {
                 dk[c] += dx * sh_a[i * W4 + c0 + c];
                 dv[c] += w * sh_b[i * W4 + c0 + c];

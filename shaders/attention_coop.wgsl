@@ -146,15 +146,11 @@ fn put_grad(sums: ptr<function, Sums>, tid: u32, at: u32, row: u32, n: u32, by: 
 }
 
 fn forward(wid: vec3<u32>, tid: u32) {
-    let tiles = (p.lq + ROWS - 1u) / ROWS;
-    let group = grid_row(wid) / tiles;
-    if group >= p.groups { return; }
-    let first = grid_row(wid) % tiles * ROWS;
-    let b = group / p.heads;
-    let h = group % p.heads;
+    let my = owned(wid, p.lq);
+    if my.group >= p.groups { return; }
     let sub = tid / LANES;
-    let reach = seen(bounds(first, ROWS));
-    let own = own_rows(tid, first, p.lq);
+    let reach = seen(bounds(my.first, ROWS));
+    let own = own_rows(tid, my.first, p.lq);
     var sees: array<vec2<u32>, EACH>;
     var most: Each;
     var sum: Each;
@@ -163,13 +159,13 @@ fn forward(wid: vec3<u32>, tid: u32) {
         most[r] = LEAST;
     }
     var queries: Rows;
-    stage_q(tid, b, h, first, ROWS, 0u);
+    stage_q(tid, my.b, my.h, my.first, ROWS, 0u);
     take(&queries, sub);
     for (var j0 = 0u; j0 < p.lk; j0 += TILE) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
         workgroupBarrier();              // the previous tile has been read
-        stage_k(tid, b, h, j0, TILE, 0u);
+        stage_k(tid, my.b, my.h, j0, TILE, 0u);
         stage_region(tid, j0, n);
         workgroupBarrier();
         multiply(&queries, sub, 0u);
@@ -188,8 +184,8 @@ fn forward(wid: vec3<u32>, tid: u32) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
         workgroupBarrier();
-        stage_k(tid, b, h, j0, TILE, 0u);
-        stage_v(tid, b, h, j0, TILE, BEHIND);
+        stage_k(tid, my.b, my.h, j0, TILE, 0u);
+        stage_v(tid, my.b, my.h, j0, TILE, BEHIND);
         stage_region(tid, j0, n);
         workgroupBarrier();
         multiply(&queries, sub, 0u);
@@ -210,44 +206,40 @@ fn forward(wid: vec3<u32>, tid: u32) {
     for (var r = 0u; r < EACH; r++) {
         sum[r] = 0.0;
         for (var s = own_row(tid, r); s < HELD; s += FRAG) { sum[r] += sh_row[sub * HELD + s]; }
-        let i = first + sub * FRAG + own_row(tid, r);
-        if r * LANES + tid % LANES < FRAG && i < p.lq { lse[group * p.lq + i] = most[r] + log(sum[r]); }
+        let i = my.first + sub * FRAG + own_row(tid, r);
+        if r * LANES + tid % LANES < FRAG && i < p.lq { lse[my.group * p.lq + i] = most[r] + log(sum[r]); }
     }
     for (var f = 0u; f < FD; f++) {
         show(&outs, sub, f);
         for (var e = tid % LANES; e < SIZE; e += LANES) {
             var total = 0.0;
             for (var s = e / FRAG; s < HELD; s += FRAG) { total += sh_row[sub * HELD + s]; }
-            let i = first + sub * FRAG + e / FRAG;
+            let i = my.first + sub * FRAG + e / FRAG;
             let c = f * FRAG + e % FRAG;
-            if i < p.lq && c < DH { out[out_at(b, h, i) + c] = sh_x[sub * OWN + e] / total; }
+            if i < p.lq && c < DH { out[out_at(my.b, my.h, i) + c] = sh_x[sub * OWN + e] / total; }
         }
     }
 }
 
 fn backward_dq(wid: vec3<u32>, tid: u32) {
-    let tiles = (p.lq + ROWS - 1u) / ROWS;
-    let group = grid_row(wid) / tiles;
-    if group >= p.groups { return; }
-    let first = grid_row(wid) % tiles * ROWS;
-    let b = group / p.heads;
-    let h = group % p.heads;
+    let my = owned(wid, p.lq);
+    if my.group >= p.groups { return; }
     let sub = tid / LANES;
-    let reach = seen(bounds(first, ROWS));
-    let own = own_rows(tid, first, p.lq);
+    let reach = seen(bounds(my.first, ROWS));
+    let own = own_rows(tid, my.first, p.lq);
     var sees: array<vec2<u32>, EACH>;
     var lse_i: Each;
     var delta_i: Each;
     for (var r = 0u; r < EACH; r++) {
         sees[r] = seen(vec2(region(own[r])));
-        lse_i[r] = saved_lse[group * p.lq + own[r]];
-        delta_i[r] = saved_delta[group * p.lq + own[r]];
+        lse_i[r] = saved_lse[my.group * p.lq + own[r]];
+        delta_i[r] = saved_delta[my.group * p.lq + own[r]];
     }
     var queries: Rows;
     var douts: Rows;
-    stage_q(tid, b, h, first, ROWS, 0u);
+    stage_q(tid, my.b, my.h, my.first, ROWS, 0u);
     take(&queries, sub);
-    stage_dout(tid, b, h, first, ROWS, 0u);
+    stage_dout(tid, my.b, my.h, my.first, ROWS, 0u);
     take(&douts, sub);
     var dq: Sums;
     var w: array<f32, MINE>;
@@ -255,8 +247,8 @@ fn backward_dq(wid: vec3<u32>, tid: u32) {
         if apart(reach, bounds(j0, TILE)) { continue; }
         let n = min(TILE, p.lk - j0);
         workgroupBarrier();
-        stage_k(tid, b, h, j0, TILE, 0u);
-        stage_v(tid, b, h, j0, TILE, BEHIND);
+        stage_k(tid, my.b, my.h, j0, TILE, 0u);
+        stage_v(tid, my.b, my.h, j0, TILE, BEHIND);
         stage_region(tid, j0, n);
         workgroupBarrier();
         multiply(&queries, sub, 0u);
@@ -275,27 +267,23 @@ fn backward_dq(wid: vec3<u32>, tid: u32) {
         workgroupBarrier();
         gather(&dq, sub, 0u);
     }
-    put_grad(&dq, tid, q_at(b, h, first), p.q_row, p.lq - first, p.scale);
+    put_grad(&dq, tid, q_at(my.b, my.h, my.first), p.q_row, p.lq - my.first, p.scale);
 }
 
 // The same with the sides exchanged: rows are keys, tiles are queries.
 fn backward_dkv(wid: vec3<u32>, tid: u32) {
-    let tiles = (p.lk + ROWS - 1u) / ROWS;
-    let group = grid_row(wid) / tiles;
-    if group >= p.groups { return; }
-    let first = grid_row(wid) % tiles * ROWS;
-    let b = group / p.heads;
-    let h = group % p.heads;
+    let my = owned(wid, p.lk);
+    if my.group >= p.groups { return; }
     let sub = tid / LANES;
-    let reach = seers(bounds(first, ROWS));
-    let own = own_rows(tid, first, p.lk);
+    let reach = seers(bounds(my.first, ROWS));
+    let own = own_rows(tid, my.first, p.lk);
     var sees: array<vec2<u32>, EACH>;
     for (var r = 0u; r < EACH; r++) { sees[r] = seers(vec2(region(own[r]))); }
     var keys: Rows;
     var values: Rows;
-    stage_k(tid, b, h, first, ROWS, 0u);
+    stage_k(tid, my.b, my.h, my.first, ROWS, 0u);
     take(&keys, sub);
-    stage_v(tid, b, h, first, ROWS, 0u);
+    stage_v(tid, my.b, my.h, my.first, ROWS, 0u);
     take(&values, sub);
     var dk: Sums;
     var dv: Sums;
@@ -304,11 +292,11 @@ fn backward_dkv(wid: vec3<u32>, tid: u32) {
         if apart(reach, bounds(i0, TILE)) { continue; }
         let n = min(TILE, p.lq - i0);
         workgroupBarrier();
-        stage_q(tid, b, h, i0, TILE, 0u);
-        stage_dout(tid, b, h, i0, TILE, BEHIND);
+        stage_q(tid, my.b, my.h, i0, TILE, 0u);
+        stage_dout(tid, my.b, my.h, i0, TILE, BEHIND);
         stage_region(tid, i0, n);
         for (var c = tid; c < TILE; c += THREADS) {
-            let i = group * p.lq + i0 + min(c, n - 1u);
+            let i = my.group * p.lq + i0 + min(c, n - 1u);
             sh_lse[c] = saved_lse[i];
             sh_delta[c] = saved_delta[i];
         }
@@ -332,7 +320,7 @@ fn backward_dkv(wid: vec3<u32>, tid: u32) {
         workgroupBarrier();
         gather(&dk, sub, 0u);
     }
-    let at = kv_at(b, h, first);
-    put_grad(&dk, tid, at + p.k_at, p.kv_row, p.lk - first, p.scale);
-    put_grad(&dv, tid, at + p.v_at, p.kv_row, p.lk - first, 1.0 / SHIFT);
+    let at = kv_at(my.b, my.h, my.first);
+    put_grad(&dk, tid, at + p.k_at, p.kv_row, p.lk - my.first, p.scale);
+    put_grad(&dv, tid, at + p.v_at, p.kv_row, p.lk - my.first, 1.0 / SHIFT);
 }

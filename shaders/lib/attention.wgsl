@@ -54,6 +54,14 @@ fn dout4(at: u32, c: u32) -> vec4<f32> {
     return whole4(vec4(dout1(e.x), dout1(e.y), dout1(e.z), dout1(e.w)), c);
 }
 
+// The rows of a workgroup: from `first` on, of sample b and head h; none where group reaches p.groups.
+struct Owned { group: u32, first: u32, b: u32, h: u32 }
+fn owned(wid: vec3<u32>, rows: u32) -> Owned {
+    let tiles = (rows + ROWS - 1u) / ROWS;
+    let group = grid_row(wid) / tiles;
+    return Owned(group, grid_row(wid) % tiles * ROWS, group / p.heads, group % p.heads);
+}
+
 // Columns of a head are counted from `at`, the head's first column in its buffer.
 fn q_at(b: u32, h: u32, i: u32) -> u32 { return (b * p.lq + i) * p.q_row + h * DH; }
 fn kv_at(b: u32, h: u32, j: u32) -> u32 { return (b * p.lk + j) * p.kv_row + h * DH; }

@@ -29,10 +29,10 @@ impl Dims {
     /// For each place of a sequence: the register (true, k) or token (false, l) that stands there.
     fn places(self) -> Vec<(bool, usize)> {
         let registers: Vec<usize> = (0..self.n).map(|k| self.first + k * self.step).collect();
-        let mut token = 0..self.l;
+        let before = |place| registers.iter().filter(|&&r| r < place).count();
         let here = |place| match registers.iter().position(|&r| r == place) {
             Some(k) => (true, k),
-            None => (false, token.next().expect("the registers lie within the sequence")),
+            None => (false, place - before(place)),
         };
         (0..self.l + self.n).map(here).collect()
     }
