@@ -6,74 +6,114 @@
 //   backward:  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
 //              dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (first per run of tokens into part, then over runs in fixed order)
 //              the z half of dxz is left alone, or zeroed where `clear` is 1
-// Saves nothing but its inputs. Backward assigns, never adds. One lane per channel walks a run of `run` tokens with a
-// window x[τ..τ+K) in registers: the same window is what s = 0 reads for token τ+K−1 and what s = 1 reads for token τ.
-// Floor per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward.   uses lib/grid, lib/math
-// const S: directions, 1 or 2; const K: taps, 1 to 8
+// Saves nothing but its inputs. Backward assigns, never adds. One lane walks two channels through a run of `run` tokens
+// with a window x[τ..τ+K) in registers: the same window is what s = 0 reads for token τ+K−1 and what s = 1 reads for token
+// τ. In f32 the two are WG apart, so that neighbouring lanes load neighbours; HALF = 1: xz, u, du and dxz are f16, the two
+// are neighbours, and lie in one word. E is even then.
+// Floor per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward; in f16 half of that.   uses lib/grid, lib/math, lib/half
+// const S: directions, 1 or 2; const K: taps, 1 to 8; const HALF: whether what there is per token is f16
 struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32, clear: u32 }
 const WG = 64u;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> xz: array<f32>;
+@group(0) @binding(1) var<storage, read> xz: array<u32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> u: array<f32>;
-@group(0) @binding(5) var<storage, read> du: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dxz: array<f32>;
+@group(0) @binding(4) var<storage, read_write> u: array<u32>;
+@group(0) @binding(5) var<storage, read> du: array<u32>;
+@group(0) @binding(6) var<storage, read_write> dxz: array<u32>;
 @group(0) @binding(7) var<storage, read_write> part: array<f32>;        // backward
 @group(0) @binding(8) var<storage, read> parts: array<f32>;             // the same, in sum
 @group(0) @binding(9) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dbias: array<f32>;
 
-var<private> x: array<f32, K>;              // x[τ..τ+K)
-var<private> taps: array<f32, S * K>;
+var<private> x: array<vec2<f32>, K>;              // x[τ..τ+K)
+var<private> taps: array<vec2<f32>, S * K>;
+
+// The channels of a lane; the second one may be past E, and is not stored then.
+fn channels(tile: u32, tid: u32) -> vec2<u32> {
+    if HALF == 1u { return tile * 2u * WG + 2u * tid + vec2(0u, 1u); }
+    return tile * 2u * WG + tid + vec2(0u, WG);
+}
+// Two elements of a row that starts at `row`; what is past E reads the last one.
+fn at2(row: u32, e: vec2<u32>) -> vec2<u32> {
+    return row + min(e, vec2(p.e - 1u));
+}
+fn xz2(row: u32, e: vec2<u32>) -> vec2<f32> {
+    if HALF == 1u { return unpack2x16float(xz[(row + e.x) >> 1u]); }
+    let at = at2(row, e);
+    return bitcast<vec2<f32>>(vec2(xz[at.x], xz[at.y]));
+}
+fn du2(row: u32, e: vec2<u32>) -> vec2<f32> {
+    if HALF == 1u { return unpack2x16float(du[(row + e.x) >> 1u]); }
+    let at = at2(row, e);
+    return bitcast<vec2<f32>>(vec2(du[at.x], du[at.y]));
+}
+fn put_u(row: u32, e: vec2<u32>, v: vec2<f32>) {
+    if HALF == 1u { u[(row + e.x) >> 1u] = pair(v); return; }
+    u[row + e.x] = bitcast<u32>(v.x);
+    if e.y < p.e { u[row + e.y] = bitcast<u32>(v.y); }
+}
+fn put_dxz(row: u32, e: vec2<u32>, v: vec2<f32>) {
+    if HALF == 1u { dxz[(row + e.x) >> 1u] = pair(v); return; }
+    dxz[row + e.x] = bitcast<u32>(v.x);
+    if e.y < p.e { dxz[row + e.y] = bitcast<u32>(v.y); }
+}
 
 // Moves the window on to end with token t. Tokens before the first wrap to huge numbers and read 0, as those past the last.
-fn slide(b: u32, t: u32, e: u32) {
+fn slide(b: u32, t: u32, e: vec2<u32>) {
     for (var k = 1u; k < K; k++) { x[k - 1u] = x[k]; }
-    x[K - 1u] = 0.0;
-    if t < p.l { x[K - 1u] = xz[(b * p.l + t) * 2u * p.e + e]; }
+    x[K - 1u] = vec2(0.0);
+    if t < p.l { x[K - 1u] = xz2((b * p.l + t) * 2u * p.e, e); }
 }
 // What direction s has under tap k.
-fn under(s: u32, k: u32) -> f32 {
+fn under(s: u32, k: u32) -> vec2<f32> {
     return x[select(K - 1u - k, k, s == 0u)];
 }
-fn conv(s: u32, e: u32) -> f32 {
-    var c = bias[s * p.e + e];
+fn conv(s: u32, e: vec2<u32>) -> vec2<f32> {
+    let at = at2(s * p.e, e);
+    var c = vec2(bias[at.x], bias[at.y]);
     for (var k = 0u; k < K; k++) { c += taps[s * K + k] * under(s, k); }
     return c;
 }
-fn load_taps(e: u32) {
-    for (var i = 0u; i < S * K; i++) { taps[i] = w[(i / K * p.e + e) * K + i % K]; }
+fn load_taps(e: vec2<u32>) {
+    for (var i = 0u; i < S * K; i++) {
+        let at = at2(i / K * p.e, e) * K + i % K;
+        taps[i] = vec2(w[at.x], w[at.y]);
+    }
 }
-fn index(s: u32, b: u32, t: u32, e: u32) -> u32 {
-    return ((s * p.b + b) * p.l + t) * p.e + e;
+fn silu2(c: vec2<f32>) -> vec2<f32> {
+    return vec2(silu(c.x), silu(c.y));
+}
+// Where token t of direction s lies in u.
+fn row_of(s: u32, b: u32, t: u32) -> u32 {
+    return ((s * p.b + b) * p.l + t) * p.e;
 }
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let e = wid.x * WG + tid;
+    let e = channels(wid.x, tid);
     let first = wid.y * p.run;
     let b = wid.z;
-    if e >= p.e { return; }
+    if e.x >= p.e { return; }
     load_taps(e);
     let count = min(p.run, p.l - first);
     for (var i = 0u; i < count + S * (K - 1u); i++) {
         let t = first + i - (K - 1u);       // the window's last token
         slide(b, t, e);
-        if i >= K - 1u && i < count + K - 1u { u[index(0u, b, t, e)] = silu(conv(0u, e)); }
-        if S == 2u && i >= 2u * (K - 1u) { u[index(S - 1u, b, t - (K - 1u), e)] = silu(conv(S - 1u, e)); }
+        if i >= K - 1u && i < count + K - 1u { put_u(row_of(0u, b, t), e, silu2(conv(0u, e))); }
+        if S == 2u && i >= 2u * (K - 1u) { put_u(row_of(S - 1u, b, t - (K - 1u)), e, silu2(conv(S - 1u, e))); }
     }
 }
 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let e = wid.x * WG + tid;
+    let e = channels(wid.x, tid);
     let first = wid.y * p.run;
     let b = wid.z;
-    if e >= p.e { return; }
+    if e.x >= p.e { return; }
     load_taps(e);
-    var dc: array<f32, S * K>;              // s = 0: dc[τ..τ+K)   s = 1: dc[τ−(K−1)..τ]
-    var sums: array<f32, S * (K + 1u)>;     // dw, dbias
+    var dc: array<vec2<f32>, S * K>;            // s = 0: dc[τ..τ+K)   s = 1: dc[τ−(K−1)..τ]
+    var sums: array<vec2<f32>, S * (K + 1u)>;   // dw, dbias
     let count = min(p.run, p.l - first);
     for (var i = 0u; i < count + 2u * (K - 1u); i++) {
         let top = first + i - (K - 1u);     // the window's last token
@@ -82,8 +122,11 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
         if i < K - 1u { continue; }         // not full yet
         for (var s = 0u; s < S; s++) {
             let t = select(tau, top, s == 0u);
-            var v = 0.0;
-            if t < p.l { v = du[index(s, b, t, e)] * silu_slope(conv(s, e)); }
+            var v = vec2(0.0);
+            if t < p.l {
+                let c = conv(s, e);
+                v = du2(row_of(s, b, t), e) * vec2(silu_slope(c.x), silu_slope(c.y));
+            }
             for (var k = 1u; k < K; k++) { dc[s * K + k - 1u] = dc[s * K + k]; }
             dc[s * K + K - 1u] = v;
             if t - first < count {          // neighbours outside of the run are summed by their own run
@@ -92,18 +135,20 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
             }
         }
         if i >= 2u * (K - 1u) {
-            var dx = 0.0;
+            var dx = vec2(0.0);
             for (var k = 0u; k < K; k++) {
                 dx += taps[k] * dc[K - 1u - k];
                 if S == 2u { dx += taps[(S - 1u) * K + k] * dc[(S - 1u) * K + k]; }
             }
             let row = (b * p.l + tau) * 2u * p.e;
-            dxz[row + e] = dx;
-            if p.clear == 1u { dxz[row + p.e + e] = 0.0; }
+            put_dxz(row, e, dx);
+            if p.clear == 1u { put_dxz(row + p.e, e, vec2(0.0)); }
         }
     }
     for (var i = 0u; i < S * (K + 1u); i++) {
-        part[((b * p.runs + wid.y) * S * (K + 1u) + i) * p.e + e] = sums[i];
+        let row = ((b * p.runs + wid.y) * S * (K + 1u) + i) * p.e;
+        part[row + e.x] = sums[i].x;
+        if e.y < p.e { part[row + e.y] = sums[i].y; }
     }
 }
 

@@ -17,11 +17,14 @@
 //                 exp(A·Σδ), so that only Σδ is kept. `chunk_carry`: the prefix over chunks, in place in states.
 //                 `chunk_apply`: each chunk again from its true start, both directions in turn.
 // B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
+// HALF = 1: u, delta, xz and out are f16, two in a word, and E is even. What is computed and `states` stay f32; results
+// wait for their neighbours in workgroup memory, T tokens at a time. The sum of two directions is rounded twice then.
 // Floor per (b, t, e): 4·(2S+2) bytes and S·N exponentials; chunked moves and computes about twice that.
+// With HALF half the bytes.
 // Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592; llvmpipe, 2 busy cores, Mesa 22.3.6, which says little about a GPU:
 //   sequential 9.0 | 43   kept, and chosen on a CPU
 //   chunked    9.5 | 46   kept: on a GPU few or short rows of lanes leave it idle otherwise. Not run on one
-// uses lib/math.   const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk
+// uses lib/math, lib/half.   const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk; const HALF
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
@@ -30,19 +33,20 @@ const WG = 64u;
 const CH = WG / S;              // channels of a workgroup that holds every direction
 const NQ = (N + 3u) / 4u;       // quads of states
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> u: array<f32>;
-@group(0) @binding(2) var<storage, read> delta: array<f32>;
+@group(0) @binding(1) var<storage, read> u: array<u32>;
+@group(0) @binding(2) var<storage, read> delta: array<u32>;
 @group(0) @binding(3) var<storage, read> xdbl: array<f32>;
 @group(0) @binding(4) var<storage, read> chan: array<f32>;
-@group(0) @binding(5) var<storage, read> xz: array<f32>;
+@group(0) @binding(5) var<storage, read> xz: array<u32>;
 @group(0) @binding(6) var<storage, read_write> states: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read> saved: array<vec4<f32>>;           // states, read
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;
+@group(0) @binding(8) var<storage, read_write> out: array<u32>;
 @group(0) @binding(9) var<storage, read_write> total: array<f32>;           // Σδ (S, B, chunks, E)
 @group(0) @binding(10) var<storage, read> totals: array<f32>;               // the same, read
 @group(0) @binding(11) var<storage, read_write> last: array<f32>;           // (S, B, E, N)
 
 var<workgroup> sh_bc: array<vec4<f32>, S * T * 2u * NQ>;   // (S, T, B|C, NQ)
+var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // results on their way to out
 var<private> a: array<vec4<f32>, NQ>;                      // A of this lane's channel and direction
 var<private> h: array<vec4<f32>, NQ>;                      // its states
 
@@ -80,8 +84,16 @@ fn stage(s: u32, b: u32, first: u32, count: u32, lane: u32, lanes: u32) {
         sh_bc[s * T * 2u * NQ + i] = bc_quad(row, i % (2u * NQ));
     }
 }
+fn u_at(i: u32) -> f32 {
+    if HALF == 1u { return unpack2x16float(u[i >> 1u])[i & 1u]; }
+    return bitcast<f32>(u[i]);
+}
+fn delta_at(i: u32) -> f32 {
+    if HALF == 1u { return unpack2x16float(delta[i >> 1u])[i & 1u]; }
+    return bitcast<f32>(delta[i]);
+}
 fn step_size(i: u32, bias: f32) -> f32 {
-    let v = delta[i] + bias;
+    let v = delta_at(i) + bias;
     if p.softplus == 1u { return softplus(v); }
     return v;
 }
@@ -99,10 +111,16 @@ fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     }
     return y.x + y.y + y.z + y.w;
 }
-// SiLU(z)/S. A z of 0 counts as 1e-12, so that out always tells y: the backward pass gets dz from out/z.
+// SiLU(z)/S. A z of 0 counts as 1e-12, so that out always tells y: the backward pass gets dz from out/z. As f16 out
+// would be too small for that below 2⁻¹³, which is what such a z counts as.
 fn gate(row: u32, e: u32) -> f32 {
     if p.has_z == 0u { return 1.0 / f32(S); }
-    let z = xz[(row * 2u + 1u) * p.e + e];
+    let i = (row * 2u + 1u) * p.e + e;
+    if HALF == 1u {
+        let z = unpack2x16float(xz[i >> 1u])[i & 1u];
+        return silu(select(z, 0x1p-13, abs(z) < 0x1p-13)) / f32(S);
+    }
+    let z = bitcast<f32>(xz[i]);
     return silu(select(z, 1e-12, abs(z) < 1e-12)) / f32(S);
 }
 fn skip(s: u32, e: u32) -> f32 {
@@ -112,6 +130,13 @@ fn skip(s: u32, e: u32) -> f32 {
 fn delta_bias(s: u32, e: u32) -> f32 {
     if p.has_bias == 0u { return 0.0; }
     return chan[p.bias_at + s * p.e + e];
+}
+
+// Writes pair i of the two neighbours that wait at `at`, and adds to what is there if `more`.
+fn put_pair(i: u32, at: u32, more: bool) {
+    var v = vec2(sh_y[at], sh_y[HALF * (at + 1u)]);
+    if more { v += unpack2x16float(out[i]); }
+    out[i] = pair(v);
 }
 
 @compute @workgroup_size(WG)
@@ -135,20 +160,33 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         for (var i = 0u; i < longest; i += T) {
             let first = min(begin + i, end);
             let count = min(T, end - first);
-            workgroupBarrier();
             stage(s, b, first, count, tid % CH, CH);
             workgroupBarrier();
             for (var j = 0u; j < count && e < p.e; j++) {
                 let t = token(s, first + j);
                 let at = row_of(s, b, t) * p.e + e;
-                let y = advance(s, j, step_size(at, bias), u[at]) + d * u[at];
+                let y = advance(s, j, step_size(at, bias), u_at(at)) + d * u_at(at);
                 let o = (b * p.l + t) * p.e + e;
                 let v = y * gate(b * p.l + t, e);
-                if part == 0u { out[o] = v; } else { out[o] += v; }
+                if HALF == 1u {
+                    sh_y[HALF * (j * WG + tid)] = v;
+                } else if part == 0u {
+                    out[o] = bitcast<u32>(v);
+                } else {
+                    out[o] = bitcast<u32>(bitcast<f32>(out[o]) + v);
+                }
                 let chunk_ends = select(t % T == 0u, t % T == T - 1u || t == p.l - 1u, s == 0u);
                 if chunk_ends && p.save == 1u {
                     for (var q = 0u; q < NQ; q++) { states[state_at(s, b, t / T, q, e)] = h[q]; }
                 }
+            }
+            workgroupBarrier();
+            for (var k = tid % CH; k < HALF * count * CH / 2u; k += CH) {
+                let j = k / (CH / 2u);
+                let c = k % (CH / 2u) * 2u;
+                let e = wid.x * CH + c;
+                let o = (b * p.l + token(s, first + j)) * p.e + e;
+                if e < p.e { put_pair(o >> 1u, j * WG + s * CH + c, part == 1u); }
             }
         }
         storageBarrier();
@@ -173,7 +211,7 @@ fn chunk_scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         let at = row_of(s, b, token(s, first + j)) * p.e + e;
         let delta = step_size(at, bias);
         sum += delta;
-        _ = advance(s, j, delta, u[at]);
+        _ = advance(s, j, delta, u_at(at));
     }
     total[((s * p.b + b) * p.chunks + c) * p.e + e] = sum;
     for (var q = 0u; q < NQ; q++) { states[state_at(s, b, c, q, e)] = h[q]; }
@@ -207,8 +245,7 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         stage(s, b, select(p.l - c * T - count, c * T, s == 0u), count, tid, WG);
     }
     workgroupBarrier();
-    if e >= p.e { return; }
-    for (var s = 0u; s < S; s++) {
+    for (var s = 0u; s < S && e < p.e; s++) {
         let bias = delta_bias(s, e);
         let d = skip(s, e);
         let starts = select(c + 1u == p.chunks, c == 0u, s == 0u);
@@ -220,12 +257,21 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         for (var j = 0u; j < count; j++) {
             let k = select(count - 1u - j, j, s == 0u);
             let at = row_of(s, b, c * T + k) * p.e + e;
-            sums[k] += advance(s, j, step_size(at, bias), u[at]) + d * u[at];
+            sums[k] += advance(s, j, step_size(at, bias), u_at(at)) + d * u_at(at);
         }
     }
-    for (var k = 0u; k < count; k++) {
+    for (var k = 0u; k < count && e < p.e; k++) {
         let row = b * p.l + c * T + k;
-        out[row * p.e + e] = sums[k] * gate(row, e);
+        let v = sums[k] * gate(row, e);
+        if HALF == 1u { sh_y[HALF * (k * WG + tid)] = v; } else { out[row * p.e + e] = bitcast<u32>(v); }
+    }
+    if HALF == 0u { return; }
+    workgroupBarrier();
+    for (var i = tid; i < count * WG / 2u; i += WG) {
+        let k = i / (WG / 2u);
+        let at = i % (WG / 2u) * 2u;
+        let e = wid.x * WG + at;
+        if e < p.e { put_pair(((b * p.l + c * T + k) * p.e + e) >> 1u, k * WG + at, false); }
     }
 }
 

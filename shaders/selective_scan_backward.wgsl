@@ -24,8 +24,11 @@
 //   the same, sums through workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and barriers
 // Not tried: one channel a lane with shuffles, which needs 31 per token. No version was run on a GPU.
 // Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
-// uses lib/grid, lib/math, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a
-// chunk; const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
+// HALF = 1: u, delta, xz, out, dout, dxz and in work du and ddelta are f16, two in a word, half the bytes; E is even. What
+// is computed, the sums and dxdbl stay f32. The channels of group g are 2g, 2g+1 and those 2·GROUPS further then.
+// uses lib/grid, lib/math, lib/half, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a
+// chunk; const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used;
+// const HALF
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
@@ -36,19 +39,19 @@ const NQ = (N + 3u) / 4u;                               // quads of states
 const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ, or the next power of two
 const GROUPS = WG / LQ;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> u: array<f32>;
-@group(0) @binding(2) var<storage, read> delta: array<f32>;
+@group(0) @binding(1) var<storage, read> u: array<u32>;
+@group(0) @binding(2) var<storage, read> delta: array<u32>;
 @group(0) @binding(3) var<storage, read> xdbl: array<f32>;
 @group(0) @binding(4) var<storage, read> chan: array<f32>;
-@group(0) @binding(5) var<storage, read> xz: array<f32>;
+@group(0) @binding(5) var<storage, read> xz: array<u32>;
 @group(0) @binding(7) var<storage, read> saved: array<vec4<f32>>;   // states
-@group(0) @binding(8) var<storage, read> out: array<f32>;
-@group(0) @binding(12) var<storage, read> dout: array<f32>;
-@group(0) @binding(13) var<storage, read_write> work: array<f32>;   // du at 0 | ddelta | dB, dC by tile | dchan by b
+@group(0) @binding(8) var<storage, read> out: array<u32>;
+@group(0) @binding(12) var<storage, read> dout: array<u32>;
+@group(0) @binding(13) var<storage, read_write> work: array<u32>;   // du at 0 | ddelta | dB, dC by tile | dchan by b
 @group(0) @binding(14) var<storage, read> parts: array<f32>;        // a range of work, read
 @group(0) @binding(15) var<storage, read_write> dxdbl: array<f32>;
 @group(0) @binding(16) var<storage, read_write> dchan: array<f32>;
-@group(0) @binding(17) var<storage, read_write> dxz: array<f32>;
+@group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
 
 var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
 var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS), or (δ|u, JH, GROUPS)
@@ -62,6 +65,7 @@ fn token(j: u32, count: u32, up: bool) -> u32 {
 }
 // The four channels of a group.
 fn channels(tile: u32, group: u32) -> vec4<u32> {
+    if HALF == 1u { return tile * 4u * GROUPS + 2u * group + vec4(0u, 1u, 2u * GROUPS, 2u * GROUPS + 1u); }
     return tile * 4u * GROUPS + group + vec4(0u, 1u, 2u, 3u) * GROUPS;
 }
 fn bc_quad(row: u32, which: u32, q: u32) -> vec4<f32> {
@@ -87,26 +91,64 @@ fn chan_at(on: u32, at: u32, e: u32) -> f32 {
     if on == 0u || e >= p.e { return 0.0; }
     return chan[at + e];
 }
+fn chan4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
+    return vec4(chan_at(on, at, e.x), chan_at(on, at, e.y), chan_at(on, at, e.z), chan_at(on, at, e.w));
+}
 fn clamped(z: f32) -> f32 {
-    return select(z, 1e-12, abs(z) < 1e-12);
+    let least = select(1e-12, 0x1p-13, HALF == 1u);
+    return select(z, least, abs(z) < least);
 }
 
-// Of one token of one channel: δ and u.
-fn step_of(row: u32, e: u32, bias: f32) -> vec2<f32> {
-    if e >= p.e { return vec2(0.0); }
-    let at = row * p.e + e;
-    let raw = delta[at] + bias;
-    if p.softplus == 1u { return vec2(softplus(raw), u[at]); }
-    return vec2(raw, u[at]);
+// Four channels of a row that starts at `row`. What is past E is anything.
+fn at4(row: u32, e: vec4<u32>) -> vec4<u32> {
+    return row + min(e, vec4(p.e - 1u - HALF));
 }
-// The same, gy, and the slope of δ.
-fn full_step_of(row: u32, out_row: u32, e: u32, bias: f32) -> vec4<f32> {
-    if e >= p.e { return vec4(0.0); }
-    var gy = dout[out_row * p.e + e] / f32(p.s);
-    if p.has_z == 1u { gy *= silu(clamped(xz[(out_row * 2u + 1u) * p.e + e])); }
-    var slope = 1.0;
-    if p.softplus == 1u { slope = softplus_slope(delta[row * p.e + e] + bias); }
-    return vec4(step_of(row, e, bias), gy, slope);
+fn u4(row: u32, e: vec4<u32>) -> vec4<f32> {
+    let i = at4(row, e);
+    if HALF == 1u { return floats(vec2(u[i.x >> 1u], u[i.z >> 1u])); }
+    return bitcast<vec4<f32>>(vec4(u[i.x], u[i.y], u[i.z], u[i.w]));
+}
+fn delta4(row: u32, e: vec4<u32>) -> vec4<f32> {
+    let i = at4(row, e);
+    if HALF == 1u { return floats(vec2(delta[i.x >> 1u], delta[i.z >> 1u])); }
+    return bitcast<vec4<f32>>(vec4(delta[i.x], delta[i.y], delta[i.z], delta[i.w]));
+}
+fn dout4(row: u32, e: vec4<u32>) -> vec4<f32> {
+    let i = at4(row, e);
+    if HALF == 1u { return floats(vec2(dout[i.x >> 1u], dout[i.z >> 1u])); }
+    return bitcast<vec4<f32>>(vec4(dout[i.x], dout[i.y], dout[i.z], dout[i.w]));
+}
+fn z4(row: u32, e: vec4<u32>) -> vec4<f32> {
+    let i = at4(row, e);
+    if HALF == 1u { return floats(vec2(xz[i.x >> 1u], xz[i.z >> 1u])); }
+    return bitcast<vec4<f32>>(vec4(xz[i.x], xz[i.y], xz[i.z], xz[i.w]));
+}
+
+// Of one token of four channels: δ and u, and where the way back needs them gy and the slope of δ. 0 past E.
+struct Token { delta: vec4<f32>, u: vec4<f32> }
+struct Full { token: Token, gy: vec4<f32>, slope: vec4<f32> }
+fn token_of(row: u32, e: vec4<u32>, bias: vec4<f32>) -> Token {
+    let inside = e < vec4(p.e);
+    var v = delta4(row * p.e, e) + bias;
+    if p.softplus == 1u {
+        for (var k = 0u; k < 4u; k++) { v[k] = softplus(v[k]); }
+    }
+    return Token(select(vec4(0.0), v, inside), select(vec4(0.0), u4(row * p.e, e), inside));
+}
+fn full_of(row: u32, out_row: u32, e: vec4<u32>, bias: vec4<f32>) -> Full {
+    let inside = e < vec4(p.e);
+    var gy = dout4(out_row * p.e, e) / f32(p.s);
+    if p.has_z == 1u {
+        let z = z4((out_row * 2u + 1u) * p.e, e);
+        for (var k = 0u; k < 4u; k++) { gy[k] *= silu(clamped(z[k])); }
+    }
+    var slope = vec4(1.0);
+    if p.softplus == 1u {
+        let v = delta4(row * p.e, e) + bias;
+        for (var k = 0u; k < 4u; k++) { slope[k] = softplus_slope(v[k]); }
+    }
+    let none = vec4(0.0);
+    return Full(token_of(row, e, bias), select(none, gy, inside), select(none, slope, inside));
 }
 
 // Of a mat4x4, rows are channels and columns states.
@@ -128,20 +170,26 @@ fn decayed(delta: vec4<f32>, a: mat4x4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
     );
 }
 
-// Into work: du (`which` 0) or ddelta (1) of a token and channel; dB (0) or dC (1) of a state, over this workgroup.
-fn write_channel(which: u32, row: u32, e: u32, v: f32) {
-    if e < p.e { work[which * p.ddelta_at + row * p.e + e] = v; }
+// Into work: du (`which` 0) or ddelta (1) of a token and two channels; dB (0) or dC (1) of a state, over this workgroup.
+fn write_pair(which: u32, row: u32, e: vec2<u32>, v: vec2<f32>) {
+    let at = row * p.e;
+    if HALF == 1u {
+        if e.x < p.e { work[which * p.ddelta_at + ((at + e.x) >> 1u)] = pair(v); }
+        return;
+    }
+    if e.x < p.e { work[which * p.ddelta_at + at + e.x] = bitcast<u32>(v.x); }
+    if e.y < p.e { work[which * p.ddelta_at + at + e.y] = bitcast<u32>(v.y); }
 }
 fn write_state(which: u32, row: u32, tile: u32, n: u32, v: f32) {
-    work[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = v;
+    work[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = bitcast<u32>(v);
 }
 fn write_a(at: u32, q: u32, e: u32, v: vec4<f32>) {
     for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N && e < p.e { work[at + e * N + q * 4u + k] = v[k]; }
+        if q * 4u + k < N && e < p.e { work[at + e * N + q * 4u + k] = bitcast<u32>(v[k]); }
     }
 }
 fn write_chan(at: u32, e: u32, v: f32) {
-    if e < p.e { work[at + e] = v; }
+    if e < p.e { work[at + e] = bitcast<u32>(v); }
 }
 
 @compute @workgroup_size(WG)
@@ -158,20 +206,11 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var da = mat4x4<f32>();                 // Σ λ·δ·p
     var past: array<mat4x4<f32>, T>;        // h by token of the chunk
     var d = vec4(0.0);                      // of the first quad only: D·gy is added once
-    if q == 0u {
-        let at = p.d_at + s * p.e;
-        d = vec4(
-            chan_at(p.has_d, at, e.x), chan_at(p.has_d, at, e.y), chan_at(p.has_d, at, e.z), chan_at(p.has_d, at, e.w),
-        );
-    }
+    if q == 0u { d = chan4(p.has_d, p.d_at + s * p.e, e); }
     var dd = vec4(0.0);
     var dbias = vec4(0.0);
     let mine = channels(wid.x, tid % GROUPS);    // the channels whose tokens this lane stages
-    let at_bias = p.bias_at + s * p.e;
-    let bias = vec4(
-        chan_at(p.has_bias, at_bias, mine.x), chan_at(p.has_bias, at_bias, mine.y),
-        chan_at(p.has_bias, at_bias, mine.z), chan_at(p.has_bias, at_bias, mine.w),
-    );
+    let bias = chan4(p.has_bias, p.bias_at + s * p.e, mine);
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(i, p.chunks - 1u - i, up);
         let row = seq * p.l + c * T;
@@ -193,13 +232,9 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 }
             }
             for (var k = tid; k < steps * GROUPS; k += WG) {
-                let r = row + token(j0 + k / GROUPS, count, up);
-                let x = transpose(mat4x2(
-                    step_of(r, mine.x, bias.x), step_of(r, mine.y, bias.y),
-                    step_of(r, mine.z, bias.z), step_of(r, mine.w, bias.w),
-                ));
-                sh_x[k] = x[0];
-                sh_x[JH * GROUPS + k] = x[1];
+                let x = token_of(row + token(j0 + k / GROUPS, count, up), mine, bias);
+                sh_x[k] = x.delta;
+                sh_x[JH * GROUPS + k] = x.u;
             }
             workgroupBarrier();
             for (var j = 0u; j < steps; j++) {
@@ -218,13 +253,11 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             batch.steps = min(J, count - j0);
             for (var k = tid; k < batch.steps * GROUPS; k += WG) {
                 let t = token(j0 + k / GROUPS, count, !up);
-                let r = row + t;
-                let o = out_row + t;
-                let x = transpose(mat4x4(
-                    full_step_of(r, o, mine.x, bias.x), full_step_of(r, o, mine.y, bias.y),
-                    full_step_of(r, o, mine.z, bias.z), full_step_of(r, o, mine.w, bias.w),
-                ));
-                for (var i = 0u; i < 4u; i++) { sh_x[i * J * GROUPS + k] = x[i]; }
+                let x = full_of(row + t, out_row + t, mine, bias);
+                sh_x[k] = x.token.delta;
+                sh_x[J * GROUPS + k] = x.token.u;
+                sh_x[2u * J * GROUPS + k] = x.gy;
+                sh_x[3u * J * GROUPS + k] = x.slope;
             }
             workgroupBarrier();
             for (var j = 0u; j < batch.steps; j++) {
@@ -298,13 +331,25 @@ fn sum_chan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     dchan[i] = v;
 }
 
+// One invocation per word of dxz's z half: an element, or two in f16.
 @compute @workgroup_size(256)
 fn gate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * 256u + tid;
+    let i = (grid_row(wid) * 256u + tid) * (1u + HALF);
     let row = i / p.e;
     if row >= p.b * p.l { return; }
     let x = row * 2u * p.e + i % p.e;
-    let z = clamped(xz[x + p.e]);
-    dxz[x + p.e] = dout[i] * out[i] * (1.0 / z + 1.0 - sigmoid(z));
-    if p.clear == 1u { dxz[x] = 0.0; }
+    if HALF == 1u {
+        let z = unpack2x16float(xz[(x + p.e) >> 1u]);
+        let slope = vec2(gate_slope(z.x), gate_slope(z.y));
+        dxz[(x + p.e) >> 1u] = pair(unpack2x16float(dout[i >> 1u]) * unpack2x16float(out[i >> 1u]) * slope);
+        if p.clear == 1u { dxz[x >> 1u] = 0u; }
+        return;
+    }
+    dxz[x + p.e] = bitcast<u32>(bitcast<f32>(dout[i]) * bitcast<f32>(out[i]) * gate_slope(bitcast<f32>(xz[x + p.e])));
+    if p.clear == 1u { dxz[x] = 0u; }
+}
+// SiLU'(z)/SiLU(z)
+fn gate_slope(at: f32) -> f32 {
+    let z = clamped(at);
+    return 1.0 / z + 1.0 - sigmoid(z);
 }

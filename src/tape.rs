@@ -60,11 +60,12 @@ impl Grads {
         var.id != 0
     }
 
-    /// Where a rule should write its contribution: the variable's place if this is the first one, else scratch.
+    /// Where a rule should write its contribution: the variable's place if this is the first one, else scratch, in f16
+    /// where the variable is.
     pub fn alloc(&self, var: &Var) -> Tensor {
         match self.home.get(&var.id) {
             Some(home) if !self.found.contains_key(&var.id) => home.clone(),
-            _ => Tensor::scratch("gradient", var.data.shape()),
+            _ => var.data.scratch_like("gradient", var.data.shape()),
         }
     }
 

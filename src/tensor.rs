@@ -50,6 +50,11 @@ impl Tensor {
         Self { view, shape: shape.to_vec() }
     }
 
+    /// An unwritten result of a launch, in f16 if this tensor is.
+    pub fn scratch_like(&self, label: &'static str, shape: &[usize]) -> Self {
+        if self.is_half() { Self::scratch_half(label, shape) } else { Self::scratch(label, shape) }
+    }
+
     /// A tensor that the host fills, now and again: batches, tables, step state.
     pub fn input(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Input, label, shape)
@@ -144,6 +149,16 @@ impl Tensor {
             self.view.range(start as u64 * 4, len as u64 * 4)
         };
         Ok(Self { view, shape: shape.to_vec() })
+    }
+
+    /// f16 elements in the words from `start` on of a tensor of words; bindable where `start` is a multiple of 64.
+    pub fn halves_at(&self, start: usize, shape: &[usize]) -> Result<Self> {
+        let len = shape.iter().product::<usize>();
+        let words = self.range(start, &[len.div_ceil(2)])?;
+        if self.is_half() {
+            return Err(Error::argument("halves_at: elements", "f16", "words"));
+        }
+        Ok(Self { view: View { half: true, ..words.view }, shape: shape.to_vec() })
     }
 
     /// Overwrites the values from the host (f32 or u32), after everything launched so far.

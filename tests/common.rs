@@ -8,6 +8,7 @@ use rowscan::Result;
 pub use rowscan::bench::check::Tol;
 use rowscan::bench::check::compare;
 use rowscan::gpu::{AdapterChoice, Gpu, Options};
+use rowscan::ops::matmul::{matmul, matmul_half};
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
@@ -139,6 +140,29 @@ fn pass(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         dx.copy_from(g, dy)?;
         grads.add(g, &x, dx)
     }))
+}
+
+/// x, whose values f16 has, in f16: by a product with the identity.
+pub fn halved(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    matmul_half(g, t, x, &identity(g, x)?, None)
+}
+
+/// x, which is f16, in f32.
+pub fn widened(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    matmul(g, t, x, &identity(g, x)?, None, None)
+}
+
+fn identity(g: &Gpu, x: &Var) -> Result<Var> {
+    let n = x.data.rows_cols().1;
+    let values: Vec<f32> = (0..n * n).map(|i| f32::from(u8::from(i / n == i % n))).collect();
+    Tensor::from_slice(g, &[n, n], &values).map(Var::constant)
+}
+
+/// The nearest values that f16 has.
+pub fn round_to_half(values: &mut [f32]) {
+    for v in values {
+        *v = half::f16::from_f32(*v).to_f32();
+    }
 }
 
 /// A leaf with these values.

@@ -98,13 +98,16 @@ fn the_backward_scan_fits_any_subgroup() {
     for smallest in [0, 4, 8, 16, 32, 64, 128] {
         let tiers = Tiers { subgroup: smallest > 0, ..Tiers::default() };
         let g = Gpu::dry(Caps { tiers, subgroup_sizes: (smallest, 128), ..Caps::portable() });
-        for n in [1, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64] {
+        let states = [1, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64];
+        for (n, half) in states.into_iter().flat_map(|n| [(n, false), (n, true)]) {
             let var = |shape: &[usize]| Var::leaf(Tensor::input("leaf", shape));
-            let (x, xdbl, chan) = (&[1, 2, 40, 70], var(&[1, 2, 40, 2 * n]), var(&[chan_layout(1, 70, n).len]));
+            let stored = if half { Tensor::scratch_half } else { Tensor::scratch };
+            let x = || Var::leaf(stored("leaf", &[2, 2, 40, 70]));
+            let (xdbl, chan) = (var(&[2, 2, 40, 2 * n]), var(&[chan_layout(2, 70, n).len]));
             let scan = || {
                 let mut t = Tape::new();
-                let out = selective_scan(&g, &mut t, &var(x), &var(x), &xdbl, &chan, None, Scan::mamba(n))?.0;
-                t.backward_from(&g, &out, Tensor::input("dout", &[2, 40, 70]), Grads::default())
+                let out = selective_scan(&g, &mut t, &x(), &x(), &xdbl, &chan, None, Scan::mamba(n))?.0;
+                t.backward_from(&g, &out, stored("dout", &[2, 40, 70]), Grads::default())
             };
             let (recording, _) = g.record(scan).expect("recorded");
             for launch in recording.launches() {

@@ -1,4 +1,4 @@
-// lib/half — four f16 in two words. WGSL leaves it to the driver which way to round and what becomes of large numbers; here
+// lib/half — four f16 in two words, or two in one. WGSL leaves it to the driver which way to round and what becomes of large numbers; here
 // it is the nearest, ties to even, infinite from 65520 on.
 fn halves(v: vec4<f32>) -> vec2<u32> {
     let bits = bitcast<vec4<u32>>(v);
@@ -17,4 +17,8 @@ fn floats(words: vec2<u32>) -> vec4<f32> {
 // v as f16 has it.
 fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
     return floats(halves(v));
+}
+// The same for two.
+fn pair(v: vec2<f32>) -> u32 {
+    return halves(vec4(v, 0.0, 0.0)).x;
 }

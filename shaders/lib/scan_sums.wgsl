@@ -26,10 +26,8 @@ fn flush(batch: Batch, tid: u32) {
         let v = quad_sum(SUMS + (j * 4u + which) * WG + i % GROUPS);
         let row = batch.row + token(batch.j0 + j, batch.count, batch.up);
         let e = channels(batch.tile, i % GROUPS);
-        write_channel(which, row, e.x, v.x);
-        write_channel(which, row, e.y, v.y);
-        write_channel(which, row, e.z, v.z);
-        write_channel(which, row, e.w, v.w);
+        write_pair(which, row, e.xy, v.xy);
+        write_pair(which, row, e.zw, v.zw);
     }
     for (var i = tid; i < batch.steps * 2u * LQ; i += WG) {
         let j = i / (2u * LQ);

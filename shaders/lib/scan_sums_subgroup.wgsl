@@ -31,29 +31,23 @@ fn put_channels(batch: Batch, j: u32, tid: u32, du: vec4<f32>, ddelta: vec4<f32>
     let row = batch.row + token(batch.j0 + j, batch.count, batch.up);
     let e = channels(batch.tile, tid / LQ);
     if LQ == 1u {
-        for (var k = 0u; k < 4u; k++) {
-            write_channel(0u, row, e[k], du[k]);
-            write_channel(1u, row, e[k], ddelta[k]);
-        }
+        write_pair(0u, row, e.xy, du.xy);
+        write_pair(0u, row, e.zw, du.zw);
+        write_pair(1u, row, e.xy, ddelta.xy);
+        write_pair(1u, row, e.zw, ddelta.zw);
         return;
     }
     let which = tid & 1u;
     let four = trade4(which == 1u, du, ddelta, 1u);
     if LQ == 2u {
-        for (var k = 0u; k < 4u; k++) { write_channel(which, row, e[k], four[k]); }
+        write_pair(which, row, e.xy, four.xy);
+        write_pair(which, row, e.zw, four.zw);
         return;
     }
-    let half = tid >> 1u & 1u;
-    let two = trade2(half == 1u, four, 2u);
-    if LQ == 4u {
-        write_channel(which, row, e.x + 2u * half * GROUPS, two.x);
-        write_channel(which, row, e.y + 2u * half * GROUPS, two.y);
-        return;
-    }
-    let quarter = tid >> 2u & 1u;
-    var one = trade1(quarter == 1u, two, 4u);
-    if LQ == 16u { one += subgroupShuffleXor(one, 8u); }
-    if tid % LQ < 8u { write_channel(which, row, e.x + (2u * half + quarter) * GROUPS, one); }
+    let is_high = (tid & 2u) > 0u;
+    var two = trade2(is_high, four, 2u);
+    for (var mask = 4u; mask < LQ; mask *= 2u) { two += subgroupShuffleXor(two, mask); }
+    if tid % LQ < 4u { write_pair(which, row, select(e.xy, e.zw, is_high), two); }
 }
 fn put_states(j: u32, tid: u32, db: vec4<f32>, dc: vec4<f32>) {
     let g = tid / LQ;

@@ -54,7 +54,8 @@ pub struct Kernel {
     pub binds: &'static [Bind],
     /// WGSL `const`s that a launch may choose (tile sizes, state counts) with their defaults.
     pub consts: &'static [(&'static str, u32)],
-    /// Bindings that may hold f16, two in a word, and the constants that are 1 where they do.
+    /// Bindings that may hold f16, two in a word, and the constants that are 1 where they do. Those of one constant are
+    /// all f16 or all f32.
     pub halves: &'static [(u32, &'static str)],
     /// The least work of a launch; without it, each bound element moved once.
     pub work: Option<fn(&Launch) -> Work>,

@@ -64,6 +64,14 @@ impl Gpu {
             if arg.half && !kernel.halves.iter().any(|(binding, _)| *binding == bind.number()) {
                 return Err(Error::argument(what(), "f16", "f32: this kernel reads no other"));
             }
+            let constant = kernel.halves.iter().find(|(binding, _)| *binding == bind.number()).map(|(_, name)| name);
+            let first = kernel.halves.iter().find(|(_, name)| Some(name) == constant).map(|(binding, _)| *binding);
+            let with = kernel.binds.iter().position(|other| Some(other.number()) == first);
+            if with.is_some_and(|with| args[with].half != arg.half) {
+                let storage = |half: bool| if half { "f16" } else { "f32" };
+                let expected = format!("{}, as binding {}", storage(!arg.half), first.unwrap_or_default());
+                return Err(Error::argument(what(), storage(arg.half), expected));
+            }
             if arg.bytes.next_multiple_of(View::QUAD) > self.0.caps.max_binding {
                 return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });
             }

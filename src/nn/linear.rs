@@ -40,6 +40,11 @@ impl Linear {
         ops::matmul::matmul(g, t, x, &self.weight, self.bias.as_ref(), None)
     }
 
+    /// (.., in) → (.., out) in f16, for operators that take it so
+    pub fn forward_half(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        ops::matmul::matmul_half(g, t, x, &self.weight, self.bias.as_ref())
+    }
+
     /// (.., in) → (.., out), plus `residual` (.., out)
     pub fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
         ops::matmul::matmul(g, t, x, &self.weight, self.bias.as_ref(), Some(residual))

@@ -4,7 +4,7 @@ use super::init::Init;
 use super::linear::Linear;
 use super::params::{Params, Part};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::ops::scale::scale;
 use crate::ops::selective_scan::{Scan, chan_layout};
 use crate::ops::ssm::{Ssm, ssm};
@@ -101,7 +101,10 @@ impl Mixer {
 
     /// (B, L, D) → (B, L, D)
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        let xz = self.in_proj.forward(g, t, x)?; // (B, L, 2E)
+        // in mixed precision what one token hands to the next kernel is f16; `scale` takes f32
+        let [_, inner] = self.branch.conv_b.data.dims("mixer: conv_b")?;
+        let half = g.precision() == Precision::Mixed && !self.sum && inner.is_multiple_of(4);
+        let xz = if half { self.in_proj.forward_half(g, t, x)? } else { self.in_proj.forward(g, t, x)? }; // (B, L, 2E)
         let mut y = ssm(g, t, &xz, &self.branch)?; // (B, L, E), the mean over directions
         if self.sum {
             y = scale(g, t, &y, 2.0)?;

@@ -10,33 +10,38 @@ params! {
     pub struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32, clear: u32 }
 }
 
-const SRC: &str = wgsl!("conv1d", "grid", "math");
-const CONSTS: &[(&str, u32)] = &[("S", 2), ("K", 4)];
+const SRC: &str = wgsl!("conv1d", "grid", "math", "half");
+const CONSTS: &[(&str, u32)] = &[("S", 2), ("K", 4), ("HALF", 0)];
 const X: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4)];
 const DX: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(5), Bind::Write(6), Bind::Write(7)];
 const SUMS: &[Bind] = &[Bind::Read(8), Bind::Write(9), Bind::Write(10)];
 
-const FORWARD: Kernel = Kernel::new::<Conv1d>("conv1d.forward", SRC, X).consts(CONSTS).work(|x| taps(x, 1, 2));
-const BACKWARD: Kernel = Kernel::new::<Conv1d>("conv1d.backward", SRC, DX).consts(CONSTS).work(|x| taps(x, 2, 6));
-const SUM: Kernel = Kernel::new::<Conv1d>("conv1d.sum", SRC, SUMS).consts(CONSTS);
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Conv1d>(name, SRC, binds).consts(CONSTS)
+}
+
+const FORWARD: Kernel = kernel("conv1d.forward", X).halves(&[(1, "HALF"), (4, "HALF")]).work(|x| taps(x, 1, 2));
+const BACKWARD: Kernel =
+    kernel("conv1d.backward", DX).halves(&[(1, "HALF"), (5, "HALF"), (6, "HALF")]).work(|x| taps(x, 2, 6));
+const SUM: Kernel = kernel("conv1d.sum", SUMS);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM];
 
-/// Channels of a workgroup.
-const WG: usize = 64;
+/// Channels of a workgroup: two for each lane.
+const CHANNELS: usize = 128;
 
 /// `rows` arrays (B, L, E) and one (S, B, L, E) moved; so many flops per tap, and the exponential of SiLU.
 fn taps(launch: &Launch, rows: usize, flops: usize) -> Work {
     let p: Conv1d = launch.scalars();
     let (n, s, k) = ((p.b * p.l * p.e) as usize, launch.constant("S"), launch.constant("K"));
-    Work::of(4 * (rows + s) * n, flops * k * s * n, s * n)
+    Work::of((4 - 2 * launch.constant("HALF")) * (rows + s) * n, flops * k * s * n, s * n)
 }
 /// Tokens that one lane walks: a longer run computes fewer neighbours twice, a shorter one is more parallel.
 const RUN: usize = 32;
 
 /// SiLU of the convolution of the x half of xz (B, L, 2E) with w (S, E, K) and bias (S, E), for each of the S directions
-/// -> (S, B, L, E). The gradient of xz is zero in the z half.
+/// -> (S, B, L, E), in f16 if xz is. The gradient of xz is zero in the z half.
 pub fn conv1d(g: &Gpu, t: &mut Tape, xz: &Var, w: &Var, bias: &Var, directions: usize) -> Result<Var> {
     let shape = Shape::new(&xz.data, &w.data, &bias.data)?;
     if shape.s != directions {
@@ -77,6 +82,9 @@ impl Shape {
             let got = format!("w (S, E, K) = {:?}, xz (B, L, 2E) = {:?}", w.shape(), xz.shape());
             return Err(Error::argument("conv1d: sizes", got, "S of 1 or 2, K of 1 to 8, nothing empty"));
         }
+        if xz.is_half() && e % 2 == 1 {
+            return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
+        }
         Ok(Self { s, b, l, e, k })
     }
 
@@ -91,12 +99,12 @@ impl Shape {
     }
 
     fn grid(self) -> Grid {
-        Grid::of(self.e.div_ceil(WG), self.l.div_ceil(RUN), self.b)
+        Grid::of(self.e.div_ceil(CHANNELS), self.l.div_ceil(RUN), self.b)
     }
 
     /// -> u (S, B, L, E)
     pub(super) fn forward(self, g: &Gpu, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let u = Tensor::scratch("conv1d", &[self.s, self.b, self.l, self.e]);
+        let u = xz.scratch_like("conv1d", &[self.s, self.b, self.l, self.e]);
         g.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(false), &[xz, w, bias, &u])?;
         Ok(u)
     }

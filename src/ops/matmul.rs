@@ -293,6 +293,18 @@ fn fits(
 /// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch of
 /// them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
 pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
+    linear(g, t, x, w, bias, residual, Tensor::scratch)
+}
+
+/// [`matmul`] with y in f16, for operators that take it so; N has to be a multiple of 4.
+pub fn matmul_half(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
+    linear(g, t, x, w, bias, None, Tensor::scratch_half)
+}
+
+fn linear(
+    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>,
+    scratch: impl Fn(&'static str, &[usize]) -> Tensor,
+) -> Result<Var> {
     let (s, n, k) = match *w.data.shape() {
         [n, k] => (1, n, k),
         [s, n, k] => (s, n, k),
@@ -317,7 +329,7 @@ pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, resid
     if let Some(residual) = residual {
         residual.data.expect_shape("matmul: residual", &out)?;
     }
-    let y = Tensor::scratch("matmul", &out);
+    let y = scratch("matmul", &out);
     let p = Gemm::dense(Form::Nt, s, rows, n, k);
     gemm(g, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
 
@@ -358,7 +370,7 @@ pub(super) fn input(g: &Gpu, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var
     let [s, rows, n] = dy.dims("matmul: dy")?;
     // what x has collected is added while dx is written, so dx needs memory of its own
     let before = grads.take(x);
-    let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(x) };
+    let dx = if before.is_some() { x.data.scratch_like("gradient", x.data.shape()) } else { grads.alloc(x) };
     gemm(g, &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n), dy, w, None, before.as_ref(), &dx)?;
     grads.add(g, x, dx)
 }

@@ -19,8 +19,8 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("selective_scan", "math");
-const STN: &[(&str, u32)] = &[("S", 2), ("N", 16), ("T", 16)];
+const SRC: &str = wgsl!("selective_scan", "math", "half");
+const STN: &[(&str, u32)] = &[("S", 2), ("N", 16), ("T", 16), ("HALF", 0)];
 
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Forward>(name, SRC, binds).consts(STN)
@@ -28,13 +28,16 @@ const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
 
 const SEQUENTIAL: Kernel =
     forward("selective_scan.sequential", &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)])
+        .halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (8, "HALF")])
         .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
 const CHUNK_SCAN: Kernel =
     forward("selective_scan.chunk_scan", &[Read(1), Read(2), Read(3), Read(4), Write(6), Write(9)])
+        .halves(&[(1, "HALF"), (2, "HALF")])
         .work(|x| steps(x, 8 * x.constant("S"), 4));
 const CHUNK_CARRY: Kernel = forward("selective_scan.chunk_carry", &[Read(4), Read(10), Update(6)]);
 const CHUNK_APPLY: Kernel =
     forward("selective_scan.chunk_apply", &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)])
+        .halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (8, "HALF")])
         .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
 const LAST_STATE: Kernel =
     forward("selective_scan.last_state", &[Read(7), Write(11)]).work(|x| Work::bytes(8 * x.len(1)));
@@ -46,12 +49,12 @@ pub const KERNELS: &[&Kernel] =
 /// Lanes of a workgroup.
 const WG: usize = 64;
 
-/// So many bytes per token and channel; so many flops and one exponential per state of each direction.
+/// So many bytes per token and channel, half of them in f16; so many flops and one exponential per state of each direction.
 fn steps(launch: &Launch, bytes: usize, flops: usize) -> Work {
     let p: Forward = launch.scalars();
     let channels = (p.b * p.l * p.e) as usize;
     let states = channels * launch.constant("S") * launch.constant("N");
-    Work::of(bytes * channels, flops * states, states)
+    Work::of(bytes / (1 + launch.constant("HALF")) * channels, flops * states, states)
 }
 
 /// Where the parameters of the channels lie in their one tensor, in elements; the gradient has the same layout.
@@ -152,7 +155,7 @@ pub fn selective_scan(
     Ok((out, last))
 }
 
-/// The tensors that a scan reads, forward and backward.
+/// The tensors that a scan reads, forward and backward. u, delta and xz are f16 or none of them is.
 #[derive(Debug, Clone)]
 pub(super) struct Inputs {
     pub u: Tensor,
@@ -197,6 +200,9 @@ impl Case {
             let got = format!("u (S, B, L, E) = {:?}, xdbl {:?}, {n} states", x.u.shape(), x.xdbl.shape());
             let expected = "S of 1 or 2, 1 to 64 states, at least 2N columns of xdbl, nothing empty";
             return Err(Error::argument("selective_scan: sizes", got, expected));
+        }
+        if x.u.is_half() && e % 2 == 1 {
+            return Err(Error::argument("selective_scan: channels in f16", e, "an even number"));
         }
         x.chan.expect_shape("selective_scan: chan", &[chan_layout(s, e, n).len])?;
         if let Some(xz) = &x.xz {
@@ -251,7 +257,7 @@ impl Case {
         let Self { s, b, l, e, .. } = self;
         let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(g.caps()));
         let (p, consts, tiles) = (self.params(save), self.consts(), e.div_ceil(WG));
-        let out = Tensor::scratch("selective_scan", &[b, l, e]);
+        let out = x.u.scratch_like("selective_scan", &[b, l, e]);
         let keep = save || algorithm == Algorithm::Chunked;
         let shape = if keep { [s, b, self.chunks(), self.quads(), e, 4] } else { [1, 1, 1, 1, 1, 4] };
         let states = Tensor::scratch("selective_scan states", &shape);

@@ -7,7 +7,8 @@
 //! ```
 //! Launches: 4 forward (6 where the scan is chunked), 10 backward, and what products add that split their sums.
 //! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which its
-//! reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions.
+//! reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions. In f16 xz, u
+//! and delta take half of that.
 
 use super::matmul::{Form, Gemm, gemm};
 use super::{conv1d, selective_scan};
@@ -33,7 +34,8 @@ pub struct Ssm {
     pub scan: selective_scan::Scan,
 }
 
-/// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans.
+/// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans. If xz is f16, so are u, delta, out and
+/// their gradients, for which E has to be a multiple of 4; dt, B and C, states, parameters and all sums stay f32.
 pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
     let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let [s, cols, e] = p.x_proj.data.dims("ssm: x_proj")?;
@@ -50,7 +52,7 @@ pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
     let u = conv.forward(g, &xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let xdbl = Tensor::scratch("ssm xdbl", &[s, b, l, cols]);
     gemm(g, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, None, None, &xdbl)?;
-    let delta = Tensor::scratch("ssm delta", &[s, b, l, e]);
+    let delta = u.scratch_like("ssm delta", &[s, b, l, e]);
     let low = Gemm { lda: cols, a_stride: rows * cols, ..Gemm::dense(Form::Nt, s, rows, e, r) };
     gemm(g, &low, &xdbl, &p.dt_proj.data, None, None, &delta)?;
     let x = selective_scan::Inputs { u, delta, xdbl, chan: p.chan.data.clone(), xz: Some(xz.data.clone()) };
@@ -86,7 +88,7 @@ pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
         }
 
         // du: from the scan, and through x_proj
-        let du = Tensor::scratch("ssm du", &[s, b, l, e]);
+        let du = x.u.scratch_like("ssm du", &[s, b, l, e]);
         gemm(g, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, None, Some(&work.du()?), &du)?;
 
         // dxz: the x half through the convolution, the z half from the gate

@@ -1,14 +1,31 @@
 use rowscan::cpu::conv1d::{Dims, backward, forward};
 use rowscan::ops;
 
-use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+use rowscan::gpu::{Gpu, Precision};
 
-fn check(g: &rowscan::gpu::Gpu, s: usize, b: usize, l: usize, e: usize, k: usize) {
+use crate::common::{Random, Tol, close, each_tier, halved, leaf, round_to_half, run, some, wide, widened};
+
+fn check(g: &Gpu, s: usize, b: usize, l: usize, e: usize, k: usize) {
+    check_in(g, false, s, b, l, e, k);
+}
+
+/// With xz, u and their gradients in f16 if `half`.
+fn check_in(g: &Gpu, half: bool, s: usize, b: usize, l: usize, e: usize, k: usize) {
     let mut random = Random::new((s * 1000 + l * 7 + e * 3 + k) as u64);
-    let (xz, w, bias) = (random.normal(b * l * 2 * e), random.normal(s * e * k), random.normal(s * e));
-    let du = random.normal(s * b * l * e);
+    let (mut xz, w, bias) = (random.normal(b * l * 2 * e), random.normal(s * e * k), random.normal(s * e));
+    let mut du = random.normal(s * b * l * e);
+    if half {
+        round_to_half(&mut xz);
+        round_to_half(&mut du);
+    }
     let leaves = [leaf(g, &[b, l, 2 * e], &xz), leaf(g, &[s, e, k], &w), leaf(g, &[s, e], &bias)];
-    let (u, grads) = run(g, &leaves, &du, |g, t, v| ops::conv1d::conv1d(g, t, &v[0], &v[1], &v[2], s));
+    let _precision = g.set_precision(if half { Precision::Mixed } else { Precision::F32 });
+    let (u, grads) = run(g, &leaves, &du, |g, t, v| {
+        let xz = if half { halved(g, t, &v[0])? } else { v[0].clone() };
+        let u = ops::conv1d::conv1d(g, t, &xz, &v[1], &v[2], s)?;
+        assert_eq!(u.data.is_half(), half);
+        if half { widened(g, t, &u) } else { Ok(u) }
+    });
     let dim = Dims { s, b, l, e, k, ldx: 2 * e };
     let (xz, w, bias, du) = (wide(&xz), wide(&w), wide(&bias), wide(&du));
     let want = backward(dim, &xz, &w, &bias, &du);
@@ -16,10 +33,11 @@ fn check(g: &rowscan::gpu::Gpu, s: usize, b: usize, l: usize, e: usize, k: usize
     for (row, dx) in want.dx.chunks(e).enumerate() {
         dxz[row * 2 * e..][..e].copy_from_slice(dx);
     }
-    let at = format!("S{s} B{b} L{l} E{e} K{k}");
-    // at most 8 products of size 1, then SiLU
-    close(&format!("{at} u"), &u, &forward(dim, &xz, &w, &bias), Tol { rel: 4e-6, abs: 4e-6 });
-    close(&format!("{at} dxz"), &grads[0], &dxz, Tol { rel: 4e-6, abs: 1e-5 });
+    let at = format!("S{s} B{b} L{l} E{e} K{k}{}", if half { " f16" } else { "" });
+    // at most 8 products of size 1, then SiLU; as f16 half a unit in the last of 11 places besides
+    let rel = if half { 4.9e-4 } else { 4e-6 };
+    close(&format!("{at} u"), &u, &forward(dim, &xz, &w, &bias), Tol { rel, abs: 4e-6 });
+    close(&format!("{at} dxz"), &grads[0], &dxz, Tol { rel, abs: 1e-5 });
     // sums of B·L terms of random sign: the rounding grows with their square root
     let abs = 4e-6 * (1.0 + ((b * l) as f64).sqrt());
     close(&format!("{at} dw"), &grads[1], &want.dw, Tol { rel: 1e-5, abs });
@@ -36,6 +54,18 @@ fn conv1d_matches_cpu() {
             check(g, s, 2, 197, 67, 4); // several runs, past one workgroup
             check(g, s, 1, 65, 130, 8); // the last run is one token, and shorter than the window
             check(g, s, 9, 2, 3, 3); // more rows of partial sums than groups of the second stage
+        }
+    });
+}
+
+#[test]
+fn conv1d_in_f16_matches_cpu() {
+    each_tier(|g| {
+        for s in some([2, 1]) {
+            check_in(g, true, s, 1, 1, 4, 4);
+            check_in(g, true, s, 2, 35, 68, 4);
+            check_in(g, true, s, 1, 65, 132, 8); // past one workgroup
+            check_in(g, true, s, 2, 33, 256, 1);
         }
     });
 }
@@ -60,5 +90,8 @@ fn conv1d_names_what_does_not_fit() {
         assert!(e.to_string().contains("directions"), "{e}");
         let e = ops::conv1d::conv1d(g, &mut t, &xz, &w, &w, 2).expect_err("bias (S, E, K)");
         assert!(e.to_string().contains("conv1d: bias"), "{e}");
+        let half = rowscan::tape::Var::leaf(rowscan::tensor::Tensor::scratch_half("half", &[1, 2, 6]));
+        let e = ops::conv1d::conv1d(g, &mut t, &half, &w, &bias, 2).expect_err("three channels in f16");
+        assert!(e.to_string().contains("channels in f16"), "{e}");
     });
 }

@@ -1,10 +1,10 @@
 use std::cell::OnceCell;
 
 use rowscan::cpu::selective_scan::{Dims, Grads, Inputs, Out, backward, forward};
-use rowscan::gpu::Gpu;
+use rowscan::gpu::{Gpu, Precision};
 use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout, selective_scan};
 
-use crate::common::{Random, each_tier, leaf, run, some, wide};
+use crate::common::{Random, each_tier, halved, leaf, round_to_half, run, some, wide, widened};
 
 /// Inputs of one size, as the GPU takes them.
 pub struct Case {
@@ -18,6 +18,8 @@ pub struct Case {
     pub bias: Vec<f32>,
     pub xz: Option<Vec<f32>>,
     pub dout: Vec<f32>,
+    /// Whether the GPU gets u, delta, xz and dout as f16.
+    pub half: bool,
 }
 
 impl Case {
@@ -27,7 +29,7 @@ impl Case {
         let mut delta = random.uniform(s * b * l * e, if spec.softplus { -4.0 } else { 0.01 }, 1.0);
         delta[0] = 25.0; // past the softplus threshold, and a decay of 0
         let mut xz = random.normal(b * l * 2 * e);
-        xz[e] = 0.0; // a closed gate: dz is not 0
+        xz[2 * e - 1] = 0.0; // a closed gate: dz is not 0
         Self {
             dim,
             spec,
@@ -39,7 +41,16 @@ impl Case {
             bias: random.uniform(s * e, -0.01, 1.0),
             xz: has_z.then_some(xz),
             dout: random.normal(b * l * e),
+            half: false,
         }
+    }
+
+    fn in_half(mut self) -> Self {
+        self.half = true;
+        for values in [&mut self.u, &mut self.delta, &mut self.dout].into_iter().chain(self.xz.as_mut()) {
+            round_to_half(values);
+        }
+        self
     }
 
     /// The parameters of the channels in one tensor; pads hold what must never be read.
@@ -61,6 +72,10 @@ impl Case {
             [&self.u, &self.delta, &self.xdbl, &self.a_log, &self.d, &self.bias].map(|v| wide(v));
         let z: Option<Vec<f64>> =
             self.xz.as_ref().map(|xz| xz.chunks(2 * self.dim.e).flat_map(|row| wide(&row[self.dim.e..])).collect());
+        // a gate this close to 0 counts as that in f16
+        let z =
+            z.map(|z| z.into_iter().map(|z| if self.half && z.abs() < 2f64.powi(-13) { 2f64.powi(-13) } else { z }));
+        let z: Option<Vec<f64>> = z.map(Iterator::collect);
         let x = Inputs {
             u: &u,
             delta: &delta,
@@ -85,10 +100,14 @@ impl Case {
         ];
         leaves.extend(self.xz.as_ref().map(|xz| leaf(g, &[b, l, 2 * e], xz)));
         let last = OnceCell::new();
+        let _precision = g.set_precision(if self.half { Precision::Mixed } else { Precision::F32 });
         let (out, grads) = run(g, &leaves, &self.dout, |g, t, v| {
-            let (out, state) = selective_scan(g, t, &v[0], &v[1], &v[2], &v[3], v.get(4), self.spec)?;
+            let mut stored = |v: &rowscan::tape::Var| if self.half { halved(g, t, v) } else { Ok(v.clone()) };
+            let (u, delta, xz) = (stored(&v[0])?, stored(&v[1])?, v.get(4).map(stored).transpose()?);
+            let (out, state) = selective_scan(g, t, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
             let _ = last.set(state);
-            Ok(out)
+            assert_eq!(out.data.is_half(), self.half);
+            if self.half { widened(g, t, &out) } else { Ok(out) }
         });
         let last = last.get().expect("the op ran").to_vec(g).expect("readable");
         [vec![out, last], grads].concat()
@@ -96,16 +115,19 @@ impl Case {
 
     fn check(&self, g: &Gpu) {
         let Case { dim, spec, .. } = self;
-        let name = format!("{dim:?} {spec:?} z {}", self.xz.is_some());
+        let name = format!("{dim:?} {spec:?} z {}{}", self.xz.is_some(), if self.half { " f16" } else { "" });
         let got = self.gpu(g);
         let (out, want) = self.cpu();
         // f32 inputs are exact for the oracle. What is left: one rounding per step, and exp, to 3 ulp of its argument.
         // Decay forgets old errors, so the error does not grow with L, nor, in relative terms, with the sums over b and t.
-        l2(&format!("{name}: out"), &got[0], &out.out, 2e-6);
+        // What is stored as f16 misses up to 2⁻¹¹ of itself, out twice that where two directions meet, dz with it.
+        let [out_tol, stored, summed, z_tol] =
+            if self.half { [1e-3, 5e-4, 4e-6, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
+        l2(&format!("{name}: out"), &got[0], &out.out, out_tol);
         l2(&format!("{name}: last_state"), &got[1], &out.last_state, 4e-6);
-        l2(&format!("{name}: du"), &got[2], &want.du, 4e-6);
-        l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, 4e-6);
-        l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, 4e-6);
+        l2(&format!("{name}: du"), &got[2], &want.du, stored);
+        l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, stored);
+        l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, summed);
         let at = chan_layout(dim.s, dim.e, dim.n);
         let none = vec![0.0; dim.s * dim.e];
         let parts = [
@@ -115,13 +137,13 @@ impl Case {
         ];
         let mut pads = got[5].clone();
         for (part, start, want) in parts {
-            l2(&format!("{name}: {part}"), &got[5][start..][..want.len()], want, 8e-6);
+            l2(&format!("{name}: {part}"), &got[5][start..][..want.len()], want, 2.0 * summed);
             pads[start..][..want.len()].fill(0.0);
         }
         assert!(pads.iter().all(|&v| v == 0.0), "{name}: the pads of dchan are 0");
         if self.xz.is_some() {
             let dxz: Vec<f64> = want.dz.chunks(dim.e).flat_map(|dz| [vec![0.0; dim.e], dz.to_vec()].concat()).collect();
-            l2(&format!("{name}: dxz"), &got[6], &dxz, 4e-6);
+            l2(&format!("{name}: dxz"), &got[6], &dxz, z_tol);
         }
     }
 }
@@ -173,6 +195,21 @@ fn selective_scan_matches_cpu_with_parts_absent() {
 }
 
 #[test]
+fn selective_scan_in_f16_matches_cpu() {
+    each_tier(|g| {
+        for (i, n) in some([16, 4, 8, 17, 40, 64, 1]).enumerate() {
+            for algorithm in BOTH {
+                let (s, has_z) = (1 + (i + 1) % 2, i != 3);
+                for (b, l, e) in [(1, 1, 4), (2, 37, 68), (1, 50, 140)] {
+                    let spec = Scan { algorithm, ..Scan::mamba(n) };
+                    Case::random(Dims { s, b, l, e, n, r: i }, spec, has_z).in_half().check(g);
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn selective_scan_matches_cpu_at_random_sizes() {
     each_tier(|g| {
         let mut random = Random::new(9);
@@ -216,6 +253,7 @@ fn selective_scan_worked_example() {
         bias: vec![-0.5, 0.2],
         xz: Some(transpose(&[[0.0; 3], [0.0; 3], z[0], z[1]])),
         dout: transpose(&[[1.0, 0.5, -1.0], [0.2, -0.3, 1.0]]),
+        half: false,
     };
     let want = [
         ("out", transpose(&[[0.384281, 0.225387, 0.406848], [0.0, 0.460608, 0.006502]])),

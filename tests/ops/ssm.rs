@@ -1,12 +1,12 @@
 use rowscan::cpu::{conv1d, matmul, selective_scan};
-use rowscan::gpu::{Caps, Gpu, Phase};
+use rowscan::gpu::{Caps, Gpu, Phase, Precision};
 use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout};
 use rowscan::ops::ssm::{Ssm, ssm};
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
 use super::selective_scan::l2;
-use crate::common::{Random, each_tier, leaf, run, wide};
+use crate::common::{Random, as_hardware, each_tier, halved, leaf, round_to_half, run, wide, widened};
 
 #[derive(Clone, Copy, Debug)]
 struct Dims {
@@ -81,7 +81,8 @@ fn oracle(dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, chan]: &[Vec<f64>; 6]
     [out, dxz, conv.dw, conv.dbias, proj.dw, dt.dw, dchan]
 }
 
-fn check(g: &Gpu, dim: Dims, algorithm: Option<Algorithm>) {
+/// With xz and what follows from it in f16 if `half`.
+fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
     let mut random = Random::new((dim.l * 31 + dim.e) as u64);
     let shapes = dim.shapes();
     let Dims { s, b, l, e, n, r, .. } = dim;
@@ -90,15 +91,29 @@ fn check(g: &Gpu, dim: Dims, algorithm: Option<Algorithm>) {
     let mut values: [Vec<f32>; 6] =
         std::array::from_fn(|i| random.normal(shapes[i].iter().product()).iter().map(|v| v * scale[i]).collect());
     values[5][..s * e * n].copy_from_slice(&random.uniform(s * e * n, -1.0, 2.8));
-    let dout = random.normal(b * l * e);
+    let mut dout = random.normal(b * l * e);
+    if half {
+        round_to_half(&mut values[0]);
+        round_to_half(&mut dout);
+    }
     let leaves: Vec<Var> = (0..6).map(|i| leaf(g, &shapes[i], &values[i])).collect();
     let scan = Scan { algorithm, ..Scan::mamba(n) };
-    let (out, grads) = run(g, &leaves, &dout, |g, t, v| ssm(g, t, &v[0], &with(v, scan)));
+    let _precision = g.set_precision(if half { Precision::Mixed } else { Precision::F32 });
+    let (out, grads) = run(g, &leaves, &dout, |g, t, v| {
+        if !half {
+            return ssm(g, t, &v[0], &with(v, scan));
+        }
+        let xz = halved(g, t, &v[0])?;
+        let out = ssm(g, t, &xz, &with(v, scan))?;
+        widened(g, t, &out)
+    });
     let want = oracle(dim, &values.each_ref().map(|v| wide(v)), &wide(&dout));
     // four kernels deep: each adds the rounding of sums over E, R, N or B·L terms of either sign
-    l2(&format!("{dim:?} out"), &out, &want[0], 4e-6);
+    // and in f16 up to 2⁻¹¹ of what it stores and of the operands of products
+    let (forward, backward) = if half { (2e-3, 4e-3) } else { (4e-6, 2e-5) };
+    l2(&format!("{dim:?} out"), &out, &want[0], forward);
     for (i, name) in ["dxz", "dconv_w", "dconv_b", "dx_proj", "ddt_proj", "dchan"].iter().enumerate() {
-        l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], 2e-5);
+        l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], backward);
     }
 }
 
@@ -106,11 +121,24 @@ fn check(g: &Gpu, dim: Dims, algorithm: Option<Algorithm>) {
 fn ssm_matches_cpu() {
     each_tier(|g| {
         for s in [1, 2] {
-            check(g, Dims { s, b: 1, l: 1, e: 1, n: 1, r: 1, k: 4 }, None);
-            check(g, Dims { s, b: 2, l: 37, e: 67, n: 16, r: 12, k: 4 }, None);
-            check(g, Dims { s, b: 2, l: 98, e: 24, n: 16, r: 3, k: 4 }, Some(Algorithm::Chunked));
+            check(g, false, Dims { s, b: 1, l: 1, e: 1, n: 1, r: 1, k: 4 }, None);
+            check(g, false, Dims { s, b: 2, l: 37, e: 67, n: 16, r: 12, k: 4 }, None);
+            check(g, false, Dims { s, b: 2, l: 98, e: 24, n: 16, r: 3, k: 4 }, Some(Algorithm::Chunked));
         }
     });
+}
+
+#[test]
+fn ssm_in_f16_matches_cpu() {
+    let each = |g: &Gpu| {
+        for s in [1, 2] {
+            check(g, true, Dims { s, b: 1, l: 1, e: 4, n: 1, r: 1, k: 4 }, None);
+            check(g, true, Dims { s, b: 2, l: 37, e: 68, n: 16, r: 12, k: 4 }, None);
+            check(g, true, Dims { s, b: 2, l: 98, e: 24, n: 16, r: 3, k: 4 }, Some(Algorithm::Chunked));
+        }
+    };
+    each_tier(each);
+    as_hardware().iter().for_each(each);
 }
 
 /// Few launches is the point of the composed step. No hardware is needed to count them.

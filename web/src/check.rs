@@ -49,8 +49,9 @@ fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
         return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
     }
     if kernel.family() == "selective_scan_backward" {
-        let tilings = [1, 8, 16, 48, 64].iter().map(|&states| backward_tiling(states, &Caps::portable()));
-        return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
+        let tilings =
+            [1, 8, 16, 48, 64].map(|states| backward_tiling(states, &Caps::portable()).map(|(_, value)| value));
+        return tilings.iter().flat_map(|consts| [0, 1].map(|half| [&consts[..], &[half]].concat())).collect();
     }
     let value = |&(name, default): &(&str, u32), set: &[(&str, u32)]| {
         set.iter().find(|(known, _)| *known == name).map_or(default, |(_, value)| *value)
@@ -64,7 +65,7 @@ fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
         let values: &[u32] = match name {
             "WG" => &[32, 256],
             "FORM" => &[0, 1, 2],
-            "VEC" | "ROUND" | "X16" => &[0, 1],
+            "VEC" | "ROUND" | "X16" | "HALF" => &[0, 1],
             "TILE_M" => &[64, 128],
             "S" => &[1, 2],
             "K" => &[1, 3, 4, 8],

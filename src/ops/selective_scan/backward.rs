@@ -15,11 +15,11 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "scan_sums");
-const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "scan_sums_subgroup");
+const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "scan_sums");
+const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "scan_sums_subgroup");
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Backward>(name, SRC, binds).consts(&[("N", 16), ("T", 16), ("J", 2), ("LANES", 32)])
+    Kernel::new::<Backward>(name, SRC, binds).consts(&[("N", 16), ("T", 16), ("J", 2), ("LANES", 32), ("HALF", 0)])
 }
 
 /// `SCAN` where a subgroup may be smaller than the lanes that share a channel.
@@ -27,12 +27,17 @@ const SCAN_PORTABLE: Kernel = kernel(
     "selective_scan_backward.scan",
     &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Read(12), Write(13)],
 )
+.halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (12, "HALF")])
 .work(steps_back);
 pub(super) const SCAN: Kernel = SCAN_PORTABLE.subgroup(SUBGROUP);
 pub(super) const SUM_BC: Kernel = kernel("selective_scan_backward.sum_bc", &[Read(14), Write(15)]).work(sum_columns);
 pub(super) const SUM_CHAN: Kernel = kernel("selective_scan_backward.sum_chan", &[Read(14), Write(16)]);
 pub(super) const GATE: Kernel = kernel("selective_scan_backward.gate", &[Read(5), Read(8), Read(12), Write(17)])
-    .work(|x| Work::of(16 * x.len(1), 6 * x.len(1), x.len(1)));
+    .halves(&[(5, "HALF"), (8, "HALF"), (12, "HALF"), (17, "HALF")])
+    .work(|x| {
+        let n = x.len(1) * (1 + x.constant("HALF"));
+        Work::of(16 * x.len(1), 6 * n, n)
+    });
 
 /// Lanes of a workgroup of the scan; each holds four channels by four states.
 const WG: usize = 64;
@@ -42,7 +47,7 @@ fn steps_back(launch: &Launch) -> Work {
     let p: Backward = launch.scalars();
     let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
     let states = channels * s * launch.constant("N");
-    Work::of((16 * s + 8) * channels, 18 * states, 2 * states)
+    Work::of((16 * s + 8) / (1 + launch.constant("HALF")) * channels, 18 * states, 2 * states)
 }
 
 /// Reads every part, writes the columns of B and C.
@@ -52,12 +57,13 @@ fn sum_columns(launch: &Launch) -> Work {
     Work::of(4 * (launch.len(0) + sums), launch.len(0), 0)
 }
 
-/// Everything the backward scan writes, in one buffer because there are eight bindings.
+/// Everything the backward scan writes, in one buffer because there are eight bindings. What is `at` counts words.
 #[derive(Debug)]
 pub(in crate::ops) struct Workspace {
     all: Tensor,
     case: Case,
     tiles: usize,
+    half: bool,
     ddelta_at: usize,
     bc_at: usize,
     dchan_at: usize,
@@ -130,7 +136,7 @@ impl Case {
     /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
     pub(in crate::ops) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
         let lanes = Lanes::new(self.spec.states, g.caps());
-        let work = Workspace::new(self, lanes);
+        let work = Workspace::new(self, lanes, x.u.is_half());
         let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
@@ -157,34 +163,36 @@ impl Case {
     pub(in crate::ops) fn gate(
         self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor, clear: bool,
     ) -> Result<()> {
-        let grid = Grid::items(out.len(), 256);
+        let grid = Grid::items(if out.is_half() { out.len() / 2 } else { out.len() }, 256);
         g.launch_with(&GATE, &self.consts(), grid, &self.back(None, clear), &[xz, out, dout, dxz])
     }
 }
 
 impl Workspace {
-    fn new(case: Case, lanes: Lanes) -> Self {
+    fn new(case: Case, lanes: Lanes, half: bool) -> Self {
         let Case { s, b, l, e, .. } = case;
         let n = case.spec.states;
         let tiles = e.div_ceil(lanes.channels());
-        let ddelta_at = (s * b * l * e).next_multiple_of(64);
+        let ddelta_at = (s * b * l * e / if half { 2 } else { 1 }).next_multiple_of(64);
         let bc_at = 2 * ddelta_at;
         let dchan_at = bc_at + (s * b * l * tiles * 2 * n).next_multiple_of(64);
         let all = Tensor::scratch("selective_scan gradients", &[dchan_at + b * chan_layout(s, e, n).len]);
-        Self { all, case, tiles, ddelta_at, bc_at, dchan_at }
+        Self { all, case, tiles, half, ddelta_at, bc_at, dchan_at }
     }
 
-    fn shape(&self) -> [usize; 4] {
-        [self.case.s, self.case.b, self.case.l, self.case.e]
+    /// (S, B, L, E) from a word on.
+    fn part(&self, at: usize) -> Result<Tensor> {
+        let shape = [self.case.s, self.case.b, self.case.l, self.case.e];
+        if self.half { self.all.halves_at(at, &shape) } else { self.all.range(at, &shape) }
     }
 
     /// (S, B, L, E); no kernel that reads it may write another part of this buffer.
     pub(in crate::ops) fn du(&self) -> Result<Tensor> {
-        self.all.range(0, &self.shape())
+        self.part(0)
     }
 
     /// (S, B, L, E), of the raw delta.
     pub(in crate::ops) fn ddelta(&self) -> Result<Tensor> {
-        self.all.range(self.ddelta_at, &self.shape())
+        self.part(self.ddelta_at)
     }
 }
