@@ -17,8 +17,9 @@
 //                 exp(A·Σδ), so that only Σδ is kept. `chunk_carry`: the prefix over chunks, in place in states.
 //                 `chunk_apply`: each chunk again from its true start, both directions in turn.
 // B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
-// HALF = 1: u, delta, xz and out are f16, two in a word, and E is even. What is computed and `states` stay f32; results
-// wait for their neighbours in workgroup memory, T tokens at a time. The sum of two directions is rounded twice then.
+// HALF = 1: u, delta, xz and out are f16, two in a word, and E is even; so is `states` (S, B, chunks, N/8, E, 8). What is
+// computed stays f32. Results wait for their neighbours in workgroup memory, T tokens at a time; the sum of two directions
+// is rounded twice then.
 // Floor per (b, t, e): 4·(2S+2) bytes and S·N exponentials; chunked moves and computes about twice that.
 // With HALF half the bytes.
 // Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592; llvmpipe, 2 busy cores, Mesa 22.3.6, which says little about a GPU:
@@ -32,14 +33,15 @@ struct Params {
 const WG = 64u;
 const CH = WG / S;              // channels of a workgroup that holds every direction
 const NQ = (N + 3u) / 4u;       // quads of states
+const SQ = (NQ + HALF) / (1u + HALF);   // vec4s that hold them in memory
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;
 @group(0) @binding(2) var<storage, read> delta: array<u32>;
 @group(0) @binding(3) var<storage, read> xdbl: array<f32>;
 @group(0) @binding(4) var<storage, read> chan: array<f32>;
 @group(0) @binding(5) var<storage, read> xz: array<u32>;
-@group(0) @binding(6) var<storage, read_write> states: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read> saved: array<vec4<f32>>;           // states, read
+@group(0) @binding(6) var<storage, read_write> states: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;           // states, read
 @group(0) @binding(8) var<storage, read_write> out: array<u32>;
 @group(0) @binding(9) var<storage, read_write> total: array<f32>;           // Σδ (S, B, chunks, E)
 @group(0) @binding(10) var<storage, read> totals: array<f32>;               // the same, read
@@ -70,8 +72,21 @@ fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
 fn row_of(s: u32, b: u32, t: u32) -> u32 {
     return (s * p.b + b) * p.l + t;
 }
+// Where quad q of a chunk's states lies in memory, with its neighbour in f16.
 fn state_at(s: u32, b: u32, c: u32, q: u32, e: u32) -> u32 {
-    return (((s * p.b + b) * p.chunks + c) * NQ + q) * p.e + e;
+    return (((s * p.b + b) * p.chunks + c) * SQ + q / (1u + HALF)) * p.e + e;
+}
+fn packed(first: vec4<f32>, second: vec4<f32>) -> vec4<u32> {
+    if HALF == 1u { return vec4(halves(first), halves(second)); }
+    return bitcast<vec4<u32>>(first);
+}
+fn quad_of(v: vec4<u32>, q: u32) -> vec4<f32> {
+    if HALF == 1u { return floats(select(v.xy, v.zw, q % 2u == 1u)); }
+    return bitcast<vec4<f32>>(v);
+}
+// Keeps h as the states of a chunk.
+fn put_states(s: u32, b: u32, c: u32, e: u32) {
+    for (var q = 0u; q < NQ; q += 1u + HALF) { states[state_at(s, b, c, q, e)] = packed(h[q], h[min(q + 1u, NQ - 1u)]); }
 }
 // Step i of direction s is at this token.
 fn token(s: u32, i: u32) -> u32 {
@@ -176,9 +191,7 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
                     out[o] = bitcast<u32>(bitcast<f32>(out[o]) + v);
                 }
                 let chunk_ends = select(t % T == 0u, t % T == T - 1u || t == p.l - 1u, s == 0u);
-                if chunk_ends && p.save == 1u {
-                    for (var q = 0u; q < NQ; q++) { states[state_at(s, b, t / T, q, e)] = h[q]; }
-                }
+                if chunk_ends && p.save == 1u { put_states(s, b, t / T, e); }
             }
             workgroupBarrier();
             for (var k = tid % CH; k < HALF * count * CH / 2u; k += CH) {
@@ -214,23 +227,27 @@ fn chunk_scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         _ = advance(s, j, delta, u_at(at));
     }
     total[((s * p.b + b) * p.chunks + c) * p.e + e] = sum;
-    for (var q = 0u; q < NQ; q++) { states[state_at(s, b, c, q, e)] = h[q]; }
+    put_states(s, b, c, e);
 }
 
 @compute @workgroup_size(WG)
 fn chunk_carry(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let e = wid.x * WG + tid;
-    let q = wid.y;
+    let q = wid.y * (1u + HALF);
     let s = wid.z / p.b;
     let b = wid.z % p.b;
     if e >= p.e { return; }
-    let a = a_quad(s, e, q);
-    var h = vec4(0.0);
+    let a0 = a_quad(s, e, q);
+    let a1 = a_quad(s, e, q + 1u);
+    var h0 = vec4(0.0);
+    var h1 = vec4(0.0);                     // in f16 only
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(p.chunks - 1u - i, i, s == 0u);
         let at = state_at(s, b, c, q, e);
-        h = decay(totals[((s * p.b + b) * p.chunks + c) * p.e + e], a) * h + states[at];
-        states[at] = h;
+        let sum = totals[((s * p.b + b) * p.chunks + c) * p.e + e];
+        h0 = decay(sum, a0) * h0 + quad_of(states[at], 0u);
+        if HALF == 1u { h1 = decay(sum, a1) * h1 + quad_of(states[at], 1u); }
+        states[at] = packed(h0, h1);
     }
 }
 
@@ -252,7 +269,7 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         for (var q = 0u; q < NQ; q++) {
             a[q] = a_quad(s, e, q);
             h[q] = vec4(0.0);
-            if !starts { h[q] = saved[state_at(s, b, select(c + 1u, c - 1u, s == 0u), q, e)]; }
+            if !starts { h[q] = quad_of(saved[state_at(s, b, select(c + 1u, c - 1u, s == 0u), q, e)], q); }
         }
         for (var j = 0u; j < count; j++) {
             let k = select(count - 1u - j, j, s == 0u);
@@ -283,5 +300,7 @@ fn last_state(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     let b = wid.z % p.b;
     if e >= p.e { return; }
     let c = select(0u, p.chunks - 1u, s == 0u);
-    for (var n = 0u; n < N; n++) { last[(wid.z * p.e + e) * N + n] = saved[state_at(s, b, c, n / 4u, e)][n % 4u]; }
+    for (var n = 0u; n < N; n++) {
+        last[(wid.z * p.e + e) * N + n] = quad_of(saved[state_at(s, b, c, n / 4u, e)], n / 4u)[n % 4u];
+    }
 }

@@ -24,8 +24,8 @@
 //   the same, sums through workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and barriers
 // Not tried: one channel a lane with shuffles, which needs 31 per token. No version was run on a GPU.
 // Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
-// HALF = 1: u, delta, xz, out, dout, dxz and in work du and ddelta are f16, two in a word, half the bytes; E is even. What
-// is computed, the sums and dxdbl stay f32. The channels of group g are 2g, 2g+1 and those 2·GROUPS further then.
+// HALF = 1: u, delta, xz, out, dout, dxz, states and in work du and ddelta are f16, half the bytes; E is even. What is
+// computed, the sums and dxdbl stay f32. The channels of group g are 2g, 2g+1 and those 2·GROUPS further then.
 // uses lib/grid, lib/math, lib/half, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a
 // chunk; const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used;
 // const HALF
@@ -36,6 +36,7 @@ struct Params {
 }
 const WG = 64u;
 const NQ = (N + 3u) / 4u;                               // quads of states
+const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s that hold them in `saved`
 const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ, or the next power of two
 const GROUPS = WG / LQ;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -44,7 +45,7 @@ const GROUPS = WG / LQ;
 @group(0) @binding(3) var<storage, read> xdbl: array<f32>;
 @group(0) @binding(4) var<storage, read> chan: array<f32>;
 @group(0) @binding(5) var<storage, read> xz: array<u32>;
-@group(0) @binding(7) var<storage, read> saved: array<vec4<f32>>;   // states
+@group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;   // states
 @group(0) @binding(8) var<storage, read> out: array<u32>;
 @group(0) @binding(12) var<storage, read> dout: array<u32>;
 @group(0) @binding(13) var<storage, read_write> work: array<u32>;   // du at 0 | ddelta | dB, dC by tile | dchan by b
@@ -85,7 +86,9 @@ fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
 }
 fn state_quad(at: u32, e: u32, q: u32) -> vec4<f32> {
     if q >= NQ || e >= p.e { return vec4(0.0); }
-    return saved[(at * NQ + q) * p.e + e];
+    let v = saved[(at * SQ + q / (1u + HALF)) * p.e + e];
+    if HALF == 1u { return floats(select(v.xy, v.zw, q % 2u == 1u)); }
+    return bitcast<vec4<f32>>(v);
 }
 fn chan_at(on: u32, at: u32, e: u32) -> f32 {
     if on == 0u || e >= p.e { return 0.0; }

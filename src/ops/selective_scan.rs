@@ -181,6 +181,7 @@ pub(super) struct Case {
     e: usize,
     r: usize,
     has_z: bool,
+    half: bool,
     spec: Scan,
 }
 
@@ -208,7 +209,7 @@ impl Case {
         if let Some(xz) = &x.xz {
             xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
         }
-        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), spec })
+        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_half(), spec })
     }
 
     /// Tokens of a chunk: as many as their B and C fit into workgroup memory beside the sums of the backward pass.
@@ -222,6 +223,17 @@ impl Case {
 
     fn quads(self) -> usize {
         self.spec.states.div_ceil(4)
+    }
+
+    /// The vec4s of `states` for a channel: a quad of states each, or two in f16.
+    fn state_words(self) -> usize {
+        if self.half { self.quads().div_ceil(2) } else { self.quads() }
+    }
+
+    /// [`Case::consts`] for kernels that know the storage by nothing but `states`.
+    fn state_consts(self) -> [(&'static str, u32); 4] {
+        let [s, n, t] = self.consts();
+        [s, n, t, ("HALF", self.half.into())]
     }
 
     fn consts(self) -> [(&'static str, u32); 3] {
@@ -252,14 +264,15 @@ impl Case {
         if few && self.l > 2 * self.chunk() && !caps.software { Algorithm::Chunked } else { Algorithm::Sequential }
     }
 
-    /// -> out (B, L, E), and the states at the chunk ends (S, B, chunks, N/4, E, 4), which `save: false` may leave out.
+    /// -> out (B, L, E), and the states at the chunk ends, (S, B, chunks, N/4, E, 4) or in f16 (S, B, chunks, N/8, E, 8),
+    /// which `save: false` may leave out.
     pub(super) fn forward(self, g: &Gpu, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
         let Self { s, b, l, e, .. } = self;
         let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(g.caps()));
         let (p, consts, tiles) = (self.params(save), self.consts(), e.div_ceil(WG));
         let out = x.u.scratch_like("selective_scan", &[b, l, e]);
         let keep = save || algorithm == Algorithm::Chunked;
-        let shape = if keep { [s, b, self.chunks(), self.quads(), e, 4] } else { [1, 1, 1, 1, 1, 4] };
+        let shape = if keep { [s, b, self.chunks(), self.state_words(), e, 4] } else { [1, 1, 1, 1, 1, 4] };
         let states = Tensor::scratch("selective_scan states", &shape);
         match algorithm {
             Algorithm::Sequential => {
@@ -271,7 +284,8 @@ impl Case {
                 let args = [&x.u, &x.delta, &x.xdbl, &x.chan, &states, &total];
                 g.launch_with(&CHUNK_SCAN, &consts, Grid::of(tiles, self.chunks(), s * b), &p, &args)?;
                 let args = [&x.chan, &total, &states];
-                g.launch_with(&CHUNK_CARRY, &consts, Grid::of(tiles, self.quads(), s * b), &p, &args)?;
+                let grid = Grid::of(tiles, self.state_words(), s * b);
+                g.launch_with(&CHUNK_CARRY, &self.state_consts(), grid, &p, &args)?;
                 let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), &states, &out];
                 g.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
             }
@@ -283,7 +297,7 @@ impl Case {
     fn last_state(self, g: &Gpu, states: &Tensor) -> Result<Tensor> {
         let last = Tensor::scratch("selective_scan last state", &[self.s, self.b, self.e, self.spec.states]);
         let grid = Grid::of(self.e.div_ceil(WG), 1, self.s * self.b);
-        g.launch_with(&LAST_STATE, &self.consts(), grid, &self.params(true), &[states, &last])?;
+        g.launch_with(&LAST_STATE, &self.state_consts(), grid, &self.params(true), &[states, &last])?;
         Ok(last)
     }
 }

@@ -120,11 +120,12 @@ impl Case {
         let (out, want) = self.cpu();
         // f32 inputs are exact for the oracle. What is left: one rounding per step, and exp, to 3 ulp of its argument.
         // Decay forgets old errors, so the error does not grow with L, nor, in relative terms, with the sums over b and t.
-        // What is stored as f16 misses up to 2⁻¹¹ of itself, out twice that where two directions meet, dz with it.
+        // What is stored as f16 misses up to 2⁻¹¹ of itself, out twice that where two directions meet, dz with it. The states of a chunk
+        // miss as much where it begins again, and what is summed over states with them.
         let [out_tol, stored, summed, z_tol] =
-            if self.half { [1e-3, 5e-4, 4e-6, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
+            if self.half { [1e-3, 5e-4, 4e-4, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
         l2(&format!("{name}: out"), &got[0], &out.out, out_tol);
-        l2(&format!("{name}: last_state"), &got[1], &out.last_state, 4e-6);
+        l2(&format!("{name}: last_state"), &got[1], &out.last_state, if self.half { 5e-4 } else { 4e-6 });
         l2(&format!("{name}: du"), &got[2], &want.du, stored);
         l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, stored);
         l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, summed);

@@ -63,7 +63,6 @@ pub(in crate::ops) struct Workspace {
     all: Tensor,
     case: Case,
     tiles: usize,
-    half: bool,
     ddelta_at: usize,
     bc_at: usize,
     dchan_at: usize,
@@ -136,7 +135,7 @@ impl Case {
     /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
     pub(in crate::ops) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
         let lanes = Lanes::new(self.spec.states, g.caps());
-        let work = Workspace::new(self, lanes, x.u.is_half());
+        let work = Workspace::new(self, lanes);
         let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
@@ -169,21 +168,21 @@ impl Case {
 }
 
 impl Workspace {
-    fn new(case: Case, lanes: Lanes, half: bool) -> Self {
+    fn new(case: Case, lanes: Lanes) -> Self {
         let Case { s, b, l, e, .. } = case;
         let n = case.spec.states;
         let tiles = e.div_ceil(lanes.channels());
-        let ddelta_at = (s * b * l * e / if half { 2 } else { 1 }).next_multiple_of(64);
+        let ddelta_at = (s * b * l * e / if case.half { 2 } else { 1 }).next_multiple_of(64);
         let bc_at = 2 * ddelta_at;
         let dchan_at = bc_at + (s * b * l * tiles * 2 * n).next_multiple_of(64);
         let all = Tensor::scratch("selective_scan gradients", &[dchan_at + b * chan_layout(s, e, n).len]);
-        Self { all, case, tiles, half, ddelta_at, bc_at, dchan_at }
+        Self { all, case, tiles, ddelta_at, bc_at, dchan_at }
     }
 
     /// (S, B, L, E) from a word on.
     fn part(&self, at: usize) -> Result<Tensor> {
         let shape = [self.case.s, self.case.b, self.case.l, self.case.e];
-        if self.half { self.all.halves_at(at, &shape) } else { self.all.range(at, &shape) }
+        if self.case.half { self.all.halves_at(at, &shape) } else { self.all.range(at, &shape) }
     }
 
     /// (S, B, L, E); no kernel that reads it may write another part of this buffer.
