@@ -6,11 +6,11 @@
 //              dw = Σ_rows dy·n        db = Σ_rows dy
 //              dsum is optional; without keep, dx is dresidual and only dx is written
 // Saves sum (the next layer reads it anyway) and stat (rows) = (r, keep, mean). Backward assigns, never adds.
-// Forward: one workgroup per row; an invocation holds columns tid, tid + WG, … (COLS of them), so a row is read once.
+// Forward: one workgroup per row; an invocation holds COLS of its columns (lib/norm), so a row is read once.
 // Backward: `groups` workgroups stride over the rows and sum their share of dw and db in registers; sum_partials adds the
 // shares, 16 × 16 invocations per 16 columns, in a fixed order.
 // Floor per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 keep); shares are 8·groups·D, twice.
-// uses lib/grid, lib/reduce
+// HALF = 1: y and dy are f16, and take half of that.   uses lib/grid, lib/reduce, lib/half, lib/norm
 struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> p: Params;           // l = 0: no keep; residual, dsum: 1 if there is one
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -18,11 +18,11 @@ struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32
 @group(0) @binding(3) var<storage, read> keep: array<f32>;
 @group(0) @binding(4) var<storage, read> w: array<f32>;
 @group(0) @binding(5) var<storage, read_write> sum: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<u32>;
 @group(0) @binding(7) var<storage, read_write> stat: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read> saved_sum: array<f32>;
 @group(0) @binding(9) var<storage, read> saved_stat: array<vec4<f32>>;
-@group(0) @binding(10) var<storage, read> dy: array<f32>;
+@group(0) @binding(10) var<storage, read> dy: array<u32>;
 @group(0) @binding(11) var<storage, read> dsum: array<f32>;
 @group(0) @binding(12) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(13) var<storage, read_write> dresidual: array<f32>;
@@ -42,7 +42,7 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     var v: array<f32, COLS>;
     var total = 0.0;
     for (var i = 0u; i < COLS; i++) {
-        let c = i * WG + t.tid;
+        let c = column(i, t.tid);
         if c < p.d {
             v[i] = factor * x[at + c];
             if p.residual > 0u { v[i] += residual[at + c]; }
@@ -54,12 +54,12 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     var square = 0.0;
     for (var i = 0u; i < COLS; i++) {
         v[i] -= mean;
-        if i * WG + t.tid < p.d { square += v[i] * v[i]; }
+        if column(i, t.tid) < p.d { square += v[i] * v[i]; }
     }
     let r = inverseSqrt(wg_sum(t, square) / f32(p.d) + p.eps);
-    for (var i = 0u; i < COLS; i++) {
-        let c = i * WG + t.tid;
-        if c < p.d { y[at + c] = v[i] * r * w[c] + b[c]; }
+    for (var i = 0u; i < COLS; i += 1u + HALF) {
+        let c = column(i, t.tid);
+        if c < p.d { put_y(at + c, vec2(v[i], v[i + HALF]) * r * vec2(w[c], w[c + HALF]) + vec2(b[c], b[c + HALF])); }
     }
     if t.tid == 0u { stat[row] = vec4(r, factor, mean, 0.0); }
 }
@@ -75,9 +75,9 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         let s = saved_stat[row];
         var dots = vec2(0.0);
         for (var i = 0u; i < COLS; i++) {
-            let c = i * WG + t.tid;
+            let c = column(i, t.tid);
             if c < p.d {
-                let g = dy[at + c];
+                let g = dy_at(at + c);
                 n[i] = (saved_sum[at + c] - s.z) * s.x;
                 dn[i] = g * w[c];
                 acc_w[i] += g * n[i];
@@ -87,7 +87,7 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         }
         dots = wg_sum2(t, dots) / f32(p.d);
         for (var i = 0u; i < COLS; i++) {
-            let c = i * WG + t.tid;
+            let c = column(i, t.tid);
             if c < p.d {
                 var d = s.x * (dn[i] - dots.x - n[i] * dots.y);
                 if p.dsum > 0u { d += dsum[at + c]; }
@@ -100,7 +100,7 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         }
     }
     for (var i = 0u; i < COLS; i++) {
-        let c = i * WG + t.tid;
+        let c = column(i, t.tid);
         if c < p.d {
             share[wid.x * 2u * p.d + c] = acc_w[i];
             share[(wid.x * 2u + 1u) * p.d + c] = acc_b[i];

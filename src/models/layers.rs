@@ -85,7 +85,7 @@ impl Layers {
                     let _scope = g.scope(name);
                     let (norm, mixer, keep) = (norm.clone(), mixer.clone(), draws(mambas)?);
                     let [mixed, sum] = t.segment(g, move |g, t| {
-                        let (normed, sum) = norm.add(g, t, &hidden, residual.as_ref(), keep.as_ref())?;
+                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), keep.as_ref())?;
                         Ok([mixer.forward(g, t, &normed)?, sum])
                     })?;
                     (hidden, residual) = (mixed, Some(sum));

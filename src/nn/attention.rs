@@ -85,7 +85,7 @@ impl Block {
     /// (B, L, D) → (B, L, D), every token sees every token. `keep` holds DropPath's draws (B) over their probability, for
     /// attention and MLP.
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&[Tensor; 2]>) -> Result<Var> {
-        let y = self.norm1.forward(g, t, x)?;
+        let y = self.norm1.operand(g, t, x)?;
         let qkv = self.qkv.forward(g, t, &y)?; // (B, L, 3D)
         let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
         let [attention, mlp] = keep.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
@@ -96,7 +96,7 @@ impl Block {
                 ops::add::add_kept(g, t, x, &y, keep)?
             }
         };
-        let y = self.norm2.forward(g, t, &x)?;
+        let y = self.norm2.operand(g, t, &x)?;
         match mlp {
             None => self.mlp.forward_onto(g, t, &y, Some(&x)),
             Some(keep) => {
@@ -140,8 +140,8 @@ impl CrossBlock {
 
     /// (B, L, D), (B, L, 2D)
     fn queries_keys(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<(Var, Var)> {
-        let q = self.norm_q.forward(g, t, x)?;
-        let kv = self.norm_kv.forward(g, t, x)?;
+        let q = self.norm_q.operand(g, t, x)?;
+        let kv = self.norm_kv.operand(g, t, x)?;
         Ok((self.q.forward(g, t, &q)?, self.kv.forward(g, t, &kv)?))
     }
 
@@ -156,7 +156,7 @@ impl CrossBlock {
         let (q, kv) = self.queries_keys(g, t, x)?;
         let y = ops::attention::cross_attention(g, t, &q, &kv, self.heads, mask, regions)?;
         let x = self.proj.forward_onto(g, t, &y, x)?;
-        let y = self.norm.forward(g, t, &x)?;
+        let y = self.norm.operand(g, t, &x)?;
         self.mlp.forward_onto(g, t, &y, Some(&x))
     }
 }

@@ -3,10 +3,15 @@
 use super::init::Init;
 use super::params::Params;
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
+
+/// Whether products take as many columns as x has in f16.
+fn stores_half(g: &Gpu, x: &Var) -> bool {
+    g.precision() == Precision::Mixed && x.data.rows_cols().1.is_multiple_of(4)
+}
 
 /// x·rsqrt(mean(x²) + eps)·w.
 #[derive(Debug, Clone)]
@@ -41,6 +46,12 @@ impl LayerNorm {
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         Ok(ops::layer_norm::layer_norm(g, t, x, None, None, &self.weight, &self.bias, self.eps)?.0)
     }
+
+    /// The same for products to read, which in mixed precision take it in f16.
+    pub fn operand(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        let norm = if stores_half(g, x) { ops::layer_norm::layer_norm_half } else { ops::layer_norm::layer_norm };
+        Ok(norm(g, t, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+    }
 }
 
 /// The norm in front of a Mamba layer, with the residual add: RMS norm, or layer norm in some Mamba-R variants.
@@ -69,6 +80,21 @@ impl ResidualNorm {
             Self::Rms(norm) => ops::rms_norm::rms_norm(g, t, x, residual, keep, &norm.weight, norm.eps),
             Self::Layer(norm) => {
                 ops::layer_norm::layer_norm(g, t, x, residual, keep, &norm.weight, &norm.bias, norm.eps)
+            }
+        }
+    }
+
+    /// The same with a norm for products to read, which in mixed precision take it in f16.
+    pub fn add_operand(
+        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+    ) -> Result<(Var, Var)> {
+        if !stores_half(g, x) {
+            return self.add(g, t, x, residual, keep);
+        }
+        match self {
+            Self::Rms(norm) => ops::rms_norm::rms_norm_half(g, t, x, residual, keep, &norm.weight, norm.eps),
+            Self::Layer(norm) => {
+                ops::layer_norm::layer_norm_half(g, t, x, residual, keep, &norm.weight, &norm.bias, norm.eps)
             }
         }
     }

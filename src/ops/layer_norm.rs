@@ -6,8 +6,8 @@ use crate::gpu::{Bind, Gpu, Kernel, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-const SRC: &str = wgsl!("layer_norm", "grid", "reduce");
-const SUBGROUP: &str = wgsl!("layer_norm", "grid", "reduce_subgroup");
+const SRC: &str = wgsl!("layer_norm", "grid", "reduce", "half", "norm");
+const SUBGROUP: &str = wgsl!("layer_norm", "grid", "reduce_subgroup", "half", "norm");
 
 const FORWARD: Kernel = Kernel::new::<Norm>(
     "layer_norm.forward",
@@ -25,10 +25,12 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS)
+.halves(&[(6, "HALF")])
 .work(|x| columns(x, 8));
 const BACKWARD: Kernel = Kernel::new::<Norm>("layer_norm.backward", SRC, BACKWARD_BINDS)
     .subgroup(SUBGROUP)
     .consts(CONSTS)
+    .halves(&[(10, "HALF")])
     .work(|x| columns(x, 16));
 const SUM_PARTIALS: Kernel =
     Kernel::new::<Norm>("layer_norm.sum_partials", SRC, &[Bind::Read(15), Bind::Write(16), Bind::Write(18)])
@@ -43,6 +45,15 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
 pub fn layer_norm(
     g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
-    let family = Family { op: "layer_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };
-    family.apply(g, t, x, residual, keep, &[("w", w), ("b", b)], eps)
+    FAMILY.apply(g, t, false, x, residual, keep, &[("w", w), ("b", b)], eps)
 }
+
+/// [`layer_norm`] with y in f16, for operators that take it so; D has to be even.
+#[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
+pub fn layer_norm_half(
+    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
+) -> Result<(Var, Var)> {
+    FAMILY.apply(g, t, true, x, residual, keep, &[("w", w), ("b", b)], eps)
+}
+
+const FAMILY: Family = Family { op: "layer_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };

@@ -10,10 +10,10 @@ params! {
     pub struct Norm { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
 }
 
-const SRC: &str = wgsl!("rms_norm", "grid", "reduce");
-const SUBGROUP: &str = wgsl!("rms_norm", "grid", "reduce_subgroup");
-/// Invocations per row, and columns per invocation.
-pub(super) const CONSTS: &[(&str, u32)] = &[("WG", 128), ("COLS", 3)];
+const SRC: &str = wgsl!("rms_norm", "grid", "reduce", "half", "norm");
+const SUBGROUP: &str = wgsl!("rms_norm", "grid", "reduce_subgroup", "half", "norm");
+/// Invocations per row, columns per invocation, and whether y is f16.
+pub(super) const CONSTS: &[(&str, u32)] = &[("WG", 128), ("COLS", 4), ("HALF", 0)];
 
 const FORWARD: Kernel = Kernel::new::<Norm>(
     "rms_norm.forward",
@@ -22,10 +22,12 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS)
+.halves(&[(6, "HALF")])
 .work(|x| columns(x, 6));
 const BACKWARD: Kernel = Kernel::new::<Norm>("rms_norm.backward", SRC, BACKWARD_BINDS)
     .subgroup(SUBGROUP)
     .consts(CONSTS)
+    .halves(&[(10, "HALF")])
     .work(|x| columns(x, 12));
 pub(super) const BACKWARD_BINDS: &[Bind] = &[
     Bind::Read(8),
@@ -54,9 +56,17 @@ pub(super) fn columns(launch: &Launch, flops: usize) -> Work {
 pub fn rms_norm(
     g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
-    let family = Family { op: "rms_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };
-    family.apply(g, t, x, residual, keep, &[("w", w)], eps)
+    FAMILY.apply(g, t, false, x, residual, keep, &[("w", w)], eps)
 }
+
+/// [`rms_norm`] with y in f16, for operators that take it so; D has to be even.
+pub fn rms_norm_half(
+    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
+) -> Result<(Var, Var)> {
+    FAMILY.apply(g, t, true, x, residual, keep, &[("w", w)], eps)
+}
+
+const FAMILY: Family = Family { op: "rms_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };
 
 /// A norm: its kernels. rms_norm has one weight vector, layer_norm two.
 pub(super) struct Family {
@@ -75,17 +85,18 @@ pub(super) fn row_workgroup(g: &Gpu, d: usize) -> usize {
     (d / if g.caps().software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
 }
 
-fn pick(g: &Gpu, d: usize) -> [(&'static str, u32); 2] {
+fn pick(g: &Gpu, d: usize, half: bool) -> [(&'static str, u32); 2] {
     let wg = row_workgroup(g, d);
-    [("WG", wg as u32), ("COLS", d.div_ceil(wg) as u32)]
+    let columns = d.div_ceil(wg).next_multiple_of(if half { 2 } else { 1 });
+    [("WG", wg as u32), ("COLS", columns as u32)]
 }
 
 impl Family {
     /// Shapes, launch and rule.
     #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
     pub fn apply(
-        self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, weights: &[(&str, &Var)],
-        eps: f32,
+        self, g: &Gpu, t: &mut Tape, half: bool, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+        weights: &[(&str, &Var)], eps: f32,
     ) -> Result<(Var, Var)> {
         let shape = x.data.shape();
         let (rows, d) = x.data.rows_cols();
@@ -99,6 +110,9 @@ impl Family {
         if samples == 0 || rows % samples != 0 || (keep.is_some() && shape.len() > 2 && samples != shape[0]) {
             return Err(Error::argument(format!("{}: keep", self.op), samples, format!("one per sample of {shape:?}")));
         }
+        if half && d % 2 == 1 {
+            return Err(Error::argument(format!("{}: columns in f16", self.op), d, "an even number"));
+        }
         let plain = residual.is_none() && keep.is_none();
         let p = Norm {
             rows: rows as u32,
@@ -109,7 +123,7 @@ impl Family {
             groups: rows.min(GROUPS) as u32,
             eps,
         };
-        let y = Tensor::scratch("norm", shape);
+        let y = if half { Tensor::scratch_half } else { Tensor::scratch }("norm", shape);
         let stat = Tensor::scratch("norm statistics", &[rows, 4]);
         let sum = Tensor::scratch("residual", if plain { &[1] } else { shape });
         let weights: Vec<Var> = weights.iter().map(|(_, weight)| (*weight).clone()).collect();
@@ -117,7 +131,7 @@ impl Family {
         let mut args = vec![&x.data, residual.map_or(w, |r| &r.data), keep.unwrap_or(w)];
         args.extend(weights.iter().map(|weight| &weight.data));
         args.extend([&sum, &y, &stat]);
-        g.launch_with(self.forward, &pick(g, d), Grid::rows(rows), &p, &args)?;
+        g.launch_with(self.forward, &pick(g, d, half), Grid::rows(rows), &p, &args)?;
 
         let mut rule = Rule { family: self, p, x: x.clone(), residual: residual.cloned(), weights, sum, stat };
         if plain {
@@ -168,7 +182,7 @@ impl Rule {
         let shares = Tensor::scratch("norm shares", &[groups, self.weights.len(), d]);
         let w = &self.weights[0].data;
         let args = [&self.sum, w, &self.stat, dy, dsum.unwrap_or(w), &dx, &dresidual, &shares];
-        g.launch_with(self.family.backward, &pick(g, d), Grid::of(groups, 1, 1), &p, &args)?;
+        g.launch_with(self.family.backward, &pick(g, d, dy.is_half()), Grid::of(groups, 1, 1), &p, &args)?;
         if let Some(residual) = &self.residual {
             grads.add(g, residual, if keep { dresidual } else { dx.clone() })?;
         }

@@ -7,7 +7,7 @@ use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_half, run, wide, widened};
 
 /// One problem of a norm; layer_norm's tests use it too.
 pub struct Case {
@@ -27,6 +27,14 @@ impl Case {
     }
     pub fn dims(&self) -> Dims {
         Dims { rows: self.b * self.l, l: self.l, d: self.d }
+    }
+    /// Those whose rows products take in f16: whole quads of columns, odd and even in number for an invocation.
+    pub fn halves() -> Vec<Self> {
+        let cases =
+            [(1, 1, 4, true, true), (2, 9, 260, true, true), (3, 11, 384, false, false), (2, 2, 3072, true, false)];
+        let mut all: Vec<_> = cases.map(|(b, l, d, residual, keep)| Self::new(b, l, d, residual, keep)).into();
+        all.push(Self { dy: false, ..Self::new(2, 3, 8, true, false) });
+        all
     }
     /// Shapes past one workgroup and one fold of the grid, and every combination of what may be absent.
     pub fn all() -> Vec<Self> {
@@ -129,10 +137,18 @@ const EPS: f32 = 1e-5;
 #[test]
 fn rms_norm_matches_cpu() {
     each_tier(|g| {
-        for case in Case::all() {
-            let v = Values::new(&case);
+        let halves = Case::halves().into_iter().map(|case| (case, true));
+        for (case, half) in Case::all().into_iter().map(|case| (case, false)).chain(halves) {
+            let mut v = Values::new(&case);
+            if half {
+                round_to_half(&mut v.dy);
+            }
             let found = run_norm(g, &case, &v, &[&v.w], &|g, t, x, residual, keep, w| {
-                ops::rms_norm::rms_norm(g, t, x, residual, keep, &w[0], EPS)
+                if !half {
+                    return ops::rms_norm::rms_norm(g, t, x, residual, keep, &w[0], EPS);
+                }
+                let (y, sum) = ops::rms_norm::rms_norm_half(g, t, x, residual, keep, &w[0], EPS)?;
+                Ok((widened(g, t, &y)?, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, keep) = (wide(&v.residual), wide(&v.keep));
@@ -140,9 +156,10 @@ fn rms_norm_matches_cpu() {
             let want = forward(dim, &wide(&v.x), residual, keep, &wide(&v.w), eps);
             let back = backward(dim, &want.sum, keep, &wide(&v.w), eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
-            // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row
+            // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row; as f16 half
+            // a unit in the last of 11 places
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
-            close(&name("y"), &found.y, &want.y, Tol { rel: 2e-6, abs: 1e-6 });
+            close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { 2e-6 }, abs: 1e-6 });
             // differences of numbers up to 5 times r < 3 times keep
             let tol = Tol { rel: 4e-6, abs: 4e-6 };
             close(&name("dx"), &found.grads[0], &back.dx, tol);
@@ -188,6 +205,9 @@ fn rms_norm_without_residual_returns_its_input() {
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: keep"), "{error}");
     let error = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, Some(&w), None, &w, EPS).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: residual"), "{error}");
+    let (odd, w) = (leaf(g, &[2, 3], &[0.0; 6]), leaf(g, &[3], &[0.0; 3]));
+    let error = ops::rms_norm::rms_norm_half(g, &mut Tape::new(), &odd, None, None, &w, EPS).unwrap_err();
+    assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: columns in f16"), "{error}");
 }
 
 #[test]
