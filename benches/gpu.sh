@@ -6,7 +6,7 @@
 #   tests     every test on the adapter           check     the conformance fixtures
 #   pairs     the operators at the shapes that the CUDA references are timed at, inputs and results written for them
 #   step      whole training steps                profile   a step of each size by kernel, with traces
-#   mixed     products and whole steps in mixed precision, products in high
+#   mixed     what is f16 in mixed precision, and whole steps, products in high
 #   cuda      the CUDA references (benches/cuda)  compare   both in one table, and mixed in one of its own
 #   train     a short training                    bench     every operator at every shape (20 minutes)
 #
@@ -99,7 +99,8 @@ for stage in "${stages[@]}"; do
         else run step 600 "$rowscan" bench --family step $size_flags --batch "$batch" --json "$out/step.json"; fi ;;
     mixed)
         shape="--batch $batch --tokens 98"; [ -n "$quick" ] && shape=--quick
-        run mixed 600 "$rowscan" bench --precision mixed --family matmul --family mlp --family attention --family step $size_flags $shape --json "$out/mixed.json"
+        run mixed 600 "$rowscan" bench --precision mixed --family matmul --family mlp --family attention \
+            --family conv1d --family selective_scan --family rms_norm --family layer_norm --family step $size_flags $shape --json "$out/mixed.json"
         run high 300 "$rowscan" bench --precision high --family matmul $size_flags $shape --json "$out/high.json" ;;
     profile)
         for size in $([ -n "$quick" ] && echo micro || echo $sizes); do

@@ -9,14 +9,16 @@ params! {
     pub struct Primitive { n: u32, value: f32 }
 }
 
-const SRC: &str = wgsl!("tensor", "grid");
+const SRC: &str = wgsl!("tensor", "grid", "half");
 const FILL: Kernel = Kernel::new::<Primitive>("tensor.fill", SRC, &[Bind::Write(2)]);
 const COPY: Kernel = Kernel::new::<Primitive>("tensor.copy", SRC, &[Bind::Read(1), Bind::Write(2)]);
 const ADD_INTO: Kernel = Kernel::new::<Primitive>("tensor.add_into", SRC, &[Bind::Read(1), Bind::Update(2)]);
 const PLUS: Kernel = Kernel::new::<Primitive>("tensor.plus", SRC, &[Bind::Read(1), Bind::Read(3), Bind::Write(2)]);
 
+const HALVE: Kernel = Kernel::new::<Primitive>("tensor.halve", SRC, &[Bind::Read(1), Bind::Write(4)]);
+
 /// The primitives as data, for the shader tests.
-pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS];
+pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
 
 /// A shaped view of GPU memory: f32, or u32 where an operator says so. Cloning shares the memory.
 #[derive(Debug, Clone)]
@@ -212,6 +214,13 @@ impl Tensor {
         let sum = Self::scratch("sum", &self.shape);
         g.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
         Ok(sum)
+    }
+
+    /// Launches: the same values in f16, each the nearest, as a new tensor.
+    pub fn to_half(&self, g: &Gpu) -> Result<Self> {
+        let words = Self::scratch("half", &[self.len().div_ceil(2)]);
+        g.launch(&HALVE, Grid::items(words.len(), 256), &self.primitive(0.0), &[self, &words])?;
+        words.halves_at(0, &self.shape)
     }
 
     fn items(&self) -> Grid {

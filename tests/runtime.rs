@@ -1,7 +1,10 @@
 //! Record, plan, replay: what every operator stands on.
 
+use std::time::Instant;
+
 use rowscan::Error;
 use rowscan::gpu::{Caps, Gpu, Plan, Program};
+use rowscan::ops::matmul::matmul;
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 
@@ -28,6 +31,44 @@ fn replay_makes_nothing_and_repeats_bit_for_bit() {
     x.write(g, &[2.0f32; 1000]).unwrap();
     program.run().unwrap();
     assert_eq!(c.to_vec(g).unwrap(), [4.0; 1000]);
+}
+
+/// Training encodes a step while the device works on the one before: to replay is to hand over.
+#[test]
+fn a_replay_does_not_wait_for_the_device() {
+    let Some(g) = gpu() else { return };
+    let n = 384;
+    let x = leaf(g, &[n, n], &vec![1e-3; n * n]);
+    let chain = || {
+        let mut t = Tape::off();
+        (0..24).try_fold(x.clone(), |last, _| matmul(g, &mut t, &last, &x, None, None))
+    };
+    let (recording, out) = g.record(chain).unwrap();
+    let program = Program::new(g, recording).unwrap();
+    let time = || {
+        let start = Instant::now();
+        program.run().unwrap();
+        let handed_over = start.elapsed();
+        out.data.to_vec(g).unwrap();
+        (handed_over, start.elapsed())
+    };
+    // a busy machine may hold up one of them
+    let all: Vec<_> = (0..5).map(|_| time()).collect();
+    assert!(all.iter().any(|(handed_over, done)| 4 * *handed_over < *done), "{all:?}");
+}
+
+#[test]
+fn f16_is_the_nearest() {
+    let Some(g) = gpu() else { return };
+    let mut values =
+        vec![0.0, -0.0, 1.0, -1.0 / 3.0, 65504.0, 65519.9, 65520.0, -1e9, 6e-8, 2.9e-8, -3.1e-8, 6.1e-5, 1e-30];
+    values.extend((0..500).map(|i| (i as f32 - 250.0).powi(3) * 1.7e-4)); // an odd number of them
+    let half = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_half(g).unwrap();
+    let want: Vec<u32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32().to_bits()).collect();
+    let got: Vec<u32> = half.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect();
+    assert_eq!(got, want);
+    let refused = Tensor::scratch("f32", &[values.len()]).copy_from(g, &half).unwrap_err();
+    assert!(matches!(&refused, Error::Argument { got, .. } if got == "f16"), "{refused}");
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl Case {
         forward.run()?;
         let mut douts = Vec::new();
         for out in &outs {
-            douts.push(named(out.name, out.along, &fill.unnamed_normal(out.var.data.shape())?));
+            douts.push(named(out.name, out.along, &fill.gradient_of(&out.var.data)?));
         }
         let inputs = fill.into_inputs();
         let (recording, grads) = g.record(|| {

@@ -27,7 +27,11 @@ pub fn dump(g: &Gpu, case: &Case, folder: &Path) -> Result<()> {
     let mut add = |kind: &str, list: &[Named]| -> Result<()> {
         for named in list {
             let bytes = named.tensor.read(g)?.wait()?;
-            let dtype = if named.words { Dtype::U32 } else { Dtype::F32 };
+            let dtype = match named {
+                named if named.words => Dtype::U32,
+                named if named.tensor.is_half() => Dtype::F16,
+                _ => Dtype::F32,
+            };
             arrays.push((format!("{kind}.{}", named.name), dtype, named.tensor.shape().to_vec(), bytes));
         }
         Ok(())

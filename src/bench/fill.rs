@@ -58,7 +58,13 @@ impl<'a> Fill<'a> {
 
     /// A leaf of standard normals.
     pub fn leaf(&self, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
-        let var = Var::leaf(self.draw(|stream| rng::normal(self.g, &self.state, stream, shape))?);
+        self.leaf_in(false, name, along, shape)
+    }
+
+    /// The same in f16 if `half`.
+    pub fn leaf_in(&self, half: bool, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
+        let drawn = |stream| rng::normal(self.g, &self.state, stream, shape);
+        let var = Var::leaf(self.draw(|stream| if half { drawn(stream)?.to_half(self.g) } else { drawn(stream) })?);
         self.note(name, along, &var.data, Some(&var), false);
         Ok(var)
     }
@@ -72,6 +78,12 @@ impl<'a> Fill<'a> {
     /// The same without a name, for what is no input of the operator.
     pub fn unnamed_normal(&self, shape: &[usize]) -> Result<Tensor> {
         self.draw(|stream| rng::normal(self.g, &self.state, stream, shape))
+    }
+
+    /// What may be the gradient of a result: as large, and stored as it is.
+    pub fn gradient_of(&self, result: &Tensor) -> Result<Tensor> {
+        let drawn = |stream| rng::normal(self.g, &self.state, stream, result.shape());
+        self.draw(|stream| if result.is_half() { drawn(stream)?.to_half(self.g) } else { drawn(stream) })
     }
 
     /// A constant, uniform in [0, 1).

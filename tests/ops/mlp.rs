@@ -101,8 +101,9 @@ fn mlp_matches_cpu_with_the_variants_for_gpus() {
     }
 }
 
-/// The same bits as its three parts make, in fewer launches. In mixed precision, where what is between is stored in f16,
-/// still those of what only products read it for: y, dw₂ and db₂.
+/// What its three parts make, in fewer launches. In mixed precision, where what is between is stored in f16, still what
+/// they make of what only products read it for: y, dw₂ and db₂. The sums are the same in the same order; to the bit where
+/// the compiler is known to contract them alike, elsewhere to a few roundings.
 #[test]
 fn mlp_is_what_its_parts_make() {
     each_tier(|g| {
@@ -114,10 +115,21 @@ fn mlp_is_what_its_parts_make() {
                 matmul(g, t, &h, &v[3], Some(&v[4]), Some(&v[5]))
             })
         };
-        assert!(case.run(g, Act::Gelu) == parts());
+        let same = |what: &str, got: &[f32], want: &[f32], rel: f64| {
+            if g.caps().software {
+                assert!(got == want, "{what}");
+            }
+            close(what, got, &wide(want), Tol { rel, abs: 40.0 * rel });
+        };
+        let ((y, grads), (parts_y, parts_grads)) = (case.run(g, Act::Gelu), parts());
+        same("y", &y, &parts_y, 1e-6);
+        grads.iter().zip(&parts_grads).enumerate().for_each(|(i, (got, want))| same(&format!("{i}"), got, want, 1e-6));
         let _precision = g.set_precision(Precision::Mixed);
         let ((y, grads), (parts_y, parts_grads)) = (case.run(g, Act::Gelu), parts());
-        assert!(y == parts_y && grads[3..] == parts_grads[3..]);
+        // one rounding of another size may turn over one to f16
+        same("mixed y", &y, &parts_y, 1e-3);
+        let second = grads.iter().zip(&parts_grads).enumerate().skip(3);
+        second.for_each(|(i, (got, want))| same(&format!("mixed {i}"), got, want, 1e-3));
         assert!(grads[0] != parts_grads[0], "the slope is of what was rounded");
     });
 }

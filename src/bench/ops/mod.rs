@@ -33,7 +33,7 @@ use super::fill::Along::{Axis, Whole};
 use super::fill::Fill;
 use super::{Case, Scope};
 use crate::error::Result;
-use crate::gpu::Work as Floor;
+use crate::gpu::{Precision, Work as Floor};
 use crate::{cpu, ops};
 
 /// A family: its stem, and what lists its cases.
