@@ -16,7 +16,7 @@ fn kernels() -> Vec<&'static Kernel> {
 
 fn parse(kernel: &Kernel, subgroup: bool) -> naga::Module {
     let defaults: Vec<u32> = kernel.consts.iter().map(|c| c.1).collect();
-    parse_text(kernel, &kernel.wgsl(subgroup, &defaults))
+    parse_text(kernel, &kernel.wgsl(Tiers { subgroup, ..Tiers::default() }, &defaults))
 }
 
 fn parse_text(kernel: &Kernel, source: &str) -> naga::Module {
@@ -112,7 +112,7 @@ fn the_backward_scan_fits_any_subgroup() {
             let (recording, _) = g.record(scan).expect("recorded");
             for launch in recording.launches() {
                 let subgroup = tiers.subgroup && launch.kernel().subgroup.is_some();
-                let module = parse_text(launch.kernel(), &launch.wgsl(subgroup));
+                let module = parse_text(launch.kernel(), &launch.wgsl(tiers));
                 let info = validate(launch.kernel(), &module, subgroup);
                 let at = module.entry_points.iter().position(|e| e.name == launch.kernel().entry());
                 let bytes = workgroup_bytes(&module, info.get_entry_point(at.expect("entry point")));

@@ -1,6 +1,8 @@
-// lib/half — four f16 in two words, or two in one. WGSL leaves it to the driver which way to round and what becomes of large numbers; here
-// it is the nearest, ties to even, infinite from 65520 on.
+// lib/half — four f16 in two words, or two in one. WGSL leaves it to the driver which way to round and what becomes of
+// large numbers; here it is the nearest, ties to even, infinite from 65520 on. NEAREST = 1: the driver does so by itself
+// (selftest_half has seen it), else it is done in integers, some twenty operations for each.
 fn halves(v: vec4<f32>) -> vec2<u32> {
+    if NEAREST == 1u { return vec2(pack2x16float(v.xy), pack2x16float(v.zw)); }
     let bits = bitcast<vec4<u32>>(v);
     let size = bits & vec4(0x7fffffffu);
     let rounded = size + vec4(0xfffu) + ((size >> vec4(13u)) & vec4(1u));

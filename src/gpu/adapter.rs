@@ -89,6 +89,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
             subgroup: features.contains(wgpu::Features::SUBGROUP),
             f16: features.contains(wgpu::Features::SHADER_F16),
             coop: fragment > 0,
+            nearest: true, // to be seen
         },
         fragment,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),

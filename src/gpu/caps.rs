@@ -11,11 +11,13 @@ pub struct Tiers {
     pub f16: bool,
     /// Cooperative matrices, f16 in and f32 out.
     pub coop: bool,
+    /// `pack2x16float` rounds to the nearest f16, as `shaders/lib/half.wgsl` otherwise does in integers.
+    pub nearest: bool,
 }
 
 impl fmt::Display for Tiers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on = [(self.subgroup, "subgroup"), (self.f16, "f16"), (self.coop, "coop")];
+        let on = [(self.subgroup, "subgroup"), (self.f16, "f16"), (self.coop, "coop"), (self.nearest, "nearest")];
         let names: Vec<_> = on.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         f.write_str(&if names.is_empty() { "portable".into() } else { format!("portable, {}", names.join(", ")) })
     }

@@ -149,7 +149,7 @@ impl Gpu {
     pub async fn compile(&self, kernel: &'static Kernel, subgroup: bool, consts: &[u32]) -> Result<()> {
         let live = self.live()?;
         let scope = live.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        super::pipeline::compile(live, kernel, &kernel.wgsl(subgroup, consts));
+        super::pipeline::compile(live, kernel, &kernel.wgsl(Tiers { subgroup, ..self.caps().tiers }, consts));
         match scope.pop().await {
             None => self.check(),
             Some(error) => Err(Error::Validation(format!("{}: {error}", kernel.name))),

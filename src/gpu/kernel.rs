@@ -1,5 +1,6 @@
 //! Kernels as data: what a compute shader is called, what it binds, and which scalars it takes.
 
+use super::caps::Tiers;
 use super::record::Launch;
 use super::work::Work;
 
@@ -95,11 +96,14 @@ impl Kernel {
         self.name.split('.').next().unwrap_or(self.name)
     }
     /// Complete WGSL of a variant: the source with one line of constants in front, behind its `enable`s if it has any.
-    pub fn wgsl(&self, subgroup: bool, values: &[u32]) -> String {
-        let source = self.subgroup.filter(|_| subgroup).unwrap_or(self.source);
+    pub fn wgsl(&self, tiers: Tiers, values: &[u32]) -> String {
+        let source = self.subgroup.filter(|_| tiers.subgroup).unwrap_or(self.source);
         let enables = source.split_inclusive('\n').take_while(|line| line.starts_with("enable ")).map(str::len).sum();
         let (enables, rest) = source.split_at(enables);
         let mut text = String::from(enables);
+        if rest.contains("NEAREST") {
+            text.push_str(&format!("const NEAREST = {}u; ", u32::from(tiers.nearest)));
+        }
         for ((name, _), value) in self.consts.iter().zip(values) {
             text.push_str(&format!("const {name} = {value}u; "));
         }

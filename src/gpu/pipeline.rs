@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use super::caps::Tiers;
 use super::device::{Live, lock};
 use super::kernel::{Bind, Kernel};
 use super::record::Launch;
@@ -21,27 +22,25 @@ pub(super) struct Pipeline {
 /// What tells two pipelines apart: name, whether it is the subgroup variant, constants.
 pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
 
-fn key(launch: &Launch, subgroup: bool) -> PipelineKey {
-    (launch.kernel.name, subgroup && launch.kernel.subgroup.is_some(), launch.consts.clone())
+fn key(launch: &Launch, tiers: Tiers) -> PipelineKey {
+    (launch.kernel.name, tiers.subgroup && launch.kernel.subgroup.is_some(), launch.consts.clone())
 }
 
 /// The pipeline of each launch. Those that are missing are compiled at the same time, on all cores.
-pub(super) fn pipelines(live: &Live, launches: &[Launch], subgroup: bool) -> Result<Vec<Arc<Pipeline>>> {
+pub(super) fn pipelines(live: &Live, launches: &[Launch], tiers: Tiers) -> Result<Vec<Arc<Pipeline>>> {
     let mut missing: HashMap<PipelineKey, &'static Kernel> = HashMap::new();
     {
         let ready = lock(&live.pipelines);
-        let new = launches.iter().map(|l| (key(l, subgroup), l.kernel)).filter(|(key, _)| !ready.contains_key(key));
+        let new = launches.iter().map(|l| (key(l, tiers), l.kernel)).filter(|(key, _)| !ready.contains_key(key));
         missing.extend(new);
     }
     let missing: Vec<(PipelineKey, &Kernel)> = missing.into_iter().collect();
-    let built = each(&missing, |((_, subgroup, consts), kernel)| {
-        Arc::new(compile(live, kernel, &kernel.wgsl(*subgroup, consts)))
-    });
+    let built = each(&missing, |((_, _, consts), kernel)| Arc::new(compile(live, kernel, &kernel.wgsl(tiers, consts))));
     live.counters.pipelines.fetch_add(missing.len() as u64, Ordering::Relaxed);
     live.check()?; // the message names the kernel by its label
     let mut ready = lock(&live.pipelines);
     ready.extend(missing.into_iter().map(|(key, _)| key).zip(built));
-    Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, subgroup)).cloned()).collect())
+    Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, tiers)).cloned()).collect())
 }
 
 /// Maps every item, on as many threads as there are cores.

@@ -68,7 +68,7 @@ impl Program {
         }
         let uniforms = upload_params(live, &launches);
         let mut ready = Vec::with_capacity(launches.len());
-        let compiled = pipelines(live, &launches, gpu.caps().tiers.subgroup)?;
+        let compiled = pipelines(live, &launches, gpu.caps().tiers)?;
         for (at, (launch, pipeline)) in launches.iter().zip(compiled).enumerate() {
             let uniform = uniforms.as_ref().map(|u| (u, at as u64 * SLOT));
             let group = bind(live, launch, &pipeline, uniform, |id| plan.slot_of.get(&id).map(|&slot| &slots[slot]));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::buffer::{Class, Node, View};
+use super::caps::Tiers;
 use super::kernel::{Grid, Kernel};
 
 /// Which part of a training step a launch belongs to.
@@ -72,9 +73,9 @@ impl Launch {
     pub fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
-    /// Complete WGSL, of the subgroup variant where there is one and it is asked for.
-    pub fn wgsl(&self, subgroup: bool) -> String {
-        self.kernel.wgsl(subgroup, &self.consts)
+    /// Complete WGSL for these tiers.
+    pub fn wgsl(&self, tiers: Tiers) -> String {
+        self.kernel.wgsl(tiers, &self.consts)
     }
 }
 

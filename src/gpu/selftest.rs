@@ -12,6 +12,8 @@ const SUBGROUP: Kernel =
     Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[Bind::Write(1)]);
 const F16: Kernel =
     Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
+const HALF: Kernel =
+    Kernel::new::<SelfTest>("selftest_half.run", wgsl!("selftest_half", "half"), &[Bind::Read(1), Bind::Write(2)]);
 const COOP16: Kernel = Kernel::new::<SelfTest>(
     "selftest_coop.product16",
     wgsl!("selftest_coop", "coop16", "product16"),
@@ -24,7 +26,7 @@ const COOP8: Kernel = Kernel::new::<SelfTest>(
 );
 
 /// The kernels of the self-tests, for the shader tests.
-pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &COOP16, &COOP8];
+pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &HALF, &COOP16, &COOP8];
 
 /// The offered tiers that computed correctly.
 pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
@@ -38,6 +40,7 @@ pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
         subgroup: checked(offered.subgroup, "subgroup", offered.subgroup && subgroup_sums(inner).await),
         f16: checked(offered.f16, "f16", offered.f16 && f16_squares(inner).await),
         coop: checked(offered.coop, "coop", offered.coop && coop_product(inner).await),
+        nearest: offered.nearest && nearest_halves(inner).await, // which no driver has promised
     }
 }
 
@@ -53,6 +56,35 @@ async fn f16_squares(inner: &Inner) -> bool {
     let expected: Vec<_> = (0..32).map(|i| half::f16::from_f32((i * i + 1) as f32)).collect();
     let squares = run(inner, &F16, Some(bytemuck::cast_slice(&x)), 64).await;
     squares.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes) == expected)
+}
+
+/// Ties, what is too large or too small, and what lies between, to the bit.
+async fn nearest_halves(inner: &Inner) -> bool {
+    let power = |n: i32| 2f32.powi(n);
+    let edges = [
+        0.0,
+        65504.0,
+        65519.996,
+        65520.0,
+        1e30,
+        f32::INFINITY,
+        f32::NAN,
+        power(-14),
+        power(-24),
+        power(-25),
+        power(-26),
+    ];
+    let ties = (0..64).map(|i| (1.0 + i as f32 * power(-11)) * power(i % 7 - 3));
+    let small = (0..32).map(|i| i as f32 * power(-25));
+    let between = (1..22).map(|i| (i as f32 * 0.7).exp() * power(-12) * 1.0001);
+    let positive: Vec<f32> = edges.into_iter().chain(ties).chain(small).chain(between).collect();
+    let x: Vec<f32> = positive.iter().flat_map(|&v| [v, -v]).collect();
+    let halves = run(inner, &HALF, Some(bytemuck::cast_slice(&x)), 2 * x.len() as u64).await;
+    let right = |(&x, half): (&f32, half::f16)| {
+        let want = half::f16::from_f32(x);
+        half.to_bits() == want.to_bits() || half.is_nan() && want.is_nan()
+    };
+    halves.is_some_and(|bytes| x.iter().zip(bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes)).all(right))
 }
 
 /// (f, 64) · (64, f) of small integers, f the side of a fragment, accumulated over tiles of K: exact in f32.
@@ -73,7 +105,7 @@ async fn coop_product(inner: &Inner) -> bool {
 /// One workgroup of a kernel on fresh buffers; `None` if anything goes wrong.
 async fn run(inner: &Inner, kernel: &'static Kernel, input: Option<&[u8]>, out_bytes: u64) -> Option<Vec<u8>> {
     let live = inner.live.as_ref()?;
-    let pipeline = compile(live, kernel, &kernel.wgsl(false, &[]));
+    let pipeline = compile(live, kernel, &kernel.wgsl(Tiers { nearest: true, ..Tiers::default() }, &[]));
     live.check().ok()?;
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let uniform = Physical::new(&live.device, &live.counters, 16, usage, kernel.name);

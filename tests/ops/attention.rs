@@ -329,7 +329,7 @@ fn attention_fits_at_every_head() {
     for dh in HEADS {
         for kernel in KERNELS.iter().filter(|kernel| kernel.family() == "attention") {
             let consts = tiling(dh, kernel.entry() != "forward");
-            let (bytes, invocations) = needs(&kernel.wgsl(false, &consts.map(|c| c.1)), kernel.entry());
+            let (bytes, invocations) = needs(&kernel.wgsl(Tiers::default(), &consts.map(|c| c.1)), kernel.entry());
             assert!(bytes <= 16_384, "{} {dh}: {bytes} bytes", kernel.name);
             assert!(invocations <= 256, "{} {dh}", kernel.name);
         }
@@ -353,7 +353,7 @@ fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
             };
             let (recording, _) = g.record(step).expect("recorded");
             for launch in recording.launches().iter().filter(|launch| launch.name().contains("coop")) {
-                let (bytes, invocations) = needs(&launch.wgsl(false), launch.kernel().entry());
+                let (bytes, invocations) = needs(&launch.wgsl(Tiers::default()), launch.kernel().entry());
                 assert!(bytes <= 32_768, "{} {dh} {lanes}: {bytes} bytes", launch.name());
                 assert_eq!(invocations, 4 * lanes, "{}", launch.name());
             }
