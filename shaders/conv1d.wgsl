@@ -5,14 +5,16 @@
 //              u = SiLU(c); x is 0 outside of 0..L
 //   backward:  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
 //              dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (first per run of tokens into part, then over runs in fixed order)
-//              the z half of dxz is left alone, or zeroed where `clear` is 1
+//              `backward` zeroes the z half of dxz; `backward_gated` writes there the gradient of the gate that follows in
+//              a mixer, dz = dout·out·SiLU'(z)/SiLU(z), out = y·SiLU(z) and dout (B, L, E) (selective_scan_backward.wgsl)
 // Saves nothing but its inputs. Backward assigns, never adds. One lane walks two channels through a run of `run` tokens
 // with a window x[τ..τ+K) in registers: the same window is what s = 0 reads for token τ+K−1 and what s = 1 reads for token
 // τ. In f32 the two are WG apart, so that neighbouring lanes load neighbours; HALF = 1: xz, u, du and dxz are f16, the two
 // are neighbours, and lie in one word. E is even then.
-// Floor per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward; in f16 half of that.   uses lib/grid, lib/math, lib/half
+// Floor per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that.
+// uses lib/grid, lib/math, lib/half, lib/gate
 // const S: directions, 1 or 2; const K: taps, 1 to 8; const HALF: whether what there is per token is f16
-struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32, clear: u32 }
+struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32 }
 const WG = 64u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> xz: array<u32>;
@@ -25,6 +27,8 @@ const WG = 64u;
 @group(0) @binding(8) var<storage, read> parts: array<f32>;             // the same, in sum
 @group(0) @binding(9) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dbias: array<f32>;
+@group(0) @binding(11) var<storage, read> out: array<u32>;
+@group(0) @binding(12) var<storage, read> dout: array<u32>;
 
 var<private> x: array<vec2<f32>, K>;              // x[τ..τ+K)
 var<private> taps: array<vec2<f32>, S * K>;
@@ -47,6 +51,16 @@ fn du2(row: u32, e: vec2<u32>) -> vec2<f32> {
     if HALF == 1u { return unpack2x16float(du[(row + e.x) >> 1u]); }
     let at = at2(row, e);
     return bitcast<vec2<f32>>(vec2(du[at.x], du[at.y]));
+}
+fn out2(row: u32, e: vec2<u32>) -> vec2<f32> {
+    if HALF == 1u { return unpack2x16float(out[(row + e.x) >> 1u]); }
+    let at = at2(row, e);
+    return bitcast<vec2<f32>>(vec2(out[at.x], out[at.y]));
+}
+fn dout2(row: u32, e: vec2<u32>) -> vec2<f32> {
+    if HALF == 1u { return unpack2x16float(dout[(row + e.x) >> 1u]); }
+    let at = at2(row, e);
+    return bitcast<vec2<f32>>(vec2(dout[at.x], dout[at.y]));
 }
 fn put_u(row: u32, e: vec2<u32>, v: vec2<f32>) {
     if HALF == 1u { u[(row + e.x) >> 1u] = pair(v); return; }
@@ -107,6 +121,31 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    walk_back(wid, tid);
+    let e = channels(wid.x, tid);
+    let rows = rows_of(wid);
+    for (var row = rows.x; row < rows.y && e.x < p.e; row++) { put_dxz((row * 2u + 1u) * p.e, e, vec2(0.0)); }
+}
+
+@compute @workgroup_size(WG)
+fn backward_gated(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    walk_back(wid, tid);
+    let e = channels(wid.x, tid);
+    let rows = rows_of(wid);
+    for (var row = rows.x; row < rows.y && e.x < p.e; row++) {
+        let z = xz2((row * 2u + 1u) * p.e, e);
+        let dy = dout2(row * p.e, e) * out2(row * p.e, e);
+        put_dxz((row * 2u + 1u) * p.e, e, dy * vec2(gate_slope(z.x), gate_slope(z.y)));
+    }
+}
+
+// The rows (B, L) of a workgroup's run: the first, and the one past the last.
+fn rows_of(wid: vec3<u32>) -> vec2<u32> {
+    let first = wid.z * p.l + wid.y * p.run;
+    return vec2(first, min(first + p.run, (wid.z + 1u) * p.l));
+}
+// The x half of dxz, and the run's sums.
+fn walk_back(wid: vec3<u32>, tid: u32) {
     let e = channels(wid.x, tid);
     let first = wid.y * p.run;
     let b = wid.z;
@@ -140,9 +179,7 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
                 dx += taps[k] * dc[K - 1u - k];
                 if S == 2u { dx += taps[(S - 1u) * K + k] * dc[(S - 1u) * K + k]; }
             }
-            let row = (b * p.l + tau) * 2u * p.e;
-            put_dxz(row, e, dx);
-            if p.clear == 1u { put_dxz(row + p.e, e, vec2(0.0)); }
+            put_dxz((b * p.l + tau) * 2u * p.e, e, dx);
         }
     }
     for (var i = 0u; i < S * (K + 1u); i++) {

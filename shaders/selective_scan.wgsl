@@ -25,7 +25,8 @@
 // Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592; llvmpipe, 2 busy cores, Mesa 22.3.6, which says little about a GPU:
 //   sequential 9.0 | 43   kept, and chosen on a CPU
 //   chunked    9.5 | 46   kept: on a GPU few or short rows of lanes leave it idle otherwise. Not run on one
-// uses lib/math, lib/half.   const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk; const HALF
+// uses lib/math, lib/half, lib/gate
+// const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk; const HALF
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
@@ -126,17 +127,12 @@ fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     }
     return y.x + y.y + y.z + y.w;
 }
-// SiLU(z)/S. A z of 0 counts as 1e-12, so that out always tells y: the backward pass gets dz from out/z. As f16 out
-// would be too small for that below 2⁻¹³, which is what such a z counts as.
+// SiLU(z)/S
 fn gate(row: u32, e: u32) -> f32 {
     if p.has_z == 0u { return 1.0 / f32(S); }
     let i = (row * 2u + 1u) * p.e + e;
-    if HALF == 1u {
-        let z = unpack2x16float(xz[i >> 1u])[i & 1u];
-        return silu(select(z, 0x1p-13, abs(z) < 0x1p-13)) / f32(S);
-    }
-    let z = bitcast<f32>(xz[i]);
-    return silu(select(z, 1e-12, abs(z) < 1e-12)) / f32(S);
+    if HALF == 1u { return gate_of(unpack2x16float(xz[i >> 1u])[i & 1u]) / f32(S); }
+    return gate_of(bitcast<f32>(xz[i])) / f32(S);
 }
 fn skip(s: u32, e: u32) -> f32 {
     if p.has_d == 0u { return 0.0; }

@@ -5,8 +5,8 @@
 //   dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z)), z of 0 as in forward
 // `scan` writes one buffer, work: du, ddelta (S, B, L, E), sums of dB | dC over the channels of a workgroup
 // (S, B, L, tiles, 2N), and per b the gradient of chan; `sum_bc` and `sum_chan` add these up in fixed order. `gate` writes
-// the z half of dxz. All assign, none adds; pads and absent parts of dchan are 0. `clear` = 1: also zero what this op does
-// not own, columns 0..R of dxdbl and the x half of dxz.
+// the z half of dxz and zeroes the x half; in a mixer conv1d.wgsl does it. All assign, none adds; pads and absent parts of
+// dchan are 0. `clear` = 1: also zero what this op does not own, columns 0..R of dxdbl.
 //
 // scan: a lane is four channels times four states (a quad), a mat4x4 whose columns are states. LQ lanes hold all states
 // of four channels, a group; the GROUPS groups of a workgroup hold 4·GROUPS channels, those of group g being g +
@@ -26,9 +26,9 @@
 // Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
 // HALF = 1: u, delta, xz, out, dout, dxz, states and in work du and ddelta are f16, half the bytes; E is even. What is
 // computed, the sums and dxdbl stay f32. The channels of group g are 2g, 2g+1 and those 2·GROUPS further then.
-// uses lib/grid, lib/math, lib/half, lib/scan_sums or lib/scan_sums_subgroup. const N: states, 1 to 64; const T: tokens of a
-// chunk; const J: tokens of a batch; const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used;
-// const HALF
+// uses lib/grid, lib/math, lib/half, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
+// const N: states, 1 to 64; const T: tokens of a chunk; const J: tokens of a batch; const LANES: lanes that surely share a
+// subgroup, up to 64, where shuffles are used; const HALF
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
@@ -97,11 +97,6 @@ fn chan_at(on: u32, at: u32, e: u32) -> f32 {
 fn chan4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
     return vec4(chan_at(on, at, e.x), chan_at(on, at, e.y), chan_at(on, at, e.z), chan_at(on, at, e.w));
 }
-fn clamped(z: f32) -> f32 {
-    let least = select(1e-12, 0x1p-13, HALF == 1u);
-    return select(z, least, abs(z) < least);
-}
-
 // Four channels of a row that starts at `row`. What is past E is anything.
 fn at4(row: u32, e: vec4<u32>) -> vec4<u32> {
     return row + min(e, vec4(p.e - 1u - HALF));
@@ -143,7 +138,7 @@ fn full_of(row: u32, out_row: u32, e: vec4<u32>, bias: vec4<f32>) -> Full {
     var gy = dout4(out_row * p.e, e) / f32(p.s);
     if p.has_z == 1u {
         let z = z4((out_row * 2u + 1u) * p.e, e);
-        for (var k = 0u; k < 4u; k++) { gy[k] *= silu(clamped(z[k])); }
+        for (var k = 0u; k < 4u; k++) { gy[k] *= gate_of(z[k]); }
     }
     var slope = vec4(1.0);
     if p.softplus == 1u {
@@ -345,14 +340,9 @@ fn gate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let z = unpack2x16float(xz[(x + p.e) >> 1u]);
         let slope = vec2(gate_slope(z.x), gate_slope(z.y));
         dxz[(x + p.e) >> 1u] = pair(unpack2x16float(dout[i >> 1u]) * unpack2x16float(out[i >> 1u]) * slope);
-        if p.clear == 1u { dxz[x >> 1u] = 0u; }
+        dxz[x >> 1u] = 0u;
         return;
     }
     dxz[x + p.e] = bitcast<u32>(bitcast<f32>(dout[i]) * bitcast<f32>(out[i]) * gate_slope(bitcast<f32>(xz[x + p.e])));
-    if p.clear == 1u { dxz[x] = 0u; }
-}
-// SiLU'(z)/SiLU(z)
-fn gate_slope(at: f32) -> f32 {
-    let z = clamped(at);
-    return 1.0 / z + 1.0 - sigmoid(z);
+    dxz[x] = 0u;
 }

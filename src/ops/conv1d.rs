@@ -7,13 +7,23 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `conv1d.wgsl`.
-    pub struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32, clear: u32 }
+    pub struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32 }
 }
 
-const SRC: &str = wgsl!("conv1d", "grid", "math", "half");
+const SRC: &str = wgsl!("conv1d", "grid", "math", "half", "gate");
 const CONSTS: &[(&str, u32)] = &[("S", 2), ("K", 4), ("HALF", 0)];
 const X: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4)];
 const DX: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(5), Bind::Write(6), Bind::Write(7)];
+const GATED: &[Bind] = &[
+    Bind::Read(1),
+    Bind::Read(2),
+    Bind::Read(3),
+    Bind::Read(5),
+    Bind::Read(11),
+    Bind::Read(12),
+    Bind::Write(6),
+    Bind::Write(7),
+];
 const SUMS: &[Bind] = &[Bind::Read(8), Bind::Write(9), Bind::Write(10)];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
@@ -23,10 +33,13 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
 const FORWARD: Kernel = kernel("conv1d.forward", X).halves(&[(1, "HALF"), (4, "HALF")]).work(|x| taps(x, 1, 2));
 const BACKWARD: Kernel =
     kernel("conv1d.backward", DX).halves(&[(1, "HALF"), (5, "HALF"), (6, "HALF")]).work(|x| taps(x, 2, 6));
+const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED)
+    .halves(&[(1, "HALF"), (5, "HALF"), (11, "HALF"), (12, "HALF"), (6, "HALF")])
+    .work(|x| taps(x, 6, 6));
 const SUM: Kernel = kernel("conv1d.sum", SUMS);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &BACKWARD_GATED, &SUM];
 
 /// Channels of a workgroup: two for each lane.
 const CHANNELS: usize = 128;
@@ -52,7 +65,7 @@ pub fn conv1d(g: &Gpu, t: &mut Tape, xz: &Var, w: &Var, bias: &Var, directions: 
     Ok(t.push(g, u, move |g, du, grads| {
         let (dxz, dw, dbias) = (grads.alloc(&xz), grads.alloc(&w), grads.alloc(&bias));
         let sums = (grads.wants(&w) || grads.wants(&bias)).then_some((&dw, &dbias));
-        shape.backward(g, [&xz.data, &w.data, &bias.data, du], &dxz, sums, true)?;
+        shape.backward(g, [&xz.data, &w.data, &bias.data, du], None, &dxz, sums)?;
         grads.add(g, &xz, dxz)?;
         if sums.is_some() {
             grads.add(g, &w, dw)?;
@@ -92,10 +105,10 @@ impl Shape {
         [("S", self.s as u32), ("K", self.k as u32)]
     }
 
-    fn params(self, clear: bool) -> Conv1d {
+    fn params(self) -> Conv1d {
         let Self { b, l, e, .. } = self;
         let runs = l.div_ceil(RUN) as u32;
-        Conv1d { b: b as u32, l: l as u32, e: e as u32, run: RUN as u32, runs, clear: u32::from(clear) }
+        Conv1d { b: b as u32, l: l as u32, e: e as u32, run: RUN as u32, runs }
     }
 
     fn grid(self) -> Grid {
@@ -105,18 +118,22 @@ impl Shape {
     /// -> u (S, B, L, E)
     pub(super) fn forward(self, g: &Gpu, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let u = xz.scratch_like("conv1d", &[self.s, self.b, self.l, self.e]);
-        g.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(false), &[xz, w, bias, &u])?;
+        g.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(), &[xz, w, bias, &u])?;
         Ok(u)
     }
 
-    /// [xz, w, bias, du] -> the x half of `dxz` (the z half: zero if `clear`, else untouched) and (dw, dbias) if wanted.
+    /// [xz, w, bias, du] -> the x half of `dxz` and (dw, dbias) if wanted. The z half is zero, or with (out, dout) of the
+    /// gated scan what its gate makes of it.
     pub(super) fn backward(
-        self, g: &Gpu, [xz, w, bias, du]: [&Tensor; 4], dxz: &Tensor, sums: Option<(&Tensor, &Tensor)>, clear: bool,
+        self, g: &Gpu, [xz, w, bias, du]: [&Tensor; 4], gated: Option<(&Tensor, &Tensor)>, dxz: &Tensor,
+        sums: Option<(&Tensor, &Tensor)>,
     ) -> Result<()> {
-        let p = self.params(clear);
+        let p = self.params();
         let cols = self.s * (self.k + 1) * self.e;
         let part = Tensor::scratch("conv1d partial sums", &[self.b * p.runs as usize, cols]);
-        g.launch_with(&BACKWARD, &self.consts(), self.grid(), &p, &[xz, w, bias, du, dxz, &part])?;
+        let (kernel, gate) = gated.map_or((&BACKWARD, vec![]), |(out, dout)| (&BACKWARD_GATED, vec![out, dout]));
+        let args = [&[xz, w, bias, du], &gate[..], &[dxz, &part]].concat();
+        g.launch_with(kernel, &self.consts(), self.grid(), &p, &args)?;
         match sums {
             Some((dw, dbias)) => g.launch_with(&SUM, &self.consts(), Grid::items(cols, 32), &p, &[&part, dw, dbias]),
             None => Ok(()),

@@ -19,7 +19,7 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("selective_scan", "math", "half");
+const SRC: &str = wgsl!("selective_scan", "math", "half", "gate");
 const STN: &[(&str, u32)] = &[("S", 2), ("N", 16), ("T", 16), ("HALF", 0)];
 
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
@@ -136,7 +136,7 @@ pub fn selective_scan(
             && grads.wants(z)
         {
             let dxz = grads.alloc(z);
-            case.gate(g, xz, &saved, dout, &dxz, true)?;
+            case.gate(g, xz, &saved, dout, &dxz)?;
             grads.add(g, z, dxz)?;
         }
         if grads.wants(&xdbl) {

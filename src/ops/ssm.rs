@@ -5,7 +5,7 @@
 //! x|z (B, L, 2E) ─conv1d─► u (S, B, L, E) ─x_proj─► dt|B|C (S, B, L, R+2N) ─dt_proj─► delta (S, B, L, E)
 //!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
 //! ```
-//! Launches: 4 forward (6 where the scan is chunked), 10 backward, and what products add that split their sums.
+//! Launches: 4 forward (6 where the scan is chunked), 9 backward, and what products add that split their sums.
 //! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which its
 //! reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions. In f16 all
 //! but xdbl take half of that.
@@ -94,12 +94,12 @@ pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
         // dxz: the x half through the convolution, the z half from the gate
         let (dxz, dw, db) = (grads.alloc(&xz), grads.alloc(&p.conv_w), grads.alloc(&p.conv_b));
         let sums = (grads.wants(&p.conv_w) || grads.wants(&p.conv_b)).then_some((&dw, &db));
-        conv.backward(g, [&xz.data, &p.conv_w.data, &p.conv_b.data, &du], &dxz, sums, false)?;
+        let inputs = [&xz.data, &p.conv_w.data, &p.conv_b.data, &du];
+        conv.backward(g, inputs, Some((&saved, dout)), &dxz, sums)?;
         if sums.is_some() {
             grads.add(g, &p.conv_w, dw)?;
             grads.add(g, &p.conv_b, db)?;
         }
-        scan.gate(g, &xz.data, &saved, dout, &dxz, false)?;
         grads.add(g, &xz, dxz)
     }))
 }

@@ -143,7 +143,7 @@ fn ssm_in_f16_matches_cpu() {
 
 /// Few launches is the point of the composed step. No hardware is needed to count them.
 #[test]
-fn ssm_takes_4_launches_forward_and_10_backward() {
+fn ssm_takes_4_launches_forward_and_9_backward() {
     let g = Gpu::dry(Caps { software: true, ..Caps::portable() }); // products without split sums
     let dim = Dims { s: 2, b: 2, l: 98, e: 384, n: 16, r: 12, k: 4 };
     let v: Vec<Var> = dim.shapes().iter().map(|shape| Var::leaf(Tensor::input("leaf", shape))).collect();
@@ -155,7 +155,7 @@ fn ssm_takes_4_launches_forward_and_10_backward() {
     };
     let (recording, _grads) = g.record(step).expect("records");
     let count = |phase| recording.launches().iter().filter(|l| l.phase == phase).count();
-    assert_eq!((count(Phase::Forward), count(Phase::Backward)), (4, 10));
+    assert_eq!((count(Phase::Forward), count(Phase::Backward)), (4, 9));
 }
 
 #[test]

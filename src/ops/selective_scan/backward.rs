@@ -15,8 +15,8 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "scan_sums");
-const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "scan_sums_subgroup");
+const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "gate", "scan_sums");
+const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "gate", "scan_sums_subgroup");
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Backward>(name, SRC, binds).consts(&[("N", 16), ("T", 16), ("J", 2), ("LANES", 32), ("HALF", 0)])
@@ -158,12 +158,10 @@ impl Case {
         g.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
     }
 
-    /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half: zero if `clear`, else untouched.
-    pub(in crate::ops) fn gate(
-        self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor, clear: bool,
-    ) -> Result<()> {
+    /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half is zero.
+    pub(in crate::ops) fn gate(self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor) -> Result<()> {
         let grid = Grid::items(if out.is_half() { out.len() / 2 } else { out.len() }, 256);
-        g.launch_with(&GATE, &self.consts(), grid, &self.back(None, clear), &[xz, out, dout, dxz])
+        g.launch_with(&GATE, &self.consts(), grid, &self.back(None, false), &[xz, out, dout, dxz])
     }
 }
 
