@@ -11,7 +11,9 @@
 // tiles that none of its rows can see are skipped, so a token costs nothing to those that may not see it. SPLIT invocations
 // share a row, S4 vec4 of the head each, so that registers hold it. Tiles go through workgroup memory and are read as
 // broadcasts; the parts of a dot product meet there as well. The running maximum rescales only when it grows.
-// Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward); 4·B·pairs·C flops (14), B·H·pairs exps (2).
+// HALF = 1: q, k, v, out, dout, dq, dk and dv are f16, two in a word, and DH is a multiple of 4; all that is computed is f32.
+// Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward), in f16 half of that; 4·B·pairs·C flops (14),
+// B·H·pairs exps (2).
 // uses lib/grid, lib/half, lib/attention
 const D4 = (DH + 3u) / 4u;               // vec4s of a head
 const S4 = (D4 + SPLIT - 1u) / SPLIT;    // of them, one invocation's
@@ -26,17 +28,16 @@ var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·
 var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
 
-fn put_out(at: u32, c: u32, x: vec4<f32>) {
-    if c < DH { out[at + c] = x.x; }
-    if c + 1u < DH { out[at + c + 1u] = x.y; }
-    if c + 2u < DH { out[at + c + 2u] = x.z; }
-    if c + 3u < DH { out[at + c + 3u] = x.w; }
+// Four columns of a head from c on, but not past its end.
+fn put_out4(at: u32, c: u32, x: vec4<f32>) {
+    for (var n = 0u; n < 4u; n += 1u + HALF) {
+        if c + n < DH { put_out(at + c + n, vec2(x[n], x[n + HALF])); }
+    }
 }
-fn put_grad(at: u32, c: u32, x: vec4<f32>) {
-    if c < DH { grad[at + c] = x.x; }
-    if c + 1u < DH { grad[at + c + 1u] = x.y; }
-    if c + 2u < DH { grad[at + c + 2u] = x.z; }
-    if c + 3u < DH { grad[at + c + 3u] = x.w; }
+fn put_grad4(at: u32, c: u32, x: vec4<f32>) {
+    for (var n = 0u; n < 4u; n += 1u + HALF) {
+        if c + n < DH { put_grad(at + c + n, vec2(x[n], x[n + HALF])); }
+    }
 }
 
 // A tile: rows from `first`, `n` of them; the rest of TILE repeats the last.
@@ -121,7 +122,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         }
     }
     if row >= p.lq { return; }
-    for (var c = 0u; c < S4; c++) { put_out(out_at(my.b, my.h, i), (c0 + c) * 4u, acc[c] / sum); }
+    for (var c = 0u; c < S4; c++) { put_out4(out_at(my.b, my.h, i), (c0 + c) * 4u, acc[c] / sum); }
     if c0 == 0u { lse[my.group * p.lq + i] = most + log(sum); }
 }
 
@@ -153,7 +154,7 @@ fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocati
     for (var c = 0u; c < DH; c++) {
         var d = dout1(n * DH + c);
         if ROUND == 1u { d = nearest_f16(vec4(d)).x; }
-        sum += saved_out[n * DH + c] * d;
+        sum += out1(n * DH + c) * d;
     }
     let i = n / p.heads;
     delta[(i / p.lq * p.heads + n % p.heads) * p.lq + i % p.lq] = sum;
@@ -201,7 +202,7 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         }
     }
     if row >= p.lq { return; }
-    for (var c = 0u; c < S4; c++) { put_grad(q_at(my.b, my.h, i), (c0 + c) * 4u, p.scale * acc[c]); }
+    for (var c = 0u; c < S4; c++) { put_grad4(q_at(my.b, my.h, i), (c0 + c) * 4u, p.scale * acc[c]); }
 }
 
 // The same with the sides exchanged: rows are keys, tiles are queries.
@@ -253,7 +254,7 @@ fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
     }
     if row >= p.lk { return; }
     for (var c = 0u; c < S4; c++) {
-        put_grad(at_j + p.k_at, (c0 + c) * 4u, p.scale * dk[c]);
-        put_grad(at_j + p.v_at, (c0 + c) * 4u, dv[c]);
+        put_grad4(at_j + p.k_at, (c0 + c) * 4u, p.scale * dk[c]);
+        put_grad4(at_j + p.v_at, (c0 + c) * 4u, dv[c]);
     }
 }

@@ -1,7 +1,7 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 // attention_coop — forward and backward of attention.wgsl on cooperative matrices: operands rounded to f16, sums in f32.
-//   Scalars, shapes, masks, what is saved and what is assigned are those of attention.wgsl; storage and softmax stay f32.
+//   Scalars, shapes, masks, what is saved, what is assigned and HALF are those of attention.wgsl; softmax stays f32.
 //   q, k, v and dout are rounded on their way, and what multiplies v, k, q and dout in turn:
 //     e = exp(x − most_i), at most 1      out_i = Σ_j f16(e)·v_j / Σ_j e        most_i the largest x_ij, lse_i = most_i + ln Σ_j e
 //     P = exp(x − lse_i)                  dv_j  = Σ_i f16(P·2¹⁰)·dout_i / 2¹⁰   many keys make a small P, f16 ends at 2⁻²⁴
@@ -20,7 +20,7 @@ enable wgpu_cooperative_matrix;
 // Tried (no GPU measured any of it): forward walks the keys twice, for most_i first: a running maximum would have to
 //   rescale sums in fragments, through workgroup memory each time. The first walk has no exp and no v. Scores and
 //   dout·v side by side save a barrier a tile and cost TILE/2: past 32 KiB at a head of 64.
-// uses lib/grid, lib/attention, lib/coop16 and lib/attention16 or lib/coop8 and lib/attention8
+// uses lib/grid, lib/half, lib/attention, lib/coop16 and lib/attention16 or lib/coop8 and lib/attention8
 const EXACT = false;
 const TILE = 32u;
 const THREADS = 4u * LANES;
@@ -37,6 +37,7 @@ const EACH = (FRAG + LANES - 1u) / LANES;          // rows of an invocation
 const HELD = EACH * LANES;
 const SHIFT = 1024.0;
 const LEAST = -1e30;
+const STORED = 1u + HALF;                          // elements that an invocation stores at a time
 var<workgroup> sh_ab: array<f16, max(2u * TILE, ROWS) * LD>;
 var<workgroup> sh_x: array<f32, ROWS * TILE>;      // scores, then dout·v; in the end results
 var<workgroup> sh_p: array<f16, ROWS * TILE>;      // what multiplies the tile
@@ -133,14 +134,15 @@ fn show(sums: ptr<function, Sums>, sub: u32, f: u32) {
     workgroupBarrier();
 }
 // Rows from `at` on, `n` of them, `row` floats apart, `by` times the results.
-fn put_grad(sums: ptr<function, Sums>, tid: u32, at: u32, row: u32, n: u32, by: f32) {
+fn put_grads(sums: ptr<function, Sums>, tid: u32, at: u32, row: u32, n: u32, by: f32) {
     let sub = tid / LANES;
     for (var f = 0u; f < FD; f++) {
         show(sums, sub, f);
-        for (var e = tid % LANES; e < SIZE; e += LANES) {
+        for (var e = tid % LANES * STORED; e < SIZE; e += LANES * STORED) {
             let i = sub * FRAG + e / FRAG;
             let c = f * FRAG + e % FRAG;
-            if i < n && c < DH { grad[at + i * row + c] = by * sh_x[sub * OWN + e]; }
+            let x = sub * OWN + e;
+            if i < n && c < DH { put_grad(at + i * row + c, by * vec2(sh_x[x], sh_x[x + HALF])); }
         }
     }
 }
@@ -211,12 +213,13 @@ fn forward(wid: vec3<u32>, tid: u32) {
     }
     for (var f = 0u; f < FD; f++) {
         show(&outs, sub, f);
-        for (var e = tid % LANES; e < SIZE; e += LANES) {
+        for (var e = tid % LANES * STORED; e < SIZE; e += LANES * STORED) {
             var total = 0.0;
             for (var s = e / FRAG; s < HELD; s += FRAG) { total += sh_row[sub * HELD + s]; }
             let i = my.first + sub * FRAG + e / FRAG;
             let c = f * FRAG + e % FRAG;
-            if i < p.lq && c < DH { out[out_at(my.b, my.h, i) + c] = sh_x[sub * OWN + e] / total; }
+            let x = sub * OWN + e;
+            if i < p.lq && c < DH { put_out(out_at(my.b, my.h, i) + c, vec2(sh_x[x], sh_x[x + HALF]) / total); }
         }
     }
 }
@@ -267,7 +270,7 @@ fn backward_dq(wid: vec3<u32>, tid: u32) {
         workgroupBarrier();
         gather(&dq, sub, 0u);
     }
-    put_grad(&dq, tid, q_at(my.b, my.h, my.first), p.q_row, p.lq - my.first, p.scale);
+    put_grads(&dq, tid, q_at(my.b, my.h, my.first), p.q_row, p.lq - my.first, p.scale);
 }
 
 // The same with the sides exchanged: rows are keys, tiles are queries.
@@ -321,6 +324,6 @@ fn backward_dkv(wid: vec3<u32>, tid: u32) {
         gather(&dk, sub, 0u);
     }
     let at = kv_at(my.b, my.h, my.first);
-    put_grad(&dk, tid, at + p.k_at, p.kv_row, p.lk - my.first, p.scale);
-    put_grad(&dv, tid, at + p.v_at, p.kv_row, p.lk - my.first, 1.0 / SHIFT);
+    put_grads(&dk, tid, at + p.k_at, p.kv_row, p.lk - my.first, p.scale);
+    put_grads(&dv, tid, at + p.v_at, p.kv_row, p.lk - my.first, 1.0 / SHIFT);
 }

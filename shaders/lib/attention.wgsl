@@ -1,5 +1,6 @@
 // lib/attention — what both shaders of the family share: scalars, operands, loads of four columns of a head, and which
 // tokens see each other. The header of attention.wgsl says what each means; EXACT where no column past a head is read.
+// uses lib/half
 struct Params {
     lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
     q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
@@ -9,18 +10,18 @@ const QUADS = DH % 4u == 0u;               // heads start and end at multiples o
 const LAST = max(DH, 4u) - 4u;
 const FAR = 0xffffffffu;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> q: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> k: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> v: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> regions: array<u32>;
-@group(0) @binding(5) var<storage, read> saved_out: array<f32>;
+@group(0) @binding(5) var<storage, read> saved_out: array<u32>;
 @group(0) @binding(6) var<storage, read> saved_lse: array<f32>;
 @group(0) @binding(7) var<storage, read> saved_delta: array<f32>;
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;
+@group(0) @binding(8) var<storage, read_write> out: array<u32>;
 @group(0) @binding(9) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(10) var<storage, read_write> delta: array<f32>;
-@group(0) @binding(11) var<storage, read> dout: array<vec4<f32>>;
-@group(0) @binding(12) var<storage, read_write> grad: array<f32>; // dq, or dk and dv
+@group(0) @binding(11) var<storage, read> dout: array<vec4<u32>>;
+@group(0) @binding(12) var<storage, read_write> grad: array<u32>; // dq, or dk and dv
 
 // Four columns from c, a multiple of 4, of the head at `at`; zero past the head.
 fn at4(at: u32, c: u32) -> vec4<u32> { return at + min(vec4(c, c + 1u, c + 2u, c + 3u), vec4(DH - 1u)); }
@@ -29,29 +30,50 @@ fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
     if EXACT { return x; }
     return select(vec4<f32>(), x, vec4(c, c + 1u, c + 2u, c + 3u) < vec4(DH));
 }
-fn q1(i: u32) -> f32 { return q[i >> 2u][i & 3u]; }
-fn k1(i: u32) -> f32 { return k[i >> 2u][i & 3u]; }
-fn v1(i: u32) -> f32 { return v[i >> 2u][i & 3u]; }
-fn dout1(i: u32) -> f32 { return dout[i >> 2u][i & 3u]; }
+// Quad i, of the words it lies in: f32, or in f16 with its neighbour.
+fn four(words: vec4<u32>, i: u32) -> vec4<f32> {
+    if HALF == 1u { return floats(select(words.xy, words.zw, i % 2u == 1u)); }
+    return bitcast<vec4<f32>>(words);
+}
+fn q1(i: u32) -> f32 { return four(q[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
+fn k1(i: u32) -> f32 { return four(k[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
+fn v1(i: u32) -> f32 { return four(v[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
+fn dout1(i: u32) -> f32 { return four(dout[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
 fn q4(at: u32, c: u32) -> vec4<f32> {
-    if QUADS { return whole4(q[quad(at, c)], c); }
+    let i = quad(at, c);
+    if QUADS { return whole4(four(q[i >> HALF], i), c); }
     let e = at4(at, c);
     return whole4(vec4(q1(e.x), q1(e.y), q1(e.z), q1(e.w)), c);
 }
 fn k4(at: u32, c: u32) -> vec4<f32> {
-    if QUADS { return whole4(k[quad(at, c)], c); }
+    let i = quad(at, c);
+    if QUADS { return whole4(four(k[i >> HALF], i), c); }
     let e = at4(at, c);
     return whole4(vec4(k1(e.x), k1(e.y), k1(e.z), k1(e.w)), c);
 }
 fn v4(at: u32, c: u32) -> vec4<f32> {
-    if QUADS { return whole4(v[quad(at, c)], c); }
+    let i = quad(at, c);
+    if QUADS { return whole4(four(v[i >> HALF], i), c); }
     let e = at4(at, c);
     return whole4(vec4(v1(e.x), v1(e.y), v1(e.z), v1(e.w)), c);
 }
 fn dout4(at: u32, c: u32) -> vec4<f32> {
-    if QUADS { return whole4(dout[quad(at, c)], c); }
+    let i = quad(at, c);
+    if QUADS { return whole4(four(dout[i >> HALF], i), c); }
     let e = at4(at, c);
     return whole4(vec4(dout1(e.x), dout1(e.y), dout1(e.z), dout1(e.w)), c);
+}
+
+fn out1(i: u32) -> f32 {
+    if HALF == 1u { return unpack2x16float(saved_out[i >> 1u])[i & 1u]; }
+    return bitcast<f32>(saved_out[i]);
+}
+// Element i of a result, or in f16 that and the next.
+fn put_out(i: u32, x: vec2<f32>) {
+    if HALF == 1u { out[i >> 1u] = pair(x); } else { out[i] = bitcast<u32>(x.x); }
+}
+fn put_grad(i: u32, x: vec2<f32>) {
+    if HALF == 1u { grad[i >> 1u] = pair(x); } else { grad[i] = bitcast<u32>(x.x); }
 }
 
 // The rows of a workgroup: from `first` on, of sample b and head h; none where group reaches p.groups.

@@ -5,7 +5,7 @@ use super::linear::Linear;
 use super::norm::LayerNorm;
 use super::params::Params;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Precision};
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
 use crate::ops::matmul::Act;
@@ -28,6 +28,12 @@ impl Mlp {
     fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>) -> Result<Var> {
         ops::mlp::mlp(g, t, x, self.fc1.layer(), Act::Gelu, self.fc2.layer(), residual)
     }
+}
+
+/// What attention reads, in mixed precision in f16 where it takes heads of that size so.
+fn project(g: &Gpu, t: &mut Tape, linear: &Linear, x: &Var, heads: usize) -> Result<Var> {
+    let half = g.precision() == Precision::Mixed && (x.data.rows_cols().1 / heads).is_multiple_of(4);
+    if half { linear.forward_half(g, t, x) } else { linear.forward(g, t, x) }
 }
 
 fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
@@ -86,7 +92,7 @@ impl Block {
     /// attention and MLP.
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&[Tensor; 2]>) -> Result<Var> {
         let y = self.norm1.operand(g, t, x)?;
-        let qkv = self.qkv.forward(g, t, &y)?; // (B, L, 3D)
+        let qkv = project(g, t, &self.qkv, &y, self.heads)?; // (B, L, 3D)
         let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
         let [attention, mlp] = keep.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
@@ -142,7 +148,7 @@ impl CrossBlock {
     fn queries_keys(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<(Var, Var)> {
         let q = self.norm_q.operand(g, t, x)?;
         let kv = self.norm_kv.operand(g, t, x)?;
-        Ok((self.q.forward(g, t, &q)?, self.kv.forward(g, t, &kv)?))
+        Ok((project(g, t, &self.q, &q, self.heads)?, project(g, t, &self.kv, &kv, self.heads)?))
     }
 
     /// (B, L, D) → the weights (B, H, L, L) with which each head looks at the tokens.

@@ -1,6 +1,6 @@
 //! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`,
 //! and on cooperative matrices, in mixed precision where the adapter has them, `shaders/attention_coop.wgsl`. Elsewhere, and
-//! in every other precision, attention is f32.
+//! in every other precision, attention is computed in f32. What it reads and writes may be f16: all of it, or none.
 
 mod coop;
 
@@ -21,19 +21,23 @@ params! {
 use Bind::{Read, Write};
 
 const SRC: &str = wgsl!("attention", "grid", "half", "attention");
-const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("ROUND", 0)];
+const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("ROUND", 0), ("HALF", 0)];
+const FORWARD_HALVES: &[(u32, &str)] = &[(1, "HALF"), (2, "HALF"), (3, "HALF"), (8, "HALF")];
+const BACKWARD_HALVES: &[(u32, &str)] = &[(1, "HALF"), (2, "HALF"), (3, "HALF"), (11, "HALF"), (12, "HALF")];
 const FORWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)];
-const FORWARD: Kernel =
-    Kernel::new::<Attention>("attention.forward", SRC, FORWARD_BINDS).consts(CONSTS).work(|x| pairs(x, 2, 2, 4));
+const fn kernel(name: &'static str, binds: &'static [Bind], halves: &'static [(u32, &'static str)]) -> Kernel {
+    Kernel::new::<Attention>(name, SRC, binds).consts(CONSTS).halves(halves)
+}
+const FORWARD: Kernel = kernel("attention.forward", FORWARD_BINDS, FORWARD_HALVES).work(|x| pairs(x, 2, 2, 4));
 const WEIGHTS: Kernel =
-    Kernel::new::<Attention>("attention.weights", SRC, &[Read(1), Read(2), Read(4), Read(6), Write(13)]).consts(CONSTS);
+    kernel("attention.weights", &[Read(1), Read(2), Read(4), Read(6), Write(13)], &[(1, "HALF"), (2, "HALF")]);
 const BACKWARD_DELTA: Kernel =
-    Kernel::new::<Attention>("attention.backward_delta", SRC, &[Read(5), Read(11), Write(10)]).consts(CONSTS);
+    kernel("attention.backward_delta", &[Read(5), Read(11), Write(10)], &[(5, "HALF"), (11, "HALF")]);
 const BACKWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
 const BACKWARD_DQ: Kernel =
-    Kernel::new::<Attention>("attention.backward_dq", SRC, BACKWARD_BINDS).consts(CONSTS).work(|x| pairs(x, 3, 2, 6));
+    kernel("attention.backward_dq", BACKWARD_BINDS, BACKWARD_HALVES).work(|x| pairs(x, 3, 2, 6));
 const BACKWARD_DKV: Kernel =
-    Kernel::new::<Attention>("attention.backward_dkv", SRC, BACKWARD_BINDS).consts(CONSTS).work(|x| pairs(x, 2, 4, 8));
+    kernel("attention.backward_dkv", BACKWARD_BINDS, BACKWARD_HALVES).work(|x| pairs(x, 2, 4, 8));
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[
@@ -61,7 +65,8 @@ fn pairs(launch: &Launch, rows_q: usize, rows_k: usize, flops: usize) -> Work {
         mask if mask == Mask::RegionCausal as u32 => lq * lk / 2,
         _ => lq,
     };
-    Work::of(4 * groups * dh * (rows_q * lq + rows_k * lk), flops * groups * seen * dh, groups * seen)
+    let bytes = 4 - 2 * launch.constant("HALF");
+    Work::of(bytes * groups * dh * (rows_q * lq + rows_k * lk), flops * groups * seen * dh, groups * seen)
 }
 
 /// Widest head: its slice of a row has to fit into registers.
@@ -270,8 +275,11 @@ impl Call {
             let expected = format!("a divisor of {c} that leaves heads of 1 to {MAX_HEAD}");
             return Err(Error::argument("attention: heads", heads, expected));
         }
+        if q.is_half() && dh % 4 > 0 {
+            return Err(Error::argument("attention: columns of a head in f16", dh, "a multiple of 4"));
+        }
         let table = match (mask, regions) {
-            (Mask::Full, _) => q.clone(),
+            (Mask::Full, _) => q.unread(),
             (_, None) => return Err(Error::argument("attention: regions", "none", format!("a table for {mask:?}"))),
             (_, Some(regions)) if [lq, lk] != [regions.len; 2] => {
                 let got = format!("{lq} queries, {lk} keys");
@@ -298,7 +306,7 @@ impl Call {
 
     /// -> out (B, Lq, C), lse (B, H, Lq)
     fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
-        let out = Tensor::scratch("attention", &self.shape);
+        let out = self.q.scratch_like("attention", &self.shape);
         let lse = self.per_query("attention lse");
         self.launch(g, &self.path.forward, self.p.lq, &[&self.q, &self.kv, &self.kv, &self.table, &out, &lse])?;
         Ok((out, lse))

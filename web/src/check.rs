@@ -41,17 +41,22 @@ const EPILOGUES: &[&[(&str, u32)]] = &[
     &[("ROUND", 1), ("A16", 1), ("B16", 1), ("VEC", 0)],
 ];
 
+/// Constants, and behind them `HALF` both ways.
+fn in_both<const N: usize>(all: impl IntoIterator<Item = [u32; N]>) -> Vec<Vec<u32>> {
+    all.into_iter().flat_map(|consts| [0, 1].map(|half| [&consts[..], &[half]].concat())).collect()
+}
+
 /// Values of a kernel's constants that its launcher chooses: all of the small ones, the corners of the others.
 fn variants(kernel: &Kernel) -> Vec<Vec<u32>> {
     if kernel.family() == "attention" {
         let heads = [1, 12, 16, 32, 48, 64, 128];
         let tilings = heads.iter().map(|&dh| tiling(dh, kernel.entry().starts_with("backward")));
-        return tilings.map(|consts| consts.map(|(_, value)| value).to_vec()).collect();
+        return in_both(tilings.map(|consts| consts.map(|(_, value)| value)));
     }
     if kernel.family() == "selective_scan_backward" {
         let tilings =
             [1, 8, 16, 48, 64].map(|states| backward_tiling(states, &Caps::portable()).map(|(_, value)| value));
-        return tilings.iter().flat_map(|consts| [0, 1].map(|half| [&consts[..], &[half]].concat())).collect();
+        return in_both(tilings);
     }
     let value = |&(name, default): &(&str, u32), set: &[(&str, u32)]| {
         set.iter().find(|(known, _)| *known == name).map_or(default, |(_, value)| *value)

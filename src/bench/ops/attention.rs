@@ -1,7 +1,6 @@
 //! attention: the encoder's full self-attention, and the decoder's over the rows that are already known.
 
 use super::*;
-use crate::gpu::Precision;
 use cpu::attention::{Dims, Mask as Seen, backward, forward};
 use ops::attention::{Mask, Regions, self_attention};
 
@@ -23,13 +22,16 @@ fn expect(v: &Values, heads: usize, side: Option<usize>, precision: Precision) -
     Ok(vec![near("out", forward(dim, &q, &k, &v, scale, seen).out, share), near("dqkv", dqkv, share)])
 }
 
-/// Attention of `l` tokens of width `c`; with `side`, over rows of so many tokens.
+/// Attention of `l` tokens of width `c`; with `side`, over rows of so many tokens. In mixed precision qkv, out and their
+/// gradients are f16, as in a model.
 fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Option<usize>, timed: bool) {
+    let half = c.scope.precision == Precision::Mixed;
     // keys that all queries together see: all, or those of their row and of the rows before
     let seen = |token: usize| side.map_or(l, |side| ((token / side + 1) * side).min(l));
     let pairs: usize = (0..l).map(seen).sum();
-    let floor =
-        |bytes, flops, exps| Floor::of(bytes * n * l * width, flops * n * pairs * width, exps * n * heads * pairs);
+    let floor = |bytes: usize, flops, exps| {
+        Floor::of(bytes / (1 + usize::from(half)) * n * l * width, flops * n * pairs * width, exps * n * heads * pairs)
+    };
     let mask = if side.is_some() { Mask::RegionCausal } else { Mask::Full };
     let precision = c.scope.precision;
     let mut draft = c.case(name).fact("heads", heads).fact("row", side.unwrap_or(0));
@@ -39,7 +41,7 @@ fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Opt
     draft.check(1, "images", move |v| expect(v, heads, side, precision)).op(move |t, x| {
         let rows: Vec<u32> = (0..l).map(|token| (token / side.unwrap_or(1)) as u32).collect();
         let table = side.map(|_| Regions::new(x.g, &rows)).transpose()?;
-        let qkv = x.leaf("qkv", Axis(0), &[n, l, 3 * width])?;
+        let qkv = x.leaf_in(half, "qkv", Axis(0), &[n, l, 3 * width])?;
         Ok(vec![out("out", Axis(0), self_attention(x.g, t, &qkv, heads, mask, table.as_ref())?)])
     });
 }

@@ -1,21 +1,25 @@
 //! attention on cooperative matrices: its kernels, and where they are taken. Maths: `shaders/attention_coop.wgsl`.
 
-use super::{Attention, BACKWARD_BINDS, FORWARD_BINDS, Path, Step, pairs};
-use crate::gpu::{Bind, Caps, Kernel, Launch, Work, wgsl};
+use super::{Attention, BACKWARD_BINDS, BACKWARD_HALVES, FORWARD_BINDS, FORWARD_HALVES, Path, Step, pairs};
+use crate::gpu::{Caps, Kernel, Launch, Work, wgsl};
 
-const CONSTS: &[(&str, u32)] = &[("DH", 12), ("LANES", 32)];
-const SRC16: &str = wgsl!("attention_coop", "grid", "attention", "coop16", "attention16");
-const SRC8: &str = wgsl!("attention_coop", "grid", "attention", "coop8", "attention8");
+const CONSTS: &[(&str, u32)] = &[("DH", 12), ("LANES", 32), ("HALF", 0)];
+const SRC16: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop16", "attention16");
+const SRC8: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop8", "attention8");
 
-const fn kernel(name: &'static str, source: &'static str, binds: &'static [Bind], work: fn(&Launch) -> Work) -> Kernel {
-    Kernel::new::<Attention>(name, source, binds).consts(CONSTS).work(work)
+const fn forward(name: &'static str, source: &'static str) -> Kernel {
+    let kernel = Kernel::new::<Attention>(name, source, FORWARD_BINDS).consts(CONSTS);
+    kernel.halves(FORWARD_HALVES).work(|x| pairs(x, 2, 2, 4))
 }
-pub(super) const FORWARD16: Kernel = kernel("attention_coop.forward16", SRC16, FORWARD_BINDS, |x| pairs(x, 2, 2, 4));
-pub(super) const DQ16: Kernel = kernel("attention_coop.dq16", SRC16, BACKWARD_BINDS, |x| pairs(x, 3, 2, 6));
-pub(super) const DKV16: Kernel = kernel("attention_coop.dkv16", SRC16, BACKWARD_BINDS, |x| pairs(x, 2, 4, 8));
-pub(super) const FORWARD8: Kernel = kernel("attention_coop.forward8", SRC8, FORWARD_BINDS, |x| pairs(x, 2, 2, 4));
-pub(super) const DQ8: Kernel = kernel("attention_coop.dq8", SRC8, BACKWARD_BINDS, |x| pairs(x, 3, 2, 6));
-pub(super) const DKV8: Kernel = kernel("attention_coop.dkv8", SRC8, BACKWARD_BINDS, |x| pairs(x, 2, 4, 8));
+const fn backward(name: &'static str, source: &'static str, work: fn(&Launch) -> Work) -> Kernel {
+    Kernel::new::<Attention>(name, source, BACKWARD_BINDS).consts(CONSTS).halves(BACKWARD_HALVES).work(work)
+}
+pub(super) const FORWARD16: Kernel = forward("attention_coop.forward16", SRC16);
+pub(super) const DQ16: Kernel = backward("attention_coop.dq16", SRC16, |x| pairs(x, 3, 2, 6));
+pub(super) const DKV16: Kernel = backward("attention_coop.dkv16", SRC16, |x| pairs(x, 2, 4, 8));
+pub(super) const FORWARD8: Kernel = forward("attention_coop.forward8", SRC8);
+pub(super) const DQ8: Kernel = backward("attention_coop.dq8", SRC8, |x| pairs(x, 3, 2, 6));
+pub(super) const DKV8: Kernel = backward("attention_coop.dkv8", SRC8, |x| pairs(x, 2, 4, 8));
 
 /// What an adapter with cooperative matrices computes for heads of `dh`; none on a CPU, where they are slow.
 pub(super) fn path(caps: &Caps, dh: usize) -> Option<Path> {
