@@ -275,7 +275,7 @@ impl Call {
             let expected = format!("a divisor of {c} that leaves heads of 1 to {MAX_HEAD}");
             return Err(Error::argument("attention: heads", heads, expected));
         }
-        if q.is_half() && dh % 4 > 0 {
+        if q.is_half() && !dh.is_multiple_of(4) {
             return Err(Error::argument("attention: columns of a head in f16", dh, "a multiple of 4"));
         }
         let table = match (mask, regions) {

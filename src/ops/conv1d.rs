@@ -95,7 +95,7 @@ impl Shape {
             let got = format!("w (S, E, K) = {:?}, xz (B, L, 2E) = {:?}", w.shape(), xz.shape());
             return Err(Error::argument("conv1d: sizes", got, "S of 1 or 2, K of 1 to 8, nothing empty"));
         }
-        if xz.is_half() && e % 2 == 1 {
+        if xz.is_half() && !e.is_multiple_of(2) {
             return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
         }
         Ok(Self { s, b, l, e, k })

@@ -110,7 +110,7 @@ impl Family {
         if samples == 0 || rows % samples != 0 || (keep.is_some() && shape.len() > 2 && samples != shape[0]) {
             return Err(Error::argument(format!("{}: keep", self.op), samples, format!("one per sample of {shape:?}")));
         }
-        if half && d % 2 == 1 {
+        if half && !d.is_multiple_of(2) {
             return Err(Error::argument(format!("{}: columns in f16", self.op), d, "an even number"));
         }
         let plain = residual.is_none() && keep.is_none();

@@ -202,7 +202,7 @@ impl Case {
             let expected = "S of 1 or 2, 1 to 64 states, at least 2N columns of xdbl, nothing empty";
             return Err(Error::argument("selective_scan: sizes", got, expected));
         }
-        if x.u.is_half() && e % 2 == 1 {
+        if x.u.is_half() && !e.is_multiple_of(2) {
             return Err(Error::argument("selective_scan: channels in f16", e, "an even number"));
         }
         x.chan.expect_shape("selective_scan: chan", &[chan_layout(s, e, n).len])?;
