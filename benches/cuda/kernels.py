@@ -51,6 +51,7 @@ def scans(device):
 
 def plain_conv(x, w, bias):
     """x (B, E, L), w (E, K), bias (E) -> SiLU of the causal depthwise convolution"""
+    w, bias = w.to(x.dtype), bias.to(x.dtype)
     return F.silu(F.conv1d(F.pad(x, (w.shape[1] - 1, 0)), w[:, None], bias, groups=x.shape[1]))
 
 

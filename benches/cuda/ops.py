@@ -8,6 +8,7 @@ them), and changing into them is not timed.
 """
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -37,6 +38,16 @@ class Reference:
         return torch.autograd.grad(outs, wanted, self.douts, retain_graph=True)
 
 
+def kinds(device):
+    """(precision, type of what there is per token): half ones where there are kernels for them"""
+    half = {"f16": torch.float16, "bf16": torch.bfloat16} if device == "cuda" else {}
+    return ({"f32": torch.float32} | half).items()
+
+
+def titled(name, precision):
+    return name if precision == "f32" else f"{name} {precision}"
+
+
 def leaf(x):
     return x.detach().clone().requires_grad_()
 
@@ -50,10 +61,10 @@ def scan(T, facts, device):
     bias_at = d_at + up(S * E)
     z = T["input.xz"][..., E:]
     flip = lambda x, s, dim: x.flip(dim) if s else x
-    for name, fn in scans(device).items():
+    for (precision, dtype), (name, fn) in itertools.product(kinds(device), scans(device).items()):
         leaves = {}
         for s in range(S):
-            channel = lambda x: leaf(flip(x.transpose(1, 2).contiguous(), s, 2))
+            channel = lambda x: leaf(flip(x.transpose(1, 2).contiguous(), s, 2).to(dtype))
             part = lambda at, *shape: chan[at + s * math.prod(shape) :][: math.prod(shape)].view(shape)
             leaves |= {
                 f"u{s}": channel(u[s]),
@@ -85,8 +96,9 @@ def scan(T, facts, device):
                     dchan[at + s * grad.numel() :][: grad.numel()] = grad.flatten()
             return {"u": both("u"), "delta": both("delta"), "xdbl": dxdbl, "xz": dxz, "chan": dchan}
 
-        dout = T["dout.out"].transpose(1, 2) / S
-        yield Reference(name, leaves, call, outputs, grads, [flip(dout, s, 2).contiguous() for s in range(S)])
+        dout = T["dout.out"].transpose(1, 2).to(dtype) / S
+        douts = [flip(dout, s, 2).contiguous() for s in range(S)]
+        yield Reference(titled(name, precision), leaves, call, outputs, grads, douts, precision)
 
 
 def conv(T, facts, device):
@@ -94,10 +106,10 @@ def conv(T, facts, device):
     xz, w, bias = T["input.xz"], T["input.w"], T["input.bias"]
     E = xz.shape[2] // 2
     flip = lambda x, s: x.flip(2) if s else x
-    for name, fn in convs(device).items():
+    for (precision, dtype), (name, fn) in itertools.product(kinds(device), convs(device).items()):
         leaves = {}
         for s in range(S):
-            x = flip(xz[..., :E].transpose(1, 2).contiguous(), s)
+            x = flip(xz[..., :E].transpose(1, 2).contiguous(), s).to(dtype)
             leaves |= {f"x{s}": leaf(x), f"w{s}": leaf(w[s]), f"bias{s}": leaf(bias[s])}
 
         def call(leaves=leaves, fn=fn):
@@ -112,8 +124,8 @@ def conv(T, facts, device):
             stack = lambda k: torch.stack([g[f"{k}{s}"] for s in range(S)])
             return {"xz": dxz, "w": stack("w"), "bias": stack("bias")}
 
-        douts = [flip(T["dout.u"][s].transpose(1, 2), s).contiguous() for s in range(S)]
-        yield Reference(name, leaves, call, outputs, grads, douts)
+        douts = [flip(T["dout.u"][s].transpose(1, 2), s).contiguous().to(dtype) for s in range(S)]
+        yield Reference(titled(name, precision), leaves, call, outputs, grads, douts, precision)
 
 
 def attention(T, facts, device):
@@ -122,9 +134,7 @@ def attention(T, facts, device):
     split = lambda x: x.unflatten(-1, (heads, -1)).transpose(1, 2)
     token = torch.arange(L, device=qkv.device)
     allow = (token // side)[None, :] <= (token // side)[:, None] if side else None
-    precisions = ["f32"] + (["f16", "bf16"] if device == "cuda" else [])
-    for precision in precisions:
-        dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[precision]
+    for precision, dtype in kinds(device):
         for name, fn in attentions(device, allow).items():
             parts = [split(x).contiguous().to(dtype) for x in qkv.chunk(3, -1)]
             leaves = dict(zip("qkv", map(leaf, parts)))
@@ -174,18 +184,21 @@ def norm(T, facts, device, rms):
     x, residual, keep = T["input.x"], T["input.residual"], T["input.keep"]
     d = x.shape[-1]
 
-    def eager(x, residual, w, bias=None):
+    def eager(x, residual, w, bias=None, dtype=torch.float32):
         total = residual + keep[:, None, None] * x
-        return [F.rms_norm(total, (d,), w, facts["eps"]) if rms else F.layer_norm(total, (d,), w, bias, facts["eps"]), total]
+        y = F.rms_norm(total, (d,), w, facts["eps"]) if rms else F.layer_norm(total, (d,), w, bias, facts["eps"])
+        return [y.to(dtype), total]
 
     forms = {"PyTorch add and norm, eager": eager}
     if device == "cuda":
         forms["PyTorch add and norm, compiled"] = torch.compile(eager)
-    for name, fn in forms.items():
+    # half: the residual stream stays f32, what products read does not
+    for (precision, dtype), (name, fn) in itertools.product(kinds(device), forms.items()):
         leaves = {k: leaf(T["input." + k]) for k in ("x", "residual", "w", "bias") if "input." + k in T}
-        call = lambda leaves=leaves, fn=fn: fn(**leaves)
+        call = lambda leaves=leaves, fn=fn, dtype=dtype: fn(**leaves, dtype=dtype)
         outputs = lambda o: {"y": o[0], "sum": o[1]}
-        yield Reference(name, leaves, call, outputs, lambda g: g, [T["dout.y"], T["dout.sum"]])
+        douts = [T["dout.y"].to(dtype), T["dout.sum"]]
+        yield Reference(titled(name, precision), leaves, call, outputs, lambda g: g, douts, precision)
 
 
 def adamw(T, facts, device):

@@ -2,7 +2,8 @@
 
 It does what the official one does: a program per (batch, channel), chunks of the sequence in turn, within a chunk a
 parallel prefix of the pairs (a, b) of h -> a*h + b, states kept at the chunk ends, backward by recomputing each chunk and a
-prefix from the right. Layout as there: u, delta, z (B, E, L), B and C (B, N, L), contiguous along L, N = 16 states.
+prefix from the right. Layout as there: u, delta, z (B, E, L), B and C (B, N, L), contiguous along L, N = 16 states; these
+five may be of half precision, what is computed is not.
 """
 
 import torch
@@ -32,18 +33,18 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, out, states, E, L, chunks, N: 
     for chunk in range(chunks):
         at = chunk * T + t
         there = at < L
-        uu = tl.load(u + row + at, mask=there, other=0.0)
-        raw = tl.load(delta + row + at, mask=there, other=0.0)
+        uu = tl.load(u + row + at, mask=there, other=0.0).to(tl.float32)
+        raw = tl.load(delta + row + at, mask=there, other=0.0).to(tl.float32)
         dt = tl.where(there, softplus(raw + shift), 0.0)  # past the end: (1, 0)
         bc = b.to(tl.int64) * N * L + n[:, None] * L + at[None, :]
-        bt = tl.load(B + bc, mask=there[None, :], other=0.0)  # (N, T)
-        ct = tl.load(C + bc, mask=there[None, :], other=0.0)
+        bt = tl.load(B + bc, mask=there[None, :], other=0.0).to(tl.float32)  # (N, T)
+        ct = tl.load(C + bc, mask=there[None, :], other=0.0).to(tl.float32)
         a = tl.exp(dt[None, :] * a_n)
         x = (dt * uu)[None, :] * bt
         prod, part = tl.associative_scan((a, x), 1, compose)
         state = prod * h[:, None] + part
         y = tl.sum(ct * state, 0) + d * uu
-        zz = tl.load(z + row + at, mask=there, other=0.0)
+        zz = tl.load(z + row + at, mask=there, other=0.0).to(tl.float32)
         tl.store(out + row + at, y * zz * tl.sigmoid(zz), mask=there)
         h = tl.sum(tl.where(t[None, :] == T - 1, state, 0.0), 1)
         tl.store(states + ((b * E + e).to(tl.int64) * chunks + chunk) * N + n, h)
@@ -66,25 +67,25 @@ def backward_kernel(
         chunk = chunks - 1 - back
         at = chunk * T + t
         there = at < L
-        uu = tl.load(u + row + at, mask=there, other=0.0)
-        raw = tl.load(delta + row + at, mask=there, other=0.0) + shift
+        uu = tl.load(u + row + at, mask=there, other=0.0).to(tl.float32)
+        raw = tl.load(delta + row + at, mask=there, other=0.0).to(tl.float32) + shift
         dt = tl.where(there, softplus(raw), 0.0)
         bc = b.to(tl.int64) * N * L + n[:, None] * L + at[None, :]
-        bt = tl.load(B + bc, mask=there[None, :], other=0.0)
-        ct = tl.load(C + bc, mask=there[None, :], other=0.0)
+        bt = tl.load(B + bc, mask=there[None, :], other=0.0).to(tl.float32)
+        ct = tl.load(C + bc, mask=there[None, :], other=0.0).to(tl.float32)
         a = tl.exp(dt[None, :] * a_n)
         x = (dt * uu)[None, :] * bt
         prod, part = tl.associative_scan((a, x), 1, compose)
         before = tl.load(states + ((b * E + e).to(tl.int64) * chunks + chunk - 1) * N + n, mask=n < (chunk > 0) * N, other=0.0)
         state = prod * before[:, None] + part  # h_t
         y = tl.sum(ct * state, 0) + d * uu
-        zz = tl.load(z + row + at, mask=there, other=0.0)
-        g = tl.load(dout + row + at, mask=there, other=0.0)
+        zz = tl.load(z + row + at, mask=there, other=0.0).to(tl.float32)
+        g = tl.load(dout + row + at, mask=there, other=0.0).to(tl.float32)
         s = tl.sigmoid(zz)
         tl.store(dz + row + at, g * y * s * (1.0 + zz * (1.0 - s)), mask=there)
         gy = g * zz * s
         # lambda_t = gy_t*C_t + a_{t+1}*lambda_{t+1}: a prefix from the right of the pairs (a_{t+1}, gy_t*C_t)
-        ahead = tl.load(delta + row + at + 1, mask=at + 1 < L, other=0.0) + shift
+        ahead = tl.load(delta + row + at + 1, mask=at + 1 < L, other=0.0).to(tl.float32) + shift
         dt1 = tl.where(at + 1 < L, softplus(ahead), 0.0)
         a1 = tl.where(t[None, :] == T - 1, 1.0, tl.exp(dt1[None, :] * a_n))  # `later` has its own factor
         prod, part = tl.associative_scan((a1, gy[None, :] * ct), 1, compose, reverse=True)
@@ -126,11 +127,11 @@ class Scan(torch.autograd.Function):
         u, delta, A, B, C, D, z, bias, states = ctx.saved_tensors
         (batch, E, L), N, chunks = u.shape, A.shape[1], states.shape[2]
         du, ddelta, dz = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u)
-        dA, dB, dC, dD, dbias = (torch.zeros_like(x) for x in (A, B, C, D, bias))
+        dA, dB, dC, dD, dbias = (torch.zeros_like(x, dtype=torch.float32) for x in (A, B, C, D, bias))
         backward_kernel[(batch, E)](
             *(u, delta, A, B, C, D, z, bias, states, dout.contiguous()), *(du, ddelta, dz, dA, dB, dC, dD, dbias), *(E, L, chunks), N=N, T=ctx.T, num_warps=1
         )
-        return du, ddelta, dA, dB, dC, dD, dz, dbias
+        return du, ddelta, dA, dB.to(B.dtype), dC.to(C.dtype), dD, dz, dbias
 
 
 def selective_scan_triton(u, delta, A, B, C, D, z, delta_bias):
