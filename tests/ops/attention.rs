@@ -156,8 +156,11 @@ impl Problem {
         close(&format!("{name} cross out"), &out, &want.out, tol(&want.out));
         compare("cross", &[0], &found[0]);
         compare("cross", &[1, 2], &found[1]);
-        let [q, kv] = [0, 1].map(|i| leaves[i].data.clone());
-        let seen = ops_weights(g, &q, &kv, self.dim.h, self.mask, table.as_ref()).and_then(|w| w.to_vec(g));
+        let off = &mut Tape::off();
+        let seen = self.stored(g, off, &leaves[0]).and_then(|q| {
+            let kv = self.stored(g, off, &leaves[1])?;
+            ops_weights(g, &q.data, &kv.data, self.dim.h, self.mask, table.as_ref())?.to_vec(g)
+        });
         let want = weights(self.dim, &wide(&self.parts[0]), &wide(&self.parts[1]), scale, self.seen());
         let tol = if g.precision() == Precision::Mixed { TOL } else { tol(&want) }; // never rounded
         close(&format!("{name} weights"), &seen.expect("weights"), &want, tol);
@@ -222,6 +225,19 @@ fn attention_in_f16_matches_cpu() {
     });
 }
 
+/// Every mask at every way to split a head over invocations, with rows and tiles that end early.
+#[test]
+fn attention_in_f16_matches_cpu_at_every_head() {
+    each_path(|g| {
+        for (i, dh) in some([4, 8, 32, 64, 128].into_iter().enumerate()) {
+            for mask in [Mask::Full, Mask::RegionCausal, Mask::SameRegion] {
+                let l = 35 + 6 * i;
+                Problem::new(60 + i as u64, [1 + i % 2, l, l, 1 + i % 3, dh], mask, rows(l, 7)).check_stored(g);
+            }
+        }
+    });
+}
+
 #[test]
 fn attention_past_one_grid_row() {
     // 2049·16 groups of one workgroup each: 16 more than a grid row of 32768
@@ -269,8 +285,11 @@ fn attention_on_cooperative_matrices_matches_cpu() {
 #[test]
 fn attention_repeats_bit_for_bit() {
     each_path(|g| {
-        let problem = Problem::new(3, [2, 100, 100, 3, 12], Mask::RegionCausal, rows(100, 9));
-        assert_eq!(problem.run_self(g), problem.run_self(g));
+        let mut problem = Problem::new(3, [2, 100, 100, 3, 12], Mask::RegionCausal, rows(100, 9));
+        for half in [false, true] {
+            problem.half = half;
+            assert_eq!(problem.run_self(g), problem.run_self(g));
+        }
     });
 }
 
@@ -310,8 +329,9 @@ fn attention_is_causal_bit_for_bit() {
     let (h, w, r) = (14, 14, 5);
     let kept = (r + 1) * w * 16; // values of rows 0..=r
     each_path(|g| {
-        for regions in [rows(h * w, w), tokens(h * w)] {
+        for (regions, half) in [(rows(h * w, w), false), (tokens(h * w), false), (rows(h * w, w), true)] {
             let mut a = Problem::new(5, [1, h * w, h * w, 1, 16], Mask::RegionCausal, regions);
+            a.half = half;
             a.dout[kept..].fill(0.0);
             let (out, grad) = a.run_self(g);
             assert!(grad[3 * kept..].iter().all(|&d| d == 0.0), "gradient of later rows");
