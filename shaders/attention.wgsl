@@ -14,6 +14,11 @@
 // HALF = 1: q, k, v, out, dout, dq, dk and dv are f16, two in a word, and DH is a multiple of 4; all that is computed is f32.
 // Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward), in f16 half of that; 4·B·pairs·C flops (14),
 // B·H·pairs exps (2).
+// Tried, ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2 busy cores,
+// which says little about a GPU:
+//   1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; at 64 it needs more than 16 KiB
+//   2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept up to 64 forward, 32 backward: fewer registers, slower here
+//   4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for what is wider
 // uses lib/grid, lib/half, lib/attention
 const D4 = (DH + 3u) / 4u;               // vec4s of a head
 const S4 = (D4 + SPLIT - 1u) / SPLIT;    // of them, one invocation's
