@@ -67,6 +67,8 @@ pub(super) struct Live {
     /// Held while a program is submitted: programs share the pool, so their launches must not interleave.
     pub turn: Mutex<()>,
     pub fault: Arc<Fault>,
+    /// What is checked while a shader runs.
+    pub checks: wgpu::ShaderRuntimeChecks,
 }
 
 /// A lock that survives a panicking holder: the data behind it are caches and lists, valid after every statement.
@@ -256,7 +258,14 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     let opened = candidate.adapter.request_device(&descriptor).await;
     let (device, queue) = opened.map_err(|e| Error::NoAdapter(format!("{}: {e}", candidate.caps.name)))?;
     let caps = Caps { tiers: Tiers::default(), ..candidate.caps.clone() };
-    Ok(Inner::new(caps, Some(Live::new(device, queue))))
+    Ok(Inner::new(caps, Some(Live::new(device, queue, checks(&candidate.adapter)))))
+}
+
+/// Our loops are counted and need no other end. Where Vulkan keeps buffers from being read and written out of bounds, arrays
+/// in registers and workgroup memory are not checked besides: their indices follow from constants.
+fn checks(adapter: &wgpu::Adapter) -> wgpu::ShaderRuntimeChecks {
+    let bounds_checks = adapter.get_info().backend != wgpu::Backend::Vulkan;
+    wgpu::ShaderRuntimeChecks { bounds_checks, force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() }
 }
 
 /// Everything the adapter has; in a browser the defaults of WebGPU and its sizes of buffers.
@@ -284,7 +293,7 @@ async fn trial(candidate: &adapter::Candidate, offered: Tiers) -> Tiers {
 }
 
 impl Live {
-    fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, checks: wgpu::ShaderRuntimeChecks) -> Self {
         let fault: Arc<Fault> = Arc::default();
         let sink = fault.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -313,6 +322,7 @@ impl Live {
             pool: Mutex::default(),
             turn: Mutex::default(),
             fault,
+            checks,
         }
     }
 

@@ -79,7 +79,9 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
     let device = &live.device;
     let label = Some(kernel.name);
     let wgsl = wgpu::ShaderSource::Wgsl(source.into());
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source: wgsl });
+    let module = wgpu::ShaderModuleDescriptor { label, source: wgsl };
+    // SAFETY: the shaders are ours: every loop ends, and what `checks` leaves out they do not need.
+    let module = unsafe { device.create_shader_module_trusted(module, live.checks) };
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
