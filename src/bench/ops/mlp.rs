@@ -7,9 +7,10 @@ use ops::matmul::Act;
 use ops::mlp::Layer;
 
 /// Sums of k products miss 2.4e-8·√k of their scale for each rounding, three of them in a row, and the activation an
-/// exponential's few ulp. In mixed precision each operand misses 2⁻¹² of itself, which sums of random signs do not add to.
+/// exponential's few ulp. In mixed precision each operand misses up to 2⁻¹¹ of itself, which sums of random signs do not add
+/// to; but so does what the slope is of, and at the tens that come of normal weights it is off by a hundredth, as slopes are.
 fn share(precision: Precision) -> f64 {
-    if precision == Precision::Mixed { 1e-3 } else { 1e-5 }
+    if precision == Precision::Mixed { 2e-2 } else { 1e-5 }
 }
 
 fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
@@ -37,8 +38,9 @@ fn case(c: &mut Cases, name: String, [m, d, h]: [usize; 3], timed: bool) {
     let mut draft = c.case(name).fact("op", "gelu");
     if timed {
         // what the activation is of is written for the backward pass, which reads it twice: once activated
-        let forward = Floor::of(4 * m * (2 * d + 3 * h) + 8 * d * h, 4 * m * d * h, m * h);
-        let backward = Floor::of(4 * m * (4 * d + 5 * h) + 16 * d * h, 8 * m * d * h, m * h);
+        let hidden = if precision == Precision::Mixed { 2 * m * h } else { 4 * m * h };
+        let forward = Floor::of(8 * m * d + 3 * hidden + 8 * d * h, 4 * m * d * h, m * h);
+        let backward = Floor::of(16 * m * d + 5 * hidden + 16 * d * h, 8 * m * d * h, m * h);
         draft = draft.floors([forward, backward]);
     }
     draft.check(16, "rows", move |v| expect(v, precision)).op(move |t, x| {
