@@ -22,9 +22,10 @@
 // is rounded twice then.
 // Floor per (b, t, e): 4·(2S+2) bytes and S·N exponentials; chunked moves and computes about twice that.
 // With HALF half the bytes.
-// Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592; llvmpipe, 2 busy cores, Mesa 22.3.6, which says little about a GPU:
-//   sequential 9.0 | 43   kept, and chosen on a CPU
-//   chunked    9.5 | 46   kept: on a GPU few or short rows of lanes leave it idle otherwise. Not run on one
+// Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592, in brackets with HALF; llvmpipe, 2 cores, Mesa 22.3.6, which says little
+// about a GPU:
+//   sequential 3.9 (5.0) | 14.1 (15.3)   kept, and chosen on a CPU; f16 for the bytes, it is unpacked one by one here
+//   chunked    4.1 (4.3) | 12.1 (12.8)   kept: on a GPU few or short rows of lanes leave it idle otherwise. Not run on one
 // uses lib/math, lib/half, lib/gate
 // const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk; const HALF
 struct Params {

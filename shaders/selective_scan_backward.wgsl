@@ -22,6 +22,7 @@
 //   a lane is one channel with all states, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
 //   four channels by four states, sums by shuffles, LANES 8, J 4: 238; kept
 //   the same, sums through workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and barriers
+//   that one with HALF: 0.9 of its time; kept for the bytes
 // Not tried: one channel a lane with shuffles, which needs 31 per token. No version was run on a GPU.
 // Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
 // HALF = 1: u, delta, xz, out, dout, dxz, states and in work du and ddelta are f16, half the bytes; E is even. What is
