@@ -1,8 +1,8 @@
 // lib/scan_sums_subgroup — lib/scan_sums in the subgroup tier: LANES neighbours, a power of two from LQ to 64, share a
 // subgroup of at least that size. Each shuffle halves the values that a lane holds and doubles the lanes that they are
-// sums over. du and ddelta are complete after log2(LQ) shuffles and written; dB and dC of LANES lanes, after
-// log2(LANES/LQ), wait in workgroup memory for `flush`. LQ = 4, LANES = 32: 6 + 7 shuffles for 32 channels and 16
-// states.
+// sums over; of du and ddelta the last two stay, a word in f16. They are complete after log2(LQ) shuffles and written; dB
+// and dC of LANES lanes, after log2(LANES/LQ), wait in workgroup memory for `flush`. LQ = 4, LANES = 32: 6 + 7 shuffles
+// for 32 channels and 16 states.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
 const PARTS = WG / LANES;
 const SPAN = 4u * J * GROUPS;

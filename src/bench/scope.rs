@@ -68,6 +68,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// A width that fits no tile: odd, but in mixed precision, where models store f16 for whole quads only.
+    pub fn awkward(&self) -> usize {
+        if self.precision == Precision::Mixed { 68 } else { 67 }
+    }
+
     /// Names of the sizes.
     pub fn known_sizes() -> [&'static str; 4] {
         MODELS.map(|m| m.0)

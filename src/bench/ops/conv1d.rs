@@ -36,7 +36,7 @@ fn case(c: &mut Cases, name: String, [b, l, e]: [usize; 3], timed: bool) {
 }
 
 pub fn cases(c: &mut Cases) {
-    case(c, "small".into(), [2, 67, 68], false);
+    case(c, "small".into(), [2, 67, c.scope.awkward()], false);
     for s in c.scope.shapes() {
         case(c, s.to_string(), [s.b, s.l, s.e()], true);
     }

@@ -39,7 +39,7 @@ fn case(c: &mut Cases, name: String, shape: [usize; 3], timed: bool) {
 }
 
 pub fn cases(c: &mut Cases) {
-    case(c, "small".into(), [2, 11, 68], false);
+    case(c, "small".into(), [2, 11, c.scope.awkward()], false);
     for s in c.scope.few() {
         case(c, s.to_string(), [s.b, s.l, s.d], true);
     }

@@ -62,7 +62,7 @@ fn case(c: &mut Cases, name: String, [b, l, e, r]: [usize; 4], algorithm: Option
 pub fn cases(c: &mut Cases) {
     for algorithm in [Algorithm::Sequential, Algorithm::Chunked] {
         let name = format!("{algorithm:?} small").to_lowercase();
-        case(c, name, [1, 53, 68, 4], Some(algorithm), false);
+        case(c, name, [1, 53, c.scope.awkward(), 4], Some(algorithm), false);
     }
     // the ladder of the shader: both ways at the shapes where either could win
     let (few, many) = if c.scope.quick { (1, 2) } else { (1, 128) };
