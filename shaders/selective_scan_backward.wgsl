@@ -1,6 +1,6 @@
 // selective_scan_backward — gradients of selective_scan; shapes, formulae forward and `states`: selective_scan.wgsl.
 //   With gy = dout·SiLU(z)/S, and λ_t = gy·C + (ā·λ) of the step after t:
-//   du = D·gy + δ·Σ_n λ·B    ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'    p = ā·h_{t−1} = h_t − δ·u·B
+//   du = D·gy + δ·Σ_n λ·B    ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'    p = ā·h_{t−1}
 //   dB = Σ_e λ·δ·u    dC = Σ_e gy·h    dA_log = A·Σ_bt λ·δ·p    dD = Σ_bt gy·u    ddelta_bias = Σ_bt ddelta
 //   dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z)), z of 0 as in forward
 // `scan` writes one buffer, work: du, ddelta (S, B, L, E), sums of dB | dC over the channels of a workgroup
@@ -160,13 +160,12 @@ fn outer(channel: vec4<f32>, state: vec4<f32>) -> mat4x4<f32> {
 fn times(l: mat4x4<f32>, r: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(l[0] * r[0], l[1] * r[1], l[2] * r[2], l[3] * r[3]);
 }
-fn decay(v: vec4<f32>) -> vec4<f32> {
+fn decay_of(v: vec4<f32>) -> vec4<f32> {
     return exp(max(v, vec4(-80.0)));
 }
-fn decayed(delta: vec4<f32>, a: mat4x4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(
-        decay(delta * a[0]) * m[0], decay(delta * a[1]) * m[1], decay(delta * a[2]) * m[2], decay(delta * a[3]) * m[3],
-    );
+// ā = exp(δ·A)
+fn decays(delta: vec4<f32>, a: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4(decay_of(delta * a[0]), decay_of(delta * a[1]), decay_of(delta * a[2]), decay_of(delta * a[3]));
 }
 
 // Into work: du (`which` 0) or ddelta (1) of a token and two channels; dB (0) or dC (1) of a state, over this workgroup.
@@ -203,7 +202,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let a = transpose(mat4x4(a_quad(s, e.x, q), a_quad(s, e.y, q), a_quad(s, e.z, q), a_quad(s, e.w, q)));
     var carry = mat4x4<f32>();              // ā·λ of the step after
     var da = mat4x4<f32>();                 // Σ λ·δ·p
-    var past: array<mat4x4<f32>, T>;        // h by token of the chunk
+    var past: array<mat4x4<f32>, T>;        // h before each token of the chunk
     var d = vec4(0.0);                      // of the first quad only: D·gy is added once
     if q == 0u { d = chan4(p.has_d, p.d_at + s * p.e, e); }
     var dd = vec4(0.0);
@@ -240,8 +239,8 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let k = token(j0 + j, count, up);
                 let delta = sh_x[j * GROUPS + group];
                 let u = sh_x[(JH + j) * GROUPS + group];
-                h = decayed(delta, a, h) + outer(delta * u, sh_bc[k * 2u * LQ + q]);
                 past[k] = h;
+                h = times(decays(delta, a), h) + outer(delta * u, sh_bc[k * 2u * LQ + q]);
             }
         }
         var batch = Batch(row, count, !up, wid.x, 0u, 0u);
@@ -266,13 +265,15 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let gy = sh_x[(2u * J + j) * GROUPS + group];
                 let slope = sh_x[(3u * J + j) * GROUPS + group];
                 let bq = sh_bc[k * 2u * LQ + q];
-                let h = past[k];
+                let decay = decays(delta, a);
+                let before = times(decay, past[k]);                         // p; h − δ·u·B would leave what rounding left
+                let h = before + outer(delta * u, bq);
                 let lambda = outer(gy, sh_bc[k * 2u * LQ + LQ + q]) + carry;
-                let lambda_p = times(lambda, h - outer(delta * u, bq));     // λ·p
+                let lambda_p = times(lambda, before);
                 let lambda_ap = a[0] * lambda_p[0] + a[1] * lambda_p[1] + a[2] * lambda_p[2] + a[3] * lambda_p[3];
                 let lambda_b = lambda * bq;
                 da += by_channel(delta, lambda_p);
-                carry = decayed(delta, a, lambda);
+                carry = times(decay, lambda);
                 let ddelta = (u * lambda_b + lambda_ap) * slope;
                 dd += gy * u;
                 dbias += ddelta;

@@ -16,11 +16,18 @@ fn halves(v: vec4<f32>) -> vec2<u32> {
 fn floats(words: vec2<u32>) -> vec4<f32> {
     return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
 }
-// v as f16 has it.
+// v rounded to the nearest f16, ties to even, and back in f32. By integers: a driver may take unpack2x16float(pack2x16float(x))
+// for x, and NVIDIA's does. 13 bits of the mantissa go; below 2⁻¹⁴ f16 has steps of 2⁻²⁴; from 65520 on it is infinite.
 fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
-    return floats(halves(v));
+    let bits = bitcast<vec4<u32>>(v);
+    let size = bits & vec4(0x7fffffffu);
+    let even = bits + vec4(0xfffu) + ((bits >> vec4(13u)) & vec4(1u));
+    var r = bitcast<vec4<f32>>(even & vec4(0xffffe000u));
+    r = select(r, round(clamp(v, vec4(-1.0), vec4(1.0)) * 16777216.0) / 16777216.0, size < vec4(0x38800000u));
+    r = select(r, bitcast<vec4<f32>>((bits & vec4(0x80000000u)) | vec4(0x7f800000u)), size >= vec4(0x477ff000u));
+    return select(r, v, size > vec4(0x7f800000u));                                              // NaN stays
 }
-// The same for two.
+// Two f16 in a word.
 fn pair(v: vec2<f32>) -> u32 {
     return halves(vec4(v, 0.0, 0.0)).x;
 }
