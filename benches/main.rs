@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use rowscan::Result;
-use rowscan::bench::clock::{Seconds, rotated};
-use rowscan::bench::{Case, Clock, Direction, Outcome, Report, Roof, Row, Scope, ops};
+use rowscan::bench::runner::clock::{Seconds, rotated};
+use rowscan::bench::runner::{Clock, Outcome, Report, Roof, Row};
+use rowscan::bench::{Case, Direction, Scope, ops};
 use rowscan::gpu::{AdapterChoice, Gpu, Options, Precision, Work};
 
 fn flag(name: &str) -> bool {

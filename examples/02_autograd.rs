@@ -5,7 +5,9 @@
 //! ```
 
 use rowscan::gpu::{Gpu, Options};
-use rowscan::ops::{activation::gelu, matmul::matmul, reduce::mean};
+use rowscan::ops::activation::gelu;
+use rowscan::ops::matmul::matmul;
+use rowscan::ops::reduce::mean;
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
 

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use rowscan::data::{Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
 use rowscan::gpu::{Gpu, Options};
 use rowscan::models::Config;
-use rowscan::train::data::{Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
-use rowscan::train::settings::{RunSettings, Settings};
-use rowscan::train::step::Pretrainer;
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::settings::RunSettings;
 
 fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;

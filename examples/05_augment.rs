@@ -9,10 +9,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rowscan::train::data::{DataError, Dataset, Recipe, Scratch, Split, Transform};
-use rowscan::train::mix::{Mix, Mixer};
-use rowscan::train::record::{Grid, Panel};
-use rowscan::train::rng::{Purpose, Stream};
+use rowscan::data::stream::{Purpose, Stream};
+use rowscan::data::{DataError, Dataset, Recipe, Scratch, Split, Transform};
+use rowscan::run::record::{Grid, Panel};
+use rowscan::train::finetune::mixup::{Mix, Mixer};
 
 const RECIPES: [(&str, Recipe); 3] = [
     ("pretrain", Recipe::PRETRAIN),

@@ -29,24 +29,30 @@
 //! | [`tensor`], [`tape`] | shaped views of GPU memory; what to launch to get gradients |
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
 //! | [`nn`], [`models`] | layers and parameters; backbones, classifiers, MAP and MAE |
-//! | [`train`] | data, masks, the step, the loop, checkpoints (files and threads: feature `native`) |
-//! | `study` | the paper's tables at a reduced scale (feature `native`) |
-//! | `check`, `bench`, `cli` | conformance fixtures; oracle, floor and clock; the command line (feature `native`) |
+//! | [`data`] | data sets, augmentation, order (folders, archives and threads: feature `files`) |
+//! | [`train`], [`infer`] | one training step with its settings and masks; what a trained model is asked |
+//! | [`session`], `run` | training without files; runs over data sets with records and checkpoints (feature `files`) |
+//! | `bench`, `conformance`, `study`, `cli` | the program: oracle, floor and clock; fixtures; the paper's tables; the command line (feature `cli`) |
 #![warn(missing_docs)]
 
 #[cfg(feature = "blocking")]
 pub mod bench;
-#[cfg(feature = "native")]
-pub mod check;
-#[cfg(feature = "native")]
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
+pub mod conformance;
 pub mod cpu;
+pub mod data;
 pub mod error;
 pub mod gpu;
+pub mod infer;
 pub mod models;
 pub mod nn;
 pub mod ops;
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
+pub mod run;
+pub mod session;
+#[cfg(feature = "cli")]
 pub mod study;
 pub mod tape;
 pub mod tensor;

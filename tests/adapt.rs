@@ -2,11 +2,10 @@
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{
-    Adapted, Classifier, Config, Contents, Decoder, Mae, Map, Pool, Positions, adapt, contents, resize_positions,
-};
+use rowscan::models::{Adapted, Classifier, Config, Contents, Decoder, Mae, Map, Pool, Positions, resize_positions};
+use rowscan::models::{adapt, contents};
 use rowscan::nn::{Params, Weights};
-use rowscan::train::import::import;
+use rowscan::run::import::import;
 use rowscan::train::weights_file::to_bytes;
 
 fn params(build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Params {

@@ -1,8 +1,8 @@
 //! The benches' comparison with the oracle: that it passes what is right and names what is not.
 
 use rowscan::bench::case::{Cases, out};
-use rowscan::bench::check::{Tol, Values, Want, want};
-use rowscan::bench::fill::Along::{Axis, Whole};
+use rowscan::bench::inputs::Along::{Axis, Whole};
+use rowscan::bench::oracle::{Tol, Values, Want, want};
 use rowscan::bench::{Scope, ops};
 use rowscan::{Error, Result, ops as op};
 

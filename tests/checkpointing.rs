@@ -9,9 +9,10 @@ use rowscan::ops::add::add;
 use rowscan::ops::matmul::matmul;
 use rowscan::tape::{Grads, Tape, Var};
 use rowscan::tensor::Tensor;
-use rowscan::train::classify::{Finetuner, Tuning};
-use rowscan::train::settings::{RunSettings, Settings};
-use rowscan::train::step::Pretrainer;
+use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, as_hardware, gpu, leaf};
 use crate::methods::vit;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rowscan::check::check;
+use rowscan::conformance::check;
 use rowscan::gpu::Gpu;
 
 use crate::common::{as_hardware, each_tier};

@@ -3,21 +3,24 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use rowscan::data::imagenet::{MEAN, STD};
 use rowscan::gpu::{Caps, Gpu};
+use rowscan::infer::reconstruct::Reconstructor;
 use rowscan::models::{
     Batch, Config, DecoderKind, DecoderMask, Family, Map, Method, Objective, Order, Pretext, Target,
 };
 use rowscan::nn::Params;
+use rowscan::run::Silent;
+use rowscan::run::pretrain;
+use rowscan::run::weights_on_disk::read;
+use rowscan::run::{Ended, Outputs};
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::checkpoint::State;
-use rowscan::train::mask::Masker;
-use rowscan::train::reconstruct::Reconstructor;
-use rowscan::train::run::{Ended, Outputs};
-use rowscan::train::settings::{RunSettings, Settings};
-use rowscan::train::step::Pretrainer;
-use rowscan::train::weights_file::read;
-use rowscan::train::{images, pretrain};
+use rowscan::train::pretrain::mask::Masker;
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, gpu};
 use crate::training::nano;
@@ -113,7 +116,7 @@ fn every_method_learns() {
 fn batch(g: &Gpu, config: &Config) -> (Batch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
-    let mask = rowscan::train::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
+    let mask = rowscan::train::pretrain::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
     let batch = Batch {
         patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
         visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
@@ -173,7 +176,7 @@ fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Opti
     let outputs =
         Outputs { dir: dir.into(), options: String::new(), log_every: 1, save_every_steps: 0, keep: 0, threads: 1 };
     let mut run = pretrain::prepare(g, config, settings, &outputs, 1, resume).unwrap();
-    assert!(matches!(run.train(&AtomicBool::new(false)), Ok(Ended::Finished(Some(_)))));
+    assert!(matches!(run.train(&AtomicBool::new(false), &mut Silent), Ok(Ended::Finished(Some(_)))));
 }
 
 #[test]
@@ -265,7 +268,8 @@ fn pictures_come_of_every_method_that_predicts() {
         let model = Pretext::new(g, &mut params, &config, &objective).unwrap();
         params.init(g, 3).unwrap();
         let mask =
-            Masker::new("random".parse().unwrap(), rowscan::train::mask::MaskRatio::Fixed(0.5), (4, 4), 1).unwrap();
+            Masker::new("random".parse().unwrap(), rowscan::train::pretrain::mask::MaskRatio::Fixed(0.5), (4, 4), 1)
+                .unwrap();
         let mask = mask.in_order(config.order, objective.order(&config)).draw(0, 2);
         let reconstructor = Reconstructor::new(g, &model, &config, 2, mask.visible_len).unwrap();
         let images = &pictures()[..2 * SIDE * SIDE * 3];
@@ -295,7 +299,7 @@ fn pictures_come_of_every_method_that_predicts() {
 fn raw_and_normalised_targets_differ_by_the_patch() {
     let Some(g) = gpu() else { return };
     let images = pictures();
-    let normal = |at: usize| (f32::from(images[at]) / 255.0 - images::MEAN[at % 3]) / images::STD[at % 3];
+    let normal = |at: usize| (f32::from(images[at]) / 255.0 - MEAN[at % 3]) / STD[at % 3];
     let (batch, config) = (8, nano());
     for (target, expected) in [
         (Target::Raw, (0..images.len()).map(|at| normal(at).powi(2)).sum::<f32>() / images.len() as f32),

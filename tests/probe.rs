@@ -1,6 +1,6 @@
 //! Probes of given features: what can be told apart is, and neighbours are the nearest.
 
-use rowscan::train::probe::{Features, linear_probe, nearest_neighbours};
+use rowscan::run::probe::{Features, linear_probe, nearest_neighbours};
 
 use crate::common::{Random, each_tier, gpu};
 

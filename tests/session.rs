@@ -1,12 +1,13 @@
 use pollster::block_on;
 use rowscan::Result;
+use rowscan::data::{Dataset, Rgb8, Split};
 use rowscan::gpu::Gpu;
+use rowscan::infer::attention_maps::AttentionMaps;
 use rowscan::models::{Config, Map};
 use rowscan::nn::Params;
-use rowscan::train::attention::AttentionMaps;
-use rowscan::train::data::{Dataset, Rgb8, Split};
-use rowscan::train::session::Session;
-use rowscan::train::settings::{RunSettings, Settings};
+use rowscan::session::Session;
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::settings::RunSettings;
 
 use crate::common::gpu;
 

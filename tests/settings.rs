@@ -6,8 +6,9 @@ use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{Config, Map, Objective};
 use rowscan::nn::Params;
 use rowscan::train::optimizer::DecayRule;
-use rowscan::train::settings::{RunSettings, ScheduleKind, Settings};
-use rowscan::train::step::{Pretrainer, expect_fit};
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::step::{Pretrainer, expect_fit};
+use rowscan::train::settings::{RunSettings, ScheduleKind};
 use rowscan::train::update::Hyper;
 
 #[test]

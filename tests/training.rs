@@ -2,9 +2,10 @@
 
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::models::{Config, Objective};
-use rowscan::train::mask::{Mask, Masker};
-use rowscan::train::settings::{RunSettings, Settings};
-use rowscan::train::step::Pretrainer;
+use rowscan::train::pretrain::mask::{Mask, Masker};
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, gpu};
 

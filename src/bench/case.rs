@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::check::{Oracle, Values, Want};
-use super::fill::{Along, Fill, Named};
-use super::scope::{Scope, Shape};
+use super::inputs::{Along, Fill, Named};
+use super::oracle::{Oracle, Values, Want};
+use super::selection::{Scope, Shape};
 use crate::error::Result;
 use crate::gpu::{Gpu, Program, Work};
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
 use crate::ops::matmul;
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
@@ -192,7 +192,7 @@ impl Case {
     }
 
     /// Measures which paths are fastest for its products, if it has any that were not measured yet.
-    #[cfg(feature = "native")]
+    #[cfg(feature = "files")]
     pub fn tune(&self, g: &Gpu) -> Result<()> {
         if self.family == "matmul" && !g.caps().software {
             let built = self.build(g, Direction::Backward)?;

@@ -7,31 +7,12 @@
 
 pub mod case;
 pub mod check;
-#[cfg(feature = "native")]
-pub mod clock;
-#[cfg(feature = "native")]
-pub mod dump;
-pub mod fill;
+pub mod inputs;
 pub mod ops;
-#[cfg(feature = "native")]
-pub mod report;
-#[cfg(feature = "native")]
-pub mod roof;
-#[cfg(feature = "native")]
-pub mod run;
-pub mod scope;
-#[cfg(feature = "native")]
-pub mod step;
-#[cfg(feature = "native")]
-pub mod trace;
+pub mod oracle;
+#[cfg(feature = "cli")]
+pub mod runner;
+pub mod selection;
 
 pub use case::{Built, Case, Direction};
-#[cfg(feature = "native")]
-pub use clock::Clock;
-#[cfg(feature = "native")]
-pub use report::{Outcome, Report, Row};
-#[cfg(feature = "native")]
-pub use roof::Roof;
-#[cfg(feature = "native")]
-pub use run::run;
-pub use scope::Scope;
+pub use selection::Scope;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Recipe;
 use crate::error::{Error, Result};
-use crate::train::data::Recipe;
 
 /// What to change in a recipe. The names are timm's and DeiT's.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]

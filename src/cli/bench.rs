@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::run_args::word;
-use super::{Device, Outcome, Stop, say, usage};
-use crate::bench::{self, Clock, Scope};
+use crate::bench::Scope;
+use crate::bench::runner;
+use crate::bench::runner::Clock;
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::error::Error;
 
 #[derive(Debug, clap::Args)]
@@ -55,10 +57,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
     }
     let clock = Clock::new(&g, args.wall);
-    let report = usage(bench::run(&g, &scope, clock, args.dump.as_deref(), say))?;
+    let report = usage(runner::run(&g, &scope, clock, args.dump.as_deref(), say))?;
     if let Some(path) = &args.json {
         let text = format!("{:#}\n", report.json());
-        crate::train::record::write_atomic(path, text.as_bytes()).map_err(Error::from)?;
+        crate::run::record::write_atomic(path, text.as_bytes()).map_err(Error::from)?;
     }
     if report.passed() { Ok(()) } else { Err(Stop::Negative) }
 }

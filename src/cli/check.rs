@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Device, Outcome, Stop, say};
-use crate::check::check;
+use crate::cli::terminal::{Device, Outcome, Stop, say};
+use crate::conformance::check;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

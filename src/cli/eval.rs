@@ -6,16 +6,16 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::features::{batch_of, open_split};
-use super::{Device, Outcome, say, usage};
+use crate::cli::terminal::{Device, Outcome, say, usage};
+use crate::data::{Dataset, Transform, imagenet};
 use crate::error::{Error, Result};
+use crate::infer::scores::scores_of;
+use crate::infer::scores::{ClassScores, Tally};
 use crate::models::{Classifier, Config};
 use crate::nn::Params;
-use crate::train::checkpoint;
-use crate::train::classify::scores_of;
-use crate::train::data::{Dataset, Transform, imagenet};
-use crate::train::evaluate::{ClassScores, Tally};
-use crate::train::finetune::{evaluate, tested_crop_ratio};
-use crate::train::record::{confusion_matrix, write_atomic};
+use crate::run::checkpoint;
+use crate::run::finetune::{evaluate, tested_crop_ratio};
+use crate::run::record::{confusion_matrix, write_atomic};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -70,7 +70,7 @@ fn numbered(data: Dataset, folder: &Path, config: &Config) -> Result<Dataset> {
         Some(names) if names.len() == config.classes => data.numbered_as(&names)?,
         Some(names) => {
             let reason = format!("names {} classes, the model has {}", names.len(), config.classes);
-            return Err(Error::file(folder.join(checkpoint::CLASSES), reason));
+            return Err(Error::file(folder.join(crate::train::checkpoint::CLASSES), reason));
         }
         None => {
             data.require_classes(config.classes)?;
@@ -83,7 +83,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let folder = &args.checkpoint;
     let config = checkpoint::config(folder)?; // before anything that takes time
     if config.classes == 0 {
-        return Err(Error::file(folder.join(checkpoint::CONFIG), "is of a model without classes").into());
+        return Err(Error::file(folder.join(crate::train::checkpoint::CONFIG), "is of a model without classes").into());
     }
     let crop_ratio = args.crop_ratio.map_or_else(|| tested_crop_ratio(folder), Ok)?;
     let transform = Transform::Eval { size: config.image_size as u32, crop_ratio };

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::{Outcome, say};
-use crate::train::checkpoint;
-use crate::train::settings::Settings;
+use crate::cli::terminal::{Outcome, say};
+use crate::run::checkpoint;
+use crate::train::pretrain::settings::Settings;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

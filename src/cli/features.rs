@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Device, Outcome, Stop, say, usage};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
+use crate::data::{Dataset, Split, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::infer::features::{mean_features, open_backbone};
 use crate::models::{Backbone, Config};
 use crate::nn::{Params, Weights};
-use crate::train::checkpoint;
-use crate::train::data::{Dataset, Split, Transform};
-use crate::train::features::{mean_features, open_backbone};
-use crate::train::record::write_atomic;
-use crate::train::weights_file::{read, to_bytes};
+use crate::run::checkpoint;
+use crate::run::record::write_atomic;
+use crate::run::weights_on_disk::read;
+use crate::train::weights_file::to_bytes;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,7 +36,7 @@ pub struct Args {
 
 /// The backbone of a checkpoint's model, with weights of that checkpoint.
 pub fn backbone_of(g: &Gpu, folder: &Path, config: &Config) -> Result<(Params, Backbone)> {
-    let path = folder.join(checkpoint::MODEL);
+    let path = folder.join(crate::train::checkpoint::MODEL);
     open_backbone(g, config, Some(read(&path)?), 0).map_err(|e| Error::file(&path, e))
 }
 

@@ -7,18 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::augment_args::AugmentArgs;
 use super::model_args::ModelArgs;
 use super::run_args::{RunArgs, carry_out, merged, needed, planning_caps};
-use super::{Device, Outcome, Stop, say, usage};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::Config;
-use crate::train::classify::Finetuner;
-use crate::train::data::{Dataset, Split};
-use crate::train::finetune::Settings;
-use crate::train::fit::expect_fit;
-use crate::train::mix::Mix;
-use crate::train::recipes::{Preset, RECIPES, recipe};
-use crate::train::run::Outputs;
-use crate::train::{checkpoint, finetune};
+use crate::run::Outputs;
+use crate::run::checkpoint;
+use crate::run::finetune;
+use crate::train::finetune::mixup::Mix;
+use crate::train::finetune::recipes::{Preset, RECIPES, recipe};
+use crate::train::finetune::settings::Settings;
+use crate::train::finetune::step::Finetuner;
+use crate::train::memory_check::expect_fit;
 
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -170,7 +171,7 @@ pub fn run(device: &Device, args: Args) -> Outcome {
         }
         None => usage(args.fresh())?,
     };
-    usage(settings.check(&config))?;
+    usage(settings.check())?;
     if args.run.dry_run {
         return Ok(dry_run(planning_caps(device)?, &config, &settings)?);
     }

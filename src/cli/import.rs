@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::model_args::ModelArgs;
-use super::{Outcome, say, usage};
+use crate::cli::terminal::{Outcome, say, usage};
 use crate::models::contents;
-use crate::train::checkpoint;
-use crate::train::import::import;
+use crate::run::checkpoint;
+use crate::run::import::import;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,14 +3,15 @@
 use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::run_args::word;
-use super::{Device, Outcome, say, usage};
+use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Recording, human_bytes};
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
-use crate::train::classify::{Finetuner, Tuning};
-use crate::train::settings::{RunSettings, Settings};
-use crate::train::step::Pretrainer;
+use crate::train::finetune::step::{Finetuner, Tuning};
+use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::step::Pretrainer;
+use crate::train::settings::RunSettings;
 use crate::train::update::Hyper;
 
 #[derive(Debug, clap::Args)]

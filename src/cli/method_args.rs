@@ -6,7 +6,7 @@ use super::model_args::ModelArgs;
 use super::run_args::{word, word_of};
 use crate::error::{Error, Result};
 use crate::models::{Config, Family, Method, Objective};
-use crate::train::settings::Settings;
+use crate::train::pretrain::settings::Settings;
 
 /// Method, masks and what belongs to single methods.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 mod augment_args;
 mod bench;
 mod check;
+mod curve;
 mod eval;
 mod export;
 mod features;
@@ -17,15 +18,18 @@ mod profile;
 mod reconstruct;
 mod run_args;
 mod study;
+mod terminal;
+mod watch;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
-use crate::gpu::{AdapterChoice, Gpu, Options};
+use terminal::{Device, Stop, warn};
+
+use crate::gpu::{AdapterChoice, Options};
 
 /// Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
 #[derive(Debug, Parser)]
@@ -72,55 +76,6 @@ enum Command {
     Profile(Box<profile::Args>),
     /// Compare every operator with its oracle, then time it against its floor.
     Bench(bench::Args),
-}
-
-/// What a command ends with: a usage error, a failure, or a verdict.
-enum Stop {
-    Usage(Error),
-    Failure(Error),
-    Negative,
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failure(error)
-    }
-}
-
-/// Marks what the arguments alone show to be wrong; what files, disks and devices say is a failure.
-fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
-    result.map_err(|e| match e {
-        Error::Argument { .. } => Stop::Usage(e),
-        other => Stop::Failure(other),
-    })
-}
-
-/// Prints a line. A reader that has left (`| head`) is no error, a full disk is.
-fn say(line: impl std::fmt::Display) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|e| Error::file("standard output", e)),
-    }
-}
-
-/// Prints a line to stderr, where that is possible.
-fn warn(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-type Outcome = std::result::Result<(), Stop>;
-
-/// Where to run; given to every command.
-#[derive(Debug, Clone)]
-struct Device(Options);
-
-impl Device {
-    fn open(&self) -> Result<Gpu> {
-        let g = Gpu::open_blocking(&self.0)?;
-        tracing::info!("{}", g.caps());
-        Ok(g)
-    }
 }
 
 /// Where compiled pipelines are kept: `ROWSCAN_PIPELINE_CACHE`, which may be `off`, or the user's folder for such things.

@@ -6,14 +6,15 @@ use super::augment_args::AugmentArgs;
 use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::run_args::{RunArgs, carry_out, merged, needed, planning_caps};
-use super::{Device, Outcome, Stop, say, usage};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::Config;
-use crate::train::run::Outputs;
-use crate::train::settings::Settings;
-use crate::train::step::{Pretrainer, expect_fit};
-use crate::train::{checkpoint, pretrain};
+use crate::run::Outputs;
+use crate::run::checkpoint;
+use crate::run::pretrain;
+use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

@@ -8,14 +8,14 @@ use serde_json::json;
 use super::features::{backbone_of, batch_of, open_split};
 use super::model_args::ModelArgs;
 use super::run_args::needed;
-use super::{Device, Outcome, Stop, say, usage};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
+use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
+use crate::infer::features::{mean_features, open_backbone};
 use crate::models::Config;
-use crate::train::checkpoint;
-use crate::train::data::{Dataset, Transform};
-use crate::train::features::{mean_features, open_backbone};
-use crate::train::probe::{Features, linear_probe, nearest_neighbours};
-use crate::train::record::write_atomic;
+use crate::run::checkpoint;
+use crate::run::probe::{Features, linear_probe, nearest_neighbours};
+use crate::run::record::write_atomic;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 use super::method_args::MethodArgs;
 use super::model_args::ModelArgs;
 use super::run_args::word;
-use super::{Device, Outcome, say, usage};
-use crate::bench::clock::thread_time;
-use crate::bench::trace::chrome_trace;
-use crate::bench::{Clock, Roof};
+use crate::bench::runner::clock::thread_time;
+use crate::bench::runner::trace::chrome_trace;
+use crate::bench::runner::{Clock, Roof};
+use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, LaunchTime, Program, Work, human_bytes};
 use crate::ops::matmul::products;
-use crate::train::record::write_atomic;
-use crate::train::settings::{RunSettings, Settings};
-use crate::train::step::Pretrainer;
+use crate::run::record::write_atomic;
+use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::step::Pretrainer;
+use crate::train::settings::RunSettings;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

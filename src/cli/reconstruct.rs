@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use super::method_args::mask_ratio;
-use super::{Device, Outcome, say, usage};
+use crate::cli::terminal::{Device, Outcome, say, usage};
+use crate::data::{Transform, load_image};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::infer::reconstruct::Reconstructor;
 use crate::models::{Config, Pretext};
 use crate::nn::{Params, Weights};
-use crate::train::checkpoint;
-use crate::train::data::{Transform, load_image};
-use crate::train::reconstruct::Reconstructor;
-use crate::train::record::{Grid, Panel, write_atomic};
-use crate::train::settings::{RunSettings, Settings};
+use crate::run::checkpoint;
+use crate::run::record::{Grid, Panel, write_atomic};
+use crate::train::pretrain::settings::Settings;
+use crate::train::settings::RunSettings;
 use crate::train::weights_file::to_bytes;
 
 #[derive(Debug, clap::Args)]

@@ -8,13 +8,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Device, Outcome, Stop, say, usage, warn};
+use super::watch::Watch;
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
-use crate::train::checkpoint::{self, Best};
-use crate::train::data::{Dataset, Split};
-use crate::train::output_dir::OutputDir;
-use crate::train::run::{Ended, Outputs, Run, Task};
+use crate::run::checkpoint;
+use crate::run::output_dir::OutputDir;
+use crate::run::{Ended, Outputs, Run, Task};
+use crate::train::checkpoint::Best;
 use crate::train::settings::RunSettings;
 
 /// Every option may also stand in the file of `--config`, under its long name.
@@ -256,7 +258,7 @@ pub fn carry_out<T: Task>(
     let mut run = prepare(&g, outputs)?;
     let dir = outputs.dir.display();
     let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
-    match run.train(&stop) {
+    match run.train(&stop, &mut Watch::new()) {
         Ok(Ended::Finished(Some(loss))) => {
             say(format_args!("done: loss {loss:.4}, results in {dir}"))?;
             if let Some((Best { epoch, top1, average }, folder)) = run.best() {

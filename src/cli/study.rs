@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::run_args::stop_flag;
-use super::{Device, Outcome, say, usage, warn};
+use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::error::{Error, Result};
 use crate::gpu::Caps;
+use crate::run::output_dir::OutputDir;
+use crate::run::record::write_atomic;
 use crate::study::{Budget, Scores, Study, Table, markdown, plot};
-use crate::train::output_dir::OutputDir;
-use crate::train::record::write_atomic;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -5,7 +5,8 @@
 //!   with v = x·w₁ᵀ + b₁ and h = act(v):   dw₂ = dyᵀ·h   db₂ = Σ_m dy   dv = (dy·w₂)·act'(v)
 //!   dw₁ = dvᵀ·x   db₁ = Σ_m dv   dx = dv·w₁   dresidual = dy
 //! ```
-use super::activation::{self, Activation};
+use super::activation;
+use super::activation::Activation;
 use super::matmul;
 
 /// Sizes.

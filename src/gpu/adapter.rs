@@ -104,7 +104,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         },
         memory: if software { host_memory() } else { memory(&adapter) },
     };
-    let pipeline_cache = cfg!(feature = "native") && features.contains(wgpu::Features::PIPELINE_CACHE);
+    let pipeline_cache = cfg!(feature = "files") && features.contains(wgpu::Features::PIPELINE_CACHE);
     Candidate { adapter, caps, pipeline_cache, rank }
 }
 

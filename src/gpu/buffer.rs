@@ -80,7 +80,7 @@ pub struct View {
     pub(crate) node: Arc<Node>,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
-    /// Whether elements are f16, two in a word. Only kernels that say so may bind it: [`Kernel::halves`](super::Kernel).
+    /// Whether elements are f16, two in a word. Only kernels that say so may bind it: [`Kernel::halves`](super::kernel::Kernel).
     pub(crate) half: bool,
 }
 

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use super::device::lock;
+use super::lock::lock;
 use crate::error::{Error, Result};
 
 /// The first error since somebody asked; a lost device stays lost.

@@ -1,8 +1,7 @@
 //! Kernels as data: what a compute shader is called, what it binds, and which scalars it takes.
 
 use super::caps::Tiers;
-use super::record::Launch;
-use super::work::Work;
+use super::work::{Args, Work};
 
 /// How a kernel touches one of its storage buffers. The number is the WGSL binding; binding 0 is always `Params`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub struct Kernel {
     /// all f16 or all f32.
     pub halves: &'static [(u32, &'static str)],
     /// The least work of a launch; without it, each bound element moved once.
-    pub work: Option<fn(&Launch) -> Work>,
+    pub work: Option<fn(&Args<'_>) -> Work>,
 }
 
 impl Kernel {
@@ -80,7 +79,7 @@ impl Kernel {
         Self { halves, ..self }
     }
     /// The same with a formula for the least work of a launch.
-    pub const fn work(self, work: fn(&Launch) -> Work) -> Self {
+    pub const fn work(self, work: fn(&Args<'_>) -> Work) -> Self {
         Self { work: Some(work), ..self }
     }
     /// Changes with the source: what was measured of another is not of this one.

@@ -6,27 +6,30 @@
 //! ```
 
 mod adapter;
+#[cfg(feature = "blocking")]
+mod block_on;
 mod buffer;
 mod caps;
-#[cfg(feature = "native")]
-mod choices;
 mod counters;
 mod device;
 mod fault;
 mod kernel;
 mod launch;
+mod live;
+mod lock;
+#[cfg(feature = "files")]
+mod not_finite;
+mod open;
 mod pipeline;
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
 mod pipeline_cache;
 mod plan;
 mod program;
-mod readback;
 mod record;
 mod selftest;
-#[cfg(feature = "blocking")]
-mod suspend;
-#[cfg(feature = "native")]
-mod trace;
+mod transfer;
+#[cfg(feature = "files")]
+mod tuning_cache;
 mod work;
 
 pub use adapter::{AdapterChoice, Options};
@@ -37,11 +40,11 @@ pub use device::Gpu;
 pub use kernel::{Bind, Field, Grid, Kernel, Params};
 pub(crate) use kernel::{params, wgsl};
 pub use launch::{PhaseGuard, PrecisionGuard, ScopeGuard};
+#[cfg(feature = "files")]
+pub use not_finite::NotFinite;
 pub use plan::{Plan, human_bytes};
 pub use program::{LaunchTime, Program};
-pub use readback::Readback;
 pub use record::{Launch, Phase, Precision, Recording};
 pub use selftest::KERNELS as SELFTEST_KERNELS;
-#[cfg(feature = "native")]
-pub use trace::NotFinite;
-pub use work::Work;
+pub use transfer::Readback;
+pub use work::{Args, Work};

@@ -2,25 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use super::caps::Tiers;
-use super::device::{Live, lock};
+use super::device::Gpu;
 use super::kernel::{Bind, Kernel};
+use super::live::{Live, Pipeline, PipelineKey};
+use super::lock::lock;
 use super::record::Launch;
-use crate::error::Result;
-
-/// A compiled entry point.
-#[derive(Debug)]
-pub(super) struct Pipeline {
-    pub raw: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
-}
-
-/// What tells two pipelines apart: name, whether it is the subgroup variant, constants.
-pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
+use crate::error::{Error, Result};
 
 fn key(launch: &Launch, tiers: Tiers) -> PipelineKey {
     (launch.kernel.name, tiers.subgroup && launch.kernel.subgroup.is_some(), launch.consts.clone())
@@ -44,7 +36,7 @@ pub(super) fn pipelines(live: &Live, launches: &[Launch], tiers: Tiers) -> Resul
 }
 
 /// Maps every item, on as many threads as there are cores.
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
 fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if cores.min(items.len()) <= 1 {
@@ -69,7 +61,7 @@ fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> 
 }
 
 /// Maps every item: a browser compiles as it likes.
-#[cfg(not(feature = "native"))]
+#[cfg(not(feature = "files"))]
 fn each<T, R>(items: &[T], work: impl Fn(&T) -> R) -> Vec<R> {
     items.iter().map(work).collect()
 }
@@ -110,7 +102,7 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
             cache,
         })
     };
-    #[cfg(feature = "native")]
+    #[cfg(feature = "files")]
     if let Some(disk) = &live.pipeline_cache {
         let data = disk.load(kernel.name, source);
         let descriptor = wgpu::PipelineCacheDescriptor { label, data: data.as_deref(), fallback: true };
@@ -123,4 +115,20 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
         return Pipeline { raw, layout };
     }
     Pipeline { raw: pipeline(None), layout }
+}
+
+impl Gpu {
+    /// Compiles a variant of a kernel and says what the driver thinks of it.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] with the kernel's name and the driver's words.
+    pub async fn compile(&self, kernel: &'static Kernel, subgroup: bool, consts: &[u32]) -> Result<()> {
+        let live = self.live()?;
+        let scope = live.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        compile(live, kernel, &kernel.wgsl(Tiers { subgroup, ..self.caps().tiers }, consts));
+        match scope.pop().await {
+            None => self.check(),
+            Some(error) => Err(Error::Validation(format!("{}: {error}", kernel.name))),
+        }
+    }
 }

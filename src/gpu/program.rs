@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::buffer::{Physical, View};
-use super::device::{Gpu, Live, lock};
-use super::pipeline::{Pipeline, pipelines};
+use super::device::Gpu;
+use super::live::{Live, Pipeline};
+use super::lock::lock;
+use super::pipeline::pipelines;
 use super::plan::Plan;
 use super::record::{Launch, Phase, Recording};
 use super::work::Work;
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
 use crate::error::Error;
 use crate::error::Result;
 
@@ -26,7 +28,7 @@ pub struct Program {
     /// Where submissions begin, and the end.
     chunks: Vec<usize>,
     plan: Plan,
-    #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "they live as long as the program"))]
+    #[cfg_attr(not(feature = "files"), expect(dead_code, reason = "they live as long as the program"))]
     slots: Vec<Arc<Physical>>,
     _uniforms: Option<Arc<Physical>>,
 }
@@ -90,7 +92,7 @@ impl Program {
     }
 
     /// Where a launch's argument lies.
-    #[cfg(feature = "native")]
+    #[cfg(feature = "files")]
     pub(super) fn physical<'a>(&'a self, view: &'a View) -> Option<&'a Arc<Physical>> {
         let slot = self.plan.slot_of.get(&view.node.id).map(|&slot| &self.slots[slot]);
         slot.or_else(|| view.node.cell.get())
@@ -117,7 +119,7 @@ impl Program {
     }
 
     /// Runs once with every launch in a pass of its own between two timestamps.
-    #[cfg(feature = "native")]
+    #[cfg(feature = "files")]
     pub fn profile(&self) -> Result<Vec<LaunchTime>> {
         let live = self.gpu.live()?;
         if !self.gpu.caps().timestamps {
@@ -252,4 +254,15 @@ fn bind<'a>(
     live.counters.bind_groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let label = Some(launch.kernel.name);
     live.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &pipeline.layout, entries: &entries })
+}
+
+impl Gpu {
+    /// Runs everything launched so far outside of [`Gpu::record`].
+    pub fn flush(&self) -> Result<()> {
+        let pending = self.0.recorder(|r| std::mem::take(&mut r.eager));
+        if pending.launches.is_empty() {
+            return Ok(());
+        }
+        Program::new(self, pending)?.run()
+    }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::buffer::{Class, Node, View};
 use super::caps::Tiers;
-use super::kernel::{Grid, Kernel};
+use super::kernel::{Bind, Grid, Kernel};
+use super::work::{Args, Work};
 
 /// Which part of a training step a launch belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,6 +78,28 @@ impl Launch {
     pub fn wgsl(&self, tiers: Tiers) -> String {
         self.kernel.wgsl(tiers, &self.consts)
     }
+
+    /// The least work: the kernel's own formula, or each bound element moved once.
+    pub fn work(&self) -> Work {
+        let args = self.args();
+        match self.kernel.work {
+            Some(formula) => formula(&args),
+            None => Work { bytes: args.bytes, ..Work::default() },
+        }
+    }
+
+    /// Bytes of all bound ranges: one that is bound twice counts once, one that is updated is read and written.
+    pub fn bytes(&self) -> u64 {
+        let args = self.args.iter().zip(self.kernel.binds).enumerate();
+        let first = args.filter(|(i, (view, _))| !self.args[..*i].iter().any(|before| before.same(view)));
+        first.map(|(_, (view, bind))| if matches!(bind, Bind::Update(_)) { 2 * view.bytes } else { view.bytes }).sum()
+    }
+
+    /// What a formula for the least work reads.
+    pub(crate) fn args(&self) -> Args<'_> {
+        let Self { kernel, consts, params, args, .. } = self;
+        Args { names: kernel.consts, consts, params, views: args, bytes: self.bytes() }
+    }
 }
 
 /// Launches in order.
@@ -126,6 +149,10 @@ impl Recording {
             |l: &&Launch| l.scope.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let all = self.launches.iter().filter(inside);
         (all.clone().filter(|l| l.phase == Phase::Forward).count(), all.count())
+    }
+    /// The least work of all launches.
+    pub fn work(&self) -> Work {
+        self.launches.iter().map(Launch::work).sum()
     }
 }
 

@@ -1,10 +1,11 @@
 //! Start-up tests of the tiers: each has to reproduce a product that is known, or it is not used.
 
 use super::buffer::Physical;
+use super::caps::Tiers;
 use super::device::Inner;
+use super::kernel::wgsl;
 use super::kernel::{Bind, Kernel, params};
 use super::pipeline::compile;
-use super::{Tiers, wgsl};
 
 params! { pub struct SelfTest { n: u32 } }
 

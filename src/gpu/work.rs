@@ -3,8 +3,7 @@
 use std::iter::Sum;
 use std::ops::Add;
 
-use super::kernel::Bind;
-use super::record::{Launch, Recording};
+use super::buffer::View;
 
 /// Bytes moved and numbers computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,42 +41,31 @@ impl Sum for Work {
     }
 }
 
-impl Launch {
-    /// The least work: the kernel's own formula, or each bound element moved once.
-    pub fn work(&self) -> Work {
-        match self.kernel.work {
-            Some(formula) => formula(self),
-            None => Work { bytes: self.bytes(), ..Work::default() },
-        }
-    }
-
+/// What a formula for the least work reads of a launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Args<'a> {
+    pub(super) names: &'a [(&'static str, u32)],
+    pub(super) consts: &'a [u32],
+    pub(super) params: &'a [u8],
+    pub(super) views: &'a [View],
     /// Bytes of all bound ranges: one that is bound twice counts once, one that is updated is read and written.
-    pub fn bytes(&self) -> u64 {
-        let args = self.args.iter().zip(self.kernel.binds).enumerate();
-        let first = args.filter(|(i, (view, _))| !self.args[..*i].iter().any(|before| before.same(view)));
-        first.map(|(_, (view, bind))| if matches!(bind, Bind::Update(_)) { 2 * view.bytes } else { view.bytes }).sum()
-    }
+    pub bytes: u64,
+}
 
+impl Args<'_> {
     /// Elements of an argument.
     pub(crate) fn len(&self, arg: usize) -> usize {
-        self.args.get(arg).map_or(0, |view| view.bytes as usize / 4)
+        self.views.get(arg).map_or(0, |view| view.bytes as usize / 4)
     }
 
     /// The scalars of the launch.
-    pub(crate) fn scalars<P: super::Params>(&self) -> P {
-        bytemuck::try_pod_read_unaligned(&self.params).unwrap_or(P::zeroed())
+    pub(crate) fn scalars<P: bytemuck::Pod>(&self) -> P {
+        bytemuck::try_pod_read_unaligned(self.params).unwrap_or(P::zeroed())
     }
 
     /// The value of one of the kernel's constants.
     pub(crate) fn constant(&self, name: &str) -> usize {
-        let at = self.kernel.consts.iter().position(|(known, _)| *known == name);
+        let at = self.names.iter().position(|(known, _)| *known == name);
         at.and_then(|at| self.consts.get(at)).copied().unwrap_or_default() as usize
-    }
-}
-
-impl Recording {
-    /// The least work of all launches.
-    pub fn work(&self) -> Work {
-        self.launches.iter().map(Launch::work).sum()
     }
 }

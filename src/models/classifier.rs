@@ -1,10 +1,10 @@
 //! A backbone and the linear layer that names what it saw.
 
-use super::backbone::Backbone;
+use super::backbones::Backbone;
 use super::config::{Config, DecoderKind};
-use super::embedding::linear_init;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::models::backbones::embedding::linear_init;
 use crate::nn::{Init, Linear, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -53,7 +53,7 @@ impl Classifier {
 }
 
 /// `head` (classes, F), if there are classes.
-pub(super) fn head(params: &mut Params, config: &Config) -> Result<Option<Linear>> {
+pub(crate) fn head(params: &mut Params, config: &Config) -> Result<Option<Linear>> {
     let (features, classes) = (config.features(), config.classes);
     // MAE's recipe for an encoder that it pretrained: scores start next to zero
     let init = if config.decoder.kind == DecoderKind::Mae { Init::TruncNormal(2e-5) } else { linear_init(config) };

@@ -1,17 +1,17 @@
 //! Parameters, and layers that are parameters plus calls to operators.
 
-mod attention;
 mod init;
 mod linear;
-mod mismatch;
-mod mixer;
+mod mamba;
 mod norm;
 mod params;
+mod transformer;
+mod weights;
 
-pub use attention::{Block, BlockConfig, CrossBlock};
 pub use init::{Init, stable_hash};
 pub use linear::Linear;
-pub use mismatch::Mismatch;
-pub use mixer::{Mixer, MixerConfig};
+pub use mamba::{Mixer, MixerConfig};
 pub use norm::{LayerNorm, ResidualNorm, RmsNorm};
-pub use params::{Entry, Flat, Params, Part, Weights};
+pub use params::{Flat, Params, Part};
+pub use transformer::{Block, BlockConfig, CrossBlock};
+pub use weights::{Entry, Mismatch, Weights};

@@ -4,42 +4,14 @@
 //! memory. A variable starts at a multiple of 64 floats. Several named tensors may make up one variable: both directions
 //! of a mixer are stacked, the small per-channel vectors of the scan packed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::init::Init;
-use super::mismatch::Mismatch;
+use super::weights::{Entry, Mismatch, Weights};
 use crate::error::{Error, Result};
 use crate::gpu::{Arena, Class, Gpu};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
-
-/// Named tensors on the host: values by checkpoint name.
-pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-/// A named tensor of the checkpoint and its place in an arena.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// The official name.
-    pub name: String,
-    /// The official shape.
-    pub shape: Vec<usize>,
-    /// Initial values.
-    pub init: Init,
-    arena: usize,
-    start: usize,
-    var: u64,
-}
-
-impl Entry {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-    /// True if there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// Tensors of equal shape that lie one behind the other without a gap.
 #[derive(Debug, Clone)]
@@ -227,7 +199,7 @@ impl Params {
 
     /// Checks that every name is known, every parameter given, and every shape right.
     pub fn expect_names(&self, weights: &Weights) -> Result<()> {
-        Mismatch::of(self, weights).into_result()
+        Mismatch::of(self.entries(), weights).into_result()
     }
 
     fn upload(&self, g: &Gpu, weights: &Weights, which: impl Fn(&Block) -> &Arena) -> Result<()> {

@@ -1,7 +1,7 @@
 //! activation: launcher and tape rule of GELU, SiLU, softplus and ReLU. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -44,8 +44,8 @@ pub const KERNELS: &[&Kernel] = &[
 ];
 
 /// Each array moved once, an exponential per element.
-fn elements(launch: &Launch) -> Work {
-    Work { bytes: launch.bytes(), ..Work::of(0, 0, launch.len(0)) }
+fn elements(launch: &Args<'_>) -> Work {
+    Work { bytes: launch.bytes, ..Work::of(0, 0, launch.len(0)) }
 }
 
 /// GELU in its erf form, any shape.

@@ -4,7 +4,7 @@
 use bytemuck::Zeroable;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
 use crate::tensor::Tensor;
 
 params! {
@@ -37,7 +37,7 @@ const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>("adamw.step_clipped", SRC, CLI
 const STEP_SCALED: Kernel = Kernel::new::<Adamw>("adamw.step_scaled", SRC, CLIPPED).work(|x| elements(x, 13));
 const SQUARE_SUM: Kernel = Kernel::new::<Adamw>("adamw.square_sum", SRC, &[Bind::Read(2), Bind::Write(9)])
     .subgroup(SUBGROUP)
-    .work(|x| Work { bytes: x.bytes(), ..Work::of(0, 2 * x.len(0), 0) });
+    .work(|x| Work { bytes: x.bytes, ..Work::of(0, 2 * x.len(0), 0) });
 const CLIP_FACTOR: Kernel =
     Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[Bind::Read(10), Bind::Write(11)]).subgroup(SUBGROUP);
 
@@ -47,8 +47,8 @@ const GUARD: Kernel = Kernel::new::<Adamw>("adamw.guard", SRC, &[Bind::Read(12),
 pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &STEP_SCALED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
 /// 28 bytes and so many flops per parameter.
-fn elements(launch: &Launch, flops: usize) -> Work {
-    Work { bytes: launch.bytes(), ..Work::of(0, flops * launch.len(1), 0) }
+fn elements(launch: &Args<'_>, flops: usize) -> Work {
+    Work { bytes: launch.bytes, ..Work::of(0, flops * launch.len(1), 0) }
 }
 
 /// Elements that share a row of the group table; arenas are multiples of it.

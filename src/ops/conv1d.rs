@@ -1,7 +1,7 @@
 //! conv1d: launcher and tape rule of the causal depthwise convolution with SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -45,7 +45,7 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &BACKWARD_GATED, &SUM];
 const CHANNELS: usize = 128;
 
 /// `rows` arrays (B, L, E) and one (S, B, L, E) moved; so many flops per tap, and the exponential of SiLU.
-fn taps(launch: &Launch, rows: usize, flops: usize) -> Work {
+fn taps(launch: &Args<'_>, rows: usize, flops: usize) -> Work {
     let p: Conv1d = launch.scalars();
     let (n, s, k) = ((p.b * p.l * p.e) as usize, launch.constant("S"), launch.constant("K"));
     Work::of((4 - 2 * launch.constant("HALF")) * (rows + s) * n, flops * k * s * n, s * n)

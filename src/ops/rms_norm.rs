@@ -1,7 +1,7 @@
 //! rms_norm: launcher and tape rule, shared with layer_norm. Maths: `shaders/rms_norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -46,9 +46,9 @@ const SUM_PARTIALS: Kernel =
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
 
 /// Each array moved once; so many flops per element.
-pub(super) fn columns(launch: &Launch, flops: usize) -> Work {
+pub(super) fn columns(launch: &Args<'_>, flops: usize) -> Work {
     let p: Norm = launch.scalars();
-    Work { bytes: launch.bytes(), ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }
+    Work { bytes: launch.bytes, ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }
 }
 
 /// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows, D),

@@ -3,7 +3,7 @@
 //! `ids` (B, V) and `inv` (B, L) are u32 and undo each other: inv[b, ids[b, v]] = v, u32::MAX where nothing is visible.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -33,7 +33,7 @@ const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, IND
 pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
 
 /// Every row of the result written; no more rows read than there are on either side.
-fn taken(launch: &Launch) -> Work {
+fn taken(launch: &Args<'_>) -> Work {
     let [src, ids, dst] = [0, 1, 2].map(|arg| launch.len(arg));
     Work::bytes(4 * (src.min(dst) + ids + dst))
 }

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use super::report::{Scores, mean_deviation};
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::train::record::write_atomic;
+use crate::run::record::write_atomic;
 
 const COLOURS: [RGBColor; 3] = [RGBColor(31, 92, 170), RGBColor(200, 80, 30), RGBColor(40, 130, 70)];
 

@@ -10,14 +10,18 @@ use serde::Serialize;
 
 use super::report::Scores;
 use super::table::{Budget, Cell, Table, changed};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Config, Method};
 use crate::nn::stable_hash;
-use crate::train::data::{Dataset, Split};
-use crate::train::record::read_tests;
-use crate::train::run::{Ended, Outputs, Run, Task};
-use crate::train::{checkpoint, finetune, pretrain, recipes, settings};
+use crate::run::record::read_tests;
+use crate::run::{Ended, Outputs, Run, Task};
+use crate::run::{Silent, checkpoint};
+use crate::run::{finetune, pretrain};
+use crate::train::finetune::recipes;
+use crate::train::finetune::settings as tuning;
+use crate::train::pretrain::settings;
 
 /// The recipe of fine-tuning that a budget changes.
 const RECIPE: &str = "cifar";
@@ -30,7 +34,7 @@ pub struct Plan {
     /// Its pretraining; none from scratch.
     pub pretrain: Option<settings::Settings>,
     /// Its fine-tuning, not yet with the checkpoint that pretraining leaves.
-    pub finetune: finetune::Settings,
+    pub finetune: tuning::Settings,
     /// DropPath at the last layer while fine-tuning.
     drop_path: f64,
 }
@@ -79,9 +83,9 @@ impl Study {
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
-        let mut finetune: finetune::Settings = changed(&what("budget"), &recipe.settings, &self.budget.finetune)?;
+        let mut finetune: tuning::Settings = changed(&what("budget"), &recipe.settings, &self.budget.finetune)?;
         (finetune.run.data, finetune.run.seed) = (self.data.clone(), seed);
-        finetune.check(&config)?;
+        finetune.check()?;
         let drop_path = recipe.drop_path.of(config.width);
         Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
     }
@@ -122,7 +126,7 @@ impl Study {
         };
         let config = Config { drop_path: plan.drop_path, ..plan.config.clone() };
         let name = format!("finetune-{}", key(&(&plan.config, &plan.pretrain, &config, &plan.finetune))?);
-        let settings = finetune::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
+        let settings = tuning::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
         let outputs = self.outputs(&name, &settings)?;
         let epochs = settings.run.epochs;
         let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, epochs, resume);
@@ -144,7 +148,7 @@ impl Study {
             return Ok(Some(last));
         }
         let resume = checkpoint::newest(&outputs.dir)?;
-        match start(resume.as_deref())?.train(stop)? {
+        match start(resume.as_deref())?.train(stop, &mut Silent)? {
             Ended::Finished(_) => Ok(Some(last)),
             Ended::Interrupted(_) => Ok(None),
         }

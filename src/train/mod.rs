@@ -1,42 +1,15 @@
-//! Data, masks, schedule, the loop and its records. What needs files or threads is there with feature `native` only.
-pub mod attention;
+//! One step of training: masks, schedule, optimizer, loss scale, memory, and what is written of it as bytes. The loop that
+//! takes steps over a data set is in [`run`](crate::run).
+
 pub mod checkpoint;
-pub mod classify;
-pub mod data;
 pub mod drop_path;
-pub mod evaluate;
-pub mod features;
-#[cfg(feature = "native")]
 pub mod finetune;
-pub mod fit;
-pub mod forward;
-pub mod images;
-#[cfg(feature = "native")]
-pub mod import;
+pub mod image_input;
 pub mod loss_scaler;
-pub mod mask;
-pub mod mix;
+pub mod memory_check;
 pub mod optimizer;
-#[cfg(feature = "native")]
-pub mod output_dir;
-#[cfg(feature = "native")]
 pub mod pretrain;
-#[cfg(feature = "native")]
-pub mod probe;
-#[cfg(feature = "native")]
-pub mod progress;
-#[cfg(feature = "native")]
-pub mod recipes;
-pub mod reconstruct;
-#[cfg(feature = "native")]
-pub mod record;
-pub mod rng;
-#[cfg(feature = "native")]
-pub mod run;
-pub mod sample;
 pub mod schedule;
-pub mod session;
 pub mod settings;
-pub mod step;
 pub mod update;
 pub mod weights_file;

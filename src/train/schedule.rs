@@ -1,5 +1,5 @@
 //! Learning rate as a pure function of the step.
-use crate::train::data::DataError;
+use crate::data::DataError;
 use std::f64::consts::PI;
 
 /// The learning rate for the effective batch size: `base · batch / reference`.

@@ -1,15 +1,12 @@
-//! Everything that decides the result of a run.
+//! What every run that trains decides: data, batches, learning rates, optimizer.
 
 use serde::{Deserialize, Serialize};
 
-use super::data::Recipe;
-use super::mask::{MaskRatio, MaskStrategy, Masker};
 use super::optimizer::{AdamWConfig, DecayRule};
 use super::schedule::{Schedule, scaled_lr};
 use super::update::Hyper;
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
-use crate::models::{Config, Method, Objective};
 
 /// What every run that trains decides: data, batches, learning rates, optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,35 +55,6 @@ pub struct RunSettings {
     pub precision: Precision,
 }
 
-/// The settings of a pretraining run; a resumed run has to have the same. Stored in `state.json` and written to
-/// `pretrain.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// What every run has.
-    #[serde(flatten)]
-    pub run: RunSettings,
-    /// Crops of the images and changes to them.
-    #[serde(default)]
-    pub recipe: Recipe,
-    /// `random`, `sequential` or `diagonal`.
-    pub mask: String,
-    /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
-    pub mask_ratio: Option<f64>,
-    /// Number of hidden patches in place of their share.
-    #[serde(default)]
-    pub mask_tokens: Option<usize>,
-    /// Method, decoder mask, target.
-    #[serde(flatten)]
-    pub objective: Objective,
-}
-
-impl AsRef<RunSettings> for Settings {
-    fn as_ref(&self) -> &RunSettings {
-        &self.run
-    }
-}
-
 const fn one() -> usize {
     1
 }
@@ -127,58 +95,6 @@ impl Default for RunSettings {
             checkpoint_blocks: false,
             precision: Precision::F32,
         }
-    }
-}
-
-impl Default for Settings {
-    /// The recommended recipe (spec D-8).
-    fn default() -> Self {
-        Self::of(Method::default())
-    }
-}
-
-impl Settings {
-    /// The recommended recipe of a method.
-    pub fn of(method: Method) -> Self {
-        Self {
-            run: RunSettings::default(),
-            recipe: Recipe::PRETRAIN,
-            mask: "random".into(),
-            mask_ratio: Some(method.mask_ratio()),
-            mask_tokens: None,
-            objective: Objective::of(method),
-        }
-    }
-
-    /// Everything that must hold before anything is opened.
-    pub fn check(&self, config: &Config) -> Result<()> {
-        self.masker(config)?;
-        self.recipe.check()?;
-        self.objective.check(config)?;
-        self.run.check()?;
-        let (queue, batch) = (self.objective.queue, self.run.batch_size);
-        match self.objective.method {
-            Method::Contrastive if !queue.is_multiple_of(batch) => {
-                Err(Error::argument("--queue", queue, format!("a multiple of --batch-size {batch}")))
-            }
-            // the queue moves on with every batch, and what was in it is what the gradients of a step are about
-            Method::Contrastive if self.run.accum_iter > 1 => {
-                Err(Error::argument("--accum-iter", self.run.accum_iter, "1 for --method contrastive"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The draws of masks for a model.
-    pub fn masker(&self, config: &Config) -> Result<Masker> {
-        let strategy: MaskStrategy = self.mask.parse()?;
-        let share = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);
-        let ratio = match self.objective.method {
-            Method::Contrastive => MaskRatio::Fixed(0.0),
-            _ => self.mask_tokens.map_or(share, MaskRatio::Count),
-        };
-        let masker = Masker::new(strategy, ratio, (config.grid(), config.grid_columns()), self.run.seed)?;
-        Ok(masker.in_order(config.order, self.objective.order(config)))
     }
 }
 

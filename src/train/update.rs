@@ -8,7 +8,7 @@ use crate::gpu::{Class, Gpu, Phase, Precision, Program, Recording};
 use crate::nn::{Entry, Params};
 use crate::ops::ema::{ema, momentum};
 use crate::ops::loss_scale;
-#[cfg(feature = "native")]
+#[cfg(feature = "files")]
 use crate::ops::matmul::tune;
 use crate::ops::step::StepState;
 use crate::tape::{Tape, Var};
@@ -43,12 +43,12 @@ impl Hyper {
 /// What `record` launches, with the products as they were found fastest: those that were never measured are, once.
 pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Recording, T)>) -> Result<(Recording, T)> {
     let recorded = record()?;
-    #[cfg(feature = "native")]
+    #[cfg(feature = "files")]
     if tune(g, recorded.0.launches(), hyper.precision)? > 0 {
         drop(recorded);
         return record();
     }
-    #[cfg(not(feature = "native"))]
+    #[cfg(not(feature = "files"))]
     let _ = (g, hyper);
     Ok(recorded)
 }

@@ -63,16 +63,10 @@ pub fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>> {
     Ok(header.metadata().clone().unwrap_or_default())
 }
 
-/// Reads f32, f16 or bf16 tensors as f32.
+/// Reads f32, f16 or bf16 tensors as f32; `path` is for the error.
 ///
 /// # Errors
-/// When the file is missing, truncated, no safetensors file, or holds another type of number.
-#[cfg(feature = "native")]
-pub fn read(path: &Path) -> Result<Weights> {
-    from_bytes(path, &std::fs::read(path).map_err(|e| Error::file(path, e))?)
-}
-
-/// The same from bytes in memory; `path` is for the error.
+/// When it is truncated, no safetensors file, or holds another type of number.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Weights> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| {
         Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
@@ -88,27 +82,6 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Weights> {
         weights.insert(name, (view.shape().to_vec(), values));
     }
     Ok(weights)
-}
-
-/// Checks that a file has as many bytes as its header says, without reading them.
-#[cfg(feature = "native")]
-pub fn expect_whole(path: &Path) -> Result<()> {
-    use safetensors::tensor::Metadata;
-    use std::io::Read;
-    let header = || -> std::io::Result<(u64, Vec<u8>)> {
-        let mut file = std::fs::File::open(path)?;
-        let size = file.metadata()?.len();
-        let mut header = vec![0; 8];
-        file.read_exact(&mut header)?;
-        let len = u64::from_le_bytes(header[..].try_into().unwrap_or_default());
-        file.take(len.min(size)).read_to_end(&mut header)?;
-        Ok((size, header))
-    };
-    let (size, header) = header().map_err(|e| Error::file(path, e))?;
-    let torn = |e: &dyn std::fmt::Display| Error::file(path, format!("not a whole safetensors file ({e})"));
-    let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|e| torn(&e))?;
-    let expected = header.len() as u64 + metadata.data_len() as u64;
-    if size == expected { Ok(()) } else { Err(torn(&format!("{size} bytes, expected {expected}"))) }
 }
 
 fn halves(bytes: &[u8], widen: impl Fn([u8; 2]) -> f32) -> Vec<f32> {

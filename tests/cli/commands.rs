@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{Take, names, pretrain, program, run, skip};
 use rowscan::models::{Classifier, Config};
-use rowscan::train::weights_file::{metadata, read, to_bytes};
+use rowscan::run::weights_on_disk::read;
+use rowscan::train::weights_file::{metadata, to_bytes};
 
 fn command(args: &[&str], paths: &[(&str, &Path)]) -> std::process::Command {
     let mut command = program();
@@ -174,7 +175,7 @@ fn half_precision_is_widened() {
     let integers = String::from_utf8_lossy(header).replace("\"BF16\"", "\"I16\"");
     let bytes = [&(integers.len() as u64).to_le_bytes()[..], integers.as_bytes(), &f16, &bf16].concat();
     std::fs::write(&path, bytes).unwrap();
-    let error = rowscan::train::weights_file::read(&path).unwrap_err().to_string();
+    let error = rowscan::run::weights_on_disk::read(&path).unwrap_err().to_string();
     assert!(error.contains("tensor `b` is I16"), "{error}");
 }
 

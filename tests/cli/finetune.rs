@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-use rowscan::train::record::{TestLine, read_tests};
-use rowscan::train::weights_file::{read, to_bytes};
+use rowscan::run::record::{TestLine, read_tests};
+use rowscan::run::weights_on_disk::read;
+use rowscan::train::weights_file::to_bytes;
 use serde_json::Value;
 
 use crate::common::Random;
@@ -348,7 +349,7 @@ fn recipes_and_wrong_arguments() {
         command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
         run(command).ok().out
     };
-    for (recipe, _) in rowscan::train::recipes::RECIPES {
+    for (recipe, _) in rowscan::train::finetune::recipes::RECIPES {
         let text = plan(&["--recipe", recipe, "--accum-iter=3"]);
         assert!(text.contains("7 classes") && text.contains("step of 3 × 2 images"), "{text}");
     }

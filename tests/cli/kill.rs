@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rowscan::train::checkpoint;
-use rowscan::train::weights_file::read;
+use rowscan::run::checkpoint;
+use rowscan::run::weights_on_disk::read;
 
 use super::resume::{WHOLE, start, wait_for};
 use super::{copy, log, names, skip};

@@ -38,7 +38,7 @@ fn bench_compares_times_and_writes() {
     }
     // what another implementation gets: inputs, results and both kinds of gradients
     assert_eq!(names(&dump), ["conv1d-tiny_98x2.safetensors", "scale-tiny_98x2.safetensors"]);
-    let dumped = rowscan::train::weights_file::read(&dump.join("conv1d-tiny_98x2.safetensors")).unwrap();
+    let dumped = rowscan::run::weights_on_disk::read(&dump.join("conv1d-tiny_98x2.safetensors")).unwrap();
     let found: Vec<&str> = dumped.keys().map(String::as_str).collect();
     let wanted = ["dout.u", "grad.bias", "grad.w", "grad.xz", "input.bias", "input.w", "input.xz", "output.u"];
     assert_eq!(found, wanted);

@@ -95,7 +95,7 @@ pub type LogBits = (u64, u64, u64);
 
 /// Every line of a log.
 pub fn log(dir: &Path) -> Vec<LogBits> {
-    let lines = rowscan::train::record::read_log(&dir.join("log.jsonl")).unwrap_or_default();
+    let lines = rowscan::run::record::read_log(&dir.join("log.jsonl")).unwrap_or_default();
     lines.iter().map(|l| (l.step, l.loss.to_bits(), l.lr.to_bits())).collect()
 }
 

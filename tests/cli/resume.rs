@@ -136,7 +136,7 @@ fn mixed_precision_goes_on_with_the_same_bits() {
     let ran = run(pretrain(whole.path(), &[RANDOM, mixed].concat())).ok();
     assert!(ran.err.contains("products in f32 of operands rounded to f16") || ran.err.contains("on cooperative"));
     let expected = log(whole.path());
-    let lines = rowscan::train::record::read_log(&whole.path().join("log.jsonl")).unwrap();
+    let lines = rowscan::run::record::read_log(&whole.path().join("log.jsonl")).unwrap();
     assert!(lines.iter().all(|l| l.loss_scale == Some(65536.0) && l.skipped == Some(0)), "{lines:?}");
 
     let from = whole.path().join("checkpoint-2");

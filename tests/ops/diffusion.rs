@@ -1,4 +1,5 @@
-use rowscan::cpu::diffusion::{self as oracle, Dims};
+use rowscan::cpu::diffusion as oracle;
+use rowscan::cpu::diffusion::Dims;
 use rowscan::gpu::Gpu;
 use rowscan::ops::diffusion::{Schedule, add_noise, denoise, diffusion, embed_time};
 use rowscan::tape::{Tape, Var};

@@ -1,4 +1,5 @@
-use rowscan::cpu::info_nce::{self as oracle, Dims};
+use rowscan::cpu::info_nce as oracle;
+use rowscan::cpu::info_nce::Dims;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::info_nce::{enqueue, info_nce};
 use rowscan::ops::step::StepState;

@@ -1,6 +1,7 @@
 use half::f16;
 use rowscan::cpu::activation::Activation;
-use rowscan::cpu::mlp::{self as cpu, Dims};
+use rowscan::cpu::mlp as cpu;
+use rowscan::cpu::mlp::Dims;
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::ops::activation;
 use rowscan::ops::matmul::{Act, Epilogue, Form, Gemm, Path, Variant, gemm, gemm_with, matmul};

@@ -1,4 +1,5 @@
-use rowscan::cpu::modulate::{self as oracle, Dims};
+use rowscan::cpu::modulate as oracle;
+use rowscan::cpu::modulate::Dims;
 use rowscan::ops::modulate::{gate, modulate};
 use rowscan::tape::Tape;
 

@@ -1,9 +1,9 @@
 //! What the decoder may look at, what it looks at, and what the same weights give under another mask.
 
+use rowscan::infer::attention_maps::AttentionMaps;
+use rowscan::infer::reconstruct::Reconstructor;
 use rowscan::models::{DecoderMask, Map, Objective, Pretext};
 use rowscan::nn::Params;
-use rowscan::train::attention::AttentionMaps;
-use rowscan::train::reconstruct::Reconstructor;
 use wasm_bindgen::prelude::*;
 
 use crate::js;

@@ -6,8 +6,8 @@ mod inspect;
 mod model;
 mod training;
 
+use rowscan::data::Rgb8;
 use rowscan::gpu::{Gpu, Options};
-use rowscan::train::data::Rgb8;
 use wasm_bindgen::prelude::*;
 
 /// An `Error` whose name is the kind: the page acts on `DeviceLost`.
@@ -25,7 +25,7 @@ fn js(error: rowscan::Error) -> JsValue {
     thrown.into()
 }
 
-fn data(error: rowscan::train::data::DataError) -> JsValue {
+fn data(error: rowscan::data::DataError) -> JsValue {
     js(error.into())
 }
 

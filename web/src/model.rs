@@ -5,12 +5,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rowscan::gpu::Gpu;
+use rowscan::infer::reconstruct::{Pictures, Reconstructor};
 use rowscan::models::{Config, Objective, Pretext};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::checkpoint;
-use rowscan::train::mask::Mask;
-use rowscan::train::reconstruct::{Pictures, Reconstructor};
-use rowscan::train::settings::{RunSettings, Settings};
+use rowscan::train::pretrain::mask::Mask;
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::settings::RunSettings;
 use rowscan::train::weights_file;
 use wasm_bindgen::prelude::*;
 

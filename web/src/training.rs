@@ -1,11 +1,12 @@
 //! Pretraining in the tab.
 
+use rowscan::data::{Dataset, Split};
 use rowscan::gpu::Readback;
+use rowscan::infer::reconstruct::Pictures;
 use rowscan::models::Config;
-use rowscan::train::data::{Dataset, Split};
-use rowscan::train::reconstruct::Pictures;
-use rowscan::train::session::{Files, Session};
-use rowscan::train::settings::{RunSettings, Settings};
+use rowscan::session::{Files, Session};
+use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::settings::RunSettings;
 use wasm_bindgen::prelude::*;
 
 use crate::{Device, data, js, squares};
@@ -108,7 +109,7 @@ impl Training {
             let few = (0..held_out.len().min(4)).map(|i| held_out.image(i)).collect::<Result<Vec<_>, _>>();
             (set(Split::Train)?, Dataset::from_images("held-out images", few.map_err(data)?).map_err(data)?)
         } else {
-            let (train, shown) = rowscan::train::session::split(squares(images, side));
+            let (train, shown) = rowscan::session::split(squares(images, side));
             let set = |name, images| Dataset::from_images(name, images).map_err(data);
             (set(&choice.data, train)?, set("held-out images", shown)?)
         };

@@ -1,6 +1,6 @@
 //! activation: GELU and ReLU of an MLP, SiLU of a gate, softplus of a step size, at the mixer's inner width.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::gpu::Gpu;
 use crate::tape::{Tape, Var};
 use cpu::activation::{Activation, backward, forward};

@@ -1,10 +1,11 @@
 //! adamw: a step over all parameters, and the norm that clips their gradients.
 
-use super::*;
 use crate::bench::case::Out;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::adamw::{Config, State, clip_factor, global_norm, step};
-use ops::adamw::{self, AdamwArrays, AdamwConfig, BLOCK, Factor};
+use ops::adamw;
+use ops::adamw::{AdamwArrays, AdamwConfig, BLOCK, Factor};
 use ops::step::StepState;
 
 const HYPER: AdamwConfig = AdamwConfig { betas: (0.9, 0.95), eps: 1e-8 };

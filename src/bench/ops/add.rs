@@ -1,6 +1,6 @@
 //! add: the residual stream.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::add::{backward, forward, kept, kept_backward};
 
 fn expect(v: &Values) -> Result<Vec<Want>> {

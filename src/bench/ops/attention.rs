@@ -1,6 +1,6 @@
 //! attention: the encoder's full self-attention, and the decoder's over the rows that are already known.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::attention::{Dims, Mask as Seen, backward, forward};
 use ops::attention::{Mask, Regions, self_attention};
 

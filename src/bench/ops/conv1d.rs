@@ -1,6 +1,6 @@
 //! conv1d: both directions of the mixer's four-tap convolution with SiLU.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::conv1d::{Dims, backward, forward};
 
 const S: usize = 2;

@@ -1,6 +1,6 @@
 //! cross_entropy: a batch of 1000 classes against soft targets.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::cross_entropy::{Dims, backward, forward};
 
 fn expect(v: &Values) -> Result<Vec<Want>> {

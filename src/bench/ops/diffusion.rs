@@ -1,6 +1,6 @@
 //! diffusion: the loss over four noise levels of the 98 hidden patches of an image, and the noise before it.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::diffusion::{Dims, Schedule as Exact, add_noise, backward, forward};
 use ops::diffusion::Schedule;

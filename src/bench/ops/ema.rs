@@ -1,6 +1,6 @@
 //! ema: the moving average of all parameters.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::ema::update;
 use ops::ema::{ema, momentum};

@@ -1,6 +1,6 @@
 //! info_nce: a batch of queries against the queue of MoCo.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::info_nce::{Dims, backward, forward};
 
 /// So that similarities of normal numbers are about those of unit vectors at MoCo's temperature.

@@ -1,6 +1,6 @@
 //! l2_norm: the queries and keys of a contrastive step.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::l2_norm::{backward, forward};
 
 fn expect(v: &Values) -> Result<Vec<Want>> {

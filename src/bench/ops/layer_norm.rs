@@ -1,6 +1,6 @@
 //! layer_norm: residual add with DropPath, then the norm, as in the decoder and the transformer blocks.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::layer_norm::{backward, forward};
 use cpu::rms_norm::Dims;
 

@@ -1,6 +1,6 @@
 //! loss_scale: the factor on the loss, and the judgement of the gradients of all parameters.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::loss_scale::{State, judge};
 use ops::loss_scale;

@@ -1,6 +1,6 @@
 //! matmul: the projections of a mixer and of an MLP; backward makes dx, dw and where there is a bias its gradient.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::matmul::{Dims, backward, forward};
 use ops::matmul::{Form, Gemm, Path, Variant, gemm_with};

@@ -1,6 +1,6 @@
 //! mlp: the feed-forward half of a transformer block, whose activation costs no launch.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::activation::Activation;
 use cpu::mlp::{Dims, backward, forward};
 use ops::matmul::Act;

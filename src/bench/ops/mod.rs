@@ -27,11 +27,12 @@ mod scale;
 mod selective_scan;
 mod tokens;
 
+use super::case::Case;
 use super::case::{Cases, out, result};
-use super::check::{Tol, Values, Want, near, want};
-use super::fill::Along::{Axis, Whole};
-use super::fill::Fill;
-use super::{Case, Scope};
+use super::inputs::Along::{Axis, Whole};
+use super::inputs::Fill;
+use super::oracle::{Tol, Values, Want, near, want};
+use super::selection::Scope;
 use crate::error::Result;
 use crate::gpu::{Precision, Work as Floor};
 use crate::{cpu, ops};

@@ -1,6 +1,6 @@
 //! modulate: both steps of an adaLN block of the diffusion head, at four noise levels of the 98 hidden patches of an image.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::modulate::{Dims, gate, gate_backward, modulate, modulate_backward};
 
 const PARTS: usize = 3;

@@ -1,6 +1,6 @@
 //! mse_norm: the loss over the pixels of 196 patches of 16×16×3, half of them hidden.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::mse_norm::{Dims, backward, forward};
 
 fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {

@@ -1,6 +1,6 @@
 //! patchify: images of 224×224 to rows of 16×16×3, from bytes and from pixels.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::patchify::{Dims, from_nchw, from_u8};
 use ops::patchify;
 

@@ -1,6 +1,6 @@
 //! reduce: the sum of everything with its rule, and the sum over rows that is the gradient of a bias.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::reduce as oracle;
 

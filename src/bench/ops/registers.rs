@@ -1,7 +1,8 @@
 //! registers: twelve among 196 patches, and read back.
 
-use super::*;
-use cpu::registers::{self as oracle, Dims};
+use crate::bench::ops::*;
+use cpu::registers as oracle;
+use cpu::registers::Dims;
 use ops::registers::{Places, extract, insert};
 
 const L: usize = 196;

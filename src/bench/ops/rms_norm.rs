@@ -1,6 +1,6 @@
 //! rms_norm: residual add with DropPath, then the norm, as before every Mamba layer.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::rms_norm::{Dims, backward, forward};
 
 const EPS: f32 = 1e-5;

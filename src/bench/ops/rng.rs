@@ -1,6 +1,6 @@
 //! rng: the draws of a step.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::rng as oracle;
 use ops::rng;

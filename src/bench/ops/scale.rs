@@ -1,6 +1,6 @@
 //! scale: a token stream times a constant.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::scale::{backward, forward};
 
 const BY: f32 = -0.75;

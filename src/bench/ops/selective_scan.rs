@@ -1,6 +1,6 @@
 //! selective_scan: both directions of the mixer's scan with 16 states, gated.
 
-use super::*;
+use crate::bench::ops::*;
 use cpu::selective_scan::{Dims, Inputs, backward, forward};
 use ops::selective_scan::{Algorithm, Scan, chan_layout, selective_scan};
 

@@ -1,6 +1,6 @@
 //! tokens: the visible half of 196 patches is gathered, gets positions, and is restored among mask tokens.
 
-use super::*;
+use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::tokens::{Dims, gather, gather_backward, restore, restore_backward};
 use ops::tokens;

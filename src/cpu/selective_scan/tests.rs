@@ -1,6 +1,6 @@
 //! The scan against a worked example, against a parallel prefix, against itself flipped, and its gradients.
-use super::super::gradcheck::{check, close, dot, random};
-use super::*;
+use crate::cpu::gradcheck::{check, close, dot, random};
+use crate::cpu::selective_scan::*;
 
 /// (channels, time) rows as written in the example -> (time, channels) as stored.
 fn transpose<const L: usize>(rows: &[[f64; L]]) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! attention on cooperative matrices: its kernels, and where they are taken. Maths: `shaders/attention_coop.wgsl`.
 
-use super::{Attention, BACKWARD_BINDS, BACKWARD_HALVES, FORWARD_BINDS, FORWARD_HALVES, Path, Step, pairs};
-use crate::gpu::{Caps, Kernel, Launch, Work, wgsl};
+use super::kernels::{Attention, BACKWARD_BINDS, BACKWARD_HALVES, FORWARD_BINDS, FORWARD_HALVES, Path, Step, pairs};
+use crate::gpu::{Args, Caps, Kernel, Work, wgsl};
 
 const CONSTS: &[(&str, u32)] = &[("DH", 12), ("LANES", 32), ("HALF", 0)];
 const SRC16: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop16", "attention16");
@@ -11,7 +11,7 @@ const fn forward(name: &'static str, source: &'static str) -> Kernel {
     let kernel = Kernel::new::<Attention>(name, source, FORWARD_BINDS).consts(CONSTS);
     kernel.halves(FORWARD_HALVES).work(|x| pairs(x, 2, 2, 4))
 }
-const fn backward(name: &'static str, source: &'static str, work: fn(&Launch) -> Work) -> Kernel {
+const fn backward(name: &'static str, source: &'static str, work: fn(&Args<'_>) -> Work) -> Kernel {
     Kernel::new::<Attention>(name, source, BACKWARD_BINDS).consts(CONSTS).halves(BACKWARD_HALVES).work(work)
 }
 pub(super) const FORWARD16: Kernel = forward("attention_coop.forward16", SRC16);

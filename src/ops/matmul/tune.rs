@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::variant::PATHS;
-use super::{Form, Gemm, Matmul, Path, Variant, gemm_with, pick};
+use super::gemm::{Form, Gemm, Matmul};
+use super::launch::gemm_with;
+use super::variant::{PATHS, Path, Variant, pick};
 use crate::error::Result;
 use crate::gpu::{Gpu, Launch, Precision, Program};
 use crate::tensor::Tensor;
@@ -61,7 +62,7 @@ fn product_of(launch: &Launch) -> Option<Gemm> {
     if !name.starts_with("matmul") || name == "matmul.combine" {
         return None;
     }
-    let p: Matmul = launch.scalars();
+    let p: Matmul = launch.args().scalars();
     let form = *[Form::Nt, Form::Nn, Form::Tn].get(*launch.consts.first()? as usize)?;
     let [batch, m, n, k] = [p.batch, p.m, p.n, p.k].map(|size| size as usize);
     Some(Gemm::dense(form, batch, m, n, k))

@@ -1,6 +1,6 @@
 //! Which kernel computes a product: the paths an adapter offers, and the one that is taken.
 
-use super::{COOP8, COOP16, DIRECT, Form, Gemm, TILED};
+use super::gemm::{COOP8, COOP16, DIRECT, Form, Gemm, TILED};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Kernel, Precision};
 

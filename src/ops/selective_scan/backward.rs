@@ -1,9 +1,10 @@
 //! Backward launchers of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::{Case, Inputs, chan_layout, chunk};
+use super::call::{Case, Inputs, chan_layout, chunk};
 use crate::error::Result;
 use crate::gpu::Bind::{Read, Write};
-use crate::gpu::{Bind, Caps, Gpu, Grid, Kernel, Launch, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Caps, Gpu, Grid, Kernel, Work, params, wgsl};
+
 use crate::tensor::Tensor;
 
 params! {
@@ -43,7 +44,7 @@ pub(super) const GATE: Kernel = kernel("selective_scan_backward.gate", &[Read(5)
 const WG: usize = 64;
 
 /// Reads u, delta, z and dout, writes du and ddelta. Per state h again, p, λ and the sums of du, ddelta, dB, dC and dA.
-fn steps_back(launch: &Launch) -> Work {
+fn steps_back(launch: &Args<'_>) -> Work {
     let p: Backward = launch.scalars();
     let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
     let states = channels * s * launch.constant("N");
@@ -51,7 +52,7 @@ fn steps_back(launch: &Launch) -> Work {
 }
 
 /// Reads every part, writes the columns of B and C.
-fn sum_columns(launch: &Launch) -> Work {
+fn sum_columns(launch: &Args<'_>) -> Work {
     let p: Backward = launch.scalars();
     let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
     Work::of(4 * (launch.len(0) + sums), launch.len(0), 0)

@@ -1,0 +1,57 @@
+//! Inputs and results of a case as a safetensors file, for other implementations to read and to be compared with.
+//!
+//! `input.NAME`, `output.NAME`, `dout.NAME` (the gradient of an output), `grad.NAME` (that of an input); `config` in the
+//! metadata holds family, case and facts as JSON.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+
+use crate::bench::case::{Case, Direction};
+use crate::bench::inputs::Named;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+
+/// `family-case.safetensors`, with `_` for what is no letter, digit or dot.
+pub fn file_name(case: &Case) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
+    format!("{}-{}.safetensors", case.family, case.name.chars().map(plain).collect::<String>())
+}
+
+/// Runs the case once on fresh inputs and writes them with the results.
+pub fn dump(g: &Gpu, case: &Case, folder: &Path) -> Result<()> {
+    let built = case.build(g, if case.has_rule() { Direction::Backward } else { Direction::Forward })?;
+    let mut arrays = Vec::new();
+    let mut add = |kind: &str, list: &[Named]| -> Result<()> {
+        for named in list {
+            let bytes = named.tensor.read(g)?.wait()?;
+            let dtype = match named {
+                named if named.words => Dtype::U32,
+                named if named.tensor.is_half() => Dtype::F16,
+                _ => Dtype::F32,
+            };
+            arrays.push((format!("{kind}.{}", named.name), dtype, named.tensor.shape().to_vec(), bytes));
+        }
+        Ok(())
+    };
+    add("input", &built.inputs)?; // before they are updated in place
+    built.forward.run()?;
+    if let Some(backward) = &built.backward {
+        backward.run()?;
+    }
+    add("output", &built.outputs)?;
+    add("dout", &built.douts)?;
+    add("grad", &built.grads)?;
+    let path = folder.join(file_name(case));
+    let broken = |e: &dyn std::fmt::Display| Error::file(&path, e);
+    let mut views = Vec::new();
+    for (name, dtype, shape, bytes) in &arrays {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| broken(&e))?;
+        views.push((name.clone(), view));
+    }
+    let config = json!({ "family": case.family, "case": case.name, "facts": case.facts }).to_string();
+    let metadata = HashMap::from([("format".into(), "rowscan-bench/1".into()), ("config".into(), config)]);
+    safetensors::serialize_to_file(views, Some(metadata), &path).map_err(|e| broken(&e))
+}

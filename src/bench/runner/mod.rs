@@ -1,0 +1,14 @@
+//! Cases against the clock: what `rowscan bench` and `cargo bench` run.
+
+pub mod clock;
+pub mod dump;
+pub mod report;
+pub mod roof;
+pub mod run;
+pub mod step;
+pub mod trace;
+
+pub use clock::Clock;
+pub use report::{Outcome, Report, Row};
+pub use roof::Roof;
+pub use run::run;

@@ -1,0 +1,170 @@
+//! The lines that a person reads, and the JSON that a script does.
+
+use std::fmt;
+use std::process::Command;
+
+use serde_json::{Map, Value, json};
+
+use super::clock::{Clock, Seconds};
+use super::roof::Roof;
+use crate::bench::case::Direction;
+use crate::error::Error;
+use crate::gpu::{Caps, Precision, Work};
+use crate::ops::matmul::products;
+
+/// What became of a case.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It was right, as far as it was compared, and took so long.
+    Timed(Seconds),
+    /// The adapter is too small for it.
+    Skipped(String),
+    /// It was wrong, or broke; no time is given.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Of a case that did not run to its end.
+    pub fn of(e: &Error) -> Self {
+        let line = e.to_string().lines().next().unwrap_or_default().to_string();
+        match e {
+            Error::Limit { .. } | Error::OutOfMemory(_) => Self::Skipped(line),
+            _ => Self::Failed(line),
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Stem of the family.
+    pub family: &'static str,
+    /// Half of the operator.
+    pub direction: Direction,
+    /// What is special, and the shape.
+    pub case: String,
+    /// What was compared with the oracle: `all`, or how much.
+    pub checked: String,
+    /// The least work.
+    pub floor: Work,
+    /// As it went.
+    pub outcome: Outcome,
+    /// What another implementation has to know.
+    pub facts: Map<String, Value>,
+}
+
+/// Under which circumstances the rows were made.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The adapter.
+    pub caps: Caps,
+    /// What it reaches at most.
+    pub roof: Roof,
+    /// How time was taken.
+    pub clock: Clock,
+    /// How products were computed.
+    pub precision: Precision,
+    /// The lines.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Adapter, driver, version, commit, timer, precision.
+    pub fn title(caps: &Caps, clock: Clock, precision: Precision) -> String {
+        let warning = if caps.software { "\nA software adapter: its figures say nothing about a GPU." } else { "" };
+        let (version, commit) = (env!("CARGO_PKG_VERSION"), commit());
+        let products = products(caps, precision);
+        format!("{caps}\nrowscan {version}, commit {commit}, by {}, products in {products}{warning}", clock.name())
+    }
+
+    /// The names of the columns.
+    pub fn head() -> String {
+        let head = ["family", "direction", "shape", "ms", "min", "GB/s", "GFLOP/s", "x floor", "compared"];
+        let [family, direction, case, ms, min, gb, gflop, ratio, compared] = head;
+        format!("{family:<15} {direction:<9} {case:<28} {ms:>9} {min:>9} {gb:>8} {gflop:>9} {ratio:>7}  {compared}")
+    }
+
+    /// Whether nothing was wrong.
+    pub fn passed(&self) -> bool {
+        !self.rows.iter().any(|row| matches!(row.outcome, Outcome::Failed(_)))
+    }
+
+    /// Everything, for scripts.
+    pub fn json(&self) -> Value {
+        json!({
+            "format": "rowscan-bench/1",
+            "implementation": "rowscan",
+            "adapter": self.caps.name,
+            "backend": self.caps.backend,
+            "software": self.caps.software,
+            "driver": self.caps.driver,
+            "tiers": self.caps.tiers.to_string(),
+            "versions": { "rowscan": env!("CARGO_PKG_VERSION") },
+            "commit": commit(),
+            "command": std::env::args().collect::<Vec<_>>().join(" "),
+            "timer": self.clock.name(),
+            "precision": self.precision,
+            "products": products(&self.caps, self.precision),
+            "roof": self.roof.json(),
+            "rows": self.rows.iter().map(|row| row.json(&self.roof)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Row {
+    /// One line under [`Report::head`].
+    pub fn line(&self, roof: &Roof) -> String {
+        let Self { family, direction, case, checked, floor, outcome, .. } = self;
+        let name = format!("{family:<15} {direction:<9} {case:<28}");
+        match outcome {
+            Outcome::Timed(time) => {
+                let rate = |work: u64| work as f64 / time.median / 1e9;
+                let (ms, min) = (time.median * 1e3, time.min * 1e3);
+                let (gb, gflop, ratio) = (rate(floor.bytes), rate(floor.flops), time.median / roof.floor(*floor));
+                format!("{name} {ms:>9.3} {min:>9.3} {gb:>8.1} {gflop:>9.1} {ratio:>7.2}  {checked}")
+            }
+            Outcome::Skipped(why) => format!("{name} SKIPPED: {why}"),
+            Outcome::Failed(why) => format!("{name} WRONG: {why}"),
+        }
+    }
+
+    /// The same for scripts.
+    pub fn json(&self, roof: &Roof) -> Value {
+        let floor = roof.floor(self.floor);
+        let mut row = json!({
+            "family": self.family, "direction": self.direction.to_string(), "case": self.case, "facts": self.facts,
+            "bytes": self.floor.bytes, "flops": self.floor.flops, "exps": self.floor.exps, "floor_ms": floor * 1e3,
+        });
+        match &self.outcome {
+            Outcome::Timed(time) => {
+                row["ms"] = json!(time.median * 1e3);
+                row["ms_min"] = json!(time.min * 1e3);
+                row["samples"] = json!(time.samples);
+                row["GB/s"] = json!(self.floor.bytes as f64 / time.median / 1e9);
+                row["GFLOP/s"] = json!(self.floor.flops as f64 / time.median / 1e9);
+                row["floor_ratio"] = json!(time.median / floor);
+                row["compared"] = json!(self.checked);
+            }
+            Outcome::Skipped(why) => row["skipped"] = json!(why),
+            Outcome::Failed(why) => row["failed"] = json!(why),
+        }
+        row
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}\n{}", Self::title(&self.caps, self.clock, self.precision), self.roof, Self::head())?;
+        self.rows.iter().try_for_each(|row| writeln!(f, "{}", row.line(&self.roof)))
+    }
+}
+
+/// The commit that is checked out where this was built, with `+` if files differ from it; `unknown` elsewhere.
+pub fn commit() -> String {
+    let git = |args: &[&str]| {
+        let out = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
+    };
+    let clean = git(&["status", "--porcelain"]).is_some_and(|changed| changed.is_empty());
+    git(&["rev-parse", "--short", "HEAD"]).map_or("unknown".into(), |c| if clean { c } else { c + "+" })
+}

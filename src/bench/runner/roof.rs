@@ -1,0 +1,116 @@
+//! What the device reaches at most, measured in the same run, and the time that a case needs at least by it.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::clock::Clock;
+use crate::bench::inputs::Fill;
+use crate::error::Result;
+use crate::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Precision, Program, Work};
+use crate::ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
+use crate::tensor::Tensor;
+
+/// Measured rates per second.
+#[derive(Debug, Clone, Copy)]
+pub struct Roof {
+    /// Bytes read and written by `tensor.copy`.
+    pub copy: f64,
+    /// Flops of the best variant of a large square f32 product.
+    pub gemm: f64,
+    /// Flops of multiply-adds of independent chains in registers: no floor, but what the product above could reach.
+    pub fma: f64,
+    /// Exponentials of such chains.
+    pub exp: f64,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Chains {
+    n: u32,
+}
+impl Params for Chains {
+    const FIELDS: &'static [Field] = &[("n", 0, "u32")];
+}
+/// Chains of an invocation, times their length.
+const STEPS: usize = 4 * 256;
+const SOURCE: &str = "
+struct Params { n: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+fn store(i: u32, x: vec4<f32>) {
+    if i < p.n { out[i] = x.x + x.y + x.z + x.w; }
+}
+@compute @workgroup_size(256)
+fn exps(@builtin(global_invocation_id) id: vec3<u32>) {
+    var x = vec4(f32(id.x) * 1e-8) + vec4(0.1, 0.2, 0.3, 0.4);
+    for (var i = 0u; i < 256u; i++) { x = exp(-x); }
+    store(id.x, x);
+}
+@compute @workgroup_size(256)
+fn fmas(@builtin(global_invocation_id) id: vec3<u32>) {
+    var x = vec4(f32(id.x) * 1e-8) + vec4(0.1, 0.2, 0.3, 0.4);
+    let a = x * 0.9;
+    for (var i = 0u; i < 256u; i++) { x = x * a + a; }
+    store(id.x, x);
+}";
+const EXPS: Kernel = Kernel::new::<Chains>("roof.exps", SOURCE, &[Bind::Write(1)]);
+const FMAS: Kernel = Kernel::new::<Chains>("roof.fmas", SOURCE, &[Bind::Write(1)]);
+
+impl Roof {
+    /// Measures all four, in about a second on a GPU.
+    pub fn measure(g: &Gpu, clock: Clock) -> Result<Self> {
+        let (copied, side, groups) = if g.caps().software { (1 << 24, 512, 128) } else { (1 << 26, 4096, 16_384) };
+        let copied = copied.min(g.caps().max_range() as usize / 4);
+        let x = Fill::new(g)?;
+        let best = |launch: &dyn Fn() -> Result<()>| best(g, clock, launch);
+        let from = x.unnamed_normal(&[copied])?;
+        let copy = best(&|| Tensor::scratch("copy", &[copied]).copy_from(g, &from))?;
+        let gemm = Gemm::dense(Form::Nt, 1, side, side, side);
+        let (a, b) = (x.unnamed_normal(&[side, side])?, x.unnamed_normal(&[side, side])?);
+        let mut product = f64::MAX;
+        for path in Path::candidates(g.caps(), Precision::F32) {
+            let variant = Variant { path, splits: 1, precision: Precision::F32 };
+            let c = Tensor::scratch("product", &[side, side]);
+            product = product.min(best(&|| gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);
+        }
+        let n = groups * 256;
+        let out = Tensor::scratch("chains", &[n]);
+        let chains = |kernel| best(&|| g.launch(kernel, Grid::of(groups, 1, 1), &Chains { n: n as u32 }, &[&out]));
+        Ok(Self {
+            copy: 8.0 * copied as f64 / copy,
+            gemm: 2.0 * (side as f64).powi(3) / product,
+            fma: (2 * STEPS * n) as f64 / chains(&FMAS)?,
+            exp: (STEPS * n) as f64 / chains(&EXPS)?,
+        })
+    }
+
+    /// Seconds that work takes at least: the slowest of the three, as if they overlapped.
+    pub fn floor(&self, work: Work) -> f64 {
+        let parts = [(work.bytes, self.copy), (work.flops, self.gemm), (work.exps, self.exp)];
+        parts.iter().map(|&(work, rate)| work as f64 / rate).fold(0.0, f64::max)
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Value {
+        json!({
+            "copy_GB/s": self.copy / 1e9, "gemm_GFLOP/s": self.gemm / 1e9,
+            "fma_GFLOP/s": self.fma / 1e9, "Gexp/s": self.exp / 1e9,
+        })
+    }
+}
+
+impl fmt::Display for Roof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [copy, gemm, fma, exp] = [self.copy, self.gemm, self.fma, self.exp].map(|rate| rate / 1e9);
+        write!(f, "roof: copy {copy:.1} GB/s, GEMM {gemm:.1} and FMA {fma:.1} GFLOP/s in f32, {exp:.2} Gexp/s")
+    }
+}
+
+/// Seconds of the fastest of ten replays after three.
+fn best(g: &Gpu, clock: Clock, launch: impl Fn() -> Result<()>) -> Result<f64> {
+    let program = Program::new(g, g.record(launch)?.0)?;
+    clock.elapsed(g, &[&program], 3)?;
+    let times: Result<Vec<f64>> = (0..10).map(|_| Ok(clock.elapsed(g, &[&program], 1)?.as_secs_f64())).collect();
+    Ok(times?.into_iter().fold(f64::MAX, f64::min))
+}

@@ -1,0 +1,107 @@
+//! The whole run without criterion: compare, time, tell, go on.
+
+use std::path::Path;
+
+use super::clock::{Clock, Seconds, rotated};
+use super::dump::dump;
+use super::report::{Outcome, Report, Row};
+use super::roof::Roof;
+use super::step;
+use crate::bench::case::{Case, Direction};
+use crate::bench::ops;
+use crate::bench::selection::Scope;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Work};
+
+/// Compares and times every case of the scope; what is wrong or does not fit is a row that says so. `say` gets every
+/// line as soon as it is known. With `folder`, inputs and results of each timed case are written there.
+///
+/// # Errors
+/// When no family is left, when the roof cannot be measured, or when a file cannot be written.
+pub fn run(
+    g: &Gpu, scope: &Scope, clock: Clock, folder: Option<&Path>, mut say: impl FnMut(String) -> Result<()>,
+) -> Result<Report> {
+    expect_known(scope)?;
+    say(Report::title(g.caps(), clock, scope.precision))?;
+    let roof = Roof::measure(g, clock)?;
+    let _precision = g.set_precision(scope.precision);
+    say(roof.to_string())?;
+    say(Report::head())?;
+    let mut report = Report { caps: g.caps().clone(), roof, clock, precision: scope.precision, rows: Vec::new() };
+    for &family in ops::ALL.iter().filter(|(name, _)| scope.wants(name)) {
+        for case in ops::of(scope, family) {
+            for row in rows(g, clock, &case, folder)? {
+                say(row.line(&roof))?;
+                report.rows.push(row);
+            }
+        }
+    }
+    if scope.wants(step::FAMILY) {
+        for row in step::rows(g, scope)? {
+            say(row.line(&roof))?;
+            report.rows.push(row);
+        }
+    }
+    Ok(report)
+}
+
+/// The rows of a case; none if it is only checked and right.
+fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec<Row>> {
+    let row = |direction, checked: &str, floor, outcome| Row {
+        family: case.family,
+        direction,
+        case: case.name.clone(),
+        checked: checked.into(),
+        floor,
+        outcome,
+        facts: case.facts.clone(),
+    };
+    let checked = match case.tune(g).and_then(|()| case.check(g)) {
+        Ok(checked) => checked,
+        Err(lost @ Error::DeviceLost(_)) => return Err(lost),
+        Err(e) => {
+            let only = [(Direction::Forward, Work::default())];
+            let floors = if case.floors.is_empty() { &only[..] } else { &case.floors[..] };
+            return Ok(floors.iter().map(|&(direction, floor)| row(direction, "", floor, Outcome::of(&e))).collect());
+        }
+    };
+    if let Some(folder) = folder
+        && !case.floors.is_empty()
+    {
+        dump(g, case, folder)?;
+    }
+    let mut rows = Vec::new();
+    for &(direction, floor) in &case.floors {
+        let outcome = match time(g, clock, case, direction, floor) {
+            Ok(seconds) => Outcome::Timed(seconds),
+            Err(lost @ Error::DeviceLost(_)) => return Err(lost),
+            Err(e) => Outcome::of(&e),
+        };
+        rows.push(row(direction, &checked, floor, outcome));
+    }
+    Ok(rows)
+}
+
+fn time(g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work) -> Result<Seconds> {
+    let copies = rotated(g, case, direction, floor)?;
+    let programs: Vec<_> = copies.iter().filter_map(|copy| copy.program(direction)).collect();
+    clock.sample(g, &programs)
+}
+
+/// An error that lists what there is, unless every name of the scope is known.
+fn expect_known(scope: &Scope) -> Result<()> {
+    let families: Vec<_> = ops::ALL.iter().map(|(name, _)| *name).chain([step::FAMILY]).collect();
+    if let Some(unknown) = scope.families.iter().find(|name| !families.contains(&name.as_str())) {
+        return Err(Error::argument("--family", format!("`{unknown}`"), format!("one of {}", families.join(", "))));
+    }
+    let sizes = Scope::known_sizes();
+    if let Some(unknown) = scope.sizes.iter().find(|name| !sizes.contains(&name.as_str())) {
+        return Err(Error::argument("--size", format!("`{unknown}`"), format!("one of {}", sizes.join(", "))));
+    }
+    for (what, values) in [("--batch", &scope.batches), ("--tokens", &scope.lengths)] {
+        if let Some(odd) = values.iter().find(|n| !(1..=65_536).contains(*n)) {
+            return Err(Error::argument(what, odd, "1 to 65536"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The loss over a run as an SVG picture.
+use crate::data::DataError;
+use crate::run::record::write_atomic;
+use plotters::prelude::*;
+use std::path::Path;
+
+const SIZE: (u32, u32) = (900, 500);
+/// More points than this would only make the file larger than its pixels can show.
+const MAX_POINTS: usize = 1500;
+/// Colours that can be told apart, also by the colour-blind.
+const STRONG: [RGBColor; 6] = [
+    RGBColor(31, 92, 170),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 140, 100),
+    RGBColor(180, 70, 140),
+    RGBColor(120, 120, 120),
+    RGBColor(190, 150, 0),
+];
+
+/// A line of a picture.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve<'a> {
+    /// What it shows.
+    pub name: &'static str,
+    /// (x, y) in order of x.
+    pub points: &'a [(f64, f64)],
+}
+
+/// Draws `points` of (step, loss), in order of step, with a smoothed line over them.
+///
+/// Points that are not finite are left out; if none is left, that is an error.
+pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<(), DataError> {
+    let all: Vec<(f64, f64)> = points.iter().map(|&(s, l)| (s as f64, l)).collect();
+    let finite = finite("the loss curve", &all)?;
+    let raw = thin(&finite);
+    // Smoothed before thinning, over a fiftieth of the run.
+    let smooth = thin(&smoothed(&finite, finite.len() / 100));
+    let lines = [(STRONG[0].mix(0.3).stroke_width(1), None, raw), (STRONG[0].stroke_width(2), None, smooth)];
+    save(path, title, ("step", "loss"), &lines)
+}
+
+/// Draws curves over each other, at most six, with their names beside them.
+///
+/// Points that are not finite are left out; if a curve has none left, that is an error.
+pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<(), DataError> {
+    let line = |(curve, colour): (&Curve<'_>, RGBColor)| {
+        Ok((colour.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
+    };
+    save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>, DataError>>()?)
+}
+
+/// Those points that can be drawn, at least one.
+fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>, DataError> {
+    let finite: Vec<_> = points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
+    if finite.is_empty() {
+        let expected = "at least one finite value to draw";
+        return Err(DataError::setting(what, format!("{} points, none finite", points.len()), expected));
+    }
+    Ok(finite)
+}
+
+/// A style, a name if it is to be named, and points.
+type Line = (ShapeStyle, Option<&'static str>, Vec<(f64, f64)>);
+
+fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<(), DataError> {
+    let svg = draw(title, axes, lines).map_err(|e| DataError::format(path, format!("cannot be drawn: {e}")))?;
+    write_atomic(path, svg.as_bytes())
+}
+
+/// Mean over `half` points on either side, fewer towards the ends but always as many before as after: a slope is not
+/// shifted, as it would be by an average that only looks back.
+fn smoothed(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
+    let mut sums = vec![0.0];
+    sums.extend(points.iter().scan(0.0, |sum, p| {
+        *sum += p.1;
+        Some(*sum)
+    }));
+    let mean = |i: usize| {
+        let half = half.min(i).min(points.len() - 1 - i);
+        (sums[i + half + 1] - sums[i - half]) / (2 * half + 1) as f64
+    };
+    points.iter().enumerate().map(|(i, p)| (p.0, mean(i))).collect()
+}
+
+/// Every k-th point and the last one.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let every = points.len().div_ceil(MAX_POINTS).max(1);
+    let last = points.len().saturating_sub(1);
+    points.iter().enumerate().filter(|(i, _)| i % every == 0 || *i == last).map(|(_, &p)| p).collect()
+}
+
+/// A range that holds `values` with a margin, and is never empty.
+fn range(values: impl Iterator<Item = f64>, margin: f64) -> std::ops::Range<f64> {
+    let (lo, hi) = values.fold((f64::MAX, f64::MIN), |(lo, hi), v| (lo.min(v), hi.max(v)));
+    let spare = if hi > lo { (hi - lo) * margin } else { (lo.abs() * 0.1).max(0.5) };
+    lo - spare..hi + spare
+}
+
+fn draw(title: &str, axes: (&str, &str), lines: &[Line]) -> Result<String, Box<dyn std::error::Error>> {
+    let mut svg = String::new();
+    let all = || lines.iter().flat_map(|line| &line.2);
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(14)
+            .caption(title, ("sans-serif", 20))
+            .x_label_area_size(44)
+            .y_label_area_size(64)
+            .build_cartesian_2d(range(all().map(|p| p.0), 0.0), range(all().map(|p| p.1), 0.05))?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_desc(axes.0)
+            .y_desc(axes.1)
+            .x_label_formatter(&|v| if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.1}") })
+            .draw()?;
+        for (style, name, points) in lines {
+            let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), *style))?;
+            if let Some(name) = name {
+                let style = *style;
+                drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            }
+        }
+        if lines.iter().any(|line| line.1.is_some()) {
+            let background = WHITE.mix(0.8);
+            chart.configure_series_labels().background_style(background).border_style(BLACK.mix(0.3)).draw()?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoothing_keeps_a_line_and_averages_noise() {
+        let line: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), 2.0 - f64::from(i))).collect();
+        assert!(smoothed(&line, 10).iter().zip(&line).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-9));
+        let noisy: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i), f64::from(i % 2))).collect();
+        assert!((smoothed(&noisy, 50)[500].1 - 0.5).abs() < 0.02);
+        assert_eq!(smoothed(&noisy, 0), noisy);
+        assert_eq!(smoothed(&noisy[..1], 5), noisy[..1]);
+    }
+
+    #[test]
+    fn curves_are_drawn_with_labels_and_bounded_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("loss.svg");
+        let mut points: Vec<(u64, f64)> = (0..100_000).map(|i| (i, 1.0 / (1.0 + i as f64 / 1e4))).collect();
+        points[5].1 = f64::NAN;
+        loss_curve(&path, "a < b", &points).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(svg.contains("step") && svg.contains("loss") && svg.contains("a &lt; b"));
+        assert!(!svg.contains("NaN") && svg.len() < 200_000, "{} bytes", svg.len());
+        let lines = |opacity: &str| svg.matches(&format!("opacity=\"{opacity}\" stroke=\"#1F5CAA\"")).count();
+        assert_eq!((lines("0.3"), lines("1")), (1, 1), "one raw and one smoothed line");
+        for few in [&[(3, 0.5)][..], &[(0, 1.0), (1, 1.0)], &[(0, -1e30), (1, 1e30)]] {
+            loss_curve(&path, "few", few).unwrap();
+        }
+    }
+
+    #[test]
+    fn several_curves_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("accuracy.svg");
+        let (one, two) = ([(1.0, 10.0), (2.0, 30.0)], [(1.0, 50.0), (2.0, f64::NAN)]);
+        let all = [Curve { name: "top-1", points: &one }, Curve { name: "top-5", points: &two }];
+        curves(&path, "t", ("epoch", "accuracy in %"), &all).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(["top-1", "top-5", "epoch", "accuracy in %"].iter().all(|word| svg.contains(word)), "{svg}");
+        let error = curves(&path, "t", ("", ""), &[Curve { name: "top-9", points: &two[1..] }]).unwrap_err();
+        assert!(error.to_string().contains("top-9 is 1 points, none finite"), "{error}");
+    }
+
+    #[test]
+    fn nothing_to_draw_is_an_error() {
+        let error = loss_curve(Path::new("x.svg"), "t", &[(0, f64::NAN)]).unwrap_err().to_string();
+        assert!(error.contains("1 points, none finite"), "{error}");
+        assert!(loss_curve(Path::new("x.svg"), "t", &[]).is_err());
+    }
+}

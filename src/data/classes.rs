@@ -1,0 +1,148 @@
+//! Whether the classes of a data set are those that are wanted, and which number each has.
+use super::error::DataError;
+use super::imagenet;
+use super::source::Rgb8;
+use super::source::Source;
+use crate::data::dataset::Dataset;
+use std::collections::BTreeMap;
+
+impl Dataset {
+    /// The class names.
+    ///
+    /// # Errors
+    /// [`DataError::NoLabels`].
+    pub fn require_labels(&self) -> Result<&[String], DataError> {
+        if self.classes().is_empty() {
+            return Err(DataError::NoLabels { name: self.spec().to_owned() });
+        }
+        Ok(self.classes())
+    }
+
+    /// The class names, of which there must be `count`, as many as a model has outputs.
+    ///
+    /// # Errors
+    /// [`DataError::NoLabels`]; [`DataError::Classes`] with both counts.
+    pub fn require_classes(&self, count: usize) -> Result<&[String], DataError> {
+        let classes = self.require_labels()?;
+        if classes.len() != count {
+            let reason = format!("it has {} ({}), the model has {count}", classes.len(), some(classes));
+            return Err(DataError::Classes { name: self.spec().to_owned(), reason });
+        }
+        Ok(classes)
+    }
+
+    /// The same images with labels that are positions in `classes`, those of the set a model was trained on. A class may
+    /// be named by its WordNet id in one place and by its name in ImageNet in the other.
+    ///
+    /// # Errors
+    /// [`DataError::NoLabels`]; [`DataError::Classes`] with the names that `classes` lacks.
+    pub fn numbered_as(self, classes: &[String]) -> Result<Self, DataError> {
+        let wanted: BTreeMap<Key, u32> =
+            classes.iter().zip(0..).map(|(name, number)| (Key::of(name), number)).collect();
+        let numbers: Vec<_> = self.require_labels()?.iter().map(|name| wanted.get(&Key::of(name)).copied()).collect();
+        let foreign = self.classes().iter().zip(&numbers).filter(|(_, number)| number.is_none());
+        let foreign: Vec<String> = foreign.map(|(name, _)| name.clone()).collect();
+        if !foreign.is_empty() {
+            let reason = format!("{} not among the {} expected ({})", some(&foreign), classes.len(), some(classes));
+            return Err(DataError::Classes { name: self.spec().to_owned(), reason });
+        }
+        let numbers = numbers.into_iter().flatten().collect();
+        let source = Renumbered { whole: self.source, classes: classes.to_vec(), numbers };
+        Ok(Self { source: Box::new(source), ..self })
+    }
+}
+
+/// What makes two names the same class.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'a> {
+    ImageNet(usize),
+    Name(&'a str),
+}
+
+impl<'a> Key<'a> {
+    fn of(name: &'a str) -> Self {
+        imagenet::label(name).map_or(Self::Name(name), Self::ImageNet)
+    }
+}
+
+/// The first few names.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let first = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => first,
+        Some(more) => format!("{first} and {more} more"),
+    }
+}
+
+/// A set whose class number k is `numbers[k]` in `classes`.
+struct Renumbered {
+    whole: Box<dyn Source>,
+    classes: Vec<String>,
+    numbers: Vec<u32>,
+}
+
+impl Source for Renumbered {
+    fn len(&self) -> usize {
+        self.whole.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.numbers.get(self.whole.label(index)? as usize).copied()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.whole.name(index)
+    }
+
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        self.whole.image(index)
+    }
+}
+
+#[cfg(all(test, feature = "files"))]
+mod tests {
+    use crate::data::split::Split;
+    use crate::data::testing::{png, put};
+    use crate::data::*;
+
+    fn set(folders: &[&str]) -> Dataset {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in folders {
+            put(&dir.path().join(folder).join("1.png"), &png(2, 2, [0; 3]));
+        }
+        Dataset::open(dir.path().to_str().unwrap(), Split::Train).unwrap()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn labels_follow_the_names() {
+        let set = set(&["cat", "dog", "n01443537", "tench"]);
+        assert_eq!(set.require_classes(4).unwrap().len(), 4);
+        let wanted = names(&["dog", "n01440764", "bird", "goldfish", "cat"]);
+        let set = set.numbered_as(&wanted).unwrap();
+        assert_eq!((0..4).map(|i| set.label(i)).collect::<Option<Vec<_>>>().unwrap(), [4, 0, 3, 1]);
+        assert_eq!((set.classes(), set.label(4)), (&wanted[..], None));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let error = set(&["cat", "dog"]).numbered_as(&names(&["cat", "wolf"])).unwrap_err().to_string();
+        assert!(error.contains("dog not among the 2 expected (cat, wolf)"), "{error}");
+        let error = set(&["a", "b", "c", "d", "e", "f", "g"]).require_classes(10).unwrap_err().to_string();
+        assert!(error.contains("has 7 (a, b, c, d, e and 2 more), the model has 10"), "{error}");
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("1.png"), &png(2, 2, [0; 3]));
+        let flat = || Dataset::open(dir.path().to_str().unwrap(), Split::Train).unwrap();
+        assert!(flat().require_labels().unwrap_err().to_string().contains("has no labels"));
+        assert!(matches!(flat().require_classes(2), Err(DataError::NoLabels { .. })));
+        assert!(matches!(flat().numbered_as(&[]), Err(DataError::NoLabels { .. })));
+    }
+}

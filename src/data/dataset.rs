@@ -1,0 +1,146 @@
+//! A set of images, whatever it is read from.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use super::error::DataError;
+use super::memory::Memory;
+use super::source::{Rgb8, Source};
+use super::subset::Subset;
+use super::synthetic::Synthetic;
+use crate::data::split::Split;
+
+/// A set of images in a fixed order, with or without class labels.
+///
+/// Images are decoded when asked for, by any number of threads. A broken one is reported once as a warning, counted and
+/// passed over. See [`Dataset::open`] for what can be opened.
+pub struct Dataset {
+    pub(crate) source: Box<dyn Source>,
+    pub(super) name: String,
+    pub(super) broken: Mutex<BTreeSet<usize>>,
+}
+
+impl Dataset {
+    /// The generated set `synthetic[:N]`, drawn at `side` × `side` pixels instead of 96 × 96.
+    pub fn synthetic(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
+        Ok(Self::from_source(spec, Box::new(Synthetic::parse(spec, side, split)?)))
+    }
+
+    /// A set of images that are in memory, at least one; without labels. `name` is for messages.
+    pub fn from_images(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
+        Ok(Self::from_source(name, Box::new(Memory::new(name, images)?)))
+    }
+
+    /// `count` of its samples, evenly spread over their order; all of them for 0.
+    pub fn limited(self, count: usize) -> Result<Self, DataError> {
+        if count == 0 {
+            return Ok(self);
+        }
+        Ok(Self { source: Box::new(Subset::new(self.source, count)?), ..self })
+    }
+
+    pub(crate) fn from_source(name: &str, source: Box<dyn Source>) -> Self {
+        Self { source, name: name.to_owned(), broken: Mutex::default() }
+    }
+
+    /// What was opened, as given to [`Dataset::open`].
+    pub fn spec(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of images, broken ones included; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "an empty set does not open")]
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Class names; a label is a position in here. Empty for a set without labels.
+    pub fn classes(&self) -> &[String] {
+        self.source.classes()
+    }
+
+    /// Class of sample `index`; `None` without labels or past the end.
+    pub fn label(&self, index: usize) -> Option<u32> {
+        self.source.label(index)
+    }
+
+    /// Where sample `index` comes from, for messages.
+    pub fn sample_name(&self, index: usize) -> String {
+        if index < self.len() { self.source.name(index) } else { format!("{}: no sample {index}", self.name) }
+    }
+
+    /// Decodes sample `index`. A panic inside a decoder arrives as an error too.
+    pub fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        if index >= self.len() {
+            return Err(DataError::setting("sample index", index, format!("below {} ({})", self.len(), self.name)));
+        }
+        catch_unwind(AssertUnwindSafe(|| self.source.image(index))).unwrap_or_else(|_| {
+            Err(DataError::Decode { name: self.sample_name(index), reason: "the decoder panicked".into() })
+        })
+    }
+
+    /// Decodes sample `index` or, if that is broken, the next one in order that is not; says which it was.
+    pub fn good_image(&self, index: usize) -> Result<(usize, Rgb8), DataError> {
+        let mut last = "it was found broken earlier".to_owned();
+        for i in (0..self.len()).map(|step| (index + step) % self.len()) {
+            if self.broken().contains(&i) {
+                continue;
+            }
+            match self.image(i) {
+                Ok(image) => return Ok((i, image)),
+                Err(error) => {
+                    if self.broken().insert(i) {
+                        tracing::warn!("skipping a broken image: {error}");
+                    }
+                    last = error.to_string();
+                }
+            }
+        }
+        Err(DataError::AllBroken { name: self.name.clone(), count: self.len(), last })
+    }
+
+    /// How many broken images were met so far.
+    pub fn skipped(&self) -> usize {
+        self.broken().len()
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dataset({}, {} images, {} classes)", self.name, self.len(), self.classes().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::Stub;
+
+    #[test]
+    fn broken_images_are_replaced_by_the_next_good_one_and_counted_once() {
+        let set = Dataset::from_source("stub", Box::new(Stub { count: 6, broken: vec![2, 3, 5], panics: vec![3] }));
+        for _ in 0..2 {
+            assert_eq!(set.good_image(1).unwrap().0, 1);
+            assert_eq!(set.good_image(2).unwrap().0, 4);
+            assert_eq!(set.good_image(5).unwrap().0, 0);
+        }
+        assert_eq!(set.skipped(), 3);
+        assert!(set.image(3).unwrap_err().to_string().contains("panicked"));
+        assert!(set.image(6).unwrap_err().to_string().contains("below 6"));
+        assert_eq!(set.sample_name(6), "stub: no sample 6");
+    }
+
+    #[test]
+    fn a_set_of_broken_images_is_an_error() {
+        let set = Dataset::from_source("stub", Box::new(Stub { count: 3, broken: vec![0, 1, 2], panics: vec![] }));
+        let error = set.good_image(1).unwrap_err().to_string();
+        assert!(error.contains("none of the 3 images of stub"), "{error}");
+        assert!(matches!(set.good_image(0), Err(DataError::AllBroken { .. })));
+    }
+}

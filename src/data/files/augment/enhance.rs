@@ -1,0 +1,26 @@
+//! Operations that blend an image with a poorer version of itself, as PIL's `ImageEnhance`.
+use crate::data::files::augment::{Canvas, blend, luma};
+
+/// Saturation: blends with the grey image.
+pub fn colour(c: &mut Canvas, factor: f32) {
+    for pixel in c.pixels.chunks_exact_mut(3) {
+        let grey = luma(pixel);
+        pixel.iter_mut().for_each(|v| *v = blend(grey, *v, factor));
+    }
+}
+
+/// Blends with the image smoothed by (1 1 1, 1 5 1, 1 1 1) / 13, whose border is left as it is.
+pub fn sharpness(c: &mut Canvas, factor: f32) {
+    c.save();
+    let (side, row) = (c.side, c.side * 3);
+    for y in 1..side.saturating_sub(1) {
+        let [above, here, below] = [y - 1, y, y + 1].map(|y| &c.spare[y * row..][..row]);
+        let out = &mut c.pixels[y * row..][..row];
+        for i in 3..row - 3 {
+            let three = |r: &[u8]| u32::from(r[i - 3]) + u32::from(r[i]) + u32::from(r[i + 3]);
+            let sum = three(above) + three(here) + three(below) + 4 * u32::from(here[i]);
+            // sum / 13 rounded; it never lies in the middle
+            out[i] = blend(((2 * sum + 13) / 26) as u8, here[i], factor);
+        }
+    }
+}

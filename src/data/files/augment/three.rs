@@ -1,0 +1,41 @@
+//! The choice of 3-Augment (Touvron et al. 2022, "DeiT III").
+use super::{blur, tone};
+use crate::data::files::augment::Canvas;
+use crate::data::stream::Stream;
+
+/// One of greyscale, solarize at 128, and Gaussian blur with sigma (0.1, 2), equally often.
+pub fn three_augment(c: &mut Canvas, s: &mut Stream) {
+    match s.below(3) {
+        0 => tone::greyscale(c),
+        1 => tone::solarize(c, 128),
+        _ => blur::gaussian_blur(c, s.range(0.1, 2.0) as f32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::stream::Purpose;
+
+    #[test]
+    fn each_of_the_three_comes_as_often() {
+        let original: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let mut counts = [0; 3];
+        for sample in 0..900 {
+            let (mut pixels, mut spare) = (original.clone(), Vec::new());
+            let mut s = Stream::new(Purpose::Augment, [0, 1, sample]);
+            three_augment(&mut Canvas { side: 8, pixels: &mut pixels, spare: &mut spare }, &mut s);
+            let grey = pixels.chunks(3).all(|p| p[0] == p[1] && p[1] == p[2]);
+            let solarized = pixels.iter().zip(&original).all(|(&v, &was)| v == was.min(255 - was));
+            counts[if grey {
+                0
+            } else if solarized {
+                1
+            } else {
+                2
+            }] += 1;
+        }
+        // 300 each; the standard deviation is 14.
+        assert!(counts.iter().all(|count| (240..360).contains(count)), "{counts:?}");
+    }
+}

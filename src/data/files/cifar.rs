@@ -1,0 +1,229 @@
+//! CIFAR-10 and CIFAR-100 in their binary version, held in memory as they are (154 MB for the training half).
+use crate::data::error::DataError;
+use crate::data::source::Rgb8;
+use crate::data::source::Source;
+use crate::data::split::Split;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SIDE: usize = 32;
+const PIXELS: usize = SIDE * SIDE;
+const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// The two sets differ in the label bytes before the 3072 planar pixels: one class, or coarse then fine class.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ten,
+    Hundred,
+}
+
+impl Kind {
+    fn label_bytes(self) -> usize {
+        match self {
+            Self::Ten => 1,
+            Self::Hundred => 2,
+        }
+    }
+
+    fn record(self) -> usize {
+        self.label_bytes() + 3 * PIXELS
+    }
+
+    fn classes(self) -> usize {
+        match self {
+            Self::Ten => 10,
+            Self::Hundred => 100,
+        }
+    }
+}
+
+/// One half of a CIFAR set.
+pub(crate) struct Cifar {
+    kind: Kind,
+    files: Vec<(PathBuf, usize)>,
+    records: Vec<u8>,
+    classes: Vec<String>,
+}
+
+impl Cifar {
+    /// Opens the set in `dir`, or in its usual sub-folder; `None` if there is none.
+    pub fn find(dir: &Path, split: Split) -> Result<Option<Self>, DataError> {
+        for (sub, kind) in [
+            ("", Kind::Ten),
+            ("cifar-10-batches-bin", Kind::Ten),
+            ("", Kind::Hundred),
+            ("cifar-100-binary", Kind::Hundred),
+        ] {
+            let dir = if sub.is_empty() { dir.to_owned() } else { dir.join(sub) };
+            let (train, test) = halves(&dir, kind);
+            if train.is_empty() && test.is_empty() {
+                continue;
+            }
+            let files = match split {
+                Split::Train => train,
+                Split::Test => test,
+            };
+            if files.is_empty() {
+                let found = "found only the files of the other half".to_owned();
+                return Err(DataError::NoSplit { path: dir, split, found });
+            }
+            return Self::read(kind, &files, &dir).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Opens one `.bin` file; which of the two sets it is follows from its size.
+    pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        if split == Split::Test && !name.contains("test") {
+            let found = "it is a single file that is not named test".to_owned();
+            return Err(DataError::NoSplit { path: path.to_owned(), split, found });
+        }
+        let size = fs::metadata(path).map_err(DataError::io("look at", path))?.len();
+        let fits = |kind: &Kind| size > 0 && size % kind.record() as u64 == 0;
+        let Some(kind) = [Kind::Ten, Kind::Hundred].into_iter().find(fits) else {
+            let message = format!("is {size} bytes, expected a multiple of 3073 (CIFAR-10) or 3074 (CIFAR-100)");
+            return Err(DataError::format(path, message));
+        };
+        Self::read(kind, &[path.to_owned()], path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn read(kind: Kind, paths: &[PathBuf], dir: &Path) -> Result<Self, DataError> {
+        let (mut records, mut files) = (Vec::new(), Vec::new());
+        for path in paths {
+            let bytes = fs::read(path).map_err(DataError::io("read", path))?;
+            if bytes.is_empty() || bytes.len() % kind.record() != 0 {
+                let message = format!("is {} bytes, expected a multiple of {}", bytes.len(), kind.record());
+                return Err(DataError::format(path, message));
+            }
+            for (i, record) in bytes.chunks_exact(kind.record()).enumerate() {
+                let label = usize::from(record[kind.label_bytes() - 1]);
+                if label >= kind.classes() {
+                    let message = format!("record {i} has label {label}, expected less than {}", kind.classes());
+                    return Err(DataError::format(path, message));
+                }
+            }
+            files.push((path.clone(), bytes.len() / kind.record()));
+            records.extend(bytes);
+        }
+        Ok(Self { kind, files, records, classes: class_names(kind, dir) })
+    }
+
+    fn record(&self, index: usize) -> Option<&[u8]> {
+        let size = self.kind.record();
+        self.records.get(index.checked_mul(size)?..)?.get(..size)
+    }
+}
+
+/// The files of both halves that exist in `dir`, sorted.
+fn halves(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let there = |names: &[&str]| names.iter().map(|n| dir.join(n)).filter(|p| p.is_file()).collect::<Vec<_>>();
+    match kind {
+        Kind::Ten => {
+            let train = ["1", "2", "3", "4", "5"].map(|n| format!("data_batch_{n}.bin"));
+            (there(&train.each_ref().map(String::as_str)), there(&["test_batch.bin"]))
+        }
+        Kind::Hundred => (there(&["train.bin"]), there(&["test.bin"])),
+    }
+}
+
+/// Names from the text file that comes with CIFAR-100, else numbers.
+fn class_names(kind: Kind, dir: &Path) -> Vec<String> {
+    if kind == Kind::Ten {
+        return CIFAR10.map(str::to_owned).to_vec();
+    }
+    let listed = fs::read_to_string(dir.join("fine_label_names.txt")).unwrap_or_default();
+    let names: Vec<String> = listed.split_whitespace().map(str::to_owned).collect();
+    if names.len() == kind.classes() { names } else { (0..kind.classes()).map(|i| i.to_string()).collect() }
+}
+
+impl Source for Cifar {
+    fn len(&self) -> usize {
+        self.records.len() / self.kind.record()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        Some(u32::from(self.record(index)?[self.kind.label_bytes() - 1]))
+    }
+
+    fn name(&self, index: usize) -> String {
+        let mut record = index;
+        for (path, count) in &self.files {
+            if record < *count {
+                return format!("{}: record {record}", path.display());
+            }
+            record -= count;
+        }
+        format!("record {index}")
+    }
+
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        let past_end = || DataError::Decode { name: self.name(index), reason: "is past the end".into() };
+        let planes = &self.record(index).ok_or_else(past_end)?[self.kind.label_bytes()..];
+        let pixels = (0..PIXELS).flat_map(|p| [planes[p], planes[PIXELS + p], planes[2 * PIXELS + p]]).collect();
+        Ok(Rgb8 { width: SIDE as u32, height: SIDE as u32, pixels })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::Dataset;
+    use crate::data::testing::put;
+
+    /// A record whose planes are filled with r, g, b.
+    fn record(labels: &[u8], rgb: [u8; 3]) -> Vec<u8> {
+        let planes = rgb.iter().flat_map(|&c| std::iter::repeat_n(c, PIXELS));
+        labels.iter().copied().chain(planes).collect()
+    }
+
+    fn open(path: &Path, split: Split) -> Result<Dataset, DataError> {
+        Dataset::open(path.to_str().unwrap(), split)
+    }
+
+    #[test]
+    fn cifar10_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("cifar-10-batches-bin");
+        put(&bin.join("data_batch_1.bin"), &[record(&[3], [1, 2, 3]), record(&[9], [4, 5, 6])].concat());
+        put(&bin.join("data_batch_2.bin"), &record(&[0], [7, 8, 9]));
+        for root in [dir.path(), &bin] {
+            let set = open(root, Split::Train).unwrap();
+            assert_eq!((set.len(), set.classes()[9].as_str()), (3, "truck"));
+            assert_eq!((0..4).map(|i| set.label(i)).collect::<Vec<_>>(), [Some(3), Some(9), Some(0), None]);
+            assert_eq!(set.image(2).unwrap().pixels[..6], [7, 8, 9, 7, 8, 9]);
+            assert!(set.sample_name(2).ends_with("data_batch_2.bin: record 0"));
+            assert!(matches!(open(root, Split::Test), Err(DataError::NoSplit { .. })));
+        }
+        put(&bin.join("test_batch.bin"), &record(&[1], [0; 3]));
+        assert_eq!(open(&bin.join("test_batch.bin"), Split::Test).unwrap().len(), 1);
+        assert_eq!(open(dir.path(), Split::Test).unwrap().label(0), Some(1));
+    }
+
+    #[test]
+    fn cifar100_uses_the_fine_label() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("train.bin"), &record(&[19, 99], [1, 2, 3]));
+        let set = open(dir.path(), Split::Train).unwrap();
+        assert_eq!((set.label(0), set.classes().len()), (Some(99), 100));
+        assert_eq!(open(&dir.path().join("train.bin"), Split::Train).unwrap().label(0), Some(99));
+    }
+
+    #[test]
+    fn wrong_sizes_and_labels_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data_batch_1.bin");
+        put(&path, &[record(&[3], [0; 3]), record(&[10], [0; 3])].concat());
+        let error = open(&path, Split::Train).unwrap_err().to_string();
+        assert!(error.contains("record 1 has label 10"), "{error}");
+        put(&path, &record(&[3], [0; 3])[..3000]);
+        for place in [&path, dir.path()] {
+            let error = open(place, Split::Train).unwrap_err().to_string();
+            assert!(error.contains("3000 bytes") && error.contains("3073"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The part of an image that is kept, and its way to the size the network sees.
+use crate::data::source::Rgb8;
+use crate::data::stream::Stream;
+use fast_image_resize::images::{CroppedImage, Image, ImageRef};
+use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+/// A box in source pixels, whole or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Crop<T> {
+    left: T,
+    top: T,
+    width: T,
+    height: T,
+}
+
+/// Ten tries for a box of random area and aspect that fits; then the largest one of an allowed aspect, centred.
+pub(crate) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f64, f64), s: &mut Stream) -> Crop<u32> {
+    let (full_width, full_height) = (f64::from(width), f64::from(height));
+    let mut found = None;
+    for _ in 0..10 {
+        let area = full_width * full_height * s.range(scale.0, scale.1);
+        let aspect = s.range(ratio.0.ln(), ratio.1.ln()).exp();
+        let (w, h) = ((area * aspect).sqrt().round(), (area / aspect).sqrt().round());
+        if (1.0..=full_width).contains(&w) && (1.0..=full_height).contains(&h) {
+            let top = s.below((full_height - h) as u64 + 1) as f64;
+            let left = s.below((full_width - w) as u64 + 1) as f64;
+            found = Some((left, top, w, h));
+            break;
+        }
+    }
+    let (left, top, width, height) = found.unwrap_or_else(|| {
+        let aspect = full_width / full_height;
+        let w = if aspect > ratio.1 { (full_height * ratio.1).round().clamp(1.0, full_width) } else { full_width };
+        let h = if aspect < ratio.0 { (full_width / ratio.0).round().clamp(1.0, full_height) } else { full_height };
+        (((full_width - w) / 2.0).floor(), ((full_height - h) / 2.0).floor(), w, h)
+    });
+    let [left, top, width, height] = [left, top, width, height].map(|v| v as u32);
+    Crop { left, top, width, height }
+}
+
+/// The box that resizing the shorter side to ⌊size / crop_ratio⌋ and cutting out the middle would keep.
+pub(crate) fn centre_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
+    let (full_width, full_height) = (f64::from(width), f64::from(height));
+    let short = full_width.min(full_height);
+    let resized = (f64::from(size) / crop_ratio + 1e-6).floor();
+    // Sides after the resize and offsets of the cut are whole pixels, as if there were two steps.
+    let side = |full: f64| {
+        let after = (resized * full / short + 1e-6).floor();
+        let offset = ((after - f64::from(size)) / 2.0).round_ties_even();
+        (offset * full / after, f64::from(size) * full / after)
+    };
+    let ((left, width), (top, height)) = (side(full_width), side(full_height));
+    Crop { left, top, width, height }
+}
+
+/// Brings images to `size` × `size` × 3 bytes: bicubic (a = −½) with antialiasing. It keeps scratch memory between calls.
+#[derive(Default)]
+pub(crate) struct Scaler(Resizer);
+
+impl Scaler {
+    /// A box by itself, as if the image ended there.
+    pub fn inside(&mut self, image: &Rgb8, crop: Crop<u32>, size: u32, out: &mut [u8]) -> Result<(), String> {
+        let source = view(image)?;
+        let source = CroppedImage::new(&source, crop.left, crop.top, crop.width, crop.height);
+        self.scale(&source.map_err(|e| e.to_string())?, options(), size, out)
+    }
+
+    /// A box of the image, as if all of it were resized: at its border the filter reaches beyond.
+    pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
+        self.scale(&view(image)?, options().crop(crop.left, crop.top, crop.width, crop.height), size, out)
+    }
+
+    fn scale(
+        &mut self, source: &impl IntoImageView, options: ResizeOptions, size: u32, out: &mut [u8],
+    ) -> Result<(), String> {
+        let mut result = Image::from_slice_u8(size, size, out, PixelType::U8x3).map_err(|e| e.to_string())?;
+        self.0.resize(source, &mut result, &options).map_err(|e| e.to_string())
+    }
+}
+
+fn view(image: &Rgb8) -> Result<ImageRef<'_>, String> {
+    ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3).map_err(|e| e.to_string())
+}
+
+fn options() -> ResizeOptions {
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false)
+}
+
+/// Reverses each row.
+pub(crate) fn mirror(pixels: &mut [u8], width: usize) {
+    for row in pixels.chunks_exact_mut(width * 3) {
+        let (left, right) = row.split_at_mut(width / 2 * 3);
+        for (a, b) in left.chunks_exact_mut(3).zip(right.rchunks_exact_mut(3)) {
+            a.swap_with_slice(b);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::stream::Purpose;
+
+    fn stream(sample: u64) -> Stream {
+        Stream::new(Purpose::Augment, [1, 2, sample])
+    }
+
+    #[test]
+    fn random_crops_follow_their_bounds() {
+        let (mut area, mut log_aspect) = (0.0, 0.0);
+        let n = 4000;
+        for i in 0..n {
+            let c = random_crop(500, 400, (0.2, 1.0), (0.75, 4.0 / 3.0), &mut stream(i));
+            assert!(c.left + c.width <= 500 && c.top + c.height <= 400, "{c:?}");
+            let (w, h) = (f64::from(c.width), f64::from(c.height));
+            let (share, aspect) = (w * h / 200_000.0, w / h);
+            assert!((0.19..=1.0).contains(&share) && (0.74..1.35).contains(&aspect), "{c:?}");
+            area += share / n as f64;
+            log_aspect += aspect.ln() / n as f64;
+        }
+        // An independent simulation of 200 000 crops gives 0.5155 and 0.0339 (boxes that do not fit are redrawn); the
+        // standard errors here are 0.003 and 0.003.
+        assert!((area - 0.5155).abs() < 0.012 && (log_aspect - 0.0339).abs() < 0.012, "{area} {log_aspect}");
+    }
+
+    #[test]
+    fn extreme_shapes_fall_back_to_a_centred_box() {
+        for (width, height, box_width, box_height) in [(1000, 10, 13, 10), (10, 1000, 10, 13), (1, 1, 1, 1)] {
+            let c = random_crop(width, height, (0.2, 1.0), (0.75, 4.0 / 3.0), &mut stream(0));
+            assert_eq!((c.width, c.height), (box_width, box_height));
+        }
+    }
+
+    #[test]
+    fn centre_crop_is_what_two_steps_give() {
+        // 500 × 375: shorter side to 256 gives 341 × 256; the cut starts at (58, 16), as Python rounds 58.5 to even.
+        let c = centre_crop(500, 375, 224, 0.875);
+        assert_eq!((c.left, c.top), (58.0 * 500.0 / 341.0, 16.0 * 375.0 / 256.0));
+        assert_eq!((c.width, c.height), (224.0 * 500.0 / 341.0, 224.0 * 375.0 / 256.0));
+        let whole = centre_crop(32, 32, 32, 1.0);
+        assert_eq!((whole.left, whole.top, whole.width, whole.height), (0.0, 0.0, 32.0, 32.0));
+    }
+
+    #[test]
+    fn a_crop_ends_at_its_border_when_it_is_cut_first() {
+        // Black but for white outside the box: only a filter that reaches beyond can see it.
+        let pixels = (0..32 * 32).flat_map(|i| [if i % 32 < 16 { 0 } else { 255 }; 3]).collect();
+        let image = Rgb8 { width: 32, height: 32, pixels };
+        let (mut scaler, mut out) = (Scaler::default(), [9; 8 * 8 * 3]);
+        scaler.inside(&image, Crop { left: 0, top: 8, width: 16, height: 16 }, 8, &mut out).unwrap();
+        assert_eq!(out, [0; 8 * 8 * 3]);
+        scaler.across(&image, Crop { left: 0.0, top: 8.0, width: 16.0, height: 16.0 }, 8, &mut out).unwrap();
+        assert!(out.iter().any(|&v| v > 0));
+    }
+
+    #[test]
+    fn mirror_reverses_rows() {
+        for width in [1, 4, 5] {
+            let image: Vec<u8> = (0..width as u8 * 6).collect();
+            let mut flipped = image.clone();
+            mirror(&mut flipped, width);
+            for (row, original) in flipped.chunks(width * 3).zip(image.chunks(width * 3)) {
+                assert!(row.chunks(3).eq(original.chunks(3).rev()), "{row:?}");
+            }
+        }
+    }
+}

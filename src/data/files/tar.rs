@@ -1,0 +1,224 @@
+//! Images inside a tar archive, read in place: only names, offsets and lengths are kept in memory.
+use super::decode::{decode, is_image_name};
+use super::listing::{Listing, arrange};
+use crate::data::error::DataError;
+use crate::data::source::Rgb8;
+use crate::data::source::Source;
+use crate::data::split::Split;
+use flate2::read::MultiGzDecoder;
+use lzma_rust2::XzReader;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// A tar archive of an image folder.
+pub(crate) struct Tar {
+    path: PathBuf,
+    file: File,
+    members: Vec<Member>,
+    labels: Vec<u32>,
+    classes: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Member {
+    name: String,
+    offset: u64,
+    size: u64,
+}
+
+impl Tar {
+    /// Indexes the archive at `path`. One compressed with gzip or xz is first unpacked to an anonymous temporary file, which
+    /// needs as much room as the archive has unpacked.
+    pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
+        let mut file = File::open(path).map_err(DataError::io("open", path))?;
+        let mut magic = [0u8; 6];
+        let read = file.read(&mut magic).map_err(DataError::io("read", path))?;
+        file.seek(SeekFrom::Start(0)).map_err(DataError::io("read", path))?;
+        if magic[..read].starts_with(&[0x1f, 0x8b]) {
+            file = unpack(path, MultiGzDecoder::new(BufReader::new(file)))?;
+        } else if magic[..read].starts_with(b"\xfd7zXZ\0") {
+            file = unpack(path, XzReader::new(BufReader::new(file), true))?;
+        }
+        let members = index(path, &file)?;
+        let names: Vec<String> = members.iter().map(|m| m.name.clone()).collect();
+        let Listing { order, labels, classes } = arrange(path, &names, split)?;
+        let members = order.into_iter().map(|i| members[i].clone()).collect();
+        Ok(Self { path: path.to_owned(), file, members, labels, classes })
+    }
+}
+
+fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
+    let mut plain = tempfile::tempfile().map_err(DataError::io("make a temporary file to unpack", path))?;
+    std::io::copy(&mut archive, &mut plain).map_err(DataError::io("unpack (to the temporary folder)", path))?;
+    Ok(plain)
+}
+
+/// Finds the image members; the archive must be whole.
+fn index(path: &Path, file: &File) -> Result<Vec<Member>, DataError> {
+    let damaged = |e: std::io::Error| DataError::format(path, format!("is not a whole tar archive: {e}"));
+    let total = file.metadata().map_err(DataError::io("look at", path))?.len();
+    let mut handle = file;
+    handle.seek(SeekFrom::Start(0)).map_err(DataError::io("read", path))?;
+    let mut archive = tar::Archive::new(BufReader::new(handle));
+    let mut members = Vec::new();
+    for entry in archive.entries_with_seek().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let (offset, size) = (entry.raw_file_position(), entry.size());
+        if offset.checked_add(size).is_none_or(|end| end > total) {
+            let message = format!("is cut short: {name} needs {size} bytes at {offset}, the archive ends at {total}");
+            return Err(DataError::format(path, message));
+        }
+        let mut components = name.split('/').filter(|c| *c != ".");
+        let hidden = components.any(|c| c.starts_with('.') || c == "__MACOSX");
+        if entry.header().entry_type().is_file() && !hidden && is_image_name(&name) {
+            members.push(Member { name, offset, size });
+        }
+    }
+    Ok(members)
+}
+
+/// Reads at a position without moving a shared cursor, so that threads need no lock.
+fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset);
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < bytes.len() {
+            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], offset + done as u64)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for Tar {
+    fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.get(index).copied()
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("{}: {}", self.path.display(), self.members[index].name)
+    }
+
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        let member = &self.members[index];
+        let mut bytes = vec![0; member.size as usize];
+        read_at(&self.file, member.offset, &mut bytes).map_err(DataError::io("read", &self.path))?;
+        decode(&self.name(index), &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::Dataset;
+    use crate::data::testing::{png, put};
+    use std::io::Write;
+
+    fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn members() -> Vec<u8> {
+        let (red, blue, grey) = (png(5, 4, [255, 0, 0]), png(4, 4, [0, 0, 255]), png(4, 4, [9; 3]));
+        let long = format!("set/train/b/{}.png", "x".repeat(150));
+        archive(&[
+            (&long, &red),
+            ("set/train/a/2.png", &blue),
+            ("set/train/a/._2.png", b"resource fork"),
+            ("set/val/b/3.png", &grey),
+            ("set/README", b"text"),
+        ])
+    }
+
+    #[test]
+    fn members_are_found_plain_and_compressed() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("set.tar"), &members());
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(&members()).unwrap();
+        put(&dir.path().join("set.tar.gz"), &gz.finish().unwrap());
+        for name in ["set.tar", "set.tar.gz"] {
+            let spec = dir.path().join(name);
+            let set = Dataset::open(spec.to_str().unwrap(), Split::Train).unwrap();
+            assert_eq!((set.len(), set.label(0), set.label(1)), (2, Some(0), Some(1)), "{name}");
+            assert_eq!(set.image(0).unwrap().pixels[..3], [0, 0, 255]);
+            assert_eq!(set.image(1).unwrap().width, 5);
+            let test = Dataset::open(spec.to_str().unwrap(), Split::Test).unwrap();
+            assert_eq!((test.len(), test.label(0), test.image(0).unwrap().pixels[0]), (1, Some(1), 9));
+        }
+    }
+
+    #[test]
+    fn xz_is_unpacked_and_a_torn_one_refused() {
+        // b/1.ppm and a/1.ppm, each `P6 1 1 255` and three bytes of 9 or 7, in a ustar archive through Python's
+        // lzma.compress(archive, preset=9).
+        const XZ: &str = "\
+            fd377a585a000004e6d6b446020021011c00000010cf58cce027ff00725d00310bc223019871b2141d6bab70666556c919b1bc3a\
+            bd746536726d7ab48fad53a78574942c9a119703eb56fe5c0fab7aba0b1ac7032291590ecb7e0227aca077f21e27810b71dfb452\
+            5b139664e2c3581be1bf227e6686589502b7712d065891fa6b297245dd50124b72420bb4ae03f9b200000000435d83c271eb6393\
+            00018e01805000004e106a5bb1c467fb020000000004595a";
+        let bytes: Vec<u8> = (0..XZ.len() / 2).map(|i| u8::from_str_radix(&XZ[i * 2..][..2], 16).unwrap()).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.tar.xz");
+        put(&path, &bytes);
+        let set = Dataset::open(path.to_str().unwrap(), Split::Train).unwrap();
+        assert_eq!((set.classes(), set.image(0).unwrap().pixels), (&["a".to_owned(), "b".to_owned()][..], vec![7; 3]));
+        put(&path, &bytes[..120]);
+        let error = Dataset::open(path.to_str().unwrap(), Split::Train).unwrap_err().to_string();
+        assert!(error.contains("cannot unpack") && error.contains("set.tar.xz"), "{error}");
+    }
+
+    #[test]
+    fn names_may_start_with_a_dot_folder() {
+        // `tar -C folder .` writes them so; the builder would clean them up, so the header is filled by hand.
+        let mut builder = ::tar::Builder::new(Vec::new());
+        let bytes = png(4, 4, [1, 2, 3]);
+        for name in ["./b.png", "./a.png", "./.c.png"] {
+            let mut header = ::tar::Header::new_ustar();
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            builder.append(&header, &bytes[..]).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("flat.tar"), &builder.into_inner().unwrap());
+        let set = Dataset::open(dir.path().join("flat.tar").to_str().unwrap(), Split::Train).unwrap();
+        assert_eq!((set.len(), set.label(0), set.image(1).unwrap().width), (2, None, 4));
+        assert!(set.sample_name(0).ends_with("./a.png"), "{}", set.sample_name(0));
+    }
+
+    #[test]
+    fn damaged_archives_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cut.tar");
+        let whole = archive(&[("a.png", &png(4, 4, [0; 3])), ("b.png", &vec![0u8; 5000])]);
+        for (bytes, hint) in [(&whole[..2500], "cut short: b.png"), (&[7u8; 2048][..], "not a whole tar")] {
+            put(&path, bytes);
+            let error = Dataset::open(path.to_str().unwrap(), Split::Train).unwrap_err().to_string();
+            assert!(error.contains("cut.tar") && error.contains(hint), "{error}");
+        }
+        put(&path, &archive(&[("data_batch_1.bin", b"x")]));
+        assert!(matches!(Dataset::open(path.to_str().unwrap(), Split::Train), Err(DataError::Empty { .. })));
+    }
+}

@@ -1,0 +1,187 @@
+//! From a decoded image to the square the network sees.
+use super::crop::{Scaler, centre_crop, mirror, random_crop};
+use crate::data::error::DataError;
+use crate::data::files::augment::jitter::colour_jitter;
+use crate::data::files::augment::three::three_augment;
+use crate::data::files::augment::{Canvas, erase};
+use crate::data::recipe::Recipe;
+use crate::data::source::Rgb8;
+use crate::data::stream::Stream;
+
+/// How an image becomes `size` × `size` RGB bytes. All resizing is bicubic (a = −½) with antialiasing, in one step from
+/// the source pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Transform {
+    /// A random crop and random changes.
+    Train {
+        /// Side of the result in pixels.
+        size: u32,
+        /// Which crops and changes.
+        recipe: Recipe,
+    },
+    /// Shorter side to ⌊size / crop_ratio⌋, then the middle.
+    Eval {
+        /// Side of the result in pixels.
+        size: u32,
+        /// Share of the shorter side that is kept; usually 0.875.
+        crop_ratio: f64,
+    },
+}
+
+/// Memory that one thread uses again for each image.
+#[derive(Default)]
+pub struct Scratch {
+    scaler: Scaler,
+    pixels: Vec<u8>,
+}
+
+impl Transform {
+    /// Random crops as for MAE, [`Recipe::PRETRAIN`].
+    pub fn train(size: u32) -> Self {
+        Self::Train { size, recipe: Recipe::PRETRAIN }
+    }
+
+    /// The middle after resizing the shorter side to size / 0.875.
+    pub fn eval(size: u32) -> Self {
+        Self::Eval { size, crop_ratio: 0.875 }
+    }
+
+    /// Side of the result in pixels.
+    pub fn size(&self) -> u32 {
+        match *self {
+            Self::Train { size, .. } | Self::Eval { size, .. } => size,
+        }
+    }
+
+    /// Refuses settings that cannot work.
+    pub fn check(&self) -> Result<(), DataError> {
+        let size = self.size();
+        if !(1..=4096).contains(&size) {
+            return Err(DataError::setting("image size", size, "1 to 4096 pixels"));
+        }
+        match *self {
+            Self::Train { recipe, .. } => recipe.check(),
+            Self::Eval { crop_ratio, .. } if crop_ratio > 0.0 && crop_ratio <= 1.0 => Ok(()),
+            Self::Eval { crop_ratio, .. } => Err(DataError::setting("crop ratio", crop_ratio, "0 < ratio ≤ 1")),
+        }
+    }
+
+    /// Writes the `size` × `size` × 3 result to `out`, drawing from `s` (not at all to evaluate).
+    pub fn apply(&self, image: &Rgb8, s: &mut Stream, scratch: &mut Scratch, out: &mut [u8]) -> Result<(), DataError> {
+        let Scratch { scaler, pixels: spare } = scratch;
+        let failed = |reason| DataError::setting("an image to resize", reason, "pixels that match its size");
+        match *self {
+            Self::Eval { size, crop_ratio } => {
+                let crop = centre_crop(image.width, image.height, size, crop_ratio);
+                scaler.across(image, crop, size, out).map_err(failed)
+            }
+            Self::Train { size, recipe } => {
+                let crop = random_crop(image.width, image.height, recipe.crop_scale, recipe.crop_aspect, s);
+                scaler.inside(image, crop, size, out).map_err(failed)?;
+                recipe.change(&mut Canvas { side: size as usize, pixels: out, spare }, s);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Recipe {
+    /// Everything after the crop.
+    fn change(&self, c: &mut Canvas, s: &mut Stream) {
+        if s.chance(self.hflip) {
+            mirror(c.pixels, c.side);
+        }
+        if self.three_augment {
+            three_augment(c, s);
+        }
+        match self.aa {
+            Some(aa) => aa.apply(c, s),
+            None if self.color_jitter > 0.0 => colour_jitter(c, self.color_jitter, s),
+            None => {}
+        }
+        if self.reprob > 0.0 && s.chance(self.reprob) {
+            erase(c.pixels, c.side, s);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::rand_augment::RandAugment;
+    use crate::data::stream::Purpose;
+
+    fn apply(t: Transform, image: &Rgb8, sample: u64) -> Vec<u8> {
+        let mut out = vec![0; (t.size() * t.size() * 3) as usize];
+        let mut stream = Stream::new(Purpose::Augment, [1, 2, sample]);
+        t.apply(image, &mut stream, &mut Scratch::default(), &mut out).unwrap();
+        out
+    }
+
+    /// Red grows to the right, green downwards.
+    fn ramp(width: u32, height: u32) -> Rgb8 {
+        let at = |i: u32, n: u32| (i * 255 / (n - 1).max(1)) as u8;
+        let rows = (0..height).flat_map(|y| (0..width).flat_map(move |x| [at(x, width), at(y, height), 9]));
+        Rgb8 { width, height, pixels: rows.collect() }
+    }
+
+    #[test]
+    fn the_whole_image_at_its_size_is_itself() {
+        let image = ramp(32, 32);
+        let same = apply(Transform::Eval { size: 32, crop_ratio: 1.0 }, &image, 0);
+        assert_eq!(same, image.pixels);
+        for (w, h) in [(1, 1), (1, 700), (700, 3), (33, 47)] {
+            apply(Transform::eval(24), &ramp(w, h), 0);
+        }
+        for (width, height) in [(1000, 10), (10, 1000), (1, 1)] {
+            apply(Transform::train(16), &ramp(width, height), 0);
+        }
+    }
+
+    #[test]
+    fn shrinking_averages_instead_of_skipping() {
+        // A checkerboard of single pixels must become grey: without antialiasing it would alias to black and white.
+        let pixels = (0..64 * 64).flat_map(|i| [if (i / 64 + i % 64) % 2 == 0 { 0 } else { 255 }; 3]).collect();
+        let image = Rgb8 { width: 64, height: 64, pixels };
+        let out = apply(Transform::Eval { size: 8, crop_ratio: 1.0 }, &image, 0);
+        assert!(out.iter().all(|&p| (120..136).contains(&p)), "{out:?}");
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        let error = |t: Transform| t.check().unwrap_err().to_string();
+        assert!(error(Transform::train(0)).starts_with("image size is 0"));
+        assert!(error(Transform::Eval { size: 8, crop_ratio: 1.5 }).contains("1.5"));
+        let recipe = Recipe { crop_scale: (0.5, 0.2), ..Recipe::PRETRAIN };
+        assert!(error(Transform::Train { size: 8, recipe }).contains("crop scale"));
+    }
+
+    proptest::proptest! {
+        /// Any image through any recipe: no panic, and the same draw gives the same, whatever the scratch memory held.
+        #[test]
+        fn any_image_takes_any_recipe(
+            width in 1u32..70, height in 1u32..70, size in 1u32..40, sample: u64, operations in 0usize..9, which in 0usize..3,
+            magnitude in 0.0f64..=10.0, increasing: bool, jitter in 0.0f64..=1.0, low in 0.001f64..1.0,
+        ) {
+            let aa = RandAugment { magnitude, operations, deviation: 3.0, increasing };
+            let recipe = Recipe {
+                crop_scale: (low, 1.0),
+                aa: (which == 1).then_some(aa),
+                three_augment: which == 2,
+                color_jitter: jitter,
+                reprob: 1.0,
+                ..Recipe::PRETRAIN
+            };
+            let (transform, image) = (Transform::Train { size, recipe }, ramp(width, height));
+            transform.check().unwrap();
+            let mut scratch = Scratch::default();
+            let [first, second] = [(); 2].map(|()| {
+                let mut out = vec![99; (size * size * 3) as usize];
+                let mut stream = Stream::new(Purpose::Augment, [1, 2, sample]);
+                transform.apply(&image, &mut stream, &mut scratch, &mut out).unwrap();
+                (out, stream.unit())
+            });
+            assert_eq!(first, second);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The thread that fills the queue of a loader.
+use super::batch::Batch;
+use super::transform::{Scratch, Transform};
+use crate::data::cursor::{Cursor, EpochOrder, Visit};
+use crate::data::dataset::Dataset;
+use crate::data::error::DataError;
+use crate::data::stream::{Purpose, Stream};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+/// The background thread: one batch after the other, the samples of each spread over the pool.
+pub(crate) struct Worker {
+    pub set: Arc<Dataset>,
+    pub plan: EpochOrder,
+    pub transform: Transform,
+    pub crops: usize,
+    pub seed: u64,
+    pub pool: rayon::ThreadPool,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Fills `queue` from `start` up to `epochs`; ends after an error, a stop or when nobody listens any more.
+    pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<Batch, DataError>>) {
+        let mut at = start;
+        while at.epoch < epochs {
+            let order = self.plan.order(at.epoch);
+            while at.batch < self.plan.per_epoch {
+                let batch = self.batch(at, self.plan.batch(&order, at.batch));
+                let failed = batch.is_err();
+                if self.stopped() || queue.send(batch).is_err() || failed {
+                    return;
+                }
+                at.batch += 1;
+            }
+            at = Cursor { epoch: at.epoch + 1, batch: 0 };
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Decodes and transforms `wanted`, the samples of the batch at `cursor`.
+    fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<Batch, DataError> {
+        let size = self.transform.size() as usize;
+        let bytes = size * size * 3;
+        let mut images = vec![0u8; self.crops * wanted.len() * bytes];
+        let mut slots: Vec<Vec<&mut [u8]>> = wanted.iter().map(|_| Vec::with_capacity(self.crops)).collect();
+        for (i, image) in images.chunks_exact_mut(bytes).enumerate() {
+            slots[i % wanted.len()].push(image);
+        }
+        let samples = self.pool.install(|| {
+            let fill = |scratch: &mut Scratch, (slots, &visit): (Vec<&mut [u8]>, &Visit)| {
+                self.fill(cursor, visit, scratch, slots)
+            };
+            let slots = slots.into_par_iter().zip(wanted.par_iter());
+            slots.map_init(Scratch::default, fill).collect::<Result<Vec<usize>, DataError>>()
+        })?;
+        let labels = samples.iter().filter_map(|&i| self.set.label(i)).collect();
+        Ok(Batch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
+    }
+
+    /// Puts the crops of a sample, or of its replacement, into `slots` and says which it was.
+    fn fill(
+        &self, cursor: Cursor, visit: Visit, scratch: &mut Scratch, slots: Vec<&mut [u8]>,
+    ) -> Result<usize, DataError> {
+        if self.stopped() {
+            return Ok(visit.sample);
+        }
+        let (found, image) = self.set.good_image(visit.sample)?;
+        let views = (self.plan.repeats * self.crops) as u64;
+        for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
+            // Keyed by the sample that was wanted: a replacement gets a crop of its own, not a copy of one in the epoch.
+            let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
+            self.transform.apply(&image, &mut Stream::new(Purpose::Augment, keys), scratch, slot)?;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,62 @@
+//! The classes of ImageNet-1k.
+use std::sync::LazyLock;
+
+/// ImageNet's channel means in [0, 1].
+pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// ImageNet's channel deviations in [0, 1].
+pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// One class: its id in WordNet, which names its folder, and a readable name. Its label is its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synset {
+    /// `n` and eight digits.
+    pub wnid: &'static str,
+    /// Unique among the thousand.
+    pub name: &'static str,
+}
+
+static SYNSETS: LazyLock<Vec<Synset>> = LazyLock::new(|| {
+    let lines = include_str!("imagenet1k.txt").lines().filter_map(|line| line.split_once('\t'));
+    lines.map(|(wnid, name)| Synset { wnid, name }).collect()
+});
+
+/// The thousand classes in the order of their labels.
+pub fn synsets() -> &'static [Synset] {
+    &SYNSETS
+}
+
+/// The label of a WordNet id or a name.
+pub fn label(text: &str) -> Option<usize> {
+    SYNSETS.iter().position(|s| s.wnid == text || s.name == text)
+}
+
+/// The WordNet id that starts a file name as in the training archives of ImageNet: `n01440764_10026.JPEG`.
+pub fn wnid_of_file(name: &str) -> Option<&str> {
+    let (wnid, _) = name.split_once('_')?;
+    let digits = wnid.strip_prefix('n')?;
+    (digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(wnid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_classes_in_the_order_of_their_ids() {
+        let all = synsets();
+        assert_eq!(all.len(), 1000);
+        assert!(all.windows(2).all(|pair| pair[0].wnid < pair[1].wnid));
+        for (i, s) in all.iter().enumerate() {
+            assert!(wnid_of_file(&format!("{}_1.JPEG", s.wnid)) == Some(s.wnid) && !s.name.is_empty(), "{s:?}");
+            assert_eq!((label(s.wnid), label(s.name)), (Some(i), Some(i)), "{s:?}");
+        }
+        for (i, wnid, name) in [(0, "n01440764", "tench"), (207, "n02099601", "golden retriever")] {
+            assert_eq!(all[i], Synset { wnid, name });
+        }
+        assert_eq!(all[999].wnid, "n15075141");
+        assert_eq!((label("n00000000"), label("cat")), (None, None));
+        for file in ["n0144076_1.jpg", "x01440764_1.jpg", "n01440764.jpg", "n0144076a_1.jpg", "ILSVRC2012_val_1.JPEG"] {
+            assert_eq!(wnid_of_file(file), None, "{file}");
+        }
+    }
+}

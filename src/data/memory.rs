@@ -1,0 +1,71 @@
+//! Images that somebody else has decoded.
+use super::error::DataError;
+use super::source::Rgb8;
+use super::source::Source;
+
+/// Images in the order they were given, without labels.
+pub(crate) struct Memory {
+    name: String,
+    images: Vec<Rgb8>,
+}
+
+impl Memory {
+    /// At least one image, each with as many pixels as its size says.
+    pub fn new(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
+        if images.is_empty() {
+            return Err(DataError::setting("the number of images", 0, "at least 1"));
+        }
+        let bytes = |image: &Rgb8| image.width as usize * image.height as usize * 3;
+        if let Some(at) = images.iter().position(|image| image.pixels.is_empty() || image.pixels.len() != bytes(image))
+        {
+            let Rgb8 { width, height, pixels } = &images[at];
+            let got = format!("{} bytes for {width} × {height} pixels", pixels.len());
+            return Err(DataError::setting("the size of an image", got, "three bytes per pixel, at least one pixel"));
+        }
+        Ok(Self { name: name.to_owned(), images })
+    }
+}
+
+impl Source for Memory {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    fn label(&self, _: usize) -> Option<u32> {
+        None
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("{}, image {index}", self.name)
+    }
+
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        Ok(self.images[index].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::Dataset;
+
+    #[test]
+    fn given_images_are_checked_and_given_back() {
+        let image = |side: u32, bytes: usize| Rgb8 { width: side, height: side, pixels: vec![7; bytes] };
+        let set = Dataset::from_images("photos", vec![image(2, 12), image(1, 3)]).unwrap();
+        assert_eq!((set.len(), set.label(0), set.image(1).unwrap()), (2, None, image(1, 3)));
+        assert_eq!(set.sample_name(1), "photos, image 1");
+        for (bad, hint) in [
+            (vec![], "is 0, expected at least 1"),
+            (vec![image(2, 12), image(2, 11)], "11 bytes for 2 × 2 pixels"),
+            (vec![image(0, 0)], "at least one pixel"),
+        ] {
+            let error = Dataset::from_images("photos", bad).unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Images from folders, archives, binary sets or a generator, and batches of them.
+
+mod classes;
+mod cursor;
+mod dataset;
+mod error;
+#[cfg(feature = "files")]
+mod files;
+pub mod imagenet;
+mod memory;
+mod rand_augment;
+mod recipe;
+mod shapes;
+mod source;
+mod split;
+pub mod stream;
+mod subset;
+mod synthetic;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use cursor::{Cursor, EpochOrder, Visit};
+pub use dataset::Dataset;
+pub use error::{DataError, LAYOUTS};
+#[cfg(feature = "files")]
+pub use files::{Batch, Loader, LoaderOptions, Scratch, Transform, load_image};
+pub use rand_augment::RandAugment;
+pub use recipe::Recipe;
+pub use source::Rgb8;
+pub use split::Split;

@@ -1,0 +1,67 @@
+//! A part of another set.
+use super::error::DataError;
+use super::source::Rgb8;
+use super::source::Source;
+
+/// `count` samples at even distances in the order of the whole: of a set sorted by class as many of each.
+pub(crate) struct Subset {
+    whole: Box<dyn Source>,
+    count: usize,
+}
+
+impl Subset {
+    /// At least one sample and at most all.
+    pub fn new(whole: Box<dyn Source>, count: usize) -> Result<Self, DataError> {
+        let all = whole.len();
+        if !(1..=all).contains(&count) {
+            return Err(DataError::setting("--max-images", count, format!("0 for all, or 1 to {all}")));
+        }
+        Ok(Self { whole, count })
+    }
+
+    fn at(&self, index: usize) -> usize {
+        (index as u128 * self.whole.len() as u128 / self.count as u128) as usize
+    }
+}
+
+impl Source for Subset {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn classes(&self) -> &[String] {
+        self.whole.classes()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        if index < self.count { self.whole.label(self.at(index)) } else { None }
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.whole.name(self.at(index))
+    }
+
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        self.whole.image(self.at(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Stub;
+
+    #[test]
+    fn samples_are_spread_evenly() {
+        let whole = || Stub { count: 10, broken: vec![], panics: vec![] }.dataset();
+        let labels = |count| {
+            let set = whole().limited(count).unwrap();
+            (0..set.len()).filter_map(|i| set.label(i)).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(0), (0..10).collect::<Vec<_>>());
+        assert_eq!(labels(10), labels(0));
+        assert_eq!((labels(5), labels(3)), (vec![0, 2, 4, 6, 8], vec![0, 3, 6]));
+        assert_eq!(whole().limited(4).unwrap().label(4), None);
+        let error = whole().limited(11).err().unwrap().to_string();
+        assert!(error.contains("--max-images is 11, expected 0 for all, or 1 to 10"), "{error}");
+    }
+}

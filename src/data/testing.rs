@@ -1,0 +1,55 @@
+//! Sources and files made on the fly for tests.
+use super::error::DataError;
+use super::source::Rgb8;
+use super::source::Source;
+use crate::data::dataset::Dataset;
+use std::path::Path;
+
+/// `count` tiny images; sample i is i everywhere, some are broken, some of these panic.
+pub(crate) struct Stub {
+    pub count: usize,
+    pub broken: Vec<usize>,
+    pub panics: Vec<usize>,
+}
+
+impl Stub {
+    pub fn dataset(self) -> Dataset {
+        Dataset::from_source("stub", Box::new(self))
+    }
+}
+
+impl Source for Stub {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+    fn label(&self, index: usize) -> Option<u32> {
+        Some(index as u32)
+    }
+    fn name(&self, index: usize) -> String {
+        format!("stub/{index}")
+    }
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        assert!(!self.panics.contains(&index), "a decoder bug");
+        if self.broken.contains(&index) {
+            return Err(DataError::Decode { name: self.name(index), reason: "broken".into() });
+        }
+        Ok(Rgb8 { width: 8, height: 8, pixels: vec![index as u8; 8 * 8 * 3] })
+    }
+}
+
+/// A PNG of one colour.
+pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let image = image::RgbImage::from_pixel(width, height, image::Rgb(rgb));
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// Writes a file, making its folders.
+pub(crate) fn put(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}

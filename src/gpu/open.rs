@@ -1,0 +1,110 @@
+//! Opening a device: the adapter, its features, the tiers that pass their self-test.
+
+use std::sync::Arc;
+
+use super::adapter;
+use super::adapter::{AdapterChoice, Options};
+use super::caps::{Caps, Tiers};
+use super::device::{Gpu, Inner};
+use super::live::Live;
+#[cfg(feature = "files")]
+use super::pipeline_cache::PipelineCache;
+use super::selftest;
+#[cfg(feature = "files")]
+use super::tuning_cache::Choices;
+use crate::error::{Error, Result};
+
+impl Gpu {
+    /// Opens an adapter, tests its tiers and keeps those that compute correctly.
+    pub async fn open(options: &Options) -> Result<Self> {
+        let candidate = adapter::choose(adapter::candidates().await, &options.adapter)?;
+        if candidate.caps.software && options.adapter == AdapterChoice::Auto {
+            tracing::warn!("no hardware adapter found: using the CPU ({}), which is slow", candidate.caps.name);
+        }
+        let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
+        let mut inner = if cfg!(target_arch = "wasm32") || offered == Tiers::default() {
+            // a browser's adapter opens one device only
+            let mut inner = connect(&candidate, offered).await?;
+            inner.caps.tiers = selftest::passing(&inner, offered).await;
+            inner
+        } else {
+            let passed = trial(&candidate, offered).await;
+            let mut inner = connect(&candidate, passed).await?;
+            inner.caps.tiers = passed;
+            inner
+        };
+        inner.caps.software = inner.caps.software && !options.as_hardware || options.as_software;
+        #[cfg(feature = "files")]
+        if let (Some(live), Some(folder)) = (&mut inner.live, &options.cache) {
+            live.choices = Choices::open(folder, &inner.caps);
+            live.pipeline_cache = candidate.pipeline_cache.then(|| PipelineCache::open(folder, &inner.caps)).flatten();
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// [`Gpu::open`] for programs that may block.
+    #[cfg(feature = "blocking")]
+    pub fn open_blocking(options: &Options) -> Result<Self> {
+        super::block_on::block_on(Self::open(options))
+    }
+
+    /// The adapters of this machine, best first.
+    pub async fn adapters() -> Vec<Caps> {
+        adapter::candidates().await.into_iter().map(|c| c.caps).collect()
+    }
+}
+
+/// Opens a device with the features of `tiers`, none of them in use yet.
+async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> {
+    let mut features = wgpu::Features::empty();
+    features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
+    features.set(wgpu::Features::PIPELINE_CACHE, candidate.pipeline_cache);
+    features.set(wgpu::Features::SUBGROUP, tiers.subgroup);
+    features.set(wgpu::Features::SHADER_F16, tiers.f16 || tiers.coop); // fragments are of f16
+    features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, tiers.coop);
+    // SAFETY: experimental features may misbehave; they are used only after their self-test on another device.
+    let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("rowscan"),
+        required_features: features,
+        required_limits: limits(&candidate.adapter),
+        experimental_features: if tiers.coop { experimental } else { wgpu::ExperimentalFeatures::disabled() },
+        memory_hints: wgpu::MemoryHints::Performance,
+        trace: wgpu::Trace::Off,
+    };
+    let opened = candidate.adapter.request_device(&descriptor).await;
+    let (device, queue) = opened.map_err(|e| Error::NoAdapter(format!("{}: {e}", candidate.caps.name)))?;
+    let caps = Caps { tiers: Tiers::default(), ..candidate.caps.clone() };
+    Ok(Inner::new(caps, Some(Live::new(device, queue, checks(&candidate.adapter)))))
+}
+
+/// Our loops are counted and need no other end. Where Vulkan keeps buffers from being read and written out of bounds, arrays
+/// in registers and workgroup memory are not checked besides: their indices follow from constants.
+fn checks(adapter: &wgpu::Adapter) -> wgpu::ShaderRuntimeChecks {
+    let bounds_checks = adapter.get_info().backend != wgpu::Backend::Vulkan;
+    wgpu::ShaderRuntimeChecks { bounds_checks, force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() }
+}
+
+/// Everything the adapter has; in a browser the defaults of WebGPU and its sizes of buffers.
+fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+    let all = adapter.limits();
+    if !cfg!(target_arch = "wasm32") {
+        return all;
+    }
+    wgpu::Limits {
+        max_buffer_size: all.max_buffer_size,
+        max_storage_buffer_binding_size: all.max_storage_buffer_binding_size,
+        ..wgpu::Limits::default()
+    }
+}
+
+/// The tiers that compute correctly on a device that is thrown away: one that breaks its device costs no more than that.
+async fn trial(candidate: &adapter::Candidate, offered: Tiers) -> Tiers {
+    match connect(candidate, offered).await {
+        Ok(device) => selftest::passing(&device, offered).await,
+        Err(e) => {
+            tracing::warn!("the tiers {offered} are off: {e}");
+            Tiers::default()
+        }
+    }
+}

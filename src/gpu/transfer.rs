@@ -1,0 +1,199 @@
+//! Bytes to the GPU, and back without stalling: a copy into a staging buffer and a future that resolves when it is mapped.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use super::buffer::{Physical, View};
+use super::device::Gpu;
+use super::fault::Fault;
+use super::live::Live;
+use super::lock::lock;
+use crate::error::{Error, Result};
+
+/// Staging buffers up to this size are used again.
+const POOLED: u64 = 1 << 20;
+
+#[derive(Debug, Default)]
+struct Mapped {
+    outcome: Option<Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+/// Bytes on their way from the GPU: await it, poll it with [`Readback::try_take`], or [`Readback::wait`].
+#[derive(Debug)]
+pub struct Readback {
+    staging: Option<Arc<Physical>>,
+    pool: Arc<Mutex<Vec<Arc<Physical>>>>,
+    bytes: u64,
+    mapped: Arc<Mutex<Mapped>>,
+    device: wgpu::Device,
+    submission: Option<wgpu::SubmissionIndex>,
+    fault: Arc<Fault>,
+}
+
+impl Gpu {
+    /// Overwrites a buffer from the host, after everything launched so far. `bytes.len()` must be the view's length.
+    /// A device that only plans has nothing to overwrite.
+    pub fn write(&self, view: &View, bytes: &[u8]) -> Result<()> {
+        if bytes.len() as u64 != view.bytes || !bytes.len().is_multiple_of(4) {
+            let expected = format!("{} bytes, a multiple of 4", view.bytes);
+            return Err(Error::argument(format!("write to {}", view.node.label), bytes.len(), expected));
+        }
+        if self.is_dry() {
+            return Ok(());
+        }
+        self.flush()?;
+        let buffer = self.materialise(&view.node)?;
+        self.live()?.queue.write_buffer(&buffer.raw, view.offset, bytes);
+        self.check()
+    }
+
+    /// Starts copying a view to the host, after everything launched so far.
+    ///
+    /// # Errors
+    /// When nothing has written the view yet.
+    pub fn read(&self, view: &View) -> Result<Readback> {
+        self.flush()?;
+        let Some(buffer) = view.node.cell.get().cloned() else {
+            if view.node.class == super::buffer::Class::Scratch {
+                return Err(Error::argument(
+                    format!("read of {}", view.node.label),
+                    "a tensor nothing has written",
+                    "a written tensor",
+                ));
+            }
+            let buffer = self.materialise(&view.node)?;
+            return self.read_physical(&buffer, view.offset, view.bytes);
+        };
+        self.read_physical(&buffer, view.offset, view.bytes)
+    }
+
+    pub(super) fn read_physical(&self, buffer: &Physical, offset: u64, bytes: u64) -> Result<Readback> {
+        let readback = self.live()?.start_read(&buffer.raw, offset, bytes);
+        self.check()?;
+        Ok(readback)
+    }
+}
+
+impl Live {
+    pub(super) fn start_read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Readback {
+        let size = bytes.next_multiple_of(4);
+        let staging = self.staging(size);
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging.raw, 0, size);
+        let submission = Some(self.queue.submit([encoder.finish()]));
+        let mapped: Arc<Mutex<Mapped>> = Arc::default();
+        let sink = mapped.clone();
+        staging.raw.slice(..size).map_async(wgpu::MapMode::Read, move |outcome| {
+            let mut state = lock(&sink);
+            state.outcome = Some(outcome);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        });
+        Readback {
+            staging: Some(staging),
+            pool: self.staging.clone(),
+            bytes,
+            mapped,
+            device: self.device.clone(),
+            submission,
+            fault: self.fault.clone(),
+        }
+    }
+
+    /// A staging buffer of at least `size` bytes, from the pool if one fits.
+    fn staging(&self, size: u64) -> Arc<Physical> {
+        let mut pool = lock(&self.staging);
+        let fitting = pool.iter().enumerate().filter(|(_, b)| b.raw.size() >= size);
+        if let Some((at, _)) = fitting.min_by_key(|(_, b)| b.raw.size()) {
+            return pool.swap_remove(at);
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        Physical::new(&self.device, &self.counters, size, usage, "staging")
+    }
+}
+
+impl Readback {
+    fn collect(&mut self) -> Result<Vec<u8>> {
+        let Some(staging) = self.staging.take() else {
+            return Err(Error::Validation("a readback was taken twice".into()));
+        };
+        let range = staging.raw.slice(..self.bytes.next_multiple_of(4)).get_mapped_range();
+        let mut bytes = range.map_err(|e| Error::Validation(e.to_string()))?.to_vec();
+        bytes.truncate(self.bytes as usize);
+        staging.raw.unmap();
+        // large ones are rare (checkpoints) and not kept
+        if staging.raw.size() <= POOLED {
+            lock(&self.pool).push(staging);
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes if they have arrived; never blocks. A lost device is an error.
+    pub fn try_take(&mut self) -> Option<Result<Vec<u8>>> {
+        let polled = self.fault.poll(&self.device, wgpu::PollType::Poll);
+        let Some(outcome) = lock(&self.mapped).outcome.take() else {
+            return polled.err().map(Err);
+        };
+        // what a browser's driver had to say about the work before has arrived by now
+        let outcome = outcome.map_err(|e| Error::DeviceLost(e.to_string())).and_then(|()| self.fault.check());
+        Some(outcome.and_then(|()| self.collect()))
+    }
+
+    /// Waits for the copy, not for what was submitted after it.
+    fn wait_for_copy(&self) -> Result<()> {
+        let how = wgpu::PollType::Wait { submission_index: self.submission.clone(), timeout: None };
+        self.fault.poll(&self.device, how)
+    }
+
+    /// Blocks until the bytes have arrived.
+    #[cfg(all(feature = "blocking", target_arch = "wasm32"))]
+    pub fn wait(self) -> Result<Vec<u8>> {
+        super::block_on::block_on(self)
+    }
+
+    /// Blocks until the bytes have arrived.
+    #[cfg(all(feature = "blocking", not(target_arch = "wasm32")))]
+    pub fn wait(mut self) -> Result<Vec<u8>> {
+        // a poll by another thread may have collected our outcome without having delivered it yet
+        for _ in 0..10_000 {
+            if let Some(done) = self.try_take() {
+                return done;
+            }
+            self.wait_for_copy()?;
+            if let Some(done) = self.try_take() {
+                return done;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Err(Error::DeviceLost("the read-back never completed".into()))
+    }
+}
+
+impl Future for Readback {
+    type Output = Result<Vec<u8>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(done) = self.try_take() {
+            return Poll::Ready(done);
+        }
+        if !cfg!(target_arch = "wasm32") {
+            // nobody else polls a native device, so awaiting one waits for it
+            if let Err(lost) = self.wait_for_copy() {
+                return Poll::Ready(Err(lost));
+            }
+            if let Some(done) = self.try_take() {
+                return Poll::Ready(done);
+            }
+        }
+        let mut state = lock(&self.mapped);
+        match state.outcome {
+            Some(_) => context.waker().wake_by_ref(),
+            None => state.waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,40 @@
+//! What the heads of MAP's decoder look at while they predict.
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Program};
+use crate::models::{Config, Map};
+use crate::tensor::Tensor;
+use crate::train::pretrain::inputs::{Inputs, Tables};
+use crate::train::pretrain::mask::Mask;
+
+/// A forward program for one batch size and visible length.
+#[derive(Debug)]
+pub struct AttentionMaps {
+    g: Gpu,
+    inputs: Inputs,
+    tables: Tables,
+    program: Program,
+    maps: Vec<Tensor>,
+}
+
+impl AttentionMaps {
+    /// Records encoder and decoder of `model` for `batch` images with `visible` tokens each.
+    pub fn new(g: &Gpu, model: &Map, config: &Config, batch: usize, visible: usize) -> Result<Self> {
+        let inputs = Inputs::new(config, batch)?;
+        let tables = inputs.tables(visible)?;
+        let (recording, maps) = g.record(|| model.attention(g, &inputs.batch(g, config, &tables)?))?;
+        Ok(Self { g: g.clone(), program: Program::new(g, recording)?, inputs, tables, maps })
+    }
+
+    /// Images (B, S, S, 3) → for each block of the decoder the weights (B, H, L, L) with which a token (third index) looks at
+    /// the others; those of a token add up to 1.
+    pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<Vec<Vec<f32>>> {
+        self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
+        self.program.run()?;
+        let mut found = Vec::with_capacity(self.maps.len());
+        for map in &self.maps {
+            found.push(map.to_vec_async(&self.g).await?);
+        }
+        Ok(found)
+    }
+}

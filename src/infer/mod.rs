@@ -1,0 +1,8 @@
+//! What a trained model is asked: features, reconstructions, samples, attention maps, scores.
+
+pub mod attention_maps;
+pub mod diffusion_sampler;
+pub mod features;
+pub mod program;
+pub mod reconstruct;
+pub mod scores;

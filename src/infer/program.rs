@@ -1,0 +1,60 @@
+//! A forward program over images, with a row of numbers for each.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Program};
+use crate::models::Config;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+use crate::train::image_input::Images;
+
+/// Images in bytes → rows (B, N).
+#[derive(Debug)]
+pub struct Forward {
+    g: Gpu,
+    images: Images,
+    each: usize,
+    program: Program,
+    rows: Tensor,
+}
+
+impl Forward {
+    /// Records what `build` makes of the patches (B, L, P·P·3) of `batch` images: a tensor (B, N).
+    pub fn new(
+        g: &Gpu, config: &Config, batch: usize, build: impl FnOnce(&mut Tape, &Var) -> Result<Var>,
+    ) -> Result<Self> {
+        let images = Images::new(config, batch)?;
+        let (recording, rows) = g.record(|| {
+            let patches = Var::constant(images.patches(g, config)?);
+            Ok(build(&mut Tape::off(), &patches)?.data)
+        })?;
+        let [_, _] = rows.dims("rows of a forward program")?;
+        let each = config.image_size * config.image_size * 3;
+        Ok(Self { g: g.clone(), images, each, program: Program::new(g, recording)?, rows })
+    }
+
+    /// Images B of a run.
+    pub fn batch(&self) -> usize {
+        self.rows.shape()[0]
+    }
+
+    /// Numbers N of an image.
+    pub fn width(&self) -> usize {
+        self.rows.shape()[1]
+    }
+
+    /// Images (n, S, S, 3), n at most B → rows (n, N).
+    pub async fn run(&self, images: &[u8]) -> Result<Vec<f32>> {
+        let count = images.len() / self.each;
+        if count * self.each != images.len() || count > self.batch() {
+            let expected = format!("up to {} images of {} bytes", self.batch(), self.each);
+            return Err(Error::argument("images", format!("{} bytes", images.len()), expected));
+        }
+        let mut whole = images.to_vec();
+        whole.resize(self.batch() * self.each, 0); // the last batch may be short
+        self.images.write(&self.g, &whole, (0, 1))?;
+        self.program.run()?;
+        let mut rows = self.rows.to_vec_async(&self.g).await?;
+        rows.truncate(count * self.width());
+        Ok(rows)
+    }
+}

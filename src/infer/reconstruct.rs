@@ -1,0 +1,130 @@
+//! What the model makes of hidden patches: a forward program, and its predictions as pictures.
+
+use super::diffusion_sampler::Sampler;
+use crate::data::imagenet::{MEAN, STD};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Program};
+use crate::models::{Config, Pretext};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+use crate::train::pretrain::inputs::{Inputs, Tables};
+use crate::train::pretrain::mask::Mask;
+
+/// The programs for one batch size and visible length.
+#[derive(Debug)]
+pub struct Reconstructor {
+    g: Gpu,
+    config: Config,
+    normalise: bool,
+    inputs: Inputs,
+    tables: Tables,
+    predictor: Predictor,
+}
+
+/// How a model predicts.
+#[derive(Debug)]
+enum Predictor {
+    /// In one pass.
+    Once(Box<Pass>),
+    /// Step by step out of noise.
+    Sampled(Box<Sampler>),
+}
+
+/// Predictions (B, L, P·P·3) and the loss.
+#[derive(Debug)]
+struct Pass {
+    program: Program,
+    pred: Tensor,
+    loss: Tensor,
+}
+
+/// One image, three ways; each (S, S, 3) bytes.
+#[derive(Debug, Clone)]
+pub struct Pictures {
+    /// As it came.
+    pub original: Vec<u8>,
+    /// Hidden patches grey.
+    pub masked: Vec<u8>,
+    /// Hidden patches as predicted.
+    pub reconstruction: Vec<u8>,
+    /// (L) mean squared error of each hidden patch in units of the target; 0 where visible.
+    pub errors: Vec<f32>,
+    /// (L, P·P·3) what was predicted, in units of the target.
+    pub predicted: Vec<f32>,
+}
+
+impl Reconstructor {
+    /// Records the forward pass of `model` for `batch` images with `visible` tokens each.
+    ///
+    /// # Errors
+    /// A model that predicts no pixels.
+    pub fn new(g: &Gpu, model: &Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
+        let inputs = Inputs::new(config, batch)?.of(config, model)?;
+        let tables = inputs.tables(visible)?;
+        let predictor = match model {
+            Pretext::Diffusion(model) => {
+                Predictor::Sampled(Box::new(Sampler::new(g, model, config, &inputs, &tables)?))
+            }
+            _ => {
+                let (recording, out) = g.record(|| {
+                    let batch = inputs.batch(g, config, &tables)?;
+                    model.predict(g, &mut Tape::off(), &batch)
+                })?;
+                let Some(out) = out else {
+                    let expected = "one that predicts patches: map, mae, ar, local-mae or diffusion";
+                    return Err(Error::argument("the model to reconstruct with", "contrastive", expected));
+                };
+                let program = Program::new(g, recording)?;
+                Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
+            }
+        };
+        Ok(Self { g: g.clone(), config: config.clone(), normalise: model.normalise(), inputs, tables, predictor })
+    }
+
+    /// Images (B, S, S, 3) → pictures and the squared error over the hidden patches, in units of the target.
+    pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<(Vec<Pictures>, f32)> {
+        self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
+        let (pred, loss) = match &self.predictor {
+            Predictor::Once(pass) => {
+                pass.program.run()?;
+                (pass.pred.to_vec_async(&self.g).await?, pass.loss.to_vec_async(&self.g).await?)
+            }
+            Predictor::Sampled(sampler) => sampler.run(mask).await?,
+        };
+        let (tokens, values) = (self.config.tokens(), self.config.patch_len());
+        let bytes = self.config.image_size * self.config.image_size * 3;
+        let each =
+            images.chunks_exact(bytes).zip(pred.chunks_exact(tokens * values)).zip(mask.inverse.chunks_exact(tokens));
+        let pictures = each.map(|((image, pred), inverse)| self.pictures(image, pred, inverse)).collect();
+        Ok((pictures, loss.first().copied().unwrap_or(f32::NAN)))
+    }
+
+    fn pictures(&self, image: &[u8], pred: &[f32], inverse: &[u32]) -> Pictures {
+        let (side, p, grid) = (self.config.image_size, self.config.patch_size, self.config.grid());
+        let (mut masked, mut reconstruction) = (image.to_vec(), image.to_vec());
+        let mut errors = vec![0.0; inverse.len()];
+        for (token, predicted) in pred.chunks_exact(self.config.patch_len()).enumerate() {
+            if inverse[token] != u32::MAX {
+                continue;
+            }
+            let (top, left) = (token / grid * p, token % grid * p);
+            let at = |i: usize| ((top + i / (3 * p)) * side + left + i / 3 % p) * 3 + i % 3;
+            let normal = |i: usize| (f32::from(image[at(i)]) / 255.0 - MEAN[i % 3]) / STD[i % 3];
+            let n = predicted.len() as f32;
+            // a prediction in units of the patch comes back to pixels by the patch's own mean and deviation
+            let (mut mean, mut deviation) = (0.0, 1.0);
+            if self.normalise {
+                mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
+                let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
+                deviation = (var + 1e-6).sqrt();
+            }
+            for (i, value) in predicted.iter().enumerate() {
+                errors[token] += (value - (normal(i) - mean) / deviation).powi(2) / n;
+                let pixel = (value * deviation + mean) * STD[i % 3] + MEAN[i % 3];
+                reconstruction[at(i)] = (pixel * 255.0).round().clamp(0.0, 255.0) as u8;
+                masked[at(i)] = 128;
+            }
+        }
+        Pictures { original: image.to_vec(), masked, reconstruction, errors, predicted: pred.to_vec() }
+    }
+}

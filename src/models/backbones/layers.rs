@@ -1,0 +1,114 @@
+//! Mamba layers and transformer blocks in any order (spec 2.1, 2.3, 2.4).
+//!
+//! Two streams run through the network: `hidden`, what the last layer said, and `residual`, the sum of all before.
+//! A Mamba layer adds hidden to residual, normalises, and mixes; a transformer block acts on hidden alone.
+
+use super::embedding::linear_init;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::models::config::{Config, InitScheme};
+use crate::nn::{Block, BlockConfig, Mixer, MixerConfig, Params, ResidualNorm};
+use crate::ops;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// Epsilon of the transformer blocks between Mamba layers.
+const EPS: f32 = 1e-5;
+
+#[derive(Debug, Clone)]
+enum Layer {
+    Mamba { name: String, norm: ResidualNorm, mixer: Box<Mixer> },
+    Transformer { name: String, block: Box<Block> },
+}
+
+/// The layers of `Config::pattern` and the norm behind them.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    layers: Vec<Layer>,
+    norm_f: ResidualNorm,
+    extra_residual: bool,
+}
+
+impl Layers {
+    /// Parameters `layers.i` (Mamba), `blocks.k` (transformer) and `norm_f`.
+    pub fn new(params: &mut Params, config: &Config) -> Result<Self> {
+        let d = config.width;
+        let mixer = MixerConfig {
+            width: d,
+            states: config.states,
+            conv: config.conv,
+            expand: config.expand,
+            biscan: true,
+            divide_out: config.divide_out,
+            map_repo_init: config.init == InitScheme::MapRepo,
+            out_scale: (config.depth().max(1) as f32).powf(-0.5),
+        };
+        let block = BlockConfig {
+            width: d,
+            heads: config.heads,
+            hidden: config.mlp_hidden(),
+            eps: EPS,
+            qkv_bias: config.qkv_bias,
+            init: linear_init(config),
+        };
+        let (mut layers, mut mambas, mut blocks) = (Vec::new(), 0, 0);
+        for letter in config.pattern.chars() {
+            if letter == 'M' {
+                let name = format!("layers.{mambas}");
+                let norm = ResidualNorm::new(params, &format!("{name}.norm"), d, config.eps(), config.rms_norm)?;
+                let mixer = Box::new(Mixer::new(params, &format!("{name}.mixer"), &mixer)?);
+                layers.push(Layer::Mamba { name, norm, mixer });
+                mambas += 1;
+            } else {
+                let name = format!("blocks.{blocks}");
+                let block = Box::new(Block::new(params, &name, &block)?);
+                layers.push(Layer::Transformer { name, block });
+                blocks += 1;
+            }
+        }
+        let norm_f = ResidualNorm::new(params, "norm_f", d, config.eps(), config.rms_norm)?;
+        Ok(Self { layers, norm_f, extra_residual: config.extra_residual })
+    }
+
+    /// Embedded tokens (B, L, D) → normalised features (B, L, D). Row `i` of `keep` holds DropPath's draws (B) for the
+    /// hidden that enters Mamba layer `i`, the last row those of the final add; without it nothing is dropped.
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
+        let batch = tokens.data.shape()[0];
+        // nothing precedes layer 0
+        let draws = |i: usize| if i == 0 { Ok(None) } else { keep_row(keep, i, batch) };
+        let mut hidden = tokens.clone();
+        let mut residual = None;
+        let mut mambas = 0;
+        for layer in &self.layers {
+            match layer {
+                Layer::Mamba { name, norm, mixer } => {
+                    let _scope = g.scope(name);
+                    let (norm, mixer, keep) = (norm.clone(), mixer.clone(), draws(mambas)?);
+                    let [mixed, sum] = t.segment(g, move |g, t| {
+                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), keep.as_ref())?;
+                        Ok([mixer.forward(g, t, &normed)?, sum])
+                    })?;
+                    (hidden, residual) = (mixed, Some(sum));
+                    mambas += 1;
+                }
+                Layer::Transformer { name, block } => {
+                    let _scope = g.scope(name);
+                    let (block, extra) = (block.clone(), self.extra_residual);
+                    [hidden] = t.segment(g, move |g, t| {
+                        let mixed = block.forward(g, t, &hidden, None)?;
+                        Ok([if extra { ops::add::add(g, t, &hidden, &mixed)? } else { mixed }])
+                    })?;
+                }
+            }
+        }
+        let _scope = g.scope("norm_f");
+        Ok(self.norm_f.add(g, t, &hidden, residual.as_ref(), draws(mambas)?.as_ref())?.0)
+    }
+}
+
+/// DropPath's draws (B) of one place: a row of `keep` (rows, stride).
+pub(crate) fn keep_row(keep: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
+    let Some(keep) = keep else { return Ok(None) };
+    let [_, stride] = keep.dims("keep")?;
+    keep.range(row * stride, &[batch]).map(Some)
+}

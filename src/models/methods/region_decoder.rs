@@ -1,0 +1,144 @@
+//! The decoder of MAP, and of the methods that differ from it in what a token may see (spec 3.1–3.5): visible features among
+//! mask tokens, then blocks with separate norms for queries and keys.
+
+use super::objective::{DecoderMask, Objective};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::models::batch::Batch;
+use crate::models::config::{Config, Order};
+use crate::nn::{CrossBlock, Init, LayerNorm, Linear, Params};
+use crate::ops;
+use crate::ops::attention::{Mask, Regions};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+const EPS: f32 = 1e-5;
+/// Linear layers in both schemes of initial values: MAE's and the MAP repository's choice.
+pub(crate) const LINEAR: Init = Init::XavierUniform;
+
+impl DecoderMask {
+    /// The attention mask, and the regions (raster order) of a grid of `height` × `width` tokens that it compares.
+    pub fn regions(self, order: Order, grid: (usize, usize)) -> (Mask, Vec<u32>) {
+        match self {
+            Self::Map => (Mask::RegionCausal, order.lines(grid)),
+            Self::Ar => (Mask::RegionCausal, order.ranks(grid)),
+            Self::Mae => (Mask::Full, order.ranks(grid)),
+            Self::LocalMae => (Mask::SameRegion, order.lines(grid)),
+        }
+    }
+
+    /// (L, L) whether a token (row) sees another (column).
+    pub fn allows(self, order: Order, grid: (usize, usize)) -> Vec<bool> {
+        let (rule, regions) = self.regions(order, grid);
+        let seen = |i: u32, j: u32| match rule {
+            Mask::Full => true,
+            Mask::RegionCausal => j <= i,
+            Mask::SameRegion => j == i,
+        };
+        regions.iter().flat_map(|&i| regions.iter().map(move |&j| seen(i, j))).collect()
+    }
+}
+
+/// From features of visible tokens to a vector for each token.
+#[derive(Debug, Clone)]
+pub struct RegionDecoder {
+    embed: Linear,
+    mask_token: Var,
+    pos: Var,
+    blocks: Vec<CrossBlock>,
+    norm: LayerNorm,
+    mask: Mask,
+    regions: Regions,
+}
+
+impl RegionDecoder {
+    /// Parameters under their official names (spec 8).
+    pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
+        let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
+        let token = Init::Normal(0.02);
+        let hidden = (d as f64 * decoder.mlp_ratio) as usize;
+        let block = |params: &mut Params, i| {
+            CrossBlock::new(params, &format!("decoder_blocks.{i}"), d, decoder.heads, hidden, EPS, LINEAR)
+        };
+        let (mask, regions) = objective.mask().regions(objective.order(config), (config.grid(), config.grid_columns()));
+        Ok(Self {
+            embed: Linear::new(params, "decoder_embed", config.width, d, LINEAR)?,
+            mask_token: params.add("mask_token", &[1, 1, d], &[d], token)?,
+            pos: params.add("decoder_pos_embed_learned", &[1, l, d], &[l, d], token)?,
+            blocks: (0..decoder.depth).map(|i| block(params, i)).collect::<Result<_>>()?,
+            norm: LayerNorm::new(params, "decoder_norm", d, EPS)?,
+            mask,
+            regions: Regions::new(g, &regions)?,
+        })
+    }
+
+    /// Features of the visible tokens (B, V, D) among mask tokens (B, L, d).
+    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+        let x = self.embed.forward(g, t, features)?; // (B, V, d)
+        ops::tokens::restore(g, t, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
+    }
+
+    /// What each head looks at: the weights (B, H, L, L) of each block.
+    pub fn attention(&self, g: &Gpu, features: &Var, batch: &Batch) -> Result<Vec<Tensor>> {
+        let (t, seen) = (&mut Tape::off(), Some(&self.regions));
+        let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
+        let mut weights = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            weights.push(block.weights(g, &x, self.mask, seen)?);
+            x = block.forward(g, t, &x, self.mask, seen)?;
+        }
+        Ok(weights)
+    }
+
+    /// Features of the visible tokens (B, V, D) → normalised vectors of all tokens (B, L, d).
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+        let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
+        for (i, block) in self.blocks.iter().enumerate() {
+            let _scope = g.scope(&format!("blocks.{i}"));
+            let (block, mask, regions) = (block.clone(), self.mask, self.regions.clone());
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, mask, Some(&regions))?]))?;
+        }
+        self.norm.forward(g, t, &x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(mask: DecoderMask, order: Order, grid: (usize, usize)) -> Vec<Vec<bool>> {
+        mask.allows(order, grid).chunks(grid.0 * grid.1).map(<[bool]>::to_vec).collect()
+    }
+
+    /// Spec 3.5.
+    #[test]
+    fn pairs_are_as_many_as_the_paper_has() {
+        let masks = [
+            (DecoderMask::Ar, 19_306),
+            (DecoderMask::Mae, 38_416),
+            (DecoderMask::LocalMae, 2744),
+            (DecoderMask::Map, 20_580),
+        ];
+        for (mask, pairs) in masks {
+            for order in [Order::Rows, Order::Columns] {
+                let allowed = allows(mask, order, (14, 14));
+                assert_eq!(allowed.iter().flatten().filter(|a| **a).count(), pairs, "{mask:?} {order:?}");
+                assert!((0..196).all(|i| allowed[i][i]), "a token sees itself");
+            }
+        }
+    }
+
+    /// 0 1 2
+    /// 3 4 5
+    #[test]
+    fn columns_are_the_transposed_rows() {
+        let seen = |mask, token: usize| -> Vec<usize> {
+            let row = &allows(mask, Order::Columns, (2, 3))[token];
+            (0..6).filter(|&j| row[j]).collect()
+        };
+        assert_eq!(seen(DecoderMask::Map, 1), [0, 1, 3, 4]);
+        assert_eq!(seen(DecoderMask::Ar, 1), [0, 1, 3]); // 0 3 1 4 2 5
+        assert_eq!(seen(DecoderMask::LocalMae, 1), [1, 4]);
+        assert_eq!(seen(DecoderMask::Mae, 1).len(), 6);
+    }
+}

@@ -1,0 +1,115 @@
+//! A pretrained checkpoint in a classifier (spec 4.2): what fits is taken, position embeddings are resized to another
+//! grid, what the classifier has of its own starts afresh, the decoder is left behind.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::models::backbones::embedding::places;
+use crate::models::backbones::positions::resize_positions;
+use crate::models::config::{Config, Family};
+use crate::nn::{Mismatch, Params, Weights};
+
+/// Weights for a model, and where they come from.
+#[derive(Debug, Clone)]
+pub struct Adapted {
+    /// A value for every parameter.
+    pub weights: Weights,
+    /// Tensors taken as they are.
+    pub taken: Vec<String>,
+    /// Position embeddings made to fit another grid.
+    pub resized: Vec<String>,
+    /// Tensors with initial values.
+    pub fresh: Vec<String>,
+    /// Tensors of the checkpoint that were not used.
+    pub ignored: Vec<String>,
+}
+
+impl fmt::Display for Adapted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tensors taken", self.taken.len())?;
+        for (names, what) in [(&self.resized, "resized"), (&self.fresh, "fresh"), (&self.ignored, "ignored")] {
+            if !names.is_empty() {
+                let more = if names.len() > 6 { ", …" } else { "" };
+                write!(f, "; {} {what} ({}{more})", names.len(), names[..names.len().min(6)].join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What pretraining may leave out or make otherwise: the classifier's own parts.
+const OWN: &[&str] = &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"];
+/// What every backbone consists of besides.
+const TRUNK: &[&str] = &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"];
+
+/// The first part of a tensor's name.
+fn part(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// Weights of a checkpoint for the model `config` with these `params`; initial values are drawn from `seed`. Registers
+/// keep their embeddings: their places follow from the grid. A head of another shape starts afresh as a whole.
+///
+/// # Errors
+/// When a layer is missing, has another shape, or is one too many: the checkpoint is of another model.
+pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
+    let mut adapted =
+        Adapted { weights: Weights::new(), taken: vec![], resized: vec![], fresh: vec![], ignored: vec![] };
+    let mut differ = Mismatch::default();
+    let other = |name: &str, shape: &[usize]| found.get(name).is_some_and(|(found, _)| found != shape);
+    let own = params.entries().iter().filter(|e| OWN.contains(&part(&e.name)) && other(&e.name, &e.shape));
+    let stale: HashSet<String> = own.map(|e| part(&e.name).to_string()).collect();
+    for entry in params.entries() {
+        let name = &entry.name;
+        let values = match found.remove(name) {
+            Some((shape, values)) if shape == entry.shape && !stale.contains(part(name)) => {
+                adapted.taken.push(name.clone());
+                values
+            }
+            Some((shape, values)) if name == "pos_embed" && shape.last() == Some(&config.width) => {
+                adapted.resized.push(name.clone());
+                positions(&values, config)?
+            }
+            other if OWN.contains(&part(name)) => {
+                adapted.ignored.extend(other.map(|_| name.clone()));
+                adapted.fresh.push(name.clone());
+                entry.init.values(name, &entry.shape, seed)
+            }
+            Some((shape, _)) => {
+                differ.shapes.push(Mismatch::shape(name, &shape, &entry.shape));
+                continue;
+            }
+            None => {
+                differ.missing.push(name.clone());
+                continue;
+            }
+        };
+        adapted.weights.insert(name.clone(), (entry.shape.clone(), values));
+    }
+    for name in found.into_keys() {
+        let list = if TRUNK.contains(&part(&name)) { &mut differ.unknown } else { &mut adapted.ignored };
+        list.push(name);
+    }
+    differ.into_result()?;
+    Ok(adapted)
+}
+
+/// Position embeddings (rows, width) of any square grid for the grid of `config`; a class token's row moves along.
+fn positions(old: &[f32], config: &Config) -> Result<Vec<f32>> {
+    let d = config.width;
+    let class = if config.family == Family::Hybrid { 0 } else { config.registers };
+    let rows = old.len() / d;
+    let patches = rows.saturating_sub(class);
+    if patches == 0 || patches.isqrt().pow(2) != patches || config.image_width.is_some() {
+        let expected = format!("a square number of patches and {class} class tokens");
+        return Err(Error::argument("rows of pos_embed", rows, expected));
+    }
+    let at = |patches: usize| if class == 0 { patches } else { places(config.family, patches, class).first };
+    let (before, after) = old.split_at(at(patches) * d);
+    let (row, after) = after.split_at(class * d);
+    let mut new = resize_positions(&[before, after].concat(), d, config.grid())?;
+    let here = at(config.tokens()) * d;
+    new.splice(here..here, row.iter().copied());
+    Ok(new)
+}

@@ -1,0 +1,83 @@
+//! Named tensors on the host, and how they differ from those of a model.
+
+use std::collections::BTreeMap;
+
+use super::init::Init;
+use crate::error::{Error, Result};
+
+/// Named tensors on the host: values by checkpoint name.
+pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// A named tensor of the checkpoint and its place in an arena.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The official name.
+    pub name: String,
+    /// The official shape.
+    pub shape: Vec<usize>,
+    /// Initial values.
+    pub init: Init,
+    pub(super) arena: usize,
+    pub(super) start: usize,
+    pub(super) var: u64,
+}
+
+impl Entry {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// True if there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Names, and shapes where a name is right; empty where everything fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Tensors of the model that are not there.
+    pub missing: Vec<String>,
+    /// Tensors that the model does not have.
+    pub unknown: Vec<String>,
+    /// `name is [..], expected [..]`.
+    pub shapes: Vec<String>,
+}
+
+impl Mismatch {
+    /// Compares weights with the tensors of a model.
+    pub fn of(entries: &[Entry], weights: &Weights) -> Self {
+        let known: std::collections::HashSet<_> = entries.iter().map(|e| e.name.as_str()).collect();
+        let absent = entries.iter().filter(|e| !weights.contains_key(&e.name));
+        let shape = |e: &Entry| {
+            let (shape, _) = weights.get(&e.name)?;
+            (*shape != e.shape).then(|| Self::shape(&e.name, shape, &e.shape))
+        };
+        Self {
+            missing: absent.map(|e| e.name.clone()).collect(),
+            unknown: weights.keys().filter(|k| !known.contains(k.as_str())).cloned().collect(),
+            shapes: entries.iter().filter_map(shape).collect(),
+        }
+    }
+
+    /// What `shapes` says about one tensor.
+    pub fn shape(name: &str, got: &[usize], expected: &[usize]) -> String {
+        format!("{name} is {got:?}, expected {expected:?}")
+    }
+
+    /// An error that counts the tensors and names the first of each sort, unless everything fits.
+    pub fn into_result(self) -> Result<()> {
+        let lists = [(&self.missing, "missing"), (&self.unknown, "unknown"), (&self.shapes, "of another shape")];
+        let differ: Vec<String> = lists.iter().filter(|(l, _)| !l.is_empty()).map(|(l, what)| some(l, what)).collect();
+        if differ.is_empty() {
+            return Ok(());
+        }
+        Err(Error::argument("tensors of the checkpoint", differ.join("; "), "exactly those of the model"))
+    }
+}
+
+/// `3 missing (a, b, c)`, at most five of them.
+fn some(names: &[String], what: &str) -> String {
+    let more = if names.len() > 5 { ", …" } else { "" };
+    format!("{} {what} ({}{more})", names.len(), names[..names.len().min(5)].join(", "))
+}

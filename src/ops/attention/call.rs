@@ -1,0 +1,113 @@
+//! One attention: its sizes, checked, and its launches.
+
+use super::coop;
+use super::kernels::{Attention, BACKWARD_DELTA, MAX_HEAD, Mask, Path, Step, tiling};
+use super::regions::Regions;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Grid, Precision};
+use crate::tensor::Tensor;
+
+/// Where q, k and v lie in the rows of their buffers.
+pub(super) struct Columns {
+    pub q_row: usize,
+    pub kv_row: usize,
+    pub k: usize,
+    pub v: usize,
+}
+
+/// What all launches of one attention share.
+pub(super) struct Call {
+    pub p: Attention,
+    /// B, Lq, C
+    pub shape: [usize; 3],
+    pub dh: usize,
+    q: Tensor,
+    kv: Tensor,
+    /// The region table, or something else to bind where no mask reads it.
+    pub table: Tensor,
+    pub path: Path,
+}
+
+impl Call {
+    /// q (B, Lq, C), kv (B, Lk, 2C)
+    pub fn cross(q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>) -> Result<Self> {
+        let [b, lq, c] = q.dims("attention: q")?;
+        let [_, lk, _] = kv.dims("attention: kv")?;
+        kv.expect_shape("attention: kv", &[b, lk, 2 * c])?;
+        let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
+        Self::new([b, lq, lk, c], heads, columns, mask, regions, q, kv)
+    }
+
+    pub fn new(
+        [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>, q: &Tensor,
+        kv: &Tensor,
+    ) -> Result<Self> {
+        let dh = c / heads.max(1);
+        if heads == 0 || c % heads != 0 || !(1..=MAX_HEAD).contains(&dh) {
+            let expected = format!("a divisor of {c} that leaves heads of 1 to {MAX_HEAD}");
+            return Err(Error::argument("attention: heads", heads, expected));
+        }
+        if q.is_half() && !dh.is_multiple_of(4) {
+            return Err(Error::argument("attention: columns of a head in f16", dh, "a multiple of 4"));
+        }
+        let table = match (mask, regions) {
+            (Mask::Full, _) => q.unread(),
+            (_, None) => return Err(Error::argument("attention: regions", "none", format!("a table for {mask:?}"))),
+            (_, Some(regions)) if [lq, lk] != [regions.len; 2] => {
+                let got = format!("{lq} queries, {lk} keys");
+                return Err(Error::argument(
+                    "attention: tokens",
+                    got,
+                    format!("{} of each, as in regions", regions.len),
+                ));
+            }
+            (_, Some(regions)) => regions.table.clone(),
+        };
+        let [lq32, lk32, heads, groups] = [lq, lk, heads, b * heads].map(|n| n as u32);
+        let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
+        let scale = (dh as f32).sqrt().recip();
+        let p = Attention { lq: lq32, lk: lk32, heads, groups, q_row, kv_row, k_at, v_at, mask: mask as u32, scale };
+        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Path::f32(dh) })
+    }
+
+    /// On cooperative matrices if the precision asks for them and the adapter has them.
+    pub fn in_precision(self, g: &Gpu) -> Self {
+        let path = if g.precision() == Precision::Mixed { coop::path(g.caps(), self.dh) } else { None };
+        Self { path: path.unwrap_or(self.path), ..self }
+    }
+
+    /// -> out (B, Lq, C), lse (B, H, Lq)
+    pub fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
+        let out = self.q.scratch_like("attention", &self.shape);
+        let lse = self.per_query("attention lse");
+        self.launch(g, &self.path.forward, self.p.lq, &[&self.q, &self.kv, &self.kv, &self.table, &out, &lse])?;
+        Ok((out, lse))
+    }
+
+    /// dout·out of every query and head.
+    pub fn delta(&self, g: &Gpu, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
+        let delta = self.per_query("attention delta");
+        let mut consts = tiling(self.dh, true);
+        consts[4].1 = self.path.rounds.into();
+        g.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
+        Ok(delta)
+    }
+
+    /// One side's gradients, into the columns that its values have in theirs.
+    #[expect(clippy::too_many_arguments, reason = "the kernel's operands, which have one order everywhere")]
+    pub fn backward(
+        &self, step: &Step, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
+    ) -> Result<()> {
+        self.launch(g, step, rows, &[&self.q, &self.kv, &self.kv, &self.table, lse, delta, dout, grad])
+    }
+
+    fn per_query(&self, label: &'static str) -> Tensor {
+        Tensor::scratch(label, &[self.shape[0], self.p.heads as usize, self.shape[1]])
+    }
+
+    /// One workgroup per (b, h) and so many of `rows` as the step takes.
+    fn launch(&self, g: &Gpu, step: &Step, rows: u32, args: &[&Tensor]) -> Result<()> {
+        let grid = Grid::rows((self.p.groups * rows.div_ceil(step.rows)) as usize);
+        g.launch_with(step.kernel, &step.consts, grid, &self.p, args)
+    }
+}

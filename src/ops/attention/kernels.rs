@@ -1,0 +1,102 @@
+//! The kernels of attention in f32, and what is common to those on cooperative matrices.
+
+use crate::gpu::Bind::{Read, Write};
+use crate::gpu::{Args, Bind, Kernel, Work, params, wgsl};
+
+params! {
+    /// Scalars of `attention.wgsl`.
+    pub struct Attention {
+        lq: u32, lk: u32, heads: u32, groups: u32,
+        q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
+        mask: u32, scale: f32,
+    }
+}
+
+const SRC: &str = wgsl!("attention", "grid", "half", "attention");
+const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("ROUND", 0), ("HALF", 0)];
+pub(super) const FORWARD_HALVES: &[(u32, &str)] = &[(1, "HALF"), (2, "HALF"), (3, "HALF"), (8, "HALF")];
+pub(super) const BACKWARD_HALVES: &[(u32, &str)] = &[(1, "HALF"), (2, "HALF"), (3, "HALF"), (11, "HALF"), (12, "HALF")];
+pub(super) const FORWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)];
+const fn kernel(name: &'static str, binds: &'static [Bind], halves: &'static [(u32, &'static str)]) -> Kernel {
+    Kernel::new::<Attention>(name, SRC, binds).consts(CONSTS).halves(halves)
+}
+pub(super) const FORWARD: Kernel =
+    kernel("attention.forward", FORWARD_BINDS, FORWARD_HALVES).work(|x| pairs(x, 2, 2, 4));
+pub(super) const WEIGHTS: Kernel =
+    kernel("attention.weights", &[Read(1), Read(2), Read(4), Read(6), Write(13)], &[(1, "HALF"), (2, "HALF")]);
+pub(super) const BACKWARD_DELTA: Kernel =
+    kernel("attention.backward_delta", &[Read(5), Read(11), Write(10)], &[(5, "HALF"), (11, "HALF")]);
+pub(super) const BACKWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
+pub(super) const BACKWARD_DQ: Kernel =
+    kernel("attention.backward_dq", BACKWARD_BINDS, BACKWARD_HALVES).work(|x| pairs(x, 3, 2, 6));
+pub(super) const BACKWARD_DKV: Kernel =
+    kernel("attention.backward_dkv", BACKWARD_BINDS, BACKWARD_HALVES).work(|x| pairs(x, 2, 4, 8));
+
+/// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an exponential
+/// per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other all but itself.
+pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usize) -> Work {
+    let p: Attention = launch.scalars();
+    let [lq, lk, groups] = [p.lq, p.lk, p.groups].map(|size| size as usize);
+    let dh = launch.constant("DH");
+    let seen = match p.mask {
+        mask if mask == Mask::Full as u32 => lq * lk,
+        mask if mask == Mask::RegionCausal as u32 => lq * lk / 2,
+        _ => lq,
+    };
+    let bytes = 4 - 2 * launch.constant("HALF");
+    Work::of(bytes * groups * dh * (rows_q * lq + rows_k * lk), flops * groups * seen * dh, groups * seen)
+}
+
+/// Widest head: its slice of a row has to fit into registers.
+pub const MAX_HEAD: usize = 128;
+/// Which keys a query sees. The diagonal is always seen, so that every query sees at least one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// Every key.
+    Full,
+    /// Keys of the query's region and of those before it: row-causal (MAP), or token-causal with [`Regions::tokens`].
+    RegionCausal,
+    /// Keys of the query's region (local MAE).
+    SameRegion,
+}
+
+/// The constants of a launch for heads of `dh`: a row's invocations hold at most 32 floats of each operand forward and 16
+/// backward (32 past a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
+pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
+    let (split, rows, tile) = match (dh, backward) {
+        (..=16, _) | (..=32, false) => (1, 64, 32),
+        (..=32, true) | (..=64, false) => (2, 32, 16),
+        _ => (4, 16, 8),
+    };
+    [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("ROUND", 0)]
+}
+
+/// One of the large kernels with its constants, a workgroup of it per so many rows.
+pub(super) struct Step {
+    pub kernel: &'static Kernel,
+    pub consts: Vec<(&'static str, u32)>,
+    pub rows: u32,
+}
+
+/// How an attention is computed.
+pub(super) struct Path {
+    pub forward: Step,
+    pub dq: Step,
+    pub dkv: Step,
+    /// Whether operands are rounded to f16.
+    pub rounds: bool,
+}
+
+impl Path {
+    /// In f32.
+    pub fn f32(dh: usize) -> Self {
+        let step = |kernel, backward| {
+            let consts = tiling(dh, backward);
+            let [_, _, (_, rows), _, _] = consts;
+            Step { kernel, consts: consts.into(), rows }
+        };
+        let [forward, dq, dkv] =
+            [(&FORWARD, false), (&BACKWARD_DQ, true), (&BACKWARD_DKV, true)].map(|(k, b)| step(k, b));
+        Self { forward, dq, dkv, rounds: false }
+    }
+}

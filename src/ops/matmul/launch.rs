@@ -1,0 +1,99 @@
+//! Launching a product.
+
+use super::gemm::{COMBINE, Epilogue, Gemm, KS, Matmul};
+use super::variant::{Variant, best};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Grid};
+use crate::tensor::Tensor;
+
+/// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c` between
+/// n and ldc stay as they are.
+pub fn gemm(
+    g: &Gpu, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
+) -> Result<()> {
+    gemm_with(g, best(g, p), p, a, b, bias, residual, c)
+}
+
+/// [`gemm`] in a given variant.
+#[allow(clippy::too_many_arguments, reason = "gemm's arguments and the variant")]
+pub fn gemm_with(
+    g: &Gpu, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>,
+    c: &Tensor,
+) -> Result<()> {
+    variant.check(g.caps())?;
+    let (a_size, b_size) = (p.a_rows_cols(), p.b_rows_cols());
+    fits("a", a, p.batch, a_size, p.lda, p.a_stride)?;
+    fits("b", b, p.batch, b_size, p.ldb, p.b_stride)?;
+    fits("c", c, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    let act_at = match p.epilogue {
+        Epilogue::Activate(_, at) => at,
+        _ => 0,
+    };
+    if act_at > 0 {
+        let product = c.len().saturating_sub(act_at);
+        fits("c, activated", &c.range(c.len() - product, &[product])?, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    }
+    if c.is_half() && [p.n, p.ldc, p.c_stride, act_at].iter().any(|size| size % 4 != 0) {
+        let got = format!("{} columns, rows of {}, strides of {}", p.n, p.ldc, p.c_stride);
+        return Err(Error::argument("matmul: c in f16", got, "multiples of 4"));
+    }
+    if matches!(p.epilogue, Epilogue::Slope(_)) && residual.is_none() {
+        return Err(Error::argument("matmul: residual", "none", "what the slope is of"));
+    }
+    if let Some(bias) = bias {
+        fits("bias", bias, 1, (p.batch, p.n), p.n, 0)?;
+    }
+    if let Some(residual) = residual {
+        fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
+    }
+    let (kernel, mut consts, tile) = variant.kernel(g.caps(), p);
+    let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
+    let splits = p.k.div_ceil(k_split);
+    let whole = Matmul {
+        batch: p.batch as u32,
+        m: p.m as u32,
+        n: p.n as u32,
+        k: p.k as u32,
+        lda: p.lda as u32,
+        ldb: p.ldb as u32,
+        ldc: p.ldc as u32,
+        a_stride: p.a_stride as u32,
+        b_stride: p.b_stride as u32,
+        c_stride: p.c_stride as u32,
+        splits: splits as u32,
+        k_split: k_split as u32,
+        has_bias: bias.is_some() as u32,
+        has_residual: residual.is_some() as u32,
+        act_at: act_at as u32,
+    };
+    let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
+    // what is absent is bound to some other input and not read
+    let absent = a.unread();
+    let (bias, residual) = (bias.unwrap_or(&absent), residual.unwrap_or(&absent));
+    if splits == 1 {
+        return g.launch_with(kernel, &consts, grid, &whole, &[a, b, bias, residual, c]);
+    }
+    let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
+    let (ldc, c_stride) = (p.n as u32, (p.m * p.n) as u32);
+    let parts = Matmul { ldc, c_stride, has_bias: 0, has_residual: 0, act_at: 0, ..whole };
+    consts.retain(|(name, _)| *name != "ACT");
+    g.launch_with(kernel, &consts, grid, &parts, &[a, b, &absent, &absent, &part])?;
+    let grid = Grid::items(p.batch * p.m * p.n / if c.is_half() { 4 } else { 1 }, 256);
+    g.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, c, &part])
+}
+
+/// An error unless `batch` matrices of this size, leading dimension and stride lie inside the tensor.
+fn fits(
+    what: &str, tensor: &Tensor, batch: usize, (rows, cols): (usize, usize), ld: usize, stride: usize,
+) -> Result<()> {
+    let what = || format!("matmul: {what}");
+    if batch * rows * cols == 0 || ld < cols {
+        let got = format!("{batch} × ({rows}, {cols}), leading dimension {ld}");
+        return Err(Error::argument(what(), got, "sizes of at least 1 and a leading dimension of at least a row"));
+    }
+    let end = (batch - 1) * stride + (rows - 1) * ld + cols;
+    if tensor.len() < end {
+        return Err(Error::argument(what(), format!("{:?}", tensor.shape()), format!("at least {end} elements")));
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`, and on cooperative
+//! matrices `shaders/matmul_coop.wgsl`.
+
+mod gemm;
+mod launch;
+#[cfg(feature = "files")]
+mod tune;
+mod variant;
+
+pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS, Matmul};
+pub use launch::{gemm, gemm_with};
+#[cfg(feature = "files")]
+pub use tune::tune;
+pub use variant::{Path, Variant, pick, products};
+
+use super::reduce::column_sum;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tape::{Grads, Tape, Var};
+use crate::tensor::Tensor;
+
+/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch of
+/// them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
+pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
+    linear(g, t, x, w, bias, residual, Tensor::scratch)
+}
+
+/// [`matmul`] with y in f16, for operators that take it so; N has to be a multiple of 4.
+pub fn matmul_half(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
+    linear(g, t, x, w, bias, None, Tensor::scratch_half)
+}
+
+fn linear(
+    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>,
+    scratch: impl Fn(&'static str, &[usize]) -> Tensor,
+) -> Result<Var> {
+    let (s, n, k) = match *w.data.shape() {
+        [n, k] => (1, n, k),
+        [s, n, k] => (s, n, k),
+        ref other => return Err(Error::argument("matmul: w", format!("{other:?}"), "(N, K) or (S, N, K)")),
+    };
+    if s == 0 {
+        return Err(Error::argument("matmul: w", format!("{:?}", w.data.shape()), "at least one matrix"));
+    }
+    let batched = w.data.shape().len() == 3;
+    let shape = x.data.shape();
+    if shape.last() != Some(&k) || batched && (shape.len() < 2 || shape[0] != s) {
+        let expected = if batched { format!("({s}, .., {k})") } else { format!("(.., {k})") };
+        return Err(Error::argument("matmul: x", format!("{shape:?}"), expected));
+    }
+    let mut out = shape.to_vec();
+    out[shape.len() - 1] = n;
+    let rows = shape[..shape.len() - 1].iter().product::<usize>() / s;
+    let bias_shape = if batched { vec![s, n] } else { vec![n] };
+    if let Some(bias) = bias {
+        bias.data.expect_shape("matmul: bias", &bias_shape)?;
+    }
+    if let Some(residual) = residual {
+        residual.data.expect_shape("matmul: residual", &out)?;
+    }
+    let y = scratch("matmul", &out);
+    let p = Gemm::dense(Form::Nt, s, rows, n, k);
+    gemm(g, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
+
+    let (x, w, bias, residual) = (x.clone(), w.clone(), bias.cloned(), residual.cloned());
+    Ok(t.push(g, y, move |g, dy, grads| {
+        if let Some(residual) = &residual {
+            grads.add(g, residual, dy.clone())?;
+        }
+        let dy = dy.reshape(&[s, rows, n])?;
+        parameters(g, grads, &dy, &x.data, &w, bias.as_ref())?;
+        input(g, grads, &dy, &w.data, &x)
+    }))
+}
+
+/// dbias = Σ dy and dw = dyᵀ·x, of dy (S, M, N) and x (S, M, K), where they are wanted.
+pub(super) fn parameters(
+    g: &Gpu, grads: &mut Grads, dy: &Tensor, x: &Tensor, w: &Var, bias: Option<&Var>,
+) -> Result<()> {
+    let [s, rows, n] = dy.dims("matmul: dy")?;
+    if let Some(bias) = bias.filter(|bias| grads.wants(bias)) {
+        let dbias = grads.alloc(bias);
+        column_sum(g, dy, &dbias.reshape(&[s, n])?)?;
+        grads.add(g, bias, dbias)?;
+    }
+    if grads.wants(w) {
+        let dw = grads.alloc(w);
+        gemm(g, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, None, None, &dw)?;
+        grads.add(g, w, dw)?;
+    }
+    Ok(())
+}
+
+/// dx = dy·w of dy (S, M, N), where it is wanted.
+pub(super) fn input(g: &Gpu, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var) -> Result<()> {
+    if !grads.wants(x) {
+        return Ok(());
+    }
+    let [s, rows, n] = dy.dims("matmul: dy")?;
+    // what x has collected is added while dx is written, so dx needs memory of its own
+    let before = grads.take(x);
+    let dx = if before.is_some() { x.data.scratch_like("gradient", x.data.shape()) } else { grads.alloc(x) };
+    gemm(g, &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n), dy, w, None, before.as_ref(), &dx)?;
+    grads.add(g, x, dx)
+}

@@ -1,0 +1,145 @@
+//! One scan: its kind, its tensors and sizes, checked.
+
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Lanes of a workgroup.
+pub(super) const WG: usize = 64;
+
+/// Where the parameters of the channels lie in their one tensor, in elements; the gradient has the same layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChanLayout {
+    /// A_log (S, E, N).
+    pub a_log: usize,
+    /// D (S, E).
+    pub d: usize,
+    /// delta_bias (S, E).
+    pub bias: usize,
+    /// Elements in all.
+    pub len: usize,
+}
+
+/// The layout for `s` directions, `e` channels and `n` states: every part starts at a multiple of 64, so that it can be
+/// bound on its own.
+pub fn chan_layout(s: usize, e: usize, n: usize) -> ChanLayout {
+    let d = (s * e * n).next_multiple_of(64);
+    let part = (s * e).next_multiple_of(64);
+    ChanLayout { a_log: 0, d, bias: d + part, len: d + 2 * part }
+}
+
+/// How the forward scan is computed; both give the same numbers up to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// A lane is a channel and loops over the tokens.
+    Sequential,
+    /// Parallel prefix over chunks of tokens.
+    Chunked,
+}
+
+/// What kind of scan.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan {
+    /// States of a channel, 1 to 64.
+    pub states: usize,
+    /// δ = softplus(delta + bias), else delta + bias.
+    pub softplus: bool,
+    /// Whether the D in `chan` is used.
+    pub has_d: bool,
+    /// Whether the delta_bias in `chan` is used.
+    pub has_bias: bool,
+    /// Forces an algorithm.
+    pub algorithm: Option<Algorithm>,
+}
+
+impl Scan {
+    /// The scan of a Mamba mixer: softplus, D and bias.
+    pub fn mamba(states: usize) -> Self {
+        Self { states, softplus: true, has_d: true, has_bias: true, algorithm: None }
+    }
+}
+
+/// The tensors that a scan reads, forward and backward. u, delta and xz are f16 or none of them is.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs {
+    pub u: Tensor,
+    pub delta: Tensor,
+    pub xdbl: Tensor,
+    pub chan: Tensor,
+    pub xz: Option<Tensor>,
+}
+
+impl Inputs {
+    /// Something to bind where there is no gate.
+    pub fn xz(&self) -> &Tensor {
+        self.xz.as_ref().unwrap_or(&self.u)
+    }
+}
+
+/// Sizes and kind of one scan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub s: usize,
+    pub b: usize,
+    pub l: usize,
+    pub e: usize,
+    pub r: usize,
+    pub has_z: bool,
+    pub half: bool,
+    pub spec: Scan,
+}
+
+/// Tokens of a chunk.
+pub(super) fn chunk(states: usize) -> usize {
+    if states <= 32 { 16 } else { 8 }
+}
+
+impl Case {
+    pub fn new(x: &Inputs, spec: Scan) -> Result<Self> {
+        let [s, b, l, e] = x.u.dims("selective_scan: u")?;
+        let n = spec.states;
+        x.delta.expect_shape("selective_scan: delta", &[s, b, l, e])?;
+        let [.., cols] = x.xdbl.dims::<4>("selective_scan: xdbl")?;
+        x.xdbl.expect_shape("selective_scan: xdbl", &[s, b, l, cols])?;
+        if !(1..=2).contains(&s) || !(1..=64).contains(&n) || cols < 2 * n || x.u.is_empty() {
+            let got = format!("u (S, B, L, E) = {:?}, xdbl {:?}, {n} states", x.u.shape(), x.xdbl.shape());
+            let expected = "S of 1 or 2, 1 to 64 states, at least 2N columns of xdbl, nothing empty";
+            return Err(Error::argument("selective_scan: sizes", got, expected));
+        }
+        if x.u.is_half() && !e.is_multiple_of(2) {
+            return Err(Error::argument("selective_scan: channels in f16", e, "an even number"));
+        }
+        x.chan.expect_shape("selective_scan: chan", &[chan_layout(s, e, n).len])?;
+        if let Some(xz) = &x.xz {
+            xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
+        }
+        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_half(), spec })
+    }
+
+    /// Tokens of a chunk: as many as their B and C fit into workgroup memory beside the sums of the backward pass.
+    pub fn chunk(self) -> usize {
+        chunk(self.spec.states)
+    }
+
+    pub fn chunks(self) -> usize {
+        self.l.div_ceil(self.chunk())
+    }
+
+    pub fn quads(self) -> usize {
+        self.spec.states.div_ceil(4)
+    }
+
+    /// The vec4s of `states` for a channel: a quad of states each, or two in f16.
+    pub fn state_words(self) -> usize {
+        if self.half { self.quads().div_ceil(2) } else { self.quads() }
+    }
+
+    /// [`Case::consts`] for kernels that know the storage by nothing but `states`.
+    pub fn state_consts(self) -> [(&'static str, u32); 4] {
+        let [s, n, t] = self.consts();
+        [s, n, t, ("HALF", self.half.into())]
+    }
+
+    pub fn consts(self) -> [(&'static str, u32); 3] {
+        [("S", self.s as u32), ("N", self.spec.states as u32), ("T", self.chunk() as u32)]
+    }
+}

@@ -1,0 +1,109 @@
+//! Forward launchers of selective_scan. Maths: `shaders/selective_scan.wgsl`.
+
+use super::call::{Algorithm, Case, Inputs, WG, chan_layout};
+use crate::error::Result;
+use crate::gpu::Bind::{Read, Update, Write};
+use crate::gpu::{Args, Bind, Caps, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `selective_scan.wgsl`.
+    pub struct Forward {
+        b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
+        softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
+    }
+}
+
+const SRC: &str = wgsl!("selective_scan", "math", "half", "gate");
+const STN: &[(&str, u32)] = &[("S", 2), ("N", 16), ("T", 16), ("HALF", 0)];
+
+const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Forward>(name, SRC, binds).consts(STN)
+}
+
+pub(super) const SEQUENTIAL: Kernel =
+    forward("selective_scan.sequential", &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)])
+        .halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (8, "HALF")])
+        .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+pub(super) const CHUNK_SCAN: Kernel =
+    forward("selective_scan.chunk_scan", &[Read(1), Read(2), Read(3), Read(4), Write(6), Write(9)])
+        .halves(&[(1, "HALF"), (2, "HALF")])
+        .work(|x| steps(x, 8 * x.constant("S"), 4));
+pub(super) const CHUNK_CARRY: Kernel = forward("selective_scan.chunk_carry", &[Read(4), Read(10), Update(6)]);
+pub(super) const CHUNK_APPLY: Kernel =
+    forward("selective_scan.chunk_apply", &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)])
+        .halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (8, "HALF")])
+        .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+pub(super) const LAST_STATE: Kernel =
+    forward("selective_scan.last_state", &[Read(7), Write(11)]).work(|x| Work::bytes(8 * x.len(1)));
+
+/// So many bytes per token and channel, half of them in f16; so many flops and one exponential per state of each direction.
+fn steps(launch: &Args<'_>, bytes: usize, flops: usize) -> Work {
+    let p: Forward = launch.scalars();
+    let channels = (p.b * p.l * p.e) as usize;
+    let states = channels * launch.constant("S") * launch.constant("N");
+    Work::of(bytes / (1 + launch.constant("HALF")) * channels, flops * states, states)
+}
+
+impl Case {
+    pub(super) fn params(self, save: bool) -> Forward {
+        let chan = chan_layout(self.s, self.e, self.spec.states);
+        Forward {
+            b: self.b as u32,
+            l: self.l as u32,
+            e: self.e as u32,
+            r: self.r as u32,
+            chunks: self.chunks() as u32,
+            d_at: chan.d as u32,
+            bias_at: chan.bias as u32,
+            softplus: self.spec.softplus.into(),
+            has_d: self.spec.has_d.into(),
+            has_bias: self.spec.has_bias.into(),
+            has_z: self.has_z.into(),
+            save: save.into(),
+        }
+    }
+
+    /// Sequential where its lanes fill the device. A CPU is full at once, and short sequences have nothing to share out.
+    fn pick(self, caps: &Caps) -> Algorithm {
+        let few = self.s * self.b * self.e < 32_768;
+        if few && self.l > 2 * self.chunk() && !caps.software { Algorithm::Chunked } else { Algorithm::Sequential }
+    }
+
+    /// -> out (B, L, E), and the states at the chunk ends, (S, B, chunks, N/4, E, 4) or in f16 (S, B, chunks, N/8, E, 8),
+    /// which `save: false` may leave out.
+    pub fn forward(self, g: &Gpu, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
+        let Self { s, b, l, e, .. } = self;
+        let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(g.caps()));
+        let (p, consts, tiles) = (self.params(save), self.consts(), e.div_ceil(WG));
+        let out = x.u.scratch_like("selective_scan", &[b, l, e]);
+        let keep = save || algorithm == Algorithm::Chunked;
+        let shape = if keep { [s, b, self.chunks(), self.state_words(), e, 4] } else { [1, 1, 1, 1, 1, 4] };
+        let states = Tensor::scratch("selective_scan states", &shape);
+        match algorithm {
+            Algorithm::Sequential => {
+                let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), &out, &states];
+                g.launch_with(&SEQUENTIAL, &consts, Grid::of((e * s).div_ceil(WG), b, 1), &p, &args)?;
+            }
+            Algorithm::Chunked => {
+                let total = Tensor::scratch("selective_scan step sizes", &[s, b, self.chunks(), e]);
+                let args = [&x.u, &x.delta, &x.xdbl, &x.chan, &states, &total];
+                g.launch_with(&CHUNK_SCAN, &consts, Grid::of(tiles, self.chunks(), s * b), &p, &args)?;
+                let args = [&x.chan, &total, &states];
+                let grid = Grid::of(tiles, self.state_words(), s * b);
+                g.launch_with(&CHUNK_CARRY, &self.state_consts(), grid, &p, &args)?;
+                let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), &states, &out];
+                g.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
+            }
+        }
+        Ok((out, states))
+    }
+
+    /// -> (S, B, E, N)
+    pub(super) fn last_state(self, g: &Gpu, states: &Tensor) -> Result<Tensor> {
+        let last = Tensor::scratch("selective_scan last state", &[self.s, self.b, self.e, self.spec.states]);
+        let grid = Grid::of(self.e.div_ceil(WG), 1, self.s * self.b);
+        g.launch_with(&LAST_STATE, &self.state_consts(), grid, &self.params(true), &[states, &last])?;
+        Ok(last)
+    }
+}

@@ -1,0 +1,207 @@
+//! The fine-tuning run: mixed images and soft targets for its steps, tests on the other half of the data set.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::checkpoint;
+use super::checkpoint::Companions;
+use super::task::{Task, TaskSettings, Tested};
+use crate::data::{Batch, DataError, Dataset, LoaderOptions, Split, Transform};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::infer::program::Forward;
+use crate::infer::scores::scores_of;
+use crate::infer::scores::{Scores, Tally};
+use crate::models::Config;
+use crate::models::adapt;
+use crate::nn::Params;
+use crate::run::weights_on_disk::read;
+use crate::run::{Outputs, Run};
+use crate::tensor::Tensor;
+use crate::train::finetune::mixup::Mixer;
+use crate::train::finetune::settings::Settings;
+use crate::train::finetune::step::Finetuner;
+use crate::train::loss_scaler::LossScaler;
+use crate::train::memory_check::expect_fit;
+
+impl TaskSettings for Settings {
+    fn loading(&self, config: &Config) -> LoaderOptions {
+        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        LoaderOptions { repeats: self.repeats, ..LoaderOptions::new(self.run.images_per_step(), transform) }
+    }
+}
+
+fn test_transform(settings: &Settings, config: &Config) -> Transform {
+    Transform::Eval { size: config.image_size as u32, crop_ratio: settings.crop_ratio }
+}
+
+/// A model learning the classes of a data set.
+pub struct Finetuning {
+    config: Config,
+    settings: Settings,
+    g: Gpu,
+    classes: Vec<String>,
+    threads: usize,
+    test_every: u64,
+    tuner: Finetuner,
+    mixer: Mixer,
+    tests: Option<Tests>,
+}
+
+/// The test half, and the programs that look at it.
+struct Tests {
+    data: Arc<Dataset>,
+    weights: Forward,
+    average: Option<Forward>,
+}
+
+/// Prepares a fine-tuning run that is tested every `test_every` epochs and after the last one; 0 for never.
+///
+/// # Errors
+/// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another model
+/// or run.
+pub fn prepare<'a>(
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, test_every: u64, resume: Option<&Path>,
+) -> Result<Run<'a, Finetuning>> {
+    settings.check()?;
+    test_transform(settings, config).check()?;
+    Run::prepare(g, config, settings, outputs, resume, |data| {
+        let classes = data.require_classes(config.classes)?.to_vec();
+        let mut task = Finetuning::new(g, config, settings, classes, (test_every, outputs.threads))?;
+        if resume.is_none() {
+            task.start()?;
+        }
+        Ok(task)
+    })
+}
+
+impl Finetuning {
+    fn new(
+        g: &Gpu, config: &Config, settings: &Settings, classes: Vec<String>, (test_every, threads): (u64, usize),
+    ) -> Result<Self> {
+        let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
+        let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
+        expect_fit(g.caps(), batch, hyper, plan)?;
+        Ok(Self {
+            tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
+            mixer: Mixer::new(settings.mix, config.classes, settings.run.seed)?,
+            g: g.clone(),
+            config: config.clone(),
+            settings: settings.clone(),
+            classes,
+            threads,
+            test_every,
+            tests: None,
+        })
+    }
+
+    /// Takes over the weights of the checkpoint that training starts from, if there is one.
+    fn start(&mut self) -> Result<()> {
+        let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
+        checkpoint::config(folder)?;
+        let path = folder.join(crate::train::checkpoint::MODEL);
+        let adapted = adapt(read(&path)?, &self.config, &self.tuner.params, self.settings.run.seed);
+        let adapted = adapted.map_err(|e| Error::file(&path, e))?;
+        tracing::info!("{}: {adapted}", path.display());
+        self.tuner.params.load(&self.g, &adapted.weights)?;
+        self.tuner.start_average()
+    }
+
+    /// The test half, if there is one.
+    fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
+        let data = match Dataset::open(&self.settings.run.data, Split::Test) {
+            Ok(data) => Arc::new(data.numbered_as(&self.classes)?),
+            Err(DataError::NoSplit { .. }) => {
+                tracing::warn!("{} has no test half: this run is not tested", train.spec());
+                return Ok(None);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let batch = self.settings.run.batch_size.min(data.len());
+        let forward = |model| scores_of(&self.g, model, &self.config, batch);
+        let average = self.tuner.average().map(|(_, model)| forward(model)).transpose()?;
+        Ok(Some(Tests { data, weights: forward(self.tuner.model())?, average }))
+    }
+
+    /// Images and targets of a step.
+    fn mixed(&self, batch: &Batch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
+        let mut images = batch.images.clone();
+        let targets = self.mixer.apply(step, &mut images, &batch.labels)?;
+        Ok((images, targets))
+    }
+}
+
+/// Share of the shorter side of a test image that the run which left a checkpoint kept; 0.875 where none says.
+///
+/// # Errors
+/// A `state.json` that cannot be read.
+pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
+    #[derive(serde::Deserialize)]
+    struct Tested {
+        crop_ratio: Option<f64>,
+    }
+    let told = match folder.join(crate::train::checkpoint::STATE).exists() {
+        true => checkpoint::state::<Tested>(folder)?.settings.crop_ratio,
+        false => None,
+    };
+    Ok(told.unwrap_or(0.875))
+}
+
+/// The scores of a forward program on a data set.
+pub fn evaluate(forward: &Forward, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Tally> {
+    let mut tally = Tally::new(forward.width());
+    forward.over(data, transform, threads, |rows, labels| tally.add(rows, labels))?;
+    Ok(tally)
+}
+
+impl Task for Finetuning {
+    const COMMAND: &'static str = "finetune";
+    type Settings = Settings;
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn params(&self) -> &Params {
+        &self.tuner.params
+    }
+
+    fn companions(&self) -> Companions<'_> {
+        let average = self.tuner.average().map(|(params, _)| (crate::train::checkpoint::AVERAGE, params));
+        average.into_iter().chain(self.tuner.scaler().map(LossScaler::companion)).collect()
+    }
+
+    fn scaler(&self) -> Option<&LossScaler> {
+        self.tuner.scaler()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
+        self.tuner.prepare()?;
+        self.tests = if self.test_every > 0 { self.test_half(data)? } else { None };
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
+        let (images, targets) = self.mixed(batch, step)?;
+        self.tuner.step(&images, &targets, step, lr)
+    }
+
+    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+        let (images, targets) = self.mixed(batch, step)?;
+        self.tuner.find_not_finite(&images, &targets, step)
+    }
+
+    fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {
+        let due = last || epoch.is_multiple_of(self.test_every.max(1));
+        let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
+        let transform = test_transform(&self.settings, &self.config);
+        let scores = |forward: &Forward| -> Result<Scores> {
+            Ok(evaluate(forward, &tests.data, transform, self.threads)?.scores())
+        };
+        Ok(Some((scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
+    }
+}

@@ -1,0 +1,318 @@
+//! The loop of every run that trains: batches in, losses out, records and checkpoints along the way. What is trained, and
+//! on what, is a [`Task`].
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::checkpoint;
+use super::observer::Observer;
+use super::resume::expect_same_run;
+use super::task::{Task, TaskSettings, Tested};
+
+use super::output_dir::OutputDir;
+use super::progress::Progress;
+use super::record::atomic::write_atomic;
+use super::record::log::{Line, LogLine, TestLine, TrainLog};
+use super::record::tfevents::EventFile;
+use crate::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Readback, human_bytes};
+use crate::infer::scores::Scores;
+use crate::models::Config;
+use crate::ops::matmul::products;
+use crate::train::checkpoint::{Best, State};
+use crate::train::loss_scaler::Scaling;
+use crate::train::schedule::Schedule;
+
+/// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
+const IN_FLIGHT: usize = 2;
+
+/// The checkpoint of the best test.
+const BEST: &str = "best";
+
+/// Where and how often a run leaves traces; none of it changes the result.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// Folder for everything.
+    pub dir: PathBuf,
+    /// All options as TOML, for `pretrain.toml`.
+    pub options: String,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between checkpoints besides those at the end of an epoch; 0 for none.
+    pub save_every_steps: u64,
+    /// Epoch checkpoints to keep, the newest; 0 keeps all.
+    pub keep: usize,
+    /// Decoding threads; 0 takes one per core.
+    pub threads: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// All epochs are done; the loss of the last step, if there was one left to do.
+    Finished(Option<f64>),
+    /// It was asked to stop and saved this checkpoint.
+    Interrupted(PathBuf),
+}
+
+/// A run, ready to go.
+pub struct Run<'a, T: Task> {
+    g: &'a Gpu,
+    task: T,
+    outputs: &'a Outputs,
+    data: Arc<Dataset>,
+    loader: Loader,
+    schedule: Schedule,
+    _alone: OutputDir,
+    log: TrainLog,
+    events: EventFile,
+    progress: Progress,
+    at: State<T::Settings>,
+    per_epoch: u64,
+    pending: VecDeque<Pending>,
+    last_loss: Option<f64>,
+}
+
+/// A step on the GPU.
+struct Pending {
+    step: u64,
+    lr: f64,
+    batch: Batch,
+    loss: Readback,
+    scaling: Option<Readback>,
+}
+
+impl<'a, T: Task> Run<'a, T> {
+    /// Opens and checks everything, from scratch or to go on from the checkpoint `resume`. `build` makes the task, with
+    /// weights as they are before the first step. The output folder is touched last.
+    ///
+    /// # Errors
+    /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
+    pub fn prepare(
+        g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
+    ) -> Result<Self> {
+        let run = settings.as_ref();
+        let (batch, epochs) = (run.images_per_step(), run.epochs);
+        let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
+        let fresh = State::fresh(data.len(), settings.clone());
+        let (seed, threads) = (run.seed, outputs.threads);
+        let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
+        let per_epoch = options.batches_per_epoch(data.len());
+        resume.map(|folder| expect_same_run(folder, config, &fresh, per_epoch)).transpose()?;
+        let mut task = build(&data)?;
+        let at = match resume {
+            Some(folder) => {
+                State { settings: settings.clone(), ..checkpoint::load(g, folder, task.params(), &task.companions())? }
+            }
+            None => fresh,
+        };
+        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
+        task.prepare(&data)?;
+        let alone = OutputDir::open(&outputs.dir)?;
+        write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
+        Ok(Self {
+            schedule: run.schedule(per_epoch)?,
+            log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
+            events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
+            progress: Progress::new(epochs * per_epoch, at.step, batch as u64),
+            pending: VecDeque::new(),
+            last_loss: None,
+            _alone: alone,
+            g,
+            task,
+            outputs,
+            data,
+            loader,
+            at,
+            per_epoch,
+        })
+    }
+
+    /// Trains until the end or until `stop` is set; `observer` is told how it goes.
+    ///
+    /// # Errors
+    /// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before stay.
+    pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
+        observer.line(&format!(
+            "{} images, {} steps per epoch, {} parameters, {} on {}, products in {}",
+            self.data.len(),
+            self.per_epoch,
+            self.task.params().count(),
+            human_bytes(self.g.counters().live_bytes),
+            self.g.caps().name,
+            products(self.g.caps(), self.at.settings.as_ref().precision),
+        ));
+        let ended = self.steps(stop, observer);
+        observer.finish();
+        if self.data.skipped() > 0 {
+            tracing::warn!("{} broken images were skipped", self.data.skipped());
+        }
+        ended
+    }
+
+    /// The best test so far, and the folder of its checkpoint.
+    pub fn best(&self) -> Option<(Best, PathBuf)> {
+        self.at.best.map(|best| (best, self.outputs.dir.join(BEST)))
+    }
+
+    fn epochs(&self) -> u64 {
+        self.at.settings.as_ref().epochs
+    }
+
+    fn steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
+        let total = self.epochs() * self.per_epoch;
+        while self.at.step < total {
+            let ended = || Error::Data(format!("{} ended before the run did", self.data.spec()));
+            let batch = self.loader.next().ok_or_else(ended)??;
+            let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
+            let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
+            let scaling = self.task.scaler().map(|scaler| scaler.state().read(self.g)).transpose()?;
+            self.pending.push_back(Pending { step, lr, batch, loss, scaling });
+            self.at.step += 1;
+            (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
+            self.collect(IN_FLIGHT, observer)?;
+            let every = self.outputs.save_every_steps;
+            let stopping = stop.load(Ordering::Relaxed);
+            let saved = if self.at.batch == 0 {
+                Some(self.end_of_epoch(observer)?)
+            } else if stopping || every > 0 && self.at.step.is_multiple_of(every) {
+                Some(self.save(&format!("checkpoint-step-{}", self.at.step), observer)?)
+            } else {
+                None
+            };
+            if let Some(folder) = saved
+                && stopping
+                && self.at.step < total
+            {
+                return Ok(Ended::Interrupted(folder));
+            }
+        }
+        Ok(Ended::Finished(self.last_loss))
+    }
+
+    /// Takes losses off the queue until at most `left` steps are on the GPU.
+    fn collect(&mut self, left: usize, observer: &mut dyn Observer) -> Result<()> {
+        while self.pending.len() > left {
+            let Some(Pending { step, lr, batch, loss, scaling }) = self.pending.pop_front() else { break };
+            let loss = f64::from(bytemuck::pod_read_unaligned::<f32>(&loss.wait()?));
+            let scaling = scaling.map(|state| Ok::<_, Error>(Scaling::from_bytes(&state.wait()?))).transpose()?;
+            if !loss.is_finite() || scaling.is_some_and(|scaling| scaling.hopeless) {
+                return Err(self.diverged(step, loss, &batch));
+            }
+            let epoch = step as f64 / self.per_epoch as f64;
+            self.last_loss = Some(loss);
+            let text = self.progress.update(step + 1, loss, lr);
+            observer.step(step + 1, self.progress.total, &text);
+            if step % self.outputs.log_every == 0 {
+                let images_per_second = self.progress.images_per_second();
+                let (loss_scale, skipped) = (scaling.map(|s| s.scale), scaling.map(|s| s.skipped));
+                let line = LogLine { step, epoch, loss, lr, images_per_second, loss_scale, skipped };
+                self.log.append(Line::Step(line))?;
+                let speed = ("train/images_per_second", images_per_second as f32);
+                let mut scalars = vec![("train/loss", loss as f32), ("train/lr", lr as f32), speed];
+                scalars.extend(loss_scale.map(|scale| ("train/loss_scale", scale as f32)));
+                scalars.extend(skipped.map(|steps| ("train/skipped_steps", steps as f32)));
+                self.events.scalars(step, &scalars)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves what there was before the step that went wrong (no update was made since), and looks for the reason.
+    fn diverged(&mut self, step: u64, loss: f64, batch: &Batch) -> Error {
+        self.pending.clear();
+        self.at = State { step, epoch: step / self.per_epoch, batch: step % self.per_epoch, ..self.at.clone() };
+        let folder = self.outputs.dir.join(format!("diverged-step-{step}"));
+        let saved = match self.save_to(&folder) {
+            Ok(()) => format!("the state before it is in {}", folder.display()),
+            Err(e) => format!("the state before it could not be saved ({e})"),
+        };
+        let cause = match self.task.find_not_finite(batch, step) {
+            Ok(Some(found)) => format!("first, {found}"),
+            Ok(None) => "taken again it is a number".into(),
+            Err(e) => format!("what came first could not be found ({e})"),
+        };
+        let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
+        Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}"))
+    }
+
+    fn end_of_epoch(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
+        let epoch = self.at.epoch;
+        self.collect(0, observer)?;
+        let last = epoch == self.epochs();
+        let tested = self.task.test(epoch, last)?;
+        let before = self.at.best;
+        let scores = tested.map(|tested| self.record_test(tested)).transpose()?.unwrap_or_default();
+        let folder = self.save(&format!("checkpoint-{epoch}"), observer)?;
+        if self.at.best != before {
+            self.save_to(&self.outputs.dir.join(BEST))?;
+        }
+        self.task.show(&self.outputs.dir, epoch, last)?;
+        observer.epoch(&self.outputs.dir, &format!("{} on {}", self.task.config().name, self.data.spec()))?;
+        let loss = self.last_loss.unwrap_or(f64::NAN);
+        observer.line(&format!("epoch {epoch:>3}  loss {loss:.4}  {scores}{}", folder.display()));
+        Ok(folder)
+    }
+
+    /// Logs a test and remembers it if it is the best so far. Returns it in words.
+    fn record_test(&mut self, (weights, average): Tested) -> Result<String> {
+        let (epoch, step) = (self.at.epoch, self.at.step.saturating_sub(1));
+        let (ema_top1, ema_top5) = (average.map(|s| s.top1), average.map(|s| s.top5));
+        let Scores { loss: test_loss, top1, top5 } = weights;
+        self.log.append(Line::Test(TestLine {
+            step,
+            epoch: epoch as f64,
+            test_loss,
+            top1,
+            top5,
+            ema_top1,
+            ema_top5,
+        }))?;
+        let mut scalars = vec![("test/loss", test_loss as f32), ("test/top1", top1 as f32), ("test/top5", top5 as f32)];
+        scalars.extend(ema_top1.map(|v| ("test/ema_top1", v as f32)));
+        scalars.extend(ema_top5.map(|v| ("test/ema_top5", v as f32)));
+        self.events.scalars(step, &scalars)?;
+        let mut text = format!("test {test_loss:.4}  top-1 {top1:.2}%  top-5 {top5:.2}%  ");
+        text.extend(ema_top1.map(|v| format!("average's top-1 {v:.2}%  ")));
+        for (average, top1) in [(false, Some(top1)), (true, ema_top1)] {
+            if let Some(top1) = top1.filter(|top1| self.at.best.is_none_or(|best| *top1 > best.top1)) {
+                self.at.best = Some(Best { epoch, top1, average });
+            }
+        }
+        if self.at.best.is_some_and(|best| best.epoch == epoch) {
+            text.push_str("(best)  ");
+        }
+        Ok(text)
+    }
+
+    /// Saves where the run stands; what is logged before is on the disk before.
+    fn save(&mut self, name: &str, observer: &mut dyn Observer) -> Result<PathBuf> {
+        self.collect(0, observer)?;
+        self.log.sync()?;
+        let folder = self.outputs.dir.join(name);
+        self.save_to(&folder)?;
+        self.prune()?;
+        Ok(folder)
+    }
+
+    fn save_to(&self, folder: &Path) -> Result<()> {
+        let (task, companions) = (&self.task, self.task.companions());
+        checkpoint::save(self.g, folder, task.config(), task.params(), &companions, task.classes(), &self.at)
+    }
+
+    /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.
+    fn prune(&self) -> Result<()> {
+        let keep = self.outputs.keep as u64;
+        for (step, folder) in if keep > 0 { checkpoint::all(&self.outputs.dir)? } else { Vec::new() } {
+            let between = !step.is_multiple_of(self.per_epoch);
+            if step < self.at.step && (between || step / self.per_epoch + keep <= self.at.epoch) {
+                checkpoint::remove(&folder)?;
+            }
+        }
+        Ok(())
+    }
+}

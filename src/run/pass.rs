@@ -1,0 +1,23 @@
+//! A forward program over a whole data set.
+
+use std::sync::Arc;
+
+use crate::data::{Dataset, Loader, LoaderOptions, Transform};
+use crate::error::{Error, Result};
+use crate::infer::program::Forward;
+
+impl Forward {
+    /// Runs over a data set once, in its order; `each` gets the rows of some images and their labels, which are empty
+    /// for a set without.
+    pub fn over(
+        &self, data: &Arc<Dataset>, transform: Transform, threads: usize,
+        mut each: impl FnMut(&[f32], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let options = LoaderOptions { threads, ..LoaderOptions::new(self.batch(), transform) };
+        for batch in Loader::eval(data.clone(), &options).map_err(Error::from)? {
+            let batch = batch.map_err(Error::from)?;
+            each(&pollster::block_on(self.run(&batch.images))?, &batch.labels)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! The pretraining run: masks for its steps, and pictures of what the model makes of hidden patches.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::checkpoint::Companions;
+use super::task::{Task, TaskSettings};
+use crate::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::infer::reconstruct::Reconstructor;
+use crate::models::{Config, Method};
+use crate::nn::Params;
+use crate::run::record::grid::{Grid, Panel};
+use crate::run::{Outputs, Run};
+use crate::tensor::Tensor;
+use crate::train::loss_scaler::LossScaler;
+use crate::train::pretrain::mask::{Mask, Masker};
+use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::step::{Pretrainer, expect_fit};
+
+/// A model being pretrained on images of which parts are hidden.
+pub struct Pretraining {
+    g: Gpu,
+    config: Config,
+    settings: Settings,
+    grid_every: u64,
+    trainer: Pretrainer,
+    masker: Masker,
+    longest: usize,
+    pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
+}
+
+/// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs; 0 for none.
+///
+/// # Errors
+/// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
+pub fn prepare<'a>(
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, grid_every: u64, resume: Option<&Path>,
+) -> Result<Run<'a, Pretraining>> {
+    settings.check(config)?;
+    Run::prepare(g, config, settings, outputs, resume, |_| Pretraining::new(g, config, settings, grid_every))
+}
+
+impl Pretraining {
+    fn new(g: &Gpu, config: &Config, settings: &Settings, grid_every: u64) -> Result<Self> {
+        let (batch, hyper, masker) = (settings.run.batch_size, settings.run.hyper()?, settings.masker(config)?);
+        let longest = *masker.all_visible_lengths().end();
+        expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
+        Ok(Self {
+            trainer: Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?,
+            g: g.clone(),
+            config: config.clone(),
+            settings: settings.clone(),
+            grid_every,
+            masker,
+            longest,
+            pictures: None,
+        })
+    }
+
+    /// Eight images the model is shown again and again, if it draws: from the test half if there is one.
+    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, Mask)>> {
+        if self.settings.objective.method == Method::Contrastive {
+            return Ok(None);
+        }
+        let shown = Dataset::open(&self.settings.run.data, Split::Test).map_or_else(|_| data.clone(), Arc::new);
+        let batch = shown.len().min(8);
+        let options = LoaderOptions::new(batch, Transform::eval(self.config.image_size as u32));
+        let Some(images) = Loader::eval(shown, &options)?.next().transpose()? else { return Ok(None) };
+        let mask = self.masker.draw(u64::MAX, batch);
+        let reconstructor = Reconstructor::new(&self.g, self.trainer.model(), &self.config, batch, mask.visible_len)?;
+        Ok(Some((reconstructor, images.images, mask)))
+    }
+}
+
+impl TaskSettings for Settings {
+    fn loading(&self, config: &Config) -> LoaderOptions {
+        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        let crops = self.objective.method.crops();
+        LoaderOptions { crops, ..LoaderOptions::new(self.run.images_per_step(), transform) }
+    }
+}
+
+impl Task for Pretraining {
+    const COMMAND: &'static str = "pretrain";
+    type Settings = Settings;
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn params(&self) -> &Params {
+        &self.trainer.params
+    }
+
+    fn companions(&self) -> Companions<'_> {
+        let scaler = self.trainer.scaler().map(LossScaler::companion);
+        self.trainer.model().companions().into_iter().chain(scaler).collect()
+    }
+
+    fn scaler(&self) -> Option<&LossScaler> {
+        self.trainer.scaler()
+    }
+
+    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
+        self.trainer.prepare(self.longest)?;
+        self.pictures = self.held_out(data)?;
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
+        let mask = self.masker.draw(step, self.settings.run.images_per_step());
+        self.trainer.step(&batch.images, &mask, step, lr)
+    }
+
+    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+        let mask = self.masker.draw(step, self.settings.run.images_per_step());
+        self.trainer.find_not_finite(&batch.images, &mask, step)
+    }
+
+    fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()> {
+        let due = self.grid_every > 0 && (epoch.is_multiple_of(self.grid_every) || last);
+        let Some((reconstructor, images, mask)) = self.pictures.as_ref().filter(|_| due) else { return Ok(()) };
+        let (pictures, _) = pollster::block_on(reconstructor.run(images, mask))?;
+        let side = self.config.image_size;
+        let mut grid = Grid::new(side, side, 3)?;
+        for p in &pictures {
+            grid.push_row(&[Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)])?;
+        }
+        Ok(grid.save(&dir.join(format!("grid-{epoch:04}.png")))?)
+    }
+}

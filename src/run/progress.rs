@@ -1,0 +1,119 @@
+//! How fast a run is and how long it will take, in words.
+
+use std::time::Instant;
+
+/// Over about this many seconds the speed is averaged.
+const SPEED_OVER: f64 = 10.0;
+
+/// Steps, images per second and time left.
+pub(crate) struct Progress {
+    pub total: u64,
+    images_per_step: u64,
+    speed: Speed,
+}
+
+impl Progress {
+    /// For a run of `total` steps of `images_per_step` images that goes on at step `start`.
+    pub fn new(total: u64, start: u64, images_per_step: u64) -> Self {
+        Self { total, images_per_step, speed: Speed::new(start, Instant::now()) }
+    }
+
+    /// `done` steps are complete. Says so, with the loss and rate of the last one whose loss is known.
+    pub fn update(&mut self, done: u64, loss: f64, lr: f64) -> String {
+        self.update_at(Instant::now(), done, loss, lr)
+    }
+
+    fn update_at(&mut self, now: Instant, done: u64, loss: f64, lr: f64) -> String {
+        self.speed.update(done, now);
+        let left = match self.speed.steps_per_second {
+            speed if speed > 0.0 => duration(self.total.saturating_sub(done) as f64 / speed),
+            _ => "?".to_owned(),
+        };
+        let speed = self.images_per_second();
+        format!("step {done}/{}  loss {loss:.4}  lr {lr:.2e}  {speed:.0} images/s  {left} left", self.total)
+    }
+
+    /// Images per second, averaged over the last seconds; 0 before the first step.
+    pub fn images_per_second(&self) -> f64 {
+        self.speed.steps_per_second * self.images_per_step as f64
+    }
+}
+
+/// Hours, minutes and seconds, the two largest that matter.
+fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m {s:02}s"),
+        (0, h, m, _) => format!("{h}h {m:02}m"),
+        (d, h, _, _) => format!("{d}d {h:02}h"),
+    }
+}
+
+/// Steps per second as a moving average weighted by time, corrected for its start.
+struct Speed {
+    at: (u64, Instant),
+    steps: f64,
+    seconds: f64,
+    steps_per_second: f64,
+}
+
+impl Speed {
+    fn new(start: u64, now: Instant) -> Self {
+        Self { at: (start, now), steps: 0.0, seconds: 0.0, steps_per_second: 0.0 }
+    }
+
+    fn update(&mut self, done: u64, now: Instant) {
+        let (steps, seconds) = (done.saturating_sub(self.at.0), now.saturating_duration_since(self.at.1).as_secs_f64());
+        if steps == 0 || seconds <= 0.0 {
+            return;
+        }
+        let keep = (-seconds / SPEED_OVER).exp();
+        self.steps = keep * self.steps + steps as f64;
+        self.seconds = keep * self.seconds + seconds;
+        self.steps_per_second = self.steps / self.seconds;
+        self.at = (done, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_step_in_words() {
+        let (mut progress, start) = (Progress::new(1000, 100, 64), Instant::now());
+        progress.speed = Speed::new(100, start);
+        let mut text = String::new();
+        for second in 1..=90 {
+            text = progress.update_at(start + Duration::from_secs(second), 100 + second * 10, 0.5, 1e-3);
+            if second == 1 {
+                assert_eq!(text, "step 110/1000  loss 0.5000  lr 1.00e-3  640 images/s  1m 29s left");
+            }
+        }
+        assert!(text.starts_with("step 1000/1000") && text.ends_with("0s left"), "{text}");
+        assert!((progress.images_per_second() - 640.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn speed_follows_a_change() {
+        let start = Instant::now();
+        let mut speed = Speed::new(0, start);
+        for i in 1..=60 {
+            speed.update(i * 2, start + Duration::from_secs(i));
+        }
+        assert!((speed.steps_per_second - 2.0).abs() < 1e-9);
+        for i in 1..=60 {
+            speed.update(120 + i * 8, start + Duration::from_secs(60 + i));
+        }
+        assert!((speed.steps_per_second - 8.0).abs() < 0.1, "{}", speed.steps_per_second);
+    }
+
+    #[test]
+    fn durations() {
+        for (seconds, text) in [(5.4, "5s"), (65.0, "1m 05s"), (3660.0, "1h 01m"), (200_000.0, "2d 07h")] {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

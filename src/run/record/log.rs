@@ -1,0 +1,246 @@
+//! log.jsonl: one JSON object per logged step.
+use super::atomic::write_atomic;
+use crate::data::DataError;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// One logged step. A value that is not finite is written as `null` and read back as NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Optimizer step, counted from 0.
+    pub step: u64,
+    /// Passes over the data, with the fraction of the current one.
+    pub epoch: f64,
+    /// Training loss.
+    #[serde(deserialize_with = "number_or_null")]
+    pub loss: f64,
+    /// Learning rate.
+    #[serde(deserialize_with = "number_or_null")]
+    pub lr: f64,
+    /// Images per second since the line before.
+    #[serde(deserialize_with = "number_or_null")]
+    pub images_per_second: f64,
+    /// The factor on the loss after this step, where precision needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Steps that were not taken so far, because gradients overflowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
+}
+
+/// One test on images that are not trained on. Accuracies are in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestLine {
+    /// The last optimizer step before it.
+    pub step: u64,
+    /// Passes over the data that are complete.
+    pub epoch: f64,
+    /// Mean cross-entropy.
+    #[serde(deserialize_with = "number_or_null")]
+    pub test_loss: f64,
+    /// Share of images whose class has the highest score.
+    pub top1: f64,
+    /// Share of images whose class is among the five highest.
+    pub top5: f64,
+    /// [`TestLine::top1`] of the moving average of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_top1: Option<f64>,
+    /// [`TestLine::top5`] of the moving average of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_top5: Option<f64>,
+}
+
+/// What a line of the log may be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// A logged step.
+    Step(LogLine),
+    /// A test.
+    Test(TestLine),
+}
+
+impl Line {
+    fn step(&self) -> u64 {
+        match self {
+            Self::Step(line) => line.step,
+            Self::Test(line) => line.step,
+        }
+    }
+}
+
+fn number_or_null<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
+}
+
+/// An append-only log.
+#[derive(Debug)]
+pub struct TrainLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl TrainLog {
+    /// Opens or creates the log at `path` for a run that goes on at `from_step` (0 for a new run).
+    ///
+    /// Lines of that step and later are from work that is about to be repeated and go, and so does a last line that a
+    /// crash tore. Anything else that is not a log line is an error.
+    pub fn open(path: &Path, from_step: u64) -> Result<Self, DataError> {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let mut kept = Vec::with_capacity(bytes.len());
+                for (text, line) in lines(path, &bytes)? {
+                    if line.step() < from_step {
+                        kept.extend_from_slice(text);
+                        kept.push(b'\n');
+                    }
+                }
+                if kept != bytes {
+                    write_atomic(path, &kept)?;
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(DataError::io("read", path)(e)),
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(DataError::io("open", path))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends one line, visible to other programs at once.
+    pub fn append(&mut self, line: Line) -> Result<(), DataError> {
+        let mut text = serde_json::to_vec(&line).map_err(|e| DataError::format(&self.path, e.to_string()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(DataError::io("append to", &self.path))
+    }
+
+    /// Makes sure that everything appended is on the disk; call it before a checkpoint counts as written.
+    pub fn sync(&self) -> Result<(), DataError> {
+        self.file.sync_data().map_err(DataError::io("sync", &self.path))
+    }
+}
+
+/// Reads the steps of a log, without a last line that a crash tore.
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>, DataError> {
+    let step = |line| if let Line::Step(line) = line { Some(line) } else { None };
+    Ok(read_lines(path)?.into_iter().filter_map(step).collect())
+}
+
+/// Reads the tests of a log.
+pub fn read_tests(path: &Path) -> Result<Vec<TestLine>, DataError> {
+    let test = |line| if let Line::Test(line) = line { Some(line) } else { None };
+    Ok(read_lines(path)?.into_iter().filter_map(test).collect())
+}
+
+fn read_lines(path: &Path) -> Result<Vec<Line>, DataError> {
+    let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
+    Ok(lines(path, &bytes)?.into_iter().map(|(_, line)| line).collect())
+}
+
+/// The lines of a log with their text; the last one may be torn and is then left out.
+fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Line)>, DataError> {
+    let all: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
+    let last = all.iter().rposition(|line| !line.is_empty()).unwrap_or_default();
+    let mut out = Vec::with_capacity(all.len());
+    for (i, text) in all.into_iter().enumerate().filter(|(_, text)| !text.is_empty()) {
+        match serde_json::from_slice(text) {
+            Ok(line) => out.push((text, line)),
+            Err(_) if i == last => tracing::warn!("{}: the last line is torn and was dropped", path.display()),
+            Err(e) => return Err(DataError::format(path, format!("line {} is not a log line: {e}", i + 1))),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64) -> LogLine {
+        LogLine {
+            step,
+            epoch: step as f64 / 4.0,
+            loss: 0.5,
+            lr: 1e-3,
+            images_per_second: 100.0,
+            loss_scale: (step % 2 == 1).then_some(65536.0),
+            skipped: (step % 2 == 1).then_some(step),
+        }
+    }
+
+    fn steps(path: &Path) -> Vec<u64> {
+        read_log(path).unwrap().iter().map(|l| l.step).collect()
+    }
+
+    #[test]
+    fn resuming_drops_what_will_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let mut log = TrainLog::open(&path, 0).unwrap();
+        (0..5).for_each(|s| log.append(Line::Step(line(s * 10))).unwrap());
+        log.sync().unwrap();
+        drop(log);
+        assert_eq!(read_log(&path).unwrap()[3], line(30));
+        let mut log = TrainLog::open(&path, 30).unwrap();
+        log.append(Line::Step(line(30))).unwrap();
+        assert_eq!(steps(&path), [0, 10, 20, 30]);
+        TrainLog::open(&path, 0).unwrap();
+        assert!(steps(&path).is_empty());
+    }
+
+    #[test]
+    fn tests_stand_between_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let test = TestLine {
+            step: 3,
+            epoch: 1.0,
+            test_loss: f64::INFINITY,
+            top1: 25.0,
+            top5: 75.0,
+            ema_top1: Some(12.5),
+            ema_top5: None,
+        };
+        let mut log = TrainLog::open(&path, 0).unwrap();
+        for line in [Line::Step(line(3)), Line::Test(test), Line::Step(line(4))] {
+            log.append(line).unwrap();
+        }
+        assert_eq!(steps(&path), [3, 4]);
+        let read = read_tests(&path).unwrap();
+        assert!(read.len() == 1 && read[0].test_loss.is_nan());
+        assert_eq!((read[0].top1, read[0].ema_top1, read[0].ema_top5), (25.0, Some(12.5), None));
+        TrainLog::open(&path, 4).unwrap();
+        assert_eq!((steps(&path), read_tests(&path).unwrap().len()), (vec![3], 1));
+        TrainLog::open(&path, 3).unwrap();
+        assert!(read_tests(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_torn_last_line_goes_but_a_foreign_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let whole = serde_json::to_string(&line(1)).unwrap();
+        for tail in [&whole[..20], "\0\0\0\0", "{\"step\": 9"] {
+            std::fs::write(&path, format!("{whole}\n{tail}")).unwrap();
+            TrainLog::open(&path, 2).unwrap().append(Line::Step(line(2))).unwrap();
+            assert_eq!(steps(&path), [1, 2]);
+        }
+        // Only the newline was lost: nothing else may go with it.
+        std::fs::write(&path, &whole).unwrap();
+        TrainLog::open(&path, 2).unwrap().append(Line::Step(line(2))).unwrap();
+        assert_eq!(steps(&path), [1, 2]);
+        std::fs::write(&path, format!("dear diary\n{whole}\n")).unwrap();
+        let error = TrainLog::open(&path, 2).unwrap_err().to_string();
+        assert!(error.contains("log.jsonl: line 1 is not a log line"), "{error}");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_can_be_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        TrainLog::open(&path, 0).unwrap().append(Line::Step(LogLine { loss: f64::NAN, ..line(3) })).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"loss\":null"));
+        assert!(read_log(&path).unwrap()[0].loss.is_nan());
+    }
+}

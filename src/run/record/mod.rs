@@ -1,0 +1,12 @@
+//! What a run leaves behind: a log, TensorBoard events, a loss curve, pictures.
+pub mod atomic;
+pub mod confusion;
+pub mod grid;
+pub mod log;
+pub mod tfevents;
+
+pub use atomic::write_atomic;
+pub use confusion::confusion_matrix;
+pub use grid::{Grid, Panel};
+pub use log::{Line, LogLine, TestLine, TrainLog, read_log, read_tests};
+pub use tfevents::EventFile;

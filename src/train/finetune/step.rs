@@ -1,0 +1,198 @@
+//! One fine-tuning step as a program: images and what they should be called in, weights moved, the loss out.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Plan, Program, Recording};
+use crate::models::{Classifier, Config, layer_of};
+use crate::nn::{Entry, Params};
+use crate::ops::{cross_entropy, reduce};
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+use crate::train::drop_path::DropPath;
+use crate::train::image_input::{Images, share};
+use crate::train::loss_scaler::LossScaler;
+use crate::train::optimizer::Group;
+use crate::train::update::{Hyper, Update, tuned};
+
+/// What fine-tuning does with a model besides what every training does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tuning {
+    /// Factor on the learning rate from each layer to the one before; 1 for one rate everywhere.
+    pub layer_decay: f64,
+    /// Momentum of the moving average of the weights; none keeps no average.
+    pub average: Option<f64>,
+}
+
+/// A classifier being trained.
+#[derive(Debug)]
+pub struct Finetuner {
+    g: Gpu,
+    config: Config,
+    hyper: Hyper,
+    tuning: Tuning,
+    /// The weights.
+    pub params: Params,
+    model: Classifier,
+    average: Option<(Params, Classifier)>,
+    images: Images,
+    /// (B, K) probabilities.
+    targets: Tensor,
+    drop_path: DropPath,
+    update: Update,
+    program: Option<(Program, Tensor)>,
+}
+
+impl Finetuner {
+    /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
+    ///
+    /// # Errors
+    /// A configuration without classes, numbers out of range.
+    pub fn new(g: &Gpu, config: &Config, batch: usize, hyper: Hyper, tuning: Tuning, seed: u64) -> Result<Self> {
+        if config.classes == 0 {
+            return Err(Error::argument("classes", 0, "at least 1"));
+        }
+        let mut params = Params::new(g);
+        let model = Classifier::new(g, &mut params, config)?;
+        let mut update = Update::new(g, &params, hyper)?;
+        let average = match tuning.average {
+            Some(m) => {
+                let mut average = Params::new(g);
+                let model = Classifier::new(g, &mut average, config)?;
+                update.follow(&average, m)?;
+                Some((average, model))
+            }
+            None => None,
+        };
+        let tuner = Self {
+            images: Images::new(config, batch)?,
+            targets: Tensor::input("targets", &[batch, config.classes]),
+            drop_path: DropPath::new(g, config)?,
+            g: g.clone(),
+            config: config.clone(),
+            hyper,
+            tuning,
+            params,
+            model,
+            average,
+            update,
+            program: None,
+        };
+        if !g.is_dry() {
+            tuner.params.init(g, seed)?;
+            tuner.start_average()?;
+        }
+        Ok(tuner)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Classifier {
+        &self.model
+    }
+
+    /// What scales the loss, if anything does.
+    pub fn scaler(&self) -> Option<&LossScaler> {
+        self.update.scaler()
+    }
+
+    /// The moving average of the weights and the model that reads it.
+    pub fn average(&self) -> Option<&(Params, Classifier)> {
+        self.average.as_ref()
+    }
+
+    /// Sets the moving average to the weights as they are now.
+    pub fn start_average(&self) -> Result<()> {
+        if let Some((average, _)) = &self.average {
+            for (to, from) in average.flat().iter().zip(self.params.flat()) {
+                to.weights.copy_from(&self.g, &from.weights)?;
+            }
+        }
+        self.g.flush()
+    }
+
+    /// Launches of a micro-batch, and where the loss will be.
+    pub fn record(&mut self) -> Result<(Recording, Tensor)> {
+        let Self { g, config, hyper, tuning, params, model, images, targets, drop_path, update, .. } = self;
+        let _precision = g.set_precision(hyper.precision);
+        let (mut recording, loss) = g.record(|| {
+            let patches = Var::constant(images.patches(g, config)?); // (B, L, P·P·3)
+            let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
+            let keep = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
+            let logits = model.forward(g, &mut t, &patches, keep.as_ref())?.logits; // (B, K)
+            let _scope = g.scope("loss");
+            let rows = cross_entropy::cross_entropy(g, &mut t, &logits, targets)?; // (B)
+            let loss = reduce::sum(g, &mut t, &rows)?; // [1]
+            update.launch(t, &loss, params, |entry| group(config, hyper, tuning, entry))
+        })?;
+        recording.drop_unread();
+        Ok((recording, loss))
+    }
+
+    /// The memory plan of a step.
+    pub fn plan(&mut self) -> Result<Plan> {
+        let (recording, kept) = self.record()?;
+        let plan = Plan::new(&recording.then(self.update.record(&self.params)?))?;
+        drop(kept);
+        Ok(plan)
+    }
+
+    /// Builds the program of a step.
+    pub fn prepare(&mut self) -> Result<()> {
+        if self.program.is_none() {
+            let (g, hyper) = (self.g.clone(), self.hyper);
+            let (recording, loss) = tuned(&g, &hyper, || self.record())?;
+            self.program = Some((Program::new(&self.g, recording)?, loss));
+            self.update.prepare(&self.params)?;
+        }
+        Ok(())
+    }
+
+    /// Submits step `step` (from 0) on images (B, S, S, 3) and targets (B, K), B all images of its micro-batches. Returns
+    /// where the loss will be.
+    pub fn step(&mut self, images: &[u8], targets: &[f32], step: u64, lr: f64) -> Result<&Tensor> {
+        self.each_part(images, targets, step, lr, |program| program.run().map(|()| None::<()>))?;
+        self.update.finish()?;
+        self.built().map(|(_, loss)| loss)
+    }
+
+    fn built(&self) -> Result<&(Program, Tensor)> {
+        self.program.as_ref().ok_or_else(|| Error::Validation("no program was built".into()))
+    }
+
+    /// Goes through a step again whose loss was no number, and says what is not finite first.
+    #[cfg(feature = "files")]
+    pub fn find_not_finite(&mut self, images: &[u8], targets: &[f32], step: u64) -> Result<Option<String>> {
+        if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
+            return Ok(Some(format!("the parameter `{name}` holds {value}")));
+        }
+        let found = self.each_part(images, targets, step, 0.0, Program::find_not_finite)?;
+        Ok(found.map(|found| found.to_string()))
+    }
+
+    /// Uploads each micro-batch and hands its program to `run`, until that finds something.
+    fn each_part<T>(
+        &mut self, images: &[u8], targets: &[f32], step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.prepare()?;
+        let (program, _) = self.built()?;
+        let parts = self.update.parts();
+        let expected = self.targets.len() * parts;
+        if targets.len() != expected {
+            return Err(Error::argument("targets", targets.len(), expected));
+        }
+        for part in 0..parts {
+            self.images.write(&self.g, images, (part, parts))?;
+            self.targets.write(&self.g, share(targets, (part, parts)))?;
+            self.update.begin(step, part, lr)?;
+            if let Some(found) = run(program)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Rate and decay of a parameter.
+fn group(config: &Config, hyper: &Hyper, tuning: &Tuning, entry: &Entry) -> Group {
+    let (layer, last) = layer_of(config, &entry.name);
+    let lr_scale = tuning.layer_decay.powi((last - layer) as i32);
+    Group { lr_scale, weight_decay: hyper.decay_of(entry) }
+}

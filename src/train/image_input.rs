@@ -1,0 +1,57 @@
+//! Images on their way into a model: uploaded as bytes, normalised and cut into patches on the GPU.
+
+use crate::data::imagenet::{MEAN, STD};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::Config;
+use crate::ops::patchify;
+use crate::tensor::Tensor;
+
+/// A batch of images that programs read and the host writes again and again.
+#[derive(Debug, Clone)]
+pub struct Images {
+    bytes: Tensor,
+    batch: usize,
+    side: usize,
+}
+
+impl Images {
+    /// A buffer for `batch` square images of the model's size.
+    pub fn new(config: &Config, batch: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::argument("batch size", 0, "at least 1"));
+        }
+        if let Some(width) = config.image_width {
+            return Err(Error::argument("image_width", width, "none: batches are of square images"));
+        }
+        let side = config.image_size;
+        Ok(Self { bytes: Tensor::input("images", &[(batch * side * side * 3).div_ceil(4)]), batch, side })
+    }
+
+    /// Launches the patches in conv order (channel, y, x), normalised: (B, L, P·P·3).
+    pub fn patches(&self, g: &Gpu, config: &Config) -> Result<Tensor> {
+        patchify::from_u8(g, &self.bytes, [self.batch, self.side, self.side], config.patch_size, MEAN, STD)
+    }
+
+    /// Uploads micro-batch `part` of the `parts` in `images` (parts · B, S, S, 3).
+    pub fn write(&self, g: &Gpu, images: &[u8], (part, parts): (usize, usize)) -> Result<()> {
+        let each = self.batch * self.side * self.side * 3;
+        if images.len() != each * parts {
+            let expected = format!("{} bytes", each * parts);
+            return Err(Error::argument("images", format!("{} bytes", images.len()), expected));
+        }
+        let images = &images[part * each..][..each];
+        if each.is_multiple_of(4) {
+            return self.bytes.write(g, images);
+        }
+        let mut padded = images.to_vec();
+        padded.resize(each.next_multiple_of(4), 0);
+        self.bytes.write(g, &padded)
+    }
+}
+
+/// Part `part` of `parts` equal parts.
+pub(crate) fn share<T>(all: &[T], (part, parts): (usize, usize)) -> &[T] {
+    let each = all.len() / parts.max(1);
+    &all[part * each..][..each]
+}

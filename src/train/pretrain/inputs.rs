@@ -1,0 +1,112 @@
+//! What a pretraining step reads: images, and the tables of a mask.
+
+use super::mask::tables::Mask;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::{Batch, Config, Pretext};
+use crate::tensor::Tensor;
+use crate::train::image_input::{Images, share};
+
+/// The host's side of a batch: what every program of a run reads.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    images: Images,
+    /// The second crop of each image.
+    second: Option<Images>,
+    inverse: Tensor,
+    mask: Tensor,
+    /// Position of each token among the counted ones, for losses of those alone.
+    counted: Option<Tensor>,
+    pub(super) batch: usize,
+    tokens: usize,
+}
+
+/// The tables of a batch whose size depends on the visible length.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    visible: Tensor,
+    counted: Option<Tensor>,
+}
+
+impl Tables {
+    /// Visible tokens of an image.
+    pub fn visible_len(&self) -> usize {
+        self.visible.shape()[1]
+    }
+
+    /// Counted tokens of the whole batch; none unless the model reads them.
+    pub fn counted_tokens(&self) -> usize {
+        self.counted.as_ref().map_or(0, Tensor::len)
+    }
+}
+
+impl Inputs {
+    /// Buffers for `batch` square images of the model's size.
+    pub fn new(config: &Config, batch: usize) -> Result<Self> {
+        let tokens = config.tokens();
+        Ok(Self {
+            images: Images::new(config, batch)?,
+            second: None,
+            inverse: Tensor::input("inverse", &[batch, tokens]),
+            counted: None,
+            mask: Tensor::input("mask", &[batch, tokens]),
+            batch,
+            tokens,
+        })
+    }
+
+    /// The same with all that `model` reads.
+    pub fn of(mut self, config: &Config, model: &Pretext) -> Result<Self> {
+        self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
+        self.counted = model.reads_counted().then(|| Tensor::input("counted", &[self.batch, self.tokens]));
+        Ok(self)
+    }
+
+    /// Tables for `visible` tokens of each image.
+    pub fn tables(&self, visible: usize) -> Result<Tables> {
+        if !(1..=self.tokens).contains(&visible) {
+            return Err(Error::argument("visible tokens", visible, format!("1 to {}", self.tokens)));
+        }
+        let table = |label, len: usize| Tensor::input(label, &[self.batch, len]);
+        let counted = self.counted.as_ref().map(|_| table("counted", self.counted(visible)));
+        Ok(Tables { visible: table("visible", visible), counted })
+    }
+
+    /// Tokens of an image whose loss counts if so many are visible.
+    fn counted(&self, visible: usize) -> usize {
+        if visible == self.tokens { self.tokens } else { self.tokens - visible }
+    }
+
+    /// Launches the patches of the uploaded images and names the tables of a batch.
+    pub fn batch(&self, g: &Gpu, config: &Config, tables: &Tables) -> Result<Batch> {
+        let counted = self.counted(tables.visible.shape()[1]);
+        Ok(Batch {
+            patches: self.images.patches(g, config)?,
+            second: self.second.as_ref().map(|images| images.patches(g, config)).transpose()?,
+            visible: tables.visible.clone(),
+            inverse: self.inverse.clone(),
+            mask: self.mask.clone(),
+            scale: 1.0 / (self.batch * counted) as f32,
+            counted: tables.counted.clone().zip(self.counted.clone()),
+        })
+    }
+
+    /// Uploads micro-batch `part` of the `parts` that images (parts · B, S, S, 3) in bytes, the second crops behind all first
+    /// ones, and a mask hold.
+    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, tables: &Tables, part: (usize, usize)) -> Result<()> {
+        let (first, second) = match &self.second {
+            Some(_) => images.split_at(images.len() / 2),
+            None => (images, &[][..]),
+        };
+        self.images.write(g, first, part)?;
+        self.second.as_ref().map_or(Ok(()), |images| images.write(g, second, part))?;
+        self.inverse.write(g, share(&mask.inverse, part))?;
+        self.mask.write(g, share(&mask.mask, part))?;
+        if let Some((table, inverse)) = tables.counted.as_ref().zip(self.counted.as_ref()) {
+            let (counted, columns) = mask.counted();
+            table.write(g, share(&counted, part))?;
+            inverse.write(g, share(&columns, part))?;
+        }
+        tables.visible.write(g, share(&mask.visible, part))
+    }
+}

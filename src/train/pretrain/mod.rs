@@ -1,0 +1,6 @@
+//! Pretraining: its settings, masks and step.
+
+pub mod inputs;
+pub mod mask;
+pub mod settings;
+pub mod step;

@@ -1,0 +1,171 @@
+//! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
+
+use super::inputs::{Inputs, Tables};
+use super::mask::tables::Mask;
+use crate::error::Result;
+use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
+use crate::models::{Config, Objective, Pretext};
+use crate::nn::{Entry, Params};
+use crate::tape::Tape;
+use crate::tensor::Tensor;
+use crate::train::drop_path::DropPath;
+use crate::train::loss_scaler::LossScaler;
+use crate::train::memory_check as fit;
+use crate::train::optimizer::Group;
+use crate::train::update::{Hyper, Update, tuned};
+
+/// Programs of different visible lengths that are kept: the 80 lengths of a drawn ratio at 14×14 tokens.
+const KEPT: usize = 96;
+
+#[derive(Debug)]
+struct Step {
+    program: Program,
+    tables: Tables,
+    loss: Tensor,
+}
+
+/// A model being pretrained.
+#[derive(Debug)]
+pub struct Pretrainer {
+    g: Gpu,
+    config: Config,
+    hyper: Hyper,
+    /// The weights.
+    pub params: Params,
+    model: Pretext,
+    inputs: Inputs,
+    drop_path: DropPath,
+    update: Update,
+    steps: Vec<Step>,
+}
+
+impl Pretrainer {
+    /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
+    pub fn new(g: &Gpu, config: &Config, objective: &Objective, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
+        let mut params = Params::new(g);
+        let model = Pretext::new(g, &mut params, config, objective)?;
+        let mut update = Update::new(g, &params, hyper)?;
+        if let Pretext::Contrastive(model) = &model {
+            update.follow(&model.keys, objective.key_momentum)?;
+        }
+        let trainer = Self {
+            drop_path: DropPath::new(g, config)?,
+            inputs: Inputs::new(config, batch)?.of(config, &model)?,
+            g: g.clone(),
+            config: config.clone(),
+            hyper,
+            update,
+            params,
+            model,
+            steps: Vec::new(),
+        };
+        if !g.is_dry() {
+            trainer.params.init(g, seed)?;
+            trainer.model.init(g, &trainer.params, seed)?;
+        }
+        Ok(trainer)
+    }
+
+    /// What scales the loss, if anything does.
+    pub fn scaler(&self) -> Option<&LossScaler> {
+        self.update.scaler()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Pretext {
+        &self.model
+    }
+
+    /// Launches of a micro-batch with `visible` tokens per image: (recording, tables to upload, loss).
+    pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
+        let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
+        let _precision = g.set_precision(hyper.precision);
+        let (mut recording, kept) = g.record(|| {
+            let tables = inputs.tables(visible)?;
+            let batch = inputs.batch(g, config, &tables)?;
+            let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
+            let keep = drop_path.draw(g, update.state(), inputs.batch)?;
+            let out = model.forward(g, &mut t, &batch, keep.as_ref(), update.state())?;
+            let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
+            let loss = update.launch(t, &out.loss, params, group)?;
+            model.finish(g, update.state(), &out)?;
+            Ok((tables, loss))
+        })?;
+        recording.drop_unread();
+        Ok((recording, kept))
+    }
+
+    /// The memory plan of a step.
+    pub fn plan(&mut self, visible: usize) -> Result<Plan> {
+        let (recording, kept) = self.record(visible)?;
+        let plan = Plan::new(&recording.then(self.update.record(&self.params)?))?;
+        drop(kept);
+        Ok(plan)
+    }
+
+    /// Prepares the program of a visible length; preparing the largest first lets all others share its buffers.
+    pub fn prepare(&mut self, visible: usize) -> Result<()> {
+        if self.position(visible).is_some() {
+            return Ok(());
+        }
+        let (g, hyper) = (self.g.clone(), self.hyper);
+        let (recording, (tables, loss)) = tuned(&g, &hyper, || self.record(visible))?;
+        let program = Program::new(&self.g, recording)?;
+        self.update.prepare(&self.params)?;
+        self.steps.truncate(KEPT - 1);
+        self.steps.insert(0, Step { program, tables, loss });
+        Ok(())
+    }
+
+    fn position(&self, visible: usize) -> Option<usize> {
+        self.steps.iter().position(|s| s.tables.visible_len() == visible)
+    }
+
+    /// Submits step `step` (from 0) on images (B, S, S, 3), B all images of its micro-batches. Returns where the loss will be.
+    pub fn step(&mut self, images: &[u8], mask: &Mask, step: u64, lr: f64) -> Result<&Tensor> {
+        self.each_part(images, mask, step, lr, |program| program.run().map(|()| None::<()>))?;
+        self.update.finish()?;
+        Ok(&self.steps[0].loss)
+    }
+
+    /// Goes through a step again whose loss was no number, and says what is not finite first.
+    #[cfg(feature = "files")]
+    pub fn find_not_finite(&mut self, images: &[u8], mask: &Mask, step: u64) -> Result<Option<String>> {
+        if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
+            return Ok(Some(format!("the parameter `{name}` holds {value}")));
+        }
+        let found = self.each_part(images, mask, step, 0.0, Program::find_not_finite)?;
+        Ok(found.map(|found| found.to_string()))
+    }
+
+    /// Uploads each micro-batch and hands its program to `run`, until that finds something.
+    fn each_part<T>(
+        &mut self, images: &[u8], mask: &Mask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.prepare(mask.visible_len)?;
+        let at = self.position(mask.visible_len).unwrap_or_default();
+        let recent = self.steps.remove(at);
+        self.steps.insert(0, recent);
+        let recent = &self.steps[0];
+        let parts = self.update.parts();
+        for part in 0..parts {
+            self.inputs.write(&self.g, images, mask, &recent.tables, (part, parts))?;
+            self.update.begin(step, part, lr)?;
+            if let Some(found) = run(&recent.program)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Checks that a step fits the adapter, before anything is allocated.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
+pub fn expect_fit(
+    caps: &Caps, config: &Config, objective: &Objective, hyper: Hyper, visible: usize, batch: usize,
+) -> Result<()> {
+    let plan = |g: &Gpu, batch, hyper| Pretrainer::new(g, config, objective, batch, hyper, 0)?.plan(visible);
+    fit::expect_fit(caps, batch, hyper, plan)
+}
