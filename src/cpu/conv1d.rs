@@ -57,7 +57,7 @@ pub fn backward(dim: Dims, x: &[f64], w: &[f64], bias: &[f64], du: &[f64]) -> Gr
 }
 
 impl Dims {
-    /// c[t], the convolution before SiLU, of one (s, b, t, e).
+    /// The convolution before SiLU at one (s, b, t, e).
     fn conv(self, x: &[f64], w: &[f64], bias: &[f64], [s, b, t, e]: [usize; 4]) -> f64 {
         let term = |(k, src)| w[(s * self.e + e) * self.k + k] * x[(b * self.l + src) * self.ldx + e];
         bias[s * self.e + e] + self.taps(s, t).map(term).sum::<f64>()
