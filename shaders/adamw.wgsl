@@ -11,9 +11,9 @@
 //             step_scaled  clip = clip[0], bias corrections from clip[2..4] (loss_scale.wgsl);  0 changes nothing
 //   square_sum   parts[base + workgroup] = Σ grad² of the share of the workgroup
 //   clip_factor  clip (2) = min(1, max_norm / (norm + 1e-6)), norm;  norm = √(Σ parts)
-//   guard        x (n) is the loss.  If an element is not finite, lr_scale becomes 0 in all of table_out, for good.
-//   The rates 1−β come from the host, rounded once.  Padding has grad = 0 and so stays 0.  No gradients.
-//   threads   one invocation per vec4.  square_sum: at most 1024 workgroups that stride.  clip_factor: one workgroup.
+//   guard        x (n) is the loss. If an element is not finite, lr_scale becomes 0 in all of table_out, for good.
+//   The rates 1−β come from the host, rounded once. Padding has grad = 0 and so stays 0. No gradients.
+//   threads   one invocation per vec4. square_sum: at most 1024 workgroups that stride. clip_factor: one workgroup.
 //             Both sum in a fixed order.
 //   floor     28 bytes per parameter, 4 for the norm
 //   measured  134 M parameters, NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 0.890 ms (PyTorch fused 1.084)

@@ -1,8 +1,8 @@
 // add — the sum of two tensors, element by element (a + b), or with DropPath on b (timm: a + drop_path(b)).
 //   a, b, y (n)   y = a + b;  da = db = dy, for which nothing is launched
 //   kept:   y = a + keep·b,  keep (n / per): the DropPath factor of each sample of `per` elements;  da = dy
-//   keep_backward:  db = keep·dy.  All kernels assign, never add.  Saved: keep.
-// One invocation per element.  Floor: 12 bytes per element, keep_backward 8.
+//   keep_backward:  db = keep·dy. All kernels assign, never add. Saved: keep.
+// One invocation per element. Floor: 12 bytes per element, keep_backward 8.
 // uses lib/grid
 struct Params { n: u32, per: u32 }
 const WG = 256u;

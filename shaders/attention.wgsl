@@ -1,24 +1,24 @@
 // attention — softmax attention under a region mask, forward and backward; scores are never stored (PyTorch:
 // F.scaled_dot_product_attention with a boolean attn_mask; the method is FlashAttention's).
 //   shapes    q, dq (B, Lq) rows of q_row floats;  k, v, dk, dv (B, Lk) rows of kv_row floats, from columns 0, k_at,
-//             v_at on; inside a row head-major (H, DH).  Self-attention has all six in one qkv and one dqkv,
+//             v_at on; inside a row head-major (H, DH). Self-attention has all six in one qkv and one dqkv,
 //             cross-attention in q and kv.
 //             out, dout (B, Lq, H, DH)   lse, delta (B, H, Lq)   C = H·DH
-//             regions: the region of each token (L), then (least, largest) of every 8 tokens.  Query i sees key j if
+//             regions: the region of each token (L), then (least, largest) of every 8 tokens. Query i sees key j if
 //             mask = 0: always; 1: region(j) <= region(i) (row-causal: MAP's decoder); 2: region(j) = region(i).
 //   forward   x = scale·q_i·k_j where seen   lse_i = ln Σ_j exp x   out_i = Σ_j P·v_j,  P = exp(x − lse_i)
 //   backward  delta_i = dout_i·out_i   dx = P·(dout_i·v_j − delta_i)
 //             dq_i = scale·Σ_j dx·k_j   dk_j = scale·Σ_i dx·q_i   dv_j = Σ_i P·dout_i.   Assigns, never adds.
 //   saves     out and lse: from lse, P is one exp, without a second pass over the keys
 //   threads   A workgroup owns ROWS rows (queries; in backward_dkv keys) of one (b, h) and walks the other side in
-//             tiles of TILE rows.  Tiles that none of its rows sees are skipped: what is masked out costs nothing.
-//             SPLIT invocations share a row, S4 vec4s of the head each, so that registers hold it.  Tiles go through
+//             tiles of TILE rows. Tiles that none of its rows sees are skipped: what is masked out costs nothing.
+//             SPLIT invocations share a row, S4 vec4s of the head each, so that registers hold it. Tiles go through
 //             workgroup memory and are read as broadcasts; the SPLIT parts of a dot product meet there too.
 //             The running maximum rescales sums only when it grows.
-//   HALF      1: q, k, v, out, dout, dq, dk and dv are f16, two per word, and DH is a multiple of 4.  Arithmetic stays
+//   HALF      1: q, k, v, out, dout, dq, dk and dv are f16, two per word, and DH is a multiple of 4. Arithmetic stays
 //             f32.
 //   floor     forward (backward), with `pairs` of query and key that see each other: 16 (36)·B·L·C bytes, as q k v are
-//             read and out is written once; half of that in f16.  4 (14)·B·pairs·C flops, 1 (2)·B·H·pairs exps.
+//             read and out is written once; half of that in f16. 4 (14)·B·pairs·C flops, 1 (2)·B·H·pairs exps.
 //   tried     ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2
 //             busy cores, which says little about a GPU:
 //             1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; at 64 over 16 KiB

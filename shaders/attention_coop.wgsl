@@ -2,28 +2,27 @@ enable f16;
 enable wgpu_cooperative_matrix;
 // attention_coop — attention.wgsl on cooperative matrices (CUDA: tensor cores): operands rounded to f16, sums in f32.
 //   Scalars, shapes, masks, saved tensors, assignment and HALF are those of attention.wgsl; softmax stays f32.
-//   q, k, v and dout are rounded on their way.  So is the left factor of each product with v, dout, k and q:
+//   q, k, v and dout are rounded on their way. So is the left factor of each product with v, dout, k and q:
 //     e = exp(x − most_i), at most 1      out_i = Σ_j f16(e)·v_j / Σ_j e         most_i = max_j x_ij
 //                                         lse_i = most_i + ln Σ_j e
 //     P = exp(x − lse_i)                  dv_j  = Σ_i f16(P·2¹⁰)·dout_i / 2¹⁰    many keys: small P; f16 ends at 2⁻²⁴
 //     dx = P·(dout_i·v_j − delta_i)       dq_i  = scale·Σ_j f16(dx)·k_j         dk_j = scale·Σ_i f16(dx)·q_i
-//   Each rounding is off by at most 2⁻¹¹ of the number.  delta uses the rounded dout: the dx of a query then sum to 0.
+//   Each rounding is off by at most 2⁻¹¹ of the number. delta uses the rounded dout: the dx of a query then sum to 0.
 //   Numbers larger than 65504 become infinite, and so do others in the same tile: dynamic loss scaling sees it
 //   (loss_scale.wgsl).
-//   threads   A workgroup of 4 subgroups of LANES owns 4·FRAG rows (queries; in backward_dkv keys) of one (b, h).  A
-//             subgroup holds FRAG of them as fragments, and the sums of its results.  Columns of the head are padded
-//             with 0 to whole fragments.  The other side comes in tiles of TILE rows as f16 through workgroup memory;
+//   threads   A workgroup of 4 subgroups of LANES owns 4·FRAG rows (queries; in backward_dkv keys) of one (b, h). A
+//             subgroup holds FRAG of them as fragments, and the sums of its results. Columns of the head are padded
+//             with 0 to whole fragments. The other side comes in tiles of TILE rows as f16 through workgroup memory;
 //             tiles that no row sees are skipped.
 //             Elements of a fragment cannot be accessed, so scores go through workgroup memory, column by column.
 //             Element m·LANES + lane of a subgroup's FRAG × TILE scores is of row lane % FRAG, so LANES/FRAG
-//             invocations share the columns of a row.  (Where LANES < FRAG, an invocation has the EACH rows lane, lane
-//             + LANES, … in turn.)
+//             invocations share the columns of a row. (Where LANES < FRAG, an invocation has the EACH rows lane, lane +
+//             LANES, … in turn.)
 //             Rows past the end repeat the last one and are not stored; columns past the end are hidden.
-//             Subgroups as in matmul_coop.wgsl.  Heads of 128 in fragments of 16 take 30.5 KiB of workgroup memory.
+//             Subgroups as in matmul_coop.wgsl. Heads of 128 in fragments of 16 take 30.5 KiB of workgroup memory.
 //   floor     as attention.wgsl, flops at the f16 rate
-//   tried     forward walks the keys twice, first for most_i.  A running maximum would rescale sums that are fragments,
-//             each time through workgroup memory.  The first walk needs neither exp nor v.  Not timed against the
-//             other.
+//   tried     forward walks the keys twice, first for most_i. A running maximum would rescale sums that are fragments,
+//             each time through workgroup memory. The first walk needs neither exp nor v. Not timed against the other.
 //             Scores and dout·v side by side would save a barrier a tile but cost TILE/2: over 32 KiB at heads of 64.
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), mixed, base, 98 × 128: heads of 64, forward 0.452 ms,
 //             backward 1.023 (f32 0.537, 1.438; SDPA bf16 0.033, 0.129); the decoder's mask, heads of 12, 0.591, 0.992

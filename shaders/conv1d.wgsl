@@ -6,14 +6,14 @@
 //             u = SiLU(c);  x is 0 outside of 0..L
 //   backward  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
 //             dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (over each run of tokens into part, then over runs, in fixed order)
-//             The z half of dxz: `backward` writes 0.  `backward_gated` writes the gradient of the gate that follows in
+//             The z half of dxz: `backward` writes 0. `backward_gated` writes the gradient of the gate that follows in
 //             a Mamba mixer, dz = dout·out·SiLU'(z)/SiLU(z), with out = y·SiLU(z) and dout (B, L, E)
-//             (selective_scan_backward.wgsl), which saves the launch of that file's `gate`.  All assign, none adds.
+//             (selective_scan_backward.wgsl), which saves the launch of that file's `gate`. All assign, none adds.
 //   saves     only its inputs: c is computed again
-//   threads   A lane walks two channels through a run of `run` tokens with a window x[τ..τ+K) in registers.  s = 0
-//             reads this window for token τ+K−1, s = 1 for token τ: one load serves both directions.
+//   threads   A lane walks two channels through a run of `run` tokens with a window x[τ..τ+K) in registers. s = 0 reads
+//             this window for token τ+K−1, s = 1 for token τ: one load serves both directions.
 //             In f32 the two channels are WG apart, so that neighboring lanes load neighbors.
-//   HALF      1: xz, u, du, dxz, out and dout are f16.  The two channels are neighbors, in one word; E is even.
+//   HALF      1: xz, u, du, dxz, out and dout are f16. The two channels are neighbors, in one word; E is even.
 //   floor     per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that
 //   measured  base, 98 × 128, NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): forward 0.096 ms, backward 0.241
 //             (PyTorch's grouped conv1d and SiLU: 0.645, 1.270); with HALF 0.076, 0.241

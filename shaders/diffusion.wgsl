@@ -5,18 +5,18 @@
 //             Row r of eps, noised, t, pred and loss belongs to row r mod n of x0.
 //             table (T) = (√ᾱ, √(1−ᾱ), Δ, κ),  Δ = ln β − ln β̃,  κ = β/((1−β)·(1−ᾱ_{t−1}));  row 0: ln β̃ instead of κ
 //   add_noise noised = √ᾱ·x0 + √(1−ᾱ)·eps          embed_time  time = waves[t], the cosines and sines of step t
-//   forward   loss = scale·mean_c (d² + vb/ln 2),  d = ε̂ − eps.  The model's log variance is ln β̃ + a,
+//   forward   loss = scale·mean_c (d² + vb/ln 2),  d = ε̂ − eps. The model's log variance is ln β̃ + a,
 //             a = Δ·(v + 1)/2
 //     t > 0   vb = ½(a − 1 + e^−a·(1 + κ·d²)), the KL divergence from the posterior, whose mean differs by d alone
 //     t = 0   vb = −ln(Φ(high) − Φ(low)), the likelihood of the pixel's bin, at least 1e-12
-//             high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2).  The bin is open above if x0 > 0.999, below if
+//             high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2). The bin is open above if x0 > 0.999, below if
 //             x0 < −0.999.  Φ(x) = σ(2·√(2/π)·(x + 0.044715·x³))
 //   backward  dε̂ = dloss·scale/C·2d     dv = dloss·scale/C·Δ/2/ln 2·dvb/da     (vb sends no gradient to ε̂, as in ADM)
 //   denoise   x = s2·x̂0 + s3·x + s6·e^((s4 + s5·(v + 1)/2)/2)·eps, in place;  x̂0 = s0·x + s1·ε̂, clamped to ±s7;
-//             v = −1 if pred has none.  step (8) = s0..s7 = (1, −√(1−ᾱ))/√ᾱ, the two weights of the posterior's mean,
+//             v = −1 if pred has none. step (8) = s0..s7 = (1, −√(1−ᾱ))/√ᾱ, the two weights of the posterior's mean,
 //             ln β̃, Δ, temperature (0 at the last step), bound
-//   saves     only its inputs.  Backward assigns, never adds.
-//   threads   forward: one workgroup per row.  The others: one invocation per element.
+//   saves     only its inputs. Backward assigns, never adds.
+//   threads   forward: one workgroup per row. The others: one invocation per element.
 //   floor     per element: 12 bytes forward, 20 backward (with v), 8 add_noise and embed_time
 // uses lib/grid, lib/reduce, lib/math
 struct Params { rows: u32, n: u32, cols: u32, ld: u32, f: u32, scale: f32 }

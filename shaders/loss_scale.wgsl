@@ -2,7 +2,7 @@
 //   shapes    state (5) = level, good, skipped, correction1, correction2; all 0 before the first step.   clip (4)
 //             out (n)   parts (n): sums of squares of the scaled gradients (adamw.square_sum)
 //   scale     2^(16 + level), 2^16 at first, halved when a gradient overflows, doubled after `growth` = 2000 good ones.
-//             The numbers are GradScaler's.  A power of two costs no bit of a gradient.
+//             The numbers are GradScaler's. A power of two costs no bit of a gradient.
 //   seed      out[i] = value·scale: backward starts from it instead of from value
 //   judge     norm = √(Σ parts) / scale
 //     finite  correction_j <- β_j·correction_j + (1−β_j), which is 1 − β_j^t after t steps taken
@@ -11,7 +11,7 @@
 //     else    level <- level − 1, at least −30;  good <- 0;  skipped <- skipped + 1
 //             clip = 0, 0, correction1, correction2;  adamw leaves all as it is where clip[0] = 0
 //   No gradients.
-//   threads   seed: one invocation per element.  judge: one workgroup, a fixed order.
+//   threads   seed: one invocation per element. judge: one workgroup, a fixed order.
 //   floor     one launch each
 // uses lib/reduce
 struct Params { n: u32, value: f32, rate1: f32, rate2: f32, max_norm: f32, growth: f32 }

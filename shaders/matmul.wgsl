@@ -1,22 +1,22 @@
 // matmul — a batch of matrix products with an epilogue: F.linear and its gradients (cuBLAS GEMM), in f32.
 //   v[s,m,n] = Σ_k a·b (+ bias[s,n]) (+ residual[s,m,n])   s < batch, m < M, n < N, k < K
 //   ACT       0     c = v
-//             1, 2  c = act(v), act = GELU, SiLU (lib/math).  If act_at > 0, act(v) lies from there on and v in front.
+//             1, 2  c = act(v), act = GELU, SiLU (lib/math). If act_at > 0, act(v) lies from there on and v in front.
 //             3, 4  c = (Σ_k a·b)·act'(residual), act = GELU, SiLU:  residual is the v that act was applied to
 //   FORM      a            b            used for y = x·wᵀ
 //   0 Nt      a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
 //   1 Nn      a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: the gradient that dx has collected so far)
 //   2 Tn      a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (K is long: see splits)    dbias = column sum of dy (reduce.wgsl)
 //   shapes    c, residual [m·ldc+n];  s adds a_stride, b_stride, c_stride;  bias (batch, N), dense
-//             a, b, c and residual may hold f16 (A16, B16, C16, R16 = 1).  In mixed precision an activation that only
+//             a, b, c and residual may hold f16 (A16, B16, C16, R16 = 1). In mixed precision an activation that only
 //             products read is stored as f16, because a product would round it anyway.
-//   saves     nothing.  Assigns, never adds.
+//   saves     nothing. Assigns, never adds.
 //   threads   An invocation computes 8×8 of c as four 4×4 blocks in registers; a workgroup, TILE_M·TILE_N/64 of them,
 //             one tile.
 //             direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a
 //                      load. Tiles of 64×64.
 //             tiled    16 k at a time through workgroup memory (64×64: 8.5 KiB) while the next 16 are loaded: for GPUs.
-//                      An invocation loads one 4×4 block of a, of b, or of both.  The tile is tuned:
+//                      An invocation loads one 4×4 block of a, of b, or of both. The tile is tuned:
 //                      src/ops/matmul/tune.rs.
 //             Loads are vec4s where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single loads.
 //             Every kernel adds the products of an element in the order of k, so all of them give the same bits.
@@ -26,10 +26,10 @@
 //   floor     2·batch·M·N·K flops;  4·batch·(M·K + N·K + M·N) bytes
 //   tried     ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6) | of 4096³ in f32 on an NVIDIA H200
 //             (benches/runs/2026-11-28-nvidia-h200):
-//             direct   20.2 | 9.75  kept for CPUs.  Rows shared between lanes: no faster.  Register blocks of 8×16 and
-//                      16×16: 10 to 40 % faster on llvmpipe in single runs beside other work.  Not kept on such
+//             direct   20.2 | 9.75  kept for CPUs. Rows shared between lanes: no faster. Register blocks of 8×16 and
+//                      16×16: 10 to 40 % faster on llvmpipe in single runs beside other work. Not kept on such
 //                      evidence, and a GPU has fewer registers.
-//             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69.  All kept: each
+//             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: each
 //                      device takes its fastest (tune.rs).
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
 // uses lib/grid, lib/math, lib/half, lib/gemm

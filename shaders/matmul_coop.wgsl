@@ -7,26 +7,26 @@ enable wgpu_cooperative_matrix;
 //   HIGH = 1  x = hi + lo/2048,  hi = f16(x),  lo = f16((x − hi)·2048)      ≤ about 2⁻²¹, for |x| from 1e-4 to 65504
 //             c = Σ hi·hi + (Σ hi·lo + Σ lo·hi)/2048                        two accumulators; lo·lo is below f32
 //             hi is made by quantizeToF16: a compiler may simplify f32(f16(x)) to x, which would leave lo = 0.
-//   Numbers larger than 65504 become infinite.  Dynamic loss scaling sees it in the gradients (loss_scale.wgsl).
-//   saves     nothing.  Assigns, never adds.
+//   Numbers larger than 65504 become infinite. Dynamic loss scaling sees it in the gradients (loss_scale.wgsl).
+//   saves     nothing. Assigns, never adds.
 //   threads   A workgroup of 4 subgroups of LANES computes a 2·SM × 2·SN tile of c, each subgroup SM × SN of it in
-//             fragments of FRAG × FRAG.  KS of k at a time go from global memory to registers, to f16 in workgroup
+//             fragments of FRAG × FRAG. KS of k at a time go from global memory to registers, to f16 in workgroup
 //             memory, to fragments; the next KS are loaded meanwhile.
 //             A tile keeps the order of rows in memory, so that four neighbors stay neighbors: rows of k (read
-//             row-major for a, column-major for b), or rows of m and n (the reverse).  Padding rows by 8 avoids bank
+//             row-major for a, column-major for b), or rows of m and n (the reverse). Padding rows by 8 avoids bank
 //             conflicts.
 //             Elements of a fragment cannot be accessed, so results pass through workgroup memory, one fragment of each
 //             subgroup at a time.
-//             Rows and columns past the end repeat the last ones and are not stored.  k past the end is 0.
+//             Rows and columns past the end repeat the last ones and are not stored. k past the end is 0.
 //             Every subgroup must have LANES invocations in the order of their index: the launcher takes this kernel
-//             only where the adapter has one subgroup size.  It uses no subgroup arithmetic: drivers have been seen to
+//             only where the adapter has one subgroup size. It uses no subgroup arithmetic: drivers have been seen to
 //             crash on a module with both.
 //   floor     2·batch·M·N·K flops at the f16 rate (three times that with HIGH);  4·batch·(M·K + N·K + M·N) bytes
 //   tried     Fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1): only for correctness, not
 //             timed.
-//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 28 TFLOP/s with fragments of 16.  That is no faster
+//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 28 TFLOP/s with fragments of 16. That is no faster
 //             than f32 and a twentieth of cuBLAS.
-// ~lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
+// lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
 // point.
 // uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;

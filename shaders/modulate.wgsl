@@ -5,7 +5,7 @@
 //   gate      y = x + gate·h                 dx = dy   dh = dy·gate   dgate = dy·h   dshift = dscale = 0
 //             Both steps of a block read the same m, so dm is the sum of two gradients. `before` is the gradient that m
 //             has collected so far: backward writes dm = before + its own, which saves a launch that adds the two.
-//   saves     only its inputs.  Backward assigns, never adds.
+//   saves     only its inputs. Backward assigns, never adds.
 //   threads   one invocation per element of x; it also handles the P columns of m that belong to this element
 //   floor     per element of x: 16 bytes forward, 16 + 4·P backward, 4·P more where there is a `before`
 // uses lib/grid

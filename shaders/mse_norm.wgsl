@@ -1,14 +1,14 @@
 // mse_norm — mean squared error of masked patches against pixels normalized per patch (MAE's norm_pix_loss).
 //   shapes    pred, dpred (rows, cols), column (py·P + px)·C + c: channel fastest     cols = C·P·P     scale = 1/Σ mask
 //             tgt (rows, cols), column (c·P + py)·P + px     loss, dloss (rows)
-//             mask (rows): the weight of a row.  A row of weight 0 is not read.
+//             mask (rows): the weight of a row. A row of weight 0 is not read.
 //   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  without `normalise`, t^ = tgt
 //             loss = mask·scale·mean_c (pred − t^)²: the share of a row
 //             A patch may be nearly constant, so mean and var are relative to its first pixel, var in a second pass.
-//   backward  dpred = dloss·mask·scale·2/cols·(pred − t^).  Assigns, never adds.
+//   backward  dpred = dloss·mask·scale·2/cols·(pred − t^). Assigns, never adds.
 //   target    out (rows, cols) = t^ in the columns of pred, for other kinds of losses
 //   saves     stat (rows) = (mean − first pixel, rstd)
-//   threads   forward, target_forward: one workgroup per row.  backward: one invocation per element.
+//   threads   forward, target_forward: one workgroup per row. backward: one invocation per element.
 //   floor     per element of a row that counts: 8 bytes forward and target, 12 backward (4 where the mask is 0)
 // uses lib/grid, lib/reduce
 struct Params { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 }

@@ -1,4 +1,4 @@
-// patchify — images to one row per patch (einops: b c (h p) (w q) -> b (h w) (c p q)).  Columns are in the order of a
+// patchify — images to one row per patch (einops: b c (h p) (w q) -> b (h w) (c p q)). Columns are in the order of a
 // convolution weight, so that timm's PatchEmbed becomes a matmul.
 //   shapes    rows (B, L, C·P·P), L = (H/P)·(W/P);   token (y/P)·(W/P) + x/P;   column (c·P + y mod P)·P + x mod P
 //   from_u8   bytes (B, H, W, 3), four per word, the first in the low bits:  rows = scale[c]·v + shift[c]

@@ -1,13 +1,13 @@
 // reduce — sums over a whole tensor (x.sum(), x.mean()), over rows (x.sum(0): the gradient of a bias) and over tokens
-// (x.mean(1)).  Large sums take two launches of one kernel, the second on the first's y: a fixed order, the same bits.
-//   sum       x (n) → y (groups):  y[i] = scale·Σ of workgroup i's share.  A mean has scale = 1/n in the last launch.
+// (x.mean(1)). Large sums take two launches of one kernel, the second on the first's y: a fixed order, the same bits.
+//   sum       x (n) → y (groups):  y[i] = scale·Σ of workgroup i's share. A mean has scale = 1/n in the last launch.
 //   spread    backward of sum and mean:  dx (n) = scale·dy[0]
 //   columns   x (S, rows, D) → y (S, chunks, D):  y = scale·Σ over `chunk` rows;  chunk = rows in the last launch.
-//             x may be f16.  No backward: nothing differentiates the gradient of a bias.
-//   tokens    backward of the mean over tokens:  dx (B, L, D) = scale·dy[b], dy (B, D).  Its forward is columns with
+//             x may be f16. No backward: nothing differentiates the gradient of a bias.
+//   tokens    backward of the mean over tokens:  dx (B, L, D) = scale·dy[b], dy (B, D). Its forward is columns with
 //             scale = 1/L in the last launch.
-//   spread and tokens assign, never add.  Nothing is saved: the gradient of a sum does not depend on x.
-//   threads   sum: workgroups of 256 that stride over x.  spread, tokens: one invocation per element of dx.
+//   spread and tokens assign, never add. Nothing is saved: the gradient of a sum does not depend on x.
+//   threads   sum: workgroups of 256 that stride over x. spread, tokens: one invocation per element of dx.
 //             columns: one per column and chunk, so that neighbors read neighbors.
 //   floor     4 bytes per element of x; spread, tokens: of dx
 // uses lib/grid, lib/reduce

@@ -5,7 +5,7 @@
 //             dx = rest(dout)     dr = extract(dout), summed over b if all samples share r
 //   extract   x (B, L+n, D) → out (B, n, D):  out[b, k] = x[b, first + k·step]      dx = insert(0, dout)
 //   rest      x (B, L+n, D) → out (B, L, D):  all tokens but the registers          dx = insert(dout, 0)
-//   saves     nothing: places follow from first, step and count, without a table.  All kernels assign, never add.
+//   saves     nothing: places follow from first, step and count, without a table. All kernels assign, never add.
 //   threads   one invocation per element of dst;  dst_rows and src_rows count the rows of a sample
 //   floor     8 bytes per element of dst
 // uses lib/grid

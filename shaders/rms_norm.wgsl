@@ -1,17 +1,17 @@
 // rms_norm — residual add with DropPath, then RMS norm: F.rms_norm(residual + drop_path(x), (D,), w, eps)
 // (mamba_ssm: rms_norm_fn with prenorm=True, which returns the sum too).
 //   shapes    x, residual, sum, y (rows, D)   keep (rows / l): the DropPath factor of each sample of l rows   w (D)
-//   forward   sum = residual + keep·x.  An absent residual counts as 0, an absent keep as 1.  Without both, sum is x
+//   forward   sum = residual + keep·x. An absent residual counts as 0, an absent keep as 1. Without both, sum is x
 //             and is not written.
 //             y = n·w,  n = sum·r,  r = 1/√(mean(sum²) + eps)
 //   backward  dresidual = dsum + r·(dn − n·mean(dn·n)),  dn = dy·w        dx = keep·dresidual        dw = Σ_rows dy·n
-//             dsum is the gradient of sum from later layers, if any.  Without keep, dx is dresidual too, which is not
-//             written.  Assigns, never adds.
+//             dsum is the gradient of sum from later layers, if any. Without keep, dx is dresidual too, which is not
+//             written. Assigns, never adds.
 //   saves     sum (the next layer reads it anyway) and stat (rows) = (r, keep)
 //   threads   forward: one workgroup per row; an invocation holds COLS columns (lib/norm), so that a row is read once.
 //             backward: `groups` workgroups stride over the rows, each with its share of dw in registers.
 //             sum_partials adds the shares in a fixed order, 16 × 16 invocations per 16 columns.
-//   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 keep).  The shares, 4·groups·D
+//   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 keep). The shares, 4·groups·D
 //             bytes, are written and read once.
 //   measured  NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), base, 98 × 128: forward 0.052 ms, backward 0.080
 // HALF = 1: y and dy are f16, half the bytes.   uses lib/grid, lib/reduce, lib/half, lib/norm

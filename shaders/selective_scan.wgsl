@@ -8,27 +8,27 @@
 //             Direction 0 steps t = 0, 1, …, L−1 and direction 1 steps t = L−1, …, 0; every array stays in image order.
 //   backward  selective_scan_backward.wgsl
 //   saves     its inputs and `states`: h after the last step of each direction inside tokens c·T..(c+1)·T, 4·N/T bytes
-//             per (s, b, t, e).  Backward starts each chunk from them and computes h again, as mamba_ssm does.
+//             per (s, b, t, e). Backward starts each chunk from them and computes h again, as mamba_ssm does.
 //   threads   N is padded to whole vec4s (quads); a padded state has A = B = C = 0 and stays 0.
-//             1 sequential: a lane is a channel, its states are registers, one loop over t.  Both directions share a
-//             workgroup.  Until they meet in the middle each writes out; from there on each adds to the other's value.
-//             So nothing is moved twice, and the order of the sum is fixed.  For S·B·E lanes or more than a device
+//             1 sequential: a lane is a channel, its states are registers, one loop over t. Both directions share a
+//             workgroup. Until they meet in the middle each writes out; from there on each adds to the other's value.
+//             So nothing is moved twice, and the order of the sum is fixed. For S·B·E lanes or more than a device
 //             holds.
-//             2 chunked: parallel prefix over L in three launches, for few or long sequences.  A run of steps maps h to
-//             a·h + b; (a1, b1) then (a2, b2) is (a1·a2, a2·b1 + b2).  chunk_scan computes the pair of each chunk; its
-//             a is exp(A·Σδ), so only Σδ is kept (total).  chunk_carry is the prefix over chunks, in place in states.
+//             2 chunked: parallel prefix over L in three launches, for few or long sequences. A run of steps maps h to
+//             a·h + b; (a1, b1) then (a2, b2) is (a1·a2, a2·b1 + b2). chunk_scan computes the pair of each chunk; its a
+//             is exp(A·Σδ), so only Σδ is kept (total). chunk_carry is the prefix over chunks, in place in states.
 //             chunk_apply runs each chunk again from its true start, both directions in turn.
-//             B and C of T tokens at a time lie in workgroup memory.  Lanes past E step nothing.
+//             B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
 //   HALF      1: u, delta, xz and out are f16, two per word, E is even, and states is f16 (S, B, chunks, N/8, E, 8).
-//             Arithmetic stays f32.  Results wait for their neighbors in workgroup memory, T tokens at a time, so that
-//             whole words are written.  The sum of two directions is then rounded twice.
-//   floor     per (b, t, e): 4·(2S+2) bytes, half with HALF, and S·N exponentials.  chunked: about twice both.
+//             Arithmetic stays f32. Results wait for their neighbors in workgroup memory, T tokens at a time, so that
+//             whole words are written. The sum of two directions is then rounded twice.
+//   floor     per (b, t, e): 4·(2S+2) bytes, half with HALF, and S·N exponentials. chunked: about twice both.
 //   tried     ms, E 384, N 16, with HALF in brackets, at B 2, L 98 | B 1, L 592 on llvmpipe (2 cores, Mesa 22.3.6),
 //             then at B 128, L 98 | B 1, L 592 on an NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200):
 //             sequential  3.9 (5.0) | 14.1 (15.3)    0.300 (0.330) | 0.686 (0.530)   kept, and chosen on a CPU
 //             chunked     4.1 (4.3) | 12.1 (12.8)    0.390 (0.487) | 0.079 (0.077)   kept for few or short rows of
 //             lanes, which leave a GPU idle otherwise. HALF is kept for its bytes, though it unpacks numbers one by
-//             one.  On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a launch, with
+//             one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a launch, with
 //             HALF 1.27 (mamba_ssm, both directions: 1.86).
 //   const S: directions, 1 or 2;  const N: states, 1 to 64;  const T: tokens of a chunk;  const HALF
 // uses lib/math, lib/half, lib/gate

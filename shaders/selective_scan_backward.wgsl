@@ -1,4 +1,4 @@
-// selective_scan_backward — gradients of selective_scan (the backward of mamba_ssm's selective_scan_fn).  Names, shapes
+// selective_scan_backward — gradients of selective_scan (the backward of mamba_ssm's selective_scan_fn). Names, shapes
 // and formulae of forward: selective_scan.wgsl.
 //   shapes    du, ddelta (S, B, L, E)   dxdbl like xdbl   dchan like chan   dxz like xz   dout (B, L, E)
 //             work, one buffer because WebGPU allows eight bindings: du | ddelta | sums of dB | dC over the channels of
@@ -9,27 +9,27 @@
 //             dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z));  z = 0: lib/gate
 //             p = h_t − δ·u·B would cost no product but leave rounding errors: on an H200 dA_log was off by 2e-5 of its
 //             size.
-//   kernels   scan writes work.  sum_bc and sum_chan add its parts up in a fixed order.  gate writes the z half of dxz
-//             and zeroes the x half; in a Mamba mixer conv1d.wgsl does it.  All assign, none adds.  Padding and absent
-//             parts of dchan are 0.  clear = 1: sum_bc also zeroes columns 0..R of dxdbl, which belong to dt_proj.
+//   kernels   scan writes work. sum_bc and sum_chan add its parts up in a fixed order. gate writes the z half of dxz
+//             and zeroes the x half; in a Mamba mixer conv1d.wgsl does it. All assign, none adds. Padding and absent
+//             parts of dchan are 0. clear = 1: sum_bc also zeroes columns 0..R of dxdbl, which belong to dt_proj.
 //   saves     (by forward) its inputs, out, and `states`, h at the ends of chunks
-//   threads   scan: a lane is four channels × four states (a quad), a mat4x4 whose columns are states.  LQ lanes, a
-//             group, hold all states of four channels.  A workgroup has GROUPS groups, 4·GROUPS channels; group g has g
-//             + GROUPS·(0..3), so that neighboring lanes load neighboring channels.  (HALF: 2g, 2g+1, and the same
+//   threads   scan: a lane is four channels × four states (a quad), a mat4x4 whose columns are states. LQ lanes, a
+//             group, hold all states of four channels. A workgroup has GROUPS groups, 4·GROUPS channels; group g has g
+//             + GROUPS·(0..3), so that neighboring lanes load neighboring channels. (HALF: 2g, 2g+1, and the same
 //             2·GROUPS further.)
-//             Chunks are taken in reverse.  First h_t is computed again from the state before the chunk and kept for
-//             its T tokens; then the chunk is walked back with λ in registers.  δ, u, gy and the slope of softplus of a
+//             Chunks are taken in reverse. First h_t is computed again from the state before the chunk and kept for its
+//             T tokens; then the chunk is walked back with λ in registers.  δ, u, gy and the slope of softplus of a
 //             token and channel are computed by one lane and read by LQ from workgroup memory, J tokens at a time.
 //             Per token a lane sums over its four channels for a quad of dB and of dC, and over its four states for du
-//             and ddelta of four channels.  `put` and `flush` sum over lanes: lib/scan_sums in workgroup memory, or
+//             and ddelta of four channels. `put` and `flush` sum over lanes: lib/scan_sums in workgroup memory, or
 //             lib/scan_sums_subgroup by shuffles.
-//             Barriers: two per J tokens, two per JH tokens of h, one per chunk.  Lanes past E or N hold zeros, so add
+//             Barriers: two per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros, so add
 //             nothing.
 //             On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup
 //             memory, and 13 barriers per 16 tokens.
-//   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in work are f16; E is even.  Arithmetic, sums
+//   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in work are f16; E is even. Arithmetic, sums
 //             and dxdbl stay f32.
-//   floor     per (s, b, t, e): 16 bytes, 8/S for z and dout, half of both with HALF, and 2N exponentials.  gate: 16
+//   floor     per (s, b, t, e): 16 bytes, 8/S for z and dout, half of both with HALF, and 2N exponentials. gate: 16
 //             bytes per (b, t, e).
 //   tried     ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little about a GPU:
 //             one channel with all states a lane, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
@@ -38,9 +38,9 @@
 //             barriers
 //             the last with HALF: 0.9 of its time; kept for the bytes
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): the kept one takes 13.2 ms for the 24 launches of a
-//             step of tiny (batch 128, L 98), 50.4 of base, with HALF 46.6; base 2.29 ms a launch (mamba_ssm 5.13).
-//             One channel × four states a lane: base 41.0, with HALF 47.4.  Not merged yet: its portable variant lacked
-//             p = ā·h_{t−1} and failed three tests.
+//             step of tiny (batch 128, L 98), 50.4 of base, with HALF 46.6; base 2.29 ms a launch (mamba_ssm 5.13). One
+//             channel × four states a lane: base 41.0, with HALF 47.4. Not merged yet: its portable variant lacked p =
+//             ā·h_{t−1} and failed three tests.
 //             Not tried: one channel with all states a lane and shuffles, which needs 31 per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk;  const J: tokens of a batch;  const HALF
 //   const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
@@ -71,7 +71,7 @@ const GROUPS = WG / LQ;
 @group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
 
 var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
-var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS), or (δ|u, JH, GROUPS)
+var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS); for h (δ|u, JH, GROUPS)
 
 // Steps j0..j0+steps of a chunk of `count` tokens of one direction and sample; `row`: the row of its first token.
 struct Batch { row: u32, count: u32, up: bool, tile: u32, j0: u32, steps: u32 }
@@ -218,7 +218,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let a = transpose(mat4x4(a_quad(s, e.x, q), a_quad(s, e.y, q), a_quad(s, e.z, q), a_quad(s, e.w, q)));
     var carry = mat4x4<f32>();              // ā·λ of the step after
     var da = mat4x4<f32>();                 // Σ λ·δ·p
-    var past: array<mat4x4<f32>, T>;        // h before each token of the chunk
+    var past: array<mat4x4<f32>, T>;        // h before each token of the chunk, h_{t−1}
     var d = vec4(0.0);                      // 0 but in the first quad, so that D·gy is added once
     if q == 0u { d = chan4(p.has_d, p.d_at + s * p.e, e); }
     var dd = vec4(0.0);

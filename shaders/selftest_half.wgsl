@@ -1,4 +1,4 @@
-// selftest_half — x (256) as f16, two per word, as the driver's own conversion makes them, through lib/half.  Only a
+// selftest_half — x (256) as f16, two per word, as the driver's own conversion makes them, through lib/half. Only a
 // driver that rounds to the nearest may use its own conversion elsewhere.
 // uses lib/half
 struct Params { n: u32 }

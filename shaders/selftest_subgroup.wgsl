@@ -1,4 +1,4 @@
-// selftest_subgroup — out (256) = 1 + 2 + … + 256 through lib/reduce_subgroup.  An invocation writes 0 instead unless
+// selftest_subgroup — out (256) = 1 + 2 + … + 256 through lib/reduce_subgroup. An invocation writes 0 instead unless
 // the lanes of its subgroup are neighbors in order and its shuffle finds its partner, which lib/scan_sums_subgroup
 // relies on.
 struct Params { n: u32 }

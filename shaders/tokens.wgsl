@@ -8,8 +8,8 @@
 //   positions x (B, L, D)  out[b,l] = x[b,l] + table[l]          dx = dout  dtable[l] = Σ_b dout[b,l]
 //   restore   x (B, V, D)  out[b,l] = (inv < V ? x[b, inv] : mask_token) + table[l]
 //             dx[b,v] = dout[b, ids[b,v]]     dmask_token = Σ_{b,l: inv >= V} dout[b,l]     dtable[l] = Σ_b dout[b,l]
-//   kernels   `take` is gather and the gradients of x of gather and restore: src is x or dout, at is ids or inv.  Sums
-//             take `per` rows at a time into parts, which `sum_rows` adds up in a fixed order.  All assign, never add.
+//   kernels   `take` is gather and the gradients of x of gather and restore: src is x or dout, at is ids or inv. Sums
+//             take `per` rows at a time into parts, which `sum_rows` adds up in a fixed order. All assign, never add.
 //   saves     ids and inv
 //   threads   one invocation per element of dst;  dst_rows and src_rows count the rows of a sample
 //   floor     8 bytes per element of dst, 4 more with a table;  sums: 4 per element of dout

@@ -1,5 +1,5 @@
 // lib/attention — the parts that attention.wgsl and attention_coop.wgsl share: scalars, bindings, loads, and the region
-// mask.  The header of attention.wgsl explains each name.  EXACT: no load reaches past a head.
+// mask. The header of attention.wgsl explains each name. EXACT: no load reaches past a head.
 // uses lib/half
 struct Params {
     lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H

@@ -1,6 +1,7 @@
-// lib/gate — the gate SiLU(z) of a Mamba mixer and the slope for its backward pass. Backward recovers y as out/SiLU(z),
-// so z must not be 0: |z| is raised to at least 1e-12.  In f16 `out` would underflow for |z| < 2⁻¹³, so 2⁻¹³ is the
-// least there.  Forward uses the same raised z.   uses lib/math
+// lib/gate — the gate SiLU(z) of a Mamba mixer and the slope for its backward pass.
+// Backward recovers y as out/SiLU(z), so z must not be 0: |z| is raised to at least 1e-12. In f16 `out` would underflow
+// for |z| < 2⁻¹³, so 2⁻¹³ is the least there. Forward uses the same raised z.
+// uses lib/math
 fn clamped(z: f32) -> f32 {
     let least = select(1e-12, 0x1p-13, HALF == 1u);
     return select(z, least, abs(z) < least);

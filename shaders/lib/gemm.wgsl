@@ -1,5 +1,5 @@
 // lib/gemm — the parts that matmul.wgsl and matmul_coop.wgsl share: scalars, bindings, loads, the epilogue.
-// The header of matmul.wgsl explains each name.  VEC = 1: rows of a and b are aligned and end at multiples of 4.
+// The header of matmul.wgsl explains each name. VEC = 1: rows of a and b are aligned and end at multiples of 4.
 struct Params {
     batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
     splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,

@@ -1,6 +1,7 @@
-// lib/half — f32 to f16 and back: four f16 in two words, or two in one. WGSL lets the driver choose how pack2x16float
-// rounds and what becomes of large numbers.  Here f16 is always the nearest, ties to even, infinite from 65520 on.
-// NEAREST = 1: the driver does so by itself (selftest_half has seen it).  Otherwise integer operations do it, about
+// lib/half — f32 to f16 and back: four f16 in two words, or two in one.
+// WGSL lets the driver choose how pack2x16float rounds and what becomes of large numbers. Here f16 is always the
+// nearest, ties to even, infinite from 65520 on.
+// NEAREST = 1: the driver does so by itself (selftest_half has seen it). Otherwise integer operations do it, about
 // twenty for each number.
 fn halves(v: vec4<f32>) -> vec2<u32> {
     if NEAREST == 1u { return vec2(pack2x16float(v.xy), pack2x16float(v.zw)); }

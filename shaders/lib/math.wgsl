@@ -1,4 +1,4 @@
-// lib/math — scalar activations and their derivatives (_slope), finite for every finite f32: arguments of exp are
+// lib/math — scalar activations and their derivatives (_slope), finite for every finite f32, as arguments of exp are
 // clamped.
 fn sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));

@@ -1,7 +1,8 @@
-// lib/reduce — sum and maximum over a workgroup, returned to every invocation.  Needs `const WG`, a power of two, in
-// the op. The order is fixed: a binary tree in workgroup memory.  Every invocation of the workgroup has to call
-// (barriers). Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a
-// whole, and then rejects barriers behind conditions on it.
+// lib/reduce — sum and maximum over a workgroup, returned to every invocation. Needs `const WG`, a power of two, in the
+// op.
+// The order is fixed: a binary tree in workgroup memory. Every invocation of the workgroup has to call (barriers).
+// Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole, and
+// then rejects barriers behind conditions on it.
 struct Thread {
     @builtin(local_invocation_index) tid: u32,
 }

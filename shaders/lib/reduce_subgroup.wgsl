@@ -1,7 +1,8 @@
 // lib/reduce_subgroup — lib/reduce for the subgroup tier: one subgroup sum (a CUDA warp reduction), then a loop over
-// one slot per subgroup.  Works for any subgroup size; the order is fixed for a given adapter.  Needs `const WG` in the
-// op. Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole,
-// and then rejects barriers behind conditions on it.
+// one slot per subgroup.
+// Works for any subgroup size; the order is fixed for a given adapter. Needs `const WG` in the op.
+// Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole, and
+// then rejects barriers behind conditions on it.
 struct Thread {
     @builtin(local_invocation_index) tid: u32,
     @builtin(subgroup_id) subgroup: u32,

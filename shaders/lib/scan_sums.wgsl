@@ -1,7 +1,7 @@
 // lib/scan_sums — the sums of selective_scan_backward.scan in workgroup memory: du and ddelta over the quads of states,
-// dB and dC over the groups of channels.  `put` keeps a lane's contribution for one token.  `flush`, a barrier later,
-// adds up a batch of tokens in a fixed order and writes the result.  Lanes of one quad are neighbors, so that a sum
-// over quads reads neighboring words.
+// dB and dC over the groups of channels. `put` keeps a lane's contribution for one token. `flush`, a barrier later,
+// adds up a batch of tokens in a fixed order and writes the result. Lanes of one quad are neighbors, so that a sum over
+// quads reads neighboring words.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
 // The contributions (J, du|ddelta|dB|dC, LQ, GROUPS) lie in sh_x behind the staged tokens. While h is computed again
 // there are no contributions, so that JH > J tokens can be staged at a time.

@@ -1,8 +1,10 @@
-// lib/scan_sums_subgroup — lib/scan_sums for the subgroup tier, by shuffles.  LANES neighboring lanes, a power of two
-// from LQ to 64, share a subgroup of at least that size.  Each shuffle halves the values that a lane holds and doubles
-// the number of lanes that they are summed over. du and ddelta are complete after log2(LQ) steps, when a lane holds two
-// values (a word in f16), and are written at once. dB and dC are summed over LANES lanes after log2(LANES/LQ) steps and
-// wait in workgroup memory for `flush`. LQ = 4, LANES = 32: 6 + 7 shuffles of one number for 32 channels and 16 states.
+// lib/scan_sums_subgroup — lib/scan_sums for the subgroup tier, by shuffles. LANES neighboring lanes, a power of two
+// from LQ to 64, share a subgroup of at least that size. Each shuffle halves the values that a lane holds and doubles
+// the number of lanes that they are summed over.
+// du and ddelta are complete after log2(LQ) steps, when a lane holds two values (a word in f16), and are written at
+// once.
+// dB and dC are summed over LANES lanes after log2(LANES/LQ) steps and wait in workgroup memory for `flush`.
+// LQ = 4, LANES = 32: 6 + 7 shuffles of one number for 32 channels and 16 states.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
 const PARTS = WG / LANES;
 const SPAN = 4u * J * GROUPS;

@@ -1,4 +1,4 @@
-// lib/step — the values that change from step to step, uploaded before each replay.  Its Rust twin is `StepState` in
+// lib/step — the values that change from step to step, uploaded before each replay. Its Rust twin is `StepState` in
 // src/ops/step.rs.
 struct StepState {
     lr: f32,                // learning rate of this step
