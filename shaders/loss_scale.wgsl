@@ -1,8 +1,8 @@
 // loss_scale — dynamic loss scaling on the device (torch.amp.GradScaler): the factor of the loss, and whether to step.
 //   shapes    state (5) = level, good, skipped, correction1, correction2; all 0 before the first step.   clip (4)
 //             out (n)   parts (n): sums of squares of the scaled gradients (adamw.square_sum)
-//   scale     2^(16 + level), 2^16 at first, halved when a gradient overflows, doubled after `growth` = 2000 good ones.
-//             The numbers are GradScaler's. A power of two costs no bit of a gradient.
+//   scale     2^(16 + level), 2^16 at first, halved when a gradient overflows, doubled after `growth` good steps.
+//             The numbers are GradScaler's; growth is 2000. A power of two costs no bit of a gradient.
 //   seed      out[i] = value·scale: backward starts from it instead of from value
 //   judge     norm = √(Σ parts) / scale
 //     finite  correction_j <- β_j·correction_j + (1−β_j), which is 1 − β_j^t after t steps taken

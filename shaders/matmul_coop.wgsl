@@ -13,7 +13,7 @@ enable wgpu_cooperative_matrix;
 //             fragments of FRAG × FRAG. KS of k at a time go from global memory to registers, to f16 in workgroup
 //             memory, to fragments; the next KS are loaded meanwhile.
 //             A tile keeps the order of rows in memory, so that four neighbors stay neighbors: rows of k (read
-//             row-major for a, column-major for b), or rows of m and n (the reverse). Padding rows by 8 avoids bank
+//             row-major for a, column-major for b), or rows of m and n (the reverse). Rows are padded by 8: fewer bank
 //             conflicts.
 //             Elements of a fragment cannot be accessed, so results pass through workgroup memory, one fragment of each
 //             subgroup at a time.
@@ -25,7 +25,7 @@ enable wgpu_cooperative_matrix;
 //   tried     Fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1): only for correctness, not
 //             timed.
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 28 TFLOP/s with fragments of 16. That is no faster
-//             than f32 and a twentieth of cuBLAS.
+//             than f32 and a twentieth of cuBLAS in bf16.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
 // point.
 // uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
