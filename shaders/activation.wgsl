@@ -1,12 +1,15 @@
-// activation — GELU (erf and tanh), SiLU, softplus and ReLU, element by element.
-//   x, y, dy, dx (n)
-//   gelu:      y = x·Φ(x),  Φ(x) = (1 + erf(x/√2))/2      dx = dy·(Φ(x) + x·φ(x)),  φ(x) = exp(−x²/2)/√(2π)
-//   gelu_tanh: y = x·(1 + tanh v)/2 = x·s,  s = σ(2v),  v = √(2/π)·x·(1 + 0.044715x²)
-//              dx = dy·(s + 2x·s·(1 − s)·√(2/π)·(1 + 0.134145x²))
-//   silu:      y = x·σ(x)                                 dx = dy·σ(x)·(1 + x·(1 − σ(x)))
-//   softplus:  y = x if x > 20 else ln(1 + eˣ)            dx = dy if x > 20 else dy·σ(x)
-//   relu:      y = max(x, 0)                              dx = dy if x > 0 else 0
-// Saves x only. Backward assigns, never adds. One invocation per element. Floor: 8 bytes forward, 12 backward.
+// activation — GELU (erf and tanh), SiLU, softplus and ReLU, element by element (torch.nn.functional.gelu with
+// approximate="none" or "tanh", silu, softplus with threshold 20, relu).
+//   shapes    x, y, dy, dx (n)
+//   gelu      y = x·Φ(x),  Φ(x) = (1 + erf(x/√2))/2      dx = dy·(Φ(x) + x·φ(x)),  φ(x) = exp(−x²/2)/√(2π)
+//   gelu_tanh y = x·(1 + tanh v)/2 = x·s,  s = σ(2v),  v = √(2/π)·x·(1 + 0.044715x²)
+//             dx = dy·(s + 2x·s·(1 − s)·√(2/π)·(1 + 0.134145x²))
+//   silu      y = x·σ(x)                                 dx = dy·σ(x)·(1 + x·(1 − σ(x)))
+//   softplus  y = x if x > 20 else ln(1 + eˣ)            dx = dy if x > 20 else dy·σ(x)
+//   relu      y = max(x, 0)                              dx = dy if x > 0 else 0
+//   saves     x: every derivative is computed from it. Backward assigns, never adds.
+//   threads   one invocation per element
+//   floor     8 bytes per element forward, 12 backward
 // uses lib/grid, lib/math
 struct Params { n: u32 }
 const WG = 256u;

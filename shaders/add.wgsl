@@ -1,15 +1,15 @@
-// add — the sum of two tensors, element by element.
-//   a, b, y (n)   y = a + b;  backward launches nothing of its own: da = db = dy
-//   kept:   y = a + keep·b, keep (n / per): a factor per sample, DropPath's;  da = dy
-//   keep_backward:  db = keep·dy
-// One invocation per element. Floor: 12 bytes, keep_backward 8. All assign.
+// add — the sum of two tensors, element by element (a + b), or with DropPath on b (timm: a + drop_path(b)).
+//   a, b, y (n)   y = a + b;  da = db = dy, for which nothing is launched
+//   kept:   y = a + keep·b,  keep (n / per): the DropPath factor of each sample of `per` elements;  da = dy
+//   keep_backward:  db = keep·dy. All kernels assign, never add. Saved: keep.
+// One invocation per element. Floor: 12 bytes per element, keep_backward 8.
 // uses lib/grid
 struct Params { n: u32, per: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;             // a, or dy
+@group(0) @binding(1) var<storage, read> a: array<f32>;             // a; in keep_backward dy
 @group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;       // y, or db
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;       // y; in keep_backward db
 @group(0) @binding(4) var<storage, read> keep: array<f32>;
 
 @compute @workgroup_size(WG)

@@ -1,39 +1,47 @@
-// attention — softmax attention under a region mask, forward and backward. Scores are never stored.
-//   q, dq (B, Lq) rows of q_row floats, k, v, dk, dv (B, Lk) rows of kv_row floats, starting at columns 0, k_at, v_at;
-//   inside a row head-major (H, DH). In self-attention all six lie in one qkv and one dqkv, in cross-attention in q and kv.
-//   out, dout (B, Lq, H, DH)   lse, delta (B, H, Lq)   regions: region of each token (L), then (least, largest) of every
-//   8 tokens; key j is seen by query i iff mask 0: always, 1: region(j) <= region(i), 2: region(j) = region(i).
-//   x = scale·q_i·k_j where seen   lse_i = ln Σ_j exp x   out_i = Σ_j P·v_j, P = exp(x − lse_i)
-//   delta_i = dout_i·out_i   dx = P·(dout_i·v_j − delta_i)
-//   dq_i = scale·Σ_j dx·k_j   dk_j = scale·Σ_i dx·q_i   dv_j = Σ_i P·dout_i
-// Saves out and lse: with them P is one exp, without a second pass over the keys. Backward assigns, never adds.
-// A workgroup owns ROWS rows (queries, in backward_dkv keys) of one (b, h) and walks the other side in tiles of TILE rows;
-// tiles that none of its rows can see are skipped, so a token costs nothing to those that may not see it. SPLIT invocations
-// share a row, S4 vec4 of the head each, so that registers hold it. Tiles go through workgroup memory and are read as
-// broadcasts; the parts of a dot product meet there as well. The running maximum rescales only when it grows.
-// HALF = 1: q, k, v, out, dout, dq, dk and dv are f16, two in a word, and DH is a multiple of 4; all that is computed is f32.
-// Floor: reads q k v, writes out once, 16·B·L·C bytes forward (36 backward), in f16 half of that; 4·B·pairs·C flops (14),
-// B·H·pairs exps (2).
-// Tried, ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2 busy cores,
-// which says little about a GPU:
-//   1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; at 64 it needs more than 16 KiB
-//   2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept up to 64 forward, 32 backward: fewer registers, slower here
-//   4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for what is wider
+// attention — softmax attention under a region mask, forward and backward; scores are never stored (PyTorch:
+// F.scaled_dot_product_attention with a boolean attn_mask; the method is FlashAttention's).
+//   shapes    q, dq (B, Lq) rows of q_row floats;  k, v, dk, dv (B, Lk) rows of kv_row floats, from columns 0, k_at,
+//             v_at on; inside a row head-major (H, DH). Self-attention has all six in one qkv and one dqkv,
+//             cross-attention in q and kv.
+//             out, dout (B, Lq, H, DH)   lse, delta (B, H, Lq)   C = H·DH
+//             regions: the region of each token (L), then (least, largest) of every 8 tokens. Query i sees key j if
+//             mask = 0: always; 1: region(j) <= region(i) (row-causal: MAP's decoder); 2: region(j) = region(i).
+//   forward   x = scale·q_i·k_j where seen   lse_i = ln Σ_j exp x   out_i = Σ_j P·v_j,  P = exp(x − lse_i)
+//   backward  delta_i = dout_i·out_i   dx = P·(dout_i·v_j − delta_i)
+//             dq_i = scale·Σ_j dx·k_j   dk_j = scale·Σ_i dx·q_i   dv_j = Σ_i P·dout_i.   Assigns, never adds.
+//   saves     out and lse: from lse, P is one exp, without a second pass over the keys
+//   threads   A workgroup owns ROWS rows (queries; in backward_dkv keys) of one (b, h) and walks the other side in
+//             tiles of TILE rows. Tiles that none of its rows sees are skipped: what is masked out costs nothing.
+//             SPLIT invocations share a row, S4 vec4s of the head each, so that registers hold it. Tiles go through
+//             workgroup memory and are read as broadcasts; the SPLIT parts of a dot product meet there too.
+//             The running maximum rescales sums only when it grows.
+//   HALF      1: q, k, v, out, dout, dq, dk and dv are f16, two per word, and DH is a multiple of 4. Arithmetic stays
+//             f32.
+//   floor     forward (backward), with `pairs` of query and key that see each other: 16 (36)·B·L·C bytes, as q k v are
+//             read and out is written once; half of that in f16. 4 (14)·B·pairs·C flops, 1 (2)·B·H·pairs exps.
+//   tried     ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2
+//             busy cores, which says little about a GPU:
+//             1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; at 64 over 16 KiB
+//             2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept up to 64 forward, 32 backward: fewer registers, slower here
+//             4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for wider heads
+//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), f32, base, batch 128: L 98, heads of 64, SPLIT 2 | 4:
+//             0.537 | 1.438 (SDPA 0.227 | 0.543); L 196, heads of 12, the decoder's mask, SPLIT 1: 0.271 | 0.686 (SDPA
+//             1.010 | 2.276)
 // uses lib/grid, lib/half, lib/attention
 const D4 = (DH + 3u) / 4u;               // vec4s of a head
-const S4 = (D4 + SPLIT - 1u) / SPLIT;    // of them, one invocation's
-const W4 = S4 * SPLIT;                   // with the padding
+const S4 = (D4 + SPLIT - 1u) / SPLIT;    // vec4s of a slice: the part of a head that one invocation holds
+const W4 = S4 * SPLIT;                   // vec4s of a head, padded
 const WG = ROWS * SPLIT;
 const EXACT = DH % 4u == 0u && W4 == D4; // no padding
-const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u; // none but a placeholder where rows are not split
+const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u; // 1, a placeholder, where rows are not split
 @group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
-var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k, in backward_dkv of q
-var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v, in backward_dkv of dout
+var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k; in backward_dkv of q
+var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v; in backward_dkv of dout
 var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·k
 var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
 
-// Four columns of a head from c on, but not past its end.
+// Stores columns c..c+4 of the head that starts at `at`, but none past its end.
 fn put_out4(at: u32, c: u32, x: vec4<f32>) {
     for (var n = 0u; n < 4u; n += 1u + HALF) {
         if c + n < DH { put_out(at + c + n, vec2(x[n], x[n + HALF])); }
@@ -45,7 +53,7 @@ fn put_grad4(at: u32, c: u32, x: vec4<f32>) {
     }
 }
 
-// A tile: rows from `first`, `n` of them; the rest of TILE repeats the last.
+// Loads a tile: the n rows from `first` on; the rest of TILE repeats the last one.
 fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
     workgroupBarrier();                  // the previous tile has been read
     for (var e = tid; e < TILE * W4; e += WG) {
@@ -64,7 +72,7 @@ fn stage_queries(tid: u32, b: u32, h: u32, first: u32, n: u32) {
     }
     workgroupBarrier();
 }
-// One invocation's part of a row times row r of the tile.
+// The part of x·(row r of the tile) that this invocation's slice contributes.
 fn dot_a(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
     var s = vec4<f32>();
     for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_a[r * W4 + c0 + c]; }
@@ -75,7 +83,7 @@ fn dot_b(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
     for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_b[r * W4 + c0 + c]; }
     return (s.x + s.y) + (s.z + s.w);
 }
-// (q·k, dout·v) of this invocation's row and row r of the tile, from the parts.
+// (q·k, dout·v) of this invocation's row and row r of the tile: the sum of the SPLIT parts.
 fn sum_xd(tid: u32, r: u32) -> vec2<f32> {
     var xd = vec2<f32>();
     for (var s = 0u; s < SPLIT; s++) { xd += sh_xd[r * WG + s * ROWS + tid % ROWS]; }
@@ -131,7 +139,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     if c0 == 0u { lse[my.group * p.lq + i] = most + log(sum); }
 }
 
-// One invocation per (b, h, i, j): P where seen, else 0, for whoever wants to look at it.
+// P where seen, else 0, to look at (attention maps): one invocation per (b, h, i, j).
 @compute @workgroup_size(64)
 fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let n = grid_row(wid) * 64u + tid;
@@ -150,7 +158,7 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     probs[n] = w;
 }
 
-// One invocation per (b, i, h). ROUND = 1: of dout as attention_coop.wgsl takes it.
+// delta: one invocation per (b, i, h). ROUND = 1: of dout rounded to f16, for attention_coop.wgsl.
 @compute @workgroup_size(64)
 fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let n = grid_row(wid) * 64u + tid;
@@ -210,7 +218,7 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     for (var c = 0u; c < S4; c++) { put_grad4(q_at(my.b, my.h, i), (c0 + c) * 4u, p.scale * acc[c]); }
 }
 
-// The same with the sides exchanged: rows are keys, tiles are queries.
+// dk and dv: as backward_dq with the sides exchanged, rows are keys and tiles are queries.
 @compute @workgroup_size(WG)
 fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let my = owned(wid, p.lk);

@@ -1,19 +1,24 @@
-// conv1d — causal depthwise convolution + SiLU of the x half of x|z, in S directions over one sequence.
-//   xz, dxz (B, L, 2E)   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)   part (B·runs, S, K+1, E)
-//   forward:   c[t] = bias + Σ_k w[k]·x[t−(K−1)+k]    s = 0, forward in the image
-//              c[t] = bias + Σ_k w[k]·x[t+(K−1)−k]    s = 1, the flipped sequence; t stays the image position
-//              u = SiLU(c); x is 0 outside of 0..L
-//   backward:  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
-//              dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (first per run of tokens into part, then over runs in fixed order)
-//              `backward` zeroes the z half of dxz; `backward_gated` writes there the gradient of the gate that follows in
-//              a mixer, dz = dout·out·SiLU'(z)/SiLU(z), out = y·SiLU(z) and dout (B, L, E) (selective_scan_backward.wgsl)
-// Saves nothing but its inputs. Backward assigns, never adds. One lane walks two channels through a run of `run` tokens
-// with a window x[τ..τ+K) in registers: the same window is what s = 0 reads for token τ+K−1 and what s = 1 reads for token
-// τ. In f32 the two are WG apart, so that neighbouring lanes load neighbours; HALF = 1: xz, u, du and dxz are f16, the two
-// are neighbours, and lie in one word. E is even then.
-// Floor per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that.
+// conv1d — causal depthwise convolution + SiLU of the x half of x|z, in S directions over one sequence (Dao-AILab's
+// causal_conv1d_fn with activation="silu"; nn.Conv1d with groups=E and padding=K−1, cut to L).
+//   shapes    xz, dxz (B, L, 2E)   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)   part (B·runs, S, K+1, E)
+//   forward   c[t] = bias + Σ_k w[k]·x[t−(K−1)+k]    s = 0, forward in the image
+//             c[t] = bias + Σ_k w[k]·x[t+(K−1)−k]    s = 1, the flipped sequence; t stays the image position
+//             u = SiLU(c);  x is 0 outside of 0..L
+//   backward  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
+//             dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (over each run of tokens into part, then over runs, in fixed order)
+//             The z half of dxz: `backward` writes 0. `backward_gated` writes the gradient of the gate that follows in
+//             a Mamba mixer, dz = dout·out·SiLU'(z)/SiLU(z), with out = y·SiLU(z) and dout (B, L, E)
+//             (selective_scan_backward.wgsl), which saves the launch of that file's `gate`. All assign, none adds.
+//   saves     only its inputs: c is computed again
+//   threads   A lane walks two channels through a run of `run` tokens with a window x[τ..τ+K) in registers. s = 0 reads
+//             this window for token τ+K−1, s = 1 for token τ: one load serves both directions.
+//             In f32 the two channels are WG apart, so that neighboring lanes load neighbors.
+//   HALF      1: xz, u, du, dxz, out and dout are f16. The two channels are neighbors, in one word; E is even.
+//   floor     per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that
+//   measured  base, 98 × 128, NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): forward 0.096 ms, backward 0.241
+//             (PyTorch's grouped conv1d and SiLU: 0.645, 1.270); with HALF 0.076, 0.241
+//   const S: directions, 1 or 2;  const K: taps, 1 to 8;  const HALF: 1 if arrays with tokens are f16
 // uses lib/grid, lib/math, lib/half, lib/gate
-// const S: directions, 1 or 2; const K: taps, 1 to 8; const HALF: whether what there is per token is f16
 struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32 }
 const WG = 64u;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -24,7 +29,7 @@ const WG = 64u;
 @group(0) @binding(5) var<storage, read> du: array<u32>;
 @group(0) @binding(6) var<storage, read_write> dxz: array<u32>;
 @group(0) @binding(7) var<storage, read_write> part: array<f32>;        // backward
-@group(0) @binding(8) var<storage, read> parts: array<f32>;             // the same, in sum
+@group(0) @binding(8) var<storage, read> parts: array<f32>;             // part, as `sum` reads it
 @group(0) @binding(9) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dbias: array<f32>;
 @group(0) @binding(11) var<storage, read> out: array<u32>;
@@ -33,12 +38,12 @@ const WG = 64u;
 var<private> x: array<vec2<f32>, K>;              // x[τ..τ+K)
 var<private> taps: array<vec2<f32>, S * K>;
 
-// The channels of a lane; the second one may be past E, and is not stored then.
+// The two channels of a lane. The second one may be past E; then it is not stored.
 fn channels(tile: u32, tid: u32) -> vec2<u32> {
     if HALF == 1u { return tile * 2u * WG + 2u * tid + vec2(0u, 1u); }
     return tile * 2u * WG + tid + vec2(0u, WG);
 }
-// Two elements of a row that starts at `row`; what is past E reads the last one.
+// Indices of two elements of the row that starts at `row`. A channel past E reads the last one.
 fn at2(row: u32, e: vec2<u32>) -> vec2<u32> {
     return row + min(e, vec2(p.e - 1u));
 }
@@ -73,13 +78,14 @@ fn put_dxz(row: u32, e: vec2<u32>, v: vec2<f32>) {
     if e.y < p.e { dxz[row + e.y] = bitcast<u32>(v.y); }
 }
 
-// Moves the window on to end with token t. Tokens before the first wrap to huge numbers and read 0, as those past the last.
+// Moves the window on, so that it ends with token t. Tokens outside of the sequence read 0; a negative t wraps to a
+// huge number and so is outside too.
 fn slide(b: u32, t: u32, e: vec2<u32>) {
     for (var k = 1u; k < K; k++) { x[k - 1u] = x[k]; }
     x[K - 1u] = vec2(0.0);
     if t < p.l { x[K - 1u] = xz2((b * p.l + t) * 2u * p.e, e); }
 }
-// What direction s has under tap k.
+// The x that direction s multiplies by tap k.
 fn under(s: u32, k: u32) -> vec2<f32> {
     return x[select(K - 1u - k, k, s == 0u)];
 }
@@ -98,7 +104,7 @@ fn load_taps(e: vec2<u32>) {
 fn silu2(c: vec2<f32>) -> vec2<f32> {
     return vec2(silu(c.x), silu(c.y));
 }
-// Where token t of direction s lies in u.
+// Index of the row of token t and direction s in u.
 fn row_of(s: u32, b: u32, t: u32) -> u32 {
     return ((s * p.b + b) * p.l + t) * p.e;
 }
@@ -139,12 +145,12 @@ fn backward_gated(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocati
     }
 }
 
-// The rows (B, L) of a workgroup's run: the first, and the one past the last.
+// The rows (B, L) of the workgroup's run: the first one and the one past the last.
 fn rows_of(wid: vec3<u32>) -> vec2<u32> {
     let first = wid.z * p.l + wid.y * p.run;
     return vec2(first, min(first + p.run, (wid.z + 1u) * p.l));
 }
-// The x half of dxz, and the run's sums.
+// Writes the x half of dxz, and the run's share of dw and dbias into part.
 fn walk_back(wid: vec3<u32>, tid: u32) {
     let e = channels(wid.x, tid);
     let first = wid.y * p.run;
@@ -168,7 +174,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
             }
             for (var k = 1u; k < K; k++) { dc[s * K + k - 1u] = dc[s * K + k]; }
             dc[s * K + K - 1u] = v;
-            if t - first < count {          // neighbours outside of the run are summed by their own run
+            if t - first < count {          // a token outside of the run belongs to another run's sums
                 for (var k = 0u; k < K; k++) { sums[s * (K + 1u) + k] += v * under(s, k); }
                 sums[s * (K + 1u) + K] += v;
             }
@@ -189,7 +195,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
     }
 }
 
-// 32 columns of part by 8 interleaved groups of rows.
+// Sums part over its rows: 32 columns by 8 interleaved groups of rows a workgroup, in a fixed order.
 var<workgroup> sh_sum: array<f32, 256>;
 @compute @workgroup_size(256)
 fn sum(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {

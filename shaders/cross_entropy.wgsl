@@ -1,11 +1,11 @@
-// cross_entropy — cross-entropy against soft targets (mixup, label smoothing), a row's share of the mean over the batch.
-//   logits, targets, dlogits (B, K)     loss, dloss (B)
-//   max = max_k logits,  z = Σ_k exp(logits − max),  total = Σ_k targets
-//   forward:   loss = (total·ln z − Σ_k targets·(logits − max))/B            their sum is the mean loss
-//   backward:  dlogits = dloss/B·(exp(logits − max)/z·total − targets)
-// Saves stat (B) = (max, z, total): a sum max + ln z would lose the digits of z for large logits.
-// Backward assigns, never adds. Forward: one workgroup per row. Backward: one invocation per element.
-// Floor: 8 bytes per element forward, 12 backward.
+// cross_entropy — cross-entropy against the soft targets of mixup and label smoothing (timm's SoftTargetCrossEntropy).
+//   shapes    logits, targets, dlogits (B, K)     loss, dloss (B)
+//   forward   max = max_k logits,  z = Σ_k exp(logits − max),  total = Σ_k targets
+//             loss = (total·ln z − Σ_k targets·(logits − max))/B: a row's share; the sum over rows is the mean loss
+//   backward  dlogits = dloss/B·(exp(logits − max)/z·total − targets). Assigns, never adds.
+//   saves     stat (B) = (max, z, total). max and z stay apart: max + ln z would lose digits where logits are large.
+//   threads   forward: one workgroup per row. backward: one invocation per element.
+//   floor     8 bytes per element forward, 12 backward
 // uses lib/grid, lib/reduce
 struct Params { b: u32, k: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

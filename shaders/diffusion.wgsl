@@ -1,17 +1,23 @@
-// diffusion — the diffusion loss of a patch's pixels (MAR; iDDPM's learned variance), and a step of DDPM sampling.
-//   x0 (n, C)   eps, noised (rows, C)   t (rows) u32   pred, dpred (rows, ld): ε̂ | v, or ε̂ alone (ld = C), then without vb
-//   loss, dloss (rows)   waves (T, F), time (rows, F)   x (n, C)        row r of rows belongs to row r mod n of x0
-//   table (T) = (√ᾱ, √(1−ᾱ), Δ, κ), Δ = ln β − ln β̃, κ = β/((1−β)·(1−ᾱ_{t−1})); in row 0 κ is ln β̃ instead
-//   add_noise:   noised = √ᾱ·x0 + √(1−ᾱ)·eps          embed_time:  time = waves[t]
-//   forward:     loss = scale·mean_c (d² + vb/ln 2),  d = ε̂ − eps,  the model's log variance ln β̃ + a,  a = Δ·(v + 1)/2
-//     t > 0: vb = ½(a − 1 + e^−a·(1 + κ·d²)), the KL divergence from the posterior: both means differ by d alone
-//     t = 0: vb = −ln(Φ(high) − Φ(low)),  high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2), at least 1e-12; open above
-//            x0 > 0.999 and below x0 < −0.999.  Φ(x) = σ(2·√(2/π)·(x + 0.044715·x³))
-//   backward:    dε̂ = dloss·scale/C·2d     dv = dloss·scale/C·Δ/2/ln 2·dvb/da     (vb sends nothing to ε̂)
-//   denoise:     x = s2·x̂0 + s3·x + s6·e^((s4 + s5·(v + 1)/2)/2)·eps, in place; x̂0 = s0·x + s1·ε̂ within ±s7; v = −1 where
-//                there is none: (1, −√(1−ᾱ))/√ᾱ, the posterior's weights, ln β̃, Δ, temperature (0 at the last step), bound
-// Saves nothing: the inputs are all there is to know. Backward assigns, never adds. Forward: one workgroup per row; the
-// others: one invocation per element. Floor per element: 12 bytes forward, 20 backward (with v), 8 add_noise and embed_time.
+// diffusion — the loss of MAR's diffusion head (ADM's GaussianDiffusion with learned variance: MSE of the noise plus
+// the variational bound vb), the noising of its targets, and one step of DDPM sampling (p_sample).
+//   shapes    x0 (n, C)   eps, noised (rows, C)   t (rows) u32   loss, dloss (rows)   waves (T, F), time (rows, F)
+//             x (n, C)   pred, dpred (rows, ld): ε̂ | v, or ε̂ alone (ld = C), then without vb
+//             Row r of eps, noised, t, pred and loss belongs to row r mod n of x0.
+//             table (T) = (√ᾱ, √(1−ᾱ), Δ, κ),  Δ = ln β − ln β̃,  κ = β/((1−β)·(1−ᾱ_{t−1}));  row 0: ln β̃ instead of κ
+//   add_noise noised = √ᾱ·x0 + √(1−ᾱ)·eps          embed_time  time = waves[t], the cosines and sines of step t
+//   forward   loss = scale·mean_c (d² + vb/ln 2),  d = ε̂ − eps. The model's log variance is ln β̃ + a,
+//             a = Δ·(v + 1)/2
+//     t > 0   vb = ½(a − 1 + e^−a·(1 + κ·d²)), the KL divergence from the posterior, whose mean differs by d alone
+//     t = 0   vb = −ln(Φ(high) − Φ(low)), the likelihood of the pixel's bin, at least 1e-12
+//             high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2). The bin is open above if x0 > 0.999, below if
+//             x0 < −0.999.  Φ(x) = σ(2·√(2/π)·(x + 0.044715·x³))
+//   backward  dε̂ = dloss·scale/C·2d     dv = dloss·scale/C·Δ/2/ln 2·dvb/da     (vb sends no gradient to ε̂, as in ADM)
+//   denoise   x = s2·x̂0 + s3·x + s6·e^((s4 + s5·(v + 1)/2)/2)·eps, in place;  x̂0 = s0·x + s1·ε̂, clamped to ±s7;
+//             v = −1 if pred has none. step (8) = s0..s7 = (1, −√(1−ᾱ))/√ᾱ, the two weights of the posterior's mean,
+//             ln β̃, Δ, temperature (0 at the last step), bound
+//   saves     only its inputs. Backward assigns, never adds.
+//   threads   forward: one workgroup per row. The others: one invocation per element.
+//   floor     per element: 12 bytes forward, 20 backward (with v), 8 add_noise and embed_time
 // uses lib/grid, lib/reduce, lib/math
 struct Params { rows: u32, n: u32, cols: u32, ld: u32, f: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -40,7 +46,7 @@ fn pdf(x: f32) -> f32 {
     return c * cdf(-x) * SLOPE * (1.0 + 0.134145 * x * x);
 }
 
-// of an element: (vb, dvb/da)
+// (vb, dvb/da) of one element.
 fn bound(step: u32, d: f32, v: f32, pixel: f32) -> vec2<f32> {
     let s = table[step];
     let a = s.z * 0.5 * (v + 1.0);
@@ -52,7 +58,8 @@ fn bound(step: u32, d: f32, v: f32, pixel: f32) -> vec2<f32> {
     let off = s.y / s.x * d;
     let high = (off + 1.0 / 255.0) * rate;
     let low = (off - 1.0 / 255.0) * rate;
-    // Φ(high) − Φ(low) from the side where both are small; an open end is Φ = 1 or 0 and has no slope
+    // Φ(high) − Φ(low), taken in the tail where both are small, so that nothing cancels. An open end has Φ = 1 or 0
+    // and no slope.
     var chance = select(cdf(high) - cdf(low), cdf(-low) - cdf(-high), low + high > 0.0);
     var slope = -0.5 * (high * pdf(high) - low * pdf(low));
     if pixel < -0.999 {

@@ -1,13 +1,16 @@
-// info_nce — InfoNCE against a queue of negatives (MoCo), a row's share of the mean over the batch, and the queue.
-//   q, key, dq (B, D)   queue (K, D)   dots, ddots (B, K) = q·queueᵀ, by matmul   loss, dloss (B)   rate = 1/temperature
-//   pos = rate·q·key,  most = max(pos, max_j rate·dots),  z = exp(pos − most) + Σ_j exp(rate·dots − most)
-//   forward:   loss = (ln z − (pos − most))/B          their sum is the mean loss
-//   backward:  ddots = dloss·rate/B·exp(rate·dots − most)/z     dpos = dloss·rate/B·(exp(pos − most)/z − 1)·key
-//              dq = ddots·queue + dpos, by matmul; neither key nor queue has a gradient
-//   enqueue:   row ((step − 1)·B + b) mod K of the queue becomes key b: first in, first out, without a pointer to keep
-// Saves stat (B) = (most, z, pos) and dots. The queue must stay as it is until backward has run. Backward assigns, never adds.
-// Forward: one workgroup per row; the others: one invocation per element. Floor: 4·B·K bytes forward, 8·B·K backward,
-// and the products' own.
+// info_nce — InfoNCE loss of queries against their keys and a queue of negatives (MoCo: F.cross_entropy of
+// cat([q·key, q·queueᵀ])/temperature with label 0), and the update of the queue.
+//   shapes    q, key, dq, dpos (B, D)   queue (K, D)   dots, ddots (B, K) = q·queueᵀ, by matmul   loss, dloss (B)
+//             rate = 1/temperature
+//   forward   pos = rate·q·key,  most = max(pos, max_j rate·dots),  z = exp(pos − most) + Σ_j exp(rate·dots − most)
+//             loss = (ln z − (pos − most))/B: the share of a row; the sum over rows is the mean loss
+//   backward  ddots = dloss·rate/B·exp(rate·dots − most)/z     dpos = dloss·rate/B·(exp(pos − most)/z − 1)·key
+//             dq = ddots·queue + dpos, by matmul. key and queue have no gradient. Assigns, never adds.
+//   enqueue   row ((step − 1)·B + b) mod K of the queue becomes key b: first in, first out. The place follows from the
+//             step, so that no pointer (MoCo's queue_ptr) has to be kept.
+//   saves     stat (B) = (most, z, pos) and dots. Backward reads queue again: enqueue has to wait until it has run.
+//   threads   forward: one workgroup per row. The others: one invocation per element.
+//   floor     4·B·K bytes forward, 8·B·K backward, and what the two products move
 // uses lib/grid, lib/reduce, lib/step
 struct Params { b: u32, k: u32, d: u32, rate: f32 }
 @group(0) @binding(0) var<uniform> p: Params;

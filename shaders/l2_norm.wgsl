@@ -1,9 +1,10 @@
-// l2_norm — rows as unit vectors.
-//   x, y, dx, dy (rows, D)
-//   forward:   y = x·r,  r = 1/max(‖x‖, 1e-12)
-//   backward:  dx = r·(dy − y·(y·dy)); where ‖x‖ < 1e-12, dx = r·dy
-// Saves y (the caller reads it anyway) and r (rows). Backward assigns, never adds. One workgroup per row.
-// Floor per element: 8 bytes forward, 12 backward.
+// l2_norm — rows scaled to unit length (F.normalize(x, dim=-1)).
+//   shapes    x, y, dx, dy (rows, D)   rate (rows)
+//   forward   y = x·r,  r = 1/max(‖x‖, 1e-12)
+//   backward  dx = r·(dy − y·(y·dy));  where ‖x‖ < 1e-12, r is a constant and dx = r·dy. Assigns, never adds.
+//   saves     y (the caller reads it anyway) and rate = r
+//   threads   one workgroup per row
+//   floor     8 bytes per element forward, 12 backward
 // uses lib/grid, lib/reduce
 struct Params { rows: u32, d: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,39 +1,48 @@
-// matmul — a batch of products with an epilogue.
+// matmul — a batch of matrix products with an epilogue: F.linear and its gradients (cuBLAS GEMM), in f32.
 //   v[s,m,n] = Σ_k a·b (+ bias[s,n]) (+ residual[s,m,n])   s < batch, m < M, n < N, k < K
-//   ACT      0   c = v        3, 4 (of GELU, SiLU)   c = (Σ_k a·b)·act'(residual): the gradient of what was activated
-//         1, 2   c = act(v) with act GELU, SiLU (lib/math); from act_at on if that is not 0, and v itself in front of it
-//   FORM   a            b            used for y = x·wᵀ
-//   0 Nt   a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
-//   1 Nn   a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: what dx has collected so far)
-//   2 Tn   a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (long k: split, see below)    dbias = column sum of dy
-//   a, b, c and what a slope is of may hold f16 (A16, B16, C16, R16 = 1): an activation that only products read is stored
-//   so in mixed precision, which would round it anyway.
-//   c, residual [m·ldc+n]; s adds a_stride, b_stride, c_stride; bias (batch, N) is dense. Assigns, saves nothing.
-// An invocation makes 8×8 of c in four 4×4 blocks held in registers, a workgroup of TILE_M·TILE_N/64 a tile of them:
-//   direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a load. 64×64.
-//   tiled    16 k at a time through workgroup memory (64×64: 8.5 KiB), the next 16 already on their way: for GPUs.
-//            An invocation loads one 4×4 block of a, of b, or of both. The tile is tuned: src/ops/matmul/tune.rs.
-// All of them add the products of an element in the order of k: whichever computes it, the bits are the same.
-// ROUND = 1 rounds the operands to f16 on their way, sums stay f32: what matmul_coop.wgsl computes, without its matrices.
-// Both load 4×4 blocks, as vec4 where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else one by one.
-// splits > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N) without epilogue;
-//   combine adds the parts in order and applies the epilogue: the same bits every time.
-// Floor: 2·batch·M·N·K flops; 4·batch·(M·K + N·K + M·N) bytes.
-// Tried, ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6), which says nothing of a GPU; none was run on one yet:
-//   direct 20.2: kept for CPUs. With rows shared between lanes: no faster. Register blocks of 8×16 and 16×16: 10 to 40 %
-//   faster in single runs beside other work; not kept on such evidence, and a GPU has fewer registers
-//   tiled 64×64 32.6, 128×64 32.7, 64×128 32.7, 128×128 30.8: all kept, each device takes its fastest (tune.rs)
+//   ACT       0     c = v
+//             1, 2  c = act(v), act = GELU, SiLU (lib/math). If act_at > 0, act(v) lies from there on and v in front.
+//             3, 4  c = (Σ_k a·b)·act'(residual), act = GELU, SiLU:  residual is the v that act was applied to
+//   FORM      a            b            used for y = x·wᵀ
+//   0 Nt      a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
+//   1 Nn      a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: the gradient that dx has collected so far)
+//   2 Tn      a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (K is long: see splits)    dbias = column sum of dy (reduce.wgsl)
+//   shapes    c, residual [m·ldc+n];  s adds a_stride, b_stride, c_stride;  bias (batch, N), dense
+//             a, b, c and residual may hold f16 (A16, B16, C16, R16 = 1). In mixed precision an activation that only
+//             products read is stored as f16, because a product would round it anyway.
+//   saves     nothing. Assigns, never adds.
+//   threads   An invocation computes 8×8 of c as four 4×4 blocks in registers; a workgroup, TILE_M·TILE_N/64 of them,
+//             one tile.
+//             direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a
+//                      load. Tiles of 64×64.
+//             tiled    16 k at a time through workgroup memory (64×64: 8.5 KiB) while the next 16 are loaded: for GPUs.
+//                      An invocation loads one 4×4 block of a, of b, or of both. The tile is tuned:
+//                      src/ops/matmul/tune.rs.
+//             Loads are vec4s where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single loads.
+//             Every kernel adds the products of an element in the order of k, so all of them give the same bits.
+//   ROUND     1: operands are rounded to f16 on their way, sums stay f32: matmul_coop.wgsl without its matrices.
+//   splits    > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N), no epilogue.
+//             combine adds the parts in order and applies the epilogue: the same bits every time.
+//   floor     2·batch·M·N·K flops;  4·batch·(M·K + N·K + M·N) bytes
+//   tried     ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6) | of 4096³ in f32 on an NVIDIA H200
+//             (benches/runs/2026-11-28-nvidia-h200):
+//             direct   20.2 | 9.75  kept for CPUs. Rows shared between lanes: no faster. Register blocks of 8×16 and
+//                      16×16: 10 to 40 % faster on llvmpipe in single runs beside other work. Not kept on such
+//                      evidence, and a GPU has fewer registers.
+//             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: each
+//                      device takes its fastest (tune.rs).
+//             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
 // uses lib/grid, lib/math, lib/half, lib/gemm
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
-const PITCH_A = TILE_M / 4u + 1u;                        // vec4s per k of a tile; odd, so that columns spread over banks
+const PITCH_A = TILE_M / 4u + 1u;                        // vec4s per k of a tile; odd: fewer bank conflicts
 const PITCH_B = TILE_N / 4u + 1u;
 @group(0) @binding(6) var<storage, read> part: array<f32>;
 var<workgroup> sh_a: array<vec4<f32>, 16u * PITCH_A>;
 var<workgroup> sh_b: array<vec4<f32>, 16u * PITCH_B>;
 
-// Column j of a block is k + j, its components are four m (or n); zero from `end` on.
+// A 4×4 block of a (b): column j holds k + j for four rows m (n) of the operand. Columns from k = `end` on are 0.
 fn a_block(base: u32, m: u32, k: u32, end: u32) -> mat4x4<f32> {
     var r: mat4x4<f32>;
     if FORM == TN {
@@ -72,7 +81,7 @@ fn masked(block: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
     return mat4x4(select(zero, r[0], k < end), select(zero, r[1], k + 1u < end), select(zero, r[2], k + 2u < end), zero);
 }
 
-// The outer product of one k: row i of the result gains x[i]·y.
+// Adds the outer product of one k: row i of r gains x[i]·y.
 fn outer(r: mat4x4<f32>, x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(fma(vec4(x.x), y, r[0]), fma(vec4(x.y), y, r[1]), fma(vec4(x.z), y, r[2]), fma(vec4(x.w), y, r[3]));
 }
@@ -86,7 +95,8 @@ fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
     store4(z, m + 2u, n, r[2]);
     store4(z, m + 3u, n, r[3]);
 }
-// The four blocks of an invocation, dm rows and dn columns apart. With an activation a row at a time: shorter code.
+// Stores the four blocks of an invocation, dm rows and dn columns apart. With an activation a loop over rows keeps the
+// compiled code short.
 fn store_blocks(
     z: u32, m: u32, n: u32, dm: u32, dn: u32, r00: mat4x4<f32>, r01: mat4x4<f32>, r10: mat4x4<f32>, r11: mat4x4<f32>,
 ) {
@@ -138,13 +148,14 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
     let end = min(start + p.k_split, p.k);
-    // the block this invocation loads: neighbours take what is contiguous in memory; the first load a, the last b
+    // The 4×4 block that this invocation loads. Neighbors load neighbors in memory. The first invocations load a, the
+    // last b.
     let loads_a = tid < TILE_M;
     let loads_b = tid >= THREADS - TILE_N;
     let tb = tid - min(tid, THREADS - TILE_N);
     let a_at = select(vec2(tid / 4u, tid % 4u), vec2(tid % (TILE_M / 4u), tid / (TILE_M / 4u)), FORM == TN);
     let b_at = select(vec2(tb % (TILE_N / 4u), tb / (TILE_N / 4u)), vec2(tb / 4u, tb % 4u), FORM == NT);
-    let ty = tid / (TILE_N / 8u);                        // rows ty·4 … and half a tile further, columns likewise
+    let ty = tid / (TILE_N / 8u);                        // rows ty·4.. and half a tile further; columns likewise
     let tx = tid % (TILE_N / 8u);
     var r00: mat4x4<f32>;
     var r01: mat4x4<f32>;

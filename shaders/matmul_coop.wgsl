@@ -1,23 +1,33 @@
 enable f16;
 enable wgpu_cooperative_matrix;
-// matmul_coop — the products of matmul.wgsl on cooperative matrices: operands rounded to f16, sums in f32.
+// matmul_coop — the products of matmul.wgsl on cooperative matrices (CUDA: tensor cores), operands rounded to f16, sums
+// in f32 (PyTorch: F.linear under torch.autocast with float16).
 //   Scalars, forms, splits and epilogue are those of matmul.wgsl; operands in f32 are rounded on their way.
-//   HIGH = 0   c = Σ_k f16(a)·f16(b)                                        relative error of a product ≤ 2⁻¹⁰
-//   HIGH = 1   x = hi + lo/2048,  hi = f16(x),  lo = f16((x − hi)·2048)      ≤ about 2⁻²¹, for |x| from 1e-4 to 65504
-//              c = Σ hi·hi + (Σ hi·lo + Σ lo·hi)/2048                        two accumulators; lo·lo is below f32
-//              (by quantizeToF16: a compiler may take f32(f16(x)) for x, and then there is no lo)
-//   What is larger than 65504 becomes infinite: dynamic loss scaling sees it in the gradients (loss_scale.wgsl).
-// A workgroup of 4 subgroups of LANES makes a 2·SM × 2·SN tile of c, a subgroup SM × SN of it in fragments of FRAG × FRAG.
-//   KS of k at a time: global → registers → f16 in workgroup memory → fragments; the next KS are on their way meanwhile.
-//   A tile lies as its rows lie in memory, so that four neighbours stay neighbours: rows of k (read row-major for a,
-//   column-major for b) or of m and n (the other way round). Rows are 8 longer than they need: fewer bank conflicts.
-//   Elements of a fragment cannot be accessed: results go through workgroup memory, a fragment of a subgroup at a time.
-//   Rows and columns past the end repeat the last ones and are not stored; k past the end is zero.
-// Every subgroup has LANES invocations, in order of their index: the launcher takes this kernel only where the adapter has
-//   one size of subgroups. No subgroup arithmetic here: drivers have been seen to crash on a module with both.
-// FRAG, Lhs, Rhs, Sum are those of lib/coop16 (Vulkan) or lib/coop8 (Metal), the entry point of lib/product16 or 8.
-// Floor: 2·batch·M·N·K flops at the f16 rate (three times that with HIGH); 4·batch·(M·K + N·K + M·N) bytes.
-// Tried: fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1) and for being right only; never timed.
+//   HIGH = 0  c = Σ_k f16(a)·f16(b)                                        relative error of a product ≤ 2⁻¹⁰
+//   HIGH = 1  x = hi + lo/2048,  hi = f16(x),  lo = f16((x − hi)·2048)      ≤ about 2⁻²¹, for |x| from 1e-4 to 65504
+//             c = Σ hi·hi + (Σ hi·lo + Σ lo·hi)/2048                        two accumulators; lo·lo is below f32
+//             hi is made by quantizeToF16: a compiler may simplify f32(f16(x)) to x, which would leave lo = 0.
+//   Numbers larger than 65504 become infinite. Dynamic loss scaling sees it in the gradients (loss_scale.wgsl).
+//   saves     nothing. Assigns, never adds.
+//   threads   A workgroup of 4 subgroups of LANES computes a 2·SM × 2·SN tile of c, each subgroup SM × SN of it in
+//             fragments of FRAG × FRAG. KS of k at a time go from global memory to registers, to f16 in workgroup
+//             memory, to fragments; the next KS are loaded meanwhile.
+//             A tile keeps the order of rows in memory, so that four neighbors stay neighbors: rows of k (read
+//             row-major for a, column-major for b), or rows of m and n (the reverse). Rows are padded by 8: fewer bank
+//             conflicts.
+//             Elements of a fragment cannot be accessed, so results pass through workgroup memory, one fragment of each
+//             subgroup at a time.
+//             Rows and columns past the end repeat the last ones and are not stored. k past the end is 0.
+//             Every subgroup must have LANES invocations in the order of their index: the launcher takes this kernel
+//             only where the adapter has one subgroup size. It uses no subgroup arithmetic: drivers have been seen to
+//             crash on a module with both.
+//   floor     2·batch·M·N·K flops at the f16 rate (three times that with HIGH);  4·batch·(M·K + N·K + M·N) bytes
+//   tried     Fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1): only for correctness, not
+//             timed.
+//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 28 TFLOP/s with fragments of 16. That is no faster
+//             than f32 and a twentieth of cuBLAS in bf16.
+// lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
+// point.
 // uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;
 const TN = 2u;
@@ -35,17 +45,17 @@ const B_QUADS = TN_ * KS / 4u;
 const A_LOADS = (A_QUADS + THREADS - 1u) / THREADS;
 const B_LOADS = (B_QUADS + THREADS - 1u) / THREADS;
 const SHIFT = 2048.0;
-const STORED = 1u + 3u * C16;                          // elements that an invocation stores at a time
+const STORED = 1u + 3u * C16;                          // elements that an invocation stores at once
 var<workgroup> sh_a: array<f16, (1u + HIGH) * A_SIZE>;
 var<workgroup> sh_b: array<f16, (1u + HIGH) * B_SIZE>;
 var<workgroup> sh_c: array<f32, 4u * (1u + HIGH) * SIZE>;
 
-// Place of the four neighbours number `at` of a tile: (row of m or n, k) of the first of them.
+// (row of m or n, k) of the first of the four neighbors that have number `at` in a tile. by_k: they differ in k.
 fn place(at: u32, by_k: bool, side: u32) -> vec2<u32> {
     if by_k { return vec2(at / (KS / 4u), at % (KS / 4u) * 4u); }
     return vec2(at % (side / 4u) * 4u, at / (side / 4u));
 }
-// Where element (row, k) of a tile lies.
+// Index of element (row, k) of a tile in workgroup memory.
 fn slot(row: u32, k: u32, by_k: bool, side: u32) -> u32 {
     return select(k * (side + PAD) + row, row * (KS + PAD) + k, by_k);
 }
@@ -103,10 +113,10 @@ fn product(wid: vec3<u32>, tid: u32) {
     let start = wid.z / p.batch * p.k_split;
     let end = min(start + p.k_split, p.k);
     let sub = tid / LANES;
-    let row = sub / 2u * SM;                             // of the subgroup within the tile
+    let row = sub / 2u * SM;                             // first row and column of the subgroup in the tile
     let col = sub % 2u * SN;
     var sums: array<Sum, FM * FN>;
-    var rest: array<Sum, HIGH * FM * FN + 1u - HIGH>;    // of hi·lo + lo·hi, 2048 times too large
+    var rest: array<Sum, HIGH * FM * FN + 1u - HIGH>;    // Σ hi·lo + lo·hi, 2048 times too large
     var next_a: array<vec4<f32>, A_LOADS>;
     var next_b: array<vec4<f32>, B_LOADS>;
     for (var i = 0u; i < A_LOADS; i++) { next_a[i] = load_a(a_base, m, start, i * THREADS + tid, end); }

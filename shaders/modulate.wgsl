@@ -1,14 +1,15 @@
-// modulate — the two elementwise steps of an adaLN block (DiT, MAR): a norm is modulated, a branch is gated, by a row's
-// condition.
-//   x, h, y, dx, dh, dy (rows, D)   m, dm, before (rows, P·D), columns shift | scale | gate, or without gate (P = 2)
-//   modulate: y = x·(1 + scale) + shift      dx = dy·(1 + scale)   dshift = dy   dscale = dy·x   dgate = 0
-//   gate:     y = x + gate·h                 dx = dy   dh = dy·gate   dgate = dy·h   dshift = dscale = 0
-// Both steps of a block read one m. So that its gradient is not summed in a pass of its own, a backward adds `before`, what
-// m has collected, to what it writes. Saves nothing that is not there. Backward assigns, never adds.
-// One invocation per element of x, with its P columns of m. Floor per element of x: 16 bytes forward,
-// 16 + 4·P backward, 4·P more where there is a `before`.
+// modulate — the two element-wise steps of an adaLN block (DiT's modulate(), and x + gate * branch; MAR's denoiser):
+// a condition m shifts and scales a normalized x, and gates the branch h that is added to x.
+//   shapes    x, h, y, dx, dh, dy (rows, D)   m, dm, before (rows, P·D): columns shift | scale | gate (P = 2: no gate)
+//   modulate  y = x·(1 + scale) + shift      dx = dy·(1 + scale)   dshift = dy   dscale = dy·x   dgate = 0
+//   gate      y = x + gate·h                 dx = dy   dh = dy·gate   dgate = dy·h   dshift = dscale = 0
+//             Both steps of a block read the same m, so dm is the sum of two gradients. `before` is the gradient that m
+//             has collected so far: backward writes dm = before + its own, which saves a launch that adds the two.
+//   saves     only its inputs. Backward assigns, never adds.
+//   threads   one invocation per element of x; it also handles the P columns of m that belong to this element
+//   floor     per element of x: 16 bytes forward, 16 + 4·P backward, 4·P more where there is a `before`
 // uses lib/grid
-struct Params { n: u32, d: u32, parts: u32, before: u32 } // n = rows·D; before: 1 if there is one
+struct Params { n: u32, d: u32, parts: u32, before: u32 } // n = rows·D; parts = P; before: 1 if bound
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> h: array<f32>;
@@ -20,7 +21,7 @@ struct Params { n: u32, d: u32, parts: u32, before: u32 } // n = rows·D; before
 @group(0) @binding(8) var<storage, read_write> dm: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dh: array<f32>;
 
-// where the shift of element i stands in m
+// Index in m of the shift of element i; its scale is d further, its gate 2·d.
 fn shift_of(i: u32) -> u32 {
     return i / p.d * p.parts * p.d + i % p.d;
 }

@@ -1,13 +1,15 @@
-// mse_norm — masked MSE against per-patch normalised pixels (MAE's norm_pix_loss).
-//   pred, dpred (rows, cols), column (py·P + px)·C + c: channel fastest     tgt (rows, cols), column (c·P + py)·P + px
-//   mask (rows), 0 = does not count; its row is not read     loss, dloss (rows)     cols = C·P·P     scale = 1/Σ mask
-//   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  or tgt itself
-//        Patches may be nearly constant: everything is relative to the patch's first number, the variance a second pass.
-//   forward:   loss = mask·scale·mean_c (pred − t^)²
-//   backward:  dpred = dloss·mask·scale·2/cols·(pred − t^)
-//   target:    t^ itself (rows, cols), in the columns of pred, for losses of another kind
-// Saves stat (rows) = (mean − first, rstd). Backward assigns, never adds. Forward, target: one workgroup per row. Backward: one
-// invocation per element. Floor per element that counts: 8 bytes forward and target, 12 backward (4 where the mask is 0).
+// mse_norm — mean squared error of masked patches against pixels normalized per patch (MAE's norm_pix_loss).
+//   shapes    pred, dpred (rows, cols), column (py·P + px)·C + c: channel fastest     cols = C·P·P     scale = 1/Σ mask
+//             tgt (rows, cols), column (c·P + py)·P + px     loss, dloss (rows)
+//             mask (rows): the weight of a row. A row of weight 0 is not read.
+//   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  without `normalise`, t^ = tgt
+//             loss = mask·scale·mean_c (pred − t^)²: the share of a row
+//             A patch may be nearly constant, so mean and var are relative to its first pixel, var in a second pass.
+//   backward  dpred = dloss·mask·scale·2/cols·(pred − t^). Assigns, never adds.
+//   target    out (rows, cols) = t^ in the columns of pred, for other kinds of losses
+//   saves     stat (rows) = (mean − first pixel, rstd)
+//   threads   forward, target_forward: one workgroup per row. backward: one invocation per element.
+//   floor     per element of a row that counts: 8 bytes forward and target, 12 backward (4 where the mask is 0)
 // uses lib/grid, lib/reduce
 struct Params { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,17 +23,17 @@ struct Params { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 
 @group(0) @binding(8) var<storage, read_write> dpred: array<f32>;
 @group(0) @binding(9) var<storage, read_write> out: array<f32>;
 
-// where tgt keeps what column i of pred predicts
+// Column of tgt that column i of pred predicts.
 fn column(i: u32) -> u32 {
     return i % p.channels * (p.cols / p.channels) + i / p.channels;
 }
 
-// number i of the patch at `at`, relative to its first where it will be normalised
+// Pixel i of the patch at `at`, minus the first pixel if the patch is normalized.
 fn pixel(at: u32, i: u32) -> f32 {
     return tgt[at + i] - select(0.0, tgt[at], p.normalise > 0u);
 }
 
-// (mean − first, rstd) of the patch at `at`
+// (mean − first pixel, rstd) of the patch at `at`.
 fn statistics(t: Thread, at: u32) -> vec2<f32> {
     if p.normalise == 0u { return vec2(0.0, 1.0); }
     var total = 0.0;

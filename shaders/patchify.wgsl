@@ -1,9 +1,13 @@
-// patchify — images to one row per patch, columns in the order of a convolution weight. No backward: images need none.
-//   rows (B, L, C·P·P), L = (H/P)·(W/P);   token (y/P)·(W/P) + x/P;   column (c·P + y mod P)·P + x mod P
-//   from_u8:    bytes (B, H, W, 3), four to a word, the first in the low bits;  rows = scale[c]·v + shift[c]
-//               with scale = 1/(255·std) and shift = −mean/std, that is (v/255 − mean)/std
-//   from_nchw:  pixels (B, C, H, W), as they are
-// One invocation per element of rows. Floor: 5 bytes per element from bytes, 8 from pixels.     uses lib/grid
+// patchify — images to one row per patch (einops: b c (h p) (w q) -> b (h w) (c p q)). Columns are in the order of a
+// convolution weight, so that timm's PatchEmbed becomes a matmul.
+//   shapes    rows (B, L, C·P·P), L = (H/P)·(W/P);   token (y/P)·(W/P) + x/P;   column (c·P + y mod P)·P + x mod P
+//   from_u8   bytes (B, H, W, 3), four per word, the first in the low bits:  rows = scale[c]·v + shift[c]
+//             scale = 1/(255·std) and shift = −mean/std, so that rows = (v/255 − mean)/std
+//   from_nchw pixels (B, C, H, W), copied unchanged
+//   No backward: nothing asks for the gradient of an image.
+//   threads   one invocation per element of rows
+//   floor     5 bytes per element from bytes, 8 from pixels
+// uses lib/grid
 struct Params {
     n: u32, c: u32, h: u32, w: u32, side: u32,
     scale_r: f32, scale_g: f32, scale_b: f32, shift_r: f32, shift_g: f32, shift_b: f32,
@@ -16,7 +20,7 @@ const WG = 256u;
 
 struct Place { b: u32, c: u32, y: u32, x: u32 }
 
-// Where element i of rows lies in its image.
+// The pixel that element i of rows holds.
 fn place(i: u32) -> Place {
     let area = p.side * p.side;
     let token = i / (p.c * area);

@@ -1,19 +1,21 @@
-// reduce — sums over everything or over rows, each in two stages of the same kernel: the order is fixed.
-//   sum      x (n) -> y (groups), y[i] = scale · the share of workgroup i; then x = y of before, one workgroup
-//            mean is sum with scale = 1/n in the last stage
-//   spread   its backward: dx (n) = scale · dy[0], assigned
-//   columns  x (S, rows, D) -> y (S, chunks, D), y = scale · Σ over `chunk` rows; then x = y of before, chunk = all rows.
-//            The gradient of a bias: no backward of its own. x may be f16.
-//   tokens   the backward of a mean over tokens, x (B, L, D) -> y (B, D), which is columns with scale = 1/L in the last
-//            stage: dx (B, L, D) = scale · dy[b], assigned
-// sum: workgroup of 256, strides over the whole of x; spread, tokens: an invocation per element; columns: an invocation per
-// column and chunk, neighbours read neighbours. Floor: 4 bytes per element of x (spread, tokens: of dx).
+// reduce — sums over a whole tensor (x.sum(), x.mean()), over rows (x.sum(0): the gradient of a bias) and over tokens
+// (x.mean(1)). Large sums take two launches of one kernel, the second on the first's y: a fixed order, the same bits.
+//   sum       x (n) → y (groups):  y[i] = scale·Σ of workgroup i's share. A mean has scale = 1/n in the last launch.
+//   spread    backward of sum and mean:  dx (n) = scale·dy[0]
+//   columns   x (S, rows, D) → y (S, chunks, D):  y = scale·Σ over `chunk` rows;  chunk = rows in the last launch.
+//             x may be f16. No backward: nothing differentiates the gradient of a bias.
+//   tokens    backward of the mean over tokens:  dx (B, L, D) = scale·dy[b], dy (B, D). Its forward is columns with
+//             scale = 1/L in the last launch.
+//   spread and tokens assign, never add. Nothing is saved: the gradient of a sum does not depend on x.
+//   threads   sum: workgroups of 256 that stride over x. spread, tokens: one invocation per element of dx.
+//             columns: one per column and chunk, so that neighbors read neighbors.
+//   floor     4 bytes per element of x; spread, tokens: of dx
 // uses lib/grid, lib/reduce
 struct Params { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(5) var<storage, read> words: array<u32>; // x of columns, pairs of f16 where X16 = 1
+@group(0) @binding(5) var<storage, read> words: array<u32>; // x of columns; X16 = 1: two f16 per word
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
@@ -49,7 +51,7 @@ fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let first = wid.y * p.chunk;
     let end = min(first + p.chunk, p.rows);
     let base = wid.z * p.rows * p.cols + col;
-    var four = vec4(0.0);                                // four chains of additions: loads need not wait for sums
+    var four = vec4(0.0);                                // four independent sums: a load need not wait for the last sum
     var row = first;
     for (; row + 4u <= end; row += 4u) {
         let i = base + row * p.cols;

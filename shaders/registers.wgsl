@@ -1,19 +1,22 @@
-// registers — the model's own tokens (registers, class tokens) at evenly spaced places among the tokens of the image.
-//   register k of `count` stands at place first + k·step of the sequence; the tokens x fill the other places in order
-//   insert:   x (B, L, D), r (B or 1, n, D)  out (B, L+n, D), out[b, place] = r[b, k] at a register's place, else x[b, l]
-//             dx = rest(dout)     dr = extract(dout), its sum over b if all samples share r
-//   extract:  x (B, L+n, D)  out (B, n, D), out[b,k] = x[b, first + k·step]   dx = insert(0, dout)
-//   rest:     x (B, L+n, D)  out (B, L, D), everything but the registers      dx = insert(dout, 0)
-// Places follow from three numbers, so there are no tables and backward saves nothing. All assign.
-// One invocation per element of dst; dst_rows and src_rows: per sample.  Floor: 8 bytes per element of dst.  uses lib/grid
+// registers — the model's own tokens (timm's prefix tokens: registers, class token) at evenly spaced places among the
+// image's tokens: in front (ViT), in the middle (Vim) or spread out (Mamba-R).
+//   Register k of n (`count`) stands at place first + k·step of the sequence; tokens fill the other places in order.
+//   insert    x (B, L, D), r (B or 1, n, D) → out (B, L+n, D):  out[b, place] = r[b, k] for a register, else x[b, l]
+//             dx = rest(dout)     dr = extract(dout), summed over b if all samples share r
+//   extract   x (B, L+n, D) → out (B, n, D):  out[b, k] = x[b, first + k·step]      dx = insert(0, dout)
+//   rest      x (B, L+n, D) → out (B, L, D):  all tokens but the registers          dx = insert(dout, 0)
+//   saves     nothing: places follow from first, step and count, without a table. All kernels assign, never add.
+//   threads   one invocation per element of dst;  dst_rows and src_rows count the rows of a sample
+//   floor     8 bytes per element of dst
+// uses lib/grid
 struct Params { n: u32, d: u32, dst_rows: u32, src_rows: u32, first: u32, step: u32, count: u32, has_x: u32, r_stride: u32, has_r: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;          // (B, src_rows, D)
-@group(0) @binding(2) var<storage, read> r: array<f32>;          // (B or 1, count, D): r_stride floats between samples
+@group(0) @binding(2) var<storage, read> r: array<f32>;          // (B or 1, count, D); r_stride 0: shared
 @group(0) @binding(3) var<storage, read_write> dst: array<f32>;  // (B, dst_rows, D)
 
-// Registers before place j.
+// Number of registers in front of place j.
 fn before(j: u32) -> u32 {
     if j < p.first { return 0u; }
     return min((j - p.first + p.step - 1u) / p.step, p.count);
@@ -23,7 +26,7 @@ fn is_register(j: u32) -> bool {
     return j >= p.first && (j - p.first) % p.step == 0u && (j - p.first) / p.step < p.count;
 }
 
-// The place of token l: behind `step - 1` tokens comes the next register.
+// Place of token l. From `first` on, every step − 1 tokens are followed by a register.
 fn place(l: u32) -> u32 {
     if l < p.first { return l; }
     if p.step == 1u { return l + p.count; }

@@ -1,6 +1,6 @@
-// scale — a tensor times a constant, element by element.
-//   a, y (n)   y = c·a;  da = c·dy is the same kernel. Assigns, never adds.
-// One invocation per element. Floor: 8 bytes.
+// scale — a tensor times a constant, element by element (c * a).
+//   a, y (n)   y = c·a;  da = c·dy is the same kernel, with dy bound as a. Assigns, never adds; saves nothing.
+// One invocation per element. Floor: 8 bytes per element.
 // uses lib/grid
 struct Params { n: u32, c: f32 }
 const WG = 256u;

@@ -1,41 +1,45 @@
-// selective_scan — the scan of Mamba-1, in S directions over one sequence, gated and averaged.
-//   u, delta (S, B, L, E), delta raw    xdbl (S, B, L, R+2N): dt | B | C    xz (B, L, 2E): x | z    out (B, L, E)
-//   chan, the parameters of a channel:  A_log (S, E, N) at 0 | D (S, E) at d_at | delta_bias (S, E) at bias_at
-//   δ = softplus(delta + delta_bias)    A = −exp(A_log)    ā = exp(δ·A)
-//   h_t = ā·h_{t−1} + δ·u·B,  0 before the first step     y = Σ_n C·h + D·u     out = 1/S·Σ_s y·SiLU(z)
-// Direction 0 steps t = 0, 1, …, L−1 and direction 1 steps t = L−1, …, 0; every array stays in image order.
-// Saves, for the backward pass, the inputs and `states` (S, B, chunks, N/4, E, 4): h after the last step of each
-// direction inside tokens c·T..(c+1)·T; the backward pass starts from them and computes h again. That is
-// 4·N/T bytes per (s, b, t, e).
-//
-// N is padded to whole vec4s (quads); a padded state has A = B = C = 0 and stays 0.
-// 1  sequential   A lane is a channel, its states are registers, one loop over t. Both directions share a workgroup: until
-//                 they meet in the middle each writes out, from there on each adds to what the other wrote. No traffic
-//                 is extra and the order of the sum is fixed. For S·B·E lanes or more than the device can fill.
-// 2  chunked      Parallel prefix over L in three launches, for few or long sequences. A run of steps maps h to a·h + b,
-//                 and (a1, b1) then (a2, b2) is (a1·a2, a2·b1 + b2). `chunk_scan`: the pair of each chunk, where a is
-//                 exp(A·Σδ), so that only Σδ is kept. `chunk_carry`: the prefix over chunks, in place in states.
-//                 `chunk_apply`: each chunk again from its true start, both directions in turn.
-// B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
-// HALF = 1: u, delta, xz and out are f16, two in a word, and E is even; so is `states` (S, B, chunks, N/8, E, 8). What is
-// computed stays f32. Results wait for their neighbours in workgroup memory, T tokens at a time; the sum of two directions
-// is rounded twice then.
-// Floor per (b, t, e): 4·(2S+2) bytes and S·N exponentials; chunked moves and computes about twice that.
-// With HALF half the bytes.
-// Tried, ms at B 2, L 98, E 384, N 16 | B 1, L 592, in brackets with HALF; llvmpipe, 2 cores, Mesa 22.3.6, which says little
-// about a GPU:
-//   sequential 3.9 (5.0) | 14.1 (15.3)   kept, and chosen on a CPU; f16 for the bytes, it is unpacked one by one here
-//   chunked    4.1 (4.3) | 12.1 (12.8)   kept: on a GPU few or short rows of lanes leave it idle otherwise. Not run on one
+// selective_scan — the scan of Mamba-1 in S directions over one sequence, gated and averaged (mamba_ssm: the mean over
+// directions of selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus=True)).
+//   shapes    u, delta (S, B, L, E), delta before softplus   xdbl (S, B, L, R+2N): dt | B | C   xz (B, L, 2E): x | z
+//             out (B, L, E)   states (S, B, chunks, N/4, E, 4)   total (S, B, chunks, E)   last (S, B, E, N)
+//             chan, one tensor of parameters:  A_log (S, E, N) at 0 | D (S, E) at d_at | delta_bias (S, E) at bias_at
+//   forward   δ = softplus(delta + delta_bias)    A = −exp(A_log)    ā = exp(δ·A)
+//             h_t = ā·h_{t−1} + δ·u·B,  0 before the first step     y = Σ_n C·h + D·u     out = 1/S·Σ_s y·SiLU(z)
+//             Direction 0 steps t = 0, 1, …, L−1 and direction 1 steps t = L−1, …, 0; every array stays in image order.
+//   backward  selective_scan_backward.wgsl
+//   saves     its inputs and `states`: h after the last step of each direction inside tokens c·T..(c+1)·T, 4·N/T bytes
+//             per (s, b, t, e). Backward starts each chunk from them and computes h again, as mamba_ssm does.
+//   threads   N is padded to whole vec4s (quads); a padded state has A = B = C = 0 and stays 0.
+//             1 sequential: a lane is a channel, its states are registers, one loop over t. Both directions share a
+//             workgroup. Until they meet in the middle each writes out; from there on each adds to the other's value.
+//             So nothing is moved twice, and the order of the sum is fixed. For S·B·E lanes or more than a device
+//             holds.
+//             2 chunked: parallel prefix over L in three launches, for few or long sequences. A run of steps maps h to
+//             a·h + b; (a1, b1) then (a2, b2) is (a1·a2, a2·b1 + b2). chunk_scan computes the pair of each chunk; its a
+//             is exp(A·Σδ), so only Σδ is kept (total). chunk_carry is the prefix over chunks, in place in states.
+//             chunk_apply runs each chunk again from its true start, both directions in turn.
+//             B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
+//   HALF      1: u, delta, xz and out are f16, two per word, E is even, and states is f16 (S, B, chunks, N/8, E, 8).
+//             Arithmetic stays f32. Results wait for their neighbors in workgroup memory, T tokens at a time, so that
+//             whole words are written. The sum of two directions is then rounded twice.
+//   floor     per (b, t, e): 4·(2S+2) bytes, half with HALF, and S·N exponentials. chunked: about twice both.
+//   tried     ms, E 384, N 16, with HALF in brackets, at B 2, L 98 | B 1, L 592 on llvmpipe (2 cores, Mesa 22.3.6),
+//             then at B 128, L 98 | B 1, L 592 on an NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200):
+//             sequential  3.9 (5.0) | 14.1 (15.3)    0.300 (0.330) | 0.686 (0.530)   kept, and chosen on a CPU
+//             chunked     4.1 (4.3) | 12.1 (12.8)    0.390 (0.487) | 0.079 (0.077)   kept for few or short rows of
+//             lanes, which leave a GPU idle otherwise. HALF is kept for its bytes, though it unpacks numbers one by
+//             one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a launch, with
+//             HALF 1.27 (mamba_ssm, both directions: 1.86).
+//   const S: directions, 1 or 2;  const N: states, 1 to 64;  const T: tokens of a chunk;  const HALF
 // uses lib/math, lib/half, lib/gate
-// const S: directions, 1 or 2; const N: states, 1 to 64; const T: tokens of a chunk; const HALF
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
 }
 const WG = 64u;
-const CH = WG / S;              // channels of a workgroup that holds every direction
+const CH = WG / S;              // channels of a workgroup, which holds every direction of them
 const NQ = (N + 3u) / 4u;       // quads of states
-const SQ = (NQ + HALF) / (1u + HALF);   // vec4s that hold them in memory
+const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of f32 or two of f16
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;
 @group(0) @binding(2) var<storage, read> delta: array<u32>;
@@ -46,15 +50,15 @@ const SQ = (NQ + HALF) / (1u + HALF);   // vec4s that hold them in memory
 @group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;           // states, read
 @group(0) @binding(8) var<storage, read_write> out: array<u32>;
 @group(0) @binding(9) var<storage, read_write> total: array<f32>;           // Σδ (S, B, chunks, E)
-@group(0) @binding(10) var<storage, read> totals: array<f32>;               // the same, read
+@group(0) @binding(10) var<storage, read> totals: array<f32>;               // total, read
 @group(0) @binding(11) var<storage, read_write> last: array<f32>;           // (S, B, E, N)
 
 var<workgroup> sh_bc: array<vec4<f32>, S * T * 2u * NQ>;   // (S, T, B|C, NQ)
-var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // results on their way to out
+var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // HALF: results that wait to be written as pairs
 var<private> a: array<vec4<f32>, NQ>;                      // A of this lane's channel and direction
-var<private> h: array<vec4<f32>, NQ>;                      // its states
+var<private> h: array<vec4<f32>, NQ>;                      // h of this lane's channel and direction
 
-// Quad q of the row (s, b, t) of xdbl, B first, then C.
+// Quad q of row (s, b, t) of xdbl: 0..NQ are B, NQ..2·NQ are C.
 fn bc_quad(row: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     let n = q % NQ * 4u;
@@ -74,7 +78,7 @@ fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
 fn row_of(s: u32, b: u32, t: u32) -> u32 {
     return (s * p.b + b) * p.l + t;
 }
-// Where quad q of a chunk's states lies in memory, with its neighbour in f16.
+// Index of the vec4 that holds quad q of a chunk's states; in f16 it holds two quads.
 fn state_at(s: u32, b: u32, c: u32, q: u32, e: u32) -> u32 {
     return (((s * p.b + b) * p.chunks + c) * SQ + q / (1u + HALF)) * p.e + e;
 }
@@ -86,15 +90,15 @@ fn quad_of(v: vec4<u32>, q: u32) -> vec4<f32> {
     if HALF == 1u { return floats(select(v.xy, v.zw, q % 2u == 1u)); }
     return bitcast<vec4<f32>>(v);
 }
-// Keeps h as the states of a chunk.
+// Stores h as the states of chunk c.
 fn put_states(s: u32, b: u32, c: u32, e: u32) {
     for (var q = 0u; q < NQ; q += 1u + HALF) { states[state_at(s, b, c, q, e)] = packed(h[q], h[min(q + 1u, NQ - 1u)]); }
 }
-// Step i of direction s is at this token.
+// The token of step i of direction s.
 fn token(s: u32, i: u32) -> u32 {
     return select(p.l - 1u - i, i, s == 0u);
 }
-// Stages steps first..first+count of direction s; `lane` of `lanes` does its share.
+// Loads B and C of steps first..first+count of direction s into sh_bc, the work shared by `lanes` lanes.
 fn stage(s: u32, b: u32, first: u32, count: u32, lane: u32, lanes: u32) {
     for (var i = lane; i < count * 2u * NQ; i += lanes) {
         let row = row_of(s, b, token(s, first + i / (2u * NQ)));
@@ -114,11 +118,11 @@ fn step_size(i: u32, bias: f32) -> f32 {
     if p.softplus == 1u { return softplus(v); }
     return v;
 }
-// δ·A is not positive where δ is not negative: exp is safe, down to where it would be denormal.
+// ā = exp(δ·A). δ·A <= 0 for δ >= 0, so exp cannot overflow; the clamp keeps it from becoming denormal.
 fn decay(delta: f32, a: vec4<f32>) -> vec4<f32> {
     return exp(max(delta * a, vec4(-80.0)));
 }
-// One step with the j-th staged token of direction s: advances h, returns Σ_n C·h.
+// One step, with B and C of the j-th staged token of direction s: advances h and returns Σ_n C·h.
 fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     let at = (s * T + j) * 2u * NQ;
     var y = vec4(0.0);
@@ -128,7 +132,7 @@ fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     }
     return y.x + y.y + y.z + y.w;
 }
-// SiLU(z)/S
+// SiLU(z)/S; 1/S without z.
 fn gate(row: u32, e: u32) -> f32 {
     if p.has_z == 0u { return 1.0 / f32(S); }
     let i = (row * 2u + 1u) * p.e + e;
@@ -144,7 +148,7 @@ fn delta_bias(s: u32, e: u32) -> f32 {
     return chan[p.bias_at + s * p.e + e];
 }
 
-// Writes pair i of the two neighbours that wait at `at`, and adds to what is there if `more`.
+// Writes the two results that wait at `at` as word i of out; `more`: adds them to the other direction's.
 fn put_pair(i: u32, at: u32, more: bool) {
     var v = vec2(sh_y[at], sh_y[HALF * (at + 1u)]);
     if more { v += unpack2x16float(out[i]); }
@@ -163,7 +167,7 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         bias = delta_bias(s, e);
         for (var q = 0u; q < NQ; q++) { a[q] = a_quad(s, e, q); }
     }
-    // steps before the meeting; of an odd L direction 0 takes the middle token first
+    // Steps of this direction before the two meet. With an odd L, direction 0 takes the middle token first.
     let half = select((p.l + 1u - s) / 2u, p.l, S == 1u);
     let longest = select((p.l + 1u) / 2u, p.l, S == 1u);
     for (var part = 0u; part < S; part++) {
@@ -237,7 +241,7 @@ fn chunk_carry(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     let a0 = a_quad(s, e, q);
     let a1 = a_quad(s, e, q + 1u);
     var h0 = vec4(0.0);
-    var h1 = vec4(0.0);                     // in f16 only
+    var h1 = vec4(0.0);                     // used in f16 only
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(p.chunks - 1u - i, i, s == 0u);
         let at = state_at(s, b, c, q, e);
@@ -254,7 +258,7 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     let c = wid.y;
     let b = wid.z;
     let count = min(T, p.l - c * T);
-    var sums: array<f32, T>;                // Σ_s y by token of the chunk
+    var sums: array<f32, T>;                // Σ_s y of each token of the chunk
     for (var s = 0u; s < S; s++) {
         stage(s, b, select(p.l - c * T - count, c * T, s == 0u), count, tid, WG);
     }
@@ -289,7 +293,7 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     }
 }
 
-// h after the last step, as (S, B, E, N).
+// last (S, B, E, N): h after the last step of each direction (mamba_ssm's last_state).
 @compute @workgroup_size(WG)
 fn last_state(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let e = wid.x * WG + tid;

@@ -1,35 +1,50 @@
-// selective_scan_backward — gradients of selective_scan; shapes, formulae forward and `states`: selective_scan.wgsl.
-//   With gy = dout·SiLU(z)/S, and λ_t = gy·C + (ā·λ) of the step after t:
-//   du = D·gy + δ·Σ_n λ·B    ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'    p = ā·h_{t−1}
-//   dB = Σ_e λ·δ·u    dC = Σ_e gy·h    dA_log = A·Σ_bt λ·δ·p    dD = Σ_bt gy·u    ddelta_bias = Σ_bt ddelta
-//   dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z)), z of 0 as in forward
-// `scan` writes one buffer, work: du, ddelta (S, B, L, E), sums of dB | dC over the channels of a workgroup
-// (S, B, L, tiles, 2N), and per b the gradient of chan; `sum_bc` and `sum_chan` add these up in fixed order. `gate` writes
-// the z half of dxz and zeroes the x half; in a mixer conv1d.wgsl does it. All assign, none adds; pads and absent parts of
-// dchan are 0. `clear` = 1: also zero what this op does not own, columns 0..R of dxdbl.
-//
-// scan: a lane is four channels times four states (a quad), a mat4x4 whose columns are states. LQ lanes hold all states
-// of four channels, a group; the GROUPS groups of a workgroup hold 4·GROUPS channels, those of group g being g +
-// GROUPS·(0..3), so that neighbouring lanes load neighbouring channels. Chunk by chunk in reverse: h_t again from the
-// state before the chunk, kept for T tokens; then back through the chunk with λ in registers. What a token of a channel
-// is (δ, u, gy, the slope) is computed by one lane and read by LQ from workgroup memory, J tokens at a time. Per token
-// a lane adds up its four channels to a quad of dB and of dC, and its four states to du and ddelta of four channels;
-// these go to `put` and `flush` of lib/scan_sums, through workgroup memory, or of lib/scan_sums_subgroup, by shuffles.
-// Two barriers per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros and so add nothing.
-// On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup memory, and
-// 13 barriers per 16 tokens.
-// Tried, ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little of a GPU:
-//   a lane is one channel with all states, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
-//   four channels by four states, sums by shuffles, LANES 8, J 4: 238; kept
-//   the same, sums through workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and barriers
-//   that one with HALF: 0.9 of its time; kept for the bytes
-// Not tried: one channel a lane with shuffles, which needs 31 per token. No version was run on a GPU.
-// Floor per (s, b, t, e): 16 bytes, and 8/S for z and dout, and 2N exponentials; gate 16 per (b, t, e).
-// HALF = 1: u, delta, xz, out, dout, dxz, states and in work du and ddelta are f16, half the bytes; E is even. What is
-// computed, the sums and dxdbl stay f32. The channels of group g are 2g, 2g+1 and those 2·GROUPS further then.
+// selective_scan_backward — gradients of selective_scan (the backward of mamba_ssm's selective_scan_fn). Names, shapes
+// and formulae of forward: selective_scan.wgsl.
+//   shapes    du, ddelta (S, B, L, E)   dxdbl like xdbl   dchan like chan   dxz like xz   dout (B, L, E)
+//             work, one buffer because WebGPU allows eight bindings: du | ddelta | sums of dB | dC over the channels of
+//             a workgroup (S, B, L, tiles, 2N) | the gradient of chan for each b
+//   backward  gy = dout·SiLU(z)/S,  λ_t = gy·C + (ā·λ) of the step after t,  p = ā·h_{t−1}
+//             du = D·gy + δ·Σ_n λ·B    ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'
+//             dB = Σ_e λ·δ·u    dC = Σ_e gy·h    dA_log = A·Σ_bt λ·δ·p    dD = Σ_bt gy·u    ddelta_bias = Σ_bt ddelta
+//             dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z));  z = 0: lib/gate
+//             p = h_t − δ·u·B would cost no product but leave rounding errors: on an H200 dA_log was off by 2e-5 of its
+//             size.
+//   kernels   scan writes work. sum_bc and sum_chan add its parts up in a fixed order. gate writes the z half of dxz
+//             and zeroes the x half; in a Mamba mixer conv1d.wgsl does it. All assign, none adds. Padding and absent
+//             parts of dchan are 0. clear = 1: sum_bc also zeroes columns 0..R of dxdbl, which belong to dt_proj.
+//   saves     (by forward) its inputs, out, and `states`, h at the ends of chunks
+//   threads   scan: a lane is four channels × four states (a quad), a mat4x4 whose columns are states. LQ lanes, a
+//             group, hold all states of four channels. A workgroup has GROUPS groups, 4·GROUPS channels; group g has g
+//             + GROUPS·(0..3), so that neighboring lanes load neighboring channels. (HALF: 2g, 2g+1, and the same
+//             2·GROUPS further.)
+//             Chunks are taken in reverse. First h_t is computed again from the state before the chunk and kept for its
+//             T tokens; then the chunk is walked back with λ in registers.  δ, u, gy and the slope of softplus of a
+//             token and channel are computed by one lane and read by LQ from workgroup memory, J tokens at a time.
+//             Per token a lane sums over its four channels for a quad of dB and of dC, and over its four states for du
+//             and ddelta of four channels. `put` and `flush` sum over lanes: lib/scan_sums in workgroup memory, or
+//             lib/scan_sums_subgroup by shuffles.
+//             Barriers: two per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros, so add
+//             nothing.
+//             On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup
+//             memory, and 13 barriers per 16 tokens.
+//   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in work are f16; E is even. Arithmetic, sums
+//             and dxdbl stay f32.
+//   floor     per (s, b, t, e): 16 bytes, 8/S for z and dout, half of both with HALF, and 2N exponentials. gate: 16
+//             bytes per (b, t, e).
+//   tried     ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little about a GPU:
+//             one channel with all states a lane, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
+//             four channels × four states, sums by shuffles, LANES 8, J 4: 238; kept
+//             the same, sums in workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and
+//             barriers
+//             the last with HALF: 0.9 of its time; kept for the bytes
+//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): the kept one takes 13.2 ms for the 24 launches of a
+//             step of tiny (batch 128, L 98), 50.4 of base, with HALF 46.6; base 2.29 ms a launch (mamba_ssm 5.13). One
+//             channel × four states a lane: base 41.0, with HALF 47.4. Not merged yet: its portable variant lacked p =
+//             ā·h_{t−1} and failed three tests.
+//             Not tried: one channel with all states a lane and shuffles, which needs 31 per token.
+//   const N: states, 1 to 64;  const T: tokens of a chunk;  const J: tokens of a batch;  const HALF
+//   const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
 // uses lib/grid, lib/math, lib/half, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
-// const N: states, 1 to 64; const T: tokens of a chunk; const J: tokens of a batch; const LANES: lanes that surely share a
-// subgroup, up to 64, where shuffles are used; const HALF
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
@@ -37,7 +52,7 @@ struct Params {
 }
 const WG = 64u;
 const NQ = (N + 3u) / 4u;                               // quads of states
-const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s that hold them in `saved`
+const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s of states in `saved`: a quad of f32 or two of f16
 const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ, or the next power of two
 const GROUPS = WG / LQ;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -56,12 +71,12 @@ const GROUPS = WG / LQ;
 @group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
 
 var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
-var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS), or (δ|u, JH, GROUPS)
+var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS); for h (δ|u, JH, GROUPS)
 
-// Tokens first..first+count of one direction and sample, of which steps j0..j0+steps are a batch. `row`: of `first`.
+// Steps j0..j0+steps of a chunk of `count` tokens of one direction and sample; `row`: the row of its first token.
 struct Batch { row: u32, count: u32, up: bool, tile: u32, j0: u32, steps: u32 }
 
-// Step j of `count` steps in ascending or descending order is at this token.
+// The token of step j of `count` steps, in ascending (up) or descending order.
 fn token(j: u32, count: u32, up: bool) -> u32 {
     return select(count - 1u - j, j, up);
 }
@@ -98,7 +113,7 @@ fn chan_at(on: u32, at: u32, e: u32) -> f32 {
 fn chan4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
     return vec4(chan_at(on, at, e.x), chan_at(on, at, e.y), chan_at(on, at, e.z), chan_at(on, at, e.w));
 }
-// Four channels of a row that starts at `row`. What is past E is anything.
+// Indices of four channels of the row that starts at `row`. Past E they are arbitrary; the caller selects 0.
 fn at4(row: u32, e: vec4<u32>) -> vec4<u32> {
     return row + min(e, vec4(p.e - 1u - HALF));
 }
@@ -123,7 +138,7 @@ fn z4(row: u32, e: vec4<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4(xz[i.x], xz[i.y], xz[i.z], xz[i.w]));
 }
 
-// Of one token of four channels: δ and u, and where the way back needs them gy and the slope of δ. 0 past E.
+// δ and u of one token and four channels; Full adds gy and the slope of softplus for the way back. 0 past E.
 struct Token { delta: vec4<f32>, u: vec4<f32> }
 struct Full { token: Token, gy: vec4<f32>, slope: vec4<f32> }
 fn token_of(row: u32, e: vec4<u32>, bias: vec4<f32>) -> Token {
@@ -150,7 +165,7 @@ fn full_of(row: u32, out_row: u32, e: vec4<u32>, bias: vec4<f32>) -> Full {
     return Full(token_of(row, e, bias), select(none, gy, inside), select(none, slope, inside));
 }
 
-// Of a mat4x4, rows are channels and columns states.
+// mat4x4 arithmetic: rows are channels and columns are states.
 fn by_channel(v: vec4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(v * m[0], v * m[1], v * m[2], v * m[3]);
 }
@@ -168,7 +183,8 @@ fn decays(delta: vec4<f32>, a: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(decay_of(delta * a[0]), decay_of(delta * a[1]), decay_of(delta * a[2]), decay_of(delta * a[3]));
 }
 
-// Into work: du (`which` 0) or ddelta (1) of a token and two channels; dB (0) or dC (1) of a state, over this workgroup.
+// Stores into work. write_pair: du (which = 0) or ddelta (1) of a token and two channels. write_state: dB (0) or dC (1)
+// of a state, summed over this workgroup's channels. write_a, write_chan: gradients of A_log, D and delta_bias.
 fn write_pair(which: u32, row: u32, e: vec2<u32>, v: vec2<f32>) {
     let at = row * p.e;
     if HALF == 1u {
@@ -202,8 +218,8 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let a = transpose(mat4x4(a_quad(s, e.x, q), a_quad(s, e.y, q), a_quad(s, e.z, q), a_quad(s, e.w, q)));
     var carry = mat4x4<f32>();              // ā·λ of the step after
     var da = mat4x4<f32>();                 // Σ λ·δ·p
-    var past: array<mat4x4<f32>, T>;        // h before each token of the chunk
-    var d = vec4(0.0);                      // of the first quad only: D·gy is added once
+    var past: array<mat4x4<f32>, T>;        // h before each token of the chunk, h_{t−1}
+    var d = vec4(0.0);                      // 0 but in the first quad, so that D·gy is added once
     if q == 0u { d = chan4(p.has_d, p.d_at + s * p.e, e); }
     var dd = vec4(0.0);
     var dbias = vec4(0.0);
@@ -266,7 +282,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let slope = sh_x[(3u * J + j) * GROUPS + group];
                 let bq = sh_bc[k * 2u * LQ + q];
                 let decay = decays(delta, a);
-                let before = times(decay, past[k]);                         // p; h − δ·u·B would leave what rounding left
+                let before = times(decay, past[k]);                         // p, as a product: see the header
                 let h = before + outer(delta * u, bq);
                 let lambda = outer(gy, sh_bc[k * 2u * LQ + LQ + q]) + carry;
                 let lambda_p = times(lambda, before);
@@ -297,7 +313,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
 }
 
-// One invocation per element of dxdbl.
+// Sums over tiles: one invocation per element of dxdbl.
 @compute @workgroup_size(256)
 fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let cols = p.r + 2u * N;
@@ -313,13 +329,13 @@ fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     dxdbl[i] = v;
 }
 
-// 32 elements of dchan by 8 interleaved groups of samples.
+// Sums over b: 32 elements of dchan by 8 interleaved groups of samples a workgroup, in a fixed order.
 var<workgroup> sh_sum: array<f32, 256>;
 @compute @workgroup_size(256)
 fn sum_chan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * 32u + tid % 32u;
     let part = select(select(0u, p.d_at, i >= p.d_at), p.bias_at, i >= p.bias_at);
-    let pad = i - part >= p.s * p.e * select(1u, N, part == 0u);    // nobody wrote there
+    let pad = i - part >= p.s * p.e * select(1u, N, part == 0u);    // padding: scan wrote nothing there
     var v = 0.0;
     if !pad {
         for (var b = tid / 32u; b < p.b; b += 8u) { v += parts[b * p.chan_len + i]; }
@@ -331,7 +347,7 @@ fn sum_chan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     dchan[i] = v;
 }
 
-// One invocation per word of dxz's z half: an element, or two in f16.
+// One invocation per word of the z half of dxz: one element, or two in f16.
 @compute @workgroup_size(256)
 fn gate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = (grid_row(wid) * 256u + tid) * (1u + HALF);

@@ -1,7 +1,8 @@
 enable f16;
 enable wgpu_cooperative_matrix;
-// selftest_coop — out (F, F) f32 = lhs (F, 64) · rhs (64, F), F = FRAG, f16 row-major one after the other in x, 64/F steps
-// of K carried in one accumulator: drivers have been seen to double what a loop carries.
+// selftest_coop — a product in one fragment: out (F, F) f32 = lhs (F, 64)·rhs (64, F), F = FRAG; x holds lhs, then rhs,
+// row-major in f16. One accumulator carries the 64/F steps of K through a loop: some drivers double what a loop
+// carries.
 // uses lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 struct Params { n: u32 }
 const THREADS = 32u;

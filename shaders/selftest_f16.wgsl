@@ -1,5 +1,5 @@
 enable f16;
-// selftest_f16 — x² + 1 of 32 half floats in storage.
+// selftest_f16 — x² + 1 of 32 f16 numbers in storage buffers.
 struct Params { n: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f16>;

@@ -1,4 +1,5 @@
-// selftest_half — x (256) in f16 as the driver's own conversion has it, two in a word, through lib/half.
+// selftest_half — x (256) as f16, two per word, as the driver's own conversion makes them, through lib/half. Only a
+// driver that rounds to the nearest may use its own conversion elsewhere.
 // uses lib/half
 struct Params { n: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,5 +1,6 @@
-// selftest_subgroup — 1 + 2 + … + 256 through lib/reduce_subgroup, written by every invocation whose subgroup is its
-// neighbours in order and whose shuffle finds its partner, as lib/scan_sums_subgroup has to be sure of.
+// selftest_subgroup — out (256) = 1 + 2 + … + 256 through lib/reduce_subgroup. An invocation writes 0 instead unless
+// the lanes of its subgroup are neighbors in order and its shuffle finds its partner, which lib/scan_sums_subgroup
+// relies on.
 struct Params { n: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,12 +1,12 @@
-// lib/attention — what both shaders of the family share: scalars, operands, loads of four columns of a head, and which
-// tokens see each other. The header of attention.wgsl says what each means; EXACT where no column past a head is read.
+// lib/attention — the parts that attention.wgsl and attention_coop.wgsl share: scalars, bindings, loads, and the region
+// mask. The header of attention.wgsl explains each name. EXACT: no load reaches past a head.
 // uses lib/half
 struct Params {
     lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
     q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
     mask: u32, scale: f32,
 }
-const QUADS = DH % 4u == 0u;               // heads start and end at multiples of 4
+const QUADS = DH % 4u == 0u;               // heads start and end at multiples of 4 elements
 const LAST = max(DH, 4u) - 4u;
 const FAR = 0xffffffffu;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -23,14 +23,15 @@ const FAR = 0xffffffffu;
 @group(0) @binding(11) var<storage, read> dout: array<vec4<u32>>;
 @group(0) @binding(12) var<storage, read_write> grad: array<u32>; // dq, or dk and dv
 
-// Four columns from c, a multiple of 4, of the head at `at`; zero past the head.
+// q4, k4, v4 and dout4 load columns c..c+4 of the head that starts at `at`; c is a multiple of 4. Columns past the head
+// are 0. `quad` and `at4` are the indices: of a whole vec4, or of four elements where heads are not aligned.
 fn at4(at: u32, c: u32) -> vec4<u32> { return at + min(vec4(c, c + 1u, c + 2u, c + 3u), vec4(DH - 1u)); }
 fn quad(at: u32, c: u32) -> u32 { return (at + min(c, LAST)) >> 2u; }
 fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
     if EXACT { return x; }
     return select(vec4<f32>(), x, vec4(c, c + 1u, c + 2u, c + 3u) < vec4(DH));
 }
-// Quad i, of the words it lies in: f32, or in f16 with its neighbour.
+// Quad i (elements 4i..4i+4) out of its four words, which hold one quad of f32 or two of f16.
 fn four(words: vec4<u32>, i: u32) -> vec4<f32> {
     if HALF == 1u { return floats(select(words.xy, words.zw, i % 2u == 1u)); }
     return bitcast<vec4<f32>>(words);
@@ -68,7 +69,7 @@ fn out1(i: u32) -> f32 {
     if HALF == 1u { return unpack2x16float(saved_out[i >> 1u])[i & 1u]; }
     return bitcast<f32>(saved_out[i]);
 }
-// Element i of a result, or in f16 that and the next.
+// Stores x.x as element i; in f16 also x.y as element i + 1 of the same word.
 fn put_out(i: u32, x: vec2<f32>) {
     if HALF == 1u { out[i >> 1u] = pair(x); } else { out[i] = bitcast<u32>(x.x); }
 }
@@ -76,7 +77,7 @@ fn put_grad(i: u32, x: vec2<f32>) {
     if HALF == 1u { grad[i >> 1u] = pair(x); } else { grad[i] = bitcast<u32>(x.x); }
 }
 
-// The rows of a workgroup: from `first` on, of sample b and head h; none where group reaches p.groups.
+// The rows that a workgroup owns: those from `first` on, of sample b and head h. None if group >= p.groups.
 struct Owned { group: u32, first: u32, b: u32, h: u32 }
 fn owned(wid: vec3<u32>, rows: u32) -> Owned {
     let tiles = (rows + ROWS - 1u) / ROWS;
@@ -84,12 +85,13 @@ fn owned(wid: vec3<u32>, rows: u32) -> Owned {
     return Owned(group, grid_row(wid) % tiles * ROWS, group / p.heads, group % p.heads);
 }
 
-// Columns of a head are counted from `at`, the head's first column in its buffer.
+// Index of a head's first column in its buffer: of query i, of key j, of row i of out.
 fn q_at(b: u32, h: u32, i: u32) -> u32 { return (b * p.lq + i) * p.q_row + h * DH; }
 fn kv_at(b: u32, h: u32, j: u32) -> u32 { return (b * p.lk + j) * p.kv_row + h * DH; }
 fn out_at(b: u32, h: u32, i: u32) -> u32 { return ((b * p.lq + i) * p.heads + h) * DH; }
 
-// Without a mask every token is of region 0. (least, largest): of some tokens; of the regions they see or are seen by.
+// Ranges of regions as (least, largest): `bounds` of some tokens, `seen` of the keys that such queries may see, `seers`
+// of the queries that may see such keys. `apart`: two ranges do not meet. Without a mask every token is in region 0.
 fn region(i: u32) -> u32 {
     if p.mask == 0u { return 0u; }
     return regions[i];

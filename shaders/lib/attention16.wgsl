@@ -1,4 +1,4 @@
-// lib/attention16 — the entry points of attention_coop.wgsl on fragments of 16×16.
+// lib/attention16 — the entry points of attention_coop.wgsl with fragments of 16×16.
 @compute @workgroup_size(THREADS)
 fn forward16(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) { forward(wid, tid); }
 @compute @workgroup_size(THREADS)

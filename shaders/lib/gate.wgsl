@@ -1,5 +1,7 @@
-// lib/gate — the gate SiLU(z) of a mixer and what its gradient needs. A z of 0 counts as 1e-12, so that out always tells y:
-// dz comes from out/z. As f16 out would be too small for that below 2⁻¹³, which is what such a z counts as.   uses lib/math
+// lib/gate — the gate SiLU(z) of a Mamba mixer and the slope for its backward pass.
+// Backward recovers y as out/SiLU(z), so z must not be 0: |z| is raised to at least 1e-12. In f16 `out` would underflow
+// for |z| < 2⁻¹³, so 2⁻¹³ is the least there. Forward uses the same raised z.
+// uses lib/math
 fn clamped(z: f32) -> f32 {
     let least = select(1e-12, 0x1p-13, HALF == 1u);
     return select(z, least, abs(z) < least);
@@ -7,7 +9,7 @@ fn clamped(z: f32) -> f32 {
 fn gate_of(z: f32) -> f32 {
     return silu(clamped(z));
 }
-// SiLU'(z)/SiLU(z)
+// SiLU'(z)/SiLU(z) = 1/z + 1 − σ(z)
 fn gate_slope(at: f32) -> f32 {
     let z = clamped(at);
     return 1.0 / z + 1.0 - sigmoid(z);

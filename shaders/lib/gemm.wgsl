@@ -1,11 +1,11 @@
-// lib/gemm — what every kernel of the family matmul shares: scalars, operands, loads of four neighbours, the epilogue.
-// The header of matmul.wgsl says what each means; VEC = 1 where rows of a and b are aligned and end at multiples of 4.
+// lib/gemm — the parts that matmul.wgsl and matmul_coop.wgsl share: scalars, bindings, loads, the epilogue.
+// The header of matmul.wgsl explains each name. VEC = 1: rows of a and b are aligned and end at multiples of 4.
 struct Params {
     batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
     splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<u32>>; // words: f32, or where A16, B16, R16, C16 = 1 pairs of f16
+@group(0) @binding(1) var<storage, read> a: array<vec4<u32>>; // f32; A16, B16, R16, C16 = 1: two f16 a word
 @group(0) @binding(2) var<storage, read> b: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<u32>;
@@ -24,7 +24,7 @@ fn residual1(i: u32) -> f32 {
     return bitcast<f32>(residual[i]);
 }
 
-// The aligned four from i on.
+// Elements i..i+4, i a multiple of 4.
 fn a_quad(i: u32) -> vec4<f32> {
     if A16 == 1u { let w = a[i >> 3u]; return floats(select(w.xy, w.zw, (i & 4u) > 0u)); }
     return bitcast<vec4<f32>>(a[i >> 2u]);
@@ -34,7 +34,8 @@ fn b_quad(i: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(b[i >> 2u]);
 }
 
-// Four neighbours row + at …; past `limit` the last ones again: the caller masks k and never stores such m or n.
+// Elements at..at+4 of the row that starts at `row`. Past `limit` they repeat the last ones, which does no harm: the
+// caller zeroes k past the end and does not store m or n past the end.
 fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
     if VEC == 1u { return a_quad(row + min(at, limit - 4u)); }
     let last = limit - 1u;
@@ -48,7 +49,7 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
                 b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));
 }
 
-// A sum with what is added to it, and what becomes of that: the same without an activation.
+// The epilogue: (v, act(v)), v = sum + bias + residual, or v = sum·act'(residual). Without an activation both are v.
 fn finish(z: u32, n: u32, i: u32, sum: f32) -> vec2<f32> {
     var v = sum;
     if p.has_bias == 1u { v += bias[z * p.n + n]; }
@@ -66,7 +67,7 @@ fn store(z: u32, m: u32, n: u32, sum: f32) {
     if p.act_at > 0u { c[i] = bitcast<u32>(v.x); }
     c[p.act_at + i] = bitcast<u32>(v.y);
 }
-// Four neighbours of a row from n = 4j on; what lies past the end is not stored. C16 = 1: N and ldc are multiples of 4.
+// Columns n..n+4 of row m, n a multiple of 4; none past the end is stored. C16 = 1: N and ldc are multiples of 4.
 fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
     if m >= p.m || n >= p.n { return; }
     if C16 == 1u {

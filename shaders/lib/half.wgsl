@@ -1,6 +1,8 @@
-// lib/half — four f16 in two words, or two in one. WGSL leaves it to the driver which way to round and what becomes of
-// large numbers; here it is the nearest, ties to even, infinite from 65520 on. NEAREST = 1: the driver does so by itself
-// (selftest_half has seen it), else it is done in integers, some twenty operations for each.
+// lib/half — f32 to f16 and back: four f16 in two words, or two in one.
+// WGSL lets the driver choose how pack2x16float rounds and what becomes of large numbers. Here f16 is always the
+// nearest, ties to even, infinite from 65520 on.
+// NEAREST = 1: the driver does so by itself (selftest_half has seen it). Otherwise integer operations do it, about
+// twenty for each number.
 fn halves(v: vec4<f32>) -> vec2<u32> {
     if NEAREST == 1u { return vec2(pack2x16float(v.xy), pack2x16float(v.zw)); }
     let bits = bitcast<vec4<u32>>(v);
@@ -16,8 +18,9 @@ fn halves(v: vec4<f32>) -> vec2<u32> {
 fn floats(words: vec2<u32>) -> vec4<f32> {
     return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
 }
-// v rounded to the nearest f16, ties to even, and back in f32. By integers: a driver may take unpack2x16float(pack2x16float(x))
-// for x, and NVIDIA's does. 13 bits of the mantissa go; below 2⁻¹⁴ f16 has steps of 2⁻²⁴; from 65520 on it is infinite.
+// v rounded to the nearest f16, ties to even, and returned as f32 (v.half().float()). Integer operations do it, because
+// a driver may simplify unpack2x16float(pack2x16float(x)) to x, and NVIDIA's does. f16 drops 13 bits of the mantissa,
+// has steps of 2⁻²⁴ below 2⁻¹⁴, and is infinite from 65520 on.
 fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
     let bits = bitcast<vec4<u32>>(v);
     let size = bits & vec4(0x7fffffffu);
@@ -27,7 +30,7 @@ fn nearest_f16(v: vec4<f32>) -> vec4<f32> {
     r = select(r, bitcast<vec4<f32>>((bits & vec4(0x80000000u)) | vec4(0x7f800000u)), size >= vec4(0x477ff000u));
     return select(r, v, size > vec4(0x7f800000u));                                              // NaN stays
 }
-// Two f16 in a word.
+// v as two f16 in a word.
 fn pair(v: vec2<f32>) -> u32 {
     return halves(vec4(v, 0.0, 0.0)).x;
 }

@@ -1,4 +1,5 @@
-// lib/math — scalar functions with their slopes, safe over all of f32: exp arguments are clamped.
+// lib/math — scalar activations and their derivatives (_slope), finite for every finite f32, as arguments of exp are
+// clamped.
 fn sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
 }
@@ -9,7 +10,7 @@ fn silu_slope(x: f32) -> f32 {
     let s = sigmoid(x);
     return s * (1.0 + x * (1.0 - s));
 }
-// ln(1 + y), y >= 0, without the rounding of 1 + y for small y: 2·atanh(y / (2 + y)) as a series.
+// ln(1 + y) for y >= 0. 1 + y would round a small y away, so there it is the series of 2·atanh(y / (2 + y)).
 fn log1p(y: f32) -> f32 {
     if y > 0.5 { return log(1.0 + y); }
     let r = y / (2.0 + y);
@@ -24,8 +25,8 @@ fn softplus_slope(x: f32) -> f32 {
     if x > 20.0 { return 1.0; }
     return sigmoid(x);
 }
-// Φ(x) and exp(−x²/2). The tail beyond |x| is exp(−x²/2)·t·P(t), t = 1/(1 + 0.37·|x|/√2): a fit of degree 8 within 1.5e-8
-// of it for all |x| < 13, so that the left side of GELU keeps its digits.
+// (Φ(x), exp(−x²/2)), Φ the normal CDF. The tail beyond |x| is exp(−x²/2)·t·P(t), t = 1/(1 + 0.37·|x|/√2), with P
+// fitted to degree 8: within 1.5e-8 of the tail for all |x| < 13, so that GELU keeps its digits for negative x.
 fn normal(x: f32) -> vec2<f32> {
     let g = exp(-0.5 * min(x * x, 160.0));
     let t = 1.0 / (1.0 + 0.26162951 * abs(x));
@@ -48,7 +49,7 @@ fn gelu_slope(x: f32) -> f32 {
     let at = normal(x);
     return at.x + x * 0.3989422804014327 * at.y;
 }
-// (1 + tanh v)/2 = σ(2v): the same function without the cancellation of 1 + tanh in the left tail.
+// x·(1 + tanh v)/2, written as x·σ(2v): 1 + tanh v would cancel in the left tail.
 fn gelu_tanh(x: f32) -> f32 {
     return x * sigmoid(1.5957691216057308 * x * (1.0 + 0.044715 * x * x));
 }

@@ -1,13 +1,14 @@
-// lib/reduce — sums over a workgroup, the same in every invocation. Needs `const WG`, a power of two, in the op.
-// Fixed order: a binary tree over workgroup memory. Every invocation of the workgroup has to call.
-// Not workgroup_id: a browser's compiler takes a struct with any varying member for varying as a whole, and barriers
-// behind conditions on it for errors.
+// lib/reduce — sum and maximum over a workgroup, returned to every invocation. Needs `const WG`, a power of two, in the
+// op.
+// The order is fixed: a binary tree in workgroup memory. Every invocation of the workgroup has to call (barriers).
+// Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole, and
+// then rejects barriers behind conditions on it.
 struct Thread {
     @builtin(local_invocation_index) tid: u32,
 }
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;
 fn wg_sum2(t: Thread, v: vec2<f32>) -> vec2<f32> {
-    workgroupBarrier();                                  // the previous call's readers are done
+    workgroupBarrier();                                  // all have read the previous call's result
     sh_reduce[t.tid] = v;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();

@@ -1,7 +1,8 @@
-// lib/reduce_subgroup — lib/reduce in the subgroup tier: one subgroup sum, then one slot per subgroup.
+// lib/reduce_subgroup — lib/reduce for the subgroup tier: one subgroup sum (a CUDA warp reduction), then a loop over
+// one slot per subgroup.
 // Works for any subgroup size; the order is fixed for a given adapter. Needs `const WG` in the op.
-// Not workgroup_id: a browser's compiler takes a struct with any varying member for varying as a whole, and barriers
-// behind conditions on it for errors.
+// Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole, and
+// then rejects barriers behind conditions on it.
 struct Thread {
     @builtin(local_invocation_index) tid: u32,
     @builtin(subgroup_id) subgroup: u32,
@@ -10,7 +11,7 @@ struct Thread {
 }
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;
 fn wg_sum2(t: Thread, v: vec2<f32>) -> vec2<f32> {
-    workgroupBarrier();                                  // the previous call's readers are done, all lanes are here
+    workgroupBarrier();                                  // all have read the previous call's result
     let part = subgroupAdd(v);
     if t.lane == 0u { sh_reduce[t.subgroup] = part; }
     workgroupBarrier();

@@ -1,14 +1,15 @@
-// lib/scan_sums — the sums of selective_scan_backward.scan over groups and quads, through workgroup memory.
-// `put` keeps what a lane has of one token; `flush`, a barrier later, adds up a batch of tokens in fixed order and
-// writes. Lanes of one quad are neighbours, so that a sum over quads reads neighbouring words.
+// lib/scan_sums — the sums of selective_scan_backward.scan in workgroup memory: du and ddelta over the quads of states,
+// dB and dC over the groups of channels. `put` keeps a lane's contribution for one token. `flush`, a barrier later,
+// adds up a batch of tokens in a fixed order and writes the result. Lanes of one quad are neighbors, so that a sum over
+// quads reads neighboring words.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
-// They lie in sh_x behind what is staged: (J, du|ddelta|dB|dC, LQ, GROUPS). Where h is computed there are no sums, and
-// their place takes more tokens.
+// The contributions (J, du|ddelta|dB|dC, LQ, GROUPS) lie in sh_x behind the staged tokens. While h is computed again
+// there are no contributions, so that JH > J tokens can be staged at a time.
 const SUMS = 4u * J * GROUPS;
 const SPAN = SUMS + 4u * J * WG;
 const JH = min(T, SPAN / (2u * GROUPS));
 
-// (group, quad) of a lane.
+// (group of channels, quad of states) of a lane.
 fn place(tid: u32) -> vec2<u32> {
     return vec2(tid % GROUPS, tid / GROUPS);
 }
@@ -40,13 +41,13 @@ fn flush(batch: Batch, tid: u32) {
         for (var k = 0u; k < 4u && q * 4u + k < N; k++) { write_state(which, row, batch.tile, q * 4u + k, v[k]); }
     }
 }
-// The sum over the quads of the group whose first lane's is at `at`.
+// Sum over the quads of a group; `at` is the contribution of the group's first quad.
 fn quad_sum(at: u32) -> vec4<f32> {
     var v = sh_x[at];
     for (var q = 1u; q < LQ; q++) { v += sh_x[at + q * GROUPS]; }
     return v;
 }
-// The sum over the quads of a lane's group.
+// Sum of v over the quads of the lane's group.
 fn over_quads(tid: u32, v: vec4<f32>) -> vec4<f32> {
     workgroupBarrier();
     sh_x[tid] = v;

@@ -1,19 +1,22 @@
-// lib/scan_sums_subgroup — lib/scan_sums in the subgroup tier: LANES neighbours, a power of two from LQ to 64, share a
-// subgroup of at least that size. Each shuffle halves the values that a lane holds and doubles the lanes that they are
-// sums over; of du and ddelta the last two stay, a word in f16. They are complete after log2(LQ) shuffles and written; dB
-// and dC of LANES lanes, after log2(LANES/LQ), wait in workgroup memory for `flush`. LQ = 4, LANES = 32: 6 + 7 shuffles
-// for 32 channels and 16 states.
+// lib/scan_sums_subgroup — lib/scan_sums for the subgroup tier, by shuffles. LANES neighboring lanes, a power of two
+// from LQ to 64, share a subgroup of at least that size. Each shuffle halves the values that a lane holds and doubles
+// the number of lanes that they are summed over.
+// du and ddelta are complete after log2(LQ) steps, when a lane holds two values (a word in f16), and are written at
+// once.
+// dB and dC are summed over LANES lanes after log2(LANES/LQ) steps and wait in workgroup memory for `flush`.
+// LQ = 4, LANES = 32: 6 + 7 shuffles of one number for 32 channels and 16 states.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
 const PARTS = WG / LANES;
 const SPAN = 4u * J * GROUPS;
 const JH = 2u * J;
 var<workgroup> sh_part: array<f32, J * PARTS * 8u * LQ>;   // (J, PARTS, dB|dC, 4·LQ)
 
-// (group, quad) of a lane.
+// (group of channels, quad of states) of a lane.
 fn place(tid: u32) -> vec2<u32> {
     return vec2(tid / LQ, tid % LQ);
 }
-// The low lane gets the sum of both lanes' `low`, its partner that of both lanes' `high`.
+// Lanes that differ in bit `mask` exchange halves: the low lane returns the sum of both lanes' `low` (or first half),
+// the high lane the sum of both lanes' `high`.
 fn trade4(is_high: bool, low: vec4<f32>, high: vec4<f32>, mask: u32) -> vec4<f32> {
     return select(low, high, is_high) + subgroupShuffleXor(select(high, low, is_high), mask);
 }
@@ -87,7 +90,7 @@ fn flush(batch: Batch, tid: u32) {
         write_state(which, batch.row + token(batch.j0 + j, batch.count, batch.up), batch.tile, i % N, v);
     }
 }
-// The sum over the quads of a lane's group.
+// Sum of v over the quads of the lane's group.
 fn over_quads(tid: u32, v: vec4<f32>) -> vec4<f32> {
     var sum = v;
     for (var mask = 1u; mask < LQ; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }

@@ -1,10 +1,11 @@
-// lib/step — what changes from step to step, uploaded before each replay; `StepState` in src/ops/step.rs is its twin.
+// lib/step — the values that change from step to step, uploaded before each replay. Its Rust twin is `StepState` in
+// src/ops/step.rs.
 struct StepState {
     lr: f32,                // learning rate of this step
     bias_correction1: f32,  // 1 − β1^t, t counts from 1
     bias_correction2: f32,  // 1 − β2^t
-    loss_scale: f32,        // factor on the loss and so on every gradient; 1 unless precision is mixed
-    seed_lo: u32,           // key of the random numbers
+    loss_scale: f32,        // factor of the loss and so of every gradient; 1 unless precision is mixed
+    seed_lo: u32,           // key of the random numbers (rng.wgsl)
     seed_hi: u32,
     step: u32,              // t, also part of every random counter
     part: u32,              // number of the micro-batch within the step, also part of every random counter

@@ -1,4 +1,4 @@
-//! y = f(x), element by element, for GELU, SiLU, softplus and ReLU.   dx = f'(x)·dy
+//! GELU, SiLU, softplus and ReLU, element by element, as in torch.nn.functional: y = f(x), dx = f'(x)·dy.
 //!
 //! ```text
 //!   gelu      x·Φ(x), Φ(x) = (1 + erf(x/√2))/2       f' = Φ(x) + x·φ(x), φ(x) = exp(-x²/2)/√(2π)
@@ -9,22 +9,22 @@
 //! ```
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
-/// Which function.
+/// The activation functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// The exact (erf) form.
+    /// GELU with erf, PyTorch's default.
     Gelu,
-    /// The tanh form.
+    /// GELU with tanh (`approximate="tanh"`).
     GeluTanh,
-    /// x·σ(x)
+    /// x·σ(x).
     Silu,
-    /// With the threshold 20 of the scan.
+    /// ln(1 + exp x), linear above the threshold 20, as in the scan.
     Softplus,
-    /// max(x, 0)
+    /// max(x, 0).
     Relu,
 }
 
-/// -> y, like x
+/// Returns y, of the shape of x.
 pub fn forward(act: Activation, x: &[f64]) -> Vec<f64> {
     let f = match act {
         Activation::Gelu => gelu,
@@ -36,7 +36,7 @@ pub fn forward(act: Activation, x: &[f64]) -> Vec<f64> {
     x.iter().map(|&x| f(x)).collect()
 }
 
-/// dy -> dx
+/// Gradient dx.
 pub fn backward(act: Activation, x: &[f64], dy: &[f64]) -> Vec<f64> {
     let df = match act {
         Activation::Gelu => dgelu,
@@ -48,7 +48,7 @@ pub fn backward(act: Activation, x: &[f64], dy: &[f64]) -> Vec<f64> {
     x.iter().zip(dy).map(|(&x, dy)| df(x) * dy).collect()
 }
 
-/// x·Φ(x)
+/// Returns x·Φ(x).
 pub fn gelu(x: f64) -> f64 {
     x * normal_cdf(x)
 }
@@ -59,10 +59,10 @@ pub fn dgelu(x: f64) -> f64 {
     normal_cdf(x) + x * density
 }
 
-/// √(2/π)
+/// √(2/π).
 const C: f64 = FRAC_1_SQRT_2 * FRAC_2_SQRT_PI;
 
-/// The tanh form of [`gelu`].
+/// [`gelu`] with tanh in place of erf.
 pub fn gelu_tanh(x: f64) -> f64 {
     0.5 * x * (1.0 + (C * (x + 0.044715 * x * x * x)).tanh())
 }
@@ -74,7 +74,7 @@ pub fn dgelu_tanh(x: f64) -> f64 {
     0.5 * (1.0 + tau) + 0.5 * x * slope
 }
 
-/// x·σ(x)
+/// Returns x·σ(x).
 pub fn silu(x: f64) -> f64 {
     x * sigmoid(x)
 }
@@ -85,7 +85,7 @@ pub fn dsilu(x: f64) -> f64 {
     s * (1.0 + x * (1.0 - s))
 }
 
-/// ln(1 + exp x), linear past 20.
+/// Returns ln(1 + exp x), or x above 20.
 pub fn softplus(x: f64) -> f64 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
 }
@@ -95,12 +95,13 @@ pub fn dsoftplus(x: f64) -> f64 {
     if x > 20.0 { 1.0 } else { sigmoid(x) }
 }
 
-/// σ(x) = 1/(1 + exp(-x))
+/// Returns σ(x) = 1/(1 + exp(-x)).
 pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// erf x = 2/√π · exp(-x²) · Σ_k 2ᵏ·x^(2k+1) / (1·3·…·(2k+1)): no term changes sign, so nothing cancels. ±1 past 6.
+/// Returns erf x = 2/√π · exp(-x²) · Σ_k 2ᵏ·x^(2k+1) / (1·3·…·(2k+1)). All terms have one sign, so nothing cancels. ±1
+/// for |x| > 6.
 pub fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {
         return x.signum();
@@ -123,7 +124,7 @@ mod tests {
     use super::super::gradcheck::{check, close, dot, random};
     use super::*;
 
-    /// Abramowitz & Stegun's table 7.1, with more digits.
+    /// Table 7.1 of Abramowitz & Stegun, with more digits.
     #[test]
     fn erf_table() {
         let x = [0.0, 0.1, 0.5, 1.0, -1.0, 2.0, 3.0, 5.0, 7.0];
@@ -149,7 +150,7 @@ mod tests {
         }
     }
 
-    /// Around zero and, times 6, in both tails; 20.5 is past softplus's threshold.
+    /// x lies around zero and, times 6, in both tails; 20.5 is above the threshold of softplus.
     #[test]
     fn gradients() {
         for act in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus] {

@@ -7,33 +7,33 @@
 //!   p <- p·(1 - lr·decay) - lr/(1-β1^step) · m / (√v/√(1-β2^step) + eps)
 //! ```
 
-/// The numbers of one step.
+/// Hyper-parameters of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Learning rate.
     pub lr: f64,
     /// β1, β2.
     pub betas: (f64, f64),
-    /// Added after the root.
+    /// eps, added to √v.
     pub eps: f64,
-    /// 1 for the first step.
+    /// Number of the step, from 1.
     pub step: u32,
-    /// [`clip_factor`], or 1.
+    /// Factor of the gradient: [`clip_factor`], or 1.
     pub clip: f64,
 }
 
 /// Parameters and moments, each (n).
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Parameters.
+    /// Parameters p.
     pub p: Vec<f64>,
-    /// First moment, 0 before the first step.
+    /// First moment m (exp_avg), 0 before the first step.
     pub m: Vec<f64>,
-    /// Second moment, 0 before the first step.
+    /// Second moment v (exp_avg_sq), 0 before the first step.
     pub v: Vec<f64>,
 }
 
-/// -> the state after the step
+/// Returns the state after the step.
 pub fn step(cfg: Config, old: &State, g: &[f64], decay: &[f64]) -> State {
     let (b1, b2) = cfg.betas;
     let (bias1, bias2) = (1.0 - b1.powf(cfg.step.into()), 1.0 - b2.powf(cfg.step.into()));
@@ -49,12 +49,12 @@ pub fn step(cfg: Config, old: &State, g: &[f64], decay: &[f64]) -> State {
     new
 }
 
-/// ‖g‖ over all gradients.
+/// Returns ‖g‖ over all gradients.
 pub fn global_norm(g: &[f64]) -> f64 {
     g.iter().map(|g| g * g).sum::<f64>().sqrt()
 }
 
-/// min(1, max_norm / (norm + 1e-6))
+/// Returns min(1, max_norm / (norm + 1e-6)).
 pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }

@@ -1,32 +1,32 @@
 //! y = a + b, element by element, any shape.   da = dy, db = dy
-//! `kept`: y = a + keep·b, keep (B) a factor per sample.   da = dy, db = keep·dy
+//! `kept`: y = a + keep·b, keep (B) the DropPath factor of each sample (timm's drop_path on b).   da = dy, db = keep·dy
 
 /// Gradients of [`forward`].
 pub struct Grads {
-    /// Like a.
+    /// Same shape as a.
     pub da: Vec<f64>,
-    /// Like b.
+    /// Same shape as b.
     pub db: Vec<f64>,
 }
 
-/// -> y, like a
+/// Returns y, of the shape of a.
 pub fn forward(a: &[f64], b: &[f64]) -> Vec<f64> {
     assert_eq!(a.len(), b.len(), "add: a and b differ in length");
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// dy -> da, db
+/// Gradients of a and b.
 pub fn backward(dy: &[f64]) -> Grads {
     Grads { da: dy.to_vec(), db: dy.to_vec() }
 }
 
-/// a, b (B, ..), keep (B) -> y
+/// Returns y (B, ..) = a + keep·b.
 pub fn kept(a: &[f64], b: &[f64], keep: &[f64]) -> Vec<f64> {
     let per = a.len() / keep.len();
     a.iter().zip(b).enumerate().map(|(i, (a, b))| a + keep[i / per] * b).collect()
 }
 
-/// dy -> da, db
+/// Gradients of a and b in [`kept`].
 pub fn kept_backward(dy: &[f64], keep: &[f64]) -> Grads {
     let per = dy.len() / keep.len();
     Grads { da: dy.to_vec(), db: dy.iter().enumerate().map(|(i, dy)| keep[i / per] * dy).collect() }

@@ -1,4 +1,4 @@
-//! Softmax attention under a region mask.
+//! Softmax attention under a region mask (PyTorch: `F.scaled_dot_product_attention` with a boolean `attn_mask`).
 //!
 //! ```text
 //!   q, out (B, Lq, H, Dh)   k, v (B, Lk, H, Dh)   lse (B, H, Lq)
@@ -8,30 +8,31 @@
 //! ```
 //! Every query must be allowed at least one key (in self-attention the diagonal always is).
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Samples.
+    /// Samples B.
     pub b: usize,
-    /// Queries.
+    /// Queries Lq.
     pub lq: usize,
-    /// Keys.
+    /// Keys Lk.
     pub lk: usize,
-    /// Heads.
+    /// Heads H.
     pub h: usize,
-    /// Width of a head.
+    /// Width Dh of a head.
     pub dh: usize,
 }
 
-/// Which keys a query sees. The tables hold the region of each query (Lq) and of each key (Lk), for all samples alike.
-/// Region t for token t is the token-causal mask; t / W is the row-causal (MAP) or, with `SameRegion`, the local one.
+/// Which keys a query sees. The tables hold the region of each query (Lq) and of each key (Lk), the same for all
+/// samples. With region t for token t, `RegionCausal` is the token-causal mask. With region t / W, W the width of the
+/// patch grid, it is MAP's row-causal mask, and `SameRegion` is the local mask.
 #[derive(Clone, Copy, Debug)]
 pub enum Mask<'a> {
-    /// Every key.
+    /// A query sees every key.
     Full,
-    /// Keys of the query's region and of those before it.
+    /// A query sees the keys of its own region and of lower ones.
     RegionCausal(&'a [u32], &'a [u32]),
-    /// Keys of the query's region.
+    /// A query sees the keys of its own region.
     SameRegion(&'a [u32], &'a [u32]),
 }
 
@@ -46,7 +47,7 @@ impl Mask<'_> {
     }
 }
 
-/// What [`forward`] computes.
+/// Results of [`forward`].
 pub struct Out {
     /// (B, Lq, H, Dh)
     pub out: Vec<f64>,
@@ -64,7 +65,7 @@ pub struct Grads {
     pub dv: Vec<f64>,
 }
 
-/// -> out, lse
+/// Returns out and lse.
 pub fn forward(dim: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64, mask: Mask) -> Out {
     let mut o = Out { out: vec![0.0; q.len()], lse: Vec::with_capacity(dim.b * dim.h * dim.lq) };
     for [b, h, i] in dim.queries() {
@@ -79,7 +80,7 @@ pub fn forward(dim: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64, mask: Mas
     o
 }
 
-/// The weights P (B, H, Lq, Lk), 0 where not allowed.
+/// Returns the weights P (B, H, Lq, Lk), 0 where not allowed.
 pub fn weights(dim: Dims, q: &[f64], k: &[f64], scale: f64, mask: Mask) -> Vec<f64> {
     let mut all = Vec::with_capacity(dim.b * dim.h * dim.lq * dim.lk);
     for [b, h, i] in dim.queries() {
@@ -92,7 +93,7 @@ pub fn weights(dim: Dims, q: &[f64], k: &[f64], scale: f64, mask: Mask) -> Vec<f
     all
 }
 
-/// dout (B, Lq, H, Dh) -> dq, dk, dv
+/// Gradients of q, k and v from dout (B, Lq, H, Dh).
 pub fn backward(dim: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64, mask: Mask, dout: &[f64]) -> Grads {
     let mut g = Grads { dq: vec![0.0; q.len()], dk: vec![0.0; k.len()], dv: vec![0.0; v.len()] };
     for [b, h, i] in dim.queries() {
@@ -112,7 +113,7 @@ pub fn backward(dim: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64, mask: Ma
     g
 }
 
-/// (softmax, logsumexp)
+/// Softmax and logsumexp of x.
 fn softmax(x: impl Iterator<Item = f64>) -> (Vec<f64>, f64) {
     let x: Vec<f64> = x.collect();
     let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -120,7 +121,7 @@ fn softmax(x: impl Iterator<Item = f64>) -> (Vec<f64>, f64) {
     (x.iter().map(|x| (x - lse).exp()).collect(), lse)
 }
 
-/// One head's a[ai..]·b[bi..].
+/// Dot product of the head of `a` at `ai` and the head of `b` at `bi`.
 fn dot(dim: Dims, a: &[f64], ai: usize, b: &[f64], bi: usize) -> f64 {
     (0..dim.dh).map(|c| a[ai + c] * b[bi + c]).sum()
 }
@@ -149,7 +150,7 @@ mod tests {
     use super::super::gradcheck::{check, close, dot, random};
     use super::*;
 
-    /// Allowed pairs of the four decoder masks on a 14×14 grid.
+    /// Number of allowed pairs of the four decoder masks on a 14×14 grid.
     #[test]
     fn pair_counts() {
         let (token, row): (Vec<u32>, Vec<u32>) = (0..196).map(|t| (t, t / 14)).unzip();
@@ -160,7 +161,8 @@ mod tests {
         assert_eq!(count(Mask::RegionCausal(&row, &row)), 20_580);
     }
 
-    /// Equal keys: the mean of the values seen, and lse = score + ln(count). Scores of 800 must not overflow.
+    /// With equal keys, out is the mean of the values seen and lse = score + ln(count). Scores of 800 must not
+    /// overflow.
     #[test]
     fn equal_keys_average() {
         let dim = Dims { b: 1, lq: 3, lk: 3, h: 1, dh: 1 };

@@ -1,4 +1,4 @@
-//! Causal depthwise convolution + SiLU, in S directions over one sequence.
+//! Causal depthwise convolution + SiLU, in S directions over one sequence (`causal_conv1d_fn(.., activation="silu")`).
 //!
 //! ```text
 //!   x (B, L, ldx), of which columns 0..E are read   w (S, E, K)   bias (S, E)   u (S, B, L, E)
@@ -9,18 +9,18 @@
 //! ```
 use super::activation::{dsilu, silu};
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Directions, 1 or 2.
+    /// Directions S, 1 or 2.
     pub s: usize,
-    /// Samples.
+    /// Samples B.
     pub b: usize,
-    /// Tokens.
+    /// Tokens L.
     pub l: usize,
-    /// Channels.
+    /// Channels E.
     pub e: usize,
-    /// Taps of the kernel.
+    /// Taps K of the kernel.
     pub k: usize,
     /// Row stride of x, at least e: 2·e when x is the left half of x|z.
     pub ldx: usize,
@@ -28,7 +28,7 @@ pub struct Dims {
 
 /// Gradients of [`forward`].
 pub struct Grads {
-    /// (B, L, E), dense, summed over directions
+    /// (B, L, E), dense (row stride E, not ldx), summed over directions
     pub dx: Vec<f64>,
     /// (S, E, K)
     pub dw: Vec<f64>,
@@ -36,12 +36,12 @@ pub struct Grads {
     pub dbias: Vec<f64>,
 }
 
-/// -> u (S, B, L, E)
+/// Returns u (S, B, L, E).
 pub fn forward(dim: Dims, x: &[f64], w: &[f64], bias: &[f64]) -> Vec<f64> {
     dim.outputs().map(|[s, b, t, e]| silu(dim.conv(x, w, bias, [s, b, t, e]))).collect()
 }
 
-/// du (S, B, L, E) -> dx, dw, dbias
+/// Gradients of x, w and bias from du (S, B, L, E).
 pub fn backward(dim: Dims, x: &[f64], w: &[f64], bias: &[f64], du: &[f64]) -> Grads {
     let dx = vec![0.0; dim.b * dim.l * dim.e];
     let mut g = Grads { dx, dw: vec![0.0; w.len()], dbias: vec![0.0; bias.len()] };
@@ -57,13 +57,13 @@ pub fn backward(dim: Dims, x: &[f64], w: &[f64], bias: &[f64], du: &[f64]) -> Gr
 }
 
 impl Dims {
-    /// c at one output.
+    /// The convolution before SiLU at one (s, b, t, e).
     fn conv(self, x: &[f64], w: &[f64], bias: &[f64], [s, b, t, e]: [usize; 4]) -> f64 {
         let term = |(k, src)| w[(s * self.e + e) * self.k + k] * x[(b * self.l + src) * self.ldx + e];
         bias[s * self.e + e] + self.taps(s, t).map(term).sum::<f64>()
     }
 
-    /// The pairs (k, τ) with τ inside the sequence.
+    /// The pairs (k, τ) of token t in direction s with τ inside the sequence.
     fn taps(self, s: usize, t: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.k).filter_map(move |k| {
             let back = self.k - 1 - k;
@@ -84,7 +84,7 @@ mod tests {
     use super::super::gradcheck::{check, dot, random};
     use super::*;
 
-    /// Flip the sequence, convolve forward, flip back: the second direction.
+    /// The second direction equals: flip the sequence, convolve forward, flip back.
     #[test]
     fn second_direction_is_the_flipped_sequence() {
         let (l, e, k) = (7, 3, 4);

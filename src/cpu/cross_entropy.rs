@@ -1,4 +1,5 @@
-//! Cross-entropy against soft targets (mixup, label smoothing), averaged over the batch.
+//! Cross-entropy against the soft targets of mixup and label smoothing, averaged over the batch (timm's
+//! SoftTargetCrossEntropy).
 //!
 //! ```text
 //!   logits, targets (B, K)   rows (B)
@@ -6,24 +7,24 @@
 //!   dlogits = dloss/B·(softmax·Σ_k targets - targets)
 //! ```
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Samples.
+    /// Samples B.
     pub b: usize,
-    /// Classes.
+    /// Classes K.
     pub k: usize,
 }
 
-/// What [`forward`] computes.
+/// Results of [`forward`].
 pub struct Out {
-    /// mean rows
+    /// Mean of rows.
     pub loss: f64,
-    /// (B)
+    /// (B), the loss of each sample.
     pub rows: Vec<f64>,
 }
 
-/// -> loss, rows
+/// Returns the loss and the loss of each sample.
 pub fn forward(dim: Dims, logits: &[f64], targets: &[f64]) -> Out {
     let row = |(x, t): (&[f64], &[f64])| {
         let lse = logsumexp(x);
@@ -33,7 +34,7 @@ pub fn forward(dim: Dims, logits: &[f64], targets: &[f64]) -> Out {
     Out { loss: rows.iter().sum::<f64>() / dim.b as f64, rows }
 }
 
-/// dloss -> dlogits (B, K)
+/// Gradient dlogits (B, K).
 pub fn backward(dim: Dims, logits: &[f64], targets: &[f64], dloss: f64) -> Vec<f64> {
     let mut dlogits = Vec::with_capacity(logits.len());
     for (x, t) in logits.chunks(dim.k).zip(targets.chunks(dim.k)) {

@@ -1,40 +1,41 @@
-//! The diffusion loss of a patch's pixels (MAR; iDDPM's learned variance), and a step of DDPM sampling.
+//! The loss of MAR's diffusion head (ADM's GaussianDiffusion with learned variance) and a step of DDPM sampling.
 //!
 //! ```text
-//!   ᾱ(u) = cos²((u + 0.008)/1.008·π/2)   β_i = min(1 − ᾱ((i+1)/T)/ᾱ(i/T), 0.999)   ᾱ_i = Π_{j≤i} (1 − β_j)   ᾱ_{−1} = 1
-//!   x_t = √ᾱ·x0 + √(1−ᾱ)·ε          row r of rows belongs to row r mod n of x0
+//!   ᾱ(u) = cos²((u + 0.008)/1.008·π/2)   β_i = min(1 − ᾱ((i+1)/T)/ᾱ(i/T), 0.999)   ᾱ_i = Π_{j≤i} (1 − β_j)
+//!   ᾱ_{−1} = 1                           x_t = √ᾱ·x0 + √(1−ᾱ)·ε;  row r of ε, t and pred belongs to row r mod n of x0
 //!   posterior of x_{t−1}: mean c1·x0 + c2·x_t, c1 = β·√ᾱ_{t−1}/(1−ᾱ_t), c2 = (1−ᾱ_{t−1})·√(1−β)/(1−ᾱ_t)
-//!                         variance β̃ = β·(1−ᾱ_{t−1})/(1−ᾱ_t), that of t = 1 at t = 0
-//!   the model's: the same mean of x̂0 = (x_t − √(1−ᾱ)·ε̂)/√ᾱ, log variance f·ln β + (1−f)·ln β̃, f = (v+1)/2
+//!                         variance β̃ = β·(1−ᾱ_{t−1})/(1−ᾱ_t); at t = 0 that of t = 1
+//!   model: the same mean with x̂0 = (x_t − √(1−ᾱ)·ε̂)/√ᾱ for x0, log variance f·ln β + (1−f)·ln β̃, f = (v+1)/2
 //!   rows[r] = scale·mean_c ((ε − ε̂)² + vb/ln 2)
-//!   vb = KL(posterior ‖ model); at t = 0 −ln of the model's probability of x0 ± 1/255, beyond ±0.999 of all that is further out
+//!   vb = KL(posterior ‖ model) for t > 0; at t = 0 −ln of the model's probability of the bin x0 ± 1/255, which is
+//!        open outward for |x0| > 0.999
 //!   pred (rows, 2C), columns ε̂ | v; or ε̂ alone, then without vb. vb sends no gradient to ε̂.
 //! ```
 
 use std::f64::consts::{LN_2, PI};
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Rows of pred, eps and t: a multiple of `n`.
+    /// Rows of pred, eps and t; a multiple of `n`.
     pub rows: usize,
     /// Rows of x0.
     pub n: usize,
-    /// C, numbers of a row of x0.
+    /// Columns C of x0.
     pub cols: usize,
-    /// Whether pred has the columns v.
+    /// Whether pred has the columns v, and the loss the variational bound vb.
     pub vlb: bool,
 }
 
-/// ᾱ of each step of a chain, and β and β̃ from it.
+/// A noise schedule: ᾱ of each step of a chain, from which β and β̃ follow.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// ᾱ
+    /// ᾱ of each step.
     pub alpha_bar: Vec<f64>,
 }
 
 impl Schedule {
-    /// The cosine schedule of `steps` steps.
+    /// The cosine schedule (iDDPM) of `steps` steps.
     pub fn cosine(steps: usize) -> Self {
         let alpha_bar = |u: f64| ((u + 0.008) / 1.008 * PI / 2.0).cos().powi(2);
         let at = |i: usize| alpha_bar(i as f64 / steps as f64);
@@ -46,7 +47,7 @@ impl Schedule {
         Self { alpha_bar: (0..steps).map(&mut next).collect() }
     }
 
-    /// The chain of some of the steps, ascending.
+    /// The chain of the given steps, in ascending order, for sampling in fewer steps.
     pub fn strided(&self, steps: &[usize]) -> Self {
         Self { alpha_bar: steps.iter().map(|&i| self.alpha_bar[i]).collect() }
     }
@@ -57,7 +58,7 @@ impl Schedule {
     fn beta(&self, i: usize) -> f64 {
         1.0 - self.alpha_bar[i] / self.before(i)
     }
-    /// ln β̃
+    /// ln β̃, the log variance of the posterior.
     fn log_posterior(&self, i: usize) -> f64 {
         let i = i.max(1).min(self.alpha_bar.len() - 1);
         (self.beta(i) * (1.0 - self.before(i)) / (1.0 - self.alpha_bar[i])).ln()
@@ -75,7 +76,7 @@ impl Schedule {
     }
 }
 
-/// -> x_t (rows, C)
+/// Returns x_t (rows, C).
 pub fn add_noise(dim: Dims, s: &Schedule, x0: &[f64], eps: &[f64], t: &[usize]) -> Vec<f64> {
     let each = |i: usize| {
         let alpha_bar = s.alpha_bar[t[i / dim.cols]];
@@ -84,7 +85,7 @@ pub fn add_noise(dim: Dims, s: &Schedule, x0: &[f64], eps: &[f64], t: &[usize]) 
     (0..dim.rows * dim.cols).map(each).collect()
 }
 
-/// What [`forward`] computes, each (rows) without `scale`.
+/// Results of [`forward`], each (rows), without the factor `scale`.
 pub struct Out {
     /// mean_c (ε − ε̂)²
     pub mse: Vec<f64>,
@@ -92,7 +93,7 @@ pub struct Out {
     pub vb: Vec<f64>,
 }
 
-/// -> mse, vb
+/// Returns both parts of the loss.
 pub fn forward(dim: Dims, s: &Schedule, pred: &[f64], x0: &[f64], eps: &[f64], t: &[usize]) -> Out {
     let xt = add_noise(dim, s, x0, eps, t);
     let mut out = Out { mse: vec![0.0; dim.rows], vb: vec![0.0; dim.rows] };
@@ -113,7 +114,7 @@ pub fn forward(dim: Dims, s: &Schedule, pred: &[f64], x0: &[f64], eps: &[f64], t
     out
 }
 
-/// dloss (rows) of mse + vb -> dpred
+/// Gradient dpred from dloss (rows), the gradient of mse + vb.
 pub fn backward(
     dim: Dims, s: &Schedule, pred: &[f64], x0: &[f64], eps: &[f64], t: &[usize], dloss: &[f64],
 ) -> Vec<f64> {
@@ -141,8 +142,8 @@ pub fn backward(
     dpred
 }
 
-/// One step of sampling, from step `i` of the chain to the one before, with x̂0 kept within ±`bound`: x (n, C), noise (n, C)
-/// -> x (n, C)
+/// One step of DDPM sampling, from step `i` of the chain to the one before, with x̂0 clamped to ±`bound`. Takes x and
+/// noise (n, C), returns the next x (n, C).
 pub fn denoise(dim: Dims, s: &Schedule, pred: &[f64], x: &[f64], noise: &[f64], i: usize, bound: f64) -> Vec<f64> {
     let each = |e: usize| {
         let (eps, v) = split(dim, pred, e);
@@ -153,7 +154,7 @@ pub fn denoise(dim: Dims, s: &Schedule, pred: &[f64], x: &[f64], noise: &[f64], 
     (0..x.len()).map(each).collect()
 }
 
-/// Rows of (cosines, sines) of t·10000^(−2j/F): t (rows) -> (rows, F)
+/// Sinusoidal embedding of t (rows): cosines, then sines of t·10000^(−2j/F), (rows, F).
 pub fn embed_time(f: usize, t: &[usize]) -> Vec<f64> {
     let half = f / 2;
     let angle = |t: usize, j: usize| t as f64 * 10_000f64.powf(-(j as f64) / half as f64);
@@ -161,7 +162,7 @@ pub fn embed_time(f: usize, t: &[usize]) -> Vec<f64> {
     t.iter().flat_map(row).collect()
 }
 
-/// (ε̂, v) of element i of (rows, C)
+/// ε̂ and v of element i of (rows, C).
 fn split(dim: Dims, pred: &[f64], i: usize) -> (f64, Option<f64>) {
     if !dim.vlb {
         return (pred[i], None);
@@ -174,7 +175,7 @@ fn kl(mean1: f64, lv1: f64, mean2: f64, lv2: f64) -> f64 {
     0.5 * (lv2 - lv1 - 1.0 + (lv1 - lv2).exp() + (mean1 - mean2).powi(2) * (-lv2).exp())
 }
 
-/// The reference's Φ: ½(1 + tanh(√(2/π)·(x + 0.044715x³)))
+/// ADM's approx_standard_normal_cdf: Φ(x) = ½(1 + tanh(√(2/π)·(x + 0.044715x³))).
 fn cdf(x: f64) -> f64 {
     1.0 / (1.0 + (-2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)).exp())
 }
@@ -184,7 +185,7 @@ fn pdf(x: f64) -> f64 {
     c * (1.0 - c) * 2.0 * (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x)
 }
 
-/// The ends of the bin of x0 in deviations from the mean; none where it is open.
+/// Lower and upper end of the bin of x0, in standard deviations from the mean; `None` where the bin is open.
 fn bin(x0: f64, mean: f64, lv: f64) -> (Option<f64>, Option<f64>) {
     let at = |edge: f64| (x0 + edge - mean) * (-0.5 * lv).exp();
     ((x0 >= -0.999).then(|| at(-1.0 / 255.0)), (x0 <= 0.999).then(|| at(1.0 / 255.0)))
@@ -199,12 +200,12 @@ fn probability(x0: f64, mean: f64, lv: f64) -> f64 {
     }
 }
 
-/// Φ(high) − Φ(low), from the side where both are small.
+/// Φ(high) − Φ(low), taken in the tail where both are small, so that nothing cancels.
 fn between(low: f64, high: f64) -> f64 {
     if low + high > 0.0 { cdf(-low) - cdf(-high) } else { cdf(high) - cdf(low) }
 }
 
-/// d ln probability / d lv; 0 where the probability is taken as 1e-12
+/// d ln probability / d lv; 0 where the probability is clamped to 1e-12.
 fn log_probability_slope(x0: f64, mean: f64, lv: f64) -> f64 {
     let p = probability(x0, mean, lv);
     if p < 1e-12 {
@@ -224,7 +225,7 @@ mod tests {
     fn the_cosine_schedule_falls_from_one_to_nothing() {
         let s = Schedule::cosine(1000);
         assert!((s.alpha_bar[0] - 0.999_958_7).abs() < 1e-6, "{}", s.alpha_bar[0]);
-        // between the clipped ends the product telescopes to ᾱ(u)/ᾱ(0)
+        // Where β is not clipped, the product telescopes to ᾱ(u)/ᾱ(0).
         let exact =
             |u: f64| ((u + 0.008) / 1.008 * PI / 2.0).cos().powi(2) / (0.008f64 / 1.008 * PI / 2.0).cos().powi(2);
         for i in [0, 1, 10, 499, 900, 997] {
@@ -233,7 +234,7 @@ mod tests {
         assert!((s.beta(999) - 0.999).abs() < 1e-12 && s.alpha_bar[999] < 1e-8);
     }
 
-    /// A perfect ε̂ with the posterior's variance (v = −1) costs nothing but the first step's likelihood.
+    /// A perfect ε̂ with the posterior's variance (v = −1) costs nothing at t > 0.
     #[test]
     fn perfect_prediction() {
         let s = Schedule::cosine(1000);
@@ -252,11 +253,11 @@ mod tests {
             let rows = repeats * n;
             let dim = Dims { rows, n, cols, vlb };
             let pred = random(1, rows * cols * if vlb { 2 } else { 1 });
-            let x0: Vec<f64> = random(2, n * cols).iter().map(|x| 2.0 * x).collect(); // beyond the bins too
+            let x0: Vec<f64> = random(2, n * cols).iter().map(|x| 2.0 * x).collect(); // past the open bins too
             let (eps, dloss) = (random(3, rows * cols), random(4, rows));
             let t: Vec<usize> = (0..rows).map(|r| [0, 7, 19, 1, 0][r % 5]).collect();
             let dpred = backward(dim, &s, &pred, &x0, &eps, &t, &dloss);
-            // vb is cut off from ε̂: each half of pred has its own loss
+            // vb sends no gradient to ε̂, so each half of pred is checked against its own loss.
             let only = |x: &[f64], v: bool| -> Vec<f64> {
                 let half = |i: usize| vlb && i % (2 * cols) >= cols;
                 x.iter().enumerate().filter(|(i, _)| half(*i) == v).map(|(_, x)| *x).collect()
@@ -275,7 +276,7 @@ mod tests {
         }
     }
 
-    /// With the true noise at every step the last step gives x0 back.
+    /// With the true noise as ε̂, the last step returns x0.
     #[test]
     fn the_last_step_of_sampling_is_x0() {
         let s = Schedule::cosine(1000).strided(&[0, 250, 999]);

@@ -1,6 +1,7 @@
-//! average <- keep·average + take·x, element by element; what was there does not matter where keep is 0.
+//! A running combination, average <- keep·average + take·x, element by element (timm's ModelEma with keep = m, take = 1
+//! − m). keep = 0 ignores the old average, even if it is NaN.
 
-/// -> the new average
+/// Returns the new average.
 pub fn update(average: &[f64], x: &[f64], keep: f64, take: f64) -> Vec<f64> {
     let old = |a: &f64| if keep == 0.0 { 0.0 } else { keep * a };
     average.iter().zip(x).map(|(a, x)| old(a) + take * x).collect()

@@ -1,12 +1,12 @@
-//! Central differences: what the tests of the oracles hold every gradient against.
+//! Central differences: the reference of every gradient in the tests of the oracles (like `torch.autograd.gradcheck`).
 use super::rng::{philox, uniform};
 
-/// `n` numbers in [-1, 1), the same for the same seed.
+/// Returns `n` numbers in [-1, 1) that depend on `seed` only.
 pub fn random(seed: u32, n: usize) -> Vec<f64> {
     (0..n as u32).map(|i| 2.0 * uniform(philox([i, 0, 0, 0], [seed, 0])[0]) - 1.0).collect()
 }
 
-/// Σ a·b: with `b` = the gradient of an output, the scalar whose gradients backward returns.
+/// Returns Σ a·b. With an output as `a` and its gradient as `b`, this is the scalar whose gradients backward returns.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a * b).sum()
@@ -22,7 +22,8 @@ pub fn close(name: &str, got: &[f64], want: &[f64], tol: f64) {
     }
 }
 
-/// Asserts dx[i] = (f(x + h·eᵢ) - f(x - h·eᵢ)) / 2h. With h = 1e-5 the h² term and the rounding are both near 1e-10.
+/// Asserts dx[i] = (f(x + h·eᵢ) - f(x - h·eᵢ)) / 2h. With h = 1e-5 the error of order h² and the rounding error
+/// are both near 1e-10.
 pub fn check(name: &str, x: &[f64], dx: &[f64], f: impl Fn(&[f64]) -> f64) {
     const H: f64 = 1e-5;
     let moved = |i: usize, h: f64| {

@@ -1,24 +1,24 @@
-//! InfoNCE against a queue of negatives (MoCo), averaged over the batch, and the queue.
+//! InfoNCE against a queue of negatives (MoCo), averaged over the batch, and the update of the queue.
 //!
 //! ```text
 //!   q, k (B, D)   queue (K, D)   τ temperature   p_b = q_b·k_b/τ   n_bj = q_b·queue_j/τ
-//!   rows[b] = (ln(exp p_b + Σ_j exp n_bj) − p_b)/B      their sum is the mean loss
-//!   dq_b = dloss_b/(B·τ)·((P_b − 1)·k_b + Σ_j P_bj·queue_j), P the softmax over (p_b, n_b); k and the queue get none
+//!   rows[b] = (ln(exp p_b + Σ_j exp n_bj) − p_b)/B      the sum of rows is the mean loss
+//!   dq_b = dloss_b/(B·τ)·((P_b − 1)·k_b + Σ_j P_bj·queue_j), P the softmax over (p_b, n_b); none for k and queue
 //!   enqueue, step t from 1: row ((t−1)·B + b) mod K of the queue becomes k_b
 //! ```
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// B.
+    /// Queries and keys, B.
     pub b: usize,
-    /// K, a multiple of B.
+    /// Rows of the queue, K: a multiple of B.
     pub k: usize,
-    /// D.
+    /// Width D of a row.
     pub d: usize,
 }
 
-/// -> rows (B)
+/// Returns rows (B), the share of each query in the mean loss.
 pub fn forward(dim: Dims, q: &[f64], k: &[f64], queue: &[f64], temperature: f64) -> Vec<f64> {
     let row = |b: usize| {
         let logits = logits(dim, q, k, queue, temperature, b);
@@ -28,7 +28,7 @@ pub fn forward(dim: Dims, q: &[f64], k: &[f64], queue: &[f64], temperature: f64)
     (0..dim.b).map(row).collect()
 }
 
-/// dloss (B) -> dq (B, D)
+/// Gradient dq (B, D) from dloss (B), the gradient of rows.
 pub fn backward(dim: Dims, q: &[f64], k: &[f64], queue: &[f64], temperature: f64, dloss: &[f64]) -> Vec<f64> {
     let mut dq = vec![0.0; q.len()];
     for (b, dq) in dq.chunks_mut(dim.d).enumerate() {
@@ -44,7 +44,7 @@ pub fn backward(dim: Dims, q: &[f64], k: &[f64], queue: &[f64], temperature: f64
     dq
 }
 
-/// The queue after step `step`, counted from 1.
+/// Returns the queue after step `step`, counted from 1.
 pub fn enqueue(dim: Dims, queue: &[f64], k: &[f64], step: usize) -> Vec<f64> {
     let mut queue = queue.to_vec();
     for (b, key) in k.chunks(dim.d).enumerate() {
@@ -54,7 +54,7 @@ pub fn enqueue(dim: Dims, queue: &[f64], k: &[f64], step: usize) -> Vec<f64> {
     queue
 }
 
-/// The positive's, then those of the queue.
+/// Logits of query b: of its key, then of every row of the queue.
 fn logits(dim: Dims, q: &[f64], k: &[f64], queue: &[f64], temperature: f64, b: usize) -> Vec<f64> {
     let of = b * dim.d..(b + 1) * dim.d;
     let dot = |key: &[f64]| q[of.clone()].iter().zip(key).map(|(q, k)| q * k).sum::<f64>() / temperature;

@@ -1,4 +1,4 @@
-//! y = x/max(‖x‖, 1e-12) of each row: unit vectors.
+//! Rows scaled to unit length: y = x/max(‖x‖, 1e-12) (`F.normalize(x, dim=-1)` in PyTorch).
 //!
 //! ```text
 //!   x, y, dx, dy (rows, D)   dx = (dy − y·(y·dy))/‖x‖; where ‖x‖ < 1e-12, dx = dy/1e-12
@@ -6,12 +6,12 @@
 
 const EPS: f64 = 1e-12;
 
-/// -> y
+/// Returns y (rows, D).
 pub fn forward(d: usize, x: &[f64]) -> Vec<f64> {
     x.chunks(d).flat_map(|row| row.iter().map(|x| x / norm(row).max(EPS))).collect()
 }
 
-/// dy -> dx
+/// Gradient dx (rows, D).
 pub fn backward(d: usize, x: &[f64], dy: &[f64]) -> Vec<f64> {
     let mut dx = Vec::with_capacity(x.len());
     for (x, dy) in x.chunks(d).zip(dy.chunks(d)) {

@@ -1,8 +1,8 @@
-//! Residual add with DropPath, then layer norm, as one operator.
+//! Residual add with DropPath, then layer norm, as one operator (mamba_ssm's `layer_norm_fn(.., prenorm=True)`).
 //!
 //! ```text
-//!   x, residual, sum, y (rows, D)   keep (rows / L), one factor per sample   w, bias (D)
-//!   sum = residual + keep·x    (no residual: 0, no keep: 1)
+//!   x, residual, sum, y (rows, D)   keep (rows / L), the DropPath factor of each sample   w, bias (D)
+//!   sum = residual + keep·x    (an absent residual is 0, an absent keep 1)
 //!   y   = n·w + bias,  n = (sum - mean)·r,  r = 1/√(var + eps), var biased (÷ D)
 //!   backward, with dn = dy·w:
 //!     dresidual = dsum + r·(dn - mean(dn) - n·mean(dn·n))    dx = keep·dresidual
@@ -23,7 +23,7 @@ pub struct Grads {
     pub dbias: Vec<f64>,
 }
 
-/// -> y, sum
+/// Returns y and sum.
 pub fn forward(
     dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f64]>, w: &[f64], bias: &[f64], eps: f64,
 ) -> Out {
@@ -36,7 +36,7 @@ pub fn forward(
     Out { y, sum }
 }
 
-/// sum as saved by forward; dy, dsum -> dx, dresidual, dw, dbias
+/// Gradients from dy and dsum, the gradient of sum from later layers; `sum` is the one that [`forward`] returned.
 pub fn backward(
     dim: Dims, sum: &[f64], keep: Option<&[f64]>, w: &[f64], eps: f64, dy: &[f64], dsum: Option<&[f64]>,
 ) -> Grads {
@@ -57,7 +57,7 @@ pub fn backward(
     g
 }
 
-/// (mean, 1/√(var + eps)) of one row.
+/// Mean and r = 1/√(var + eps) of one row.
 fn stats(v: &[f64], eps: f64) -> (f64, f64) {
     let mean = v.iter().sum::<f64>() / v.len() as f64;
     let var = v.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / v.len() as f64;

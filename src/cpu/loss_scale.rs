@@ -1,17 +1,17 @@
-//! Dynamic loss scaling (torch.amp.GradScaler): the loss is scaled by 2^(16 + level) so that gradients do not vanish in
-//! f16; a step whose gradients overflow is not taken.
+//! Dynamic loss scaling (torch.amp.GradScaler): the loss is multiplied by 2^(16 + level), so that gradients do not
+//! vanish in f16. A step whose gradients overflow is skipped.
 
 /// Steps in a row without overflow after which the scale doubles.
 pub const GROWTH: f64 = 2000.0;
 
-/// Where the scaling stands; all 0 before the first step.
+/// State of the scaling; all 0 before the first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct State {
-    /// Doublings since the start, less halvings.
+    /// Doublings of the scale since the start minus halvings.
     pub level: f64,
-    /// Steps taken since the last of either.
+    /// Steps taken since the scale last changed.
     pub good: f64,
-    /// Steps that were not taken.
+    /// Steps skipped because of an overflow.
     pub skipped: f64,
     /// 1 − β1^t after t steps taken.
     pub correction1: f64,
@@ -19,13 +19,13 @@ pub struct State {
     pub correction2: f64,
 }
 
-/// The factor on the loss.
+/// Factor of the loss.
 pub fn scale(state: State) -> f64 {
     2f64.powf(16.0 + state.level)
 }
 
-/// What follows from the scaled gradients' sum of squares: the new state, the factor on them (0 if the step is not to be
-/// taken), and the norm of the unscaled ones.
+/// Decides about a step from `square_sum`, the sum of squares of the scaled gradients. Returns the new state, the
+/// factor of the scaled gradients (unscaling and clipping; 0 skips the step), and the norm of the unscaled gradients.
 pub fn judge(old: State, square_sum: f64, betas: (f64, f64), max_norm: f64) -> (State, f64, f64) {
     if !square_sum.is_finite() {
         let level = (old.level - 1.0).max(-30.0);

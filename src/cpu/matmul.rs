@@ -1,4 +1,4 @@
-//! A batch of S linear layers: `y[s,m,n] = Σ_k x[s,m,k]·w[s,n,k] (+ bias[s,n]) (+ residual[s,m,n])`.
+//! A batch of S linear layers (`F.linear`): `y[s,m,n] = Σ_k x[s,m,k]·w[s,n,k] (+ bias[s,n]) (+ residual[s,m,n])`.
 //!
 //! ```text
 //!   x (S, M, K)   w (S, N, K)   bias (S, N)   residual, y (S, M, N)
@@ -18,7 +18,7 @@ pub struct Dims {
     pub k: usize,
 }
 
-/// Gradients of [`forward`]; the residual's is dy itself.
+/// Gradients of [`forward`]; the gradient of the residual is dy itself.
 pub struct Grads {
     /// (S, M, K)
     pub dx: Vec<f64>,
@@ -28,7 +28,7 @@ pub struct Grads {
     pub dbias: Vec<f64>,
 }
 
-/// -> y (S, M, N)
+/// Returns y (S, M, N).
 pub fn forward(dim: Dims, x: &[f64], w: &[f64], bias: Option<&[f64]>, residual: Option<&[f64]>) -> Vec<f64> {
     let mut y = residual.map_or_else(|| vec![0.0; dim.s * dim.m * dim.n], <[f64]>::to_vec);
     for s in 0..dim.s {
@@ -43,7 +43,7 @@ pub fn forward(dim: Dims, x: &[f64], w: &[f64], bias: Option<&[f64]>, residual: 
     y
 }
 
-/// dy (S, M, N) -> dx, dw, dbias
+/// Gradients of x, w and bias from dy (S, M, N).
 pub fn backward(dim: Dims, x: &[f64], w: &[f64], dy: &[f64]) -> Grads {
     let mut g = Grads { dx: vec![0.0; x.len()], dw: vec![0.0; w.len()], dbias: vec![0.0; dim.s * dim.n] };
     for s in 0..dim.s {

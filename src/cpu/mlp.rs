@@ -1,4 +1,4 @@
-//! Two linear layers with an activation between: `y = act(x·w₁ᵀ + b₁)·w₂ᵀ + b₂ (+ residual)`.
+//! Two linear layers with an activation between (timm's Mlp): `y = act(x·w₁ᵀ + b₁)·w₂ᵀ + b₂ (+ residual)`.
 //!
 //! ```text
 //!   x (M, K)   w₁ (H, K)   b₁ (H)   w₂ (N, H)   b₂ (N)   residual, y (M, N)
@@ -9,16 +9,16 @@ use super::activation;
 use super::activation::Activation;
 use super::matmul;
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Rows of x and y.
+    /// Rows M of x and y.
     pub m: usize,
-    /// Columns of x.
+    /// Columns K of x.
     pub k: usize,
-    /// Between the layers.
+    /// Hidden width H, between the layers.
     pub h: usize,
-    /// Columns of y.
+    /// Columns N of y.
     pub n: usize,
 }
 
@@ -31,10 +31,10 @@ impl Dims {
     }
 }
 
-/// A layer: w, bias.
+/// Weight and bias of a layer.
 pub type Layer<'a> = (&'a [f64], Option<&'a [f64]>);
 
-/// -> y (M, N)
+/// Returns y (M, N).
 pub fn forward(
     dim: Dims, act: Activation, x: &[f64], first: Layer, second: Layer, residual: Option<&[f64]>,
 ) -> Vec<f64> {
@@ -42,7 +42,7 @@ pub fn forward(
     matmul::forward(dim.second(), &activation::forward(act, &v), second.0, second.1, residual)
 }
 
-/// dy (M, N) -> the gradients of the first layer, with x's, and of the second; the residual's is dy itself
+/// Gradients of the first layer, whose `dx` is that of x, and of the second layer. The gradient of the residual is dy.
 pub fn backward(
     dim: Dims, act: Activation, x: &[f64], first: Layer, second: Layer, dy: &[f64],
 ) -> (matmul::Grads, matmul::Grads) {

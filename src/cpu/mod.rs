@@ -1,8 +1,8 @@
-//! The oracle: every operator again in plain Rust with f64 arithmetic, forward and backward. Imports std only, so it
-//! cannot inherit a bug of the GPU side.
+//! The CPU oracle: every operator a second time in plain Rust with f64 arithmetic, forward and backward, so that tests
+//! can compare the shaders with it. It imports std only and so cannot inherit a bug of the GPU side.
 //!
-//! Arguments are flat, contiguous, row-major `f64` slices and come in one order: [`Dims`](matmul::Dims), inputs, saved
-//! values, gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
+//! Arguments are flat, contiguous, row-major `f64` slices in one order: [`Dims`](matmul::Dims), inputs, saved values,
+//! gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
 pub mod activation;
 pub mod adamw;
 pub mod add;

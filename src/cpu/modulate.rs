@@ -1,19 +1,19 @@
-//! The two elementwise steps of an adaLN block (DiT, MAR): a norm is modulated, a branch is gated, by a row's condition.
+//! The two element-wise steps of an adaLN block (DiT's `modulate()` and `x + gate * branch`; MAR's denoiser).
 //!
 //! ```text
-//!   x, h, y (rows, D)   m (rows, P·D), columns shift | scale | gate, or without gate (P = 2)
+//!   x, h, y (rows, D)   m (rows, P·D), columns shift | scale | gate; P = 2 has no gate
 //!   modulate: y = x·(1 + scale) + shift      dx = dy·(1 + scale)   dshift = dy   dscale = dy·x   dgate = 0
 //!   gate:     y = x + gate·h                 dx = dy   dh = dy·gate   dgate = dy·h   dshift = dscale = 0
 //! ```
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Rows.
+    /// Rows of x.
     pub rows: usize,
-    /// D.
+    /// Width D of x.
     pub d: usize,
-    /// P, 2 or 3.
+    /// Parts P of m, 2 or 3.
     pub parts: usize,
 }
 
@@ -23,12 +23,12 @@ impl Dims {
     }
 }
 
-/// -> y (rows, D)
+/// Returns y (rows, D) of the step modulate.
 pub fn modulate(dim: Dims, x: &[f64], m: &[f64]) -> Vec<f64> {
     dim.each().map(|(i, at)| x[i] * (1.0 + m[at + dim.d]) + m[at]).collect()
 }
 
-/// dy -> dx (rows, D), dm (rows, P·D)
+/// Gradients dx (rows, D) and dm (rows, P·D) of [`modulate`].
 pub fn modulate_backward(dim: Dims, x: &[f64], m: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut dm = vec![0.0; m.len()];
     for (i, at) in dim.each() {
@@ -38,12 +38,12 @@ pub fn modulate_backward(dim: Dims, x: &[f64], m: &[f64], dy: &[f64]) -> (Vec<f6
     (dim.each().map(|(i, at)| dy[i] * (1.0 + m[at + dim.d])).collect(), dm)
 }
 
-/// -> y (rows, D)
+/// Returns y (rows, D) of the step gate.
 pub fn gate(dim: Dims, x: &[f64], h: &[f64], m: &[f64]) -> Vec<f64> {
     dim.each().map(|(i, at)| x[i] + m[at + 2 * dim.d] * h[i]).collect()
 }
 
-/// dy, which is dx -> dh (rows, D), dm (rows, P·D)
+/// Gradients dh (rows, D) and dm (rows, P·D) of [`gate`]; dx is dy itself.
 pub fn gate_backward(dim: Dims, h: &[f64], m: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut dm = vec![0.0; m.len()];
     dim.each().for_each(|(i, at)| dm[at + 2 * dim.d] = dy[i] * h[i]);

@@ -1,34 +1,34 @@
-//! Masked MSE against per-patch normalised pixels (MAE's norm_pix_loss).
+//! Masked mean squared error against pixels normalized per patch (MAE's `forward_loss` with `norm_pix_loss`).
 //!
 //! ```text
 //!   pred (rows, cols), column (py·P + px)·C + c: channel fastest, as the reference models store it
 //!   tgt  (rows, cols), column (c·P + py)·P + px: as `patchify` writes it          cols = C·P·P
 //!   mask (rows), 1 = hidden, counts        scale = 1 / Σ mask
-//!   t^ = (tgt - mean)/√(var + 1e-6), var unbiased (cols-1); or tgt itself
+//!   t^ = (tgt - mean)/√(var + 1e-6), var unbiased (cols-1); without `normalise`, t^ = tgt
 //!   row[i] = mask·scale·mean_c (pred - t^)²    loss = Σ row
 //!   dpred = dloss·mask·scale·2/cols·(pred - t^)
 //! ```
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// B·L patches.
+    /// Patches, B·L.
     pub rows: usize,
-    /// C·P·P numbers of a patch, at least 2 if normalised.
+    /// Numbers of a patch, C·P·P; at least 2 if it is normalized.
     pub cols: usize,
-    /// C.
+    /// Channels C.
     pub channels: usize,
 }
 
-/// What [`forward`] computes.
+/// Results of [`forward`].
 pub struct Out {
     /// Σ rows
     pub loss: f64,
-    /// (rows), each patch's share of the loss
+    /// (rows), the share of each patch in the loss
     pub rows: Vec<f64>,
 }
 
-/// -> loss, rows
+/// Returns the loss and the share of each row.
 pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool) -> Out {
     let diff = diff(dim, pred, tgt, normalise);
     let row = |(diff, mask): (&[f64], &f64)| mask * scale * diff.iter().map(|d| d * d).sum::<f64>() / dim.cols as f64;
@@ -36,7 +36,7 @@ pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, n
     Out { loss: rows.iter().sum(), rows }
 }
 
-/// dloss -> dpred (rows, cols)
+/// Gradient dpred (rows, cols).
 pub fn backward(
     dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool, dloss: f64,
 ) -> Vec<f64> {
@@ -44,7 +44,7 @@ pub fn backward(
     diff(dim, pred, tgt, normalise).iter().enumerate().map(|(i, d)| factor(i) * d).collect()
 }
 
-/// t^ (rows, cols), in the column order of pred
+/// Returns t^ (rows, cols), in the column order of pred.
 pub fn target(dim: Dims, tgt: &[f64], normalise: bool) -> Vec<f64> {
     let pixels = dim.cols / dim.channels;
     let mut out = Vec::with_capacity(tgt.len());
@@ -56,12 +56,12 @@ pub fn target(dim: Dims, tgt: &[f64], normalise: bool) -> Vec<f64> {
     out
 }
 
-/// pred - t^, in the column order of pred
+/// Returns pred - t^, in the column order of pred.
 fn diff(dim: Dims, pred: &[f64], tgt: &[f64], normalise: bool) -> Vec<f64> {
     pred.iter().zip(target(dim, tgt, normalise)).map(|(pred, target)| pred - target).collect()
 }
 
-/// (mean, √(unbiased variance + 1e-6)) of one patch
+/// Mean and √(unbiased variance + 1e-6) of one patch.
 fn stats(t: &[f64]) -> (f64, f64) {
     let mean = t.iter().sum::<f64>() / t.len() as f64;
     let var = t.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / (t.len() - 1) as f64;
@@ -73,7 +73,7 @@ mod tests {
     use super::super::gradcheck::{check, close, random};
     use super::*;
 
-    /// The target itself, its columns put in the order of pred, costs nothing; off by 3 costs 9.
+    /// pred = tgt, reordered to the columns of pred, costs 0; a pred that is off by 3 costs 9.
     #[test]
     fn perfect_prediction() {
         let dim = Dims { rows: 1, cols: 6, channels: 3 };

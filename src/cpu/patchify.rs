@@ -1,4 +1,5 @@
-//! Images -> one row per patch, in the order of a convolution weight. No backward: images need no gradient.
+//! Images to one row per patch (einops: b c (h p) (w q) -> b (h w) (c p q)), columns in the order of a convolution
+//! weight, so that timm's PatchEmbed is a matmul. No backward: nothing asks for the gradient of an image.
 //!
 //! ```text
 //!   rows (B·L, C·P·P), L = (H/P)·(W/P); token t = (H-index)·(W/P) + (W-index); column (c·P + py)·P + px
@@ -6,22 +7,22 @@
 //!   from_nchw:  images (B, C, H, W), as they are
 //! ```
 
-/// Sizes; the patch side divides both sides of the image.
+/// Sizes of the operands; P divides H and W.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Images.
+    /// Images B.
     pub b: usize,
-    /// Height.
+    /// Height H.
     pub h: usize,
-    /// Width.
+    /// Width W.
     pub w: usize,
-    /// Channels.
+    /// Channels C.
     pub c: usize,
-    /// Side of a patch.
+    /// Side P of a patch.
     pub p: usize,
 }
 
-/// images (B, H, W, C), mean and std (C) -> rows
+/// Rows of images (B, H, W, C), normalized with mean and std (C).
 pub fn from_u8(dim: Dims, images: &[u8], mean: &[f64], std: &[f64]) -> Vec<f64> {
     rows(dim, |b, c, y, x| {
         let v = images[((b * dim.h + y) * dim.w + x) * dim.c + c];
@@ -29,12 +30,12 @@ pub fn from_u8(dim: Dims, images: &[u8], mean: &[f64], std: &[f64]) -> Vec<f64> 
     })
 }
 
-/// images (B, C, H, W) -> rows
+/// Rows of images (B, C, H, W).
 pub fn from_nchw(dim: Dims, images: &[f64]) -> Vec<f64> {
     rows(dim, |b, c, y, x| images[((b * dim.c + c) * dim.h + y) * dim.w + x])
 }
 
-/// `pixel(b, c, y, x)`, in the order of the rows.
+/// The values `pixel(b, c, y, x)` in the order of the rows.
 fn rows(dim: Dims, pixel: impl Fn(usize, usize, usize, usize) -> f64) -> Vec<f64> {
     let Dims { b, h, w, c, p } = dim;
     let mut out = Vec::with_capacity(b * c * h * w);
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(from_nchw(wide, &image), want);
     }
 
-    /// Bytes, normalised by hand and laid out as NCHW, give the same rows.
+    /// Bytes that are normalized by hand and laid out as NCHW give the same rows.
     #[test]
     fn bytes_agree_with_nchw() {
         let dim = Dims { b: 2, h: 6, w: 9, c: 3, p: 3 };

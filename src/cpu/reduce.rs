@@ -1,4 +1,4 @@
-//! Sums over everything or over rows.
+//! Sums over a whole tensor, over rows or over tokens (`x.sum()`, `x.mean()`, `x.sum(0)`, `x.mean(1)` in PyTorch).
 //!
 //! ```text
 //!   sum:         y = Σ x                        dx = dy everywhere
@@ -7,42 +7,42 @@
 //!   column_sum:  x (rows, D) -> y (D) = Σ_rows x    dx (rows, D) = dy in every row
 //! ```
 
-/// Σ x
+/// Returns Σ x.
 pub fn sum(x: &[f64]) -> f64 {
     x.iter().sum()
 }
 
-/// dy -> dx (n)
+/// Gradient dx (n) of [`sum`].
 pub fn sum_backward(n: usize, dy: f64) -> Vec<f64> {
     vec![dy; n]
 }
 
-/// Σ x / n
+/// Returns Σ x / n.
 pub fn mean(x: &[f64]) -> f64 {
     sum(x) / x.len() as f64
 }
 
-/// dy -> dx (n)
+/// Gradient dx (n) of [`mean`].
 pub fn mean_backward(n: usize, dy: f64) -> Vec<f64> {
     vec![dy / n as f64; n]
 }
 
-/// x (B, L, D) -> y (B, D)
+/// Mean over tokens: x (B, L, D) -> y (B, D).
 pub fn mean_tokens(l: usize, d: usize, x: &[f64]) -> Vec<f64> {
     x.chunks_exact(l * d).flat_map(|x| column_sum(d, x)).map(|sum| sum / l as f64).collect()
 }
 
-/// dy (B, D) -> dx (B, L, D)
+/// Gradient dx (B, L, D) of [`mean_tokens`] from dy (B, D).
 pub fn mean_tokens_backward(l: usize, d: usize, dy: &[f64]) -> Vec<f64> {
     dy.chunks_exact(d).flat_map(|dy| dy.repeat(l)).map(|dy| dy / l as f64).collect()
 }
 
-/// x (rows, D) -> y (D)
+/// Sum over rows: x (rows, D) -> y (D).
 pub fn column_sum(d: usize, x: &[f64]) -> Vec<f64> {
     (0..d).map(|c| x.iter().skip(c).step_by(d).sum()).collect()
 }
 
-/// dy (D) -> dx (rows, D)
+/// Gradient dx (rows, D) of [`column_sum`] from dy (D).
 pub fn column_sum_backward(rows: usize, dy: &[f64]) -> Vec<f64> {
     dy.repeat(rows)
 }

@@ -1,32 +1,32 @@
-//! Registers among tokens: `insert` puts n of them at places first + k·step of a sequence, `extract` takes them out,
-//! `rest` takes what remains.
+//! Registers among tokens (timm's prefix tokens, at any place): `insert` puts n registers at places first + k·step of a
+//! sequence, `extract` takes them out, `rest` takes the other tokens.
 //!
 //! ```text
 //!   insert:   x (B, L, D), r (n, D) for all samples or (B, n, D) -> out (B, L+n, D)
-//!     dx = rest(dout)    dr = extract(dout), summed over the samples that share it
-//!   extract:  x (B, L+n, D) -> out (B, n, D)      dx = dout at the registers' places, 0 elsewhere
-//!   rest:     x (B, L+n, D) -> out (B, L, D)      dx = dout at the others', 0 at the registers'
+//!     dx = rest(dout)    dr = extract(dout), summed over the samples that share r
+//!   extract:  x (B, L+n, D) -> out (B, n, D)      dx = dout at the places of registers, 0 elsewhere
+//!   rest:     x (B, L+n, D) -> out (B, L, D)      dx = dout at the other places, 0 at those of registers
 //! ```
 
 /// Sizes and places.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Samples.
+    /// Samples B.
     pub b: usize,
-    /// Tokens besides the registers.
+    /// Tokens L, without the registers.
     pub l: usize,
-    /// Registers.
+    /// Number of registers.
     pub n: usize,
-    /// Width of a token.
+    /// Width D of a token.
     pub d: usize,
     /// Place of the first register.
     pub first: usize,
-    /// From one register to the next.
+    /// Distance from one register to the next.
     pub step: usize,
 }
 
 impl Dims {
-    /// For each place of a sequence: the register (true, k) or token (false, l) that stands there.
+    /// What stands at each place of a sequence: register k as (true, k) or token l as (false, l).
     fn places(self) -> Vec<(bool, usize)> {
         let registers: Vec<usize> = (0..self.n).map(|k| self.first + k * self.step).collect();
         let before = |place| registers.iter().filter(|&&r| r < place).count();
@@ -38,7 +38,7 @@ impl Dims {
     }
 }
 
-/// x (B, L, D), r (n, D) or (B, n, D) -> out (B, L+n, D)
+/// Returns x (B, L, D) with the registers r, (n, D) or (B, n, D), among them: (B, L+n, D).
 pub fn insert(dim: Dims, x: &[f64], r: &[f64]) -> Vec<f64> {
     let Dims { b, l, n, d, .. } = dim;
     let mut out = Vec::with_capacity(b * (l + n) * d);
@@ -51,7 +51,7 @@ pub fn insert(dim: Dims, x: &[f64], r: &[f64]) -> Vec<f64> {
     out
 }
 
-/// dout (B, L+n, D) -> dx, dr; `shared`: one r for all samples
+/// Gradients of x and r in [`insert`] from dout (B, L+n, D); `shared`: all samples have the same r.
 pub fn insert_backward(dim: Dims, dout: &[f64], shared: bool) -> (Vec<f64>, Vec<f64>) {
     let dr = extract(dim, dout);
     let width = dim.n * dim.d;
@@ -59,22 +59,22 @@ pub fn insert_backward(dim: Dims, dout: &[f64], shared: bool) -> (Vec<f64>, Vec<
     (rest(dim, dout), if shared { sum } else { dr })
 }
 
-/// x (B, L+n, D) -> (B, n, D)
+/// Returns the registers (B, n, D) of x (B, L+n, D).
 pub fn extract(dim: Dims, x: &[f64]) -> Vec<f64> {
     take(dim, x, true)
 }
 
-/// dout (B, n, D) -> dx
+/// Gradient dx of [`extract`] from dout (B, n, D).
 pub fn extract_backward(dim: Dims, dout: &[f64]) -> Vec<f64> {
     insert(dim, &vec![0.0; dim.b * dim.l * dim.d], dout)
 }
 
-/// x (B, L+n, D) -> (B, L, D)
+/// Returns the tokens (B, L, D) of x (B, L+n, D) without the registers.
 pub fn rest(dim: Dims, x: &[f64]) -> Vec<f64> {
     take(dim, x, false)
 }
 
-/// dout (B, L, D) -> dx
+/// Gradient dx of [`rest`] from dout (B, L, D).
 pub fn rest_backward(dim: Dims, dout: &[f64]) -> Vec<f64> {
     insert(dim, dout, &vec![0.0; dim.b * dim.n * dim.d])
 }

@@ -1,8 +1,8 @@
-//! Residual add with DropPath, then RMS norm, as one operator.
+//! Residual add with DropPath, then RMS norm, as one operator (mamba_ssm's `rms_norm_fn(.., prenorm=True)`).
 //!
 //! ```text
-//!   x, residual, sum, y (rows, D)   keep (rows / L), one factor per sample   w (D)
-//!   sum = residual + keep·x    (no residual: 0, no keep: 1)
+//!   x, residual, sum, y (rows, D)   keep (rows / L), the DropPath factor of each sample   w (D)
+//!   sum = residual + keep·x    (an absent residual is 0, an absent keep 1)
 //!   y   = sum·r·w,  r = 1/√(mean(sum²) + eps)
 //!   backward, with n = sum·r and dn = dy·w:
 //!     dresidual = dsum + r·(dn - n·mean(dn·n))    dx = keep·dresidual    dw = Σ_rows dy·n
@@ -11,15 +11,15 @@
 /// Sizes of a batch of token rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// B·L token rows.
+    /// Token rows, B·L.
     pub rows: usize,
-    /// Rows of one sample: row i belongs to sample i / l.
+    /// Rows L of one sample: row i belongs to sample i / l.
     pub l: usize,
-    /// Width of a row.
+    /// Width D of a row.
     pub d: usize,
 }
 
-/// What [`forward`] computes.
+/// Results of [`forward`].
 pub struct Out {
     /// (rows, D)
     pub y: Vec<f64>,
@@ -37,7 +37,7 @@ pub struct Grads {
     pub dw: Vec<f64>,
 }
 
-/// -> y, sum
+/// Returns y and sum.
 pub fn forward(dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f64]>, w: &[f64], eps: f64) -> Out {
     let sum = add(dim, x, residual, keep);
     let mut y = Vec::with_capacity(sum.len());
@@ -48,7 +48,7 @@ pub fn forward(dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f6
     Out { y, sum }
 }
 
-/// sum as saved by forward; dy, dsum -> dx, dresidual, dw
+/// Gradients from dy and dsum, the gradient of sum from later layers; `sum` is the one that [`forward`] returned.
 pub fn backward(
     dim: Dims, sum: &[f64], keep: Option<&[f64]>, w: &[f64], eps: f64, dy: &[f64], dsum: Option<&[f64]>,
 ) -> Grads {
@@ -67,7 +67,7 @@ pub fn backward(
     g
 }
 
-/// residual + keep·x, shared with layer_norm.
+/// Returns residual + keep·x; layer_norm uses it too.
 pub(super) fn add(dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f64]>) -> Vec<f64> {
     let keep = |i: usize| keep.map_or(1.0, |keep| keep[i / dim.d / dim.l]);
     (0..dim.rows * dim.d).map(|i| residual.map_or(0.0, |r| r[i]) + keep(i) * x[i]).collect()

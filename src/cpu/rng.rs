@@ -1,11 +1,11 @@
-//! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), so any element's draw needs only its counter.
+//! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011). A draw needs only its counter, no state.
 //!
 //! ```text
 //!   round:   (c0, c1, c2, c3) <- (hi(M1·c2)^c1^k0, lo(M1·c2), hi(M0·c0)^c3^k1, lo(M0·c0)),  key += (W0, W1)
 //!   uniform: the 24 high bits · 2^-24, in [0, 1): exact in f32
 //!   below:   ⌊word·n·2^-32⌋, in 0..n
 //!   normal:  Box-Muller of two words, on 1 - u so that the logarithm stays finite
-//!   keep:    u < 1-p ? 1/(1-p) : 0, the DropPath factor of one sample
+//!   keep:    u < 1-p ? 1/(1-p) : 0, timm's DropPath factor of one sample
 //! ```
 
 const M0: u32 = 0xD251_1F53;
@@ -13,7 +13,7 @@ const M1: u32 = 0xCD9E_8D57;
 const W0: u32 = 0x9E37_79B9;
 const W1: u32 = 0xBB67_AE85;
 
-/// Ten rounds of Philox4x32: four random words for one (counter, key).
+/// Ten rounds of Philox4x32: the four random words of one counter and key.
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
     for _ in 0..10 {
@@ -24,24 +24,24 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     c
 }
 
-/// One word -> uniform in [0, 1).
+/// A word as a uniform number in [0, 1).
 pub fn uniform(x: u32) -> f64 {
     f64::from(x >> 8) / f64::from(1u32 << 24)
 }
 
-/// One word -> a whole number in 0..n.
+/// A word as an integer in 0..n.
 pub fn below(x: u32, n: u32) -> u32 {
     ((u64::from(x) * u64::from(n)) >> 32) as u32
 }
 
-/// Two words -> two independent standard normals (cosine, sine).
+/// Two words as two independent standard normals (the cosine and the sine of Box-Muller).
 pub fn normal(x: [u32; 2]) -> [f64; 2] {
     let radius = (-2.0 * (1.0 - uniform(x[0])).ln()).sqrt();
     let angle = std::f64::consts::TAU * uniform(x[1]);
     [radius * angle.cos(), radius * angle.sin()]
 }
 
-/// One word -> the factor of a branch dropped with probability `p`: 0, or 1/(1-p).
+/// A word as the factor of a branch that is dropped with probability `p`: 0, or 1/(1-p).
 pub fn keep(x: u32, p: f64) -> f64 {
     if uniform(x) < 1.0 - p { 1.0 / (1.0 - p) } else { 0.0 }
 }

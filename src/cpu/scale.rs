@@ -1,11 +1,11 @@
 //! y = c·a for one number c, any shape.   da = c·dy   (c is a constant: it has no gradient)
 
-/// -> y, like a
+/// Returns y, of the shape of a.
 pub fn forward(a: &[f64], c: f64) -> Vec<f64> {
     a.iter().map(|a| c * a).collect()
 }
 
-/// dy -> da
+/// Gradient da.
 pub fn backward(c: f64, dy: &[f64]) -> Vec<f64> {
     dy.iter().map(|dy| c * dy).collect()
 }

@@ -1,4 +1,5 @@
-//! Tokens by index: `gather` takes the visible ones, `restore` puts them back among mask tokens.
+//! Tokens by index, as in MAE: `gather` takes the visible tokens (`torch.gather` with ids_keep), `restore` puts them
+//! back among mask tokens (`torch.gather` with ids_restore).
 //!
 //! ```text
 //!   gather:   out[b,v,:] = x[b, ids[b,v], :] (+ table[ids[b,v], :])
@@ -9,16 +10,16 @@
 //!     dx[b,v] = Σ_{l: inv[b,l] = v} dout[b,l]    dmask_token = Σ_{masked} dout    dtable[l] = Σ_b dout[b,l]
 //! ```
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Samples.
+    /// Samples B.
     pub b: usize,
-    /// All tokens.
+    /// All tokens, L.
     pub l: usize,
-    /// Visible tokens.
+    /// Visible tokens, V.
     pub v: usize,
-    /// Width of a token.
+    /// Width D of a token.
     pub d: usize,
 }
 
@@ -40,7 +41,7 @@ pub struct RestoreGrads {
     pub dtable: Vec<f64>,
 }
 
-/// x (B, L, D), ids (B, V), table (L, D) -> out (B, V, D)
+/// The visible tokens of x (B, L, D), with positions: out (B, V, D).
 pub fn gather(dim: Dims, x: &[f64], ids: &[u32], table: Option<&[f64]>) -> Vec<f64> {
     let mut out = Vec::with_capacity(ids.len() * dim.d);
     for (i, &id) in ids.iter().enumerate() {
@@ -50,7 +51,7 @@ pub fn gather(dim: Dims, x: &[f64], ids: &[u32], table: Option<&[f64]>) -> Vec<f
     out
 }
 
-/// dout (B, V, D) -> dx, dtable
+/// Gradients of x and table in [`gather`] from dout (B, V, D).
 pub fn gather_backward(dim: Dims, ids: &[u32], dout: &[f64]) -> GatherGrads {
     let mut g = GatherGrads { dx: vec![0.0; dim.b * dim.l * dim.d], dtable: vec![0.0; dim.l * dim.d] };
     for (i, &id) in ids.iter().enumerate() {
@@ -63,7 +64,7 @@ pub fn gather_backward(dim: Dims, ids: &[u32], dout: &[f64]) -> GatherGrads {
     g
 }
 
-/// x (B, V, D), inv (B, L), mask_token (D), table (L, D) -> out (B, L, D)
+/// The visible tokens x (B, V, D) among mask tokens, with positions: out (B, L, D).
 pub fn restore(dim: Dims, x: &[f64], inv: &[u32], mask_token: &[f64], table: Option<&[f64]>) -> Vec<f64> {
     let mut out = Vec::with_capacity(inv.len() * dim.d);
     for (i, &v) in inv.iter().enumerate() {
@@ -74,7 +75,7 @@ pub fn restore(dim: Dims, x: &[f64], inv: &[u32], mask_token: &[f64], table: Opt
     out
 }
 
-/// dout (B, L, D) -> dx, dmask_token, dtable
+/// Gradients of x, mask_token and table in [`restore`] from dout (B, L, D).
 pub fn restore_backward(dim: Dims, inv: &[u32], dout: &[f64]) -> RestoreGrads {
     let (dx, dtable) = (vec![0.0; dim.b * dim.v * dim.d], vec![0.0; dim.l * dim.d]);
     let mut g = RestoreGrads { dx, dmask_token: vec![0.0; dim.d], dtable };
@@ -109,7 +110,7 @@ mod tests {
         }
     }
 
-    /// As above, one token, and a token taken twice.
+    /// The sizes above, a single token, and a token that is taken twice.
     #[test]
     fn gather_gradients() {
         let one = Dims { b: 1, l: 1, v: 1, d: 1 };

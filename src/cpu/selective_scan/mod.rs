@@ -1,8 +1,9 @@
-//! The selective scan of Mamba-1, in S directions over one sequence, gated and averaged.
+//! The selective scan of Mamba-1, in S directions over one sequence, gated and averaged (mamba_ssm: the mean over
+//! directions of `selective_scan_fn`, whose reference is `selective_scan_ref`).
 //!
 //! ```text
-//!   u, delta (S, B, L, E), delta raw   xdbl (S, B, L, R+2N): dt | B | C   a_log (S, E, N)   d, delta_bias (S, E)
-//!   z (B, L, E)   out (B, L, E)   y (S, B, L, E)   last_state (S, B, E, N)
+//!   u, delta (S, B, L, E), delta before softplus   xdbl (S, B, L, R+2N): dt | B | C   a_log (S, E, N)
+//!   d, delta_bias (S, E)   z (B, L, E)   out (B, L, E)   y (S, B, L, E)   last_state (S, B, E, N)
 //!   δ = softplus(delta + delta_bias)    A = -exp(a_log)
 //!   h_t = exp(δ·A)·h_{t-1} + δ·B·u,  h before the first step is 0     y = Σ_n C·h + d·u     out = 1/S·Σ_s y·SiLU(z)
 //! ```
@@ -17,24 +18,24 @@
 //! ```
 use super::activation::{dsilu, dsoftplus, silu, softplus};
 
-/// Sizes.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Directions, 1 or 2.
+    /// Directions S, 1 or 2.
     pub s: usize,
-    /// Samples.
+    /// Samples B.
     pub b: usize,
-    /// Tokens.
+    /// Tokens L.
     pub l: usize,
-    /// Channels.
+    /// Channels E.
     pub e: usize,
-    /// States of a channel.
+    /// States N of a channel.
     pub n: usize,
-    /// Leading columns of xdbl that are not the scan's.
+    /// Leading columns R of xdbl (dt), which the scan does not read.
     pub r: usize,
 }
 
-/// What the scan reads. Shapes: at the top of the file.
+/// Inputs of the scan; the names are those of the formulae above.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// (S, B, L, E)
@@ -45,17 +46,17 @@ pub struct Inputs<'a> {
     pub xdbl: &'a [f64],
     /// (S, E, N)
     pub a_log: &'a [f64],
-    /// (S, E), else 0
+    /// (S, E); 0 if absent
     pub d: Option<&'a [f64]>,
-    /// (S, E), else 0
+    /// (S, E); 0 if absent
     pub delta_bias: Option<&'a [f64]>,
-    /// (B, L, E), else no gate
+    /// (B, L, E); no gate if absent
     pub z: Option<&'a [f64]>,
-    /// δ = softplus(delta + delta_bias), else δ = delta + delta_bias
+    /// Whether δ = softplus(delta + delta_bias); otherwise δ = delta + delta_bias
     pub softplus: bool,
 }
 
-/// What [`forward`] computes.
+/// Results of [`forward`].
 pub struct Out {
     /// (B, L, E)
     pub out: Vec<f64>,
@@ -65,7 +66,7 @@ pub struct Out {
     pub last_state: Vec<f64>,
 }
 
-/// Gradients of [`forward`], full size even where the input was absent, except `dz`.
+/// Gradients of [`forward`]. Those of absent inputs have full size too, except `dz`.
 pub struct Grads {
     /// (S, B, L, E)
     pub du: Vec<f64>,
@@ -83,7 +84,7 @@ pub struct Grads {
     pub dz: Vec<f64>,
 }
 
-/// -> out, y, last_state
+/// Returns out, y and last_state.
 pub fn forward(dim: Dims, x: &Inputs) -> Out {
     let Dims { s, b, l, e, n, .. } = dim;
     let (out, y, last_state) = (vec![0.0; b * l * e], vec![0.0; s * b * l * e], Vec::with_capacity(s * b * e * n));
@@ -100,7 +101,7 @@ pub fn forward(dim: Dims, x: &Inputs) -> Out {
     o
 }
 
-/// dout (B, L, E) -> every gradient
+/// Gradients of all inputs from dout (B, L, E).
 #[expect(clippy::needless_range_loop, reason = "n runs over five arrays, as in the formulae")]
 pub fn backward(dim: Dims, x: &Inputs, dout: &[f64]) -> Grads {
     let zeros = |like: &[f64]| vec![0.0; like.len()];
@@ -148,7 +149,7 @@ pub fn backward(dim: Dims, x: &Inputs, dout: &[f64]) -> Grads {
     g
 }
 
-/// One channel of one sample in one direction, over all t.
+/// The scan of one channel of one sample in one direction, indexed by t.
 struct Lane {
     u: Vec<f64>,
     raw: Vec<f64>,
@@ -192,7 +193,7 @@ impl Dims {
         if s == 0 { i } else { self.l - 1 - i }
     }
 
-    /// Where B and C of one row and state are in xdbl.
+    /// Indices of B and of C of one row and state in xdbl.
     fn bc(self, row: usize, n: usize) -> (usize, usize) {
         let at = row * (self.r + 2 * self.n) + self.r + n;
         (at, at + self.n)

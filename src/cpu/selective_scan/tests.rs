@@ -1,8 +1,9 @@
-//! The scan against a worked example, against a parallel prefix, against itself flipped, and its gradients.
-use crate::cpu::gradcheck::{check, close, dot, random};
-use crate::cpu::selective_scan::*;
+//! Tests of the scan: a worked example, a parallel prefix, a flipped sequence, and its gradients by central
+//! differences.
+use super::super::gradcheck::{check, close, dot, random};
+use super::*;
 
-/// (channels, time) rows as written in the example -> (time, channels) as stored.
+/// Transposes (channels, time), as the example is written, to (time, channels), as arrays are stored.
 fn transpose<const L: usize>(rows: &[[f64; L]]) -> Vec<f64> {
     (0..L).flat_map(|t| rows.iter().map(move |row| row[t])).collect()
 }
@@ -55,7 +56,7 @@ fn worked_example() {
     close("dd", &d.dd, &[-0.122459, -0.012917]);
 }
 
-/// u, delta, xdbl, a_log, d, delta_bias, z, dout of one size.
+/// Random u, delta, xdbl, a_log, d, delta_bias, z and dout.
 fn case(Dims { s, b, l, e, n, r }: Dims) -> [Vec<f64>; 8] {
     let rows = s * b * l;
     let sizes = [rows * e, rows * e, rows * (r + 2 * n), s * e * n, s * e, s * e, b * l * e, b * l * e];
@@ -90,7 +91,7 @@ fn last_state_by_parallel_prefix() {
     close("last_state", &forward(dim, &inputs(&case)).last_state, &[tree(&steps).1], 1e-14);
 }
 
-/// Two directions are the mean of a scan and of a scan flipped, run forward and flipped back.
+/// Two directions are the mean of a forward scan and of a scan that is flipped, run forward and flipped back.
 #[test]
 fn second_direction_is_the_flipped_sequence() {
     let dim = Dims { s: 2, b: 1, l: 5, e: 3, n: 2, r: 1 };
@@ -128,7 +129,7 @@ fn gradients() {
     }
 }
 
-/// Nothing optional, δ used as given: no gate, no skip, no bias, no softplus.
+/// Without anything optional: no gate, no skip, no bias, and δ = delta without softplus.
 #[test]
 fn gradients_of_the_bare_scan() {
     let dim = Dims { s: 2, b: 1, l: 3, e: 2, n: 2, r: 0 };
