@@ -125,7 +125,7 @@ fn map_takes_every_family() -> Result<()> {
     Ok(())
 }
 
-/// Spec 10: what is said of a row does not depend on the rows below it, to the bit.
+/// The prediction of a row does not depend on the rows below it, to the bit (src/models/README.md, "Decoder masks").
 #[test]
 fn rows_do_not_see_those_below() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -180,7 +180,7 @@ fn classifiers_use_all_they_have() -> Result<()> {
     Ok(())
 }
 
-/// Spec 10: with the same weights in both directions a palindrome stays one.
+/// With equal weights in both directions a palindrome stays one (src/models/README.md, "Two directions").
 #[test]
 fn a_palindrome_stays_one() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };

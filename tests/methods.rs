@@ -129,7 +129,8 @@ fn batch(g: &Gpu, config: &Config) -> (Batch, Vec<u32>) {
     (batch, mask.visible)
 }
 
-/// Changing what a token may not see leaves its prediction as it is, to the bit, and changing what it sees does not (spec 10).
+/// Changing a token that the mask hides leaves a prediction as it is, to the bit. Changing one that it shows does not
+/// (src/models/README.md, "Decoder masks").
 #[test]
 fn predictions_depend_on_what_the_decoder_may_see() {
     let Some(g) = gpu() else { return };

@@ -1,4 +1,5 @@
-//! Parameter counts, names and shapes of the models (spec 2.3–2.6, 8), without an adapter.
+//! Parameter counts, names and shapes of the models, without an adapter
+//! (src/models/README.md, "Backbones" and "Tensor names").
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ fn is_decoder(name: &str) -> bool {
 
 #[test]
 fn presets_have_the_published_sizes() {
-    // spec 2.3: classifier total, decoder, tensors
+    // The table in src/models/README.md, "HybridNet": classifier parameters, decoder parameters, tensors.
     let table = [
         ("tiny", 11_640_424, 2_004_480, 584),
         ("small", 37_272_040, 2_041_344, 586),
@@ -56,7 +57,7 @@ fn presets_have_the_published_sizes() {
 
 #[test]
 fn models_have_the_published_sizes() {
-    // spec 2.3, 2.5, 2.6
+    // The tables in src/models/README.md, "HybridNet", "ViT and DeiT" and "Mamba-R and Vim".
     for (name, parameters) in [
         ("map_tiny_patch16_224", 11_640_424),
         ("map_small_patch16_224", 37_272_040),
@@ -79,7 +80,7 @@ fn models_have_the_published_sizes() {
     ] {
         assert_eq!(count(classifier(name).iter()), parameters, "{name}");
     }
-    // spec 2.4, in tenths of a million
+    // The table in src/models/README.md, "Layer patterns", in tenths of a million.
     for (ordering, parameters) in
         [("mmmmmmmm", 1313), ("tttttttt", 1545), ("mmmmmmtt", 1371), ("ttmmmmmm", 1371), ("tmmmtmmm", 1371)]
     {
@@ -173,7 +174,7 @@ fn drop_path_rises_along_the_depth() {
     let close = |got: Vec<f64>, want: &[f64]| {
         assert!(got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12), "{got:?}");
     };
-    // spec 11.8: layers 0 and 1 drop nothing, the final add the most
+    // Layers 0 and 1 drop nothing, the final addition the most (src/models/README.md, "DropPath").
     close(rates("mambar_tiny_patch16_224", 3, 0.4), &[0.0, 0.0, 0.2, 0.4]);
     close(rates("mambar_tiny_patch16_224", 1, 0.4), &[0.0, 0.0]);
     close(rates("map_tiny_patch16_224", 4, 0.4), &[0.0, 0.0, 0.2, 0.4]);

@@ -1,4 +1,5 @@
-//! Conformance: fixtures computed elsewhere, run here, compared tensor by tensor (design section 7).
+//! Conformance: runs fixtures that another implementation computed, and compares tensor by tensor
+//! (tests/fixtures/README.md).
 
 mod adamw;
 mod classify;

@@ -32,7 +32,8 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Pretraining as MAE does it (spec D-8): crops of area (0.2, 1), half of them mirrored.
+    /// MAE's augmentation in pretraining: crops with 0.2 to 1 of the image's area, half of them mirrored,
+    /// colors unchanged (src/models/README.md, D-8).
     pub const PRETRAIN: Self = Self {
         crop_scale: (0.2, 1.0),
         crop_aspect: (3.0 / 4.0, 4.0 / 3.0),

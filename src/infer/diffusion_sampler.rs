@@ -1,4 +1,5 @@
-//! Patches out of noise: the steps of DDPM with what the decoder says of each hidden patch as condition (spec 3.8).
+//! Samples hidden patches from a model pretrained with the diffusion loss: DDPM steps lead from noise to pixels, and
+//! what the decoder says of each patch is their condition (src/models/README.md, "Diffusion loss").
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};

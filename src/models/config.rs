@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where initial values come from (spec D-4).
+/// Which initial values the weights start from (src/models/README.md, "Initial values" and D-4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum InitScheme {
@@ -90,10 +90,10 @@ pub enum Pool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderKind {
-    /// MAP's: blocks with separate norms for queries and keys, learned positions, no class token (spec 3.1).
+    /// MAP's: blocks with separate norms for queries and keys, learned positions, no class token.
     #[default]
     Map,
-    /// MAE's: ViT blocks, fixed positions, the encoder's class token goes along (spec 3.2).
+    /// MAE's: ViT blocks and fixed positions; the encoder's class token takes part.
     Mae,
 }
 
@@ -126,7 +126,7 @@ impl Decoder {
     }
 }
 
-/// A backbone with its classifier and decoder (spec 2, 3). `config.json` of a checkpoint is this.
+/// A backbone with its classifier and decoder. The `config.json` of a checkpoint holds this.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -157,7 +157,8 @@ pub struct Config {
     /// family's (see [`Config::eps`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
-    /// hidden + T(hidden) instead of T(hidden) in a hybrid (spec D-2, D-3).
+    /// Whether a transformer block of a hybrid computes hidden + T(hidden), as in the MAP repository, or T(hidden)
+    /// (src/models/README.md, D-2 and D-3).
     pub extra_residual: bool,
     /// Registers, or class tokens: 1 in Vim, 1 or 0 in ViT.
     pub registers: usize,
@@ -234,7 +235,8 @@ impl Config {
         (self.width as f64 * self.mlp_ratio).round() as usize
     }
 
-    /// Epsilon of the norms: `norm_eps`, or 1e-6 in a ViT and 1e-5 around Mamba layers (spec D-20).
+    /// Epsilon of the norms: `norm_eps` if given, else 1e-6 in a ViT and 1e-5 around Mamba layers
+    /// (src/models/README.md, D-20).
     pub fn eps(&self) -> f32 {
         self.norm_eps.unwrap_or(if self.family == Family::Vit { 1e-6 } else { 1e-5 }) as f32
     }
@@ -249,7 +251,7 @@ impl Config {
 
     /// DropPath probabilities, one per place where something may be dropped. With Mamba layers: the hidden that enters
     /// layer i, and last the final add; the list is 0 and then linspace(0, p, depth), so that layers 0 and 1 drop nothing
-    /// (spec 11.8). In a ViT: attention and MLP of each block, linspace(0, p, depth).
+    /// (src/models/README.md, "DropPath"). In a ViT: attention and MLP of each block, linspace(0, p, depth).
     pub fn drop_path_rates(&self) -> Vec<f64> {
         let linear = |depth: usize| (0..depth).map(move |i| self.drop_path * i as f64 / (depth.max(2) - 1) as f64);
         match self.family {

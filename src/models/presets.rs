@@ -26,7 +26,7 @@ const fn arch(
 
 use Family::{Hybrid, Vim, Vit};
 
-/// Spec 2.3, 2.5, 2.6; the micro ones are ours, of about one size.
+/// Sizes of the papers' models (src/models/README.md, "Backbones"). The micro models are ours, all of about one size.
 const ARCHS: &[Arch] = &[
     arch("map_micro", Hybrid, 64, ("MMMT", 2), 4, (4, 1)),
     arch("map_tiny", Hybrid, 192, ("MMMT", 8), 12, (12, 1)),
@@ -51,7 +51,8 @@ const ARCHS: &[Arch] = &[
     arch("deit_base", Vit, 768, ("T", 12), 12, (1, 1)),
 ];
 
-/// The orderings of Table 4 (spec 2.4): eight letters for 32 layers at base size, for 8 at micro size.
+/// The orderings of Table 4 of MAP (src/models/README.md, "Layer patterns"). Eight letters stand for 32 layers at base
+/// size, and for 8 layers at micro size.
 const ORDERINGS: &[&str] = &["MMMMMMMM", "TTTTTTTT", "MMMMMMTT", "TTMMMMMM", "TMMMTMMM", "MMMTMMMT"];
 
 /// Short names: architecture, patch, image.

@@ -24,7 +24,8 @@ pub enum Init {
     FanIn(f32),
     /// ln(1 … N) along the last axis: S4D-real, A = −(1 … N).
     LogArange,
-    /// Sines and cosines of column and row (spec 3.2) of tokens in raster order, (1, L, D).
+    /// Fixed 2-D positions: sines and cosines of column and row, of tokens in raster order, (1, L, D)
+    /// (src/models/README.md, "Patches, positions and registers").
     SinCos {
         /// Tokens in a row of the grid.
         columns: usize,

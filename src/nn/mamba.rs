@@ -1,4 +1,5 @@
-//! The Mamba-1 mixer, one- or bidirectional (spec 1): in_proj → conv → x_proj → dt_proj → scan → out_proj.
+//! The Mamba-1 mixer in one or two directions: in_proj → conv → x_proj → dt_proj → scan → out_proj.
+//! Formulae and shapes: src/models/README.md, "Mamba mixer".
 
 use super::init::Init;
 use super::linear::Linear;
@@ -25,7 +26,8 @@ pub struct MixerConfig {
     pub biscan: bool,
     /// Halve the sum of both ways (all but some old Vim checkpoints).
     pub divide_out: bool,
-    /// Initial values of in_proj, x_proj; `dt` and `out` follow `map_repo` or Mamba's own (D-4).
+    /// Whether to initialize as the MAP repository does (xavier-uniform weights, `dt_proj.bias` 0) instead of as
+    /// Mamba does (src/models/README.md, D-4).
     pub map_repo_init: bool,
     /// Factor on the initial out_proj (1/√depth in Vim and Mamba-R).
     pub out_scale: f32,
@@ -53,7 +55,7 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// Parameters under `name.` as in official checkpoints (spec 1.2).
+    /// Parameters `name.*` under the names of official checkpoints (src/models/README.md, "Mixer parameters").
     pub fn new(params: &mut Params, name: &str, config: &MixerConfig) -> Result<Self> {
         let (d, e, n, r, k) = (config.width, config.inner(), config.states, config.rank(), config.conv);
         if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {

@@ -19,7 +19,7 @@ pub struct AdamWConfig {
     pub clip: Option<f64>,
 }
 
-/// Which weights decay (spec D-21).
+/// Which parameters weight decay applies to (src/models/README.md, D-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayRule {

@@ -73,7 +73,7 @@ pub enum ScheduleKind {
 }
 
 impl Default for RunSettings {
-    /// The recommended recipe (spec D-8).
+    /// MAE's optimizer and schedule, for a short run of 20 epochs (src/models/README.md, D-8).
     fn default() -> Self {
         Self {
             data: String::new(),

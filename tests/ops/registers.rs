@@ -63,7 +63,8 @@ fn registers_match_cpu() {
     });
 }
 
-/// Spec 2.2: grid, registers, first place, step, tokens behind the last.
+/// Grid side, registers, first place, step, last place, patches behind it: the table in src/models/README.md,
+/// "Patches, positions and registers".
 #[test]
 fn mamba_r_spreads_its_registers() {
     for (side, n, first, step, last, tail) in

@@ -1,5 +1,5 @@
 //! From patches to a sequence: patch embedding, positions, scan order, and the model's own tokens among the patches
-//! (spec 2.2, 2.5, 2.6). The families differ in where their own tokens stand.
+//! (src/models/README.md, "Patches, positions and registers"). Each family places its own tokens differently.
 
 use crate::error::Result;
 use crate::gpu::Gpu;

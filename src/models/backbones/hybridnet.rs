@@ -1,5 +1,6 @@
-//! HybridNet (MAP, CVPR 2025, section 3; spec 2.3) and Mamba-R, which is its Mamba layers alone (spec 2.6): registers
-//! evenly spaced among the patches, and the classifier reads all of them.
+//! HybridNet (MAP, CVPR 2025) and Mamba-R, which is HybridNet without transformer blocks. Registers stand
+//! evenly spaced among the patches, and the classifier reads all of them
+//! (src/models/README.md, "HybridNet" and "Mamba-R and Vim").
 
 use super::embedding::{Embedding, linear_init};
 use super::layers::Layers;
@@ -28,7 +29,7 @@ struct Neck {
 }
 
 impl HybridNet {
-    /// Parameters under their official names (spec 8).
+    /// Parameters under their official names (src/models/README.md, "Tensor names").
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let (d, r) = (config.width, config.cls_reduce);
         let embedding = Embedding::new(g, params, config)?;

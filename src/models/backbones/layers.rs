@@ -1,4 +1,4 @@
-//! Mamba layers and transformer blocks in any order (spec 2.1, 2.3, 2.4).
+//! Mamba layers and transformer blocks in any order (src/models/README.md, "Mamba layers" and "Layer patterns").
 //!
 //! Two streams run through the network: `hidden`, what the last layer said, and `residual`, the sum of all before.
 //! A Mamba layer adds hidden to residual, normalises, and mixes; a transformer block acts on hidden alone.

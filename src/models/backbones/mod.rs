@@ -51,8 +51,9 @@ impl Backbone {
         })
     }
 
-    /// Pretraining's view (spec 3.1, D-22): features of the visible tokens alone, (B, V, D) in the order of
-    /// `batch.visible`. Of the model's own tokens only a ViT's class token takes part; it is dropped from the result.
+    /// What pretraining encodes: features of the visible tokens only, (B, V, D), in the order of
+    /// `batch.visible`. Of the model's own tokens only a ViT's class token takes part, and the result leaves it out
+    /// (src/models/README.md, D-22).
     pub fn encode_visible(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Var> {
         let x = self.encode_with_class(g, t, batch, keep)?;
         self.without_class(g, t, &x)

@@ -10,8 +10,10 @@ fn weights(t: f64) -> [f64; 4] {
     [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
 }
 
-/// Embeddings (old², width) of a square grid → (side², width): half-pixel centres, no antialias, edges clamped
-/// (spec 4.2, `align_corners=False`).
+/// Resizes position embeddings of a square grid, (old², width) → (side², width): half-pixel centers, no antialiasing,
+/// edges clamped.
+/// This is PyTorch's `interpolate(mode="bicubic", align_corners=False)`
+/// (src/models/README.md, "From pretraining to a classifier").
 ///
 /// # Errors
 /// When the number of embeddings is no square.

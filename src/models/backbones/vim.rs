@@ -1,5 +1,5 @@
-//! Vision Mamba (Vim, ICML 2024; spec 2.6): Mamba layers that scan both ways, a class token in the middle of the
-//! patches, row by row or column by column.
+//! Vision Mamba (Vim, ICML 2024): Mamba layers that scan both ways, with a class token in the middle of the
+//! patches, row by row or column by column (src/models/README.md, "Mamba-R and Vim").
 
 use super::embedding::Embedding;
 use super::layers::Layers;
@@ -11,7 +11,7 @@ use crate::ops::reshape::reshape;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// Backbone with its class token, which pretraining leaves out (spec D-22).
+/// Backbone with its class token, which takes no part in pretraining (src/models/README.md, D-22).
 #[derive(Debug, Clone)]
 pub struct Vim {
     pub(crate) embedding: Embedding,

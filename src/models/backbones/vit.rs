@@ -1,4 +1,5 @@
-//! Vision Transformer and DeiT (spec 2.5) under timm's names: x = tokens + positions; blocks; norm; class token or mean.
+//! Vision Transformer and DeiT under timm's names: tokens plus positions, blocks, norm, then class token or mean
+//! (src/models/README.md, "ViT and DeiT").
 
 use super::embedding::{Embedding, linear_init};
 use super::layers::keep_row;

@@ -1,5 +1,7 @@
-//! Momentum contrast (MoCo v2, Chen et al. 2020; Table 1, spec 3.7): an encoder is to recognise its own image in another crop
-//! among the images of the last thousands of steps, which a slowly following copy of it has encoded.
+//! Momentum contrast: MoCo v2 (Chen et al. 2020), as in Table 1 of MAP.
+//!
+//! The encoder has to recognize its own image in another crop, among the keys of the last thousands of images.
+//! A slowly following copy of the encoder computes the keys (src/models/README.md, "Contrastive pretraining").
 
 use super::objective::Objective;
 use crate::error::Result;

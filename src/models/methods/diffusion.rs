@@ -1,5 +1,7 @@
-//! MAP with MAR's diffusion loss in place of a squared error (Li et al. 2024; Table 7, spec 3.8): what the decoder says of a
-//! hidden patch is the condition of a small network that takes noise out of the patch's pixels.
+//! MAP with MAR's diffusion loss (Li et al. 2024) in place of a squared error, as in Table 7 of MAP.
+//!
+//! The decoder's vector of a hidden patch is the condition of a small network that removes noise from its pixels
+//! (src/models/README.md, "Diffusion loss").
 
 use super::map::encoder;
 use super::objective::Objective;

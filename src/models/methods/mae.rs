@@ -1,5 +1,5 @@
-//! Masked Autoencoders (MAE, CVPR 2022; spec 3.2): hide most patches, encode the rest with a ViT, and let a small ViT
-//! that sees mask tokens in place of the hidden ones say what they looked like.
+//! Masked Autoencoders (MAE, CVPR 2022): hide most patches, encode the rest with a ViT, and let a small ViT
+//! that sees mask tokens in place of the hidden ones predict their pixels (src/models/README.md, "MAE").
 
 use super::map::Outputs;
 use crate::error::{Error, Result};

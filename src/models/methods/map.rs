@@ -1,6 +1,6 @@
-//! Masked Autoregressive Pretraining (MAP, CVPR 2025, section 4; spec 3.1): hide patches at random, encode what is
-//! left, and let a decoder that reads row by row say what the hidden patches looked like. MAE, AR and local MAE in the
-//! same pipeline differ in the decoder's mask and in how much is hidden (spec 3.2–3.5, D-5, D-6).
+//! Masked Autoregressive Pretraining (MAP, CVPR 2025): hide patches at random, encode the visible ones, and let a
+//! decoder that reads row by row predict the pixels of the hidden ones. MAE, AR and local MAE run in the
+//! same pipeline: they differ in the decoder's mask and in how much is hidden (src/models/README.md, "MAP", D-5, D-6).
 
 use super::objective::Objective;
 use super::region_decoder::{LINEAR, RegionDecoder};
@@ -45,7 +45,7 @@ pub(crate) fn encoder(g: &Gpu, params: &mut Params, config: &Config) -> Result<B
 }
 
 impl Map {
-    /// The paper's method. Parameters under their official names (spec 8).
+    /// The paper's method. Parameters have their official names (src/models/README.md, "Tensor names").
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         Self::with(g, params, config, &Objective::default())
     }

@@ -1,4 +1,5 @@
-//! What a model is pretrained to do (spec 3): the methods by name, and all that a step computes with besides the model.
+//! What a model is pretrained to do: the methods by name, and every option that a step depends on besides the model
+//! (src/models/README.md, "Pretraining methods").
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,18 +13,18 @@ use crate::models::config::{Config, DecoderKind, Order};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Masked autoregressive pretraining: hidden patches from their own row and the rows before it (spec 3.1).
+    /// Masked autoregressive pretraining: predicts hidden patches from their own row and the rows above it.
     #[default]
     Map,
-    /// Masked autoencoder: hidden patches from everything visible (spec 3.2).
+    /// Masked autoencoder: predicts hidden patches from all visible ones.
     Mae,
-    /// Autoregression: hidden patches from what comes before them (spec 3.3, D-5).
+    /// Autoregression: predicts hidden patches from the tokens before them (src/models/README.md, D-5).
     Ar,
-    /// Hidden patches from their own row alone (spec 3.4).
+    /// Local MAE: predicts hidden patches from their own row alone.
     LocalMae,
-    /// Momentum contrast: two crops of an image are to agree (spec 3.7).
+    /// Contrastive pretraining (MoCo v2): two crops of an image are to have similar features.
     Contrastive,
-    /// MAP with a diffusion loss in place of a squared error (spec 3.8).
+    /// MAP with a diffusion loss in place of a squared error.
     Diffusion,
 }
 
@@ -84,8 +85,8 @@ impl FromStr for Method {
     }
 }
 
-/// Which tokens the decoder sees when it predicts one; itself always (Table 6, spec 3.5). Lines are rows, or columns where the
-/// order of prediction is [`Order::Columns`].
+/// Which tokens a predicted token may attend to besides itself (Table 6 of MAP; src/models/README.md, "Decoder masks").
+/// A *line* is a row of the patch grid, or a column where the order of prediction is [`Order::Columns`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecoderMask {
@@ -172,7 +173,8 @@ impl Objective {
         self.decoder_mask.unwrap_or(self.method.decoder_mask())
     }
 
-    /// The order of prediction: that of the encoder's scan unless it is given (spec D-18).
+    /// The order of prediction. It is the encoder's scan order unless given, so that each region of the decoder mask
+    /// is a stretch of the scan (src/models/README.md, D-18).
     pub fn order(&self, config: &Config) -> Order {
         self.decode_order.unwrap_or(config.order)
     }

@@ -1,5 +1,5 @@
-//! The decoder of MAP, and of the methods that differ from it in what a token may see (spec 3.1–3.5): visible features among
-//! mask tokens, then blocks with separate norms for queries and keys.
+//! MAP's decoder: it puts visible features among mask tokens and runs blocks with separate norms for queries and keys.
+//! MAE, AR and local MAE differ from MAP in the attention mask (src/models/README.md, "MAP" and "Decoder masks").
 
 use super::objective::{DecoderMask, Objective};
 use crate::error::Result;
@@ -52,7 +52,7 @@ pub struct RegionDecoder {
 }
 
 impl RegionDecoder {
-    /// Parameters under their official names (spec 8).
+    /// Parameters under their official names (src/models/README.md, "Tensor names").
     pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
         let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
         let token = Init::Normal(0.02);
@@ -110,7 +110,7 @@ mod tests {
         mask.allows(order, grid).chunks(grid.0 * grid.1).map(<[bool]>::to_vec).collect()
     }
 
-    /// Spec 3.5.
+    /// The pair counts are those of src/models/README.md, "Decoder masks".
     #[test]
     fn pairs_are_as_many_as_the_paper_has() {
         let masks = [

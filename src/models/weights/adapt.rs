@@ -1,5 +1,7 @@
-//! A pretrained checkpoint in a classifier (spec 4.2): what fits is taken, position embeddings are resized to another
-//! grid, what the classifier has of its own starts afresh, the decoder is left behind.
+//! Puts a pretrained checkpoint into a classifier (src/models/README.md, "From pretraining to a classifier").
+//!
+//! Tensors that fit are taken. Position embeddings are resized to another
+//! grid. The classifier's own parts start afresh where they do not fit, and the decoder is left behind.
 
 use std::collections::HashSet;
 use std::fmt;

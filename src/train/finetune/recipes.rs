@@ -1,4 +1,4 @@
-//! Fine-tuning as the literature does it (spec 4.1–4.2), by name.
+//! Fine-tuning recipes of the literature, by name. Tables: src/models/README.md, "Fine-tuning recipes".
 
 use super::mixup::Mix;
 use crate::data::Recipe;
@@ -126,7 +126,8 @@ pub fn recipe(name: &str) -> Result<Preset> {
             drop_path: fixed(0.05),
             ..Row::BASE
         },
-        // spec D-9: one run with the numbers of Mamba-R's second stage, and RandAugment
+        // One run of 400 epochs with the numbers of Mamba-R's second stage, but RandAugment in place of 3-Augment
+        // (src/models/README.md, D-9).
         "hybrid" => Row {
             epochs: 400,
             rate: (2e-4, 512),
@@ -235,7 +236,8 @@ impl Row {
 mod tests {
     use super::*;
 
-    /// Every column of the tables in spec 4.2: epochs, batch, peak rate, decay, DropPath, layer decay.
+    /// The table in src/models/README.md, "Fine-tuning recipes": epochs, batch, peak rate, weight decay, DropPath,
+    /// layer decay, moving average.
     #[test]
     fn recipes_are_what_the_tables_say() {
         for (name, epochs, batch, lr, decay, drop_path, layer_decay, ema) in [

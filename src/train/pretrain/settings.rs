@@ -39,7 +39,7 @@ impl AsRef<RunSettings> for Settings {
 }
 
 impl Default for Settings {
-    /// The recommended recipe (spec D-8).
+    /// MAP with MAE's optimizer, schedule and augmentation, and half of the patches hidden (src/models/README.md, D-8).
     fn default() -> Self {
         Self::of(Method::default())
     }
