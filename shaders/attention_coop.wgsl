@@ -1,5 +1,3 @@
-enable f16;
-enable wgpu_cooperative_matrix;
 // attention_coop — attention.wgsl on cooperative matrices (CUDA: tensor cores): operands rounded to f16, sums in f32.
 //   Scalars, shapes, masks, saved tensors, assignment and HALF are those of attention.wgsl; softmax stays f32.
 //   q, k, v and dout are rounded on their way. So is the left factor of each product with v, dout, k and q:

@@ -78,7 +78,8 @@ fn masked(block: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
     }
     if k + 4u <= end { return r; }
     let zero = vec4(0.0);
-    return mat4x4(select(zero, r[0], k < end), select(zero, r[1], k + 1u < end), select(zero, r[2], k + 2u < end), zero);
+    return mat4x4(
+        select(zero, r[0], k < end), select(zero, r[1], k + 1u < end), select(zero, r[2], k + 2u < end), zero);
 }
 
 // Adds the outer product of one k: row i of r gains x[i]·y.

@@ -1,5 +1,3 @@
-enable f16;
-enable wgpu_cooperative_matrix;
 // matmul_coop — the products of matmul.wgsl on cooperative matrices (CUDA: tensor cores), operands rounded to f16, sums
 // in f32 (PyTorch: F.linear under torch.autocast with float16).
 //   Scalars, forms, splits and epilogue are those of matmul.wgsl; operands in f32 are rounded on their way.

@@ -9,7 +9,9 @@
 //   threads   one invocation per element of dst;  dst_rows and src_rows count the rows of a sample
 //   floor     8 bytes per element of dst
 // uses lib/grid
-struct Params { n: u32, d: u32, dst_rows: u32, src_rows: u32, first: u32, step: u32, count: u32, has_x: u32, r_stride: u32, has_r: u32 }
+struct Params {
+    n: u32, d: u32, dst_rows: u32, src_rows: u32, first: u32, step: u32, count: u32, has_x: u32, r_stride: u32, has_r: u32,
+}
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;          // (B, src_rows, D)

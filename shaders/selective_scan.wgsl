@@ -92,7 +92,9 @@ fn quad_of(v: vec4<u32>, q: u32) -> vec4<f32> {
 }
 // Stores h as the states of chunk c.
 fn put_states(s: u32, b: u32, c: u32, e: u32) {
-    for (var q = 0u; q < NQ; q += 1u + HALF) { states[state_at(s, b, c, q, e)] = packed(h[q], h[min(q + 1u, NQ - 1u)]); }
+    for (var q = 0u; q < NQ; q += 1u + HALF) {
+        states[state_at(s, b, c, q, e)] = packed(h[q], h[min(q + 1u, NQ - 1u)]);
+    }
 }
 // The token of step i of direction s.
 fn token(s: u32, i: u32) -> u32 {

@@ -1,5 +1,3 @@
-enable f16;
-enable wgpu_cooperative_matrix;
 // selftest_coop — a product in one fragment: out (F, F) f32 = lhs (F, 64)·rhs (64, F), F = FRAG; x holds lhs, then rhs,
 // row-major in f16. One accumulator carries the 64/F steps of K through a loop: some drivers double what a loop
 // carries.

@@ -76,12 +76,12 @@ impl Grads {
             return Ok(());
         }
         contribution.expect_shape("gradient", var.data.shape())?;
-        let beside = |other: &Tensor| other.as_ref().same_buffer(contribution.as_ref());
+        let beside = |other: &Tensor| other.memory().same_buffer(contribution.memory());
         let sum = match (self.found.get(&var.id), self.home.get(&var.id)) {
             (Some(sum), None) if beside(sum) || self.is_shared(var, sum) => sum.plus(g, &contribution)?,
             (Some(sum), _) => return sum.add_into(g, &contribution),
             (None, Some(home)) => {
-                if !home.as_ref().same(contribution.as_ref()) {
+                if !home.memory().same(contribution.memory()) {
                     home.copy_from(g, &contribution)?;
                 }
                 home.clone()
@@ -101,7 +101,7 @@ impl Grads {
     /// Whether another variable's gradient or a running rule looks at the memory of this sum.
     fn is_shared(&self, var: &Var, sum: &Tensor) -> bool {
         let others = self.found.iter().filter(|(id, _)| **id != var.id).map(|(_, other)| other);
-        self.held.iter().chain(others).any(|other| other.as_ref().same_buffer(sum.as_ref()))
+        self.held.iter().chain(others).any(|other| other.memory().same_buffer(sum.memory()))
     }
 
     /// Removes what has been collected so far, for a kernel that adds its own contribution while writing the sum.

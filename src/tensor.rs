@@ -1,8 +1,8 @@
-//! Tensors: a range of a buffer with a shape. Contiguous, row-major, no strides; elements of 32 bits, or f16 two in a word
-//! where an operator says so.
+//! Tensors: a range of a buffer with a shape. Contiguous, row-major, no strides; elements of 32 bits, or f16 two in a
+//! word where an operator says so.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Class, Gpu, Grid, Kernel, Readback, View, params, wgsl};
+use crate::gpu::{Bind, Class, DType, Gpu, Grid, Kernel, Operand, Readback, View, params, read, update, wgsl, write};
 
 params! {
     /// Scalars of the primitives.
@@ -10,56 +10,66 @@ params! {
 }
 
 const SRC: &str = wgsl!("tensor", "grid", "half");
-const FILL: Kernel = Kernel::new::<Primitive>("tensor.fill", SRC, &[Bind::Write(2)]);
-const COPY: Kernel = Kernel::new::<Primitive>("tensor.copy", SRC, &[Bind::Read(1), Bind::Write(2)]);
-const ADD_INTO: Kernel = Kernel::new::<Primitive>("tensor.add_into", SRC, &[Bind::Read(1), Bind::Update(2)]);
-const PLUS: Kernel = Kernel::new::<Primitive>("tensor.plus", SRC, &[Bind::Read(1), Bind::Read(3), Bind::Write(2)]);
-
-const HALVE: Kernel = Kernel::new::<Primitive>("tensor.halve", SRC, &[Bind::Read(1), Bind::Write(4)]);
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Primitive>(name, SRC, binds).rounds()
+}
+const FILL: Kernel = kernel("tensor.fill", &[write(2, "out")]);
+const COPY: Kernel = kernel("tensor.copy", &[read(1, "x"), write(2, "out")]);
+const ADD_INTO: Kernel = kernel("tensor.add_into", &[read(1, "x"), update(2, "out")]);
+const PLUS: Kernel = kernel("tensor.plus", &[read(1, "x"), read(3, "z"), write(2, "out")]);
+const HALVE: Kernel = kernel("tensor.halve", &[read(1, "x"), write(4, "words").f16()]);
 
 /// The primitives as data, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
 
-/// A shaped view of GPU memory: f32, or u32 where an operator says so. Cloning shares the memory.
+/// A shaped view of GPU memory with elements of one type. Contiguous, row-major; cloning shares the memory.
 #[derive(Debug, Clone)]
 pub struct Tensor {
     view: View,
     shape: Vec<usize>,
 }
 
-impl AsRef<View> for Tensor {
-    fn as_ref(&self) -> &View {
-        &self.view
+impl Operand for Tensor {
+    fn view(&self) -> Option<&View> {
+        Some(&self.view)
     }
 }
 
 impl Tensor {
-    /// An unwritten tensor in memory of the given class.
+    /// An unwritten tensor of f32 in memory of the given class.
     pub fn new(class: Class, label: &'static str, shape: &[usize]) -> Self {
-        let bytes = shape.iter().product::<usize>() as u64 * 4;
-        Self { view: View::new(class, label, bytes), shape: shape.to_vec() }
+        Self::of(DType::F32, class, label, shape)
     }
 
-    /// An unwritten result of a launch; the program that records it assigns the memory.
+    /// An unwritten tensor in memory of the given class.
+    pub fn of(dtype: DType, class: Class, label: &'static str, shape: &[usize]) -> Self {
+        let bytes = (shape.iter().product::<usize>() as u64 * dtype.size()).next_multiple_of(4);
+        Self { view: View::new(class, label, bytes).of(dtype), shape: shape.to_vec() }
+    }
+
+    /// An unwritten result of a launch; the program that records it assigns the memory: `torch.empty`.
     pub fn scratch(label: &'static str, shape: &[usize]) -> Self {
-        Self::new(Class::Scratch, label, shape)
+        Self::scratch_of(DType::F32, label, shape)
     }
 
-    /// An unwritten result of a launch in f16; operators that take no such tensor refuse it.
-    pub fn scratch_half(label: &'static str, shape: &[usize]) -> Self {
-        let bytes = (shape.iter().product::<usize>() as u64 * 2).next_multiple_of(4);
-        let view = View { half: true, ..View::new(Class::Scratch, label, bytes) };
-        Self { view, shape: shape.to_vec() }
+    /// [`Tensor::scratch`] with elements of any type.
+    pub fn scratch_of(dtype: DType, label: &'static str, shape: &[usize]) -> Self {
+        Self::of(dtype, Class::Scratch, label, shape)
     }
 
-    /// An unwritten result of a launch, in f16 if this tensor is.
+    /// An unwritten result of a launch with elements of this tensor's type: `torch.empty_like`.
     pub fn scratch_like(&self, label: &'static str, shape: &[usize]) -> Self {
-        if self.is_half() { Self::scratch_half(label, shape) } else { Self::scratch(label, shape) }
+        Self::scratch_of(self.dtype(), label, shape)
     }
 
     /// A tensor that the host fills, now and again: batches, tables, step state.
     pub fn input(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Input, label, shape)
+    }
+
+    /// A table of indices that the host fills, now and again.
+    pub fn indices(label: &'static str, shape: &[usize]) -> Self {
+        Self::of(DType::U32, Class::Input, label, shape)
     }
 
     /// A range of an arena with a shape.
@@ -77,9 +87,14 @@ impl Tensor {
 
     /// A table of indices.
     pub fn from_indices(g: &Gpu, shape: &[usize], values: &[u32]) -> Result<Self> {
-        let tensor = Self::input("indices", shape);
+        let tensor = Self::indices("indices", shape);
         tensor.write(g, values)?;
         Ok(tensor)
+    }
+
+    /// Where its elements lie.
+    pub fn memory(&self) -> &View {
+        &self.view
     }
 
     /// Sizes, outermost first.
@@ -125,17 +140,28 @@ impl Tensor {
         Ok(Self { view: self.view.clone(), shape: shape.to_vec() })
     }
 
-    /// Whether elements are f16.
-    pub fn is_half(&self) -> bool {
-        self.view.half
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.view.dtype()
     }
 
-    /// The first word: what to bind where nothing is read.
-    pub fn unread(&self) -> Self {
-        Self { view: View { half: false, ..self.view.range(0, 4) }, shape: vec![1] }
+    /// Whether the elements are f16.
+    pub fn is_f16(&self) -> bool {
+        self.dtype() == DType::F16
     }
 
-    /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64, of 128 in f16.
+    /// The same memory with elements of another type, as many as fit.
+    pub fn viewed_as(&self, dtype: DType, shape: &[usize]) -> Result<Self> {
+        let bytes = (shape.iter().product::<usize>() as u64 * dtype.size()).next_multiple_of(4);
+        if bytes != self.view.bytes() {
+            let got = format!("{shape:?} of {dtype}, {bytes} bytes");
+            return Err(Error::argument("viewed_as", got, format!("{} bytes", self.view.bytes())));
+        }
+        Ok(Self { view: self.view.clone().of(dtype), shape: shape.to_vec() })
+    }
+
+    /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64, of 128 in
+    /// f16.
     pub fn range(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
         if start.checked_add(len).is_none_or(|end| end > self.len()) {
@@ -145,22 +171,9 @@ impl Tensor {
                 format!("at most {}", self.len()),
             ));
         }
-        let view = if self.view.half {
-            self.view.range(start as u64 * 2, (len as u64 * 2).next_multiple_of(4))
-        } else {
-            self.view.range(start as u64 * 4, len as u64 * 4)
-        };
+        let size = self.dtype().size();
+        let view = self.view.range(start as u64 * size, (len as u64 * size).next_multiple_of(4));
         Ok(Self { view, shape: shape.to_vec() })
-    }
-
-    /// f16 elements in the words from `start` on of a tensor of words; bindable where `start` is a multiple of 64.
-    pub fn halves_at(&self, start: usize, shape: &[usize]) -> Result<Self> {
-        let len = shape.iter().product::<usize>();
-        let words = self.range(start, &[len.div_ceil(2)])?;
-        if self.is_half() {
-            return Err(Error::argument("halves_at: elements", "f16", "words"));
-        }
-        Ok(Self { view: View { half: true, ..words.view }, shape: shape.to_vec() })
     }
 
     /// Overwrites the values from the host (f32 or u32), after everything launched so far.
@@ -185,7 +198,7 @@ impl Tensor {
     }
 
     fn values(&self, bytes: &[u8]) -> Vec<f32> {
-        if !self.view.half {
+        if self.dtype() != DType::F16 {
             return bytemuck::pod_collect_to_vec(bytes);
         }
         let halves = bytemuck::pod_collect_to_vec::<u8, half::f16>(bytes);
@@ -216,11 +229,11 @@ impl Tensor {
         Ok(sum)
     }
 
-    /// Launches: the same values in f16, each the nearest, as a new tensor.
-    pub fn to_half(&self, g: &Gpu) -> Result<Self> {
-        let words = Self::scratch("half", &[self.len().div_ceil(2)]);
-        g.launch(&HALVE, Grid::items(words.len(), 256), &self.primitive(0.0), &[self, &words])?;
-        words.halves_at(0, &self.shape)
+    /// Launches: the same values in f16, each the nearest, as a new tensor: `x.half()`.
+    pub fn to_f16(&self, g: &Gpu) -> Result<Self> {
+        let halves = Self::scratch_of(DType::F16, "f16", &self.shape);
+        g.launch(&HALVE, Grid::items(self.len().div_ceil(2), 256), &self.primitive(0.0), &[self, &halves])?;
+        Ok(halves)
     }
 
     fn items(&self) -> Grid {

@@ -19,8 +19,8 @@ use crate::methods::vit;
 use crate::training::nano;
 
 /// All that a segment may meet, from x and v (3, 4) and w (4, 4): inputs that others read before, between and after, a
-/// result that is read inside too, one given twice, one that is an input, one unused, a segment in a segment, and one that
-/// nothing depends on.
+/// result that is read inside too, one given twice, one that is an input, one unused, a segment in a segment, and one
+/// that nothing depends on.
 fn graph(g: &Gpu, t: &mut Tape, [x, v, w]: &[Var; 3]) -> Result<Var> {
     let early = gelu(g, t, x)?;
     let (a, b) = (x.clone(), w.clone());
@@ -174,8 +174,8 @@ fn fine_tuning(g: &Gpu) {
     assert_eq!(checkpointed.1, kept.1);
 }
 
-/// The paper's figures for fine-tuning at 224 pixels and batch 128, in GB: more than ours in mixed precision, and than ours
-/// in f32 with checkpointing.
+/// The paper's figures for fine-tuning at 224 pixels and batch 128, in GB: more than ours in mixed precision, and than
+/// ours in f32 with checkpointing.
 #[test]
 fn a_step_of_fine_tuning_takes_less_memory_than_in_the_paper() {
     let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };

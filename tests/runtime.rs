@@ -63,7 +63,7 @@ fn f16_is_the_nearest() {
     let mut values =
         vec![0.0, -0.0, 1.0, -1.0 / 3.0, 65504.0, 65519.9, 65520.0, -1e9, 6e-8, 2.9e-8, -3.1e-8, 6.1e-5, 1e-30];
     values.extend((0..500).map(|i| (i as f32 - 250.0).powi(3) * 1.7e-4)); // an odd number of them
-    let half = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_half(g).unwrap();
+    let half = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_f16(g).unwrap();
     let want: Vec<u32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32().to_bits()).collect();
     let got: Vec<u32> = half.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect();
     assert_eq!(got, want);

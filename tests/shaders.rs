@@ -1,7 +1,7 @@
 //! Every kernel through naga with the limits of WebGPU, and its Rust description against the shader's own.
 
 use naga::{AddressSpace, StorageAccess, TypeInner};
-use rowscan::gpu::{Bind, Caps, Gpu, Kernel, Params, Tiers};
+use rowscan::gpu::{Bind, Caps, DType, Element, Gpu, Kernel, Scalars, Tiers};
 use rowscan::ops::selective_scan::{Scan, chan_layout, selective_scan};
 use rowscan::ops::step::StepState;
 use rowscan::tape::{Grads, Tape, Var};
@@ -11,12 +11,13 @@ fn kernels() -> Vec<&'static Kernel> {
     let mut all = rowscan::ops::all();
     all.extend(rowscan::tensor::KERNELS);
     all.extend(rowscan::gpu::SELFTEST_KERNELS);
+    all.extend(rowscan::bench::runner::roof::KERNELS);
     all
 }
 
 fn parse(kernel: &Kernel, subgroup: bool) -> naga::Module {
-    let defaults: Vec<u32> = kernel.consts.iter().map(|c| c.1).collect();
-    parse_text(kernel, &kernel.wgsl(Tiers { subgroup, ..Tiers::default() }, &defaults))
+    let defaults: Vec<u32> = kernel.consts.iter().map(|known| known.default()).collect();
+    parse_text(kernel, &kernel.wgsl(Tiers { subgroup, ..Tiers::default() }, false, &defaults))
 }
 
 fn parse_text(kernel: &Kernel, source: &str) -> naga::Module {
@@ -25,11 +26,11 @@ fn parse_text(kernel: &Kernel, source: &str) -> naga::Module {
 
 fn validate(kernel: &Kernel, module: &naga::Module, subgroup: bool) -> naga::valid::ModuleInfo {
     use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-    let mut needs = Capabilities::SHADER_FLOAT16_IN_FLOAT32; // unpack2x16float, which WebGPU has without f16
-    needs.set(Capabilities::SUBGROUP, subgroup || kernel.name.contains("subgroup"));
-    needs.set(Capabilities::SHADER_FLOAT16, kernel.name.contains("f16") || kernel.name.contains("coop"));
-    needs.set(Capabilities::COOPERATIVE_MATRIX, kernel.name.contains("coop"));
-    let mut validator = Validator::new(ValidationFlags::all(), needs);
+    let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32; // unpack2x16float, which WebGPU has without f16
+    allowed.set(Capabilities::SUBGROUP, subgroup || kernel.needs.subgroup);
+    allowed.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
+    allowed.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.coop);
+    let mut validator = Validator::new(ValidationFlags::all(), allowed);
     validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
     validator.validate(module).unwrap_or_else(|e| panic!("{}: {e:?}", kernel.name))
 }
@@ -53,6 +54,53 @@ fn fields(module: &naga::Module, name: &str) -> (Vec<(String, usize, &'static st
     (members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize, kind(m))).collect(), *span)
 }
 
+/// What the shader itself says of its storage buffers: number, name, whether it stores, and whether it declares floats.
+fn declared(module: &naga::Module, uses: &naga::valid::FunctionInfo) -> Vec<(u32, String, bool, Scalar)> {
+    let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());
+    let mut found: Vec<_> = used
+        .filter_map(|(_, var)| match (&var.binding, var.space) {
+            (Some(b), AddressSpace::Storage { access }) => {
+                let name = var.name.clone().unwrap_or_default();
+                Some((b.binding, name, access.contains(StorageAccess::STORE), scalar(module, var.ty)))
+            }
+            _ => None,
+        })
+        .collect();
+    found.sort_unstable_by_key(|bind| bind.0);
+    found
+}
+
+/// What an array is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scalar {
+    F32,
+    F16,
+    U32,
+    Struct,
+}
+
+fn scalar(module: &naga::Module, ty: naga::Handle<naga::Type>) -> Scalar {
+    match module.types[ty].inner {
+        TypeInner::Array { base, .. } => scalar(module, base),
+        TypeInner::Scalar(s) | TypeInner::Vector { scalar: s, .. } => match (s.kind, s.width) {
+            (naga::ScalarKind::Float, 2) => Scalar::F16,
+            (naga::ScalarKind::Float, _) => Scalar::F32,
+            _ => Scalar::U32,
+        },
+        _ => Scalar::Struct,
+    }
+}
+
+/// Whether a shader that declares this may hold that element: words may hold anything.
+fn holds(declared: Scalar, element: Element) -> bool {
+    match declared {
+        Scalar::F32 => matches!(element, Element::F32),
+        Scalar::F16 => matches!(element, Element::F16),
+        Scalar::Struct => matches!(element, Element::Words),
+        Scalar::U32 => true,
+    }
+}
+
 #[test]
 fn every_kernel_is_portable_and_matches_its_description() {
     for kernel in kernels() {
@@ -70,26 +118,75 @@ fn every_kernel_is_portable_and_matches_its_description() {
             let at = module.entry_points.iter().position(|e| e.name == kernel.entry());
             let at = at.unwrap_or_else(|| panic!("{}: no such entry point", kernel.name));
             let uses = info.get_entry_point(at);
-            let mut found = Vec::new();
-            for (handle, var) in module.global_variables.iter() {
-                if uses[handle].is_empty() {
-                    continue;
+            let found = declared(&module, uses);
+            let mut ours: Vec<Bind> = kernel.binds.to_vec();
+            ours.sort_unstable_by_key(|bind| bind.number);
+            let said: Vec<_> = ours.iter().map(|b| (b.number, b.name.to_string(), b.writes())).collect();
+            let seen: Vec<_> = found.iter().map(|b| (b.0, b.1.clone(), b.2)).collect();
+            assert_eq!(seen, said, "{}: bindings (number, name, writes)", kernel.name);
+            for (bind, (.., scalar)) in ours.iter().zip(&found) {
+                let Bind { name, element, .. } = bind;
+                assert!(holds(*scalar, *element), "{}: `{name}` is {scalar:?}, not {element:?}", kernel.name);
+                let constants = [
+                    bind.constant(),
+                    match element {
+                        Element::F16Until(constant, _) => Some(*constant),
+                        _ => None,
+                    },
+                ];
+                for constant in constants.into_iter().flatten() {
+                    let known = kernel.consts.iter().find(|known| known.name == constant);
+                    assert!(known.is_some_and(|c| c.values == [0, 1]), "{}: `{constant}` is no flag", kernel.name);
                 }
-                if let (Some(b), AddressSpace::Storage { access }) = (&var.binding, var.space) {
-                    found.push((b.binding, access.contains(StorageAccess::STORE)));
+                if let Element::F16Until(_, scalar) = element {
+                    assert!(kernel.params.iter().any(|(known, ..)| known == scalar), "{}: no `{scalar}`", kernel.name);
                 }
             }
-            found.sort_unstable();
-            let mut ours: Vec<_> = kernel.binds.iter().map(|b: &Bind| (b.number(), b.writes())).collect();
-            ours.sort_unstable();
-            assert_eq!(found, ours, "{}: bindings (number, writes)", kernel.name);
             assert!(found.len() <= 8, "{}: {} storage buffers", kernel.name, found.len());
             let bytes = workgroup_bytes(&module, uses);
             assert!(bytes <= 16_384, "{}: {bytes} bytes of workgroup memory", kernel.name);
             let [x, y, z] = module.entry_points[at].workgroup_size;
             assert!(x * y * z <= 256, "{}: {} invocations", kernel.name, x * y * z);
         }
+        for source in [Some(kernel.source), kernel.subgroup].into_iter().flatten() {
+            assert_eq!(source.contains("NEAREST"), kernel.rounds, "{}: lib/half and `rounds`", kernel.name);
+            assert!(!source.contains("enable "), "{}: directives come from `needs`", kernel.name);
+        }
     }
+}
+
+/// Combinations of a kernel's constants that are tried. One with more is sampled, evenly from a start that changes by
+/// day.
+const MOST: usize = 160;
+
+/// Every admissible combination of constants is a module that naga takes, within the limits of a workgroup.
+#[test]
+fn every_variant_is_valid() {
+    let seed = std::env::var("ROWSCAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        let today = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
+        today as usize
+    });
+    println!("ROWSCAN_TEST_SEED={seed}");
+    let (mut tried, mut all) = (0, 0);
+    for kernel in kernels() {
+        let count = kernel.combinations().count();
+        let step = count.div_ceil(MOST).max(1);
+        assert!(kernel.admissible(&kernel.consts.iter().map(|c| c.default()).collect::<Vec<_>>()), "{}", kernel.name);
+        for values in kernel.combinations().skip(seed % step).step_by(step) {
+            for subgroup in [false, true] {
+                if subgroup && kernel.subgroup.is_none() || subgroup && values.len() > 4 && tried % 2 == 1 {
+                    continue;
+                }
+                let tiers = Tiers { subgroup, ..Tiers::default() };
+                let module = parse_text(kernel, &kernel.wgsl(tiers, tried % 2 == 0, &values));
+                validate(kernel, &module, subgroup);
+            }
+            tried += 1;
+        }
+        all += count;
+    }
+    println!("{tried} of {all} combinations of constants");
+    assert!(tried > 500);
 }
 
 /// Batches and lanes of the backward scan depend on states and subgroups: every choice is valid and fits.
@@ -101,7 +198,7 @@ fn the_backward_scan_fits_any_subgroup() {
         let states = [1, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64];
         for (n, half) in states.into_iter().flat_map(|n| [(n, false), (n, true)]) {
             let var = |shape: &[usize]| Var::leaf(Tensor::input("leaf", shape));
-            let stored = if half { Tensor::scratch_half } else { Tensor::scratch };
+            let stored = |label, shape: &[usize]| Tensor::scratch_of(DType::f16_if(half), label, shape);
             let x = || Var::leaf(stored("leaf", &[2, 2, 40, 70]));
             let (xdbl, chan) = (var(&[2, 2, 40, 2 * n]), var(&[chan_layout(2, 70, n).len]));
             let scan = || {
@@ -112,7 +209,7 @@ fn the_backward_scan_fits_any_subgroup() {
             let (recording, _) = g.record(scan).expect("recorded");
             for launch in recording.launches() {
                 let subgroup = tiers.subgroup && launch.kernel().subgroup.is_some();
-                let module = parse_text(launch.kernel(), &launch.wgsl(tiers));
+                let module = parse_text(launch.kernel(), &launch.wgsl(tiers, false));
                 let info = validate(launch.kernel(), &module, subgroup);
                 let at = module.entry_points.iter().position(|e| e.name == launch.kernel().entry());
                 let bytes = workgroup_bytes(&module, info.get_entry_point(at.expect("entry point")));
@@ -150,14 +247,14 @@ fn a_family_is_one_stem_in_every_folder() {
         let shader = kernel.family();
         // a long family has two shaders
         let stem = ["_backward", "_coop"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader);
-        for file in [
-            format!("shaders/{shader}.wgsl"),
-            format!("src/ops/{stem}.rs"),
-            format!("src/cpu/{stem}.rs"),
-            format!("tests/ops/{stem}.rs"),
-            format!("src/bench/ops/{stem}.rs"),
-        ] {
+        for file in
+            [format!("shaders/{shader}.wgsl"), format!("tests/ops/{stem}.rs"), format!("src/bench/ops/{stem}.rs")]
+        {
             assert!(root.join(&file).exists(), "{}: {file} is missing", kernel.name);
+        }
+        for room in ["ops", "cpu"] {
+            let files = [format!("src/{room}/{stem}.rs"), format!("src/{room}/{stem}/mod.rs")];
+            assert!(files.iter().any(|file| root.join(file).exists()), "{}: no src/{room}/{stem}", kernel.name);
         }
     }
     for entry in std::fs::read_dir(root.join("shaders")).expect("shaders/") {

@@ -97,7 +97,7 @@ fn leave(g: &Gpu, named: &Named, picked: &[usize]) -> Result<()> {
     for (start, len) in runs(named, picked) {
         values[start..start + len].copy_from_slice(&tensor.range(start, &[len])?.to_vec(g)?);
     }
-    if tensor.is_half() {
+    if tensor.is_f16() {
         return tensor.write(g, &values.into_iter().map(half::f16::from_f32).collect::<Vec<_>>());
     }
     tensor.write(g, &values)

@@ -64,7 +64,7 @@ impl<'a> Fill<'a> {
     /// The same in f16 if `half`.
     pub fn leaf_in(&self, half: bool, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
         let drawn = |stream| rng::normal(self.g, &self.state, stream, shape);
-        let var = Var::leaf(self.draw(|stream| if half { drawn(stream)?.to_half(self.g) } else { drawn(stream) })?);
+        let var = Var::leaf(self.draw(|stream| if half { drawn(stream)?.to_f16(self.g) } else { drawn(stream) })?);
         self.note(name, along, &var.data, Some(&var), false);
         Ok(var)
     }
@@ -83,7 +83,7 @@ impl<'a> Fill<'a> {
     /// What may be the gradient of a result: as large, and stored as it is.
     pub fn gradient_of(&self, result: &Tensor) -> Result<Tensor> {
         let drawn = |stream| rng::normal(self.g, &self.state, stream, result.shape());
-        self.draw(|stream| if result.is_half() { drawn(stream)?.to_half(self.g) } else { drawn(stream) })
+        self.draw(|stream| if result.is_f16() { drawn(stream)?.to_f16(self.g) } else { drawn(stream) })
     }
 
     /// A constant, uniform in [0, 1).

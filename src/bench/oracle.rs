@@ -46,7 +46,8 @@ pub fn compare(name: &str, got: &[f32], want: &[f64], tol: Tol) -> Result<f64> {
     Err(Error::Validation(format!("{name}[{i}]: got {}, expected {} (rel {rel:.1e}, abs {abs:.1e})", got[i], want[i])))
 }
 
-/// What the oracle reads: the inputs of the compared samples, and weights whole. `d` + name is the gradient of a result.
+/// What the oracle reads: the inputs of the compared samples, and weights whole. `d` + name is the gradient of a
+/// result.
 #[derive(Debug, Default)]
 pub struct Values {
     pub(super) named: BTreeMap<String, (Vec<usize>, Vec<f64>)>,

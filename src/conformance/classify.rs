@@ -1,5 +1,5 @@
-//! Kinds `vit_classify` (timm's arguments), `mambar_classify` (Mamba-R's) and `vim_classify`: logits, losses with and without
-//! label smoothing, and the gradients of the smooth one.
+//! Kinds `vit_classify` (timm's arguments), `mambar_classify` (Mamba-R's) and `vim_classify`: logits, losses with and
+//! without label smoothing, and the gradients of the smooth one.
 
 use super::compare::Report;
 use super::fixture::Fixture;

@@ -1,4 +1,5 @@
-//! Kinds `map_pretrain` and the model of `map_train`: HybridNet with the MAP decoder, from official constructor arguments.
+//! Kinds `map_pretrain` and the model of `map_train`: HybridNet with the MAP decoder, from official constructor
+//! arguments.
 
 use super::compare::Report;
 use super::fixture::Fixture;

@@ -38,7 +38,8 @@ pub const KINDS: &[&str] = &[
 /// Runs one fixture file.
 ///
 /// # Errors
-/// When the file is no fixture, its kind is unknown, or it does not fit the adapter. A difference is no error: it is in the report.
+/// When the file is no fixture, its kind is unknown, or it does not fit the adapter. A difference is no error: it is in
+/// the report.
 pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
     let fixture = Fixture::open(path)?;
     let mut report = Report::new(&fixture);

@@ -26,8 +26,8 @@ pub fn count(f: &Fixture, prefix: &str, suffix: &str) -> usize {
     (0..).take_while(|i| f.find(&format!("param.{prefix}{i}.{suffix}")).is_some()).count()
 }
 
-/// DropPath's draws as rows of keep / (1 − p), (places, B padded to 64); `place` names the rows in the file, places without
-/// draws keep everything.
+/// DropPath's draws as rows of keep / (1 − p), (places, B padded to 64); `place` names the rows in the file, places
+/// without draws keep everything.
 pub fn keep(
     g: &Gpu, f: &Fixture, b: usize, config: &Config, place: impl Fn(usize, usize) -> String,
 ) -> Result<Option<Tensor>> {

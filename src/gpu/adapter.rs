@@ -85,12 +85,8 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         backend: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         software,
-        tiers: Tiers {
-            subgroup: features.contains(wgpu::Features::SUBGROUP),
-            f16: features.contains(wgpu::Features::SHADER_F16),
-            coop: fragment > 0,
-            nearest: true, // to be seen
-        },
+        tiers: Tiers { subgroup: features.contains(wgpu::Features::SUBGROUP), coop: fragment > 0 },
+        nearest: false, // to be seen by the self-test
         fragment,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -108,8 +104,9 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
     Candidate { adapter, caps, pipeline_cache, rank }
 }
 
-/// Side of the square cooperative matrices to use, f16 in and f32 out: 16, or 8 where only those are listed. 0 where there
-/// are none, subgroups come in several sizes (a kernel could not tell who works on which), or a workgroup is too small.
+/// Side of the square cooperative matrices to use, f16 in and f32 out: 16, or 8 where only those are listed. 0 where
+/// there are none, subgroups come in several sizes (a kernel could not tell who works on which), or a workgroup is too
+/// small.
 fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> u32 {
     use wgpu::CooperativeScalarType::{F16, F32};
     let (lanes, most) = (info.subgroup_min_size, info.subgroup_max_size);

@@ -1,4 +1,5 @@
-//! Waiting for a future: a native thread sleeps, a WebAssembly module is suspended while the browser's event loop turns.
+//! Waiting for a future: a native thread sleeps, a WebAssembly module is suspended while the browser's event loop
+//! turns.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use pollster::block_on;

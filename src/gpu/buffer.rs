@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::counters::Counters;
+use super::dtype::DType;
 
 /// What a buffer is for; decides who owns its memory and under which heading the plan counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,17 +81,33 @@ pub struct View {
     pub(crate) node: Arc<Node>,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
-    /// Whether elements are f16, two in a word. Only kernels that say so may bind it: [`Kernel::halves`](super::kernel::Kernel).
-    pub(crate) half: bool,
+    /// What the elements are; a kernel's bindings say which types they take.
+    pub(crate) dtype: DType,
 }
 
 impl View {
     /// Buffers and bindings end at multiples of this many bytes, so that a shader may read any of them as vec4.
     pub(crate) const QUAD: u64 = 16;
 
-    /// A new buffer of its own.
+    /// A new buffer of its own, of f32.
     pub fn new(class: Class, label: &'static str, bytes: u64) -> Self {
-        Self { node: Node::new(class, label, bytes), offset: 0, bytes, half: false }
+        Self { node: Node::new(class, label, bytes), offset: 0, bytes, dtype: DType::F32 }
+    }
+    /// The same memory with elements of another type.
+    pub fn of(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+    /// The type of its elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+    /// Its elements; of an odd number of f16 one more than were asked for.
+    pub fn len(&self) -> usize {
+        (self.bytes / self.dtype.size()) as usize
+    }
+    /// True if there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
     /// A range of this view, from `offset` bytes; bindable only where `offset` is a multiple of 256.
     pub fn range(&self, offset: u64, bytes: u64) -> Self {
@@ -119,9 +136,27 @@ impl View {
     }
 }
 
-impl AsRef<View> for View {
-    fn as_ref(&self) -> &View {
-        self
+/// What a launch binds: a view, or nothing where an operand is absent and the kernel does not read it.
+pub trait Operand {
+    /// The view, if it is there.
+    fn view(&self) -> Option<&View>;
+}
+
+impl Operand for View {
+    fn view(&self) -> Option<&View> {
+        Some(self)
+    }
+}
+
+impl<T: Operand + ?Sized> Operand for &T {
+    fn view(&self) -> Option<&View> {
+        (**self).view()
+    }
+}
+
+impl<T: Operand> Operand for Option<T> {
+    fn view(&self) -> Option<&View> {
+        self.as_ref().and_then(T::view)
     }
 }
 

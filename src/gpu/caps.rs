@@ -7,17 +7,13 @@ use std::fmt;
 pub struct Tiers {
     /// Subgroup reductions, of whatever size.
     pub subgroup: bool,
-    /// f16 in storage buffers and arithmetic.
-    pub f16: bool,
     /// Cooperative matrices, f16 in and f32 out.
     pub coop: bool,
-    /// `pack2x16float` rounds to the nearest f16, as `shaders/lib/half.wgsl` otherwise does in integers.
-    pub nearest: bool,
 }
 
 impl fmt::Display for Tiers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on = [(self.subgroup, "subgroup"), (self.f16, "f16"), (self.coop, "coop"), (self.nearest, "nearest")];
+        let on = [(self.subgroup, "subgroup"), (self.coop, "coop")];
         let names: Vec<_> = on.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         f.write_str(&if names.is_empty() { "portable".into() } else { format!("portable, {}", names.join(", ")) })
     }
@@ -36,6 +32,9 @@ pub struct Caps {
     pub software: bool,
     /// Tiers in use.
     pub tiers: Tiers,
+    /// `pack2x16float` rounds to the nearest f16, ties to even, which `shaders/lib/half.wgsl` otherwise does in
+    /// integers.
+    pub nearest: bool,
     /// Side of the square cooperative matrices: 16 or 8; 0 where there are none.
     pub fragment: u32,
     /// Smallest and largest subgroup of the adapter; (0, 0) when unknown.
@@ -61,6 +60,7 @@ impl Caps {
             driver: String::new(),
             software: false,
             tiers: Tiers::default(),
+            nearest: false,
             fragment: 0,
             subgroup_sizes: (0, 0),
             timestamps: false,

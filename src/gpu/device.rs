@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::buffer::{Node, Physical};
+use super::buffer::{Class, Node, Physical, View};
 use super::caps::Caps;
 use super::counters::CounterReading;
 use super::live::Live;
@@ -21,6 +21,8 @@ pub(super) struct Inner {
     id: u64,
     pub caps: Caps,
     pub live: Option<Live>,
+    /// Bound where an operand is absent: WGSL has no optional buffers.
+    pub absent: View,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -32,7 +34,8 @@ thread_local! {
 
 impl Inner {
     pub fn new(caps: Caps, live: Option<Live>) -> Self {
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), caps, live }
+        let absent = View::new(Class::Input, "absent", View::QUAD);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), caps, live, absent }
     }
 
     pub(super) fn recorder<T>(&self, act: impl FnOnce(&mut Recorder) -> T) -> T {

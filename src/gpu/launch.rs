@@ -1,49 +1,65 @@
-//! What a device is told while something is recorded: launches, checked, and the scope, phase and precision they belong to.
+//! What a device is told while something is recorded: launches, checked, and the scope, phase and precision they belong
+//! to.
 
 use std::sync::Arc;
 
-use super::buffer::View;
+use super::buffer::{Operand, View};
+use super::choice::Const;
 use super::device::Gpu;
-use super::kernel::{Grid, Kernel, Params};
+use super::dtype::DType;
+use super::kernel::{Grid, Kernel, Scalars};
 use super::record::{Launch, Phase, Precision, Recording};
 use crate::error::{Error, Result};
 
 impl Gpu {
-    /// Appends a launch to the current recording.
+    /// Appends a launch to the current recording. An argument that is `None` is absent: the kernel does not read it.
     ///
     /// # Errors
-    /// When the arguments do not fit the kernel's bindings or the adapter's limits, or when a written buffer is bound twice.
-    pub fn launch<P: Params, V: AsRef<View>>(
-        &self, kernel: &'static Kernel, grid: Grid, params: &P, args: &[&V],
+    /// When the arguments do not fit the kernel's bindings or the adapter's limits, or when a written buffer is bound
+    /// twice.
+    pub fn launch<P: Scalars, V: Operand>(
+        &self, kernel: &'static Kernel, grid: Grid, params: &P, args: &[V],
     ) -> Result<()> {
         self.launch_with(kernel, &[], grid, params, args)
     }
 
     /// [`Gpu::launch`] with values for some of the kernel's constants.
-    pub fn launch_with<P: Params, V: AsRef<View>>(
-        &self, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, params: &P, args: &[&V],
+    pub fn launch_with<P: Scalars, V: Operand>(
+        &self, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, params: &P, args: &[V],
     ) -> Result<()> {
-        let args: Vec<View> = args.iter().map(|v| (*v).as_ref().clone()).collect();
-        self.check_args(kernel, grid, &args)?;
-        let half = |name: &str| {
-            let (binding, _) = kernel.halves.iter().find(|(_, known)| *known == name)?;
-            let at = kernel.binds.iter().position(|bind| bind.number() == *binding)?;
-            Some(u32::from(args[at].half))
+        let args: Vec<Option<&View>> = args.iter().map(Operand::view).collect();
+        self.append(kernel, consts, grid, bytemuck::bytes_of(params), &args)
+    }
+
+    /// One body for all types of scalars and operands.
+    fn append(
+        &self, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, params: &[u8], args: &[Option<&View>],
+    ) -> Result<()> {
+        self.check_args(kernel, grid, args)?;
+        let stored = |name: &str| {
+            let of_it = kernel.binds.iter().zip(args).filter(|(bind, _)| bind.constant() == Some(name));
+            of_it.filter_map(|(_, arg)| *arg).next().map(|arg| u32::from(arg.dtype == DType::F16))
         };
-        let value = |&(name, default): &(&str, u32)| {
-            let given = || consts.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
-            half(name).or_else(given).unwrap_or(default)
+        let value = |known: &Const| {
+            let given = || consts.iter().find(|(name, _)| *name == known.name).map(|(_, value)| *value);
+            stored(known.name).or_else(given).unwrap_or(known.default())
         };
-        let consts = kernel.consts.iter().map(value).collect();
-        let params = bytemuck::bytes_of(params).to_vec();
+        let values: Vec<u32> = kernel.consts.iter().map(value).collect();
+        if !kernel.admissible(&values) {
+            let named: Vec<_> = kernel.consts.iter().zip(&values).map(|(c, v)| format!("{} = {v}", c.name)).collect();
+            let expected = "values that the kernel declares, in a combination that it admits";
+            return Err(Error::argument(format!("{}: constants", kernel.name), named.join(", "), expected));
+        }
+        let args = args.iter().map(|arg| arg.cloned().unwrap_or_else(|| self.0.absent.clone())).collect();
         self.0.recorder(|r| {
             let scope = r.scope.clone().unwrap_or_else(|| "".into());
-            r.push(Launch { kernel, consts, grid, params, args, scope, phase: r.phase });
+            let (params, phase) = (params.to_vec(), r.phase);
+            r.push(Launch { kernel, consts: values, grid, params, args, scope, phase });
         });
         Ok(())
     }
 
-    fn check_args(&self, kernel: &Kernel, grid: Grid, args: &[View]) -> Result<()> {
+    fn check_args(&self, kernel: &Kernel, grid: Grid, args: &[Option<&View>]) -> Result<()> {
         if args.len() != kernel.binds.len() {
             let what = format!("{}: number of buffers", kernel.name);
             return Err(Error::argument(what, args.len(), kernel.binds.len()));
@@ -56,26 +72,33 @@ impl Gpu {
             ));
         }
         for (i, (arg, bind)) in args.iter().zip(kernel.binds).enumerate() {
-            let what = || format!("{}: binding {} ({})", kernel.name, bind.number(), arg.node.label);
+            let Some(arg) = arg else {
+                if bind.writes() {
+                    let what = format!("{}: `{}`", kernel.name, bind.name);
+                    return Err(Error::argument(what, "nothing", "a buffer: it is written"));
+                }
+                continue;
+            };
+            let what = || format!("{}: `{}` ({})", kernel.name, bind.name, arg.node.label);
             if arg.bytes == 0 || arg.offset % 256 != 0 {
                 let got = format!("{} bytes at offset {}", arg.bytes, arg.offset);
                 return Err(Error::argument(what(), got, "a range that is not empty and starts at a multiple of 256"));
             }
-            if arg.half && !kernel.halves.iter().any(|(binding, _)| *binding == bind.number()) {
-                return Err(Error::argument(what(), "f16", "f32: this kernel reads no other"));
+            if !bind.takes(arg.dtype) {
+                return Err(Error::argument(what(), arg.dtype, bind.expected()));
             }
-            let constant = kernel.halves.iter().find(|(binding, _)| *binding == bind.number()).map(|(_, name)| name);
-            let first = kernel.halves.iter().find(|(_, name)| Some(name) == constant).map(|(binding, _)| *binding);
-            let with = kernel.binds.iter().position(|other| Some(other.number()) == first);
-            if with.is_some_and(|with| args[with].half != arg.half) {
-                let storage = |half: bool| if half { "f16" } else { "f32" };
-                let expected = format!("{}, as binding {}", storage(!arg.half), first.unwrap_or_default());
-                return Err(Error::argument(what(), storage(arg.half), expected));
+            let others = kernel.binds.iter().zip(args).filter(|(other, _)| other.constant() == bind.constant());
+            let first = others.filter_map(|(other, arg)| Some((other.name, (*arg)?.dtype))).next();
+            if let (Some(_), Some((name, dtype))) = (bind.constant(), first)
+                && dtype != arg.dtype
+            {
+                return Err(Error::argument(what(), arg.dtype, format!("{dtype}, as `{name}`")));
             }
             if arg.bytes.next_multiple_of(View::QUAD) > self.0.caps.max_binding {
                 return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });
             }
-            let clash = |(j, other): (usize, &View)| {
+            let clash = |(j, other): (usize, &Option<&View>)| {
+                let Some(other) = other else { return false };
                 let overlap = other.offset < arg.offset + arg.bytes && arg.offset < other.offset + other.bytes;
                 let both_write = kernel.binds[j].writes() && bind.writes();
                 j != i && other.same_buffer(arg) && (!both_write || overlap)

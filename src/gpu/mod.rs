@@ -10,8 +10,10 @@ mod adapter;
 mod block_on;
 mod buffer;
 mod caps;
+mod choice;
 mod counters;
 mod device;
+mod dtype;
 mod fault;
 mod kernel;
 mod launch;
@@ -33,11 +35,13 @@ mod tuning_cache;
 mod work;
 
 pub use adapter::{AdapterChoice, Options};
-pub use buffer::{Arena, Class, View};
+pub use buffer::{Arena, Class, Operand, View};
 pub use caps::{Caps, Tiers};
+pub use choice::{Choice, Const};
 pub use counters::CounterReading;
 pub use device::Gpu;
-pub use kernel::{Bind, Field, Grid, Kernel, Params};
+pub use dtype::DType;
+pub use kernel::{Access, Bind, Element, Field, Grid, Kernel, Needs, Scalars, read, update, write};
 pub(crate) use kernel::{params, wgsl};
 pub use launch::{PhaseGuard, PrecisionGuard, ScopeGuard};
 #[cfg(feature = "files")]

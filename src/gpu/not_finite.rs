@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::kernel::{Bind, Kernel};
 use super::lock::lock;
 use super::program::{Program, dispatch};
 use super::record::Phase;
@@ -36,8 +35,8 @@ impl fmt::Display for NotFinite {
 }
 
 impl Program {
-    /// Runs once, waiting for each launch and looking at what it wrote, up to the first number that is not finite. Slow:
-    /// for finding out what a loss that is no number came from.
+    /// Runs once, waiting for each launch and looking at what it wrote, up to the first number that is not finite.
+    /// Slow: for finding out what a loss that is no number came from.
     pub fn find_not_finite(&self) -> Result<Option<NotFinite>> {
         self.gpu.flush()?;
         let live = self.gpu.live()?;
@@ -58,15 +57,13 @@ impl Program {
                 live.queue.submit([encoder.finish()]);
             }
             for (view, bind) in written {
-                let Some(physical) = self.physical(view).filter(|_| holds_floats(launch.kernel, *bind)) else {
-                    continue;
-                };
+                let Some(physical) = self.physical(view).filter(|_| bind.element.has_floats()) else { continue };
                 let bytes = self.gpu.read_physical(physical, view.offset, view.bytes)?.wait()?;
-                let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-                if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+                let halves = launch.f16_bytes(*bind, view);
+                if let Some((index, value)) = first_not_finite(&bytes, halves) {
                     let (kernel, scope, phase, label) =
                         (launch.name(), launch.scope.clone(), launch.phase, view.node.label);
-                    return Ok(Some(NotFinite { kernel, scope, phase, label, index, value: values[index] }));
+                    return Ok(Some(NotFinite { kernel, scope, phase, label, index, value }));
                 }
             }
         }
@@ -74,8 +71,28 @@ impl Program {
     }
 }
 
-/// Whether the shader declares the buffer as floats.
-fn holds_floats(kernel: &Kernel, bind: Bind) -> bool {
-    let binding = format!("@binding({})", bind.number());
-    kernel.source.lines().find(|line| line.contains(&binding)).is_some_and(|line| line.contains("f32"))
+/// The first number that is not finite among f16 in the first `halves` bytes and f32 behind them, and its index.
+fn first_not_finite(bytes: &[u8], halves: usize) -> Option<(usize, f32)> {
+    let (halves, rest) = bytes.split_at(halves.min(bytes.len()));
+    let halves = halves.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32());
+    let floats = rest.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+    halves.chain(floats).enumerate().find(|(_, value)| !value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f16_and_f32_are_looked_at_as_what_they_are() {
+        let halves = [1.0, 65504.0].map(half::f16::from_f32).map(half::f16::to_le_bytes).concat();
+        let floats = [2.0f32, f32::NAN].map(f32::to_le_bytes).concat();
+        let both = [halves.clone(), floats].concat();
+        assert_eq!(first_not_finite(&both, 4).map(|found| found.0), Some(3));
+        assert_eq!(first_not_finite(&both[..8], 4), None);
+        let large = half::f16::INFINITY.to_le_bytes();
+        assert_eq!(first_not_finite(&[&halves[..], &large].concat(), 6), Some((2, f32::INFINITY)));
+        // two f16 whose bits are those of an f32 that is not finite
+        assert_eq!(first_not_finite(&f32::NAN.to_le_bytes(), 4), None);
+    }
 }

@@ -33,6 +33,7 @@ impl Gpu {
             inner.caps.tiers = passed;
             inner
         };
+        inner.caps.nearest = !options.portable && selftest::nearest_halves(&inner).await;
         inner.caps.software = inner.caps.software && !options.as_hardware || options.as_software;
         #[cfg(feature = "files")]
         if let (Some(live), Some(folder)) = (&mut inner.live, &options.cache) {
@@ -60,7 +61,7 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
     features.set(wgpu::Features::PIPELINE_CACHE, candidate.pipeline_cache);
     features.set(wgpu::Features::SUBGROUP, tiers.subgroup);
-    features.set(wgpu::Features::SHADER_F16, tiers.f16 || tiers.coop); // fragments are of f16
+    features.set(wgpu::Features::SHADER_F16, tiers.coop); // fragments are of f16
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, tiers.coop);
     // SAFETY: experimental features may misbehave; they are used only after their self-test on another device.
     let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
@@ -78,8 +79,8 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     Ok(Inner::new(caps, Some(Live::new(device, queue, checks(&candidate.adapter)))))
 }
 
-/// Our loops are counted and need no other end. Where Vulkan keeps buffers from being read and written out of bounds, arrays
-/// in registers and workgroup memory are not checked besides: their indices follow from constants.
+/// Our loops are counted and need no other end. Where Vulkan keeps buffers from being read and written out of bounds,
+/// arrays in registers and workgroup memory are not checked besides: their indices follow from constants.
 fn checks(adapter: &wgpu::Adapter) -> wgpu::ShaderRuntimeChecks {
     let bounds_checks = adapter.get_info().backend != wgpu::Backend::Vulkan;
     wgpu::ShaderRuntimeChecks { bounds_checks, force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() }
@@ -98,7 +99,8 @@ fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
     }
 }
 
-/// The tiers that compute correctly on a device that is thrown away: one that breaks its device costs no more than that.
+/// The tiers that compute correctly on a device that is thrown away: one that breaks its device costs no more than
+/// that.
 async fn trial(candidate: &adapter::Candidate, offered: Tiers) -> Tiers {
     match connect(candidate, offered).await {
         Ok(device) => selftest::passing(&device, offered).await,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use super::caps::Tiers;
+use super::caps::{Caps, Tiers};
 use super::device::Gpu;
 use super::kernel::{Bind, Kernel};
 use super::live::{Live, Pipeline, PipelineKey};
@@ -19,20 +19,22 @@ fn key(launch: &Launch, tiers: Tiers) -> PipelineKey {
 }
 
 /// The pipeline of each launch. Those that are missing are compiled at the same time, on all cores.
-pub(super) fn pipelines(live: &Live, launches: &[Launch], tiers: Tiers) -> Result<Vec<Arc<Pipeline>>> {
+pub(super) fn pipelines(live: &Live, launches: &[Launch], caps: &Caps) -> Result<Vec<Arc<Pipeline>>> {
     let mut missing: HashMap<PipelineKey, &'static Kernel> = HashMap::new();
     {
         let ready = lock(&live.pipelines);
-        let new = launches.iter().map(|l| (key(l, tiers), l.kernel)).filter(|(key, _)| !ready.contains_key(key));
+        let new = launches.iter().map(|l| (key(l, caps.tiers), l.kernel)).filter(|(key, _)| !ready.contains_key(key));
         missing.extend(new);
     }
     let missing: Vec<(PipelineKey, &Kernel)> = missing.into_iter().collect();
-    let built = each(&missing, |((_, _, consts), kernel)| Arc::new(compile(live, kernel, &kernel.wgsl(tiers, consts))));
+    let built = each(&missing, |((_, _, consts), kernel)| {
+        Arc::new(compile(live, kernel, &kernel.wgsl(caps.tiers, caps.nearest, consts)))
+    });
     live.counters.pipelines.fetch_add(missing.len() as u64, Ordering::Relaxed);
     live.check()?; // the message names the kernel by its label
     let mut ready = lock(&live.pipelines);
     ready.extend(missing.into_iter().map(|(key, _)| key).zip(built));
-    Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, tiers)).cloned()).collect())
+    Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, caps.tiers)).cloned()).collect())
 }
 
 /// Maps every item, on as many threads as there are cores.
@@ -80,7 +82,7 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
         ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
         count: None,
     };
-    let storage = |bind: &Bind| entry(bind.number(), wgpu::BufferBindingType::Storage { read_only: !bind.writes() });
+    let storage = |bind: &Bind| entry(bind.number, wgpu::BufferBindingType::Storage { read_only: !bind.writes() });
     let entries: Vec<_> =
         std::iter::once(entry(0, wgpu::BufferBindingType::Uniform)).chain(kernel.binds.iter().map(storage)).collect();
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
@@ -106,7 +108,8 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
     if let Some(disk) = &live.pipeline_cache {
         let data = disk.load(kernel.name, source);
         let descriptor = wgpu::PipelineCacheDescriptor { label, data: data.as_deref(), fallback: true };
-        // SAFETY: the data came from `get_data` for this adapter, driver and source: identity and checksum were compared.
+        // SAFETY: the data came from `get_data` for this adapter, driver and source: identity and checksum were
+        // compared.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         let raw = pipeline(Some(&cache));
         if let Some(new) = cache.get_data().filter(|_| data.is_none()) {
@@ -125,7 +128,7 @@ impl Gpu {
     pub async fn compile(&self, kernel: &'static Kernel, subgroup: bool, consts: &[u32]) -> Result<()> {
         let live = self.live()?;
         let scope = live.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        compile(live, kernel, &kernel.wgsl(Tiers { subgroup, ..self.caps().tiers }, consts));
+        compile(live, kernel, &kernel.wgsl(Tiers { subgroup, ..self.caps().tiers }, self.caps().nearest, consts));
         match scope.pop().await {
             None => self.check(),
             Some(error) => Err(Error::Validation(format!("{}: {error}", kernel.name))),

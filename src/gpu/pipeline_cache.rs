@@ -1,7 +1,7 @@
 //! Compiled pipelines on disk, where the backend hands them out: one file per adapter, driver and kernel.
 //!
-//! A file is a line of identity, a line with the checksum of the rest, and what the driver gave. It is replaced whole, so
-//! that processes may share the folder; one that is torn, altered or another's is ignored with a warning.
+//! A file is a line of identity, a line with the checksum of the rest, and what the driver gave. It is replaced whole,
+//! so that processes may share the folder; one that is torn, altered or another's is ignored with a warning.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

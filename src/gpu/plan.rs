@@ -63,7 +63,7 @@ impl Plan {
                     continue;
                 }
                 if node.class == Class::Scratch && node.cell.get().is_none() && bind.reads() {
-                    let what = format!("{}: binding {} ({})", launch.kernel.name, bind.number(), node.label);
+                    let what = format!("{}: `{}` ({})", launch.kernel.name, bind.name, node.label);
                     return Err(Error::argument(what, "a tensor nothing has written", "a written tensor"));
                 }
                 lives.insert(node.id, Life { node: node.clone(), first: at, last: at, uses: 1 });

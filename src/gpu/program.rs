@@ -70,7 +70,7 @@ impl Program {
         }
         let uniforms = upload_params(live, &launches);
         let mut ready = Vec::with_capacity(launches.len());
-        let compiled = pipelines(live, &launches, gpu.caps().tiers)?;
+        let compiled = pipelines(live, &launches, gpu.caps())?;
         for (at, (launch, pipeline)) in launches.iter().zip(compiled).enumerate() {
             let uniform = uniforms.as_ref().map(|u| (u, at as u64 * SLOT));
             let group = bind(live, launch, &pipeline, uniform, |id| plan.slot_of.get(&id).map(|&slot| &slots[slot]));
@@ -248,7 +248,7 @@ fn bind<'a>(
     }
     for (view, bind) in launch.args.iter().zip(launch.kernel.binds) {
         if let Some(physical) = slot(view.node.id).or_else(|| view.node.cell.get()) {
-            entries.push(range(bind.number(), &physical.raw, view.offset, view.bytes.next_multiple_of(View::QUAD)));
+            entries.push(range(bind.number, &physical.raw, view.offset, view.bytes.next_multiple_of(View::QUAD)));
         }
     }
     live.counters.bind_groups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::buffer::{Class, Node, View};
 use super::caps::Tiers;
-use super::kernel::{Bind, Grid, Kernel};
+use super::choice::Choice;
+use super::dtype::DType;
+use super::kernel::{Access, Bind, Element, Grid, Kernel};
 use super::work::{Args, Work};
 
 /// Which part of a training step a launch belongs to.
@@ -74,17 +76,16 @@ impl Launch {
     pub fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
-    /// Complete WGSL for these tiers.
-    pub fn wgsl(&self, tiers: Tiers) -> String {
-        self.kernel.wgsl(tiers, &self.consts)
+    /// Complete WGSL for these tiers, and a driver that rounds to f16 by itself or does not.
+    pub fn wgsl(&self, tiers: Tiers, nearest: bool) -> String {
+        self.kernel.wgsl(tiers, nearest, &self.consts)
     }
 
     /// The least work: the kernel's own formula, or each bound element moved once.
     pub fn work(&self) -> Work {
-        let args = self.args();
-        match self.kernel.work {
-            Some(formula) => formula(&args),
-            None => Work { bytes: args.bytes, ..Work::default() },
+        match self.kernel.least {
+            Some(formula) => self.with_args(formula),
+            None => Work { bytes: self.bytes(), ..Work::default() },
         }
     }
 
@@ -92,13 +93,32 @@ impl Launch {
     pub fn bytes(&self) -> u64 {
         let args = self.args.iter().zip(self.kernel.binds).enumerate();
         let first = args.filter(|(i, (view, _))| !self.args[..*i].iter().any(|before| before.same(view)));
-        first.map(|(_, (view, bind))| if matches!(bind, Bind::Update(_)) { 2 * view.bytes } else { view.bytes }).sum()
+        first.map(|(_, (view, bind))| if bind.access == Access::Update { 2 * view.bytes } else { view.bytes }).sum()
     }
 
-    /// What a formula for the least work reads.
-    pub(crate) fn args(&self) -> Args<'_> {
-        let Self { kernel, consts, params, args, .. } = self;
-        Args { names: kernel.consts, consts, params, views: args, bytes: self.bytes() }
+    /// How many bytes of an argument are f16; the rest is f32 if it holds floats.
+    pub(crate) fn f16_bytes(&self, bind: Bind, view: &View) -> usize {
+        match bind.element {
+            Element::F16Until(constant, scalar) if self.choice().get(constant) == 1 => {
+                let at = self.kernel.params.iter().find(|(name, ..)| *name == scalar).map_or(0, |(_, at, _)| *at);
+                let word = self.params.get(at..at + 4).map_or(0, bytemuck::pod_read_unaligned::<u32>);
+                word as usize * 4
+            }
+            _ if view.dtype == DType::F16 => view.bytes as usize,
+            _ => 0,
+        }
+    }
+
+    fn choice(&self) -> Choice<'_> {
+        Choice { consts: self.kernel.consts, values: &self.consts }
+    }
+
+    /// Calls a formula with what it reads of the launch.
+    pub(crate) fn with_args<T>(&self, formula: impl FnOnce(&Args<'_>) -> T) -> T {
+        let Self { kernel, params, args, .. } = self;
+        let lens = kernel.binds.iter().zip(args).map(|(bind, view)| (bind.name, view.len()));
+        let lens: Vec<_> = lens.collect();
+        formula(&Args { lens: &lens, choice: self.choice(), params, bytes: self.bytes() })
     }
 }
 
@@ -118,8 +138,8 @@ impl Recording {
         self.launches.extend(other.into_iter().flat_map(|o| o.launches));
         self
     }
-    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is computed
-    /// again for the backward pass ends in such launches.
+    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is
+    /// computed again for the backward pass ends in such launches.
     pub fn drop_unread(&mut self) {
         let mut uses: HashMap<u64, usize> = HashMap::new();
         let nodes = || self.launches.iter().flat_map(|l| &l.args).map(|view| &view.node);

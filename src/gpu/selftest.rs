@@ -3,31 +3,30 @@
 use super::buffer::Physical;
 use super::caps::Tiers;
 use super::device::Inner;
-use super::kernel::wgsl;
-use super::kernel::{Bind, Kernel, params};
+use super::kernel::{Bind, Kernel, Needs, params, read, wgsl, write};
 use super::pipeline::compile;
 
 params! { pub struct SelfTest { n: u32 } }
 
 const SUBGROUP: Kernel =
-    Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[Bind::Write(1)]);
-const F16: Kernel =
-    Kernel::new::<SelfTest>("selftest_f16.run", wgsl!("selftest_f16"), &[Bind::Read(1), Bind::Write(2)]);
-const HALF: Kernel =
-    Kernel::new::<SelfTest>("selftest_half.run", wgsl!("selftest_half", "half"), &[Bind::Read(1), Bind::Write(2)]);
-const COOP16: Kernel = Kernel::new::<SelfTest>(
-    "selftest_coop.product16",
-    wgsl!("selftest_coop", "coop16", "product16"),
-    &[Bind::Read(1), Bind::Write(2)],
-);
-const COOP8: Kernel = Kernel::new::<SelfTest>(
-    "selftest_coop.product8",
-    wgsl!("selftest_coop", "coop8", "product8"),
-    &[Bind::Read(1), Bind::Write(2)],
-);
+    Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[write(1, "out")])
+        .needs(Needs::SUBGROUP);
+const HALF: Kernel = Kernel::new::<SelfTest>(
+    "selftest_half.run",
+    wgsl!("selftest_half", "half"),
+    &[read(1, "x"), write(2, "out").f16()],
+)
+.rounds();
+const COOP_BINDS: &[Bind] = &[read(1, "x").f16(), write(2, "out")];
+const COOP16: Kernel =
+    Kernel::new::<SelfTest>("selftest_coop.product16", wgsl!("selftest_coop", "coop16", "product16"), COOP_BINDS)
+        .needs(Needs::COOP);
+const COOP8: Kernel =
+    Kernel::new::<SelfTest>("selftest_coop.product8", wgsl!("selftest_coop", "coop8", "product8"), COOP_BINDS)
+        .needs(Needs::COOP);
 
 /// The kernels of the self-tests, for the shader tests.
-pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &F16, &HALF, &COOP16, &COOP8];
+pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &HALF, &COOP16, &COOP8];
 
 /// The offered tiers that computed correctly.
 pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
@@ -39,9 +38,7 @@ pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
     };
     Tiers {
         subgroup: checked(offered.subgroup, "subgroup", offered.subgroup && subgroup_sums(inner).await),
-        f16: checked(offered.f16, "f16", offered.f16 && f16_squares(inner).await),
         coop: checked(offered.coop, "coop", offered.coop && coop_product(inner).await),
-        nearest: offered.nearest && nearest_halves(inner).await, // which no driver has promised
     }
 }
 
@@ -51,16 +48,9 @@ async fn subgroup_sums(inner: &Inner) -> bool {
     sums.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == [32_896.0; 256])
 }
 
-/// x² + 1 of 0 … 31, exact in f16.
-async fn f16_squares(inner: &Inner) -> bool {
-    let x: Vec<_> = (0..32).map(|i| half::f16::from_f32(i as f32)).collect();
-    let expected: Vec<_> = (0..32).map(|i| half::f16::from_f32((i * i + 1) as f32)).collect();
-    let squares = run(inner, &F16, Some(bytemuck::cast_slice(&x)), 64).await;
-    squares.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes) == expected)
-}
-
-/// Ties, what is too large or too small, and what lies between, to the bit.
-async fn nearest_halves(inner: &Inner) -> bool {
+/// Whether the driver packs f16 as IEEE 754 rounds by default, which none has promised: ties, numbers that are too
+/// large or too small for f16, and some between, compared to the bit.
+pub(super) async fn nearest_halves(inner: &Inner) -> bool {
     let power = |n: i32| 2f32.powi(n);
     let edges = [
         0.0,
@@ -106,7 +96,7 @@ async fn coop_product(inner: &Inner) -> bool {
 /// One workgroup of a kernel on fresh buffers; `None` if anything goes wrong.
 async fn run(inner: &Inner, kernel: &'static Kernel, input: Option<&[u8]>, out_bytes: u64) -> Option<Vec<u8>> {
     let live = inner.live.as_ref()?;
-    let pipeline = compile(live, kernel, &kernel.wgsl(Tiers { nearest: true, ..Tiers::default() }, &[]));
+    let pipeline = compile(live, kernel, &kernel.wgsl(Tiers::default(), true, &[]));
     live.check().ok()?;
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let uniform = Physical::new(&live.device, &live.counters, 16, usage, kernel.name);

@@ -1,4 +1,5 @@
-//! Bytes to the GPU, and back without stalling: a copy into a staging buffer and a future that resolves when it is mapped.
+//! Bytes to the GPU, and back without stalling: a copy into a staging buffer and a future that resolves when it is
+//! mapped.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,9 +1,9 @@
-//! The least work of a launch: what its floor is made of. Kernels say it in `Kernel::work`, next to their launchers.
+//! The least work of a launch: what its floor is made of. Kernels say it in `Kernel::least`, next to their launchers.
 
 use std::iter::Sum;
 use std::ops::Add;
 
-use super::buffer::View;
+use super::choice::Choice;
 
 /// Bytes moved and numbers computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,18 +44,19 @@ impl Sum for Work {
 /// What a formula for the least work reads of a launch.
 #[derive(Debug, Clone, Copy)]
 pub struct Args<'a> {
-    pub(super) names: &'a [(&'static str, u32)],
-    pub(super) consts: &'a [u32],
+    /// Name of each argument, and its elements.
+    pub(super) lens: &'a [(&'static str, usize)],
+    pub(super) choice: Choice<'a>,
     pub(super) params: &'a [u8],
-    pub(super) views: &'a [View],
     /// Bytes of all bound ranges: one that is bound twice counts once, one that is updated is read and written.
     pub bytes: u64,
 }
 
 impl Args<'_> {
-    /// Elements of an argument.
-    pub(crate) fn len(&self, arg: usize) -> usize {
-        self.views.get(arg).map_or(0, |view| view.bytes as usize / 4)
+    /// Elements of the argument of this name.
+    pub(crate) fn len(&self, name: &str) -> usize {
+        debug_assert!(self.lens.iter().any(|(known, _)| *known == name), "no argument `{name}`");
+        self.lens.iter().find(|(known, _)| *known == name).map_or(0, |(_, len)| *len)
     }
 
     /// The scalars of the launch.
@@ -65,7 +66,11 @@ impl Args<'_> {
 
     /// The value of one of the kernel's constants.
     pub(crate) fn constant(&self, name: &str) -> usize {
-        let at = self.names.iter().position(|(known, _)| *known == name);
-        at.and_then(|at| self.consts.get(at)).copied().unwrap_or_default() as usize
+        self.choice.get(name) as usize
+    }
+
+    /// Bytes of an element that is f16 where this constant is 1.
+    pub(crate) fn bytes_of(&self, name: &str) -> usize {
+        4 - 2 * self.constant(name)
     }
 }

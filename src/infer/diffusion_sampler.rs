@@ -45,7 +45,8 @@ impl Sampler {
     pub fn new(g: &Gpu, model: &Diffusion, config: &Config, inputs: &Inputs, tables: &Tables) -> Result<Self> {
         let (n, c) = (tables.counted_tokens(), config.patch_len());
         let state = StepState::tensor();
-        let (times, coefficients) = (Tensor::input("step of the chain", &[1, n]), Tensor::input("coefficients", &[8]));
+        let (times, coefficients) =
+            (Tensor::indices("step of the chain", &[1, n]), Tensor::input("coefficients", &[8]));
         let (x, z) = (Tensor::input("patches", &[n, c]), Tensor::input("condition", &[n, config.decoder.width]));
         let begin = g.record(|| {
             let batch = inputs.batch(g, config, tables)?;

@@ -1,7 +1,7 @@
 //! activation: launcher and tape rule of GELU, SiLU, softplus and ReLU. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -11,11 +11,11 @@ params! {
 }
 
 const SRC: &str = wgsl!("activation", "grid", "math");
-const FORWARD: &[Bind] = &[Bind::Read(1), Bind::Write(2)];
-const BACKWARD: &[Bind] = &[Bind::Read(1), Bind::Read(3), Bind::Write(4)];
+const FORWARD: &[Bind] = &[read(1, "x"), write(2, "y")];
+const BACKWARD: &[Bind] = &[read(1, "x"), read(3, "dy"), write(4, "dx")];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Activation>(name, SRC, binds).work(elements)
+    Kernel::new::<Activation>(name, SRC, binds).least(elements)
 }
 
 const GELU: Kernel = kernel("activation.gelu_forward", FORWARD);
@@ -45,7 +45,7 @@ pub const KERNELS: &[&Kernel] = &[
 
 /// Each array moved once, an exponential per element.
 fn elements(launch: &Args<'_>) -> Work {
-    Work { bytes: launch.bytes, ..Work::of(0, 0, launch.len(0)) }
+    Work { bytes: launch.bytes, ..Work::of(0, 0, launch.len("x")) }
 }
 
 /// GELU in its erf form, any shape.

@@ -4,7 +4,7 @@
 use bytemuck::Zeroable;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, read, update, wgsl, write};
 use crate::tensor::Tensor;
 
 params! {
@@ -20,35 +20,44 @@ const SUBGROUP: &str = wgsl!("adamw", "grid", "reduce_subgroup", "step");
 const STEP: Kernel = Kernel::new::<Adamw>(
     "adamw.step",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Update(6), Bind::Update(7), Bind::Update(8)],
+    &[
+        read(1, "state").words(),
+        read(2, "grad"),
+        read(3, "groups").u32(),
+        read(4, "table"),
+        update(6, "w"),
+        update(7, "m"),
+        update(8, "v"),
+    ],
 )
-.work(|x| elements(x, 12));
+.least(|x| elements(x, 12));
 const CLIPPED: &[Bind] = &[
-    Bind::Read(1),
-    Bind::Read(2),
-    Bind::Read(3),
-    Bind::Read(4),
-    Bind::Read(5),
-    Bind::Update(6),
-    Bind::Update(7),
-    Bind::Update(8),
+    read(1, "state").words(),
+    read(2, "grad"),
+    read(3, "groups").u32(),
+    read(4, "table"),
+    read(5, "clip"),
+    update(6, "w"),
+    update(7, "m"),
+    update(8, "v"),
 ];
-const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>("adamw.step_clipped", SRC, CLIPPED).work(|x| elements(x, 13));
-const STEP_SCALED: Kernel = Kernel::new::<Adamw>("adamw.step_scaled", SRC, CLIPPED).work(|x| elements(x, 13));
-const SQUARE_SUM: Kernel = Kernel::new::<Adamw>("adamw.square_sum", SRC, &[Bind::Read(2), Bind::Write(9)])
+const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>("adamw.step_clipped", SRC, CLIPPED).least(|x| elements(x, 13));
+const STEP_SCALED: Kernel = Kernel::new::<Adamw>("adamw.step_scaled", SRC, CLIPPED).least(|x| elements(x, 13));
+const SQUARE_SUM: Kernel = Kernel::new::<Adamw>("adamw.square_sum", SRC, &[read(2, "grad"), write(9, "parts_out")])
     .subgroup(SUBGROUP)
-    .work(|x| Work { bytes: x.bytes, ..Work::of(0, 2 * x.len(0), 0) });
+    .least(|x| Work { bytes: x.bytes, ..Work::of(0, 2 * x.len("grad"), 0) });
 const CLIP_FACTOR: Kernel =
-    Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[Bind::Read(10), Bind::Write(11)]).subgroup(SUBGROUP);
+    Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[read(10, "parts"), write(11, "clip_out")]).subgroup(SUBGROUP);
 
-const GUARD: Kernel = Kernel::new::<Adamw>("adamw.guard", SRC, &[Bind::Read(12), Bind::Update(13)]).subgroup(SUBGROUP);
+const GUARD: Kernel =
+    Kernel::new::<Adamw>("adamw.guard", SRC, &[read(12, "x").words(), update(13, "table_out")]).subgroup(SUBGROUP);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &STEP_SCALED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
 /// 28 bytes and so many flops per parameter.
 fn elements(launch: &Args<'_>, flops: usize) -> Work {
-    Work { bytes: launch.bytes, ..Work::of(0, flops * launch.len(1), 0) }
+    Work { bytes: launch.bytes, ..Work::of(0, flops * launch.len("grad"), 0) }
 }
 
 /// Elements that share a row of the group table; arenas are multiples of it.
@@ -90,7 +99,8 @@ pub enum Factor<'a> {
     One,
     /// By what [`clip_factor`] returned.
     Clipped(&'a Tensor),
-    /// By what [`judge`](super::loss_scale::judge) returned, whose bias corrections count instead of those of the state.
+    /// By what [`judge`](super::loss_scale::judge) returned, whose bias corrections count instead of those of the
+    /// state.
     Scaled(&'a Tensor),
 }
 
@@ -228,7 +238,7 @@ mod tests {
         let g = Gpu::dry(Caps { max_binding: 20_000, ..Caps::portable() });
         let n = 2 * 4096 + 3 * BLOCK;
         let [p, grad, m, v] = ["p", "grad", "m", "v"].map(|label| Tensor::input(label, &[n]));
-        let (groups, table) = (Tensor::input("groups", &[n / BLOCK]), Tensor::input("table", &[3, 2]));
+        let (groups, table) = (Tensor::indices("groups", &[n / BLOCK]), Tensor::input("table", &[3, 2]));
         let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
         let state = super::super::step::StepState::tensor();
         let (recording, _) = g

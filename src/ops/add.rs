@@ -1,7 +1,7 @@
 //! add: launchers and tape rules of a + b and a + keep·b. Maths: `shaders/add.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -11,11 +11,10 @@ params! {
 }
 
 const SRC: &str = wgsl!("add", "grid");
-const FORWARD: Kernel = Kernel::new::<Add>("add.forward", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
-const KEPT: Kernel =
-    Kernel::new::<Add>("add.kept", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Read(4), Bind::Write(3)]);
+const FORWARD: Kernel = Kernel::new::<Add>("add.forward", SRC, &[read(1, "a"), read(2, "b"), write(3, "y")]);
+const KEPT: Kernel = Kernel::new::<Add>("add.kept", SRC, &[read(1, "a"), read(2, "b"), read(4, "keep"), write(3, "y")]);
 const KEEP_BACKWARD: Kernel =
-    Kernel::new::<Add>("add.keep_backward", SRC, &[Bind::Read(1), Bind::Read(4), Bind::Write(3)]);
+    Kernel::new::<Add>("add.keep_backward", SRC, &[read(1, "a"), read(4, "keep"), write(3, "y")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &KEPT, &KEEP_BACKWARD];

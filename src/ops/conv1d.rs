@@ -1,7 +1,7 @@
 //! conv1d: launcher and tape rule of the causal depthwise convolution with SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Const, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -11,31 +11,35 @@ params! {
 }
 
 const SRC: &str = wgsl!("conv1d", "grid", "math", "half", "gate");
-const CONSTS: &[(&str, u32)] = &[("S", 2), ("K", 4), ("HALF", 0)];
-const X: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4)];
-const DX: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(5), Bind::Write(6), Bind::Write(7)];
-const GATED: &[Bind] = &[
-    Bind::Read(1),
-    Bind::Read(2),
-    Bind::Read(3),
-    Bind::Read(5),
-    Bind::Read(11),
-    Bind::Read(12),
-    Bind::Write(6),
-    Bind::Write(7),
+const CONSTS: &[Const] = &[Const::of("S", &[2, 1]), Const::within("K", 1, 8, &[4, 1, 3, 8]), Const::flag("HALF")];
+const X: &[Bind] = &[read(1, "xz").f16_if("HALF"), read(2, "w"), read(3, "bias"), write(4, "u").f16_if("HALF")];
+const DX: &[Bind] = &[
+    read(1, "xz").f16_if("HALF"),
+    read(2, "w"),
+    read(3, "bias"),
+    read(5, "du").f16_if("HALF"),
+    write(6, "dxz").f16_if("HALF"),
+    write(7, "part"),
 ];
-const SUMS: &[Bind] = &[Bind::Read(8), Bind::Write(9), Bind::Write(10)];
+const GATED: &[Bind] = &[
+    read(1, "xz").f16_if("HALF"),
+    read(2, "w"),
+    read(3, "bias"),
+    read(5, "du").f16_if("HALF"),
+    read(11, "out").f16_if("HALF"),
+    read(12, "dout").f16_if("HALF"),
+    write(6, "dxz").f16_if("HALF"),
+    write(7, "part"),
+];
+const SUMS: &[Bind] = &[read(8, "parts"), write(9, "dw"), write(10, "dbias")];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Conv1d>(name, SRC, binds).consts(CONSTS)
+    Kernel::new::<Conv1d>(name, SRC, binds).consts(CONSTS).rounds()
 }
 
-const FORWARD: Kernel = kernel("conv1d.forward", X).halves(&[(1, "HALF"), (4, "HALF")]).work(|x| taps(x, 1, 2));
-const BACKWARD: Kernel =
-    kernel("conv1d.backward", DX).halves(&[(1, "HALF"), (5, "HALF"), (6, "HALF")]).work(|x| taps(x, 2, 6));
-const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED)
-    .halves(&[(1, "HALF"), (5, "HALF"), (11, "HALF"), (12, "HALF"), (6, "HALF")])
-    .work(|x| taps(x, 6, 6));
+const FORWARD: Kernel = kernel("conv1d.forward", X).least(|x| taps(x, 1, 2));
+const BACKWARD: Kernel = kernel("conv1d.backward", DX).least(|x| taps(x, 2, 6));
+const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED).least(|x| taps(x, 6, 6));
 const SUM: Kernel = kernel("conv1d.sum", SUMS);
 
 /// The kernels of this family.
@@ -48,12 +52,13 @@ const CHANNELS: usize = 128;
 fn taps(launch: &Args<'_>, rows: usize, flops: usize) -> Work {
     let p: Conv1d = launch.scalars();
     let (n, s, k) = ((p.b * p.l * p.e) as usize, launch.constant("S"), launch.constant("K"));
-    Work::of((4 - 2 * launch.constant("HALF")) * (rows + s) * n, flops * k * s * n, s * n)
+    Work::of(launch.bytes_of("HALF") * (rows + s) * n, flops * k * s * n, s * n)
 }
 /// Tokens that one lane walks: a longer run computes fewer neighbours twice, a shorter one is more parallel.
 const RUN: usize = 32;
 
-/// SiLU of the convolution of the x half of xz (B, L, 2E) with w (S, E, K) and bias (S, E), for each of the S directions
+/// SiLU of the convolution of the x half of xz (B, L, 2E) with w (S, E, K) and bias (S, E), for each of the S
+/// directions
 /// -> (S, B, L, E), in f16 if xz is. The gradient of xz is zero in the z half.
 pub fn conv1d(g: &Gpu, t: &mut Tape, xz: &Var, w: &Var, bias: &Var, directions: usize) -> Result<Var> {
     let shape = Shape::new(&xz.data, &w.data, &bias.data)?;
@@ -95,7 +100,7 @@ impl Shape {
             let got = format!("w (S, E, K) = {:?}, xz (B, L, 2E) = {:?}", w.shape(), xz.shape());
             return Err(Error::argument("conv1d: sizes", got, "S of 1 or 2, K of 1 to 8, nothing empty"));
         }
-        if xz.is_half() && !e.is_multiple_of(2) {
+        if xz.is_f16() && !e.is_multiple_of(2) {
             return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
         }
         Ok(Self { s, b, l, e, k })
@@ -122,8 +127,8 @@ impl Shape {
         Ok(u)
     }
 
-    /// [xz, w, bias, du] -> the x half of `dxz` and (dw, dbias) if wanted. The z half is zero, or with (out, dout) of the
-    /// gated scan what its gate makes of it.
+    /// [xz, w, bias, du] -> the x half of `dxz` and (dw, dbias) if wanted. The z half is zero, or with (out, dout) of
+    /// the gated scan what its gate makes of it.
     pub(super) fn backward(
         self, g: &Gpu, [xz, w, bias, du]: [&Tensor; 4], gated: Option<(&Tensor, &Tensor)>, dxz: &Tensor,
         sums: Option<(&Tensor, &Tensor)>,

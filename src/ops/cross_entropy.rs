@@ -1,8 +1,8 @@
 //! cross_entropy: launcher and tape rule of the classification loss. Maths: `shaders/cross_entropy.wgsl`.
 
-use super::rms_norm::row_workgroup;
+use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,19 +13,19 @@ params! {
 
 const SRC: &str = wgsl!("cross_entropy", "grid", "reduce");
 const SUBGROUP: &str = wgsl!("cross_entropy", "grid", "reduce_subgroup");
-const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+const CONSTS: &[Const] = &[Const::of("WG", ROW_WORKGROUPS)];
 
 const FORWARD: Kernel = Kernel::new::<CrossEntropy>(
     "cross_entropy.forward",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Write(3), Bind::Write(4)],
+    &[read(1, "logits"), read(2, "targets"), write(3, "stat"), write(4, "loss")],
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS);
 const BACKWARD: Kernel = Kernel::new::<CrossEntropy>(
     "cross_entropy.backward",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Read(5), Bind::Read(6), Bind::Write(7)],
+    &[read(1, "logits"), read(2, "targets"), read(5, "saved_stat"), read(6, "dloss"), write(7, "dlogits")],
 )
 .consts(CONSTS);
 

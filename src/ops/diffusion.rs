@@ -2,9 +2,9 @@
 
 use std::f64::consts::PI;
 
-use super::rms_norm::row_workgroup;
+use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, update, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,29 +13,46 @@ params! {
     pub struct Diffusion { rows: u32, n: u32, cols: u32, ld: u32, f: u32, scale: f32 }
 }
 
-use Bind::{Read, Update, Write};
-
 const SRC: &str = wgsl!("diffusion", "grid", "reduce", "math");
 const SUBGROUP: &str = wgsl!("diffusion", "grid", "reduce_subgroup", "math");
-const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+const CONSTS: &[Const] = &[Const::of("WG", ROW_WORKGROUPS)];
 
-const ADD_NOISE: Kernel =
-    Kernel::new::<Diffusion>("diffusion.add_noise", SRC, &[Read(2), Read(3), Read(4), Read(5), Write(9)])
-        .consts(CONSTS);
+const ADD_NOISE: Kernel = Kernel::new::<Diffusion>(
+    "diffusion.add_noise",
+    SRC,
+    &[read(2, "x0"), read(3, "eps"), read(4, "t").u32(), read(5, "table"), write(9, "noised")],
+)
+.consts(CONSTS);
 const EMBED_TIME: Kernel =
-    Kernel::new::<Diffusion>("diffusion.embed_time", SRC, &[Read(4), Read(10), Write(11)]).consts(CONSTS);
-const FORWARD: Kernel =
-    Kernel::new::<Diffusion>("diffusion.forward", SRC, &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(6)])
-        .subgroup(SUBGROUP)
+    Kernel::new::<Diffusion>("diffusion.embed_time", SRC, &[read(4, "t").u32(), read(10, "waves"), write(11, "time")])
         .consts(CONSTS);
+const FORWARD: Kernel = Kernel::new::<Diffusion>(
+    "diffusion.forward",
+    SRC,
+    &[read(1, "pred"), read(2, "x0"), read(3, "eps"), read(4, "t").u32(), read(5, "table"), write(6, "loss")],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
 const BACKWARD: Kernel = Kernel::new::<Diffusion>(
     "diffusion.backward",
     SRC,
-    &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)],
+    &[
+        read(1, "pred"),
+        read(2, "x0"),
+        read(3, "eps"),
+        read(4, "t").u32(),
+        read(5, "table"),
+        read(7, "dloss"),
+        write(8, "dpred"),
+    ],
 )
 .consts(CONSTS);
-const DENOISE: Kernel =
-    Kernel::new::<Diffusion>("diffusion.denoise", SRC, &[Read(1), Read(3), Read(12), Update(13)]).consts(CONSTS);
+const DENOISE: Kernel = Kernel::new::<Diffusion>(
+    "diffusion.denoise",
+    SRC,
+    &[read(1, "pred"), read(3, "eps"), read(12, "step"), update(13, "x")],
+)
+.consts(CONSTS);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&ADD_NOISE, &EMBED_TIME, &FORWARD, &BACKWARD, &DENOISE];
@@ -90,8 +107,9 @@ impl Schedule {
         self.alpha_bar.len()
     }
 
-    /// The chain of `count` evenly spaced steps from the last to the first. `temperature` scales the noise that the steps add;
-    /// what a step takes x0 for is kept within ±`bound`, without which a small error of the first steps grows without end.
+    /// The chain of `count` evenly spaced steps from the last to the first. `temperature` scales the noise that the
+    /// steps add; what a step takes x0 for is kept within ±`bound`, without which a small error of the first steps
+    /// grows without end.
     pub fn sampling(&self, count: usize, temperature: f64, bound: f64) -> Result<Vec<SampleStep>> {
         let last = self.steps() - 1;
         if !(2..=self.steps()).contains(&count) {
@@ -158,8 +176,9 @@ pub fn embed_time(g: &Gpu, s: &Schedule, t: &Tensor) -> Result<Tensor> {
     Ok(out)
 }
 
-/// The loss of each row, a share of the mean over all: pred (R, n, C) of the noise, or (R, n, 2C) of noise and variance;
-/// x0 (n, C), eps (R, n, C), t (R, n) u32 -> (R, n), whose sum is the loss. Without variances the bound is left out.
+/// The loss of each row, a share of the mean over all: pred (R, n, C) of the noise, or (R, n, 2C) of noise and
+/// variance; x0 (n, C), eps (R, n, C), t (R, n) u32 -> (R, n), whose sum is the loss. Without variances the bound is
+/// left out.
 pub fn diffusion(
     g: &Gpu, t: &mut Tape, s: &Schedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor,
 ) -> Result<Var> {
@@ -186,7 +205,8 @@ pub fn diffusion(
     }))
 }
 
-/// One step of sampling in place: x (.., C), pred (.., C) or (.., 2C), noise (.., C), `coefficients` (8) of a [`SampleStep`].
+/// One step of sampling in place: x (.., C), pred (.., C) or (.., 2C), noise (.., C), `coefficients` (8) of a
+/// [`SampleStep`].
 pub fn denoise(g: &Gpu, x: &Tensor, pred: &Tensor, noise: &Tensor, coefficients: &Tensor) -> Result<()> {
     let ((rows, cols), (pred_rows, ld)) = (x.rows_cols(), pred.rows_cols());
     coefficients.expect_shape("denoise: coefficients", &[8])?;

@@ -1,7 +1,7 @@
 //! ema: launcher of running averages and sums over flat arrays. Maths: `shaders/ema.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, update, wgsl};
 use crate::tensor::Tensor;
 
 params! {
@@ -10,7 +10,7 @@ params! {
 }
 
 const UPDATE: Kernel =
-    Kernel::new::<Ema>("ema.update", wgsl!("ema", "grid"), &[Bind::Read(1), Bind::Read(2), Bind::Update(3)]);
+    Kernel::new::<Ema>("ema.update", wgsl!("ema", "grid"), &[read(1, "x"), read(2, "factors"), update(3, "average")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&UPDATE];

@@ -1,9 +1,9 @@
 //! info_nce: launchers and tape rule of the contrastive loss, and its queue. Maths: `shaders/info_nce.wgsl`.
 
 use super::matmul::{Form, Gemm, gemm};
-use super::rms_norm::row_workgroup;
+use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, update, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -12,28 +12,38 @@ params! {
     pub struct InfoNce { b: u32, k: u32, d: u32, rate: f32 }
 }
 
-use Bind::{Read, Update, Write};
-
 const SRC: &str = wgsl!("info_nce", "grid", "reduce", "step");
 const SUBGROUP: &str = wgsl!("info_nce", "grid", "reduce_subgroup", "step");
-const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+const CONSTS: &[Const] = &[Const::of("WG", ROW_WORKGROUPS)];
 
-const FORWARD: Kernel =
-    Kernel::new::<InfoNce>("info_nce.forward", SRC, &[Read(1), Read(2), Read(3), Write(4), Write(5)])
-        .subgroup(SUBGROUP)
-        .consts(CONSTS);
-const BACKWARD_DOTS: Kernel =
-    Kernel::new::<InfoNce>("info_nce.backward_dots", SRC, &[Read(3), Read(6), Read(7), Write(8)]).consts(CONSTS);
-const BACKWARD_POS: Kernel =
-    Kernel::new::<InfoNce>("info_nce.backward_pos", SRC, &[Read(2), Read(6), Read(7), Write(9)]).consts(CONSTS);
+const FORWARD: Kernel = Kernel::new::<InfoNce>(
+    "info_nce.forward",
+    SRC,
+    &[read(1, "q"), read(2, "key"), read(3, "dots"), write(4, "stat"), write(5, "loss")],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
+const BACKWARD_DOTS: Kernel = Kernel::new::<InfoNce>(
+    "info_nce.backward_dots",
+    SRC,
+    &[read(3, "dots"), read(6, "saved_stat"), read(7, "dloss"), write(8, "ddots")],
+)
+.consts(CONSTS);
+const BACKWARD_POS: Kernel = Kernel::new::<InfoNce>(
+    "info_nce.backward_pos",
+    SRC,
+    &[read(2, "key"), read(6, "saved_stat"), read(7, "dloss"), write(9, "dpos")],
+)
+.consts(CONSTS);
 const ENQUEUE: Kernel =
-    Kernel::new::<InfoNce>("info_nce.enqueue", SRC, &[Read(2), Read(10), Update(11)]).consts(CONSTS);
+    Kernel::new::<InfoNce>("info_nce.enqueue", SRC, &[read(2, "key"), read(10, "state").words(), update(11, "queue")])
+        .consts(CONSTS);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DOTS, &BACKWARD_POS, &ENQUEUE];
 
-/// The loss of each row, a share of the mean: queries (B, D) against their keys (B, D) and all of `queue` (K, D) -> (B). The
-/// queue is read again by the rule: [`enqueue`] comes after backward.
+/// The loss of each row, a share of the mean: queries (B, D) against their keys (B, D) and all of `queue` (K, D) ->
+/// (B). The queue is read again by the rule: [`enqueue`] comes after backward.
 pub fn info_nce(g: &Gpu, t: &mut Tape, q: &Var, keys: &Tensor, queue: &Tensor, temperature: f32) -> Result<Var> {
     let ([b, d], [k, _]) = (q.data.dims("info_nce: q")?, queue.dims("info_nce: queue")?);
     keys.expect_shape("info_nce: keys", &[b, d])?;

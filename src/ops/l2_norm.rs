@@ -1,8 +1,8 @@
 //! l2_norm: launcher and tape rule of rows as unit vectors. Maths: `shaders/l2_norm.wgsl`.
 
-use super::rms_norm::row_workgroup;
+use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,15 +13,18 @@ params! {
 
 const SRC: &str = wgsl!("l2_norm", "grid", "reduce");
 const SUBGROUP: &str = wgsl!("l2_norm", "grid", "reduce_subgroup");
-const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+const CONSTS: &[Const] = &[Const::of("WG", ROW_WORKGROUPS)];
 
-const FORWARD: Kernel = Kernel::new::<L2Norm>("l2_norm.forward", SRC, &[Bind::Read(1), Bind::Write(2), Bind::Write(3)])
+const FORWARD: Kernel = Kernel::new::<L2Norm>("l2_norm.forward", SRC, &[read(1, "x"), write(2, "y"), write(3, "rate")])
     .subgroup(SUBGROUP)
     .consts(CONSTS);
-const BACKWARD: Kernel =
-    Kernel::new::<L2Norm>("l2_norm.backward", SRC, &[Bind::Read(4), Bind::Read(5), Bind::Read(6), Bind::Write(7)])
-        .subgroup(SUBGROUP)
-        .consts(CONSTS);
+const BACKWARD: Kernel = Kernel::new::<L2Norm>(
+    "l2_norm.backward",
+    SRC,
+    &[read(4, "saved_y"), read(5, "saved_rate"), read(6, "dy"), write(7, "dx")],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];

@@ -2,7 +2,7 @@
 
 use super::rms_norm::{BACKWARD_BINDS, CONSTS, Family, Norm, columns};
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Kernel, wgsl};
+use crate::gpu::{Gpu, Kernel, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,28 +13,29 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
     "layer_norm.forward",
     SRC,
     &[
-        Bind::Read(1),
-        Bind::Read(2),
-        Bind::Read(3),
-        Bind::Read(4),
-        Bind::Read(17),
-        Bind::Write(5),
-        Bind::Write(6),
-        Bind::Write(7),
+        read(1, "x"),
+        read(2, "residual"),
+        read(3, "keep"),
+        read(4, "w"),
+        read(17, "b"),
+        write(5, "sum"),
+        write(6, "y").f16_if("HALF"),
+        write(7, "stat"),
     ],
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS)
-.halves(&[(6, "HALF")])
-.work(|x| columns(x, 8));
+.rounds()
+.least(|x| columns(x, 8));
 const BACKWARD: Kernel = Kernel::new::<Norm>("layer_norm.backward", SRC, BACKWARD_BINDS)
     .subgroup(SUBGROUP)
     .consts(CONSTS)
-    .halves(&[(10, "HALF")])
-    .work(|x| columns(x, 16));
+    .rounds()
+    .least(|x| columns(x, 16));
 const SUM_PARTIALS: Kernel =
-    Kernel::new::<Norm>("layer_norm.sum_partials", SRC, &[Bind::Read(15), Bind::Write(16), Bind::Write(18)])
-        .consts(CONSTS);
+    Kernel::new::<Norm>("layer_norm.sum_partials", SRC, &[read(15, "shares"), write(16, "dw"), write(18, "db")])
+        .consts(CONSTS)
+        .rounds();
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];

@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 
 use super::adamw::square_sums;
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, update, wgsl, write};
 use crate::tensor::Tensor;
 
 params! {
@@ -15,9 +15,9 @@ params! {
 const SRC: &str = wgsl!("loss_scale", "reduce");
 const SUBGROUP: &str = wgsl!("loss_scale", "reduce_subgroup");
 const SEED: Kernel =
-    Kernel::new::<LossScale>("loss_scale.seed", SRC, &[Bind::Read(1), Bind::Write(2)]).subgroup(SUBGROUP);
+    Kernel::new::<LossScale>("loss_scale.seed", SRC, &[read(1, "state"), write(2, "out")]).subgroup(SUBGROUP);
 const JUDGE: Kernel =
-    Kernel::new::<LossScale>("loss_scale.judge", SRC, &[Bind::Read(3), Bind::Update(4), Bind::Write(5)])
+    Kernel::new::<LossScale>("loss_scale.judge", SRC, &[read(3, "parts"), update(4, "state_out"), write(5, "clip")])
         .subgroup(SUBGROUP);
 
 /// The kernels of this family.
@@ -37,8 +37,8 @@ pub fn seed(g: &Gpu, state: &Tensor, value: f32, out: &Tensor) -> Result<()> {
 }
 
 /// Launches the judgement of scaled gradients: moves `state` on and returns a tensor (4) for
-/// [`adamw`](super::adamw::adamw): the factor on them, 0 if the step is not to be taken, the norm without the scale, and
-/// both bias corrections. An infinite `max_norm` does not clip.
+/// [`adamw`](super::adamw::adamw): the factor on them, 0 if the step is not to be taken, the norm without the scale,
+/// and both bias corrections. An infinite `max_norm` does not clip.
 pub fn judge(g: &Gpu, state: &Tensor, grads: &[&Tensor], betas: (f64, f64), max_norm: f32) -> Result<Tensor> {
     state.expect_shape("loss_scale.judge: state", &[STATE])?;
     if max_norm.is_nan() || max_norm <= 0.0 {

@@ -2,7 +2,7 @@
 
 use super::matmul::{Act, Epilogue, Form, Gemm, gemm, input, parameters};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Precision};
+use crate::gpu::{DType, Gpu, Precision};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -37,13 +37,13 @@ pub fn mlp(
     if let Some(residual) = residual {
         residual.data.expect_shape("mlp: residual", &out)?;
     }
-    // in mixed precision products round what is between the layers, and nobody else reads it: it is stored as they read it
+    // in mixed precision products round what is between the layers, and nobody else reads it: it is stored as they read
+    // it
     let half = g.precision() == Precision::Mixed && hidden.is_multiple_of(4);
-    let scratch = if half { Tensor::scratch_half } else { Tensor::scratch };
     // the slope of the activation needs what was activated; without a backward pass nobody does
     let len = rows * hidden;
     let at = if t.is_on() { len.next_multiple_of(128) } else { 0 }; // where ranges may start
-    let both = scratch("mlp.hidden", &[at + len]);
+    let both = Tensor::scratch_of(DType::f16_if(half), "mlp.hidden", &[at + len]);
     let (before, activated) = (both.range(0, &[rows, hidden])?, both.range(at, &[rows, hidden])?);
     let y = Tensor::scratch("mlp", &out);
     let data = |var: Option<&Var>| var.map(|var| var.data.clone());
@@ -61,7 +61,7 @@ pub fn mlp(
         }
         let dy = dy.reshape(&[1, rows, n])?;
         parameters(g, grads, &dy, &activated, &w2, b2.as_ref())?;
-        let dbefore = scratch("gradient", &[1, rows, hidden]);
+        let dbefore = Tensor::scratch_of(DType::f16_if(half), "gradient", &[1, rows, hidden]);
         let p = Gemm { epilogue: Epilogue::Slope(act), ..Gemm::dense(Form::Nn, 1, rows, hidden, n) };
         gemm(g, &p, &dy, &w2.data, None, Some(&before), &dbefore)?;
         parameters(g, grads, &dbefore, &x.data, &w1, b1.as_ref())?;

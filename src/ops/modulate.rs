@@ -1,7 +1,7 @@
 //! modulate: launchers and tape rules of adaLN's modulation and gate. Maths: `shaders/modulate.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -10,18 +10,21 @@ params! {
     pub struct Modulate { n: u32, d: u32, parts: u32, before: u32 }
 }
 
-use Bind::{Read, Write};
-
 const SRC: &str = wgsl!("modulate", "grid");
-const MODULATE: Kernel = Kernel::new::<Modulate>("modulate.modulate", SRC, &[Read(1), Read(3), Write(4)]);
+const MODULATE: Kernel =
+    Kernel::new::<Modulate>("modulate.modulate", SRC, &[read(1, "x"), read(3, "m"), write(4, "y")]);
 const MODULATE_BACKWARD: Kernel = Kernel::new::<Modulate>(
     "modulate.modulate_backward",
     SRC,
-    &[Read(1), Read(3), Read(5), Read(6), Write(7), Write(8)],
+    &[read(1, "x"), read(3, "m"), read(5, "dy"), read(6, "before"), write(7, "dx"), write(8, "dm")],
 );
-const GATE: Kernel = Kernel::new::<Modulate>("modulate.gate", SRC, &[Read(1), Read(2), Read(3), Write(4)]);
-const GATE_BACKWARD: Kernel =
-    Kernel::new::<Modulate>("modulate.gate_backward", SRC, &[Read(2), Read(3), Read(5), Read(6), Write(9), Write(8)]);
+const GATE: Kernel =
+    Kernel::new::<Modulate>("modulate.gate", SRC, &[read(1, "x"), read(2, "h"), read(3, "m"), write(4, "y")]);
+const GATE_BACKWARD: Kernel = Kernel::new::<Modulate>(
+    "modulate.gate_backward",
+    SRC,
+    &[read(2, "h"), read(3, "m"), read(5, "dy"), read(6, "before"), write(9, "dh"), write(8, "dm")],
+);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&MODULATE, &MODULATE_BACKWARD, &GATE, &GATE_BACKWARD];
@@ -35,7 +38,7 @@ pub fn modulate(g: &Gpu, t: &mut Tape, x: &Var, m: &Var) -> Result<Var> {
     Ok(t.push(g, y, move |g, dy, grads| {
         let dx = grads.alloc(&x);
         collected(grads, &m, p, |p, before, dm| {
-            let args = [&x.data, &m.data, dy, before, &dx, dm];
+            let args = [Some(&x.data), Some(&m.data), Some(dy), before, Some(&dx), Some(dm)];
             g.launch(&MODULATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
         })
         .and_then(|dm| grads.add(g, &m, dm))?;
@@ -53,7 +56,7 @@ pub fn gate(g: &Gpu, t: &mut Tape, x: &Var, h: &Var, m: &Var) -> Result<Var> {
     Ok(t.push(g, y, move |g, dy, grads| {
         let dh = grads.alloc(&h);
         collected(grads, &m, p, |p, before, dm| {
-            let args = [&h.data, &m.data, dy, before, &dh, dm];
+            let args = [Some(&h.data), Some(&m.data), Some(dy), before, Some(&dh), Some(dm)];
             g.launch(&GATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
         })
         .and_then(|dm| grads.add(g, &m, dm))?;
@@ -64,12 +67,12 @@ pub fn gate(g: &Gpu, t: &mut Tape, x: &Var, h: &Var, m: &Var) -> Result<Var> {
 
 /// Launches a backward that adds what `m` has collected to the gradient of `m` it writes; -> that gradient.
 fn collected(
-    grads: &mut Grads, m: &Var, p: Modulate, launch: impl FnOnce(Modulate, &Tensor, &Tensor) -> Result<()>,
+    grads: &mut Grads, m: &Var, p: Modulate, launch: impl FnOnce(Modulate, Option<&Tensor>, &Tensor) -> Result<()>,
 ) -> Result<Tensor> {
     let before = grads.take(m);
     let dm = if before.is_some() { Tensor::scratch("gradient", m.data.shape()) } else { grads.alloc(m) };
     let p = Modulate { before: before.is_some().into(), ..p };
-    launch(p, before.as_ref().unwrap_or(&m.data), &dm)?; // what is absent is bound to some other input and not read
+    launch(p, before.as_ref(), &dm)?;
     Ok(dm)
 }
 

@@ -1,8 +1,8 @@
 //! mse_norm: launcher and tape rule of the masked pixel loss. Maths: `shaders/mse_norm.wgsl`.
 
-use super::rms_norm::row_workgroup;
+use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,22 +13,22 @@ params! {
 
 const SRC: &str = wgsl!("mse_norm", "grid", "reduce");
 const SUBGROUP: &str = wgsl!("mse_norm", "grid", "reduce_subgroup");
-const CONSTS: &[(&str, u32)] = &[("WG", 256)];
+const CONSTS: &[Const] = &[Const::of("WG", ROW_WORKGROUPS)];
 
 const FORWARD: Kernel = Kernel::new::<MseNorm>(
     "mse_norm.forward",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(4), Bind::Write(5)],
+    &[read(1, "pred"), read(2, "tgt"), read(3, "mask"), write(4, "stat"), write(5, "loss")],
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS);
 const BACKWARD: Kernel = Kernel::new::<MseNorm>(
     "mse_norm.backward",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(6), Bind::Read(7), Bind::Write(8)],
+    &[read(1, "pred"), read(2, "tgt"), read(3, "mask"), read(6, "saved_stat"), read(7, "dloss"), write(8, "dpred")],
 )
 .consts(CONSTS);
-const TARGET: Kernel = Kernel::new::<MseNorm>("mse_norm.target_forward", SRC, &[Bind::Read(2), Bind::Write(9)])
+const TARGET: Kernel = Kernel::new::<MseNorm>("mse_norm.target_forward", SRC, &[read(2, "tgt"), write(9, "out")])
     .subgroup(SUBGROUP)
     .consts(CONSTS);
 
@@ -36,7 +36,8 @@ const TARGET: Kernel = Kernel::new::<MseNorm>("mse_norm.target_forward", SRC, &[
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &TARGET];
 
 /// Mean squared error of each patch, times `mask` and `scale`: (B, L), whose sum is the loss if `scale` is 1/Σ `mask`.
-/// `pred` is (B, L, C·P·P) with the channel fastest, `tgt` has as many patches with the channel slowest, `mask` is (B, L).
+/// `pred` is (B, L, C·P·P) with the channel fastest, `tgt` has as many patches with the channel slowest, `mask` is (B,
+/// L).
 /// `normalise` compares with pixels of zero mean and unit deviation in each patch.
 #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
 pub fn mse_norm(
@@ -65,8 +66,8 @@ pub fn mse_norm(
     }))
 }
 
-/// What [`mse_norm`] compares with, as a prediction of it would be: `tgt` (.., C·P·P), the channel slowest -> the same shape,
-/// the channel fastest.
+/// What [`mse_norm`] compares with, as a prediction of it would be: `tgt` (.., C·P·P), the channel slowest -> the same
+/// shape, the channel fastest.
 pub fn target(g: &Gpu, tgt: &Tensor, channels: usize, normalise: bool) -> Result<Tensor> {
     let (rows, cols) = tgt.rows_cols();
     let p = scalars(rows, cols, channels, 1.0, normalise)?;

@@ -1,7 +1,7 @@
 //! patchify: launchers of images to patch rows. Layouts: `shaders/patchify.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tensor::Tensor;
 
 params! {
@@ -13,8 +13,8 @@ params! {
 }
 
 const SRC: &str = wgsl!("patchify", "grid");
-const FROM_U8: Kernel = Kernel::new::<Patchify>("patchify.from_u8", SRC, &[Bind::Read(1), Bind::Write(3)]);
-const FROM_NCHW: Kernel = Kernel::new::<Patchify>("patchify.from_nchw", SRC, &[Bind::Read(2), Bind::Write(3)]);
+const FROM_U8: Kernel = Kernel::new::<Patchify>("patchify.from_u8", SRC, &[read(1, "bytes").u32(), write(3, "rows")]);
+const FROM_NCHW: Kernel = Kernel::new::<Patchify>("patchify.from_nchw", SRC, &[read(2, "pixels"), write(3, "rows")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FROM_U8, &FROM_NCHW];

@@ -1,7 +1,8 @@
-//! reduce: sum and mean over everything and means over tokens with their tape rules, sums over rows. Maths: `shaders/reduce.wgsl`.
+//! reduce: sum and mean over everything and means over tokens with their tape rules, sums over rows. Maths:
+//! `shaders/reduce.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -11,14 +12,14 @@ params! {
 }
 
 const SRC: &str = wgsl!("reduce", "grid", "reduce");
-const CONSTS: &[(&str, u32)] = &[("X16", 0)];
-const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[Bind::Read(1), Bind::Write(2)])
+const CONSTS: &[Const] = &[Const::flag("X16")];
+const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[read(1, "x"), write(2, "y")])
     .subgroup(wgsl!("reduce", "grid", "reduce_subgroup"))
     .consts(CONSTS);
-const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[Bind::Read(3), Bind::Write(4)]).consts(CONSTS);
-const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[Bind::Read(3), Bind::Write(4)]).consts(CONSTS);
+const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS);
+const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS);
 const COLUMNS: Kernel =
-    Kernel::new::<Reduce>("reduce.columns", SRC, &[Bind::Read(5), Bind::Write(2)]).consts(CONSTS).halves(&[(5, "X16")]);
+    Kernel::new::<Reduce>("reduce.columns", SRC, &[read(5, "words").f16_if("X16"), write(2, "y")]).consts(CONSTS);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &TOKENS, &COLUMNS];

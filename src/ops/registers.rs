@@ -3,7 +3,7 @@
 
 use super::reduce::column_sum;
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -17,9 +17,9 @@ params! {
 
 const SRC: &str = wgsl!("registers", "grid");
 const INSERT: Kernel =
-    Kernel::new::<Registers>("registers.insert", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
-const EXTRACT: Kernel = Kernel::new::<Registers>("registers.extract", SRC, &[Bind::Read(1), Bind::Write(3)]);
-const REST: Kernel = Kernel::new::<Registers>("registers.rest", SRC, &[Bind::Read(1), Bind::Write(3)]);
+    Kernel::new::<Registers>("registers.insert", SRC, &[read(1, "x"), read(2, "r"), write(3, "dst")]);
+const EXTRACT: Kernel = Kernel::new::<Registers>("registers.extract", SRC, &[read(1, "x"), write(3, "dst")]);
+const REST: Kernel = Kernel::new::<Registers>("registers.rest", SRC, &[read(1, "x"), write(3, "dst")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&INSERT, &EXTRACT, &REST];
@@ -46,7 +46,8 @@ impl Places {
         Self { first: len / 2, step: 1, count: 1 }
     }
 
-    /// `count` spread over `len` tokens: each behind ⌊len / (count + 1)⌋ of them, what is left over at the end (Mamba-R).
+    /// `count` spread over `len` tokens: each behind ⌊len / (count + 1)⌋ of them, what is left over at the end
+    /// (Mamba-R).
     pub fn even(len: usize, count: usize) -> Self {
         let between = len / (count + 1);
         Self { first: between, step: between + 1, count }
@@ -132,7 +133,9 @@ fn part(g: &Gpu, t: &mut Tape, x: &Var, places: Places, registers: bool, out: Te
 
 /// dst (B, len, D) <- tokens x and registers r, zero where one is missing
 fn put(g: &Gpu, x: Option<&Tensor>, r: Option<&Tensor>, places: Places, dst: &Tensor) -> Result<()> {
-    let Some(absent) = x.or(r) else { return dst.fill(g, 0.0) };
+    if x.is_none() && r.is_none() {
+        return dst.fill(g, 0.0);
+    }
     let shared = r.is_some_and(|r| r.shape()[0] == 1);
     let p = Registers {
         has_x: x.is_some().into(),
@@ -140,7 +143,7 @@ fn put(g: &Gpu, x: Option<&Tensor>, r: Option<&Tensor>, places: Places, dst: &Te
         r_stride: if shared { 0 } else { (places.count * dst.shape()[2]) as u32 },
         ..sizes(dst, dst.shape()[1] - places.count, places)
     };
-    g.launch(&INSERT, Grid::items(dst.len(), 256), &p, &[x.unwrap_or(absent), r.unwrap_or(absent), dst])
+    g.launch(&INSERT, Grid::items(dst.len(), 256), &p, &[x, r, Some(dst)])
 }
 
 /// dst (B, _, D) <- some of src (B, len, D)

@@ -1,7 +1,7 @@
 //! rms_norm: launcher and tape rule, shared with layer_norm. Maths: `shaders/rms_norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Const, DType, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,34 +13,45 @@ params! {
 const SRC: &str = wgsl!("rms_norm", "grid", "reduce", "half", "norm");
 const SUBGROUP: &str = wgsl!("rms_norm", "grid", "reduce_subgroup", "half", "norm");
 /// Invocations per row, columns per invocation, and whether y is f16.
-pub(super) const CONSTS: &[(&str, u32)] = &[("WG", 128), ("COLS", 4), ("HALF", 0)];
+pub(super) const CONSTS: &[Const] =
+    &[Const::of("WG", ROW_WORKGROUPS), Const::within("COLS", 1, 4096, &[4, 1, 3, 12]), Const::flag("HALF")];
+/// Invocations that share a row: what [`row_workgroup`] gives.
+pub(super) const ROW_WORKGROUPS: &[u32] = &[256, 32, 64, 128];
 
 const FORWARD: Kernel = Kernel::new::<Norm>(
     "rms_norm.forward",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Write(6), Bind::Write(7)],
+    &[
+        read(1, "x"),
+        read(2, "residual"),
+        read(3, "keep"),
+        read(4, "w"),
+        write(5, "sum"),
+        write(6, "y").f16_if("HALF"),
+        write(7, "stat"),
+    ],
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS)
-.halves(&[(6, "HALF")])
-.work(|x| columns(x, 6));
+.rounds()
+.least(|x| columns(x, 6));
 const BACKWARD: Kernel = Kernel::new::<Norm>("rms_norm.backward", SRC, BACKWARD_BINDS)
     .subgroup(SUBGROUP)
     .consts(CONSTS)
-    .halves(&[(10, "HALF")])
-    .work(|x| columns(x, 12));
+    .rounds()
+    .least(|x| columns(x, 12));
 pub(super) const BACKWARD_BINDS: &[Bind] = &[
-    Bind::Read(8),
-    Bind::Read(4),
-    Bind::Read(9),
-    Bind::Read(10),
-    Bind::Read(11),
-    Bind::Write(12),
-    Bind::Write(13),
-    Bind::Write(14),
+    read(8, "saved_sum"),
+    read(4, "w"),
+    read(9, "saved_stat"),
+    read(10, "dy").f16_if("HALF"),
+    read(11, "dsum"),
+    write(12, "dx"),
+    write(13, "dresidual"),
+    write(14, "share"),
 ];
 const SUM_PARTIALS: Kernel =
-    Kernel::new::<Norm>("rms_norm.sum_partials", SRC, &[Bind::Read(15), Bind::Write(16)]).consts(CONSTS);
+    Kernel::new::<Norm>("rms_norm.sum_partials", SRC, &[read(15, "shares"), write(16, "dw")]).consts(CONSTS).rounds();
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
@@ -51,7 +62,8 @@ pub(super) fn columns(launch: &Args<'_>, flops: usize) -> Work {
     Work { bytes: launch.bytes, ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }
 }
 
-/// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows, D),
+/// The residual sum r' = residual + keep·x, and its RMS norm y: -> (y, r'). `x` and `residual` are (B, L, D) or (rows,
+/// D),
 /// `keep` is (B), a factor per sample, `w` is (D). Without residual and keep, r' is `x` itself.
 pub fn rms_norm(
     g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
@@ -79,8 +91,8 @@ pub(super) struct Family {
 /// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their shares of dw are small.
 const GROUPS: usize = 1024;
 
-/// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where barriers
-/// cost more than serial loops.
+/// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where
+/// barriers cost more than serial loops.
 pub(super) fn row_workgroup(g: &Gpu, d: usize) -> usize {
     (d / if g.caps().software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
 }
@@ -123,14 +135,13 @@ impl Family {
             groups: rows.min(GROUPS) as u32,
             eps,
         };
-        let y = if half { Tensor::scratch_half } else { Tensor::scratch }("norm", shape);
+        let y = Tensor::scratch_of(DType::f16_if(half), "norm", shape);
         let stat = Tensor::scratch("norm statistics", &[rows, 4]);
         let sum = Tensor::scratch("residual", if plain { &[1] } else { shape });
         let weights: Vec<Var> = weights.iter().map(|(_, weight)| (*weight).clone()).collect();
-        let w = &weights[0].data; // stands in for what is absent
-        let mut args = vec![&x.data, residual.map_or(w, |r| &r.data), keep.unwrap_or(w)];
-        args.extend(weights.iter().map(|weight| &weight.data));
-        args.extend([&sum, &y, &stat]);
+        let mut args = vec![Some(&x.data), residual.map(|r| &r.data), keep];
+        args.extend(weights.iter().map(|weight| Some(&weight.data)));
+        args.extend([&sum, &y, &stat].map(Some));
         g.launch_with(self.forward, &pick(g, d, half), Grid::rows(rows), &p, &args)?;
 
         let mut rule = Rule { family: self, p, x: x.clone(), residual: residual.cloned(), weights, sum, stat };
@@ -181,8 +192,9 @@ impl Rule {
         };
         let shares = Tensor::scratch("norm shares", &[groups, self.weights.len(), d]);
         let w = &self.weights[0].data;
-        let args = [&self.sum, w, &self.stat, dy, dsum.unwrap_or(w), &dx, &dresidual, &shares];
-        g.launch_with(self.family.backward, &pick(g, d, dy.is_half()), Grid::of(groups, 1, 1), &p, &args)?;
+        let [sum, w, stat, dy_, dx_] = [&self.sum, w, &self.stat, dy, &dx].map(Some);
+        let args = [sum, w, stat, dy_, dsum, dx_, Some(&dresidual), Some(&shares)];
+        g.launch_with(self.family.backward, &pick(g, d, dy.is_f16()), Grid::of(groups, 1, 1), &p, &args)?;
         if let Some(residual) = &self.residual {
             grads.add(g, residual, if keep { dresidual } else { dx.clone() })?;
         }

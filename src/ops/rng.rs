@@ -1,9 +1,10 @@
 //! rng: launchers of random tensors that a replay draws anew each step. Convention: `shaders/rng.wgsl`.
 //!
-//! `state` is a [`StepState`](super::step::StepState): its seed, step and part, with the caller's `stream`, determine the draw.
+//! `state` is a [`StepState`](super::step::StepState): its seed, step and part, with the caller's `stream`, determine
+//! the draw.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Bind, DType, Element, Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tensor::Tensor;
 
 params! {
@@ -12,13 +13,13 @@ params! {
 }
 
 const SRC: &str = wgsl!("rng", "grid", "math", "step");
-const OUT: &[Bind] = &[Bind::Read(1), Bind::Write(3)];
+const OUT: &[Bind] = &[read(1, "state").words(), write(3, "out")];
 
-const WORDS: Kernel = Kernel::new::<Rng>("rng.words", SRC, &[Bind::Read(1), Bind::Write(4)]);
-const BELOW: Kernel = Kernel::new::<Rng>("rng.below", SRC, &[Bind::Read(1), Bind::Write(4)]);
+const WORDS: Kernel = Kernel::new::<Rng>("rng.words", SRC, &[read(1, "state").words(), write(4, "bits").u32()]);
+const BELOW: Kernel = Kernel::new::<Rng>("rng.below", SRC, &[read(1, "state").words(), write(4, "bits").u32()]);
 const UNIFORM: Kernel = Kernel::new::<Rng>("rng.uniform_forward", SRC, OUT);
 const NORMAL: Kernel = Kernel::new::<Rng>("rng.normal_forward", SRC, OUT);
-const KEEP: Kernel = Kernel::new::<Rng>("rng.keep", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Write(3)]);
+const KEEP: Kernel = Kernel::new::<Rng>("rng.keep", SRC, &[read(1, "state").words(), read(2, "drop"), write(3, "out")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&WORDS, &BELOW, &UNIFORM, &NORMAL, &KEEP];
@@ -43,7 +44,8 @@ pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<T
     draw(g, &NORMAL, "normal", state, stream, shape, 0)
 }
 
-/// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p) with probability 1-p for the row's p, else 0; then zeros.
+/// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p) with probability 1-p for the row's p, else 0; then
+/// zeros.
 /// `p` (rows) is the drop probability; `ld` is a multiple of 64, so that a row can be bound on its own.
 pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize) -> Result<Tensor> {
     state.expect_shape("rng.keep: state", &[8])?;
@@ -61,7 +63,8 @@ fn draw(
     g: &Gpu, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize], cols: u32,
 ) -> Result<Tensor> {
     state.expect_shape("rng: state", &[8])?;
-    let out = Tensor::scratch(label, shape);
+    let whole = kernel.binds.iter().any(|bind| bind.element == Element::U32);
+    let out = Tensor::scratch_of(if whole { DType::U32 } else { DType::F32 }, label, shape);
     let scalars = Rng { n: out.len() as u32, stream, cols, ld: 0 };
     g.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;
     Ok(out)

@@ -1,7 +1,7 @@
 //! scale: launcher and tape rule of c·a for a constant c. Maths: `shaders/scale.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Bind, Gpu, Grid, Kernel, params, wgsl};
+use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -10,7 +10,7 @@ params! {
     pub struct Scale { n: u32, c: f32 }
 }
 
-const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "grid"), &[Bind::Read(1), Bind::Write(2)]);
+const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "grid"), &[read(1, "a"), write(2, "y")]);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD];

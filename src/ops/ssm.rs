@@ -6,9 +6,9 @@
 //!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
 //! ```
 //! Launches: 4 forward (6 where the scan is chunked), 9 backward, and what products add that split their sums.
-//! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which its
-//! reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions. In f16 all
-//! but xdbl take half of that.
+//! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which
+//! its reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions. In
+//! f16 all but xdbl take half of that.
 
 use super::matmul::{Form, Gemm, gemm};
 use super::{conv1d, selective_scan};
@@ -34,8 +34,8 @@ pub struct Ssm {
     pub scan: selective_scan::Scan,
 }
 
-/// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans. If xz is f16, so are u, delta, out and
-/// their gradients, for which E has to be a multiple of 4, and what is kept of the states; the rest stays f32.
+/// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans. If xz is f16, so are u, delta, out
+/// and their gradients, for which E has to be a multiple of 4, and what is kept of the states; the rest stays f32.
 pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
     let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let [s, cols, e] = p.x_proj.data.dims("ssm: x_proj")?;

@@ -3,7 +3,7 @@
 //! `ids` (B, V) and `inv` (B, L) are u32 and undo each other: inv[b, ids[b, v]] = v, u32::MAX where nothing is visible.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
@@ -13,19 +13,22 @@ params! {
 }
 
 const SRC: &str = wgsl!("tokens", "grid");
-const INDEXED: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Write(5)];
+const INDEXED: &[Bind] = &[read(1, "src"), read(2, "at").u32(), write(5, "dst")];
 
-const TAKE: Kernel = Kernel::new::<Tokens>("tokens.take", SRC, INDEXED).work(taken);
-const EMBED: Kernel =
-    Kernel::new::<Tokens>("tokens.embed", SRC, &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Write(5)]);
+const TAKE: Kernel = Kernel::new::<Tokens>("tokens.take", SRC, INDEXED).least(taken);
+const EMBED: Kernel = Kernel::new::<Tokens>(
+    "tokens.embed",
+    SRC,
+    &[read(1, "src"), read(2, "at").u32(), read(3, "table"), write(5, "dst")],
+);
 const POSITIONS: Kernel =
-    Kernel::new::<Tokens>("tokens.positions", SRC, &[Bind::Read(1), Bind::Read(3), Bind::Write(5)]);
+    Kernel::new::<Tokens>("tokens.positions", SRC, &[read(1, "src"), read(3, "table"), write(5, "dst")]);
 const RESTORE: Kernel = Kernel::new::<Tokens>(
     "tokens.restore",
     SRC,
-    &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)],
+    &[read(1, "src"), read(2, "at").u32(), read(3, "table"), read(4, "mask_token"), write(5, "dst")],
 );
-const SUM_ROWS: Kernel = Kernel::new::<Tokens>("tokens.sum_rows", SRC, &[Bind::Read(1), Bind::Write(5)]);
+const SUM_ROWS: Kernel = Kernel::new::<Tokens>("tokens.sum_rows", SRC, &[read(1, "src"), write(5, "dst")]);
 const SUM_MASKED: Kernel = Kernel::new::<Tokens>("tokens.sum_masked", SRC, INDEXED);
 const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, INDEXED);
 
@@ -34,7 +37,7 @@ pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS
 
 /// Every row of the result written; no more rows read than there are on either side.
 fn taken(launch: &Args<'_>) -> Work {
-    let [src, ids, dst] = [0, 1, 2].map(|arg| launch.len(arg));
+    let [src, ids, dst] = ["src", "at", "dst"].map(|arg| launch.len(arg));
     Work::bytes(4 * (src.min(dst) + ids + dst))
 }
 
@@ -108,7 +111,8 @@ pub fn add_positions(g: &Gpu, t: &mut Tape, x: &Var, table: &Var) -> Result<Var>
     }))
 }
 
-/// Visible rows among mask tokens, all with positions: x (B, V, D), mask_token (D), table (L, D), ids (B, V), inv (B, L)
+/// Visible rows among mask tokens, all with positions: x (B, V, D), mask_token (D), table (L, D), ids (B, V), inv (B,
+/// L)
 /// -> (B, L, D). The mask token and the table may have leading dimensions of 1.
 pub fn restore(
     g: &Gpu, t: &mut Tape, x: &Var, mask_token: &Var, table: &Var, ids: &Tensor, inv: &Tensor,

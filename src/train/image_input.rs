@@ -25,7 +25,7 @@ impl Images {
             return Err(Error::argument("image_width", width, "none: batches are of square images"));
         }
         let side = config.image_size;
-        Ok(Self { bytes: Tensor::input("images", &[(batch * side * side * 3).div_ceil(4)]), batch, side })
+        Ok(Self { bytes: Tensor::indices("images", &[(batch * side * side * 3).div_ceil(4)]), batch, side })
     }
 
     /// Launches the patches in conv order (channel, y, x), normalised: (B, L, P·P·3).

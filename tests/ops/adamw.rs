@@ -204,7 +204,15 @@ fn adamw_refuses_other_sizes() {
         let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
         let table = Tensor::input("table", &[1, 2]);
         let hyper = AdamwConfig { eps, ..AdamwConfig::default() };
-        adamw::adamw(&g, &StepState::tensor(), arrays, &make(blocks), &table, Factor::One, hyper)
+        adamw::adamw(
+            &g,
+            &StepState::tensor(),
+            arrays,
+            &Tensor::indices("groups", &[blocks]),
+            &table,
+            Factor::One,
+            hyper,
+        )
     };
     assert!(attempt(128, 2, 1e-8).is_ok());
     assert!(attempt(100, 2, 1e-8).unwrap_err().to_string().contains("multiple of 64"));

@@ -14,10 +14,11 @@ use crate::common::{
 /// Sums of at most 200 products of order 1 in another order than the oracle's, and one exp of a few ulp each way.
 const TOL: Tol = Tol { rel: 1e-5, abs: 5e-6 };
 
-/// The same of operands that are rounded to f16 exactly as the oracle's are. What multiplies v, k, q and dout in turn is
-/// rounded as well, to within 2⁻¹¹ of itself, so a sum is off by at most 2⁻¹¹ of the sum of sizes of what it adds, which is
-/// up to a few times the largest result; and delta, made of such sums, is subtracted in every dx. Where a query sees one
-/// key dq and dk are zero, and what is left are the roundings of [`TOL`]. Results that are stored as f16 miss as much.
+/// The same of operands that are rounded to f16 exactly as the oracle's are. What multiplies v, k, q and dout in turn
+/// is rounded as well, to within 2⁻¹¹ of itself, so a sum is off by at most 2⁻¹¹ of the sum of sizes of what it adds,
+/// which is up to a few times the largest result; and delta, made of such sums, is subtracted in every dx. Where a
+/// query sees one key dq and dk are zero, and what is left are the roundings of [`TOL`]. Results that are stored as f16
+/// miss as much.
 fn halved(want: &[f64]) -> Tol {
     let Tol { rel, abs } = Tol::of(want, 2e-3);
     Tol { rel, abs: abs + TOL.abs }
@@ -104,7 +105,7 @@ impl Problem {
     }
 
     fn wide(&self, g: &Gpu, t: &mut Tape, out: Var) -> Result<Var> {
-        assert_eq!(out.data.is_half(), self.half);
+        assert_eq!(out.data.is_f16(), self.half);
         if self.half { widened(g, t, &out) } else { Ok(out) }
     }
 
@@ -395,8 +396,10 @@ fn attention_fits_at_every_head() {
     for dh in HEADS {
         for kernel in KERNELS.iter().filter(|kernel| kernel.family() == "attention") {
             let consts = tiling(dh, kernel.entry() != "forward");
-            let (bytes, invocations) =
-                needs(&kernel.wgsl(Tiers::default(), &[&consts.map(|c| c.1)[..], &[1]].concat()), kernel.entry());
+            let (bytes, invocations) = needs(
+                &kernel.wgsl(Tiers::default(), false, &[&consts.map(|c| c.1)[..], &[1]].concat()),
+                kernel.entry(),
+            );
             assert!(bytes <= 16_384, "{} {dh}: {bytes} bytes", kernel.name);
             assert!(invocations <= 256, "{} {dh}", kernel.name);
         }
@@ -420,7 +423,7 @@ fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
             };
             let (recording, _) = g.record(step).expect("recorded");
             for launch in recording.launches().iter().filter(|launch| launch.name().contains("coop")) {
-                let (bytes, invocations) = needs(&launch.wgsl(Tiers::default()), launch.kernel().entry());
+                let (bytes, invocations) = needs(&launch.wgsl(Tiers::default(), false), launch.kernel().entry());
                 assert!(bytes <= 32_768, "{} {dh} {lanes}: {bytes} bytes", launch.name());
                 assert_eq!(invocations, 4 * lanes, "{}", launch.name());
             }
@@ -436,7 +439,7 @@ fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
         assert_eq!(names(&caps, Precision::High, 64), f32);
         assert_eq!(names(&Caps { software: true, ..caps }, Precision::Mixed, 64), f32);
     }
-    assert_eq!(KERNELS.iter().filter(|kernel| kernel.work.is_none()).count(), 2, "weights and delta move bytes only");
+    assert_eq!(KERNELS.iter().filter(|kernel| kernel.least.is_none()).count(), 2, "weights and delta move bytes only");
 }
 
 #[test]
@@ -465,7 +468,7 @@ fn attention_names_what_is_wrong() {
     assert_eq!(across(&[2, 5, 12], &[2, 7, 24]).expect("fits"), [2, 5, 12]);
     fails(across(&[2, 5, 12], &[3, 7, 24]), "attention: kv");
     fails(across(&[2, 5, 12], &[2, 7, 12]), "attention: kv");
-    let half = |shape: &[usize]| Var::leaf(Tensor::scratch_half("x", shape));
+    let half = |shape: &[usize]| Var::leaf(Tensor::scratch_of(rowscan::gpu::DType::F16, "x", shape));
     let in_half = |q: &Var, kv: &Var, heads| {
         let call = || cross_attention(g, &mut Tape::off(), q, kv, heads, Mask::Full, None);
         g.record(call).map(|(_, out)| out.data.shape().to_vec())

@@ -23,7 +23,7 @@ fn check_in(g: &Gpu, half: bool, s: usize, b: usize, l: usize, e: usize, k: usiz
     let (u, grads) = run(g, &leaves, &du, |g, t, v| {
         let xz = if half { halved(g, t, &v[0])? } else { v[0].clone() };
         let u = ops::conv1d::conv1d(g, t, &xz, &v[1], &v[2], s)?;
-        assert_eq!(u.data.is_half(), half);
+        assert_eq!(u.data.is_f16(), half);
         if half { widened(g, t, &u) } else { Ok(u) }
     });
     let dim = Dims { s, b, l, e, k, ldx: 2 * e };
@@ -90,7 +90,8 @@ fn conv1d_names_what_does_not_fit() {
         assert!(e.to_string().contains("directions"), "{e}");
         let e = ops::conv1d::conv1d(g, &mut t, &xz, &w, &w, 2).expect_err("bias (S, E, K)");
         assert!(e.to_string().contains("conv1d: bias"), "{e}");
-        let half = rowscan::tape::Var::leaf(rowscan::tensor::Tensor::scratch_half("half", &[1, 2, 6]));
+        let half =
+            rowscan::tape::Var::leaf(rowscan::tensor::Tensor::scratch_of(rowscan::gpu::DType::F16, "half", &[1, 2, 6]));
         let e = ops::conv1d::conv1d(g, &mut t, &half, &w, &bias, 2).expect_err("three channels in f16");
         assert!(e.to_string().contains("channels in f16"), "{e}");
     });

@@ -32,7 +32,8 @@ fn cross_entropy_matches_cpu() {
             dlogits.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / k]));
             // loss: sums of up to k terms in a tree, and log, which WGSL allows 2^-21 near 1
             close(&format!("loss ({b}, {k})"), &loss, &want, Tol { rel: 4e-6, abs: 4e-6 / b as f64 });
-            // dlogits: exp of |x| < 25 may be off by (3 + 2|x|) ulp, and z likewise; softmax·total and targets are below 2
+            // dlogits: exp of |x| < 25 may be off by (3 + 2|x|) ulp, and z likewise; softmax·total and targets are
+            // below 2
             close(&format!("dlogits ({b}, {k})"), &grads[0], &dlogits, Tol { rel: 4e-6, abs: 2e-5 / b as f64 });
         }
     });

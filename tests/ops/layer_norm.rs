@@ -33,8 +33,9 @@ fn layer_norm_matches_cpu() {
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
             // sum: one rounding each of product and sum
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
-            // r is up to 3, so y and dx see about ten roundings of numbers up to 10 (those of the mean, if that is larger);
-            // a row of one column has r = 316, times the rounding of its sum minus its mean (none: the mean is exact)
+            // r is up to 3, so y and dx see about ten roundings of numbers up to 10 (those of the mean, if that is
+            // larger); a row of one column has r = 316, times the rounding of its sum minus its mean (none: the mean is
+            // exact)
             let tol = Tol { rel: 4e-6, abs: 6e-6 + 2e-7 * f64::from(by) };
             // as f16 y misses half a unit in the last of 11 places
             close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { tol.rel }, ..tol });

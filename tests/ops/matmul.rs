@@ -8,7 +8,8 @@ use rowscan::tensor::Tensor;
 use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
 
 /// A sum of k products of unit variance is about √k; each of its k roundings is at most u = 6e-8 of the partial sum, so
-/// the error wanders by u/√3·√(1 + … + k) ≈ 2.4e-8·k. Eight times that, and one rounding of the result and the epilogue.
+/// the error wanders by u/√3·√(1 + … + k) ≈ 2.4e-8·k. Eight times that, and one rounding of the result and the
+/// epilogue.
 fn tol(k: usize) -> Tol {
     Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) }
 }
@@ -20,9 +21,9 @@ const fn f32(path: Path, splits: usize) -> Variant {
     Variant { path, splits, precision: Precision::F32 }
 }
 
-/// What a variant may be off by: [`tol`], of operands that are rounded exactly as the oracle's are. Cooperative matrices
-/// may truncate their sums, which drifts where rounding wanders: four times as much. Split operands miss 2⁻²¹ of each of k
-/// products of unit variance, √k·2⁻²¹ together, five times that.
+/// What a variant may be off by: [`tol`], of operands that are rounded exactly as the oracle's are. Cooperative
+/// matrices may truncate their sums, which drifts where rounding wanders: four times as much. Split operands miss 2⁻²¹
+/// of each of k products of unit variance, √k·2⁻²¹ together, five times that.
 fn tol_of(variant: Variant, k: usize) -> Tol {
     let Tol { rel, abs } = tol(k);
     match (variant.path, variant.precision) {
@@ -125,7 +126,8 @@ fn gemm_matches_cpu_in_every_form_and_variant() {
     });
 }
 
-/// Ties to even, numbers below f16's normal ones, its largest, what passes it and what is no number: as IEEE 754 has it.
+/// Ties to even, numbers below f16's normal ones, its largest, what passes it and what is no number: as IEEE 754 has
+/// it.
 #[test]
 fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
     let edges = [0.1, 1.000_488_3, 1.001_464_8, 6.0e-5, 2.5e-6, 2.98e-8, 2.99e-8, 65504.0, 65519.9, 65520.0, 1e9];

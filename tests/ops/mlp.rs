@@ -103,8 +103,8 @@ fn mlp_matches_cpu_with_the_variants_for_gpus() {
 }
 
 /// What its three parts make, in fewer launches. In mixed precision, where what is between is stored in f16, still what
-/// they make of what only products read it for: y, dw₂ and db₂. The sums are the same in the same order; to the bit where
-/// the compiler is known to contract them alike, elsewhere to a few roundings.
+/// they make of what only products read it for: y, dw₂ and db₂. The sums are the same in the same order; to the bit
+/// where the compiler is known to contract them alike, elsewhere to a few roundings.
 #[test]
 fn mlp_is_what_its_parts_make() {
     each_tier(|g| {
@@ -217,7 +217,7 @@ fn misuse_names_the_argument() {
     ] {
         assert!(result.as_ref().is_err_and(|e| e.contains(what)), "{what}: {result:?}");
     }
-    let halved = Tensor::scratch_half("c", &[9]);
+    let halved = Tensor::scratch_of(rowscan::gpu::DType::F16, "c", &[9]);
     let p = Gemm::dense(Form::Nt, 1, 3, 3, 4);
     let refused = gemm(g, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), None, None, &halved);
     assert!(refused.unwrap_err().to_string().contains("c in f16"));

@@ -58,8 +58,8 @@ fn mse_norm_matches_cpu() {
             let mut dpred = backward(dim, &pred, &tgt, &mask, scale, normalise, 1.0);
             dpred.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / cols]));
             let name = |what| format!("{what} ({b}, {l}, {pixels}·{channels})");
-            // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103, unnormalised)
-            // is off by a few of their roundings, 2e-6 of the mean square, times scale
+            // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103,
+            // unnormalised) is off by a few of their roundings, 2e-6 of the mean square, times scale
             // target: relative to numbers up to 5 (or 103, unnormalised), a few of their roundings
             close(&name("target"), &found, &target(dim, &tgt, normalise), Tol { rel: 4e-6, abs: 4e-6 });
             close(&name("loss"), &loss, &want, Tol { rel: 8e-6, abs: 2e-6 * scale });

@@ -156,8 +156,8 @@ fn rms_norm_matches_cpu() {
             let want = forward(dim, &wide(&v.x), residual, keep, &wide(&v.w), eps);
             let back = backward(dim, &want.sum, keep, &wide(&v.w), eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
-            // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row; as f16 half
-            // a unit in the last of 11 places
+            // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row; as
+            // f16 half a unit in the last of 11 places
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
             close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { 2e-6 }, abs: 1e-6 });
             // differences of numbers up to 5 times r < 3 times keep

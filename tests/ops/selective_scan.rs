@@ -106,7 +106,7 @@ impl Case {
             let (u, delta, xz) = (stored(&v[0])?, stored(&v[1])?, v.get(4).map(stored).transpose()?);
             let (out, state) = selective_scan(g, t, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
             let _ = last.set(state);
-            assert_eq!(out.data.is_half(), self.half);
+            assert_eq!(out.data.is_f16(), self.half);
             if self.half { widened(g, t, &out) } else { Ok(out) }
         });
         let last = last.get().expect("the op ran").to_vec(g).expect("readable");
@@ -119,9 +119,9 @@ impl Case {
         let got = self.gpu(g);
         let (out, want) = self.cpu();
         // f32 inputs are exact for the oracle. What is left: one rounding per step, and exp, to 3 ulp of its argument.
-        // Decay forgets old errors, so the error does not grow with L, nor, in relative terms, with the sums over b and t.
-        // What is stored as f16 misses up to 2⁻¹¹ of itself, out twice that where two directions meet, dz with it. The states of a chunk
-        // miss as much where it begins again, and what is summed over states with them.
+        // Decay forgets old errors, so the error does not grow with L, nor, in relative terms, with the sums over b and
+        // t. What is stored as f16 misses up to 2⁻¹¹ of itself, out twice that where two directions meet, dz with it.
+        // The states of a chunk miss as much where it begins again, and what is summed over states with them.
         let [out_tol, stored, summed, z_tol] =
             if self.half { [1e-3, 5e-4, 4e-4, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
         l2(&format!("{name}: out"), &got[0], &out.out, out_tol);
@@ -223,7 +223,8 @@ fn selective_scan_matches_cpu_at_random_sizes() {
     });
 }
 
-/// As many lanes share a channel as its states need: 1 to 16 lanes, not all of them full; channels to several workgroups.
+/// As many lanes share a channel as its states need: 1 to 16 lanes, not all of them full; channels to several
+/// workgroups.
 #[test]
 fn selective_scan_matches_cpu_at_any_number_of_states() {
     each_tier(|g| {

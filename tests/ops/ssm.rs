@@ -39,7 +39,8 @@ fn with(v: &[Var], scan: Scan) -> Ssm {
     Ssm { conv_w, conv_b, x_proj, dt_proj, chan, scan }
 }
 
-/// conv1d → matmul → matmul → selective_scan in f64: out, and the gradients of xz, conv_w, conv_b, x_proj, dt_proj, chan.
+/// conv1d → matmul → matmul → selective_scan in f64: out, and the gradients of xz, conv_w, conv_b, x_proj, dt_proj,
+/// chan.
 fn oracle(dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, chan]: &[Vec<f64>; 6], dout: &[f64]) -> [Vec<f64>; 7] {
     let Dims { s, b, l, e, n, r, k } = dim;
     let (at, rows, cols) = (chan_layout(s, e, n), b * l, r + 2 * n);

@@ -167,7 +167,7 @@ fn tokens_refuse_other_shapes() {
     let mut t = Tape::new();
     let x = Var::leaf(Tensor::input("x", &[2, 3, 8]));
     let table = Var::leaf(Tensor::input("table", &[5, 8]));
-    let (ids, inv) = (Tensor::input("ids", &[2, 3]), Tensor::input("inv", &[2, 5]));
+    let (ids, inv) = (Tensor::indices("ids", &[2, 3]), Tensor::indices("inv", &[2, 5]));
     assert!(tokens::embed(&g, &mut t, &x, &table, &ids, &inv).is_ok());
     let error = tokens::embed(&g, &mut t, &x, &table, &ids, &ids).unwrap_err().to_string();
     assert!(error.contains("table") && error.contains("(3, 8)"), "{error}");

@@ -1,4 +1,5 @@
-//! rowscan in a browser tab: bindings for JavaScript. Everything that computes is in the crate `rowscan`; the page draws.
+//! rowscan in a browser tab: bindings for JavaScript. Everything that computes is in the crate `rowscan`; the page
+//! draws.
 #![cfg(target_arch = "wasm32")]
 
 mod check;

@@ -13,7 +13,8 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | web | web-build |
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
-Each installs what the machine lacks with apt-get first, and says so: a software Vulkan driver, the wasm32 target, Chromium.";
+Each installs what the machine lacks with apt-get first, and says so: a software Vulkan driver, the wasm32 target,
+Chromium.";
 
 /// Epochs and images of the demonstration.
 const DEMO: [&str; 2] = ["5", "synthetic:512"];

@@ -35,8 +35,8 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> String {
     move |e| format!("{}: {e}", path.display())
 }
 
-/// A cargo command for the browser, and where it puts what it builds: with rustup's standard library where it can be had,
-/// else with Debian's compiler and a standard library built from Debian's source.
+/// A cargo command for the browser, and where it puts what it builds: with rustup's standard library where it can be
+/// had, else with Debian's compiler and a standard library built from Debian's source.
 fn browser_cargo(args: &[&str]) -> Result<(Command, PathBuf)> {
     let args = [args, &["--locked", "--quiet", "--package", "rowscan-web", "--target", TARGET]].concat();
     if has_target() {
@@ -125,8 +125,8 @@ fn bind(wasm: &Path, out: &Path) -> Result {
     run(command(cargo(), &[&tool[..], &[&tools, "--", "bindgen", &text(wasm), &text(out)]].concat()))
 }
 
-/// Puts the operators' tests together in `target/web-suite`. Their main function is not run while the module is made, but
-/// by the page, as one that can be suspended.
+/// Puts the operators' tests together in `target/web-suite`. Their main function is not run while the module is made,
+/// but by the page, as one that can be suspended.
 fn build_suite() -> Result<PathBuf> {
     println!("compiling the tests of the operators for the browser");
     let (wasm, site) = (compile_suite()?, target().join("web-suite"));

@@ -16,14 +16,14 @@ fn expect(v: &Values, heads: usize, side: Option<usize>, precision: Precision) -
     let back = backward(dim, &q, &k, &v, scale, seen, dout);
     let token = |row: usize| [&back.dq, &back.dk, &back.dv].map(|d| d[row * c..][..c].to_vec()).concat();
     let dqkv: Vec<f64> = (0..b * l).flat_map(token).collect();
-    // sums of L products of order 1 in another order, and one exp of a few ulp each way; on cooperative matrices operands
-    // and weights miss 2⁻¹² of themselves, and with them scores of up to about 5, which are exponents
+    // sums of L products of order 1 in another order, and one exp of a few ulp each way; on cooperative matrices
+    // operands and weights miss 2⁻¹² of themselves, and with them scores of up to about 5, which are exponents
     let share = if precision == Precision::Mixed { 4e-3 } else { 1e-5 };
     Ok(vec![near("out", forward(dim, &q, &k, &v, scale, seen).out, share), near("dqkv", dqkv, share)])
 }
 
-/// Attention of `l` tokens of width `c`; with `side`, over rows of so many tokens. In mixed precision qkv, out and their
-/// gradients are f16, as in a model.
+/// Attention of `l` tokens of width `c`; with `side`, over rows of so many tokens. In mixed precision qkv, out and
+/// their gradients are f16, as in a model.
 fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Option<usize>, timed: bool) {
     let half = c.scope.precision == Precision::Mixed;
     // keys that all queries together see: all, or those of their row and of the rows before

@@ -13,7 +13,8 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
     let (xz, w, bias) = (v.get("xz")?, v.get("w")?, v.get("bias")?);
     let grads = backward(dim, xz, w, bias, v.get("du")?);
     let dxz: Vec<f64> = grads.dx.chunks(e).flat_map(|dx| [dx.to_vec(), vec![0.0; e]].concat()).collect();
-    // eight products of size 1, then SiLU; sums of B·L terms of random sign; stored as f16, half a unit in the last place
+    // eight products of size 1, then SiLU; sums of B·L terms of random sign; stored as f16, half a unit in the last
+    // place
     let tol = Tol { rel: if half { 4.9e-4 } else { 4e-6 }, abs: 1e-5 };
     let u = want("u", forward(dim, xz, w, bias), tol);
     Ok(vec![u, want("dxz", dxz, tol), near("dw", grads.dw, 1e-5), near("dbias", grads.dbias, 1e-5)])

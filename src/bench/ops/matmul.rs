@@ -14,8 +14,9 @@ fn rounded(values: &[f64], precision: Precision) -> Vec<f64> {
     if precision == Precision::Mixed { values.iter().map(half).collect() } else { values.to_vec() }
 }
 
-/// A sum of k products of order 1 wanders by 2.4e-8·k; eight times that. Cooperative matrices may truncate sums: four times
-/// as much. What is subnormal in f16 may count as 0 (6e-5 of an operand of up to 4); split operands miss 2⁻²¹ of a product.
+/// A sum of k products of order 1 wanders by 2.4e-8·k; eight times that. Cooperative matrices may truncate sums: four
+/// times as much. What is subnormal in f16 may count as 0 (6e-5 of an operand of up to 4); split operands miss 2⁻²¹ of
+/// a product.
 fn tol(precision: Precision, k: usize) -> Tol {
     let sum = 2e-7 * (4.0 + k as f64);
     match precision {

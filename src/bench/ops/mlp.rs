@@ -7,8 +7,9 @@ use ops::matmul::Act;
 use ops::mlp::Layer;
 
 /// Sums of k products miss 2.4e-8·√k of their scale for each rounding, three of them in a row, and the activation an
-/// exponential's few ulp. In mixed precision each operand misses up to 2⁻¹¹ of itself, which sums of random signs do not add
-/// to; but so does what the slope is of, and at the tens that come of normal weights it is off by a hundredth, as slopes are.
+/// exponential's few ulp. In mixed precision each operand misses up to 2⁻¹¹ of itself, which sums of random signs do
+/// not add to; but so does what the slope is of, and at the tens that come of normal weights it is off by a hundredth,
+/// as slopes are.
 fn share(precision: Precision) -> f64 {
     if precision == Precision::Mixed { 2e-2 } else { 1e-5 }
 }

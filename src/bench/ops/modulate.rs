@@ -1,4 +1,5 @@
-//! modulate: both steps of an adaLN block of the diffusion head, at four noise levels of the 98 hidden patches of an image.
+//! modulate: both steps of an adaLN block of the diffusion head, at four noise levels of the 98 hidden patches of an
+//! image.
 
 use crate::bench::ops::*;
 use cpu::modulate::{Dims, gate, gate_backward, modulate, modulate_backward};

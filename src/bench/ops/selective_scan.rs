@@ -31,8 +31,8 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
         dchan[start..start + grad.len()].copy_from_slice(grad);
     }
     let dxz: Vec<f64> = back.dz.chunks(e).flat_map(|dz| [vec![0.0; e], dz.to_vec()].concat()).collect();
-    // one rounding per step, exp to a few ulp; dxdbl sums over E, dchan over B·L; what is f16 misses 2⁻¹¹ of itself, and where
-    // two directions meet twice that
+    // one rounding per step, exp to a few ulp; dxdbl sums over E, dchan over B·L; what is f16 misses 2⁻¹¹ of itself,
+    // and where two directions meet twice that
     let share = if half { 1.5e-3 } else { 2e-5 };
     let wants = [("out", it.out), ("du", back.du), ("ddelta", back.ddelta), ("dxdbl", back.dxdbl)];
     let wants = wants.into_iter().chain([("dchan", dchan), ("dxz", dxz)]);

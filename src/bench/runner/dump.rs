@@ -1,7 +1,7 @@
 //! Inputs and results of a case as a safetensors file, for other implementations to read and to be compared with.
 //!
-//! `input.NAME`, `output.NAME`, `dout.NAME` (the gradient of an output), `grad.NAME` (that of an input); `config` in the
-//! metadata holds family, case and facts as JSON.
+//! `input.NAME`, `output.NAME`, `dout.NAME` (the gradient of an output), `grad.NAME` (that of an input); `config` in
+//! the metadata holds family, case and facts as JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub fn dump(g: &Gpu, case: &Case, folder: &Path) -> Result<()> {
             let bytes = named.tensor.read(g)?.wait()?;
             let dtype = match named {
                 named if named.words => Dtype::U32,
-                named if named.tensor.is_half() => Dtype::F16,
+                named if named.tensor.is_f16() => Dtype::F16,
                 _ => Dtype::F32,
             };
             arrays.push((format!("{kind}.{}", named.name), dtype, named.tensor.shape().to_vec(), bytes));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::clock::Clock;
 use crate::bench::inputs::Fill;
 use crate::error::Result;
-use crate::gpu::{Bind, Field, Gpu, Grid, Kernel, Params, Precision, Program, Work};
+use crate::gpu::{Gpu, Grid, Kernel, Precision, Program, Work, params, wgsl, write};
 use crate::ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
 use crate::tensor::Tensor;
 
@@ -24,38 +24,19 @@ pub struct Roof {
     pub exp: f64,
 }
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Chains {
-    n: u32,
+params! {
+    /// Scalars of `roof.wgsl`.
+    pub struct Chains { n: u32 }
 }
-impl Params for Chains {
-    const FIELDS: &'static [Field] = &[("n", 0, "u32")];
-}
+
 /// Chains of an invocation, times their length.
 const STEPS: usize = 4 * 256;
-const SOURCE: &str = "
-struct Params { n: u32 }
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
-fn store(i: u32, x: vec4<f32>) {
-    if i < p.n { out[i] = x.x + x.y + x.z + x.w; }
-}
-@compute @workgroup_size(256)
-fn exps(@builtin(global_invocation_id) id: vec3<u32>) {
-    var x = vec4(f32(id.x) * 1e-8) + vec4(0.1, 0.2, 0.3, 0.4);
-    for (var i = 0u; i < 256u; i++) { x = exp(-x); }
-    store(id.x, x);
-}
-@compute @workgroup_size(256)
-fn fmas(@builtin(global_invocation_id) id: vec3<u32>) {
-    var x = vec4(f32(id.x) * 1e-8) + vec4(0.1, 0.2, 0.3, 0.4);
-    let a = x * 0.9;
-    for (var i = 0u; i < 256u; i++) { x = x * a + a; }
-    store(id.x, x);
-}";
-const EXPS: Kernel = Kernel::new::<Chains>("roof.exps", SOURCE, &[Bind::Write(1)]);
-const FMAS: Kernel = Kernel::new::<Chains>("roof.fmas", SOURCE, &[Bind::Write(1)]);
+const SRC: &str = wgsl!("roof");
+const EXPS: Kernel = Kernel::new::<Chains>("roof.exps", SRC, &[write(1, "out")]);
+const FMAS: Kernel = Kernel::new::<Chains>("roof.fmas", SRC, &[write(1, "out")]);
+
+/// The chains as data, for the shader tests.
+pub const KERNELS: &[&Kernel] = &[&EXPS, &FMAS];
 
 impl Roof {
     /// Measures all four, in about a second on a GPU.

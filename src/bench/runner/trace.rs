@@ -27,7 +27,10 @@ pub fn chrome_trace(title: &str, times: &[LaunchTime], roof: &Roof) -> Value {
         let track = 1 + TRACKS.iter().position(|(phase, _)| *phase == module[0].phase).unwrap_or_default();
         let slice = |name: &str, category: &str, from: u64, to: u64, args: Value| {
             let (ts, dur) = (from as f64 / 1e3, (to - from) as f64 / 1e3);
-            json!({ "ph": "X", "name": name, "cat": category, "pid": 1, "tid": track, "ts": ts, "dur": dur, "args": args })
+            let at = (track, ts, dur);
+            json!({
+                "ph": "X", "name": name, "cat": category, "pid": 1, "tid": at.0, "ts": at.1, "dur": at.2, "args": args,
+            })
         };
         let begin = module[0].begin.max(end);
         let mut launches = Vec::new();

@@ -23,8 +23,8 @@ pub(super) struct Call {
     pub dh: usize,
     q: Tensor,
     kv: Tensor,
-    /// The region table, or something else to bind where no mask reads it.
-    pub table: Tensor,
+    /// The region table, where a mask reads it.
+    pub table: Option<Tensor>,
     pub path: Path,
 }
 
@@ -47,11 +47,11 @@ impl Call {
             let expected = format!("a divisor of {c} that leaves heads of 1 to {MAX_HEAD}");
             return Err(Error::argument("attention: heads", heads, expected));
         }
-        if q.is_half() && !dh.is_multiple_of(4) {
+        if q.is_f16() && !dh.is_multiple_of(4) {
             return Err(Error::argument("attention: columns of a head in f16", dh, "a multiple of 4"));
         }
         let table = match (mask, regions) {
-            (Mask::Full, _) => q.unread(),
+            (Mask::Full, _) => None,
             (_, None) => return Err(Error::argument("attention: regions", "none", format!("a table for {mask:?}"))),
             (_, Some(regions)) if [lq, lk] != [regions.len; 2] => {
                 let got = format!("{lq} queries, {lk} keys");
@@ -61,7 +61,7 @@ impl Call {
                     format!("{} of each, as in regions", regions.len),
                 ));
             }
-            (_, Some(regions)) => regions.table.clone(),
+            (_, Some(regions)) => Some(regions.table.clone()),
         };
         let [lq32, lk32, heads, groups] = [lq, lk, heads, b * heads].map(|n| n as u32);
         let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
@@ -80,7 +80,12 @@ impl Call {
     pub fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
         let out = self.q.scratch_like("attention", &self.shape);
         let lse = self.per_query("attention lse");
-        self.launch(g, &self.path.forward, self.p.lq, &[&self.q, &self.kv, &self.kv, &self.table, &out, &lse])?;
+        self.launch(
+            g,
+            &self.path.forward,
+            self.p.lq,
+            &[Some(&self.q), Some(&self.kv), Some(&self.kv), self.table.as_ref(), Some(&out), Some(&lse)],
+        )?;
         Ok((out, lse))
     }
 
@@ -98,7 +103,21 @@ impl Call {
     pub fn backward(
         &self, step: &Step, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
     ) -> Result<()> {
-        self.launch(g, step, rows, &[&self.q, &self.kv, &self.kv, &self.table, lse, delta, dout, grad])
+        self.launch(
+            g,
+            step,
+            rows,
+            &[
+                Some(&self.q),
+                Some(&self.kv),
+                Some(&self.kv),
+                self.table.as_ref(),
+                Some(lse),
+                Some(delta),
+                Some(dout),
+                Some(grad),
+            ],
+        )
     }
 
     fn per_query(&self, label: &'static str) -> Tensor {
@@ -106,7 +125,7 @@ impl Call {
     }
 
     /// One workgroup per (b, h) and so many of `rows` as the step takes.
-    fn launch(&self, g: &Gpu, step: &Step, rows: u32, args: &[&Tensor]) -> Result<()> {
+    fn launch(&self, g: &Gpu, step: &Step, rows: u32, args: &[Option<&Tensor>]) -> Result<()> {
         let grid = Grid::rows((self.p.groups * rows.div_ceil(step.rows)) as usize);
         g.launch_with(step.kernel, &step.consts, grid, &self.p, args)
     }

@@ -1,18 +1,22 @@
 //! attention on cooperative matrices: its kernels, and where they are taken. Maths: `shaders/attention_coop.wgsl`.
 
-use super::kernels::{Attention, BACKWARD_BINDS, BACKWARD_HALVES, FORWARD_BINDS, FORWARD_HALVES, Path, Step, pairs};
-use crate::gpu::{Args, Caps, Kernel, Work, wgsl};
+use super::kernels::{Attention, BACKWARD_BINDS, FORWARD_BINDS, MAX_HEAD, Path, Step, pairs};
+use crate::gpu::{Args, Caps, Const, Kernel, Needs, Work, wgsl};
 
-const CONSTS: &[(&str, u32)] = &[("DH", 12), ("LANES", 32), ("HALF", 0)];
+const CONSTS: &[Const] = &[
+    Const::within("DH", 1, MAX_HEAD as u32, &[12, 1, 16, 48, 64, 128]),
+    Const::of("LANES", &[32, 8, 16, 64]),
+    Const::flag("HALF"),
+];
 const SRC16: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop16", "attention16");
 const SRC8: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop8", "attention8");
 
 const fn forward(name: &'static str, source: &'static str) -> Kernel {
-    let kernel = Kernel::new::<Attention>(name, source, FORWARD_BINDS).consts(CONSTS);
-    kernel.halves(FORWARD_HALVES).work(|x| pairs(x, 2, 2, 4))
+    let kernel = Kernel::new::<Attention>(name, source, FORWARD_BINDS).consts(CONSTS).needs(Needs::COOP).rounds();
+    kernel.least(|x| pairs(x, 2, 2, 4))
 }
 const fn backward(name: &'static str, source: &'static str, work: fn(&Args<'_>) -> Work) -> Kernel {
-    Kernel::new::<Attention>(name, source, BACKWARD_BINDS).consts(CONSTS).halves(BACKWARD_HALVES).work(work)
+    Kernel::new::<Attention>(name, source, BACKWARD_BINDS).consts(CONSTS).needs(Needs::COOP).rounds().least(work)
 }
 pub(super) const FORWARD16: Kernel = forward("attention_coop.forward16", SRC16);
 pub(super) const DQ16: Kernel = backward("attention_coop.dq16", SRC16, |x| pairs(x, 3, 2, 6));

@@ -1,7 +1,6 @@
 //! The kernels of attention in f32, and what is common to those on cooperative matrices.
 
-use crate::gpu::Bind::{Read, Write};
-use crate::gpu::{Args, Bind, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Choice, Const, Kernel, Work, params, read, wgsl, write};
 
 params! {
     /// Scalars of `attention.wgsl`.
@@ -13,27 +12,56 @@ params! {
 }
 
 const SRC: &str = wgsl!("attention", "grid", "half", "attention");
-const CONSTS: &[(&str, u32)] = &[("DH", 64), ("SPLIT", 4), ("ROWS", 16), ("TILE", 8), ("ROUND", 0), ("HALF", 0)];
-pub(super) const FORWARD_HALVES: &[(u32, &str)] = &[(1, "HALF"), (2, "HALF"), (3, "HALF"), (8, "HALF")];
-pub(super) const BACKWARD_HALVES: &[(u32, &str)] = &[(1, "HALF"), (2, "HALF"), (3, "HALF"), (11, "HALF"), (12, "HALF")];
-pub(super) const FORWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Write(8), Write(9)];
-const fn kernel(name: &'static str, binds: &'static [Bind], halves: &'static [(u32, &'static str)]) -> Kernel {
-    Kernel::new::<Attention>(name, SRC, binds).consts(CONSTS).halves(halves)
+const CONSTS: &[Const] = &[
+    Const::within("DH", 1, MAX_HEAD as u32, &[64, 1, 12, 16, 32, 48, 128]),
+    Const::of("SPLIT", &[4, 2, 1]),
+    Const::of("ROWS", &[16, 32, 64]),
+    Const::of("TILE", &[8, 16, 32]),
+    Const::flag("ROUND"),
+    Const::flag("HALF"),
+];
+pub(super) const FORWARD_BINDS: &[Bind] = &[
+    read(1, "q").f16_if("HALF"),
+    read(2, "k").f16_if("HALF"),
+    read(3, "v").f16_if("HALF"),
+    read(4, "regions").u32(),
+    write(8, "out").f16_if("HALF"),
+    write(9, "lse"),
+];
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Attention>(name, SRC, binds).consts(CONSTS).admits(tiles_fit).rounds()
 }
-pub(super) const FORWARD: Kernel =
-    kernel("attention.forward", FORWARD_BINDS, FORWARD_HALVES).work(|x| pairs(x, 2, 2, 4));
-pub(super) const WEIGHTS: Kernel =
-    kernel("attention.weights", &[Read(1), Read(2), Read(4), Read(6), Write(13)], &[(1, "HALF"), (2, "HALF")]);
-pub(super) const BACKWARD_DELTA: Kernel =
-    kernel("attention.backward_delta", &[Read(5), Read(11), Write(10)], &[(5, "HALF"), (11, "HALF")]);
-pub(super) const BACKWARD_BINDS: &[Bind] = &[Read(1), Read(2), Read(3), Read(4), Read(6), Read(7), Read(11), Write(12)];
-pub(super) const BACKWARD_DQ: Kernel =
-    kernel("attention.backward_dq", BACKWARD_BINDS, BACKWARD_HALVES).work(|x| pairs(x, 3, 2, 6));
-pub(super) const BACKWARD_DKV: Kernel =
-    kernel("attention.backward_dkv", BACKWARD_BINDS, BACKWARD_HALVES).work(|x| pairs(x, 2, 4, 8));
+pub(super) const FORWARD: Kernel = kernel("attention.forward", FORWARD_BINDS).least(|x| pairs(x, 2, 2, 4));
+pub(super) const WEIGHTS: Kernel = kernel(
+    "attention.weights",
+    &[
+        read(1, "q").f16_if("HALF"),
+        read(2, "k").f16_if("HALF"),
+        read(4, "regions").u32(),
+        read(6, "saved_lse"),
+        write(13, "probs"),
+    ],
+);
+pub(super) const BACKWARD_DELTA: Kernel = kernel(
+    "attention.backward_delta",
+    &[read(5, "saved_out").f16_if("HALF"), read(11, "dout").f16_if("HALF"), write(10, "delta")],
+);
+pub(super) const BACKWARD_BINDS: &[Bind] = &[
+    read(1, "q").f16_if("HALF"),
+    read(2, "k").f16_if("HALF"),
+    read(3, "v").f16_if("HALF"),
+    read(4, "regions").u32(),
+    read(6, "saved_lse"),
+    read(7, "saved_delta"),
+    read(11, "dout").f16_if("HALF"),
+    write(12, "grad").f16_if("HALF"),
+];
+pub(super) const BACKWARD_DQ: Kernel = kernel("attention.backward_dq", BACKWARD_BINDS).least(|x| pairs(x, 3, 2, 6));
+pub(super) const BACKWARD_DKV: Kernel = kernel("attention.backward_dkv", BACKWARD_BINDS).least(|x| pairs(x, 2, 4, 8));
 
-/// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an exponential
-/// per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other all but itself.
+/// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an
+/// exponential per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other
+/// all but itself.
 pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usize) -> Work {
     let p: Attention = launch.scalars();
     let [lq, lk, groups] = [p.lq, p.lk, p.groups].map(|size| size as usize);
@@ -43,7 +71,7 @@ pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usiz
         mask if mask == Mask::RegionCausal as u32 => lq * lk / 2,
         _ => lq,
     };
-    let bytes = 4 - 2 * launch.constant("HALF");
+    let bytes = launch.bytes_of("HALF");
     Work::of(bytes * groups * dh * (rows_q * lq + rows_k * lk), flops * groups * seen * dh, groups * seen)
 }
 
@@ -60,8 +88,16 @@ pub enum Mask {
     SameRegion,
 }
 
-/// The constants of a launch for heads of `dh`: a row's invocations hold at most 32 floats of each operand forward and 16
-/// backward (32 past a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
+/// The tilings of [`tiling`], for heads that they are for; f16 for heads of whole quads.
+fn tiles_fit(c: &Choice<'_>) -> bool {
+    let dh = c.get("DH") as usize;
+    let chosen = [c.get("SPLIT"), c.get("ROWS"), c.get("TILE")];
+    let fits = |backward| tiling(dh, backward)[1..4].iter().map(|(_, value)| *value).eq(chosen);
+    (fits(false) || fits(true)) && (c.get("HALF") == 0 || dh.is_multiple_of(4))
+}
+
+/// The constants of a launch for heads of `dh`: a row's invocations hold at most 32 floats of each operand forward and
+/// 16 backward (32 past a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
 pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
     let (split, rows, tile) = match (dh, backward) {
         (..=16, _) | (..=32, false) => (1, 64, 32),

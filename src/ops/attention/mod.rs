@@ -1,6 +1,7 @@
-//! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths: `shaders/attention.wgsl`,
-//! and on cooperative matrices, in mixed precision where the adapter has them, `shaders/attention_coop.wgsl`. Elsewhere, and
-//! in every other precision, attention is computed in f32. What it reads and writes may be f16: all of it, or none.
+//! attention: launchers and tape rules of self- and cross-attention under a region mask. Maths:
+//! `shaders/attention.wgsl`, and on cooperative matrices, in mixed precision where the adapter has them,
+//! `shaders/attention_coop.wgsl`. Elsewhere, and in every other precision, attention is computed in f32. What it reads
+//! and writes may be f16: all of it, or none.
 
 mod call;
 mod coop;
@@ -85,7 +86,8 @@ pub fn cross_attention(
     }))
 }
 
-/// The weights (B, H, Lq, Lk) with which [`cross_attention`] averages values, to look at: without a gradient, f32 always.
+/// The weights (B, H, Lq, Lk) with which [`cross_attention`] averages values, to look at: without a gradient, f32
+/// always.
 pub fn weights(
     g: &Gpu, q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Tensor> {
@@ -94,7 +96,7 @@ pub fn weights(
     let [b, lq, _] = call.shape;
     let probs = Tensor::scratch("attention weights", &[b, heads, lq, call.p.lk as usize]);
     let consts = tiling(call.dh, false);
-    let args = [q, kv, &call.table, &lse, &probs];
+    let args = [Some(q), Some(kv), call.table.as_ref(), Some(&lse), Some(&probs)];
     g.launch_with(&WEIGHTS, &consts, Grid::items(probs.len(), 64), &call.p, &args)?;
     Ok(probs)
 }

@@ -1,6 +1,6 @@
 //! A product of matrices as data: form, sizes, epilogue, and the kernels that compute it.
 
-use crate::gpu::{Args, Bind, Kernel, Precision, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Choice, Const, Kernel, Needs, Precision, Work, params, read, wgsl, write};
 
 params! {
     /// Scalars of `matmul.wgsl`.
@@ -11,72 +11,92 @@ params! {
 }
 
 const SRC: &str = wgsl!("matmul", "grid", "math", "half", "gemm");
-const PRODUCT: &[Bind] = &[Bind::Read(1), Bind::Read(2), Bind::Read(3), Bind::Read(4), Bind::Write(5)];
-const CONSTS: &[(&str, u32)] = &[
-    ("FORM", 0),
-    ("VEC", 1),
-    ("ACT", 0),
-    ("ROUND", 0),
-    ("TILE_M", 64),
-    ("TILE_N", 64),
-    ("A16", 0),
-    ("B16", 0),
-    ("R16", 0),
-    ("C16", 0),
+const PRODUCT: &[Bind] = &[
+    read(1, "a").f16_if("A16"),
+    read(2, "b").f16_if("B16"),
+    read(3, "bias"),
+    read(4, "residual").f16_if("R16"),
+    write(5, "c").f16_if("C16"),
 ];
-const COOP: &[(&str, u32)] = &[
-    ("FORM", 0),
-    ("VEC", 1),
-    ("ACT", 0),
-    ("LANES", 32),
-    ("SM", 32),
-    ("SN", 32),
-    ("KS", KS as u32),
-    ("HIGH", 0),
-    ("A16", 0),
-    ("B16", 0),
-    ("R16", 0),
-    ("C16", 0),
+const CONSTS: &[Const] = &[
+    Const::of("FORM", &[0, 1, 2]),
+    Const::of("VEC", &[1, 0]),
+    Const::of("ACT", &[0, 1, 2, 3, 4]),
+    Const::flag("ROUND"),
+    Const::of("TILE_M", &[64, 128]),
+    Const::of("TILE_N", &[64, 128]),
+    Const::flag("A16"),
+    Const::flag("B16"),
+    Const::flag("R16"),
+    Const::flag("C16"),
 ];
-/// Bindings that may hold f16.
-const HALVES: &[(u32, &str)] = &[(1, "A16"), (2, "B16"), (4, "R16"), (5, "C16")];
+const COOP: &[Const] = &[
+    Const::of("FORM", &[0, 1, 2]),
+    Const::of("VEC", &[1, 0]),
+    Const::of("ACT", &[0, 1, 2, 3, 4]),
+    Const::of("LANES", &[32, 8, 16, 64]),
+    Const::of("SM", &[32, 64]),
+    Const::of("SN", &[32, 64]),
+    Const::of("KS", &[KS as u32]),
+    Const::flag("HIGH"),
+    Const::flag("A16"),
+    Const::flag("B16"),
+    Const::flag("R16"),
+    Const::flag("C16"),
+];
+
+/// Tiles of cooperative matrices are square; both halves of the operands of a wide one are more than a workgroup may
+/// hold.
+fn squares(c: &Choice<'_>) -> bool {
+    c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
+}
 /// What k_split is a multiple of: the k that cooperative matrices take at a time.
 pub(super) const KS: usize = 32;
 
 pub(super) const DIRECT: Kernel =
-    Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).halves(HALVES).work(product);
+    Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).rounds().product().least(product);
 pub(super) const TILED: Kernel =
-    Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).halves(HALVES).work(product);
-pub(super) const COMBINE: Kernel =
-    Kernel::new::<Matmul>("matmul.combine", SRC, &[Bind::Read(3), Bind::Read(4), Bind::Write(5), Bind::Read(6)])
-        .consts(CONSTS)
-        .halves(&[(4, "R16"), (5, "C16")])
-        .work(combine);
+    Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).rounds().product().least(product);
+pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
+    "matmul.combine",
+    SRC,
+    &[read(3, "bias"), read(4, "residual").f16_if("R16"), write(5, "c").f16_if("C16"), read(6, "part")],
+)
+.consts(CONSTS)
+.rounds()
+.least(combine);
 pub(super) const COOP16: Kernel = Kernel::new::<Matmul>(
     "matmul_coop.product16",
     wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16", "product16"),
     PRODUCT,
 )
 .consts(COOP)
-.halves(HALVES)
-.work(product);
+.admits(squares)
+.needs(Needs::COOP)
+.rounds()
+.product()
+.least(product);
 pub(super) const COOP8: Kernel = Kernel::new::<Matmul>(
     "matmul_coop.product8",
     wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8", "product8"),
     PRODUCT,
 )
 .consts(COOP)
-.halves(HALVES)
-.work(product);
+.admits(squares)
+.needs(Needs::COOP)
+.rounds()
+.product()
+.least(product);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 
-/// 2·M·N·K flops; both operands and what the epilogue reads, the product or its parts written, and what is activated of it.
+/// 2·M·N·K flops; both operands and what the epilogue reads, the product or its parts written, and what is activated of
+/// it.
 fn product(launch: &Args<'_>) -> Work {
     let p: Matmul = launch.scalars();
     let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
-    let bytes = |half: &str| 4 - 2 * launch.constant(half);
+    let bytes = |constant: &str| launch.bytes_of(constant);
     let operands = m * k * bytes("A16") + n * k * bytes("B16");
     let added = 4 * n * p.has_bias as usize + m * n * bytes("R16") * p.has_residual as usize;
     let stored = m * n * bytes("C16") * (splits + usize::from(p.act_at > 0));
@@ -88,7 +108,7 @@ fn product(launch: &Args<'_>) -> Work {
 fn combine(launch: &Args<'_>) -> Work {
     let p: Matmul = launch.scalars();
     let [products, splits, residual] = [p.batch * p.m * p.n, p.splits, p.has_residual].map(|size| size as usize);
-    let bytes = |half: &str| 4 - 2 * launch.constant(half);
+    let bytes = |constant: &str| launch.bytes_of(constant);
     let each = 4 * splits + residual * bytes("R16") + bytes("C16") * (1 + usize::from(p.act_at > 0));
     let exps = usize::from(launch.constant("ACT") > 0) * products;
     Work::of(products * each, products * (splits + residual), exps)
@@ -120,10 +140,11 @@ pub enum Epilogue {
     /// Nothing.
     #[default]
     None,
-    /// It is activated. The activated product lies at `at` in `c`, the product itself in front of it; 0 if that is not kept.
+    /// It is activated. The activated product lies at `at` in `c`, the product itself in front of it; 0 if that is not
+    /// kept.
     Activate(Act, usize),
-    /// It is multiplied by the slope of the activation at the residual, in place of adding that: the gradient of what was
-    /// activated.
+    /// It is multiplied by the slope of the activation at the residual, in place of adding that: the gradient of what
+    /// was activated.
     Slope(Act),
 }
 

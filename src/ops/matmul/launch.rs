@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Grid};
 use crate::tensor::Tensor;
 
-/// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c` between
-/// n and ldc stay as they are.
+/// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c`
+/// between n and ldc stay as they are.
 pub fn gemm(
     g: &Gpu, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
 ) -> Result<()> {
@@ -33,7 +33,7 @@ pub fn gemm_with(
         let product = c.len().saturating_sub(act_at);
         fits("c, activated", &c.range(c.len() - product, &[product])?, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
-    if c.is_half() && [p.n, p.ldc, p.c_stride, act_at].iter().any(|size| size % 4 != 0) {
+    if c.is_f16() && [p.n, p.ldc, p.c_stride, act_at].iter().any(|size| size % 4 != 0) {
         let got = format!("{} columns, rows of {}, strides of {}", p.n, p.ldc, p.c_stride);
         return Err(Error::argument("matmul: c in f16", got, "multiples of 4"));
     }
@@ -67,19 +67,16 @@ pub fn gemm_with(
         act_at: act_at as u32,
     };
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
-    // what is absent is bound to some other input and not read
-    let absent = a.unread();
-    let (bias, residual) = (bias.unwrap_or(&absent), residual.unwrap_or(&absent));
     if splits == 1 {
-        return g.launch_with(kernel, &consts, grid, &whole, &[a, b, bias, residual, c]);
+        return g.launch_with(kernel, &consts, grid, &whole, &[Some(a), Some(b), bias, residual, Some(c)]);
     }
     let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
     let (ldc, c_stride) = (p.n as u32, (p.m * p.n) as u32);
     let parts = Matmul { ldc, c_stride, has_bias: 0, has_residual: 0, act_at: 0, ..whole };
     consts.retain(|(name, _)| *name != "ACT");
-    g.launch_with(kernel, &consts, grid, &parts, &[a, b, &absent, &absent, &part])?;
-    let grid = Grid::items(p.batch * p.m * p.n / if c.is_half() { 4 } else { 1 }, 256);
-    g.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, c, &part])
+    g.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
+    let grid = Grid::items(p.batch * p.m * p.n / if c.is_f16() { 4 } else { 1 }, 256);
+    g.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, Some(c), Some(&part)])
 }
 
 /// An error unless `batch` matrices of this size, leading dimension and stride lie inside the tensor.

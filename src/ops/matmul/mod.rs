@@ -1,5 +1,5 @@
-//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`, and on cooperative
-//! matrices `shaders/matmul_coop.wgsl`.
+//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`, and on
+//! cooperative matrices `shaders/matmul_coop.wgsl`.
 
 mod gemm;
 mod launch;
@@ -15,24 +15,23 @@ pub use variant::{Path, Variant, pick, products};
 
 use super::reduce::column_sum;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{DType, Gpu};
 use crate::tape::{Grads, Tape, Var};
 use crate::tensor::Tensor;
 
-/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch of
-/// them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
+/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch
+/// of them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
 pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
-    linear(g, t, x, w, bias, residual, Tensor::scratch)
+    linear(g, t, x, w, bias, residual, DType::F32)
 }
 
 /// [`matmul`] with y in f16, for operators that take it so; N has to be a multiple of 4.
 pub fn matmul_half(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
-    linear(g, t, x, w, bias, None, Tensor::scratch_half)
+    linear(g, t, x, w, bias, None, DType::F16)
 }
 
 fn linear(
-    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>,
-    scratch: impl Fn(&'static str, &[usize]) -> Tensor,
+    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>, dtype: DType,
 ) -> Result<Var> {
     let (s, n, k) = match *w.data.shape() {
         [n, k] => (1, n, k),
@@ -58,7 +57,7 @@ fn linear(
     if let Some(residual) = residual {
         residual.data.expect_shape("matmul: residual", &out)?;
     }
-    let y = scratch("matmul", &out);
+    let y = Tensor::scratch_of(dtype, "matmul", &out);
     let p = Gemm::dense(Form::Nt, s, rows, n, k);
     gemm(g, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
 

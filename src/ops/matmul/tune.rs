@@ -1,8 +1,8 @@
 //! Which path is fastest for the products of a recording, measured once per class of shapes.
 //!
-//! The candidates take turns, so that a change of clocks meets all of them. Each has to make the very bits of the simplest
-//! one before it may win (cooperative matrices those of each other, and close to it): a choice never changes a result.
-//! Splits of k would; they follow from the shape alone.
+//! The candidates take turns, so that a change of clocks meets all of them. Each has to make the very bits of the
+//! simplest one before it may win (cooperative matrices those of each other, and close to it): a choice never changes a
+//! result. Splits of k would; they follow from the shape alone.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -58,11 +58,10 @@ pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize>
 
 /// The product of a launch, dense; none if it is of another family or adds the parts of one.
 fn product_of(launch: &Launch) -> Option<Gemm> {
-    let name = launch.name();
-    if !name.starts_with("matmul") || name == "matmul.combine" {
+    if !launch.kernel().product {
         return None;
     }
-    let p: Matmul = launch.args().scalars();
+    let p: Matmul = launch.with_args(|args| args.scalars());
     let form = *[Form::Nt, Form::Nn, Form::Tn].get(*launch.consts.first()? as usize)?;
     let [batch, m, n, k] = [p.batch, p.m, p.n, p.k].map(|size| size as usize);
     Some(Gemm::dense(form, batch, m, n, k))
@@ -108,8 +107,9 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> R
     Ok(fastest.map_or_else(|| pick(g.caps(), precision, p).path, |(path, ..)| *path))
 }
 
-/// Multiples of 1/512 from -1 up to 1, which f16 has, without a pattern. Rows of one operand that resemble rows of the other
-/// make sums of hundreds, where what cooperative matrices truncate is larger than what `close` allows (seen on an H200).
+/// Multiples of 1/512 from -1 up to 1, which f16 has, without a pattern. Rows of one operand that resemble rows of the
+/// other make sums of hundreds, where what cooperative matrices truncate is larger than what `close` allows (seen on an
+/// H200).
 fn scattered(i: u32) -> f32 {
     let mut x = (i ^ (i >> 16)).wrapping_mul(0x7feb_352d);
     x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
@@ -120,8 +120,8 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
 }
 
-/// Sums of k products of at most 1 of operands in f16, added in another order and perhaps truncated: a rounding of 2^-23
-/// for each, and what splitting an operand leaves.
+/// Sums of k products of at most 1 of operands in f16, added in another order and perhaps truncated: a rounding of
+/// 2^-23 for each, and what splitting an operand leaves.
 fn close(a: &[f32], b: &[f32], k: usize) -> bool {
     let most = 1e-6 * (4.0 + k as f32);
     a.iter().zip(b).all(|(a, b)| (a - b).abs() <= most)

@@ -1,9 +1,8 @@
 //! Backward launchers of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Case, Inputs, chan_layout, chunk};
+use super::call::{Case, Inputs, chan_layout, chunk, chunk_fits};
 use crate::error::Result;
-use crate::gpu::Bind::{Read, Write};
-use crate::gpu::{Args, Bind, Caps, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Caps, Const, DType, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
 
 use crate::tensor::Tensor;
 
@@ -19,26 +18,60 @@ params! {
 const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "gate", "scan_sums");
 const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "gate", "scan_sums_subgroup");
 
+const CONSTS: &[Const] = &[
+    Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
+    Const::of("T", &[16, 8]),
+    Const::of("J", &[2, 1, 4, 8]),
+    Const::of("LANES", &[32, 2, 4, 8, 16, 64]),
+    Const::flag("HALF"),
+];
+/// Of the portable variant, which shuffles nothing.
+const PORTABLE: &[Const] = &[
+    Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
+    Const::of("T", &[16, 8]),
+    Const::of("J", &[2, 1, 4, 8]),
+    Const::of("LANES", &[0]),
+    Const::flag("HALF"),
+];
+
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Backward>(name, SRC, binds).consts(&[("N", 16), ("T", 16), ("J", 2), ("LANES", 32), ("HALF", 0)])
+    Kernel::new::<Backward>(name, SRC, binds).consts(CONSTS).admits(chunk_fits).rounds()
 }
 
 /// `SCAN` where a subgroup may be smaller than the lanes that share a channel.
 const SCAN_PORTABLE: Kernel = kernel(
     "selective_scan_backward.scan",
-    &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Read(12), Write(13)],
+    &[
+        read(1, "u").f16_if("HALF"),
+        read(2, "delta").f16_if("HALF"),
+        read(3, "xdbl"),
+        read(4, "chan"),
+        read(5, "xz").f16_if("HALF"),
+        read(7, "saved").f16_if("HALF"),
+        read(12, "dout").f16_if("HALF"),
+        write(13, "work").f16_until("HALF", "bc_at"),
+    ],
 )
-.halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (12, "HALF")])
-.work(steps_back);
-pub(super) const SCAN: Kernel = SCAN_PORTABLE.subgroup(SUBGROUP);
-pub(super) const SUM_BC: Kernel = kernel("selective_scan_backward.sum_bc", &[Read(14), Write(15)]).work(sum_columns);
-pub(super) const SUM_CHAN: Kernel = kernel("selective_scan_backward.sum_chan", &[Read(14), Write(16)]);
-pub(super) const GATE: Kernel = kernel("selective_scan_backward.gate", &[Read(5), Read(8), Read(12), Write(17)])
-    .halves(&[(5, "HALF"), (8, "HALF"), (12, "HALF"), (17, "HALF")])
-    .work(|x| {
-        let n = x.len(1) * (1 + x.constant("HALF"));
-        Work::of(16 * x.len(1), 6 * n, n)
-    });
+.consts(PORTABLE)
+.least(steps_back);
+pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).subgroup(SUBGROUP);
+pub(super) const SUM_BC: Kernel =
+    kernel("selective_scan_backward.sum_bc", &[read(14, "parts"), write(15, "dxdbl")]).least(sum_columns);
+pub(super) const SUM_CHAN: Kernel =
+    kernel("selective_scan_backward.sum_chan", &[read(14, "parts"), write(16, "dchan")]);
+pub(super) const GATE: Kernel = kernel(
+    "selective_scan_backward.gate",
+    &[
+        read(5, "xz").f16_if("HALF"),
+        read(8, "out").f16_if("HALF"),
+        read(12, "dout").f16_if("HALF"),
+        write(17, "dxz").f16_if("HALF"),
+    ],
+)
+.least(|x| {
+    let n = x.len("out");
+    Work::of(4 * x.bytes_of("HALF") * n, 6 * n, n)
+});
 
 /// Lanes of a workgroup of the scan; each holds four channels by four states.
 const WG: usize = 64;
@@ -55,7 +88,7 @@ fn steps_back(launch: &Args<'_>) -> Work {
 fn sum_columns(launch: &Args<'_>) -> Work {
     let p: Backward = launch.scalars();
     let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
-    Work::of(4 * (launch.len(0) + sums), launch.len(0), 0)
+    Work::of(4 * (launch.len("parts") + sums), launch.len("parts"), 0)
 }
 
 /// Everything the backward scan writes, in one buffer because there are eight bindings. What is `at` counts words.
@@ -137,7 +170,8 @@ impl Case {
     pub(in crate::ops) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
         let lanes = Lanes::new(self.spec.states, g.caps());
         let work = Workspace::new(self, lanes);
-        let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), states, dout, &work.all];
+        let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
+        let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
         let consts = backward_tiling(self.spec.states, g.caps());
@@ -161,7 +195,7 @@ impl Case {
 
     /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half is zero.
     pub(in crate::ops) fn gate(self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor) -> Result<()> {
-        let grid = Grid::items(if out.is_half() { out.len() / 2 } else { out.len() }, 256);
+        let grid = Grid::items(if out.is_f16() { out.len() / 2 } else { out.len() }, 256);
         g.launch_with(&GATE, &self.consts(), grid, &self.back(None, false), &[xz, out, dout, dxz])
     }
 }
@@ -181,7 +215,9 @@ impl Workspace {
     /// (S, B, L, E) from a word on.
     fn part(&self, at: usize) -> Result<Tensor> {
         let shape = [self.case.s, self.case.b, self.case.l, self.case.e];
-        if self.case.half { self.all.halves_at(at, &shape) } else { self.all.range(at, &shape) }
+        let dtype = DType::f16_if(self.case.half);
+        let bytes = shape.iter().product::<usize>() * dtype.size() as usize;
+        self.all.range(at, &[bytes.div_ceil(4)])?.viewed_as(dtype, &shape)
     }
 
     /// (S, B, L, E); no kernel that reads it may write another part of this buffer.

@@ -1,6 +1,7 @@
 //! One scan: its kind, its tensors and sizes, checked.
 
 use crate::error::{Error, Result};
+use crate::gpu::Choice;
 use crate::tensor::Tensor;
 
 /// Lanes of a workgroup.
@@ -68,13 +69,6 @@ pub(crate) struct Inputs {
     pub xz: Option<Tensor>,
 }
 
-impl Inputs {
-    /// Something to bind where there is no gate.
-    pub fn xz(&self) -> &Tensor {
-        self.xz.as_ref().unwrap_or(&self.u)
-    }
-}
-
 /// Sizes and kind of one scan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
@@ -93,6 +87,11 @@ pub(super) fn chunk(states: usize) -> usize {
     if states <= 32 { 16 } else { 8 }
 }
 
+/// The chunk that goes with the states.
+pub(super) fn chunk_fits(c: &Choice<'_>) -> bool {
+    c.get("T") as usize == chunk(c.get("N") as usize)
+}
+
 impl Case {
     pub fn new(x: &Inputs, spec: Scan) -> Result<Self> {
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
@@ -105,14 +104,14 @@ impl Case {
             let expected = "S of 1 or 2, 1 to 64 states, at least 2N columns of xdbl, nothing empty";
             return Err(Error::argument("selective_scan: sizes", got, expected));
         }
-        if x.u.is_half() && !e.is_multiple_of(2) {
+        if x.u.is_f16() && !e.is_multiple_of(2) {
             return Err(Error::argument("selective_scan: channels in f16", e, "an even number"));
         }
         x.chan.expect_shape("selective_scan: chan", &[chan_layout(s, e, n).len])?;
         if let Some(xz) = &x.xz {
             xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
         }
-        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_half(), spec })
+        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_f16(), spec })
     }
 
     /// Tokens of a chunk: as many as their B and C fit into workgroup memory beside the sums of the backward pass.
@@ -131,12 +130,6 @@ impl Case {
     /// The vec4s of `states` for a channel: a quad of states each, or two in f16.
     pub fn state_words(self) -> usize {
         if self.half { self.quads().div_ceil(2) } else { self.quads() }
-    }
-
-    /// [`Case::consts`] for kernels that know the storage by nothing but `states`.
-    pub fn state_consts(self) -> [(&'static str, u32); 4] {
-        let [s, n, t] = self.consts();
-        [s, n, t, ("HALF", self.half.into())]
     }
 
     pub fn consts(self) -> [(&'static str, u32); 3] {

@@ -1,9 +1,8 @@
 //! Forward launchers of selective_scan. Maths: `shaders/selective_scan.wgsl`.
 
-use super::call::{Algorithm, Case, Inputs, WG, chan_layout};
+use super::call::{Algorithm, Case, Inputs, WG, chan_layout, chunk_fits};
 use crate::error::Result;
-use crate::gpu::Bind::{Read, Update, Write};
-use crate::gpu::{Args, Bind, Caps, Gpu, Grid, Kernel, Work, params, wgsl};
+use crate::gpu::{Args, Bind, Caps, Const, DType, Gpu, Grid, Kernel, Work, params, read, update, wgsl, write};
 use crate::tensor::Tensor;
 
 params! {
@@ -15,29 +14,63 @@ params! {
 }
 
 const SRC: &str = wgsl!("selective_scan", "math", "half", "gate");
-const STN: &[(&str, u32)] = &[("S", 2), ("N", 16), ("T", 16), ("HALF", 0)];
+const STN: &[Const] = &[
+    Const::of("S", &[2, 1]),
+    Const::within("N", 1, 64, &[16, 1, 3, 8, 33, 48]),
+    Const::of("T", &[16, 8]),
+    Const::flag("HALF"),
+];
 
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Forward>(name, SRC, binds).consts(STN)
+    Kernel::new::<Forward>(name, SRC, binds).consts(STN).admits(chunk_fits).rounds()
 }
 
-pub(super) const SEQUENTIAL: Kernel =
-    forward("selective_scan.sequential", &[Read(1), Read(2), Read(3), Read(4), Read(5), Write(8), Write(6)])
-        .halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (8, "HALF")])
-        .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
-pub(super) const CHUNK_SCAN: Kernel =
-    forward("selective_scan.chunk_scan", &[Read(1), Read(2), Read(3), Read(4), Write(6), Write(9)])
-        .halves(&[(1, "HALF"), (2, "HALF")])
-        .work(|x| steps(x, 8 * x.constant("S"), 4));
-pub(super) const CHUNK_CARRY: Kernel = forward("selective_scan.chunk_carry", &[Read(4), Read(10), Update(6)]);
-pub(super) const CHUNK_APPLY: Kernel =
-    forward("selective_scan.chunk_apply", &[Read(1), Read(2), Read(3), Read(4), Read(5), Read(7), Write(8)])
-        .halves(&[(1, "HALF"), (2, "HALF"), (5, "HALF"), (8, "HALF")])
-        .work(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+pub(super) const SEQUENTIAL: Kernel = forward(
+    "selective_scan.sequential",
+    &[
+        read(1, "u").f16_if("HALF"),
+        read(2, "delta").f16_if("HALF"),
+        read(3, "xdbl"),
+        read(4, "chan"),
+        read(5, "xz").f16_if("HALF"),
+        write(8, "out").f16_if("HALF"),
+        write(6, "states").f16_if("HALF"),
+    ],
+)
+.least(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+pub(super) const CHUNK_SCAN: Kernel = forward(
+    "selective_scan.chunk_scan",
+    &[
+        read(1, "u").f16_if("HALF"),
+        read(2, "delta").f16_if("HALF"),
+        read(3, "xdbl"),
+        read(4, "chan"),
+        write(6, "states").f16_if("HALF"),
+        write(9, "total"),
+    ],
+)
+.least(|x| steps(x, 8 * x.constant("S"), 4));
+pub(super) const CHUNK_CARRY: Kernel =
+    forward("selective_scan.chunk_carry", &[read(4, "chan"), read(10, "totals"), update(6, "states").f16_if("HALF")]);
+pub(super) const CHUNK_APPLY: Kernel = forward(
+    "selective_scan.chunk_apply",
+    &[
+        read(1, "u").f16_if("HALF"),
+        read(2, "delta").f16_if("HALF"),
+        read(3, "xdbl"),
+        read(4, "chan"),
+        read(5, "xz").f16_if("HALF"),
+        read(7, "saved").f16_if("HALF"),
+        write(8, "out").f16_if("HALF"),
+    ],
+)
+.least(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
 pub(super) const LAST_STATE: Kernel =
-    forward("selective_scan.last_state", &[Read(7), Write(11)]).work(|x| Work::bytes(8 * x.len(1)));
+    forward("selective_scan.last_state", &[read(7, "saved").f16_if("HALF"), write(11, "last")])
+        .least(|x| Work::bytes(8 * x.len("last")));
 
-/// So many bytes per token and channel, half of them in f16; so many flops and one exponential per state of each direction.
+/// So many bytes per token and channel, half of them in f16; so many flops and one exponential per state of each
+/// direction.
 fn steps(launch: &Args<'_>, bytes: usize, flops: usize) -> Work {
     let p: Forward = launch.scalars();
     let channels = (p.b * p.l * p.e) as usize;
@@ -64,25 +97,29 @@ impl Case {
         }
     }
 
-    /// Sequential where its lanes fill the device. A CPU is full at once, and short sequences have nothing to share out.
+    /// Sequential where its lanes fill the device. A CPU is full at once, and short sequences have nothing to share
+    /// out.
     fn pick(self, caps: &Caps) -> Algorithm {
         let few = self.s * self.b * self.e < 32_768;
         if few && self.l > 2 * self.chunk() && !caps.software { Algorithm::Chunked } else { Algorithm::Sequential }
     }
 
-    /// -> out (B, L, E), and the states at the chunk ends, (S, B, chunks, N/4, E, 4) or in f16 (S, B, chunks, N/8, E, 8),
-    /// which `save: false` may leave out.
+    /// -> out (B, L, E), and the states at the chunk ends, (S, B, chunks, N/4, E, 4) or in f16 (S, B, chunks, N/8, E,
+    /// 8), which `save: false` may leave out.
     pub fn forward(self, g: &Gpu, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
         let Self { s, b, l, e, .. } = self;
         let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(g.caps()));
         let (p, consts, tiles) = (self.params(save), self.consts(), e.div_ceil(WG));
         let out = x.u.scratch_like("selective_scan", &[b, l, e]);
         let keep = save || algorithm == Algorithm::Chunked;
-        let shape = if keep { [s, b, self.chunks(), self.state_words(), e, 4] } else { [1, 1, 1, 1, 1, 4] };
-        let states = Tensor::scratch("selective_scan states", &shape);
+        let dtype = DType::f16_if(self.half);
+        let word = 16 / dtype.size() as usize; // states of a vec4<u32>
+        let shape = if keep { [s, b, self.chunks(), self.state_words(), e, word] } else { [1, 1, 1, 1, 1, word] };
+        let states = Tensor::scratch_of(dtype, "selective_scan states", &shape);
         match algorithm {
             Algorithm::Sequential => {
-                let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), &out, &states];
+                let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
+                let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(&out), Some(&states)];
                 g.launch_with(&SEQUENTIAL, &consts, Grid::of((e * s).div_ceil(WG), b, 1), &p, &args)?;
             }
             Algorithm::Chunked => {
@@ -91,8 +128,9 @@ impl Case {
                 g.launch_with(&CHUNK_SCAN, &consts, Grid::of(tiles, self.chunks(), s * b), &p, &args)?;
                 let args = [&x.chan, &total, &states];
                 let grid = Grid::of(tiles, self.state_words(), s * b);
-                g.launch_with(&CHUNK_CARRY, &self.state_consts(), grid, &p, &args)?;
-                let args = [&x.u, &x.delta, &x.xdbl, &x.chan, x.xz(), &states, &out];
+                g.launch_with(&CHUNK_CARRY, &self.consts(), grid, &p, &args)?;
+                let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
+                let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(&states), Some(&out)];
                 g.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
             }
         }
@@ -103,7 +141,7 @@ impl Case {
     pub(super) fn last_state(self, g: &Gpu, states: &Tensor) -> Result<Tensor> {
         let last = Tensor::scratch("selective_scan last state", &[self.s, self.b, self.e, self.spec.states]);
         let grid = Grid::of(self.e.div_ceil(WG), 1, self.s * self.b);
-        g.launch_with(&LAST_STATE, &self.state_consts(), grid, &self.params(true), &[states, &last])?;
+        g.launch_with(&LAST_STATE, &self.consts(), grid, &self.params(true), &[states, &last])?;
         Ok(last)
     }
 }

@@ -23,8 +23,8 @@ pub const KERNELS: &[&Kernel] =
     &[&SEQUENTIAL, &CHUNK_SCAN, &CHUNK_CARRY, &CHUNK_APPLY, &LAST_STATE, &SCAN, &SUM_BC, &SUM_CHAN, &GATE];
 
 /// Scans u (S, B, L, E) with step sizes delta (S, B, L, E), B and C in xdbl (S, B, L, R+2N) and the parameters of
-/// [`chan_layout`]; gates with the z half of (B, L, 2E) and averages over the directions -> out (B, L, E), and the states
-/// after the last step (S, B, E, N). The gradient of z is zero in the x half, that of xdbl in columns 0..R.
+/// [`chan_layout`]; gates with the z half of (B, L, 2E) and averages over the directions -> out (B, L, E), and the
+/// states after the last step (S, B, E, N). The gradient of z is zero in the x half, that of xdbl in columns 0..R.
 #[allow(clippy::too_many_arguments, reason = "the scan's inputs as the papers list them")]
 pub fn selective_scan(
     g: &Gpu, t: &mut Tape, u: &Var, delta: &Var, xdbl: &Var, chan: &Var, z: Option<&Var>, spec: Scan,

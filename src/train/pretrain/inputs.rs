@@ -47,7 +47,7 @@ impl Inputs {
         Ok(Self {
             images: Images::new(config, batch)?,
             second: None,
-            inverse: Tensor::input("inverse", &[batch, tokens]),
+            inverse: Tensor::indices("inverse", &[batch, tokens]),
             counted: None,
             mask: Tensor::input("mask", &[batch, tokens]),
             batch,
@@ -58,7 +58,7 @@ impl Inputs {
     /// The same with all that `model` reads.
     pub fn of(mut self, config: &Config, model: &Pretext) -> Result<Self> {
         self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
-        self.counted = model.reads_counted().then(|| Tensor::input("counted", &[self.batch, self.tokens]));
+        self.counted = model.reads_counted().then(|| Tensor::indices("counted", &[self.batch, self.tokens]));
         Ok(self)
     }
 
@@ -67,7 +67,7 @@ impl Inputs {
         if !(1..=self.tokens).contains(&visible) {
             return Err(Error::argument("visible tokens", visible, format!("1 to {}", self.tokens)));
         }
-        let table = |label, len: usize| Tensor::input(label, &[self.batch, len]);
+        let table = |label, len: usize| Tensor::indices(label, &[self.batch, len]);
         let counted = self.counted.as_ref().map(|_| table("counted", self.counted(visible)));
         Ok(Tables { visible: table("visible", visible), counted })
     }

@@ -1,0 +1,109 @@
+//! What people read: line widths, and references that lead somewhere.
+
+use std::path::{Path, PathBuf};
+
+/// Columns of a line, as in `.rustfmt.toml`, which leaves comments alone.
+const WIDTH: usize = 120;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files under these folders with these endings, by path from the root.
+fn files(folders: &[&str], endings: &[&str]) -> Vec<(String, String)> {
+    fn walk(at: &Path, found: &mut Vec<PathBuf>) {
+        let Ok(entries) = std::fs::read_dir(at) else { return };
+        for path in entries.map(|entry| entry.expect("entry").path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", "node_modules", "runs", "out"].contains(&name.as_str()) {
+                walk(&path, found);
+            } else if path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    folders.iter().for_each(|folder| walk(&root().join(folder), &mut found));
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(root()).expect("inside").to_string_lossy().replace('\\', "/");
+        endings.iter().any(|end| name.ends_with(end)).then(|| (name, std::fs::read_to_string(&path).expect("text")))
+    };
+    found.into_iter().filter_map(read).collect()
+}
+
+#[test]
+fn lines_are_no_wider_than_the_format_says() {
+    let all =
+        files(&["src", "shaders", "tests", "examples", "benches", "web/src", "web/suite", "xtask"], &[".rs", ".wgsl"]);
+    assert!(all.len() > 300);
+    let mut wide = Vec::new();
+    for (name, text) in &all {
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| line.chars().count() > WIDTH) {
+            wide.push(format!("{name}:{}: {} columns", at + 1, line.chars().count()));
+        }
+    }
+    assert!(wide.is_empty(), "{} lines of more than {WIDTH} columns:\n{}", wide.len(), wide.join("\n"));
+}
+
+/// Words that begin a path from the root of the repository.
+const FOLDERS: &[&str] = &["src/", "shaders/", "tests/", "examples/", "benches/", "web/", "xtask/"];
+
+/// Paths that a text names: words that begin with a folder of the repository and name a file of a kind we have.
+fn paths(text: &str) -> Vec<String> {
+    let word = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    let words = text.split(|c| !word(c)).map(|word| word.trim_end_matches(['.', '-']));
+    let ours = |word: &&str| FOLDERS.iter().any(|folder| word.starts_with(folder));
+    let file =
+        |word: &&str| [".rs", ".wgsl", ".md", ".toml", ".py", ".mjs", ".sh"].iter().any(|end| word.ends_with(end));
+    words.filter(ours).filter(file).map(String::from).collect()
+}
+
+#[test]
+fn paths_in_comments_and_pages_exist() {
+    let all = files(
+        &["src", "shaders", "tests", "examples", "benches", "web/src", "xtask", "README.md"],
+        &[".rs", ".wgsl", ".md", ".py"],
+    );
+    let mut missing = Vec::new();
+    for (name, text) in all {
+        let code = name.ends_with(".rs") || name.ends_with(".wgsl");
+        for (at, line) in text.lines().enumerate() {
+            let said = if code { line.split("//").nth(1).unwrap_or_default() } else { line };
+            let gone = |path: &String| !root().join(path).exists();
+            missing.extend(paths(said).into_iter().filter(gone).map(|path| format!("{name}:{}: {path}", at + 1)));
+        }
+    }
+    assert!(missing.is_empty(), "paths that are not there:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn decisions_and_sections_that_are_cited_are_in_the_book() {
+    let book = std::fs::read_to_string(root().join("src/models/README.md")).expect("the book of models");
+    let headings: Vec<&str> = book.lines().filter(|line| line.starts_with('#')).collect();
+    let mut wrong = Vec::new();
+    for (name, text) in files(
+        &["src", "shaders", "tests", "examples", "benches", "web/src", "xtask", "README.md"],
+        &[".rs", ".wgsl", ".md", ".py", ".toml"],
+    ) {
+        for (at, line) in text.lines().enumerate() {
+            let mut say = |what: &str| wrong.push(format!("{name}:{}: {what}", at + 1));
+            for word in line.split(|c: char| !c.is_alphanumeric() && c != '-') {
+                let number = word.strip_prefix("D-").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+                if let Some(number) = number
+                    && !headings.iter().any(|heading| heading.contains(&format!("D-{number}:")))
+                {
+                    say(&format!("D-{number} is no heading of src/models/README.md"));
+                }
+            }
+            let lower = line.to_lowercase();
+            let cites = |start: &str| {
+                let digit = |rest: &str| rest.trim_start().starts_with(|c: char| c.is_ascii_digit());
+                lower.match_indices(start).any(|(i, _)| digit(&lower[i + start.len()..]) && !name.ends_with("text.rs"))
+            };
+            if ["(spec ", "design section", "spec §"].iter().any(|start| cites(start)) {
+                say("cites a text that is not in the repository");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
