@@ -2,8 +2,8 @@
 
 use rowscan::Result;
 use rowscan::gpu::Gpu;
-use rowscan::models::{Backbone, Batch, Classifier, Config, Map};
-use rowscan::nn::{Mixer, MixerConfig, Params, Weights};
+use rowscan::models::{Backbone, Classifier, Config, Map, MaskedBatch};
+use rowscan::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
 use rowscan::ops::reduce::mean;
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
@@ -29,12 +29,12 @@ fn patches(g: &Gpu, config: &Config, b: usize) -> Tensor {
 }
 
 /// Both samples see `order`, tokens by raster position.
-fn batch(g: &Gpu, config: &Config, order: &[u32]) -> Batch {
+fn batch(g: &Gpu, config: &Config, order: &[u32]) -> MaskedBatch {
     let (l, v) = (config.tokens(), order.len());
     let mut inverse = vec![u32::MAX; l];
     order.iter().enumerate().for_each(|(at, &token)| inverse[token as usize] = at as u32);
     let mask: Vec<f32> = inverse.iter().map(|&i| if i == u32::MAX { 1.0 } else { 0.0 }).collect();
-    Batch {
+    MaskedBatch {
         patches: patches(g, config, 2),
         visible: Tensor::from_indices(g, &[2, v], &order.repeat(2)).unwrap(),
         inverse: Tensor::from_indices(g, &[2, l], &inverse.repeat(2)).unwrap(),
@@ -184,18 +184,17 @@ fn classifiers_use_all_they_have() -> Result<()> {
 #[test]
 fn a_palindrome_stays_one() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
-    let config = MixerConfig {
+    let config = MambaConfig {
         width: 24,
         states: 16,
         conv: 4,
         expand: 2,
-        biscan: true,
-        divide_out: true,
-        map_repo_init: false,
+        directions: Directions::Mean,
+        init: InitScheme::Mamba,
         out_scale: 1.0,
     };
     let mut params = Params::new(g);
-    let mixer = Mixer::new(&mut params, "mixer", &config)?;
+    let mixer = MambaMixer::new(&mut params, "mixer", &config)?;
     params.init(g, 7)?;
     let mut weights: Weights = pollster::block_on(params.weights(g))?;
     for (forward, backward) in [

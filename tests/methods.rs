@@ -7,7 +7,7 @@ use rowscan::data::imagenet::{MEAN, STD};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::infer::reconstruct::Reconstructor;
 use rowscan::models::{
-    Batch, Config, DecoderKind, DecoderMask, Family, Map, Method, Objective, Order, Pretext, Target,
+    Config, DecoderKind, DecoderMask, Family, Map, MaskedBatch, Method, Objective, Order, Pretext, Target,
 };
 use rowscan::nn::Params;
 use rowscan::run::Silent;
@@ -113,11 +113,11 @@ fn every_method_learns() {
 }
 
 /// A batch of one image with every other token visible, for an encoder that reads in this order.
-fn batch(g: &Gpu, config: &Config) -> (Batch, Vec<u32>) {
+fn batch(g: &Gpu, config: &Config) -> (MaskedBatch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
     let mask = rowscan::train::pretrain::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
-    let batch = Batch {
+    let batch = MaskedBatch {
         patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
         visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
         inverse: Tensor::from_indices(g, &[1, l], &mask.inverse).unwrap(),
@@ -304,7 +304,7 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
     let (batch, config) = (8, nano());
     for (target, expected) in [
         (Target::Raw, (0..images.len()).map(|at| normal(at).powi(2)).sum::<f32>() / images.len() as f32),
-        (Target::Normalised, 47.0 / 48.0), // the unbiased deviation of 48 numbers
+        (Target::Normalized, 47.0 / 48.0), // the unbiased deviation of 48 numbers
     ] {
         let objective = Objective { target, ..objective(Method::Map) };
         let mut params = Params::new(g);

@@ -59,7 +59,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let ratio = usage(mask_ratio(args.mask_ratio.as_deref(), Some(objective.method.mask_ratio())))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
     let (mask, mask_tokens) = (args.mask.clone(), args.mask_tokens);
-    let normalise = objective.normalise();
+    let normalize = objective.normalize();
     let settings = Settings { run, mask, mask_ratio: ratio, mask_tokens, objective, ..Settings::default() };
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);
@@ -90,7 +90,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     grid.save(&args.output).map_err(Error::from)?;
     let file = args.output.display();
-    let unit = if normalise { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
+    let unit = if normalize { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
     say(format_args!("loss {loss:.4} over the hidden patches{unit}; wrote {file}"))?;
     Ok(())
 }

@@ -3,11 +3,11 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, gradients, keep, loss, mamba_place, output, weights};
+use super::model::{axis, directions, gradients, keep, loss, mamba_place, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool, Positions};
-use crate::nn::Params;
+use crate::nn::{Directions, Params};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::{patchify, reduce};
 use crate::tape::{Tape, Var};
@@ -50,7 +50,7 @@ pub fn mambar(f: &Fixture) -> Result<Config> {
         conv: axis(f, &format!("{mixer}.conv1d.weight"), 2).unwrap_or(common.conv),
         expand: inner.map_or(common.expand, |inner| inner / common.width.max(1)),
         rms_norm: f.flag("rms_norm", true)?,
-        divide_out: f.flag("if_divide_out", true)? && f.flag("if_devide_out", true)?,
+        directions: directions(f.flag("if_divide_out", true)? && f.flag("if_devide_out", true)?),
         ..common
     })
 }
@@ -92,7 +92,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         conv: 4,
         expand: 2,
         rms_norm: true,
-        divide_out: true,
+        directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
         drop_path: 0.0,

@@ -5,7 +5,9 @@ use super::fixture::Fixture;
 use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Batch, Config, Decoder, DecoderKind, Family, Mae, Pool, Positions, from_transformers, our_name};
+use crate::models::{
+    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Pool, Positions, from_transformers, our_name,
+};
 use crate::nn::Params;
 use crate::ops::patchify;
 use crate::tape::Tape;
@@ -45,7 +47,7 @@ fn config(f: &Fixture) -> Result<Config> {
 }
 
 /// Ascending argsort of noise (B, L): the lowest (1 − ratio)·L are visible, in that order.
-fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Batch, Vec<f32>)> {
+fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(MaskedBatch, Vec<f32>)> {
     let noise = f.get("input.noise")?;
     let (l, b) = (config.tokens(), images.shape().first().copied().unwrap_or(0));
     if noise.values.len() != b * l || b == 0 {
@@ -65,7 +67,7 @@ fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Batc
             mask[b * l + token] = 0.0;
         }
     }
-    let batch = Batch {
+    let batch = MaskedBatch {
         patches: patchify::from_nchw(g, images, config.patch_size)?,
         visible: Tensor::from_indices(g, &[b, v], &visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &inverse)?,

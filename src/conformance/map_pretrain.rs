@@ -5,8 +5,8 @@ use super::fixture::Fixture;
 use super::model::{axis, count, gradients, keep, loss, mamba_place, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Batch, Config, Decoder, DecoderKind, Family, InitScheme, Map, Order, Pool, Positions};
-use crate::nn::Params;
+use crate::models::{Config, Decoder, DecoderKind, Family, InitScheme, Map, MaskedBatch, Order, Pool, Positions};
+use crate::nn::{Directions, Params};
 use crate::ops::patchify;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
@@ -45,7 +45,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         conv: inner(&format!("{mixer}.conv1d.weight"), 2, 4),
         expand: inner(&format!("{mixer}.A_log"), 0, 2 * width) / width.max(1),
         rms_norm: f.flag("rms_norm", true)?,
-        divide_out: true,
+        directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
         drop_path: f.number("drop_path_rate", 0.1)?,
@@ -68,14 +68,14 @@ fn pattern(depth: usize) -> String {
 }
 
 /// A batch from normalised images (B, 3, H, W) and a mask (B, L).
-pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<Batch> {
+pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<MaskedBatch> {
     let patches = patchify::from_nchw(g, images, patch)?;
     let [b, l, _] = patches.dims("patches")?;
     if mask.len() != b * l {
         return Err(f.error(format!("input.mask has {} values, expected {b} × {l}", mask.len())));
     }
     let mask = Mask::from_mask(mask, &(0..l as u32).collect::<Vec<_>>())?;
-    Ok(Batch {
+    Ok(MaskedBatch {
         visible: Tensor::from_indices(g, &[b, mask.visible_len], &mask.visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &mask.inverse)?,
         scale: 1.0 / mask.mask.iter().sum::<f32>(),

@@ -7,7 +7,7 @@ use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::Config;
-use crate::nn::{Params, Weights};
+use crate::nn::{Directions, Params, Weights};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
 
@@ -19,6 +19,11 @@ pub fn weights(f: &Fixture) -> Weights {
 /// An axis of a tensor of the file, if it is there.
 pub fn axis(f: &Fixture, name: &str, axis: usize) -> Option<usize> {
     f.find(name).and_then(|array| array.shape.get(axis).copied())
+}
+
+/// Both scan directions, joined as the argument `if_divide_out` says.
+pub fn directions(divide_out: bool) -> Directions {
+    if divide_out { Directions::Mean } else { Directions::Sum }
 }
 
 /// Number of blocks or layers: of tensors `param.{prefix}{i}.{suffix}`.

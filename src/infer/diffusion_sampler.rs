@@ -67,7 +67,7 @@ impl Sampler {
             begin: Program::new(g, begin.0)?,
             step: Program::new(g, step.0)?,
             end: Program::new(g, end)?,
-            chain: model.schedule().sampling(STEPS, 1.0, if model.normalise() { 5.0 } else { 3.0 })?,
+            chain: model.schedule().sampling(STEPS, 1.0, if model.normalize() { 5.0 } else { 3.0 })?,
             g: g.clone(),
             state,
             times,

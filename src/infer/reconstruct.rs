@@ -15,7 +15,7 @@ use crate::train::pretrain::mask::Mask;
 pub struct Reconstructor {
     g: Gpu,
     config: Config,
-    normalise: bool,
+    normalize: bool,
     inputs: Inputs,
     tables: Tables,
     predictor: Predictor,
@@ -78,7 +78,7 @@ impl Reconstructor {
                 Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
             }
         };
-        Ok(Self { g: g.clone(), config: config.clone(), normalise: model.normalise(), inputs, tables, predictor })
+        Ok(Self { g: g.clone(), config: config.clone(), normalize: model.normalize(), inputs, tables, predictor })
     }
 
     /// Images (B, S, S, 3) → pictures and the squared error over the hidden patches, in units of the target.
@@ -113,7 +113,7 @@ impl Reconstructor {
             let n = predicted.len() as f32;
             // a prediction in units of the patch comes back to pixels by the patch's own mean and deviation
             let (mut mean, mut deviation) = (0.0, 1.0);
-            if self.normalise {
+            if self.normalize {
                 mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
                 let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
                 deviation = (var + 1e-6).sqrt();

@@ -35,7 +35,7 @@ pub struct Tally {
 pub struct ClassScores {
     /// Images of the class.
     pub images: u64,
-    /// Percent of them that were recognised; none if there is no image.
+    /// Percent of them that were recognized; none if there is no image.
     pub recall: Option<f64>,
     /// Percent of the images taken for the class that are of it; none if no image was.
     pub precision: Option<f64>,

@@ -4,8 +4,8 @@ use crate::tensor::Tensor;
 
 /// A batch of images with some patches hidden, or of two crops of each.
 #[derive(Debug, Clone)]
-pub struct Batch {
-    /// All patches in conv order (channel, y, x), normalised: (B, L, P·P·3).
+pub struct MaskedBatch {
+    /// All patches in conv order (channel, y, x), normalized: (B, L, P·P·3).
     pub patches: Tensor,
     /// Raster positions of the visible tokens, in the order in which the encoder reads them: u32 (B, V).
     pub visible: Tensor,

@@ -38,10 +38,10 @@ impl Classifier {
         Ok(Self { backbone, head: head(params, config)? })
     }
 
-    /// All patch rows (B, L, P·P·3), raster order → features and scores. Rows of `keep` are DropPath's draws, one per place
+    /// All patch rows (B, L, P·P·3), raster order → features and scores. Rows of `drop_path` are DropPath's draws, one per place
     /// of [`Config::drop_path_rates`].
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Prediction> {
-        let sequence = self.backbone.sequence(g, t, patches, keep)?; // (B, L+n, D)
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Prediction> {
+        let sequence = self.backbone.sequence(g, t, patches, drop_path)?; // (B, L+n, D)
         let features = self.backbone.pool(g, t, &sequence)?; // (B, F)
         let _scope = g.scope("head");
         let logits = match &self.head {

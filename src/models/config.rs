@@ -2,16 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which initial values the weights start from (src/models/README.md, "Initial values" and D-4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum InitScheme {
-    /// Mamba's own: step sizes in [0.001, 0.1] in both directions, out_proj / √depth. Our default.
-    #[default]
-    Mamba,
-    /// The MAP repository's: xavier everywhere, all Linear biases zero, so that every step size starts at 0.693.
-    MapRepo,
-}
+use crate::nn::{Directions, InitScheme};
 
 /// What kind of network encodes the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -82,7 +73,7 @@ pub enum Pool {
     Registers,
     /// The class token.
     Token,
-    /// The mean of the patch tokens; ViT then normalises it (`fc_norm`) in place of the tokens.
+    /// The mean of the patch tokens; ViT then normalizes it (`fc_norm`) in place of the tokens.
     Average,
 }
 
@@ -178,9 +169,10 @@ pub struct Config {
     /// RMS norms around the Mamba layers, instead of layer norms.
     #[serde(default = "yes")]
     pub rms_norm: bool,
-    /// The mean of both scan directions, instead of their sum.
-    #[serde(default = "yes")]
-    pub divide_out: bool,
+    /// How the mixers join their two scan directions. In `config.json` it is `divide_out`: true for the mean, false for
+    /// the sum.
+    #[serde(default, rename = "divide_out", with = "divide_out")]
+    pub directions: Directions,
     /// Scan order of the tokens.
     #[serde(default)]
     pub order: Order,
@@ -197,6 +189,21 @@ pub struct Config {
 
 fn yes() -> bool {
     true
+}
+
+/// `Config::directions` as Mamba-R and Vim write it: a bool, since their backbones always scan both ways.
+mod divide_out {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::nn::Directions;
+
+    pub fn serialize<S: Serializer>(directions: &Directions, to: S) -> Result<S::Ok, S::Error> {
+        (*directions == Directions::Mean).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Directions, D::Error> {
+        bool::deserialize(from).map(|mean| if mean { Directions::Mean } else { Directions::Sum })
+    }
 }
 
 impl Config {

@@ -2,8 +2,9 @@
 //! `vit_base_patch16_224`, `deit_small_patch16_224`, and the orderings of Table 4 as `hybrid_base_mmmtmmmt_patch16_224`.
 //! Patch and image side are part of the name, and any pair of them will do.
 
-use super::config::{Config, Decoder, Family, InitScheme, Order, Pool, Positions};
+use super::config::{Config, Decoder, Family, Order, Pool, Positions};
 use crate::error::{Error, Result};
+use crate::nn::{Directions, InitScheme};
 
 /// An architecture without patch and image size.
 struct Arch {
@@ -149,7 +150,7 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
         conv: 4,
         expand: 2,
         rms_norm: true,
-        divide_out: true,
+        directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
         drop_path: if micro { 0.0 } else { 0.1 },

@@ -2,6 +2,7 @@
 
 use super::config::{Config, DecoderKind, Family, Pool, Positions};
 use crate::error::{Error, Result};
+use crate::nn::Directions;
 
 impl Config {
     /// Everything that must hold before anything is built.
@@ -36,6 +37,8 @@ impl Config {
             let got = format!("{side} with patches of {}", self.patch_size);
             check(side.is_multiple_of(self.patch_size), "image_size", got, "a multiple of the patch size")?;
         }
+        let both = self.directions != Directions::One;
+        check(both, "directions", format!("{:?}", self.directions), "Mean or Sum: backbones scan both ways")?;
         let letters = self.pattern.chars().all(|c| c == 'M' || c == 'T');
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;

@@ -2,6 +2,19 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// Which published code the initial values follow (src/models/README.md, "Initial values" and D-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum InitScheme {
+    /// Mamba's: step sizes log-uniform in [0.001, 0.1] in both directions, `out_proj` divided by √depth. Our default.
+    #[default]
+    Mamba,
+    /// The MAP repository's: xavier-uniform Linear weights and zero Linear biases, `dt_proj` included, so that every
+    /// step size starts at softplus(0) = 0.693.
+    MapRepo,
+}
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,7 @@
 //! The Mamba-1 mixer in one or two directions: in_proj → conv → x_proj → dt_proj → scan → out_proj.
 //! Formulae and shapes: src/models/README.md, "Mamba mixer".
 
-use super::init::Init;
+use super::init::{Init, InitScheme};
 use super::linear::Linear;
 use super::params::{Params, Part};
 use crate::error::{Error, Result};
@@ -11,9 +11,21 @@ use crate::ops::selective_scan::{Scan, chan_layout};
 use crate::ops::ssm::{Ssm, ssm};
 use crate::tape::{Tape, Var};
 
+/// Scan directions of a mixer, and how their outputs are joined before `out_proj`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Directions {
+    /// First token to last only, as in Mamba (mamba-ssm).
+    One,
+    /// Both ways, the outputs added: `if_divide_out=False` in Vim's repository, for its old checkpoints.
+    Sum,
+    /// Both ways, half the sum: `if_divide_out=True`, as in HybridNet, Mamba-R and Vim.
+    #[default]
+    Mean,
+}
+
 /// Sizes and initial values of a mixer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MixerConfig {
+pub struct MambaConfig {
     /// Model width d.
     pub width: usize,
     /// States N per channel.
@@ -22,18 +34,15 @@ pub struct MixerConfig {
     pub conv: usize,
     /// Inner width over model width.
     pub expand: usize,
-    /// Scan both ways.
-    pub biscan: bool,
-    /// Halve the sum of both ways (all but some old Vim checkpoints).
-    pub divide_out: bool,
-    /// Whether to initialize as the MAP repository does (xavier-uniform weights, `dt_proj.bias` 0) instead of as
-    /// Mamba does (src/models/README.md, D-4).
-    pub map_repo_init: bool,
+    /// Which ways the scan runs, and how the two ways are joined.
+    pub directions: Directions,
+    /// Initial values as in Mamba, or as in the MAP repository (src/models/README.md, D-4).
+    pub init: InitScheme,
     /// Factor on the initial out_proj (1/√depth in Vim and Mamba-R).
     pub out_scale: f32,
 }
 
-impl MixerConfig {
+impl MambaConfig {
     /// Inner width E.
     pub fn inner(&self) -> usize {
         self.width * self.expand
@@ -46,7 +55,7 @@ impl MixerConfig {
 
 /// Parameters of a mixer; both directions of a kind are one variable.
 #[derive(Debug, Clone)]
-pub struct Mixer {
+pub struct MambaMixer {
     in_proj: Linear,
     branch: Ssm,
     out_proj: Linear,
@@ -54,15 +63,16 @@ pub struct Mixer {
     sum: bool,
 }
 
-impl Mixer {
-    /// Parameters `name.*` under the names of official checkpoints (src/models/README.md, "Mixer parameters").
-    pub fn new(params: &mut Params, name: &str, config: &MixerConfig) -> Result<Self> {
+impl MambaMixer {
+    /// Parameters `name.*` under the names of official checkpoints (src/models/README.md, "MambaMixer parameters").
+    pub fn new(params: &mut Params, name: &str, config: &MambaConfig) -> Result<Self> {
         let (d, e, n, r, k) = (config.width, config.inner(), config.states, config.rank(), config.conv);
         if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {
             let got = format!("d_state {n}, d_conv {k}, expand {}", config.expand);
             return Err(Error::argument(name, got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
         }
-        let s = if config.biscan { 2 } else { 1 };
+        let s = if config.directions == Directions::One { 1 } else { 2 };
+        let map_repo = config.init == InitScheme::MapRepo;
         let names = |forward: &str, backward: &str| -> Vec<String> {
             [forward, backward][..s].iter().map(|leaf| format!("{name}.{leaf}")).collect()
         };
@@ -71,10 +81,10 @@ impl Mixer {
             names,
             shape: shape.to_vec(),
         };
-        let linear = if config.map_repo_init { Init::XavierUniform } else { Init::FanIn(1.0) };
-        let out = if config.map_repo_init { Init::XavierUniform } else { Init::FanIn(config.out_scale) };
-        let dt = if config.map_repo_init { Init::XavierUniform } else { Init::Uniform((r as f32).powf(-0.5)) };
-        let dt_bias = if config.map_repo_init { Init::Zeros } else { Init::DtBias };
+        let linear = if map_repo { Init::XavierUniform } else { Init::FanIn(1.0) };
+        let out = if map_repo { Init::XavierUniform } else { Init::FanIn(config.out_scale) };
+        let dt = if map_repo { Init::XavierUniform } else { Init::Uniform((r as f32).powf(-0.5)) };
+        let dt_bias = if map_repo { Init::Zeros } else { Init::DtBias };
         let conv = Init::Uniform((k as f32).powf(-0.5));
         let layout = chan_layout(s, e, n);
         let chan = [
@@ -97,7 +107,7 @@ impl Mixer {
                 scan: Scan::mamba(n),
             },
             out_proj: Linear::no_bias(params, &format!("{name}.out_proj"), e, d, out)?,
-            sum: config.biscan && !config.divide_out,
+            sum: config.directions == Directions::Sum,
         })
     }
 

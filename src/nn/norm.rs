@@ -1,4 +1,4 @@
-//! Normalisation layers.
+//! Normalization layers.
 
 use super::init::Init;
 use super::params::Params;
@@ -72,29 +72,29 @@ impl ResidualNorm {
         })
     }
 
-    /// (norm(r'), r') with r' = residual + keep·x. `keep` (B) is DropPath's draw over its probability.
+    /// (norm(r'), r') with r' = residual + drop_path·x. `drop_path` (B) is DropPath's draw over its probability.
     pub fn add(
-        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
     ) -> Result<(Var, Var)> {
         match self {
-            Self::Rms(norm) => ops::rms_norm::rms_norm(g, t, x, residual, keep, &norm.weight, norm.eps),
+            Self::Rms(norm) => ops::rms_norm::rms_norm(g, t, x, residual, drop_path, &norm.weight, norm.eps),
             Self::Layer(norm) => {
-                ops::layer_norm::layer_norm(g, t, x, residual, keep, &norm.weight, &norm.bias, norm.eps)
+                ops::layer_norm::layer_norm(g, t, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
             }
         }
     }
 
     /// The same with a norm for products to read, which in mixed precision take it in f16.
     pub fn add_operand(
-        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
     ) -> Result<(Var, Var)> {
         if !stores_half(g, x) {
-            return self.add(g, t, x, residual, keep);
+            return self.add(g, t, x, residual, drop_path);
         }
         match self {
-            Self::Rms(norm) => ops::rms_norm::rms_norm_half(g, t, x, residual, keep, &norm.weight, norm.eps),
+            Self::Rms(norm) => ops::rms_norm::rms_norm_half(g, t, x, residual, drop_path, &norm.weight, norm.eps),
             Self::Layer(norm) => {
-                ops::layer_norm::layer_norm_half(g, t, x, residual, keep, &norm.weight, &norm.bias, norm.eps)
+                ops::layer_norm::layer_norm_half(g, t, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
             }
         }
     }

@@ -88,26 +88,26 @@ impl Block {
         })
     }
 
-    /// (B, L, D) → (B, L, D), every token sees every token. `keep` holds DropPath's draws (B) over their probability, for
+    /// (B, L, D) → (B, L, D), every token sees every token. `drop_path` holds DropPath's draws (B) over their probability, for
     /// attention and MLP.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&[Tensor; 2]>) -> Result<Var> {
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
         let y = self.norm1.operand(g, t, x)?;
         let qkv = project(g, t, &self.qkv, &y, self.heads)?; // (B, L, 3D)
         let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
-        let [attention, mlp] = keep.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
+        let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
             None => self.proj.forward_onto(g, t, &y, x)?,
-            Some(keep) => {
+            Some(drop_path) => {
                 let y = self.proj.forward(g, t, &y)?;
-                ops::add::add_kept(g, t, x, &y, keep)?
+                ops::add::add_kept(g, t, x, &y, drop_path)?
             }
         };
         let y = self.norm2.operand(g, t, &x)?;
         match mlp {
             None => self.mlp.forward_onto(g, t, &y, Some(&x)),
-            Some(keep) => {
+            Some(drop_path) => {
                 let y = self.mlp.forward_onto(g, t, &y, None)?;
-                ops::add::add_kept(g, t, &x, &y, keep)
+                ops::add::add_kept(g, t, &x, &y, drop_path)
             }
         }
     }

@@ -3,8 +3,8 @@
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, DecoderKind, Family, InitScheme, Order, Positions};
-use crate::nn::{Init, Linear, Params};
+use crate::models::config::{Config, DecoderKind, Family, Order, Positions};
+use crate::nn::{Init, InitScheme, Linear, Params};
 use crate::ops;
 use crate::ops::registers::Places;
 use crate::ops::tokens;

@@ -21,7 +21,7 @@ pub struct HybridNet {
     pool: Pool,
 }
 
-/// Narrows each register, then normalises all of them together.
+/// Narrows each register, then normalizes all of them together.
 #[derive(Debug, Clone)]
 struct Neck {
     linear: Linear,
@@ -44,9 +44,9 @@ impl HybridNet {
         Ok(Self { embedding, layers, neck, pool: config.pool })
     }
 
-    /// Embedded tokens (B, L, D) → normalised features (B, L, D).
-    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        self.layers.forward(g, t, tokens, keep)
+    /// Embedded tokens (B, L, D) → normalized features (B, L, D).
+    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.layers.forward(g, t, tokens, drop_path)
     }
 
     /// Features of a sequence with registers (B, L+n, D) → what the head reads (B, F).

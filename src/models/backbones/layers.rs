@@ -1,13 +1,13 @@
 //! Mamba layers and transformer blocks in any order (src/models/README.md, "Mamba layers" and "Layer patterns").
 //!
 //! Two streams run through the network: `hidden`, what the last layer said, and `residual`, the sum of all before.
-//! A Mamba layer adds hidden to residual, normalises, and mixes; a transformer block acts on hidden alone.
+//! A Mamba layer adds hidden to residual, normalizes, and mixes; a transformer block acts on hidden alone.
 
 use super::embedding::linear_init;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, InitScheme};
-use crate::nn::{Block, BlockConfig, Mixer, MixerConfig, Params, ResidualNorm};
+use crate::models::config::Config;
+use crate::nn::{Block, BlockConfig, MambaConfig, MambaMixer, Params, ResidualNorm};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -17,7 +17,7 @@ const EPS: f32 = 1e-5;
 
 #[derive(Debug, Clone)]
 enum Layer {
-    Mamba { name: String, norm: ResidualNorm, mixer: Box<Mixer> },
+    Mamba { name: String, norm: ResidualNorm, mixer: Box<MambaMixer> },
     Transformer { name: String, block: Box<Block> },
 }
 
@@ -33,14 +33,13 @@ impl Layers {
     /// Parameters `layers.i` (Mamba), `blocks.k` (transformer) and `norm_f`.
     pub fn new(params: &mut Params, config: &Config) -> Result<Self> {
         let d = config.width;
-        let mixer = MixerConfig {
+        let mixer = MambaConfig {
             width: d,
             states: config.states,
             conv: config.conv,
             expand: config.expand,
-            biscan: true,
-            divide_out: config.divide_out,
-            map_repo_init: config.init == InitScheme::MapRepo,
+            directions: config.directions,
+            init: config.init,
             out_scale: (config.depth().max(1) as f32).powf(-0.5),
         };
         let block = BlockConfig {
@@ -56,7 +55,7 @@ impl Layers {
             if letter == 'M' {
                 let name = format!("layers.{mambas}");
                 let norm = ResidualNorm::new(params, &format!("{name}.norm"), d, config.eps(), config.rms_norm)?;
-                let mixer = Box::new(Mixer::new(params, &format!("{name}.mixer"), &mixer)?);
+                let mixer = Box::new(MambaMixer::new(params, &format!("{name}.mixer"), &mixer)?);
                 layers.push(Layer::Mamba { name, norm, mixer });
                 mambas += 1;
             } else {
@@ -70,12 +69,12 @@ impl Layers {
         Ok(Self { layers, norm_f, extra_residual: config.extra_residual })
     }
 
-    /// Embedded tokens (B, L, D) → normalised features (B, L, D). Row `i` of `keep` holds DropPath's draws (B) for the
+    /// Embedded tokens (B, L, D) → normalized features (B, L, D). Row `i` of `drop_path` holds DropPath's draws (B) for the
     /// hidden that enters Mamba layer `i`, the last row those of the final add; without it nothing is dropped.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
         // nothing precedes layer 0
-        let draws = |i: usize| if i == 0 { Ok(None) } else { keep_row(keep, i, batch) };
+        let draws = |i: usize| if i == 0 { Ok(None) } else { drop_path_row(drop_path, i, batch) };
         let mut hidden = tokens.clone();
         let mut residual = None;
         let mut mambas = 0;
@@ -83,9 +82,9 @@ impl Layers {
             match layer {
                 Layer::Mamba { name, norm, mixer } => {
                     let _scope = g.scope(name);
-                    let (norm, mixer, keep) = (norm.clone(), mixer.clone(), draws(mambas)?);
+                    let (norm, mixer, drop_path) = (norm.clone(), mixer.clone(), draws(mambas)?);
                     let [mixed, sum] = t.segment(g, move |g, t| {
-                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), keep.as_ref())?;
+                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), drop_path.as_ref())?;
                         Ok([mixer.forward(g, t, &normed)?, sum])
                     })?;
                     (hidden, residual) = (mixed, Some(sum));
@@ -106,9 +105,9 @@ impl Layers {
     }
 }
 
-/// DropPath's draws (B) of one place: a row of `keep` (rows, stride).
-pub(crate) fn keep_row(keep: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
-    let Some(keep) = keep else { return Ok(None) };
-    let [_, stride] = keep.dims("keep")?;
-    keep.range(row * stride, &[batch]).map(Some)
+/// DropPath's draws (B) of one place: a row of `drop_path` (rows, stride).
+pub(crate) fn drop_path_row(drop_path: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
+    let Some(drop_path) = drop_path else { return Ok(None) };
+    let [_, stride] = drop_path.dims("drop_path")?;
+    drop_path.range(row * stride, &[batch]).map(Some)
 }

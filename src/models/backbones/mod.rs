@@ -7,7 +7,7 @@ pub mod positions;
 pub mod vim;
 pub mod vit;
 
-use super::batch::Batch;
+use super::batch::MaskedBatch;
 use super::config::{Config, Family};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -54,36 +54,40 @@ impl Backbone {
     /// What pretraining encodes: features of the visible tokens only, (B, V, D), in the order of
     /// `batch.visible`. Of the model's own tokens only a ViT's class token takes part, and the result leaves it out
     /// (src/models/README.md, D-22).
-    pub fn encode_visible(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Var> {
-        let x = self.encode_with_class(g, t, batch, keep)?;
+    pub fn encode_visible(
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
+    ) -> Result<Var> {
+        let x = self.encode_with_class(g, t, batch, drop_path)?;
         self.without_class(g, t, &x)
     }
 
     /// [`Backbone::encode_visible`] with the class token of a ViT in front: (B, 1+V, D).
-    pub fn encode_with_class(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Var> {
+    pub fn encode_with_class(
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
+    ) -> Result<Var> {
         let patches = Var::constant(batch.patches.clone()); // (B, L, P·P·3)
         let seen = tokens::gather(g, t, &patches, &batch.visible, &batch.inverse)?; // (B, V, P·P·3)
         let x = self.embedding().visible(g, t, &seen, &batch.visible, &batch.inverse)?; // (B, V, D)
         let x = self.with_class(g, t, &x)?;
-        self.encode(g, t, &x, keep)
+        self.encode(g, t, &x, drop_path)
     }
 
-    /// All patch rows (B, L, P·P·3) in raster order → normalised features of all patch tokens (B, L, D) in raster order,
+    /// All patch rows (B, L, P·P·3) in raster order → normalized features of all patch tokens (B, L, D) in raster order,
     /// as pretraining sees them: for probes.
-    pub fn tokens(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Var> {
+    pub fn tokens(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let x = self.embedding().all(g, t, patches)?;
         let x = self.with_class(g, t, &x)?;
-        let x = self.encode(g, t, &x, keep)?;
+        let x = self.encode(g, t, &x, drop_path)?;
         let x = self.without_class(g, t, &x)?;
         self.embedding().to_raster(g, t, &x)
     }
 
     /// All patch rows (B, L, P·P·3) in raster order → features of the whole sequence, the model's own tokens included,
     /// in scan order: (B, L+n, D).
-    pub fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Var> {
+    pub fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let x = self.embedding().all(g, t, patches)?;
         let x = self.embedding().with_own(g, t, &x)?;
-        self.encode(g, t, &x, keep)
+        self.encode(g, t, &x, drop_path)
     }
 
     /// Features of a whole sequence (B, L+n, D) → what a classifier's head reads (B, F).
@@ -96,16 +100,16 @@ impl Backbone {
     }
 
     /// All patch rows (B, L, P·P·3) → pooled features (B, F).
-    pub fn features(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        let sequence = self.sequence(g, t, patches, keep)?;
+    pub fn features(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let sequence = self.sequence(g, t, patches, drop_path)?;
         self.pool(g, t, &sequence)
     }
 
-    fn encode(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&Tensor>) -> Result<Var> {
+    fn encode(&self, g: &Gpu, t: &mut Tape, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         match self {
-            Self::Hybrid(net) => net.encode(g, t, x, keep),
-            Self::Vim(net) => net.encode(g, t, x, keep),
-            Self::Vit(net) => net.encode(g, t, x, keep),
+            Self::Hybrid(net) => net.encode(g, t, x, drop_path),
+            Self::Vim(net) => net.encode(g, t, x, drop_path),
+            Self::Vit(net) => net.encode(g, t, x, drop_path),
         }
     }
 

@@ -26,9 +26,9 @@ impl Vim {
         Ok(Self { embedding, layers: Layers::new(params, config)?, pool: config.pool })
     }
 
-    /// Embedded tokens (B, L, D) → normalised features (B, L, D).
-    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        self.layers.forward(g, t, tokens, keep)
+    /// Embedded tokens (B, L, D) → normalized features (B, L, D).
+    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.layers.forward(g, t, tokens, drop_path)
     }
 
     /// Features of a sequence with its class token (B, L+1, D) → what the head reads (B, D).

@@ -2,7 +2,7 @@
 //! (src/models/README.md, "ViT and DeiT").
 
 use super::embedding::{Embedding, linear_init};
-use super::layers::keep_row;
+use super::layers::drop_path_row;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Pool};
@@ -40,16 +40,16 @@ impl Vit {
         Ok(Self { embedding, blocks, norm, average })
     }
 
-    /// Embedded tokens (B, L, D) → features (B, L, D), normalised unless their mean will be. Rows 2i and 2i+1 of `keep`
+    /// Embedded tokens (B, L, D) → features (B, L, D), normalized unless their mean will be. Rows 2i and 2i+1 of `drop_path`
     /// hold DropPath's draws for attention and MLP of block i.
-    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
+    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
-            let keep = keep_row(keep, 2 * i, batch)?.zip(keep_row(keep, 2 * i + 1, batch)?);
-            let (block, keep) = (block.clone(), keep.map(|(attention, mlp)| [attention, mlp]));
-            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, keep.as_ref())?]))?;
+            let drop_path = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
+            let (block, drop_path) = (block.clone(), drop_path.map(|(attention, mlp)| [attention, mlp]));
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, drop_path.as_ref())?]))?;
         }
         if self.average { Ok(x) } else { self.norm.forward(g, t, &x) }
     }

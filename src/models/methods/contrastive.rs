@@ -76,9 +76,9 @@ impl Contrastive {
 
     /// The loss, one number, and the keys of this step (B, 128), from patches of two crops (B, L, P·P·3).
     pub fn forward(
-        &self, g: &Gpu, t: &mut Tape, [first, second]: [&Tensor; 2], keep: Option<&Tensor>,
+        &self, g: &Gpu, t: &mut Tape, [first, second]: [&Tensor; 2], drop_path: Option<&Tensor>,
     ) -> Result<(Var, Tensor)> {
-        let queries = self.query.forward(g, t, first, keep)?; // (B, 128)
+        let queries = self.query.forward(g, t, first, drop_path)?; // (B, 128)
         let _scope = g.scope("key");
         let keys = self.key.forward(g, &mut Tape::off(), second, None)?.data; // (B, 128)
         let rows = info_nce(g, t, &queries, &keys, &self.negatives, self.temperature)?; // (B)
@@ -100,8 +100,8 @@ impl Encoder {
     }
 
     /// Patches (B, L, P·P·3) → unit vectors (B, 128)
-    fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Tensor, keep: Option<&Tensor>) -> Result<Var> {
-        let x = self.backbone.features(g, t, &Var::constant(patches.clone()), keep)?; // (B, F)
+    fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Tensor, drop_path: Option<&Tensor>) -> Result<Var> {
+        let x = self.backbone.features(g, t, &Var::constant(patches.clone()), drop_path)?; // (B, F)
         let _scope = g.scope("projector");
         let [linear_0, linear_2] = &self.projector;
         let x = linear_0.forward(g, t, &x)?;

@@ -9,7 +9,7 @@ use super::region_decoder::{LINEAR, RegionDecoder};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
-use crate::models::batch::Batch;
+use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
 use crate::nn::{Init, LayerNorm, Linear, Params};
 use crate::ops::activation::silu;
@@ -39,7 +39,7 @@ pub struct Diffusion {
     denoiser: Denoiser,
     schedule: Schedule,
     repeats: usize,
-    normalise: bool,
+    normalize: bool,
 }
 
 impl Diffusion {
@@ -51,7 +51,7 @@ impl Diffusion {
             denoiser: Denoiser::new(g, params, config.patch_len(), config.decoder.width, objective)?,
             schedule: Schedule::cosine(g, STEPS, WAVES)?,
             repeats: objective.diffusion_repeats,
-            normalise: objective.normalise(),
+            normalize: objective.normalize(),
         })
     }
 
@@ -66,8 +66,10 @@ impl Diffusion {
     }
 
     /// The loss, one number: each counted patch at several levels of noise, drawn by `state`.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>, state: &Tensor) -> Result<Var> {
-        let condition = self.condition(g, t, batch, keep)?; // (n, d)
+    pub fn forward(
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
+    ) -> Result<Var> {
+        let condition = self.condition(g, t, batch, drop_path)?; // (n, d)
         let _scope = g.scope("diffloss");
         let x0 = self.pixels(g, t, batch)?; // (n, C)
         let (n, c, r) = (x0.shape()[0], x0.shape()[1], self.repeats);
@@ -80,8 +82,8 @@ impl Diffusion {
     }
 
     /// What the decoder says of the n counted patches of a batch: (n, d).
-    pub fn condition(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Var> {
-        let features = self.encoder.encode_visible(g, t, batch, keep)?; // (B, V, D)
+    pub fn condition(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
+        let features = self.encoder.encode_visible(g, t, batch, drop_path)?; // (B, V, D)
         let _scope = g.scope("decoder");
         let z = self.decoder.forward(g, t, &features, batch)?; // (B, L, d)
         counted(g, t, &z, batch)
@@ -93,30 +95,30 @@ impl Diffusion {
         self.denoiser.forward(g, t, &Var::constant(noised.clone()), &Var::constant(waves), condition)
     }
 
-    /// Whether the pixels are normalised.
-    pub fn normalise(&self) -> bool {
-        self.normalise
+    /// Whether the pixels are normalized.
+    pub fn normalize(&self) -> bool {
+        self.normalize
     }
 
     /// The squared error of predicted patches x (n, C): a share of the mean for each, (n).
-    pub fn squared_error(&self, g: &Gpu, batch: &Batch, x: &Tensor) -> Result<Var> {
+    pub fn squared_error(&self, g: &Gpu, batch: &MaskedBatch, x: &Tensor) -> Result<Var> {
         let t = &mut Tape::off();
         let patches = counted(g, t, &Var::constant(batch.patches.clone()), batch)?;
         let n = x.shape()[0];
         let all = Tensor::from_slice(g, &[n], &vec![1.0; n])?;
         let x = Var::constant(x.clone());
-        mse_norm::mse_norm(g, t, &x, &patches.data, &all, 3, 1.0 / n as f32, self.normalise)
+        mse_norm::mse_norm(g, t, &x, &patches.data, &all, 3, 1.0 / n as f32, self.normalize)
     }
 
     /// The counted patches as the network is to predict them: (n, C).
-    fn pixels(&self, g: &Gpu, t: &mut Tape, batch: &Batch) -> Result<Tensor> {
+    fn pixels(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch) -> Result<Tensor> {
         let patches = counted(g, t, &Var::constant(batch.patches.clone()), batch)?;
-        mse_norm::target(g, &patches.data, 3, self.normalise)
+        mse_norm::target(g, &patches.data, 3, self.normalize)
     }
 }
 
 /// Rows of the counted tokens: x (B, L, D) → (n, D).
-fn counted(g: &Gpu, t: &mut Tape, x: &Var, batch: &Batch) -> Result<Var> {
+fn counted(g: &Gpu, t: &mut Tape, x: &Var, batch: &MaskedBatch) -> Result<Var> {
     let Some((ids, inverse)) = &batch.counted else {
         return Err(Error::argument("batch", "no table of counted tokens", "one for the diffusion loss"));
     };

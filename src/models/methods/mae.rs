@@ -1,11 +1,11 @@
 //! Masked Autoencoders (MAE, CVPR 2022): hide most patches, encode the rest with a ViT, and let a small ViT
 //! that sees mask tokens in place of the hidden ones predict their pixels (src/models/README.md, "MAE").
 
-use super::map::Outputs;
+use super::map::Reconstruction;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
-use crate::models::batch::Batch;
+use crate::models::batch::MaskedBatch;
 use crate::models::config::{Config, DecoderKind};
 use crate::nn::{Block, BlockConfig, Init, LayerNorm, Linear, Params};
 use crate::ops;
@@ -68,20 +68,20 @@ impl Mae {
         &self.encoder
     }
 
-    /// The whole method: what is visible, encoded; what is hidden, decoded; how far off. `Outputs::encoder` has the class
-    /// token in front: (B, 1+V, D). `normalise` compares with pixels of zero mean and unit deviation in each patch.
+    /// The whole method: what is visible, encoded; what is hidden, decoded; how far off. `Reconstruction::encoder` has the class
+    /// token in front: (B, 1+V, D). `normalize` compares with pixels of zero mean and unit deviation in each patch.
     pub fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>, normalise: bool,
-    ) -> Result<Outputs> {
-        let encoder = self.encoder.encode_with_class(g, t, batch, keep)?; // (B, 1+V, D)
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, normalize: bool,
+    ) -> Result<Reconstruction> {
+        let encoder = self.encoder.encode_with_class(g, t, batch, drop_path)?; // (B, 1+V, D)
         let pred = self.decode(g, t, &encoder, batch)?; // (B, L, P·P·3)
-        let rows = ops::mse_norm::mse_norm(g, t, &pred, &batch.patches, &batch.mask, 3, batch.scale, normalise)?; // (B, L)
+        let rows = ops::mse_norm::mse_norm(g, t, &pred, &batch.patches, &batch.mask, 3, batch.scale, normalize)?; // (B, L)
         let loss = ops::reduce::sum(g, t, &rows)?; // [1]
-        Ok(Outputs { encoder, pred, loss })
+        Ok(Reconstruction { encoder, pred, loss })
     }
 
     /// Features with the class token in front (B, 1+V, D) → predicted patches (B, L, P·P·3).
-    pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+    pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let _scope = g.scope("decoder");
         let front = Places::front();
         let x = self.decoder_embed.forward(g, t, features)?; // (B, 1+V, d)

@@ -7,7 +7,7 @@ use super::region_decoder::{LINEAR, RegionDecoder};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
-use crate::models::batch::Batch;
+use crate::models::batch::MaskedBatch;
 use crate::models::classifier::head;
 use crate::models::config::{Config, Family};
 use crate::nn::{Linear, Params};
@@ -17,7 +17,7 @@ use crate::tensor::Tensor;
 
 /// What a forward pass gives.
 #[derive(Debug, Clone)]
-pub struct Outputs {
+pub struct Reconstruction {
     /// Features of the visible tokens (B, V, D).
     pub encoder: Var,
     /// Predicted patches (B, L, P·P·3), in (y, x, channel) order, in units of the target.
@@ -32,7 +32,7 @@ pub struct Map {
     encoder: Backbone,
     decoder: RegionDecoder,
     pred: Linear,
-    normalise: bool,
+    normalize: bool,
 }
 
 /// The encoder of a reconstructing method, with the head that is in the official weights though pretraining does not run it.
@@ -56,7 +56,7 @@ impl Map {
             encoder: encoder(g, params, config)?,
             decoder: RegionDecoder::new(g, params, config, objective)?,
             pred: Linear::new(params, "ar_pred", config.decoder.width, config.patch_len(), LINEAR)?,
-            normalise: objective.normalise(),
+            normalize: objective.normalize(),
         })
     }
 
@@ -65,28 +65,30 @@ impl Map {
         &self.encoder
     }
 
-    /// Whether the target is normalised.
-    pub(crate) fn normalise(&self) -> bool {
-        self.normalise
+    /// Whether the target is normalized.
+    pub(crate) fn normalize(&self) -> bool {
+        self.normalize
     }
 
     /// The whole method: what is visible, encoded; what is hidden, decoded; how far off.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Outputs> {
-        let encoder = self.encoder.encode_visible(g, t, batch, keep)?; // (B, V, D)
+    pub fn forward(
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
+    ) -> Result<Reconstruction> {
+        let encoder = self.encoder.encode_visible(g, t, batch, drop_path)?; // (B, V, D)
         let pred = self.decode(g, t, &encoder, batch)?; // (B, L, P·P·3)
-        let rows = ops::mse_norm::mse_norm(g, t, &pred, &batch.patches, &batch.mask, 3, batch.scale, self.normalise)?; // (B, L)
+        let rows = ops::mse_norm::mse_norm(g, t, &pred, &batch.patches, &batch.mask, 3, batch.scale, self.normalize)?; // (B, L)
         let loss = ops::reduce::sum(g, t, &rows)?; // [1]
-        Ok(Outputs { encoder, pred, loss })
+        Ok(Reconstruction { encoder, pred, loss })
     }
 
     /// What each head of the decoder looks at: the weights (B, H, L, L) of each block.
-    pub fn attention(&self, g: &Gpu, batch: &Batch) -> Result<Vec<Tensor>> {
+    pub fn attention(&self, g: &Gpu, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
         let features = self.encoder.encode_visible(g, &mut Tape::off(), batch, None)?; // (B, V, D)
         self.decoder.attention(g, &features, batch)
     }
 
     /// Features of the visible tokens (B, V, D) → predicted patches (B, L, P·P·3).
-    pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+    pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let _scope = g.scope("decoder");
         let x = self.decoder.forward(g, t, features, batch)?; // (B, L, d)
         self.pred.forward(g, t, &x)

@@ -8,7 +8,7 @@ pub mod objective;
 pub mod region_decoder;
 
 use super::backbones::Backbone;
-use super::batch::Batch;
+use super::batch::MaskedBatch;
 use super::config::{Config, DecoderKind};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -18,7 +18,7 @@ use crate::tensor::Tensor;
 use contrastive::Contrastive;
 use diffusion::Diffusion;
 use mae::Mae;
-use map::{Map, Outputs};
+use map::{Map, Reconstruction};
 use objective::{Method, Objective};
 
 /// A model that is being pretrained.
@@ -30,8 +30,8 @@ pub enum Pretext {
     Mae {
         /// Encoder and decoder.
         model: Mae,
-        /// Whether the target is normalised.
-        normalise: bool,
+        /// Whether the target is normalized.
+        normalize: bool,
     },
     /// Hidden patches, by a diffusion.
     Diffusion(Diffusion),
@@ -41,7 +41,7 @@ pub enum Pretext {
 
 /// What a step leaves besides gradients.
 #[derive(Debug)]
-pub struct Forward {
+pub struct StepResult {
     /// The loss, one number.
     pub loss: Var,
     /// Keys for the queue.
@@ -57,7 +57,7 @@ impl Pretext {
             (Method::Diffusion, _) => Self::Diffusion(Diffusion::new(g, params, config, objective)?),
             (_, DecoderKind::Map) => Self::Map(Map::with(g, params, config, objective)?),
             (_, DecoderKind::Mae) => {
-                Self::Mae { model: Mae::new(g, params, config)?, normalise: objective.normalise() }
+                Self::Mae { model: Mae::new(g, params, config)?, normalize: objective.normalize() }
             }
         })
     }
@@ -80,7 +80,7 @@ impl Pretext {
         if matches!(self, Self::Contrastive(_)) { 2 } else { 1 }
     }
 
-    /// Whether it asks for [`Batch::counted`].
+    /// Whether it asks for [`MaskedBatch::counted`].
     pub fn reads_counted(&self) -> bool {
         matches!(self, Self::Diffusion(_))
     }
@@ -96,46 +96,46 @@ impl Pretext {
     }
 
     /// Whether predictions are in units of the patch's mean and deviation.
-    pub fn normalise(&self) -> bool {
+    pub fn normalize(&self) -> bool {
         match self {
-            Self::Map(model) => model.normalise(),
-            Self::Mae { normalise, .. } => *normalise,
-            Self::Diffusion(model) => model.normalise(),
+            Self::Map(model) => model.normalize(),
+            Self::Mae { normalize, .. } => *normalize,
+            Self::Diffusion(model) => model.normalize(),
             Self::Contrastive(_) => false,
         }
     }
 
-    /// From a batch to the loss. Rows of `keep` are DropPath's draws; `state` is the
+    /// From a batch to the loss. Rows of `drop_path` are DropPath's draws; `state` is the
     /// [`StepState`](crate::ops::step::StepState) of the step.
     pub fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>, state: &Tensor,
-    ) -> Result<Forward> {
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
+    ) -> Result<StepResult> {
         let (loss, keys) = match self {
-            Self::Map(model) => (model.forward(g, t, batch, keep)?.loss, None),
-            Self::Mae { model, normalise } => (model.forward(g, t, batch, keep, *normalise)?.loss, None),
-            Self::Diffusion(model) => (model.forward(g, t, batch, keep, state)?, None),
+            Self::Map(model) => (model.forward(g, t, batch, drop_path)?.loss, None),
+            Self::Mae { model, normalize } => (model.forward(g, t, batch, drop_path, *normalize)?.loss, None),
+            Self::Diffusion(model) => (model.forward(g, t, batch, drop_path, state)?, None),
             Self::Contrastive(model) => {
                 let Some(second) = &batch.second else {
                     return Err(Error::argument("batch", "one crop of each image", "two for contrastive pretraining"));
                 };
-                let (loss, keys) = model.forward(g, t, [&batch.patches, second], keep)?;
+                let (loss, keys) = model.forward(g, t, [&batch.patches, second], drop_path)?;
                 (loss, Some(keys))
             }
         };
-        Ok(Forward { loss, keys })
+        Ok(StepResult { loss, keys })
     }
 
     /// What is predicted of hidden patches, where that takes one pass: not by a diffusion, not by contrast.
-    pub fn predict(&self, g: &Gpu, t: &mut Tape, batch: &Batch) -> Result<Option<Outputs>> {
+    pub fn predict(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
         match self {
             Self::Map(model) => model.forward(g, t, batch, None).map(Some),
-            Self::Mae { model, normalise } => model.forward(g, t, batch, None, *normalise).map(Some),
+            Self::Mae { model, normalize } => model.forward(g, t, batch, None, *normalize).map(Some),
             Self::Diffusion(_) | Self::Contrastive(_) => Ok(None),
         }
     }
 
     /// What has to happen after backward.
-    pub fn finish(&self, g: &Gpu, state: &Tensor, forward: &Forward) -> Result<()> {
+    pub fn finish(&self, g: &Gpu, state: &Tensor, forward: &StepResult) -> Result<()> {
         match (self, &forward.keys) {
             (Self::Contrastive(model), Some(keys)) => model.enqueue(g, state, keys),
             _ => Ok(()),

@@ -106,7 +106,8 @@ pub enum DecoderMask {
 pub enum Target {
     /// Pixels of zero mean and unit deviation in each patch.
     #[default]
-    Normalised,
+    #[serde(rename = "normalised")]
+    Normalized,
     /// Pixels as the network sees them.
     Raw,
 }
@@ -179,9 +180,9 @@ impl Objective {
         self.decode_order.unwrap_or(config.order)
     }
 
-    /// Whether the target is normalised.
-    pub fn normalise(&self) -> bool {
-        self.target == Target::Normalised
+    /// Whether the target is normalized.
+    pub fn normalize(&self) -> bool {
+        self.target == Target::Normalized
     }
 
     /// Everything that must hold before anything is built.

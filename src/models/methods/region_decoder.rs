@@ -4,7 +4,7 @@
 use super::objective::{DecoderMask, Objective};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::batch::Batch;
+use crate::models::batch::MaskedBatch;
 use crate::models::config::{Config, Order};
 use crate::nn::{CrossBlock, Init, LayerNorm, Linear, Params};
 use crate::ops;
@@ -73,13 +73,13 @@ impl RegionDecoder {
     }
 
     /// Features of the visible tokens (B, V, D) among mask tokens (B, L, d).
-    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let x = self.embed.forward(g, t, features)?; // (B, V, d)
         ops::tokens::restore(g, t, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
     }
 
     /// What each head looks at: the weights (B, H, L, L) of each block.
-    pub fn attention(&self, g: &Gpu, features: &Var, batch: &Batch) -> Result<Vec<Tensor>> {
+    pub fn attention(&self, g: &Gpu, features: &Var, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
         let (t, seen) = (&mut Tape::off(), Some(&self.regions));
         let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
         let mut weights = Vec::with_capacity(self.blocks.len());
@@ -90,8 +90,8 @@ impl RegionDecoder {
         Ok(weights)
     }
 
-    /// Features of the visible tokens (B, V, D) → normalised vectors of all tokens (B, L, d).
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+    /// Features of the visible tokens (B, V, D) → normalized vectors of all tokens (B, L, d).
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
         for (i, block) in self.blocks.iter().enumerate() {
             let _scope = g.scope(&format!("blocks.{i}"));
