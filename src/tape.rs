@@ -51,7 +51,7 @@ pub struct Grads {
 
 impl Grads {
     /// Gradients of which some have a place: the first contribution to a variable in `home` is written there.
-    pub fn at_home(home: HashMap<u64, Tensor>) -> Self {
+    pub fn with_places(home: HashMap<u64, Tensor>) -> Self {
         Self { home, ..Self::default() }
     }
 

@@ -2,7 +2,7 @@
 
 use rowscan::Result;
 use rowscan::gpu::Gpu;
-use rowscan::models::{Backbone, Classifier, Config, Map, MaskedBatch};
+use rowscan::models::{Classifier, Config, Map, MaskedBatch, Purpose, backbone};
 use rowscan::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
 use rowscan::ops::reduce::mean;
 use rowscan::tape::{Tape, Var};
@@ -59,7 +59,7 @@ fn all_visible_is_all_tokens() -> Result<()> {
     for name in MODELS {
         let config = config(name);
         let mut params = Params::new(g);
-        let net = Backbone::pretraining(g, &mut params, &config)?;
+        let net = backbone(g, &mut params, &config, Purpose::Pretraining)?;
         params.init(g, 3)?;
         let order = scan(&config);
         let batch = batch(g, &config, &order);
@@ -85,7 +85,7 @@ fn only_scans_feel_the_order() -> Result<()> {
     for name in ["vit_micro_patch4_32", "mambar_micro_patch4_32"] {
         let config = config(name);
         let mut params = Params::new(g);
-        let net = Backbone::pretraining(g, &mut params, &config)?;
+        let net = backbone(g, &mut params, &config, Purpose::Pretraining)?;
         params.init(g, 3)?;
         let features = |order: &[u32]| {
             let x = net.encode_visible(g, &mut Tape::off(), &batch(g, &config, order), None)?;
@@ -112,7 +112,7 @@ fn map_takes_every_family() -> Result<()> {
         params.init(g, 3)?;
         let mut t = Tape::new();
         let order: Vec<u32> = scan(&config).into_iter().filter(|t| t % 3 != 0).collect();
-        let out = map.forward(g, &mut t, &batch(g, &config, &order), None)?;
+        let out = map.reconstruct(g, &mut t, &batch(g, &config, &order), None)?;
         let loss = out.loss.data.to_vec(g)?[0];
         assert!((0.5..3.0).contains(&loss), "{name}: {loss}");
         let grads = t.backward(g, &out.loss, params.grads())?;

@@ -111,7 +111,7 @@ fn every_model_builds_under_its_name() {
         assert_eq!(&config.name, name);
         assert_eq!(name.contains("patch4_32"), config.tokens() == 64, "{name}");
         let rates = config.drop_path_rates();
-        let drops = config.family == Family::Vit || config.depth() > 0; // blocks in a hybrid drop nothing
+        let drops = config.family == Family::VIT || config.depth() > 0; // blocks in a hybrid drop nothing
         assert_eq!(
             (rates[0], rates.last().copied()),
             (0.0, Some(if drops { config.drop_path } else { 0.0 })),
@@ -273,7 +273,7 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     let error = Classifier::new(&dry, &mut Params::new(&dry), &bare).map(drop).unwrap_err().to_string();
     assert!(error.contains("registers: got 0"), "{error}");
     wrong(&|c| c.pool = Pool::Token, "pool of a Hybrid");
-    wrong(&|c| c.family = Family::Vim, "M only in a Vim");
+    wrong(&|c| c.family = Family::VIM, "a string of M");
     wrong(&|c| c.decoder.kind = DecoderKind::Mae, "a Vit with a class token");
     wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
 }

@@ -6,7 +6,8 @@ use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{
-    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Pool, Positions, from_transformers, our_name,
+    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Method, Objective, Pool, Positions, Target,
+    from_transformers, our_name,
 };
 use crate::nn::Params;
 use crate::ops::patchify;
@@ -22,7 +23,7 @@ fn config(f: &Fixture) -> Result<Config> {
     }
     Ok(Config {
         name: "fixture".into(),
-        family: Family::Vit,
+        family: Family::VIT,
         image_size: f.size("image_size", 224)?,
         patch_size: f.size("patch_size", 16)?,
         width,
@@ -83,13 +84,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let mut params = Params::new(g);
-    let model = Mae::new(g, &mut params, &config)?;
+    let target = if f.flag("norm_pix_loss", false)? { Target::Normalized } else { Target::Raw };
+    let objective = Objective { target, ..Objective::of(Method::MAE) };
+    let model = Mae::with(g, &mut params, &config, &objective)?;
     params.load(g, &from_transformers(weights(f))?)?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
     let (batch, mask) = batch(g, f, &config, &images)?;
 
     let mut t = Tape::new();
-    let out = model.forward(g, &mut t, &batch, None, f.flag("norm_pix_loss", false)?)?;
+    let out = model.reconstruct(g, &mut t, &batch, None)?;
     if let Some(theirs) = f.find("output.mask") {
         report.relative("output.mask", &mask, theirs, OUTPUT);
     }

@@ -2,7 +2,7 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, count, gradients, keep, loss, mamba_place, output, weights};
+use super::model::{axis, count, gradients, keep, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Config, Decoder, DecoderKind, Family, InitScheme, Map, MaskedBatch, Order, Pool, Positions};
@@ -26,7 +26,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
     let mixer = "param.layers.0.mixer";
     let config = Config {
         name: "fixture".into(),
-        family: Family::Hybrid,
+        family: Family::HYBRID,
         image_size: f.size("img_size", 224)?,
         image_width: None,
         patch_size: f.size("patch_size", 16)?,
@@ -90,7 +90,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let b = images.shape.first().copied().unwrap_or(0);
-    let keep = keep(g, f, b, &config, mamba_place)?;
+    let keep = keep(g, f, b, &config)?;
     let mut params = Params::new(g);
     let model = Map::new(g, &mut params, &config)?;
     params.load(g, &weights(f))?;
@@ -98,7 +98,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let batch = batch(g, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
 
     let mut t = Tape::new();
-    let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
+    let out = model.reconstruct(g, &mut t, &batch, keep.as_ref())?;
     let grads = t.backward(g, &out.loss, params.grads())?;
     output(g, f, report, "output.encoder", &out.encoder)?;
     output(g, f, report, "output.pred", &out.pred)?;

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
-use crate::models::{Config, Diffusion};
+use crate::models::{Config, Denoiser};
 use crate::ops::diffusion::{SampleStep, denoise};
 use crate::ops::reduce;
 use crate::ops::rng;
@@ -42,7 +42,9 @@ pub struct Sampler {
 
 impl Sampler {
     /// Records the programs for the batch that `inputs` and `tables` hold.
-    pub fn new(g: &Gpu, model: &Diffusion, config: &Config, inputs: &Inputs, tables: &Tables) -> Result<Self> {
+    pub fn new(
+        g: &Gpu, model: &dyn Denoiser, normalize: bool, config: &Config, inputs: &Inputs, tables: &Tables,
+    ) -> Result<Self> {
         let (n, c) = (tables.counted_tokens(), config.patch_len());
         let state = StepState::tensor();
         let (times, coefficients) = (Tensor::input("step of the chain", &[1, n]), Tensor::input("coefficients", &[8]));
@@ -54,7 +56,7 @@ impl Sampler {
         })?;
         let step = g.record(|| {
             let (noised, condition) = (x.reshape(&[1, n, c])?, Var::constant(z.clone()));
-            let pred = model.predict(g, &mut Tape::off(), &noised, &times, &condition)?;
+            let pred = model.denoise(g, &mut Tape::off(), &noised, &times, &condition)?;
             let noise = rng::normal(g, &state, NOISE, &[n, c])?;
             denoise(g, &x, &pred.data, &noise, &coefficients)
         })?;
@@ -67,7 +69,7 @@ impl Sampler {
             begin: Program::new(g, begin.0)?,
             step: Program::new(g, step.0)?,
             end: Program::new(g, end)?,
-            chain: model.schedule().sampling(STEPS, 1.0, if model.normalize() { 5.0 } else { 3.0 })?,
+            chain: model.schedule().sampling(STEPS, 1.0, if normalize { 5.0 } else { 3.0 })?,
             g: g.clone(),
             state,
             times,

@@ -4,7 +4,7 @@ use super::program::Forward;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::adapt;
-use crate::models::{Backbone, Config};
+use crate::models::{Backbone, Config, Purpose, backbone};
 use crate::nn::{Params, Weights};
 use crate::ops::reduce;
 
@@ -15,7 +15,7 @@ use crate::ops::reduce;
 /// When a layer is missing, has another shape, or is one too many.
 pub fn open_backbone(g: &Gpu, config: &Config, weights: Option<Weights>, seed: u64) -> Result<(Params, Backbone)> {
     let mut params = Params::new(g);
-    let backbone = Backbone::pretraining(g, &mut params, config)?;
+    let backbone = backbone(g, &mut params, config, Purpose::Pretraining)?;
     match weights {
         Some(weights) => params.load(g, &adapt(weights, config, &params, seed)?.weights)?,
         None => params.init(g, seed)?,

@@ -4,7 +4,7 @@ use super::diffusion_sampler::Sampler;
 use crate::data::imagenet::{MEAN, STD};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
-use crate::models::{Config, Pretext};
+use crate::models::{Config, Method, Pretext};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
@@ -58,27 +58,28 @@ impl Reconstructor {
     ///
     /// # Errors
     /// A model that predicts no pixels.
-    pub fn new(g: &Gpu, model: &Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
+    pub fn new(g: &Gpu, model: &dyn Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
         let inputs = Inputs::new(config, batch)?.of(config, model)?;
         let tables = inputs.tables(visible)?;
-        let predictor = match model {
-            Pretext::Diffusion(model) => {
-                Predictor::Sampled(Box::new(Sampler::new(g, model, config, &inputs, &tables)?))
+        let normalize = model.normalize();
+        let predictor = match model.denoiser() {
+            Some(denoiser) => {
+                Predictor::Sampled(Box::new(Sampler::new(g, denoiser, normalize, config, &inputs, &tables)?))
             }
-            _ => {
+            None => {
                 let (recording, out) = g.record(|| {
                     let batch = inputs.batch(g, config, &tables)?;
                     model.predict(g, &mut Tape::off(), &batch)
                 })?;
                 let Some(out) = out else {
-                    let expected = "one that predicts patches: map, mae, ar, local-mae or diffusion";
-                    return Err(Error::argument("the model to reconstruct with", "contrastive", expected));
+                    let expected = format!("one that predicts patches: {}", Method::names(|m| m.predicts));
+                    return Err(Error::argument("the model to reconstruct with", model.method(), expected));
                 };
                 let program = Program::new(g, recording)?;
                 Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
             }
         };
-        Ok(Self { g: g.clone(), config: config.clone(), normalize: model.normalize(), inputs, tables, predictor })
+        Ok(Self { g: g.clone(), config: config.clone(), normalize, inputs, tables, predictor })
     }
 
     /// Images (B, S, S, 3) → pictures and the squared error over the hidden patches, in units of the target.

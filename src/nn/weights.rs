@@ -1,6 +1,6 @@
 //! Named tensors on the host, and how they differ from those of a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::init::Init;
 use crate::error::{Error, Result};
@@ -46,8 +46,9 @@ pub struct Mismatch {
 
 impl Mismatch {
     /// Compares weights with the tensors of a model.
-    pub fn of(entries: &[Entry], weights: &Weights) -> Self {
-        let known: std::collections::HashSet<_> = entries.iter().map(|e| e.name.as_str()).collect();
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>, weights: &Weights) -> Self {
+        let entries: Vec<&Entry> = entries.into_iter().collect();
+        let known: HashSet<_> = entries.iter().map(|e| e.name.as_str()).collect();
         let absent = entries.iter().filter(|e| !weights.contains_key(&e.name));
         let shape = |e: &Entry| {
             let (shape, _) = weights.get(&e.name)?;
@@ -56,7 +57,7 @@ impl Mismatch {
         Self {
             missing: absent.map(|e| e.name.clone()).collect(),
             unknown: weights.keys().filter(|k| !known.contains(k.as_str())).cloned().collect(),
-            shapes: entries.iter().filter_map(shape).collect(),
+            shapes: entries.iter().filter_map(|e| shape(e)).collect(),
         }
     }
 

@@ -56,7 +56,7 @@ impl Inputs {
     }
 
     /// The same with all that `model` reads.
-    pub fn of(mut self, config: &Config, model: &Pretext) -> Result<Self> {
+    pub fn of(mut self, config: &Config, model: &dyn Pretext) -> Result<Self> {
         self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
         self.counted = model.reads_counted().then(|| Tensor::input("counted", &[self.batch, self.tokens]));
         Ok(self)
