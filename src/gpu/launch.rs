@@ -38,7 +38,7 @@ impl Gpu {
         let params = bytemuck::bytes_of(params).to_vec();
         self.0.recorder(|r| {
             let scope = r.scope.clone().unwrap_or_else(|| "".into());
-            r.push(Launch { kernel, consts, grid, params, args, scope, phase: r.phase });
+            r.push(Launch { kernel, consts, grid, params, args, scope, phase: r.phase, part: 0 });
         });
         Ok(())
     }
@@ -122,6 +122,12 @@ impl Gpu {
     /// How products are computed that are launched now.
     pub fn precision(&self) -> Precision {
         self.0.recorder(|r| r.precision)
+    }
+
+    /// Marks this place in the recording being made: [`Recording::split_at_marks`] cuts it here. Does nothing outside of
+    /// [`Gpu::record`].
+    pub fn mark(&self) {
+        self.0.recorder(|r| r.nested.last_mut().map(|recording| recording.marks += 1));
     }
 
     /// Records what `body` launches instead of queueing it. What `body` returns keeps its tensors: everything else it
