@@ -116,6 +116,7 @@ fn map_takes_every_family() -> Result<()> {
         let loss = out.loss.data.to_vec(g)?[0];
         assert!((0.5..3.0).contains(&loss), "{name}: {loss}");
         let grads = t.backward(g, &out.loss, params.grads())?;
+        g.flush()?; // nothing may be pending when the thread ends
         for entry in params.entries() {
             let own = ["cls_token", "pos_embed_cls", "head"].iter().any(|own| entry.name.starts_with(own));
             let trained = !own || (name.starts_with("vit") && entry.name == "cls_token");

@@ -1,12 +1,16 @@
 //! Parameter counts, names and shapes of the models, without an adapter
 //! (src/models/README.md, "Backbones" and "Tensor names").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Classifier, Config, DecoderKind, Family, Map, Pool, Positions, layer_of, models};
+use rowscan::models::{
+    Classifier, Config, Decoder, DecoderKind, Family, Map, Method, Objective, Pool, Positions, layer_of, models,
+};
 use rowscan::nn::Params;
+use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::settings::RunSettings;
 
 /// What pretraining has.
 fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
@@ -276,6 +280,49 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     wrong(&|c| c.family = Family::VIM, "a string of M");
     wrong(&|c| c.decoder.kind = DecoderKind::Mae, "a Vit with a class token");
     wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
+}
+
+/// A profile and a checkpoint call a module by one name: the scope of every launch is that of a parameter's module.
+#[test]
+fn launches_are_named_like_parameters() {
+    let micro = |name: &str| Config::preset(&format!("{name}_micro_patch4_32")).unwrap();
+    let mae = Config { decoder: Decoder { width: 32, depth: 2, heads: 2, ..Decoder::mae() }, ..micro("vit") };
+    for (config, method) in [
+        (micro("map"), Method::MAP),
+        (micro("vim"), Method::MAP),
+        (micro("vit"), Method::AR),
+        (mae, Method::MAE),
+        (micro("map"), Method::DIFFUSION),
+        (Config { cls_reduce: 2, ..micro("map") }, Method::CONTRASTIVE),
+    ] {
+        let g = Gpu::dry(Caps::portable());
+        let hyper = RunSettings::default().hyper().unwrap();
+        let objective = Objective { queue: 16, ..Objective::of(method) };
+        let mut trainer = Pretrainer::new(&g, &config, &objective, 2, hyper, 0).unwrap();
+        let (recording, _) = trainer.record(32).unwrap();
+        let scopes: BTreeSet<&str> = recording.launches().iter().map(|l| &*l.scope).collect();
+        let names: Vec<&str> = trainer.params.entries().iter().map(|e| e.name.as_str()).collect();
+        let inside = |name: &str, scope: &str| {
+            name.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        for scope in &scopes {
+            let module = scope.strip_prefix("key.").unwrap_or(scope); // the key encoder of contrastive pretraining
+            let known =
+                ["", "loss", "adamw", "ema", "key"].contains(&module) || names.iter().any(|name| inside(name, module));
+            assert!(known, "{method}: `{scope}` is no module of {names:?}");
+        }
+        let decoder = ["patch_embed", "decoder_embed", "decoder_blocks.0", "decoder_blocks.1", "decoder_norm"];
+        let own: &[&str] = match method.name {
+            "map" => &["ar_pred"],
+            "mae" => &["blocks.5", "norm", "decoder_pred"],
+            "contrastive" => &["neck", "projector", "key.layers.0"],
+            "diffusion" => &["diffloss.net"],
+            _ => &[],
+        };
+        for scope in decoder.iter().filter(|_| method != Method::CONTRASTIVE).chain(own) {
+            assert!(scopes.contains(scope), "{method}: no launch in `{scope}`: {scopes:?}");
+        }
+    }
 }
 
 /// What a checkpoint of the first version says about its model.
