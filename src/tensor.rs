@@ -1,5 +1,5 @@
-//! Tensors: a range of a buffer with a shape. Contiguous, row-major, no strides; elements of 32 bits, or f16 two in a word
-//! where an operator says so.
+//! Tensors: a range of a GPU buffer with a shape. They are contiguous and row-major, without strides. Elements are f32
+//! or u32, or f16, two in a 32-bit word, where an operator says so.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Class, Gpu, Grid, Kernel, Readback, View, params, wgsl};
@@ -17,10 +17,10 @@ const PLUS: Kernel = Kernel::new::<Primitive>("tensor.plus", SRC, &[Bind::Read(1
 
 const HALVE: Kernel = Kernel::new::<Primitive>("tensor.halve", SRC, &[Bind::Read(1), Bind::Write(4)]);
 
-/// The primitives as data, for the shader tests.
+/// The kernels of this file, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
 
-/// A shaped view of GPU memory: f32, or u32 where an operator says so. Cloning shares the memory.
+/// A shaped view of GPU memory: f32, or u32 or f16 where an operator says so. Clones share the memory.
 #[derive(Debug, Clone)]
 pub struct Tensor {
     view: View,
@@ -40,24 +40,24 @@ impl Tensor {
         Self { view: View::new(class, label, bytes), shape: shape.to_vec() }
     }
 
-    /// An unwritten result of a launch; the program that records it assigns the memory.
+    /// An unwritten result of a launch. The program that records the launch assigns the memory.
     pub fn scratch(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Scratch, label, shape)
     }
 
-    /// An unwritten result of a launch in f16; operators that take no such tensor refuse it.
+    /// An unwritten result of a launch in f16. Operators that do not read f16 refuse it.
     pub fn scratch_half(label: &'static str, shape: &[usize]) -> Self {
         let bytes = (shape.iter().product::<usize>() as u64 * 2).next_multiple_of(4);
         let view = View { half: true, ..View::new(Class::Scratch, label, bytes) };
         Self { view, shape: shape.to_vec() }
     }
 
-    /// An unwritten result of a launch, in f16 if this tensor is.
+    /// An unwritten result of a launch, in f16 if this tensor is f16.
     pub fn scratch_like(&self, label: &'static str, shape: &[usize]) -> Self {
         if self.is_half() { Self::scratch_half(label, shape) } else { Self::scratch(label, shape) }
     }
 
-    /// A tensor that the host fills, now and again: batches, tables, step state.
+    /// A tensor that the host writes before a program runs: batches, tables, step state.
     pub fn input(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Input, label, shape)
     }
@@ -68,26 +68,26 @@ impl Tensor {
         Self { view, shape: shape.to_vec() }
     }
 
-    /// A tensor with these values.
+    /// A tensor with these values: `torch.tensor(values).reshape(shape)`.
     pub fn from_slice(g: &Gpu, shape: &[usize], values: &[f32]) -> Result<Self> {
         let tensor = Self::input("tensor", shape);
         tensor.write(g, values)?;
         Ok(tensor)
     }
 
-    /// A table of indices.
+    /// A table of indices, u32.
     pub fn from_indices(g: &Gpu, shape: &[usize], values: &[u32]) -> Result<Self> {
         let tensor = Self::input("indices", shape);
         tensor.write(g, values)?;
         Ok(tensor)
     }
 
-    /// Sizes, outermost first.
+    /// The sizes, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Number of elements.
+    /// The number of elements: `numel()`.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -117,7 +117,7 @@ impl Tensor {
         Err(Error::argument(what, format!("{:?}", self.shape), format!("{shape:?}")))
     }
 
-    /// The same memory with another shape of equal length.
+    /// The same memory with another shape of as many elements: `view(shape)`.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
         if shape.iter().product::<usize>() != self.len() {
             return Err(Error::argument("reshape", format!("{shape:?}"), format!("{} elements", self.len())));
@@ -130,12 +130,14 @@ impl Tensor {
         self.view.half
     }
 
-    /// The first word: what to bind where nothing is read.
+    /// A one-word view to bind in place of an absent operand: WGSL has no optional buffers, and the kernel does not
+    /// read it.
     pub fn unread(&self) -> Self {
         Self { view: View { half: false, ..self.view.range(0, 4) }, shape: vec![1] }
     }
 
-    /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64, of 128 in f16.
+    /// The elements from `start` on as a tensor of `shape`, in the same memory. It can be bound if `start` is a
+    /// multiple of 64, or of 128 in f16.
     pub fn range(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
         if start.checked_add(len).is_none_or(|end| end > self.len()) {
@@ -153,7 +155,8 @@ impl Tensor {
         Ok(Self { view, shape: shape.to_vec() })
     }
 
-    /// f16 elements in the words from `start` on of a tensor of words; bindable where `start` is a multiple of 64.
+    /// The words from `start` on of a tensor of words, read as f16 elements. It can be bound if `start` is a multiple
+    /// of 64.
     pub fn halves_at(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
         let words = self.range(start, &[len.div_ceil(2)])?;
@@ -163,7 +166,7 @@ impl Tensor {
         Ok(Self { view: View { half: true, ..words.view }, shape: shape.to_vec() })
     }
 
-    /// Overwrites the values from the host (f32 or u32), after everything launched so far.
+    /// Overwrites the values from the host (f32 or u32). Everything launched before sees the old ones.
     pub fn write<T: bytemuck::Pod>(&self, g: &Gpu, values: &[T]) -> Result<()> {
         g.write(&self.view, bytemuck::cast_slice(values))
     }
@@ -173,12 +176,12 @@ impl Tensor {
         g.read(&self.view)
     }
 
-    /// The values, as soon as the GPU has them.
+    /// The values, once the GPU has computed them: `tensor.cpu()`.
     pub async fn to_vec_async(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(self.values(&self.read(g)?.await?))
     }
 
-    /// The values; blocks.
+    /// The values. Blocks until the GPU has computed them.
     #[cfg(feature = "blocking")]
     pub fn to_vec(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(self.values(&self.read(g)?.wait()?))
@@ -192,31 +195,31 @@ impl Tensor {
         halves.into_iter().take(self.len()).map(half::f16::to_f32).collect()
     }
 
-    /// Launches: every element becomes `value`.
+    /// Launches `self.fill_(value)`.
     pub fn fill(&self, g: &Gpu, value: f32) -> Result<()> {
         g.launch(&FILL, self.items(), &self.primitive(value), &[self])
     }
 
-    /// Launches: the values of `other`, which has as many elements.
+    /// Launches `self.copy_(other)`. `other` has as many elements.
     pub fn copy_from(&self, g: &Gpu, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         g.launch(&COPY, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches: adds `other` element by element.
+    /// Launches `self.add_(other)`, element by element.
     pub fn add_into(&self, g: &Gpu, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         g.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches: the sum with `other`, element by element, as a new tensor.
+    /// Launches `self + other`, element by element, as a new tensor.
     pub fn plus(&self, g: &Gpu, other: &Self) -> Result<Self> {
         let sum = Self::scratch("sum", &self.shape);
         g.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
         Ok(sum)
     }
 
-    /// Launches: the same values in f16, each the nearest, as a new tensor.
+    /// Launches `self.half()`: each value rounded to the nearest f16, as a new tensor.
     pub fn to_half(&self, g: &Gpu) -> Result<Self> {
         let words = Self::scratch("half", &[self.len().div_ceil(2)]);
         g.launch(&HALVE, Grid::items(words.len(), 256), &self.primitive(0.0), &[self, &words])?;

@@ -1,4 +1,4 @@
-//! Ring 1: what holds for every backbone, whatever its weights.
+//! Ring 1: properties of every backbone that hold for any weights.
 
 use rowscan::Result;
 use rowscan::gpu::Gpu;
@@ -28,7 +28,7 @@ fn patches(g: &Gpu, config: &Config, b: usize) -> Tensor {
     Tensor::from_slice(g, &shape, &Random::new(5).normal(shape.iter().product())).unwrap()
 }
 
-/// Both samples see `order`, tokens by raster position.
+/// Two images with the same visible tokens, `order`, by raster position.
 fn batch(g: &Gpu, config: &Config, order: &[u32]) -> MaskedBatch {
     let (l, v) = (config.tokens(), order.len());
     let mut inverse = vec![u32::MAX; l];
@@ -52,7 +52,7 @@ fn scan(config: &Config) -> Vec<u32> {
     (0..side * side).map(|t| if columns { t % side * side + t / side } else { t }).collect()
 }
 
-/// Pretraining with nothing hidden is the view of the probes, and tokens come back in raster order.
+/// With nothing hidden, pretraining encodes what probes read, but in scan order: probes get raster order.
 #[test]
 fn all_visible_is_all_tokens() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -78,7 +78,7 @@ fn all_visible_is_all_tokens() -> Result<()> {
     Ok(())
 }
 
-/// A ViT does not feel the order of its tokens; a scan does.
+/// The features of a ViT do not depend on the order of its tokens. Those of a Mamba encoder do.
 #[test]
 fn only_scans_feel_the_order() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -101,7 +101,8 @@ fn only_scans_feel_the_order() -> Result<()> {
     Ok(())
 }
 
-/// MAP trains every family: all parameters of encoder and decoder have gradients, a classifier's own have none.
+/// MAP trains every family: all parameters of encoder and decoder have gradients, and those of the classifier have
+/// none.
 #[test]
 fn map_takes_every_family() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -155,7 +156,7 @@ fn rows_do_not_see_those_below() -> Result<()> {
     Ok(())
 }
 
-/// A classifier trains all of its parameters.
+/// Every parameter of a classifier has a gradient.
 #[test]
 fn classifiers_use_all_they_have() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -181,7 +182,8 @@ fn classifiers_use_all_they_have() -> Result<()> {
     Ok(())
 }
 
-/// With equal weights in both directions a palindrome stays one (src/models/README.md, "Two directions").
+/// With equal weights in both scan directions, a palindrome of tokens stays a palindrome (src/models/README.md, "Two
+/// directions").
 #[test]
 fn a_palindrome_stays_one() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };

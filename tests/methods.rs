@@ -27,7 +27,7 @@ use crate::training::nano;
 
 const SIDE: usize = 16;
 
-/// Small options for what is large by default.
+/// The defaults of a method, with small networks and a small queue.
 fn objective(method: Method) -> Objective {
     Objective { diffusion_width: 32, diffusion_depth: 1, diffusion_repeats: 2, queue: 16, ..Objective::of(method) }
 }
@@ -112,7 +112,7 @@ fn every_method_learns() {
     }
 }
 
-/// A batch of one image with every other token visible, for an encoder that reads in this order.
+/// A batch of one blank image with half of the tokens visible, and the visible tokens.
 fn batch(g: &Gpu, config: &Config) -> (MaskedBatch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
@@ -297,7 +297,7 @@ fn pictures_come_of_every_method_that_predicts() {
     assert!(error.contains("contrastive") && error.contains("map, mae, ar, local-mae or diffusion"), "{error}");
 }
 
-/// A raw target is met by the raw pixels: a decoder that predicts nothing is off by their mean square.
+/// A decoder that predicts zeros has the mean square of the target as its loss: of raw pixels, or of normalized ones.
 #[test]
 fn raw_and_normalised_targets_differ_by_the_patch() {
     let Some(g) = gpu() else { return };
@@ -337,7 +337,8 @@ fn every_method_can_be_planned_for_every_family() {
     }
 }
 
-/// The denoiser has the tensors of MAR's, whose attribute is `diffloss`, and nothing of MAP's is missing but its last layer.
+/// The denoiser has the tensors of MAR's, whose attribute is `diffloss`, and nothing of MAP's is missing but its last
+/// layer.
 #[test]
 fn the_denoiser_has_the_names_of_mar() {
     let names = |method: Method| -> std::collections::BTreeSet<String> {
@@ -377,12 +378,14 @@ fn methods_hide_what_the_paper_hides() {
     }
 }
 
-/// What was written before there were methods is MAP.
+/// A `state.json` from before there were methods is of MAP.
 #[test]
 fn a_state_without_a_method_is_map() {
-    let text = r#"{"version":1,"step":7,"epoch":1,"batch":1,"images":24,"settings":{"data":"synthetic:24","batch_size":4,
+    let text = r#"{"version":1,"step":7,"epoch":1,"batch":1,"images":24,
+        "settings":{"data":"synthetic:24","batch_size":4,
         "epochs":15,"blr":0.02,"min_lr":0.0,"warmup_epochs":1.0,"schedule":"cosine","weight_decay":0.05,
-        "decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,"clip_grad":0.0,"mask":"random","mask_ratio":null,"seed":5}}"#;
+        "decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,"clip_grad":0.0,
+        "mask":"random","mask_ratio":null,"seed":5}}"#;
     let state: State = serde_json::from_str(text).unwrap();
     assert_eq!(state.settings.objective, Objective::default());
     assert_eq!((state.settings.mask_ratio, state.settings.mask_tokens), (None, None));

@@ -12,12 +12,12 @@ use rowscan::nn::Params;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
-/// What pretraining has.
+/// Names and shapes of the parameters of pretraining.
 fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
     of(|g, params| Map::new(g, params, config).map(drop))
 }
 
-/// What a classifier has.
+/// Names and shapes of the parameters of a classifier.
 fn classifier(name: &str) -> BTreeMap<String, Vec<usize>> {
     let config = Config::preset(name).unwrap();
     of(|g, params| Classifier::new(g, params, &config).map(drop))
@@ -36,7 +36,7 @@ fn count<'a>(shapes: impl Iterator<Item = (&'a String, &'a Vec<usize>)>) -> usiz
     shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
-/// Parameters that only pretraining has.
+/// Whether only pretraining has this parameter.
 fn is_decoder(name: &str) -> bool {
     ["mask_token", "decoder_", "ar_pred"].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -325,10 +325,11 @@ fn launches_are_named_like_parameters() {
     }
 }
 
-/// What a checkpoint of the first version says about its model.
+/// The `config.json` of the first version, which had no families, pools or scan orders.
 #[test]
 fn old_configurations_load() {
-    let old = r#"{"name":"micro","image_size":64,"patch_size":8,"width":64,"pattern":"MMMTMMMT","heads":4,"mlp_ratio":2.0,
+    let old = r#"{"name":"micro","image_size":64,"patch_size":8,"width":64,"pattern":"MMMTMMMT",
+        "heads":4,"mlp_ratio":2.0,
         "extra_residual":true,"registers":4,"cls_reduce":1,"classes":10,"states":16,"conv":4,"expand":2,"drop_path":0.0,
         "init":"mamba","decoder":{"width":64,"depth":2,"heads":4,"mlp_ratio":4.0}}"#;
     let config: Config = serde_json::from_str(old).unwrap();

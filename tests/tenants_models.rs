@@ -1,5 +1,6 @@
-//! Tenants: networks and programs that the library has no use for itself, but has room for. A backbone with a pyramid of
-//! feature maps and batch norm's buffers, as detection and segmentation need it, and a step that the host interrupts.
+//! Tenants: networks and programs that the library has no use for itself, but has room for. A backbone with a pyramid
+//! of feature maps and batch norm's buffers, as detection and segmentation need it, and a step that the host
+//! interrupts.
 
 use rowscan::Result;
 use rowscan::gpu::{Gpu, Program};

@@ -16,8 +16,8 @@ pub struct MaskedBatch {
     pub mask: Tensor,
     /// 1 / Σ mask.
     pub scale: f32,
-    /// For losses that compute nothing but the counted tokens: their raster positions, ascending, u32 (B, M), and for each
-    /// token its place among them, or u32::MAX (B, L).
+    /// For losses that compute nothing but the counted tokens: their raster positions, ascending, u32 (B, M), and for
+    /// each token its place among them, or u32::MAX (B, L).
     pub counted: Option<(Tensor, Tensor)>,
     /// The patches of a second crop of each image, as `patches`.
     pub second: Option<Tensor>,

@@ -40,8 +40,8 @@ impl Classifier {
         Ok(Self { backbone, head: head(params, config)? })
     }
 
-    /// All patches (B, L, P·P·3) in raster order → features and scores. `drop_path` has DropPath's factors, a row for each
-    /// place of [`Config::drop_path_rates`].
+    /// All patches (B, L, P·P·3) in raster order → features and scores. `drop_path` has DropPath's factors, a row for
+    /// each place of [`Config::drop_path_rates`].
     pub fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Prediction> {
         let sequence = self.backbone.sequence(g, t, patches, drop_path)?; // (B, L+n, D)
         let features = self.backbone.pool(g, t, &sequence)?; // (B, F)

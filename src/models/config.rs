@@ -28,7 +28,8 @@ pub struct FamilyFacts {
     pub prefix_tokens: RangeInclusive<usize>,
     /// (patch tokens, prefix tokens) → where the prefix tokens stand in the sequence.
     pub places: fn(usize, usize) -> Places,
-    /// Whether positions of prefix tokens are a tensor of their own, `pos_embed_cls`. Else they are rows of `pos_embed`.
+    /// Whether positions of prefix tokens are a tensor of their own, `pos_embed_cls`. Else they are rows of
+    /// `pos_embed`.
     pub separate_positions: bool,
     /// Whether prefix tokens take part in masked pretraining (src/models/README.md, D-22). MAE's decoder needs that.
     pub prefix_in_pretraining: bool,
@@ -141,67 +142,67 @@ impl Serialize for Family {
 pub struct Config {
     /// Preset name, or what the user calls it.
     pub name: String,
-    /// What kind of network.
+    /// The kind of network.
     #[serde(default)]
     pub family: Family,
-    /// Side of the square input in pixels.
+    /// Side of the square image in pixels.
     pub image_size: usize,
-    /// Width where the input is not square; `image_size` is then its height. Training reads square images only.
+    /// Width of an image that is not square, of which `image_size` is the height. Training reads square images only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_width: Option<usize>,
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Width d.
+    /// Width D: timm's `embed_dim`.
     pub width: usize,
     /// Layers in order: `M` a Mamba layer, `T` a transformer block.
     pub pattern: String,
     /// Heads of the transformer blocks.
     pub heads: usize,
-    /// MLP width of the transformer blocks over d (2 in the MAP repository, 4 in ViT).
+    /// Width of the transformer blocks' MLP over D: 2 in the MAP repository, 4 in ViT.
     pub mlp_ratio: f64,
     /// Whether queries, keys and values have biases.
     #[serde(default = "yes")]
     pub qkv_bias: bool,
-    /// Epsilon of a ViT's norms, the decoder of MAE included, or of the norms around Mamba layers; by default the
-    /// family's (see [`Config::eps`]).
+    /// Epsilon of a ViT's norms and of MAE's decoder, or of the norms around Mamba layers. By default the family's (see
+    /// [`Config::eps`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
-    /// Whether a transformer block of a hybrid computes hidden + T(hidden), as in the MAP repository, or T(hidden)
-    /// (src/models/README.md, D-2 and D-3).
+    /// Whether a transformer block T of a hybrid computes hidden + T(hidden), as in the MAP repository, instead of
+    /// T(hidden) (src/models/README.md, D-2 and D-3).
     pub extra_residual: bool,
-    /// Registers, or class tokens: 1 in Vim, 1 or 0 in ViT.
+    /// Prefix tokens n: registers, or class tokens (1 in Vim, 1 or 0 in ViT).
     pub registers: usize,
-    /// Reduction r of the classifier's neck.
+    /// Reduction r of the neck, which narrows each register from D to D/r numbers. 1 for no neck.
     pub cls_reduce: usize,
-    /// What the classifier reads.
+    /// What the classifier's head reads.
     #[serde(default)]
     pub pool: Pool,
-    /// Classes of the head; 0 for none.
+    /// Classes. With 0 there is no head.
     pub classes: usize,
-    /// States N per channel.
+    /// States N of a channel of a mixer: mamba-ssm's `d_state`.
     pub states: usize,
-    /// Taps of the causal convolution.
+    /// Taps of a mixer's causal convolution: `d_conv`.
     pub conv: usize,
-    /// Inner width over width.
+    /// Inner width E of a mixer over D: `expand`.
     pub expand: usize,
-    /// RMS norms around the Mamba layers, instead of layer norms.
+    /// Whether the norms around Mamba layers are RMS norms instead of layer norms.
     #[serde(default = "yes")]
     pub rms_norm: bool,
     /// How the mixers join their two scan directions. In `config.json` it is `divide_out`: true for the mean, false for
     /// the sum.
     #[serde(default, rename = "divide_out", with = "divide_out")]
     pub directions: Directions,
-    /// Scan order of the tokens.
+    /// The order in which the encoder reads the patches.
     #[serde(default)]
     pub order: Order,
     /// Position embeddings.
     #[serde(default)]
     pub positions: Positions,
-    /// DropPath probability at the last layer.
+    /// DropPath's rate at the last layer: timm's `drop_path_rate`.
     pub drop_path: f64,
     /// Initial values.
     pub init: InitScheme,
-    /// The decoder.
+    /// The decoder of pretraining.
     pub decoder: Decoder,
 }
 
@@ -225,27 +226,27 @@ mod divide_out {
 }
 
 impl Config {
-    /// Patches per side; rows of patches where the image is not square.
+    /// Rows of patches.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Patches in a row.
+    /// Columns of patches.
     pub fn grid_columns(&self) -> usize {
         self.image_width.unwrap_or(self.image_size) / self.patch_size.max(1)
     }
 
-    /// Raster numbers of the patches (L) in the order in which the encoder reads them.
+    /// The raster numbers of the patches in the order in which the encoder reads them: (L).
     pub fn scan(&self) -> Vec<u32> {
         self.order.tokens((self.grid(), self.grid_columns()))
     }
 
-    /// Patches per image L.
+    /// Patches L of an image.
     pub fn tokens(&self) -> usize {
         self.grid() * self.grid_columns()
     }
 
-    /// Values of a patch, P·P·3.
+    /// Values of a patch: P·P·3.
     pub fn patch_len(&self) -> usize {
         self.patch_size * self.patch_size * 3
     }
@@ -255,7 +256,7 @@ impl Config {
         self.pattern.chars().filter(|&c| c == 'M').count()
     }
 
-    /// MLP width of the transformer blocks.
+    /// Width of the transformer blocks' MLP.
     pub fn mlp_hidden(&self) -> usize {
         (self.width as f64 * self.mlp_ratio).round() as usize
     }

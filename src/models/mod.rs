@@ -1,7 +1,7 @@
 //! Models: backbones, classifier and pretraining methods, one paper a file.
 //!
-//! A [`Config`] says what a model is made of. [`backbone`] builds the [`Encoder`] of any [`Family`], [`Classifier`] puts a
-//! head on it, and [`pretext_model`] builds encoder and [`Method`] for pretraining.
+//! A [`Config`] says what a model is made of. [`backbone`] builds the [`Encoder`] of any [`Family`], [`Classifier`]
+//! puts a head on it, and [`pretext_model`] builds encoder and [`Method`] for pretraining.
 
 mod backbones;
 mod batch;

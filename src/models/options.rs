@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The order in which the encoder's tokens follow each other.
+/// The order of patch tokens: of the encoder's scan, or of prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -14,7 +14,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// Raster number of each token of a grid of `height` × `width`, in this order.
+    /// The raster numbers of the tokens of a grid of `height` × `width`, listed in this order: (L).
     pub fn tokens(self, (height, width): (usize, usize)) -> Vec<u32> {
         let token = |rank: usize| match self {
             Self::Rows => rank,
@@ -23,13 +23,13 @@ impl Order {
         (0..height * width).map(|rank| token(rank) as u32).collect()
     }
 
-    /// The line, row or column, of each token of a grid, in raster order: lines follow each other in this order.
+    /// For each token in raster order, the number of its line: its row, or by columns its column. (L)
     pub fn lines(self, (height, width): (usize, usize)) -> Vec<u32> {
         let line = |token: usize| if self == Self::Rows { token / width } else { token % width };
         (0..height * width).map(|token| line(token) as u32).collect()
     }
 
-    /// The place in this order of each token of a grid, in raster order.
+    /// For each token in raster order, its place in this order: the inverse of [`Order::tokens`]. (L)
     pub fn ranks(self, grid: (usize, usize)) -> Vec<u32> {
         let tokens = self.tokens(grid);
         let mut ranks = vec![0; tokens.len()];
@@ -38,7 +38,7 @@ impl Order {
     }
 }
 
-/// Position embeddings of the encoder.
+/// The position embeddings of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
@@ -49,20 +49,20 @@ pub enum Positions {
     SinCos,
 }
 
-/// What the classifier reads.
+/// What the classifier's head reads: timm's `global_pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Pool {
     /// The registers side by side, through the neck if there is one.
     #[default]
     Registers,
-    /// The class token.
+    /// The class token: timm's `token`.
     Token,
-    /// The mean of the patch tokens; ViT then normalizes it (`fc_norm`) in place of the tokens.
+    /// The mean of the patch tokens. A ViT then normalizes the mean (`fc_norm`) and not the tokens: timm's `avg`.
     Average,
 }
 
-/// How hidden patches are decoded.
+/// Which decoder reconstructs hidden patches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderKind {
@@ -73,7 +73,7 @@ pub enum DecoderKind {
     Mae,
 }
 
-/// The reconstruction decoder.
+/// The decoder of pretraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decoder {
@@ -86,7 +86,7 @@ pub struct Decoder {
     pub depth: usize,
     /// Attention heads.
     pub heads: usize,
-    /// MLP width over width.
+    /// Width of the MLP over the decoder's width.
     pub mlp_ratio: f64,
 }
 

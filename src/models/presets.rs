@@ -1,7 +1,7 @@
 //! Models by name, in timm's style: `map_tiny_patch16_224`, `mambar_base_patch16_224`, `vim_small_patch16_224_columns`,
-//! `vit_base_patch16_224`, `deit_small_patch16_224`, and the orderings of Table 4 as `hybrid_base_mmmtmmmt_patch16_224`.
-//! The name says the sides of patch and image in pixels, and any pair of sides will do. The sizes themselves are in the
-//! file of each family.
+//! `vit_base_patch16_224`, `deit_small_patch16_224`, and the orderings of Table 4 as
+//! `hybrid_base_mmmtmmmt_patch16_224`. The name says the sides of patch and image in pixels, and any pair of sides will
+//! do. The sizes themselves are in the file of each family.
 
 use super::config::{Config, Family, Preset};
 use super::options::{Decoder, Order, Positions};

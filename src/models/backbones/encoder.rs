@@ -20,12 +20,12 @@ pub enum Purpose {
     Pretraining,
 }
 
-/// A backbone as the rest of the library sees it. A network whose input and output are one sequence of tokens implements
-/// [`TokenEncoder`] instead, and gets this trait with it.
+/// A backbone as the rest of the library sees it. A network whose input and output are one sequence of tokens
+/// implements [`TokenEncoder`] instead, and gets this trait with it.
 ///
-/// `patches` are all patches of a batch in raster order, (B, L, P·P·3). `drop_path` has DropPath's factors, (places, ≥ B):
-/// a row for each place of [`Config::drop_path_rates`](crate::models::Config::drop_path_rates), and without it nothing
-/// is dropped.
+/// `patches` are all patches of a batch in raster order, (B, L, P·P·3). `drop_path` has DropPath's factors, (places, ≥
+/// B): a row for each place of [`Config::drop_path_rates`](crate::models::Config::drop_path_rates), and without it
+/// nothing is dropped.
 pub trait Encoder: fmt::Debug {
     /// `patches` → features of the whole sequence in scan order, prefix tokens (registers, class tokens) included:
     /// (B, L+n, D). timm's `forward_features`.

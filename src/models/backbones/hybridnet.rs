@@ -1,5 +1,6 @@
-//! HybridNet (MAP, CVPR 2025), and Mamba-R, which is HybridNet without transformer blocks. Registers stand evenly spaced
-//! among the patches, and the classifier reads all of them (src/models/README.md, "HybridNet", "Mamba-R and Vim").
+//! HybridNet (MAP, CVPR 2025), and Mamba-R, which is HybridNet without transformer blocks. Registers stand evenly
+//! spaced among the patches, and the classifier reads all of them (src/models/README.md, "HybridNet", "Mamba-R and
+//! Vim").
 
 use super::embedding::{Embedding, linear_init};
 use super::encoder::TokenEncoder;

@@ -1,8 +1,7 @@
 //! MAP with MAR's diffusion loss (Li et al. 2024) in place of a squared error, as in Table 7 of MAP.
 //!
-//! The vector that the decoder gives for a hidden patch is the condition of a small network, which removes noise from the
-//! patch's pixels
-//! (src/models/README.md, "Diffusion loss").
+//! The vector that the decoder gives for a hidden patch is the condition of a small network, which removes noise from
+//! the patch's pixels (src/models/README.md, "Diffusion loss").
 
 use std::sync::Arc;
 

@@ -108,8 +108,8 @@ impl Mae {
         self.pred.forward(g, t, &x)
     }
 
-    /// Features with the class token in front (B, 1+V, D) → the decoder's input: the class token, then the visible patches
-    /// at their places among mask tokens, all with their positions (B, 1+L, d).
+    /// Features with the class token in front (B, 1+V, D) → the decoder's input: the class token, then the visible
+    /// patches at their places among mask tokens, all with their positions (B, 1+L, d).
     fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let _scope = g.scope(&self.decoder_embed.name);
         let front = Places::front();

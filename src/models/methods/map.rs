@@ -1,7 +1,7 @@
 //! Masked Autoregressive Pretraining (MAP, CVPR 2025): hide patches at random, encode the visible ones, and let a
 //! decoder that reads row by row predict the pixels of the hidden ones. AR, local MAE and MAE on a Mamba encoder run in
-//! the same pipeline: they differ in the decoder's mask and in how many patches are hidden (src/models/README.md, "MAP",
-//! D-5, D-6).
+//! the same pipeline: they differ in the decoder's mask and in how many patches are hidden (src/models/README.md,
+//! "MAP", D-5, D-6).
 
 use super::objective::{DecoderMask, Method, MethodFacts, Objective};
 use super::pretext::{Pretext, Reconstruction, StepResult};
@@ -45,8 +45,8 @@ pub struct Map {
     objective: Objective,
 }
 
-/// The encoder of a method with MAP's decoder. A family whose official pretraining weights hold the classifier's head gets
-/// one too, though pretraining does not run it.
+/// The encoder of a method with MAP's decoder. A family whose official pretraining weights hold the classifier's head
+/// gets one too, though pretraining does not run it.
 pub(super) fn encoder(g: &Gpu, params: &mut Params, config: &Config) -> Result<Backbone> {
     let encoder = backbone(g, params, config, Purpose::Pretraining)?;
     if config.family.head_in_pretraining {
@@ -95,8 +95,8 @@ impl Map {
     }
 }
 
-/// The mean squared error of predicted patches (B, L, P·P·3) over the patches that `batch.mask` counts: one number, MAE's
-/// `forward_loss`. With `normalize` each target patch gets mean 0 and deviation 1 first.
+/// The mean squared error of predicted patches (B, L, P·P·3) over the patches that `batch.mask` counts: one number,
+/// MAE's `forward_loss`. With `normalize` each target patch gets mean 0 and deviation 1 first.
 pub(super) fn pixel_loss(g: &Gpu, t: &mut Tape, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
     let _scope = g.scope("loss");
     let (patches, mask) = (&batch.patches, &batch.mask);

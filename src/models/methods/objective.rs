@@ -93,11 +93,11 @@ pub enum DecoderMask {
     LocalMae,
 }
 
-/// What the prediction is compared with.
+/// The target: what predictions are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// Pixels of zero mean and unit deviation in each patch.
+    /// Pixels of zero mean and unit deviation in each patch: MAE's `norm_pix_loss`.
     #[default]
     #[serde(rename = "normalised")]
     Normalized,
@@ -105,31 +105,31 @@ pub enum Target {
     Raw,
 }
 
-/// All that decides what a step computes besides the model's [`Config`]. The options of other methods have no effect.
+/// All that a pretraining step computes, besides the model's [`Config`]. The options of other methods have no effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Objective {
     /// The method.
     pub method: Method,
-    /// The decoder's mask where it is not the method's.
+    /// The decoder's mask. None for the method's.
     pub decoder_mask: Option<DecoderMask>,
-    /// The order of prediction where it is not the encoder's.
+    /// The order of prediction. None for the encoder's.
     pub decode_order: Option<Order>,
-    /// What is predicted.
+    /// What the predictions are compared with.
     pub target: Target,
-    /// Width of the denoising network.
+    /// Diffusion: width of the denoising network.
     pub diffusion_width: usize,
-    /// Its residual blocks.
+    /// Diffusion: residual blocks of the denoising network.
     pub diffusion_depth: usize,
-    /// Noise levels drawn for each patch in a step.
+    /// Diffusion: noise levels drawn for each patch in a step.
     pub diffusion_repeats: usize,
-    /// Whether the denoiser learns its variance by the variational bound.
+    /// Diffusion: whether the network learns its variance by the variational bound.
     pub vlb: bool,
-    /// Negatives in the queue, a multiple of the batch.
+    /// Contrastive: keys in the queue, a multiple of the batch. MoCo's K.
     pub queue: usize,
-    /// What the similarities are divided by.
+    /// Contrastive: the temperature T, by which similarities are divided.
     pub temperature: f64,
-    /// How much of the key encoder stays in a step.
+    /// Contrastive: the momentum m of the key encoder.
     pub key_momentum: f64,
 }
 

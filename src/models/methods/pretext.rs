@@ -48,8 +48,8 @@ pub trait Pretext: fmt::Debug {
     /// The encoder, which is what pretraining is for.
     fn encoder(&self) -> &Backbone;
 
-    /// From a batch to the loss. `drop_path` has DropPath's factors as in [`Encoder`](crate::models::Encoder). `state` is
-    /// the [`StepState`](crate::ops::step::StepState) of the step, from which kernels draw random numbers.
+    /// From a batch to the loss. `drop_path` has DropPath's factors as in [`Encoder`](crate::models::Encoder). `state`
+    /// is the [`StepState`](crate::ops::step::StepState) of the step, from which kernels draw random numbers.
     fn forward(
         &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
     ) -> Result<StepResult>;
@@ -101,8 +101,8 @@ pub trait Pretext: fmt::Debug {
     }
 }
 
-/// A network that predicts patches by removing noise step by step. n counts the patches of a batch whose loss counts, and
-/// C = P·P·3 the values of a patch.
+/// A network that predicts patches by removing noise step by step. n counts the patches of a batch whose loss counts,
+/// and C = P·P·3 the values of a patch.
 pub trait Denoiser: fmt::Debug {
     /// The noise levels that it was trained on.
     fn schedule(&self) -> &Schedule;

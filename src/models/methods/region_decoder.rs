@@ -1,5 +1,6 @@
-//! MAP's decoder: visible features and mask tokens, each at its place, go through blocks with separate norms for queries
-//! and keys. MAE, AR and local MAE differ from MAP in the attention mask (src/models/README.md, "MAP", "Decoder masks").
+//! MAP's decoder: visible features and mask tokens, each at its place, go through blocks with separate norms for
+//! queries and keys. MAE, AR and local MAE differ from MAP in the attention mask (src/models/README.md, "MAP", "Decoder
+//! masks").
 
 use super::objective::{DecoderMask, Objective};
 use crate::error::Result;
@@ -18,8 +19,8 @@ const EPS: f32 = 1e-5;
 pub(crate) const LINEAR: Init = Init::XavierUniform;
 
 impl DecoderMask {
-    /// The kind of attention mask, and the region of each token of a grid of `height` × `width` (L), in raster order. The
-    /// mask compares the regions of two tokens.
+    /// The kind of attention mask, and the region of each token of a grid of `height` × `width` (L), in raster order.
+    /// The mask compares the regions of two tokens.
     pub fn regions(self, order: Order, grid: (usize, usize)) -> (Mask, Vec<u32>) {
         match self {
             Self::Map => (Mask::RegionCausal, order.lines(grid)),
@@ -41,7 +42,7 @@ impl DecoderMask {
     }
 }
 
-/// From features of visible tokens to a vector for each token.
+/// The decoder: from features of the visible tokens to a vector for every token.
 #[derive(Debug, Clone)]
 pub struct RegionDecoder {
     embed: Linear,
@@ -79,8 +80,8 @@ impl RegionDecoder {
         })
     }
 
-    /// Features of the visible tokens (B, V, D) → the decoder's input: visible tokens at their places, mask tokens at the
-    /// others, all with their positions (B, L, d).
+    /// Features of the visible tokens (B, V, D) → the decoder's input: visible tokens at their places, mask tokens at
+    /// the others, all with their positions (B, L, d).
     fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let _scope = g.scope(&self.embed.name);
         let x = self.embed.forward(g, t, features)?; // (B, V, d)

@@ -11,16 +11,16 @@ use crate::models::backbones::positions::resize_positions;
 use crate::models::config::Config;
 use crate::nn::{Mismatch, Params, Weights};
 
-/// Weights for a model, and where they come from.
+/// The weights of a model, and where each comes from.
 #[derive(Debug, Clone)]
 pub struct Adapted {
     /// A value for every parameter.
     pub weights: Weights,
-    /// Tensors taken as they are.
+    /// Tensors taken from the checkpoint as they are.
     pub taken: Vec<String>,
-    /// Position embeddings made to fit another grid.
+    /// Position embeddings resized to another grid.
     pub resized: Vec<String>,
-    /// Tensors with initial values.
+    /// Tensors that were drawn anew.
     pub fresh: Vec<String>,
     /// Tensors of the checkpoint that were not used.
     pub ignored: Vec<String>,
@@ -45,9 +45,9 @@ fn part(name: &str) -> &str {
 }
 
 /// Makes the weights of a checkpoint fit the model `config`, whose parameters are `params`: PyTorch's
-/// `load_state_dict(strict=False)`, but strict about the trunk. Where the checkpoint has nothing that fits, initial values
-/// are drawn from `seed`. Registers keep their embeddings, since their places follow from the grid. A head of another
-/// shape is drawn anew as a whole, weight and bias.
+/// `load_state_dict(strict=False)`, but strict about the trunk. Where the checkpoint has nothing that fits, initial
+/// values are drawn from `seed`. Registers keep their embeddings, since their places follow from the grid. A head of
+/// another shape is drawn anew as a whole, weight and bias.
 ///
 /// # Errors
 /// A layer that is missing, has another shape, or is one too many: the checkpoint is of another model.
