@@ -41,8 +41,8 @@ pub struct FamilyFacts {
     pub eps: f64,
     /// DropPath: the place of each branch that can be dropped, by name, and its rate, in the order in which they run.
     pub drop_path: fn(&Config) -> Vec<(String, f64)>,
-    /// Takes from a checkpoint what no preset fixes, given whether a tensor is there by name: for `rowscan import`.
-    pub detect: fn(&mut Config, &dyn Fn(&str) -> bool),
+    /// What `rowscan import` takes from the names of a checkpoint.
+    pub detect: Detect,
     /// The first parts of the names of its trunk. Fine-tuning must find these tensors in a checkpoint, and no others.
     pub trunk: &'static [&'static str],
     /// The first parts of the names of what a classifier adds. Fine-tuning draws them anew where they do not fit.
@@ -59,6 +59,9 @@ pub struct FamilyFacts {
     /// Presets: whether each has a twin `…_columns` that scans by columns.
     pub columns: bool,
 }
+
+/// Reads off a checkpoint what no preset fixes. The function argument says whether a tensor is there, by name.
+pub type Detect = fn(&mut Config, &dyn Fn(&str) -> bool);
 
 /// A named size of a family, without patch and image size.
 pub struct Preset {

@@ -24,7 +24,7 @@ pub use backbones::vit::Vit;
 pub use backbones::{Backbone, backbone};
 pub use batch::MaskedBatch;
 pub use classifier::{Classifier, Prediction, layer_of};
-pub use config::{Config, Family, FamilyFacts, Preset};
+pub use config::{Config, Detect, Family, FamilyFacts, Preset};
 pub use methods::contrastive::Contrastive;
 pub use methods::diffusion::Diffusion;
 pub use methods::mae::Mae;
