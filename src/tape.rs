@@ -1,11 +1,13 @@
-//! The tape: what to launch to get gradients, written down while the forward pass is launched.
+//! Automatic differentiation: PyTorch's autograd, written down by hand.
 //!
-//! One tape, passed as `&mut Tape`. A step's rule is a closure under its forward launch, so push order is a valid order
-//! and no topological sort is needed; what the rule needs is moved into the closure and freed when it has run.
-//! Backward kernels assign; only [`Grads::add`] accumulates.
+//! An operator launches its forward kernel and pushes a *rule*, a closure that launches the backward kernels. Running
+//! the rules in reverse order of their forward launches is always valid, so there is no topological sort. What a rule
+//! needs is moved into its closure and freed when it has run. Backward kernels overwrite their output; only
+//! [`Grads::add`] adds.
 //!
-//! What rules keep is most of the memory of a step. A [`Tape::checkpointing`] trades it for time, [`Tape::segment`] by segment:
-//! it keeps what enters one, and launches the segment again when gradients come back to it.
+//! The tensors that rules keep are most of the memory of a training step. A tape of [`Tape::checkpointing`] trades that
+//! memory for time (PyTorch's `torch.utils.checkpoint`): of each [`Tape::segment`] it keeps the inputs only, and
+//! launches the segment again when gradients arrive at it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Phase};
 use crate::tensor::Tensor;
 
-/// A tensor that gradients flow to. Operators take `&Var` where they differentiate and `&Tensor` where they do not.
+/// A tensor with an identity, under which gradients are collected: PyTorch's `requires_grad`. Operators take `&Var`
+/// where they differentiate and `&Tensor` where they do not.
 #[derive(Debug, Clone)]
 pub struct Var {
     id: u64,
@@ -26,15 +29,15 @@ pub struct Var {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Var {
-    /// A leaf: a parameter or an input whose gradient is wanted.
+    /// A leaf: a parameter, or an input whose gradient is wanted.
     pub fn leaf(data: Tensor) -> Self {
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), data }
     }
-    /// A value without gradient; rules skip the work for it.
+    /// A value that needs no gradient. Rules skip the work for it.
     pub fn constant(data: Tensor) -> Self {
         Self { id: 0, data }
     }
-    /// Identity, equal for clones; 0 for constants.
+    /// The identity: equal for clones, 0 for constants.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -44,50 +47,52 @@ impl Var {
 #[derive(Debug, Default)]
 pub struct Grads {
     found: HashMap<u64, Tensor>,
-    home: HashMap<u64, Tensor>,
+    /// Where the gradients of some variables have to end up: those of parameters, in the optimizer's memory.
+    places: HashMap<u64, Tensor>,
     /// The gradients that running rules are reading.
     held: Vec<Tensor>,
 }
 
 impl Grads {
-    /// Gradients of which some have a place: the first contribution to a variable in `home` is written there.
-    pub fn at_home(home: HashMap<u64, Tensor>) -> Self {
-        Self { home, ..Self::default() }
+    /// No gradients yet. That of a variable in `places`, by its id, will be written there.
+    pub fn with_places(places: HashMap<u64, Tensor>) -> Self {
+        Self { places, ..Self::default() }
     }
 
-    /// Whether anybody wants the gradient of this variable.
+    /// Whether the gradient of this variable is wanted: false for constants.
     pub fn wants(&self, var: &Var) -> bool {
         var.id != 0
     }
 
-    /// Where a rule should write its contribution: the variable's place if this is the first one, else scratch, in f16
-    /// where the variable is.
+    /// A tensor for a rule to write its contribution to: the variable's place if it has one and this is the first
+    /// contribution, else new scratch of the variable's shape and element type.
     pub fn alloc(&self, var: &Var) -> Tensor {
-        match self.home.get(&var.id) {
-            Some(home) if !self.found.contains_key(&var.id) => home.clone(),
+        match self.places.get(&var.id) {
+            Some(place) if !self.found.contains_key(&var.id) => place.clone(),
             _ => var.data.scratch_like("gradient", var.data.shape()),
         }
     }
 
-    /// Adds a contribution: the first one moves in, later ones are added to it. One tensor may be the contribution to
-    /// several variables: as long as anybody else looks at its memory, later ones make a new sum instead.
+    /// Adds a contribution to a variable's gradient. The first one becomes the gradient, without a copy, and later ones
+    /// are added to it in place. One tensor may be the contribution to several variables. So while another gradient or
+    /// a running rule uses its memory, a later contribution makes a new sum instead.
     pub fn add(&mut self, g: &Gpu, var: &Var, contribution: Tensor) -> Result<()> {
         if !self.wants(var) {
             return Ok(());
         }
         contribution.expect_shape("gradient", var.data.shape())?;
         let beside = |other: &Tensor| other.memory().same_buffer(contribution.memory());
-        let sum = match (self.found.get(&var.id), self.home.get(&var.id)) {
+        let sum = match (self.found.get(&var.id), self.places.get(&var.id)) {
             (Some(sum), None) if beside(sum) || self.is_shared(var, sum) => sum.plus(g, &contribution)?,
             (Some(sum), _) => return sum.add_into(g, &contribution),
-            (None, Some(home)) => {
-                if !home.memory().same(contribution.memory()) {
-                    home.copy_from(g, &contribution)?;
+            (None, Some(place)) => {
+                if !place.memory().same(contribution.memory()) {
+                    place.copy_from(g, &contribution)?;
                 }
-                home.clone()
+                place.clone()
             }
-            // nobody else moves into the place of a variable
-            (None, None) if self.home.values().any(beside) => {
+            // the place of a variable holds no other variable's gradient
+            (None, None) if self.places.values().any(beside) => {
                 let copy = Tensor::scratch("gradient", contribution.shape());
                 copy.copy_from(g, &contribution)?;
                 copy
@@ -98,17 +103,18 @@ impl Grads {
         Ok(())
     }
 
-    /// Whether another variable's gradient or a running rule looks at the memory of this sum.
+    /// Whether another variable's gradient, or a running rule, uses the memory of this sum.
     fn is_shared(&self, var: &Var, sum: &Tensor) -> bool {
         let others = self.found.iter().filter(|(id, _)| **id != var.id).map(|(_, other)| other);
         self.held.iter().chain(others).any(|other| other.memory().same_buffer(sum.memory()))
     }
 
-    /// Removes what has been collected so far, for a kernel that adds its own contribution while writing the sum.
-    /// The sum has to come back through [`Grads::add`], in a tensor of its own: the memory of this one may be shared.
-    /// Nothing is taken from a variable's place.
+    /// Takes the gradient accumulated so far out of the table, so that a backward kernel can fuse the addition (`dx =
+    /// dy·w + taken`). Write the sum to a *new* tensor and hand it back with [`Grads::add`]: the taken one may share
+    /// its memory with another variable's gradient. None for a variable with a place, whose gradient has a fixed
+    /// buffer.
     pub fn take(&mut self, var: &Var) -> Option<Tensor> {
-        if self.home.contains_key(&var.id) { None } else { self.found.remove(&var.id) }
+        if self.places.contains_key(&var.id) { None } else { self.found.remove(&var.id) }
     }
 
     /// Whether the variable with this identity has a gradient.
@@ -116,7 +122,8 @@ impl Grads {
         self.found.contains_key(&id)
     }
 
-    /// The gradient of a variable, if anything depended on it. Another variable's may lie in the same memory.
+    /// The gradient of a variable: PyTorch's `.grad`. None if nothing depended on it. It may share its memory with that
+    /// of another variable.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         self.found.get(&var.id)
     }
@@ -129,7 +136,7 @@ struct Step {
     rule: Rule,
 }
 
-/// The steps of one forward pass.
+/// The rules of one forward pass.
 #[derive(Default)]
 pub struct Tape {
     steps: Vec<Step>,
@@ -143,22 +150,22 @@ impl Tape {
         Self::default()
     }
 
-    /// A tape that forgets: for inference.
+    /// A tape that keeps no rules, for inference: PyTorch's `torch.no_grad()`.
     pub fn off() -> Self {
         Self { off: true, ..Self::default() }
     }
 
-    /// An empty tape that, if `on`, keeps nothing of what a [`Tape::segment`] computes on its way (Chen et al. 2016).
+    /// An empty tape that, if `on`, keeps only the inputs of each [`Tape::segment`] (Chen et al. 2016).
     pub fn checkpointing(on: bool) -> Self {
         Self { checkpointing: on, ..Self::default() }
     }
 
-    /// Whether rules are kept, so that operators need not save what only a rule would read.
+    /// Whether rules are kept. Operators ask before they save what only a rule would read.
     pub fn is_on(&self) -> bool {
         !self.off
     }
 
-    /// Adds a step with one result. `rule` gets the gradient of the result; it does not run if there is none.
+    /// Adds an operator with one result. `rule` gets the gradient of the result, and does not run if there is none.
     pub fn push(
         &mut self, g: &Gpu, out: Tensor, rule: impl FnOnce(&Gpu, &Tensor, &mut Grads) -> Result<()> + 'static,
     ) -> Var {
@@ -169,8 +176,8 @@ impl Tape {
         out
     }
 
-    /// Adds a step with several results. `rule` gets a gradient for each that something depended on; it does not run if
-    /// there is none at all.
+    /// Adds an operator with several results. `rule` gets the gradient of each result that something depended on, and
+    /// does not run if there is none at all.
     pub fn push_many<const N: usize>(
         &mut self, g: &Gpu, outs: [Tensor; N],
         rule: impl FnOnce(&Gpu, [Option<Tensor>; N], &mut Grads) -> Result<()> + 'static,
@@ -194,9 +201,10 @@ impl Tape {
         outs
     }
 
-    /// A part of the forward pass: what `f` launches and returns, whatever the tape. If the tape is checkpointing, `f` runs
-    /// without one, and again with one as soon as there is a gradient for a result; so it must do the same each time. The
-    /// gradients are the same to the bit. A variable that `f` holds may be a result: it stays that variable.
+    /// Runs a part of the forward pass, `f`, and returns its results. If the tape is checkpointing, `f` runs without a
+    /// tape now, and a second time, with one, when the backward pass reaches it. So `f` must launch the same kernels
+    /// each time. The gradients are the same to the bit either way. A variable that `f` holds may itself be a result,
+    /// and stays the same variable.
     pub fn segment<const N: usize>(
         &mut self, g: &Gpu, f: impl Fn(&Gpu, &mut Self) -> Result<[Var; N]> + 'static,
     ) -> Result<[Var; N]> {
@@ -222,7 +230,8 @@ impl Tape {
         Ok(outs)
     }
 
-    /// Launches the rules in reverse, starting from d`loss` = 1 for every element of `loss`.
+    /// Launches the rules in reverse, starting from a gradient of 1 for every element of `loss`: PyTorch's
+    /// `loss.sum().backward()`.
     pub fn backward(self, g: &Gpu, loss: &Var, grads: Grads) -> Result<Grads> {
         let seed = Tensor::scratch("dloss", loss.data.shape());
         let _phase = g.phase(Phase::Backward);
@@ -230,7 +239,7 @@ impl Tape {
         self.backward_from(g, loss, seed, grads)
     }
 
-    /// [`Tape::backward`] from a given gradient of `out`.
+    /// [`Tape::backward`] from a given gradient of `out`: PyTorch's `out.backward(dout)`.
     pub fn backward_from(self, g: &Gpu, out: &Var, dout: Tensor, mut grads: Grads) -> Result<Grads> {
         let _phase = g.phase(Phase::Backward);
         grads.held.push(dout.clone());

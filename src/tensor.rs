@@ -19,7 +19,7 @@ const ADD_INTO: Kernel = kernel("tensor.add_into", &[read(1, "x"), update(2, "ou
 const PLUS: Kernel = kernel("tensor.plus", &[read(1, "x"), read(3, "z"), write(2, "out")]);
 const HALVE: Kernel = kernel("tensor.halve", &[read(1, "x"), write(4, "words").f16()]);
 
-/// The primitives as data, for the shader tests.
+/// The kernels of this file, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
 
 /// A shaped view of GPU memory with elements of one type. Contiguous, row-major; cloning shares the memory.
@@ -62,7 +62,7 @@ impl Tensor {
         Self::scratch_of(self.dtype(), label, shape)
     }
 
-    /// A tensor that the host fills, now and again: batches, tables, step state.
+    /// A tensor that the host writes before a program runs: batches, tables, step state.
     pub fn input(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Input, label, shape)
     }
@@ -78,14 +78,14 @@ impl Tensor {
         Self { view, shape: shape.to_vec() }
     }
 
-    /// A tensor with these values.
+    /// A tensor with these values: `torch.tensor(values).reshape(shape)`.
     pub fn from_slice(g: &Gpu, shape: &[usize], values: &[f32]) -> Result<Self> {
         let tensor = Self::input("tensor", shape);
         tensor.write(g, values)?;
         Ok(tensor)
     }
 
-    /// A table of indices.
+    /// A table of indices, u32.
     pub fn from_indices(g: &Gpu, shape: &[usize], values: &[u32]) -> Result<Self> {
         let tensor = Self::indices("indices", shape);
         tensor.write(g, values)?;
@@ -102,7 +102,7 @@ impl Tensor {
         &self.shape
     }
 
-    /// Number of elements.
+    /// The number of elements: `numel()`.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -132,7 +132,7 @@ impl Tensor {
         Err(Error::argument(what, format!("{:?}", self.shape), format!("{shape:?}")))
     }
 
-    /// The same memory with another shape of equal length.
+    /// The same memory with another shape of as many elements: `view(shape)`.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
         if shape.iter().product::<usize>() != self.len() {
             return Err(Error::argument("reshape", format!("{shape:?}"), format!("{} elements", self.len())));
@@ -186,12 +186,12 @@ impl Tensor {
         g.read(&self.view)
     }
 
-    /// The values, as soon as the GPU has them.
+    /// The values, once the GPU has computed them: `tensor.cpu()`.
     pub async fn to_vec_async(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(self.values(&self.read(g)?.await?))
     }
 
-    /// The values; blocks.
+    /// The values. Blocks until the GPU has computed them.
     #[cfg(feature = "blocking")]
     pub fn to_vec(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(self.values(&self.read(g)?.wait()?))
@@ -205,24 +205,24 @@ impl Tensor {
         halves.into_iter().take(self.len()).map(half::f16::to_f32).collect()
     }
 
-    /// Launches: every element becomes `value`.
+    /// Launches `self.fill_(value)`.
     pub fn fill(&self, g: &Gpu, value: f32) -> Result<()> {
         g.launch(&FILL, self.items(), &self.primitive(value), &[self])
     }
 
-    /// Launches: the values of `other`, which has as many elements.
+    /// Launches `self.copy_(other)`. `other` has as many elements.
     pub fn copy_from(&self, g: &Gpu, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         g.launch(&COPY, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches: adds `other` element by element.
+    /// Launches `self.add_(other)`, element by element.
     pub fn add_into(&self, g: &Gpu, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         g.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches: the sum with `other`, element by element, as a new tensor.
+    /// Launches `self + other`, element by element, as a new tensor.
     pub fn plus(&self, g: &Gpu, other: &Self) -> Result<Self> {
         let sum = Self::scratch("sum", &self.shape);
         g.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;

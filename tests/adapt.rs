@@ -15,7 +15,7 @@ fn params(build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Params {
     params
 }
 
-/// Initial values of a model as a file has them.
+/// The initial values of a model, as a checkpoint would hold them.
 fn weights(seed: u64, build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Weights {
     let each = |e: &rowscan::nn::Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
     params(build).entries().iter().map(each).collect()
@@ -90,7 +90,7 @@ fn class_tokens_keep_their_row_of_positions() {
     }
 }
 
-/// MAE's recipe: the norm behind the blocks goes, one behind the mean comes, fixed positions become trainable.
+/// MAE's recipe: `fc_norm` behind the mean replaces `norm` behind the blocks, and fixed positions become trainable.
 #[test]
 fn a_mae_checkpoint_becomes_a_classifier() {
     let decoder = Decoder { width: 32, depth: 1, heads: 2, ..Decoder::mae() };

@@ -1,9 +1,9 @@
-//! Ring 1: what holds for every backbone, whatever its weights.
+//! Ring 1: properties of every backbone that hold for any weights.
 
 use rowscan::Result;
 use rowscan::gpu::Gpu;
-use rowscan::models::{Backbone, Batch, Classifier, Config, Map};
-use rowscan::nn::{Mixer, MixerConfig, Params, Weights};
+use rowscan::models::{Classifier, Config, Map, MaskedBatch, Purpose, backbone};
+use rowscan::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
 use rowscan::ops::reduce::mean;
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
@@ -28,13 +28,13 @@ fn patches(g: &Gpu, config: &Config, b: usize) -> Tensor {
     Tensor::from_slice(g, &shape, &Random::new(5).normal(shape.iter().product())).unwrap()
 }
 
-/// Both samples see `order`, tokens by raster position.
-fn batch(g: &Gpu, config: &Config, order: &[u32]) -> Batch {
+/// Two images with the same visible tokens, `order`, by raster position.
+fn batch(g: &Gpu, config: &Config, order: &[u32]) -> MaskedBatch {
     let (l, v) = (config.tokens(), order.len());
     let mut inverse = vec![u32::MAX; l];
     order.iter().enumerate().for_each(|(at, &token)| inverse[token as usize] = at as u32);
     let mask: Vec<f32> = inverse.iter().map(|&i| if i == u32::MAX { 1.0 } else { 0.0 }).collect();
-    Batch {
+    MaskedBatch {
         patches: patches(g, config, 2),
         visible: Tensor::from_indices(g, &[2, v], &order.repeat(2)).unwrap(),
         inverse: Tensor::from_indices(g, &[2, l], &inverse.repeat(2)).unwrap(),
@@ -52,14 +52,14 @@ fn scan(config: &Config) -> Vec<u32> {
     (0..side * side).map(|t| if columns { t % side * side + t / side } else { t }).collect()
 }
 
-/// Pretraining with nothing hidden is the view of the probes, and tokens come back in raster order.
+/// With nothing hidden, pretraining encodes what probes read, but in scan order: probes get raster order.
 #[test]
 fn all_visible_is_all_tokens() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
     for name in MODELS {
         let config = config(name);
         let mut params = Params::new(g);
-        let net = Backbone::pretraining(g, &mut params, &config)?;
+        let net = backbone(g, &mut params, &config, Purpose::Pretraining)?;
         params.init(g, 3)?;
         let order = scan(&config);
         let batch = batch(g, &config, &order);
@@ -78,14 +78,14 @@ fn all_visible_is_all_tokens() -> Result<()> {
     Ok(())
 }
 
-/// A ViT does not feel the order of its tokens; a scan does.
+/// The features of a ViT do not depend on the order of its tokens. Those of a Mamba encoder do.
 #[test]
 fn only_scans_feel_the_order() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
     for name in ["vit_micro_patch4_32", "mambar_micro_patch4_32"] {
         let config = config(name);
         let mut params = Params::new(g);
-        let net = Backbone::pretraining(g, &mut params, &config)?;
+        let net = backbone(g, &mut params, &config, Purpose::Pretraining)?;
         params.init(g, 3)?;
         let features = |order: &[u32]| {
             let x = net.encode_visible(g, &mut Tape::off(), &batch(g, &config, order), None)?;
@@ -101,7 +101,8 @@ fn only_scans_feel_the_order() -> Result<()> {
     Ok(())
 }
 
-/// MAP trains every family: all parameters of encoder and decoder have gradients, a classifier's own have none.
+/// MAP trains every family: all parameters of encoder and decoder have gradients, and those of the classifier have
+/// none.
 #[test]
 fn map_takes_every_family() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -112,10 +113,11 @@ fn map_takes_every_family() -> Result<()> {
         params.init(g, 3)?;
         let mut t = Tape::new();
         let order: Vec<u32> = scan(&config).into_iter().filter(|t| t % 3 != 0).collect();
-        let out = map.forward(g, &mut t, &batch(g, &config, &order), None)?;
+        let out = map.reconstruct(g, &mut t, &batch(g, &config, &order), None)?;
         let loss = out.loss.data.to_vec(g)?[0];
         assert!((0.5..3.0).contains(&loss), "{name}: {loss}");
         let grads = t.backward(g, &out.loss, params.grads())?;
+        g.flush()?; // nothing may be pending when the thread ends
         for entry in params.entries() {
             let own = ["cls_token", "pos_embed_cls", "head"].iter().any(|own| entry.name.starts_with(own));
             let trained = !own || (name.starts_with("vit") && entry.name == "cls_token");
@@ -154,7 +156,7 @@ fn rows_do_not_see_those_below() -> Result<()> {
     Ok(())
 }
 
-/// A classifier trains all of its parameters.
+/// Every parameter of a classifier has a gradient.
 #[test]
 fn classifiers_use_all_they_have() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
@@ -180,22 +182,22 @@ fn classifiers_use_all_they_have() -> Result<()> {
     Ok(())
 }
 
-/// With equal weights in both directions a palindrome stays one (src/models/README.md, "Two directions").
+/// With equal weights in both scan directions, a palindrome of tokens stays a palindrome (src/models/README.md, "Two
+/// directions").
 #[test]
 fn a_palindrome_stays_one() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
-    let config = MixerConfig {
+    let config = MambaConfig {
         width: 24,
         states: 16,
         conv: 4,
         expand: 2,
-        biscan: true,
-        divide_out: true,
-        map_repo_init: false,
+        directions: Directions::Mean,
+        init: InitScheme::Mamba,
         out_scale: 1.0,
     };
     let mut params = Params::new(g);
-    let mixer = Mixer::new(&mut params, "mixer", &config)?;
+    let mixer = MambaMixer::new(&mut params, "mixer", &config)?;
     params.init(g, 7)?;
     let mut weights: Weights = pollster::block_on(params.weights(g))?;
     for (forward, backward) in [

@@ -58,7 +58,7 @@ fn gradients_are_the_same_bits_with_and_without_segments() {
         let leaves = [leaf(0, &[3, 4]), leaf(12, &[3, 4]), leaf(24, &[4, 4])];
         let out = graph(g, &mut t, &leaves).unwrap();
         let place = Tensor::input("place", &[4, 4]);
-        let home = Grads::at_home([(leaves[2].id(), place)].into());
+        let home = Grads::with_places([(leaves[2].id(), place)].into());
         let seed = Tensor::from_slice(g, &[3, 4], &values[40..]).unwrap();
         let grads = t.backward_from(g, &out, seed, home).unwrap();
         let tensors = [Some(&out.data), grads.get(&leaves[0]), grads.get(&leaves[1]), grads.get(&leaves[2])];
@@ -119,12 +119,12 @@ fn pretraining_leaves_the_same_bits() {
     let extra = Config { extra_residual: !dropping.extra_residual, ..dropping.clone() };
     let mae = Config { drop_path: 0.3, ..vit(DecoderKind::Mae) };
     let diffusion =
-        Objective { diffusion_width: 32, diffusion_depth: 2, diffusion_repeats: 2, ..Objective::of(Method::Diffusion) };
+        Objective { diffusion_width: 32, diffusion_depth: 2, diffusion_repeats: 2, ..Objective::of(Method::DIFFUSION) };
     let cases = [
         (&dropping, Objective::default(), Precision::F32),
         (&dropping, Objective::default(), Precision::Mixed),
         (&extra, Objective::default(), Precision::F32),
-        (&mae, Objective::of(Method::Mae), Precision::F32),
+        (&mae, Objective::of(Method::MAE), Precision::F32),
         (&dropping, diffusion, Precision::F32),
     ];
     for (config, objective, precision) in cases {

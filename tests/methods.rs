@@ -7,7 +7,7 @@ use rowscan::data::imagenet::{MEAN, STD};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::infer::reconstruct::Reconstructor;
 use rowscan::models::{
-    Batch, Config, DecoderKind, DecoderMask, Family, Map, Method, Objective, Order, Pretext, Target,
+    Config, DecoderKind, DecoderMask, Family, Map, MaskedBatch, Method, Objective, Order, Target, pretext_model,
 };
 use rowscan::nn::Params;
 use rowscan::run::Silent;
@@ -27,7 +27,7 @@ use crate::training::nano;
 
 const SIDE: usize = 16;
 
-/// Small options for what is large by default.
+/// The defaults of a method, with small networks and a small queue.
 fn objective(method: Method) -> Objective {
     Objective { diffusion_width: 32, diffusion_depth: 1, diffusion_repeats: 2, queue: 16, ..Objective::of(method) }
 }
@@ -38,7 +38,7 @@ fn settings(method: Method) -> Settings {
 }
 
 pub fn vit(decoder: DecoderKind) -> Config {
-    let mut config = Config { family: Family::Vit, pattern: "TT".into(), ..nano() };
+    let mut config = Config { family: Family::VIT, pattern: "TT".into(), ..nano() };
     config.pool = rowscan::models::Pool::Token;
     config.decoder.kind = decoder;
     config
@@ -46,7 +46,7 @@ pub fn vit(decoder: DecoderKind) -> Config {
 
 fn columns() -> Config {
     let pool = rowscan::models::Pool::Token;
-    Config { family: Family::Vim, pattern: "MM".into(), order: Order::Columns, pool, ..nano() }
+    Config { family: Family::VIM, pattern: "MM".into(), order: Order::Columns, pool, ..nano() }
 }
 
 /// Eight pictures of stripes and blobs, (8, S, S, 3).
@@ -82,23 +82,23 @@ fn losses(g: &Gpu, config: &Config, settings: &Settings, steps: u64) -> Vec<f32>
 fn every_method_learns() {
     let Some(g) = gpu() else { return };
     let raw =
-        Settings { objective: Objective { target: Target::Raw, ..objective(Method::Map) }, ..settings(Method::Map) };
-    let plain = Objective { vlb: false, ..objective(Method::Diffusion) };
-    let squared = Settings { objective: plain, ..settings(Method::Diffusion) };
-    let all = Settings { mask_ratio: Some(0.0), ..settings(Method::Map) };
+        Settings { objective: Objective { target: Target::Raw, ..objective(Method::MAP) }, ..settings(Method::MAP) };
+    let plain = Objective { vlb: false, ..objective(Method::DIFFUSION) };
+    let squared = Settings { objective: plain, ..settings(Method::DIFFUSION) };
+    let all = Settings { mask_ratio: Some(0.0), ..settings(Method::MAP) };
     let cases = [
-        ("ar", nano(), settings(Method::Ar)),
-        ("ar, columns", columns(), Settings { mask: "sequential".into(), ..settings(Method::Ar) }),
-        ("local mae", nano(), settings(Method::LocalMae)),
-        ("mae in map's pipeline", nano(), settings(Method::Mae)),
-        ("mae", vit(DecoderKind::Mae), settings(Method::Mae)),
-        ("map on a ViT", vit(DecoderKind::Map), settings(Method::Map)),
+        ("ar", nano(), settings(Method::AR)),
+        ("ar, columns", columns(), Settings { mask: "sequential".into(), ..settings(Method::AR) }),
+        ("local mae", nano(), settings(Method::LOCAL_MAE)),
+        ("mae in map's pipeline", nano(), settings(Method::MAE)),
+        ("mae", vit(DecoderKind::Mae), settings(Method::MAE)),
+        ("map on a ViT", vit(DecoderKind::Map), settings(Method::MAP)),
         ("map, raw pixels", nano(), raw),
         ("map, nothing hidden", nano(), all),
-        ("diffusion", nano(), settings(Method::Diffusion)),
+        ("diffusion", nano(), settings(Method::DIFFUSION)),
         ("diffusion without vlb", nano(), squared),
-        ("contrastive", nano(), settings(Method::Contrastive)),
-        ("contrastive on a ViT", vit(DecoderKind::Map), settings(Method::Contrastive)),
+        ("contrastive", nano(), settings(Method::CONTRASTIVE)),
+        ("contrastive on a ViT", vit(DecoderKind::Map), settings(Method::CONTRASTIVE)),
     ];
     for (name, config, settings) in cases {
         let losses = losses(g, &config, &settings, 60);
@@ -112,12 +112,12 @@ fn every_method_learns() {
     }
 }
 
-/// A batch of one image with every other token visible, for an encoder that reads in this order.
-fn batch(g: &Gpu, config: &Config) -> (Batch, Vec<u32>) {
+/// A batch of one blank image with half of the tokens visible, and the visible tokens.
+fn batch(g: &Gpu, config: &Config) -> (MaskedBatch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
     let mask = rowscan::train::pretrain::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
-    let batch = Batch {
+    let batch = MaskedBatch {
         patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
         visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
         inverse: Tensor::from_indices(g, &[1, l], &mask.inverse).unwrap(),
@@ -184,10 +184,10 @@ fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Opti
 fn every_method_goes_on_with_the_same_bits() {
     let Some(g) = gpu() else { return };
     for (method, mut config) in [
-        (Method::Ar, columns()),
-        (Method::Mae, vit(DecoderKind::Mae)),
-        (Method::Diffusion, nano()),
-        (Method::Contrastive, nano()),
+        (Method::AR, columns()),
+        (Method::MAE, vit(DecoderKind::Mae)),
+        (Method::DIFFUSION, nano()),
+        (Method::CONTRASTIVE, nano()),
     ] {
         config.drop_path = 0.2;
         let mut settings = settings(method);
@@ -196,7 +196,7 @@ fn every_method_goes_on_with_the_same_bits() {
         train(g, whole.path(), &config, &settings, None);
         train(g, again.path(), &config, &settings, Some(&whole.path().join("checkpoint-1")));
         let mut files = vec!["model.safetensors", "optimizer.safetensors"];
-        if method == Method::Contrastive {
+        if method == Method::CONTRASTIVE {
             files.extend(["keys.safetensors", "queue.safetensors"]);
             assert!(!whole.path().join("grid-0002.png").exists());
         } else {
@@ -227,7 +227,7 @@ fn every_method_goes_on_with_the_same_bits() {
 #[test]
 fn the_queue_and_the_key_encoder_follow() {
     let Some(g) = gpu() else { return };
-    let (config, mut settings) = (nano(), settings(Method::Contrastive));
+    let (config, mut settings) = (nano(), settings(Method::CONTRASTIVE));
     settings.objective.key_momentum = 0.9;
     let hyper = settings.run.hyper().unwrap();
     let mut trainer = Pretrainer::new(g, &config, &settings.objective, 4, hyper, 7).unwrap();
@@ -235,8 +235,10 @@ fn the_queue_and_the_key_encoder_follow() {
     let mask = settings.masker(&config).unwrap().draw(0, 4);
     let weights = |params: &Params| pollster::block_on(params.weights(g)).unwrap();
     let keys = |trainer: &Pretrainer| {
-        let Pretext::Contrastive(model) = trainer.model() else { panic!("another method") };
-        (weights(&model.keys), weights(&model.queue)["queue"].1.clone())
+        let [("keys.safetensors", keys), ("queue.safetensors", queue)] = trainer.model().companions()[..] else {
+            panic!("another method")
+        };
+        (weights(keys), weights(queue)["queue"].1.clone())
     };
     let (start, queue) = keys(&trainer);
     assert_eq!(start, weights(&trainer.params));
@@ -260,19 +262,19 @@ fn pictures_come_of_every_method_that_predicts() {
     let Some(g) = gpu() else { return };
     let target = Target::Raw;
     for (config, objective) in [
-        (nano(), Objective { target, ..objective(Method::Map) }),
-        (vit(DecoderKind::Mae), objective(Method::Mae)),
-        (nano(), objective(Method::Diffusion)),
-        (columns(), Objective { vlb: false, target, ..objective(Method::Diffusion) }),
+        (nano(), Objective { target, ..objective(Method::MAP) }),
+        (vit(DecoderKind::Mae), objective(Method::MAE)),
+        (nano(), objective(Method::DIFFUSION)),
+        (columns(), Objective { vlb: false, target, ..objective(Method::DIFFUSION) }),
     ] {
         let mut params = Params::new(g);
-        let model = Pretext::new(g, &mut params, &config, &objective).unwrap();
+        let model = pretext_model(g, &mut params, &config, &objective).unwrap();
         params.init(g, 3).unwrap();
         let mask =
             Masker::new("random".parse().unwrap(), rowscan::train::pretrain::mask::MaskRatio::Fixed(0.5), (4, 4), 1)
                 .unwrap();
         let mask = mask.in_order(config.order, objective.order(&config)).draw(0, 2);
-        let reconstructor = Reconstructor::new(g, &model, &config, 2, mask.visible_len).unwrap();
+        let reconstructor = Reconstructor::new(g, &*model, &config, 2, mask.visible_len).unwrap();
         let images = &pictures()[..2 * SIDE * SIDE * 3];
         let (drawn, loss) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
         let (_, again) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
@@ -290,12 +292,12 @@ fn pictures_come_of_every_method_that_predicts() {
         }
     }
     let mut params = Params::new(g);
-    let model = Pretext::new(g, &mut params, &nano(), &objective(Method::Contrastive)).unwrap();
-    let error = Reconstructor::new(g, &model, &nano(), 1, 8).unwrap_err().to_string();
+    let model = pretext_model(g, &mut params, &nano(), &objective(Method::CONTRASTIVE)).unwrap();
+    let error = Reconstructor::new(g, &*model, &nano(), 1, 8).unwrap_err().to_string();
     assert!(error.contains("contrastive") && error.contains("map, mae, ar, local-mae or diffusion"), "{error}");
 }
 
-/// A raw target is met by the raw pixels: a decoder that predicts nothing is off by their mean square.
+/// A decoder that predicts zeros has the mean square of the target as its loss: of raw pixels, or of normalized ones.
 #[test]
 fn raw_and_normalised_targets_differ_by_the_patch() {
     let Some(g) = gpu() else { return };
@@ -304,17 +306,17 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
     let (batch, config) = (8, nano());
     for (target, expected) in [
         (Target::Raw, (0..images.len()).map(|at| normal(at).powi(2)).sum::<f32>() / images.len() as f32),
-        (Target::Normalised, 47.0 / 48.0), // the unbiased deviation of 48 numbers
+        (Target::Normalized, 47.0 / 48.0), // the unbiased deviation of 48 numbers
     ] {
-        let objective = Objective { target, ..objective(Method::Map) };
+        let objective = Objective { target, ..objective(Method::MAP) };
         let mut params = Params::new(g);
-        let model = Pretext::new(g, &mut params, &config, &objective).unwrap();
+        let model = pretext_model(g, &mut params, &config, &objective).unwrap();
         params.init(g, 3).unwrap();
         let mut weights = pollster::block_on(params.weights(g)).unwrap();
         weights.get_mut("ar_pred.weight").unwrap().1.fill(0.0);
         params.load(g, &weights).unwrap();
-        let mask = Settings { mask_ratio: Some(0.0), ..settings(Method::Map) }.masker(&config).unwrap().draw(0, batch);
-        let reconstructor = Reconstructor::new(g, &model, &config, batch, mask.visible_len).unwrap();
+        let mask = Settings { mask_ratio: Some(0.0), ..settings(Method::MAP) }.masker(&config).unwrap().draw(0, batch);
+        let reconstructor = Reconstructor::new(g, &*model, &config, batch, mask.visible_len).unwrap();
         let (_, loss) = pollster::block_on(reconstructor.run(&images, &mask)).unwrap();
         assert!((loss / expected - 1.0).abs() < 1e-4, "{target:?}: {loss}, expected {expected}");
     }
@@ -322,7 +324,7 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
 
 #[test]
 fn every_method_can_be_planned_for_every_family() {
-    for method in Method::ALL {
+    for method in Method::all() {
         for config in [nano(), columns(), vit(DecoderKind::Map)] {
             let g = Gpu::dry(Caps::portable());
             let settings = settings(method);
@@ -335,15 +337,16 @@ fn every_method_can_be_planned_for_every_family() {
     }
 }
 
-/// The denoiser has the tensors of MAR's, whose attribute is `diffloss`, and nothing of MAP's is missing but its last layer.
+/// The denoiser has the tensors of MAR's, whose attribute is `diffloss`, and nothing of MAP's is missing but its last
+/// layer.
 #[test]
 fn the_denoiser_has_the_names_of_mar() {
     let names = |method: Method| -> std::collections::BTreeSet<String> {
         let mut params = Params::new(&Gpu::dry(Caps::portable()));
-        Pretext::new(&Gpu::dry(Caps::portable()), &mut params, &nano(), &objective(method)).unwrap();
+        pretext_model(&Gpu::dry(Caps::portable()), &mut params, &nano(), &objective(method)).unwrap();
         params.entries().iter().map(|e| e.name.clone()).collect()
     };
-    let (map, diffusion) = (names(Method::Map), names(Method::Diffusion));
+    let (map, diffusion) = (names(Method::MAP), names(Method::DIFFUSION));
     assert_eq!(map.difference(&diffusion).collect::<Vec<_>>(), ["ar_pred.bias", "ar_pred.weight"]);
     let layers = [
         "cond_embed",
@@ -366,21 +369,23 @@ fn methods_hide_what_the_paper_hides() {
     let config = Config::preset("tiny").unwrap();
     let hidden = |settings: &Settings| 196 - *settings.masker(&config).unwrap().all_visible_lengths().end();
     for (method, count) in
-        [(Method::Map, 98), (Method::Mae, 147), (Method::Ar, 40), (Method::LocalMae, 98), (Method::Contrastive, 0)]
+        [(Method::MAP, 98), (Method::MAE, 147), (Method::AR, 40), (Method::LOCAL_MAE, 98), (Method::CONTRASTIVE, 0)]
     {
         assert_eq!(hidden(&Settings::of(method)), count, "{method}");
         let n = Settings { mask_tokens: Some(60), ..Settings::of(method) };
-        assert_eq!(hidden(&n), if method == Method::Contrastive { 0 } else { 60 });
-        assert_eq!(method.name().parse::<Method>().unwrap(), method);
+        assert_eq!(hidden(&n), if method == Method::CONTRASTIVE { 0 } else { 60 });
+        assert_eq!(method.name.parse::<Method>().unwrap(), method);
     }
 }
 
-/// What was written before there were methods is MAP.
+/// A `state.json` from before there were methods is of MAP.
 #[test]
 fn a_state_without_a_method_is_map() {
-    let text = r#"{"version":1,"step":7,"epoch":1,"batch":1,"images":24,"settings":{"data":"synthetic:24","batch_size":4,
+    let text = r#"{"version":1,"step":7,"epoch":1,"batch":1,"images":24,
+        "settings":{"data":"synthetic:24","batch_size":4,
         "epochs":15,"blr":0.02,"min_lr":0.0,"warmup_epochs":1.0,"schedule":"cosine","weight_decay":0.05,
-        "decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,"clip_grad":0.0,"mask":"random","mask_ratio":null,"seed":5}}"#;
+        "decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,"clip_grad":0.0,
+        "mask":"random","mask_ratio":null,"seed":5}}"#;
     let state: State = serde_json::from_str(text).unwrap();
     assert_eq!(state.settings.objective, Objective::default());
     assert_eq!((state.settings.mask_ratio, state.settings.mask_tokens), (None, None));
@@ -391,15 +396,15 @@ fn a_state_without_a_method_is_map() {
 #[test]
 fn objectives_that_cannot_work_are_named() {
     let check = |config: &Config, objective: Objective| {
-        let settings = Settings { objective, ..settings(Method::Map) };
+        let settings = Settings { objective, ..settings(Method::MAP) };
         settings.check(config).unwrap_err().to_string()
     };
-    let error = check(&nano(), Objective { queue: 18, ..objective(Method::Contrastive) });
+    let error = check(&nano(), Objective { queue: 18, ..objective(Method::CONTRASTIVE) });
     assert!(error.contains("--queue") && error.contains("a multiple of --batch-size 4"), "{error}");
     let bare = Config { registers: 0, ..nano() };
-    assert!(check(&bare, objective(Method::Contrastive)).contains("pooled features"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::Ar)).contains("--decoder"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::Diffusion)).contains("--decoder"));
+    assert!(check(&bare, objective(Method::CONTRASTIVE)).contains("pooled features"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::AR)).contains("--decoder"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("--decoder"));
     assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("--temperature"));
     assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("--diffusion-repeats"));
     let error = "difusion".parse::<Method>().unwrap_err().to_string();

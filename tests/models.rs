@@ -1,19 +1,23 @@
 //! Parameter counts, names and shapes of the models, without an adapter
 //! (src/models/README.md, "Backbones" and "Tensor names").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Classifier, Config, DecoderKind, Family, Map, Pool, Positions, layer_of, models};
+use rowscan::models::{
+    Classifier, Config, Decoder, DecoderKind, Family, Map, Method, Objective, Pool, Positions, layer_of, models,
+};
 use rowscan::nn::Params;
+use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::settings::RunSettings;
 
-/// What pretraining has.
+/// Names and shapes of the parameters of pretraining.
 fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
     of(|g, params| Map::new(g, params, config).map(drop))
 }
 
-/// What a classifier has.
+/// Names and shapes of the parameters of a classifier.
 fn classifier(name: &str) -> BTreeMap<String, Vec<usize>> {
     let config = Config::preset(name).unwrap();
     of(|g, params| Classifier::new(g, params, &config).map(drop))
@@ -32,7 +36,7 @@ fn count<'a>(shapes: impl Iterator<Item = (&'a String, &'a Vec<usize>)>) -> usiz
     shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
-/// Parameters that only pretraining has.
+/// Whether only pretraining has this parameter.
 fn is_decoder(name: &str) -> bool {
     ["mask_token", "decoder_", "ar_pred"].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -111,7 +115,7 @@ fn every_model_builds_under_its_name() {
         assert_eq!(&config.name, name);
         assert_eq!(name.contains("patch4_32"), config.tokens() == 64, "{name}");
         let rates = config.drop_path_rates();
-        let drops = config.family == Family::Vit || config.depth() > 0; // blocks in a hybrid drop nothing
+        let drops = config.family == Family::VIT || config.depth() > 0; // blocks in a hybrid drop nothing
         assert_eq!(
             (rates[0], rates.last().copied()),
             (0.0, Some(if drops { config.drop_path } else { 0.0 })),
@@ -273,15 +277,59 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     let error = Classifier::new(&dry, &mut Params::new(&dry), &bare).map(drop).unwrap_err().to_string();
     assert!(error.contains("registers: got 0"), "{error}");
     wrong(&|c| c.pool = Pool::Token, "pool of a Hybrid");
-    wrong(&|c| c.family = Family::Vim, "M only in a Vim");
+    wrong(&|c| c.family = Family::VIM, "a string of M");
     wrong(&|c| c.decoder.kind = DecoderKind::Mae, "a Vit with a class token");
     wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
 }
 
-/// What a checkpoint of the first version says about its model.
+/// A profile and a checkpoint call a module by one name: the scope of every launch is that of a parameter's module.
+#[test]
+fn launches_are_named_like_parameters() {
+    let micro = |name: &str| Config::preset(&format!("{name}_micro_patch4_32")).unwrap();
+    let mae = Config { decoder: Decoder { width: 32, depth: 2, heads: 2, ..Decoder::mae() }, ..micro("vit") };
+    for (config, method) in [
+        (micro("map"), Method::MAP),
+        (micro("vim"), Method::MAP),
+        (micro("vit"), Method::AR),
+        (mae, Method::MAE),
+        (micro("map"), Method::DIFFUSION),
+        (Config { cls_reduce: 2, ..micro("map") }, Method::CONTRASTIVE),
+    ] {
+        let g = Gpu::dry(Caps::portable());
+        let hyper = RunSettings::default().hyper().unwrap();
+        let objective = Objective { queue: 16, ..Objective::of(method) };
+        let mut trainer = Pretrainer::new(&g, &config, &objective, 2, hyper, 0).unwrap();
+        let (recording, _) = trainer.record(32).unwrap();
+        let scopes: BTreeSet<&str> = recording.launches().iter().map(|l| &*l.scope).collect();
+        let names: Vec<&str> = trainer.params.entries().iter().map(|e| e.name.as_str()).collect();
+        let inside = |name: &str, scope: &str| {
+            name.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        for scope in &scopes {
+            let module = scope.strip_prefix("key.").unwrap_or(scope); // the key encoder of contrastive pretraining
+            let known =
+                ["", "loss", "adamw", "ema", "key"].contains(&module) || names.iter().any(|name| inside(name, module));
+            assert!(known, "{method}: `{scope}` is no module of {names:?}");
+        }
+        let decoder = ["patch_embed", "decoder_embed", "decoder_blocks.0", "decoder_blocks.1", "decoder_norm"];
+        let own: &[&str] = match method.name {
+            "map" => &["ar_pred"],
+            "mae" => &["blocks.5", "norm", "decoder_pred"],
+            "contrastive" => &["neck", "projector", "key.layers.0"],
+            "diffusion" => &["diffloss.net"],
+            _ => &[],
+        };
+        for scope in decoder.iter().filter(|_| method != Method::CONTRASTIVE).chain(own) {
+            assert!(scopes.contains(scope), "{method}: no launch in `{scope}`: {scopes:?}");
+        }
+    }
+}
+
+/// The `config.json` of the first version, which had no families, pools or scan orders.
 #[test]
 fn old_configurations_load() {
-    let old = r#"{"name":"micro","image_size":64,"patch_size":8,"width":64,"pattern":"MMMTMMMT","heads":4,"mlp_ratio":2.0,
+    let old = r#"{"name":"micro","image_size":64,"patch_size":8,"width":64,"pattern":"MMMTMMMT",
+        "heads":4,"mlp_ratio":2.0,
         "extra_residual":true,"registers":4,"cls_reduce":1,"classes":10,"states":16,"conv":4,"expand":2,"drop_path":0.0,
         "init":"mamba","decoder":{"width":64,"depth":2,"heads":4,"mlp_ratio":4.0}}"#;
     let config: Config = serde_json::from_str(old).unwrap();

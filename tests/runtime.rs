@@ -184,7 +184,7 @@ fn no_other_variable_moves_into_the_place_of_a_gradient() {
         grads.add(g, &rule.1, dz.clone())?;
         grads.add(g, &rule.1, dz.clone())
     });
-    let home = Grads::at_home([(bias.id(), place.clone())].into());
+    let home = Grads::with_places([(bias.id(), place.clone())].into());
     let grads = t.backward_from(g, &z, Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap(), home).unwrap();
     assert_eq!(grads.get(&x).unwrap().to_vec(g).unwrap(), [2.0; 3]);
     assert_eq!(place.to_vec(g).unwrap(), [3.0; 3]);

@@ -5,15 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::model_args::ModelArgs;
 use super::run_args::{word, word_of};
 use crate::error::{Error, Result};
-use crate::models::{Config, Family, Method, Objective};
+use crate::models::{Config, Method, Objective};
 use crate::train::pretrain::settings::Settings;
 
 /// Method, masks and what belongs to single methods.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct MethodArgs {
-    /// map, mae, ar, local-mae, contrastive or diffusion.
-    #[arg(long)]
+    #[arg(long, help = Method::names(|_| true))]
     method: Option<String>,
     /// random, sequential (the last in the order of prediction) or diagonal.
     #[arg(long, value_parser = ["random", "sequential", "diagonal"])]
@@ -93,7 +92,9 @@ impl MethodArgs {
     /// The model of a new run: MAE on a ViT is MAE proper, with its own decoder and positions, unless others are asked for.
     pub fn model(&self, model: &ModelArgs) -> Result<Config> {
         let config = model.resolve()?;
-        if config.family != Family::Vit || self.method.as_deref() != Some(Method::Mae.name()) || model.decoder.is_some()
+        if !config.family.prefix_in_pretraining
+            || self.method.as_deref() != Some(Method::MAE.name)
+            || model.decoder.is_some()
         {
             return Ok(config);
         }

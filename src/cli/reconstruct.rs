@@ -8,7 +8,7 @@ use crate::data::{Transform, load_image};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
-use crate::models::{Config, Pretext};
+use crate::models::{Config, Pretext, pretext_model};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
 use crate::run::record::{Grid, Panel, write_atomic};
@@ -46,20 +46,20 @@ pub struct Args {
 }
 
 /// A checkpoint's model on the GPU.
-pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Pretext)> {
+pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Box<dyn Pretext>)> {
     let config = checkpoint::config(folder)?;
     let mut params = Params::new(g);
-    let model = Pretext::new(g, &mut params, &config, &checkpoint::objective(folder)?)?;
+    let model = pretext_model(g, &mut params, &config, &checkpoint::objective(folder)?)?;
     checkpoint::load_weights(g, folder, &params)?;
     Ok((config, model))
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
-    let ratio = usage(mask_ratio(args.mask_ratio.as_deref(), Some(objective.method.mask_ratio())))?;
+    let ratio = usage(mask_ratio(args.mask_ratio.as_deref(), Some(objective.method.mask_ratio)))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
     let (mask, mask_tokens) = (args.mask.clone(), args.mask_tokens);
-    let normalise = objective.normalise();
+    let normalize = objective.normalize();
     let settings = Settings { run, mask, mask_ratio: ratio, mask_tokens, objective, ..Settings::default() };
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);
@@ -70,7 +70,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let g = device.open()?;
     let (config, model) = open_model(&g, &args.checkpoint)?;
     let mask = masker.draw(0, args.images.len());
-    let reconstructor = Reconstructor::new(&g, &model, &config, args.images.len(), mask.visible_len)?;
+    let reconstructor = Reconstructor::new(&g, &*model, &config, args.images.len(), mask.visible_len)?;
     let (pictures, loss) = pollster::block_on(reconstructor.run(&bytes, &mask))?;
     if let Some(file) = &args.tensors {
         let (count, side) = (args.images.len(), config.image_size);
@@ -90,7 +90,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     grid.save(&args.output).map_err(Error::from)?;
     let file = args.output.display();
-    let unit = if normalise { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
+    let unit = if normalize { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
     say(format_args!("loss {loss:.4} over the hidden patches{unit}; wrote {file}"))?;
     Ok(())
 }

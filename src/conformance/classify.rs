@@ -3,11 +3,11 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, gradients, keep, loss, mamba_place, output, weights};
+use super::model::{axis, directions, gradients, keep, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool, Positions};
-use crate::nn::Params;
+use crate::nn::{Directions, Params};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::{patchify, reduce};
 use crate::tape::{Tape, Var};
@@ -24,7 +24,7 @@ pub fn vit(f: &Fixture) -> Result<Config> {
     // timm rounds the MLP's width down
     let hidden = axis(f, "param.blocks.0.mlp.fc1.weight", 0);
     Ok(Config {
-        family: Family::Vit,
+        family: Family::VIT,
         pattern: "T".repeat(f.size("depth", 12)?),
         heads: f.size("num_heads", 12)?,
         mlp_ratio: hidden.map_or(f.number("mlp_ratio", 4.0)?, |hidden| hidden as f64 / common.width.max(1) as f64),
@@ -50,7 +50,7 @@ pub fn mambar(f: &Fixture) -> Result<Config> {
         conv: axis(f, &format!("{mixer}.conv1d.weight"), 2).unwrap_or(common.conv),
         expand: inner.map_or(common.expand, |inner| inner / common.width.max(1)),
         rms_norm: f.flag("rms_norm", true)?,
-        divide_out: f.flag("if_divide_out", true)? && f.flag("if_devide_out", true)?,
+        directions: directions(f.flag("if_divide_out", true)? && f.flag("if_devide_out", true)?),
         ..common
     })
 }
@@ -62,7 +62,7 @@ pub fn vim(f: &Fixture) -> Result<Config> {
         "columns" => Order::Columns,
         other => return Err(f.error(format!("config `order` is {other}, expected rows or columns"))),
     };
-    Ok(Config { family: Family::Vim, registers: 1, pool: Pool::Token, order, ..mambar(f)? })
+    Ok(Config { family: Family::VIM, registers: 1, pool: Pool::Token, order, ..mambar(f)? })
 }
 
 /// What all have.
@@ -78,7 +78,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         patch_size: f.size("patch_size", 16)?,
         width: f.size("embed_dim", width)?,
         classes: f.size("num_classes", 1000)?,
-        family: Family::Hybrid,
+        family: Family::HYBRID,
         pattern: String::new(),
         heads: 1,
         mlp_ratio: 4.0,
@@ -92,7 +92,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         conv: 4,
         expand: 2,
         rms_norm: true,
-        divide_out: true,
+        directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
         drop_path: 0.0,
@@ -111,12 +111,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Resu
     let patches = Var::constant(patchify::from_nchw(g, &images, config.patch_size)?);
 
     let b = images.shape().first().copied().unwrap_or(0);
-    let keep = match config.family {
-        Family::Hybrid | Family::Vim => keep(g, f, b, config, mamba_place)?,
-        Family::Vit => {
-            keep(g, f, b, config, |i, _| format!("blocks.{}.{}", i / 2, if i % 2 == 0 { "attn" } else { "mlp" }))?
-        }
-    };
+    let keep = keep(g, f, b, config)?;
     let mut t = Tape::new();
     let out = model.forward(g, &mut t, &patches, keep.as_ref())?;
     let pooled = f.find("output.features").is_some_and(|theirs| theirs.shape.len() == 2);

@@ -5,7 +5,10 @@ use super::fixture::Fixture;
 use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Batch, Config, Decoder, DecoderKind, Family, Mae, Pool, Positions, from_transformers, our_name};
+use crate::models::{
+    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Method, Objective, Pool, Positions, Target,
+    from_transformers, our_name,
+};
 use crate::nn::Params;
 use crate::ops::patchify;
 use crate::tape::Tape;
@@ -20,7 +23,7 @@ fn config(f: &Fixture) -> Result<Config> {
     }
     Ok(Config {
         name: "fixture".into(),
-        family: Family::Vit,
+        family: Family::VIT,
         image_size: f.size("image_size", 224)?,
         patch_size: f.size("patch_size", 16)?,
         width,
@@ -45,7 +48,7 @@ fn config(f: &Fixture) -> Result<Config> {
 }
 
 /// Ascending argsort of noise (B, L): the lowest (1 − ratio)·L are visible, in that order.
-fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Batch, Vec<f32>)> {
+fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(MaskedBatch, Vec<f32>)> {
     let noise = f.get("input.noise")?;
     let (l, b) = (config.tokens(), images.shape().first().copied().unwrap_or(0));
     if noise.values.len() != b * l || b == 0 {
@@ -65,7 +68,7 @@ fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Batc
             mask[b * l + token] = 0.0;
         }
     }
-    let batch = Batch {
+    let batch = MaskedBatch {
         patches: patchify::from_nchw(g, images, config.patch_size)?,
         visible: Tensor::from_indices(g, &[b, v], &visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &inverse)?,
@@ -81,13 +84,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let mut params = Params::new(g);
-    let model = Mae::new(g, &mut params, &config)?;
+    let target = if f.flag("norm_pix_loss", false)? { Target::Normalized } else { Target::Raw };
+    let objective = Objective { target, ..Objective::of(Method::MAE) };
+    let model = Mae::with(g, &mut params, &config, &objective)?;
     params.load(g, &from_transformers(weights(f))?)?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
     let (batch, mask) = batch(g, f, &config, &images)?;
 
     let mut t = Tape::new();
-    let out = model.forward(g, &mut t, &batch, None, f.flag("norm_pix_loss", false)?)?;
+    let out = model.reconstruct(g, &mut t, &batch, None)?;
     if let Some(theirs) = f.find("output.mask") {
         report.relative("output.mask", &mask, theirs, OUTPUT);
     }

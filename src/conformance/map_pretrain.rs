@@ -3,11 +3,11 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, count, gradients, keep, loss, mamba_place, output, weights};
+use super::model::{axis, count, gradients, keep, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Batch, Config, Decoder, DecoderKind, Family, InitScheme, Map, Order, Pool, Positions};
-use crate::nn::Params;
+use crate::models::{Config, Decoder, DecoderKind, Family, InitScheme, Map, MaskedBatch, Order, Pool, Positions};
+use crate::nn::{Directions, Params};
 use crate::ops::patchify;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
@@ -27,7 +27,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
     let mixer = "param.layers.0.mixer";
     let config = Config {
         name: "fixture".into(),
-        family: Family::Hybrid,
+        family: Family::HYBRID,
         image_size: f.size("img_size", 224)?,
         image_width: None,
         patch_size: f.size("patch_size", 16)?,
@@ -46,7 +46,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         conv: inner(&format!("{mixer}.conv1d.weight"), 2, 4),
         expand: inner(&format!("{mixer}.A_log"), 0, 2 * width) / width.max(1),
         rms_norm: f.flag("rms_norm", true)?,
-        divide_out: true,
+        directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
         drop_path: f.number("drop_path_rate", 0.1)?,
@@ -69,14 +69,14 @@ fn pattern(depth: usize) -> String {
 }
 
 /// A batch from normalised images (B, 3, H, W) and a mask (B, L).
-pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<Batch> {
+pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<MaskedBatch> {
     let patches = patchify::from_nchw(g, images, patch)?;
     let [b, l, _] = patches.dims("patches")?;
     if mask.len() != b * l {
         return Err(f.error(format!("input.mask has {} values, expected {b} × {l}", mask.len())));
     }
     let mask = Mask::from_mask(mask, &(0..l as u32).collect::<Vec<_>>())?;
-    Ok(Batch {
+    Ok(MaskedBatch {
         visible: Tensor::from_indices(g, &[b, mask.visible_len], &mask.visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &mask.inverse)?,
         scale: 1.0 / mask.mask.iter().sum::<f32>(),
@@ -91,7 +91,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let b = images.shape.first().copied().unwrap_or(0);
-    let keep = keep(g, f, b, &config, mamba_place)?;
+    let keep = keep(g, f, b, &config)?;
     let mut params = Params::new(g);
     let model = Map::new(g, &mut params, &config)?;
     params.load(g, &weights(f))?;
@@ -99,7 +99,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let batch = batch(g, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
 
     let mut t = Tape::new();
-    let out = model.forward(g, &mut t, &batch, keep.as_ref())?;
+    let out = model.reconstruct(g, &mut t, &batch, keep.as_ref())?;
     let grads = t.backward(g, &out.loss, params.grads())?;
     output(g, f, report, "output.encoder", &out.encoder)?;
     output(g, f, report, "output.pred", &out.pred)?;

@@ -48,7 +48,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     for (step, (lr, mask)) in lrs.iter().zip(masks.f32().chunks(b * config.tokens())).enumerate() {
         let batch = batch(g, f, &inputs[step % pool], mask, config.patch_size)?;
         let mut t = Tape::new();
-        let out = model.forward(g, &mut t, &batch, None)?;
+        let out = model.reconstruct(g, &mut t, &batch, None)?;
         let grads = t.backward(g, &out.loss, params.grads())?;
         let _phase = g.phase(Phase::Update);
         let weight_decay = |entry: &Entry| if DecayRule::MapRepo.decays(entry) { decay } else { 0.0 };

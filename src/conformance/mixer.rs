@@ -2,25 +2,28 @@
 
 use super::compare::{GRADIENT, OUTPUT, Report};
 use super::fixture::Fixture;
+use super::model::directions;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{Mixer, MixerConfig, Params, Weights};
+use crate::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
-    let config = MixerConfig {
+    let config = MambaConfig {
         width: f.size("d_model", 0)?,
         states: f.size("d_state", 16)?,
         conv: f.size("d_conv", 4)?,
         expand: f.size("expand", 2)?,
-        biscan: f.flag("biscan", true)?,
-        divide_out: f.flag("if_divide_out", true)?,
-        map_repo_init: true,
+        directions: match f.flag("biscan", true)? {
+            true => directions(f.flag("if_divide_out", true)?),
+            false => Directions::One,
+        },
+        init: InitScheme::MapRepo,
         out_scale: 1.0,
     };
     let mut params = Params::new(g);
-    let mixer = Mixer::new(&mut params, "mixer", &config)?;
+    let mixer = MambaMixer::new(&mut params, "mixer", &config)?;
     let named =
         |(name, array): (&str, &super::fixture::Array)| (format!("mixer.{name}"), (array.shape.clone(), array.f32()));
     let weights: Weights = f.with_prefix("param.").map(named).collect();

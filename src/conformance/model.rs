@@ -7,7 +7,7 @@ use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::Config;
-use crate::nn::{Params, Weights};
+use crate::nn::{Directions, Params, Weights};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
 
@@ -21,37 +21,34 @@ pub fn axis(f: &Fixture, name: &str, axis: usize) -> Option<usize> {
     f.find(name).and_then(|array| array.shape.get(axis).copied())
 }
 
+/// Both scan directions, joined as the argument `if_divide_out` says.
+pub fn directions(divide_out: bool) -> Directions {
+    if divide_out { Directions::Mean } else { Directions::Sum }
+}
+
 /// Number of blocks or layers: of tensors `param.{prefix}{i}.{suffix}`.
 pub fn count(f: &Fixture, prefix: &str, suffix: &str) -> usize {
     (0..).take_while(|i| f.find(&format!("param.{prefix}{i}.{suffix}")).is_some()).count()
 }
 
-/// DropPath's draws as rows of keep / (1 − p), (places, B padded to 64); `place` names the rows in the file, places
-/// without draws keep everything.
-pub fn keep(
-    g: &Gpu, f: &Fixture, b: usize, config: &Config, place: impl Fn(usize, usize) -> String,
-) -> Result<Option<Tensor>> {
+/// DropPath's factors keep / (1 − p), (places, B padded to 64), from the draws of the file. A place without draws there
+/// drops nothing.
+pub fn keep(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
     if f.with_prefix("drop_path.").next().is_none() {
         return Ok(None);
     }
-    let rates = config.drop_path_rates();
+    let places = config.drop_path_places();
     let stride = b.next_multiple_of(64);
-    let mut rows = vec![1.0f32; rates.len() * stride];
-    for (i, rate) in rates.iter().enumerate() {
-        let place = place(i, rates.len());
+    let mut rows = vec![1.0f32; places.len() * stride];
+    for (i, (place, rate)) in places.iter().enumerate() {
         let Some(draws) = f.find(&format!("drop_path.{place}.keep")) else { continue };
         let given = f.config("drop_prob");
-        let p = [given.get(&place), given.get(i), Some(given)].into_iter().flatten().find_map(Value::as_f64);
+        let p = [given.get(place), given.get(i), Some(given)].into_iter().flatten().find_map(Value::as_f64);
         for (slot, keep) in rows[i * stride..].iter_mut().zip(&draws.values) {
             *slot = (keep / (1.0 - p.unwrap_or(*rate))) as f32;
         }
     }
-    Tensor::from_slice(g, &[rates.len(), stride], &rows).map(Some)
-}
-
-/// `layers.i`, or `final` behind all of them.
-pub fn mamba_place(i: usize, places: usize) -> String {
-    if i + 1 == places { "final".into() } else { format!("layers.{i}") }
+    Tensor::from_slice(g, &[places.len(), stride], &rows).map(Some)
 }
 
 /// Compares an output if the file has it.

@@ -54,7 +54,7 @@ impl Gpu {
         self.0.recorder(|r| {
             let scope = r.scope.clone().unwrap_or_else(|| "".into());
             let (params, phase) = (params.to_vec(), r.phase);
-            r.push(Launch { kernel, consts: values, grid, params, args, scope, phase });
+            r.push(Launch { kernel, consts: values, grid, params, args, scope, phase, part: 0 });
         });
         Ok(())
     }
@@ -145,6 +145,12 @@ impl Gpu {
     /// How products are computed that are launched now.
     pub fn precision(&self) -> Precision {
         self.0.recorder(|r| r.precision)
+    }
+
+    /// Marks this place in the recording being made: [`Recording::split_at_marks`] cuts it here. Does nothing outside of
+    /// [`Gpu::record`].
+    pub fn mark(&self) {
+        self.0.recorder(|r| r.nested.last_mut().map(|recording| recording.marks += 1));
     }
 
     /// Records what `body` launches instead of queueing it. What `body` returns keeps its tensors: everything else it

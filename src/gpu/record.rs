@@ -65,6 +65,8 @@ pub struct Launch {
     pub scope: Arc<str>,
     /// Which part of the step it belongs to.
     pub phase: Phase,
+    /// How many marks precede it in its recording ([`Gpu::mark`](super::device::Gpu::mark)).
+    pub(crate) part: u32,
 }
 
 impl Launch {
@@ -126,6 +128,8 @@ impl Launch {
 #[derive(Debug, Default)]
 pub struct Recording {
     pub(crate) launches: Vec<Launch>,
+    /// Marks so far.
+    pub(crate) marks: u32,
 }
 
 impl Recording {
@@ -135,11 +139,25 @@ impl Recording {
     }
     /// These launches and then those of another recording, if there is one.
     pub fn then(mut self, other: Option<Self>) -> Self {
-        self.launches.extend(other.into_iter().flat_map(|o| o.launches));
+        let Some(other) = other else { return self };
+        let before = self.marks;
+        self.launches.extend(other.launches.into_iter().map(|l| Launch { part: l.part + before, ..l }));
+        self.marks += other.marks;
         self
     }
-    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is
-    /// computed again for the backward pass ends in such launches.
+    /// Cuts the recording at its marks ([`Gpu::mark`](super::device::Gpu::mark)): n marks give n + 1 recordings. Make the
+    /// programs in order. A tensor that a later part reads then keeps its memory after the earlier part has run, so the
+    /// host can read values, write inputs, and run the next part.
+    pub fn split_at_marks(self) -> Vec<Self> {
+        let mut parts: Vec<Self> = (0..=self.marks).map(|_| Self::default()).collect();
+        for launch in self.launches {
+            let at = launch.part as usize;
+            parts[at].launches.push(Launch { part: 0, ..launch });
+        }
+        parts
+    }
+    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is computed
+    /// again for the backward pass ends in such launches.
     pub fn drop_unread(&mut self) {
         let mut uses: HashMap<u64, usize> = HashMap::new();
         let nodes = || self.launches.iter().flat_map(|l| &l.args).map(|view| &view.node);
@@ -190,6 +208,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub fn push(&mut self, launch: Launch) {
-        self.nested.last_mut().unwrap_or(&mut self.eager).launches.push(launch);
+        let recording = self.nested.last_mut().unwrap_or(&mut self.eager);
+        recording.launches.push(Launch { part: recording.marks, ..launch });
     }
 }

@@ -1,4 +1,4 @@
-//! What the heads of MAP's decoder look at while they predict.
+//! The attention weights of MAP's decoder.
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
 use crate::train::pretrain::mask::Mask;
 
-/// A forward program for one batch size and visible length.
+/// A forward program for one batch size and one number of visible patches.
 #[derive(Debug)]
 pub struct AttentionMaps {
     g: Gpu,
@@ -26,8 +26,8 @@ impl AttentionMaps {
         Ok(Self { g: g.clone(), program: Program::new(g, recording)?, inputs, tables, maps })
     }
 
-    /// Images (B, S, S, 3) → for each block of the decoder the weights (B, H, L, L) with which a token (third index) looks at
-    /// the others; those of a token add up to 1.
+    /// Images (B, S, S, 3) → for each block of the decoder the attention weights (B, H, L, L). The third index is the
+    /// token that attends, the fourth the token that it attends to. The weights of a token add up to 1.
     pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<Vec<Vec<f32>>> {
         self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
         self.program.run()?;

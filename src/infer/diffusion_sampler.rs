@@ -1,9 +1,9 @@
-//! Samples hidden patches from a model pretrained with the diffusion loss: DDPM steps lead from noise to pixels, and
-//! what the decoder says of each patch is their condition (src/models/README.md, "Diffusion loss").
+//! Samples hidden patches from a model that was pretrained with the diffusion loss. DDPM steps lead from noise to
+//! pixels. The decoder's vector of each patch is the condition (src/models/README.md, "Diffusion loss").
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
-use crate::models::{Config, Diffusion};
+use crate::models::{Config, Denoiser};
 use crate::ops::diffusion::{SampleStep, denoise};
 use crate::ops::reduce;
 use crate::ops::rng;
@@ -13,14 +13,14 @@ use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
 use crate::train::pretrain::mask::Mask;
 
-/// Steps of a chain, evenly spaced among the thousand of training. Pixels lie within ±5 deviations of their patch, and raw
-/// ones, in deviations of ImageNet's, within ±3.
+/// Steps of a chain, evenly spaced among the 1000 of training.
 const STEPS: usize = 50;
-/// The noise of the start and of the steps.
+/// The stream of random numbers for the noise of the start and of the steps.
 const NOISE: u32 = 1;
 const SEED: u64 = 0;
 
-/// The programs of a chain: the condition and the first noise; a step; the error of the result.
+/// The programs of a chain: `begin` computes the condition and the first noise, `step` removes noise, and `end`
+/// computes the error of the result.
 #[derive(Debug)]
 pub struct Sampler {
     g: Gpu,
@@ -29,20 +29,23 @@ pub struct Sampler {
     end: Program,
     chain: Vec<SampleStep>,
     state: Tensor,
-    /// Where the chain is: (1, n) u32.
+    /// The noise level of the current step: u32 (1, n).
     times: Tensor,
     /// (8)
     coefficients: Tensor,
     /// (n, P·P·3)
     x: Tensor,
     loss: Tensor,
-    /// L, tokens of an image.
+    /// Tokens L of an image.
     tokens: usize,
 }
 
 impl Sampler {
-    /// Records the programs for the batch that `inputs` and `tables` hold.
-    pub fn new(g: &Gpu, model: &Diffusion, config: &Config, inputs: &Inputs, tables: &Tables) -> Result<Self> {
+    /// Records the programs for the batch that `inputs` and `tables` hold. Predictions are clamped: normalized pixels
+    /// to ±5 deviations of their patch, raw ones to ±3 deviations of ImageNet's pixels.
+    pub fn new(
+        g: &Gpu, model: &dyn Denoiser, normalize: bool, config: &Config, inputs: &Inputs, tables: &Tables,
+    ) -> Result<Self> {
         let (n, c) = (tables.counted_tokens(), config.patch_len());
         let state = StepState::tensor();
         let (times, coefficients) =
@@ -55,7 +58,7 @@ impl Sampler {
         })?;
         let step = g.record(|| {
             let (noised, condition) = (x.reshape(&[1, n, c])?, Var::constant(z.clone()));
-            let pred = model.predict(g, &mut Tape::off(), &noised, &times, &condition)?;
+            let pred = model.denoise(g, &mut Tape::off(), &noised, &times, &condition)?;
             let noise = rng::normal(g, &state, NOISE, &[n, c])?;
             denoise(g, &x, &pred.data, &noise, &coefficients)
         })?;
@@ -68,7 +71,7 @@ impl Sampler {
             begin: Program::new(g, begin.0)?,
             step: Program::new(g, step.0)?,
             end: Program::new(g, end)?,
-            chain: model.schedule().sampling(STEPS, 1.0, if model.normalise() { 5.0 } else { 3.0 })?,
+            chain: model.schedule().sampling(STEPS, 1.0, if normalize { 5.0 } else { 3.0 })?,
             g: g.clone(),
             state,
             times,
@@ -79,7 +82,7 @@ impl Sampler {
         })
     }
 
-    /// Predictions for the uploaded batch (B, L, P·P·3), zero where nothing is hidden, and their squared error.
+    /// The uploaded batch → predictions (B, L, P·P·3), zero for visible patches, and their mean squared error [1].
     pub async fn run(&self, mask: &Mask) -> Result<(Vec<f32>, Vec<f32>)> {
         let draw = |step: usize| StepState::new(step as u32, 0.0, (0.0, 0.0), SEED).write(&self.g, &self.state);
         draw(0)?;

@@ -1,21 +1,21 @@
-//! The features of whole images that a backbone of any family gives: those of all patch tokens, averaged.
+//! Features of whole images: the mean of a backbone's patch tokens.
 
 use super::program::Forward;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::adapt;
-use crate::models::{Backbone, Config};
+use crate::models::{Backbone, Config, Purpose, backbone};
 use crate::nn::{Params, Weights};
 use crate::ops::reduce;
 
-/// A backbone with the weights of a checkpoint, whatever was trained on top of it; with initial values drawn from `seed`
-/// without one.
+/// The backbone of a checkpoint, whether a decoder or a classifier was trained on top of it. Without `weights`, a
+/// backbone with initial values drawn from `seed`.
 ///
 /// # Errors
-/// When a layer is missing, has another shape, or is one too many.
+/// A layer that is missing, has another shape, or is one too many.
 pub fn open_backbone(g: &Gpu, config: &Config, weights: Option<Weights>, seed: u64) -> Result<(Params, Backbone)> {
     let mut params = Params::new(g);
-    let backbone = Backbone::pretraining(g, &mut params, config)?;
+    let backbone = backbone(g, &mut params, config, Purpose::Pretraining)?;
     match weights {
         Some(weights) => params.load(g, &adapt(weights, config, &params, seed)?.weights)?,
         None => params.init(g, seed)?,
@@ -23,7 +23,7 @@ pub fn open_backbone(g: &Gpu, config: &Config, weights: Option<Weights>, seed: u
     Ok((params, backbone))
 }
 
-/// A forward program from `batch` images to their features (B, D): every token seen, as pretraining sees them.
+/// A forward program from `batch` images to their features (B, D): the mean of all patch tokens.
 pub fn mean_features(g: &Gpu, backbone: &Backbone, config: &Config, batch: usize) -> Result<Forward> {
     Forward::new(g, config, batch, |t, patches| {
         let tokens = backbone.tokens(g, t, patches, None)?; // (B, L, D)

@@ -1,4 +1,4 @@
-//! What a trained model is asked: features, reconstructions, samples, attention maps, scores.
+//! Inference with trained models: features, reconstructions, samples, attention maps, scores.
 
 pub mod attention_maps;
 pub mod diffusion_sampler;

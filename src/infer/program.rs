@@ -1,4 +1,4 @@
-//! A forward program over images, with a row of numbers for each.
+//! A recorded forward pass over images that gives a row of numbers for each.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
@@ -7,7 +7,7 @@ use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 use crate::train::image_input::Images;
 
-/// Images in bytes → rows (B, N).
+/// Images in bytes (B, S, S, 3) → rows (B, N).
 #[derive(Debug)]
 pub struct Forward {
     g: Gpu,
@@ -18,7 +18,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Records what `build` makes of the patches (B, L, P·P·3) of `batch` images: a tensor (B, N).
+    /// Records a forward pass over `batch` images. `build` gets their patches (B, L, P·P·3) and returns rows (B, N).
     pub fn new(
         g: &Gpu, config: &Config, batch: usize, build: impl FnOnce(&mut Tape, &Var) -> Result<Var>,
     ) -> Result<Self> {
@@ -32,17 +32,17 @@ impl Forward {
         Ok(Self { g: g.clone(), images, each, program: Program::new(g, recording)?, rows })
     }
 
-    /// Images B of a run.
+    /// Images B that a run takes.
     pub fn batch(&self) -> usize {
         self.rows.shape()[0]
     }
 
-    /// Numbers N of an image.
+    /// Numbers N of a row.
     pub fn width(&self) -> usize {
         self.rows.shape()[1]
     }
 
-    /// Images (n, S, S, 3), n at most B → rows (n, N).
+    /// Images (n, S, S, 3) → rows (n, N). n is at most B.
     pub async fn run(&self, images: &[u8]) -> Result<Vec<f32>> {
         let count = images.len() / self.each;
         if count * self.each != images.len() || count > self.batch() {

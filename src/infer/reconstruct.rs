@@ -1,36 +1,36 @@
-//! What the model makes of hidden patches: a forward program, and its predictions as pictures.
+//! Reconstructions: the predictions of hidden patches as pictures.
 
 use super::diffusion_sampler::Sampler;
 use crate::data::imagenet::{MEAN, STD};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
-use crate::models::{Config, Pretext};
+use crate::models::{Config, Method, Pretext};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
 use crate::train::pretrain::mask::Mask;
 
-/// The programs for one batch size and visible length.
+/// The programs for one batch size and one number of visible patches.
 #[derive(Debug)]
 pub struct Reconstructor {
     g: Gpu,
     config: Config,
-    normalise: bool,
+    normalize: bool,
     inputs: Inputs,
     tables: Tables,
     predictor: Predictor,
 }
 
-/// How a model predicts.
+/// How the patches are predicted.
 #[derive(Debug)]
 enum Predictor {
-    /// In one pass.
+    /// In one forward pass.
     Once(Box<Pass>),
-    /// Step by step out of noise.
+    /// By removing noise step by step.
     Sampled(Box<Sampler>),
 }
 
-/// Predictions (B, L, P·P·3) and the loss.
+/// A forward pass: predictions (B, L, P·P·3) and the loss.
 #[derive(Debug)]
 struct Pass {
     program: Program,
@@ -38,18 +38,18 @@ struct Pass {
     loss: Tensor,
 }
 
-/// One image, three ways; each (S, S, 3) bytes.
+/// One image and its reconstruction, as bytes (S, S, 3).
 #[derive(Debug, Clone)]
 pub struct Pictures {
-    /// As it came.
+    /// The image.
     pub original: Vec<u8>,
-    /// Hidden patches grey.
+    /// The image with gray in place of hidden patches.
     pub masked: Vec<u8>,
-    /// Hidden patches as predicted.
+    /// The image with predictions in place of hidden patches.
     pub reconstruction: Vec<u8>,
-    /// (L) mean squared error of each hidden patch in units of the target; 0 where visible.
+    /// The mean squared error of each hidden patch in units of the target, 0 for visible ones: (L).
     pub errors: Vec<f32>,
-    /// (L, P·P·3) what was predicted, in units of the target.
+    /// The predictions in units of the target: (L, P·P·3).
     pub predicted: Vec<f32>,
 }
 
@@ -58,30 +58,31 @@ impl Reconstructor {
     ///
     /// # Errors
     /// A model that predicts no pixels.
-    pub fn new(g: &Gpu, model: &Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
+    pub fn new(g: &Gpu, model: &dyn Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
         let inputs = Inputs::new(config, batch)?.of(config, model)?;
         let tables = inputs.tables(visible)?;
-        let predictor = match model {
-            Pretext::Diffusion(model) => {
-                Predictor::Sampled(Box::new(Sampler::new(g, model, config, &inputs, &tables)?))
+        let normalize = model.normalize();
+        let predictor = match model.denoiser() {
+            Some(denoiser) => {
+                Predictor::Sampled(Box::new(Sampler::new(g, denoiser, normalize, config, &inputs, &tables)?))
             }
-            _ => {
+            None => {
                 let (recording, out) = g.record(|| {
                     let batch = inputs.batch(g, config, &tables)?;
                     model.predict(g, &mut Tape::off(), &batch)
                 })?;
                 let Some(out) = out else {
-                    let expected = "one that predicts patches: map, mae, ar, local-mae or diffusion";
-                    return Err(Error::argument("the model to reconstruct with", "contrastive", expected));
+                    let expected = format!("one that predicts patches: {}", Method::names(|m| m.predicts));
+                    return Err(Error::argument("the model to reconstruct with", model.method(), expected));
                 };
                 let program = Program::new(g, recording)?;
                 Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
             }
         };
-        Ok(Self { g: g.clone(), config: config.clone(), normalise: model.normalise(), inputs, tables, predictor })
+        Ok(Self { g: g.clone(), config: config.clone(), normalize, inputs, tables, predictor })
     }
 
-    /// Images (B, S, S, 3) → pictures and the squared error over the hidden patches, in units of the target.
+    /// Images (B, S, S, 3) → pictures, and the mean squared error over the hidden patches in units of the target.
     pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<(Vec<Pictures>, f32)> {
         self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
         let (pred, loss) = match &self.predictor {
@@ -111,9 +112,9 @@ impl Reconstructor {
             let at = |i: usize| ((top + i / (3 * p)) * side + left + i / 3 % p) * 3 + i % 3;
             let normal = |i: usize| (f32::from(image[at(i)]) / 255.0 - MEAN[i % 3]) / STD[i % 3];
             let n = predicted.len() as f32;
-            // a prediction in units of the patch comes back to pixels by the patch's own mean and deviation
+            // a normalized prediction becomes pixels again by the mean and deviation of the true patch
             let (mut mean, mut deviation) = (0.0, 1.0);
-            if self.normalise {
+            if self.normalize {
                 mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
                 let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
                 deviation = (var + 1e-6).sqrt();

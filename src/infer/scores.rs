@@ -1,4 +1,4 @@
-//! How good a classifier is: its scores on labelled images, counted on the host in f64.
+//! The accuracy of a classifier on labeled images, counted on the CPU in f64.
 
 use serde::Serialize;
 
@@ -7,14 +7,14 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config};
 
-/// How good a model is on images that it was not trained on. Accuracies are in percent.
+/// Loss and accuracy over a set of images. Accuracies are in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Scores {
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Share of images whose class has the highest score.
+    /// Percent of images whose class has the highest score.
     pub top1: f64,
-    /// Share of images whose class is among the five highest.
+    /// Percent of images whose class is among the five with the highest scores.
     pub top5: f64,
 }
 
@@ -26,7 +26,7 @@ pub struct Tally {
     loss: f64,
     first: u64,
     among_five: u64,
-    /// (K, K): images of class row that were taken for class column.
+    /// The confusion matrix (K, K): images of class `row` that were taken for class `column`.
     confusion: Vec<u64>,
 }
 
@@ -35,9 +35,9 @@ pub struct Tally {
 pub struct ClassScores {
     /// Images of the class.
     pub images: u64,
-    /// Percent of them that were recognised; none if there is no image.
+    /// Percent of them that were recognized. None if there is no image.
     pub recall: Option<f64>,
-    /// Percent of the images taken for the class that are of it; none if no image was.
+    /// Percent of the images taken for the class that are of the class. None if no image was taken for it.
     pub precision: Option<f64>,
 }
 
@@ -47,8 +47,8 @@ impl Tally {
         Self { classes, images: 0, loss: 0.0, first: 0, among_five: 0, confusion: vec![0; classes * classes] }
     }
 
-    /// Counts images with scores (n, K) and labels (n). Of equal scores the one of the lower class counts as higher, and
-    /// one that is not a number as the highest.
+    /// Counts images with scores (n, K) and labels (n). Of equal scores, that of the lower class number counts as the
+    /// higher. A score that is not a number counts as the highest.
     ///
     /// # Errors
     /// Labels that are no classes, or not as many as there are rows.
@@ -80,7 +80,7 @@ impl Tally {
         self.images
     }
 
-    /// The scores of all images counted; not numbers if there are none.
+    /// The scores over all images counted. NaN if there are none.
     pub fn scores(&self) -> Scores {
         let mean = |sum: f64| sum / self.images as f64;
         Scores {
@@ -90,7 +90,7 @@ impl Tally {
         }
     }
 
-    /// (K, K): images of class row that were taken for class column.
+    /// The confusion matrix (K, K): images of class `row` that were taken for class `column`.
     pub fn confusion(&self) -> &[u64] {
         &self.confusion
     }

@@ -1,15 +1,17 @@
-//! A backbone and the linear layer that names what it saw.
+//! An image classifier: a backbone and a linear head.
 
-use super::backbones::Backbone;
-use super::config::{Config, DecoderKind};
+use super::backbones::embedding::linear_init;
+use super::backbones::encoder::Purpose;
+use super::backbones::{Backbone, backbone};
+use super::config::Config;
+use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::backbones::embedding::linear_init;
 use crate::nn::{Init, Linear, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// Backbone and head.
+/// Backbone and head: timm's image models.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     /// The encoder.
@@ -17,35 +19,37 @@ pub struct Classifier {
     head: Option<Linear>,
 }
 
-/// What a classifier says.
+/// The output of a classifier.
 #[derive(Debug, Clone)]
 pub struct Prediction {
     /// Features of the whole sequence (B, L+n, D), in scan order.
     pub sequence: Var,
     /// What the head reads (B, F).
     pub features: Var,
-    /// Scores (B, classes); the features themselves where there is no head.
+    /// Scores (B, classes), PyTorch's logits. The features themselves where there is no head.
     pub logits: Var,
 }
 
 impl Classifier {
     /// Parameters under their official names; no `head` for 0 classes.
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        let backbone = Backbone::new(g, params, config)?;
+        let backbone = backbone(g, params, config, Purpose::Classification)?;
         if config.features() == 0 {
             return Err(Error::argument("registers", 0, "at least 1 for a classifier, or the pool average"));
         }
         Ok(Self { backbone, head: head(params, config)? })
     }
 
-    /// All patch rows (B, L, P·P·3), raster order → features and scores. Rows of `keep` are DropPath's draws, one per place
-    /// of [`Config::drop_path_rates`].
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Prediction> {
-        let sequence = self.backbone.sequence(g, t, patches, keep)?; // (B, L+n, D)
+    /// All patches (B, L, P·P·3) in raster order → features and scores. `drop_path` has DropPath's factors, a row for
+    /// each place of [`Config::drop_path_rates`].
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Prediction> {
+        let sequence = self.backbone.sequence(g, t, patches, drop_path)?; // (B, L+n, D)
         let features = self.backbone.pool(g, t, &sequence)?; // (B, F)
-        let _scope = g.scope("head");
         let logits = match &self.head {
-            Some(head) => head.forward(g, t, &features)?, // (B, classes)
+            Some(head) => {
+                let _scope = g.scope(&head.name);
+                head.forward(g, t, &features)? // (B, classes)
+            }
             None => features.clone(),
         };
         Ok(Prediction { sequence, features, logits })
@@ -55,26 +59,20 @@ impl Classifier {
 /// `head` (classes, F), if there are classes.
 pub(crate) fn head(params: &mut Params, config: &Config) -> Result<Option<Linear>> {
     let (features, classes) = (config.features(), config.classes);
-    // MAE's recipe for an encoder that it pretrained: scores start next to zero
+    // MAE's fine-tuning recipe: scores start next to zero
     let init = if config.decoder.kind == DecoderKind::Mae { Init::TruncNormal(2e-5) } else { linear_init(config) };
     (features > 0 && classes > 0).then(|| Linear::new(params, "head", features, classes, init)).transpose()
 }
 
-/// The layer of a parameter for layer-wise decay, and the last layer: 0 are the embeddings, k + 1 is the k-th layer in the
-/// order of execution, the last the norm and head behind them. MAE scales the learning rate by decay^(last − id).
+/// (id of the layer that a parameter belongs to, the last id) for layer-wise learning rate decay, as in MAE's
+/// `get_layer_id_for_vit`. Id 0 are the embeddings, k + 1 is layer k in the order in which layers run, and the last id
+/// are the norm and head behind them. The rate is multiplied by decay^(last − id).
 pub fn layer_of(config: &Config, name: &str) -> (usize, usize) {
     let last = config.pattern.len() + 1;
+    // `pos_embed` stands for `pos_embed_cls` too
     let embedding = ["patch_embed.", "pos_embed", "cls_token"].iter().any(|prefix| name.starts_with(prefix));
     if embedding {
-        return (0, last); // pos_embed_cls too
+        return (0, last);
     }
-    let nth = |prefix: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
-    // all blocks of a ViT are T; in a hybrid both kinds are counted by themselves
-    let place = |letter: char, n: usize| config.pattern.char_indices().filter(|(_, c)| *c == letter).nth(n);
-    let found = match (nth("layers."), nth("blocks.")) {
-        (Some(n), _) => place('M', n),
-        (_, Some(n)) => place('T', n),
-        _ => None,
-    };
-    (found.map_or(last, |(i, _)| i + 1), last)
+    ((config.family.layer)(config, name).map_or(last, |k| k + 1), last)
 }

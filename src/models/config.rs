@@ -1,128 +1,141 @@
-//! What a model is made of. Named ones are in `registry`, what must hold in `validate`.
+//! What a model is made of: its [`Config`], and the facts about its [`Family`]. Named models are in `presets`, and what
+//! must hold is in `validate`.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::{Deref, RangeInclusive};
 
-/// Which initial values the weights start from (src/models/README.md, "Initial values" and D-4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum InitScheme {
-    /// Mamba's own: step sizes in [0.001, 0.1] in both directions, out_proj / √depth. Our default.
-    #[default]
-    Mamba,
-    /// The MAP repository's: xavier everywhere, all Linear biases zero, so that every step size starts at 0.693.
-    MapRepo,
-}
+use serde::{Deserialize, Serialize, Serializer};
 
-/// What kind of network encodes the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// Mamba layers and transformer blocks in any order with registers: HybridNet, and Mamba-R with Mamba layers only.
-    #[default]
-    Hybrid,
-    /// Vision Mamba: Mamba layers, one class token in the middle.
-    Vim,
-    /// Vision Transformer: transformer blocks, one class token in front or none.
-    Vit,
-}
+use super::options::{Decoder, Order, Pool, Positions};
+use crate::nn::{Directions, InitScheme};
+use crate::ops::registers::Places;
 
-/// The order in which the encoder's tokens follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Row by row.
-    #[default]
-    Rows,
-    /// Column by column, top to bottom.
-    Columns,
-}
+/// A family of backbones: `Family::HYBRID`, `Family::VIM`, `Family::VIT`. Each is defined in the file of its network,
+/// and `backbones/mod.rs` lists them all. In `config.json` it is its name.
+#[derive(Clone, Copy)]
+pub struct Family(pub(super) &'static FamilyFacts);
 
-impl Order {
-    /// Raster number of each token of a grid of `height` × `width`, in this order.
-    pub fn tokens(self, (height, width): (usize, usize)) -> Vec<u32> {
-        let token = |rank: usize| match self {
-            Self::Rows => rank,
-            Self::Columns => rank % height * width + rank / height,
-        };
-        (0..height * width).map(|rank| token(rank) as u32).collect()
-    }
-
-    /// The line, row or column, of each token of a grid, in raster order: lines follow each other in this order.
-    pub fn lines(self, (height, width): (usize, usize)) -> Vec<u32> {
-        let line = |token: usize| if self == Self::Rows { token / width } else { token % width };
-        (0..height * width).map(|token| line(token) as u32).collect()
-    }
-
-    /// The place in this order of each token of a grid, in raster order.
-    pub fn ranks(self, grid: (usize, usize)) -> Vec<u32> {
-        let tokens = self.tokens(grid);
-        let mut ranks = vec![0; tokens.len()];
-        tokens.iter().enumerate().for_each(|(rank, &token)| ranks[token as usize] = rank as u32);
-        ranks
-    }
-}
-
-/// Position embeddings of the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    /// Trained.
-    #[default]
-    Learned,
-    /// Fixed sines and cosines of row and column (MAE).
-    SinCos,
-}
-
-/// What the classifier reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Pool {
-    /// The registers side by side, through the neck if there is one.
-    #[default]
-    Registers,
-    /// The class token.
-    Token,
-    /// The mean of the patch tokens; ViT then normalises it (`fc_norm`) in place of the tokens.
-    Average,
-}
-
-/// How hidden patches are decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum DecoderKind {
-    /// MAP's: blocks with separate norms for queries and keys, learned positions, no class token.
-    #[default]
-    Map,
-    /// MAE's: ViT blocks and fixed positions; the encoder's class token takes part.
-    Mae,
-}
-
-/// The reconstruction decoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Decoder {
-    /// Which one.
-    #[serde(default)]
-    pub kind: DecoderKind,
-    /// Width.
-    pub width: usize,
-    /// Number of blocks.
-    pub depth: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// MLP width over width.
+/// What the rest of the library asks about a family. A network that differs from [`FamilyFacts::PLAIN`] says so where
+/// it is defined, and nowhere else.
+pub struct FamilyFacts {
+    /// Name in `config.json`.
+    pub name: &'static str,
+    /// Name in messages.
+    pub title: &'static str,
+    /// The letters of `Config::pattern` that it has layers for.
+    pub layers: &'static str,
+    /// How many prefix tokens (registers, class tokens) it can have: `Config::registers`.
+    pub prefix_tokens: RangeInclusive<usize>,
+    /// (patch tokens, prefix tokens) → where the prefix tokens stand in the sequence.
+    pub places: fn(usize, usize) -> Places,
+    /// Whether positions of prefix tokens are a tensor of their own, `pos_embed_cls`. Else they are rows of
+    /// `pos_embed`.
+    pub separate_positions: bool,
+    /// Whether prefix tokens take part in masked pretraining (src/models/README.md, D-22). MAE's decoder needs that.
+    pub prefix_in_pretraining: bool,
+    /// Whether pretraining checkpoints hold the classifier's `head`, as those of the MAP code do.
+    pub head_in_pretraining: bool,
+    /// What a classifier can read. Presets read the first.
+    pub pools: &'static [Pool],
+    /// Epsilon of its norms unless `Config::norm_eps` gives another (src/models/README.md, D-20).
+    pub eps: f64,
+    /// DropPath: the place of each branch that can be dropped, by name, and its rate, in the order in which they run.
+    pub drop_path: fn(&Config) -> Vec<(String, f64)>,
+    /// What `rowscan import` takes from the names of a checkpoint.
+    pub detect: Detect,
+    /// The first parts of the names of its trunk. Fine-tuning must find these tensors in a checkpoint, and no others.
+    pub trunk: &'static [&'static str],
+    /// The first parts of the names of what a classifier adds. Fine-tuning draws them anew where they do not fit.
+    pub classifier: &'static [&'static str],
+    /// (parameter name) → the number of the layer that it belongs to, in the order in which layers run, for layer-wise
+    /// decay. None for what stands before or behind all layers.
+    pub layer: fn(&Config, &str) -> Option<usize>,
+    /// Named sizes.
+    pub presets: &'static [Preset],
+    /// Presets: MLP width of transformer blocks over the model's width.
     pub mlp_ratio: f64,
+    /// Presets: `Config::extra_residual`.
+    pub extra_residual: bool,
+    /// Presets: whether each has a twin `…_columns` that scans by columns.
+    pub columns: bool,
 }
 
-impl Decoder {
-    /// MAP's: 4 blocks of 192 for every size of encoder.
-    pub fn map() -> Self {
-        Self { kind: DecoderKind::Map, width: 192, depth: 4, heads: 16, mlp_ratio: 4.0 }
-    }
+/// Reads off a checkpoint what no preset fixes. The function argument says whether a tensor is there, by name.
+pub type Detect = fn(&mut Config, &dyn Fn(&str) -> bool);
 
-    /// MAE's default: 8 blocks of 512.
-    pub fn mae() -> Self {
-        Self { kind: DecoderKind::Mae, width: 512, depth: 8, heads: 16, mlp_ratio: 4.0 }
+/// A named size of a family, without patch and image size.
+pub struct Preset {
+    /// Its name in front of `_patch16_224`.
+    pub name: &'static str,
+    /// Width D.
+    pub width: usize,
+    /// Layers, and how often they repeat.
+    pub layers: (&'static str, usize),
+    /// Heads of transformer blocks.
+    pub heads: usize,
+    /// Prefix tokens n, and the reduction r of the neck.
+    pub registers: (usize, usize),
+}
+
+impl Preset {
+    /// All of them in one line.
+    pub const fn new(
+        name: &'static str, width: usize, layers: (&'static str, usize), heads: usize, registers: (usize, usize),
+    ) -> Self {
+        Self { name, width, layers, heads, registers }
+    }
+}
+
+impl FamilyFacts {
+    /// Layers of any kind, prefix tokens in front, no DropPath, no presets.
+    pub const PLAIN: Self = Self {
+        name: "",
+        title: "",
+        layers: "MT",
+        prefix_tokens: 0..=1024,
+        places: |_, count| Places { count, ..Places::front() },
+        separate_positions: false,
+        prefix_in_pretraining: false,
+        head_in_pretraining: false,
+        pools: &[Pool::Average],
+        eps: 1e-5,
+        drop_path: |_| Vec::new(),
+        detect: |_, _| {},
+        trunk: &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"],
+        classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
+        layer: Config::layer_by_letter,
+        presets: &[],
+        mlp_ratio: 2.0,
+        extra_residual: false,
+        columns: false,
+    };
+}
+
+impl Deref for Family {
+    type Target = FamilyFacts;
+
+    fn deref(&self) -> &FamilyFacts {
+        self.0
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Family {}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.title)
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.name.serialize(to)
     }
 }
 
@@ -132,66 +145,67 @@ impl Decoder {
 pub struct Config {
     /// Preset name, or what the user calls it.
     pub name: String,
-    /// What kind of network.
+    /// The kind of network.
     #[serde(default)]
     pub family: Family,
-    /// Side of the square input in pixels.
+    /// Side of the square image in pixels.
     pub image_size: usize,
-    /// Width where the input is not square; `image_size` is then its height. Training reads square images only.
+    /// Width of an image that is not square, of which `image_size` is the height. Training reads square images only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_width: Option<usize>,
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Width d.
+    /// Width D: timm's `embed_dim`.
     pub width: usize,
     /// Layers in order: `M` a Mamba layer, `T` a transformer block.
     pub pattern: String,
     /// Heads of the transformer blocks.
     pub heads: usize,
-    /// MLP width of the transformer blocks over d (2 in the MAP repository, 4 in ViT).
+    /// Width of the transformer blocks' MLP over D: 2 in the MAP repository, 4 in ViT.
     pub mlp_ratio: f64,
     /// Whether queries, keys and values have biases.
     #[serde(default = "yes")]
     pub qkv_bias: bool,
-    /// Epsilon of a ViT's norms, the decoder of MAE included, or of the norms around Mamba layers; by default the
-    /// family's (see [`Config::eps`]).
+    /// Epsilon of a ViT's norms and of MAE's decoder, or of the norms around Mamba layers. By default the family's (see
+    /// [`Config::eps`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
-    /// Whether a transformer block of a hybrid computes hidden + T(hidden), as in the MAP repository, or T(hidden)
-    /// (src/models/README.md, D-2 and D-3).
+    /// Whether a transformer block T of a hybrid computes hidden + T(hidden), as in the MAP repository, instead of
+    /// T(hidden) (src/models/README.md, D-2 and D-3).
     pub extra_residual: bool,
-    /// Registers, or class tokens: 1 in Vim, 1 or 0 in ViT.
+    /// Prefix tokens n: registers, or class tokens (1 in Vim, 1 or 0 in ViT).
     pub registers: usize,
-    /// Reduction r of the classifier's neck.
+    /// Reduction r of the neck, which narrows each register from D to D/r numbers. 1 for no neck.
     pub cls_reduce: usize,
-    /// What the classifier reads.
+    /// What the classifier's head reads.
     #[serde(default)]
     pub pool: Pool,
-    /// Classes of the head; 0 for none.
+    /// Classes. With 0 there is no head.
     pub classes: usize,
-    /// States N per channel.
+    /// States N of a channel of a mixer: mamba-ssm's `d_state`.
     pub states: usize,
-    /// Taps of the causal convolution.
+    /// Taps of a mixer's causal convolution: `d_conv`.
     pub conv: usize,
-    /// Inner width over width.
+    /// Inner width E of a mixer over D: `expand`.
     pub expand: usize,
-    /// RMS norms around the Mamba layers, instead of layer norms.
+    /// Whether the norms around Mamba layers are RMS norms instead of layer norms.
     #[serde(default = "yes")]
     pub rms_norm: bool,
-    /// The mean of both scan directions, instead of their sum.
-    #[serde(default = "yes")]
-    pub divide_out: bool,
-    /// Scan order of the tokens.
+    /// How the mixers join their two scan directions. In `config.json` it is `divide_out`: true for the mean, false for
+    /// the sum.
+    #[serde(default, rename = "divide_out", with = "divide_out")]
+    pub directions: Directions,
+    /// The order in which the encoder reads the patches.
     #[serde(default)]
     pub order: Order,
     /// Position embeddings.
     #[serde(default)]
     pub positions: Positions,
-    /// DropPath probability at the last layer.
+    /// DropPath's rate at the last layer: timm's `drop_path_rate`.
     pub drop_path: f64,
     /// Initial values.
     pub init: InitScheme,
-    /// The decoder.
+    /// The decoder of pretraining.
     pub decoder: Decoder,
 }
 
@@ -199,28 +213,43 @@ fn yes() -> bool {
     true
 }
 
+/// `Config::directions` as Mamba-R and Vim write it: a bool, since their backbones always scan both ways.
+mod divide_out {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::nn::Directions;
+
+    pub fn serialize<S: Serializer>(directions: &Directions, to: S) -> Result<S::Ok, S::Error> {
+        (*directions == Directions::Mean).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Directions, D::Error> {
+        bool::deserialize(from).map(|mean| if mean { Directions::Mean } else { Directions::Sum })
+    }
+}
+
 impl Config {
-    /// Patches per side; rows of patches where the image is not square.
+    /// Rows of patches.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Patches in a row.
+    /// Columns of patches.
     pub fn grid_columns(&self) -> usize {
         self.image_width.unwrap_or(self.image_size) / self.patch_size.max(1)
     }
 
-    /// Raster numbers of the patches (L) in the order in which the encoder reads them.
+    /// The raster numbers of the patches in the order in which the encoder reads them: (L).
     pub fn scan(&self) -> Vec<u32> {
         self.order.tokens((self.grid(), self.grid_columns()))
     }
 
-    /// Patches per image L.
+    /// Patches L of an image.
     pub fn tokens(&self) -> usize {
         self.grid() * self.grid_columns()
     }
 
-    /// Values of a patch, P·P·3.
+    /// Values of a patch: P·P·3.
     pub fn patch_len(&self) -> usize {
         self.patch_size * self.patch_size * 3
     }
@@ -230,18 +259,17 @@ impl Config {
         self.pattern.chars().filter(|&c| c == 'M').count()
     }
 
-    /// MLP width of the transformer blocks.
+    /// Width of the transformer blocks' MLP.
     pub fn mlp_hidden(&self) -> usize {
         (self.width as f64 * self.mlp_ratio).round() as usize
     }
 
-    /// Epsilon of the norms: `norm_eps` if given, else 1e-6 in a ViT and 1e-5 around Mamba layers
-    /// (src/models/README.md, D-20).
+    /// Epsilon of the norms: `norm_eps` if given, else the family's (src/models/README.md, D-20).
     pub fn eps(&self) -> f32 {
-        self.norm_eps.unwrap_or(if self.family == Family::Vit { 1e-6 } else { 1e-5 }) as f32
+        self.norm_eps.unwrap_or(self.family.eps) as f32
     }
 
-    /// Width F of what the head reads.
+    /// Width F of what the head reads: timm's `num_features`, or that of all registers together.
     pub fn features(&self) -> usize {
         match self.pool {
             Pool::Registers => self.registers * (self.width / self.cls_reduce.max(1)),
@@ -249,14 +277,32 @@ impl Config {
         }
     }
 
-    /// DropPath probabilities, one per place where something may be dropped. With Mamba layers: the hidden that enters
-    /// layer i, and last the final add; the list is 0 and then linspace(0, p, depth), so that layers 0 and 1 drop nothing
-    /// (src/models/README.md, "DropPath"). In a ViT: attention and MLP of each block, linspace(0, p, depth).
+    /// The branches that DropPath can drop, by name, and their rates (src/models/README.md, "DropPath").
+    pub fn drop_path_places(&self) -> Vec<(String, f64)> {
+        (self.family.drop_path)(self)
+    }
+
+    /// The rates of [`Config::drop_path_places`]: timm's `dpr`, one for each row of the factors that encoders take.
     pub fn drop_path_rates(&self) -> Vec<f64> {
-        let linear = |depth: usize| (0..depth).map(move |i| self.drop_path * i as f64 / (depth.max(2) - 1) as f64);
-        match self.family {
-            Family::Hybrid | Family::Vim => std::iter::once(0.0).chain(linear(self.depth())).collect(),
-            Family::Vit => linear(self.pattern.len()).flat_map(|rate| [rate; 2]).collect(),
-        }
+        self.drop_path_places().into_iter().map(|(_, rate)| rate).collect()
+    }
+
+    /// linspace(0, `drop_path`, depth)
+    pub(super) fn drop_path_line(&self, depth: usize) -> impl Iterator<Item = f64> {
+        let (most, last) = (self.drop_path, (depth.max(2) - 1) as f64);
+        (0..depth).map(move |i| most * i as f64 / last)
+    }
+
+    /// [`FamilyFacts::layer`] where Mamba layers are `layers.i` and transformer blocks `blocks.k`, each kind counted by
+    /// itself: the place of that letter in the pattern.
+    fn layer_by_letter(&self, name: &str) -> Option<usize> {
+        let nth = |prefix: &str| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
+        let place = |letter: char, n: usize| self.pattern.char_indices().filter(|(_, c)| *c == letter).nth(n);
+        let found = match (nth("layers."), nth("blocks.")) {
+            (Some(n), _) => place('M', n),
+            (_, Some(n)) => place('T', n),
+            _ => None,
+        };
+        found.map(|(i, _)| i)
     }
 }

@@ -1,31 +1,39 @@
-//! Models and methods, one paper a file.
+//! Models: backbones, classifier and pretraining methods, one paper a file.
+//!
+//! A [`Config`] says what a model is made of. [`backbone`] builds the [`Encoder`] of any [`Family`], [`Classifier`]
+//! puts a head on it, and [`pretext_model`] builds encoder and [`Method`] for pretraining.
 
 mod backbones;
 mod batch;
 mod classifier;
 mod config;
 mod methods;
+mod options;
 mod presets;
 mod validate;
 mod weights;
 
-pub use backbones::Backbone;
+pub use crate::nn::{Directions, InitScheme};
 pub use backbones::embedding::Embedding;
+pub use backbones::encoder::{Encoder, Purpose, TokenEncoder};
 pub use backbones::hybridnet::HybridNet;
 pub use backbones::layers::Layers;
 pub use backbones::positions::resize_positions;
 pub use backbones::vim::Vim;
 pub use backbones::vit::Vit;
-pub use batch::Batch;
+pub use backbones::{Backbone, backbone};
+pub use batch::MaskedBatch;
 pub use classifier::{Classifier, Prediction, layer_of};
-pub use config::{Config, Decoder, DecoderKind, Family, InitScheme, Order, Pool, Positions};
+pub use config::{Config, Detect, Family, FamilyFacts, Preset};
 pub use methods::contrastive::Contrastive;
 pub use methods::diffusion::Diffusion;
 pub use methods::mae::Mae;
-pub use methods::map::{Map, Outputs};
-pub use methods::objective::{DecoderMask, Method, Objective, Target};
+pub use methods::map::Map;
+pub use methods::objective::{DecoderMask, Method, MethodFacts, Objective, Target};
+pub use methods::pretext::{Denoiser, Pretext, Reconstruction, StepResult};
+pub use methods::pretext_model;
 pub use methods::region_decoder::RegionDecoder;
-pub use methods::{Forward, Pretext};
+pub use options::{Decoder, DecoderKind, Order, Pool, Positions};
 pub use presets::models;
 pub use weights::adapt::{Adapted, adapt};
 pub use weights::hugging_face::{from_transformers, our_name};

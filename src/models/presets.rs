@@ -1,55 +1,12 @@
-//! Models by the field's names: `map_tiny_patch16_224`, `mambar_base_patch16_224`, `vim_small_patch16_224_columns`,
-//! `vit_base_patch16_224`, `deit_small_patch16_224`, and the orderings of Table 4 as `hybrid_base_mmmtmmmt_patch16_224`.
-//! Patch and image side are part of the name, and any pair of them will do.
+//! Models by name, in timm's style: `map_tiny_patch16_224`, `mambar_base_patch16_224`, `vim_small_patch16_224_columns`,
+//! `vit_base_patch16_224`, `deit_small_patch16_224`, and the orderings of Table 4 as
+//! `hybrid_base_mmmtmmmt_patch16_224`. The name says the sides of patch and image in pixels, and any pair of sides will
+//! do. The sizes themselves are in the file of each family.
 
-use super::config::{Config, Decoder, Family, InitScheme, Order, Pool, Positions};
+use super::config::{Config, Family, Preset};
+use super::options::{Decoder, Order, Positions};
 use crate::error::{Error, Result};
-
-/// An architecture without patch and image size.
-struct Arch {
-    name: &'static str,
-    family: Family,
-    width: usize,
-    /// Layers, and how often they repeat.
-    layers: (&'static str, usize),
-    heads: usize,
-    /// Registers or class tokens, and the reduction r of the neck.
-    registers: (usize, usize),
-}
-
-const fn arch(
-    name: &'static str, family: Family, width: usize, layers: (&'static str, usize), heads: usize,
-    registers: (usize, usize),
-) -> Arch {
-    Arch { name, family, width, layers, heads, registers }
-}
-
-use Family::{Hybrid, Vim, Vit};
-
-/// Sizes of the papers' models (src/models/README.md, "Backbones"). The micro models are ours, all of about one size.
-const ARCHS: &[Arch] = &[
-    arch("map_micro", Hybrid, 64, ("MMMT", 2), 4, (4, 1)),
-    arch("map_tiny", Hybrid, 192, ("MMMT", 8), 12, (12, 1)),
-    arch("map_small", Hybrid, 384, ("MMMT", 8), 12, (12, 2)),
-    arch("map_base", Hybrid, 768, ("MMMT", 8), 12, (12, 4)),
-    arch("map_large", Hybrid, 1024, ("MMMT", 16), 16, (16, 8)),
-    arch("map_huge", Hybrid, 1536, ("MMMT", 12), 12, (16, 8)),
-    arch("mambar_micro", Hybrid, 64, ("M", 7), 4, (4, 1)),
-    arch("mambar_tiny", Hybrid, 192, ("M", 24), 12, (12, 1)),
-    arch("mambar_small", Hybrid, 384, ("M", 24), 12, (12, 2)),
-    arch("mambar_base", Hybrid, 768, ("M", 24), 12, (12, 4)),
-    arch("mambar_large", Hybrid, 1024, ("M", 48), 16, (16, 8)),
-    arch("vim_micro", Vim, 64, ("M", 7), 4, (1, 1)),
-    arch("vim_tiny", Vim, 192, ("M", 24), 12, (1, 1)),
-    arch("vim_small", Vim, 384, ("M", 24), 12, (1, 1)),
-    arch("vim_base", Vim, 768, ("M", 24), 12, (1, 1)),
-    arch("vit_micro", Vit, 64, ("T", 6), 4, (1, 1)),
-    arch("vit_base", Vit, 768, ("T", 12), 12, (1, 1)),
-    arch("vit_large", Vit, 1024, ("T", 24), 16, (1, 1)),
-    arch("deit_tiny", Vit, 192, ("T", 12), 3, (1, 1)),
-    arch("deit_small", Vit, 384, ("T", 12), 6, (1, 1)),
-    arch("deit_base", Vit, 768, ("T", 12), 12, (1, 1)),
-];
+use crate::nn::{Directions, InitScheme};
 
 /// The orderings of Table 4 of MAP (src/models/README.md, "Layer patterns"). Eight letters stand for 32 layers at base
 /// size, and for 8 layers at micro size.
@@ -65,14 +22,24 @@ const SHORT: &[(&str, &str, usize, usize)] = &[
     ("huge", "map_huge", 16, 224),
 ];
 
-/// Names of all models, largest families first; the short names are not repeated.
+/// The sizes of every family.
+fn presets() -> impl Iterator<Item = (Family, &'static Preset)> {
+    Family::all().flat_map(|family| family.presets.iter().map(move |preset| (family, preset)))
+}
+
+/// Whether a size is ours, for CPUs and tests.
+fn is_micro(preset: &Preset) -> bool {
+    preset.width == 64
+}
+
+/// The names of all models. The short names are not repeated.
 pub fn models() -> Vec<String> {
     let mut names = Vec::new();
-    for arch in ARCHS {
-        let suffix = if arch.width == 64 { "_patch4_32" } else { "_patch16_224" };
-        names.push(format!("{}{suffix}", arch.name));
-        if arch.family == Vim {
-            names.push(format!("{}{suffix}_columns", arch.name));
+    for (family, preset) in presets() {
+        let suffix = if is_micro(preset) { "_patch4_32" } else { "_patch16_224" };
+        names.push(format!("{}{suffix}", preset.name));
+        if family.columns {
+            names.push(format!("{}{suffix}_columns", preset.name));
         }
     }
     for (size, suffix) in [("micro", "_patch4_32"), ("base", "_patch16_224")] {
@@ -118,7 +85,7 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
     if let Some((size, ordering)) = name.strip_prefix("hybrid_").and_then(|rest| rest.split_once('_')) {
         let ordering = ORDERINGS.iter().find(|o| o.to_lowercase() == ordering)?;
         let base = named(&format!("map_{size}"), patch, image)?;
-        // runs of a long ordering grow with it, units of an alternating one repeat
+        // an alternating ordering repeats; in the others each letter becomes a run of `times` letters
         let times = base.pattern.len() / 8;
         let pattern = match *ordering {
             "TMMMTMMM" | "MMMTMMMT" => ordering.repeat(times),
@@ -126,30 +93,30 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
         };
         return Some(Config { pattern, extra_residual: false, ..base });
     }
-    let arch = ARCHS.iter().find(|arch| arch.name == name)?;
-    let micro = arch.width == 64;
+    let (family, preset) = presets().find(|(_, preset)| preset.name == name)?;
+    let micro = is_micro(preset);
     Some(Config {
         name: name.into(),
-        family: arch.family,
+        family,
         image_size: image,
         image_width: None,
         patch_size: patch,
-        width: arch.width,
-        pattern: arch.layers.0.repeat(arch.layers.1),
-        heads: arch.heads,
-        mlp_ratio: if arch.family == Vit { 4.0 } else { 2.0 },
+        width: preset.width,
+        pattern: preset.layers.0.repeat(preset.layers.1),
+        heads: preset.heads,
+        mlp_ratio: family.mlp_ratio,
         qkv_bias: true,
         norm_eps: None,
-        extra_residual: arch.family == Hybrid,
-        registers: arch.registers.0,
-        cls_reduce: arch.registers.1,
-        pool: if arch.family == Hybrid { Pool::Registers } else { Pool::Token },
+        extra_residual: family.extra_residual,
+        registers: preset.registers.0,
+        cls_reduce: preset.registers.1,
+        pool: family.pools.first().copied()?,
         classes: if image < 128 { 10 } else { 1000 }, // CIFAR-10 or ImageNet
         states: 16,
         conv: 4,
         expand: 2,
         rms_norm: true,
-        divide_out: true,
+        directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
         drop_path: if micro { 0.0 } else { 0.1 },

@@ -1,7 +1,9 @@
 //! The checks every configuration has to pass.
 
-use super::config::{Config, DecoderKind, Family, Pool, Positions};
+use super::config::{Config, Family};
+use super::options::{DecoderKind, Pool, Positions};
 use crate::error::{Error, Result};
+use crate::nn::Directions;
 
 impl Config {
     /// Everything that must hold before anything is built.
@@ -10,7 +12,7 @@ impl Config {
             true => Ok(()),
             false => Err(Error::argument(what, got, expected)),
         };
-        // generous, and small enough that no product of them overflows
+        // the bounds are generous, and small enough that no product of the numbers overflows
         let within = |what: &str, got: usize, low: usize, high: usize| {
             check((low..=high).contains(&got), what, got.to_string(), &format!("{low} to {high}"))
         };
@@ -36,6 +38,8 @@ impl Config {
             let got = format!("{side} with patches of {}", self.patch_size);
             check(side.is_multiple_of(self.patch_size), "image_size", got, "a multiple of the patch size")?;
         }
+        let both = self.directions != Directions::One;
+        check(both, "directions", format!("{:?}", self.directions), "Mean or Sum: backbones scan both ways")?;
         let letters = self.pattern.chars().all(|c| c == 'M' || c == 'T');
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;
@@ -50,34 +54,33 @@ impl Config {
         check(heads(d.width, d.heads), "decoder.heads", got, "a divisor of the width with at most 128 per head")
     }
 
-    /// What each family can be made of.
+    /// Whether the family can be made of this.
     fn validate_family(&self) -> Result<()> {
         let check = |ok: bool, what: &str, got: String, expected: &str| match ok {
             true => Ok(()),
             false => Err(Error::argument(format!("{what} of a {:?}", self.family), got, expected)),
         };
-        let only = |letter| self.pattern.chars().all(|c| c == letter);
-        let (pattern, registers) = match self.family {
-            Family::Hybrid => (true, true),
-            Family::Vim => (only('M'), self.registers == 1),
-            Family::Vit => (only('T'), self.registers <= 1),
-        };
-        check(pattern, "pattern", format!("`{}`", self.pattern), "M only in a Vim, T only in a Vit")?;
-        check(registers, "registers", self.registers.to_string(), "one class token (a Vit may have none)")?;
-        let pool = match self.pool {
-            Pool::Registers => self.family == Family::Hybrid,
-            Pool::Token => self.family != Family::Hybrid && self.registers == 1,
-            Pool::Average => true,
-        };
-        let got = format!("{:?} with {} registers", self.pool, self.registers);
-        check(pool, "pool", got, "registers in a Hybrid, token where there is a class token, or average")?;
-        let eps = self.norm_eps.unwrap_or(1e-6);
+        let (family, registers) = (self.family, self.registers);
+        let letters: Vec<String> = family.layers.chars().map(String::from).collect();
+        let pattern = self.pattern.chars().all(|c| family.layers.contains(c));
+        check(pattern, "pattern", format!("`{}`", self.pattern), &format!("a string of {}", letters.join(" and ")))?;
+        let (least, most) = (family.prefix_tokens.start(), family.prefix_tokens.end());
+        let expected = if least == most { format!("{least} class token") } else { format!("{least} to {most}") };
+        check(family.prefix_tokens.contains(&registers), "registers", registers.to_string(), &expected)?;
+        // a head that reads a class token has to find exactly one
+        let pool = family.pools.contains(&self.pool) && (self.pool != Pool::Token || registers == 1);
+        let got = format!("{:?} with {registers} registers", self.pool);
+        let pools: Vec<String> = family.pools.iter().map(|pool| format!("{pool:?}")).collect();
+        check(pool, "pool", got, &format!("{}; Token only with one class token", pools.join(" or ")))?;
+        let eps = self.norm_eps.unwrap_or(family.eps);
         check(eps > 0.0 && eps < 1.0, "norm_eps", eps.to_string(), "above 0 and below 1")?;
         let fixed = self.positions == Positions::Learned || self.width.is_multiple_of(4);
         check(fixed, "width", self.width.to_string(), "a multiple of 4 for fixed positions")?;
-        let mae = self.decoder.kind == DecoderKind::Map || (self.family == Family::Vit && self.registers == 1);
-        let got = format!("{:?} with {} class tokens", self.family, self.registers);
-        check(mae, "encoder of MAE's decoder", got, "a Vit with a class token")?;
+        let mae = self.decoder.kind == DecoderKind::Map || (family.prefix_in_pretraining && registers == 1);
+        let takers = Family::all().filter(|family| family.prefix_in_pretraining);
+        let takers: Vec<String> = takers.map(|family| format!("{family:?}")).collect();
+        let expected = format!("a {} with a class token", takers.join(" or "));
+        check(mae, "encoder of MAE's decoder", format!("{family:?} with {registers} class tokens"), &expected)?;
         let width = self.decoder.kind == DecoderKind::Map || self.decoder.width.is_multiple_of(4);
         check(width, "decoder.width", self.decoder.width.to_string(), "a multiple of 4 for fixed positions")
     }

@@ -1,7 +1,21 @@
-//! Initial values, drawn on the host from (seed, name): independent of the order of parameters and of the adapter.
+//! Initial values. They are drawn on the CPU from (seed, name), so that they depend neither on the order of the
+//! parameters nor on the GPU.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// Which published code the initial values follow (src/models/README.md, "Initial values" and D-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum InitScheme {
+    /// Mamba's: step sizes log-uniform in [0.001, 0.1] in both directions, `out_proj` divided by √depth. Our default.
+    #[default]
+    Mamba,
+    /// The MAP repository's: xavier-uniform Linear weights and zero Linear biases, `dt_proj` included, so that every
+    /// step size starts at softplus(0) = 0.693.
+    MapRepo,
+}
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,31 +26,31 @@ pub enum Init {
     Ones,
     /// N(0, std²).
     Normal(f32),
-    /// N(0, std²) cut at ±2 absolute, as timm's `trunc_normal_`.
+    /// N(0, std²), redrawn outside of [−2, 2] in absolute terms: timm's `trunc_normal_`.
     TruncNormal(f32),
-    /// N(0, 1/fan_in) cut at two standard deviations and rescaled: lecun-normal.
+    /// N(0, 1/fan_in), cut at two standard deviations and rescaled: timm's `lecun_normal_`.
     LecunNormal,
     /// U(−bound, bound).
     Uniform(f32),
-    /// U(±√(6 / (fan_in + fan_out))).
+    /// U(±√(6 / (fan_in + fan_out))): PyTorch's `xavier_uniform_`.
     XavierUniform,
     /// U(±1/√fan_in): PyTorch's default for Linear and Conv, times a factor.
     FanIn(f32),
-    /// ln(1 … N) along the last axis: S4D-real, A = −(1 … N).
+    /// ln(1 … N) along the last axis. For `A_log` this makes A = −(1 … N): S4D-real, as in Mamba.
     LogArange,
-    /// Fixed 2-D positions: sines and cosines of column and row, of tokens in raster order, (1, L, D)
+    /// Fixed 2-D positions (1, L, D) of tokens in raster order: MAE's `get_2d_sincos_pos_embed`
     /// (src/models/README.md, "Patches, positions and registers").
     SinCos {
         /// Tokens in a row of the grid.
         columns: usize,
-        /// A row among the others that is all zero: the class token's.
+        /// The row of the class token among them, if there is one. It is all zero.
         class: Option<usize>,
     },
-    /// softplus⁻¹ of a step size drawn log-uniformly in [0.001, 0.1], at least 1e-4.
+    /// softplus⁻¹ of a step size drawn log-uniformly in [0.001, 0.1], at least 1e-4: Mamba's `dt_proj.bias`.
     DtBias,
 }
 
-/// Uniform in [0, 1).
+/// A draw from U[0, 1).
 fn unit(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -46,7 +60,7 @@ fn gauss(rng: &mut ChaCha8Rng) -> f64 {
     radius * (std::f64::consts::TAU * unit(rng)).cos()
 }
 
-/// N(0, 1) within ±cut, by rejection.
+/// A draw from N(0, 1) within ±cut, by rejection.
 fn truncated(rng: &mut ChaCha8Rng, cut: f64) -> f64 {
     loop {
         let draw = gauss(rng);
@@ -61,7 +75,8 @@ pub fn stable_hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// The first half of a row encodes the column, the second the row; each half sines, then cosines, of p·10000^(−k/(D/4)).
+/// The first half of a position encodes the column of a token, the second half its row. Each half is D/4 sines and then
+/// D/4 cosines of p·10000^(−k/(D/4)).
 fn sin_cos(shape: &[usize], columns: usize, class: Option<usize>) -> Vec<f32> {
     let (rows, d) = (shape.iter().rev().skip(1).product::<usize>(), shape.last().copied().unwrap_or(0));
     let (columns, quarter) = (columns.max(1), (d / 4).max(1));
@@ -79,7 +94,7 @@ fn sin_cos(shape: &[usize], columns: usize, class: Option<usize>) -> Vec<f32> {
 }
 
 impl Init {
-    /// The values of parameter `name` of `shape` (`[out, in, …]`) under `seed`.
+    /// The values of parameter `name` of `shape` (out, in, …) under `seed`.
     pub fn values(self, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
         let n = shape.iter().product::<usize>();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ stable_hash(name));

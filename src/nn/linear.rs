@@ -1,5 +1,7 @@
 //! Linear layers.
 
+use std::sync::Arc;
+
 use super::init::Init;
 use super::params::Params;
 use crate::error::Result;
@@ -8,44 +10,52 @@ use crate::ops;
 use crate::ops::mlp::Layer;
 use crate::tape::{Tape, Var};
 
-/// y = x·Wᵀ + b.
+/// y = x·Wᵀ + b: PyTorch's `nn.Linear`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// (out, in)
     pub weight: Var,
     /// (out)
     pub bias: Option<Var>,
+    /// Its name in a checkpoint, for the scope of its launches.
+    pub name: Arc<str>,
 }
 
 impl Linear {
-    /// `name.weight` (out, in) and `name.bias` (out, starts at zero).
+    /// Parameters `name.weight` (out, in) and `name.bias` (out). The bias starts at zero.
     pub fn new(params: &mut Params, name: &str, inputs: usize, outputs: usize, init: Init) -> Result<Self> {
-        let bias = params.add(format!("{name}.bias"), &[outputs], &[outputs], Init::Zeros)?;
-        Ok(Self { bias: Some(bias), ..Self::no_bias(params, name, inputs, outputs, init)? })
+        params.scope(name, |p| {
+            let bias = p.add("bias", &[outputs], &[outputs], Init::Zeros)?;
+            Ok(Self { bias: Some(bias), ..Self::weight_only(p, inputs, outputs, init)? })
+        })
     }
 
-    /// `name.weight` (out, in) only.
+    /// Parameter `name.weight` (out, in) only: `nn.Linear(…, bias=False)`.
     pub fn no_bias(params: &mut Params, name: &str, inputs: usize, outputs: usize, init: Init) -> Result<Self> {
-        let shape = [outputs, inputs];
-        Ok(Self { weight: params.add(format!("{name}.weight"), &shape, &shape, init)?, bias: None })
+        params.scope(name, |p| Self::weight_only(p, inputs, outputs, init))
     }
 
-    /// As an operand of [`ops::mlp`].
+    fn weight_only(params: &mut Params, inputs: usize, outputs: usize, init: Init) -> Result<Self> {
+        let shape = [outputs, inputs];
+        Ok(Self { weight: params.add("weight", &shape, &shape, init)?, bias: None, name: params.path() })
+    }
+
+    /// Weight and bias as an operand of [`ops::mlp`].
     pub fn layer(&self) -> Layer<'_> {
         Layer { w: &self.weight, bias: self.bias.as_ref() }
     }
 
-    /// (.., in) → (.., out)
+    /// x (.., in) → (.., out)
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         ops::matmul::matmul(g, t, x, &self.weight, self.bias.as_ref(), None)
     }
 
-    /// (.., in) → (.., out) in f16, for operators that take it so
+    /// x (.., in) → (.., out), stored as f16 for an operator that reads f16.
     pub fn forward_half(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         ops::matmul::matmul_half(g, t, x, &self.weight, self.bias.as_ref())
     }
 
-    /// (.., in) → (.., out), plus `residual` (.., out)
+    /// x (.., in) → (.., out), plus `residual` (.., out): the product and the addition in one launch.
     pub fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
         ops::matmul::matmul(g, t, x, &self.weight, self.bias.as_ref(), Some(residual))
     }

@@ -8,9 +8,9 @@ mod params;
 mod transformer;
 mod weights;
 
-pub use init::{Init, stable_hash};
+pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;
-pub use mamba::{Mixer, MixerConfig};
+pub use mamba::{Directions, MambaConfig, MambaMixer};
 pub use norm::{LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Flat, Params, Part};
 pub use transformer::{Block, BlockConfig, CrossBlock};

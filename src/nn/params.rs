@@ -1,26 +1,32 @@
-//! The parameters of a model: arenas on the GPU, names and shapes of the checkpoint on the outside.
+//! The parameters of a model: PyTorch's `state_dict` on the outside, a few large buffers on the GPU inside.
 //!
-//! Weights, gradients and both AdamW moments lie in arenas of one layout, so that the optimizer is one launch over flat
-//! memory. A variable starts at a multiple of 64 floats. Several named tensors may make up one variable: both directions
-//! of a mixer are stacked, the small per-channel vectors of the scan packed.
+//! Weights, gradients and both AdamW moments lie in arenas (large buffers) of one layout, so that the optimizer is one
+//! launch over flat memory however many tensors there are. A variable starts at a multiple of 64 floats. One variable
+//! may hold several named tensors: both scan directions of a mixer are stacked, and the small per-channel vectors of
+//! the scan are packed.
+//!
+//! Names are built as modules nest, as in candle's `vb.pp("mlp")`: inside [`Params::scope`] every name gets the scope's
+//! name in front. A module keeps [`Params::path`] as the scope of its launches, so that a profile and a checkpoint
+//! speak of the same module by the same name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::init::Init;
 use super::weights::{Entry, Mismatch, Weights};
 use crate::error::{Error, Result};
-use crate::gpu::{Arena, Class, Gpu};
+use crate::gpu::{Arena, Class, Gpu, View};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
 
-/// Tensors of equal shape that lie one behind the other without a gap.
+/// Named tensors of equal shape that lie one behind the other without a gap.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Official names, in order.
+    /// Their names, in order, relative to the current scope.
     pub names: Vec<String>,
-    /// Official shape of each.
+    /// The shape that each of them has in a checkpoint.
     pub shape: Vec<usize>,
-    /// Initial values of each.
+    /// The initial values of each.
     pub inits: Vec<Init>,
 }
 
@@ -33,16 +39,22 @@ struct Block {
     second_moment: Arena,
 }
 
-/// All parameters of a model.
+/// All parameters and buffers of a model.
 #[derive(Debug)]
 pub struct Params {
+    /// No arena grows past this many bytes, the adapter's limit for one binding.
     limit: u64,
     blocks: Vec<Block>,
     entries: Vec<Entry>,
-    home: HashMap<u64, Tensor>,
+    buffer_arenas: Vec<Arena>,
+    buffers: Vec<Entry>,
+    /// The place of each variable's gradient, by the variable's id.
+    gradients: HashMap<u64, Tensor>,
+    /// The names of the open scopes, joined by dots.
+    path: String,
 }
 
-/// One arena as flat tensors, for the optimizer.
+/// One block of arenas as flat tensors, for the optimizer.
 #[derive(Debug, Clone)]
 pub struct Flat {
     /// Weights (n).
@@ -56,18 +68,46 @@ pub struct Flat {
 }
 
 impl Params {
-    /// No parameters yet; arenas will respect the limits of the adapter.
+    /// No parameters yet. Arenas will respect the limits of the adapter.
     pub fn new(g: &Gpu) -> Self {
-        Self { limit: g.caps().max_range(), blocks: Vec::new(), entries: Vec::new(), home: HashMap::new() }
+        Self {
+            limit: g.caps().max_range(),
+            blocks: Vec::new(),
+            entries: Vec::new(),
+            buffer_arenas: Vec::new(),
+            buffers: Vec::new(),
+            gradients: HashMap::new(),
+            path: String::new(),
+        }
     }
 
-    /// One tensor under its official name and shape, seen by operators as `view` (same number of elements).
-    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], view: &[usize], init: Init) -> Result<Var> {
+    /// Runs `build` with `name.` in front of every name that it adds. Scopes nest, and `name` may have dots itself.
+    pub fn scope<T>(&mut self, name: &str, build: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let outer = self.path.len();
+        self.path = self.full_name(name);
+        let built = build(self);
+        self.path.truncate(outer);
+        built
+    }
+
+    /// The name of the current scope, `blocks.0.mlp` for example: what a module hands to [`Gpu::scope`] when it runs.
+    pub fn path(&self) -> Arc<str> {
+        self.path.as_str().into()
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// One named tensor: `shape` is its shape in a checkpoint, and operators see it as `view`, which has as many
+    /// elements. Like PyTorch's `register_parameter`.
+    pub fn add(&mut self, name: &str, shape: &[usize], view: &[usize], init: Init) -> Result<Var> {
         let part = Part { names: vec![name.into()], shape: shape.to_vec(), inits: vec![init] };
         self.pack(&[part], view)
     }
 
-    /// Parts one after the other, each from a multiple of 64 floats on, as one variable of shape `view`.
+    /// One variable of shape `view` that holds several parts, one after the other. Each part starts at a multiple of 64
+    /// floats.
     pub fn pack(&mut self, parts: &[Part], view: &[usize]) -> Result<Var> {
         let mut len = 0;
         let mut starts = Vec::new();
@@ -77,24 +117,44 @@ impl Params {
             len += if parts.len() > 1 { size.next_multiple_of(64) } else { size };
         }
         if len != view.iter().product::<usize>() {
-            let names: Vec<_> = parts.iter().flat_map(|p| &p.names).cloned().collect();
+            let names: Vec<_> = parts.iter().flat_map(|p| &p.names).map(|name| self.full_name(name)).collect();
             return Err(Error::argument(names.join(", "), format!("{len} elements"), format!("{view:?}")));
         }
         let (arena, weights, gradients) = self.reserve(len as u64 * 4)?;
         let at = (weights.offset() / 4) as usize;
         let var = Var::leaf(Tensor::from_view(weights, view));
-        self.home.insert(var.id(), Tensor::from_view(gradients, view));
+        self.gradients.insert(var.id(), Tensor::from_view(gradients, view));
         for (part, start) in parts.iter().zip(starts) {
             let each = part.shape.iter().product::<usize>();
             for (i, (name, &init)) in part.names.iter().zip(&part.inits).enumerate() {
-                let (name, shape, start) = (name.clone(), part.shape.clone(), at + start + i * each);
+                let (name, shape, start) = (self.full_name(name), part.shape.clone(), at + start + i * each);
                 self.entries.push(Entry { name, shape, init, arena, start, var: var.id() });
             }
         }
         Ok(var)
     }
 
-    fn reserve(&mut self, bytes: u64) -> Result<(usize, crate::gpu::View, crate::gpu::View)> {
+    /// A named tensor that is no parameter, such as the running mean of a batch norm: PyTorch's `register_buffer`. It
+    /// is saved, loaded and averaged with the weights. It has no gradient and no moments, and the optimizer does not
+    /// touch it: only the model's own launches write it.
+    pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let bytes = shape.iter().product::<usize>() as u64 * 4;
+        let view = match self.buffer_arenas.last_mut().and_then(|arena| arena.push(bytes)) {
+            Some(view) => view,
+            None => {
+                let mut arena = Arena::new(Class::Parameter, "buffers", self.limit);
+                let view = arena.push(bytes);
+                self.buffer_arenas.push(arena);
+                view.ok_or(Error::Limit { what: "one buffer".into(), needed: bytes, allowed: self.limit })?
+            }
+        };
+        let (arena, start) = (self.buffer_arenas.len() - 1, (view.offset() / 4) as usize);
+        self.buffers.push(Entry { name: self.full_name(name), shape: shape.to_vec(), init, arena, start, var: 0 });
+        Ok(Tensor::from_view(view, shape))
+    }
+
+    /// The next `bytes` of the last block, or of a new one: its index, and the views of weights and gradients.
+    fn reserve(&mut self, bytes: u64) -> Result<(usize, View, View)> {
         for fresh in [false, true] {
             if fresh {
                 let arena = |class, label| Arena::new(class, label, self.limit);
@@ -116,24 +176,33 @@ impl Params {
         Err(Error::Limit { what: "one parameter".into(), needed: bytes, allowed: self.limit })
     }
 
-    /// The named tensors.
+    /// The named parameters, in the order in which they were added.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Number of weights.
+    /// The named buffers, in the order in which they were added.
+    pub fn buffers(&self) -> &[Entry] {
+        &self.buffers
+    }
+
+    /// Parameters and buffers: all that a checkpoint holds, PyTorch's `state_dict`.
+    pub fn tensors(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().chain(&self.buffers)
+    }
+
+    /// The number of weights. Buffers do not count.
     pub fn count(&self) -> usize {
         self.entries.iter().map(Entry::len).sum()
     }
 
     /// An empty gradient table in which every parameter's gradient has its place in the arena.
     pub fn grads(&self) -> Grads {
-        Grads::at_home(self.home.clone())
+        Grads::with_places(self.gradients.clone())
     }
 
-    /// The arenas as flat tensors.
+    /// The arenas as flat tensors, for the optimizer.
     pub fn flat(&self) -> Vec<Flat> {
-        let flat = |arena: &Arena| Tensor::from_view(arena.view().clone(), &[(arena.view().bytes() / 4) as usize]);
         let block = |b: &Block| Flat {
             weights: flat(&b.weights),
             gradients: flat(&b.gradients),
@@ -143,13 +212,19 @@ impl Params {
         self.blocks.iter().map(block).collect()
     }
 
-    /// The gradients of every arena.
-    pub fn flat_gradients(&self) -> Vec<Tensor> {
-        self.flat().into_iter().map(|f| f.gradients).collect()
+    /// Weights and buffers as flat tensors: what a moving average of the model follows. Two models of one architecture
+    /// have the same layout.
+    pub fn flat_tensors(&self) -> Vec<Tensor> {
+        self.blocks.iter().map(|b| flat(&b.weights)).chain(self.buffer_arenas.iter().map(flat)).collect()
     }
 
-    /// One number per 64-element block of arena `arena`: `group(entry)` where the entry has a gradient in `grads`, 0
-    /// (frozen) where it has none.
+    /// The gradients of every arena.
+    pub fn flat_gradients(&self) -> Vec<Tensor> {
+        self.blocks.iter().map(|b| flat(&b.gradients)).collect()
+    }
+
+    /// The optimizer's groups: one number for each 64 floats of arena `arena`. It is `group(entry)` where the entry has
+    /// a gradient in `grads`, and 0 (frozen) where it has none.
     pub fn groups(&self, arena: usize, grads: &Grads, group: impl Fn(&Entry) -> u32) -> Vec<u32> {
         let Some(block) = self.blocks.get(arena) else { return Vec::new() };
         let mut table = vec![0; (block.weights.view().bytes() / 256) as usize];
@@ -160,10 +235,10 @@ impl Params {
         table
     }
 
-    /// Draws all initial values and uploads them; gradients and moments become zero.
+    /// Draws all initial values from `seed` and uploads them. Gradients and moments become zero.
     pub fn init(&self, g: &Gpu, seed: u64) -> Result<()> {
         let draw = |e: &Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
-        self.upload(g, &self.entries.iter().map(draw).collect(), |b| &b.weights)?;
+        self.upload_tensors(g, &self.tensors().map(draw).collect())?;
         for flat in self.flat() {
             for zero in [&flat.gradients, &flat.first_moment, &flat.second_moment] {
                 zero.fill(g, 0.0)?;
@@ -172,15 +247,16 @@ impl Params {
         g.flush()
     }
 
-    /// Overwrites the weights by name: every name must be known, every parameter given, every shape right.
+    /// Overwrites parameters and buffers by name, as PyTorch's `load_state_dict(strict=True)` does: every name must be
+    /// known, every tensor given, and every shape right.
     pub fn load(&self, g: &Gpu, weights: &Weights) -> Result<()> {
         self.expect_names(weights)?;
-        self.upload(g, weights, |b| &b.weights)
+        self.upload_tensors(g, weights)
     }
 
     /// Overwrites the gradients by name.
     pub fn load_gradients(&self, g: &Gpu, gradients: &Weights) -> Result<()> {
-        self.expect_names(gradients)?;
+        Mismatch::of(&self.entries, gradients).into_result()?;
         self.upload(g, gradients, |b| &b.gradients)
     }
 
@@ -191,62 +267,84 @@ impl Params {
 
     /// Overwrites the moments by name.
     pub fn load_moments(&self, g: &Gpu, first: &Weights, second: &Weights) -> Result<()> {
-        self.expect_names(first)?;
-        self.expect_names(second)?;
+        Mismatch::of(&self.entries, first).into_result()?;
+        Mismatch::of(&self.entries, second).into_result()?;
         self.upload(g, first, |b| &b.first_moment)?;
         self.upload(g, second, |b| &b.second_moment)
     }
 
-    /// Checks that every name is known, every parameter given, and every shape right.
+    /// Checks weights against the model without loading them: every name must be known, every tensor given, and every
+    /// shape right.
     pub fn expect_names(&self, weights: &Weights) -> Result<()> {
-        Mismatch::of(self.entries(), weights).into_result()
+        Mismatch::of(self.tensors(), weights).into_result()
+    }
+
+    fn upload_tensors(&self, g: &Gpu, weights: &Weights) -> Result<()> {
+        self.upload(g, weights, |b| &b.weights)?;
+        upload(g, weights, self.buffer_arenas.iter(), &self.buffers)
     }
 
     fn upload(&self, g: &Gpu, weights: &Weights, which: impl Fn(&Block) -> &Arena) -> Result<()> {
-        for (at, block) in self.blocks.iter().enumerate() {
-            let view = which(block).view();
-            let mut host = vec![0.0f32; (view.bytes() / 4) as usize];
-            for entry in self.entries.iter().filter(|e| e.arena == at) {
-                if let Some((_, values)) = weights.get(&entry.name) {
-                    host[entry.start..entry.start + entry.len()].copy_from_slice(values);
-                }
-            }
-            g.write(view, bytemuck::cast_slice(&host))?;
-        }
-        Ok(())
+        upload(g, weights, self.blocks.iter().map(which), &self.entries)
     }
 
     async fn download(&self, g: &Gpu, which: impl Fn(&Block) -> &Arena) -> Result<Weights> {
-        let mut found = Weights::new();
-        for (at, block) in self.blocks.iter().enumerate() {
-            let host: Vec<f32> = bytemuck::pod_collect_to_vec(&g.read(which(block).view())?.await?);
-            for entry in self.entries.iter().filter(|e| e.arena == at) {
-                let values = host[entry.start..entry.start + entry.len()].to_vec();
-                found.insert(entry.name.clone(), (entry.shape.clone(), values));
-            }
-        }
+        download(g, self.blocks.iter().map(which), &self.entries).await
+    }
+
+    /// Weights and buffers by name.
+    pub async fn weights(&self, g: &Gpu) -> Result<Weights> {
+        let mut found = self.download(g, |b| &b.weights).await?;
+        found.extend(download(g, self.buffer_arenas.iter(), &self.buffers).await?);
         Ok(found)
     }
 
-    /// The weights by name.
-    pub async fn weights(&self, g: &Gpu) -> Result<Weights> {
-        self.download(g, |b| &b.weights).await
-    }
-
-    /// The first parameter with a value that is not finite, and that value.
+    /// The first parameter or buffer with a value that is not finite, and that value.
     pub async fn find_not_finite(&self, g: &Gpu) -> Result<Option<(String, f32)>> {
         let weights = self.weights(g).await?;
         let bad = |name: &str| weights.get(name).and_then(|(_, values)| values.iter().find(|v| !v.is_finite()));
-        Ok(self.entries.iter().find_map(|e| Some((e.name.clone(), *bad(&e.name)?))))
+        Ok(self.tensors().find_map(|e| Some((e.name.clone(), *bad(&e.name)?))))
     }
 
-    /// The gradients by name, of the last step that ran; zero where there is none.
+    /// The gradients by name, of the last step that ran. A parameter without gradient has zeros.
     pub async fn gradients(&self, g: &Gpu) -> Result<Weights> {
         self.download(g, |b| &b.gradients).await
     }
 
-    /// Both AdamW moments by name.
+    /// Both AdamW moments by name: PyTorch's `exp_avg` and `exp_avg_sq`.
     pub async fn moments(&self, g: &Gpu) -> Result<(Weights, Weights)> {
         Ok((self.download(g, |b| &b.first_moment).await?, self.download(g, |b| &b.second_moment).await?))
     }
+}
+
+/// A whole arena as one tensor (n).
+fn flat(arena: &Arena) -> Tensor {
+    Tensor::from_view(arena.view().clone(), &[(arena.view().bytes() / 4) as usize])
+}
+
+/// Overwrites arenas with named tensors. What lies between the tensors becomes zero.
+fn upload<'a>(g: &Gpu, weights: &Weights, arenas: impl Iterator<Item = &'a Arena>, entries: &[Entry]) -> Result<()> {
+    for (at, arena) in arenas.enumerate() {
+        let mut host = vec![0.0f32; (arena.view().bytes() / 4) as usize];
+        for entry in entries.iter().filter(|e| e.arena == at) {
+            if let Some((_, values)) = weights.get(&entry.name) {
+                host[entry.start..entry.start + entry.len()].copy_from_slice(values);
+            }
+        }
+        g.write(arena.view(), bytemuck::cast_slice(&host))?;
+    }
+    Ok(())
+}
+
+/// Reads arenas back as named tensors.
+async fn download<'a>(g: &Gpu, arenas: impl Iterator<Item = &'a Arena>, entries: &[Entry]) -> Result<Weights> {
+    let mut found = Weights::new();
+    for (at, arena) in arenas.enumerate() {
+        let host: Vec<f32> = bytemuck::pod_collect_to_vec(&g.read(arena.view())?.await?);
+        for entry in entries.iter().filter(|e| e.arena == at) {
+            let values = host[entry.start..entry.start + entry.len()].to_vec();
+            found.insert(entry.name.clone(), (entry.shape.clone(), values));
+        }
+    }
+    Ok(found)
 }

@@ -1,5 +1,7 @@
 //! Transformer blocks: timm's pre-norm block, and the decoder block of MAP with separate norms for queries and keys.
 
+use std::sync::Arc;
+
 use super::init::Init;
 use super::linear::Linear;
 use super::norm::LayerNorm;
@@ -12,7 +14,7 @@ use crate::ops::matmul::Act;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// fc2(GELU(fc1(x))).
+/// fc2(GELU(fc1(x))): timm's `Mlp`.
 #[derive(Debug, Clone)]
 struct Mlp {
     fc1: Linear,
@@ -20,17 +22,22 @@ struct Mlp {
 }
 
 impl Mlp {
-    fn new(params: &mut Params, name: &str, width: usize, hidden: usize, init: Init) -> Result<Self> {
-        let fc1 = Linear::new(params, &format!("{name}.fc1"), width, hidden, init)?;
-        Ok(Self { fc1, fc2: Linear::new(params, &format!("{name}.fc2"), hidden, width, init)? })
+    /// Parameters `mlp.fc1` and `mlp.fc2`.
+    fn new(params: &mut Params, width: usize, hidden: usize, init: Init) -> Result<Self> {
+        params.scope("mlp", |p| {
+            let fc1 = Linear::new(p, "fc1", width, hidden, init)?;
+            Ok(Self { fc1, fc2: Linear::new(p, "fc2", hidden, width, init)? })
+        })
     }
 
+    /// x (.., D) → (.., D), plus `residual` (.., D) if there is one.
     fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>) -> Result<Var> {
         ops::mlp::mlp(g, t, x, self.fc1.layer(), Act::Gelu, self.fc2.layer(), residual)
     }
 }
 
-/// What attention reads, in mixed precision in f16 where it takes heads of that size so.
+/// Queries, keys or values for attention. In mixed precision they are stored as f16 if the size of a head is a multiple
+/// of 4, which the attention kernel needs to read f16.
 fn project(g: &Gpu, t: &mut Tape, linear: &Linear, x: &Var, heads: usize) -> Result<Var> {
     let half = g.precision() == Precision::Mixed && (x.data.rows_cols().1 / heads).is_multiple_of(4);
     if half { linear.forward_half(g, t, x) } else { linear.forward(g, t, x) }
@@ -44,24 +51,24 @@ fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Sizes and initial values of a [`Block`].
+/// Sizes and initial values of a [`Block`] or a [`CrossBlock`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockConfig {
     /// Width D.
     pub width: usize,
-    /// Heads, a divisor of the width.
+    /// Attention heads, a divisor of the width.
     pub heads: usize,
-    /// Width of the MLP.
+    /// Width of the MLP's hidden layer.
     pub hidden: usize,
-    /// Epsilon of the norms.
+    /// Epsilon of the layer norms.
     pub eps: f32,
-    /// Whether queries, keys and values have biases.
+    /// Whether queries, keys and values have biases. Those of a [`CrossBlock`] always have.
     pub qkv_bias: bool,
     /// Initial values of the linear layers.
     pub init: Init,
 }
 
-/// y = x + MHSA(LN₁ x); y + MLP(LN₂ y).
+/// y = x + MHSA(LN₁ x); y + MLP(LN₂ y): timm's `Block`.
 #[derive(Debug, Clone)]
 pub struct Block {
     norm1: LayerNorm,
@@ -70,6 +77,8 @@ pub struct Block {
     norm2: LayerNorm,
     mlp: Mlp,
     heads: usize,
+    /// Its name in a checkpoint, for the scope of its launches.
+    pub name: Arc<str>,
 }
 
 impl Block {
@@ -78,42 +87,46 @@ impl Block {
         let &BlockConfig { width, heads, hidden, eps, qkv_bias, init } = config;
         check_heads(name, width, heads)?;
         let qkv = if qkv_bias { Linear::new } else { Linear::no_bias };
-        Ok(Self {
-            norm1: LayerNorm::new(params, &format!("{name}.norm1"), width, eps)?,
-            qkv: qkv(params, &format!("{name}.attn.qkv"), width, 3 * width, init)?,
-            proj: Linear::new(params, &format!("{name}.attn.proj"), width, width, init)?,
-            norm2: LayerNorm::new(params, &format!("{name}.norm2"), width, eps)?,
-            mlp: Mlp::new(params, &format!("{name}.mlp"), width, hidden, init)?,
-            heads,
+        params.scope(name, |p| {
+            Ok(Self {
+                norm1: LayerNorm::new(p, "norm1", width, eps)?,
+                qkv: qkv(p, "attn.qkv", width, 3 * width, init)?,
+                proj: Linear::new(p, "attn.proj", width, width, init)?,
+                norm2: LayerNorm::new(p, "norm2", width, eps)?,
+                mlp: Mlp::new(p, width, hidden, init)?,
+                heads,
+                name: p.path(),
+            })
         })
     }
 
-    /// (B, L, D) → (B, L, D), every token sees every token. `keep` holds DropPath's draws (B) over their probability, for
-    /// attention and MLP.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&[Tensor; 2]>) -> Result<Var> {
+    /// x (B, L, D) → (B, L, D). Every token attends to every token. `drop_path` holds DropPath's factors (B) of the
+    /// attention branch and of the MLP branch: 0 where an image drops the branch, else 1/(1 − rate).
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
         let y = self.norm1.operand(g, t, x)?;
         let qkv = project(g, t, &self.qkv, &y, self.heads)?; // (B, L, 3D)
         let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
-        let [attention, mlp] = keep.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
+        let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
             None => self.proj.forward_onto(g, t, &y, x)?,
-            Some(keep) => {
+            Some(drop_path) => {
                 let y = self.proj.forward(g, t, &y)?;
-                ops::add::add_kept(g, t, x, &y, keep)?
+                ops::add::add_kept(g, t, x, &y, drop_path)?
             }
         };
         let y = self.norm2.operand(g, t, &x)?;
         match mlp {
             None => self.mlp.forward_onto(g, t, &y, Some(&x)),
-            Some(keep) => {
+            Some(drop_path) => {
                 let y = self.mlp.forward_onto(g, t, &y, None)?;
-                ops::add::add_kept(g, t, &x, &y, keep)
+                ops::add::add_kept(g, t, &x, &y, drop_path)
             }
         }
     }
 }
 
-/// x + CA(LN_q x, LN_kv x) under a mask; then x + MLP(LN x).
+/// y = x + CA(LN_q x, LN_kv x) under an attention mask; y + MLP(LN y): the decoder block of MAP's code. Queries and
+/// keys come from the same tokens, so this is self-attention under the names of cross-attention.
 #[derive(Debug, Clone)]
 pub struct CrossBlock {
     norm_q: LayerNorm,
@@ -124,40 +137,44 @@ pub struct CrossBlock {
     norm: LayerNorm,
     mlp: Mlp,
     heads: usize,
+    /// Its name in a checkpoint, for the scope of its launches.
+    pub name: Arc<str>,
 }
 
 impl CrossBlock {
     /// Parameters `name.{norm2_1,norm2_2,attn2.q,attn2.kv,attn2.proj,norm2,mlp.fc1,mlp.fc2}`.
-    pub fn new(
-        params: &mut Params, name: &str, width: usize, heads: usize, hidden: usize, eps: f32, init: Init,
-    ) -> Result<Self> {
+    pub fn new(params: &mut Params, name: &str, config: &BlockConfig) -> Result<Self> {
+        let &BlockConfig { width, heads, hidden, eps, init, .. } = config;
         check_heads(name, width, heads)?;
-        Ok(Self {
-            norm_q: LayerNorm::new(params, &format!("{name}.norm2_1"), width, eps)?,
-            norm_kv: LayerNorm::new(params, &format!("{name}.norm2_2"), width, eps)?,
-            q: Linear::new(params, &format!("{name}.attn2.q"), width, width, init)?,
-            kv: Linear::new(params, &format!("{name}.attn2.kv"), width, 2 * width, init)?,
-            proj: Linear::new(params, &format!("{name}.attn2.proj"), width, width, init)?,
-            norm: LayerNorm::new(params, &format!("{name}.norm2"), width, eps)?,
-            mlp: Mlp::new(params, &format!("{name}.mlp"), width, hidden, init)?,
-            heads,
+        params.scope(name, |p| {
+            Ok(Self {
+                norm_q: LayerNorm::new(p, "norm2_1", width, eps)?,
+                norm_kv: LayerNorm::new(p, "norm2_2", width, eps)?,
+                q: Linear::new(p, "attn2.q", width, width, init)?,
+                kv: Linear::new(p, "attn2.kv", width, 2 * width, init)?,
+                proj: Linear::new(p, "attn2.proj", width, width, init)?,
+                norm: LayerNorm::new(p, "norm2", width, eps)?,
+                mlp: Mlp::new(p, width, hidden, init)?,
+                heads,
+                name: p.path(),
+            })
         })
     }
 
-    /// (B, L, D), (B, L, 2D)
+    /// x (B, L, D) → queries (B, L, D), keys and values (B, L, 2D)
     fn queries_keys(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<(Var, Var)> {
         let q = self.norm_q.operand(g, t, x)?;
         let kv = self.norm_kv.operand(g, t, x)?;
         Ok((project(g, t, &self.q, &q, self.heads)?, project(g, t, &self.kv, &kv, self.heads)?))
     }
 
-    /// (B, L, D) → the weights (B, H, L, L) with which each head looks at the tokens.
+    /// x (B, L, D) → the attention weights (B, H, L, L): softmax(q·kᵀ/√(D/H)) under the mask.
     pub fn weights(&self, g: &Gpu, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Tensor> {
         let (q, kv) = self.queries_keys(g, &mut Tape::off(), x)?;
         ops::attention::weights(g, &q.data, &kv.data, self.heads, mask, regions)
     }
 
-    /// (B, L, D) → (B, L, D)
+    /// x (B, L, D) → (B, L, D)
     pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
         let (q, kv) = self.queries_keys(g, t, x)?;
         let y = ops::attention::cross_attention(g, t, &q, &kv, self.heads, mask, regions)?;

@@ -1,19 +1,19 @@
-//! Named tensors on the host, and how they differ from those of a model.
+//! Named tensors on the CPU, and how they differ from those of a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::init::Init;
 use crate::error::{Error, Result};
 
-/// Named tensors on the host: values by checkpoint name.
+/// Named tensors on the CPU: shape and values by the name in a checkpoint. PyTorch's `state_dict`.
 pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// A named tensor of the checkpoint and its place in an arena.
+/// A named tensor of a model, and its place in an arena.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The official name.
+    /// The name in a checkpoint.
     pub name: String,
-    /// The official shape.
+    /// The shape in a checkpoint.
     pub shape: Vec<usize>,
     /// Initial values.
     pub init: Init,
@@ -33,21 +33,22 @@ impl Entry {
     }
 }
 
-/// Names, and shapes where a name is right; empty where everything fits.
+/// How a checkpoint differs from a model. All lists are empty if it fits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Tensors of the model that are not there.
+    /// Tensors of the model that the checkpoint lacks: PyTorch's `missing_keys`.
     pub missing: Vec<String>,
-    /// Tensors that the model does not have.
+    /// Tensors of the checkpoint that the model lacks: PyTorch's `unexpected_keys`.
     pub unknown: Vec<String>,
-    /// `name is [..], expected [..]`.
+    /// One line for each tensor of another shape: `name is [..], expected [..]`.
     pub shapes: Vec<String>,
 }
 
 impl Mismatch {
     /// Compares weights with the tensors of a model.
-    pub fn of(entries: &[Entry], weights: &Weights) -> Self {
-        let known: std::collections::HashSet<_> = entries.iter().map(|e| e.name.as_str()).collect();
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>, weights: &Weights) -> Self {
+        let entries: Vec<&Entry> = entries.into_iter().collect();
+        let known: HashSet<_> = entries.iter().map(|e| e.name.as_str()).collect();
         let absent = entries.iter().filter(|e| !weights.contains_key(&e.name));
         let shape = |e: &Entry| {
             let (shape, _) = weights.get(&e.name)?;
@@ -56,16 +57,16 @@ impl Mismatch {
         Self {
             missing: absent.map(|e| e.name.clone()).collect(),
             unknown: weights.keys().filter(|k| !known.contains(k.as_str())).cloned().collect(),
-            shapes: entries.iter().filter_map(shape).collect(),
+            shapes: entries.iter().filter_map(|e| shape(e)).collect(),
         }
     }
 
-    /// What `shapes` says about one tensor.
+    /// The line of `shapes` about one tensor.
     pub fn shape(name: &str, got: &[usize], expected: &[usize]) -> String {
         format!("{name} is {got:?}, expected {expected:?}")
     }
 
-    /// An error that counts the tensors and names the first of each sort, unless everything fits.
+    /// An error unless everything fits. It counts the tensors of each list and names the first ones.
     pub fn into_result(self) -> Result<()> {
         let lists = [(&self.missing, "missing"), (&self.unknown, "unknown"), (&self.shapes, "of another shape")];
         let differ: Vec<String> = lists.iter().filter(|(l, _)| !l.is_empty()).map(|(l, what)| some(l, what)).collect();

@@ -215,7 +215,7 @@ pub fn objective(folder: &Path) -> Result<Objective> {
         objective: Objective,
     }
     if !folder.join(STATE).exists() {
-        return Ok(Objective::natural(&config(folder)?));
+        return Ok(Objective::default_for(&config(folder)?));
     }
     Ok(state::<Pretraining>(folder)?.settings.objective)
 }

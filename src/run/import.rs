@@ -5,9 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::contents;
-use crate::models::{
-    Classifier, Config, Contents, Decoder, DecoderKind, Family, Mae, Map, Pool, Positions, from_transformers,
-};
+use crate::models::{Classifier, Config, Contents, Decoder, DecoderKind, Mae, Map, Positions, from_transformers};
 use crate::nn::{Params, Weights};
 use crate::run::weights_on_disk::read;
 
@@ -42,11 +40,8 @@ fn detect(weights: &Weights, found: Contents, mut config: Config) -> Config {
         config.qkv_bias = has("blocks.0.attn.qkv.bias");
     }
     config.classes = size("head.weight", 0).unwrap_or(0);
-    if config.family == Family::Vit {
-        config.registers = has("cls_token").into();
-        config.pool = if has("fc_norm.weight") || config.registers == 0 { Pool::Average } else { Pool::Token };
-    }
-    let class = if config.family == Family::Hybrid { 0 } else { config.registers };
+    (config.family.detect)(&mut config, &has);
+    let class = if config.family.separate_positions { 0 } else { config.registers };
     if let Some(patches) = size("pos_embed", 1).and_then(|rows| rows.checked_sub(class))
         && patches.isqrt().pow(2) == patches
     {

@@ -9,7 +9,7 @@ use crate::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
-use crate::models::{Config, Method};
+use crate::models::Config;
 use crate::nn::Params;
 use crate::run::record::grid::{Grid, Panel};
 use crate::run::{Outputs, Run};
@@ -61,7 +61,7 @@ impl Pretraining {
 
     /// Eight images the model is shown again and again, if it draws: from the test half if there is one.
     fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, Mask)>> {
-        if self.settings.objective.method == Method::Contrastive {
+        if !self.settings.objective.method.predicts {
             return Ok(None);
         }
         let shown = Dataset::open(&self.settings.run.data, Split::Test).map_or_else(|_| data.clone(), Arc::new);
@@ -77,7 +77,7 @@ impl Pretraining {
 impl TaskSettings for Settings {
     fn loading(&self, config: &Config) -> LoaderOptions {
         let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
-        let crops = self.objective.method.crops();
+        let crops = self.objective.method.crops;
         LoaderOptions { crops, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
 }

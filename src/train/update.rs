@@ -66,10 +66,10 @@ struct Sums {
     program: Option<Program>,
 }
 
-/// The moving average of the weights: one flat tensor for each arena, and the factors of [`ema`].
+/// A moving average of the model: its weights and buffers as flat tensors, and the factors of [`ema`].
 #[derive(Debug)]
 struct Average {
-    weights: Vec<Tensor>,
+    tensors: Vec<Tensor>,
     factors: Tensor,
 }
 
@@ -84,7 +84,7 @@ pub struct Update {
     state: Tensor,
     optimizer: Option<Optimizer>,
     sums: Option<Sums>,
-    average: Option<Average>,
+    averages: Vec<Average>,
     scaler: Option<LossScaler>,
 }
 
@@ -103,14 +103,22 @@ impl Update {
             program: None,
         });
         let scaler = LossScaler::of(g, hyper.precision)?;
-        Ok(Self { g: g.clone(), hyper, state: StepState::tensor(), optimizer: None, sums, average: None, scaler })
+        Ok(Self {
+            g: g.clone(),
+            hyper,
+            state: StepState::tensor(),
+            optimizer: None,
+            sums,
+            averages: Vec::new(),
+            scaler,
+        })
     }
 
-    /// Lets the weights of `average`, a model of the same layout, follow those of the model: m·average + (1 − m)·weights
-    /// after each step.
+    /// Lets weights and buffers of `average`, a model of the same layout, follow those of the model: m·average +
+    /// (1 − m)·model after each step.
     pub fn follow(&mut self, average: &Params, m: f64) -> Result<()> {
-        let weights = average.flat().into_iter().map(|f| f.weights).collect();
-        self.average = Some(Average { weights, factors: Tensor::from_slice(&self.g, &[2], &momentum(m))? });
+        let tensors = average.flat_tensors();
+        self.averages.push(Average { tensors, factors: Tensor::from_slice(&self.g, &[2], &momentum(m))? });
         Ok(())
     }
 
@@ -171,9 +179,9 @@ impl Update {
         };
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("ema");
-        if let Some(average) = &self.average {
-            for (to, f) in average.weights.iter().zip(params.flat()) {
-                ema(g, to, &f.weights, &average.factors)?;
+        for average in &self.averages {
+            for (to, from) in average.tensors.iter().zip(params.flat_tensors()) {
+                ema(g, to, &from, &average.factors)?;
             }
         }
         Ok(())

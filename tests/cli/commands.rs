@@ -157,7 +157,7 @@ fn a_loss_that_is_no_number_is_traced() {
         assert_eq!(bits(saved), bits(weights));
     };
     trace("layers.1.mixer.D", f32::NAN, &["first, the parameter `layers.1.mixer.D` holds NaN"]);
-    trace("decoder_embed.weight", 3e38, &["first, `", "of decoder (forward, written by", "is -inf"]);
+    trace("decoder_embed.weight", 3e38, &["first, `", "of decoder_embed (forward, written by", "is -inf"]);
 }
 
 #[test]

@@ -427,7 +427,7 @@ fn matmul_writes_gradients_in_their_places() {
             let first = matmul(g, &mut t, &x, &w, None, None)?;
             let second = matmul(g, &mut t, &x, &w, None, Some(&first))?;
             let seed = Tensor::from_slice(g, &[m, n], &dy)?;
-            t.backward_from(g, &second, seed, Grads::at_home(home.into()))?;
+            t.backward_from(g, &second, seed, Grads::with_places(home.into()))?;
             Ok((second.data.to_vec(g)?, places.to_vec(g)?))
         };
         let (y, places) = attempt().unwrap_or_else(|e| panic!("{e}"));

@@ -2,7 +2,7 @@
 
 use rowscan::infer::attention_maps::AttentionMaps;
 use rowscan::infer::reconstruct::Reconstructor;
-use rowscan::models::{DecoderMask, Map, Objective, Pretext};
+use rowscan::models::{DecoderKind, DecoderMask, Map, Objective};
 use rowscan::nn::Params;
 use wasm_bindgen::prelude::*;
 
@@ -38,7 +38,7 @@ impl Model {
     /// What the decoder gives under one of its four masks.
     pub async fn under(&self, decoder: &str, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
         let mask = self.hidden(&mask)?;
-        let map = Pretext::Map(self.with(named(decoder)?)?);
+        let map = self.with(named(decoder)?)?;
         let program = Reconstructor::new(&self.g, &map, &self.config, 1, mask.visible_len).map_err(js)?;
         Reconstruction::of(program.run(&image, &mask).await.map_err(js)?)
     }
@@ -55,14 +55,14 @@ impl Model {
 impl Model {
     /// The same weights behind another mask of the decoder.
     fn with(&self, mask: DecoderMask) -> Result<Map, JsValue> {
-        if !matches!(self.model, Pretext::Map(_)) {
+        if self.config.decoder.kind != DecoderKind::Map {
             return Err(js(rowscan::Error::argument(
                 "the model",
                 "one with the decoder of MAE",
                 "one with that of MAP",
             )));
         }
-        let objective = Objective { decoder_mask: Some(mask), ..Objective::natural(&self.config) };
+        let objective = Objective { decoder_mask: Some(mask), ..Objective::default_for(&self.config) };
         let mut params = Params::new(&self.g);
         let map = Map::with(&self.g, &mut params, &self.config, &objective).map_err(js)?;
         params.load(&self.g, &self.weights).map_err(js)?;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rowscan::gpu::Gpu;
 use rowscan::infer::reconstruct::{Pictures, Reconstructor};
-use rowscan::models::{Config, Objective, Pretext};
+use rowscan::models::{Config, Objective, Pretext, pretext_model};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::checkpoint;
 use rowscan::train::pretrain::mask::Mask;
@@ -22,7 +22,7 @@ use crate::{Device, js};
 pub struct Model {
     pub(crate) g: Gpu,
     pub(crate) config: Config,
-    pub(crate) model: Pretext,
+    pub(crate) model: Box<dyn Pretext>,
     pub(crate) weights: Weights,
     parameters: usize,
     metadata: String,
@@ -73,7 +73,7 @@ impl Model {
         let g = device.0.clone();
         let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config).map_err(js)?;
         let mut params = Params::new(&g);
-        let model = Pretext::new(&g, &mut params, &config, &Objective::natural(&config)).map_err(js)?;
+        let model = pretext_model(&g, &mut params, &config, &Objective::default_for(&config)).map_err(js)?;
         let path = Path::new(checkpoint::MODEL);
         let named = weights_file::from_bytes(path, weights).map_err(js)?;
         params.load(&g, &named).map_err(js)?;
@@ -148,7 +148,7 @@ impl Model {
         if let Some((_, ready)) = last.as_ref().filter(|(ready, _)| *ready == visible) {
             return Ok(ready.clone());
         }
-        let made = Rc::new(Reconstructor::new(&self.g, &self.model, &self.config, 1, visible).map_err(js)?);
+        let made = Rc::new(Reconstructor::new(&self.g, &*self.model, &self.config, 1, visible).map_err(js)?);
         *last = Some((visible, made.clone()));
         Ok(made)
     }

@@ -1,10 +1,14 @@
-//! From patches to a sequence: patch embedding, positions, scan order, and the model's own tokens among the patches
-//! (src/models/README.md, "Patches, positions and registers"). Each family places its own tokens differently.
+//! From patches to a sequence: patch embedding, positions, scan order, and prefix tokens
+//! (src/models/README.md, "Patches, positions and registers").
+//!
+//! *Prefix tokens* is timm's name for registers and class tokens. Only a ViT has them in front: each family has its own
+//! places for them.
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, DecoderKind, Family, InitScheme, Order, Positions};
-use crate::nn::{Init, Linear, Params};
+use crate::models::config::{Config, Family};
+use crate::models::options::{DecoderKind, Order, Positions};
+use crate::nn::{Init, InitScheme, Linear, Params};
 use crate::ops;
 use crate::ops::registers::Places;
 use crate::ops::tokens;
@@ -16,17 +20,19 @@ use crate::tensor::Tensor;
 pub struct Embedding {
     family: Family,
     patch: Linear,
-    /// (1, L, D); with the class token's row at its place, (1, L+1, D), in ViT and Vim
+    /// (1, L, D), or (1, L+n, D) where prefix tokens have rows of it.
     pos: Var,
-    own: Option<Own>,
-    /// Column order: raster position of each token of the sequence (L), and the place of each raster position (L).
+    prefix: Option<Prefix>,
+    /// If the encoder scans by columns: the raster position of each token of the sequence (L), and the place in the
+    /// sequence of each raster position (L).
     columns: Option<(Tensor, Tensor)>,
-    tokens: usize,
+    /// Rows and columns of patches.
+    grid: (usize, usize),
 }
 
-/// Registers or class tokens (1, n, D), with positions of their own in HybridNet and Mamba-R.
+/// Registers or class tokens (1, n, D), in HybridNet and Mamba-R with positions of their own (1, n, D).
 #[derive(Debug, Clone)]
-struct Own {
+struct Prefix {
     token: Var,
     pos: Option<Var>,
     count: usize,
@@ -37,16 +43,19 @@ impl Embedding {
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let (d, p, l, n) = (config.width, config.patch_size, config.tokens(), config.registers);
         let small = Init::TruncNormal(0.02);
-        let patch = Linear {
-            weight: params.add("patch_embed.proj.weight", &[d, 3, p, p], &[d, 3 * p * p], Init::LecunNormal)?,
-            bias: Some(params.add("patch_embed.proj.bias", &[d], &[d], Init::Zeros)?),
-        };
-        let separate = config.family == Family::Hybrid;
+        let patch = params.scope("patch_embed", |params| {
+            Ok(Linear {
+                weight: params.add("proj.weight", &[d, 3, p, p], &[d, 3 * p * p], Init::LecunNormal)?,
+                bias: Some(params.add("proj.bias", &[d], &[d], Init::Zeros)?),
+                name: params.path(),
+            })
+        })?;
+        let separate = config.family.separate_positions;
         let rows = if separate { l } else { l + n };
         let init = match config.positions {
             Positions::Learned => small,
             Positions::SinCos => {
-                let class = (rows > l).then(|| places(config.family, l, n).first);
+                let class = (rows > l).then(|| (config.family.places)(l, n).first);
                 Init::SinCos { columns: config.grid_columns(), class }
             }
         };
@@ -54,10 +63,10 @@ impl Embedding {
         if config.positions == Positions::SinCos {
             pos = Var::constant(pos.data); // fixed: no gradient, no update
         }
-        let own = if n > 0 {
+        let prefix = if n > 0 {
             let token = params.add("cls_token", &[1, n, d], &[1, n, d], small)?;
             let pos = separate.then(|| params.add("pos_embed_cls", &[1, n, d], &[1, n, d], small)).transpose()?;
-            Some(Own { token, pos, count: n })
+            Some(Prefix { token, pos, count: n })
         } else {
             None
         };
@@ -68,20 +77,26 @@ impl Embedding {
         } else {
             None
         };
-        Ok(Self { family: config.family, patch, pos, own, columns, tokens: l })
+        Ok(Self { family: config.family, patch, pos, prefix, columns, grid })
     }
 
-    /// Visible patch rows (B, V, P·P·3) → embedded with positions (B, V, D), in the same order.
+    /// Rows and columns of patches.
+    pub fn grid(&self) -> (usize, usize) {
+        self.grid
+    }
+
+    /// Visible patches (B, V, P·P·3) → embedded with their positions (B, V, D), in the same order. `ids` and `inverse`
+    /// are `MaskedBatch::visible` and `MaskedBatch::inverse`.
     pub fn visible(&self, g: &Gpu, t: &mut Tape, patches: &Var, ids: &Tensor, inverse: &Tensor) -> Result<Var> {
-        let _scope = g.scope("patch_embed");
+        let _scope = g.scope(&self.patch.name);
         let x = self.patch.forward(g, t, patches)?;
         let positions = self.patch_positions(g, t)?;
         tokens::embed(g, t, &x, &positions, ids, inverse)
     }
 
-    /// All patch rows (B, L, P·P·3), raster order → embedded with positions (B, L, D), scan order.
+    /// All patches (B, L, P·P·3) in raster order → embedded with their positions (B, L, D), in scan order.
     pub fn all(&self, g: &Gpu, t: &mut Tape, patches: &Var) -> Result<Var> {
-        let _scope = g.scope("patch_embed");
+        let _scope = g.scope(&self.patch.name);
         let x = self.patch.forward(g, t, patches)?;
         let positions = self.patch_positions(g, t)?;
         let x = tokens::add_positions(g, t, &x, &positions)?;
@@ -91,7 +106,7 @@ impl Embedding {
         }
     }
 
-    /// Tokens in scan order (B, L, D) → raster order.
+    /// Patch tokens in scan order (B, L, D) → in raster order (B, L, D).
     pub fn to_raster(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         match &self.columns {
             Some((ids, inverse)) => tokens::gather(g, t, x, inverse, ids),
@@ -99,71 +114,75 @@ impl Embedding {
         }
     }
 
-    /// The model's own tokens with their positions among others: (B, V, D) → (B, V+n, D).
-    pub fn with_own(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        let Some(own) = &self.own else { return Ok(x.clone()) };
-        let pos = match &own.pos {
+    /// Patch tokens (B, V, D) → the same with the prefix tokens and their positions among them (B, V+n, D).
+    pub fn with_prefix_tokens(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        let Some(prefix) = &self.prefix else { return Ok(x.clone()) };
+        let pos = match &prefix.pos {
             Some(pos) => pos.clone(),
-            None => ops::registers::extract(g, t, &self.pos, self.places(self.tokens))?,
+            None => ops::registers::extract(g, t, &self.pos, self.places(self.grid.0 * self.grid.1))?,
         };
-        let r = ops::add::add(g, t, &own.token, &pos)?; // (1, n, D)
+        let r = ops::add::add(g, t, &prefix.token, &pos)?; // (1, n, D)
         let [_, v, _] = x.data.dims("tokens")?;
         ops::registers::insert(g, t, x, &r, self.places(v))
     }
 
-    /// The model's own tokens out of a sequence: (B, V+n, D) → (B, n, D).
-    pub fn own(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        ops::registers::extract(g, t, x, self.places(self.others(x)?))
+    /// A sequence (B, V+n, D) → its prefix tokens (B, n, D).
+    pub fn prefix_tokens(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        ops::registers::extract(g, t, x, self.places(self.patch_tokens(x)?))
     }
 
-    /// The patch tokens out of a sequence: (B, V+n, D) → (B, V, D).
+    /// A sequence (B, V+n, D) → its patch tokens (B, V, D).
     pub fn patches(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if self.own.is_none() {
+        if self.prefix.is_none() {
             return Ok(x.clone());
         }
-        ops::registers::rest(g, t, x, self.places(self.others(x)?))
+        ops::registers::rest(g, t, x, self.places(self.patch_tokens(x)?))
     }
 
-    /// The mean of the patch tokens of a sequence: (B, V+n, D) → (B, D).
+    /// A sequence (B, V+n, D) → the mean of its patch tokens (B, D).
     pub fn mean(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         let patches = self.patches(g, t, x)?;
         ops::reduce::mean_tokens(g, t, &patches)
     }
 
-    /// Tokens of a sequence besides the model's own.
-    fn others(&self, x: &Var) -> Result<usize> {
+    /// [`Embedding::with_prefix_tokens`] if the family's prefix tokens take part in masked pretraining, else x.
+    pub(super) fn with_pretraining_prefix(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        if self.family.prefix_in_pretraining { self.with_prefix_tokens(g, t, x) } else { Ok(x.clone()) }
+    }
+
+    /// What [`Embedding::with_pretraining_prefix`] inserted, taken out again.
+    pub(super) fn without_pretraining_prefix(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        if self.family.prefix_in_pretraining { self.patches(g, t, x) } else { Ok(x.clone()) }
+    }
+
+    /// The number of patch tokens V of a sequence (B, V+n, D).
+    fn patch_tokens(&self, x: &Var) -> Result<usize> {
         let [_, len, _] = x.data.dims("sequence")?;
         Ok(len.saturating_sub(self.count()))
     }
 
     fn count(&self) -> usize {
-        self.own.as_ref().map_or(0, |own| own.count)
+        self.prefix.as_ref().map_or(0, |prefix| prefix.count)
     }
 
+    /// The places of the prefix tokens among `len` patch tokens.
     fn places(&self, len: usize) -> Places {
-        places(self.family, len, self.count())
+        (self.family.places)(len, self.count())
     }
 
-    /// Positions of the patches (1, L, D).
+    /// The positions of the patches (1, L, D).
     fn patch_positions(&self, g: &Gpu, t: &mut Tape) -> Result<Var> {
-        match &self.own {
-            Some(own) if own.pos.is_none() => ops::registers::rest(g, t, &self.pos, self.places(self.tokens)),
+        match &self.prefix {
+            Some(prefix) if prefix.pos.is_none() => {
+                ops::registers::rest(g, t, &self.pos, self.places(self.grid.0 * self.grid.1))
+            }
             _ => Ok(self.pos.clone()),
         }
     }
 }
 
-/// Where a family's own tokens stand among `len` others.
-pub(crate) fn places(family: Family, len: usize, count: usize) -> Places {
-    let one = match family {
-        Family::Hybrid => Places::even(len, count),
-        Family::Vim => Places::middle(len),
-        Family::Vit => Places::front(),
-    };
-    Places { count, ..one }
-}
-
-/// Initial values of a linear layer outside the mixers: xavier in the MAP repository and in MAE.
+/// Initial values of a linear layer outside the mixers: xavier-uniform in the MAP repository and in MAE, else timm's
+/// truncated normal.
 pub(crate) fn linear_init(config: &Config) -> Init {
     let xavier = config.init == InitScheme::MapRepo || config.decoder.kind == DecoderKind::Mae;
     if xavier { Init::XavierUniform } else { Init::TruncNormal(0.02) }

@@ -1,27 +1,62 @@
-//! HybridNet (MAP, CVPR 2025) and Mamba-R, which is HybridNet without transformer blocks. Registers stand
-//! evenly spaced among the patches, and the classifier reads all of them
-//! (src/models/README.md, "HybridNet" and "Mamba-R and Vim").
+//! HybridNet (MAP, CVPR 2025), and Mamba-R, which is HybridNet without transformer blocks. Registers stand evenly
+//! spaced among the patches, and the classifier reads all of them (src/models/README.md, "HybridNet", "Mamba-R and
+//! Vim").
 
 use super::embedding::{Embedding, linear_init};
-use super::layers::Layers;
+use super::encoder::TokenEncoder;
+use super::layers::{Layers, drop_path_places};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, Pool};
+use crate::models::config::{Config, Family, FamilyFacts, Preset};
+use crate::models::options::Pool;
 use crate::nn::{Linear, Params, ResidualNorm};
+use crate::ops::registers::Places;
 use crate::ops::reshape::reshape;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// Backbone with registers and neck; pretraining leaves both untouched.
+impl Family {
+    /// Mamba layers and transformer blocks in any order, with registers.
+    pub const HYBRID: Self = Self(&FamilyFacts {
+        name: "hybrid",
+        title: "Hybrid",
+        layers: "MT",
+        places: Places::even,
+        separate_positions: true,
+        head_in_pretraining: true,
+        pools: &[Pool::Registers, Pool::Average],
+        drop_path: drop_path_places,
+        presets: PRESETS,
+        extra_residual: true,
+        ..FamilyFacts::PLAIN
+    });
+}
+
+/// The sizes of the papers. The micro ones are ours.
+const PRESETS: &[Preset] = &[
+    Preset::new("map_micro", 64, ("MMMT", 2), 4, (4, 1)),
+    Preset::new("map_tiny", 192, ("MMMT", 8), 12, (12, 1)),
+    Preset::new("map_small", 384, ("MMMT", 8), 12, (12, 2)),
+    Preset::new("map_base", 768, ("MMMT", 8), 12, (12, 4)),
+    Preset::new("map_large", 1024, ("MMMT", 16), 16, (16, 8)),
+    Preset::new("map_huge", 1536, ("MMMT", 12), 12, (16, 8)),
+    Preset::new("mambar_micro", 64, ("M", 7), 4, (4, 1)),
+    Preset::new("mambar_tiny", 192, ("M", 24), 12, (12, 1)),
+    Preset::new("mambar_small", 384, ("M", 24), 12, (12, 2)),
+    Preset::new("mambar_base", 768, ("M", 24), 12, (12, 4)),
+    Preset::new("mambar_large", 1024, ("M", 48), 16, (16, 8)),
+];
+
+/// The network, with registers and a neck that only classifiers use.
 #[derive(Debug, Clone)]
 pub struct HybridNet {
-    pub(crate) embedding: Embedding,
+    embedding: Embedding,
     layers: Layers,
     neck: Option<Box<Neck>>,
     pool: Pool,
 }
 
-/// Narrows each register, then normalises all of them together.
+/// Narrows each register, then normalizes all of them together: Mamba-R's `neck` and `norm_neck`.
 #[derive(Debug, Clone)]
 struct Neck {
     linear: Linear,
@@ -43,19 +78,23 @@ impl HybridNet {
         };
         Ok(Self { embedding, layers, neck, pool: config.pool })
     }
+}
 
-    /// Embedded tokens (B, L, D) → normalised features (B, L, D).
-    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        self.layers.forward(g, t, tokens, keep)
+impl TokenEncoder for HybridNet {
+    fn embedding(&self) -> &Embedding {
+        &self.embedding
     }
 
-    /// Features of a sequence with registers (B, L+n, D) → what the head reads (B, F).
-    pub fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.layers.forward(g, t, tokens, drop_path)
+    }
+
+    fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         if self.pool == Pool::Average {
             return self.embedding.mean(g, t, x);
         }
-        let _scope = g.scope("neck");
-        let mut x = self.embedding.own(g, t, x)?; // (B, n, D)
+        let _scope = self.neck.as_ref().map(|neck| g.scope(&neck.linear.name));
+        let mut x = self.embedding.prefix_tokens(g, t, x)?; // (B, n, D)
         if let Some(neck) = &self.neck {
             x = neck.linear.forward(g, t, &x)?; // (B, n, D/r)
         }

@@ -1,13 +1,16 @@
 //! Mamba layers and transformer blocks in any order (src/models/README.md, "Mamba layers" and "Layer patterns").
 //!
-//! Two streams run through the network: `hidden`, what the last layer said, and `residual`, the sum of all before.
-//! A Mamba layer adds hidden to residual, normalises, and mixes; a transformer block acts on hidden alone.
+//! Two streams run through the network: `hidden` is the output of the last layer, and `residual` is the sum of the
+//! outputs before it. A Mamba layer adds hidden to residual, normalizes the sum, and mixes it. A transformer block acts
+//! on hidden alone.
+
+use std::sync::Arc;
 
 use super::embedding::linear_init;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, InitScheme};
-use crate::nn::{Block, BlockConfig, Mixer, MixerConfig, Params, ResidualNorm};
+use crate::models::config::Config;
+use crate::nn::{Block, BlockConfig, MambaConfig, MambaMixer, Params, ResidualNorm};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -17,8 +20,8 @@ const EPS: f32 = 1e-5;
 
 #[derive(Debug, Clone)]
 enum Layer {
-    Mamba { name: String, norm: ResidualNorm, mixer: Box<Mixer> },
-    Transformer { name: String, block: Box<Block> },
+    Mamba { name: Arc<str>, norm: ResidualNorm, mixer: Box<MambaMixer> },
+    Transformer(Box<Block>),
 }
 
 /// The layers of `Config::pattern` and the norm behind them.
@@ -33,14 +36,13 @@ impl Layers {
     /// Parameters `layers.i` (Mamba), `blocks.k` (transformer) and `norm_f`.
     pub fn new(params: &mut Params, config: &Config) -> Result<Self> {
         let d = config.width;
-        let mixer = MixerConfig {
+        let mixer = MambaConfig {
             width: d,
             states: config.states,
             conv: config.conv,
             expand: config.expand,
-            biscan: true,
-            divide_out: config.divide_out,
-            map_repo_init: config.init == InitScheme::MapRepo,
+            directions: config.directions,
+            init: config.init,
             out_scale: (config.depth().max(1) as f32).powf(-0.5),
         };
         let block = BlockConfig {
@@ -54,15 +56,14 @@ impl Layers {
         let (mut layers, mut mambas, mut blocks) = (Vec::new(), 0, 0);
         for letter in config.pattern.chars() {
             if letter == 'M' {
-                let name = format!("layers.{mambas}");
-                let norm = ResidualNorm::new(params, &format!("{name}.norm"), d, config.eps(), config.rms_norm)?;
-                let mixer = Box::new(Mixer::new(params, &format!("{name}.mixer"), &mixer)?);
-                layers.push(Layer::Mamba { name, norm, mixer });
+                layers.push(params.scope(&format!("layers.{mambas}"), |p| {
+                    let norm = ResidualNorm::new(p, "norm", d, config.eps(), config.rms_norm)?;
+                    let mixer = Box::new(MambaMixer::new(p, "mixer", &mixer)?);
+                    Ok(Layer::Mamba { name: p.path(), norm, mixer })
+                })?);
                 mambas += 1;
             } else {
-                let name = format!("blocks.{blocks}");
-                let block = Box::new(Block::new(params, &name, &block)?);
-                layers.push(Layer::Transformer { name, block });
+                layers.push(Layer::Transformer(Box::new(Block::new(params, &format!("blocks.{blocks}"), &block)?)));
                 blocks += 1;
             }
         }
@@ -70,12 +71,12 @@ impl Layers {
         Ok(Self { layers, norm_f, extra_residual: config.extra_residual })
     }
 
-    /// Embedded tokens (B, L, D) → normalised features (B, L, D). Row `i` of `keep` holds DropPath's draws (B) for the
-    /// hidden that enters Mamba layer `i`, the last row those of the final add; without it nothing is dropped.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
+    /// Embedded tokens (B, L, D) → normalized features (B, L, D). Row `i` of `drop_path` has DropPath's factors (B) for
+    /// the hidden that enters Mamba layer `i`, and the last row those of the final addition.
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
-        // nothing precedes layer 0
-        let draws = |i: usize| if i == 0 { Ok(None) } else { keep_row(keep, i, batch) };
+        // no layer precedes layer 0
+        let factors = |i: usize| if i == 0 { Ok(None) } else { drop_path_row(drop_path, i, batch) };
         let mut hidden = tokens.clone();
         let mut residual = None;
         let mut mambas = 0;
@@ -83,16 +84,16 @@ impl Layers {
             match layer {
                 Layer::Mamba { name, norm, mixer } => {
                     let _scope = g.scope(name);
-                    let (norm, mixer, keep) = (norm.clone(), mixer.clone(), draws(mambas)?);
+                    let (norm, mixer, drop_path) = (norm.clone(), mixer.clone(), factors(mambas)?);
                     let [mixed, sum] = t.segment(g, move |g, t| {
-                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), keep.as_ref())?;
+                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), drop_path.as_ref())?;
                         Ok([mixer.forward(g, t, &normed)?, sum])
                     })?;
                     (hidden, residual) = (mixed, Some(sum));
                     mambas += 1;
                 }
-                Layer::Transformer { name, block } => {
-                    let _scope = g.scope(name);
+                Layer::Transformer(block) => {
+                    let _scope = g.scope(&block.name);
                     let (block, extra) = (block.clone(), self.extra_residual);
                     [hidden] = t.segment(g, move |g, t| {
                         let mixed = block.forward(g, t, &hidden, None)?;
@@ -101,14 +102,24 @@ impl Layers {
                 }
             }
         }
-        let _scope = g.scope("norm_f");
-        Ok(self.norm_f.add(g, t, &hidden, residual.as_ref(), draws(mambas)?.as_ref())?.0)
+        let _scope = g.scope(self.norm_f.name());
+        Ok(self.norm_f.add(g, t, &hidden, residual.as_ref(), factors(mambas)?.as_ref())?.0)
     }
 }
 
-/// DropPath's draws (B) of one place: a row of `keep` (rows, stride).
-pub(crate) fn keep_row(keep: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
-    let Some(keep) = keep else { return Ok(None) };
-    let [_, stride] = keep.dims("keep")?;
-    keep.range(row * stride, &[batch]).map(Some)
+/// The places of DropPath in [`Layers`]: `layers.i` for the hidden that enters Mamba layer i, and `final` for the last
+/// addition. The rates are 0, then linspace(0, p, depth), so that layers 0 and 1 drop nothing. Transformer blocks never
+/// drop.
+pub(super) fn drop_path_places(config: &Config) -> Vec<(String, f64)> {
+    let depth = config.depth();
+    let name = |i: usize| if i == depth { "final".into() } else { format!("layers.{i}") };
+    let rates = std::iter::once(0.0).chain(config.drop_path_line(depth));
+    rates.enumerate().map(|(i, rate)| (name(i), rate)).collect()
+}
+
+/// DropPath's factors (B) of one place: a row of `drop_path` (places, stride).
+pub(super) fn drop_path_row(drop_path: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
+    let Some(drop_path) = drop_path else { return Ok(None) };
+    let [_, stride] = drop_path.dims("drop_path")?;
+    drop_path.range(row * stride, &[batch]).map(Some)
 }

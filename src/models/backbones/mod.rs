@@ -1,128 +1,74 @@
-//! The one interface to all backbones: what pretraining, probes and classifiers ask of them.
+//! Backbones, one family a file, and the table of all families.
 
 pub mod embedding;
+pub mod encoder;
 pub mod hybridnet;
 pub mod layers;
 pub mod positions;
 pub mod vim;
 pub mod vit;
 
-use super::batch::Batch;
+use std::rc::Rc;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
 use super::config::{Config, Family};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
-use crate::ops::tokens;
-use crate::tape::{Tape, Var};
-use crate::tensor::Tensor;
-use embedding::Embedding;
+use encoder::{Encoder, Purpose};
 use hybridnet::HybridNet;
 use vim::Vim;
 use vit::Vit;
 
-/// An encoder of any family.
-#[derive(Debug, Clone)]
-pub enum Backbone {
-    /// HybridNet and Mamba-R.
-    Hybrid(HybridNet),
-    /// Vision Mamba.
-    Vim(Vim),
-    /// Vision Transformer.
-    Vit(Vit),
+/// A backbone of any family, shared by clones.
+pub type Backbone = Rc<dyn Encoder>;
+
+type Build = fn(&Gpu, &mut Params, &Config, Purpose) -> Result<Backbone>;
+
+/// Every family and how its network is built. A new backbone is its file and a line here. The first family is that of a
+/// `config.json` that names none.
+const FAMILIES: &[(Family, Build)] = &[
+    (Family::HYBRID, |g, params, config, _| Ok(Rc::new(HybridNet::new(g, params, config)?))),
+    (Family::VIM, |g, params, config, _| Ok(Rc::new(Vim::new(g, params, config)?))),
+    (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
+];
+
+/// Builds the backbone of `config`. Its parameters get their official names (src/models/README.md, "Tensor names").
+///
+/// # Errors
+/// A configuration that does not pass [`Config::validate`].
+pub fn backbone(g: &Gpu, params: &mut Params, config: &Config, purpose: Purpose) -> Result<Backbone> {
+    config.validate()?;
+    let (_, build) = FAMILIES.iter().find(|(family, _)| *family == config.family).unwrap_or(&FAMILIES[0]);
+    build(g, params, config, purpose)
 }
 
-impl Backbone {
-    /// Parameters under their official names.
-    pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        Self::build(g, params, config, false)
+impl Family {
+    /// Every family.
+    pub fn all() -> impl Iterator<Item = Self> {
+        FAMILIES.iter().map(|(family, _)| *family)
     }
 
-    /// The encoder of a pretraining method: a ViT keeps the norm behind its blocks, whatever its classifier reads.
-    pub fn pretraining(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        Self::build(g, params, config, true)
+    /// The family of this name in `config.json`.
+    ///
+    /// # Errors
+    /// An unknown name. The error lists the nearest.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = Self::all().find(|family| family.name == name);
+        found.ok_or_else(|| Error::unknown("family", name, Self::all().map(|family| family.name)))
     }
+}
 
-    fn build(g: &Gpu, params: &mut Params, config: &Config, pretraining: bool) -> Result<Self> {
-        config.validate()?;
-        Ok(match config.family {
-            Family::Hybrid => Self::Hybrid(HybridNet::new(g, params, config)?),
-            Family::Vim => Self::Vim(Vim::new(g, params, config)?),
-            Family::Vit => Self::Vit(Vit::new(g, params, config, pretraining)?),
-        })
+impl Default for Family {
+    fn default() -> Self {
+        FAMILIES[0].0
     }
+}
 
-    /// What pretraining encodes: features of the visible tokens only, (B, V, D), in the order of
-    /// `batch.visible`. Of the model's own tokens only a ViT's class token takes part, and the result leaves it out
-    /// (src/models/README.md, D-22).
-    pub fn encode_visible(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Var> {
-        let x = self.encode_with_class(g, t, batch, keep)?;
-        self.without_class(g, t, &x)
-    }
-
-    /// [`Backbone::encode_visible`] with the class token of a ViT in front: (B, 1+V, D).
-    pub fn encode_with_class(&self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>) -> Result<Var> {
-        let patches = Var::constant(batch.patches.clone()); // (B, L, P·P·3)
-        let seen = tokens::gather(g, t, &patches, &batch.visible, &batch.inverse)?; // (B, V, P·P·3)
-        let x = self.embedding().visible(g, t, &seen, &batch.visible, &batch.inverse)?; // (B, V, D)
-        let x = self.with_class(g, t, &x)?;
-        self.encode(g, t, &x, keep)
-    }
-
-    /// All patch rows (B, L, P·P·3) in raster order → normalised features of all patch tokens (B, L, D) in raster order,
-    /// as pretraining sees them: for probes.
-    pub fn tokens(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        let x = self.embedding().all(g, t, patches)?;
-        let x = self.with_class(g, t, &x)?;
-        let x = self.encode(g, t, &x, keep)?;
-        let x = self.without_class(g, t, &x)?;
-        self.embedding().to_raster(g, t, &x)
-    }
-
-    /// All patch rows (B, L, P·P·3) in raster order → features of the whole sequence, the model's own tokens included,
-    /// in scan order: (B, L+n, D).
-    pub fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        let x = self.embedding().all(g, t, patches)?;
-        let x = self.embedding().with_own(g, t, &x)?;
-        self.encode(g, t, &x, keep)
-    }
-
-    /// Features of a whole sequence (B, L+n, D) → what a classifier's head reads (B, F).
-    pub fn pool(&self, g: &Gpu, t: &mut Tape, sequence: &Var) -> Result<Var> {
-        match self {
-            Self::Hybrid(net) => net.pool(g, t, sequence),
-            Self::Vim(net) => net.pool(g, t, sequence),
-            Self::Vit(net) => net.pool(g, t, sequence),
-        }
-    }
-
-    /// All patch rows (B, L, P·P·3) → pooled features (B, F).
-    pub fn features(&self, g: &Gpu, t: &mut Tape, patches: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        let sequence = self.sequence(g, t, patches, keep)?;
-        self.pool(g, t, &sequence)
-    }
-
-    fn encode(&self, g: &Gpu, t: &mut Tape, x: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        match self {
-            Self::Hybrid(net) => net.encode(g, t, x, keep),
-            Self::Vim(net) => net.encode(g, t, x, keep),
-            Self::Vit(net) => net.encode(g, t, x, keep),
-        }
-    }
-
-    fn embedding(&self) -> &Embedding {
-        match self {
-            Self::Hybrid(net) => &net.embedding,
-            Self::Vim(net) => &net.embedding,
-            Self::Vit(net) => &net.embedding,
-        }
-    }
-
-    /// A ViT's class token in front of visible tokens; the others have none in pretraining.
-    fn with_class(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if matches!(self, Self::Vit(_)) { self.embedding().with_own(g, t, x) } else { Ok(x.clone()) }
-    }
-
-    fn without_class(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if matches!(self, Self::Vit(_)) { self.embedding().patches(g, t, x) } else { Ok(x.clone()) }
+impl<'de> Deserialize<'de> for Family {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::named(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

@@ -1,8 +1,8 @@
-//! Position embeddings for another grid: bicubic resize as PyTorch's `interpolate` does it.
+//! Position embeddings for another grid: PyTorch's bicubic `interpolate`.
 
 use crate::error::{Error, Result};
 
-/// Cubic convolution weights (a = −0.75) of the four neighbours at offset `t` past the second.
+/// The weights of the four neighbors of a point that lies `t` past the second: cubic convolution with a = −0.75.
 fn weights(t: f64) -> [f64; 4] {
     const A: f64 = -0.75;
     let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
@@ -10,13 +10,12 @@ fn weights(t: f64) -> [f64; 4] {
     [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
 }
 
-/// Resizes position embeddings of a square grid, (old², width) → (side², width): half-pixel centers, no antialiasing,
-/// edges clamped.
-/// This is PyTorch's `interpolate(mode="bicubic", align_corners=False)`
+/// Resizes the position embeddings of a square grid, (old², width) → (side², width), as PyTorch's
+/// `interpolate(mode="bicubic", align_corners=False)` does: half-pixel centers, no antialiasing, edges clamped
 /// (src/models/README.md, "From pretraining to a classifier").
 ///
 /// # Errors
-/// When the number of embeddings is no square.
+/// A number of embeddings that is no square.
 pub fn resize_positions(positions: &[f32], width: usize, side: usize) -> Result<Vec<f32>> {
     let count = positions.len() / width.max(1);
     let old = count.isqrt();

@@ -1,42 +1,70 @@
-//! Vision Mamba (Vim, ICML 2024): Mamba layers that scan both ways, with a class token in the middle of the
-//! patches, row by row or column by column (src/models/README.md, "Mamba-R and Vim").
+//! Vision Mamba (Vim, ICML 2024): Mamba layers that scan both ways, and a class token in the middle of the patches. It
+//! reads patches row by row or column by column (src/models/README.md, "Mamba-R and Vim").
 
 use super::embedding::Embedding;
-use super::layers::Layers;
+use super::encoder::TokenEncoder;
+use super::layers::{Layers, drop_path_places};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, Pool};
+use crate::models::config::{Config, Family, FamilyFacts, Preset};
+use crate::models::options::Pool;
 use crate::nn::Params;
+use crate::ops::registers::Places;
 use crate::ops::reshape::reshape;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// Backbone with its class token, which takes no part in pretraining (src/models/README.md, D-22).
+impl Family {
+    /// Mamba layers and one class token in the middle.
+    pub const VIM: Self = Self(&FamilyFacts {
+        name: "vim",
+        title: "Vim",
+        layers: "M",
+        prefix_tokens: 1..=1,
+        places: |len, count| Places { count, ..Places::middle(len) },
+        pools: &[Pool::Token, Pool::Average],
+        drop_path: drop_path_places,
+        presets: &[
+            Preset::new("vim_micro", 64, ("M", 7), 4, (1, 1)),
+            Preset::new("vim_tiny", 192, ("M", 24), 12, (1, 1)),
+            Preset::new("vim_small", 384, ("M", 24), 12, (1, 1)),
+            Preset::new("vim_base", 768, ("M", 24), 12, (1, 1)),
+        ],
+        columns: true,
+        ..FamilyFacts::PLAIN
+    });
+}
+
+/// The network, with a class token that takes no part in pretraining (src/models/README.md, D-22).
 #[derive(Debug, Clone)]
 pub struct Vim {
-    pub(crate) embedding: Embedding,
+    embedding: Embedding,
     layers: Layers,
     pool: Pool,
 }
 
 impl Vim {
-    /// Parameters under their official names.
+    /// Parameters under their official names (src/models/README.md, "Tensor names").
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let embedding = Embedding::new(g, params, config)?;
         Ok(Self { embedding, layers: Layers::new(params, config)?, pool: config.pool })
     }
+}
 
-    /// Embedded tokens (B, L, D) → normalised features (B, L, D).
-    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
-        self.layers.forward(g, t, tokens, keep)
+impl TokenEncoder for Vim {
+    fn embedding(&self) -> &Embedding {
+        &self.embedding
     }
 
-    /// Features of a sequence with its class token (B, L+1, D) → what the head reads (B, D).
-    pub fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.layers.forward(g, t, tokens, drop_path)
+    }
+
+    fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         if self.pool == Pool::Average {
             return self.embedding.mean(g, t, x);
         }
-        let x = self.embedding.own(g, t, x)?; // (B, 1, D)
+        let x = self.embedding.prefix_tokens(g, t, x)?; // (B, 1, D)
         let [b, _, d] = x.data.dims("class token")?;
         reshape(g, t, &x, &[b, d])
     }

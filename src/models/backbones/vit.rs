@@ -1,29 +1,63 @@
-//! Vision Transformer and DeiT under timm's names: tokens plus positions, blocks, norm, then class token or mean
-//! (src/models/README.md, "ViT and DeiT").
+//! Vision Transformer and DeiT: timm's `VisionTransformer` under timm's names (src/models/README.md, "ViT and DeiT").
 
 use super::embedding::{Embedding, linear_init};
-use super::layers::keep_row;
+use super::encoder::{Purpose, TokenEncoder};
+use super::layers::drop_path_row;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::{Config, Pool};
+use crate::models::config::{Config, Family, FamilyFacts, Preset};
+use crate::models::options::Pool;
 use crate::nn::{Block, BlockConfig, LayerNorm, Params};
 use crate::ops::reshape::reshape;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// Backbone with its class token, which pretraining uses too.
+impl Family {
+    /// Transformer blocks, and one class token in front or none.
+    pub const VIT: Self = Self(&FamilyFacts {
+        name: "vit",
+        title: "Vit",
+        layers: "T",
+        prefix_tokens: 0..=1,
+        prefix_in_pretraining: true,
+        pools: &[Pool::Token, Pool::Average],
+        eps: 1e-6,
+        drop_path: |config| {
+            // timm: both branches of a block at the block's rate
+            let blocks = config.drop_path_line(config.pattern.len()).enumerate();
+            blocks.flat_map(|(i, rate)| ["attn", "mlp"].map(|branch| (format!("blocks.{i}.{branch}"), rate))).collect()
+        },
+        detect: |config, has| {
+            config.registers = has("cls_token").into();
+            config.pool = if has("fc_norm.weight") || config.registers == 0 { Pool::Average } else { Pool::Token };
+        },
+        presets: &[
+            Preset::new("vit_micro", 64, ("T", 6), 4, (1, 1)),
+            Preset::new("vit_base", 768, ("T", 12), 12, (1, 1)),
+            Preset::new("vit_large", 1024, ("T", 24), 16, (1, 1)),
+            Preset::new("deit_tiny", 192, ("T", 12), 3, (1, 1)),
+            Preset::new("deit_small", 384, ("T", 12), 6, (1, 1)),
+            Preset::new("deit_base", 768, ("T", 12), 12, (1, 1)),
+        ],
+        mlp_ratio: 4.0,
+        ..FamilyFacts::PLAIN
+    });
+}
+
+/// The network, with a class token that pretraining uses too.
 #[derive(Debug, Clone)]
 pub struct Vit {
-    pub(crate) embedding: Embedding,
+    embedding: Embedding,
     blocks: Vec<Block>,
-    /// Behind the blocks (`norm`), or behind the mean of the tokens (`fc_norm`).
+    /// `norm` behind the blocks, or `fc_norm` behind the mean of the tokens.
     norm: LayerNorm,
+    /// Whether the classifier reads the mean of the tokens.
     average: bool,
 }
 
 impl Vit {
-    /// Parameters under timm's names. `pretraining` has the norm behind the blocks, whatever a classifier would read.
-    pub fn new(g: &Gpu, params: &mut Params, config: &Config, pretraining: bool) -> Result<Self> {
+    /// Parameters under timm's names. For pretraining the norm is behind the blocks, whatever a classifier would read.
+    pub fn new(g: &Gpu, params: &mut Params, config: &Config, purpose: Purpose) -> Result<Self> {
         let embedding = Embedding::new(g, params, config)?;
         let block = BlockConfig {
             width: config.width,
@@ -35,32 +69,39 @@ impl Vit {
         };
         let blocks = 0..config.pattern.len();
         let blocks = blocks.map(|i| Block::new(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
-        let average = config.pool == Pool::Average && !pretraining;
+        let average = config.pool == Pool::Average && purpose == Purpose::Classification;
         let norm = LayerNorm::new(params, if average { "fc_norm" } else { "norm" }, config.width, block.eps)?;
         Ok(Self { embedding, blocks, norm, average })
     }
+}
 
-    /// Embedded tokens (B, L, D) → features (B, L, D), normalised unless their mean will be. Rows 2i and 2i+1 of `keep`
-    /// hold DropPath's draws for attention and MLP of block i.
-    pub fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, keep: Option<&Tensor>) -> Result<Var> {
+impl TokenEncoder for Vit {
+    fn embedding(&self) -> &Embedding {
+        &self.embedding
+    }
+
+    /// Rows 2i and 2i+1 of `drop_path` are those of attention and MLP of block i. The features are not normalized where
+    /// the classifier reads their mean: `fc_norm` follows then.
+    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
-            let _scope = g.scope(&format!("blocks.{i}"));
-            let keep = keep_row(keep, 2 * i, batch)?.zip(keep_row(keep, 2 * i + 1, batch)?);
-            let (block, keep) = (block.clone(), keep.map(|(attention, mlp)| [attention, mlp]));
-            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, keep.as_ref())?]))?;
+            let _scope = g.scope(&block.name);
+            let factors = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
+            let (block, factors) = (block.clone(), factors.map(|(attention, mlp)| [attention, mlp]));
+            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, factors.as_ref())?]))?;
         }
+        let _scope = g.scope(&self.norm.name);
         if self.average { Ok(x) } else { self.norm.forward(g, t, &x) }
     }
 
-    /// Features of a sequence (B, L+1, D) → what the head reads (B, D).
-    pub fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
         if self.average {
+            let _scope = g.scope(&self.norm.name);
             let mean = self.embedding.mean(g, t, x)?;
             return self.norm.forward(g, t, &mean);
         }
-        let x = self.embedding.own(g, t, x)?; // (B, 1, D)
+        let x = self.embedding.prefix_tokens(g, t, x)?; // (B, 1, D)
         let [b, _, d] = x.data.dims("class token")?;
         reshape(g, t, &x, &[b, d])
     }

@@ -1,12 +1,17 @@
 //! Momentum contrast: MoCo v2 (Chen et al. 2020), as in Table 1 of MAP.
 //!
-//! The encoder has to recognize its own image in another crop, among the keys of the last thousands of images.
-//! A slowly following copy of the encoder computes the keys (src/models/README.md, "Contrastive pretraining").
+//! The encoder has to recognize its own image in another crop among the keys of the last thousands of images. A copy of
+//! the encoder, which follows its weights slowly, computes the keys (src/models/README.md, "Contrastive pretraining").
 
-use super::objective::Objective;
-use crate::error::Result;
+use std::sync::Arc;
+
+use super::objective::{Method, MethodFacts, Objective};
+use super::pretext::{Pretext, StepResult};
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::backbones::Backbone;
+use crate::models::backbones::encoder::Purpose;
+use crate::models::backbones::{Backbone, backbone};
+use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
 use crate::nn::{Init, Linear, Params};
 use crate::ops::activation::relu;
@@ -16,27 +21,60 @@ use crate::ops::reduce;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
+impl Method {
+    /// Contrastive pretraining (MoCo v2): two crops of an image are to have similar features.
+    pub const CONTRASTIVE: Self = Self(&MethodFacts {
+        name: "contrastive",
+        hides: false,
+        mask_ratio: 0.0,
+        crops: 2,
+        predicts: false,
+        check: |_, config| match config.features() {
+            0 => {
+                let expected = "registers, class tokens or the mean of tokens for --method contrastive";
+                Err(Error::argument("pooled features", 0, expected))
+            }
+            _ => Ok(()),
+        },
+        check_batches: |objective, batch, parts| {
+            if !objective.queue.is_multiple_of(batch) {
+                let expected = format!("a multiple of --batch-size {batch}");
+                return Err(Error::argument("--queue", objective.queue, expected));
+            }
+            // the queue moves on with every micro-batch, so the gradients of one step would be about several queues
+            if parts > 1 {
+                return Err(Error::argument("--accum-iter", parts, "1 for --method contrastive"));
+            }
+            Ok(())
+        },
+        ..MethodFacts::PLAIN
+    });
+}
+
 /// Numbers of a key.
 const KEY: usize = 128;
 
 /// The encoder, its follower and the queue of keys.
 #[derive(Debug)]
 pub struct Contrastive {
-    query: Encoder,
-    key: Encoder,
+    query: Projected,
+    key: Projected,
     /// The weights of the key encoder, in the layout of the query encoder's.
-    pub keys: Params,
-    /// The keys of the last steps, `queue` (K, 128).
-    pub queue: Params,
+    keys: Params,
+    /// Holds `negatives` under the name `queue`.
+    queue: Params,
+    /// The keys of the last steps (K, 128).
     negatives: Tensor,
-    temperature: f32,
+    objective: Objective,
 }
 
 /// A backbone and a projection of its pooled features.
 #[derive(Debug, Clone)]
-struct Encoder {
+struct Projected {
     backbone: Backbone,
     projector: [Linear; 2],
+    /// `projector`
+    name: Arc<str>,
 }
 
 impl Contrastive {
@@ -46,24 +84,33 @@ impl Contrastive {
         let shape = [objective.queue, KEY];
         let negatives = queue.add("queue", &shape, &shape, Init::Normal(1.0))?.data;
         Ok(Self {
-            query: Encoder::new(g, params, config)?,
-            key: Encoder::new(g, &mut keys, config)?,
+            query: Projected::new(g, params, config)?,
+            key: Projected::new(g, &mut keys, config)?,
             keys,
             queue,
             negatives,
-            temperature: objective.temperature as f32,
+            objective: objective.clone(),
         })
     }
+}
 
-    /// The encoder.
-    pub fn encoder(&self) -> &Backbone {
+impl Pretext for Contrastive {
+    fn method(&self) -> Method {
+        self.objective.method
+    }
+
+    fn encoder(&self) -> &Backbone {
         &self.query.backbone
     }
 
-    /// Before the first step: the follower where the encoder with `params` is, and a queue of random directions.
-    pub fn init(&self, g: &Gpu, params: &Params, seed: u64) -> Result<()> {
-        for (to, from) in self.keys.flat().iter().zip(params.flat()) {
-            to.weights.copy_from(g, &from.weights)?;
+    fn crops(&self) -> usize {
+        2
+    }
+
+    /// The follower starts with the encoder's weights, and the queue with random directions.
+    fn init(&self, g: &Gpu, params: &Params, seed: u64) -> Result<()> {
+        for (to, from) in self.keys.flat_tensors().iter().zip(params.flat_tensors()) {
+            to.copy_from(g, &from)?;
         }
         let mut queue = Init::Normal(1.0).values("queue", self.negatives.shape(), seed);
         for row in queue.chunks_exact_mut(KEY) {
@@ -74,35 +121,49 @@ impl Contrastive {
         g.flush()
     }
 
-    /// The loss, one number, and the keys of this step (B, 128), from patches of two crops (B, L, P·P·3).
-    pub fn forward(
-        &self, g: &Gpu, t: &mut Tape, [first, second]: [&Tensor; 2], keep: Option<&Tensor>,
-    ) -> Result<(Var, Tensor)> {
-        let queries = self.query.forward(g, t, first, keep)?; // (B, 128)
-        let _scope = g.scope("key");
-        let keys = self.key.forward(g, &mut Tape::off(), second, None)?.data; // (B, 128)
-        let rows = info_nce(g, t, &queries, &keys, &self.negatives, self.temperature)?; // (B)
-        Ok((reduce::sum(g, t, &rows)?, keys))
+    fn companions(&self) -> Vec<(&'static str, &Params)> {
+        vec![("keys.safetensors", &self.keys), ("queue.safetensors", &self.queue)]
     }
 
-    /// Puts the keys of a step in the place of the oldest; after backward, which reads the queue.
-    pub fn enqueue(&self, g: &Gpu, state: &Tensor, keys: &Tensor) -> Result<()> {
-        enqueue(g, state, keys, &self.negatives)
+    fn followers(&self) -> Vec<(&Params, f64)> {
+        vec![(&self.keys, self.objective.key_momentum)]
+    }
+
+    /// Keeps the keys of this step (B, 128).
+    fn forward(
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, _state: &Tensor,
+    ) -> Result<StepResult> {
+        let Some(second) = &batch.second else {
+            return Err(Error::argument("batch", "one crop of each image", "two for contrastive pretraining"));
+        };
+        let queries = self.query.forward(g, t, &batch.patches, drop_path)?; // (B, 128)
+        let _scope = g.scope("key");
+        let keys = self.key.forward(g, &mut Tape::off(), second, None)?.data; // (B, 128)
+        let temperature = self.objective.temperature as f32;
+        let rows = info_nce(g, t, &queries, &keys, &self.negatives, temperature)?; // (B)
+        Ok(StepResult { loss: reduce::sum(g, t, &rows)?, kept: vec![keys] })
+    }
+
+    /// Puts the keys of the step in the place of the oldest. The backward pass has read those by then.
+    fn finish(&self, g: &Gpu, state: &Tensor, step: &StepResult) -> Result<()> {
+        step.kept.iter().try_for_each(|keys| enqueue(g, state, keys, &self.negatives))
     }
 }
 
-impl Encoder {
+impl Projected {
     fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
-        let backbone = Backbone::new(g, params, config)?;
+        let backbone = backbone(g, params, config, Purpose::Classification)?;
         let f = config.features();
-        let mut linear = |name: &str, outputs| Linear::new(params, name, f, outputs, Init::FanIn(1.0));
-        Ok(Self { backbone, projector: [linear("projector.0", f)?, linear("projector.2", KEY)?] })
+        params.scope("projector", |p| {
+            let mut linear = |name: &str, outputs| Linear::new(p, name, f, outputs, Init::FanIn(1.0));
+            Ok(Self { backbone, projector: [linear("0", f)?, linear("2", KEY)?], name: p.path() })
+        })
     }
 
     /// Patches (B, L, P·P·3) → unit vectors (B, 128)
-    fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Tensor, keep: Option<&Tensor>) -> Result<Var> {
-        let x = self.backbone.features(g, t, &Var::constant(patches.clone()), keep)?; // (B, F)
-        let _scope = g.scope("projector");
+    fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Tensor, drop_path: Option<&Tensor>) -> Result<Var> {
+        let x = self.backbone.features(g, t, &Var::constant(patches.clone()), drop_path)?; // (B, F)
+        let _scope = g.scope(&self.name);
         let [linear_0, linear_2] = &self.projector;
         let x = linear_0.forward(g, t, &x)?;
         let x = relu(g, t, &x)?;

@@ -1,144 +1,109 @@
-//! A model and its pretraining method, whichever it is: what the loop, the pictures and the features ask of it.
+//! Pretraining methods, one paper a file, and the table of all methods.
 
 pub mod contrastive;
 pub mod diffusion;
 pub mod mae;
 pub mod map;
 pub mod objective;
+pub mod pretext;
 pub mod region_decoder;
 
-use super::backbones::Backbone;
-use super::batch::Batch;
-use super::config::{Config, DecoderKind};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::config::Config;
+use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
-use crate::tape::{Tape, Var};
-use crate::tensor::Tensor;
 use contrastive::Contrastive;
 use diffusion::Diffusion;
 use mae::Mae;
-use map::{Map, Outputs};
+use map::Map;
 use objective::{Method, Objective};
+use pretext::Pretext;
 
-/// A model that is being pretrained.
-#[derive(Debug)]
-pub enum Pretext {
-    /// Hidden patches, predicted by MAP's pipeline.
-    Map(Map),
-    /// Hidden patches, predicted by MAE's ViT decoder.
-    Mae {
-        /// Encoder and decoder.
-        model: Mae,
-        /// Whether the target is normalised.
-        normalise: bool,
-    },
-    /// Hidden patches, by a diffusion.
-    Diffusion(Diffusion),
-    /// Two crops that are to agree.
-    Contrastive(Contrastive),
+type Build = fn(&Gpu, &mut Params, &Config, &Objective) -> Result<Box<dyn Pretext>>;
+
+/// Every method and how its model is built. A new method is its file and a line here. The first method is the default.
+const METHODS: &[(Method, Build)] = &[
+    (Method::MAP, reconstructing),
+    (Method::MAE, reconstructing),
+    (Method::AR, reconstructing),
+    (Method::LOCAL_MAE, reconstructing),
+    (Method::CONTRASTIVE, |g, params, config, objective| Ok(Box::new(Contrastive::new(g, params, config, objective)?))),
+    (Method::DIFFUSION, |g, params, config, objective| Ok(Box::new(Diffusion::new(g, params, config, objective)?))),
+];
+
+/// MAP's pipeline, or MAE proper where the decoder is MAE's.
+fn reconstructing(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Box<dyn Pretext>> {
+    Ok(match config.decoder.kind {
+        DecoderKind::Map => Box::new(Map::with(g, params, config, objective)?),
+        DecoderKind::Mae => Box::new(Mae::with(g, params, config, objective)?),
+    })
 }
 
-/// What a step leaves besides gradients.
-#[derive(Debug)]
-pub struct Forward {
-    /// The loss, one number.
-    pub loss: Var,
-    /// Keys for the queue.
-    keys: Option<Tensor>,
+/// Builds the model of `config` with the method of `objective`. Its parameters get their official names
+/// (src/models/README.md, "Tensor names").
+///
+/// # Errors
+/// An objective that does not pass [`Objective::check`].
+pub fn pretext_model(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Box<dyn Pretext>> {
+    objective.check(config)?;
+    let (_, build) = METHODS.iter().find(|(method, _)| *method == objective.method).unwrap_or(&METHODS[0]);
+    build(g, params, config, objective)
 }
 
-impl Pretext {
-    /// Parameters under their official names.
-    pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
-        objective.check(config)?;
-        Ok(match (objective.method, config.decoder.kind) {
-            (Method::Contrastive, _) => Self::Contrastive(Contrastive::new(g, params, config, objective)?),
-            (Method::Diffusion, _) => Self::Diffusion(Diffusion::new(g, params, config, objective)?),
-            (_, DecoderKind::Map) => Self::Map(Map::with(g, params, config, objective)?),
-            (_, DecoderKind::Mae) => {
-                Self::Mae { model: Mae::new(g, params, config)?, normalise: objective.normalise() }
-            }
-        })
+impl Objective {
+    /// The objective of a checkpoint that does not say how it was pretrained: that of its decoder.
+    pub fn default_for(config: &Config) -> Self {
+        Self::of(if config.decoder.kind == DecoderKind::Mae { Method::MAE } else { Method::MAP })
+    }
+}
+
+impl Method {
+    /// Every method.
+    pub fn all() -> impl Iterator<Item = Self> {
+        METHODS.iter().map(|(method, _)| *method)
     }
 
-    /// What has to be there before the first step besides the weights in `params`.
-    pub fn init(&self, g: &Gpu, params: &Params, seed: u64) -> Result<()> {
-        if let Self::Contrastive(model) = self { model.init(g, params, seed) } else { Ok(()) }
-    }
-
-    /// What training changes besides the weights, by the file of a checkpoint that it is kept in.
-    pub fn companions(&self) -> Vec<(&'static str, &Params)> {
-        match self {
-            Self::Contrastive(model) => vec![("keys.safetensors", &model.keys), ("queue.safetensors", &model.queue)],
-            _ => Vec::new(),
+    /// The names of the methods that pass `which`: `a, b or c`.
+    pub fn names(which: impl Fn(Self) -> bool) -> String {
+        let names: Vec<&str> = Self::all().filter(|method| which(*method)).map(|method| method.name).collect();
+        match names.split_last() {
+            Some((last, [])) => (*last).into(),
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
         }
     }
+}
 
-    /// Crops of an image that a batch holds.
-    pub fn crops(&self) -> usize {
-        if matches!(self, Self::Contrastive(_)) { 2 } else { 1 }
+impl Default for Method {
+    fn default() -> Self {
+        METHODS[0].0
     }
+}
 
-    /// Whether it asks for [`Batch::counted`].
-    pub fn reads_counted(&self) -> bool {
-        matches!(self, Self::Diffusion(_))
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
+}
 
-    /// The encoder, which is what pretraining is for.
-    pub fn encoder(&self) -> &Backbone {
-        match self {
-            Self::Map(model) => model.encoder(),
-            Self::Mae { model, .. } => model.encoder(),
-            Self::Diffusion(model) => model.encoder(),
-            Self::Contrastive(model) => model.encoder(),
-        }
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::all().find(|method| method.name == name);
+        found.ok_or_else(|| Error::unknown("--method", name, Self::all().map(|method| method.name)))
     }
+}
 
-    /// Whether predictions are in units of the patch's mean and deviation.
-    pub fn normalise(&self) -> bool {
-        match self {
-            Self::Map(model) => model.normalise(),
-            Self::Mae { normalise, .. } => *normalise,
-            Self::Diffusion(model) => model.normalise(),
-            Self::Contrastive(_) => false,
-        }
-    }
-
-    /// From a batch to the loss. Rows of `keep` are DropPath's draws; `state` is the
-    /// [`StepState`](crate::ops::step::StepState) of the step.
-    pub fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &Batch, keep: Option<&Tensor>, state: &Tensor,
-    ) -> Result<Forward> {
-        let (loss, keys) = match self {
-            Self::Map(model) => (model.forward(g, t, batch, keep)?.loss, None),
-            Self::Mae { model, normalise } => (model.forward(g, t, batch, keep, *normalise)?.loss, None),
-            Self::Diffusion(model) => (model.forward(g, t, batch, keep, state)?, None),
-            Self::Contrastive(model) => {
-                let Some(second) = &batch.second else {
-                    return Err(Error::argument("batch", "one crop of each image", "two for contrastive pretraining"));
-                };
-                let (loss, keys) = model.forward(g, t, [&batch.patches, second], keep)?;
-                (loss, Some(keys))
-            }
-        };
-        Ok(Forward { loss, keys })
-    }
-
-    /// What is predicted of hidden patches, where that takes one pass: not by a diffusion, not by contrast.
-    pub fn predict(&self, g: &Gpu, t: &mut Tape, batch: &Batch) -> Result<Option<Outputs>> {
-        match self {
-            Self::Map(model) => model.forward(g, t, batch, None).map(Some),
-            Self::Mae { model, normalise } => model.forward(g, t, batch, None, *normalise).map(Some),
-            Self::Diffusion(_) | Self::Contrastive(_) => Ok(None),
-        }
-    }
-
-    /// What has to happen after backward.
-    pub fn finish(&self, g: &Gpu, state: &Tensor, forward: &Forward) -> Result<()> {
-        match (self, &forward.keys) {
-            (Self::Contrastive(model), Some(keys)) => model.enqueue(g, state, keys),
-            _ => Ok(()),
-        }
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }

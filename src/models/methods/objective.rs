@@ -1,87 +1,80 @@
-//! What a model is pretrained to do: the methods by name, and every option that a step depends on besides the model
+//! What a model is pretrained to do: the [`Method`], and every option that a step depends on besides the model
 //! (src/models/README.md, "Pretraining methods").
 
 use std::fmt;
-use std::str::FromStr;
+use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::models::config::{Config, DecoderKind, Order};
+use crate::models::config::Config;
+use crate::models::options::{DecoderKind, Order};
 
-/// The methods that the paper compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Masked autoregressive pretraining: predicts hidden patches from their own row and the rows above it.
-    #[default]
-    Map,
-    /// Masked autoencoder: predicts hidden patches from all visible ones.
-    Mae,
-    /// Autoregression: predicts hidden patches from the tokens before them (src/models/README.md, D-5).
-    Ar,
-    /// Local MAE: predicts hidden patches from their own row alone.
-    LocalMae,
-    /// Contrastive pretraining (MoCo v2): two crops of an image are to have similar features.
-    Contrastive,
-    /// MAP with a diffusion loss in place of a squared error.
-    Diffusion,
-}
+/// A pretraining method: `Method::MAP`, `Method::CONTRASTIVE`. Each is defined in the file of its model, and
+/// `methods/mod.rs` lists them all. In settings it is its name.
+#[derive(Clone, Copy)]
+pub struct Method(pub(super) &'static MethodFacts);
 
-impl Method {
-    /// Every method.
-    pub const ALL: [Self; 6] = [Self::Map, Self::Mae, Self::Ar, Self::LocalMae, Self::Contrastive, Self::Diffusion];
-
+/// What the rest of the library asks about a method before there is a model. A method that differs from
+/// [`MethodFacts::PLAIN`] says so where it is defined, and nowhere else.
+pub struct MethodFacts {
+    /// Name on the command line and in settings.
+    pub name: &'static str,
+    /// Whether it hides patches. The share is then `mask_ratio`, or what the settings say.
+    pub hides: bool,
+    /// The share of patches that it hides by default.
+    pub mask_ratio: f64,
+    /// The decoder mask that it is named after, or MAP's.
+    pub decoder_mask: DecoderMask,
     /// Crops of each image that a step sees.
-    pub fn crops(self) -> usize {
-        if self == Self::Contrastive { 2 } else { 1 }
-    }
+    pub crops: usize,
+    /// Whether it predicts patches, so that there is a picture to draw.
+    pub predicts: bool,
+    /// What must hold of its options and the model besides [`Objective::check`].
+    pub check: fn(&Objective, &Config) -> Result<()>,
+    /// (objective, images of a micro-batch, micro-batches of a step): what must hold of them.
+    pub check_batches: fn(&Objective, usize, usize) -> Result<()>,
+}
 
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Map => "map",
-            Self::Mae => "mae",
-            Self::Ar => "ar",
-            Self::LocalMae => "local-mae",
-            Self::Contrastive => "contrastive",
-            Self::Diffusion => "diffusion",
-        }
-    }
+impl MethodFacts {
+    /// MAP's way with half of the patches hidden.
+    pub const PLAIN: Self = Self {
+        name: "",
+        hides: true,
+        mask_ratio: 0.5,
+        decoder_mask: DecoderMask::Map,
+        crops: 1,
+        predicts: true,
+        check: |objective, config| objective.check_decoder(config, objective.mask() == DecoderMask::Mae),
+        check_batches: |_, _, _| Ok(()),
+    };
+}
 
-    /// The share of patches it hides: 40 of 196 in AR. Nothing is hidden in contrastive pretraining.
-    pub fn mask_ratio(self) -> f64 {
-        match self {
-            Self::Map | Self::LocalMae | Self::Diffusion => 0.5,
-            Self::Mae => 0.75,
-            Self::Ar => 40.0 / 196.0,
-            Self::Contrastive => 0.0,
-        }
-    }
+impl Deref for Method {
+    type Target = MethodFacts;
 
-    /// The decoder mask it is named after, or MAP's.
-    pub fn decoder_mask(self) -> DecoderMask {
-        match self {
-            Self::Map | Self::Diffusion | Self::Contrastive => DecoderMask::Map,
-            Self::Mae => DecoderMask::Mae,
-            Self::Ar => DecoderMask::Ar,
-            Self::LocalMae => DecoderMask::LocalMae,
-        }
+    fn deref(&self) -> &MethodFacts {
+        self.0
     }
 }
 
-impl fmt::Display for Method {
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Method {}
+
+impl fmt::Debug for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name)
     }
 }
 
-impl FromStr for Method {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|method| method.name() == name);
-        found.ok_or_else(|| Error::unknown("--method", name, Self::ALL.map(Self::name)))
+impl Serialize for Method {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.name.serialize(to)
     }
 }
 
@@ -100,42 +93,43 @@ pub enum DecoderMask {
     LocalMae,
 }
 
-/// What the prediction is compared with.
+/// The target: what predictions are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// Pixels of zero mean and unit deviation in each patch.
+    /// Pixels of zero mean and unit deviation in each patch: MAE's `norm_pix_loss`.
     #[default]
-    Normalised,
+    #[serde(rename = "normalised")]
+    Normalized,
     /// Pixels as the network sees them.
     Raw,
 }
 
-/// All that decides what a step computes besides the model's [`Config`]. The options of other methods have no effect.
+/// All that a pretraining step computes, besides the model's [`Config`]. The options of other methods have no effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Objective {
     /// The method.
     pub method: Method,
-    /// The decoder's mask where it is not the method's.
+    /// The decoder's mask. None for the method's.
     pub decoder_mask: Option<DecoderMask>,
-    /// The order of prediction where it is not the encoder's.
+    /// The order of prediction. None for the encoder's.
     pub decode_order: Option<Order>,
-    /// What is predicted.
+    /// What the predictions are compared with.
     pub target: Target,
-    /// Width of the denoising network.
+    /// Diffusion: width of the denoising network.
     pub diffusion_width: usize,
-    /// Its residual blocks.
+    /// Diffusion: residual blocks of the denoising network.
     pub diffusion_depth: usize,
-    /// Noise levels drawn for each patch in a step.
+    /// Diffusion: noise levels drawn for each patch in a step.
     pub diffusion_repeats: usize,
-    /// Whether the denoiser learns its variance by the variational bound.
+    /// Diffusion: whether the network learns its variance by the variational bound.
     pub vlb: bool,
-    /// Negatives in the queue, a multiple of the batch.
+    /// Contrastive: keys in the queue, a multiple of the batch. MoCo's K.
     pub queue: usize,
-    /// What the similarities are divided by.
+    /// Contrastive: the temperature T, by which similarities are divided.
     pub temperature: f64,
-    /// How much of the key encoder stays in a step.
+    /// Contrastive: the momentum m of the key encoder.
     pub key_momentum: f64,
 }
 
@@ -158,11 +152,6 @@ impl Default for Objective {
 }
 
 impl Objective {
-    /// What a model without a record of its pretraining was asked to do, by its decoder.
-    pub fn natural(config: &Config) -> Self {
-        Self::of(if config.decoder.kind == DecoderKind::Mae { Method::Mae } else { Method::Map })
-    }
-
     /// A method with its defaults.
     pub fn of(method: Method) -> Self {
         Self { method, ..Self::default() }
@@ -170,7 +159,7 @@ impl Objective {
 
     /// The mask of the decoder.
     pub fn mask(&self) -> DecoderMask {
-        self.decoder_mask.unwrap_or(self.method.decoder_mask())
+        self.decoder_mask.unwrap_or(self.method.decoder_mask)
     }
 
     /// The order of prediction. It is the encoder's scan order unless given, so that each region of the decoder mask
@@ -179,9 +168,9 @@ impl Objective {
         self.decode_order.unwrap_or(config.order)
     }
 
-    /// Whether the target is normalised.
-    pub fn normalise(&self) -> bool {
-        self.target == Target::Normalised
+    /// Whether the target is normalized.
+    pub fn normalize(&self) -> bool {
+        self.target == Target::Normalized
     }
 
     /// Everything that must hold before anything is built.
@@ -202,18 +191,16 @@ impl Objective {
         number("--temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
         let m = self.key_momentum;
         number("--key-momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
-        let contrastive = self.method == Method::Contrastive;
-        if contrastive && config.features() == 0 {
-            let expected = "registers, class tokens or the mean of tokens for --method contrastive";
-            return Err(Error::argument("pooled features", 0, expected));
+        (self.method.check)(self, config)
+    }
+
+    /// Refuses MAE's decoder where the method cannot use it. (That it needs a ViT is checked with the model.)
+    pub(super) fn check_decoder(&self, config: &Config, usable: bool) -> Result<()> {
+        if config.decoder.kind == DecoderKind::Map || usable {
+            return Ok(());
         }
-        // validated with the model: MAE's decoder belongs to a ViT
-        let predicts_all = self.method != Method::Diffusion && self.mask() == DecoderMask::Mae;
-        if config.decoder.kind == DecoderKind::Mae && !contrastive && !predicts_all {
-            let got = format!("mae with --method {} and the mask {:?}", self.method, self.mask());
-            let expected = "map: MAE's decoder predicts pixels and sees everything";
-            return Err(Error::argument("--decoder", got, expected));
-        }
-        Ok(())
+        let got = format!("mae with --method {:?} and the mask {:?}", self.method, self.mask());
+        let expected = "map: MAE's decoder predicts pixels and sees everything";
+        Err(Error::argument("--decoder", got, expected))
     }
 }

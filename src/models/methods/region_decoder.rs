@@ -1,23 +1,26 @@
-//! MAP's decoder: it puts visible features among mask tokens and runs blocks with separate norms for queries and keys.
-//! MAE, AR and local MAE differ from MAP in the attention mask (src/models/README.md, "MAP" and "Decoder masks").
+//! MAP's decoder: visible features and mask tokens, each at its place, go through blocks with separate norms for
+//! queries and keys. MAE, AR and local MAE differ from MAP in the attention mask (src/models/README.md, "MAP", "Decoder
+//! masks").
 
 use super::objective::{DecoderMask, Objective};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::batch::Batch;
-use crate::models::config::{Config, Order};
-use crate::nn::{CrossBlock, Init, LayerNorm, Linear, Params};
+use crate::models::batch::MaskedBatch;
+use crate::models::config::Config;
+use crate::models::options::Order;
+use crate::nn::{BlockConfig, CrossBlock, Init, LayerNorm, Linear, Params};
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
 const EPS: f32 = 1e-5;
-/// Linear layers in both schemes of initial values: MAE's and the MAP repository's choice.
+/// Initial values of the linear layers, in both schemes: the choice of MAE and of the MAP repository.
 pub(crate) const LINEAR: Init = Init::XavierUniform;
 
 impl DecoderMask {
-    /// The attention mask, and the regions (raster order) of a grid of `height` × `width` tokens that it compares.
+    /// The kind of attention mask, and the region of each token of a grid of `height` × `width` (L), in raster order.
+    /// The mask compares the regions of two tokens.
     pub fn regions(self, order: Order, grid: (usize, usize)) -> (Mask, Vec<u32>) {
         match self {
             Self::Map => (Mask::RegionCausal, order.lines(grid)),
@@ -27,7 +30,7 @@ impl DecoderMask {
         }
     }
 
-    /// (L, L) whether a token (row) sees another (column).
+    /// The mask as a table (L, L): whether a token (row) may attend to another (column).
     pub fn allows(self, order: Order, grid: (usize, usize)) -> Vec<bool> {
         let (rule, regions) = self.regions(order, grid);
         let seen = |i: u32, j: u32| match rule {
@@ -39,7 +42,7 @@ impl DecoderMask {
     }
 }
 
-/// From features of visible tokens to a vector for each token.
+/// The decoder: from features of the visible tokens to a vector for every token.
 #[derive(Debug, Clone)]
 pub struct RegionDecoder {
     embed: Linear,
@@ -56,10 +59,15 @@ impl RegionDecoder {
     pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
         let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
         let token = Init::Normal(0.02);
-        let hidden = (d as f64 * decoder.mlp_ratio) as usize;
-        let block = |params: &mut Params, i| {
-            CrossBlock::new(params, &format!("decoder_blocks.{i}"), d, decoder.heads, hidden, EPS, LINEAR)
+        let block = BlockConfig {
+            width: d,
+            heads: decoder.heads,
+            hidden: (d as f64 * decoder.mlp_ratio) as usize,
+            eps: EPS,
+            qkv_bias: true,
+            init: LINEAR,
         };
+        let block = |params: &mut Params, i| CrossBlock::new(params, &format!("decoder_blocks.{i}"), &block);
         let (mask, regions) = objective.mask().regions(objective.order(config), (config.grid(), config.grid_columns()));
         Ok(Self {
             embed: Linear::new(params, "decoder_embed", config.width, d, LINEAR)?,
@@ -72,14 +80,16 @@ impl RegionDecoder {
         })
     }
 
-    /// Features of the visible tokens (B, V, D) among mask tokens (B, L, d).
-    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+    /// Features of the visible tokens (B, V, D) → the decoder's input: visible tokens at their places, mask tokens at
+    /// the others, all with their positions (B, L, d).
+    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+        let _scope = g.scope(&self.embed.name);
         let x = self.embed.forward(g, t, features)?; // (B, V, d)
         ops::tokens::restore(g, t, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
     }
 
-    /// What each head looks at: the weights (B, H, L, L) of each block.
-    pub fn attention(&self, g: &Gpu, features: &Var, batch: &Batch) -> Result<Vec<Tensor>> {
+    /// Features of the visible tokens (B, V, D) → the attention weights (B, H, L, L) of each block.
+    pub fn attention(&self, g: &Gpu, features: &Var, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
         let (t, seen) = (&mut Tape::off(), Some(&self.regions));
         let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
         let mut weights = Vec::with_capacity(self.blocks.len());
@@ -90,14 +100,15 @@ impl RegionDecoder {
         Ok(weights)
     }
 
-    /// Features of the visible tokens (B, V, D) → normalised vectors of all tokens (B, L, d).
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &Batch) -> Result<Var> {
+    /// Features of the visible tokens (B, V, D) → normalized vectors of all tokens (B, L, d).
+    pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
         let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
-        for (i, block) in self.blocks.iter().enumerate() {
-            let _scope = g.scope(&format!("blocks.{i}"));
+        for block in &self.blocks {
+            let _scope = g.scope(&block.name);
             let (block, mask, regions) = (block.clone(), self.mask, self.regions.clone());
             [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, mask, Some(&regions))?]))?;
         }
+        let _scope = g.scope(&self.norm.name);
         self.norm.forward(g, t, &x)
     }
 }

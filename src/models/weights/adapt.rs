@@ -1,27 +1,26 @@
 //! Puts a pretrained checkpoint into a classifier (src/models/README.md, "From pretraining to a classifier").
 //!
-//! Tensors that fit are taken. Position embeddings are resized to another
-//! grid. The classifier's own parts start afresh where they do not fit, and the decoder is left behind.
+//! Tensors that fit are taken. Position embeddings are resized to another grid. What the classifier adds is drawn anew
+//! where it does not fit, and the decoder is left out.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::models::backbones::embedding::places;
 use crate::models::backbones::positions::resize_positions;
-use crate::models::config::{Config, Family};
+use crate::models::config::Config;
 use crate::nn::{Mismatch, Params, Weights};
 
-/// Weights for a model, and where they come from.
+/// The weights of a model, and where each comes from.
 #[derive(Debug, Clone)]
 pub struct Adapted {
     /// A value for every parameter.
     pub weights: Weights,
-    /// Tensors taken as they are.
+    /// Tensors taken from the checkpoint as they are.
     pub taken: Vec<String>,
-    /// Position embeddings made to fit another grid.
+    /// Position embeddings resized to another grid.
     pub resized: Vec<String>,
-    /// Tensors with initial values.
+    /// Tensors that were drawn anew.
     pub fresh: Vec<String>,
     /// Tensors of the checkpoint that were not used.
     pub ignored: Vec<String>,
@@ -40,29 +39,29 @@ impl fmt::Display for Adapted {
     }
 }
 
-/// What pretraining may leave out or make otherwise: the classifier's own parts.
-const OWN: &[&str] = &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"];
-/// What every backbone consists of besides.
-const TRUNK: &[&str] = &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"];
-
 /// The first part of a tensor's name.
 fn part(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// Weights of a checkpoint for the model `config` with these `params`; initial values are drawn from `seed`. Registers
-/// keep their embeddings: their places follow from the grid. A head of another shape starts afresh as a whole.
+/// Makes the weights of a checkpoint fit the model `config`, whose parameters are `params`: PyTorch's
+/// `load_state_dict(strict=False)`, but strict about the trunk. Where the checkpoint has nothing that fits, initial
+/// values are drawn from `seed`. Registers keep their embeddings, since their places follow from the grid. A head of
+/// another shape is drawn anew as a whole, weight and bias.
 ///
 /// # Errors
-/// When a layer is missing, has another shape, or is one too many: the checkpoint is of another model.
+/// A layer that is missing, has another shape, or is one too many: the checkpoint is of another model.
 pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
+    let family = config.family;
+    let in_trunk = |name: &str| family.trunk.contains(&part(name));
+    let of_classifier = |name: &str| family.classifier.contains(&part(name));
     let mut adapted =
         Adapted { weights: Weights::new(), taken: vec![], resized: vec![], fresh: vec![], ignored: vec![] };
     let mut differ = Mismatch::default();
-    let other = |name: &str, shape: &[usize]| found.get(name).is_some_and(|(found, _)| found != shape);
-    let own = params.entries().iter().filter(|e| OWN.contains(&part(&e.name)) && other(&e.name, &e.shape));
-    let stale: HashSet<String> = own.map(|e| part(&e.name).to_string()).collect();
-    for entry in params.entries() {
+    let misfits = |name: &str, shape: &[usize]| found.get(name).is_some_and(|(found, _)| found != shape);
+    let stale = params.tensors().filter(|e| of_classifier(&e.name) && misfits(&e.name, &e.shape));
+    let stale: HashSet<String> = stale.map(|e| part(&e.name).to_string()).collect();
+    for entry in params.tensors() {
         let name = &entry.name;
         let values = match found.remove(name) {
             Some((shape, values)) if shape == entry.shape && !stale.contains(part(name)) => {
@@ -73,7 +72,7 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
                 adapted.resized.push(name.clone());
                 positions(&values, config)?
             }
-            other if OWN.contains(&part(name)) => {
+            other if of_classifier(name) => {
                 adapted.ignored.extend(other.map(|_| name.clone()));
                 adapted.fresh.push(name.clone());
                 entry.init.values(name, &entry.shape, seed)
@@ -90,24 +89,25 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
         adapted.weights.insert(name.clone(), (entry.shape.clone(), values));
     }
     for name in found.into_keys() {
-        let list = if TRUNK.contains(&part(&name)) { &mut differ.unknown } else { &mut adapted.ignored };
+        let list = if in_trunk(&name) { &mut differ.unknown } else { &mut adapted.ignored };
         list.push(name);
     }
     differ.into_result()?;
     Ok(adapted)
 }
 
-/// Position embeddings (rows, width) of any square grid for the grid of `config`; a class token's row moves along.
+/// Resizes position embeddings (rows, width) of any square grid to the grid of `config`. The row of a class token moves
+/// to its new place.
 fn positions(old: &[f32], config: &Config) -> Result<Vec<f32>> {
     let d = config.width;
-    let class = if config.family == Family::Hybrid { 0 } else { config.registers };
+    let class = if config.family.separate_positions { 0 } else { config.registers };
     let rows = old.len() / d;
     let patches = rows.saturating_sub(class);
     if patches == 0 || patches.isqrt().pow(2) != patches || config.image_width.is_some() {
         let expected = format!("a square number of patches and {class} class tokens");
         return Err(Error::argument("rows of pos_embed", rows, expected));
     }
-    let at = |patches: usize| if class == 0 { patches } else { places(config.family, patches, class).first };
+    let at = |patches: usize| if class == 0 { patches } else { (config.family.places)(patches, class).first };
     let (before, after) = old.split_at(at(patches) * d);
     let (row, after) = after.split_at(class * d);
     let mut new = resize_positions(&[before, after].concat(), d, config.grid())?;

@@ -1,10 +1,11 @@
-//! Names of the transformers library for ViT and ViTMAE, old and new, as ours. It keeps queries, keys and values apart;
-//! ours are one matrix.
+//! The tensor names of the Hugging Face library (transformers) for ViT and ViTMAE, old and new, translated to timm's.
+//! That library keeps the weights of queries, keys and values apart, and timm stacks them in one matrix.
 
 use crate::error::{Error, Result};
 use crate::nn::Weights;
 
-/// Our name for a tensor of the transformers library, and which third of the rows it is where it is one of q, k, v.
+/// A name of the transformers library → our name. Where it is one of q, k and v: which third of the rows of `qkv` it
+/// is.
 pub fn our_name(theirs: &str) -> Option<(String, Option<usize>)> {
     let (module, leaf) = theirs.rsplit_once('.').unwrap_or(("", theirs));
     let module = module.strip_prefix("vit.").unwrap_or(module);
@@ -45,7 +46,7 @@ pub fn our_name(theirs: &str) -> Option<(String, Option<usize>)> {
     Some((format!("{group}.{i}.{part}.{leaf}"), third))
 }
 
-/// Weights under the names of the transformers library as ours; others are left as they are.
+/// Weights under the names of the transformers library → under ours. Other names are left as they are.
 ///
 /// # Errors
 /// When one of q, k, v is missing or has another shape than the other two.

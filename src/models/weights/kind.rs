@@ -1,4 +1,4 @@
-//! What a file of weights holds, by its names.
+//! The kind of a checkpoint, by the names of its tensors.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl fmt::Display for Contents {
     }
 }
 
-/// Looks for the last layer of each kind.
+/// The kind of a checkpoint. Each kind has a last layer that the others lack.
 pub fn contents(weights: &Weights) -> Contents {
     let has = |name: &str| weights.contains_key(name);
     if has("ar_pred.weight") {

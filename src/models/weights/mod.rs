@@ -1,4 +1,4 @@
-//! Weights that come from elsewhere: another size, another library, another method.
+//! Weights made elsewhere: for another image size, by another library, by another method.
 
 pub mod adapt;
 pub mod hugging_face;

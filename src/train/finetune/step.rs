@@ -101,8 +101,8 @@ impl Finetuner {
     /// Sets the moving average to the weights as they are now.
     pub fn start_average(&self) -> Result<()> {
         if let Some((average, _)) = &self.average {
-            for (to, from) in average.flat().iter().zip(self.params.flat()) {
-                to.weights.copy_from(&self.g, &from.weights)?;
+            for (to, from) in average.flat_tensors().iter().zip(self.params.flat_tensors()) {
+                to.copy_from(&self.g, &from)?;
             }
         }
         self.g.flush()

@@ -3,7 +3,7 @@
 use super::mask::tables::Mask;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Batch, Config, Pretext};
+use crate::models::{Config, MaskedBatch, Pretext};
 use crate::tensor::Tensor;
 use crate::train::image_input::{Images, share};
 
@@ -56,7 +56,7 @@ impl Inputs {
     }
 
     /// The same with all that `model` reads.
-    pub fn of(mut self, config: &Config, model: &Pretext) -> Result<Self> {
+    pub fn of(mut self, config: &Config, model: &dyn Pretext) -> Result<Self> {
         self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
         self.counted = model.reads_counted().then(|| Tensor::indices("counted", &[self.batch, self.tokens]));
         Ok(self)
@@ -78,9 +78,9 @@ impl Inputs {
     }
 
     /// Launches the patches of the uploaded images and names the tables of a batch.
-    pub fn batch(&self, g: &Gpu, config: &Config, tables: &Tables) -> Result<Batch> {
+    pub fn batch(&self, g: &Gpu, config: &Config, tables: &Tables) -> Result<MaskedBatch> {
         let counted = self.counted(tables.visible.shape()[1]);
-        Ok(Batch {
+        Ok(MaskedBatch {
             patches: self.images.patches(g, config)?,
             second: self.second.as_ref().map(|images| images.patches(g, config)).transpose()?,
             visible: tables.visible.clone(),

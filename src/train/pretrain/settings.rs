@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::mask::ratio::MaskRatio;
 use super::mask::{MaskStrategy, Masker};
 use crate::data::Recipe;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::{Config, Method, Objective};
 use crate::train::settings::RunSettings;
 
@@ -52,7 +52,7 @@ impl Settings {
             run: RunSettings::default(),
             recipe: Recipe::PRETRAIN,
             mask: "random".into(),
-            mask_ratio: Some(method.mask_ratio()),
+            mask_ratio: Some(method.mask_ratio),
             mask_tokens: None,
             objective: Objective::of(method),
         }
@@ -64,26 +64,16 @@ impl Settings {
         self.recipe.check()?;
         self.objective.check(config)?;
         self.run.check()?;
-        let (queue, batch) = (self.objective.queue, self.run.batch_size);
-        match self.objective.method {
-            Method::Contrastive if !queue.is_multiple_of(batch) => {
-                Err(Error::argument("--queue", queue, format!("a multiple of --batch-size {batch}")))
-            }
-            // the queue moves on with every batch, and what was in it is what the gradients of a step are about
-            Method::Contrastive if self.run.accum_iter > 1 => {
-                Err(Error::argument("--accum-iter", self.run.accum_iter, "1 for --method contrastive"))
-            }
-            _ => Ok(()),
-        }
+        (self.objective.method.check_batches)(&self.objective, self.run.batch_size, self.run.accum_iter)
     }
 
     /// The draws of masks for a model.
     pub fn masker(&self, config: &Config) -> Result<Masker> {
         let strategy: MaskStrategy = self.mask.parse()?;
         let share = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);
-        let ratio = match self.objective.method {
-            Method::Contrastive => MaskRatio::Fixed(0.0),
-            _ => self.mask_tokens.map_or(share, MaskRatio::Count),
+        let ratio = match self.objective.method.hides {
+            true => self.mask_tokens.map_or(share, MaskRatio::Count),
+            false => MaskRatio::Fixed(0.0),
         };
         let masker = Masker::new(strategy, ratio, (config.grid(), config.grid_columns()), self.run.seed)?;
         Ok(masker.in_order(config.order, self.objective.order(config)))

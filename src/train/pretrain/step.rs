@@ -4,7 +4,7 @@ use super::inputs::{Inputs, Tables};
 use super::mask::tables::Mask;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
-use crate::models::{Config, Objective, Pretext};
+use crate::models::{Config, Objective, Pretext, pretext_model};
 use crate::nn::{Entry, Params};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
@@ -32,7 +32,7 @@ pub struct Pretrainer {
     hyper: Hyper,
     /// The weights.
     pub params: Params,
-    model: Pretext,
+    model: Box<dyn Pretext>,
     inputs: Inputs,
     drop_path: DropPath,
     update: Update,
@@ -43,14 +43,14 @@ impl Pretrainer {
     /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
     pub fn new(g: &Gpu, config: &Config, objective: &Objective, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
         let mut params = Params::new(g);
-        let model = Pretext::new(g, &mut params, config, objective)?;
+        let model = pretext_model(g, &mut params, config, objective)?;
         let mut update = Update::new(g, &params, hyper)?;
-        if let Pretext::Contrastive(model) = &model {
-            update.follow(&model.keys, objective.key_momentum)?;
+        for (follower, momentum) in model.followers() {
+            update.follow(follower, momentum)?;
         }
         let trainer = Self {
             drop_path: DropPath::new(g, config)?,
-            inputs: Inputs::new(config, batch)?.of(config, &model)?,
+            inputs: Inputs::new(config, batch)?.of(config, &*model)?,
             g: g.clone(),
             config: config.clone(),
             hyper,
@@ -72,8 +72,8 @@ impl Pretrainer {
     }
 
     /// The model.
-    pub fn model(&self) -> &Pretext {
-        &self.model
+    pub fn model(&self) -> &dyn Pretext {
+        &*self.model
     }
 
     /// Launches of a micro-batch with `visible` tokens per image: (recording, tables to upload, loss).
@@ -84,8 +84,8 @@ impl Pretrainer {
             let tables = inputs.tables(visible)?;
             let batch = inputs.batch(g, config, &tables)?;
             let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let keep = drop_path.draw(g, update.state(), inputs.batch)?;
-            let out = model.forward(g, &mut t, &batch, keep.as_ref(), update.state())?;
+            let factors = drop_path.draw(g, update.state(), inputs.batch)?;
+            let out = model.forward(g, &mut t, &batch, factors.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(t, &out.loss, params, group)?;
             model.finish(g, update.state(), &out)?;

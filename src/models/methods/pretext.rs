@@ -1,0 +1,119 @@
+//! What the training loop, the pictures and the features ask of a pretraining method.
+
+use std::fmt;
+
+use super::objective::Method;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::models::backbones::Backbone;
+use crate::models::batch::MaskedBatch;
+use crate::nn::Params;
+use crate::ops::diffusion::Schedule;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// The result of a forward pass.
+#[derive(Debug)]
+pub struct StepResult {
+    /// The loss, one number.
+    pub loss: Var,
+    /// Tensors that [`Pretext::finish`] needs after the backward pass.
+    pub kept: Vec<Tensor>,
+}
+
+impl StepResult {
+    /// A loss, and nothing for [`Pretext::finish`].
+    pub fn of(loss: Var) -> Self {
+        Self { loss, kept: Vec::new() }
+    }
+}
+
+/// The reconstruction of a batch.
+#[derive(Debug, Clone)]
+pub struct Reconstruction {
+    /// Features of the visible tokens (B, V, D), with MAE's class token in front (B, 1+V, D).
+    pub encoder: Var,
+    /// Predicted patches (B, L, P·P·3) in (y, x, channel) order, in units of the target.
+    pub pred: Var,
+    /// The loss, one number.
+    pub loss: Var,
+}
+
+/// A model and its pretraining method (a *pretext task*). A step runs [`Pretext::forward`], the backward pass, the
+/// update of the weights, and [`Pretext::finish`].
+pub trait Pretext: fmt::Debug {
+    /// The method.
+    fn method(&self) -> Method;
+
+    /// The encoder, which is what pretraining is for.
+    fn encoder(&self) -> &Backbone;
+
+    /// From a batch to the loss. `drop_path` has DropPath's factors as in [`Encoder`](crate::models::Encoder). `state`
+    /// is the [`StepState`](crate::ops::step::StepState) of the step, from which kernels draw random numbers.
+    fn forward(
+        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
+    ) -> Result<StepResult>;
+
+    /// The patches of a batch as one forward pass predicts them. None where predictions are sampled or where there are
+    /// none.
+    fn predict(&self, _g: &Gpu, _t: &mut Tape, _batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
+        Ok(None)
+    }
+
+    /// The network that predictions are sampled from, where they are.
+    fn denoiser(&self) -> Option<&dyn Denoiser> {
+        None
+    }
+
+    /// Whether the target is pixels of zero mean and unit deviation in each patch: MAE's `norm_pix_loss`.
+    fn normalize(&self) -> bool {
+        false
+    }
+
+    /// Crops of each image that a batch holds. With 2, the second is `MaskedBatch::second`.
+    fn crops(&self) -> usize {
+        1
+    }
+
+    /// Whether it reads `MaskedBatch::counted`.
+    fn reads_counted(&self) -> bool {
+        false
+    }
+
+    /// Fills its own tensors before the first step, once the weights in `params` have their initial values.
+    fn init(&self, _g: &Gpu, _params: &Params, _seed: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// What training changes besides the weights, and the file of a checkpoint for each.
+    fn companions(&self) -> Vec<(&'static str, &Params)> {
+        Vec::new()
+    }
+
+    /// Copies of the model that follow its weights w after each step, copy ← m·copy + (1 − m)·w, and their m.
+    fn followers(&self) -> Vec<(&Params, f64)> {
+        Vec::new()
+    }
+
+    /// Launches what has to happen after the backward pass.
+    fn finish(&self, _g: &Gpu, _state: &Tensor, _step: &StepResult) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A network that predicts patches by removing noise step by step. n counts the patches of a batch whose loss counts,
+/// and C = P·P·3 the values of a patch.
+pub trait Denoiser: fmt::Debug {
+    /// The noise levels that it was trained on.
+    fn schedule(&self) -> &Schedule;
+
+    /// What the decoder says of the counted patches of a batch: (n, d).
+    fn condition(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var>;
+
+    /// Noised patches (R, n, C), their noise levels (R, n) and the condition (n, d) → the noise (R, n, C), or noise and
+    /// variances (R, n, 2C) where it learns them.
+    fn denoise(&self, g: &Gpu, t: &mut Tape, noised: &Tensor, times: &Tensor, condition: &Var) -> Result<Var>;
+
+    /// Predicted patches x (n, C) → the share of each in their mean squared error, (n).
+    fn squared_error(&self, g: &Gpu, batch: &MaskedBatch, x: &Tensor) -> Result<Var>;
+}

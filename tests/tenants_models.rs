@@ -1,0 +1,312 @@
+//! Tenants: networks and programs that the library has no use for itself, but has room for. A backbone with a pyramid
+//! of feature maps and batch norm's buffers, as detection and segmentation need it, and a step that the host
+//! interrupts.
+
+use rowscan::Result;
+use rowscan::gpu::{Gpu, Program};
+use rowscan::models::{Config, Encoder, MaskedBatch, Purpose, backbone};
+use rowscan::nn::{Init, Linear, Params};
+use rowscan::ops;
+use rowscan::ops::cross_entropy::cross_entropy;
+use rowscan::ops::ema::{ema, momentum};
+use rowscan::ops::reduce;
+use rowscan::ops::reshape::reshape;
+use rowscan::tape::{Tape, Var};
+use rowscan::tensor::Tensor;
+use rowscan::train::checkpoint;
+use rowscan::train::optimizer::Group;
+use rowscan::train::update::Update;
+use rowscan::train::weights_file;
+
+use crate::common::{Random, gpu};
+
+/// Images, patches in a row, values of a patch, and the width of the finest map.
+const BATCH: usize = 2;
+const SIDE: usize = 8;
+const PATCH: usize = 48;
+const WIDTH: usize = 16;
+const SCALES: usize = 4;
+/// How much of a running statistic stays in a step: PyTorch's `momentum=0.1`.
+const KEEP: f64 = 0.9;
+
+/// Four stages as in a ConvNet: each but the first takes every other row and column, and doubles the width.
+#[derive(Debug)]
+struct Pyramid {
+    stages: Vec<Stage>,
+}
+
+#[derive(Debug)]
+struct Stage {
+    linear: Linear,
+    side: usize,
+    /// A buffer (1, D), as a batch norm has it.
+    running_mean: Tensor,
+    factors: Tensor,
+    /// The tokens of the stage before that are left: (l), and the inverse table.
+    taken: Option<(Tensor, Tensor)>,
+}
+
+impl Pyramid {
+    fn new(g: &Gpu, params: &mut Params) -> Result<Self> {
+        let stage = |i: usize| {
+            params.scope(&format!("stages.{i}"), |p| {
+                let (side, width) = (SIDE >> i, WIDTH << i);
+                let inputs = if i == 0 { PATCH } else { width / 2 };
+                let taken = |before: usize| -> Result<_> {
+                    let ids: Vec<u32> =
+                        (0..side * side).map(|t| (t / side * 2 * before + t % side * 2) as u32).collect();
+                    let mut inverse = vec![u32::MAX; before * before];
+                    ids.iter().enumerate().for_each(|(at, id)| inverse[*id as usize] = at as u32);
+                    let table = |values: &[u32]| Tensor::from_indices(g, &[values.len()], values);
+                    Ok((table(&ids)?, table(&inverse)?))
+                };
+                let running_mean = p.buffer("norm.running_mean", &[1, width], Init::Zeros)?;
+                p.buffer("norm.running_var", &[1, width], Init::Ones)?; // saved with the rest, though nobody reads it
+                Ok(Stage {
+                    linear: Linear::new(p, "linear", inputs, width, Init::FanIn(1.0))?,
+                    side,
+                    running_mean,
+                    factors: Tensor::from_slice(g, &[2], &momentum(KEEP))?,
+                    taken: (i > 0).then(|| taken(SIDE >> (i - 1))).transpose()?,
+                })
+            })
+        };
+        Ok(Self { stages: (0..SCALES).map(stage).collect::<Result<_>>()? })
+    }
+}
+
+impl Stage {
+    /// x (B, l, inputs) → (B, side², D). It subtracts nothing and divides by nothing: the running mean is added, which
+    /// reads the buffer, and in training the buffer follows the mean of the batch.
+    fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+        let _scope = g.scope(&self.linear.name);
+        let x = match &self.taken {
+            Some((ids, inverse)) => ops::tokens::gather(g, t, x, ids, inverse)?,
+            None => x.clone(),
+        };
+        let x = self.linear.forward(g, t, &x)?;
+        let (l, d) = (self.side * self.side, self.running_mean.len());
+        let shift = Tensor::scratch("shift", &[1, d]);
+        shift.copy_from(g, &self.running_mean)?;
+        if t.is_on() {
+            let all = Var::constant(x.data.reshape(&[1, BATCH * l, d])?);
+            let mean = reduce::mean_tokens(g, &mut Tape::off(), &all)?; // (1, D)
+            ema(g, &self.running_mean, &mean.data, &self.factors)?;
+        }
+        let x = reshape(g, t, &x, &[BATCH * l, 1, d])?;
+        let x = ops::tokens::add_positions(g, t, &x, &Var::constant(shift))?;
+        reshape(g, t, &x, &[BATCH, l, d])
+    }
+}
+
+impl Encoder for Pyramid {
+    fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let maps = self.pyramid(g, t, patches, drop_path)?;
+        let last = &maps[SCALES - 1];
+        let [b, h, w, d] = last.data.dims("last map")?;
+        reshape(g, t, last, &[b, h * w, d])
+    }
+
+    fn pool(&self, g: &Gpu, t: &mut Tape, sequence: &Var) -> Result<Var> {
+        reduce::mean_tokens(g, t, sequence)
+    }
+
+    fn pyramid(&self, g: &Gpu, t: &mut Tape, patches: &Var, _drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+        let mut x = patches.clone();
+        let mut maps = Vec::new();
+        for stage in &self.stages {
+            x = stage.forward(g, t, &x)?;
+            let [b, _, d] = x.data.dims("map")?;
+            maps.push(reshape(g, t, &x, &[b, stage.side, stage.side, d])?);
+        }
+        Ok(maps)
+    }
+}
+
+fn patches(g: &Gpu) -> Result<Tensor> {
+    let shape = [BATCH, SIDE * SIDE, PATCH];
+    Tensor::from_slice(g, &shape, &Random::new(4).normal(shape.iter().product()))
+}
+
+#[test]
+fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    let (mut params, mut average) = (Params::new(g), Params::new(g));
+    let (net, _follower) = (Pyramid::new(g, &mut params)?, Pyramid::new(g, &mut average)?);
+    assert_eq!(params.buffers()[0].name, "stages.0.norm.running_mean");
+    assert_eq!((params.entries().len(), params.buffers().len()), (2 * SCALES, 2 * SCALES));
+    assert_eq!(params.count(), params.entries().iter().map(|e| e.len()).sum::<usize>(), "buffers are no weights");
+    params.init(g, 1)?;
+    average.init(g, 1)?;
+
+    // maps of four scales, whatever the weights; a backbone of tokens has one
+    let patches = patches(g)?;
+    let x = Var::constant(patches.clone());
+    let maps = net.pyramid(g, &mut Tape::off(), &x, None)?;
+    let shapes: Vec<&[usize]> = maps.iter().map(|map| map.data.shape()).collect();
+    assert_eq!(shapes, [[2, 8, 8, 16], [2, 4, 4, 32], [2, 2, 2, 64], [2, 1, 1, 128]]);
+    let before = pollster::block_on(params.weights(g))?;
+    let (mean, var) = ("stages.0.norm.running_mean", "stages.0.norm.running_var");
+    assert_eq!(before[mean], (vec![1, 16], vec![0.0; 16]), "inference leaves the buffers as they are");
+    assert_eq!(before[var].1, vec![1.0; 16]);
+    let first = maps[0].data.to_vec(g)?; // before the mean is added it is 0, so this is the output of the linear layer
+
+    // a step: the optimizer moves the weights, the model its buffers, and the average follows both
+    let hyper = rowscan::train::settings::RunSettings::default().hyper()?;
+    let mut update = Update::new(g, &params, hyper)?;
+    update.follow(&average, 0.5)?;
+    let (recording, loss) = g.record(|| {
+        let mut t = Tape::new();
+        let mut loss = Var::constant(Tensor::from_slice(g, &[1], &[0.0])?);
+        for map in net.pyramid(g, &mut t, &x, None)? {
+            let mean = reduce::mean(g, &mut t, &map)?;
+            loss = ops::add::add(g, &mut t, &loss, &mean)?;
+        }
+        update.launch(t, &loss, &params, |_| Group { lr_scale: 1.0, weight_decay: 0.05 })
+    })?;
+    let program = Program::new(g, recording)?;
+    update.begin(0, 0, 0.1)?;
+    program.run()?;
+    assert!(loss.to_vec(g)?[0].is_finite());
+    let after = pollster::block_on(params.weights(g))?;
+    for (name, (_, values)) in &before {
+        // a bias under a mean has the same gradient everywhere, and every weight one that is not 0
+        let moved = after[name].1.iter().zip(values).all(|(now, was)| now != was);
+        assert_eq!(moved, name.ends_with("mean") || !name.contains("running"), "{name}");
+    }
+    for (d, value) in after[mean].1.iter().enumerate() {
+        let rows = first.iter().skip(d).step_by(WIDTH);
+        let batch = rows.map(|v| f64::from(*v)).sum::<f64>() / (BATCH * SIDE * SIDE) as f64;
+        // the running mean started at 0: it is 0.1 of the batch's, with no weight decay and no step of the optimizer
+        assert!((f64::from(*value) - (1.0 - KEEP) * batch).abs() < 1e-6, "{d}: {value}, batch {batch}");
+    }
+    assert_eq!(after[var].1, vec![1.0; 16], "nobody wrote it");
+    let followed = pollster::block_on(average.weights(g))?;
+    for (name, (_, values)) in &followed {
+        for ((got, was), now) in values.iter().zip(&before[name].1).zip(&after[name].1) {
+            assert!((got - (was + now) / 2.0).abs() < 1e-6, "{name}");
+        }
+    }
+
+    // the file of the weights holds the buffers, that of the moments does not
+    let path = std::path::Path::new(checkpoint::MODEL);
+    let bytes = pollster::block_on(checkpoint::weights_to_bytes(g, &params))?;
+    let mut read = weights_file::from_bytes(path, &bytes)?;
+    assert_eq!(read, after);
+    let moments = pollster::block_on(checkpoint::moments_to_bytes(g, &params))?;
+    let moments = weights_file::from_bytes(path, &moments)?;
+    assert_eq!(moments.len(), 2 * params.entries().len());
+    assert!(moments.keys().all(|name| !name.contains("running")));
+    average.load(g, &read)?;
+    assert_eq!(pollster::block_on(average.weights(g))?, after);
+    read.remove(var);
+    let error = average.load(g, &read).unwrap_err().to_string();
+    assert!(error.contains("1 missing (stages.0.norm.running_var)"), "{error}");
+
+    // it encodes whole images only, and says so
+    let one = Tensor::from_indices(g, &[BATCH, 1], &[0; BATCH])?;
+    let batch = MaskedBatch {
+        patches,
+        visible: one.clone(),
+        inverse: one.clone(),
+        mask: one,
+        scale: 1.0,
+        counted: None,
+        second: None,
+    };
+    let error = net.encode_visible(g, &mut Tape::off(), &batch, None).unwrap_err().to_string();
+    assert!(error.contains("leave patches out"), "{error}");
+    assert_eq!(net.features(g, &mut Tape::off(), &x, None)?.data.shape(), [2, 128]);
+    g.flush()
+}
+
+#[test]
+fn a_sequence_of_tokens_is_a_pyramid_of_one_map() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    let config = Config { image_size: 16, ..Config::preset("vim_micro_patch4_32_columns")? };
+    let mut params = Params::new(g);
+    let net = backbone(g, &mut params, &config, Purpose::Pretraining)?;
+    params.init(g, 3)?;
+    let shape = [2, config.tokens(), config.patch_len()];
+    let x = Var::constant(Tensor::from_slice(g, &shape, &Random::new(5).normal(shape.iter().product()))?);
+    let maps = net.pyramid(g, &mut Tape::off(), &x, None)?;
+    let tokens = net.tokens(g, &mut Tape::off(), &x, None)?;
+    assert_eq!((maps.len(), maps[0].data.shape()), (1, &[2, 4, 4, 64][..]));
+    assert_eq!(maps[0].data.to_vec(g)?, tokens.data.to_vec(g)?);
+    Ok(())
+}
+
+/// A step that asks the host which targets to train on, as DETR's matching does: forward, look at the scores, choose,
+/// backward.
+struct Asked {
+    x: Tensor,
+    params: Params,
+    targets: Tensor,
+    /// One program, or two with the host's work between them.
+    programs: Vec<Program>,
+    scores: Tensor,
+}
+
+const CLASSES: usize = 4;
+
+impl Asked {
+    fn new(g: &Gpu, cut: bool) -> Result<Self> {
+        let mut params = Params::new(g);
+        let fc1 = Linear::new(&mut params, "fc1", 8, 16, Init::FanIn(1.0))?;
+        let fc2 = Linear::new(&mut params, "fc2", 16, CLASSES, Init::FanIn(1.0))?;
+        params.init(g, 2)?;
+        let (x, targets) = (Tensor::input("x", &[3, 8]), Tensor::input("targets", &[3, CLASSES]));
+        let (recording, scores) = g.record(|| {
+            let mut t = Tape::new();
+            let hidden = fc1.forward(g, &mut t, &Var::constant(x.clone()))?;
+            let hidden = ops::activation::gelu(g, &mut t, &hidden)?; // the backward pass reads it: it crosses the cut
+            let scores = fc2.forward(g, &mut t, &hidden)?;
+            if cut {
+                g.mark();
+            }
+            let rows = cross_entropy(g, &mut t, &scores, &targets)?;
+            let loss = reduce::sum(g, &mut t, &rows)?;
+            t.backward(g, &loss, params.grads())?;
+            Ok(scores.data)
+        })?;
+        let all = recording.launches().len();
+        let parts = recording.split_at_marks();
+        assert_eq!(parts.len(), if cut { 2 } else { 1 });
+        assert_eq!(parts.iter().map(|part| part.launches().len()).sum::<usize>(), all);
+        let programs = parts.into_iter().map(|part| Program::new(g, part)).collect::<Result<_>>()?;
+        Ok(Self { x, params, targets, programs, scores })
+    }
+
+    /// The gradients on input `seed`, each row trained towards the class that it scores lowest.
+    fn step(&self, g: &Gpu, seed: u64) -> Result<(Vec<f32>, rowscan::nn::Weights)> {
+        self.x.write(g, &Random::new(seed).normal(self.x.len()))?;
+        self.programs[0].run()?;
+        let scores = self.scores.to_vec(g)?;
+        self.targets.write(g, &chosen(&scores))?;
+        self.programs[self.programs.len() - 1].run()?;
+        Ok((scores, pollster::block_on(self.params.gradients(g))?))
+    }
+}
+
+fn chosen(scores: &[f32]) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let lowest = (0..CLASSES).min_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or_default();
+        (0..CLASSES).map(|c| if c == lowest { 1.0 } else { 0.0 }).collect::<Vec<f32>>()
+    };
+    scores.chunks_exact(CLASSES).flat_map(row).collect()
+}
+
+#[test]
+fn the_host_may_work_between_the_halves_of_a_program() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    let (cut, whole) = (Asked::new(g, true)?, Asked::new(g, false)?);
+    let first = cut.step(g, 1)?;
+    let other = cut.step(g, 2)?;
+    assert_ne!(first.1["fc1.weight"], other.1["fc1.weight"], "another input has other gradients");
+    assert_eq!(cut.step(g, 1)?, first, "replayed to the same bits");
+    // in one piece it has to run twice: once for the scores, once with the targets
+    assert_eq!(whole.step(g, 1)?, first);
+    assert!(first.1.values().flat_map(|(_, values)| values).all(|v| v.is_finite()));
+    assert!(first.1["fc1.weight"].1.iter().any(|v| *v != 0.0));
+    Ok(())
+}
