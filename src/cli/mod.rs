@@ -1,6 +1,5 @@
 //! The command line: arguments, progress and pictures; no algorithm.
 
-mod augment_args;
 mod bench;
 mod check;
 mod curve;
@@ -10,15 +9,14 @@ mod features;
 mod finetune;
 mod import;
 mod info;
-mod method_args;
 mod model_args;
 mod pretrain;
 mod probe;
 mod profile;
 mod reconstruct;
-mod run_args;
 mod study;
 mod terminal;
+mod training;
 mod watch;
 
 use std::io::IsTerminal;
@@ -51,9 +49,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Pretrain a model with MAP, or a method it is compared with, on a set of images.
-    Pretrain(Box<pretrain::Args>),
+    Pretrain(Box<training::CommandLine<pretrain::Options>>),
     /// Teach a model the classes of a set of images, from a pretrained checkpoint or from scratch.
-    Finetune(Box<finetune::Args>),
+    Finetune(Box<training::CommandLine<finetune::Options>>),
     /// Count how often a classifier is right.
     Eval(eval::Args),
     /// Measure what frozen features know about classes: linear probe and nearest neighbours.

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::method_args::MethodArgs;
-use super::model_args::ModelArgs;
-use super::run_args::word;
+use super::model_args::{ModelArgs, model_to_pretrain};
 use crate::bench::runner::clock::thread_time;
 use crate::bench::runner::trace::chrome_trace;
 use crate::bench::runner::{Clock, Roof};
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, LaunchTime, Program, Work, human_bytes};
+use crate::gpu::{Gpu, LaunchTime, Precision, Program, Work, human_bytes};
 use crate::ops::matmul::products;
 use crate::run::record::write_atomic;
-use crate::train::pretrain::settings::Settings;
+use crate::train::options::word;
+use crate::train::pretrain::settings::{MethodArgs, Settings};
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 
@@ -27,8 +26,8 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
     /// Of products: f32, mixed (f16 operands) or high (split into two f16).
-    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
-    precision: String,
+    #[arg(long, value_parser = word::<Precision>(), default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     method: MethodArgs,
     /// A line for each launch, in order, instead of one for each kernel.
@@ -41,10 +40,10 @@ pub struct Args {
 
 /// Runs a step on grey images three times and takes the last: the first ones compile and touch the memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    let config = usage(args.method.model(&args.model))?;
-    let precision = usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default();
+    let config = usage(model_to_pretrain(&[&args.model], args.method.objective.method))?;
+    let precision = args.precision;
     let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
-    let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
+    let settings = Settings { run, ..Settings::default() }.under(&[&args.method], args.method.objective.method);
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
     let start = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::run_args::stop_flag;
+use super::training::stop_flag;
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::error::{Error, Result};
 use crate::gpu::Caps;

@@ -18,7 +18,7 @@ use crate::nn::Params;
 use crate::run::weights_on_disk::read;
 use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
-use crate::train::finetune::mixup::Mixer;
+use crate::train::finetune::mixup::Mixup;
 use crate::train::finetune::settings::Settings;
 use crate::train::finetune::step::Finetuner;
 use crate::train::loss_scaler::LossScaler;
@@ -44,7 +44,7 @@ pub struct Finetuning {
     threads: usize,
     test_every: u64,
     tuner: Finetuner,
-    mixer: Mixer,
+    mixup: Mixup,
     tests: Option<Tests>,
 }
 
@@ -55,19 +55,21 @@ struct Tests {
     average: Option<Forward>,
 }
 
-/// Prepares a fine-tuning run that is tested every `test_every` epochs and after the last one; 0 for never.
+/// Prepares a fine-tuning run that is tested every `eval_every` epochs of `outputs.record`, and
+/// after the last one.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another model
 /// or run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, test_every: u64, resume: Option<&Path>,
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
 ) -> Result<Run<'a, Finetuning>> {
     settings.check()?;
     test_transform(settings, config).check()?;
     Run::prepare(g, config, settings, outputs, resume, |data| {
         let classes = data.require_classes(config.classes)?.to_vec();
-        let mut task = Finetuning::new(g, config, settings, classes, (test_every, outputs.threads))?;
+        let mut task =
+            Finetuning::new(g, config, settings, classes, (outputs.record.eval_every, outputs.record.threads))?;
         if resume.is_none() {
             task.start()?;
         }
@@ -84,7 +86,7 @@ impl Finetuning {
         expect_fit(g.caps(), batch, hyper, plan)?;
         Ok(Self {
             tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
-            mixer: Mixer::new(settings.mix, config.classes, settings.run.seed)?,
+            mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)?,
             g: g.clone(),
             config: config.clone(),
             settings: settings.clone(),
@@ -126,7 +128,7 @@ impl Finetuning {
     /// Images and targets of a step.
     fn mixed(&self, batch: &Batch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
         let mut images = batch.images.clone();
-        let targets = self.mixer.apply(step, &mut images, &batch.labels)?;
+        let targets = self.mixup.apply(step, &mut images, &batch.labels)?;
         Ok((images, targets))
     }
 }

@@ -12,6 +12,7 @@ use super::resume::expect_same_run;
 use super::task::{Task, TaskSettings, Tested};
 
 use super::output_dir::OutputDir;
+use super::outputs::Outputs;
 use super::progress::Progress;
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TestLine, TrainLog};
@@ -31,23 +32,6 @@ const IN_FLIGHT: usize = 2;
 
 /// The checkpoint of the best test.
 const BEST: &str = "best";
-
-/// Where and how often a run leaves traces; none of it changes the result.
-#[derive(Debug, Clone)]
-pub struct Outputs {
-    /// Folder for everything.
-    pub dir: PathBuf,
-    /// All options as TOML, for `pretrain.toml`.
-    pub options: String,
-    /// Steps between log lines.
-    pub log_every: u64,
-    /// Steps between checkpoints besides those at the end of an epoch; 0 for none.
-    pub save_every_steps: u64,
-    /// Epoch checkpoints to keep, the newest; 0 keeps all.
-    pub keep: usize,
-    /// Decoding threads; 0 takes one per core.
-    pub threads: usize,
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +83,7 @@ impl<'a, T: Task> Run<'a, T> {
         let (batch, epochs) = (run.images_per_step(), run.epochs);
         let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
         let fresh = State::fresh(data.len(), settings.clone());
-        let (seed, threads) = (run.seed, outputs.threads);
+        let (seed, threads) = (run.seed, outputs.record.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());
         resume.map(|folder| expect_same_run(folder, config, &fresh, per_epoch)).transpose()?;
@@ -175,7 +159,7 @@ impl<'a, T: Task> Run<'a, T> {
             self.at.step += 1;
             (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
             self.collect(IN_FLIGHT, observer)?;
-            let every = self.outputs.save_every_steps;
+            let every = self.outputs.record.save_every_steps;
             let stopping = stop.load(Ordering::Relaxed);
             let saved = if self.at.batch == 0 {
                 Some(self.end_of_epoch(observer)?)
@@ -207,7 +191,7 @@ impl<'a, T: Task> Run<'a, T> {
             self.last_loss = Some(loss);
             let text = self.progress.update(step + 1, loss, lr);
             observer.step(step + 1, self.progress.total, &text);
-            if step % self.outputs.log_every == 0 {
+            if step % self.outputs.record.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
                 let (loss_scale, skipped) = (scaling.map(|s| s.scale), scaling.map(|s| s.skipped));
                 let line = LogLine { step, epoch, loss, lr, images_per_second, loss_scale, skipped };
@@ -306,7 +290,7 @@ impl<'a, T: Task> Run<'a, T> {
 
     /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.
     fn prune(&self) -> Result<()> {
-        let keep = self.outputs.keep as u64;
+        let keep = self.outputs.record.keep as u64;
         for (step, folder) in if keep > 0 { checkpoint::all(&self.outputs.dir)? } else { Vec::new() } {
             let between = !step.is_multiple_of(self.per_epoch);
             if step < self.at.step && (between || step / self.per_epoch + keep <= self.at.epoch) {

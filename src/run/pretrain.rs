@@ -31,15 +31,17 @@ pub struct Pretraining {
     pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
 }
 
-/// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs; 0 for none.
+/// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs of `outputs.record`.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, grid_every: u64, resume: Option<&Path>,
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
 ) -> Result<Run<'a, Pretraining>> {
     settings.check(config)?;
-    Run::prepare(g, config, settings, outputs, resume, |_| Pretraining::new(g, config, settings, grid_every))
+    Run::prepare(g, config, settings, outputs, resume, |_| {
+        Pretraining::new(g, config, settings, outputs.record.grid_every)
+    })
 }
 
 impl Pretraining {

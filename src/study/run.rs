@@ -9,18 +9,20 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::report::Scores;
-use super::table::{Budget, Cell, Table, changed};
+use super::table::{Budget, Cell, Table};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Config, Method};
+use crate::models::Config;
 use crate::nn::stable_hash;
+use crate::run::outputs::RecordArgs;
 use crate::run::record::read_tests;
-use crate::run::{Ended, Outputs, Run, Task};
+use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
 use crate::run::{Silent, checkpoint};
 use crate::run::{finetune, pretrain};
 use crate::train::finetune::recipes;
 use crate::train::finetune::settings as tuning;
+use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
 
 /// The recipe of fine-tuning that a budget changes.
@@ -72,18 +74,17 @@ impl Study {
         let config = Config { classes: data.classes().len(), ..base };
         config.validate()?;
         let pretrain = cell.pretrain.as_ref().map(|changes| {
-            let method: Method = match changes.get("method").and_then(|name| name.as_str()) {
-                Some(name) => name.parse()?,
-                None => Method::default(),
-            };
-            let budgeted = changed(&what("budget"), &settings::Settings::of(method), &self.budget.pretrain)?;
-            let mut settings: settings::Settings = changed(&what("pretrain"), &budgeted, changes)?;
+            let budget: settings::Args = read_table(&what("budget"), &self.budget.pretrain, &[])?;
+            let cell: settings::Args = read_table(&what("pretrain"), changes, &[])?;
+            let method = cell.method.objective.method.unwrap_or_default();
+            let mut settings = overlay(settings::Settings::of(method), &[budget, cell]);
             (settings.run.data, settings.run.seed) = (self.data.clone(), seed);
             settings.check(&config)?;
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
-        let mut finetune: tuning::Settings = changed(&what("budget"), &recipe.settings, &self.budget.finetune)?;
+        let budget: tuning::Args = read_table(&what("budget"), &self.budget.finetune, &[])?;
+        let mut finetune = overlay(recipe.settings, &[budget]);
         (finetune.run.data, finetune.run.seed) = (self.data.clone(), seed);
         finetune.check()?;
         let drop_path = recipe.drop_path.of(config.width);
@@ -116,8 +117,8 @@ impl Study {
             None => None,
             Some(settings) => {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
-                let outputs = self.outputs(&name, settings)?;
-                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, 0, resume);
+                let outputs = self.outputs(&name, settings::Args::from(settings), settings.run.epochs)?;
+                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, resume);
                 match self.finish(&outputs, settings.run.epochs, stop, start)? {
                     None => return Ok(None),
                     folder => folder,
@@ -127,9 +128,9 @@ impl Study {
         let config = Config { drop_path: plan.drop_path, ..plan.config.clone() };
         let name = format!("finetune-{}", key(&(&plan.config, &plan.pretrain, &config, &plan.finetune))?);
         let settings = tuning::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
-        let outputs = self.outputs(&name, &settings)?;
         let epochs = settings.run.epochs;
-        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, epochs, resume);
+        let outputs = self.outputs(&name, tuning::Args::from(&settings), epochs)?;
+        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, resume);
         if self.finish(&outputs, epochs, stop, start)?.is_none() {
             return Ok(None);
         }
@@ -154,10 +155,19 @@ impl Study {
         }
     }
 
-    fn outputs(&self, name: &str, settings: &impl Serialize) -> Result<Outputs> {
-        let options = toml::to_string(settings).map_err(|e| Error::argument(name, e, "settings as TOML"))?;
-        let dir = self.dir.join(name);
-        Ok(Outputs { dir, options, log_every: 10, save_every_steps: 0, keep: 1, threads: self.threads })
+    /// Where a run writes: tested after its last epoch alone, without pictures, and with the newest checkpoint kept.
+    fn outputs(&self, name: &str, settings: impl Serialize, epochs: u64) -> Result<Outputs> {
+        #[derive(Serialize)]
+        struct Options<S> {
+            #[serde(flatten)]
+            settings: S,
+            #[serde(flatten)]
+            record: RecordArgs,
+        }
+        let (grid_every, eval_every) = (0, epochs);
+        let record = RecordSettings { keep: 1, threads: self.threads, grid_every, eval_every, ..Default::default() };
+        let options = to_toml(&Options { settings, record: (&record).into() })?;
+        Ok(Outputs { dir: self.dir.join(name), options, record })
     }
 }
 

@@ -1,12 +1,11 @@
 //! Tables as data: what each cell trains, and what the paper printed for it. `tables.toml` holds the paper's.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Named values over defaults: keys of settings.
-pub type Changes = Map<String, Value>;
+/// What a row says about settings: a layer over their defaults.
+pub type Changes = toml::Table;
 
 /// One table of the paper.
 #[derive(Debug, Clone, Deserialize)]
@@ -111,25 +110,6 @@ impl Table {
         }
         groups
     }
-}
-
-/// `base` with the named values changed.
-///
-/// # Errors
-/// A key that `base` does not have, or a value of another type.
-pub fn changed<T>(what: &str, base: &T, changes: &Changes) -> Result<T>
-where
-    T: serde::Serialize + serde::de::DeserializeOwned,
-{
-    let broken = |e: serde_json::Error| Error::argument(what, e, "keys and values of its kind");
-    let mut value = serde_json::to_value(base).map_err(broken)?;
-    for (key, new) in changes {
-        match value.get_mut(key) {
-            Some(old) => *old = new.clone(),
-            None => return Err(Error::argument(what, format!("the key `{key}`"), "a key it has")),
-        }
-    }
-    serde_json::from_value(value).map_err(broken)
 }
 
 #[cfg(test)]

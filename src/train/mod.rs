@@ -8,6 +8,7 @@ pub mod image_input;
 pub mod loss_scaler;
 pub mod memory_check;
 pub mod optimizer;
+pub mod options;
 pub mod pretrain;
 pub mod schedule;
 pub mod settings;

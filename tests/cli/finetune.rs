@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::common::Random;
 
-use super::resume::wait_for;
+use super::resume::{goes_on_recording, wait_for};
 use super::{LogBits, copy, log, names, program, run, skip};
 
 /// Small, with every kind of layer.
@@ -221,6 +221,22 @@ fn fine_tuning_goes_on_with_the_same_bits() {
     assert_eq!(bits(&dir.path().join("best")), bits(&whole.path().join("best")));
     let again = finetune(dir.path(), &["--resume", "--layer-decay=0.7"]);
     run(again).fails(1, &["other settings", "layer_decay was 0.8, now 0.7"]);
+}
+
+#[test]
+fn a_resumed_fine_tuning_records_as_it_did() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let given = [("log-every", 2), ("save-every-steps", 3), ("keep", 1), ("threads", 2), ("eval-every", 4)];
+    let args: Vec<String> = given.iter().map(|(option, value)| format!("--{option}={value}")).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let random: Vec<&str> = RANDOM.iter().copied().filter(|arg| !arg.contains("-every")).collect();
+    let short = ["--data=synthetic:32", "--epochs=1", "--warmup-epochs=0"];
+    let random: Vec<&str> = random.into_iter().filter(|arg| !short.iter().any(|s| s[..7] == arg[..7])).collect();
+    let first = finetune(dir.path(), &[MODEL, &random, &short, &args].concat());
+    goes_on_recording(dir.path(), "finetune", &given, first);
 }
 
 #[test]

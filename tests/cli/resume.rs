@@ -149,3 +149,72 @@ fn mixed_precision_goes_on_with_the_same_bits() {
     std::fs::remove_file(from.join("loss_scale.safetensors")).unwrap();
     run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).fails(1, &["loss_scale.safetensors"]);
 }
+
+/// The options that a `pretrain.toml` or `finetune.toml` holds.
+pub fn options(dir: &Path, command: &str) -> toml::Table {
+    std::fs::read_to_string(dir.join(format!("{command}.toml"))).unwrap().parse().unwrap()
+}
+
+/// `--resume` alone records as the run did; what the command line says anew stands, and so does the rest.
+pub fn goes_on_recording(dir: &Path, command: &str, given: &[(&str, i64)], first: Command) {
+    let expect = |given: &[(&str, i64)]| {
+        let found = options(dir, command);
+        for (option, value) in given {
+            assert_eq!(found[*option].as_integer(), Some(*value), "{command}: {option} in {found}");
+        }
+    };
+    let go_on = |args: &[String]| {
+        let mut again = program();
+        again.args([command, "--resume", "--output-dir"]).arg(dir).args(args);
+        run(again).ok();
+    };
+    run(first).ok();
+    expect(given);
+    let before = options(dir, command);
+    go_on(&[]);
+    assert_eq!(options(dir, command), before, "{command}: a plain --resume changes no option");
+    // each option anew: it changes, those changed before it stay changed, and those after it as they were
+    let mut now = given.to_vec();
+    for (at, (option, value)) in given.iter().enumerate() {
+        now[at].1 = value + 1;
+        go_on(&[format!("--{option}={}", value + 1)]);
+        expect(&now);
+    }
+}
+
+#[test]
+fn a_resumed_run_records_as_it_did() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let given = [("log-every", 2), ("save-every-steps", 3), ("keep", 1), ("threads", 2), ("grid-every", 4)];
+    let args: Vec<String> = given.iter().map(|(option, value)| format!("--{option}={value}")).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    // twice over grid-every: the later one counts
+    let random: Vec<&str> = RANDOM.iter().copied().filter(|arg| !arg.contains("-every")).collect();
+    let first = pretrain(dir.path(), &[&random[..], &["--epochs=1"], &args].concat());
+    goes_on_recording(dir.path(), "pretrain", &given, first);
+
+    // what the options do, and not only what is written of them: two checkpoints are kept, and not all
+    run(resume(dir.path()).arg("--epochs=4").take()).ok();
+    let checkpoints: Vec<_> = names(dir.path()).into_iter().filter(|name| name.starts_with("checkpoint")).collect();
+    assert_eq!(checkpoints, ["checkpoint-3", "checkpoint-4"]);
+
+    // a checkpoint named in another folder's run brings its run's records; a file that is broken is named
+    let other = tempfile::tempdir().unwrap();
+    let from = dir.path().join("checkpoint-4");
+    let elsewhere = |out: &Path| {
+        let mut command = program();
+        command.args(["pretrain", "--resume"]).arg(&from).arg("--output-dir").arg(out);
+        run(command)
+    };
+    elsewhere(other.path()).ok();
+    assert_eq!(options(other.path(), "pretrain")["keep"].as_integer(), Some(2));
+    std::fs::write(dir.path().join("pretrain.toml"), "keep = \"two\"\nbatch-size = 7").unwrap();
+    elsewhere(other.path()).fails(1, &["`keep`", "pretrain.toml", "\"two\"", "expected usize"]);
+    // without the file the defaults stand, as for a checkpoint that was copied alone
+    std::fs::remove_file(dir.path().join("pretrain.toml")).unwrap();
+    elsewhere(other.path()).ok();
+    assert_eq!(options(other.path(), "pretrain")["keep"].as_integer(), Some(0));
+}

@@ -1,33 +1,30 @@
 //! Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) of whole batches, and the soft targets that go with them.
 use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::train::options::settings;
 use serde::{Deserialize, Serialize};
 
-/// How batches are mixed and targets smoothed. The names are timm's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Mix {
-    /// Mixup takes λ from Beta(mixup, mixup); 0 for no Mixup.
-    pub mixup: f64,
-    /// CutMix takes λ from Beta(cutmix, cutmix); 0 for no CutMix.
-    pub cutmix: f64,
-    /// Probability of mixing a batch at all.
-    pub mixup_prob: f64,
-    /// Probability of CutMix where both could be.
-    pub mixup_switch_prob: f64,
-    /// Label smoothing: this much of each target is spread over all classes.
-    pub smoothing: f64,
-}
-
-impl Default for Mix {
-    fn default() -> Self {
-        Self::NONE
+settings! {
+    /// How batches are mixed and targets smoothed. The names are timm's.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Mix with MixArgs {
+        /// Mixup takes its share from Beta(MIXUP, MIXUP); 0 for none.
+        pub mixup: f64 = 0.0,
+        /// CutMix takes its share from Beta(CUTMIX, CUTMIX); 0 for none.
+        pub cutmix: f64 = 0.0,
+        /// Probability of mixing a batch at all.
+        pub mixup_prob: f64 = 1.0,
+        /// Probability of CutMix where both could be.
+        pub mixup_switch_prob: f64 = 0.5,
+        /// Label smoothing: this much of each target is spread over all classes.
+        pub smoothing: f64 = 0.0,
     }
 }
 
 impl Mix {
     /// One-hot targets of images as they are.
-    pub const NONE: Self = Self { mixup: 0.0, cutmix: 0.0, mixup_prob: 1.0, mixup_switch_prob: 0.5, smoothing: 0.0 };
+    pub const NONE: Self = Self::DEFAULT;
 
     /// Mixup of 0.8 or CutMix of 1, every batch, with smoothing of 0.1 (DeiT, MAE, Vim).
     pub const DEIT: Self = Self { mixup: 0.8, cutmix: 1.0, smoothing: 0.1, ..Self::NONE };
@@ -80,13 +77,13 @@ enum Draw {
 
 /// Mixes the batches of a run; each depends on the seed and its step alone.
 #[derive(Clone, Copy, Debug)]
-pub struct Mixer {
+pub struct Mixup {
     mix: Mix,
     classes: usize,
     seed: u64,
 }
 
-impl Mixer {
+impl Mixup {
     /// A mixer for labels below `classes`.
     ///
     /// # Errors
@@ -187,7 +184,7 @@ mod tests {
 
     fn run(mix: Mix, step: u64, count: usize, side: usize) -> (Vec<u8>, Vec<f32>) {
         let (mut images, labels) = batch(count, side);
-        let targets = Mixer::new(mix, count, 3).unwrap().apply(step, &mut images, &labels).unwrap();
+        let targets = Mixup::new(mix, count, 3).unwrap().apply(step, &mut images, &labels).unwrap();
         (images, targets)
     }
 
@@ -269,11 +266,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_mixed_is_named() {
-        let error = |mix, classes| Mixer::new(mix, classes, 0).unwrap_err().to_string();
+        let error = |mix, classes| Mixup::new(mix, classes, 0).unwrap_err().to_string();
         assert!(error(Mix { mixup: -1.0, ..Mix::NONE }, 2).contains("--mixup is -1"));
         assert!(error(Mix { smoothing: f64::NAN, ..Mix::NONE }, 2).contains("--smoothing is NaN"));
         assert!(error(Mix::NONE, 0).contains("classes is 0"));
-        let mixer = Mixer::new(Mix::DEIT, 2, 0).unwrap();
+        let mixer = Mixup::new(Mix::DEIT, 2, 0).unwrap();
         assert!(mixer.apply(0, &mut [0; 24], &[0, 2]).unwrap_err().to_string().contains("a label is 2"));
         assert!(mixer.apply(0, &mut [0; 25], &[0, 1]).unwrap_err().to_string().contains("25 bytes for 2 labels"));
         assert!(mixer.apply(0, &mut [0; 12], &[]).is_err());
@@ -289,7 +286,7 @@ mod tests {
         ) {
             let alphas = [0.0, 0.01, 0.8, 30.0];
             let mix = Mix { mixup: alphas[mixup], cutmix: alphas[cutmix], smoothing, ..Mix::NONE };
-            let mixer = Mixer::new(mix, count, seed).unwrap();
+            let mixer = Mixup::new(mix, count, seed).unwrap();
             let (before, labels) = batch(count, side);
             let mut images = before.clone();
             let targets = mixer.apply(step, &mut images, &labels).unwrap();

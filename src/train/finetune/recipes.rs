@@ -9,7 +9,7 @@ use crate::train::settings::{RunSettings, ScheduleKind};
 
 /// A recipe: settings, and what it wants of the model.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Preset {
+pub struct FinetuneRecipe {
     /// The settings, without a data set.
     pub settings: Settings,
     /// Side of the images in pixels; none leaves the model's.
@@ -56,7 +56,7 @@ pub const RECIPES: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// An unknown name.
-pub fn recipe(name: &str) -> Result<Preset> {
+pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
     use ScheduleKind::Epoch;
     let three = Recipe::THREE_AUGMENT;
     let rand = Recipe::RAND_AUGMENT;
@@ -202,7 +202,7 @@ impl Row {
         crop_ratio: 0.875,
     };
 
-    fn preset(self) -> Preset {
+    fn preset(self) -> FinetuneRecipe {
         let (recipe, repeats, mix) = self.augment;
         let run = RunSettings {
             batch_size: self.images.0,
@@ -228,7 +228,7 @@ impl Row {
             model_ema: self.ema,
             crop_ratio: self.crop_ratio,
         };
-        Preset { settings, image_size: self.image_size, drop_path: self.drop_path }
+        FinetuneRecipe { settings, image_size: self.image_size, drop_path: self.drop_path }
     }
 }
 
@@ -252,7 +252,7 @@ mod tests {
             ("vim_small", 300, 512, 1e-3, 0.05, 0.05, 1.0, Some(0.99996)),
             ("hybrid", 400, 1024, 4e-4, 0.05, 0.4, 1.0, Some(0.99996)),
         ] {
-            let Preset { settings, drop_path: p, .. } = recipe(name).unwrap();
+            let FinetuneRecipe { settings, drop_path: p, .. } = recipe(name).unwrap();
             let run = &settings.run;
             assert_eq!((run.epochs, run.images_per_step()), (epochs, batch), "{name}");
             assert!((run.peak_lr() - lr).abs() < 1e-15, "{name}: {}", run.peak_lr());

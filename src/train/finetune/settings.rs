@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::mixup::Mix;
+use super::mixup::{Mix, MixArgs};
 use super::step::Tuning;
 use crate::data::Recipe;
 use crate::error::{Error, Result};
-use crate::train::settings::RunSettings;
+use crate::train::options::{Argument, Layer, args};
+use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
 /// The settings of a fine-tuning run; a resumed run has to have the same. Stored in `state.json` and written to
 /// `finetune.toml`. What a recipe of the literature sets is in [`recipes`](crate::train::finetune::recipes).
@@ -32,6 +33,87 @@ pub struct Settings {
     pub model_ema: Option<f64>,
     /// Share of the shorter side that is kept of a test image.
     pub crop_ratio: f64,
+}
+
+/// Whether a moving average of the weights is kept: timm's `--model-ema`, beside `--model-ema-decay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeepAverage(pub bool);
+
+impl Argument<Option<f64>> for KeepAverage {
+    /// Keeps the momentum that is there already; 0.9999, timm's default, where there is none.
+    fn set(self, setting: &mut Option<f64>) {
+        *setting = self.0.then_some(setting.unwrap_or(0.9999));
+    }
+
+    fn of(setting: &Option<f64>) -> Option<Self> {
+        Some(Self(setting.is_some()))
+    }
+}
+
+impl std::str::FromStr for KeepAverage {
+    type Err = std::str::ParseBoolError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+args! {
+    /// What one layer says about what only fine-tuning has.
+    pub struct TuningArgs for Settings {
+        /// Checkpoint folder of a pretrained model to start from; without it --model starts from initial values.
+        checkpoint: PathBuf; arg(value_name = "FOLDER"),
+        /// Repeated augmentation: how often an epoch shows an image, in place of others.
+        repeats: usize,
+        /// Factor on the learning rate from each layer to the one before; 1 for one rate everywhere.
+        layer_decay: f64,
+        /// Momentum of the moving average of the weights.
+        model_ema_decay => model_ema: f64,
+        /// Keep a moving average of the weights, and test it too.
+        model_ema: KeepAverage;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// Share of the shorter side that is kept of a test image.
+        crop_ratio: f64,
+    }
+}
+
+/// What one layer says about [`Settings`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Args {
+    /// Data, batches, learning rates, optimizer.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub run: RunArgs,
+    /// The augmentation.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub recipe: RecipeArgs,
+    /// Mixing of images, smoothing of targets.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub mix: MixArgs,
+    /// What only fine-tuning has.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub tuning: TuningArgs,
+}
+
+impl Layer<Settings> for Args {
+    fn over(&self, settings: &mut Settings) {
+        self.run.over(&mut settings.run);
+        self.recipe.over(&mut settings.recipe);
+        self.mix.over(&mut settings.mix);
+        self.tuning.over(settings);
+    }
+}
+
+impl From<&Settings> for Args {
+    fn from(settings: &Settings) -> Self {
+        let (run, recipe, mix) = ((&settings.run).into(), (&settings.recipe).into(), (&settings.mix).into());
+        Self { run, recipe, mix, tuning: settings.into() }
+    }
 }
 
 impl AsRef<RunSettings> for Settings {
