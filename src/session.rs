@@ -9,7 +9,7 @@ use crate::infer::reconstruct::{Pictures, Reconstructor};
 use crate::models::Config;
 use crate::train::checkpoint;
 use crate::train::checkpoint::{CONFIG, MODEL, OPTIMIZER, STATE, State};
-use crate::train::pretrain::mask::{Mask, Masker};
+use crate::train::pretrain::mask::{Masker, PatchMask};
 use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::weights_file;
@@ -31,7 +31,7 @@ pub struct Session {
     /// The order of an epoch, made when its first batch is taken.
     epoch: (u64, Vec<Visit>),
     masker: Masker,
-    shown: (Reconstructor, Vec<u8>, Mask),
+    shown: (Reconstructor, Vec<u8>, PatchMask),
     at: State,
 }
 
@@ -88,7 +88,7 @@ impl Session {
             order,
             masker,
             shown: (reconstructor, bytes.concat(), mask),
-            at: State::fresh(data.len(), settings.clone()),
+            at: State::new(data.len(), settings.clone()),
             data,
         })
     }

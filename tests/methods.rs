@@ -116,7 +116,7 @@ fn every_method_learns() {
 fn batch(g: &Gpu, config: &Config) -> (Batch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
-    let mask = rowscan::train::pretrain::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
+    let mask = rowscan::train::pretrain::mask::PatchMask::from_mask(&hidden, &config.scan()).unwrap();
     let batch = Batch {
         patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
         visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
@@ -301,7 +301,7 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
     let (batch, config) = (8, nano());
     for (target, expected) in [
         (Target::Raw, (0..images.len()).map(|at| normal(at).powi(2)).sum::<f32>() / images.len() as f32),
-        (Target::Normalised, 47.0 / 48.0), // the unbiased deviation of 48 numbers
+        (Target::Normalized, 47.0 / 48.0), // the unbiased deviation of 48 numbers
     ] {
         let objective = Objective { target, ..objective(Method::Map) };
         let mut params = Params::new(g);

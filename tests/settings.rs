@@ -3,8 +3,9 @@
 use std::f64::consts::PI;
 
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Config, Map, Objective};
+use rowscan::models::{Config, Map, Objective, Target};
 use rowscan::nn::Params;
+use rowscan::train::checkpoint::{config_from_bytes, config_to_bytes};
 use rowscan::train::optimizer::DecayRule;
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::{Pretrainer, expect_fit};
@@ -62,8 +63,8 @@ fn timm_steps_per_epoch_too() {
 
 #[test]
 fn clipping_is_off_at_zero() {
-    assert_eq!(RunSettings::default().hyper().unwrap().adamw.clip, None);
-    assert_eq!(RunSettings { clip_grad: 3.0, ..RunSettings::default() }.hyper().unwrap().adamw.clip, Some(3.0));
+    assert_eq!(RunSettings::default().hyper().unwrap().clip, None);
+    assert_eq!(RunSettings { clip_grad: 3.0, ..RunSettings::default() }.hyper().unwrap().clip, Some(3.0));
 }
 
 #[test]
@@ -154,8 +155,46 @@ fn settings_of_the_first_version_can_be_read() {
         "clip_grad":0.0,"mask":"diagonal","mask_ratio":null,"seed":9}"#;
     let settings: Settings = serde_json::from_str(old).unwrap();
     assert_eq!((settings.run.batch_size, settings.run.seed, settings.mask_ratio), (8, 9, None));
+    // the old spelling of a word, and the new one
+    let target = |word: &str| old.replace("\"seed\"", &format!("\"target\":\"{word}\",\"seed\""));
+    for (word, expected) in
+        [("normalised", Target::Normalized), ("normalized", Target::Normalized), ("raw", Target::Raw)]
+    {
+        let settings: Settings = serde_json::from_str(&target(word)).unwrap();
+        assert_eq!(settings.objective.target, expected);
+    }
+    assert!(serde_json::to_string(&settings).unwrap().contains("\"target\":\"normalized\""));
     assert!(serde_json::from_str::<Settings>(&old.replace("\"seed\"", "\"sead\"")).is_err());
     assert!(serde_json::from_str::<Settings>(&old.replace("\"mask\":", "\"musk\":")).is_err());
     let spare = old.replace("\"seed\"", "\"seedling\":1,\"seed\"");
     assert!(serde_json::from_str::<Settings>(&spare).unwrap_err().to_string().contains("seedling"));
+}
+
+/// `web/assets/map_micro` was written before `config.json` had a format.
+#[test]
+fn configurations_open_by_their_format() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web/assets/map_micro/config.json");
+    let old = std::fs::read_to_string(&path).unwrap();
+    assert!(!old.contains("\"format\""));
+    let open = |text: &str| config_from_bytes(&path, text.as_bytes());
+    let config = open(&old).unwrap();
+    assert_eq!((config.name.as_str(), config.width, config.decoder.depth), ("micro", 64, 2));
+    let new = String::from_utf8(config_to_bytes(&config).unwrap()).unwrap();
+    assert!(new.starts_with("{\n  \"format\": 1,"), "{new}");
+    assert_eq!(open(&new).unwrap(), config);
+    // a newer one is refused before its keys are, with what to do
+    let newer = new.replace("\"format\": 1", "\"format\": 2").replace("\"width\"", "\"widths\"");
+    let error = open(&newer).unwrap_err().to_string();
+    for words in ["config.json", "format 2", "reads up to 1", "newer rowscan"] {
+        assert!(error.contains(words), "{error}");
+    }
+    for (from, to, words) in [
+        ("\"format\": 1", "\"format\": \"one\"", "u32"),
+        ("\"width\": 64,\n  \"pattern\"", "\"widht\": 64,\n  \"pattern\"", "widht"),
+        ("\"heads\": 4,\n  \"mlp", "\"mlp", "heads"),
+    ] {
+        assert!(new.contains(from), "{from}");
+        let error = open(&new.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains("not what a checkpoint holds") && error.contains(words), "{error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::models::{Config, Objective};
-use rowscan::train::pretrain::mask::{Mask, Masker};
+use rowscan::train::pretrain::mask::{Masker, PatchMask};
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
@@ -41,7 +41,7 @@ impl Training {
         Self { trainer, masker: settings.masker(&config).unwrap(), images }
     }
 
-    fn mask(&self, step: u64) -> Mask {
+    fn mask(&self, step: u64) -> PatchMask {
         self.masker.draw(step, 2)
     }
 

@@ -51,7 +51,7 @@ pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Pretext)
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
-    let normalized = objective.normalise();
+    let normalized = objective.normalize();
     let base = Settings { run, objective: objective.clone(), ..Settings::of(objective.method) };
     let settings = overlay(base, &[&args.mask]);
     let masker = usage(settings.masker(&config))?;

@@ -205,7 +205,7 @@ fn expect_no_run(output: &Path) -> Result<()> {
         entries => entries.map_err(|e| Error::file(output, e))?,
     };
     let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let Some(found) = paths.find(|path| checkpoint::is_named_so(path)) else { return Ok(()) };
+    let Some(found) = paths.find(|path| checkpoint::is_checkpoint_name(path)) else { return Ok(()) };
     let advice = "add --resume to go on, or choose another --output-dir";
     Err(Error::file(output, format!("already holds {}: {advice}", found.display())))
 }

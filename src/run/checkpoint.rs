@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::{Error, Result};
+use crate::files::sync_folder;
 use crate::gpu::Gpu;
 use crate::models::{Config, Objective};
 use crate::nn::{Params, Weights};
@@ -25,11 +26,6 @@ pub(crate) const OLD: &str = ".old-";
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::file(path, e))
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    // directories cannot be opened for syncing on Windows; the rename is journaled there
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 fn parent(folder: &Path) -> &Path {
@@ -215,13 +211,13 @@ pub fn objective(folder: &Path) -> Result<Objective> {
         objective: Objective,
     }
     if !folder.join(STATE).exists() {
-        return Ok(Objective::natural(&config(folder)?));
+        return Ok(Objective::default_for(&config(folder)?));
     }
     Ok(state::<Pretraining>(folder)?.settings.objective)
 }
 
 /// The state of a training checkpoint of which every file is as long as it says, whatever its settings are.
-pub fn state_of_whole(folder: &Path) -> Result<State<IgnoredAny>> {
+pub fn read_complete_state(folder: &Path) -> Result<State<IgnoredAny>> {
     config(folder)?;
     expect_whole(&folder.join(MODEL))?;
     expect_whole(&folder.join(OPTIMIZER))?;
@@ -232,21 +228,21 @@ pub fn state_of_whole(folder: &Path) -> Result<State<IgnoredAny>> {
 }
 
 /// Whether a path has the name of a run's checkpoint, whole or not.
-pub fn is_named_so(path: &Path) -> bool {
+pub fn is_checkpoint_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.strip_prefix(OLD).unwrap_or(&name).starts_with("checkpoint-")
 }
 
 /// Training checkpoints of an output folder, by steps; torn ones are passed over with a warning.
-pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
+pub fn list(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !output.exists() {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(output).map_err(|e| Error::file(output, e))? {
         let path = entry.map_err(|e| Error::file(output, e))?.path();
-        if is_named_so(&path) {
-            match state_of_whole(&path) {
+        if is_checkpoint_name(&path) {
+            match read_complete_state(&path) {
                 Ok(state) => found.push((state.step, path)),
                 Err(e) => tracing::warn!("passing over a checkpoint: {e}"),
             }
@@ -258,5 +254,5 @@ pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 /// The whole checkpoint with the most steps in an output folder.
 pub fn newest(output: &Path) -> Result<Option<PathBuf>> {
-    Ok(all(output)?.pop().map(|(_, path)| path))
+    Ok(list(output)?.pop().map(|(_, path)| path))
 }

@@ -82,7 +82,7 @@ impl<'a, T: Task> Run<'a, T> {
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
         let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
-        let fresh = State::fresh(data.len(), settings.clone());
+        let fresh = State::new(data.len(), settings.clone());
         let (seed, threads) = (run.seed, outputs.record.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());
@@ -291,7 +291,7 @@ impl<'a, T: Task> Run<'a, T> {
     /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.
     fn prune(&self) -> Result<()> {
         let keep = self.outputs.record.keep as u64;
-        for (step, folder) in if keep > 0 { checkpoint::all(&self.outputs.dir)? } else { Vec::new() } {
+        for (step, folder) in if keep > 0 { checkpoint::list(&self.outputs.dir)? } else { Vec::new() } {
             let between = !step.is_multiple_of(self.per_epoch);
             if step < self.at.step && (between || step / self.per_epoch + keep <= self.at.epoch) {
                 checkpoint::remove(&folder)?;

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::WRITING;
 use crate::run::checkpoint;
 
 /// An output folder that this run alone writes to, until the value is dropped or the process ends.
@@ -58,11 +59,11 @@ fn tidy(path: &Path) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(checkpoint::PARTIAL) {
             fs::remove_dir_all(entry.path()).map_err(failed)?;
-        } else if name.starts_with(".writing-") {
+        } else if name.starts_with(WRITING) {
             fs::remove_file(entry.path()).map_err(failed)?;
         } else if let Some(kept) = name.strip_prefix(checkpoint::OLD) {
             let replaced = path.join(kept);
-            if checkpoint::state_of_whole(&replaced).is_err() {
+            if checkpoint::read_complete_state(&replaced).is_err() {
                 if replaced.exists() {
                     checkpoint::remove(&replaced)?;
                 }

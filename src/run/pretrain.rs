@@ -15,7 +15,7 @@ use crate::run::record::grid::{Grid, Panel};
 use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
-use crate::train::pretrain::mask::{Mask, Masker};
+use crate::train::pretrain::mask::{Masker, PatchMask};
 use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
@@ -28,7 +28,7 @@ pub struct Pretraining {
     trainer: Pretrainer,
     masker: Masker,
     longest: usize,
-    pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
+    pictures: Option<(Reconstructor, Vec<u8>, PatchMask)>,
 }
 
 /// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs of `outputs.record`.
@@ -62,7 +62,7 @@ impl Pretraining {
     }
 
     /// Eight images the model is shown again and again, if it draws: from the test half if there is one.
-    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, Mask)>> {
+    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, PatchMask)>> {
         if self.settings.objective.method == Method::Contrastive {
             return Ok(None);
         }

@@ -8,10 +8,11 @@ use crate::gpu::{Gpu, Precision, Program};
 use crate::infer::program::Forward;
 use crate::infer::scores::{Scores, Tally};
 use crate::nn::{Entry, Init, Linear, Params};
+use crate::ops::adamw::AdamwConfig;
 use crate::ops::{cross_entropy, matmul, reduce};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
-use crate::train::optimizer::{AdamWConfig, DecayRule, Group};
+use crate::train::optimizer::{DecayRule, Group};
 use crate::train::schedule::Schedule;
 use crate::train::update::{Hyper, Update};
 
@@ -105,7 +106,8 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
     let head = Linear::new(&mut params, "head", train.width, classes, Init::Zeros)?;
     let chunk = train.len().min(CHUNK);
     let hyper = Hyper {
-        adamw: AdamWConfig { betas: (0.9, 0.999), eps: 1e-8, clip: None },
+        adamw: AdamwConfig { betas: (0.9, 0.999), eps: 1e-8 },
+        clip: None,
         weight_decay: 1e-3,
         decay_rule: DecayRule::Recommended,
         accum_iter: train.len().div_ceil(chunk),

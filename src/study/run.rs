@@ -59,6 +59,8 @@ pub struct Study {
 /// Tells everything that decides a result, in sixteen digits.
 fn key(parts: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string(parts).map_err(|e| Error::argument("settings", e, "numbers and words"))?;
+    // this word was once spelled the British way: the folders of studies from then go by that spelling
+    let text = text.replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
     Ok(format!("{:016x}", stable_hash(&text)))
 }
 
@@ -145,7 +147,7 @@ impl Study {
         start: impl FnOnce(Option<&Path>) -> Result<Run<'a, T>>,
     ) -> Result<Option<PathBuf>> {
         let last = outputs.dir.join(format!("checkpoint-{epochs}"));
-        if checkpoint::state_of_whole(&last).is_ok() {
+        if checkpoint::read_complete_state(&last).is_ok() {
             return Ok(Some(last));
         }
         let resume = checkpoint::newest(&outputs.dir)?;

@@ -48,8 +48,8 @@ pub struct State<S = Settings> {
 }
 
 impl<S> State<S> {
-    /// Before the first step of a run over so many images.
-    pub fn fresh(images: usize, settings: S) -> Self {
+    /// Before the first step of a run over `images` images.
+    pub fn new(images: usize, settings: S) -> Self {
         Self { version: VERSION, step: 0, epoch: 0, batch: 0, images, settings, best: None }
     }
 }
@@ -81,9 +81,24 @@ pub(crate) fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
     weights_file::to_bytes(weights, [("format".to_string(), "pt".to_string())].into())
 }
 
-/// `config.json`.
+/// Newest format of `config.json`. Raise it when a model of this version could be misread by an older one.
+///
+/// 0: the first version, which wrote no `format`; 1: the same keys, and `format` itself.
+pub const CONFIG_FORMAT: u32 = 1;
+
+/// The content of `config.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile<C> {
+    #[serde(default)]
+    format: u32,
+    #[serde(flatten)]
+    config: C,
+}
+
+/// `config.json`: the configuration and the format that it is written in.
 pub fn config_to_bytes(config: &Config) -> Result<Vec<u8>> {
-    to_json("config", config)
+    to_json("config", &ConfigFile { format: CONFIG_FORMAT, config })
 }
 
 /// `state.json`.
@@ -106,7 +121,18 @@ pub async fn moments_to_bytes(g: &Gpu, params: &Params) -> Result<Vec<u8>> {
 
 /// The configuration in the bytes of a `config.json`; `path` is for the error.
 pub fn config_from_bytes(path: &Path, bytes: &[u8]) -> Result<Config> {
-    let config: Config = from_json(path, bytes)?;
+    /// Read first, whatever else there is: a newer file may have keys that this version does not know.
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default)]
+        format: u32,
+    }
+    let Format { format } = from_json(path, bytes)?;
+    if format > CONFIG_FORMAT {
+        let advice = format!("this version reads up to {CONFIG_FORMAT}: open it with a newer rowscan");
+        return Err(Error::file(path, format!("is of format {format}, {advice}")));
+    }
+    let ConfigFile::<Config> { config, .. } = from_json(path, bytes)?;
     config.validate().map_err(|e| Error::file(path, e))?;
     Ok(config)
 }

@@ -8,17 +8,6 @@ use crate::ops::loss_scale;
 use crate::tape::Grads;
 use crate::tensor::Tensor;
 
-/// Numbers of AdamW that do not change during a run.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct AdamWConfig {
-    /// Decay of both moments.
-    pub betas: (f64, f64),
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Largest global gradient norm; none means no clipping.
-    pub clip: Option<f64>,
-}
-
 /// Which parameters weight decay applies to (src/models/README.md, D-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,14 +46,17 @@ pub struct Optimizer {
     state: Tensor,
     groups: Vec<Tensor>,
     table: Tensor,
-    config: AdamWConfig,
+    config: AdamwConfig,
+    clip: Option<f64>,
 }
 
 impl Optimizer {
     /// An optimizer for the parameters that have a gradient in `grads`; the others are frozen: no update, no decay.
-    /// `state` is a [`StepState`](crate::ops::step::StepState) that other launches may read too.
+    /// `clip` is the largest global gradient norm, as in `torch.nn.utils.clip_grad_norm_`; `None` does not clip. `state` is
+    /// a [`StepState`](crate::ops::step::StepState) that other launches may read too.
     pub fn new(
-        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, state: Tensor, group: impl Fn(&Entry) -> Group,
+        g: &Gpu, params: &Params, grads: &Grads, config: AdamwConfig, clip: Option<f64>, state: Tensor,
+        group: impl Fn(&Entry) -> Group,
     ) -> Result<Self> {
         let mut rows = vec![Group { lr_scale: 0.0, weight_decay: 0.0 }]; // group 0 is frozen
         for found in params.entries().iter().map(&group) {
@@ -87,6 +79,7 @@ impl Optimizer {
             groups: tables.collect::<Result<_>>()?,
             table: Tensor::from_slice(g, &[rows.len(), 2], &values)?,
             config,
+            clip,
         })
     }
 
@@ -104,7 +97,7 @@ impl Optimizer {
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("adamw");
         let all: Vec<&Tensor> = gradients.iter().collect();
-        let (betas, max) = (self.config.betas, self.config.clip.map(|max| max as f32));
+        let (betas, max) = (self.config.betas, self.clip.map(|max| max as f32));
         let clip = match (scaling, max) {
             (Some(state), max) => Some(loss_scale::judge(g, state, &all, betas, max.unwrap_or(f32::INFINITY))?),
             (None, Some(max)) => Some(clip_factor(g, &all, max)?),
@@ -115,10 +108,9 @@ impl Optimizer {
             Some(clip) => Factor::Clipped(clip),
             None => Factor::One,
         };
-        let hyper = AdamwConfig { betas, eps: self.config.eps as f32 };
         for ((f, grad), groups) in params.flat().iter().zip(gradients).zip(&self.groups) {
             let arrays = AdamwArrays { p: &f.weights, grad, m: &f.first_moment, v: &f.second_moment };
-            adamw(g, &self.state, arrays, groups, &self.table, factor, hyper)?;
+            adamw(g, &self.state, arrays, groups, &self.table, factor, self.config)?;
         }
         Ok(clip)
     }

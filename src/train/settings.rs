@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::{AdamWConfig, DecayRule};
+use super::optimizer::DecayRule;
 #[cfg(feature = "cli")]
 use super::options::word;
 use super::options::{OrNone, Pair, args, settings};
@@ -11,6 +11,7 @@ use super::update::Hyper;
 use crate::data::{RandAugment, Recipe};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
+use crate::ops::adamw::AdamwConfig;
 
 settings! {
     /// What every run that trains decides: data, batches, learning rates, optimizer. The defaults are MAE's optimizer and
@@ -166,7 +167,8 @@ impl RunSettings {
         )?;
         let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
         Ok(Hyper {
-            adamw: AdamWConfig { betas: self.betas, eps: self.eps, clip },
+            adamw: AdamwConfig { betas: self.betas, eps: self.eps as f32 },
+            clip,
             accum_iter: self.accum_iter,
             weight_decay: self.weight_decay,
             decay_rule: self.decay_rule,

@@ -2,10 +2,11 @@
 //! moving average of the weights.
 
 use super::loss_scaler::LossScaler;
-use super::optimizer::{AdamWConfig, DecayRule, Group, Optimizer};
+use super::optimizer::{DecayRule, Group, Optimizer};
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Gpu, Phase, Precision, Program, Recording};
 use crate::nn::{Entry, Params};
+use crate::ops::adamw::AdamwConfig;
 use crate::ops::ema::{ema, momentum};
 use crate::ops::loss_scale;
 #[cfg(feature = "files")]
@@ -17,8 +18,10 @@ use crate::tensor::Tensor;
 /// What the optimizer does with a model, and how it gets its gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hyper {
-    /// Betas, epsilon, clipping.
-    pub adamw: AdamWConfig,
+    /// Betas and epsilon.
+    pub adamw: AdamwConfig,
+    /// Largest global gradient norm; `None` does not clip.
+    pub clip: Option<f64>,
     /// Weight decay.
     pub weight_decay: f64,
     /// Of which weights.
@@ -145,7 +148,7 @@ impl Update {
         let grads = t.backward_from(g, loss, dloss, params.grads())?;
         let optimizer = match optimizer {
             Some(optimizer) => optimizer,
-            none => none.insert(Optimizer::new(g, params, &grads, hyper.adamw, state.clone(), group)?),
+            none => none.insert(Optimizer::new(g, params, &grads, hyper.adamw, hyper.clip, state.clone(), group)?),
         };
         optimizer.guard(g, &loss.data)?;
         let Some(sums) = sums else {

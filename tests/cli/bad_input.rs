@@ -64,7 +64,7 @@ fn unknown_words_and_missing_ones() {
     refused(&["--mask=zigzag"], &["zigzag", "random, sequential, diagonal"]);
     refused(&["--decoder-mask=rows"], &["rows", "local-mae"]);
     refused(&["--decode-order=spiral"], &["spiral", "columns"]);
-    refused(&["--target=tokens"], &["tokens", "normalised"]);
+    refused(&["--target=tokens"], &["tokens", "normalized"]);
     refused(&["--schedule=linear"], &["linear", "cosine"]);
     refused(&["--decay-rule=all"], &["all", "recommended"]);
     refused(&["--init=zeros"], &["zeros", "map_repo"]);

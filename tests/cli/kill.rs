@@ -14,7 +14,7 @@ fn newest(dir: &Path) -> u64 {
     let Some(folder) = checkpoint::newest(dir).unwrap() else { return 0 };
     read(&folder.join("model.safetensors")).unwrap();
     read(&folder.join("optimizer.safetensors")).unwrap();
-    checkpoint::state_of_whole(&folder).unwrap().step
+    checkpoint::read_complete_state(&folder).unwrap().step
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn a_kill_leaves_a_checkpoint_that_goes_on() {
         let resume: &[&str] = if reached > 0 { &["--resume"] } else { &[] };
         let mut child = start(dir.path(), &[&options, resume].concat());
         let over = |child: &mut std::process::Child| child.try_wait().unwrap().is_some();
-        wait_for(|| over(&mut child) || checkpoint::all(dir.path()).unwrap().iter().any(|(step, _)| *step > reached));
+        wait_for(|| over(&mut child) || checkpoint::list(dir.path()).unwrap().iter().any(|(step, _)| *step > reached));
         // moments that differ from round to round and from machine to machine
         let noise = u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_micros()) % 29;
         std::thread::sleep(Duration::from_micros(round * 9_000 + noise * 1_000));

@@ -9,7 +9,7 @@ use rowscan::infer::reconstruct::{Pictures, Reconstructor};
 use rowscan::models::{Config, Objective, Pretext};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::checkpoint;
-use rowscan::train::pretrain::mask::Mask;
+use rowscan::train::pretrain::mask::PatchMask;
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::weights_file;
@@ -73,7 +73,7 @@ impl Model {
         let g = device.0.clone();
         let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config).map_err(js)?;
         let mut params = Params::new(&g);
-        let model = Pretext::new(&g, &mut params, &config, &Objective::natural(&config)).map_err(js)?;
+        let model = Pretext::new(&g, &mut params, &config, &Objective::default_for(&config)).map_err(js)?;
         let path = Path::new(checkpoint::MODEL);
         let named = weights_file::from_bytes(path, weights).map_err(js)?;
         params.load(&g, &named).map_err(js)?;
@@ -138,8 +138,8 @@ impl Reconstruction {
 
 impl Model {
     /// The tables of a mask (L), 1 where hidden.
-    pub(crate) fn hidden(&self, mask: &[f32]) -> Result<Mask, JsValue> {
-        Mask::from_mask(mask, &self.config.scan()).map_err(crate::data)
+    pub(crate) fn hidden(&self, mask: &[f32]) -> Result<PatchMask, JsValue> {
+        PatchMask::from_mask(mask, &self.config.scan()).map_err(crate::data)
     }
 
     /// The program of a visible length.

@@ -51,7 +51,7 @@ impl Diffusion {
             denoiser: Denoiser::new(g, params, config.patch_len(), config.decoder.width, objective)?,
             schedule: Schedule::cosine(g, STEPS, WAVES)?,
             repeats: objective.diffusion_repeats,
-            normalise: objective.normalise(),
+            normalise: objective.normalize(),
         })
     }
 

@@ -56,7 +56,7 @@ impl Map {
             encoder: encoder(g, params, config)?,
             decoder: RegionDecoder::new(g, params, config, objective)?,
             pred: Linear::new(params, "ar_pred", config.decoder.width, config.patch_len(), LINEAR)?,
-            normalise: objective.normalise(),
+            normalise: objective.normalize(),
         })
     }
 

@@ -57,7 +57,7 @@ impl Pretext {
             (Method::Diffusion, _) => Self::Diffusion(Diffusion::new(g, params, config, objective)?),
             (_, DecoderKind::Map) => Self::Map(Map::with(g, params, config, objective)?),
             (_, DecoderKind::Mae) => {
-                Self::Mae { model: Mae::new(g, params, config)?, normalise: objective.normalise() }
+                Self::Mae { model: Mae::new(g, params, config)?, normalise: objective.normalize() }
             }
         })
     }

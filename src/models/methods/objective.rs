@@ -106,7 +106,8 @@ pub enum DecoderMask {
 pub enum Target {
     /// Pixels of zero mean and unit deviation in each patch.
     #[default]
-    Normalised,
+    #[serde(alias = "normalised")]
+    Normalized,
     /// Pixels as the network sees them.
     Raw,
 }
@@ -158,8 +159,8 @@ impl Default for Objective {
 }
 
 impl Objective {
-    /// What a model without a record of its pretraining was asked to do, by its decoder.
-    pub fn natural(config: &Config) -> Self {
+    /// The objective of a model that comes without a record of its pretraining: MAE if it has MAE's decoder, else MAP.
+    pub fn default_for(config: &Config) -> Self {
         Self::of(if config.decoder.kind == DecoderKind::Mae { Method::Mae } else { Method::Map })
     }
 
@@ -179,9 +180,9 @@ impl Objective {
         self.decode_order.unwrap_or(config.order)
     }
 
-    /// Whether the target is normalised.
-    pub fn normalise(&self) -> bool {
-        self.target == Target::Normalised
+    /// Whether the target is normalized: MAE's `norm_pix_loss`.
+    pub fn normalize(&self) -> bool {
+        self.target == Target::Normalized
     }
 
     /// Everything that must hold before anything is built.

@@ -115,8 +115,8 @@ impl Finetuner {
         let (mut recording, loss) = g.record(|| {
             let patches = Var::constant(images.patches(g, config)?); // (B, L, P·P·3)
             let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let keep = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
-            let logits = model.forward(g, &mut t, &patches, keep.as_ref())?.logits; // (B, K)
+            let drop_path = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
+            let logits = model.forward(g, &mut t, &patches, drop_path.as_ref())?.logits; // (B, K)
             let _scope = g.scope("loss");
             let rows = cross_entropy::cross_entropy(g, &mut t, &logits, targets)?; // (B)
             let loss = reduce::sum(g, &mut t, &rows)?; // [1]

@@ -1,6 +1,6 @@
 //! What a pretraining step reads: images, and the tables of a mask.
 
-use super::mask::tables::Mask;
+use super::mask::tables::PatchMask;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Batch, Config, Pretext};
@@ -93,7 +93,7 @@ impl Inputs {
 
     /// Uploads micro-batch `part` of the `parts` that images (parts · B, S, S, 3) in bytes, the second crops behind all first
     /// ones, and a mask hold.
-    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, tables: &Tables, part: (usize, usize)) -> Result<()> {
+    pub fn write(&self, g: &Gpu, images: &[u8], mask: &PatchMask, tables: &Tables, part: (usize, usize)) -> Result<()> {
         let (first, second) = match &self.second {
             Some(_) => images.split_at(images.len() / 2),
             None => (images, &[][..]),

@@ -59,7 +59,7 @@ args! {
         decoder_mask: DecoderMask; arg(value_parser = word::<DecoderMask>()),
         /// Order of prediction: rows or columns; by default the encoder's.
         decode_order: Order; arg(value_parser = word::<Order>()),
-        /// What is predicted: normalised pixels, or raw ones.
+        /// Target of the prediction: pixels normalized per patch (MAE's norm_pix_loss), or raw ones.
         target: Target; arg(value_parser = word::<Target>()),
         /// Diffusion: width of the denoiser (1024 in MAR).
         diffusion_width: usize,

@@ -1,7 +1,7 @@
 //! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
 
 use super::inputs::{Inputs, Tables};
-use super::mask::tables::Mask;
+use super::mask::tables::PatchMask;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Config, Objective, Pretext};
@@ -84,8 +84,8 @@ impl Pretrainer {
             let tables = inputs.tables(visible)?;
             let batch = inputs.batch(g, config, &tables)?;
             let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let keep = drop_path.draw(g, update.state(), inputs.batch)?;
-            let out = model.forward(g, &mut t, &batch, keep.as_ref(), update.state())?;
+            let drop_path = drop_path.draw(g, update.state(), inputs.batch)?;
+            let out = model.forward(g, &mut t, &batch, drop_path.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(t, &out.loss, params, group)?;
             model.finish(g, update.state(), &out)?;
@@ -122,7 +122,7 @@ impl Pretrainer {
     }
 
     /// Submits step `step` (from 0) on images (B, S, S, 3), B all images of its micro-batches. Returns where the loss will be.
-    pub fn step(&mut self, images: &[u8], mask: &Mask, step: u64, lr: f64) -> Result<&Tensor> {
+    pub fn step(&mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64) -> Result<&Tensor> {
         self.each_part(images, mask, step, lr, |program| program.run().map(|()| None::<()>))?;
         self.update.finish()?;
         Ok(&self.steps[0].loss)
@@ -130,7 +130,7 @@ impl Pretrainer {
 
     /// Goes through a step again whose loss was no number, and says what is not finite first.
     #[cfg(feature = "files")]
-    pub fn find_not_finite(&mut self, images: &[u8], mask: &Mask, step: u64) -> Result<Option<String>> {
+    pub fn find_not_finite(&mut self, images: &[u8], mask: &PatchMask, step: u64) -> Result<Option<String>> {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
@@ -140,7 +140,7 @@ impl Pretrainer {
 
     /// Uploads each micro-batch and hands its program to `run`, until that finds something.
     fn each_part<T>(
-        &mut self, images: &[u8], mask: &Mask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+        &mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare(mask.visible_len)?;
         let at = self.position(mask.visible_len).unwrap_or_default();

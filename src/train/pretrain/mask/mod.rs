@@ -6,7 +6,7 @@ pub mod ratio;
 pub mod tables;
 
 pub use ratio::MaskRatio;
-pub use tables::Mask;
+pub use tables::PatchMask;
 
 use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
@@ -102,11 +102,11 @@ impl Masker {
     }
 
     /// The mask of `batch` images at training step `step`.
-    pub fn draw(&self, step: u64, batch: usize) -> Mask {
+    pub fn draw(&self, step: u64, batch: usize) -> PatchMask {
         let tokens = self.tokens();
         let count = self.hidden(self.ratio.draw(tokens, self.seed, step));
         if count == 0 {
-            let mut all = Mask::tables(vec![0.0; batch * tokens], &self.scan);
+            let mut all = PatchMask::tables(vec![0.0; batch * tokens], &self.scan);
             all.mask.fill(1.0);
             return all;
         }
@@ -118,7 +118,7 @@ impl Masker {
             }
             order[..count].iter().for_each(|&t| row[t as usize] = 1.0);
         }
-        Mask::tables(mask, &self.scan)
+        PatchMask::tables(mask, &self.scan)
     }
 
     /// Every V that [`Masker::draw`] can return, for sizing buffers; one value for a fixed ratio.
@@ -150,12 +150,12 @@ mod tests {
         Masker::new(strategy, MaskRatio::Fixed(ratio), GRID, 11).unwrap()
     }
 
-    fn hidden(mask: &Mask) -> usize {
+    fn hidden(mask: &PatchMask) -> usize {
         (mask.inverse.len() - mask.visible.len()) / (mask.visible.len() / mask.visible_len)
     }
 
     /// The three tables say the same.
-    fn check(mask: &Mask, batch: usize) {
+    fn check(mask: &PatchMask, batch: usize) {
         let (tokens, v) = (mask.inverse.len() / batch, mask.visible_len);
         assert_eq!((mask.visible.len(), mask.mask.len()), (batch * v, batch * tokens));
         for b in 0..batch {

@@ -3,7 +3,7 @@ use crate::data::DataError;
 
 /// The visible and hidden tokens of a batch of B images of L tokens each.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mask {
+pub struct PatchMask {
     /// (B, V) raster numbers of the tokens the encoder sees, in the order in which it reads them.
     pub visible: Vec<u32>,
     /// (B, L) column of a token in its row of `visible`, or `u32::MAX` where it is hidden.
@@ -14,7 +14,7 @@ pub struct Mask {
     pub visible_len: usize,
 }
 
-impl Mask {
+impl PatchMask {
     /// The tables that belong to `mask` (B, L), 1 where a token is hidden, else 0, for an encoder that reads the tokens in
     /// the order `scan` (L), as [`Order::tokens`](crate::models::Order::tokens) gives it.
     ///
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn given_masks_are_checked() {
-        let mask = Mask::from_mask(&[0., 1., 1., 0., 1., 0., 0., 1.], &[0, 1, 2, 3]).unwrap();
+        let mask = PatchMask::from_mask(&[0., 1., 1., 0., 1., 0., 0., 1.], &[0, 1, 2, 3]).unwrap();
         assert_eq!((mask.visible_len, &mask.visible[..]), (2, &[0, 3, 1, 2][..]));
         assert_eq!(mask.inverse, [0, u32::MAX, u32::MAX, 1, u32::MAX, 0, 1, u32::MAX]);
         assert_eq!(mask.counted().0, [1, 2, 0, 3]);
@@ -90,7 +90,7 @@ mod tests {
             (&[1., 1.], 2, "is 2, expected 1 to 1"),
             (&[0., 0.], 2, "is 0, expected 1 to 1"),
         ] {
-            let got = Mask::from_mask(bad, &(0..tokens).collect::<Vec<_>>());
+            let got = PatchMask::from_mask(bad, &(0..tokens).collect::<Vec<_>>());
             let error = got.expect_err(&format!("{bad:?} should be refused")).to_string();
             assert!(error.contains(hint), "{error}");
         }
