@@ -1,10 +1,10 @@
-//! Files that are either the old or the new one, never half of it.
+//! Files that hold their old or their new content, never half of it.
 
 use std::fs::File;
 use std::io::{Result, Write};
 use std::path::Path;
 
-/// How the names of files begin that are being written. A process that is killed leaves them behind.
+/// Prefix of the names of files that are being written. A process that is killed leaves them behind.
 pub(crate) const WRITING: &str = ".writing-";
 
 /// Whether a file has to be on the disk before its name is.
@@ -16,8 +16,8 @@ pub(crate) enum Durable {
     No,
 }
 
-/// Replaces `path` by `bytes`: a temporary file in the same folder is written and renamed over it, so that no reader ever
-/// sees half of it. The folder must exist. On an error, such as a full disk, the old file is still there.
+/// Replaces `path` by `bytes`: a temporary file in the same folder is written and renamed over it, so that no reader
+/// ever sees half of it. The folder must exist. On an error, such as a full disk, the old file is still there.
 pub(crate) fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();

@@ -1,4 +1,4 @@
-//! `rowscan info`: what this machine has, and what a model would take.
+//! `rowscan info`: adapters of this machine, and the cost of training a model.
 
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use crate::cli::terminal::{Device, Outcome, say, usage};
@@ -66,7 +66,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     Ok(())
 }
 
-/// Every model by name: parameters with classifier and without decoder, layers, tokens.
+/// Lists every model by name: its parameters with classifier and without decoder, its layers and tokens.
 fn list() -> Result<()> {
     let names = models();
     let width = names.iter().map(String::len).max().unwrap_or_default();
@@ -92,7 +92,7 @@ fn adapter(caps: &Caps) -> Result<()> {
     say(format_args!("  device memory      {}", caps.memory.map_or("unknown".into(), human_bytes)))
 }
 
-/// An adapter with 2 GiB bindings: the plan of a model is the same everywhere it fits.
+/// An adapter with 2 GiB bindings. Wherever a model fits, its plan is the same.
 fn planned() -> Caps {
     Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
 }
@@ -116,7 +116,8 @@ fn plan(config: &Config, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Memory, launches and work of a step, and what is other about it if blocks are checkpointed, or if they are not.
+/// Prints memory, launches and work of a step, and what changes with `--checkpoint-blocks`, or without it if it was
+/// given.
 fn step(what: &str, hyper: Hyper, record: impl Fn(Hyper) -> Result<Recording>) -> Result<()> {
     let recording = record(hyper)?;
     let plan = Plan::new(&recording)?;

@@ -1,4 +1,5 @@
-//! Runs over data sets: the loop, its tasks, and what they leave on disk.
+//! Runs over data sets: the loop, its tasks, checkpoints and records. `README.md` beside this file explains them, and
+//! says how to add an option or a command.
 
 pub mod checkpoint;
 pub mod finetune;

@@ -1,4 +1,4 @@
-//! Where a run writes, and how often. None of it changes the result.
+//! Outputs of a run: where it writes, and how often. They do not change the result.
 
 use std::path::{Path, PathBuf};
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::train::options::{Layer, args, read_table};
 
-/// Where and how often a run writes; none of it changes the result.
+/// Where a run writes, and how often.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     /// Folder for everything.
     pub dir: PathBuf,
     /// All options as TOML, for `pretrain.toml` or `finetune.toml`.
     pub options: String,
-    /// How often, and with how many threads.
+    /// How often it writes.
     pub record: RecordSettings,
 }
 
-/// How often a run writes what, and its threads. A checkpoint does not hold them: a resumed run reads them from the
-/// `pretrain.toml` or `finetune.toml` beside its checkpoints ([`RecordSettings::of_run`]).
+/// How often a run writes, and its decoding threads. A checkpoint does not hold these; a resumed run reads them from
+/// the `pretrain.toml` or `finetune.toml` beside its checkpoint, see [`RecordSettings::of_run`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSettings {
     /// Steps between log lines.
@@ -72,7 +72,7 @@ args! {
     }
 }
 
-/// All that a layer can say about [`RecordSettings`].
+/// All arguments of [`RecordSettings`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct AnyArgs {
     #[serde(flatten)]
@@ -84,11 +84,12 @@ struct AnyArgs {
 }
 
 impl RecordSettings {
-    /// How the run that wrote the checkpoint `folder` records: what the resolved options of `command` beside that folder
-    /// say, and the defaults where there are none. All else in that file is the checkpoint's business.
+    /// The record settings of the run that wrote the checkpoint `folder`: from the options file of `command` beside it,
+    /// and the defaults for what is not in there. All other options in that file are ignored, as the checkpoint holds
+    /// them.
     ///
     /// # Errors
-    /// A file that is no TOML, or one of these options with a value that cannot be.
+    /// A file that is not TOML, or a wrong value of one of these options.
     pub fn of_run(folder: &Path, command: &str) -> Result<Self> {
         let mut settings = Self::default();
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
@@ -107,7 +108,7 @@ impl RecordSettings {
         Ok(settings)
     }
 
-    /// Refuses numbers that cannot be.
+    /// Refuses settings that cannot work.
     pub fn check(&self) -> Result<()> {
         if self.threads > 1024 {
             return Err(Error::argument("--threads", self.threads, "0 to 1024"));

@@ -1,4 +1,4 @@
-//! The pretraining run: masks for its steps, and pictures of what the model makes of hidden patches.
+//! The pretraining task: masks for its steps, and pictures of reconstructed images.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::train::pretrain::mask::{Masker, PatchMask};
 use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
-/// A model being pretrained on images of which parts are hidden.
+/// A model being pretrained.
 pub struct Pretraining {
     g: Gpu,
     config: Config,
@@ -31,7 +31,7 @@ pub struct Pretraining {
     pictures: Option<(Reconstructor, Vec<u8>, PatchMask)>,
 }
 
-/// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs of `outputs.record`.
+/// Prepares a pretraining run. It draws a grid of pictures every `grid_every` epochs of `outputs.record`.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
@@ -61,7 +61,8 @@ impl Pretraining {
         })
     }
 
-    /// Eight images the model is shown again and again, if it draws: from the test half if there is one.
+    /// Up to eight images that every picture grid shows, from the test split if there is one. `None` for contrastive
+    /// pretraining, which reconstructs nothing.
     fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, PatchMask)>> {
         if self.settings.objective.method == Method::Contrastive {
             return Ok(None);

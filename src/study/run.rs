@@ -1,7 +1,7 @@
-//! Running a table: pretraining, which cells that ask for the same share, then fine-tuning, then one score.
+//! Running a table: each cell is pretrained, fine-tuned and tested. Cells with the same pretraining share that run.
 //!
-//! Everything lies in one folder, so that a study goes on where it was stopped: `pretrain-<key>` and `finetune-<key>` are
-//! runs like any other, and a key tells all that decides a run's result.
+//! All runs lie in one folder, `pretrain-<key>` and `finetune-<key>`. The key is a hash of everything that decides the
+//! result, so a study that was stopped finds what it has done.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -25,30 +25,30 @@ use crate::train::finetune::settings as tuning;
 use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
 
-/// The recipe of fine-tuning that a budget changes.
+/// Fine-tuning recipe that a budget overrides.
 const RECIPE: &str = "cifar";
 
-/// What a cell trains with one seed.
+/// Model and settings of one cell with one seed.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The model, with the classes of the data set.
+    /// The model, with as many classes as the data set.
     pub config: Config,
-    /// Its pretraining; none from scratch.
+    /// Settings of its pretraining; `None` trains from scratch.
     pub pretrain: Option<settings::Settings>,
-    /// Its fine-tuning, not yet with the checkpoint that pretraining leaves.
+    /// Settings of its fine-tuning, without the checkpoint, which pretraining has yet to write.
     pub finetune: tuning::Settings,
     /// DropPath at the last layer while fine-tuning.
     drop_path: f64,
 }
 
-/// A table to run on a data set.
+/// A table to be run on a data set.
 #[derive(Debug, Clone)]
 pub struct Study {
     /// The table.
     pub table: Table,
     /// Its scale.
     pub budget: Budget,
-    /// Data set with labels and a test half.
+    /// Data set with labels and a test split.
     pub data: String,
     /// Folder of all runs and results.
     pub dir: PathBuf,
@@ -56,16 +56,16 @@ pub struct Study {
     pub threads: usize,
 }
 
-/// Tells everything that decides a result, in sixteen digits.
+/// Hash of everything that decides a result, in sixteen hexadecimal digits.
 fn key(parts: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string(parts).map_err(|e| Error::argument("settings", e, "numbers and words"))?;
-    // this word was once spelled the British way: the folders of studies from then go by that spelling
+    // studies from before the spelling changed have folders by the old one
     let text = text.replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
     Ok(format!("{:016x}", stable_hash(&text)))
 }
 
 impl Study {
-    /// What `cell` trains with `seed`.
+    /// Model and settings of `cell` with `seed`.
     ///
     /// # Errors
     /// Names and values that models or settings do not know, a data set without labels.
@@ -93,11 +93,11 @@ impl Study {
         Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
     }
 
-    /// Runs every cell with seeds 0, 1, …, one seed of all cells after the other. `each` sees the scores so far, an entry
-    /// per cell, after each new one. False if `stop` was set before the end: run it again to go on.
+    /// Runs every cell with seeds 0, 1, …, all cells with one seed before the next seed. After each run `each` gets the
+    /// scores so far, an entry for each cell. Returns false if `stop` was set before the end; another call continues.
     ///
     /// # Errors
-    /// Those of the runs; what is finished stays.
+    /// Errors of the runs. Finished runs stay.
     pub fn run(
         &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[Scores]) -> Result<()>,
     ) -> Result<bool> {
@@ -113,7 +113,7 @@ impl Study {
         Ok(true)
     }
 
-    /// Top-1 accuracy in percent of one cell with one seed; none if it was stopped.
+    /// Top-1 accuracy in percent of one cell with one seed; `None` if it was stopped.
     fn score(&self, g: &Gpu, plan: &Plan, stop: &AtomicBool) -> Result<Option<f64>> {
         let pretrained = match &plan.pretrain {
             None => None,
@@ -141,7 +141,7 @@ impl Study {
         tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
     }
 
-    /// The last checkpoint of a run, which is started, resumed, or found finished; none if it was stopped.
+    /// The last checkpoint of a run, which is started, resumed, or found finished. `None` if it was stopped.
     fn finish<'a, T: Task>(
         &self, outputs: &Outputs, epochs: u64, stop: &AtomicBool,
         start: impl FnOnce(Option<&Path>) -> Result<Run<'a, T>>,
@@ -157,7 +157,8 @@ impl Study {
         }
     }
 
-    /// Where a run writes: tested after its last epoch alone, without pictures, and with the newest checkpoint kept.
+    /// Outputs of a run, which is tested after its last epoch alone, draws no pictures, and keeps its newest
+    /// checkpoint.
     fn outputs(&self, name: &str, settings: impl Serialize, epochs: u64) -> Result<Outputs> {
         #[derive(Serialize)]
         struct Options<S> {

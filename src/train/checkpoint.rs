@@ -1,5 +1,7 @@
-//! Checkpoints: `config.json` and `model.safetensors`, and for training `optimizer.safetensors` and `state.json`, and
-//! what else a method or recipe changes. What is in each file is said here; where the files lie is another matter: in a folder, or in a browser's storage.
+//! The content of a checkpoint's files, as bytes: `config.json` and `model.safetensors`; for training also
+//! `optimizer.safetensors`, `state.json`, and further weights that a method or recipe trains.
+//!
+//! Where the files are stored is decided elsewhere: `run::checkpoint` writes folders, a browser page its own storage.
 
 use std::path::Path;
 
@@ -13,20 +15,20 @@ use crate::models::Config;
 use crate::nn::{Params, Weights};
 use crate::train::pretrain::settings::Settings;
 
-/// The file that says what the model is made of.
+/// The file of the model's configuration.
 pub const CONFIG: &str = "config.json";
 /// The file of the weights.
 pub const MODEL: &str = "model.safetensors";
 /// The file of the optimizer's moments.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
-/// The file of the moving average of the weights, where a run keeps one.
+/// The file of the moving average of the weights; only of runs that keep one.
 pub const AVERAGE: &str = "ema.safetensors";
-/// The file of the names of a classifier's classes, where they are known.
+/// The file with the names of a classifier's classes; only of runs that know them.
 pub const CLASSES: &str = "classes.json";
-/// The file that says where a run stands.
+/// The file of the run's state: step, epoch, settings.
 pub const STATE: &str = "state.json";
 
-/// Where a training run stands. Everything random follows from seed, epoch and step.
+/// The state of a training run. It holds no random generator: everything random is a function of seed, epoch and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State<S = Settings> {
@@ -34,13 +36,13 @@ pub struct State<S = Settings> {
     pub version: u32,
     /// Optimizer steps done.
     pub step: u64,
-    /// Epoch of the next batch.
+    /// Epoch of the next batch, counted from 0.
     pub epoch: u64,
-    /// Number of the next batch within its epoch.
+    /// Number of the next batch within its epoch, counted from 0.
     pub batch: u64,
-    /// Images of the data set: with another number every batch would be another.
+    /// Images of the data set. A resumed run needs the same number, or each of its batches would hold other images.
     pub images: usize,
-    /// The settings of the run, which a resumed run has to share.
+    /// The settings of the run. A resumed run needs the same.
     pub settings: S,
     /// The best test so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,15 +60,15 @@ impl<S> State<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// Epochs that were done.
+    /// Epochs that were complete when it was tested.
     pub epoch: u64,
     /// Top-1 accuracy in percent.
     pub top1: f64,
-    /// Whether it is that of the moving average of the weights.
+    /// Whether the moving average of the weights reached it, and not the weights themselves.
     pub average: bool,
 }
 
-/// Version of [`State`].
+/// Version of [`State`], in `state.json`.
 pub const VERSION: u32 = 1;
 
 pub(crate) fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {

@@ -1,4 +1,4 @@
-//! AdamW over a model's arenas: which weights decay, and the one launch per arena that updates them.
+//! AdamW over a model's arenas: which weights decay, and one launch per arena that updates all of its weights.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Phase};
@@ -8,14 +8,15 @@ use crate::ops::loss_scale;
 use crate::tape::Grads;
 use crate::tensor::Tensor;
 
-/// Which parameters weight decay applies to (src/models/README.md, D-21).
+/// Which parameters decay (src/models/README.md, D-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayRule {
-    /// Matrices of Linear and Conv layers only: no A, no D, no token, no position. Our default.
+    /// Our default: matrices of Linear and Conv layers decay. A_log, D, biases, norms, tokens and positions do not.
     #[default]
     Recommended,
-    /// As the MAP repository with timm 0.4.12: all but 1-D tensors, biases and the positions and class tokens of the encoder.
+    /// The MAP repository with timm 0.4.12: all decay but 1-D tensors, biases, and the encoder's positions and class
+    /// tokens.
     MapRepo,
 }
 
@@ -31,16 +32,16 @@ impl DecayRule {
     }
 }
 
-/// What the optimizer does with a parameter; parameters with equal numbers share a row of its table.
+/// A parameter group, as in `torch.optim`. Parameters with equal numbers share a row of the optimizer's table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Group {
-    /// Factor on the learning rate; 0 freezes.
+    /// Factor on the learning rate; 0 freezes the parameter.
     pub lr_scale: f64,
     /// Weight decay.
     pub weight_decay: f64,
 }
 
-/// AdamW with its tables on the GPU.
+/// AdamW, with its table of groups on the GPU.
 #[derive(Debug)]
 pub struct Optimizer {
     state: Tensor,
@@ -51,9 +52,9 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer for the parameters that have a gradient in `grads`; the others are frozen: no update, no decay.
-    /// `clip` is the largest global gradient norm, as in `torch.nn.utils.clip_grad_norm_`; `None` does not clip. `state` is
-    /// a [`StepState`](crate::ops::step::StepState) that other launches may read too.
+    /// An optimizer for the parameters that have a gradient in `grads`. All others are frozen: no update, no decay.
+    /// `clip` is the largest global gradient norm, as in `torch.nn.utils.clip_grad_norm_`; `None` does not clip.
+    /// `state` is a [`StepState`](crate::ops::step::StepState), which other launches may read too.
     pub fn new(
         g: &Gpu, params: &Params, grads: &Grads, config: AdamwConfig, clip: Option<f64>, state: Tensor,
         group: impl Fn(&Entry) -> Group,
@@ -83,14 +84,16 @@ impl Optimizer {
         })
     }
 
-    /// Launches what stops all later updates if a number of `loss` is not finite.
+    /// Launches a check of `loss`. If a number in it is not finite, all later updates do nothing, so that the weights
+    /// stay those before the bad step.
     pub fn guard(&self, g: &Gpu, loss: &Tensor) -> Result<()> {
         let _phase = g.phase(Phase::Update);
         guard(g, loss, &self.table)
     }
 
-    /// Launches one update of all weights by `gradients`, one flat tensor for each arena, scaled as the state of
-    /// [`loss_scale`] says where there is one. Returns (factor, gradient norm, …) if clipping or scaling is on.
+    /// Launches one update of all weights. `gradients` holds one flat tensor per arena; `scaling` is the state of
+    /// [`loss_scale`], whose factor is taken out of them. Returns the tensor (factor, gradient norm, …) if clipping or
+    /// scaling is on.
     pub fn launch(
         &self, g: &Gpu, params: &Params, gradients: &[Tensor], scaling: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {

@@ -17,7 +17,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// Arguments of the settings `S`: what one layer says about them. A field that is `None` says nothing.
+/// Arguments of the settings `S`: one layer's values for some of them. A field that is `None` leaves the layer below.
 pub trait Layer<S> {
     /// Writes every field that is given into `settings`.
     fn over(&self, settings: &mut S);
@@ -35,17 +35,17 @@ impl<S, L: Layer<S>> Layer<S> for &L {
     }
 }
 
-/// The value of one option as the uppermost layer that gives it has it.
+/// The value of one option in the uppermost layer that gives it; `None` if no layer does.
 pub fn uppermost<'a, L, T: ?Sized>(layers: &'a [L], option: impl Fn(&'a L) -> Option<&'a T>) -> Option<&'a T> {
     layers.iter().rev().find_map(option)
 }
 
-/// An argument of type `Self` for a setting of type `S`. Most arguments have the type of their setting, or `T` for an
-/// `Option<T>`; the types below are for settings that people write another way.
+/// A type of argument for settings of type `S`. Most arguments have the type of their setting, or `T` for an
+/// `Option<T>`; the types below are for settings that people write in another form.
 pub trait Argument<S>: Sized {
     /// Writes the argument into the setting.
     fn set(self, setting: &mut S);
-    /// The argument that gives the setting this value; `None` where no argument does.
+    /// The argument that gives the setting its value; `None` if no argument does.
     fn of(setting: &S) -> Option<Self>;
 }
 
@@ -69,7 +69,7 @@ impl<T: Clone> Argument<Option<T>> for T {
     }
 }
 
-/// An optional setting whose absence has a word: a `T`, or `none`.
+/// An argument for an optional setting that can also be switched off: a `T`, or the word `none`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OrNone<T>(pub Option<T>);
 
@@ -187,7 +187,7 @@ impl FromStr for Negated {
     }
 }
 
-/// In files these types are text, as on the command line; a bare number is read too.
+/// Text in files, as on the command line. Reading accepts a bare number too.
 macro_rules! as_text {
     ($($name:ident $(<$T:ident>)?),*) => {$(
         impl$(<$T: std::fmt::Display>)? Serialize for $name$(<$T>)? {
@@ -215,9 +215,9 @@ macro_rules! as_text {
 }
 as_text!(Pair, Share, OrNone<T>);
 
-/// Arguments `$Args` of the settings `$Settings`: for each line a field, a `--flag` of the same name and its help. An
-/// argument whose setting has another name or lies deeper says so: `no_vlb => vlb: Negated`. What stands behind
-/// `; arg(…)` goes to clap. `given a, forget b`: a layer that gives a and not b sets b to `None`.
+/// Writes the argument struct `$Args` of the settings `$Settings`. Each line is a field, a `--flag` of the same name,
+/// and its help. An argument whose setting has another name or lies deeper says so: `no_vlb => vlb: Negated`. `;
+/// arg(…)` passes attributes on to clap. `given a, forget b`: a layer that gives a and not b sets b to `None`.
 macro_rules! args {
     (@place $to:ident, $flag:ident) => { $to.$flag };
     (@place $to:ident, $flag:ident => $($path:ident).+) => { $to.$($path).+ };
@@ -263,8 +263,8 @@ macro_rules! args {
     };
 }
 
-/// Settings with their defaults, and their arguments as [`args!`] writes them: one field for an option. `T as A = value`
-/// is a setting of type T whose argument has type A.
+/// Writes settings with their defaults, and their argument struct as [`args!`] does: an option is one field. `T as A =
+/// value` is a setting of type T whose argument has type A.
 macro_rules! settings {
     (@argument $type:ty) => { $type };
     (@argument $type:ty as $argument:ty) => { $argument };
@@ -285,7 +285,7 @@ macro_rules! settings {
         }
 
         impl $Settings {
-            /// What holds where no layer says anything.
+            /// The values where no layer gives any.
             pub const DEFAULT: Self = Self { $( $field: $default, )* };
         }
 
@@ -308,18 +308,19 @@ macro_rules! settings {
 
 pub(crate) use {args, settings};
 
-/// Reads the arguments of one layer from a TOML table; `place` says where the table stands, `known` lists all options
-/// if they are known. Keys may have hyphens or underscores, and so may words: `map_repo` is `map-repo`.
+/// Reads one layer from a TOML table. `place` names the table in errors; `known` lists the names of all options, or is
+/// empty. Keys and words may have hyphens or underscores: `map_repo` is `map-repo`.
 ///
 /// # Errors
-/// An unknown key, or a value of the wrong type or out of its list: each with its key, the place and what is expected.
+/// An unknown key, a value of the wrong type, or a word that is not in the list. The error names the key, the place,
+/// and what is expected.
 #[cfg(feature = "files")]
 pub fn read_table<A>(place: &str, table: &toml::Table, known: &[&str]) -> Result<A>
 where
     A: Serialize + DeserializeOwned,
 {
     use toml::Value;
-    // one key at a time: serde loses the key of a wrong value inside of a flattened struct
+    // one key at a time: within a flattened struct, serde's errors do not name the key
     let read = |key: &str, value: Value| A::deserialize(Value::Table([(key.to_string(), value)].into_iter().collect()));
     let mut layer = toml::Table::new();
     for (key, value) in table {
@@ -334,7 +335,7 @@ where
             None => continue,
         };
         let (found, value) = found.map_err(|e| Error::argument(&what, value, e.message().trim()))?;
-        // arguments write down what they were given: a key that leaves nothing is none of theirs
+        // an argument struct writes only what it was given: if nothing is left of a key, it is not one of its own
         if toml::Table::try_from(&found).is_ok_and(|left| left.is_empty()) {
             return Err(match known {
                 [] => Error::argument(what, "an unknown key", "the name of an option"),

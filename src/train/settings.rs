@@ -1,4 +1,4 @@
-//! What every run that trains decides: data, batches, learning rates, optimizer.
+//! Settings of every run that trains: data, batches, learning rates, optimizer.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,8 @@ use crate::gpu::Precision;
 use crate::ops::adamw::AdamwConfig;
 
 settings! {
-    /// What every run that trains decides: data, batches, learning rates, optimizer. The defaults are MAE's optimizer and
-    /// schedule, for a short run of 20 epochs (src/models/README.md, D-8).
+    /// Settings of every run that trains: data, batches, learning rates, optimizer. The defaults are MAE's optimizer
+    /// and schedule, for a short run of 20 epochs (src/models/README.md, D-8).
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub struct RunSettings with RunArgs {
         /// Image folder (with or without class folders), tar, CIFAR or IDX files, or synthetic[:N].
@@ -42,7 +42,7 @@ settings! {
         pub weight_decay: f64 = 0.05,
         /// Weights that decay: recommended (matrices only) or map_repo.
         pub decay_rule: DecayRule = DecayRule::Recommended; arg(value_parser = word::<DecayRule>()),
-        /// Betas of AdamW: how much of its two moving averages stays in a step.
+        /// Betas of AdamW, as `betas` of `torch.optim.AdamW`.
         pub betas: (f64, f64) as Pair = (0.9, 0.95); arg(value_name = "BETA1,BETA2"),
         /// Epsilon of AdamW.
         pub eps: f64 = 1e-8,
@@ -51,13 +51,13 @@ settings! {
         /// Seed of weights, order, crops, masks and DropPath.
         pub seed: u64 = 0,
         /// Compute each block again in the backward pass: less memory, more time, the same bits.
-        // not written where it is off: it decides nothing about the result
+        // only written when on, as it does not change the result
         pub checkpoint_blocks: bool = false;
             serde(default, skip_serializing_if = "std::ops::Not::not");
             arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
         /// f32; mixed: products of operands rounded to f16, on cooperative matrices where there are any, with a loss
         /// scale that adapts; high: nearly f32 on cooperative matrices. Weights, sums and all else are f32.
-        // not written where it is f32: runs from before there was a choice are the same runs
+        // only written when not f32, so that runs from before there was a choice compare equal
         pub precision: Precision = Precision::F32;
             serde(default, skip_serializing_if = "Precision::is_f32"); arg(value_parser = word::<Precision>()),
     }
@@ -87,21 +87,21 @@ args! {
     }
 }
 
-/// How the learning rate moves.
+/// Kind of learning rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
-    /// Linear warm-up and half a cosine, per step (MAE).
+    /// MAE's: linear warm-up and half a cosine, per step.
     #[default]
     Cosine,
-    /// timm's cosine per epoch, with a warm-up from 1e-6.
+    /// timm's: a cosine per epoch, with a warm-up from 1e-6.
     Epoch,
-    /// The same with the numbers of the MAP repository.
+    /// timm's with the rates of the MAP repository.
     MapRepo,
 }
 
 impl RunSettings {
-    /// Everything that must hold before anything is opened.
+    /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self) -> Result<()> {
         if !(1..=65_536).contains(&self.batch_size) {
             return Err(Error::argument("--batch-size", self.batch_size, "1 to 65536"));
@@ -127,12 +127,12 @@ impl RunSettings {
         self.batch_size.saturating_mul(self.accum_iter)
     }
 
-    /// The highest learning rate.
+    /// Highest learning rate of the run.
     pub fn peak_lr(&self) -> f64 {
         self.lr.unwrap_or_else(|| scaled_lr(self.blr, self.images_per_step(), 256))
     }
 
-    /// The learning rates of a run with so many steps per epoch.
+    /// The schedule of a run with `steps_per_epoch` steps in an epoch.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         if self.schedule == ScheduleKind::MapRepo {
             return Ok(Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch)?);
@@ -149,7 +149,7 @@ impl RunSettings {
         Ok(Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)?)
     }
 
-    /// The optimizer's numbers.
+    /// The numbers of optimizer and backward pass.
     pub fn hyper(&self) -> Result<Hyper> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
             true => Ok(()),

@@ -109,7 +109,7 @@ fn option_files() {
     assert!(run(command).ok().out.contains("model tiny"));
 }
 
-/// A `pretrain.toml` as the first version wrote it: words with hyphens, shares and pairs as text.
+/// A `pretrain.toml` of the first version: words with hyphens, shares and pairs of numbers as text.
 const OLD_FILE: &str = r#"
 data = "synthetic:8"
 output-dir = "out"
@@ -182,12 +182,12 @@ fn old_option_files_and_all_spellings_of_words_are_read() {
     };
     let said = plan(OLD_FILE, &[]);
     assert!(said.contains("model micro") && said.contains("local-mae") && said.contains("step of 4 images"), "{said}");
-    // at most 0.7 of the 16 patches are hidden by the drawn ratio: 11 are visible at 0.3
+    // the drawn ratio hides at least 0.3 of the 16 patches, rounded up to 5: at most 11 are visible
     assert!(said.contains("11 of 16 tokens visible"), "{said}");
     let snake: String = OLD_FILE.lines().map(|line| line.replace('-', "_") + "\n").collect();
     assert_eq!(plan(&snake, &[]), said, "underscores for hyphens, in keys and words");
     assert_eq!(plan(OLD_FILE, &["--init=map_repo", "--positions=sin_cos", "--schedule=map-repo"]), said);
-    // a number on top of a share, and a share on top of a number: the upper layer decides
+    // a number over a share, and a share over a number: the upper layer decides
     let counted = plan(OLD_FILE, &["--mask-tokens=4"]);
     assert!(counted.contains("12 of 16 tokens visible"), "{counted}");
     let shared = plan("mask-tokens = 4\nimage-size = 16\npatch-size = 4", &["--mask-ratio=0.5"]);

@@ -1,4 +1,4 @@
-//! Everything that decides the result of a pretraining run.
+//! Settings of pretraining: everything that decides the result of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,22 +12,21 @@ use crate::train::options::word;
 use crate::train::options::{Layer, Negated, Share, args, overlay};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
-/// The settings of a pretraining run; a resumed run has to have the same. Stored in `state.json` and written to
-/// `pretrain.toml`.
+/// Settings of a pretraining run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What every run has.
+    /// Settings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
-    /// Crops of the images and changes to them.
+    /// Augmentation.
     #[serde(default)]
     pub recipe: Recipe,
     /// `random`, `sequential` or `diagonal`.
     pub mask: String,
-    /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
+    /// Share of hidden patches; `None` for the MAP repository's truncated normal distribution around 0.5.
     pub mask_ratio: Option<f64>,
-    /// Number of hidden patches in place of their share.
+    /// Number of hidden patches; it takes the place of their share.
     #[serde(default)]
     pub mask_tokens: Option<usize>,
     /// Method, decoder mask, target.
@@ -72,9 +71,9 @@ args! {
             arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
         /// Contrastive: negatives, a multiple of the batch.
         queue: usize,
-        /// Contrastive: what similarities are divided by.
+        /// Contrastive: temperature, which divides similarities.
         temperature: f64; arg(allow_negative_numbers = true),
-        /// Contrastive: how much of the key encoder stays in a step.
+        /// Contrastive: momentum of the key encoder (0.999 in MoCo).
         key_momentum: f64; arg(allow_negative_numbers = true),
     }
 }
@@ -147,7 +146,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The recommended recipe of a method.
+    /// The recommended settings of a method.
     pub fn of(method: Method) -> Self {
         Self {
             run: RunSettings::default(),
@@ -159,7 +158,7 @@ impl Settings {
         }
     }
 
-    /// `self` under `layers`, of which the uppermost that names a method names `method`. Where that is another method, its
+    /// These settings under `layers`. `method` is the method that the uppermost layer names. If it is another one, its
     /// own defaults come first; data, batches, optimizer and augmentation stay.
     pub fn under<L: Layer<Self>>(self, layers: &[L], method: Option<Method>) -> Self {
         let base = match method {
@@ -171,7 +170,7 @@ impl Settings {
         overlay(base, layers)
     }
 
-    /// Everything that must hold before anything is opened.
+    /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self, config: &Config) -> Result<()> {
         self.masker(config)?;
         self.recipe.check()?;
@@ -182,7 +181,8 @@ impl Settings {
             Method::Contrastive if !queue.is_multiple_of(batch) => {
                 Err(Error::argument("--queue", queue, format!("a multiple of --batch-size {batch}")))
             }
-            // the queue moves on with every batch, and what was in it is what the gradients of a step are about
+            // the queue moves with every micro-batch, while the gradients of a step need all of them to see the same
+            // queue
             Method::Contrastive if self.run.accum_iter > 1 => {
                 Err(Error::argument("--accum-iter", self.run.accum_iter, "1 for --method contrastive"))
             }
@@ -190,7 +190,7 @@ impl Settings {
         }
     }
 
-    /// The draws of masks for a model.
+    /// The masker for a model.
     pub fn masker(&self, config: &Config) -> Result<Masker> {
         let strategy: MaskStrategy = self.mask.parse()?;
         let share = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);
