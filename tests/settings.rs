@@ -192,6 +192,7 @@ fn configurations_open_by_their_format() {
         ("\"format\": 1", "\"format\": \"one\"", "u32"),
         ("\"width\": 64,\n  \"pattern\"", "\"widht\": 64,\n  \"pattern\"", "widht"),
         ("\"heads\": 4,\n  \"mlp", "\"mlp", "heads"),
+        ("\"width\": 64,\n  \"pattern\"", "\"width\": \"64\",\n  \"pattern\"", "line 7"),
     ] {
         assert!(new.contains(from), "{from}");
         let error = open(&new.replace(from, to)).unwrap_err().to_string();

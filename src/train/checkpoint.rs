@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::weights_file;
 use crate::error::{Error, Result};
@@ -72,7 +72,11 @@ pub struct Best {
 pub const VERSION: u32 = 1;
 
 pub(crate) fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::file(path, format!("not what a checkpoint holds: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| not_in_checkpoints(path, &e))
+}
+
+fn not_in_checkpoints(path: &Path, e: &serde_json::Error) -> Error {
+    Error::file(path, format!("not what a checkpoint holds: {e}"))
 }
 
 pub(crate) fn to_json<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
@@ -88,19 +92,62 @@ pub(crate) fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
 /// 0: the first version, which wrote no `format`; 1: the same keys, and `format` itself.
 pub const CONFIG_FORMAT: u32 = 1;
 
-/// The content of `config.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile<C> {
-    #[serde(default)]
-    format: u32,
-    #[serde(flatten)]
-    config: C,
-}
-
 /// `config.json`: the configuration and the format that it is written in.
 pub fn config_to_bytes(config: &Config) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct ConfigFile<'a> {
+        format: u32,
+        #[serde(flatten)]
+        config: &'a Config,
+    }
     to_json("config", &ConfigFile { format: CONFIG_FORMAT, config })
+}
+
+/// A JSON object without its key `format`, for a structure that does not know the key and refuses unknown ones. Unlike
+/// `#[serde(flatten)]` it leaves the line and the key in errors.
+struct WithoutFormat<T>(T);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithoutFormat<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(WithoutFormat(visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for WithoutFormat<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(WithoutFormat(map))
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutFormat<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.0.next_key::<String>()? {
+            if key != "format" {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            self.0.next_value::<IgnoredAny>()?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
 }
 
 /// `state.json`.
@@ -134,7 +181,9 @@ pub fn config_from_bytes(path: &Path, bytes: &[u8]) -> Result<Config> {
         let advice = format!("this version reads up to {CONFIG_FORMAT}: open it with a newer rowscan");
         return Err(Error::file(path, format!("is of format {format}, {advice}")));
     }
-    let ConfigFile::<Config> { config, .. } = from_json(path, bytes)?;
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let config = Config::deserialize(WithoutFormat(&mut json)).and_then(|config| json.end().map(|()| config));
+    let config = config.map_err(|e| not_in_checkpoints(path, &e))?;
     config.validate().map_err(|e| Error::file(path, e))?;
     Ok(config)
 }

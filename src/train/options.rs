@@ -353,9 +353,9 @@ pub fn to_toml(options: &impl Serialize) -> Result<String> {
     toml::to_string(options).map_err(|e| Error::argument("options", e, "what TOML can hold"))
 }
 
-/// The words of an enumeration, as its `Deserialize` lists them.
+/// The words of an enumeration, as its `Deserialize` lists them, without those that it only accepts: aliases.
 #[cfg(feature = "cli")]
-fn words<T: DeserializeOwned>() -> &'static [&'static str] {
+fn words<T: Serialize + DeserializeOwned>() -> Vec<&'static str> {
     use serde::de::value::Error as Refused;
     struct Ask<'a>(&'a mut &'static [&'static str]);
     impl<'de> serde::Deserializer<'de> for Ask<'_> {
@@ -379,7 +379,11 @@ fn words<T: DeserializeOwned>() -> &'static [&'static str] {
     }
     let mut words: &[&str] = &[];
     let _ = T::deserialize(Ask(&mut words)); // always an error: it only asks
-    words
+    let writes = |word: &str| {
+        let value = serde_json::Value::String(word.into());
+        serde_json::from_value::<T>(value.clone()).is_ok_and(|it| serde_json::to_value(it).is_ok_and(|it| it == value))
+    };
+    words.iter().copied().filter(|word| writes(word)).collect()
 }
 
 /// Parses a word of an enumeration on the command line: with hyphens or underscores, under its name or an alias.
@@ -394,7 +398,7 @@ pub(crate) const fn word<T>() -> Word<T> {
 pub struct Word<T>(std::marker::PhantomData<fn() -> T>);
 
 #[cfg(feature = "cli")]
-impl<T: DeserializeOwned + Clone + Send + Sync + 'static> clap::builder::TypedValueParser for Word<T> {
+impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> clap::builder::TypedValueParser for Word<T> {
     type Value = T;
 
     fn parse_ref(
@@ -412,6 +416,78 @@ impl<T: DeserializeOwned + Clone + Send + Sync + 'static> clap::builder::TypedVa
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
-        Some(Box::new(words::<T>().iter().map(clap::builder::PossibleValue::new)))
+        Some(Box::new(words::<T>().into_iter().map(clap::builder::PossibleValue::new)))
+    }
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+    use crate::models::Target;
+    use crate::train::settings::{RunArgs, RunSettings, ScheduleKind};
+
+    fn layer(text: &str) -> Result<RunArgs> {
+        read_table("a.toml", &text.parse().unwrap(), &["batch-size", "blr", "lr", "schedule", "betas"])
+    }
+
+    #[test]
+    fn a_later_layer_overrides_an_earlier_one() {
+        let (file, line) = (layer("batch-size = 8\nepochs = 3").unwrap(), layer("batch_size = 4").unwrap());
+        let settings = overlay(RunSettings::default(), &[&file, &line]);
+        assert_eq!((settings.batch_size, settings.epochs, settings.accum_iter), (4, 3, 1));
+        assert_eq!(uppermost(&[&file, &line], |layer| layer.epochs.as_ref()), Some(&3));
+        // a rate per 256 images takes the place of a fixed one below it, not of one beside it
+        let fixed = RunSettings { lr: Some(0.5), ..RunSettings::default() };
+        let under = |text: &str| overlay(fixed.clone(), &[layer(text).unwrap()]);
+        assert_eq!(
+            (under("blr = 0.1").lr, under("blr = 0.1\nlr = 0.2").lr, under("").lr),
+            (None, Some(0.2), Some(0.5))
+        );
+    }
+
+    #[test]
+    fn resolved_options_give_the_settings_again_over_any_others() {
+        let settings = RunSettings {
+            betas: (0.9, 0.999),
+            schedule: ScheduleKind::MapRepo,
+            blr: 1.0 / 3.0,
+            checkpoint_blocks: true,
+            ..RunSettings::default()
+        };
+        let text = to_toml(&RunArgs::from(&settings)).unwrap();
+        let other = RunSettings { lr: Some(0.5), seed: 9, epochs: 1, ..RunSettings::default() };
+        assert_eq!(overlay(other, &[layer(&text).unwrap()]), settings, "{text}");
+    }
+
+    #[test]
+    fn wrong_keys_and_values_are_named() {
+        for (text, words) in [
+            ("batchsize = 4", &["an option in a.toml", "`batchsize`", "near it: batch-size"][..]),
+            ("batch-size = -1", &["`batch-size` in a.toml", "-1", "expected usize"]),
+            ("blr = \"high\"", &["`blr` in a.toml", "high", "expected f64"]),
+            ("schedule = \"linear\"", &["`schedule` in a.toml", "linear", "cosine"]),
+            ("betas = \"0.9\"", &["`betas` in a.toml", "0.9", "such as 0.2,1"]),
+        ] {
+            let error = layer(text).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_are_listed_without_aliases() {
+        assert_eq!(words::<Target>(), ["normalized", "raw"]);
+        assert_eq!(words::<ScheduleKind>(), ["cosine", "epoch", "map_repo"]);
+    }
+
+    #[test]
+    fn arguments_in_other_forms_are_read_as_they_are_written() {
+        for text in ["truncnorm", "0.75"] {
+            assert_eq!(text.parse::<Share>().unwrap().to_string(), text);
+        }
+        assert_eq!("0.2,1".parse::<Pair>().unwrap(), Pair(0.2, 1.0));
+        assert_eq!("none".parse::<OrNone<crate::data::RandAugment>>().unwrap(), OrNone(None));
+        for wrong in ["", "a", "1;2"] {
+            assert!(wrong.parse::<Share>().is_err() && wrong.parse::<Pair>().is_err(), "{wrong}");
+        }
     }
 }
