@@ -12,7 +12,7 @@ use std::time::Instant;
 use rowscan::data::stream::{Purpose, Stream};
 use rowscan::data::{DataError, Dataset, Recipe, Scratch, Split, Transform};
 use rowscan::run::record::{Grid, Panel};
-use rowscan::train::finetune::mixup::{Mix, Mixer};
+use rowscan::train::finetune::mixup::{Mix, Mixup};
 
 const RECIPES: [(&str, Recipe); 3] = [
     ("pretrain", Recipe::PRETRAIN),
@@ -42,7 +42,7 @@ fn main() -> Result<(), DataError> {
     let plain = images.iter().map(|image| changed(&eval, image, 0, 0)).collect::<Result<Vec<_>, _>>()?;
     let mut mixed = plain.concat();
     let labels: Vec<u32> = (0..ROWS as u32).collect();
-    Mixer::new(Mix::DEIT, ROWS, 0)?.apply(0, &mut mixed, &labels)?;
+    Mixup::new(Mix::DEIT, ROWS, 0)?.apply(0, &mut mixed, &labels)?;
     let mut grid = Grid::new(size as usize, size as usize, 2 + RECIPES.len() * DRAWS as usize)?;
     for (i, (image, mixed)) in images.iter().zip(mixed.chunks(plain[0].len())).enumerate() {
         let mut row = vec![plain[i].clone()];

@@ -44,6 +44,8 @@ pub mod conformance;
 pub mod cpu;
 pub mod data;
 pub mod error;
+#[cfg(feature = "files")]
+mod files;
 pub mod gpu;
 pub mod infer;
 pub mod models;

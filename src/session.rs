@@ -1,4 +1,5 @@
-//! A pretraining run over images in memory: no files, no threads, and nothing blocks. What a browser tab trains with.
+//! A pretraining run over images in memory, without files and threads, in which no call blocks. A browser page trains
+//! with it.
 
 use std::path::Path;
 
@@ -9,18 +10,18 @@ use crate::infer::reconstruct::{Pictures, Reconstructor};
 use crate::models::Config;
 use crate::train::checkpoint;
 use crate::train::checkpoint::{CONFIG, MODEL, OPTIMIZER, STATE, State};
-use crate::train::pretrain::mask::{Mask, Masker};
+use crate::train::pretrain::mask::{Masker, PatchMask};
 use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::weights_file;
 
-/// Steps until the full learning rate.
+/// Steps of linear warm-up.
 const WARMUP: u64 = 20;
 
-/// The files of a checkpoint by name.
+/// Files of a checkpoint: (name, content).
 pub type Files = Vec<(String, Vec<u8>)>;
 
-/// A run that somebody drives step by step.
+/// A pretraining run that its caller drives step by step.
 #[derive(Debug)]
 pub struct Session {
     g: Gpu,
@@ -28,14 +29,14 @@ pub struct Session {
     trainer: Pretrainer,
     data: Dataset,
     order: EpochOrder,
-    /// The order of an epoch, made when its first batch is taken.
+    /// (epoch, its order of images). The order is made when the epoch's first batch is taken.
     epoch: (u64, Vec<Visit>),
     masker: Masker,
-    shown: (Reconstructor, Vec<u8>, Mask),
+    shown: (Reconstructor, Vec<u8>, PatchMask),
     at: State,
 }
 
-/// The bytes of image `index`, which has to have the model's size.
+/// The bytes of image number `index`; an error if it does not have the model's size.
 fn image(data: &Dataset, index: usize, side: usize) -> Result<Vec<u8>> {
     let Rgb8 { width, height, pixels } = data.image(index)?;
     if [width, height] != [side as u32; 2] {
@@ -45,7 +46,8 @@ fn image(data: &Dataset, index: usize, side: usize) -> Result<Vec<u8>> {
     Ok(pixels)
 }
 
-/// Images to train on, and every eighth held out (of fewer than eight the last one, of one image itself); at most eight.
+/// Splits images into (images to train on, images to show). Every eighth is shown, at most eight. Of fewer than eight
+/// images the last one is shown; a single image is both.
 pub fn split(images: Vec<Rgb8>) -> (Vec<Rgb8>, Vec<Rgb8>) {
     if images.len() < 8 {
         let last = images.last().cloned().into_iter().collect();
@@ -61,10 +63,10 @@ pub fn split(images: Vec<Rgb8>) -> (Vec<Rgb8>, Vec<Rgb8>) {
 }
 
 impl Session {
-    /// A model with fresh weights on `data`, shown all images of `held_out` again and again; both of the model's size.
+    /// A session with fresh weights that trains on `data` and shows `held_out`; all images must have the model's size.
     ///
     /// # Errors
-    /// Settings that cannot work, fewer images than one batch, images of another size, a model that does not fit.
+    /// Settings that cannot work, fewer images than a batch, images of another size, a model that does not fit.
     pub fn new(g: &Gpu, config: &Config, settings: &Settings, data: Dataset, held_out: &Dataset) -> Result<Self> {
         settings.check(config)?;
         if settings.run.precision != Precision::F32 {
@@ -88,12 +90,12 @@ impl Session {
             order,
             masker,
             shown: (reconstructor, bytes.concat(), mask),
-            at: State::fresh(data.len(), settings.clone()),
+            at: State::new(data.len(), settings.clone()),
             data,
         })
     }
 
-    /// Where the run stands.
+    /// State of the run: step, epoch, settings.
     pub fn state(&self) -> &State {
         &self.at
     }
@@ -108,7 +110,7 @@ impl Session {
         self.trainer.params.count()
     }
 
-    /// Changes the learning rate per 256 images and the share of hidden patches from the next step on.
+    /// Sets the learning rate per 256 images and the share of hidden patches, from the next step on.
     pub fn adjust(&mut self, blr: f64, mask_ratio: f64) -> Result<()> {
         let mut settings = Settings { mask_ratio: Some(mask_ratio), ..self.at.settings.clone() };
         settings.run.blr = blr;
@@ -123,7 +125,7 @@ impl Session {
         self.at.settings.run.peak_lr() * (self.at.step + 1).min(WARMUP) as f64 / WARMUP as f64
     }
 
-    /// Submits one step. Returns its loss on the way.
+    /// Submits one step. Returns its loss, which can be read when the GPU is done.
     pub fn step(&mut self) -> Result<Readback> {
         let (batch, step) = (self.order.batch_size, self.at.step);
         if self.epoch.0 != self.at.epoch {
@@ -141,13 +143,13 @@ impl Session {
         Ok(loss)
     }
 
-    /// What the model makes of the images it is shown, and the loss over their hidden patches.
+    /// Reconstructions of the held-out images, and the mean loss over their hidden patches.
     pub async fn pictures(&self) -> Result<(Vec<Pictures>, f32)> {
         let (reconstructor, images, mask) = &self.shown;
         reconstructor.run(images, mask).await
     }
 
-    /// The run as the files of a checkpoint: what the command line reads, and [`Session::load`].
+    /// The run as the files of a checkpoint, which the command line and [`Session::load`] read.
     pub async fn save(&self) -> Result<Files> {
         let (g, params) = (&self.g, &self.trainer.params);
         let files = [
@@ -159,10 +161,11 @@ impl Session {
         Ok(files.map(|(name, bytes)| (name.to_string(), bytes)).into())
     }
 
-    /// Goes on from saved files: bit for bit if batch size, seed and images are those of the run that saved them.
+    /// Continues from saved files. The losses are bit for bit those of the saved run if batch size, seed and images are
+    /// the same.
     ///
     /// # Errors
-    /// When a file is missing or broken, or of another model.
+    /// A file that is missing, broken, or of another model.
     pub fn load(&mut self, files: &[(String, Vec<u8>)]) -> Result<()> {
         let file = |name: &str| {
             let found = files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());

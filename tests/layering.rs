@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms from the ground up. A room may use those before it and itself.
 const ROOMS: &[&str] = &[
     "error",
+    "files",
     "gpu",
     "tensor",
     "tape",

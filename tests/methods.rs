@@ -13,7 +13,7 @@ use rowscan::nn::Params;
 use rowscan::run::Silent;
 use rowscan::run::pretrain;
 use rowscan::run::weights_on_disk::read;
-use rowscan::run::{Ended, Outputs};
+use rowscan::run::{Ended, Outputs, RecordSettings};
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::checkpoint::State;
@@ -116,7 +116,7 @@ fn every_method_learns() {
 fn batch(g: &Gpu, config: &Config) -> (MaskedBatch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
-    let mask = rowscan::train::pretrain::mask::Mask::from_mask(&hidden, &config.scan()).unwrap();
+    let mask = rowscan::train::pretrain::mask::PatchMask::from_mask(&hidden, &config.scan()).unwrap();
     let batch = MaskedBatch {
         patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
         visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
@@ -173,10 +173,14 @@ fn predictions_depend_on_what_the_decoder_may_see() {
     }
 }
 
+fn outputs(dir: &Path) -> Outputs {
+    let record = RecordSettings { log_every: 1, threads: 1, ..RecordSettings::default() };
+    Outputs { dir: dir.into(), options: String::new(), record }
+}
+
 fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Option<&Path>) {
-    let outputs =
-        Outputs { dir: dir.into(), options: String::new(), log_every: 1, save_every_steps: 0, keep: 0, threads: 1 };
-    let mut run = pretrain::prepare(g, config, settings, &outputs, 1, resume).unwrap();
+    let outputs = outputs(dir);
+    let mut run = pretrain::prepare(g, config, settings, &outputs, resume).unwrap();
     assert!(matches!(run.train(&AtomicBool::new(false), &mut Silent), Ok(Ended::Finished(Some(_)))));
 }
 
@@ -209,15 +213,8 @@ fn every_method_goes_on_with_the_same_bits() {
             assert!(end != at(whole.path(), "checkpoint-1"), "{method}: {file} did not change");
         }
         let other = Settings { objective: Objective { temperature: 0.1, ..settings.objective.clone() }, ..settings };
-        let outputs = Outputs {
-            dir: again.path().into(),
-            options: String::new(),
-            log_every: 1,
-            save_every_steps: 0,
-            keep: 0,
-            threads: 1,
-        };
-        let refused = pretrain::prepare(g, &config, &other, &outputs, 0, Some(&whole.path().join("checkpoint-1")));
+        let outputs = outputs(again.path());
+        let refused = pretrain::prepare(g, &config, &other, &outputs, Some(&whole.path().join("checkpoint-1")));
         let Err(error) = refused else { panic!("{method}: another temperature was taken") };
         assert!(error.to_string().contains("temperature was 0.2, now 0.1"), "{error}");
     }

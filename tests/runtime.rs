@@ -200,7 +200,7 @@ fn the_work_of_launches_comes_from_their_formulae() {
         .record(|| {
             let mut t = Tape::new();
             let b = Var::leaf(b.data.reshape(&[n])?);
-            let y = rowscan::ops::matmul::matmul(&g, &mut t, &x, &w, Some(&b), None)?;
+            let y = matmul(&g, &mut t, &x, &w, Some(&b), None)?;
             t.backward(&g, &y, Grads::default()).map(drop)
         })
         .unwrap();

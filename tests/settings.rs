@@ -1,10 +1,11 @@
-//! Ring 0: what the recipes mean in numbers, which weights decay, what fits an adapter.
+//! Settings, without a GPU: learning rates of the recipes, which weights decay, what fits an adapter, file formats.
 
 use std::f64::consts::PI;
 
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Config, Map, Objective};
+use rowscan::models::{Config, Map, Objective, Target};
 use rowscan::nn::Params;
+use rowscan::train::checkpoint::{config_from_bytes, config_to_bytes};
 use rowscan::train::optimizer::DecayRule;
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::{Pretrainer, expect_fit};
@@ -50,20 +51,20 @@ fn timm_steps_per_epoch_too() {
         ..RunSettings::default()
     };
     let schedule = settings.schedule(10).unwrap();
-    // 2.5e-4 for 256 images is 5e-4 for the 512 of a step
+    // 2.5e-4 per 256 images is 5e-4 for a step of 512
     let warm = |epoch: f64| 1e-6 + (5e-4 - 1e-6) / 5.0 * epoch;
     assert_eq!((schedule.lr(0), schedule.lr(19)), (1e-6, 1e-6));
     assert!((schedule.lr(20) - warm(1.0)).abs() < 1e-12 && (schedule.lr(59) - warm(4.0)).abs() < 1e-12);
     assert!((schedule.lr(100) - (1e-5 + 0.5 * (5e-4 - 1e-5) * (1.0 + (9.0f64 / 50.0 * PI).cos()))).abs() < 1e-12);
-    // a rate of its own does not depend on the batch, and may be lower than the end of the cosine
+    // `lr` does not depend on the batch, and may be lower than the end of the cosine
     let fixed = RunSettings { lr: Some(1e-5), min_lr: 1e-5, warmup_epochs: 0.0, ..settings };
     assert!((0..500).all(|step| (fixed.schedule(10).unwrap().lr(step) - 1e-5).abs() < 1e-18));
 }
 
 #[test]
 fn clipping_is_off_at_zero() {
-    assert_eq!(RunSettings::default().hyper().unwrap().adamw.clip, None);
-    assert_eq!(RunSettings { clip_grad: 3.0, ..RunSettings::default() }.hyper().unwrap().adamw.clip, Some(3.0));
+    assert_eq!(RunSettings::default().hyper().unwrap().clip, None);
+    assert_eq!(RunSettings { clip_grad: 3.0, ..RunSettings::default() }.hyper().unwrap().clip, Some(3.0));
 }
 
 #[test]
@@ -93,11 +94,11 @@ fn the_decay_rules_differ_where_the_spec_says() {
     for name in ["pos_embed", "cls_token", "pos_embed_cls", "norm_f.weight", "ar_pred.bias", "layers.0.mixer.D"] {
         assert_eq!(decays(name), (false, false), "{name}");
     }
-    // matrices of no Linear: the published code decays them
+    // parameters that are not weights of a Linear: the published code decays them
     for name in ["mask_token", "decoder_pos_embed_learned", "layers.0.mixer.A_log", "layers.0.mixer.A_b_log"] {
         assert_eq!(decays(name), (false, true), "{name}");
     }
-    // nothing else is special
+    // no other parameter is an exception
     for entry in params.entries().iter().filter(|e| e.shape.len() == 1) {
         assert!(!DecayRule::Recommended.decays(entry) && !DecayRule::MapRepo.decays(entry), "{}", entry.name);
     }
@@ -124,7 +125,7 @@ fn a_batch_that_does_not_fit_says_which_does() {
     assert!((8..512).contains(&fitting), "{error}");
     assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting).is_ok());
     assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting + 1).is_err());
-    // and what fits if each block is computed again
+    // and the batch that fits with --checkpoint-blocks
     let after = error.split("add --checkpoint-blocks (then --batch-size ").nth(1).unwrap();
     let more: usize = after.split(' ').next().unwrap().parse().unwrap();
     let blocks = Hyper { checkpoint_blocks: true, ..hyper };
@@ -133,7 +134,7 @@ fn a_batch_that_does_not_fit_says_which_does() {
     let error = expect_fit(&caps(4), &config, &Objective::default(), blocks, 98, more + 1).unwrap_err().to_string();
     assert!(error.ends_with(&format!("the largest --batch-size that fits is {more}")), "{error}");
     assert!(!error.contains("--checkpoint-blocks"), "{error}");
-    // bindings, not memory, are what is missing
+    // the size of bindings is the limit here, not memory
     let narrow = Caps { max_binding: 128 << 20, max_buffer: 256 << 20, ..caps(64) };
     let error = expect_fit(&narrow, &config, &Objective::default(), hyper, 98, 4096).unwrap_err().to_string();
     assert!(error.contains("134217728") && error.contains("the largest --batch-size that fits is"), "{error}");
@@ -154,8 +155,47 @@ fn settings_of_the_first_version_can_be_read() {
         "clip_grad":0.0,"mask":"diagonal","mask_ratio":null,"seed":9}"#;
     let settings: Settings = serde_json::from_str(old).unwrap();
     assert_eq!((settings.run.batch_size, settings.run.seed, settings.mask_ratio), (8, 9, None));
+    // old and new spelling of a word
+    let target = |word: &str| old.replace("\"seed\"", &format!("\"target\":\"{word}\",\"seed\""));
+    for (word, expected) in
+        [("normalised", Target::Normalized), ("normalized", Target::Normalized), ("raw", Target::Raw)]
+    {
+        let settings: Settings = serde_json::from_str(&target(word)).unwrap();
+        assert_eq!(settings.objective.target, expected);
+    }
+    assert!(serde_json::to_string(&settings).unwrap().contains("\"target\":\"normalized\""));
     assert!(serde_json::from_str::<Settings>(&old.replace("\"seed\"", "\"sead\"")).is_err());
     assert!(serde_json::from_str::<Settings>(&old.replace("\"mask\":", "\"musk\":")).is_err());
     let spare = old.replace("\"seed\"", "\"seedling\":1,\"seed\"");
     assert!(serde_json::from_str::<Settings>(&spare).unwrap_err().to_string().contains("seedling"));
+}
+
+/// `web/assets/map_micro` was written before `config.json` had a format.
+#[test]
+fn configurations_open_by_their_format() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web/assets/map_micro/config.json");
+    let old = std::fs::read_to_string(&path).unwrap();
+    assert!(!old.contains("\"format\""));
+    let open = |text: &str| config_from_bytes(&path, text.as_bytes());
+    let config = open(&old).unwrap();
+    assert_eq!((config.name.as_str(), config.width, config.decoder.depth), ("micro", 64, 2));
+    let new = String::from_utf8(config_to_bytes(&config).unwrap()).unwrap();
+    assert!(new.starts_with("{\n  \"format\": 1,"), "{new}");
+    assert_eq!(open(&new).unwrap(), config);
+    // a newer format is refused before its keys are looked at, with advice
+    let newer = new.replace("\"format\": 1", "\"format\": 2").replace("\"width\"", "\"widths\"");
+    let error = open(&newer).unwrap_err().to_string();
+    for words in ["config.json", "format 2", "reads up to 1", "newer rowscan"] {
+        assert!(error.contains(words), "{error}");
+    }
+    for (from, to, words) in [
+        ("\"format\": 1", "\"format\": \"one\"", "u32"),
+        ("\"width\": 64,\n  \"pattern\"", "\"widht\": 64,\n  \"pattern\"", "widht"),
+        ("\"heads\": 4,\n  \"mlp", "\"mlp", "heads"),
+        ("\"width\": 64,\n  \"pattern\"", "\"width\": \"64\",\n  \"pattern\"", "line 7"),
+    ] {
+        assert!(new.contains(from), "{from}");
+        let error = open(&new.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains("not what a checkpoint holds") && error.contains(words), "{error}");
+    }
 }

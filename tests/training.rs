@@ -1,15 +1,15 @@
-//! Steps: nothing allocated after the second, memory flat, the same bits again.
+//! Training steps: no allocation after the second, constant memory, the same bits on every run.
 
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::models::{Config, Objective};
-use rowscan::train::pretrain::mask::{Mask, Masker};
+use rowscan::train::pretrain::mask::{Masker, PatchMask};
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, gpu};
 
-/// Small enough for thousands of steps on a CPU adapter, with every kind of layer.
+/// A model with every kind of layer, small enough for thousands of steps on a CPU adapter.
 pub fn nano() -> Config {
     let mut config =
         Config { image_size: 16, patch_size: 4, width: 16, pattern: "MMT".into(), ..Config::preset("micro").unwrap() };
@@ -24,7 +24,7 @@ pub fn nano() -> Config {
     config
 }
 
-/// A step on two images, again and again.
+/// A pretraining step that repeats on the same two images.
 struct Training {
     trainer: Pretrainer,
     masker: Masker,
@@ -41,7 +41,7 @@ impl Training {
         Self { trainer, masker: settings.masker(&config).unwrap(), images }
     }
 
-    fn mask(&self, step: u64) -> Mask {
+    fn mask(&self, step: u64) -> PatchMask {
         self.masker.draw(step, 2)
     }
 
@@ -54,7 +54,7 @@ impl Training {
 #[test]
 fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     let Some(g) = gpu() else { return };
-    // a device of its own: other tests run beside this one and count too
+    // a device of its own, as tests that run at the same time would be counted too
     let g = &Gpu::open_blocking(&rowscan::gpu::Options {
         adapter: rowscan::gpu::AdapterChoice::Name(g.caps().name.to_lowercase()),
         portable: true,
@@ -79,14 +79,14 @@ fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     assert!(last < first, "2000 steps on two images: {first} to {last}");
 }
 
-/// Three micro-batches of two images make the step of one batch of six.
+/// Three micro-batches of two images make the same step as one batch of six.
 #[test]
 fn accumulated_gradients_are_those_of_the_whole_batch() {
     let Some(g) = gpu() else { return };
     let config = nano();
     let images: Vec<u8> = Random::new(2).below(6 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
     let train = |batch_size: usize, accum_iter: usize| {
-        // with a large epsilon a step is a smooth function of the gradients: what rounding does to them stays small
+        // a large epsilon makes the step a smooth function of the gradients, so that rounding has a small effect
         let run = RunSettings { batch_size, accum_iter, eps: 0.01, clip_grad: 0.5, ..RunSettings::default() };
         let settings = Settings { run, ..Settings::default() };
         let masker = settings.masker(&config).unwrap();
@@ -107,7 +107,7 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
     for (name, (_, values)) in &whole.1 {
         let pairs = values.iter().zip(&parts.1[name].1);
         let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-        // four steps of up to 0.01; sums of 2 × 8 tokens in another order
+        // four steps of up to 0.01 each; the tokens of 2 × 8 patches are summed in another order
         assert!(largest < 2e-6, "{name}: {largest}");
     }
     let refused = |images: &[u8]| {
@@ -119,7 +119,7 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
     assert!(refused(&images[1..]).contains("4608 bytes"));
 }
 
-/// What made the loss infinite is still there to be looked at: the step that would have spread it is not taken.
+/// After an infinite loss the weights stay as they were: the step that would have spread it makes no update.
 #[test]
 fn a_loss_that_is_no_number_stops_all_updates() {
     let Some(g) = gpu() else { return };
@@ -137,7 +137,7 @@ fn a_loss_that_is_no_number_stops_all_updates() {
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     let Some(g) = gpu() else { return };
-    // a drawn ratio: programs of several lengths take turns
+    // with a drawn ratio, programs of several lengths take turns
     let losses = || {
         let mut run = Training::new(g, None);
         (0..20).map(|step| run.step(g, step).to_bits()).collect::<Vec<_>>()
@@ -147,7 +147,7 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     assert!(once.windows(2).any(|pair| pair[0] != pair[1]));
 }
 
-/// Every product of f16 operands: the loss goes down as it does in f32, no step is lost, and the same bits come again.
+/// Mixed precision: the loss falls as in f32, no step is skipped, and the bits are the same again.
 #[test]
 fn mixed_precision_follows_f32() {
     let Some(g) = gpu() else { return };
@@ -173,7 +173,8 @@ fn mixed_precision_follows_f32() {
         let (mixed, scaler) = losses(Precision::Mixed, accum_iter);
         assert!(none.is_none());
         assert_eq!(scaler.unwrap()[..3], [0.0, 60.0, 0.0], "60 steps taken, none skipped, the scale as it was");
-        // an operand is off by 2^-11 at most, a product of some by little more; 60 steps of 1e-3 amplify that little
+        // an operand is off by at most 2^-11, and a sum of products by little more; 60 steps of 1e-3 amplify that
+        // little
         let largest = f32.iter().zip(&mixed).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max);
         assert!(largest > 0.0 && largest < 0.02, "{largest}");
         assert!(mixed[59] < 0.9 * mixed[0], "{} to {}", mixed[0], mixed[59]);
@@ -185,7 +186,7 @@ fn mixed_precision_follows_f32() {
     }
 }
 
-/// Gradients that overflow f16 cost a step and half of the scale, nothing else: weights and moments stay.
+/// A step whose gradients overflow f16 is skipped and halves the scale. Weights and moments stay.
 #[test]
 fn a_step_that_overflows_is_skipped_and_the_scale_halved() {
     let Some(g) = gpu() else { return };
@@ -194,7 +195,7 @@ fn a_step_that_overflows_is_skipped_and_the_scale_halved() {
     let mut trainer = Pretrainer::new(g, &nano(), &Objective::default(), 2, settings.run.hyper().unwrap(), 7).unwrap();
     let (images, masker) = (vec![90u8; 2 * 16 * 16 * 3], settings.masker(&nano()).unwrap());
     let state = trainer.scaler().unwrap().state().clone();
-    // 2^24 times the loss, of which the gradients of the prediction alone are beyond 65504
+    // 2^24 times the loss: the prediction's gradients alone exceed 65504
     state.write(g, &[8.0f32, 0.0, 0.0, 0.0, 0.0]).unwrap();
     let everything = |trainer: &Pretrainer| {
         let moments = pollster::block_on(trainer.params.moments(g)).unwrap();

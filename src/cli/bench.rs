@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::run_args::word;
 use crate::bench::Scope;
 use crate::bench::runner;
 use crate::bench::runner::Clock;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::error::Error;
+use crate::gpu::Precision;
+use crate::train::options::word;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,8 +31,8 @@ pub struct Args {
     #[arg(long, value_name = "TOKENS")]
     tokens: Vec<usize>,
     /// Of products: f32, mixed (f16 operands) or high (split into two f16).
-    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
-    precision: String,
+    #[arg(long, value_parser = word::<Precision>(), default_value = "f32")]
+    precision: Precision,
     /// Time by the host's clock even where the adapter has timestamps: includes what happens between launches.
     #[arg(long)]
     wall: bool,
@@ -51,7 +52,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         sizes: args.size.clone(),
         batches: args.batch.clone(),
         lengths: args.tokens.clone(),
-        precision: usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default(),
+        precision: args.precision,
     };
     if let Some(folder) = &args.dump {
         std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;

@@ -1,4 +1,4 @@
-//! `rowscan check`: fixtures in, verdicts out.
+//! `rowscan check`: runs conformance fixtures and prints a verdict for each.
 
 use std::path::PathBuf;
 

@@ -1,13 +1,13 @@
-//! The loss over a run as an SVG picture.
+//! Curves of a run as SVG pictures.
 use crate::data::DataError;
 use crate::run::record::write_atomic;
 use plotters::prelude::*;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 500);
-/// More points than this would only make the file larger than its pixels can show.
+/// Largest number of points of a curve. More would enlarge the file without a visible difference.
 const MAX_POINTS: usize = 1500;
-/// Colours that can be told apart, also by the colour-blind.
+/// Colors that color-blind people can tell apart too.
 const STRONG: [RGBColor; 6] = [
     RGBColor(31, 92, 170),
     RGBColor(213, 94, 0),
@@ -17,31 +17,31 @@ const STRONG: [RGBColor; 6] = [
     RGBColor(190, 150, 0),
 ];
 
-/// A line of a picture.
+/// A curve of a picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
-    /// What it shows.
+    /// Its label.
     pub name: &'static str,
     /// (x, y) in order of x.
     pub points: &'a [(f64, f64)],
 }
 
-/// Draws `points` of (step, loss), in order of step, with a smoothed line over them.
+/// Draws the loss over the steps, from `points` (step, loss) in order of step, with a smoothed line on top.
 ///
-/// Points that are not finite are left out; if none is left, that is an error.
+/// Points that are not finite are left out. An error if none is left.
 pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<(), DataError> {
     let all: Vec<(f64, f64)> = points.iter().map(|&(s, l)| (s as f64, l)).collect();
     let finite = finite("the loss curve", &all)?;
     let raw = thin(&finite);
-    // Smoothed before thinning, over a fiftieth of the run.
+    // Smoothed before points are thinned, over a fiftieth of the run.
     let smooth = thin(&smoothed(&finite, finite.len() / 100));
     let lines = [(STRONG[0].mix(0.3).stroke_width(1), None, raw), (STRONG[0].stroke_width(2), None, smooth)];
     save(path, title, ("step", "loss"), &lines)
 }
 
-/// Draws curves over each other, at most six, with their names beside them.
+/// Draws at most six curves into one picture, with a legend.
 ///
-/// Points that are not finite are left out; if a curve has none left, that is an error.
+/// Points that are not finite are left out. An error if a curve has none left.
 pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<(), DataError> {
     let line = |(curve, colour): (&Curve<'_>, RGBColor)| {
         Ok((colour.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
@@ -49,7 +49,7 @@ pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -
     save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>, DataError>>()?)
 }
 
-/// Those points that can be drawn, at least one.
+/// The finite points; an error if there is none.
 fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>, DataError> {
     let finite: Vec<_> = points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
     if finite.is_empty() {
@@ -59,7 +59,7 @@ fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>, 
     Ok(finite)
 }
 
-/// A style, a name if it is to be named, and points.
+/// Style of a curve, its label if it has one, and its points.
 type Line = (ShapeStyle, Option<&'static str>, Vec<(f64, f64)>);
 
 fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<(), DataError> {
@@ -67,8 +67,8 @@ fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<
     write_atomic(path, svg.as_bytes())
 }
 
-/// Mean over `half` points on either side, fewer towards the ends but always as many before as after: a slope is not
-/// shifted, as it would be by an average that only looks back.
+/// Centered moving average over `half` points on either side. Towards the ends the window shrinks on both sides alike.
+/// A window that only looks back would shift slopes.
 fn smoothed(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
     let mut sums = vec![0.0];
     sums.extend(points.iter().scan(0.0, |sum, p| {
@@ -82,14 +82,14 @@ fn smoothed(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(|(i, p)| (p.0, mean(i))).collect()
 }
 
-/// Every k-th point and the last one.
+/// Every k-th point, and the last one.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let every = points.len().div_ceil(MAX_POINTS).max(1);
     let last = points.len().saturating_sub(1);
     points.iter().enumerate().filter(|(i, _)| i % every == 0 || *i == last).map(|(_, &p)| p).collect()
 }
 
-/// A range that holds `values` with a margin, and is never empty.
+/// The range of `values` with a margin; never empty.
 fn range(values: impl Iterator<Item = f64>, margin: f64) -> std::ops::Range<f64> {
     let (lo, hi) = values.fold((f64::MAX, f64::MIN), |(lo, hi), v| (lo.min(v), hi.max(v)));
     let spare = if hi > lo { (hi - lo) * margin } else { (lo.abs() * 0.1).max(0.5) };

@@ -1,4 +1,4 @@
-//! `rowscan eval`: how good a classifier is on a labelled data set.
+//! `rowscan eval`: accuracy of a classifier on a labeled data set.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,27 +34,28 @@ pub struct Args {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
-    /// Share of the shorter side that is kept of an image; that of the run that left the checkpoint, or 0.875.
+    /// Share of the shorter side that is kept of an image; by default as in the run that wrote the checkpoint, or
+    /// 0.875.
     #[arg(long)]
     crop_ratio: Option<f64>,
     /// Decoding threads; 0 takes one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Take the moving average of the weights, which some runs keep.
+    /// Evaluate the moving average of the weights, which some runs keep.
     #[arg(long)]
     ema: bool,
-    /// Print how well each class is recognised.
+    /// Print recall and precision of each class.
     #[arg(long)]
     per_class: bool,
-    /// File for everything as JSON.
+    /// File for all results as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// File for the confusion matrix as PNG: rows are the classes, columns what they were taken for.
+    /// File for the confusion matrix as PNG: a row for each true class, a column for each predicted one.
     #[arg(long)]
     confusion: Option<PathBuf>,
 }
 
-/// The names of a classifier's classes, where they are known: in the checkpoint, or those of ImageNet.
+/// Names of a classifier's classes, if they are known: from the checkpoint, or ImageNet's.
 pub fn class_names(folder: &Path, config: &Config) -> Result<Option<Vec<String>>> {
     if let Some(names) = checkpoint::classes(folder)? {
         return Ok(Some(names));
@@ -63,7 +64,7 @@ pub fn class_names(folder: &Path, config: &Config) -> Result<Option<Vec<String>>
     Ok((config.classes == synsets.len()).then(|| synsets.iter().map(|s| s.name.to_owned()).collect()))
 }
 
-/// The data set with labels as the model numbers them.
+/// The data set with its labels in the model's numbering.
 fn numbered(data: Dataset, folder: &Path, config: &Config) -> Result<Dataset> {
     data.require_labels()?;
     Ok(match class_names(folder, config)? {
@@ -118,7 +119,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     Ok(())
 }
 
-/// A line for each class that has images.
+/// Prints a line for each class that has images.
 fn table(names: &[String], tally: &Tally) -> Result<()> {
     let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
     say(format_args!("{:>5}  {:<widest$}  {:>7}  {:>8}  {:>9}", "", "class", "images", "recall", "precision"))?;
@@ -132,7 +133,10 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
 }
 
 fn to_json(args: &Args, names: &[String], tally: &Tally) -> Result<Vec<u8>> {
-    let class = |(name, scores): (&String, ClassScores)| json!({ "name": name, "images": scores.images, "recall": scores.recall, "precision": scores.precision });
+    let class = |(name, scores): (&String, ClassScores)| {
+        let ClassScores { images, recall, precision } = scores;
+        json!({ "name": name, "images": images, "recall": recall, "precision": precision })
+    };
     let scores = tally.scores();
     let value = json!({
         "checkpoint": args.checkpoint,

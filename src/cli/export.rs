@@ -1,4 +1,4 @@
-//! `rowscan export`: a checkpoint's weights in f16, half the size, with a note of where they come from.
+//! `rowscan export`: a checkpoint's weights in f16, half the size, with metadata about their origin.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ pub struct Args {
     /// Checkpoint folder to write: config.json and model.safetensors, in f16.
     #[arg(short, long)]
     output: PathBuf,
-    /// A line for the metadata, as `command=rowscan pretrain …`; may be given several times. What the training state
-    /// knows (data, steps, seed, batch size) is noted by itself.
+    /// Metadata to add, such as `command=rowscan pretrain …`; may be given several times. Data, steps, seed and batch
+    /// size are added from the training state by themselves.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     note: Vec<(String, String)>,
 }

@@ -1,188 +1,122 @@
-//! `rowscan finetune`: arguments over file over recipe, then the run.
+//! `rowscan finetune`: its options, and what it does with them.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::augment_args::AugmentArgs;
-use super::model_args::ModelArgs;
-use super::run_args::{RunArgs, carry_out, merged, needed, planning_caps};
-use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
+use super::model_args::{ModelArgs, model_under};
+use super::training::{CommandLine, OutputArgs, Training, carry_out, needed};
+use crate::cli::terminal::{Device, Outcome, say};
 use crate::data::{Dataset, Split};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::models::Config;
-use crate::run::Outputs;
 use crate::run::checkpoint;
-use crate::run::finetune;
-use crate::train::finetune::mixup::Mix;
-use crate::train::finetune::recipes::{Preset, RECIPES, recipe};
-use crate::train::finetune::settings::Settings;
+use crate::run::finetune::{Finetuning, prepare};
+use crate::run::outputs::TestArgs;
+use crate::run::{Outputs, RecordSettings, Run};
+use crate::train::finetune::recipes::{FinetuneRecipe, RECIPES, recipe};
+use crate::train::finetune::settings::{Args, Settings};
 use crate::train::finetune::step::Finetuner;
 use crate::train::memory_check::expect_fit;
+use crate::train::options::{Layer, overlay, uppermost};
 
+/// The options of `rowscan finetune`, on the command line or in a file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Args {
-    #[command(flatten)]
-    #[serde(flatten)]
-    run: RunArgs,
+pub struct Options {
     /// Recipe that the options change; mae_base if none is named.
     #[arg(long, value_parser = RECIPES.iter().map(|row| row.0).collect::<Vec<_>>())]
+    #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<String>,
-    /// Checkpoint folder of a pretrained model to start from; without it --model starts from initial values.
-    #[arg(long, value_name = "FOLDER")]
-    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    tests: TestArgs,
     #[command(flatten)]
     #[serde(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    augment: AugmentArgs,
-    /// Repeated augmentation: how often an epoch shows an image, in place of others.
-    #[arg(long)]
-    repeats: Option<usize>,
-    /// Mixup takes its share from Beta(MIXUP, MIXUP); 0 for none.
-    #[arg(long)]
-    mixup: Option<f64>,
-    /// CutMix takes its share from Beta(CUTMIX, CUTMIX); 0 for none.
-    #[arg(long)]
-    cutmix: Option<f64>,
-    /// Probability of mixing a batch at all.
-    #[arg(long)]
-    mixup_prob: Option<f64>,
-    /// Probability of CutMix where both could be.
-    #[arg(long)]
-    mixup_switch_prob: Option<f64>,
-    /// Label smoothing.
-    #[arg(long)]
-    smoothing: Option<f64>,
-    /// Factor on the learning rate from each layer to the one before; 1 for one rate everywhere.
-    #[arg(long)]
-    layer_decay: Option<f64>,
-    /// Keep a moving average of the weights, and test it too.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    model_ema: Option<bool>,
-    /// Momentum of that average.
-    #[arg(long)]
-    model_ema_decay: Option<f64>,
-    /// Share of the shorter side that is kept of a test image.
-    #[arg(long)]
-    crop_ratio: Option<f64>,
-    /// Epochs between tests; 0 for none.
-    #[arg(long)]
-    eval_every: Option<u64>,
+    training: Args,
 }
 
-impl AsMut<RunArgs> for Args {
-    fn as_mut(&mut self) -> &mut RunArgs {
-        &mut self.run
+impl super::training::Options for Options {
+    fn output(&self) -> &OutputArgs {
+        &self.output
     }
 }
 
-/// Momentum where an average is asked for and neither options nor recipe say which.
-const MOMENTUM: f64 = 0.9999;
-
-impl Args {
-    /// The options over `d`.
-    fn settings(&self, d: Settings) -> Result<Settings> {
-        let momentum = self.model_ema_decay.or(d.model_ema);
-        Ok(Settings {
-            run: self.run.settings(d.run)?,
-            checkpoint: self.checkpoint.clone().or(d.checkpoint),
-            recipe: self.augment.over(d.recipe)?,
-            repeats: self.repeats.unwrap_or(d.repeats),
-            mix: Mix {
-                mixup: self.mixup.unwrap_or(d.mix.mixup),
-                cutmix: self.cutmix.unwrap_or(d.mix.cutmix),
-                mixup_prob: self.mixup_prob.unwrap_or(d.mix.mixup_prob),
-                mixup_switch_prob: self.mixup_switch_prob.unwrap_or(d.mix.mixup_switch_prob),
-                smoothing: self.smoothing.unwrap_or(d.mix.smoothing),
-            },
-            layer_decay: self.layer_decay.unwrap_or(d.layer_decay),
-            model_ema: match self.model_ema {
-                Some(false) => None,
-                Some(true) => Some(momentum.unwrap_or(MOMENTUM)),
-                None => momentum,
-            },
-            crop_ratio: self.crop_ratio.unwrap_or(d.crop_ratio),
-        })
+impl Layer<RecordSettings> for Options {
+    fn over(&self, settings: &mut RecordSettings) {
+        self.output.record.over(settings);
+        self.tests.over(settings);
     }
+}
 
-    /// Model and settings of a new run: the recipe's, with the options over them. Classes are those of the data set.
-    fn fresh(&self) -> Result<(Config, Settings)> {
-        let Preset { settings, image_size, drop_path } = recipe(self.recipe.as_deref().unwrap_or("mae_base"))?;
-        let mut config = match &self.checkpoint {
+impl Training for Finetuning {
+    type Options = Options;
+
+    /// The classes are those of the data set, unless the layers give their number.
+    fn new_run(layers: &[&Options]) -> Result<(Config, Settings)> {
+        let (models, training) = apart(layers);
+        let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or("mae_base");
+        let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
+        let settings = overlay(settings, &training);
+        let mut config = match &settings.checkpoint {
             Some(folder) => checkpoint::config(folder)?,
-            None => Config::preset(self.model.model.as_deref().ok_or_else(|| needed("--checkpoint or --model"))?)?,
+            None => {
+                let model = uppermost(&models, |model| model.model.as_deref());
+                Config::preset(model.ok_or_else(|| needed("--checkpoint or --model"))?)?
+            }
         };
         config.image_size = image_size.unwrap_or(config.image_size);
         config.drop_path = drop_path.of(config.width);
-        let settings = self.settings(settings)?;
-        if !settings.run.data.is_empty() && self.model.classes.is_none() {
+        let classes = uppermost(&models, |model| model.shape.classes.as_ref());
+        if !settings.run.data.is_empty() && classes.is_none() {
             config.classes = Dataset::open(&settings.run.data, Split::Train)?.require_labels()?.len();
         }
-        Ok((self.model.over(config)?, settings))
+        Ok((model_under(config, &models)?, settings))
     }
 
-    /// Every option, as the run has it.
-    fn of(config: &Config, s: &Settings, outputs: &Outputs, eval_every: u64) -> Self {
-        Self {
-            run: RunArgs::of(&s.run, outputs),
-            recipe: None,
-            checkpoint: s.checkpoint.clone(),
-            model: ModelArgs::of(config),
-            augment: AugmentArgs::of(&s.recipe),
-            repeats: Some(s.repeats),
-            mixup: Some(s.mix.mixup),
-            cutmix: Some(s.mix.cutmix),
-            mixup_prob: Some(s.mix.mixup_prob),
-            mixup_switch_prob: Some(s.mix.mixup_switch_prob),
-            smoothing: Some(s.mix.smoothing),
-            layer_decay: Some(s.layer_decay),
-            model_ema: Some(s.model_ema.is_some()),
-            model_ema_decay: s.model_ema,
-            crop_ratio: Some(s.crop_ratio),
-            eval_every: Some(eval_every),
-        }
+    fn resumed(config: Config, settings: Settings, layers: &[&Options]) -> Result<(Config, Settings)> {
+        let (models, training) = apart(layers);
+        Ok((model_under(config, &models)?, overlay(settings, &training)))
+    }
+
+    fn check(_: &Config, settings: &Settings) -> Result<()> {
+        settings.check()
+    }
+
+    fn describe(caps: Caps, config: &Config, settings: &Settings) -> Result<()> {
+        let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
+        let tuner = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0);
+        expect_fit(&caps, batch, hyper, |g, batch, hyper| tuner(g, batch, hyper)?.plan())?;
+        let mut tuner = tuner(&Gpu::dry(caps), batch, hyper)?;
+        let plan = tuner.plan()?;
+        let (parts, launches) = (settings.run.accum_iter, plan.launches);
+        say(format_args!("model {}: {} parameters, {} classes", config.name, tuner.params.count(), config.classes))?;
+        say(format_args!("step of {parts} × {batch} images: {launches} launches for {batch} and the update\n{plan}"))
+    }
+
+    fn resolved(config: &Config, settings: &Settings, outputs: &Outputs) -> Options {
+        let (output, tests) = (outputs.into(), (&outputs.record).into());
+        Options { recipe: None, output, tests, model: config.into(), training: settings.into() }
+    }
+
+    fn start<'a>(
+        g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+    ) -> Result<Run<'a, Self>> {
+        prepare(g, config, settings, outputs, resume)
     }
 }
 
-/// Prints parameters, plan and launches; works without an adapter.
-fn dry_run(caps: Caps, config: &Config, settings: &Settings) -> Result<()> {
-    let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
-    let tuner = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0);
-    expect_fit(&caps, batch, hyper, |g, batch, hyper| tuner(g, batch, hyper)?.plan())?;
-    let mut tuner = tuner(&Gpu::dry(caps), batch, hyper)?;
-    let plan = tuner.plan()?;
-    let (parts, launches) = (settings.run.accum_iter, plan.launches);
-    say(format_args!("model {}: {} parameters, {} classes", config.name, tuner.params.count(), config.classes))?;
-    say(format_args!("step of {parts} × {batch} images: {launches} launches for {batch} and the update\n{plan}"))
+/// The layers' models and the layers' settings.
+fn apart<'a>(layers: &[&'a Options]) -> (Vec<&'a ModelArgs>, Vec<&'a Args>) {
+    layers.iter().map(|layer| (&layer.model, &layer.training)).unzip()
 }
 
-pub fn run(device: &Device, args: Args) -> Outcome {
-    let args = usage(merged(args))?;
-    // what a checkpoint says stands unless the command line says otherwise
-    let from = usage(args.run.resume_from())?;
-    let (config, settings) = match &from {
-        Some(folder) => {
-            let (config, settings) = (checkpoint::config(folder)?, checkpoint::state(folder)?.settings);
-            (usage(args.model.over(config))?, usage(args.settings(settings))?)
-        }
-        None => usage(args.fresh())?,
-    };
-    usage(settings.check())?;
-    if args.run.dry_run {
-        return Ok(dry_run(planning_caps(device)?, &config, &settings)?);
-    }
-    if settings.run.data.is_empty() {
-        return Err(Stop::Usage(needed("--data")));
-    }
-    let eval_every = args.eval_every.unwrap_or(1);
-    let mut outputs = usage(args.run.outputs())?;
-    let resolved = toml::to_string(&Args::of(&config, &settings, &outputs, eval_every));
-    outputs.options = usage(resolved.map_err(|e| Error::argument("options", e, "what TOML can hold")))?;
-    carry_out(device, &settings.run, &outputs, from.as_deref(), |g, outputs| {
-        finetune::prepare(g, &config, &settings, outputs, eval_every, from.as_deref())
-    })
+pub fn run(device: &Device, line: CommandLine<Options>) -> Outcome {
+    carry_out::<Finetuning>(device, line)
 }

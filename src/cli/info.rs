@@ -1,15 +1,14 @@
-//! `rowscan info`: what this machine has, and what a model would take.
+//! `rowscan info`: adapters of this machine, and the cost of training a model.
 
-use super::method_args::MethodArgs;
-use super::model_args::ModelArgs;
-use super::run_args::word;
+use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::Result;
-use crate::gpu::{Caps, Gpu, Plan, Recording, human_bytes};
+use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
 use crate::train::finetune::step::{Finetuner, Tuning};
-use crate::train::pretrain::settings::Settings;
+use crate::train::options::word;
+use crate::train::pretrain::settings::{MethodArgs, Settings};
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 use crate::train::update::Hyper;
@@ -31,8 +30,8 @@ pub struct Args {
     #[arg(long)]
     checkpoint_blocks: bool,
     /// Plan steps in this precision: mixed stores in f16 what only products read between the layers of an MLP.
-    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
-    precision: String,
+    #[arg(long, value_parser = word::<Precision>(), default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     method: MethodArgs,
 }
@@ -41,7 +40,6 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if args.models {
         return Ok(list()?);
     }
-    let precision = usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default();
     let opened = device.open();
     if args.adapter_only {
         return Ok(say(opened?.caps())?);
@@ -55,20 +53,20 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         Err(e) => say(format_args!("  none in use: {e}"))?,
     }
     let configs: Vec<Config> = match &args.model.model {
-        Some(_) => vec![usage(args.method.model(&args.model))?],
-        None => usage(Config::presets().map(|name| args.model.over(Config::preset(name)?)).collect())?,
+        Some(_) => vec![usage(model_to_pretrain(&[&args.model], args.method.objective.method))?],
+        None => usage(Config::presets().map(|name| model_under(Config::preset(name)?, &[&args.model])).collect())?,
     };
     for config in configs {
-        let (batch_size, checkpoint_blocks) = (args.batch_size, args.checkpoint_blocks);
+        let (batch_size, checkpoint_blocks, precision) = (args.batch_size, args.checkpoint_blocks, args.precision);
         let run = RunSettings { batch_size, checkpoint_blocks, precision, ..RunSettings::default() };
-        let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
+        let settings = Settings { run, ..Settings::default() }.under(&[&args.method], args.method.objective.method);
         usage(settings.check(&config))?;
         plan(&config, &settings)?;
     }
     Ok(())
 }
 
-/// Every model by name: parameters with classifier and without decoder, layers, tokens.
+/// Lists every model by name: its parameters with classifier and without decoder, its layers and tokens.
 fn list() -> Result<()> {
     let names = models();
     let width = names.iter().map(String::len).max().unwrap_or_default();
@@ -94,7 +92,7 @@ fn adapter(caps: &Caps) -> Result<()> {
     say(format_args!("  device memory      {}", caps.memory.map_or("unknown".into(), human_bytes)))
 }
 
-/// An adapter with 2 GiB bindings: the plan of a model is the same everywhere it fits.
+/// An adapter with 2 GiB bindings. Wherever a model fits, its plan is the same.
 fn planned() -> Caps {
     Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
 }
@@ -118,7 +116,8 @@ fn plan(config: &Config, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Memory, launches and work of a step, and what is other about it if blocks are checkpointed, or if they are not.
+/// Prints memory, launches and work of a step, and what changes with `--checkpoint-blocks`, or without it if it was
+/// given.
 fn step(what: &str, hyper: Hyper, record: impl Fn(Hyper) -> Result<Recording>) -> Result<()> {
     let recording = record(hyper)?;
     let plan = Plan::new(&recording)?;

@@ -1,6 +1,5 @@
-//! The command line: arguments, progress and pictures; no algorithm.
+//! The command line: arguments, progress and pictures. It computes nothing itself.
 
-mod augment_args;
 mod bench;
 mod check;
 mod curve;
@@ -10,15 +9,14 @@ mod features;
 mod finetune;
 mod import;
 mod info;
-mod method_args;
 mod model_args;
 mod pretrain;
 mod probe;
 mod profile;
 mod reconstruct;
-mod run_args;
 mod study;
 mod terminal;
+mod training;
 mod watch;
 
 use std::io::IsTerminal;
@@ -51,18 +49,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Pretrain a model with MAP, or a method it is compared with, on a set of images.
-    Pretrain(Box<pretrain::Args>),
-    /// Teach a model the classes of a set of images, from a pretrained checkpoint or from scratch.
-    Finetune(Box<finetune::Args>),
-    /// Count how often a classifier is right.
+    Pretrain(Box<training::CommandLine<pretrain::Options>>),
+    /// Fine-tune a model on the classes of a set of images, from a pretrained checkpoint or from scratch.
+    Finetune(Box<training::CommandLine<finetune::Options>>),
+    /// Measure the accuracy of a classifier.
     Eval(eval::Args),
-    /// Measure what frozen features know about classes: linear probe and nearest neighbours.
+    /// Measure the accuracy that frozen features allow: linear probe and nearest neighbors.
     Probe(Box<probe::Args>),
-    /// Draw what a pretrained model makes of hidden patches.
+    /// Draw a pretrained model's reconstructions of hidden patches.
     Reconstruct(reconstruct::Args),
     /// Write the encoder's features of a set of images.
     Features(features::Args),
-    /// Write a checkpoint's weights in f16, with a note of where they come from.
+    /// Write a checkpoint's weights in f16, with metadata about their origin.
     Export(export::Args),
     /// Turn weights under the official names into a checkpoint.
     Import(Box<import::Args>),
@@ -78,7 +76,7 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Where compiled pipelines are kept: `ROWSCAN_PIPELINE_CACHE`, which may be `off`, or the user's folder for such things.
+/// Folder for compiled pipelines: `ROWSCAN_PIPELINE_CACHE`, or else the user's cache folder. `None` if it is `off`.
 fn cache_folder() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("ROWSCAN_PIPELINE_CACHE") {
         return (named != "off" && !named.is_empty()).then(|| named.into());
@@ -94,9 +92,9 @@ fn cache_folder() -> Option<PathBuf> {
     caches.map(|caches| caches.join("rowscan/pipelines"))
 }
 
-/// Parses the arguments, runs the command; exit code 0 for success, 1 for failure, 2 for wrong usage.
+/// Parses the arguments and runs the command. The exit code is 0 for success, 1 for failure, 2 for wrong usage.
 pub fn main() -> ExitCode {
-    // a panic is a bug: one line to report it by, and decoders that panic on a broken image are caught
+    // a panic is a bug, so it is one line to report; decoders that panic on a broken image are caught before
     std::panic::set_hook(Box::new(|panic| warn(format_args!("internal error, please report it: {panic}"))));
     let cli = Cli::parse();
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];

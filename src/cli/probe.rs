@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::features::{backbone_of, batch_of, open_split};
-use super::model_args::ModelArgs;
-use super::run_args::needed;
+use super::model_args::{ModelArgs, model_under};
+use super::training::needed;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ fn halves(args: &Args) -> std::result::Result<(Dataset, Dataset), Stop> {
 
 fn config_of(args: &Args) -> Result<Config> {
     match &args.checkpoint {
-        Some(folder) => args.model.over(checkpoint::config(folder)?),
+        Some(folder) => model_under(checkpoint::config(folder)?, &[&args.model]),
         None if args.random_init && args.model.model.is_some() => args.model.resolve(),
         None => Err(needed("--checkpoint, or --model with --random-init")),
     }

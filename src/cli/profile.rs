@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::method_args::MethodArgs;
-use super::model_args::ModelArgs;
-use super::run_args::word;
+use super::model_args::{ModelArgs, model_to_pretrain};
 use crate::bench::runner::clock::thread_time;
 use crate::bench::runner::trace::chrome_trace;
 use crate::bench::runner::{Clock, Roof};
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, LaunchTime, Program, Work, human_bytes};
+use crate::gpu::{Gpu, LaunchTime, Precision, Program, Work, human_bytes};
 use crate::ops::matmul::products;
 use crate::run::record::write_atomic;
-use crate::train::pretrain::settings::Settings;
+use crate::train::options::word;
+use crate::train::pretrain::settings::{MethodArgs, Settings};
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 
@@ -27,8 +26,8 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
     /// Of products: f32, mixed (f16 operands) or high (split into two f16).
-    #[arg(long, value_parser = ["f32", "mixed", "high"], default_value = "f32")]
-    precision: String,
+    #[arg(long, value_parser = word::<Precision>(), default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     method: MethodArgs,
     /// A line for each launch, in order, instead of one for each kernel.
@@ -39,12 +38,13 @@ pub struct Args {
     trace: Option<PathBuf>,
 }
 
-/// Runs a step on grey images three times and takes the last: the first ones compile and touch the memory.
+/// Profiles a step on gray images three times and reports the last one. The first ones compile pipelines and touch the
+/// memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    let config = usage(args.method.model(&args.model))?;
-    let precision = usage(word("--precision", Some(&args.precision), "f32, mixed or high"))?.unwrap_or_default();
+    let config = usage(model_to_pretrain(&[&args.model], args.method.objective.method))?;
+    let precision = args.precision;
     let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
-    let settings = usage(args.method.settings(Settings { run, ..Settings::default() }))?;
+    let settings = Settings { run, ..Settings::default() }.under(&[&args.method], args.method.objective.method);
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
     let start = Instant::now();
@@ -82,7 +82,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     Ok(())
 }
 
-/// Least CPU time of this thread for one of five replays, each waited for before the next.
+/// CPU time of this thread to submit a step: the least of five replays, each waited for before the next.
 fn replay_cpu(g: &Gpu, program: &Program) -> Result<Duration> {
     let mut least = Duration::MAX;
     for _ in 0..5 {
@@ -99,7 +99,7 @@ fn head(name: &str, launches: &str) -> Result<()> {
     say(format_args!("{name:<34} {launches:>8} {ms:>10} {share:>7} {bytes:>10} {gb:>8} {gflop:>9} {ratio:>8}"))
 }
 
-/// One row; `floor` in seconds.
+/// Prints one row; `floor` is in seconds.
 fn line(name: &str, launches: usize, ns: u64, all: u64, work: Work, floor: f64) -> Result<()> {
     let (ms, share) = (ns as f64 / 1e6, 100.0 * ns as f64 / all.max(1) as f64);
     let rate = |work: u64| work as f64 / ns.max(1) as f64;
@@ -110,7 +110,7 @@ fn line(name: &str, launches: usize, ns: u64, all: u64, work: Work, floor: f64) 
     ))
 }
 
-/// Kernels, the one that takes longest first. The floor of a kernel is the sum of its launches' floors.
+/// Prints a row for each kernel, the slowest first. The floor of a kernel is the sum of its launches' floors.
 fn by_kernel(times: &[LaunchTime], roof: &Roof) -> Result<()> {
     let mut kernels: BTreeMap<&str, (usize, u64, Work, f64)> = BTreeMap::new();
     for time in times {
@@ -127,7 +127,7 @@ fn by_kernel(times: &[LaunchTime], roof: &Roof) -> Result<()> {
     rows.iter().try_for_each(|&(name, (launches, ns, work, floor))| line(name, launches, ns, total, work, floor))
 }
 
-/// Every launch under the module that made it.
+/// Prints every launch, under the module that launched it.
 fn by_launch(times: &[LaunchTime], roof: &Roof) -> Result<()> {
     let total = times.iter().map(|time| time.ns).sum();
     head("launch", "number")?;

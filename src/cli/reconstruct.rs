@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::method_args::mask_ratio;
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::data::{Transform, load_image};
 use crate::error::{Error, Result};
@@ -12,7 +11,8 @@ use crate::models::{Config, Pretext, pretext_model};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
 use crate::run::record::{Grid, Panel, write_atomic};
-use crate::train::pretrain::settings::Settings;
+use crate::train::options::overlay;
+use crate::train::pretrain::settings::{MaskArgs, Settings};
 use crate::train::settings::RunSettings;
 use crate::train::weights_file::to_bytes;
 
@@ -24,15 +24,9 @@ pub struct Args {
     /// Images.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Share of hidden patches; by default that of the checkpoint's method.
-    #[arg(long, allow_negative_numbers = true)]
-    mask_ratio: Option<String>,
-    /// Number of hidden patches, in place of their share.
-    #[arg(long)]
-    mask_tokens: Option<usize>,
-    /// random, sequential or diagonal.
-    #[arg(long, default_value = "random", value_parser = ["random", "sequential", "diagonal"])]
-    mask: String,
+    /// The mask: by default random, with the share of the checkpoint's method.
+    #[command(flatten)]
+    mask: MaskArgs,
     /// Seed of the mask.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -56,11 +50,10 @@ pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Box<dyn 
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
-    let ratio = usage(mask_ratio(args.mask_ratio.as_deref(), Some(objective.method.mask_ratio)))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
-    let (mask, mask_tokens) = (args.mask.clone(), args.mask_tokens);
-    let normalize = objective.normalize();
-    let settings = Settings { run, mask, mask_ratio: ratio, mask_tokens, objective, ..Settings::default() };
+    let normalized = objective.normalize();
+    let base = Settings { run, objective: objective.clone(), ..Settings::of(objective.method) };
+    let settings = overlay(base, &[&args.mask]);
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);
     let mut bytes = Vec::new();
@@ -90,7 +83,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     grid.save(&args.output).map_err(Error::from)?;
     let file = args.output.display();
-    let unit = if normalize { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
+    let unit = if normalized { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
     say(format_args!("loss {loss:.4} over the hidden patches{unit}; wrote {file}"))?;
     Ok(())
 }

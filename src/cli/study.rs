@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::run_args::stop_flag;
+use super::training::stop_flag;
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::error::{Error, Result};
 use crate::gpu::Caps;
@@ -14,16 +14,17 @@ use crate::study::{Budget, Scores, Study, Table, markdown, plot};
 pub struct Args {
     /// Number of the table, 1 to 7.
     table: String,
-    /// Labelled data set with a test half, as of `rowscan finetune`.
+    /// Labeled data set with a test split, as of `rowscan finetune`.
     #[arg(long)]
     data: String,
     /// Scale: smoke, cpu or gpu; --dry-run says what each trains.
     #[arg(long, default_value = "cpu")]
     budget: String,
-    /// Seeds of each cell; the budget's own number if not given.
+    /// Seeds of each cell; by default the budget's number.
     #[arg(long)]
     seeds: Option<u64>,
-    /// Folder of all runs and results; run the same command again to go on. Tables may share it, and with it their runs.
+    /// Folder of all runs and results; run the same command again to go on. Tables may share it, and with it their
+    /// runs.
     #[arg(long)]
     output_dir: PathBuf,
     /// Only the cells whose label or group is one of these.
@@ -67,7 +68,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     Ok(())
 }
 
-/// Leaves the cells that were asked for; all if none was.
+/// Keeps the cells that were asked for; all if none was.
 fn choose(table: &mut Table, wanted: &[String]) -> Result<()> {
     let known: Vec<String> =
         table.groups().into_iter().map(str::to_owned).chain(table.cells.iter().map(|c| c.label.clone())).collect();
@@ -82,7 +83,7 @@ fn results(study: &Study, extension: &str) -> PathBuf {
     study.dir.join(format!("table-{}.{extension}", study.table.name))
 }
 
-/// Replaces the table and its picture by what is known now, and prints the table.
+/// Writes the table and its picture with the scores so far, and prints the table.
 fn write(study: &Study, scores: &[Scores], seeds: u64, caps: &Caps) -> Result<()> {
     let about = &study.budget.about;
     let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };

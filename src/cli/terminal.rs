@@ -1,11 +1,11 @@
-//! What every command shares: the device, lines for people, and what it ends with.
+//! What all commands share: the device, printing, and how a command ends.
 
 use std::io::Write;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Options};
 
-/// What a command ends with: a usage error, a failure, or a verdict.
+/// An end of a command other than success: wrong usage, a failure, or a negative verdict of a check.
 pub(super) enum Stop {
     Usage(Error),
     Failure(Error),
@@ -18,7 +18,8 @@ impl From<Error> for Stop {
     }
 }
 
-/// Marks what the arguments alone show to be wrong; what files, disks and devices say is a failure.
+/// Turns errors of arguments into wrong usage, exit code 2. Errors of files, disks and devices are failures, exit code
+/// 1.
 pub(super) fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
     result.map_err(|e| match e {
         Error::Argument { .. } => Stop::Usage(e),
@@ -26,7 +27,7 @@ pub(super) fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
     })
 }
 
-/// Prints a line. A reader that has left (`| head`) is no error, a full disk is.
+/// Prints a line. A closed pipe (`| head`) is no error; a full disk is.
 pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -42,7 +43,7 @@ pub(super) fn warn(line: impl std::fmt::Display) {
 
 pub(super) type Outcome = std::result::Result<(), Stop>;
 
-/// Where to run; given to every command.
+/// The choice of adapter, given to every command.
 #[derive(Debug, Clone)]
 pub(super) struct Device(pub Options);
 

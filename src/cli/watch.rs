@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar on a terminal, a line now and then in a file, plots beside the log.
+//! The display of a run: a progress bar on a terminal, a line from time to time in a file, and plots beside the log.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -11,19 +11,19 @@ use crate::error::Result;
 use crate::run::Observer;
 use crate::run::record::{TestLine, read_log, read_tests};
 
-/// Between two lines when there is no terminal.
+/// Time between two lines where stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// Shows steps on stderr and draws the curves of a run.
+/// Shows the progress of a run on stderr and draws its curves.
 pub enum Watch {
-    /// On a terminal.
+    /// The bar, on a terminal.
     Bar(ProgressBar),
-    /// Elsewhere; when the last line was written.
+    /// Without a terminal: the time of the last line.
     Lines(Box<dyn Write>, Option<Instant>),
 }
 
 impl Watch {
-    /// A bar if stderr is a terminal.
+    /// A display with a bar if stderr is a terminal.
     pub fn new() -> Self {
         if !std::io::stderr().is_terminal() {
             return Self::Lines(Box::new(std::io::stderr()), None);
@@ -45,7 +45,7 @@ impl Watch {
             Self::Lines(out, last) => {
                 if done >= total || last.is_none_or(|t| now.saturating_duration_since(t) >= LINE_EVERY) {
                     *last = Some(now);
-                    // progress that cannot be shown is no reason to end a run
+                    // a run does not end because its progress cannot be shown
                     let _ = writeln!(out, "{text}");
                 }
             }
@@ -83,7 +83,7 @@ impl Observer for Watch {
     }
 }
 
-/// Accuracy by epoch, if there were tests.
+/// Draws accuracy over epochs, if the run was tested.
 fn draw_tests(dir: &Path, title: &str, tests: &[TestLine]) -> Result<()> {
     let points = |value: fn(&TestLine) -> Option<f64>| -> Vec<(f64, f64)> {
         tests.iter().filter_map(|test| Some((test.epoch, value(test)?))).collect()

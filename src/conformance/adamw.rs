@@ -5,14 +5,15 @@ use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Entry, Init, Params, Weights};
+use crate::ops::adamw::AdamwConfig;
 use crate::ops::step::StepState;
-use crate::train::optimizer::{AdamWConfig, Group, Optimizer};
+use crate::train::optimizer::{Group, Optimizer};
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.999]);
     let &[beta1, beta2] = betas.as_slice() else { return Err(f.error("config `betas` are not two numbers")) };
-    let config =
-        AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
+    let config = AdamwConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)? as f32 };
+    let clip = f.config("clip_grad_norm").as_f64();
     let (decay_w, decay_b) = (f.number("weight_decay_w", 0.0)?, f.number("weight_decay_b", 0.0)?);
     let mut params = Params::new(g);
     let mut vars = Vec::new();
@@ -34,7 +35,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let decay = |name: &str| if name == "w" { decay_w } else { decay_b };
     let state = StepState::tensor();
     let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: decay(&entry.name) };
-    let optimizer = Optimizer::new(g, &params, &grads, config, state.clone(), group)?;
+    let optimizer = Optimizer::new(g, &params, &grads, config, clip, state.clone(), group)?;
     let steps = f.with_prefix("input.step").filter_map(|(rest, _)| rest.split('.').next()?.parse::<usize>().ok()).max();
     for step in 0..steps.map_or(0, |last| last + 1) {
         params.load_gradients(g, &named(&format!("input.step{step}.grad.")))?;

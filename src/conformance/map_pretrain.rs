@@ -11,7 +11,7 @@ use crate::nn::{Directions, Params};
 use crate::ops::patchify;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-use crate::train::pretrain::mask::Mask;
+use crate::train::pretrain::mask::PatchMask;
 
 /// The configuration that official constructor arguments (with official defaults) and the given weights describe.
 pub(super) fn config(f: &Fixture) -> Result<Config> {
@@ -75,7 +75,7 @@ pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: 
     if mask.len() != b * l {
         return Err(f.error(format!("input.mask has {} values, expected {b} × {l}", mask.len())));
     }
-    let mask = Mask::from_mask(mask, &(0..l as u32).collect::<Vec<_>>())?;
+    let mask = PatchMask::from_mask(mask, &(0..l as u32).collect::<Vec<_>>())?;
     Ok(MaskedBatch {
         visible: Tensor::from_indices(g, &[b, mask.visible_len], &mask.visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &mask.inverse)?,

@@ -8,10 +8,11 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Phase};
 use crate::models::Map;
 use crate::nn::{Entry, Params};
+use crate::ops::adamw::AdamwConfig;
 use crate::ops::step::StepState;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-use crate::train::optimizer::{AdamWConfig, DecayRule, Group, Optimizer};
+use crate::train::optimizer::{DecayRule, Group, Optimizer};
 
 /// A loss may differ by this much: 25 times what f32 rounding does to the reference.
 const LOSS: f64 = 2e-5;
@@ -23,8 +24,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let lrs = f.numbers("lrs").ok_or_else(|| f.error("config `lrs` is not a list of numbers"))?;
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.95]);
     let &[beta1, beta2] = betas.as_slice() else { return Err(f.error("config `betas` are not two numbers")) };
-    let adamw =
-        AdamWConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)?, clip: f.config("clip_grad_norm").as_f64() };
+    let adamw = AdamwConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)? as f32 };
+    let clip = f.config("clip_grad_norm").as_f64();
     let decay = f.number("weight_decay", 0.0)?;
     let mut params = Params::new(g);
     let model = Map::new(g, &mut params, &config)?;
@@ -55,7 +56,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: weight_decay(entry) };
         let optimizer = match &mut optimizer {
             Some(optimizer) => optimizer,
-            none => none.insert(Optimizer::new(g, &params, &grads, adamw, state.clone(), group)?),
+            none => none.insert(Optimizer::new(g, &params, &grads, adamw, clip, state.clone(), group)?),
         };
         StepState::new(step as u32 + 1, *lr as f32, adamw.betas, 0).write(g, &state)?;
         optimizer.launch(g, &params, &params.flat_gradients(), None)?;

@@ -3,11 +3,11 @@
 //! A file is a line of identity, a line with the checksum of the rest, and what the driver gave. It is replaced whole,
 //! so that processes may share the folder; one that is torn, altered or another's is ignored with a warning.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::caps::Caps;
 use super::kernel::hash;
+use crate::files::{Durable, replace};
 
 const FORMAT: &str = "rowscan-pipeline/1";
 
@@ -54,13 +54,8 @@ impl PipelineCache {
     /// Keeps what the driver gave.
     pub fn store(&self, kernel: &str, source: &str, data: &[u8]) {
         let path = self.path(kernel, source);
-        let written = || -> std::io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(&self.folder)?;
-            writeln!(file, "{}{:016x}", self.head(kernel, source), hash(&[data]))?;
-            file.write_all(data)?;
-            file.persist(&path).map(drop).map_err(|e| e.error)
-        };
-        if let Err(e) = written() {
+        let head = format!("{}{:016x}\n", self.head(kernel, source), hash(&[data]));
+        if let Err(e) = replace(&path, &[head.as_bytes(), data].concat(), Durable::No) {
             tracing::warn!("{}: {e}: the pipeline is not kept", path.display());
         }
     }

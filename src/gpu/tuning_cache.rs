@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use super::caps::Caps;
 use super::lock::lock;
+use crate::files::{Durable, replace};
 
 type Chosen = BTreeMap<String, u32>;
 
@@ -63,9 +64,7 @@ fn read(file: &Path) -> Chosen {
 fn write(file: &Path, all: &Chosen) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-    serde_json::to_writer_pretty(&temporary, all)?;
-    temporary.persist(file).map(drop).map_err(|e| e.error)
+    replace(file, &serde_json::to_vec_pretty(all)?, Durable::No)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Map};
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
-use crate::train::pretrain::mask::Mask;
+use crate::train::pretrain::mask::PatchMask;
 
 /// A forward program for one batch size and one number of visible patches.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl AttentionMaps {
 
     /// Images (B, S, S, 3) → for each block of the decoder the attention weights (B, H, L, L). The third index is the
     /// token that attends, the fourth the token that it attends to. The weights of a token add up to 1.
-    pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<Vec<Vec<f32>>> {
+    pub async fn run(&self, images: &[u8], mask: &PatchMask) -> Result<Vec<Vec<f32>>> {
         self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
         self.program.run()?;
         let mut found = Vec::with_capacity(self.maps.len());

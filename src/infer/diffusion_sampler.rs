@@ -11,7 +11,7 @@ use crate::ops::step::StepState;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
-use crate::train::pretrain::mask::Mask;
+use crate::train::pretrain::mask::PatchMask;
 
 /// Steps of a chain, evenly spaced among the 1000 of training.
 const STEPS: usize = 50;
@@ -83,7 +83,7 @@ impl Sampler {
     }
 
     /// The uploaded batch → predictions (B, L, P·P·3), zero for visible patches, and their mean squared error [1].
-    pub async fn run(&self, mask: &Mask) -> Result<(Vec<f32>, Vec<f32>)> {
+    pub async fn run(&self, mask: &PatchMask) -> Result<(Vec<f32>, Vec<f32>)> {
         let draw = |step: usize| StepState::new(step as u32, 0.0, (0.0, 0.0), SEED).write(&self.g, &self.state);
         draw(0)?;
         self.begin.run()?;

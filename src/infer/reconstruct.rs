@@ -8,7 +8,7 @@ use crate::models::{Config, Method, Pretext};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
-use crate::train::pretrain::mask::Mask;
+use crate::train::pretrain::mask::PatchMask;
 
 /// The programs for one batch size and one number of visible patches.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Reconstructor {
     }
 
     /// Images (B, S, S, 3) → pictures, and the mean squared error over the hidden patches in units of the target.
-    pub async fn run(&self, images: &[u8], mask: &Mask) -> Result<(Vec<Pictures>, f32)> {
+    pub async fn run(&self, images: &[u8], mask: &PatchMask) -> Result<(Vec<Pictures>, f32)> {
         self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
         let (pred, loss) = match &self.predictor {
             Predictor::Once(pass) => {

@@ -1,5 +1,5 @@
-//! Checkpoints on a disk. A folder is written under a temporary name, synced, and renamed: its final name never stands for
-//! half of it.
+//! Checkpoint folders. A folder is written under a temporary name, synced and renamed, so that its final name never
+//! stands for half a checkpoint.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::{Error, Result};
+use crate::files::sync_folder;
 use crate::gpu::Gpu;
 use crate::models::{Config, Objective};
 use crate::nn::{Params, Weights};
@@ -18,25 +19,20 @@ use crate::run::weights_on_disk::{expect_whole, read};
 use crate::train::checkpoint::{AVERAGE, CLASSES, CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::train::weights_file::to_half_bytes;
 
-/// How folders begin that are being written or removed.
+/// Prefix of the names of folders that are being written or removed.
 pub(crate) const PARTIAL: &str = ".partial-";
-/// How a checkpoint's folder begins while another takes its name.
+/// Prefix of a checkpoint's name while another one takes its place.
 pub(crate) const OLD: &str = ".old-";
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::file(path, e))
 }
 
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    // directories cannot be opened for syncing on Windows; the rename is journaled there
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
-}
-
 fn parent(folder: &Path) -> &Path {
     folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A folder that gets its name when it is whole; until then dropping it leaves nothing.
+/// A folder that gets its name on commit. Dropped before, it leaves nothing.
 struct Pending<'a> {
     folder: &'a Path,
     partial: tempfile::TempDir,
@@ -64,7 +60,7 @@ impl<'a> Pending<'a> {
         written.map_err(|e| Error::file(self.folder.join(name), format!("cannot be written: {e}")))
     }
 
-    /// Files first, then the folder, then its name: each is on the disk before the next.
+    /// Syncs the files, then the folder, then its name: each is on the disk before the next.
     fn commit(self) -> Result<()> {
         let Self { folder, partial } = self;
         let name = || -> std::io::Result<()> {
@@ -73,7 +69,7 @@ impl<'a> Pending<'a> {
                 fs::rename(partial.path(), folder)?;
                 return sync_folder(parent(folder));
             }
-            // the old one keeps a name that `newest` understands until the new one is in place
+            // until the new checkpoint is in place, the old one keeps a name that `newest` reads
             let old = parent(folder).join(format!("{OLD}{}", folder.file_name().unwrap_or_default().to_string_lossy()));
             if old.exists() {
                 fs::remove_dir_all(&old)?;
@@ -94,11 +90,12 @@ impl<'a> Pending<'a> {
     }
 }
 
-/// Weights that training changes besides those of the model, by their files: a moving average, a queue.
+/// Weights that training changes besides the model's own, with the names of their files: a moving average, a queue of
+/// keys.
 pub type Companions<'a> = Vec<(&'static str, &'a Params)>;
 
-/// Writes a training checkpoint to `folder`, replacing an older one of that name, with the names of the `classes` that the
-/// model learns, if it does.
+/// Writes a training checkpoint to `folder`, replacing an older one of that name. `classes` are the names of the
+/// classes that the model learns; empty if it learns none.
 pub fn save<S: Serialize>(
     g: &Gpu, folder: &Path, config: &Config, params: &Params, companions: &Companions<'_>, classes: &[String],
     state: &State<S>,
@@ -125,7 +122,8 @@ pub fn save_weights(folder: &Path, config: &Config, weights: &Weights) -> Result
     pending.commit()
 }
 
-/// Writes a checkpoint without training state in f16, with what its metadata shall say, to `folder`, which must not exist or be empty.
+/// Writes a checkpoint without training state, in f16 and with the metadata `about`, to `folder`, which must not exist
+/// or be empty.
 pub fn save_half(folder: &Path, config: &Config, weights: &Weights, about: HashMap<String, String>) -> Result<()> {
     let pending = fresh(folder)?;
     pending.write(CONFIG, &crate::train::checkpoint::config_to_bytes(config)?)?;
@@ -140,7 +138,7 @@ fn fresh(folder: &Path) -> Result<Pending<'_>> {
     Pending::new(folder)
 }
 
-/// Removes a checkpoint. Whatever interrupts this, its name does not stand for a part of it.
+/// Removes a checkpoint. It is renamed first, so that an interruption leaves no part of it under its name.
 pub fn remove(folder: &Path) -> Result<()> {
     let failed = |e: std::io::Error| Error::file(folder, format!("cannot be removed: {e}"));
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -157,7 +155,7 @@ pub fn config(folder: &Path) -> Result<Config> {
     crate::train::checkpoint::config_from_bytes(&path, &bytes_of(&path)?)
 }
 
-/// The names of the classes of a checkpoint's classifier, if they are in it.
+/// Names of the classes of a checkpoint's classifier; `None` if it does not hold them.
 pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
     let path = folder.join(CLASSES);
     if path.exists() { crate::train::checkpoint::from_json(&path, &bytes_of(&path)?).map(Some) } else { Ok(None) }
@@ -172,17 +170,17 @@ pub fn state<S: DeserializeOwned>(folder: &Path) -> Result<State<S>> {
     crate::train::checkpoint::state_from_bytes(&path, &bytes_of(&path)?)
 }
 
-/// The weights of a checkpoint folder, by name.
+/// Weights of a checkpoint by name.
 pub fn weights(folder: &Path) -> Result<Weights> {
     read(&folder.join(MODEL))
 }
 
-/// The weights of a checkpoint folder, onto the GPU.
+/// Loads the weights of a checkpoint onto the GPU.
 pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
     load_file(g, &folder.join(MODEL), params)
 }
 
-/// The moving average of the weights of a checkpoint folder, onto the GPU.
+/// Loads the moving average of the weights of a checkpoint onto the GPU.
 pub fn load_average(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
     let path = folder.join(AVERAGE);
     if folder.join(CONFIG).exists() && !path.exists() {
@@ -195,7 +193,7 @@ fn load_file(g: &Gpu, path: &Path, params: &Params) -> Result<()> {
     params.load(g, &read(path)?).map_err(|e| Error::file(path, e))
 }
 
-/// Weights, moments, companions and state of a training checkpoint.
+/// Loads weights, moments and companions of a training checkpoint onto the GPU, and returns its state.
 pub fn load<S: DeserializeOwned>(
     g: &Gpu, folder: &Path, params: &Params, companions: &Companions<'_>,
 ) -> Result<State<S>> {
@@ -207,7 +205,8 @@ pub fn load<S: DeserializeOwned>(
     Ok(state)
 }
 
-/// What a checkpoint's model was pretrained to do: as its `state.json` says, or as its decoder suggests.
+/// The objective that a checkpoint's model was pretrained with: from its `state.json`, or else guessed from its
+/// decoder.
 pub fn objective(folder: &Path) -> Result<Objective> {
     #[derive(serde::Deserialize)]
     struct Pretraining {
@@ -220,8 +219,9 @@ pub fn objective(folder: &Path) -> Result<Objective> {
     Ok(state::<Pretraining>(folder)?.settings.objective)
 }
 
-/// The state of a training checkpoint of which every file is as long as it says, whatever its settings are.
-pub fn state_of_whole(folder: &Path) -> Result<State<IgnoredAny>> {
+/// The state of a training checkpoint, whatever its settings are. An error unless every file is there and as long as
+/// its header says.
+pub fn read_complete_state(folder: &Path) -> Result<State<IgnoredAny>> {
     config(folder)?;
     expect_whole(&folder.join(MODEL))?;
     expect_whole(&folder.join(OPTIMIZER))?;
@@ -231,22 +231,23 @@ pub fn state_of_whole(folder: &Path) -> Result<State<IgnoredAny>> {
     state(folder)
 }
 
-/// Whether a path has the name of a run's checkpoint, whole or not.
-pub fn is_named_so(path: &Path) -> bool {
+/// Whether a path is named as a run names its checkpoints, complete or not.
+pub fn is_checkpoint_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.strip_prefix(OLD).unwrap_or(&name).starts_with("checkpoint-")
 }
 
-/// Training checkpoints of an output folder, by steps; torn ones are passed over with a warning.
-pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
+/// The complete training checkpoints of an output folder with their steps, in order of steps. Others are named in a
+/// warning and left out.
+pub fn list(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !output.exists() {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(output).map_err(|e| Error::file(output, e))? {
         let path = entry.map_err(|e| Error::file(output, e))?.path();
-        if is_named_so(&path) {
-            match state_of_whole(&path) {
+        if is_checkpoint_name(&path) {
+            match read_complete_state(&path) {
                 Ok(state) => found.push((state.step, path)),
                 Err(e) => tracing::warn!("passing over a checkpoint: {e}"),
             }
@@ -256,7 +257,7 @@ pub fn all(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The whole checkpoint with the most steps in an output folder.
+/// The complete checkpoint with the most steps in an output folder.
 pub fn newest(output: &Path) -> Result<Option<PathBuf>> {
-    Ok(all(output)?.pop().map(|(_, path)| path))
+    Ok(list(output)?.pop().map(|(_, path)| path))
 }

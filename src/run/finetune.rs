@@ -1,4 +1,4 @@
-//! The fine-tuning run: mixed images and soft targets for its steps, tests on the other half of the data set.
+//! The fine-tuning task: steps on mixed images with soft targets, tests on the data set's test split.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::nn::Params;
 use crate::run::weights_on_disk::read;
 use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
-use crate::train::finetune::mixup::Mixer;
+use crate::train::finetune::mixup::Mixup;
 use crate::train::finetune::settings::Settings;
 use crate::train::finetune::step::Finetuner;
 use crate::train::loss_scaler::LossScaler;
@@ -35,7 +35,7 @@ fn test_transform(settings: &Settings, config: &Config) -> Transform {
     Transform::Eval { size: config.image_size as u32, crop_ratio: settings.crop_ratio }
 }
 
-/// A model learning the classes of a data set.
+/// A classifier being fine-tuned on a data set.
 pub struct Finetuning {
     config: Config,
     settings: Settings,
@@ -44,30 +44,31 @@ pub struct Finetuning {
     threads: usize,
     test_every: u64,
     tuner: Finetuner,
-    mixer: Mixer,
+    mixup: Mixup,
     tests: Option<Tests>,
 }
 
-/// The test half, and the programs that look at it.
+/// The test split, and the programs that compute its scores.
 struct Tests {
     data: Arc<Dataset>,
     weights: Forward,
     average: Option<Forward>,
 }
 
-/// Prepares a fine-tuning run that is tested every `test_every` epochs and after the last one; 0 for never.
+/// Prepares a fine-tuning run. It is tested every `eval_every` epochs of `outputs.record`, and after the last one.
 ///
 /// # Errors
-/// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another model
-/// or run.
+/// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another
+/// model or run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, test_every: u64, resume: Option<&Path>,
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
 ) -> Result<Run<'a, Finetuning>> {
     settings.check()?;
     test_transform(settings, config).check()?;
     Run::prepare(g, config, settings, outputs, resume, |data| {
         let classes = data.require_classes(config.classes)?.to_vec();
-        let mut task = Finetuning::new(g, config, settings, classes, (test_every, outputs.threads))?;
+        let mut task =
+            Finetuning::new(g, config, settings, classes, (outputs.record.eval_every, outputs.record.threads))?;
         if resume.is_none() {
             task.start()?;
         }
@@ -84,7 +85,7 @@ impl Finetuning {
         expect_fit(g.caps(), batch, hyper, plan)?;
         Ok(Self {
             tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
-            mixer: Mixer::new(settings.mix, config.classes, settings.run.seed)?,
+            mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)?,
             g: g.clone(),
             config: config.clone(),
             settings: settings.clone(),
@@ -95,7 +96,7 @@ impl Finetuning {
         })
     }
 
-    /// Takes over the weights of the checkpoint that training starts from, if there is one.
+    /// Loads the weights of the pretrained checkpoint, if the settings name one, adapted to this model.
     fn start(&mut self) -> Result<()> {
         let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
         checkpoint::config(folder)?;
@@ -107,7 +108,7 @@ impl Finetuning {
         self.tuner.start_average()
     }
 
-    /// The test half, if there is one.
+    /// The test split; `None` with a warning if the data set has none.
     fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
         let data = match Dataset::open(&self.settings.run.data, Split::Test) {
             Ok(data) => Arc::new(data.numbered_as(&self.classes)?),
@@ -123,15 +124,15 @@ impl Finetuning {
         Ok(Some(Tests { data, weights: forward(self.tuner.model())?, average }))
     }
 
-    /// Images and targets of a step.
+    /// Mixed images and soft targets of a step.
     fn mixed(&self, batch: &Batch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
         let mut images = batch.images.clone();
-        let targets = self.mixer.apply(step, &mut images, &batch.labels)?;
+        let targets = self.mixup.apply(step, &mut images, &batch.labels)?;
         Ok((images, targets))
     }
 }
 
-/// Share of the shorter side of a test image that the run which left a checkpoint kept; 0.875 where none says.
+/// Crop ratio of the tests of the run that wrote a checkpoint; 0.875 if its `state.json` holds none.
 ///
 /// # Errors
 /// A `state.json` that cannot be read.
@@ -147,7 +148,7 @@ pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
     Ok(told.unwrap_or(0.875))
 }
 
-/// The scores of a forward program on a data set.
+/// Runs a program of class scores over a data set, and tallies them.
 pub fn evaluate(forward: &Forward, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Tally> {
     let mut tally = Tally::new(forward.width());
     forward.over(data, transform, threads, |rows, labels| tally.add(rows, labels))?;

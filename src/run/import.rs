@@ -1,4 +1,4 @@
-//! Weights trained elsewhere: a safetensors file of official names becomes a checkpoint folder's content.
+//! Weights trained elsewhere: a safetensors file with the official tensor names becomes a configuration and weights.
 
 use std::path::Path;
 
@@ -9,11 +9,12 @@ use crate::models::{Classifier, Config, Contents, Decoder, DecoderKind, Mae, Map
 use crate::nn::{Params, Weights};
 use crate::run::weights_on_disk::read;
 
-/// Reads weights of `config`, in f32, f16 or bf16: a classifier, an encoder alone, or an encoder with its decoder, under
-/// the names of MAP, Mamba-R, Vim, timm, MAE or the transformers library. What no preset fixes is taken from the file.
+/// Reads weights for the model `config` from a file in f32, f16 or bf16. It may hold a classifier, an encoder alone, or
+/// an encoder with its decoder, under the names of MAP, Mamba-R, Vim, timm, MAE or the transformers library. Sizes that
+/// no preset fixes are read off the tensors' shapes.
 ///
 /// # Errors
-/// When a tensor is missing, unknown, or of another shape than the model's: every tensor is used.
+/// A tensor that is missing, unknown, or of another shape than the model's: every tensor has to be used.
 pub fn import(path: &Path, config: Config) -> Result<(Config, Weights)> {
     let weights = read(path).and_then(|weights| from_transformers(weights).map_err(|e| Error::file(path, e)))?;
     let found = contents(&weights);
@@ -30,8 +31,9 @@ pub fn import(path: &Path, config: Config) -> Result<(Config, Weights)> {
     Ok((config, weights))
 }
 
-/// What a file says about sizes: the number of classes, the MLP ratio of transformer blocks (published checkpoints have 1,
-/// 2 and 4), biases of q, k and v, the grid; a ViT's class token and what its head reads; the decoder.
+/// `config` with the sizes that the shapes of the file's tensors show: number of classes; MLP ratio of transformer
+/// blocks (published checkpoints have 1, 2 and 4); biases of q, k and v; the patch grid; a ViT's class token and
+/// pooling; the decoder.
 fn detect(weights: &Weights, found: Contents, mut config: Config) -> Config {
     let size = |name: &str, axis: usize| weights.get(name).and_then(|(shape, _)| shape.get(axis).copied());
     let has = |name: &str| weights.contains_key(name);

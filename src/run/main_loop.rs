@@ -1,5 +1,5 @@
-//! The loop of every run that trains: batches in, losses out, records and checkpoints along the way. What is trained, and
-//! on what, is a [`Task`].
+//! The loop of every run that trains: batches go in, losses come out, records and checkpoints are written on the way. A
+//! [`Task`] says what is trained, and on what.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use super::resume::expect_same_run;
 use super::task::{Task, TaskSettings, Tested};
 
 use super::output_dir::OutputDir;
+use super::outputs::Outputs;
 use super::progress::Progress;
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TestLine, TrainLog};
@@ -26,39 +27,22 @@ use crate::train::checkpoint::{Best, State};
 use crate::train::loss_scaler::Scaling;
 use crate::train::schedule::Schedule;
 
-/// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
+/// Steps that may be on the GPU at the same time: enough to keep it busy, few enough to stop soon when asked.
 const IN_FLIGHT: usize = 2;
 
-/// The checkpoint of the best test.
+/// Name of the checkpoint with the best test.
 const BEST: &str = "best";
 
-/// Where and how often a run leaves traces; none of it changes the result.
-#[derive(Debug, Clone)]
-pub struct Outputs {
-    /// Folder for everything.
-    pub dir: PathBuf,
-    /// All options as TOML, for `pretrain.toml`.
-    pub options: String,
-    /// Steps between log lines.
-    pub log_every: u64,
-    /// Steps between checkpoints besides those at the end of an epoch; 0 for none.
-    pub save_every_steps: u64,
-    /// Epoch checkpoints to keep, the newest; 0 keeps all.
-    pub keep: usize,
-    /// Decoding threads; 0 takes one per core.
-    pub threads: usize,
-}
-
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// All epochs are done; the loss of the last step, if there was one left to do.
+    /// All epochs are done. Holds the loss of the last step; `None` if no step was left to do.
     Finished(Option<f64>),
-    /// It was asked to stop and saved this checkpoint.
+    /// The run was asked to stop, and saved this checkpoint.
     Interrupted(PathBuf),
 }
 
-/// A run, ready to go.
+/// A run that is ready to train.
 pub struct Run<'a, T: Task> {
     g: &'a Gpu,
     task: T,
@@ -76,7 +60,7 @@ pub struct Run<'a, T: Task> {
     last_loss: Option<f64>,
 }
 
-/// A step on the GPU.
+/// A step that was submitted to the GPU and whose loss was not read yet.
 struct Pending {
     step: u64,
     lr: f64,
@@ -86,8 +70,9 @@ struct Pending {
 }
 
 impl<'a, T: Task> Run<'a, T> {
-    /// Opens and checks everything, from scratch or to go on from the checkpoint `resume`. `build` makes the task, with
-    /// weights as they are before the first step. The output folder is touched last.
+    /// Opens and checks everything for a new run, or for one that resumes from the checkpoint `resume`. `build` makes
+    /// the task with its initial weights. The output folder is touched last, so that a run which cannot start leaves
+    /// nothing.
     ///
     /// # Errors
     /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
@@ -98,8 +83,8 @@ impl<'a, T: Task> Run<'a, T> {
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
         let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
-        let fresh = State::fresh(data.len(), settings.clone());
-        let (seed, threads) = (run.seed, outputs.threads);
+        let fresh = State::new(data.len(), settings.clone());
+        let (seed, threads) = (run.seed, outputs.record.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());
         resume.map(|folder| expect_same_run(folder, config, &fresh, per_epoch)).transpose()?;
@@ -132,10 +117,11 @@ impl<'a, T: Task> Run<'a, T> {
         })
     }
 
-    /// Trains until the end or until `stop` is set; `observer` is told how it goes.
+    /// Trains until all epochs are done or `stop` is set, and reports to `observer`.
     ///
     /// # Errors
-    /// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before stay.
+    /// Errors of data, disk and GPU; [`Error::Diverged`] when a loss is not finite. Checkpoints that were written
+    /// before stay.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
         observer.line(&format!(
             "{} images, {} steps per epoch, {} parameters, {} on {}, products in {}",
@@ -175,7 +161,7 @@ impl<'a, T: Task> Run<'a, T> {
             self.at.step += 1;
             (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
             self.collect(IN_FLIGHT, observer)?;
-            let every = self.outputs.save_every_steps;
+            let every = self.outputs.record.save_every_steps;
             let stopping = stop.load(Ordering::Relaxed);
             let saved = if self.at.batch == 0 {
                 Some(self.end_of_epoch(observer)?)
@@ -194,7 +180,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(Ended::Finished(self.last_loss))
     }
 
-    /// Takes losses off the queue until at most `left` steps are on the GPU.
+    /// Reads back losses, oldest first, until at most `left` steps are on the GPU.
     fn collect(&mut self, left: usize, observer: &mut dyn Observer) -> Result<()> {
         while self.pending.len() > left {
             let Some(Pending { step, lr, batch, loss, scaling }) = self.pending.pop_front() else { break };
@@ -207,7 +193,7 @@ impl<'a, T: Task> Run<'a, T> {
             self.last_loss = Some(loss);
             let text = self.progress.update(step + 1, loss, lr);
             observer.step(step + 1, self.progress.total, &text);
-            if step % self.outputs.log_every == 0 {
+            if step % self.outputs.record.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
                 let (loss_scale, skipped) = (scaling.map(|s| s.scale), scaling.map(|s| s.skipped));
                 let line = LogLine { step, epoch, loss, lr, images_per_second, loss_scale, skipped };
@@ -222,7 +208,8 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(())
     }
 
-    /// Saves what there was before the step that went wrong (no update was made since), and looks for the reason.
+    /// Saves the state before the step that diverged, and looks for the first tensor that is not finite. The weights
+    /// are still those of that state: the GPU makes no update after a loss that is not finite.
     fn diverged(&mut self, step: u64, loss: f64, batch: &Batch) -> Error {
         self.pending.clear();
         self.at = State { step, epoch: step / self.per_epoch, batch: step % self.per_epoch, ..self.at.clone() };
@@ -258,7 +245,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(folder)
     }
 
-    /// Logs a test and remembers it if it is the best so far. Returns it in words.
+    /// Logs a test, and notes it if it is the best so far. Returns it as text.
     fn record_test(&mut self, (weights, average): Tested) -> Result<String> {
         let (epoch, step) = (self.at.epoch, self.at.step.saturating_sub(1));
         let (ema_top1, ema_top5) = (average.map(|s| s.top1), average.map(|s| s.top5));
@@ -289,7 +276,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(text)
     }
 
-    /// Saves where the run stands; what is logged before is on the disk before.
+    /// Saves a checkpoint. The log is synced before it, so that a checkpoint is never ahead of the log.
     fn save(&mut self, name: &str, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.collect(0, observer)?;
         self.log.sync()?;
@@ -304,10 +291,11 @@ impl<'a, T: Task> Run<'a, T> {
         checkpoint::save(self.g, folder, task.config(), task.params(), &companions, task.classes(), &self.at)
     }
 
-    /// Keeps the newest `keep` epoch checkpoints, and of those between epochs the one just written.
+    /// Removes checkpoints beyond `keep`: of epoch checkpoints the newest `keep` stay, of those between epochs only the
+    /// one just written.
     fn prune(&self) -> Result<()> {
-        let keep = self.outputs.keep as u64;
-        for (step, folder) in if keep > 0 { checkpoint::all(&self.outputs.dir)? } else { Vec::new() } {
+        let keep = self.outputs.record.keep as u64;
+        for (step, folder) in if keep > 0 { checkpoint::list(&self.outputs.dir)? } else { Vec::new() } {
             let between = !step.is_multiple_of(self.per_epoch);
             if step < self.at.step && (between || step / self.per_epoch + keep <= self.at.epoch) {
                 checkpoint::remove(&folder)?;

@@ -1,4 +1,5 @@
-//! Runs over data sets: the loop, its tasks, and what they leave on disk.
+//! Runs over data sets: the loop, its tasks, checkpoints and records. `README.md` beside this file explains them, and
+//! says how to add an option or a command.
 
 pub mod checkpoint;
 pub mod finetune;
@@ -6,6 +7,7 @@ pub mod import;
 mod main_loop;
 pub mod observer;
 pub mod output_dir;
+pub mod outputs;
 mod pass;
 pub mod pretrain;
 pub mod probe;
@@ -15,6 +17,7 @@ mod resume;
 mod task;
 pub mod weights_on_disk;
 
-pub use main_loop::{Ended, Outputs, Run};
+pub use main_loop::{Ended, Run};
 pub use observer::{Observer, Silent};
+pub use outputs::{Outputs, RecordSettings};
 pub use task::{Task, TaskSettings, Tested};

@@ -1,23 +1,25 @@
-//! The folder of a run: one run at a time writes there, and what a kill left half done is put right.
+//! The output folder of a run. One run at a time writes there, and the next one repairs what a killed run left half
+//! done.
 
 use std::fs;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::WRITING;
 use crate::run::checkpoint;
 
-/// An output folder that this run alone writes to, until the value is dropped or the process ends.
+/// An output folder that is locked for this run, until the value is dropped or the process ends.
 #[derive(Debug)]
 pub struct OutputDir {
     _lock: Option<File>,
 }
 
 impl OutputDir {
-    /// Creates the folder if need be, and cleans up behind a run that was killed.
+    /// Creates the folder if it does not exist, locks it, and cleans up behind a run that was killed.
     ///
     /// # Errors
-    /// When it cannot be created or read, or when another run is writing there.
+    /// A folder that cannot be created or read, or to which another run is writing.
     pub fn open(path: &Path) -> Result<Self> {
         if path.exists() && !path.is_dir() {
             return Err(Error::file(path, "is a file, expected a folder to write to"));
@@ -28,7 +30,8 @@ impl OutputDir {
         Ok(Self { _lock: lock })
     }
 
-    /// An error if another run is writing to the folder: what it holds may be outdated before it has been read.
+    /// An error if another run is writing to the folder. Reading it would be a race: a checkpoint could be replaced
+    /// meanwhile.
     pub fn expect_free(path: &Path) -> Result<()> {
         if path.is_dir() {
             lock(path)?; // and let go at once
@@ -37,7 +40,7 @@ impl OutputDir {
     }
 }
 
-/// The lock of the folder itself; it ends with the process, however that ends. File systems without locks have none.
+/// Locks the folder itself. The lock ends with the process, however that ends. `None` on file systems without locks.
 fn lock(path: &Path) -> Result<Option<File>> {
     if !cfg!(unix) {
         return Ok(None);
@@ -50,7 +53,7 @@ fn lock(path: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Removes what was never finished; gives a checkpoint its name back if it was to be replaced but is not.
+/// Removes unfinished files and folders. A checkpoint whose replacement was not finished gets its name back.
 fn tidy(path: &Path) -> Result<()> {
     let failed = |e: std::io::Error| Error::file(path, format!("cannot be tidied up: {e}"));
     for entry in fs::read_dir(path).map_err(failed)? {
@@ -58,11 +61,11 @@ fn tidy(path: &Path) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(checkpoint::PARTIAL) {
             fs::remove_dir_all(entry.path()).map_err(failed)?;
-        } else if name.starts_with(".writing-") {
+        } else if name.starts_with(WRITING) {
             fs::remove_file(entry.path()).map_err(failed)?;
         } else if let Some(kept) = name.strip_prefix(checkpoint::OLD) {
             let replaced = path.join(kept);
-            if checkpoint::state_of_whole(&replaced).is_err() {
+            if checkpoint::read_complete_state(&replaced).is_err() {
                 if replaced.exists() {
                     checkpoint::remove(&replaced)?;
                 }

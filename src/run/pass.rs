@@ -1,4 +1,4 @@
-//! A forward program over a whole data set.
+//! One pass of a program over a data set.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::infer::program::Forward;
 
 impl Forward {
-    /// Runs over a data set once, in its order; `each` gets the rows of some images and their labels, which are empty
-    /// for a set without.
+    /// Runs over a data set once, in its order. `each` gets the output rows of a batch with its labels, which are empty
+    /// if the set has none.
     pub fn over(
         &self, data: &Arc<Dataset>, transform: Transform, threads: usize,
         mut each: impl FnMut(&[f32], &[u32]) -> Result<()>,

@@ -1,4 +1,4 @@
-//! The pretraining run: masks for its steps, and pictures of what the model makes of hidden patches.
+//! The pretraining task: masks for its steps, and pictures of reconstructed images.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::run::record::grid::{Grid, Panel};
 use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
-use crate::train::pretrain::mask::{Mask, Masker};
+use crate::train::pretrain::mask::{Masker, PatchMask};
 use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
-/// A model being pretrained on images of which parts are hidden.
+/// A model being pretrained.
 pub struct Pretraining {
     g: Gpu,
     config: Config,
@@ -28,18 +28,20 @@ pub struct Pretraining {
     trainer: Pretrainer,
     masker: Masker,
     longest: usize,
-    pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
+    pictures: Option<(Reconstructor, Vec<u8>, PatchMask)>,
 }
 
-/// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs; 0 for none.
+/// Prepares a pretraining run. It draws a grid of pictures every `grid_every` epochs of `outputs.record`.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, grid_every: u64, resume: Option<&Path>,
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
 ) -> Result<Run<'a, Pretraining>> {
     settings.check(config)?;
-    Run::prepare(g, config, settings, outputs, resume, |_| Pretraining::new(g, config, settings, grid_every))
+    Run::prepare(g, config, settings, outputs, resume, |_| {
+        Pretraining::new(g, config, settings, outputs.record.grid_every)
+    })
 }
 
 impl Pretraining {
@@ -59,8 +61,9 @@ impl Pretraining {
         })
     }
 
-    /// Eight images the model is shown again and again, if it draws: from the test half if there is one.
-    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, Mask)>> {
+    /// Up to eight images that every picture grid shows, from the test split if there is one. `None` for contrastive
+    /// pretraining, which reconstructs nothing.
+    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, PatchMask)>> {
         if !self.settings.objective.method.predicts {
             return Ok(None);
         }

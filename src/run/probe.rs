@@ -1,4 +1,5 @@
-//! What frozen features know about classes: a linear classifier on top of them, and the nearest neighbours.
+//! Probes of frozen features: a linear classifier trained on them (MAE's linear probe), and weighted nearest neighbors
+//! (DINO's k-NN).
 
 use std::sync::Arc;
 
@@ -8,17 +9,18 @@ use crate::gpu::{Gpu, Precision, Program};
 use crate::infer::program::Forward;
 use crate::infer::scores::{Scores, Tally};
 use crate::nn::{Entry, Init, Linear, Params};
+use crate::ops::adamw::AdamwConfig;
 use crate::ops::{cross_entropy, matmul, reduce};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
-use crate::train::optimizer::{AdamWConfig, DecayRule, Group};
+use crate::train::optimizer::{DecayRule, Group};
 use crate::train::schedule::Schedule;
 use crate::train::update::{Hyper, Update};
 
-/// Rows of features that one program takes.
+/// Rows of features per launch of a program.
 const CHUNK: usize = 4096;
 
-/// Features of labelled images.
+/// Features of labeled images.
 #[derive(Debug, Clone)]
 pub struct Features {
     /// (n, D)
@@ -29,10 +31,10 @@ pub struct Features {
 }
 
 impl Features {
-    /// Features (n, D) and labels (n).
+    /// Features (n, D) with labels (n).
     ///
     /// # Errors
-    /// No row, or sizes that do not fit each other.
+    /// No row at all, or sizes that do not fit each other.
     pub fn new(rows: Vec<f32>, width: usize, labels: Vec<u32>) -> Result<Self> {
         if labels.is_empty() || labels.len() * width != rows.len() {
             let got = format!("{} numbers and {} labels", rows.len(), labels.len());
@@ -41,7 +43,7 @@ impl Features {
         Ok(Self { rows, width, labels })
     }
 
-    /// What `forward` makes of a labelled data set.
+    /// The features that the program `forward` computes of a labeled data set.
     pub fn of(forward: &Forward, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Self> {
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         forward.over(data, transform, threads, |features, classes| {
@@ -58,7 +60,7 @@ impl Features {
         self.labels.len()
     }
 
-    /// Mean and deviation of each column; 1 in place of a deviation of 0.
+    /// Mean and standard deviation of each column; a deviation of 0 counts as 1.
     fn moments(&self) -> Vec<(f64, f64)> {
         let n = self.len() as f64;
         let column = |c: usize| self.rows.iter().skip(c).step_by(self.width).map(|v| f64::from(*v));
@@ -70,14 +72,14 @@ impl Features {
         (0..self.width).map(moments).collect()
     }
 
-    /// The same with columns moved and scaled by `moments`.
+    /// These features with each column standardized by `moments`.
     fn standardised(&self, moments: &[(f64, f64)]) -> Self {
         let scaled = |(v, (mean, deviation)): (&f32, &(f64, f64))| ((f64::from(*v) - mean) / deviation) as f32;
         let rows = self.rows.chunks_exact(self.width).flat_map(|row| row.iter().zip(moments).map(scaled)).collect();
         Self { rows, ..self.clone() }
     }
 
-    /// The same with every row of length 1; a row of zeros stays.
+    /// These features with each row scaled to length 1; a row of zeros stays.
     fn unit_rows(&self) -> Self {
         let mut rows = self.rows.clone();
         for row in rows.chunks_exact_mut(self.width) {
@@ -95,8 +97,8 @@ impl Features {
     }
 }
 
-/// A linear classifier on standardised features: multinomial logistic regression with the whole training half in each of
-/// `steps` AdamW steps, the rate falling from 0.01 along a cosine.
+/// Accuracy of a linear classifier on standardized features: multinomial logistic regression with AdamW. Each of the
+/// `steps` steps takes the whole training split; the rate falls from 0.01 along a cosine.
 pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, steps: u64) -> Result<Scores> {
     train.expect_like(test)?;
     let moments = train.moments();
@@ -105,7 +107,8 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
     let head = Linear::new(&mut params, "head", train.width, classes, Init::Zeros)?;
     let chunk = train.len().min(CHUNK);
     let hyper = Hyper {
-        adamw: AdamWConfig { betas: (0.9, 0.999), eps: 1e-8, clip: None },
+        adamw: AdamwConfig { betas: (0.9, 0.999), eps: 1e-8 },
+        clip: None,
         weight_decay: 1e-3,
         decay_rule: DecayRule::Recommended,
         accum_iter: train.len().div_ceil(chunk),
@@ -144,14 +147,14 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
     Ok(tally.scores())
 }
 
-/// Weighted nearest neighbours: each of the `k` training images with the most similar features (cosine) votes for its class
-/// with weight exp(similarity / `temperature`). Only the accuracies of the result mean something.
+/// Accuracy of weighted nearest neighbors: each of the `k` training images with the highest cosine similarity votes for
+/// its class with weight exp(similarity / `temperature`). The loss of the result is meaningless.
 pub fn nearest_neighbours(
     g: &Gpu, train: &Features, test: &Features, classes: usize, k: usize, temperature: f64,
 ) -> Result<Scores> {
     train.expect_like(test)?;
     let (train, test) = (train.unit_rows(), test.unit_rows());
-    // (similarity, training image) of each test image, best first
+    // (similarity, training image) for each test image, most similar first
     let mut nearest: Vec<Vec<(f32, usize)>> = vec![Vec::new(); test.len()];
     for (tile, rows) in train.rows.chunks(8 * CHUNK * train.width).enumerate() {
         let (first, count) = (tile * 8 * CHUNK, rows.len() / train.width);
@@ -184,7 +187,7 @@ pub fn nearest_neighbours(
     Ok(tally.scores())
 }
 
-/// A forward program over rows of features.
+/// A program that maps rows of features to rows of outputs.
 struct Rows {
     program: Program,
     x: Tensor,
@@ -199,7 +202,7 @@ impl Rows {
         Ok(Self { program: Program::new(g, recording)?, x, y, g: g.clone() })
     }
 
-    /// Runs over all rows; `each` gets results and labels of some.
+    /// Runs over all rows. `each` gets the outputs and labels of one launch at a time.
     fn over(&self, features: &Features, mut each: impl FnMut(&[f32], &[u32]) -> Result<()>) -> Result<()> {
         let &[count, width] = self.x.shape() else { return Ok(()) };
         for (rows, labels) in features.rows.chunks(count * width).zip(features.labels.chunks(count)) {
@@ -214,14 +217,14 @@ impl Rows {
     }
 }
 
-/// Rows of features, and zeros up to `count` rows.
+/// The rows of features from `at` on, filled up with zeros to `count` rows.
 fn padded(g: &Gpu, rows: &[f32], count: usize, width: usize) -> Result<Tensor> {
     let mut whole = rows.to_vec();
     whole.resize(count * width, 0.0);
     Tensor::from_slice(g, &[count, width], &whole)
 }
 
-/// Targets of labels, and rows of zeros, which add nothing to a loss, up to `count`.
+/// One-hot targets of the labels, filled up to `count` rows with zeros, which add nothing to a loss.
 fn one_hot(g: &Gpu, labels: &[u32], count: usize, classes: usize) -> Result<Tensor> {
     let mut targets = vec![0.0f32; count * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {

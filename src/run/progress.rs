@@ -1,11 +1,11 @@
-//! How fast a run is and how long it will take, in words.
+//! Speed of a run and time left, as text.
 
 use std::time::Instant;
 
-/// Over about this many seconds the speed is averaged.
+/// Seconds over which the speed is averaged.
 const SPEED_OVER: f64 = 10.0;
 
-/// Steps, images per second and time left.
+/// Counts steps and estimates images per second and time left.
 pub(crate) struct Progress {
     pub total: u64,
     images_per_step: u64,
@@ -13,12 +13,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// For a run of `total` steps of `images_per_step` images that goes on at step `start`.
+    /// The progress of a run of `total` steps of `images_per_step` images each that starts or resumes at step `start`.
     pub fn new(total: u64, start: u64, images_per_step: u64) -> Self {
         Self { total, images_per_step, speed: Speed::new(start, Instant::now()) }
     }
 
-    /// `done` steps are complete. Says so, with the loss and rate of the last one whose loss is known.
+    /// Notes that `done` steps are complete. Returns the line to show, with loss and rate of the last step whose loss
+    /// was read back.
     pub fn update(&mut self, done: u64, loss: f64, lr: f64) -> String {
         self.update_at(Instant::now(), done, loss, lr)
     }
@@ -39,7 +40,7 @@ impl Progress {
     }
 }
 
-/// Hours, minutes and seconds, the two largest that matter.
+/// A duration as text with its two largest units among days, hours, minutes and seconds.
 fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
@@ -50,7 +51,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Steps per second as a moving average weighted by time, corrected for its start.
+/// Steps per second: an exponential moving average over time, corrected for its start as Adam corrects its moments.
 struct Speed {
     at: (u64, Instant),
     steps: f64,

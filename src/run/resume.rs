@@ -1,4 +1,4 @@
-//! Whether a checkpoint is of the run that is to go on.
+//! Check that a checkpoint belongs to the run that is to resume from it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,8 @@ use crate::models::Config;
 use crate::run::checkpoint;
 use crate::train::checkpoint::State;
 
-/// What is not the same in two structures, one line each. What only one of them writes is at its default in the other.
+/// The fields in which two structures differ, one line each. A field that only one of them writes has its default in
+/// the other.
 fn differences<T: Serialize>(was: &T, now: &T, except: &[&str]) -> Vec<String> {
     let fields = |it: &T| match serde_json::to_value(it) {
         Ok(Value::Object(fields)) => fields,
@@ -25,7 +26,8 @@ fn differences<T: Serialize>(was: &T, now: &T, except: &[&str]) -> Vec<String> {
     other.map(|key| format!("{key} was {}, now {}", value(was.get(key)), value(now.get(key)))).collect()
 }
 
-/// Refuses a checkpoint of another run; the number of epochs may change, and how gradients are found.
+/// Refuses a checkpoint of another run. Epochs may change, and so may the checkpointing of blocks, which changes no
+/// bit.
 pub(crate) fn expect_same_run<S: TaskSettings>(
     folder: &Path, config: &Config, fresh: &State<S>, per_epoch: u64,
 ) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What a run trains, seen from its loop.
+//! The task of a run, as its loop sees it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,49 +16,52 @@ use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::settings::RunSettings;
 
-/// Everything that decides the result of a task's run.
+/// Settings of a task: everything that decides the result of its run.
 pub trait TaskSettings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwned {
-    /// What is made of the images of the data set, and how often; the rest is the run's.
+    /// How the data set's images become batches: transform, crops, repeats. Batch size, seed and threads are set by the
+    /// run.
     fn loading(&self, config: &Config) -> LoaderOptions;
 }
 
-/// Scores of a model, and of the moving average of its weights.
+/// Scores of the weights, and of their moving average if there is one.
 pub type Tested = (Scores, Option<Scores>);
 
-/// What a run trains.
+/// A training task: a model and its step. [`Run`](crate::run::Run) is the loop around it.
 pub trait Task {
-    /// The command, which also names the file of its options.
+    /// Name of the command, and of the file with its options.
     const COMMAND: &'static str;
-    /// Everything that decides the result.
+    /// Its settings.
     type Settings: TaskSettings;
 
     /// The model.
     fn config(&self) -> &Config;
     /// Its weights.
     fn params(&self) -> &Params;
-    /// Weights that training changes besides those.
+    /// Weights that training changes besides the model's, with the names of their files.
     fn companions(&self) -> Companions<'_> {
         Vec::new()
     }
-    /// What scales the loss, if anything does.
+    /// The loss scaler; `None` if the loss is not scaled.
     fn scaler(&self) -> Option<&LossScaler> {
         None
     }
-    /// The names of the classes that it learns.
+    /// Names of the classes that the model learns; empty if it learns none.
     fn classes(&self) -> &[String] {
         &[]
     }
-    /// Builds what the steps need, once the weights are where they start from.
+    /// Builds the programs of the steps. The weights are in place by then.
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
-    /// Submits step `step`, counted from 0. Returns where the loss will be.
+    /// Submits step number `step`, counted from 0. Returns the tensor that will hold the loss.
     fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
-    /// Goes through a step again whose loss was no number, and says what is not finite first, if that can be found.
+    /// Repeats a step whose loss was not finite, and names the first tensor that is not. `None` if this time all are
+    /// finite.
     fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>>;
-    /// Scores after `epoch` epochs, of which it is the `last` or not, if it is time for a test.
+    /// Tests the model after `epoch` epochs, if a test is due; `last` says that no epoch follows.
     fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
         Ok(None)
     }
-    /// Leaves what only this task has to show in `dir`, after `epoch` epochs, of which it is the `last` or not.
+    /// Writes the task's own pictures into `dir` after `epoch` epochs, if they are due; `last` says that no epoch
+    /// follows.
     fn show(&mut self, _dir: &Path, _epoch: u64, _last: bool) -> Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Weights read from a file.
+//! Weights in files.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use crate::error::{Error, Result};
 use crate::nn::Weights;
 use crate::train::weights_file::from_bytes;
 
-/// Reads f32, f16 or bf16 tensors as f32.
+/// Reads the tensors of a safetensors file in f32, f16 or bf16, all as f32.
 ///
 /// # Errors
-/// When the file is missing, truncated, no safetensors file, or holds another type of number.
+/// A file that is missing, truncated or no safetensors file, or that holds another type of number.
 pub fn read(path: &Path) -> Result<Weights> {
     from_bytes(path, &std::fs::read(path).map_err(|e| Error::file(path, e))?)
 }
 
-/// Checks that a file has as many bytes as its header says, without reading them.
+/// Checks that a file is as long as its header says, without reading the tensors.
 pub fn expect_whole(path: &Path) -> Result<()> {
     use safetensors::tensor::Metadata;
     use std::io::Read;

@@ -1,4 +1,5 @@
-//! The paper's tables at a reduced size: every cell pretrained, fine-tuned and tested, beside the figure of the paper.
+//! The paper's tables at a reduced scale: each cell is pretrained, fine-tuned and tested, and stands beside the paper's
+//! number.
 
 mod plot;
 mod report;

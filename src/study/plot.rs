@@ -1,4 +1,4 @@
-//! A table as a picture: our accuracy over the paper's, a point per cell with its deviation.
+//! A table as a picture: our accuracy over the paper's, with a point and an error bar for each cell.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ struct Point {
     label: String,
 }
 
-/// Points that lie on each other have one label, the last one's.
+/// Points in the same place share one label, that of the last one.
 fn share_labels(mut points: Vec<Point>) -> Vec<Point> {
     for i in 1..points.len() {
         let (before, rest) = points.split_at_mut(i);
@@ -57,7 +57,7 @@ fn share_labels(mut points: Vec<Point>) -> Vec<Point> {
     points
 }
 
-/// From the least to the largest value with a margin, never empty.
+/// The range of the values with a margin; never empty.
 fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> std::ops::Range<f64> {
     let (lo, hi) = (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
     let spare = ((hi - lo) * margin).max(0.5);

@@ -1,13 +1,13 @@
-//! What came out beside what the paper printed: a markdown table, and whether the cells stand in the same order.
+//! Results beside the paper's: a markdown table, and whether the cells stand in the paper's order.
 
 use std::fmt::Write;
 
 use super::table::{Cell, Table};
 
-/// Top-1 accuracies in percent of one cell, a number per seed that is done.
+/// Top-1 accuracies in percent of one cell, one for each finished seed.
 pub type Scores = Vec<f64>;
 
-/// Mean and sample standard deviation (0 for a single score); none without scores.
+/// Mean and sample standard deviation, 0 for a single score; `None` without scores.
 pub fn mean_deviation(scores: &[f64]) -> Option<(f64, f64)> {
     let n = scores.len() as f64;
     let mean = scores.iter().sum::<f64>() / n;
@@ -15,21 +15,21 @@ pub fn mean_deviation(scores: &[f64]) -> Option<(f64, f64)> {
     (!scores.is_empty()).then(|| (mean, (squares / (n - 1.0).max(1.0)).sqrt()))
 }
 
-/// How far two orders agree.
+/// Agreement of our order of the cells with the paper's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
-    /// Pairs of cells that differ in the paper and are both done here.
+    /// Pairs of cells that differ in the paper and are both finished here.
     pub pairs: usize,
-    /// Those whose means differ the same way here.
+    /// Pairs that stand in the paper's order here.
     pub same: usize,
-    /// Those whose means differ the other way, by more than both standard deviations together. Of cells with one seed
-    /// nothing is known about chance.
+    /// Pairs that stand the other way here, by more than the sum of both standard deviations. Cells with one seed never
+    /// count, as their deviation is unknown.
     pub reversed: usize,
     /// Whether every cell has more than one seed.
     pub deviations: bool,
 }
 
-/// Compares the order of cells given as (figure of the paper, scores here).
+/// Compares the order of cells, each given as (accuracy in the paper, scores here).
 pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
     let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
     let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
@@ -47,7 +47,7 @@ pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
     found
 }
 
-/// The table in markdown. `scores` has an entry per cell; `scale` says how small everything was.
+/// The table in markdown. `scores` has an entry for each cell; `scale` is a sentence about the size of the experiment.
 pub fn markdown(table: &Table, scores: &[Scores], scale: &str) -> String {
     let mut text = format!("## Table {}: {}\n\n{scale}\n", table.name, table.title);
     for group in table.groups() {
@@ -68,8 +68,8 @@ pub fn markdown(table: &Table, scores: &[Scores], scale: &str) -> String {
             _ if same == pairs => writeln!(text, "\nThe order agrees with the paper's ({same} of {pairs} pairs)."),
             _ if !deviations => writeln!(
                 text,
-                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there. One seed does not tell \
-                 how far chance moves a cell."
+                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there. One seed does not \
+                 tell how far chance moves a cell."
             ),
             _ => writeln!(
                 text,
@@ -99,7 +99,7 @@ mod tests {
             (found.pairs, found.same, found.reversed)
         };
         assert_eq!(compare(&[(80.0, vec![10.0]), (81.0, vec![11.0]), (82.0, vec![12.0])]), (3, 3, 0));
-        // the last two stand the other way, the first of them within the noise
+        // the last two stand the other way, the first of these within the noise
         assert_eq!(compare(&[(80.0, vec![10.0, 12.0]), (81.0, vec![10.0, 11.0])]), (1, 0, 0));
         assert_eq!(compare(&[(80.0, vec![10.0, 10.2]), (81.0, vec![7.0, 7.2])]), (1, 0, 1));
         assert_eq!(compare(&[(80.0, vec![10.0]), (80.0, vec![9.0]), (81.0, vec![])]), (0, 0, 0));

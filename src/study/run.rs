@@ -1,7 +1,7 @@
-//! Running a table: pretraining, which cells that ask for the same share, then fine-tuning, then one score.
+//! Running a table: each cell is pretrained, fine-tuned and tested. Cells with the same pretraining share that run.
 //!
-//! Everything lies in one folder, so that a study goes on where it was stopped: `pretrain-<key>` and `finetune-<key>` are
-//! runs like any other, and a key tells all that decides a run's result.
+//! All runs lie in one folder, `pretrain-<key>` and `finetune-<key>`. The key is a hash of everything that decides the
+//! result, so a study that was stopped finds what it has done.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -9,44 +9,46 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::report::Scores;
-use super::table::{Budget, Cell, Table, changed};
+use super::table::{Budget, Cell, Table};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Config, Method};
+use crate::models::Config;
 use crate::nn::stable_hash;
+use crate::run::outputs::RecordArgs;
 use crate::run::record::read_tests;
-use crate::run::{Ended, Outputs, Run, Task};
+use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
 use crate::run::{Silent, checkpoint};
 use crate::run::{finetune, pretrain};
 use crate::train::finetune::recipes;
 use crate::train::finetune::settings as tuning;
+use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
 
-/// The recipe of fine-tuning that a budget changes.
+/// Fine-tuning recipe that a budget overrides.
 const RECIPE: &str = "cifar";
 
-/// What a cell trains with one seed.
+/// Model and settings of one cell with one seed.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The model, with the classes of the data set.
+    /// The model, with as many classes as the data set.
     pub config: Config,
-    /// Its pretraining; none from scratch.
+    /// Settings of its pretraining; `None` trains from scratch.
     pub pretrain: Option<settings::Settings>,
-    /// Its fine-tuning, not yet with the checkpoint that pretraining leaves.
+    /// Settings of its fine-tuning, without the checkpoint, which pretraining has yet to write.
     pub finetune: tuning::Settings,
     /// DropPath at the last layer while fine-tuning.
     drop_path: f64,
 }
 
-/// A table to run on a data set.
+/// A table to be run on a data set.
 #[derive(Debug, Clone)]
 pub struct Study {
     /// The table.
     pub table: Table,
     /// Its scale.
     pub budget: Budget,
-    /// Data set with labels and a test half.
+    /// Data set with labels and a test split.
     pub data: String,
     /// Folder of all runs and results.
     pub dir: PathBuf,
@@ -54,14 +56,16 @@ pub struct Study {
     pub threads: usize,
 }
 
-/// Tells everything that decides a result, in sixteen digits.
+/// Hash of everything that decides a result, in sixteen hexadecimal digits.
 fn key(parts: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string(parts).map_err(|e| Error::argument("settings", e, "numbers and words"))?;
+    // studies from before the spelling changed have folders by the old one
+    let text = text.replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
     Ok(format!("{:016x}", stable_hash(&text)))
 }
 
 impl Study {
-    /// What `cell` trains with `seed`.
+    /// Model and settings of `cell` with `seed`.
     ///
     /// # Errors
     /// Names and values that models or settings do not know, a data set without labels.
@@ -72,29 +76,28 @@ impl Study {
         let config = Config { classes: data.classes().len(), ..base };
         config.validate()?;
         let pretrain = cell.pretrain.as_ref().map(|changes| {
-            let method: Method = match changes.get("method").and_then(|name| name.as_str()) {
-                Some(name) => name.parse()?,
-                None => Method::default(),
-            };
-            let budgeted = changed(&what("budget"), &settings::Settings::of(method), &self.budget.pretrain)?;
-            let mut settings: settings::Settings = changed(&what("pretrain"), &budgeted, changes)?;
+            let budget: settings::Args = read_table(&what("budget"), &self.budget.pretrain, &[])?;
+            let cell: settings::Args = read_table(&what("pretrain"), changes, &[])?;
+            let method = cell.method.objective.method.unwrap_or_default();
+            let mut settings = overlay(settings::Settings::of(method), &[budget, cell]);
             (settings.run.data, settings.run.seed) = (self.data.clone(), seed);
             settings.check(&config)?;
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
-        let mut finetune: tuning::Settings = changed(&what("budget"), &recipe.settings, &self.budget.finetune)?;
+        let budget: tuning::Args = read_table(&what("budget"), &self.budget.finetune, &[])?;
+        let mut finetune = overlay(recipe.settings, &[budget]);
         (finetune.run.data, finetune.run.seed) = (self.data.clone(), seed);
         finetune.check()?;
         let drop_path = recipe.drop_path.of(config.width);
         Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
     }
 
-    /// Runs every cell with seeds 0, 1, …, one seed of all cells after the other. `each` sees the scores so far, an entry
-    /// per cell, after each new one. False if `stop` was set before the end: run it again to go on.
+    /// Runs every cell with seeds 0, 1, …, all cells with one seed before the next seed. After each run `each` gets the
+    /// scores so far, an entry for each cell. Returns false if `stop` was set before the end; another call continues.
     ///
     /// # Errors
-    /// Those of the runs; what is finished stays.
+    /// Errors of the runs. Finished runs stay.
     pub fn run(
         &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[Scores]) -> Result<()>,
     ) -> Result<bool> {
@@ -110,14 +113,14 @@ impl Study {
         Ok(true)
     }
 
-    /// Top-1 accuracy in percent of one cell with one seed; none if it was stopped.
+    /// Top-1 accuracy in percent of one cell with one seed; `None` if it was stopped.
     fn score(&self, g: &Gpu, plan: &Plan, stop: &AtomicBool) -> Result<Option<f64>> {
         let pretrained = match &plan.pretrain {
             None => None,
             Some(settings) => {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
-                let outputs = self.outputs(&name, settings)?;
-                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, 0, resume);
+                let outputs = self.outputs(&name, settings::Args::from(settings), settings.run.epochs)?;
+                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, resume);
                 match self.finish(&outputs, settings.run.epochs, stop, start)? {
                     None => return Ok(None),
                     folder => folder,
@@ -127,9 +130,9 @@ impl Study {
         let config = Config { drop_path: plan.drop_path, ..plan.config.clone() };
         let name = format!("finetune-{}", key(&(&plan.config, &plan.pretrain, &config, &plan.finetune))?);
         let settings = tuning::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
-        let outputs = self.outputs(&name, &settings)?;
         let epochs = settings.run.epochs;
-        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, epochs, resume);
+        let outputs = self.outputs(&name, tuning::Args::from(&settings), epochs)?;
+        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, resume);
         if self.finish(&outputs, epochs, stop, start)?.is_none() {
             return Ok(None);
         }
@@ -138,13 +141,13 @@ impl Study {
         tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
     }
 
-    /// The last checkpoint of a run, which is started, resumed, or found finished; none if it was stopped.
+    /// The last checkpoint of a run, which is started, resumed, or found finished. `None` if it was stopped.
     fn finish<'a, T: Task>(
         &self, outputs: &Outputs, epochs: u64, stop: &AtomicBool,
         start: impl FnOnce(Option<&Path>) -> Result<Run<'a, T>>,
     ) -> Result<Option<PathBuf>> {
         let last = outputs.dir.join(format!("checkpoint-{epochs}"));
-        if checkpoint::state_of_whole(&last).is_ok() {
+        if checkpoint::read_complete_state(&last).is_ok() {
             return Ok(Some(last));
         }
         let resume = checkpoint::newest(&outputs.dir)?;
@@ -154,10 +157,20 @@ impl Study {
         }
     }
 
-    fn outputs(&self, name: &str, settings: &impl Serialize) -> Result<Outputs> {
-        let options = toml::to_string(settings).map_err(|e| Error::argument(name, e, "settings as TOML"))?;
-        let dir = self.dir.join(name);
-        Ok(Outputs { dir, options, log_every: 10, save_every_steps: 0, keep: 1, threads: self.threads })
+    /// Outputs of a run, which is tested after its last epoch alone, draws no pictures, and keeps its newest
+    /// checkpoint.
+    fn outputs(&self, name: &str, settings: impl Serialize, epochs: u64) -> Result<Outputs> {
+        #[derive(Serialize)]
+        struct Options<S> {
+            #[serde(flatten)]
+            settings: S,
+            #[serde(flatten)]
+            record: RecordArgs,
+        }
+        let (grid_every, eval_every) = (0, epochs);
+        let record = RecordSettings { keep: 1, threads: self.threads, grid_every, eval_every, ..Default::default() };
+        let options = to_toml(&Options { settings, record: (&record).into() })?;
+        Ok(Outputs { dir: self.dir.join(name), options, record })
     }
 }
 

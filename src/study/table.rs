@@ -1,12 +1,11 @@
-//! Tables as data: what each cell trains, and what the paper printed for it. `tables.toml` holds the paper's.
+//! Tables as data: the training of each cell, and the paper's number for it. `tables.toml` holds the paper's tables.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Named values over defaults: keys of settings.
-pub type Changes = Map<String, Value>;
+/// A row's overrides of settings: one layer, see [`train::options`](crate::train::options).
+pub type Changes = toml::Table;
 
 /// One table of the paper.
 #[derive(Debug, Clone, Deserialize)]
@@ -14,15 +13,15 @@ pub type Changes = Map<String, Value>;
 pub struct Table {
     /// Its number.
     pub name: String,
-    /// What it compares.
+    /// Subject of the comparison.
     pub title: String,
-    /// Model of the cells that name none.
+    /// Model of the cells that do not name one.
     pub model: String,
     /// The cells, in the order of the paper.
     pub cells: Vec<Cell>,
 }
 
-/// One row: a model, how it is pretrained, and the paper's figure.
+/// A cell: a model, its pretraining, and its accuracy in the paper.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
@@ -32,27 +31,27 @@ pub struct Cell {
     pub label: String,
     /// Top-1 accuracy on ImageNet-1k in percent, as the paper prints it.
     pub paper: f64,
-    /// Model, if another than the table's.
+    /// The cell's model, if it is not the table's.
     #[serde(default)]
     pub model: Option<String>,
-    /// Pretraining settings to change; without them the cell starts from scratch.
+    /// Overrides of the pretraining settings; without them the cell starts from scratch.
     #[serde(default)]
     pub pretrain: Option<Changes>,
 }
 
-/// How much a cell trains: the scale at which a table is run.
+/// A budget: how much the cells of a table train.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// What it is asked for by.
+    /// Its name, for `--budget`.
     pub name: String,
-    /// What it takes.
+    /// A line about its cost.
     pub about: String,
-    /// Seeds of each cell unless the user says how many.
+    /// Seeds of each cell, unless the user gives their number.
     pub seeds: u64,
-    /// Pretraining settings to change.
+    /// Overrides of the pretraining settings.
     pub pretrain: Changes,
-    /// Fine-tuning settings to change.
+    /// Overrides of the fine-tuning settings.
     pub finetune: Changes,
 }
 
@@ -67,7 +66,7 @@ fn file() -> Result<File> {
     toml::from_str(include_str!("tables.toml")).map_err(|e| Error::file("tables.toml", e.message()))
 }
 
-/// The one of this name.
+/// The item of `all` with this name; otherwise an error that lists the names.
 fn named<T>(what: &str, mut all: Vec<T>, name: &str, name_of: fn(&T) -> &str) -> Result<T> {
     match all.iter().position(|it| name_of(it) == name) {
         Some(at) => Ok(all.swap_remove(at)),
@@ -101,7 +100,7 @@ impl Table {
         named("table", Self::all()?, name, |table| &table.name)
     }
 
-    /// The groups, in order of their first cell.
+    /// Names of the groups, in order of their first cells.
     pub fn groups(&self) -> Vec<&str> {
         let mut groups: Vec<&str> = Vec::new();
         for cell in &self.cells {
@@ -111,25 +110,6 @@ impl Table {
         }
         groups
     }
-}
-
-/// `base` with the named values changed.
-///
-/// # Errors
-/// A key that `base` does not have, or a value of another type.
-pub fn changed<T>(what: &str, base: &T, changes: &Changes) -> Result<T>
-where
-    T: serde::Serialize + serde::de::DeserializeOwned,
-{
-    let broken = |e: serde_json::Error| Error::argument(what, e, "keys and values of its kind");
-    let mut value = serde_json::to_value(base).map_err(broken)?;
-    for (key, new) in changes {
-        match value.get_mut(key) {
-            Some(old) => *old = new.clone(),
-            None => return Err(Error::argument(what, format!("the key `{key}`"), "a key it has")),
-        }
-    }
-    serde_json::from_value(value).map_err(broken)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! Checkpoints: `config.json` and `model.safetensors`, and for training `optimizer.safetensors` and `state.json`, and
-//! what else a method or recipe changes. What is in each file is said here; where the files lie is another matter: in a folder, or in a browser's storage.
+//! The content of a checkpoint's files, as bytes: `config.json` and `model.safetensors`; for training also
+//! `optimizer.safetensors`, `state.json`, and further weights that a method or recipe trains.
+//!
+//! Where the files are stored is decided elsewhere: `run::checkpoint` writes folders, a browser page its own storage.
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::weights_file;
 use crate::error::{Error, Result};
@@ -13,20 +15,20 @@ use crate::models::Config;
 use crate::nn::{Params, Weights};
 use crate::train::pretrain::settings::Settings;
 
-/// The file that says what the model is made of.
+/// The file of the model's configuration.
 pub const CONFIG: &str = "config.json";
 /// The file of the weights.
 pub const MODEL: &str = "model.safetensors";
 /// The file of the optimizer's moments.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
-/// The file of the moving average of the weights, where a run keeps one.
+/// The file of the moving average of the weights; only of runs that keep one.
 pub const AVERAGE: &str = "ema.safetensors";
-/// The file of the names of a classifier's classes, where they are known.
+/// The file with the names of a classifier's classes; only of runs that know them.
 pub const CLASSES: &str = "classes.json";
-/// The file that says where a run stands.
+/// The file of the run's state: step, epoch, settings.
 pub const STATE: &str = "state.json";
 
-/// Where a training run stands. Everything random follows from seed, epoch and step.
+/// The state of a training run. It holds no random generator: everything random is a function of seed, epoch and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State<S = Settings> {
@@ -34,13 +36,13 @@ pub struct State<S = Settings> {
     pub version: u32,
     /// Optimizer steps done.
     pub step: u64,
-    /// Epoch of the next batch.
+    /// Epoch of the next batch, counted from 0.
     pub epoch: u64,
-    /// Number of the next batch within its epoch.
+    /// Number of the next batch within its epoch, counted from 0.
     pub batch: u64,
-    /// Images of the data set: with another number every batch would be another.
+    /// Images of the data set. A resumed run needs the same number, or each of its batches would hold other images.
     pub images: usize,
-    /// The settings of the run, which a resumed run has to share.
+    /// The settings of the run. A resumed run needs the same.
     pub settings: S,
     /// The best test so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,8 +50,8 @@ pub struct State<S = Settings> {
 }
 
 impl<S> State<S> {
-    /// Before the first step of a run over so many images.
-    pub fn fresh(images: usize, settings: S) -> Self {
+    /// Before the first step of a run over `images` images.
+    pub fn new(images: usize, settings: S) -> Self {
         Self { version: VERSION, step: 0, epoch: 0, batch: 0, images, settings, best: None }
     }
 }
@@ -58,19 +60,23 @@ impl<S> State<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// Epochs that were done.
+    /// Epochs that were complete when it was tested.
     pub epoch: u64,
     /// Top-1 accuracy in percent.
     pub top1: f64,
-    /// Whether it is that of the moving average of the weights.
+    /// Whether the moving average of the weights reached it, and not the weights themselves.
     pub average: bool,
 }
 
-/// Version of [`State`].
+/// Version of [`State`], in `state.json`.
 pub const VERSION: u32 = 1;
 
 pub(crate) fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::file(path, format!("not what a checkpoint holds: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| not_in_checkpoints(path, &e))
+}
+
+fn not_in_checkpoints(path: &Path, e: &serde_json::Error) -> Error {
+    Error::file(path, format!("not what a checkpoint holds: {e}"))
 }
 
 pub(crate) fn to_json<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
@@ -81,9 +87,67 @@ pub(crate) fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {
     weights_file::to_bytes(weights, [("format".to_string(), "pt".to_string())].into())
 }
 
-/// `config.json`.
+/// Newest format of `config.json`. Raise it when a model of this version could be misread by an older one.
+///
+/// 0: the first version, which wrote no `format`; 1: the same keys, and `format` itself.
+pub const CONFIG_FORMAT: u32 = 1;
+
+/// `config.json`: the configuration and the format that it is written in.
 pub fn config_to_bytes(config: &Config) -> Result<Vec<u8>> {
-    to_json("config", config)
+    #[derive(Serialize)]
+    struct ConfigFile<'a> {
+        format: u32,
+        #[serde(flatten)]
+        config: &'a Config,
+    }
+    to_json("config", &ConfigFile { format: CONFIG_FORMAT, config })
+}
+
+/// A JSON object without its key `format`, for a structure that does not know the key and refuses unknown ones. Unlike
+/// `#[serde(flatten)]` it leaves the line and the key in errors.
+struct WithoutFormat<T>(T);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithoutFormat<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(WithoutFormat(visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for WithoutFormat<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(WithoutFormat(map))
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutFormat<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.0.next_key::<String>()? {
+            if key != "format" {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            self.0.next_value::<IgnoredAny>()?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
 }
 
 /// `state.json`.
@@ -106,7 +170,20 @@ pub async fn moments_to_bytes(g: &Gpu, params: &Params) -> Result<Vec<u8>> {
 
 /// The configuration in the bytes of a `config.json`; `path` is for the error.
 pub fn config_from_bytes(path: &Path, bytes: &[u8]) -> Result<Config> {
-    let config: Config = from_json(path, bytes)?;
+    /// Read first, whatever else there is: a newer file may have keys that this version does not know.
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default)]
+        format: u32,
+    }
+    let Format { format } = from_json(path, bytes)?;
+    if format > CONFIG_FORMAT {
+        let advice = format!("this version reads up to {CONFIG_FORMAT}: open it with a newer rowscan");
+        return Err(Error::file(path, format!("is of format {format}, {advice}")));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let config = Config::deserialize(WithoutFormat(&mut json)).and_then(|config| json.end().map(|()| config));
+    let config = config.map_err(|e| not_in_checkpoints(path, &e))?;
     config.validate().map_err(|e| Error::file(path, e))?;
     Ok(config)
 }

@@ -1,4 +1,5 @@
-//! Images on their way into a model: uploaded as bytes, normalised and cut into patches on the GPU.
+//! Images on their way into a model. They are uploaded as bytes; normalizing (`transforms.Normalize`) and cutting into
+//! patches happen on the GPU.
 
 use crate::data::imagenet::{MEAN, STD};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::models::Config;
 use crate::ops::patchify;
 use crate::tensor::Tensor;
 
-/// A batch of images that programs read and the host writes again and again.
+/// The GPU buffer of a batch of images, which the host overwrites before each step.
 #[derive(Debug, Clone)]
 pub struct Images {
     bytes: Tensor,
@@ -28,7 +29,8 @@ impl Images {
         Ok(Self { bytes: Tensor::indices("images", &[(batch * side * side * 3).div_ceil(4)]), batch, side })
     }
 
-    /// Launches the patches in conv order (channel, y, x), normalised: (B, L, P·P·3).
+    /// Launches the normalized patches (B, L, P·P·3). A patch is in conv order (channel, y, x), so that the patch
+    /// embedding is a matrix product with the weight of timm's `Conv2d`.
     pub fn patches(&self, g: &Gpu, config: &Config) -> Result<Tensor> {
         patchify::from_u8(g, &self.bytes, [self.batch, self.side, self.side], config.patch_size, MEAN, STD)
     }
@@ -50,7 +52,7 @@ impl Images {
     }
 }
 
-/// Part `part` of `parts` equal parts.
+/// Slice number `part` of `parts` slices of equal length.
 pub(crate) fn share<T>(all: &[T], (part, parts): (usize, usize)) -> &[T] {
     let each = all.len() / parts.max(1);
     &all[part * each..][..each]

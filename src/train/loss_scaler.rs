@@ -1,4 +1,4 @@
-//! Dynamic loss scaling of a run whose products are made of f16: its state on the GPU, in checkpoints and in logs.
+//! Dynamic loss scaling for f16 products, as `torch.amp.GradScaler`: its state on the GPU, in checkpoints and in logs.
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Precision};
@@ -6,32 +6,33 @@ use crate::nn::{Init, Params};
 use crate::ops::loss_scale;
 use crate::tensor::Tensor;
 
-/// The file of a checkpoint that keeps it.
+/// The checkpoint file of the scaler's state.
 const FILE: &str = "loss_scale.safetensors";
 
-/// Halvings of the scale after which gradients overflow however small they are: 2^-14 is left of 2^16.
+/// Halvings of the scale after which a run is given up. The scale starts at 2^16; where gradients still overflow at
+/// 2^-14, no scale helps.
 const HOPELESS: f32 = -30.0;
 
-/// The state of [`loss_scale`].
+/// The loss scaler: the state of [`loss_scale`] on the GPU.
 #[derive(Debug)]
 pub struct LossScaler {
     params: Params,
     state: Tensor,
 }
 
-/// What a run logs of it.
+/// The scaler's state, as read back for the log.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scaling {
-    /// The factor on the loss from the next step on.
+    /// Factor on the loss from the next step on.
     pub scale: f64,
-    /// Steps that were not taken since the run began.
+    /// Skipped steps since the run began: those whose gradients overflowed.
     pub skipped: u64,
-    /// Whether gradients overflow whatever the scale is.
+    /// Whether gradients overflow at every scale, so that the run has to stop.
     pub hopeless: bool,
 }
 
 impl LossScaler {
-    /// A scaler at its start if products in this precision need one.
+    /// A scaler with its initial scale; `None` for a precision whose products are not of f16.
     pub fn of(g: &Gpu, precision: Precision) -> Result<Option<Self>> {
         if precision == Precision::F32 {
             return Ok(None);
@@ -49,14 +50,14 @@ impl LossScaler {
         &self.state
     }
 
-    /// What a checkpoint keeps, by its file.
+    /// The state as a set of weights, with the name of its checkpoint file.
     pub fn companion(&self) -> (&'static str, &Params) {
         (FILE, &self.params)
     }
 }
 
 impl Scaling {
-    /// From the bytes of the state.
+    /// Decodes the bytes of the state tensor.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let numbers: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
         let [level, _, skipped, ..] = numbers[..] else {

@@ -1,15 +1,16 @@
-//! Whether a training step fits the adapter, by recording it on a device that only plans.
+//! Whether a training step fits the adapter's memory. The step is recorded on a device that only plans, so nothing is
+//! allocated.
 
 use super::update::Hyper;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan};
 
-/// Checks that a step on `batch` images fits the adapter, before anything is allocated. `plan` makes the plan of a step on
-/// the device, the number of images and the numbers it is given.
+/// Refuses a step on `batch` images that does not fit the adapter `caps`. `plan` makes the memory plan of a step for a
+/// planning device, a number of images and the optimizer's numbers.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits, also with `--checkpoint-blocks` where that is
-/// larger.
+/// [`Error::OutOfMemory`] with the plan's size, the largest batch that fits, and the largest one with
+/// `--checkpoint-blocks` if that is larger.
 pub fn expect_fit(
     caps: &Caps, batch: usize, hyper: Hyper, plan: impl Fn(&Gpu, usize, Hyper) -> Result<Plan>,
 ) -> Result<()> {
@@ -34,7 +35,7 @@ pub fn expect_fit(
     })
 }
 
-/// What an error says besides its kind.
+/// The text of an error without the words for its kind.
 fn reason(e: &Error) -> String {
     match e {
         Error::OutOfMemory(text) => text.trim_end().into(),
@@ -42,7 +43,8 @@ fn reason(e: &Error) -> String {
     }
 }
 
-/// The largest number below `below` for which `fits` is true, 0 if there is none.
+/// The largest number below `below` for which `fits` is true, 0 if there is none. Bisection: `fits` is true up to some
+/// number and false from there on.
 fn largest(below: usize, fits: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, below);
     while low + 1 < high {

@@ -1,5 +1,5 @@
-//! One step of training: masks, schedule, optimizer, loss scale, memory, and what is written of it as bytes. The loop that
-//! takes steps over a data set is in [`run`](crate::run).
+//! One training step: settings, masks, schedule, optimizer, loss scale, memory check, and checkpoints as bytes. The
+//! loop over a data set is in [`run`](crate::run).
 
 pub mod checkpoint;
 pub mod drop_path;
@@ -8,6 +8,7 @@ pub mod image_input;
 pub mod loss_scaler;
 pub mod memory_check;
 pub mod optimizer;
+pub mod options;
 pub mod pretrain;
 pub mod schedule;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! AdamW over a model's arenas: which weights decay, and the one launch per arena that updates them.
+//! AdamW over a model's arenas: which weights decay, and one launch per arena that updates all of its weights.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Phase};
@@ -8,25 +8,15 @@ use crate::ops::loss_scale;
 use crate::tape::Grads;
 use crate::tensor::Tensor;
 
-/// Numbers of AdamW that do not change during a run.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct AdamWConfig {
-    /// Decay of both moments.
-    pub betas: (f64, f64),
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Largest global gradient norm; none means no clipping.
-    pub clip: Option<f64>,
-}
-
-/// Which parameters weight decay applies to (src/models/README.md, D-21).
+/// Which parameters decay (src/models/README.md, D-21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayRule {
-    /// Matrices of Linear and Conv layers only: no A, no D, no token, no position. Our default.
+    /// Our default: matrices of Linear and Conv layers decay. A_log, D, biases, norms, tokens and positions do not.
     #[default]
     Recommended,
-    /// As the MAP repository with timm 0.4.12: all but 1-D tensors, biases and the positions and class tokens of the encoder.
+    /// The MAP repository with timm 0.4.12: all decay but 1-D tensors, biases, and the encoder's positions and class
+    /// tokens.
     MapRepo,
 }
 
@@ -42,29 +32,32 @@ impl DecayRule {
     }
 }
 
-/// What the optimizer does with a parameter; parameters with equal numbers share a row of its table.
+/// A parameter group, as in `torch.optim`. Parameters with equal numbers share a row of the optimizer's table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Group {
-    /// Factor on the learning rate; 0 freezes.
+    /// Factor on the learning rate; 0 freezes the parameter.
     pub lr_scale: f64,
     /// Weight decay.
     pub weight_decay: f64,
 }
 
-/// AdamW with its tables on the GPU.
+/// AdamW, with its table of groups on the GPU.
 #[derive(Debug)]
 pub struct Optimizer {
     state: Tensor,
     groups: Vec<Tensor>,
     table: Tensor,
-    config: AdamWConfig,
+    config: AdamwConfig,
+    clip: Option<f64>,
 }
 
 impl Optimizer {
-    /// An optimizer for the parameters that have a gradient in `grads`; the others are frozen: no update, no decay.
-    /// `state` is a [`StepState`](crate::ops::step::StepState) that other launches may read too.
+    /// An optimizer for the parameters that have a gradient in `grads`. All others are frozen: no update, no decay.
+    /// `clip` is the largest global gradient norm, as in `torch.nn.utils.clip_grad_norm_`; `None` does not clip.
+    /// `state` is a [`StepState`](crate::ops::step::StepState), which other launches may read too.
     pub fn new(
-        g: &Gpu, params: &Params, grads: &Grads, config: AdamWConfig, state: Tensor, group: impl Fn(&Entry) -> Group,
+        g: &Gpu, params: &Params, grads: &Grads, config: AdamwConfig, clip: Option<f64>, state: Tensor,
+        group: impl Fn(&Entry) -> Group,
     ) -> Result<Self> {
         let mut rows = vec![Group { lr_scale: 0.0, weight_decay: 0.0 }]; // group 0 is frozen
         for found in params.entries().iter().map(&group) {
@@ -87,24 +80,27 @@ impl Optimizer {
             groups: tables.collect::<Result<_>>()?,
             table: Tensor::from_slice(g, &[rows.len(), 2], &values)?,
             config,
+            clip,
         })
     }
 
-    /// Launches what stops all later updates if a number of `loss` is not finite.
+    /// Launches a check of `loss`. If a number in it is not finite, all later updates do nothing, so that the weights
+    /// stay those before the bad step.
     pub fn guard(&self, g: &Gpu, loss: &Tensor) -> Result<()> {
         let _phase = g.phase(Phase::Update);
         guard(g, loss, &self.table)
     }
 
-    /// Launches one update of all weights by `gradients`, one flat tensor for each arena, scaled as the state of
-    /// [`loss_scale`] says where there is one. Returns (factor, gradient norm, …) if clipping or scaling is on.
+    /// Launches one update of all weights. `gradients` holds one flat tensor per arena; `scaling` is the state of
+    /// [`loss_scale`], whose factor is taken out of them. Returns the tensor (factor, gradient norm, …) if clipping or
+    /// scaling is on.
     pub fn launch(
         &self, g: &Gpu, params: &Params, gradients: &[Tensor], scaling: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
         let _phase = g.phase(Phase::Update);
         let _scope = g.scope("adamw");
         let all: Vec<&Tensor> = gradients.iter().collect();
-        let (betas, max) = (self.config.betas, self.config.clip.map(|max| max as f32));
+        let (betas, max) = (self.config.betas, self.clip.map(|max| max as f32));
         let clip = match (scaling, max) {
             (Some(state), max) => Some(loss_scale::judge(g, state, &all, betas, max.unwrap_or(f32::INFINITY))?),
             (None, Some(max)) => Some(clip_factor(g, &all, max)?),
@@ -115,10 +111,9 @@ impl Optimizer {
             Some(clip) => Factor::Clipped(clip),
             None => Factor::One,
         };
-        let hyper = AdamwConfig { betas, eps: self.config.eps as f32 };
         for ((f, grad), groups) in params.flat().iter().zip(gradients).zip(&self.groups) {
             let arrays = AdamwArrays { p: &f.weights, grad, m: &f.first_moment, v: &f.second_moment };
-            adamw(g, &self.state, arrays, groups, &self.table, factor, hyper)?;
+            adamw(g, &self.state, arrays, groups, &self.table, factor, self.config)?;
         }
         Ok(clip)
     }

@@ -1,18 +1,17 @@
-//! Learning rate as a pure function of the step.
+//! Learning rate schedules. A rate is a pure function of the step: there is no state to save.
 use crate::data::DataError;
 use std::f64::consts::PI;
 
-/// The learning rate for the effective batch size: `base · batch / reference`.
-///
-/// MAE writes its base rate (`--blr`) for a `reference` of 256, the published MAP code for 512.
+/// The learning rate of an effective batch of `batch` images: base · batch / reference. MAE's base rate (`--blr`) is
+/// per 256 images, that of the published MAP code per 512.
 pub fn scaled_lr(base: f64, batch: usize, reference: usize) -> f64 {
     base * batch as f64 / reference.max(1) as f64
 }
 
-/// How the learning rate moves through a run. Build it with a constructor, which checks the numbers.
+/// A learning rate schedule. Its constructors check the numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Schedule {
-    /// Per step: a line from 0 to `peak`, then half a cosine down to `min_lr`. The schedule of MAE.
+    /// MAE's schedule, per step: a line from 0 to `peak`, then half a cosine down to `min_lr`.
     HalfCosine {
         /// Learning rate at the end of the warm-up.
         peak: f64,
@@ -23,8 +22,9 @@ pub enum Schedule {
         /// Steps of the whole run, warm-up included.
         total_steps: u64,
     },
-    /// Per epoch, as timm 0.4.12 and the published MAP code do it: the cosine spans the whole run and the warm-up covers
-    /// its beginning; the rate of epoch e is that of schedule time e − 1, so the first two epochs share one rate.
+    /// timm's `CosineLRScheduler` (0.4.12), as the published MAP code uses it, per epoch: the cosine spans the whole
+    /// run, and the warm-up replaces its beginning. timm sets the rate after an epoch, so epoch e has the rate of time
+    /// e − 1, and the first two epochs share one.
     EpochCosine {
         /// Start of the cosine and target of the warm-up.
         peak: f64,
@@ -42,14 +42,14 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Warm-up and half cosine per step, as MAE trains.
+    /// MAE's schedule: warm-up and half a cosine per step.
     pub fn half_cosine(peak: f64, min_lr: f64, warmup_steps: u64, total_steps: u64) -> Result<Self, DataError> {
         check_rates(&[("the learning rate", peak), ("--min-lr", min_lr)], peak)?;
         check_lengths(warmup_steps, total_steps, "steps")?;
         Ok(Self::HalfCosine { peak, min_lr, warmup_steps, total_steps })
     }
 
-    /// Warm-up from 1e-6 and cosine per epoch, as timm trains. A run shorter than the warm-up stays in it.
+    /// timm's schedule: warm-up from 1e-6 and a cosine per epoch. A run shorter than the warm-up never leaves it.
     pub fn epoch_cosine(
         peak: f64, min_lr: f64, warmup_epochs: u64, epochs: u64, steps_per_epoch: u64,
     ) -> Result<Self, DataError> {
@@ -60,9 +60,8 @@ impl Schedule {
         Ok(Self::EpochCosine { peak, warmup_lr: 1e-6, min_lr, warmup_epochs, epochs, steps_per_epoch })
     }
 
-    /// The preset of the published MAP code: 5e-4 · batch / 512 at the peak, 5 epochs of warm-up from 1e-6, end 1e-5.
-    ///
-    /// `batch` is the effective batch size. A run shorter than the warm-up stays in it.
+    /// The schedule of the published MAP code: 5e-4 · batch / 512 at the peak, 5 epochs of warm-up from 1e-6, 1e-5 at
+    /// the end. `batch` is the effective batch size. A run shorter than the warm-up never leaves it.
     pub fn map_repo(batch: usize, epochs: u64, steps_per_epoch: u64) -> Result<Self, DataError> {
         Self::epoch_cosine(scaled_lr(5e-4, batch, 512), 1e-5, 5, epochs, steps_per_epoch)
     }
@@ -87,7 +86,7 @@ impl Schedule {
     }
 }
 
-/// From `peak` at time 0 along half a cosine to `min_lr` at `length` and after.
+/// Half a cosine: `peak` at time 0, `min_lr` at time `length` and after.
 fn cosine(peak: f64, min_lr: f64, time: u64, length: u64) -> f64 {
     if time >= length {
         return min_lr;
@@ -144,7 +143,7 @@ mod tests {
             close(s.lr(epoch * 10), lr);
             close(s.lr(epoch * 10 + 9), lr);
         }
-        // The warm-up is not taken out of the cosine: it enters at time 5 of 1600.
+        // The cosine is not shifted by the warm-up: at the warm-up's end it is at time 5 of 1600.
         close(s.lr(60), 1e-5 + 0.5 * (8e-3 - 1e-5) * (1.0 + (PI * 5.0 / 1600.0).cos()));
         close(s.lr(801 * 10), 1e-5 + 0.5 * (8e-3 - 1e-5));
         close(s.lr(1_000_000), 1e-5);

@@ -1,105 +1,107 @@
-//! What every run that trains decides: data, batches, learning rates, optimizer.
+//! Settings of every run that trains: data, batches, learning rates, optimizer.
 
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::{AdamWConfig, DecayRule};
+use super::optimizer::DecayRule;
+#[cfg(feature = "cli")]
+use super::options::word;
+use super::options::{OrNone, Pair, args, settings};
 use super::schedule::{Schedule, scaled_lr};
 use super::update::Hyper;
+use crate::data::{RandAugment, Recipe};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
+use crate::ops::adamw::AdamwConfig;
 
-/// What every run that trains decides: data, batches, learning rates, optimizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunSettings {
-    /// Data set, as given.
-    pub data: String,
-    /// Images of the data set to train on, evenly spread over its classes; 0 for all.
-    #[serde(default)]
-    pub max_images: usize,
-    /// Images of a micro-batch.
-    pub batch_size: usize,
-    /// Micro-batches of a step.
-    #[serde(default = "one")]
-    pub accum_iter: usize,
-    /// Passes over the data.
-    pub epochs: u64,
-    /// Learning rate per 256 images of a step.
-    pub blr: f64,
-    /// Learning rate whatever the batch, in place of `blr`.
-    #[serde(default)]
-    pub lr: Option<f64>,
-    /// Learning rate at the end.
-    pub min_lr: f64,
-    /// Epochs of linear warm-up; fractions are allowed.
-    pub warmup_epochs: f64,
-    /// `cosine` per step, `epoch` as timm, or `map_repo`.
-    pub schedule: ScheduleKind,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Which weights decay.
-    pub decay_rule: DecayRule,
-    /// Betas of AdamW.
-    pub betas: (f64, f64),
-    /// Epsilon of AdamW.
-    pub eps: f64,
-    /// Largest gradient norm; 0 for no clipping.
-    pub clip_grad: f64,
-    /// Seed of weights, order, crops, masks and DropPath.
-    pub seed: u64,
-    /// Whether each block is computed again in the backward pass, so that only what enters it is kept: less memory, more
-    /// time, the same bits. Not written where it is off, as it decides nothing about the result.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub checkpoint_blocks: bool,
-    /// Of products, forward and backward. Not written where it is f32: what was trained before there was a choice is the same.
-    #[serde(default, skip_serializing_if = "Precision::is_f32")]
-    pub precision: Precision,
+settings! {
+    /// Settings of every run that trains: data, batches, learning rates, optimizer. The defaults are MAE's optimizer
+    /// and schedule, for a short run of 20 epochs (src/models/README.md, D-8).
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub struct RunSettings with RunArgs {
+        /// Image folder (with or without class folders), tar, CIFAR or IDX files, or synthetic[:N].
+        pub data: String = String::new(),
+        /// Images to train on, evenly spread over the classes; 0 for all.
+        pub max_images: usize = 0; serde(default),
+        /// Images at a time (a micro-batch).
+        pub batch_size: usize = 64,
+        /// Batches whose gradients make one step.
+        pub accum_iter: usize = 1; serde(default = "one"),
+        /// Passes over the data.
+        pub epochs: u64 = 20,
+        /// Learning rate per 256 images of a step.
+        pub blr: f64 = 1.5e-4; arg(allow_negative_numbers = true),
+        /// Learning rate whatever the batch, in place of --blr.
+        pub lr: Option<f64> as f64 = None; serde(default); arg(allow_negative_numbers = true),
+        /// Learning rate at the end.
+        pub min_lr: f64 = 0.0; arg(allow_negative_numbers = true),
+        /// Epochs of linear warm-up; fractions are allowed.
+        pub warmup_epochs: f64 = 1.0,
+        /// cosine (per step), epoch (timm's per epoch), or map_repo (the same with that repository's rates).
+        pub schedule: ScheduleKind = ScheduleKind::Cosine; arg(value_parser = word::<ScheduleKind>()),
+        /// AdamW weight decay.
+        pub weight_decay: f64 = 0.05,
+        /// Weights that decay: recommended (matrices only) or map_repo.
+        pub decay_rule: DecayRule = DecayRule::Recommended; arg(value_parser = word::<DecayRule>()),
+        /// Betas of AdamW, as `betas` of `torch.optim.AdamW`.
+        pub betas: (f64, f64) as Pair = (0.9, 0.95); arg(value_name = "BETA1,BETA2"),
+        /// Epsilon of AdamW.
+        pub eps: f64 = 1e-8,
+        /// Largest gradient norm; 0 for no clipping.
+        pub clip_grad: f64 = 0.0,
+        /// Seed of weights, order, crops, masks and DropPath.
+        pub seed: u64 = 0,
+        /// Compute each block again in the backward pass: less memory, more time, the same bits.
+        // only written when on, as it does not change the result
+        pub checkpoint_blocks: bool = false;
+            serde(default, skip_serializing_if = "std::ops::Not::not");
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// f32; mixed: products of operands rounded to f16, on cooperative matrices where there are any, with a loss
+        /// scale that adapts; high: nearly f32 on cooperative matrices. Weights, sums and all else are f32.
+        // only written when not f32, so that runs from before there was a choice compare equal
+        pub precision: Precision = Precision::F32;
+            serde(default, skip_serializing_if = "Precision::is_f32"); arg(value_parser = word::<Precision>()),
+    }
+    given blr, forget lr
 }
 
 const fn one() -> usize {
     1
 }
 
-/// How the learning rate moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleKind {
-    /// Linear warm-up and half a cosine, per step (MAE).
-    #[default]
-    Cosine,
-    /// timm's cosine per epoch, with a warm-up from 1e-6.
-    Epoch,
-    /// The same with the numbers of the MAP repository.
-    MapRepo,
-}
-
-impl Default for RunSettings {
-    /// MAE's optimizer and schedule, for a short run of 20 epochs (src/models/README.md, D-8).
-    fn default() -> Self {
-        Self {
-            data: String::new(),
-            max_images: 0,
-            batch_size: 64,
-            accum_iter: 1,
-            epochs: 20,
-            blr: 1.5e-4,
-            lr: None,
-            min_lr: 0.0,
-            warmup_epochs: 1.0,
-            schedule: ScheduleKind::default(),
-            weight_decay: 0.05,
-            decay_rule: DecayRule::default(),
-            betas: (0.9, 0.95),
-            eps: 1e-8,
-            clip_grad: 0.0,
-            seed: 0,
-            checkpoint_blocks: false,
-            precision: Precision::F32,
-        }
+args! {
+    /// What one layer says about a [`Recipe`]. The names are timm's and DeiT's.
+    pub struct RecipeArgs for Recipe {
+        /// Area of the random crop as a share of the image: lowest,highest.
+        crop_scale: Pair; arg(value_name = "LOW,HIGH"),
+        /// Probability of a mirror image.
+        hflip: f64,
+        /// RandAugment, such as rand-m9-mstd0.5-inc1, or none. It takes the place of --color-jitter.
+        aa: OrNone<RandAugment>,
+        /// 3-Augment: greyscale, solarize or blur each image, before --color-jitter.
+        three_augment: bool;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// How far brightness, contrast and saturation may go from 1; 0 for none.
+        color_jitter: f64,
+        /// Probability of erasing a box of each image.
+        reprob: f64,
     }
 }
 
+/// Kind of learning rate schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// MAE's: linear warm-up and half a cosine, per step.
+    #[default]
+    Cosine,
+    /// timm's: a cosine per epoch, with a warm-up from 1e-6.
+    Epoch,
+    /// timm's with the rates of the MAP repository.
+    MapRepo,
+}
+
 impl RunSettings {
-    /// Everything that must hold before anything is opened.
+    /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self) -> Result<()> {
         if !(1..=65_536).contains(&self.batch_size) {
             return Err(Error::argument("--batch-size", self.batch_size, "1 to 65536"));
@@ -125,12 +127,12 @@ impl RunSettings {
         self.batch_size.saturating_mul(self.accum_iter)
     }
 
-    /// The highest learning rate.
+    /// Highest learning rate of the run.
     pub fn peak_lr(&self) -> f64 {
         self.lr.unwrap_or_else(|| scaled_lr(self.blr, self.images_per_step(), 256))
     }
 
-    /// The learning rates of a run with so many steps per epoch.
+    /// The schedule of a run with `steps_per_epoch` steps in an epoch.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         if self.schedule == ScheduleKind::MapRepo {
             return Ok(Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch)?);
@@ -147,7 +149,7 @@ impl RunSettings {
         Ok(Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)?)
     }
 
-    /// The optimizer's numbers.
+    /// The numbers of optimizer and backward pass.
     pub fn hyper(&self) -> Result<Hyper> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
             true => Ok(()),
@@ -165,7 +167,8 @@ impl RunSettings {
         )?;
         let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
         Ok(Hyper {
-            adamw: AdamWConfig { betas: self.betas, eps: self.eps, clip },
+            adamw: AdamwConfig { betas: self.betas, eps: self.eps as f32 },
+            clip,
             accum_iter: self.accum_iter,
             weight_decay: self.weight_decay,
             decay_rule: self.decay_rule,

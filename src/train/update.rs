@@ -1,11 +1,12 @@
-//! What follows the loss in a training step: gradients, their sum over micro-batches, the update of the weights, and the
-//! moving average of the weights.
+//! The part of a training step that follows the loss: `loss.backward()`, gradient accumulation over micro-batches,
+//! `optimizer.step()`, and the moving average of the weights (timm's `ModelEma`).
 
 use super::loss_scaler::LossScaler;
-use super::optimizer::{AdamWConfig, DecayRule, Group, Optimizer};
+use super::optimizer::{DecayRule, Group, Optimizer};
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Gpu, Phase, Precision, Program, Recording};
 use crate::nn::{Entry, Params};
+use crate::ops::adamw::AdamwConfig;
 use crate::ops::ema::{ema, momentum};
 use crate::ops::loss_scale;
 #[cfg(feature = "files")]
@@ -14,33 +15,37 @@ use crate::ops::step::StepState;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 
-/// What the optimizer does with a model, and how it gets its gradients.
+/// Numbers of the optimizer and of the backward pass that stay the same for a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hyper {
-    /// Betas, epsilon, clipping.
-    pub adamw: AdamWConfig,
-    /// Weight decay.
+    /// Betas and epsilon.
+    pub adamw: AdamwConfig,
+    /// Largest global gradient norm; `None` does not clip.
+    pub clip: Option<f64>,
+    /// Weight decay, decoupled from the gradient as in AdamW.
     pub weight_decay: f64,
-    /// Of which weights.
+    /// Which weights decay.
     pub decay_rule: DecayRule,
-    /// Micro-batches of a step.
+    /// Micro-batches whose gradients make one step.
     pub accum_iter: usize,
-    /// Seed of DropPath.
+    /// Seed of DropPath's draws.
     pub seed: u64,
-    /// Whether each block is computed again in the backward pass, so that only what enters it is kept.
+    /// Whether each block is computed again in the backward pass, so that only its input is kept:
+    /// `torch.utils.checkpoint`.
     pub checkpoint_blocks: bool,
-    /// Of products, forward and backward; other than f32 the loss is scaled.
+    /// Precision of matrix products, forward and backward. With f16 operands the loss is scaled.
     pub precision: Precision,
 }
 
 impl Hyper {
-    /// The weight decay of a parameter.
+    /// Weight decay of one parameter: 0 where the rule exempts it.
     pub fn decay_of(&self, entry: &Entry) -> f64 {
         if self.decay_rule.decays(entry) { self.weight_decay } else { 0.0 }
     }
 }
 
-/// What `record` launches, with the products as they were found fastest: those that were never measured are, once.
+/// Records a step with the fastest variant of each matrix product. Products of a shape that was never timed on this
+/// device are timed first, so the step is recorded a second time.
 pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Recording, T)>) -> Result<(Recording, T)> {
     let recorded = record()?;
     #[cfg(feature = "files")]
@@ -53,15 +58,17 @@ pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Reco
     Ok(recorded)
 }
 
-/// Sums over the micro-batches of a step, and the program that takes the step.
+/// Buffers for a step of several micro-batches: the sums of gradients and loss, and the program that updates the
+/// weights from them.
 #[derive(Debug)]
 struct Sums {
-    /// One for each arena.
+    /// Sum of the gradients, one flat tensor per arena.
     gradients: Vec<Tensor>,
     loss: Tensor,
-    /// Factors of the gradients' sums: 0 for the first micro-batch, then 1; and 1.
+    /// `ema` factors (old, new) of the gradient sums: (0, 1) on the first micro-batch overwrites, (1, 1) on later ones
+    /// adds.
     keep: Tensor,
-    /// Those of the loss: it is a mean, of which each micro-batch has its share.
+    /// `ema` factors of the loss, with new = 1 / accum_iter: the loss of a step is the mean over its micro-batches.
     share: Tensor,
     program: Option<Program>,
 }
@@ -73,10 +80,11 @@ struct Average {
     factors: Tensor,
 }
 
-/// The part of a training step that comes after the loss.
+/// Everything of a training step that comes after the loss.
 ///
-/// With one micro-batch a step everything is in the recording that [`Update::launch`] is called in. With more, that
-/// recording adds to sums, and [`Update::finish`] runs a second program that reads them: as if all had been one batch.
+/// With one micro-batch per step, gradients and update are launched in the same recording as the forward pass. With
+/// several, that recording only adds to sums, and [`Update::finish`] runs a second program that updates the weights
+/// from the sums: the result is that of one large batch.
 #[derive(Debug)]
 pub struct Update {
     g: Gpu,
@@ -89,7 +97,7 @@ pub struct Update {
 }
 
 impl Update {
-    /// For `params`, which have all their tensors.
+    /// An update for `params`, to which no tensor may be added afterwards.
     pub fn new(g: &Gpu, params: &Params, hyper: Hyper) -> Result<Self> {
         if hyper.accum_iter == 0 {
             return Err(Error::argument("--accum-iter", 0, "at least 1"));
@@ -122,12 +130,13 @@ impl Update {
         Ok(())
     }
 
-    /// What changes from step to step, for launches that draw random numbers.
+    /// The [`StepState`] on the GPU: the step's number, learning rate and seed. Kernels that draw random numbers read
+    /// it, so that a replayed program draws anew in each step.
     pub fn state(&self) -> &Tensor {
         &self.state
     }
 
-    /// What scales the loss, if anything does.
+    /// The loss scaler; `None` in f32, where nothing is scaled.
     pub fn scaler(&self) -> Option<&LossScaler> {
         self.scaler.as_ref()
     }
@@ -137,8 +146,9 @@ impl Update {
         self.hyper.accum_iter
     }
 
-    /// Launches everything from `loss` (1), which is a mean over the micro-batch, to the weights or to the sums. Returns
-    /// where the loss of the whole step will be.
+    /// Launches the backward pass of `loss` [1], the mean over a micro-batch, and then the update of the weights, or
+    /// with several micro-batches the addition to the sums. Returns the tensor that will hold the loss of the whole
+    /// step.
     pub fn launch(&mut self, t: Tape, loss: &Var, params: &Params, group: impl Fn(&Entry) -> Group) -> Result<Tensor> {
         let Self { g, hyper, state, optimizer, sums, scaler, .. } = self;
         let dloss = Tensor::scratch("dloss", loss.data.shape());
@@ -153,7 +163,7 @@ impl Update {
         let grads = t.backward_from(g, loss, dloss, params.grads())?;
         let optimizer = match optimizer {
             Some(optimizer) => optimizer,
-            none => none.insert(Optimizer::new(g, params, &grads, hyper.adamw, state.clone(), group)?),
+            none => none.insert(Optimizer::new(g, params, &grads, hyper.adamw, hyper.clip, state.clone(), group)?),
         };
         optimizer.guard(g, &loss.data)?;
         let Some(sums) = sums else {
@@ -168,7 +178,7 @@ impl Update {
         Ok(sums.loss.clone())
     }
 
-    /// Launches the update of the weights and of their average.
+    /// Launches AdamW, and then the moving average of the new weights.
     fn weights(&self, params: &Params) -> Result<()> {
         let g = &self.g;
         let Some(optimizer) = &self.optimizer else { return Ok(()) };
@@ -187,7 +197,8 @@ impl Update {
         Ok(())
     }
 
-    /// The second program's launches, if there is one; after [`Update::launch`].
+    /// Records the second program, which updates the weights from the sums; `None` with one micro-batch. Call
+    /// [`Update::launch`] before.
     pub fn record(&self, params: &Params) -> Result<Option<Recording>> {
         if self.sums.is_none() {
             return Ok(None);
@@ -195,7 +206,7 @@ impl Update {
         Ok(Some(self.g.record(|| self.weights(params))?.0))
     }
 
-    /// Builds the second program, if there is one and it is not there yet; after [`Update::launch`].
+    /// Builds the second program if there is one and it was not built before. Call [`Update::launch`] before.
     pub fn prepare(&mut self, params: &Params) -> Result<()> {
         if self.sums.as_ref().is_none_or(|sums| sums.program.is_some()) {
             return Ok(());
@@ -207,7 +218,7 @@ impl Update {
         Ok(())
     }
 
-    /// Uploads the numbers of micro-batch `part` of step `step`, both counted from 0.
+    /// Uploads step number, learning rate and `ema` factors for micro-batch `part` of step `step`, both counted from 0.
     pub fn begin(&self, step: u64, part: usize, lr: f64) -> Result<()> {
         let numbers = StepState::new(step as u32 + 1, lr as f32, self.hyper.adamw.betas, self.hyper.seed);
         StepState { part: part as u32, ..numbers }.write(&self.g, &self.state)?;
@@ -219,7 +230,7 @@ impl Update {
         Ok(())
     }
 
-    /// Runs the second program, if there is one, after the last micro-batch.
+    /// Runs the second program, if there is one. Call it after the last micro-batch.
     pub fn finish(&self) -> Result<()> {
         self.sums.as_ref().and_then(|sums| sums.program.as_ref()).map_or(Ok(()), Program::run)
     }

@@ -1,4 +1,5 @@
-//! safetensors files of named tensors in f32 or f16, read with every doubt named.
+//! safetensors files of named tensors in f32 or f16. A file that is not whole or not understood is an error that says
+//! why.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -33,17 +34,17 @@ fn serialise<'a>(
     safetensors::serialize(views, Some(metadata)).map_err(|e| Error::argument("safetensors", e, "named tensors"))
 }
 
-/// Serialises weights with metadata.
+/// The bytes of a safetensors file of f32 tensors, with `metadata` in its header.
 pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let view = |values| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
     let views = weights.iter().map(|(name, (shape, values))| (name.as_str(), Plain(shape, view(values), Dtype::F32)));
     serialise(views, metadata)
 }
 
-/// Serialises weights in f16, rounded to nearest.
+/// The bytes of a safetensors file with the weights rounded to the nearest f16.
 ///
 /// # Errors
-/// When a weight is too large for f16, which ends at 65504.
+/// A weight beyond 65504, the largest f16.
 pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     for (name, (_, values)) in weights {
         if let Some(value) = values.iter().find(|v| !half::f16::from_f32(**v).is_finite()) {
@@ -57,16 +58,16 @@ pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Re
     serialise(views, metadata)
 }
 
-/// What a file says about itself besides its tensors; `path` is for the error.
+/// The metadata in a file's header; `path` is for the error.
 pub fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| Error::file(path, e))?;
     Ok(header.metadata().clone().unwrap_or_default())
 }
 
-/// Reads f32, f16 or bf16 tensors as f32; `path` is for the error.
+/// The tensors of a file in f32, f16 or bf16, all as f32; `path` is for the error.
 ///
 /// # Errors
-/// When it is truncated, no safetensors file, or holds another type of number.
+/// A file that is truncated, that is no safetensors file, or that holds another type of number.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Weights> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| {
         Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))

@@ -64,10 +64,10 @@ fn unknown_words_and_missing_ones() {
     refused(&["--mask=zigzag"], &["zigzag", "random, sequential, diagonal"]);
     refused(&["--decoder-mask=rows"], &["rows", "local-mae"]);
     refused(&["--decode-order=spiral"], &["spiral", "columns"]);
-    refused(&["--target=tokens"], &["tokens", "normalised"]);
+    refused(&["--target=tokens"], &["tokens", "normalized"]);
     refused(&["--schedule=linear"], &["linear", "cosine"]);
     refused(&["--decay-rule=all"], &["all", "recommended"]);
-    refused(&["--init=zeros"], &["zeros", "map-repo"]);
+    refused(&["--init=zeros"], &["zeros", "map_repo"]);
     refused(&["--batch-size=many"], &["many", "--batch-size"]);
     refused(NANO, &["--data", "got nothing"]);
     refused(&["--data=synthetic:8", "--no-output"], &["--no-output"]);
@@ -88,8 +88,11 @@ fn option_files() {
     let path = dir.path().join("options.toml");
     for (text, words) in [
         ("batch-size = 0", &["--batch-size", "got 0"][..]),
-        ("batchsize = 4", &["options.toml", "batchsize"]),
-        ("batch-size = \"four\"", &["options.toml"]),
+        ("batchsize = 4", &["options.toml", "`batchsize`", "near it: batch-size"]),
+        ("batch-size = \"four\"", &["options.toml", "`batch-size`", "\"four\"", "expected usize"]),
+        ("mask-ratio = \"half\"", &["options.toml", "`mask-ratio`", "`half`", "truncnorm"]),
+        ("init = \"zeros\"", &["options.toml", "`init`", "zeros", "map_repo"]),
+        ("resume = true", &["options.toml", "`resume`"]),
         ("batch-size = ", &["options.toml"]),
         ("mask = \"zigzag\"", &["zigzag", "random"]),
     ] {
@@ -104,4 +107,89 @@ fn option_files() {
     let mut command = program();
     command.args(["pretrain", "--dry-run", "--batch-size=2", "--config", path.to_str().unwrap()]);
     assert!(run(command).ok().out.contains("model tiny"));
+}
+
+/// A `pretrain.toml` of the first version: words with hyphens, shares and pairs of numbers as text.
+const OLD_FILE: &str = r#"
+data = "synthetic:8"
+output-dir = "out"
+max-images = 0
+batch-size = 4
+accum-iter = 1
+epochs = 3
+blr = 0.02
+min-lr = 0.0
+warmup-epochs = 1.0
+schedule = "map_repo"
+weight-decay = 0.05
+decay-rule = "map_repo"
+clip-grad = 0.0
+seed = 5
+checkpoint-blocks = false
+precision = "f32"
+log-every = 1
+save-every-steps = 0
+keep = 0
+threads = 0
+model = "micro"
+image-size = 16
+patch-size = 4
+width = 16
+pattern = "MMT"
+heads = 2
+mlp-ratio = 2.0
+states = 4
+classes = 2
+decoder = "map"
+decoder-width = 16
+decoder-depth = 1
+decoder-heads = 2
+extra-residual = true
+order = "rows"
+positions = "sin-cos"
+pool = "registers"
+drop-path = 0.3
+init = "map-repo"
+crop-scale = "0.2,1"
+hflip = 0.5
+aa = "none"
+three-augment = false
+color-jitter = 0.0
+reprob = 0.0
+method = "local-mae"
+mask = "random"
+mask-ratio = "truncnorm"
+target = "normalised"
+diffusion-width = 256
+diffusion-depth = 3
+diffusion-repeats = 4
+no-vlb = false
+queue = 65536
+temperature = 0.2
+key-momentum = 0.999
+grid-every = 0
+"#;
+
+#[test]
+fn old_option_files_and_all_spellings_of_words_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("options.toml");
+    let plan = |text: &str, args: &[&str]| {
+        std::fs::write(&path, text).unwrap();
+        let mut command = program();
+        command.args(["pretrain", "--dry-run", "--config", path.to_str().unwrap()]).args(args);
+        run(command).ok().out
+    };
+    let said = plan(OLD_FILE, &[]);
+    assert!(said.contains("model micro") && said.contains("local-mae") && said.contains("step of 4 images"), "{said}");
+    // the drawn ratio hides at least 0.3 of the 16 patches, rounded up to 5: at most 11 are visible
+    assert!(said.contains("11 of 16 tokens visible"), "{said}");
+    let snake: String = OLD_FILE.lines().map(|line| line.replace('-', "_") + "\n").collect();
+    assert_eq!(plan(&snake, &[]), said, "underscores for hyphens, in keys and words");
+    assert_eq!(plan(OLD_FILE, &["--init=map_repo", "--positions=sin_cos", "--schedule=map-repo"]), said);
+    // a number over a share, and a share over a number: the upper layer decides
+    let counted = plan(OLD_FILE, &["--mask-tokens=4"]);
+    assert!(counted.contains("12 of 16 tokens visible"), "{counted}");
+    let shared = plan("mask-tokens = 4\nimage-size = 16\npatch-size = 4", &["--mask-ratio=0.5"]);
+    assert!(shared.contains("8 of 16 tokens visible"), "{shared}");
 }

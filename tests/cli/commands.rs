@@ -45,7 +45,7 @@ fn pretrain_reconstruct_features_import() {
     for key in ["step", "epoch", "loss", "lr", "images_per_second"] {
         assert!(line.lines().all(|l| l.contains(&format!("\"{key}\":"))), "{line}");
     }
-    // the options written are options that can be read
+    // `--config` reads the resolved options
     run(command(&["pretrain", "--dry-run"], &[("--config", &out.join("pretrain.toml"))])).ok();
 
     let (checkpoint, grid) = (out.join("checkpoint-2"), at("grid.png"));
@@ -56,7 +56,7 @@ fn pretrain_reconstruct_features_import() {
     assert!(run(draw).ok().out.contains("loss"));
     assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
 
-    // the same in numbers, and again from weights in f16 that say where they come from
+    // the same numbers as tensors, and again with weights exported in f16 with metadata
     let (tensors, half, rough) = (at("tensors.safetensors"), at("half"), at("rough.safetensors"));
     let numbers = |checkpoint: &Path, file: &Path| {
         run(command(&args, &[("--checkpoint", checkpoint), ("-o", &grid), ("--tensors", file)]).arg(&picture).take())
@@ -90,7 +90,7 @@ fn pretrain_reconstruct_features_import() {
     assert_eq!(shape, &[10, 16]);
     assert!(values.iter().all(|v| v.is_finite()));
 
-    // out and in again: the exported file is a file that can be imported, with what the options do not say read from it
+    // export and import: `import` reads the model file back, with the sizes that no option gives read off it
     let model = checkpoint.join("model.safetensors");
     let imported = at("imported");
     let args: Vec<&str> = ["import"].iter().chain(super::NANO).copied().filter(|a| !a.contains("classes")).collect();
@@ -102,7 +102,7 @@ fn pretrain_reconstruct_features_import() {
     let refused = run(command(&args, &[("-o", &imported)]).arg(&model).take());
     refused.fails(1, &["imported", "not empty"]);
 
-    // a tensor too many, one too few, one of another shape
+    // one tensor too many, one too few, one of another shape
     let odd = at("odd.safetensors");
     let spoil = |change: &dyn Fn(&mut rowscan::nn::Weights)| {
         let mut weights = read(&model).unwrap();
@@ -133,7 +133,7 @@ fn pretrain_reconstruct_features_import() {
     }
 }
 
-/// The loss is no number: what came first, and the state to look at.
+/// A loss that is not finite: the error names the first bad tensor, and the state before the step is saved.
 #[test]
 fn a_loss_that_is_no_number_is_traced() {
     if skip() {
@@ -150,7 +150,7 @@ fn a_loss_that_is_no_number_is_traced() {
         let resume = command(&["pretrain", "--resume"], &[]).arg(&spoilt).arg("--output-dir").arg(&out).take();
         run(resume)
             .fails(1, &[&["diverged: the loss of step 84 is", "diverged-step-84", "--clip-grad"], words].concat());
-        // no step was taken: what is saved is what the step began with
+        // the bad step made no update: the saved weights are those it began with
         let bits =
             |w: rowscan::nn::Weights| -> Vec<u32> { w.values().flat_map(|v| &v.1).map(|v| v.to_bits()).collect() };
         let saved = read(&out.join("diverged-step-84/model.safetensors")).unwrap();
@@ -167,7 +167,8 @@ fn half_precision_is_widened() {
     let f16: Vec<u8> = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
     let bf16: Vec<u8> = values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
     let path = dir.path().join("half.safetensors");
-    let header = br#"{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]},"b":{"dtype":"BF16","shape":[3],"data_offsets":[6,12]}}"#;
+    let tensors = [r#"{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]},"#, r#""b":{"dtype":"BF16","shape":[3],"#];
+    let header = &[&tensors.concat()[..], r#""data_offsets":[6,12]}}"#].concat().into_bytes()[..];
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &f16, &bf16].concat();
     std::fs::write(&path, &bytes).unwrap();
     let read = read(&path).unwrap();
@@ -197,7 +198,8 @@ fn check_gives_a_verdict() {
     assert_eq!((ran.code, ran.out.contains("FAIL")), (Some(1), true), "{}", ran.out);
 }
 
-/// Names and numbers of all models; an encoder published alone becomes a checkpoint, that of another model does not.
+/// `info --models` lists names and numbers of parameters; `import` takes an encoder without head, but not another
+/// model's.
 #[test]
 fn models_are_listed_and_imported() {
     let listed = run(command(&["info", "--models"], &[])).ok();

@@ -38,8 +38,8 @@ fn a_full_disk_keeps_the_last_checkpoint() {
         return;
     }
     let whole = WHOLE.0.path();
-    // blocks of 512 or 1024 bytes, as the shell likes. 100: not the weights (63 kB) or not the moments (127 kB) of a
-    // checkpoint; 1: not even the log
+    // a block is 512 or 1024 bytes, by shell. With 100 blocks the weights (63 kB) or the moments (127 kB) of a
+    // checkpoint do not fit; with 1 not even the log does
     for blocks in [100, 1] {
         let dir = tempfile::tempdir().unwrap();
         copy(&whole.join("checkpoint-13"), &dir.path().join("checkpoint-13"));

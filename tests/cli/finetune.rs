@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::common::Random;
 
-use super::resume::wait_for;
+use super::resume::{goes_on_recording, wait_for};
 use super::{LogBits, copy, log, names, program, run, skip};
 
-/// Small, with every kind of layer.
+/// A tiny model with every kind of layer.
 const MODEL: &[&str] = &[
     "--model=micro",
     "--image-size=16",
@@ -27,7 +27,7 @@ const MODEL: &[&str] = &[
     "--decoder-depth=1",
     "--decoder-heads=2",
 ];
-/// Everything random at once: mixing, erasing, RandAugment, DropPath, accumulation, the average of the weights.
+/// A run in which everything is random: mixing, erasing, RandAugment, DropPath; with accumulation and a moving average.
 const RANDOM: &[&str] = &[
     "--recipe=vim_small",
     "--data=synthetic:96",
@@ -48,7 +48,7 @@ fn finetune(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Four classes of noisy stripes in as many colours, some upright and some not: 48 images of each to train on, 16 to test.
+/// A data set of four classes: noisy stripes in four colors, upright or not. 48 images of each to train on, 16 to test.
 static STRIPES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random::new(11);
@@ -79,7 +79,7 @@ fn tests_of(dir: &Path) -> Vec<TestLine> {
     read_tests(&dir.join("log.jsonl")).unwrap()
 }
 
-/// A model that was taught in earnest.
+/// The folder of a run in which the model has learned the stripes.
 static TAUGHT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let data = stripes();
@@ -107,14 +107,14 @@ fn a_model_learns_and_is_evaluated() {
     let dir = TAUGHT.path();
     let tests = tests_of(dir);
     assert_eq!(tests.iter().map(|t| t.epoch).collect::<Vec<_>>(), [4.0, 6.0]);
-    // four classes, 64 images: chance is 25 %, and 5.4 % its standard deviation
+    // 4 classes and 64 images: chance is 25 % with a standard deviation of 5.4 %
     assert!(tests[1].top1 > 70.0 && tests[1].top5 == 100.0, "{tests:?}");
     let left = names(dir);
     for name in ["accuracy.svg", "best", "checkpoint-6", "finetune.toml", "log.jsonl", "loss.svg"] {
         assert!(left.contains(&name.to_string()), "{name} in {left:?}");
     }
     assert!(!left.contains(&"checkpoint-4".to_string()), "--keep=1: {left:?}");
-    // the options written are options that can be read, and say the same
+    // `--config` reads the resolved options, and they describe the same model
     let options = format!("--config={}", dir.join("finetune.toml").display());
     let again = finetune(&dir.join("x"), &["--dry-run", &options]);
     assert!(run(again).ok().out.contains("4 classes"));
@@ -127,7 +127,7 @@ fn a_model_learns_and_is_evaluated() {
     let ran = run(eval).ok();
     assert!(ran.out.contains("64 images, 4 classes") && ran.out.contains("precision"), "{}", ran.out);
     let value: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    // another batch size, the same numbers as the run itself
+    // another batch size gives the scores of the run's own test
     assert_eq!(value["top1"], tests[1].top1);
     assert!((value["loss"].as_f64().unwrap() - tests[1].test_loss).abs() < 1e-5);
     let rows = value["confusion"].as_array().unwrap();
@@ -147,7 +147,7 @@ fn a_model_learns_and_is_evaluated() {
     run(average).fails(1, &["no moving average"]);
 }
 
-/// Frozen features of the taught model and of one with initial values.
+/// Frozen features of the trained model against those of a model with initial values.
 #[test]
 fn probes_tell_classes_apart() {
     if skip() {
@@ -174,7 +174,7 @@ fn probes_tell_classes_apart() {
     assert_eq!(probe("again", &[]), taught, "the same numbers again");
 }
 
-/// The log of a run that nothing interrupted, its tests, and its checkpoints. Six steps in an epoch.
+/// A run without interruption, and its log. An epoch has six steps.
 static WHOLE: LazyLock<(tempfile::TempDir, Vec<LogBits>)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     run(finetune(dir.path(), &[MODEL, RANDOM].concat())).ok();
@@ -188,7 +188,7 @@ fn start(dir: &Path, args: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Weights, moments and the average, as bits.
+/// Weights, moments and moving average, as bits.
 fn bits(folder: &Path) -> Vec<u32> {
     let files = ["model.safetensors", "optimizer.safetensors", "ema.safetensors"].map(|name| folder.join(name));
     let all = files.map(|path| read(&path).unwrap());
@@ -203,14 +203,14 @@ fn fine_tuning_goes_on_with_the_same_bits() {
     let (whole, expected) = &*WHOLE;
     let tests = tests_of(whole.path());
     assert!(tests.len() == 4 && tests.iter().all(|t| t.ema_top1.is_some()), "{tests:?}");
-    // a named checkpoint, options from the checkpoint alone, into another folder
+    // resumed from a named checkpoint into another folder; all options come from the checkpoint
     let dir = tempfile::tempdir().unwrap();
     let from = whole.path().join("checkpoint-2");
     run(finetune(dir.path(), &["--log-every=1", "--resume", from.to_str().unwrap()])).ok();
     assert_eq!(log(dir.path()), expected[12..]);
     assert_eq!(tests_of(dir.path()), tests[2..]);
     assert_eq!(bits(&dir.path().join("checkpoint-4")), bits(&whole.path().join("checkpoint-4")));
-    // killed at any moment, then the newest
+    // killed at any moment, then resumed from the newest checkpoint
     let dir = tempfile::tempdir().unwrap();
     let mut child = start(dir.path(), &["--save-every-steps=1"]);
     wait_for(|| log(dir.path()).len() >= 9);
@@ -221,6 +221,22 @@ fn fine_tuning_goes_on_with_the_same_bits() {
     assert_eq!(bits(&dir.path().join("best")), bits(&whole.path().join("best")));
     let again = finetune(dir.path(), &["--resume", "--layer-decay=0.7"]);
     run(again).fails(1, &["other settings", "layer_decay was 0.8, now 0.7"]);
+}
+
+#[test]
+fn a_resumed_fine_tuning_records_as_it_did() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let given = [("log-every", 2), ("save-every-steps", 3), ("keep", 1), ("threads", 2), ("eval-every", 4)];
+    let args: Vec<String> = given.iter().map(|(option, value)| format!("--{option}={value}")).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let random: Vec<&str> = RANDOM.iter().copied().filter(|arg| !arg.contains("-every")).collect();
+    let short = ["--data=synthetic:32", "--epochs=1", "--warmup-epochs=0"];
+    let random: Vec<&str> = random.into_iter().filter(|arg| !short.iter().any(|s| s[..7] == arg[..7])).collect();
+    let first = finetune(dir.path(), &[MODEL, &random, &short, &args].concat());
+    goes_on_recording(dir.path(), "finetune", &given, first);
 }
 
 #[test]
@@ -240,7 +256,7 @@ fn a_signal_saves_and_says_how_to_go_on() {
     assert_eq!(log(dir.path()), WHOLE.1);
 }
 
-/// From a pretrained checkpoint: of another image size, with a decoder, without the classes.
+/// Fine-tuning starts from a pretrained checkpoint of another image size, with a decoder and without classes.
 #[test]
 fn a_pretrained_checkpoint_is_taken_over() {
     if skip() {
@@ -254,7 +270,7 @@ fn a_pretrained_checkpoint_is_taken_over() {
     for words in ["resized (pos_embed)", "head.weight", "ignored ("] {
         assert!(ran.err.contains(words), "{words}: {}", ran.err);
     }
-    // without a learning rate the encoder is as it was
+    // at a learning rate of 0 the encoder does not change
     let before = read(&pretrained.join("model.safetensors")).unwrap();
     let after = read(&dir.path().join("checkpoint-1/model.safetensors")).unwrap();
     assert!(after.keys().filter(|name| name.starts_with("layers.")).all(|name| after[name] == before[name]));
@@ -264,7 +280,7 @@ fn a_pretrained_checkpoint_is_taken_over() {
         std::fs::read_to_string(dir.path().join("checkpoint-1/classes.json")).unwrap().matches('"').count(),
         2 * 10
     );
-    // another model is named tensor by tensor
+    // a checkpoint of another model: the error names the tensors
     let other = [&small[..], &from[..2], &["--states=8"]].concat();
     run(finetune(&dir.path().join("other"), &other)).fails(1, &["model.safetensors", "layers.0.mixer.A_log"]);
     run(finetune(&dir.path().join("other"), &[&small[..], &["--checkpoint=/no/such"]].concat()))
@@ -298,7 +314,7 @@ fn what_cannot_be_learned_is_named() {
     };
     let taught = TAUGHT.path().join("checkpoint-6");
     eval(&flat, &taught).fails(1, &["flat"]);
-    // folders with one class too few are as good as any, with foreign ones they are not
+    // a data set may lack classes of the model, but must not have others
     let folders = at("folders");
     let names: Vec<String> = serde_json::from_slice(&std::fs::read(taught.join("classes.json")).unwrap()).unwrap();
     for class in ["cat", &names[3], &names[1]] {
@@ -312,7 +328,7 @@ fn what_cannot_be_learned_is_named() {
     eval(&data, &taught).fails(1, &["cat", "not among the 4 expected"]);
     ["test", "train"].iter().for_each(|half| std::fs::remove_dir_all(folders.join(half).join("cat")).unwrap());
     assert!(eval(&data, &taught).ok().out.contains("2 images, 4 classes"));
-    // a loss that is no number
+    // a loss that is not finite
     let spoilt = at("spoilt");
     copy(&WHOLE.0.path().join("checkpoint-3"), &spoilt);
     let mut weights = read(&spoilt.join("model.safetensors")).unwrap();
@@ -342,7 +358,7 @@ fn recipes_and_wrong_arguments() {
     refused(&["--model=micro", "--crop-ratio=0"], &["crop ratio", "0"]);
     refused(&["--model=micro", "--repeats=0"], &["--repeats", "got 0"]);
     refused(&["--model=micro", "--recipe=cifar", "--aa=rand-m99"], &["rand-m99"]);
-    // every recipe plans, on no adapter at all, with the options over it
+    // every recipe makes a plan without an adapter, and options override it
     let plan = |args: &[&str]| {
         let mut command = program();
         command.args(["finetune", "--dry-run", "--model=micro", "--batch-size=2", "--classes=7"]).args(args);
@@ -357,7 +373,7 @@ fn recipes_and_wrong_arguments() {
     assert_ne!(bytes(&["--model-ema"]), bytes(&["--model-ema=false"]), "the average takes memory");
 }
 
-/// A thousand classes and no names in the checkpoint, as in an imported official file: those of ImageNet.
+/// An imported official checkpoint has a thousand classes and no names: ImageNet's are used.
 #[test]
 fn a_thousand_classes_have_the_names_of_imagenet() {
     if skip() {
@@ -371,7 +387,7 @@ fn a_thousand_classes_have_the_names_of_imagenet() {
     std::fs::write(model.join("config.json"), config.replace("\"classes\": 4", "\"classes\": 1000")).unwrap();
     let mut weights = read(&model.join("model.safetensors")).unwrap();
     let (shape, values) = weights["head.weight"].clone();
-    // the four rows again and again; the biases make the goldfish (1) win over all
+    // the head repeats four rows; its biases let the goldfish (class 1) win always
     weights.insert("head.weight".into(), (vec![1000, shape[1]], values.repeat(250)));
     weights.insert("head.bias".into(), (vec![1000], (0..1000).map(|i| if i == 1 { 1e4 } else { 0.0 }).collect()));
     std::fs::write(model.join("model.safetensors"), to_bytes(&weights, Default::default()).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! `bench` and `profile`: that they run, compare and write what scripts read. What they measure is not looked at.
+//! `bench` and `profile` run, compare and write what scripts read. The times are not checked.
 
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ fn bench_compares_times_and_writes() {
     for row in rows {
         assert!(["ms", "ms_min", "floor_ms", "floor_ratio"].iter().all(|key| row[key].as_f64().unwrap() > 0.0));
     }
-    // what another implementation gets: inputs, results and both kinds of gradients
+    // files for other implementations: inputs, results, and both kinds of gradients
     assert_eq!(names(&dump), ["conv1d-tiny_98x2.safetensors", "scale-tiny_98x2.safetensors"]);
     let dumped = rowscan::run::weights_on_disk::read(&dump.join("conv1d-tiny_98x2.safetensors")).unwrap();
     let found: Vec<&str> = dumped.keys().map(String::as_str).collect();

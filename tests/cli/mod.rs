@@ -1,4 +1,4 @@
-//! The program as people run it: real processes, tiny models, everything they print and leave behind.
+//! The program as people run it: real processes with tiny models, their output, and the files they leave.
 
 mod bad_files;
 mod bad_input;
@@ -30,7 +30,7 @@ pub const NANO: &[&str] = &[
     "--decoder-depth=1",
     "--decoder-heads=2",
 ];
-/// Everything random at once: a drawn mask ratio, DropPath, crops, order. Six steps in an epoch.
+/// A run in which everything is random: a drawn mask ratio, DropPath, crops, order. An epoch has six steps.
 pub const RANDOM: &[&str] = &[
     "--data=synthetic:24",
     "--batch-size=4",
@@ -42,7 +42,7 @@ pub const RANDOM: &[&str] = &[
     "--blr=0.02",
 ];
 
-/// What a process left.
+/// Exit code and output of a process.
 pub struct Ran {
     pub code: Option<i32>,
     pub out: String,
@@ -50,14 +50,14 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Ended well.
+    /// Asserts success.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self
     }
 
-    /// Ended with `code`, one error line that says all of `words`, and nothing that looks like a crash.
+    /// Asserts failure with exit code `code` and one error line that contains all of `words`, and no panic.
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Self {
         let text = &self.err;
@@ -90,7 +90,7 @@ pub fn pretrain(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// (step, loss, learning rate) of a line of a log, as bits.
+/// A line of a log: (step, loss, learning rate), the latter two as bits.
 pub type LogBits = (u64, u64, u64);
 
 /// Every line of a log.
@@ -119,7 +119,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The builders of a `Command` return `&mut`; this gives the command itself.
+/// Turns the `&mut Command` that builders return into a `Command`.
 pub trait Take {
     fn take(&mut self) -> Command;
 }

@@ -1,4 +1,4 @@
-//! A machine without a GPU: what only plans works, what computes says what to install.
+//! A machine without a GPU: planning works, and computing says what to install.
 
 use super::{Ran, pretrain, program, run};
 

@@ -1,4 +1,4 @@
-//! Going on where a run stopped, bit for bit.
+//! Resumed runs: bit for bit the same as without a stop.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::{LogBits, RANDOM, Take, log, names, pretrain, program, run, skip};
 
-/// Epochs of the runs in here, of six steps each: long enough to be hit by a signal.
+/// Epochs of these runs, six steps each: long enough for a signal to arrive.
 pub const EPOCHS: &str = "--epochs=15";
 
-/// The log of a run that nothing interrupted, and its checkpoints.
+/// A run without interruption, and its log.
 pub static WHOLE: LazyLock<(tempfile::TempDir, Vec<LogBits>)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     run(pretrain(dir.path(), &[RANDOM, &[EPOCHS]].concat())).ok();
@@ -47,17 +47,18 @@ fn a_named_checkpoint_goes_on_with_the_same_bits() {
     }
     let (whole, expected) = &*WHOLE;
     let dir = tempfile::tempdir().unwrap();
-    // options from the command line, into another folder
+    // resumed into another folder, with all options on the command line
     let from = whole.path().join("checkpoint-13");
     run(pretrain(dir.path(), &[RANDOM, &[EPOCHS, "--resume", from.to_str().unwrap()]].concat())).ok();
     assert_eq!(log(dir.path()), expected[78..]);
-    // nothing left to do is said, and changes nothing
+    // a run with no step left says so and changes nothing
     let ran = run(resume(dir.path())).ok();
     assert!(ran.out.contains("all 15 epochs were done before"), "{}", ran.out);
     assert_eq!(log(dir.path()), expected[78..]);
 }
 
-/// Each block computed again from some checkpoint on: the same bits, and it stays so unless the command line says otherwise.
+/// A run may switch `--checkpoint-blocks` on when it resumes: the bits are the same. It stays on until the command line
+/// says otherwise.
 #[test]
 fn a_run_may_go_on_with_checkpointed_blocks() {
     if skip() {
@@ -125,7 +126,7 @@ fn a_checkpoint_belongs_to_its_run() {
     first.wait().unwrap();
 }
 
-/// The loss scale is part of what a run goes on from.
+/// The loss scale is part of a checkpoint.
 #[test]
 fn mixed_precision_goes_on_with_the_same_bits() {
     if skip() {
@@ -148,4 +149,73 @@ fn mixed_precision_goes_on_with_the_same_bits() {
     f32.fails(1, &["other settings", "precision was \"mixed\", now the default"]);
     std::fs::remove_file(from.join("loss_scale.safetensors")).unwrap();
     run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).fails(1, &["loss_scale.safetensors"]);
+}
+
+/// The resolved options of a run.
+pub fn options(dir: &Path, command: &str) -> toml::Table {
+    std::fs::read_to_string(dir.join(format!("{command}.toml"))).unwrap().parse().unwrap()
+}
+
+/// A plain `--resume` keeps all record options. One that is given anew changes, and the others stay.
+pub fn goes_on_recording(dir: &Path, command: &str, given: &[(&str, i64)], first: Command) {
+    let expect = |given: &[(&str, i64)]| {
+        let found = options(dir, command);
+        for (option, value) in given {
+            assert_eq!(found[*option].as_integer(), Some(*value), "{command}: {option} in {found}");
+        }
+    };
+    let go_on = |args: &[String]| {
+        let mut again = program();
+        again.args([command, "--resume", "--output-dir"]).arg(dir).args(args);
+        run(again).ok();
+    };
+    run(first).ok();
+    expect(given);
+    let before = options(dir, command);
+    go_on(&[]);
+    assert_eq!(options(dir, command), before, "{command}: a plain --resume changes no option");
+    // each option in turn gets a new value: it changes, and no other does
+    let mut now = given.to_vec();
+    for (at, (option, value)) in given.iter().enumerate() {
+        now[at].1 = value + 1;
+        go_on(&[format!("--{option}={}", value + 1)]);
+        expect(&now);
+    }
+}
+
+#[test]
+fn a_resumed_run_records_as_it_did() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let given = [("log-every", 2), ("save-every-steps", 3), ("keep", 1), ("threads", 2), ("grid-every", 4)];
+    let args: Vec<String> = given.iter().map(|(option, value)| format!("--{option}={value}")).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    // without RANDOM's own --log-every and --grid-every, which would be given twice
+    let random: Vec<&str> = RANDOM.iter().copied().filter(|arg| !arg.contains("-every")).collect();
+    let first = pretrain(dir.path(), &[&random[..], &["--epochs=1"], &args].concat());
+    goes_on_recording(dir.path(), "pretrain", &given, first);
+
+    // the options act, and are not only written down: two checkpoints are kept
+    run(resume(dir.path()).arg("--epochs=4").take()).ok();
+    let checkpoints: Vec<_> = names(dir.path()).into_iter().filter(|name| name.starts_with("checkpoint")).collect();
+    assert_eq!(checkpoints, ["checkpoint-3", "checkpoint-4"]);
+
+    // a checkpoint of another folder brings that run's options; a broken file of options is named
+    let other = tempfile::tempdir().unwrap();
+    let from = dir.path().join("checkpoint-4");
+    let elsewhere = |out: &Path| {
+        let mut command = program();
+        command.args(["pretrain", "--resume"]).arg(&from).arg("--output-dir").arg(out);
+        run(command)
+    };
+    elsewhere(other.path()).ok();
+    assert_eq!(options(other.path(), "pretrain")["keep"].as_integer(), Some(2));
+    std::fs::write(dir.path().join("pretrain.toml"), "keep = \"two\"\nbatch-size = 7").unwrap();
+    elsewhere(other.path()).fails(1, &["`keep`", "pretrain.toml", "\"two\"", "expected usize"]);
+    // a checkpoint that was copied alone, without the file of options: the defaults
+    std::fs::remove_file(dir.path().join("pretrain.toml")).unwrap();
+    elsewhere(other.path()).ok();
+    assert_eq!(options(other.path(), "pretrain")["keep"].as_integer(), Some(0));
 }

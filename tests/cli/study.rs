@@ -1,4 +1,4 @@
-//! `rowscan study`: cells, results, and going on where it was.
+//! `rowscan study`: cells, results, and continuing.
 
 use std::path::Path;
 

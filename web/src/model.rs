@@ -9,7 +9,7 @@ use rowscan::infer::reconstruct::{Pictures, Reconstructor};
 use rowscan::models::{Config, Objective, Pretext, pretext_model};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::checkpoint;
-use rowscan::train::pretrain::mask::Mask;
+use rowscan::train::pretrain::mask::PatchMask;
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::weights_file;
@@ -138,8 +138,8 @@ impl Reconstruction {
 
 impl Model {
     /// The tables of a mask (L), 1 where hidden.
-    pub(crate) fn hidden(&self, mask: &[f32]) -> Result<Mask, JsValue> {
-        Mask::from_mask(mask, &self.config.scan()).map_err(crate::data)
+    pub(crate) fn hidden(&self, mask: &[f32]) -> Result<PatchMask, JsValue> {
+        PatchMask::from_mask(mask, &self.config.scan()).map_err(crate::data)
     }
 
     /// The program of a visible length.

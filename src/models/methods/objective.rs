@@ -99,7 +99,7 @@ pub enum DecoderMask {
 pub enum Target {
     /// Pixels of zero mean and unit deviation in each patch: MAE's `norm_pix_loss`.
     #[default]
-    #[serde(rename = "normalised")]
+    #[serde(alias = "normalised")]
     Normalized,
     /// Pixels as the network sees them.
     Raw,
@@ -168,7 +168,7 @@ impl Objective {
         self.decode_order.unwrap_or(config.order)
     }
 
-    /// Whether the target is normalized.
+    /// Whether the target is normalized: MAE's `norm_pix_loss`.
     pub fn normalize(&self) -> bool {
         self.target == Target::Normalized
     }

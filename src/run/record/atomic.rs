@@ -1,46 +1,12 @@
-//! Files that are either the old or the new one, never half of it.
-use crate::data::DataError;
-use std::io::Write;
+//! Records that are either the old or the new one, never half of it.
+
 use std::path::Path;
 
-/// Replaces `path` by `bytes`: a temporary file in the same folder is written, synced and renamed over it.
-///
-/// The folder must exist. After a crash or a full disk the old content is still there.
+use crate::data::DataError;
+use crate::files::{Durable, replace};
+
+/// Replaces `path` by `bytes`, so that after a crash, a power cut or a full disk the old or the new content is there.
+/// The folder must exist.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
-    #[cfg(unix)]
-    {
-        // Temporary files are private by default; this one becomes an ordinary file, subject to the umask.
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(DataError::io("write into", folder))?;
-    file.write_all(bytes).map_err(DataError::io("write", path))?;
-    file.as_file().sync_all().map_err(DataError::io("write", path))?;
-    file.persist(path).map_err(|e| DataError::io("replace", path)(e.error))?;
-    #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(DataError::io("sync", folder))?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replaces_and_leaves_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.txt");
-        for content in [&b"one"[..], b"two, longer"] {
-            write_atomic(&path, content).unwrap();
-            assert_eq!(std::fs::read(&path).unwrap(), content);
-        }
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        let error = write_atomic(&dir.path().join("no/where.txt"), b"").unwrap_err().to_string();
-        assert!(error.contains("no"), "{error}");
-    }
+    replace(path, bytes, Durable::Yes).map_err(DataError::io("write", path))
 }

@@ -1,18 +1,18 @@
-//! A confusion matrix as a picture: true classes downwards, what they were taken for to the right.
+//! A confusion matrix as a PNG: a row for each true class, a column for each predicted one.
 use super::atomic::write_atomic;
 use crate::data::DataError;
 use image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
 use std::path::Path;
 
-/// Sides of the picture are about this many pixels, with at least one pixel for a class.
+/// Side of the picture in pixels, approximately; a class gets at least one pixel.
 const SIDE: usize = 720;
-/// Pixels of a dot of the digits, and of the margin with the numbers of the classes.
+/// Pixels of a digit's dot, and of the margin with the numbers of the classes.
 const DOT: u32 = 2;
 const MARGIN: u32 = 40;
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
 
-/// 3 × 5 dots of each digit, row by row from the top, the left dot in the highest bit.
+/// Dots of each digit, 3 × 5. A row of dots is three bits, the left dot the highest; rows follow from top to bottom.
 const DIGITS: [[u8; 5]; 10] = [
     [7, 5, 5, 5, 7],
     [2, 6, 2, 2, 7],
@@ -26,8 +26,8 @@ const DIGITS: [[u8; 5]; 10] = [
     [7, 5, 7, 1, 7],
 ];
 
-/// Draws `counts` (K, K), rows the true classes, as PNG. A field is the darker the larger its share of its row; up to 20
-/// classes the share stands in it in percent, up to 100 the numbers of the classes stand at the margin.
+/// Draws `counts` (K, K), whose rows are the true classes, as a PNG file. A field is the darker the larger its share of
+/// its row. Up to 20 classes each field shows that share in percent; up to 100 classes the margin shows their numbers.
 pub fn confusion_matrix(path: &Path, counts: &[u64], classes: usize) -> Result<(), DataError> {
     if classes == 0 || counts.len() != classes * classes {
         let got = format!("{} counts", counts.len());
@@ -59,15 +59,15 @@ pub fn confusion_matrix(path: &Path, counts: &[u64], classes: usize) -> Result<(
     write_atomic(path, png.get_ref())
 }
 
-/// White for nothing; blue for what is right, red for what is wrong.
+/// Color of a field: white for a share of 0; blue on the diagonal, red elsewhere.
 fn shade(share: f64, right: bool) -> Rgb<u8> {
     let full = if right { [31.0, 92.0, 170.0] } else { [190.0, 50.0, 30.0] };
-    // the root lets small shares of errors be seen
+    // a square root, so that small shares of errors are visible
     let depth = if right { share } else { share.sqrt() };
     Rgb(full.map(|c: f64| (255.0 + (c - 255.0) * depth).round() as u8))
 }
 
-/// A square with a line of the background at its right and lower edge, where there is room for one.
+/// A filled square. Where there is room, its right and lower edges are left to the background as a line.
 fn fill(image: &mut RgbImage, (left, top): (u32, u32), cell: u32, colour: Rgb<u8>) {
     let inner = if cell > 6 { cell - 1 } else { cell };
     for y in top..top + inner {
@@ -77,7 +77,7 @@ fn fill(image: &mut RgbImage, (left, top): (u32, u32), cell: u32, colour: Rgb<u8
     }
 }
 
-/// A number around a middle.
+/// A number centered at a point.
 fn write(image: &mut RgbImage, (x, y): (u32, u32), number: u64, ink: Rgb<u8>) {
     let digits: Vec<usize> = number.to_string().bytes().map(|b| usize::from(b - b'0')).collect();
     let (width, height) = (DOT * (4 * digits.len() as u32 - 1), DOT * 5);
@@ -113,7 +113,7 @@ mod tests {
         let [r, _, b] = corner(0, 1);
         assert!(r > b, "25 percent wrong");
         assert_eq!((corner(1, 0), corner(1, 1)), ([255; 3], [255; 3]), "no image of the second class");
-        // the 7 of 75 has its upper left dot in ink
+        // the upper left dot of the 7 of 75 is inked
         let middle = (MARGIN + cell / 2, MARGIN + cell / 2);
         assert_eq!(at(middle.0 - 7, middle.1 - 5), [255; 3]);
         for classes in [1, 20, 21, 100, 101, 1000] {

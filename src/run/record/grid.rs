@@ -1,4 +1,4 @@
-//! Pictures in rows and columns, such as `original | masked | reconstruction`.
+//! A PNG of pictures in rows and columns, such as `original | masked | reconstruction`.
 use super::atomic::write_atomic;
 use crate::data::DataError;
 use image::{ImageFormat, RgbImage};
@@ -12,13 +12,13 @@ const LINE_COLOUR: u8 = 255;
 /// One picture of a grid, height × width × 3.
 #[derive(Clone, Copy, Debug)]
 pub enum Panel<'a> {
-    /// Bytes as they are shown.
+    /// Bytes in sRGB.
     Rgb8(&'a [u8]),
-    /// Numbers where 0 is black and 1 is full; others are clamped, NaN is black.
+    /// Numbers from 0, black, to 1. Numbers outside are clamped; NaN is black.
     F32(&'a [f32]),
 }
 
-/// Rows of equally many pictures of one size.
+/// Rows of pictures, all of one size and the same number in each row.
 #[derive(Clone, Debug)]
 pub struct Grid {
     width: usize,
@@ -76,7 +76,7 @@ impl Grid {
         self.columns * (self.width + LINE) - LINE
     }
 
-    /// Writes the grid as PNG, replacing `path` in one step.
+    /// Writes the grid as a PNG file, replacing `path` atomically.
     pub fn save(&self, path: &Path) -> Result<(), DataError> {
         if self.rows == 0 {
             return Err(DataError::setting("the grid of pictures", "without rows", "at least one row"));

@@ -1,4 +1,4 @@
-//! log.jsonl: one JSON object per logged step.
+//! `log.jsonl`: a JSON object for each logged step and each test.
 use super::atomic::write_atomic;
 use crate::data::DataError;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -6,12 +6,12 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// One logged step. A value that is not finite is written as `null` and read back as NaN.
+/// A logged step. A number that is not finite is written as `null` and read back as NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Optimizer step, counted from 0.
     pub step: u64,
-    /// Passes over the data, with the fraction of the current one.
+    /// Epochs, with the fraction of the current one.
     pub epoch: f64,
     /// Training loss.
     #[serde(deserialize_with = "number_or_null")]
@@ -22,20 +22,20 @@ pub struct LogLine {
     /// Images per second since the line before.
     #[serde(deserialize_with = "number_or_null")]
     pub images_per_second: f64,
-    /// The factor on the loss after this step, where precision needs one.
+    /// The loss scale after this step; only in precisions that scale the loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
-    /// Steps that were not taken so far, because gradients overflowed.
+    /// Steps skipped so far because their gradients overflowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,
 }
 
-/// One test on images that are not trained on. Accuracies are in percent.
+/// A test on images that are not trained on. Accuracies are in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestLine {
-    /// The last optimizer step before it.
+    /// Number of the last optimizer step before the test.
     pub step: u64,
-    /// Passes over the data that are complete.
+    /// Complete epochs.
     pub epoch: f64,
     /// Mean cross-entropy.
     #[serde(deserialize_with = "number_or_null")]
@@ -52,7 +52,7 @@ pub struct TestLine {
     pub ema_top5: Option<f64>,
 }
 
-/// What a line of the log may be.
+/// A line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
@@ -75,7 +75,7 @@ fn number_or_null<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
 }
 
-/// An append-only log.
+/// A log that only grows.
 #[derive(Debug)]
 pub struct TrainLog {
     path: PathBuf,
@@ -83,10 +83,10 @@ pub struct TrainLog {
 }
 
 impl TrainLog {
-    /// Opens or creates the log at `path` for a run that goes on at `from_step` (0 for a new run).
+    /// Opens or creates the log at `path` for a run that continues at step `from_step`, 0 for a new run.
     ///
-    /// Lines of that step and later are from work that is about to be repeated and go, and so does a last line that a
-    /// crash tore. Anything else that is not a log line is an error.
+    /// Lines of that step and later are removed, as the run is about to repeat those steps; so is a last line that a
+    /// crash cut off. Any other line that cannot be read is an error.
     pub fn open(path: &Path, from_step: u64) -> Result<Self, DataError> {
         match std::fs::read(path) {
             Ok(bytes) => {
@@ -108,20 +108,20 @@ impl TrainLog {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends one line, visible to other programs at once.
+    /// Appends a line, which other programs see at once.
     pub fn append(&mut self, line: Line) -> Result<(), DataError> {
         let mut text = serde_json::to_vec(&line).map_err(|e| DataError::format(&self.path, e.to_string()))?;
         text.push(b'\n');
         self.file.write_all(&text).map_err(DataError::io("append to", &self.path))
     }
 
-    /// Makes sure that everything appended is on the disk; call it before a checkpoint counts as written.
+    /// Puts everything appended on the disk. Call it before a checkpoint is written.
     pub fn sync(&self) -> Result<(), DataError> {
         self.file.sync_data().map_err(DataError::io("sync", &self.path))
     }
 }
 
-/// Reads the steps of a log, without a last line that a crash tore.
+/// Reads the steps of a log, without a last line that a crash cut off.
 pub fn read_log(path: &Path) -> Result<Vec<LogLine>, DataError> {
     let step = |line| if let Line::Step(line) = line { Some(line) } else { None };
     Ok(read_lines(path)?.into_iter().filter_map(step).collect())
@@ -138,7 +138,7 @@ fn read_lines(path: &Path) -> Result<Vec<Line>, DataError> {
     Ok(lines(path, &bytes)?.into_iter().map(|(_, line)| line).collect())
 }
 
-/// The lines of a log with their text; the last one may be torn and is then left out.
+/// The lines of a log with their text. A last line that was cut off is left out.
 fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Line)>, DataError> {
     let all: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
     let last = all.iter().rposition(|line| !line.is_empty()).unwrap_or_default();
@@ -226,7 +226,7 @@ mod tests {
             TrainLog::open(&path, 2).unwrap().append(Line::Step(line(2))).unwrap();
             assert_eq!(steps(&path), [1, 2]);
         }
-        // Only the newline was lost: nothing else may go with it.
+        // Only the newline was cut off: the line itself has to stay.
         std::fs::write(&path, &whole).unwrap();
         TrainLog::open(&path, 2).unwrap().append(Line::Step(line(2))).unwrap();
         assert_eq!(steps(&path), [1, 2]);

@@ -17,8 +17,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates a new file in `folder`. When going on at step `resume`, TensorBoard is told to forget what earlier files
-    /// say about that step and later ones.
+    /// Creates a new event file in `folder`. With `resume`, TensorBoard is told to drop that step and later ones of
+    /// earlier files.
     pub fn create(folder: &Path, resume: Option<u64>) -> Result<Self, DataError> {
         let seconds = now() as u64;
         let (path, file) = (0..)
@@ -56,7 +56,7 @@ impl EventFile {
         self.record(&message)
     }
 
-    /// Where the file lies.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -101,7 +101,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The checksum of TFRecord: rotated and offset, so that a checksum of checksums stays sound.
+/// TFRecord's masked checksum: rotated and offset, as CRCs of data that contains CRCs are weak.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,35 +1,33 @@
-//! Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) of whole batches, and the soft targets that go with them.
+//! Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) of whole batches with soft targets: timm's `Mixup` with
+//! `mode='batch'`.
 use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::train::options::settings;
 use serde::{Deserialize, Serialize};
 
-/// How batches are mixed and targets smoothed. The names are timm's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Mix {
-    /// Mixup takes λ from Beta(mixup, mixup); 0 for no Mixup.
-    pub mixup: f64,
-    /// CutMix takes λ from Beta(cutmix, cutmix); 0 for no CutMix.
-    pub cutmix: f64,
-    /// Probability of mixing a batch at all.
-    pub mixup_prob: f64,
-    /// Probability of CutMix where both could be.
-    pub mixup_switch_prob: f64,
-    /// Label smoothing: this much of each target is spread over all classes.
-    pub smoothing: f64,
-}
-
-impl Default for Mix {
-    fn default() -> Self {
-        Self::NONE
+settings! {
+    /// How batches are mixed and targets smoothed. The names are timm's.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Mix with MixArgs {
+        /// Mixup takes its share from Beta(MIXUP, MIXUP); 0 for none.
+        pub mixup: f64 = 0.0,
+        /// CutMix takes its share from Beta(CUTMIX, CUTMIX); 0 for none.
+        pub cutmix: f64 = 0.0,
+        /// Probability of mixing a batch at all.
+        pub mixup_prob: f64 = 1.0,
+        /// Probability of CutMix where both could be.
+        pub mixup_switch_prob: f64 = 0.5,
+        /// Label smoothing: this much of each target is spread over all classes.
+        pub smoothing: f64 = 0.0,
     }
 }
 
 impl Mix {
-    /// One-hot targets of images as they are.
-    pub const NONE: Self = Self { mixup: 0.0, cutmix: 0.0, mixup_prob: 1.0, mixup_switch_prob: 0.5, smoothing: 0.0 };
+    /// No mixing and no smoothing: targets are one-hot.
+    pub const NONE: Self = Self::DEFAULT;
 
-    /// Mixup of 0.8 or CutMix of 1, every batch, with smoothing of 0.1 (DeiT, MAE, Vim).
+    /// The choice of DeiT, MAE and Vim: Mixup of 0.8 or CutMix of 1 in every batch, smoothing of 0.1.
     pub const DEIT: Self = Self { mixup: 0.8, cutmix: 1.0, smoothing: 0.1, ..Self::NONE };
 
     /// Refuses settings that cannot work.
@@ -63,14 +61,14 @@ impl Mix {
     }
 }
 
-/// What happens to one batch.
+/// The draw for one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Draw {
     Nothing,
     Mixup {
         lambda: f64,
     },
-    /// A box with a share 1 − λ of the area around (x, y), in sides of the image.
+    /// A box with the share 1 − λ of the image's area around (x, y), given in sides of the image.
     CutMix {
         lambda: f64,
         y: f64,
@@ -78,16 +76,16 @@ enum Draw {
     },
 }
 
-/// Mixes the batches of a run; each depends on the seed and its step alone.
+/// Mixes the batches of a run. The draw for a batch is a function of seed and step.
 #[derive(Clone, Copy, Debug)]
-pub struct Mixer {
+pub struct Mixup {
     mix: Mix,
     classes: usize,
     seed: u64,
 }
 
-impl Mixer {
-    /// A mixer for labels below `classes`.
+impl Mixup {
+    /// Mixes batches whose labels are below `classes`.
     ///
     /// # Errors
     /// Settings that cannot work.
@@ -99,14 +97,14 @@ impl Mixer {
         Ok(Self { mix, classes, seed })
     }
 
-    /// Mixes each of the `images` (B, S, S, 3) of step `step` with its partner, the one as far from the other end of the
-    /// batch, and returns the targets (B, classes) of their `labels` (B). The middle of an odd batch stays as it is.
+    /// Mixes the `images` (B, S, S, 3) of step `step` in place and returns their targets (B, classes). Image i is mixed
+    /// with its partner, image B − 1 − i; the middle image of an odd batch stays as it is.
     ///
-    /// An image's target is λ · y + (1 − λ) · y of its partner, where y has 1 − ε + ε / classes at the label and
-    /// ε / classes elsewhere. Mixed pixels are rounded to bytes.
+    /// The target of an image is λ · y + (1 − λ) · y', where y' belongs to the partner. A smoothed y has 1 − ε + ε /
+    /// classes at the label and ε / classes elsewhere. Mixed pixels are rounded to bytes.
     ///
     /// # Errors
-    /// Images that are not as many squares as there are labels, or a label that is not a class.
+    /// Images that are not one square for each label, or a label that is not a class.
     pub fn apply(&self, step: u64, images: &mut [u8], labels: &[u32]) -> Result<Vec<f32>, DataError> {
         if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
             return Err(DataError::setting("a label", label, format!("below {}, the number of classes", self.classes)));
@@ -151,13 +149,13 @@ impl Mixer {
     }
 }
 
-/// Whole pixels within `length` / 2 of a random one, cut off at the edges.
+/// The pixels at most `length` / 2 away from pixel ⌊centre · side⌋, cut off at the edges of the image.
 fn around(centre: f64, length: usize, side: usize) -> std::ops::Range<usize> {
     let centre = (centre * side as f64) as usize;
     centre.saturating_sub(length / 2)..(centre + length / 2).min(side)
 }
 
-/// Calls `f` with each image of the first half and its partner.
+/// Calls `f` with each image of the first half of the batch and its partner.
 fn pairs(images: &mut [u8], bytes: usize, mut f: impl FnMut(&mut [u8], &mut [u8])) {
     let half = images.len() / bytes / 2 * bytes;
     let (first, rest) = images.split_at_mut(half);
@@ -166,7 +164,7 @@ fn pairs(images: &mut [u8], bytes: usize, mut f: impl FnMut(&mut [u8], &mut [u8]
     }
 }
 
-/// (a, b) becomes (λ a + (1 − λ) b, λ b + (1 − λ) a), in 1/2¹⁶.
+/// Replaces (a, b) by (λ a + (1 − λ) b, λ b + (1 − λ) a), with λ rounded to a multiple of 2⁻¹⁶.
 fn mixup(a: &mut [u8], b: &mut [u8], lambda: f64) {
     let own = (lambda * 65536.0).round() as u32;
     let mixed = |a: u8, b: u8| ((own * u32::from(a) + (65536 - own) * u32::from(b) + 32768) >> 16) as u8;
@@ -179,7 +177,7 @@ fn mixup(a: &mut [u8], b: &mut [u8], lambda: f64) {
 mod tests {
     use super::*;
 
-    /// Image i of `count` is (i + 1) · 10 everywhere, its label is i.
+    /// A batch of `count` images: image i has the value (i + 1) · 10 everywhere and the label i.
     fn batch(count: usize, side: usize) -> (Vec<u8>, Vec<u32>) {
         let images = (0..count).flat_map(|i| vec![10 * (i as u8 + 1); side * side * 3]).collect();
         (images, (0..count as u32).collect())
@@ -187,7 +185,7 @@ mod tests {
 
     fn run(mix: Mix, step: u64, count: usize, side: usize) -> (Vec<u8>, Vec<f32>) {
         let (mut images, labels) = batch(count, side);
-        let targets = Mixer::new(mix, count, 3).unwrap().apply(step, &mut images, &labels).unwrap();
+        let targets = Mixup::new(mix, count, 3).unwrap().apply(step, &mut images, &labels).unwrap();
         (images, targets)
     }
 
@@ -246,7 +244,8 @@ mod tests {
                 cut += moved;
             }
         }
-        // λ is uniform, so half of all pixels would move but for boxes that are cut off at the edges and rounded down.
+        // λ is uniform, so boxes would move half of all pixels if the edges did not cut them off and sizes were not
+        // rounded down.
         let share = cut as f64 / (50.0 * 4.0 * 147.0);
         assert!((0.15..0.5).contains(&share), "{share}");
     }
@@ -269,19 +268,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_mixed_is_named() {
-        let error = |mix, classes| Mixer::new(mix, classes, 0).unwrap_err().to_string();
+        let error = |mix, classes| Mixup::new(mix, classes, 0).unwrap_err().to_string();
         assert!(error(Mix { mixup: -1.0, ..Mix::NONE }, 2).contains("--mixup is -1"));
         assert!(error(Mix { smoothing: f64::NAN, ..Mix::NONE }, 2).contains("--smoothing is NaN"));
         assert!(error(Mix::NONE, 0).contains("classes is 0"));
-        let mixer = Mixer::new(Mix::DEIT, 2, 0).unwrap();
+        let mixer = Mixup::new(Mix::DEIT, 2, 0).unwrap();
         assert!(mixer.apply(0, &mut [0; 24], &[0, 2]).unwrap_err().to_string().contains("a label is 2"));
         assert!(mixer.apply(0, &mut [0; 25], &[0, 1]).unwrap_err().to_string().contains("25 bytes for 2 labels"));
         assert!(mixer.apply(0, &mut [0; 12], &[]).is_err());
     }
 
     proptest::proptest! {
-        /// Whatever is drawn: every target is a distribution over its image's class and the partner's, mixing moves
-        /// brightness between partners without making any, and the same step gives the same.
+        /// Whatever is drawn, a target is a distribution over the classes of the image and its partner; mixing moves
+        /// brightness between partners and makes none; and the same step gives the same result.
         #[test]
         fn any_batch_keeps_its_sums(
             count in 1usize..9, side in 1usize..14, step: u64, seed: u64, mixup in 0usize..4, cutmix in 0usize..4,
@@ -289,7 +288,7 @@ mod tests {
         ) {
             let alphas = [0.0, 0.01, 0.8, 30.0];
             let mix = Mix { mixup: alphas[mixup], cutmix: alphas[cutmix], smoothing, ..Mix::NONE };
-            let mixer = Mixer::new(mix, count, seed).unwrap();
+            let mixer = Mixup::new(mix, count, seed).unwrap();
             let (before, labels) = batch(count, side);
             let mut images = before.clone();
             let targets = mixer.apply(step, &mut images, &labels).unwrap();

@@ -1,4 +1,4 @@
-//! Fine-tuning recipes of the literature, by name. Tables: src/models/README.md, "Fine-tuning recipes".
+//! Fine-tuning recipes of the literature by name, as in the tables of src/models/README.md, "Fine-tuning recipes".
 
 use super::mixup::Mix;
 use crate::data::Recipe;
@@ -7,28 +7,28 @@ use crate::train::finetune::settings::Settings;
 use crate::train::optimizer::DecayRule;
 use crate::train::settings::{RunSettings, ScheduleKind};
 
-/// A recipe: settings, and what it wants of the model.
+/// A fine-tuning recipe: settings, and changes to the model.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Preset {
-    /// The settings, without a data set.
+pub struct FinetuneRecipe {
+    /// The settings; the data set is left open.
     pub settings: Settings,
-    /// Side of the images in pixels; none leaves the model's.
+    /// Side of the images in pixels; `None` leaves the model's.
     pub image_size: Option<usize>,
     /// DropPath at the last layer.
     pub drop_path: DropPath,
 }
 
-/// DropPath of a recipe.
+/// DropPath probability of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DropPath {
     /// The same for every model.
     Fixed(f64),
-    /// By the width of a model: up to 192, up to 384, up to 768, wider.
+    /// By the width of the model: up to 192, up to 384, up to 768, wider.
     BySize([f64; 4]),
 }
 
 impl DropPath {
-    /// The probability for a model of this width.
+    /// The probability for a model of width `width`.
     pub fn of(self, width: usize) -> f64 {
         match self {
             Self::Fixed(p) => p,
@@ -37,7 +37,7 @@ impl DropPath {
     }
 }
 
-/// Every recipe and what it is.
+/// Names of all recipes, with a line about each.
 pub const RECIPES: &[(&str, &str)] = &[
     ("mambar_stage1", "Mamba-R, pretraining with labels at 128 pixels"),
     ("mambar_stage2", "Mamba-R, intermediate training at 224 pixels"),
@@ -52,11 +52,12 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("cifar", "small images in a few epochs, ours"),
 ];
 
-/// A recipe by name. `batch_size` · `accum_iter` is its batch; the learning rate follows when that is changed.
+/// The recipe `name`. `batch_size` · `accum_iter` is the batch of the paper; when they change, the learning rate
+/// follows.
 ///
 /// # Errors
 /// An unknown name.
-pub fn recipe(name: &str) -> Result<Preset> {
+pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
     use ScheduleKind::Epoch;
     let three = Recipe::THREE_AUGMENT;
     let rand = Recipe::RAND_AUGMENT;
@@ -163,18 +164,18 @@ pub fn recipe(name: &str) -> Result<Preset> {
 
 /// The numbers of a recipe.
 struct Row {
-    /// Images at a time, and how often for a step.
+    /// (images of a micro-batch, micro-batches of a step).
     images: (usize, usize),
     epochs: u64,
-    /// Learning rate for so many images.
+    /// (learning rate, images of a step that it is for).
     rate: (f64, usize),
-    /// Learning rate whatever the batch.
+    /// Learning rate whatever the batch; it takes the place of `rate`.
     lr: Option<f64>,
     decay: f64,
     rule: DecayRule,
     layer_decay: f64,
     warmup: f64,
-    /// How the rate falls, and to what.
+    /// (schedule, learning rate at its end).
     end: (ScheduleKind, f64),
     augment: (Recipe, usize, Mix),
     ema: Option<f64>,
@@ -202,7 +203,7 @@ impl Row {
         crop_ratio: 0.875,
     };
 
-    fn preset(self) -> Preset {
+    fn preset(self) -> FinetuneRecipe {
         let (recipe, repeats, mix) = self.augment;
         let run = RunSettings {
             batch_size: self.images.0,
@@ -228,7 +229,7 @@ impl Row {
             model_ema: self.ema,
             crop_ratio: self.crop_ratio,
         };
-        Preset { settings, image_size: self.image_size, drop_path: self.drop_path }
+        FinetuneRecipe { settings, image_size: self.image_size, drop_path: self.drop_path }
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
             ("vim_small", 300, 512, 1e-3, 0.05, 0.05, 1.0, Some(0.99996)),
             ("hybrid", 400, 1024, 4e-4, 0.05, 0.4, 1.0, Some(0.99996)),
         ] {
-            let Preset { settings, drop_path: p, .. } = recipe(name).unwrap();
+            let FinetuneRecipe { settings, drop_path: p, .. } = recipe(name).unwrap();
             let run = &settings.run;
             assert_eq!((run.epochs, run.images_per_step()), (epochs, batch), "{name}");
             assert!((run.peak_lr() - lr).abs() < 1e-15, "{name}: {}", run.peak_lr());

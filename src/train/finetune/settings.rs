@@ -1,37 +1,119 @@
-//! Everything that decides the result of a fine-tuning run.
+//! Settings of fine-tuning: everything that decides the result of a run.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::mixup::Mix;
+use super::mixup::{Mix, MixArgs};
 use super::step::Tuning;
 use crate::data::Recipe;
 use crate::error::{Error, Result};
-use crate::train::settings::RunSettings;
+use crate::train::options::{Argument, Layer, args};
+use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
-/// The settings of a fine-tuning run; a resumed run has to have the same. Stored in `state.json` and written to
-/// `finetune.toml`. What a recipe of the literature sets is in [`recipes`](crate::train::finetune::recipes).
+/// Settings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
+/// [`recipes`](crate::train::finetune::recipes) has those of the literature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What every run has.
+    /// Settings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
-    /// The checkpoint that the weights come from, as given; none for initial values.
+    /// Pretrained checkpoint that the weights come from; `None` starts from initial values.
     pub checkpoint: Option<PathBuf>,
-    /// Crops of the images and changes to them.
+    /// Augmentation.
     pub recipe: Recipe,
-    /// How often an epoch shows an image in place of others.
+    /// Repeated augmentation (DeiT): times that an epoch shows an image, in place of others.
     pub repeats: usize,
     /// Mixing of images, smoothing of targets.
     pub mix: Mix,
-    /// Factor on the learning rate from each layer to the one before.
+    /// Factor on the learning rate from each layer to the one before it (BEiT's layer-wise decay).
     pub layer_decay: f64,
-    /// Momentum of the moving average of the weights; none keeps no average.
+    /// Momentum of the moving average of the weights; `None` keeps no average.
     pub model_ema: Option<f64>,
     /// Share of the shorter side that is kept of a test image.
     pub crop_ratio: f64,
+}
+
+/// Whether a moving average of the weights is kept: timm's `--model-ema`, beside `--model-ema-decay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeepAverage(pub bool);
+
+impl Argument<Option<f64>> for KeepAverage {
+    /// Keeps a momentum that is set already; otherwise sets timm's default, 0.9999.
+    fn set(self, setting: &mut Option<f64>) {
+        *setting = self.0.then_some(setting.unwrap_or(0.9999));
+    }
+
+    fn of(setting: &Option<f64>) -> Option<Self> {
+        Some(Self(setting.is_some()))
+    }
+}
+
+impl std::str::FromStr for KeepAverage {
+    type Err = std::str::ParseBoolError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+args! {
+    /// Arguments of what only fine-tuning has.
+    pub struct TuningArgs for Settings {
+        /// Checkpoint folder of a pretrained model to start from; without it --model starts from initial values.
+        checkpoint: PathBuf; arg(value_name = "FOLDER"),
+        /// Repeated augmentation: how often an epoch shows an image, in place of others.
+        repeats: usize,
+        /// Factor on the learning rate from each layer to the one before; 1 for one rate everywhere.
+        layer_decay: f64,
+        /// Momentum of the moving average of the weights.
+        model_ema_decay => model_ema: f64,
+        /// Keep a moving average of the weights, and test it too.
+        model_ema: KeepAverage;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// Share of the shorter side that is kept of a test image.
+        crop_ratio: f64,
+    }
+}
+
+/// What one layer says about [`Settings`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Args {
+    /// Data, batches, learning rates, optimizer.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub run: RunArgs,
+    /// The augmentation.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub recipe: RecipeArgs,
+    /// Mixing of images, smoothing of targets.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub mix: MixArgs,
+    /// Settings that only fine-tuning has.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub tuning: TuningArgs,
+}
+
+impl Layer<Settings> for Args {
+    fn over(&self, settings: &mut Settings) {
+        self.run.over(&mut settings.run);
+        self.recipe.over(&mut settings.recipe);
+        self.mix.over(&mut settings.mix);
+        self.tuning.over(settings);
+    }
+}
+
+impl From<&Settings> for Args {
+    fn from(settings: &Settings) -> Self {
+        let (run, recipe, mix) = ((&settings.run).into(), (&settings.recipe).into(), (&settings.mix).into());
+        Self { run, recipe, mix, tuning: settings.into() }
+    }
 }
 
 impl AsRef<RunSettings> for Settings {
@@ -41,7 +123,7 @@ impl AsRef<RunSettings> for Settings {
 }
 
 impl Settings {
-    /// Everything that must hold before anything is opened.
+    /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self) -> Result<()> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
             true => Ok(()),
@@ -63,7 +145,7 @@ impl Settings {
         self.run.check()
     }
 
-    /// What the step does besides what every step does.
+    /// The numbers of a step that only fine-tuning has.
     pub fn tuning(&self) -> Tuning {
         Tuning { layer_decay: self.layer_decay, average: self.model_ema }
     }

@@ -1,5 +1,7 @@
-//! One fine-tuning step as a program: images and what they should be called in, weights moved, the loss out.
+//! One fine-tuning step: images and soft targets go in, the weights move, the loss comes out. It is recorded once and
+//! replayed.
 
+use super::inputs::Inputs;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Plan, Program, Recording};
 use crate::models::{Classifier, Config, layer_of};
@@ -8,21 +10,21 @@ use crate::ops::{cross_entropy, reduce};
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
-use crate::train::image_input::{Images, share};
 use crate::train::loss_scaler::LossScaler;
 use crate::train::optimizer::Group;
 use crate::train::update::{Hyper, Update, tuned};
 
-/// What fine-tuning does with a model besides what every training does.
+/// Numbers of a step that only fine-tuning has.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tuning {
-    /// Factor on the learning rate from each layer to the one before; 1 for one rate everywhere.
+    /// Factor on the learning rate from each layer to the one before it, BEiT's layer-wise decay; 1 for one rate
+    /// everywhere.
     pub layer_decay: f64,
-    /// Momentum of the moving average of the weights; none keeps no average.
+    /// Momentum of the moving average of the weights; `None` keeps no average.
     pub average: Option<f64>,
 }
 
-/// A classifier being trained.
+/// A classifier being trained: weights, their average, optimizer, and the recorded step.
 #[derive(Debug)]
 pub struct Finetuner {
     g: Gpu,
@@ -33,16 +35,15 @@ pub struct Finetuner {
     pub params: Params,
     model: Classifier,
     average: Option<(Params, Classifier)>,
-    images: Images,
-    /// (B, K) probabilities.
-    targets: Tensor,
+    inputs: Inputs,
     drop_path: DropPath,
     update: Update,
     program: Option<(Program, Tensor)>,
 }
 
 impl Finetuner {
-    /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
+    /// A model with weights drawn from `seed`, for micro-batches of `batch` images. A device that only plans draws
+    /// nothing.
     ///
     /// # Errors
     /// A configuration without classes, numbers out of range.
@@ -63,8 +64,7 @@ impl Finetuner {
             None => None,
         };
         let tuner = Self {
-            images: Images::new(config, batch)?,
-            targets: Tensor::input("targets", &[batch, config.classes]),
+            inputs: Inputs::new(config, batch)?,
             drop_path: DropPath::new(g, config)?,
             g: g.clone(),
             config: config.clone(),
@@ -88,17 +88,17 @@ impl Finetuner {
         &self.model
     }
 
-    /// What scales the loss, if anything does.
+    /// The loss scaler; `None` in f32.
     pub fn scaler(&self) -> Option<&LossScaler> {
         self.update.scaler()
     }
 
-    /// The moving average of the weights and the model that reads it.
+    /// The moving average of the weights, and a model that reads it.
     pub fn average(&self) -> Option<&(Params, Classifier)> {
         self.average.as_ref()
     }
 
-    /// Sets the moving average to the weights as they are now.
+    /// Copies the weights into their moving average, as at the start of a run.
     pub fn start_average(&self) -> Result<()> {
         if let Some((average, _)) = &self.average {
             for (to, from) in average.flat_tensors().iter().zip(self.params.flat_tensors()) {
@@ -108,17 +108,17 @@ impl Finetuner {
         self.g.flush()
     }
 
-    /// Launches of a micro-batch, and where the loss will be.
+    /// Records a micro-batch. Returns (recording, loss).
     pub fn record(&mut self) -> Result<(Recording, Tensor)> {
-        let Self { g, config, hyper, tuning, params, model, images, targets, drop_path, update, .. } = self;
+        let Self { g, config, hyper, tuning, params, model, inputs, drop_path, update, .. } = self;
         let _precision = g.set_precision(hyper.precision);
         let (mut recording, loss) = g.record(|| {
-            let patches = Var::constant(images.patches(g, config)?); // (B, L, P·P·3)
+            let patches = Var::constant(inputs.patches(g, config)?); // (B, L, P·P·3)
             let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let keep = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
-            let logits = model.forward(g, &mut t, &patches, keep.as_ref())?.logits; // (B, K)
+            let drop_path = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
+            let logits = model.forward(g, &mut t, &patches, drop_path.as_ref())?.logits; // (B, K)
             let _scope = g.scope("loss");
-            let rows = cross_entropy::cross_entropy(g, &mut t, &logits, targets)?; // (B)
+            let rows = cross_entropy::cross_entropy(g, &mut t, &logits, &inputs.targets)?; // (B)
             let loss = reduce::sum(g, &mut t, &rows)?; // [1]
             update.launch(t, &loss, params, |entry| group(config, hyper, tuning, entry))
         })?;
@@ -145,8 +145,8 @@ impl Finetuner {
         Ok(())
     }
 
-    /// Submits step `step` (from 0) on images (B, S, S, 3) and targets (B, K), B all images of its micro-batches. Returns
-    /// where the loss will be.
+    /// Submits step number `step`, counted from 0, on images (B, S, S, 3) and targets (B, K), where B counts all images
+    /// of the step's micro-batches. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], targets: &[f32], step: u64, lr: f64) -> Result<&Tensor> {
         self.each_part(images, targets, step, lr, |program| program.run().map(|()| None::<()>))?;
         self.update.finish()?;
@@ -157,7 +157,7 @@ impl Finetuner {
         self.program.as_ref().ok_or_else(|| Error::Validation("no program was built".into()))
     }
 
-    /// Goes through a step again whose loss was no number, and says what is not finite first.
+    /// Repeats a step whose loss was not finite, inspecting every tensor, and names the first that is not finite.
     #[cfg(feature = "files")]
     pub fn find_not_finite(&mut self, images: &[u8], targets: &[f32], step: u64) -> Result<Option<String>> {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
@@ -167,20 +167,16 @@ impl Finetuner {
         Ok(found.map(|found| found.to_string()))
     }
 
-    /// Uploads each micro-batch and hands its program to `run`, until that finds something.
+    /// Uploads each micro-batch and passes its program to `run`, until that returns something.
     fn each_part<T>(
         &mut self, images: &[u8], targets: &[f32], step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare()?;
         let (program, _) = self.built()?;
         let parts = self.update.parts();
-        let expected = self.targets.len() * parts;
-        if targets.len() != expected {
-            return Err(Error::argument("targets", targets.len(), expected));
-        }
+        self.inputs.expect(targets, parts)?;
         for part in 0..parts {
-            self.images.write(&self.g, images, (part, parts))?;
-            self.targets.write(&self.g, share(targets, (part, parts)))?;
+            self.inputs.write(&self.g, images, targets, (part, parts))?;
             self.update.begin(step, part, lr)?;
             if let Some(found) = run(program)? {
                 return Ok(Some(found));
@@ -190,7 +186,7 @@ impl Finetuner {
     }
 }
 
-/// Rate and decay of a parameter.
+/// Parameter group of a parameter: its rate by its layer, its decay by the rule.
 fn group(config: &Config, hyper: &Hyper, tuning: &Tuning, entry: &Entry) -> Group {
     let (layer, last) = layer_of(config, &entry.name);
     let lr_scale = tuning.layer_decay.powi((last - layer) as i32);

@@ -1,13 +1,13 @@
-//! What a pretraining step reads: images, and the tables of a mask.
+//! The inputs of a pretraining step: images, and the index tables of a mask.
 
-use super::mask::tables::Mask;
+use super::mask::tables::PatchMask;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Config, MaskedBatch, Pretext};
 use crate::tensor::Tensor;
 use crate::train::image_input::{Images, share};
 
-/// The host's side of a batch: what every program of a run reads.
+/// Buffers on the GPU that the programs of all visible lengths read.
 #[derive(Debug, Clone)]
 pub struct Inputs {
     images: Images,
@@ -15,13 +15,13 @@ pub struct Inputs {
     second: Option<Images>,
     inverse: Tensor,
     mask: Tensor,
-    /// Position of each token among the counted ones, for losses of those alone.
+    /// Position of each token among those whose loss counts, for losses that are computed on these tokens alone.
     counted: Option<Tensor>,
     pub(super) batch: usize,
     tokens: usize,
 }
 
-/// The tables of a batch whose size depends on the visible length.
+/// Index tables whose size depends on the number of visible tokens.
 #[derive(Debug, Clone)]
 pub struct Tables {
     visible: Tensor,
@@ -34,7 +34,7 @@ impl Tables {
         self.visible.shape()[1]
     }
 
-    /// Counted tokens of the whole batch; none unless the model reads them.
+    /// Tokens of the whole batch whose loss counts; 0 unless the model reads their table.
     pub fn counted_tokens(&self) -> usize {
         self.counted.as_ref().map_or(0, Tensor::len)
     }
@@ -55,7 +55,7 @@ impl Inputs {
         })
     }
 
-    /// The same with all that `model` reads.
+    /// These inputs, with what `model` reads besides: a second crop, a table of counted tokens.
     pub fn of(mut self, config: &Config, model: &dyn Pretext) -> Result<Self> {
         self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
         self.counted = model.reads_counted().then(|| Tensor::indices("counted", &[self.batch, self.tokens]));
@@ -72,12 +72,12 @@ impl Inputs {
         Ok(Tables { visible: table("visible", visible), counted })
     }
 
-    /// Tokens of an image whose loss counts if so many are visible.
+    /// Tokens per image whose loss counts if `visible` tokens are visible.
     fn counted(&self, visible: usize) -> usize {
         if visible == self.tokens { self.tokens } else { self.tokens - visible }
     }
 
-    /// Launches the patches of the uploaded images and names the tables of a batch.
+    /// Launches the patches of the uploaded images, and bundles them with the tables of a batch.
     pub fn batch(&self, g: &Gpu, config: &Config, tables: &Tables) -> Result<MaskedBatch> {
         let counted = self.counted(tables.visible.shape()[1]);
         Ok(MaskedBatch {
@@ -91,9 +91,9 @@ impl Inputs {
         })
     }
 
-    /// Uploads micro-batch `part` of the `parts` that images (parts · B, S, S, 3) in bytes, the second crops behind all first
-    /// ones, and a mask hold.
-    pub fn write(&self, g: &Gpu, images: &[u8], mask: &Mask, tables: &Tables, part: (usize, usize)) -> Result<()> {
+    /// Uploads micro-batch `part` of `parts`: its share of the images (parts · B, S, S, 3) in bytes, where all second
+    /// crops follow all first ones, and of the mask.
+    pub fn write(&self, g: &Gpu, images: &[u8], mask: &PatchMask, tables: &Tables, part: (usize, usize)) -> Result<()> {
         let (first, second) = match &self.second {
             Some(_) => images.split_at(images.len() / 2),
             None => (images, &[][..]),

@@ -1,4 +1,4 @@
-//! Pretraining: its settings, masks and step.
+//! Pretraining: settings, masks, inputs and step.
 
 pub mod inputs;
 pub mod mask;

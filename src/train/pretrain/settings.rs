@@ -1,4 +1,4 @@
-//! Everything that decides the result of a pretraining run.
+//! Settings of pretraining: everything that decides the result of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,30 +6,130 @@ use super::mask::ratio::MaskRatio;
 use super::mask::{MaskStrategy, Masker};
 use crate::data::Recipe;
 use crate::error::Result;
-use crate::models::{Config, Method, Objective};
-use crate::train::settings::RunSettings;
+use crate::models::{Config, DecoderMask, Method, Objective, Order, Target};
+#[cfg(feature = "cli")]
+use crate::train::options::word;
+use crate::train::options::{Layer, Negated, Share, args, overlay};
+use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
-/// The settings of a pretraining run; a resumed run has to have the same. Stored in `state.json` and written to
-/// `pretrain.toml`.
+/// Settings of a pretraining run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What every run has.
+    /// Settings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
-    /// Crops of the images and changes to them.
+    /// Augmentation.
     #[serde(default)]
     pub recipe: Recipe,
     /// `random`, `sequential` or `diagonal`.
     pub mask: String,
-    /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
+    /// Share of hidden patches; `None` for the MAP repository's truncated normal distribution around 0.5.
     pub mask_ratio: Option<f64>,
-    /// Number of hidden patches in place of their share.
+    /// Number of hidden patches; it takes the place of their share.
     #[serde(default)]
     pub mask_tokens: Option<usize>,
     /// Method, decoder mask, target.
     #[serde(flatten)]
     pub objective: Objective,
+}
+
+args! {
+    /// What one layer says about the masks of the encoder.
+    pub struct MaskArgs for Settings {
+        /// random, sequential (the last in the order of prediction) or diagonal.
+        mask: String; arg(value_parser = ["random", "sequential", "diagonal"]),
+        /// Share of hidden patches, or `truncnorm` for the MAP repository's draw around 0.5; at 0 all count. By default
+        /// the method's.
+        mask_ratio: Share; arg(allow_negative_numbers = true),
+        /// Number of hidden patches, in place of their share.
+        mask_tokens: usize,
+    }
+    given mask_ratio, forget mask_tokens
+}
+
+args! {
+    /// What one layer says about an [`Objective`].
+    pub struct ObjectiveArgs for Objective {
+        /// map, mae, ar, local-mae, contrastive or diffusion.
+        method: Method,
+        /// What the decoder sees: map (its line and those before), ar (what comes before), mae (all) or local-mae (its
+        /// line).
+        decoder_mask: DecoderMask; arg(value_parser = word::<DecoderMask>()),
+        /// Order of prediction: rows or columns; by default the encoder's.
+        decode_order: Order; arg(value_parser = word::<Order>()),
+        /// Target of the prediction: pixels normalized per patch (MAE's norm_pix_loss), or raw ones.
+        target: Target; arg(value_parser = word::<Target>()),
+        /// Diffusion: width of the denoiser (1024 in MAR).
+        diffusion_width: usize,
+        /// Diffusion: residual blocks of the denoiser.
+        diffusion_depth: usize,
+        /// Diffusion: noise levels drawn for each patch.
+        diffusion_repeats: usize,
+        /// Diffusion: a squared error alone, without learned variances and their bound.
+        no_vlb => vlb: Negated;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// Contrastive: negatives, a multiple of the batch.
+        queue: usize,
+        /// Contrastive: temperature, which divides similarities.
+        temperature: f64; arg(allow_negative_numbers = true),
+        /// Contrastive: momentum of the key encoder (0.999 in MoCo).
+        key_momentum: f64; arg(allow_negative_numbers = true),
+    }
+}
+
+/// What one layer says about the method and its masks.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct MethodArgs {
+    /// The masks of the encoder.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub mask: MaskArgs,
+    /// The method, and what its loss depends on.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub objective: ObjectiveArgs,
+}
+
+impl Layer<Settings> for MethodArgs {
+    fn over(&self, settings: &mut Settings) {
+        self.mask.over(settings);
+        self.objective.over(&mut settings.objective);
+    }
+}
+
+/// What one layer says about [`Settings`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
+pub struct Args {
+    /// Data, batches, learning rates, optimizer.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub run: RunArgs,
+    /// The augmentation.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub recipe: RecipeArgs,
+    /// The method and its masks.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    #[serde(flatten)]
+    pub method: MethodArgs,
+}
+
+impl Layer<Settings> for Args {
+    fn over(&self, settings: &mut Settings) {
+        self.run.over(&mut settings.run);
+        self.recipe.over(&mut settings.recipe);
+        self.method.over(settings);
+    }
+}
+
+impl From<&Settings> for Args {
+    fn from(settings: &Settings) -> Self {
+        let method = MethodArgs { mask: settings.into(), objective: (&settings.objective).into() };
+        Self { run: (&settings.run).into(), recipe: (&settings.recipe).into(), method }
+    }
 }
 
 impl AsRef<RunSettings> for Settings {
@@ -46,7 +146,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The recommended recipe of a method.
+    /// The recommended settings of a method.
     pub fn of(method: Method) -> Self {
         Self {
             run: RunSettings::default(),
@@ -58,7 +158,19 @@ impl Settings {
         }
     }
 
-    /// Everything that must hold before anything is opened.
+    /// These settings under `layers`. `method` is the method that the uppermost layer names. If it is another one, its
+    /// own defaults come first; data, batches, optimizer and augmentation stay.
+    pub fn under<L: Layer<Self>>(self, layers: &[L], method: Option<Method>) -> Self {
+        let base = match method {
+            Some(method) if method != self.objective.method => {
+                Self { run: self.run, recipe: self.recipe, ..Self::of(method) }
+            }
+            _ => self,
+        };
+        overlay(base, layers)
+    }
+
+    /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self, config: &Config) -> Result<()> {
         self.masker(config)?;
         self.recipe.check()?;
@@ -67,7 +179,7 @@ impl Settings {
         (self.objective.method.check_batches)(&self.objective, self.run.batch_size, self.run.accum_iter)
     }
 
-    /// The draws of masks for a model.
+    /// The masker for a model.
     pub fn masker(&self, config: &Config) -> Result<Masker> {
         let strategy: MaskStrategy = self.mask.parse()?;
         let share = self.mask_ratio.map_or(MaskRatio::MAP_REPO, MaskRatio::Fixed);

@@ -1,7 +1,8 @@
-//! One pretraining step as a program: images and a mask in, weights moved, the loss out. A program per visible length.
+//! One pretraining step: images and a mask go in, the weights move, the loss comes out. A step is recorded once for
+//! each number of visible tokens, and replayed.
 
 use super::inputs::{Inputs, Tables};
-use super::mask::tables::Mask;
+use super::mask::tables::PatchMask;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Config, Objective, Pretext, pretext_model};
@@ -14,7 +15,8 @@ use crate::train::memory_check as fit;
 use crate::train::optimizer::Group;
 use crate::train::update::{Hyper, Update, tuned};
 
-/// Programs of different visible lengths that are kept: the 80 lengths of a drawn ratio at 14×14 tokens.
+/// Largest number of recorded steps that are kept. A drawn mask ratio at 14 × 14 tokens has 80 different numbers of
+/// visible tokens.
 const KEPT: usize = 96;
 
 #[derive(Debug)]
@@ -24,7 +26,7 @@ struct Step {
     loss: Tensor,
 }
 
-/// A model being pretrained.
+/// A model being pretrained: weights, optimizer, and the recorded steps.
 #[derive(Debug)]
 pub struct Pretrainer {
     g: Gpu,
@@ -40,7 +42,8 @@ pub struct Pretrainer {
 }
 
 impl Pretrainer {
-    /// A model with weights drawn from `seed` (none on a device that only plans), for micro-batches of `batch` images.
+    /// A model with weights drawn from `seed`, for micro-batches of `batch` images. A device that only plans draws
+    /// nothing.
     pub fn new(g: &Gpu, config: &Config, objective: &Objective, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
         let mut params = Params::new(g);
         let model = pretext_model(g, &mut params, config, objective)?;
@@ -66,7 +69,7 @@ impl Pretrainer {
         Ok(trainer)
     }
 
-    /// What scales the loss, if anything does.
+    /// The loss scaler; `None` in f32.
     pub fn scaler(&self) -> Option<&LossScaler> {
         self.update.scaler()
     }
@@ -76,7 +79,7 @@ impl Pretrainer {
         &*self.model
     }
 
-    /// Launches of a micro-batch with `visible` tokens per image: (recording, tables to upload, loss).
+    /// Records a micro-batch with `visible` tokens per image. Returns (recording, tables to upload, loss).
     pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
         let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
         let _precision = g.set_precision(hyper.precision);
@@ -84,8 +87,8 @@ impl Pretrainer {
             let tables = inputs.tables(visible)?;
             let batch = inputs.batch(g, config, &tables)?;
             let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let factors = drop_path.draw(g, update.state(), inputs.batch)?;
-            let out = model.forward(g, &mut t, &batch, factors.as_ref(), update.state())?;
+            let drop_path = drop_path.draw(g, update.state(), inputs.batch)?;
+            let out = model.forward(g, &mut t, &batch, drop_path.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(t, &out.loss, params, group)?;
             model.finish(g, update.state(), &out)?;
@@ -95,7 +98,7 @@ impl Pretrainer {
         Ok((recording, kept))
     }
 
-    /// The memory plan of a step.
+    /// The memory plan of a step with `visible` tokens per image.
     pub fn plan(&mut self, visible: usize) -> Result<Plan> {
         let (recording, kept) = self.record(visible)?;
         let plan = Plan::new(&recording.then(self.update.record(&self.params)?))?;
@@ -103,7 +106,8 @@ impl Pretrainer {
         Ok(plan)
     }
 
-    /// Prepares the program of a visible length; preparing the largest first lets all others share its buffers.
+    /// Builds the program for `visible` tokens per image. Build the one with most tokens first: the others share its
+    /// buffers.
     pub fn prepare(&mut self, visible: usize) -> Result<()> {
         if self.position(visible).is_some() {
             return Ok(());
@@ -121,16 +125,18 @@ impl Pretrainer {
         self.steps.iter().position(|s| s.tables.visible_len() == visible)
     }
 
-    /// Submits step `step` (from 0) on images (B, S, S, 3), B all images of its micro-batches. Returns where the loss will be.
-    pub fn step(&mut self, images: &[u8], mask: &Mask, step: u64, lr: f64) -> Result<&Tensor> {
+    /// Submits step number `step`, counted from 0, on images (B, S, S, 3), where B counts all images of the step's
+    /// micro-batches. Returns the tensor that will hold the loss.
+    pub fn step(&mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64) -> Result<&Tensor> {
         self.each_part(images, mask, step, lr, |program| program.run().map(|()| None::<()>))?;
         self.update.finish()?;
         Ok(&self.steps[0].loss)
     }
 
-    /// Goes through a step again whose loss was no number, and says what is not finite first.
+    /// Repeats a step whose loss was not finite, inspecting every tensor, and names the first that is not finite:
+    /// `torch.autograd.set_detect_anomaly` for one step.
     #[cfg(feature = "files")]
-    pub fn find_not_finite(&mut self, images: &[u8], mask: &Mask, step: u64) -> Result<Option<String>> {
+    pub fn find_not_finite(&mut self, images: &[u8], mask: &PatchMask, step: u64) -> Result<Option<String>> {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
@@ -138,9 +144,9 @@ impl Pretrainer {
         Ok(found.map(|found| found.to_string()))
     }
 
-    /// Uploads each micro-batch and hands its program to `run`, until that finds something.
+    /// Uploads each micro-batch and passes its program to `run`, until that returns something.
     fn each_part<T>(
-        &mut self, images: &[u8], mask: &Mask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+        &mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare(mask.visible_len)?;
         let at = self.position(mask.visible_len).unwrap_or_default();
@@ -159,10 +165,10 @@ impl Pretrainer {
     }
 }
 
-/// Checks that a step fits the adapter, before anything is allocated.
+/// Refuses a step that does not fit the adapter, before anything is allocated.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] with the numbers and the largest batch that fits.
+/// [`Error::OutOfMemory`] with the plan's size and the largest batch that fits.
 pub fn expect_fit(
     caps: &Caps, config: &Config, objective: &Objective, hyper: Hyper, visible: usize, batch: usize,
 ) -> Result<()> {

@@ -1,12 +1,13 @@
-//! Which patches of an image are hidden from the encoder.
+//! Masks of patches: which tokens of an image are hidden from the encoder (`random_masking` in MAE).
 //!
-//! Tokens are numbered in raster order (row × width + column). All images of a batch hide the same number of tokens, so
-//! that the visible ones form a rectangle (B, V); the visible ones stand in the order in which the encoder reads them.
+//! Tokens are numbered in raster order, row × width + column. All images of a batch hide the same number of tokens, so
+//! that the visible ones form a rectangle (B, V). Within a row of it, tokens are in the order in which the encoder
+//! reads them.
 pub mod ratio;
 pub mod tables;
 
 pub use ratio::MaskRatio;
-pub use tables::Mask;
+pub use tables::PatchMask;
 
 use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
@@ -16,17 +17,17 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// How the hidden tokens are chosen.
+/// Strategy that chooses the hidden tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MaskStrategy {
-    /// A uniform random choice per image; ⌈L · ratio⌉ are hidden. The choice of MAP and MAE.
+    /// A uniform random choice for each image, the choice of MAP and MAE. ⌈L · ratio⌉ tokens are hidden.
     #[default]
     Random,
-    /// The last tokens in the order of prediction; round(L · ratio) are hidden.
+    /// The last tokens in the order of prediction. round(L · ratio) tokens are hidden.
     Sequential,
-    /// The tokens with the largest row + column, of equals the later ones: a lower right triangle; round(L · ratio) are
-    /// hidden.
+    /// The tokens with the largest row + column, a lower right triangle; among equals the later tokens. round(L ·
+    /// ratio) tokens are hidden.
     Diagonal,
 }
 
@@ -53,7 +54,7 @@ impl FromStr for MaskStrategy {
     }
 }
 
-/// Draws the masks of a run; the mask of a step depends on (seed, step) alone.
+/// Draws the masks of a run. A mask is a function of seed and step.
 #[derive(Clone, Debug)]
 pub struct Masker {
     strategy: MaskStrategy,
@@ -67,7 +68,7 @@ pub struct Masker {
 }
 
 impl Masker {
-    /// For images of `height` × `width` tokens, read and predicted row by row.
+    /// A masker for images of `height` × `width` tokens, which are read and predicted row by row.
     pub fn new(
         strategy: MaskStrategy, ratio: MaskRatio, (height, width): (usize, usize), seed: u64,
     ) -> Result<Self, DataError> {
@@ -79,14 +80,15 @@ impl Masker {
         ratio.check(tokens)?;
         let mut hide_first: Vec<u32> = (0..tokens as u32).rev().collect();
         if strategy == MaskStrategy::Diagonal {
-            // Stable, so that of equal row + column the larger raster index still comes first.
+            // A stable sort: of equal row + column the larger raster number stays first.
             hide_first.sort_by_key(|&t| std::cmp::Reverse(t as usize / width + t as usize % width));
         }
         let grid = (height, width);
         Ok(Self { strategy, ratio, grid, seed, hide_first, scan: Order::Rows.tokens(grid) })
     }
 
-    /// The same for an encoder that reads the tokens in the order `scan`, and predictions in the order `prediction`.
+    /// The same masker for an encoder that reads the tokens in the order `scan`, and a decoder that predicts them in
+    /// the order `prediction`.
     pub fn in_order(mut self, scan: Order, prediction: Order) -> Self {
         self.scan = scan.tokens(self.grid);
         if self.strategy == MaskStrategy::Sequential {
@@ -96,17 +98,17 @@ impl Masker {
         self
     }
 
-    /// L, tokens per image.
+    /// Tokens per image, L.
     pub fn tokens(&self) -> usize {
         self.hide_first.len()
     }
 
     /// The mask of `batch` images at training step `step`.
-    pub fn draw(&self, step: u64, batch: usize) -> Mask {
+    pub fn draw(&self, step: u64, batch: usize) -> PatchMask {
         let tokens = self.tokens();
         let count = self.hidden(self.ratio.draw(tokens, self.seed, step));
         if count == 0 {
-            let mut all = Mask::tables(vec![0.0; batch * tokens], &self.scan);
+            let mut all = PatchMask::tables(vec![0.0; batch * tokens], &self.scan);
             all.mask.fill(1.0);
             return all;
         }
@@ -118,21 +120,23 @@ impl Masker {
             }
             order[..count].iter().for_each(|&t| row[t as usize] = 1.0);
         }
-        Mask::tables(mask, &self.scan)
+        PatchMask::tables(mask, &self.scan)
     }
 
-    /// Every V that [`Masker::draw`] can return, for sizing buffers; one value for a fixed ratio.
+    /// Every number of visible tokens that [`Masker::draw`] can return: a single one for a fixed ratio. Buffers are
+    /// sized by the largest.
     pub fn all_visible_lengths(&self) -> RangeInclusive<usize> {
         let (lo, hi) = self.ratio.bounds(self.tokens());
         self.tokens() - self.hidden(hi)..=self.tokens() - self.hidden(lo)
     }
 
-    /// Hidden tokens at a `ratio`: rounded as the strategy says, but at least one visible and, above 0, one hidden.
+    /// Number of hidden tokens at a `ratio`, rounded as the strategy says. At least one token is visible, and above a
+    /// ratio of 0 at least one is hidden.
     fn hidden(&self, ratio: f64) -> usize {
         let tokens = self.tokens();
         let exact = tokens as f64 * ratio;
         let count = match self.strategy {
-            // A product like 100 · 0.55 = 55.000000000000007 is meant to be whole.
+            // Floating point: 100 · 0.55 is 55.000000000000007, and ⌈ ⌉ should give 55.
             MaskStrategy::Random => (exact - 1e-9).ceil(),
             MaskStrategy::Sequential | MaskStrategy::Diagonal => exact.round(),
         };
@@ -150,12 +154,12 @@ mod tests {
         Masker::new(strategy, MaskRatio::Fixed(ratio), GRID, 11).unwrap()
     }
 
-    fn hidden(mask: &Mask) -> usize {
+    fn hidden(mask: &PatchMask) -> usize {
         (mask.inverse.len() - mask.visible.len()) / (mask.visible.len() / mask.visible_len)
     }
 
-    /// The three tables say the same.
-    fn check(mask: &Mask, batch: usize) {
+    /// Checks that the three tables of a mask agree.
+    fn check(mask: &PatchMask, batch: usize) {
         let (tokens, v) = (mask.inverse.len() / batch, mask.visible_len);
         assert_eq!((mask.visible.len(), mask.mask.len()), (batch * v, batch * tokens));
         for b in 0..batch {
@@ -189,7 +193,7 @@ mod tests {
         for (i, &v) in m.draw(0, 8000).mask.iter().enumerate() {
             counts[i % 196] += v as u32;
         }
-        // 2000 each, standard deviation 39; six of them.
+        // Expected 2000 each with a standard deviation of 39; allowed are six of them.
         assert!(counts.iter().all(|&c| c.abs_diff(2000) < 234), "{counts:?}");
     }
 
@@ -223,7 +227,7 @@ mod tests {
         assert_eq!(mask.visible[..147], (0..147).collect::<Vec<u32>>());
         let mask = masker(MaskStrategy::Diagonal, 0.5).draw(0, 1);
         check(&mask, 1);
-        // 91 tokens have row + column of 14 or more; of the 14 on the diagonal 13 the 7 later ones follow.
+        // 91 tokens have row + column of at least 14. The other 7 of 98 are the later ones of the 14 with a sum of 13.
         for t in 0..196 {
             let (row, column) = (t / 14, t % 14);
             let expected = row + column > 13 || row + column == 13 && row >= 7;

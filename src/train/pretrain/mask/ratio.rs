@@ -1,19 +1,19 @@
-//! Which share of the tokens is hidden, fixed or drawn.
+//! Share of hidden tokens, fixed or drawn.
 use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
 
-/// Which share of the tokens is hidden.
+/// Share of hidden tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MaskRatio {
     /// The same share in every batch, 0 ≤ share < 1. At 0 nothing is hidden and the loss counts every token.
     Fixed(f64),
-    /// The same number of tokens in every image, fewer than there are. At 0 as above.
+    /// The same number of tokens in every image, fewer than L. At 0 nothing is hidden and the loss counts every token.
     Count(usize),
-    /// One draw per batch from Normal(mean, std) conditioned on [lo, hi].
+    /// A share drawn for each batch from Normal(mean, std) truncated to [lo, hi], as `scipy.stats.truncnorm`.
     TruncatedNormal {
         /// Centre of the normal distribution, within [lo, hi].
         mean: f64,
-        /// Its standard deviation before truncation.
+        /// Standard deviation of the normal distribution before truncation.
         std: f64,
         /// Smallest share.
         lo: f64,
@@ -26,7 +26,7 @@ impl MaskRatio {
     /// The distribution of the published MAP code: Normal(0.5, 0.25) on [0.3, 0.7].
     pub const MAP_REPO: Self = Self::TruncatedNormal { mean: 0.5, std: 0.25, lo: 0.3, hi: 0.7 };
 
-    /// Smallest and largest share of `tokens`.
+    /// Smallest and largest share that can be drawn for `tokens` tokens.
     pub(crate) fn bounds(self, tokens: usize) -> (f64, f64) {
         match self {
             Self::Fixed(ratio) => (ratio, ratio),
@@ -70,7 +70,8 @@ impl MaskRatio {
         match self {
             Self::Fixed(_) | Self::Count(_) => self.bounds(tokens).0,
             Self::TruncatedNormal { mean, std, lo, hi } => {
-                // Rejection from the uniform distribution, exact; the density is largest at the mean, which is inside.
+                // Rejection sampling from the uniform distribution on [lo, hi]. It is exact, as the density is largest
+                // at the mean, which lies inside.
                 let mut s = Stream::new(Purpose::MaskRatio, [seed, step, 0]);
                 loop {
                     let x = s.range(lo, hi);

@@ -1,22 +1,23 @@
-//! From zeros and ones to the index tables that gather and scatter tokens.
+//! Index tables of a mask, by which kernels gather visible tokens and scatter them back.
 use crate::data::DataError;
 
-/// The visible and hidden tokens of a batch of B images of L tokens each.
+/// The mask of a batch of B images of L tokens each, as index tables. MAE has the same as `ids_keep`, `ids_restore` and
+/// `mask`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mask {
-    /// (B, V) raster numbers of the tokens the encoder sees, in the order in which it reads them.
+pub struct PatchMask {
+    /// Raster numbers of the visible tokens (B, V), in the order in which the encoder reads them: `ids_keep`.
     pub visible: Vec<u32>,
-    /// (B, L) column of a token in its row of `visible`, or `u32::MAX` where it is hidden.
+    /// Column of each token in its row of `visible` (B, L); `u32::MAX` for a hidden token.
     pub inverse: Vec<u32>,
-    /// (B, L) 1 where the loss counts, else 0: the hidden tokens, or all tokens if nothing is hidden.
+    /// 1 for each token whose loss counts, else 0 (B, L): the hidden tokens, or all tokens if nothing is hidden.
     pub mask: Vec<f32>,
-    /// V, at least 1.
+    /// Visible tokens per image, V; at least 1.
     pub visible_len: usize,
 }
 
-impl Mask {
-    /// The tables that belong to `mask` (B, L), 1 where a token is hidden, else 0, for an encoder that reads the tokens in
-    /// the order `scan` (L), as [`Order::tokens`](crate::models::Order::tokens) gives it.
+impl PatchMask {
+    /// The tables of a given `mask` (B, L), 1 for hidden tokens, for an encoder that reads the L tokens in the order
+    /// `scan` (see [`Order::tokens`](crate::models::Order::tokens)).
     ///
     /// Every row must hide the same number of tokens, at least one and not all.
     pub fn from_mask(mask: &[f32], scan: &[u32]) -> Result<Self, DataError> {
@@ -50,14 +51,16 @@ impl Mask {
         Self { visible, inverse, mask, visible_len }
     }
 
-    /// (B, M) raster numbers of the tokens whose loss counts, ascending, and (B, L) their columns: as `visible` and `inverse`.
+    /// The tokens whose loss counts: their raster numbers (B, M), ascending, and the column of each token among them
+    /// (B, L); the counterparts of `visible` and `inverse`.
     pub fn counted(&self) -> (Vec<u32>, Vec<u32>) {
         let tokens = self.mask.len() * self.visible_len / self.visible.len().max(1);
         select(&self.mask, &(0..tokens as u32).collect::<Vec<_>>(), 1.0)
     }
 }
 
-/// The tokens of each row of `mask` that have this value, in the order `scan`, and their columns in raster order.
+/// The tokens of each row of `mask` whose value is `value`, in the order `scan`; and for each token in raster order its
+/// column among them, or `u32::MAX`.
 fn select(mask: &[f32], scan: &[u32], value: f32) -> (Vec<u32>, Vec<u32>) {
     let (mut found, mut inverse) = (Vec::with_capacity(mask.len()), vec![u32::MAX; mask.len()]);
     let tokens = scan.len().max(1);
@@ -77,7 +80,7 @@ mod tests {
 
     #[test]
     fn given_masks_are_checked() {
-        let mask = Mask::from_mask(&[0., 1., 1., 0., 1., 0., 0., 1.], &[0, 1, 2, 3]).unwrap();
+        let mask = PatchMask::from_mask(&[0., 1., 1., 0., 1., 0., 0., 1.], &[0, 1, 2, 3]).unwrap();
         assert_eq!((mask.visible_len, &mask.visible[..]), (2, &[0, 3, 1, 2][..]));
         assert_eq!(mask.inverse, [0, u32::MAX, u32::MAX, 1, u32::MAX, 0, 1, u32::MAX]);
         assert_eq!(mask.counted().0, [1, 2, 0, 3]);
@@ -90,7 +93,7 @@ mod tests {
             (&[1., 1.], 2, "is 2, expected 1 to 1"),
             (&[0., 0.], 2, "is 0, expected 1 to 1"),
         ] {
-            let got = Mask::from_mask(bad, &(0..tokens).collect::<Vec<_>>());
+            let got = PatchMask::from_mask(bad, &(0..tokens).collect::<Vec<_>>());
             let error = got.expect_err(&format!("{bad:?} should be refused")).to_string();
             assert!(error.contains(hint), "{error}");
         }

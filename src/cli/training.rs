@@ -1,0 +1,225 @@
+//! What the commands that train share: where their options come from, and what they do around a run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::watch::Watch;
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterChoice, Caps, Gpu};
+use crate::models::Config;
+use crate::run::checkpoint;
+use crate::run::output_dir::OutputDir;
+use crate::run::outputs::RecordArgs;
+use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
+use crate::train::checkpoint::Best;
+use crate::train::options::{Layer, overlay, read_table, to_toml, uppermost};
+
+/// The command line of a command that trains: what to do, and the options `O`, which may also stand in a file.
+#[derive(Debug, clap::Args)]
+pub struct CommandLine<O: clap::Args> {
+    #[command(flatten)]
+    action: Action,
+    #[command(flatten)]
+    options: O,
+}
+
+/// What to do. None of it is an option of the run.
+#[derive(Debug, clap::Args)]
+struct Action {
+    /// TOML file with options under their long names; the command line goes first.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Continue bit-exactly from a checkpoint folder, or from the newest in --output-dir.
+    #[arg(long, value_name = "FOLDER")]
+    resume: Option<Option<PathBuf>>,
+    /// Print the model, the memory plan and the launches of a step, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Options that say where a run writes, and how often.
+#[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
+pub struct OutputArgs {
+    /// Folder for checkpoints, log.jsonl, TensorBoard events and pictures.
+    #[arg(long)]
+    #[serde(rename = "output-dir", skip_serializing_if = "Option::is_none")]
+    pub output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub record: RecordArgs,
+}
+
+impl From<&Outputs> for OutputArgs {
+    fn from(outputs: &Outputs) -> Self {
+        Self { output_dir: Some(outputs.dir.clone()), record: (&outputs.record).into() }
+    }
+}
+
+/// All options of a command that trains, as one layer gives them: the command line, or the file of `--config`.
+pub trait Options: clap::Args + Serialize + DeserializeOwned + Layer<RecordSettings> {
+    /// Where the run writes.
+    fn output(&self) -> &OutputArgs;
+}
+
+/// What is different between `rowscan pretrain` and `rowscan finetune`.
+pub trait Training: Task {
+    /// The options of the command.
+    type Options: Options;
+
+    /// Model and settings of a new run: the defaults or the recipe under the layers.
+    fn new_run(layers: &[&Self::Options]) -> Result<(Config, Self::Settings)>;
+    /// Model and settings of a run that goes on: those of its checkpoint under the layers.
+    fn resumed(config: Config, settings: Self::Settings, layers: &[&Self::Options])
+    -> Result<(Config, Self::Settings)>;
+    /// Refuses settings that cannot work.
+    fn check(config: &Config, settings: &Self::Settings) -> Result<()>;
+    /// Prints parameters, plan and launches; works without an adapter.
+    fn describe(caps: Caps, config: &Config, settings: &Self::Settings) -> Result<()>;
+    /// Every option of a run: as a layer over anything it gives this run again.
+    fn resolved(config: &Config, settings: &Self::Settings, outputs: &Outputs) -> Self::Options;
+    /// The run, ready to go.
+    fn start<'a>(
+        g: &'a Gpu, config: &Config, settings: &Self::Settings, outputs: &'a Outputs, resume: Option<&Path>,
+    ) -> Result<Run<'a, Self>>
+    where
+        Self: Sized;
+}
+
+pub fn needed(what: &str) -> Error {
+    Error::argument(what, "nothing", "a value")
+}
+
+/// The options in the file of `--config`.
+fn read_file<O: Options>(path: &Path) -> Result<O> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
+    let place = path.display().to_string();
+    let broken = |e: toml::de::Error| Error::argument("--config", format!("{place}: {e}"), "options as in --help");
+    let table: toml::Table = toml::from_str(&text).map_err(broken)?;
+    let command = O::augment_args(clap::Command::new("options"));
+    let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+    read_table(&place, &table, &known)
+}
+
+impl Action {
+    /// The checkpoint to go on from, if the run is to go on: the one named, or the newest of the output folder.
+    fn resume_from(&self, output: Option<&PathBuf>) -> Result<Option<PathBuf>> {
+        let Some(wanted) = &self.resume else { return Ok(None) };
+        if let Some(folder) = wanted {
+            return Ok(Some(folder.clone()));
+        }
+        let output = output.ok_or_else(|| needed("--output-dir"))?;
+        let newest = checkpoint::newest(output)?;
+        newest.map(Some).ok_or_else(|| Error::file(output, "holds no checkpoint to resume from"))
+    }
+}
+
+/// The adapter that a dry run plans for. Without an adapter, limits that every GPU has.
+fn planning_caps(device: &Device) -> Result<Caps> {
+    match device.open() {
+        Err(Error::NoAdapter(_)) if device.0.adapter == AdapterChoice::Auto => {
+            Ok(Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() })
+        }
+        opened => Ok(opened?.caps().clone()),
+    }
+}
+
+/// A command that trains, from its command line to the end of its run.
+pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) -> Outcome {
+    let CommandLine { action, options } = line;
+    let file = usage(action.config.as_deref().map(read_file::<T::Options>).transpose())?;
+    let layers: Vec<&T::Options> = file.iter().chain([&options]).collect();
+    let dir = uppermost(&layers, |layer| layer.output().output_dir.as_ref());
+    let from = usage(action.resume_from(dir))?;
+    // a resumed run is what its checkpoint and its option file say, unless the layers say otherwise
+    let (config, settings) = usage(match &from {
+        Some(folder) => T::resumed(checkpoint::config(folder)?, checkpoint::state(folder)?.settings, &layers),
+        None => T::new_run(&layers),
+    })?;
+    usage(T::check(&config, &settings))?;
+    if action.dry_run {
+        return Ok(T::describe(planning_caps(device)?, &config, &settings)?);
+    }
+    if settings.as_ref().data.is_empty() {
+        return Err(Stop::Usage(needed("--data")));
+    }
+    let before = from.as_deref().map(|folder| RecordSettings::of_run(folder, T::COMMAND)).transpose()?;
+    let record = overlay(before.unwrap_or_default(), &layers);
+    usage(record.check())?;
+    let dir = usage(dir.cloned().ok_or_else(|| needed("--output-dir")))?;
+    let mut outputs = Outputs { dir, options: String::new(), record };
+    outputs.options = usage(to_toml(&T::resolved(&config, &settings, &outputs)))?;
+    train::<T>(device, &config, &settings, &outputs, from.as_deref())
+}
+
+/// Checks what can be checked without a device, opens one, and trains to the end.
+fn train<T: Training>(
+    device: &Device, config: &Config, settings: &T::Settings, outputs: &Outputs, resume: Option<&Path>,
+) -> Outcome {
+    OutputDir::expect_free(&outputs.dir)?;
+    if resume.is_none() {
+        expect_no_run(&outputs.dir)?;
+    }
+    let run = settings.as_ref();
+    let data = Dataset::open(&run.data, Split::Train).and_then(|set| set.limited(run.max_images));
+    usage(data.map_err(Error::from))?; // before anything that takes time
+    let g = device.open()?;
+    if g.caps().software {
+        warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
+    }
+    let stop = stop_flag()?;
+    let mut run = T::start(&g, config, settings, outputs, resume)?;
+    let dir = outputs.dir.display();
+    let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
+    match run.train(&stop, &mut Watch::new()) {
+        Ok(Ended::Finished(Some(loss))) => {
+            say(format_args!("done: loss {loss:.4}, results in {dir}"))?;
+            if let Some((Best { epoch, top1, average }, folder)) = run.best() {
+                let of = if average { " of the moving average" } else { "" };
+                say(format_args!("best: top-1 {top1:.2}%{of} after epoch {epoch}, {}", folder.display()))?;
+            }
+        }
+        Ok(Ended::Finished(None)) => say(format_args!("all {} epochs were done before", settings.as_ref().epochs))?,
+        Ok(Ended::Interrupted(folder)) => {
+            say(format_args!("stopped; saved {}\ngo on with: {go_on}", folder.display()))?;
+        }
+        Err(e) => {
+            if let Ok(Some(folder)) = checkpoint::newest(&outputs.dir) {
+                warn(format_args!("the checkpoint {} is intact; go on with: {go_on}", folder.display()));
+            }
+            return Err(Stop::Failure(e));
+        }
+    }
+    Ok(())
+}
+
+/// An output folder that already holds a run is not overwritten.
+fn expect_no_run(output: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(output) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| Error::file(output, e))?,
+    };
+    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let Some(found) = paths.find(|path| checkpoint::is_checkpoint_name(path)) else { return Ok(()) };
+    let advice = "add --resume to go on, or choose another --output-dir";
+    Err(Error::file(output, format!("already holds {}: {advice}", found.display())))
+}
+
+/// A flag that the first Ctrl-C or SIGTERM sets; the second ends the program.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130); // asked twice: leave now, the last checkpoint is whole
+        }
+        warn("\nfinishing this step and saving; once more to leave at once");
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::argument("signal handler", e, "one that can be set"))?;
+    Ok(stop)
+}

@@ -1,0 +1,60 @@
+//! Files that hold their old or their new content, never half of it.
+
+use std::fs::File;
+use std::io::{Result, Write};
+use std::path::Path;
+
+/// Prefix of the names of files that are being written. A process that is killed leaves them behind.
+pub(crate) const WRITING: &str = ".writing-";
+
+/// Whether a file has to be on the disk before its name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// Yes: after a power cut the old or the new content is there. For what cannot be made again.
+    Yes,
+    /// No: after a power cut the file may be torn. For caches, which check what they read.
+    No,
+}
+
+/// Replaces `path` by `bytes`: a temporary file in the same folder is written and renamed over it, so that no reader
+/// ever sees half of it. The folder must exist. On an error, such as a full disk, the old file is still there.
+pub(crate) fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(WRITING);
+    // temporary files are private by default; this one becomes an ordinary file, subject to the umask
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    if durable == Durable::Yes {
+        file.as_file().sync_all()?;
+    }
+    file.persist(path).map_err(|e| e.error)?;
+    if durable == Durable::Yes {
+        sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+/// Puts the names in a folder on the disk. Windows cannot open folders for this, and journals renames itself.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.txt");
+        for (content, durable) in [(&b"one"[..], Durable::Yes), (b"two, longer", Durable::No), (b"3", Durable::Yes)] {
+            replace(&path, content, durable).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(replace(&dir.path().join("no/where.txt"), b"", Durable::No).is_err());
+    }
+}
