@@ -24,6 +24,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use terminal::{Device, Stop, warn};
 
@@ -98,15 +101,15 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| warn(format_args!("internal error, please report it: {panic}"))));
     let cli = Cli::parse();
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ROWSCAN_LOG")
-        .unwrap_or_else(|_| format!("rowscan={level},wgpu=error,wgpu_core=error,wgpu_hal=off,naga=error").into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    // levels by target, without the spans and regular expressions of an `EnvFilter` that this program has not
+    let named = std::env::var("ROWSCAN_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let usual = || format!("rowscan={level},wgpu=error,wgpu_core=error,wgpu_hal=off,naga=error").parse().ok();
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .without_time()
-        .with_target(false)
-        .init();
+        .with_target(false);
+    tracing_subscriber::registry().with(lines).with(named.or_else(usual).unwrap_or_default()).init();
     let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
     let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
     let device = Device(Options { adapter, portable: cli.portable, cache: cache_folder(), ..Options::default() });

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use workshop::{Result, cargo, command, root, rowscan, run, set_up};
 
-const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | web | web-build | web-test [FILTER]
+const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores, draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
+  try        of the tests in tests/ those of this name, and nothing else: ops::activation, ops::matmul, backbones, models, cli::resume
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let outcome = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["demo"] => demo(),
         ["test", filter @ ..] => test(filter),
+        ["try", name] => tests(&["--package", "rowscan", "--test", "tests", name]),
         ["web"] => web::serve(),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
@@ -63,8 +65,11 @@ fn demo() -> Result {
 
 fn test(filter: &[&str]) -> Result {
     set_up()?;
-    let args = [&["test", "--release", "--workspace"], filter].concat();
-    let mut tests = command(cargo(), &args);
+    tests(&[&["--workspace"], filter].concat())
+}
+
+fn tests(which: &[&str]) -> Result {
+    let mut tests = command(cargo(), &[&["test", "--release"], which].concat());
     tests.env("REQUIRE_GPU", "1");
     run(tests)
 }

@@ -1,8 +1,9 @@
 //! The part of an image that is kept, and its way to the size the network sees.
 use crate::data::source::Rgb8;
 use crate::data::stream::Stream;
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::TypedImage;
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 /// A box in source pixels, whole or not.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,26 +61,37 @@ pub(crate) struct Scaler(Resizer);
 impl Scaler {
     /// A box by itself, as if the image ended there.
     pub fn inside(&mut self, image: &Rgb8, crop: Crop<u32>, size: u32, out: &mut [u8]) -> Result<(), String> {
-        let source = view(image)?;
-        let source = CroppedImage::new(&source, crop.left, crop.top, crop.width, crop.height);
-        self.scale(&source.map_err(|e| e.to_string())?, options(), size, out)
+        let pixels = cut(image, crop).ok_or("the box is not within the image")?;
+        self.scale(pixels, [crop.width, crop.height], options(), size, out)
     }
 
     /// A box of the image, as if all of it were resized: at its border the filter reaches beyond.
     pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
-        self.scale(&view(image)?, options().crop(crop.left, crop.top, crop.width, crop.height), size, out)
+        let options = options().crop(crop.left, crop.top, crop.width, crop.height);
+        self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
     }
 
+    /// The resizer's code is compiled here, for each kind of pixel and of view that it may meet, a million lines of LLVM
+    /// if nothing says which. Hence one kind: copied bytes, as its own intermediate images are and the result is.
     fn scale(
-        &mut self, source: &impl IntoImageView, options: ResizeOptions, size: u32, out: &mut [u8],
+        &mut self, mut pixels: Vec<u8>, [width, height]: [u32; 2], options: ResizeOptions, size: u32, out: &mut [u8],
     ) -> Result<(), String> {
-        let mut result = Image::from_slice_u8(size, size, out, PixelType::U8x3).map_err(|e| e.to_string())?;
-        self.0.resize(source, &mut result, &options).map_err(|e| e.to_string())
+        let source = TypedImage::<U8x3>::from_buffer(width, height, &mut pixels).map_err(|e| e.to_string())?;
+        let mut result = TypedImage::<U8x3>::from_buffer(size, size, out).map_err(|e| e.to_string())?;
+        self.0.resize_typed(&source, &mut result, &options).map_err(|e| e.to_string())
     }
 }
 
-fn view(image: &Rgb8) -> Result<ImageRef<'_>, String> {
-    ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3).map_err(|e| e.to_string())
+/// The bytes of a box.
+fn cut(image: &Rgb8, crop: Crop<u32>) -> Option<Vec<u8>> {
+    let [stride, left, top, width, height] =
+        [image.width, crop.left, crop.top, crop.width, crop.height].map(|v| v as usize);
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in top..top + height {
+        let row = image.pixels.get(y * stride * 3..(y + 1) * stride * 3)?;
+        pixels.extend_from_slice(row.get(left * 3..(left + width) * 3)?);
+    }
+    Some(pixels)
 }
 
 fn options() -> ResizeOptions {
