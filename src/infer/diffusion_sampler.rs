@@ -82,7 +82,7 @@ impl Sampler {
         })
     }
 
-    /// The uploaded batch → predictions (B, L, P·P·3), zero for visible patches, and their mean squared error [1].
+    /// The uploaded batch → predictions (B, L, P·P·3), zero for visible patches, and their mean squared error (1).
     pub async fn run(&self, mask: &PatchMask) -> Result<(Vec<f32>, Vec<f32>)> {
         let draw = |step: usize| StepState::new(step as u32, 0.0, (0.0, 0.0), SEED).write(&self.g, &self.state);
         draw(0)?;
