@@ -392,7 +392,7 @@ pub(crate) const fn word<T>() -> Word<T> {
     Word(std::marker::PhantomData)
 }
 
-/// The parser that [`word`] makes.
+/// Parser of a word of the enumeration `T`.
 #[cfg(feature = "cli")]
 #[derive(Debug, Clone, Copy)]
 pub struct Word<T>(std::marker::PhantomData<fn() -> T>);

@@ -18,7 +18,7 @@ settings! {
     /// and schedule, for a short run of 20 epochs (src/models/README.md, D-8).
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub struct RunSettings with RunArgs {
-        /// Image folder (with or without class folders), tar, CIFAR or IDX files, or synthetic[:N].
+        /// Image folder (with or without class folders), tar, CIFAR or IDX files, or synthetic, or synthetic:N.
         pub data: String = String::new(),
         /// Images to train on, evenly spread over the classes; 0 for all.
         pub max_images: usize = 0; serde(default),

@@ -146,7 +146,7 @@ impl Update {
         self.hyper.accum_iter
     }
 
-    /// Launches the backward pass of `loss` [1], the mean over a micro-batch, and then the update of the weights, or
+    /// Launches the backward pass of `loss` (1), the mean over a micro-batch, and then the update of the weights, or
     /// with several micro-batches the addition to the sums. Returns the tensor that will hold the loss of the whole
     /// step.
     pub fn launch(&mut self, t: Tape, loss: &Var, params: &Params, group: impl Fn(&Entry) -> Group) -> Result<Tensor> {

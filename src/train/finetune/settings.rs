@@ -137,6 +137,8 @@ impl Settings {
         )?;
         let m = self.model_ema.unwrap_or(0.0);
         within((0.0..1.0).contains(&m), "--model-ema-decay", m, "0 to below 1")?;
+        let crop = self.crop_ratio;
+        within(crop > 0.0 && crop <= 1.0, "crop ratio", crop, "0 < ratio ≤ 1")?;
         self.recipe.check()?;
         self.mix.check()?;
         if !(1..=64).contains(&self.repeats) {

@@ -168,7 +168,7 @@ impl Pretrainer {
 /// Refuses a step that does not fit the adapter, before anything is allocated.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] with the plan's size and the largest batch that fits.
+/// [`OutOfMemory`](crate::error::Error::OutOfMemory) with the plan's size and the largest batch that fits.
 pub fn expect_fit(
     caps: &Caps, config: &Config, objective: &Objective, hyper: Hyper, visible: usize, batch: usize,
 ) -> Result<()> {
