@@ -1,7 +1,7 @@
 //! Whether the classes of a data set are those that are wanted, and which number each has.
 use super::error::DataError;
 use super::imagenet;
-use super::source::Rgb8;
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
 use std::collections::BTreeMap;
@@ -97,6 +97,13 @@ impl Source for Renumbered {
 
     fn name(&self, index: usize) -> String {
         self.whole.name(index)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let mut sample = self.whole.sample(index)?;
+        let numbered = sample.renumber(&self.numbers);
+        numbered.map_err(|reason| DataError::Decode { name: self.name(index), reason })?;
+        Ok(sample)
     }
 
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {

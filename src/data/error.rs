@@ -70,6 +70,14 @@ pub enum DataError {
         /// What the decoder said.
         reason: String,
     },
+    /// An image is asked for, and the sample is something else.
+    #[error("{name} is {kind}, expected an image")]
+    NoImage {
+        /// The sample.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Every image of the set is broken.
     #[error("none of the {count} images of {name} could be decoded; the last one tried: {last}")]
     AllBroken {

@@ -1,6 +1,6 @@
 //! A part of another set.
 use super::error::DataError;
-use super::source::Rgb8;
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
 
 /// `count` samples at even distances in the order of the whole: of a set sorted by class as many of each.
@@ -39,6 +39,10 @@ impl Source for Subset {
 
     fn name(&self, index: usize) -> String {
         self.whole.name(self.at(index))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        self.whole.sample(self.at(index))
     }
 
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {

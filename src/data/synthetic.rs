@@ -1,7 +1,7 @@
 //! Generated images, so that everything runs without a download: one textured shape on a textured ground.
 use super::error::DataError;
+use super::sample::{Rgb8, Sample};
 use super::shapes::{BLOB, NAMES, distance};
-use super::source::Rgb8;
 use super::source::Source;
 use super::stream::{Purpose, Stream};
 use crate::data::split::Split;
@@ -110,7 +110,7 @@ impl Source for Synthetic {
         format!("synthetic image {index}")
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let class = index % NAMES.len();
         let mut s = Stream::new(Purpose::Synthetic, [0, self.split as u64, index as u64]);
         let ground_colours = colours(&mut s, &[]);
@@ -137,7 +137,7 @@ impl Source for Synthetic {
                 pixels.extend((0..3).map(|c| ((back[c] + coverage * (front[c] - back[c])) * 255.0 + 0.5) as u8));
             }
         }
-        Ok(Rgb8 { width: side as u32, height: side as u32, pixels })
+        Ok(Rgb8 { width: side as u32, height: side as u32, pixels }.into())
     }
 }
 

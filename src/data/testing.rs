@@ -1,6 +1,6 @@
 //! Sources and files made on the fly for tests.
 use super::error::DataError;
-use super::source::Rgb8;
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) struct Stub {
 
 impl Stub {
     pub fn dataset(self) -> Dataset {
-        Dataset::from_source("stub", Box::new(self))
+        Dataset::new("stub", self).expect("at least one sample")
     }
 }
 
@@ -31,12 +31,12 @@ impl Source for Stub {
     fn name(&self, index: usize) -> String {
         format!("stub/{index}")
     }
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         assert!(!self.panics.contains(&index), "a decoder bug");
         if self.broken.contains(&index) {
             return Err(DataError::Decode { name: self.name(index), reason: "broken".into() });
         }
-        Ok(Rgb8 { width: 8, height: 8, pixels: vec![index as u8; 8 * 8 * 3] })
+        Ok(Rgb8 { width: 8, height: 8, pixels: vec![index as u8; 8 * 8 * 3] }.into())
     }
 }
 

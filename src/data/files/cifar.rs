@@ -1,6 +1,6 @@
 //! CIFAR-10 and CIFAR-100 in their binary version, held in memory as they are (154 MB for the training half).
 use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
 use std::fs;
@@ -161,11 +161,11 @@ impl Source for Cifar {
         format!("record {index}")
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let past_end = || DataError::Decode { name: self.name(index), reason: "is past the end".into() };
         let planes = &self.record(index).ok_or_else(past_end)?[self.kind.label_bytes()..];
         let pixels = (0..PIXELS).flat_map(|p| [planes[p], planes[PIXELS + p], planes[2 * PIXELS + p]]).collect();
-        Ok(Rgb8 { width: SIDE as u32, height: SIDE as u32, pixels })
+        Ok(Rgb8 { width: SIDE as u32, height: SIDE as u32, pixels }.into())
     }
 }
 

@@ -1,5 +1,5 @@
 //! The part of an image that is kept, and its way to the size the network sees.
-use crate::data::source::Rgb8;
+use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
 use fast_image_resize::images::{CroppedImage, Image, ImageRef};
 use fast_image_resize::{FilterType, IntoImageView, PixelType, ResizeAlg, ResizeOptions, Resizer};

@@ -1,6 +1,6 @@
 //! Encoded bytes to RGB pixels.
 use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::Rgb8;
 use image::{DynamicImage, ImageReader};
 use std::io::Cursor;
 

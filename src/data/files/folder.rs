@@ -2,7 +2,7 @@
 use super::decode::{decode, is_image_name};
 use super::listing::{Listing, arrange};
 use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use std::fs;
@@ -69,10 +69,10 @@ impl Source for Folder {
         self.files[index].display().to_string()
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let path = &self.files[index];
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        decode(&self.name(index), &bytes)
+        Ok(decode(&self.name(index), &bytes)?.into())
     }
 }
 

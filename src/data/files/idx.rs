@@ -1,6 +1,6 @@
 //! IDX files as of MNIST and its relatives: grey images of one size, held in memory as they are.
 use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
 use flate2::read::MultiGzDecoder;
@@ -145,10 +145,10 @@ impl Source for Idx {
         format!("{}: image {index}", self.path.display())
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let size = self.width * self.height;
         let pixels = self.grey[index * size..][..size].iter().flat_map(|&g| [g, g, g]).collect();
-        Ok(Rgb8 { width: self.width as u32, height: self.height as u32, pixels })
+        Ok(Rgb8 { width: self.width as u32, height: self.height as u32, pixels }.into())
     }
 }
 

@@ -27,7 +27,7 @@ impl Dataset {
     /// Samples are sorted by path. A single file and a folder without `train/`, `val/` or `test/` is all train; asking
     /// it for the test half is [`DataError::NoSplit`].
     pub fn open(spec: &str, split: Split) -> Result<Self, DataError> {
-        Ok(Self::from_source(spec, source(spec, split)?))
+        Self::from_source(spec, source(spec, split)?)
     }
 }
 

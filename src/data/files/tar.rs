@@ -2,7 +2,7 @@
 use super::decode::{decode, is_image_name};
 use super::listing::{Listing, arrange};
 use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use flate2::read::MultiGzDecoder;
@@ -113,11 +113,11 @@ impl Source for Tar {
         format!("{}: {}", self.path.display(), self.members[index].name)
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let member = &self.members[index];
         let mut bytes = vec![0; member.size as usize];
         read_at(&self.file, member.offset, &mut bytes).map_err(DataError::io("read", &self.path))?;
-        decode(&self.name(index), &bytes)
+        Ok(decode(&self.name(index), &bytes)?.into())
     }
 }
 

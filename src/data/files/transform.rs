@@ -5,7 +5,7 @@ use crate::data::files::augment::jitter::colour_jitter;
 use crate::data::files::augment::three::three_augment;
 use crate::data::files::augment::{Canvas, erase};
 use crate::data::recipe::Recipe;
-use crate::data::source::Rgb8;
+use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
 
 /// How an image becomes `size` × `size` RGB bytes. All resizing is bicubic (a = −½) with antialiasing, in one step from
