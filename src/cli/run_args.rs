@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::watch::Watch;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Split, layout_names};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::run::checkpoint;
@@ -23,8 +23,7 @@ use crate::train::settings::RunSettings;
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RunArgs {
-    /// Image folder (with or without class folders), tar, CIFAR or IDX files, or synthetic[:N].
-    #[arg(long)]
+    #[arg(long, help = format!("Data set to train on: {}", layout_names()))]
     pub data: Option<String>,
     /// Folder for checkpoints, log.jsonl, TensorBoard events and pictures.
     #[arg(long)]

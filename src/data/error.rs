@@ -3,11 +3,6 @@ use crate::data::split::Split;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// The layouts [`Dataset::open`](crate::data::Dataset::open) understands, as printed by its errors.
-pub const LAYOUTS: &str = "understood are: a folder with one sub-folder of images per class, the same below train/ and \
-val/ or test/, a flat folder of images, a .tar, .tar.gz or .tar.xz of any of these, CIFAR-10/100 in binary form (the folder or \
-one .bin file), IDX files as of MNIST (the folder or one *-images-idx3-ubyte[.gz]), and synthetic[:N]";
-
 /// An error of the data side: reading a set, building batches, settings of masks and schedules, writing records.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,16 +18,20 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// Nothing lies at the given place.
-    #[error("no data set at {}; {LAYOUTS}", .path.display())]
+    #[error("no data set at {}; {layouts}", .path.display())]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
+        /// What could have been there.
+        layouts: String,
     },
     /// The place exists, but holds no image of any layout.
-    #[error("no images in {}; {LAYOUTS}", .path.display())]
+    #[error("no images in {}; {layouts}", .path.display())]
     Empty {
         /// The file or folder searched.
         path: PathBuf,
+        /// What could have been there.
+        layouts: String,
     },
     /// A file of a kind that is not read.
     #[error("{} is {what}; {advice}", .path.display())]
@@ -89,7 +88,9 @@ pub enum DataError {
         last: String,
     },
     /// Labels are needed, and the set has none.
-    #[error("{name} has no labels; with labels are: class folders, CIFAR and IDX files, synthetic[:N]")]
+    #[error(
+        "{name} has no labels; images in one folder per class have them, and sets that store them beside the images"
+    )]
     NoLabels {
         /// The set.
         name: String,

@@ -22,9 +22,9 @@ pub(crate) mod testing;
 
 pub use cursor::{Cursor, EpochOrder, Visit};
 pub use dataset::Dataset;
-pub use error::{DataError, LAYOUTS};
+pub use error::DataError;
 #[cfg(feature = "files")]
-pub use files::{Batch, Loader, LoaderOptions, Scratch, Transform, load_image};
+pub use files::{Batch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image};
 pub use rand_augment::RandAugment;
 pub use recipe::Recipe;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};

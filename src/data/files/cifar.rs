@@ -1,10 +1,26 @@
 //! CIFAR-10 and CIFAR-100 in their binary version, held in memory as they are (154 MB for the training half).
+use super::layout::{Found, Layout, Place};
 use crate::data::error::DataError;
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The two CIFAR sets.
+pub(crate) const LAYOUT: Layout =
+    Layout { name: "CIFAR", help: "CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file", open };
+
+fn open(place: &Place, split: Split) -> Found {
+    let found = if place.is_folder() {
+        Cifar::find(place.path, split)?
+    } else if place.is_file_named(|name| name.ends_with(".bin")) {
+        Some(Cifar::open_file(place.path, split)?)
+    } else {
+        None
+    };
+    Ok(found.map(|set| Box::new(set) as Box<dyn Source>))
+}
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;

@@ -1,5 +1,6 @@
 //! Images in folders, read from disk when asked for.
 use super::decode::{decode, is_image_name};
+use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
 use crate::data::error::DataError;
 use crate::data::sample::Sample;
@@ -7,6 +8,18 @@ use crate::data::source::Source;
 use crate::data::split::Split;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Torchvision's `ImageFolder`, and what people have besides.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "image folder",
+    help: "one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if every name \
+           starts like n01440764_1.jpg",
+    open,
+};
+
+fn open(place: &Place, split: Split) -> Found {
+    if place.is_folder() { Ok(Some(Box::new(Folder::open(place.path, split)?))) } else { Ok(None) }
+}
 
 /// Folders nested deeper than this are not searched, which also ends a loop of links.
 const MAX_DEPTH: usize = 8;

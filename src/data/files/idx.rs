@@ -1,4 +1,5 @@
 //! IDX files as of MNIST and its relatives: grey images of one size, held in memory as they are.
+use super::layout::{Found, Layout, Place};
 use crate::data::error::DataError;
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
@@ -7,6 +8,24 @@ use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+
+/// MNIST and its relatives.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "IDX",
+    help: "IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it",
+    open,
+};
+
+fn open(place: &Place, split: Split) -> Found {
+    let found = if place.is_folder() {
+        Idx::find(place.path, split)?
+    } else if place.is_file_named(is_images_name) {
+        Some(Idx::open_file(place.path, split)?)
+    } else {
+        None
+    };
+    Ok(found.map(|set| Box::new(set) as Box<dyn Source>))
+}
 
 /// One half of an IDX set.
 pub(crate) struct Idx {

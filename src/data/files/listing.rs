@@ -36,7 +36,7 @@ pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Lis
         .filter(|(components, _): &(Vec<&str>, usize)| !components.is_empty())
         .collect();
     if parts.is_empty() {
-        return Err(DataError::Empty { path: root.to_owned() });
+        return Err(DataError::Empty { path: root.to_owned(), layouts: String::new() });
     }
     parts.sort_unstable();
     while let Some(folder) = wrapper(&parts) {

@@ -1,5 +1,6 @@
 //! Images inside a tar archive, read in place: only names, offsets and lengths are kept in memory.
 use super::decode::{decode, is_image_name};
+use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
 use crate::data::error::DataError;
 use crate::data::sample::Sample;
@@ -10,6 +11,22 @@ use lzma_rust2::XzReader;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+
+/// An image folder in one file.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "tar",
+    help: "a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file",
+    open,
+};
+
+const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"];
+
+fn open(place: &Place, split: Split) -> Found {
+    match place.is_file_named(|name| ENDINGS.iter().any(|ending| name.ends_with(ending))) {
+        true => Ok(Some(Box::new(Tar::open(place.path, split)?))),
+        false => Ok(None),
+    }
+}
 
 /// A tar archive of an image folder.
 pub(crate) struct Tar {
