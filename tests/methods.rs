@@ -13,7 +13,7 @@ use rowscan::nn::Params;
 use rowscan::run::Silent;
 use rowscan::run::pretrain;
 use rowscan::run::weights_on_disk::read;
-use rowscan::run::{Ended, Outputs};
+use rowscan::run::{Ended, Outputs, open_data};
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::checkpoint::State;
@@ -176,7 +176,8 @@ fn predictions_depend_on_what_the_decoder_may_see() {
 fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Option<&Path>) {
     let outputs =
         Outputs { dir: dir.into(), options: String::new(), log_every: 1, save_every_steps: 0, keep: 0, threads: 1 };
-    let mut run = pretrain::prepare(g, config, settings, &outputs, 1, resume).unwrap();
+    let mut run =
+        pretrain::prepare(g, config, settings, &outputs, 1, resume, open_data(&settings.run).unwrap()).unwrap();
     assert!(matches!(run.train(&AtomicBool::new(false), &mut Silent), Ok(Ended::Finished(Some(_)))));
 }
 
@@ -217,7 +218,9 @@ fn every_method_goes_on_with_the_same_bits() {
             keep: 0,
             threads: 1,
         };
-        let refused = pretrain::prepare(g, &config, &other, &outputs, 0, Some(&whole.path().join("checkpoint-1")));
+        let from = whole.path().join("checkpoint-1");
+        let data = open_data(&other.run).unwrap();
+        let refused = pretrain::prepare(g, &config, &other, &outputs, 0, Some(&from), data);
         let Err(error) = refused else { panic!("{method}: another temperature was taken") };
         assert!(error.to_string().contains("temperature was 0.2, now 0.1"), "{error}");
     }

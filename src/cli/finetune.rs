@@ -1,6 +1,7 @@
 //! `rowscan finetune`: arguments over file over recipe, then the run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +9,14 @@ use super::augment_args::AugmentArgs;
 use super::model_args::ModelArgs;
 use super::run_args::{RunArgs, carry_out, merged, needed, planning_caps};
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::Config;
 use crate::run::Outputs;
 use crate::run::checkpoint;
 use crate::run::finetune;
+use crate::run::open_data;
 use crate::train::finetune::mixup::Mix;
 use crate::train::finetune::recipes::{Preset, RECIPES, recipe};
 use crate::train::finetune::settings::Settings;
@@ -109,8 +111,9 @@ impl Args {
         })
     }
 
-    /// Model and settings of a new run: the recipe's, with the options over them. Classes are those of the data set.
-    fn fresh(&self) -> Result<(Config, Settings)> {
+    /// Model and settings of a new run: the recipe's, with the options over them. Classes are those of the data set,
+    /// which is then open.
+    fn fresh(&self) -> Result<(Config, Settings, Option<Arc<Dataset>>)> {
         let Preset { settings, image_size, drop_path } = recipe(self.recipe.as_deref().unwrap_or("mae_base"))?;
         let mut config = match &self.checkpoint {
             Some(folder) => checkpoint::config(folder)?,
@@ -119,10 +122,12 @@ impl Args {
         config.image_size = image_size.unwrap_or(config.image_size);
         config.drop_path = drop_path.of(config.width);
         let settings = self.settings(settings)?;
-        if !settings.run.data.is_empty() && self.model.classes.is_none() {
-            config.classes = Dataset::open(&settings.run.data, Split::Train)?.require_labels()?.len();
+        let needed = !settings.run.data.is_empty() && self.model.classes.is_none();
+        let data = needed.then(|| open_data(&settings.run)).transpose()?;
+        if let Some(data) = &data {
+            config.classes = data.require_labels()?.len();
         }
-        Ok((self.model.over(config)?, settings))
+        Ok((self.model.over(config)?, settings, data))
     }
 
     /// Every option, as the run has it.
@@ -164,10 +169,10 @@ pub fn run(device: &Device, args: Args) -> Outcome {
     let args = usage(merged(args))?;
     // what a checkpoint says stands unless the command line says otherwise
     let from = usage(args.run.resume_from())?;
-    let (config, settings) = match &from {
+    let (config, settings, data) = match &from {
         Some(folder) => {
             let (config, settings) = (checkpoint::config(folder)?, checkpoint::state(folder)?.settings);
-            (usage(args.model.over(config))?, usage(args.settings(settings))?)
+            (usage(args.model.over(config))?, usage(args.settings(settings))?, None)
         }
         None => usage(args.fresh())?,
     };
@@ -182,7 +187,7 @@ pub fn run(device: &Device, args: Args) -> Outcome {
     let mut outputs = usage(args.run.outputs())?;
     let resolved = toml::to_string(&Args::of(&config, &settings, &outputs, eval_every));
     outputs.options = usage(resolved.map_err(|e| Error::argument("options", e, "what TOML can hold")))?;
-    carry_out(device, &settings.run, &outputs, from.as_deref(), |g, outputs| {
-        finetune::prepare(g, &config, &settings, outputs, eval_every, from.as_deref())
+    carry_out(device, &settings.run, &outputs, from.as_deref(), data, |g, outputs, data| {
+        finetune::prepare(g, &config, &settings, outputs, eval_every, from.as_deref(), data)
     })
 }

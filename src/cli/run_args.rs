@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::watch::Watch;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
-use crate::data::{Dataset, Split, layout_names};
+use crate::data::{Dataset, layout_names};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::run::checkpoint;
 use crate::run::output_dir::OutputDir;
-use crate::run::{Ended, Outputs, Run, Task};
+use crate::run::{Ended, Outputs, Run, Task, open_data};
 use crate::train::checkpoint::Best;
 use crate::train::settings::RunSettings;
 
@@ -238,23 +238,23 @@ pub fn planning_caps(device: &Device) -> Result<Caps> {
     }
 }
 
-/// Checks what can be checked without a device, opens one, and runs what `prepare` makes to its end.
+/// Checks what can be checked without a device, opens one, and runs what `prepare` makes to its end. `opened` is the data
+/// set where it had to be opened before.
 pub fn carry_out<T: Task>(
-    device: &Device, settings: &RunSettings, outputs: &Outputs, resume: Option<&Path>,
-    prepare: impl for<'a> FnOnce(&'a Gpu, &'a Outputs) -> Result<Run<'a, T>>,
+    device: &Device, settings: &RunSettings, outputs: &Outputs, resume: Option<&Path>, opened: Option<Arc<Dataset>>,
+    prepare: impl for<'a> FnOnce(&'a Gpu, &'a Outputs, Arc<Dataset>) -> Result<Run<'a, T>>,
 ) -> Outcome {
     OutputDir::expect_free(&outputs.dir)?;
     if resume.is_none() {
         expect_no_run(&outputs.dir)?;
     }
-    let data = Dataset::open(&settings.data, Split::Train).and_then(|set| set.limited(settings.max_images));
-    usage(data.map_err(Error::from))?; // before anything that takes time
+    let data = opened.map_or_else(|| usage(open_data(settings)), Ok)?; // before anything that takes time
     let g = device.open()?;
     if g.caps().software {
         warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
     }
     let stop = stop_flag()?;
-    let mut run = prepare(&g, outputs)?;
+    let mut run = prepare(&g, outputs, data)?;
     let dir = outputs.dir.display();
     let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
     match run.train(&stop, &mut Watch::new()) {

@@ -5,6 +5,7 @@ use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Dataset {
     /// The class names.
@@ -48,7 +49,7 @@ impl Dataset {
         }
         let numbers = numbers.into_iter().flatten().collect();
         let source = Renumbered { whole: self.source, classes: classes.to_vec(), numbers };
-        Ok(Self { source: Box::new(source), ..self })
+        Ok(Self { source: Arc::new(source), ..self })
     }
 }
 
@@ -77,7 +78,7 @@ fn some(names: &[String]) -> String {
 
 /// A set whose class number k is `numbers[k]` in `classes`.
 struct Renumbered {
-    whole: Box<dyn Source>,
+    whole: Arc<dyn Source>,
     classes: Vec<String>,
     numbers: Vec<u32>,
 }
@@ -97,6 +98,10 @@ impl Source for Renumbered {
 
     fn name(&self, index: usize) -> String {
         self.whole.name(index)
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        self.whole.test_split()
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::DataError;
 use super::memory::Memory;
@@ -18,8 +18,10 @@ use crate::data::split::Split;
 /// Images are decoded when asked for, by any number of threads. A broken one is reported once as a warning, counted and
 /// passed over. See [`Dataset::open`] for what can be opened.
 pub struct Dataset {
-    pub(crate) source: Box<dyn Source>,
+    pub(super) source: Arc<dyn Source>,
     pub(super) name: String,
+    /// Whether the name is one that [`Dataset::open`] understands.
+    pub(super) opened: bool,
     pub(super) broken: Mutex<BTreeSet<usize>>,
 }
 
@@ -29,7 +31,7 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Setting`] for a source without samples.
     pub fn new(name: &str, source: impl Source + 'static) -> Result<Self, DataError> {
-        Self::from_source(name, Box::new(source))
+        Self::from_source(name, Arc::new(source))
     }
 
     /// The generated set `synthetic[:N]`, drawn at `side` × `side` pixels instead of 96 × 96.
@@ -42,19 +44,23 @@ impl Dataset {
         Self::new(name, Memory::new(name, images)?)
     }
 
-    /// `count` of its samples, evenly spread over their order; all of them for 0.
-    pub fn limited(self, count: usize) -> Result<Self, DataError> {
-        if count == 0 {
-            return Ok(self);
-        }
-        Ok(Self { source: Box::new(Subset::new(self.source, count)?), ..self })
+    /// `count` of its samples, evenly spread over their order; all of them for 0. What is open is shared.
+    ///
+    /// # Errors
+    /// More samples wanted than there are.
+    pub fn limited(&self, count: usize) -> Result<Self, DataError> {
+        let source: Arc<dyn Source> = match count {
+            0 => self.source.clone(),
+            _ => Arc::new(Subset::new(self.source.clone(), count)?),
+        };
+        Ok(Self { source, name: self.name.clone(), opened: self.opened, broken: Mutex::default() })
     }
 
-    pub(super) fn from_source(name: &str, source: Box<dyn Source>) -> Result<Self, DataError> {
+    pub(super) fn from_source(name: &str, source: Arc<dyn Source>) -> Result<Self, DataError> {
         if source.len() == 0 {
             return Err(DataError::setting("the number of samples", 0, format!("at least 1 ({name})")));
         }
-        Ok(Self { source, name: name.to_owned(), broken: Mutex::default() })
+        Ok(Self { source, name: name.to_owned(), opened: false, broken: Mutex::default() })
     }
 
     /// What was opened, as given to [`Dataset::open`].

@@ -70,6 +70,12 @@ pub trait Source: Send + Sync {
         sample.into_image().ok_or_else(|| DataError::NoImage { name: self.name(index), kind })
     }
 
+    /// Where this is the train split of a set: its test split, sharing what is open already. `None` if the source knows
+    /// of none; a set that was opened by name is then opened again.
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        None
+    }
+
     /// Class names; labels, boxes and segmentation maps hold positions in here. Empty for a set without classes.
     fn classes(&self) -> &[String] {
         &[]

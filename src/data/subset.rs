@@ -2,16 +2,17 @@
 use super::error::DataError;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
+use std::sync::Arc;
 
 /// `count` samples at even distances in the order of the whole: of a set sorted by class as many of each.
 pub(crate) struct Subset {
-    whole: Box<dyn Source>,
+    whole: Arc<dyn Source>,
     count: usize,
 }
 
 impl Subset {
     /// At least one sample and at most all.
-    pub fn new(whole: Box<dyn Source>, count: usize) -> Result<Self, DataError> {
+    pub fn new(whole: Arc<dyn Source>, count: usize) -> Result<Self, DataError> {
         let all = whole.len();
         if !(1..=all).contains(&count) {
             return Err(DataError::setting("--max-images", count, format!("0 for all, or 1 to {all}")));
@@ -27,6 +28,10 @@ impl Subset {
 impl Source for Subset {
     fn len(&self) -> usize {
         self.count
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        self.whole.test_split()
     }
 
     fn classes(&self) -> &[String] {

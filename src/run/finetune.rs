@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint;
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings, Tested};
-use crate::data::{Batch, DataError, Dataset, LoaderOptions, Split, Transform};
+use crate::data::{Batch, DataError, Dataset, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::Forward;
@@ -55,17 +55,19 @@ struct Tests {
     average: Option<Forward>,
 }
 
-/// Prepares a fine-tuning run that is tested every `test_every` epochs and after the last one; 0 for never.
+/// Prepares a fine-tuning run on `data`, from [`open_data`](crate::run::open_data), that is tested every `test_every`
+/// epochs and after the last one; 0 for never.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another model
 /// or run.
 pub fn prepare<'a>(
     g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, test_every: u64, resume: Option<&Path>,
+    data: Arc<Dataset>,
 ) -> Result<Run<'a, Finetuning>> {
     settings.check()?;
     test_transform(settings, config).check()?;
-    Run::prepare(g, config, settings, outputs, resume, |data| {
+    Run::prepare(g, config, settings, outputs, resume, data, |data| {
         let classes = data.require_classes(config.classes)?.to_vec();
         let mut task = Finetuning::new(g, config, settings, classes, (test_every, outputs.threads))?;
         if resume.is_none() {
@@ -109,7 +111,7 @@ impl Finetuning {
 
     /// The test half, if there is one.
     fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
-        let data = match Dataset::open(&self.settings.run.data, Split::Test) {
+        let data = match train.test_split() {
             Ok(data) => Arc::new(data.numbered_as(&self.classes)?),
             Err(DataError::NoSplit { .. }) => {
                 tracing::warn!("{} has no test half: this run is not tested", train.spec());

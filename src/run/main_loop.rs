@@ -25,6 +25,7 @@ use crate::ops::matmul::products;
 use crate::train::checkpoint::{Best, State};
 use crate::train::loss_scaler::Scaling;
 use crate::train::schedule::Schedule;
+use crate::train::settings::RunSettings;
 
 /// Steps that may be on the GPU at once: enough to keep it busy, few enough to stay responsive.
 const IN_FLIGHT: usize = 2;
@@ -47,6 +48,15 @@ pub struct Outputs {
     pub keep: usize,
     /// Decoding threads; 0 takes one per core.
     pub threads: usize,
+}
+
+/// Opens the data set that a run's settings name, as much of it as they want. A run opens its set once: this may take
+/// minutes, as for an archive that has to be unpacked.
+///
+/// # Errors
+/// Those of [`Dataset::open`]; more images wanted than there are.
+pub fn open_data(settings: &RunSettings) -> Result<Arc<Dataset>> {
+    Ok(Arc::new(Dataset::open(&settings.data, Split::Train)?.limited(settings.max_images)?))
 }
 
 /// How a run ended.
@@ -86,18 +96,18 @@ struct Pending {
 }
 
 impl<'a, T: Task> Run<'a, T> {
-    /// Opens and checks everything, from scratch or to go on from the checkpoint `resume`. `build` makes the task, with
-    /// weights as they are before the first step. The output folder is touched last.
+    /// Checks everything, from scratch or to go on from the checkpoint `resume`. `data` is the set that the settings
+    /// name, opened by [`open_data`]. `build` makes the task, with weights as they are before the first step. The output
+    /// folder is touched last.
     ///
     /// # Errors
     /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
     pub fn prepare(
         g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs, resume: Option<&Path>,
-        build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
+        data: Arc<Dataset>, build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
     ) -> Result<Self> {
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
-        let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
         let fresh = State::fresh(data.len(), settings.clone());
         let (seed, threads) = (run.seed, outputs.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };

@@ -15,6 +15,6 @@ mod resume;
 mod task;
 pub mod weights_on_disk;
 
-pub use main_loop::{Ended, Outputs, Run};
+pub use main_loop::{Ended, Outputs, Run, open_data};
 pub use observer::{Observer, Silent};
 pub use task::{Task, TaskSettings, Tested};

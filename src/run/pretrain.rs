@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings};
-use crate::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
+use crate::data::{Batch, Dataset, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
@@ -31,15 +31,17 @@ pub struct Pretraining {
     pictures: Option<(Reconstructor, Vec<u8>, Mask)>,
 }
 
-/// Prepares a pretraining run that draws a grid of pictures every `grid_every` epochs; 0 for none.
+/// Prepares a pretraining run on `data`, from [`open_data`](crate::run::open_data), that draws a grid of pictures every
+/// `grid_every` epochs; 0 for none.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
 pub fn prepare<'a>(
     g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, grid_every: u64, resume: Option<&Path>,
+    data: Arc<Dataset>,
 ) -> Result<Run<'a, Pretraining>> {
     settings.check(config)?;
-    Run::prepare(g, config, settings, outputs, resume, |_| Pretraining::new(g, config, settings, grid_every))
+    Run::prepare(g, config, settings, outputs, resume, data, |_| Pretraining::new(g, config, settings, grid_every))
 }
 
 impl Pretraining {
@@ -64,7 +66,7 @@ impl Pretraining {
         if self.settings.objective.method == Method::Contrastive {
             return Ok(None);
         }
-        let shown = Dataset::open(&self.settings.run.data, Split::Test).map_or_else(|_| data.clone(), Arc::new);
+        let shown = data.test_split().map_or_else(|_| data.clone(), Arc::new);
         let batch = shown.len().min(8);
         let options = LoaderOptions::new(batch, Transform::eval(self.config.image_size as u32));
         let Some(images) = Loader::eval(shown, &options)?.next().transpose()? else { return Ok(None) };

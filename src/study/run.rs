@@ -4,13 +4,14 @@
 //! runs like any other, and a key tells all that decides a run's result.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
 use super::report::Scores;
 use super::table::{Budget, Cell, Table, changed};
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Config, Method};
@@ -46,8 +47,8 @@ pub struct Study {
     pub table: Table,
     /// Its scale.
     pub budget: Budget,
-    /// Data set with labels and a test half.
-    pub data: String,
+    /// Data set with labels and a test split; its train split, opened.
+    pub data: Arc<Dataset>,
     /// Folder of all runs and results.
     pub dir: PathBuf,
     /// Decoding threads; 0 takes one per core.
@@ -68,8 +69,7 @@ impl Study {
     pub fn plan(&self, cell: &Cell, seed: u64) -> Result<Plan> {
         let what = |part: &str| format!("table {}, {}: {part}", self.table.name, cell.label);
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
-        let data = Dataset::open(&self.data, Split::Train)?;
-        let config = Config { classes: data.classes().len(), ..base };
+        let config = Config { classes: self.data.classes().len(), ..base };
         config.validate()?;
         let pretrain = cell.pretrain.as_ref().map(|changes| {
             let method: Method = match changes.get("method").and_then(|name| name.as_str()) {
@@ -78,13 +78,13 @@ impl Study {
             };
             let budgeted = changed(&what("budget"), &settings::Settings::of(method), &self.budget.pretrain)?;
             let mut settings: settings::Settings = changed(&what("pretrain"), &budgeted, changes)?;
-            (settings.run.data, settings.run.seed) = (self.data.clone(), seed);
+            (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
             settings.check(&config)?;
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
         let mut finetune: tuning::Settings = changed(&what("budget"), &recipe.settings, &self.budget.finetune)?;
-        (finetune.run.data, finetune.run.seed) = (self.data.clone(), seed);
+        (finetune.run.data, finetune.run.seed) = (self.data.spec().to_owned(), seed);
         finetune.check()?;
         let drop_path = recipe.drop_path.of(config.width);
         Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
@@ -117,7 +117,9 @@ impl Study {
             Some(settings) => {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
                 let outputs = self.outputs(&name, settings)?;
-                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, 0, resume);
+                let data = self.limited(settings.run.max_images)?;
+                let start =
+                    |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, 0, resume, data);
                 match self.finish(&outputs, settings.run.epochs, stop, start)? {
                     None => return Ok(None),
                     folder => folder,
@@ -129,12 +131,14 @@ impl Study {
         let settings = tuning::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
         let outputs = self.outputs(&name, &settings)?;
         let epochs = settings.run.epochs;
-        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, epochs, resume);
+        let data = self.limited(settings.run.max_images)?;
+        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, epochs, resume, data);
         if self.finish(&outputs, epochs, stop, start)?.is_none() {
             return Ok(None);
         }
         let tests = read_tests(&outputs.dir.join("log.jsonl"))?;
-        let untested = || Error::file(&outputs.dir, format!("was not tested: does {} have a test half?", self.data));
+        let untested =
+            || Error::file(&outputs.dir, format!("was not tested: does {} have a test split?", self.data.spec()));
         tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
     }
 
@@ -154,6 +158,11 @@ impl Study {
         }
     }
 
+    /// As much of the data as a run wants.
+    fn limited(&self, max_images: usize) -> Result<Arc<Dataset>> {
+        Ok(Arc::new(self.data.limited(max_images)?))
+    }
+
     fn outputs(&self, name: &str, settings: &impl Serialize) -> Result<Outputs> {
         let options = toml::to_string(settings).map_err(|e| Error::argument(name, e, "settings as TOML"))?;
         let dir = self.dir.join(name);
@@ -164,10 +173,12 @@ impl Study {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Split;
 
     fn study(table: Table, budget: &str) -> Study {
         let budget = Budget::named(budget).unwrap();
-        Study { table, budget, data: "synthetic:64".into(), dir: "unused".into(), threads: 1 }
+        let data = Arc::new(Dataset::open("synthetic:64", Split::Train).unwrap());
+        Study { table, budget, data, dir: "unused".into(), threads: 1 }
     }
 
     #[test]

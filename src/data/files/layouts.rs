@@ -1,7 +1,11 @@
 //! The table of layouts, and the opening of a set by trying each.
 
+use super::cifar;
+use super::folder;
+use super::generated;
+use super::idx;
 use super::layout::{Layout, Place};
-use super::{cifar, folder, generated, idx, tar};
+use super::tar;
 use crate::data::dataset::Dataset;
 use crate::data::error::DataError;
 use crate::data::source::Source;
@@ -29,9 +33,25 @@ impl Dataset {
     /// # Errors
     /// What lies there has none of the layouts, or cannot be read.
     pub fn open(spec: &str, split: Split) -> Result<Self, DataError> {
-        let set = Self::from_source(spec, source(&Place::of(spec), split)?)?;
+        let set = Self::from_source(spec, source(&Place::of(spec), split)?.into())?;
         tracing::debug!("opened {spec}, {split} split: {} samples", set.len());
-        Ok(set)
+        Ok(Self { opened: true, ..set })
+    }
+
+    /// The test split of the set that this is the train split of: all of it, also where this one is
+    /// [limited](Dataset::limited). An archive is not unpacked a second time.
+    ///
+    /// # Errors
+    /// [`DataError::NoSplit`]; those of [`Dataset::open`].
+    pub fn test_split(&self) -> Result<Self, DataError> {
+        match self.source.test_split() {
+            Some(source) => Self::from_source(self.spec(), source?.into()),
+            None if self.opened => Self::open(self.spec(), Split::Test),
+            None => {
+                let found = "its source offers the train split only".to_owned();
+                Err(DataError::NoSplit { path: self.spec().into(), split: Split::Test, found })
+            }
+        }
     }
 }
 

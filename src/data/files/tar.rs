@@ -11,6 +11,7 @@ use lzma_rust2::XzReader;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An image folder in one file.
 pub(crate) const LAYOUT: Layout = Layout {
@@ -31,13 +32,15 @@ fn open(place: &Place, split: Split) -> Found {
 /// A tar archive of an image folder.
 pub(crate) struct Tar {
     path: PathBuf,
-    file: File,
-    members: Vec<Member>,
+    file: Arc<File>,
+    /// Members of both splits.
+    members: Arc<Vec<Member>>,
+    /// Positions in `members` of the samples of this split.
+    order: Vec<usize>,
     labels: Vec<u32>,
     classes: Vec<String>,
 }
 
-#[derive(Clone)]
 struct Member {
     name: String,
     offset: u64,
@@ -58,14 +61,22 @@ impl Tar {
             file = unpack(path, XzReader::new(BufReader::new(file), true))?;
         }
         let members = index(path, &file)?;
+        Self::of(path, Arc::new(file), Arc::new(members), split)
+    }
+
+    fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {
         let names: Vec<String> = members.iter().map(|m| m.name.clone()).collect();
         let Listing { order, labels, classes } = arrange(path, &names, split)?;
-        let members = order.into_iter().map(|i| members[i].clone()).collect();
-        Ok(Self { path: path.to_owned(), file, members, labels, classes })
+        Ok(Self { path: path.to_owned(), file, members, order, labels, classes })
+    }
+
+    fn member(&self, index: usize) -> &Member {
+        &self.members[self.order[index]]
     }
 }
 
 fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
+    tracing::debug!("unpacking {}", path.display());
     let mut plain = tempfile::tempfile().map_err(DataError::io("make a temporary file to unpack", path))?;
     std::io::copy(&mut archive, &mut plain).map_err(DataError::io("unpack (to the temporary folder)", path))?;
     Ok(plain)
@@ -115,7 +126,12 @@ fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
 
 impl Source for Tar {
     fn len(&self) -> usize {
-        self.members.len()
+        self.order.len()
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        let test = Self::of(&self.path, self.file.clone(), self.members.clone(), Split::Test);
+        Some(test.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
     fn classes(&self) -> &[String] {
@@ -127,11 +143,11 @@ impl Source for Tar {
     }
 
     fn name(&self, index: usize) -> String {
-        format!("{}: {}", self.path.display(), self.members[index].name)
+        format!("{}: {}", self.path.display(), self.member(index).name)
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        let member = &self.members[index];
+        let member = self.member(index);
         let mut bytes = vec![0; member.size as usize];
         read_at(&self.file, member.offset, &mut bytes).map_err(DataError::io("read", &self.path))?;
         Ok(decode(&self.name(index), &bytes)?.into())
@@ -183,6 +199,9 @@ mod tests {
             assert_eq!(set.image(1).unwrap().width, 5);
             let test = Dataset::open(spec.to_str().unwrap(), Split::Test).unwrap();
             assert_eq!((test.len(), test.label(0), test.image(0).unwrap().pixels[0]), (1, Some(1), 9));
+            let shared = set.limited(1).unwrap().test_split().unwrap();
+            assert_eq!((shared.len(), shared.label(0), shared.image(0).unwrap().pixels[0]), (1, Some(1), 9));
+            assert_eq!((shared.spec(), shared.sample_name(0)), (test.spec(), test.sample_name(0)));
         }
     }
 
