@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rowscan::data::stream::{Purpose, Stream};
-use rowscan::data::{DataError, Dataset, Recipe, Scratch, Split, Transform};
+use rowscan::data::{Dataset, Recipe, Scratch, Split, Transform};
 use rowscan::run::record::{Grid, Panel};
 use rowscan::train::finetune::mixup::{Mix, Mixer};
 
@@ -22,7 +22,7 @@ const RECIPES: [(&str, Recipe); 3] = [
 const ROWS: usize = 8;
 const DRAWS: u64 = 3;
 
-fn main() -> Result<(), DataError> {
+fn main() -> rowscan::Result<()> {
     let mut args = std::env::args().skip(1);
     let set = Dataset::open(&args.next().unwrap_or("synthetic".into()), Split::Train)?;
     let size: u32 = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);

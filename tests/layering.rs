@@ -223,6 +223,21 @@ fn arrows_point_down() {
     }
 }
 
+/// A browser and a user of the library have no flags: errors name fields, and src/cli translates.
+#[test]
+fn the_library_names_fields_and_the_command_line_flags() {
+    const PROGRAM: &[&str] = &["cli", "bench", "conformance"];
+    for (module, source) in sources().iter().filter(|(module, _)| !PROGRAM.contains(&module[0].as_str())) {
+        let library = source.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        for line in library.filter(|line| !line.trim_start().starts_with("//")) {
+            let strings = line.split('"').skip(1).step_by(2);
+            let flag =
+                strings.flat_map(|text| text.split("--").skip(1)).find(|rest| rest.starts_with(char::is_alphabetic));
+            assert_eq!(flag, None, "{}: a flag in `{}`", source.path, module.join("::"));
+        }
+    }
+}
+
 #[test]
 fn what_the_graph_is_read_from() {
     let all: BTreeMap<Module, Source> = [("a", ""), ("a/b", ""), ("a/c", ""), ("d", "")]

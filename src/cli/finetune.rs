@@ -186,7 +186,7 @@ pub fn run(device: &Device, args: Args) -> Outcome {
     let eval_every = args.eval_every.unwrap_or(1);
     let mut outputs = usage(args.run.outputs())?;
     let resolved = toml::to_string(&Args::of(&config, &settings, &outputs, eval_every));
-    outputs.options = usage(resolved.map_err(|e| Error::argument("options", e, "what TOML can hold")))?;
+    outputs.options = usage(resolved.map_err(|e| Error::Internal(format!("options as TOML: {e}"))))?;
     carry_out(device, &settings.run, &outputs, from.as_deref(), data, |g, outputs, data| {
         finetune::prepare(g, &config, &settings, outputs, eval_every, from.as_deref(), data)
     })

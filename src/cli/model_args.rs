@@ -141,7 +141,7 @@ impl ModelArgs {
 fn choose<T: DeserializeOwned>(to: &mut T, what: &str, name: &Option<String>) -> Result<()> {
     if let Some(name) = name {
         let value = serde_json::Value::String(name.replace('-', "_"));
-        *to = serde_json::from_value(value).map_err(|e| Error::argument(what, format!("`{name}`"), e))?;
+        *to = serde_json::from_value(value).map_err(|e| Error::argument(what.to_owned(), format!("`{name}`"), e))?;
     }
     Ok(())
 }

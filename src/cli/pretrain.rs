@@ -95,7 +95,7 @@ pub fn run(device: &Device, args: Args) -> Outcome {
     }
     let (mut outputs, grid_every) = (usage(args.run.outputs())?, args.grid_every.unwrap_or(1));
     let resolved = toml::to_string(&Args::of(&config, &settings, &outputs, grid_every));
-    outputs.options = usage(resolved.map_err(|e| Error::argument("options", e, "what TOML can hold")))?;
+    outputs.options = usage(resolved.map_err(|e| Error::Internal(format!("options as TOML: {e}"))))?;
     carry_out(device, &settings.run, &outputs, from.as_deref(), None, |g, outputs, data| {
         pretrain::prepare(g, &config, &settings, outputs, grid_every, from.as_deref(), data)
     })

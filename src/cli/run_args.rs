@@ -103,7 +103,7 @@ pub struct RunArgs {
 /// An option whose value is a word of an enumeration.
 pub fn word<T: DeserializeOwned>(name: &str, text: Option<&str>, expected: &str) -> Result<Option<T>> {
     let parsed = text.map(|t| serde_json::from_value(Value::String(t.into()))).transpose();
-    parsed.map_err(|e| Error::argument(name, e, expected))
+    parsed.map_err(|e| Error::argument(name.to_owned(), e, expected))
 }
 
 /// The word of a value of an enumeration.
@@ -114,7 +114,7 @@ pub fn word_of(value: impl Serialize) -> Option<String> {
 /// The values of the file of `--config` with the command line's on top.
 pub fn merged<A: AsMut<RunArgs> + Serialize + DeserializeOwned>(mut args: A) -> Result<A> {
     let Some(path) = args.as_mut().config.clone() else { return Ok(args) };
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
     let broken = |e: &dyn std::fmt::Display| {
         Error::argument("--config", format!("{}: {e}", path.display()), "options as in --help")
     };
@@ -134,7 +134,7 @@ pub fn merged<A: AsMut<RunArgs> + Serialize + DeserializeOwned>(mut args: A) -> 
 }
 
 pub fn needed(what: &str) -> Error {
-    Error::argument(what, "nothing", "a value")
+    Error::argument(what.to_owned(), "nothing", "a value")
 }
 
 impl RunArgs {
@@ -283,7 +283,7 @@ pub fn carry_out<T: Task>(
 fn expect_no_run(output: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(output) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|e| Error::file(output, e))?,
+        entries => entries.map_err(Error::io(output, "read"))?,
     };
     let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let Some(found) = paths.find(|path| checkpoint::is_named_so(path)) else { return Ok(()) };
@@ -301,6 +301,9 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
         }
         warn("\nfinishing this step and saving; once more to leave at once");
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::argument("signal handler", e, "one that can be set"))?;
+    ctrlc::set_handler(handler).map_err(|e| match e {
+        ctrlc::Error::System(source) => Error::io("the handler of Ctrl-C", "set")(source),
+        other => Error::Internal(format!("the handler of Ctrl-C: {other}")),
+    })?;
     Ok(stop)
 }

@@ -114,5 +114,5 @@ fn describe(study: &Study) -> Result<()> {
 }
 
 fn json(it: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(it).map_err(|e| Error::argument("settings", e, "numbers and words"))
+    serde_json::to_string(it).map_err(|e| Error::Internal(format!("settings as JSON: {e}")))
 }

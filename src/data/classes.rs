@@ -1,9 +1,9 @@
 //! Whether the classes of a data set are those that are wanted, and which number each has.
-use super::error::DataError;
 use super::imagenet;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
+use crate::error::DataError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

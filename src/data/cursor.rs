@@ -1,6 +1,6 @@
 //! Where in a run a batch stands, and which samples it takes.
-use super::error::DataError;
 use super::stream::{Purpose, Stream};
+use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 
 /// A place in the endless sequence of batches; what a checkpoint stores to go on from.
@@ -77,7 +77,7 @@ impl EpochOrder {
             std::cmp::Ordering::Less => Ok(cursor),
             std::cmp::Ordering::Equal => Ok(Cursor { epoch: cursor.epoch + 1, batch: 0 }),
             std::cmp::Ordering::Greater => {
-                let expected = format!("at most {} (did the data or --batch-size change?)", self.per_epoch);
+                let expected = format!("at most {} (did the data or `batch_size` change?)", self.per_epoch);
                 Err(DataError::setting("the batch to start from", cursor.batch, expected))
             }
         }

@@ -5,13 +5,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::DataError;
 use super::memory::Memory;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use super::subset::Subset;
 use super::synthetic::Synthetic;
 use crate::data::split::Split;
+use crate::error::DataError;
 
 /// A set of images in a fixed order, with or without class labels.
 ///

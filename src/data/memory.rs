@@ -1,7 +1,7 @@
 //! Images that somebody else has decoded.
-use super::error::DataError;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
+use crate::error::DataError;
 
 /// Images in the order they were given, without labels.
 pub(crate) struct Memory {

@@ -3,7 +3,6 @@
 mod classes;
 mod cursor;
 mod dataset;
-mod error;
 #[cfg(feature = "files")]
 mod files;
 pub mod imagenet;
@@ -20,9 +19,9 @@ mod synthetic;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::error::DataError;
 pub use cursor::{Cursor, EpochOrder, Visit};
 pub use dataset::Dataset;
-pub use error::DataError;
 #[cfg(feature = "files")]
 pub use files::{Batch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image};
 pub use rand_augment::RandAugment;

@@ -1,5 +1,5 @@
 //! RandAugment (Cubuk et al. 2019) with timm's operations, magnitudes and names.
-use super::error::DataError;
+use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

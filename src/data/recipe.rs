@@ -1,6 +1,6 @@
 //! The augmentation of a run as its options say it.
-use super::error::DataError;
 use super::rand_augment::RandAugment;
+use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 
 /// What happens to a training image: a random crop, resized and maybe mirrored, then colours, then erasing.
@@ -61,13 +61,13 @@ impl Recipe {
         if !(aspect.0 > 0.0 && aspect.0 <= aspect.1 && aspect.1.is_finite()) {
             return Err(DataError::setting("crop aspect", format!("{aspect:?}"), "0 < low ≤ high"));
         }
-        for (name, p) in [("--hflip", self.hflip), ("--color-jitter", self.color_jitter), ("--reprob", self.reprob)] {
+        for (name, p) in [("hflip", self.hflip), ("color_jitter", self.color_jitter), ("reprob", self.reprob)] {
             if !(0.0..=1.0).contains(&p) {
                 return Err(DataError::setting(name, p, "0 to 1"));
             }
         }
         if let Some(aa) = self.aa.filter(|_| self.three_augment) {
-            return Err(DataError::setting("--aa", aa, "none together with --three-augment"));
+            return Err(DataError::setting("aa", aa, "none together with `three_augment`"));
         }
         Ok(())
     }
@@ -93,10 +93,10 @@ mod tests {
         for (recipe, hint) in [
             (Recipe { crop_scale: (0.0, 1.0), ..p }, "crop scale"),
             (Recipe { crop_aspect: (1.0, f64::INFINITY), ..p }, "crop aspect"),
-            (Recipe { hflip: 1.5, ..p }, "--hflip is 1.5"),
-            (Recipe { color_jitter: -0.1, ..p }, "--color-jitter is -0.1"),
-            (Recipe { reprob: f64::NAN, ..p }, "--reprob is NaN"),
-            (Recipe { aa: Some(RandAugment::DEIT), ..Recipe::THREE_AUGMENT }, "--three-augment"),
+            (Recipe { hflip: 1.5, ..p }, "hflip is 1.5"),
+            (Recipe { color_jitter: -0.1, ..p }, "color_jitter is -0.1"),
+            (Recipe { reprob: f64::NAN, ..p }, "reprob is NaN"),
+            (Recipe { aa: Some(RandAugment::DEIT), ..Recipe::THREE_AUGMENT }, "three_augment"),
         ] {
             let error = recipe.check().unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");

@@ -1,7 +1,7 @@
 //! The trait that makes something a data set.
 
-use super::error::DataError;
 use super::sample::{Rgb8, Sample};
+use crate::error::DataError;
 
 /// Samples in a fixed order: PyTorch's map-style `Dataset`, read by any number of threads at once.
 ///

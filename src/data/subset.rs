@@ -1,7 +1,7 @@
 //! A part of another set.
-use super::error::DataError;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
+use crate::error::DataError;
 use std::sync::Arc;
 
 /// `count` samples at even distances in the order of the whole: of a set sorted by class as many of each.
@@ -15,7 +15,7 @@ impl Subset {
     pub fn new(whole: Arc<dyn Source>, count: usize) -> Result<Self, DataError> {
         let all = whole.len();
         if !(1..=all).contains(&count) {
-            return Err(DataError::setting("--max-images", count, format!("0 for all, or 1 to {all}")));
+            return Err(DataError::setting("max_images", count, format!("0 for all, or 1 to {all}")));
         }
         Ok(Self { whole, count })
     }
@@ -71,6 +71,6 @@ mod tests {
         assert_eq!((labels(5), labels(3)), (vec![0, 2, 4, 6, 8], vec![0, 3, 6]));
         assert_eq!(whole().limited(4).unwrap().label(4), None);
         let error = whole().limited(11).err().unwrap().to_string();
-        assert!(error.contains("--max-images is 11, expected 0 for all, or 1 to 10"), "{error}");
+        assert!(error.contains("max_images is 11, expected 0 for all, or 1 to 10"), "{error}");
     }
 }

@@ -1,10 +1,10 @@
 //! Generated images, so that everything runs without a download: one textured shape on a textured ground.
-use super::error::DataError;
 use super::sample::{Rgb8, Sample};
 use super::shapes::{BLOB, NAMES, distance};
 use super::source::Source;
 use super::stream::{Purpose, Stream};
 use crate::data::split::Split;
+use crate::error::DataError;
 
 const DEFAULT_COUNT: usize = 2048;
 const MAX_COUNT: usize = 1 << 24;

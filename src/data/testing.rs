@@ -1,8 +1,8 @@
 //! Sources and files made on the fly for tests.
-use super::error::DataError;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
+use crate::error::DataError;
 use std::path::Path;
 
 /// `count` tiny images; sample i is i everywhere, some are broken, some of these panic.

@@ -73,7 +73,7 @@ impl Gpu {
                 return Err(Error::argument(what(), storage(arg.half), expected));
             }
             if arg.bytes.next_multiple_of(View::QUAD) > self.0.caps.max_binding {
-                return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });
+                return Err(Error::Limit { what: what().into(), needed: arg.bytes, allowed: self.0.caps.max_binding });
             }
             let clash = |(j, other): (usize, &View)| {
                 let overlap = other.offset < arg.offset + arg.bytes && arg.offset < other.offset + other.bytes;

@@ -60,7 +60,7 @@ impl Mixer {
         let (d, e, n, r, k) = (config.width, config.inner(), config.states, config.rank(), config.conv);
         if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {
             let got = format!("d_state {n}, d_conv {k}, expand {}", config.expand);
-            return Err(Error::argument(name, got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
+            return Err(Error::argument(name.to_owned(), got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
         }
         let s = if config.biscan { 2 } else { 1 };
         let names = |forward: &str, backward: &str| -> Vec<String> {

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TestLine, TrainLog};
 use super::record::tfevents::EventFile;
-use crate::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split};
+use crate::data::{Batch, Cursor, DataError, Dataset, Loader, LoaderOptions, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::infer::scores::Scores;
@@ -120,7 +120,14 @@ impl<'a, T: Task> Run<'a, T> {
             }
             None => fresh,
         };
-        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
+        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch });
+        let loader = loader.map_err(|e| match e {
+            // a batch of the loader is a whole step: say which settings it is made of
+            DataError::TooFew { name, images, .. } => {
+                DataError::TooFew { name, images, batch_size: run.batch_size, accum_iter: run.accum_iter }
+            }
+            other => other,
+        })?;
         task.prepare(&data)?;
         let alone = OutputDir::open(&outputs.dir)?;
         write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
@@ -176,7 +183,8 @@ impl<'a, T: Task> Run<'a, T> {
     fn steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
         let total = self.epochs() * self.per_epoch;
         while self.at.step < total {
-            let ended = || Error::Data(format!("{} ended before the run did", self.data.spec()));
+            let reason = "it ended before the run did";
+            let ended = || DataError::Stopped { name: self.data.spec().into(), reason: reason.into() };
             let batch = self.loader.next().ok_or_else(ended)??;
             let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
             let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
@@ -246,7 +254,7 @@ impl<'a, T: Task> Run<'a, T> {
             Ok(None) => "taken again it is a number".into(),
             Err(e) => format!("what came first could not be found ({e})"),
         };
-        let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
+        let advice = "lower `blr`, raise `warmup_epochs`, or set `clip_grad`; the last checkpoint is intact";
         Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}"))
     }
 

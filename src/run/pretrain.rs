@@ -130,6 +130,6 @@ impl Task for Pretraining {
         for p in &pictures {
             grid.push_row(&[Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)])?;
         }
-        Ok(grid.save(&dir.join(format!("grid-{epoch:04}.png")))?)
+        grid.save(&dir.join(format!("grid-{epoch:04}.png")))
     }
 }

@@ -57,7 +57,7 @@ pub struct Study {
 
 /// Tells everything that decides a result, in sixteen digits.
 fn key(parts: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(parts).map_err(|e| Error::argument("settings", e, "numbers and words"))?;
+    let text = serde_json::to_string(parts).map_err(|e| Error::Internal(format!("settings: {e}")))?;
     Ok(format!("{:016x}", stable_hash(&text)))
 }
 
@@ -164,7 +164,7 @@ impl Study {
     }
 
     fn outputs(&self, name: &str, settings: &impl Serialize) -> Result<Outputs> {
-        let options = toml::to_string(settings).map_err(|e| Error::argument(name, e, "settings as TOML"))?;
+        let options = toml::to_string(settings).map_err(|e| Error::Internal(format!("the settings of {name}: {e}")))?;
         let dir = self.dir.join(name);
         Ok(Outputs { dir, options, log_every: 10, save_every_steps: 0, keep: 1, threads: self.threads })
     }

@@ -73,7 +73,7 @@ fn named<T>(what: &str, mut all: Vec<T>, name: &str, name_of: fn(&T) -> &str) ->
         Some(at) => Ok(all.swap_remove(at)),
         None => {
             let known: Vec<_> = all.iter().map(name_of).collect();
-            Err(Error::argument(what, format!("`{name}`"), format!("one of {}", known.join(", "))))
+            Err(Error::argument(what.to_owned(), format!("`{name}`"), format!("one of {}", known.join(", "))))
         }
     }
 }
@@ -86,7 +86,7 @@ impl Budget {
 
     /// The budget of this name.
     pub fn named(name: &str) -> Result<Self> {
-        named("--budget", Self::all()?, name, |budget| &budget.name)
+        named("budget", Self::all()?, name, |budget| &budget.name)
     }
 }
 
@@ -121,12 +121,12 @@ pub fn changed<T>(what: &str, base: &T, changes: &Changes) -> Result<T>
 where
     T: serde::Serialize + serde::de::DeserializeOwned,
 {
-    let broken = |e: serde_json::Error| Error::argument(what, e, "keys and values of its kind");
+    let broken = |e: serde_json::Error| Error::argument(what.to_owned(), e, "keys and values of its kind");
     let mut value = serde_json::to_value(base).map_err(broken)?;
     for (key, new) in changes {
         match value.get_mut(key) {
             Some(old) => *old = new.clone(),
-            None => return Err(Error::argument(what, format!("the key `{key}`"), "a key it has")),
+            None => return Err(Error::argument(what.to_owned(), format!("the key `{key}`"), "a key it has")),
         }
     }
     serde_json::from_value(value).map_err(broken)

@@ -74,7 +74,7 @@ pub(crate) fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Resul
 }
 
 pub(crate) fn to_json<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(value).map_err(|e| Error::argument(what, e, "what JSON can hold"))
+    serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(format!("{what} as JSON: {e}")))
 }
 
 pub(crate) fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {

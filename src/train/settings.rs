@@ -102,19 +102,19 @@ impl RunSettings {
     /// Everything that must hold before anything is opened.
     pub fn check(&self) -> Result<()> {
         if !(1..=65_536).contains(&self.batch_size) {
-            return Err(Error::argument("--batch-size", self.batch_size, "1 to 65536"));
+            return Err(Error::argument("batch_size", self.batch_size, "1 to 65536"));
         }
         if !(1..=1_000_000).contains(&self.epochs) {
-            return Err(Error::argument("--epochs", self.epochs, "1 to 1000000"));
+            return Err(Error::argument("epochs", self.epochs, "1 to 1000000"));
         }
         if !(1..=65_536).contains(&self.accum_iter) {
-            return Err(Error::argument("--accum-iter", self.accum_iter, "1 to 65536"));
+            return Err(Error::argument("accum_iter", self.accum_iter, "1 to 65536"));
         }
         if let Some(lr) = self.lr.filter(|lr| !(0.0..=1e6).contains(lr)) {
-            return Err(Error::argument("--lr", lr, "0 to 1000000"));
+            return Err(Error::argument("lr", lr, "0 to 1000000"));
         }
         if !(0.0..=1e6).contains(&self.blr) {
-            return Err(Error::argument("--blr", self.blr, "0 to 1000000"));
+            return Err(Error::argument("blr", self.blr, "0 to 1000000"));
         }
         self.schedule(1)?;
         self.hyper().map(drop)
@@ -133,10 +133,10 @@ impl RunSettings {
     /// The learning rates of a run with so many steps per epoch.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         if self.schedule == ScheduleKind::MapRepo {
-            return Ok(Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch)?);
+            return Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch);
         }
         if !(self.warmup_epochs >= 0.0 && self.warmup_epochs.is_finite()) {
-            return Err(Error::argument("--warmup-epochs", self.warmup_epochs, "a number from 0 on"));
+            return Err(Error::argument("warmup_epochs", self.warmup_epochs, "a number from 0 on"));
         }
         if self.schedule == ScheduleKind::Epoch {
             let warmup = (self.warmup_epochs.round() as u64).min(self.epochs);
@@ -144,25 +144,20 @@ impl RunSettings {
         }
         let total = self.epochs * steps_per_epoch;
         let warmup = ((self.warmup_epochs * steps_per_epoch as f64).round() as u64).min(total);
-        Ok(Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)?)
+        Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)
     }
 
     /// The optimizer's numbers.
     pub fn hyper(&self) -> Result<Hyper> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
             true => Ok(()),
-            false => Err(Error::argument(what, got, expected)),
+            false => Err(Error::argument(what.to_owned(), got, expected)),
         };
-        within((0.0..=1.0).contains(&self.weight_decay), "--weight-decay", self.weight_decay, "0 to 1")?;
+        within((0.0..=1.0).contains(&self.weight_decay), "weight_decay", self.weight_decay, "0 to 1")?;
         within((0.0..1.0).contains(&self.betas.0), "the first beta", self.betas.0, "0 to below 1")?;
         within((0.0..1.0).contains(&self.betas.1), "the second beta", self.betas.1, "0 to below 1")?;
-        within(self.eps > 0.0 && self.eps < 1.0, "--eps", self.eps, "above 0 and below 1")?;
-        within(
-            self.clip_grad >= 0.0 && self.clip_grad.is_finite(),
-            "--clip-grad",
-            self.clip_grad,
-            "0 (off) or a norm",
-        )?;
+        within(self.eps > 0.0 && self.eps < 1.0, "eps", self.eps, "above 0 and below 1")?;
+        within(self.clip_grad >= 0.0 && self.clip_grad.is_finite(), "clip_grad", self.clip_grad, "0 (off) or a norm")?;
         let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
         Ok(Hyper {
             adamw: AdamWConfig { betas: self.betas, eps: self.eps, clip },

@@ -1,9 +1,9 @@
 //! CIFAR-10 and CIFAR-100 in their binary version, held in memory as they are (154 MB for the training half).
 use super::layout::{Found, Layout, Place};
-use crate::data::error::DataError;
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ impl Cifar {
             };
             if files.is_empty() {
                 let found = "found only the files of the other half".to_owned();
-                return Err(DataError::NoSplit { path: dir, split, found });
+                return Err(DataError::NoSplit { path: dir, split: split.name(), found });
             }
             return Self::read(kind, &files, &dir).map(Some);
         }
@@ -93,7 +93,7 @@ impl Cifar {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         if split == Split::Test && !name.contains("test") {
             let found = "it is a single file that is not named test".to_owned();
-            return Err(DataError::NoSplit { path: path.to_owned(), split, found });
+            return Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found });
         }
         let size = fs::metadata(path).map_err(DataError::io("look at", path))?.len();
         let fits = |kind: &Kind| size > 0 && size % kind.record() as u64 == 0;

@@ -1,6 +1,6 @@
 //! Encoded bytes to RGB pixels.
-use crate::data::error::DataError;
 use crate::data::sample::Rgb8;
+use crate::error::DataError;
 use image::{DynamicImage, ImageReader};
 use std::io::Cursor;
 

@@ -2,10 +2,10 @@
 use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
-use crate::data::error::DataError;
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! IDX files as of MNIST and its relatives: grey images of one size, held in memory as they are.
 use super::layout::{Found, Layout, Place};
-use crate::data::error::DataError;
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -67,7 +67,7 @@ impl Idx {
             Some(path) => Self::read(path).map(Some),
             None => {
                 let found = format!("found only {}", found[0].display());
-                Err(DataError::NoSplit { path: dir.to_owned(), split, found })
+                Err(DataError::NoSplit { path: dir.to_owned(), split: split.name(), found })
             }
         }
     }
@@ -76,7 +76,7 @@ impl Idx {
     pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
         if split == Split::Test && !is_test_name(path) {
             let found = "it is a single file that is not named t10k or test".to_owned();
-            return Err(DataError::NoSplit { path: path.to_owned(), split, found });
+            return Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found });
         }
         Self::read(path)
     }

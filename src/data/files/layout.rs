@@ -3,9 +3,9 @@
 use std::fs::Metadata;
 use std::path::Path;
 
-use crate::data::error::DataError;
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 
 /// A way in which a data set can be given to [`Dataset::open`](crate::data::Dataset::open).
 #[derive(Clone, Copy)]

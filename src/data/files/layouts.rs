@@ -7,9 +7,9 @@ use super::idx;
 use super::layout::{Layout, Place};
 use super::tar;
 use crate::data::dataset::Dataset;
-use crate::data::error::DataError;
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 
 /// Every layout, in the order in which they are tried: the first that fits opens the set. A folder of images comes last
 /// because any folder fits it.
@@ -49,7 +49,7 @@ impl Dataset {
             None if self.opened => Self::open(self.spec(), Split::Test),
             None => {
                 let found = "its source offers the train split only".to_owned();
-                Err(DataError::NoSplit { path: self.spec().into(), split: Split::Test, found })
+                Err(DataError::NoSplit { path: self.spec().into(), split: Split::Test.name(), found })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! From a list of paths to samples: which half of the set, which order, which classes.
-use crate::data::error::DataError;
 use crate::data::imagenet::wnid_of_file;
 use crate::data::split::Split;
+use crate::error::DataError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -69,7 +69,7 @@ pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Lis
 }
 
 fn no_split(root: &Path, split: Split, found: String) -> DataError {
-    DataError::NoSplit { path: root.to_owned(), split, found }
+    DataError::NoSplit { path: root.to_owned(), split: split.name(), found }
 }
 
 /// The one folder that holds everything, if below it there are still folders to tell apart.

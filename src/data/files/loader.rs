@@ -4,7 +4,7 @@ use super::transform::Transform;
 use super::worker::Worker;
 use crate::data::cursor::{Cursor, EpochOrder};
 use crate::data::dataset::Dataset;
-use crate::data::error::DataError;
+use crate::error::DataError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -45,9 +45,9 @@ impl LoaderOptions {
     fn check(&self) -> Result<(), DataError> {
         self.transform.check()?;
         if self.batch_size == 0 {
-            return Err(DataError::setting("--batch-size", 0, "at least 1"));
+            return Err(DataError::setting("batch_size", 0, "at least 1"));
         }
-        for (name, count) in [("--repeats", self.repeats), ("crops per image", self.crops)] {
+        for (name, count) in [("repeats", self.repeats), ("crops per image", self.crops)] {
             if !(1..=64).contains(&count) {
                 return Err(DataError::setting(name, count, "1 to 64"));
             }
@@ -80,7 +80,7 @@ impl Loader {
         let plan = options.plan(set.len());
         if plan.per_epoch == 0 {
             let (name, images, batch_size) = (set.spec().to_owned(), plan.visits, options.batch_size);
-            return Err(DataError::TooFew { name, images, batch_size });
+            return Err(DataError::TooFew { name, images, batch_size, accum_iter: 1 });
         }
         Self::start(set, options, plan, start, u64::MAX)
     }
@@ -245,10 +245,10 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let start = |set, o| Loader::train(set, &o, Cursor::default()).err().unwrap().to_string();
         let few = start(stub(10), options(64, 1));
-        assert!(few.contains("10 images") && few.contains("64") && few.contains("--batch-size 10"), "{few}");
-        assert!(start(stub(10), options(0, 1)).contains("--batch-size is 0"));
+        assert!(few.contains("10 images") && few.contains("64") && few.contains("`batch_size` 10"), "{few}");
+        assert!(start(stub(10), options(0, 1)).contains("batch_size is 0"));
         assert!(Loader::eval(stub(10), &options(0, 1)).is_err());
-        assert!(start(stub(10), LoaderOptions { repeats: 0, ..options(4, 1) }).contains("--repeats is 0"));
+        assert!(start(stub(10), LoaderOptions { repeats: 0, ..options(4, 1) }).contains("repeats is 0"));
         // 300 images repeated are an epoch of 256, which would be no batch at all.
         assert!(start(stub(300), LoaderOptions { repeats: 3, ..options(300, 1) }).contains("256 images"));
         let past = Loader::train(stub(10), &options(4, 1), Cursor { epoch: 0, batch: 3 });

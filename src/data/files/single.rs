@@ -1,8 +1,8 @@
 //! One image file, outside of any set.
 use super::decode;
 use super::transform::{Scratch, Transform};
-use crate::data::error::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::error::DataError;
 use std::path::Path;
 
 /// Decodes the file at `path` and brings it to (S, S, 3) bytes.

@@ -2,10 +2,10 @@
 use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
-use crate::data::error::DataError;
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use std::fs::File;

@@ -1,12 +1,12 @@
 //! From a decoded image to the square the network sees.
 use super::crop::{Scaler, centre_crop, mirror, random_crop};
-use crate::data::error::DataError;
 use crate::data::files::augment::jitter::colour_jitter;
 use crate::data::files::augment::three::three_augment;
 use crate::data::files::augment::{Canvas, erase};
 use crate::data::recipe::Recipe;
 use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
+use crate::error::DataError;
 
 /// How an image becomes `size` × `size` RGB bytes. All resizing is bicubic (a = −½) with antialiasing, in one step from
 /// the source pixels.

@@ -81,7 +81,7 @@ impl FromStr for Method {
 
     fn from_str(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|method| method.name() == name);
-        found.ok_or_else(|| Error::unknown("--method", name, Self::ALL.map(Self::name)))
+        found.ok_or_else(|| Error::unknown("method", name, Self::ALL.map(Self::name)))
     }
 }
 
@@ -188,31 +188,31 @@ impl Objective {
     pub fn check(&self, config: &Config) -> Result<()> {
         let within = |what: &str, got: usize, low: usize, high: usize| match (low..=high).contains(&got) {
             true => Ok(()),
-            false => Err(Error::argument(what, got, format!("{low} to {high}"))),
+            false => Err(Error::argument(what.to_owned(), got, format!("{low} to {high}"))),
         };
         let number = |what: &str, got: f64, fine: bool, expected: &str| match fine {
             true => Ok(()),
-            false => Err(Error::argument(what, got, expected)),
+            false => Err(Error::argument(what.to_owned(), got, expected)),
         };
-        within("--diffusion-width", self.diffusion_width, 1, 8192)?;
-        within("--diffusion-depth", self.diffusion_depth, 0, 64)?;
-        within("--diffusion-repeats", self.diffusion_repeats, 1, 64)?;
-        within("--queue", self.queue, 1, 1 << 24)?;
+        within("diffusion_width", self.diffusion_width, 1, 8192)?;
+        within("diffusion_depth", self.diffusion_depth, 0, 64)?;
+        within("diffusion_repeats", self.diffusion_repeats, 1, 64)?;
+        within("queue", self.queue, 1, 1 << 24)?;
         let t = self.temperature;
-        number("--temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
+        number("temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
         let m = self.key_momentum;
-        number("--key-momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
+        number("key_momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
         let contrastive = self.method == Method::Contrastive;
         if contrastive && config.features() == 0 {
-            let expected = "registers, class tokens or the mean of tokens for --method contrastive";
+            let expected = "registers, class tokens or the mean of tokens for `method` contrastive";
             return Err(Error::argument("pooled features", 0, expected));
         }
         // validated with the model: MAE's decoder belongs to a ViT
         let predicts_all = self.method != Method::Diffusion && self.mask() == DecoderMask::Mae;
         if config.decoder.kind == DecoderKind::Mae && !contrastive && !predicts_all {
-            let got = format!("mae with --method {} and the mask {:?}", self.method, self.mask());
+            let got = format!("mae with method {} and the mask {:?}", self.method, self.mask());
             let expected = "map: MAE's decoder predicts pixels and sees everything";
-            return Err(Error::argument("--decoder", got, expected));
+            return Err(Error::argument("decoder", got, expected));
         }
         Ok(())
     }

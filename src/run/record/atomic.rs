@@ -1,12 +1,12 @@
 //! Files that are either the old or the new one, never half of it.
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
 /// Replaces `path` by `bytes`: a temporary file in the same folder is written, synced and renamed over it.
 ///
 /// The folder must exist. After a crash or a full disk the old content is still there.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -18,12 +18,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
         // Temporary files are private by default; this one becomes an ordinary file, subject to the umask.
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(folder).map_err(DataError::io("write into", folder))?;
-    file.write_all(bytes).map_err(DataError::io("write", path))?;
-    file.as_file().sync_all().map_err(DataError::io("write", path))?;
-    file.persist(path).map_err(|e| DataError::io("replace", path)(e.error))?;
+    let mut file = builder.tempfile_in(folder).map_err(Error::io(folder, "written to"))?;
+    file.write_all(bytes).map_err(Error::io(path, "written"))?;
+    file.as_file().sync_all().map_err(Error::io(path, "written"))?;
+    file.persist(path).map_err(|e| Error::io(path, "replaced")(e.error))?;
     #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(DataError::io("sync", folder))?;
+    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder, "written"))?;
     Ok(())
 }
 

@@ -155,7 +155,7 @@ pub fn recipe(name: &str) -> Result<Preset> {
         },
         other => {
             let known: Vec<_> = RECIPES.iter().map(|row| row.0).collect();
-            return Err(Error::argument("--recipe", format!("`{other}`"), format!("one of {}", known.join(", "))));
+            return Err(Error::argument("recipe", format!("`{other}`"), format!("one of {}", known.join(", "))));
         }
     };
     Ok(row.preset())

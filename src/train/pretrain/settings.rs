@@ -67,11 +67,11 @@ impl Settings {
         let (queue, batch) = (self.objective.queue, self.run.batch_size);
         match self.objective.method {
             Method::Contrastive if !queue.is_multiple_of(batch) => {
-                Err(Error::argument("--queue", queue, format!("a multiple of --batch-size {batch}")))
+                Err(Error::argument("queue", queue, format!("a multiple of `batch_size` {batch}")))
             }
             // the queue moves on with every batch, and what was in it is what the gradients of a step are about
             Method::Contrastive if self.run.accum_iter > 1 => {
-                Err(Error::argument("--accum-iter", self.run.accum_iter, "1 for --method contrastive"))
+                Err(Error::argument("accum_iter", self.run.accum_iter, "1 for `method` contrastive"))
             }
             _ => Ok(()),
         }
