@@ -10,14 +10,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use rowscan::data::stream::{Purpose, Stream};
-use rowscan::data::{Dataset, Recipe, Scratch, Split, Transform};
+use rowscan::data::{Augmentation, Dataset, Scratch, Split, Transform};
 use rowscan::run::record::{Grid, Panel};
 use rowscan::train::finetune::mixup::{Mix, Mixer};
 
-const RECIPES: [(&str, Recipe); 3] = [
-    ("pretrain", Recipe::PRETRAIN),
-    ("RandAugment, erasing", Recipe::RAND_AUGMENT),
-    ("3-Augment", Recipe::THREE_AUGMENT),
+const RECIPES: [(&str, Augmentation); 3] = [
+    ("pretrain", Augmentation::PRETRAIN),
+    ("RandAugment, erasing", Augmentation::RAND_AUGMENT),
+    ("3-Augment", Augmentation::THREE_AUGMENT),
 ];
 const ROWS: usize = 8;
 const DRAWS: u64 = 3;
@@ -28,7 +28,7 @@ fn main() -> rowscan::Result<()> {
     let size: u32 = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);
     let png = args.next().unwrap_or("augment.png".into());
     let eval = Transform::Eval { size, crop_ratio: 1.0 };
-    let transforms = RECIPES.map(|(_, recipe)| Transform::Train { size, recipe });
+    let transforms = RECIPES.map(|(_, augmentation)| Transform::Train { size, augmentation });
     transforms.iter().try_for_each(Transform::check)?;
 
     let mut scratch = Scratch::default();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Recipe;
+use crate::data::Augmentation;
 use crate::error::{Error, Result};
 
 /// What to change in a recipe. The names are timm's and DeiT's.
@@ -31,14 +31,14 @@ pub struct AugmentArgs {
 
 impl AugmentArgs {
     /// The changes over `recipe`, checked.
-    pub fn over(&self, recipe: Recipe) -> Result<Recipe> {
+    pub fn over(&self, recipe: Augmentation) -> Result<Augmentation> {
         let aa = match self.aa.as_deref() {
             None => recipe.aa,
             Some("none") => None,
             Some(text) => Some(text.parse()?),
         };
         let crop_scale = self.crop_scale.as_deref().map(crop_scale).transpose()?;
-        let changed = Recipe {
+        let changed = Augmentation {
             crop_scale: crop_scale.unwrap_or(recipe.crop_scale),
             hflip: self.hflip.unwrap_or(recipe.hflip),
             aa,
@@ -52,7 +52,7 @@ impl AugmentArgs {
     }
 
     /// Every argument, as `recipe` has it.
-    pub fn of(recipe: &Recipe) -> Self {
+    pub fn of(recipe: &Augmentation) -> Self {
         let (low, high) = recipe.crop_scale;
         Self {
             crop_scale: Some(format!("{low},{high}")),
@@ -77,15 +77,15 @@ mod tests {
 
     #[test]
     fn arguments_change_a_recipe_and_write_one_down() {
-        for recipe in [Recipe::PRETRAIN, Recipe::RAND_AUGMENT, Recipe::THREE_AUGMENT] {
+        for recipe in [Augmentation::PRETRAIN, Augmentation::RAND_AUGMENT, Augmentation::THREE_AUGMENT] {
             assert_eq!(AugmentArgs::default().over(recipe).unwrap(), recipe);
             let resolved = toml::to_string(&AugmentArgs::of(&recipe)).unwrap();
             let read: AugmentArgs = toml::from_str(&resolved).unwrap();
-            assert_eq!(read.over(Recipe::PRETRAIN).unwrap(), recipe, "{resolved}");
+            assert_eq!(read.over(Augmentation::PRETRAIN).unwrap(), recipe, "{resolved}");
         }
         let wrong = AugmentArgs { crop_scale: Some("0.2".into()), ..Default::default() };
-        assert!(wrong.over(Recipe::PRETRAIN).unwrap_err().to_string().contains("such as 0.2,1"));
+        assert!(wrong.over(Augmentation::PRETRAIN).unwrap_err().to_string().contains("such as 0.2,1"));
         let wrong = AugmentArgs { aa: Some("rand-m99".into()), ..Default::default() };
-        assert!(wrong.over(Recipe::PRETRAIN).unwrap_err().to_string().contains("`rand-m99`"));
+        assert!(wrong.over(Augmentation::PRETRAIN).unwrap_err().to_string().contains("`rand-m99`"));
     }
 }

@@ -1,5 +1,6 @@
 //! Images from folders, archives, binary sets or a generator, and batches of them.
 
+mod augmentation;
 mod classes;
 mod cursor;
 mod dataset;
@@ -8,7 +9,6 @@ mod files;
 pub mod imagenet;
 mod memory;
 mod rand_augment;
-mod recipe;
 mod sample;
 mod shapes;
 mod source;
@@ -20,12 +20,12 @@ mod synthetic;
 pub(crate) mod testing;
 
 pub use crate::error::DataError;
+pub use augmentation::Augmentation;
 pub use cursor::{Cursor, EpochOrder, Visit};
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
-pub use files::{Batch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image};
+pub use files::{ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image};
 pub use rand_augment::RandAugment;
-pub use recipe::Recipe;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
 pub use source::Source;
 pub use split::Split;

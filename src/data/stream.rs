@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng};
 pub enum Purpose {
     /// Order of the samples in an epoch; keys (seed, epoch, 0).
     Shuffle = 1,
-    /// Crop, flip and colours of one view of a sample; keys (seed, epoch × views + view, sample).
+    /// Crop, flip and colors of one view of a sample; keys (seed, epoch × views + view, sample).
     Augment = 2,
     /// Masked positions of one image; keys (seed, step, row of the batch).
     Mask = 3,
@@ -161,10 +161,10 @@ mod tests {
             "{mean} {variance}"
         );
         for a in [0.01, 0.2, 0.8, 1.0, 3.0] {
-            let centred: Vec<f64> = (0..n).map(|_| s.beta(a) - 0.5).collect();
-            assert!(centred.iter().all(|v| v.abs() <= 0.5), "a = {a}");
+            let centered: Vec<f64> = (0..n).map(|_| s.beta(a) - 0.5).collect();
+            assert!(centered.iter().all(|v| v.abs() <= 0.5), "a = {a}");
             // Beta(a, a) has mean ½ and variance 1 / (4 (2a + 1)); neither standard error is above 0.0016.
-            let (mean, variance) = (moment(&centred, 1), moment(&centred, 2));
+            let (mean, variance) = (moment(&centered, 1), moment(&centered, 2));
             assert!(
                 mean.abs() < 0.008 && (variance - 0.25 / (2.0 * a + 1.0)).abs() < 0.008,
                 "a = {a}: {mean} {variance}"

@@ -39,9 +39,9 @@ impl Synthetic {
     }
 }
 
-/// One of the two materials of an image: two colours mixed by a ramp, waves and soft noise.
+/// One of the two materials of an image: two colors mixed by a ramp, waves and soft noise.
 struct Texture {
-    colours: [[f32; 3]; 2],
+    colors: [[f32; 3]; 2],
     ramp: [f32; 2],
     wave: [f32; 3],
     contrast: f32,
@@ -49,22 +49,22 @@ struct Texture {
 }
 
 impl Texture {
-    fn draw(s: &mut Stream, colours: [[f32; 3]; 2]) -> Self {
+    fn draw(s: &mut Stream, colors: [[f32; 3]; 2]) -> Self {
         let (ramp, turn) = (s.range(0.0, std::f64::consts::TAU), s.range(0.0, std::f64::consts::TAU));
         // 2 to 8 periods across the image: coarser than a pixel, finer than a patch of a 14 × 14 grid is wide.
         let frequency = s.range(2.0, 8.0) * std::f64::consts::PI;
         let wave = [frequency * turn.cos(), frequency * turn.sin(), s.range(0.0, 6.3)].map(|v| v as f32);
         let mut noise = [[0.0; 9]; 9];
         noise.iter_mut().flatten().for_each(|v| *v = s.range(-1.0, 1.0) as f32);
-        Self { colours, ramp: [ramp.cos() as f32, ramp.sin() as f32], wave, contrast: s.range(0.1, 0.4) as f32, noise }
+        Self { colors, ramp: [ramp.cos() as f32, ramp.sin() as f32], wave, contrast: s.range(0.1, 0.4) as f32, noise }
     }
 
-    /// Colour at (x, y) in [-1, 1]².
+    /// Color at (x, y) in [-1, 1]².
     fn at(&self, x: f32, y: f32) -> [f32; 3] {
         let ramp = 0.35 * (x * self.ramp[0] + y * self.ramp[1]);
         let wave = self.contrast * (x * self.wave[0] + y * self.wave[1] + self.wave[2]).sin();
         let mix = (0.5 + ramp + 0.5 * wave + 0.25 * self.noise_at(x, y)).clamp(0.0, 1.0);
-        std::array::from_fn(|c| self.colours[0][c] + mix * (self.colours[1][c] - self.colours[0][c]))
+        std::array::from_fn(|c| self.colors[0][c] + mix * (self.colors[1][c] - self.colors[0][c]))
     }
 
     fn noise_at(&self, x: f32, y: f32) -> f32 {
@@ -78,8 +78,8 @@ impl Texture {
     }
 }
 
-/// Two colours of one material that stand apart from those in `others`.
-fn colours(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
+/// Two colors of one material that stand apart from those in `others`.
+fn colors(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
     let mut best = ([[0.0; 3]; 2], -1.0);
     for _ in 0..12 {
         let first: [f32; 3] = std::array::from_fn(|_| s.unit() as f32);
@@ -113,10 +113,10 @@ impl Source for Synthetic {
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let class = index % NAMES.len();
         let mut s = Stream::new(Purpose::Synthetic, [0, self.split as u64, index as u64]);
-        let ground_colours = colours(&mut s, &[]);
-        let ground = Texture::draw(&mut s, ground_colours);
-        let shape_colours = colours(&mut s, &ground_colours);
-        let shape = Texture::draw(&mut s, shape_colours);
+        let ground_colors = colors(&mut s, &[]);
+        let ground = Texture::draw(&mut s, ground_colors);
+        let shape_colors = colors(&mut s, &ground_colors);
+        let shape = Texture::draw(&mut s, shape_colors);
         let radius = s.range(0.4, 0.7) as f32;
         let (cx, cy) = (s.range(-0.4, 0.4) as f32, s.range(-0.4, 0.4) as f32);
         let (sin, cos) = (s.range(0.0, std::f64::consts::TAU) as f32).sin_cos();
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn images_are_varied_and_smooth() {
-        // A reconstruction means something only if an image has contrast and neighbours still look alike.
+        // A reconstruction means something only if an image has contrast and neighbors still look alike.
         let set = Dataset::open("synthetic:200", Split::Train).unwrap();
         let (mut spread, mut step) = (0.0, 0.0);
         for i in 0..200 {
@@ -174,7 +174,7 @@ mod tests {
             step += pixels.windows(4).map(|w| f64::from(w[0].abs_diff(w[3]))).sum::<f64>() / n / 200.0;
         }
         assert!((40.0..90.0).contains(&spread), "standard deviation {spread}");
-        assert!((1.0..15.0).contains(&step), "mean step between neighbours {step}");
+        assert!((1.0..15.0).contains(&step), "mean step between neighbors {step}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Source for Stub {
     }
 }
 
-/// A PNG of one colour.
+/// A PNG of one color.
 pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let image = image::RgbImage::from_pixel(width, height, image::Rgb(rgb));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint;
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings, Tested};
-use crate::data::{Batch, DataError, Dataset, LoaderOptions, Transform};
+use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::Forward;
@@ -26,7 +26,7 @@ use crate::train::memory_check::expect_fit;
 
 impl TaskSettings for Settings {
     fn loading(&self, config: &Config) -> LoaderOptions {
-        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
         LoaderOptions { repeats: self.repeats, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
 }
@@ -126,7 +126,7 @@ impl Finetuning {
     }
 
     /// Images and targets of a step.
-    fn mixed(&self, batch: &Batch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
+    fn mixed(&self, batch: &ImageBatch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
         let mut images = batch.images.clone();
         let targets = self.mixer.apply(step, &mut images, &batch.labels)?;
         Ok((images, targets))
@@ -187,12 +187,12 @@ impl Task for Finetuning {
         Ok(())
     }
 
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
         let (images, targets) = self.mixed(batch, step)?;
         self.tuner.step(&images, &targets, step, lr)
     }
 
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
         let (images, targets) = self.mixed(batch, step)?;
         self.tuner.find_not_finite(&images, &targets, step)
     }

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TestLine, TrainLog};
 use super::record::tfevents::EventFile;
-use crate::data::{Batch, Cursor, DataError, Dataset, Loader, LoaderOptions, Split};
+use crate::data::{Cursor, DataError, Dataset, ImageBatch, Loader, LoaderOptions, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::infer::scores::Scores;
@@ -90,7 +90,7 @@ pub struct Run<'a, T: Task> {
 struct Pending {
     step: u64,
     lr: f64,
-    batch: Batch,
+    batch: ImageBatch,
     loss: Readback,
     scaling: Option<Readback>,
 }
@@ -241,7 +241,7 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     /// Saves what there was before the step that went wrong (no update was made since), and looks for the reason.
-    fn diverged(&mut self, step: u64, loss: f64, batch: &Batch) -> Error {
+    fn diverged(&mut self, step: u64, loss: f64, batch: &ImageBatch) -> Error {
         self.pending.clear();
         self.at = State { step, epoch: step / self.per_epoch, batch: step % self.per_epoch, ..self.at.clone() };
         let folder = self.outputs.dir.join(format!("diverged-step-{step}"));

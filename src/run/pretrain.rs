@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings};
-use crate::data::{Batch, Dataset, Loader, LoaderOptions, Transform};
+use crate::data::{Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
@@ -78,7 +78,7 @@ impl Pretraining {
 
 impl TaskSettings for Settings {
     fn loading(&self, config: &Config) -> LoaderOptions {
-        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
         let crops = self.objective.method.crops();
         LoaderOptions { crops, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
@@ -111,12 +111,12 @@ impl Task for Pretraining {
         Ok(())
     }
 
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
         let mask = self.masker.draw(step, self.settings.run.images_per_step());
         self.trainer.step(&batch.images, &mask, step, lr)
     }
 
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
         let mask = self.masker.draw(step, self.settings.run.images_per_step());
         self.trainer.find_not_finite(&batch.images, &mask, step)
     }

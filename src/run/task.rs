@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::checkpoint::Companions;
-use crate::data::{Batch, Dataset, LoaderOptions};
+use crate::data::{Dataset, ImageBatch, LoaderOptions};
 use crate::error::Result;
 use crate::infer::scores::Scores;
 use crate::models::Config;
@@ -51,9 +51,9 @@ pub trait Task {
     /// Builds what the steps need, once the weights are where they start from.
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
     /// Submits step `step`, counted from 0. Returns where the loss will be.
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor>;
     /// Goes through a step again whose loss was no number, and says what is not finite first, if that can be found.
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>>;
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>>;
     /// Scores after `epoch` epochs, of which it is the `last` or not, if it is time for a test.
     fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
         Ok(None)

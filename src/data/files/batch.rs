@@ -4,12 +4,12 @@ use crate::data::cursor::Cursor;
 
 /// Images ready for upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub struct ImageBatch {
     /// Number of the batch since the start of the run, over all epochs.
     pub index: u64,
     /// Where the batch stands; going on after it means starting at the one after.
     pub cursor: Cursor,
-    /// (crops · B, S, S, 3) bytes, sRGB, not normalised; B is `samples.len()`. All first crops, then all second ones.
+    /// (crops · B, S, S, 3) bytes, sRGB, not normalized; B is `samples.len()`. All first crops, then all second ones.
     pub images: Vec<u8>,
     /// (B) class numbers; empty for a set without labels.
     pub labels: Vec<u32>,

@@ -13,7 +13,7 @@ pub(crate) struct Crop<T> {
     height: T,
 }
 
-/// Ten tries for a box of random area and aspect that fits; then the largest one of an allowed aspect, centred.
+/// Ten tries for a box of random area and aspect that fits; then the largest one of an allowed aspect, centered.
 pub(crate) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f64, f64), s: &mut Stream) -> Crop<u32> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let mut found = None;
@@ -39,7 +39,7 @@ pub(crate) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f6
 }
 
 /// The box that resizing the shorter side to ⌊size / crop_ratio⌋ and cutting out the middle would keep.
-pub(crate) fn centre_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
+pub(crate) fn center_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let short = full_width.min(full_height);
     let resized = (f64::from(size) / crop_ratio + 1e-6).floor();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_shapes_fall_back_to_a_centred_box() {
+    fn extreme_shapes_fall_back_to_a_centered_box() {
         for (width, height, box_width, box_height) in [(1000, 10, 13, 10), (10, 1000, 10, 13), (1, 1, 1, 1)] {
             let c = random_crop(width, height, (0.2, 1.0), (0.75, 4.0 / 3.0), &mut stream(0));
             assert_eq!((c.width, c.height), (box_width, box_height));
@@ -132,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn centre_crop_is_what_two_steps_give() {
+    fn center_crop_is_what_two_steps_give() {
         // 500 × 375: shorter side to 256 gives 341 × 256; the cut starts at (58, 16), as Python rounds 58.5 to even.
-        let c = centre_crop(500, 375, 224, 0.875);
+        let c = center_crop(500, 375, 224, 0.875);
         assert_eq!((c.left, c.top), (58.0 * 500.0 / 341.0, 16.0 * 375.0 / 256.0));
         assert_eq!((c.width, c.height), (224.0 * 500.0 / 341.0, 224.0 * 375.0 / 256.0));
-        let whole = centre_crop(32, 32, 32, 1.0);
+        let whole = center_crop(32, 32, 32, 1.0);
         assert_eq!((whole.left, whole.top, whole.width, whole.height), (0.0, 0.0, 32.0, 32.0));
     }
 

@@ -15,9 +15,9 @@ pub(crate) fn is_image_name(path: &str) -> bool {
 
 /// Decodes `bytes` by their content, whatever the file is called.
 ///
-/// Grey is replicated to three channels, 16 bits are reduced to 8, transparency is laid over white and an animation
+/// Gray is replicated to three channels, 16 bits are reduced to 8, transparency is laid over white and an animation
 /// gives its first frame. An EXIF rotation is not applied, as in the usual ImageNet pipelines. A JPEG that ends early is
-/// an error, although a decoder could fill in grey. `name` is for the error.
+/// an error, although a decoder could fill in gray. `name` is for the error.
 pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
     let failed = |reason: String| DataError::Decode { name: name.to_owned(), reason };
     if jpeg_is_cut(bytes) {
@@ -65,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn transparency_goes_over_white_and_grey_is_replicated() {
+    fn transparency_goes_over_white_and_gray_is_replicated() {
         let rgba = image::RgbaImage::from_raw(3, 1, vec![9, 9, 9, 0, 10, 20, 30, 255, 0, 100, 200, 51]).unwrap();
         let got = decode("a", &encode(rgba.into(), ImageFormat::Png)).unwrap();
         assert_eq!(got.pixels, [255, 255, 255, 10, 20, 30, 204, 224, 244]);
-        let grey = image::GrayImage::from_raw(2, 1, vec![7, 200]).unwrap();
-        let got = decode("a", &encode(grey.into(), ImageFormat::Png)).unwrap();
+        let gray = image::GrayImage::from_raw(2, 1, vec![7, 200]).unwrap();
+        let got = decode("a", &encode(gray.into(), ImageFormat::Png)).unwrap();
         assert_eq!(got, Rgb8 { width: 2, height: 1, pixels: vec![7, 7, 7, 200, 200, 200] });
         let deep = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(1, 1, vec![0xABCDu16]).unwrap();
         let got = decode("a", &encode(deep.into(), ImageFormat::Png)).unwrap();

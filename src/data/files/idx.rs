@@ -1,4 +1,4 @@
-//! IDX files as of MNIST and its relatives: grey images of one size, held in memory as they are.
+//! IDX files as of MNIST and its relatives: gray images of one size, held in memory as they are.
 use super::layout::{Found, Layout, Place};
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
@@ -32,7 +32,7 @@ pub(crate) struct Idx {
     path: PathBuf,
     width: usize,
     height: usize,
-    grey: Vec<u8>,
+    gray: Vec<u8>,
     labels: Vec<u32>,
     classes: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl Idx {
     }
 
     fn read(path: &Path) -> Result<Self, DataError> {
-        let ([count, height, width], grey) = read_idx::<3>(path)?;
+        let ([count, height, width], gray) = read_idx::<3>(path)?;
         if count == 0 || height == 0 || width == 0 {
             return Err(DataError::format(path, format!("holds {count} images of {height} × {width} pixels")));
         }
@@ -98,7 +98,7 @@ impl Idx {
             }
         };
         let classes = labels.iter().max().map_or(Vec::new(), |&top| (0..=top).map(|c| c.to_string()).collect());
-        Ok(Self { path: path.to_owned(), width, height, grey, labels, classes })
+        Ok(Self { path: path.to_owned(), width, height, gray, labels, classes })
     }
 }
 
@@ -149,7 +149,7 @@ fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>), DataEr
 
 impl Source for Idx {
     fn len(&self) -> usize {
-        self.grey.len() / (self.width * self.height)
+        self.gray.len() / (self.width * self.height)
     }
 
     fn classes(&self) -> &[String] {
@@ -166,7 +166,7 @@ impl Source for Idx {
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let size = self.width * self.height;
-        let pixels = self.grey[index * size..][..size].iter().flat_map(|&g| [g, g, g]).collect();
+        let pixels = self.gray[index * size..][..size].iter().flat_map(|&g| [g, g, g]).collect();
         Ok(Rgb8 { width: self.width as u32, height: self.height as u32, pixels }.into())
     }
 }

@@ -1,5 +1,5 @@
 //! Batches prepared ahead of their use, in an order that no number of threads can change.
-use super::batch::Batch;
+use super::batch::ImageBatch;
 use super::transform::Transform;
 use super::worker::Worker;
 use crate::data::cursor::{Cursor, EpochOrder};
@@ -65,7 +65,7 @@ impl LoaderOptions {
 /// Batch k holds the same bytes for every number of threads, and for every place the loader was started from: order and
 /// crops depend on (seed, epoch, sample) alone. Dropping the loader stops the threads within about one image each.
 pub struct Loader {
-    queue: Option<Receiver<Result<Batch, DataError>>>,
+    queue: Option<Receiver<Result<ImageBatch, DataError>>>,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     per_epoch: u64,
@@ -121,7 +121,7 @@ impl Loader {
 }
 
 impl Iterator for Loader {
-    type Item = Result<Batch, DataError>;
+    type Item = Result<ImageBatch, DataError>;
 
     /// The next batch, waiting for it if need be. After an error there is nothing more.
     fn next(&mut self) -> Option<Self::Item> {
@@ -150,7 +150,7 @@ impl Drop for Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::recipe::Recipe;
+    use crate::data::augmentation::Augmentation;
     use crate::data::split::Split;
     use crate::data::testing::Stub;
     use std::time::{Duration, Instant};
@@ -163,7 +163,7 @@ mod tests {
         Arc::new(Stub { count, broken: vec![2, 3, 9], panics: vec![9] }.dataset())
     }
 
-    fn take(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor, n: usize) -> Vec<Batch> {
+    fn take(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor, n: usize) -> Vec<ImageBatch> {
         Loader::train(set, options, start).unwrap().take(n).collect::<Result<_, _>>().unwrap()
     }
 
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn no_change_of_an_image_depends_on_threads_or_on_where_the_run_started() {
         let set = Arc::new(Dataset::open("synthetic:50", Split::Train).unwrap());
-        for recipe in [Recipe::RAND_AUGMENT, Recipe::THREE_AUGMENT] {
-            let transform = Transform::Train { size: 16, recipe };
+        for augmentation in [Augmentation::RAND_AUGMENT, Augmentation::THREE_AUGMENT] {
+            let transform = Transform::Train { size: 16, augmentation };
             let with = |threads| LoaderOptions { transform, repeats: 3, ..options(8, threads) };
             let whole = take(set.clone(), &with(1), Cursor::default(), 8);
             assert_eq!(whole[2..], take(set.clone(), &with(3), whole[2].cursor, 6));

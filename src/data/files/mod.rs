@@ -17,7 +17,7 @@ mod tar;
 mod transform;
 mod worker;
 
-pub use batch::Batch;
+pub use batch::ImageBatch;
 pub use layout::Layout;
 pub use layouts::{LAYOUTS, layout_names};
 pub use loader::{Loader, LoaderOptions};

@@ -173,13 +173,13 @@ mod tests {
     }
 
     fn members() -> Vec<u8> {
-        let (red, blue, grey) = (png(5, 4, [255, 0, 0]), png(4, 4, [0, 0, 255]), png(4, 4, [9; 3]));
+        let (red, blue, gray) = (png(5, 4, [255, 0, 0]), png(4, 4, [0, 0, 255]), png(4, 4, [9; 3]));
         let long = format!("set/train/b/{}.png", "x".repeat(150));
         archive(&[
             (&long, &red),
             ("set/train/a/2.png", &blue),
             ("set/train/a/._2.png", b"resource fork"),
-            ("set/val/b/3.png", &grey),
+            ("set/val/b/3.png", &gray),
             ("set/README", b"text"),
         ])
     }

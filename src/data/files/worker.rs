@@ -1,5 +1,5 @@
 //! The thread that fills the queue of a loader.
-use super::batch::Batch;
+use super::batch::ImageBatch;
 use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
@@ -23,7 +23,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Fills `queue` from `start` up to `epochs`; ends after an error, a stop or when nobody listens any more.
-    pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<Batch, DataError>>) {
+    pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<ImageBatch, DataError>>) {
         let mut at = start;
         while at.epoch < epochs {
             let order = self.plan.order(at.epoch);
@@ -44,7 +44,7 @@ impl Worker {
     }
 
     /// Decodes and transforms `wanted`, the samples of the batch at `cursor`.
-    fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<Batch, DataError> {
+    fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<ImageBatch, DataError> {
         let size = self.transform.size() as usize;
         let bytes = size * size * 3;
         let mut images = vec![0u8; self.crops * wanted.len() * bytes];
@@ -60,7 +60,7 @@ impl Worker {
             slots.map_init(Scratch::default, fill).collect::<Result<Vec<usize>, DataError>>()
         })?;
         let labels = samples.iter().filter_map(|&i| self.set.label(i)).collect();
-        Ok(Batch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
+        Ok(ImageBatch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
     }
 
     /// Puts the crops of a sample, or of its replacement, into `slots` and says which it was.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mixup::Mix;
 use super::step::Tuning;
-use crate::data::Recipe;
+use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::train::settings::RunSettings;
 
@@ -21,7 +21,7 @@ pub struct Settings {
     /// The checkpoint that the weights come from, as given; none for initial values.
     pub checkpoint: Option<PathBuf>,
     /// Crops of the images and changes to them.
-    pub recipe: Recipe,
+    pub recipe: Augmentation,
     /// How often an epoch shows an image in place of others.
     pub repeats: usize,
     /// Mixing of images, smoothing of targets.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mask::ratio::MaskRatio;
 use super::mask::{MaskStrategy, Masker};
-use crate::data::Recipe;
+use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::models::{Config, Method, Objective};
 use crate::train::settings::RunSettings;
@@ -19,7 +19,7 @@ pub struct Settings {
     pub run: RunSettings,
     /// Crops of the images and changes to them.
     #[serde(default)]
-    pub recipe: Recipe,
+    pub recipe: Augmentation,
     /// `random`, `sequential` or `diagonal`.
     pub mask: String,
     /// Share of hidden patches, or `None` for the MAP repository's truncated normal around 0.5.
@@ -50,7 +50,7 @@ impl Settings {
     pub fn of(method: Method) -> Self {
         Self {
             run: RunSettings::default(),
-            recipe: Recipe::PRETRAIN,
+            recipe: Augmentation::PRETRAIN,
             mask: "random".into(),
             mask_ratio: Some(method.mask_ratio()),
             mask_tokens: None,

@@ -1,8 +1,8 @@
 //! Affine maps with bicubic interpolation as PIL's `Image.transform` and `Image.rotate` do them: cubic with a = −1,
-//! results cut off instead of rounded, and one colour where the source ends.
+//! results cut off instead of rounded, and one color where the source ends.
 use crate::data::files::augment::Canvas;
 
-/// From pixel centres of the result to places in the source: x = m₀·x' + m₁·y' + m₂, y = m₃·x' + m₄·y' + m₅.
+/// From pixel centers of the result to places in the source: x = m₀·x' + m₁·y' + m₂, y = m₃·x' + m₄·y' + m₅.
 type Matrix = [f64; 6];
 
 /// Moves each row by `factor` times its distance from the top.
@@ -27,11 +27,11 @@ pub fn translate_y(c: &mut Canvas, share: f64, fill: [u8; 3]) {
     transform(c, [1.0, 0.0, 0.0, 0.0, 1.0, pixels], fill);
 }
 
-/// Turns the image counter-clockwise around its centre.
+/// Turns the image counter-clockwise around its center.
 pub fn rotate(c: &mut Canvas, degrees: f64, fill: [u8; 3]) {
     let (sin, cos) = (-degrees.to_radians()).sin_cos();
-    let centre = c.side as f64 / 2.0;
-    let (x, y) = (centre - cos * centre - sin * centre, centre + sin * centre - cos * centre);
+    let center = c.side as f64 / 2.0;
+    let (x, y) = (center - cos * center - sin * center, center + sin * center - cos * center);
     transform(c, [cos, sin, x, -sin, cos, y], fill);
 }
 
@@ -54,7 +54,7 @@ fn transform(c: &mut Canvas, m: Matrix, fill: [u8; 3]) {
     }
 }
 
-/// The source at (`x`, `y`), in pixels from the centre of the first one; beyond the edge it goes on as it ends.
+/// The source at (`x`, `y`), in pixels from the center of the first one; beyond the edge it goes on as it ends.
 #[inline]
 fn sample(source: &[u8], side: usize, x: f64, y: f64, out: &mut [u8]) {
     let (left, top) = (x.floor(), y.floor());
@@ -66,7 +66,7 @@ fn sample(source: &[u8], side: usize, x: f64, y: f64, out: &mut [u8]) {
         let bytes = &source[rows[row] + columns[column]..][..3];
         std::array::from_fn(|channel| f64::from(bytes[channel]))
     };
-    // A shift by whole pixels leaves a value as it is, so that an axis without a fraction needs no neighbours.
+    // A shift by whole pixels leaves a value as it is, so that an axis without a fraction needs no neighbors.
     let across = |row: usize| match dx == 0.0 {
         true => pixel(row, 1),
         false => cubic(std::array::from_fn(|k| pixel(row, k)), dx),

@@ -1,11 +1,11 @@
 //! Operations that blend an image with a poorer version of itself, as PIL's `ImageEnhance`.
 use crate::data::files::augment::{Canvas, blend, luma};
 
-/// Saturation: blends with the grey image.
-pub fn colour(c: &mut Canvas, factor: f32) {
+/// Saturation: blends with the gray image.
+pub fn color(c: &mut Canvas, factor: f32) {
     for pixel in c.pixels.chunks_exact_mut(3) {
-        let grey = luma(pixel);
-        pixel.iter_mut().for_each(|v| *v = blend(grey, *v, factor));
+        let gray = luma(pixel);
+        pixel.iter_mut().for_each(|v| *v = blend(gray, *v, factor));
     }
 }
 

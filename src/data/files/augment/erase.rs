@@ -5,7 +5,7 @@ use crate::data::stream::Stream;
 /// Fills one box of `pixels` (side × side × 3) with noise: area (0.02, ⅓) of the image, height / width log-uniform in
 /// (0.3, 1 / 0.3). In the rare case that ten boxes do not fit nothing happens.
 ///
-/// The noise is N(0, 1) per value after normalisation. It is stored before, in bytes: rounded to 1/58 of a deviation and
+/// The noise is N(0, 1) per value after normalization. It is stored before, in bytes: rounded to 1/58 of a deviation and
 /// clamped to what a byte can hold, −2.1 … 2.2 of red and up to 2.6 of blue.
 pub fn erase(pixels: &mut [u8], side: usize, s: &mut Stream) {
     let Some([top, left, height, width]) = (0..10).find_map(|_| draw_box(side, s)) else { return };

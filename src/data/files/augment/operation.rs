@@ -27,7 +27,7 @@ enum Operation {
     Posterize,
     Solarize,
     SolarizeAdd,
-    Colour,
+    Color,
     Contrast,
     Brightness,
     Sharpness,
@@ -46,7 +46,7 @@ impl Operation {
         Self::Posterize,
         Self::Solarize,
         Self::SolarizeAdd,
-        Self::Colour,
+        Self::Color,
         Self::Contrast,
         Self::Brightness,
         Self::Sharpness,
@@ -68,7 +68,7 @@ impl Operation {
             Self::Solarize if increasing => 256.0 - (m / 10.0 * 256.0).floor(),
             Self::Solarize => (m / 10.0 * 256.0).floor(),
             Self::SolarizeAdd => (m / 10.0 * 110.0).floor(),
-            Self::Colour | Self::Contrast | Self::Brightness | Self::Sharpness => {
+            Self::Color | Self::Contrast | Self::Brightness | Self::Sharpness => {
                 if increasing {
                     (1.0 + signed(m / 10.0 * 0.9)).max(0.1)
                 } else {
@@ -90,7 +90,7 @@ impl Operation {
             Self::Posterize => tone::posterize(c, argument as u32),
             Self::Solarize => tone::solarize(c, argument as u32),
             Self::SolarizeAdd => tone::solarize_add(c, argument as u8),
-            Self::Colour => enhance::colour(c, argument as f32),
+            Self::Color => enhance::color(c, argument as f32),
             Self::Contrast => tone::contrast(c, argument as f32),
             Self::Brightness => tone::brightness(c, argument as f32),
             Self::Sharpness => enhance::sharpness(c, argument as f32),
@@ -124,14 +124,14 @@ mod tests {
                     Posterize => [bits; 2],
                     Solarize => [threshold; 2],
                     SolarizeAdd => [add; 2],
-                    Colour | Contrast | Brightness | Sharpness => factors,
+                    Color | Contrast | Brightness | Sharpness => factors,
                     ShearX | ShearY => [shear, -shear],
                     TranslateX | TranslateY => [shift, -shift],
                 };
                 assert!(close(positive, expected[0]) && close(negative, expected[1]), "{operation:?} at {m}");
             }
         }
-        assert_eq!([Posterize, Solarize, Colour].map(|o| o.argument(5.0, false, true)), [2.0, 128.0, 1.0]);
+        assert_eq!([Posterize, Solarize, Color].map(|o| o.argument(5.0, false, true)), [2.0, 128.0, 1.0]);
     }
 
     #[test]

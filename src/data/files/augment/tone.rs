@@ -57,10 +57,10 @@ pub fn contrast(c: &mut Canvas, factor: f32) {
 }
 
 /// Replaces each pixel by its luma.
-pub fn greyscale(c: &mut Canvas) {
+pub fn grayscale(c: &mut Canvas) {
     for pixel in c.pixels.chunks_exact_mut(3) {
-        let grey = luma(pixel);
-        pixel.fill(grey);
+        let gray = luma(pixel);
+        pixel.fill(gray);
     }
 }
 

@@ -3,12 +3,12 @@ use super::rand_augment::RandAugment;
 use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 
-/// What happens to a training image: a random crop, resized and maybe mirrored, then colours, then erasing.
+/// What happens to a training image: a random crop, resized and maybe mirrored, then colors, then erasing.
 ///
 /// The options are timm's and DeiT's. RandAugment takes the place of ColorJitter; 3-Augment goes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Recipe {
+pub struct Augmentation {
     /// Bounds of the area of the crop as a share of the image, drawn uniformly.
     pub crop_scale: (f64, f64),
     /// Bounds of width / height of the crop, drawn log-uniformly.
@@ -17,7 +17,7 @@ pub struct Recipe {
     pub hflip: f64,
     /// RandAugment; excludes 3-Augment.
     pub aa: Option<RandAugment>,
-    /// One of greyscale, solarize and blur.
+    /// One of grayscale, solarize and blur.
     pub three_augment: bool,
     /// How far brightness, contrast and saturation go from 1; 0 for none.
     pub color_jitter: f64,
@@ -25,13 +25,13 @@ pub struct Recipe {
     pub reprob: f64,
 }
 
-impl Default for Recipe {
+impl Default for Augmentation {
     fn default() -> Self {
         Self::PRETRAIN
     }
 }
 
-impl Recipe {
+impl Augmentation {
     /// MAE's augmentation in pretraining: crops with 0.2 to 1 of the image's area, half of them mirrored,
     /// colors unchanged (src/models/README.md, D-8).
     pub const PRETRAIN: Self = Self {
@@ -78,27 +78,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipes_travel_as_text_and_old_text_still_reads() {
-        for recipe in [Recipe::PRETRAIN, Recipe::RAND_AUGMENT, Recipe::THREE_AUGMENT] {
-            recipe.check().unwrap();
-            let text = serde_json::to_string(&recipe).unwrap();
-            assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe, "{text}");
+    fn augmentations_travel_as_text_and_old_text_still_reads() {
+        for augmentation in [Augmentation::PRETRAIN, Augmentation::RAND_AUGMENT, Augmentation::THREE_AUGMENT] {
+            augmentation.check().unwrap();
+            let text = serde_json::to_string(&augmentation).unwrap();
+            assert_eq!(serde_json::from_str::<Augmentation>(&text).unwrap(), augmentation, "{text}");
         }
-        assert_eq!(serde_json::from_str::<Recipe>("{}").unwrap(), Recipe::PRETRAIN);
+        assert_eq!(serde_json::from_str::<Augmentation>("{}").unwrap(), Augmentation::PRETRAIN);
     }
 
     #[test]
     fn bad_settings_are_named() {
-        let p = Recipe::PRETRAIN;
-        for (recipe, hint) in [
-            (Recipe { crop_scale: (0.0, 1.0), ..p }, "crop scale"),
-            (Recipe { crop_aspect: (1.0, f64::INFINITY), ..p }, "crop aspect"),
-            (Recipe { hflip: 1.5, ..p }, "hflip is 1.5"),
-            (Recipe { color_jitter: -0.1, ..p }, "color_jitter is -0.1"),
-            (Recipe { reprob: f64::NAN, ..p }, "reprob is NaN"),
-            (Recipe { aa: Some(RandAugment::DEIT), ..Recipe::THREE_AUGMENT }, "three_augment"),
+        let p = Augmentation::PRETRAIN;
+        for (augmentation, hint) in [
+            (Augmentation { crop_scale: (0.0, 1.0), ..p }, "crop scale"),
+            (Augmentation { crop_aspect: (1.0, f64::INFINITY), ..p }, "crop aspect"),
+            (Augmentation { hflip: 1.5, ..p }, "hflip is 1.5"),
+            (Augmentation { color_jitter: -0.1, ..p }, "color_jitter is -0.1"),
+            (Augmentation { reprob: f64::NAN, ..p }, "reprob is NaN"),
+            (Augmentation { aa: Some(RandAugment::DEIT), ..Augmentation::THREE_AUGMENT }, "three_augment"),
         ] {
-            let error = recipe.check().unwrap_err().to_string();
+            let error = augmentation.check().unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");
         }
     }
