@@ -1,5 +1,5 @@
-//! The structure of `src`, read from its imports: no file and no folder that needs what needs it, one order of the rooms,
-//! and wgpu in `gpu/` alone.
+//! The structure of `src`, read from its imports: no file and no folder that needs what needs it, one order of the
+//! rooms, and wgpu in `gpu/` alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -66,7 +66,8 @@ fn code(text: &str) -> String {
         if line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test") {
             break;
         }
-        let line = line.split("//").next().unwrap_or_default().replace("$crate", ""); // a macro names it where it is used
+        // `$crate` in a macro names the crate where the macro is used
+        let line = line.split("//").next().unwrap_or_default().replace("$crate", "");
         code.push_str(&line.split('"').step_by(2).collect::<Vec<_>>().join("\"\""));
         code.push('\n');
     }

@@ -238,8 +238,8 @@ pub fn planning_caps(device: &Device) -> Result<Caps> {
     }
 }
 
-/// Checks what can be checked without a device, opens one, and runs what `prepare` makes to its end. `opened` is the data
-/// set where it had to be opened before.
+/// Checks what can be checked without a device, opens one, and runs what `prepare` makes to its end. `opened` is the
+/// data set where it had to be opened before.
 pub fn carry_out<T: Task>(
     device: &Device, settings: &RunSettings, outputs: &Outputs, resume: Option<&Path>, opened: Option<Arc<Dataset>>,
     prepare: impl for<'a> FnOnce(&'a Gpu, &'a Outputs, Arc<Dataset>) -> Result<Run<'a, T>>,

@@ -26,8 +26,8 @@ pub(super) fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
     })
 }
 
-/// The options that library errors name, by their fields. Each has a flag: that of [`EXCEPTIONS`], or else the field with
-/// hyphens, so that `batch_size` is `--batch-size`.
+/// The options that library errors name, by their fields. Each has a flag: that of [`EXCEPTIONS`], or else the field
+/// with hyphens, so that `batch_size` is `--batch-size`.
 ///
 /// Fields of a model (`image_size`, `heads` …) are not in here: their errors come as often from a checkpoint's
 /// config.json, which holds them under these names.

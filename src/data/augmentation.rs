@@ -1,27 +1,30 @@
-//! The augmentation of a run as its options say it.
+//! The augmentation of training images as options: timm's `create_transform(is_training=True, …)`.
 use super::rand_augment::RandAugment;
 use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 
-/// What happens to a training image: a random crop, resized and maybe mirrored, then colors, then erasing.
+/// What happens to a training image, in this order: a random crop is resized and perhaps mirrored, colors change, a box
+/// is erased.
 ///
-/// The options are timm's and DeiT's. RandAugment takes the place of ColorJitter; 3-Augment goes before it.
+/// The names are those of timm and DeiT. With RandAugment (`aa`) there is no ColorJitter, as in timm. 3-Augment comes
+/// before ColorJitter, as in DeiT III.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augmentation {
-    /// Bounds of the area of the crop as a share of the image, drawn uniformly.
+    /// Bounds of the area of the crop as a share of the image, drawn uniformly: `scale` of torchvision's
+    /// `RandomResizedCrop`.
     pub crop_scale: (f64, f64),
-    /// Bounds of width / height of the crop, drawn log-uniformly.
+    /// Bounds of width / height of the crop, drawn log-uniformly: `ratio` of the same.
     pub crop_aspect: (f64, f64),
     /// Probability of a mirror image.
     pub hflip: f64,
-    /// RandAugment; excludes 3-Augment.
+    /// RandAugment; not together with 3-Augment.
     pub aa: Option<RandAugment>,
-    /// One of grayscale, solarize and blur.
+    /// 3-Augment: one of grayscale, solarize and blur for each image.
     pub three_augment: bool,
-    /// How far brightness, contrast and saturation go from 1; 0 for none.
+    /// ColorJitter: brightness, contrast and saturation change by factors from 1 − value to 1 + value; 0 for none.
     pub color_jitter: f64,
-    /// Probability of erasing a box.
+    /// Random erasing: the probability that a box of the image becomes noise.
     pub reprob: f64,
 }
 
@@ -44,15 +47,17 @@ impl Augmentation {
         reprob: 0.0,
     };
 
-    /// Fine-tuning and training of DeiT, MAE and Vim: crops of area (0.08, 1), RandAugment, erasing a quarter.
+    /// Training of DeiT and Vim, fine-tuning of MAE: crops with 0.08 to 1 of the area, RandAugment, a box erased in
+    /// every fourth image.
     pub const RAND_AUGMENT: Self =
         Self { crop_scale: (0.08, 1.0), aa: Some(RandAugment::DEIT), reprob: 0.25, ..Self::PRETRAIN };
 
-    /// 3-Augment of DeiT III and Mamba-R: crops of area (0.08, 1), one of three changes, ColorJitter of 0.3.
+    /// Training of DeiT III and Mamba-R: crops with 0.08 to 1 of the area, 3-Augment, ColorJitter of 0.3.
     pub const THREE_AUGMENT: Self =
         Self { crop_scale: (0.08, 1.0), three_augment: true, color_jitter: 0.3, ..Self::PRETRAIN };
 
-    /// Refuses settings that cannot work.
+    /// # Errors
+    /// Values out of range, RandAugment together with 3-Augment.
     pub fn check(&self) -> Result<(), DataError> {
         let (scale, aspect) = (self.crop_scale, self.crop_aspect);
         if !(scale.0 > 0.0 && scale.0 <= scale.1 && scale.1 <= 1.0) {

@@ -1,4 +1,4 @@
-//! A set of images, whatever it is read from.
+//! A data set: a source of samples, with what every set needs around it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,10 +13,13 @@ use super::synthetic::Synthetic;
 use crate::data::split::Split;
 use crate::error::DataError;
 
-/// A set of images in a fixed order, with or without class labels.
+/// Samples in a fixed order, with or without class labels.
 ///
-/// Images are decoded when asked for, by any number of threads. A broken one is reported once as a warning, counted and
-/// passed over. See [`Dataset::open`] for what can be opened.
+/// A set comes from a file or folder ([`Dataset::open`], with the feature `files`), from images in memory
+/// ([`Dataset::from_images`]), or from code of your own ([`Dataset::new`]).
+///
+/// Samples are decoded when asked for, by any number of threads. A broken sample is reported once as a warning,
+/// counted, and replaced by the next good one.
 pub struct Dataset {
     pub(super) source: Arc<dyn Source>,
     pub(super) name: String,
@@ -34,17 +37,23 @@ impl Dataset {
         Self::from_source(name, Arc::new(source))
     }
 
-    /// The generated set `synthetic[:N]`, drawn at `side` × `side` pixels instead of 96 × 96.
+    /// The generated set `synthetic[:N]` at `side` × `side` pixels instead of 96 × 96.
+    ///
+    /// # Errors
+    /// An N or a side out of range.
     pub fn synthetic(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
         Self::new(spec, Synthetic::parse(spec, side, split)?)
     }
 
-    /// A set of images that are in memory, at least one; without labels. `name` is for messages.
+    /// A set of `images` in memory, without labels. `name` is for messages.
+    ///
+    /// # Errors
+    /// No image at all, or one whose number of pixels differs from its size.
     pub fn from_images(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
         Self::new(name, Memory::new(name, images)?)
     }
 
-    /// `count` of its samples, evenly spread over their order; all of them for 0. What is open is shared.
+    /// A set of `count` of the samples, evenly spread over their order; all samples for 0. Open files are shared.
     ///
     /// # Errors
     /// More samples wanted than there are.
@@ -63,23 +72,23 @@ impl Dataset {
         Ok(Self { source, name: name.to_owned(), opened: false, broken: Mutex::default() })
     }
 
-    /// What was opened, as given to [`Dataset::open`].
+    /// The name: what [`Dataset::open`] was given, or [`Dataset::new`].
     pub fn spec(&self) -> &str {
         &self.name
     }
 
-    /// Number of images, broken ones included; never 0.
+    /// Number of samples, broken ones included; never 0.
     #[expect(clippy::len_without_is_empty, reason = "an empty set does not open")]
     pub fn len(&self) -> usize {
         self.source.len()
     }
 
-    /// Class names; a label is a position in here. Empty for a set without labels.
+    /// Class names; a label is a position in them. Empty for a set without classes.
     pub fn classes(&self) -> &[String] {
         self.source.classes()
     }
 
-    /// Class of sample `index`; `None` without labels or past the end.
+    /// Class of sample `index`, read without decoding; `None` without labels or past the end.
     pub fn label(&self, index: usize) -> Option<u32> {
         self.source.label(index)
     }
@@ -156,7 +165,7 @@ impl Dataset {
         Err(DataError::AllBroken { name: self.name.clone(), count: self.len(), last })
     }
 
-    /// How many broken images were met so far.
+    /// Number of broken samples met so far.
     pub fn skipped(&self) -> usize {
         self.broken().len()
     }

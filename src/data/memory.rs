@@ -1,4 +1,4 @@
-//! Images that somebody else has decoded.
+//! Images that the caller has decoded, such as those that a browser page was given.
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::error::DataError;

@@ -1,4 +1,5 @@
-//! Images from folders, archives, binary sets or a generator, and batches of them.
+//! Data sets: samples from folders, archives, binary files, a generator or code of your own; their order; and batches
+//! of augmented images. src/data/README.md describes the room and how to add to it.
 
 mod augmentation;
 mod classes;

@@ -27,7 +27,8 @@ impl SegmentationMap {
     pub const IGNORED: u16 = u16::MAX;
 }
 
-/// One object in an image: the target of detection. Corners in pixels from the top left, as torchvision's `XYXY` format.
+/// One object in an image: the target of detection. Corners in pixels from the top left, as torchvision's `XYXY`
+/// format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ObjectBox {
     /// Left edge.

@@ -5,8 +5,8 @@ use crate::error::DataError;
 
 /// Samples in a fixed order: PyTorch's map-style `Dataset`, read by any number of threads at once.
 ///
-/// [`Dataset::new`](super::Dataset::new) turns a source into a data set, which adds what every set needs: broken samples
-/// are replaced and counted, panics become errors, subsets, classes numbered as in another set.
+/// [`Dataset::new`](super::Dataset::new) turns a source into a data set, which adds what every set needs: broken
+/// samples are replaced and counted, panics become errors, subsets, classes numbered as in another set.
 ///
 /// ```
 /// use rowscan::data::{DataError, Dataset, Rgb8, Sample, Source};

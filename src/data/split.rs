@@ -1,13 +1,13 @@
-//! Which part of a data set.
+//! The parts of a data set.
 
 use std::fmt;
 
-/// Which half of a data set.
+/// A part of a data set: what to train on, or what to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Images to train on.
+    /// Samples to train on.
     Train,
-    /// Images held back for evaluation.
+    /// Samples held back for evaluation: `val/` of ImageNet.
     Test,
 }
 

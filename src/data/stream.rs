@@ -1,11 +1,12 @@
-//! Random numbers that depend on what they are for, never on who asked first.
+//! Random numbers that do not depend on which thread draws first.
 //!
-//! Every draw of a run comes from a ChaCha8 stream keyed by a purpose and three numbers (a seed, an epoch, a sample …),
-//! so the order in which threads work cannot change a result and any point of a run can be entered again.
+//! A `torch.Generator` has a state that every draw changes, so results depend on the order of the draws. Here each draw
+//! of a run opens a ChaCha8 stream keyed by a purpose and three numbers (a seed, an epoch, a sample …). The order in
+//! which threads work then cannot change a result, and a run can start again at any batch.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
-/// What a stream is for: two purposes never share numbers, whatever their keys.
+/// The use of a stream. Streams of two purposes have no numbers in common, even with equal keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -68,12 +69,12 @@ impl Stream {
 
     /// Beta(a, a), `a` > 0: X / (X + Y) of two Gamma(a) draws.
     pub fn beta(&mut self, a: f64) -> f64 {
-        // of logarithms, because for a small `a` both draws may be too small for a number
+        // Both draws may be below the smallest f64 for a small `a`, so the quotient is taken of their logarithms.
         1.0 / (1.0 + (self.ln_gamma(a) - self.ln_gamma(a)).exp())
     }
 
-    /// Logarithm of a Gamma(shape, 1) draw (Marsaglia and Tsang 2000; a shape below 1 is drawn at shape + 1 and scaled by
-    /// u^(1 / shape)).
+    /// Logarithm of a Gamma(shape, 1) draw by Marsaglia and Tsang (2000). Their method needs a shape of at least 1;
+    /// below that, a draw at shape + 1 is scaled by u^(1 / shape) with a uniform u.
     fn ln_gamma(&mut self, shape: f64) -> f64 {
         if shape < 1.0 {
             return self.ln_gamma(shape + 1.0) + (1.0 - self.unit()).ln() / shape;
@@ -91,7 +92,8 @@ impl Stream {
 
     /// Uniform whole number in 0..n, without bias; 0 when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        // Lemire: the high word of a 64 x 64 bit product, rejecting the part of the low word that would repeat unevenly.
+        // Lemire (2019): the result is the high word of the 128-bit product of a draw and n. Some low words would make
+        // some results more frequent than others; draws that give one of these are repeated.
         let mut wide = u128::from(self.0.next_u64()) * u128::from(n);
         if (wide as u64) < n {
             let uneven = n.wrapping_neg() % n;

@@ -1,17 +1,18 @@
-//! A part of another set.
+//! A part of a set: `torch.utils.data.Subset` with evenly spread indices.
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::error::DataError;
 use std::sync::Arc;
 
-/// `count` samples at even distances in the order of the whole: of a set sorted by class as many of each.
+/// `count` samples at even distances in the order of `whole`. Most sets are sorted by class, so that this takes the
+/// same share of every class.
 pub(crate) struct Subset {
     whole: Arc<dyn Source>,
     count: usize,
 }
 
 impl Subset {
-    /// At least one sample and at most all.
+    /// Refuses a `count` of 0 or above the number of samples.
     pub fn new(whole: Arc<dyn Source>, count: usize) -> Result<Self, DataError> {
         let all = whole.len();
         if !(1..=all).contains(&count) {
@@ -20,6 +21,7 @@ impl Subset {
         Ok(Self { whole, count })
     }
 
+    /// Position in `whole` of sample `index`.
     fn at(&self, index: usize) -> usize {
         (index as u128 * self.whole.len() as u128 / self.count as u128) as usize
     }

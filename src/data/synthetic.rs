@@ -1,4 +1,5 @@
-//! Generated images, so that everything runs without a download: one textured shape on a textured ground.
+//! Generated images, so that everything can be tried without a download. Each shows one textured shape on a textured
+//! ground; the shape is the class.
 use super::sample::{Rgb8, Sample};
 use super::shapes::{BLOB, NAMES, distance};
 use super::source::Source;
@@ -9,7 +10,7 @@ use crate::error::DataError;
 const DEFAULT_COUNT: usize = 2048;
 const MAX_COUNT: usize = 1 << 24;
 
-/// Shapes in ten classes; sample i has class i mod 10 and depends on nothing but the split and i.
+/// Images of shapes in ten classes. Sample i has class i mod 10, and is a function of the split, i and the side.
 pub(crate) struct Synthetic {
     split: Split,
     side: usize,
@@ -18,7 +19,8 @@ pub(crate) struct Synthetic {
 }
 
 impl Synthetic {
-    /// Reads `synthetic` or `synthetic:N`, drawn at `side` × `side` pixels. The test half has a quarter as many images, all different from the others.
+    /// Reads `synthetic` or `synthetic:N`, drawn at `side` × `side` pixels. The test split has N / 4 images, none of
+    /// which is in the train split.
     pub fn parse(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
         let count = match spec.split_once(':') {
             None => DEFAULT_COUNT,
@@ -39,7 +41,7 @@ impl Synthetic {
     }
 }
 
-/// One of the two materials of an image: two colors mixed by a ramp, waves and soft noise.
+/// The material of the shape or of the ground: two colors, mixed by a ramp, waves and soft noise.
 struct Texture {
     colors: [[f32; 3]; 2],
     ramp: [f32; 2],
@@ -51,7 +53,8 @@ struct Texture {
 impl Texture {
     fn draw(s: &mut Stream, colors: [[f32; 3]; 2]) -> Self {
         let (ramp, turn) = (s.range(0.0, std::f64::consts::TAU), s.range(0.0, std::f64::consts::TAU));
-        // 2 to 8 periods across the image: coarser than a pixel, finer than a patch of a 14 × 14 grid is wide.
+        // 2 to 8 periods across the image: coarser than a pixel, so that they survive a resize, and finer than a hidden
+        // patch of a 14 × 14 grid, so that there is something to reconstruct.
         let frequency = s.range(2.0, 8.0) * std::f64::consts::PI;
         let wave = [frequency * turn.cos(), frequency * turn.sin(), s.range(0.0, 6.3)].map(|v| v as f32);
         let mut noise = [[0.0; 9]; 9];
@@ -78,7 +81,7 @@ impl Texture {
     }
 }
 
-/// Two colors of one material that stand apart from those in `others`.
+/// Two similar colors for one material: of twelve random pairs, the one farthest from all colors in `others`.
 fn colors(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
     let mut best = ([[0.0; 3]; 2], -1.0);
     for _ in 0..12 {
@@ -130,7 +133,7 @@ impl Source for Synthetic {
                 let coverage = if class == BLOB {
                     (-2.5 * (u * u + v * v)).exp()
                 } else {
-                    // Half a pixel on either side of the border fades: antialiasing from the distance in pixels.
+                    // The distance to the border in pixels, so that coverage fades over one pixel: antialiasing.
                     (0.5 - distance(class, u, v) * radius * (side as f32 / 2.0)).clamp(0.0, 1.0)
                 };
                 let (back, front) = (ground.at(x, y), shape.at(x, y));
@@ -163,7 +166,7 @@ mod tests {
 
     #[test]
     fn images_are_varied_and_smooth() {
-        // A reconstruction means something only if an image has contrast and neighbors still look alike.
+        // A reconstruction is a task only if an image has contrast, and can be solved only if near pixels are alike.
         let set = Dataset::open("synthetic:200", Split::Train).unwrap();
         let (mut spread, mut step) = (0.0, 0.0);
         for i in 0..200 {
@@ -185,10 +188,11 @@ mod tests {
             let (large, small): (Rgb8, Rgb8) = (large.image(i).unwrap(), small.image(i).unwrap());
             assert_eq!((small.width, small.pixels.len()), (32, 32 * 32 * 3));
             let at = |image: &Rgb8, row: usize, column: usize| image.pixels[(row * image.width as usize + column) * 3];
-            // the middle of a small pixel is that of the middle one of 3 × 3 large ones
+            // Each small pixel covers 3 × 3 large ones and has its center in the middle one.
             let off = |n: usize| small.pixels[n * 3].abs_diff(at(&large, n / 32 * 3 + 1, n % 32 * 3 + 1)) > 1;
             let differing = (0..32 * 32).filter(|&n| off(n)).count();
-            assert!(differing < 200, "class {i}: {differing} of 1024 pixels differ"); // borders are antialiased otherwise
+            // near a border the two sizes are antialiased differently
+            assert!(differing < 200, "class {i}: {differing} of 1024 pixels differ");
         }
         assert!(Dataset::synthetic("synthetic", 0, Split::Train).is_err());
     }

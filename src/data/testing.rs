@@ -5,7 +5,8 @@ use crate::data::dataset::Dataset;
 use crate::error::DataError;
 use std::path::Path;
 
-/// `count` tiny images; sample i is i everywhere, some are broken, some of these panic.
+/// `count` tiny images. Every byte of sample i is i. The decoder fails on those in `broken` and panics on those in
+/// `panics`.
 pub(crate) struct Stub {
     pub count: usize,
     pub broken: Vec<usize>,
@@ -40,7 +41,7 @@ impl Source for Stub {
     }
 }
 
-/// A PNG of one color.
+/// The bytes of a PNG of one color.
 pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let image = image::RgbImage::from_pixel(width, height, image::Rgb(rgb));
@@ -48,7 +49,7 @@ pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Writes a file, making its folders.
+/// Writes a file, and makes the folders above it.
 pub(crate) fn put(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();

@@ -59,8 +59,8 @@ struct Tests {
 /// epochs and after the last one; 0 for never.
 ///
 /// # Errors
-/// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another model
-/// or run.
+/// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another
+/// model or run.
 pub fn prepare<'a>(
     g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, test_every: u64, resume: Option<&Path>,
     data: Arc<Dataset>,

@@ -1,5 +1,5 @@
-//! The loop of every run that trains: batches in, losses out, records and checkpoints along the way. What is trained, and
-//! on what, is a [`Task`].
+//! The loop of every run that trains: batches in, losses out, records and checkpoints along the way. What is trained,
+//! and on what, is a [`Task`].
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -97,8 +97,8 @@ struct Pending {
 
 impl<'a, T: Task> Run<'a, T> {
     /// Checks everything, from scratch or to go on from the checkpoint `resume`. `data` is the set that the settings
-    /// name, opened by [`open_data`]. `build` makes the task, with weights as they are before the first step. The output
-    /// folder is touched last.
+    /// name, opened by [`open_data`]. `build` makes the task, with weights as they are before the first step. The
+    /// output folder is touched last.
     ///
     /// # Errors
     /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
@@ -152,7 +152,8 @@ impl<'a, T: Task> Run<'a, T> {
     /// Trains until the end or until `stop` is set; `observer` is told how it goes.
     ///
     /// # Errors
-    /// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before stay.
+    /// Data, disk and GPU errors; [`Error::Diverged`] when the loss is no longer a number. Checkpoints written before
+    /// stay.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
         observer.line(&format!(
             "{} images, {} steps per epoch, {} parameters, {} on {}, products in {}",

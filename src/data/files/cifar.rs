@@ -1,4 +1,5 @@
-//! CIFAR-10 and CIFAR-100 in their binary version, held in memory as they are (154 MB for the training half).
+//! CIFAR-10 and CIFAR-100 in their binary version. The files are held in memory as they are: 154 MB for the train
+//! split.
 use super::layout::{Found, Layout, Place};
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
@@ -26,7 +27,8 @@ const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// The two sets differ in the label bytes before the 3072 planar pixels: one class, or coarse then fine class.
+/// Which of the two sets. In both, a record is label bytes and then 1024 red, 1024 green and 1024 blue bytes. CIFAR-10
+/// has one label byte, CIFAR-100 a coarse and then a fine class, of which the fine one is the label.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ten,
@@ -53,7 +55,7 @@ impl Kind {
     }
 }
 
-/// One half of a CIFAR set.
+/// One split of a CIFAR set.
 pub(crate) struct Cifar {
     kind: Kind,
     files: Vec<(PathBuf, usize)>,
@@ -62,7 +64,7 @@ pub(crate) struct Cifar {
 }
 
 impl Cifar {
-    /// Opens the set in `dir`, or in its usual sub-folder; `None` if there is none.
+    /// Opens the set in `dir`, or in the folder inside `dir` that the official archive makes; `None` if there is none.
     pub fn find(dir: &Path, split: Split) -> Result<Option<Self>, DataError> {
         for (sub, kind) in [
             ("", Kind::Ten),
@@ -71,7 +73,7 @@ impl Cifar {
             ("cifar-100-binary", Kind::Hundred),
         ] {
             let dir = if sub.is_empty() { dir.to_owned() } else { dir.join(sub) };
-            let (train, test) = halves(&dir, kind);
+            let (train, test) = of_splits(&dir, kind);
             if train.is_empty() && test.is_empty() {
                 continue;
             }
@@ -80,7 +82,7 @@ impl Cifar {
                 Split::Test => test,
             };
             if files.is_empty() {
-                let found = "found only the files of the other half".to_owned();
+                let found = "found only the files of the other split".to_owned();
                 return Err(DataError::NoSplit { path: dir, split: split.name(), found });
             }
             return Self::read(kind, &files, &dir).map(Some);
@@ -88,7 +90,7 @@ impl Cifar {
         Ok(None)
     }
 
-    /// Opens one `.bin` file; which of the two sets it is follows from its size.
+    /// Opens one `.bin` file. Its size tells CIFAR-10 from CIFAR-100.
     pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         if split == Split::Test && !name.contains("test") {
@@ -131,8 +133,8 @@ impl Cifar {
     }
 }
 
-/// The files of both halves that exist in `dir`, sorted.
-fn halves(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
+/// The files of the train and of the test split that exist in `dir`, sorted.
+fn of_splits(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let there = |names: &[&str]| names.iter().map(|n| dir.join(n)).filter(|p| p.is_file()).collect::<Vec<_>>();
     match kind {
         Kind::Ten => {
@@ -143,7 +145,7 @@ fn halves(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
     }
 }
 
-/// Names from the text file that comes with CIFAR-100, else numbers.
+/// Class names: of CIFAR-100 from the text file that comes with it, or numbers if that is missing.
 fn class_names(kind: Kind, dir: &Path) -> Vec<String> {
     if kind == Kind::Ten {
         return CIFAR10.map(str::to_owned).to_vec();
@@ -191,7 +193,7 @@ mod tests {
     use crate::data::dataset::Dataset;
     use crate::data::testing::put;
 
-    /// A record whose planes are filled with r, g, b.
+    /// A record with the given label bytes and one color.
     fn record(labels: &[u8], rgb: [u8; 3]) -> Vec<u8> {
         let planes = rgb.iter().flat_map(|&c| std::iter::repeat_n(c, PIXELS));
         labels.iter().copied().chain(planes).collect()

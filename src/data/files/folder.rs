@@ -1,4 +1,4 @@
-//! Images in folders, read from disk when asked for.
+//! Images in folders (torchvision's `ImageFolder`), read from disk when asked for.
 use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
@@ -21,10 +21,10 @@ fn open(place: &Place, split: Split) -> Found {
     if place.is_folder() { Ok(Some(Box::new(Folder::open(place.path, split)?))) } else { Ok(None) }
 }
 
-/// Folders nested deeper than this are not searched, which also ends a loop of links.
+/// Folders nested deeper than this are not searched. This also ends a search that runs in a circle of links.
 const MAX_DEPTH: usize = 8;
 
-/// A folder of images, by class or flat.
+/// The images of one split of a folder.
 pub(crate) struct Folder {
     files: Vec<PathBuf>,
     labels: Vec<u32>,
@@ -43,7 +43,7 @@ impl Folder {
     }
 }
 
-/// Collects (path below the root with `/`, path to open) of every image file below `dir`.
+/// Collects every image file below `dir` as (path relative to the root with `/`, path to open).
 fn walk(dir: &Path, below: &str, depth: usize, found: &mut Vec<(String, PathBuf)>) -> Result<(), DataError> {
     for entry in fs::read_dir(dir).map_err(DataError::io("read the folder", dir))? {
         let entry = entry.map_err(DataError::io("read the folder", dir))?;
@@ -53,7 +53,7 @@ fn walk(dir: &Path, below: &str, depth: usize, found: &mut Vec<(String, PathBuf)
             continue;
         }
         let (name, path) = (format!("{below}{name}"), entry.path());
-        // One system call per entry is saved by asking for the target of links only.
+        // `file_type` comes with the directory entry; only a link needs a system call to see what it points to.
         let kind = entry.file_type().map_err(DataError::io("look at", &path))?;
         let is_dir = kind.is_dir() || kind.is_symlink() && fs::metadata(&path).is_ok_and(|target| target.is_dir());
         if is_dir && depth > 0 {

@@ -1,4 +1,4 @@
-//! IDX files as of MNIST and its relatives: gray images of one size, held in memory as they are.
+//! IDX files, the format of MNIST and Fashion-MNIST: gray images of one size, held in memory as they are.
 use super::layout::{Found, Layout, Place};
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
@@ -27,7 +27,7 @@ fn open(place: &Place, split: Split) -> Found {
     Ok(found.map(|set| Box::new(set) as Box<dyn Source>))
 }
 
-/// One half of an IDX set.
+/// One split of an IDX set.
 pub(crate) struct Idx {
     path: PathBuf,
     width: usize,
@@ -50,7 +50,7 @@ fn is_test_name(path: &Path) -> bool {
 }
 
 impl Idx {
-    /// Opens the `split` half in `dir`; `None` if there are no IDX files.
+    /// Opens one split in `dir`; `None` if there are no IDX files.
     pub fn find(dir: &Path, split: Split) -> Result<Option<Self>, DataError> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(DataError::io("read the folder", dir))? {
@@ -72,7 +72,7 @@ impl Idx {
         }
     }
 
-    /// Opens one file of images.
+    /// Opens one file of images, and the labels beside it.
     pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
         if split == Split::Test && !is_test_name(path) {
             let found = "it is a single file that is not named t10k or test".to_owned();
@@ -112,7 +112,8 @@ fn labels_beside(images: &Path) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-/// Reads a file of bytes with N dimensions: magic 0, 0, 8, N, then the sizes as big-endian u32, then the bytes.
+/// Reads an IDX file of bytes with N dimensions: the magic bytes 0, 0, 8, N, then N sizes as big-endian u32, then the
+/// data. Returns sizes and data.
 fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>), DataError> {
     let read_error = || DataError::io("read", path);
     let cut = |e: std::io::Error| match e.kind() {

@@ -14,7 +14,8 @@ use crate::error::DataError;
 /// Every layout, in the order in which they are tried: the first that fits opens the set. A folder of images comes last
 /// because any folder fits it.
 ///
-/// Error messages, the help of `--data`, the documentation of [`Dataset::open`] and src/data/README.md list what is in here.
+/// Error messages, the help of `--data`, the documentation of [`Dataset::open`] and src/data/README.md list what is in
+/// here.
 pub const LAYOUTS: &[Layout] = &[generated::LAYOUT, cifar::LAYOUT, idx::LAYOUT, tar::LAYOUT, folder::LAYOUT];
 
 impl Dataset {

@@ -1,4 +1,5 @@
-//! Batches prepared ahead of their use, in an order that no number of threads can change.
+//! Batches prepared ahead of their use by threads: PyTorch's `DataLoader`, but with the same bytes for any number of
+//! threads.
 use super::batch::ImageBatch;
 use super::transform::Transform;
 use super::worker::Worker;
@@ -15,18 +16,18 @@ use std::thread::JoinHandle;
 pub struct LoaderOptions {
     /// Images per batch.
     pub batch_size: usize,
-    /// What happens to each image; also decides the size of the batches.
+    /// What happens to each image; its size is that of the images in a batch.
     pub transform: Transform,
     /// Independent crops of each image in its batch; 2 for contrastive pretraining.
     pub crops: usize,
-    /// Repeated augmentation: how often an epoch shows an image, differently each time, instead of other images. An
-    /// epoch of training is not longer for it; 1 shows each image once. Evaluation does not repeat.
+    /// Repeated augmentation: how often an epoch of training shows an image, augmented differently each time. An epoch
+    /// does not get longer, it shows fewer different images. 1 shows each image once. Evaluation does not repeat.
     pub repeats: usize,
     /// Seed of order and crops.
     pub seed: u64,
     /// Threads that decode; 0 takes one per core.
     pub threads: usize,
-    /// Batches kept ready besides the one in work.
+    /// Number of finished batches that may wait (`prefetch_factor`).
     pub prefetch: usize,
 }
 
@@ -37,7 +38,7 @@ impl LoaderOptions {
         Self { batch_size, transform, crops: 1, repeats: 1, seed: 0, threads: 0, prefetch: 2 }
     }
 
-    /// Batches in an epoch of training on so many images.
+    /// Number of batches in an epoch of training on `images` images.
     pub fn batches_per_epoch(&self, images: usize) -> u64 {
         self.plan(images).per_epoch
     }
@@ -60,7 +61,7 @@ impl LoaderOptions {
     }
 }
 
-/// An iterator of batches that a background thread and a pool of decoders keep filled.
+/// An iterator over batches, which a background thread and a pool of decoding threads prepare.
 ///
 /// Batch k holds the same bytes for every number of threads, and for every place the loader was started from: order and
 /// crops depend on (seed, epoch, sample) alone. Dropping the loader stops the threads within about one image each.
@@ -73,8 +74,10 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Endless shuffled batches from `start` on. The incomplete batch at the end of an epoch is left out, so a set
-    /// smaller than one batch is an error.
+    /// Shuffled batches from `start` on, without end. The incomplete batch at the end of an epoch is left out.
+    ///
+    /// # Errors
+    /// Options out of range; [`DataError::TooFew`] where an epoch does not fill one batch.
     pub fn train(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor) -> Result<Self, DataError> {
         options.check()?;
         let plan = options.plan(set.len());
@@ -85,7 +88,10 @@ impl Loader {
         Self::start(set, options, plan, start, u64::MAX)
     }
 
-    /// One pass in the order of the set, the incomplete last batch included.
+    /// One pass in the order of the set, with the incomplete last batch.
+    ///
+    /// # Errors
+    /// Options out of range.
     pub fn eval(set: Arc<Dataset>, options: &LoaderOptions) -> Result<Self, DataError> {
         options.check()?;
         let plan = EpochOrder::eval(set.len(), options.batch_size);
@@ -114,7 +120,7 @@ impl Loader {
         Ok(Self { queue: Some(queue), thread: Some(thread), stop, per_epoch, name })
     }
 
-    /// Batches in one epoch.
+    /// Number of batches in an epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         self.per_epoch
     }
@@ -123,7 +129,7 @@ impl Loader {
 impl Iterator for Loader {
     type Item = Result<ImageBatch, DataError>;
 
-    /// The next batch, waiting for it if need be. After an error there is nothing more.
+    /// The next batch; waits until it is ready. After an error the iterator ends.
     fn next(&mut self) -> Option<Self::Item> {
         if let Ok(item) = self.queue.as_ref()?.recv() {
             return Some(item);
@@ -141,7 +147,7 @@ impl Drop for Loader {
         self.stop.store(true, Ordering::Relaxed);
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was reported by its own thread; there is nothing left to say while dropping.
+            // If the thread panicked, the panic hook has printed it; nobody can take an error from here.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Data sets on disk: layouts, decoders, and threads that prepare batches.
+//! Data sets on a disk: layouts, decoding, augmentation, and the threads that prepare batches.
 
 mod augment;
 mod batch;

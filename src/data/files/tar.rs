@@ -1,4 +1,4 @@
-//! Images inside a tar archive, read in place: only names, offsets and lengths are kept in memory.
+//! Images inside a tar archive, read in place. Memory holds the name, offset and length of each; the file stays open.
 use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
@@ -29,7 +29,7 @@ fn open(place: &Place, split: Split) -> Found {
     }
 }
 
-/// A tar archive of an image folder.
+/// One split of a tar archive of an image folder.
 pub(crate) struct Tar {
     path: PathBuf,
     file: Arc<File>,
@@ -48,8 +48,8 @@ struct Member {
 }
 
 impl Tar {
-    /// Indexes the archive at `path`. One compressed with gzip or xz is first unpacked to an anonymous temporary file, which
-    /// needs as much room as the archive has unpacked.
+    /// Indexes the archive at `path`. An archive compressed with gzip or xz cannot be read at an offset, so it is
+    /// unpacked to an unnamed temporary file first; the temporary folder needs room for the unpacked archive.
     pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
         let mut file = File::open(path).map_err(DataError::io("open", path))?;
         let mut magic = [0u8; 6];
@@ -82,7 +82,7 @@ fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
     Ok(plain)
 }
 
-/// Finds the image members; the archive must be whole.
+/// Finds the images in an archive. Refuses an archive that is cut short.
 fn index(path: &Path, file: &File) -> Result<Vec<Member>, DataError> {
     let damaged = |e: std::io::Error| DataError::format(path, format!("is not a whole tar archive: {e}"));
     let total = file.metadata().map_err(DataError::io("look at", path))?.len();
@@ -107,7 +107,7 @@ fn index(path: &Path, file: &File) -> Result<Vec<Member>, DataError> {
     Ok(members)
 }
 
-/// Reads at a position without moving a shared cursor, so that threads need no lock.
+/// Reads at a position without moving the cursor of the file, so that threads need no lock.
 fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset);

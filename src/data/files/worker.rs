@@ -1,4 +1,4 @@
-//! The thread that fills the queue of a loader.
+//! The background thread of a loader: decodes and transforms the samples of one batch after the other.
 use super::batch::ImageBatch;
 use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-/// The background thread: one batch after the other, the samples of each spread over the pool.
+/// The state of the background thread. It spreads the samples of a batch over `pool`.
 pub(crate) struct Worker {
     pub set: Arc<Dataset>,
     pub plan: EpochOrder,
@@ -22,7 +22,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Fills `queue` from `start` up to `epochs`; ends after an error, a stop or when nobody listens any more.
+    /// Puts batches into `queue`, from `start` to the end of epoch number `epochs` − 1. Ends early after an error,
+    /// after a stop, and when the other end of the queue is gone.
     pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<ImageBatch, DataError>>) {
         let mut at = start;
         while at.epoch < epochs {
@@ -63,7 +64,7 @@ impl Worker {
         Ok(ImageBatch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
     }
 
-    /// Puts the crops of a sample, or of its replacement, into `slots` and says which it was.
+    /// Writes the crops of a sample, or of its replacement, to `slots`. Returns the position of the sample it has used.
     fn fill(
         &self, cursor: Cursor, visit: Visit, scratch: &mut Scratch, slots: Vec<&mut [u8]>,
     ) -> Result<usize, DataError> {
@@ -73,7 +74,8 @@ impl Worker {
         let (found, image) = self.set.good_image(visit.sample)?;
         let views = (self.plan.repeats * self.crops) as u64;
         for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
-            // Keyed by the sample that was wanted: a replacement gets a crop of its own, not a copy of one in the epoch.
+            // The key is the sample that was wanted, not the one found: the epoch also visits the replacement itself,
+            // and the two visits should have different crops.
             let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
             self.transform.apply(&image, &mut Stream::new(Purpose::Augment, keys), scratch, slot)?;
         }

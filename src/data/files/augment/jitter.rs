@@ -1,9 +1,9 @@
-//! ColorJitter of torchvision.
+//! torchvision's `ColorJitter(strength, strength, strength)`.
 use super::{enhance, tone};
 use crate::data::files::augment::Canvas;
 use crate::data::stream::Stream;
 
-/// Brightness, contrast and saturation, in random order, each by a factor from 1 − `strength` to 1 + `strength`.
+/// Changes brightness, contrast and saturation in random order, each by a factor from 1 − `strength` to 1 + `strength`.
 pub fn color_jitter(c: &mut Canvas, strength: f64, s: &mut Stream) {
     let mut order = [tone::brightness, tone::contrast, enhance::color];
     s.shuffle(&mut order);
@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn factors_lie_around_one() {
-        // Of one gray, contrast and saturation are its own: only brightness is left.
+        // An image of one gray is not changed by contrast and saturation, so that only brightness shows.
         let mut sum = 0.0;
         for sample in 0..1000 {
             let got = jittered(&[100; 12], 0.3, sample);

@@ -1,4 +1,4 @@
-//! The operations of RandAugment and their strengths, as timm has them.
+//! The operations of RandAugment and their strengths: timm's `_RAND_TRANSFORMS` and `LEVEL_TO_ARG`.
 use super::{affine, enhance, tone};
 use crate::data::files::augment::Canvas;
 use crate::data::imagenet::MEAN;
@@ -6,7 +6,7 @@ use crate::data::rand_augment::RandAugment;
 use crate::data::stream::Stream;
 
 impl RandAugment {
-    /// Changes `c` by what `s` draws.
+    /// Changes `c` by operations that `s` draws.
     pub(in crate::data) fn apply(&self, c: &mut Canvas, s: &mut Stream) {
         for _ in 0..self.operations {
             let operation = Operation::ALL[s.below(Operation::ALL.len() as u64) as usize];
@@ -56,8 +56,9 @@ impl Operation {
         Self::TranslateY,
     ];
 
-    /// The number an operation takes at strength `m` of 10: degrees, bits, a threshold, a summand, a factor, or a share
-    /// of the side; 0 where it takes none. `negative` turns the direction of those that have one.
+    /// The argument of an operation at strength `m`, from 0 to 10: degrees, bits, a threshold, a summand, a factor, or
+    /// a share of the side, depending on the operation; 0 where there is none. Operations with a direction take the
+    /// opposite one if `negative`.
     fn argument(self, m: f64, increasing: bool, negative: bool) -> f64 {
         let signed = |v: f64| if negative { -v } else { v };
         match self {

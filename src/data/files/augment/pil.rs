@@ -1,10 +1,11 @@
-//! Every operation against PIL, byte for byte.
+//! Compares every operation with PIL, byte for byte.
 use crate::data::files::augment::*;
 
 const SIDE: usize = 23;
 const FILL: [u8; 3] = [124, 116, 104];
 
-/// Printed by tests/fixtures/augment.py: operation, argument, two pixels in the middle, digest of all bytes.
+/// What PIL makes of the image, as printed by tests/fixtures/augment.py: operation, argument, two pixels in the middle,
+/// and a digest of all bytes.
 #[rustfmt::skip]
 const PIL: &[(&str, f64, [u8; 6], u32)] = &[
     ("tone::invert", 0.0, [59, 58, 98, 184, 169, 113], 0x6ac9269a),
@@ -55,7 +56,7 @@ const PIL: &[(&str, f64, [u8; 6], u32)] = &[
     ("affine::rotate", 30.0, [196, 197, 157, 75, 141, 133], 0xfae397b3),
 ];
 
-/// The image of augment.py.
+/// The test image, by the same formula as in augment.py.
 fn image() -> Vec<u8> {
     let value = |x: usize, y: usize, c: usize| {
         let noise = (7919 * x + 104_729 * y + 1_299_709 * c) % 41;
@@ -65,7 +66,7 @@ fn image() -> Vec<u8> {
     (0..SIDE * SIDE * 3).map(at).collect()
 }
 
-/// What `change` makes of the image.
+/// The image after `change`.
 fn changed(change: impl FnOnce(&mut Canvas)) -> Vec<u8> {
     let (mut pixels, mut spare) = (image(), vec![7; 5]);
     change(&mut Canvas { side: SIDE, pixels: &mut pixels, spare: &mut spare });
@@ -95,7 +96,7 @@ fn operation(name: &str, v: f64, c: &mut Canvas) {
     }
 }
 
-/// FNV-1a.
+/// The FNV-1a hash, as in augment.py.
 fn digest(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |h, &v| (h ^ u32::from(v)).wrapping_mul(0x0100_0193))
 }

@@ -1,9 +1,10 @@
-//! The choice of 3-Augment (Touvron et al. 2022, "DeiT III").
+//! 3-Augment (Touvron et al. 2022, "DeiT III"; timm's `3a`).
 use super::{blur, tone};
 use crate::data::files::augment::Canvas;
 use crate::data::stream::Stream;
 
-/// One of grayscale, solarize at 128, and Gaussian blur with sigma (0.1, 2), equally often.
+/// Applies one of three operations, each with probability ⅓: grayscale, solarize at 128, or a Gaussian blur with sigma
+/// from 0.1 to 2.
 pub fn three_augment(c: &mut Canvas, s: &mut Stream) {
     match s.below(3) {
         0 => tone::grayscale(c),
