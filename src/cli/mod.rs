@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use terminal::{Device, Stop, warn};
+use terminal::{Device, Stop, told, warn};
 
 use crate::gpu::{AdapterChoice, Options};
 
@@ -129,11 +129,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Negative) => ExitCode::FAILURE,
         Err(Stop::Usage(error)) => {
-            warn(format_args!("error: {error}"));
+            warn(format_args!("error: {}", told(&error)));
             ExitCode::from(2)
         }
         Err(Stop::Failure(error)) => {
-            warn(format_args!("error: {error}"));
+            warn(format_args!("error: {}", told(&error)));
             ExitCode::FAILURE
         }
     }
