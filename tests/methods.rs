@@ -400,13 +400,13 @@ fn objectives_that_cannot_work_are_named() {
         settings.check(config).unwrap_err().to_string()
     };
     let error = check(&nano(), Objective { queue: 18, ..objective(Method::CONTRASTIVE) });
-    assert!(error.contains("--queue") && error.contains("a multiple of --batch-size 4"), "{error}");
+    assert!(error.contains("queue") && error.contains("a multiple of `batch_size` 4"), "{error}");
     let bare = Config { registers: 0, ..nano() };
     assert!(check(&bare, objective(Method::CONTRASTIVE)).contains("pooled features"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::AR)).contains("--decoder"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("--decoder"));
-    assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("--temperature"));
-    assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("--diffusion-repeats"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::AR)).contains("decoder"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("decoder"));
+    assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("temperature"));
+    assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("diffusion_repeats"));
     let error = "difusion".parse::<Method>().unwrap_err().to_string();
-    assert!(error.contains("--method") && error.contains("near it: diffusion"), "{error}");
+    assert!(error.contains("method") && error.contains("near it: diffusion"), "{error}");
 }

@@ -137,6 +137,8 @@ impl Settings {
         )?;
         let m = self.model_ema.unwrap_or(0.0);
         within((0.0..1.0).contains(&m), "model_ema", m, "0 to below 1")?;
+        let kept = self.crop_ratio;
+        within(kept > 0.0 && kept <= 1.0, "crop ratio", kept, "0 < ratio ≤ 1")?;
         self.recipe.check()?;
         self.mix.check()?;
         if !(1..=64).contains(&self.repeats) {
