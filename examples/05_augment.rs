@@ -10,25 +10,25 @@ use std::path::Path;
 use std::time::Instant;
 
 use rowscan::data::stream::{Purpose, Stream};
-use rowscan::data::{DataError, Dataset, Recipe, Scratch, Split, Transform};
+use rowscan::data::{Augmentation, Dataset, Scratch, Split, Transform};
 use rowscan::run::record::{Grid, Panel};
 use rowscan::train::finetune::mixup::{Mix, Mixup};
 
-const RECIPES: [(&str, Recipe); 3] = [
-    ("pretrain", Recipe::PRETRAIN),
-    ("RandAugment, erasing", Recipe::RAND_AUGMENT),
-    ("3-Augment", Recipe::THREE_AUGMENT),
+const RECIPES: [(&str, Augmentation); 3] = [
+    ("pretrain", Augmentation::PRETRAIN),
+    ("RandAugment, erasing", Augmentation::RAND_AUGMENT),
+    ("3-Augment", Augmentation::THREE_AUGMENT),
 ];
 const ROWS: usize = 8;
 const DRAWS: u64 = 3;
 
-fn main() -> Result<(), DataError> {
+fn main() -> rowscan::Result<()> {
     let mut args = std::env::args().skip(1);
     let set = Dataset::open(&args.next().unwrap_or("synthetic".into()), Split::Train)?;
     let size: u32 = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);
     let png = args.next().unwrap_or("augment.png".into());
     let eval = Transform::Eval { size, crop_ratio: 1.0 };
-    let transforms = RECIPES.map(|(_, recipe)| Transform::Train { size, recipe });
+    let transforms = RECIPES.map(|(_, augmentation)| Transform::Train { size, augmentation });
     transforms.iter().try_for_each(Transform::check)?;
 
     let mut scratch = Scratch::default();

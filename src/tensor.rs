@@ -114,7 +114,7 @@ impl Tensor {
 
     /// The shape as an array, or an error that names the tensor.
     pub fn dims<const N: usize>(&self, what: &str) -> Result<[usize; N]> {
-        let expected = || Error::argument(what, format!("{:?}", self.shape), format!("{N} dimensions"));
+        let expected = || Error::argument(what.to_owned(), format!("{:?}", self.shape), format!("{N} dimensions"));
         self.shape.as_slice().try_into().map_err(|_| expected())
     }
 
@@ -129,7 +129,7 @@ impl Tensor {
         if self.shape == shape {
             return Ok(());
         }
-        Err(Error::argument(what, format!("{:?}", self.shape), format!("{shape:?}")))
+        Err(Error::argument(what.to_owned(), format!("{:?}", self.shape), format!("{shape:?}")))
     }
 
     /// The same memory with another shape of as many elements: `view(shape)`.

@@ -55,7 +55,7 @@ fn some_samples_are_enough_to_compare_every_gradient() {
                 "some" => assert_eq!(checked.unwrap(), "6 of 40 rows"),
                 "one" => assert_eq!(checked.unwrap(), "1 of 40 rows"),
                 wrong => {
-                    let Err(Error::Validation(text)) = checked else { panic!("{wrong} passed") };
+                    let Err(Error::Mismatch(text)) = checked else { panic!("{wrong} passed") };
                     let named = if wrong == "silent" { "nothing about dw".into() } else { format!("{wrong}[") };
                     assert!(text.contains(&named), "{wrong}: {text}");
                 }

@@ -1,5 +1,5 @@
-//! The structure of `src`, read from its imports: no file and no folder that needs what needs it, one order of the rooms,
-//! and wgpu in `gpu/` alone.
+//! The structure of `src`, read from its imports: no file and no folder that needs what needs it, one order of the
+//! rooms, and wgpu in `gpu/` alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,8 @@ fn code(text: &str) -> String {
         if line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test") {
             break;
         }
-        let line = line.split("//").next().unwrap_or_default().replace("$crate", ""); // a macro names it where it is used
+        // `$crate` in a macro names the crate where the macro is used
+        let line = line.split("//").next().unwrap_or_default().replace("$crate", "");
         code.push_str(&line.split('"').step_by(2).collect::<Vec<_>>().join("\"\""));
         code.push('\n');
     }
@@ -221,6 +222,21 @@ fn arrows_point_down() {
             "{a} may not use {b}: tests compare with the oracle"
         );
         assert!(from[0] != "cpu" || to[0] == "cpu", "{a} may not use {b}: the oracle imports std only");
+    }
+}
+
+/// A browser and a user of the library have no flags: errors name fields, and src/cli translates.
+#[test]
+fn the_library_names_fields_and_the_command_line_flags() {
+    const PROGRAM: &[&str] = &["cli", "bench", "conformance"];
+    for (module, source) in sources().iter().filter(|(module, _)| !PROGRAM.contains(&module[0].as_str())) {
+        let library = source.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        for line in library.filter(|line| !line.trim_start().starts_with("//")) {
+            let strings = line.split('"').skip(1).step_by(2);
+            let flag =
+                strings.flat_map(|text| text.split("--").skip(1)).find(|rest| rest.starts_with(char::is_alphabetic));
+            assert_eq!(flag, None, "{}: a flag in `{}`", source.path, module.join("::"));
+        }
     }
 }
 

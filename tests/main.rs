@@ -19,5 +19,6 @@ mod probe; // ring 1: probes of given features
 mod runtime; // ring 1: record, plan, replay
 mod session; // ring 1: training without files, saved and loaded
 mod settings; // ring 0: recipes, decay, what fits
+mod tenants; // ring 0: data sets of a user: masks, boxes, points
 mod tenants_models; // ring 1: a pyramid with buffers, a recording cut in two
 mod training; // ring 1: steady state, determinism

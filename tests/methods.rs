@@ -13,7 +13,7 @@ use rowscan::nn::Params;
 use rowscan::run::Silent;
 use rowscan::run::pretrain;
 use rowscan::run::weights_on_disk::read;
-use rowscan::run::{Ended, Outputs, RecordSettings};
+use rowscan::run::{Ended, Outputs, RecordSettings, open_data};
 use rowscan::tape::{Tape, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::checkpoint::State;
@@ -180,7 +180,8 @@ fn outputs(dir: &Path) -> Outputs {
 
 fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Option<&Path>) {
     let outputs = outputs(dir);
-    let mut run = pretrain::prepare(g, config, settings, &outputs, resume).unwrap();
+    let data = open_data(&settings.run).unwrap();
+    let mut run = pretrain::prepare(g, config, settings, &outputs, resume, data).unwrap();
     assert!(matches!(run.train(&AtomicBool::new(false), &mut Silent), Ok(Ended::Finished(Some(_)))));
 }
 
@@ -214,7 +215,9 @@ fn every_method_goes_on_with_the_same_bits() {
         }
         let other = Settings { objective: Objective { temperature: 0.1, ..settings.objective.clone() }, ..settings };
         let outputs = outputs(again.path());
-        let refused = pretrain::prepare(g, &config, &other, &outputs, Some(&whole.path().join("checkpoint-1")));
+        let from = whole.path().join("checkpoint-1");
+        let data = open_data(&other.run).unwrap();
+        let refused = pretrain::prepare(g, &config, &other, &outputs, Some(&from), data);
         let Err(error) = refused else { panic!("{method}: another temperature was taken") };
         assert!(error.to_string().contains("temperature was 0.2, now 0.1"), "{error}");
     }
@@ -397,13 +400,13 @@ fn objectives_that_cannot_work_are_named() {
         settings.check(config).unwrap_err().to_string()
     };
     let error = check(&nano(), Objective { queue: 18, ..objective(Method::CONTRASTIVE) });
-    assert!(error.contains("--queue") && error.contains("a multiple of --batch-size 4"), "{error}");
+    assert!(error.contains("queue") && error.contains("a multiple of `batch_size` 4"), "{error}");
     let bare = Config { registers: 0, ..nano() };
     assert!(check(&bare, objective(Method::CONTRASTIVE)).contains("pooled features"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::AR)).contains("--decoder"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("--decoder"));
-    assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("--temperature"));
-    assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("--diffusion-repeats"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::AR)).contains("decoder"));
+    assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("decoder"));
+    assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("temperature"));
+    assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("diffusion_repeats"));
     let error = "difusion".parse::<Method>().unwrap_err().to_string();
-    assert!(error.contains("--method") && error.contains("near it: diffusion"), "{error}");
+    assert!(error.contains("method") && error.contains("near it: diffusion"), "{error}");
 }

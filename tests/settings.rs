@@ -117,34 +117,34 @@ fn a_batch_that_does_not_fit_says_which_does() {
     };
     assert!(expect_fit(&caps(8), &config, &Objective::default(), hyper, 98, 8).is_ok());
     let error = expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, 512).unwrap_err().to_string();
-    for words in ["not enough GPU memory: --batch-size 512", "the plan needs", "small card has 4.29 GB", "activations"]
+    for words in ["not enough GPU memory: `batch_size` 512", "the plan needs", "small card has 4.29 GB", "activations"]
     {
         assert!(error.contains(words), "{error}");
     }
-    let fitting: usize = error.rsplit("--batch-size that fits is ").next().unwrap().parse().unwrap();
+    let fitting: usize = error.rsplit("`batch_size` that fits is ").next().unwrap().parse().unwrap();
     assert!((8..512).contains(&fitting), "{error}");
     assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting).is_ok());
     assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting + 1).is_err());
     // and the batch that fits with --checkpoint-blocks
-    let after = error.split("add --checkpoint-blocks (then --batch-size ").nth(1).unwrap();
+    let after = error.split("add `checkpoint_blocks` (then `batch_size` ").nth(1).unwrap();
     let more: usize = after.split(' ').next().unwrap().parse().unwrap();
     let blocks = Hyper { checkpoint_blocks: true, ..hyper };
     assert!(more > 2 * fitting, "{error}");
     assert!(expect_fit(&caps(4), &config, &Objective::default(), blocks, 98, more).is_ok());
     let error = expect_fit(&caps(4), &config, &Objective::default(), blocks, 98, more + 1).unwrap_err().to_string();
-    assert!(error.ends_with(&format!("the largest --batch-size that fits is {more}")), "{error}");
-    assert!(!error.contains("--checkpoint-blocks"), "{error}");
+    assert!(error.ends_with(&format!("the largest `batch_size` that fits is {more}")), "{error}");
+    assert!(!error.contains("checkpoint_blocks"), "{error}");
     // the size of bindings is the limit here, not memory
     let narrow = Caps { max_binding: 128 << 20, max_buffer: 256 << 20, ..caps(64) };
     let error = expect_fit(&narrow, &config, &Objective::default(), hyper, 98, 4096).unwrap_err().to_string();
-    assert!(error.contains("134217728") && error.contains("the largest --batch-size that fits is"), "{error}");
+    assert!(error.contains("134217728") && error.contains("the largest `batch_size` that fits is"), "{error}");
     let tiny = Caps { memory: Some(1 << 20), ..caps(1) };
     let error = expect_fit(&tiny, &config, &Objective::default(), hyper, 98, 4).unwrap_err().to_string();
-    assert!(error.contains("not even one image") && !error.contains("--checkpoint-blocks"), "{error}");
+    assert!(error.contains("not even one image") && !error.contains("checkpoint_blocks"), "{error}");
     let trainer = |hyper| Pretrainer::new(&Gpu::dry(caps(1)), &config, &Objective::default(), 1, hyper, 0).unwrap();
     let one = Caps { memory: Some(trainer(blocks).plan(98).unwrap().total()), ..caps(1) };
     let error = expect_fit(&one, &config, &Objective::default(), hyper, 98, 4).unwrap_err().to_string();
-    let ending = "\nadd --checkpoint-blocks (then --batch-size 1 fits)";
+    let ending = "\nadd `checkpoint_blocks` (then `batch_size` 1 fits)";
     assert!(error.contains("not even one image") && error.ends_with(ending), "{error}");
 }
 

@@ -15,7 +15,7 @@ impl Case {
     /// Runs the case once and compares every result and every gradient. Returns what was compared: `all`, or how much.
     ///
     /// # Errors
-    /// [`Error::Validation`] that names the value, or whatever stops the case from running.
+    /// [`Error::Mismatch`] that names the value, or whatever stops the case from running.
     pub fn check(&self, g: &Gpu) -> Result<String> {
         let direction = if self.has_rule() { Direction::Backward } else { Direction::Forward };
         let built = self.build(g, direction)?;
@@ -39,11 +39,11 @@ impl Case {
         let outputs = built.outputs.iter().map(|out| (out.name.clone(), out));
         for (name, named) in outputs.chain(grads) {
             let Some(want) = wants.iter().find(|want| want.name == name) else {
-                return Err(Error::Validation(format!("{self:?}: the oracle says nothing about {name}")));
+                return Err(Error::Mismatch(format!("{self:?}: the oracle says nothing about {name}")));
             };
             let got = read(g, named, &picked)?.1;
             let compared = compare(&name, &got, &want.values, want.tol);
-            let difference = compared.map_err(|e| Error::Validation(format!("{self:?}: {e}")))?;
+            let difference = compared.map_err(|e| Error::Mismatch(format!("{self:?}: {e}")))?;
             tracing::debug!("{self:?}: {name}: max |difference| {difference:.2e} over {}", got.len());
         }
         let unit = self.oracle.unit;

@@ -27,10 +27,10 @@ impl Tol {
 /// The largest difference, or the element that is furthest beyond its tolerance.
 ///
 /// # Errors
-/// [`Error::Validation`] that names the value and the element.
+/// [`Error::Mismatch`] that names the value and the element.
 pub fn compare(name: &str, got: &[f32], want: &[f64], tol: Tol) -> Result<f64> {
     if got.len() != want.len() {
-        return Err(Error::Validation(format!("{name}: {} values, expected {}", got.len(), want.len())));
+        return Err(Error::Mismatch(format!("{name}: {} values, expected {}", got.len(), want.len())));
     }
     let (mut largest, mut worst) = (0.0f64, None);
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
@@ -43,7 +43,7 @@ pub fn compare(name: &str, got: &[f32], want: &[f64], tol: Tol) -> Result<f64> {
     }
     let Some((i, _)) = worst else { return Ok(largest) };
     let Tol { rel, abs } = tol;
-    Err(Error::Validation(format!("{name}[{i}]: got {}, expected {} (rel {rel:.1e}, abs {abs:.1e})", got[i], want[i])))
+    Err(Error::Mismatch(format!("{name}[{i}]: got {}, expected {} (rel {rel:.1e}, abs {abs:.1e})", got[i], want[i])))
 }
 
 /// What the oracle reads: the inputs of the compared samples, and weights whole. `d` + name is the gradient of a
@@ -65,7 +65,10 @@ impl Values {
     /// Sizes by name, of the compared samples only.
     pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
         let shape = &self.find(name)?.0;
-        shape.as_slice().try_into().map_err(|_| Error::argument(name, format!("{shape:?}"), format!("{N} dimensions")))
+        shape
+            .as_slice()
+            .try_into()
+            .map_err(|_| Error::argument(name.to_owned(), format!("{shape:?}"), format!("{N} dimensions")))
     }
     /// Indices by name.
     pub fn indices(&self, name: &str) -> Result<Vec<u32>> {

@@ -55,13 +55,13 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         precision: args.precision,
     };
     if let Some(folder) = &args.dump {
-        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
+        std::fs::create_dir_all(folder).map_err(Error::io(folder, "created"))?;
     }
     let clock = Clock::new(&g, args.wall);
     let report = usage(runner::run(&g, &scope, clock, args.dump.as_deref(), say))?;
     if let Some(path) = &args.json {
         let text = format!("{:#}\n", report.json());
-        crate::run::record::write_atomic(path, text.as_bytes()).map_err(Error::from)?;
+        crate::run::record::write_atomic(path, text.as_bytes())?;
     }
     if report.passed() { Ok(()) } else { Err(Stop::Negative) }
 }

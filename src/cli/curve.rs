@@ -1,5 +1,5 @@
 //! Curves of a run as SVG pictures.
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use crate::run::record::write_atomic;
 use plotters::prelude::*;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct Curve<'a> {
 /// Draws the loss over the steps, from `points` (step, loss) in order of step, with a smoothed line on top.
 ///
 /// Points that are not finite are left out. An error if none is left.
-pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<(), DataError> {
+pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<()> {
     let all: Vec<(f64, f64)> = points.iter().map(|&(s, l)| (s as f64, l)).collect();
     let finite = finite("the loss curve", &all)?;
     let raw = thin(&finite);
@@ -42,19 +42,19 @@ pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<(),
 /// Draws at most six curves into one picture, with a legend.
 ///
 /// Points that are not finite are left out. An error if a curve has none left.
-pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<(), DataError> {
+pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<()> {
     let line = |(curve, colour): (&Curve<'_>, RGBColor)| {
         Ok((colour.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
     };
-    save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>, DataError>>()?)
+    save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>>>()?)
 }
 
 /// The finite points; an error if there is none.
-fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>, DataError> {
+fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>> {
     let finite: Vec<_> = points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
     if finite.is_empty() {
         let expected = "at least one finite value to draw";
-        return Err(DataError::setting(what, format!("{} points, none finite", points.len()), expected));
+        return Err(Error::argument(what, format!("{} points, none finite", points.len()), expected));
     }
     Ok(finite)
 }
@@ -62,8 +62,8 @@ fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>, 
 /// Style of a curve, its label if it has one, and its points.
 type Line = (ShapeStyle, Option<&'static str>, Vec<(f64, f64)>);
 
-fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<(), DataError> {
-    let svg = draw(title, axes, lines).map_err(|e| DataError::format(path, format!("cannot be drawn: {e}")))?;
+fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<()> {
+    let svg = draw(title, axes, lines).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
     write_atomic(path, svg.as_bytes())
 }
 
@@ -173,7 +173,7 @@ mod tests {
         let svg = std::fs::read_to_string(&path).unwrap();
         assert!(["top-1", "top-5", "epoch", "accuracy in %"].iter().all(|word| svg.contains(word)), "{svg}");
         let error = curves(&path, "t", ("", ""), &[Curve { name: "top-9", points: &two[1..] }]).unwrap_err();
-        assert!(error.to_string().contains("top-9 is 1 points, none finite"), "{error}");
+        assert!(error.to_string().contains("top-9: got 1 points, none finite"), "{error}");
     }
 
     #[test]

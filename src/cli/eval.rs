@@ -108,10 +108,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         table(data.classes(), &tally)?;
     }
     if let Some(path) = &args.json {
-        write_atomic(path, &to_json(args, data.classes(), &tally)?).map_err(Error::from)?;
+        write_atomic(path, &to_json(args, data.classes(), &tally)?)?;
     }
     if let Some(path) = &args.confusion {
-        confusion_matrix(path, tally.confusion(), config.classes).map_err(Error::from)?;
+        confusion_matrix(path, tally.confusion(), config.classes)?;
     }
     if data.skipped() > 0 {
         tracing::warn!("{} broken images were skipped", data.skipped());
@@ -150,5 +150,5 @@ fn to_json(args: &Args, names: &[String], tally: &Tally) -> Result<Vec<u8>> {
         "classes": names.iter().zip(tally.by_class()).map(class).collect::<Vec<_>>(),
         "confusion": tally.confusion().chunks(names.len().max(1)).collect::<Vec<_>>(),
     });
-    serde_json::to_vec_pretty(&value).map_err(|e| Error::argument("--json", e, "what JSON can hold"))
+    serde_json::to_vec_pretty(&value).map_err(|e| Error::Internal(format!("scores as JSON: {e}")))
 }

@@ -73,7 +73,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         tensors.insert("labels".into(), (vec![count], labels));
     }
     let bytes = to_bytes(&tensors, [("data".to_string(), args.data.clone())].into())?;
-    write_atomic(&args.output, &bytes).map_err(Error::from)?;
+    write_atomic(&args.output, &bytes)?;
     if data.skipped() > 0 {
         tracing::warn!("{} broken images were skipped", data.skipped());
     }

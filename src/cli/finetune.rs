@@ -1,20 +1,21 @@
 //! `rowscan finetune`: its options, and what it does with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out, needed};
 use crate::cli::terminal::{Device, Outcome, say};
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::finetune::{Finetuning, prepare};
 use crate::run::outputs::TestArgs;
-use crate::run::{Outputs, RecordSettings, Run};
+use crate::run::{Outputs, RecordSettings, Run, open_data};
 use crate::train::finetune::recipes::{FinetuneRecipe, RECIPES, recipe};
 use crate::train::finetune::settings::{Args, Settings};
 use crate::train::finetune::step::Finetuner;
@@ -58,8 +59,8 @@ impl Layer<RecordSettings> for Options {
 impl Training for Finetuning {
     type Options = Options;
 
-    /// The classes are those of the data set, unless the layers give their number.
-    fn new_run(layers: &[&Options]) -> Result<(Config, Settings)> {
+    /// The classes are those of the data set, which is then open, unless the layers give their number.
+    fn new_run(layers: &[&Options]) -> Result<(Config, Settings, Option<Arc<Dataset>>)> {
         let (models, training) = apart(layers);
         let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or("mae_base");
         let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
@@ -74,10 +75,12 @@ impl Training for Finetuning {
         config.image_size = image_size.unwrap_or(config.image_size);
         config.drop_path = drop_path.of(config.width);
         let classes = uppermost(&models, |model| model.shape.classes.as_ref());
-        if !settings.run.data.is_empty() && classes.is_none() {
-            config.classes = Dataset::open(&settings.run.data, Split::Train)?.require_labels()?.len();
+        let needed = !settings.run.data.is_empty() && classes.is_none();
+        let data = needed.then(|| open_data(&settings.run)).transpose()?;
+        if let Some(data) = &data {
+            config.classes = data.require_labels()?.len();
         }
-        Ok((model_under(config, &models)?, settings))
+        Ok((model_under(config, &models)?, settings, data))
     }
 
     fn resumed(config: Config, settings: Settings, layers: &[&Options]) -> Result<(Config, Settings)> {
@@ -107,8 +110,9 @@ impl Training for Finetuning {
 
     fn start<'a>(
         g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        data: Arc<Dataset>,
     ) -> Result<Run<'a, Self>> {
-        prepare(g, config, settings, outputs, resume)
+        prepare(g, config, settings, outputs, resume, data)
     }
 }
 

@@ -28,7 +28,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use terminal::{Device, Stop, warn};
+use terminal::{Device, Stop, told, warn};
 
 use crate::gpu::{AdapterChoice, Options};
 
@@ -132,11 +132,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Negative) => ExitCode::FAILURE,
         Err(Stop::Usage(error)) => {
-            warn(format_args!("error: {error}"));
+            warn(format_args!("error: {}", told(&error)));
             ExitCode::from(2)
         }
         Err(Stop::Failure(error)) => {
-            warn(format_args!("error: {error}"));
+            warn(format_args!("error: {}", told(&error)));
             ExitCode::FAILURE
         }
     }

@@ -1,12 +1,14 @@
 //! `rowscan pretrain`: its options, and what it does with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out};
 use crate::cli::terminal::{Device, Outcome, say};
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::models::{Config, Method};
@@ -54,10 +56,10 @@ fn method(layers: &[&Args]) -> Option<Method> {
 impl Training for Pretraining {
     type Options = Options;
 
-    fn new_run(layers: &[&Options]) -> Result<(Config, Settings)> {
+    fn new_run(layers: &[&Options]) -> Result<(Config, Settings, Option<Arc<Dataset>>)> {
         let (models, training) = apart(layers);
         let config = model_to_pretrain(&models, method(&training))?;
-        Ok((config, Settings::default().under(&training, method(&training))))
+        Ok((config, Settings::default().under(&training, method(&training)), None))
     }
 
     fn resumed(config: Config, settings: Settings, layers: &[&Options]) -> Result<(Config, Settings)> {
@@ -88,8 +90,9 @@ impl Training for Pretraining {
 
     fn start<'a>(
         g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        data: Arc<Dataset>,
     ) -> Result<Run<'a, Self>> {
-        prepare(g, config, settings, outputs, resume)
+        prepare(g, config, settings, outputs, resume, data)
     }
 }
 

@@ -84,7 +84,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let config = usage(config_of(args))?;
     let within = |ok: bool, what: &str, got: String, expected: &str| match ok {
         true => Ok(()),
-        false => Err(Stop::Usage(Error::argument(what, got, expected))),
+        false => Err(Stop::Usage(Error::argument(what.to_owned(), got, expected))),
     };
     within((1..=1000).contains(&args.k), "--k", args.k.to_string(), "1 to 1000")?;
     within(args.temperature > 0.0, "--temperature", args.temperature.to_string(), "above 0")?;
@@ -120,8 +120,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
             "knn": { "k": args.k, "top1": nearest.top1, "top5": nearest.top5 },
         });
         let text = serde_json::to_vec_pretty(&value);
-        let text = text.map_err(|e| Error::argument("--json", e, "what JSON can hold"))?;
-        write_atomic(path, &text).map_err(Error::from)?;
+        let text = text.map_err(|e| Error::Internal(format!("scores as JSON: {e}")))?;
+        write_atomic(path, &text)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::bench::runner::clock::thread_time;
 use crate::bench::runner::trace::chrome_trace;
 use crate::bench::runner::{Clock, Roof};
 use crate::cli::terminal::{Device, Outcome, say, usage};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Gpu, LaunchTime, Precision, Program, Work, human_bytes};
 use crate::ops::matmul::products;
 use crate::run::record::write_atomic;
@@ -76,7 +76,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if let Some(path) = &args.trace {
         let title = format!("{}, {} at batch {}", g.caps().name, config.name, args.batch_size);
         let trace = chrome_trace(&title, &times, &roof).to_string();
-        write_atomic(path, trace.as_bytes()).map_err(Error::from)?;
+        write_atomic(path, trace.as_bytes())?;
         say(format_args!("trace: {}", path.display()))?;
     }
     Ok(())

@@ -74,14 +74,14 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
             ("mask".into(), (vec![count, config.tokens()], mask.mask.clone())),
             ("predictions".into(), (vec![count, config.tokens(), config.patch_len()], predictions)),
         ]);
-        write_atomic(file, &to_bytes(&tensors, Default::default())?).map_err(Error::from)?;
+        write_atomic(file, &to_bytes(&tensors, Default::default())?)?;
     }
-    let mut grid = Grid::new(config.image_size, config.image_size, 3).map_err(Error::from)?;
+    let mut grid = Grid::new(config.image_size, config.image_size, 3)?;
     for p in &pictures {
         let row = [Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)];
-        grid.push_row(&row).map_err(Error::from)?;
+        grid.push_row(&row)?;
     }
-    grid.save(&args.output).map_err(Error::from)?;
+    grid.save(&args.output)?;
     let file = args.output.display();
     let unit = if normalized { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
     say(format_args!("loss {loss:.4} over the hidden patches{unit}; wrote {file}"))?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::training::stop_flag;
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::gpu::Caps;
 use crate::run::output_dir::OutputDir;
@@ -46,7 +47,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if !(1..=100).contains(&seeds) {
         return usage(Err(Error::argument("--seeds", seeds, "1 to 100")));
     }
-    let study = Study { table, budget, data: args.data.clone(), dir: args.output_dir.clone(), threads: args.threads };
+    let data = std::sync::Arc::new(usage(Dataset::open(&args.data, Split::Train).map_err(Error::from))?);
+    let study = Study { table, budget, data, dir: args.output_dir.clone(), threads: args.threads };
     for cell in &study.table.cells {
         usage(study.plan(cell, 0))?; // before anything that takes time
     }
@@ -87,7 +89,7 @@ fn results(study: &Study, extension: &str) -> PathBuf {
 fn write(study: &Study, scores: &[Scores], seeds: u64, caps: &Caps) -> Result<()> {
     let about = &study.budget.about;
     let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };
-    let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data);
+    let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data.spec());
     let text = markdown(&study.table, scores, &scale);
     write_atomic(&results(study, "md"), text.as_bytes())?;
     plot(&results(study, "svg"), &study.table, scores)?;
@@ -113,5 +115,5 @@ fn describe(study: &Study) -> Result<()> {
 }
 
 fn json(it: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(it).map_err(|e| Error::argument("settings", e, "numbers and words"))
+    serde_json::to_string(it).map_err(|e| Error::Internal(format!("settings as JSON: {e}")))
 }

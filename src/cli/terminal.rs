@@ -27,12 +27,96 @@ pub(super) fn usage<T>(result: Result<T>) -> std::result::Result<T, Stop> {
     })
 }
 
+/// The options that library errors name, by their fields. Each has a flag: that of [`EXCEPTIONS`], or else the field
+/// with hyphens, so that `batch_size` is `--batch-size`.
+///
+/// Fields of a model (`image_size`, `heads` …) are not in here: their errors come as often from a checkpoint's
+/// config.json, which holds them under these names.
+const FIELDS: &[&str] = &[
+    "aa",
+    "accum_iter",
+    "batch_size",
+    "blr",
+    "budget",
+    "checkpoint_blocks",
+    "clip_grad",
+    "color_jitter",
+    "cutmix",
+    "decoder",
+    "diffusion_depth",
+    "diffusion_repeats",
+    "diffusion_width",
+    "epochs",
+    "eps",
+    "hflip",
+    "key_momentum",
+    "layer_decay",
+    "log_every",
+    "lr",
+    "mask_ratio",
+    "mask_tokens",
+    "max_images",
+    "method",
+    "min_lr",
+    "mixup",
+    "mixup_prob",
+    "mixup_switch_prob",
+    "model_ema",
+    "queue",
+    "recipe",
+    "repeats",
+    "reprob",
+    "smoothing",
+    "temperature",
+    "threads",
+    "three_augment",
+    "warmup_epochs",
+    "weight_decay",
+];
+
+/// Fields whose flag has another name: `model_ema` holds the momentum that `--model-ema-decay` sets.
+const EXCEPTIONS: &[(&str, &str)] = &[("model_ema", "--model-ema-decay")];
+
+/// The flag that sets a field, if the command line has one.
+fn flag(field: &str) -> Option<String> {
+    let other = EXCEPTIONS.iter().find(|(name, _)| *name == field).map(|(_, flag)| (*flag).to_owned());
+    other.or_else(|| FIELDS.contains(&field).then(|| format!("--{}", field.replace('_', "-"))))
+}
+
+/// `text` with a flag in place of each field in backticks.
+fn with_flags(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    let mut told = String::new();
+    for (i, part) in parts.iter().enumerate() {
+        // every second part stands between two backticks, but for one that nothing closes
+        match flag(part).filter(|_| i % 2 == 1 && i + 1 < parts.len()) {
+            Some(flag) => told.push_str(&flag),
+            None if i % 2 == 1 && i + 1 < parts.len() => told.push_str(&format!("`{part}`")),
+            None if i % 2 == 1 => told.push_str(&format!("`{part}")),
+            None => told.push_str(part),
+        }
+    }
+    told
+}
+
+/// An error in the words of the command line: the library names fields, people type flags. What was passed is quoted as
+/// it is.
+pub(super) fn told(error: &Error) -> String {
+    match error {
+        Error::Argument { what, got, expected } => {
+            let what = flag(what).unwrap_or_else(|| what.to_string());
+            format!("{what}: got {got}, expected {}", with_flags(expected))
+        }
+        other => with_flags(&other.to_string()),
+    }
+}
+
 /// Prints a line. A closed pipe (`| head`) is no error; a full disk is.
 pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|e| Error::file("standard output", e)),
+        written => written.map_err(Error::io("standard output", "written")),
     }
 }
 
@@ -52,5 +136,43 @@ impl Device {
         let g = Gpu::open_blocking(&self.0)?;
         tracing::info!("{}", g.caps());
         Ok(g)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_field_has_its_flag() {
+        let program = crate::cli::Cli::command();
+        let flags: Vec<String> = program
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))))
+            .collect();
+        for field in FIELDS {
+            let flag = flag(field).unwrap();
+            assert!(flags.contains(&flag), "{field}: no command has {flag}");
+        }
+        assert!(EXCEPTIONS.iter().all(|(field, _)| FIELDS.contains(field)));
+    }
+
+    #[test]
+    fn fields_become_flags_and_words_of_the_user_stay() {
+        let error = Error::argument("queue", "`lr`", "a multiple of `batch_size` 64");
+        assert_eq!(told(&error), "--queue: got `lr`, expected a multiple of --batch-size 64");
+        assert_eq!(told(&Error::argument("model_ema", 2, "less")), "--model-ema-decay: got 2, expected less");
+        assert_eq!(told(&Error::argument("image_size", 0, "more")), "image_size: got 0, expected more");
+        for (text, expected) in [
+            ("lower `blr`, raise `warmup_epochs`", "lower --blr, raise --warmup-epochs"),
+            ("tensor `head` of `epochs`", "tensor `head` of --epochs"),
+            ("one ` alone, lr", "one ` alone, lr"),
+            ("`lr` and `blr", "--lr and `blr"),
+        ] {
+            assert_eq!(with_flags(text), expected);
+        }
+        let few = crate::data::DataError::TooFew { name: "set".into(), images: 40, batch_size: 64, accum_iter: 4 };
+        assert!(told(&few.into()).ends_with("use --batch-size 10 or less"));
     }
 }

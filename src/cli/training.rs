@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::watch::Watch;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::output_dir::OutputDir;
 use crate::run::outputs::RecordArgs;
-use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
+use crate::run::{Ended, Outputs, RecordSettings, Run, Task, open_data};
 use crate::train::checkpoint::Best;
 use crate::train::options::{Layer, overlay, read_table, to_toml, uppermost};
 
@@ -72,8 +72,9 @@ pub trait Training: Task {
     /// The options of the command.
     type Options: Options;
 
-    /// Model and settings of a new run: the defaults or the recipe under the layers.
-    fn new_run(layers: &[&Self::Options]) -> Result<(Config, Self::Settings)>;
+    /// Model and settings of a new run: the defaults or the recipe under the layers. With the data set, if it had to be
+    /// opened for that.
+    fn new_run(layers: &[&Self::Options]) -> Result<(Config, Self::Settings, Option<Arc<Dataset>>)>;
     /// Model and settings of a run that goes on: those of its checkpoint under the layers.
     fn resumed(config: Config, settings: Self::Settings, layers: &[&Self::Options])
     -> Result<(Config, Self::Settings)>;
@@ -83,21 +84,22 @@ pub trait Training: Task {
     fn describe(caps: Caps, config: &Config, settings: &Self::Settings) -> Result<()>;
     /// Every option of a run: as a layer over anything it gives this run again.
     fn resolved(config: &Config, settings: &Self::Settings, outputs: &Outputs) -> Self::Options;
-    /// The run, ready to go.
+    /// The run on `data`, ready to go.
     fn start<'a>(
         g: &'a Gpu, config: &Config, settings: &Self::Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        data: Arc<Dataset>,
     ) -> Result<Run<'a, Self>>
     where
         Self: Sized;
 }
 
 pub fn needed(what: &str) -> Error {
-    Error::argument(what, "nothing", "a value")
+    Error::argument(what.to_owned(), "nothing", "a value")
 }
 
 /// The options in the file of `--config`.
 fn read_file<O: Options>(path: &Path) -> Result<O> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let place = path.display().to_string();
     let broken = |e: toml::de::Error| Error::argument("--config", format!("{place}: {e}"), "options as in --help");
     let table: toml::Table = toml::from_str(&text).map_err(broken)?;
@@ -137,8 +139,9 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     let dir = uppermost(&layers, |layer| layer.output().output_dir.as_ref());
     let from = usage(action.resume_from(dir))?;
     // a resumed run is what its checkpoint and its option file say, unless the layers say otherwise
-    let (config, settings) = usage(match &from {
-        Some(folder) => T::resumed(checkpoint::config(folder)?, checkpoint::state(folder)?.settings, &layers),
+    let (config, settings, opened) = usage(match &from {
+        Some(folder) => T::resumed(checkpoint::config(folder)?, checkpoint::state(folder)?.settings, &layers)
+            .map(|(config, settings)| (config, settings, None)),
         None => T::new_run(&layers),
     })?;
     usage(T::check(&config, &settings))?;
@@ -154,26 +157,26 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     let dir = usage(dir.cloned().ok_or_else(|| needed("--output-dir")))?;
     let mut outputs = Outputs { dir, options: String::new(), record };
     outputs.options = usage(to_toml(&T::resolved(&config, &settings, &outputs)))?;
-    train::<T>(device, &config, &settings, &outputs, from.as_deref())
+    train::<T>(device, &config, &settings, &outputs, from.as_deref(), opened)
 }
 
-/// Checks what can be checked without a device, opens one, and trains to the end.
+/// Checks what can be checked without a device, opens one, and trains to the end. `opened` is the data set where it had
+/// to be opened before.
 fn train<T: Training>(
     device: &Device, config: &Config, settings: &T::Settings, outputs: &Outputs, resume: Option<&Path>,
+    opened: Option<Arc<Dataset>>,
 ) -> Outcome {
     OutputDir::expect_free(&outputs.dir)?;
     if resume.is_none() {
         expect_no_run(&outputs.dir)?;
     }
-    let run = settings.as_ref();
-    let data = Dataset::open(&run.data, Split::Train).and_then(|set| set.limited(run.max_images));
-    usage(data.map_err(Error::from))?; // before anything that takes time
+    let data = opened.map_or_else(|| usage(open_data(settings.as_ref())), Ok)?; // before anything that takes time
     let g = device.open()?;
     if g.caps().software {
         warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
     }
     let stop = stop_flag()?;
-    let mut run = T::start(&g, config, settings, outputs, resume)?;
+    let mut run = T::start(&g, config, settings, outputs, resume, data)?;
     let dir = outputs.dir.display();
     let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
     match run.train(&stop, &mut Watch::new()) {
@@ -202,7 +205,7 @@ fn train<T: Training>(
 fn expect_no_run(output: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(output) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|e| Error::file(output, e))?,
+        entries => entries.map_err(Error::io(output, "read"))?,
     };
     let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let Some(found) = paths.find(|path| checkpoint::is_checkpoint_name(path)) else { return Ok(()) };
@@ -220,6 +223,9 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
         }
         warn("\nfinishing this step and saving; once more to leave at once");
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::argument("signal handler", e, "one that can be set"))?;
+    ctrlc::set_handler(handler).map_err(|e| match e {
+        ctrlc::Error::System(source) => Error::io("the handler of Ctrl-C", "set")(source),
+        other => Error::Internal(format!("the handler of Ctrl-C: {other}")),
+    })?;
     Ok(stop)
 }

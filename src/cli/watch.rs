@@ -99,7 +99,7 @@ fn draw_tests(dir: &Path, title: &str, tests: &[TestLine]) -> Result<()> {
     if drawn.is_empty() {
         return Ok(());
     }
-    Ok(curves(&dir.join("accuracy.svg"), title, ("epoch", "accuracy on the test half in %"), &drawn)?)
+    curves(&dir.join("accuracy.svg"), title, ("epoch", "accuracy on the test half in %"), &drawn)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn decode(view: &safetensors::tensor::TensorView<'_>) -> Option<Vec<f64>> {
 impl Fixture {
     /// Reads the whole file.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let broken = |e: safetensors::SafeTensorError| Error::file(path, format!("not a safetensors file: {e}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(&bytes).map_err(broken)?;

@@ -1,10 +1,11 @@
-//! Whether the classes of a data set are those that are wanted, and which number each has.
-use super::error::DataError;
+//! Class names: checks that a data set has those that a model expects, and numbers them as the model does.
 use super::imagenet;
-use super::source::Rgb8;
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
+use crate::error::DataError;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Dataset {
     /// The class names.
@@ -18,7 +19,7 @@ impl Dataset {
         Ok(self.classes())
     }
 
-    /// The class names, of which there must be `count`, as many as a model has outputs.
+    /// The class names, after a check that there are `count`: one for each output of a classifier.
     ///
     /// # Errors
     /// [`DataError::NoLabels`]; [`DataError::Classes`] with both counts.
@@ -31,8 +32,9 @@ impl Dataset {
         Ok(classes)
     }
 
-    /// The same images with labels that are positions in `classes`, those of the set a model was trained on. A class may
-    /// be named by its WordNet id in one place and by its name in ImageNet in the other.
+    /// The same samples with the class numbers of another set, whose names are `classes`: a model that was trained on
+    /// that set knows classes by number only. A class of ImageNet may be named by its WordNet id (`n01440764`) in one
+    /// set and by its name (`tench`) in the other.
     ///
     /// # Errors
     /// [`DataError::NoLabels`]; [`DataError::Classes`] with the names that `classes` lacks.
@@ -48,11 +50,11 @@ impl Dataset {
         }
         let numbers = numbers.into_iter().flatten().collect();
         let source = Renumbered { whole: self.source, classes: classes.to_vec(), numbers };
-        Ok(Self { source: Box::new(source), ..self })
+        Ok(Self { source: Arc::new(source), ..self })
     }
 }
 
-/// What makes two names the same class.
+/// Two names with equal keys are the same class.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key<'a> {
     ImageNet(usize),
@@ -65,7 +67,7 @@ impl<'a> Key<'a> {
     }
 }
 
-/// The first few names.
+/// The first five names, and how many follow.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let first = names[..names.len().min(SHOWN)].join(", ");
@@ -75,9 +77,9 @@ fn some(names: &[String]) -> String {
     }
 }
 
-/// A set whose class number k is `numbers[k]` in `classes`.
+/// A set with other class numbers: number k of `whole` is `numbers[k]` here, a position in `classes`.
 struct Renumbered {
-    whole: Box<dyn Source>,
+    whole: Arc<dyn Source>,
     classes: Vec<String>,
     numbers: Vec<u32>,
 }
@@ -97,6 +99,17 @@ impl Source for Renumbered {
 
     fn name(&self, index: usize) -> String {
         self.whole.name(index)
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        self.whole.test_split()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let mut sample = self.whole.sample(index)?;
+        let numbered = sample.renumber(&self.numbers);
+        numbered.map_err(|reason| DataError::Decode { name: self.name(index), reason })?;
+        Ok(sample)
     }
 
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {

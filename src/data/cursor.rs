@@ -1,14 +1,15 @@
-//! Where in a run a batch stands, and which samples it takes.
-use super::error::DataError;
+//! The order of samples: which of them each batch of each epoch holds (PyTorch's `Sampler`), and how a run remembers
+//! the batch it has reached.
 use super::stream::{Purpose, Stream};
+use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 
-/// A place in the endless sequence of batches; what a checkpoint stores to go on from.
+/// A place in the endless sequence of batches. A checkpoint stores it, and a resumed run starts at that batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Passes over the data that are complete.
+    /// Number of complete passes over the data.
     pub epoch: u64,
-    /// Batches of this pass that are complete.
+    /// Number of complete batches of the current pass.
     pub batch: u64,
 }
 
@@ -17,45 +18,48 @@ pub struct Cursor {
 pub struct Visit {
     /// Position in the set.
     pub sample: usize,
-    /// Which of the repeats of this sample it is.
+    /// Number of this visit among the repeats of the sample, from 0; each repeat is augmented differently.
     pub repeat: usize,
 }
 
-/// Which samples each batch of a run takes.
+/// The samples of every batch of a run. The order of an epoch is a function of (seed, epoch), so that a resumed run and
+/// any number of threads see the same batches.
 #[derive(Clone, Debug)]
 pub struct EpochOrder {
     /// Samples of the set.
     pub samples: usize,
-    /// How often an epoch visits a sample that it visits at all, one after the other.
+    /// How often an epoch visits each sample that it visits at all; the visits follow each other.
     pub repeats: usize,
-    /// Visits of an epoch.
+    /// Number of visits in an epoch.
     pub visits: usize,
-    /// Visits of a batch.
+    /// Number of visits in a batch.
     pub batch_size: usize,
-    /// Batches of an epoch.
+    /// Number of batches in an epoch.
     pub per_epoch: u64,
-    /// Seed of the order, or `None` for the order of the set.
+    /// Seed of the shuffling; `None` keeps the order of the set.
     pub shuffle: Option<u64>,
 }
 
 impl EpochOrder {
-    /// A training run: shuffled, without the incomplete batch at the end of an epoch.
+    /// The order of a training run: shuffled, without the incomplete batch at the end of an epoch
+    /// (`DataLoader(shuffle=True, drop_last=True)`).
     ///
-    /// With repeated augmentation (Hoffer et al. 2019; DeiT's sampler) an epoch is not longer: it shows a part of the
-    /// samples, each `repeats` times. As there, its length is rounded down to a multiple of 256 where it is above that.
+    /// `repeats` above 1 is repeated augmentation (Hoffer et al. 2019), as DeiT's `RASampler` does it: an epoch does
+    /// not get longer, but visits only part of the samples, each `repeats` times. Also as in `RASampler`, the number of
+    /// visits is then rounded down to a multiple of 256 if the set has at least 256 samples.
     pub fn train(samples: usize, repeats: usize, batch_size: usize, seed: u64) -> Self {
         let visits = if repeats > 1 && samples >= 256 { samples / 256 * 256 } else { samples };
         let per_epoch = visits.checked_div(batch_size).unwrap_or_default() as u64;
         Self { samples, repeats, visits, batch_size, per_epoch, shuffle: Some(seed) }
     }
 
-    /// One pass in the order of the set, the incomplete last batch included.
+    /// One pass in the order of the set, with the incomplete last batch (`shuffle=False, drop_last=False`).
     pub fn eval(samples: usize, batch_size: usize) -> Self {
         let per_epoch = samples.div_ceil(batch_size.max(1)) as u64;
         Self { samples, repeats: 1, visits: samples, batch_size, per_epoch, shuffle: None }
     }
 
-    /// The visits of one epoch in their order.
+    /// All visits of epoch number `epoch`, in order.
     pub fn order(&self, epoch: u64) -> Vec<Visit> {
         let mut order: Vec<usize> = (0..self.samples).collect();
         if let Some(seed) = self.shuffle {
@@ -65,19 +69,22 @@ impl EpochOrder {
         visits.take(self.visits).collect()
     }
 
-    /// The part of an epoch's `order` that its batch number `batch` takes.
+    /// The visits of batch number `batch`, out of all visits `order` of its epoch.
     pub fn batch<'a>(&self, order: &'a [Visit], batch: u64) -> &'a [Visit] {
         let start = (batch as usize).saturating_mul(self.batch_size).min(order.len());
         &order[start..order.len().min(start + self.batch_size)]
     }
 
-    /// `cursor` with a finished epoch carried over; refuses one that lies past the end of its epoch.
+    /// `cursor`, or the start of the next epoch if `cursor` stands at the end of one.
+    ///
+    /// # Errors
+    /// A cursor past the end of its epoch, which another set or batch size has left.
     pub fn normal(&self, cursor: Cursor) -> Result<Cursor, DataError> {
         match cursor.batch.cmp(&self.per_epoch) {
             std::cmp::Ordering::Less => Ok(cursor),
             std::cmp::Ordering::Equal => Ok(Cursor { epoch: cursor.epoch + 1, batch: 0 }),
             std::cmp::Ordering::Greater => {
-                let expected = format!("at most {} (did the data or --batch-size change?)", self.per_epoch);
+                let expected = format!("at most {} (did the data or `batch_size` change?)", self.per_epoch);
                 Err(DataError::setting("the batch to start from", cursor.batch, expected))
             }
         }

@@ -1,67 +1,94 @@
-//! A set of images, whatever it is read from.
+//! A data set: a source of samples, with what every set needs around it.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::DataError;
 use super::memory::Memory;
-use super::source::{Rgb8, Source};
+use super::sample::{Rgb8, Sample};
+use super::source::Source;
 use super::subset::Subset;
 use super::synthetic::Synthetic;
 use crate::data::split::Split;
+use crate::error::DataError;
 
-/// A set of images in a fixed order, with or without class labels.
+/// Samples in a fixed order, with or without class labels.
 ///
-/// Images are decoded when asked for, by any number of threads. A broken one is reported once as a warning, counted and
-/// passed over. See [`Dataset::open`] for what can be opened.
+/// A set comes from a file or folder ([`Dataset::open`], with the feature `files`), from images in memory
+/// ([`Dataset::from_images`]), or from code of your own ([`Dataset::new`]).
+///
+/// Samples are decoded when asked for, by any number of threads. A broken sample is reported once as a warning,
+/// counted, and replaced by the next good one.
 pub struct Dataset {
-    pub(crate) source: Box<dyn Source>,
+    pub(super) source: Arc<dyn Source>,
     pub(super) name: String,
+    /// Whether the name is one that [`Dataset::open`] understands.
+    pub(super) opened: bool,
     pub(super) broken: Mutex<BTreeSet<usize>>,
 }
 
 impl Dataset {
-    /// The generated set `synthetic[:N]`, drawn at `side` × `side` pixels instead of 96 × 96.
+    /// A set of whatever `source` reads. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] for a source without samples.
+    pub fn new(name: &str, source: impl Source + 'static) -> Result<Self, DataError> {
+        Self::from_source(name, Arc::new(source))
+    }
+
+    /// The generated set `synthetic[:N]` at `side` × `side` pixels instead of 96 × 96.
+    ///
+    /// # Errors
+    /// An N or a side out of range.
     pub fn synthetic(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
-        Ok(Self::from_source(spec, Box::new(Synthetic::parse(spec, side, split)?)))
+        Self::new(spec, Synthetic::parse(spec, side, split)?)
     }
 
-    /// A set of images that are in memory, at least one; without labels. `name` is for messages.
+    /// A set of `images` in memory, without labels. `name` is for messages.
+    ///
+    /// # Errors
+    /// No image at all, or one whose number of pixels differs from its size.
     pub fn from_images(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
-        Ok(Self::from_source(name, Box::new(Memory::new(name, images)?)))
+        Self::new(name, Memory::new(name, images)?)
     }
 
-    /// `count` of its samples, evenly spread over their order; all of them for 0.
-    pub fn limited(self, count: usize) -> Result<Self, DataError> {
-        if count == 0 {
-            return Ok(self);
+    /// A set of `count` of the samples, evenly spread over their order; all samples for 0. Open files are shared.
+    ///
+    /// # Errors
+    /// More samples wanted than there are.
+    pub fn limited(&self, count: usize) -> Result<Self, DataError> {
+        let source: Arc<dyn Source> = match count {
+            0 => self.source.clone(),
+            _ => Arc::new(Subset::new(self.source.clone(), count)?),
+        };
+        Ok(Self { source, name: self.name.clone(), opened: self.opened, broken: Mutex::default() })
+    }
+
+    pub(super) fn from_source(name: &str, source: Arc<dyn Source>) -> Result<Self, DataError> {
+        if source.len() == 0 {
+            return Err(DataError::setting("the number of samples", 0, format!("at least 1 ({name})")));
         }
-        Ok(Self { source: Box::new(Subset::new(self.source, count)?), ..self })
+        Ok(Self { source, name: name.to_owned(), opened: false, broken: Mutex::default() })
     }
 
-    pub(crate) fn from_source(name: &str, source: Box<dyn Source>) -> Self {
-        Self { source, name: name.to_owned(), broken: Mutex::default() }
-    }
-
-    /// What was opened, as given to [`Dataset::open`].
+    /// The name: what [`Dataset::open`] was given, or [`Dataset::new`].
     pub fn spec(&self) -> &str {
         &self.name
     }
 
-    /// Number of images, broken ones included; never 0.
+    /// Number of samples, broken ones included; never 0.
     #[expect(clippy::len_without_is_empty, reason = "an empty set does not open")]
     pub fn len(&self) -> usize {
         self.source.len()
     }
 
-    /// Class names; a label is a position in here. Empty for a set without labels.
+    /// Class names; a label is a position in them. Empty for a set without classes.
     pub fn classes(&self) -> &[String] {
         self.source.classes()
     }
 
-    /// Class of sample `index`; `None` without labels or past the end.
+    /// Class of sample `index`, read without decoding; `None` without labels or past the end.
     pub fn label(&self, index: usize) -> Option<u32> {
         self.source.label(index)
     }
@@ -71,28 +98,65 @@ impl Dataset {
         if index < self.len() { self.source.name(index) } else { format!("{}: no sample {index}", self.name) }
     }
 
-    /// Decodes sample `index`. A panic inside a decoder arrives as an error too.
+    /// Decodes sample `index` with everything that belongs to it.
+    ///
+    /// # Errors
+    /// Those of the source. A panic inside its decoder, and a sample that contradicts itself or the class names, are
+    /// [`DataError::Decode`].
+    pub fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        self.read(index, |source| source.sample(index), |sample| sample.fault(self.classes().len()))
+    }
+
+    /// Decodes the image of sample `index`.
+    ///
+    /// # Errors
+    /// As [`Dataset::sample`]; [`DataError::NoImage`] where the sample has no image.
     pub fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        self.read(index, |source| source.image(index), Rgb8::fault)
+    }
+
+    fn read<T>(
+        &self, index: usize, read: impl FnOnce(&dyn Source) -> Result<T, DataError>,
+        fault: impl FnOnce(&T) -> Option<String>,
+    ) -> Result<T, DataError> {
         if index >= self.len() {
             return Err(DataError::setting("sample index", index, format!("below {} ({})", self.len(), self.name)));
         }
-        catch_unwind(AssertUnwindSafe(|| self.source.image(index))).unwrap_or_else(|_| {
-            Err(DataError::Decode { name: self.sample_name(index), reason: "the decoder panicked".into() })
-        })
+        let broken = |reason| DataError::Decode { name: self.sample_name(index), reason };
+        let read = catch_unwind(AssertUnwindSafe(|| read(&*self.source)));
+        let sample = read.map_err(|_| broken("the decoder panicked".to_owned()))??;
+        fault(&sample).map_or(Ok(sample), |reason| Err(broken(reason)))
     }
 
     /// Decodes sample `index` or, if that is broken, the next one in order that is not; says which it was.
+    ///
+    /// # Errors
+    /// [`DataError::AllBroken`].
+    pub fn good_sample(&self, index: usize) -> Result<(usize, Sample), DataError> {
+        self.good(index, |i| self.sample(i))
+    }
+
+    /// Decodes the image of sample `index` or, if that is broken, of the next one in order that is not; says which it
+    /// was.
+    ///
+    /// # Errors
+    /// [`DataError::AllBroken`]; [`DataError::NoImage`] where the samples have no images.
     pub fn good_image(&self, index: usize) -> Result<(usize, Rgb8), DataError> {
+        self.good(index, |i| self.image(i))
+    }
+
+    fn good<T>(&self, index: usize, read: impl Fn(usize) -> Result<T, DataError>) -> Result<(usize, T), DataError> {
         let mut last = "it was found broken earlier".to_owned();
         for i in (0..self.len()).map(|step| (index + step) % self.len()) {
             if self.broken().contains(&i) {
                 continue;
             }
-            match self.image(i) {
-                Ok(image) => return Ok((i, image)),
+            match read(i) {
+                Ok(sample) => return Ok((i, sample)),
+                Err(error @ DataError::NoImage { .. }) => return Err(error),
                 Err(error) => {
                     if self.broken().insert(i) {
-                        tracing::warn!("skipping a broken image: {error}");
+                        tracing::warn!("skipping a broken sample: {error}");
                     }
                     last = error.to_string();
                 }
@@ -101,7 +165,7 @@ impl Dataset {
         Err(DataError::AllBroken { name: self.name.clone(), count: self.len(), last })
     }
 
-    /// How many broken images were met so far.
+    /// Number of broken samples met so far.
     pub fn skipped(&self) -> usize {
         self.broken().len()
     }
@@ -124,7 +188,7 @@ mod tests {
 
     #[test]
     fn broken_images_are_replaced_by_the_next_good_one_and_counted_once() {
-        let set = Dataset::from_source("stub", Box::new(Stub { count: 6, broken: vec![2, 3, 5], panics: vec![3] }));
+        let set = Stub { count: 6, broken: vec![2, 3, 5], panics: vec![3] }.dataset();
         for _ in 0..2 {
             assert_eq!(set.good_image(1).unwrap().0, 1);
             assert_eq!(set.good_image(2).unwrap().0, 4);
@@ -138,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_set_of_broken_images_is_an_error() {
-        let set = Dataset::from_source("stub", Box::new(Stub { count: 3, broken: vec![0, 1, 2], panics: vec![] }));
+        let set = Stub { count: 3, broken: vec![0, 1, 2], panics: vec![] }.dataset();
         let error = set.good_image(1).unwrap_err().to_string();
         assert!(error.contains("none of the 3 images of stub"), "{error}");
         assert!(matches!(set.good_image(0), Err(DataError::AllBroken { .. })));

@@ -1,4 +1,4 @@
-//! The classes of ImageNet-1k.
+//! ImageNet-1k: its classes, and the mean and deviation that images are normalized with (`timm.data.constants`).
 use std::sync::LazyLock;
 
 /// ImageNet's channel means in [0, 1].
@@ -6,7 +6,7 @@ pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// ImageNet's channel deviations in [0, 1].
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// One class: its id in WordNet, which names its folder, and a readable name. Its label is its position.
+/// One class: its id in WordNet, which is the name of its folder, and a readable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Synset {
     /// `n` and eight digits.
@@ -20,17 +20,17 @@ static SYNSETS: LazyLock<Vec<Synset>> = LazyLock::new(|| {
     lines.map(|(wnid, name)| Synset { wnid, name }).collect()
 });
 
-/// The thousand classes in the order of their labels.
+/// The thousand classes; a label is a position in them.
 pub fn synsets() -> &'static [Synset] {
     &SYNSETS
 }
 
-/// The label of a WordNet id or a name.
+/// The label of the class with the WordNet id or the name `text`.
 pub fn label(text: &str) -> Option<usize> {
     SYNSETS.iter().position(|s| s.wnid == text || s.name == text)
 }
 
-/// The WordNet id that starts a file name as in the training archives of ImageNet: `n01440764_10026.JPEG`.
+/// The WordNet id at the start of a file name, as in the training archives of ImageNet: `n01440764_10026.JPEG`.
 pub fn wnid_of_file(name: &str) -> Option<&str> {
     let (wnid, _) = name.split_once('_')?;
     let digits = wnid.strip_prefix('n')?;

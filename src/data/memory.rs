@@ -1,7 +1,7 @@
-//! Images that somebody else has decoded.
-use super::error::DataError;
-use super::source::Rgb8;
+//! Images that the caller has decoded, such as those that a browser page was given.
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
+use crate::error::DataError;
 
 /// Images in the order they were given, without labels.
 pub(crate) struct Memory {
@@ -10,16 +10,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// At least one image, each with as many pixels as its size says.
+    /// Refuses an image that has not as many pixels as its size says.
     pub fn new(name: &str, images: Vec<Rgb8>) -> Result<Self, DataError> {
-        if images.is_empty() {
-            return Err(DataError::setting("the number of images", 0, "at least 1"));
-        }
-        let bytes = |image: &Rgb8| image.width as usize * image.height as usize * 3;
-        if let Some(at) = images.iter().position(|image| image.pixels.is_empty() || image.pixels.len() != bytes(image))
-        {
-            let Rgb8 { width, height, pixels } = &images[at];
-            let got = format!("{} bytes for {width} × {height} pixels", pixels.len());
+        if let Some(got) = images.iter().find_map(Rgb8::fault) {
             return Err(DataError::setting("the size of an image", got, "three bytes per pixel, at least one pixel"));
         }
         Ok(Self { name: name.to_owned(), images })
@@ -43,8 +36,8 @@ impl Source for Memory {
         format!("{}, image {index}", self.name)
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
-        Ok(self.images[index].clone())
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        Ok(self.images[index].clone().into())
     }
 }
 

@@ -1,15 +1,16 @@
-//! Images from folders, archives, binary sets or a generator, and batches of them.
+//! Data sets: samples from folders, archives, binary files, a generator or code of your own; their order; and batches
+//! of augmented images. src/data/README.md describes the room and how to add to it.
 
+mod augmentation;
 mod classes;
 mod cursor;
 mod dataset;
-mod error;
 #[cfg(feature = "files")]
 mod files;
 pub mod imagenet;
 mod memory;
 mod rand_augment;
-mod recipe;
+mod sample;
 mod shapes;
 mod source;
 mod split;
@@ -19,12 +20,13 @@ mod synthetic;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::error::DataError;
+pub use augmentation::Augmentation;
 pub use cursor::{Cursor, EpochOrder, Visit};
 pub use dataset::Dataset;
-pub use error::{DataError, LAYOUTS};
 #[cfg(feature = "files")]
-pub use files::{Batch, Loader, LoaderOptions, Scratch, Transform, load_image};
+pub use files::{ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image};
 pub use rand_augment::RandAugment;
-pub use recipe::Recipe;
-pub use source::Rgb8;
+pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
+pub use source::Source;
 pub use split::Split;

@@ -1,33 +1,35 @@
 //! RandAugment (Cubuk et al. 2019) with timm's operations, magnitudes and names.
-use super::error::DataError;
+use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A few random operations of random strength. Written as timm does, `rand-m9-mstd0.5-inc1`.
+/// A few random operations of random strength, written as in timm: `rand-m9-mstd0.5-inc1`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RandAugment {
     /// Mean strength, 0 to 10 (`m`).
     pub magnitude: f64,
-    /// How many operations are drawn, with replacement (`n`); each is applied with probability ½.
+    /// Number of operations that are drawn, with replacement (`n`). Each is then applied with probability ½, as in
+    /// timm.
     pub operations: usize,
     /// Standard deviation of the strength, which is clamped to 0 … 10 (`mstd`).
     pub deviation: f64,
-    /// Whether a greater strength always means a greater change (`inc`).
+    /// Whether a greater strength means a greater change for every operation (`inc`): timm's plain `posterize` and
+    /// `solarize` change less the greater it is.
     pub increasing: bool,
 }
 
 impl RandAugment {
-    /// `rand-m9-mstd0.5-inc1`, the recipe of DeiT and most after it.
+    /// `rand-m9-mstd0.5-inc1`, which DeiT uses and most papers after it.
     pub const DEIT: Self = Self { magnitude: 9.0, operations: 2, deviation: 0.5, increasing: true };
 }
 
 impl FromStr for RandAugment {
     type Err = DataError;
 
-    /// Reads `rand` and, in any order, `-m`, `-n`, `-mstd` and `-inc` with a number behind each. As in timm, what is
-    /// missing is m10, n2, mstd0 and inc0.
+    /// Reads `rand` and, in any order, `-m`, `-n`, `-mstd` and `-inc`, each with a number behind it. The defaults are
+    /// timm's: m10, n2, mstd0, inc0.
     fn from_str(text: &str) -> Result<Self, DataError> {
         let wrong = || DataError::setting("RandAugment", format!("`{text}`"), "such as rand-m9-n2-mstd0.5-inc1");
         let mut parts = text.split('-');

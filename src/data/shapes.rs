@@ -1,13 +1,14 @@
-//! Signed distances to the ten shapes of the synthetic set: negative inside, in units of the shape's radius.
+//! The ten shapes of the synthetic set as signed distances to their border, negative inside, in units of the shape's
+//! radius. A distance makes antialiasing simple.
 
-/// Class names; a label is a position in here.
+/// Class names; a label is a position in them.
 pub(crate) const NAMES: [&str; 10] =
     ["disc", "square", "triangle", "ring", "stripes", "checker", "cross", "blob", "star", "crescent"];
 
-/// The class whose border is soft: its coverage is a Gaussian, not a distance.
+/// The class without a border: its coverage is a Gaussian of the distance to its center.
 pub(crate) const BLOB: usize = 7;
 
-/// Signed distance from (x, y) to the border of shape `class`, all within about one radius of the origin.
+/// Signed distance from (x, y) to the border of shape number `class`. All shapes lie within 1.3 radii of the origin.
 pub(crate) fn distance(class: usize, x: f32, y: f32) -> f32 {
     match class {
         0 => x.hypot(y) - 0.95,
@@ -28,19 +29,19 @@ fn rectangle(x: f32, y: f32, half_width: f32, half_height: f32) -> f32 {
     dx.max(0.0).hypot(dy.max(0.0)) + dx.max(dy).min(0.0)
 }
 
-/// Bars across x: negative on half of every `period`.
+/// Bars perpendicular to x: negative on one half of every `period`.
 fn wave(x: f32, period: f32) -> f32 {
     let phase = (x / period).rem_euclid(1.0);
     ((phase - 0.5).abs() - 0.25) * period
 }
 
-/// Fields where both or neither of two bars lie.
+/// A checkerboard from two sets of bars: inside where `a` and `b` have the same sign.
 fn checker(a: f32, b: f32) -> f32 {
     let border = a.abs().min(b.abs());
     if (a < 0.0) == (b < 0.0) { -border } else { border }
 }
 
-/// The largest of the distances to `n` lines at distance `r` from the origin: a regular polygon.
+/// A regular polygon: the largest of the distances to `n` lines that lie `r` from the origin.
 fn polygon(x: f32, y: f32, n: u32, r: f32) -> f32 {
     let side = |k: u32| {
         let (sin, cos) = (std::f32::consts::TAU * (k as f32 + 0.75) / n as f32).sin_cos();
@@ -53,7 +54,7 @@ fn triangle(x: f32, y: f32) -> f32 {
     polygon(x, y, 3, 0.48)
 }
 
-/// Five points: inside at least four of the five lines of a pentagon.
+/// A star with five points: what lies inside at least four of the five sides of a pentagon.
 fn star(x: f32, y: f32) -> f32 {
     let mut sides = [0.0f32; 5];
     for (k, side) in sides.iter_mut().enumerate() {

@@ -1,27 +1,89 @@
-//! What a layout has to offer to be a data set.
-use super::error::DataError;
+//! The trait that makes something a data set.
 
-/// An image as rows of (r, g, b) bytes, sRGB, top row first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rgb8 {
-    /// Pixels per row.
-    pub width: u32,
-    /// Number of rows.
-    pub height: u32,
-    /// height × width × 3 bytes.
-    pub pixels: Vec<u8>,
-}
+use super::sample::{Rgb8, Sample};
+use crate::error::DataError;
 
-/// Images in a fixed order. Methods take positions below `len`, from any thread.
-pub(crate) trait Source: Send + Sync {
+/// Samples in a fixed order: PyTorch's map-style `Dataset`, read by any number of threads at once.
+///
+/// [`Dataset::new`](super::Dataset::new) turns a source into a data set, which adds what every set needs: broken
+/// samples are replaced and counted, panics become errors, subsets, classes numbered as in another set.
+///
+/// ```
+/// use rowscan::data::{DataError, Dataset, Rgb8, Sample, Source};
+///
+/// /// Squares of one gray; the bright ones are class 1.
+/// struct Grays {
+///     classes: Vec<String>,
+/// }
+///
+/// impl Source for Grays {
+///     fn len(&self) -> usize {
+///         256
+///     }
+///     fn name(&self, index: usize) -> String {
+///         format!("gray {index}")
+///     }
+///     fn classes(&self) -> &[String] {
+///         &self.classes
+///     }
+///     fn label(&self, index: usize) -> Option<u32> {
+///         (index < 256).then_some(u32::from(index >= 128))
+///     }
+///     fn sample(&self, index: usize) -> Result<Sample, DataError> {
+///         Ok(Rgb8 { width: 8, height: 8, pixels: vec![index as u8; 8 * 8 * 3] }.into())
+///     }
+/// }
+///
+/// fn main() -> Result<(), DataError> {
+///     let set = Dataset::new("grays", Grays { classes: vec!["dark".into(), "bright".into()] })?;
+///     assert_eq!(set.label(200), Some(1));
+///     assert_eq!(set.image(200)?.pixels[0], 200);
+///     // every fourth gray
+///     assert_eq!(set.limited(64)?.label(32), Some(1));
+///     Ok(())
+/// }
+/// ```
+pub trait Source: Send + Sync {
     /// Number of samples, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "Dataset::new refuses an empty source")]
     fn len(&self) -> usize;
-    /// Class names, or empty.
-    fn classes(&self) -> &[String];
-    /// Class of a sample; `None` without labels or past the end.
-    fn label(&self, index: usize) -> Option<u32>;
-    /// Where a sample comes from, for messages.
+
+    /// Where sample `index` comes from, for messages: a path, or an archive and a member of it.
     fn name(&self, index: usize) -> String;
-    /// Reads and decodes a sample.
-    fn image(&self, index: usize) -> Result<Rgb8, DataError>;
+
+    /// Reads and decodes sample `index`, which is below [`len`](Self::len). The same index gives the same sample each
+    /// time, on every thread.
+    ///
+    /// # Errors
+    /// [`DataError::Decode`] for a broken sample, which a run then replaces by the next good one.
+    fn sample(&self, index: usize) -> Result<Sample, DataError>;
+
+    /// The image of sample `index`, without its map or boxes.
+    ///
+    /// Override it where those cost time to read: pretraining and classification ask for nothing else.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample); [`DataError::NoImage`] where a sample is none.
+    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+        let sample = self.sample(index)?;
+        let kind = sample.kind();
+        sample.into_image().ok_or_else(|| DataError::NoImage { name: self.name(index), kind })
+    }
+
+    /// Where this is the train split of a set: its test split, sharing what is open already. `None` if the source knows
+    /// of none; a set that was opened by name is then opened again.
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        None
+    }
+
+    /// Class names; labels, boxes and segmentation maps hold positions in here. Empty for a set without classes.
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    /// The class of sample `index` as a whole; `None` for a set without labels, and past the end.
+    fn label(&self, index: usize) -> Option<u32> {
+        let _ = index;
+        None
+    }
 }

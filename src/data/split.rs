@@ -1,21 +1,28 @@
-//! Which part of a data set.
+//! The parts of a data set.
 
 use std::fmt;
 
-/// Which half of a data set.
+/// A part of a data set: what to train on, or what to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Images to train on.
+    /// Samples to train on.
     Train,
-    /// Images held back for evaluation.
+    /// Samples held back for evaluation: `val/` of ImageNet.
     Test,
+}
+
+impl Split {
+    /// "train" or "test".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        })
+        f.write_str(self.name())
     }
 }

@@ -1,17 +1,18 @@
-//! Random numbers that depend on what they are for, never on who asked first.
+//! Random numbers that do not depend on which thread draws first.
 //!
-//! Every draw of a run comes from a ChaCha8 stream keyed by a purpose and three numbers (a seed, an epoch, a sample …),
-//! so the order in which threads work cannot change a result and any point of a run can be entered again.
+//! A `torch.Generator` has a state that every draw changes, so results depend on the order of the draws. Here each draw
+//! of a run opens a ChaCha8 stream keyed by a purpose and three numbers (a seed, an epoch, a sample …). The order in
+//! which threads work then cannot change a result, and a run can start again at any batch.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
-/// What a stream is for: two purposes never share numbers, whatever their keys.
+/// The use of a stream. Streams of two purposes have no numbers in common, even with equal keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
     /// Order of the samples in an epoch; keys (seed, epoch, 0).
     Shuffle = 1,
-    /// Crop, flip and colours of one view of a sample; keys (seed, epoch × views + view, sample).
+    /// Crop, flip and colors of one view of a sample; keys (seed, epoch × views + view, sample).
     Augment = 2,
     /// Masked positions of one image; keys (seed, step, row of the batch).
     Mask = 3,
@@ -68,12 +69,12 @@ impl Stream {
 
     /// Beta(a, a), `a` > 0: X / (X + Y) of two Gamma(a) draws.
     pub fn beta(&mut self, a: f64) -> f64 {
-        // of logarithms, because for a small `a` both draws may be too small for a number
+        // Both draws may be below the smallest f64 for a small `a`, so the quotient is taken of their logarithms.
         1.0 / (1.0 + (self.ln_gamma(a) - self.ln_gamma(a)).exp())
     }
 
-    /// Logarithm of a Gamma(shape, 1) draw (Marsaglia and Tsang 2000; a shape below 1 is drawn at shape + 1 and scaled by
-    /// u^(1 / shape)).
+    /// Logarithm of a Gamma(shape, 1) draw by Marsaglia and Tsang (2000). Their method needs a shape of at least 1;
+    /// below that, a draw at shape + 1 is scaled by u^(1 / shape) with a uniform u.
     fn ln_gamma(&mut self, shape: f64) -> f64 {
         if shape < 1.0 {
             return self.ln_gamma(shape + 1.0) + (1.0 - self.unit()).ln() / shape;
@@ -91,7 +92,8 @@ impl Stream {
 
     /// Uniform whole number in 0..n, without bias; 0 when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        // Lemire: the high word of a 64 x 64 bit product, rejecting the part of the low word that would repeat unevenly.
+        // Lemire (2019): the result is the high word of the 128-bit product of a draw and n. Some low words would make
+        // some results more frequent than others; draws that give one of these are repeated.
         let mut wide = u128::from(self.0.next_u64()) * u128::from(n);
         if (wide as u64) < n {
             let uneven = n.wrapping_neg() % n;
@@ -161,10 +163,10 @@ mod tests {
             "{mean} {variance}"
         );
         for a in [0.01, 0.2, 0.8, 1.0, 3.0] {
-            let centred: Vec<f64> = (0..n).map(|_| s.beta(a) - 0.5).collect();
-            assert!(centred.iter().all(|v| v.abs() <= 0.5), "a = {a}");
+            let centered: Vec<f64> = (0..n).map(|_| s.beta(a) - 0.5).collect();
+            assert!(centered.iter().all(|v| v.abs() <= 0.5), "a = {a}");
             // Beta(a, a) has mean ½ and variance 1 / (4 (2a + 1)); neither standard error is above 0.0016.
-            let (mean, variance) = (moment(&centred, 1), moment(&centred, 2));
+            let (mean, variance) = (moment(&centered, 1), moment(&centered, 2));
             assert!(
                 mean.abs() < 0.008 && (variance - 0.25 / (2.0 * a + 1.0)).abs() < 0.008,
                 "a = {a}: {mean} {variance}"

@@ -1,24 +1,27 @@
-//! A part of another set.
-use super::error::DataError;
-use super::source::Rgb8;
+//! A part of a set: `torch.utils.data.Subset` with evenly spread indices.
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
+use crate::error::DataError;
+use std::sync::Arc;
 
-/// `count` samples at even distances in the order of the whole: of a set sorted by class as many of each.
+/// `count` samples at even distances in the order of `whole`. Most sets are sorted by class, so that this takes the
+/// same share of every class.
 pub(crate) struct Subset {
-    whole: Box<dyn Source>,
+    whole: Arc<dyn Source>,
     count: usize,
 }
 
 impl Subset {
-    /// At least one sample and at most all.
-    pub fn new(whole: Box<dyn Source>, count: usize) -> Result<Self, DataError> {
+    /// Refuses a `count` of 0 or above the number of samples.
+    pub fn new(whole: Arc<dyn Source>, count: usize) -> Result<Self, DataError> {
         let all = whole.len();
         if !(1..=all).contains(&count) {
-            return Err(DataError::setting("--max-images", count, format!("0 for all, or 1 to {all}")));
+            return Err(DataError::setting("max_images", count, format!("0 for all, or 1 to {all}")));
         }
         Ok(Self { whole, count })
     }
 
+    /// Position in `whole` of sample `index`.
     fn at(&self, index: usize) -> usize {
         (index as u128 * self.whole.len() as u128 / self.count as u128) as usize
     }
@@ -27,6 +30,10 @@ impl Subset {
 impl Source for Subset {
     fn len(&self) -> usize {
         self.count
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        self.whole.test_split()
     }
 
     fn classes(&self) -> &[String] {
@@ -39,6 +46,10 @@ impl Source for Subset {
 
     fn name(&self, index: usize) -> String {
         self.whole.name(self.at(index))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        self.whole.sample(self.at(index))
     }
 
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {
@@ -62,6 +73,6 @@ mod tests {
         assert_eq!((labels(5), labels(3)), (vec![0, 2, 4, 6, 8], vec![0, 3, 6]));
         assert_eq!(whole().limited(4).unwrap().label(4), None);
         let error = whole().limited(11).err().unwrap().to_string();
-        assert!(error.contains("--max-images is 11, expected 0 for all, or 1 to 10"), "{error}");
+        assert!(error.contains("max_images is 11, expected 0 for all, or 1 to 10"), "{error}");
     }
 }

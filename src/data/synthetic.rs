@@ -1,15 +1,16 @@
-//! Generated images, so that everything runs without a download: one textured shape on a textured ground.
-use super::error::DataError;
+//! Generated images, so that everything can be tried without a download. Each shows one textured shape on a textured
+//! ground; the shape is the class.
+use super::sample::{Rgb8, Sample};
 use super::shapes::{BLOB, NAMES, distance};
-use super::source::Rgb8;
 use super::source::Source;
 use super::stream::{Purpose, Stream};
 use crate::data::split::Split;
+use crate::error::DataError;
 
 const DEFAULT_COUNT: usize = 2048;
 const MAX_COUNT: usize = 1 << 24;
 
-/// Shapes in ten classes; sample i has class i mod 10 and depends on nothing but the split and i.
+/// Images of shapes in ten classes. Sample i has class i mod 10, and is a function of the split, i and the side.
 pub(crate) struct Synthetic {
     split: Split,
     side: usize,
@@ -18,7 +19,8 @@ pub(crate) struct Synthetic {
 }
 
 impl Synthetic {
-    /// Reads `synthetic` or `synthetic:N`, drawn at `side` × `side` pixels. The test half has a quarter as many images, all different from the others.
+    /// Reads `synthetic` or `synthetic:N`, drawn at `side` × `side` pixels. The test split has N / 4 images, none of
+    /// which is in the train split.
     pub fn parse(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
         let count = match spec.split_once(':') {
             None => DEFAULT_COUNT,
@@ -39,9 +41,9 @@ impl Synthetic {
     }
 }
 
-/// One of the two materials of an image: two colours mixed by a ramp, waves and soft noise.
+/// The material of the shape or of the ground: two colors, mixed by a ramp, waves and soft noise.
 struct Texture {
-    colours: [[f32; 3]; 2],
+    colors: [[f32; 3]; 2],
     ramp: [f32; 2],
     wave: [f32; 3],
     contrast: f32,
@@ -49,22 +51,23 @@ struct Texture {
 }
 
 impl Texture {
-    fn draw(s: &mut Stream, colours: [[f32; 3]; 2]) -> Self {
+    fn draw(s: &mut Stream, colors: [[f32; 3]; 2]) -> Self {
         let (ramp, turn) = (s.range(0.0, std::f64::consts::TAU), s.range(0.0, std::f64::consts::TAU));
-        // 2 to 8 periods across the image: coarser than a pixel, finer than a patch of a 14 × 14 grid is wide.
+        // 2 to 8 periods across the image: coarser than a pixel, so that they survive a resize, and finer than a hidden
+        // patch of a 14 × 14 grid, so that there is something to reconstruct.
         let frequency = s.range(2.0, 8.0) * std::f64::consts::PI;
         let wave = [frequency * turn.cos(), frequency * turn.sin(), s.range(0.0, 6.3)].map(|v| v as f32);
         let mut noise = [[0.0; 9]; 9];
         noise.iter_mut().flatten().for_each(|v| *v = s.range(-1.0, 1.0) as f32);
-        Self { colours, ramp: [ramp.cos() as f32, ramp.sin() as f32], wave, contrast: s.range(0.1, 0.4) as f32, noise }
+        Self { colors, ramp: [ramp.cos() as f32, ramp.sin() as f32], wave, contrast: s.range(0.1, 0.4) as f32, noise }
     }
 
-    /// Colour at (x, y) in [-1, 1]².
+    /// Color at (x, y) in [-1, 1]².
     fn at(&self, x: f32, y: f32) -> [f32; 3] {
         let ramp = 0.35 * (x * self.ramp[0] + y * self.ramp[1]);
         let wave = self.contrast * (x * self.wave[0] + y * self.wave[1] + self.wave[2]).sin();
         let mix = (0.5 + ramp + 0.5 * wave + 0.25 * self.noise_at(x, y)).clamp(0.0, 1.0);
-        std::array::from_fn(|c| self.colours[0][c] + mix * (self.colours[1][c] - self.colours[0][c]))
+        std::array::from_fn(|c| self.colors[0][c] + mix * (self.colors[1][c] - self.colors[0][c]))
     }
 
     fn noise_at(&self, x: f32, y: f32) -> f32 {
@@ -78,8 +81,8 @@ impl Texture {
     }
 }
 
-/// Two colours of one material that stand apart from those in `others`.
-fn colours(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
+/// Two similar colors for one material: of twelve random pairs, the one farthest from all colors in `others`.
+fn colors(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
     let mut best = ([[0.0; 3]; 2], -1.0);
     for _ in 0..12 {
         let first: [f32; 3] = std::array::from_fn(|_| s.unit() as f32);
@@ -110,13 +113,13 @@ impl Source for Synthetic {
         format!("synthetic image {index}")
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let class = index % NAMES.len();
         let mut s = Stream::new(Purpose::Synthetic, [0, self.split as u64, index as u64]);
-        let ground_colours = colours(&mut s, &[]);
-        let ground = Texture::draw(&mut s, ground_colours);
-        let shape_colours = colours(&mut s, &ground_colours);
-        let shape = Texture::draw(&mut s, shape_colours);
+        let ground_colors = colors(&mut s, &[]);
+        let ground = Texture::draw(&mut s, ground_colors);
+        let shape_colors = colors(&mut s, &ground_colors);
+        let shape = Texture::draw(&mut s, shape_colors);
         let radius = s.range(0.4, 0.7) as f32;
         let (cx, cy) = (s.range(-0.4, 0.4) as f32, s.range(-0.4, 0.4) as f32);
         let (sin, cos) = (s.range(0.0, std::f64::consts::TAU) as f32).sin_cos();
@@ -130,14 +133,14 @@ impl Source for Synthetic {
                 let coverage = if class == BLOB {
                     (-2.5 * (u * u + v * v)).exp()
                 } else {
-                    // Half a pixel on either side of the border fades: antialiasing from the distance in pixels.
+                    // The distance to the border in pixels, so that coverage fades over one pixel: antialiasing.
                     (0.5 - distance(class, u, v) * radius * (side as f32 / 2.0)).clamp(0.0, 1.0)
                 };
                 let (back, front) = (ground.at(x, y), shape.at(x, y));
                 pixels.extend((0..3).map(|c| ((back[c] + coverage * (front[c] - back[c])) * 255.0 + 0.5) as u8));
             }
         }
-        Ok(Rgb8 { width: side as u32, height: side as u32, pixels })
+        Ok(Rgb8 { width: side as u32, height: side as u32, pixels }.into())
     }
 }
 
@@ -163,7 +166,7 @@ mod tests {
 
     #[test]
     fn images_are_varied_and_smooth() {
-        // A reconstruction means something only if an image has contrast and neighbours still look alike.
+        // A reconstruction is a task only if an image has contrast, and can be solved only if near pixels are alike.
         let set = Dataset::open("synthetic:200", Split::Train).unwrap();
         let (mut spread, mut step) = (0.0, 0.0);
         for i in 0..200 {
@@ -174,7 +177,7 @@ mod tests {
             step += pixels.windows(4).map(|w| f64::from(w[0].abs_diff(w[3]))).sum::<f64>() / n / 200.0;
         }
         assert!((40.0..90.0).contains(&spread), "standard deviation {spread}");
-        assert!((1.0..15.0).contains(&step), "mean step between neighbours {step}");
+        assert!((1.0..15.0).contains(&step), "mean step between neighbors {step}");
     }
 
     #[test]
@@ -185,10 +188,11 @@ mod tests {
             let (large, small): (Rgb8, Rgb8) = (large.image(i).unwrap(), small.image(i).unwrap());
             assert_eq!((small.width, small.pixels.len()), (32, 32 * 32 * 3));
             let at = |image: &Rgb8, row: usize, column: usize| image.pixels[(row * image.width as usize + column) * 3];
-            // the middle of a small pixel is that of the middle one of 3 × 3 large ones
+            // Each small pixel covers 3 × 3 large ones and has its center in the middle one.
             let off = |n: usize| small.pixels[n * 3].abs_diff(at(&large, n / 32 * 3 + 1, n % 32 * 3 + 1)) > 1;
             let differing = (0..32 * 32).filter(|&n| off(n)).count();
-            assert!(differing < 200, "class {i}: {differing} of 1024 pixels differ"); // borders are antialiased otherwise
+            // near a border the two sizes are antialiased differently
+            assert!(differing < 200, "class {i}: {differing} of 1024 pixels differ");
         }
         assert!(Dataset::synthetic("synthetic", 0, Split::Train).is_err());
     }

@@ -1,11 +1,12 @@
 //! Sources and files made on the fly for tests.
-use super::error::DataError;
-use super::source::Rgb8;
+use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
+use crate::error::DataError;
 use std::path::Path;
 
-/// `count` tiny images; sample i is i everywhere, some are broken, some of these panic.
+/// `count` tiny images. Every byte of sample i is i. The decoder fails on those in `broken` and panics on those in
+/// `panics`.
 pub(crate) struct Stub {
     pub count: usize,
     pub broken: Vec<usize>,
@@ -14,7 +15,7 @@ pub(crate) struct Stub {
 
 impl Stub {
     pub fn dataset(self) -> Dataset {
-        Dataset::from_source("stub", Box::new(self))
+        Dataset::new("stub", self).expect("at least one sample")
     }
 }
 
@@ -31,16 +32,16 @@ impl Source for Stub {
     fn name(&self, index: usize) -> String {
         format!("stub/{index}")
     }
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         assert!(!self.panics.contains(&index), "a decoder bug");
         if self.broken.contains(&index) {
             return Err(DataError::Decode { name: self.name(index), reason: "broken".into() });
         }
-        Ok(Rgb8 { width: 8, height: 8, pixels: vec![index as u8; 8 * 8 * 3] })
+        Ok(Rgb8 { width: 8, height: 8, pixels: vec![index as u8; 8 * 8 * 3] }.into())
     }
 }
 
-/// A PNG of one colour.
+/// The bytes of a PNG of one color.
 pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let image = image::RgbImage::from_pixel(width, height, image::Rgb(rgb));
@@ -48,7 +49,7 @@ pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Writes a file, making its folders.
+/// Writes a file, and makes the folders above it.
 pub(crate) fn put(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();

@@ -95,7 +95,7 @@ impl Gpu {
                 return Err(Error::argument(what(), arg.dtype, format!("{dtype}, as `{name}`")));
             }
             if arg.bytes.next_multiple_of(View::QUAD) > self.0.caps.max_binding {
-                return Err(Error::Limit { what: what(), needed: arg.bytes, allowed: self.0.caps.max_binding });
+                return Err(Error::Limit { what: what().into(), needed: arg.bytes, allowed: self.0.caps.max_binding });
             }
             let clash = |(j, other): (usize, &Option<&View>)| {
                 let Some(other) = other else { return false };

@@ -99,6 +99,7 @@ impl Launch {
     }
 
     /// How many bytes of an argument are f16; the rest is f32 if it holds floats.
+    #[cfg(feature = "files")]
     pub(crate) fn f16_bytes(&self, bind: Bind, view: &View) -> usize {
         match bind.element {
             Element::F16Until(constant, scalar) if self.choice().get(constant) == 1 => {

@@ -120,7 +120,7 @@ impl Live {
 impl Readback {
     fn collect(&mut self) -> Result<Vec<u8>> {
         let Some(staging) = self.staging.take() else {
-            return Err(Error::Validation("a readback was taken twice".into()));
+            return Err(Error::Internal("a readback was taken twice".into()));
         };
         let range = staging.raw.slice(..self.bytes.next_multiple_of(4)).get_mapped_range();
         let mut bytes = range.map_err(|e| Error::Validation(e.to_string()))?.to_vec();

@@ -10,7 +10,7 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         let check = |ok: bool, what: &str, got: String, expected: &str| match ok {
             true => Ok(()),
-            false => Err(Error::argument(what, got, expected)),
+            false => Err(Error::argument(what.to_owned(), got, expected)),
         };
         // the bounds are generous, and small enough that no product of the numbers overflows
         let within = |what: &str, got: usize, low: usize, high: usize| {

@@ -70,7 +70,7 @@ impl MambaMixer {
         let (d, e, n, r, k) = (config.width, config.inner(), config.states, config.rank(), config.conv);
         if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {
             let got = format!("d_state {n}, d_conv {k}, expand {}", config.expand);
-            return Err(Error::argument(name, got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
+            return Err(Error::argument(name.to_owned(), got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
         }
         let s = if config.directions == Directions::One { 1 } else { 2 };
         let part = |names: [&str; 2], shape: &[usize], init| Part {

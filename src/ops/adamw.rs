@@ -216,7 +216,7 @@ fn ranges(n: usize, bytes: u64) -> impl Iterator<Item = (usize, usize)> {
 fn blocks(what: &str, tensor: &Tensor) -> Result<usize> {
     match tensor.len() {
         n if n > 0 && n % BLOCK == 0 => Ok(n / BLOCK),
-        n => Err(Error::argument(what, format!("{n} floats"), format!("a multiple of {BLOCK}"))),
+        n => Err(Error::argument(what.to_owned(), format!("{n} floats"), format!("a multiple of {BLOCK}"))),
     }
 }
 
@@ -224,7 +224,7 @@ fn length(what: &str, tensor: &Tensor, n: usize) -> Result<()> {
     if tensor.len() == n {
         return Ok(());
     }
-    Err(Error::argument(what, format!("{} elements", tensor.len()), format!("{n} elements")))
+    Err(Error::argument(what.to_owned(), format!("{} elements", tensor.len()), format!("{n} elements")))
 }
 
 #[cfg(test)]

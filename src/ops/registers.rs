@@ -63,7 +63,7 @@ impl Places {
         if self.step > 0 && self.count <= len && self.iter().last().is_none_or(|last| last < len) {
             return Ok(());
         }
-        Err(Error::argument(what, format!("{self:?}"), format!("places within {len} tokens")))
+        Err(Error::argument(what.to_owned(), format!("{self:?}"), format!("places within {len} tokens")))
     }
 }
 

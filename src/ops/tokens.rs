@@ -193,5 +193,5 @@ fn rows(what: &str, tensor: &Tensor, rows: usize, d: usize) -> Result<()> {
     if tensor.rows_cols() == (rows, d) {
         return Ok(());
     }
-    Err(Error::argument(what, format!("{:?}", tensor.shape()), format!("({rows}, {d})")))
+    Err(Error::argument(what.to_owned(), format!("{:?}", tensor.shape()), format!("({rows}, {d})")))
 }

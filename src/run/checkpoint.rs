@@ -25,7 +25,7 @@ pub(crate) const PARTIAL: &str = ".partial-";
 pub(crate) const OLD: &str = ".old-";
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| Error::file(path, e))
+    fs::read(path).map_err(Error::io(path, "read"))
 }
 
 fn parent(folder: &Path) -> &Path {
@@ -40,16 +40,16 @@ struct Pending<'a> {
 
 impl<'a> Pending<'a> {
     fn new(folder: &'a Path) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::file(folder, format!("cannot be written: {e}"));
+        let failed = Error::io(folder, "written");
         if folder.exists() && !folder.is_dir() {
             return Err(Error::file(folder, "is a file, expected a folder to write to"));
         }
-        fs::create_dir_all(parent(folder)).map_err(failed)?;
+        fs::create_dir_all(parent(folder)).map_err(&failed)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(PARTIAL);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // subject to the umask, as any folder
-        Ok(Self { folder, partial: builder.tempdir_in(parent(folder)).map_err(failed)? })
+        Ok(Self { folder, partial: builder.tempdir_in(parent(folder)).map_err(&failed)? })
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -57,7 +57,7 @@ impl<'a> Pending<'a> {
             file.write_all(bytes)?;
             file.sync_all()
         });
-        written.map_err(|e| Error::file(self.folder.join(name), format!("cannot be written: {e}")))
+        written.map_err(Error::io(self.folder.join(name), "written"))
     }
 
     /// Syncs the files, then the folder, then its name: each is on the disk before the next.
@@ -82,7 +82,7 @@ impl<'a> Pending<'a> {
             sync_folder(parent(folder))?;
             fs::remove_dir_all(&old)
         };
-        let named = name().map_err(|e| Error::file(folder, format!("cannot be written: {e}")));
+        let named = name().map_err(Error::io(folder, "written"));
         if named.is_ok() {
             let _ = partial.keep(); // renamed: nothing left to clean up
         }
@@ -140,10 +140,10 @@ fn fresh(folder: &Path) -> Result<Pending<'_>> {
 
 /// Removes a checkpoint. It is renamed first, so that an interruption leaves no part of it under its name.
 pub fn remove(folder: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::file(folder, format!("cannot be removed: {e}"));
+    let failed = Error::io(folder, "removed");
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let gone = parent(folder).join(format!("{PARTIAL}{name}"));
-    fs::rename(folder, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(failed)
+    fs::rename(folder, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(&failed)
 }
 
 /// The configuration of a checkpoint.
@@ -244,8 +244,8 @@ pub fn list(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    for entry in fs::read_dir(output).map_err(|e| Error::file(output, e))? {
-        let path = entry.map_err(|e| Error::file(output, e))?.path();
+    for entry in fs::read_dir(output).map_err(Error::io(output, "read"))? {
+        let path = entry.map_err(Error::io(output, "read"))?.path();
         if is_checkpoint_name(&path) {
             match read_complete_state(&path) {
                 Ok(state) => found.push((state.step, path)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint;
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings, Tested};
-use crate::data::{Batch, DataError, Dataset, LoaderOptions, Split, Transform};
+use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::Forward;
@@ -26,7 +26,7 @@ use crate::train::memory_check::expect_fit;
 
 impl TaskSettings for Settings {
     fn loading(&self, config: &Config) -> LoaderOptions {
-        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
         LoaderOptions { repeats: self.repeats, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
 }
@@ -55,17 +55,18 @@ struct Tests {
     average: Option<Forward>,
 }
 
-/// Prepares a fine-tuning run. It is tested every `eval_every` epochs of `outputs.record`, and after the last one.
+/// Prepares a fine-tuning run on `data`, from [`open_data`](crate::run::open_data). It is tested every `eval_every`
+/// epochs of `outputs.record`, and after the last one.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another
 /// model or run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>, data: Arc<Dataset>,
 ) -> Result<Run<'a, Finetuning>> {
     settings.check()?;
     test_transform(settings, config).check()?;
-    Run::prepare(g, config, settings, outputs, resume, |data| {
+    Run::prepare(g, config, settings, outputs, resume, data, |data| {
         let classes = data.require_classes(config.classes)?.to_vec();
         let mut task =
             Finetuning::new(g, config, settings, classes, (outputs.record.eval_every, outputs.record.threads))?;
@@ -110,7 +111,7 @@ impl Finetuning {
 
     /// The test split; `None` with a warning if the data set has none.
     fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
-        let data = match Dataset::open(&self.settings.run.data, Split::Test) {
+        let data = match train.test_split() {
             Ok(data) => Arc::new(data.numbered_as(&self.classes)?),
             Err(DataError::NoSplit { .. }) => {
                 tracing::warn!("{} has no test half: this run is not tested", train.spec());
@@ -125,7 +126,7 @@ impl Finetuning {
     }
 
     /// Mixed images and soft targets of a step.
-    fn mixed(&self, batch: &Batch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
+    fn mixed(&self, batch: &ImageBatch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
         let mut images = batch.images.clone();
         let targets = self.mixup.apply(step, &mut images, &batch.labels)?;
         Ok((images, targets))
@@ -186,12 +187,12 @@ impl Task for Finetuning {
         Ok(())
     }
 
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
         let (images, targets) = self.mixed(batch, step)?;
         self.tuner.step(&images, &targets, step, lr)
     }
 
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
         let (images, targets) = self.mixed(batch, step)?;
         self.tuner.find_not_finite(&images, &targets, step)
     }

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TestLine, TrainLog};
 use super::record::tfevents::EventFile;
-use crate::data::{Batch, Cursor, Dataset, Loader, LoaderOptions, Split};
+use crate::data::{Cursor, DataError, Dataset, ImageBatch, Loader, LoaderOptions, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::infer::scores::Scores;
@@ -26,12 +26,22 @@ use crate::ops::matmul::products;
 use crate::train::checkpoint::{Best, State};
 use crate::train::loss_scaler::Scaling;
 use crate::train::schedule::Schedule;
+use crate::train::settings::RunSettings;
 
 /// Steps that may be on the GPU at the same time: enough to keep it busy, few enough to stop soon when asked.
 const IN_FLIGHT: usize = 2;
 
 /// Name of the checkpoint with the best test.
 const BEST: &str = "best";
+
+/// Opens the data set that a run's settings name, as much of it as they want. A run opens its set once: this may take
+/// minutes, as for an archive that has to be unpacked.
+///
+/// # Errors
+/// Those of [`Dataset::open`]; more images wanted than there are.
+pub fn open_data(settings: &RunSettings) -> Result<Arc<Dataset>> {
+    Ok(Arc::new(Dataset::open(&settings.data, Split::Train)?.limited(settings.max_images)?))
+}
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,25 +74,24 @@ pub struct Run<'a, T: Task> {
 struct Pending {
     step: u64,
     lr: f64,
-    batch: Batch,
+    batch: ImageBatch,
     loss: Readback,
     scaling: Option<Readback>,
 }
 
 impl<'a, T: Task> Run<'a, T> {
-    /// Opens and checks everything for a new run, or for one that resumes from the checkpoint `resume`. `build` makes
-    /// the task with its initial weights. The output folder is touched last, so that a run which cannot start leaves
-    /// nothing.
+    /// Checks everything for a new run, or for one that resumes from the checkpoint `resume`. `data` is the set that the
+    /// settings name, opened by [`open_data`]. `build` makes the task with its initial weights. The output folder is
+    /// touched last, so that a run which cannot start leaves nothing.
     ///
     /// # Errors
     /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
     pub fn prepare(
         g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs, resume: Option<&Path>,
-        build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
+        data: Arc<Dataset>, build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
     ) -> Result<Self> {
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
-        let data = Arc::new(Dataset::open(&run.data, Split::Train)?.limited(run.max_images)?);
         let fresh = State::new(data.len(), settings.clone());
         let (seed, threads) = (run.seed, outputs.record.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
@@ -95,7 +104,14 @@ impl<'a, T: Task> Run<'a, T> {
             }
             None => fresh,
         };
-        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch })?;
+        let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch });
+        let loader = loader.map_err(|e| match e {
+            // a batch of the loader is a whole step: say which settings it is made of
+            DataError::TooFew { name, images, .. } => {
+                DataError::TooFew { name, images, batch_size: run.batch_size, accum_iter: run.accum_iter }
+            }
+            other => other,
+        })?;
         task.prepare(&data)?;
         let alone = OutputDir::open(&outputs.dir)?;
         write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
@@ -152,7 +168,8 @@ impl<'a, T: Task> Run<'a, T> {
     fn steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
         let total = self.epochs() * self.per_epoch;
         while self.at.step < total {
-            let ended = || Error::Data(format!("{} ended before the run did", self.data.spec()));
+            let reason = "it ended before the run did";
+            let ended = || DataError::Stopped { name: self.data.spec().into(), reason: reason.into() };
             let batch = self.loader.next().ok_or_else(ended)??;
             let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
             let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
@@ -210,7 +227,7 @@ impl<'a, T: Task> Run<'a, T> {
 
     /// Saves the state before the step that diverged, and looks for the first tensor that is not finite. The weights
     /// are still those of that state: the GPU makes no update after a loss that is not finite.
-    fn diverged(&mut self, step: u64, loss: f64, batch: &Batch) -> Error {
+    fn diverged(&mut self, step: u64, loss: f64, batch: &ImageBatch) -> Error {
         self.pending.clear();
         self.at = State { step, epoch: step / self.per_epoch, batch: step % self.per_epoch, ..self.at.clone() };
         let folder = self.outputs.dir.join(format!("diverged-step-{step}"));
@@ -223,7 +240,7 @@ impl<'a, T: Task> Run<'a, T> {
             Ok(None) => "taken again it is a number".into(),
             Err(e) => format!("what came first could not be found ({e})"),
         };
-        let advice = "lower --blr, raise --warmup-epochs, or set --clip-grad; the last checkpoint is intact";
+        let advice = "lower `blr`, raise `warmup_epochs`, or set `clip_grad`; the last checkpoint is intact";
         Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}"))
     }
 

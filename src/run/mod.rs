@@ -17,7 +17,7 @@ mod resume;
 mod task;
 pub mod weights_on_disk;
 
-pub use main_loop::{Ended, Run};
+pub use main_loop::{Ended, Run, open_data};
 pub use observer::{Observer, Silent};
 pub use outputs::{Outputs, RecordSettings};
 pub use task::{Task, TaskSettings, Tested};

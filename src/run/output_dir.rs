@@ -24,7 +24,7 @@ impl OutputDir {
         if path.exists() && !path.is_dir() {
             return Err(Error::file(path, "is a file, expected a folder to write to"));
         }
-        fs::create_dir_all(path).map_err(|e| Error::file(path, format!("cannot be created: {e}")))?;
+        fs::create_dir_all(path).map_err(Error::io(path, "created"))?;
         let lock = lock(path)?;
         tidy(path)?;
         Ok(Self { _lock: lock })
@@ -45,7 +45,7 @@ fn lock(path: &Path) -> Result<Option<File>> {
     if !cfg!(unix) {
         return Ok(None);
     }
-    let folder = File::open(path).map_err(|e| Error::file(path, format!("cannot be opened: {e}")))?;
+    let folder = File::open(path).map_err(Error::io(path, "opened"))?;
     match folder.try_lock() {
         Ok(()) => Ok(Some(folder)),
         Err(TryLockError::WouldBlock) => Err(Error::file(path, "another run is writing there at this moment")),
@@ -55,23 +55,23 @@ fn lock(path: &Path) -> Result<Option<File>> {
 
 /// Removes unfinished files and folders. A checkpoint whose replacement was not finished gets its name back.
 fn tidy(path: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::file(path, format!("cannot be tidied up: {e}"));
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    let failed = Error::io(path, "tidied up");
+    for entry in fs::read_dir(path).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(checkpoint::PARTIAL) {
-            fs::remove_dir_all(entry.path()).map_err(failed)?;
+            fs::remove_dir_all(entry.path()).map_err(&failed)?;
         } else if name.starts_with(WRITING) {
-            fs::remove_file(entry.path()).map_err(failed)?;
+            fs::remove_file(entry.path()).map_err(&failed)?;
         } else if let Some(kept) = name.strip_prefix(checkpoint::OLD) {
             let replaced = path.join(kept);
             if checkpoint::read_complete_state(&replaced).is_err() {
                 if replaced.exists() {
                     checkpoint::remove(&replaced)?;
                 }
-                fs::rename(entry.path(), replaced).map_err(failed)?;
+                fs::rename(entry.path(), replaced).map_err(&failed)?;
             } else {
-                fs::remove_dir_all(entry.path()).map_err(failed)?;
+                fs::remove_dir_all(entry.path()).map_err(&failed)?;
             }
         }
     }

@@ -97,7 +97,7 @@ impl RecordSettings {
         if !path.exists() {
             return Ok(settings);
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
         let mut table: toml::Table = toml::from_str(&text).map_err(|e| Error::file(&path, e))?;
         let known = ["log_every", "save_every_steps", "keep", "threads", "grid_every", "eval_every"];
         table.retain(|key, _| known.contains(&key.replace('-', "_").as_str()));
@@ -111,10 +111,10 @@ impl RecordSettings {
     /// Refuses settings that cannot work.
     pub fn check(&self) -> Result<()> {
         if self.threads > 1024 {
-            return Err(Error::argument("--threads", self.threads, "0 to 1024"));
+            return Err(Error::argument("threads", self.threads, "0 to 1024"));
         }
         if self.log_every == 0 {
-            return Err(Error::argument("--log-every", 0, "at least 1"));
+            return Err(Error::argument("log_every", 0, "at least 1"));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings};
-use crate::data::{Batch, Dataset, Loader, LoaderOptions, Split, Transform};
+use crate::data::{Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
@@ -31,15 +31,16 @@ pub struct Pretraining {
     pictures: Option<(Reconstructor, Vec<u8>, PatchMask)>,
 }
 
-/// Prepares a pretraining run. It draws a grid of pictures every `grid_every` epochs of `outputs.record`.
+/// Prepares a pretraining run on `data`, from [`open_data`](crate::run::open_data). It draws a grid of pictures every
+/// `grid_every` epochs of `outputs.record`.
 ///
 /// # Errors
 /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>, data: Arc<Dataset>,
 ) -> Result<Run<'a, Pretraining>> {
     settings.check(config)?;
-    Run::prepare(g, config, settings, outputs, resume, |_| {
+    Run::prepare(g, config, settings, outputs, resume, data, |_| {
         Pretraining::new(g, config, settings, outputs.record.grid_every)
     })
 }
@@ -67,7 +68,7 @@ impl Pretraining {
         if !self.settings.objective.method.predicts {
             return Ok(None);
         }
-        let shown = Dataset::open(&self.settings.run.data, Split::Test).map_or_else(|_| data.clone(), Arc::new);
+        let shown = data.test_split().map_or_else(|_| data.clone(), Arc::new);
         let batch = shown.len().min(8);
         let options = LoaderOptions::new(batch, Transform::eval(self.config.image_size as u32));
         let Some(images) = Loader::eval(shown, &options)?.next().transpose()? else { return Ok(None) };
@@ -79,7 +80,7 @@ impl Pretraining {
 
 impl TaskSettings for Settings {
     fn loading(&self, config: &Config) -> LoaderOptions {
-        let transform = Transform::Train { size: config.image_size as u32, recipe: self.recipe };
+        let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
         let crops = self.objective.method.crops;
         LoaderOptions { crops, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
@@ -112,12 +113,12 @@ impl Task for Pretraining {
         Ok(())
     }
 
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor> {
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
         let mask = self.masker.draw(step, self.settings.run.images_per_step());
         self.trainer.step(&batch.images, &mask, step, lr)
     }
 
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>> {
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
         let mask = self.masker.draw(step, self.settings.run.images_per_step());
         self.trainer.find_not_finite(&batch.images, &mask, step)
     }
@@ -131,6 +132,6 @@ impl Task for Pretraining {
         for p in &pictures {
             grid.push_row(&[Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)])?;
         }
-        Ok(grid.save(&dir.join(format!("grid-{epoch:04}.png")))?)
+        grid.save(&dir.join(format!("grid-{epoch:04}.png")))
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::checkpoint::Companions;
-use crate::data::{Batch, Dataset, LoaderOptions};
+use crate::data::{Dataset, ImageBatch, LoaderOptions};
 use crate::error::Result;
 use crate::infer::scores::Scores;
 use crate::models::Config;
@@ -52,10 +52,10 @@ pub trait Task {
     /// Builds the programs of the steps. The weights are in place by then.
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()>;
     /// Submits step number `step`, counted from 0. Returns the tensor that will hold the loss.
-    fn step(&mut self, batch: &Batch, step: u64, lr: f64) -> Result<&Tensor>;
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor>;
     /// Repeats a step whose loss was not finite, and names the first tensor that is not. `None` if this time all are
     /// finite.
-    fn find_not_finite(&mut self, batch: &Batch, step: u64) -> Result<Option<String>>;
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>>;
     /// Tests the model after `epoch` epochs, if a test is due; `last` says that no epoch follows.
     fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
         Ok(None)

@@ -11,7 +11,7 @@ use crate::train::weights_file::from_bytes;
 /// # Errors
 /// A file that is missing, truncated or no safetensors file, or that holds another type of number.
 pub fn read(path: &Path) -> Result<Weights> {
-    from_bytes(path, &std::fs::read(path).map_err(|e| Error::file(path, e))?)
+    from_bytes(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
 }
 
 /// Checks that a file is as long as its header says, without reading the tensors.
@@ -27,7 +27,7 @@ pub fn expect_whole(path: &Path) -> Result<()> {
         file.take(len.min(size)).read_to_end(&mut header)?;
         Ok((size, header))
     };
-    let (size, header) = header().map_err(|e| Error::file(path, e))?;
+    let (size, header) = header().map_err(Error::io(path, "read"))?;
     let torn = |e: &dyn std::fmt::Display| Error::file(path, format!("not a whole safetensors file ({e})"));
     let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|e| torn(&e))?;
     let expected = header.len() as u64 + metadata.data_len() as u64;

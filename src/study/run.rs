@@ -4,13 +4,14 @@
 //! result, so a study that was stopped finds what it has done.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
 use super::report::Scores;
 use super::table::{Budget, Cell, Table};
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
@@ -48,8 +49,8 @@ pub struct Study {
     pub table: Table,
     /// Its scale.
     pub budget: Budget,
-    /// Data set with labels and a test split.
-    pub data: String,
+    /// Data set with labels and a test split; its train split, opened.
+    pub data: Arc<Dataset>,
     /// Folder of all runs and results.
     pub dir: PathBuf,
     /// Decoding threads; 0 takes one per core.
@@ -58,7 +59,7 @@ pub struct Study {
 
 /// Hash of everything that decides a result, in sixteen hexadecimal digits.
 fn key(parts: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(parts).map_err(|e| Error::argument("settings", e, "numbers and words"))?;
+    let text = serde_json::to_string(parts).map_err(|e| Error::Internal(format!("settings: {e}")))?;
     // studies from before the spelling changed have folders by the old one
     let text = text.replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
     Ok(format!("{:016x}", stable_hash(&text)))
@@ -72,22 +73,21 @@ impl Study {
     pub fn plan(&self, cell: &Cell, seed: u64) -> Result<Plan> {
         let what = |part: &str| format!("table {}, {}: {part}", self.table.name, cell.label);
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
-        let data = Dataset::open(&self.data, Split::Train)?;
-        let config = Config { classes: data.classes().len(), ..base };
+        let config = Config { classes: self.data.classes().len(), ..base };
         config.validate()?;
         let pretrain = cell.pretrain.as_ref().map(|changes| {
             let budget: settings::Args = read_table(&what("budget"), &self.budget.pretrain, &[])?;
             let cell: settings::Args = read_table(&what("pretrain"), changes, &[])?;
             let method = cell.method.objective.method.unwrap_or_default();
             let mut settings = overlay(settings::Settings::of(method), &[budget, cell]);
-            (settings.run.data, settings.run.seed) = (self.data.clone(), seed);
+            (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
             settings.check(&config)?;
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
         let budget: tuning::Args = read_table(&what("budget"), &self.budget.finetune, &[])?;
         let mut finetune = overlay(recipe.settings, &[budget]);
-        (finetune.run.data, finetune.run.seed) = (self.data.clone(), seed);
+        (finetune.run.data, finetune.run.seed) = (self.data.spec().to_owned(), seed);
         finetune.check()?;
         let drop_path = recipe.drop_path.of(config.width);
         Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
@@ -120,7 +120,9 @@ impl Study {
             Some(settings) => {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
                 let outputs = self.outputs(&name, settings::Args::from(settings), settings.run.epochs)?;
-                let start = |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, resume);
+                let data = self.limited(settings.run.max_images)?;
+                let start =
+                    |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, resume, data);
                 match self.finish(&outputs, settings.run.epochs, stop, start)? {
                     None => return Ok(None),
                     folder => folder,
@@ -132,12 +134,14 @@ impl Study {
         let settings = tuning::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
         let epochs = settings.run.epochs;
         let outputs = self.outputs(&name, tuning::Args::from(&settings), epochs)?;
-        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, resume);
+        let data = self.limited(settings.run.max_images)?;
+        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, resume, data);
         if self.finish(&outputs, epochs, stop, start)?.is_none() {
             return Ok(None);
         }
         let tests = read_tests(&outputs.dir.join("log.jsonl"))?;
-        let untested = || Error::file(&outputs.dir, format!("was not tested: does {} have a test half?", self.data));
+        let untested =
+            || Error::file(&outputs.dir, format!("was not tested: does {} have a test split?", self.data.spec()));
         tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
     }
 
@@ -155,6 +159,11 @@ impl Study {
             Ended::Finished(_) => Ok(Some(last)),
             Ended::Interrupted(_) => Ok(None),
         }
+    }
+
+    /// As much of the data as a run wants.
+    fn limited(&self, max_images: usize) -> Result<Arc<Dataset>> {
+        Ok(Arc::new(self.data.limited(max_images)?))
     }
 
     /// Outputs of a run, which is tested after its last epoch alone, draws no pictures, and keeps its newest
@@ -177,10 +186,12 @@ impl Study {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Split;
 
     fn study(table: Table, budget: &str) -> Study {
         let budget = Budget::named(budget).unwrap();
-        Study { table, budget, data: "synthetic:64".into(), dir: "unused".into(), threads: 1 }
+        let data = Arc::new(Dataset::open("synthetic:64", Split::Train).unwrap());
+        Study { table, budget, data, dir: "unused".into(), threads: 1 }
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn named<T>(what: &str, mut all: Vec<T>, name: &str, name_of: fn(&T) -> &str) ->
         Some(at) => Ok(all.swap_remove(at)),
         None => {
             let known: Vec<_> = all.iter().map(name_of).collect();
-            Err(Error::argument(what, format!("`{name}`"), format!("one of {}", known.join(", "))))
+            Err(Error::argument(what.to_owned(), format!("`{name}`"), format!("one of {}", known.join(", "))))
         }
     }
 }
@@ -85,7 +85,7 @@ impl Budget {
 
     /// The budget of this name.
     pub fn named(name: &str) -> Result<Self> {
-        named("--budget", Self::all()?, name, |budget| &budget.name)
+        named("budget", Self::all()?, name, |budget| &budget.name)
     }
 }
 

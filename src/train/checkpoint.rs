@@ -80,7 +80,7 @@ fn not_in_checkpoints(path: &Path, e: &serde_json::Error) -> Error {
 }
 
 pub(crate) fn to_json<T: Serialize>(what: &str, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(value).map_err(|e| Error::argument(what, e, "what JSON can hold"))
+    serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(format!("{what} as JSON: {e}")))
 }
 
 pub(crate) fn to_bytes(weights: &Weights) -> Result<Vec<u8>> {

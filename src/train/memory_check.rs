@@ -18,13 +18,13 @@ pub fn expect_fit(
     let Err(e) = planned(batch, hyper) else { return Ok(()) };
     let most = |hyper| largest(batch + 1, |batch| planned(batch, hyper).is_ok());
     let with_blocks = || if hyper.checkpoint_blocks { 0 } else { most(Hyper { checkpoint_blocks: true, ..hyper }) };
-    let way_out = |more| format!("add --checkpoint-blocks (then --batch-size {more} fits)");
+    let way_out = |more| format!("add `checkpoint_blocks` (then `batch_size` {more} fits)");
     Err(match planned(1, hyper) {
         Ok(()) => {
             let (fitting, more) = (most(hyper), with_blocks());
             let before = if more > fitting { way_out(more) + "; without it " } else { String::new() };
-            let advice = format!("{before}the largest --batch-size that fits is {fitting}");
-            Error::OutOfMemory(format!("--batch-size {batch}: {}\n{advice}", reason(&e)))
+            let advice = format!("{before}the largest `batch_size` that fits is {fitting}");
+            Error::OutOfMemory(format!("`batch_size` {batch}: {}\n{advice}", reason(&e)))
         }
         Err(e @ (Error::OutOfMemory(_) | Error::Limit { .. })) => {
             let more = with_blocks();

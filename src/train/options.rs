@@ -334,23 +334,24 @@ where
             Some(found) => found,
             None => continue,
         };
-        let (found, value) = found.map_err(|e| Error::argument(&what, value, e.message().trim()))?;
+        let (found, value) = found.map_err(|e| Error::argument(what.clone(), value, e.message().trim()))?;
         // an argument struct writes only what it was given: if nothing is left of a key, it is not one of its own
         if toml::Table::try_from(&found).is_ok_and(|left| left.is_empty()) {
             return Err(match known {
                 [] => Error::argument(what, "an unknown key", "the name of an option"),
-                known => Error::unknown(&format!("an option in {place}"), &key, known.iter().copied()),
+                known => Error::unknown(format!("an option in {place}"), &key, known.iter().copied()),
             });
         }
         layer.insert(key, value);
     }
-    A::deserialize(Value::Table(layer)).map_err(|e| Error::argument(place, e.message().trim(), "options as in --help"))
+    A::deserialize(Value::Table(layer))
+        .map_err(|e| Error::argument(place.to_owned(), e.message().trim(), "options with values of their kind"))
 }
 
 /// The resolved options as the text of a TOML file that [`read_table`] reads.
 #[cfg(feature = "files")]
 pub fn to_toml(options: &impl Serialize) -> Result<String> {
-    toml::to_string(options).map_err(|e| Error::argument("options", e, "what TOML can hold"))
+    toml::to_string(options).map_err(|e| Error::Internal(format!("options as TOML: {e}")))
 }
 
 /// The words of an enumeration, as its `Deserialize` lists them, without those that it only accepts: aliases.

@@ -1,5 +1,5 @@
 //! Learning rate schedules. A rate is a pure function of the step: there is no state to save.
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use std::f64::consts::PI;
 
 /// The learning rate of an effective batch of `batch` images: base · batch / reference. MAE's base rate (`--blr`) is
@@ -43,18 +43,16 @@ pub enum Schedule {
 
 impl Schedule {
     /// MAE's schedule: warm-up and half a cosine per step.
-    pub fn half_cosine(peak: f64, min_lr: f64, warmup_steps: u64, total_steps: u64) -> Result<Self, DataError> {
-        check_rates(&[("the learning rate", peak), ("--min-lr", min_lr)], peak)?;
+    pub fn half_cosine(peak: f64, min_lr: f64, warmup_steps: u64, total_steps: u64) -> Result<Self> {
+        check_rates(&[("the learning rate", peak), ("min_lr", min_lr)], peak)?;
         check_lengths(warmup_steps, total_steps, "steps")?;
         Ok(Self::HalfCosine { peak, min_lr, warmup_steps, total_steps })
     }
 
     /// timm's schedule: warm-up from 1e-6 and a cosine per epoch. A run shorter than the warm-up never leaves it.
-    pub fn epoch_cosine(
-        peak: f64, min_lr: f64, warmup_epochs: u64, epochs: u64, steps_per_epoch: u64,
-    ) -> Result<Self, DataError> {
+    pub fn epoch_cosine(peak: f64, min_lr: f64, warmup_epochs: u64, epochs: u64, steps_per_epoch: u64) -> Result<Self> {
         check_rates(&[("the learning rate", peak)], peak)?;
-        check_rates(&[("--min-lr", min_lr)], f64::MAX)?;
+        check_rates(&[("min_lr", min_lr)], f64::MAX)?;
         check_lengths(0, epochs, "epochs")?;
         check_lengths(0, steps_per_epoch, "steps per epoch")?;
         Ok(Self::EpochCosine { peak, warmup_lr: 1e-6, min_lr, warmup_epochs, epochs, steps_per_epoch })
@@ -62,7 +60,7 @@ impl Schedule {
 
     /// The schedule of the published MAP code: 5e-4 · batch / 512 at the peak, 5 epochs of warm-up from 1e-6, 1e-5 at
     /// the end. `batch` is the effective batch size. A run shorter than the warm-up never leaves it.
-    pub fn map_repo(batch: usize, epochs: u64, steps_per_epoch: u64) -> Result<Self, DataError> {
+    pub fn map_repo(batch: usize, epochs: u64, steps_per_epoch: u64) -> Result<Self> {
         Self::epoch_cosine(scaled_lr(5e-4, batch, 512), 1e-5, 5, epochs, steps_per_epoch)
     }
 
@@ -94,22 +92,22 @@ fn cosine(peak: f64, min_lr: f64, time: u64, length: u64) -> f64 {
     min_lr + 0.5 * (peak - min_lr) * (1.0 + (PI * time as f64 / length as f64).cos())
 }
 
-fn check_rates(rates: &[(&'static str, f64)], peak: f64) -> Result<(), DataError> {
+fn check_rates(rates: &[(&'static str, f64)], peak: f64) -> Result<()> {
     for &(name, rate) in rates {
         if !(rate >= 0.0 && rate <= peak && rate.is_finite()) {
-            return Err(DataError::setting(name, rate, "a finite number, not below 0 and not above the peak"));
+            return Err(Error::argument(name, rate, "a finite number, not below 0 and not above the peak"));
         }
     }
     Ok(())
 }
 
-fn check_lengths(warmup: u64, total: u64, unit: &'static str) -> Result<(), DataError> {
+fn check_lengths(warmup: u64, total: u64, unit: &'static str) -> Result<()> {
     if total == 0 {
-        return Err(DataError::setting("the length of the run", format!("0 {unit}"), "at least 1"));
+        return Err(Error::argument("the length of the run", format!("0 {unit}"), "at least 1"));
     }
     if warmup > total {
         let expected = format!("at most the {total} {unit} of the run");
-        return Err(DataError::setting("the warm-up", format!("{warmup} {unit}"), expected));
+        return Err(Error::argument("the warm-up", format!("{warmup} {unit}"), expected));
     }
     Ok(())
 }
@@ -154,7 +152,7 @@ mod tests {
         close(scaled_lr(1.5e-4, 4096, 256), 2.4e-3);
         for (bad, hint) in [
             (Schedule::half_cosine(f64::NAN, 0.0, 1, 2), "NaN"),
-            (Schedule::half_cosine(1.0, 2.0, 1, 2), "--min-lr is 2"),
+            (Schedule::half_cosine(1.0, 2.0, 1, 2), "min_lr: got 2"),
             (Schedule::half_cosine(1.0, 0.0, 3, 2), "3 steps, expected at most the 2"),
             (Schedule::half_cosine(1.0, 0.0, 0, 0), "0 steps"),
             (Schedule::map_repo(512, 0, 10), "0 epochs"),

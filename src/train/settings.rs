@@ -8,7 +8,9 @@ use super::options::word;
 use super::options::{OrNone, Pair, args, settings};
 use super::schedule::{Schedule, scaled_lr};
 use super::update::Hyper;
-use crate::data::{RandAugment, Recipe};
+#[cfg(feature = "cli")]
+use crate::data::layout_names;
+use crate::data::{Augmentation, RandAugment};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
 use crate::ops::adamw::AdamwConfig;
@@ -18,8 +20,8 @@ settings! {
     /// and schedule, for a short run of 20 epochs (src/models/README.md, D-8).
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub struct RunSettings with RunArgs {
-        /// Image folder (with or without class folders), tar, CIFAR or IDX files, or synthetic, or synthetic:N.
-        pub data: String = String::new(),
+        /// Data set to train on, as `Dataset::open` takes it.
+        pub data: String = String::new(); arg(help = format!("Data set to train on: {}", layout_names())),
         /// Images to train on, evenly spread over the classes; 0 for all.
         pub max_images: usize = 0; serde(default),
         /// Images at a time (a micro-batch).
@@ -69,8 +71,8 @@ const fn one() -> usize {
 }
 
 args! {
-    /// What one layer says about a [`Recipe`]. The names are timm's and DeiT's.
-    pub struct RecipeArgs for Recipe {
+    /// What one layer says about a [`Augmentation`]. The names are timm's and DeiT's.
+    pub struct RecipeArgs for Augmentation {
         /// Area of the random crop as a share of the image: lowest,highest.
         crop_scale: Pair; arg(value_name = "LOW,HIGH"),
         /// Probability of a mirror image.
@@ -104,19 +106,19 @@ impl RunSettings {
     /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self) -> Result<()> {
         if !(1..=65_536).contains(&self.batch_size) {
-            return Err(Error::argument("--batch-size", self.batch_size, "1 to 65536"));
+            return Err(Error::argument("batch_size", self.batch_size, "1 to 65536"));
         }
         if !(1..=1_000_000).contains(&self.epochs) {
-            return Err(Error::argument("--epochs", self.epochs, "1 to 1000000"));
+            return Err(Error::argument("epochs", self.epochs, "1 to 1000000"));
         }
         if !(1..=65_536).contains(&self.accum_iter) {
-            return Err(Error::argument("--accum-iter", self.accum_iter, "1 to 65536"));
+            return Err(Error::argument("accum_iter", self.accum_iter, "1 to 65536"));
         }
         if let Some(lr) = self.lr.filter(|lr| !(0.0..=1e6).contains(lr)) {
-            return Err(Error::argument("--lr", lr, "0 to 1000000"));
+            return Err(Error::argument("lr", lr, "0 to 1000000"));
         }
         if !(0.0..=1e6).contains(&self.blr) {
-            return Err(Error::argument("--blr", self.blr, "0 to 1000000"));
+            return Err(Error::argument("blr", self.blr, "0 to 1000000"));
         }
         self.schedule(1)?;
         self.hyper().map(drop)
@@ -135,36 +137,31 @@ impl RunSettings {
     /// The schedule of a run with `steps_per_epoch` steps in an epoch.
     pub fn schedule(&self, steps_per_epoch: u64) -> Result<Schedule> {
         if self.schedule == ScheduleKind::MapRepo {
-            return Ok(Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch)?);
+            return Schedule::map_repo(self.images_per_step(), self.epochs, steps_per_epoch);
         }
         if !(self.warmup_epochs >= 0.0 && self.warmup_epochs.is_finite()) {
-            return Err(Error::argument("--warmup-epochs", self.warmup_epochs, "a number from 0 on"));
+            return Err(Error::argument("warmup_epochs", self.warmup_epochs, "a number from 0 on"));
         }
         if self.schedule == ScheduleKind::Epoch {
             let warmup = (self.warmup_epochs.round() as u64).min(self.epochs);
-            return Ok(Schedule::epoch_cosine(self.peak_lr(), self.min_lr, warmup, self.epochs, steps_per_epoch)?);
+            return Schedule::epoch_cosine(self.peak_lr(), self.min_lr, warmup, self.epochs, steps_per_epoch);
         }
         let total = self.epochs * steps_per_epoch;
         let warmup = ((self.warmup_epochs * steps_per_epoch as f64).round() as u64).min(total);
-        Ok(Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)?)
+        Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)
     }
 
     /// The numbers of optimizer and backward pass.
     pub fn hyper(&self) -> Result<Hyper> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
             true => Ok(()),
-            false => Err(Error::argument(what, got, expected)),
+            false => Err(Error::argument(what.to_owned(), got, expected)),
         };
-        within((0.0..=1.0).contains(&self.weight_decay), "--weight-decay", self.weight_decay, "0 to 1")?;
+        within((0.0..=1.0).contains(&self.weight_decay), "weight_decay", self.weight_decay, "0 to 1")?;
         within((0.0..1.0).contains(&self.betas.0), "the first beta", self.betas.0, "0 to below 1")?;
         within((0.0..1.0).contains(&self.betas.1), "the second beta", self.betas.1, "0 to below 1")?;
-        within(self.eps > 0.0 && self.eps < 1.0, "--eps", self.eps, "above 0 and below 1")?;
-        within(
-            self.clip_grad >= 0.0 && self.clip_grad.is_finite(),
-            "--clip-grad",
-            self.clip_grad,
-            "0 (off) or a norm",
-        )?;
+        within(self.eps > 0.0 && self.eps < 1.0, "eps", self.eps, "above 0 and below 1")?;
+        within(self.clip_grad >= 0.0 && self.clip_grad.is_finite(), "clip_grad", self.clip_grad, "0 (off) or a norm")?;
         let clip = (self.clip_grad > 0.0).then_some(self.clip_grad);
         Ok(Hyper {
             adamw: AdamwConfig { betas: self.betas, eps: self.eps as f32 },

@@ -100,7 +100,7 @@ impl Update {
     /// An update for `params`, to which no tensor may be added afterwards.
     pub fn new(g: &Gpu, params: &Params, hyper: Hyper) -> Result<Self> {
         if hyper.accum_iter == 0 {
-            return Err(Error::argument("--accum-iter", 0, "at least 1"));
+            return Err(Error::argument("accum_iter", 0, "at least 1"));
         }
         let like = |t: &Tensor| Tensor::new(Class::Gradient, "sums of gradients", t.shape());
         let sums = (hyper.accum_iter > 1).then(|| Sums {

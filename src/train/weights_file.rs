@@ -31,7 +31,7 @@ fn serialise<'a>(
     views: impl Iterator<Item = (&'a str, Plain<'a>)>, metadata: HashMap<String, String>,
 ) -> Result<Vec<u8>> {
     let views: Vec<_> = views.collect();
-    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::argument("safetensors", e, "named tensors"))
+    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(format!("weights as safetensors: {e}")))
 }
 
 /// The bytes of a safetensors file of f32 tensors, with `metadata` in its header.
@@ -48,7 +48,7 @@ pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<
 pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     for (name, (_, values)) in weights {
         if let Some(value) = values.iter().find(|v| !half::f16::from_f32(**v).is_finite()) {
-            return Err(Error::argument(name, value, "a number that f16 can hold"));
+            return Err(Error::argument(name.to_owned(), value, "a number that f16 can hold"));
         }
     }
     let view = |values: &[f32]| values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();

@@ -35,6 +35,11 @@ fn data_that_cannot_be_used() {
     fails(&broken, &[], &["none of the 4 images", "broken"]);
     let few = run(pretrain(&at("few"), &["--data=synthetic:8", "--batch-size=9", "--epochs=1"]));
     few.fails(1, &["8 images", "9", "--batch-size 8"]);
+    // the advice is about the setting that was given, not about the images of a whole step, and it works
+    let parts = ["--data=synthetic:9", "--accum-iter=4", "--epochs=1"];
+    let few = run(pretrain(&at("few"), &[&parts[..], &["--batch-size=3"]].concat()));
+    few.fails(1, &["9 images", "one step of 4 batches of 3", "use --batch-size 2 or less"]);
+    run(pretrain(&at("enough"), &[&parts[..], &["--batch-size=2"]].concat())).ok();
     assert!(!at("few").exists(), "nothing may be written");
 }
 

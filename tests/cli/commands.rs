@@ -224,3 +224,13 @@ fn models_are_listed_and_imported() {
     assert!(ran.out.contains("an encoder without head at 32×32, 0 classes, MLP ratio 4"), "{}", ran.out);
     assert_eq!(read(&out.join("model.safetensors")).unwrap(), weights);
 }
+
+#[test]
+fn the_help_of_data_lists_the_layouts() {
+    let mut command = program();
+    command.args(["pretrain", "--help"]);
+    let help = run(command).ok().out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for layout in rowscan::data::LAYOUTS {
+        assert!(help.contains(layout.name), "{}: {help}", layout.name);
+    }
+}

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::common::Random;
 
 use super::resume::{goes_on_recording, wait_for};
-use super::{LogBits, copy, log, names, program, run, skip};
+use super::{LogBits, Take, copy, log, names, pretrain, program, run, skip};
 
 /// A tiny model with every kind of layer.
 const MODEL: &[&str] = &[
@@ -403,4 +403,45 @@ fn a_thousand_classes_have_the_names_of_imagenet() {
     for words in ["4 images, 1000 classes", "top-1 75.00%", "tench", "goldfish"] {
         assert!(ran.out.contains(words), "{words}: {}", ran.out);
     }
+}
+
+/// An archive of two classes with a train and a test split, compressed.
+fn archive(path: &Path) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(file, flate2::Compression::fast()));
+    for name in ["train/a", "train/b", "val/a", "val/b"] {
+        for i in 0..4 {
+            let mut png = std::io::Cursor::new(Vec::new());
+            image::RgbImage::from_pixel(16, 16, image::Rgb([i * 60; 3]))
+                .write_to(&mut png, image::ImageFormat::Png)
+                .unwrap();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(png.get_ref().len() as u64);
+            archive.append_data(&mut header, format!("{name}/{i}.png"), &png.get_ref()[..]).unwrap();
+        }
+    }
+    archive.into_inner().unwrap().finish().unwrap();
+}
+
+#[test]
+fn a_data_set_is_opened_once_and_unpacked_once() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set.tar.gz");
+    archive(&path);
+    let data = format!("--data={}", path.display());
+    let shared = [&data, "--batch-size=4", "--accum-iter=1", "--epochs=1"];
+    let count = |mut command: Command| {
+        let log = run(command.env("ROWSCAN_LOG", "rowscan=debug").take()).ok().err;
+        let times = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+        (times("unpacking "), times("train split: 8 samples"))
+    };
+    let tested = |dir: &Path| read_tests(&dir.join("log.jsonl")).unwrap().len();
+    let out = |name: &str| dir.path().join(name);
+    assert_eq!(count(pretrain(&out("pretrain"), &[&shared[..], &["--grid-every=1"]].concat())), (1, 1));
+    assert!(out("pretrain/grid-0001.png").exists(), "pictures are of the test split");
+    assert_eq!(count(finetune(&out("finetune"), &[&MODEL[..], &shared].concat())), (1, 1));
+    assert_eq!(tested(&out("finetune")), 1);
 }

@@ -46,7 +46,7 @@ fn step(g: &Gpu, size: &str, batch: usize) -> Result<Vec<Row>> {
         let images: Vec<u8> = (0..pixels).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
         let loss = trainer.step(&images, &mask, 0, 1e-4)?.to_vec(g)?[0];
         if !loss.is_finite() {
-            return Err(Error::Validation(format!("the loss is {loss}")));
+            return Err(Error::Mismatch(format!("the loss is {loss}")));
         }
         facts.insert("loss".into(), json!(loss));
         let mut times = Vec::new();

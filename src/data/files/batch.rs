@@ -1,18 +1,19 @@
-//! Images of a step.
+//! The images of a training step, or of a part of an evaluation.
 
 use crate::data::cursor::Cursor;
 
-/// Images ready for upload.
+/// A batch of images, ready to be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// Number of the batch since the start of the run, over all epochs.
+pub struct ImageBatch {
+    /// Number of the batch, counted from the start of the run over all epochs.
     pub index: u64,
-    /// Where the batch stands; going on after it means starting at the one after.
+    /// Place of the batch in the run. To go on after this batch, start at the next one.
     pub cursor: Cursor,
-    /// (crops · B, S, S, 3) bytes, sRGB, not normalised; B is `samples.len()`. All first crops, then all second ones.
+    /// (crops · B, S, S, 3) bytes in sRGB, where B is `samples.len()`: all first crops, then all second crops. The GPU
+    /// normalizes them.
     pub images: Vec<u8>,
-    /// (B) class numbers; empty for a set without labels.
+    /// (B) labels; empty for a set without labels.
     pub labels: Vec<u32>,
-    /// (B) positions in the data set; a broken image's place is taken by its replacement.
+    /// (B) positions in the data set. For a broken sample, this is the position of its replacement.
     pub samples: Vec<usize>,
 }

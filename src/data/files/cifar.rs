@@ -1,16 +1,34 @@
-//! CIFAR-10 and CIFAR-100 in their binary version, held in memory as they are (154 MB for the training half).
-use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+//! CIFAR-10 and CIFAR-100 in their binary version. The files are held in memory as they are: 154 MB for the train
+//! split.
+use super::layout::{Found, Layout, Place};
+use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The two CIFAR sets.
+pub(crate) const LAYOUT: Layout =
+    Layout { name: "CIFAR", help: "CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file", open };
+
+fn open(place: &Place, split: Split) -> Found {
+    let found = if place.is_folder() {
+        Cifar::find(place.path, split)?
+    } else if place.is_file_named(|name| name.ends_with(".bin")) {
+        Some(Cifar::open_file(place.path, split)?)
+    } else {
+        None
+    };
+    Ok(found.map(|set| Box::new(set) as Box<dyn Source>))
+}
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// The two sets differ in the label bytes before the 3072 planar pixels: one class, or coarse then fine class.
+/// Which of the two sets. In both, a record is label bytes and then 1024 red, 1024 green and 1024 blue bytes. CIFAR-10
+/// has one label byte, CIFAR-100 a coarse and then a fine class, of which the fine one is the label.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ten,
@@ -37,7 +55,7 @@ impl Kind {
     }
 }
 
-/// One half of a CIFAR set.
+/// One split of a CIFAR set.
 pub(crate) struct Cifar {
     kind: Kind,
     files: Vec<(PathBuf, usize)>,
@@ -46,7 +64,7 @@ pub(crate) struct Cifar {
 }
 
 impl Cifar {
-    /// Opens the set in `dir`, or in its usual sub-folder; `None` if there is none.
+    /// Opens the set in `dir`, or in the folder inside `dir` that the official archive makes; `None` if there is none.
     pub fn find(dir: &Path, split: Split) -> Result<Option<Self>, DataError> {
         for (sub, kind) in [
             ("", Kind::Ten),
@@ -55,7 +73,7 @@ impl Cifar {
             ("cifar-100-binary", Kind::Hundred),
         ] {
             let dir = if sub.is_empty() { dir.to_owned() } else { dir.join(sub) };
-            let (train, test) = halves(&dir, kind);
+            let (train, test) = of_splits(&dir, kind);
             if train.is_empty() && test.is_empty() {
                 continue;
             }
@@ -64,20 +82,20 @@ impl Cifar {
                 Split::Test => test,
             };
             if files.is_empty() {
-                let found = "found only the files of the other half".to_owned();
-                return Err(DataError::NoSplit { path: dir, split, found });
+                let found = "found only the files of the other split".to_owned();
+                return Err(DataError::NoSplit { path: dir, split: split.name(), found });
             }
             return Self::read(kind, &files, &dir).map(Some);
         }
         Ok(None)
     }
 
-    /// Opens one `.bin` file; which of the two sets it is follows from its size.
+    /// Opens one `.bin` file. Its size tells CIFAR-10 from CIFAR-100.
     pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         if split == Split::Test && !name.contains("test") {
             let found = "it is a single file that is not named test".to_owned();
-            return Err(DataError::NoSplit { path: path.to_owned(), split, found });
+            return Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found });
         }
         let size = fs::metadata(path).map_err(DataError::io("look at", path))?.len();
         let fits = |kind: &Kind| size > 0 && size % kind.record() as u64 == 0;
@@ -115,8 +133,8 @@ impl Cifar {
     }
 }
 
-/// The files of both halves that exist in `dir`, sorted.
-fn halves(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
+/// The files of the train and of the test split that exist in `dir`, sorted.
+fn of_splits(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let there = |names: &[&str]| names.iter().map(|n| dir.join(n)).filter(|p| p.is_file()).collect::<Vec<_>>();
     match kind {
         Kind::Ten => {
@@ -127,7 +145,7 @@ fn halves(dir: &Path, kind: Kind) -> (Vec<PathBuf>, Vec<PathBuf>) {
     }
 }
 
-/// Names from the text file that comes with CIFAR-100, else numbers.
+/// Class names: of CIFAR-100 from the text file that comes with it, or numbers if that is missing.
 fn class_names(kind: Kind, dir: &Path) -> Vec<String> {
     if kind == Kind::Ten {
         return CIFAR10.map(str::to_owned).to_vec();
@@ -161,11 +179,11 @@ impl Source for Cifar {
         format!("record {index}")
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let past_end = || DataError::Decode { name: self.name(index), reason: "is past the end".into() };
         let planes = &self.record(index).ok_or_else(past_end)?[self.kind.label_bytes()..];
         let pixels = (0..PIXELS).flat_map(|p| [planes[p], planes[PIXELS + p], planes[2 * PIXELS + p]]).collect();
-        Ok(Rgb8 { width: SIDE as u32, height: SIDE as u32, pixels })
+        Ok(Rgb8 { width: SIDE as u32, height: SIDE as u32, pixels }.into())
     }
 }
 
@@ -175,7 +193,7 @@ mod tests {
     use crate::data::dataset::Dataset;
     use crate::data::testing::put;
 
-    /// A record whose planes are filled with r, g, b.
+    /// A record with the given label bytes and one color.
     fn record(labels: &[u8], rgb: [u8; 3]) -> Vec<u8> {
         let planes = rgb.iter().flat_map(|&c| std::iter::repeat_n(c, PIXELS));
         labels.iter().copied().chain(planes).collect()

@@ -1,11 +1,11 @@
-//! The part of an image that is kept, and its way to the size the network sees.
-use crate::data::source::Rgb8;
+//! Which part of an image is kept, and how it is resized: torchvision's `RandomResizedCrop`, `Resize` and `CenterCrop`.
+use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-/// A box in source pixels, whole or not.
+/// A box in pixels of the source: T is u32 for whole pixels, or f64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Crop<T> {
     left: T,
@@ -14,7 +14,8 @@ pub(crate) struct Crop<T> {
     height: T,
 }
 
-/// Ten tries for a box of random area and aspect that fits; then the largest one of an allowed aspect, centred.
+/// The box of `RandomResizedCrop`: up to ten draws of an area (`scale`) and an aspect (`ratio`) until a box fits. If
+/// none does, the largest centered box of an allowed aspect.
 pub(crate) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f64, f64), s: &mut Stream) -> Crop<u32> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let mut found = None;
@@ -39,12 +40,13 @@ pub(crate) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f6
     Crop { left, top, width, height }
 }
 
-/// The box that resizing the shorter side to ⌊size / crop_ratio⌋ and cutting out the middle would keep.
-pub(crate) fn centre_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
+/// The box of the source that `Resize(⌊size / crop_ratio⌋)` and `CenterCrop(size)` would keep.
+pub(crate) fn center_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let short = full_width.min(full_height);
     let resized = (f64::from(size) / crop_ratio + 1e-6).floor();
-    // Sides after the resize and offsets of the cut are whole pixels, as if there were two steps.
+    // torchvision rounds the size after the resize, and the offset of the crop, to whole pixels. The same rounding here
+    // keeps the same box, although there is only one step.
     let side = |full: f64| {
         let after = (resized * full / short + 1e-6).floor();
         let offset = ((after - f64::from(size)) / 2.0).round_ties_even();
@@ -54,18 +56,19 @@ pub(crate) fn centre_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -
     Crop { left, top, width, height }
 }
 
-/// Brings images to `size` × `size` × 3 bytes: bicubic (a = −½) with antialiasing. It keeps scratch memory between calls.
+/// Resizes to `size` × `size` × 3 bytes: bicubic (a = −½) with antialiasing. Keeps its buffers between calls.
 #[derive(Default)]
 pub(crate) struct Scaler(Resizer);
 
 impl Scaler {
-    /// A box by itself, as if the image ended there.
+    /// Resizes a box as if the image ended at its border, as `RandomResizedCrop` does, which crops first.
     pub fn inside(&mut self, image: &Rgb8, crop: Crop<u32>, size: u32, out: &mut [u8]) -> Result<(), String> {
         let pixels = cut(image, crop).ok_or("the box is not within the image")?;
         self.scale(pixels, [crop.width, crop.height], options(), size, out)
     }
 
-    /// A box of the image, as if all of it were resized: at its border the filter reaches beyond.
+    /// Resizes a box as a part of the whole image: near its border the filter reads pixels beyond it. `Resize` and then
+    /// `CenterCrop` does so too.
     pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
         let options = options().crop(crop.left, crop.top, crop.width, crop.height);
         self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
@@ -98,7 +101,7 @@ fn options() -> ResizeOptions {
     ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false)
 }
 
-/// Reverses each row.
+/// Mirrors an image: reverses the pixels of each row.
 pub(crate) fn mirror(pixels: &mut [u8], width: usize) {
     for row in pixels.chunks_exact_mut(width * 3) {
         let (left, right) = row.split_at_mut(width / 2 * 3);
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_shapes_fall_back_to_a_centred_box() {
+    fn extreme_shapes_fall_back_to_a_centered_box() {
         for (width, height, box_width, box_height) in [(1000, 10, 13, 10), (10, 1000, 10, 13), (1, 1, 1, 1)] {
             let c = random_crop(width, height, (0.2, 1.0), (0.75, 4.0 / 3.0), &mut stream(0));
             assert_eq!((c.width, c.height), (box_width, box_height));
@@ -144,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn centre_crop_is_what_two_steps_give() {
+    fn center_crop_is_what_two_steps_give() {
         // 500 × 375: shorter side to 256 gives 341 × 256; the cut starts at (58, 16), as Python rounds 58.5 to even.
-        let c = centre_crop(500, 375, 224, 0.875);
+        let c = center_crop(500, 375, 224, 0.875);
         assert_eq!((c.left, c.top), (58.0 * 500.0 / 341.0, 16.0 * 375.0 / 256.0));
         assert_eq!((c.width, c.height), (224.0 * 500.0 / 341.0, 224.0 * 375.0 / 256.0));
-        let whole = centre_crop(32, 32, 32, 1.0);
+        let whole = center_crop(32, 32, 32, 1.0);
         assert_eq!((whole.left, whole.top, whole.width, whole.height), (0.0, 0.0, 32.0, 32.0));
     }
 

@@ -1,10 +1,10 @@
-//! Encoded bytes to RGB pixels.
-use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+//! Decodes image files to RGB pixels: PIL's `Image.open(…).convert("RGB")`.
+use crate::data::sample::Rgb8;
+use crate::error::DataError;
 use image::{DynamicImage, ImageReader};
 use std::io::Cursor;
 
-/// Whether `path` (components separated by `/`) ends like an image that [`decode`] reads and is not a hidden file.
+/// Whether the last component of `path` has the extension of an image that [`decode`] reads, and is not hidden.
 pub(crate) fn is_image_name(path: &str) -> bool {
     const KNOWN: [&str; 13] =
         ["jpg", "jpeg", "jpe", "png", "bmp", "gif", "webp", "ppm", "pgm", "pbm", "pnm", "tif", "tiff"];
@@ -15,9 +15,9 @@ pub(crate) fn is_image_name(path: &str) -> bool {
 
 /// Decodes `bytes` by their content, whatever the file is called.
 ///
-/// Grey is replicated to three channels, 16 bits are reduced to 8, transparency is laid over white and an animation
-/// gives its first frame. An EXIF rotation is not applied, as in the usual ImageNet pipelines. A JPEG that ends early is
-/// an error, although a decoder could fill in grey. `name` is for the error.
+/// Gray becomes three equal channels, 16 bits become 8, a transparent pixel lies over white, and of an animation the
+/// first frame is taken. EXIF rotation is ignored, as in the usual ImageNet pipelines. A JPEG that ends early is an
+/// error: a decoder would fill the rest with gray, and a model would train on it. `name` is for the error.
 pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
     let failed = |reason: String| DataError::Decode { name: name.to_owned(), reason };
     if jpeg_is_cut(bytes) {
@@ -33,8 +33,8 @@ pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
     Ok(Rgb8 { width, height, pixels })
 }
 
-/// Whether no end marker follows the last start of a scan. Neither marker can occur inside the data of a scan, but an
-/// embedded thumbnail has both.
+/// Whether a JPEG is cut off: no end marker (ff d9) comes after its last start of a scan (ff da). Looking for any end
+/// marker would not do, because an embedded thumbnail has one of its own. The data of a scan contains neither marker.
 fn jpeg_is_cut(bytes: &[u8]) -> bool {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return false;
@@ -65,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn transparency_goes_over_white_and_grey_is_replicated() {
+    fn transparency_goes_over_white_and_gray_is_replicated() {
         let rgba = image::RgbaImage::from_raw(3, 1, vec![9, 9, 9, 0, 10, 20, 30, 255, 0, 100, 200, 51]).unwrap();
         let got = decode("a", &encode(rgba.into(), ImageFormat::Png)).unwrap();
         assert_eq!(got.pixels, [255, 255, 255, 10, 20, 30, 204, 224, 244]);
-        let grey = image::GrayImage::from_raw(2, 1, vec![7, 200]).unwrap();
-        let got = decode("a", &encode(grey.into(), ImageFormat::Png)).unwrap();
+        let gray = image::GrayImage::from_raw(2, 1, vec![7, 200]).unwrap();
+        let got = decode("a", &encode(gray.into(), ImageFormat::Png)).unwrap();
         assert_eq!(got, Rgb8 { width: 2, height: 1, pixels: vec![7, 7, 7, 200, 200, 200] });
         let deep = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(1, 1, vec![0xABCDu16]).unwrap();
         let got = decode("a", &encode(deep.into(), ImageFormat::Png)).unwrap();

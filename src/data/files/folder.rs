@@ -1,17 +1,30 @@
-//! Images in folders, read from disk when asked for.
+//! Images in folders (torchvision's `ImageFolder`), read from disk when asked for.
 use super::decode::{decode, is_image_name};
+use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
-use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders nested deeper than this are not searched, which also ends a loop of links.
+/// Torchvision's `ImageFolder`, and what people have besides.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "image folder",
+    help: "one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if every name \
+           starts like n01440764_1.jpg",
+    open,
+};
+
+fn open(place: &Place, split: Split) -> Found {
+    if place.is_folder() { Ok(Some(Box::new(Folder::open(place.path, split)?))) } else { Ok(None) }
+}
+
+/// Folders nested deeper than this are not searched. This also ends a search that runs in a circle of links.
 const MAX_DEPTH: usize = 8;
 
-/// A folder of images, by class or flat.
+/// The images of one split of a folder.
 pub(crate) struct Folder {
     files: Vec<PathBuf>,
     labels: Vec<u32>,
@@ -30,7 +43,7 @@ impl Folder {
     }
 }
 
-/// Collects (path below the root with `/`, path to open) of every image file below `dir`.
+/// Collects every image file below `dir` as (path relative to the root with `/`, path to open).
 fn walk(dir: &Path, below: &str, depth: usize, found: &mut Vec<(String, PathBuf)>) -> Result<(), DataError> {
     for entry in fs::read_dir(dir).map_err(DataError::io("read the folder", dir))? {
         let entry = entry.map_err(DataError::io("read the folder", dir))?;
@@ -40,7 +53,7 @@ fn walk(dir: &Path, below: &str, depth: usize, found: &mut Vec<(String, PathBuf)
             continue;
         }
         let (name, path) = (format!("{below}{name}"), entry.path());
-        // One system call per entry is saved by asking for the target of links only.
+        // `file_type` comes with the directory entry; only a link needs a system call to see what it points to.
         let kind = entry.file_type().map_err(DataError::io("look at", &path))?;
         let is_dir = kind.is_dir() || kind.is_symlink() && fs::metadata(&path).is_ok_and(|target| target.is_dir());
         if is_dir && depth > 0 {
@@ -69,10 +82,10 @@ impl Source for Folder {
         self.files[index].display().to_string()
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let path = &self.files[index];
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        decode(&self.name(index), &bytes)
+        Ok(decode(&self.name(index), &bytes)?.into())
     }
 }
 

@@ -1,19 +1,38 @@
-//! IDX files as of MNIST and its relatives: grey images of one size, held in memory as they are.
-use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+//! IDX files, the format of MNIST and Fashion-MNIST: gray images of one size, held in memory as they are.
+use super::layout::{Found, Layout, Place};
+use crate::data::sample::{Rgb8, Sample};
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// One half of an IDX set.
+/// MNIST and its relatives.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "IDX",
+    help: "IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it",
+    open,
+};
+
+fn open(place: &Place, split: Split) -> Found {
+    let found = if place.is_folder() {
+        Idx::find(place.path, split)?
+    } else if place.is_file_named(is_images_name) {
+        Some(Idx::open_file(place.path, split)?)
+    } else {
+        None
+    };
+    Ok(found.map(|set| Box::new(set) as Box<dyn Source>))
+}
+
+/// One split of an IDX set.
 pub(crate) struct Idx {
     path: PathBuf,
     width: usize,
     height: usize,
-    grey: Vec<u8>,
+    gray: Vec<u8>,
     labels: Vec<u32>,
     classes: Vec<String>,
 }
@@ -31,7 +50,7 @@ fn is_test_name(path: &Path) -> bool {
 }
 
 impl Idx {
-    /// Opens the `split` half in `dir`; `None` if there are no IDX files.
+    /// Opens one split in `dir`; `None` if there are no IDX files.
     pub fn find(dir: &Path, split: Split) -> Result<Option<Self>, DataError> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(DataError::io("read the folder", dir))? {
@@ -48,22 +67,22 @@ impl Idx {
             Some(path) => Self::read(path).map(Some),
             None => {
                 let found = format!("found only {}", found[0].display());
-                Err(DataError::NoSplit { path: dir.to_owned(), split, found })
+                Err(DataError::NoSplit { path: dir.to_owned(), split: split.name(), found })
             }
         }
     }
 
-    /// Opens one file of images.
+    /// Opens one file of images, and the labels beside it.
     pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
         if split == Split::Test && !is_test_name(path) {
             let found = "it is a single file that is not named t10k or test".to_owned();
-            return Err(DataError::NoSplit { path: path.to_owned(), split, found });
+            return Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found });
         }
         Self::read(path)
     }
 
     fn read(path: &Path) -> Result<Self, DataError> {
-        let ([count, height, width], grey) = read_idx::<3>(path)?;
+        let ([count, height, width], gray) = read_idx::<3>(path)?;
         if count == 0 || height == 0 || width == 0 {
             return Err(DataError::format(path, format!("holds {count} images of {height} × {width} pixels")));
         }
@@ -79,7 +98,7 @@ impl Idx {
             }
         };
         let classes = labels.iter().max().map_or(Vec::new(), |&top| (0..=top).map(|c| c.to_string()).collect());
-        Ok(Self { path: path.to_owned(), width, height, grey, labels, classes })
+        Ok(Self { path: path.to_owned(), width, height, gray, labels, classes })
     }
 }
 
@@ -93,7 +112,8 @@ fn labels_beside(images: &Path) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-/// Reads a file of bytes with N dimensions: magic 0, 0, 8, N, then the sizes as big-endian u32, then the bytes.
+/// Reads an IDX file of bytes with N dimensions: the magic bytes 0, 0, 8, N, then N sizes as big-endian u32, then the
+/// data. Returns sizes and data.
 fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>), DataError> {
     let read_error = || DataError::io("read", path);
     let cut = |e: std::io::Error| match e.kind() {
@@ -130,7 +150,7 @@ fn read_idx<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>), DataEr
 
 impl Source for Idx {
     fn len(&self) -> usize {
-        self.grey.len() / (self.width * self.height)
+        self.gray.len() / (self.width * self.height)
     }
 
     fn classes(&self) -> &[String] {
@@ -145,10 +165,10 @@ impl Source for Idx {
         format!("{}: image {index}", self.path.display())
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let size = self.width * self.height;
-        let pixels = self.grey[index * size..][..size].iter().flat_map(|&g| [g, g, g]).collect();
-        Ok(Rgb8 { width: self.width as u32, height: self.height as u32, pixels })
+        let pixels = self.gray[index * size..][..size].iter().flat_map(|&g| [g, g, g]).collect();
+        Ok(Rgb8 { width: self.width as u32, height: self.height as u32, pixels }.into())
     }
 }
 

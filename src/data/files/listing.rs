@@ -1,33 +1,36 @@
-//! From a list of paths to samples: which half of the set, which order, which classes.
-use crate::data::error::DataError;
+//! From a list of paths to the samples of a split: torchvision's `ImageFolder`, for folders and archives alike.
 use crate::data::imagenet::wnid_of_file;
 use crate::data::split::Split;
+use crate::error::DataError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const TRAIN: [&str; 2] = ["train", "training"];
-/// In order of preference: where both exist, `test/` is often the half without labels.
+/// Names of the test split, the preferred one first. Where a set has `val/` and `test/`, its `test/` often has no
+/// labels.
 const EVAL: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
 
-/// The chosen samples in a fixed order.
+/// The samples of a split, in order.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Listing {
-    /// Positions in the list that was given, sorted by path.
+    /// For each sample, its position in the list of paths that was given. Sorted by path.
     pub order: Vec<usize>,
-    /// One class number per sample, or empty where there are no classes.
+    /// For each sample, its label; empty if there are no classes.
     pub labels: Vec<u32>,
-    /// Class names, sorted; a label is a position in here.
+    /// Class names, sorted; a label is a position in them.
     pub classes: Vec<String>,
 }
 
-/// Arranges image `paths` (components separated by `/`) below `root`.
+/// Finds the samples of a split among the images `paths`, which are relative to `root` with `/` between components.
 ///
-/// - Folders that merely wrap everything else are ignored (`imagenette/train/…` is `train/…`).
-/// - `train/` together with `val/` or `test/`, or such a folder alone, is a split; otherwise everything is
-///   [`Split::Train`]. A class may be called "train" as long as no class is called "test" or "val".
-/// - The first folder below is the class. Without folders it is the WordNet id that the file names start with, if all do.
-///   Class numbers come from both halves, so that they agree between them. With fewer than two classes, or images beside
-///   the class folders, the samples have no labels.
+/// - A folder that holds everything else is ignored: `imagenette/train/…` counts as `train/…`.
+/// - `train/` together with `val/` or `test/` are the two splits. One of these folders alone is one split, and the
+///   other is missing. Without such folders all images are [`Split::Train`]. A class may be called "train" as long as
+///   none is called "val" or "test".
+/// - The first folder below the split is the class. Where there are no folders, the class is the WordNet id at the
+///   start of the file names, if all names have one.
+/// - Class numbers count the classes of both splits, so that a class has the same number in both.
+/// - With fewer than two classes, or with images beside the class folders, there are no labels.
 pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Listing, DataError> {
     let mut parts: Vec<(Vec<&str>, usize)> = paths
         .iter()
@@ -36,7 +39,7 @@ pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Lis
         .filter(|(components, _): &(Vec<&str>, usize)| !components.is_empty())
         .collect();
     if parts.is_empty() {
-        return Err(DataError::Empty { path: root.to_owned() });
+        return Err(DataError::Empty { path: root.to_owned(), layouts: String::new() });
     }
     parts.sort_unstable();
     while let Some(folder) = wrapper(&parts) {
@@ -69,17 +72,17 @@ pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Lis
 }
 
 fn no_split(root: &Path, split: Split, found: String) -> DataError {
-    DataError::NoSplit { path: root.to_owned(), split, found }
+    DataError::NoSplit { path: root.to_owned(), split: split.name(), found }
 }
 
-/// The one folder that holds everything, if below it there are still folders to tell apart.
+/// The folder that holds everything, if there are folders below it.
 fn wrapper<'a>(parts: &[(Vec<&'a str>, usize)]) -> Option<&'a str> {
     let top = parts.first()?.0[0];
     let is_split = TRAIN.iter().chain(&EVAL).any(|s| top.eq_ignore_ascii_case(s));
     (!is_split && parts.iter().all(|(c, _)| c[0] == top && c.len() >= 3)).then_some(top)
 }
 
-/// The folders of the two halves, or `None` when the top level is not a split.
+/// The folders of the train and test splits, of which one may be missing; `None` if the top level has no splits.
 fn split_folders<'a>(parts: &[(Vec<&'a str>, usize)]) -> Option<(Option<&'a str>, Option<&'a str>)> {
     let tops: BTreeSet<&str> = parts.iter().filter(|(c, _)| c.len() > 1).map(|(c, _)| c[0]).collect();
     let find = |names: &[&str]| names.iter().find_map(|n| tops.iter().find(|t| t.eq_ignore_ascii_case(n)).copied());
@@ -89,7 +92,7 @@ fn split_folders<'a>(parts: &[(Vec<&'a str>, usize)]) -> Option<(Option<&'a str>
     ((train.is_some() && eval.is_some()) || only).then_some((train, eval))
 }
 
-/// Labels of `chosen` by their class, numbered over the classes of `all`.
+/// The listing of `chosen`, with class numbers that count the classes of `all`.
 fn classify(root: &Path, chosen: &[&(Vec<&str>, usize)], all: &[(Vec<&str>, usize)]) -> Listing {
     let order = chosen.iter().map(|(_, i)| *i).collect();
     let loose = chosen.iter().filter(|(c, _)| c.len() == 1).count();
@@ -108,7 +111,7 @@ fn classify(root: &Path, chosen: &[&(Vec<&str>, usize)], all: &[(Vec<&str>, usiz
     }
 }
 
-/// The class that a path names.
+/// The class that the path of an image names: its first folder, or the WordNet id in its name.
 fn class<'a>(components: &[&'a str]) -> Option<&'a str> {
     match components {
         [file] => wnid_of_file(file),

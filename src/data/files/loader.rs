@@ -1,10 +1,11 @@
-//! Batches prepared ahead of their use, in an order that no number of threads can change.
-use super::batch::Batch;
+//! Batches prepared ahead of their use by threads: PyTorch's `DataLoader`, but with the same bytes for any number of
+//! threads.
+use super::batch::ImageBatch;
 use super::transform::Transform;
 use super::worker::Worker;
 use crate::data::cursor::{Cursor, EpochOrder};
 use crate::data::dataset::Dataset;
-use crate::data::error::DataError;
+use crate::error::DataError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,18 +16,18 @@ use std::thread::JoinHandle;
 pub struct LoaderOptions {
     /// Images per batch.
     pub batch_size: usize,
-    /// What happens to each image; also decides the size of the batches.
+    /// What happens to each image; its size is that of the images in a batch.
     pub transform: Transform,
     /// Independent crops of each image in its batch; 2 for contrastive pretraining.
     pub crops: usize,
-    /// Repeated augmentation: how often an epoch shows an image, differently each time, instead of other images. An
-    /// epoch of training is not longer for it; 1 shows each image once. Evaluation does not repeat.
+    /// Repeated augmentation: how often an epoch of training shows an image, augmented differently each time. An epoch
+    /// does not get longer, it shows fewer different images. 1 shows each image once. Evaluation does not repeat.
     pub repeats: usize,
     /// Seed of order and crops.
     pub seed: u64,
     /// Threads that decode; 0 takes one per core.
     pub threads: usize,
-    /// Batches kept ready besides the one in work.
+    /// Number of finished batches that may wait (`prefetch_factor`).
     pub prefetch: usize,
 }
 
@@ -37,7 +38,7 @@ impl LoaderOptions {
         Self { batch_size, transform, crops: 1, repeats: 1, seed: 0, threads: 0, prefetch: 2 }
     }
 
-    /// Batches in an epoch of training on so many images.
+    /// Number of batches in an epoch of training on `images` images.
     pub fn batches_per_epoch(&self, images: usize) -> u64 {
         self.plan(images).per_epoch
     }
@@ -45,9 +46,9 @@ impl LoaderOptions {
     fn check(&self) -> Result<(), DataError> {
         self.transform.check()?;
         if self.batch_size == 0 {
-            return Err(DataError::setting("--batch-size", 0, "at least 1"));
+            return Err(DataError::setting("batch_size", 0, "at least 1"));
         }
-        for (name, count) in [("--repeats", self.repeats), ("crops per image", self.crops)] {
+        for (name, count) in [("repeats", self.repeats), ("crops per image", self.crops)] {
             if !(1..=64).contains(&count) {
                 return Err(DataError::setting(name, count, "1 to 64"));
             }
@@ -60,12 +61,12 @@ impl LoaderOptions {
     }
 }
 
-/// An iterator of batches that a background thread and a pool of decoders keep filled.
+/// An iterator over batches, which a background thread and a pool of decoding threads prepare.
 ///
 /// Batch k holds the same bytes for every number of threads, and for every place the loader was started from: order and
 /// crops depend on (seed, epoch, sample) alone. Dropping the loader stops the threads within about one image each.
 pub struct Loader {
-    queue: Option<Receiver<Result<Batch, DataError>>>,
+    queue: Option<Receiver<Result<ImageBatch, DataError>>>,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     per_epoch: u64,
@@ -73,19 +74,24 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Endless shuffled batches from `start` on. The incomplete batch at the end of an epoch is left out, so a set
-    /// smaller than one batch is an error.
+    /// Shuffled batches from `start` on, without end. The incomplete batch at the end of an epoch is left out.
+    ///
+    /// # Errors
+    /// Options out of range; [`DataError::TooFew`] where an epoch does not fill one batch.
     pub fn train(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor) -> Result<Self, DataError> {
         options.check()?;
         let plan = options.plan(set.len());
         if plan.per_epoch == 0 {
             let (name, images, batch_size) = (set.spec().to_owned(), plan.visits, options.batch_size);
-            return Err(DataError::TooFew { name, images, batch_size });
+            return Err(DataError::TooFew { name, images, batch_size, accum_iter: 1 });
         }
         Self::start(set, options, plan, start, u64::MAX)
     }
 
-    /// One pass in the order of the set, the incomplete last batch included.
+    /// One pass in the order of the set, with the incomplete last batch.
+    ///
+    /// # Errors
+    /// Options out of range.
     pub fn eval(set: Arc<Dataset>, options: &LoaderOptions) -> Result<Self, DataError> {
         options.check()?;
         let plan = EpochOrder::eval(set.len(), options.batch_size);
@@ -114,16 +120,16 @@ impl Loader {
         Ok(Self { queue: Some(queue), thread: Some(thread), stop, per_epoch, name })
     }
 
-    /// Batches in one epoch.
+    /// Number of batches in an epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         self.per_epoch
     }
 }
 
 impl Iterator for Loader {
-    type Item = Result<Batch, DataError>;
+    type Item = Result<ImageBatch, DataError>;
 
-    /// The next batch, waiting for it if need be. After an error there is nothing more.
+    /// The next batch; waits until it is ready. After an error the iterator ends.
     fn next(&mut self) -> Option<Self::Item> {
         if let Ok(item) = self.queue.as_ref()?.recv() {
             return Some(item);
@@ -141,7 +147,7 @@ impl Drop for Loader {
         self.stop.store(true, Ordering::Relaxed);
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // A panic was reported by its own thread; there is nothing left to say while dropping.
+            // If the thread panicked, the panic hook has printed it; nobody can take an error from here.
             let _ = thread.join();
         }
     }
@@ -150,7 +156,7 @@ impl Drop for Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::recipe::Recipe;
+    use crate::data::augmentation::Augmentation;
     use crate::data::split::Split;
     use crate::data::testing::Stub;
     use std::time::{Duration, Instant};
@@ -163,7 +169,7 @@ mod tests {
         Arc::new(Stub { count, broken: vec![2, 3, 9], panics: vec![9] }.dataset())
     }
 
-    fn take(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor, n: usize) -> Vec<Batch> {
+    fn take(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor, n: usize) -> Vec<ImageBatch> {
         Loader::train(set, options, start).unwrap().take(n).collect::<Result<_, _>>().unwrap()
     }
 
@@ -185,8 +191,8 @@ mod tests {
     #[test]
     fn no_change_of_an_image_depends_on_threads_or_on_where_the_run_started() {
         let set = Arc::new(Dataset::open("synthetic:50", Split::Train).unwrap());
-        for recipe in [Recipe::RAND_AUGMENT, Recipe::THREE_AUGMENT] {
-            let transform = Transform::Train { size: 16, recipe };
+        for augmentation in [Augmentation::RAND_AUGMENT, Augmentation::THREE_AUGMENT] {
+            let transform = Transform::Train { size: 16, augmentation };
             let with = |threads| LoaderOptions { transform, repeats: 3, ..options(8, threads) };
             let whole = take(set.clone(), &with(1), Cursor::default(), 8);
             assert_eq!(whole[2..], take(set.clone(), &with(3), whole[2].cursor, 6));
@@ -245,10 +251,10 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let start = |set, o| Loader::train(set, &o, Cursor::default()).err().unwrap().to_string();
         let few = start(stub(10), options(64, 1));
-        assert!(few.contains("10 images") && few.contains("64") && few.contains("--batch-size 10"), "{few}");
-        assert!(start(stub(10), options(0, 1)).contains("--batch-size is 0"));
+        assert!(few.contains("10 images") && few.contains("64") && few.contains("`batch_size` 10"), "{few}");
+        assert!(start(stub(10), options(0, 1)).contains("batch_size is 0"));
         assert!(Loader::eval(stub(10), &options(0, 1)).is_err());
-        assert!(start(stub(10), LoaderOptions { repeats: 0, ..options(4, 1) }).contains("--repeats is 0"));
+        assert!(start(stub(10), LoaderOptions { repeats: 0, ..options(4, 1) }).contains("repeats is 0"));
         // 300 images repeated are an epoch of 256, which would be no batch at all.
         assert!(start(stub(300), LoaderOptions { repeats: 3, ..options(300, 1) }).contains("256 images"));
         let past = Loader::train(stub(10), &options(4, 1), Cursor { epoch: 0, batch: 3 });

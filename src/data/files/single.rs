@@ -1,11 +1,14 @@
-//! One image file, outside of any set.
+//! One image file that belongs to no data set.
 use super::decode;
 use super::transform::{Scratch, Transform};
-use crate::data::error::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::error::DataError;
 use std::path::Path;
 
-/// Decodes the file at `path` and brings it to (S, S, 3) bytes.
+/// Decodes the file at `path` and transforms it to (S, S, 3) bytes. Random choices are those of seed 0.
+///
+/// # Errors
+/// A file that cannot be read or decoded, a transform out of range.
 pub fn load_image(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataError> {
     transform.check()?;
     let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;

@@ -1,26 +1,46 @@
-//! Images inside a tar archive, read in place: only names, offsets and lengths are kept in memory.
+//! Images inside a tar archive, read in place. Memory holds the name, offset and length of each; the file stays open.
 use super::decode::{decode, is_image_name};
+use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
-use crate::data::error::DataError;
-use crate::data::source::Rgb8;
+use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
+use crate::error::DataError;
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A tar archive of an image folder.
+/// An image folder in one file.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "tar",
+    help: "a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file",
+    open,
+};
+
+const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"];
+
+fn open(place: &Place, split: Split) -> Found {
+    match place.is_file_named(|name| ENDINGS.iter().any(|ending| name.ends_with(ending))) {
+        true => Ok(Some(Box::new(Tar::open(place.path, split)?))),
+        false => Ok(None),
+    }
+}
+
+/// One split of a tar archive of an image folder.
 pub(crate) struct Tar {
     path: PathBuf,
-    file: File,
-    members: Vec<Member>,
+    file: Arc<File>,
+    /// Members of both splits.
+    members: Arc<Vec<Member>>,
+    /// Positions in `members` of the samples of this split.
+    order: Vec<usize>,
     labels: Vec<u32>,
     classes: Vec<String>,
 }
 
-#[derive(Clone)]
 struct Member {
     name: String,
     offset: u64,
@@ -28,8 +48,8 @@ struct Member {
 }
 
 impl Tar {
-    /// Indexes the archive at `path`. One compressed with gzip or xz is first unpacked to an anonymous temporary file, which
-    /// needs as much room as the archive has unpacked.
+    /// Indexes the archive at `path`. An archive compressed with gzip or xz cannot be read at an offset, so it is
+    /// unpacked to an unnamed temporary file first; the temporary folder needs room for the unpacked archive.
     pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
         let mut file = File::open(path).map_err(DataError::io("open", path))?;
         let mut magic = [0u8; 6];
@@ -41,20 +61,28 @@ impl Tar {
             file = unpack(path, XzReader::new(BufReader::new(file), true))?;
         }
         let members = index(path, &file)?;
+        Self::of(path, Arc::new(file), Arc::new(members), split)
+    }
+
+    fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {
         let names: Vec<String> = members.iter().map(|m| m.name.clone()).collect();
         let Listing { order, labels, classes } = arrange(path, &names, split)?;
-        let members = order.into_iter().map(|i| members[i].clone()).collect();
-        Ok(Self { path: path.to_owned(), file, members, labels, classes })
+        Ok(Self { path: path.to_owned(), file, members, order, labels, classes })
+    }
+
+    fn member(&self, index: usize) -> &Member {
+        &self.members[self.order[index]]
     }
 }
 
 fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
+    tracing::debug!("unpacking {}", path.display());
     let mut plain = tempfile::tempfile().map_err(DataError::io("make a temporary file to unpack", path))?;
     std::io::copy(&mut archive, &mut plain).map_err(DataError::io("unpack (to the temporary folder)", path))?;
     Ok(plain)
 }
 
-/// Finds the image members; the archive must be whole.
+/// Finds the images in an archive. Refuses an archive that is cut short.
 fn index(path: &Path, file: &File) -> Result<Vec<Member>, DataError> {
     let damaged = |e: std::io::Error| DataError::format(path, format!("is not a whole tar archive: {e}"));
     let total = file.metadata().map_err(DataError::io("look at", path))?.len();
@@ -79,7 +107,7 @@ fn index(path: &Path, file: &File) -> Result<Vec<Member>, DataError> {
     Ok(members)
 }
 
-/// Reads at a position without moving a shared cursor, so that threads need no lock.
+/// Reads at a position without moving the cursor of the file, so that threads need no lock.
 fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset);
@@ -98,7 +126,12 @@ fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
 
 impl Source for Tar {
     fn len(&self) -> usize {
-        self.members.len()
+        self.order.len()
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        let test = Self::of(&self.path, self.file.clone(), self.members.clone(), Split::Test);
+        Some(test.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
     fn classes(&self) -> &[String] {
@@ -110,14 +143,14 @@ impl Source for Tar {
     }
 
     fn name(&self, index: usize) -> String {
-        format!("{}: {}", self.path.display(), self.members[index].name)
+        format!("{}: {}", self.path.display(), self.member(index).name)
     }
 
-    fn image(&self, index: usize) -> Result<Rgb8, DataError> {
-        let member = &self.members[index];
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let member = self.member(index);
         let mut bytes = vec![0; member.size as usize];
         read_at(&self.file, member.offset, &mut bytes).map_err(DataError::io("read", &self.path))?;
-        decode(&self.name(index), &bytes)
+        Ok(decode(&self.name(index), &bytes)?.into())
     }
 }
 
@@ -140,13 +173,13 @@ mod tests {
     }
 
     fn members() -> Vec<u8> {
-        let (red, blue, grey) = (png(5, 4, [255, 0, 0]), png(4, 4, [0, 0, 255]), png(4, 4, [9; 3]));
+        let (red, blue, gray) = (png(5, 4, [255, 0, 0]), png(4, 4, [0, 0, 255]), png(4, 4, [9; 3]));
         let long = format!("set/train/b/{}.png", "x".repeat(150));
         archive(&[
             (&long, &red),
             ("set/train/a/2.png", &blue),
             ("set/train/a/._2.png", b"resource fork"),
-            ("set/val/b/3.png", &grey),
+            ("set/val/b/3.png", &gray),
             ("set/README", b"text"),
         ])
     }
@@ -166,6 +199,9 @@ mod tests {
             assert_eq!(set.image(1).unwrap().width, 5);
             let test = Dataset::open(spec.to_str().unwrap(), Split::Test).unwrap();
             assert_eq!((test.len(), test.label(0), test.image(0).unwrap().pixels[0]), (1, Some(1), 9));
+            let shared = set.limited(1).unwrap().test_split().unwrap();
+            assert_eq!((shared.len(), shared.label(0), shared.image(0).unwrap().pixels[0]), (1, Some(1), 9));
+            assert_eq!((shared.spec(), shared.sample_name(0)), (test.spec(), test.sample_name(0)));
         }
     }
 

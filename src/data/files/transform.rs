@@ -1,34 +1,34 @@
-//! From a decoded image to the square the network sees.
-use super::crop::{Scaler, centre_crop, mirror, random_crop};
-use crate::data::error::DataError;
-use crate::data::files::augment::jitter::colour_jitter;
+//! From a decoded image to the square that a model sees: torchvision's `Compose` for training and for evaluation.
+use super::crop::{Scaler, center_crop, mirror, random_crop};
+use crate::data::augmentation::Augmentation;
+use crate::data::files::augment::jitter::color_jitter;
 use crate::data::files::augment::three::three_augment;
 use crate::data::files::augment::{Canvas, erase};
-use crate::data::recipe::Recipe;
-use crate::data::source::Rgb8;
+use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
+use crate::error::DataError;
 
-/// How an image becomes `size` × `size` RGB bytes. All resizing is bicubic (a = −½) with antialiasing, in one step from
-/// the source pixels.
+/// How an image becomes `size` × `size` RGB bytes. Resizing is bicubic with antialiasing (PIL's `BICUBIC`, a = −½), in
+/// one step from the pixels of the source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Transform {
-    /// A random crop and random changes.
+    /// A random crop and random changes, for training.
     Train {
         /// Side of the result in pixels.
         size: u32,
         /// Which crops and changes.
-        recipe: Recipe,
+        augmentation: Augmentation,
     },
-    /// Shorter side to ⌊size / crop_ratio⌋, then the middle.
+    /// `Resize(⌊size / crop_ratio⌋)` of the shorter side, then `CenterCrop(size)`, for evaluation.
     Eval {
         /// Side of the result in pixels.
         size: u32,
-        /// Share of the shorter side that is kept; usually 0.875.
+        /// Share of the shorter side that is kept; usually 0.875 (timm's `crop_pct`).
         crop_ratio: f64,
     },
 }
 
-/// Memory that one thread uses again for each image.
+/// Buffers that one thread reuses from image to image.
 #[derive(Default)]
 pub struct Scratch {
     scaler: Scaler,
@@ -36,12 +36,12 @@ pub struct Scratch {
 }
 
 impl Transform {
-    /// Random crops as for MAE, [`Recipe::PRETRAIN`].
+    /// The augmentation of MAE, [`Augmentation::PRETRAIN`].
     pub fn train(size: u32) -> Self {
-        Self::Train { size, recipe: Recipe::PRETRAIN }
+        Self::Train { size, augmentation: Augmentation::PRETRAIN }
     }
 
-    /// The middle after resizing the shorter side to size / 0.875.
+    /// `Resize` of the shorter side to ⌊size / 0.875⌋, then `CenterCrop(size)`.
     pub fn eval(size: u32) -> Self {
         Self::Eval { size, crop_ratio: 0.875 }
     }
@@ -53,39 +53,44 @@ impl Transform {
         }
     }
 
-    /// Refuses settings that cannot work.
+    /// # Errors
+    /// A size, a crop ratio or an augmentation out of range.
     pub fn check(&self) -> Result<(), DataError> {
         let size = self.size();
         if !(1..=4096).contains(&size) {
             return Err(DataError::setting("image size", size, "1 to 4096 pixels"));
         }
         match *self {
-            Self::Train { recipe, .. } => recipe.check(),
+            Self::Train { augmentation, .. } => augmentation.check(),
             Self::Eval { crop_ratio, .. } if crop_ratio > 0.0 && crop_ratio <= 1.0 => Ok(()),
             Self::Eval { crop_ratio, .. } => Err(DataError::setting("crop ratio", crop_ratio, "0 < ratio ≤ 1")),
         }
     }
 
-    /// Writes the `size` × `size` × 3 result to `out`, drawing from `s` (not at all to evaluate).
+    /// Writes the `size` × `size` × 3 bytes of the result to `out`. Random choices come from `s`; evaluation makes
+    /// none.
+    ///
+    /// # Errors
+    /// An image or an `out` whose length is not that of its size.
     pub fn apply(&self, image: &Rgb8, s: &mut Stream, scratch: &mut Scratch, out: &mut [u8]) -> Result<(), DataError> {
         let Scratch { scaler, pixels: spare } = scratch;
         let failed = |reason| DataError::setting("an image to resize", reason, "pixels that match its size");
         match *self {
             Self::Eval { size, crop_ratio } => {
-                let crop = centre_crop(image.width, image.height, size, crop_ratio);
+                let crop = center_crop(image.width, image.height, size, crop_ratio);
                 scaler.across(image, crop, size, out).map_err(failed)
             }
-            Self::Train { size, recipe } => {
-                let crop = random_crop(image.width, image.height, recipe.crop_scale, recipe.crop_aspect, s);
+            Self::Train { size, augmentation } => {
+                let crop = random_crop(image.width, image.height, augmentation.crop_scale, augmentation.crop_aspect, s);
                 scaler.inside(image, crop, size, out).map_err(failed)?;
-                recipe.change(&mut Canvas { side: size as usize, pixels: out, spare }, s);
+                augmentation.change(&mut Canvas { side: size as usize, pixels: out, spare }, s);
                 Ok(())
             }
         }
     }
 }
 
-impl Recipe {
+impl Augmentation {
     /// Everything after the crop.
     fn change(&self, c: &mut Canvas, s: &mut Stream) {
         if s.chance(self.hflip) {
@@ -96,7 +101,7 @@ impl Recipe {
         }
         match self.aa {
             Some(aa) => aa.apply(c, s),
-            None if self.color_jitter > 0.0 => colour_jitter(c, self.color_jitter, s),
+            None if self.color_jitter > 0.0 => color_jitter(c, self.color_jitter, s),
             None => {}
         }
         if self.reprob > 0.0 && s.chance(self.reprob) {
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn shrinking_averages_instead_of_skipping() {
-        // A checkerboard of single pixels must become grey: without antialiasing it would alias to black and white.
+        // A checkerboard of single pixels becomes gray. Without antialiasing it would stay black and white.
         let pixels = (0..64 * 64).flat_map(|i| [if (i / 64 + i % 64) % 2 == 0 { 0 } else { 255 }; 3]).collect();
         let image = Rgb8 { width: 64, height: 64, pixels };
         let out = apply(Transform::Eval { size: 8, crop_ratio: 1.0 }, &image, 0);
@@ -152,27 +157,29 @@ mod tests {
         let error = |t: Transform| t.check().unwrap_err().to_string();
         assert!(error(Transform::train(0)).starts_with("image size is 0"));
         assert!(error(Transform::Eval { size: 8, crop_ratio: 1.5 }).contains("1.5"));
-        let recipe = Recipe { crop_scale: (0.5, 0.2), ..Recipe::PRETRAIN };
-        assert!(error(Transform::Train { size: 8, recipe }).contains("crop scale"));
+        let augmentation = Augmentation { crop_scale: (0.5, 0.2), ..Augmentation::PRETRAIN };
+        assert!(error(Transform::Train { size: 8, augmentation }).contains("crop scale"));
     }
 
     proptest::proptest! {
-        /// Any image through any recipe: no panic, and the same draw gives the same, whatever the scratch memory held.
+        /// Any image through any augmentation: nothing panics, and equal streams give equal bytes, whatever the buffers
+        /// held before.
         #[test]
-        fn any_image_takes_any_recipe(
-            width in 1u32..70, height in 1u32..70, size in 1u32..40, sample: u64, operations in 0usize..9, which in 0usize..3,
+        fn any_image_takes_any_augmentation(
+            width in 1u32..70, height in 1u32..70, size in 1u32..40, sample: u64,
+            operations in 0usize..9, which in 0usize..3,
             magnitude in 0.0f64..=10.0, increasing: bool, jitter in 0.0f64..=1.0, low in 0.001f64..1.0,
         ) {
             let aa = RandAugment { magnitude, operations, deviation: 3.0, increasing };
-            let recipe = Recipe {
+            let augmentation = Augmentation {
                 crop_scale: (low, 1.0),
                 aa: (which == 1).then_some(aa),
                 three_augment: which == 2,
                 color_jitter: jitter,
                 reprob: 1.0,
-                ..Recipe::PRETRAIN
+                ..Augmentation::PRETRAIN
             };
-            let (transform, image) = (Transform::Train { size, recipe }, ramp(width, height));
+            let (transform, image) = (Transform::Train { size, augmentation }, ramp(width, height));
             transform.check().unwrap();
             let mut scratch = Scratch::default();
             let [first, second] = [(); 2].map(|()| {

@@ -1,16 +1,16 @@
-//! The thread that fills the queue of a loader.
-use super::batch::Batch;
+//! The background thread of a loader: decodes and transforms the samples of one batch after the other.
+use super::batch::ImageBatch;
 use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
-use crate::data::error::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::error::DataError;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-/// The background thread: one batch after the other, the samples of each spread over the pool.
+/// The state of the background thread. It spreads the samples of a batch over `pool`.
 pub(crate) struct Worker {
     pub set: Arc<Dataset>,
     pub plan: EpochOrder,
@@ -22,8 +22,9 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Fills `queue` from `start` up to `epochs`; ends after an error, a stop or when nobody listens any more.
-    pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<Batch, DataError>>) {
+    /// Puts batches into `queue`, from `start` to the end of epoch number `epochs` − 1. Ends early after an error,
+    /// after a stop, and when the other end of the queue is gone.
+    pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<ImageBatch, DataError>>) {
         let mut at = start;
         while at.epoch < epochs {
             let order = self.plan.order(at.epoch);
@@ -44,7 +45,7 @@ impl Worker {
     }
 
     /// Decodes and transforms `wanted`, the samples of the batch at `cursor`.
-    fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<Batch, DataError> {
+    fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<ImageBatch, DataError> {
         let size = self.transform.size() as usize;
         let bytes = size * size * 3;
         let mut images = vec![0u8; self.crops * wanted.len() * bytes];
@@ -60,10 +61,10 @@ impl Worker {
             slots.map_init(Scratch::default, fill).collect::<Result<Vec<usize>, DataError>>()
         })?;
         let labels = samples.iter().filter_map(|&i| self.set.label(i)).collect();
-        Ok(Batch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
+        Ok(ImageBatch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
     }
 
-    /// Puts the crops of a sample, or of its replacement, into `slots` and says which it was.
+    /// Writes the crops of a sample, or of its replacement, to `slots`. Returns the position of the sample it has used.
     fn fill(
         &self, cursor: Cursor, visit: Visit, scratch: &mut Scratch, slots: Vec<&mut [u8]>,
     ) -> Result<usize, DataError> {
@@ -73,7 +74,8 @@ impl Worker {
         let (found, image) = self.set.good_image(visit.sample)?;
         let views = (self.plan.repeats * self.crops) as u64;
         for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
-            // Keyed by the sample that was wanted: a replacement gets a crop of its own, not a copy of one in the epoch.
+            // The key is the sample that was wanted, not the one found: the epoch also visits the replacement itself,
+            // and the two visits should have different crops.
             let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
             self.transform.apply(&image, &mut Stream::new(Purpose::Augment, keys), scratch, slot)?;
         }

@@ -31,19 +31,19 @@ impl Method {
         predicts: false,
         check: |_, config| match config.features() {
             0 => {
-                let expected = "registers, class tokens or the mean of tokens for --method contrastive";
+                let expected = "registers, class tokens or the mean of tokens for `method` contrastive";
                 Err(Error::argument("pooled features", 0, expected))
             }
             _ => Ok(()),
         },
         check_batches: |objective, batch, parts| {
             if !objective.queue.is_multiple_of(batch) {
-                let expected = format!("a multiple of --batch-size {batch}");
-                return Err(Error::argument("--queue", objective.queue, expected));
+                let expected = format!("a multiple of `batch_size` {batch}");
+                return Err(Error::argument("queue", objective.queue, expected));
             }
             // the queue moves on with every micro-batch, so the gradients of one step would be about several queues
             if parts > 1 {
-                return Err(Error::argument("--accum-iter", parts, "1 for --method contrastive"));
+                return Err(Error::argument("accum_iter", parts, "1 for `method` contrastive"));
             }
             Ok(())
         },

@@ -98,7 +98,7 @@ impl FromStr for Method {
 
     fn from_str(name: &str) -> Result<Self> {
         let found = Self::all().find(|method| method.name == name);
-        found.ok_or_else(|| Error::unknown("--method", name, Self::all().map(|method| method.name)))
+        found.ok_or_else(|| Error::unknown("method", name, Self::all().map(|method| method.name)))
     }
 }
 

@@ -177,20 +177,20 @@ impl Objective {
     pub fn check(&self, config: &Config) -> Result<()> {
         let within = |what: &str, got: usize, low: usize, high: usize| match (low..=high).contains(&got) {
             true => Ok(()),
-            false => Err(Error::argument(what, got, format!("{low} to {high}"))),
+            false => Err(Error::argument(what.to_owned(), got, format!("{low} to {high}"))),
         };
         let number = |what: &str, got: f64, fine: bool, expected: &str| match fine {
             true => Ok(()),
-            false => Err(Error::argument(what, got, expected)),
+            false => Err(Error::argument(what.to_owned(), got, expected)),
         };
-        within("--diffusion-width", self.diffusion_width, 1, 8192)?;
-        within("--diffusion-depth", self.diffusion_depth, 0, 64)?;
-        within("--diffusion-repeats", self.diffusion_repeats, 1, 64)?;
-        within("--queue", self.queue, 1, 1 << 24)?;
+        within("diffusion_width", self.diffusion_width, 1, 8192)?;
+        within("diffusion_depth", self.diffusion_depth, 0, 64)?;
+        within("diffusion_repeats", self.diffusion_repeats, 1, 64)?;
+        within("queue", self.queue, 1, 1 << 24)?;
         let t = self.temperature;
-        number("--temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
+        number("temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
         let m = self.key_momentum;
-        number("--key-momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
+        number("key_momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
         (self.method.check)(self, config)
     }
 
@@ -199,8 +199,8 @@ impl Objective {
         if config.decoder.kind == DecoderKind::Map || usable {
             return Ok(());
         }
-        let got = format!("mae with --method {:?} and the mask {:?}", self.method, self.mask());
+        let got = format!("mae with method {:?} and the mask {:?}", self.method, self.mask());
         let expected = "map: MAE's decoder predicts pixels and sees everything";
-        Err(Error::argument("--decoder", got, expected))
+        Err(Error::argument("decoder", got, expected))
     }
 }

@@ -136,7 +136,7 @@ impl Variant {
         let allowed = caps.workgroup_memory.into();
         if needed > allowed {
             let what = format!("matmul: workgroup memory of {:?}", self.path);
-            return Err(Error::Limit { what, needed, allowed });
+            return Err(Error::Limit { what: what.into(), needed, allowed });
         }
         Ok(())
     }

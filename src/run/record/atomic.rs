@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use crate::files::{Durable, replace};
 
 /// Replaces `path` by `bytes`, so that after a crash, a power cut or a full disk the old or the new content is there.
 /// The folder must exist.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    replace(path, bytes, Durable::Yes).map_err(DataError::io("write", path))
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, Durable::Yes).map_err(Error::io(path, "written"))
 }

@@ -1,6 +1,6 @@
 //! A confusion matrix as a PNG: a row for each true class, a column for each predicted one.
 use super::atomic::write_atomic;
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
 use std::path::Path;
@@ -28,10 +28,10 @@ const DIGITS: [[u8; 5]; 10] = [
 
 /// Draws `counts` (K, K), whose rows are the true classes, as a PNG file. A field is the darker the larger its share of
 /// its row. Up to 20 classes each field shows that share in percent; up to 100 classes the margin shows their numbers.
-pub fn confusion_matrix(path: &Path, counts: &[u64], classes: usize) -> Result<(), DataError> {
+pub fn confusion_matrix(path: &Path, counts: &[u64], classes: usize) -> Result<()> {
     if classes == 0 || counts.len() != classes * classes {
         let got = format!("{} counts", counts.len());
-        return Err(DataError::setting("the confusion matrix", got, format!("{classes} × {classes}, at least 1")));
+        return Err(Error::argument("the confusion matrix", got, format!("{classes} × {classes}, at least 1")));
     }
     let cell = (SIDE / classes).max(1) as u32;
     let margin = if classes <= 100 { MARGIN } else { 0 };
@@ -55,7 +55,7 @@ pub fn confusion_matrix(path: &Path, counts: &[u64], classes: usize) -> Result<(
         }
     }
     let mut png = Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).map_err(|e| DataError::format(path, e.to_string()))?;
+    image.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::file(path, e.to_string()))?;
     write_atomic(path, png.get_ref())
 }
 

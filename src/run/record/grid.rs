@@ -1,6 +1,6 @@
 //! A PNG of pictures in rows and columns, such as `original | masked | reconstruction`.
 use super::atomic::write_atomic;
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use image::{ImageFormat, RgbImage};
 use std::io::Cursor;
 use std::path::Path;
@@ -30,18 +30,18 @@ pub struct Grid {
 
 impl Grid {
     /// An empty grid of `columns` pictures of `width` × `height` pixels.
-    pub fn new(width: usize, height: usize, columns: usize) -> Result<Self, DataError> {
+    pub fn new(width: usize, height: usize, columns: usize) -> Result<Self> {
         if width == 0 || height == 0 || columns == 0 {
             let got = format!("{columns} columns of {width} × {height}");
-            return Err(DataError::setting("the grid of pictures", got, "at least 1 column of 1 × 1"));
+            return Err(Error::argument("the grid of pictures", got, "at least 1 column of 1 × 1"));
         }
         Ok(Self { width, height, columns, rows: 0, pixels: Vec::new() })
     }
 
     /// Adds a row below the others.
-    pub fn push_row(&mut self, panels: &[Panel<'_>]) -> Result<(), DataError> {
+    pub fn push_row(&mut self, panels: &[Panel<'_>]) -> Result<()> {
         if panels.len() != self.columns {
-            return Err(DataError::setting("the number of pictures in a row", panels.len(), self.columns.to_string()));
+            return Err(Error::argument("the number of pictures in a row", panels.len(), self.columns.to_string()));
         }
         let size = self.width * self.height * 3;
         let mut bytes = Vec::with_capacity(panels.len());
@@ -53,7 +53,7 @@ impl Grid {
             if panel.len() != size {
                 let got = format!("{} values in column {i}", panel.len());
                 let expected = format!("{size} ({} × {} × 3)", self.height, self.width);
-                return Err(DataError::setting("the size of a picture", got, expected));
+                return Err(Error::argument("the size of a picture", got, expected));
             }
             bytes.push(panel);
         }
@@ -77,15 +77,15 @@ impl Grid {
     }
 
     /// Writes the grid as a PNG file, replacing `path` atomically.
-    pub fn save(&self, path: &Path) -> Result<(), DataError> {
+    pub fn save(&self, path: &Path) -> Result<()> {
         if self.rows == 0 {
-            return Err(DataError::setting("the grid of pictures", "without rows", "at least one row"));
+            return Err(Error::argument("the grid of pictures", "without rows", "at least one row"));
         }
         let height = self.rows * (self.height + LINE) - LINE;
         let image = RgbImage::from_raw(self.full_width() as u32, height as u32, self.pixels.clone());
-        let image = image.ok_or_else(|| DataError::format(path, "the grid does not fill its size"))?;
+        let image = image.ok_or_else(|| Error::file(path, "the grid does not fill its size"))?;
         let mut png = Cursor::new(Vec::new());
-        image.write_to(&mut png, ImageFormat::Png).map_err(|e| DataError::format(path, e.to_string()))?;
+        image.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::file(path, e.to_string()))?;
         write_atomic(path, png.get_ref())
     }
 }
@@ -118,7 +118,7 @@ mod tests {
         let mut grid = Grid::new(2, 2, 1).unwrap();
         let error = grid.push_row(&[Panel::Rgb8(&[0; 11])]).unwrap_err().to_string();
         assert!(error.contains("11 values in column 0") && error.contains("12 (2 × 2 × 3)"), "{error}");
-        assert!(grid.push_row(&[]).unwrap_err().to_string().contains("is 0, expected 1"));
+        assert!(grid.push_row(&[]).unwrap_err().to_string().contains("got 0, expected 1"));
         assert!(grid.save(Path::new("x.png")).unwrap_err().to_string().contains("without rows"));
         assert!(Grid::new(0, 2, 1).is_err());
     }

@@ -1,6 +1,6 @@
 //! `log.jsonl`: a JSON object for each logged step and each test.
 use super::atomic::write_atomic;
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -87,7 +87,7 @@ impl TrainLog {
     ///
     /// Lines of that step and later are removed, as the run is about to repeat those steps; so is a last line that a
     /// crash cut off. Any other line that cannot be read is an error.
-    pub fn open(path: &Path, from_step: u64) -> Result<Self, DataError> {
+    pub fn open(path: &Path, from_step: u64) -> Result<Self> {
         match std::fs::read(path) {
             Ok(bytes) => {
                 let mut kept = Vec::with_capacity(bytes.len());
@@ -102,44 +102,44 @@ impl TrainLog {
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(DataError::io("read", path)(e)),
+            Err(e) => return Err(Error::io(path, "read")(e)),
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(DataError::io("open", path))?;
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "opened"))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
     /// Appends a line, which other programs see at once.
-    pub fn append(&mut self, line: Line) -> Result<(), DataError> {
-        let mut text = serde_json::to_vec(&line).map_err(|e| DataError::format(&self.path, e.to_string()))?;
+    pub fn append(&mut self, line: Line) -> Result<()> {
+        let mut text = serde_json::to_vec(&line).map_err(|e| Error::file(&self.path, e.to_string()))?;
         text.push(b'\n');
-        self.file.write_all(&text).map_err(DataError::io("append to", &self.path))
+        self.file.write_all(&text).map_err(Error::io(&self.path, "appended to"))
     }
 
     /// Puts everything appended on the disk. Call it before a checkpoint is written.
-    pub fn sync(&self) -> Result<(), DataError> {
-        self.file.sync_data().map_err(DataError::io("sync", &self.path))
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path, "written"))
     }
 }
 
 /// Reads the steps of a log, without a last line that a crash cut off.
-pub fn read_log(path: &Path) -> Result<Vec<LogLine>, DataError> {
+pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
     let step = |line| if let Line::Step(line) = line { Some(line) } else { None };
     Ok(read_lines(path)?.into_iter().filter_map(step).collect())
 }
 
 /// Reads the tests of a log.
-pub fn read_tests(path: &Path) -> Result<Vec<TestLine>, DataError> {
+pub fn read_tests(path: &Path) -> Result<Vec<TestLine>> {
     let test = |line| if let Line::Test(line) = line { Some(line) } else { None };
     Ok(read_lines(path)?.into_iter().filter_map(test).collect())
 }
 
-fn read_lines(path: &Path) -> Result<Vec<Line>, DataError> {
-    let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
+fn read_lines(path: &Path) -> Result<Vec<Line>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     Ok(lines(path, &bytes)?.into_iter().map(|(_, line)| line).collect())
 }
 
 /// The lines of a log with their text. A last line that was cut off is left out.
-fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Line)>, DataError> {
+fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Line)>> {
     let all: Vec<&[u8]> = bytes.split(|&b| b == b'\n').collect();
     let last = all.iter().rposition(|line| !line.is_empty()).unwrap_or_default();
     let mut out = Vec::with_capacity(all.len());
@@ -147,7 +147,7 @@ fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Line)>, Data
         match serde_json::from_slice(text) {
             Ok(line) => out.push((text, line)),
             Err(_) if i == last => tracing::warn!("{}: the last line is torn and was dropped", path.display()),
-            Err(e) => return Err(DataError::format(path, format!("line {} is not a log line: {e}", i + 1))),
+            Err(e) => return Err(Error::file(path, format!("line {} is not a log line: {e}", i + 1))),
         }
     }
     Ok(out)

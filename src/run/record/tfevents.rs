@@ -3,7 +3,7 @@
 //! A record is length (u64), masked CRC-32C of these 8 bytes, the message, masked CRC-32C of it; all little-endian.
 //! Field numbers used: Event {1: wall_time, 2: step, 3: file_version, 5: summary, 7: session_log};
 //! Summary {1: value}; Value {1: tag, 2: simple_value}; SessionLog {1: status}.
-use crate::data::DataError;
+use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,16 @@ pub struct EventFile {
 impl EventFile {
     /// Creates a new event file in `folder`. With `resume`, TensorBoard is told to drop that step and later ones of
     /// earlier files.
-    pub fn create(folder: &Path, resume: Option<u64>) -> Result<Self, DataError> {
+    pub fn create(folder: &Path, resume: Option<u64>) -> Result<Self> {
         let seconds = now() as u64;
         let (path, file) = (0..)
             .map(|n| folder.join(format!("events.out.tfevents.{seconds:010}.rowscan.{n}")))
             .find_map(|path| match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => None,
                 Ok(file) => Some(Ok((path, file))),
-                Err(e) => Some(Err(DataError::io("create", &path)(e))),
+                Err(e) => Some(Err(Error::io(&path, "created")(e))),
             })
-            .unwrap_or_else(|| Err(DataError::setting("the event folder", folder.display(), "room for a new file")))?;
+            .unwrap_or_else(|| Err(Error::argument("the event folder", folder.display(), "room for a new file")))?;
         let mut events = Self { path, file };
         let mut first = event(0);
         bytes_field(&mut first, 3, b"brain.Event:2");
@@ -42,7 +42,7 @@ impl EventFile {
     }
 
     /// Writes the values of some tags, such as `("train/loss", 0.7)`, at a step.
-    pub fn scalars(&mut self, step: u64, values: &[(&str, f32)]) -> Result<(), DataError> {
+    pub fn scalars(&mut self, step: u64, values: &[(&str, f32)]) -> Result<()> {
         let mut summary = Vec::new();
         for (tag, number) in values {
             let mut value = Vec::new();
@@ -61,14 +61,14 @@ impl EventFile {
         &self.path
     }
 
-    fn record(&mut self, message: &[u8]) -> Result<(), DataError> {
+    fn record(&mut self, message: &[u8]) -> Result<()> {
         let length = (message.len() as u64).to_le_bytes();
         let mut record = Vec::with_capacity(message.len() + 16);
         record.extend(length);
         record.extend(masked_crc(&length).to_le_bytes());
         record.extend(message);
         record.extend(masked_crc(message).to_le_bytes());
-        self.file.write_all(&record).map_err(DataError::io("append to", &self.path))
+        self.file.write_all(&record).map_err(Error::io(&self.path, "appended to"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) of whole batches with soft targets: timm's `Mixup` with
 //! `mode='batch'`.
-use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::error::{Error, Result};
 use crate::train::options::settings;
 use serde::{Deserialize, Serialize};
 
@@ -31,19 +31,19 @@ impl Mix {
     pub const DEIT: Self = Self { mixup: 0.8, cutmix: 1.0, smoothing: 0.1, ..Self::NONE };
 
     /// Refuses settings that cannot work.
-    pub fn check(&self) -> Result<(), DataError> {
-        for (name, alpha) in [("--mixup", self.mixup), ("--cutmix", self.cutmix)] {
+    pub fn check(&self) -> Result<()> {
+        for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             if alpha != 0.0 && !(0.01..=1000.0).contains(&alpha) {
-                return Err(DataError::setting(name, alpha, "0 (off) or 0.01 to 1000"));
+                return Err(Error::argument(name, alpha, "0 (off) or 0.01 to 1000"));
             }
         }
         for (name, p) in [
-            ("--mixup-prob", self.mixup_prob),
-            ("--mixup-switch-prob", self.mixup_switch_prob),
-            ("--smoothing", self.smoothing),
+            ("mixup_prob", self.mixup_prob),
+            ("mixup_switch_prob", self.mixup_switch_prob),
+            ("smoothing", self.smoothing),
         ] {
             if !(0.0..=1.0).contains(&p) {
-                return Err(DataError::setting(name, p, "0 to 1"));
+                return Err(Error::argument(name, p, "0 to 1"));
             }
         }
         Ok(())
@@ -89,10 +89,10 @@ impl Mixup {
     ///
     /// # Errors
     /// Settings that cannot work.
-    pub fn new(mix: Mix, classes: usize, seed: u64) -> Result<Self, DataError> {
+    pub fn new(mix: Mix, classes: usize, seed: u64) -> Result<Self> {
         mix.check()?;
         if classes == 0 {
-            return Err(DataError::setting("the number of classes", 0, "at least 1"));
+            return Err(Error::argument("the number of classes", 0, "at least 1"));
         }
         Ok(Self { mix, classes, seed })
     }
@@ -105,15 +105,15 @@ impl Mixup {
     ///
     /// # Errors
     /// Images that are not one square for each label, or a label that is not a class.
-    pub fn apply(&self, step: u64, images: &mut [u8], labels: &[u32]) -> Result<Vec<f32>, DataError> {
+    pub fn apply(&self, step: u64, images: &mut [u8], labels: &[u32]) -> Result<Vec<f32>> {
         if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
-            return Err(DataError::setting("a label", label, format!("below {}, the number of classes", self.classes)));
+            return Err(Error::argument("a label", label, format!("below {}, the number of classes", self.classes)));
         }
         let bytes = images.len().checked_div(labels.len()).unwrap_or_default();
         let side = (bytes / 3).isqrt();
         if labels.len() * side * side * 3 != images.len() || side == 0 {
             let got = format!("{} bytes for {} labels", images.len(), labels.len());
-            return Err(DataError::setting("the images to mix", got, "a square of (r, g, b) for each label"));
+            return Err(Error::argument("the images to mix", got, "a square of (r, g, b) for each label"));
         }
         let lambda = match self.mix.draw(&mut Stream::new(Purpose::Mix, [self.seed, step, 0])) {
             Draw::Nothing => 1.0,
@@ -269,11 +269,11 @@ mod tests {
     #[test]
     fn what_cannot_be_mixed_is_named() {
         let error = |mix, classes| Mixup::new(mix, classes, 0).unwrap_err().to_string();
-        assert!(error(Mix { mixup: -1.0, ..Mix::NONE }, 2).contains("--mixup is -1"));
-        assert!(error(Mix { smoothing: f64::NAN, ..Mix::NONE }, 2).contains("--smoothing is NaN"));
-        assert!(error(Mix::NONE, 0).contains("classes is 0"));
+        assert!(error(Mix { mixup: -1.0, ..Mix::NONE }, 2).contains("mixup: got -1"));
+        assert!(error(Mix { smoothing: f64::NAN, ..Mix::NONE }, 2).contains("smoothing: got NaN"));
+        assert!(error(Mix::NONE, 0).contains("classes: got 0"));
         let mixer = Mixup::new(Mix::DEIT, 2, 0).unwrap();
-        assert!(mixer.apply(0, &mut [0; 24], &[0, 2]).unwrap_err().to_string().contains("a label is 2"));
+        assert!(mixer.apply(0, &mut [0; 24], &[0, 2]).unwrap_err().to_string().contains("a label: got 2"));
         assert!(mixer.apply(0, &mut [0; 25], &[0, 1]).unwrap_err().to_string().contains("25 bytes for 2 labels"));
         assert!(mixer.apply(0, &mut [0; 12], &[]).is_err());
     }

@@ -1,7 +1,7 @@
 //! Fine-tuning recipes of the literature by name, as in the tables of src/models/README.md, "Fine-tuning recipes".
 
 use super::mixup::Mix;
-use crate::data::Recipe;
+use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::train::finetune::settings::Settings;
 use crate::train::optimizer::DecayRule;
@@ -59,9 +59,9 @@ pub const RECIPES: &[(&str, &str)] = &[
 /// An unknown name.
 pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
     use ScheduleKind::Epoch;
-    let three = Recipe::THREE_AUGMENT;
-    let rand = Recipe::RAND_AUGMENT;
-    let unerased = Recipe { reprob: 0.0, ..rand };
+    let three = Augmentation::THREE_AUGMENT;
+    let rand = Augmentation::RAND_AUGMENT;
+    let unerased = Augmentation { reprob: 0.0, ..rand };
     let deit = Mix::DEIT;
     let sharp = Mix { smoothing: 0.0, ..deit };
     let fixed = DropPath::Fixed;
@@ -146,7 +146,7 @@ pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
             warmup: 2.0,
             layer_decay: 0.85,
             augment: (
-                Recipe { crop_scale: (0.4, 1.0), ..Recipe::PRETRAIN },
+                Augmentation { crop_scale: (0.4, 1.0), ..Augmentation::PRETRAIN },
                 1,
                 Mix { cutmix: 1.0, mixup_prob: 0.5, smoothing: 0.1, ..Mix::NONE },
             ),
@@ -156,7 +156,7 @@ pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
         },
         other => {
             let known: Vec<_> = RECIPES.iter().map(|row| row.0).collect();
-            return Err(Error::argument("--recipe", format!("`{other}`"), format!("one of {}", known.join(", "))));
+            return Err(Error::argument("recipe", format!("`{other}`"), format!("one of {}", known.join(", "))));
         }
     };
     Ok(row.preset())
@@ -177,7 +177,7 @@ struct Row {
     warmup: f64,
     /// (schedule, learning rate at its end).
     end: (ScheduleKind, f64),
-    augment: (Recipe, usize, Mix),
+    augment: (Augmentation, usize, Mix),
     ema: Option<f64>,
     image_size: Option<usize>,
     drop_path: DropPath,
@@ -196,7 +196,7 @@ impl Row {
         layer_decay: 0.65,
         warmup: 5.0,
         end: (ScheduleKind::Cosine, 1e-6),
-        augment: (Recipe::RAND_AUGMENT, 1, Mix::DEIT),
+        augment: (Augmentation::RAND_AUGMENT, 1, Mix::DEIT),
         ema: None,
         image_size: None,
         drop_path: DropPath::Fixed(0.1),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mixup::{Mix, MixArgs};
 use super::step::Tuning;
-use crate::data::Recipe;
+use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::train::options::{Argument, Layer, args};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
@@ -22,7 +22,7 @@ pub struct Settings {
     /// Pretrained checkpoint that the weights come from; `None` starts from initial values.
     pub checkpoint: Option<PathBuf>,
     /// Augmentation.
-    pub recipe: Recipe,
+    pub recipe: Augmentation,
     /// Repeated augmentation (DeiT): times that an epoch shows an image, in place of others.
     pub repeats: usize,
     /// Mixing of images, smoothing of targets.
@@ -127,22 +127,22 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
             true => Ok(()),
-            false => Err(Error::argument(what, got, expected)),
+            false => Err(Error::argument(what.to_owned(), got, expected)),
         };
         within(
             self.layer_decay > 0.0 && self.layer_decay <= 1.0,
-            "--layer-decay",
+            "layer_decay",
             self.layer_decay,
             "above 0, at most 1 (off)",
         )?;
         let m = self.model_ema.unwrap_or(0.0);
-        within((0.0..1.0).contains(&m), "--model-ema-decay", m, "0 to below 1")?;
-        let crop = self.crop_ratio;
-        within(crop > 0.0 && crop <= 1.0, "crop ratio", crop, "0 < ratio ≤ 1")?;
+        within((0.0..1.0).contains(&m), "model_ema", m, "0 to below 1")?;
+        let kept = self.crop_ratio;
+        within(kept > 0.0 && kept <= 1.0, "crop ratio", kept, "0 < ratio ≤ 1")?;
         self.recipe.check()?;
         self.mix.check()?;
         if !(1..=64).contains(&self.repeats) {
-            return Err(Error::argument("--repeats", self.repeats, "1 to 64"));
+            return Err(Error::argument("repeats", self.repeats, "1 to 64"));
         }
         self.run.check()
     }

@@ -154,7 +154,7 @@ impl Finetuner {
     }
 
     fn built(&self) -> Result<&(Program, Tensor)> {
-        self.program.as_ref().ok_or_else(|| Error::Validation("no program was built".into()))
+        self.program.as_ref().ok_or_else(|| Error::Internal("no program was built".into()))
     }
 
     /// Repeats a step whose loss was not finite, inspecting every tensor, and names the first that is not finite.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mask::ratio::MaskRatio;
 use super::mask::{MaskStrategy, Masker};
-use crate::data::Recipe;
+use crate::data::Augmentation;
 use crate::error::Result;
 use crate::models::{Config, DecoderMask, Method, Objective, Order, Target};
 #[cfg(feature = "cli")]
@@ -21,7 +21,7 @@ pub struct Settings {
     pub run: RunSettings,
     /// Augmentation.
     #[serde(default)]
-    pub recipe: Recipe,
+    pub recipe: Augmentation,
     /// `random`, `sequential` or `diagonal`.
     pub mask: String,
     /// Share of hidden patches; `None` for the MAP repository's truncated normal distribution around 0.5.
@@ -150,7 +150,7 @@ impl Settings {
     pub fn of(method: Method) -> Self {
         Self {
             run: RunSettings::default(),
-            recipe: Recipe::PRETRAIN,
+            recipe: Augmentation::PRETRAIN,
             mask: "random".into(),
             mask_ratio: Some(method.mask_ratio),
             mask_tokens: None,

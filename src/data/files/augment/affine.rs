@@ -1,8 +1,9 @@
-//! Affine maps with bicubic interpolation as PIL's `Image.transform` and `Image.rotate` do them: cubic with a = −1,
-//! results cut off instead of rounded, and one colour where the source ends.
+//! Affine maps with bicubic interpolation, as PIL's `Image.transform` and `Image.rotate`. PIL's cubic has a = −1 here
+//! (its `resize` has a = −½), truncates instead of rounding, and fills with one color where the source ends.
 use crate::data::files::augment::Canvas;
 
-/// From pixel centres of the result to places in the source: x = m₀·x' + m₁·y' + m₂, y = m₃·x' + m₄·y' + m₅.
+/// Where a pixel of the result comes from. The center (x', y') of a pixel of the result lies in the source at
+/// x = m₀·x' + m₁·y' + m₂, y = m₃·x' + m₄·y' + m₅.
 type Matrix = [f64; 6];
 
 /// Moves each row by `factor` times its distance from the top.
@@ -27,11 +28,11 @@ pub fn translate_y(c: &mut Canvas, share: f64, fill: [u8; 3]) {
     transform(c, [1.0, 0.0, 0.0, 0.0, 1.0, pixels], fill);
 }
 
-/// Turns the image counter-clockwise around its centre.
+/// Turns the image counter-clockwise around its center.
 pub fn rotate(c: &mut Canvas, degrees: f64, fill: [u8; 3]) {
     let (sin, cos) = (-degrees.to_radians()).sin_cos();
-    let centre = c.side as f64 / 2.0;
-    let (x, y) = (centre - cos * centre - sin * centre, centre + sin * centre - cos * centre);
+    let center = c.side as f64 / 2.0;
+    let (x, y) = (center - cos * center - sin * center, center + sin * center - cos * center);
     transform(c, [cos, sin, x, -sin, cos, y], fill);
 }
 
@@ -54,7 +55,8 @@ fn transform(c: &mut Canvas, m: Matrix, fill: [u8; 3]) {
     }
 }
 
-/// The source at (`x`, `y`), in pixels from the centre of the first one; beyond the edge it goes on as it ends.
+/// The color of the source at (`x`, `y`), where (0, 0) is the center of the first pixel. Beyond its edges the source
+/// repeats its outermost pixels.
 #[inline]
 fn sample(source: &[u8], side: usize, x: f64, y: f64, out: &mut [u8]) {
     let (left, top) = (x.floor(), y.floor());
@@ -66,7 +68,7 @@ fn sample(source: &[u8], side: usize, x: f64, y: f64, out: &mut [u8]) {
         let bytes = &source[rows[row] + columns[column]..][..3];
         std::array::from_fn(|channel| f64::from(bytes[channel]))
     };
-    // A shift by whole pixels leaves a value as it is, so that an axis without a fraction needs no neighbours.
+    // At a whole position the cubic gives the pixel itself, so that its neighbors need not be read.
     let across = |row: usize| match dx == 0.0 {
         true => pixel(row, 1),
         false => cubic(std::array::from_fn(|k| pixel(row, k)), dx),
@@ -75,7 +77,7 @@ fn sample(source: &[u8], side: usize, x: f64, y: f64, out: &mut [u8]) {
     out.iter_mut().zip(value).for_each(|(v, value)| *v = value as u8);
 }
 
-/// Between the middle two of four equidistant pixels, at `d` in [0, 1).
+/// The cubic through four pixels in a row, at the distance `d` in [0, 1) from the second to the third.
 #[inline]
 fn cubic(v: [[f64; 3]; 4], d: f64) -> [f64; 3] {
     std::array::from_fn(|c| {

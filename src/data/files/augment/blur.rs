@@ -1,8 +1,9 @@
-//! Gaussian blur as PIL does it: three box blurs along each axis, with the edge repeated outwards.
+//! Gaussian blur as PIL's `ImageFilter.GaussianBlur`: three box blurs along each axis, with the outermost pixels
+//! repeated beyond the edge.
 use crate::data::files::augment::Canvas;
 
-/// Extended box filter: `reach` pixels to both sides of the middle with the weight `full` in 1/2²⁴, and one more on each
-/// side with the weight `edge`.
+/// A box filter of fractional width. The middle pixel and `reach` pixels on each side have the weight `full`, the next
+/// pixel on each side the smaller weight `edge`. Weights are in units of 2⁻²⁴.
 struct BoxFilter {
     reach: usize,
     full: u32,
@@ -10,7 +11,7 @@ struct BoxFilter {
 }
 
 impl BoxFilter {
-    /// The width at which three of them in a row have the variance `sigma`² (Gwosdek et al., "Theoretical foundations of
+    /// The filter that has the variance `sigma`² when applied three times (Gwosdek et al., "Theoretical foundations of
     /// Gaussian convolution by extended box filtering", 2011).
     fn third_of(sigma: f32) -> Self {
         let variance = sigma * sigma / 3.0;
@@ -22,7 +23,8 @@ impl BoxFilter {
         Self { reach, full, edge: ((1 << 24) - (2 * reach as u32 + 1) * full) / 2 }
     }
 
-    /// Writes the weighted sum of the lines `source(0)` … `source(2 · reach + 2)` to `out`. `sums` is scratch memory.
+    /// Writes the weighted sum of the lines `source(0)` … `source(2 · reach + 2)` to `out`. `sums` is a buffer of the
+    /// same length.
     fn apply<'a>(&self, source: impl Fn(usize) -> &'a [u8], sums: &mut [u32], out: &mut [u8]) {
         sums.fill(0);
         for k in 1..=2 * self.reach + 1 {
@@ -36,7 +38,7 @@ impl BoxFilter {
     }
 }
 
-/// Blurs with a Gaussian of `sigma` pixels, above 0.
+/// Blurs with a Gaussian whose standard deviation is `sigma` pixels, above 0.
 pub fn gaussian_blur(c: &mut Canvas, sigma: f32) {
     let filter = BoxFilter::third_of(sigma);
     let margin = filter.reach + 1;

@@ -1,12 +1,13 @@
-//! Random erasing: noise in a random box (Zhong et al. 2017, with timm's per-pixel noise).
+//! Random erasing: noise in a random box (Zhong et al. 2017; timm's `RandomErasing(mode='pixel')`).
 use crate::data::imagenet::{MEAN, STD};
 use crate::data::stream::Stream;
 
-/// Fills one box of `pixels` (side × side × 3) with noise: area (0.02, ⅓) of the image, height / width log-uniform in
-/// (0.3, 1 / 0.3). In the rare case that ten boxes do not fit nothing happens.
+/// Fills one box of `pixels` (side × side × 3) with noise. The box has 0.02 to ⅓ of the image's area, and a height /
+/// width from 0.3 to 1 / 0.3, drawn log-uniformly. Nothing happens in the rare case that none of ten drawn boxes fits.
 ///
-/// The noise is N(0, 1) per value after normalisation. It is stored before, in bytes: rounded to 1/58 of a deviation and
-/// clamped to what a byte can hold, −2.1 … 2.2 of red and up to 2.6 of blue.
+/// timm erases after normalization, with noise from N(0, 1). Pixels are bytes here, so the noise is what normalization
+/// turns into N(0, 1): rounded to 1/58 of a deviation, and clamped to the range of a byte (−2.1 to 2.2 deviations for
+/// red, up to 2.6 for blue).
 pub fn erase(pixels: &mut [u8], side: usize, s: &mut Stream) {
     let Some([top, left, height, width]) = (0..10).find_map(|_| draw_box(side, s)) else { return };
     let mut spare = None;
@@ -26,7 +27,7 @@ pub fn erase(pixels: &mut [u8], side: usize, s: &mut Stream) {
     }
 }
 
-/// Top, left, height and width of a random box, if it is smaller than the image.
+/// A random box as (top, left, height, width); `None` if it is not smaller than the image.
 fn draw_box(side: usize, s: &mut Stream) -> Option<[usize; 4]> {
     let area = s.range(0.02, 1.0 / 3.0) * (side * side) as f64;
     let aspect = s.range(0.3_f64.ln(), (1.0 / 0.3_f64).ln()).exp();

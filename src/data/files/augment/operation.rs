@@ -1,4 +1,4 @@
-//! The operations of RandAugment and their strengths, as timm has them.
+//! The operations of RandAugment and their strengths: timm's `_RAND_TRANSFORMS` and `LEVEL_TO_ARG`.
 use super::{affine, enhance, tone};
 use crate::data::files::augment::Canvas;
 use crate::data::imagenet::MEAN;
@@ -6,7 +6,7 @@ use crate::data::rand_augment::RandAugment;
 use crate::data::stream::Stream;
 
 impl RandAugment {
-    /// Changes `c` by what `s` draws.
+    /// Changes `c` by operations that `s` draws.
     pub(in crate::data) fn apply(&self, c: &mut Canvas, s: &mut Stream) {
         for _ in 0..self.operations {
             let operation = Operation::ALL[s.below(Operation::ALL.len() as u64) as usize];
@@ -27,7 +27,7 @@ enum Operation {
     Posterize,
     Solarize,
     SolarizeAdd,
-    Colour,
+    Color,
     Contrast,
     Brightness,
     Sharpness,
@@ -46,7 +46,7 @@ impl Operation {
         Self::Posterize,
         Self::Solarize,
         Self::SolarizeAdd,
-        Self::Colour,
+        Self::Color,
         Self::Contrast,
         Self::Brightness,
         Self::Sharpness,
@@ -56,8 +56,9 @@ impl Operation {
         Self::TranslateY,
     ];
 
-    /// The number an operation takes at strength `m` of 10: degrees, bits, a threshold, a summand, a factor, or a share
-    /// of the side; 0 where it takes none. `negative` turns the direction of those that have one.
+    /// The argument of an operation at strength `m`, from 0 to 10: degrees, bits, a threshold, a summand, a factor, or
+    /// a share of the side, depending on the operation; 0 where there is none. Operations with a direction take the
+    /// opposite one if `negative`.
     fn argument(self, m: f64, increasing: bool, negative: bool) -> f64 {
         let signed = |v: f64| if negative { -v } else { v };
         match self {
@@ -68,7 +69,7 @@ impl Operation {
             Self::Solarize if increasing => 256.0 - (m / 10.0 * 256.0).floor(),
             Self::Solarize => (m / 10.0 * 256.0).floor(),
             Self::SolarizeAdd => (m / 10.0 * 110.0).floor(),
-            Self::Colour | Self::Contrast | Self::Brightness | Self::Sharpness => {
+            Self::Color | Self::Contrast | Self::Brightness | Self::Sharpness => {
                 if increasing {
                     (1.0 + signed(m / 10.0 * 0.9)).max(0.1)
                 } else {
@@ -90,7 +91,7 @@ impl Operation {
             Self::Posterize => tone::posterize(c, argument as u32),
             Self::Solarize => tone::solarize(c, argument as u32),
             Self::SolarizeAdd => tone::solarize_add(c, argument as u8),
-            Self::Colour => enhance::colour(c, argument as f32),
+            Self::Color => enhance::color(c, argument as f32),
             Self::Contrast => tone::contrast(c, argument as f32),
             Self::Brightness => tone::brightness(c, argument as f32),
             Self::Sharpness => enhance::sharpness(c, argument as f32),
@@ -124,14 +125,14 @@ mod tests {
                     Posterize => [bits; 2],
                     Solarize => [threshold; 2],
                     SolarizeAdd => [add; 2],
-                    Colour | Contrast | Brightness | Sharpness => factors,
+                    Color | Contrast | Brightness | Sharpness => factors,
                     ShearX | ShearY => [shear, -shear],
                     TranslateX | TranslateY => [shift, -shift],
                 };
                 assert!(close(positive, expected[0]) && close(negative, expected[1]), "{operation:?} at {m}");
             }
         }
-        assert_eq!([Posterize, Solarize, Colour].map(|o| o.argument(5.0, false, true)), [2.0, 128.0, 1.0]);
+        assert_eq!([Posterize, Solarize, Color].map(|o| o.argument(5.0, false, true)), [2.0, 128.0, 1.0]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Every operation against PIL, byte for byte.
+//! Compares every operation with PIL, byte for byte.
 use crate::data::files::augment::*;
 
 const SIDE: usize = 23;
 const FILL: [u8; 3] = [124, 116, 104];
 
-/// Printed by tests/fixtures/augment.py: operation, argument, two pixels in the middle, digest of all bytes.
+/// What PIL makes of the image, as printed by tests/fixtures/augment.py: operation, argument, two pixels in the middle,
+/// and a digest of all bytes.
 #[rustfmt::skip]
 const PIL: &[(&str, f64, [u8; 6], u32)] = &[
     ("tone::invert", 0.0, [59, 58, 98, 184, 169, 113], 0x6ac9269a),
@@ -26,13 +27,13 @@ const PIL: &[(&str, f64, [u8; 6], u32)] = &[
     ("tone::contrast", 0.73, [174, 175, 146, 83, 94, 135], 0xbf25c0ef),
     ("tone::contrast", 1.0, [196, 197, 157, 71, 86, 142], 0x0d596ca5),
     ("tone::contrast", 1.81, [255, 255, 188, 32, 60, 161], 0x392b7cd9),
-    ("tone::greyscale", 0.0, [192, 192, 192, 88, 88, 88], 0xe3e2334b),
+    ("tone::grayscale", 0.0, [192, 192, 192, 88, 88, 88], 0xe3e2334b),
     ("tone::auto_contrast", 0.0, [225, 226, 175, 65, 84, 156], 0x092b91ec),
     ("tone::equalize", 0.0, [232, 237, 196, 66, 88, 177], 0x2175fffb),
-    ("enhance::colour", 0.1, [192, 192, 188, 86, 87, 93], 0xa6e041c9),
-    ("enhance::colour", 0.73, [194, 195, 166, 75, 86, 127], 0x68b26409),
-    ("enhance::colour", 1.0, [196, 197, 157, 71, 86, 142], 0x0d596ca5),
-    ("enhance::colour", 1.81, [199, 201, 128, 57, 84, 185], 0xd79f4a21),
+    ("enhance::color", 0.1, [192, 192, 188, 86, 87, 93], 0xa6e041c9),
+    ("enhance::color", 0.73, [194, 195, 166, 75, 86, 127], 0x68b26409),
+    ("enhance::color", 1.0, [196, 197, 157, 71, 86, 142], 0x0d596ca5),
+    ("enhance::color", 1.81, [199, 201, 128, 57, 84, 185], 0xd79f4a21),
     ("enhance::sharpness", 0.1, [150, 159, 141, 105, 112, 134], 0x5e5dba38),
     ("enhance::sharpness", 0.73, [182, 185, 152, 81, 93, 139], 0xe3ed9bf2),
     ("enhance::sharpness", 1.0, [196, 197, 157, 71, 86, 142], 0x0d596ca5),
@@ -55,7 +56,7 @@ const PIL: &[(&str, f64, [u8; 6], u32)] = &[
     ("affine::rotate", 30.0, [196, 197, 157, 75, 141, 133], 0xfae397b3),
 ];
 
-/// The image of augment.py.
+/// The test image, by the same formula as in augment.py.
 fn image() -> Vec<u8> {
     let value = |x: usize, y: usize, c: usize| {
         let noise = (7919 * x + 104_729 * y + 1_299_709 * c) % 41;
@@ -65,7 +66,7 @@ fn image() -> Vec<u8> {
     (0..SIDE * SIDE * 3).map(at).collect()
 }
 
-/// What `change` makes of the image.
+/// The image after `change`.
 fn changed(change: impl FnOnce(&mut Canvas)) -> Vec<u8> {
     let (mut pixels, mut spare) = (image(), vec![7; 5]);
     change(&mut Canvas { side: SIDE, pixels: &mut pixels, spare: &mut spare });
@@ -80,10 +81,10 @@ fn operation(name: &str, v: f64, c: &mut Canvas) {
         "tone::posterize" => tone::posterize(c, v as u32),
         "tone::brightness" => tone::brightness(c, v as f32),
         "tone::contrast" => tone::contrast(c, v as f32),
-        "tone::greyscale" => tone::greyscale(c),
+        "tone::grayscale" => tone::grayscale(c),
         "tone::auto_contrast" => tone::auto_contrast(c),
         "tone::equalize" => tone::equalize(c),
-        "enhance::colour" => enhance::colour(c, v as f32),
+        "enhance::color" => enhance::color(c, v as f32),
         "enhance::sharpness" => enhance::sharpness(c, v as f32),
         "blur::gaussian_blur" => blur::gaussian_blur(c, v as f32),
         "affine::shear_x" => affine::shear_x(c, v, FILL),
@@ -95,7 +96,7 @@ fn operation(name: &str, v: f64, c: &mut Canvas) {
     }
 }
 
-/// FNV-1a.
+/// The FNV-1a hash, as in augment.py.
 fn digest(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |h, &v| (h ^ u32::from(v)).wrapping_mul(0x0100_0193))
 }
@@ -114,7 +115,7 @@ fn operations_are_those_of_pil() {
 }
 
 #[test]
-fn one_colour_stays_as_it_is_where_it_should() {
+fn one_color_stays_as_it_is_where_it_should() {
     for name in ["tone::auto_contrast", "tone::equalize", "enhance::sharpness", "blur::gaussian_blur"] {
         let (mut pixels, mut spare) = (vec![77; SIDE * SIDE * 3], Vec::new());
         operation(name, 1.5, &mut Canvas { side: SIDE, pixels: &mut pixels, spare: &mut spare });

@@ -1,12 +1,13 @@
-//! The choice of 3-Augment (Touvron et al. 2022, "DeiT III").
+//! 3-Augment (Touvron et al. 2022, "DeiT III"; timm's `3a`).
 use super::{blur, tone};
 use crate::data::files::augment::Canvas;
 use crate::data::stream::Stream;
 
-/// One of greyscale, solarize at 128, and Gaussian blur with sigma (0.1, 2), equally often.
+/// Applies one of three operations, each with probability ⅓: grayscale, solarize at 128, or a Gaussian blur with sigma
+/// from 0.1 to 2.
 pub fn three_augment(c: &mut Canvas, s: &mut Stream) {
     match s.below(3) {
-        0 => tone::greyscale(c),
+        0 => tone::grayscale(c),
         1 => tone::solarize(c, 128),
         _ => blur::gaussian_blur(c, s.range(0.1, 2.0) as f32),
     }
@@ -25,9 +26,9 @@ mod tests {
             let (mut pixels, mut spare) = (original.clone(), Vec::new());
             let mut s = Stream::new(Purpose::Augment, [0, 1, sample]);
             three_augment(&mut Canvas { side: 8, pixels: &mut pixels, spare: &mut spare }, &mut s);
-            let grey = pixels.chunks(3).all(|p| p[0] == p[1] && p[1] == p[2]);
+            let gray = pixels.chunks(3).all(|p| p[0] == p[1] && p[1] == p[2]);
             let solarized = pixels.iter().zip(&original).all(|(&v, &was)| v == was.min(255 - was));
-            counts[if grey {
+            counts[if gray {
                 0
             } else if solarized {
                 1

@@ -1,7 +1,8 @@
-//! Operations on each byte by itself: a table of 256 values, for all channels or one for each.
+//! Operations that map each byte by itself (PIL's `Image.point`): PIL's `ImageOps`, and `ImageEnhance.Brightness` and
+//! `Contrast`. Each is a table of 256 values, for all channels or for each.
 use crate::data::files::augment::{Canvas, blend, luma};
 
-/// Replaces each byte by what `f` makes of it.
+/// Replaces each byte v by f(v).
 fn map(c: &mut Canvas, f: impl Fn(u8) -> u8) {
     let table: [u8; 256] = std::array::from_fn(|v| f(v as u8));
     c.pixels.iter_mut().for_each(|v| *v = table[usize::from(*v)]);
@@ -28,7 +29,7 @@ pub fn invert(c: &mut Canvas) {
     map(c, |v| 255 - v);
 }
 
-/// Inverts the values from `threshold` on.
+/// Inverts the values that are at least `threshold`.
 pub fn solarize(c: &mut Canvas, threshold: u32) {
     map(c, |v| if u32::from(v) < threshold { v } else { 255 - v });
 }
@@ -38,18 +39,18 @@ pub fn solarize_add(c: &mut Canvas, amount: u8) {
     map(c, |v| if v < 128 { v.saturating_add(amount) } else { v });
 }
 
-/// Keeps the upper `bits` bits; 8 and more change nothing.
+/// Keeps the upper `bits` bits of each value and sets the others to 0; 8 and more change nothing.
 pub fn posterize(c: &mut Canvas, bits: u32) {
     let mask = 0xff_u8.checked_shl(8_u32.saturating_sub(bits)).unwrap_or(0);
     map(c, |v| v & mask);
 }
 
-/// Scales from black.
+/// Blends with black: v · factor.
 pub fn brightness(c: &mut Canvas, factor: f32) {
     map(c, |v| blend(0, v, factor));
 }
 
-/// Scales from the mean luma of the image.
+/// Blends with a gray image of the mean luma.
 pub fn contrast(c: &mut Canvas, factor: f32) {
     let sum: u64 = c.pixels.chunks_exact(3).map(|p| u64::from(luma(p))).sum();
     let mean = (sum as f64 / (c.side * c.side) as f64 + 0.5) as u8;
@@ -57,14 +58,14 @@ pub fn contrast(c: &mut Canvas, factor: f32) {
 }
 
 /// Replaces each pixel by its luma.
-pub fn greyscale(c: &mut Canvas) {
+pub fn grayscale(c: &mut Canvas) {
     for pixel in c.pixels.chunks_exact_mut(3) {
-        let grey = luma(pixel);
-        pixel.fill(grey);
+        let gray = luma(pixel);
+        pixel.fill(gray);
     }
 }
 
-/// Stretches each channel to 0 … 255.
+/// Stretches each channel, so that its smallest value becomes 0 and its largest 255.
 pub fn auto_contrast(c: &mut Canvas) {
     let tables = histograms(c).map(|counts| {
         let low = counts.iter().position(|&n| n > 0).unwrap_or(0);
@@ -79,7 +80,7 @@ pub fn auto_contrast(c: &mut Canvas) {
     map_channels(c, tables);
 }
 
-/// Spreads the values of each channel so that each range of them occurs about equally often.
+/// Equalizes the histogram of each channel: values become about equally frequent.
 pub fn equalize(c: &mut Canvas) {
     let tables = histograms(c).map(|counts| {
         let last = counts.iter().rfind(|&&n| n > 0).copied().unwrap_or(0);

@@ -9,8 +9,8 @@ pub mod tables;
 pub use ratio::MaskRatio;
 pub use tables::PatchMask;
 
-use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::error::{Error, Result};
 use crate::models::Order;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,11 +46,11 @@ impl fmt::Display for MaskStrategy {
 }
 
 impl FromStr for MaskStrategy {
-    type Err = DataError;
+    type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, DataError> {
+    fn from_str(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|s| s.to_string() == name);
-        found.ok_or_else(|| DataError::setting("mask strategy", name, Self::ALL.map(|s| s.to_string()).join(", ")))
+        found.ok_or_else(|| Error::argument("mask strategy", name, Self::ALL.map(|s| s.to_string()).join(", ")))
     }
 }
 
@@ -69,13 +69,11 @@ pub struct Masker {
 
 impl Masker {
     /// A masker for images of `height` × `width` tokens, which are read and predicted row by row.
-    pub fn new(
-        strategy: MaskStrategy, ratio: MaskRatio, (height, width): (usize, usize), seed: u64,
-    ) -> Result<Self, DataError> {
+    pub fn new(strategy: MaskStrategy, ratio: MaskRatio, (height, width): (usize, usize), seed: u64) -> Result<Self> {
         let tokens = height.saturating_mul(width);
         if !(2..=1 << 20).contains(&tokens) {
             let got = format!("{height} × {width}");
-            return Err(DataError::setting("the grid of patches to mask", got, "2 to 1048576 patches"));
+            return Err(Error::argument("the grid of patches to mask", got, "2 to 1048576 patches"));
         }
         ratio.check(tokens)?;
         let mut hide_first: Vec<u32> = (0..tokens as u32).rev().collect();
@@ -285,13 +283,13 @@ mod tests {
             assert_eq!(s.to_string().parse::<MaskStrategy>().unwrap(), s);
         }
         let error = "rand".parse::<MaskStrategy>().unwrap_err().to_string();
-        assert!(error.contains("is rand, expected random, sequential, diagonal"), "{error}");
+        assert!(error.contains("got rand, expected random, sequential, diagonal"), "{error}");
         let new = |ratio, grid| Masker::new(MaskStrategy::Random, ratio, grid, 0).err().map(|e| e.to_string());
         for bad in [1.0, -0.1, 1.5, f64::NAN] {
-            assert!(new(MaskRatio::Fixed(bad), GRID).unwrap().contains("--mask-ratio is"));
+            assert!(new(MaskRatio::Fixed(bad), GRID).unwrap().contains("mask_ratio: got"));
         }
         assert!(new(MaskRatio::Fixed(0.5), (1, 1)).unwrap().contains("1 × 1"));
-        assert!(new(MaskRatio::Count(196), GRID).unwrap().contains("--mask-tokens is 196"));
+        assert!(new(MaskRatio::Count(196), GRID).unwrap().contains("mask_tokens: got 196"));
         assert!(new(MaskRatio::Count(0), GRID).is_none());
         let drawn = |mean, std, lo, hi| new(MaskRatio::TruncatedNormal { mean, std, lo, hi }, GRID);
         assert!(drawn(0.5, 0.0, 0.3, 0.7).unwrap().contains("spread"));

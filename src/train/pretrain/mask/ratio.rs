@@ -1,6 +1,6 @@
 //! Share of hidden tokens, fixed or drawn.
-use crate::data::DataError;
 use crate::data::stream::{Purpose, Stream};
+use crate::error::{Error, Result};
 
 /// Share of hidden tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,32 +35,28 @@ impl MaskRatio {
         }
     }
 
-    pub(crate) fn check(self, tokens: usize) -> Result<(), DataError> {
+    pub(crate) fn check(self, tokens: usize) -> Result<()> {
         if let Self::Count(count) = self {
             let fine = count < tokens;
             return fine.then_some(()).ok_or_else(|| {
-                DataError::setting("--mask-tokens", count, format!("fewer than the {tokens} tokens of an image"))
+                Error::argument("mask_tokens", count, format!("fewer than the {tokens} tokens of an image"))
             });
         }
         let (lo, hi) = self.bounds(tokens);
         if !(lo >= 0.0 && hi < 1.0) {
             let got = if self == Self::Fixed(lo) || lo.is_nan() { lo.to_string() } else { format!("{lo} to {hi}") };
-            return Err(DataError::setting("--mask-ratio", got, "at least 0 and less than 1"));
+            return Err(Error::argument("mask_ratio", got, "at least 0 and less than 1"));
         }
         if let Self::TruncatedNormal { mean, std, .. } = self {
             if !(lo > 0.0 && lo < hi && (lo..=hi).contains(&mean)) {
-                return Err(DataError::setting(
+                return Err(Error::argument(
                     "the drawn mask ratio",
                     format!("{lo} to {hi} around {mean}"),
                     "0 < low ≤ mean ≤ high < 1, low < high",
                 ));
             }
             if !(std >= 1e-3 && std.is_finite()) {
-                return Err(DataError::setting(
-                    "the spread of the mask ratio",
-                    std,
-                    "at least 0.001 (or a fixed ratio)",
-                ));
+                return Err(Error::argument("the spread of the mask ratio", std, "at least 0.001 (or a fixed ratio)"));
             }
         }
         Ok(())

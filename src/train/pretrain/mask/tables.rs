@@ -1,5 +1,5 @@
 //! Index tables of a mask, by which kernels gather visible tokens and scatter them back.
-use crate::data::DataError;
+use crate::error::{Error, Result};
 
 /// The mask of a batch of B images of L tokens each, as index tables. MAE has the same as `ids_keep`, `ids_restore` and
 /// `mask`.
@@ -20,27 +20,27 @@ impl PatchMask {
     /// `scan` (see [`Order::tokens`](crate::models::Order::tokens)).
     ///
     /// Every row must hide the same number of tokens, at least one and not all.
-    pub fn from_mask(mask: &[f32], scan: &[u32]) -> Result<Self, DataError> {
+    pub fn from_mask(mask: &[f32], scan: &[u32]) -> Result<Self> {
         let tokens = scan.len();
         if tokens == 0 || mask.is_empty() || !mask.len().is_multiple_of(tokens) {
             let expected = format!("a multiple of the {tokens} tokens of an image, not 0");
-            return Err(DataError::setting("the length of a mask", mask.len(), expected));
+            return Err(Error::argument("the length of a mask", mask.len(), expected));
         }
         if let Some(i) = mask.iter().position(|&m| m != 0.0 && m != 1.0) {
             let got = format!("{} at row {}, token {}", mask[i], i / tokens, i % tokens);
-            return Err(DataError::setting("a mask value", got, "0 or 1"));
+            return Err(Error::argument("a mask value", got, "0 or 1"));
         }
         let hidden = |row: &[f32]| row.iter().filter(|&&m| m == 1.0).count();
         let first = hidden(&mask[..tokens]);
         for (b, row) in mask.chunks_exact(tokens).enumerate() {
             if hidden(row) != first {
                 let got = format!("{} in row {b}", hidden(row));
-                return Err(DataError::setting("the number of masked tokens", got, format!("{first} as in row 0")));
+                return Err(Error::argument("the number of masked tokens", got, format!("{first} as in row 0")));
             }
         }
         if first == 0 || first == tokens {
             let expected = format!("1 to {}", tokens.saturating_sub(1));
-            return Err(DataError::setting("the number of masked tokens", first, expected));
+            return Err(Error::argument("the number of masked tokens", first, expected));
         }
         Ok(Self::tables(mask.to_vec(), scan))
     }
@@ -86,12 +86,12 @@ mod tests {
         assert_eq!(mask.counted().0, [1, 2, 0, 3]);
         assert_eq!(mask.counted().1, [u32::MAX, 0, 1, u32::MAX, 0, u32::MAX, u32::MAX, 1]);
         for (bad, tokens, hint) in [
-            (&[0., 1., 0., 1., 1., 0.][..], 3, "is 2 in row 1, expected 1 as in row 0"),
+            (&[0., 1., 0., 1., 1., 0.][..], 3, "got 2 in row 1, expected 1 as in row 0"),
             (&[0., 0.5], 2, "0.5 at row 0, token 1"),
             (&[0., 1., 0.], 2, "multiple of the 2"),
-            (&[], 2, "is 0"),
-            (&[1., 1.], 2, "is 2, expected 1 to 1"),
-            (&[0., 0.], 2, "is 0, expected 1 to 1"),
+            (&[], 2, "got 0"),
+            (&[1., 1.], 2, "got 2, expected 1 to 1"),
+            (&[0., 0.], 2, "got 0, expected 1 to 1"),
         ] {
             let got = PatchMask::from_mask(bad, &(0..tokens).collect::<Vec<_>>());
             let error = got.expect_err(&format!("{bad:?} should be refused")).to_string();

@@ -1,4 +1,15 @@
 //! The one error of the library: what, where, got, expected, and what to do next.
+//!
+//! Messages name options as the library does, by the field: `batch_size`. In prose such a name stands in backticks, so
+//! that the command line can print its flag instead (src/cli/terminal.rs).
+
+mod data;
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use data::DataError;
 
 /// `std::result::Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -7,11 +18,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor, argument or configuration has the wrong shape or value.
+    /// A caller passed a tensor, an argument or a configuration of the wrong shape or value.
     #[error("{what}: got {got}, expected {expected}")]
     Argument {
-        /// The operator and argument, or the configuration key.
-        what: String,
+        /// The operator and its argument, or the field of the configuration.
+        what: Cow<'static, str>,
         /// What was passed.
         got: String,
         /// What would have been right.
@@ -24,7 +35,7 @@ pub enum Error {
     #[error("adapter limit: {what} needs {needed}, the adapter allows {allowed}")]
     Limit {
         /// The resource.
-        what: String,
+        what: Cow<'static, str>,
         /// How much is needed.
         needed: u64,
         /// How much there is.
@@ -36,9 +47,12 @@ pub enum Error {
     /// The device was lost (driver reset, unplugged, suspended).
     #[error("GPU device lost: {0}")]
     DeviceLost(String),
-    /// A shader failed to compile or a launch was invalid: a bug of this library or of a driver.
+    /// The driver refused a shader or a launch: a bug of this library or of the driver.
     #[error("GPU validation: {0}")]
     Validation(String),
+    /// A kernel computed something else than its oracle: a bug of this library or of the driver.
+    #[error("{0}")]
+    Mismatch(String),
     /// A file is not what it should be.
     #[error("{path}: {reason}")]
     File {
@@ -47,27 +61,59 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Data, masks, schedules or records: what the data side says.
+    /// The operating system refused to read or write.
+    #[error("{}: cannot be {done}: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was to be done with it: "read", "written".
+        done: &'static str,
+        /// Why it was not.
+        source: Arc<std::io::Error>,
+    },
+    /// A data set cannot be found, read or decoded.
     #[error("{0}")]
-    Data(String),
+    Data(#[source] DataError),
     /// The loss stopped being a number.
     #[error("training diverged: {0}")]
     Diverged(String),
+    /// What callers cannot cause: a bug of this library.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}
+
+impl From<DataError> for Error {
+    /// A setting of a data set is an argument like any other.
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Setting { name, got, expected } => Self::Argument { what: name.into(), got, expected },
+            other => Self::Data(other),
+        }
+    }
 }
 
 impl Error {
     /// An [`Error::Argument`] from anything that prints.
-    pub fn argument(what: impl Into<String>, got: impl std::fmt::Display, expected: impl std::fmt::Display) -> Self {
+    pub fn argument(
+        what: impl Into<Cow<'static, str>>, got: impl std::fmt::Display, expected: impl std::fmt::Display,
+    ) -> Self {
         Self::Argument { what: what.into(), got: got.to_string(), expected: expected.to_string() }
     }
 
+    /// For `map_err`: an [`Error::Io`] that says what was to be done with which file.
+    pub fn io(path: impl AsRef<Path>, done: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io { path: path.as_ref().to_owned(), done, source: Arc::new(source) }
+    }
+
     /// An [`Error::File`] from a path and a reason.
-    pub fn file(path: impl AsRef<std::path::Path>, reason: impl std::fmt::Display) -> Self {
+    pub fn file(path: impl AsRef<Path>, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.as_ref().display().to_string(), reason: reason.to_string() }
     }
 
     /// An [`Error::Argument`] for a name that is not among the known ones: it says which are near.
-    pub fn unknown<'a>(what: &str, got: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn unknown<'a>(
+        what: impl Into<Cow<'static, str>>, got: &str, known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         let mut near: Vec<_> = known.iter().map(|name| (distance(got, name), *name)).collect();
         near.sort();
@@ -111,8 +157,8 @@ mod tests {
     #[test]
     fn unknown_names_say_which_are_near() {
         let known = ["map", "mae", "ar", "local-mae", "contrastive", "diffusion"];
-        let says = |got: &str| Error::unknown("--method", got, known).to_string();
-        assert_eq!(says("difusion"), "--method: got `difusion`, expected a known name; near it: diffusion");
+        let says = |got: &str| Error::unknown("method", got, known).to_string();
+        assert_eq!(says("difusion"), "method: got `difusion`, expected a known name; near it: diffusion");
         assert!(says("mea").contains("near it: mae, map"), "{}", says("mea"));
         assert!(
             says("zzzzzz").ends_with("one of map, mae, ar, local-mae, contrastive, diffusion"),

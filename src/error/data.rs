@@ -1,15 +1,10 @@
-//! What can go wrong with data, settings and records, in words a user can act on.
-use crate::data::split::Split;
-use std::path::Path;
-use std::path::PathBuf;
+//! What can go wrong with a data set, in words a user can act on.
 
-/// The layouts [`Dataset::open`](crate::data::Dataset::open) understands, as printed by its errors.
-pub const LAYOUTS: &str = "understood are: a folder with one sub-folder of images per class, the same below train/ and \
-val/ or test/, a flat folder of images, a .tar, .tar.gz or .tar.xz of any of these, CIFAR-10/100 in binary form (the folder or \
-one .bin file), IDX files as of MNIST (the folder or one *-images-idx3-ubyte[.gz]), and synthetic[:N]";
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// An error of the data side: reading a set, building batches, settings of masks and schedules, writing records.
-#[derive(Debug, thiserror::Error)]
+/// An error of a data set: finding it, reading it, decoding its samples, making batches of them.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// The operating system refused a file operation.
@@ -20,19 +15,23 @@ pub enum DataError {
         /// The file or folder.
         path: PathBuf,
         /// Why it failed.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// Nothing lies at the given place.
-    #[error("no data set at {}; {LAYOUTS}", .path.display())]
+    #[error("no data set at {}; {layouts}", .path.display())]
     Missing {
         /// Where it was looked for.
         path: PathBuf,
+        /// What could have been there.
+        layouts: String,
     },
     /// The place exists, but holds no image of any layout.
-    #[error("no images in {}; {LAYOUTS}", .path.display())]
+    #[error("no images in {}; {layouts}", .path.display())]
     Empty {
         /// The file or folder searched.
         path: PathBuf,
+        /// What could have been there.
+        layouts: String,
     },
     /// A file of a kind that is not read.
     #[error("{} is {what}; {advice}", .path.display())]
@@ -52,13 +51,13 @@ pub enum DataError {
         /// What was found and what was expected.
         message: String,
     },
-    /// The set exists, but not the half that was asked for.
+    /// The set exists, but not the split that was asked for.
     #[error("{} has no {split} split: {found}", .path.display())]
     NoSplit {
         /// The set.
         path: PathBuf,
-        /// The half that was asked for.
-        split: Split,
+        /// The split that was asked for: "train" or "test".
+        split: &'static str,
         /// What is there instead.
         found: String,
     },
@@ -69,6 +68,14 @@ pub enum DataError {
         name: String,
         /// What the decoder said.
         reason: String,
+    },
+    /// An image is asked for, and the sample is something else.
+    #[error("{name} is {kind}, expected an image")]
+    NoImage {
+        /// The sample.
+        name: String,
+        /// What it is.
+        kind: &'static str,
     },
     /// Every image of the set is broken.
     #[error("none of the {count} images of {name} could be decoded; the last one tried: {last}")]
@@ -81,7 +88,9 @@ pub enum DataError {
         last: String,
     },
     /// Labels are needed, and the set has none.
-    #[error("{name} has no labels; with labels are: class folders, CIFAR and IDX files, synthetic[:N]")]
+    #[error(
+        "{name} has no labels; images in one folder per class have them, and sets that store them beside the images"
+    )]
     NoLabels {
         /// The set.
         name: String,
@@ -94,17 +103,17 @@ pub enum DataError {
         /// Which are there and which were expected.
         reason: String,
     },
-    /// A training epoch would not fill one batch.
-    #[error(
-        "{name} has {images} images an epoch, fewer than one batch of {batch_size}; use --batch-size {images} or less"
-    )]
+    /// A training epoch would not fill one step.
+    #[error("{name} has {images} images an epoch, fewer than {}", step_and_advice(*images, *batch_size, *accum_iter))]
     TooFew {
         /// The set.
         name: String,
         /// How many images an epoch takes.
         images: usize,
-        /// How many one batch takes.
+        /// How many images the GPU takes at once.
         batch_size: usize,
+        /// How many such batches make a step.
+        accum_iter: usize,
     },
     /// A setting has a value that cannot work.
     #[error("{name} is {got}, expected {expected}")]
@@ -129,7 +138,7 @@ pub enum DataError {
 impl DataError {
     /// For `map_err`: an [`DataError::Io`] that says what was tried on which path.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_owned(), source }
+        move |source| Self::Io { action, path: path.to_owned(), source: Arc::new(source) }
     }
 
     /// A setting with a value that cannot work.
@@ -143,11 +152,41 @@ impl DataError {
     }
 }
 
-impl From<DataError> for crate::error::Error {
-    fn from(error: DataError) -> Self {
-        match error {
-            DataError::Setting { name, got, expected } => Self::argument(name, got, expected),
-            other => Self::Data(other.to_string()),
-        }
+/// What a step takes, and the largest settings with which an epoch of `images` fills one.
+fn step_and_advice(images: usize, batch_size: usize, accum_iter: usize) -> String {
+    match (accum_iter, images.checked_div(accum_iter).unwrap_or(images)) {
+        (..=1, _) => format!("one batch of {batch_size}; use `batch_size` {images} or less"),
+        (_, 0) => format!(
+            "one step of {accum_iter} batches of {batch_size}; use `accum_iter` {images} or less with `batch_size` 1"
+        ),
+        (_, most) => format!("one step of {accum_iter} batches of {batch_size}; use `batch_size` {most} or less"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn too_few_images_name_settings_that_work() {
+        let says = |images, batch_size, accum_iter| {
+            DataError::TooFew { name: "set".into(), images, batch_size, accum_iter }.to_string()
+        };
+        let plain = "set has 8 images an epoch, fewer than one batch of 9; use `batch_size` 8 or less";
+        assert_eq!(says(8, 9, 1), plain);
+        let parts = "set has 256 images an epoch, fewer than one step of 8 batches of 64; use `batch_size` 32 or less";
+        assert_eq!(says(256, 64, 8), parts);
+        assert!(says(5, 1, 8).ends_with("use `accum_iter` 5 or less with `batch_size` 1"), "{}", says(5, 1, 8));
+    }
+
+    #[test]
+    fn the_reason_of_the_system_is_kept() {
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let error = crate::Error::from(DataError::io("read", Path::new("set/1.png"))(refused));
+        let data = error.source().expect("the data error");
+        let io = data.source().and_then(|e| e.downcast_ref::<Arc<std::io::Error>>()).expect("the system's");
+        assert_eq!(io.kind(), std::io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), data.to_string());
     }
 }

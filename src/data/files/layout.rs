@@ -1,0 +1,53 @@
+//! What it takes to be a layout: a way in which a data set lies on a disk.
+
+use std::fs::Metadata;
+use std::path::Path;
+
+use crate::data::source::Source;
+use crate::data::split::Split;
+use crate::error::DataError;
+
+/// A way in which a data set can be given to [`Dataset::open`](crate::data::Dataset::open).
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// A few words: what `--data` is told to be.
+    pub name: &'static str,
+    /// What has to lie where, in one line.
+    pub help: &'static str,
+    /// Opens the split of the set at a place, if the place has this layout.
+    pub(crate) open: fn(&Place, Split) -> Found,
+}
+
+/// A set; none if the place has another layout; an error if it has this one but cannot be read.
+pub(crate) type Found = Result<Option<Box<dyn Source>>, DataError>;
+
+/// What the user named, looked at once for all layouts.
+pub(crate) struct Place<'a> {
+    /// The words of the user.
+    pub spec: &'a str,
+    /// The same as a path.
+    pub path: &'a Path,
+    /// What lies there.
+    pub metadata: std::io::Result<Metadata>,
+}
+
+impl<'a> Place<'a> {
+    pub fn of(spec: &'a str) -> Self {
+        let path = Path::new(spec);
+        Self { spec, path, metadata: std::fs::metadata(path) }
+    }
+
+    pub fn is_folder(&self) -> bool {
+        self.metadata.as_ref().is_ok_and(Metadata::is_dir)
+    }
+
+    /// Whether it is a file (or a device, or a pipe) whose name `fits`; it is asked in lower case.
+    pub fn is_file_named(&self, fits: impl FnOnce(&str) -> bool) -> bool {
+        self.metadata.as_ref().is_ok_and(|found| !found.is_dir()) && fits(&self.file_name())
+    }
+
+    /// The last part of the path in lower case.
+    pub fn file_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+    }
+}
