@@ -32,7 +32,8 @@
 //! | [`data`] | data sets, augmentation, order (folders, archives and threads: feature `files`) |
 //! | [`train`], [`infer`] | one training step with its settings and masks; what a trained model is asked |
 //! | [`session`], `run` | training without files; runs over data sets with records and checkpoints (feature `files`) |
-//! | `bench`, `conformance`, `study`, `cli` | the program: oracle, floor and clock; fixtures; the paper's tables; the command line (feature `cli`) |
+//! | `bench`, `conformance`, `study`, `cli` | the program: oracle, floor and clock; fixtures; the paper's tables; the
+//! command line (feature `cli`) |
 #![warn(missing_docs)]
 
 #[cfg(feature = "blocking")]

@@ -6,7 +6,8 @@ mod bench; // ring 1: what the benches call right
 mod conformance; // ring 1: fixtures made elsewhere
 mod layering; // ring 0: no circles, an arrow may only point down
 mod shaders;
-mod text; // ring 0: line widths, references that resolve // ring 0: every kernel through naga, compared with its Rust side
+// ring 0: line widths, references that resolve // ring 0: every kernel through naga, compared with its Rust side
+mod text;
 
 mod adapt; // ring 0: checkpoints in other models, files made elsewhere
 mod backbones; // ring 1: what holds for every backbone

@@ -147,8 +147,8 @@ impl Gpu {
         self.0.recorder(|r| r.precision)
     }
 
-    /// Marks this place in the recording being made: [`Recording::split_at_marks`] cuts it here. Does nothing outside of
-    /// [`Gpu::record`].
+    /// Marks this place in the recording being made: [`Recording::split_at_marks`] cuts it here. Does nothing outside
+    /// of [`Gpu::record`].
     pub fn mark(&self) {
         self.0.recorder(|r| r.nested.last_mut().map(|recording| recording.marks += 1));
     }

@@ -146,9 +146,9 @@ impl Recording {
         self.marks += other.marks;
         self
     }
-    /// Cuts the recording at its marks ([`Gpu::mark`](super::device::Gpu::mark)): n marks give n + 1 recordings. Make the
-    /// programs in order. A tensor that a later part reads then keeps its memory after the earlier part has run, so the
-    /// host can read values, write inputs, and run the next part.
+    /// Cuts the recording at its marks ([`Gpu::mark`](super::device::Gpu::mark)): n marks give n + 1 recordings. Make
+    /// the programs in order. A tensor that a later part reads then keeps its memory after the earlier part has run, so
+    /// the host can read values, write inputs, and run the next part.
     pub fn split_at_marks(self) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..=self.marks).map(|_| Self::default()).collect();
         for launch in self.launches {
@@ -157,8 +157,8 @@ impl Recording {
         }
         parts
     }
-    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is computed
-    /// again for the backward pass ends in such launches.
+    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is
+    /// computed again for the backward pass ends in such launches.
     pub fn drop_unread(&mut self) {
         let mut uses: HashMap<u64, usize> = HashMap::new();
         let nodes = || self.launches.iter().flat_map(|l| &l.args).map(|view| &view.node);

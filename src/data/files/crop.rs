@@ -74,8 +74,8 @@ impl Scaler {
         self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
     }
 
-    /// The resizer's code is compiled here, for each kind of pixel and of view that it may meet, a million lines of LLVM
-    /// if nothing says which. Hence one kind: copied bytes, as its own intermediate images are and the result is.
+    /// The resizer's code is compiled here, for each kind of pixel and of view that it may meet, a million lines of
+    /// LLVM if nothing says which. Hence one kind: copied bytes, as its own intermediate images are and the result is.
     fn scale(
         &mut self, mut pixels: Vec<u8>, [width, height]: [u32; 2], options: ResizeOptions, size: u32, out: &mut [u8],
     ) -> Result<(), String> {
