@@ -80,9 +80,9 @@ struct Pending {
 }
 
 impl<'a, T: Task> Run<'a, T> {
-    /// Checks everything for a new run, or for one that resumes from the checkpoint `resume`. `data` is the set that the
-    /// settings name, opened by [`open_data`]. `build` makes the task with its initial weights. The output folder is
-    /// touched last, so that a run which cannot start leaves nothing.
+    /// Checks everything for a new run, or for one that resumes from the checkpoint `resume`. `data` is the set that
+    /// the settings name, opened by [`open_data`]. `build` makes the task with its initial weights. The output folder
+    /// is touched last, so that a run which cannot start leaves nothing.
     ///
     /// # Errors
     /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
