@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::buffer::View;
+use super::dtype::DType;
+use super::kernel::{Bind, Element};
 use super::lock::lock;
 use super::program::{Program, dispatch};
-use super::record::Phase;
+use super::record::{Launch, Phase};
 use crate::error::Result;
 
 /// The first number of a replay that is not finite.
@@ -31,6 +34,21 @@ impl fmt::Display for NotFinite {
         let pass = if *phase == Phase::Forward { "forward" } else { "backward" };
         let module = if scope.is_empty() { "outside of all layers" } else { scope };
         write!(f, "`{label}` of {module} ({pass}, written by {kernel}): element {index} is {value}")
+    }
+}
+
+impl Launch {
+    /// How many bytes of an argument are f16; the rest is f32 if it holds floats.
+    fn f16_bytes(&self, bind: Bind, view: &View) -> usize {
+        match bind.element {
+            Element::F16Until(constant, scalar) if self.choice().get(constant) == 1 => {
+                let at = self.kernel.params.iter().find(|(name, ..)| *name == scalar).map_or(0, |(_, at, _)| *at);
+                let word = self.params.get(at..at + 4).map_or(0, bytemuck::pod_read_unaligned::<u32>);
+                word as usize * 4
+            }
+            _ if view.dtype == DType::F16 => view.bytes as usize,
+            _ => 0,
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::buffer::{Class, Node, View};
 use super::caps::Tiers;
 use super::choice::Choice;
-use super::dtype::DType;
-use super::kernel::{Access, Bind, Element, Grid, Kernel};
+use super::kernel::{Access, Grid, Kernel};
 use super::work::{Args, Work};
 
 /// Which part of a training step a launch belongs to.
@@ -98,21 +97,7 @@ impl Launch {
         first.map(|(_, (view, bind))| if bind.access == Access::Update { 2 * view.bytes } else { view.bytes }).sum()
     }
 
-    /// How many bytes of an argument are f16; the rest is f32 if it holds floats.
-    #[cfg(feature = "files")]
-    pub(crate) fn f16_bytes(&self, bind: Bind, view: &View) -> usize {
-        match bind.element {
-            Element::F16Until(constant, scalar) if self.choice().get(constant) == 1 => {
-                let at = self.kernel.params.iter().find(|(name, ..)| *name == scalar).map_or(0, |(_, at, _)| *at);
-                let word = self.params.get(at..at + 4).map_or(0, bytemuck::pod_read_unaligned::<u32>);
-                word as usize * 4
-            }
-            _ if view.dtype == DType::F16 => view.bytes as usize,
-            _ => 0,
-        }
-    }
-
-    fn choice(&self) -> Choice<'_> {
+    pub(super) fn choice(&self) -> Choice<'_> {
         Choice { consts: self.kernel.consts, values: &self.consts }
     }
 
