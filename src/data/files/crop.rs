@@ -70,7 +70,8 @@ impl Scaler {
     /// Resizes a box as a part of the whole image: near its border the filter reads pixels beyond it. `Resize` and then
     /// `CenterCrop` does so too.
     pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
-        let options = options().crop(crop.left, crop.top, crop.width, crop.height);
+        let left = off_centre(crop.left, crop.width, size);
+        let options = options().crop(left, crop.top, crop.width, crop.height);
         self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
     }
 
@@ -83,6 +84,16 @@ impl Scaler {
         let mut result = TypedImage::<U8x3>::from_buffer(size, size, out).map_err(|e| e.to_string())?;
         self.0.resize_typed(&source, &mut result, &options).map_err(|e| e.to_string())
     }
+}
+
+/// The left border, or a hundred-millionth of a pixel beside it. Where it enlarges and the first or last column of the result
+/// lies on the middle of a source pixel, weights of exactly 0 make fast_image_resize 6.1 take that column's pixels for
+/// the outermost ones that any column needs, and it reads beyond its memory. So small a weight rounds to 0 all the same.
+fn off_centre(left: f64, width: f64, size: u32) -> f64 {
+    let step = width / f64::from(size);
+    let on_middle = |x: f64| (x - 0.5 - (x - 0.5).round()).abs() < 1e-9;
+    let on_one = on_middle(left + 0.5 * step) || on_middle(left + width - 0.5 * step);
+    if step < 1.0 && on_one { left - 1e-8 } else { left }
 }
 
 /// The bytes of a box.
@@ -166,6 +177,19 @@ mod tests {
         assert_eq!(out, [0; 8 * 8 * 3]);
         scaler.across(&image, Crop { left: 0.0, top: 8.0, width: 16.0, height: 16.0 }, 8, &mut out).unwrap();
         assert!(out.iter().any(|&v| v > 0));
+    }
+
+    #[test]
+    fn columns_on_the_middle_of_a_pixel_stay_within_memory() {
+        // at 32 of 36, 13 pixels become 39, and column 0 of the result lies on the middle of a pixel
+        for (width, height, size, crop_ratio) in [(13, 12, 32, 0.875), (12, 13, 32, 0.875), (15, 12, 15, 1.0)] {
+            let mut pixels = vec![255; (width * height * 3) as usize];
+            pixels.chunks_mut(3).for_each(|p| p[0] = 0);
+            let image = Rgb8 { width, height, pixels };
+            let (mut scaler, mut out) = (Scaler::default(), vec![9; (size * size * 3) as usize]);
+            scaler.across(&image, centre_crop(width, height, size, crop_ratio), size, &mut out).unwrap();
+            assert!(out.chunks(3).all(|p| p == [0, 255, 255]));
+        }
     }
 
     #[test]
