@@ -10,7 +10,8 @@
 //   floor     8 bytes per element of dst
 // uses lib/grid
 struct Params {
-    n: u32, d: u32, dst_rows: u32, src_rows: u32, first: u32, step: u32, count: u32, has_x: u32, r_stride: u32, has_r: u32,
+    n: u32, d: u32, dst_rows: u32, src_rows: u32, first: u32, step: u32, count: u32,
+    has_x: u32, r_stride: u32, has_r: u32,
 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;

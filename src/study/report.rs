@@ -68,8 +68,8 @@ pub fn markdown(table: &Table, scores: &[Scores], scale: &str) -> String {
             _ if same == pairs => writeln!(text, "\nThe order agrees with the paper's ({same} of {pairs} pairs)."),
             _ if !deviations => writeln!(
                 text,
-                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there. One seed does not \
-                 tell how far chance moves a cell."
+                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there. \
+                 One seed does not tell how far chance moves a cell."
             ),
             _ => writeln!(
                 text,

@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use workshop::{Result, cargo, command, root, rowscan, run, set_up};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
-  demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores, draws what it learned
+  demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
+             draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
-  try        of the tests in tests/ those of this name, and nothing else: ops::activation, ops::matmul, backbones, models, cli::resume
+  try        of the tests in tests/ those of this name, and nothing else:
+             ops::activation, ops::matmul, backbones, models, cli::resume
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure

@@ -86,9 +86,10 @@ impl Scaler {
     }
 }
 
-/// The left border, or a hundred-millionth of a pixel beside it. Where it enlarges and the first or last column of the result
-/// lies on the middle of a source pixel, weights of exactly 0 make fast_image_resize 6.1 take that column's pixels for
-/// the outermost ones that any column needs, and it reads beyond its memory. So small a weight rounds to 0 all the same.
+/// The left border, or a hundred-millionth of a pixel beside it. Where it enlarges and the first or last column of the
+/// result lies on the middle of a source pixel, weights of exactly 0 make fast_image_resize 6.1 take that column's
+/// pixels for the outermost ones that any column needs, and it reads beyond its memory. So small a weight rounds to 0
+/// all the same.
 fn off_centre(left: f64, width: f64, size: u32) -> f64 {
     let step = width / f64::from(size);
     let on_middle = |x: f64| (x - 0.5 - (x - 0.5).round()).abs() < 1e-9;

@@ -2,7 +2,7 @@
 
 use super::call::{Case, Inputs, chan_layout, chunk, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Caps, Const, DType, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Args, Bind, Caps, Choice, Const, DType, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
 
 use crate::tensor::Tensor;
 
@@ -35,7 +35,13 @@ const PORTABLE: &[Const] = &[
 ];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Backward>(name, SRC, binds).consts(CONSTS).admits(chunk_fits).rounds()
+    Kernel::new::<Backward>(name, SRC, binds).consts(CONSTS).admits(lanes_hold).rounds()
+}
+
+/// The chunk that goes with the states, and lanes that hold all states of a channel; LANES 0 shuffles nothing.
+fn lanes_hold(c: &Choice<'_>) -> bool {
+    let quads = c.get("N").div_ceil(4).next_power_of_two();
+    chunk_fits(c) && (c.get("LANES") == 0 || c.get("LANES") >= quads)
 }
 
 /// `SCAN` where a subgroup may be smaller than the lanes that share a channel.
