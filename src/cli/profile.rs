@@ -67,9 +67,9 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let roof = Roof::measure(&g, Clock::new(&g, false))?;
     say(roof)?;
     if args.launches {
-        by_launch(&times, &roof)?
+        by_launch(&times, &roof)?;
     } else {
-        by_kernel(&times, &roof)?
+        by_kernel(&times, &roof)?;
     }
     let (ns, floor) = (times.iter().map(|t| t.ns).sum(), times.iter().map(|t| roof.floor(t.work)).sum());
     line("all", times.len(), ns, ns, times.iter().map(|t| t.work).sum(), floor)?;

@@ -74,7 +74,7 @@ impl Dims {
 
     /// Every (s, b, t, e) in memory order.
     fn outputs(self) -> impl Iterator<Item = [usize; 4]> {
-        let Dims { b, l, e, .. } = self;
+        let Self { b, l, e, .. } = self;
         (0..self.s * b * l * e).map(move |i| [i / e / l / b, i / e / l % b, i / e % l, i % e])
     }
 }

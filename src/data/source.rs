@@ -43,9 +43,9 @@ use crate::error::DataError;
 ///     Ok(())
 /// }
 /// ```
+#[expect(clippy::len_without_is_empty, reason = "Dataset::new refuses an empty source")]
 pub trait Source: Send + Sync {
     /// Number of samples, at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "Dataset::new refuses an empty source")]
     fn len(&self) -> usize;
 
     /// Where sample `index` comes from, for messages: a path, or an archive and a member of it.

@@ -33,7 +33,7 @@ pub fn plot(path: &Path, table: &Table, scores: &[Scores]) -> Result<()> {
     }
     let title = format!("Table {}: {}", table.name, table.title);
     let svg = draw(&title, &points).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
-    Ok(write_atomic(path, svg.as_bytes())?)
+    write_atomic(path, svg.as_bytes())
 }
 
 struct Point {

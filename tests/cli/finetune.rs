@@ -442,6 +442,6 @@ fn a_data_set_is_opened_once_and_unpacked_once() {
     let out = |name: &str| dir.path().join(name);
     assert_eq!(count(pretrain(&out("pretrain"), &[&shared[..], &["--grid-every=1"]].concat())), (1, 1));
     assert!(out("pretrain/grid-0001.png").exists(), "pictures are of the test split");
-    assert_eq!(count(finetune(&out("finetune"), &[&MODEL[..], &shared].concat())), (1, 1));
+    assert_eq!(count(finetune(&out("finetune"), &[MODEL, &shared].concat())), (1, 1));
     assert_eq!(tested(&out("finetune")), 1);
 }

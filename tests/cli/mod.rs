@@ -126,6 +126,6 @@ pub trait Take {
 
 impl Take for Command {
     fn take(&mut self) -> Command {
-        std::mem::replace(self, Command::new(""))
+        std::mem::replace(self, Self::new(""))
     }
 }

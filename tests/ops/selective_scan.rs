@@ -114,7 +114,7 @@ impl Case {
     }
 
     fn check(&self, g: &Gpu) {
-        let Case { dim, spec, .. } = self;
+        let Self { dim, spec, .. } = self;
         let name = format!("{dim:?} {spec:?} z {}{}", self.xz.is_some(), if self.half { " f16" } else { "" });
         let got = self.gpu(g);
         let (out, want) = self.cpu();

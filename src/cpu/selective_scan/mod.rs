@@ -160,7 +160,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn scan(dim: Dims, x: &Inputs, [s, b, e]: [usize; 3]) -> Lane {
+    fn scan(dim: Dims, x: &Inputs, [s, b, e]: [usize; 3]) -> Self {
         let (row, se) = (|t: usize| (s * dim.b + b) * dim.l + t, s * dim.e + e);
         let (d, bias) = (x.d.map_or(0.0, |d| d[se]), x.delta_bias.map_or(0.0, |bias| bias[se]));
         let u: Vec<f64> = (0..dim.l).map(|t| x.u[row(t) * dim.e + e]).collect();
@@ -178,7 +178,7 @@ impl Lane {
             }
             h[t].clone_from(&state);
         }
-        Lane { u, raw, delta, a, h, y }
+        Self { u, raw, delta, a, h, y }
     }
 }
 

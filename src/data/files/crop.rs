@@ -188,7 +188,7 @@ mod tests {
             pixels.chunks_mut(3).for_each(|p| p[0] = 0);
             let image = Rgb8 { width, height, pixels };
             let (mut scaler, mut out) = (Scaler::default(), vec![9; (size * size * 3) as usize]);
-            scaler.across(&image, centre_crop(width, height, size, crop_ratio), size, &mut out).unwrap();
+            scaler.across(&image, center_crop(width, height, size, crop_ratio), size, &mut out).unwrap();
             assert!(out.chunks(3).all(|p| p == [0, 255, 255]));
         }
     }

@@ -21,7 +21,7 @@ pub const LAYOUTS: &[Layout] = &[generated::LAYOUT, cifar::LAYOUT, idx::LAYOUT, 
 impl Dataset {
     /// Opens one split of the set that `spec` names.
     ///
-    /// - synthetic[:N]: N generated images (2048) of 96 × 96 pixels in ten classes; N / 4 in the test split
+    /// - synthetic or synthetic:N: N generated images (2048) of 96 × 96 pixels in ten classes; N / 4 in the test split
     /// - CIFAR: CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file
     /// - IDX: IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file

@@ -82,7 +82,8 @@ pub const MAX_HEAD: usize = 128;
 pub enum Mask {
     /// Every key.
     Full,
-    /// Keys of the query's region and of those before it: row-causal (MAP), or token-causal with [`super::regions::Regions::tokens`].
+    /// Keys of the query's region and of those before it: row-causal (MAP), or token-causal with
+    /// [`Regions::tokens`](super::regions::Regions::tokens).
     RegionCausal,
     /// Keys of the query's region (local MAE).
     SameRegion,
