@@ -139,7 +139,7 @@ impl Reconstruction {
 impl Model {
     /// The tables of a mask (L), 1 where hidden.
     pub(crate) fn hidden(&self, mask: &[f32]) -> Result<PatchMask, JsValue> {
-        PatchMask::from_mask(mask, &self.config.scan()).map_err(crate::data)
+        PatchMask::from_mask(mask, &self.config.scan()).map_err(js)
     }
 
     /// The program of a visible length.
