@@ -26,6 +26,10 @@ fn js(error: rowscan::Error) -> JsValue {
     thrown.into()
 }
 
+fn data(error: rowscan::data::DataError) -> JsValue {
+    js(error.into())
+}
+
 /// Square images of `side` pixels, one behind the other in RGB bytes.
 fn squares(bytes: &[u8], side: usize) -> Vec<Rgb8> {
     let image = |pixels: &[u8]| Rgb8 { width: side as u32, height: side as u32, pixels: pixels.to_vec() };
