@@ -79,7 +79,7 @@ impl fmt::Debug for Case {
 /// The cases of a family while they are being listed.
 #[derive(Debug)]
 pub struct Cases<'a> {
-    /// What of everything is run.
+    /// Which cases the command line selected.
     pub scope: &'a Scope,
     family: &'static str,
     list: Vec<Case>,

@@ -50,7 +50,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What of everything is run.
+/// Which cases run: the options `--quick`, `--family`, `--model` and the like of `rowscan bench`.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// Small batches and few shapes: shows that every case runs and is right, also on a CPU.

@@ -79,8 +79,9 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     Ok(Inner::new(caps, Some(Live::new(device, queue, checks(&candidate.adapter)))))
 }
 
-/// Our loops are counted and need no other end. Where Vulkan keeps buffers from being read and written out of bounds,
-/// arrays in registers and workgroup memory are not checked besides: their indices follow from constants.
+/// Which checks naga adds to the shaders. None on loops: every loop here has a bound of its own. On Vulkan, robust
+/// buffer access already guards storage buffers, and arrays in registers and workgroup memory are indexed within
+/// constants, so bounds checks are off there; on other backends they stay.
 fn checks(adapter: &wgpu::Adapter) -> wgpu::ShaderRuntimeChecks {
     let bounds_checks = adapter.get_info().backend != wgpu::Backend::Vulkan;
     wgpu::ShaderRuntimeChecks { bounds_checks, force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() }

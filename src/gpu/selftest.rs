@@ -42,7 +42,8 @@ pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
     }
 }
 
-/// 1 + 2 + … + 256 in every invocation; 0 where the lanes of a subgroup are not neighbours.
+/// Whether sums by shuffles are right: 1 + 2 + … + 256 in every invocation. The kernel writes 0 where the lanes of a
+/// subgroup are not consecutive invocations.
 async fn subgroup_sums(inner: &Inner) -> bool {
     let sums = run(inner, &SUBGROUP, None, 256 * 4).await;
     sums.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == [32_896.0; 256])

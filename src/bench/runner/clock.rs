@@ -92,7 +92,8 @@ pub fn thread_time() -> Duration {
     text.split(' ').next().and_then(|ns| ns.parse().ok()).map_or(since, Duration::from_nanos)
 }
 
-/// The case, or several with their own inputs that take turns, so that none finds its inputs in a cache.
+/// Copies of a case, each with inputs of its own. They are timed in rotation, so that no run finds its inputs in a
+/// cache from the run before. As many as fill `ROTATE` bytes, at most 8; one on a software adapter.
 ///
 /// # Errors
 /// [`Error::Limit`] or [`Error::OutOfMemory`] where the adapter is too small for the case.

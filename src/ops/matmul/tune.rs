@@ -1,8 +1,9 @@
 //! Which path is fastest for the products of a recording, measured once per class of shapes.
 //!
-//! The candidates take turns, so that a change of clocks meets all of them. Each has to make the very bits of the
-//! simplest one before it may win (cooperative matrices those of each other, and close to it): a choice never changes a
-//! result. Splits of k would; they follow from the shape alone.
+//! Candidates are timed in turn, over and over, so that a change of the GPU's clock affects all alike. A candidate may
+//! win only if its result equals that of `Path::Direct` bit for bit; paths on cooperative matrices must equal each other
+//! and be close to it. So tuning never changes a result. The number of k-splits would change it, and is therefore a
+//! function of the shape, not measured.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -97,7 +97,8 @@ fn sum_columns(launch: &Args<'_>) -> Work {
     Work::of(4 * (launch.len("parts") + sums), launch.len("parts"), 0)
 }
 
-/// Everything the backward scan writes, in one buffer because there are eight bindings. What is `at` counts words.
+/// Everything the backward scan writes, in one buffer, because WebGPU allows eight storage bindings.
+/// The fields `*_at` are offsets into it in words of 4 bytes.
 #[derive(Debug)]
 pub(in crate::ops) struct Workspace {
     all: Tensor,

@@ -69,8 +69,7 @@ pub(super) const LAST_STATE: Kernel =
     forward("selective_scan.last_state", &[read(7, "saved").f16_if("HALF"), write(11, "last")])
         .least(|x| Work::bytes(8 * x.len("last")));
 
-/// So many bytes per token and channel, half of them in f16; so many flops and one exponential per state of each
-/// direction.
+/// The least work: `bytes` per (b, t, e), halved if HALF = 1; `flops` and one exponential per (s, b, t, e, n).
 fn steps(launch: &Args<'_>, bytes: usize, flops: usize) -> Work {
     let p: Forward = launch.scalars();
     let channels = (p.b * p.l * p.e) as usize;
