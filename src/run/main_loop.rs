@@ -240,8 +240,13 @@ impl<'a, T: Task> Run<'a, T> {
             Ok(None) => "taken again it is a number".into(),
             Err(e) => format!("what came first could not be found ({e})"),
         };
-        let advice = "lower `blr`, raise `warmup_epochs`, or set `clip_grad`; the last checkpoint is intact";
-        Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}"))
+        let last = match checkpoint::newest(&self.outputs.dir) {
+            Ok(Some(folder)) => format!("the last checkpoint, {}, is intact", folder.display()),
+            Ok(None) => "this run has saved no checkpoint".into(),
+            Err(e) => format!("the last checkpoint was not found ({e})"),
+        };
+        let advice = "lower `blr`, raise `warmup_epochs`, or set `clip_grad`";
+        Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}; {last}"))
     }
 
     fn end_of_epoch(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
