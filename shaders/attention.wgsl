@@ -33,7 +33,7 @@ const S4 = (D4 + SPLIT - 1u) / SPLIT;    // vec4s of a slice: the part of a head
 const W4 = S4 * SPLIT;                   // vec4s of a head, padded
 const WG = ROWS * SPLIT;
 const EXACT = DH % 4u == 0u && W4 == D4; // no padding
-const PARTS = (min(SPLIT, 2u) - 1u) * TILE * WG + 1u; // 1, a placeholder, where rows are not split
+const PARTS = max((min(SPLIT, 2u) - 1u) * TILE * WG, 1u); // 1, a placeholder, where rows are not split
 @group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
 var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k; in backward_dkv of q
 var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v; in backward_dkv of dout

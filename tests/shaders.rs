@@ -167,7 +167,7 @@ fn every_variant_is_valid() {
         today as usize
     });
     println!("ROWSCAN_TEST_SEED={seed}");
-    let (mut tried, mut all) = (0, 0);
+    let (mut tried, mut all, mut wrong) = (0, 0, Vec::new());
     for kernel in kernels() {
         let count = kernel.combinations().count();
         let step = count.div_ceil(MOST).max(1);
@@ -179,13 +179,21 @@ fn every_variant_is_valid() {
                 }
                 let tiers = Tiers { subgroup, ..Tiers::default() };
                 let module = parse_text(kernel, &kernel.wgsl(tiers, tried % 2 == 0, &values));
-                validate(kernel, &module, subgroup);
+                let info = validate(kernel, &module, subgroup);
+                // cooperative matrices are only where there is more
+                let entry = |point: &naga::EntryPoint| point.name == kernel.entry();
+                let at = module.entry_points.iter().position(entry).expect("entry point");
+                let bytes = workgroup_bytes(&module, info.get_entry_point(at));
+                if !kernel.needs.coop && (bytes > 16_384) != (!subgroup && kernel.is_large(&values)) {
+                    wrong.push(format!("{} {values:?}, subgroup {subgroup}: {bytes} bytes", kernel.name));
+                }
             }
             tried += 1;
         }
         all += count;
     }
     println!("{tried} of {all} combinations of constants");
+    assert!(wrong.is_empty(), "more than 16 KiB of workgroup memory, or less than `large` says:\n{}", wrong.join("\n"));
     assert!(tried > 500);
 }
 

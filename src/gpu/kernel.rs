@@ -185,6 +185,8 @@ pub struct Kernel {
     pub consts: &'static [Const],
     /// Which combinations of values belong together; all where there is none.
     pub admits: Option<fn(&Choice<'_>) -> bool>,
+    /// Which variants of `source` take more than the 16 KiB of workgroup memory that WebGPU promises.
+    pub large: Option<fn(&Choice<'_>) -> bool>,
     /// What a device must have.
     pub needs: Needs,
     /// Whether the source uses `lib/half`, which has a constant of the device's: `NEAREST`.
@@ -206,6 +208,7 @@ impl Kernel {
             binds,
             consts: &[],
             admits: None,
+            large: None,
             needs: Needs::NONE,
             rounds: false,
             product: false,
@@ -223,6 +226,10 @@ impl Kernel {
     /// The same with a rule for which values of the constants belong together.
     pub const fn admits(self, rule: fn(&Choice<'_>) -> bool) -> Self {
         Self { admits: Some(rule), ..self }
+    }
+    /// The same with a rule for which variants of `source` take more workgroup memory than WebGPU promises.
+    pub const fn large(self, rule: fn(&Choice<'_>) -> bool) -> Self {
+        Self { large: Some(rule), ..self }
     }
     /// The same on devices that have this.
     pub const fn needs(self, needs: Needs) -> Self {
@@ -257,6 +264,10 @@ impl Kernel {
     pub fn admissible(&self, values: &[u32]) -> bool {
         let each = self.consts.iter().zip(values).all(|(known, value)| known.admits(*value));
         each && self.admits.is_none_or(|rule| rule(&Choice { consts: self.consts, values }))
+    }
+    /// Whether the portable source with these values takes more than 16 KiB of workgroup memory.
+    pub fn is_large(&self, values: &[u32]) -> bool {
+        self.large.is_some_and(|rule| rule(&Choice { consts: self.consts, values }))
     }
     /// Every admissible combination of the constants' values, in a fixed order; of ranges their samples.
     pub fn combinations(&self) -> impl Iterator<Item = Vec<u32>> + use<> {

@@ -65,5 +65,5 @@ fn a_full_standard_output_is_an_error_and_a_closed_one_is_not() {
     assert!(text.contains("error: standard output: ") && !text.contains("panicked"), "{text}");
     let mut command = Command::new("sh");
     command.arg("-c").arg("\"$0\" info | head -n 1").arg(env!("CARGO_BIN_EXE_rowscan"));
-    assert!(!run(command).ok().err.contains("error"));
+    assert!(!run(command).ok().err.contains("error: standard output"));
 }

@@ -21,9 +21,10 @@ impl Device {
         let mut count = 0;
         // no browser has cooperative matrices
         for kernel in all.into_iter().filter(|kernel| kernel.needs == Needs::NONE) {
-            let variants = kernel.combinations().count();
-            for consts in kernel.combinations().step_by(variants.div_ceil(MOST).max(1)) {
-                self.0.compile(kernel, false, &consts).await.map_err(js)?;
+            // nor does it promise more than 16 KiB of workgroup memory
+            let variants: Vec<_> = kernel.combinations().filter(|consts| !kernel.is_large(consts)).collect();
+            for consts in variants.iter().step_by(variants.len().div_ceil(MOST).max(1)) {
+                self.0.compile(kernel, false, consts).await.map_err(js)?;
                 count += 1;
             }
         }

@@ -53,10 +53,19 @@ fn squares(c: &Choice<'_>) -> bool {
 /// What k_split is a multiple of: the k that cooperative matrices take at a time.
 pub(super) const KS: usize = 32;
 
+/// Tiles of 128 × 128, which `Variant::check` allows where the adapter has the memory.
+fn both_wide(c: &Choice<'_>) -> bool {
+    c.get("TILE_M") == 128 && c.get("TILE_N") == 128
+}
+
 pub(super) const DIRECT: Kernel =
     Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).rounds().product().least(product);
-pub(super) const TILED: Kernel =
-    Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT).consts(CONSTS).rounds().product().least(product);
+pub(super) const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT)
+    .consts(CONSTS)
+    .large(both_wide)
+    .rounds()
+    .product()
+    .least(product);
 pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
     "matmul.combine",
     SRC,

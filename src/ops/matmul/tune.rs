@@ -1,9 +1,9 @@
 //! Which path is fastest for the products of a recording, measured once per class of shapes.
 //!
 //! Candidates are timed in turn, over and over, so that a change of the GPU's clock affects all alike. A candidate may
-//! win only if its result equals that of `Path::Direct` bit for bit; paths on cooperative matrices must equal each other
-//! and be close to it. So tuning never changes a result. The number of k-splits would change it, and is therefore a
-//! function of the shape, not measured.
+//! win only if its result equals that of `Path::Direct` bit for bit; paths on cooperative matrices must equal each
+//! other and be close to it. So tuning never changes a result. The number of k-splits would change it, and is
+//! therefore a function of the shape, not measured.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

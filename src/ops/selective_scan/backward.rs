@@ -38,10 +38,37 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Backward>(name, SRC, binds).consts(CONSTS).admits(lanes_hold).rounds()
 }
 
-/// The chunk that goes with the states, and lanes that hold all states of a channel; LANES 0 shuffles nothing.
+/// The chunk that goes with the states, lanes that hold all states of a channel (LANES 0 shuffles nothing), and a batch
+/// that fits into workgroup memory.
 fn lanes_hold(c: &Choice<'_>) -> bool {
-    let quads = c.get("N").div_ceil(4).next_power_of_two();
-    chunk_fits(c) && (c.get("LANES") == 0 || c.get("LANES") >= quads)
+    let (quads, together) = (quads(c.get("N") as usize), c.get("LANES") as usize);
+    chunk_fits(c) && (together == 0 || together >= quads) && shared(c, together) <= 16 << 10
+}
+
+/// A batch for lanes that shuffle, which the sums of the portable source do not fit.
+fn batch_is_large(c: &Choice<'_>) -> bool {
+    shared(c, 0) > 16 << 10
+}
+
+/// Lanes that hold the states of four channels: the quads of states, rounded up to a power of two.
+fn quads(states: usize) -> usize {
+    states.div_ceil(4).next_power_of_two()
+}
+
+/// Bytes of workgroup memory of a variant whose sums go over `together` lanes by shuffles.
+fn shared(c: &Choice<'_>, together: usize) -> usize {
+    let (batch, quads) = (c.get("J") as usize, quads(c.get("N") as usize));
+    staged(c.get("T") as usize, quads) + batch * token(quads, together)
+}
+
+/// Bytes of workgroup memory of B and C of a chunk.
+fn staged(chunk: usize, quads: usize) -> usize {
+    chunk * 2 * quads * 16
+}
+
+/// Bytes of workgroup memory of a token: δ, u, gy and slope of the channels, and the sums.
+fn token(quads: usize, together: usize) -> usize {
+    WG / quads * 64 + WG.checked_div(together).map_or(WG * 64, |parts| parts * quads * 32)
 }
 
 /// `SCAN` where a subgroup may be smaller than the lanes that share a channel.
@@ -60,7 +87,7 @@ const SCAN_PORTABLE: Kernel = kernel(
 )
 .consts(PORTABLE)
 .least(steps_back);
-pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).subgroup(SUBGROUP);
+pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).large(batch_is_large).subgroup(SUBGROUP);
 pub(super) const SUM_BC: Kernel =
     kernel("selective_scan_backward.sum_bc", &[read(14, "parts"), write(15, "dxdbl")]).least(sum_columns);
 pub(super) const SUM_CHAN: Kernel =
@@ -112,7 +139,7 @@ pub(in crate::ops) struct Workspace {
 /// How the lanes of the backward scan are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lanes {
-    /// Lanes that hold the states of four channels: the quads of states, rounded up to a power of two.
+    /// Lanes that hold the states of four channels.
     quads: usize,
     /// Lanes that surely share a subgroup, up to a workgroup; 0: the portable variant.
     together: usize,
@@ -122,15 +149,12 @@ struct Lanes {
 
 impl Lanes {
     fn new(states: usize, caps: &Caps) -> Self {
-        let (quads, chunk) = (states.div_ceil(4).next_power_of_two(), chunk(states));
+        let (quads, chunk) = (quads(states), chunk(states));
         let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
         let together = if smallest < quads.max(2) { 0 } else { (1 << smallest.ilog2()).min(WG) };
-        // bytes in workgroup memory: B and C of a chunk; per token δ, u, gy, slope of the channels and the sums
-        let staged = chunk * 2 * quads * 16;
-        let sums = WG.checked_div(together).map_or(WG * 64, |parts| parts * quads * 32);
         // 16 KiB is the limit; with shuffles, more workgroups at a time are worth more than longer batches
         let room = if together == 0 { 16 << 10 } else { 10 << 10 };
-        let fits = |batch: &usize| *batch <= chunk && staged + batch * (WG / quads * 64 + sums) <= room;
+        let fits = |batch: &usize| *batch <= chunk && staged(chunk, quads) + batch * token(quads, together) <= room;
         let batch = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
         Self { quads, together, batch }
     }
