@@ -1,10 +1,13 @@
 //! Pretraining in the tab.
 
+use std::path::Path;
+
 use rowscan::data::{Dataset, Split};
 use rowscan::gpu::Readback;
 use rowscan::infer::reconstruct::Pictures;
 use rowscan::models::Config;
 use rowscan::session::{Files, Session};
+use rowscan::train::checkpoint;
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::settings::RunSettings;
 use wasm_bindgen::prelude::*;
@@ -15,7 +18,8 @@ use crate::{Device, data, js, squares};
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Choice {
-    model: Config,
+    /// What a `config.json` holds.
+    model: serde_json::Value,
     batch: usize,
     blr: f64,
     ratio: f64,
@@ -102,7 +106,9 @@ impl Training {
     pub fn start(device: &Device, choice: &str, images: &[u8]) -> Result<Training, JsValue> {
         let choice: Choice = serde_json::from_str(choice)
             .map_err(|e| js(rowscan::Error::argument("the settings of the page", e, "what `Choice` lists")))?;
-        let side = choice.model.image_size;
+        let text = choice.model.to_string();
+        let model = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), text.as_bytes()).map_err(js)?;
+        let side = model.image_size;
         let (train, shown) = if images.is_empty() {
             let set = |split| Dataset::synthetic(&choice.data, side, split).map_err(data);
             let held_out = set(Split::Test)?;
@@ -124,7 +130,7 @@ impl Training {
             mask_ratio: Some(choice.ratio),
             ..Settings::default()
         };
-        let session = Session::new(&device.0, &choice.model, &settings, train, &shown).map_err(js)?;
+        let session = Session::new(&device.0, &model, &settings, train, &shown).map_err(js)?;
         Ok(Self { session })
     }
 
