@@ -74,28 +74,16 @@ pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
 .consts(CONSTS)
 .rounds()
 .least(combine);
-pub(super) const COOP16: Kernel = Kernel::new::<Matmul>(
-    "matmul_coop.product16",
-    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16", "product16"),
-    PRODUCT,
-)
-.consts(COOP)
-.admits(squares)
-.needs(Needs::COOP)
-.rounds()
-.product()
-.least(product);
-pub(super) const COOP8: Kernel = Kernel::new::<Matmul>(
-    "matmul_coop.product8",
-    wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8", "product8"),
-    PRODUCT,
-)
-.consts(COOP)
-.admits(squares)
-.needs(Needs::COOP)
-.rounds()
-.product()
-.least(product);
+/// A product on cooperative matrices.
+const fn on_matrices(name: &'static str, source: &'static str) -> Kernel {
+    let kernel = Kernel::new::<Matmul>(name, source, PRODUCT).consts(COOP).admits(squares);
+    kernel.needs(Needs::COOP).rounds().product().least(product)
+}
+
+pub(super) const COOP16: Kernel =
+    on_matrices("matmul_coop.product16", wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16", "product16"));
+pub(super) const COOP8: Kernel =
+    on_matrices("matmul_coop.product8", wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8", "product8"));
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
