@@ -37,7 +37,6 @@ fn main() -> std::process::ExitCode {
     let known = [Precision::F32, Precision::Mixed, Precision::High];
     let precision = known.into_iter().find(|p| p.to_string() == words);
     let precision = precision.unwrap_or_else(|| panic!("ROWSCAN_PRECISION={words}: expected f32, mixed or high"));
-    let _precision = g.set_precision(precision);
     eprintln!("{}", Report::title(g.caps(), clock, precision));
     let scope = Scope { precision, quick: g.caps().software && !flag("ROWSCAN_BENCH_FULL"), ..Scope::default() };
     let (mut criterion, samples) = criterion(g.caps().software);

@@ -1,4 +1,4 @@
-//! The tape: a two-layer network, its loss, and every gradient.
+//! Gradients: a two-layer network, its loss, and every gradient.
 //!
 //! ```text
 //! cargo run --release --example 02_autograd
@@ -8,7 +8,7 @@ use rowscan::gpu::{Gpu, Options};
 use rowscan::ops::activation::gelu;
 use rowscan::ops::matmul::matmul;
 use rowscan::ops::reduce::mean;
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
 fn main() -> rowscan::Result<()> {
@@ -17,12 +17,13 @@ fn main() -> rowscan::Result<()> {
     let w1 = Var::leaf(Tensor::from_slice(&g, &[3, 2], &[0.5, -0.5, 1.0, 0.0, 0.0, 1.0])?);
     let w2 = Var::leaf(Tensor::from_slice(&g, &[1, 3], &[1.0, -1.0, 2.0])?);
 
-    let mut t = Tape::new();
-    let hidden = matmul(&g, &mut t, &x, &w1, None, None)?; // (2, 3)
-    let hidden = gelu(&g, &mut t, &hidden)?;
-    let out = matmul(&g, &mut t, &hidden, &w2, None, None)?; // (2, 1)
-    let loss = mean(&g, &mut t, &out)?; // [1]
-    let grads = t.backward(&g, &loss, Grads::default())?;
+    let mut r = Recorder::new(&g);
+    let hidden = matmul(&mut r, &x, &w1, None, None)?; // (2, 3)
+    let hidden = gelu(&mut r, &hidden)?;
+    let out = matmul(&mut r, &hidden, &w2, None, None)?; // (2, 1)
+    let loss = mean(&mut r, &out)?; // [1]
+    let grads = r.backward(&loss, Grads::default())?;
+    r.run()?;
 
     println!("loss     {:?}", loss.data.to_vec(&g)?);
     for (name, var) in [("dloss/dw1", &w1), ("dloss/dw2", &w2)] {

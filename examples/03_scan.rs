@@ -7,7 +7,7 @@
 use rowscan::cpu::selective_scan::{Dims, Inputs, forward};
 use rowscan::gpu::{Gpu, Options};
 use rowscan::ops::selective_scan::{Scan, chan_layout, selective_scan};
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
 fn main() -> rowscan::Result<()> {
@@ -25,8 +25,9 @@ fn main() -> rowscan::Result<()> {
     let var = |shape: &[usize], values: &[f32]| Tensor::from_slice(&g, shape, values).map(Var::constant);
     let (gpu_u, gpu_delta) = (var(&[s, b, l, e], &u)?, var(&[s, b, l, e], &delta)?);
     let (gpu_xdbl, gpu_chan) = (var(&[s, b, l, 2 * n], &xdbl)?, var(&[layout.len], &chan)?);
-    let mut t = Tape::off();
-    let (out, _) = selective_scan(&g, &mut t, &gpu_u, &gpu_delta, &gpu_xdbl, &gpu_chan, None, Scan::mamba(n))?;
+    let mut r = Recorder::inference(&g);
+    let (out, _) = selective_scan(&mut r, &gpu_u, &gpu_delta, &gpu_xdbl, &gpu_chan, None, Scan::mamba(n))?;
+    r.run()?;
     let ours = out.data.to_vec(&g)?;
 
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();

@@ -27,7 +27,7 @@
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), f32, base, batch 128: L 98, heads of 64, SPLIT 2 | 4:
 //             0.537 | 1.438 (SDPA 0.227 | 0.543); L 196, heads of 12, the decoder's mask, SPLIT 1: 0.271 | 0.686 (SDPA
 //             1.010 | 2.276)
-// uses lib/grid, lib/half, lib/attention
+// uses lib/grid, lib/half, lib/element, lib/attention
 const D4 = (DH + 3u) / 4u;               // vec4s of a head
 const S4 = (D4 + SPLIT - 1u) / SPLIT;    // vec4s of a slice: the part of a head that one invocation holds
 const W4 = S4 * SPLIT;                   // vec4s of a head, padded

@@ -25,7 +25,7 @@
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), mixed, base, 98 × 128: heads of 64, forward 0.452 ms,
 //             backward 1.023 (f32 0.537, 1.438; SDPA bf16 0.033, 0.129); the decoder's mask, heads of 12, 0.591, 0.992
 //             (f32 0.271, 0.686).
-// uses lib/grid, lib/half, lib/attention, lib/coop16 and lib/attention16 or lib/coop8 and lib/attention8
+// uses lib/grid, lib/half, lib/element, lib/attention, lib/coop16 and lib/attention16 or lib/coop8 and lib/attention8
 const EXACT = false;
 const TILE = 32u;
 const THREADS = 4u * LANES;

@@ -32,7 +32,7 @@
 //             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: each
 //                      device takes its fastest (tune.rs).
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
-// uses lib/grid, lib/math, lib/half, lib/gemm
+// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;

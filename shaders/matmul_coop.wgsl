@@ -26,7 +26,7 @@
 //             than f32 and a twentieth of cuBLAS in bf16.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
 // point.
-// uses lib/grid, lib/math, lib/half, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
+// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 4u * LANES;

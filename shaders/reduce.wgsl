@@ -10,7 +10,7 @@
 //   threads   sum: workgroups of 256 that stride over x. spread, tokens: one invocation per element of dx.
 //             columns: one per column and chunk, so that neighbors read neighbors.
 //   floor     4 bytes per element of x; spread, tokens: of dx
-// uses lib/grid, lib/reduce
+// uses lib/grid, lib/reduce, lib/element
 struct Params { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -41,8 +41,7 @@ fn tokens(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
 }
 
 fn at(i: u32) -> f32 {
-    if X16 == 1u { return unpack2x16float(words[i >> 1u])[i & 1u]; }
-    return bitcast<f32>(words[i]);
+    return element(words[i >> X16], i, X16);
 }
 @compute @workgroup_size(64)
 fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {

@@ -31,7 +31,7 @@
 //             one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a launch, with
 //             HALF 1.27 (mamba_ssm, both directions: 1.86).
 //   const S: directions, 1 or 2;  const N: states, 1 to 64;  const T: tokens of a chunk;  const HALF
-// uses lib/math, lib/half, lib/gate
+// uses lib/math, lib/half, lib/element, lib/gate
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
@@ -86,10 +86,6 @@ fn packed(first: vec4<f32>, second: vec4<f32>) -> vec4<u32> {
     if HALF == 1u { return vec4(halves(first), halves(second)); }
     return bitcast<vec4<u32>>(first);
 }
-fn quad_of(v: vec4<u32>, q: u32) -> vec4<f32> {
-    if HALF == 1u { return floats(select(v.xy, v.zw, q % 2u == 1u)); }
-    return bitcast<vec4<f32>>(v);
-}
 // Stores h as the states of chunk c.
 fn put_states(s: u32, b: u32, c: u32, e: u32) {
     for (var q = 0u; q < NQ; q += 1u + HALF) {
@@ -108,12 +104,10 @@ fn stage(s: u32, b: u32, first: u32, count: u32, lane: u32, lanes: u32) {
     }
 }
 fn u_at(i: u32) -> f32 {
-    if HALF == 1u { return unpack2x16float(u[i >> 1u])[i & 1u]; }
-    return bitcast<f32>(u[i]);
+    return element(u[i >> HALF], i, HALF);
 }
 fn delta_at(i: u32) -> f32 {
-    if HALF == 1u { return unpack2x16float(delta[i >> 1u])[i & 1u]; }
-    return bitcast<f32>(delta[i]);
+    return element(delta[i >> HALF], i, HALF);
 }
 fn step_size(i: u32, bias: f32) -> f32 {
     let v = delta_at(i) + bias;
@@ -138,8 +132,7 @@ fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
 fn gate(row: u32, e: u32) -> f32 {
     if p.has_z == 0u { return 1.0 / f32(S); }
     let i = (row * 2u + 1u) * p.e + e;
-    if HALF == 1u { return gate_of(unpack2x16float(xz[i >> 1u])[i & 1u]) / f32(S); }
-    return gate_of(bitcast<f32>(xz[i])) / f32(S);
+    return gate_of(element(xz[i >> HALF], i, HALF)) / f32(S);
 }
 fn skip(s: u32, e: u32) -> f32 {
     if p.has_d == 0u { return 0.0; }
@@ -248,8 +241,8 @@ fn chunk_carry(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         let c = select(p.chunks - 1u - i, i, s == 0u);
         let at = state_at(s, b, c, q, e);
         let sum = totals[((s * p.b + b) * p.chunks + c) * p.e + e];
-        h0 = decay(sum, a0) * h0 + quad_of(states[at], 0u);
-        if HALF == 1u { h1 = decay(sum, a1) * h1 + quad_of(states[at], 1u); }
+        h0 = decay(sum, a0) * h0 + element4(states[at], 0u, HALF);
+        if HALF == 1u { h1 = decay(sum, a1) * h1 + element4(states[at], 1u, HALF); }
         states[at] = packed(h0, h1);
     }
 }
@@ -272,7 +265,7 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         for (var q = 0u; q < NQ; q++) {
             a[q] = a_quad(s, e, q);
             h[q] = vec4(0.0);
-            if !starts { h[q] = quad_of(saved[state_at(s, b, select(c + 1u, c - 1u, s == 0u), q, e)], q); }
+            if !starts { h[q] = element4(saved[state_at(s, b, select(c + 1u, c - 1u, s == 0u), q, e)], q, HALF); }
         }
         for (var j = 0u; j < count; j++) {
             let k = select(count - 1u - j, j, s == 0u);
@@ -304,6 +297,6 @@ fn last_state(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     if e >= p.e { return; }
     let c = select(0u, p.chunks - 1u, s == 0u);
     for (var n = 0u; n < N; n++) {
-        last[(wid.z * p.e + e) * N + n] = quad_of(saved[state_at(s, b, c, n / 4u, e)], n / 4u)[n % 4u];
+        last[(wid.z * p.e + e) * N + n] = element4(saved[state_at(s, b, c, n / 4u, e)], n / 4u, HALF)[n % 4u];
     }
 }

@@ -44,7 +44,7 @@
 //             Not tried: one channel with all states a lane and shuffles, which needs 31 per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk;  const J: tokens of a batch;  const HALF
 //   const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
-// uses lib/grid, lib/math, lib/half, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
+// uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
@@ -103,8 +103,7 @@ fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
 fn state_quad(at: u32, e: u32, q: u32) -> vec4<f32> {
     if q >= NQ || e >= p.e { return vec4(0.0); }
     let v = saved[(at * SQ + q / (1u + HALF)) * p.e + e];
-    if HALF == 1u { return floats(select(v.xy, v.zw, q % 2u == 1u)); }
-    return bitcast<vec4<f32>>(v);
+    return element4(v, q, HALF);
 }
 fn chan_at(on: u32, at: u32, e: u32) -> f32 {
     if on == 0u || e >= p.e { return 0.0; }

@@ -1,22 +1,23 @@
 //! Masked Autoregressive Pretraining (MAP, CVPR 2025) of hybrid Mamba-Transformer vision backbones on any GPU that wgpu
 //! reaches. Every operator is a WGSL compute shader with a hand-written backward, composed by a tiny tape.
 //!
-//! Launching is recording: operators append to a recording, a [`Program`](gpu::Program) plans its memory, builds
-//! everything once and replays it every step.
+//! Launching is recording: operators append to a [`Recorder`](tape::Recorder), a [`Program`](gpu::Program) plans its
+//! memory, builds everything once and replays it every step. [`Recorder::run`](gpu::Recording::run) runs it once.
 //!
 //! ```no_run
 //! use rowscan::gpu::{Gpu, Options};
 //! use rowscan::ops::{activation::gelu, reduce::mean};
-//! use rowscan::tape::{Grads, Tape, Var};
+//! use rowscan::tape::{Grads, Recorder, Var};
 //! use rowscan::tensor::Tensor;
 //!
 //! fn main() -> rowscan::Result<()> {
 //!     let g = Gpu::open_blocking(&Options::default())?;
 //!     let x = Var::leaf(Tensor::from_slice(&g, &[3], &[-1.0, 0.0, 1.0])?);
-//!     let mut t = Tape::new();
-//!     let y = gelu(&g, &mut t, &x)?;
-//!     let loss = mean(&g, &mut t, &y)?;
-//!     let grads = t.backward(&g, &loss, Grads::default())?;
+//!     let mut r = Recorder::new(&g);
+//!     let y = gelu(&mut r, &x)?;
+//!     let loss = mean(&mut r, &y)?;
+//!     let grads = r.backward(&loss, Grads::default())?;
+//!     r.run()?;
 //!     println!("loss {:?}", loss.data.to_vec(&g)?);
 //!     println!("dx {:?}", grads.get(&x).map(|dx| dx.to_vec(&g)).transpose()?);
 //!     Ok(())
@@ -26,7 +27,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`gpu`] | adapters, kernels as data, recordings, memory plans, programs; the only module that names wgpu |
-//! | [`tensor`], [`tape`] | shaped views of GPU memory; what to launch to get gradients |
+//! | [`tensor`], [`tape`] | shaped views of GPU memory; the recorder, and what to launch to get gradients |
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
 //! | [`nn`], [`models`] | layers and parameters; backbones, classifiers, MAP and MAE |
 //! | [`data`] | data sets, augmentation, order (folders, archives and threads: feature `files`) |

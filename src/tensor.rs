@@ -2,7 +2,9 @@
 //! word where an operator says so.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Class, DType, Gpu, Grid, Kernel, Operand, Readback, View, params, read, update, wgsl, write};
+use crate::gpu::{
+    Bind, Class, DType, Gpu, Grid, Kernel, Operand, Readback, Recording, View, params, read, update, wgsl, write,
+};
 
 params! {
     /// Scalars of the primitives.
@@ -176,7 +178,7 @@ impl Tensor {
         Ok(Self { view, shape: shape.to_vec() })
     }
 
-    /// Overwrites the values from the host (f32 or u32), after everything launched so far.
+    /// Overwrites the values from the host (f32 or u32), after every program that was run.
     pub fn write<T: bytemuck::Pod>(&self, g: &Gpu, values: &[T]) -> Result<()> {
         g.write(&self.view, bytemuck::cast_slice(values))
     }
@@ -206,33 +208,33 @@ impl Tensor {
     }
 
     /// Launches `self.fill_(value)`.
-    pub fn fill(&self, g: &Gpu, value: f32) -> Result<()> {
-        g.launch(&FILL, self.items(), &self.primitive(value), &[self])
+    pub fn fill(&self, r: &mut Recording, value: f32) -> Result<()> {
+        r.launch(&FILL, self.items(), &self.primitive(value), &[self])
     }
 
     /// Launches `self.copy_(other)`. `other` has as many elements.
-    pub fn copy_from(&self, g: &Gpu, other: &Self) -> Result<()> {
+    pub fn copy_from(&self, r: &mut Recording, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
-        g.launch(&COPY, self.items(), &self.primitive(0.0), &[other, self])
+        r.launch(&COPY, self.items(), &self.primitive(0.0), &[other, self])
     }
 
     /// Launches `self.add_(other)`, element by element.
-    pub fn add_into(&self, g: &Gpu, other: &Self) -> Result<()> {
+    pub fn add_into(&self, r: &mut Recording, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
-        g.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
+        r.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
     }
 
     /// Launches `self + other`, element by element, as a new tensor.
-    pub fn plus(&self, g: &Gpu, other: &Self) -> Result<Self> {
+    pub fn plus(&self, r: &mut Recording, other: &Self) -> Result<Self> {
         let sum = Self::scratch("sum", &self.shape);
-        g.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
+        r.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
         Ok(sum)
     }
 
     /// Launches: the same values in f16, each the nearest, as a new tensor: `x.half()`.
-    pub fn to_f16(&self, g: &Gpu) -> Result<Self> {
+    pub fn to_f16(&self, r: &mut Recording) -> Result<Self> {
         let halves = Self::scratch_of(DType::F16, "f16", &self.shape);
-        g.launch(&HALVE, Grid::items(self.len().div_ceil(2), 256), &self.primitive(0.0), &[self, &halves])?;
+        r.launch(&HALVE, Grid::items(self.len().div_ceil(2), 256), &self.primitive(0.0), &[self, &halves])?;
         Ok(halves)
     }
 

@@ -2,13 +2,13 @@
 
 use rowscan::Result;
 use rowscan::gpu::Gpu;
-use rowscan::models::{Classifier, Config, Map, MaskedBatch, Purpose, backbone};
+use rowscan::models::{Classifier, Config, Map, MaskedBatch, PixelPretext, Purpose, backbone};
 use rowscan::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
 use rowscan::ops::reduce::mean;
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, gpu, wide};
+use crate::common::{Random, Tol, close, gpu, inferred, wide};
 
 const MODELS: [&str; 5] = [
     "map_micro_patch4_32",
@@ -63,9 +63,8 @@ fn all_visible_is_all_tokens() -> Result<()> {
         params.init(g, 3)?;
         let order = scan(&config);
         let batch = batch(g, &config, &order);
-        let t = &mut Tape::off();
-        let visible = net.encode_visible(g, t, &batch, None)?.data.to_vec(g)?;
-        let tokens = net.tokens(g, t, &Var::constant(batch.patches.clone()), None)?.data.to_vec(g)?;
+        let visible = inferred(g, |r| net.encode_visible(r, &batch, None))?;
+        let tokens = inferred(g, |r| net.tokens(r, &Var::constant(batch.patches.clone()), None))?;
         let (l, d) = (config.tokens(), config.width);
         let mut raster = vec![0.0; visible.len()];
         for (i, row) in visible.chunks_exact(d).enumerate() {
@@ -87,10 +86,7 @@ fn only_scans_feel_the_order() -> Result<()> {
         let mut params = Params::new(g);
         let net = backbone(g, &mut params, &config, Purpose::Pretraining)?;
         params.init(g, 3)?;
-        let features = |order: &[u32]| {
-            let x = net.encode_visible(g, &mut Tape::off(), &batch(g, &config, order), None)?;
-            x.data.to_vec(g)
-        };
+        let features = |order: &[u32]| inferred(g, |r| net.encode_visible(r, &batch(g, &config, order), None));
         let (straight, swapped) = (features(&[2, 3, 5, 8])?, features(&[5, 3, 2, 8])?);
         let rows: Vec<&[f32]> = swapped.chunks_exact(config.width).collect();
         let back: Vec<f32> = [2, 1, 0, 3, 6, 5, 4, 7].iter().flat_map(|&i| rows[i].to_vec()).collect();
@@ -111,13 +107,13 @@ fn map_takes_every_family() -> Result<()> {
         let mut params = Params::new(g);
         let map = Map::new(g, &mut params, &config)?;
         params.init(g, 3)?;
-        let mut t = Tape::new();
+        let mut r = Recorder::new(g);
         let order: Vec<u32> = scan(&config).into_iter().filter(|t| t % 3 != 0).collect();
-        let out = map.reconstruct(g, &mut t, &batch(g, &config, &order), None)?;
+        let out = map.reconstruct(&mut r, &batch(g, &config, &order), None)?;
+        let grads = r.backward(&out.loss, params.grads())?;
+        r.run()?;
         let loss = out.loss.data.to_vec(g)?[0];
         assert!((0.5..3.0).contains(&loss), "{name}: {loss}");
-        let grads = t.backward(g, &out.loss, params.grads())?;
-        g.flush()?; // nothing may be pending when the thread ends
         for entry in params.entries() {
             let own = ["cls_token", "pos_embed_cls", "head"].iter().any(|own| entry.name.starts_with(own));
             let trained = !own || (name.starts_with("vit") && entry.name == "cls_token");
@@ -140,7 +136,7 @@ fn rows_do_not_see_those_below() -> Result<()> {
     let features = Random::new(6).normal(2 * order.len() * config.width);
     let pred = |features: &[f32]| {
         let features = Var::constant(Tensor::from_slice(g, &[2, order.len(), config.width], features)?);
-        map.decode(g, &mut Tape::off(), &features, &batch)?.data.to_vec(g)
+        inferred(g, |r| map.decode(r, &features, &batch))
     };
     let straight = pred(&features)?;
     let row = config.grid() * config.patch_len();
@@ -165,12 +161,13 @@ fn classifiers_use_all_they_have() -> Result<()> {
         let mut params = Params::new(g);
         let model = Classifier::new(g, &mut params, &config)?;
         params.init(g, 3)?;
-        let mut t = Tape::new();
-        let out = model.forward(g, &mut t, &Var::constant(patches(g, &config, 2)), None)?;
+        let mut r = Recorder::new(g);
+        let out = model.forward(&mut r, &Var::constant(patches(g, &config, 2)), None)?;
         assert_eq!(out.features.data.shape(), [2, config.features()], "{name}");
         assert_eq!(out.logits.data.shape(), [2, 10], "{name}");
-        let loss = mean(g, &mut t, &out.logits)?;
-        let grads = t.backward(g, &loss, params.grads())?;
+        let loss = mean(&mut r, &out.logits)?;
+        let grads = r.backward(&loss, params.grads())?;
+        r.run()?;
         for entry in params.entries() {
             assert!(params.has_gradient(&entry.name, &grads), "{name}: {}", entry.name);
         }
@@ -217,7 +214,7 @@ fn a_palindrome_stays_one() -> Result<()> {
     let half = Random::new(2).normal(7 * d);
     let palindrome: Vec<f32> = (0..l).flat_map(|i: usize| half[i.min(l - 1 - i) * d..][..d].to_vec()).collect();
     let x = Var::constant(Tensor::from_slice(g, &[1, l, d], &palindrome)?);
-    let y = mixer.forward(g, &mut Tape::off(), &x)?.data.to_vec(g)?;
+    let y = inferred(g, |r| mixer.forward(r, &x))?;
     let flipped: Vec<f32> = y.chunks_exact(d).rev().flatten().copied().collect();
     assert!(y.iter().any(|v| v.abs() > 1e-3));
     // both directions are the same arithmetic; their sum is taken in the other order

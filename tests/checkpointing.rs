@@ -7,7 +7,7 @@ use rowscan::nn::{Params, Weights};
 use rowscan::ops::activation::gelu;
 use rowscan::ops::add::add;
 use rowscan::ops::matmul::matmul;
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::finetune::step::{Finetuner, Tuning};
 use rowscan::train::pretrain::settings::Settings;
@@ -21,53 +21,54 @@ use crate::training::nano;
 /// All that a segment may meet, from x and v (3, 4) and w (4, 4): inputs that others read before, between and after, a
 /// result that is read inside too, one given twice, one that is an input, one unused, a segment in a segment, and one
 /// that nothing depends on.
-fn graph(g: &Gpu, t: &mut Tape, [x, v, w]: &[Var; 3]) -> Result<Var> {
-    let early = gelu(g, t, x)?;
+fn graph(r: &mut Recorder, [x, v, w]: &[Var; 3]) -> Result<Var> {
+    let early = gelu(r, x)?;
     let (a, b) = (x.clone(), w.clone());
-    let [y, z, twice, same, _unused] = t.segment(g, move |g, t| {
-        let y = matmul(g, t, &a, &b, None, None)?;
+    let [y, z, twice, same, _unused] = r.segment(move |r| {
+        let y = matmul(r, &a, &b, None, None)?;
         let inner = y.clone();
-        let [z] = t.segment(g, move |g, t| {
-            let z = gelu(g, t, &inner)?;
-            Ok([add(g, t, &z, &inner)?])
+        let [z] = r.segment(move |r| {
+            let z = gelu(r, &inner)?;
+            Ok([add(r, &z, &inner)?])
         })?;
-        let unused = gelu(g, t, &z)?;
+        let unused = gelu(r, &z)?;
         Ok([y, z.clone(), z, a.clone(), unused])
     })?;
     assert_eq!((same.id(), twice.id()), (x.id(), z.id()));
     let a = v.clone();
-    let [_] = t.segment(g, move |g, t| Ok([gelu(g, t, &a)?]))?;
+    let [_] = r.segment(move |r| Ok([gelu(r, &a)?]))?;
     let mut sum = early;
     for each in [&same, &y, &twice, v, &z, x] {
-        sum = add(g, t, &sum, each)?;
+        sum = add(r, &sum, each)?;
     }
     let (a, b) = (v.clone(), w.clone());
-    let [out] = t.segment(g, move |g, t| {
-        let moved = matmul(g, t, &sum, &b, None, Some(&a))?;
-        gelu(g, t, &moved).map(|out| [out])
+    let [out] = r.segment(move |r| {
+        let moved = matmul(r, &sum, &b, None, Some(&a))?;
+        gelu(r, &moved).map(|out| [out])
     })?;
-    add(g, t, &out, &y)
+    add(r, &out, &y)
 }
 
 #[test]
 fn gradients_are_the_same_bits_with_and_without_segments() {
     let Some(g) = gpu() else { return };
     let values = Random::new(4).normal(12 + 12 + 16 + 12);
-    let found = |mut t: Tape| {
+    let found = |mut r: Recorder| {
         let leaf = |from: usize, shape: &[usize]| leaf(g, shape, &values[from..from + shape.iter().product::<usize>()]);
         let leaves = [leaf(0, &[3, 4]), leaf(12, &[3, 4]), leaf(24, &[4, 4])];
-        let out = graph(g, &mut t, &leaves).unwrap();
+        let out = graph(&mut r, &leaves).unwrap();
         let place = Tensor::input("place", &[4, 4]);
         let home = Grads::with_places([(leaves[2].id(), place)].into());
         let seed = Tensor::from_slice(g, &[3, 4], &values[40..]).unwrap();
-        let grads = t.backward_from(g, &out, seed, home).unwrap();
+        let grads = r.backward_from(&out, seed, home).unwrap();
+        r.run().unwrap();
         let tensors = [Some(&out.data), grads.get(&leaves[0]), grads.get(&leaves[1]), grads.get(&leaves[2])];
         tensors.map(|tensor| bits(&tensor.unwrap().to_vec(g).unwrap()))
     };
-    let plain = found(Tape::new());
+    let plain = found(Recorder::new(g));
     assert!(plain.iter().all(|values| values.iter().any(|v| *v != 0)));
-    assert_eq!(found(Tape::checkpointing(true)), plain);
-    assert_eq!(found(Tape::checkpointing(false)), plain);
+    assert_eq!(found(Recorder::new(g).checkpointing(true)), plain);
+    assert_eq!(found(Recorder::new(g).checkpointing(false)), plain);
 }
 
 #[test]
@@ -75,18 +76,15 @@ fn a_segment_runs_again_where_it_was_if_a_gradient_comes() {
     let g = Gpu::dry(Caps::portable());
     let x = Var::leaf(Tensor::input("x", &[4, 4]));
     let launches = |on: bool| {
-        let recorded = g.record(|| {
-            let mut t = Tape::checkpointing(on);
-            let one = |t: &mut Tape, name: &str| -> Result<Var> {
-                let (_scope, x) = (g.scope(name), x.clone());
-                let [y] = t.segment(&g, move |g, t| Ok([gelu(g, t, &x)?]))?;
-                Ok(y)
-            };
-            let (needed, _) = (one(&mut t, "needed")?, one(&mut t, "unneeded")?);
-            t.backward(&g, &needed, Grads::default()).map(drop)
-        });
-        let launches = recorded.unwrap().0;
-        let forward = launches.launches().iter().filter(|l| l.name() == "activation.gelu_forward");
+        let mut r = Recorder::new(&g).checkpointing(on);
+        let mut one = |name: &str| {
+            let x = x.clone();
+            let [y] = r.scope(name, |r| r.segment(move |r| Ok([gelu(r, &x)?]))).unwrap();
+            y
+        };
+        let (needed, _) = (one("needed"), one("unneeded"));
+        r.backward(&needed, Grads::default()).unwrap();
+        let forward = r.launches().iter().filter(|l| l.name() == "activation.gelu_forward");
         forward.map(|l| (l.scope.to_string(), l.phase)).collect::<Vec<_>>()
     };
     let [needed, unneeded] = ["needed", "unneeded"].map(|name| (name.to_string(), Phase::Forward));

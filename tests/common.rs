@@ -9,7 +9,7 @@ pub use rowscan::bench::oracle::Tol;
 use rowscan::bench::oracle::compare;
 use rowscan::gpu::{AdapterChoice, Gpu, Options};
 use rowscan::ops::matmul::{matmul, matmul_half};
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
 /// The portable device, and the one with every tier of the adapter where it has any.
@@ -110,16 +110,17 @@ pub fn close(name: &str, got: &[f32], want: &[f64], tol: Tol) {
 /// Runs an operator in mid-graph position: its input comes from another launch, its result is read by another, and the
 /// gradients of `leaves` come back through the tape from `dout`. Returns (out, gradients in order).
 pub fn run(
-    g: &Gpu, leaves: &[Var], dout: &[f32], op: impl FnOnce(&Gpu, &mut Tape, &[Var]) -> Result<Var>,
+    g: &Gpu, leaves: &[Var], dout: &[f32], op: impl FnOnce(&mut Recorder, &[Var]) -> Result<Var>,
 ) -> (Vec<f32>, Vec<Vec<f32>>) {
     let attempt = || -> Result<_> {
-        let mut t = Tape::new();
+        let mut r = Recorder::new(g);
         // every leaf through a copy and every result through another: no operator sees an end of the graph
-        let inner: Vec<Var> = leaves.iter().map(|leaf| pass(g, &mut t, leaf)).collect::<Result<_>>()?;
-        let out = op(g, &mut t, &inner)?;
-        let out = pass(g, &mut t, &out)?;
+        let inner: Vec<Var> = leaves.iter().map(|leaf| pass(&mut r, leaf)).collect::<Result<_>>()?;
+        let out = op(&mut r, &inner)?;
+        let out = pass(&mut r, &out)?;
         let seed = Tensor::from_slice(g, out.data.shape(), dout)?;
-        let grads = t.backward_from(g, &out, seed, Grads::default())?;
+        let grads = r.backward_from(&out, seed, Grads::default())?;
+        r.run()?;
         let values = out.data.to_vec(g)?;
         let found = leaves.iter().map(|leaf| match grads.get(leaf) {
             Some(grad) => grad.to_vec(g),
@@ -130,26 +131,35 @@ pub fn run(
     attempt().unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// The values that a forward pass gives.
+pub fn inferred(g: &Gpu, forward: impl FnOnce(&mut Recorder) -> Result<Var>) -> Result<Vec<f32>> {
+    let mut r = Recorder::inference(g);
+    let out = forward(&mut r)?;
+    r.run()?;
+    out.data.to_vec(g)
+}
+
 /// Identity with a launch of its own in both directions.
-fn pass(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+fn pass(r: &mut Recorder, x: &Var) -> Result<Var> {
     let y = Tensor::scratch("pass", x.data.shape());
-    y.copy_from(g, &x.data)?;
-    let x = x.clone();
-    Ok(t.push(g, y, move |g, dy, grads| {
+    y.copy_from(r, &x.data)?;
+    Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
-        dx.copy_from(g, dy)?;
-        grads.add(g, &x, dx)
+        dx.copy_from(r, dy)?;
+        grads.add(r, &x, dx)
     }))
 }
 
 /// x, whose values f16 has, in f16: by a product with the identity.
-pub fn halved(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    matmul_half(g, t, x, &identity(g, x)?, None)
+pub fn halved(r: &mut Recorder, x: &Var) -> Result<Var> {
+    let identity = identity(r.gpu(), x)?;
+    matmul_half(r, x, &identity, None)
 }
 
 /// x, which is f16, in f32.
-pub fn widened(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    matmul(g, t, x, &identity(g, x)?, None, None)
+pub fn widened(r: &mut Recorder, x: &Var) -> Result<Var> {
+    let identity = identity(r.gpu(), x)?;
+    matmul(r, x, &identity, None, None)
 }
 
 fn identity(g: &Gpu, x: &Var) -> Result<Var> {

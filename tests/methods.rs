@@ -7,14 +7,15 @@ use rowscan::data::imagenet::{MEAN, STD};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::infer::reconstruct::Reconstructor;
 use rowscan::models::{
-    Config, DecoderKind, DecoderMask, Family, Map, MaskedBatch, Method, Objective, Order, Target, pretext_model,
+    Config, DecoderKind, DecoderMask, Family, Map, MaskedBatch, Method, Objective, Order, PixelPretext, Target,
+    pretext_model,
 };
 use rowscan::nn::Params;
 use rowscan::run::Silent;
 use rowscan::run::pretrain;
 use rowscan::run::weights_on_disk::read;
 use rowscan::run::{Ended, Outputs, RecordSettings, open_data};
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::Var;
 use rowscan::tensor::Tensor;
 use rowscan::train::checkpoint::State;
 use rowscan::train::pretrain::mask::Masker;
@@ -22,7 +23,7 @@ use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
-use crate::common::{Random, gpu};
+use crate::common::{Random, gpu, inferred};
 use crate::training::nano;
 
 const SIDE: usize = 16;
@@ -145,8 +146,7 @@ fn predictions_depend_on_what_the_decoder_may_see() {
             let values = Random::new(1).normal(visible.len() * config.width);
             let predict = |values: &[f32]| {
                 let features = Tensor::from_slice(g, &[1, visible.len(), config.width], values).unwrap();
-                let pred = model.decode(g, &mut Tape::off(), &Var::constant(features), &batch).unwrap();
-                pred.data.to_vec(g).unwrap()
+                inferred(g, |r| model.decode(r, &Var::constant(features), &batch)).unwrap()
             };
             let before = predict(&values);
             let (ranks, lines) = (order.ranks((side, side)), order.lines((side, side)));

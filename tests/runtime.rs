@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use rowscan::Error;
-use rowscan::gpu::{Caps, Gpu, Plan, Program};
+use rowscan::gpu::{Caps, Gpu, Phase, Plan, Precision, Program, Recording};
+use rowscan::ops::activation::gelu;
 use rowscan::ops::matmul::matmul;
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
+use rowscan::{Error, Result};
 
 use crate::common::{gpu, leaf};
 
@@ -14,18 +15,18 @@ use crate::common::{gpu, leaf};
 fn replay_makes_nothing_and_repeats_bit_for_bit() {
     let Some(g) = gpu() else { return };
     let x = Tensor::from_slice(g, &[1000], &[1.5; 1000]).unwrap();
-    let chain = || {
+    let chain = |r: &mut Recorder| {
         let a = Tensor::scratch("a", &[1000]);
-        a.copy_from(g, &x)?;
+        a.copy_from(r, &x)?;
         let b = Tensor::scratch("b", &[1000]);
-        b.copy_from(g, &a)?;
-        b.add_into(g, &x)?;
+        b.copy_from(r, &a)?;
+        b.add_into(r, &x)?;
         let c = Tensor::scratch("c", &[1000]);
-        c.copy_from(g, &b)?;
+        c.copy_from(r, &b)?;
         Ok(c)
     };
-    let (recording, c) = g.record(chain).unwrap();
-    let program = Program::new(g, recording).unwrap();
+    let (recording, c) = Recorder::new(g).record(chain).unwrap();
+    let program = Program::new(recording).unwrap();
     program.run().unwrap();
     assert_eq!(c.to_vec(g).unwrap(), [3.0; 1000]);
     x.write(g, &[2.0f32; 1000]).unwrap();
@@ -39,12 +40,9 @@ fn a_replay_does_not_wait_for_the_device() {
     let Some(g) = gpu() else { return };
     let n = 384;
     let x = leaf(g, &[n, n], &vec![1e-3; n * n]);
-    let chain = || {
-        let mut t = Tape::off();
-        (0..24).try_fold(x.clone(), |last, _| matmul(g, &mut t, &last, &x, None, None))
-    };
-    let (recording, out) = g.record(chain).unwrap();
-    let program = Program::new(g, recording).unwrap();
+    let chain = |r: &mut Recorder| (0..24).try_fold(x.clone(), |last, _| matmul(r, &last, &x, None, None));
+    let (recording, out) = Recorder::inference(g).record(chain).unwrap();
+    let program = Program::new(recording).unwrap();
     let time = || {
         let start = Instant::now();
         program.run().unwrap();
@@ -63,11 +61,13 @@ fn f16_is_the_nearest() {
     let mut values =
         vec![0.0, -0.0, 1.0, -1.0 / 3.0, 65504.0, 65519.9, 65520.0, -1e9, 6e-8, 2.9e-8, -3.1e-8, 6.1e-5, 1e-30];
     values.extend((0..500).map(|i| (i as f32 - 250.0).powi(3) * 1.7e-4)); // an odd number of them
-    let half = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_f16(g).unwrap();
+    let mut r = Recorder::new(g);
+    let half = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_f16(&mut r).unwrap();
+    r.run().unwrap();
     let want: Vec<u32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32().to_bits()).collect();
     let got: Vec<u32> = half.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect();
     assert_eq!(got, want);
-    let refused = Tensor::scratch("f32", &[values.len()]).copy_from(g, &half).unwrap_err();
+    let refused = Tensor::scratch("f32", &[values.len()]).copy_from(&mut r, &half).unwrap_err();
     assert!(matches!(&refused, Error::Argument { got, .. } if got == "f16"), "{refused}");
 }
 
@@ -75,17 +75,16 @@ fn f16_is_the_nearest() {
 fn disjoint_lives_share_a_slot_without_a_gpu() {
     let g = Gpu::dry(Caps::portable());
     let x = Tensor::input("x", &[64]);
-    let (recording, out) = g
-        .record(|| {
-            let mut last = x.clone();
-            for _ in 0..10 {
-                let next = Tensor::scratch("next", &[64]);
-                next.copy_from(&g, &last)?;
-                last = next;
-            }
-            Ok(last)
-        })
-        .unwrap();
+    let chain = |r: &mut Recorder| {
+        let mut last = x.clone();
+        for _ in 0..10 {
+            let next = Tensor::scratch("next", &[64]);
+            next.copy_from(r, &last)?;
+            last = next;
+        }
+        Ok(last)
+    };
+    let (recording, out) = Recorder::new(&g).record(chain).unwrap();
     let plan = Plan::new(&recording).unwrap();
     assert_eq!(
         (plan.inputs, plan.outputs, plan.scratch),
@@ -95,25 +94,26 @@ fn disjoint_lives_share_a_slot_without_a_gpu() {
     drop(out);
 }
 
+/// A copy of it, launched.
+fn copy(r: &mut Recorder, from: &Tensor) -> Result<Tensor> {
+    let to = Tensor::scratch("to", from.shape());
+    to.copy_from(r, from)?;
+    Ok(to)
+}
+
 #[test]
 fn launches_whose_results_nobody_reads_can_be_dropped() {
     let g = Gpu::dry(Caps::portable());
     let x = Tensor::input("x", &[64]);
     let place = Tensor::input("place", &[64]);
-    let copy = |from: &Tensor| -> rowscan::Result<Tensor> {
-        let to = Tensor::scratch("to", &[64]);
-        to.copy_from(&g, from)?;
-        Ok(to)
+    let chain = |r: &mut Recorder| {
+        let read = copy(r, &x)?;
+        let unread = copy(r, &read)?;
+        copy(r, &unread)?.add_into(r, &x)?; // a chain that ends in nothing
+        place.copy_from(r, &read)?;
+        copy(r, &read) // held
     };
-    let (mut recording, held) = g
-        .record(|| {
-            let read = copy(&x)?;
-            let unread = copy(&read)?;
-            copy(&unread)?.add_into(&g, &x)?; // a chain that ends in nothing
-            place.copy_from(&g, &read)?;
-            copy(&read) // held
-        })
-        .unwrap();
+    let (mut recording, held) = Recorder::new(&g).record(chain).unwrap();
     recording.drop_unread();
     let names: Vec<&str> = recording.launches().iter().map(|l| l.name()).collect();
     assert_eq!(names, ["tensor.copy"; 3]);
@@ -128,26 +128,139 @@ fn launches_whose_results_nobody_reads_can_be_dropped() {
 fn misuse_is_an_error_and_says_what() {
     let g = Gpu::dry(Caps::portable());
     let x = Tensor::scratch("x", &[64]);
-    let aliased = g.record(|| x.add_into(&g, &x)).unwrap_err();
+    let mut r = Recorder::new(&g);
+    let aliased = x.add_into(&mut r, &x).unwrap_err();
     assert!(matches!(&aliased, Error::Argument { got, .. } if got.contains("bound twice")), "{aliased}");
-    let (recording, ()) = g.record(|| Tensor::scratch("y", &[64]).copy_from(&g, &x)).unwrap();
-    let unwritten = Plan::new(&recording).unwrap_err();
+    let unwritten = copy(&mut r, &x).and_then(|_| Plan::new(&r.take())).unwrap_err();
     assert!(unwritten.to_string().contains("nothing has written"), "{unwritten}");
     let huge = Tensor::input("huge", &[64 << 20]);
-    let limit = g.record(|| huge.fill(&g, 0.0)).unwrap_err();
+    let limit = huge.fill(&mut r, 0.0).unwrap_err();
     assert!(matches!(limit, Error::Limit { allowed: 134_217_728, .. }), "{limit}");
+    assert!(r.launches().is_empty(), "what is refused is not recorded");
+}
+
+#[test]
+fn a_recorder_runs_when_it_is_told_to_and_only_once() {
+    let Some(g) = gpu() else { return };
+    let x = Tensor::from_slice(g, &[3], &[1.0, 2.0, 3.0]).unwrap();
+    let total = Tensor::from_slice(g, &[3], &[0.0; 3]).unwrap();
+    let mut r = Recorder::new(g);
+    let twice = x.plus(&mut r, &x).unwrap();
+    total.add_into(&mut r, &twice).unwrap();
+    let early = twice.to_vec(g).unwrap_err().to_string();
+    assert!(early.contains("a tensor that no program has written"), "{early}");
+    assert_eq!(total.to_vec(g).unwrap(), [0.0; 3]);
+    r.run().unwrap();
+    r.run().unwrap(); // nothing is left
+    assert_eq!(total.to_vec(g).unwrap(), [2.0, 4.0, 6.0]);
+    // later launches read what an earlier run left, and leave it as it is
+    let thrice = twice.plus(&mut r, &x).unwrap();
+    total.add_into(&mut r, &thrice).unwrap();
+    r.run().unwrap();
+    let values = [&twice, &thrice, &total].map(|tensor| tensor.to_vec(g).unwrap());
+    assert_eq!(values, [[2.0, 4.0, 6.0], [3.0, 6.0, 9.0], [5.0, 10.0, 15.0]]);
+}
+
+#[test]
+fn a_backward_pass_may_run_after_its_forward_pass_was_read() {
+    let Some(g) = gpu() else { return };
+    let found = |read: bool| {
+        let x = leaf(g, &[2, 3], &[0.5, -1.0, 2.0, 0.0, 3.0, -0.25]);
+        let mut r = Recorder::new(g);
+        let hidden = gelu(&mut r, &x).unwrap();
+        let out = matmul(&mut r, &hidden, &x, None, None).unwrap();
+        if read {
+            r.run().unwrap();
+            out.data.to_vec(g).unwrap();
+        }
+        let grads = r.backward(&out, Grads::default()).unwrap();
+        r.run().unwrap();
+        [out.data.to_vec(g).unwrap(), grads.get(&x).unwrap().to_vec(g).unwrap()]
+    };
+    assert_eq!(found(true), found(false));
+}
+
+#[test]
+fn what_the_next_launch_belongs_to_is_restored_also_after_an_error() {
+    let g = Gpu::dry(Caps::portable());
+    let x = Tensor::input("x", &[64]);
+    let mut r = Recorder::new(&g);
+    let refused = |r: &mut Recorder| r.no_grad(|r| r.scope("inner", |r| x.add_into(r, &x)));
+    r.scope("outer", |r| r.phase(Phase::Update, refused)).unwrap_err();
+    assert!(r.keeps_rules());
+    copy(&mut r, &x).unwrap();
+    r.scope("outer", |r| {
+        r.phase(Phase::Update, |r| r.scope("inner", |r| copy(r, &x)))?;
+        copy(r, &x)
+    })
+    .unwrap();
+    let found: Vec<_> = r.launches().iter().map(|l| (&*l.scope, l.phase)).collect();
+    assert_eq!(found, [("", Phase::Forward), ("outer.inner", Phase::Update), ("outer", Phase::Forward)]);
+}
+
+#[test]
+fn recorders_of_one_device_do_not_mix() {
+    let Some(g) = gpu() else { return };
+    let x = Tensor::from_slice(g, &[3], &[1.0, 2.0, 3.0]).unwrap();
+    let (mut one, mut other) = (Recorder::new(g), Recorder::inference(g).in_precision(Precision::Mixed));
+    one.set_scope("one".into());
+    let (kept, waiting) = (copy(&mut one, &x).unwrap(), copy(&mut other, &x).unwrap());
+    assert_eq!((one.precision(), other.precision()), (Precision::F32, Precision::Mixed));
+    assert_eq!((one.keeps_rules(), other.keeps_rules()), (true, false));
+    assert_eq!([&one, &other].map(|r| r.launches()[0].scope.to_string()), ["one", ""]);
+    one.run().unwrap();
+    assert_eq!(kept.to_vec(g).unwrap(), [1.0, 2.0, 3.0]);
+    assert!(waiting.to_vec(g).is_err());
+    // a recording belongs to no thread
+    let mut recording = other.take();
+    let elsewhere = || x.plus(&mut recording, &waiting);
+    let sum = std::thread::scope(|s| s.spawn(elsewhere).join()).unwrap().unwrap();
+    Program::new(recording).unwrap().run().unwrap();
+    assert_eq!(sum.to_vec(g).unwrap(), [2.0, 4.0, 6.0]);
+}
+
+#[test]
+fn a_result_of_constants_is_a_constant() {
+    let g = Gpu::dry(Caps::portable());
+    let [x, w] = [[2, 3], [4, 3]].map(|shape| Tensor::input("x", &shape));
+    let (constant, w) = (Var::constant(x), Var::leaf(w));
+    let mut r = Recorder::new(&g);
+    let hidden = gelu(&mut r, &constant).unwrap();
+    let out = matmul(&mut r, &hidden, &w, None, None).unwrap();
+    assert_eq!((hidden.id(), out.id() == 0), (0, false));
+    let grads = r.backward(&out, Grads::default()).unwrap();
+    assert!(grads.get(&w).is_some() && grads.get(&hidden).is_none());
+    assert!(r.launches().iter().all(|l| l.name() != "activation.gelu_backward"));
+}
+
+#[test]
+fn marks_cut_a_recording() {
+    let g = Gpu::dry(Caps::portable());
+    let x = Tensor::input("x", &[64]);
+    let part = |count: usize| {
+        let mut r = Recording::new(&g);
+        x.fill(&mut r, 0.0).unwrap();
+        r.mark();
+        (0..count).for_each(|_| x.fill(&mut r, 1.0).unwrap());
+        r
+    };
+    let sizes = |r: Recording| r.split_at_marks().iter().map(|part| part.launches().len()).collect::<Vec<_>>();
+    let mut r = part(2);
+    assert_eq!(sizes(r.take()), [1, 2]);
+    assert_eq!(sizes(r), [0], "its marks were taken with its launches");
+    assert_eq!(sizes(part(2).then(Some(part(3)))), [1, 3, 3]);
 }
 
 /// z = x + y whose rule sends each twice its gradient in the ways that share memory.
-fn add_twice(g: &Gpu, t: &mut Tape, x: &Var, y: &Var) -> Var {
-    let (z, x, y) = (x.data.plus(g, &y.data).unwrap(), x.clone(), y.clone());
-    t.push(g, z, move |g, dz, grads| {
+fn add_twice(r: &mut Recorder, x: &Var, y: &Var) -> Var {
+    let z = x.data.plus(r, &y.data).unwrap();
+    r.push((x, y), z, |r, (x, y), dz, grads| {
         let copy = grads.alloc(&x);
-        copy.copy_from(g, dz)?;
-        grads.add(g, &x, dz.clone())?;
-        grads.add(g, &x, copy)?; // must not change dz, which is read again
-        grads.add(g, &y, dz.clone())?;
-        grads.add(g, &y, dz.clone()) // the sum itself
+        copy.copy_from(r, dz)?;
+        grads.add(r, &x, dz.clone())?;
+        grads.add(r, &x, copy)?; // must not change dz, which is read again
+        grads.add(r, &y, dz.clone())?;
+        grads.add(r, &y, dz.clone()) // the sum itself
     })
 }
 
@@ -155,12 +268,13 @@ fn add_twice(g: &Gpu, t: &mut Tape, x: &Var, y: &Var) -> Var {
 fn a_contribution_to_several_variables_is_not_added_to_in_place() {
     let Some(g) = gpu() else { return };
     let [x, y] = [1.0, 2.0].map(|v| leaf(g, &[3], &[v; 3]));
-    let mut t = Tape::new();
-    let early = add_twice(g, &mut t, &x, &x);
-    let late = add_twice(g, &mut t, &x, &y);
-    let out = add_twice(g, &mut t, &late, &early);
+    let mut r = Recorder::new(g);
+    let early = add_twice(&mut r, &x, &x);
+    let late = add_twice(&mut r, &x, &y);
+    let out = add_twice(&mut r, &late, &early);
     let seed = Tensor::from_slice(g, &[3], &[10.0; 3]).unwrap();
-    let grads = t.backward_from(g, &out, seed.clone(), Grads::default()).unwrap();
+    let grads = r.backward_from(&out, seed.clone(), Grads::default()).unwrap();
+    r.run().unwrap();
     let value = |var: &Var| grads.get(var).unwrap().to_vec(g).unwrap();
     assert_eq!((value(&x), value(&y)), (vec![120.0; 3], vec![40.0; 3]));
     assert_eq!(seed.to_vec(g).unwrap(), [10.0; 3]);
@@ -171,21 +285,21 @@ fn no_other_variable_moves_into_the_place_of_a_gradient() {
     let Some(g) = gpu() else { return };
     let [x, bias] = [1.0, 2.0].map(|v| leaf(g, &[3], &[v; 3]));
     let place = Tensor::input("place", &[3]);
-    let mut t = Tape::new();
+    let mut r = Recorder::new(g);
     let z = Tensor::scratch("z", &[3]);
-    z.copy_from(g, &x.data).unwrap();
-    let rule = (x.clone(), bias.clone());
-    let z = t.push(g, z, move |g, dz, grads| {
-        let dbias = grads.alloc(&rule.1);
-        dbias.copy_from(g, dz)?;
-        grads.add(g, &rule.0, dbias.clone())?;
-        grads.add(g, &rule.1, dbias)?;
-        grads.add(g, &rule.0, dz.clone())?;
-        grads.add(g, &rule.1, dz.clone())?;
-        grads.add(g, &rule.1, dz.clone())
+    z.copy_from(&mut r, &x.data).unwrap();
+    let z = r.push((&x, &bias), z, |r, (x, bias), dz, grads| {
+        let dbias = grads.alloc(&bias);
+        dbias.copy_from(r, dz)?;
+        grads.add(r, &x, dbias.clone())?;
+        grads.add(r, &bias, dbias)?;
+        grads.add(r, &x, dz.clone())?;
+        grads.add(r, &bias, dz.clone())?;
+        grads.add(r, &bias, dz.clone())
     });
     let home = Grads::with_places([(bias.id(), place.clone())].into());
-    let grads = t.backward_from(g, &z, Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap(), home).unwrap();
+    let grads = r.backward_from(&z, Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap(), home).unwrap();
+    r.run().unwrap();
     assert_eq!(grads.get(&x).unwrap().to_vec(g).unwrap(), [2.0; 3]);
     assert_eq!(place.to_vec(g).unwrap(), [3.0; 3]);
 }
@@ -196,22 +310,19 @@ fn the_work_of_launches_comes_from_their_formulae() {
     let g = Gpu::dry(Caps::portable());
     let (m, n, k) = (301, 17, 23);
     let [x, w, b] = [(m, k), (n, k), (1, n)].map(|(rows, cols)| Var::leaf(Tensor::input("x", &[rows, cols])));
-    let (recording, ()) = g
-        .record(|| {
-            let mut t = Tape::new();
-            let b = Var::leaf(b.data.reshape(&[n])?);
-            let y = matmul(&g, &mut t, &x, &w, Some(&b), None)?;
-            t.backward(&g, &y, Grads::default()).map(drop)
-        })
-        .unwrap();
+    let mut r = Recorder::new(&g);
+    let b = Var::leaf(b.data.reshape(&[n]).unwrap());
+    let y = matmul(&mut r, &x, &w, Some(&b), None).unwrap();
+    r.backward(&y, Grads::default()).unwrap();
+    let recording = r.take();
     let sum = |name: &str| -> Work { recording.launches().iter().filter(|l| l.name() == name).map(|l| l.work()).sum() };
     let products = sum("matmul.tiled");
     assert_eq!(products.flops, 3 * 2 * (m * n * k) as u64, "y, dx and dw");
     let each = 4 * (m * k + n * k + m * n) as u64;
     assert_eq!(products.bytes, 3 * each + 4 * n as u64, "three operands each, and the bias once");
     // an update in place reads and writes, a buffer bound twice is read once
-    let (recording, ()) = g.record(|| x.data.reshape(&[m * k])?.add_into(&g, &Tensor::input("y", &[m * k]))).unwrap();
-    assert_eq!(recording.work(), Work::bytes(12 * m * k));
-    let (recording, _) = g.record(|| x.data.plus(&g, &x.data)).unwrap();
-    assert_eq!(recording.work(), Work::bytes(8 * m * k));
+    x.data.reshape(&[m * k]).unwrap().add_into(&mut r, &Tensor::input("y", &[m * k])).unwrap();
+    assert_eq!(r.take().work(), Work::bytes(12 * m * k));
+    x.data.plus(&mut r, &x.data).unwrap();
+    assert_eq!(r.take().work(), Work::bytes(8 * m * k));
 }

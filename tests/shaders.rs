@@ -4,7 +4,7 @@ use naga::{AddressSpace, StorageAccess, TypeInner};
 use rowscan::gpu::{Bind, Caps, DType, Element, Gpu, Kernel, Scalars, Tiers};
 use rowscan::ops::selective_scan::{Scan, chan_layout, selective_scan};
 use rowscan::ops::step::StepState;
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
 fn kernels() -> Vec<&'static Kernel> {
@@ -209,12 +209,11 @@ fn the_backward_scan_fits_any_subgroup() {
             let stored = |label, shape: &[usize]| Tensor::scratch_of(DType::f16_if(half), label, shape);
             let x = || Var::leaf(stored("leaf", &[2, 2, 40, 70]));
             let (xdbl, chan) = (var(&[2, 2, 40, 2 * n]), var(&[chan_layout(2, 70, n).len]));
-            let scan = || {
-                let mut t = Tape::new();
-                let out = selective_scan(&g, &mut t, &x(), &x(), &xdbl, &chan, None, Scan::mamba(n))?.0;
-                t.backward_from(&g, &out, stored("dout", &[2, 40, 70]), Grads::default())
+            let scan = |r: &mut Recorder| {
+                let out = selective_scan(r, &x(), &x(), &xdbl, &chan, None, Scan::mamba(n))?.0;
+                r.backward_from(&out, stored("dout", &[2, 40, 70]), Grads::default())
             };
-            let (recording, _) = g.record(scan).expect("recorded");
+            let (recording, _) = Recorder::new(&g).record(scan).expect("recorded");
             for launch in recording.launches() {
                 let subgroup = tiers.subgroup && launch.kernel().subgroup.is_some();
                 let module = parse_text(launch.kernel(), &launch.wgsl(tiers, false));

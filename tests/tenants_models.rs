@@ -11,14 +11,14 @@ use rowscan::ops::cross_entropy::cross_entropy;
 use rowscan::ops::ema::{ema, momentum};
 use rowscan::ops::reduce;
 use rowscan::ops::reshape::reshape;
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::checkpoint;
 use rowscan::train::optimizer::Group;
 use rowscan::train::update::Update;
 use rowscan::train::weights_file;
 
-use crate::common::{Random, gpu};
+use crate::common::{Random, gpu, inferred};
 
 /// Images, patches in a row, values of a patch, and the width of the finest map.
 const BATCH: usize = 2;
@@ -78,46 +78,47 @@ impl Pyramid {
 impl Stage {
     /// x (B, l, inputs) → (B, side², D). It subtracts nothing and divides by nothing: the running mean is added, which
     /// reads the buffer, and in training the buffer follows the mean of the batch.
-    fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        let _scope = g.scope(&self.linear.name);
-        let x = match &self.taken {
-            Some((ids, inverse)) => ops::tokens::gather(g, t, x, ids, inverse)?,
-            None => x.clone(),
-        };
-        let x = self.linear.forward(g, t, &x)?;
-        let (l, d) = (self.side * self.side, self.running_mean.len());
-        let shift = Tensor::scratch("shift", &[1, d]);
-        shift.copy_from(g, &self.running_mean)?;
-        if t.is_on() {
-            let all = Var::constant(x.data.reshape(&[1, BATCH * l, d])?);
-            let mean = reduce::mean_tokens(g, &mut Tape::off(), &all)?; // (1, D)
-            ema(g, &self.running_mean, &mean.data, &self.factors)?;
-        }
-        let x = reshape(g, t, &x, &[BATCH * l, 1, d])?;
-        let x = ops::tokens::add_positions(g, t, &x, &Var::constant(shift))?;
-        reshape(g, t, &x, &[BATCH, l, d])
+    fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        r.scope(&self.linear.name, |r| {
+            let x = match &self.taken {
+                Some((ids, inverse)) => ops::tokens::gather(r, x, ids, inverse)?,
+                None => x.clone(),
+            };
+            let x = self.linear.forward(r, &x)?;
+            let (l, d) = (self.side * self.side, self.running_mean.len());
+            let shift = Tensor::scratch("shift", &[1, d]);
+            shift.copy_from(r, &self.running_mean)?;
+            if r.keeps_rules() {
+                let all = Var::constant(x.data.reshape(&[1, BATCH * l, d])?);
+                let mean = reduce::mean_tokens(r, &all)?; // (1, D)
+                ema(r, &self.running_mean, &mean.data, &self.factors)?;
+            }
+            let x = reshape(r, &x, &[BATCH * l, 1, d])?;
+            let x = ops::tokens::add_positions(r, &x, &Var::constant(shift))?;
+            reshape(r, &x, &[BATCH, l, d])
+        })
     }
 }
 
 impl Encoder for Pyramid {
-    fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let maps = self.pyramid(g, t, patches, drop_path)?;
+    fn sequence(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let maps = self.pyramid(r, patches, drop_path)?;
         let last = &maps[SCALES - 1];
         let [b, h, w, d] = last.data.dims("last map")?;
-        reshape(g, t, last, &[b, h * w, d])
+        reshape(r, last, &[b, h * w, d])
     }
 
-    fn pool(&self, g: &Gpu, t: &mut Tape, sequence: &Var) -> Result<Var> {
-        reduce::mean_tokens(g, t, sequence)
+    fn pool(&self, r: &mut Recorder, sequence: &Var) -> Result<Var> {
+        reduce::mean_tokens(r, sequence)
     }
 
-    fn pyramid(&self, g: &Gpu, t: &mut Tape, patches: &Var, _drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+    fn pyramid(&self, r: &mut Recorder, patches: &Var, _drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
         let mut x = patches.clone();
         let mut maps = Vec::new();
         for stage in &self.stages {
-            x = stage.forward(g, t, &x)?;
+            x = stage.forward(r, &x)?;
             let [b, _, d] = x.data.dims("map")?;
-            maps.push(reshape(g, t, &x, &[b, stage.side, stage.side, d])?);
+            maps.push(reshape(r, &x, &[b, stage.side, stage.side, d])?);
         }
         Ok(maps)
     }
@@ -142,7 +143,8 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
     // maps of four scales, whatever the weights; a backbone of tokens has one
     let patches = patches(g)?;
     let x = Var::constant(patches.clone());
-    let maps = net.pyramid(g, &mut Tape::off(), &x, None)?;
+    let (recording, maps) = Recorder::inference(g).record(|r| net.pyramid(r, &x, None))?;
+    Program::new(recording)?.run()?;
     let shapes: Vec<&[usize]> = maps.iter().map(|map| map.data.shape()).collect();
     assert_eq!(shapes, [[2, 8, 8, 16], [2, 4, 4, 32], [2, 2, 2, 64], [2, 1, 1, 128]]);
     let before = pollster::block_on(params.weights(g))?;
@@ -155,16 +157,15 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
     let hyper = rowscan::train::settings::RunSettings::default().hyper()?;
     let mut update = Update::new(g, &params, hyper)?;
     update.follow(&average, 0.5)?;
-    let (recording, loss) = g.record(|| {
-        let mut t = Tape::new();
+    let (recording, loss) = Recorder::new(g).record(|r| {
         let mut loss = Var::constant(Tensor::from_slice(g, &[1], &[0.0])?);
-        for map in net.pyramid(g, &mut t, &x, None)? {
-            let mean = reduce::mean(g, &mut t, &map)?;
-            loss = ops::add::add(g, &mut t, &loss, &mean)?;
+        for map in net.pyramid(r, &x, None)? {
+            let mean = reduce::mean(r, &map)?;
+            loss = ops::add::add(r, &loss, &mean)?;
         }
-        update.launch(t, &loss, &params, |_| Group { lr_scale: 1.0, weight_decay: 0.05 })
+        update.launch(r, &loss, &params, |_| Group { lr_scale: 1.0, weight_decay: 0.05 })
     })?;
-    let program = Program::new(g, recording)?;
+    let program = Program::new(recording)?;
     update.begin(0, 0, 0.1)?;
     program.run()?;
     assert!(loss.to_vec(g)?[0].is_finite());
@@ -214,10 +215,10 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
         counted: None,
         second: None,
     };
-    let error = net.encode_visible(g, &mut Tape::off(), &batch, None).unwrap_err().to_string();
+    let error = net.encode_visible(&mut Recorder::inference(g), &batch, None).unwrap_err().to_string();
     assert!(error.contains("leave patches out"), "{error}");
-    assert_eq!(net.features(g, &mut Tape::off(), &x, None)?.data.shape(), [2, 128]);
-    g.flush()
+    assert_eq!(net.features(&mut Recorder::inference(g), &x, None)?.data.shape(), [2, 128]);
+    Ok(())
 }
 
 #[test]
@@ -229,10 +230,10 @@ fn a_sequence_of_tokens_is_a_pyramid_of_one_map() -> Result<()> {
     params.init(g, 3)?;
     let shape = [2, config.tokens(), config.patch_len()];
     let x = Var::constant(Tensor::from_slice(g, &shape, &Random::new(5).normal(shape.iter().product()))?);
-    let maps = net.pyramid(g, &mut Tape::off(), &x, None)?;
-    let tokens = net.tokens(g, &mut Tape::off(), &x, None)?;
+    let (recording, maps) = Recorder::inference(g).record(|r| net.pyramid(r, &x, None))?;
+    Program::new(recording)?.run()?;
     assert_eq!((maps.len(), maps[0].data.shape()), (1, &[2, 4, 4, 64][..]));
-    assert_eq!(maps[0].data.to_vec(g)?, tokens.data.to_vec(g)?);
+    assert_eq!(maps[0].data.to_vec(g)?, inferred(g, |r| net.tokens(r, &x, None))?);
     Ok(())
 }
 
@@ -256,24 +257,23 @@ impl Asked {
         let fc2 = Linear::new(&mut params, "fc2", 16, CLASSES, Init::FanIn(1.0))?;
         params.init(g, 2)?;
         let (x, targets) = (Tensor::input("x", &[3, 8]), Tensor::input("targets", &[3, CLASSES]));
-        let (recording, scores) = g.record(|| {
-            let mut t = Tape::new();
-            let hidden = fc1.forward(g, &mut t, &Var::constant(x.clone()))?;
-            let hidden = ops::activation::gelu(g, &mut t, &hidden)?; // the backward pass reads it: it crosses the cut
-            let scores = fc2.forward(g, &mut t, &hidden)?;
+        let (recording, scores) = Recorder::new(g).record(|r| {
+            let hidden = fc1.forward(r, &Var::constant(x.clone()))?;
+            let hidden = ops::activation::gelu(r, &hidden)?; // the backward pass reads it: it crosses the cut
+            let scores = fc2.forward(r, &hidden)?;
             if cut {
-                g.mark();
+                r.mark();
             }
-            let rows = cross_entropy(g, &mut t, &scores, &targets)?;
-            let loss = reduce::sum(g, &mut t, &rows)?;
-            t.backward(g, &loss, params.grads())?;
+            let rows = cross_entropy(r, &scores, &targets)?;
+            let loss = reduce::sum(r, &rows)?;
+            r.backward(&loss, params.grads())?;
             Ok(scores.data)
         })?;
         let all = recording.launches().len();
         let parts = recording.split_at_marks();
         assert_eq!(parts.len(), if cut { 2 } else { 1 });
         assert_eq!(parts.iter().map(|part| part.launches().len()).sum::<usize>(), all);
-        let programs = parts.into_iter().map(|part| Program::new(g, part)).collect::<Result<_>>()?;
+        let programs = parts.into_iter().map(Program::new).collect::<Result<_>>()?;
         Ok(Self { x, params, targets, programs, scores })
     }
 

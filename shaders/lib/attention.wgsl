@@ -1,6 +1,6 @@
 // lib/attention — the parts that attention.wgsl and attention_coop.wgsl share: scalars, bindings, loads, and the region
 // mask. The header of attention.wgsl explains each name. EXACT: no load reaches past a head.
-// uses lib/half
+// uses lib/half, lib/element
 struct Params {
     lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
     q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
@@ -31,43 +31,37 @@ fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
     if EXACT { return x; }
     return select(vec4<f32>(), x, vec4(c, c + 1u, c + 2u, c + 3u) < vec4(DH));
 }
-// Quad i (elements 4i..4i+4) out of its four words, which hold one quad of f32 or two of f16.
-fn four(words: vec4<u32>, i: u32) -> vec4<f32> {
-    if HALF == 1u { return floats(select(words.xy, words.zw, i % 2u == 1u)); }
-    return bitcast<vec4<f32>>(words);
-}
-fn q1(i: u32) -> f32 { return four(q[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
-fn k1(i: u32) -> f32 { return four(k[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
-fn v1(i: u32) -> f32 { return four(v[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
-fn dout1(i: u32) -> f32 { return four(dout[i >> (2u + HALF)], i >> 2u)[i & 3u]; }
+fn q1(i: u32) -> f32 { return element4(q[i >> (2u + HALF)], i >> 2u, HALF)[i & 3u]; }
+fn k1(i: u32) -> f32 { return element4(k[i >> (2u + HALF)], i >> 2u, HALF)[i & 3u]; }
+fn v1(i: u32) -> f32 { return element4(v[i >> (2u + HALF)], i >> 2u, HALF)[i & 3u]; }
+fn dout1(i: u32) -> f32 { return element4(dout[i >> (2u + HALF)], i >> 2u, HALF)[i & 3u]; }
 fn q4(at: u32, c: u32) -> vec4<f32> {
     let i = quad(at, c);
-    if QUADS { return whole4(four(q[i >> HALF], i), c); }
+    if QUADS { return whole4(element4(q[i >> HALF], i, HALF), c); }
     let e = at4(at, c);
     return whole4(vec4(q1(e.x), q1(e.y), q1(e.z), q1(e.w)), c);
 }
 fn k4(at: u32, c: u32) -> vec4<f32> {
     let i = quad(at, c);
-    if QUADS { return whole4(four(k[i >> HALF], i), c); }
+    if QUADS { return whole4(element4(k[i >> HALF], i, HALF), c); }
     let e = at4(at, c);
     return whole4(vec4(k1(e.x), k1(e.y), k1(e.z), k1(e.w)), c);
 }
 fn v4(at: u32, c: u32) -> vec4<f32> {
     let i = quad(at, c);
-    if QUADS { return whole4(four(v[i >> HALF], i), c); }
+    if QUADS { return whole4(element4(v[i >> HALF], i, HALF), c); }
     let e = at4(at, c);
     return whole4(vec4(v1(e.x), v1(e.y), v1(e.z), v1(e.w)), c);
 }
 fn dout4(at: u32, c: u32) -> vec4<f32> {
     let i = quad(at, c);
-    if QUADS { return whole4(four(dout[i >> HALF], i), c); }
+    if QUADS { return whole4(element4(dout[i >> HALF], i, HALF), c); }
     let e = at4(at, c);
     return whole4(vec4(dout1(e.x), dout1(e.y), dout1(e.z), dout1(e.w)), c);
 }
 
 fn out1(i: u32) -> f32 {
-    if HALF == 1u { return unpack2x16float(saved_out[i >> 1u])[i & 1u]; }
-    return bitcast<f32>(saved_out[i]);
+    return element(saved_out[i >> HALF], i, HALF);
 }
 // Stores x.x as element i; in f16 also x.y as element i + 1 of the same word.
 fn put_out(i: u32, x: vec2<f32>) {

@@ -12,26 +12,21 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> c: array<u32>;
 
 fn a1(i: u32) -> f32 {
-    if A16 == 1u { return unpack2x16float(a[i >> 3u][(i >> 1u) & 3u])[i & 1u]; }
-    return bitcast<f32>(a[i >> 2u][i & 3u]);
+    return element(a[i >> (2u + A16)][(i >> A16) & 3u], i, A16);
 }
 fn b1(i: u32) -> f32 {
-    if B16 == 1u { return unpack2x16float(b[i >> 3u][(i >> 1u) & 3u])[i & 1u]; }
-    return bitcast<f32>(b[i >> 2u][i & 3u]);
+    return element(b[i >> (2u + B16)][(i >> B16) & 3u], i, B16);
 }
 fn residual1(i: u32) -> f32 {
-    if R16 == 1u { return unpack2x16float(residual[i >> 1u])[i & 1u]; }
-    return bitcast<f32>(residual[i]);
+    return element(residual[i >> R16], i, R16);
 }
 
 // Elements i..i+4, i a multiple of 4.
 fn a_quad(i: u32) -> vec4<f32> {
-    if A16 == 1u { let w = a[i >> 3u]; return floats(select(w.xy, w.zw, (i & 4u) > 0u)); }
-    return bitcast<vec4<f32>>(a[i >> 2u]);
+    return element4(a[i >> (2u + A16)], i >> 2u, A16);
 }
 fn b_quad(i: u32) -> vec4<f32> {
-    if B16 == 1u { let w = b[i >> 3u]; return floats(select(w.xy, w.zw, (i & 4u) > 0u)); }
-    return bitcast<vec4<f32>>(b[i >> 2u]);
+    return element4(b[i >> (2u + B16)], i >> 2u, B16);
 }
 
 // Elements at..at+4 of the row that starts at `row`. Past `limit` they repeat the last ones, which does no harm: the

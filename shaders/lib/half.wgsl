@@ -1,4 +1,4 @@
-// lib/half — f32 to f16 and back: four f16 in two words, or two in one.
+// lib/half — f32 to f16: four f16 in two words, or two in one. lib/element reads them.
 // WGSL lets the driver choose how pack2x16float rounds and what becomes of large numbers. Here f16 is always the
 // nearest, ties to even, infinite from 65520 on.
 // NEAREST = 1: the driver does so by itself (selftest_half has seen it). Otherwise integer operations do it, about
@@ -14,9 +14,6 @@ fn halves(v: vec4<f32>) -> vec2<u32> {
     h = select(h, vec4(0x7e00u), size > vec4(0x7f800000u));                                     // NaN stays
     h |= (bits >> vec4(16u)) & vec4(0x8000u);
     return h.xz | (h.yw << vec2(16u));
-}
-fn floats(words: vec2<u32>) -> vec4<f32> {
-    return vec4(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 // v rounded to the nearest f16, ties to even, and returned as f32 (v.half().float()). Integer operations do it, because
 // a driver may simplify unpack2x16float(pack2x16float(x)) to x, and NVIDIA's does. f16 drops 13 bits of the mantissa,

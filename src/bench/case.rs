@@ -8,10 +8,10 @@ use super::inputs::{Along, Fill, Named};
 use super::oracle::{Oracle, Values, Want};
 use super::selection::{Scope, Shape};
 use crate::error::Result;
-use crate::gpu::{Gpu, Program, Work};
+use crate::gpu::{Gpu, Precision, Program, Work};
 #[cfg(feature = "files")]
 use crate::ops::matmul;
-use crate::tape::{Grads, Tape, Var};
+use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Which half of an operator, or all of a step.
@@ -53,7 +53,7 @@ pub fn result(name: &'static str, along: Along, tensor: Tensor) -> Out {
     Out { name, along, var: Var::constant(tensor) }
 }
 
-type Build = Box<dyn Fn(&mut Tape, &Fill) -> Result<Vec<Out>>>;
+type Build = Box<dyn Fn(&mut Recorder, &Fill) -> Result<Vec<Out>>>;
 
 /// One operator at one shape.
 pub struct Case {
@@ -68,6 +68,7 @@ pub struct Case {
     pub(super) oracle: Oracle,
     build: Build,
     rule: bool,
+    precision: Precision,
 }
 
 impl fmt::Debug for Case {
@@ -143,20 +144,21 @@ impl Draft<'_, '_> {
     }
 
     /// The operator on fresh inputs; every result gets a gradient.
-    pub fn op(self, build: impl Fn(&mut Tape, &Fill) -> Result<Vec<Out>> + 'static) {
+    pub fn op(self, build: impl Fn(&mut Recorder, &Fill) -> Result<Vec<Out>> + 'static) {
         self.push(Box::new(build), true);
     }
 
     /// Launches that have no rule.
-    pub fn launches(self, build: impl Fn(&Fill) -> Result<Vec<Out>> + 'static) {
-        self.push(Box::new(move |_, x| build(x)), false);
+    pub fn launches(self, build: impl Fn(&mut Recorder, &Fill) -> Result<Vec<Out>> + 'static) {
+        self.push(Box::new(build), false);
     }
 
     fn push(self, build: Build, rule: bool) {
         let Self { cases, name, floors, facts, oracle } = self;
         // without an oracle nothing is expected, and the check says which result it knows nothing about
         let oracle = oracle.unwrap_or(Oracle { count: 1, unit: "samples", expect: Box::new(|_| Ok(Vec::new())) });
-        cases.list.push(Case { family: cases.family, name, floors, facts, oracle, build, rule });
+        let (family, precision) = (cases.family, cases.scope.precision);
+        cases.list.push(Case { family, name, floors, facts, oracle, build, rule, precision });
     }
 }
 
@@ -175,7 +177,7 @@ pub struct Built {
     /// Gradients of the leaves among `inputs`.
     pub grads: Vec<Named>,
     /// While it is there, what it saves is kept, as in training.
-    _tape: Tape,
+    _rules: Recorder,
 }
 
 impl Built {
@@ -197,7 +199,7 @@ impl Case {
         if self.family == "matmul" && !g.caps().software {
             let built = self.build(g, Direction::Backward)?;
             for program in [Some(&built.forward), built.backward.as_ref()].into_iter().flatten() {
-                matmul::tune(g, program.launches(), g.precision())?;
+                matmul::tune(g, program.launches(), self.precision)?;
             }
         }
         Ok(())
@@ -206,9 +208,9 @@ impl Case {
     /// Draws inputs and records the launches. A backward pass needs the forward pass to have run once: it has.
     pub fn build(&self, g: &Gpu, direction: Direction) -> Result<Built> {
         let fill = Fill::new(g)?;
-        let mut tape = Tape::new();
-        let (recording, outs) = g.record(|| (self.build)(&mut tape, &fill))?;
-        let forward = Program::new(g, recording)?;
+        let mut r = Recorder::new(g).in_precision(self.precision);
+        let outs = (self.build)(&mut r, &fill)?;
+        let forward = Program::new(r.take())?;
         let named = |name: &str, along, tensor: &Tensor| Named {
             name: name.into(),
             along,
@@ -220,7 +222,7 @@ impl Case {
         if direction == Direction::Forward {
             let inputs = fill.into_inputs();
             let (douts, grads) = (Vec::new(), Vec::new());
-            return Ok(Built { forward, backward: None, inputs, outputs, douts, grads, _tape: tape });
+            return Ok(Built { forward, backward: None, inputs, outputs, douts, grads, _rules: r });
         }
         forward.run()?;
         let mut douts = Vec::new();
@@ -228,19 +230,18 @@ impl Case {
             douts.push(named(out.name, out.along, &fill.gradient_of(&out.var.data)?));
         }
         let inputs = fill.into_inputs();
-        let (recording, grads) = g.record(|| {
+        let grads = {
             let mut grads = Grads::default();
             for (out, dout) in outs.iter().zip(&douts).skip(1) {
-                grads.add(g, &out.var, dout.tensor.clone())?;
+                grads.add(&mut r, &out.var, dout.tensor.clone())?;
             }
-            let grads = match (outs.first(), douts.first()) {
-                (Some(out), Some(dout)) => tape.backward_from(g, &out.var, dout.tensor.clone(), grads)?,
-                _ => grads,
-            };
+            if let (Some(out), Some(dout)) = (outs.first(), douts.first()) {
+                grads = r.backward_from(&out.var, dout.tensor.clone(), grads)?;
+            }
             let of = |input: &Named| Some(named(&input.name, input.along, grads.get(input.leaf.as_ref()?)?));
-            Ok(inputs.iter().filter_map(of).collect())
-        })?;
-        let backward = Some(Program::new(g, recording)?);
-        Ok(Built { forward, backward, inputs, outputs, douts, grads, _tape: Tape::off() })
+            inputs.iter().filter_map(of).collect()
+        };
+        let backward = Some(Program::new(r.take())?);
+        Ok(Built { forward, backward, inputs, outputs, douts, grads, _rules: r })
     }
 }

@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Program};
+use crate::gpu::Gpu;
 use crate::ops::rng;
 use crate::ops::step::StepState;
-use crate::tape::Var;
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Where the samples of a batch lie in a tensor: what makes it possible to compare some of them.
@@ -63,8 +63,10 @@ impl<'a> Fill<'a> {
 
     /// The same in f16 if `half`.
     pub fn leaf_in(&self, half: bool, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
-        let drawn = |stream| rng::normal(self.g, &self.state, stream, shape);
-        let var = Var::leaf(self.draw(|stream| if half { drawn(stream)?.to_f16(self.g) } else { drawn(stream) })?);
+        let var = Var::leaf(self.draw(|r, stream| {
+            let drawn = rng::normal(r, &self.state, stream, shape)?;
+            if half { drawn.to_f16(r) } else { Ok(drawn) }
+        })?);
         self.note(name, along, &var.data, Some(&var), false);
         Ok(var)
     }
@@ -77,24 +79,26 @@ impl<'a> Fill<'a> {
 
     /// The same without a name, for what is no input of the operator.
     pub fn unnamed_normal(&self, shape: &[usize]) -> Result<Tensor> {
-        self.draw(|stream| rng::normal(self.g, &self.state, stream, shape))
+        self.draw(|r, stream| rng::normal(r, &self.state, stream, shape))
     }
 
     /// What may be the gradient of a result: as large, and stored as it is.
     pub fn gradient_of(&self, result: &Tensor) -> Result<Tensor> {
-        let drawn = |stream| rng::normal(self.g, &self.state, stream, result.shape());
-        self.draw(|stream| if result.is_f16() { drawn(stream)?.to_f16(self.g) } else { drawn(stream) })
+        self.draw(|r, stream| {
+            let drawn = rng::normal(r, &self.state, stream, result.shape())?;
+            if result.is_f16() { drawn.to_f16(r) } else { Ok(drawn) }
+        })
     }
 
     /// A constant, uniform in [0, 1).
     pub fn uniform(&self, name: &str, along: Along, shape: &[usize]) -> Result<Tensor> {
-        let tensor = self.draw(|stream| rng::uniform(self.g, &self.state, stream, shape))?;
+        let tensor = self.draw(|r, stream| rng::uniform(r, &self.state, stream, shape))?;
         Ok(self.note(name, along, &tensor, None, false))
     }
 
     /// Random bits.
     pub fn words(&self, name: &str, along: Along, shape: &[usize]) -> Result<Tensor> {
-        let tensor = self.draw(|stream| rng::words(self.g, &self.state, stream, shape))?;
+        let tensor = self.draw(|r, stream| rng::words(r, &self.state, stream, shape))?;
         Ok(self.note(name, along, &tensor, None, true))
     }
 
@@ -116,10 +120,11 @@ impl<'a> Fill<'a> {
         tensor.clone()
     }
 
-    fn draw(&self, launch: impl FnOnce(u32) -> Result<Tensor>) -> Result<Tensor> {
+    fn draw(&self, launch: impl FnOnce(&mut Recorder, u32) -> Result<Tensor>) -> Result<Tensor> {
         self.stream.set(self.stream.get() + 1);
-        let (recording, tensor) = self.g.record(|| launch(self.stream.get()))?;
-        Program::new(self.g, recording)?.run()?;
+        let mut r = Recorder::inference(self.g);
+        let tensor = launch(&mut r, self.stream.get())?;
+        r.run()?;
         Ok(tensor)
     }
 }

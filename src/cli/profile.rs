@@ -58,7 +58,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let pipelines = g.counters().pipelines;
     say(format_args!("first step {:.2} s after the start, {pipelines} pipelines", start.elapsed().as_secs_f64()))?;
     let (recording, _kept) = trainer.record(mask.visible_len)?;
-    let program = Program::new(&g, recording)?;
+    let program = Program::new(recording)?;
     let cpu = replay_cpu(&g, &program)?;
     let each = cpu.as_secs_f64() * 1e6 / program.plan().launches.max(1) as f64;
     say(format_args!("replay: {:.2} ms of CPU to submit a step, {each:.2} µs a launch", cpu.as_secs_f64() * 1e3))?;

@@ -7,6 +7,7 @@ use crate::gpu::Gpu;
 use crate::nn::{Entry, Init, Params, Weights};
 use crate::ops::adamw::AdamwConfig;
 use crate::ops::step::StepState;
+use crate::tape::Recorder;
 use crate::train::optimizer::{Group, Optimizer};
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
@@ -28,9 +29,10 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     params.load(g, &named("param."))?;
     // every parameter has a gradient: its own place in the arena
     let mut grads = params.grads();
+    let mut r = Recorder::inference(g);
     for var in &vars {
-        let home = grads.alloc(var);
-        grads.add(g, var, home)?;
+        let place = grads.alloc(var);
+        grads.add(&mut r, var, place)?;
     }
     let decay = |name: &str| if name == "w" { decay_w } else { decay_b };
     let state = StepState::tensor();
@@ -41,7 +43,9 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         params.load_gradients(g, &named(&format!("input.step{step}.grad.")))?;
         let lr = f.numbers("lrs").and_then(|lrs| lrs.get(step).copied()).unwrap_or(f.number("lr", 1e-3)?);
         StepState::new(step as u32 + 1, lr as f32, config.betas, 0).write(g, &state)?;
-        optimizer.launch(g, &params, &params.flat_gradients(), None)?;
+        let mut r = Recorder::inference(g);
+        optimizer.launch(&mut r, &params, &params.flat_gradients(), None)?;
+        r.run()?;
         let weights = pollster::block_on(params.weights(g))?;
         let (first, second) = pollster::block_on(params.moments(g))?;
         for (kind, found) in [("param", weights), ("exp_avg", first), ("exp_avg_sq", second)] {

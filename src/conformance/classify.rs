@@ -10,7 +10,7 @@ use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool
 use crate::nn::{Directions, Params};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::{patchify, reduce};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The ViT that timm's constructor arguments (with timm's defaults) describe.
@@ -108,12 +108,13 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Resu
     let model = Classifier::new(g, &mut params, config)?;
     params.load(g, &weights(f))?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
-    let patches = Var::constant(patchify::from_nchw(g, &images, config.patch_size)?);
+    let mut r = Recorder::new(g);
+    let patches = Var::constant(patchify::from_nchw(&mut r, &images, config.patch_size)?);
 
     let b = images.shape().first().copied().unwrap_or(0);
     let keep = keep(g, f, b, config)?;
-    let mut t = Tape::new();
-    let out = model.forward(g, &mut t, &patches, keep.as_ref())?;
+    let out = model.forward(&mut r, &patches, keep.as_ref())?;
+    r.run()?;
     let pooled = f.find("output.features").is_some_and(|theirs| theirs.shape.len() == 2);
     output(g, f, report, "output.features", if pooled { &out.features } else { &out.sequence })?;
     output(g, f, report, "output.logits", &out.logits)?;
@@ -123,12 +124,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Resu
     if labels.len() != b || labels.iter().any(|&label| label >= k) {
         return Err(f.error(format!("input.labels are {labels:?}, expected {b} below {k}")));
     }
-    let plain = cross_entropy(g, &mut Tape::off(), &out.logits, &soft(g, &labels, k, 0.0)?)?;
-    loss(g, f, report, "output.loss_plain", &reduce::sum(g, &mut Tape::off(), &plain)?)?;
-    let smooth = cross_entropy(g, &mut t, &out.logits, &soft(g, &labels, k, f.number("label_smoothing", 0.0)?)?)?;
-    let smooth = reduce::sum(g, &mut t, &smooth)?;
+    let mut of = |smoothing: f64| {
+        let rows = cross_entropy(&mut r, &out.logits, &soft(g, &labels, k, smoothing)?)?;
+        reduce::sum(&mut r, &rows)
+    };
+    let (plain, smooth) = (of(0.0)?, of(f.number("label_smoothing", 0.0)?)?);
+    let grads = r.backward(&smooth, params.grads())?;
+    r.run()?;
+    loss(g, f, report, "output.loss_plain", &plain)?;
     loss(g, f, report, "output.loss_smooth", &smooth)?;
-    let grads = t.backward(g, &smooth, params.grads())?;
     gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
 }
 

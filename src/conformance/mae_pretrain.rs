@@ -6,12 +6,12 @@ use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{
-    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Method, Objective, Pool, Positions, Target,
+    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Method, Objective, PixelPretext, Pool, Positions, Target,
     from_transformers, our_name,
 };
 use crate::nn::Params;
 use crate::ops::patchify;
-use crate::tape::Tape;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 fn config(f: &Fixture) -> Result<Config> {
@@ -48,7 +48,7 @@ fn config(f: &Fixture) -> Result<Config> {
 }
 
 /// Ascending argsort of noise (B, L): the lowest (1 − ratio)·L are visible, in that order.
-fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(MaskedBatch, Vec<f32>)> {
+fn batch(r: &mut Recorder, f: &Fixture, config: &Config, images: &Tensor) -> Result<(MaskedBatch, Vec<f32>)> {
     let noise = f.get("input.noise")?;
     let (l, b) = (config.tokens(), images.shape().first().copied().unwrap_or(0));
     if noise.values.len() != b * l || b == 0 {
@@ -68,8 +68,10 @@ fn batch(g: &Gpu, f: &Fixture, config: &Config, images: &Tensor) -> Result<(Mask
             mask[b * l + token] = 0.0;
         }
     }
+    let patches = patchify::from_nchw(r, images, config.patch_size)?;
+    let g = r.gpu();
     let batch = MaskedBatch {
-        patches: patchify::from_nchw(g, images, config.patch_size)?,
+        patches,
         visible: Tensor::from_indices(g, &[b, v], &visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &inverse)?,
         mask: Tensor::from_slice(g, &[b, l], &mask)?,
@@ -89,16 +91,16 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let model = Mae::with(g, &mut params, &config, &objective)?;
     params.load(g, &from_transformers(weights(f))?)?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
-    let (batch, mask) = batch(g, f, &config, &images)?;
-
-    let mut t = Tape::new();
-    let out = model.reconstruct(g, &mut t, &batch, None)?;
+    let mut r = Recorder::new(g);
+    let (batch, mask) = batch(&mut r, f, &config, &images)?;
+    let out = model.reconstruct(&mut r, &batch, None)?;
+    let grads = r.backward(&out.loss, params.grads())?;
+    r.run()?;
     if let Some(theirs) = f.find("output.mask") {
         report.relative("output.mask", &mask, theirs, OUTPUT);
     }
     output(g, f, report, "output.encoder", &out.encoder)?;
     output(g, f, report, "output.pred", &out.pred)?;
     loss(g, f, report, "output.loss", &out.loss)?;
-    let grads = t.backward(g, &out.loss, params.grads())?;
     gradients(g, f, report, &params, &grads, |name| our_name(name).unwrap_or_else(|| (name.to_string(), None)))
 }

@@ -6,10 +6,12 @@ use super::fixture::Fixture;
 use super::model::{axis, count, gradients, keep, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Config, Decoder, DecoderKind, Family, InitScheme, Map, MaskedBatch, Order, Pool, Positions};
+use crate::models::{
+    Config, Decoder, DecoderKind, Family, InitScheme, Map, MaskedBatch, Order, PixelPretext, Pool, Positions,
+};
 use crate::nn::{Directions, Params};
 use crate::ops::patchify;
-use crate::tape::Tape;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::pretrain::mask::PatchMask;
 
@@ -69,13 +71,14 @@ fn pattern(depth: usize) -> String {
 }
 
 /// A batch from normalised images (B, 3, H, W) and a mask (B, L).
-pub(super) fn batch(g: &Gpu, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<MaskedBatch> {
-    let patches = patchify::from_nchw(g, images, patch)?;
+pub(super) fn batch(r: &mut Recorder, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<MaskedBatch> {
+    let patches = patchify::from_nchw(r, images, patch)?;
     let [b, l, _] = patches.dims("patches")?;
     if mask.len() != b * l {
         return Err(f.error(format!("input.mask has {} values, expected {b} × {l}", mask.len())));
     }
     let mask = PatchMask::from_mask(mask, &(0..l as u32).collect::<Vec<_>>())?;
+    let g = r.gpu();
     Ok(MaskedBatch {
         visible: Tensor::from_indices(g, &[b, mask.visible_len], &mask.visible)?,
         inverse: Tensor::from_indices(g, &[b, l], &mask.inverse)?,
@@ -96,11 +99,11 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let model = Map::new(g, &mut params, &config)?;
     params.load(g, &weights(f))?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
-    let batch = batch(g, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
-
-    let mut t = Tape::new();
-    let out = model.reconstruct(g, &mut t, &batch, keep.as_ref())?;
-    let grads = t.backward(g, &out.loss, params.grads())?;
+    let mut r = Recorder::new(g);
+    let batch = batch(&mut r, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
+    let out = model.reconstruct(&mut r, &batch, keep.as_ref())?;
+    let grads = r.backward(&out.loss, params.grads())?;
+    r.run()?;
     output(g, f, report, "output.encoder", &out.encoder)?;
     output(g, f, report, "output.pred", &out.pred)?;
     loss(g, f, report, "output.loss", &out.loss)?;

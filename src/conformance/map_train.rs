@@ -5,12 +5,12 @@ use super::fixture::Fixture;
 use super::map_pretrain::{batch, config};
 use super::model::weights;
 use crate::error::Result;
-use crate::gpu::{Gpu, Phase};
-use crate::models::Map;
+use crate::gpu::Gpu;
+use crate::models::{Map, PixelPretext};
 use crate::nn::{Entry, Params};
 use crate::ops::adamw::AdamwConfig;
 use crate::ops::step::StepState;
-use crate::tape::Tape;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::optimizer::{DecayRule, Group, Optimizer};
 
@@ -47,11 +47,10 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         .collect::<Result<_>>()?;
     let (state, mut optimizer) = (StepState::tensor(), None);
     for (step, (lr, mask)) in lrs.iter().zip(masks.f32().chunks(b * config.tokens())).enumerate() {
-        let batch = batch(g, f, &inputs[step % pool], mask, config.patch_size)?;
-        let mut t = Tape::new();
-        let out = model.reconstruct(g, &mut t, &batch, None)?;
-        let grads = t.backward(g, &out.loss, params.grads())?;
-        let _phase = g.phase(Phase::Update);
+        let mut r = Recorder::new(g);
+        let batch = batch(&mut r, f, &inputs[step % pool], mask, config.patch_size)?;
+        let out = model.reconstruct(&mut r, &batch, None)?;
+        let grads = r.backward(&out.loss, params.grads())?;
         let weight_decay = |entry: &Entry| if DecayRule::MapRepo.decays(entry) { decay } else { 0.0 };
         let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: weight_decay(entry) };
         let optimizer = match &mut optimizer {
@@ -59,7 +58,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
             none => none.insert(Optimizer::new(g, &params, &grads, adamw, clip, state.clone(), group)?),
         };
         StepState::new(step as u32 + 1, *lr as f32, adamw.betas, 0).write(g, &state)?;
-        optimizer.launch(g, &params, &params.flat_gradients(), None)?;
+        optimizer.launch(&mut r, &params, &params.flat_gradients(), None)?;
+        r.run()?;
         let ours = f64::from(out.loss.data.to_vec(g)?[0]);
         let theirs = losses.values.get(step).copied().unwrap_or(f64::NAN);
         report.absolute(&format!("output.losses[{step}]"), ours, theirs, LOSS);

@@ -6,7 +6,7 @@ use super::model::directions;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
@@ -31,14 +31,15 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
 
     let x = f.get("input.x")?;
     let x = Var::leaf(Tensor::from_slice(g, &x.shape, &x.f32())?);
-    let mut t = Tape::new();
-    let out = mixer.forward(g, &mut t, &x)?;
+    let mut r = Recorder::new(g);
+    let out = mixer.forward(&mut r, &x)?;
+    let dout = f.get("input.dout")?;
+    let dout = Tensor::from_slice(g, &dout.shape, &dout.f32())?;
+    let grads = r.backward_from(&out, dout, params.grads())?;
+    r.run()?;
     if let Some(theirs) = f.find("output.out") {
         report.relative("output.out", &out.data.to_vec(g)?, theirs, OUTPUT);
     }
-    let dout = f.get("input.dout")?;
-    let dout = Tensor::from_slice(g, &dout.shape, &dout.f32())?;
-    let grads = t.backward_from(g, &out, dout, params.grads())?;
     let dx = grads.get(&x).map(|grad| grad.to_vec(g)).transpose()?.unwrap_or_default();
     let found = pollster::block_on(params.gradients(g))?;
     for (name, theirs) in f.with_prefix("grad.") {

@@ -5,7 +5,7 @@ use super::fixture::{Array, Fixture};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::ops::selective_scan::{Scan, chan_layout, selective_scan};
-use crate::tape::{Grads, Tape, Var};
+use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 /// (b, rows, cols) → (b, cols, rows).
@@ -65,17 +65,18 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let softplus = f.config("delta_softplus").as_bool().unwrap_or(true);
     let spec = Scan { states: n, softplus, has_d: skip.is_some(), has_bias: bias.is_some(), algorithm: None };
 
-    let mut t = Tape::new();
-    let (out, last_state) = selective_scan(g, &mut t, &u, &delta, &xdbl, &chan, xz.as_ref(), spec)?;
+    let mut r = Recorder::new(g);
+    let (out, last_state) = selective_scan(&mut r, &u, &delta, &xdbl, &chan, xz.as_ref(), spec)?;
+    let dout = swap(&needed("input.dout", &token_last)?, token_last);
+    let dout = Tensor::from_slice(g, &[b, l, d], &dout)?;
+    let grads = r.backward_from(&out, dout, Grads::default())?;
+    r.run()?;
     if let Some(theirs) = f.find("output.out") {
         report.relative("output.out", &swap(&out.data.to_vec(g)?, [b, l, d]), theirs, OUTPUT);
     }
     if let Some(theirs) = f.find("output.last_state") {
         report.relative("output.last_state", &last_state.to_vec(g)?, theirs, OUTPUT);
     }
-    let dout = swap(&needed("input.dout", &token_last)?, token_last);
-    let dout = Tensor::from_slice(g, &[b, l, d], &dout)?;
-    let grads = t.backward_from(g, &out, dout, Grads::default())?;
     let read = |var: &Var| grads.get(var).map_or_else(|| Ok(Vec::new()), |grad| grad.to_vec(g));
     let (du, ddelta, dxdbl, dchan) = (read(&u)?, read(&delta)?, read(&xdbl)?, read(&chan)?);
     let half = |offset: usize| -> Vec<f32> {

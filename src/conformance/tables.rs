@@ -7,10 +7,10 @@ use crate::gpu::Gpu;
 use crate::models::resize_positions;
 use crate::ops::attention::{Mask, Regions, self_attention};
 use crate::ops::{activation, rms_norm};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-type Function = fn(&Gpu, &mut Tape, &Var) -> Result<Var>;
+type Function = fn(&mut Recorder, &Var) -> Result<Var>;
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let functions: [(&str, &str, Function); 4] = [
@@ -25,7 +25,9 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     };
     for (name, input, function) in functions {
         if let Some(theirs) = f.find(name) {
-            let y = function(g, &mut Tape::off(), &load(input)?)?;
+            let mut r = Recorder::inference(g);
+            let y = function(&mut r, &load(input)?)?;
+            r.run()?;
             report.relative(name, &y.data.to_vec(g)?, theirs, OUTPUT);
         }
     }
@@ -37,7 +39,9 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     }
     if let Some(theirs) = f.find("rmsnorm.y") {
         let (x, residual, weight) = (load("rmsnorm.x")?, load("rmsnorm.residual")?, load("rmsnorm.weight")?);
-        let (y, sum) = rms_norm::rms_norm(g, &mut Tape::off(), &x, Some(&residual), None, &weight, 1e-5)?;
+        let mut r = Recorder::inference(g);
+        let (y, sum) = rms_norm::rms_norm(&mut r, &x, Some(&residual), None, &weight, 1e-5)?;
+        r.run()?;
         report.relative("rmsnorm.y", &y.data.to_vec(g)?, theirs, OUTPUT);
         if let Some(theirs) = f.find("rmsnorm.new_residual") {
             report.relative("rmsnorm.new_residual", &sum.data.to_vec(g)?, theirs, OUTPUT);
@@ -73,6 +77,8 @@ fn decoder_mask(g: &Gpu, side: usize) -> Result<Vec<f32>> {
     let qkv = Var::constant(Tensor::from_slice(g, &[1, l, 3 * l], &qkv)?);
     let heads = l.div_ceil(128);
     let rows = Regions::rows(g, side, side)?;
-    let out = self_attention(g, &mut Tape::off(), &qkv, heads, Mask::RegionCausal, Some(&rows))?;
+    let mut r = Recorder::inference(g);
+    let out = self_attention(&mut r, &qkv, heads, Mask::RegionCausal, Some(&rows))?;
+    r.run()?;
     Ok(out.data.to_vec(g)?.into_iter().map(|weight| if weight > 0.0 { 1.0 } else { 0.0 }).collect())
 }

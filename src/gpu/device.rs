@@ -1,15 +1,11 @@
 //! The handle through which everything is launched, written and read.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::buffer::{Class, Node, Physical, View};
 use super::caps::Caps;
 use super::counters::CounterReading;
 use super::live::Live;
-use super::record::Recorder;
 use crate::error::{Error, Result};
 
 /// A device, or the plan of one: [`Gpu::dry`] records and plans without hardware.
@@ -18,28 +14,16 @@ pub struct Gpu(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    id: u64,
     pub caps: Caps,
     pub live: Option<Live>,
     /// Bound where an operand is absent: WGSL has no optional buffers.
     pub absent: View,
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
-
-thread_local! {
-    /// A recording belongs to the thread that makes it: one recorder per device.
-    static RECORDERS: RefCell<HashMap<u64, Recorder>> = RefCell::default();
-}
-
 impl Inner {
     pub fn new(caps: Caps, live: Option<Live>) -> Self {
         let absent = View::new(Class::Input, "absent", View::QUAD);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), caps, live, absent }
-    }
-
-    pub(super) fn recorder<T>(&self, act: impl FnOnce(&mut Recorder) -> T) -> T {
-        RECORDERS.with_borrow_mut(|all| act(all.entry(self.id).or_default()))
+        Self { caps, live, absent }
     }
 }
 

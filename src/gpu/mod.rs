@@ -43,7 +43,6 @@ pub use device::Gpu;
 pub use dtype::DType;
 pub use kernel::{Access, Bind, Element, Field, Grid, Kernel, Needs, Scalars, read, update, write};
 pub(crate) use kernel::{params, wgsl};
-pub use launch::{PhaseGuard, PrecisionGuard, ScopeGuard};
 #[cfg(feature = "files")]
 pub use not_finite::NotFinite;
 pub use plan::{Plan, human_bytes};

@@ -56,7 +56,6 @@ impl Program {
     /// Runs once, waiting for each launch and looking at what it wrote, up to the first number that is not finite.
     /// Slow: for finding out what a loss that is no number came from.
     pub fn find_not_finite(&self) -> Result<Option<NotFinite>> {
-        self.gpu.flush()?;
         let live = self.gpu.live()?;
         for ((pipeline, group), launch) in self.ready.iter().zip(&self.launches) {
             let written: Vec<_> = launch.args.iter().zip(launch.kernel.binds).filter(|(_, b)| b.writes()).collect();

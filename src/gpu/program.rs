@@ -55,8 +55,8 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] with the plan when it does not fit the adapter, before anything is allocated.
-    pub fn new(gpu: &Gpu, recording: Recording) -> Result<Self> {
-        gpu.flush()?; // what was launched eagerly before may be what this program reads
+    pub fn new(recording: Recording) -> Result<Self> {
+        let gpu = recording.gpu.clone();
         let plan = Plan::new(&recording)?;
         let launches = recording.launches;
         let live = gpu.live()?;
@@ -78,7 +78,7 @@ impl Program {
         }
         live.check()?;
         let chunks = chunks(&launches);
-        Ok(Self { gpu: gpu.clone(), launches, ready, chunks, plan, slots, _uniforms: uniforms })
+        Ok(Self { gpu, launches, ready, chunks, plan, slots, _uniforms: uniforms })
     }
 
     /// The memory plan.
@@ -98,9 +98,8 @@ impl Program {
         slot.or_else(|| view.node.cell.get())
     }
 
-    /// Submits every launch once, after everything launched eagerly.
+    /// Submits every launch once.
     pub fn run(&self) -> Result<()> {
-        self.gpu.flush()?;
         let live = self.gpu.live()?;
         live.check()?;
         let _turn = lock(&live.turn);
@@ -125,7 +124,6 @@ impl Program {
         if !self.gpu.caps().timestamps {
             return Err(Error::argument("profile", "an adapter without timestamp queries", "one with them"));
         }
-        self.gpu.flush()?;
         let _turn = lock(&live.turn);
         let (mut encoded, mut resolved) = (Vec::new(), Vec::new());
         for (chunk, launches) in self.ready.chunks(1024).enumerate() {
@@ -256,13 +254,12 @@ fn bind<'a>(
     live.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &pipeline.layout, entries: &entries })
 }
 
-impl Gpu {
-    /// Runs everything launched so far outside of [`Gpu::record`].
-    pub fn flush(&self) -> Result<()> {
-        let pending = self.0.recorder(|r| std::mem::take(&mut r.eager));
-        if pending.launches.is_empty() {
+impl Recording {
+    /// Runs what was launched so far, and forgets it. The tensors that are still held keep their values.
+    pub fn run(&mut self) -> Result<()> {
+        if self.launches.is_empty() {
             return Ok(());
         }
-        Program::new(self, pending)?.run()
+        Program::new(self.take())?.run()
     }
 }

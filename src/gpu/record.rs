@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::buffer::{Class, Node, View};
-use super::caps::Tiers;
+use super::caps::{Caps, Tiers};
 use super::choice::Choice;
+use super::device::Gpu;
 use super::kernel::{Access, Grid, Kernel};
 use super::work::{Args, Work};
 
@@ -64,7 +65,7 @@ pub struct Launch {
     pub scope: Arc<str>,
     /// Which part of the step it belongs to.
     pub phase: Phase,
-    /// How many marks precede it in its recording ([`Gpu::mark`](super::device::Gpu::mark)).
+    /// How many marks precede it in its recording ([`Recording::mark`]).
     pub(crate) part: u32,
 }
 
@@ -110,15 +111,62 @@ impl Launch {
     }
 }
 
-/// Launches in order.
-#[derive(Debug, Default)]
+/// Launches in order, and what the next one belongs to: a module, a phase and a precision.
+#[derive(Debug)]
 pub struct Recording {
+    pub(super) gpu: Gpu,
     pub(crate) launches: Vec<Launch>,
     /// Marks so far.
     pub(crate) marks: u32,
+    pub(super) scope: Arc<str>,
+    pub(super) phase: Phase,
+    pub(super) precision: Precision,
 }
 
 impl Recording {
+    /// No launches yet. The next one is of the forward pass, in f32, and of no module.
+    pub fn new(gpu: &Gpu) -> Self {
+        let (scope, phase, precision) = ("".into(), Phase::default(), Precision::default());
+        Self { gpu: gpu.clone(), launches: Vec::new(), marks: 0, scope, phase, precision }
+    }
+    /// The device that it is recorded for.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+    /// Identity, limits and tiers of the device.
+    pub fn caps(&self) -> &Caps {
+        self.gpu.caps()
+    }
+    /// How products are computed that are launched from now on.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+    /// Changes how products are computed that are launched from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+    /// The module of the next launch, as in a checkpoint: `layers.3`. Empty outside of all.
+    pub fn scope(&self) -> &Arc<str> {
+        &self.scope
+    }
+    /// Changes the module of the next launch, and returns the one before.
+    pub fn set_scope(&mut self, scope: Arc<str>) -> Arc<str> {
+        std::mem::replace(&mut self.scope, scope)
+    }
+    /// Changes the phase of the next launch, and returns the one before.
+    pub fn set_phase(&mut self, phase: Phase) -> Phase {
+        std::mem::replace(&mut self.phase, phase)
+    }
+    /// Marks this place: [`Recording::split_at_marks`] cuts here.
+    pub fn mark(&mut self) {
+        self.marks += 1;
+    }
+    /// Takes the launches out, as a recording of their own. What the next launch belongs to stays as it is.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let rest = Self { launches: Vec::new(), marks: 0, scope: self.scope.clone(), gpu: self.gpu.clone(), ..*self };
+        std::mem::replace(self, rest)
+    }
     /// The launches, in order.
     pub fn launches(&self) -> &[Launch] {
         &self.launches
@@ -131,11 +179,11 @@ impl Recording {
         self.marks += other.marks;
         self
     }
-    /// Cuts the recording at its marks ([`Gpu::mark`](super::device::Gpu::mark)): n marks give n + 1 recordings. Make
+    /// Cuts the recording at its marks ([`Recording::mark`]): n marks give n + 1 recordings. Make
     /// the programs in order. A tensor that a later part reads then keeps its memory after the earlier part has run, so
     /// the host can read values, write inputs, and run the next part.
     pub fn split_at_marks(self) -> Vec<Self> {
-        let mut parts: Vec<Self> = (0..=self.marks).map(|_| Self::default()).collect();
+        let mut parts: Vec<Self> = (0..=self.marks).map(|_| Self::new(&self.gpu)).collect();
         for launch in self.launches {
             let at = launch.part as usize;
             parts[at].launches.push(Launch { part: 0, ..launch });
@@ -177,24 +225,5 @@ impl Recording {
     /// The least work of all launches.
     pub fn work(&self) -> Work {
         self.launches.iter().map(Launch::work).sum()
-    }
-}
-
-/// What the recorder holds between two launches.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    /// Launched outside of any recording, not yet run.
-    pub eager: Recording,
-    /// Recordings being made, innermost last.
-    pub nested: Vec<Recording>,
-    pub scope: Option<Arc<str>>,
-    pub phase: Phase,
-    pub precision: Precision,
-}
-
-impl Recorder {
-    pub fn push(&mut self, launch: Launch) {
-        let recording = self.nested.last_mut().unwrap_or(&mut self.eager);
-        recording.launches.push(Launch { part: recording.marks, ..launch });
     }
 }

@@ -35,7 +35,7 @@ pub struct Readback {
 }
 
 impl Gpu {
-    /// Overwrites a buffer from the host, after everything launched so far. `bytes.len()` must be the view's length.
+    /// Overwrites a buffer from the host, after every program that was run. `bytes.len()` must be the view's length.
     /// A device that only plans has nothing to overwrite.
     pub fn write(&self, view: &View, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != view.bytes || !bytes.len().is_multiple_of(4) {
@@ -45,24 +45,22 @@ impl Gpu {
         if self.is_dry() {
             return Ok(());
         }
-        self.flush()?;
         let buffer = self.materialise(&view.node)?;
         self.live()?.queue.write_buffer(&buffer.raw, view.offset, bytes);
         self.check()
     }
 
-    /// Starts copying a view to the host, after everything launched so far.
+    /// Starts copying a view to the host, after every program that was run.
     ///
     /// # Errors
     /// When nothing has written the view yet.
     pub fn read(&self, view: &View) -> Result<Readback> {
-        self.flush()?;
         let Some(buffer) = view.node.cell.get().cloned() else {
             if view.node.class == super::buffer::Class::Scratch {
                 return Err(Error::argument(
                     format!("read of {}", view.node.label),
-                    "a tensor nothing has written",
-                    "a written tensor",
+                    "a tensor that no program has written",
+                    "one that was: `Recorder::run` runs what was recorded",
                 ));
             }
             let buffer = self.materialise(&view.node)?;

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Map};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
 use crate::train::pretrain::mask::PatchMask;
@@ -22,8 +23,11 @@ impl AttentionMaps {
     pub fn new(g: &Gpu, model: &Map, config: &Config, batch: usize, visible: usize) -> Result<Self> {
         let inputs = Inputs::new(config, batch)?;
         let tables = inputs.tables(visible)?;
-        let (recording, maps) = g.record(|| model.attention(g, &inputs.batch(g, config, &tables)?))?;
-        Ok(Self { g: g.clone(), program: Program::new(g, recording)?, inputs, tables, maps })
+        let (recording, maps) = Recorder::inference(g).record(|r| {
+            let batch = inputs.batch(r, config, &tables)?;
+            model.attention(r, &batch)
+        })?;
+        Ok(Self { g: g.clone(), program: Program::new(recording)?, inputs, tables, maps })
     }
 
     /// Images (B, S, S, 3) → for each block of the decoder the attention weights (B, H, L, L). The third index is the

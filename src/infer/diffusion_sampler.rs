@@ -8,7 +8,7 @@ use crate::ops::diffusion::{SampleStep, denoise};
 use crate::ops::reduce;
 use crate::ops::rng;
 use crate::ops::step::StepState;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
 use crate::train::pretrain::mask::PatchMask;
@@ -51,26 +51,28 @@ impl Sampler {
         let (times, coefficients) =
             (Tensor::indices("step of the chain", &[1, n]), Tensor::input("coefficients", &[8]));
         let (x, z) = (Tensor::input("patches", &[n, c]), Tensor::input("condition", &[n, config.decoder.width]));
-        let begin = g.record(|| {
-            let batch = inputs.batch(g, config, tables)?;
-            z.copy_from(g, &model.condition(g, &mut Tape::off(), &batch, None)?.data)?;
-            x.copy_from(g, &rng::normal(g, &state, NOISE, &[n, c])?)
+        let begin = Recorder::inference(g).record(|r| {
+            let batch = inputs.batch(r, config, tables)?;
+            let condition = model.condition(r, &batch, None)?.data;
+            z.copy_from(r, &condition)?;
+            let noise = rng::normal(r, &state, NOISE, &[n, c])?;
+            x.copy_from(r, &noise)
         })?;
-        let step = g.record(|| {
+        let step = Recorder::inference(g).record(|r| {
             let (noised, condition) = (x.reshape(&[1, n, c])?, Var::constant(z.clone()));
-            let pred = model.denoise(g, &mut Tape::off(), &noised, &times, &condition)?;
-            let noise = rng::normal(g, &state, NOISE, &[n, c])?;
-            denoise(g, &x, &pred.data, &noise, &coefficients)
+            let pred = model.denoise(r, &noised, &times, &condition)?;
+            let noise = rng::normal(r, &state, NOISE, &[n, c])?;
+            denoise(r, &x, &pred.data, &noise, &coefficients)
         })?;
-        let (end, loss) = g.record(|| {
-            let batch = inputs.batch(g, config, tables)?;
-            let rows = model.squared_error(g, &batch, &x)?;
-            Ok(reduce::sum(g, &mut Tape::off(), &rows)?.data)
+        let (end, loss) = Recorder::inference(g).record(|r| {
+            let batch = inputs.batch(r, config, tables)?;
+            let rows = model.squared_error(r, &batch, &x)?;
+            Ok(reduce::sum(r, &rows)?.data)
         })?;
         Ok(Self {
-            begin: Program::new(g, begin.0)?,
-            step: Program::new(g, step.0)?,
-            end: Program::new(g, end)?,
+            begin: Program::new(begin.0)?,
+            step: Program::new(step.0)?,
+            end: Program::new(end)?,
             chain: model.schedule().sampling(STEPS, 1.0, if normalize { 5.0 } else { 3.0 })?,
             g: g.clone(),
             state,

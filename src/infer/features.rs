@@ -25,8 +25,8 @@ pub fn open_backbone(g: &Gpu, config: &Config, weights: Option<Weights>, seed: u
 
 /// A forward program from `batch` images to their features (B, D): the mean of all patch tokens.
 pub fn mean_features(g: &Gpu, backbone: &Backbone, config: &Config, batch: usize) -> Result<Forward> {
-    Forward::new(g, config, batch, |t, patches| {
-        let tokens = backbone.tokens(g, t, patches, None)?; // (B, L, D)
-        reduce::mean_tokens(g, t, &tokens) // (B, D)
+    Forward::new(g, config, batch, |r, patches| {
+        let tokens = backbone.tokens(r, patches, None)?; // (B, L, D)
+        reduce::mean_tokens(r, &tokens) // (B, D)
     })
 }

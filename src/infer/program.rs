@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
 use crate::models::Config;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 use crate::train::image_input::Images;
 
@@ -20,16 +20,16 @@ pub struct Forward {
 impl Forward {
     /// Records a forward pass over `batch` images. `build` gets their patches (B, L, P·P·3) and returns rows (B, N).
     pub fn new(
-        g: &Gpu, config: &Config, batch: usize, build: impl FnOnce(&mut Tape, &Var) -> Result<Var>,
+        g: &Gpu, config: &Config, batch: usize, build: impl FnOnce(&mut Recorder, &Var) -> Result<Var>,
     ) -> Result<Self> {
         let images = Images::new(config, batch)?;
-        let (recording, rows) = g.record(|| {
-            let patches = Var::constant(images.patches(g, config)?);
-            Ok(build(&mut Tape::off(), &patches)?.data)
+        let (recording, rows) = Recorder::inference(g).record(|r| {
+            let patches = Var::constant(images.patches(r, config)?);
+            Ok(build(r, &patches)?.data)
         })?;
         let [_, _] = rows.dims("rows of a forward program")?;
         let each = config.image_size * config.image_size * 3;
-        Ok(Self { g: g.clone(), images, each, program: Program::new(g, recording)?, rows })
+        Ok(Self { g: g.clone(), images, each, program: Program::new(recording)?, rows })
     }
 
     /// Images B that a run takes.

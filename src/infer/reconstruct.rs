@@ -5,7 +5,7 @@ use crate::data::imagenet::{MEAN, STD};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Method, Pretext};
-use crate::tape::Tape;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::pretrain::inputs::{Inputs, Tables};
 use crate::train::pretrain::mask::PatchMask;
@@ -67,15 +67,15 @@ impl Reconstructor {
                 Predictor::Sampled(Box::new(Sampler::new(g, denoiser, normalize, config, &inputs, &tables)?))
             }
             None => {
-                let (recording, out) = g.record(|| {
-                    let batch = inputs.batch(g, config, &tables)?;
-                    model.predict(g, &mut Tape::off(), &batch)
+                let (recording, out) = Recorder::inference(g).record(|r| {
+                    let batch = inputs.batch(r, config, &tables)?;
+                    model.predict(r, &batch)
                 })?;
                 let Some(out) = out else {
                     let expected = format!("one that predicts patches: {}", Method::names(|m| m.predicts));
                     return Err(Error::argument("the model to reconstruct with", model.method(), expected));
                 };
-                let program = Program::new(g, recording)?;
+                let program = Program::new(recording)?;
                 Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
             }
         };

@@ -118,7 +118,7 @@ fn cross_entropy(row: &[f32], own: f32) -> f64 {
 
 /// A forward program from images to the scores of their classes.
 pub fn scores_of(g: &Gpu, model: &Classifier, config: &Config, batch: usize) -> Result<Forward> {
-    Forward::new(g, config, batch, |t, patches| Ok(model.forward(g, t, patches, None)?.logits))
+    Forward::new(g, config, batch, |r, patches| Ok(model.forward(r, patches, None)?.logits))
 }
 
 #[cfg(test)]

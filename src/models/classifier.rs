@@ -8,7 +8,7 @@ use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Init, Linear, Params};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Backbone and head: timm's image models.
@@ -42,14 +42,11 @@ impl Classifier {
 
     /// All patches (B, L, P·P·3) in raster order → features and scores. `drop_path` has DropPath's factors, a row for
     /// each place of [`Config::drop_path_rates`].
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Prediction> {
-        let sequence = self.backbone.sequence(g, t, patches, drop_path)?; // (B, L+n, D)
-        let features = self.backbone.pool(g, t, &sequence)?; // (B, F)
+    pub fn forward(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Prediction> {
+        let sequence = self.backbone.sequence(r, patches, drop_path)?; // (B, L+n, D)
+        let features = self.backbone.pool(r, &sequence)?; // (B, F)
         let logits = match &self.head {
-            Some(head) => {
-                let _scope = g.scope(&head.name);
-                head.forward(g, t, &features)? // (B, classes)
-            }
+            Some(head) => r.scope(&head.name, |r| head.forward(r, &features))?, // (B, classes)
             None => features.clone(),
         };
         Ok(Prediction { sequence, features, logits })

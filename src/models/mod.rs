@@ -30,7 +30,7 @@ pub use methods::diffusion::Diffusion;
 pub use methods::mae::Mae;
 pub use methods::map::Map;
 pub use methods::objective::{DecoderMask, Method, MethodFacts, Objective, Target};
-pub use methods::pretext::{Denoiser, Pretext, Reconstruction, StepResult};
+pub use methods::pretext::{Denoiser, PixelPretext, Pretext, Reconstruction, StepResult};
 pub use methods::pretext_model;
 pub use methods::region_decoder::RegionDecoder;
 pub use options::{Decoder, DecoderKind, Order, Pool, Positions};

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::init::Init;
 use super::params::Params;
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::ops;
 use crate::ops::mlp::Layer;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 
 /// y = x·Wᵀ + b: PyTorch's `nn.Linear`.
 #[derive(Debug, Clone)]
@@ -46,17 +45,17 @@ impl Linear {
     }
 
     /// x (.., in) → (.., out)
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        ops::matmul::matmul(g, t, x, &self.weight, self.bias.as_ref(), None)
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        ops::matmul::matmul(r, x, &self.weight, self.bias.as_ref(), None)
     }
 
     /// x (.., in) → (.., out), stored as f16 for an operator that reads f16.
-    pub fn forward_half(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        ops::matmul::matmul_half(g, t, x, &self.weight, self.bias.as_ref())
+    pub fn forward_half(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        ops::matmul::matmul_half(r, x, &self.weight, self.bias.as_ref())
     }
 
     /// x (.., in) → (.., out), plus `residual` (.., out): the product and the addition in one launch.
-    pub fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: &Var) -> Result<Var> {
-        ops::matmul::matmul(g, t, x, &self.weight, self.bias.as_ref(), Some(residual))
+    pub fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: &Var) -> Result<Var> {
+        ops::matmul::matmul(r, x, &self.weight, self.bias.as_ref(), Some(residual))
     }
 }

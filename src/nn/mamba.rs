@@ -5,11 +5,11 @@ use super::init::{Init, InitScheme};
 use super::linear::Linear;
 use super::params::{Params, Part};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Precision};
+use crate::gpu::Precision;
 use crate::ops::scale::scale;
 use crate::ops::selective_scan::{Scan, chan_layout};
 use crate::ops::ssm::{Ssm, ssm};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 
 /// Scan directions of a mixer, and how their outputs are joined before `out_proj`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,15 +113,15 @@ impl MambaMixer {
     }
 
     /// x (B, L, D) → (B, L, D)
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         // Mixed precision stores xz, u, delta and y as f16. Not when directions are summed: `scale` reads f32 only.
         let [_, inner] = self.branch.conv_b.data.dims("mixer: conv_b")?;
-        let half = g.precision() == Precision::Mixed && !self.sum && inner.is_multiple_of(4);
-        let xz = if half { self.in_proj.forward_half(g, t, x)? } else { self.in_proj.forward(g, t, x)? }; // (B, L, 2E)
-        let mut y = ssm(g, t, &xz, &self.branch)?; // (B, L, E), the mean over directions
+        let half = r.precision() == Precision::Mixed && !self.sum && inner.is_multiple_of(4);
+        let xz = if half { self.in_proj.forward_half(r, x)? } else { self.in_proj.forward(r, x)? }; // (B, L, 2E)
+        let mut y = ssm(r, &xz, &self.branch)?; // (B, L, E), the mean over directions
         if self.sum {
-            y = scale(g, t, &y, 2.0)?;
+            y = scale(r, &y, 2.0)?;
         }
-        self.out_proj.forward(g, t, &y)
+        self.out_proj.forward(r, &y)
     }
 }

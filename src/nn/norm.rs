@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::init::Init;
 use super::params::Params;
 use crate::error::Result;
-use crate::gpu::{Gpu, Precision};
+use crate::gpu::Precision;
 use crate::ops;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Whether the norm of x is stored as f16: in mixed precision, where its width is a multiple of 4, which matrix
 /// products need to read f16.
-fn stores_half(g: &Gpu, x: &Var) -> bool {
-    g.precision() == Precision::Mixed && x.data.rows_cols().1.is_multiple_of(4)
+fn stores_half(r: &mut Recorder, x: &Var) -> bool {
+    r.precision() == Precision::Mixed && x.data.rows_cols().1.is_multiple_of(4)
 }
 
 /// x·rsqrt(mean(x²) + eps)·w: PyTorch's `nn.RMSNorm`.
@@ -52,14 +52,14 @@ impl LayerNorm {
     }
 
     /// x (.., width) → (.., width)
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        Ok(ops::layer_norm::layer_norm(g, t, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        Ok(ops::layer_norm::layer_norm(r, x, None, None, &self.weight, &self.bias, self.eps)?.0)
     }
 
     /// [`LayerNorm::forward`] for a matrix product to read: stored as f16 in mixed precision.
-    pub fn operand(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        let norm = if stores_half(g, x) { ops::layer_norm::layer_norm_half } else { ops::layer_norm::layer_norm };
-        Ok(norm(g, t, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+    pub fn operand(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let norm = if stores_half(r, x) { ops::layer_norm::layer_norm_half } else { ops::layer_norm::layer_norm };
+        Ok(norm(r, x, None, None, &self.weight, &self.bias, self.eps)?.0)
     }
 }
 
@@ -93,27 +93,27 @@ impl ResidualNorm {
     /// x (B, L, width) → (norm(sum), sum), both (B, L, width), where sum = residual + drop_path·x. `drop_path` (B) has
     /// one factor for each image: 0 where the branch x is dropped, else 1/(1 − rate).
     pub fn add(
-        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
+        &self, r: &mut Recorder, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
     ) -> Result<(Var, Var)> {
         match self {
-            Self::Rms(norm) => ops::rms_norm::rms_norm(g, t, x, residual, drop_path, &norm.weight, norm.eps),
+            Self::Rms(norm) => ops::rms_norm::rms_norm(r, x, residual, drop_path, &norm.weight, norm.eps),
             Self::Layer(norm) => {
-                ops::layer_norm::layer_norm(g, t, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
+                ops::layer_norm::layer_norm(r, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
             }
         }
     }
 
     /// [`ResidualNorm::add`] whose norm a matrix product reads: stored as f16 in mixed precision. The sum stays f32.
     pub fn add_operand(
-        &self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
+        &self, r: &mut Recorder, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
     ) -> Result<(Var, Var)> {
-        if !stores_half(g, x) {
-            return self.add(g, t, x, residual, drop_path);
+        if !stores_half(r, x) {
+            return self.add(r, x, residual, drop_path);
         }
         match self {
-            Self::Rms(norm) => ops::rms_norm::rms_norm_half(g, t, x, residual, drop_path, &norm.weight, norm.eps),
+            Self::Rms(norm) => ops::rms_norm::rms_norm_half(r, x, residual, drop_path, &norm.weight, norm.eps),
             Self::Layer(norm) => {
-                ops::layer_norm::layer_norm_half(g, t, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
+                ops::layer_norm::layer_norm_half(r, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::init::Init;
 use super::weights::{Entry, Mismatch, Weights};
 use crate::error::{Error, Result};
-use crate::gpu::{Arena, Class, Gpu, View};
+use crate::gpu::{Arena, Class, Gpu, Recording, View};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
 
@@ -90,7 +90,8 @@ impl Params {
         built
     }
 
-    /// The name of the current scope, `blocks.0.mlp` for example: what a module hands to [`Gpu::scope`] when it runs.
+    /// The name of the current scope, `blocks.0.mlp` for example: what a module hands to
+    /// [`Recorder::scope`](crate::tape::Recorder::scope) when it runs.
     pub fn path(&self) -> Arc<str> {
         self.path.as_str().into()
     }
@@ -239,12 +240,13 @@ impl Params {
     pub fn init(&self, g: &Gpu, seed: u64) -> Result<()> {
         let draw = |e: &Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
         self.upload_tensors(g, &self.tensors().map(draw).collect())?;
+        let mut r = Recording::new(g);
         for flat in self.flat() {
             for zero in [&flat.gradients, &flat.first_moment, &flat.second_moment] {
-                zero.fill(g, 0.0)?;
+                zero.fill(&mut r, 0.0)?;
             }
         }
-        g.flush()
+        r.run()
     }
 
     /// Overwrites parameters and buffers by name, as PyTorch's `load_state_dict(strict=True)` does: every name must be

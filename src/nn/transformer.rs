@@ -7,11 +7,11 @@ use super::linear::Linear;
 use super::norm::LayerNorm;
 use super::params::Params;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Precision};
+use crate::gpu::Precision;
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
 use crate::ops::matmul::Act;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// fc2(GELU(fc1(x))): timm's `Mlp`.
@@ -31,16 +31,16 @@ impl Mlp {
     }
 
     /// x (.., D) → (.., D), plus `residual` (.., D) if there is one.
-    fn forward_onto(&self, g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>) -> Result<Var> {
-        ops::mlp::mlp(g, t, x, self.fc1.layer(), Act::Gelu, self.fc2.layer(), residual)
+    fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
+        ops::mlp::mlp(r, x, self.fc1.layer(), Act::Gelu, self.fc2.layer(), residual)
     }
 }
 
 /// Queries, keys or values for attention. In mixed precision they are stored as f16 if the size of a head is a multiple
 /// of 4, which the attention kernel needs to read f16.
-fn project(g: &Gpu, t: &mut Tape, linear: &Linear, x: &Var, heads: usize) -> Result<Var> {
-    let half = g.precision() == Precision::Mixed && (x.data.rows_cols().1 / heads).is_multiple_of(4);
-    if half { linear.forward_half(g, t, x) } else { linear.forward(g, t, x) }
+fn project(r: &mut Recorder, linear: &Linear, x: &Var, heads: usize) -> Result<Var> {
+    let half = r.precision() == Precision::Mixed && (x.data.rows_cols().1 / heads).is_multiple_of(4);
+    if half { linear.forward_half(r, x) } else { linear.forward(r, x) }
 }
 
 fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
@@ -102,24 +102,24 @@ impl Block {
 
     /// x (B, L, D) → (B, L, D). Every token attends to every token. `drop_path` holds DropPath's factors (B) of the
     /// attention branch and of the MLP branch: 0 where an image drops the branch, else 1/(1 − rate).
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
-        let y = self.norm1.operand(g, t, x)?;
-        let qkv = project(g, t, &self.qkv, &y, self.heads)?; // (B, L, 3D)
-        let y = ops::attention::self_attention(g, t, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
+    pub fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
+        let y = self.norm1.operand(r, x)?;
+        let qkv = project(r, &self.qkv, &y, self.heads)?; // (B, L, 3D)
+        let y = ops::attention::self_attention(r, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
         let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
-            None => self.proj.forward_onto(g, t, &y, x)?,
+            None => self.proj.forward_onto(r, &y, x)?,
             Some(drop_path) => {
-                let y = self.proj.forward(g, t, &y)?;
-                ops::add::add_kept(g, t, x, &y, drop_path)?
+                let y = self.proj.forward(r, &y)?;
+                ops::add::add_kept(r, x, &y, drop_path)?
             }
         };
-        let y = self.norm2.operand(g, t, &x)?;
+        let y = self.norm2.operand(r, &x)?;
         match mlp {
-            None => self.mlp.forward_onto(g, t, &y, Some(&x)),
+            None => self.mlp.forward_onto(r, &y, Some(&x)),
             Some(drop_path) => {
-                let y = self.mlp.forward_onto(g, t, &y, None)?;
-                ops::add::add_kept(g, t, &x, &y, drop_path)
+                let y = self.mlp.forward_onto(r, &y, None)?;
+                ops::add::add_kept(r, &x, &y, drop_path)
             }
         }
     }
@@ -162,24 +162,24 @@ impl CrossBlock {
     }
 
     /// x (B, L, D) → queries (B, L, D), keys and values (B, L, 2D)
-    fn queries_keys(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<(Var, Var)> {
-        let q = self.norm_q.operand(g, t, x)?;
-        let kv = self.norm_kv.operand(g, t, x)?;
-        Ok((project(g, t, &self.q, &q, self.heads)?, project(g, t, &self.kv, &kv, self.heads)?))
+    fn queries_keys(&self, r: &mut Recorder, x: &Var) -> Result<(Var, Var)> {
+        let q = self.norm_q.operand(r, x)?;
+        let kv = self.norm_kv.operand(r, x)?;
+        Ok((project(r, &self.q, &q, self.heads)?, project(r, &self.kv, &kv, self.heads)?))
     }
 
     /// x (B, L, D) → the attention weights (B, H, L, L): softmax(q·kᵀ/√(D/H)) under the mask.
-    pub fn weights(&self, g: &Gpu, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Tensor> {
-        let (q, kv) = self.queries_keys(g, &mut Tape::off(), x)?;
-        ops::attention::weights(g, &q.data, &kv.data, self.heads, mask, regions)
+    pub fn weights(&self, r: &mut Recorder, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Tensor> {
+        let (q, kv) = self.queries_keys(r, x)?;
+        ops::attention::weights(r, &q.data, &kv.data, self.heads, mask, regions)
     }
 
     /// x (B, L, D) → (B, L, D)
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
-        let (q, kv) = self.queries_keys(g, t, x)?;
-        let y = ops::attention::cross_attention(g, t, &q, &kv, self.heads, mask, regions)?;
-        let x = self.proj.forward_onto(g, t, &y, x)?;
-        let y = self.norm.operand(g, t, &x)?;
-        self.mlp.forward_onto(g, t, &y, Some(&x))
+    pub fn forward(&self, r: &mut Recorder, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
+        let (q, kv) = self.queries_keys(r, x)?;
+        let y = ops::attention::cross_attention(r, &q, &kv, self.heads, mask, regions)?;
+        let x = self.proj.forward_onto(r, &y, x)?;
+        let y = self.norm.operand(r, &x)?;
+        self.mlp.forward_onto(r, &y, Some(&x))
     }
 }

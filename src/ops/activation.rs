@@ -1,8 +1,8 @@
 //! activation: launcher and tape rule of GELU, SiLU, softplus and ReLU. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -49,39 +49,38 @@ fn elements(launch: &Args<'_>) -> Work {
 }
 
 /// GELU in its erf form, any shape.
-pub fn gelu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    apply(g, t, x, &GELU, &GELU_BACKWARD)
+pub fn gelu(r: &mut Recorder, x: &Var) -> Result<Var> {
+    apply(r, x, &GELU, &GELU_BACKWARD)
 }
 
 /// GELU in its tanh form (MambaVision's convolution stages), any shape.
-pub fn gelu_tanh(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    apply(g, t, x, &GELU_TANH, &GELU_TANH_BACKWARD)
+pub fn gelu_tanh(r: &mut Recorder, x: &Var) -> Result<Var> {
+    apply(r, x, &GELU_TANH, &GELU_TANH_BACKWARD)
 }
 
 /// x·σ(x), any shape.
-pub fn silu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    apply(g, t, x, &SILU, &SILU_BACKWARD)
+pub fn silu(r: &mut Recorder, x: &Var) -> Result<Var> {
+    apply(r, x, &SILU, &SILU_BACKWARD)
 }
 
 /// ln(1 + eˣ), any shape.
-pub fn softplus(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    apply(g, t, x, &SOFTPLUS, &SOFTPLUS_BACKWARD)
+pub fn softplus(r: &mut Recorder, x: &Var) -> Result<Var> {
+    apply(r, x, &SOFTPLUS, &SOFTPLUS_BACKWARD)
 }
 
 /// max(x, 0), any shape.
-pub fn relu(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    apply(g, t, x, &RELU, &RELU_BACKWARD)
+pub fn relu(r: &mut Recorder, x: &Var) -> Result<Var> {
+    apply(r, x, &RELU, &RELU_BACKWARD)
 }
 
-fn apply(g: &Gpu, t: &mut Tape, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {
+fn apply(r: &mut Recorder, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {
     let p = Activation { n: x.data.len() as u32 };
     let grid = Grid::items(x.data.len(), 256);
     let y = Tensor::scratch("activation", x.data.shape());
-    g.launch(forward, grid, &p, &[&x.data, &y])?;
-    let x = x.clone();
-    Ok(t.push(g, y, move |g, dy, grads| {
+    r.launch(forward, grid, &p, &[&x.data, &y])?;
+    Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
-        g.launch(backward, grid, &p, &[&x.data, dy, &dx])?;
-        grads.add(g, &x, dx)
+        r.launch(backward, grid, &p, &[&x.data, dy, &dx])?;
+        grads.add(r, &x, dx)
     }))
 }

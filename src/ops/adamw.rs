@@ -4,7 +4,8 @@
 use bytemuck::Zeroable;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, read, update, wgsl, write};
+use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, update, wgsl, write};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -107,7 +108,7 @@ pub enum Factor<'a> {
 /// One step. `state` is a [`StepState`](super::step::StepState); `groups` (n/64) u32 gives for each block its row of
 /// `table` (G, 2): lr_scale (0 freezes) and weight decay. One launch, or one per range that the adapter can bind.
 pub fn adamw(
-    g: &Gpu, state: &Tensor, arrays: AdamwArrays<'_>, groups: &Tensor, table: &Tensor, factor: Factor<'_>,
+    r: &mut Recorder, state: &Tensor, arrays: AdamwArrays<'_>, groups: &Tensor, table: &Tensor, factor: Factor<'_>,
     hyper: AdamwConfig,
 ) -> Result<()> {
     let AdamwArrays { p, grad, m, v } = arrays;
@@ -135,7 +136,7 @@ pub fn adamw(
         eps: hyper.eps,
         ..Adamw::zeroed()
     };
-    for (start, len) in ranges(n, g.caps().max_range()) {
+    for (start, len) in ranges(n, r.caps().max_range()) {
         let part = |tensor: &Tensor| tensor.range(start, &[len]);
         let (p, grad, m, v) = (part(p)?, part(grad)?, part(m)?, part(v)?);
         let groups = groups.range(start / BLOCK, &[len / BLOCK])?;
@@ -143,37 +144,37 @@ pub fn adamw(
         let grid = Grid::items(len / 4, 256);
         let (kernel, clip) = match factor {
             Factor::One => {
-                g.launch(&STEP, grid, &scalars, &[state, &grad, &groups, table, &p, &m, &v])?;
+                r.launch(&STEP, grid, &scalars, &[state, &grad, &groups, table, &p, &m, &v])?;
                 continue;
             }
             Factor::Clipped(clip) => (&STEP_CLIPPED, clip),
             Factor::Scaled(clip) => (&STEP_SCALED, clip),
         };
-        g.launch(kernel, grid, &scalars, &[state, &grad, &groups, table, clip, &p, &m, &v])?;
+        r.launch(kernel, grid, &scalars, &[state, &grad, &groups, table, clip, &p, &m, &v])?;
     }
     Ok(())
 }
 
 /// Factor that scales the gradients of all these arenas to a global norm of at most `max_norm`, and that norm: a tensor
 /// [min(1, max_norm/(norm + 1e-6)), norm]. An infinite `max_norm` measures only.
-pub fn clip_factor(g: &Gpu, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> {
+pub fn clip_factor(r: &mut Recorder, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> {
     if max_norm.is_nan() || max_norm <= 0.0 {
         return Err(Error::argument("adamw.clip_factor: max_norm", max_norm, "a positive number"));
     }
-    let parts = square_sums(g, grads)?;
+    let parts = square_sums(r, grads)?;
     let clip = Tensor::scratch("clip", &[2]);
     let scalars = Adamw { n: parts.len() as u32, max_norm: max_norm.min(1e30), ..Adamw::zeroed() };
-    g.launch(&CLIP_FACTOR, Grid::of(1, 1, 1), &scalars, &[&parts, &clip])?;
+    r.launch(&CLIP_FACTOR, Grid::of(1, 1, 1), &scalars, &[&parts, &clip])?;
     Ok(clip)
 }
 
 /// Sums of squares of shares of all these arenas.
-pub(super) fn square_sums(g: &Gpu, grads: &[&Tensor]) -> Result<Tensor> {
+pub(super) fn square_sums(r: &mut Recorder, grads: &[&Tensor]) -> Result<Tensor> {
     let mut shares = Vec::new();
     let mut base = 0;
     for grad in grads {
         let n = blocks("adamw: gradients", grad)? * BLOCK;
-        for (start, len) in ranges(n, g.caps().max_range()) {
+        for (start, len) in ranges(n, r.caps().max_range()) {
             let workgroups = (len / 4).div_ceil(256 * 8).min(1024); // eight vec4s each, until the adapter is full
             shares.push((grad.range(start, &[len])?, workgroups, base));
             base += workgroups;
@@ -190,18 +191,18 @@ pub(super) fn square_sums(g: &Gpu, grads: &[&Tensor]) -> Result<Tensor> {
             base: base as u32,
             ..Adamw::zeroed()
         };
-        g.launch(&SQUARE_SUM, Grid::of(workgroups, 1, 1), &scalars, &[&share, &parts])?;
+        r.launch(&SQUARE_SUM, Grid::of(workgroups, 1, 1), &scalars, &[&share, &parts])?;
     }
     Ok(parts)
 }
 
 /// Freezes every group of `table` (G, 2) for good if one of `x`, the loss, is not finite: launched before [`adamw`], it
 /// leaves weights and moments as they were before the step that went wrong.
-pub fn guard(g: &Gpu, x: &Tensor, table: &Tensor) -> Result<()> {
+pub fn guard(r: &mut Recorder, x: &Tensor, table: &Tensor) -> Result<()> {
     let [rows, _] = table.dims("adamw.guard: table")?;
     table.expect_shape("adamw.guard: table", &[rows, 2])?;
     let scalars = Adamw { n: x.len() as u32, groups: rows as u32, ..Adamw::zeroed() };
-    g.launch(&GUARD, Grid::of(1, 1, 1), &scalars, &[x, table])
+    r.launch(&GUARD, Grid::of(1, 1, 1), &scalars, &[x, table])
 }
 
 /// (start, length) of ranges of at most `bytes` bytes that cover n floats. They start at multiples of 64 blocks, so
@@ -230,7 +231,7 @@ fn length(what: &str, tensor: &Tensor, n: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Caps;
+    use crate::gpu::{Caps, Gpu};
 
     /// An adapter that binds at most 20000 bytes sees ranges of 4096 floats, each at its place in every array.
     #[test]
@@ -241,10 +242,10 @@ mod tests {
         let (groups, table) = (Tensor::indices("groups", &[n / BLOCK]), Tensor::input("table", &[3, 2]));
         let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
         let state = super::super::step::StepState::tensor();
-        let (recording, _) = g
-            .record(|| {
-                let clip = clip_factor(&g, &[&grad], 1.0)?;
-                adamw(&g, &state, arrays, &groups, &table, Factor::Clipped(&clip), AdamwConfig::default())?;
+        let (recording, _) = Recorder::inference(&g)
+            .record(|r| {
+                let clip = clip_factor(r, &[&grad], 1.0)?;
+                adamw(r, &state, arrays, &groups, &table, Factor::Clipped(&clip), AdamwConfig::default())?;
                 Ok(clip)
             })
             .unwrap();

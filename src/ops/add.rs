@@ -1,8 +1,8 @@
 //! add: launchers and tape rules of a + b and a + keep·b. Maths: `shaders/add.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -20,20 +20,19 @@ const KEEP_BACKWARD: Kernel =
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &KEPT, &KEEP_BACKWARD];
 
 /// a + b, one shape.
-pub fn add(g: &Gpu, t: &mut Tape, a: &Var, b: &Var) -> Result<Var> {
+pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
     b.data.expect_shape("add: b", a.data.shape())?;
     let y = Tensor::scratch("add", a.data.shape());
     let n = y.len();
-    g.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32, per: 0 }, &[&a.data, &b.data, &y])?;
-    let (a, b) = (a.clone(), b.clone());
-    Ok(t.push(g, y, move |g, dy, grads| {
-        grads.add(g, &a, dy.clone())?;
-        grads.add(g, &b, dy.clone())
+    r.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32, per: 0 }, &[&a.data, &b.data, &y])?;
+    Ok(r.push((a, b), y, move |r, (a, b), dy, grads| {
+        grads.add(r, &a, dy.clone())?;
+        grads.add(r, &b, dy.clone())
     }))
 }
 
 /// a + keep·b, one shape (B, ..); `keep` (B) is a factor per sample: DropPath's draw over its probability.
-pub fn add_kept(g: &Gpu, t: &mut Tape, a: &Var, b: &Var, keep: &Tensor) -> Result<Var> {
+pub fn add_kept(r: &mut Recorder, a: &Var, b: &Var, keep: &Tensor) -> Result<Var> {
     let shape = a.data.shape();
     b.data.expect_shape("add_kept: b", shape)?;
     let samples = shape.first().copied().unwrap_or(1);
@@ -43,14 +42,14 @@ pub fn add_kept(g: &Gpu, t: &mut Tape, a: &Var, b: &Var, keep: &Tensor) -> Resul
     let y = Tensor::scratch("add", shape);
     let p = Add { n: y.len() as u32, per: (y.len() / samples) as u32 };
     let grid = Grid::items(y.len(), 256);
-    g.launch(&KEPT, grid, &p, &[&a.data, &b.data, keep, &y])?;
-    let (a, b, keep) = (a.clone(), b.clone(), keep.clone());
-    Ok(t.push(g, y, move |g, dy, grads| {
+    r.launch(&KEPT, grid, &p, &[&a.data, &b.data, keep, &y])?;
+    let keep = keep.clone();
+    Ok(r.push((a, b), y, move |r, (a, b), dy, grads| {
         if grads.wants(&b) {
             let db = grads.alloc(&b);
-            g.launch(&KEEP_BACKWARD, grid, &p, &[dy, &keep, &db])?;
-            grads.add(g, &b, db)?;
+            r.launch(&KEEP_BACKWARD, grid, &p, &[dy, &keep, &db])?;
+            grads.add(r, &b, db)?;
         }
-        grads.add(g, &a, dy.clone()) // the last reader of dy: it may become da itself
+        grads.add(r, &a, dy.clone()) // the last reader of dy: it may become da itself
     }))
 }

@@ -1,8 +1,8 @@
 //! conv1d: launcher and tape rule of the causal depthwise convolution with SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Const, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Args, Bind, Const, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -60,21 +60,20 @@ const RUN: usize = 32;
 /// SiLU of the convolution of the x half of xz (B, L, 2E) with w (S, E, K) and bias (S, E), for each of the S
 /// directions
 /// -> (S, B, L, E), in f16 if xz is. The gradient of xz is zero in the z half.
-pub fn conv1d(g: &Gpu, t: &mut Tape, xz: &Var, w: &Var, bias: &Var, directions: usize) -> Result<Var> {
+pub fn conv1d(r: &mut Recorder, xz: &Var, w: &Var, bias: &Var, directions: usize) -> Result<Var> {
     let shape = Shape::new(&xz.data, &w.data, &bias.data)?;
     if shape.s != directions {
         return Err(Error::argument("conv1d: directions of w", shape.s, directions));
     }
-    let u = shape.forward(g, &xz.data, &w.data, &bias.data)?;
-    let (xz, w, bias) = (xz.clone(), w.clone(), bias.clone());
-    Ok(t.push(g, u, move |g, du, grads| {
+    let u = shape.forward(r, &xz.data, &w.data, &bias.data)?;
+    Ok(r.push((xz, w, bias), u, move |r, (xz, w, bias), du, grads| {
         let (dxz, dw, dbias) = (grads.alloc(&xz), grads.alloc(&w), grads.alloc(&bias));
         let sums = (grads.wants(&w) || grads.wants(&bias)).then_some((&dw, &dbias));
-        shape.backward(g, [&xz.data, &w.data, &bias.data, du], None, &dxz, sums)?;
-        grads.add(g, &xz, dxz)?;
+        shape.backward(r, [&xz.data, &w.data, &bias.data, du], None, &dxz, sums)?;
+        grads.add(r, &xz, dxz)?;
         if sums.is_some() {
-            grads.add(g, &w, dw)?;
-            grads.add(g, &bias, dbias)?;
+            grads.add(r, &w, dw)?;
+            grads.add(r, &bias, dbias)?;
         }
         Ok(())
     }))
@@ -121,16 +120,16 @@ impl Shape {
     }
 
     /// -> u (S, B, L, E)
-    pub(super) fn forward(self, g: &Gpu, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(self, r: &mut Recorder, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let u = xz.scratch_like("conv1d", &[self.s, self.b, self.l, self.e]);
-        g.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(), &[xz, w, bias, &u])?;
+        r.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(), &[xz, w, bias, &u])?;
         Ok(u)
     }
 
     /// [xz, w, bias, du] -> the x half of `dxz` and (dw, dbias) if wanted. The z half is zero, or with (out, dout) of
     /// the gated scan what its gate makes of it.
     pub(super) fn backward(
-        self, g: &Gpu, [xz, w, bias, du]: [&Tensor; 4], gated: Option<(&Tensor, &Tensor)>, dxz: &Tensor,
+        self, r: &mut Recorder, [xz, w, bias, du]: [&Tensor; 4], gated: Option<(&Tensor, &Tensor)>, dxz: &Tensor,
         sums: Option<(&Tensor, &Tensor)>,
     ) -> Result<()> {
         let p = self.params();
@@ -138,9 +137,9 @@ impl Shape {
         let part = Tensor::scratch("conv1d partial sums", &[self.b * p.runs as usize, cols]);
         let (kernel, gate) = gated.map_or((&BACKWARD, vec![]), |(out, dout)| (&BACKWARD_GATED, vec![out, dout]));
         let args = [&[xz, w, bias, du], &gate[..], &[dxz, &part]].concat();
-        g.launch_with(kernel, &self.consts(), self.grid(), &p, &args)?;
+        r.launch_with(kernel, &self.consts(), self.grid(), &p, &args)?;
         match sums {
-            Some((dw, dbias)) => g.launch_with(&SUM, &self.consts(), Grid::items(cols, 32), &p, &[&part, dw, dbias]),
+            Some((dw, dbias)) => r.launch_with(&SUM, &self.consts(), Grid::items(cols, 32), &p, &[&part, dw, dbias]),
             None => Ok(()),
         }
     }

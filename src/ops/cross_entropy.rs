@@ -2,8 +2,8 @@
 
 use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
-use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -34,20 +34,17 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// Cross-entropy of each row of `logits` (B, K) against probabilities `targets` (B, K), divided by B: (B), whose sum is
 /// the mean loss.
-pub fn cross_entropy(g: &Gpu, t: &mut Tape, logits: &Var, targets: &Tensor) -> Result<Var> {
+pub fn cross_entropy(r: &mut Recorder, logits: &Var, targets: &Tensor) -> Result<Var> {
     let [b, k] = logits.data.dims("cross_entropy: logits")?;
     targets.expect_shape("cross_entropy: targets", &[b, k])?;
     let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
     let p = CrossEntropy { b: b as u32, k: k as u32 };
-    let consts = [("WG", row_workgroup(g, k) as u32)];
-    g.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&logits.data, targets, &stat, &loss])?;
-    let (logits, targets) = (logits.clone(), targets.clone());
-    Ok(t.push(g, loss, move |g, dloss, grads| {
-        if !grads.wants(&logits) {
-            return Ok(());
-        }
+    let consts = [("WG", row_workgroup(r.caps(), k) as u32)];
+    r.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&logits.data, targets, &stat, &loss])?;
+    let targets = targets.clone();
+    Ok(r.push(logits, loss, move |r, logits, dloss, grads| {
         let dlogits = grads.alloc(&logits);
-        g.launch(&BACKWARD, Grid::items(b * k, 256), &p, &[&logits.data, &targets, &stat, dloss, &dlogits])?;
-        grads.add(g, &logits, dlogits)
+        r.launch(&BACKWARD, Grid::items(b * k, 256), &p, &[&logits.data, &targets, &stat, dloss, &dlogits])?;
+        grads.add(r, &logits, dlogits)
     }))
 }

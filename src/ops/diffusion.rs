@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
 use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, update, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -160,28 +160,26 @@ impl Step {
 }
 
 /// Noisy versions of x0 (n, C): eps (R, n, C), steps t (R, n) u32 -> (R, n, C).
-pub fn add_noise(g: &Gpu, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &Tensor) -> Result<Tensor> {
+pub fn add_noise(r: &mut Recorder, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &Tensor) -> Result<Tensor> {
     let p = scalars(x0, eps, t, 0)?;
     let out = Tensor::scratch("noised", eps.shape());
-    g.launch(&ADD_NOISE, Grid::items(out.len(), 256), &p, &[x0, eps, t, &s.table, &out])?;
+    r.launch(&ADD_NOISE, Grid::items(out.len(), 256), &p, &[x0, eps, t, &s.table, &out])?;
     Ok(out)
 }
 
 /// Waves of the steps: t (R, n) u32 -> (R, n, F).
-pub fn embed_time(g: &Gpu, s: &Schedule, t: &Tensor) -> Result<Tensor> {
+pub fn embed_time(r: &mut Recorder, s: &Schedule, t: &Tensor) -> Result<Tensor> {
     let f = s.waves.shape()[1];
     let out = Tensor::scratch("time", &[t.shape(), &[f]].concat());
     let p = Diffusion { rows: t.len() as u32, n: 0, cols: 0, ld: 0, f: f as u32, scale: 0.0 };
-    g.launch(&EMBED_TIME, Grid::items(out.len(), 256), &p, &[t, &s.waves, &out])?;
+    r.launch(&EMBED_TIME, Grid::items(out.len(), 256), &p, &[t, &s.waves, &out])?;
     Ok(out)
 }
 
 /// The loss of each row, a share of the mean over all: pred (R, n, C) of the noise, or (R, n, 2C) of noise and
 /// variance; x0 (n, C), eps (R, n, C), t (R, n) u32 -> (R, n), whose sum is the loss. Without variances the bound is
 /// left out.
-pub fn diffusion(
-    g: &Gpu, t: &mut Tape, s: &Schedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor,
-) -> Result<Var> {
+pub fn diffusion(r: &mut Recorder, s: &Schedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor) -> Result<Var> {
     let (rows, ld) = pred.data.rows_cols();
     let p = scalars(x0, eps, times, ld)?;
     let cols = p.cols as usize;
@@ -190,24 +188,21 @@ pub fn diffusion(
         return Err(Error::argument("diffusion: pred", format!("{:?}", pred.data.shape()), expected));
     }
     let loss = Tensor::scratch("loss", times.shape());
-    let consts = [("WG", row_workgroup(g, cols) as u32)];
+    let consts = [("WG", row_workgroup(r.caps(), cols) as u32)];
     let args = [&pred.data, x0, eps, times, &s.table, &loss];
-    g.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &args)?;
-    let (pred, x0, eps, times, table) = (pred.clone(), x0.clone(), eps.clone(), times.clone(), s.table.clone());
-    Ok(t.push(g, loss, move |g, dloss, grads| {
-        if !grads.wants(&pred) {
-            return Ok(());
-        }
+    r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &args)?;
+    let (x0, eps, times, table) = (x0.clone(), eps.clone(), times.clone(), s.table.clone());
+    Ok(r.push(pred, loss, move |r, pred, dloss, grads| {
         let dpred = grads.alloc(&pred);
         let args = [&pred.data, &x0, &eps, &times, &table, dloss, &dpred];
-        g.launch(&BACKWARD, Grid::items(rows * cols, 256), &p, &args)?;
-        grads.add(g, &pred, dpred)
+        r.launch(&BACKWARD, Grid::items(rows * cols, 256), &p, &args)?;
+        grads.add(r, &pred, dpred)
     }))
 }
 
 /// One step of sampling in place: x (.., C), pred (.., C) or (.., 2C), noise (.., C), `coefficients` (8) of a
 /// [`SampleStep`].
-pub fn denoise(g: &Gpu, x: &Tensor, pred: &Tensor, noise: &Tensor, coefficients: &Tensor) -> Result<()> {
+pub fn denoise(r: &mut Recorder, x: &Tensor, pred: &Tensor, noise: &Tensor, coefficients: &Tensor) -> Result<()> {
     let ((rows, cols), (pred_rows, ld)) = (x.rows_cols(), pred.rows_cols());
     coefficients.expect_shape("denoise: coefficients", &[8])?;
     noise.expect_shape("denoise: noise", x.shape())?;
@@ -216,7 +211,7 @@ pub fn denoise(g: &Gpu, x: &Tensor, pred: &Tensor, noise: &Tensor, coefficients:
         return Err(Error::argument("denoise: pred", format!("{:?}", pred.shape()), expected));
     }
     let p = Diffusion { rows: rows as u32, n: rows as u32, cols: cols as u32, ld: ld as u32, f: 0, scale: 0.0 };
-    g.launch(&DENOISE, Grid::items(x.len(), 256), &p, &[pred, noise, coefficients, x])
+    r.launch(&DENOISE, Grid::items(x.len(), 256), &p, &[pred, noise, coefficients, x])
 }
 
 fn scalars(x0: &Tensor, eps: &Tensor, t: &Tensor, ld: usize) -> Result<Diffusion> {

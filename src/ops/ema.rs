@@ -1,7 +1,8 @@
 //! ema: launcher of running averages and sums over flat arrays. Maths: `shaders/ema.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Grid, Kernel, params, read, update, wgsl};
+use crate::gpu::{Grid, Kernel, params, read, update, wgsl};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -16,11 +17,11 @@ const UPDATE: Kernel =
 pub const KERNELS: &[&Kernel] = &[&UPDATE];
 
 /// Launches `average` ← keep·`average` + take·`x` for any shape; `factors` (2) holds keep and take.
-pub fn ema(g: &Gpu, average: &Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {
+pub fn ema(r: &mut Recorder, average: &Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {
     x.expect_shape("ema: x", average.shape())?;
     factors.expect_shape("ema: factors", &[2])?;
     let p = Ema { n: average.len() as u32 };
-    g.launch(&UPDATE, Grid::items(average.len(), 256), &p, &[x, factors, average])
+    r.launch(&UPDATE, Grid::items(average.len(), 256), &p, &[x, factors, average])
 }
 
 /// The factors of an exponential moving average with momentum `m`: m and 1 − m, each rounded once.

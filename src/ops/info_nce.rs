@@ -3,8 +3,8 @@
 use super::matmul::{Form, Gemm, gemm};
 use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, update, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Const, Grid, Kernel, params, read, update, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -44,7 +44,7 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DOTS, &BACKWARD_POS, &ENQU
 
 /// The loss of each row, a share of the mean: queries (B, D) against their keys (B, D) and all of `queue` (K, D) ->
 /// (B). The queue is read again by the rule: [`enqueue`] comes after backward.
-pub fn info_nce(g: &Gpu, t: &mut Tape, q: &Var, keys: &Tensor, queue: &Tensor, temperature: f32) -> Result<Var> {
+pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temperature: f32) -> Result<Var> {
     let ([b, d], [k, _]) = (q.data.dims("info_nce: q")?, queue.dims("info_nce: queue")?);
     keys.expect_shape("info_nce: keys", &[b, d])?;
     queue.expect_shape("info_nce: queue", &[k, d])?;
@@ -52,28 +52,25 @@ pub fn info_nce(g: &Gpu, t: &mut Tape, q: &Var, keys: &Tensor, queue: &Tensor, t
         return Err(Error::argument("info_nce: temperature", temperature, "a number above 0"));
     }
     let dots = Tensor::scratch("dots", &[b, k]);
-    gemm(g, &Gemm::dense(Form::Nt, 1, b, k, d), &q.data, queue, None, None, &dots)?;
+    gemm(r, &Gemm::dense(Form::Nt, 1, b, k, d), &q.data, queue, None, None, &dots)?;
     let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
     let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: temperature.recip() };
-    let consts = [("WG", row_workgroup(g, k) as u32)];
-    g.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&q.data, keys, &dots, &stat, &loss])?;
-    let (q, keys, queue) = (q.clone(), keys.clone(), queue.clone());
-    Ok(t.push(g, loss, move |g, dloss, grads| {
-        if !grads.wants(&q) {
-            return Ok(());
-        }
+    let consts = [("WG", row_workgroup(r.caps(), k) as u32)];
+    r.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&q.data, keys, &dots, &stat, &loss])?;
+    let (keys, queue) = (keys.clone(), queue.clone());
+    Ok(r.push(q, loss, move |r, q, dloss, grads| {
         let (ddots, dpos) = (Tensor::scratch("ddots", &[b, k]), Tensor::scratch("dpos", &[b, d]));
-        g.launch(&BACKWARD_DOTS, Grid::items(b * k, 256), &p, &[&dots, &stat, dloss, &ddots])?;
-        g.launch(&BACKWARD_POS, Grid::items(b * d, 256), &p, &[&keys, &stat, dloss, &dpos])?;
+        r.launch(&BACKWARD_DOTS, Grid::items(b * k, 256), &p, &[&dots, &stat, dloss, &ddots])?;
+        r.launch(&BACKWARD_POS, Grid::items(b * d, 256), &p, &[&keys, &stat, dloss, &dpos])?;
         let dq = grads.alloc(&q);
-        gemm(g, &Gemm::dense(Form::Nn, 1, b, d, k), &ddots, &queue, None, Some(&dpos), &dq)?;
-        grads.add(g, &q, dq)
+        gemm(r, &Gemm::dense(Form::Nn, 1, b, d, k), &ddots, &queue, None, Some(&dpos), &dq)?;
+        grads.add(r, &q, dq)
     }))
 }
 
 /// Replaces the oldest B rows of `queue` (K, D) by `keys` (B, D); K is a multiple of B. `state` is the
 /// [`StepState`](super::step::StepState), whose step says which are the oldest.
-pub fn enqueue(g: &Gpu, state: &Tensor, keys: &Tensor, queue: &Tensor) -> Result<()> {
+pub fn enqueue(r: &mut Recorder, state: &Tensor, keys: &Tensor, queue: &Tensor) -> Result<()> {
     let ([b, d], [k, _]) = (keys.dims("enqueue: keys")?, queue.dims("enqueue: queue")?);
     state.expect_shape("enqueue: state", &[8])?;
     queue.expect_shape("enqueue: queue", &[k, d])?;
@@ -81,5 +78,5 @@ pub fn enqueue(g: &Gpu, state: &Tensor, keys: &Tensor, queue: &Tensor) -> Result
         return Err(Error::argument("rows of the queue", k, format!("a multiple of the {b} keys of a step")));
     }
     let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: 0.0 };
-    g.launch(&ENQUEUE, Grid::items(b * d, 256), &p, &[keys, state, queue])
+    r.launch(&ENQUEUE, Grid::items(b * d, 256), &p, &[keys, state, queue])
 }

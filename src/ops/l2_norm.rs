@@ -2,8 +2,8 @@
 
 use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
-use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -30,19 +30,15 @@ const BACKWARD: Kernel = Kernel::new::<L2Norm>(
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// x/‖x‖ of each row, x (.., D).
-pub fn l2_norm(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+pub fn l2_norm(r: &mut Recorder, x: &Var) -> Result<Var> {
     let (rows, d) = x.data.rows_cols();
     let (y, rate) = (Tensor::scratch("unit", x.data.shape()), Tensor::scratch("rate", &[rows]));
     let p = L2Norm { rows: rows as u32, d: d as u32 };
-    let consts = [("WG", row_workgroup(g, d) as u32)];
-    g.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&x.data, &y, &rate])?;
-    let x = x.clone();
-    Ok(t.push(g, y.clone(), move |g, dy, grads| {
-        if !grads.wants(&x) {
-            return Ok(());
-        }
+    let consts = [("WG", row_workgroup(r.caps(), d) as u32)];
+    r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&x.data, &y, &rate])?;
+    Ok(r.push(x, y.clone(), move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
-        g.launch_with(&BACKWARD, &consts, Grid::rows(rows), &p, &[&y, &rate, dy, &dx])?;
-        grads.add(g, &x, dx)
+        r.launch_with(&BACKWARD, &consts, Grid::rows(rows), &p, &[&y, &rate, dy, &dx])?;
+        grads.add(r, &x, dx)
     }))
 }

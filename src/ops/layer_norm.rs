@@ -2,8 +2,8 @@
 
 use super::rms_norm::{BACKWARD_BINDS, CONSTS, Family, Norm, columns};
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Kernel, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 const SRC: &str = wgsl!("layer_norm", "grid", "reduce", "half", "norm");
@@ -44,17 +44,17 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_PARTIALS];
 /// (rows, D), `keep` is (B), a factor per sample, `w` and `b` are (D). Without residual and keep, r' is `x` itself.
 #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
 pub fn layer_norm(
-    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
+    r: &mut Recorder, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
-    FAMILY.apply(g, t, false, x, residual, keep, &[("w", w), ("b", b)], eps)
+    FAMILY.apply(r, false, x, residual, keep, &[("w", w), ("b", b)], eps)
 }
 
 /// [`layer_norm`] with y in f16, for operators that take it so; D has to be even.
 #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
 pub fn layer_norm_half(
-    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
+    r: &mut Recorder, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, b: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
-    FAMILY.apply(g, t, true, x, residual, keep, &[("w", w), ("b", b)], eps)
+    FAMILY.apply(r, true, x, residual, keep, &[("w", w), ("b", b)], eps)
 }
 
 const FAMILY: Family = Family { op: "layer_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };

@@ -4,7 +4,8 @@ use bytemuck::Zeroable;
 
 use super::adamw::square_sums;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Kernel, params, read, update, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, update, wgsl, write};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -30,21 +31,21 @@ pub const STATE: usize = 5;
 const GROWTH: f32 = 2000.0;
 
 /// Launches `out` ← value·scale: what backward starts from. `state` is (5), all 0 before the first step.
-pub fn seed(g: &Gpu, state: &Tensor, value: f32, out: &Tensor) -> Result<()> {
+pub fn seed(r: &mut Recorder, state: &Tensor, value: f32, out: &Tensor) -> Result<()> {
     state.expect_shape("loss_scale.seed: state", &[STATE])?;
     let p = LossScale { n: out.len() as u32, value, ..LossScale::zeroed() };
-    g.launch(&SEED, Grid::of(out.len().div_ceil(256), 1, 1), &p, &[state, out])
+    r.launch(&SEED, Grid::of(out.len().div_ceil(256), 1, 1), &p, &[state, out])
 }
 
 /// Launches the judgement of scaled gradients: moves `state` on and returns a tensor (4) for
 /// [`adamw`](super::adamw::adamw): the factor on them, 0 if the step is not to be taken, the norm without the scale,
 /// and both bias corrections. An infinite `max_norm` does not clip.
-pub fn judge(g: &Gpu, state: &Tensor, grads: &[&Tensor], betas: (f64, f64), max_norm: f32) -> Result<Tensor> {
+pub fn judge(r: &mut Recorder, state: &Tensor, grads: &[&Tensor], betas: (f64, f64), max_norm: f32) -> Result<Tensor> {
     state.expect_shape("loss_scale.judge: state", &[STATE])?;
     if max_norm.is_nan() || max_norm <= 0.0 {
         return Err(Error::argument("loss_scale.judge: max_norm", max_norm, "a positive number"));
     }
-    let parts = square_sums(g, grads)?;
+    let parts = square_sums(r, grads)?;
     let clip = Tensor::scratch("clip", &[4]);
     let p = LossScale {
         n: parts.len() as u32,
@@ -54,6 +55,6 @@ pub fn judge(g: &Gpu, state: &Tensor, grads: &[&Tensor], betas: (f64, f64), max_
         growth: GROWTH,
         ..LossScale::zeroed()
     };
-    g.launch(&JUDGE, Grid::of(1, 1, 1), &p, &[&parts, state, &clip])?;
+    r.launch(&JUDGE, Grid::of(1, 1, 1), &p, &[&parts, state, &clip])?;
     Ok(clip)
 }

@@ -2,8 +2,8 @@
 
 use super::matmul::{Act, Epilogue, Form, Gemm, gemm, input, parameters};
 use crate::error::{Error, Result};
-use crate::gpu::{DType, Gpu, Precision};
-use crate::tape::{Tape, Var};
+use crate::gpu::{DType, Precision};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// A linear layer: w (N, K), bias (N).
@@ -15,9 +15,7 @@ pub struct Layer<'a> {
 }
 
 /// y = act(x·w₁ᵀ + b₁)·w₂ᵀ + b₂ (+ residual): x (.., K), first (H, K), second (N, H), residual and y (.., N).
-pub fn mlp(
-    g: &Gpu, t: &mut Tape, x: &Var, first: Layer, act: Act, second: Layer, residual: Option<&Var>,
-) -> Result<Var> {
+pub fn mlp(r: &mut Recorder, x: &Var, first: Layer, act: Act, second: Layer, residual: Option<&Var>) -> Result<Var> {
     let ([hidden, k], [n, h]) = (first.w.data.dims("mlp: first.w")?, second.w.data.dims("mlp: second.w")?);
     let shape = x.data.shape();
     if shape.last() != Some(&k) {
@@ -39,32 +37,30 @@ pub fn mlp(
     }
     // in mixed precision products round what is between the layers, and nobody else reads it: it is stored as they read
     // it
-    let half = g.precision() == Precision::Mixed && hidden.is_multiple_of(4);
+    let half = r.precision() == Precision::Mixed && hidden.is_multiple_of(4);
     // the slope of the activation needs what was activated; without a backward pass nobody does
     let len = rows * hidden;
-    let at = if t.is_on() { len.next_multiple_of(128) } else { 0 }; // where ranges may start
+    let at = if r.keeps_rules() { len.next_multiple_of(128) } else { 0 }; // where ranges may start
     let both = Tensor::scratch_of(DType::f16_if(half), "mlp.hidden", &[at + len]);
     let (before, activated) = (both.range(0, &[rows, hidden])?, both.range(at, &[rows, hidden])?);
     let y = Tensor::scratch("mlp", &out);
     let data = |var: Option<&Var>| var.map(|var| var.data.clone());
     let p = Gemm { epilogue: Epilogue::Activate(act, at), ..Gemm::dense(Form::Nt, 1, rows, hidden, k) };
-    gemm(g, &p, &x.data, &first.w.data, data(first.bias).as_ref(), None, &both)?;
+    gemm(r, &p, &x.data, &first.w.data, data(first.bias).as_ref(), None, &both)?;
     let p = Gemm::dense(Form::Nt, 1, rows, n, hidden);
-    gemm(g, &p, &activated, &second.w.data, data(second.bias).as_ref(), data(residual).as_ref(), &y)?;
+    gemm(r, &p, &activated, &second.w.data, data(second.bias).as_ref(), data(residual).as_ref(), &y)?;
 
-    let (x, residual) = (x.clone(), residual.cloned());
-    let owned = |layer: Layer| (layer.w.clone(), layer.bias.cloned());
-    let ((w1, b1), (w2, b2)) = (owned(first), owned(second));
-    Ok(t.push(g, y, move |g, dy, grads| {
+    let operands = (x, first.w, first.bias, second.w, second.bias, residual);
+    Ok(r.push(operands, y, move |r, (x, w1, b1, w2, b2, residual), dy, grads| {
         if let Some(residual) = &residual {
-            grads.add(g, residual, dy.clone())?;
+            grads.add(r, residual, dy.clone())?;
         }
         let dy = dy.reshape(&[1, rows, n])?;
-        parameters(g, grads, &dy, &activated, &w2, b2.as_ref())?;
+        parameters(r, grads, &dy, &activated, &w2, b2.as_ref())?;
         let dbefore = Tensor::scratch_of(DType::f16_if(half), "gradient", &[1, rows, hidden]);
         let p = Gemm { epilogue: Epilogue::Slope(act), ..Gemm::dense(Form::Nn, 1, rows, hidden, n) };
-        gemm(g, &p, &dy, &w2.data, None, Some(&before), &dbefore)?;
-        parameters(g, grads, &dbefore, &x.data, &w1, b1.as_ref())?;
-        input(g, grads, &dbefore, &w1.data, &x)
+        gemm(r, &p, &dy, &w2.data, None, Some(&before), &dbefore)?;
+        parameters(r, grads, &dbefore, &x.data, &w1, b1.as_ref())?;
+        input(r, grads, &dbefore, &w1.data, &x)
     }))
 }

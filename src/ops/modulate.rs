@@ -1,8 +1,8 @@
 //! modulate: launchers and tape rules of adaLN's modulation and gate. Maths: `shaders/modulate.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Grads, Tape, Var};
+use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -30,38 +30,36 @@ const GATE_BACKWARD: Kernel = Kernel::new::<Modulate>(
 pub const KERNELS: &[&Kernel] = &[&MODULATE, &MODULATE_BACKWARD, &GATE, &GATE_BACKWARD];
 
 /// x·(1 + scale) + shift: x (.., D), m (.., P·D) with columns shift | scale (| gate).
-pub fn modulate(g: &Gpu, t: &mut Tape, x: &Var, m: &Var) -> Result<Var> {
+pub fn modulate(r: &mut Recorder, x: &Var, m: &Var) -> Result<Var> {
     let p = scalars("modulate", x, m, 2)?;
     let y = Tensor::scratch("modulate", x.data.shape());
-    g.launch(&MODULATE, Grid::items(y.len(), 256), &p, &[&x.data, &m.data, &y])?;
-    let (x, m) = (x.clone(), m.clone());
-    Ok(t.push(g, y, move |g, dy, grads| {
+    r.launch(&MODULATE, Grid::items(y.len(), 256), &p, &[&x.data, &m.data, &y])?;
+    Ok(r.push((x, m), y, move |r, (x, m), dy, grads| {
         let dx = grads.alloc(&x);
         collected(grads, &m, p, |p, before, dm| {
             let args = [Some(&x.data), Some(&m.data), Some(dy), before, Some(&dx), Some(dm)];
-            g.launch(&MODULATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
+            r.launch(&MODULATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
         })
-        .and_then(|dm| grads.add(g, &m, dm))?;
-        grads.add(g, &x, dx)
+        .and_then(|dm| grads.add(r, &m, dm))?;
+        grads.add(r, &x, dx)
     }))
 }
 
 /// x + gate·h: x and h (.., D), m (.., 3·D) with columns shift | scale | gate.
-pub fn gate(g: &Gpu, t: &mut Tape, x: &Var, h: &Var, m: &Var) -> Result<Var> {
+pub fn gate(r: &mut Recorder, x: &Var, h: &Var, m: &Var) -> Result<Var> {
     let p = scalars("gate", x, m, 3)?;
     h.data.expect_shape("gate: h", x.data.shape())?;
     let y = Tensor::scratch("gate", x.data.shape());
-    g.launch(&GATE, Grid::items(y.len(), 256), &p, &[&x.data, &h.data, &m.data, &y])?;
-    let (x, h, m) = (x.clone(), h.clone(), m.clone());
-    Ok(t.push(g, y, move |g, dy, grads| {
+    r.launch(&GATE, Grid::items(y.len(), 256), &p, &[&x.data, &h.data, &m.data, &y])?;
+    Ok(r.push((x, h, m), y, move |r, (x, h, m), dy, grads| {
         let dh = grads.alloc(&h);
         collected(grads, &m, p, |p, before, dm| {
             let args = [Some(&h.data), Some(&m.data), Some(dy), before, Some(&dh), Some(dm)];
-            g.launch(&GATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
+            r.launch(&GATE_BACKWARD, Grid::items(dy.len(), 256), &p, &args)
         })
-        .and_then(|dm| grads.add(g, &m, dm))?;
-        grads.add(g, &h, dh)?;
-        grads.add(g, &x, dy.clone()) // the last reader of dy: it may become dx itself
+        .and_then(|dm| grads.add(r, &m, dm))?;
+        grads.add(r, &h, dh)?;
+        grads.add(r, &x, dy.clone()) // the last reader of dy: it may become dx itself
     }))
 }
 

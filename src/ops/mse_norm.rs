@@ -2,8 +2,8 @@
 
 use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -41,7 +41,7 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &TARGET];
 /// `normalise` compares with pixels of zero mean and unit deviation in each patch.
 #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
 pub fn mse_norm(
-    g: &Gpu, t: &mut Tape, pred: &Var, tgt: &Tensor, mask: &Tensor, channels: usize, scale: f32, normalise: bool,
+    r: &mut Recorder, pred: &Var, tgt: &Tensor, mask: &Tensor, channels: usize, scale: f32, normalise: bool,
 ) -> Result<Var> {
     let (rows, cols) = pred.data.rows_cols();
     if tgt.rows_cols() != (rows, cols) {
@@ -52,27 +52,24 @@ pub fn mse_norm(
     mask.expect_shape("mse_norm: mask", shape)?;
     let p = scalars(rows, cols, channels, scale, normalise)?;
     let (loss, stat) = (Tensor::scratch("loss", shape), Tensor::scratch("patch statistics", &[rows, 2]));
-    let consts = [("WG", row_workgroup(g, cols) as u32)];
-    g.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&pred.data, tgt, mask, &stat, &loss])?;
-    let (pred, tgt, mask) = (pred.clone(), tgt.clone(), mask.clone());
-    Ok(t.push(g, loss, move |g, dloss, grads| {
-        if !grads.wants(&pred) {
-            return Ok(());
-        }
+    let consts = [("WG", row_workgroup(r.caps(), cols) as u32)];
+    r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&pred.data, tgt, mask, &stat, &loss])?;
+    let (tgt, mask) = (tgt.clone(), mask.clone());
+    Ok(r.push(pred, loss, move |r, pred, dloss, grads| {
         let dpred = grads.alloc(&pred);
         let grid = Grid::items(pred.data.len(), 256);
-        g.launch(&BACKWARD, grid, &p, &[&pred.data, &tgt, &mask, &stat, dloss, &dpred])?;
-        grads.add(g, &pred, dpred)
+        r.launch(&BACKWARD, grid, &p, &[&pred.data, &tgt, &mask, &stat, dloss, &dpred])?;
+        grads.add(r, &pred, dpred)
     }))
 }
 
 /// What [`mse_norm`] compares with, as a prediction of it would be: `tgt` (.., C·P·P), the channel slowest -> the same
 /// shape, the channel fastest.
-pub fn target(g: &Gpu, tgt: &Tensor, channels: usize, normalise: bool) -> Result<Tensor> {
+pub fn target(r: &mut Recorder, tgt: &Tensor, channels: usize, normalise: bool) -> Result<Tensor> {
     let (rows, cols) = tgt.rows_cols();
     let p = scalars(rows, cols, channels, 1.0, normalise)?;
     let out = Tensor::scratch("target", tgt.shape());
-    g.launch_with(&TARGET, &[("WG", row_workgroup(g, cols) as u32)], Grid::rows(rows), &p, &[tgt, &out])?;
+    r.launch_with(&TARGET, &[("WG", row_workgroup(r.caps(), cols) as u32)], Grid::rows(rows), &p, &[tgt, &out])?;
     Ok(out)
 }
 

@@ -1,7 +1,8 @@
 //! patchify: launchers of images to patch rows. Layouts: `shaders/patchify.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -22,7 +23,7 @@ pub const KERNELS: &[&Kernel] = &[&FROM_U8, &FROM_NCHW];
 /// Bytes (B, H, W, 3), packed four to a u32 in memory order and padded to a whole word -> (v/255 - mean)/std as rows
 /// (B, L, 3·P·P) in the order of a convolution weight (c, py, px). `size` is [B, H, W], `side` is P.
 pub fn from_u8(
-    g: &Gpu, images: &Tensor, size: [usize; 3], side: usize, mean: [f32; 3], std: [f32; 3],
+    r: &mut Recorder, images: &Tensor, size: [usize; 3], side: usize, mean: [f32; 3], std: [f32; 3],
 ) -> Result<Tensor> {
     let [b, h, w] = size;
     let words = (b * h * w * 3).div_ceil(4);
@@ -38,13 +39,13 @@ pub fn from_u8(
     let [scale_r, scale_g, scale_b] = scale;
     let [shift_r, shift_g, shift_b] = shift;
     let p = Patchify { scale_r, scale_g, scale_b, shift_r, shift_g, shift_b, ..sizes([b, 3, h, w], side)? };
-    rows(g, &FROM_U8, p, images, b)
+    rows(r, &FROM_U8, p, images, b)
 }
 
 /// Images (B, C, H, W) -> rows (B, L, C·P·P) in the order of a convolution weight, values as they are.
-pub fn from_nchw(g: &Gpu, images: &Tensor, side: usize) -> Result<Tensor> {
+pub fn from_nchw(r: &mut Recorder, images: &Tensor, side: usize) -> Result<Tensor> {
     let size = images.dims("patchify: images")?;
-    rows(g, &FROM_NCHW, sizes(size, side)?, images, size[0])
+    rows(r, &FROM_NCHW, sizes(size, side)?, images, size[0])
 }
 
 fn sizes([b, c, h, w]: [usize; 4], side: usize) -> Result<Patchify> {
@@ -56,9 +57,9 @@ fn sizes([b, c, h, w]: [usize; 4], side: usize) -> Result<Patchify> {
     Ok(Patchify { n, c, h, w, side, ..bytemuck::Zeroable::zeroed() })
 }
 
-fn rows(g: &Gpu, kernel: &'static Kernel, p: Patchify, images: &Tensor, b: usize) -> Result<Tensor> {
+fn rows(r: &mut Recorder, kernel: &'static Kernel, p: Patchify, images: &Tensor, b: usize) -> Result<Tensor> {
     let columns = (p.c * p.side * p.side) as usize;
     let rows = Tensor::scratch("patchify", &[b, p.n as usize / b / columns, columns]);
-    g.launch(kernel, Grid::items(p.n as usize, 256), &p, &[images, &rows])?;
+    r.launch(kernel, Grid::items(p.n as usize, 256), &p, &[images, &rows])?;
     Ok(rows)
 }

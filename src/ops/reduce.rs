@@ -2,8 +2,8 @@
 //! `shaders/reduce.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -11,10 +11,10 @@ params! {
     pub struct Reduce { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 }
 
-const SRC: &str = wgsl!("reduce", "grid", "reduce");
+const SRC: &str = wgsl!("reduce", "grid", "reduce", "element");
 const CONSTS: &[Const] = &[Const::flag("X16")];
 const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[read(1, "x"), write(2, "y")])
-    .subgroup(wgsl!("reduce", "grid", "reduce_subgroup"))
+    .subgroup(wgsl!("reduce", "grid", "reduce_subgroup", "element"))
     .consts(CONSTS);
 const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS);
 const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS);
@@ -29,63 +29,55 @@ const SHARE: usize = 4096;
 const GROUPS: usize = 1024;
 
 /// Σ x over any shape -> \[1\].
-pub fn sum(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    scaled(g, t, x, 1.0)
+pub fn sum(r: &mut Recorder, x: &Var) -> Result<Var> {
+    scaled(r, x, 1.0)
 }
 
 /// Σ x / n over any shape -> \[1\].
-pub fn mean(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-    scaled(g, t, x, 1.0 / x.data.len() as f32)
+pub fn mean(r: &mut Recorder, x: &Var) -> Result<Var> {
+    scaled(r, x, 1.0 / x.data.len() as f32)
 }
 
-fn scaled(g: &Gpu, t: &mut Tape, x: &Var, scale: f32) -> Result<Var> {
+fn scaled(r: &mut Recorder, x: &Var, scale: f32) -> Result<Var> {
     let n = x.data.len();
     let groups = n.div_ceil(SHARE).min(GROUPS);
     let y = Tensor::scratch("reduce", &[1]);
     let p = Reduce { n: n as u32, groups: groups as u32, scale, rows: 0, cols: 0, chunk: 0 };
     if groups <= 1 {
-        g.launch(&SUM, Grid::rows(1), &p, &[&x.data, &y])?;
+        r.launch(&SUM, Grid::rows(1), &p, &[&x.data, &y])?;
     } else {
         let part = Tensor::scratch("reduce.part", &[groups]);
-        g.launch(&SUM, Grid::rows(groups), &Reduce { scale: 1.0, ..p }, &[&x.data, &part])?;
-        g.launch(&SUM, Grid::rows(1), &Reduce { n: groups as u32, groups: 1, ..p }, &[&part, &y])?;
+        r.launch(&SUM, Grid::rows(groups), &Reduce { scale: 1.0, ..p }, &[&x.data, &part])?;
+        r.launch(&SUM, Grid::rows(1), &Reduce { n: groups as u32, groups: 1, ..p }, &[&part, &y])?;
     }
-    let x = x.clone();
-    Ok(t.push(g, y, move |g, dy, grads| {
-        if !grads.wants(&x) {
-            return Ok(());
-        }
+    Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
-        g.launch(&SPREAD, Grid::items(n, 256), &p, &[dy, &dx])?;
-        grads.add(g, &x, dx)
+        r.launch(&SPREAD, Grid::items(n, 256), &p, &[dy, &dx])?;
+        grads.add(r, &x, dx)
     }))
 }
 
 /// The mean over the tokens of each sample: x (B, L, D) -> (B, D).
-pub fn mean_tokens(g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+pub fn mean_tokens(r: &mut Recorder, x: &Var) -> Result<Var> {
     let [b, l, d] = x.data.dims("mean_tokens: x")?;
     let scale = 1.0 / l as f32;
     let y = Tensor::scratch("mean of tokens", &[b, d]);
-    columns(g, &x.data, &y, scale)?;
-    let x = x.clone();
-    Ok(t.push(g, y, move |g, dy, grads| {
-        if !grads.wants(&x) {
-            return Ok(());
-        }
+    columns(r, &x.data, &y, scale)?;
+    Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
         let p = Reduce { n: dx.len() as u32, groups: 0, scale, rows: l as u32, cols: d as u32, chunk: 0 };
-        g.launch(&TOKENS, Grid::items(dx.len(), 256), &p, &[dy, &dx])?;
-        grads.add(g, &x, dx)
+        r.launch(&TOKENS, Grid::items(dx.len(), 256), &p, &[dy, &dx])?;
+        grads.add(r, &x, dx)
     }))
 }
 
 /// Launches the sums over rows: x (rows, D) -> out (D), or x (S, rows, D) -> out (S, D).
-pub fn column_sum(g: &Gpu, x: &Tensor, out: &Tensor) -> Result<()> {
-    columns(g, x, out, 1.0)
+pub fn column_sum(r: &mut Recorder, x: &Tensor, out: &Tensor) -> Result<()> {
+    columns(r, x, out, 1.0)
 }
 
 /// Launches `scale` times the sums over rows.
-fn columns(g: &Gpu, x: &Tensor, out: &Tensor, scale: f32) -> Result<()> {
+fn columns(r: &mut Recorder, x: &Tensor, out: &Tensor, scale: f32) -> Result<()> {
     let (s, rows, cols) = match *x.shape() {
         [rows, cols] => (1, rows, cols),
         [s, rows, cols] => (s, rows, cols),
@@ -100,9 +92,9 @@ fn columns(g: &Gpu, x: &Tensor, out: &Tensor, scale: f32) -> Result<()> {
     let p = Reduce { n: 0, groups: 0, scale, rows: rows as u32, cols: cols as u32, chunk: chunk as u32 };
     let grid = |chunks| Grid::of(cols.div_ceil(64), chunks, s);
     if chunks <= 1 {
-        return g.launch(&COLUMNS, grid(1), &p, &[x, out]);
+        return r.launch(&COLUMNS, grid(1), &p, &[x, out]);
     }
     let part = Tensor::scratch("column_sum.part", &[s, chunks, cols]);
-    g.launch(&COLUMNS, grid(chunks), &Reduce { scale: 1.0, ..p }, &[x, &part])?;
-    g.launch(&COLUMNS, grid(1), &Reduce { rows: chunks as u32, chunk: chunks as u32, ..p }, &[&part, out])
+    r.launch(&COLUMNS, grid(chunks), &Reduce { scale: 1.0, ..p }, &[x, &part])?;
+    r.launch(&COLUMNS, grid(1), &Reduce { rows: chunks as u32, chunk: chunks as u32, ..p }, &[&part, out])
 }

@@ -3,8 +3,8 @@
 
 use super::reduce::column_sum;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -67,92 +67,84 @@ impl Places {
     }
 }
 
-/// Tokens with registers among them: x (B, L, D), r (B, n, D) or (1, n, D) for all samples -> (B, L+n, D).
-pub fn insert(g: &Gpu, t: &mut Tape, x: &Var, r: &Var, places: Places) -> Result<Var> {
+/// Tokens with registers among them: x (B, L, D), registers (B, n, D) or (1, n, D) for all samples -> (B, L+n, D).
+pub fn insert(r: &mut Recorder, x: &Var, registers: &Var, places: Places) -> Result<Var> {
     let [b, l, d] = x.data.dims("registers.insert: x")?;
-    let [samples, n, _] = r.data.dims("registers.insert: r")?;
-    r.data.expect_shape("registers.insert: r", &[if samples == 1 { 1 } else { b }, places.count, d])?;
+    let [samples, n, _] = registers.data.dims("registers.insert: registers")?;
+    registers.data.expect_shape("registers.insert: registers", &[if samples == 1 { 1 } else { b }, places.count, d])?;
     places.within("registers.insert: places", l + n)?;
     let out = Tensor::scratch("insert", &[b, l + n, d]);
-    put(g, Some(&x.data), Some(&r.data), places, &out)?;
-    let (x, r) = (x.clone(), r.clone());
-    Ok(t.push(g, out, move |g, dout, grads| {
-        if grads.wants(&r) {
-            let dr = grads.alloc(&r);
+    put(r, Some(&x.data), Some(&registers.data), places, &out)?;
+    Ok(r.push((x, registers), out, move |r, (x, registers), dout, grads| {
+        if grads.wants(&registers) {
+            let dregisters = grads.alloc(&registers);
             if samples == b {
-                get(g, &EXTRACT, dout, places, &dr)?;
+                get(r, &EXTRACT, dout, places, &dregisters)?;
             } else {
                 let each = Tensor::scratch("registers", &[b, n, d]);
-                get(g, &EXTRACT, dout, places, &each)?;
-                column_sum(g, &each.reshape(&[b, n * d])?, &dr.reshape(&[n * d])?)?;
+                get(r, &EXTRACT, dout, places, &each)?;
+                column_sum(r, &each.reshape(&[b, n * d])?, &dregisters.reshape(&[n * d])?)?;
             }
-            grads.add(g, &r, dr)?;
+            grads.add(r, &registers, dregisters)?;
         }
         if grads.wants(&x) {
             let dx = grads.alloc(&x);
-            get(g, &REST, dout, places, &dx)?;
-            grads.add(g, &x, dx)?;
+            get(r, &REST, dout, places, &dx)?;
+            grads.add(r, &x, dx)?;
         }
         Ok(())
     }))
 }
 
 /// The registers of a sequence: x (B, L+n, D) -> (B, n, D).
-pub fn extract(g: &Gpu, t: &mut Tape, x: &Var, places: Places) -> Result<Var> {
+pub fn extract(r: &mut Recorder, x: &Var, places: Places) -> Result<Var> {
     let [b, len, d] = x.data.dims("registers.extract: x")?;
     places.within("registers.extract: places", len)?;
     let out = Tensor::scratch("extract", &[b, places.count, d]);
-    part(g, t, x, places, true, out)
+    part(r, x, places, true, out)
 }
 
 /// All tokens but the registers: x (B, L+n, D) -> (B, L, D).
-pub fn rest(g: &Gpu, t: &mut Tape, x: &Var, places: Places) -> Result<Var> {
+pub fn rest(r: &mut Recorder, x: &Var, places: Places) -> Result<Var> {
     let [b, len, d] = x.data.dims("registers.rest: x")?;
     places.within("registers.rest: places", len)?;
     let out = Tensor::scratch("rest", &[b, len - places.count, d]);
-    part(g, t, x, places, false, out)
+    part(r, x, places, false, out)
 }
 
 /// The registers or the other rows of a sequence; backward puts their gradient between zeros.
-fn part(g: &Gpu, t: &mut Tape, x: &Var, places: Places, registers: bool, out: Tensor) -> Result<Var> {
-    get(g, if registers { &EXTRACT } else { &REST }, &x.data, places, &out)?;
-    if x.id() == 0 {
-        return Ok(Var::constant(out)); // rows of a constant are constant
-    }
-    let x = x.clone();
-    Ok(t.push(g, out, move |g, dout, grads| {
-        if !grads.wants(&x) {
-            return Ok(());
-        }
+fn part(r: &mut Recorder, x: &Var, places: Places, registers: bool, out: Tensor) -> Result<Var> {
+    get(r, if registers { &EXTRACT } else { &REST }, &x.data, places, &out)?;
+    Ok(r.push(x, out, move |r, x, dout, grads| {
         let dx = grads.alloc(&x);
         let (tokens, taken) = if registers { (None, Some(dout)) } else { (Some(dout), None) };
-        put(g, tokens, taken, places, &dx)?;
-        grads.add(g, &x, dx)
+        put(r, tokens, taken, places, &dx)?;
+        grads.add(r, &x, dx)
     }))
 }
 
-/// dst (B, len, D) <- tokens x and registers r, zero where one is missing
-fn put(g: &Gpu, x: Option<&Tensor>, r: Option<&Tensor>, places: Places, dst: &Tensor) -> Result<()> {
-    if x.is_none() && r.is_none() {
-        return dst.fill(g, 0.0);
+/// dst (B, len, D) <- tokens x and registers, zero where one is missing
+fn put(r: &mut Recorder, x: Option<&Tensor>, registers: Option<&Tensor>, places: Places, dst: &Tensor) -> Result<()> {
+    if x.is_none() && registers.is_none() {
+        return dst.fill(r, 0.0);
     }
-    let shared = r.is_some_and(|r| r.shape()[0] == 1);
+    let shared = registers.is_some_and(|registers| registers.shape()[0] == 1);
     let p = Registers {
         has_x: x.is_some().into(),
-        has_r: r.is_some().into(),
+        has_r: registers.is_some().into(),
         r_stride: if shared { 0 } else { (places.count * dst.shape()[2]) as u32 },
         ..sizes(dst, dst.shape()[1] - places.count, places)
     };
-    g.launch(&INSERT, Grid::items(dst.len(), 256), &p, &[x, r, Some(dst)])
+    r.launch(&INSERT, Grid::items(dst.len(), 256), &p, &[x, registers, Some(dst)])
 }
 
 /// dst (B, _, D) <- some of src (B, len, D)
-fn get(g: &Gpu, kernel: &'static Kernel, src: &Tensor, places: Places, dst: &Tensor) -> Result<()> {
+fn get(r: &mut Recorder, kernel: &'static Kernel, src: &Tensor, places: Places, dst: &Tensor) -> Result<()> {
     if dst.is_empty() {
         return Ok(());
     }
     let p = sizes(dst, src.shape()[1], places);
-    g.launch(kernel, Grid::items(dst.len(), 256), &p, &[src, dst])
+    r.launch(kernel, Grid::items(dst.len(), 256), &p, &[src, dst])
 }
 
 fn sizes(dst: &Tensor, src_rows: usize, places: Places) -> Registers {

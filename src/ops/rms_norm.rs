@@ -1,8 +1,8 @@
 //! rms_norm: launcher and tape rule, shared with layer_norm. Maths: `shaders/rms_norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Const, DType, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
-use crate::tape::{Grads, Tape, Var};
+use crate::gpu::{Args, Bind, Caps, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -66,16 +66,16 @@ pub(super) fn columns(launch: &Args<'_>, flops: usize) -> Work {
 /// D),
 /// `keep` is (B), a factor per sample, `w` is (D). Without residual and keep, r' is `x` itself.
 pub fn rms_norm(
-    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
+    r: &mut Recorder, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
-    FAMILY.apply(g, t, false, x, residual, keep, &[("w", w)], eps)
+    FAMILY.apply(r, false, x, residual, keep, &[("w", w)], eps)
 }
 
 /// [`rms_norm`] with y in f16, for operators that take it so; D has to be even.
 pub fn rms_norm_half(
-    g: &Gpu, t: &mut Tape, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
+    r: &mut Recorder, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>, w: &Var, eps: f32,
 ) -> Result<(Var, Var)> {
-    FAMILY.apply(g, t, true, x, residual, keep, &[("w", w)], eps)
+    FAMILY.apply(r, true, x, residual, keep, &[("w", w)], eps)
 }
 
 const FAMILY: Family = Family { op: "rms_norm", forward: &FORWARD, backward: &BACKWARD, sum_partials: &SUM_PARTIALS };
@@ -93,12 +93,12 @@ const GROUPS: usize = 1024;
 
 /// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where
 /// barriers cost more than serial loops.
-pub(super) fn row_workgroup(g: &Gpu, d: usize) -> usize {
-    (d / if g.caps().software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
+pub(super) fn row_workgroup(caps: &Caps, d: usize) -> usize {
+    (d / if caps.software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
 }
 
-fn pick(g: &Gpu, d: usize, half: bool) -> [(&'static str, u32); 2] {
-    let wg = row_workgroup(g, d);
+fn pick(caps: &Caps, d: usize, half: bool) -> [(&'static str, u32); 2] {
+    let wg = row_workgroup(caps, d);
     let columns = d.div_ceil(wg).next_multiple_of(if half { 2 } else { 1 });
     [("WG", wg as u32), ("COLS", columns as u32)]
 }
@@ -107,7 +107,7 @@ impl Family {
     /// Shapes, launch and rule.
     #[expect(clippy::too_many_arguments, reason = "the operands of one fused operator")]
     pub fn apply(
-        self, g: &Gpu, t: &mut Tape, half: bool, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
+        self, r: &mut Recorder, half: bool, x: &Var, residual: Option<&Var>, keep: Option<&Tensor>,
         weights: &[(&str, &Var)], eps: f32,
     ) -> Result<(Var, Var)> {
         let shape = x.data.shape();
@@ -138,28 +138,32 @@ impl Family {
         let y = Tensor::scratch_of(DType::f16_if(half), "norm", shape);
         let stat = Tensor::scratch("norm statistics", &[rows, 4]);
         let sum = Tensor::scratch("residual", if plain { &[1] } else { shape });
-        let weights: Vec<Var> = weights.iter().map(|(_, weight)| (*weight).clone()).collect();
+        let weights: Vec<&Var> = weights.iter().map(|(_, weight)| *weight).collect();
         let mut args = vec![Some(&x.data), residual.map(|r| &r.data), keep];
         args.extend(weights.iter().map(|weight| Some(&weight.data)));
         args.extend([&sum, &y, &stat].map(Some));
-        g.launch_with(self.forward, &pick(g, d, half), Grid::rows(rows), &p, &args)?;
+        r.launch_with(self.forward, &pick(r.caps(), d, half), Grid::rows(rows), &p, &args)?;
 
-        let mut rule = Rule { family: self, p, x: x.clone(), residual: residual.cloned(), weights, sum, stat };
+        let operands = (x, residual, &weights[..]);
+        let rule = Rule { family: self, p, sum: if plain { x.data.clone() } else { sum }, stat };
         if plain {
-            rule.sum = x.data.clone();
-            let y = t.push(g, y, move |g, dy, grads| {
-                let others = grads.take(&rule.x); // what later layers sent to r' = x
-                rule.run(g, dy, others.as_ref(), grads)
+            let y = r.push(operands, y, move |r, operands, dy, grads| {
+                let others = grads.take(&operands.0); // what later layers sent to r' = x
+                rule.run(r, operands, dy, others.as_ref(), grads)
             });
             return Ok((y, x.clone()));
         }
-        let [y, sum] = t.push_many(g, [y, rule.sum.clone()], move |g, [dy, dsum], grads| match dy {
-            Some(dy) => rule.run(g, &dy, dsum.as_ref(), grads),
-            None => {
-                let dy = Tensor::scratch("no gradient", rule.x.data.shape());
-                dy.fill(g, 0.0)?;
-                rule.run(g, &dy, dsum.as_ref(), grads)
-            }
+        let out = [y, rule.sum.clone()];
+        let [y, sum] = r.push_many(operands, out, move |r, (x, residual, weights), [dy, dsum], grads| {
+            let dy = match dy {
+                Some(dy) => dy,
+                None => {
+                    let zeros = Tensor::scratch("no gradient", x.data.shape());
+                    zeros.fill(r, 0.0)?;
+                    zeros
+                }
+            };
+            rule.run(r, (x, residual, weights), &dy, dsum.as_ref(), grads)
         });
         Ok((y, sum))
     }
@@ -169,45 +173,41 @@ impl Family {
 struct Rule {
     family: Family,
     p: Norm,
-    x: Var,
-    residual: Option<Var>,
-    weights: Vec<Var>,
     sum: Tensor,
     stat: Tensor,
 }
 
 impl Rule {
-    fn run(self, g: &Gpu, dy: &Tensor, dsum: Option<&Tensor>, grads: &mut Grads) -> Result<()> {
+    fn run(
+        self, r: &mut Recorder, (x, residual, weights): (Var, Option<Var>, Vec<Var>), dy: &Tensor,
+        dsum: Option<&Tensor>, grads: &mut Grads,
+    ) -> Result<()> {
         let (d, groups) = (self.p.d as usize, self.p.groups as usize);
-        let wanted = |var: &Var| grads.wants(var);
-        if !wanted(&self.x) && !self.residual.as_ref().is_some_and(wanted) && !self.weights.iter().any(wanted) {
-            return Ok(());
-        }
         let p = Norm { dsum: dsum.is_some().into(), ..self.p };
         let keep = p.l > 0;
-        let dx = grads.alloc(&self.x);
-        let dresidual = match &self.residual {
+        let dx = grads.alloc(&x);
+        let dresidual = match &residual {
             Some(residual) if keep => grads.alloc(residual),
-            _ => Tensor::scratch("unused", if keep { self.x.data.shape() } else { &[1] }),
+            _ => Tensor::scratch("unused", if keep { x.data.shape() } else { &[1] }),
         };
-        let shares = Tensor::scratch("norm shares", &[groups, self.weights.len(), d]);
-        let w = &self.weights[0].data;
+        let shares = Tensor::scratch("norm shares", &[groups, weights.len(), d]);
+        let w = &weights[0].data;
         let [sum, w, stat, dy_, dx_] = [&self.sum, w, &self.stat, dy, &dx].map(Some);
         let args = [sum, w, stat, dy_, dsum, dx_, Some(&dresidual), Some(&shares)];
-        g.launch_with(self.family.backward, &pick(g, d, dy.is_f16()), Grid::of(groups, 1, 1), &p, &args)?;
-        if let Some(residual) = &self.residual {
-            grads.add(g, residual, if keep { dresidual } else { dx.clone() })?;
+        r.launch_with(self.family.backward, &pick(r.caps(), d, dy.is_f16()), Grid::of(groups, 1, 1), &p, &args)?;
+        if let Some(residual) = &residual {
+            grads.add(r, residual, if keep { dresidual } else { dx.clone() })?;
         }
-        grads.add(g, &self.x, dx)?;
+        grads.add(r, &x, dx)?;
 
-        if !self.weights.iter().any(|weight| grads.wants(weight)) {
+        if !weights.iter().any(|weight| grads.wants(weight)) {
             return Ok(());
         }
-        let dws: Vec<Tensor> = self.weights.iter().map(|weight| grads.alloc(weight)).collect();
+        let dws: Vec<Tensor> = weights.iter().map(|weight| grads.alloc(weight)).collect();
         let mut args = vec![&shares];
         args.extend(&dws);
         let grid = Grid::of((dws.len() * d).div_ceil(16), 1, 1);
-        g.launch(self.family.sum_partials, grid, &p, &args)?;
-        self.weights.iter().zip(dws).try_for_each(|(weight, dw)| grads.add(g, weight, dw))
+        r.launch(self.family.sum_partials, grid, &p, &args)?;
+        weights.iter().zip(dws).try_for_each(|(weight, dw)| grads.add(r, weight, dw))
     }
 }

@@ -4,7 +4,8 @@
 //! the draw.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, DType, Element, Gpu, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Bind, DType, Element, Grid, Kernel, params, read, wgsl, write};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -25,29 +26,31 @@ const KEEP: Kernel = Kernel::new::<Rng>("rng.keep", SRC, &[read(1, "state").word
 pub const KERNELS: &[&Kernel] = &[&WORDS, &BELOW, &UNIFORM, &NORMAL, &KEEP];
 
 /// Random u32 words.
-pub fn words(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &WORDS, "random words", state, stream, shape, 0)
+pub fn words(r: &mut Recorder, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(r, &WORDS, "random words", state, stream, shape, 0)
 }
 
 /// Whole numbers in 0..`bound`, u32; some are more likely than others by `bound`/2³².
-pub fn below(g: &Gpu, state: &Tensor, stream: u32, bound: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &BELOW, "random numbers", state, stream, shape, bound)
+pub fn below(r: &mut Recorder, state: &Tensor, stream: u32, bound: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(r, &BELOW, "random numbers", state, stream, shape, bound)
 }
 
 /// Uniform in [0, 1), multiples of 2^-24.
-pub fn uniform(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &UNIFORM, "uniform", state, stream, shape, 0)
+pub fn uniform(r: &mut Recorder, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(r, &UNIFORM, "uniform", state, stream, shape, 0)
 }
 
 /// Standard normal.
-pub fn normal(g: &Gpu, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
-    draw(g, &NORMAL, "normal", state, stream, shape, 0)
+pub fn normal(r: &mut Recorder, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
+    draw(r, &NORMAL, "normal", state, stream, shape, 0)
 }
 
 /// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p) with probability 1-p for the row's p, else 0; then
 /// zeros.
 /// `p` (rows) is the drop probability; `ld` is a multiple of 64, so that a row can be bound on its own.
-pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize) -> Result<Tensor> {
+pub fn keep(
+    r: &mut Recorder, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize,
+) -> Result<Tensor> {
     state.expect_shape("rng.keep: state", &[8])?;
     p.expect_shape("rng.keep: p", &[rows])?;
     if !ld.is_multiple_of(64) || ld < cols {
@@ -55,17 +58,18 @@ pub fn keep(g: &Gpu, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols:
     }
     let out = Tensor::scratch("keep", &[rows, ld]);
     let scalars = Rng { n: (rows * ld) as u32, stream, cols: cols as u32, ld: ld as u32 };
-    g.launch(&KEEP, Grid::items(rows * ld / 4, 256), &scalars, &[state, p, &out])?;
+    r.launch(&KEEP, Grid::items(rows * ld / 4, 256), &scalars, &[state, p, &out])?;
     Ok(out)
 }
 
 fn draw(
-    g: &Gpu, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize], cols: u32,
+    r: &mut Recorder, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize],
+    cols: u32,
 ) -> Result<Tensor> {
     state.expect_shape("rng: state", &[8])?;
     let whole = kernel.binds.iter().any(|bind| bind.element == Element::U32);
     let out = Tensor::scratch_of(if whole { DType::U32 } else { DType::F32 }, label, shape);
     let scalars = Rng { n: out.len() as u32, stream, cols, ld: 0 };
-    g.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;
+    r.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;
     Ok(out)
 }

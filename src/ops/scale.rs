@@ -1,8 +1,8 @@
 //! scale: launcher and tape rule of c·a for a constant c. Maths: `shaders/scale.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Grid, Kernel, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -16,18 +16,14 @@ const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "gr
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// c·a, any shape.
-pub fn scale(g: &Gpu, t: &mut Tape, a: &Var, c: f32) -> Result<Var> {
+pub fn scale(r: &mut Recorder, a: &Var, c: f32) -> Result<Var> {
     let y = Tensor::scratch("scale", a.data.shape());
     let p = Scale { n: y.len() as u32, c };
     let grid = Grid::items(y.len(), 256);
-    g.launch(&FORWARD, grid, &p, &[&a.data, &y])?;
-    let a = a.clone();
-    Ok(t.push(g, y, move |g, dy, grads| {
-        if !grads.wants(&a) {
-            return Ok(());
-        }
+    r.launch(&FORWARD, grid, &p, &[&a.data, &y])?;
+    Ok(r.push(a, y, move |r, a, dy, grads| {
         let da = grads.alloc(&a);
-        g.launch(&FORWARD, grid, &p, &[dy, &da])?;
-        grads.add(g, &a, da)
+        r.launch(&FORWARD, grid, &p, &[dy, &da])?;
+        grads.add(r, &a, da)
     }))
 }

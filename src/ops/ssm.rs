@@ -13,8 +13,7 @@
 use super::matmul::{Form, Gemm, gemm};
 use super::{conv1d, selective_scan};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::tape::{Tape, Var};
+use crate::tape::{Operands, Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Parameters of the S directions.
@@ -34,72 +33,85 @@ pub struct Ssm {
     pub scan: selective_scan::Scan,
 }
 
+impl Operands for &Ssm {
+    type Owned = Ssm;
+
+    fn to_owned(&self) -> Ssm {
+        (*self).clone()
+    }
+
+    fn are_constant(&self) -> bool {
+        [&self.conv_w, &self.conv_b, &self.x_proj, &self.dt_proj, &self.chan].iter().all(Operands::are_constant)
+    }
+}
+
 /// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans. If xz is f16, so are u, delta, out
 /// and their gradients, for which E has to be a multiple of 4, and what is kept of the states; the rest stays f32.
-pub fn ssm(g: &Gpu, t: &mut Tape, xz: &Var, p: &Ssm) -> Result<Var> {
+pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
     let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let [s, cols, e] = p.x_proj.data.dims("ssm: x_proj")?;
-    let [_, _, r] = p.dt_proj.data.dims("ssm: dt_proj")?;
+    let [_, _, rank] = p.dt_proj.data.dims("ssm: dt_proj")?;
     let [b, l, _] = xz.data.dims("ssm: xz")?;
-    if r == 0 || cols != r + 2 * p.scan.states {
+    if rank == 0 || cols != rank + 2 * p.scan.states {
         let expected = format!("rank R of at least 1 and R + 2·{} rows of x_proj", p.scan.states);
-        return Err(Error::argument("ssm: sizes", format!("R = {r}, {cols} rows"), expected));
+        return Err(Error::argument("ssm: sizes", format!("R = {rank}, {cols} rows"), expected));
     }
-    p.dt_proj.data.expect_shape("ssm: dt_proj", &[s, e, r])?;
+    p.dt_proj.data.expect_shape("ssm: dt_proj", &[s, e, rank])?;
     p.conv_b.data.expect_shape("ssm: conv_b", &[s, e])?;
 
     let rows = b * l;
-    let u = conv.forward(g, &xz.data, &p.conv_w.data, &p.conv_b.data)?;
+    let u = conv.forward(r, &xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let xdbl = Tensor::scratch("ssm xdbl", &[s, b, l, cols]);
-    gemm(g, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, None, None, &xdbl)?;
+    gemm(r, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, None, None, &xdbl)?;
     let delta = u.scratch_like("ssm delta", &[s, b, l, e]);
-    let low = Gemm { lda: cols, a_stride: rows * cols, ..Gemm::dense(Form::Nt, s, rows, e, r) };
-    gemm(g, &low, &xdbl, &p.dt_proj.data, None, None, &delta)?;
+    let low = Gemm { lda: cols, a_stride: rows * cols, ..Gemm::dense(Form::Nt, s, rows, e, rank) };
+    gemm(r, &low, &xdbl, &p.dt_proj.data, None, None, &delta)?;
     let x = selective_scan::Inputs { u, delta, xdbl, chan: p.chan.data.clone(), xz: Some(xz.data.clone()) };
     let scan = selective_scan::Case::new(&x, p.scan)?;
-    let (out, states) = scan.forward(g, &x, t.is_on())?;
+    let save = r.keeps_rules();
+    let (out, states) = scan.forward(r, &x, save)?;
 
-    let (xz, p, saved) = (xz.clone(), p.clone(), out.clone());
-    Ok(t.push(g, out, move |g, dout, grads| {
-        let work = scan.backward(g, &x, &states, dout)?;
+    let saved = out.clone();
+    Ok(r.push((xz, p), out, move |r, (xz, p), dout, grads| {
+        let work = scan.backward(r, &x, &states, dout)?;
         drop(states);
         let ddelta = work.ddelta()?;
         if grads.wants(&p.chan) {
             let dchan = grads.alloc(&p.chan);
-            scan.sum_chan(g, &work, &dchan)?;
-            grads.add(g, &p.chan, dchan)?;
+            scan.sum_chan(r, &work, &dchan)?;
+            grads.add(r, &p.chan, dchan)?;
         }
         if grads.wants(&p.dt_proj) {
             let dw = grads.alloc(&p.dt_proj);
-            let low = Gemm { ldb: cols, b_stride: rows * cols, ..Gemm::dense(Form::Tn, s, e, r, rows) };
-            gemm(g, &low, &ddelta, &x.xdbl, None, None, &dw)?;
-            grads.add(g, &p.dt_proj, dw)?;
+            let low = Gemm { ldb: cols, b_stride: rows * cols, ..Gemm::dense(Form::Tn, s, e, rank, rows) };
+            gemm(r, &low, &ddelta, &x.xdbl, None, None, &dw)?;
+            grads.add(r, &p.dt_proj, dw)?;
         }
 
         // dxdbl: B and C from the scan, dt through dt_proj
         let dxdbl = Tensor::scratch("ssm dxdbl", &[s, b, l, cols]);
-        scan.sum_bc(g, &work, &dxdbl, false)?;
-        let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, r, e) };
-        gemm(g, &low, &ddelta, &p.dt_proj.data, None, None, &dxdbl)?;
+        scan.sum_bc(r, &work, &dxdbl, false)?;
+        let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, rank, e) };
+        gemm(r, &low, &ddelta, &p.dt_proj.data, None, None, &dxdbl)?;
         if grads.wants(&p.x_proj) {
             let dw = grads.alloc(&p.x_proj);
-            gemm(g, &Gemm::dense(Form::Tn, s, cols, e, rows), &dxdbl, &x.u, None, None, &dw)?;
-            grads.add(g, &p.x_proj, dw)?;
+            gemm(r, &Gemm::dense(Form::Tn, s, cols, e, rows), &dxdbl, &x.u, None, None, &dw)?;
+            grads.add(r, &p.x_proj, dw)?;
         }
 
         // du: from the scan, and through x_proj
         let du = x.u.scratch_like("ssm du", &[s, b, l, e]);
-        gemm(g, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, None, Some(&work.du()?), &du)?;
+        gemm(r, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, None, Some(&work.du()?), &du)?;
 
         // dxz: the x half through the convolution, the z half from the gate
         let (dxz, dw, db) = (grads.alloc(&xz), grads.alloc(&p.conv_w), grads.alloc(&p.conv_b));
         let sums = (grads.wants(&p.conv_w) || grads.wants(&p.conv_b)).then_some((&dw, &db));
         let inputs = [&xz.data, &p.conv_w.data, &p.conv_b.data, &du];
-        conv.backward(g, inputs, Some((&saved, dout)), &dxz, sums)?;
+        conv.backward(r, inputs, Some((&saved, dout)), &dxz, sums)?;
         if sums.is_some() {
-            grads.add(g, &p.conv_w, dw)?;
-            grads.add(g, &p.conv_b, db)?;
+            grads.add(r, &p.conv_w, dw)?;
+            grads.add(r, &p.conv_b, db)?;
         }
-        grads.add(g, &xz, dxz)
+        grads.add(r, &xz, dxz)
     }))
 }

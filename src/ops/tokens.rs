@@ -3,8 +3,8 @@
 //! `ids` (B, V) and `inv` (B, L) are u32 and undo each other: inv[b, ids[b, v]] = v, u32::MAX where nothing is visible.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
@@ -42,40 +42,34 @@ fn taken(launch: &Args<'_>) -> Work {
 }
 
 /// The visible rows: x (B, L, D), ids (B, V), inv (B, L) -> (B, V, D). Tables (V) and (L) are the same for all samples.
-pub fn gather(g: &Gpu, t: &mut Tape, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
+pub fn gather(r: &mut Recorder, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, l, d] = x.data.dims("tokens.gather: x")?;
     let v = ids.shape().last().copied().unwrap_or(0);
     let shared = usize::from(ids.shape().len() == 1);
     ids.expect_shape("tokens.gather: ids", &[b, v][shared..])?;
     inv.expect_shape("tokens.gather: inv", &[b, l][shared..])?;
     let out = Tensor::scratch("gather", &[b, v, d]);
-    take(g, &x.data, ids, &out)?;
-    if x.id() == 0 {
-        return Ok(Var::constant(out)); // rows of a constant are constant: nobody computes their gradient
-    }
-    let (x, inv) = (x.clone(), inv.clone());
-    Ok(t.push(g, out, move |g, dout, grads| {
-        if !grads.wants(&x) {
-            return Ok(());
-        }
+    take(r, &x.data, ids, &out)?;
+    let inv = inv.clone();
+    Ok(r.push(x, out, move |r, x, dout, grads| {
         let dx = grads.alloc(&x);
-        take(g, dout, &inv, &dx)?;
-        grads.add(g, &x, dx)
+        take(r, dout, &inv, &dx)?;
+        grads.add(r, &x, dx)
     }))
 }
 
 /// Positions of visible rows: x (B, V, D), table (L, D), ids (B, V), inv (B, L) -> `x + table[ids]`.
 /// The table may have leading dimensions of 1.
-pub fn embed(g: &Gpu, t: &mut Tape, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
+pub fn embed(r: &mut Recorder, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.embed: x")?;
     let [_, l] = inv.dims("tokens.embed: inv")?;
     ids.expect_shape("tokens.embed: ids", &[b, v])?;
     inv.expect_shape("tokens.embed: inv", &[b, l])?;
     rows("tokens.embed: table", &table.data, l, d)?;
     let out = Tensor::scratch("embed", &[b, v, d]);
-    g.launch(&EMBED, items(&out), &sizes(&out, l), &[&x.data, ids, &table.data, &out])?;
-    let (x, table, inv) = (x.clone(), table.clone(), inv.clone());
-    Ok(t.push(g, out, move |g, dout, grads| {
+    r.launch(&EMBED, items(&out), &sizes(&out, l), &[&x.data, ids, &table.data, &out])?;
+    let inv = inv.clone();
+    Ok(r.push((x, table), out, move |r, (x, table), dout, grads| {
         if grads.wants(&table) {
             let dtable = grads.alloc(&table);
             let p = Tokens {
@@ -87,36 +81,33 @@ pub fn embed(g: &Gpu, t: &mut Tape, x: &Var, table: &Var, ids: &Tensor, inv: &Te
                 per: 0,
                 indices: 0,
             };
-            sum(g, &SUM_VISIBLE, p, &[dout, &inv], &dtable)?;
-            grads.add(g, &table, dtable)?;
+            sum(r, &SUM_VISIBLE, p, &[dout, &inv], &dtable)?;
+            grads.add(r, &table, dtable)?;
         }
-        grads.add(g, &x, dout.clone()) // the last reader of dout: it may become dx itself
+        grads.add(r, &x, dout.clone()) // the last reader of dout: it may become dx itself
     }))
 }
 
 /// Positions of all rows: x (B, L, D), table (L, D) -> x + table. The table may have leading dimensions of 1.
-pub fn add_positions(g: &Gpu, t: &mut Tape, x: &Var, table: &Var) -> Result<Var> {
+pub fn add_positions(r: &mut Recorder, x: &Var, table: &Var) -> Result<Var> {
     let [b, l, d] = x.data.dims("tokens.add_positions: x")?;
     rows("tokens.add_positions: table", &table.data, l, d)?;
     let out = Tensor::scratch("add_positions", &[b, l, d]);
-    g.launch(&POSITIONS, items(&out), &sizes(&out, l), &[&x.data, &table.data, &out])?;
-    let (x, table) = (x.clone(), table.clone());
-    Ok(t.push(g, out, move |g, dout, grads| {
+    r.launch(&POSITIONS, items(&out), &sizes(&out, l), &[&x.data, &table.data, &out])?;
+    Ok(r.push((x, table), out, move |r, (x, table), dout, grads| {
         if grads.wants(&table) {
             let dtable = grads.alloc(&table);
-            sum_samples(g, dout, &dtable)?;
-            grads.add(g, &table, dtable)?;
+            sum_samples(r, dout, &dtable)?;
+            grads.add(r, &table, dtable)?;
         }
-        grads.add(g, &x, dout.clone()) // the last reader of dout: it may become dx itself
+        grads.add(r, &x, dout.clone()) // the last reader of dout: it may become dx itself
     }))
 }
 
 /// Visible rows among mask tokens, all with positions: x (B, V, D), mask_token (D), table (L, D), ids (B, V), inv (B,
 /// L)
 /// -> (B, L, D). The mask token and the table may have leading dimensions of 1.
-pub fn restore(
-    g: &Gpu, t: &mut Tape, x: &Var, mask_token: &Var, table: &Var, ids: &Tensor, inv: &Tensor,
-) -> Result<Var> {
+pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.restore: x")?;
     let [_, l] = inv.dims("tokens.restore: inv")?;
     ids.expect_shape("tokens.restore: ids", &[b, v])?;
@@ -124,46 +115,45 @@ pub fn restore(
     rows("tokens.restore: mask_token", &mask_token.data, 1, d)?;
     rows("tokens.restore: table", &table.data, l, d)?;
     let out = Tensor::scratch("restore", &[b, l, d]);
-    g.launch(&RESTORE, items(&out), &sizes(&out, v), &[&x.data, inv, &table.data, &mask_token.data, &out])?;
-    let (x, mask_token, table) = (x.clone(), mask_token.clone(), table.clone());
+    r.launch(&RESTORE, items(&out), &sizes(&out, v), &[&x.data, inv, &table.data, &mask_token.data, &out])?;
     let (ids, inv) = (ids.clone(), inv.clone());
-    Ok(t.push(g, out, move |g, dout, grads| {
+    Ok(r.push((x, mask_token, table), out, move |r, (x, mask_token, table), dout, grads| {
         if grads.wants(&table) {
             let dtable = grads.alloc(&table);
-            sum_samples(g, dout, &dtable)?;
-            grads.add(g, &table, dtable)?;
+            sum_samples(r, dout, &dtable)?;
+            grads.add(r, &table, dtable)?;
         }
         if grads.wants(&mask_token) {
             let dtoken = grads.alloc(&mask_token);
             let p =
                 Tokens { n: 0, dst_rows: 1, src_rows: v as u32, d: d as u32, rows: (b * l) as u32, per: 0, indices: 0 };
-            sum(g, &SUM_MASKED, p, &[dout, &inv], &dtoken)?;
-            grads.add(g, &mask_token, dtoken)?;
+            sum(r, &SUM_MASKED, p, &[dout, &inv], &dtoken)?;
+            grads.add(r, &mask_token, dtoken)?;
         }
         if !grads.wants(&x) {
             return Ok(());
         }
         let dx = grads.alloc(&x);
-        take(g, dout, &ids, &dx)?;
-        grads.add(g, &x, dx)
+        take(r, dout, &ids, &dx)?;
+        grads.add(r, &x, dx)
     }))
 }
 
 /// dst (B, n, D) <- src (B, _, D) at (B, n) or (n)
-fn take(g: &Gpu, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
+fn take(r: &mut Recorder, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
     let p = Tokens { indices: at.len() as u32, ..sizes(dst, src.shape()[1]) };
-    g.launch(&TAKE, items(dst), &p, &[src, at, dst])
+    r.launch(&TAKE, items(dst), &p, &[src, at, dst])
 }
 
 /// dst (L, D) <- Σ_b dout (B, L, D)
-fn sum_samples(g: &Gpu, dout: &Tensor, dst: &Tensor) -> Result<()> {
+fn sum_samples(r: &mut Recorder, dout: &Tensor, dst: &Tensor) -> Result<()> {
     let [b, l, d] = dout.dims("tokens: dout")?;
     let p = Tokens { n: 0, dst_rows: l as u32, src_rows: 0, d: d as u32, rows: b as u32, per: 0, indices: 0 };
-    sum(g, &SUM_ROWS, p, &[dout], dst)
+    sum(r, &SUM_ROWS, p, &[dout], dst)
 }
 
 /// Sums `p.rows` rows into dst, in parts as long as there are many: enough invocations for a GPU, a fixed order.
-fn sum(g: &Gpu, kernel: &'static Kernel, p: Tokens, inputs: &[&Tensor], dst: &Tensor) -> Result<()> {
+fn sum(r: &mut Recorder, kernel: &'static Kernel, p: Tokens, inputs: &[&Tensor], dst: &Tensor) -> Result<()> {
     const INVOCATIONS: usize = 65_536;
     let (rows, width) = (p.rows as usize, (p.dst_rows * p.d) as usize);
     let per = if rows <= 64 { rows } else { (rows * width).div_ceil(INVOCATIONS).clamp(32, rows) };
@@ -171,11 +161,11 @@ fn sum(g: &Gpu, kernel: &'static Kernel, p: Tokens, inputs: &[&Tensor], dst: &Te
     let p = Tokens { n: (parts * width) as u32, per: per as u32, ..p };
     let grid = Grid::items(parts * width, 256);
     if parts == 1 {
-        return g.launch(kernel, grid, &p, &[inputs, &[dst]].concat());
+        return r.launch(kernel, grid, &p, &[inputs, &[dst]].concat());
     }
     let part = Tensor::scratch("tokens part", &[parts, width]);
-    g.launch(kernel, grid, &p, &[inputs, &[&part]].concat())?;
-    sum(g, &SUM_ROWS, Tokens { rows: parts as u32, ..p }, &[&part], dst)
+    r.launch(kernel, grid, &p, &[inputs, &[&part]].concat())?;
+    sum(r, &SUM_ROWS, Tokens { rows: parts as u32, ..p }, &[&part], dst)
 }
 
 fn items(dst: &Tensor) -> Grid {

@@ -11,7 +11,7 @@ use crate::infer::scores::{Scores, Tally};
 use crate::nn::{Entry, Init, Linear, Params};
 use crate::ops::adamw::AdamwConfig;
 use crate::ops::{cross_entropy, matmul, reduce};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 use crate::train::optimizer::{DecayRule, Group};
 use crate::train::schedule::Schedule;
@@ -121,16 +121,15 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
     let mut programs = Vec::new();
     for (rows, labels) in train.rows.chunks(chunk * train.width).zip(train.labels.chunks(chunk)) {
         let (x, y) = (padded(g, rows, chunk, train.width)?, one_hot(g, labels, chunk, classes)?);
-        let (recording, loss) = g.record(|| {
-            let mut t = Tape::new();
-            let logits = head.forward(g, &mut t, &Var::constant(x))?;
-            let rows = cross_entropy::cross_entropy(g, &mut t, &logits, &y)?;
-            let loss = reduce::sum(g, &mut t, &rows)?;
+        let (recording, loss) = Recorder::new(g).record(|r| {
+            let logits = head.forward(r, &Var::constant(x))?;
+            let rows = cross_entropy::cross_entropy(r, &logits, &y)?;
+            let loss = reduce::sum(r, &rows)?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
-            update.launch(t, &loss, &params, group)
+            update.launch(r, &loss, &params, group)
         })?;
         drop(loss);
-        programs.push(Program::new(g, recording)?);
+        programs.push(Program::new(recording)?);
     }
     update.prepare(&params)?;
     let schedule = Schedule::half_cosine(0.01, 0.0, 0, steps.max(1))?;
@@ -142,7 +141,7 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
         update.finish()?;
     }
     let mut tally = Tally::new(classes);
-    let scores = Rows::new(g, chunk.min(test.len()), test.width, |t, x| head.forward(g, t, x))?;
+    let scores = Rows::new(g, chunk.min(test.len()), test.width, |r, x| head.forward(r, x))?;
     scores.over(&test, |rows, labels| tally.add(rows, labels))?;
     Ok(tally.scores())
 }
@@ -159,7 +158,7 @@ pub fn nearest_neighbours(
     for (tile, rows) in train.rows.chunks(8 * CHUNK * train.width).enumerate() {
         let (first, count) = (tile * 8 * CHUNK, rows.len() / train.width);
         let keys = Var::constant(Tensor::from_slice(g, &[count, train.width], rows)?);
-        let similar = Rows::new(g, test.len().min(256), test.width, |t, x| matmul::matmul(g, t, x, &keys, None, None))?;
+        let similar = Rows::new(g, test.len().min(256), test.width, |r, x| matmul::matmul(r, x, &keys, None, None))?;
         let mut image = 0;
         similar.over(&test, |similarities, labels| {
             for row in similarities.chunks_exact(count).take(labels.len()) {
@@ -196,10 +195,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(g: &Gpu, count: usize, width: usize, build: impl FnOnce(&mut Tape, &Var) -> Result<Var>) -> Result<Self> {
+    fn new(
+        g: &Gpu, count: usize, width: usize, build: impl FnOnce(&mut Recorder, &Var) -> Result<Var>,
+    ) -> Result<Self> {
         let x = Tensor::input("features", &[count, width]);
-        let (recording, y) = g.record(|| Ok(build(&mut Tape::off(), &Var::constant(x.clone()))?.data))?;
-        Ok(Self { program: Program::new(g, recording)?, x, y, g: g.clone() })
+        let (recording, y) = Recorder::inference(g).record(|r| Ok(build(r, &Var::constant(x.clone()))?.data))?;
+        Ok(Self { program: Program::new(recording)?, x, y, g: g.clone() })
     }
 
     /// Runs over all rows. `each` gets the outputs and labels of one launch at a time.

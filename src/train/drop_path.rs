@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::Config;
 use crate::ops::rng;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 /// Number of DropPath's stream in the random number generator, so that no other draw has the same numbers.
@@ -27,8 +28,8 @@ impl DropPath {
     /// Launches the draws of a step: a row (B) for each branch that may be dropped, with 0 for a dropped image and 1 /
     /// (1 − p) for a kept one. Returns `None` if no branch of the model is ever dropped. `state` is the
     /// [`StepState`](crate::ops::step::StepState).
-    pub fn draw(&self, g: &Gpu, state: &Tensor, batch: usize) -> Result<Option<Tensor>> {
+    pub fn draw(&self, r: &mut Recorder, state: &Tensor, batch: usize) -> Result<Option<Tensor>> {
         let Some(rates) = &self.rates else { return Ok(None) };
-        rng::keep(g, state, STREAM, rates, rates.len(), batch, batch.next_multiple_of(64)).map(Some)
+        rng::keep(r, state, STREAM, rates, rates.len(), batch, batch.next_multiple_of(64)).map(Some)
     }
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
 use crate::ops::patchify;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 /// The GPU buffer of a batch of images, which the host overwrites before each step.
@@ -31,8 +32,8 @@ impl Images {
 
     /// Launches the normalized patches (B, L, P·P·3). A patch is in conv order (channel, y, x), so that the patch
     /// embedding is a matrix product with the weight of timm's `Conv2d`.
-    pub fn patches(&self, g: &Gpu, config: &Config) -> Result<Tensor> {
-        patchify::from_u8(g, &self.bytes, [self.batch, self.side, self.side], config.patch_size, MEAN, STD)
+    pub fn patches(&self, r: &mut Recorder, config: &Config) -> Result<Tensor> {
+        patchify::from_u8(r, &self.bytes, [self.batch, self.side, self.side], config.patch_size, MEAN, STD)
     }
 
     /// Uploads micro-batch `part` of the `parts` in `images` (parts · B, S, S, 3).

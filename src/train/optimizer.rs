@@ -5,7 +5,7 @@ use crate::gpu::{Gpu, Phase};
 use crate::nn::{Entry, Params};
 use crate::ops::adamw::{AdamwArrays, AdamwConfig, Factor, adamw, clip_factor, guard};
 use crate::ops::loss_scale;
-use crate::tape::Grads;
+use crate::tape::{Grads, Recorder};
 use crate::tensor::Tensor;
 
 /// Which parameters decay (src/models/README.md, D-21).
@@ -86,24 +86,27 @@ impl Optimizer {
 
     /// Launches a check of `loss`. If a number in it is not finite, all later updates do nothing, so that the weights
     /// stay those before the bad step.
-    pub fn guard(&self, g: &Gpu, loss: &Tensor) -> Result<()> {
-        let _phase = g.phase(Phase::Update);
-        guard(g, loss, &self.table)
+    pub fn guard(&self, r: &mut Recorder, loss: &Tensor) -> Result<()> {
+        r.phase(Phase::Update, |r| guard(r, loss, &self.table))
     }
 
     /// Launches one update of all weights. `gradients` holds one flat tensor per arena; `scaling` is the state of
     /// [`loss_scale`], whose factor is taken out of them. Returns the tensor (factor, gradient norm, …) if clipping or
     /// scaling is on.
     pub fn launch(
-        &self, g: &Gpu, params: &Params, gradients: &[Tensor], scaling: Option<&Tensor>,
+        &self, r: &mut Recorder, params: &Params, gradients: &[Tensor], scaling: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
-        let _phase = g.phase(Phase::Update);
-        let _scope = g.scope("adamw");
+        r.phase(Phase::Update, |r| r.scope("adamw", |r| self.step(r, params, gradients, scaling)))
+    }
+
+    fn step(
+        &self, r: &mut Recorder, params: &Params, gradients: &[Tensor], scaling: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
         let all: Vec<&Tensor> = gradients.iter().collect();
         let (betas, max) = (self.config.betas, self.clip.map(|max| max as f32));
         let clip = match (scaling, max) {
-            (Some(state), max) => Some(loss_scale::judge(g, state, &all, betas, max.unwrap_or(f32::INFINITY))?),
-            (None, Some(max)) => Some(clip_factor(g, &all, max)?),
+            (Some(state), max) => Some(loss_scale::judge(r, state, &all, betas, max.unwrap_or(f32::INFINITY))?),
+            (None, Some(max)) => Some(clip_factor(r, &all, max)?),
             (None, None) => None,
         };
         let factor = match &clip {
@@ -113,7 +116,7 @@ impl Optimizer {
         };
         for ((f, grad), groups) in params.flat().iter().zip(gradients).zip(&self.groups) {
             let arrays = AdamwArrays { p: &f.weights, grad, m: &f.first_moment, v: &f.second_moment };
-            adamw(g, &self.state, arrays, groups, &self.table, factor, self.config)?;
+            adamw(r, &self.state, arrays, groups, &self.table, factor, self.config)?;
         }
         Ok(clip)
     }

@@ -12,7 +12,7 @@ use crate::ops::loss_scale;
 #[cfg(feature = "files")]
 use crate::ops::matmul::tune;
 use crate::ops::step::StepState;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Numbers of the optimizer and of the backward pass that stay the same for a run.
@@ -41,6 +41,11 @@ impl Hyper {
     /// Weight decay of one parameter: 0 where the rule exempts it.
     pub fn decay_of(&self, entry: &Entry) -> f64 {
         if self.decay_rule.decays(entry) { self.weight_decay } else { 0.0 }
+    }
+
+    /// A recorder for a step with these numbers.
+    pub fn recorder(&self, g: &Gpu) -> Recorder {
+        Recorder::new(g).checkpointing(self.checkpoint_blocks).in_precision(self.precision)
     }
 }
 
@@ -149,52 +154,52 @@ impl Update {
     /// Launches the backward pass of `loss` (1), the mean over a micro-batch, and then the update of the weights, or
     /// with several micro-batches the addition to the sums. Returns the tensor that will hold the loss of the whole
     /// step.
-    pub fn launch(&mut self, t: Tape, loss: &Var, params: &Params, group: impl Fn(&Entry) -> Group) -> Result<Tensor> {
+    pub fn launch(
+        &mut self, r: &mut Recorder, loss: &Var, params: &Params, group: impl Fn(&Entry) -> Group,
+    ) -> Result<Tensor> {
         let Self { g, hyper, state, optimizer, sums, scaler, .. } = self;
         let dloss = Tensor::scratch("dloss", loss.data.shape());
-        {
-            let _phase = g.phase(Phase::Backward);
-            let share = 1.0 / hyper.accum_iter as f32;
-            match scaler {
-                Some(scaler) => loss_scale::seed(g, scaler.state(), share, &dloss)?,
-                None => dloss.fill(g, share)?,
-            }
-        }
-        let grads = t.backward_from(g, loss, dloss, params.grads())?;
+        let share = 1.0 / hyper.accum_iter as f32;
+        r.phase(Phase::Backward, |r| match scaler {
+            Some(scaler) => loss_scale::seed(r, scaler.state(), share, &dloss),
+            None => dloss.fill(r, share),
+        })?;
+        let grads = r.backward_from(loss, dloss, params.grads())?;
         let optimizer = match optimizer {
             Some(optimizer) => optimizer,
             none => none.insert(Optimizer::new(g, params, &grads, hyper.adamw, hyper.clip, state.clone(), group)?),
         };
-        optimizer.guard(g, &loss.data)?;
+        optimizer.guard(r, &loss.data)?;
         let Some(sums) = sums else {
-            self.weights(params)?;
+            self.weights(r, params)?;
             return Ok(loss.data.clone());
         };
-        let _phase = g.phase(Phase::Update);
-        for (sum, f) in sums.gradients.iter().zip(params.flat()) {
-            ema(g, sum, &f.gradients, &sums.keep)?;
-        }
-        ema(g, &sums.loss, &loss.data, &sums.share)?;
-        Ok(sums.loss.clone())
+        r.phase(Phase::Update, |r| {
+            for (sum, f) in sums.gradients.iter().zip(params.flat()) {
+                ema(r, sum, &f.gradients, &sums.keep)?;
+            }
+            ema(r, &sums.loss, &loss.data, &sums.share)?;
+            Ok(sums.loss.clone())
+        })
     }
 
     /// Launches AdamW, and then the moving average of the new weights.
-    fn weights(&self, params: &Params) -> Result<()> {
-        let g = &self.g;
+    fn weights(&self, r: &mut Recorder, params: &Params) -> Result<()> {
         let Some(optimizer) = &self.optimizer else { return Ok(()) };
         let scaling = self.scaler.as_ref().map(LossScaler::state);
         match &self.sums {
-            Some(sums) => optimizer.launch(g, params, &sums.gradients, scaling)?,
-            None => optimizer.launch(g, params, &params.flat_gradients(), scaling)?,
+            Some(sums) => optimizer.launch(r, params, &sums.gradients, scaling)?,
+            None => optimizer.launch(r, params, &params.flat_gradients(), scaling)?,
         };
-        let _phase = g.phase(Phase::Update);
-        let _scope = g.scope("ema");
-        for average in &self.averages {
-            for (to, from) in average.tensors.iter().zip(params.flat_tensors()) {
-                ema(g, to, &from, &average.factors)?;
+        let average = |r: &mut Recorder| {
+            for average in &self.averages {
+                for (to, from) in average.tensors.iter().zip(params.flat_tensors()) {
+                    ema(r, to, &from, &average.factors)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        r.phase(Phase::Update, |r| r.scope("ema", average))
     }
 
     /// Records the second program, which updates the weights from the sums; `None` with one micro-batch. Call
@@ -203,7 +208,9 @@ impl Update {
         if self.sums.is_none() {
             return Ok(None);
         }
-        Ok(Some(self.g.record(|| self.weights(params))?.0))
+        let mut r = Recorder::inference(&self.g);
+        self.weights(&mut r, params)?;
+        Ok(Some(r.finish()))
     }
 
     /// Builds the second program if there is one and it was not built before. Call [`Update::launch`] before.
@@ -211,7 +218,7 @@ impl Update {
         if self.sums.as_ref().is_none_or(|sums| sums.program.is_some()) {
             return Ok(());
         }
-        let program = self.record(params)?.map(|recording| Program::new(&self.g, recording)).transpose()?;
+        let program = self.record(params)?.map(Program::new).transpose()?;
         if let Some(sums) = &mut self.sums {
             sums.program = program;
         }

@@ -16,12 +16,12 @@ fn activation_matches_cpu() {
             for act in
                 [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus, Activation::Relu]
             {
-                let (y, grads) = run(g, &[leaf(g, &[n], &x)], &dy, |g, t, v| match act {
-                    Activation::Gelu => ops::activation::gelu(g, t, &v[0]),
-                    Activation::GeluTanh => ops::activation::gelu_tanh(g, t, &v[0]),
-                    Activation::Silu => ops::activation::silu(g, t, &v[0]),
-                    Activation::Softplus => ops::activation::softplus(g, t, &v[0]),
-                    Activation::Relu => ops::activation::relu(g, t, &v[0]),
+                let (y, grads) = run(g, &[leaf(g, &[n], &x)], &dy, |r, v| match act {
+                    Activation::Gelu => ops::activation::gelu(r, &v[0]),
+                    Activation::GeluTanh => ops::activation::gelu_tanh(r, &v[0]),
+                    Activation::Silu => ops::activation::silu(r, &v[0]),
+                    Activation::Softplus => ops::activation::softplus(r, &v[0]),
+                    Activation::Relu => ops::activation::relu(r, &v[0]),
                 });
                 close(&format!("{act:?} y"), &y, &forward(act, &wide(&x)), tol);
                 close(&format!("{act:?} dx"), &grads[0], &backward(act, &wide(&x), &wide(&dy)), tol);

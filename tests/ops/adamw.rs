@@ -6,9 +6,11 @@ use rowscan::gpu::{Caps, Gpu, Program};
 use rowscan::ops::adamw;
 use rowscan::ops::adamw::{AdamwArrays, AdamwConfig, Factor};
 use rowscan::ops::step::StepState;
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors};
 
+use super::{at_once, values};
 use crate::common::{Random, Tol, close, each_tier, wide};
 
 /// An arena with one recorded step, replayed with other gradients and another step state.
@@ -30,26 +32,21 @@ impl Arena {
         let n = [p.len()];
         let (p, grad) = (Tensor::from_slice(g, &n, p)?, Tensor::input("grad", &n));
         let (m, v) = (Tensor::input("m", &n), Tensor::input("v", &n));
-        m.fill(g, 0.0)?;
-        v.fill(g, 0.0)?;
+        at_once(g, |r| {
+            m.fill(r, 0.0)?;
+            v.fill(r, 0.0)
+        });
         let state = StepState::tensor();
         let groups = Tensor::from_indices(g, &[groups.len()], groups)?;
         let table = Tensor::from_slice(g, &[table.len() / 2, 2], table)?;
-        let (recording, clip) = g.record(|| {
-            let clip = max_norm.map(|max| adamw::clip_factor(g, &[&grad], max)).transpose()?;
+        let (recording, clip) = Recorder::new(g).record(|r| {
+            let clip = max_norm.map(|max| adamw::clip_factor(r, &[&grad], max)).transpose()?;
             let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
-            adamw::adamw(
-                g,
-                &state,
-                arrays,
-                &groups,
-                &table,
-                clip.as_ref().map_or(Factor::One, Factor::Clipped),
-                hyper,
-            )?;
+            let factor = clip.as_ref().map_or(Factor::One, Factor::Clipped);
+            adamw::adamw(r, &state, arrays, &groups, &table, factor, hyper)?;
             Ok(clip)
         })?;
-        let program = Program::new(g, recording)?;
+        let program = Program::new(recording)?;
         Ok(Self { p, grad, m, v, state, program, clip, hyper })
     }
 
@@ -125,16 +122,16 @@ fn clip_factor_spans_arenas() {
     each_tier(|g| {
         let mut random = Random::new(8);
         for sizes in [vec![64], vec![64, 128], vec![3 * 64, 64 * 1031, 64 * 40_009, 64 * 5]] {
-            let values: Vec<Vec<f32>> = sizes.iter().map(|&n| random.normal(n)).collect();
-            let arenas: Vec<Tensor> = values.iter().map(|v| Tensor::from_slice(g, &[v.len()], v).unwrap()).collect();
+            let grads: Vec<Vec<f32>> = sizes.iter().map(|&n| random.normal(n)).collect();
+            let arenas: Vec<Tensor> = grads.iter().map(|v| Tensor::from_slice(g, &[v.len()], v).unwrap()).collect();
             let arenas: Vec<&Tensor> = arenas.iter().collect();
-            let norm = global_norm(&wide(&values.concat()));
+            let norm = global_norm(&wide(&grads.concat()));
             for max in [0.5, 1e6] {
-                let got = adamw::clip_factor(g, &arenas, max).unwrap().to_vec(g).unwrap();
+                let got = values(g, |r| adamw::clip_factor(r, &arenas, max));
                 // a tree over sums of a few hundred: a handful of roundings, halved by the root
                 close("clip", &got, &[clip_factor(norm, max.into()), norm], Tol { rel: 2e-6, abs: 0.0 });
             }
-            let again = || adamw::clip_factor(g, &arenas, f32::INFINITY).unwrap().to_vec(g).unwrap();
+            let again = || values(g, |r| adamw::clip_factor(r, &arenas, f32::INFINITY));
             assert_eq!(again(), again(), "the same bits each time");
             assert_eq!(again()[0], 1.0);
         }
@@ -162,7 +159,7 @@ fn scaled_steps_take_back_the_scale_or_change_nothing() {
             let table = Tensor::from_slice(g, &[1, 2], &table).unwrap();
             let clip = Tensor::from_slice(g, &[4], &clip).unwrap();
             let arrays = AdamwArrays { p, grad: &arena.grad, m, v };
-            adamw::adamw(g, &arena.state, arrays, &groups, &table, Factor::Scaled(&clip), hyper).unwrap();
+            at_once(g, |r| adamw::adamw(r, &arena.state, arrays, &groups, &table, Factor::Scaled(&clip), hyper));
             [p, m, v].map(|tensor| tensor.to_vec(g).unwrap())
         };
         // a power of two costs no bit
@@ -180,7 +177,7 @@ fn a_guard_freezes_for_good() {
             let guard = |at: usize, value: f32| {
                 let mut x = vec![-1.5f32; n];
                 x[at] = value;
-                adamw::guard(g, &Tensor::from_slice(g, &[n], &x).unwrap(), &table).unwrap();
+                at_once(g, |r| adamw::guard(r, &Tensor::from_slice(g, &[n], &x)?, &table));
                 table.to_vec(g).unwrap()
             };
             for fine in [0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45] {
@@ -198,28 +195,22 @@ fn a_guard_freezes_for_good() {
 #[test]
 fn adamw_refuses_other_sizes() {
     let g = Gpu::dry(Caps::portable());
+    let r = &mut Recorder::new(&g);
     let make = |n: usize| Tensor::input("array", &[n]);
-    let attempt = |n: usize, blocks: usize, eps: f32| {
+    let mut attempt = |n: usize, blocks: usize, eps: f32| {
         let [p, grad, m, v] = [n, n, n, n].map(make);
         let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
         let table = Tensor::input("table", &[1, 2]);
         let hyper = AdamwConfig { eps, ..AdamwConfig::default() };
-        adamw::adamw(
-            &g,
-            &StepState::tensor(),
-            arrays,
-            &Tensor::indices("groups", &[blocks]),
-            &table,
-            Factor::One,
-            hyper,
-        )
+        let groups = Tensor::indices("groups", &[blocks]);
+        adamw::adamw(r, &StepState::tensor(), arrays, &groups, &table, Factor::One, hyper)
     };
     assert!(attempt(128, 2, 1e-8).is_ok());
     assert!(attempt(100, 2, 1e-8).unwrap_err().to_string().contains("multiple of 64"));
     assert!(attempt(128, 3, 1e-8).unwrap_err().to_string().contains("groups"));
     assert!(attempt(128, 2, 0.0).unwrap_err().to_string().contains("eps"));
-    assert!(adamw::clip_factor(&g, &[], 1.0).is_err());
-    assert!(adamw::clip_factor(&g, &[&make(64)], 0.0).is_err());
+    assert!(adamw::clip_factor(r, &[], 1.0).is_err());
+    assert!(adamw::clip_factor(r, &[&make(64)], 0.0).is_err());
 }
 
 /// Five steps of torch.optim.AdamW, with and without clip_grad_norm_: w (7, 5) with decay, b (5) without.

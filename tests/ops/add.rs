@@ -2,7 +2,7 @@ use rowscan::cpu::add as cpu;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::add::{add, add_kept};
 use rowscan::ops::scale::scale;
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
@@ -17,7 +17,7 @@ fn add_matches_cpu() {
         for n in [1, 7, 257, 8_400_000] {
             let mut random = Random::new(n as u64);
             let (a, b, dy) = (random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0));
-            let (y, grads) = run(g, &[leaf(g, &[n], &a), leaf(g, &[n], &b)], &dy, |g, t, v| add(g, t, &v[0], &v[1]));
+            let (y, grads) = run(g, &[leaf(g, &[n], &a), leaf(g, &[n], &b)], &dy, |r, v| add(r, &v[0], &v[1]));
             let want = cpu::backward(&wide(&dy));
             close("y", &y, &cpu::forward(&wide(&a), &wide(&b)), TOL);
             close("da", &grads[0], &want.da, EXACT);
@@ -36,7 +36,7 @@ fn add_kept_matches_cpu() {
             let keep: Vec<f32> = (0..samples).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect();
             let factors = Tensor::from_slice(g, &[samples], &keep).unwrap();
             let leaves = [leaf(g, &[samples, per], &a), leaf(g, &[samples, per], &b)];
-            let (y, grads) = run(g, &leaves, &dy, |g, t, v| add_kept(g, t, &v[0], &v[1], &factors));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| add_kept(r, &v[0], &v[1], &factors));
             let want = cpu::kept_backward(&wide(&dy), &wide(&keep));
             // two roundings of terms up to 1.25
             close("y", &y, &cpu::kept(&wide(&a), &wide(&b), &wide(&keep)), Tol { rel: 1.2e-7, abs: 1.5e-7 });
@@ -53,25 +53,25 @@ fn add_does_not_share_a_gradient_that_grows() {
         let (a, b, dy) = ([1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [0.5, 0.25, 2.0]);
         let times = |c: f64| dy.map(|v| c * f64::from(v));
         for swapped in [false, true] {
-            let (y, grads) = run(g, &[leaf(g, &[3], &a), leaf(g, &[3], &b)], &dy, |g, t, v| {
-                let tripled = scale(g, t, &v[0], 3.0)?;
-                let both = if swapped { add(g, t, &v[1], &v[0])? } else { add(g, t, &v[0], &v[1])? };
-                add(g, t, &both, &tripled)
+            let (y, grads) = run(g, &[leaf(g, &[3], &a), leaf(g, &[3], &b)], &dy, |r, v| {
+                let tripled = scale(r, &v[0], 3.0)?;
+                let both = if swapped { add(r, &v[1], &v[0])? } else { add(r, &v[0], &v[1])? };
+                add(r, &both, &tripled)
             });
             close("y", &y, &[14.0, 28.0, 42.0], EXACT);
             close("da", &grads[0], &times(4.0), EXACT);
             close("db", &grads[1], &times(1.0), EXACT);
         }
-        let (y, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| {
-            let twice = add(g, t, &v[0], &v[0])?;
-            add(g, t, &v[0], &twice)
+        let (y, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |r, v| {
+            let twice = add(r, &v[0], &v[0])?;
+            add(r, &v[0], &twice)
         });
         close("3a", &y, &[3.0, 6.0, 9.0], EXACT);
         close("da of 3a", &grads[0], &times(3.0), EXACT);
-        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| add(g, t, &v[0], &v[0]));
+        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |r, v| add(r, &v[0], &v[0]));
         close("da of 2a", &grads[0], &times(2.0), EXACT);
         let fixed = Var::constant(leaf(g, &[3], &b).data);
-        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |g, t, v| add(g, t, &fixed, &v[0]));
+        let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |r, v| add(r, &fixed, &v[0]));
         close("da beside a constant", &grads[0], &times(1.0), EXACT);
     });
 }
@@ -80,6 +80,6 @@ fn add_does_not_share_a_gradient_that_grows() {
 fn add_names_what_does_not_fit() {
     let g = Gpu::dry(Caps::portable());
     let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
-    let error = add(&g, &mut Tape::new(), &var(&[2, 3]), &var(&[3, 2])).unwrap_err();
+    let error = add(&mut Recorder::new(&g), &var(&[2, 3]), &var(&[3, 2])).unwrap_err();
     assert_eq!(error.to_string(), "add: b: got [3, 2], expected [2, 3]");
 }

@@ -4,9 +4,10 @@ use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
 use rowscan::ops::attention::{
     KERNELS, Mask, Regions, cross_attention, self_attention, tiling, weights as ops_weights,
 };
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
+use super::values;
 use crate::common::{
     Random, Tol, as_hardware, close, each_tier, gpu, halved as to_half, leaf, round_to_half, run, some, wide, widened,
 };
@@ -38,11 +39,10 @@ fn takes_coop(g: &Gpu) -> bool {
 }
 
 /// Each tier in f32, then cooperative matrices where there are any.
-fn each_path(test: impl Fn(&Gpu)) {
-    each_tier(&test);
+fn each_path(test: impl Fn(&Gpu, Precision)) {
+    each_tier(|g| test(g, Precision::F32));
     if let Some(g) = coop() {
-        let _precision = g.set_precision(Precision::Mixed);
-        test(&g);
+        test(&g, Precision::Mixed);
     }
 }
 
@@ -55,6 +55,7 @@ struct Problem {
     dout: Vec<f32>,
     /// Whether the GPU gets them as f16.
     half: bool,
+    precision: Precision,
 }
 
 impl Problem {
@@ -62,7 +63,12 @@ impl Problem {
         let dim = Dims { b, lq, lk, h, dh };
         let mut random = Random::new(seed);
         let parts = [lq, lk, lk].map(|l| random.normal(b * l * h * dh));
-        Self { dim, mask, regions, parts, dout: random.normal(b * lq * h * dh), half: false }
+        let dout = random.normal(b * lq * h * dh);
+        Self { dim, mask, regions, parts, dout, half: false, precision: Precision::F32 }
+    }
+
+    fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     fn seen(&self) -> Seen<'_> {
@@ -92,21 +98,22 @@ impl Problem {
     fn run_self(&self, g: &Gpu) -> (Vec<f32>, Vec<f32>) {
         let table = self.table(g);
         let qkv = self.leaf(g, &[0, 1, 2], self.dim.lq);
-        let (out, mut grads) = run(g, &[qkv], &self.dout, |g, t, v| {
-            let qkv = self.stored(g, t, &v[0])?;
-            let out = self_attention(g, t, &qkv, self.dim.h, self.mask, table.as_ref())?;
-            self.wide(g, t, out)
+        let (out, mut grads) = run(g, &[qkv], &self.dout, |r, v| {
+            r.set_precision(self.precision);
+            let qkv = self.stored(r, &v[0])?;
+            let out = self_attention(r, &qkv, self.dim.h, self.mask, table.as_ref())?;
+            self.wide(r, out)
         });
         (out, grads.remove(0))
     }
 
-    fn stored(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if self.half { to_half(g, t, x) } else { Ok(x.clone()) }
+    fn stored(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        if self.half { to_half(r, x) } else { Ok(x.clone()) }
     }
 
-    fn wide(&self, g: &Gpu, t: &mut Tape, out: Var) -> Result<Var> {
+    fn wide(&self, r: &mut Recorder, out: Var) -> Result<Var> {
         assert_eq!(out.data.is_f16(), self.half);
-        if self.half { widened(g, t, &out) } else { Ok(out) }
+        if self.half { widened(r, &out) } else { Ok(out) }
     }
 
     /// With q, k, v, out and their gradients in f16.
@@ -121,9 +128,9 @@ impl Problem {
     }
 
     /// In mixed precision on cooperative matrices.
-    fn check_halved(&self, g: &Gpu) {
-        let _precision = g.set_precision(Precision::Mixed);
-        self.check_of(g, |x| x.iter().map(|&x| half::f16::from_f32(x).to_f64()).collect(), halved);
+    fn check_halved(self, g: &Gpu) {
+        let read = |x: &[f32]| x.iter().map(|&x| half::f16::from_f32(x).to_f64()).collect();
+        self.in_precision(Precision::Mixed).check_of(g, read, halved);
     }
 
     /// With operands as the device reads them, and what a result may be off by.
@@ -149,22 +156,23 @@ impl Problem {
         }
         let table = self.table(g);
         let leaves = [self.leaf(g, &[0], self.dim.lq), self.leaf(g, &[1, 2], self.dim.lk)];
-        let (out, found) = run(g, &leaves, &self.dout, |g, t, v| {
-            let (q, kv) = (self.stored(g, t, &v[0])?, self.stored(g, t, &v[1])?);
-            let out = cross_attention(g, t, &q, &kv, self.dim.h, self.mask, table.as_ref())?;
-            self.wide(g, t, out)
+        let (out, found) = run(g, &leaves, &self.dout, |r, v| {
+            r.set_precision(self.precision);
+            let (q, kv) = (self.stored(r, &v[0])?, self.stored(r, &v[1])?);
+            let out = cross_attention(r, &q, &kv, self.dim.h, self.mask, table.as_ref())?;
+            self.wide(r, out)
         });
         close(&format!("{name} cross out"), &out, &want.out, tol(&want.out));
         compare("cross", &[0], &found[0]);
         compare("cross", &[1, 2], &found[1]);
-        let off = &mut Tape::off();
-        let seen = self.stored(g, off, &leaves[0]).and_then(|q| {
-            let kv = self.stored(g, off, &leaves[1])?;
-            ops_weights(g, &q.data, &kv.data, self.dim.h, self.mask, table.as_ref())?.to_vec(g)
+        let seen = values(g, |r| {
+            r.set_precision(self.precision);
+            let (q, kv) = (self.stored(r, &leaves[0])?, self.stored(r, &leaves[1])?);
+            ops_weights(r, &q.data, &kv.data, self.dim.h, self.mask, table.as_ref())
         });
         let want = weights(self.dim, &wide(&self.parts[0]), &wide(&self.parts[1]), scale, self.seen());
-        let tol = if g.precision() == Precision::Mixed { TOL } else { tol(&want) }; // never rounded
-        close(&format!("{name} weights"), &seen.expect("weights"), &want, tol);
+        let tol = if self.precision == Precision::Mixed { TOL } else { tol(&want) }; // never rounded
+        close(&format!("{name} weights"), &seen, &want, tol);
     }
 }
 
@@ -210,7 +218,7 @@ fn attention_matches_cpu() {
 #[test]
 fn attention_in_f16_matches_cpu() {
     let any = |seed, l, below| Random::new(seed).below(l, below);
-    each_path(|g| {
+    each_path(|g, precision| {
         let cases = [
             ([1, 196, 196, 3, 12], Mask::RegionCausal, rows(196, 14)),
             ([2, 65, 65, 3, 4], Mask::Full, vec![]),
@@ -221,7 +229,7 @@ fn attention_in_f16_matches_cpu() {
             ([1, 65, 5, 1, 128], Mask::Full, vec![]),
         ];
         for (seed, (shape, mask, regions)) in some(cases.into_iter().enumerate()) {
-            Problem::new(40 + seed as u64, shape, mask, regions).check_stored(g);
+            Problem::new(40 + seed as u64, shape, mask, regions).in_precision(precision).check_stored(g);
         }
     });
 }
@@ -229,11 +237,12 @@ fn attention_in_f16_matches_cpu() {
 /// Every mask at every way to split a head over invocations, with rows and tiles that end early.
 #[test]
 fn attention_in_f16_matches_cpu_at_every_head() {
-    each_path(|g| {
+    each_path(|g, precision| {
         for (i, dh) in some([4, 8, 32, 64, 128].into_iter().enumerate()) {
             for mask in [Mask::Full, Mask::RegionCausal, Mask::SameRegion] {
                 let l = 35 + 6 * i;
-                Problem::new(60 + i as u64, [1 + i % 2, l, l, 1 + i % 3, dh], mask, rows(l, 7)).check_stored(g);
+                let problem = Problem::new(60 + i as u64, [1 + i % 2, l, l, 1 + i % 3, dh], mask, rows(l, 7));
+                problem.in_precision(precision).check_stored(g);
             }
         }
     });
@@ -244,7 +253,9 @@ fn attention_past_one_grid_row() {
     // 2049·16 groups of one workgroup each: 16 more than a grid row of 32768
     let problem = Problem::new(1, [2049, 2, 2, 16, 1], Mask::RegionCausal, tokens(2));
     each_tier(|g| problem.check(g, TOL));
-    coop().iter().for_each(|g| problem.check_halved(g));
+    if let Some(g) = coop() {
+        problem.check_halved(&g);
+    }
 }
 
 /// Every length around tiles of 32 keys and of 32 or 64 queries, every mask at every width of head.
@@ -285,8 +296,9 @@ fn attention_on_cooperative_matrices_matches_cpu() {
 
 #[test]
 fn attention_repeats_bit_for_bit() {
-    each_path(|g| {
-        let mut problem = Problem::new(3, [2, 100, 100, 3, 12], Mask::RegionCausal, rows(100, 9));
+    each_path(|g, precision| {
+        let problem = Problem::new(3, [2, 100, 100, 3, 12], Mask::RegionCausal, rows(100, 9));
+        let mut problem = problem.in_precision(precision);
         for half in [false, true] {
             problem.half = half;
             assert_eq!(problem.run_self(g), problem.run_self(g));
@@ -298,8 +310,7 @@ fn attention_repeats_bit_for_bit() {
 #[test]
 fn attention_stays_f32_without_cooperative_matrices() {
     let run = |g: &Gpu, precision| {
-        let _precision = g.set_precision(precision);
-        Problem::new(4, [1, 40, 40, 2, 12], Mask::Full, vec![]).run_self(g)
+        Problem::new(4, [1, 40, 40, 2, 12], Mask::Full, vec![]).in_precision(precision).run_self(g)
     };
     let bits = |g: &Gpu| {
         let exact = run(g, Precision::F32);
@@ -329,10 +340,10 @@ fn attention_fuzz() {
 fn attention_is_causal_bit_for_bit() {
     let (h, w, r) = (14, 14, 5);
     let kept = (r + 1) * w * 16; // values of rows 0..=r
-    each_path(|g| {
+    each_path(|g, precision| {
         for (regions, half) in [(rows(h * w, w), false), (tokens(h * w), false), (rows(h * w, w), true)] {
-            let mut a = Problem::new(5, [1, h * w, h * w, 1, 16], Mask::RegionCausal, regions);
-            a.half = half;
+            let a = Problem::new(5, [1, h * w, h * w, 1, 16], Mask::RegionCausal, regions);
+            let mut a = Problem { half, precision, ..a };
             a.dout[kept..].fill(0.0);
             let (out, grad) = a.run_self(g);
             assert!(grad[3 * kept..].iter().all(|&d| d == 0.0), "gradient of later rows");
@@ -352,9 +363,10 @@ fn attention_is_causal_bit_for_bit() {
 
 #[test]
 fn attention_stays_finite_at_large_logits() {
-    each_path(|g| {
+    each_path(|g, precision| {
         for (size, check) in [(9.0, true), (60.0, false)] {
-            let mut a = Problem::new(7, [1, 65, 65, 1, 16], Mask::RegionCausal, rows(65, 13));
+            let a = Problem::new(7, [1, 65, 65, 1, 16], Mask::RegionCausal, rows(65, 13));
+            let mut a = a.in_precision(precision);
             for part in &mut a.parts[..2] {
                 part.iter_mut().for_each(|x| *x *= size);
             }
@@ -363,7 +375,7 @@ fn attention_stays_finite_at_large_logits() {
                 .map(|n| q[n / 65 * 16..][..16].iter().zip(&k[n % 65 * 16..]).map(|(q, k)| q * k / 4.0).sum::<f32>())
                 .fold(0.0, |m, x| x.abs().max(m));
             assert!(x > 80.0, "logits of {x} test nothing");
-            if check && g.precision() == Precision::F32 {
+            if check && precision == Precision::F32 {
                 // a logit of 300 is rounded to 3e-5, and with it each weight, relative; dq and dk carry the factor 9
                 a.check(g, Tol { rel: 1e-4, abs: 2e-4 });
             } else {
@@ -414,14 +426,12 @@ fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
         let caps = Caps { tiers, fragment, subgroup_sizes: (lanes, lanes), ..Caps::portable() };
         let names = |caps: &Caps, precision, dh: usize| {
             let g = Gpu::dry(caps.clone());
-            let _precision = g.set_precision(precision);
             let qkv = Var::leaf(Tensor::input("qkv", &[2, 70, 3 * dh]));
-            let step = || {
-                let mut t = Tape::new();
-                let out = self_attention(&g, &mut t, &qkv, 1, Mask::Full, None)?;
-                t.backward_from(&g, &out, Tensor::input("dout", &[2, 70, dh]), Grads::default())
+            let step = |r: &mut Recorder| {
+                let out = self_attention(r, &qkv, 1, Mask::Full, None)?;
+                r.backward_from(&out, Tensor::input("dout", &[2, 70, dh]), Grads::default())
             };
-            let (recording, _) = g.record(step).expect("recorded");
+            let (recording, _) = Recorder::new(&g).in_precision(precision).record(step).expect("recorded");
             for launch in recording.launches().iter().filter(|launch| launch.name().contains("coop")) {
                 let (bytes, invocations) = needs(&launch.wgsl(Tiers::default(), false), launch.kernel().entry());
                 assert!(bytes <= 32_768, "{} {dh} {lanes}: {bytes} bytes", launch.name());
@@ -446,10 +456,9 @@ fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
 fn attention_names_what_is_wrong() {
     let g = &Gpu::dry(Caps::portable());
     let var = |shape: &[usize]| Var::leaf(Tensor::input("x", shape));
-    let on_its_own = |shape: &[usize], heads, mask| {
-        let call = || self_attention(g, &mut Tape::off(), &var(shape), heads, mask, None);
-        g.record(call).map(|(_, out)| out.data.shape().to_vec())
-    };
+    let shape = |out: Result<Var>| out.map(|out| out.data.shape().to_vec());
+    let on_its_own =
+        |of: &[usize], heads, mask| shape(self_attention(&mut Recorder::inference(g), &var(of), heads, mask, None));
     let fails = |result: Result<Vec<usize>>, with: &str| {
         let text = result.expect_err(with).to_string();
         assert!(text.contains(with), "{text}");
@@ -462,23 +471,20 @@ fn attention_names_what_is_wrong() {
     fails(on_its_own(&[2, 180], 3, Mask::Full), "3 dimensions");
     fails(on_its_own(&[2, 5, 36], 3, Mask::SameRegion), "a table for SameRegion");
     let across = |q: &[usize], kv: &[usize]| {
-        let call = || cross_attention(g, &mut Tape::off(), &var(q), &var(kv), 3, Mask::Full, None);
-        g.record(call).map(|(_, out)| out.data.shape().to_vec())
+        shape(cross_attention(&mut Recorder::inference(g), &var(q), &var(kv), 3, Mask::Full, None))
     };
     assert_eq!(across(&[2, 5, 12], &[2, 7, 24]).expect("fits"), [2, 5, 12]);
     fails(across(&[2, 5, 12], &[3, 7, 24]), "attention: kv");
     fails(across(&[2, 5, 12], &[2, 7, 12]), "attention: kv");
     let half = |shape: &[usize]| Var::leaf(Tensor::scratch_of(rowscan::gpu::DType::F16, "x", shape));
-    let in_half = |q: &Var, kv: &Var, heads| {
-        let call = || cross_attention(g, &mut Tape::off(), q, kv, heads, Mask::Full, None);
-        g.record(call).map(|(_, out)| out.data.shape().to_vec())
-    };
+    let in_half =
+        |q: &Var, kv: &Var, heads| shape(cross_attention(&mut Recorder::inference(g), q, kv, heads, Mask::Full, None));
     assert_eq!(in_half(&half(&[2, 5, 12]), &half(&[2, 7, 24]), 3).expect("fits"), [2, 5, 12]);
     fails(in_half(&half(&[2, 5, 12]), &half(&[2, 7, 24]), 2), "a multiple of 4");
     fails(in_half(&half(&[2, 5, 12]), &var(&[2, 7, 24]), 3), "f16");
     let Some(g) = gpu() else { return };
     fails(Regions::new(g, &[]).map(|r| vec![r.len()]), "at least one");
     let table = Regions::rows(g, 2, 3).expect("six tokens");
-    let call = || self_attention(g, &mut Tape::off(), &var(&[2, 5, 36]), 3, Mask::RegionCausal, Some(&table));
-    fails(g.record(call).map(|(_, out)| out.data.shape().to_vec()), "6 of each");
+    let r = &mut Recorder::inference(g);
+    fails(shape(self_attention(r, &var(&[2, 5, 36]), 3, Mask::RegionCausal, Some(&table))), "6 of each");
 }

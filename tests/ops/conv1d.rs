@@ -1,7 +1,8 @@
 use rowscan::cpu::conv1d::{Dims, backward, forward};
+use rowscan::gpu::{DType, Gpu, Precision};
 use rowscan::ops;
-
-use rowscan::gpu::{Gpu, Precision};
+use rowscan::tape::{Recorder, Var};
+use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, halved, leaf, round_to_half, run, some, wide, widened};
 
@@ -19,12 +20,12 @@ fn check_in(g: &Gpu, half: bool, s: usize, b: usize, l: usize, e: usize, k: usiz
         round_to_half(&mut du);
     }
     let leaves = [leaf(g, &[b, l, 2 * e], &xz), leaf(g, &[s, e, k], &w), leaf(g, &[s, e], &bias)];
-    let _precision = g.set_precision(if half { Precision::Mixed } else { Precision::F32 });
-    let (u, grads) = run(g, &leaves, &du, |g, t, v| {
-        let xz = if half { halved(g, t, &v[0])? } else { v[0].clone() };
-        let u = ops::conv1d::conv1d(g, t, &xz, &v[1], &v[2], s)?;
+    let (u, grads) = run(g, &leaves, &du, |r, v| {
+        r.set_precision(if half { Precision::Mixed } else { Precision::F32 });
+        let xz = if half { halved(r, &v[0])? } else { v[0].clone() };
+        let u = ops::conv1d::conv1d(r, &xz, &v[1], &v[2], s)?;
         assert_eq!(u.data.is_f16(), half);
-        if half { widened(g, t, &u) } else { Ok(u) }
+        if half { widened(r, &u) } else { Ok(u) }
     });
     let dim = Dims { s, b, l, e, k, ldx: 2 * e };
     let (xz, w, bias, du) = (wide(&xz), wide(&w), wide(&bias), wide(&du));
@@ -85,14 +86,13 @@ fn conv1d_matches_cpu_at_random_sizes() {
 fn conv1d_names_what_does_not_fit() {
     each_tier(|g| {
         let [xz, w, bias] = [&[1, 2, 6][..], &[2, 3, 4], &[2, 3]].map(|s| leaf(g, s, &vec![0.0; s.iter().product()]));
-        let mut t = rowscan::tape::Tape::new();
-        let e = ops::conv1d::conv1d(g, &mut t, &xz, &w, &bias, 1).expect_err("two directions");
+        let r = &mut Recorder::new(g);
+        let e = ops::conv1d::conv1d(r, &xz, &w, &bias, 1).expect_err("two directions");
         assert!(e.to_string().contains("directions"), "{e}");
-        let e = ops::conv1d::conv1d(g, &mut t, &xz, &w, &w, 2).expect_err("bias (S, E, K)");
+        let e = ops::conv1d::conv1d(r, &xz, &w, &w, 2).expect_err("bias (S, E, K)");
         assert!(e.to_string().contains("conv1d: bias"), "{e}");
-        let half =
-            rowscan::tape::Var::leaf(rowscan::tensor::Tensor::scratch_of(rowscan::gpu::DType::F16, "half", &[1, 2, 6]));
-        let e = ops::conv1d::conv1d(g, &mut t, &half, &w, &bias, 2).expect_err("three channels in f16");
+        let half = Var::leaf(Tensor::scratch_of(DType::F16, "half", &[1, 2, 6]));
+        let e = ops::conv1d::conv1d(r, &half, &w, &bias, 2).expect_err("three channels in f16");
         assert!(e.to_string().contains("channels in f16"), "{e}");
     });
 }

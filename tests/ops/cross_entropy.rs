@@ -21,9 +21,8 @@ fn cross_entropy_matches_cpu() {
             targets[b * k / 2] = 1.0;
             let dloss = random.normal(b);
             let on = Tensor::from_slice(g, &[b, k], &targets).expect("targets");
-            let (loss, grads) = run(g, &[leaf(g, &[b, k], &logits)], &dloss, |g, t, v| {
-                ops::cross_entropy::cross_entropy(g, t, &v[0], &on)
-            });
+            let (loss, grads) =
+                run(g, &[leaf(g, &[b, k], &logits)], &dloss, |r, v| ops::cross_entropy::cross_entropy(r, &v[0], &on));
             let dim = Dims { b, k };
             let (logits, targets) = (wide(&logits), wide(&targets));
             let want: Vec<f64> = forward(dim, &logits, &targets).rows.iter().map(|row| row / b as f64).collect();

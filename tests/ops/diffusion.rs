@@ -2,9 +2,10 @@ use rowscan::cpu::diffusion as oracle;
 use rowscan::cpu::diffusion::Dims;
 use rowscan::gpu::Gpu;
 use rowscan::ops::diffusion::{Schedule, add_noise, denoise, diffusion, embed_time};
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
+use super::{at_once, values};
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
 
 const STEPS: usize = 1000;
@@ -68,9 +69,8 @@ fn diffusion_matches_cpu() {
             let dloss = Random::new(1).normal(rows);
             let ld = if vlb { 2 * cols } else { cols };
             let pred = leaf(g, &[rows / n, n, ld], &case.pred);
-            let (loss, grads) =
-                run(g, &[pred], &dloss, |g, tape, v| diffusion(g, tape, &schedule, &v[0], &x0, &eps, &t));
-            let noised = add_noise(g, &schedule, &x0, &eps, &t).and_then(|x| x.to_vec(g)).expect("noised");
+            let (loss, grads) = run(g, &[pred], &dloss, |r, v| diffusion(r, &schedule, &v[0], &x0, &eps, &t));
+            let noised = values(g, |r| add_noise(r, &schedule, &x0, &eps, &t));
             let (pred, x0, eps, t) = (wide(&case.pred), wide(&case.x0), wide(&case.eps), case.steps());
             // one product each and their sum
             let want = oracle::add_noise(case.dim, &exact, &x0, &eps, &t);
@@ -92,16 +92,16 @@ fn diffusion_matches_cpu() {
 fn nothing_overflows() {
     each_tier(|g| {
         let schedule = Schedule::cosine(g, STEPS, 8).unwrap();
-        let values = [-1e3f32, -30.0, -1.0, 0.0, 1.0, 30.0, 1e3];
+        let sizes = [-1e3f32, -30.0, -1.0, 0.0, 1.0, 30.0, 1e3];
         let mut pred = Vec::new();
-        values.iter().for_each(|&e| values.iter().for_each(|&v| pred.extend([e, v])));
+        sizes.iter().for_each(|&e| sizes.iter().for_each(|&v| pred.extend([e, v])));
         let n = pred.len() / 2;
         let on = |shape: &[usize], v: &[f32]| Tensor::from_slice(g, shape, v).unwrap();
         for (t, x0) in [(0, -2.0), (0, 0.0), (0, 2.0), (1, 0.0), (999, 0.0)] {
             let (x0, eps) = (on(&[n, 1], &vec![x0; n]), on(&[1, n, 1], &vec![0.0; n]));
             let t = Tensor::from_indices(g, &[1, n], &vec![t; n]).unwrap();
-            let (loss, grads) = run(g, &[leaf(g, &[1, n, 2], &pred)], &vec![1.0; n], |g, tape, v| {
-                diffusion(g, tape, &schedule, &v[0], &x0, &eps, &t)
+            let (loss, grads) = run(g, &[leaf(g, &[1, n, 2], &pred)], &vec![1.0; n], |r, v| {
+                diffusion(r, &schedule, &v[0], &x0, &eps, &t)
             });
             assert!(loss.iter().chain(&grads[0]).all(|v| v.is_finite()), "{loss:?} {:?}", grads[0]);
         }
@@ -114,7 +114,7 @@ fn times_are_waves() {
         let schedule = Schedule::cosine(g, STEPS, 256).unwrap();
         let t: Vec<u32> = (0..1000).chain([7, 999, 0]).collect();
         let on = Tensor::from_indices(g, &[1, t.len()], &t).unwrap();
-        let got = embed_time(g, &schedule, &on).unwrap().to_vec(g).unwrap();
+        let got = values(g, |r| embed_time(r, &schedule, &on));
         let want = oracle::embed_time(256, &t.iter().map(|&t| t as usize).collect::<Vec<_>>());
         close("time", &got, &want, Tol { rel: 1e-7, abs: 1e-9 }); // rounded once
     });
@@ -141,7 +141,7 @@ fn sampling_matches_cpu() {
                 let on = |shape: &[usize], v: &[f32]| Tensor::from_slice(g, shape, v).unwrap();
                 let coefficients = on(&[8], &step.coefficients);
                 let pred_on = on(&[n, pred.len() / n], &pred);
-                denoise(g, &x, &pred_on, &on(&[n, cols], &noise), &coefficients).unwrap();
+                at_once(g, |r| denoise(r, &x, &pred_on, &on(&[n, cols], &noise), &coefficients));
                 let want =
                     oracle::denoise(dim, &chain, &wide(&pred), &wide(&before), &wide(&noise), count - 1 - at, 5.0);
                 // the first step divides by √ᾱ, about 1/6000: the rounding of x grows as much
@@ -159,7 +159,8 @@ fn diffusion_names_what_does_not_fit() {
     let tensor = |shape: &[usize]| Tensor::input("given", shape);
     let (x0, eps, t) = (tensor(&[3, 5]), tensor(&[2, 3, 5]), tensor(&[2, 3]));
     let loss = |pred: &[usize], x0: &Tensor, t: &Tensor| {
-        diffusion(g, &mut Tape::off(), &schedule, &Var::leaf(tensor(pred)), x0, &eps, t).unwrap_err().to_string()
+        let r = &mut Recorder::inference(g);
+        diffusion(r, &schedule, &Var::leaf(tensor(pred)), x0, &eps, t).unwrap_err().to_string()
     };
     assert!(loss(&[2, 3, 7], &x0, &t).contains("diffusion: pred"));
     assert!(loss(&[2, 3, 10], &eps, &t).contains("diffusion: x0"));

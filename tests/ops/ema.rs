@@ -1,8 +1,10 @@
 use rowscan::cpu::ema as cpu;
 use rowscan::gpu::{Caps, Gpu, Program};
 use rowscan::ops::ema::{ema, momentum};
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
+use super::at_once;
 use crate::common::{Random, Tol, close, each_tier, some, wide};
 
 /// One recorded update, replayed with other factors each time, as a run does.
@@ -11,8 +13,8 @@ fn check(g: &Gpu, n: usize) {
     let start = random.normal(n);
     let average = Tensor::from_slice(g, &[n], &start).unwrap();
     let (x, factors) = (Tensor::input("x", &[n]), Tensor::input("factors", &[2]));
-    let (recording, ()) = g.record(|| ema(g, &average, &x, &factors)).unwrap();
-    let program = Program::new(g, recording).unwrap();
+    let (recording, ()) = Recorder::new(g).record(|r| ema(r, &average, &x, &factors)).unwrap();
+    let program = Program::new(recording).unwrap();
     let mut want = wide(&start);
     for [keep, take] in [momentum(0.9), momentum(0.99996), [0.0, 0.25], [1.0, 0.25], [0.0, 1.0], [-0.5, 2.0]] {
         let values = random.normal(n);
@@ -40,7 +42,7 @@ fn nothing_is_kept_of_what_is_not_a_number() {
     each_tier(|g| {
         let average = Tensor::from_slice(g, &[3], &[f32::NAN, f32::INFINITY, 1.0]).unwrap();
         let (x, factors) = (Tensor::from_slice(g, &[3], &[1.0, 2.0, 3.0]).unwrap(), [0.0, 1.0]);
-        ema(g, &average, &x, &Tensor::from_slice(g, &[2], &factors).unwrap()).unwrap();
+        at_once(g, |r| ema(r, &average, &x, &Tensor::from_slice(g, &[2], &factors)?));
         assert_eq!(average.to_vec(g).unwrap(), [1.0, 2.0, 3.0]);
     });
 }
@@ -48,8 +50,9 @@ fn nothing_is_kept_of_what_is_not_a_number() {
 #[test]
 fn ema_refuses_other_sizes() {
     let g = Gpu::dry(Caps::portable());
+    let r = &mut Recorder::new(&g);
     let make = |n: usize| Tensor::input("array", &[n]);
-    assert!(ema(&g, &make(4), &make(4), &make(2)).is_ok());
-    assert!(ema(&g, &make(4), &make(5), &make(2)).unwrap_err().to_string().contains("ema: x"));
-    assert!(ema(&g, &make(4), &make(4), &make(1)).unwrap_err().to_string().contains("factors"));
+    assert!(ema(r, &make(4), &make(4), &make(2)).is_ok());
+    assert!(ema(r, &make(4), &make(5), &make(2)).unwrap_err().to_string().contains("ema: x"));
+    assert!(ema(r, &make(4), &make(4), &make(1)).unwrap_err().to_string().contains("factors"));
 }

@@ -3,9 +3,10 @@ use rowscan::cpu::info_nce::Dims;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::info_nce::{enqueue, info_nce};
 use rowscan::ops::step::StepState;
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
+use super::at_once;
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
 
 #[test]
@@ -25,7 +26,7 @@ fn info_nce_matches_cpu() {
             let on = |shape: &[usize], v: &[f32]| Tensor::from_slice(g, shape, v).expect("on the device");
             let (keys_on, queue_on) = (on(&[b, d], &keys), on(&[k, d], &queue));
             let (loss, grads) =
-                run(g, &[leaf(g, &[b, d], &q)], &dloss, |g, t, v| info_nce(g, t, &v[0], &keys_on, &queue_on, 0.2));
+                run(g, &[leaf(g, &[b, d], &q)], &dloss, |r, v| info_nce(r, &v[0], &keys_on, &queue_on, 0.2));
             let dim = Dims { b, k, d };
             let (q, keys, queue, dloss) = (wide(&q), wide(&keys), wide(&queue), wide(&dloss));
             let name = |what| format!("{what} ({b}, {k}, {d})");
@@ -50,7 +51,7 @@ fn the_queue_turns_with_the_steps() {
             for step in [1, 2, 3, 4, 5, 6, 4_000_000_001u32] {
                 let keys = Random::new(u64::from(step)).normal(b * d);
                 StepState::new(step, 1.0, (0.9, 0.95), 7).write(g, &state).unwrap();
-                enqueue(g, &state, &Tensor::from_slice(g, &[b, d], &keys).unwrap(), &queue).unwrap();
+                at_once(g, |r| enqueue(r, &state, &Tensor::from_slice(g, &[b, d], &keys)?, &queue));
                 want = oracle::enqueue(dim, &want, &wide(&keys), step as usize);
                 close(&format!("queue ({b}, {k}, {d})"), &queue.to_vec(g).unwrap(), &want, Tol { rel: 0.0, abs: 0.0 });
             }
@@ -62,10 +63,11 @@ fn the_queue_turns_with_the_steps() {
 fn the_queue_holds_whole_batches() {
     let g = Gpu::dry(Caps::portable());
     let tensor = |shape: &[usize]| Tensor::input("given", shape);
-    let error = enqueue(&g, &StepState::tensor(), &tensor(&[3, 2]), &tensor(&[8, 2])).unwrap_err().to_string();
+    let r = &mut Recorder::new(&g);
+    let error = enqueue(r, &StepState::tensor(), &tensor(&[3, 2]), &tensor(&[8, 2])).unwrap_err().to_string();
     assert!(error.contains("rows of the queue: got 8, expected a multiple of the 3 keys"), "{error}");
     let q = Var::leaf(tensor(&[3, 2]));
-    let new = |keys: &Tensor, t: f32| info_nce(&g, &mut Tape::new(), &q, keys, &tensor(&[9, 2]), t);
+    let mut new = |keys: &Tensor, t: f32| info_nce(r, &q, keys, &tensor(&[9, 2]), t);
     assert!(new(&tensor(&[4, 2]), 0.2).is_err() && new(&tensor(&[3, 2]), 0.0).is_err());
     assert!(new(&tensor(&[3, 2]), 0.2).is_ok());
 }

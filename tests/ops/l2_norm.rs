@@ -21,7 +21,7 @@ fn l2_norm_matches_cpu() {
                 x[2 * d..3 * d].fill(0.0);
                 dy[2 * d..3 * d].fill(0.0); // times 1e12
             }
-            let (y, grads) = run(g, &[leaf(g, &[rows, d], &x)], &dy, |g, t, v| ops::l2_norm::l2_norm(g, t, &v[0]));
+            let (y, grads) = run(g, &[leaf(g, &[rows, d], &x)], &dy, |r, v| ops::l2_norm::l2_norm(r, &v[0]));
             let (x, dy) = (wide(&x), wide(&dy));
             // y: a root of a sum of positive numbers in a tree, and a product
             close(&format!("y ({rows}, {d})"), &y, &forward(d, &x), Tol { rel: 2e-6, abs: 1e-12 });

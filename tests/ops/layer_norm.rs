@@ -18,12 +18,12 @@ fn layer_norm_matches_cpu() {
                 round_to_half(&mut v.dy);
             }
             v.x.iter_mut().for_each(|x| *x += by);
-            let found = run_norm(g, &case, &v, &[&v.w, &v.bias], &|g, t, x, residual, keep, w| {
+            let found = run_norm(g, &case, &v, &[&v.w, &v.bias], &|r, x, residual, keep, w| {
                 if !half {
-                    return ops::layer_norm::layer_norm(g, t, x, residual, keep, &w[0], &w[1], EPS);
+                    return ops::layer_norm::layer_norm(r, x, residual, keep, &w[0], &w[1], EPS);
                 }
-                let (y, sum) = ops::layer_norm::layer_norm_half(g, t, x, residual, keep, &w[0], &w[1], EPS)?;
-                Ok((widened(g, t, &y)?, sum))
+                let (y, sum) = ops::layer_norm::layer_norm_half(r, x, residual, keep, &w[0], &w[1], EPS)?;
+                Ok((widened(r, &y)?, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, keep) = (wide(&v.residual), wide(&v.keep));

@@ -1,11 +1,13 @@
 use rowscan::cpu::loss_scale::{State, judge, scale};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::loss_scale;
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
+use super::{at_once, values};
 use crate::common::{Random, Tol, close, each_tier, wide};
 
-fn values(state: &State) -> [f64; 5] {
+fn numbers(state: &State) -> [f64; 5] {
     [state.level, state.good, state.skipped, state.correction1, state.correction2]
 }
 
@@ -16,7 +18,7 @@ fn a_loss_is_scaled_by_a_power_of_two() {
             for n in [1, 256, 300] {
                 let state = Tensor::from_slice(g, &[5], &[level, 9.0, 9.0, 9.0, 9.0]).unwrap();
                 let out = Tensor::scratch("out", &[n]);
-                loss_scale::seed(g, &state, 0.3, &out).unwrap();
+                at_once(g, |r| loss_scale::seed(r, &state, 0.3, &out));
                 assert_eq!(out.to_vec(g).unwrap(), vec![0.3 * 2f32.powi(16 + level as i32); n], "level {level}");
             }
         }
@@ -45,13 +47,13 @@ fn steps_are_judged_as_the_oracle_does() {
                 }
                 let arenas: Vec<Tensor> = grads.iter().map(|v| Tensor::from_slice(g, &[v.len()], v).unwrap()).collect();
                 let arenas: Vec<&Tensor> = arenas.iter().collect();
-                let clip = loss_scale::judge(g, &state, &arenas, betas, max_norm).unwrap().to_vec(g).unwrap();
+                let clip = values(g, |r| loss_scale::judge(r, &state, &arenas, betas, max_norm));
                 let square_sum = wide(&grads.concat()).iter().map(|v| v * v).sum();
                 let (new, factor, norm) = judge(want, square_sum, betas, f64::from(max_norm).min(1e30));
                 // a tree over sums of a few hundred, halved by the root; the corrections pile up a rounding per step
                 let tol = Tol { rel: 2e-6, abs: 0.0 };
                 close("clip", &clip, &[factor, norm, new.correction1, new.correction2], tol);
-                close("state", &state.to_vec(g).unwrap(), &values(&new), tol);
+                close("state", &state.to_vec(g).unwrap(), &numbers(&new), tol);
                 assert_eq!(clip[0] == 0.0, bad.is_some());
                 want = new;
             }
@@ -66,7 +68,7 @@ fn the_scale_doubles_after_two_thousand_steps_and_stops_at_its_bounds() {
         let after = |state: [f32; 5], grad: f32| {
             let state = Tensor::from_slice(g, &[5], &state).unwrap();
             let grads = Tensor::from_slice(g, &[64], &[grad; 64]).unwrap();
-            loss_scale::judge(g, &state, &[&grads], (0.5, 0.5), 1.0).unwrap();
+            at_once(g, |r| loss_scale::judge(r, &state, &[&grads], (0.5, 0.5), 1.0));
             let after = state.to_vec(g).unwrap();
             [after[0], after[1], after[2]]
         };
@@ -80,10 +82,11 @@ fn the_scale_doubles_after_two_thousand_steps_and_stops_at_its_bounds() {
 #[test]
 fn loss_scale_refuses_other_sizes() {
     let g = Gpu::dry(Caps::portable());
+    let r = &mut Recorder::new(&g);
     let tensor = |n: usize| Tensor::input("t", &[n]);
-    assert!(loss_scale::seed(&g, &tensor(4), 1.0, &tensor(1)).unwrap_err().to_string().contains("state"));
-    let judge = |state: usize, grads: usize, max: f32| {
-        loss_scale::judge(&g, &tensor(state), &[&tensor(grads)], (0.9, 0.95), max).map(|_| ())
+    assert!(loss_scale::seed(r, &tensor(4), 1.0, &tensor(1)).unwrap_err().to_string().contains("state"));
+    let mut judge = |state: usize, grads: usize, max: f32| {
+        loss_scale::judge(r, &tensor(state), &[&tensor(grads)], (0.9, 0.95), max).map(|_| ())
     };
     assert!(judge(5, 64, 1.0).is_ok());
     assert!(judge(4, 64, 1.0).is_err() && judge(5, 63, 1.0).is_err() && judge(5, 64, 0.0).is_err());

@@ -2,9 +2,10 @@ use rowscan::Result;
 use rowscan::cpu::matmul as cpu;
 use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
 use rowscan::ops::matmul::{Form, Gemm, Path, Variant, gemm_with, matmul, pick};
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
+use super::at_once;
 use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
 
 /// A sum of k products of unit variance is about √k; each of its k roundings is at most u = 6e-8 of the partial sum, so
@@ -93,7 +94,8 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
         let tensor = |v: &[f32]| Tensor::from_slice(g, &[v.len()], v);
         let (a, b, bias, residual) = (tensor(&a)?, tensor(&b)?, tensor(&bias)?, tensor(&residual)?);
         let c = tensor(&vec![-7.0; c_len])?;
-        gemm_with(g, variant, &p, &a, &b, epilogue.then_some(&bias), epilogue.then_some(&residual), &c)?;
+        let (bias, residual) = (epilogue.then_some(&bias), epilogue.then_some(&residual));
+        at_once(g, |r| gemm_with(r, variant, &p, &a, &b, bias, residual, &c));
         c.to_vec(g)
     };
     let got = attempt().unwrap_or_else(|e| panic!("{e}"));
@@ -140,7 +142,8 @@ fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
             let attempt = || -> Result<Vec<f32>> {
                 let (a, b) = (Tensor::from_slice(g, &[values.len()], &values)?, Tensor::from_slice(g, &[1], &[1.0])?);
                 let c = Tensor::from_slice(g, &[values.len()], &vec![0.0; values.len()])?;
-                gemm_with(g, variant, &Gemm::dense(Form::Nt, 1, values.len(), 1, 1), &a, &b, None, None, &c)?;
+                let p = Gemm::dense(Form::Nt, 1, values.len(), 1, 1);
+                at_once(g, |r| gemm_with(r, variant, &p, &a, &b, None, None, &c));
                 c.to_vec(g)
             };
             let got = attempt().unwrap_or_else(|e| panic!("{e}"));
@@ -207,7 +210,7 @@ fn split_sums_repeat_bit_for_bit() {
         let product = || -> Result<Vec<f32>> {
             let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
             let c = Tensor::scratch("c", &[p.m, p.n]);
-            gemm_with(g, f32(Path::Tiled(64, 64), 7), &p, &a, &b, None, None, &c)?;
+            at_once(g, |r| gemm_with(r, f32(Path::Tiled(64, 64), 7), &p, &a, &b, None, None, &c));
             c.to_vec(g)
         };
         assert_eq!(product().unwrap(), product().unwrap());
@@ -231,7 +234,7 @@ fn every_path_makes_the_same_bits() {
             let product = |path| -> Result<Vec<f32>> {
                 let (a, b) = (Tensor::from_slice(&g, &[a.len()], &a)?, Tensor::from_slice(&g, &[b.len()], &b)?);
                 let c = Tensor::scratch("c", &[m, n]);
-                gemm_with(&g, Variant { path, splits, precision }, &p, &a, &b, None, None, &c)?;
+                at_once(&g, |r| gemm_with(r, Variant { path, splits, precision }, &p, &a, &b, None, None, &c));
                 c.to_vec(&g)
             };
             let paths = Path::candidates(g.caps(), precision);
@@ -260,13 +263,15 @@ fn tuning_measures_each_class_once_and_changes_no_bit() {
     let mut random = Random::new(29);
     let (x, w, dy) = (random.normal(70 * 40), random.normal(36 * 40), random.normal(70 * 36));
     let leaves = [leaf(&g, &[70, 40], &x), leaf(&g, &[36, 40], &w)];
-    let step = || run(&g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None));
+    let step = || run(&g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], None, None));
     let before = step();
     let record = |rows: usize| {
         let p = Gemm::dense(Form::Nt, 1, rows, 36, 40);
         let tensor = |n: usize| Tensor::input("operand", &[n]);
         let c = tensor(rows * 36);
-        g.record(|| gemm(&g, &p, &tensor(rows * 40), &tensor(36 * 40), None, None, &c)).unwrap().0
+        let mut r = Recorder::new(&g);
+        gemm(&mut r, &p, &tensor(rows * 40), &tensor(36 * 40), None, None, &c).unwrap();
+        r.finish()
     };
     assert_eq!(tune(&g, record(70).launches(), Precision::F32).unwrap(), 1);
     assert_eq!(tune(&g, record(70).launches(), Precision::F32).unwrap(), 0, "known");
@@ -314,8 +319,8 @@ fn pick_takes_cooperative_matrices_for_what_they_can_hold() {
     let operand = Tensor::input("operand", &[64 * 64]);
     let variant = Variant { path: Path::Coop(64), splits: 1, precision: Precision::Mixed };
     let p = Gemm::dense(Form::Nt, 1, 64, 64, 64);
-    let launched =
-        g.record(|| gemm_with(&g, variant, &p, &operand, &operand, None, None, &Tensor::input("c", &[4096])));
+    let c = Tensor::input("c", &[64 * 64]);
+    let launched = gemm_with(&mut Recorder::new(&g), variant, &p, &operand, &operand, None, None, &c);
     assert!(launched.unwrap_err().to_string().contains("cooperative matrices"));
 }
 
@@ -330,17 +335,24 @@ fn matmul_in_mixed_precision_rounds_every_operand_once() {
         let halves = |v: &[f32]| v.iter().map(|&v| half::f16::from_f32(v).to_f64()).collect::<Vec<_>>();
         let dim = cpu::Dims { s: 1, m, n, k };
         let want = cpu::backward(dim, &halves(&x), &halves(&w), &halves(&dy));
-        let mixed = || {
-            let _precision = g.set_precision(Precision::Mixed);
-            run(g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None))
+        // forward in one precision, backward in another
+        let product = |forward, backward| {
+            run(g, &leaves, &dy, |r, v| {
+                r.set_precision(forward);
+                let y = matmul(r, &v[0], &v[1], None, None);
+                r.set_precision(backward);
+                y
+            })
         };
-        let (y, grads) = mixed();
+        let (y, grads) = product(Precision::Mixed, Precision::Mixed);
         close("y", &y, &cpu::forward(dim, &halves(&x), &halves(&w), None, None), tol(k));
         close("dx", &grads[0], &want.dx, tol(n));
         close("dw", &grads[1], &want.dw, tol(m));
-        assert_eq!(g.precision(), Precision::F32, "the guard is gone");
-        let (exact, _) = run(g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None));
-        assert!(exact != y, "f32 sees more of the operands");
+        assert_eq!(Recorder::new(g).precision(), Precision::F32, "the precision is each recorder's own");
+        let (exact, exact_grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], None, None));
+        assert!(exact != y && exact_grads != grads, "f32 sees more of the operands");
+        let changed = product(Precision::Mixed, Precision::F32);
+        assert!(changed == (y, exact_grads), "a precision is that of the launches that follow");
     });
 }
 
@@ -362,22 +374,21 @@ fn matmul_matches_cpu() {
             let (wx, ww, wdy) = (wide(&x), wide(&w), wide(&dy));
             let want = cpu::backward(dim, &wx, &ww, &wdy);
 
-            let (y, grads) = run(g, &leaves, &dy, |g, t, v| matmul(g, t, &v[0], &v[1], Some(&v[2]), Some(&v[3])));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], Some(&v[2]), Some(&v[3])));
             close("y", &y, &cpu::forward(dim, &wx, &ww, Some(&wide(&bias)), Some(&wide(&residual))), tol(k));
             close("dx", &grads[0], &want.dx, tol(n));
             close("dw", &grads[1], &want.dw, tol(m));
             close("dbias", &grads[2], &want.dbias, tol(m));
             close("dresidual", &grads[3], &wdy, Tol { rel: 0.0, abs: 0.0 }); // the same tensor
 
-            let (y, grads) = run(g, &leaves[..2], &dy, |g, t, v| matmul(g, t, &v[0], &v[1], None, None));
+            let (y, grads) = run(g, &leaves[..2], &dy, |r, v| matmul(r, &v[0], &v[1], None, None));
             close("y", &y, &cpu::forward(dim, &wx, &ww, None, None), tol(k));
             close("dx", &grads[0], &want.dx, tol(n));
             close("dw", &grads[1], &want.dw, tol(m));
 
             // a constant x: no gradient, and the weight's is what it was
-            let (_, grads) = run(g, &leaves[1..2], &dy, |g, t, v| {
-                matmul(g, t, &Var::constant(leaves[0].data.clone()), &v[0], None, None)
-            });
+            let (_, grads) =
+                run(g, &leaves[1..2], &dy, |r, v| matmul(r, &Var::constant(leaves[0].data.clone()), &v[0], None, None));
             close("dw of constant x", &grads[0], &want.dw, tol(m));
         }
     });
@@ -401,9 +412,9 @@ fn matmul_adds_to_what_its_inputs_have_collected() {
         let dx = plus(&plus(&first.dx, &second.dx), &wdy);
 
         let leaves = [leaf(g, &[m, n], &x), leaf(g, &[n, n], &w)];
-        let (got, grads) = run(g, &leaves, &dy, |g, t, v| {
-            let h = matmul(g, t, &v[0], &v[1], None, Some(&v[0]))?;
-            matmul(g, t, &h, &v[1], None, Some(&v[0]))
+        let (got, grads) = run(g, &leaves, &dy, |r, v| {
+            let h = matmul(r, &v[0], &v[1], None, Some(&v[0]))?;
+            matmul(r, &h, &v[1], None, Some(&v[0]))
         });
         close("y", &got, &y, tol(2 * n));
         close("dx", &grads[0], &dx, tol(2 * n));
@@ -423,11 +434,12 @@ fn matmul_writes_gradients_in_their_places() {
                 (Tensor::from_slice(g, &[256], &values)?, Tensor::from_slice(g, &[256], &[-7.0; 256])?);
             let (x, w) = (Var::leaf(weights.range(64, &[m, k])?), Var::leaf(weights.range(128, &[n, k])?));
             let home = [(x.id(), places.range(64, &[m, k])?), (w.id(), places.range(128, &[n, k])?)];
-            let mut t = Tape::new();
-            let first = matmul(g, &mut t, &x, &w, None, None)?;
-            let second = matmul(g, &mut t, &x, &w, None, Some(&first))?;
+            let mut r = Recorder::new(g);
+            let first = matmul(&mut r, &x, &w, None, None)?;
+            let second = matmul(&mut r, &x, &w, None, Some(&first))?;
             let seed = Tensor::from_slice(g, &[m, n], &dy)?;
-            t.backward_from(g, &second, seed, Grads::with_places(home.into()))?;
+            r.backward_from(&second, seed, Grads::with_places(home.into()))?;
+            r.run()?;
             Ok((second.data.to_vec(g)?, places.to_vec(g)?))
         };
         let (y, places) = attempt().unwrap_or_else(|e| panic!("{e}"));
@@ -449,8 +461,8 @@ fn misuse_names_the_argument() {
     let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
     let message = |x: &[usize], w: &[usize], bias: Option<&[usize]>, residual: Option<&[usize]>| {
         let (bias, residual) = (bias.map(&var), residual.map(&var));
-        let made = g.record(|| matmul(&g, &mut Tape::new(), &var(x), &var(w), bias.as_ref(), residual.as_ref()));
-        made.map(|_| ()).unwrap_err().to_string()
+        let r = &mut Recorder::new(&g);
+        matmul(r, &var(x), &var(w), bias.as_ref(), residual.as_ref()).unwrap_err().to_string()
     };
     assert_eq!(message(&[2, 3], &[5, 4], None, None), "matmul: x: got [2, 3], expected (.., 4)");
     assert_eq!(message(&[2, 3, 4], &[3, 5, 4], None, None), "matmul: x: got [2, 3, 4], expected (3, .., 4)");
@@ -461,6 +473,6 @@ fn misuse_names_the_argument() {
     assert!(wide.contains("workgroups: got 65536"), "{wide}");
     let short = Tensor::input("short", &[7]);
     let p = Gemm::dense(Form::Nt, 1, 2, 2, 4);
-    let error = g.record(|| gemm_with(&g, DIRECT, &p, &short, &short, None, None, &short)).unwrap_err();
+    let error = gemm_with(&mut Recorder::new(&g), DIRECT, &p, &short, &short, None, None, &short).unwrap_err();
     assert_eq!(error.to_string(), "matmul: a: got [7], expected at least 8 elements");
 }

@@ -6,9 +6,10 @@ use rowscan::gpu::{Gpu, Precision};
 use rowscan::ops::activation;
 use rowscan::ops::matmul::{Act, Epilogue, Form, Gemm, Path, Variant, gemm, gemm_with, matmul};
 use rowscan::ops::mlp::{Layer, mlp};
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
+use super::at_once;
 use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
 
 /// What one case is made of: x, w₁, b₁, w₂, b₂, residual, and dy.
@@ -39,10 +40,11 @@ impl Case {
         let shapes = [&[1, m, k][..], &[h, k], &[h], &[n, h], &[n], &[1, m, n]];
         shapes.iter().zip(&self.values).map(|(shape, values)| leaf(g, shape, values)).collect()
     }
-    fn run(&self, g: &Gpu, act: Act) -> (Vec<f32>, Vec<Vec<f32>>) {
-        run(g, &self.leaves(g), &self.dy, |g, t, v| {
+    fn run(&self, g: &Gpu, act: Act, precision: Precision) -> (Vec<f32>, Vec<Vec<f32>>) {
+        run(g, &self.leaves(g), &self.dy, |r, v| {
+            r.set_precision(precision);
             let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
-            mlp(g, t, &v[0], first, act, second, Some(&v[5]))
+            mlp(r, &v[0], first, act, second, Some(&v[5]))
         })
     }
     /// The output and the gradients of all six.
@@ -81,7 +83,7 @@ fn mlp_matches_cpu() {
         for (i, dim) in dims().enumerate() {
             let case = Case::new(dim, i as u64);
             for act in [Act::Gelu, Act::Silu] {
-                case.check(&format!("{act:?} {dim:?}"), case.run(g, act), act, tol(dim));
+                case.check(&format!("{act:?} {dim:?}"), case.run(g, act, Precision::F32), act, tol(dim));
             }
         }
     });
@@ -95,10 +97,10 @@ fn mlp_matches_cpu_with_the_variants_for_gpus() {
     let Some(g) = as_hardware() else { return };
     for (i, dim) in dims().chain([Dims { m: 700, k: 40, h: 24, n: 12 }]).enumerate() {
         let case = Case::new(dim, 10 + i as u64);
-        case.check(&format!("f32 {dim:?}"), case.run(&g, Act::Gelu), Act::Gelu, tol(dim));
-        let _precision = g.set_precision(Precision::Mixed);
+        let run = |precision| case.run(&g, Act::Gelu, precision);
+        case.check(&format!("f32 {dim:?}"), run(Precision::F32), Act::Gelu, tol(dim));
         let abs = 3e-3 + 2e-3 * (dim.m as f64).sqrt();
-        case.check(&format!("mixed {dim:?}"), case.run(&g, Act::Gelu), Act::Gelu, Tol { rel: 2e-3, abs });
+        case.check(&format!("mixed {dim:?}"), run(Precision::Mixed), Act::Gelu, Tol { rel: 2e-3, abs });
     }
 }
 
@@ -109,11 +111,12 @@ fn mlp_matches_cpu_with_the_variants_for_gpus() {
 fn mlp_is_what_its_parts_make() {
     each_tier(|g| {
         let case = Case::new(Dims { m: 33, k: 24, h: 40, n: 20 }, 3);
-        let parts = || {
-            run(g, &case.leaves(g), &case.dy, |g, t, v| {
-                let h = matmul(g, t, &v[0], &v[1], Some(&v[2]), None)?;
-                let h = activation::gelu(g, t, &h)?;
-                matmul(g, t, &h, &v[3], Some(&v[4]), Some(&v[5]))
+        let parts = |precision| {
+            run(g, &case.leaves(g), &case.dy, |r, v| {
+                r.set_precision(precision);
+                let h = matmul(r, &v[0], &v[1], Some(&v[2]), None)?;
+                let h = activation::gelu(r, &h)?;
+                matmul(r, &h, &v[3], Some(&v[4]), Some(&v[5]))
             })
         };
         let same = |what: &str, got: &[f32], want: &[f32], rel: f64| {
@@ -122,11 +125,11 @@ fn mlp_is_what_its_parts_make() {
             }
             close(what, got, &wide(want), Tol { rel, abs: 40.0 * rel });
         };
-        let ((y, grads), (parts_y, parts_grads)) = (case.run(g, Act::Gelu), parts());
+        let both = |precision| (case.run(g, Act::Gelu, precision), parts(precision));
+        let ((y, grads), (parts_y, parts_grads)) = both(Precision::F32);
         same("y", &y, &parts_y, 1e-6);
         grads.iter().zip(&parts_grads).enumerate().for_each(|(i, (got, want))| same(&format!("{i}"), got, want, 1e-6));
-        let _precision = g.set_precision(Precision::Mixed);
-        let ((y, grads), (parts_y, parts_grads)) = (case.run(g, Act::Gelu), parts());
+        let ((y, grads), (parts_y, parts_grads)) = both(Precision::Mixed);
         // one rounding of another size may turn over one to f16
         same("mixed y", &y, &parts_y, 1e-3);
         let second = grads.iter().zip(&parts_grads).enumerate().skip(3);
@@ -141,12 +144,14 @@ fn mlp_keeps_nothing_without_a_tape() {
     each_tier(|g| {
         let case = Case::new(Dims { m: 9, k: 8, h: 12, n: 4 }, 4);
         let leaves = case.leaves(g);
-        let forward = |t: &mut Tape| {
+        let forward = |mut r: Recorder| {
             let v = &leaves;
             let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
-            mlp(g, t, &v[0], first, Act::Gelu, second, Some(&v[5])).unwrap().data.to_vec(g).unwrap()
+            let y = mlp(&mut r, &v[0], first, Act::Gelu, second, Some(&v[5])).unwrap();
+            r.run().unwrap();
+            y.data.to_vec(g).unwrap()
         };
-        assert_eq!(forward(&mut Tape::off()), forward(&mut Tape::new()));
+        assert_eq!(forward(Recorder::inference(g)), forward(Recorder::new(g)));
     });
 }
 
@@ -176,7 +181,8 @@ fn epilogues_of_every_variant() {
                     let c = tensor(&vec![-7.0; len]);
                     let (bias, inner) = (bias.map(tensor), tensor(&before));
                     let residual = matches!(epilogue, Epilogue::Slope(_)).then_some(&inner);
-                    gemm_with(&g, variant, &p, &tensor(&a), &tensor(&b), bias.as_ref(), residual, &c).unwrap();
+                    let (a, b) = (tensor(&a), tensor(&b));
+                    at_once(&g, |r| gemm_with(r, variant, &p, &a, &b, bias.as_ref(), residual, &c));
                     c.to_vec(&g).unwrap()
                 };
                 // sums of 140 products of unit variance, truncated perhaps; slopes reach 1.13
@@ -206,7 +212,7 @@ fn misuse_names_the_argument() {
     let (x, w1, w2, bias) = (leaf(&[3, 4]), leaf(&[5, 4]), leaf(&[2, 5]), leaf(&[5]));
     let call = |x: &Var, w1: &Var, w2: &Var, b2: Option<&Var>, residual: Option<&Var>| {
         let (first, second) = (Layer { w: w1, bias: Some(&bias) }, Layer { w: w2, bias: b2 });
-        mlp(g, &mut Tape::new(), x, first, Act::Gelu, second, residual).map(|_| ()).map_err(|e| e.to_string())
+        mlp(&mut Recorder::new(g), x, first, Act::Gelu, second, residual).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(call(&x, &w1, &w2, None, None), Ok(()));
     for (what, result) in [
@@ -217,16 +223,17 @@ fn misuse_names_the_argument() {
     ] {
         assert!(result.as_ref().is_err_and(|e| e.contains(what)), "{what}: {result:?}");
     }
+    let r = &mut Recorder::new(g);
     let halved = Tensor::scratch_of(rowscan::gpu::DType::F16, "c", &[9]);
     let p = Gemm::dense(Form::Nt, 1, 3, 3, 4);
-    let refused = gemm(g, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), None, None, &halved);
+    let refused = gemm(r, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), None, None, &halved);
     assert!(refused.unwrap_err().to_string().contains("c in f16"));
-    let refused = halved.fill(g, 0.0).unwrap_err().to_string();
+    let refused = halved.fill(r, 0.0).unwrap_err().to_string();
     assert!(refused.contains("tensor.fill") && refused.contains("f16"), "{refused}");
     let (a, c) = (Tensor::scratch("a", &[12]), Tensor::scratch("c", &[9]));
-    let gemm = |epilogue| {
+    let mut gemm = |epilogue| {
         let p = Gemm { epilogue, ..Gemm::dense(Form::Nt, 1, 3, 3, 4) };
-        gemm(g, &p, &a, &a, None, None, &c).unwrap_err().to_string()
+        gemm(r, &p, &a, &a, None, None, &c).unwrap_err().to_string()
     };
     assert!(gemm(Epilogue::Slope(Act::Gelu)).contains("residual"));
     assert!(gemm(Epilogue::Activate(Act::Gelu, 64)).contains("c, activated"));

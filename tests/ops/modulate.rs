@@ -1,7 +1,7 @@
 use rowscan::cpu::modulate as oracle;
 use rowscan::cpu::modulate::Dims;
 use rowscan::ops::modulate::{gate, modulate};
-use rowscan::tape::Tape;
+use rowscan::tape::Recorder;
 
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
 
@@ -25,7 +25,7 @@ fn modulate_matches_cpu() {
             let mut random = Random::new((rows * d) as u64);
             let (x, m, dy) = (random.normal(rows * d), random.normal(rows * parts * d), random.normal(rows * d));
             let leaves = [leaf(g, &[rows, d], &x), leaf(g, &[rows, parts * d], &m)];
-            let (y, grads) = run(g, &leaves, &dy, |g, t, v| modulate(g, t, &v[0], &v[1]));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| modulate(r, &v[0], &v[1]));
             let (x, m, dy) = (wide(&x), wide(&m), wide(&dy));
             let (dx, dm) = oracle::modulate_backward(dim, &x, &m, &dy);
             close(&format!("y {dim:?}"), &y, &oracle::modulate(dim, &x, &m), TOL);
@@ -43,7 +43,7 @@ fn gate_matches_cpu() {
             let [x, h, dy] = [(); 3].map(|()| random.normal(rows * d));
             let m = random.normal(rows * 3 * d);
             let leaves = [leaf(g, &[rows, d], &x), leaf(g, &[rows, d], &h), leaf(g, &[rows, 3 * d], &m)];
-            let (y, grads) = run(g, &leaves, &dy, |g, t, v| gate(g, t, &v[0], &v[1], &v[2]));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| gate(r, &v[0], &v[1], &v[2]));
             let (x, h, m, dy) = (wide(&x), wide(&h), wide(&m), wide(&dy));
             let (dh, dm) = oracle::gate_backward(dim, &h, &m, &dy);
             close(&format!("y {dim:?}"), &y, &oracle::gate(dim, &x, &h, &m), TOL);
@@ -63,9 +63,9 @@ fn both_steps_of_a_block_share_their_condition() {
         let [x, dy] = [(); 2].map(|()| random.normal(rows * d));
         let m = random.normal(rows * 3 * d);
         let leaves = [leaf(g, &[rows, d], &x), leaf(g, &[rows, 3 * d], &m)];
-        let (y, grads) = run(g, &leaves, &dy, |g, t, v| {
-            let h = modulate(g, t, &v[0], &v[1])?;
-            gate(g, t, &v[0], &h, &v[1])
+        let (y, grads) = run(g, &leaves, &dy, |r, v| {
+            let h = modulate(r, &v[0], &v[1])?;
+            gate(r, &v[0], &h, &v[1])
         });
         let (x, m, dy) = (wide(&x), wide(&m), wide(&dy));
         let h = oracle::modulate(dim, &x, &m);
@@ -82,8 +82,8 @@ fn both_steps_of_a_block_share_their_condition() {
 #[test]
 fn modulate_names_what_does_not_fit() {
     let Some(g) = gpu() else { return };
-    let mut t = Tape::new();
+    let r = &mut Recorder::new(g);
     let (x, m, wide) = (leaf(g, &[2, 3], &[0.0; 6]), leaf(g, &[2, 6], &[0.0; 12]), leaf(g, &[2, 7], &[0.0; 14]));
-    assert!(modulate(g, &mut t, &x, &wide).unwrap_err().to_string().contains("modulate: m"));
-    assert!(gate(g, &mut t, &x, &x, &m).unwrap_err().to_string().contains("gate: m"));
+    assert!(modulate(r, &x, &wide).unwrap_err().to_string().contains("modulate: m"));
+    assert!(gate(r, &x, &x, &m).unwrap_err().to_string().contains("gate: m"));
 }

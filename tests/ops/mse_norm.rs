@@ -1,8 +1,9 @@
 use rowscan::cpu::mse_norm::{Dims, backward, forward, target};
-use rowscan::tape::Tape;
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 use rowscan::{Error, ops};
 
+use super::values;
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
 
 /// (B, L, pixels, channels, normalise)
@@ -46,12 +47,12 @@ fn mse_norm_matches_cpu() {
                 Tensor::from_slice(g, &[rows, cols], &unread).expect("tgt"),
                 Tensor::from_slice(g, &[b, l], &mask).expect("mask"),
             );
-            let (loss, grads) = run(g, &[x], &dloss, |g, t, v| {
-                ops::mse_norm::mse_norm(g, t, &v[0], &tgt_on, &mask_on, channels, scale, normalise)
+            let (loss, grads) = run(g, &[x], &dloss, |r, v| {
+                ops::mse_norm::mse_norm(r, &v[0], &tgt_on, &mask_on, channels, scale, normalise)
             });
             let dim = Dims { rows, cols, channels };
             let all = Tensor::from_slice(g, &[rows, cols], &tgt).expect("tgt");
-            let found = ops::mse_norm::target(g, &all, channels, normalise).and_then(|t| t.to_vec(g)).expect("target");
+            let found = values(g, |r| ops::mse_norm::target(r, &all, channels, normalise));
             let (pred, tgt, mask, scale) = (wide(&pred), wide(&tgt), wide(&mask), f64::from(scale));
             let want = forward(dim, &pred, &tgt, &mask, scale, normalise).rows;
             // the oracle takes one gradient for all rows: ask with 1 and scale its rows
@@ -75,11 +76,11 @@ fn mse_norm_names_what_does_not_fit() {
     let Some(g) = gpu() else { return };
     let pred = leaf(g, &[1, 2, 6], &[0.0; 12]);
     let (tgt, mask) = (Tensor::input("tgt", &[2, 6]), Tensor::input("mask", &[1, 2]));
-    let mut t = Tape::new();
+    let r = &mut Recorder::new(g);
     for (what, result) in [
-        ("mse_norm: tgt", ops::mse_norm::mse_norm(g, &mut t, &pred, &mask, &mask, 3, 1.0, true)),
-        ("mse_norm: mask", ops::mse_norm::mse_norm(g, &mut t, &pred, &tgt, &tgt, 3, 1.0, true)),
-        ("mse_norm: channels", ops::mse_norm::mse_norm(g, &mut t, &pred, &tgt, &mask, 4, 1.0, true)),
+        ("mse_norm: tgt", ops::mse_norm::mse_norm(r, &pred, &mask, &mask, 3, 1.0, true)),
+        ("mse_norm: mask", ops::mse_norm::mse_norm(r, &pred, &tgt, &tgt, 3, 1.0, true)),
+        ("mse_norm: channels", ops::mse_norm::mse_norm(r, &pred, &tgt, &mask, 4, 1.0, true)),
     ] {
         let error = result.unwrap_err();
         assert!(matches!(&error, Error::Argument { what: found, .. } if found == what), "{error}");

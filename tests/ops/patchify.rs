@@ -1,8 +1,11 @@
+use rowscan::Result;
 use rowscan::cpu::patchify::{Dims, from_nchw, from_u8};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::patchify;
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
+use super::{at_once, values};
 use crate::common::{Random, Tol, close, each_tier, gpu, wide};
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -15,15 +18,15 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     eprintln!("{dim:?}");
 
     // read by another launch, as the projection would
-    let through = |rows: &Tensor| {
+    let through = |r: &mut Recorder, rows: Tensor| -> Result<Tensor> {
         assert_eq!(rows.shape(), shape);
         let copy = Tensor::scratch("copy", &shape);
-        copy.copy_from(g, rows).unwrap();
-        copy.to_vec(g).unwrap()
+        copy.copy_from(r, &rows)?;
+        Ok(copy)
     };
     let pixels = random.normal(b * c * h * w);
     let images = Tensor::from_slice(g, &[b, c, h, w], &pixels).unwrap();
-    let rows = through(&patchify::from_nchw(g, &images, p).unwrap());
+    let rows = values(g, |r| patchify::from_nchw(r, &images, p).and_then(|rows| through(r, rows)));
     // values are moved, not computed
     close("from_nchw", &rows, &from_nchw(dim, &wide(&pixels)), Tol { rel: 0.0, abs: 0.0 });
 
@@ -35,7 +38,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     let words: Vec<u32> = bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
     let images = Tensor::from_indices(g, &[words.len()], &words).unwrap();
-    let rows = through(&patchify::from_u8(g, &images, [b, h, w], p, MEAN, STD).unwrap());
+    let rows = values(g, |r| patchify::from_u8(r, &images, [b, h, w], p, MEAN, STD).and_then(|rows| through(r, rows)));
     // scale·v up to 4.4 and shift up to 2.1, each rounded, and their sum
     close("from_u8", &rows, &want, Tol { rel: 0.0, abs: 1e-6 });
 }
@@ -69,13 +72,13 @@ fn patchify_folds_its_grid() {
     let n = (1 << 23) + 1;
     let pixels: Vec<f32> = (0..n).map(|i| (i % 8191) as f32).collect();
     let images = Tensor::from_slice(g, &[1, 1, 1, n], &pixels).unwrap();
-    let rows = patchify::from_nchw(g, &images, 1).unwrap();
+    let rows = at_once(g, |r| patchify::from_nchw(r, &images, 1));
     assert_eq!(rows.shape(), [1, n, 1]);
     assert!(rows.to_vec(g).unwrap() == pixels, "from_nchw");
 
     let words: Vec<u32> = (0..n.div_ceil(4) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
     let images = Tensor::from_indices(g, &[words.len()], &words).unwrap();
-    let rows = patchify::from_u8(g, &images, [1, 1, n / 3], 1, [0.0; 3], [1.0; 3]).unwrap().to_vec(g).unwrap();
+    let rows = values(g, |r| patchify::from_u8(r, &images, [1, 1, n / 3], 1, [0.0; 3], [1.0; 3]));
     let byte = |i: usize| (words[i / 4] >> (i % 4 * 8)) as u8;
     // v/255 as a product with the rounded 1/255
     assert!(rows.iter().enumerate().all(|(i, r)| (r - f32::from(byte(i)) / 255.0).abs() < 2e-7), "from_u8");
@@ -84,12 +87,13 @@ fn patchify_folds_its_grid() {
 #[test]
 fn patchify_refuses_other_sizes() {
     let g = Gpu::dry(Caps::portable());
+    let r = &mut Recorder::new(&g);
     let images = Tensor::input("images", &[2, 3, 32, 24]);
-    let error = patchify::from_nchw(&g, &images, 16).unwrap_err().to_string();
+    let error = patchify::from_nchw(r, &images, 16).unwrap_err().to_string();
     assert!(error.contains("(2, 3, 32, 24)") && error.contains("16"), "{error}");
-    assert!(patchify::from_nchw(&g, &images, 0).is_err());
-    let error = patchify::from_u8(&g, &images, [2, 32, 32], 16, MEAN, STD).unwrap_err().to_string();
+    assert!(patchify::from_nchw(r, &images, 0).is_err());
+    let error = patchify::from_u8(r, &images, [2, 32, 32], 16, MEAN, STD).unwrap_err().to_string();
     assert!(error.contains("1536 words"), "{error}");
-    let error = patchify::from_u8(&g, &images, [2, 32, 96], 16, MEAN, [1.0, 0.0, 1.0]).unwrap_err().to_string();
+    let error = patchify::from_u8(r, &images, [2, 32, 96], 16, MEAN, [1.0, 0.0, 1.0]).unwrap_err().to_string();
     assert!(error.contains("std"), "{error}");
 }

@@ -1,9 +1,10 @@
-use rowscan::Result;
 use rowscan::cpu::reduce as cpu;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::reduce::{column_sum, mean, mean_tokens, sum};
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
+use super::values;
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
 
 const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
@@ -21,18 +22,18 @@ fn sum_and_mean_match_cpu() {
             let mut random = Random::new(n as u64);
             let x = integers(&mut random, n);
             let leaves = [leaf(g, &[n, 1], &x)];
-            let (y, grads) = run(g, &leaves, &[0.75], |g, t, v| sum(g, t, &v[0]));
+            let (y, grads) = run(g, &leaves, &[0.75], |r, v| sum(r, &v[0]));
             close("sum", &y, &[cpu::sum(&wide(&x))], EXACT);
             close("sum dx", &grads[0], &cpu::sum_backward(n, 0.75), EXACT);
             // 1/n and the product with it are rounded once each: 1.2e-7
             let tol = Tol { rel: 2e-7, abs: 0.0 };
-            let (y, grads) = run(g, &leaves, &[0.75], |g, t, v| mean(g, t, &v[0]));
+            let (y, grads) = run(g, &leaves, &[0.75], |r, v| mean(r, &v[0]));
             close("mean", &y, &[cpu::mean(&wide(&x))], tol);
             close("mean dx", &grads[0], &cpu::mean_backward(n, 0.75), tol);
         }
         // positive numbers: at most 20 additions in an invocation and 8 + 10 in the trees, 6e-8 each
         let x = Random::new(1).uniform(100_003, 0.5, 1.5);
-        let (y, _) = run(g, &[leaf(g, &[x.len()], &x)], &[1.0], |g, t, v| sum(g, t, &v[0]));
+        let (y, _) = run(g, &[leaf(g, &[x.len()], &x)], &[1.0], |r, v| sum(r, &v[0]));
         close("sum", &y, &[cpu::sum(&wide(&x))], Tol { rel: 2.3e-6, abs: 0.0 });
     });
 }
@@ -43,7 +44,7 @@ fn mean_tokens_matches_cpu() {
         for (b, l, d) in [(1, 1, 1), (3, 7, 5), (2, 197, 192), (131, 129, 67), (2, 40_001, 3)] {
             let mut random = Random::new(l as u64);
             let (x, dy) = (integers(&mut random, b * l * d), random.normal(b * d));
-            let (y, grads) = run(g, &[leaf(g, &[b, l, d], &x)], &dy, |g, t, v| mean_tokens(g, t, &v[0]));
+            let (y, grads) = run(g, &[leaf(g, &[b, l, d], &x)], &dy, |r, v| mean_tokens(r, &v[0]));
             // exact sums; 1/L and the product with it are rounded once each
             let tol = Tol { rel: 2e-7, abs: 0.0 };
             close("mean_tokens", &y, &cpu::mean_tokens(l, d, &wide(&x)), tol);
@@ -69,14 +70,13 @@ fn column_sum_matches_cpu() {
         for shape in &shapes {
             let (rows, cols) = (shape[shape.len() - 2], shape[shape.len() - 1]);
             let x = integers(&mut Random::new(rows as u64), shape.iter().product());
-            let attempt = || -> Result<Vec<f32>> {
+            let got = values(g, |r| {
                 let x = Tensor::from_slice(g, shape, &x)?;
                 let out: Vec<usize> = shape[..shape.len() - 2].iter().copied().chain([cols]).collect();
                 let out = Tensor::scratch("out", &out);
-                column_sum(g, &x, &out)?;
-                out.to_vec(g)
-            };
-            let got = attempt().unwrap_or_else(|e| panic!("{e}"));
+                column_sum(r, &x, &out)?;
+                Ok(out)
+            });
             let want: Vec<f64> = wide(&x).chunks(rows * cols).flat_map(|x| cpu::column_sum(cols, x)).collect();
             close(&format!("column_sum {shape:?}"), &got, &want, EXACT);
         }
@@ -87,10 +87,10 @@ fn column_sum_matches_cpu() {
 fn column_sum_names_what_does_not_fit() {
     let g = Gpu::dry(Caps::portable());
     let x = Tensor::input("x", &[2, 3, 4]);
-    let message =
-        |out: &[usize]| g.record(|| column_sum(&g, &x, &Tensor::scratch("out", out))).unwrap_err().to_string();
-    assert_eq!(message(&[4]), "column_sum: out: got [4], expected [2, 4]");
+    let r = &mut Recorder::new(&g);
+    let error = column_sum(r, &x, &Tensor::scratch("out", &[4])).unwrap_err();
+    assert_eq!(error.to_string(), "column_sum: out: got [4], expected [2, 4]");
     let flat = Tensor::input("x", &[24]);
-    let error = g.record(|| column_sum(&g, &flat, &flat)).unwrap_err();
+    let error = column_sum(r, &flat, &flat).unwrap_err();
     assert_eq!(error.to_string(), "column_sum: x: got [24], expected (rows, D) or (S, rows, D)");
 }

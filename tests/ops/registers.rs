@@ -2,7 +2,7 @@ use rowscan::cpu::registers as cpu;
 use rowscan::cpu::registers::Dims;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::registers::{Places, extract, insert, rest};
-use rowscan::tape::{Tape, Var};
+use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
@@ -19,7 +19,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     for samples in if b == 1 { vec![1] } else { vec![1, b] } {
         let r = random.normal(samples * n * d);
         let leaves = [leaf(g, &[b, l, d], &x), leaf(g, &[samples, n, d], &r)];
-        let (out, grads) = run(g, &leaves, &all, |g, t, v| insert(g, t, &v[0], &v[1], places));
+        let (out, grads) = run(g, &leaves, &all, |r, v| insert(r, &v[0], &v[1], places));
         close("insert out", &out, &cpu::insert(dim, &wide(&x), &wide(&r)), EXACT);
         let (dx, dr) = cpu::insert_backward(dim, &wide(&all), samples == 1);
         close("insert dx", &grads[0], &dx, EXACT);
@@ -28,10 +28,10 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
         close("insert dr", &grads[1], &dr, sum);
     }
     let dr = random.normal(b * n * d);
-    let (out, grads) = run(g, &[leaf(g, &[b, l + n, d], &all)], &dr, |g, t, v| extract(g, t, &v[0], places));
+    let (out, grads) = run(g, &[leaf(g, &[b, l + n, d], &all)], &dr, |r, v| extract(r, &v[0], places));
     close("extract out", &out, &cpu::extract(dim, &wide(&all)), EXACT);
     close("extract dx", &grads[0], &cpu::extract_backward(dim, &wide(&dr)), EXACT);
-    let (out, grads) = run(g, &[leaf(g, &[b, l + n, d], &all)], &x, |g, t, v| rest(g, t, &v[0], places));
+    let (out, grads) = run(g, &[leaf(g, &[b, l + n, d], &all)], &x, |r, v| rest(r, &v[0], places));
     close("rest out", &out, &cpu::rest(dim, &wide(&all)), EXACT);
     close("rest dx", &grads[0], &cpu::rest_backward(dim, &wide(&x)), EXACT);
 }
@@ -81,14 +81,14 @@ fn mamba_r_spreads_its_registers() {
 #[test]
 fn registers_refuse_places_outside() {
     let g = Gpu::dry(Caps::portable());
-    let mut t = Tape::new();
+    let r = &mut Recorder::new(&g);
     let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
     let places = Places { first: 2, step: 3, count: 2 };
-    assert!(insert(&g, &mut t, &var(&[2, 4, 8]), &var(&[1, 2, 8]), places).is_ok());
-    let error = insert(&g, &mut t, &var(&[2, 3, 8]), &var(&[1, 2, 8]), places).unwrap_err().to_string();
+    assert!(insert(r, &var(&[2, 4, 8]), &var(&[1, 2, 8]), places).is_ok());
+    let error = insert(r, &var(&[2, 3, 8]), &var(&[1, 2, 8]), places).unwrap_err().to_string();
     assert!(error.contains("places within 5 tokens"), "{error}");
-    let error = insert(&g, &mut t, &var(&[3, 4, 8]), &var(&[2, 2, 8]), places).unwrap_err().to_string();
+    let error = insert(r, &var(&[3, 4, 8]), &var(&[2, 2, 8]), places).unwrap_err().to_string();
     assert!(error.contains("registers.insert: r") && error.contains("[3, 2, 8]"), "{error}");
-    assert!(extract(&g, &mut t, &var(&[2, 5, 8]), places).is_err());
-    assert!(rest(&g, &mut t, &var(&[2, 5, 8]), places).is_err());
+    assert!(extract(r, &var(&[2, 5, 8]), places).is_err());
+    assert!(rest(r, &var(&[2, 5, 8]), places).is_err());
 }

@@ -3,7 +3,7 @@ use std::cell::RefCell;
 use rowscan::cpu::rms_norm::{Dims, backward, forward};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops;
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
 
@@ -98,7 +98,7 @@ pub struct Found {
     pub grads: Vec<Vec<f32>>,
 }
 
-type Norm<'a> = &'a dyn Fn(&Gpu, &mut Tape, &Var, Option<&Var>, Option<&Tensor>, &[Var]) -> Result<(Var, Var)>;
+type Norm<'a> = &'a dyn Fn(&mut Recorder, &Var, Option<&Var>, Option<&Tensor>, &[Var]) -> Result<(Var, Var)>;
 
 /// Runs a norm with given gradients of both results.
 pub fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) -> Found {
@@ -112,17 +112,17 @@ pub fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm
     leaves.extend(weights.iter().map(|w| leaf(g, &[case.d], w)));
     leaves.push(leaf(g, &shape, &v.residual));
     let sum = RefCell::new(None);
-    let (y, mut grads) = run(g, &leaves, &v.dy, |g, t, inner| {
+    let (y, mut grads) = run(g, &leaves, &v.dy, |r, inner| {
         let residual = case.residual.then(|| &inner[leaves.len() - 1]);
-        let (y, r) = norm(g, t, &inner[0], residual, keep.as_ref(), &inner[1..leaves.len() - 1])?;
-        sum.replace(Some(r.data.clone()));
+        let (y, total) = norm(r, &inner[0], residual, keep.as_ref(), &inner[1..leaves.len() - 1])?;
+        sum.replace(Some(total.data.clone()));
         // a consumer of both results that sends each its own gradient
         let out = Tensor::scratch("out", &shape);
-        out.copy_from(g, &y.data)?;
+        out.copy_from(r, &y.data)?;
         let (dy, dsum) = (case.dy.then(|| tensor(&v.dy)), case.dsum.then(|| tensor(&v.dsum)));
-        Ok(t.push(g, out, move |g, _, grads| {
-            dsum.map_or(Ok(()), |dsum| grads.add(g, &r, dsum))?;
-            dy.map_or(Ok(()), |dy| grads.add(g, &y, dy))
+        Ok(r.push((&y, &total), out, move |r, (y, total), _, grads| {
+            dsum.map_or(Ok(()), |dsum| grads.add(r, &total, dsum))?;
+            dy.map_or(Ok(()), |dy| grads.add(r, &y, dy))
         }))
     });
     if !case.residual {
@@ -143,12 +143,12 @@ fn rms_norm_matches_cpu() {
             if half {
                 round_to_half(&mut v.dy);
             }
-            let found = run_norm(g, &case, &v, &[&v.w], &|g, t, x, residual, keep, w| {
+            let found = run_norm(g, &case, &v, &[&v.w], &|r, x, residual, keep, w| {
                 if !half {
-                    return ops::rms_norm::rms_norm(g, t, x, residual, keep, &w[0], EPS);
+                    return ops::rms_norm::rms_norm(r, x, residual, keep, &w[0], EPS);
                 }
-                let (y, sum) = ops::rms_norm::rms_norm_half(g, t, x, residual, keep, &w[0], EPS)?;
-                Ok((widened(g, t, &y)?, sum))
+                let (y, sum) = ops::rms_norm::rms_norm_half(r, x, residual, keep, &w[0], EPS)?;
+                Ok((widened(r, &y)?, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, keep) = (wide(&v.residual), wide(&v.keep));
@@ -179,14 +179,13 @@ fn a_chain_of_norms_takes_three_launches_each() {
     let g = Gpu::dry(Caps::portable());
     let x = Var::leaf(Tensor::input("x", &[2, 5, 8]));
     let ws: Vec<Var> = (0..3).map(|_| Var::leaf(Tensor::input("w", &[8]))).collect();
-    let recorded = g.record(|| {
-        let mut t = Tape::new();
+    let recorded = Recorder::new(&g).record(|r| {
         let (mut hidden, mut residual) = (x.clone(), None);
         for w in &ws {
-            let (y, r) = ops::rms_norm::rms_norm(&g, &mut t, &hidden, residual.as_ref(), None, w, EPS)?;
-            (hidden, residual) = (ops::activation::silu(&g, &mut t, &y)?, Some(r));
+            let (y, sum) = ops::rms_norm::rms_norm(r, &hidden, residual.as_ref(), None, w, EPS)?;
+            (hidden, residual) = (ops::activation::silu(r, &y)?, Some(sum));
         }
-        t.backward_from(&g, &hidden, Tensor::input("seed", &[2, 5, 8]), Grads::default())
+        r.backward_from(&hidden, Tensor::input("seed", &[2, 5, 8]), Grads::default())
     });
     let (recording, grads) = recorded.unwrap_or_else(|e| panic!("{e}"));
     let count = |family: &str| recording.launches().iter().filter(|l| l.name().starts_with(family)).count();
@@ -198,15 +197,16 @@ fn a_chain_of_norms_takes_three_launches_each() {
 fn rms_norm_without_residual_returns_its_input() {
     let Some(g) = gpu() else { return };
     let (x, w) = (leaf(g, &[4, 3], &[1.0; 12]), leaf(g, &[3], &[1.0; 3]));
-    let (_, r) = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, None, None, &w, EPS).unwrap();
-    assert_eq!(r.id(), x.id());
+    let r = &mut Recorder::new(g);
+    let (_, sum) = ops::rms_norm::rms_norm(r, &x, None, None, &w, EPS).unwrap();
+    assert_eq!(sum.id(), x.id());
     let keep = Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap();
-    let error = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, None, Some(&keep), &w, EPS).unwrap_err();
+    let error = ops::rms_norm::rms_norm(r, &x, None, Some(&keep), &w, EPS).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: keep"), "{error}");
-    let error = ops::rms_norm::rms_norm(g, &mut Tape::new(), &x, Some(&w), None, &w, EPS).unwrap_err();
+    let error = ops::rms_norm::rms_norm(r, &x, Some(&w), None, &w, EPS).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: residual"), "{error}");
     let (odd, w) = (leaf(g, &[2, 3], &[0.0; 6]), leaf(g, &[3], &[0.0; 3]));
-    let error = ops::rms_norm::rms_norm_half(g, &mut Tape::new(), &odd, None, None, &w, EPS).unwrap_err();
+    let error = ops::rms_norm::rms_norm_half(r, &odd, None, None, &w, EPS).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: columns in f16"), "{error}");
 }
 
@@ -215,10 +215,9 @@ fn rms_norm_skips_what_nobody_wants() {
     let g = Gpu::dry(Caps::portable());
     let tensor = |shape: &[usize]| Tensor::input("constant", shape);
     let count = |x: Var, w: Var| {
-        let recorded = g.record(|| {
-            let mut t = Tape::new();
-            let (y, _) = ops::rms_norm::rms_norm(&g, &mut t, &x, None, None, &w, EPS)?;
-            t.backward_from(&g, &y, tensor(&[5, 8]), Grads::default())
+        let recorded = Recorder::new(&g).record(|r| {
+            let (y, _) = ops::rms_norm::rms_norm(r, &x, None, None, &w, EPS)?;
+            r.backward_from(&y, tensor(&[5, 8]), Grads::default())
         });
         recorded.unwrap_or_else(|e| panic!("{e}")).0.launches().len()
     };

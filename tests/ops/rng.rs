@@ -1,9 +1,12 @@
+use rowscan::Result;
 use rowscan::cpu::rng as oracle;
 use rowscan::gpu::Gpu;
 use rowscan::ops::rng;
 use rowscan::ops::step::StepState;
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
+use super::{at_once, values};
 use crate::common::{Random, Tol, close, each_tier};
 
 const SEED: u64 = 0x9abc_def0_1234_5678;
@@ -12,6 +15,12 @@ fn state(g: &Gpu, step: u32, seed: u64) -> Tensor {
     let tensor = StepState::tensor();
     StepState::new(step, 1.0, (0.9, 0.95), seed).write(g, &tensor).unwrap();
     tensor
+}
+
+/// The words of the tensor that `body` records.
+fn integers(g: &Gpu, body: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<u32> {
+    let bytes = at_once(g, body).read(g).and_then(|bytes| bytes.wait()).unwrap_or_else(|e| panic!("{e}"));
+    bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)
 }
 
 fn words(n: usize, stream: u32, step: u32, seed: u64) -> Vec<u32> {
@@ -28,14 +37,13 @@ fn words_and_uniforms_are_exact() {
             let (stream, step, seed) = (draw[0], draw[1], u64::from(draw[2]) << 32 | u64::from(draw[3]));
             let state = state(g, step, seed);
             let want = words(n, stream, step, seed);
-            let got = rng::words(g, &state, stream, &[n]).unwrap().read(g).unwrap().wait().unwrap();
-            assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want, "{n} words");
+            assert_eq!(integers(g, |r| rng::words(r, &state, stream, &[n])), want, "{n} words");
             for bound in [1, 1000, u32::MAX] {
-                let got = rng::below(g, &state, stream, bound, &[n]).unwrap().read(g).unwrap().wait().unwrap();
+                let got = integers(g, |r| rng::below(r, &state, stream, bound, &[n]));
                 let want: Vec<u32> = want.iter().map(|&w| oracle::below(w, bound)).collect();
-                assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want, "{n} below {bound}");
+                assert_eq!(got, want, "{n} below {bound}");
             }
-            let got = rng::uniform(g, &state, stream, &[n]).unwrap().to_vec(g).unwrap();
+            let got = values(g, |r| rng::uniform(r, &state, stream, &[n]));
             let want: Vec<f64> = want.iter().map(|&w| oracle::uniform(w)).collect();
             close("uniform", &got, &want, Tol { rel: 0.0, abs: 0.0 });
         }
@@ -48,9 +56,9 @@ fn parts_of_a_step_differ() {
     each_tier(|g| {
         let state = StepState::tensor();
         StepState { part: 3, ..StepState::new(9, 1.0, (0.9, 0.95), SEED) }.write(g, &state).unwrap();
-        let got = rng::words(g, &state, 2, &[4]).unwrap().read(g).unwrap().wait().unwrap();
+        let got = integers(g, |r| rng::words(r, &state, 2, &[4]));
         let want = oracle::philox([0, 2, 9, 3], [SEED as u32, (SEED >> 32) as u32]);
-        assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&got), want);
+        assert_eq!(got, want);
     });
 }
 
@@ -58,7 +66,7 @@ fn parts_of_a_step_differ() {
 fn normals_match_cpu() {
     each_tier(|g| {
         for n in [1, 7, 10_007] {
-            let got = rng::normal(g, &state(g, 5, SEED), 2, &[n]).unwrap().to_vec(g).unwrap();
+            let got = values(g, |r| rng::normal(r, &state(g, 5, SEED), 2, &[n]));
             let want = words(n.next_multiple_of(4), 2, 5, SEED);
             let mut want: Vec<f64> = want.chunks_exact(2).flat_map(|w| oracle::normal([w[0], w[1]])).collect();
             want.truncate(n);
@@ -74,10 +82,13 @@ fn keep_matches_cpu() {
         let p = [0.0f32, 0.1, 0.5, 0.9, 1.0];
         let drop = Tensor::from_slice(g, &[5], &p).unwrap();
         for (cols, ld) in [(1, 64), (13, 64), (64, 64), (65, 128), (1031, 1088)] {
-            let out = rng::keep(g, &state(g, 9, SEED), 4, &drop, 5, cols, ld).unwrap();
             // a row on its own, as a layer binds it
             let row = Tensor::scratch("row", &[cols]);
-            row.copy_from(g, &out.range(2 * ld, &[cols]).unwrap()).unwrap();
+            let out = at_once(g, |r| {
+                let out = rng::keep(r, &state(g, 9, SEED), 4, &drop, 5, cols, ld)?;
+                row.copy_from(r, &out.range(2 * ld, &[cols])?)?;
+                Ok(out)
+            });
             let got = out.to_vec(g).unwrap();
             assert_eq!(row.to_vec(g).unwrap(), got[2 * ld..2 * ld + cols]);
             assert!(got[..cols].iter().all(|&k| k == 1.0), "p = 0 is exactly 1");
@@ -99,7 +110,7 @@ fn keep_has_mean_one_and_changes_with_the_step() {
     each_tier(|g| {
         let n = 1 << 16;
         let drop = Tensor::from_slice(g, &[1], &[0.3]).unwrap();
-        let draw = |step| rng::keep(g, &state(g, step, SEED), 0, &drop, 1, n, n).unwrap().to_vec(g).unwrap();
+        let draw = |step| values(g, |r| rng::keep(r, &state(g, step, SEED), 0, &drop, 1, n, n));
         let (one, two) = (draw(1), draw(2));
         for kept in [&one, &two] {
             let mean = kept.iter().map(|&k| f64::from(k)).sum::<f64>() / n as f64;
@@ -113,9 +124,10 @@ fn keep_has_mean_one_and_changes_with_the_step() {
 #[test]
 fn keep_refuses_rows_that_cannot_be_bound() {
     let g = Gpu::dry(rowscan::gpu::Caps::portable());
+    let r = &mut Recorder::new(&g);
     let (state, p) = (StepState::tensor(), Tensor::input("p", &[3]));
     for (rows, cols, ld) in [(3, 5, 32), (3, 65, 64), (4, 5, 64)] {
-        assert!(rng::keep(&g, &state, 0, &p, rows, cols, ld).is_err(), "{rows} {cols} {ld}");
+        assert!(rng::keep(r, &state, 0, &p, rows, cols, ld).is_err(), "{rows} {cols} {ld}");
     }
-    assert!(rng::uniform(&g, &p, 0, &[4]).is_err());
+    assert!(rng::uniform(r, &p, 0, &[4]).is_err());
 }

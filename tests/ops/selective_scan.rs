@@ -100,14 +100,14 @@ impl Case {
         ];
         leaves.extend(self.xz.as_ref().map(|xz| leaf(g, &[b, l, 2 * e], xz)));
         let last = OnceCell::new();
-        let _precision = g.set_precision(if self.half { Precision::Mixed } else { Precision::F32 });
-        let (out, grads) = run(g, &leaves, &self.dout, |g, t, v| {
-            let mut stored = |v: &rowscan::tape::Var| if self.half { halved(g, t, v) } else { Ok(v.clone()) };
+        let (out, grads) = run(g, &leaves, &self.dout, |r, v| {
+            r.set_precision(if self.half { Precision::Mixed } else { Precision::F32 });
+            let mut stored = |v: &rowscan::tape::Var| if self.half { halved(r, v) } else { Ok(v.clone()) };
             let (u, delta, xz) = (stored(&v[0])?, stored(&v[1])?, v.get(4).map(stored).transpose()?);
-            let (out, state) = selective_scan(g, t, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
+            let (out, state) = selective_scan(r, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
             let _ = last.set(state);
             assert_eq!(out.data.is_f16(), self.half);
-            if self.half { widened(g, t, &out) } else { Ok(out) }
+            if self.half { widened(r, &out) } else { Ok(out) }
         });
         let last = last.get().expect("the op ran").to_vec(g).expect("readable");
         [vec![out, last], grads].concat()

@@ -2,7 +2,7 @@ use rowscan::cpu::{conv1d, matmul, selective_scan};
 use rowscan::gpu::{Caps, Gpu, Phase, Precision};
 use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout};
 use rowscan::ops::ssm::{Ssm, ssm};
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
 use super::selective_scan::l2;
@@ -99,14 +99,14 @@ fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
     }
     let leaves: Vec<Var> = (0..6).map(|i| leaf(g, &shapes[i], &values[i])).collect();
     let scan = Scan { algorithm, ..Scan::mamba(n) };
-    let _precision = g.set_precision(if half { Precision::Mixed } else { Precision::F32 });
-    let (out, grads) = run(g, &leaves, &dout, |g, t, v| {
+    let (out, grads) = run(g, &leaves, &dout, |r, v| {
+        r.set_precision(if half { Precision::Mixed } else { Precision::F32 });
         if !half {
-            return ssm(g, t, &v[0], &with(v, scan));
+            return ssm(r, &v[0], &with(v, scan));
         }
-        let xz = halved(g, t, &v[0])?;
-        let out = ssm(g, t, &xz, &with(v, scan))?;
-        widened(g, t, &out)
+        let xz = halved(r, &v[0])?;
+        let out = ssm(r, &xz, &with(v, scan))?;
+        widened(r, &out)
     });
     let want = oracle(dim, &values.each_ref().map(|v| wide(v)), &wide(&dout));
     // four kernels deep: each adds the rounding of sums over E, R, N or B·L terms of either sign
@@ -148,13 +148,12 @@ fn ssm_takes_4_launches_forward_and_9_backward() {
     let g = Gpu::dry(Caps { software: true, ..Caps::portable() }); // products without split sums
     let dim = Dims { s: 2, b: 2, l: 98, e: 384, n: 16, r: 12, k: 4 };
     let v: Vec<Var> = dim.shapes().iter().map(|shape| Var::leaf(Tensor::input("leaf", shape))).collect();
-    let step = || {
-        let mut t = Tape::new();
-        let out = ssm(&g, &mut t, &v[0], &with(&v, Scan::mamba(16)))?;
+    let step = |r: &mut Recorder| {
+        let out = ssm(r, &v[0], &with(&v, Scan::mamba(16)))?;
         let dout = Tensor::input("dout", out.data.shape());
-        t.backward_from(&g, &out, dout, Grads::default())
+        r.backward_from(&out, dout, Grads::default())
     };
-    let (recording, _grads) = g.record(step).expect("records");
+    let (recording, _grads) = Recorder::new(&g).record(step).expect("records");
     let count = |phase| recording.launches().iter().filter(|l| l.phase == phase).count();
     assert_eq!((count(Phase::Forward), count(Phase::Backward)), (4, 9));
 }
@@ -165,10 +164,11 @@ fn ssm_without_a_tape_saves_nothing() {
         let dim = Dims { s: 2, b: 1, l: 20, e: 5, n: 3, r: 2, k: 4 };
         let mut random = Random::new(1);
         let v: Vec<Var> = dim.shapes().iter().map(|s| leaf(g, s, &random.normal(s.iter().product()))).collect();
-        let out = |mut t| {
-            let out = ssm(g, &mut t, &v[0], &with(&v, Scan::mamba(3))).expect("runs");
+        let out = |mut r: Recorder| {
+            let out = ssm(&mut r, &v[0], &with(&v, Scan::mamba(3))).expect("records");
+            r.run().expect("runs");
             out.data.to_vec(g).expect("readable")
         };
-        assert_eq!(out(Tape::new()), out(Tape::off()));
+        assert_eq!(out(Recorder::new(g)), out(Recorder::inference(g)));
     });
 }

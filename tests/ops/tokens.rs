@@ -1,9 +1,10 @@
 use rowscan::cpu::tokens::{Dims, gather, gather_backward, restore, restore_backward};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::tokens;
-use rowscan::tape::{Grads, Tape, Var};
+use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
+use super::at_once;
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
 
 const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
@@ -45,8 +46,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let many = Tol { rel: 1e-6, abs: 1e-6 * (b as f64).sqrt().max(2.0) };
     let most = Tol { abs: 1e-6 * ((b * l) as f64).sqrt().max(2.0), ..many };
 
-    let (out, grads) =
-        run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |g, t, x| tokens::gather(g, t, &x[0], &ids_t, &inv_t));
+    let (out, grads) = run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |r, x| tokens::gather(r, &x[0], &ids_t, &inv_t));
     close("gather out", &out, &gather(dim, &wide(&all), &ids, None), EXACT);
     let back = gather_backward(dim, &ids, &wide(&dsome));
     close("gather dx", &grads[0], &back.dx, EXACT);
@@ -56,12 +56,12 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let one_ids = Tensor::from_indices(g, &[v], ids_1).unwrap();
     let one_inv = Tensor::from_indices(g, &[l], inv_1).unwrap();
     let (out, grads) =
-        run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |g, t, x| tokens::gather(g, t, &x[0], &one_ids, &one_inv));
+        run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |r, x| tokens::gather(r, &x[0], &one_ids, &one_inv));
     close("shared gather out", &out, &gather(dim, &wide(&all), &ids_1.repeat(b), None), EXACT);
     close("shared gather dx", &grads[0], &gather_backward(dim, &ids_1.repeat(b), &wide(&dsome)).dx, EXACT);
 
-    let (out, grads) = run(g, &[leaf(g, &[b, v, d], &some), leaf_table()], &dsome, |g, t, x| {
-        tokens::embed(g, t, &x[0], &x[1], &ids_t, &inv_t)
+    let (out, grads) = run(g, &[leaf(g, &[b, v, d], &some), leaf_table()], &dsome, |r, x| {
+        tokens::embed(r, &x[0], &x[1], &ids_t, &inv_t)
     });
     let positions = gather(dim, &vec![0.0; b * l * d], &ids, Some(&wide(&table)));
     close("embed out", &out, &sum(&wide(&some), &positions), two);
@@ -69,7 +69,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     close("embed dtable", &grads[1], &back.dtable, many);
 
     let leaves = [leaf(g, &[b, v, d], &some), leaf(g, &[d], &token), leaf_table()];
-    let (out, grads) = run(g, &leaves, &dall, |g, t, x| tokens::restore(g, t, &x[0], &x[1], &x[2], &ids_t, &inv_t));
+    let (out, grads) = run(g, &leaves, &dall, |r, x| tokens::restore(r, &x[0], &x[1], &x[2], &ids_t, &inv_t));
     close("restore out", &out, &restore(dim, &wide(&some), &inv, &wide(&token), Some(&wide(&table))), two);
     let back = restore_backward(dim, &inv, &wide(&dall));
     close("restore dx", &grads[0], &back.dx, EXACT);
@@ -77,7 +77,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     close("restore dtable", &grads[2], &back.dtable, many);
 
     let (out, grads) =
-        run(g, &[leaf(g, &[b, l, d], &all), leaf_table()], &dall, |g, t, x| tokens::add_positions(g, t, &x[0], &x[1]));
+        run(g, &[leaf(g, &[b, l, d], &all), leaf_table()], &dall, |r, x| tokens::add_positions(r, &x[0], &x[1]));
     let repeated: Vec<f64> = wide(&table).repeat(b);
     close("positions out", &out, &sum(&wide(&all), &repeated), two);
     close("positions dx", &grads[0], &wide(&dall), EXACT);
@@ -117,22 +117,24 @@ fn tokens_fold_their_grid() {
     let data = Tensor::from_slice(g, &[1, 2, d], &rows).unwrap();
     let token = Var::constant(Tensor::from_slice(g, &[d], &vec![0.0; d]).unwrap());
     let swap = Tensor::from_indices(g, &[1, 2], &[1, 0]).unwrap();
-    type Op<'a> = &'a dyn Fn(&mut Tape, &Var, &Var) -> rowscan::Result<Var>;
+    type Op<'a> = &'a dyn Fn(&mut Recorder, &Var, &Var) -> rowscan::Result<Var>;
     /// Name, launcher, result, gradients of x and table.
     type Case<'a> = (&'a str, Op<'a>, &'a [f32], [Option<&'a [f32]>; 2]);
     let cases: [Case<'_>; 4] = [
-        ("gather", &|t, x, _| tokens::gather(g, t, x, &swap, &swap), &swapped, [Some(&swapped), None]),
-        ("embed", &|t, x, w| tokens::embed(g, t, x, w, &swap, &swap), &both, [Some(&rows), Some(&swapped)]),
-        ("restore", &|t, x, w| tokens::restore(g, t, x, &token, w, &swap, &swap), &both, [Some(&swapped), Some(&rows)]),
-        ("positions", &|t, x, w| tokens::add_positions(g, t, x, w), &twice, [Some(&rows), Some(&rows)]),
+        ("gather", &|r, x, _| tokens::gather(r, x, &swap, &swap), &swapped, [Some(&swapped), None]),
+        ("embed", &|r, x, w| tokens::embed(r, x, w, &swap, &swap), &both, [Some(&rows), Some(&swapped)]),
+        ("restore", &|r, x, w| tokens::restore(r, x, &token, w, &swap, &swap), &both, [Some(&swapped), Some(&rows)]),
+        ("positions", &|r, x, w| tokens::add_positions(r, x, w), &twice, [Some(&rows), Some(&rows)]),
     ];
     for (name, op, out, want) in cases {
         let [x, table] = [Var::leaf(data.clone()), Var::leaf(data.clone())];
-        let mut t = Tape::new();
-        let got = op(&mut t, &x, &table).unwrap();
-        let dout = Tensor::scratch("dout", &[1, 2, d]);
-        dout.copy_from(g, &data).unwrap();
-        let grads = t.backward_from(g, &got, dout, Grads::default()).unwrap();
+        let (got, grads) = at_once(g, |r| {
+            let got = op(r, &x, &table)?;
+            let dout = Tensor::scratch("dout", &[1, 2, d]);
+            dout.copy_from(r, &data)?;
+            let grads = r.backward_from(&got, dout, Grads::default())?;
+            Ok((got, grads))
+        });
         assert!(got.data.to_vec(g).unwrap() == out, "{name} out");
         for (var, want) in [&x, &table].into_iter().zip(want) {
             let grad = grads.get(var).map(|grad| grad.to_vec(g).unwrap());
@@ -150,13 +152,13 @@ fn tokens_out_of_range_count_as_masked() {
         let token = leaf(g, &[1], &[5.0]);
         let at = Tensor::from_indices(g, &[1, 2], &[1, 2]).unwrap();
         let dout = [3.0, 4.0];
-        let (out, grads) = run(g, std::slice::from_ref(&x), &dout, |g, t, v| tokens::gather(g, t, &v[0], &at, &at));
+        let (out, grads) = run(g, std::slice::from_ref(&x), &dout, |r, v| tokens::gather(r, &v[0], &at, &at));
         assert_eq!((out, grads), (vec![2.0, 0.0], vec![vec![4.0, 0.0]]));
         let leaves = [x.clone(), table.clone()];
-        let (out, grads) = run(g, &leaves, &dout, |g, t, v| tokens::embed(g, t, &v[0], &v[1], &at, &at));
+        let (out, grads) = run(g, &leaves, &dout, |r, v| tokens::embed(r, &v[0], &v[1], &at, &at));
         assert_eq!((out, grads), (vec![21.0, 2.0], vec![vec![3.0, 4.0], vec![4.0, 0.0]]));
         let leaves = [x, token, table];
-        let (out, grads) = run(g, &leaves, &dout, |g, t, v| tokens::restore(g, t, &v[0], &v[1], &v[2], &at, &at));
+        let (out, grads) = run(g, &leaves, &dout, |r, v| tokens::restore(r, &v[0], &v[1], &v[2], &at, &at));
         assert_eq!((out, grads), (vec![12.0, 25.0], vec![vec![4.0, 0.0], vec![4.0], vec![3.0, 4.0]]));
     });
 }
@@ -164,15 +166,15 @@ fn tokens_out_of_range_count_as_masked() {
 #[test]
 fn tokens_refuse_other_shapes() {
     let g = Gpu::dry(Caps::portable());
-    let mut t = Tape::new();
+    let r = &mut Recorder::new(&g);
     let x = Var::leaf(Tensor::input("x", &[2, 3, 8]));
     let table = Var::leaf(Tensor::input("table", &[5, 8]));
     let (ids, inv) = (Tensor::indices("ids", &[2, 3]), Tensor::indices("inv", &[2, 5]));
-    assert!(tokens::embed(&g, &mut t, &x, &table, &ids, &inv).is_ok());
-    let error = tokens::embed(&g, &mut t, &x, &table, &ids, &ids).unwrap_err().to_string();
+    assert!(tokens::embed(r, &x, &table, &ids, &inv).is_ok());
+    let error = tokens::embed(r, &x, &table, &ids, &ids).unwrap_err().to_string();
     assert!(error.contains("table") && error.contains("(3, 8)"), "{error}");
-    let error = tokens::gather(&g, &mut t, &x, &ids, &inv).unwrap_err().to_string();
+    let error = tokens::gather(r, &x, &ids, &inv).unwrap_err().to_string();
     assert!(error.contains("inv") && error.contains("[2, 3]"), "{error}");
-    let error = tokens::restore(&g, &mut t, &x, &table, &table, &ids, &inv).unwrap_err().to_string();
+    let error = tokens::restore(r, &x, &table, &table, &ids, &inv).unwrap_err().to_string();
     assert!(error.contains("mask_token"), "{error}");
 }

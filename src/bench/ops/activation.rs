@@ -1,11 +1,10 @@
 //! activation: GELU and ReLU of an MLP, SiLU of a gate, softplus of a step size, at the mixer's inner width.
 
 use crate::bench::ops::*;
-use crate::gpu::Gpu;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use cpu::activation::{Activation, backward, forward};
 
-type Op = fn(&Gpu, &mut Tape, &Var) -> Result<Var>;
+type Op = fn(&mut Recorder, &Var) -> Result<Var>;
 const ALL: [(&str, Activation, Op); 5] = [
     ("gelu", Activation::Gelu, ops::activation::gelu),
     ("gelu_tanh", Activation::GeluTanh, ops::activation::gelu_tanh),
@@ -28,7 +27,7 @@ pub fn cases(c: &mut Cases) {
         for (name, act, op) in ALL {
             let case = c.case(format!("{name} {s}")).at(&s).fact("op", name).floors(floors);
             case.check(1, "images", move |v| expect(act, v))
-                .op(move |t, x| Ok(vec![out("y", Axis(0), op(x.g, t, &x.leaf("x", Axis(0), &[s.b, s.l, s.e()])?)?)]));
+                .op(move |r, x| Ok(vec![out("y", Axis(0), op(r, &x.leaf("x", Axis(0), &[s.b, s.l, s.e()])?)?)]));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::bench::case::Out;
 use crate::bench::ops::*;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use cpu::adamw::{Config, State, clip_factor, global_norm, step};
 use ops::adamw;
@@ -13,15 +14,15 @@ const LR: f32 = 0.01;
 const DECAY: f32 = 0.05;
 const STEP: u32 = 3;
 
-fn launch(x: &Fill, n: usize, clip: Option<f32>) -> Result<Vec<Out>> {
+fn launch(r: &mut Recorder, x: &Fill, n: usize, clip: Option<f32>) -> Result<Vec<Out>> {
     let named = |name| x.normal(name, Axis(0), &[n]);
     let (p, grad, m, v) = (named("p")?, named("grad")?, named("m")?, x.uniform("v", Axis(0), &[n])?);
     let groups = Tensor::from_indices(x.g, &[n / BLOCK], &vec![0; n / BLOCK])?;
     let (state, table) = (StepState::tensor(), Tensor::from_slice(x.g, &[1, 2], &[1.0, DECAY])?);
     StepState::new(STEP, LR, HYPER.betas, 0).write(x.g, &state)?;
-    let clip = clip.map(|norm| adamw::clip_factor(x.g, &[&grad], norm)).transpose()?;
+    let clip = clip.map(|norm| adamw::clip_factor(r, &[&grad], norm)).transpose()?;
     let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
-    adamw::adamw(x.g, &state, arrays, &groups, &table, clip.as_ref().map_or(Factor::One, Factor::Clipped), HYPER)?;
+    adamw::adamw(r, &state, arrays, &groups, &table, clip.as_ref().map_or(Factor::One, Factor::Clipped), HYPER)?;
     Ok(vec![result("p", Axis(0), p), result("m", Axis(0), m), result("v", Axis(0), v)])
 }
 
@@ -43,17 +44,19 @@ fn expect_norm(v: &Values) -> Result<Vec<Want>> {
 
 pub fn cases(c: &mut Cases) {
     let n = 31 * BLOCK;
-    c.case("clipped small").check(n, "parameters", |v| expect(v, Some(1.0))).launches(move |x| launch(x, n, Some(1.0)));
+    c.case("clipped small")
+        .check(n, "parameters", |v| expect(v, Some(1.0)))
+        .launches(move |r, x| launch(r, x, n, Some(1.0)));
     for (model, n) in c.scope.parameters() {
         let hyper = serde_json::json!({
             "lr": LR, "betas": [HYPER.betas.0, HYPER.betas.1], "eps": HYPER.eps, "weight_decay": DECAY, "step": STEP,
         });
         let case = c.case(format!("step {model}")).fact("hyper", hyper).floor(Floor::bytes(28 * n));
-        case.check(8192, "parameters", |v| expect(v, None)).launches(move |x| launch(x, n, None));
+        case.check(8192, "parameters", |v| expect(v, None)).launches(move |r, x| launch(r, x, n, None));
         let case = c.case(format!("clip {model}")).floor(Floor::bytes(4 * n));
-        case.check(n, "parameters", expect_norm).launches(move |x| {
+        case.check(n, "parameters", expect_norm).launches(move |r, x| {
             let grad = x.normal("grad", Axis(0), &[n])?;
-            Ok(vec![result("clip", Whole, adamw::clip_factor(x.g, &[&grad], 1.0)?)])
+            Ok(vec![result("clip", Whole, adamw::clip_factor(r, &[&grad], 1.0)?)])
         });
     }
 }

@@ -21,16 +21,16 @@ pub fn cases(c: &mut Cases) {
         let n = s.rows() * s.d;
         // backward: dy moves into one operand and is copied to the other
         let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
-        c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |t, x| {
+        c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |r, x| {
             let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
-            Ok(vec![out("y", Axis(0), ops::add::add(x.g, t, &a?, &b?)?)])
+            Ok(vec![out("y", Axis(0), ops::add::add(r, &a?, &b?)?)])
         });
         // backward: dy moves into a, db is written
         let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
-        c.case(format!("kept {s}")).at(&s).floors(floors).check(2, "images", expect_kept).op(move |t, x| {
+        c.case(format!("kept {s}")).at(&s).floors(floors).check(2, "images", expect_kept).op(move |r, x| {
             let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
             let keep = x.uniform("keep", Axis(0), &[s.b])?;
-            Ok(vec![out("y", Axis(0), ops::add::add_kept(x.g, t, &a?, &b?, &keep)?)])
+            Ok(vec![out("y", Axis(0), ops::add::add_kept(r, &a?, &b?, &keep)?)])
         });
     }
 }

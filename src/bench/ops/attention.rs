@@ -38,11 +38,11 @@ fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Opt
     if timed {
         draft = draft.floors([floor(16, 4, 1), floor(36, 14, 2)]);
     }
-    draft.check(1, "images", move |v| expect(v, heads, side, precision)).op(move |t, x| {
+    draft.check(1, "images", move |v| expect(v, heads, side, precision)).op(move |r, x| {
         let rows: Vec<u32> = (0..l).map(|token| (token / side.unwrap_or(1)) as u32).collect();
         let table = side.map(|_| Regions::new(x.g, &rows)).transpose()?;
         let qkv = x.leaf_in(half, "qkv", Axis(0), &[n, l, 3 * width])?;
-        Ok(vec![out("out", Axis(0), self_attention(x.g, t, &qkv, heads, mask, table.as_ref())?)])
+        Ok(vec![out("out", Axis(0), self_attention(r, &qkv, heads, mask, table.as_ref())?)])
     });
 }
 

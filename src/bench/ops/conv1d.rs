@@ -29,10 +29,10 @@ fn case(c: &mut Cases, name: String, [b, l, e]: [usize; 3], timed: bool) {
         // backward computes c again, then dx and dw
         draft = draft.floors([floor(4 * (1 + S), 2 * K * S), floor(4 * (2 + S), 6 * K * S)]);
     }
-    draft.check(2, "images", move |v| expect(v, half)).op(move |t, x| {
+    draft.check(2, "images", move |v| expect(v, half)).op(move |r, x| {
         let (w, bias) = (x.leaf("w", Whole, &[S, e, K])?, x.leaf("bias", Whole, &[S, e])?);
         let xz = x.leaf_in(half, "xz", Axis(0), &[b, l, 2 * e])?;
-        Ok(vec![out("u", Axis(1), ops::conv1d::conv1d(x.g, t, &xz, &w, &bias, S)?)])
+        Ok(vec![out("u", Axis(1), ops::conv1d::conv1d(r, &xz, &w, &bias, S)?)])
     });
 }
 

@@ -19,9 +19,9 @@ pub fn cases(c: &mut Cases) {
     for n in c.scope.batches() {
         let k = 1000;
         let floors = [8, 12].map(|bytes| Floor::of(bytes * n * k, 0, n * k));
-        c.case(format!("head {k}x{n}")).floors(floors).check(8, "images", expect).op(move |t, x| {
+        c.case(format!("head {k}x{n}")).floors(floors).check(8, "images", expect).op(move |r, x| {
             let (logits, targets) = (x.leaf("logits", Axis(0), &[n, k])?, x.uniform("targets", Axis(0), &[n, k])?);
-            Ok(vec![out("loss", Axis(0), ops::cross_entropy::cross_entropy(x.g, t, &logits, &targets)?)])
+            Ok(vec![out("loss", Axis(0), ops::cross_entropy::cross_entropy(r, &logits, &targets)?)])
         });
     }
 }

@@ -45,14 +45,14 @@ pub fn cases(c: &mut Cases) {
     let rows = REPEATS * n;
     // forward reads ε̂, v and eps; backward reads them again and writes two gradients
     let floors = [12, 20].map(|bytes| Floor::of(bytes * rows * cols, 0, rows * cols));
-    c.case(format!("loss {cols}x{rows}")).floors(floors).check(8, "patches", loss).op(move |t, x| {
+    c.case(format!("loss {cols}x{rows}")).floors(floors).check(8, "patches", loss).op(move |r, x| {
         let (schedule, [x0, eps, times]) = inputs(x, n, cols)?;
         let pred = x.leaf("pred", Axis(1), &[REPEATS, n, 2 * cols])?;
-        Ok(vec![out("loss", Axis(1), ops::diffusion::diffusion(x.g, t, &schedule, &pred, &x0, &eps, &times)?)])
+        Ok(vec![out("loss", Axis(1), ops::diffusion::diffusion(r, &schedule, &pred, &x0, &eps, &times)?)])
     });
     let case = c.case(format!("add_noise {cols}x{rows}")).floor(Floor::bytes(8 * rows * cols));
-    case.check(8, "patches", noised).launches(move |x| {
+    case.check(8, "patches", noised).launches(move |r, x| {
         let (schedule, [x0, eps, times]) = inputs(x, n, cols)?;
-        Ok(vec![result("noised", Axis(1), ops::diffusion::add_noise(x.g, &schedule, &x0, &eps, &times)?)])
+        Ok(vec![result("noised", Axis(1), ops::diffusion::add_noise(r, &schedule, &x0, &eps, &times)?)])
     });
 }

@@ -16,9 +16,9 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     for (model, n) in c.scope.parameters() {
         let case = c.case(format!("update {model}")).floor(Floor::bytes(12 * n));
-        case.check(8192, "parameters", expect).launches(move |x| {
+        case.check(8192, "parameters", expect).launches(move |r, x| {
             let (average, new) = (x.normal("average", Axis(0), &[n])?, x.normal("x", Axis(0), &[n])?);
-            ema(x.g, &average, &new, &Tensor::from_slice(x.g, &[2], &momentum(DECAY))?)?;
+            ema(r, &average, &new, &Tensor::from_slice(x.g, &[2], &momentum(DECAY))?)?;
             Ok(vec![result("average", Axis(0), average)])
         });
     }

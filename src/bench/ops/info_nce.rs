@@ -24,10 +24,10 @@ pub fn cases(c: &mut Cases) {
     // dots are written, and read for the greatest and for the sum; then read, and their gradient written and read
     let floors = [12, 12].map(|bytes| Floor::of(bytes * b * k, 2 * b * k * d, b * k));
     c.case(format!("queue {k}x{b}")).floors(floors).check(4, "images", move |v| expect(v, precision)).op(
-        move |t, x| {
+        move |r, x| {
             let (q, keys) = (x.leaf("q", Axis(0), &[b, d])?, x.normal("keys", Axis(0), &[b, d])?);
             let queue = x.normal("queue", Whole, &[k, d])?;
-            Ok(vec![out("loss", Axis(0), ops::info_nce::info_nce(x.g, t, &q, &keys, &queue, TEMPERATURE)?)])
+            Ok(vec![out("loss", Axis(0), ops::info_nce::info_nce(r, &q, &keys, &queue, TEMPERATURE)?)])
         },
     );
 }

@@ -15,9 +15,9 @@ pub fn cases(c: &mut Cases) {
     for n in c.scope.batches() {
         let (rows, d) = (2 * n, 128);
         let floors = [8, 12].map(|bytes| Floor::bytes(bytes * rows * d));
-        c.case(format!("keys {d}x{rows}")).floors(floors).check(64, "rows", expect).op(move |t, x| {
+        c.case(format!("keys {d}x{rows}")).floors(floors).check(64, "rows", expect).op(move |r, x| {
             let v = x.leaf("x", Axis(0), &[rows, d])?;
-            Ok(vec![out("y", Axis(0), ops::l2_norm::l2_norm(x.g, t, &v)?)])
+            Ok(vec![out("y", Axis(0), ops::l2_norm::l2_norm(r, &v)?)])
         });
     }
 }

@@ -17,10 +17,10 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     for (model, n) in c.scope.parameters() {
         let case = c.case(format!("judge {model}")).floor(Floor::bytes(4 * n));
-        case.check(n, "parameters", expect).launches(move |x| {
+        case.check(n, "parameters", expect).launches(move |r, x| {
             let grad = x.normal("grad", Whole, &[n])?;
             let state = Tensor::from_slice(x.g, &[loss_scale::STATE], &[0.0; loss_scale::STATE])?;
-            Ok(vec![result("clip", Whole, loss_scale::judge(x.g, &state, &[&grad], BETAS, 1.0)?)])
+            Ok(vec![result("clip", Whole, loss_scale::judge(r, &state, &[&grad], BETAS, 1.0)?)])
         });
     }
 }

@@ -55,10 +55,10 @@ fn path(c: &mut Cases, name: &str, path: Path) {
         let dim = Dims { s: 1, m: x.len() / n, n, k: n };
         Ok(vec![want("y", forward(dim, x, w, None, None), tol(Precision::F32, n))])
     })
-    .launches(move |x| {
+    .launches(move |r, x| {
         let (a, b) = (x.normal("x", Axis(0), &[n, n])?, x.normal("w", Whole, &[n, n])?);
         let y = Tensor::scratch("y", &[n, n]);
-        gemm_with(x.g, variant, &product, &a, &b, None, None, &y)?;
+        gemm_with(r, variant, &product, &a, &b, None, None, &y)?;
         Ok(vec![result("y", Axis(0), y)])
     });
 }
@@ -73,13 +73,13 @@ fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed
         let backward = Floor::of(4 * (2 * mk + 2 * nk + mn), 4 * mn * k, 0);
         draft = draft.floors([forward, backward]);
     }
-    draft.check(16, "rows", move |v| expect(v, s, bias, precision)).op(move |t, x| {
+    draft.check(16, "rows", move |v| expect(v, s, bias, precision)).op(move |r, x| {
         let dense = usize::from(s == 1); // leaves out the first dimension
         let rows = Axis(1 - dense);
         let (x_shape, w_shape, b_shape) = ([s, m, k], [s, n, k], [s, n]);
         let (input, w) = (x.leaf("x", rows, &x_shape[dense..])?, x.leaf("w", Whole, &w_shape[dense..])?);
         let bias = bias.then(|| x.leaf("bias", Whole, &b_shape[dense..])).transpose()?;
-        Ok(vec![out("y", rows, ops::matmul::matmul(x.g, t, &input, &w, bias.as_ref(), None)?)])
+        Ok(vec![out("y", rows, ops::matmul::matmul(r, &input, &w, bias.as_ref(), None)?)])
     });
 }
 

@@ -44,12 +44,12 @@ fn case(c: &mut Cases, name: String, [m, d, h]: [usize; 3], timed: bool) {
         let backward = Floor::of(16 * m * d + 5 * hidden + 16 * d * h, 8 * m * d * h, m * h);
         draft = draft.floors([forward, backward]);
     }
-    draft.check(16, "rows", move |v| expect(v, precision)).op(move |t, x| {
+    draft.check(16, "rows", move |v| expect(v, precision)).op(move |r, x| {
         let input = x.leaf("x", Axis(0), &[m, d])?;
         let (w1, b1) = (x.leaf("w1", Whole, &[h, d])?, x.leaf("b1", Whole, &[h])?);
         let (w2, b2) = (x.leaf("w2", Whole, &[d, h])?, x.leaf("b2", Whole, &[d])?);
         let (first, second) = (Layer { w: &w1, bias: Some(&b1) }, Layer { w: &w2, bias: Some(&b2) });
-        Ok(vec![out("y", Axis(0), ops::mlp::mlp(x.g, t, &input, first, Act::Gelu, second, None)?)])
+        Ok(vec![out("y", Axis(0), ops::mlp::mlp(r, &input, first, Act::Gelu, second, None)?)])
     });
 }
 

@@ -29,13 +29,13 @@ fn gated(v: &Values) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     let (rows, d) = (4 * 98 * c.scope.batch(), if c.scope.quick { 256 } else { 1024 });
     let floors = [16, 16 + 4 * PARTS].map(|bytes| Floor::bytes(bytes * rows * d));
-    c.case(format!("modulate {d}x{rows}")).floors(floors).check(64, "rows", modulated).op(move |t, x| {
+    c.case(format!("modulate {d}x{rows}")).floors(floors).check(64, "rows", modulated).op(move |r, x| {
         let (v, m) = (x.leaf("x", Axis(0), &[rows, d])?, x.leaf("m", Axis(0), &[rows, PARTS * d])?);
-        Ok(vec![out("y", Axis(0), ops::modulate::modulate(x.g, t, &v, &m)?)])
+        Ok(vec![out("y", Axis(0), ops::modulate::modulate(r, &v, &m)?)])
     });
-    c.case(format!("gate {d}x{rows}")).floors(floors).check(64, "rows", gated).op(move |t, x| {
+    c.case(format!("gate {d}x{rows}")).floors(floors).check(64, "rows", gated).op(move |r, x| {
         let (v, h) = (x.leaf("x", Axis(0), &[rows, d])?, x.leaf("h", Axis(0), &[rows, d])?);
         let m = x.leaf("m", Axis(0), &[rows, PARTS * d])?;
-        Ok(vec![out("y", Axis(0), ops::modulate::gate(x.g, t, &v, &h, &m)?)])
+        Ok(vec![out("y", Axis(0), ops::modulate::gate(r, &v, &h, &m)?)])
     });
 }

@@ -21,11 +21,11 @@ pub fn cases(c: &mut Cases) {
         // half counts; of the rest only dpred is written
         let floors = [8, 12 + 4].map(|bytes| Floor::bytes(bytes * n * l * cols / 2));
         let case = c.case(format!("decoder {l}x{n}")).fact("scale", scale).floors(floors);
-        case.check(2, "images", move |v| expect(v, scale)).op(move |t, x| {
+        case.check(2, "images", move |v| expect(v, scale)).op(move |r, x| {
             let (pred, tgt) = (x.leaf("pred", Axis(0), &[n, l, cols])?, x.normal("tgt", Axis(0), &[n, l, cols])?);
             let hidden: Vec<f32> = (0..n * l).map(|row| (row % 2) as f32).collect();
             let mask = x.values("mask", Axis(0), &[n, l], &hidden)?;
-            Ok(vec![out("loss", Axis(0), ops::mse_norm::mse_norm(x.g, t, &pred, &tgt, &mask, 3, scale, true)?)])
+            Ok(vec![out("loss", Axis(0), ops::mse_norm::mse_norm(r, &pred, &tgt, &mask, 3, scale, true)?)])
         });
     }
 }

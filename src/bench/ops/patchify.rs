@@ -28,14 +28,14 @@ pub fn cases(c: &mut Cases) {
     for n in c.scope.batches() {
         let (image, numbers) = (size * size * 3, n * size * size * 3);
         let case = c.case(format!("u8 {size}x{n}")).floor(Floor::bytes(5 * numbers));
-        case.check(2, "images", move |v| expect_u8(v, size)).launches(move |x| {
+        case.check(2, "images", move |v| expect_u8(v, size)).launches(move |r, x| {
             let words = x.words("words", Axis(0), &[n, image / 4])?.reshape(&[numbers / 4])?;
-            Ok(vec![result("rows", Axis(0), patchify::from_u8(x.g, &words, [n, size, size], SIDE, MEAN, STD)?)])
+            Ok(vec![result("rows", Axis(0), patchify::from_u8(r, &words, [n, size, size], SIDE, MEAN, STD)?)])
         });
         let case = c.case(format!("nchw {size}x{n}")).floor(Floor::bytes(8 * numbers));
-        case.check(2, "images", move |v| expect_nchw(v, size)).launches(move |x| {
+        case.check(2, "images", move |v| expect_nchw(v, size)).launches(move |r, x| {
             let pixels = x.normal("pixels", Axis(0), &[n, 3, size, size])?;
-            Ok(vec![result("rows", Axis(0), patchify::from_nchw(x.g, &pixels, SIDE)?)])
+            Ok(vec![result("rows", Axis(0), patchify::from_nchw(r, &pixels, SIDE)?)])
         });
     }
 }

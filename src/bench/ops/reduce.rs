@@ -30,16 +30,16 @@ pub fn cases(c: &mut Cases) {
         let (floor, shape) = (Floor::bytes(4 * s.rows() * s.d), [s.rows(), s.d]);
         let case = c.case(format!("sum {s}")).at(&s).floors([floor; 2]);
         case.check(s.rows(), "rows", expect_sum)
-            .op(move |t, x| Ok(vec![out("sum", Whole, ops::reduce::sum(x.g, t, &x.leaf("x", Axis(0), &shape)?)?)]));
+            .op(move |r, x| Ok(vec![out("sum", Whole, ops::reduce::sum(r, &x.leaf("x", Axis(0), &shape)?)?)]));
         let case = c.case(format!("mean_tokens {s}")).at(&s).floors([floor; 2]);
-        case.check(2, "images", expect_mean).op(move |t, x| {
+        case.check(2, "images", expect_mean).op(move |r, x| {
             let tokens = x.leaf("x", Axis(0), &[s.b, s.l, s.d])?;
-            Ok(vec![out("mean", Axis(0), ops::reduce::mean_tokens(x.g, t, &tokens)?)])
+            Ok(vec![out("mean", Axis(0), ops::reduce::mean_tokens(r, &tokens)?)])
         });
         let case = c.case(format!("columns {s}")).at(&s).floor(floor);
-        case.check(s.rows(), "rows", expect_columns).launches(move |x| {
+        case.check(s.rows(), "rows", expect_columns).launches(move |r, x| {
             let sums = Tensor::scratch("columns", &[s.d]);
-            ops::reduce::column_sum(x.g, &x.normal("x", Axis(0), &shape)?, &sums)?;
+            ops::reduce::column_sum(r, &x.normal("x", Axis(0), &shape)?, &sums)?;
             Ok(vec![result("columns", Whole, sums)])
         });
     }

@@ -33,15 +33,15 @@ pub fn cases(c: &mut Cases) {
         let (tokens, registers) = (b * L * d, b * N * d);
         // dx is moved, dr read and summed
         let case = c.case(format!("insert {model} {N}+{L}x{b}")).floors([Floor::bytes(8 * (tokens + registers)); 2]);
-        case.check(2, "images", move |v| expect_insert(v, d)).op(move |t, x| {
-            let (all, r) = (x.leaf("x", Axis(0), &[b, L, d])?, x.leaf("r", Whole, &[1, N, d])?);
-            Ok(vec![out("y", Axis(0), insert(x.g, t, &all, &r, Places::even(L, N))?)])
+        case.check(2, "images", move |v| expect_insert(v, d)).op(move |r, x| {
+            let (all, registers) = (x.leaf("x", Axis(0), &[b, L, d])?, x.leaf("r", Whole, &[1, N, d])?);
+            Ok(vec![out("y", Axis(0), insert(r, &all, &registers, Places::even(L, N))?)])
         });
         let floors = [8 * registers, 4 * (tokens + 2 * registers)].map(Floor::bytes);
         let case = c.case(format!("extract {model} {N}of{}x{b}", L + N)).floors(floors);
-        case.check(2, "images", move |v| expect_extract(v, d)).op(move |t, x| {
+        case.check(2, "images", move |v| expect_extract(v, d)).op(move |r, x| {
             let all = x.leaf("x", Axis(0), &[b, L + N, d])?;
-            Ok(vec![out("y", Axis(0), extract(x.g, t, &all, Places::even(L, N))?)])
+            Ok(vec![out("y", Axis(0), extract(r, &all, Places::even(L, N))?)])
         });
     }
 }

@@ -29,11 +29,11 @@ fn case(c: &mut Cases, name: String, shape: [usize; 3], timed: bool) {
         // forward: reads x and residual, writes sum and y; backward: reads sum, dy and dsum, writes dx and dresidual
         draft = draft.floors([16, 20].map(|bytes| Floor::bytes((bytes - 2 * usize::from(half)) * b * l * d)));
     }
-    draft.check(2, "images", move |v| expect(v, half)).op(move |t, x| {
-        let (v, r) = (x.leaf("x", Axis(0), &shape)?, x.leaf("residual", Axis(0), &shape)?);
+    draft.check(2, "images", move |v| expect(v, half)).op(move |r, x| {
+        let (v, residual) = (x.leaf("x", Axis(0), &shape)?, x.leaf("residual", Axis(0), &shape)?);
         let (keep, w) = (x.uniform("keep", Axis(0), &[b])?, x.leaf("w", Whole, &[d])?);
         let norm = if half { ops::rms_norm::rms_norm_half } else { ops::rms_norm::rms_norm };
-        let (y, sum) = norm(x.g, t, &v, Some(&r), Some(&keep), &w, EPS)?;
+        let (y, sum) = norm(r, &v, Some(&residual), Some(&keep), &w, EPS)?;
         Ok(vec![out("y", Axis(0), y), out("sum", Axis(0), sum)])
     });
 }

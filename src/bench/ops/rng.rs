@@ -36,12 +36,12 @@ pub fn cases(c: &mut Cases) {
         let floor = Floor::bytes(4 * n);
         let case = c.case(format!("uniform {n}")).floor(floor);
         case.check(4096, "numbers", |v| Ok(vec![want("uniform", uniform(v), Tol::EXACT)]))
-            .launches(move |x| Ok(vec![result("uniform", Axis(0), rng::uniform(x.g, &state(x)?, STREAM, &[n])?)]));
+            .launches(move |r, x| Ok(vec![result("uniform", Axis(0), rng::uniform(r, &state(x)?, STREAM, &[n])?)]));
         let case = c.case(format!("normal {n}")).floor(floor);
         // WGSL grants sin and cos an error of 2^-11, times a radius of up to 5.8
         let tol = Tol { rel: 0.0, abs: 3e-3 };
         case.check(4096, "numbers", move |v| Ok(vec![want("normal", normal(v), tol)]))
-            .launches(move |x| Ok(vec![result("normal", Axis(0), rng::normal(x.g, &state(x)?, STREAM, &[n])?)]));
+            .launches(move |r, x| Ok(vec![result("normal", Axis(0), rng::normal(r, &state(x)?, STREAM, &[n])?)]));
     }
     let case = c.case(format!("keep {LAYERS}x128")).floor(Floor::bytes(4 * LAYERS * 128));
     case.check(LAYERS * 128, "factors", |v| {
@@ -49,8 +49,8 @@ pub fn cases(c: &mut Cases) {
         let factors = (0..LAYERS * 128).map(|i| oracle::keep(word(i), drop[i / 128])).collect();
         Ok(vec![want("keep", factors, Tol { rel: 1e-6, abs: 0.0 })])
     })
-    .launches(|x| {
+    .launches(|r, x| {
         let drop = x.uniform("drop", Whole, &[LAYERS])?;
-        Ok(vec![result("keep", Whole, rng::keep(x.g, &state(x)?, STREAM, &drop, LAYERS, 128, 128)?)])
+        Ok(vec![result("keep", Whole, rng::keep(r, &state(x)?, STREAM, &drop, LAYERS, 128, 128)?)])
     });
 }

@@ -13,9 +13,9 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     for s in c.scope.few() {
         let floors = [Floor::bytes(8 * s.rows() * s.d); 2];
-        c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |t, x| {
+        c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |r, x| {
             let a = x.leaf("a", Axis(0), &[s.b, s.l, s.d])?;
-            Ok(vec![out("y", Axis(0), ops::scale::scale(x.g, t, &a, BY)?)])
+            Ok(vec![out("y", Axis(0), ops::scale::scale(r, &a, BY)?)])
         });
     }
 }

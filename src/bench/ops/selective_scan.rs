@@ -40,7 +40,7 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
 }
 
 /// In mixed precision u, delta, xz, out and their gradients are f16, as in a model.
-fn case(c: &mut Cases, name: String, [b, l, e, r]: [usize; 4], algorithm: Option<Algorithm>, timed: bool) {
+fn case(c: &mut Cases, name: String, [b, l, e, rank]: [usize; 4], algorithm: Option<Algorithm>, timed: bool) {
     let (n, half) = (b * l * e, c.scope.precision == Precision::Mixed);
     let floor =
         |bytes, flops, exps| Floor::of(if half { bytes / 2 } else { bytes } * n, flops * S * N * n, exps * S * N * n);
@@ -49,13 +49,13 @@ fn case(c: &mut Cases, name: String, [b, l, e, r]: [usize; 4], algorithm: Option
         // per state and step: forward δA, δuB, h, y; backward h again, p, λ and the sums of du, ddelta, dB, dC, dA
         draft = draft.floors([floor(4 * (2 * S + 2), 6, 1), floor(16 * S + 8 + 16, 18, 2)]);
     }
-    draft.check(1, "images", move |v| expect(v, half)).op(move |t, x| {
+    draft.check(1, "images", move |v| expect(v, half)).op(move |r, x| {
         let stored = |name, axis, shape: &[usize]| x.leaf_in(half, name, Axis(axis), shape);
         let (u, delta) = (stored("u", 1, &[S, b, l, e])?, stored("delta", 1, &[S, b, l, e])?);
-        let (xdbl, xz) = (x.leaf("xdbl", Axis(1), &[S, b, l, r + 2 * N])?, stored("xz", 0, &[b, l, 2 * e])?);
+        let (xdbl, xz) = (x.leaf("xdbl", Axis(1), &[S, b, l, rank + 2 * N])?, stored("xz", 0, &[b, l, 2 * e])?);
         let chan = x.leaf("chan", Whole, &[chan_layout(S, e, N).len])?;
         let scan = Scan { algorithm, ..Scan::mamba(N) };
-        Ok(vec![out("out", Axis(0), selective_scan(x.g, t, &u, &delta, &xdbl, &chan, Some(&xz), scan)?.0)])
+        Ok(vec![out("out", Axis(0), selective_scan(r, &u, &delta, &xdbl, &chan, Some(&xz), scan)?.0)])
     });
 }
 

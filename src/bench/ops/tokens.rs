@@ -58,22 +58,22 @@ pub fn cases(c: &mut Cases) {
         let [all, some, table] = [dim.b * dim.l, dim.b * dim.v, dim.l].map(|rows| rows * d);
         let name = |op: &str| format!("{op} {model} 98of196x{b}");
         let case = c.case(name("gather")).floors([8 * some, 4 * (some + all)].map(Floor::bytes));
-        case.check(2, "images", move |v| expect_gather(v, d)).op(move |t, x| {
+        case.check(2, "images", move |v| expect_gather(v, d)).op(move |r, x| {
             let ((ids, inv), all) = (tables(x, dim)?, x.leaf("x", Axis(0), &[b, dim.l, d])?);
-            Ok(vec![out("y", Axis(0), tokens::gather(x.g, t, &all, &ids, &inv)?)])
+            Ok(vec![out("y", Axis(0), tokens::gather(r, &all, &ids, &inv)?)])
         });
         // dx is dout itself
         let case = c.case(name("embed")).floors([8 * some + 4 * table, 4 * (some + table)].map(Floor::bytes));
-        case.check(2, "images", move |v| expect_embed(v, d)).op(move |t, x| {
+        case.check(2, "images", move |v| expect_embed(v, d)).op(move |r, x| {
             let ((ids, inv), table) = (tables(x, dim)?, x.leaf("table", Whole, &[dim.l, d])?);
             let some = x.leaf("x", Axis(0), &[b, dim.v, d])?;
-            Ok(vec![out("y", Axis(0), tokens::embed(x.g, t, &some, &table, &ids, &inv)?)])
+            Ok(vec![out("y", Axis(0), tokens::embed(r, &some, &table, &ids, &inv)?)])
         });
         let case = c.case(name("restore")).floors([4 * (some + all + table); 2].map(Floor::bytes));
-        case.check(2, "images", move |v| expect_restore(v, d)).op(move |t, x| {
+        case.check(2, "images", move |v| expect_restore(v, d)).op(move |r, x| {
             let ((ids, inv), some) = (tables(x, dim)?, x.leaf("x", Axis(0), &[b, dim.v, d])?);
             let (token, table) = (x.leaf("token", Whole, &[d])?, x.leaf("table", Whole, &[dim.l, d])?);
-            Ok(vec![out("y", Axis(0), tokens::restore(x.g, t, &some, &token, &table, &ids, &inv)?)])
+            Ok(vec![out("y", Axis(0), tokens::restore(r, &some, &token, &table, &ids, &inv)?)])
         });
     }
 }

@@ -9,6 +9,7 @@ use crate::bench::inputs::Fill;
 use crate::error::Result;
 use crate::gpu::{Gpu, Grid, Kernel, Precision, Program, Work, params, wgsl, write};
 use crate::ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 /// Measured rates per second.
@@ -44,20 +45,20 @@ impl Roof {
         let (copied, side, groups) = if g.caps().software { (1 << 24, 512, 128) } else { (1 << 26, 4096, 16_384) };
         let copied = copied.min(g.caps().max_range() as usize / 4);
         let x = Fill::new(g)?;
-        let best = |launch: &dyn Fn() -> Result<()>| best(g, clock, launch);
+        let best = |launch: &dyn Fn(&mut Recorder) -> Result<()>| best(g, clock, launch);
         let from = x.unnamed_normal(&[copied])?;
-        let copy = best(&|| Tensor::scratch("copy", &[copied]).copy_from(g, &from))?;
+        let copy = best(&|r| Tensor::scratch("copy", &[copied]).copy_from(r, &from))?;
         let gemm = Gemm::dense(Form::Nt, 1, side, side, side);
         let (a, b) = (x.unnamed_normal(&[side, side])?, x.unnamed_normal(&[side, side])?);
         let mut product = f64::MAX;
         for path in Path::candidates(g.caps(), Precision::F32) {
             let variant = Variant { path, splits: 1, precision: Precision::F32 };
             let c = Tensor::scratch("product", &[side, side]);
-            product = product.min(best(&|| gemm_with(g, variant, &gemm, &a, &b, None, None, &c))?);
+            product = product.min(best(&|r| gemm_with(r, variant, &gemm, &a, &b, None, None, &c))?);
         }
         let n = groups * 256;
         let out = Tensor::scratch("chains", &[n]);
-        let chains = |kernel| best(&|| g.launch(kernel, Grid::of(groups, 1, 1), &Chains { n: n as u32 }, &[&out]));
+        let chains = |kernel| best(&|r| r.launch(kernel, Grid::of(groups, 1, 1), &Chains { n: n as u32 }, &[&out]));
         Ok(Self {
             copy: 8.0 * copied as f64 / copy,
             gemm: 2.0 * (side as f64).powi(3) / product,
@@ -89,8 +90,8 @@ impl fmt::Display for Roof {
 }
 
 /// Seconds of the fastest of ten replays after three.
-fn best(g: &Gpu, clock: Clock, launch: impl Fn() -> Result<()>) -> Result<f64> {
-    let program = Program::new(g, g.record(launch)?.0)?;
+fn best(g: &Gpu, clock: Clock, launch: impl Fn(&mut Recorder) -> Result<()>) -> Result<f64> {
+    let program = Program::new(Recorder::inference(g).record(launch)?.0)?;
     clock.elapsed(g, &[&program], 3)?;
     let times: Result<Vec<f64>> = (0..10).map(|_| Ok(clock.elapsed(g, &[&program], 1)?.as_secs_f64())).collect();
     Ok(times?.into_iter().fold(f64::MAX, f64::min))

@@ -24,7 +24,6 @@ pub fn run(
     expect_known(scope)?;
     say(Report::title(g.caps(), clock, scope.precision))?;
     let roof = Roof::measure(g, clock)?;
-    let _precision = g.set_precision(scope.precision);
     say(roof.to_string())?;
     say(Report::head())?;
     let mut report = Report { caps: g.caps().clone(), roof, clock, precision: scope.precision, rows: Vec::new() };

@@ -11,7 +11,7 @@ use super::report::{Outcome, Row};
 use crate::bench::case::Direction;
 use crate::bench::selection::Scope;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Phase, Program};
+use crate::gpu::{Gpu, Phase, Precision, Program};
 use crate::models::Config;
 use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::Pretrainer;
@@ -28,15 +28,15 @@ pub fn rows(g: &Gpu, scope: &Scope) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for size in sizes {
         for batch in scope.batches() {
-            rows.extend(step(g, size, batch)?);
+            rows.extend(step(g, size, batch, scope.precision)?);
         }
     }
     Ok(rows)
 }
 
-fn step(g: &Gpu, size: &str, batch: usize) -> Result<Vec<Row>> {
+fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<Row>> {
     let config = Config { drop_path: 0.0, ..Config::preset(size)? };
-    let run = RunSettings { precision: g.precision(), ..RunSettings::default() };
+    let run = RunSettings { precision, ..RunSettings::default() };
     let settings = Settings { run, mask_ratio: Some(0.5), ..Settings::default() };
     let mask = settings.masker(&config)?.draw(0, batch);
     let mut facts = serde_json::Map::from_iter([("images".into(), json!(batch)), ("size".into(), json!(size))]);
@@ -56,7 +56,7 @@ fn step(g: &Gpu, size: &str, batch: usize) -> Result<Vec<Row>> {
                 recording.keep(Phase::Forward);
             }
             let work = recording.work();
-            let program = Program::new(g, recording)?;
+            let program = Program::new(recording)?;
             facts.insert("peak_bytes".into(), json!(program.plan().total()));
             times.push((direction, work, Clock { wall: true }.sample(g, &[&program])?));
         }

@@ -12,7 +12,7 @@ use crate::nn::{Init, InitScheme, Linear, Params};
 use crate::ops;
 use crate::ops::registers::Places;
 use crate::ops::tokens;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The input side of a backbone.
@@ -87,72 +87,74 @@ impl Embedding {
 
     /// Visible patches (B, V, P·P·3) → embedded with their positions (B, V, D), in the same order. `ids` and `inverse`
     /// are `MaskedBatch::visible` and `MaskedBatch::inverse`.
-    pub fn visible(&self, g: &Gpu, t: &mut Tape, patches: &Var, ids: &Tensor, inverse: &Tensor) -> Result<Var> {
-        let _scope = g.scope(&self.patch.name);
-        let x = self.patch.forward(g, t, patches)?;
-        let positions = self.patch_positions(g, t)?;
-        tokens::embed(g, t, &x, &positions, ids, inverse)
+    pub fn visible(&self, r: &mut Recorder, patches: &Var, ids: &Tensor, inverse: &Tensor) -> Result<Var> {
+        r.scope(&self.patch.name, |r| {
+            let x = self.patch.forward(r, patches)?;
+            let positions = self.patch_positions(r)?;
+            tokens::embed(r, &x, &positions, ids, inverse)
+        })
     }
 
     /// All patches (B, L, P·P·3) in raster order → embedded with their positions (B, L, D), in scan order.
-    pub fn all(&self, g: &Gpu, t: &mut Tape, patches: &Var) -> Result<Var> {
-        let _scope = g.scope(&self.patch.name);
-        let x = self.patch.forward(g, t, patches)?;
-        let positions = self.patch_positions(g, t)?;
-        let x = tokens::add_positions(g, t, &x, &positions)?;
-        match &self.columns {
-            Some((ids, inverse)) => tokens::gather(g, t, &x, ids, inverse),
-            None => Ok(x),
-        }
+    pub fn all(&self, r: &mut Recorder, patches: &Var) -> Result<Var> {
+        r.scope(&self.patch.name, |r| {
+            let x = self.patch.forward(r, patches)?;
+            let positions = self.patch_positions(r)?;
+            let x = tokens::add_positions(r, &x, &positions)?;
+            match &self.columns {
+                Some((ids, inverse)) => tokens::gather(r, &x, ids, inverse),
+                None => Ok(x),
+            }
+        })
     }
 
     /// Patch tokens in scan order (B, L, D) → in raster order (B, L, D).
-    pub fn to_raster(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    pub fn to_raster(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         match &self.columns {
-            Some((ids, inverse)) => tokens::gather(g, t, x, inverse, ids),
+            Some((ids, inverse)) => tokens::gather(r, x, inverse, ids),
             None => Ok(x.clone()),
         }
     }
 
     /// Patch tokens (B, V, D) → the same with the prefix tokens and their positions among them (B, V+n, D).
-    pub fn with_prefix_tokens(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    pub fn with_prefix_tokens(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         let Some(prefix) = &self.prefix else { return Ok(x.clone()) };
         let pos = match &prefix.pos {
             Some(pos) => pos.clone(),
-            None => ops::registers::extract(g, t, &self.pos, self.places(self.grid.0 * self.grid.1))?,
+            None => ops::registers::extract(r, &self.pos, self.places(self.grid.0 * self.grid.1))?,
         };
-        let r = ops::add::add(g, t, &prefix.token, &pos)?; // (1, n, D)
+        let prefix = ops::add::add(r, &prefix.token, &pos)?; // (1, n, D)
         let [_, v, _] = x.data.dims("tokens")?;
-        ops::registers::insert(g, t, x, &r, self.places(v))
+        ops::registers::insert(r, x, &prefix, self.places(v))
     }
 
     /// A sequence (B, V+n, D) → its prefix tokens (B, n, D).
-    pub fn prefix_tokens(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        ops::registers::extract(g, t, x, self.places(self.patch_tokens(x)?))
+    pub fn prefix_tokens(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        ops::registers::extract(r, x, self.places(self.patch_tokens(x)?))
     }
 
     /// A sequence (B, V+n, D) → its patch tokens (B, V, D).
-    pub fn patches(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    pub fn patches(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         if self.prefix.is_none() {
             return Ok(x.clone());
         }
-        ops::registers::rest(g, t, x, self.places(self.patch_tokens(x)?))
+        ops::registers::rest(r, x, self.places(self.patch_tokens(x)?))
     }
 
     /// A sequence (B, V+n, D) → the mean of its patch tokens (B, D).
-    pub fn mean(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        let patches = self.patches(g, t, x)?;
-        ops::reduce::mean_tokens(g, t, &patches)
+    pub fn mean(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let patches = self.patches(r, x)?;
+        ops::reduce::mean_tokens(r, &patches)
     }
 
     /// [`Embedding::with_prefix_tokens`] if the family's prefix tokens take part in masked pretraining, else x.
-    pub(super) fn with_pretraining_prefix(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if self.family.prefix_in_pretraining { self.with_prefix_tokens(g, t, x) } else { Ok(x.clone()) }
+    pub(super) fn with_pretraining_prefix(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        if self.family.prefix_in_pretraining { self.with_prefix_tokens(r, x) } else { Ok(x.clone()) }
     }
 
     /// What [`Embedding::with_pretraining_prefix`] inserted, taken out again.
-    pub(super) fn without_pretraining_prefix(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
-        if self.family.prefix_in_pretraining { self.patches(g, t, x) } else { Ok(x.clone()) }
+    pub(super) fn without_pretraining_prefix(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        if self.family.prefix_in_pretraining { self.patches(r, x) } else { Ok(x.clone()) }
     }
 
     /// The number of patch tokens V of a sequence (B, V+n, D).
@@ -171,10 +173,10 @@ impl Embedding {
     }
 
     /// The positions of the patches (1, L, D).
-    fn patch_positions(&self, g: &Gpu, t: &mut Tape) -> Result<Var> {
+    fn patch_positions(&self, r: &mut Recorder) -> Result<Var> {
         match &self.prefix {
             Some(prefix) if prefix.pos.is_none() => {
-                ops::registers::rest(g, t, &self.pos, self.places(self.grid.0 * self.grid.1))
+                ops::registers::rest(r, &self.pos, self.places(self.grid.0 * self.grid.1))
             }
             _ => Ok(self.pos.clone()),
         }

@@ -4,11 +4,10 @@ use std::fmt;
 
 use super::embedding::Embedding;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::models::batch::MaskedBatch;
 use crate::ops::reshape::reshape;
 use crate::ops::tokens;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// What a backbone is built for.
@@ -29,26 +28,26 @@ pub enum Purpose {
 pub trait Encoder: fmt::Debug {
     /// `patches` → features of the whole sequence in scan order, prefix tokens (registers, class tokens) included:
     /// (B, L+n, D). timm's `forward_features`.
-    fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var>;
+    fn sequence(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var>;
 
     /// Features of a whole sequence (B, L+n, D) → what a classifier's head reads (B, F). timm's
     /// `forward_head(pre_logits=True)`.
-    fn pool(&self, g: &Gpu, t: &mut Tape, sequence: &Var) -> Result<Var>;
+    fn pool(&self, r: &mut Recorder, sequence: &Var) -> Result<Var>;
 
     /// `patches` → feature maps (B, h, w, D), the finest first: what a segmentation or detection head reads. timm's
     /// `features_only=True`, but with channels last.
-    fn pyramid(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>>;
+    fn pyramid(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>>;
 
     /// `patches` → features of the patch tokens in raster order (B, L, D), as pretraining sees them: for probes. The
     /// whole sequence where a backbone has no prefix tokens.
-    fn tokens(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        self.sequence(g, t, patches, drop_path)
+    fn tokens(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.sequence(r, patches, drop_path)
     }
 
     /// `patches` → pooled features (B, F).
-    fn features(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let sequence = self.sequence(g, t, patches, drop_path)?; // (B, L+n, D)
-        self.pool(g, t, &sequence)
+    fn features(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let sequence = self.sequence(r, patches, drop_path)?; // (B, L+n, D)
+        self.pool(r, &sequence)
     }
 
     /// What masked pretraining encodes: features of the visible patches only, (B, V, D), in the order of
@@ -56,18 +55,16 @@ pub trait Encoder: fmt::Debug {
     ///
     /// # Errors
     /// A backbone that encodes whole images only.
-    fn encode_visible(
-        &self, _g: &Gpu, _t: &mut Tape, _batch: &MaskedBatch, _drop_path: Option<&Tensor>,
-    ) -> Result<Var> {
+    fn encode_visible(&self, _r: &mut Recorder, _batch: &MaskedBatch, _drop_path: Option<&Tensor>) -> Result<Var> {
         Err(Error::argument("the backbone", "one that encodes whole images only", "one that can leave patches out"))
     }
 
     /// [`Encoder::encode_visible`] with the prefix tokens that take part in pretraining: a ViT's class token in front,
     /// (B, 1+V, D). Other families have none there (src/models/README.md, D-22).
     fn encode_visible_with_prefix(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
+        &self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>,
     ) -> Result<Var> {
-        self.encode_visible(g, t, batch, drop_path)
+        self.encode_visible(r, batch, drop_path)
     }
 }
 
@@ -78,49 +75,49 @@ pub trait TokenEncoder: fmt::Debug {
     fn embedding(&self) -> &Embedding;
 
     /// Embedded tokens (B, L, D) → features (B, L, D). L is any number of tokens. `drop_path` as in [`Encoder`].
-    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var>;
+    fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var>;
 
     /// Features of a whole sequence (B, L+n, D) → what a classifier's head reads (B, F).
-    fn pool(&self, g: &Gpu, t: &mut Tape, sequence: &Var) -> Result<Var>;
+    fn pool(&self, r: &mut Recorder, sequence: &Var) -> Result<Var>;
 }
 
 impl<T: TokenEncoder> Encoder for T {
-    fn sequence(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let x = self.embedding().all(g, t, patches)?; // (B, L, D)
-        let x = self.embedding().with_prefix_tokens(g, t, &x)?; // (B, L+n, D)
-        self.encode(g, t, &x, drop_path)
+    fn sequence(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let x = self.embedding().all(r, patches)?; // (B, L, D)
+        let x = self.embedding().with_prefix_tokens(r, &x)?; // (B, L+n, D)
+        self.encode(r, &x, drop_path)
     }
 
-    fn pool(&self, g: &Gpu, t: &mut Tape, sequence: &Var) -> Result<Var> {
-        TokenEncoder::pool(self, g, t, sequence)
+    fn pool(&self, r: &mut Recorder, sequence: &Var) -> Result<Var> {
+        TokenEncoder::pool(self, r, sequence)
     }
 
-    fn pyramid(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
-        let x = self.tokens(g, t, patches, drop_path)?; // (B, L, D)
+    fn pyramid(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+        let x = self.tokens(r, patches, drop_path)?; // (B, L, D)
         let ([b, _, d], (height, width)) = (x.data.dims("tokens")?, self.embedding().grid());
-        Ok(vec![reshape(g, t, &x, &[b, height, width, d])?])
+        Ok(vec![reshape(r, &x, &[b, height, width, d])?])
     }
 
-    fn tokens(&self, g: &Gpu, t: &mut Tape, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let x = self.embedding().all(g, t, patches)?;
-        let x = self.embedding().with_pretraining_prefix(g, t, &x)?;
-        let x = self.encode(g, t, &x, drop_path)?;
-        let x = self.embedding().without_pretraining_prefix(g, t, &x)?;
-        self.embedding().to_raster(g, t, &x)
+    fn tokens(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let x = self.embedding().all(r, patches)?;
+        let x = self.embedding().with_pretraining_prefix(r, &x)?;
+        let x = self.encode(r, &x, drop_path)?;
+        let x = self.embedding().without_pretraining_prefix(r, &x)?;
+        self.embedding().to_raster(r, &x)
     }
 
-    fn encode_visible(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
-        let x = self.encode_visible_with_prefix(g, t, batch, drop_path)?;
-        self.embedding().without_pretraining_prefix(g, t, &x)
+    fn encode_visible(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
+        let x = self.encode_visible_with_prefix(r, batch, drop_path)?;
+        self.embedding().without_pretraining_prefix(r, &x)
     }
 
     fn encode_visible_with_prefix(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
+        &self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>,
     ) -> Result<Var> {
         let patches = Var::constant(batch.patches.clone()); // (B, L, P·P·3)
-        let seen = tokens::gather(g, t, &patches, &batch.visible, &batch.inverse)?; // (B, V, P·P·3)
-        let x = self.embedding().visible(g, t, &seen, &batch.visible, &batch.inverse)?; // (B, V, D)
-        let x = self.embedding().with_pretraining_prefix(g, t, &x)?;
-        self.encode(g, t, &x, drop_path)
+        let seen = tokens::gather(r, &patches, &batch.visible, &batch.inverse)?; // (B, V, P·P·3)
+        let x = self.embedding().visible(r, &seen, &batch.visible, &batch.inverse)?; // (B, V, D)
+        let x = self.embedding().with_pretraining_prefix(r, &x)?;
+        self.encode(r, &x, drop_path)
     }
 }

@@ -12,7 +12,7 @@ use crate::models::options::Pool;
 use crate::nn::{Linear, Params, ResidualNorm};
 use crate::ops::registers::Places;
 use crate::ops::reshape::reshape;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Family {
@@ -85,24 +85,27 @@ impl TokenEncoder for HybridNet {
         &self.embedding
     }
 
-    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        self.layers.forward(g, t, tokens, drop_path)
+    fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.layers.forward(r, tokens, drop_path)
     }
 
-    fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    fn pool(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         if self.pool == Pool::Average {
-            return self.embedding.mean(g, t, x);
+            return self.embedding.mean(r, x);
         }
-        let _scope = self.neck.as_ref().map(|neck| g.scope(&neck.linear.name));
-        let mut x = self.embedding.prefix_tokens(g, t, x)?; // (B, n, D)
-        if let Some(neck) = &self.neck {
-            x = neck.linear.forward(g, t, &x)?; // (B, n, D/r)
-        }
-        let [b, n, d] = x.data.dims("registers")?;
-        let x = reshape(g, t, &x, &[b, n * d])?;
-        match &self.neck {
-            Some(neck) => Ok(neck.norm.add(g, t, &x, None, None)?.0),
-            None => Ok(x),
-        }
+        let flat = |r: &mut Recorder, x: Var| {
+            let [b, n, d] = x.data.dims("registers")?;
+            reshape(r, &x, &[b, n * d])
+        };
+        let Some(neck) = &self.neck else {
+            let registers = self.embedding.prefix_tokens(r, x)?; // (B, n, D)
+            return flat(r, registers);
+        };
+        r.scope(&neck.linear.name, |r| {
+            let registers = self.embedding.prefix_tokens(r, x)?; // (B, n, D)
+            let reduced = neck.linear.forward(r, &registers)?; // (B, n, D / reduction)
+            let x = flat(r, reduced)?;
+            Ok(neck.norm.add(r, &x, None, None)?.0)
+        })
     }
 }

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use super::embedding::linear_init;
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::models::config::Config;
 use crate::nn::{Block, BlockConfig, MambaConfig, MambaMixer, Params, ResidualNorm};
 use crate::ops;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Epsilon of the transformer blocks between Mamba layers.
@@ -73,7 +72,7 @@ impl Layers {
 
     /// Embedded tokens (B, L, D) → normalized features (B, L, D). Row `i` of `drop_path` has DropPath's factors (B) for
     /// the hidden that enters Mamba layer `i`, and the last row those of the final addition.
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+    pub fn forward(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
         // no layer precedes layer 0
         let factors = |i: usize| if i == 0 { Ok(None) } else { drop_path_row(drop_path, i, batch) };
@@ -83,27 +82,27 @@ impl Layers {
         for layer in &self.layers {
             match layer {
                 Layer::Mamba { name, norm, mixer } => {
-                    let _scope = g.scope(name);
                     let (norm, mixer, drop_path) = (norm.clone(), mixer.clone(), factors(mambas)?);
-                    let [mixed, sum] = t.segment(g, move |g, t| {
-                        let (normed, sum) = norm.add_operand(g, t, &hidden, residual.as_ref(), drop_path.as_ref())?;
-                        Ok([mixer.forward(g, t, &normed)?, sum])
-                    })?;
+                    let mamba = move |r: &mut Recorder| {
+                        let (normed, sum) = norm.add_operand(r, &hidden, residual.as_ref(), drop_path.as_ref())?;
+                        Ok([mixer.forward(r, &normed)?, sum])
+                    };
+                    let [mixed, sum] = r.scope(name, |r| r.segment(mamba))?;
                     (hidden, residual) = (mixed, Some(sum));
                     mambas += 1;
                 }
                 Layer::Transformer(block) => {
-                    let _scope = g.scope(&block.name);
-                    let (block, extra) = (block.clone(), self.extra_residual);
-                    [hidden] = t.segment(g, move |g, t| {
-                        let mixed = block.forward(g, t, &hidden, None)?;
-                        Ok([if extra { ops::add::add(g, t, &hidden, &mixed)? } else { mixed }])
-                    })?;
+                    let (name, block, extra) = (block.name.clone(), block.clone(), self.extra_residual);
+                    let transformer = move |r: &mut Recorder| {
+                        let mixed = block.forward(r, &hidden, None)?;
+                        Ok([if extra { ops::add::add(r, &hidden, &mixed)? } else { mixed }])
+                    };
+                    [hidden] = r.scope(&name, |r| r.segment(transformer))?;
                 }
             }
         }
-        let _scope = g.scope(self.norm_f.name());
-        Ok(self.norm_f.add(g, t, &hidden, residual.as_ref(), factors(mambas)?.as_ref())?.0)
+        let last = factors(mambas)?;
+        r.scope(self.norm_f.name(), |r| Ok(self.norm_f.add(r, &hidden, residual.as_ref(), last.as_ref())?.0))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::models::options::Pool;
 use crate::nn::Params;
 use crate::ops::registers::Places;
 use crate::ops::reshape::reshape;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Family {
@@ -56,16 +56,16 @@ impl TokenEncoder for Vim {
         &self.embedding
     }
 
-    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        self.layers.forward(g, t, tokens, drop_path)
+    fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.layers.forward(r, tokens, drop_path)
     }
 
-    fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    fn pool(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         if self.pool == Pool::Average {
-            return self.embedding.mean(g, t, x);
+            return self.embedding.mean(r, x);
         }
-        let x = self.embedding.prefix_tokens(g, t, x)?; // (B, 1, D)
+        let x = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
         let [b, _, d] = x.data.dims("class token")?;
-        reshape(g, t, &x, &[b, d])
+        reshape(r, &x, &[b, d])
     }
 }

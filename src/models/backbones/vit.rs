@@ -9,7 +9,7 @@ use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
 use crate::nn::{Block, BlockConfig, LayerNorm, Params};
 use crate::ops::reshape::reshape;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Family {
@@ -82,27 +82,27 @@ impl TokenEncoder for Vit {
 
     /// Rows 2i and 2i+1 of `drop_path` are those of attention and MLP of block i. The features are not normalized where
     /// the classifier reads their mean: `fc_norm` follows then.
-    fn encode(&self, g: &Gpu, t: &mut Tape, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+    fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
-            let _scope = g.scope(&block.name);
             let factors = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
-            let (block, factors) = (block.clone(), factors.map(|(attention, mlp)| [attention, mlp]));
-            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, factors.as_ref())?]))?;
+            let (name, block) = (block.name.clone(), block.clone());
+            let factors = factors.map(|(attention, mlp)| [attention, mlp]);
+            [x] = r.scope(&name, |r| r.segment(move |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
         }
-        let _scope = g.scope(&self.norm.name);
-        if self.average { Ok(x) } else { self.norm.forward(g, t, &x) }
+        if self.average { Ok(x) } else { r.scope(&self.norm.name, |r| self.norm.forward(r, &x)) }
     }
 
-    fn pool(&self, g: &Gpu, t: &mut Tape, x: &Var) -> Result<Var> {
+    fn pool(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         if self.average {
-            let _scope = g.scope(&self.norm.name);
-            let mean = self.embedding.mean(g, t, x)?;
-            return self.norm.forward(g, t, &mean);
+            return r.scope(&self.norm.name, |r| {
+                let mean = self.embedding.mean(r, x)?;
+                self.norm.forward(r, &mean)
+            });
         }
-        let x = self.embedding.prefix_tokens(g, t, x)?; // (B, 1, D)
+        let x = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
         let [b, _, d] = x.data.dims("class token")?;
-        reshape(g, t, &x, &[b, d])
+        reshape(r, &x, &[b, d])
     }
 }

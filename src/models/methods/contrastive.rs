@@ -18,7 +18,7 @@ use crate::ops::activation::relu;
 use crate::ops::info_nce::{enqueue, info_nce};
 use crate::ops::l2_norm::l2_norm;
 use crate::ops::reduce;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Method {
@@ -109,8 +109,9 @@ impl Pretext for Contrastive {
 
     /// The follower starts with the encoder's weights, and the queue with random directions.
     fn init(&self, g: &Gpu, params: &Params, seed: u64) -> Result<()> {
+        let mut r = Recorder::new(g);
         for (to, from) in self.keys.flat_tensors().iter().zip(params.flat_tensors()) {
-            to.copy_from(g, &from)?;
+            to.copy_from(&mut r, &from)?;
         }
         let mut queue = Init::Normal(1.0).values("queue", self.negatives.shape(), seed);
         for row in queue.chunks_exact_mut(KEY) {
@@ -118,7 +119,7 @@ impl Pretext for Contrastive {
             row.iter_mut().for_each(|x| *x /= norm);
         }
         self.negatives.write(g, &queue)?;
-        g.flush()
+        r.run()
     }
 
     fn companions(&self) -> Vec<(&'static str, &Params)> {
@@ -131,22 +132,23 @@ impl Pretext for Contrastive {
 
     /// Keeps the keys of this step (B, 128).
     fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, _state: &Tensor,
+        &self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>, _state: &Tensor,
     ) -> Result<StepResult> {
         let Some(second) = &batch.second else {
             return Err(Error::argument("batch", "one crop of each image", "two for contrastive pretraining"));
         };
-        let queries = self.query.forward(g, t, &batch.patches, drop_path)?; // (B, 128)
-        let _scope = g.scope("key");
-        let keys = self.key.forward(g, &mut Tape::off(), second, None)?.data; // (B, 128)
+        let queries = self.query.forward(r, &batch.patches, drop_path)?; // (B, 128)
         let temperature = self.objective.temperature as f32;
-        let rows = info_nce(g, t, &queries, &keys, &self.negatives, temperature)?; // (B)
-        Ok(StepResult { loss: reduce::sum(g, t, &rows)?, kept: vec![keys] })
+        r.scope("key", |r| {
+            let keys = r.no_grad(|r| self.key.forward(r, second, None))?.data; // (B, 128)
+            let rows = info_nce(r, &queries, &keys, &self.negatives, temperature)?; // (B)
+            Ok(StepResult { loss: reduce::sum(r, &rows)?, kept: vec![keys] })
+        })
     }
 
     /// Puts the keys of the step in the place of the oldest. The backward pass has read those by then.
-    fn finish(&self, g: &Gpu, state: &Tensor, step: &StepResult) -> Result<()> {
-        step.kept.iter().try_for_each(|keys| enqueue(g, state, keys, &self.negatives))
+    fn finish(&self, r: &mut Recorder, state: &Tensor, step: &StepResult) -> Result<()> {
+        step.kept.iter().try_for_each(|keys| enqueue(r, state, keys, &self.negatives))
     }
 }
 
@@ -161,13 +163,14 @@ impl Projected {
     }
 
     /// Patches (B, L, P·P·3) → unit vectors (B, 128)
-    fn forward(&self, g: &Gpu, t: &mut Tape, patches: &Tensor, drop_path: Option<&Tensor>) -> Result<Var> {
-        let x = self.backbone.features(g, t, &Var::constant(patches.clone()), drop_path)?; // (B, F)
-        let _scope = g.scope(&self.name);
-        let [linear_0, linear_2] = &self.projector;
-        let x = linear_0.forward(g, t, &x)?;
-        let x = relu(g, t, &x)?;
-        let x = linear_2.forward(g, t, &x)?;
-        l2_norm(g, t, &x)
+    fn forward(&self, r: &mut Recorder, patches: &Tensor, drop_path: Option<&Tensor>) -> Result<Var> {
+        let x = self.backbone.features(r, &Var::constant(patches.clone()), drop_path)?; // (B, F)
+        r.scope(&self.name, |r| {
+            let [linear_0, linear_2] = &self.projector;
+            let x = linear_0.forward(r, &x)?;
+            let x = relu(r, &x)?;
+            let x = linear_2.forward(r, &x)?;
+            l2_norm(r, &x)
+        })
     }
 }

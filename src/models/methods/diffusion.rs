@@ -22,7 +22,7 @@ use crate::ops::mlp::mlp;
 use crate::ops::modulate::{gate, modulate};
 use crate::ops::reshape::reshape;
 use crate::ops::{layer_norm, mse_norm, reduce, rng, tokens};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Method {
@@ -91,19 +91,20 @@ impl Pretext for Diffusion {
 
     /// The loss of each counted patch at several levels of noise, which are drawn by `state`.
     fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
+        &self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
     ) -> Result<StepResult> {
-        let condition = self.condition(g, t, batch, drop_path)?; // (n, d)
-        let _scope = g.scope(&self.net.name);
-        let patches = counted(g, t, &Var::constant(batch.patches.clone()), batch)?;
-        let x0 = mse_norm::target(g, &patches.data, 3, self.normalize())?; // (n, C)
-        let (n, c, r) = (x0.shape()[0], x0.shape()[1], self.objective.diffusion_repeats);
-        let times = rng::below(g, state, LEVELS, STEPS as u32, &[r, n])?;
-        let noise = rng::normal(g, state, NOISE, &[r, n, c])?;
-        let noised = add_noise(g, &self.schedule, &x0, &noise, &times)?; // (R, n, C)
-        let pred = self.denoise(g, t, &noised, &times, &condition)?; // (R, n, C or 2C)
-        let rows = diffusion(g, t, &self.schedule, &pred, &x0, &noise, &times)?; // (R, n)
-        Ok(StepResult::of(reduce::sum(g, t, &rows)?))
+        let condition = self.condition(r, batch, drop_path)?; // (n, d)
+        r.scope(&self.net.name, |r| {
+            let patches = counted(r, &Var::constant(batch.patches.clone()), batch)?;
+            let x0 = mse_norm::target(r, &patches.data, 3, self.normalize())?; // (n, C)
+            let (n, c, repeats) = (x0.shape()[0], x0.shape()[1], self.objective.diffusion_repeats);
+            let times = rng::below(r, state, LEVELS, STEPS as u32, &[repeats, n])?;
+            let noise = rng::normal(r, state, NOISE, &[repeats, n, c])?;
+            let noised = add_noise(r, &self.schedule, &x0, &noise, &times)?; // (R, n, C)
+            let pred = self.denoise(r, &noised, &times, &condition)?; // (R, n, C or 2C)
+            let rows = diffusion(r, &self.schedule, &pred, &x0, &noise, &times)?; // (R, n)
+            Ok(StepResult::of(reduce::sum(r, &rows)?))
+        })
     }
 }
 
@@ -112,35 +113,34 @@ impl Denoiser for Diffusion {
         &self.schedule
     }
 
-    fn condition(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
-        let features = self.encoder.encode_visible(g, t, batch, drop_path)?; // (B, V, D)
-        let z = self.decoder.forward(g, t, &features, batch)?; // (B, L, d)
-        counted(g, t, &z, batch)
+    fn condition(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
+        let features = self.encoder.encode_visible(r, batch, drop_path)?; // (B, V, D)
+        let z = self.decoder.forward(r, &features, batch)?; // (B, L, d)
+        counted(r, &z, batch)
     }
 
-    fn denoise(&self, g: &Gpu, t: &mut Tape, noised: &Tensor, times: &Tensor, condition: &Var) -> Result<Var> {
-        let waves = embed_time(g, &self.schedule, times)?; // (R, n, F)
-        self.net.forward(g, t, &Var::constant(noised.clone()), &Var::constant(waves), condition)
+    fn denoise(&self, r: &mut Recorder, noised: &Tensor, times: &Tensor, condition: &Var) -> Result<Var> {
+        let waves = embed_time(r, &self.schedule, times)?; // (R, n, F)
+        self.net.forward(r, &Var::constant(noised.clone()), &Var::constant(waves), condition)
     }
 
-    fn squared_error(&self, g: &Gpu, batch: &MaskedBatch, x: &Tensor) -> Result<Var> {
-        let t = &mut Tape::off();
-        let patches = counted(g, t, &Var::constant(batch.patches.clone()), batch)?;
+    fn squared_error(&self, r: &mut Recorder, batch: &MaskedBatch, x: &Tensor) -> Result<Var> {
+        let patches = counted(r, &Var::constant(batch.patches.clone()), batch)?;
         let n = x.shape()[0];
-        let all = Tensor::from_slice(g, &[n], &vec![1.0; n])?;
+        let all = Tensor::from_slice(r.gpu(), &[n], &vec![1.0; n])?;
         let x = Var::constant(x.clone());
-        mse_norm::mse_norm(g, t, &x, &patches.data, &all, 3, 1.0 / n as f32, self.normalize())
+        mse_norm::mse_norm(r, &x, &patches.data, &all, 3, 1.0 / n as f32, self.normalize())
     }
 }
 
 /// Rows of the counted tokens: x (B, L, D) → (n, D).
-fn counted(g: &Gpu, t: &mut Tape, x: &Var, batch: &MaskedBatch) -> Result<Var> {
+fn counted(r: &mut Recorder, x: &Var, batch: &MaskedBatch) -> Result<Var> {
     let Some((ids, inverse)) = &batch.counted else {
         return Err(Error::argument("batch", "no table of counted tokens", "one for the diffusion loss"));
     };
-    let x = tokens::gather(g, t, x, ids, inverse)?; // (B, M, D)
+    let x = tokens::gather(r, x, ids, inverse)?; // (B, M, D)
     let [b, m, d] = x.data.dims("counted tokens")?;
-    if x.id() == 0 { Ok(Var::constant(x.data.reshape(&[b * m, d])?)) } else { reshape(g, t, &x, &[b * m, d]) }
+    reshape(r, &x, &[b * m, d])
 }
 
 /// The denoising network: MAR's `SimpleMLPAdaLN`.
@@ -186,22 +186,22 @@ impl DenoisingNet {
     }
 
     /// x (R, n, C), waves (R, n, F), condition (n, d) → (R, n, C or 2C)
-    fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, waves: &Var, condition: &Var) -> Result<Var> {
+    fn forward(&self, r: &mut Recorder, x: &Var, waves: &Var, condition: &Var) -> Result<Var> {
         let [time_0, time_2] = &self.time;
-        let time = mlp(g, t, waves, time_0.layer(), Act::Silu, time_2.layer(), None)?; // (R, n, w)
-        let condition = self.condition.forward(g, t, condition)?; // (n, w)
-        let y = tokens::add_positions(g, t, &time, &condition)?; // (R, n, w)
-        let y = silu(g, t, &y)?;
-        let mut x = self.input.forward(g, t, x)?; // (R, n, w)
+        let time = mlp(r, waves, time_0.layer(), Act::Silu, time_2.layer(), None)?; // (R, n, w)
+        let condition = self.condition.forward(r, condition)?; // (n, w)
+        let y = tokens::add_positions(r, &time, &condition)?; // (R, n, w)
+        let y = silu(r, &y)?;
+        let mut x = self.input.forward(r, x)?; // (R, n, w)
         for block in &self.blocks {
             let (block, y) = (block.clone(), y.clone());
-            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, &y)?]))?;
+            [x] = r.segment(move |r| Ok([block.forward(r, &x, &y)?]))?;
         }
-        let m = self.modulation.forward(g, t, &y)?; // (R, n, 2w)
+        let m = self.modulation.forward(r, &y)?; // (R, n, 2w)
         let [one, zero] = &self.plain;
-        let x = layer_norm::layer_norm(g, t, &x, None, None, one, zero, EPS)?.0;
-        let x = modulate(g, t, &x, &m)?;
-        self.output.forward(g, t, &x)
+        let x = layer_norm::layer_norm(r, &x, None, None, one, zero, EPS)?.0;
+        let x = modulate(r, &x, &m)?;
+        self.output.forward(r, &x)
     }
 }
 
@@ -214,12 +214,12 @@ impl Residual {
     }
 
     /// x, y (R, n, w) → (R, n, w)
-    fn forward(&self, g: &Gpu, t: &mut Tape, x: &Var, y: &Var) -> Result<Var> {
-        let m = self.modulation.forward(g, t, y)?; // (R, n, 3w)
-        let h = self.norm.forward(g, t, x)?;
-        let h = modulate(g, t, &h, &m)?;
+    fn forward(&self, r: &mut Recorder, x: &Var, y: &Var) -> Result<Var> {
+        let m = self.modulation.forward(r, y)?; // (R, n, 3w)
+        let h = self.norm.forward(r, x)?;
+        let h = modulate(r, &h, &m)?;
         let [mlp_0, mlp_2] = &self.mlp;
-        let h = mlp(g, t, &h, mlp_0.layer(), Act::Silu, mlp_2.layer(), None)?;
-        gate(g, t, x, &h, &m)
+        let h = mlp(r, &h, mlp_0.layer(), Act::Silu, mlp_2.layer(), None)?;
+        gate(r, x, &h, &m)
     }
 }

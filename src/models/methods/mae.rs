@@ -1,9 +1,8 @@
 //! Masked Autoencoders (MAE, CVPR 2022): hide most patches, encode the rest with a ViT, and let a small ViT predict the
 //! pixels of the hidden patches, in whose place it sees mask tokens (src/models/README.md, "MAE").
 
-use super::map::pixel_loss;
 use super::objective::{DecoderMask, Method, MethodFacts, Objective};
-use super::pretext::{Pretext, Reconstruction, StepResult};
+use super::pretext::PixelPretext;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::backbones::encoder::Purpose;
@@ -14,7 +13,7 @@ use crate::models::options::DecoderKind;
 use crate::nn::{Block, BlockConfig, Init, LayerNorm, Linear, Params};
 use crate::ops;
 use crate::ops::registers::Places;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Method {
@@ -80,74 +79,51 @@ impl Mae {
         })
     }
 
-    /// The whole method: encodes what is visible, decodes all, and compares what is hidden with the truth.
-    /// `Reconstruction::encoder` has the class token in front: (B, 1+V, D).
-    pub fn reconstruct(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
-    ) -> Result<Reconstruction> {
-        let encoder = self.encoder.encode_visible_with_prefix(g, t, batch, drop_path)?; // (B, 1+V, D)
-        let pred = self.decode(g, t, &encoder, batch)?; // (B, L, P·P·3)
-        let loss = pixel_loss(g, t, &pred, batch, self.normalize())?; // [1]
-        Ok(Reconstruction { encoder, pred, loss })
-    }
-
-    /// Features with the class token in front (B, 1+V, D) → predicted patches (B, L, P·P·3).
-    pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
-        let mut x = self.tokens(g, t, features, batch)?; // (B, 1+L, d)
-        for block in &self.blocks {
-            let _scope = g.scope(&block.name);
-            let block = block.clone();
-            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, None)?]))?;
-        }
-        let x = {
-            let _scope = g.scope(&self.norm.name);
-            self.norm.forward(g, t, &x)?
-        };
-        let _scope = g.scope(&self.pred.name);
-        let x = ops::registers::rest(g, t, &x, Places::front())?; // (B, L, d)
-        self.pred.forward(g, t, &x)
-    }
-
     /// Features with the class token in front (B, 1+V, D) → the decoder's input: the class token, then the visible
     /// patches at their places among mask tokens, all with their positions (B, 1+L, d).
-    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
-        let _scope = g.scope(&self.decoder_embed.name);
-        let front = Places::front();
-        let x = self.decoder_embed.forward(g, t, features)?; // (B, 1+V, d)
+    fn tokens(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+        r.scope(&self.decoder_embed.name, |r| {
+            let front = Places::front();
+            let x = self.decoder_embed.forward(r, features)?; // (B, 1+V, d)
 
-        let positions = ops::registers::extract(g, t, &self.decoder_pos, front)?; // (1, 1, d)
-        let class = ops::registers::extract(g, t, &x, front)?; // (B, 1, d)
-        let class = ops::tokens::add_positions(g, t, &class, &positions)?;
+            let positions = ops::registers::extract(r, &self.decoder_pos, front)?; // (1, 1, d)
+            let class = ops::registers::extract(r, &x, front)?; // (B, 1, d)
+            let class = ops::tokens::add_positions(r, &class, &positions)?;
 
-        let positions = ops::registers::rest(g, t, &self.decoder_pos, front)?; // (1, L, d)
-        let x = ops::registers::rest(g, t, &x, front)?; // (B, V, d)
-        let (visible, inverse) = (&batch.visible, &batch.inverse);
-        let x = ops::tokens::restore(g, t, &x, &self.mask_token, &positions, visible, inverse)?; // (B, L, d)
+            let positions = ops::registers::rest(r, &self.decoder_pos, front)?; // (1, L, d)
+            let x = ops::registers::rest(r, &x, front)?; // (B, V, d)
+            let (visible, inverse) = (&batch.visible, &batch.inverse);
+            let x = ops::tokens::restore(r, &x, &self.mask_token, &positions, visible, inverse)?; // (B, L, d)
 
-        ops::registers::insert(g, t, &x, &class, front)
+            ops::registers::insert(r, &x, &class, front)
+        })
     }
 }
 
-impl Pretext for Mae {
-    fn method(&self) -> Method {
-        self.objective.method
+impl PixelPretext for Mae {
+    fn objective(&self) -> &Objective {
+        &self.objective
     }
 
     fn encoder(&self) -> &Backbone {
         &self.encoder
     }
 
-    fn normalize(&self) -> bool {
-        self.objective.normalize()
+    /// With the class token in front: (B, 1+V, D).
+    fn encode(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.encoder.encode_visible_with_prefix(r, batch, drop_path)
     }
 
-    fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, _state: &Tensor,
-    ) -> Result<StepResult> {
-        Ok(StepResult::of(self.reconstruct(g, t, batch, drop_path)?.loss))
-    }
-
-    fn predict(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
-        self.reconstruct(g, t, batch, None).map(Some)
+    fn decode(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+        let mut x = self.tokens(r, features, batch)?; // (B, 1+L, d)
+        for block in &self.blocks {
+            let (name, block) = (block.name.clone(), block.clone());
+            [x] = r.scope(&name, |r| r.segment(move |r| Ok([block.forward(r, &x, None)?])))?;
+        }
+        let x = r.scope(&self.norm.name, |r| self.norm.forward(r, &x))?;
+        r.scope(&self.pred.name, |r| {
+            let x = ops::registers::rest(r, &x, Places::front())?; // (B, L, d)
+            self.pred.forward(r, &x)
+        })
     }
 }

@@ -4,7 +4,7 @@
 //! "MAP", D-5, D-6).
 
 use super::objective::{DecoderMask, Method, MethodFacts, Objective};
-use super::pretext::{Pretext, Reconstruction, StepResult};
+use super::pretext::PixelPretext;
 use super::region_decoder::{LINEAR, RegionDecoder};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -14,8 +14,7 @@ use crate::models::batch::MaskedBatch;
 use crate::models::classifier::head;
 use crate::models::config::Config;
 use crate::nn::{Linear, Params};
-use crate::ops;
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 impl Method {
@@ -71,59 +70,28 @@ impl Map {
         })
     }
 
-    /// The whole method: encodes what is visible, decodes all, and compares what is hidden with the truth.
-    pub fn reconstruct(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>,
-    ) -> Result<Reconstruction> {
-        let encoder = self.encoder.encode_visible(g, t, batch, drop_path)?; // (B, V, D)
-        let pred = self.decode(g, t, &encoder, batch)?; // (B, L, P·P·3)
-        let loss = pixel_loss(g, t, &pred, batch, self.normalize())?; // [1]
-        Ok(Reconstruction { encoder, pred, loss })
-    }
-
     /// The attention weights (B, H, L, L) of each block of the decoder.
-    pub fn attention(&self, g: &Gpu, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
-        let features = self.encoder.encode_visible(g, &mut Tape::off(), batch, None)?; // (B, V, D)
-        self.decoder.attention(g, &features, batch)
-    }
-
-    /// Features of the visible tokens (B, V, D) → predicted patches (B, L, P·P·3).
-    pub fn decode(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
-        let x = self.decoder.forward(g, t, features, batch)?; // (B, L, d)
-        let _scope = g.scope(&self.pred.name);
-        self.pred.forward(g, t, &x)
+    pub fn attention(&self, r: &mut Recorder, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
+        let features = self.encoder.encode_visible(r, batch, None)?; // (B, V, D)
+        self.decoder.attention(r, &features, batch)
     }
 }
 
-/// The mean squared error of predicted patches (B, L, P·P·3) over the patches that `batch.mask` counts: one number,
-/// MAE's `forward_loss`. With `normalize` each target patch gets mean 0 and deviation 1 first.
-pub(super) fn pixel_loss(g: &Gpu, t: &mut Tape, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
-    let _scope = g.scope("loss");
-    let (patches, mask) = (&batch.patches, &batch.mask);
-    let rows = ops::mse_norm::mse_norm(g, t, pred, patches, mask, 3, batch.scale, normalize)?; // (B, L)
-    ops::reduce::sum(g, t, &rows)
-}
-
-impl Pretext for Map {
-    fn method(&self) -> Method {
-        self.objective.method
+impl PixelPretext for Map {
+    fn objective(&self) -> &Objective {
+        &self.objective
     }
 
     fn encoder(&self) -> &Backbone {
         &self.encoder
     }
 
-    fn normalize(&self) -> bool {
-        self.objective.normalize()
+    fn encode(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var> {
+        self.encoder.encode_visible(r, batch, drop_path) // (B, V, D)
     }
 
-    fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, _state: &Tensor,
-    ) -> Result<StepResult> {
-        Ok(StepResult::of(self.reconstruct(g, t, batch, drop_path)?.loss))
-    }
-
-    fn predict(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
-        self.reconstruct(g, t, batch, None).map(Some)
+    fn decode(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+        let x = self.decoder.forward(r, features, batch)?; // (B, L, d)
+        r.scope(&self.pred.name, |r| self.pred.forward(r, &x))
     }
 }

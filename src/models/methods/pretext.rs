@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use super::objective::Method;
+use super::objective::{Method, Objective};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
 use crate::models::batch::MaskedBatch;
 use crate::nn::Params;
 use crate::ops::diffusion::Schedule;
-use crate::tape::{Tape, Var};
+use crate::ops::mse_norm::mse_norm;
+use crate::ops::reduce::sum;
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The result of a forward pass.
@@ -51,12 +53,12 @@ pub trait Pretext: fmt::Debug {
     /// From a batch to the loss. `drop_path` has DropPath's factors as in [`Encoder`](crate::models::Encoder). `state`
     /// is the [`StepState`](crate::ops::step::StepState) of the step, from which kernels draw random numbers.
     fn forward(
-        &self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
+        &self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>, state: &Tensor,
     ) -> Result<StepResult>;
 
     /// The patches of a batch as one forward pass predicts them. None where predictions are sampled or where there are
     /// none.
-    fn predict(&self, _g: &Gpu, _t: &mut Tape, _batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
+    fn predict(&self, _r: &mut Recorder, _batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
         Ok(None)
     }
 
@@ -96,9 +98,67 @@ pub trait Pretext: fmt::Debug {
     }
 
     /// Launches what has to happen after the backward pass.
-    fn finish(&self, _g: &Gpu, _state: &Tensor, _step: &StepResult) -> Result<()> {
+    fn finish(&self, _r: &mut Recorder, _state: &Tensor, _step: &StepResult) -> Result<()> {
         Ok(())
     }
+}
+
+/// A method that predicts the pixels of all patches in one forward pass: MAE, and MAP with its ablations. Everything of
+/// [`Pretext`] follows from these four.
+pub trait PixelPretext: fmt::Debug {
+    /// Method, decoder mask and target.
+    fn objective(&self) -> &Objective;
+
+    /// As [`Pretext::encoder`].
+    fn encoder(&self) -> &Backbone;
+
+    /// A batch → the features that the decoder reads: those of the visible patches (B, V, D), perhaps with a prefix.
+    fn encode(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var>;
+
+    /// The features of [`PixelPretext::encode`] → predicted patches (B, L, P·P·3).
+    fn decode(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var>;
+
+    /// The whole method: encodes what is visible, decodes all, and compares what is hidden with the truth.
+    fn reconstruct(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Reconstruction> {
+        let encoder = self.encode(r, batch, drop_path)?;
+        let pred = self.decode(r, &encoder, batch)?; // (B, L, P·P·3)
+        let loss = pixel_loss(r, &pred, batch, self.objective().normalize())?; // [1]
+        Ok(Reconstruction { encoder, pred, loss })
+    }
+}
+
+impl<T: PixelPretext> Pretext for T {
+    fn method(&self) -> Method {
+        self.objective().method
+    }
+
+    fn encoder(&self) -> &Backbone {
+        PixelPretext::encoder(self)
+    }
+
+    fn normalize(&self) -> bool {
+        self.objective().normalize()
+    }
+
+    fn forward(
+        &self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>, _state: &Tensor,
+    ) -> Result<StepResult> {
+        Ok(StepResult::of(self.reconstruct(r, batch, drop_path)?.loss))
+    }
+
+    fn predict(&self, r: &mut Recorder, batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
+        self.reconstruct(r, batch, None).map(Some)
+    }
+}
+
+/// The mean squared error of predicted patches (B, L, P·P·3) over the patches that `batch.mask` counts: one number,
+/// MAE's `forward_loss`. With `normalize` each target patch gets mean 0 and deviation 1 first.
+fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
+    r.scope("loss", |r| {
+        let (patches, mask) = (&batch.patches, &batch.mask);
+        let rows = mse_norm(r, pred, patches, mask, 3, batch.scale, normalize)?; // (B, L)
+        sum(r, &rows)
+    })
 }
 
 /// A network that predicts patches by removing noise step by step. n counts the patches of a batch whose loss counts,
@@ -108,12 +168,12 @@ pub trait Denoiser: fmt::Debug {
     fn schedule(&self) -> &Schedule;
 
     /// What the decoder says of the counted patches of a batch: (n, d).
-    fn condition(&self, g: &Gpu, t: &mut Tape, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var>;
+    fn condition(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var>;
 
     /// Noised patches (R, n, C), their noise levels (R, n) and the condition (n, d) → the noise (R, n, C), or noise and
     /// variances (R, n, 2C) where it learns them.
-    fn denoise(&self, g: &Gpu, t: &mut Tape, noised: &Tensor, times: &Tensor, condition: &Var) -> Result<Var>;
+    fn denoise(&self, r: &mut Recorder, noised: &Tensor, times: &Tensor, condition: &Var) -> Result<Var>;
 
     /// Predicted patches x (n, C) → the share of each in their mean squared error, (n).
-    fn squared_error(&self, g: &Gpu, batch: &MaskedBatch, x: &Tensor) -> Result<Var>;
+    fn squared_error(&self, r: &mut Recorder, batch: &MaskedBatch, x: &Tensor) -> Result<Var>;
 }

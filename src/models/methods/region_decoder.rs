@@ -11,7 +11,7 @@ use crate::models::options::Order;
 use crate::nn::{BlockConfig, CrossBlock, Init, LayerNorm, Linear, Params};
 use crate::ops;
 use crate::ops::attention::{Mask, Regions};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 const EPS: f32 = 1e-5;
@@ -82,34 +82,34 @@ impl RegionDecoder {
 
     /// Features of the visible tokens (B, V, D) → the decoder's input: visible tokens at their places, mask tokens at
     /// the others, all with their positions (B, L, d).
-    fn tokens(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
-        let _scope = g.scope(&self.embed.name);
-        let x = self.embed.forward(g, t, features)?; // (B, V, d)
-        ops::tokens::restore(g, t, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
+    fn tokens(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+        r.scope(&self.embed.name, |r| {
+            let x = self.embed.forward(r, features)?; // (B, V, d)
+            ops::tokens::restore(r, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
+        })
     }
 
     /// Features of the visible tokens (B, V, D) → the attention weights (B, H, L, L) of each block.
-    pub fn attention(&self, g: &Gpu, features: &Var, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
-        let (t, seen) = (&mut Tape::off(), Some(&self.regions));
-        let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
+    pub fn attention(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
+        let seen = Some(&self.regions);
+        let mut x = self.tokens(r, features, batch)?; // (B, L, d)
         let mut weights = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            weights.push(block.weights(g, &x, self.mask, seen)?);
-            x = block.forward(g, t, &x, self.mask, seen)?;
+            weights.push(block.weights(r, &x, self.mask, seen)?);
+            x = block.forward(r, &x, self.mask, seen)?;
         }
         Ok(weights)
     }
 
     /// Features of the visible tokens (B, V, D) → normalized vectors of all tokens (B, L, d).
-    pub fn forward(&self, g: &Gpu, t: &mut Tape, features: &Var, batch: &MaskedBatch) -> Result<Var> {
-        let mut x = self.tokens(g, t, features, batch)?; // (B, L, d)
+    pub fn forward(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+        let mut x = self.tokens(r, features, batch)?; // (B, L, d)
         for block in &self.blocks {
-            let _scope = g.scope(&block.name);
-            let (block, mask, regions) = (block.clone(), self.mask, self.regions.clone());
-            [x] = t.segment(g, move |g, t| Ok([block.forward(g, t, &x, mask, Some(&regions))?]))?;
+            let (name, block) = (block.name.clone(), block.clone());
+            let (mask, regions) = (self.mask, self.regions.clone());
+            [x] = r.scope(&name, |r| r.segment(move |r| Ok([block.forward(r, &x, mask, Some(&regions))?])))?;
         }
-        let _scope = g.scope(&self.norm.name);
-        self.norm.forward(g, t, &x)
+        r.scope(&self.norm.name, |r| self.norm.forward(r, &x))
     }
 }
 

@@ -4,7 +4,8 @@ use super::coop;
 use super::kernels::{Attention, BACKWARD_DELTA, MAX_HEAD, Mask, Path, Step, tiling};
 use super::regions::Regions;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Precision};
+use crate::gpu::{Grid, Precision};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 /// Where q, k and v lie in the rows of their buffers.
@@ -71,17 +72,17 @@ impl Call {
     }
 
     /// On cooperative matrices if the precision asks for them and the adapter has them.
-    pub fn in_precision(self, g: &Gpu) -> Self {
-        let path = if g.precision() == Precision::Mixed { coop::path(g.caps(), self.dh) } else { None };
+    pub fn in_precision(self, r: &Recorder) -> Self {
+        let path = if r.precision() == Precision::Mixed { coop::path(r.caps(), self.dh) } else { None };
         Self { path: path.unwrap_or(self.path), ..self }
     }
 
     /// -> out (B, Lq, C), lse (B, H, Lq)
-    pub fn forward(&self, g: &Gpu) -> Result<(Tensor, Tensor)> {
+    pub fn forward(&self, r: &mut Recorder) -> Result<(Tensor, Tensor)> {
         let out = self.q.scratch_like("attention", &self.shape);
         let lse = self.per_query("attention lse");
         self.launch(
-            g,
+            r,
             &self.path.forward,
             self.p.lq,
             &[Some(&self.q), Some(&self.kv), Some(&self.kv), self.table.as_ref(), Some(&out), Some(&lse)],
@@ -90,21 +91,21 @@ impl Call {
     }
 
     /// dout·out of every query and head.
-    pub fn delta(&self, g: &Gpu, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
+    pub fn delta(&self, r: &mut Recorder, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
         let delta = self.per_query("attention delta");
         let mut consts = tiling(self.dh, true);
         consts[4].1 = self.path.rounds.into();
-        g.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
+        r.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
         Ok(delta)
     }
 
     /// One side's gradients, into the columns that its values have in theirs.
     #[expect(clippy::too_many_arguments, reason = "the kernel's operands, which have one order everywhere")]
     pub fn backward(
-        &self, step: &Step, rows: u32, g: &Gpu, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
+        &self, r: &mut Recorder, step: &Step, rows: u32, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
     ) -> Result<()> {
         self.launch(
-            g,
+            r,
             step,
             rows,
             &[
@@ -125,8 +126,8 @@ impl Call {
     }
 
     /// One workgroup per (b, h) and so many of `rows` as the step takes.
-    fn launch(&self, g: &Gpu, step: &Step, rows: u32, args: &[Option<&Tensor>]) -> Result<()> {
+    fn launch(&self, r: &mut Recorder, step: &Step, rows: u32, args: &[Option<&Tensor>]) -> Result<()> {
         let grid = Grid::rows((self.p.groups * rows.div_ceil(step.rows)) as usize);
-        g.launch_with(step.kernel, &step.consts, grid, &self.p, args)
+        r.launch_with(step.kernel, &step.consts, grid, &self.p, args)
     }
 }

@@ -8,8 +8,8 @@ const CONSTS: &[Const] = &[
     Const::of("LANES", &[32, 8, 16, 64]),
     Const::flag("HALF"),
 ];
-const SRC16: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop16", "attention16");
-const SRC8: &str = wgsl!("attention_coop", "grid", "half", "attention", "coop8", "attention8");
+const SRC16: &str = wgsl!("attention_coop", "grid", "half", "element", "attention", "coop16", "attention16");
+const SRC8: &str = wgsl!("attention_coop", "grid", "half", "element", "attention", "coop8", "attention8");
 
 const fn forward(name: &'static str, source: &'static str) -> Kernel {
     let kernel = Kernel::new::<Attention>(name, source, FORWARD_BINDS).consts(CONSTS).needs(Needs::COOP).rounds();

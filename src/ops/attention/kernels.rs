@@ -11,7 +11,7 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("attention", "grid", "half", "attention");
+const SRC: &str = wgsl!("attention", "grid", "half", "element", "attention");
 const CONSTS: &[Const] = &[
     Const::within("DH", 1, MAX_HEAD as u32, &[64, 1, 12, 16, 32, 48, 128]),
     Const::of("SPLIT", &[4, 2, 1]),

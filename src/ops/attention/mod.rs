@@ -15,8 +15,8 @@ use call::{Call, Columns};
 use kernels::{BACKWARD_DELTA, BACKWARD_DKV, BACKWARD_DQ, FORWARD, WEIGHTS};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid, Kernel};
-use crate::tape::{Tape, Var};
+use crate::gpu::{Grid, Kernel};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The kernels of this family.
@@ -35,52 +35,45 @@ pub const KERNELS: &[&Kernel] = &[
 ];
 
 /// Softmax attention of tokens over themselves: qkv (B, L, 3C), columns q | k | v, each head-major -> (B, L, C).
-pub fn self_attention(
-    g: &Gpu, t: &mut Tape, qkv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
-) -> Result<Var> {
+pub fn self_attention(r: &mut Recorder, qkv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
     let [b, l, columns] = qkv.data.dims("attention: qkv")?;
     let c = columns / 3;
     if columns % 3 != 0 {
         return Err(Error::argument("attention: columns of qkv", columns, "a multiple of 3"));
     }
     let columns = Columns { q_row: 3 * c, kv_row: 3 * c, k: c, v: 2 * c };
-    let call = Call::new([b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?.in_precision(g);
-    let (out, lse) = call.forward(g)?;
-    let qkv = qkv.clone();
-    Ok(t.push(g, out.clone(), move |g, dout, grads| {
-        if !grads.wants(&qkv) {
-            return Ok(());
-        }
-        let delta = call.delta(g, &out, dout)?;
+    let call = Call::new([b, l, l, c], heads, columns, mask, regions, &qkv.data, &qkv.data)?.in_precision(r);
+    let (out, lse) = call.forward(r)?;
+    Ok(r.push(qkv, out.clone(), move |r, qkv, dout, grads| {
+        let delta = call.delta(r, &out, dout)?;
         let dqkv = grads.alloc(&qkv);
-        call.backward(&call.path.dq, call.p.lq, g, &lse, &delta, dout, &dqkv)?;
-        call.backward(&call.path.dkv, call.p.lk, g, &lse, &delta, dout, &dqkv)?;
-        grads.add(g, &qkv, dqkv)
+        call.backward(r, &call.path.dq, call.p.lq, &lse, &delta, dout, &dqkv)?;
+        call.backward(r, &call.path.dkv, call.p.lk, &lse, &delta, dout, &dqkv)?;
+        grads.add(r, &qkv, dqkv)
     }))
 }
 
 /// Softmax attention of tokens over others: q (B, Lq, C), kv (B, Lk, 2C), columns k | v, each head-major -> (B, Lq, C).
 /// Under a mask Lq = Lk.
 pub fn cross_attention(
-    g: &Gpu, t: &mut Tape, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
+    r: &mut Recorder, q: &Var, kv: &Var, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Var> {
-    let call = Call::cross(&q.data, &kv.data, heads, mask, regions)?.in_precision(g);
-    let (out, lse) = call.forward(g)?;
-    let (q, kv) = (q.clone(), kv.clone());
-    Ok(t.push(g, out.clone(), move |g, dout, grads| {
+    let call = Call::cross(&q.data, &kv.data, heads, mask, regions)?.in_precision(r);
+    let (out, lse) = call.forward(r)?;
+    Ok(r.push((q, kv), out.clone(), move |r, (q, kv), dout, grads| {
         if !grads.wants(&q) && !grads.wants(&kv) {
             return Ok(());
         }
-        let delta = call.delta(g, &out, dout)?;
+        let delta = call.delta(r, &out, dout)?;
         if grads.wants(&q) {
             let dq = grads.alloc(&q);
-            call.backward(&call.path.dq, call.p.lq, g, &lse, &delta, dout, &dq)?;
-            grads.add(g, &q, dq)?;
+            call.backward(r, &call.path.dq, call.p.lq, &lse, &delta, dout, &dq)?;
+            grads.add(r, &q, dq)?;
         }
         if grads.wants(&kv) {
             let dkv = grads.alloc(&kv);
-            call.backward(&call.path.dkv, call.p.lk, g, &lse, &delta, dout, &dkv)?;
-            grads.add(g, &kv, dkv)?;
+            call.backward(r, &call.path.dkv, call.p.lk, &lse, &delta, dout, &dkv)?;
+            grads.add(r, &kv, dkv)?;
         }
         Ok(())
     }))
@@ -89,14 +82,14 @@ pub fn cross_attention(
 /// The weights (B, H, Lq, Lk) with which [`cross_attention`] averages values, to look at: without a gradient, f32
 /// always.
 pub fn weights(
-    g: &Gpu, q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>,
+    r: &mut Recorder, q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>,
 ) -> Result<Tensor> {
     let call = Call::cross(q, kv, heads, mask, regions)?;
-    let (_, lse) = call.forward(g)?;
+    let (_, lse) = call.forward(r)?;
     let [b, lq, _] = call.shape;
     let probs = Tensor::scratch("attention weights", &[b, heads, lq, call.p.lk as usize]);
     let consts = tiling(call.dh, false);
     let args = [Some(q), Some(kv), call.table.as_ref(), Some(&lse), Some(&probs)];
-    g.launch_with(&WEIGHTS, &consts, Grid::items(probs.len(), 64), &call.p, &args)?;
+    r.launch_with(&WEIGHTS, &consts, Grid::items(probs.len(), 64), &call.p, &args)?;
     Ok(probs)
 }

@@ -10,7 +10,7 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid", "math", "half", "gemm");
+const SRC: &str = wgsl!("matmul", "grid", "math", "half", "element", "gemm");
 const PRODUCT: &[Bind] = &[
     read(1, "a").f16_if("A16"),
     read(2, "b").f16_if("B16"),
@@ -80,10 +80,14 @@ const fn on_matrices(name: &'static str, source: &'static str) -> Kernel {
     kernel.needs(Needs::COOP).rounds().product().least(product)
 }
 
-pub(super) const COOP16: Kernel =
-    on_matrices("matmul_coop.product16", wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop16", "product16"));
-pub(super) const COOP8: Kernel =
-    on_matrices("matmul_coop.product8", wgsl!("matmul_coop", "grid", "math", "half", "gemm", "coop8", "product8"));
+pub(super) const COOP16: Kernel = on_matrices(
+    "matmul_coop.product16",
+    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "coop16", "product16"),
+);
+pub(super) const COOP8: Kernel = on_matrices(
+    "matmul_coop.product8",
+    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "coop8", "product8"),
+);
 
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];

@@ -3,24 +3,25 @@
 use super::gemm::{COMBINE, Epilogue, Gemm, KS, Matmul};
 use super::variant::{Variant, best};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Grid};
+use crate::gpu::Grid;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 /// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c`
 /// between n and ldc stay as they are.
 pub fn gemm(
-    g: &Gpu, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
+    r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
 ) -> Result<()> {
-    gemm_with(g, best(g, p), p, a, b, bias, residual, c)
+    gemm_with(r, best(r, p), p, a, b, bias, residual, c)
 }
 
 /// [`gemm`] in a given variant.
 #[allow(clippy::too_many_arguments, reason = "gemm's arguments and the variant")]
 pub fn gemm_with(
-    g: &Gpu, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>,
-    c: &Tensor,
+    r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>,
+    residual: Option<&Tensor>, c: &Tensor,
 ) -> Result<()> {
-    variant.check(g.caps())?;
+    variant.check(r.caps())?;
     let (a_size, b_size) = (p.a_rows_cols(), p.b_rows_cols());
     fits("a", a, p.batch, a_size, p.lda, p.a_stride)?;
     fits("b", b, p.batch, b_size, p.ldb, p.b_stride)?;
@@ -46,7 +47,7 @@ pub fn gemm_with(
     if let Some(residual) = residual {
         fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
-    let (kernel, mut consts, tile) = variant.kernel(g.caps(), p);
+    let (kernel, mut consts, tile) = variant.kernel(r.caps(), p);
     let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
     let splits = p.k.div_ceil(k_split);
     let whole = Matmul {
@@ -68,15 +69,15 @@ pub fn gemm_with(
     };
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     if splits == 1 {
-        return g.launch_with(kernel, &consts, grid, &whole, &[Some(a), Some(b), bias, residual, Some(c)]);
+        return r.launch_with(kernel, &consts, grid, &whole, &[Some(a), Some(b), bias, residual, Some(c)]);
     }
     let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
     let (ldc, c_stride) = (p.n as u32, (p.m * p.n) as u32);
     let parts = Matmul { ldc, c_stride, has_bias: 0, has_residual: 0, act_at: 0, ..whole };
     consts.retain(|(name, _)| *name != "ACT");
-    g.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
+    r.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
     let grid = Grid::items(p.batch * p.m * p.n / if c.is_f16() { 4 } else { 1 }, 256);
-    g.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, Some(c), Some(&part)])
+    r.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, Some(c), Some(&part)])
 }
 
 /// An error unless `batch` matrices of this size, leading dimension and stride lie inside the tensor.

@@ -15,24 +15,22 @@ pub use variant::{Path, Variant, pick, products};
 
 use super::reduce::column_sum;
 use crate::error::{Error, Result};
-use crate::gpu::{DType, Gpu};
-use crate::tape::{Grads, Tape, Var};
+use crate::gpu::DType;
+use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch
 /// of them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
-pub fn matmul(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
-    linear(g, t, x, w, bias, residual, DType::F32)
+pub fn matmul(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
+    linear(r, x, w, bias, residual, DType::F32)
 }
 
 /// [`matmul`] with y in f16, for operators that take it so; N has to be a multiple of 4.
-pub fn matmul_half(g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
-    linear(g, t, x, w, bias, None, DType::F16)
+pub fn matmul_half(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
+    linear(r, x, w, bias, None, DType::F16)
 }
 
-fn linear(
-    g: &Gpu, t: &mut Tape, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>, dtype: DType,
-) -> Result<Var> {
+fn linear(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>, dtype: DType) -> Result<Var> {
     let (s, n, k) = match *w.data.shape() {
         [n, k] => (1, n, k),
         [s, n, k] => (s, n, k),
@@ -59,39 +57,38 @@ fn linear(
     }
     let y = Tensor::scratch_of(dtype, "matmul", &out);
     let p = Gemm::dense(Form::Nt, s, rows, n, k);
-    gemm(g, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
+    gemm(r, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
 
-    let (x, w, bias, residual) = (x.clone(), w.clone(), bias.cloned(), residual.cloned());
-    Ok(t.push(g, y, move |g, dy, grads| {
+    Ok(r.push((x, w, bias, residual), y, move |r, (x, w, bias, residual), dy, grads| {
         if let Some(residual) = &residual {
-            grads.add(g, residual, dy.clone())?;
+            grads.add(r, residual, dy.clone())?;
         }
         let dy = dy.reshape(&[s, rows, n])?;
-        parameters(g, grads, &dy, &x.data, &w, bias.as_ref())?;
-        input(g, grads, &dy, &w.data, &x)
+        parameters(r, grads, &dy, &x.data, &w, bias.as_ref())?;
+        input(r, grads, &dy, &w.data, &x)
     }))
 }
 
 /// dbias = Σ dy and dw = dyᵀ·x, of dy (S, M, N) and x (S, M, K), where they are wanted.
 pub(super) fn parameters(
-    g: &Gpu, grads: &mut Grads, dy: &Tensor, x: &Tensor, w: &Var, bias: Option<&Var>,
+    r: &mut Recorder, grads: &mut Grads, dy: &Tensor, x: &Tensor, w: &Var, bias: Option<&Var>,
 ) -> Result<()> {
     let [s, rows, n] = dy.dims("matmul: dy")?;
     if let Some(bias) = bias.filter(|bias| grads.wants(bias)) {
         let dbias = grads.alloc(bias);
-        column_sum(g, dy, &dbias.reshape(&[s, n])?)?;
-        grads.add(g, bias, dbias)?;
+        column_sum(r, dy, &dbias.reshape(&[s, n])?)?;
+        grads.add(r, bias, dbias)?;
     }
     if grads.wants(w) {
         let dw = grads.alloc(w);
-        gemm(g, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, None, None, &dw)?;
-        grads.add(g, w, dw)?;
+        gemm(r, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, None, None, &dw)?;
+        grads.add(r, w, dw)?;
     }
     Ok(())
 }
 
 /// dx = dy·w of dy (S, M, N), where it is wanted.
-pub(super) fn input(g: &Gpu, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var) -> Result<()> {
+pub(super) fn input(r: &mut Recorder, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var) -> Result<()> {
     if !grads.wants(x) {
         return Ok(());
     }
@@ -99,6 +96,6 @@ pub(super) fn input(g: &Gpu, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var
     // what x has collected is added while dx is written, so dx needs memory of its own
     let before = grads.take(x);
     let dx = if before.is_some() { x.data.scratch_like("gradient", x.data.shape()) } else { grads.alloc(x) };
-    gemm(g, &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n), dy, w, None, before.as_ref(), &dx)?;
-    grads.add(g, x, dx)
+    gemm(r, &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n), dy, w, None, before.as_ref(), &dx)?;
+    grads.add(r, x, dx)
 }

@@ -13,6 +13,7 @@ use super::launch::gemm_with;
 use super::variant::{PATHS, Path, Variant, pick};
 use crate::error::Result;
 use crate::gpu::{Gpu, Launch, Precision, Program};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 /// Turns that count, after one that does not.
@@ -74,7 +75,9 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> R
     let splits = pick(g.caps(), precision, p).splits;
     let program = |path| -> Result<Program> {
         let variant = Variant { path, splits, precision };
-        Program::new(g, g.record(|| gemm_with(g, variant, p, a, b, None, None, &c))?.0)
+        let mut r = Recorder::inference(g);
+        gemm_with(&mut r, variant, p, a, b, None, None, &c)?;
+        Program::new(r.finish())
     };
     let values = |program: &Program| -> Result<Vec<f32>> {
         program.run()?;

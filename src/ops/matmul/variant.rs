@@ -2,7 +2,8 @@
 
 use super::gemm::{COOP8, COOP16, DIRECT, Form, Gemm, TILED};
 use crate::error::{Error, Result};
-use crate::gpu::{Caps, Gpu, Kernel, Precision};
+use crate::gpu::{Caps, Kernel, Precision};
+use crate::tape::Recorder;
 
 /// Where the operands of a product go on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +71,13 @@ pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
 }
 
 /// [`pick`], with the path that was found fastest if it was measured.
-pub(super) fn best(g: &Gpu, p: &Gemm) -> Variant {
-    let (caps, precision) = (g.caps(), g.precision());
+pub(super) fn best(r: &Recorder, p: &Gemm) -> Variant {
+    let (caps, precision) = (r.caps(), r.precision());
     let picked = pick(caps, precision, p);
     if caps.software {
         return picked;
     }
-    let found = g.choice(&p.class(precision)).and_then(|at| PATHS.get(at as usize).copied());
+    let found = r.gpu().choice(&p.class(precision)).and_then(|at| PATHS.get(at as usize).copied());
     let path = found.filter(|path| Path::candidates(caps, precision).contains(path));
     Variant { path: path.unwrap_or(picked.path), ..picked }
 }

@@ -2,8 +2,9 @@
 
 use super::call::{Case, Inputs, chan_layout, chunk, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Caps, Choice, Const, DType, Gpu, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Args, Bind, Caps, Choice, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
 
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -15,8 +16,9 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "gate", "scan_sums");
-const SUBGROUP: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "gate", "scan_sums_subgroup");
+const SRC: &str = wgsl!("selective_scan_backward", "grid", "math", "half", "element", "gate", "scan_sums");
+const SUBGROUP: &str =
+    wgsl!("selective_scan_backward", "grid", "math", "half", "element", "gate", "scan_sums_subgroup");
 
 const CONSTS: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
@@ -198,36 +200,40 @@ impl Case {
     }
 
     /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
-    pub(in crate::ops) fn backward(self, g: &Gpu, x: &Inputs, states: &Tensor, dout: &Tensor) -> Result<Workspace> {
-        let lanes = Lanes::new(self.spec.states, g.caps());
+    pub(in crate::ops) fn backward(
+        self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
+    ) -> Result<Workspace> {
+        let lanes = Lanes::new(self.spec.states, r.caps());
         let work = Workspace::new(self, lanes);
         let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
         let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
-        let consts = backward_tiling(self.spec.states, g.caps());
-        g.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
+        let consts = backward_tiling(self.spec.states, r.caps());
+        r.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
         Ok(work)
     }
 
     /// dB and dC into their columns of dxdbl (S, B, L, R+2N); columns 0..R: zero if `clear`, else untouched.
-    pub(in crate::ops) fn sum_bc(self, g: &Gpu, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
+    pub(in crate::ops) fn sum_bc(self, r: &mut Recorder, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
         let parts = work.all.range(work.bc_at, &[work.dchan_at - work.bc_at])?;
         let grid = Grid::items(dxdbl.len(), 256);
-        g.launch_with(&SUM_BC, &self.consts(), grid, &self.back(Some(work), clear), &[&parts, dxdbl])
+        r.launch_with(&SUM_BC, &self.consts(), grid, &self.back(Some(work), clear), &[&parts, dxdbl])
     }
 
     /// The gradient of the parameters of the channels.
-    pub(in crate::ops) fn sum_chan(self, g: &Gpu, work: &Workspace, dchan: &Tensor) -> Result<()> {
+    pub(in crate::ops) fn sum_chan(self, r: &mut Recorder, work: &Workspace, dchan: &Tensor) -> Result<()> {
         let parts = work.all.range(work.dchan_at, &[self.b * dchan.len()])?;
         let grid = Grid::items(dchan.len(), 32);
-        g.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
+        r.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
     }
 
     /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half is zero.
-    pub(in crate::ops) fn gate(self, g: &Gpu, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor) -> Result<()> {
+    pub(in crate::ops) fn gate(
+        self, r: &mut Recorder, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor,
+    ) -> Result<()> {
         let grid = Grid::items(if out.is_f16() { out.len() / 2 } else { out.len() }, 256);
-        g.launch_with(&GATE, &self.consts(), grid, &self.back(None, false), &[xz, out, dout, dxz])
+        r.launch_with(&GATE, &self.consts(), grid, &self.back(None, false), &[xz, out, dout, dxz])
     }
 }
 

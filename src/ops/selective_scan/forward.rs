@@ -2,7 +2,8 @@
 
 use super::call::{Algorithm, Case, Inputs, WG, chan_layout, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Caps, Const, DType, Gpu, Grid, Kernel, Work, params, read, update, wgsl, write};
+use crate::gpu::{Args, Bind, Caps, Const, DType, Grid, Kernel, Work, params, read, update, wgsl, write};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
@@ -13,7 +14,7 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("selective_scan", "math", "half", "gate");
+const SRC: &str = wgsl!("selective_scan", "math", "half", "element", "gate");
 const STN: &[Const] = &[
     Const::of("S", &[2, 1]),
     Const::within("N", 1, 64, &[16, 1, 3, 8, 33, 48]),
@@ -105,9 +106,9 @@ impl Case {
 
     /// -> out (B, L, E), and the states at the chunk ends, (S, B, chunks, N/4, E, 4) or in f16 (S, B, chunks, N/8, E,
     /// 8), which `save: false` may leave out.
-    pub fn forward(self, g: &Gpu, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
+    pub fn forward(self, r: &mut Recorder, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
         let Self { s, b, l, e, .. } = self;
-        let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(g.caps()));
+        let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(r.caps()));
         let (p, consts, tiles) = (self.params(save), self.consts(), e.div_ceil(WG));
         let out = x.u.scratch_like("selective_scan", &[b, l, e]);
         let keep = save || algorithm == Algorithm::Chunked;
@@ -119,28 +120,28 @@ impl Case {
             Algorithm::Sequential => {
                 let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
                 let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(&out), Some(&states)];
-                g.launch_with(&SEQUENTIAL, &consts, Grid::of((e * s).div_ceil(WG), b, 1), &p, &args)?;
+                r.launch_with(&SEQUENTIAL, &consts, Grid::of((e * s).div_ceil(WG), b, 1), &p, &args)?;
             }
             Algorithm::Chunked => {
                 let total = Tensor::scratch("selective_scan step sizes", &[s, b, self.chunks(), e]);
                 let args = [&x.u, &x.delta, &x.xdbl, &x.chan, &states, &total];
-                g.launch_with(&CHUNK_SCAN, &consts, Grid::of(tiles, self.chunks(), s * b), &p, &args)?;
+                r.launch_with(&CHUNK_SCAN, &consts, Grid::of(tiles, self.chunks(), s * b), &p, &args)?;
                 let args = [&x.chan, &total, &states];
                 let grid = Grid::of(tiles, self.state_words(), s * b);
-                g.launch_with(&CHUNK_CARRY, &self.consts(), grid, &p, &args)?;
+                r.launch_with(&CHUNK_CARRY, &self.consts(), grid, &p, &args)?;
                 let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
                 let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(&states), Some(&out)];
-                g.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
+                r.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
             }
         }
         Ok((out, states))
     }
 
     /// -> (S, B, E, N)
-    pub(super) fn last_state(self, g: &Gpu, states: &Tensor) -> Result<Tensor> {
+    pub(super) fn last_state(self, r: &mut Recorder, states: &Tensor) -> Result<Tensor> {
         let last = Tensor::scratch("selective_scan last state", &[self.s, self.b, self.e, self.spec.states]);
         let grid = Grid::of(self.e.div_ceil(WG), 1, self.s * self.b);
-        g.launch_with(&LAST_STATE, &self.consts(), grid, &self.params(true), &[states, &last])?;
+        r.launch_with(&LAST_STATE, &self.consts(), grid, &self.params(true), &[states, &last])?;
         Ok(last)
     }
 }

@@ -14,8 +14,8 @@ use backward::{GATE, SCAN, SUM_BC, SUM_CHAN};
 use forward::{CHUNK_APPLY, CHUNK_CARRY, CHUNK_SCAN, LAST_STATE, SEQUENTIAL};
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Kernel};
-use crate::tape::{Tape, Var};
+use crate::gpu::Kernel;
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The kernels of this family.
@@ -27,7 +27,7 @@ pub const KERNELS: &[&Kernel] =
 /// states after the last step (S, B, E, N). The gradient of z is zero in the x half, that of xdbl in columns 0..R.
 #[allow(clippy::too_many_arguments, reason = "the scan's inputs as the papers list them")]
 pub fn selective_scan(
-    g: &Gpu, t: &mut Tape, u: &Var, delta: &Var, xdbl: &Var, chan: &Var, z: Option<&Var>, spec: Scan,
+    r: &mut Recorder, u: &Var, delta: &Var, xdbl: &Var, chan: &Var, z: Option<&Var>, spec: Scan,
 ) -> Result<(Var, Tensor)> {
     let inputs = Inputs {
         u: u.data.clone(),
@@ -37,33 +37,32 @@ pub fn selective_scan(
         xz: z.map(|z| z.data.clone()),
     };
     let case = Case::new(&inputs, spec)?;
-    let (out, states) = case.forward(g, &inputs, true)?;
-    let last = case.last_state(g, &states)?;
-    let vars = (u.clone(), delta.clone(), xdbl.clone(), chan.clone(), z.cloned());
+    let (out, states) = case.forward(r, &inputs, true)?;
+    let last = case.last_state(r, &states)?;
     let saved = out.clone();
-    let out = t.push(g, out, move |g, dout, grads| {
+    let out = r.push((u, delta, xdbl, chan, z), out, move |r, vars, dout, grads| {
         let (u, delta, xdbl, chan, z) = vars;
-        let work = case.backward(g, &inputs, &states, dout)?;
+        let work = case.backward(r, &inputs, &states, dout)?;
         drop(states);
         if let (Some(z), Some(xz)) = (&z, &inputs.xz)
             && grads.wants(z)
         {
             let dxz = grads.alloc(z);
-            case.gate(g, xz, &saved, dout, &dxz)?;
-            grads.add(g, z, dxz)?;
+            case.gate(r, xz, &saved, dout, &dxz)?;
+            grads.add(r, z, dxz)?;
         }
         if grads.wants(&xdbl) {
             let dxdbl = grads.alloc(&xdbl);
-            case.sum_bc(g, &work, &dxdbl, true)?;
-            grads.add(g, &xdbl, dxdbl)?;
+            case.sum_bc(r, &work, &dxdbl, true)?;
+            grads.add(r, &xdbl, dxdbl)?;
         }
         if grads.wants(&chan) {
             let dchan = grads.alloc(&chan);
-            case.sum_chan(g, &work, &dchan)?;
-            grads.add(g, &chan, dchan)?;
+            case.sum_chan(r, &work, &dchan)?;
+            grads.add(r, &chan, dchan)?;
         }
-        grads.add(g, &delta, work.ddelta()?)?;
-        grads.add(g, &u, work.du()?)
+        grads.add(r, &delta, work.ddelta()?)?;
+        grads.add(r, &u, work.du()?)
     });
     Ok((out, last))
 }

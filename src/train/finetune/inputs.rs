@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::image_input::{Images, share};
 
@@ -22,8 +23,8 @@ impl Inputs {
     }
 
     /// Launches the patches (B, L, P·P·3) of the uploaded images.
-    pub fn patches(&self, g: &Gpu, config: &Config) -> Result<Tensor> {
-        self.images.patches(g, config)
+    pub fn patches(&self, r: &mut Recorder, config: &Config) -> Result<Tensor> {
+        self.images.patches(r, config)
     }
 
     /// Refuses targets that are not one row for each image of `parts` micro-batches.

@@ -7,7 +7,7 @@ use crate::gpu::{Gpu, Plan, Program, Recording};
 use crate::models::{Classifier, Config, layer_of};
 use crate::nn::{Entry, Params};
 use crate::ops::{cross_entropy, reduce};
-use crate::tape::{Tape, Var};
+use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
 use crate::train::loss_scaler::LossScaler;
@@ -100,27 +100,26 @@ impl Finetuner {
 
     /// Copies the weights into their moving average, as at the start of a run.
     pub fn start_average(&self) -> Result<()> {
-        if let Some((average, _)) = &self.average {
-            for (to, from) in average.flat_tensors().iter().zip(self.params.flat_tensors()) {
-                to.copy_from(&self.g, &from)?;
-            }
+        let Some((average, _)) = &self.average else { return Ok(()) };
+        let mut r = Recorder::inference(&self.g);
+        for (to, from) in average.flat_tensors().iter().zip(self.params.flat_tensors()) {
+            to.copy_from(&mut r, &from)?;
         }
-        self.g.flush()
+        r.run()
     }
 
     /// Records a micro-batch. Returns (recording, loss).
     pub fn record(&mut self) -> Result<(Recording, Tensor)> {
         let Self { g, config, hyper, tuning, params, model, inputs, drop_path, update, .. } = self;
-        let _precision = g.set_precision(hyper.precision);
-        let (mut recording, loss) = g.record(|| {
-            let patches = Var::constant(inputs.patches(g, config)?); // (B, L, P·P·3)
-            let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let drop_path = drop_path.draw(g, update.state(), patches.data.shape()[0])?;
-            let logits = model.forward(g, &mut t, &patches, drop_path.as_ref())?.logits; // (B, K)
-            let _scope = g.scope("loss");
-            let rows = cross_entropy::cross_entropy(g, &mut t, &logits, &inputs.targets)?; // (B)
-            let loss = reduce::sum(g, &mut t, &rows)?; // [1]
-            update.launch(t, &loss, params, |entry| group(config, hyper, tuning, entry))
+        let (mut recording, loss) = hyper.recorder(g).record(|r| {
+            let patches = Var::constant(inputs.patches(r, config)?); // (B, L, P·P·3)
+            let drop_path = drop_path.draw(r, update.state(), patches.data.shape()[0])?;
+            let logits = model.forward(r, &patches, drop_path.as_ref())?.logits; // (B, K)
+            let loss = r.scope("loss", |r| {
+                let rows = cross_entropy::cross_entropy(r, &logits, &inputs.targets)?; // (B)
+                reduce::sum(r, &rows) // [1]
+            })?;
+            update.launch(r, &loss, params, |entry| group(config, hyper, tuning, entry))
         })?;
         recording.drop_unread();
         Ok((recording, loss))
@@ -139,7 +138,7 @@ impl Finetuner {
         if self.program.is_none() {
             let (g, hyper) = (self.g.clone(), self.hyper);
             let (recording, loss) = tuned(&g, &hyper, || self.record())?;
-            self.program = Some((Program::new(&self.g, recording)?, loss));
+            self.program = Some((Program::new(recording)?, loss));
             self.update.prepare(&self.params)?;
         }
         Ok(())

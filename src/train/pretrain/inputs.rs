@@ -4,6 +4,7 @@ use super::mask::tables::PatchMask;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Config, MaskedBatch, Pretext};
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::image_input::{Images, share};
 
@@ -78,11 +79,11 @@ impl Inputs {
     }
 
     /// Launches the patches of the uploaded images, and bundles them with the tables of a batch.
-    pub fn batch(&self, g: &Gpu, config: &Config, tables: &Tables) -> Result<MaskedBatch> {
+    pub fn batch(&self, r: &mut Recorder, config: &Config, tables: &Tables) -> Result<MaskedBatch> {
         let counted = self.counted(tables.visible.shape()[1]);
         Ok(MaskedBatch {
-            patches: self.images.patches(g, config)?,
-            second: self.second.as_ref().map(|images| images.patches(g, config)).transpose()?,
+            patches: self.images.patches(r, config)?,
+            second: self.second.as_ref().map(|images| images.patches(r, config)).transpose()?,
             visible: tables.visible.clone(),
             inverse: self.inverse.clone(),
             mask: self.mask.clone(),

@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Config, Objective, Pretext, pretext_model};
 use crate::nn::{Entry, Params};
-use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
 use crate::train::loss_scaler::LossScaler;
@@ -82,16 +81,14 @@ impl Pretrainer {
     /// Records a micro-batch with `visible` tokens per image. Returns (recording, tables to upload, loss).
     pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
         let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
-        let _precision = g.set_precision(hyper.precision);
-        let (mut recording, kept) = g.record(|| {
+        let (mut recording, kept) = hyper.recorder(g).record(|r| {
             let tables = inputs.tables(visible)?;
-            let batch = inputs.batch(g, config, &tables)?;
-            let mut t = Tape::checkpointing(hyper.checkpoint_blocks);
-            let drop_path = drop_path.draw(g, update.state(), inputs.batch)?;
-            let out = model.forward(g, &mut t, &batch, drop_path.as_ref(), update.state())?;
+            let batch = inputs.batch(r, config, &tables)?;
+            let drop_path = drop_path.draw(r, update.state(), inputs.batch)?;
+            let out = model.forward(r, &batch, drop_path.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
-            let loss = update.launch(t, &out.loss, params, group)?;
-            model.finish(g, update.state(), &out)?;
+            let loss = update.launch(r, &out.loss, params, group)?;
+            model.finish(r, update.state(), &out)?;
             Ok((tables, loss))
         })?;
         recording.drop_unread();
@@ -114,7 +111,7 @@ impl Pretrainer {
         }
         let (g, hyper) = (self.g.clone(), self.hyper);
         let (recording, (tables, loss)) = tuned(&g, &hyper, || self.record(visible))?;
-        let program = Program::new(&self.g, recording)?;
+        let program = Program::new(recording)?;
         self.update.prepare(&self.params)?;
         self.steps.truncate(KEPT - 1);
         self.steps.insert(0, Step { program, tables, loss });
