@@ -6,7 +6,7 @@
 
 use rowscan::gpu::{Gpu, Options};
 use rowscan::ops::activation::gelu;
-use rowscan::ops::matmul::matmul;
+use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::ops::reduce::mean;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
@@ -18,9 +18,9 @@ fn main() -> rowscan::Result<()> {
     let w2 = Var::leaf(Tensor::from_slice(&g, &[1, 3], &[1.0, -1.0, 2.0])?);
 
     let mut r = Recorder::new(&g);
-    let hidden = matmul(&mut r, &x, &w1, None, None)?; // (2, 3)
+    let hidden = matmul(&mut r, &x, &w1, MatmulOptions::default())?; // (2, 3)
     let hidden = gelu(&mut r, &hidden)?;
-    let out = matmul(&mut r, &hidden, &w2, None, None)?; // (2, 1)
+    let out = matmul(&mut r, &hidden, &w2, MatmulOptions::default())?; // (2, 1)
     let loss = mean(&mut r, &out)?; // [1]
     let grads = r.backward(&loss, Grads::default())?;
     r.run()?;

@@ -2,7 +2,7 @@
 //   shapes    pred, dpred (rows, cols), column (py·P + px)·C + c: channel fastest     cols = C·P·P     scale = 1/Σ mask
 //             tgt (rows, cols), column (c·P + py)·P + px     loss, dloss (rows)
 //             mask (rows): the weight of a row. A row of weight 0 is not read.
-//   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  without `normalise`, t^ = tgt
+//   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  without `normalize`, t^ = tgt
 //             loss = mask·scale·mean_c (pred − t^)²: the share of a row
 //             A patch may be nearly constant, so mean and var are relative to its first pixel, var in a second pass.
 //   backward  dpred = dloss·mask·scale·2/cols·(pred − t^). Assigns, never adds.
@@ -11,7 +11,7 @@
 //   threads   forward, target_forward: one workgroup per row. backward: one invocation per element.
 //   floor     per element of a row that counts: 8 bytes forward and target, 12 backward (4 where the mask is 0)
 // uses lib/grid, lib/reduce
-struct Params { rows: u32, cols: u32, channels: u32, normalise: u32, scale: f32 }
+struct Params { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> pred: array<f32>;
 @group(0) @binding(2) var<storage, read> tgt: array<f32>;
@@ -30,12 +30,12 @@ fn column(i: u32) -> u32 {
 
 // Pixel i of the patch at `at`, minus the first pixel if the patch is normalized.
 fn pixel(at: u32, i: u32) -> f32 {
-    return tgt[at + i] - select(0.0, tgt[at], p.normalise > 0u);
+    return tgt[at + i] - select(0.0, tgt[at], p.normalize > 0u);
 }
 
 // (mean − first pixel, rstd) of the patch at `at`.
 fn statistics(t: Thread, at: u32) -> vec2<f32> {
-    if p.normalise == 0u { return vec2(0.0, 1.0); }
+    if p.normalize == 0u { return vec2(0.0, 1.0); }
     var total = 0.0;
     for (var i = t.tid; i < p.cols; i += WG) { total += pixel(at, i); }
     let mean = wg_sum(t, total) / f32(p.cols);

@@ -2,7 +2,7 @@
 // directions of selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus=True)).
 //   shapes    u, delta (S, B, L, E), delta before softplus   xdbl (S, B, L, R+2N): dt | B | C   xz (B, L, 2E): x | z
 //             out (B, L, E)   states (S, B, chunks, N/4, E, 4)   total (S, B, chunks, E)   last (S, B, E, N)
-//             chan, one tensor of parameters:  A_log (S, E, N) at 0 | D (S, E) at d_at | delta_bias (S, E) at bias_at
+//             channel_params, one tensor:  A_log (S, E, N) at 0 | D (S, E) at d_at | delta_bias (S, E) at bias_at
 //   forward   δ = softplus(delta + delta_bias)    A = −exp(A_log)    ā = exp(δ·A)
 //             h_t = ā·h_{t−1} + δ·u·B,  0 before the first step     y = Σ_n C·h + D·u     out = 1/S·Σ_s y·SiLU(z)
 //             Direction 0 steps t = 0, 1, …, L−1 and direction 1 steps t = L−1, …, 0; every array stays in image order.
@@ -44,7 +44,7 @@ const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of 
 @group(0) @binding(1) var<storage, read> u: array<u32>;
 @group(0) @binding(2) var<storage, read> delta: array<u32>;
 @group(0) @binding(3) var<storage, read> xdbl: array<f32>;
-@group(0) @binding(4) var<storage, read> chan: array<f32>;
+@group(0) @binding(4) var<storage, read> channel_params: array<f32>;
 @group(0) @binding(5) var<storage, read> xz: array<u32>;
 @group(0) @binding(6) var<storage, read_write> states: array<vec4<u32>>;
 @group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;           // states, read
@@ -71,7 +71,7 @@ fn bc_quad(row: u32, q: u32) -> vec4<f32> {
 fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N { v[k] = -exp(clamp(chan[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
+        if q * 4u + k < N { v[k] = -exp(clamp(channel_params[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
     }
     return v;
 }
@@ -136,11 +136,11 @@ fn gate(row: u32, e: u32) -> f32 {
 }
 fn skip(s: u32, e: u32) -> f32 {
     if p.has_d == 0u { return 0.0; }
-    return chan[p.d_at + s * p.e + e];
+    return channel_params[p.d_at + s * p.e + e];
 }
 fn delta_bias(s: u32, e: u32) -> f32 {
     if p.has_bias == 0u { return 0.0; }
-    return chan[p.bias_at + s * p.e + e];
+    return channel_params[p.bias_at + s * p.e + e];
 }
 
 // Writes the two results that wait at `at` as word i of out; `more`: adds them to the other direction's.

@@ -1,17 +1,18 @@
 // selective_scan_backward — gradients of selective_scan (the backward of mamba_ssm's selective_scan_fn). Names, shapes
 // and formulae of forward: selective_scan.wgsl.
-//   shapes    du, ddelta (S, B, L, E)   dxdbl like xdbl   dchan like chan   dxz like xz   dout (B, L, E)
-//             work, one buffer because WebGPU allows eight bindings: du | ddelta | sums of dB | dC over the channels of
-//             a workgroup (S, B, L, tiles, 2N) | the gradient of chan for each b
+//   shapes    du, ddelta (S, B, L, E)   dxdbl, dchannel_params, dxz like xdbl, channel_params, xz   dout (B, L, E)
+//             gradients, one buffer because WebGPU allows eight bindings: du | ddelta | sums of dB | dC over the
+//             channels of a workgroup (S, B, L, tiles, 2N) | the gradient of channel_params for each b
 //   backward  gy = dout·SiLU(z)/S,  λ_t = gy·C + (ā·λ) of the step after t,  p = ā·h_{t−1}
 //             du = D·gy + δ·Σ_n λ·B    ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'
 //             dB = Σ_e λ·δ·u    dC = Σ_e gy·h    dA_log = A·Σ_bt λ·δ·p    dD = Σ_bt gy·u    ddelta_bias = Σ_bt ddelta
 //             dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z));  z = 0: lib/gate
 //             p = h_t − δ·u·B would cost no product but leave rounding errors: on an H200 dA_log was off by 2e-5 of its
 //             size.
-//   kernels   scan writes work. sum_bc and sum_chan add its parts up in a fixed order. gate writes the z half of dxz
-//             and zeroes the x half; in a Mamba mixer conv1d.wgsl does it. All assign, none adds. Padding and absent
-//             parts of dchan are 0. clear = 1: sum_bc also zeroes columns 0..R of dxdbl, which belong to dt_proj.
+//   kernels   scan writes `gradients`. sum_bc and sum_channel_params add its parts up in a fixed order. gate writes the
+//             z half of dxz and zeroes the x half; in a Mamba mixer conv1d.wgsl does it. All assign, none adds. Padding
+//             and absent parts of dchannel_params are 0. clear = 1: sum_bc also zeroes columns 0..R of dxdbl, which
+//             belong to dt_proj.
 //   saves     (by forward) its inputs, out, and `states`, h at the ends of chunks
 //   threads   scan: a lane is four channels × four states (a quad), a mat4x4 whose columns are states. LQ lanes, a
 //             group, hold all states of four channels. A workgroup has GROUPS groups, 4·GROUPS channels; group g has g
@@ -27,8 +28,8 @@
 //             nothing.
 //             On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup
 //             memory, and 13 barriers per 16 tokens.
-//   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in work are f16; E is even. Arithmetic, sums
-//             and dxdbl stay f32.
+//   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
+//             sums and dxdbl stay f32.
 //   floor     per (s, b, t, e): 16 bytes, 8/S for z and dout, half of both with HALF, and 2N exponentials. gate: 16
 //             bytes per (b, t, e).
 //   tried     ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little about a GPU:
@@ -46,9 +47,9 @@
 //   const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {
-    s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
+    s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-    ddelta_at: u32, bc_at: u32, dchan_at: u32, tiles: u32,
+    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32,
 }
 const WG = 64u;
 const NQ = (N + 3u) / 4u;                               // quads of states
@@ -59,15 +60,15 @@ const GROUPS = WG / LQ;
 @group(0) @binding(1) var<storage, read> u: array<u32>;
 @group(0) @binding(2) var<storage, read> delta: array<u32>;
 @group(0) @binding(3) var<storage, read> xdbl: array<f32>;
-@group(0) @binding(4) var<storage, read> chan: array<f32>;
+@group(0) @binding(4) var<storage, read> channel_params: array<f32>;
 @group(0) @binding(5) var<storage, read> xz: array<u32>;
 @group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;   // states
 @group(0) @binding(8) var<storage, read> out: array<u32>;
 @group(0) @binding(12) var<storage, read> dout: array<u32>;
-@group(0) @binding(13) var<storage, read_write> work: array<u32>;   // du at 0 | ddelta | dB, dC by tile | dchan by b
-@group(0) @binding(14) var<storage, read> parts: array<f32>;        // a range of work, read
+@group(0) @binding(13) var<storage, read_write> gradients: array<u32>;
+@group(0) @binding(14) var<storage, read> parts: array<f32>;        // a range of `gradients`, read
 @group(0) @binding(15) var<storage, read_write> dxdbl: array<f32>;
-@group(0) @binding(16) var<storage, read_write> dchan: array<f32>;
+@group(0) @binding(16) var<storage, read_write> dchannel_params: array<f32>;
 @group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
 
 var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
@@ -96,7 +97,8 @@ fn bc_quad(row: u32, which: u32, q: u32) -> vec4<f32> {
 fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N && e < p.e { v[k] = -exp(clamp(chan[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
+        let n = q * 4u + k;
+        if n < N && e < p.e { v[k] = -exp(clamp(channel_params[(s * p.e + e) * N + n], -80.0, 80.0)); }
     }
     return v;
 }
@@ -105,12 +107,14 @@ fn state_quad(at: u32, e: u32, q: u32) -> vec4<f32> {
     let v = saved[(at * SQ + q / (1u + HALF)) * p.e + e];
     return element4(v, q, HALF);
 }
-fn chan_at(on: u32, at: u32, e: u32) -> f32 {
+fn channel_param(on: u32, at: u32, e: u32) -> f32 {
     if on == 0u || e >= p.e { return 0.0; }
-    return chan[at + e];
+    return channel_params[at + e];
 }
-fn chan4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
-    return vec4(chan_at(on, at, e.x), chan_at(on, at, e.y), chan_at(on, at, e.z), chan_at(on, at, e.w));
+fn channel_param4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
+    return vec4(
+        channel_param(on, at, e.x), channel_param(on, at, e.y), channel_param(on, at, e.z), channel_param(on, at, e.w),
+    );
 }
 // Indices of four channels of the row that starts at `row`. Past E they are arbitrary; the caller selects 0.
 fn at4(row: u32, e: vec4<u32>) -> vec4<u32> {
@@ -182,27 +186,27 @@ fn decays(delta: vec4<f32>, a: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(decay_of(delta * a[0]), decay_of(delta * a[1]), decay_of(delta * a[2]), decay_of(delta * a[3]));
 }
 
-// Stores into work. write_pair: du (which = 0) or ddelta (1) of a token and two channels. write_state: dB (0) or dC (1)
-// of a state, summed over this workgroup's channels. write_a, write_chan: gradients of A_log, D and delta_bias.
+// Stores into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels. write_state: dB (0) or
+// dC (1) of a state, summed over this workgroup's channels. write_a, write_channel_param: of A_log, D, delta_bias.
 fn write_pair(which: u32, row: u32, e: vec2<u32>, v: vec2<f32>) {
     let at = row * p.e;
     if HALF == 1u {
-        if e.x < p.e { work[which * p.ddelta_at + ((at + e.x) >> 1u)] = pair(v); }
+        if e.x < p.e { gradients[which * p.ddelta_at + ((at + e.x) >> 1u)] = pair(v); }
         return;
     }
-    if e.x < p.e { work[which * p.ddelta_at + at + e.x] = bitcast<u32>(v.x); }
-    if e.y < p.e { work[which * p.ddelta_at + at + e.y] = bitcast<u32>(v.y); }
+    if e.x < p.e { gradients[which * p.ddelta_at + at + e.x] = bitcast<u32>(v.x); }
+    if e.y < p.e { gradients[which * p.ddelta_at + at + e.y] = bitcast<u32>(v.y); }
 }
 fn write_state(which: u32, row: u32, tile: u32, n: u32, v: f32) {
-    work[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = bitcast<u32>(v);
+    gradients[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = bitcast<u32>(v);
 }
 fn write_a(at: u32, q: u32, e: u32, v: vec4<f32>) {
     for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N && e < p.e { work[at + e * N + q * 4u + k] = bitcast<u32>(v[k]); }
+        if q * 4u + k < N && e < p.e { gradients[at + e * N + q * 4u + k] = bitcast<u32>(v[k]); }
     }
 }
-fn write_chan(at: u32, e: u32, v: f32) {
-    if e < p.e { work[at + e] = bitcast<u32>(v); }
+fn write_channel_param(at: u32, e: u32, v: f32) {
+    if e < p.e { gradients[at + e] = bitcast<u32>(v); }
 }
 
 @compute @workgroup_size(WG)
@@ -219,11 +223,11 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var da = mat4x4<f32>();                 // Σ λ·δ·p
     var past: array<mat4x4<f32>, T>;        // h before each token of the chunk, h_{t−1}
     var d = vec4(0.0);                      // 0 but in the first quad, so that D·gy is added once
-    if q == 0u { d = chan4(p.has_d, p.d_at + s * p.e, e); }
+    if q == 0u { d = channel_param4(p.has_d, p.d_at + s * p.e, e); }
     var dd = vec4(0.0);
     var dbias = vec4(0.0);
     let mine = channels(wid.x, tid % GROUPS);    // the channels whose tokens this lane stages
-    let bias = chan4(p.has_bias, p.bias_at + s * p.e, mine);
+    let bias = channel_param4(p.has_bias, p.bias_at + s * p.e, mine);
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(i, p.chunks - 1u - i, up);
         let row = seq * p.l + c * T;
@@ -298,7 +302,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         workgroupBarrier();
         flush(batch, tid);
     }
-    let at = p.dchan_at + b * p.chan_len;
+    let at = p.dchannel_params_at + b * p.channel_params_len;
     let grad = transpose(times(da, a));
     dbias = over_quads(tid, dbias);
     write_a(at + s * p.e * N, q, e.x, grad[0]);
@@ -307,8 +311,8 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     write_a(at + s * p.e * N, q, e.w, grad[3]);
     if q > 0u { return; }
     for (var k = 0u; k < 4u; k++) {
-        write_chan(at + p.d_at + s * p.e, e[k], select(0.0, dd[k], p.has_d == 1u));
-        write_chan(at + p.bias_at + s * p.e, e[k], select(0.0, dbias[k], p.has_bias == 1u));
+        write_channel_param(at + p.d_at + s * p.e, e[k], select(0.0, dd[k], p.has_d == 1u));
+        write_channel_param(at + p.bias_at + s * p.e, e[k], select(0.0, dbias[k], p.has_bias == 1u));
     }
 }
 
@@ -328,22 +332,22 @@ fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     dxdbl[i] = v;
 }
 
-// Sums over b: 32 elements of dchan by 8 interleaved groups of samples a workgroup, in a fixed order.
+// Sums over b: 32 elements of dchannel_params by 8 interleaved groups of samples a workgroup, in a fixed order.
 var<workgroup> sh_sum: array<f32, 256>;
 @compute @workgroup_size(256)
-fn sum_chan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+fn sum_channel_params(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * 32u + tid % 32u;
     let part = select(select(0u, p.d_at, i >= p.d_at), p.bias_at, i >= p.bias_at);
     let pad = i - part >= p.s * p.e * select(1u, N, part == 0u);    // padding: scan wrote nothing there
     var v = 0.0;
     if !pad {
-        for (var b = tid / 32u; b < p.b; b += 8u) { v += parts[b * p.chan_len + i]; }
+        for (var b = tid / 32u; b < p.b; b += 8u) { v += parts[b * p.channel_params_len + i]; }
     }
     sh_sum[tid] = v;
     workgroupBarrier();
-    if tid >= 32u || i >= p.chan_len { return; }
+    if tid >= 32u || i >= p.channel_params_len { return; }
     for (var k = 1u; k < 8u; k++) { v += sh_sum[tid + 32u * k]; }
-    dchan[i] = v;
+    dchannel_params[i] = v;
 }
 
 // One invocation per word of the z half of dxz: one element, or two in f16.

@@ -31,7 +31,7 @@ fn expect(v: &Values, wrong: &str, more: f64) -> Result<Vec<Want>> {
 fn product(c: &mut Cases, name: &str, count: usize, expect: impl Fn(&Values) -> Result<Vec<Want>> + 'static) {
     c.case(name).check(count, "rows", expect).op(|r, x| {
         let (input, w) = (x.leaf("x", Axis(0), &[ROWS, D])?, x.leaf("w", Whole, &[D, D])?);
-        Ok(vec![out("y", Axis(0), op::matmul::matmul(r, &input, &w, None, None)?)])
+        Ok(vec![out("y", Axis(0), op::matmul::matmul(r, &input, &w, op::matmul::MatmulOptions::default())?)])
     });
 }
 

@@ -6,7 +6,7 @@ use rowscan::models::{Config, DecoderKind, Method, Objective};
 use rowscan::nn::{Params, Weights};
 use rowscan::ops::activation::gelu;
 use rowscan::ops::add::add;
-use rowscan::ops::matmul::matmul;
+use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::finetune::step::{Finetuner, Tuning};
@@ -25,7 +25,7 @@ fn graph(r: &mut Recorder, [x, v, w]: &[Var; 3]) -> Result<Var> {
     let early = gelu(r, x)?;
     let (a, b) = (x.clone(), w.clone());
     let [y, z, twice, same, _unused] = r.segment(move |r| {
-        let y = matmul(r, &a, &b, None, None)?;
+        let y = matmul(r, &a, &b, MatmulOptions::default())?;
         let inner = y.clone();
         let [z] = r.segment(move |r| {
             let z = gelu(r, &inner)?;
@@ -43,7 +43,7 @@ fn graph(r: &mut Recorder, [x, v, w]: &[Var; 3]) -> Result<Var> {
     }
     let (a, b) = (v.clone(), w.clone());
     let [out] = r.segment(move |r| {
-        let moved = matmul(r, &sum, &b, None, Some(&a))?;
+        let moved = matmul(r, &sum, &b, MatmulOptions { residual: Some(&a), ..MatmulOptions::default() })?;
         gelu(r, &moved).map(|out| [out])
     })?;
     add(r, &out, &y)

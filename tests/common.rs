@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rowscan::Result;
 pub use rowscan::bench::oracle::Tol;
 use rowscan::bench::oracle::compare;
-use rowscan::gpu::{AdapterChoice, Gpu, Options};
-use rowscan::ops::matmul::{matmul, matmul_half};
+use rowscan::gpu::{AdapterChoice, DType, Gpu, Options};
+use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
@@ -153,13 +153,13 @@ fn pass(r: &mut Recorder, x: &Var) -> Result<Var> {
 /// x, whose values f16 has, in f16: by a product with the identity.
 pub fn halved(r: &mut Recorder, x: &Var) -> Result<Var> {
     let identity = identity(r.gpu(), x)?;
-    matmul_half(r, x, &identity, None)
+    matmul(r, x, &identity, MatmulOptions { dtype: DType::F16, ..MatmulOptions::default() })
 }
 
 /// x, which is f16, in f32.
 pub fn widened(r: &mut Recorder, x: &Var) -> Result<Var> {
     let identity = identity(r.gpu(), x)?;
-    matmul(r, x, &identity, None, None)
+    matmul(r, x, &identity, MatmulOptions::default())
 }
 
 fn identity(g: &Gpu, x: &Var) -> Result<Var> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rowscan::gpu::{Caps, Gpu, Phase, Plan, Precision, Program, Recording};
 use rowscan::ops::activation::gelu;
-use rowscan::ops::matmul::matmul;
+use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
@@ -40,7 +40,8 @@ fn a_replay_does_not_wait_for_the_device() {
     let Some(g) = gpu() else { return };
     let n = 384;
     let x = leaf(g, &[n, n], &vec![1e-3; n * n]);
-    let chain = |r: &mut Recorder| (0..24).try_fold(x.clone(), |last, _| matmul(r, &last, &x, None, None));
+    let chain =
+        |r: &mut Recorder| (0..24).try_fold(x.clone(), |last, _| matmul(r, &last, &x, MatmulOptions::default()));
     let (recording, out) = Recorder::inference(g).record(chain).unwrap();
     let program = Program::new(recording).unwrap();
     let time = || {
@@ -168,7 +169,7 @@ fn a_backward_pass_may_run_after_its_forward_pass_was_read() {
         let x = leaf(g, &[2, 3], &[0.5, -1.0, 2.0, 0.0, 3.0, -0.25]);
         let mut r = Recorder::new(g);
         let hidden = gelu(&mut r, &x).unwrap();
-        let out = matmul(&mut r, &hidden, &x, None, None).unwrap();
+        let out = matmul(&mut r, &hidden, &x, MatmulOptions::default()).unwrap();
         if read {
             r.run().unwrap();
             out.data.to_vec(g).unwrap();
@@ -226,7 +227,7 @@ fn a_result_of_constants_is_a_constant() {
     let (constant, w) = (Var::constant(x), Var::leaf(w));
     let mut r = Recorder::new(&g);
     let hidden = gelu(&mut r, &constant).unwrap();
-    let out = matmul(&mut r, &hidden, &w, None, None).unwrap();
+    let out = matmul(&mut r, &hidden, &w, MatmulOptions::default()).unwrap();
     assert_eq!((hidden.id(), out.id() == 0), (0, false));
     let grads = r.backward(&out, Grads::default()).unwrap();
     assert!(grads.get(&w).is_some() && grads.get(&hidden).is_none());
@@ -312,7 +313,7 @@ fn the_work_of_launches_comes_from_their_formulae() {
     let [x, w, b] = [(m, k), (n, k), (1, n)].map(|(rows, cols)| Var::leaf(Tensor::input("x", &[rows, cols])));
     let mut r = Recorder::new(&g);
     let b = Var::leaf(b.data.reshape(&[n]).unwrap());
-    let y = matmul(&mut r, &x, &w, Some(&b), None).unwrap();
+    let y = matmul(&mut r, &x, &w, MatmulOptions { bias: Some(&b), ..MatmulOptions::default() }).unwrap();
     r.backward(&y, Grads::default()).unwrap();
     let recording = r.take();
     let sum = |name: &str| -> Work { recording.launches().iter().filter(|l| l.name() == name).map(|l| l.work()).sum() };

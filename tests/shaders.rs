@@ -2,7 +2,7 @@
 
 use naga::{AddressSpace, StorageAccess, TypeInner};
 use rowscan::gpu::{Bind, Caps, DType, Element, Gpu, Kernel, Scalars, Tiers};
-use rowscan::ops::selective_scan::{Scan, chan_layout, selective_scan};
+use rowscan::ops::selective_scan::{Scan, channel_layout, packed};
 use rowscan::ops::step::StepState;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
@@ -208,9 +208,9 @@ fn the_backward_scan_fits_any_subgroup() {
             let var = |shape: &[usize]| Var::leaf(Tensor::input("leaf", shape));
             let stored = |label, shape: &[usize]| Tensor::scratch_of(DType::f16_if(half), label, shape);
             let x = || Var::leaf(stored("leaf", &[2, 2, 40, 70]));
-            let (xdbl, chan) = (var(&[2, 2, 40, 2 * n]), var(&[chan_layout(2, 70, n).len]));
+            let (xdbl, channel_params) = (var(&[2, 2, 40, 2 * n]), var(&[channel_layout(2, 70, n).len]));
             let scan = |r: &mut Recorder| {
-                let out = selective_scan(r, &x(), &x(), &xdbl, &chan, None, Scan::mamba(n))?.0;
+                let out = packed(r, &x(), &x(), &xdbl, &channel_params, None, Scan::mamba(n))?.0;
                 r.backward_from(&out, stored("dout", &[2, 40, 70]), Grads::default())
             };
             let (recording, _) = Recorder::new(&g).record(scan).expect("recorded");

@@ -56,7 +56,7 @@ def scan(T, facts, device):
     S, N = facts["directions"], facts["states"]
     u, delta, xdbl = T["input.u"], T["input.delta"], T["input.xdbl"]
     _, B, L, E = u.shape
-    chan, up = T["input.chan"], lambda n: -(-n // 64) * 64
+    channel_params, up = T["input.channel_params"], lambda n: -(-n // 64) * 64
     d_at = up(S * E * N)
     bias_at = d_at + up(S * E)
     z = T["input.xz"][..., E:]
@@ -65,7 +65,7 @@ def scan(T, facts, device):
         leaves = {}
         for s in range(S):
             channel = lambda x: leaf(flip(x.transpose(1, 2).contiguous(), s, 2).to(dtype))
-            part = lambda at, *shape: chan[at + s * math.prod(shape) :][: math.prod(shape)].view(shape)
+            part = lambda at, *shape: channel_params[at + s * math.prod(shape) :][: math.prod(shape)].view(shape)
             leaves |= {
                 f"u{s}": channel(u[s]),
                 f"delta{s}": channel(delta[s]),
@@ -89,12 +89,12 @@ def scan(T, facts, device):
             dxdbl[..., -2 * N : -N], dxdbl[..., -N:] = both("B"), both("C")
             dxz = torch.zeros_like(T["input.xz"])
             dxz[..., E:] = both("z").sum(0)
-            dchan = torch.zeros_like(chan)
+            dchannel_params = torch.zeros_like(channel_params)
             for s in range(S):
                 for at, k in ((0, "A"), (d_at, "D"), (bias_at, "bias")):
                     grad = g[f"A{s}"] * leaves[f"A{s}"].detach() if k == "A" else g[f"{k}{s}"]
-                    dchan[at + s * grad.numel() :][: grad.numel()] = grad.flatten()
-            return {"u": both("u"), "delta": both("delta"), "xdbl": dxdbl, "xz": dxz, "chan": dchan}
+                    dchannel_params[at + s * grad.numel() :][: grad.numel()] = grad.flatten()
+            return {"u": both("u"), "delta": both("delta"), "xdbl": dxdbl, "xz": dxz, "channel_params": dchannel_params}
 
         dout = T["dout.out"].transpose(1, 2).to(dtype) / S
         douts = [flip(dout, s, 2).contiguous() for s in range(S)]
@@ -180,7 +180,8 @@ def mlp(T, facts, device):
         yield Reference("PyTorch " + precision, leaves, call, lambda o: {"y": o[0]}, lambda g: g, [T["dout.y"]], precision)
 
 
-def norm(T, facts, device, rms):
+def norm(T, facts, device):
+    rms = facts["op"] == "rms_norm"
     x, residual, keep = T["input.x"], T["input.residual"], T["input.keep"]
     d = x.shape[-1]
 
@@ -237,8 +238,7 @@ FAMILIES = {
     "attention": attention,
     "matmul": matmul,
     "mlp": mlp,
-    "rms_norm": lambda *a: norm(*a, rms=True),
-    "layer_norm": lambda *a: norm(*a, rms=False),
+    "norm": norm,
     "adamw": adamw,
     "activation": elementwise,
 }

@@ -2,9 +2,9 @@
 
 use super::compare::{GRADIENT, OUTPUT, Report};
 use super::fixture::{Array, Fixture};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::ops::selective_scan::{Scan, chan_layout, selective_scan};
+use crate::ops::selective_scan::{ScanOptions, selective_scan};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -37,36 +37,28 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let token_last = [b, d, l];
     let u = swap(&needed("input.u", &token_last)?, token_last);
     let delta = swap(&needed("input.delta", &token_last)?, token_last);
-    let (bs, cs) = (needed("input.B", &[b, n, l])?, needed("input.C", &[b, n, l])?);
-    let (bs, cs) = (swap(&bs, [b, n, l]), swap(&cs, [b, n, l]));
-    let xdbl: Vec<f32> = bs.chunks(n.max(1)).zip(cs.chunks(n.max(1))).flat_map(|(b, c)| [b, c].concat()).collect();
+    let states = [b, n, l];
+    let (bs, cs) = (swap(&needed("input.B", &states)?, states), swap(&needed("input.C", &states)?, states));
+    let a_values = needed("input.A", &[d, n])?;
+    let a_log: Vec<f32> = a_values.iter().map(|a| (-a).ln()).collect();
     let (skip, bias) = (sized("input.D", &[d])?, sized("input.delta_bias", &[d])?);
     let z = sized("input.z", &token_last)?.map(|z| swap(&z, token_last));
 
-    let layout = chan_layout(1, d, n);
-    let mut chan = vec![0.0; layout.len];
-    let a_values = needed("input.A", &[d, n])?;
-    for (slot, value) in chan[layout.a_log..].iter_mut().zip(&a_values) {
-        *slot = (-value).ln();
-    }
-    for (at, part) in [(layout.d, &skip), (layout.bias, &bias)] {
-        if let Some(values) = part {
-            chan[at..at + d].copy_from_slice(values);
-        }
-    }
     let leaf = |shape: &[usize], values: &[f32]| Tensor::from_slice(g, shape, values).map(Var::leaf);
+    let optional = |shape: &[usize], values: Option<Vec<f32>>| values.map(|v| leaf(shape, &v)).transpose();
     let (u, delta) = (leaf(&[1, b, l, d], &u)?, leaf(&[1, b, l, d], &delta)?);
-    let (xdbl, chan) = (leaf(&[1, b, l, 2 * n], &xdbl)?, leaf(&[layout.len], &chan)?);
-    let xz = z.map(|z| {
-        let rows: Vec<f32> = z.chunks(d).flat_map(|row| [vec![0.0; d], row.to_vec()].concat()).collect();
-        leaf(&[b, l, 2 * d], &rows)
-    });
-    let xz = xz.transpose()?;
-    let softplus = f.config("delta_softplus").as_bool().unwrap_or(true);
-    let spec = Scan { states: n, softplus, has_d: skip.is_some(), has_bias: bias.is_some(), algorithm: None };
+    let (a_log, bs, cs) = (leaf(&[1, d, n], &a_log)?, leaf(&[1, b, l, n], &bs)?, leaf(&[1, b, l, n], &cs)?);
+    let (skip, bias, z) = (optional(&[1, d], skip)?, optional(&[1, d], bias)?, optional(&[b, l, d], z)?);
+    let options = ScanOptions {
+        d: skip.as_ref(),
+        z: z.as_ref(),
+        delta_bias: bias.as_ref(),
+        delta_softplus: f.config("delta_softplus").as_bool().unwrap_or(true),
+        algorithm: None,
+    };
 
     let mut r = Recorder::new(g);
-    let (out, last_state) = selective_scan(&mut r, &u, &delta, &xdbl, &chan, xz.as_ref(), spec)?;
+    let (out, last_state) = selective_scan(&mut r, &u, &delta, &a_log, &bs, &cs, options)?;
     let dout = swap(&needed("input.dout", &token_last)?, token_last);
     let dout = Tensor::from_slice(g, &[b, l, d], &dout)?;
     let grads = r.backward_from(&out, dout, Grads::default())?;
@@ -78,24 +70,19 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
         report.relative("output.last_state", &last_state.to_vec(g)?, theirs, OUTPUT);
     }
     let read = |var: &Var| grads.get(var).map_or_else(|| Ok(Vec::new()), |grad| grad.to_vec(g));
-    let (du, ddelta, dxdbl, dchan) = (read(&u)?, read(&delta)?, read(&xdbl)?, read(&chan)?);
-    let half = |offset: usize| -> Vec<f32> {
-        let rows: Vec<f32> = dxdbl.chunks(2 * n.max(1)).flat_map(|row| row[offset..offset + n].to_vec()).collect();
-        swap(&rows, [b, l, n])
-    };
-    let da = dchan[layout.a_log..].iter().zip(&a_values).map(|(dlog, a)| dlog / a).collect();
+    let da = read(&a_log)?.iter().zip(&a_values).map(|(dlog, a)| dlog / a).collect();
     let mut found = vec![
-        ("u", swap(&du, [b, l, d])),
-        ("delta", swap(&ddelta, [b, l, d])),
+        ("u", swap(&read(&u)?, [b, l, d])),
+        ("delta", swap(&read(&delta)?, [b, l, d])),
         ("A", da),
-        ("B", half(0)),
-        ("C", half(n)),
-        ("D", dchan[layout.d..layout.d + d].to_vec()),
-        ("delta_bias", dchan[layout.bias..layout.bias + d].to_vec()),
+        ("B", swap(&read(&bs)?, [b, l, n])),
+        ("C", swap(&read(&cs)?, [b, l, n])),
     ];
-    if let Some(xz) = &xz {
-        let dz: Vec<f32> = read(xz)?.chunks(2 * d).flat_map(|row| row[d..].to_vec()).collect();
-        found.push(("z", swap(&dz, [b, l, d])));
+    for (name, var) in [("D", &skip), ("delta_bias", &bias)] {
+        found.extend(var.as_ref().map(|var| Ok::<_, Error>((name, read(var)?))).transpose()?);
+    }
+    if let Some(z) = &z {
+        found.push(("z", swap(&read(z)?, [b, l, d])));
     }
     for (name, theirs) in f.with_prefix("grad.") {
         match found.iter().find(|(ours, _)| *ours == name) {

@@ -5,8 +5,9 @@ use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::resize_positions;
-use crate::ops::attention::{Mask, Regions, self_attention};
-use crate::ops::{activation, rms_norm};
+use crate::ops::activation;
+use crate::ops::attention::{AttentionMask, AttentionOptions, Regions, self_attention};
+use crate::ops::norm::{NormOptions, rms_norm};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -40,7 +41,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     if let Some(theirs) = f.find("rmsnorm.y") {
         let (x, residual, weight) = (load("rmsnorm.x")?, load("rmsnorm.residual")?, load("rmsnorm.weight")?);
         let mut r = Recorder::inference(g);
-        let (y, sum) = rms_norm::rms_norm(&mut r, &x, Some(&residual), None, &weight, 1e-5)?;
+        let (y, sum) =
+            rms_norm(&mut r, &x, &weight, NormOptions { residual: Some(&residual), ..NormOptions::eps(1e-5) })?;
         r.run()?;
         report.relative("rmsnorm.y", &y.data.to_vec(g)?, theirs, OUTPUT);
         if let Some(theirs) = f.find("rmsnorm.new_residual") {
@@ -78,7 +80,11 @@ fn decoder_mask(g: &Gpu, side: usize) -> Result<Vec<f32>> {
     let heads = l.div_ceil(128);
     let rows = Regions::rows(g, side, side)?;
     let mut r = Recorder::inference(g);
-    let out = self_attention(&mut r, &qkv, heads, Mask::RegionCausal, Some(&rows))?;
+    let out = self_attention(
+        &mut r,
+        &qkv,
+        AttentionOptions { heads, mask: AttentionMask::RegionCausal, regions: Some(&rows) },
+    )?;
     r.run()?;
     Ok(out.data.to_vec(g)?.into_iter().map(|weight| if weight > 0.0 { 1.0 } else { 0.0 }).collect())
 }

@@ -4,7 +4,7 @@
 //!   pred (rows, cols), column (py·P + px)·C + c: channel fastest, as the reference models store it
 //!   tgt  (rows, cols), column (c·P + py)·P + px: as `patchify` writes it          cols = C·P·P
 //!   mask (rows), 1 = hidden, counts        scale = 1 / Σ mask
-//!   t^ = (tgt - mean)/√(var + 1e-6), var unbiased (cols-1); without `normalise`, t^ = tgt
+//!   t^ = (tgt - mean)/√(var + 1e-6), var unbiased (cols-1); without `normalize`, t^ = tgt
 //!   row[i] = mask·scale·mean_c (pred - t^)²    loss = Σ row
 //!   dpred = dloss·mask·scale·2/cols·(pred - t^)
 //! ```
@@ -29,8 +29,8 @@ pub struct Out {
 }
 
 /// Returns the loss and the share of each row.
-pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool) -> Out {
-    let diff = diff(dim, pred, tgt, normalise);
+pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalize: bool) -> Out {
+    let diff = diff(dim, pred, tgt, normalize);
     let row = |(diff, mask): (&[f64], &f64)| mask * scale * diff.iter().map(|d| d * d).sum::<f64>() / dim.cols as f64;
     let rows: Vec<f64> = diff.chunks(dim.cols).zip(mask).map(row).collect();
     Out { loss: rows.iter().sum(), rows }
@@ -38,18 +38,18 @@ pub fn forward(dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, n
 
 /// Gradient dpred (rows, cols).
 pub fn backward(
-    dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalise: bool, dloss: f64,
+    dim: Dims, pred: &[f64], tgt: &[f64], mask: &[f64], scale: f64, normalize: bool, dloss: f64,
 ) -> Vec<f64> {
     let factor = |i: usize| dloss * mask[i / dim.cols] * scale * 2.0 / dim.cols as f64;
-    diff(dim, pred, tgt, normalise).iter().enumerate().map(|(i, d)| factor(i) * d).collect()
+    diff(dim, pred, tgt, normalize).iter().enumerate().map(|(i, d)| factor(i) * d).collect()
 }
 
 /// Returns t^ (rows, cols), in the column order of pred.
-pub fn target(dim: Dims, tgt: &[f64], normalise: bool) -> Vec<f64> {
+pub fn target(dim: Dims, tgt: &[f64], normalize: bool) -> Vec<f64> {
     let pixels = dim.cols / dim.channels;
     let mut out = Vec::with_capacity(tgt.len());
     for tgt in tgt.chunks(dim.cols) {
-        let (mean, std) = if normalise { stats(tgt) } else { (0.0, 1.0) };
+        let (mean, std) = if normalize { stats(tgt) } else { (0.0, 1.0) };
         let column = |i: usize| i % dim.channels * pixels + i / dim.channels;
         out.extend((0..dim.cols).map(|i| (tgt[column(i)] - mean) / std));
     }
@@ -57,8 +57,8 @@ pub fn target(dim: Dims, tgt: &[f64], normalise: bool) -> Vec<f64> {
 }
 
 /// Returns pred - t^, in the column order of pred.
-fn diff(dim: Dims, pred: &[f64], tgt: &[f64], normalise: bool) -> Vec<f64> {
-    pred.iter().zip(target(dim, tgt, normalise)).map(|(pred, target)| pred - target).collect()
+fn diff(dim: Dims, pred: &[f64], tgt: &[f64], normalize: bool) -> Vec<f64> {
+    pred.iter().zip(target(dim, tgt, normalize)).map(|(pred, target)| pred - target).collect()
 }
 
 /// Mean and √(unbiased variance + 1e-6) of one patch.
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn gradients() {
-        for (rows, pixels, channels, normalise) in
+        for (rows, pixels, channels, normalize) in
             [(1, 1, 2, true), (5, 4, 3, true), (3, 1, 1, false), (2, 7, 3, false)]
         {
             let cols = pixels * channels;
@@ -95,8 +95,8 @@ mod tests {
             let (pred, tgt, mask) =
                 (random(1, rows * cols), random(2, rows * cols), &[1.0, 0.0, 1.0, 0.5, 1.0][..rows]);
             let scale = 1.0 / mask.iter().sum::<f64>();
-            let dpred = backward(dim, &pred, &tgt, mask, scale, normalise, -1.7);
-            check("dpred", &pred, &dpred, |pred| -1.7 * forward(dim, pred, &tgt, mask, scale, normalise).loss);
+            let dpred = backward(dim, &pred, &tgt, mask, scale, normalize, -1.7);
+            check("dpred", &pred, &dpred, |pred| -1.7 * forward(dim, pred, &tgt, mask, scale, normalize).loss);
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::init::Init;
 use super::params::Params;
 use crate::error::Result;
-use crate::ops;
+use crate::gpu::DType;
+use crate::ops::matmul::{MatmulOptions, matmul};
 use crate::ops::mlp::Layer;
 use crate::tape::{Recorder, Var};
 
@@ -39,23 +40,27 @@ impl Linear {
         Ok(Self { weight: params.add("weight", &shape, &shape, init)?, bias: None, name: params.path() })
     }
 
-    /// Weight and bias as an operand of [`ops::mlp`].
+    /// Weight and bias as an operand of [`mlp`](crate::ops::mlp).
     pub fn layer(&self) -> Layer<'_> {
         Layer { w: &self.weight, bias: self.bias.as_ref() }
     }
 
     /// x (.., in) → (.., out)
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        ops::matmul::matmul(r, x, &self.weight, self.bias.as_ref(), None)
+        self.product(r, x, MatmulOptions::default())
     }
 
-    /// x (.., in) → (.., out), stored as f16 for an operator that reads f16.
-    pub fn forward_half(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        ops::matmul::matmul_half(r, x, &self.weight, self.bias.as_ref())
+    /// x (.., in) → (.., out), stored as `dtype` for an operator that reads it.
+    pub fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
+        self.product(r, x, MatmulOptions { dtype, ..MatmulOptions::default() })
     }
 
     /// x (.., in) → (.., out), plus `residual` (.., out): the product and the addition in one launch.
     pub fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: &Var) -> Result<Var> {
-        ops::matmul::matmul(r, x, &self.weight, self.bias.as_ref(), Some(residual))
+        self.product(r, x, MatmulOptions { residual: Some(residual), ..MatmulOptions::default() })
+    }
+
+    fn product(&self, r: &mut Recorder, x: &Var, options: MatmulOptions<'_>) -> Result<Var> {
+        matmul(r, x, &self.weight, MatmulOptions { bias: self.bias.as_ref(), ..options })
     }
 }

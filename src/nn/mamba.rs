@@ -4,10 +4,11 @@
 use super::init::{Init, InitScheme};
 use super::linear::Linear;
 use super::params::{Params, Part};
+use super::stored::stored;
 use crate::error::{Error, Result};
-use crate::gpu::Precision;
+use crate::gpu::DType;
 use crate::ops::scale::scale;
-use crate::ops::selective_scan::{Scan, chan_layout};
+use crate::ops::selective_scan::{Scan, channel_layout};
 use crate::ops::ssm::{Ssm, ssm};
 use crate::tape::{Recorder, Var};
 
@@ -85,8 +86,8 @@ impl MambaMixer {
         let dt = either(Init::Uniform((r as f32).powf(-0.5)), Init::XavierUniform);
         let dt_bias = either(Init::DtBias, Init::Zeros);
         let conv = Init::Uniform((k as f32).powf(-0.5));
-        let layout = chan_layout(s, e, n);
-        let chan = [
+        let layout = channel_layout(s, e, n);
+        let channel_params = [
             part(["A_log", "A_b_log"], &[e, n], Init::LogArange),
             part(["D", "D_b"], &[e], Init::Ones),
             part(["dt_proj.bias", "dt_proj_b.bias"], &[e], dt_bias),
@@ -103,7 +104,7 @@ impl MambaMixer {
                     conv_b: p.pack(&[conv_b], &[s, e])?,
                     x_proj: p.pack(&[x_proj], &[s, r + 2 * n, e])?,
                     dt_proj: p.pack(&[dt_proj], &[s, e, r])?,
-                    chan: p.pack(&chan, &[layout.len])?,
+                    channel_params: p.pack(&channel_params, &[layout.len])?,
                     scan: Scan::mamba(n),
                 },
                 out_proj: Linear::no_bias(p, "out_proj", e, d, out)?,
@@ -114,10 +115,10 @@ impl MambaMixer {
 
     /// x (B, L, D) → (B, L, D)
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        // Mixed precision stores xz, u, delta and y as f16. Not when directions are summed: `scale` reads f32 only.
+        // u, delta and y are stored as xz is. Directions that are summed stay f32: `scale` reads nothing else.
         let [_, inner] = self.branch.conv_b.data.dims("mixer: conv_b")?;
-        let half = r.precision() == Precision::Mixed && !self.sum && inner.is_multiple_of(4);
-        let xz = if half { self.in_proj.forward_half(r, x)? } else { self.in_proj.forward(r, x)? }; // (B, L, 2E)
+        let dtype = if self.sum { DType::F32 } else { stored(r, inner) };
+        let xz = self.in_proj.forward_as(r, x, dtype)?; // (B, L, 2E)
         let mut y = ssm(r, &xz, &self.branch)?; // (B, L, E), the mean over directions
         if self.sum {
             y = scale(r, &y, 2.0)?;

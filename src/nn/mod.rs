@@ -5,6 +5,7 @@ mod linear;
 mod mamba;
 mod norm;
 mod params;
+mod stored;
 mod transformer;
 mod weights;
 
@@ -13,5 +14,6 @@ pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};
 pub use norm::{LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Flat, Params, Part};
+pub use stored::stored;
 pub use transformer::{Block, BlockConfig, CrossBlock};
 pub use weights::{Entry, Mismatch, Weights};

@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use super::init::Init;
 use super::params::Params;
+use super::stored::stored;
 use crate::error::Result;
-use crate::gpu::Precision;
-use crate::ops;
+use crate::gpu::DType;
+use crate::ops::norm::{NormOptions, layer_norm, rms_norm};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
-
-/// Whether the norm of x is stored as f16: in mixed precision, where its width is a multiple of 4, which matrix
-/// products need to read f16.
-fn stores_half(r: &mut Recorder, x: &Var) -> bool {
-    r.precision() == Precision::Mixed && x.data.rows_cols().1.is_multiple_of(4)
-}
 
 /// x·rsqrt(mean(x²) + eps)·w: PyTorch's `nn.RMSNorm`.
 #[derive(Debug, Clone)]
@@ -53,13 +48,18 @@ impl LayerNorm {
 
     /// x (.., width) → (.., width)
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        Ok(ops::layer_norm::layer_norm(r, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+        self.forward_as(r, x, DType::F32)
     }
 
-    /// [`LayerNorm::forward`] for a matrix product to read: stored as f16 in mixed precision.
+    /// [`LayerNorm::forward`] for a matrix product to read: stored as mixed precision stores operands.
     pub fn operand(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        let norm = if stores_half(r, x) { ops::layer_norm::layer_norm_half } else { ops::layer_norm::layer_norm };
-        Ok(norm(r, x, None, None, &self.weight, &self.bias, self.eps)?.0)
+        let dtype = stored(r, x.data.rows_cols().1);
+        self.forward_as(r, x, dtype)
+    }
+
+    fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
+        let options = NormOptions { dtype, ..NormOptions::eps(self.eps) };
+        Ok(layer_norm(r, x, &self.weight, &self.bias, options)?.0)
     }
 }
 
@@ -95,26 +95,25 @@ impl ResidualNorm {
     pub fn add(
         &self, r: &mut Recorder, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
     ) -> Result<(Var, Var)> {
-        match self {
-            Self::Rms(norm) => ops::rms_norm::rms_norm(r, x, residual, drop_path, &norm.weight, norm.eps),
-            Self::Layer(norm) => {
-                ops::layer_norm::layer_norm(r, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
-            }
-        }
+        self.add_as(r, x, residual, drop_path, DType::F32)
     }
 
-    /// [`ResidualNorm::add`] whose norm a matrix product reads: stored as f16 in mixed precision. The sum stays f32.
+    /// [`ResidualNorm::add`] whose norm a matrix product reads: stored as mixed precision stores operands. The sum
+    /// stays f32.
     pub fn add_operand(
         &self, r: &mut Recorder, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>,
     ) -> Result<(Var, Var)> {
-        if !stores_half(r, x) {
-            return self.add(r, x, residual, drop_path);
-        }
+        let dtype = stored(r, x.data.rows_cols().1);
+        self.add_as(r, x, residual, drop_path, dtype)
+    }
+
+    fn add_as(
+        &self, r: &mut Recorder, x: &Var, residual: Option<&Var>, drop_path: Option<&Tensor>, dtype: DType,
+    ) -> Result<(Var, Var)> {
+        let options = |eps: f32| NormOptions { eps, residual, drop_path, dtype };
         match self {
-            Self::Rms(norm) => ops::rms_norm::rms_norm_half(r, x, residual, drop_path, &norm.weight, norm.eps),
-            Self::Layer(norm) => {
-                ops::layer_norm::layer_norm_half(r, x, residual, drop_path, &norm.weight, &norm.bias, norm.eps)
-            }
+            Self::Rms(norm) => rms_norm(r, x, &norm.weight, options(norm.eps)),
+            Self::Layer(norm) => layer_norm(r, x, &norm.weight, &norm.bias, options(norm.eps)),
         }
     }
 }

@@ -6,11 +6,12 @@ use super::init::Init;
 use super::linear::Linear;
 use super::norm::LayerNorm;
 use super::params::Params;
+use super::stored::stored;
 use crate::error::{Error, Result};
-use crate::gpu::Precision;
-use crate::ops;
-use crate::ops::attention::{Mask, Regions};
+use crate::ops::add::add_kept;
+use crate::ops::attention::{AttentionMask, AttentionOptions, Regions, cross_attention, self_attention, weights};
 use crate::ops::matmul::Act;
+use crate::ops::mlp::{MlpOptions, mlp};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -32,15 +33,16 @@ impl Mlp {
 
     /// x (.., D) → (.., D), plus `residual` (.., D) if there is one.
     fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
-        ops::mlp::mlp(r, x, self.fc1.layer(), Act::Gelu, self.fc2.layer(), residual)
+        let hidden = stored(r, self.fc1.weight.data.shape()[0]);
+        let options = MlpOptions { residual, hidden, ..MlpOptions::act(Act::Gelu) };
+        mlp(r, x, self.fc1.layer(), self.fc2.layer(), options)
     }
 }
 
-/// Queries, keys or values for attention. In mixed precision they are stored as f16 if the size of a head is a multiple
-/// of 4, which the attention kernel needs to read f16.
+/// Queries, keys or values for attention, stored as mixed precision stores operands of that head size.
 fn project(r: &mut Recorder, linear: &Linear, x: &Var, heads: usize) -> Result<Var> {
-    let half = r.precision() == Precision::Mixed && (x.data.rows_cols().1 / heads).is_multiple_of(4);
-    if half { linear.forward_half(r, x) } else { linear.forward(r, x) }
+    let dtype = stored(r, x.data.rows_cols().1 / heads);
+    linear.forward_as(r, x, dtype)
 }
 
 fn check_heads(name: &str, width: usize, heads: usize) -> Result<()> {
@@ -105,13 +107,13 @@ impl Block {
     pub fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
         let y = self.norm1.operand(r, x)?;
         let qkv = project(r, &self.qkv, &y, self.heads)?; // (B, L, 3D)
-        let y = ops::attention::self_attention(r, &qkv, self.heads, Mask::Full, None)?; // (B, L, D)
+        let y = self_attention(r, &qkv, AttentionOptions::heads(self.heads))?; // (B, L, D)
         let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
             None => self.proj.forward_onto(r, &y, x)?,
             Some(drop_path) => {
                 let y = self.proj.forward(r, &y)?;
-                ops::add::add_kept(r, x, &y, drop_path)?
+                add_kept(r, x, &y, drop_path)?
             }
         };
         let y = self.norm2.operand(r, &x)?;
@@ -119,7 +121,7 @@ impl Block {
             None => self.mlp.forward_onto(r, &y, Some(&x)),
             Some(drop_path) => {
                 let y = self.mlp.forward_onto(r, &y, None)?;
-                ops::add::add_kept(r, &x, &y, drop_path)
+                add_kept(r, &x, &y, drop_path)
             }
         }
     }
@@ -169,15 +171,15 @@ impl CrossBlock {
     }
 
     /// x (B, L, D) → the attention weights (B, H, L, L): softmax(q·kᵀ/√(D/H)) under the mask.
-    pub fn weights(&self, r: &mut Recorder, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Tensor> {
+    pub fn weights(&self, r: &mut Recorder, x: &Var, mask: AttentionMask, regions: Option<&Regions>) -> Result<Tensor> {
         let (q, kv) = self.queries_keys(r, x)?;
-        ops::attention::weights(r, &q.data, &kv.data, self.heads, mask, regions)
+        weights(r, &q.data, &kv.data, AttentionOptions { heads: self.heads, mask, regions })
     }
 
     /// x (B, L, D) → (B, L, D)
-    pub fn forward(&self, r: &mut Recorder, x: &Var, mask: Mask, regions: Option<&Regions>) -> Result<Var> {
+    pub fn forward(&self, r: &mut Recorder, x: &Var, mask: AttentionMask, regions: Option<&Regions>) -> Result<Var> {
         let (q, kv) = self.queries_keys(r, x)?;
-        let y = ops::attention::cross_attention(r, &q, &kv, self.heads, mask, regions)?;
+        let y = cross_attention(r, &q, &kv, AttentionOptions { heads: self.heads, mask, regions })?;
         let x = self.proj.forward_onto(r, &y, x)?;
         let y = self.norm.operand(r, &x)?;
         self.mlp.forward_onto(r, &y, Some(&x))

@@ -1,6 +1,6 @@
 //! cross_entropy: launcher and tape rule of the classification loss. Maths: `shaders/cross_entropy.wgsl`.
 
-use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
 use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Recorder, Var};

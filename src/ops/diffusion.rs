@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
 use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, update, wgsl, write};
 use crate::tape::{Recorder, Var};

@@ -1,9 +1,10 @@
 //! info_nce: launchers and tape rule of the contrastive loss, and its queue. Maths: `shaders/info_nce.wgsl`.
 
 use super::matmul::{Form, Gemm, gemm};
-use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
 use crate::gpu::{Const, Grid, Kernel, params, read, update, wgsl, write};
+use crate::ops::matmul::Added;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -52,7 +53,7 @@ pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temper
         return Err(Error::argument("info_nce: temperature", temperature, "a number above 0"));
     }
     let dots = Tensor::scratch("dots", &[b, k]);
-    gemm(r, &Gemm::dense(Form::Nt, 1, b, k, d), &q.data, queue, None, None, &dots)?;
+    gemm(r, &Gemm::dense(Form::Nt, 1, b, k, d), &q.data, queue, Added::default(), &dots)?;
     let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
     let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: temperature.recip() };
     let consts = [("WG", row_workgroup(r.caps(), k) as u32)];
@@ -63,7 +64,14 @@ pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temper
         r.launch(&BACKWARD_DOTS, Grid::items(b * k, 256), &p, &[&dots, &stat, dloss, &ddots])?;
         r.launch(&BACKWARD_POS, Grid::items(b * d, 256), &p, &[&keys, &stat, dloss, &dpos])?;
         let dq = grads.alloc(&q);
-        gemm(r, &Gemm::dense(Form::Nn, 1, b, d, k), &ddots, &queue, None, Some(&dpos), &dq)?;
+        gemm(
+            r,
+            &Gemm::dense(Form::Nn, 1, b, d, k),
+            &ddots,
+            &queue,
+            Added { residual: Some(&dpos), ..Added::default() },
+            &dq,
+        )?;
         grads.add(r, &q, dq)
     }))
 }

@@ -1,6 +1,6 @@
 //! l2_norm: launcher and tape rule of rows as unit vectors. Maths: `shaders/l2_norm.wgsl`.
 
-use super::rms_norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
 use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
 use crate::tape::{Recorder, Var};

@@ -13,6 +13,7 @@
 use super::matmul::{Form, Gemm, gemm};
 use super::{conv1d, selective_scan};
 use crate::error::{Error, Result};
+use crate::ops::matmul::Added;
 use crate::tape::{Operands, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -27,8 +28,8 @@ pub struct Ssm {
     pub x_proj: Var,
     /// (S, E, R)
     pub dt_proj: Var,
-    /// A_log, D and delta_bias, laid out by [`chan_layout`](selective_scan::chan_layout).
-    pub chan: Var,
+    /// A_log, D and delta_bias, laid out by [`channel_layout`](selective_scan::channel_layout).
+    pub channel_params: Var,
     /// States and kind of the scan.
     pub scan: selective_scan::Scan,
 }
@@ -41,7 +42,9 @@ impl Operands for &Ssm {
     }
 
     fn are_constant(&self) -> bool {
-        [&self.conv_w, &self.conv_b, &self.x_proj, &self.dt_proj, &self.chan].iter().all(Operands::are_constant)
+        [&self.conv_w, &self.conv_b, &self.x_proj, &self.dt_proj, &self.channel_params]
+            .iter()
+            .all(Operands::are_constant)
     }
 }
 
@@ -62,11 +65,17 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
     let rows = b * l;
     let u = conv.forward(r, &xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let xdbl = Tensor::scratch("ssm xdbl", &[s, b, l, cols]);
-    gemm(r, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, None, None, &xdbl)?;
+    gemm(r, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, Added::default(), &xdbl)?;
     let delta = u.scratch_like("ssm delta", &[s, b, l, e]);
     let low = Gemm { lda: cols, a_stride: rows * cols, ..Gemm::dense(Form::Nt, s, rows, e, rank) };
-    gemm(r, &low, &xdbl, &p.dt_proj.data, None, None, &delta)?;
-    let x = selective_scan::Inputs { u, delta, xdbl, chan: p.chan.data.clone(), xz: Some(xz.data.clone()) };
+    gemm(r, &low, &xdbl, &p.dt_proj.data, Added::default(), &delta)?;
+    let x = selective_scan::Inputs {
+        u,
+        delta,
+        xdbl,
+        channel_params: p.channel_params.data.clone(),
+        xz: Some(xz.data.clone()),
+    };
     let scan = selective_scan::Case::new(&x, p.scan)?;
     let save = r.keeps_rules();
     let (out, states) = scan.forward(r, &x, save)?;
@@ -76,15 +85,15 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
         let work = scan.backward(r, &x, &states, dout)?;
         drop(states);
         let ddelta = work.ddelta()?;
-        if grads.wants(&p.chan) {
-            let dchan = grads.alloc(&p.chan);
-            scan.sum_chan(r, &work, &dchan)?;
-            grads.add(r, &p.chan, dchan)?;
+        if grads.wants(&p.channel_params) {
+            let dchannel_params = grads.alloc(&p.channel_params);
+            scan.sum_channel_params(r, &work, &dchannel_params)?;
+            grads.add(r, &p.channel_params, dchannel_params)?;
         }
         if grads.wants(&p.dt_proj) {
             let dw = grads.alloc(&p.dt_proj);
             let low = Gemm { ldb: cols, b_stride: rows * cols, ..Gemm::dense(Form::Tn, s, e, rank, rows) };
-            gemm(r, &low, &ddelta, &x.xdbl, None, None, &dw)?;
+            gemm(r, &low, &ddelta, &x.xdbl, Added::default(), &dw)?;
             grads.add(r, &p.dt_proj, dw)?;
         }
 
@@ -92,16 +101,18 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
         let dxdbl = Tensor::scratch("ssm dxdbl", &[s, b, l, cols]);
         scan.sum_bc(r, &work, &dxdbl, false)?;
         let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, rank, e) };
-        gemm(r, &low, &ddelta, &p.dt_proj.data, None, None, &dxdbl)?;
+        gemm(r, &low, &ddelta, &p.dt_proj.data, Added::default(), &dxdbl)?;
         if grads.wants(&p.x_proj) {
             let dw = grads.alloc(&p.x_proj);
-            gemm(r, &Gemm::dense(Form::Tn, s, cols, e, rows), &dxdbl, &x.u, None, None, &dw)?;
+            gemm(r, &Gemm::dense(Form::Tn, s, cols, e, rows), &dxdbl, &x.u, Added::default(), &dw)?;
             grads.add(r, &p.x_proj, dw)?;
         }
 
         // du: from the scan, and through x_proj
         let du = x.u.scratch_like("ssm du", &[s, b, l, e]);
-        gemm(r, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, None, Some(&work.du()?), &du)?;
+        let from_scan = work.du()?;
+        let added = Added { residual: Some(&from_scan), ..Added::default() };
+        gemm(r, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, added, &du)?;
 
         // dxz: the x half through the convolution, the z half from the gate
         let (dxz, dw, db) = (grads.alloc(&xz), grads.alloc(&p.conv_w), grads.alloc(&p.conv_b));

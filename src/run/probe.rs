@@ -10,6 +10,7 @@ use crate::infer::program::Forward;
 use crate::infer::scores::{Scores, Tally};
 use crate::nn::{Entry, Init, Linear, Params};
 use crate::ops::adamw::AdamwConfig;
+use crate::ops::matmul::MatmulOptions;
 use crate::ops::{cross_entropy, matmul, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -158,7 +159,9 @@ pub fn nearest_neighbours(
     for (tile, rows) in train.rows.chunks(8 * CHUNK * train.width).enumerate() {
         let (first, count) = (tile * 8 * CHUNK, rows.len() / train.width);
         let keys = Var::constant(Tensor::from_slice(g, &[count, train.width], rows)?);
-        let similar = Rows::new(g, test.len().min(256), test.width, |r, x| matmul::matmul(r, x, &keys, None, None))?;
+        let similar = Rows::new(g, test.len().min(256), test.width, |r, x| {
+            matmul::matmul(r, x, &keys, MatmulOptions::default())
+        })?;
         let mut image = 0;
         similar.over(&test, |similarities, labels| {
             for row in similarities.chunks_exact(count).take(labels.len()) {

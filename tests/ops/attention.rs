@@ -2,7 +2,7 @@ use rowscan::Result;
 use rowscan::cpu::attention::{Dims, Mask as Seen, backward, forward, weights};
 use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
 use rowscan::ops::attention::{
-    KERNELS, Mask, Regions, cross_attention, self_attention, tiling, weights as ops_weights,
+    AttentionMask, AttentionOptions, KERNELS, Regions, cross_attention, self_attention, tiling, weights as ops_weights,
 };
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
@@ -49,7 +49,7 @@ fn each_path(test: impl Fn(&Gpu, Precision)) {
 /// One problem with its data: q, k, v and dout as the oracle wants them.
 struct Problem {
     dim: Dims,
-    mask: Mask,
+    mask: AttentionMask,
     regions: Vec<u32>,
     parts: [Vec<f32>; 3],
     dout: Vec<f32>,
@@ -59,7 +59,7 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(seed: u64, [b, lq, lk, h, dh]: [usize; 5], mask: Mask, regions: Vec<u32>) -> Self {
+    fn new(seed: u64, [b, lq, lk, h, dh]: [usize; 5], mask: AttentionMask, regions: Vec<u32>) -> Self {
         let dim = Dims { b, lq, lk, h, dh };
         let mut random = Random::new(seed);
         let parts = [lq, lk, lk].map(|l| random.normal(b * l * h * dh));
@@ -71,11 +71,15 @@ impl Problem {
         Self { precision, ..self }
     }
 
+    fn options<'a>(&self, regions: Option<&'a Regions>) -> AttentionOptions<'a> {
+        AttentionOptions { heads: self.dim.h, mask: self.mask, regions }
+    }
+
     fn seen(&self) -> Seen<'_> {
         match self.mask {
-            Mask::Full => Seen::Full,
-            Mask::RegionCausal => Seen::RegionCausal(&self.regions, &self.regions),
-            Mask::SameRegion => Seen::SameRegion(&self.regions, &self.regions),
+            AttentionMask::Full => Seen::Full,
+            AttentionMask::RegionCausal => Seen::RegionCausal(&self.regions, &self.regions),
+            AttentionMask::SameRegion => Seen::SameRegion(&self.regions, &self.regions),
         }
     }
 
@@ -91,7 +95,7 @@ impl Problem {
     }
 
     fn table(&self, g: &Gpu) -> Option<Regions> {
-        (self.mask != Mask::Full).then(|| Regions::new(g, &self.regions).unwrap())
+        (self.mask != AttentionMask::Full).then(|| Regions::new(g, &self.regions).unwrap())
     }
 
     /// (out, dqkv)
@@ -101,7 +105,7 @@ impl Problem {
         let (out, mut grads) = run(g, &[qkv], &self.dout, |r, v| {
             r.set_precision(self.precision);
             let qkv = self.stored(r, &v[0])?;
-            let out = self_attention(r, &qkv, self.dim.h, self.mask, table.as_ref())?;
+            let out = self_attention(r, &qkv, self.options(table.as_ref()))?;
             self.wide(r, out)
         });
         (out, grads.remove(0))
@@ -159,7 +163,7 @@ impl Problem {
         let (out, found) = run(g, &leaves, &self.dout, |r, v| {
             r.set_precision(self.precision);
             let (q, kv) = (self.stored(r, &v[0])?, self.stored(r, &v[1])?);
-            let out = cross_attention(r, &q, &kv, self.dim.h, self.mask, table.as_ref())?;
+            let out = cross_attention(r, &q, &kv, self.options(table.as_ref()))?;
             self.wide(r, out)
         });
         close(&format!("{name} cross out"), &out, &want.out, tol(&want.out));
@@ -168,7 +172,7 @@ impl Problem {
         let seen = values(g, |r| {
             r.set_precision(self.precision);
             let (q, kv) = (self.stored(r, &leaves[0])?, self.stored(r, &leaves[1])?);
-            ops_weights(r, &q.data, &kv.data, self.dim.h, self.mask, table.as_ref())
+            ops_weights(r, &q.data, &kv.data, self.options(table.as_ref()))
         });
         let want = weights(self.dim, &wide(&self.parts[0]), &wide(&self.parts[1]), scale, self.seen());
         let tol = if self.precision == Precision::Mixed { TOL } else { tol(&want) }; // never rounded
@@ -189,23 +193,23 @@ fn attention_matches_cpu() {
     let any = |seed, l, below| Random::new(seed).below(l, below);
     each_tier(|g| {
         let cases = [
-            ([1, 1, 1, 1, 1], Mask::Full, vec![]),
-            ([3, 5, 5, 3, 1], Mask::RegionCausal, tokens(5)),
-            ([2, 65, 65, 3, 4], Mask::Full, vec![]),
-            ([1, 200, 200, 1, 4], Mask::RegionCausal, any(1, 200, 1 << 31)),
-            ([1, 196, 196, 3, 12], Mask::RegionCausal, rows(196, 14)),
-            ([1, 196, 196, 1, 12], Mask::SameRegion, rows(196, 14)),
-            ([2, 49, 49, 16, 12], Mask::RegionCausal, tokens(49)),
-            ([1, 196, 196, 1, 16], Mask::RegionCausal, tokens(196)),
-            ([1, 200, 200, 1, 16], Mask::SameRegion, any(2, 200, 5)),
-            ([2, 64, 64, 1, 33], Mask::RegionCausal, any(3, 64, 9)),
-            ([1, 65, 65, 3, 33], Mask::SameRegion, rows(65, 8)),
-            ([2, 65, 65, 3, 64], Mask::RegionCausal, rows(65, 5)),
-            ([1, 98, 98, 1, 64], Mask::Full, vec![]),
-            ([1, 1, 1, 3, 128], Mask::SameRegion, vec![7]),
-            ([1, 65, 65, 1, 128], Mask::RegionCausal, any(4, 65, 65)),
-            ([2, 3, 67, 3, 16], Mask::Full, vec![]),
-            ([1, 65, 5, 1, 128], Mask::Full, vec![]),
+            ([1, 1, 1, 1, 1], AttentionMask::Full, vec![]),
+            ([3, 5, 5, 3, 1], AttentionMask::RegionCausal, tokens(5)),
+            ([2, 65, 65, 3, 4], AttentionMask::Full, vec![]),
+            ([1, 200, 200, 1, 4], AttentionMask::RegionCausal, any(1, 200, 1 << 31)),
+            ([1, 196, 196, 3, 12], AttentionMask::RegionCausal, rows(196, 14)),
+            ([1, 196, 196, 1, 12], AttentionMask::SameRegion, rows(196, 14)),
+            ([2, 49, 49, 16, 12], AttentionMask::RegionCausal, tokens(49)),
+            ([1, 196, 196, 1, 16], AttentionMask::RegionCausal, tokens(196)),
+            ([1, 200, 200, 1, 16], AttentionMask::SameRegion, any(2, 200, 5)),
+            ([2, 64, 64, 1, 33], AttentionMask::RegionCausal, any(3, 64, 9)),
+            ([1, 65, 65, 3, 33], AttentionMask::SameRegion, rows(65, 8)),
+            ([2, 65, 65, 3, 64], AttentionMask::RegionCausal, rows(65, 5)),
+            ([1, 98, 98, 1, 64], AttentionMask::Full, vec![]),
+            ([1, 1, 1, 3, 128], AttentionMask::SameRegion, vec![7]),
+            ([1, 65, 65, 1, 128], AttentionMask::RegionCausal, any(4, 65, 65)),
+            ([2, 3, 67, 3, 16], AttentionMask::Full, vec![]),
+            ([1, 65, 5, 1, 128], AttentionMask::Full, vec![]),
         ];
         for (seed, (shape, mask, regions)) in some(cases.into_iter().enumerate()) {
             Problem::new(seed as u64, shape, mask, regions).check(g, TOL);
@@ -220,13 +224,13 @@ fn attention_in_f16_matches_cpu() {
     let any = |seed, l, below| Random::new(seed).below(l, below);
     each_path(|g, precision| {
         let cases = [
-            ([1, 196, 196, 3, 12], Mask::RegionCausal, rows(196, 14)),
-            ([2, 65, 65, 3, 4], Mask::Full, vec![]),
-            ([1, 200, 200, 1, 16], Mask::SameRegion, any(2, 200, 5)),
-            ([2, 64, 64, 1, 36], Mask::RegionCausal, any(3, 64, 9)),
-            ([1, 98, 98, 2, 64], Mask::Full, vec![]),
-            ([2, 3, 67, 3, 16], Mask::Full, vec![]),
-            ([1, 65, 5, 1, 128], Mask::Full, vec![]),
+            ([1, 196, 196, 3, 12], AttentionMask::RegionCausal, rows(196, 14)),
+            ([2, 65, 65, 3, 4], AttentionMask::Full, vec![]),
+            ([1, 200, 200, 1, 16], AttentionMask::SameRegion, any(2, 200, 5)),
+            ([2, 64, 64, 1, 36], AttentionMask::RegionCausal, any(3, 64, 9)),
+            ([1, 98, 98, 2, 64], AttentionMask::Full, vec![]),
+            ([2, 3, 67, 3, 16], AttentionMask::Full, vec![]),
+            ([1, 65, 5, 1, 128], AttentionMask::Full, vec![]),
         ];
         for (seed, (shape, mask, regions)) in some(cases.into_iter().enumerate()) {
             Problem::new(40 + seed as u64, shape, mask, regions).in_precision(precision).check_stored(g);
@@ -239,7 +243,7 @@ fn attention_in_f16_matches_cpu() {
 fn attention_in_f16_matches_cpu_at_every_head() {
     each_path(|g, precision| {
         for (i, dh) in some([4, 8, 32, 64, 128].into_iter().enumerate()) {
-            for mask in [Mask::Full, Mask::RegionCausal, Mask::SameRegion] {
+            for mask in [AttentionMask::Full, AttentionMask::RegionCausal, AttentionMask::SameRegion] {
                 let l = 35 + 6 * i;
                 let problem = Problem::new(60 + i as u64, [1 + i % 2, l, l, 1 + i % 3, dh], mask, rows(l, 7));
                 problem.in_precision(precision).check_stored(g);
@@ -251,7 +255,7 @@ fn attention_in_f16_matches_cpu_at_every_head() {
 #[test]
 fn attention_past_one_grid_row() {
     // 2049·16 groups of one workgroup each: 16 more than a grid row of 32768
-    let problem = Problem::new(1, [2049, 2, 2, 16, 1], Mask::RegionCausal, tokens(2));
+    let problem = Problem::new(1, [2049, 2, 2, 16, 1], AttentionMask::RegionCausal, tokens(2));
     each_tier(|g| problem.check(g, TOL));
     if let Some(g) = coop() {
         problem.check_halved(&g);
@@ -264,19 +268,19 @@ fn attention_on_cooperative_matrices_matches_cpu() {
     let Some(g) = &coop() else { return };
     for l in 1..=70 {
         let dh = [12, 64, 33, 128, 1, 16][l % 6];
-        let mask = [Mask::Full, Mask::RegionCausal, Mask::SameRegion][l / 6 % 3];
+        let mask = [AttentionMask::Full, AttentionMask::RegionCausal, AttentionMask::SameRegion][l / 6 % 3];
         let regions = if l % 2 == 0 { rows(l, 7) } else { Random::new(l as u64).below(l, 1 << 31) };
         Problem::new(l as u64, [1 + l % 2, l, l, 1 + l % 3, dh], mask, regions).check_halved(g);
     }
     for (seed, (shape, mask, regions)) in [
-        ([1, 196, 196, 16, 12], Mask::RegionCausal, rows(196, 14)),
-        ([1, 196, 196, 2, 12], Mask::SameRegion, rows(196, 14)),
-        ([1, 196, 196, 1, 12], Mask::RegionCausal, tokens(196)),
-        ([1, 208, 208, 3, 64], Mask::Full, vec![]),
-        ([1, 150, 150, 1, 128], Mask::RegionCausal, rows(150, 3)),
-        ([2, 3, 67, 3, 16], Mask::Full, vec![]),
-        ([1, 65, 5, 1, 128], Mask::Full, vec![]),
-        ([1, 33, 130, 2, 7], Mask::Full, vec![]),
+        ([1, 196, 196, 16, 12], AttentionMask::RegionCausal, rows(196, 14)),
+        ([1, 196, 196, 2, 12], AttentionMask::SameRegion, rows(196, 14)),
+        ([1, 196, 196, 1, 12], AttentionMask::RegionCausal, tokens(196)),
+        ([1, 208, 208, 3, 64], AttentionMask::Full, vec![]),
+        ([1, 150, 150, 1, 128], AttentionMask::RegionCausal, rows(150, 3)),
+        ([2, 3, 67, 3, 16], AttentionMask::Full, vec![]),
+        ([1, 65, 5, 1, 128], AttentionMask::Full, vec![]),
+        ([1, 33, 130, 2, 7], AttentionMask::Full, vec![]),
     ]
     .into_iter()
     .enumerate()
@@ -287,8 +291,8 @@ fn attention_on_cooperative_matrices_matches_cpu() {
     for seed in 0..12 {
         let mut upto = |n| 1 + random.below(1, n)[0] as usize;
         let (b, lq, lk, h, dh) = (upto(3), upto(140), upto(140), upto(4), upto(40));
-        Problem::new(seed, [b, lq, lk, h, dh], Mask::Full, vec![]).check_halved(g);
-        let mask = [Mask::RegionCausal, Mask::SameRegion][upto(2) - 1];
+        Problem::new(seed, [b, lq, lk, h, dh], AttentionMask::Full, vec![]).check_halved(g);
+        let mask = [AttentionMask::RegionCausal, AttentionMask::SameRegion][upto(2) - 1];
         let regions = upto(40) as u32;
         Problem::new(seed, [b, lq, lq, h, dh], mask, random.below(lq, regions)).check_halved(g);
     }
@@ -297,7 +301,7 @@ fn attention_on_cooperative_matrices_matches_cpu() {
 #[test]
 fn attention_repeats_bit_for_bit() {
     each_path(|g, precision| {
-        let problem = Problem::new(3, [2, 100, 100, 3, 12], Mask::RegionCausal, rows(100, 9));
+        let problem = Problem::new(3, [2, 100, 100, 3, 12], AttentionMask::RegionCausal, rows(100, 9));
         let mut problem = problem.in_precision(precision);
         for half in [false, true] {
             problem.half = half;
@@ -310,7 +314,7 @@ fn attention_repeats_bit_for_bit() {
 #[test]
 fn attention_stays_f32_without_cooperative_matrices() {
     let run = |g: &Gpu, precision| {
-        Problem::new(4, [1, 40, 40, 2, 12], Mask::Full, vec![]).in_precision(precision).run_self(g)
+        Problem::new(4, [1, 40, 40, 2, 12], AttentionMask::Full, vec![]).in_precision(precision).run_self(g)
     };
     let bits = |g: &Gpu| {
         let exact = run(g, Precision::F32);
@@ -328,7 +332,7 @@ fn attention_fuzz() {
         for seed in some(0..10) {
             let mut upto = |n| 1 + random.below(1, n)[0] as usize;
             let (b, l, h, dh) = (upto(3), upto(90), upto(4), [1, 4, 12, 16, 33][upto(5) - 1]);
-            let mask = [Mask::Full, Mask::RegionCausal, Mask::SameRegion][upto(3) - 1];
+            let mask = [AttentionMask::Full, AttentionMask::RegionCausal, AttentionMask::SameRegion][upto(3) - 1];
             let regions = upto(200) as u32;
             Problem::new(seed, [b, l, l, h, dh], mask, random.below(l, regions)).check(g, TOL);
         }
@@ -342,7 +346,7 @@ fn attention_is_causal_bit_for_bit() {
     let kept = (r + 1) * w * 16; // values of rows 0..=r
     each_path(|g, precision| {
         for (regions, half) in [(rows(h * w, w), false), (tokens(h * w), false), (rows(h * w, w), true)] {
-            let a = Problem::new(5, [1, h * w, h * w, 1, 16], Mask::RegionCausal, regions);
+            let a = Problem::new(5, [1, h * w, h * w, 1, 16], AttentionMask::RegionCausal, regions);
             let mut a = Problem { half, precision, ..a };
             a.dout[kept..].fill(0.0);
             let (out, grad) = a.run_self(g);
@@ -365,7 +369,7 @@ fn attention_is_causal_bit_for_bit() {
 fn attention_stays_finite_at_large_logits() {
     each_path(|g, precision| {
         for (size, check) in [(9.0, true), (60.0, false)] {
-            let a = Problem::new(7, [1, 65, 65, 1, 16], Mask::RegionCausal, rows(65, 13));
+            let a = Problem::new(7, [1, 65, 65, 1, 16], AttentionMask::RegionCausal, rows(65, 13));
             let mut a = a.in_precision(precision);
             for part in &mut a.parts[..2] {
                 part.iter_mut().for_each(|x| *x *= size);
@@ -428,7 +432,7 @@ fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
             let g = Gpu::dry(caps.clone());
             let qkv = Var::leaf(Tensor::input("qkv", &[2, 70, 3 * dh]));
             let step = |r: &mut Recorder| {
-                let out = self_attention(r, &qkv, 1, Mask::Full, None)?;
+                let out = self_attention(r, &qkv, AttentionOptions::heads(1))?;
                 r.backward_from(&out, Tensor::input("dout", &[2, 70, dh]), Grads::default())
             };
             let (recording, _) = Recorder::new(&g).in_precision(precision).record(step).expect("recorded");
@@ -457,28 +461,30 @@ fn attention_names_what_is_wrong() {
     let g = &Gpu::dry(Caps::portable());
     let var = |shape: &[usize]| Var::leaf(Tensor::input("x", shape));
     let shape = |out: Result<Var>| out.map(|out| out.data.shape().to_vec());
-    let on_its_own =
-        |of: &[usize], heads, mask| shape(self_attention(&mut Recorder::inference(g), &var(of), heads, mask, None));
+    let on_its_own = |of: &[usize], heads, mask| {
+        shape(self_attention(&mut Recorder::inference(g), &var(of), AttentionOptions { heads, mask, regions: None }))
+    };
     let fails = |result: Result<Vec<usize>>, with: &str| {
         let text = result.expect_err(with).to_string();
         assert!(text.contains(with), "{text}");
     };
-    assert_eq!(on_its_own(&[2, 5, 36], 3, Mask::Full).expect("fits"), [2, 5, 12]);
-    fails(on_its_own(&[2, 5, 35], 1, Mask::Full), "multiple of 3");
-    fails(on_its_own(&[2, 5, 36], 5, Mask::Full), "heads");
-    fails(on_its_own(&[2, 5, 36], 0, Mask::Full), "heads");
-    fails(on_its_own(&[2, 5, 3 * 129], 1, Mask::Full), "heads of 1 to 128");
-    fails(on_its_own(&[2, 180], 3, Mask::Full), "3 dimensions");
-    fails(on_its_own(&[2, 5, 36], 3, Mask::SameRegion), "a table for SameRegion");
+    assert_eq!(on_its_own(&[2, 5, 36], 3, AttentionMask::Full).expect("fits"), [2, 5, 12]);
+    fails(on_its_own(&[2, 5, 35], 1, AttentionMask::Full), "multiple of 3");
+    fails(on_its_own(&[2, 5, 36], 5, AttentionMask::Full), "heads");
+    fails(on_its_own(&[2, 5, 36], 0, AttentionMask::Full), "heads");
+    fails(on_its_own(&[2, 5, 3 * 129], 1, AttentionMask::Full), "heads of 1 to 128");
+    fails(on_its_own(&[2, 180], 3, AttentionMask::Full), "3 dimensions");
+    fails(on_its_own(&[2, 5, 36], 3, AttentionMask::SameRegion), "a table for SameRegion");
     let across = |q: &[usize], kv: &[usize]| {
-        shape(cross_attention(&mut Recorder::inference(g), &var(q), &var(kv), 3, Mask::Full, None))
+        shape(cross_attention(&mut Recorder::inference(g), &var(q), &var(kv), AttentionOptions::heads(3)))
     };
     assert_eq!(across(&[2, 5, 12], &[2, 7, 24]).expect("fits"), [2, 5, 12]);
     fails(across(&[2, 5, 12], &[3, 7, 24]), "attention: kv");
     fails(across(&[2, 5, 12], &[2, 7, 12]), "attention: kv");
     let half = |shape: &[usize]| Var::leaf(Tensor::scratch_of(rowscan::gpu::DType::F16, "x", shape));
-    let in_half =
-        |q: &Var, kv: &Var, heads| shape(cross_attention(&mut Recorder::inference(g), q, kv, heads, Mask::Full, None));
+    let in_half = |q: &Var, kv: &Var, heads| {
+        shape(cross_attention(&mut Recorder::inference(g), q, kv, AttentionOptions::heads(heads)))
+    };
     assert_eq!(in_half(&half(&[2, 5, 12]), &half(&[2, 7, 24]), 3).expect("fits"), [2, 5, 12]);
     fails(in_half(&half(&[2, 5, 12]), &half(&[2, 7, 24]), 2), "a multiple of 4");
     fails(in_half(&half(&[2, 5, 12]), &var(&[2, 7, 24]), 3), "f16");
@@ -486,5 +492,12 @@ fn attention_names_what_is_wrong() {
     fails(Regions::new(g, &[]).map(|r| vec![r.len()]), "at least one");
     let table = Regions::rows(g, 2, 3).expect("six tokens");
     let r = &mut Recorder::inference(g);
-    fails(shape(self_attention(r, &var(&[2, 5, 36]), 3, Mask::RegionCausal, Some(&table))), "6 of each");
+    fails(
+        shape(self_attention(
+            r,
+            &var(&[2, 5, 36]),
+            AttentionOptions { heads: 3, mask: AttentionMask::RegionCausal, regions: Some(&table) },
+        )),
+        "6 of each",
+    );
 }

@@ -1,7 +1,7 @@
 use rowscan::Result;
 use rowscan::cpu::matmul as cpu;
 use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
-use rowscan::ops::matmul::{Form, Gemm, Path, Variant, gemm_with, matmul, pick};
+use rowscan::ops::matmul::{Added, Form, Gemm, MatmulOptions, Path, Variant, gemm_with, matmul, pick};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
@@ -95,7 +95,7 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
         let (a, b, bias, residual) = (tensor(&a)?, tensor(&b)?, tensor(&bias)?, tensor(&residual)?);
         let c = tensor(&vec![-7.0; c_len])?;
         let (bias, residual) = (epilogue.then_some(&bias), epilogue.then_some(&residual));
-        at_once(g, |r| gemm_with(r, variant, &p, &a, &b, bias, residual, &c));
+        at_once(g, |r| gemm_with(r, variant, &p, &a, &b, Added { bias, residual }, &c));
         c.to_vec(g)
     };
     let got = attempt().unwrap_or_else(|e| panic!("{e}"));
@@ -105,6 +105,16 @@ fn check(g: &Gpu, variant: Variant, p: Gemm, epilogue: bool, seed: u64) {
     close(&format!("{variant:?} {p:?}"), &dense(&got), &want, tol_of(variant, p.k));
     let untouched = got.iter().filter(|&&v| v == -7.0).count();
     assert_eq!(untouched, c_len - p.batch * p.m * p.n, "elements between the rows of c");
+}
+
+/// Added to the product: this residual.
+fn onto(residual: &Var) -> MatmulOptions<'_> {
+    MatmulOptions { residual: Some(residual), ..MatmulOptions::default() }
+}
+
+/// Added to the product: a bias and a residual.
+fn both<'a>(bias: &'a Var, residual: &'a Var) -> MatmulOptions<'a> {
+    MatmulOptions { bias: Some(bias), ..onto(residual) }
 }
 
 #[test]
@@ -143,7 +153,7 @@ fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
                 let (a, b) = (Tensor::from_slice(g, &[values.len()], &values)?, Tensor::from_slice(g, &[1], &[1.0])?);
                 let c = Tensor::from_slice(g, &[values.len()], &vec![0.0; values.len()])?;
                 let p = Gemm::dense(Form::Nt, 1, values.len(), 1, 1);
-                at_once(g, |r| gemm_with(r, variant, &p, &a, &b, None, None, &c));
+                at_once(g, |r| gemm_with(r, variant, &p, &a, &b, Added::default(), &c));
                 c.to_vec(g)
             };
             let got = attempt().unwrap_or_else(|e| panic!("{e}"));
@@ -210,7 +220,7 @@ fn split_sums_repeat_bit_for_bit() {
         let product = || -> Result<Vec<f32>> {
             let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
             let c = Tensor::scratch("c", &[p.m, p.n]);
-            at_once(g, |r| gemm_with(r, f32(Path::Tiled(64, 64), 7), &p, &a, &b, None, None, &c));
+            at_once(g, |r| gemm_with(r, f32(Path::Tiled(64, 64), 7), &p, &a, &b, Added::default(), &c));
             c.to_vec(g)
         };
         assert_eq!(product().unwrap(), product().unwrap());
@@ -234,7 +244,7 @@ fn every_path_makes_the_same_bits() {
             let product = |path| -> Result<Vec<f32>> {
                 let (a, b) = (Tensor::from_slice(&g, &[a.len()], &a)?, Tensor::from_slice(&g, &[b.len()], &b)?);
                 let c = Tensor::scratch("c", &[m, n]);
-                at_once(&g, |r| gemm_with(r, Variant { path, splits, precision }, &p, &a, &b, None, None, &c));
+                at_once(&g, |r| gemm_with(r, Variant { path, splits, precision }, &p, &a, &b, Added::default(), &c));
                 c.to_vec(&g)
             };
             let paths = Path::candidates(g.caps(), precision);
@@ -263,14 +273,14 @@ fn tuning_measures_each_class_once_and_changes_no_bit() {
     let mut random = Random::new(29);
     let (x, w, dy) = (random.normal(70 * 40), random.normal(36 * 40), random.normal(70 * 36));
     let leaves = [leaf(&g, &[70, 40], &x), leaf(&g, &[36, 40], &w)];
-    let step = || run(&g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], None, None));
+    let step = || run(&g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], MatmulOptions::default()));
     let before = step();
     let record = |rows: usize| {
         let p = Gemm::dense(Form::Nt, 1, rows, 36, 40);
         let tensor = |n: usize| Tensor::input("operand", &[n]);
         let c = tensor(rows * 36);
         let mut r = Recorder::new(&g);
-        gemm(&mut r, &p, &tensor(rows * 40), &tensor(36 * 40), None, None, &c).unwrap();
+        gemm(&mut r, &p, &tensor(rows * 40), &tensor(36 * 40), Added::default(), &c).unwrap();
         r.finish()
     };
     assert_eq!(tune(&g, record(70).launches(), Precision::F32).unwrap(), 1);
@@ -320,7 +330,7 @@ fn pick_takes_cooperative_matrices_for_what_they_can_hold() {
     let variant = Variant { path: Path::Coop(64), splits: 1, precision: Precision::Mixed };
     let p = Gemm::dense(Form::Nt, 1, 64, 64, 64);
     let c = Tensor::input("c", &[64 * 64]);
-    let launched = gemm_with(&mut Recorder::new(&g), variant, &p, &operand, &operand, None, None, &c);
+    let launched = gemm_with(&mut Recorder::new(&g), variant, &p, &operand, &operand, Added::default(), &c);
     assert!(launched.unwrap_err().to_string().contains("cooperative matrices"));
 }
 
@@ -339,7 +349,7 @@ fn matmul_in_mixed_precision_rounds_every_operand_once() {
         let product = |forward, backward| {
             run(g, &leaves, &dy, |r, v| {
                 r.set_precision(forward);
-                let y = matmul(r, &v[0], &v[1], None, None);
+                let y = matmul(r, &v[0], &v[1], MatmulOptions::default());
                 r.set_precision(backward);
                 y
             })
@@ -349,7 +359,7 @@ fn matmul_in_mixed_precision_rounds_every_operand_once() {
         close("dx", &grads[0], &want.dx, tol(n));
         close("dw", &grads[1], &want.dw, tol(m));
         assert_eq!(Recorder::new(g).precision(), Precision::F32, "the precision is each recorder's own");
-        let (exact, exact_grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], None, None));
+        let (exact, exact_grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], MatmulOptions::default()));
         assert!(exact != y && exact_grads != grads, "f32 sees more of the operands");
         let changed = product(Precision::Mixed, Precision::F32);
         assert!(changed == (y, exact_grads), "a precision is that of the launches that follow");
@@ -374,21 +384,22 @@ fn matmul_matches_cpu() {
             let (wx, ww, wdy) = (wide(&x), wide(&w), wide(&dy));
             let want = cpu::backward(dim, &wx, &ww, &wdy);
 
-            let (y, grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], Some(&v[2]), Some(&v[3])));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], both(&v[2], &v[3])));
             close("y", &y, &cpu::forward(dim, &wx, &ww, Some(&wide(&bias)), Some(&wide(&residual))), tol(k));
             close("dx", &grads[0], &want.dx, tol(n));
             close("dw", &grads[1], &want.dw, tol(m));
             close("dbias", &grads[2], &want.dbias, tol(m));
             close("dresidual", &grads[3], &wdy, Tol { rel: 0.0, abs: 0.0 }); // the same tensor
 
-            let (y, grads) = run(g, &leaves[..2], &dy, |r, v| matmul(r, &v[0], &v[1], None, None));
+            let (y, grads) = run(g, &leaves[..2], &dy, |r, v| matmul(r, &v[0], &v[1], MatmulOptions::default()));
             close("y", &y, &cpu::forward(dim, &wx, &ww, None, None), tol(k));
             close("dx", &grads[0], &want.dx, tol(n));
             close("dw", &grads[1], &want.dw, tol(m));
 
             // a constant x: no gradient, and the weight's is what it was
-            let (_, grads) =
-                run(g, &leaves[1..2], &dy, |r, v| matmul(r, &Var::constant(leaves[0].data.clone()), &v[0], None, None));
+            let (_, grads) = run(g, &leaves[1..2], &dy, |r, v| {
+                matmul(r, &Var::constant(leaves[0].data.clone()), &v[0], MatmulOptions::default())
+            });
             close("dw of constant x", &grads[0], &want.dw, tol(m));
         }
     });
@@ -413,8 +424,8 @@ fn matmul_adds_to_what_its_inputs_have_collected() {
 
         let leaves = [leaf(g, &[m, n], &x), leaf(g, &[n, n], &w)];
         let (got, grads) = run(g, &leaves, &dy, |r, v| {
-            let h = matmul(r, &v[0], &v[1], None, Some(&v[0]))?;
-            matmul(r, &h, &v[1], None, Some(&v[0]))
+            let h = matmul(r, &v[0], &v[1], onto(&v[0]))?;
+            matmul(r, &h, &v[1], onto(&v[0]))
         });
         close("y", &got, &y, tol(2 * n));
         close("dx", &grads[0], &dx, tol(2 * n));
@@ -435,8 +446,8 @@ fn matmul_writes_gradients_in_their_places() {
             let (x, w) = (Var::leaf(weights.range(64, &[m, k])?), Var::leaf(weights.range(128, &[n, k])?));
             let home = [(x.id(), places.range(64, &[m, k])?), (w.id(), places.range(128, &[n, k])?)];
             let mut r = Recorder::new(g);
-            let first = matmul(&mut r, &x, &w, None, None)?;
-            let second = matmul(&mut r, &x, &w, None, Some(&first))?;
+            let first = matmul(&mut r, &x, &w, MatmulOptions::default())?;
+            let second = matmul(&mut r, &x, &w, onto(&first))?;
             let seed = Tensor::from_slice(g, &[m, n], &dy)?;
             r.backward_from(&second, seed, Grads::with_places(home.into()))?;
             r.run()?;
@@ -462,7 +473,14 @@ fn misuse_names_the_argument() {
     let message = |x: &[usize], w: &[usize], bias: Option<&[usize]>, residual: Option<&[usize]>| {
         let (bias, residual) = (bias.map(&var), residual.map(&var));
         let r = &mut Recorder::new(&g);
-        matmul(r, &var(x), &var(w), bias.as_ref(), residual.as_ref()).unwrap_err().to_string()
+        matmul(
+            r,
+            &var(x),
+            &var(w),
+            MatmulOptions { bias: bias.as_ref(), residual: residual.as_ref(), ..MatmulOptions::default() },
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(message(&[2, 3], &[5, 4], None, None), "matmul: x: got [2, 3], expected (.., 4)");
     assert_eq!(message(&[2, 3, 4], &[3, 5, 4], None, None), "matmul: x: got [2, 3, 4], expected (3, .., 4)");
@@ -473,6 +491,6 @@ fn misuse_names_the_argument() {
     assert!(wide.contains("workgroups: got 65536"), "{wide}");
     let short = Tensor::input("short", &[7]);
     let p = Gemm::dense(Form::Nt, 1, 2, 2, 4);
-    let error = gemm_with(&mut Recorder::new(&g), DIRECT, &p, &short, &short, None, None, &short).unwrap_err();
+    let error = gemm_with(&mut Recorder::new(&g), DIRECT, &p, &short, &short, Added::default(), &short).unwrap_err();
     assert_eq!(error.to_string(), "matmul: a: got [7], expected at least 8 elements");
 }

@@ -4,13 +4,14 @@ use rowscan::cpu::mlp as cpu;
 use rowscan::cpu::mlp::Dims;
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::ops::activation;
-use rowscan::ops::matmul::{Act, Epilogue, Form, Gemm, Path, Variant, gemm, gemm_with, matmul};
-use rowscan::ops::mlp::{Layer, mlp};
+use rowscan::ops::matmul::{Act, Added, Epilogue, Form, Gemm, MatmulOptions, Path, Variant, gemm, gemm_with, matmul};
+use rowscan::ops::mlp::{Layer, MlpOptions, mlp};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
 use super::at_once;
 use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
+use rowscan::nn::stored;
 
 /// What one case is made of: x, w₁, b₁, w₂, b₂, residual, and dy.
 struct Case {
@@ -44,7 +45,8 @@ impl Case {
         run(g, &self.leaves(g), &self.dy, |r, v| {
             r.set_precision(precision);
             let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
-            mlp(r, &v[0], first, act, second, Some(&v[5]))
+            let options = MlpOptions { act, residual: Some(&v[5]), hidden: stored(r, self.dim.h) };
+            mlp(r, &v[0], first, second, options)
         })
     }
     /// The output and the gradients of all six.
@@ -114,9 +116,14 @@ fn mlp_is_what_its_parts_make() {
         let parts = |precision| {
             run(g, &case.leaves(g), &case.dy, |r, v| {
                 r.set_precision(precision);
-                let h = matmul(r, &v[0], &v[1], Some(&v[2]), None)?;
+                let h = matmul(r, &v[0], &v[1], MatmulOptions { bias: Some(&v[2]), ..MatmulOptions::default() })?;
                 let h = activation::gelu(r, &h)?;
-                matmul(r, &h, &v[3], Some(&v[4]), Some(&v[5]))
+                matmul(
+                    r,
+                    &h,
+                    &v[3],
+                    MatmulOptions { bias: Some(&v[4]), residual: Some(&v[5]), ..MatmulOptions::default() },
+                )
             })
         };
         let same = |what: &str, got: &[f32], want: &[f32], rel: f64| {
@@ -147,7 +154,9 @@ fn mlp_keeps_nothing_without_a_tape() {
         let forward = |mut r: Recorder| {
             let v = &leaves;
             let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
-            let y = mlp(&mut r, &v[0], first, Act::Gelu, second, Some(&v[5])).unwrap();
+            let y =
+                mlp(&mut r, &v[0], first, second, MlpOptions { residual: Some(&v[5]), ..MlpOptions::act(Act::Gelu) })
+                    .unwrap();
             r.run().unwrap();
             y.data.to_vec(g).unwrap()
         };
@@ -182,7 +191,7 @@ fn epilogues_of_every_variant() {
                     let (bias, inner) = (bias.map(tensor), tensor(&before));
                     let residual = matches!(epilogue, Epilogue::Slope(_)).then_some(&inner);
                     let (a, b) = (tensor(&a), tensor(&b));
-                    at_once(&g, |r| gemm_with(r, variant, &p, &a, &b, bias.as_ref(), residual, &c));
+                    at_once(&g, |r| gemm_with(r, variant, &p, &a, &b, Added { bias: bias.as_ref(), residual }, &c));
                     c.to_vec(&g).unwrap()
                 };
                 // sums of 140 products of unit variance, truncated perhaps; slopes reach 1.13
@@ -212,7 +221,8 @@ fn misuse_names_the_argument() {
     let (x, w1, w2, bias) = (leaf(&[3, 4]), leaf(&[5, 4]), leaf(&[2, 5]), leaf(&[5]));
     let call = |x: &Var, w1: &Var, w2: &Var, b2: Option<&Var>, residual: Option<&Var>| {
         let (first, second) = (Layer { w: w1, bias: Some(&bias) }, Layer { w: w2, bias: b2 });
-        mlp(&mut Recorder::new(g), x, first, Act::Gelu, second, residual).map(|_| ()).map_err(|e| e.to_string())
+        let options = MlpOptions { residual, ..MlpOptions::act(Act::Gelu) };
+        mlp(&mut Recorder::new(g), x, first, second, options).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(call(&x, &w1, &w2, None, None), Ok(()));
     for (what, result) in [
@@ -226,14 +236,14 @@ fn misuse_names_the_argument() {
     let r = &mut Recorder::new(g);
     let halved = Tensor::scratch_of(rowscan::gpu::DType::F16, "c", &[9]);
     let p = Gemm::dense(Form::Nt, 1, 3, 3, 4);
-    let refused = gemm(r, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), None, None, &halved);
+    let refused = gemm(r, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), Added::default(), &halved);
     assert!(refused.unwrap_err().to_string().contains("c in f16"));
     let refused = halved.fill(r, 0.0).unwrap_err().to_string();
     assert!(refused.contains("tensor.fill") && refused.contains("f16"), "{refused}");
     let (a, c) = (Tensor::scratch("a", &[12]), Tensor::scratch("c", &[9]));
     let mut gemm = |epilogue| {
         let p = Gemm { epilogue, ..Gemm::dense(Form::Nt, 1, 3, 3, 4) };
-        gemm(r, &p, &a, &a, None, None, &c).unwrap_err().to_string()
+        gemm(r, &p, &a, &a, Added::default(), &c).unwrap_err().to_string()
     };
     assert!(gemm(Epilogue::Slope(Act::Gelu)).contains("residual"));
     assert!(gemm(Epilogue::Activate(Act::Gelu, 64)).contains("c, activated"));

@@ -5,8 +5,9 @@ use rowscan::{Error, ops};
 
 use super::values;
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+use rowscan::ops::mse_norm::{MseNormOptions, mse_norm};
 
-/// (B, L, pixels, channels, normalise)
+/// (B, L, pixels, channels, normalize)
 fn cases() -> Vec<(usize, usize, usize, usize, bool)> {
     let mut cases = vec![
         (1, 1, 1, 1, false),
@@ -27,7 +28,7 @@ fn cases() -> Vec<(usize, usize, usize, usize, bool)> {
 #[test]
 fn mse_norm_matches_cpu() {
     each_tier(|g| {
-        for (b, l, pixels, channels, normalise) in cases() {
+        for (b, l, pixels, channels, normalize) in cases() {
             let (rows, cols) = (b * l, pixels * channels);
             let mut random = Random::new((rows * cols) as u64);
             let pred = random.normal(rows * cols);
@@ -48,21 +49,21 @@ fn mse_norm_matches_cpu() {
                 Tensor::from_slice(g, &[b, l], &mask).expect("mask"),
             );
             let (loss, grads) = run(g, &[x], &dloss, |r, v| {
-                ops::mse_norm::mse_norm(r, &v[0], &tgt_on, &mask_on, channels, scale, normalise)
+                mse_norm(r, &v[0], &tgt_on, &mask_on, MseNormOptions { channels, scale, normalize })
             });
             let dim = Dims { rows, cols, channels };
             let all = Tensor::from_slice(g, &[rows, cols], &tgt).expect("tgt");
-            let found = values(g, |r| ops::mse_norm::target(r, &all, channels, normalise));
+            let found = values(g, |r| ops::mse_norm::target(r, &all, channels, normalize));
             let (pred, tgt, mask, scale) = (wide(&pred), wide(&tgt), wide(&mask), f64::from(scale));
-            let want = forward(dim, &pred, &tgt, &mask, scale, normalise).rows;
+            let want = forward(dim, &pred, &tgt, &mask, scale, normalize).rows;
             // the oracle takes one gradient for all rows: ask with 1 and scale its rows
-            let mut dpred = backward(dim, &pred, &tgt, &mask, scale, normalise, 1.0);
+            let mut dpred = backward(dim, &pred, &tgt, &mask, scale, normalize, 1.0);
             dpred.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / cols]));
             let name = |what| format!("{what} ({b}, {l}, {pixels}·{channels})");
             // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103,
-            // unnormalised) is off by a few of their roundings, 2e-6 of the mean square, times scale
-            // target: relative to numbers up to 5 (or 103, unnormalised), a few of their roundings
-            close(&name("target"), &found, &target(dim, &tgt, normalise), Tol { rel: 4e-6, abs: 4e-6 });
+            // unnormalized) is off by a few of their roundings, 2e-6 of the mean square, times scale
+            // target: relative to numbers up to 5 (or 103, unnormalized), a few of their roundings
+            close(&name("target"), &found, &target(dim, &tgt, normalize), Tol { rel: 4e-6, abs: 4e-6 });
             close(&name("loss"), &loss, &want, Tol { rel: 8e-6, abs: 2e-6 * scale });
             // dpred: that same difference, times 2·scale/cols and dloss < 3
             let abs = 6.0 * scale / cols as f64 * 4e-6;
@@ -77,10 +78,11 @@ fn mse_norm_names_what_does_not_fit() {
     let pred = leaf(g, &[1, 2, 6], &[0.0; 12]);
     let (tgt, mask) = (Tensor::input("tgt", &[2, 6]), Tensor::input("mask", &[1, 2]));
     let r = &mut Recorder::new(g);
+    let of = |channels| MseNormOptions { channels, ..MseNormOptions::default() };
     for (what, result) in [
-        ("mse_norm: tgt", ops::mse_norm::mse_norm(r, &pred, &mask, &mask, 3, 1.0, true)),
-        ("mse_norm: mask", ops::mse_norm::mse_norm(r, &pred, &tgt, &tgt, 3, 1.0, true)),
-        ("mse_norm: channels", ops::mse_norm::mse_norm(r, &pred, &tgt, &mask, 4, 1.0, true)),
+        ("mse_norm: tgt", mse_norm(r, &pred, &mask, &mask, of(3))),
+        ("mse_norm: mask", mse_norm(r, &pred, &tgt, &tgt, of(3))),
+        ("mse_norm: channels", mse_norm(r, &pred, &tgt, &mask, of(4))),
     ] {
         let error = result.unwrap_err();
         assert!(matches!(&error, Error::Argument { what: found, .. } if found == what), "{error}");

@@ -1,8 +1,10 @@
 use std::cell::OnceCell;
 
 use rowscan::cpu::selective_scan::{Dims, Grads, Inputs, Out, backward, forward};
-use rowscan::gpu::{Gpu, Precision};
-use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout, selective_scan};
+use rowscan::gpu::{Caps, Gpu, Precision};
+use rowscan::ops::selective_scan::{Algorithm, Scan, ScanOptions, channel_layout, packed, selective_scan};
+use rowscan::tape::{Recorder, Var};
+use rowscan::tensor::Tensor;
 
 use crate::common::{Random, each_tier, halved, leaf, round_to_half, run, some, wide, widened};
 
@@ -54,12 +56,12 @@ impl Case {
     }
 
     /// The parameters of the channels in one tensor; pads hold what must never be read.
-    pub fn chan(&self) -> Vec<f32> {
+    pub fn channel_params(&self) -> Vec<f32> {
         self.layout(&self.a_log, &self.d, &self.bias, f32::NAN)
     }
 
     fn layout(&self, a_log: &[f32], d: &[f32], bias: &[f32], pad: f32) -> Vec<f32> {
-        let at = chan_layout(self.dim.s, self.dim.e, self.dim.n);
+        let at = channel_layout(self.dim.s, self.dim.e, self.dim.n);
         let mut all = vec![pad; at.len];
         all[at.a_log..][..a_log.len()].copy_from_slice(a_log);
         all[at.d..][..d.len()].copy_from_slice(d);
@@ -89,22 +91,22 @@ impl Case {
         (forward(self.dim, &x), backward(self.dim, &x, &wide(&self.dout)))
     }
 
-    /// out, last_state, then du, ddelta, dxdbl, dchan and dxz where there is z
+    /// out, last_state, then du, ddelta, dxdbl, dchannel_params and dxz where there is z
     fn gpu(&self, g: &Gpu) -> Vec<Vec<f32>> {
         let Dims { s, b, l, e, n, r } = self.dim;
         let mut leaves = vec![
             leaf(g, &[s, b, l, e], &self.u),
             leaf(g, &[s, b, l, e], &self.delta),
             leaf(g, &[s, b, l, r + 2 * n], &self.xdbl),
-            leaf(g, &[chan_layout(s, e, n).len], &self.chan()),
+            leaf(g, &[channel_layout(s, e, n).len], &self.channel_params()),
         ];
         leaves.extend(self.xz.as_ref().map(|xz| leaf(g, &[b, l, 2 * e], xz)));
         let last = OnceCell::new();
         let (out, grads) = run(g, &leaves, &self.dout, |r, v| {
             r.set_precision(if self.half { Precision::Mixed } else { Precision::F32 });
-            let mut stored = |v: &rowscan::tape::Var| if self.half { halved(r, v) } else { Ok(v.clone()) };
+            let mut stored = |v: &Var| if self.half { halved(r, v) } else { Ok(v.clone()) };
             let (u, delta, xz) = (stored(&v[0])?, stored(&v[1])?, v.get(4).map(stored).transpose()?);
-            let (out, state) = selective_scan(r, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
+            let (out, state) = packed(r, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
             let _ = last.set(state);
             assert_eq!(out.data.is_f16(), self.half);
             if self.half { widened(r, &out) } else { Ok(out) }
@@ -129,7 +131,7 @@ impl Case {
         l2(&format!("{name}: du"), &got[2], &want.du, stored);
         l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, stored);
         l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, summed);
-        let at = chan_layout(dim.s, dim.e, dim.n);
+        let at = channel_layout(dim.s, dim.e, dim.n);
         let none = vec![0.0; dim.s * dim.e];
         let parts = [
             ("da_log", at.a_log, &want.da_log),
@@ -141,7 +143,7 @@ impl Case {
             l2(&format!("{name}: {part}"), &got[5][start..][..want.len()], want, 2.0 * summed);
             pads[start..][..want.len()].fill(0.0);
         }
-        assert!(pads.iter().all(|&v| v == 0.0), "{name}: the pads of dchan are 0");
+        assert!(pads.iter().all(|&v| v == 0.0), "{name}: the pads of dchannel_params are 0");
         if self.xz.is_some() {
             let dxz: Vec<f64> = want.dz.chunks(dim.e).flat_map(|dz| [vec![0.0; dim.e], dz.to_vec()].concat()).collect();
             l2(&format!("{name}: dxz"), &got[6], &dxz, z_tol);
@@ -193,6 +195,75 @@ fn selective_scan_matches_cpu_with_parts_absent() {
             Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 16, r: 2 }, spec, has_z).check(g);
         }
     });
+}
+
+/// The operands as papers list them, each with its gradient.
+#[test]
+fn selective_scan_of_separate_operands_matches_cpu() {
+    each_tier(|g| {
+        for flags in 0..16u32 {
+            let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
+            let spec = Scan { states: 5, softplus, has_d, has_bias, algorithm: None };
+            let case = Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 5, r: 0 }, spec, has_z);
+            let (Dims { s, b, l, e, n, .. }, (out, want)) = (case.dim, case.cpu());
+            let half = |values: &[f64], at: usize, width: usize| -> Vec<f64> {
+                values.chunks(2 * width).flat_map(|row| &row[at * width..][..width]).copied().collect()
+            };
+            let narrow = |values: &[f64], at, width| half(values, at, width).into_iter().map(|v| v as f32).collect();
+            let [b_, c]: [Vec<f32>; 2] = [0, 1].map(|at| narrow(&wide(&case.xdbl), at, n));
+            let z: Option<Vec<f32>> = case.xz.as_ref().map(|xz| narrow(&wide(xz), 1, e));
+            let mut leaves = vec![
+                leaf(g, &[s, b, l, e], &case.u),
+                leaf(g, &[s, b, l, e], &case.delta),
+                leaf(g, &[s, e, n], &case.a_log),
+                leaf(g, &[s, b, l, n], &b_),
+                leaf(g, &[s, b, l, n], &c),
+            ];
+            let mut wants = vec![
+                ("du", want.du),
+                ("ddelta", want.ddelta),
+                ("da_log", want.da_log),
+                ("db", half(&want.dxdbl, 0, n)),
+                ("dc", half(&want.dxdbl, 1, n)),
+            ];
+            let mut optional = |is_there: bool, shape: &[usize], values: &[f32], name, want| {
+                is_there.then(|| {
+                    leaves.push(leaf(g, shape, values));
+                    wants.push((name, want));
+                    leaves.len() - 1
+                })
+            };
+            let d = optional(has_d, &[s, e], &case.d, "dd", want.dd);
+            let bias = optional(has_bias, &[s, e], &case.bias, "ddelta_bias", want.ddelta_bias);
+            let z = optional(has_z, &[b, l, e], z.as_deref().unwrap_or_default(), "dz", want.dz);
+            let (y, grads) = run(g, &leaves, &case.dout, |r, v| {
+                let [d, z, delta_bias] = [d, z, bias].map(|at| at.map(|at| &v[at]));
+                let options = ScanOptions { d, z, delta_bias, delta_softplus: softplus, algorithm: None };
+                Ok(selective_scan(r, &v[0], &v[1], &v[2], &v[3], &v[4], options)?.0)
+            });
+            l2(&format!("{flags:04b} out"), &y, &out.out, 2e-6);
+            for ((name, want), got) in wants.iter().zip(&grads) {
+                l2(&format!("{flags:04b} {name}"), got, want, 8e-6);
+            }
+        }
+    });
+}
+
+#[test]
+fn selective_scan_names_what_does_not_fit() {
+    let g = Gpu::dry(Caps::portable());
+    let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
+    let (tokens, states) = (var(&[2, 1, 9, 4]), var(&[2, 1, 9, 3]));
+    let fails = |a_log: &Var, c: &Var, options, words: &str| {
+        let call = selective_scan(&mut Recorder::new(&g), &tokens, &tokens, a_log, &states, c, options);
+        let error = call.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let none = ScanOptions::default();
+    fails(&var(&[2, 5, 3]), &states, none, "a_log: got [2, 5, 3], expected [2, 4, 3]");
+    fails(&var(&[2, 4, 3]), &tokens, none, "c: got [2, 1, 9, 4], expected [2, 1, 9, 3]");
+    let z = var(&[1, 9, 5]);
+    fails(&var(&[2, 4, 3]), &states, ScanOptions { z: Some(&z), ..none }, "z: got [1, 9, 5], expected [1, 9, 4]");
 }
 
 #[test]
@@ -272,7 +343,7 @@ fn selective_scan_worked_example() {
             ]),
         ),
         (
-            "dchan",
+            "dchannel_params",
             case(None).layout(
                 &[0.012954, 0.007414, 0.077350, 0.002654],
                 &[-0.122459, -0.012917],
@@ -308,9 +379,9 @@ fn selective_scan_repeats_exactly() {
 }
 
 #[test]
-fn chan_layout_can_be_bound_part_by_part() {
+fn channel_layout_can_be_bound_part_by_part() {
     for (s, e, n) in [(1, 1, 1), (2, 3, 5), (2, 384, 16)] {
-        let at = chan_layout(s, e, n);
+        let at = channel_layout(s, e, n);
         assert!([at.a_log, at.d, at.bias, at.len].iter().all(|at| at % 64 == 0));
         assert!(at.d >= s * e * n && at.bias >= at.d + s * e && at.len >= at.bias + s * e);
     }

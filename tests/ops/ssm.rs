@@ -1,6 +1,6 @@
 use rowscan::cpu::{conv1d, matmul, selective_scan};
 use rowscan::gpu::{Caps, Gpu, Phase, Precision};
-use rowscan::ops::selective_scan::{Algorithm, Scan, chan_layout};
+use rowscan::ops::selective_scan::{Algorithm, Scan, channel_layout};
 use rowscan::ops::ssm::{Ssm, ssm};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
@@ -20,7 +20,7 @@ struct Dims {
 }
 
 impl Dims {
-    /// xz, conv_w, conv_b, x_proj, dt_proj, chan
+    /// xz, conv_w, conv_b, x_proj, dt_proj, channel_params
     fn shapes(self) -> [Vec<usize>; 6] {
         let Self { s, b, l, e, n, r, k } = self;
         [
@@ -29,21 +29,23 @@ impl Dims {
             vec![s, e],
             vec![s, r + 2 * n, e],
             vec![s, e, r],
-            vec![chan_layout(s, e, n).len],
+            vec![channel_layout(s, e, n).len],
         ]
     }
 }
 
 fn with(v: &[Var], scan: Scan) -> Ssm {
-    let [conv_w, conv_b, x_proj, dt_proj, chan] = [1, 2, 3, 4, 5].map(|i| v[i].clone());
-    Ssm { conv_w, conv_b, x_proj, dt_proj, chan, scan }
+    let [conv_w, conv_b, x_proj, dt_proj, channel_params] = [1, 2, 3, 4, 5].map(|i| v[i].clone());
+    Ssm { conv_w, conv_b, x_proj, dt_proj, channel_params, scan }
 }
 
 /// conv1d → matmul → matmul → selective_scan in f64: out, and the gradients of xz, conv_w, conv_b, x_proj, dt_proj,
-/// chan.
-fn oracle(dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, chan]: &[Vec<f64>; 6], dout: &[f64]) -> [Vec<f64>; 7] {
+/// channel_params.
+fn oracle(
+    dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, channel_params]: &[Vec<f64>; 6], dout: &[f64],
+) -> [Vec<f64>; 7] {
     let Dims { s, b, l, e, n, r, k } = dim;
-    let (at, rows, cols) = (chan_layout(s, e, n), b * l, r + 2 * n);
+    let (at, rows, cols) = (channel_layout(s, e, n), b * l, r + 2 * n);
     let conv = conv1d::Dims { s, b, l, e, k, ldx: 2 * e };
     let u = conv1d::forward(conv, xz, conv_w, conv_b);
     let by_x = matmul::Dims { s, m: rows, n: cols, k: e };
@@ -56,9 +58,9 @@ fn oracle(dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, chan]: &[Vec<f64>; 6]
         u: &u,
         delta: &delta,
         xdbl: &xdbl,
-        a_log: &chan[..s * e * n],
-        d: Some(&chan[at.d..][..s * e]),
-        delta_bias: Some(&chan[at.bias..][..s * e]),
+        a_log: &channel_params[..s * e * n],
+        d: Some(&channel_params[at.d..][..s * e]),
+        delta_bias: Some(&channel_params[at.bias..][..s * e]),
         z: Some(&z),
         softplus: true,
     };
@@ -75,11 +77,11 @@ fn oracle(dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, chan]: &[Vec<f64>; 6]
     let du: Vec<f64> = back.du.iter().zip(&proj.dx).map(|(a, b)| a + b).collect();
     let conv = conv1d::backward(conv, xz, conv_w, conv_b, &du);
     let dxz = conv.dx.chunks(e).zip(back.dz.chunks(e)).flat_map(|(dx, dz)| [dx, dz].concat()).collect();
-    let mut dchan = vec![0.0; chan.len()];
-    dchan[..s * e * n].copy_from_slice(&back.da_log);
-    dchan[at.d..][..s * e].copy_from_slice(&back.dd);
-    dchan[at.bias..][..s * e].copy_from_slice(&back.ddelta_bias);
-    [out, dxz, conv.dw, conv.dbias, proj.dw, dt.dw, dchan]
+    let mut dchannel_params = vec![0.0; channel_params.len()];
+    dchannel_params[..s * e * n].copy_from_slice(&back.da_log);
+    dchannel_params[at.d..][..s * e].copy_from_slice(&back.dd);
+    dchannel_params[at.bias..][..s * e].copy_from_slice(&back.ddelta_bias);
+    [out, dxz, conv.dw, conv.dbias, proj.dw, dt.dw, dchannel_params]
 }
 
 /// With xz and what follows from it in f16 if `half`.
@@ -113,7 +115,7 @@ fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
     // and in f16 up to 2⁻¹¹ of what it stores and of the operands of products
     let (forward, backward) = if half { (2e-3, 4e-3) } else { (4e-6, 2e-5) };
     l2(&format!("{dim:?} out"), &out, &want[0], forward);
-    for (i, name) in ["dxz", "dconv_w", "dconv_b", "dx_proj", "ddt_proj", "dchan"].iter().enumerate() {
+    for (i, name) in ["dxz", "dconv_w", "dconv_b", "dx_proj", "ddt_proj", "dchannel_params"].iter().enumerate() {
         l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], backward);
     }
 }

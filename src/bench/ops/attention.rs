@@ -2,7 +2,7 @@
 
 use crate::bench::ops::*;
 use cpu::attention::{Dims, Mask as Seen, backward, forward};
-use ops::attention::{Mask, Regions, self_attention};
+use ops::attention::{AttentionMask, AttentionOptions, Regions, self_attention};
 
 fn expect(v: &Values, heads: usize, side: Option<usize>, precision: Precision) -> Result<Vec<Want>> {
     let [b, l, c] = v.shape("qkv")?;
@@ -32,7 +32,7 @@ fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Opt
     let floor = |bytes: usize, flops, exps| {
         Floor::of(bytes / (1 + usize::from(half)) * n * l * width, flops * n * pairs * width, exps * n * heads * pairs)
     };
-    let mask = if side.is_some() { Mask::RegionCausal } else { Mask::Full };
+    let mask = if side.is_some() { AttentionMask::RegionCausal } else { AttentionMask::Full };
     let precision = c.scope.precision;
     let mut draft = c.case(name).fact("heads", heads).fact("row", side.unwrap_or(0));
     if timed {
@@ -42,7 +42,11 @@ fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Opt
         let rows: Vec<u32> = (0..l).map(|token| (token / side.unwrap_or(1)) as u32).collect();
         let table = side.map(|_| Regions::new(x.g, &rows)).transpose()?;
         let qkv = x.leaf_in(half, "qkv", Axis(0), &[n, l, 3 * width])?;
-        Ok(vec![out("out", Axis(0), self_attention(r, &qkv, heads, mask, table.as_ref())?)])
+        Ok(vec![out(
+            "out",
+            Axis(0),
+            self_attention(r, &qkv, AttentionOptions { heads, mask, regions: table.as_ref() })?,
+        )])
     });
 }
 

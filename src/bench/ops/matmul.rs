@@ -3,7 +3,7 @@
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::matmul::{Dims, backward, forward};
-use ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
+use ops::matmul::{Added, Form, Gemm, MatmulOptions, Path, Variant, gemm_with, matmul};
 
 /// States of a channel.
 const N: usize = 16;
@@ -58,7 +58,7 @@ fn path(c: &mut Cases, name: &str, path: Path) {
     .launches(move |r, x| {
         let (a, b) = (x.normal("x", Axis(0), &[n, n])?, x.normal("w", Whole, &[n, n])?);
         let y = Tensor::scratch("y", &[n, n]);
-        gemm_with(r, variant, &product, &a, &b, None, None, &y)?;
+        gemm_with(r, variant, &product, &a, &b, Added::default(), &y)?;
         Ok(vec![result("y", Axis(0), y)])
     });
 }
@@ -79,7 +79,11 @@ fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed
         let (x_shape, w_shape, b_shape) = ([s, m, k], [s, n, k], [s, n]);
         let (input, w) = (x.leaf("x", rows, &x_shape[dense..])?, x.leaf("w", Whole, &w_shape[dense..])?);
         let bias = bias.then(|| x.leaf("bias", Whole, &b_shape[dense..])).transpose()?;
-        Ok(vec![out("y", rows, ops::matmul::matmul(r, &input, &w, bias.as_ref(), None)?)])
+        Ok(vec![out(
+            "y",
+            rows,
+            matmul(r, &input, &w, MatmulOptions { bias: bias.as_ref(), ..MatmulOptions::default() })?,
+        )])
     });
 }
 

@@ -1,10 +1,11 @@
 //! mlp: the feed-forward half of a transformer block, whose activation costs no launch.
 
 use crate::bench::ops::*;
+use crate::gpu::DType;
 use cpu::activation::Activation;
 use cpu::mlp::{Dims, backward, forward};
 use ops::matmul::Act;
-use ops::mlp::Layer;
+use ops::mlp::{Layer, MlpOptions, mlp};
 
 /// Sums of k products miss 2.4e-8·√k of their scale for each rounding, three of them in a row, and the activation an
 /// exponential's few ulp. In mixed precision each operand misses up to 2⁻¹¹ of itself, which sums of random signs do
@@ -49,7 +50,8 @@ fn case(c: &mut Cases, name: String, [m, d, h]: [usize; 3], timed: bool) {
         let (w1, b1) = (x.leaf("w1", Whole, &[h, d])?, x.leaf("b1", Whole, &[h])?);
         let (w2, b2) = (x.leaf("w2", Whole, &[d, h])?, x.leaf("b2", Whole, &[d])?);
         let (first, second) = (Layer { w: &w1, bias: Some(&b1) }, Layer { w: &w2, bias: Some(&b2) });
-        Ok(vec![out("y", Axis(0), ops::mlp::mlp(r, &input, first, Act::Gelu, second, None)?)])
+        let options = MlpOptions { hidden: DType::f16_if(precision == Precision::Mixed), ..MlpOptions::act(Act::Gelu) };
+        Ok(vec![out("y", Axis(0), mlp(r, &input, first, second, options)?)])
     });
 }
 

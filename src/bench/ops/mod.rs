@@ -6,22 +6,22 @@ mod activation;
 mod adamw;
 mod add;
 mod attention;
+mod concat;
 mod conv1d;
 mod cross_entropy;
 mod diffusion;
 mod ema;
 mod info_nce;
 mod l2_norm;
-mod layer_norm;
 mod loss_scale;
 mod matmul;
 mod mlp;
 mod modulate;
 mod mse_norm;
+mod norm;
 mod patchify;
 mod reduce;
 mod registers;
-mod rms_norm;
 mod rng;
 mod scale;
 mod selective_scan;
@@ -46,22 +46,22 @@ pub const ALL: &[Family] = &[
     ("adamw", adamw::cases),
     ("add", add::cases),
     ("attention", attention::cases),
+    ("concat", concat::cases),
     ("conv1d", conv1d::cases),
     ("cross_entropy", cross_entropy::cases),
     ("diffusion", diffusion::cases),
     ("ema", ema::cases),
     ("info_nce", info_nce::cases),
     ("l2_norm", l2_norm::cases),
-    ("layer_norm", layer_norm::cases),
     ("loss_scale", loss_scale::cases),
     ("matmul", matmul::cases),
     ("mlp", mlp::cases),
     ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),
+    ("norm", norm::cases),
     ("patchify", patchify::cases),
     ("reduce", reduce::cases),
     ("registers", registers::cases),
-    ("rms_norm", rms_norm::cases),
     ("rng", rng::cases),
     ("scale", scale::cases),
     ("selective_scan", selective_scan::cases),

@@ -2,6 +2,7 @@
 
 use crate::bench::ops::*;
 use cpu::mse_norm::{Dims, backward, forward};
+use ops::mse_norm::{MseNormOptions, mse_norm};
 
 fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
     let [b, l, cols] = v.shape("pred")?;
@@ -25,7 +26,11 @@ pub fn cases(c: &mut Cases) {
             let (pred, tgt) = (x.leaf("pred", Axis(0), &[n, l, cols])?, x.normal("tgt", Axis(0), &[n, l, cols])?);
             let hidden: Vec<f32> = (0..n * l).map(|row| (row % 2) as f32).collect();
             let mask = x.values("mask", Axis(0), &[n, l], &hidden)?;
-            Ok(vec![out("loss", Axis(0), ops::mse_norm::mse_norm(r, &pred, &tgt, &mask, 3, scale, true)?)])
+            Ok(vec![out(
+                "loss",
+                Axis(0),
+                mse_norm(r, &pred, &tgt, &mask, MseNormOptions { scale, ..MseNormOptions::default() })?,
+            )])
         });
     }
 }

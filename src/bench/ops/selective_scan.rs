@@ -2,7 +2,7 @@
 
 use crate::bench::ops::*;
 use cpu::selective_scan::{Dims, Inputs, backward, forward};
-use ops::selective_scan::{Algorithm, Scan, chan_layout, selective_scan};
+use ops::selective_scan::{Algorithm, Scan, channel_layout, packed};
 
 const S: usize = 2;
 const N: usize = 16;
@@ -11,9 +11,9 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
     let [s, b, l, e] = v.shape("u")?;
     let [.., cols] = v.shape::<4>("xdbl")?;
     let dim = Dims { s, b, l, e, n: N, r: cols - 2 * N };
-    let at = chan_layout(s, e, N);
-    let chan = v.get("chan")?;
-    let part = |start: usize, len: usize| &chan[start..start + len];
+    let at = channel_layout(s, e, N);
+    let channel_params = v.get("channel_params")?;
+    let part = |start: usize, len: usize| &channel_params[start..start + len];
     let z: Vec<f64> = v.get("xz")?.chunks(2 * e).flat_map(|row| row[e..].to_vec()).collect();
     let inputs = Inputs {
         u: v.get("u")?,
@@ -26,16 +26,16 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
         softplus: true,
     };
     let (it, back) = (forward(dim, &inputs), backward(dim, &inputs, v.get("dout")?));
-    let mut dchan = vec![0.0; at.len];
+    let mut dchannel_params = vec![0.0; at.len];
     for (start, grad) in [(at.a_log, &back.da_log), (at.d, &back.dd), (at.bias, &back.ddelta_bias)] {
-        dchan[start..start + grad.len()].copy_from_slice(grad);
+        dchannel_params[start..start + grad.len()].copy_from_slice(grad);
     }
     let dxz: Vec<f64> = back.dz.chunks(e).flat_map(|dz| [vec![0.0; e], dz.to_vec()].concat()).collect();
-    // one rounding per step, exp to a few ulp; dxdbl sums over E, dchan over B·L; what is f16 misses 2⁻¹¹ of itself,
-    // and where two directions meet twice that
+    // one rounding per step, exp to a few ulp; dxdbl sums over E, dchannel_params over B·L; what is f16 misses 2⁻¹¹ of
+    // itself, and where two directions meet twice that
     let share = if half { 1.5e-3 } else { 2e-5 };
     let wants = [("out", it.out), ("du", back.du), ("ddelta", back.ddelta), ("dxdbl", back.dxdbl)];
-    let wants = wants.into_iter().chain([("dchan", dchan), ("dxz", dxz)]);
+    let wants = wants.into_iter().chain([("dchannel_params", dchannel_params), ("dxz", dxz)]);
     Ok(wants.map(|(name, values)| near(name, values, share)).collect())
 }
 
@@ -53,9 +53,9 @@ fn case(c: &mut Cases, name: String, [b, l, e, rank]: [usize; 4], algorithm: Opt
         let stored = |name, axis, shape: &[usize]| x.leaf_in(half, name, Axis(axis), shape);
         let (u, delta) = (stored("u", 1, &[S, b, l, e])?, stored("delta", 1, &[S, b, l, e])?);
         let (xdbl, xz) = (x.leaf("xdbl", Axis(1), &[S, b, l, rank + 2 * N])?, stored("xz", 0, &[b, l, 2 * e])?);
-        let chan = x.leaf("chan", Whole, &[chan_layout(S, e, N).len])?;
+        let channel_params = x.leaf("channel_params", Whole, &[channel_layout(S, e, N).len])?;
         let scan = Scan { algorithm, ..Scan::mamba(N) };
-        Ok(vec![out("out", Axis(0), selective_scan(r, &u, &delta, &xdbl, &chan, Some(&xz), scan)?.0)])
+        Ok(vec![out("out", Axis(0), packed(r, &u, &delta, &xdbl, &channel_params, Some(&xz), scan)?.0)])
     });
 }
 

@@ -8,7 +8,7 @@ use super::clock::Clock;
 use crate::bench::inputs::Fill;
 use crate::error::Result;
 use crate::gpu::{Gpu, Grid, Kernel, Precision, Program, Work, params, wgsl, write};
-use crate::ops::matmul::{Form, Gemm, Path, Variant, gemm_with};
+use crate::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -54,7 +54,7 @@ impl Roof {
         for path in Path::candidates(g.caps(), Precision::F32) {
             let variant = Variant { path, splits: 1, precision: Precision::F32 };
             let c = Tensor::scratch("product", &[side, side]);
-            product = product.min(best(&|r| gemm_with(r, variant, &gemm, &a, &b, None, None, &c))?);
+            product = product.min(best(&|r| gemm_with(r, variant, &gemm, &a, &b, Added::default(), &c))?);
         }
         let n = groups * 256;
         let out = Tensor::scratch("chains", &[n]);

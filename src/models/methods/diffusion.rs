@@ -14,14 +14,16 @@ use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
 use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
-use crate::nn::{Init, LayerNorm, Linear, Params};
+use crate::nn::{Init, LayerNorm, Linear, Params, stored};
 use crate::ops::activation::silu;
 use crate::ops::diffusion::{Schedule, add_noise, diffusion, embed_time};
 use crate::ops::matmul::Act;
-use crate::ops::mlp::mlp;
+use crate::ops::mlp::{MlpOptions, mlp};
 use crate::ops::modulate::{gate, modulate};
+use crate::ops::mse_norm::MseNormOptions;
+use crate::ops::norm::{NormOptions, layer_norm};
 use crate::ops::reshape::reshape;
-use crate::ops::{layer_norm, mse_norm, reduce, rng, tokens};
+use crate::ops::{mse_norm, reduce, rng, tokens};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -129,7 +131,9 @@ impl Denoiser for Diffusion {
         let n = x.shape()[0];
         let all = Tensor::from_slice(r.gpu(), &[n], &vec![1.0; n])?;
         let x = Var::constant(x.clone());
-        mse_norm::mse_norm(r, &x, &patches.data, &all, 3, 1.0 / n as f32, self.normalize())
+        let options =
+            MseNormOptions { scale: 1.0 / n as f32, normalize: self.normalize(), ..MseNormOptions::default() };
+        mse_norm::mse_norm(r, &x, &patches.data, &all, options)
     }
 }
 
@@ -187,8 +191,7 @@ impl DenoisingNet {
 
     /// x (R, n, C), waves (R, n, F), condition (n, d) → (R, n, C or 2C)
     fn forward(&self, r: &mut Recorder, x: &Var, waves: &Var, condition: &Var) -> Result<Var> {
-        let [time_0, time_2] = &self.time;
-        let time = mlp(r, waves, time_0.layer(), Act::Silu, time_2.layer(), None)?; // (R, n, w)
+        let time = silu_mlp(r, waves, &self.time)?; // (R, n, w)
         let condition = self.condition.forward(r, condition)?; // (n, w)
         let y = tokens::add_positions(r, &time, &condition)?; // (R, n, w)
         let y = silu(r, &y)?;
@@ -199,10 +202,16 @@ impl DenoisingNet {
         }
         let m = self.modulation.forward(r, &y)?; // (R, n, 2w)
         let [one, zero] = &self.plain;
-        let x = layer_norm::layer_norm(r, &x, None, None, one, zero, EPS)?.0;
+        let x = layer_norm(r, &x, one, zero, NormOptions::eps(EPS))?.0;
         let x = modulate(r, &x, &m)?;
         self.output.forward(r, &x)
     }
+}
+
+/// x (.., K) → (.., w): SiLU between two linear layers.
+fn silu_mlp(r: &mut Recorder, x: &Var, [first, second]: &[Linear; 2]) -> Result<Var> {
+    let hidden = stored(r, first.weight.data.shape()[0]);
+    mlp(r, x, first.layer(), second.layer(), MlpOptions { hidden, ..MlpOptions::act(Act::Silu) })
 }
 
 impl Residual {
@@ -218,8 +227,7 @@ impl Residual {
         let m = self.modulation.forward(r, y)?; // (R, n, 3w)
         let h = self.norm.forward(r, x)?;
         let h = modulate(r, &h, &m)?;
-        let [mlp_0, mlp_2] = &self.mlp;
-        let h = mlp(r, &h, mlp_0.layer(), Act::Silu, mlp_2.layer(), None)?;
+        let h = silu_mlp(r, &h, &self.mlp)?;
         gate(r, x, &h, &m)
     }
 }

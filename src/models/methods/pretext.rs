@@ -9,7 +9,7 @@ use crate::models::backbones::Backbone;
 use crate::models::batch::MaskedBatch;
 use crate::nn::Params;
 use crate::ops::diffusion::Schedule;
-use crate::ops::mse_norm::mse_norm;
+use crate::ops::mse_norm::{MseNormOptions, mse_norm};
 use crate::ops::reduce::sum;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -156,7 +156,8 @@ impl<T: PixelPretext> Pretext for T {
 fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
     r.scope("loss", |r| {
         let (patches, mask) = (&batch.patches, &batch.mask);
-        let rows = mse_norm(r, pred, patches, mask, 3, batch.scale, normalize)?; // (B, L)
+        let options = MseNormOptions { scale: batch.scale, normalize, ..MseNormOptions::default() };
+        let rows = mse_norm(r, pred, patches, mask, options)?; // (B, L)
         sum(r, &rows)
     })
 }

@@ -10,7 +10,7 @@ use crate::models::config::Config;
 use crate::models::options::Order;
 use crate::nn::{BlockConfig, CrossBlock, Init, LayerNorm, Linear, Params};
 use crate::ops;
-use crate::ops::attention::{Mask, Regions};
+use crate::ops::attention::{AttentionMask, Regions};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -21,12 +21,12 @@ pub(crate) const LINEAR: Init = Init::XavierUniform;
 impl DecoderMask {
     /// The kind of attention mask, and the region of each token of a grid of `height` × `width` (L), in raster order.
     /// The mask compares the regions of two tokens.
-    pub fn regions(self, order: Order, grid: (usize, usize)) -> (Mask, Vec<u32>) {
+    pub fn regions(self, order: Order, grid: (usize, usize)) -> (AttentionMask, Vec<u32>) {
         match self {
-            Self::Map => (Mask::RegionCausal, order.lines(grid)),
-            Self::Ar => (Mask::RegionCausal, order.ranks(grid)),
-            Self::Mae => (Mask::Full, order.ranks(grid)),
-            Self::LocalMae => (Mask::SameRegion, order.lines(grid)),
+            Self::Map => (AttentionMask::RegionCausal, order.lines(grid)),
+            Self::Ar => (AttentionMask::RegionCausal, order.ranks(grid)),
+            Self::Mae => (AttentionMask::Full, order.ranks(grid)),
+            Self::LocalMae => (AttentionMask::SameRegion, order.lines(grid)),
         }
     }
 
@@ -34,9 +34,9 @@ impl DecoderMask {
     pub fn allows(self, order: Order, grid: (usize, usize)) -> Vec<bool> {
         let (rule, regions) = self.regions(order, grid);
         let seen = |i: u32, j: u32| match rule {
-            Mask::Full => true,
-            Mask::RegionCausal => j <= i,
-            Mask::SameRegion => j == i,
+            AttentionMask::Full => true,
+            AttentionMask::RegionCausal => j <= i,
+            AttentionMask::SameRegion => j == i,
         };
         regions.iter().flat_map(|&i| regions.iter().map(move |&j| seen(i, j))).collect()
     }
@@ -50,7 +50,7 @@ pub struct RegionDecoder {
     pos: Var,
     blocks: Vec<CrossBlock>,
     norm: LayerNorm,
-    mask: Mask,
+    mask: AttentionMask,
     regions: Regions,
 }
 

@@ -1,8 +1,8 @@
 //! One attention: its sizes, checked, and its launches.
 
 use super::coop;
-use super::kernels::{Attention, BACKWARD_DELTA, MAX_HEAD, Mask, Path, Step, tiling};
-use super::regions::Regions;
+use super::kernels::{Attention, AttentionMask, BACKWARD_DELTA, MAX_HEAD, Path, Step, tiling};
+use super::options::AttentionOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Precision};
 use crate::tape::Recorder;
@@ -31,18 +31,18 @@ pub(super) struct Call {
 
 impl Call {
     /// q (B, Lq, C), kv (B, Lk, 2C)
-    pub fn cross(q: &Tensor, kv: &Tensor, heads: usize, mask: Mask, regions: Option<&Regions>) -> Result<Self> {
+    pub fn cross(q: &Tensor, kv: &Tensor, options: AttentionOptions<'_>) -> Result<Self> {
         let [b, lq, c] = q.dims("attention: q")?;
         let [_, lk, _] = kv.dims("attention: kv")?;
         kv.expect_shape("attention: kv", &[b, lk, 2 * c])?;
         let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
-        Self::new([b, lq, lk, c], heads, columns, mask, regions, q, kv)
+        Self::new([b, lq, lk, c], columns, options, q, kv)
     }
 
     pub fn new(
-        [b, lq, lk, c]: [usize; 4], heads: usize, columns: Columns, mask: Mask, regions: Option<&Regions>, q: &Tensor,
-        kv: &Tensor,
+        [b, lq, lk, c]: [usize; 4], columns: Columns, options: AttentionOptions<'_>, q: &Tensor, kv: &Tensor,
     ) -> Result<Self> {
+        let AttentionOptions { heads, mask, regions } = options;
         let dh = c / heads.max(1);
         if heads == 0 || c % heads != 0 || !(1..=MAX_HEAD).contains(&dh) {
             let expected = format!("a divisor of {c} that leaves heads of 1 to {MAX_HEAD}");
@@ -52,7 +52,7 @@ impl Call {
             return Err(Error::argument("attention: columns of a head in f16", dh, "a multiple of 4"));
         }
         let table = match (mask, regions) {
-            (Mask::Full, _) => None,
+            (AttentionMask::Full, _) => None,
             (_, None) => return Err(Error::argument("attention: regions", "none", format!("a table for {mask:?}"))),
             (_, Some(regions)) if [lq, lk] != [regions.len; 2] => {
                 let got = format!("{lq} queries, {lk} keys");
@@ -100,9 +100,8 @@ impl Call {
     }
 
     /// One side's gradients, into the columns that its values have in theirs.
-    #[expect(clippy::too_many_arguments, reason = "the kernel's operands, which have one order everywhere")]
     pub fn backward(
-        &self, r: &mut Recorder, step: &Step, rows: u32, lse: &Tensor, delta: &Tensor, dout: &Tensor, grad: &Tensor,
+        &self, r: &mut Recorder, step: &Step, rows: u32, [lse, delta, dout]: [&Tensor; 3], grad: &Tensor,
     ) -> Result<()> {
         self.launch(
             r,

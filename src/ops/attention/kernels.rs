@@ -67,8 +67,8 @@ pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usiz
     let [lq, lk, groups] = [p.lq, p.lk, p.groups].map(|size| size as usize);
     let dh = launch.constant("DH");
     let seen = match p.mask {
-        mask if mask == Mask::Full as u32 => lq * lk,
-        mask if mask == Mask::RegionCausal as u32 => lq * lk / 2,
+        mask if mask == AttentionMask::Full as u32 => lq * lk,
+        mask if mask == AttentionMask::RegionCausal as u32 => lq * lk / 2,
         _ => lq,
     };
     let bytes = launch.bytes_of("HALF");
@@ -79,7 +79,7 @@ pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usiz
 pub const MAX_HEAD: usize = 128;
 /// Which keys a query sees. The diagonal is always seen, so that every query sees at least one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mask {
+pub enum AttentionMask {
     /// Every key.
     Full,
     /// Keys of the query's region and of those before it: row-causal (MAP), or token-causal with

@@ -7,19 +7,24 @@ use crate::gpu::Grid;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
-/// Launches c = a·b (+ bias) (+ residual). `bias` is (batch, n); `residual` has the layout of `c`. Elements of `c`
-/// between n and ldc stay as they are.
-pub fn gemm(
-    r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>, c: &Tensor,
-) -> Result<()> {
-    gemm_with(r, best(r, p), p, a, b, bias, residual, c)
+/// What is added to a product.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Added<'a> {
+    /// (batch, n), to each row.
+    pub bias: Option<&'a Tensor>,
+    /// In the layout of the product.
+    pub residual: Option<&'a Tensor>,
+}
+
+/// Launches c = a·b + what is `added`. Elements of `c` between n and ldc stay as they are.
+pub fn gemm(r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, added: Added<'_>, c: &Tensor) -> Result<()> {
+    gemm_with(r, best(r, p), p, a, b, added, c)
 }
 
 /// [`gemm`] in a given variant.
-#[allow(clippy::too_many_arguments, reason = "gemm's arguments and the variant")]
 pub fn gemm_with(
-    r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, bias: Option<&Tensor>,
-    residual: Option<&Tensor>, c: &Tensor,
+    r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, Added { bias, residual }: Added<'_>,
+    c: &Tensor,
 ) -> Result<()> {
     variant.check(r.caps())?;
     let (a_size, b_size) = (p.a_rows_cols(), p.b_rows_cols());

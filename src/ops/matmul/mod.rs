@@ -8,7 +8,7 @@ mod tune;
 mod variant;
 
 pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS, Matmul};
-pub use launch::{gemm, gemm_with};
+pub use launch::{Added, gemm, gemm_with};
 #[cfg(feature = "files")]
 pub use tune::tune;
 pub use variant::{Path, Variant, pick, products};
@@ -19,18 +19,21 @@ use crate::gpu::DType;
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
-/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K), bias (N), residual and y (.., N); or a batch
-/// of them: x (S, .., K), w (S, N, K), bias (S, N), residual and y (S, .., N).
-pub fn matmul(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>) -> Result<Var> {
-    linear(r, x, w, bias, residual, DType::F32)
+/// What is added to a product, and how it is stored. By default nothing, and f32.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MatmulOptions<'a> {
+    /// Added to each row: (N), or (S, N) for a batch.
+    pub bias: Option<&'a Var>,
+    /// Added to the product: as the result.
+    pub residual: Option<&'a Var>,
+    /// Type of the result. In f16, for operators that read f16, N has to be a multiple of 4.
+    pub dtype: DType,
 }
 
-/// [`matmul`] with y in f16, for operators that take it so; N has to be a multiple of 4.
-pub fn matmul_half(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>) -> Result<Var> {
-    linear(r, x, w, bias, None, DType::F16)
-}
-
-fn linear(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>, residual: Option<&Var>, dtype: DType) -> Result<Var> {
+/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K) -> y (.., N); or a batch of them: x (S, .., K),
+/// w (S, N, K) -> y (S, .., N). PyTorch: `F.linear(x, w, bias) + residual`.
+pub fn matmul(r: &mut Recorder, x: &Var, w: &Var, options: MatmulOptions<'_>) -> Result<Var> {
+    let MatmulOptions { bias, residual, dtype } = options;
     let (s, n, k) = match *w.data.shape() {
         [n, k] => (1, n, k),
         [s, n, k] => (s, n, k),
@@ -57,7 +60,8 @@ fn linear(r: &mut Recorder, x: &Var, w: &Var, bias: Option<&Var>, residual: Opti
     }
     let y = Tensor::scratch_of(dtype, "matmul", &out);
     let p = Gemm::dense(Form::Nt, s, rows, n, k);
-    gemm(r, &p, &x.data, &w.data, bias.map(|v| &v.data), residual.map(|v| &v.data), &y)?;
+    let added = Added { bias: bias.map(|v| &v.data), residual: residual.map(|v| &v.data) };
+    gemm(r, &p, &x.data, &w.data, added, &y)?;
 
     Ok(r.push((x, w, bias, residual), y, move |r, (x, w, bias, residual), dy, grads| {
         if let Some(residual) = &residual {
@@ -81,7 +85,7 @@ pub(super) fn parameters(
     }
     if grads.wants(w) {
         let dw = grads.alloc(w);
-        gemm(r, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, None, None, &dw)?;
+        gemm(r, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, Added::default(), &dw)?;
         grads.add(r, w, dw)?;
     }
     Ok(())
@@ -96,6 +100,13 @@ pub(super) fn input(r: &mut Recorder, grads: &mut Grads, dy: &Tensor, w: &Tensor
     // what x has collected is added while dx is written, so dx needs memory of its own
     let before = grads.take(x);
     let dx = if before.is_some() { x.data.scratch_like("gradient", x.data.shape()) } else { grads.alloc(x) };
-    gemm(r, &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n), dy, w, None, before.as_ref(), &dx)?;
+    gemm(
+        r,
+        &Gemm::dense(Form::Nn, s, rows, w.len() / (s * n), n),
+        dy,
+        w,
+        Added { residual: before.as_ref(), ..Added::default() },
+        &dx,
+    )?;
     grads.add(r, x, dx)
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::gemm::{Form, Gemm, Matmul};
-use super::launch::gemm_with;
+use super::launch::{Added, gemm_with};
 use super::variant::{PATHS, Path, Variant, pick};
 use crate::error::Result;
 use crate::gpu::{Gpu, Launch, Precision, Program};
@@ -76,7 +76,7 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> R
     let program = |path| -> Result<Program> {
         let variant = Variant { path, splits, precision };
         let mut r = Recorder::inference(g);
-        gemm_with(&mut r, variant, p, a, b, None, None, &c)?;
+        gemm_with(&mut r, variant, p, a, b, Added::default(), &c)?;
         Program::new(r.finish())
     };
     let values = |program: &Program| -> Result<Vec<f32>> {

@@ -1,6 +1,6 @@
 //! Backward launchers of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Case, Inputs, chan_layout, chunk, chunk_fits};
+use super::call::{Case, Inputs, channel_layout, chunk, chunk_fits};
 use crate::error::Result;
 use crate::gpu::{Args, Bind, Caps, Choice, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
 
@@ -10,9 +10,9 @@ use crate::tensor::Tensor;
 params! {
     /// Scalars of `selective_scan_backward.wgsl`.
     pub struct Backward {
-        s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, chan_len: u32,
+        s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-        ddelta_at: u32, bc_at: u32, dchan_at: u32, tiles: u32,
+        ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32,
     }
 }
 
@@ -80,11 +80,11 @@ const SCAN_PORTABLE: Kernel = kernel(
         read(1, "u").f16_if("HALF"),
         read(2, "delta").f16_if("HALF"),
         read(3, "xdbl"),
-        read(4, "chan"),
+        read(4, "channel_params"),
         read(5, "xz").f16_if("HALF"),
         read(7, "saved").f16_if("HALF"),
         read(12, "dout").f16_if("HALF"),
-        write(13, "work").f16_until("HALF", "bc_at"),
+        write(13, "gradients").f16_until("HALF", "bc_at"),
     ],
 )
 .consts(PORTABLE)
@@ -92,8 +92,8 @@ const SCAN_PORTABLE: Kernel = kernel(
 pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).large(batch_is_large).subgroup(SUBGROUP);
 pub(super) const SUM_BC: Kernel =
     kernel("selective_scan_backward.sum_bc", &[read(14, "parts"), write(15, "dxdbl")]).least(sum_columns);
-pub(super) const SUM_CHAN: Kernel =
-    kernel("selective_scan_backward.sum_chan", &[read(14, "parts"), write(16, "dchan")]);
+pub(super) const SUM_CHANNEL_PARAMS: Kernel =
+    kernel("selective_scan_backward.sum_channel_params", &[read(14, "parts"), write(16, "dchannel_params")]);
 pub(super) const GATE: Kernel = kernel(
     "selective_scan_backward.gate",
     &[
@@ -135,7 +135,7 @@ pub(in crate::ops) struct Workspace {
     tiles: usize,
     ddelta_at: usize,
     bc_at: usize,
-    dchan_at: usize,
+    dchannel_params_at: usize,
 }
 
 /// How the lanes of the backward scan are laid out.
@@ -186,7 +186,7 @@ impl Case {
             chunks: f.chunks,
             d_at: f.d_at,
             bias_at: f.bias_at,
-            chan_len: chan_layout(self.s, self.e, self.spec.states).len as u32,
+            channel_params_len: channel_layout(self.s, self.e, self.spec.states).len as u32,
             softplus: f.softplus,
             has_d: f.has_d,
             has_bias: f.has_bias,
@@ -194,19 +194,19 @@ impl Case {
             clear: clear.into(),
             ddelta_at: work.map_or(0, |w| w.ddelta_at as u32),
             bc_at: work.map_or(0, |w| w.bc_at as u32),
-            dchan_at: work.map_or(0, |w| w.dchan_at as u32),
+            dchannel_params_at: work.map_or(0, |w| w.dchannel_params_at as u32),
             tiles: work.map_or(0, |w| w.tiles as u32),
         }
     }
 
-    /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_chan`] add up.
+    /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_channel_params`] add up.
     pub(in crate::ops) fn backward(
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
         let lanes = Lanes::new(self.spec.states, r.caps());
         let work = Workspace::new(self, lanes);
-        let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
-        let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
+        let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
+        let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
         let consts = backward_tiling(self.spec.states, r.caps());
@@ -216,16 +216,18 @@ impl Case {
 
     /// dB and dC into their columns of dxdbl (S, B, L, R+2N); columns 0..R: zero if `clear`, else untouched.
     pub(in crate::ops) fn sum_bc(self, r: &mut Recorder, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
-        let parts = work.all.range(work.bc_at, &[work.dchan_at - work.bc_at])?;
+        let parts = work.all.range(work.bc_at, &[work.dchannel_params_at - work.bc_at])?;
         let grid = Grid::items(dxdbl.len(), 256);
         r.launch_with(&SUM_BC, &self.consts(), grid, &self.back(Some(work), clear), &[&parts, dxdbl])
     }
 
     /// The gradient of the parameters of the channels.
-    pub(in crate::ops) fn sum_chan(self, r: &mut Recorder, work: &Workspace, dchan: &Tensor) -> Result<()> {
-        let parts = work.all.range(work.dchan_at, &[self.b * dchan.len()])?;
-        let grid = Grid::items(dchan.len(), 32);
-        r.launch_with(&SUM_CHAN, &self.consts(), grid, &self.back(None, false), &[&parts, dchan])
+    pub(in crate::ops) fn sum_channel_params(
+        self, r: &mut Recorder, work: &Workspace, dchannel_params: &Tensor,
+    ) -> Result<()> {
+        let parts = work.all.range(work.dchannel_params_at, &[self.b * dchannel_params.len()])?;
+        let grid = Grid::items(dchannel_params.len(), 32);
+        r.launch_with(&SUM_CHANNEL_PARAMS, &self.consts(), grid, &self.back(None, false), &[&parts, dchannel_params])
     }
 
     /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half is zero.
@@ -244,9 +246,9 @@ impl Workspace {
         let tiles = e.div_ceil(lanes.channels());
         let ddelta_at = (s * b * l * e / if case.half { 2 } else { 1 }).next_multiple_of(64);
         let bc_at = 2 * ddelta_at;
-        let dchan_at = bc_at + (s * b * l * tiles * 2 * n).next_multiple_of(64);
-        let all = Tensor::scratch("selective_scan gradients", &[dchan_at + b * chan_layout(s, e, n).len]);
-        Self { all, case, tiles, ddelta_at, bc_at, dchan_at }
+        let dchannel_params_at = bc_at + (s * b * l * tiles * 2 * n).next_multiple_of(64);
+        let all = Tensor::scratch("selective_scan gradients", &[dchannel_params_at + b * channel_layout(s, e, n).len]);
+        Self { all, case, tiles, ddelta_at, bc_at, dchannel_params_at }
     }
 
     /// (S, B, L, E) from a word on.

@@ -9,7 +9,7 @@ pub(super) const WG: usize = 64;
 
 /// Where the parameters of the channels lie in their one tensor, in elements; the gradient has the same layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChanLayout {
+pub struct ChannelLayout {
     /// A_log (S, E, N).
     pub a_log: usize,
     /// D (S, E).
@@ -22,10 +22,10 @@ pub struct ChanLayout {
 
 /// The layout for `s` directions, `e` channels and `n` states: every part starts at a multiple of 64, so that it can be
 /// bound on its own.
-pub fn chan_layout(s: usize, e: usize, n: usize) -> ChanLayout {
+pub fn channel_layout(s: usize, e: usize, n: usize) -> ChannelLayout {
     let d = (s * e * n).next_multiple_of(64);
     let part = (s * e).next_multiple_of(64);
-    ChanLayout { a_log: 0, d, bias: d + part, len: d + 2 * part }
+    ChannelLayout { a_log: 0, d, bias: d + part, len: d + 2 * part }
 }
 
 /// How the forward scan is computed; both give the same numbers up to rounding.
@@ -44,9 +44,9 @@ pub struct Scan {
     pub states: usize,
     /// δ = softplus(delta + bias), else delta + bias.
     pub softplus: bool,
-    /// Whether the D in `chan` is used.
+    /// Whether the D in `channel_params` is used.
     pub has_d: bool,
-    /// Whether the delta_bias in `chan` is used.
+    /// Whether the delta_bias in `channel_params` is used.
     pub has_bias: bool,
     /// Forces an algorithm.
     pub algorithm: Option<Algorithm>,
@@ -65,7 +65,7 @@ pub(crate) struct Inputs {
     pub u: Tensor,
     pub delta: Tensor,
     pub xdbl: Tensor,
-    pub chan: Tensor,
+    pub channel_params: Tensor,
     pub xz: Option<Tensor>,
 }
 
@@ -107,7 +107,7 @@ impl Case {
         if x.u.is_f16() && !e.is_multiple_of(2) {
             return Err(Error::argument("selective_scan: channels in f16", e, "an even number"));
         }
-        x.chan.expect_shape("selective_scan: chan", &[chan_layout(s, e, n).len])?;
+        x.channel_params.expect_shape("selective_scan: channel_params", &[channel_layout(s, e, n).len])?;
         if let Some(xz) = &x.xz {
             xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
         }

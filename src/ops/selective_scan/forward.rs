@@ -1,6 +1,6 @@
 //! Forward launchers of selective_scan. Maths: `shaders/selective_scan.wgsl`.
 
-use super::call::{Algorithm, Case, Inputs, WG, chan_layout, chunk_fits};
+use super::call::{Algorithm, Case, Inputs, WG, channel_layout, chunk_fits};
 use crate::error::Result;
 use crate::gpu::{Args, Bind, Caps, Const, DType, Grid, Kernel, Work, params, read, update, wgsl, write};
 use crate::tape::Recorder;
@@ -32,7 +32,7 @@ pub(super) const SEQUENTIAL: Kernel = forward(
         read(1, "u").f16_if("HALF"),
         read(2, "delta").f16_if("HALF"),
         read(3, "xdbl"),
-        read(4, "chan"),
+        read(4, "channel_params"),
         read(5, "xz").f16_if("HALF"),
         write(8, "out").f16_if("HALF"),
         write(6, "states").f16_if("HALF"),
@@ -45,21 +45,23 @@ pub(super) const CHUNK_SCAN: Kernel = forward(
         read(1, "u").f16_if("HALF"),
         read(2, "delta").f16_if("HALF"),
         read(3, "xdbl"),
-        read(4, "chan"),
+        read(4, "channel_params"),
         write(6, "states").f16_if("HALF"),
         write(9, "total"),
     ],
 )
 .least(|x| steps(x, 8 * x.constant("S"), 4));
-pub(super) const CHUNK_CARRY: Kernel =
-    forward("selective_scan.chunk_carry", &[read(4, "chan"), read(10, "totals"), update(6, "states").f16_if("HALF")]);
+pub(super) const CHUNK_CARRY: Kernel = forward(
+    "selective_scan.chunk_carry",
+    &[read(4, "channel_params"), read(10, "totals"), update(6, "states").f16_if("HALF")],
+);
 pub(super) const CHUNK_APPLY: Kernel = forward(
     "selective_scan.chunk_apply",
     &[
         read(1, "u").f16_if("HALF"),
         read(2, "delta").f16_if("HALF"),
         read(3, "xdbl"),
-        read(4, "chan"),
+        read(4, "channel_params"),
         read(5, "xz").f16_if("HALF"),
         read(7, "saved").f16_if("HALF"),
         write(8, "out").f16_if("HALF"),
@@ -80,15 +82,15 @@ fn steps(launch: &Args<'_>, bytes: usize, flops: usize) -> Work {
 
 impl Case {
     pub(super) fn params(self, save: bool) -> Forward {
-        let chan = chan_layout(self.s, self.e, self.spec.states);
+        let channel_params = channel_layout(self.s, self.e, self.spec.states);
         Forward {
             b: self.b as u32,
             l: self.l as u32,
             e: self.e as u32,
             r: self.r as u32,
             chunks: self.chunks() as u32,
-            d_at: chan.d as u32,
-            bias_at: chan.bias as u32,
+            d_at: channel_params.d as u32,
+            bias_at: channel_params.bias as u32,
             softplus: self.spec.softplus.into(),
             has_d: self.spec.has_d.into(),
             has_bias: self.spec.has_bias.into(),
@@ -118,19 +120,19 @@ impl Case {
         let states = Tensor::scratch_of(dtype, "selective_scan states", &shape);
         match algorithm {
             Algorithm::Sequential => {
-                let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
-                let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(&out), Some(&states)];
+                let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
+                let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&out), Some(&states)];
                 r.launch_with(&SEQUENTIAL, &consts, Grid::of((e * s).div_ceil(WG), b, 1), &p, &args)?;
             }
             Algorithm::Chunked => {
                 let total = Tensor::scratch("selective_scan step sizes", &[s, b, self.chunks(), e]);
-                let args = [&x.u, &x.delta, &x.xdbl, &x.chan, &states, &total];
+                let args = [&x.u, &x.delta, &x.xdbl, &x.channel_params, &states, &total];
                 r.launch_with(&CHUNK_SCAN, &consts, Grid::of(tiles, self.chunks(), s * b), &p, &args)?;
-                let args = [&x.chan, &total, &states];
+                let args = [&x.channel_params, &total, &states];
                 let grid = Grid::of(tiles, self.state_words(), s * b);
                 r.launch_with(&CHUNK_CARRY, &self.consts(), grid, &p, &args)?;
-                let [u, delta, xdbl, chan] = [&x.u, &x.delta, &x.xdbl, &x.chan].map(Some);
-                let args = [u, delta, xdbl, chan, x.xz.as_ref(), Some(&states), Some(&out)];
+                let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
+                let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&states), Some(&out)];
                 r.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
             }
         }

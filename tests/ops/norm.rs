@@ -1,35 +1,36 @@
 use std::cell::RefCell;
 
-use rowscan::cpu::rms_norm::{Dims, backward, forward};
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::cpu::norm::{Dims, Weights, backward, forward};
+use rowscan::gpu::{Caps, DType, Gpu};
 use rowscan::ops;
+use rowscan::ops::norm::{NormOptions, layer_norm, rms_norm};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
 
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_half, run, wide, widened};
 
-/// One problem of a norm; layer_norm's tests use it too.
-pub struct Case {
-    pub b: usize,
-    pub l: usize,
-    pub d: usize,
-    pub residual: bool,
-    pub keep: bool,
+/// One problem of a norm.
+struct Case {
+    b: usize,
+    l: usize,
+    d: usize,
+    residual: bool,
+    keep: bool,
     /// Which of y and r' have a gradient.
-    pub dy: bool,
-    pub dsum: bool,
+    dy: bool,
+    dsum: bool,
 }
 
 impl Case {
-    pub const fn new(b: usize, l: usize, d: usize, residual: bool, keep: bool) -> Self {
+    const fn new(b: usize, l: usize, d: usize, residual: bool, keep: bool) -> Self {
         Self { b, l, d, residual, keep, dy: true, dsum: true }
     }
-    pub fn dims(&self) -> Dims {
+    fn dims(&self) -> Dims {
         Dims { rows: self.b * self.l, l: self.l, d: self.d }
     }
     /// Those whose rows products take in f16: whole quads of columns, odd and even in number for an invocation.
-    pub fn halves() -> Vec<Self> {
+    fn halves() -> Vec<Self> {
         let cases =
             [(1, 1, 4, true, true), (2, 9, 260, true, true), (3, 11, 384, false, false), (2, 2, 3072, true, false)];
         let mut all: Vec<_> = cases.map(|(b, l, d, residual, keep)| Self::new(b, l, d, residual, keep)).into();
@@ -37,7 +38,7 @@ impl Case {
         all
     }
     /// Shapes past one workgroup and one fold of the grid, and every combination of what may be absent.
-    pub fn all() -> Vec<Self> {
+    fn all() -> Vec<Self> {
         let mut all = vec![
             Self::new(1, 1, 1, true, true),
             Self::new(1, 3, 1031, true, true),
@@ -60,19 +61,19 @@ impl Case {
 }
 
 /// The values of one problem.
-pub struct Values {
-    pub x: Vec<f32>,
-    pub residual: Vec<f32>,
-    pub keep: Vec<f32>,
-    pub w: Vec<f32>,
-    pub bias: Vec<f32>,
-    pub dy: Vec<f32>,
-    pub dsum: Vec<f32>,
+struct Values {
+    x: Vec<f32>,
+    residual: Vec<f32>,
+    keep: Vec<f32>,
+    w: Vec<f32>,
+    bias: Vec<f32>,
+    dy: Vec<f32>,
+    dsum: Vec<f32>,
 }
 
 impl Values {
     /// Columns differ by at least 1/4, so that no row has a tiny deviation whose inverse would magnify f32 rounding.
-    pub fn new(case: &Case) -> Self {
+    fn new(case: &Case) -> Self {
         let mut random = Random::new((case.b * 31 + case.l * 7 + case.d) as u64);
         let n = case.b * case.l * case.d;
         let spread =
@@ -91,17 +92,17 @@ impl Values {
 }
 
 /// What an operator made of a problem.
-pub struct Found {
-    pub y: Vec<f32>,
-    pub sum: Vec<f32>,
+struct Found {
+    y: Vec<f32>,
+    sum: Vec<f32>,
     /// x, weights, then residual (empty if there is none)
-    pub grads: Vec<Vec<f32>>,
+    grads: Vec<Vec<f32>>,
 }
 
 type Norm<'a> = &'a dyn Fn(&mut Recorder, &Var, Option<&Var>, Option<&Tensor>, &[Var]) -> Result<(Var, Var)>;
 
 /// Runs a norm with given gradients of both results.
-pub fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) -> Found {
+fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) -> Found {
     let shape = [case.b, case.l, case.d];
     let tensor = |values: &[f32]| Tensor::from_slice(g, &shape, values).expect("tensor");
     // keep is a range of a bigger table
@@ -143,18 +144,18 @@ fn rms_norm_matches_cpu() {
             if half {
                 round_to_half(&mut v.dy);
             }
-            let found = run_norm(g, &case, &v, &[&v.w], &|r, x, residual, keep, w| {
-                if !half {
-                    return ops::rms_norm::rms_norm(r, x, residual, keep, &w[0], EPS);
-                }
-                let (y, sum) = ops::rms_norm::rms_norm_half(r, x, residual, keep, &w[0], EPS)?;
-                Ok((widened(r, &y)?, sum))
+            let found = run_norm(g, &case, &v, &[&v.w], &|r, x, residual, drop_path, w| {
+                let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(half) };
+                let (y, sum) = rms_norm(r, x, &w[0], options)?;
+                Ok((if half { widened(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, keep) = (wide(&v.residual), wide(&v.keep));
             let (residual, keep) = (case.residual.then_some(&residual[..]), case.keep.then_some(&keep[..]));
-            let want = forward(dim, &wide(&v.x), residual, keep, &wide(&v.w), eps);
-            let back = backward(dim, &want.sum, keep, &wide(&v.w), eps, &wide(&v.dy), Some(&wide(&v.dsum)));
+            let w = wide(&v.w);
+            let weights = Weights { w: &w, b: None };
+            let want = forward(dim, &wide(&v.x), residual, keep, weights, eps);
+            let back = backward(dim, &want.sum, keep, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
             // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row; as
             // f16 half a unit in the last of 11 places
@@ -182,14 +183,15 @@ fn a_chain_of_norms_takes_three_launches_each() {
     let recorded = Recorder::new(&g).record(|r| {
         let (mut hidden, mut residual) = (x.clone(), None);
         for w in &ws {
-            let (y, sum) = ops::rms_norm::rms_norm(r, &hidden, residual.as_ref(), None, w, EPS)?;
+            let (y, sum) =
+                rms_norm(r, &hidden, w, NormOptions { residual: residual.as_ref(), ..NormOptions::eps(EPS) })?;
             (hidden, residual) = (ops::activation::silu(r, &y)?, Some(sum));
         }
         r.backward_from(&hidden, Tensor::input("seed", &[2, 5, 8]), Grads::default())
     });
     let (recording, grads) = recorded.unwrap_or_else(|e| panic!("{e}"));
     let count = |family: &str| recording.launches().iter().filter(|l| l.name().starts_with(family)).count();
-    assert_eq!((count("rms_norm."), count("activation."), count("tensor.")), (9, 6, 0));
+    assert_eq!((count("norm."), count("activation."), count("tensor.")), (9, 6, 0));
     assert!(grads.get(&x).is_some());
 }
 
@@ -198,15 +200,15 @@ fn rms_norm_without_residual_returns_its_input() {
     let Some(g) = gpu() else { return };
     let (x, w) = (leaf(g, &[4, 3], &[1.0; 12]), leaf(g, &[3], &[1.0; 3]));
     let r = &mut Recorder::new(g);
-    let (_, sum) = ops::rms_norm::rms_norm(r, &x, None, None, &w, EPS).unwrap();
+    let (_, sum) = rms_norm(r, &x, &w, NormOptions::eps(EPS)).unwrap();
     assert_eq!(sum.id(), x.id());
     let keep = Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap();
-    let error = ops::rms_norm::rms_norm(r, &x, None, Some(&keep), &w, EPS).unwrap_err();
-    assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: keep"), "{error}");
-    let error = ops::rms_norm::rms_norm(r, &x, Some(&w), None, &w, EPS).unwrap_err();
+    let error = rms_norm(r, &x, &w, NormOptions { drop_path: Some(&keep), ..NormOptions::eps(EPS) }).unwrap_err();
+    assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: drop_path"), "{error}");
+    let error = rms_norm(r, &x, &w, NormOptions { residual: Some(&w), ..NormOptions::eps(EPS) }).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: residual"), "{error}");
     let (odd, w) = (leaf(g, &[2, 3], &[0.0; 6]), leaf(g, &[3], &[0.0; 3]));
-    let error = ops::rms_norm::rms_norm_half(r, &odd, None, None, &w, EPS).unwrap_err();
+    let error = rms_norm(r, &odd, &w, NormOptions { dtype: DType::F16, ..NormOptions::eps(EPS) }).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: columns in f16"), "{error}");
 }
 
@@ -216,7 +218,7 @@ fn rms_norm_skips_what_nobody_wants() {
     let tensor = |shape: &[usize]| Tensor::input("constant", shape);
     let count = |x: Var, w: Var| {
         let recorded = Recorder::new(&g).record(|r| {
-            let (y, _) = ops::rms_norm::rms_norm(r, &x, None, None, &w, EPS)?;
+            let (y, _) = rms_norm(r, &x, &w, NormOptions::eps(EPS))?;
             r.backward_from(&y, tensor(&[5, 8]), Grads::default())
         });
         recorded.unwrap_or_else(|e| panic!("{e}")).0.launches().len()
@@ -225,4 +227,49 @@ fn rms_norm_skips_what_nobody_wants() {
     assert_eq!(count(Var::constant(x.clone()), Var::constant(w.clone())), 1);
     assert_eq!(count(Var::leaf(x.clone()), Var::constant(w.clone())), 2);
     assert_eq!(count(Var::leaf(x), Var::leaf(w)), 3);
+}
+
+#[test]
+fn layer_norm_matches_cpu() {
+    each_tier(|g| {
+        let mut cases: Vec<_> = Case::all().into_iter().map(|case| (case, 0.0, false)).collect();
+        cases.push((Case::new(2, 5, 96, false, false), 300.0, false)); // mean ≫ deviation
+        cases.extend(Case::halves().into_iter().map(|case| (case, 0.0, true)));
+        for (case, by, half) in cases {
+            let mut v = Values::new(&case);
+            if half {
+                round_to_half(&mut v.dy);
+            }
+            v.x.iter_mut().for_each(|x| *x += by);
+            let found = run_norm(g, &case, &v, &[&v.w, &v.bias], &|r, x, residual, drop_path, w| {
+                let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(half) };
+                let (y, sum) = layer_norm(r, x, &w[0], &w[1], options)?;
+                Ok((if half { widened(r, &y)? } else { y }, sum))
+            });
+            let (dim, eps) = (case.dims(), f64::from(EPS));
+            let (residual, keep) = (wide(&v.residual), wide(&v.keep));
+            let (residual, keep) = (case.residual.then_some(&residual[..]), case.keep.then_some(&keep[..]));
+            let (w, bias) = (wide(&v.w), wide(&v.bias));
+            let weights = Weights { w: &w, b: Some(&bias) };
+            let want = forward(dim, &wide(&v.x), residual, keep, weights, eps);
+            let back = backward(dim, &want.sum, keep, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
+            let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
+            // sum: one rounding each of product and sum
+            close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
+            // r is up to 3, so y and dx see about ten roundings of numbers up to 10 (those of the mean, if that is
+            // larger); a row of one column has r = 316, times the rounding of its sum minus its mean (none: the mean is
+            // exact)
+            let tol = Tol { rel: 4e-6, abs: 6e-6 + 2e-7 * f64::from(by) };
+            // as f16 y misses half a unit in the last of 11 places
+            close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { tol.rel }, ..tol });
+            close(&name("dx"), &found.grads[0], &back.dx, tol);
+            // random walk over the rows: √rows roundings of partial sums of about √rows
+            let rows = Tol { rel: 4e-6, abs: tol.abs + if dim.rows < 1000 { 0.0 } else { 4e-4 } };
+            close(&name("dw"), &found.grads[1], &back.dw, rows);
+            close(&name("db"), &found.grads[2], &back.db, rows);
+            if case.residual {
+                close(&name("dresidual"), &found.grads[3], &back.dresidual, tol);
+            }
+        }
+    });
 }

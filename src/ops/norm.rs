@@ -1,0 +1,236 @@
+//! norm: launcher and tape rule of RMS norm and layer norm, fused with the residual addition and DropPath in front of
+//! them. Maths: `shaders/norm.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Args, Caps, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::tape::{Grads, Recorder, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `norm.wgsl`.
+    pub struct Norm { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
+}
+
+const SRC: &str = wgsl!("norm", "grid", "reduce", "half", "element");
+const SUBGROUP: &str = wgsl!("norm", "grid", "reduce_subgroup", "half", "element");
+/// Invocations per row, columns per invocation, whether y is f16, and whether it is a layer norm.
+const CONSTS: &[Const] = &[
+    Const::of("WG", ROW_WORKGROUPS),
+    Const::within("COLS", 1, 4096, &[4, 1, 3, 12]),
+    Const::flag("HALF"),
+    Const::flag("MEAN"),
+];
+/// Invocations that share a row: what [`row_workgroup`] gives.
+pub(super) const ROW_WORKGROUPS: &[u32] = &[256, 32, 64, 128];
+
+const FORWARD: Kernel = Kernel::new::<Norm>(
+    "norm.forward",
+    SRC,
+    &[
+        read(1, "x"),
+        read(2, "residual"),
+        read(3, "keep"),
+        read(4, "w"),
+        read(17, "b"),
+        write(5, "sum"),
+        write(6, "y").f16_if("HALF"),
+        write(7, "stat"),
+    ],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS)
+.rounds()
+.least(|launch| columns(launch, 6, 8));
+const BACKWARD: Kernel = Kernel::new::<Norm>(
+    "norm.backward",
+    SRC,
+    &[
+        read(8, "saved_sum"),
+        read(4, "w"),
+        read(9, "saved_stat"),
+        read(10, "dy").f16_if("HALF"),
+        read(11, "dsum"),
+        write(12, "dx"),
+        write(13, "dresidual"),
+        write(14, "share"),
+    ],
+)
+.subgroup(SUBGROUP)
+.consts(CONSTS)
+.rounds()
+.least(|launch| columns(launch, 12, 16));
+const SUM_DW: Kernel =
+    Kernel::new::<Norm>("norm.sum_dw", SRC, &[read(15, "shares"), write(16, "dw")]).consts(CONSTS).rounds();
+const SUM_DW_DB: Kernel =
+    Kernel::new::<Norm>("norm.sum_dw_db", SRC, &[read(15, "shares"), write(16, "dw"), write(18, "db")])
+        .consts(CONSTS)
+        .rounds();
+
+/// The kernels of this family.
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_DW, &SUM_DW_DB];
+
+/// Each array moved once, and the flops of an element: those of an RMS norm or of a layer norm.
+fn columns(launch: &Args<'_>, rms: usize, layer: usize) -> Work {
+    let p: Norm = launch.scalars();
+    let flops = if launch.constant("MEAN") > 0 { layer } else { rms };
+    Work { bytes: launch.bytes, ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }
+}
+
+/// What a norm does besides normalizing.
+#[derive(Debug, Clone, Copy)]
+pub struct NormOptions<'a> {
+    /// Added to the variance, or to the mean of the squares.
+    pub eps: f32,
+    /// Added to x first: (B, L, D) or (rows, D), as x.
+    pub residual: Option<&'a Var>,
+    /// DropPath's factor on each sample of x (B): 0, or 1 / (1 − p).
+    pub drop_path: Option<&'a Tensor>,
+    /// Type of the normalized result. In f16, for operators that read f16, D has to be even.
+    pub dtype: DType,
+}
+
+impl NormOptions<'_> {
+    /// A plain norm with this epsilon, in f32.
+    pub const fn eps(eps: f32) -> Self {
+        Self { eps, residual: None, drop_path: None, dtype: DType::F32 }
+    }
+}
+
+impl Default for NormOptions<'_> {
+    /// PyTorch's epsilon of `nn.LayerNorm`, 1e-5.
+    fn default() -> Self {
+        Self::eps(1e-5)
+    }
+}
+
+/// RMS norm of the sum residual + drop_path·x, and that sum: x (B, L, D) or (rows, D), w (D) -> (y, sum), both as x.
+/// Without residual and drop_path, the sum is x itself. PyTorch: `F.rms_norm(sum, (D,), w, eps)`; mamba_ssm:
+/// `rms_norm_fn(x, w, residual=…, prenorm=True)`.
+pub fn rms_norm(r: &mut Recorder, x: &Var, w: &Var, options: NormOptions<'_>) -> Result<(Var, Var)> {
+    apply(r, "rms_norm", x, &[("w", w)], options)
+}
+
+/// Layer norm of the sum residual + drop_path·x, and that sum: x (B, L, D) or (rows, D), w and b (D) -> (y, sum), both
+/// as x. Without residual and drop_path, the sum is x itself. PyTorch: `F.layer_norm(sum, (D,), w, b, eps)`; mamba_ssm:
+/// `layer_norm_fn(x, w, b, residual=…, prenorm=True)`.
+pub fn layer_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: NormOptions<'_>) -> Result<(Var, Var)> {
+    apply(r, "layer_norm", x, &[("w", w), ("b", b)], options)
+}
+
+/// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their shares of dw are small.
+const GROUPS: usize = 1024;
+
+/// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where
+/// barriers cost more than serial loops.
+pub(super) fn row_workgroup(caps: &Caps, d: usize) -> usize {
+    (d / if caps.software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
+}
+
+fn pick(caps: &Caps, d: usize, dtype: DType, weights: usize) -> [(&'static str, u32); 3] {
+    let wg = row_workgroup(caps, d);
+    let columns = d.div_ceil(wg).next_multiple_of(if dtype == DType::F16 { 2 } else { 1 });
+    [("WG", wg as u32), ("COLS", columns as u32), ("MEAN", weights as u32 - 1)]
+}
+
+/// Shapes, launch and rule. Of the weights, an RMS norm has one and a layer norm two.
+fn apply(
+    r: &mut Recorder, op: &str, x: &Var, weights: &[(&str, &Var)], options: NormOptions<'_>,
+) -> Result<(Var, Var)> {
+    let NormOptions { eps, residual, drop_path, dtype } = options;
+    let shape = x.data.shape();
+    let (rows, d) = x.data.rows_cols();
+    for (name, weight) in weights {
+        weight.data.expect_shape(&format!("{op}: {name}"), &[d])?;
+    }
+    if let Some(residual) = residual {
+        residual.data.expect_shape(&format!("{op}: residual"), shape)?;
+    }
+    let samples = drop_path.map_or(1, Tensor::len);
+    if samples == 0 || rows % samples != 0 || (drop_path.is_some() && shape.len() > 2 && samples != shape[0]) {
+        return Err(Error::argument(format!("{op}: drop_path"), samples, format!("one per sample of {shape:?}")));
+    }
+    if dtype == DType::F16 && !d.is_multiple_of(2) {
+        return Err(Error::argument(format!("{op}: columns in f16"), d, "an even number"));
+    }
+    let plain = residual.is_none() && drop_path.is_none();
+    let p = Norm {
+        rows: rows as u32,
+        d: d as u32,
+        l: if drop_path.is_some() { rows / samples } else { 0 } as u32,
+        residual: residual.is_some().into(),
+        dsum: 0,
+        groups: rows.min(GROUPS) as u32,
+        eps,
+    };
+    let y = Tensor::scratch_of(dtype, "norm", shape);
+    let stat = Tensor::scratch("norm statistics", &[rows, 4]);
+    let sum = Tensor::scratch("residual", if plain { &[1] } else { shape });
+    let weights: Vec<&Var> = weights.iter().map(|(_, weight)| *weight).collect();
+    let [w, b] = [0, 1].map(|i| weights.get(i).map(|weight| &weight.data));
+    let args = [Some(&x.data), residual.map(|r| &r.data), drop_path, w, b, Some(&sum), Some(&y), Some(&stat)];
+    r.launch_with(&FORWARD, &pick(r.caps(), d, dtype, weights.len()), Grid::rows(rows), &p, &args)?;
+
+    let operands = (x, residual, &weights[..]);
+    let saved = Saved { p, sum: if plain { x.data.clone() } else { sum }, stat };
+    if plain {
+        let y = r.push(operands, y, move |r, operands, dy, grads| {
+            let others = grads.take(&operands.0); // what later layers sent to x itself
+            saved.backward(r, operands, dy, others.as_ref(), grads)
+        });
+        return Ok((y, x.clone()));
+    }
+    let out = [y, saved.sum.clone()];
+    let [y, sum] = r.push_many(operands, out, move |r, operands, [dy, dsum], grads| {
+        let dy = match dy {
+            Some(dy) => dy,
+            None => {
+                let zeros = Tensor::scratch("no gradient", operands.0.data.shape());
+                zeros.fill(r, 0.0)?;
+                zeros
+            }
+        };
+        saved.backward(r, operands, &dy, dsum.as_ref(), grads)
+    });
+    Ok((y, sum))
+}
+
+/// What the forward pass keeps for the backward pass.
+struct Saved {
+    p: Norm,
+    sum: Tensor,
+    stat: Tensor,
+}
+
+impl Saved {
+    fn backward(
+        self, r: &mut Recorder, (x, residual, weights): (Var, Option<Var>, Vec<Var>), dy: &Tensor,
+        dsum: Option<&Tensor>, grads: &mut Grads,
+    ) -> Result<()> {
+        let (d, groups) = (self.p.d as usize, self.p.groups as usize);
+        let p = Norm { dsum: dsum.is_some().into(), ..self.p };
+        let dropped = p.l > 0;
+        let dx = grads.alloc(&x);
+        let dresidual = match &residual {
+            Some(residual) if dropped => grads.alloc(residual),
+            _ => Tensor::scratch("unused", if dropped { x.data.shape() } else { &[1] }),
+        };
+        let shares = Tensor::scratch("norm shares", &[groups, weights.len(), d]);
+        let consts = pick(r.caps(), d, dy.dtype(), weights.len());
+        let [sum, w, stat, dy, dx_] = [&self.sum, &weights[0].data, &self.stat, dy, &dx].map(Some);
+        let args = [sum, w, stat, dy, dsum, dx_, Some(&dresidual), Some(&shares)];
+        r.launch_with(&BACKWARD, &consts, Grid::of(groups, 1, 1), &p, &args)?;
+        if let Some(residual) = &residual {
+            grads.add(r, residual, if dropped { dresidual } else { dx.clone() })?;
+        }
+        grads.add(r, &x, dx)?;
+
+        if !weights.iter().any(|weight| grads.wants(weight)) {
+            return Ok(());
+        }
+        let dws: Vec<Tensor> = weights.iter().map(|weight| grads.alloc(weight)).collect();
+        let kernel = if dws.len() == 1 { &SUM_DW } else { &SUM_DW_DB };
+        let grid = Grid::of((dws.len() * d).div_ceil(16), 1, 1);
+        r.launch(kernel, grid, &p, &[&[&shares][..], &dws.iter().collect::<Vec<_>>()].concat())?;
+        weights.iter().zip(dws).try_for_each(|(weight, dw)| grads.add(r, weight, dw))
+    }
+}
