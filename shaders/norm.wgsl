@@ -2,31 +2,31 @@
 //   RMS norm    F.rms_norm(residual + drop_path(x), (D,), w, eps)         mamba_ssm: rms_norm_fn(prenorm=True)
 //   layer norm  F.layer_norm(residual + drop_path(x), (D,), w, b, eps)    mamba_ssm: layer_norm_fn(prenorm=True)
 // prenorm=True means that the sum is a result too.
-//   shapes    x, residual, sum, y (rows, D)   w, b (D)   keep (rows / l): the DropPath factor of each sample of l rows
-//   forward   sum = residual + keep·x. An absent residual counts as 0, an absent keep as 1. Without both, sum is x
-//             and is not written.
+//   shapes    x, residual, sum, y (rows, D)   w, b (D)   drop_path (rows / l): the factor of each sample of l rows
+//   forward   sum = residual + drop_path·x. An absent residual counts as 0, an absent drop_path as 1. Without both, sum
+//             is x and is not written.
 //             y = n·w + b,  n = (sum − mean)·r,  r = 1/√(var + eps). var is biased (÷ D) and computed from sum − mean.
 //             An RMS norm has neither mean nor b: n = sum·r,  r = 1/√(mean(sum²) + eps).
-//   backward  dresidual = dsum + r·(dn − mean(dn) − n·mean(dn·n)),  dn = dy·w        dx = keep·dresidual
+//   backward  dresidual = dsum + r·(dn − mean(dn) − n·mean(dn·n)),  dn = dy·w        dx = drop_path·dresidual
 //             dw = Σ_rows dy·n        db = Σ_rows dy
-//             An RMS norm has no mean(dn). dsum is the gradient of sum from later layers, if any. Without keep, dx is
-//             dresidual too, which is not written. Assigns, never adds.
-//   saves     sum (the next layer reads it anyway) and stat (rows) = (r, keep, mean)
+//             An RMS norm has no mean(dn). dsum is the gradient of sum from later layers, if any. Without drop_path, dx
+//             is dresidual too, which is not written. Assigns, never adds.
+//   saves     sum (the next layer reads it anyway) and stat (rows) = (r, drop_path, mean)
 //   threads   forward: one workgroup per row; an invocation holds COLS columns, so that a row is read once.
 //             backward: `groups` workgroups stride over the rows, each with its share of dw and db in registers.
 //             sum_dw (RMS norm) and sum_dw_db (layer norm) add the shares in a fixed order, 16 × 16 invocations per 16
 //             columns.
-//   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 keep). The shares, 4·groups·D
-//             bytes for each of dw and db, are written and read once.
+//   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 drop_path). The shares,
+//             4·groups·D bytes for each of dw and db, are written and read once.
 //   measured  NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), base, 98 × 128, when each norm had its own shader:
 //             RMS norm forward 0.052 ms, backward 0.080; layer norm forward 0.058, backward 0.081
 // MEAN = 1: layer norm. HALF = 1: y and dy are f16, two per word; D and COLS are even.
 // uses lib/grid, lib/reduce, lib/half
 struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
-@group(0) @binding(0) var<uniform> p: Params;           // l = 0: no keep; residual, dsum: 1 if bound
+@group(0) @binding(0) var<uniform> p: Params;           // l = 0: no drop_path; residual, dsum: 1 if bound
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> residual: array<f32>;
-@group(0) @binding(3) var<storage, read> keep: array<f32>;
+@group(0) @binding(3) var<storage, read> drop_path: array<f32>;
 @group(0) @binding(4) var<storage, read> w: array<f32>;
 @group(0) @binding(5) var<storage, read_write> sum: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;
@@ -60,7 +60,7 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     if row >= p.rows { return; }
     let at = row * p.d;
     var factor = 1.0;
-    if p.l > 0u { factor = keep[row / p.l]; }
+    if p.l > 0u { factor = drop_path[row / p.l]; }
     var v: array<f32, COLS>;
     var total = 0.0;
     var square = 0.0;

@@ -6,7 +6,7 @@
 //   below     bits (n) u32 = ⌊word·cols·2⁻³²⌋, in [0, cols)
 //   uniform   out (n) = the 24 high bits · 2⁻²⁴, in [0, 1); exact in f32
 //   normal    out (n) = Box-Muller of words (0, 1) and (2, 3): √(−2·ln(1−u0)) · cos 2πu1, sin 2πu1
-//   keep      out (rows, ld) = u < 1−p ? 1/(1−p) : 0, timm's DropPath factor; exactly 1 where p = 0.
+//   drop_path out (rows, ld) = u < 1−p ? 1/(1−p) : 0, timm's DropPath factor; exactly 1 where p = 0.
 //             p = drop[row], drop (rows);  e = row·ld + column;  columns from `cols` on are 0
 //   No backward.
 //   threads   one invocation per block of four elements
@@ -90,7 +90,7 @@ fn normal_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocati
 }
 
 @compute @workgroup_size(WG)
-fn keep(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+fn drop_path(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
     let chance = 1.0 - drop[4u * i / p.ld];                  // ld is a multiple of 4, so the four elements share a row

@@ -182,11 +182,11 @@ def mlp(T, facts, device):
 
 def norm(T, facts, device):
     rms = facts["op"] == "rms_norm"
-    x, residual, keep = T["input.x"], T["input.residual"], T["input.keep"]
+    x, residual, drop_path = T["input.x"], T["input.residual"], T["input.drop_path"]
     d = x.shape[-1]
 
     def eager(x, residual, w, bias=None, dtype=torch.float32):
-        total = residual + keep[:, None, None] * x
+        total = residual + drop_path[:, None, None] * x
         y = F.rms_norm(total, (d,), w, facts["eps"]) if rms else F.layer_norm(total, (d,), w, bias, facts["eps"])
         return [y.to(dtype), total]
 

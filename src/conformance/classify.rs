@@ -3,7 +3,7 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, directions, gradients, keep, loss, output, weights};
+use super::model::{axis, directions, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool, Positions};
@@ -112,8 +112,8 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Resu
     let patches = Var::constant(patchify::from_nchw(&mut r, &images, config.patch_size)?);
 
     let b = images.shape().first().copied().unwrap_or(0);
-    let keep = keep(g, f, b, config)?;
-    let out = model.forward(&mut r, &patches, keep.as_ref())?;
+    let drop_path = drop_path(g, f, b, config)?;
+    let out = model.forward(&mut r, &patches, drop_path.as_ref())?;
     r.run()?;
     let pooled = f.find("output.features").is_some_and(|theirs| theirs.shape.len() == 2);
     output(g, f, report, "output.features", if pooled { &out.features } else { &out.sequence })?;

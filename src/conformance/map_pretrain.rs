@@ -3,7 +3,7 @@
 
 use super::compare::Report;
 use super::fixture::Fixture;
-use super::model::{axis, count, gradients, keep, loss, output, weights};
+use super::model::{axis, count, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{
@@ -94,14 +94,14 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let b = images.shape.first().copied().unwrap_or(0);
-    let keep = keep(g, f, b, &config)?;
+    let drop_path = drop_path(g, f, b, &config)?;
     let mut params = Params::new(g);
     let model = Map::new(g, &mut params, &config)?;
     params.load(g, &weights(f))?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
     let mut r = Recorder::new(g);
     let batch = batch(&mut r, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
-    let out = model.reconstruct(&mut r, &batch, keep.as_ref())?;
+    let out = model.reconstruct(&mut r, &batch, drop_path.as_ref())?;
     let grads = r.backward(&out.loss, params.grads())?;
     r.run()?;
     output(g, f, report, "output.encoder", &out.encoder)?;

@@ -33,7 +33,7 @@ pub fn count(f: &Fixture, prefix: &str, suffix: &str) -> usize {
 
 /// DropPath's factors keep / (1 − p), (places, B padded to 64), from the draws of the file. A place without draws there
 /// drops nothing.
-pub fn keep(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
+pub fn drop_path(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
     if f.with_prefix("drop_path.").next().is_none() {
         return Ok(None);
     }

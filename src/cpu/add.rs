@@ -1,5 +1,6 @@
 //! y = a + b, element by element, any shape.   da = dy, db = dy
-//! `kept`: y = a + keep·b, keep (B) the DropPath factor of each sample (timm's drop_path on b).   da = dy, db = keep·dy
+//! `with_drop_path`: y = a + drop_path·b, drop_path (B) the factor of each sample (timm's drop_path on b).   da = dy,
+//! db = drop_path·dy
 
 /// Gradients of [`forward`].
 pub struct Grads {
@@ -20,16 +21,16 @@ pub fn backward(dy: &[f64]) -> Grads {
     Grads { da: dy.to_vec(), db: dy.to_vec() }
 }
 
-/// Returns y (B, ..) = a + keep·b.
-pub fn kept(a: &[f64], b: &[f64], keep: &[f64]) -> Vec<f64> {
-    let per = a.len() / keep.len();
-    a.iter().zip(b).enumerate().map(|(i, (a, b))| a + keep[i / per] * b).collect()
+/// Returns y (B, ..) = a + drop_path·b.
+pub fn with_drop_path(a: &[f64], b: &[f64], drop_path: &[f64]) -> Vec<f64> {
+    let per = a.len() / drop_path.len();
+    a.iter().zip(b).enumerate().map(|(i, (a, b))| a + drop_path[i / per] * b).collect()
 }
 
-/// Gradients of a and b in [`kept`].
-pub fn kept_backward(dy: &[f64], keep: &[f64]) -> Grads {
-    let per = dy.len() / keep.len();
-    Grads { da: dy.to_vec(), db: dy.iter().enumerate().map(|(i, dy)| keep[i / per] * dy).collect() }
+/// Gradients of a and b in [`with_drop_path`].
+pub fn drop_path_backward(dy: &[f64], drop_path: &[f64]) -> Grads {
+    let per = dy.len() / drop_path.len();
+    Grads { da: dy.to_vec(), db: dy.iter().enumerate().map(|(i, dy)| drop_path[i / per] * dy).collect() }
 }
 
 #[cfg(test)]
@@ -45,9 +46,9 @@ mod tests {
             check("da", &a, &g.da, |a| dot(&forward(a, &b), &dy));
             check("db", &b, &g.db, |b| dot(&forward(&a, b), &dy));
         }
-        let (a, b, dy, keep) = (random(1, 6), random(2, 6), random(3, 6), [1.25, 0.0, 2.0]);
-        let g = kept_backward(&dy, &keep);
-        check("kept da", &a, &g.da, |a| dot(&kept(a, &b, &keep), &dy));
-        check("kept db", &b, &g.db, |b| dot(&kept(&a, b, &keep), &dy));
+        let (a, b, dy, drop_path) = (random(1, 6), random(2, 6), random(3, 6), [1.25, 0.0, 2.0]);
+        let g = drop_path_backward(&dy, &drop_path);
+        check("with_drop_path da", &a, &g.da, |a| dot(&with_drop_path(a, &b, &drop_path), &dy));
+        check("with_drop_path db", &b, &g.db, |b| dot(&with_drop_path(&a, b, &drop_path), &dy));
     }
 }

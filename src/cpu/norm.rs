@@ -2,11 +2,11 @@
 //! `layer_norm_fn` with `prenorm=True`).
 //!
 //! ```text
-//!   x, residual, sum, y (rows, D)   keep (rows / L), the DropPath factor of each sample   w, b (D)
-//!   sum = residual + keep·x    (an absent residual is 0, an absent keep 1)
+//!   x, residual, sum, y (rows, D)   drop_path (rows / L), the DropPath factor of each sample   w, b (D)
+//!   sum = residual + drop_path·x    (an absent residual is 0, an absent drop_path 1)
 //!   y   = n·w + b,  n = (sum - mean)·r,  r = 1/√(var + eps), var biased (÷ D)
 //!   backward, with dn = dy·w:
-//!     dresidual = dsum + r·(dn - mean(dn) - n·mean(dn·n))    dx = keep·dresidual
+//!     dresidual = dsum + r·(dn - mean(dn) - n·mean(dn·n))    dx = drop_path·dresidual
 //!     dw = Σ_rows dy·n    db = Σ_rows dy
 //!   An RMS norm has no b, and neither mean nor mean(dn): n = sum·r,  r = 1/√(mean(sum²) + eps)
 //! ```
@@ -53,9 +53,9 @@ pub struct Grads {
 
 /// Returns y and sum.
 pub fn forward(
-    dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f64]>, weights: Weights<'_>, eps: f64,
+    dim: Dims, x: &[f64], residual: Option<&[f64]>, drop_path: Option<&[f64]>, weights: Weights<'_>, eps: f64,
 ) -> Out {
-    let sum = add(dim, x, residual, keep);
+    let sum = add(dim, x, residual, drop_path);
     let mut y = Vec::with_capacity(sum.len());
     for v in sum.chunks(dim.d) {
         let (mean, r) = statistics(v, weights, eps);
@@ -66,7 +66,7 @@ pub fn forward(
 
 /// Gradients from dy and dsum, the gradient of sum from later layers; `sum` is the one that [`forward`] returned.
 pub fn backward(
-    dim: Dims, sum: &[f64], keep: Option<&[f64]>, weights: Weights<'_>, eps: f64, dy: &[f64], dsum: Option<&[f64]>,
+    dim: Dims, sum: &[f64], drop_path: Option<&[f64]>, weights: Weights<'_>, eps: f64, dy: &[f64], dsum: Option<&[f64]>,
 ) -> Grads {
     let mut g = Grads { dx: vec![], dresidual: vec![0.0; sum.len()], dw: vec![0.0; dim.d], db: vec![0.0; dim.d] };
     for row in 0..dim.rows {
@@ -82,14 +82,14 @@ pub fn backward(
             g.db[c] += dy[at + c];
         }
     }
-    g.dx = add(dim, &g.dresidual, None, keep);
+    g.dx = add(dim, &g.dresidual, None, drop_path);
     g
 }
 
-/// residual + keep·x
-fn add(dim: Dims, x: &[f64], residual: Option<&[f64]>, keep: Option<&[f64]>) -> Vec<f64> {
-    let keep = |i: usize| keep.map_or(1.0, |keep| keep[i / dim.d / dim.l]);
-    (0..dim.rows * dim.d).map(|i| residual.map_or(0.0, |r| r[i]) + keep(i) * x[i]).collect()
+/// residual + drop_path·x
+fn add(dim: Dims, x: &[f64], residual: Option<&[f64]>, drop_path: Option<&[f64]>) -> Vec<f64> {
+    let drop_path = |i: usize| drop_path.map_or(1.0, |drop_path| drop_path[i / dim.d / dim.l]);
+    (0..dim.rows * dim.d).map(|i| residual.map_or(0.0, |r| r[i]) + drop_path(i) * x[i]).collect()
 }
 
 /// What is subtracted from a row, and what it is multiplied by then.
@@ -107,12 +107,12 @@ mod tests {
     #[test]
     fn by_hand() {
         let dim = Dims { rows: 1, l: 1, d: 2 };
-        let (residual, keep, w) = ([1.0, 1.0], [0.5], [1.0, 2.0]);
-        let out = forward(dim, &[4.0, 6.0], Some(&residual), Some(&keep), Weights { w: &w, b: None }, 0.0);
+        let (residual, drop_path, w) = ([1.0, 1.0], [0.5], [1.0, 2.0]);
+        let out = forward(dim, &[4.0, 6.0], Some(&residual), Some(&drop_path), Weights { w: &w, b: None }, 0.0);
         assert_eq!(out.sum, [3.0, 4.0]);
         close("y of an RMS norm", &out.y, &[3.0 / 12.5f64.sqrt(), 8.0 / 12.5f64.sqrt()], 1e-15);
         let weights = Weights { w: &w, b: Some(&[0.0, 7.0]) };
-        let out = forward(dim, &[4.0, 8.0], Some(&residual), Some(&keep), weights, 0.0);
+        let out = forward(dim, &[4.0, 8.0], Some(&residual), Some(&drop_path), weights, 0.0);
         assert_eq!(out.sum, [3.0, 5.0]);
         close("y of a layer norm", &out.y, &[-1.0, 9.0], 1e-15);
     }
@@ -132,12 +132,12 @@ mod tests {
         for (b, l, d, fused) in [(1, 1, 1, true), (2, 3, 7, true), (3, 1, 5, false)] {
             let dim = Dims { rows: b * l, l, d };
             let (x, residual) = (random(1, b * l * d), random(2, b * l * d));
-            let (w, bias, keep) = (random(3, d), random(6, d), [1.5, 0.0, 1.25]);
+            let (w, bias, drop_path) = (random(3, d), random(6, d), [1.5, 0.0, 1.25]);
             let (dy, dsum) = (random(4, b * l * d), random(5, b * l * d));
-            let keep = fused.then_some(&keep[3 - b..]);
+            let drop_path = fused.then_some(&drop_path[3 - b..]);
             for layer in [false, true] {
                 let of = |x: &[f64], r: &[f64], w: &[f64], bias: &[f64]| {
-                    forward(dim, x, fused.then_some(r), keep, Weights { w, b: layer.then_some(bias) }, 1e-5)
+                    forward(dim, x, fused.then_some(r), drop_path, Weights { w, b: layer.then_some(bias) }, 1e-5)
                 };
                 let loss = |x: &[f64], r: &[f64], w: &[f64], bias: &[f64]| {
                     let out = of(x, r, w, bias);
@@ -145,7 +145,7 @@ mod tests {
                 };
                 let sum = of(&x, &residual, &w, &bias).sum;
                 let weights = Weights { w: &w, b: layer.then_some(&bias) };
-                let g = backward(dim, &sum, keep, weights, 1e-5, &dy, fused.then_some(&dsum));
+                let g = backward(dim, &sum, drop_path, weights, 1e-5, &dy, fused.then_some(&dsum));
                 check("dx", &x, &g.dx, |x| loss(x, &residual, &w, &bias));
                 check("dw", &w, &g.dw, |w| loss(&x, &residual, w, &bias));
                 if layer {

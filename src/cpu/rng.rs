@@ -5,7 +5,7 @@
 //!   uniform: the 24 high bits · 2^-24, in [0, 1): exact in f32
 //!   below:   ⌊word·n·2^-32⌋, in 0..n
 //!   normal:  Box-Muller of two words, on 1 - u so that the logarithm stays finite
-//!   keep:    u < 1-p ? 1/(1-p) : 0, timm's DropPath factor of one sample
+//!   drop_path: u < 1-p ? 1/(1-p) : 0, timm's DropPath factor of one sample
 //! ```
 
 const M0: u32 = 0xD251_1F53;
@@ -42,7 +42,7 @@ pub fn normal(x: [u32; 2]) -> [f64; 2] {
 }
 
 /// A word as the factor of a branch that is dropped with probability `p`: 0, or 1/(1-p).
-pub fn keep(x: u32, p: f64) -> f64 {
+pub fn drop_path(x: u32, p: f64) -> f64 {
     if uniform(x) < 1.0 - p { 1.0 / (1.0 - p) } else { 0.0 }
 }
 
@@ -75,8 +75,8 @@ mod tests {
         assert!(moment(1).abs() < 4.0 * (1.0 / 80_000f64).sqrt());
         assert!((moment(2) - 1.0).abs() < 4.0 * (2.0 / 80_000f64).sqrt());
         assert!((moment(4) - 3.0).abs() < 4.0 * (96.0 / 80_000f64).sqrt());
-        let kept = words.iter().map(|w| keep(w[2], 0.3)).sum::<f64>() / 40_000.0;
+        let kept = words.iter().map(|w| drop_path(w[2], 0.3)).sum::<f64>() / 40_000.0;
         assert!((kept - 1.0).abs() < 4.0 * (0.3 / 0.7 / 40_000f64).sqrt());
-        assert_eq!(keep(!0, 0.0), 1.0);
+        assert_eq!(drop_path(!0, 0.0), 1.0);
     }
 }

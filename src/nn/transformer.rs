@@ -8,7 +8,7 @@ use super::norm::LayerNorm;
 use super::params::Params;
 use super::stored::stored;
 use crate::error::{Error, Result};
-use crate::ops::add::add_kept;
+use crate::ops::add::add_drop_path;
 use crate::ops::attention::{AttentionMask, AttentionOptions, Regions, cross_attention, self_attention, weights};
 use crate::ops::matmul::Act;
 use crate::ops::mlp::{MlpOptions, mlp};
@@ -113,7 +113,7 @@ impl Block {
             None => self.proj.forward_onto(r, &y, x)?,
             Some(drop_path) => {
                 let y = self.proj.forward(r, &y)?;
-                add_kept(r, x, &y, drop_path)?
+                add_drop_path(r, x, &y, drop_path)?
             }
         };
         let y = self.norm2.operand(r, &x)?;
@@ -121,7 +121,7 @@ impl Block {
             None => self.mlp.forward_onto(r, &y, Some(&x)),
             Some(drop_path) => {
                 let y = self.mlp.forward_onto(r, &y, None)?;
-                add_kept(r, &x, &y, drop_path)
+                add_drop_path(r, &x, &y, drop_path)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! add: launchers and tape rules of a + b and a + keep·b. Maths: `shaders/add.wgsl`.
+//! add: launchers and tape rules of a + b and a + drop_path·b. Maths: `shaders/add.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
@@ -12,12 +12,16 @@ params! {
 
 const SRC: &str = wgsl!("add", "grid");
 const FORWARD: Kernel = Kernel::new::<Add>("add.forward", SRC, &[read(1, "a"), read(2, "b"), write(3, "y")]);
-const KEPT: Kernel = Kernel::new::<Add>("add.kept", SRC, &[read(1, "a"), read(2, "b"), read(4, "keep"), write(3, "y")]);
-const KEEP_BACKWARD: Kernel =
-    Kernel::new::<Add>("add.keep_backward", SRC, &[read(1, "a"), read(4, "keep"), write(3, "y")]);
+const DROP_PATH: Kernel = Kernel::new::<Add>(
+    "add.drop_path_forward",
+    SRC,
+    &[read(1, "a"), read(2, "b"), read(4, "drop_path"), write(3, "y")],
+);
+const DROP_PATH_BACKWARD: Kernel =
+    Kernel::new::<Add>("add.drop_path_backward", SRC, &[read(1, "a"), read(4, "drop_path"), write(3, "y")]);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &KEPT, &KEEP_BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &DROP_PATH, &DROP_PATH_BACKWARD];
 
 /// a + b, one shape.
 pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
@@ -31,23 +35,27 @@ pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
     }))
 }
 
-/// a + keep·b, one shape (B, ..); `keep` (B) is a factor per sample: DropPath's draw over its probability.
-pub fn add_kept(r: &mut Recorder, a: &Var, b: &Var, keep: &Tensor) -> Result<Var> {
+/// a + drop_path·b, one shape (B, ..); `drop_path` (B) is a factor per sample: DropPath's draw over its probability.
+pub fn add_drop_path(r: &mut Recorder, a: &Var, b: &Var, drop_path: &Tensor) -> Result<Var> {
     let shape = a.data.shape();
-    b.data.expect_shape("add_kept: b", shape)?;
+    b.data.expect_shape("add_drop_path: b", shape)?;
     let samples = shape.first().copied().unwrap_or(1);
-    if keep.len() != samples || samples == 0 {
-        return Err(Error::argument("add_kept: keep", keep.len(), format!("one per sample of {shape:?}")));
+    if drop_path.len() != samples || samples == 0 {
+        return Err(Error::argument(
+            "add_drop_path: drop_path",
+            drop_path.len(),
+            format!("one per sample of {shape:?}"),
+        ));
     }
     let y = Tensor::scratch("add", shape);
     let p = Add { n: y.len() as u32, per: (y.len() / samples) as u32 };
     let grid = Grid::items(y.len(), 256);
-    r.launch(&KEPT, grid, &p, &[&a.data, &b.data, keep, &y])?;
-    let keep = keep.clone();
+    r.launch(&DROP_PATH, grid, &p, &[&a.data, &b.data, drop_path, &y])?;
+    let drop_path = drop_path.clone();
     Ok(r.push((a, b), y, move |r, (a, b), dy, grads| {
         if grads.wants(&b) {
             let db = grads.alloc(&b);
-            r.launch(&KEEP_BACKWARD, grid, &p, &[dy, &keep, &db])?;
+            r.launch(&DROP_PATH_BACKWARD, grid, &p, &[dy, &drop_path, &db])?;
             grads.add(r, &b, db)?;
         }
         grads.add(r, &a, dy.clone()) // the last reader of dy: it may become da itself

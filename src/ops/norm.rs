@@ -29,7 +29,7 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
     &[
         read(1, "x"),
         read(2, "residual"),
-        read(3, "keep"),
+        read(3, "drop_path"),
         read(4, "w"),
         read(17, "b"),
         write(5, "sum"),

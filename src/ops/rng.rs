@@ -20,10 +20,11 @@ const WORDS: Kernel = Kernel::new::<Rng>("rng.words", SRC, &[read(1, "state").wo
 const BELOW: Kernel = Kernel::new::<Rng>("rng.below", SRC, &[read(1, "state").words(), write(4, "bits").u32()]);
 const UNIFORM: Kernel = Kernel::new::<Rng>("rng.uniform_forward", SRC, OUT);
 const NORMAL: Kernel = Kernel::new::<Rng>("rng.normal_forward", SRC, OUT);
-const KEEP: Kernel = Kernel::new::<Rng>("rng.keep", SRC, &[read(1, "state").words(), read(2, "drop"), write(3, "out")]);
+const DROP_PATH: Kernel =
+    Kernel::new::<Rng>("rng.drop_path", SRC, &[read(1, "state").words(), read(2, "drop"), write(3, "out")]);
 
 /// The kernels of this family.
-pub const KERNELS: &[&Kernel] = &[&WORDS, &BELOW, &UNIFORM, &NORMAL, &KEEP];
+pub const KERNELS: &[&Kernel] = &[&WORDS, &BELOW, &UNIFORM, &NORMAL, &DROP_PATH];
 
 /// Random u32 words.
 pub fn words(r: &mut Recorder, state: &Tensor, stream: u32, shape: &[usize]) -> Result<Tensor> {
@@ -48,17 +49,17 @@ pub fn normal(r: &mut Recorder, state: &Tensor, stream: u32, shape: &[usize]) ->
 /// DropPath factors (rows, ld): row r holds `cols` draws of 1/(1-p) with probability 1-p for the row's p, else 0; then
 /// zeros.
 /// `p` (rows) is the drop probability; `ld` is a multiple of 64, so that a row can be bound on its own.
-pub fn keep(
+pub fn drop_path(
     r: &mut Recorder, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize,
 ) -> Result<Tensor> {
-    state.expect_shape("rng.keep: state", &[8])?;
-    p.expect_shape("rng.keep: p", &[rows])?;
+    state.expect_shape("rng.drop_path: state", &[8])?;
+    p.expect_shape("rng.drop_path: p", &[rows])?;
     if !ld.is_multiple_of(64) || ld < cols {
-        return Err(Error::argument("rng.keep: ld", ld, format!("a multiple of 64, at least {cols}")));
+        return Err(Error::argument("rng.drop_path: ld", ld, format!("a multiple of 64, at least {cols}")));
     }
-    let out = Tensor::scratch("keep", &[rows, ld]);
+    let out = Tensor::scratch("drop_path", &[rows, ld]);
     let scalars = Rng { n: (rows * ld) as u32, stream, cols: cols as u32, ld: ld as u32 };
-    r.launch(&KEEP, Grid::items(rows * ld / 4, 256), &scalars, &[state, p, &out])?;
+    r.launch(&DROP_PATH, Grid::items(rows * ld / 4, 256), &scalars, &[state, p, &out])?;
     Ok(out)
 }
 

@@ -30,6 +30,6 @@ impl DropPath {
     /// [`StepState`](crate::ops::step::StepState).
     pub fn draw(&self, r: &mut Recorder, state: &Tensor, batch: usize) -> Result<Option<Tensor>> {
         let Some(rates) = &self.rates else { return Ok(None) };
-        rng::keep(r, state, STREAM, rates, rates.len(), batch, batch.next_multiple_of(64)).map(Some)
+        rng::drop_path(r, state, STREAM, rates, rates.len(), batch, batch.next_multiple_of(64)).map(Some)
     }
 }

@@ -1,6 +1,6 @@
 use rowscan::cpu::add as cpu;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::ops::add::{add, add_kept};
+use rowscan::ops::add::{add, add_drop_path};
 use rowscan::ops::scale::scale;
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
@@ -33,13 +33,18 @@ fn add_kept_matches_cpu() {
             let n = samples * per;
             let mut random = Random::new(n as u64);
             let (a, b, dy) = (random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0), random.uniform(n, -1.0, 1.0));
-            let keep: Vec<f32> = (0..samples).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect();
-            let factors = Tensor::from_slice(g, &[samples], &keep).unwrap();
+            let drop_path: Vec<f32> = (0..samples).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect();
+            let factors = Tensor::from_slice(g, &[samples], &drop_path).unwrap();
             let leaves = [leaf(g, &[samples, per], &a), leaf(g, &[samples, per], &b)];
-            let (y, grads) = run(g, &leaves, &dy, |r, v| add_kept(r, &v[0], &v[1], &factors));
-            let want = cpu::kept_backward(&wide(&dy), &wide(&keep));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| add_drop_path(r, &v[0], &v[1], &factors));
+            let want = cpu::drop_path_backward(&wide(&dy), &wide(&drop_path));
             // two roundings of terms up to 1.25
-            close("y", &y, &cpu::kept(&wide(&a), &wide(&b), &wide(&keep)), Tol { rel: 1.2e-7, abs: 1.5e-7 });
+            close(
+                "y",
+                &y,
+                &cpu::with_drop_path(&wide(&a), &wide(&b), &wide(&drop_path)),
+                Tol { rel: 1.2e-7, abs: 1.5e-7 },
+            );
             close("da", &grads[0], &want.da, EXACT);
             close("db", &grads[1], &want.db, TOL);
         }

@@ -16,15 +16,15 @@ struct Case {
     l: usize,
     d: usize,
     residual: bool,
-    keep: bool,
+    drop_path: bool,
     /// Which of y and r' have a gradient.
     dy: bool,
     dsum: bool,
 }
 
 impl Case {
-    const fn new(b: usize, l: usize, d: usize, residual: bool, keep: bool) -> Self {
-        Self { b, l, d, residual, keep, dy: true, dsum: true }
+    const fn new(b: usize, l: usize, d: usize, residual: bool, drop_path: bool) -> Self {
+        Self { b, l, d, residual, drop_path, dy: true, dsum: true }
     }
     fn dims(&self) -> Dims {
         Dims { rows: self.b * self.l, l: self.l, d: self.d }
@@ -33,7 +33,8 @@ impl Case {
     fn halves() -> Vec<Self> {
         let cases =
             [(1, 1, 4, true, true), (2, 9, 260, true, true), (3, 11, 384, false, false), (2, 2, 3072, true, false)];
-        let mut all: Vec<_> = cases.map(|(b, l, d, residual, keep)| Self::new(b, l, d, residual, keep)).into();
+        let mut all: Vec<_> =
+            cases.map(|(b, l, d, residual, drop_path)| Self::new(b, l, d, residual, drop_path)).into();
         all.push(Self { dy: false, ..Self::new(2, 3, 8, true, false) });
         all
     }
@@ -64,7 +65,7 @@ impl Case {
 struct Values {
     x: Vec<f32>,
     residual: Vec<f32>,
-    keep: Vec<f32>,
+    drop_path: Vec<f32>,
     w: Vec<f32>,
     bias: Vec<f32>,
     dy: Vec<f32>,
@@ -82,7 +83,7 @@ impl Values {
         Self {
             x: spread(random.uniform(n, 0.0, 2.0)),
             residual: spread(random.uniform(n, 0.0, 1.0)),
-            keep: (0..case.b).map(|b| [1.25, 0.0, 2.0][b % 3]).collect(),
+            drop_path: (0..case.b).map(|b| [1.25, 0.0, 2.0][b % 3]).collect(),
             w: random.uniform(case.d, 0.5, 1.5),
             bias: random.normal(case.d),
             dy: some(case.dy, random.normal(n)),
@@ -105,17 +106,17 @@ type Norm<'a> = &'a dyn Fn(&mut Recorder, &Var, Option<&Var>, Option<&Tensor>, &
 fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) -> Found {
     let shape = [case.b, case.l, case.d];
     let tensor = |values: &[f32]| Tensor::from_slice(g, &shape, values).expect("tensor");
-    // keep is a range of a bigger table
-    let table = [&vec![f32::NAN; 64], v.keep.as_slice()].concat();
+    // drop_path is a range of a bigger table
+    let table = [&vec![f32::NAN; 64], v.drop_path.as_slice()].concat();
     let table = Tensor::from_slice(g, &[table.len()], &table).expect("table");
-    let keep = case.keep.then(|| table.range(64, &[case.b]).expect("range"));
+    let drop_path = case.drop_path.then(|| table.range(64, &[case.b]).expect("range"));
     let mut leaves = vec![leaf(g, &shape, &v.x)];
     leaves.extend(weights.iter().map(|w| leaf(g, &[case.d], w)));
     leaves.push(leaf(g, &shape, &v.residual));
     let sum = RefCell::new(None);
     let (y, mut grads) = run(g, &leaves, &v.dy, |r, inner| {
         let residual = case.residual.then(|| &inner[leaves.len() - 1]);
-        let (y, total) = norm(r, &inner[0], residual, keep.as_ref(), &inner[1..leaves.len() - 1])?;
+        let (y, total) = norm(r, &inner[0], residual, drop_path.as_ref(), &inner[1..leaves.len() - 1])?;
         sum.replace(Some(total.data.clone()));
         // a consumer of both results that sends each its own gradient
         let out = Tensor::scratch("out", &shape);
@@ -150,18 +151,19 @@ fn rms_norm_matches_cpu() {
                 Ok((if half { widened(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
-            let (residual, keep) = (wide(&v.residual), wide(&v.keep));
-            let (residual, keep) = (case.residual.then_some(&residual[..]), case.keep.then_some(&keep[..]));
+            let (residual, drop_path) = (wide(&v.residual), wide(&v.drop_path));
+            let (residual, drop_path) =
+                (case.residual.then_some(&residual[..]), case.drop_path.then_some(&drop_path[..]));
             let w = wide(&v.w);
             let weights = Weights { w: &w, b: None };
-            let want = forward(dim, &wide(&v.x), residual, keep, weights, eps);
-            let back = backward(dim, &want.sum, keep, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
+            let want = forward(dim, &wide(&v.x), residual, drop_path, weights, eps);
+            let back = backward(dim, &want.sum, drop_path, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
             // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row; as
             // f16 half a unit in the last of 11 places
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
             close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { 2e-6 }, abs: 1e-6 });
-            // differences of numbers up to 5 times r < 3 times keep
+            // differences of numbers up to 5 times r < 3 times drop_path
             let tol = Tol { rel: 4e-6, abs: 4e-6 };
             close(&name("dx"), &found.grads[0], &back.dx, tol);
             // random walk over the rows: √rows roundings of partial sums of about √rows
@@ -202,8 +204,8 @@ fn rms_norm_without_residual_returns_its_input() {
     let r = &mut Recorder::new(g);
     let (_, sum) = rms_norm(r, &x, &w, NormOptions::eps(EPS)).unwrap();
     assert_eq!(sum.id(), x.id());
-    let keep = Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap();
-    let error = rms_norm(r, &x, &w, NormOptions { drop_path: Some(&keep), ..NormOptions::eps(EPS) }).unwrap_err();
+    let drop_path = Tensor::from_slice(g, &[3], &[1.0; 3]).unwrap();
+    let error = rms_norm(r, &x, &w, NormOptions { drop_path: Some(&drop_path), ..NormOptions::eps(EPS) }).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: drop_path"), "{error}");
     let error = rms_norm(r, &x, &w, NormOptions { residual: Some(&w), ..NormOptions::eps(EPS) }).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: residual"), "{error}");
@@ -247,12 +249,13 @@ fn layer_norm_matches_cpu() {
                 Ok((if half { widened(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
-            let (residual, keep) = (wide(&v.residual), wide(&v.keep));
-            let (residual, keep) = (case.residual.then_some(&residual[..]), case.keep.then_some(&keep[..]));
+            let (residual, drop_path) = (wide(&v.residual), wide(&v.drop_path));
+            let (residual, drop_path) =
+                (case.residual.then_some(&residual[..]), case.drop_path.then_some(&drop_path[..]));
             let (w, bias) = (wide(&v.w), wide(&v.bias));
             let weights = Weights { w: &w, b: Some(&bias) };
-            let want = forward(dim, &wide(&v.x), residual, keep, weights, eps);
-            let back = backward(dim, &want.sum, keep, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
+            let want = forward(dim, &wide(&v.x), residual, drop_path, weights, eps);
+            let back = backward(dim, &want.sum, drop_path, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
             // sum: one rounding each of product and sum
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });

@@ -85,7 +85,7 @@ fn keep_matches_cpu() {
             // a row on its own, as a layer binds it
             let row = Tensor::scratch("row", &[cols]);
             let out = at_once(g, |r| {
-                let out = rng::keep(r, &state(g, 9, SEED), 4, &drop, 5, cols, ld)?;
+                let out = rng::drop_path(r, &state(g, 9, SEED), 4, &drop, 5, cols, ld)?;
                 row.copy_from(r, &out.range(2 * ld, &[cols])?)?;
                 Ok(out)
             });
@@ -94,7 +94,7 @@ fn keep_matches_cpu() {
             assert!(got[..cols].iter().all(|&k| k == 1.0), "p = 0 is exactly 1");
             let draw = words(5 * ld, 4, 9, SEED);
             let factor = |(i, &w): (usize, &u32)| match f64::from(p[i / ld]) {
-                p if p < 1.0 && i % ld < cols => oracle::keep(w, p),
+                p if p < 1.0 && i % ld < cols => oracle::drop_path(w, p),
                 _ => 0.0,
             };
             let want: Vec<f64> = draw.iter().enumerate().map(factor).collect();
@@ -110,7 +110,7 @@ fn keep_has_mean_one_and_changes_with_the_step() {
     each_tier(|g| {
         let n = 1 << 16;
         let drop = Tensor::from_slice(g, &[1], &[0.3]).unwrap();
-        let draw = |step| values(g, |r| rng::keep(r, &state(g, step, SEED), 0, &drop, 1, n, n));
+        let draw = |step| values(g, |r| rng::drop_path(r, &state(g, step, SEED), 0, &drop, 1, n, n));
         let (one, two) = (draw(1), draw(2));
         for kept in [&one, &two] {
             let mean = kept.iter().map(|&k| f64::from(k)).sum::<f64>() / n as f64;
@@ -127,7 +127,7 @@ fn keep_refuses_rows_that_cannot_be_bound() {
     let r = &mut Recorder::new(&g);
     let (state, p) = (StepState::tensor(), Tensor::input("p", &[3]));
     for (rows, cols, ld) in [(3, 5, 32), (3, 65, 64), (4, 5, 64)] {
-        assert!(rng::keep(r, &state, 0, &p, rows, cols, ld).is_err(), "{rows} {cols} {ld}");
+        assert!(rng::drop_path(r, &state, 0, &p, rows, cols, ld).is_err(), "{rows} {cols} {ld}");
     }
     assert!(rng::uniform(r, &p, 0, &[4]).is_err());
 }

@@ -1,7 +1,7 @@
 //! add: the residual stream.
 
 use crate::bench::ops::*;
-use cpu::add::{backward, forward, kept, kept_backward};
+use cpu::add::{backward, drop_path_backward, forward, with_drop_path};
 
 fn expect(v: &Values) -> Result<Vec<Want>> {
     let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, backward(v.get("dy")?)); // one rounding
@@ -9,10 +9,11 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
     Ok(vec![want("y", y, tol), want("da", grads.da, tol), want("db", grads.db, tol)])
 }
 
-fn expect_kept(v: &Values) -> Result<Vec<Want>> {
-    let (keep, dy) = (v.get("keep")?, v.get("dy")?);
-    let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, kept_backward(dy, keep)); // one rounding, two where both add up
-    let y = kept(v.get("a")?, v.get("b")?, keep);
+fn expect_drop_path(v: &Values) -> Result<Vec<Want>> {
+    let (drop_path, dy) = (v.get("drop_path")?, v.get("dy")?);
+    // one rounding, two where both add up
+    let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, drop_path_backward(dy, drop_path));
+    let y = with_drop_path(v.get("a")?, v.get("b")?, drop_path);
     Ok(vec![near("y", y, 2e-7), want("da", grads.da, tol), want("db", grads.db, tol)])
 }
 
@@ -27,10 +28,10 @@ pub fn cases(c: &mut Cases) {
         });
         // backward: dy moves into a, db is written
         let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
-        c.case(format!("kept {s}")).at(&s).floors(floors).check(2, "images", expect_kept).op(move |r, x| {
+        c.case(format!("drop_path {s}")).at(&s).floors(floors).check(2, "images", expect_drop_path).op(move |r, x| {
             let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
-            let keep = x.uniform("keep", Axis(0), &[s.b])?;
-            Ok(vec![out("y", Axis(0), ops::add::add_kept(r, &a?, &b?, &keep)?)])
+            let drop_path = x.uniform("drop_path", Axis(0), &[s.b])?;
+            Ok(vec![out("y", Axis(0), ops::add::add_drop_path(r, &a?, &b?, &drop_path)?)])
         });
     }
 }

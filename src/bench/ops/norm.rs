@@ -12,9 +12,9 @@ fn expect(v: &Values, half: bool, layer: bool) -> Result<Vec<Want>> {
     let [b, l, d] = v.shape("x")?;
     let (dim, eps) = (Dims { rows: b * l, l, d }, f64::from(EPS));
     let bias = if layer { Some(v.get("bias")?) } else { None };
-    let (keep, weights) = (Some(v.get("keep")?), Weights { w: v.get("w")?, b: bias });
-    let it = forward(dim, v.get("x")?, Some(v.get("residual")?), keep, weights, eps);
-    let grads = backward(dim, &it.sum, keep, weights, eps, v.get("dy")?, Some(v.get("dsum")?));
+    let (drop_path, weights) = (Some(v.get("drop_path")?), Weights { w: v.get("w")?, b: bias });
+    let it = forward(dim, v.get("x")?, Some(v.get("residual")?), drop_path, weights, eps);
+    let grads = backward(dim, &it.sum, drop_path, weights, eps, v.get("dy")?, Some(v.get("dsum")?));
     // a few roundings, and sums over a row or over the rows; y as f16, half a unit in the last place
     let mut wants = vec![
         near("y", it.y, if half { 4.9e-4 } else { 8e-6 }),
@@ -38,10 +38,10 @@ fn case(c: &mut Cases, name: String, shape: [usize; 3], layer: bool, timed: bool
     }
     draft.check(2, "images", move |v| expect(v, half, layer)).op(move |r, x| {
         let (v, residual) = (x.leaf("x", Axis(0), &shape)?, x.leaf("residual", Axis(0), &shape)?);
-        let (keep, w) = (x.uniform("keep", Axis(0), &[b])?, x.leaf("w", Whole, &[d])?);
+        let (drop_path, w) = (x.uniform("drop_path", Axis(0), &[b])?, x.leaf("w", Whole, &[d])?);
         let options = NormOptions {
             residual: Some(&residual),
-            drop_path: Some(&keep),
+            drop_path: Some(&drop_path),
             dtype: DType::f16_if(half),
             ..NormOptions::eps(EPS)
         };

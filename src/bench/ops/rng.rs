@@ -43,14 +43,14 @@ pub fn cases(c: &mut Cases) {
         case.check(4096, "numbers", move |v| Ok(vec![want("normal", normal(v), tol)]))
             .launches(move |r, x| Ok(vec![result("normal", Axis(0), rng::normal(r, &state(x)?, STREAM, &[n])?)]));
     }
-    let case = c.case(format!("keep {LAYERS}x128")).floor(Floor::bytes(4 * LAYERS * 128));
+    let case = c.case(format!("drop_path {LAYERS}x128")).floor(Floor::bytes(4 * LAYERS * 128));
     case.check(LAYERS * 128, "factors", |v| {
         let drop = v.get("drop")?;
-        let factors = (0..LAYERS * 128).map(|i| oracle::keep(word(i), drop[i / 128])).collect();
-        Ok(vec![want("keep", factors, Tol { rel: 1e-6, abs: 0.0 })])
+        let factors = (0..LAYERS * 128).map(|i| oracle::drop_path(word(i), drop[i / 128])).collect();
+        Ok(vec![want("drop_path", factors, Tol { rel: 1e-6, abs: 0.0 })])
     })
     .launches(|r, x| {
         let drop = x.uniform("drop", Whole, &[LAYERS])?;
-        Ok(vec![result("keep", Whole, rng::keep(r, &state(x)?, STREAM, &drop, LAYERS, 128, 128)?)])
+        Ok(vec![result("drop_path", Whole, rng::drop_path(r, &state(x)?, STREAM, &drop, LAYERS, 128, 128)?)])
     });
 }
