@@ -1,24 +1,24 @@
-//! Choosing an adapter: hardware before software, discrete before integrated, or what the user asked for.
+//! Choosing an adapter: the one that the user asked for, or else discrete before integrated before software.
 
 use std::path::PathBuf;
 
 use super::caps::{Caps, Tiers};
 use crate::error::{Error, Result};
 
-/// Bytes of workgroup memory that the kernels on cooperative matrices take at most.
+/// Workgroup memory in bytes that a device must have for the cooperative-matrix kernels: none of them uses more.
 const COOP_MEMORY: u32 = 32 << 10;
 
 /// Which adapter to open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The best hardware adapter, or the software one if it is the only one.
+    /// The best hardware adapter, or a software adapter if there is no other.
     #[default]
     Auto,
-    /// The software adapter.
+    /// The first software adapter.
     Cpu,
-    /// By position in the list of `rowscan info`.
+    /// The adapter at this position in the list that `rowscan info` prints, from 0.
     Index(usize),
-    /// The first whose name contains this, in any case.
+    /// The first adapter whose name, in lower case, contains this text. `from_str` puts the text in lower case.
     Name(String),
 }
 
@@ -50,22 +50,23 @@ impl std::fmt::Display for AdapterChoice {
 pub struct Options {
     /// Which adapter.
     pub adapter: AdapterChoice,
-    /// Use the WebGPU baseline only, even where the adapter has more.
+    /// Use no tier, only the WebGPU baseline, even if the adapter offers more.
     pub portable: bool,
-    /// Choose the variants for GPUs on a CPU adapter too: slower there, but so they can be tested without a GPU.
+    /// Choose kernel variants as for a GPU, even on a CPU adapter. They are slower there, but can be tested without a
+    /// GPU.
     pub as_hardware: bool,
-    /// Choose the variants for a CPU: a browser does not tell that its adapter is one, the page may know.
+    /// Choose kernel variants as for a CPU. A browser does not report that its adapter is a CPU, but the page may know.
     pub as_software: bool,
-    /// A folder to keep compiled pipelines in, where the backend hands them out, and which variants were found fastest;
-    /// none to compile and measure in every process.
+    /// Folder for compiled pipelines (if the backend can export them) and for the variants that were measured as
+    /// fastest. `None`: every process compiles and measures again.
     pub cache: Option<PathBuf>,
 }
 
-/// An adapter and what it says about itself.
+/// An adapter and its capabilities.
 pub(super) struct Candidate {
     pub adapter: wgpu::Adapter,
     pub caps: Caps,
-    /// Whether compiled pipelines can be kept.
+    /// Whether compiled pipelines can be exported, to keep them on disk.
     pub pipeline_cache: bool,
     rank: u32,
 }
@@ -86,13 +87,13 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         software,
         tiers: Tiers { subgroup: features.contains(wgpu::Features::SUBGROUP), coop: fragment > 0 },
-        nearest: false, // to be seen by the self-test
+        nearest: false, // `Gpu::open` sets it after the self-test
         fragment,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
-        // a browser's device is asked for with the defaults
+        // in a browser, `open::limits` requests WebGPU's default
         workgroup_memory: if cfg!(target_arch = "wasm32") {
             16 << 10
         } else {
@@ -104,14 +105,16 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
     Candidate { adapter, caps, pipeline_cache, rank }
 }
 
-/// Side of the square cooperative matrices to use, f16 in and f32 out: 16, or 8 where only those are listed. 0 where
-/// there are none, subgroups come in several sizes (a kernel could not tell who works on which), or a workgroup is too
-/// small.
+/// Side of the square cooperative matrices (tensor-core fragments, f16 operands and f32 sums) to use: 16, or 8 if the
+/// adapter lists 8×8×8 only. It is 0, which turns the `coop` tier off, if the adapter lists neither size; if its
+/// subgroup size varies, so that a kernel cannot tell which invocations share a fragment; if a workgroup cannot have
+/// four subgroups and [`COOP_MEMORY`] bytes; or if the adapter is a CPU whose subgroups are not 8 wide.
 fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> u32 {
     use wgpu::CooperativeScalarType::{F16, F32};
     let (lanes, most) = (info.subgroup_min_size, info.subgroup_max_size);
     let threads = 4 * lanes.max(1);
-    // llvmpipe (Mesa 26.1) with 4 lanes lists them and makes no device with them, and crashes compiling them for 16
+    // llvmpipe (Mesa 26.1) lists cooperative matrices with subgroups of 4, where it cannot open a device with them, and
+    // of 16, where it crashes as it compiles them
     let untrusted = info.device_type == wgpu::DeviceType::Cpu && lanes != 8;
     let room = threads <= limits.max_compute_invocations_per_workgroup
         && limits.max_compute_workgroup_storage_size >= COOP_MEMORY;
@@ -126,7 +129,8 @@ fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Li
     [16, 8].into_iter().find(|&side| listed.iter().any(|p| fits(side, p))).unwrap_or(0)
 }
 
-/// Bytes of main memory: what a CPU adapter really has, whatever it reports.
+/// Main memory in bytes. A software adapter has this much, whatever it reports. `None` where there is no
+/// `/proc/meminfo`.
 fn host_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kib = text
@@ -135,7 +139,7 @@ fn host_memory() -> Option<u64> {
     kib.map(|kib| kib * 1024)
 }
 
-/// Bytes of the largest device-local heap, where Vulkan tells.
+/// Size in bytes of the largest device-local heap. `None` for a backend other than Vulkan.
 #[cfg(all(not(target_arch = "wasm32"), not(target_vendor = "apple")))]
 fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
     // SAFETY: the handles are used for one query while the adapter is borrowed; nothing is destroyed.
@@ -153,7 +157,7 @@ fn memory(_: &wgpu::Adapter) -> Option<u64> {
     None
 }
 
-/// All adapters that can run compute shaders, best first. In a browser: the one it offers.
+/// All adapters that can run compute shaders, best first. A browser offers one.
 pub(super) async fn candidates() -> Vec<Candidate> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends =

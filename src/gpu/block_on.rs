@@ -1,5 +1,5 @@
-//! Waiting for a future: a native thread sleeps, a WebAssembly module is suspended while the browser's event loop
-//! turns.
+//! Blocking on a future. A native thread sleeps. A WebAssembly module is suspended, so that the browser's event loop
+//! can run.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use pollster::block_on;
@@ -7,7 +7,7 @@ pub(super) use pollster::block_on;
 #[cfg(target_arch = "wasm32")]
 #[link(wasm_import_module = "rowscan_suspend")]
 unsafe extern "C" {
-    /// A `WebAssembly.Suspending` function that comes back after a turn of the event loop.
+    /// A `WebAssembly.Suspending` function that returns after one turn of the browser's event loop.
     safe fn turn();
 }
 

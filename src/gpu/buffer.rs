@@ -1,4 +1,5 @@
-//! Buffers before and after they exist: a `Node` is a promise of bytes, a `View` a range of one.
+//! Buffers, and ranges of them. A `Node` is a buffer whose memory may not be allocated yet; a `View` is a range of a
+//! node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -6,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::counters::Counters;
 use super::dtype::DType;
 
-/// What a buffer is for; decides who owns its memory and under which heading the plan counts it.
+/// Purpose of a buffer. It decides who owns the memory and under which category the plan counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Weights.
@@ -17,11 +18,11 @@ pub enum Class {
     Optimizer,
     /// Batches, tables and step state that the host writes.
     Input,
-    /// Results of launches: memory is assigned by the program that records them.
+    /// Results of launches: the program that records them assigns the memory.
     Scratch,
 }
 
-/// A physical buffer that reports its birth and death to the counters.
+/// A physical buffer. It reports its creation and its release to the counters.
 #[derive(Debug)]
 pub(crate) struct Physical {
     pub raw: wgpu::Buffer,
@@ -48,12 +49,12 @@ impl Drop for Physical {
     fn drop(&mut self) {
         self.counters.buffer_freed(self.raw.size());
         if cfg!(target_arch = "wasm32") {
-            self.raw.destroy(); // the browser would wait for its garbage collector
+            self.raw.destroy(); // else the memory would stay until the browser's garbage collector runs
         }
     }
 }
 
-/// A buffer by identity. It owns memory once somebody needs it.
+/// A buffer with an identity. `cell` holds its memory once that is allocated.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub id: u64,
@@ -75,33 +76,34 @@ impl Node {
     }
 }
 
-/// A range of a buffer: what a launch binds.
+/// A range of a buffer. Launches bind views.
 #[derive(Debug, Clone)]
 pub struct View {
     pub(crate) node: Arc<Node>,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
-    /// What the elements are; a kernel's bindings say which types they take.
+    /// Element type. A kernel's bindings declare which types they take.
     pub(crate) dtype: DType,
 }
 
 impl View {
-    /// Buffers and bindings end at multiples of this many bytes, so that a shader may read any of them as vec4.
+    /// Sizes of buffers and bindings are rounded up to a multiple of this many bytes, so that a shader may read any of
+    /// them as vec4.
     pub(crate) const QUAD: u64 = 16;
 
-    /// A new buffer of its own, of f32.
+    /// A view of a whole new buffer of f32.
     pub fn new(class: Class, label: &'static str, bytes: u64) -> Self {
         Self { node: Node::new(class, label, bytes), offset: 0, bytes, dtype: DType::F32 }
     }
-    /// The same memory with elements of another type.
+    /// The same range with another element type: `tensor.view(dtype)`.
     pub fn of(self, dtype: DType) -> Self {
         Self { dtype, ..self }
     }
-    /// The type of its elements.
+    /// Element type.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
-    /// Its elements; of an odd number of f16 one more than were asked for.
+    /// Number of elements. For f16 it is rounded up to an even number, because ranges consist of whole words.
     pub fn len(&self) -> usize {
         (self.bytes / self.dtype.size()) as usize
     }
@@ -109,24 +111,25 @@ impl View {
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
-    /// A range of this view, from `offset` bytes; bindable only where `offset` is a multiple of 256.
+    /// A range of `bytes` bytes that begins `offset` bytes into this view. A launch can bind it only if its offset in
+    /// the buffer is a multiple of 256.
     pub fn range(&self, offset: u64, bytes: u64) -> Self {
         debug_assert!(offset + bytes <= self.bytes);
         Self { offset: self.offset + offset, bytes, ..self.clone() }
     }
-    /// Length in bytes.
+    /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
-    /// Start within the buffer in bytes.
+    /// Offset of the first byte within the buffer.
     pub fn offset(&self) -> u64 {
         self.offset
     }
-    /// What the buffer is for.
+    /// Purpose of the buffer.
     pub fn class(&self) -> Class {
         self.node.class
     }
-    /// Whether two views lie in the same buffer.
+    /// Whether two views are ranges of the same buffer.
     pub fn same_buffer(&self, other: &Self) -> bool {
         self.node.id == other.node.id
     }
@@ -136,9 +139,10 @@ impl View {
     }
 }
 
-/// What a launch binds: a view, or nothing where an operand is absent and the kernel does not read it.
+/// An argument of a launch: a view, a tensor, or an `Option` of one. `None` is an absent operand, which the kernel does
+/// not read.
 pub trait Operand {
-    /// The view, if it is there.
+    /// The view to bind, or `None` for an absent operand.
     fn view(&self) -> Option<&View>;
 }
 
@@ -160,7 +164,8 @@ impl<T: Operand> Operand for Option<T> {
     }
 }
 
-/// A growing arena: ranges are handed out one after the other until the first use fixes its size.
+/// One buffer from which ranges are allocated one after the other, as for parameters. It grows until its memory is
+/// allocated, at the first use.
 #[derive(Debug)]
 pub struct Arena {
     view: View,
@@ -168,14 +173,14 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Ranges start at multiples of this many bytes, so that each can be bound on its own.
+    /// Ranges start at multiples of this many bytes, so that each can be bound by itself.
     pub const ALIGN: u64 = 256;
 
-    /// An empty arena that will not grow past `limit` bytes.
+    /// An empty arena of at most `limit` bytes.
     pub fn new(class: Class, label: &'static str, limit: u64) -> Self {
         Self { view: View::new(class, label, 0), limit }
     }
-    /// The next range of `bytes`, or `None` when the arena is full.
+    /// The next range of `bytes` bytes. `None` if the arena is full or its memory is already allocated.
     pub fn push(&mut self, bytes: u64) -> Option<View> {
         let offset = self.view.bytes;
         let end = (offset + bytes).next_multiple_of(Self::ALIGN);
@@ -186,7 +191,7 @@ impl Arena {
         self.view.node.bytes.store(end, Ordering::Relaxed);
         Some(self.view.range(offset, bytes))
     }
-    /// The whole arena as it stands.
+    /// All ranges allocated so far, as one view.
     pub fn view(&self) -> &View {
         &self.view
     }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// Optional instruction sets. Every kernel is right without them.
+/// Optional instruction sets, like CUDA's compute capabilities. Every operator also has kernels that need none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tiers {
-    /// Subgroup reductions, of whatever size.
+    /// Subgroup operations (CUDA's warp reductions and shuffles), for any subgroup size.
     pub subgroup: bool,
-    /// Cooperative matrices, f16 in and f32 out.
+    /// Cooperative matrices (tensor cores) with f16 operands and f32 sums.
     pub coop: bool,
 }
 
@@ -28,31 +28,32 @@ pub struct Caps {
     pub backend: String,
     /// Driver and version.
     pub driver: String,
-    /// True for a CPU that poses as a GPU.
+    /// Whether kernel variants are chosen as for a CPU: true for software adapters (llvmpipe, SwiftShader), unless
+    /// [`Options`](super::Options) says otherwise.
     pub software: bool,
-    /// Tiers in use.
+    /// Tiers that passed their self-test, once the device is open. In a list of adapters: those that are offered.
     pub tiers: Tiers,
-    /// `pack2x16float` rounds to the nearest f16, ties to even, which `shaders/lib/half.wgsl` otherwise does in
-    /// integers.
+    /// Whether the driver's `pack2x16float` rounds to the nearest f16, ties to even. If not, `shaders/lib/half.wgsl`
+    /// rounds with integer operations.
     pub nearest: bool,
-    /// Side of the square cooperative matrices: 16 or 8; 0 where there are none.
+    /// Side of the square cooperative matrices: 16 or 8, or 0 if there are none.
     pub fragment: u32,
-    /// Smallest and largest subgroup of the adapter; (0, 0) when unknown.
+    /// Smallest and largest subgroup size of the adapter, in invocations; (0, 0) if unknown.
     pub subgroup_sizes: (u32, u32),
-    /// Whether passes can be timed.
+    /// Whether the GPU time of a pass can be measured.
     pub timestamps: bool,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
     /// Largest buffer in bytes.
     pub max_buffer: u64,
-    /// Workgroup memory in bytes.
+    /// Largest workgroup memory of a kernel in bytes (CUDA's shared memory).
     pub workgroup_memory: u32,
-    /// Device memory in bytes where the backend tells.
+    /// Device memory in bytes, if the backend reports it.
     pub memory: Option<u64>,
 }
 
 impl Caps {
-    /// The WebGPU defaults: what a plan without an adapter is made for.
+    /// WebGPU's default limits and no tiers, for planning without an adapter.
     pub fn portable() -> Self {
         Self {
             name: "none (WebGPU defaults)".into(),
@@ -71,7 +72,7 @@ impl Caps {
         }
     }
 
-    /// The largest range that one binding of one buffer can cover, in bytes, multiple of 256.
+    /// The largest range in bytes that one binding can cover, rounded down to a multiple of 256.
     pub fn max_range(&self) -> u64 {
         self.max_binding.min(self.max_buffer) / 256 * 256
     }

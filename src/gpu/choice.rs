@@ -1,30 +1,30 @@
-//! Constants of kernels and their admissible values.
+//! Compile-time constants of kernels and their admissible values.
 
-/// A WGSL `const` that a launch may choose, with its admissible values; the first is taken where a launch names none.
+/// A WGSL `const` that a launch may choose, like a template argument in CUDA, with its admissible values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Const {
-    /// Its name.
+    /// Name in WGSL.
     pub name: &'static str,
-    /// Every value, or samples of a range, the default first.
+    /// All admissible values, or samples of `range`. The first is the default, for launches that do not choose.
     pub values: &'static [u32],
-    /// Least and largest value, where `values` are samples of a range.
+    /// Least and largest admissible value, if `values` are samples. `None`: only `values` are admissible.
     pub range: Option<(u32, u32)>,
 }
 
 impl Const {
-    /// One of these values.
+    /// A constant with these values.
     pub const fn of(name: &'static str, values: &'static [u32]) -> Self {
         Self { name, values, range: None }
     }
-    /// 0 or 1.
+    /// A constant that is 0 (the default) or 1.
     pub const fn flag(name: &'static str) -> Self {
         Self::of(name, &[0, 1])
     }
-    /// Any value from `least` to `most`; the shader is tried with `samples`.
+    /// A constant with any value from `least` to `most`. Tests compile the shader with `samples`, the default first.
     pub const fn within(name: &'static str, least: u32, most: u32, samples: &'static [u32]) -> Self {
         Self { name, values: samples, range: Some((least, most)) }
     }
-    /// What it is where a launch names none.
+    /// The value of launches that do not choose one.
     pub fn default(self) -> u32 {
         self.values.first().copied().unwrap_or_default()
     }

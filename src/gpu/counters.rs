@@ -1,8 +1,8 @@
-//! How many GPU objects were made: what the steady-state test watches.
+//! Counts of GPU objects. A test uses them to check that replaying a program creates none.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Running totals since the device was opened.
+/// Totals since the device was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     buffers: AtomicU64,
@@ -12,7 +12,7 @@ pub(crate) struct Counters {
     live_bytes: AtomicU64,
 }
 
-/// A reading of the totals.
+/// The totals at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CounterReading {
     /// Buffers created.
@@ -21,9 +21,9 @@ pub struct CounterReading {
     pub bind_groups: u64,
     /// Pipelines compiled.
     pub pipelines: u64,
-    /// Dispatches encoded.
+    /// Launches submitted by programs.
     pub launches: u64,
-    /// Bytes of buffers alive now.
+    /// Bytes of the buffers that exist now.
     pub live_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The handle through which everything is launched, written and read.
+//! The device handle: PyTorch's `torch.device`, but passed explicitly.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use super::counters::CounterReading;
 use super::live::Live;
 use crate::error::{Error, Result};
 
-/// A device, or the plan of one: [`Gpu::dry`] records and plans without hardware.
+/// A device. One from [`Gpu::open`] runs programs; one from [`Gpu::dry`] records and plans without hardware. Clones
+/// share the device.
 #[derive(Debug, Clone)]
 pub struct Gpu(pub(super) Arc<Inner>);
 
@@ -16,7 +17,7 @@ pub struct Gpu(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub caps: Caps,
     pub live: Option<Live>,
-    /// Bound where an operand is absent: WGSL has no optional buffers.
+    /// A small buffer to bind in place of an absent operand: WGSL has no optional buffers.
     pub absent: View,
 }
 
@@ -28,12 +29,12 @@ impl Inner {
 }
 
 impl Gpu {
-    /// A device that records and plans but has no memory and runs nothing.
+    /// A device that records and plans, but has no memory and runs nothing: PyTorch's `device="meta"`.
     pub fn dry(caps: Caps) -> Self {
         Self(Arc::new(Inner::new(caps, None)))
     }
 
-    /// Whether this device only plans.
+    /// Whether this device was made by [`Gpu::dry`].
     pub fn is_dry(&self) -> bool {
         self.0.live.is_none()
     }
@@ -43,29 +44,31 @@ impl Gpu {
         &self.0.caps
     }
 
-    /// How many GPU objects were made so far.
+    /// Counts of the GPU objects created so far; all 0 for a dry device.
     pub fn counters(&self) -> CounterReading {
         self.0.live.as_ref().map(|l| l.counters.read()).unwrap_or_default()
     }
 
     pub(super) fn live(&self) -> Result<&Live> {
-        self.0.live.as_ref().ok_or_else(|| Error::NoAdapter("this device only plans (dry run)".into()))
+        let dry = "this device was made by `Gpu::dry`, which records and plans but runs nothing; use `Gpu::open`";
+        self.0.live.as_ref().ok_or_else(|| Error::NoAdapter(dry.into()))
     }
 
-    /// The first error the driver reported since the last call, if any.
+    /// Returns the first error that the driver reported since the last call, if there is one.
     pub fn check(&self) -> Result<()> {
         self.live()?.check()
     }
 
-    /// Takes the device away, as a driver reset would: everything from here on is [`Error::DeviceLost`].
+    /// Destroys the device, as a driver reset would. Every later use of it returns [`Error::DeviceLost`].
     pub fn destroy(&self) -> Result<()> {
         let live = self.live()?;
         live.device.destroy();
-        live.fault.store(Error::DeviceLost("it was destroyed".into()));
+        live.fault.store(Error::DeviceLost("`Gpu::destroy` destroyed it".into()));
         Ok(())
     }
 
-    /// The memory of a buffer that is not program scratch, allocated at first use.
+    /// The physical buffer of a node. It is allocated at the first call, unless it exists already. Scratch that lives
+    /// only inside a program has none of its own: the program assigns it a slot.
     pub(super) fn materialise(&self, node: &Arc<Node>) -> Result<Arc<Physical>> {
         if let Some(buffer) = node.cell.get() {
             return Ok(buffer.clone());
@@ -83,26 +86,27 @@ impl Gpu {
         Ok(node.cell.get_or_init(|| buffer).clone())
     }
 
-    /// What was found fastest under this name, if anything was measured.
+    /// The variant that was measured as fastest under this name, if one was.
     #[cfg(feature = "files")]
     pub fn choice(&self, name: &str) -> Option<u32> {
         self.0.live.as_ref().and_then(|live| live.choices.get(name))
     }
 
-    /// In a browser nothing is measured.
+    /// Always `None`: nothing is measured in a browser.
     #[cfg(not(feature = "files"))]
     pub fn choice(&self, _name: &str) -> Option<u32> {
         None
     }
 
-    /// Remembers what was found fastest, beyond this process where the device was opened with a folder.
+    /// Stores the variants that were measured as fastest. If the device was opened with [`super::Options::cache`], they
+    /// are also written there for later processes.
     #[cfg(feature = "files")]
     pub fn choose(&self, found: std::collections::BTreeMap<String, u32>) -> Result<()> {
         self.live()?.choices.extend(found);
         Ok(())
     }
 
-    /// Waits until the device has finished everything submitted.
+    /// Blocks until the device has finished all submitted work: `torch.cuda.synchronize()`.
     #[cfg(feature = "files")]
     pub fn wait(&self) -> Result<()> {
         let live = self.live()?;

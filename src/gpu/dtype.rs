@@ -1,4 +1,4 @@
-//! The types of elements.
+//! Element types of buffers: PyTorch's `torch.dtype`.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ pub enum DType {
     F32,
     /// 16-bit floats, two in a word: `torch.float16`.
     F16,
-    /// Indices, and whatever else is no float.
+    /// 32-bit unsigned integers: indices, and all other data that is not float.
     U32,
 }
 
 impl DType {
-    /// f16, or f32.
+    /// f16 if `on`, else f32.
     pub fn f16_if(on: bool) -> Self {
         if on { Self::F16 } else { Self::F32 }
     }
 
-    /// Bytes of an element.
+    /// Bytes of an element: `dtype.itemsize`.
     pub fn size(self) -> u64 {
         if self == Self::F16 { 2 } else { 4 }
     }

@@ -1,4 +1,4 @@
-//! What the driver reported between two calls, and polling a device that may be gone.
+//! Errors that the driver reports asynchronously, and polling of a device that may be lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::lock::lock;
 use crate::error::{Error, Result};
 
-/// The first error since somebody asked; a lost device stays lost.
+/// The first error since the last [`Fault::check`]. [`Error::DeviceLost`] replaces any other error, and stays.
 #[derive(Debug, Default)]
 pub(super) struct Fault(Mutex<Option<Error>>);
 
@@ -27,8 +27,8 @@ impl Fault {
         }
     }
 
-    /// Lets the device make progress; in a browser the event loop does that. wgpu panics where the device is lost while
-    /// it waits: that arrives as [`Error::DeviceLost`] like every other loss.
+    /// Polls the device, so that it makes progress and calls its callbacks. In a browser the event loop does that, and
+    /// this does nothing. wgpu panics if the device is lost while it waits; the panic becomes [`Error::DeviceLost`].
     pub fn poll(&self, device: &wgpu::Device, how: wgpu::PollType) -> Result<()> {
         if cfg!(target_arch = "wasm32") {
             return Ok(());
@@ -37,13 +37,13 @@ impl Fault {
             Ok(Ok(_)) => self.lost(),
             Ok(Err(error)) => Err(Error::DeviceLost(error.to_string())),
             Err(_) => {
-                self.store(Error::DeviceLost("the driver gave up while it was waited for".into()));
+                self.store(Error::DeviceLost("wgpu panicked while it waited for the device".into()));
                 self.lost()
             }
         }
     }
 
-    /// An error if the device is known to be lost; leaves other errors for [`Fault::check`].
+    /// Returns [`Error::DeviceLost`] if the device is known to be lost. Other errors are left for [`Fault::check`].
     pub fn lost(&self) -> Result<()> {
         match &*lock(&self.0) {
             Some(lost @ Error::DeviceLost(_)) => Err(lost.clone()),

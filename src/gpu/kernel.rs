@@ -1,4 +1,4 @@
-//! Kernels as data: what a compute shader is called, what it binds, and which scalars it takes.
+//! Kernels as data: the name of a compute shader, its bindings, its scalars and its constants.
 
 use super::caps::Tiers;
 use super::choice::{Choice, Const};
@@ -10,13 +10,13 @@ use super::work::{Args, Work};
 pub enum Access {
     /// `var<storage, read>`.
     Read,
-    /// `var<storage, read_write>` whose old contents do not matter: every element a reader will see is written.
+    /// `var<storage, read_write>` whose old contents do not matter: the kernel writes every element that is read later.
     Write,
-    /// `var<storage, read_write>` that is updated in place.
+    /// `var<storage, read_write>` that the kernel reads and updates in place.
     Update,
 }
 
-/// What the elements of a binding are.
+/// The element type of a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     /// f32 always.
@@ -25,32 +25,32 @@ pub enum Element {
     U32,
     /// f16 always, two in a word.
     F16,
-    /// Words that are no numbers of one type, such as the state of a step.
+    /// Words of mixed types, such as the `StepState`.
     Words,
-    /// f16 where this constant is 1, f32 where it is 0. The argument's type sets the constant.
+    /// f16 if the constant of this name is 1, f32 if it is 0. `launch` sets the constant from the argument's type.
     F16If(&'static str),
-    /// The same for the words before the place that this scalar of `Params` gives; f32 from there on.
+    /// (constant, scalar): if the constant is 1, f16 in the words before the index that this scalar of `Params` holds,
+    /// and f32 from there on. If it is 0, f32 throughout.
     F16Until(&'static str, &'static str),
 }
 
 impl Element {
-    /// Whether there is a float in it.
+    /// Whether elements are floats. [`Element::Words`] are not, so the search for NaN and infinity skips them.
     pub fn has_floats(self) -> bool {
         !matches!(self, Self::U32 | Self::Words)
     }
 }
 
-/// One storage buffer of a kernel: its number and name in WGSL, how it is touched, and what it holds. Binding 0 is
-/// always the uniform `Params`.
+/// One storage buffer of a kernel. Binding 0 is always the uniform `Params` and has no `Bind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bind {
-    /// The number in `@binding`.
+    /// Number in WGSL's `@binding`.
     pub number: u32,
-    /// The name of the variable.
+    /// Name of the WGSL variable.
     pub name: &'static str,
-    /// How it is touched.
+    /// Whether the kernel reads, writes or updates it.
     pub access: Access,
-    /// What it holds.
+    /// Element type.
     pub element: Element,
 }
 
@@ -70,35 +70,36 @@ pub const fn update(number: u32, name: &'static str) -> Bind {
 }
 
 impl Bind {
-    /// The same of u32.
+    /// Sets the element type to u32.
     pub const fn u32(self) -> Self {
         Self { element: Element::U32, ..self }
     }
-    /// The same of f16.
+    /// Sets the element type to f16.
     pub const fn f16(self) -> Self {
         Self { element: Element::F16, ..self }
     }
-    /// The same of words.
+    /// Sets the element type to [`Element::Words`].
     pub const fn words(self) -> Self {
         Self { element: Element::Words, ..self }
     }
-    /// The same, in f16 where the constant is 1.
+    /// Sets the element type to f16 if `constant` is 1, else f32.
     pub const fn f16_if(self, constant: &'static str) -> Self {
         Self { element: Element::F16If(constant), ..self }
     }
-    /// The same, in f16 where the constant is 1, up to the word that a scalar of `Params` names.
+    /// Sets the element type to [`Element::F16Until`]: if `constant` is 1, f16 up to the word whose index is in
+    /// `scalar`.
     pub const fn f16_until(self, constant: &'static str, scalar: &'static str) -> Self {
         Self { element: Element::F16Until(constant, scalar), ..self }
     }
-    /// True unless the kernel only reads.
+    /// Whether the kernel writes to the buffer.
     pub fn writes(self) -> bool {
         self.access != Access::Read
     }
-    /// True if the old contents matter.
+    /// Whether the kernel reads what was in the buffer before.
     pub fn reads(self) -> bool {
         self.access != Access::Write
     }
-    /// The constant that an argument's type sets.
+    /// The constant of an [`Element::F16If`], which the argument's type sets.
     pub fn constant(self) -> Option<&'static str> {
         match self.element {
             Element::F16If(constant) => Some(constant),
@@ -115,7 +116,7 @@ impl Bind {
             Element::F16If(_) => dtype != DType::U32,
         }
     }
-    /// The types that may be bound, in words.
+    /// The types that may be bound, as text for an error.
     pub fn expected(self) -> &'static str {
         match self.element {
             Element::F32 | Element::F16Until(..) => "f32: this kernel reads no other",
@@ -130,7 +131,7 @@ impl Bind {
 /// What a device must have to run a kernel, besides the WebGPU baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// Subgroup operations, in the kernel's only source.
+    /// Subgroup operations. Only for kernels without a portable source; others use [`Kernel::subgroup`].
     pub subgroup: bool,
     /// f16 in storage, workgroup memory and arithmetic.
     pub f16: bool,
@@ -148,7 +149,7 @@ impl Needs {
     /// Cooperative matrices of f16.
     pub const COOP: Self = Self { f16: true, coop: true, ..Self::NONE };
 
-    /// The directives that WGSL asks for, at the top of the module.
+    /// The `enable` directives that WGSL requires at the top of the module.
     fn directives(self) -> &'static str {
         match (self.f16, self.coop) {
             (_, true) => "enable f16; enable wgpu_cooperative_matrix; ",
@@ -158,47 +159,48 @@ impl Needs {
     }
 }
 
-/// One scalar of a `Params` struct: name, byte offset, `"u32"` or `"f32"`.
+/// One scalar of a `Params` struct: name, byte offset, and type (`"u32"` or `"f32"`).
 pub type Field = (&'static str, usize, &'static str);
 
-/// The scalars of one launch; implemented by the macro `params!`.
+/// The scalar arguments of a launch. The macro `params!` implements it.
 pub trait Scalars: bytemuck::Pod {
-    /// Layout, compared with the WGSL struct by `tests/shaders.rs`.
+    /// Layout of the struct. `tests/shaders.rs` compares it with the WGSL struct.
     const FIELDS: &'static [Field];
 }
 
-/// One entry point of one shader, with everything that the runtime, the tests, the browser's compiler check and the
-/// tuner have to know about it. Nothing is inferred from the text or from names.
+/// One entry point of a shader (a CUDA kernel), with all that the runtime, the tests, the browser's compiler check and
+/// the tuner need to know about it. Nothing is inferred from the shader's text or from names.
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel {
     /// `family.entry`: label of the pipeline and of every launch.
     pub name: &'static str,
-    /// WGSL, without directives and without the constants of `consts`.
+    /// WGSL, without `enable` directives and without the constants of `consts`.
     pub source: &'static str,
-    /// The same entry point with subgroup reductions, taken where the tier is.
+    /// WGSL of the same entry point with subgroup reductions. It replaces `source` on devices with that tier.
     pub subgroup: Option<&'static str>,
     /// Layout of `Params` at binding 0.
     pub params: &'static [Field],
     /// The storage buffers in argument order.
     pub binds: &'static [Bind],
-    /// The constants that a launch may choose: tile sizes, state counts, f16 or f32.
+    /// The compile-time constants that a launch may choose, like template arguments in CUDA: tile sizes, state counts,
+    /// f16 or f32.
     pub consts: &'static [Const],
-    /// Which combinations of values belong together; all where there is none.
+    /// Whether a combination of the constants' values is allowed. `None` allows all combinations.
     pub admits: Option<fn(&Choice<'_>) -> bool>,
-    /// Which variants of `source` take more than the 16 KiB of workgroup memory that WebGPU promises.
+    /// Whether a variant of `source` uses more than the 16 KiB of workgroup memory that WebGPU guarantees.
     pub large: Option<fn(&Choice<'_>) -> bool>,
-    /// What a device must have.
+    /// Tiers and types that the device must support.
     pub needs: Needs,
-    /// Whether the source uses `lib/half`, which has a constant of the device's: `NEAREST`.
+    /// Whether the source uses `lib/half`. That library reads the constant `NEAREST`, which the device sets.
     pub rounds: bool,
-    /// Whether it is a product of matrices, which the tuner measures.
+    /// Whether it is a matrix product, whose variants the tuner measures.
     pub product: bool,
-    /// The least work of a launch; without it, each bound element moved once.
+    /// The least work of a launch. `None`: each bound element is moved once.
     pub least: Option<fn(&Args<'_>) -> Work>,
 }
 
 impl Kernel {
-    /// A kernel without constants and without a subgroup variant.
+    /// A kernel without constants and without a subgroup variant. `P` is its `Params`.
     pub const fn new<P: Scalars>(name: &'static str, source: &'static str, binds: &'static [Bind]) -> Self {
         Self {
             name,
@@ -215,35 +217,35 @@ impl Kernel {
             least: None,
         }
     }
-    /// The same with a source for the subgroup tier.
+    /// Sets the source for the subgroup tier.
     pub const fn subgroup(self, source: &'static str) -> Self {
         Self { subgroup: Some(source), ..self }
     }
-    /// The same with constants that a launch may choose.
+    /// Sets the constants that a launch may choose.
     pub const fn consts(self, consts: &'static [Const]) -> Self {
         Self { consts, ..self }
     }
-    /// The same with a rule for which values of the constants belong together.
+    /// Sets the rule that tells which combinations of constants are allowed.
     pub const fn admits(self, rule: fn(&Choice<'_>) -> bool) -> Self {
         Self { admits: Some(rule), ..self }
     }
-    /// The same with a rule for which variants of `source` take more workgroup memory than WebGPU promises.
+    /// Sets the rule that tells which variants of `source` use more than 16 KiB of workgroup memory.
     pub const fn large(self, rule: fn(&Choice<'_>) -> bool) -> Self {
         Self { large: Some(rule), ..self }
     }
-    /// The same on devices that have this.
+    /// Sets the tiers and types that the device must support.
     pub const fn needs(self, needs: Needs) -> Self {
         Self { needs, ..self }
     }
-    /// The same with a source that uses `lib/half`.
+    /// Declares that the source uses `lib/half`.
     pub const fn rounds(self) -> Self {
         Self { rounds: true, ..self }
     }
-    /// The same as a product of matrices.
+    /// Declares that the kernel is a matrix product, for the tuner.
     pub const fn product(self) -> Self {
         Self { product: true, ..self }
     }
-    /// The same with a formula for the least work of a launch.
+    /// Sets the formula for the least work of a launch.
     pub const fn least(self, least: fn(&Args<'_>) -> Work) -> Self {
         Self { least: Some(least), ..self }
     }
@@ -260,16 +262,17 @@ impl Kernel {
     pub fn family(&self) -> &'static str {
         self.name.split('.').next().unwrap_or(self.name)
     }
-    /// Whether a launch may choose these values, in the order of `consts`.
+    /// Whether a launch may choose these values. They are in the order of `consts`.
     pub fn admissible(&self, values: &[u32]) -> bool {
         let each = self.consts.iter().zip(values).all(|(known, value)| known.admits(*value));
         each && self.admits.is_none_or(|rule| rule(&Choice { consts: self.consts, values }))
     }
-    /// Whether the portable source with these values takes more than 16 KiB of workgroup memory.
+    /// Whether the portable source with these values of `consts` uses more than 16 KiB of workgroup memory.
     pub fn is_large(&self, values: &[u32]) -> bool {
         self.large.is_some_and(|rule| rule(&Choice { consts: self.consts, values }))
     }
-    /// Every admissible combination of the constants' values, in a fixed order; of ranges their samples.
+    /// Every admissible combination of the constants' values, in a fixed order. A constant with a range contributes its
+    /// samples only.
     pub fn combinations(&self) -> impl Iterator<Item = Vec<u32>> + use<> {
         let this = *self;
         let count: usize = self.consts.iter().map(|known| known.values.len()).product();
@@ -283,7 +286,8 @@ impl Kernel {
         };
         (0..count).map(nth).filter(move |values| this.admissible(values))
     }
-    /// Complete WGSL of a variant: directives and constants in front of the source, in one line.
+    /// Complete WGSL of a variant: one line with the directives and constants, then the source. `nearest` is
+    /// [`super::Caps::nearest`]; `values` are those of `consts`, in order.
     pub fn wgsl(&self, tiers: Tiers, nearest: bool, values: &[u32]) -> String {
         let source = self.subgroup.filter(|_| tiers.subgroup).unwrap_or(self.source);
         let mut text = String::from(self.needs.directives());
@@ -299,14 +303,16 @@ impl Kernel {
     }
 }
 
-/// FNV-1a over parts that are kept apart: the same in every build, which the standard library's hashes do not promise.
+/// FNV-1a hash of a list of byte strings, with a separator after each. The standard library's hashes may differ from
+/// build to build; this one is stored on disk, so it must not.
 pub(super) fn hash(parts: &[&[u8]]) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let part = |hash, part: &&[u8]| step(part.iter().fold(hash, |hash, &byte| step(hash, byte)), 0xff);
     parts.iter().fold(0xcbf2_9ce4_8422_2325, part)
 }
 
-/// WGSL assembled by concatenation: the op first, then the libraries it uses (module scope is free of order).
+/// WGSL source of an operator, followed by the libraries that it uses. Their order does not matter: WGSL allows a
+/// declaration after its use.
 macro_rules! wgsl {
     ($op:literal $(, $lib:literal)*) => {
         concat!(
@@ -316,7 +322,8 @@ macro_rules! wgsl {
     };
 }
 
-/// A `repr(C)` struct of scalars and its layout, so that a test can compare it with the WGSL `Params`.
+/// Declares a `repr(C)` struct of scalars and its [`Scalars`] layout, which `tests/shaders.rs` compares with the WGSL
+/// `Params`.
 macro_rules! params {
     ($(#[$doc:meta])* pub struct $name:ident { $($field:ident: $ty:ident),* $(,)? }) => {
         $(#[$doc])*
@@ -333,24 +340,25 @@ macro_rules! params {
 
 pub(crate) use {params, wgsl};
 
-/// Workgroups of a launch.
+/// Numbers of workgroups of a launch in x, y and z: CUDA's `gridDim`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid(pub [u32; 3]);
 
 impl Grid {
-    /// Width of a folded grid: more workgroups than this continue in y. `shaders/lib/grid.wgsl` unfolds it.
+    /// Width in x of a folded grid. WebGPU allows at most 65535 workgroups per dimension, so a long one-dimensional
+    /// grid continues in y. `shaders/lib/grid.wgsl` computes the flat index.
     pub const FOLD: u32 = 32_768;
 
-    /// One workgroup per row, any number of rows up to 2^31.
+    /// One workgroup per row, for at most 2^31 rows; folded.
     pub fn rows(rows: usize) -> Self {
         let rows = rows as u32;
         Self([rows.min(Self::FOLD), rows.div_ceil(Self::FOLD), 1])
     }
-    /// One invocation per item in workgroups of `size`.
+    /// One invocation (CUDA thread) per item, in workgroups of `size` invocations; folded.
     pub fn items(items: usize, size: usize) -> Self {
         Self::rows(items.div_ceil(size))
     }
-    /// One workgroup per (x, y, z).
+    /// `x` × `y` × `z` workgroups.
     pub fn of(x: usize, y: usize, z: usize) -> Self {
         Self([x as u32, y as u32, z as u32])
     }

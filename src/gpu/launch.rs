@@ -1,4 +1,4 @@
-//! Appending a launch to a recording, after its arguments are checked.
+//! Checking the arguments of a launch and appending it to a recording.
 
 use super::buffer::{Operand, View};
 use super::choice::Const;
@@ -8,18 +8,20 @@ use super::record::{Launch, Recording};
 use crate::error::{Error, Result};
 
 impl Recording {
-    /// Appends a launch. An argument that is `None` is absent: the kernel does not read it.
+    /// Appends a launch. `args` are in the order of the kernel's bindings. Pass `None` for an absent operand, which the
+    /// kernel does not read.
     ///
     /// # Errors
-    /// When the arguments do not fit the kernel's bindings or the adapter's limits, or when a written buffer is bound
-    /// twice.
+    /// If the arguments do not fit the kernel's bindings or the adapter's limits, or if a buffer that the kernel writes
+    /// is bound twice (two ranges of it that are both written and do not overlap are allowed).
     pub fn launch<P: Scalars, V: Operand>(
         &mut self, kernel: &'static Kernel, grid: Grid, params: &P, args: &[V],
     ) -> Result<()> {
         self.launch_with(kernel, &[], grid, params, args)
     }
 
-    /// [`Recording::launch`] with values for some of the kernel's constants.
+    /// [`Recording::launch`] with values for some of the kernel's constants. A constant that the caller does not name
+    /// has its default; one of `f16_if` follows the type of its argument.
     pub fn launch_with<P: Scalars, V: Operand>(
         &mut self, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, params: &P, args: &[V],
     ) -> Result<()> {
@@ -27,7 +29,7 @@ impl Recording {
         self.append(kernel, consts, grid, bytemuck::bytes_of(params), &args)
     }
 
-    /// One body for all types of scalars and operands.
+    /// [`Recording::launch_with`] without type parameters, so that it is compiled once.
     fn append(
         &mut self, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, params: &[u8], args: &[Option<&View>],
     ) -> Result<()> {
@@ -43,7 +45,7 @@ impl Recording {
         let values: Vec<u32> = kernel.consts.iter().map(value).collect();
         if !kernel.admissible(&values) {
             let named: Vec<_> = kernel.consts.iter().zip(&values).map(|(c, v)| format!("{} = {v}", c.name)).collect();
-            let expected = "values that the kernel declares, in a combination that it admits";
+            let expected = "a combination of values that the kernel's `consts` and `admits` allow";
             return Err(Error::argument(format!("{}: constants", kernel.name), named.join(", "), expected));
         }
         let args = args.iter().map(|arg| arg.cloned().unwrap_or_else(|| self.gpu.0.absent.clone())).collect();
@@ -68,14 +70,14 @@ impl Recording {
             let Some(arg) = arg else {
                 if bind.writes() {
                     let what = format!("{}: `{}`", kernel.name, bind.name);
-                    return Err(Error::argument(what, "nothing", "a buffer: it is written"));
+                    return Err(Error::argument(what, "no buffer", "a buffer, since the kernel writes to it"));
                 }
                 continue;
             };
             let what = || format!("{}: `{}` ({})", kernel.name, bind.name, arg.node.label);
             if arg.bytes == 0 || arg.offset % 256 != 0 {
                 let got = format!("{} bytes at offset {}", arg.bytes, arg.offset);
-                return Err(Error::argument(what(), got, "a range that is not empty and starts at a multiple of 256"));
+                return Err(Error::argument(what(), got, "at least 1 byte, at an offset that is a multiple of 256"));
             }
             if !bind.takes(arg.dtype) {
                 return Err(Error::argument(what(), arg.dtype, bind.expected()));
@@ -85,7 +87,7 @@ impl Recording {
             if let (Some(_), Some((name, dtype))) = (bind.constant(), first)
                 && dtype != arg.dtype
             {
-                return Err(Error::argument(what(), arg.dtype, format!("{dtype}, as `{name}`")));
+                return Err(Error::argument(what(), arg.dtype, format!("{dtype}, the type of `{name}`")));
             }
             if arg.bytes.next_multiple_of(View::QUAD) > self.gpu.0.caps.max_binding {
                 return Err(Error::Limit {
@@ -101,7 +103,8 @@ impl Recording {
                 j != i && other.same_buffer(arg) && (!both_write || overlap)
             };
             if bind.writes() && args.iter().enumerate().any(clash) {
-                return Err(Error::argument(what(), "a buffer that is bound twice", "a written buffer of its own"));
+                let expected = "a buffer that is bound nowhere else in this launch, since the kernel writes to it";
+                return Err(Error::argument(what(), "a buffer that is bound twice", expected));
             }
         }
         Ok(())

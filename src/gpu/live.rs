@@ -1,4 +1,4 @@
-//! What a device holds that exists only with hardware.
+//! The part of a device that a dry device lacks: wgpu handles, compiled pipelines and memory pools.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,25 +12,27 @@ use super::pipeline_cache::PipelineCache;
 use super::tuning_cache::Choices;
 use crate::error::{Error, Result};
 
-/// What exists only with hardware.
+/// The wgpu device with its caches and pools.
 #[derive(Debug)]
 pub(super) struct Live {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub counters: Arc<Counters>,
     pub pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
-    /// Where compiled pipelines are kept beyond the device.
+    /// Compiled pipelines on disk, if the device was opened with a folder and the backend can export them.
     #[cfg(feature = "files")]
     pub pipeline_cache: Option<PipelineCache>,
-    /// What was found fastest.
+    /// The variants that were measured as fastest.
     #[cfg(feature = "files")]
     pub choices: Choices,
+    /// Staging buffers that are free for the next read-back.
     pub staging: Arc<Mutex<Vec<Arc<Physical>>>>,
+    /// Scratch buffers. All programs of the device share them.
     pub pool: Mutex<Vec<Arc<Physical>>>,
-    /// Held while a program is submitted: programs share the pool, so their launches must not interleave.
+    /// Locked while a program is submitted: programs share `pool`, so their launches must not interleave.
     pub turn: Mutex<()>,
     pub fault: Arc<Fault>,
-    /// What is checked while a shader runs.
+    /// Run-time checks that naga adds to each shader.
     pub checks: wgpu::ShaderRuntimeChecks,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// What tells two pipelines apart: name, whether it is the subgroup variant, constants.
+/// Identity of a pipeline: kernel name, whether it is the subgroup variant, values of the constants.
 pub(super) type PipelineKey = (&'static str, bool, Vec<u32>);
 
 impl Live {
@@ -56,7 +58,8 @@ impl Live {
         }));
         let sink = fault.clone();
         device.set_device_lost_callback(move |reason, text| {
-            // a native device says so when it is dropped; in a browser somebody has taken it away
+            // a native device reports `Destroyed` whenever it is dropped, which is no fault; in a browser it means that
+            // the device was taken away
             if reason != wgpu::DeviceLostReason::Destroyed || cfg!(target_arch = "wasm32") {
                 sink.store(Error::DeviceLost(format!("{reason:?}: {text}")));
             }

@@ -1,5 +1,5 @@
-//! The GPU runtime: adapters, buffers, kernels as data, recordings, memory plans, programs. The only module that names
-//! wgpu; it knows no tape, no operator and no model.
+//! The GPU runtime: adapters, buffers, kernels as data, recordings, memory plans, programs. It is the only module that
+//! uses wgpu, and it uses neither the tape nor an operator nor a model.
 //!
 //! ```text
 //! launch* ──► Recording ──► Plan (bytes, slots) ──► Program (buffers, bind groups, uniforms) ──► replay, replay, …

@@ -1,4 +1,4 @@
-//! Finding the first launch of a program that writes a number that is not finite.
+//! Finding the first launch of a program that writes NaN or infinity, like PyTorch's `detect_anomaly`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use super::program::{Program, dispatch};
 use super::record::{Launch, Phase};
 use crate::error::Result;
 
-/// The first number of a replay that is not finite.
+/// The first NaN or infinity of a replay.
 #[derive(Debug, Clone)]
 pub struct NotFinite {
     /// `family.entry` of the kernel that wrote it.
     pub kernel: &'static str,
-    /// The module that launched it.
+    /// Name of the module that launched the kernel.
     pub scope: Arc<str>,
-    /// Which part of the step it belongs to.
+    /// Part of the training step that the launch belongs to.
     pub phase: Phase,
-    /// What the tensor is called.
+    /// Label of the tensor.
     pub label: &'static str,
-    /// Where in the tensor.
+    /// Index of the element in the tensor.
     pub index: usize,
-    /// The number.
+    /// The value: NaN or an infinity.
     pub value: f32,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for NotFinite {
 }
 
 impl Launch {
-    /// How many bytes of an argument are f16; the rest is f32 if it holds floats.
+    /// Number of bytes at the start of an argument that are f16. The rest is f32, if the binding has floats.
     fn f16_bytes(&self, bind: Bind, view: &View) -> usize {
         match bind.element {
             Element::F16Until(constant, scalar) if self.choice().get(constant) == 1 => {
@@ -53,8 +53,8 @@ impl Launch {
 }
 
 impl Program {
-    /// Runs once, waiting for each launch and looking at what it wrote, up to the first number that is not finite.
-    /// Slow: for finding out what a loss that is no number came from.
+    /// Runs once, launch by launch, and reads back what each one wrote, until one has written NaN or infinity. Slow:
+    /// meant for finding the cause after a loss has become NaN.
     pub fn find_not_finite(&self) -> Result<Option<NotFinite>> {
         let live = self.gpu.live()?;
         for ((pipeline, group), launch) in self.ready.iter().zip(&self.launches) {
@@ -63,7 +63,7 @@ impl Program {
                 let _turn = lock(&live.turn);
                 let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 for (view, bind) in &written {
-                    // a kernel need not write what nobody reads: what other tensors left there is not its fault
+                    // a kernel need not write elements that are never read; other tensors may have left a NaN there
                     if let (false, Some(physical)) = (bind.reads(), self.physical(view)) {
                         encoder.clear_buffer(&physical.raw, view.offset, Some(view.bytes.next_multiple_of(4)));
                     }
@@ -88,7 +88,7 @@ impl Program {
     }
 }
 
-/// The first number that is not finite among f16 in the first `halves` bytes and f32 behind them, and its index.
+/// Index and value of the first NaN or infinity. The first `halves` bytes hold f16 and the others f32.
 fn first_not_finite(bytes: &[u8], halves: usize) -> Option<(usize, f32)> {
     let (halves, rest) = bytes.split_at(halves.min(bytes.len()));
     let halves = halves.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32());
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(first_not_finite(&both[..8], 4), None);
         let large = half::f16::INFINITY.to_le_bytes();
         assert_eq!(first_not_finite(&[&halves[..], &large].concat(), 6), Some((2, f32::INFINITY)));
-        // [∞, 1] as f16 are the bits of a finite f32
+        // the bits of the f16 pair [∞, 1], read as f32, are a finite number
         let word = [half::f16::INFINITY, half::f16::ONE].map(half::f16::to_le_bytes).concat();
         assert_eq!(first_not_finite(&word, 0), None);
         assert_eq!(first_not_finite(&word, 4), Some((0, f32::INFINITY)));

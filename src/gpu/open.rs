@@ -1,4 +1,4 @@
-//! Opening a device: the adapter, its features, the tiers that pass their self-test.
+//! Opening a device: choosing the adapter, requesting its features, and keeping the tiers that pass their self-test.
 
 use std::sync::Arc;
 
@@ -15,7 +15,10 @@ use super::tuning_cache::Choices;
 use crate::error::{Error, Result};
 
 impl Gpu {
-    /// Opens an adapter, tests its tiers and keeps those that compute correctly.
+    /// Opens a device on the adapter that `options` chooses. Tiers that fail their self-test are off, with a warning.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if no adapter matches `options`, or if the driver does not open it.
     pub async fn open(options: &Options) -> Result<Self> {
         let candidate = adapter::choose(adapter::candidates().await, &options.adapter)?;
         if candidate.caps.software && options.adapter == AdapterChoice::Auto {
@@ -23,7 +26,7 @@ impl Gpu {
         }
         let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
         let mut inner = if cfg!(target_arch = "wasm32") || offered == Tiers::default() {
-            // a browser's adapter opens one device only
+            // an adapter of a browser opens only one device, so the self-test cannot have a device of its own
             let mut inner = connect(&candidate, offered).await?;
             inner.caps.tiers = selftest::passing(&inner, offered).await;
             inner
@@ -43,27 +46,28 @@ impl Gpu {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// [`Gpu::open`] for programs that may block.
+    /// [`Gpu::open`] that blocks instead of being awaited.
     #[cfg(feature = "blocking")]
     pub fn open_blocking(options: &Options) -> Result<Self> {
         super::block_on::block_on(Self::open(options))
     }
 
-    /// The adapters of this machine, best first.
+    /// The capabilities of this machine's adapters, best first. No device is opened, so tiers are untested.
     pub async fn adapters() -> Vec<Caps> {
         adapter::candidates().await.into_iter().map(|c| c.caps).collect()
     }
 }
 
-/// Opens a device with the features of `tiers`, none of them in use yet.
+/// Opens a device with the features that `tiers` needs. Its own `caps.tiers` are empty: the caller sets those that
+/// passed.
 async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> {
     let mut features = wgpu::Features::empty();
     features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
     features.set(wgpu::Features::PIPELINE_CACHE, candidate.pipeline_cache);
     features.set(wgpu::Features::SUBGROUP, tiers.subgroup);
-    features.set(wgpu::Features::SHADER_F16, tiers.coop); // fragments are of f16
+    features.set(wgpu::Features::SHADER_F16, tiers.coop); // the operands are f16
     features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, tiers.coop);
-    // SAFETY: experimental features may misbehave; they are used only after their self-test on another device.
+    // SAFETY: experimental features may misbehave. They are used only after their self-test on another device.
     let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("rowscan"),
@@ -79,15 +83,15 @@ async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> 
     Ok(Inner::new(caps, Some(Live::new(device, queue, checks(&candidate.adapter)))))
 }
 
-/// Which checks naga adds to the shaders. None on loops: every loop here has a bound of its own. On Vulkan, robust
-/// buffer access already guards storage buffers, and arrays in registers and workgroup memory are indexed within
-/// constants, so bounds checks are off there; on other backends they stay.
+/// Run-time checks that naga adds to the shaders. Loops get none: every loop of our shaders has a bound. Bounds checks
+/// are off on Vulkan: robust buffer access guards storage buffers there, and arrays in registers and workgroup memory
+/// are indexed within constants. On other backends they are on.
 fn checks(adapter: &wgpu::Adapter) -> wgpu::ShaderRuntimeChecks {
     let bounds_checks = adapter.get_info().backend != wgpu::Backend::Vulkan;
     wgpu::ShaderRuntimeChecks { bounds_checks, force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() }
 }
 
-/// Everything the adapter has; in a browser the defaults of WebGPU and its sizes of buffers.
+/// Limits to request: all that the adapter offers. In a browser, WebGPU's defaults with the adapter's buffer sizes.
 fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
     let all = adapter.limits();
     if !cfg!(target_arch = "wasm32") {
@@ -100,8 +104,8 @@ fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
     }
 }
 
-/// The tiers that compute correctly on a device that is thrown away: one that breaks its device costs no more than
-/// that.
+/// The tiers of `offered` that pass their self-test. It runs on a device that is dropped afterwards, so a tier that
+/// breaks the device breaks only that one.
 async fn trial(candidate: &adapter::Candidate, offered: Tiers) -> Tiers {
     match connect(candidate, offered).await {
         Ok(device) => selftest::passing(&device, offered).await,

@@ -1,4 +1,5 @@
-//! Pipelines: compiled at their first use, all that a program lacks at once, and kept for the device's life.
+//! Compiled kernels. A pipeline is compiled when the first program that needs it is made, in parallel with the other
+//! new ones, and kept as long as the device.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ fn key(launch: &Launch, tiers: Tiers) -> PipelineKey {
     (launch.kernel.name, tiers.subgroup && launch.kernel.subgroup.is_some(), launch.consts.clone())
 }
 
-/// The pipeline of each launch. Those that are missing are compiled at the same time, on all cores.
+/// The pipeline of each launch. Pipelines that do not exist yet are compiled in parallel, on all cores.
 pub(super) fn pipelines(live: &Live, launches: &[Launch], caps: &Caps) -> Result<Vec<Arc<Pipeline>>> {
     let mut missing: HashMap<PipelineKey, &'static Kernel> = HashMap::new();
     {
@@ -31,13 +32,13 @@ pub(super) fn pipelines(live: &Live, launches: &[Launch], caps: &Caps) -> Result
         Arc::new(compile(live, kernel, &kernel.wgsl(caps.tiers, caps.nearest, consts)))
     });
     live.counters.pipelines.fetch_add(missing.len() as u64, Ordering::Relaxed);
-    live.check()?; // the message names the kernel by its label
+    live.check()?; // the driver's message contains the label, which is the kernel's name
     let mut ready = lock(&live.pipelines);
     ready.extend(missing.into_iter().map(|(key, _)| key).zip(built));
     Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, caps.tiers)).cloned()).collect())
 }
 
-/// Maps every item, on as many threads as there are cores.
+/// Applies `work` to every item, on one thread per core, and returns the results in order.
 #[cfg(feature = "files")]
 fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -62,19 +63,19 @@ fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> 
     all.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Maps every item: a browser compiles as it likes.
+/// Applies `work` to every item in order, without threads: a browser schedules the compilation itself.
 #[cfg(not(feature = "files"))]
 fn each<T, R>(items: &[T], work: impl Fn(&T) -> R) -> Vec<R> {
     items.iter().map(work).collect()
 }
 
-/// Compiles an entry point, from what the cache has of it if it has.
+/// Compiles an entry point, or loads it from the cache on disk.
 pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
     let device = &live.device;
     let label = Some(kernel.name);
     let wgsl = wgpu::ShaderSource::Wgsl(source.into());
     let module = wgpu::ShaderModuleDescriptor { label, source: wgsl };
-    // SAFETY: the shaders are ours: every loop ends, and what `checks` leaves out they do not need.
+    // SAFETY: the shaders are ours. Every loop ends, and no index needs the checks that `live.checks` leaves out.
     let module = unsafe { device.create_shader_module_trusted(module, live.checks) };
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
         binding,
@@ -108,8 +109,8 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
     if let Some(disk) = &live.pipeline_cache {
         let data = disk.load(kernel.name, source);
         let descriptor = wgpu::PipelineCacheDescriptor { label, data: data.as_deref(), fallback: true };
-        // SAFETY: the data came from `get_data` for this adapter, driver and source: identity and checksum were
-        // compared.
+        // SAFETY: `data` came from `get_data` for this adapter, driver and source: `load` compared identity and
+        // checksum.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         let raw = pipeline(Some(&cache));
         if let Some(new) = cache.get_data().filter(|_| data.is_none()) {
@@ -121,10 +122,11 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
 }
 
 impl Gpu {
-    /// Compiles a variant of a kernel and says what the driver thinks of it.
+    /// Compiles a variant of a kernel, only to see whether the driver accepts it. `consts` are the values of the
+    /// kernel's constants, in order.
     ///
     /// # Errors
-    /// [`Error::Validation`] with the kernel's name and the driver's words.
+    /// [`Error::Validation`] with the kernel's name and the driver's message.
     pub async fn compile(&self, kernel: &'static Kernel, subgroup: bool, consts: &[u32]) -> Result<()> {
         let live = self.live()?;
         let scope = live.device.push_error_scope(wgpu::ErrorFilter::Validation);

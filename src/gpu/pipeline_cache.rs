@@ -1,7 +1,8 @@
-//! Compiled pipelines on disk, where the backend hands them out: one file per adapter, driver and kernel.
+//! Compiled pipelines on disk, if the backend can export them: one file per adapter, driver, kernel and WGSL.
 //!
-//! A file is a line of identity, a line with the checksum of the rest, and what the driver gave. It is replaced whole,
-//! so that processes may share the folder; one that is torn, altered or another's is ignored with a warning.
+//! A file has a line that identifies these four, a line with the checksum of the rest, and the driver's data. Files are
+//! written atomically, so that several processes can share the folder. A file that is torn, altered or of another
+//! identity is ignored with a warning.
 
 use std::path::{Path, PathBuf};
 
@@ -19,24 +20,24 @@ pub(super) struct PipelineCache {
 }
 
 impl PipelineCache {
-    /// Makes the folder if it is not there; none if that fails, as where there is no home.
+    /// Opens a cache in `folder`, which is created if necessary. `None`, with a warning, if that fails.
     pub fn open(folder: &Path, caps: &Caps) -> Option<Self> {
         if let Err(e) = std::fs::create_dir_all(folder) {
-            tracing::warn!("compiled pipelines are not kept: {}: {e}", folder.display());
+            tracing::warn!("cannot create {}: {e}; compiled pipelines are not kept on disk", folder.display());
             return None;
         }
         let adapter = format!("{} | {} | {}", caps.name, caps.backend, caps.driver).replace('\n', " ");
         Some(Self { folder: folder.into(), adapter })
     }
 
-    /// What is there for a kernel and the WGSL it is made from.
+    /// The stored pipeline of a kernel compiled from this WGSL, if there is one.
     pub fn load(&self, kernel: &str, source: &str) -> Option<Vec<u8>> {
         let path = self.path(kernel, source);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
             Err(e) => {
-                tracing::warn!("{}: {e}: compiling again", path.display());
+                tracing::warn!("cannot read {}: {e}; compiling again", path.display());
                 return None;
             }
         };
@@ -45,18 +46,18 @@ impl PipelineCache {
         match rest {
             Some((sum, data)) if sum == format!("{:016x}\n", hash(&[data])).as_bytes() => Some(data.to_vec()),
             _ => {
-                tracing::warn!("{} is not what was written: compiling again", path.display());
+                tracing::warn!("{} is damaged or of another kernel; compiling again", path.display());
                 None
             }
         }
     }
 
-    /// Keeps what the driver gave.
+    /// Stores the driver's `data` for a kernel compiled from this WGSL. If that fails, it only warns.
     pub fn store(&self, kernel: &str, source: &str, data: &[u8]) {
         let path = self.path(kernel, source);
         let head = format!("{}{:016x}\n", self.head(kernel, source), hash(&[data]));
         if let Err(e) = replace(&path, &[head.as_bytes(), data].concat(), Durable::No) {
-            tracing::warn!("{}: {e}: the pipeline is not kept", path.display());
+            tracing::warn!("cannot write {}: {e}; the pipeline is not kept on disk", path.display());
         }
     }
 
@@ -64,7 +65,8 @@ impl PipelineCache {
         format!("{FORMAT} | {} | {kernel} | {:016x}\n", self.adapter, hash(&[source.as_bytes()]))
     }
 
-    /// Two runs of FNV over everything that decides what is compiled.
+    /// File name: the kernel and 128 bits of hash over adapter, driver, kernel and WGSL (two FNV hashes of 64 bits, in
+    /// opposite orders).
     fn path(&self, kernel: &str, source: &str) -> PathBuf {
         let parts = [self.adapter.as_bytes(), kernel.as_bytes(), source.as_bytes()];
         let reversed: Vec<&[u8]> = parts.iter().rev().copied().collect();

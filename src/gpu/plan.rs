@@ -1,7 +1,8 @@
-//! The memory plan of a recording, made before anything is allocated and without a GPU.
+//! The memory plan of a recording. It is made before anything is allocated, and needs no GPU.
 //!
-//! Every scratch buffer lives from its first write to its last use. Buffers are placed largest first into slots whose
-//! occupants' lives do not overlap (greedy by size, the smallest slot that fits), one physical buffer per slot.
+//! A scratch buffer is alive from its first write to its last use. Each slot is one physical buffer, shared by scratch
+//! buffers that are never alive at the same time. Placement is greedy: the largest scratch buffer first, into the
+//! smallest slot that is free for its whole life.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,32 +13,36 @@ use super::caps::Caps;
 use super::record::{Phase, Recording};
 use crate::error::{Error, Result};
 
-/// Bytes by category, and where each scratch buffer goes.
+/// Bytes by category, and the slot of each scratch buffer.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// Weights.
+    /// Bytes of weights.
     pub parameters: u64,
-    /// Gradients of weights.
+    /// Bytes of the weights' gradients.
     pub gradients: u64,
-    /// Optimizer moments.
+    /// Bytes of optimizer moments.
     pub optimizer: u64,
-    /// Batches, tables, step state.
+    /// Bytes of batches, tables and step state.
     pub inputs: u64,
-    /// Scratch that is alive when the backward pass begins.
+    /// Bytes of scratch that is alive when the backward pass begins.
     pub activations: u64,
-    /// The rest of the scratch slots.
+    /// Bytes of all slots minus `activations`.
     pub scratch: u64,
-    /// Tensors that outlive the recording.
+    /// Bytes of results that stay alive after the recording: a tensor handle outside of it exists.
     pub outputs: u64,
-    /// Read-back buffers.
+    /// Bytes of read-back buffers.
     pub staging: u64,
-    /// Launches of one replay.
+    /// Number of launches in one replay.
     pub launches: usize,
+    /// Bytes of each slot.
     pub(crate) slots: Vec<u64>,
+    /// Slot of each scratch buffer, by node id.
     pub(crate) slot_of: HashMap<u64, usize>,
+    /// Node ids of `outputs` that have no memory yet.
     pub(crate) kept: Vec<u64>,
 }
 
+/// First and last launch that uses a buffer, and the number of arguments that are views of it.
 struct Life {
     node: Arc<Node>,
     first: usize,
@@ -46,7 +51,11 @@ struct Life {
 }
 
 impl Plan {
-    /// Plans a recording. A scratch buffer with a handle outside of the recording is kept for its owner.
+    /// Plans a recording. A scratch buffer that has a handle outside of the recording becomes an output: it shares no
+    /// slot.
+    ///
+    /// # Errors
+    /// If a launch reads scratch that no launch before it writes.
     pub fn new(recording: &Recording) -> Result<Self> {
         let mut plan = Self { launches: recording.launches.len(), staging: 4096, ..Self::default() };
         let mut lives: HashMap<u64, Life> = HashMap::new();
@@ -78,7 +87,7 @@ impl Plan {
                 Class::Optimizer => plan.optimizer += bytes,
                 Class::Input => plan.inputs += bytes,
                 Class::Scratch if life.node.cell.get().is_some() => plan.outputs += bytes,
-                // one handle is ours (in `lives`), `uses` are the recording's
+                // `lives` holds one handle and the recording `life.uses` handles: any other belongs to a caller
                 Class::Scratch if Arc::strong_count(&life.node) > life.uses + 1 => {
                     plan.outputs += bytes;
                     plan.kept.push(id);
@@ -96,7 +105,7 @@ impl Plan {
         for life in &scratch {
             let fits =
                 |spans: &Vec<(usize, usize)>| spans.iter().all(|&(first, last)| life.last < first || last < life.first);
-            // slots are in falling size: the last that is free is the smallest that fits
+            // slots are sorted by size, largest first, and are all large enough: the last free one is the smallest
             let slot = taken.iter().rposition(fits).unwrap_or_else(|| {
                 taken.push(Vec::new());
                 self.slots.push(life.node.bytes());
@@ -111,26 +120,28 @@ impl Plan {
         self.scratch = self.slots.iter().sum::<u64>().saturating_sub(self.activations);
     }
 
-    /// Bytes that do not depend on the batch: weights, gradients and moments.
+    /// Bytes that do not depend on the batch size: weights, gradients and moments.
     pub fn fixed(&self) -> u64 {
         self.parameters + self.gradients + self.optimizer
     }
 
-    /// Bytes that a step moves at least, however its launches are fused: what is saved for the backward pass is written
-    /// and read, weights are read in both passes, gradients written and read, weights and moments read and written.
+    /// Least bytes that a training step moves, however its launches are fused. Inputs are read once; activations are
+    /// written and read; weights are read in both passes, then read and written by the optimizer; gradients are written
+    /// and read; moments are read and written.
     pub fn least_traffic(&self) -> u64 {
         self.inputs + 2 * self.activations + 4 * self.parameters + 2 * self.gradients + 2 * self.optimizer
     }
 
-    /// All bytes.
+    /// Sum of all categories, in bytes.
     pub fn total(&self) -> u64 {
         self.fixed() + self.inputs + self.activations + self.scratch + self.outputs + self.staging
     }
 
-    /// The budget check against an adapter.
+    /// Checks that the plan fits an adapter.
     ///
     /// # Errors
-    /// [`Error::Limit`] or [`Error::OutOfMemory`] with the numbers.
+    /// [`Error::Limit`] if a slot is larger than the largest buffer, [`Error::OutOfMemory`] if the total is more than
+    /// the device memory.
     pub fn fits(&self, caps: &Caps) -> Result<()> {
         if self.largest() > caps.max_buffer {
             let what = "the largest activation buffer".into();
@@ -145,13 +156,13 @@ impl Plan {
         }
     }
 
-    /// Largest single physical scratch buffer in bytes.
+    /// Size of the largest slot in bytes.
     pub fn largest(&self) -> u64 {
         self.slots.iter().copied().max().unwrap_or(0)
     }
 }
 
-/// Bytes for people: `7.6 GB`, `12.3 MB`.
+/// Bytes as text, in decimal units: `7.60 GB`, `12.3 MB`, `0.5 kB`.
 pub fn human_bytes(bytes: u64) -> String {
     match bytes {
         1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),

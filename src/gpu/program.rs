@@ -1,4 +1,4 @@
-//! A program: a recording with its buffers, bind groups, pipelines and uniforms built once, replayed every step.
+//! A program: a recording with its buffers, bind groups, pipelines and uniforms, built once and replayed every step.
 
 use std::sync::Arc;
 
@@ -14,18 +14,20 @@ use super::work::Work;
 use crate::error::Error;
 use crate::error::Result;
 
-/// Uniform slots are this far apart: the largest alignment a WebGPU adapter may ask for.
+/// Distance in bytes between the uniforms of two launches: the largest alignment that a WebGPU adapter may require.
 const SLOT: u64 = 256;
-/// Dispatches per submission, and bytes they may bind together: short enough for drivers that kill long submissions.
+/// Most dispatches in one submission, and most bytes that they bind together. Some drivers kill submissions that run
+/// too long.
 const CHUNK: (usize, u64) = (128, 8 << 30);
 
-/// Launches that can be replayed without allocating, compiling or binding anything.
+/// Launches that can be replayed without allocating, compiling or binding anything: a CUDA graph that also owns its
+/// memory.
 #[derive(Debug)]
 pub struct Program {
     pub(super) gpu: Gpu,
     pub(super) launches: Vec<Launch>,
     pub(super) ready: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
-    /// Where submissions begin, and the end.
+    /// Index of the first launch of each submission, and the number of launches at the end.
     chunks: Vec<usize>,
     plan: Plan,
     #[cfg_attr(not(feature = "files"), expect(dead_code, reason = "they live as long as the program"))]
@@ -33,28 +35,29 @@ pub struct Program {
     _uniforms: Option<Arc<Physical>>,
 }
 
-/// GPU time of one launch of one replay.
+/// GPU time of one launch in one replay.
 #[derive(Debug, Clone)]
 pub struct LaunchTime {
-    /// `family.entry`.
+    /// `family.entry` of the kernel.
     pub name: &'static str,
-    /// The module that launched it.
+    /// Name of the module that launched it.
     pub scope: Arc<str>,
-    /// Which part of the step it belongs to.
+    /// Part of the training step that it belongs to.
     pub phase: Phase,
-    /// Nanoseconds from the start of the first launch to that of this one.
+    /// Nanoseconds from the start of the replay's first launch to the start of this one.
     pub begin: u64,
-    /// Nanoseconds.
+    /// Nanoseconds that this launch took.
     pub ns: u64,
-    /// The least work it is.
+    /// Its least work.
     pub work: Work,
 }
 
 impl Program {
-    /// Plans, checks the budget, allocates, compiles and binds.
+    /// Plans the memory, allocates it, compiles the kernels and binds their arguments.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] with the plan when it does not fit the adapter, before anything is allocated.
+    /// [`Error::OutOfMemory`] or [`Error::Limit`](crate::error::Error::Limit), before anything is allocated, if the
+    /// plan does not fit the adapter.
     pub fn new(recording: Recording) -> Result<Self> {
         let gpu = recording.gpu.clone();
         let plan = Plan::new(&recording)?;
@@ -91,14 +94,14 @@ impl Program {
         &self.launches
     }
 
-    /// Where a launch's argument lies.
+    /// The physical buffer of a launch's argument.
     #[cfg(feature = "files")]
     pub(super) fn physical<'a>(&'a self, view: &'a View) -> Option<&'a Arc<Physical>> {
         let slot = self.plan.slot_of.get(&view.node.id).map(|&slot| &self.slots[slot]);
         slot.or_else(|| view.node.cell.get())
     }
 
-    /// Submits every launch once.
+    /// Submits every launch once, in order. Does not wait for the GPU.
     pub fn run(&self) -> Result<()> {
         let live = self.gpu.live()?;
         live.check()?;
@@ -117,7 +120,11 @@ impl Program {
         live.check()
     }
 
-    /// Runs once with every launch in a pass of its own between two timestamps.
+    /// Runs once and returns the GPU time of each launch. Each launch is a pass of its own between two timestamps,
+    /// which makes the whole slower than [`Program::run`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the adapter has no timestamp queries.
     #[cfg(feature = "files")]
     pub fn profile(&self) -> Result<Vec<LaunchTime>> {
         let live = self.gpu.live()?;
@@ -150,7 +157,7 @@ impl Program {
             encoded.push(encoder.finish());
             resolved.push((times, u64::from(count) * 8));
         }
-        live.queue.submit(encoded); // all at once: reading back in between would be a gap
+        live.queue.submit(encoded); // all at once: a read-back in between would leave the GPU idle
         let mut ticks: Vec<u64> = Vec::new();
         for (times, bytes) in resolved {
             ticks.extend(bytemuck::pod_collect_to_vec::<u8, u64>(&self.gpu.read_physical(&times, 0, bytes)?.wait()?));
@@ -193,8 +200,9 @@ pub(super) fn dispatch(
     pass.dispatch_workgroups(x, y, z);
 }
 
-/// Slots come from a pool that all programs of a device share, since they never run at the same time: for each the
-/// smallest buffer that fits and that this program does not use yet. What the driver refuses does not enter the pool.
+/// A physical buffer for each slot of a plan. Programs of one device never run at the same time, so they share a pool.
+/// Each slot gets the smallest buffer of the pool that fits and is not yet used by this program, or a new one. If the
+/// driver refuses an allocation, the pool is emptied.
 fn allocate_slots(live: &Live, plan: &Plan) -> Result<Vec<Arc<Physical>>> {
     let mut pool = lock(&live.pool);
     let mut free = pool.clone();
@@ -255,7 +263,8 @@ fn bind<'a>(
 }
 
 impl Recording {
-    /// Runs what was launched so far, and forgets it. The tensors that are still held keep their values.
+    /// Runs the launches recorded so far and removes them from the recording. A tensor that still has a handle keeps
+    /// its values.
     pub fn run(&mut self) -> Result<()> {
         if self.launches.is_empty() {
             return Ok(());

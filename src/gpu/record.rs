@@ -1,4 +1,5 @@
-//! Launching is recording: a `Recording` is the list of launches that a program will replay.
+//! A [`Recording`]: the list of launches that a [`Program`](super::Program) will replay. Launching appends to it;
+//! nothing runs yet.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -23,21 +24,23 @@ pub enum Phase {
     Update,
 }
 
-/// How products of matrices are computed; everything else is f32 always.
+/// How matrix products are computed. Everything else is always computed in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Operands and sums in f32.
     #[default]
     F32,
-    /// Operands rounded to f16, sums in f32: on cooperative matrices where the adapter has them; attention only there.
+    /// Operands rounded to f16 and sums in f32, like PyTorch's `autocast`. Products run on cooperative matrices if the
+    /// adapter has them. Without these, linear layers round their operands all the same, and attention stays in f32.
     Mixed,
-    /// Nearly as exact as f32: operands split into two f16 on cooperative matrices; without those in f32.
+    /// Nearly as exact as f32, like `torch.set_float32_matmul_precision("high")`: each operand is split into two f16
+    /// numbers, for products on cooperative matrices. Without these, products are in f32.
     High,
 }
 
 impl Precision {
-    /// Whether products are of f32.
+    /// Whether products are computed in f32 on every adapter.
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }
@@ -61,11 +64,11 @@ pub struct Launch {
     pub(crate) grid: Grid,
     pub(crate) params: Vec<u8>,
     pub(crate) args: Vec<View>,
-    /// The module that launched it, as in a checkpoint: `layers.3`.
+    /// Name of the module that launched it, as in a checkpoint: `layers.3`.
     pub scope: Arc<str>,
-    /// Which part of the step it belongs to.
+    /// Part of the training step that it belongs to.
     pub phase: Phase,
-    /// How many marks precede it in its recording ([`Recording::mark`]).
+    /// Number of marks before it in its recording ([`Recording::mark`]).
     pub(crate) part: u32,
 }
 
@@ -74,16 +77,16 @@ impl Launch {
     pub fn name(&self) -> &'static str {
         self.kernel.name
     }
-    /// What it launches.
+    /// The kernel.
     pub fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
-    /// Complete WGSL for these tiers, and a driver that rounds to f16 by itself or does not.
+    /// Complete WGSL for a device with these tiers and this [`Caps::nearest`].
     pub fn wgsl(&self, tiers: Tiers, nearest: bool) -> String {
         self.kernel.wgsl(tiers, nearest, &self.consts)
     }
 
-    /// The least work: the kernel's own formula, or each bound element moved once.
+    /// The least work of this launch: the kernel's own formula, or else each bound element moved once.
     pub fn work(&self) -> Work {
         match self.kernel.least {
             Some(formula) => self.with_args(formula),
@@ -91,7 +94,8 @@ impl Launch {
         }
     }
 
-    /// Bytes of all bound ranges: one that is bound twice counts once, one that is updated is read and written.
+    /// Bytes of all bound ranges. A range that is bound twice counts once; one that is updated counts twice, because it
+    /// is read and written.
     pub fn bytes(&self) -> u64 {
         let args = self.args.iter().zip(self.kernel.binds).enumerate();
         let first = args.filter(|(i, (view, _))| !self.args[..*i].iter().any(|before| before.same(view)));
@@ -102,7 +106,7 @@ impl Launch {
         Choice { consts: self.kernel.consts, values: &self.consts }
     }
 
-    /// Calls a formula with what it reads of the launch.
+    /// Calls `formula` with this launch's argument lengths, constants and scalars.
     pub(crate) fn with_args<T>(&self, formula: impl FnOnce(&Args<'_>) -> T) -> T {
         let Self { kernel, params, args, .. } = self;
         let lens = kernel.binds.iter().zip(args).map(|(bind, view)| (bind.name, view.len()));
@@ -111,12 +115,12 @@ impl Launch {
     }
 }
 
-/// Launches in order, and what the next one belongs to: a module, a phase and a precision.
+/// A list of launches, and the module, phase and precision that the next launch gets.
 #[derive(Debug)]
 pub struct Recording {
     pub(super) gpu: Gpu,
     pub(crate) launches: Vec<Launch>,
-    /// Marks so far.
+    /// Number of marks so far.
     pub(crate) marks: u32,
     pub(super) scope: Arc<str>,
     pub(super) phase: Phase,
@@ -124,12 +128,12 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// No launches yet. The next one is of the forward pass, in f32, and of no module.
+    /// An empty recording. Its next launch is in the forward pass, in f32, and in no module.
     pub fn new(gpu: &Gpu) -> Self {
         let (scope, phase, precision) = ("".into(), Phase::default(), Precision::default());
         Self { gpu: gpu.clone(), launches: Vec::new(), marks: 0, scope, phase, precision }
     }
-    /// The device that it is recorded for.
+    /// The device that this recording is for.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
@@ -137,31 +141,31 @@ impl Recording {
     pub fn caps(&self) -> &Caps {
         self.gpu.caps()
     }
-    /// How products are computed that are launched from now on.
+    /// Precision of the matrix products that are launched from now on.
     pub fn precision(&self) -> Precision {
         self.precision
     }
-    /// Changes how products are computed that are launched from now on.
+    /// Sets the precision of the matrix products that are launched from now on.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
-    /// The module of the next launch, as in a checkpoint: `layers.3`. Empty outside of all.
+    /// Module name of the next launch, as in a checkpoint: `layers.3`. Empty outside of all modules.
     pub fn scope(&self) -> &Arc<str> {
         &self.scope
     }
-    /// Changes the module of the next launch, and returns the one before.
+    /// Sets the module name of the next launch, and returns the previous one.
     pub fn set_scope(&mut self, scope: Arc<str>) -> Arc<str> {
         std::mem::replace(&mut self.scope, scope)
     }
-    /// Changes the phase of the next launch, and returns the one before.
+    /// Sets the phase of the next launch, and returns the previous one.
     pub fn set_phase(&mut self, phase: Phase) -> Phase {
         std::mem::replace(&mut self.phase, phase)
     }
-    /// Marks this place: [`Recording::split_at_marks`] cuts here.
+    /// Adds a mark after the last launch. [`Recording::split_at_marks`] cuts at the marks.
     pub fn mark(&mut self) {
         self.marks += 1;
     }
-    /// Takes the launches out, as a recording of their own. What the next launch belongs to stays as it is.
+    /// Moves the launches and marks out into a new recording. This one keeps its module, phase and precision.
     #[must_use]
     pub fn take(&mut self) -> Self {
         let rest = Self { launches: Vec::new(), marks: 0, scope: self.scope.clone(), gpu: self.gpu.clone(), ..*self };
@@ -171,7 +175,7 @@ impl Recording {
     pub fn launches(&self) -> &[Launch] {
         &self.launches
     }
-    /// These launches and then those of another recording, if there is one.
+    /// Appends the launches and marks of another recording, if there is one.
     pub fn then(mut self, other: Option<Self>) -> Self {
         let Some(other) = other else { return self };
         let before = self.marks;
@@ -179,9 +183,9 @@ impl Recording {
         self.marks += other.marks;
         self
     }
-    /// Cuts the recording at its marks ([`Recording::mark`]): n marks give n + 1 recordings. Make
-    /// the programs in order. A tensor that a later part reads then keeps its memory after the earlier part has run, so
-    /// the host can read values, write inputs, and run the next part.
+    /// Cuts the recording at its marks ([`Recording::mark`]): n marks give n + 1 recordings. The host can then read
+    /// values and write inputs between them. Make their programs in order, so that a tensor that a later part reads
+    /// keeps its memory when the earlier part has run.
     pub fn split_at_marks(self) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..=self.marks).map(|_| Self::new(&self.gpu)).collect();
         for launch in self.launches {
@@ -190,8 +194,9 @@ impl Recording {
         }
         parts
     }
-    /// Drops the launches whose results nobody reads: no launch after them, and nobody who holds the tensor. What is
-    /// computed again for the backward pass ends in such launches.
+    /// Drops launches whose results are dead: no later launch reads them, and no tensor handle outside of this
+    /// recording exists. A segment that is recomputed for the backward pass (activation checkpointing) ends with such
+    /// launches.
     pub fn drop_unread(&mut self) {
         let mut uses: HashMap<u64, usize> = HashMap::new();
         let nodes = || self.launches.iter().flat_map(|l| &l.args).map(|view| &view.node);
@@ -211,18 +216,18 @@ impl Recording {
         read.reverse();
         self.launches = read;
     }
-    /// Drops the launches of other phases.
+    /// Keeps the launches of this phase only.
     pub fn keep(&mut self, phase: Phase) {
         self.launches.retain(|launch| launch.phase == phase);
     }
-    /// How many launches a module takes: (forward only, whole step).
+    /// Number of launches in a module and its submodules: (forward pass, all phases).
     pub fn count(&self, scope: &str) -> (usize, usize) {
         let inside =
             |l: &&Launch| l.scope.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let all = self.launches.iter().filter(inside);
         (all.clone().filter(|l| l.phase == Phase::Forward).count(), all.count())
     }
-    /// The least work of all launches.
+    /// Sum of the least work of all launches.
     pub fn work(&self) -> Work {
         self.launches.iter().map(Launch::work).sum()
     }

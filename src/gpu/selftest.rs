@@ -1,4 +1,4 @@
-//! Start-up tests of the tiers: each has to reproduce a product that is known, or it is not used.
+//! Self-tests of the tiers at start-up. A tier is used only if its test kernel reproduces a known result exactly.
 
 use super::buffer::Physical;
 use super::caps::Tiers;
@@ -28,7 +28,7 @@ const COOP8: Kernel =
 /// The kernels of the self-tests, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &HALF, &COOP16, &COOP8];
 
-/// The offered tiers that computed correctly.
+/// The tiers of `offered` whose self-test passed. Each of the others is reported as a warning.
 pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
     let checked = |on: bool, name: &str, passed: bool| {
         if on && !passed {
@@ -42,15 +42,16 @@ pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Tiers {
     }
 }
 
-/// Whether sums by shuffles are right: 1 + 2 + … + 256 in every invocation. The kernel writes 0 where the lanes of a
-/// subgroup are not consecutive invocations.
+/// Tests subgroup sums and shuffles: every invocation must get 1 + 2 + … + 256. The kernel writes 0 if the lanes of a
+/// subgroup are not consecutive invocations, which our kernels rely on.
 async fn subgroup_sums(inner: &Inner) -> bool {
     let sums = run(inner, &SUBGROUP, None, 256 * 4).await;
     sums.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == [32_896.0; 256])
 }
 
-/// Whether the driver packs f16 as IEEE 754 rounds by default, which none has promised: ties, numbers that are too
-/// large or too small for f16, and some between, compared to the bit.
+/// Whether the driver's `pack2x16float` rounds to the nearest f16, ties to even (IEEE 754's default, which WGSL does
+/// not promise). The inputs are ties, numbers too large and too small for f16, and numbers in between; the result is
+/// compared bit for bit.
 pub(super) async fn nearest_halves(inner: &Inner) -> bool {
     let power = |n: i32| 2f32.powi(n);
     let edges = [
@@ -79,7 +80,8 @@ pub(super) async fn nearest_halves(inner: &Inner) -> bool {
     halves.is_some_and(|bytes| x.iter().zip(bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes)).all(right))
 }
 
-/// (f, 64) · (64, f) of small integers, f the side of a fragment, accumulated over tiles of K: exact in f32.
+/// Tests cooperative matrices: an (f, 64) · (64, f) product, where f is the side of a fragment, accumulated over tiles
+/// of the inner dimension. All values are small integers, so the f32 result is exact.
 async fn coop_product(inner: &Inner) -> bool {
     let f = inner.caps.fragment as usize;
     let kernel = if f == 16 { &COOP16 } else { &COOP8 };
@@ -94,7 +96,7 @@ async fn coop_product(inner: &Inner) -> bool {
     product.is_some_and(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(&bytes) == expected)
 }
 
-/// One workgroup of a kernel on fresh buffers; `None` if anything goes wrong.
+/// Runs one workgroup of a kernel on new buffers and returns its output. `None` if anything fails.
 async fn run(inner: &Inner, kernel: &'static Kernel, input: Option<&[u8]>, out_bytes: u64) -> Option<Vec<u8>> {
     let live = inner.live.as_ref()?;
     let pipeline = compile(live, kernel, &kernel.wgsl(Tiers::default(), true, &[]));

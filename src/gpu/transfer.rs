@@ -1,5 +1,5 @@
-//! Bytes to the GPU, and back without stalling: a copy into a staging buffer and a future that resolves when it is
-//! mapped.
+//! Transfers between host and GPU. A read-back does not stall the GPU: it copies into a staging buffer (pinned memory
+//! in CUDA) and is a future that resolves when that buffer is mapped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::live::Live;
 use super::lock::lock;
 use crate::error::{Error, Result};
 
-/// Staging buffers up to this size are used again.
+/// Largest staging buffer, in bytes, that is kept for the next read-back.
 const POOLED: u64 = 1 << 20;
 
 #[derive(Debug, Default)]
@@ -22,7 +22,8 @@ struct Mapped {
     waker: Option<Waker>,
 }
 
-/// Bytes on their way from the GPU: await it, poll it with [`Readback::try_take`], or [`Readback::wait`].
+/// A read-back in progress: await it, poll it with [`Readback::try_take`], or block on it with [`Readback::wait`]. Its
+/// bytes can be taken once.
 #[derive(Debug)]
 pub struct Readback {
     staging: Option<Arc<Physical>>,
@@ -35,8 +36,11 @@ pub struct Readback {
 }
 
 impl Gpu {
-    /// Overwrites a buffer from the host, after every program that was run. `bytes.len()` must be the view's length.
-    /// A device that only plans has nothing to overwrite.
+    /// Overwrites the range of a view with bytes from the host. This takes effect after all programs that were run
+    /// before. On a dry device it does nothing.
+    ///
+    /// # Errors
+    /// If `bytes` is not as long as the view, or not a multiple of 4 long.
     pub fn write(&self, view: &View, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != view.bytes || !bytes.len().is_multiple_of(4) {
             let expected = format!("{} bytes, a multiple of 4", view.bytes);
@@ -50,10 +54,10 @@ impl Gpu {
         self.check()
     }
 
-    /// Starts copying a view to the host, after every program that was run.
+    /// Starts copying a view to the host, after all programs that were run before.
     ///
     /// # Errors
-    /// When nothing has written the view yet.
+    /// If the view is scratch that no program has written.
     pub fn read(&self, view: &View) -> Result<Readback> {
         let Some(buffer) = view.node.cell.get().cloned() else {
             if view.node.class == super::buffer::Class::Scratch {
@@ -103,7 +107,7 @@ impl Live {
         }
     }
 
-    /// A staging buffer of at least `size` bytes, from the pool if one fits.
+    /// A staging buffer of at least `size` bytes: the smallest in the pool that fits, or a new one.
     fn staging(&self, size: u64) -> Arc<Physical> {
         let mut pool = lock(&self.staging);
         let fitting = pool.iter().enumerate().filter(|(_, b)| b.raw.size() >= size);
@@ -118,31 +122,34 @@ impl Live {
 impl Readback {
     fn collect(&mut self) -> Result<Vec<u8>> {
         let Some(staging) = self.staging.take() else {
-            return Err(Error::Internal("a readback was taken twice".into()));
+            return Err(Error::Internal("the bytes of a `Readback` were taken twice".into()));
         };
         let range = staging.raw.slice(..self.bytes.next_multiple_of(4)).get_mapped_range();
         let mut bytes = range.map_err(|e| Error::Validation(e.to_string()))?.to_vec();
         bytes.truncate(self.bytes as usize);
         staging.raw.unmap();
-        // large ones are rare (checkpoints) and not kept
+        // large staging buffers are rare (checkpoints), so they are freed instead of kept
         if staging.raw.size() <= POOLED {
             lock(&self.pool).push(staging);
         }
         Ok(bytes)
     }
 
-    /// The bytes if they have arrived; never blocks. A lost device is an error.
+    /// The bytes, or `None` if they have not arrived yet. Never blocks.
+    ///
+    /// # Errors
+    /// If the device is lost, or the driver reported an error.
     pub fn try_take(&mut self) -> Option<Result<Vec<u8>>> {
         let polled = self.fault.poll(&self.device, wgpu::PollType::Poll);
         let Some(outcome) = lock(&self.mapped).outcome.take() else {
             return polled.err().map(Err);
         };
-        // what a browser's driver had to say about the work before has arrived by now
+        // a browser reports errors later than it accepts work; those of all earlier work have arrived by now
         let outcome = outcome.map_err(|e| Error::DeviceLost(e.to_string())).and_then(|()| self.fault.check());
         Some(outcome.and_then(|()| self.collect()))
     }
 
-    /// Waits for the copy, not for what was submitted after it.
+    /// Blocks until the copy is done. Does not wait for work that was submitted after it.
     fn wait_for_copy(&self) -> Result<()> {
         let how = wgpu::PollType::Wait { submission_index: self.submission.clone(), timeout: None };
         self.fault.poll(&self.device, how)
@@ -157,7 +164,7 @@ impl Readback {
     /// Blocks until the bytes have arrived.
     #[cfg(all(feature = "blocking", not(target_arch = "wasm32")))]
     pub fn wait(mut self) -> Result<Vec<u8>> {
-        // a poll by another thread may have collected our outcome without having delivered it yet
+        // another thread's poll may have received the outcome of this copy and not yet have called our callback
         for _ in 0..10_000 {
             if let Some(done) = self.try_take() {
                 return done;
@@ -180,7 +187,7 @@ impl Future for Readback {
             return Poll::Ready(done);
         }
         if !cfg!(target_arch = "wasm32") {
-            // nobody else polls a native device, so awaiting one waits for it
+            // a native device makes progress only when it is polled, so this call blocks until the copy is done
             if let Err(lost) = self.wait_for_copy() {
                 return Poll::Ready(Err(lost));
             }

@@ -1,7 +1,9 @@
-//! What was found fastest on a device: numbers by name, kept for the device's life and on disk where there is a folder.
+//! Tuning results of a device: the number of the fastest variant, by a name. They are kept as long as the device, and
+//! also on disk if it was opened with a folder.
 //!
-//! The file is one JSON object per adapter and driver, replaced whole. Processes may share it: what another has written
-//! meanwhile stays. One that cannot be read is ignored with a warning, and replaced by the next choice.
+//! Each adapter and driver has one JSON file, which is written atomically. Several processes can share it: a write
+//! keeps the entries of the others. A file that cannot be read is ignored with a warning, and the next write replaces
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use crate::files::{Durable, replace};
 
 type Chosen = BTreeMap<String, u32>;
 
-/// Choices by name.
+/// Tuning results by name.
 #[derive(Debug, Default)]
 pub(super) struct Choices {
     known: Mutex<Chosen>,
@@ -21,7 +23,7 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// The choices that are on disk for an adapter and its driver, in `folder`.
+    /// The choices stored in `folder` for this adapter and driver; none if there is no file.
     pub fn open(folder: &Path, caps: &Caps) -> Self {
         let adapter = format!("{} {} {}", caps.name, caps.backend, caps.driver);
         let word = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
@@ -33,7 +35,7 @@ impl Choices {
         lock(&self.known).get(name).copied()
     }
 
-    /// Remembers `new`, on disk too.
+    /// Stores `new` in memory, and on disk if there is a folder.
     pub fn extend(&self, new: Chosen) {
         let mut known = lock(&self.known);
         known.extend(new);
@@ -41,7 +43,7 @@ impl Choices {
         let mut all = read(file);
         all.extend(known.clone());
         if let Err(e) = write(file, &all) {
-            tracing::warn!("{}: {e}: what was found fastest is not kept", file.display());
+            tracing::warn!("cannot write {}: {e}; the tuning results are not kept on disk", file.display());
         }
     }
 }
@@ -51,12 +53,12 @@ fn read(file: &Path) -> Chosen {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Chosen::new(),
         Err(e) => {
-            tracing::warn!("{}: {e}: measuring again", file.display());
+            tracing::warn!("cannot read {}: {e}; measuring again", file.display());
             return Chosen::new();
         }
     };
     serde_json::from_slice(&bytes).unwrap_or_else(|e| {
-        tracing::warn!("{} is not what was written ({e}): measuring again", file.display());
+        tracing::warn!("{} holds no tuning results ({e}); measuring again", file.display());
         Chosen::new()
     })
 }

@@ -1,27 +1,28 @@
-//! The least work of a launch: what its floor is made of. Kernels say it in `Kernel::least`, next to their launchers.
+//! The least work of a launch, from which its floor (the roofline time) is computed. The formula is `Kernel::least`,
+//! next to the kernel's launcher.
 
 use std::iter::Sum;
 use std::ops::Add;
 
 use super::choice::Choice;
 
-/// Bytes moved and numbers computed.
+/// Memory traffic and arithmetic of one or more launches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Read and written.
+    /// Bytes read and written.
     pub bytes: u64,
-    /// Additions and multiplications.
+    /// Additions and multiplications; a multiply-add counts as 2.
     pub flops: u64,
-    /// Exponentials, logarithms and the like.
+    /// Exponentials, logarithms and other transcendental functions.
     pub exps: u64,
 }
 
 impl Work {
-    /// Bytes, flops and exponentials.
+    /// Work of this many bytes, flops and exponentials.
     pub fn of(bytes: usize, flops: usize, exps: usize) -> Self {
         Self { bytes: bytes as u64, flops: flops as u64, exps: exps as u64 }
     }
-    /// Bytes only.
+    /// Work of this many bytes and no arithmetic.
     pub fn bytes(bytes: usize) -> Self {
         Self::of(bytes, 0, 0)
     }
@@ -41,19 +42,19 @@ impl Sum for Work {
     }
 }
 
-/// What a formula for the least work reads of a launch.
+/// The launch as a formula for the least work sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Args<'a> {
-    /// Name of each argument, and its elements.
+    /// Name and number of elements of each argument.
     pub(super) lens: &'a [(&'static str, usize)],
     pub(super) choice: Choice<'a>,
     pub(super) params: &'a [u8],
-    /// Bytes of all bound ranges: one that is bound twice counts once, one that is updated is read and written.
+    /// Bytes of all bound ranges ([`Launch::bytes`](super::Launch::bytes)).
     pub bytes: u64,
 }
 
 impl Args<'_> {
-    /// Elements of the argument of this name.
+    /// Number of elements of the argument of this name.
     pub(crate) fn len(&self, name: &str) -> usize {
         debug_assert!(self.lens.iter().any(|(known, _)| *known == name), "no argument `{name}`");
         self.lens.iter().find(|(known, _)| *known == name).map_or(0, |(_, len)| *len)
@@ -69,7 +70,7 @@ impl Args<'_> {
         self.choice.get(name) as usize
     }
 
-    /// Bytes of an element that is f16 where this constant is 1.
+    /// Bytes per element of an `f16_if` binding with this constant: 2 if it is 1, else 4.
     pub(crate) fn bytes_of(&self, name: &str) -> usize {
         4 - 2 * self.constant(name)
     }
