@@ -1,13 +1,13 @@
-//! Automatic differentiation: PyTorch's autograd, written down by hand.
+//! Automatic differentiation, like PyTorch's autograd, but every backward is written by hand.
 //!
-//! An operator launches its forward kernel and pushes a *rule*, a closure that launches the backward kernels. Running
-//! the rules in reverse order of their forward launches is always valid, so there is no topological sort. What a rule
-//! needs is moved into its closure and freed when it has run. Backward kernels overwrite their output; only
-//! [`Grads::add`] adds.
+//! An operator launches its forward kernel and pushes a *rule*: a closure that launches the backward kernels, like
+//! `backward` of a `torch.autograd.Function`. The rules run in reverse order of their forward launches. That order is
+//! always valid, so there is no topological sort. A rule's closure owns the tensors that it needs and frees them when
+//! it has run. Backward kernels overwrite their output; only [`Grads::add`] accumulates.
 //!
 //! The tensors that rules keep are most of the memory of a training step. A recorder with [`Recorder::checkpointing`]
-//! trades that memory for time (PyTorch's `torch.utils.checkpoint`): of each [`Recorder::segment`] it keeps the inputs
-//! only, and launches the segment again when gradients arrive at it.
+//! trades memory for time (PyTorch's `torch.utils.checkpoint`): of each [`Recorder::segment`] it keeps only the inputs,
+//! and launches the segment again when gradients arrive at its results.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -18,8 +18,8 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Grid, Kernel, Operand, Phase, Precision, Recording, Scalars};
 use crate::tensor::Tensor;
 
-/// A tensor with an identity, under which gradients are collected: PyTorch's `requires_grad`. Operators take `&Var`
-/// where they differentiate and `&Tensor` where they do not.
+/// A tensor with an id under which its gradient is accumulated: PyTorch's `requires_grad`. Operators take `&Var` for
+/// operands that they differentiate, and `&Tensor` for the others.
 #[derive(Debug, Clone)]
 pub struct Var {
     id: u64,
@@ -30,29 +30,29 @@ pub struct Var {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Var {
-    /// A leaf: a parameter, or an input whose gradient is wanted.
+    /// A leaf that gets a gradient: a parameter, or an input (`requires_grad=True`).
     pub fn leaf(data: Tensor) -> Self {
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), data }
     }
-    /// A value that needs no gradient. Rules skip the work for it.
+    /// A value that needs no gradient (`requires_grad=False`). Rules skip the work for it.
     pub fn constant(data: Tensor) -> Self {
         Self { id: 0, data }
     }
-    /// The identity: equal for clones, 0 for constants.
+    /// The id: equal for clones, 0 for constants.
     pub fn id(&self) -> u64 {
         self.id
     }
 }
 
-/// The operands of an operator that it differentiates: `&Var`, `Option<&Var>`, slices and tuples of them.
+/// The operands that an operator differentiates: `&Var`, `Option<&Var>`, and slices and tuples of these.
 pub trait Operands {
-    /// What the rule keeps of them.
+    /// The same operands by value, for the rule to own.
     type Owned: 'static;
 
-    /// Clones of them. A [`Var`] is a handle; the values are shared.
+    /// Clones the operands. The clones share their values, because a [`Var`] is a handle.
     fn to_owned(&self) -> Self::Owned;
 
-    /// Whether no gradient is wanted of any of them.
+    /// Whether every operand is a constant, so that the operator needs no rule.
     fn are_constant(&self) -> bool;
 }
 
@@ -118,29 +118,31 @@ operands_of_tuples! {
     (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7)
 }
 
-/// Gradients by variable, while they are being collected and afterwards.
+/// The gradient of each variable, during the backward pass and after it.
 #[derive(Debug, Default)]
 pub struct Grads {
+    /// Gradients accumulated so far, by variable id.
     found: HashMap<u64, Tensor>,
-    /// Where the gradients of some variables have to end up: those of parameters, in the optimizer's memory.
+    /// Fixed buffers for the gradients of some variables, by id: those of parameters lie in the gradient arena that the
+    /// optimizer reads.
     places: HashMap<u64, Tensor>,
-    /// The gradients that running rules are reading.
+    /// Gradients that the rules now running read.
     held: Vec<Tensor>,
 }
 
 impl Grads {
-    /// No gradients yet. That of a variable in `places`, by its id, will be written there.
+    /// No gradients yet. The gradient of a variable whose id is in `places` will be written to that tensor.
     pub fn with_places(places: HashMap<u64, Tensor>) -> Self {
         Self { places, ..Self::default() }
     }
 
-    /// Whether the gradient of this variable is wanted: false for constants.
+    /// Whether this variable needs a gradient: false for constants.
     pub fn wants(&self, var: &Var) -> bool {
         var.id != 0
     }
 
-    /// A tensor for a rule to write its contribution to: the variable's place if it has one and this is the first
-    /// contribution, else new scratch of the variable's shape and element type.
+    /// A tensor for a rule to write its contribution to: the fixed buffer of the variable if it has one and this is the
+    /// first contribution, else new scratch of the variable's shape and element type.
     pub fn alloc(&self, var: &Var) -> Tensor {
         match self.places.get(&var.id) {
             Some(place) if !self.found.contains_key(&var.id) => place.clone(),
@@ -148,9 +150,12 @@ impl Grads {
         }
     }
 
-    /// Adds a contribution to a variable's gradient. The first one becomes the gradient, without a copy, and later ones
-    /// are added to it in place. One tensor may be the contribution to several variables. So while another gradient or
-    /// a running rule uses its memory, a later contribution makes a new sum instead.
+    /// Adds a contribution to a variable's gradient. The first one becomes the gradient without a copy, and later ones
+    /// are added to it in place. But one tensor may be the contribution to several variables. While another gradient or
+    /// a running rule uses the same memory, a later contribution is added into a new tensor instead.
+    ///
+    /// # Errors
+    /// If the contribution does not have the variable's shape.
     pub fn add(&mut self, r: &mut Recording, var: &Var, contribution: Tensor) -> Result<()> {
         if !self.wants(var) {
             return Ok(());
@@ -166,7 +171,7 @@ impl Grads {
                 }
                 place.clone()
             }
-            // the place of a variable holds no other variable's gradient
+            // the contribution lies in another variable's fixed buffer, where more may be added in place: copy it
             (None, None) if self.places.values().any(beside) => {
                 let copy = Tensor::scratch("gradient", contribution.shape());
                 copy.copy_from(r, &contribution)?;
@@ -178,7 +183,7 @@ impl Grads {
         Ok(())
     }
 
-    /// Whether another variable's gradient, or a running rule, uses the memory of this sum.
+    /// Whether the gradient of another variable, or a running rule, uses the memory of `sum`.
     fn is_shared(&self, var: &Var, sum: &Tensor) -> bool {
         let others = self.found.iter().filter(|(id, _)| **id != var.id).map(|(_, other)| other);
         self.held.iter().chain(others).any(|other| other.memory().same_buffer(sum.memory()))
@@ -186,19 +191,19 @@ impl Grads {
 
     /// Takes the gradient accumulated so far out of the table, so that a backward kernel can fuse the addition (`dx =
     /// dy·w + taken`). Write the sum to a *new* tensor and hand it back with [`Grads::add`]: the taken one may share
-    /// its memory with another variable's gradient. None for a variable with a place, whose gradient has a fixed
-    /// buffer.
+    /// its memory with another variable's gradient. Returns `None` if there is no gradient yet, or if the variable has
+    /// a fixed buffer for it, as parameters do.
     pub fn take(&mut self, var: &Var) -> Option<Tensor> {
         if self.places.contains_key(&var.id) { None } else { self.found.remove(&var.id) }
     }
 
-    /// Whether the variable with this identity has a gradient.
+    /// Whether the variable with this id has a gradient.
     pub fn has(&self, id: u64) -> bool {
         self.found.contains_key(&id)
     }
 
-    /// The gradient of a variable: PyTorch's `.grad`. None if nothing depended on it. It may share its memory with that
-    /// of another variable.
+    /// The gradient of a variable: PyTorch's `.grad`. `None` if the loss does not depend on the variable. The tensor
+    /// may share its memory with the gradient of another variable, so do not write to it.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
         self.found.get(&var.id)
     }
@@ -206,16 +211,17 @@ impl Grads {
 
 type Rule = Box<dyn FnOnce(&mut Recorder, &mut Grads) -> Result<()>>;
 
+/// A rule, and the module in which its backward launches are recorded.
 struct Step {
     scope: Arc<str>,
     rule: Rule,
 }
 
-/// Where operators put their launches and their gradient rules. It knows the device, the module that is being computed
-/// and the precision, so that an operator takes nothing but this and its operands.
+/// Collects the launches of operators and their gradient rules: a CUDA stream in capture, with autograd's state. It
+/// knows the device, the current module name and the precision, so an operator needs only a recorder and its operands.
 ///
-/// Nothing runs while it records. [`Recorder::finish`] gives the [`Recording`] to make a program of, which can be
-/// replayed; [`Recorder::run`](Recording::run) runs what was recorded so far at once.
+/// Nothing runs while it records. [`Recorder::finish`] returns the [`Recording`], from which a program is made that can
+/// be replayed. [`Recorder::run`](Recording::run) runs at once what was recorded so far.
 pub struct Recorder {
     recording: Recording,
     steps: Vec<Step>,
@@ -223,14 +229,15 @@ pub struct Recorder {
     checkpointing: bool,
 }
 
-/// What becomes of gradient rules.
+/// Whether [`Recorder::push`] keeps the gradient rules of operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rules {
-    /// They are kept.
+    /// Keeps them.
     Kept,
-    /// They are not; results are variables all the same, because a segment is recorded again with them later.
+    /// Drops them, but results are variables: a checkpointed segment is recorded again, with rules, when gradients
+    /// arrive at its results.
     Later,
-    /// There are none, and results are constants.
+    /// Drops them, and results are constants: `torch.no_grad()`.
     None,
 }
 
@@ -249,30 +256,31 @@ impl DerefMut for Recorder {
 }
 
 impl Recorder {
-    /// Nothing recorded yet, in f32, for a forward and a backward pass.
+    /// An empty recorder for a forward and a backward pass, in f32.
     pub fn new(g: &Gpu) -> Self {
         Self { recording: Recording::new(g), steps: Vec::new(), rules: Rules::Kept, checkpointing: false }
     }
 
-    /// Nothing recorded yet, for a forward pass only: it keeps no rules, like PyTorch's `torch.inference_mode()`.
+    /// An empty recorder for a forward pass only, in f32. It keeps no rules: PyTorch's `torch.inference_mode()`.
     pub fn inference(g: &Gpu) -> Self {
         Self { rules: Rules::None, ..Self::new(g) }
     }
 
-    /// If `on`, keeps only the inputs of each [`Recorder::segment`] (Chen et al. 2016).
+    /// Turns activation checkpointing on or off: of each [`Recorder::segment`] only the inputs are kept (Chen et al.
+    /// 2016).
     #[must_use]
     pub fn checkpointing(self, on: bool) -> Self {
         Self { checkpointing: on, ..self }
     }
 
-    /// Computes products in this precision.
+    /// Sets the precision of matrix products.
     #[must_use]
     pub fn in_precision(mut self, precision: Precision) -> Self {
         self.recording.set_precision(precision);
         self
     }
 
-    /// Whether rules are kept. Operators ask before they save what only a rule would read.
+    /// Whether rules are kept. If not, an operator need not save tensors that only its rule reads.
     pub fn keeps_rules(&self) -> bool {
         self.rules == Rules::Kept
     }
@@ -291,7 +299,7 @@ impl Recorder {
         self.recording.launch_with(kernel, consts, grid, params, args)
     }
 
-    /// Records `body` as a module of this name. Names inside of each other are joined by dots.
+    /// Records `body` as a module of this name. Nested names are joined by dots, as in a `state_dict`.
     pub fn scope<T>(&mut self, name: &str, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let outer = self.recording.scope();
         let inner = if outer.is_empty() { name.into() } else { format!("{outer}.{name}").into() };
@@ -305,7 +313,7 @@ impl Recorder {
         value
     }
 
-    /// Records `body` without rules. Its results are constants: PyTorch's `with torch.no_grad():`.
+    /// Records `body` without rules, so that its results are constants: PyTorch's `with torch.no_grad():`.
     pub fn no_grad<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.with_rules(Rules::None, body)
     }
@@ -317,7 +325,7 @@ impl Recorder {
         value
     }
 
-    /// Records `body` as part of this phase.
+    /// Records the launches of `body` in this phase.
     pub fn phase<T>(&mut self, phase: Phase, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let before = self.recording.set_phase(phase);
         let value = body(self);
@@ -325,8 +333,9 @@ impl Recorder {
         value
     }
 
-    /// Adds an operator with one result. `rule` gets the operands again, as its own, and the gradient of the result. It
-    /// runs only if there is one, and if an operand is a variable: a result of constants is a constant.
+    /// Adds an operator with one result, and returns the result as a variable. `rule` receives the operands by value
+    /// and the gradient of the result. It runs only if the result gets a gradient. If all operands are constants,
+    /// `rule` is dropped and the result is a constant.
     pub fn push<O: Operands>(
         &mut self, operands: O, out: Tensor,
         rule: impl FnOnce(&mut Self, O::Owned, &Tensor, &mut Grads) -> Result<()> + 'static,
@@ -338,8 +347,8 @@ impl Recorder {
         out
     }
 
-    /// Adds an operator with several results. `rule` gets the operands again, as its own, and the gradient of each
-    /// result that something depended on. It runs only if there is one, and if an operand is a variable.
+    /// [`Recorder::push`] for an operator with several results. `rule` receives one gradient per result, `None` for
+    /// those that the loss does not depend on. It runs if at least one result gets a gradient.
     pub fn push_many<O: Operands, const N: usize>(
         &mut self, operands: O, outs: [Tensor; N],
         rule: impl FnOnce(&mut Self, O::Owned, [Option<Tensor>; N], &mut Grads) -> Result<()> + 'static,
@@ -369,10 +378,10 @@ impl Recorder {
         self.steps.push(Step { scope: self.recording.scope().clone(), rule: Box::new(rule) });
     }
 
-    /// Records a part of the forward pass, `f`, and returns its results. If the recorder is checkpointing, `f` is
-    /// recorded without rules now, and a second time, with them, when the backward pass reaches it. So `f` must launch
-    /// the same kernels each time. The gradients are the same to the bit either way. A variable that `f` holds may
-    /// itself be a result, and stays the same variable.
+    /// Records `f`, a part of the forward pass, and returns its results: `torch.utils.checkpoint.checkpoint(f)`. With
+    /// [`Recorder::checkpointing`], `f` is recorded now without rules, and again with rules when the backward pass
+    /// reaches it. So `f` must launch the same kernels each time. Gradients are equal bit for bit with and without
+    /// checkpointing. `f` may return a variable that it captured, and this stays the same variable.
     pub fn segment<const N: usize>(&mut self, f: impl Fn(&mut Self) -> Result<[Var; N]> + 'static) -> Result<[Var; N]> {
         if !self.checkpointing || self.rules != Rules::Kept {
             return f(self);
@@ -398,15 +407,15 @@ impl Recorder {
         Ok(outs)
     }
 
-    /// Launches the rules in reverse, starting from a gradient of 1 for every element of `loss`: PyTorch's
-    /// `loss.sum().backward()`. Afterwards the recorder holds no rules.
+    /// Runs the rules in reverse order, from a gradient of 1 for every element of `loss`: PyTorch's
+    /// `loss.sum().backward()`. Gradients are added to those in `grads`. Afterwards the recorder holds no rules.
     pub fn backward(&mut self, loss: &Var, grads: Grads) -> Result<Grads> {
         let seed = Tensor::scratch("dloss", loss.data.shape());
         self.phase(Phase::Backward, |r| seed.fill(r, 1.0))?;
         self.backward_from(loss, seed, grads)
     }
 
-    /// [`Recorder::backward`] from a given gradient of `out`: PyTorch's `out.backward(dout)`.
+    /// [`Recorder::backward`] from the gradient `dout` of `out`: PyTorch's `out.backward(dout)`.
     pub fn backward_from(&mut self, out: &Var, dout: Tensor, mut grads: Grads) -> Result<Grads> {
         self.phase(Phase::Backward, |r| {
             grads.held.push(dout.clone());
@@ -422,14 +431,14 @@ impl Recorder {
         steps.into_iter().rev().try_for_each(|step| self.in_scope(step.scope, |r| (step.rule)(r, grads)))
     }
 
-    /// Records `body`, and gives the recording with what `body` returned. That keeps the values of its tensors after
-    /// each replay; the memory of all others is shared within the program.
+    /// Records `body` and returns the recording with what `body` returned. The returned tensors keep their values after
+    /// each replay; other tensors share memory with each other.
     pub fn record<T>(mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<(Recording, T)> {
         let kept = body(&mut self)?;
         Ok((self.finish(), kept))
     }
 
-    /// The launches, without the rules that were not run.
+    /// The launches. Rules that were not run are dropped.
     pub fn finish(self) -> Recording {
         self.recording
     }

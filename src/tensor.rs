@@ -1,5 +1,5 @@
-//! Tensors: a range of a buffer with a shape. Contiguous, row-major, no strides; elements of 32 bits, or f16 two in a
-//! word where an operator says so.
+//! Tensors: ranges of GPU memory with a shape and an element type. Always contiguous and row-major: there are no
+//! strides.
 
 use crate::error::{Error, Result};
 use crate::gpu::{
@@ -7,7 +7,7 @@ use crate::gpu::{
 };
 
 params! {
-    /// Scalars of the primitives.
+    /// Scalars of the kernels in `shaders/tensor.wgsl`.
     pub struct Primitive { n: u32, value: f32 }
 }
 
@@ -24,7 +24,7 @@ const HALVE: Kernel = kernel("tensor.halve", &[read(1, "x"), write(4, "words").f
 /// The kernels of this file, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
 
-/// A shaped view of GPU memory with elements of one type. Contiguous, row-major; cloning shares the memory.
+/// A range of GPU memory with a shape and an element type: PyTorch's contiguous tensor. Clones share the memory.
 #[derive(Debug, Clone)]
 pub struct Tensor {
     view: View,
@@ -38,95 +38,106 @@ impl Operand for Tensor {
 }
 
 impl Tensor {
-    /// An unwritten tensor of f32 in memory of the given class.
+    /// An uninitialized f32 tensor in memory of the given class.
     pub fn new(class: Class, label: &'static str, shape: &[usize]) -> Self {
         Self::of(DType::F32, class, label, shape)
     }
 
-    /// An unwritten tensor in memory of the given class.
+    /// An uninitialized tensor of this element type in memory of the given class. f16 takes two elements to a word; the
+    /// size is rounded up to whole words.
     pub fn of(dtype: DType, class: Class, label: &'static str, shape: &[usize]) -> Self {
         let bytes = (shape.iter().product::<usize>() as u64 * dtype.size()).next_multiple_of(4);
         Self { view: View::new(class, label, bytes).of(dtype), shape: shape.to_vec() }
     }
 
-    /// An unwritten result of a launch; the program that records it assigns the memory: `torch.empty`.
+    /// An uninitialized f32 tensor for the result of a launch: `torch.empty`. The program that records the launch
+    /// assigns its memory.
     pub fn scratch(label: &'static str, shape: &[usize]) -> Self {
         Self::scratch_of(DType::F32, label, shape)
     }
 
-    /// [`Tensor::scratch`] with elements of any type.
+    /// [`Tensor::scratch`] of another element type.
     pub fn scratch_of(dtype: DType, label: &'static str, shape: &[usize]) -> Self {
         Self::of(dtype, Class::Scratch, label, shape)
     }
 
-    /// An unwritten result of a launch with elements of this tensor's type: `torch.empty_like`.
+    /// [`Tensor::scratch`] of this tensor's element type: `torch.empty(shape, dtype=self.dtype)`.
     pub fn scratch_like(&self, label: &'static str, shape: &[usize]) -> Self {
         Self::scratch_of(self.dtype(), label, shape)
     }
 
-    /// A tensor that the host writes before a program runs: batches, tables, step state.
+    /// An f32 tensor that the host writes before a program runs, such as a batch.
     pub fn input(label: &'static str, shape: &[usize]) -> Self {
         Self::new(Class::Input, label, shape)
     }
 
-    /// A table of indices that the host fills, now and again.
+    /// A u32 tensor of indices that the host writes before a program runs.
     pub fn indices(label: &'static str, shape: &[usize]) -> Self {
         Self::of(DType::U32, Class::Input, label, shape)
     }
 
-    /// A range of an arena with a shape.
+    /// A tensor of this shape in a range of an [`Arena`](crate::gpu::Arena). Elements take 4 bytes.
     pub fn from_view(view: View, shape: &[usize]) -> Self {
         debug_assert_eq!(view.bytes(), shape.iter().product::<usize>() as u64 * 4);
         Self { view, shape: shape.to_vec() }
     }
 
-    /// A tensor with these values: `torch.tensor(values).reshape(shape)`.
+    /// An f32 tensor with these values: `torch.tensor(values).reshape(shape)`.
+    ///
+    /// # Errors
+    /// If `shape` does not have as many elements as `values`.
     pub fn from_slice(g: &Gpu, shape: &[usize], values: &[f32]) -> Result<Self> {
         let tensor = Self::input("tensor", shape);
         tensor.write(g, values)?;
         Ok(tensor)
     }
 
-    /// A table of indices, u32.
+    /// [`Tensor::from_slice`] for indices, as u32.
     pub fn from_indices(g: &Gpu, shape: &[usize], values: &[u32]) -> Result<Self> {
         let tensor = Self::indices("indices", shape);
         tensor.write(g, values)?;
         Ok(tensor)
     }
 
-    /// Where its elements lie.
+    /// The memory range of the elements.
     pub fn memory(&self) -> &View {
         &self.view
     }
 
-    /// Sizes, outermost first.
+    /// Size of each dimension, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The number of elements: `numel()`.
+    /// Number of elements: `numel()`.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// True if there is no element.
+    /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The shape as an array, or an error that names the tensor.
+    /// The shape as an array of `N` sizes. `what` names the tensor in the error.
+    ///
+    /// # Errors
+    /// If the tensor does not have `N` dimensions.
     pub fn dims<const N: usize>(&self, what: &str) -> Result<[usize; N]> {
         let expected = || Error::argument(what.to_owned(), format!("{:?}", self.shape), format!("{N} dimensions"));
         self.shape.as_slice().try_into().map_err(|_| expected())
     }
 
-    /// Rows and columns of the tensor seen as a matrix: all dimensions but the last, and the last.
+    /// Rows and columns of the tensor as a matrix: the product of all dimensions but the last, and the last.
     pub fn rows_cols(&self) -> (usize, usize) {
         let cols = self.shape.last().copied().unwrap_or(1);
         (self.len() / cols.max(1), cols)
     }
 
-    /// An error that names the tensor unless it has this shape.
+    /// Checks the shape. `what` names the tensor in the error.
+    ///
+    /// # Errors
+    /// If the tensor does not have this shape.
     pub fn expect_shape(&self, what: &str, shape: &[usize]) -> Result<()> {
         if self.shape == shape {
             return Ok(());
@@ -134,7 +145,10 @@ impl Tensor {
         Err(Error::argument(what.to_owned(), format!("{:?}", self.shape), format!("{shape:?}")))
     }
 
-    /// The same memory with another shape of as many elements: `view(shape)`.
+    /// The same memory with another shape: `tensor.view(shape)`.
+    ///
+    /// # Errors
+    /// If the new shape has another number of elements.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
         if shape.iter().product::<usize>() != self.len() {
             return Err(Error::argument("reshape", format!("{shape:?}"), format!("{} elements", self.len())));
@@ -142,17 +156,20 @@ impl Tensor {
         Ok(Self { view: self.view.clone(), shape: shape.to_vec() })
     }
 
-    /// The type of the elements.
+    /// Element type.
     pub fn dtype(&self) -> DType {
         self.view.dtype()
     }
 
-    /// Whether the elements are f16.
+    /// Whether the element type is f16.
     pub fn is_f16(&self) -> bool {
         self.dtype() == DType::F16
     }
 
-    /// The same memory with elements of another type, as many as fit.
+    /// The same memory with another element type and shape: `tensor.view(dtype)`.
+    ///
+    /// # Errors
+    /// If the new shape takes another number of bytes.
     pub fn viewed_as(&self, dtype: DType, shape: &[usize]) -> Result<Self> {
         let bytes = (shape.iter().product::<usize>() as u64 * dtype.size()).next_multiple_of(4);
         if bytes != self.view.bytes() {
@@ -162,8 +179,11 @@ impl Tensor {
         Ok(Self { view: self.view.clone().of(dtype), shape: shape.to_vec() })
     }
 
-    /// Elements `start..start + shape.product()` as a tensor; bindable where `start` is a multiple of 64, of 128 in
-    /// f16.
+    /// A tensor of this shape whose first element is element `start` of this one, in the same memory. A launch can bind
+    /// it only if its offset in the buffer is a multiple of 256 bytes: 64 elements, or 128 of f16.
+    ///
+    /// # Errors
+    /// If it would reach past the end of this tensor.
     pub fn range(&self, start: usize, shape: &[usize]) -> Result<Self> {
         let len = shape.iter().product::<usize>();
         if start.checked_add(len).is_none_or(|end| end > self.len()) {
@@ -178,22 +198,26 @@ impl Tensor {
         Ok(Self { view, shape: shape.to_vec() })
     }
 
-    /// Overwrites the values from the host (f32 or u32), after every program that was run.
+    /// Overwrites all elements with values from the host, after all programs that were run before. `T` must have the
+    /// size of the element type.
+    ///
+    /// # Errors
+    /// If `values` does not have the size of this tensor in bytes.
     pub fn write<T: bytemuck::Pod>(&self, g: &Gpu, values: &[T]) -> Result<()> {
         g.write(&self.view, bytemuck::cast_slice(values))
     }
 
-    /// Starts reading the values back.
+    /// Starts copying the elements to the host.
     pub fn read(&self, g: &Gpu) -> Result<Readback> {
         g.read(&self.view)
     }
 
-    /// The values, once the GPU has computed them: `tensor.cpu()`.
+    /// The values as f32, once the GPU has computed them: `tensor.float().cpu()`. u32 elements keep their bits.
     pub async fn to_vec_async(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(self.values(&self.read(g)?.await?))
     }
 
-    /// The values. Blocks until the GPU has computed them.
+    /// [`Tensor::to_vec_async`] that blocks until the GPU has computed the values.
     #[cfg(feature = "blocking")]
     pub fn to_vec(&self, g: &Gpu) -> Result<Vec<f32>> {
         Ok(self.values(&self.read(g)?.wait()?))
@@ -212,26 +236,26 @@ impl Tensor {
         r.launch(&FILL, self.items(), &self.primitive(value), &[self])
     }
 
-    /// Launches `self.copy_(other)`. `other` has as many elements.
+    /// Launches `self.copy_(other)`. `other` may have another shape with the same number of elements.
     pub fn copy_from(&self, r: &mut Recording, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         r.launch(&COPY, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches `self.add_(other)`, element by element.
+    /// Launches `self.add_(other)`. `other` may have another shape with the same number of elements.
     pub fn add_into(&self, r: &mut Recording, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         r.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches `self + other`, element by element, as a new tensor.
+    /// Launches `self + other` into a new tensor. `other` may have another shape with the same number of elements.
     pub fn plus(&self, r: &mut Recording, other: &Self) -> Result<Self> {
         let sum = Self::scratch("sum", &self.shape);
         r.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
         Ok(sum)
     }
 
-    /// Launches: the same values in f16, each the nearest, as a new tensor: `x.half()`.
+    /// Launches the conversion to f16, rounded to nearest, into a new tensor: `x.half()`.
     pub fn to_f16(&self, r: &mut Recording) -> Result<Self> {
         let halves = Self::scratch_of(DType::F16, "f16", &self.shape);
         r.launch(&HALVE, Grid::items(self.len().div_ceil(2), 256), &self.primitive(0.0), &[self, &halves])?;
