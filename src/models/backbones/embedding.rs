@@ -10,6 +10,7 @@ use crate::models::config::{Config, Family};
 use crate::models::options::{DecoderKind, Order, Positions};
 use crate::nn::{Init, InitScheme, Linear, Params};
 use crate::ops;
+use crate::ops::reshape::reshape;
 use crate::ops::registers::Places;
 use crate::ops::tokens;
 use crate::tape::{Recorder, Var};
@@ -126,6 +127,12 @@ impl Embedding {
         let prefix = ops::add::add(r, &prefix.token, &pos)?; // (1, n, D)
         let [_, v, _] = x.data.dims("tokens")?;
         ops::registers::insert(r, x, &prefix, self.places(v))
+    }
+
+    /// Tokens (B, n, D) → the tokens of each image side by side (B, n·D): PyTorch's `x.flatten(1)`.
+    pub fn flatten(r: &mut Recorder, tokens: &Var) -> Result<Var> {
+        let [b, n, d] = tokens.data.dims("tokens")?;
+        reshape(r, tokens, &[b, n * d])
     }
 
     /// A sequence (B, V+n, D) → its prefix tokens (B, n, D).

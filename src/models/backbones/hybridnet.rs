@@ -11,7 +11,6 @@ use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
 use crate::nn::{Linear, Params, ResidualNorm};
 use crate::ops::registers::Places;
-use crate::ops::reshape::reshape;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -93,19 +92,12 @@ impl TokenEncoder for HybridNet {
         if self.pool == Pool::Average {
             return self.embedding.mean(r, x);
         }
-        let flat = |r: &mut Recorder, x: Var| {
-            let [b, n, d] = x.data.dims("registers")?;
-            reshape(r, &x, &[b, n * d])
-        };
-        let Some(neck) = &self.neck else {
-            let registers = self.embedding.prefix_tokens(r, x)?; // (B, n, D)
-            return flat(r, registers);
-        };
+        let registers = self.embedding.prefix_tokens(r, x)?; // (B, n, D)
+        let Some(neck) = &self.neck else { return Embedding::flatten(r, &registers) };
         r.scope(&neck.linear.name, |r| {
-            let registers = self.embedding.prefix_tokens(r, x)?; // (B, n, D)
-            let reduced = neck.linear.forward(r, &registers)?; // (B, n, D / reduction)
-            let x = flat(r, reduced)?;
-            Ok(neck.norm.add(r, &x, None, None)?.0)
+            let narrow = neck.linear.forward(r, &registers)?; // (B, n, D / cls_reduce)
+            let features = Embedding::flatten(r, &narrow)?; // (B, n·D / cls_reduce)
+            Ok(neck.norm.add(r, &features, None, None)?.0)
         })
     }
 }

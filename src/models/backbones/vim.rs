@@ -10,7 +10,6 @@ use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
 use crate::nn::Params;
 use crate::ops::registers::Places;
-use crate::ops::reshape::reshape;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -64,8 +63,7 @@ impl TokenEncoder for Vim {
         if self.pool == Pool::Average {
             return self.embedding.mean(r, x);
         }
-        let x = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
-        let [b, _, d] = x.data.dims("class token")?;
-        reshape(r, &x, &[b, d])
+        let class = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
+        Embedding::flatten(r, &class)
     }
 }

@@ -8,7 +8,6 @@ use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
 use crate::nn::{Block, BlockConfig, LayerNorm, Params};
-use crate::ops::reshape::reshape;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -101,8 +100,7 @@ impl TokenEncoder for Vit {
                 self.norm.forward(r, &mean)
             });
         }
-        let x = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
-        let [b, _, d] = x.data.dims("class token")?;
-        reshape(r, &x, &[b, d])
+        let class = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
+        Embedding::flatten(r, &class)
     }
 }

@@ -8,7 +8,7 @@ use super::mixup::{Mix, MixArgs};
 use super::step::Tuning;
 use crate::data::Augmentation;
 use crate::error::{Error, Result};
-use crate::train::options::{Argument, Layer, args};
+use crate::train::options::{Argument, args, group};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
 /// Settings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
@@ -78,41 +78,17 @@ args! {
     }
 }
 
-/// What one layer says about [`Settings`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-pub struct Args {
-    /// Data, batches, learning rates, optimizer.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub run: RunArgs,
-    /// The augmentation.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub recipe: RecipeArgs,
-    /// Mixing of images, smoothing of targets.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub mix: MixArgs,
-    /// Settings that only fine-tuning has.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub tuning: TuningArgs,
-}
-
-impl Layer<Settings> for Args {
-    fn over(&self, settings: &mut Settings) {
-        self.run.over(&mut settings.run);
-        self.recipe.over(&mut settings.recipe);
-        self.mix.over(&mut settings.mix);
-        self.tuning.over(settings);
-    }
-}
-
-impl From<&Settings> for Args {
-    fn from(settings: &Settings) -> Self {
-        let (run, recipe, mix) = ((&settings.run).into(), (&settings.recipe).into(), (&settings.mix).into());
-        Self { run, recipe, mix, tuning: settings.into() }
+group! {
+    /// What one layer says about [`Settings`].
+    pub struct Args for Settings {
+        /// Data, batches, learning rates, optimizer.
+        run => run: RunArgs,
+        /// The augmentation.
+        recipe => recipe: RecipeArgs,
+        /// Mixing of images, smoothing of targets.
+        mix => mix: MixArgs,
+        /// Settings that only fine-tuning has.
+        tuning => self: TuningArgs,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two macros that write settings and their arguments.
+//! The macros that write settings and their arguments.
 
 /// Writes the argument struct `$Args` of the settings `$Settings`. Each line is a field, a `--flag` of the same name,
 /// and its help. An argument whose setting has another name or lies deeper says so: `no_vlb => vlb: Negated`. `;
@@ -91,4 +91,45 @@ macro_rules! settings {
     };
 }
 
-pub(crate) use {args, settings};
+/// Writes the argument struct `$Args` of the settings `$Settings` from argument structs of their parts. Each line is the
+/// field, the place of its settings (`self` for all of them), and its type.
+macro_rules! group {
+    (@place $to:ident, self) => { $to };
+    (@place $to:ident, $part:ident) => { &mut $to.$part };
+    (@of $from:ident, self) => { $from };
+    (@of $from:ident, $part:ident) => { &$from.$part };
+    (
+        $(#[$outer:meta])*
+        pub struct $Args:ident for $Settings:ty {
+            $( $(#[$doc:meta])* $field:ident => $part:tt : $type:ty, )*
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(feature = "cli", derive(clap::Args))]
+        pub struct $Args {
+            $(
+                $(#[$doc])*
+                #[cfg_attr(feature = "cli", command(flatten))]
+                #[serde(flatten)]
+                pub $field: $type,
+            )*
+        }
+
+        impl $crate::train::options::Layer<$Settings> for $Args {
+            fn over(&self, settings: &mut $Settings) {
+                $( $crate::train::options::Layer::over(
+                    &self.$field, $crate::train::options::group!(@place settings, $part)
+                ); )*
+            }
+        }
+
+        impl From<&$Settings> for $Args {
+            fn from(settings: &$Settings) -> Self {
+                Self { $( $field: $crate::train::options::group!(@of settings, $part).into(), )* }
+            }
+        }
+    };
+}
+
+pub(crate) use {args, group, settings};

@@ -4,11 +4,12 @@
 //! optional: what one layer (a TOML file, a command line, a row of a table) says about the settings. [`overlay`] lays
 //! the layers over the settings one by one. PyTorch projects do the same with `parser.set_defaults(**config)`.
 //!
-//! Two macros write the argument structs:
+//! Three macros write the argument structs:
 //!
 //! - `settings!` writes the settings, their defaults and their arguments from one list, so that an option is one field
 //!   whose doc comment is also its help text;
-//! - `args!` writes the arguments alone, for settings that are defined in another room (a model, an augmentation).
+//! - `args!` writes the arguments alone, for settings that are defined in another room (a model, an augmentation);
+//! - `group!` writes the arguments of settings that are made of such parts.
 
 mod declare;
 mod forms;
@@ -18,7 +19,7 @@ mod table;
 #[cfg(feature = "cli")]
 mod word;
 
-pub(crate) use declare::{args, settings};
+pub(crate) use declare::{args, group, settings};
 pub use forms::{Negated, OrNone, Pair, Share};
 pub use layer::{Argument, Layer, overlay, uppermost};
 #[cfg(feature = "files")]

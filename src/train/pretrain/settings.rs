@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::models::{Config, DecoderMask, Method, Objective, Order, Target};
 #[cfg(feature = "cli")]
 use crate::train::options::word;
-use crate::train::options::{Layer, Negated, Share, args, overlay};
+use crate::train::options::{Layer, Negated, Share, args, group, overlay};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
 /// Settings of a pretraining run, stored in `state.json`. A resumed run needs the same.
@@ -78,57 +78,25 @@ args! {
     }
 }
 
-/// What one layer says about the method and its masks.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-pub struct MethodArgs {
-    /// The masks of the encoder.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub mask: MaskArgs,
-    /// The method, and what its loss depends on.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub objective: ObjectiveArgs,
-}
-
-impl Layer<Settings> for MethodArgs {
-    fn over(&self, settings: &mut Settings) {
-        self.mask.over(settings);
-        self.objective.over(&mut settings.objective);
+group! {
+    /// What one layer says about the method and its masks.
+    pub struct MethodArgs for Settings {
+        /// The masks of the encoder.
+        mask => self: MaskArgs,
+        /// The method, and what its loss depends on.
+        objective => objective: ObjectiveArgs,
     }
 }
 
-/// What one layer says about [`Settings`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::Args))]
-pub struct Args {
-    /// Data, batches, learning rates, optimizer.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub run: RunArgs,
-    /// The augmentation.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub recipe: RecipeArgs,
-    /// The method and its masks.
-    #[cfg_attr(feature = "cli", command(flatten))]
-    #[serde(flatten)]
-    pub method: MethodArgs,
-}
-
-impl Layer<Settings> for Args {
-    fn over(&self, settings: &mut Settings) {
-        self.run.over(&mut settings.run);
-        self.recipe.over(&mut settings.recipe);
-        self.method.over(settings);
-    }
-}
-
-impl From<&Settings> for Args {
-    fn from(settings: &Settings) -> Self {
-        let method = MethodArgs { mask: settings.into(), objective: (&settings.objective).into() };
-        Self { run: (&settings.run).into(), recipe: (&settings.recipe).into(), method }
+group! {
+    /// What one layer says about [`Settings`].
+    pub struct Args for Settings {
+        /// Data, batches, learning rates, optimizer.
+        run => run: RunArgs,
+        /// The augmentation.
+        recipe => recipe: RecipeArgs,
+        /// The method and its masks.
+        method => self: MethodArgs,
     }
 }
 
