@@ -45,6 +45,9 @@ pub mod cli;
 pub mod conformance;
 pub mod cpu;
 pub mod data;
+#[cfg(feature = "blocking")]
+#[doc(hidden)]
+pub mod doctest;
 pub mod error;
 #[cfg(feature = "files")]
 mod files;

@@ -9,6 +9,7 @@ const ROOMS: &[&str] = &[
     "error",
     "files",
     "gpu",
+    "doctest",
     "tensor",
     "tape",
     "cpu",
