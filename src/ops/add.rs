@@ -1,4 +1,4 @@
-//! add: launchers and tape rules of a + b and a + drop_path·b. Maths: `shaders/add.wgsl`.
+//! add: the sum of two tensors, and the sum with DropPath on one of them. Maths: `shaders/add.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
@@ -23,7 +23,22 @@ const DROP_PATH_BACKWARD: Kernel =
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &DROP_PATH, &DROP_PATH_BACKWARD];
 
-/// a + b, one shape.
+/// The sum a + b, element by element, without broadcasting.
+///
+/// - Shapes: a and b, any one shape → the same.
+/// - PyTorch: `a + b`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::add::add, tape::*, tensor::Tensor};
+/// let a = Var::leaf(Tensor::from_slice(g, &[2], &[1.0, 2.0])?);
+/// let b = Var::leaf(Tensor::from_slice(g, &[2], &[10.0, 20.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = add(&mut r, &a, &b)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [11.0, 22.0]);
+/// # Ok(()) });
+/// ```
 pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
     b.data.expect_shape("add: b", a.data.shape())?;
     let y = Tensor::scratch("add", a.data.shape());
@@ -35,7 +50,27 @@ pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
     }))
 }
 
-/// a + drop_path·b, one shape (B, ..); `drop_path` (B) is a factor per sample: DropPath's draw over its probability.
+/// The sum a + `drop_path`·b: a residual branch b with DropPath.
+///
+/// `drop_path` holds a factor for each sample, which [`rng::drop_path`](super::rng::drop_path) draws: 0 where the
+/// sample drops the branch, else 1/(1 − p).
+///
+/// - Shapes: a and b (B, ..), `drop_path` (B) → (B, ..).
+/// - timm: `a + drop_path(b)`.
+/// - Source: Huang et al. 2016, "Deep Networks with Stochastic Depth".
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::add::add_drop_path, tape::*, tensor::Tensor};
+/// let a = Var::leaf(Tensor::from_slice(g, &[2, 2], &[1.0, 2.0, 3.0, 4.0])?);
+/// let b = Var::leaf(Tensor::from_slice(g, &[2, 2], &[10.0, 20.0, 30.0, 40.0])?);
+/// let drop_path = Tensor::from_slice(g, &[2], &[0.0, 2.0])?; // p = 0.5: the first sample drops b
+/// let mut r = Recorder::inference(g);
+/// let y = add_drop_path(&mut r, &a, &b, &drop_path)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [1.0, 2.0, 63.0, 84.0]);
+/// # Ok(()) });
+/// ```
 pub fn add_drop_path(r: &mut Recorder, a: &Var, b: &Var, drop_path: &Tensor) -> Result<Var> {
     let shape = a.data.shape();
     b.data.expect_shape("add_drop_path: b", shape)?;
@@ -58,6 +93,6 @@ pub fn add_drop_path(r: &mut Recorder, a: &Var, b: &Var, drop_path: &Tensor) -> 
             r.launch(&DROP_PATH_BACKWARD, grid, &p, &[dy, &drop_path, &db])?;
             grads.add(r, &b, db)?;
         }
-        grads.add(r, &a, dy.clone()) // the last reader of dy: it may become da itself
+        grads.add(r, &a, dy.clone()) // last, because dy may become da without a copy
     }))
 }

@@ -1,4 +1,4 @@
-//! conv1d: launcher and tape rule of the causal depthwise convolution with SiLU. Maths: `shaders/conv1d.wgsl`.
+//! conv1d: the causal depthwise convolution of a Mamba mixer, with its SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Args, Bind, Const, Grid, Kernel, Work, params, read, wgsl, write};
@@ -45,21 +45,49 @@ const SUM: Kernel = kernel("conv1d.sum", SUMS);
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &BACKWARD_GATED, &SUM];
 
-/// Channels of a workgroup: two for each lane.
+/// Channels of a workgroup: two for each of its 64 lanes.
 const CHANNELS: usize = 128;
 
-/// `rows` arrays (B, L, E) and one (S, B, L, E) moved; so many flops per tap, and the exponential of SiLU.
+/// Least work: `rows` arrays (B, L, E) and one (S, B, L, E) are moved. Each (s, b, t, e) takes `flops` per tap, and one
+/// exponential for SiLU.
 fn taps(launch: &Args<'_>, rows: usize, flops: usize) -> Work {
     let p: Conv1d = launch.scalars();
     let (n, s, k) = ((p.b * p.l * p.e) as usize, launch.constant("S"), launch.constant("K"));
     Work::of(launch.bytes_of("HALF") * (rows + s) * n, flops * k * s * n, s * n)
 }
-/// Tokens that one lane walks: a longer run computes fewer neighbours twice, a shorter one is more parallel.
+/// Tokens that one lane walks. Neighboring runs both load the K − 1 tokens between them, so longer runs load less in
+/// all; shorter runs are more parallel.
 const RUN: usize = 32;
 
-/// SiLU of the convolution of the x half of xz (B, L, 2E) with w (S, E, K) and bias (S, E), for each of the S
-/// directions
-/// -> (S, B, L, E), in f16 if xz is. The gradient of xz is zero in the z half.
+/// Causal depthwise convolution over tokens, then SiLU, in S = 1 or 2 directions over the same tokens.
+///
+/// Direction 0 sees a token and the K − 1 tokens before it. Direction 1 sees a token and the K − 1 tokens after it, as
+/// if the sequence were reversed; its result is in the order of the tokens all the same. xz is the output of a Mamba
+/// mixer's `in_proj`, and only its x half is read: the gradient of the z half is 0.
+///
+/// - Shapes: xz (B, L, 2E) with columns x | z, w (S, E, K), bias (S, E) → (S, B, L, E), f16 if xz is f16.
+/// - causal_conv1d: `causal_conv1d_fn(x, w[s], bias[s], activation="silu")`, with x (B, E, L). PyTorch:
+///   `F.silu(F.conv1d(x, w[s].unsqueeze(1), bias[s], padding=K - 1, groups=E)[..., :L])`.
+/// - Source: Gu and Dao 2023 (Mamba); the second direction: Zhu et al. 2024 (Vim).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::conv1d::conv1d, tape::*, tensor::Tensor};
+/// let xz = Tensor::from_slice(g, &[1, 3, 2], &[1.0, 9.0, 0.0, 9.0, -1.0, 9.0])?; // x = 1, 0, -1
+/// let w = Tensor::from_slice(g, &[2, 1, 2], &[1.0; 4])?; // each direction adds two neighbors
+/// let bias = Tensor::from_slice(g, &[2, 1], &[0.0; 2])?;
+/// let [xz, w, bias] = [xz, w, bias].map(Var::leaf);
+/// let mut r = Recorder::inference(g);
+/// let u = conv1d(&mut r, &xz, &w, &bias, 2)?;
+/// r.run()?;
+/// let (pos, neg) = (0.7311, -0.2689); // SiLU(1), SiLU(-1)
+/// assert_close(&u.data.to_vec(g)?, &[pos, pos, neg, pos, neg, neg], 1e-4);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If `directions` is not the S of w, if S is not 1 or 2, if K is not 1 to 8, or if E is odd in f16.
 pub fn conv1d(r: &mut Recorder, xz: &Var, w: &Var, bias: &Var, directions: usize) -> Result<Var> {
     let shape = Shape::new(&xz.data, &w.data, &bias.data)?;
     if shape.s != directions {
@@ -79,7 +107,7 @@ pub fn conv1d(r: &mut Recorder, xz: &Var, w: &Var, bias: &Var, directions: usize
     }))
 }
 
-/// Sizes of one convolution.
+/// Sizes S, B, L, E and K of one convolution.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     s: usize,
@@ -119,15 +147,17 @@ impl Shape {
         Grid::of(self.e.div_ceil(CHANNELS), self.l.div_ceil(RUN), self.b)
     }
 
-    /// -> u (S, B, L, E)
+    /// Launches the forward pass → u (S, B, L, E).
     pub(super) fn forward(self, r: &mut Recorder, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let u = xz.scratch_like("conv1d", &[self.s, self.b, self.l, self.e]);
         r.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(), &[xz, w, bias, &u])?;
         Ok(u)
     }
 
-    /// [xz, w, bias, du] -> the x half of `dxz` and (dw, dbias) if wanted. The z half is zero, or with (out, dout) of
-    /// the gated scan what its gate makes of it.
+    /// Launches the backward pass: writes `dxz` (B, L, 2E), and `sums` = (dw, dbias) if given.
+    ///
+    /// The z half of `dxz` is 0 without `gated`. With `gated` = (out, dout) of the gated scan that follows in a Mamba
+    /// mixer, the z half is the gradient of that gate, which saves a launch.
     pub(super) fn backward(
         self, r: &mut Recorder, [xz, w, bias, du]: [&Tensor; 4], gated: Option<(&Tensor, &Tensor)>, dxz: &Tensor,
         sums: Option<(&Tensor, &Tensor)>,

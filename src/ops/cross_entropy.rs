@@ -1,4 +1,4 @@
-//! cross_entropy: launcher and tape rule of the classification loss. Maths: `shaders/cross_entropy.wgsl`.
+//! cross_entropy: the classification loss. Maths: `shaders/cross_entropy.wgsl`.
 
 use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
@@ -32,8 +32,27 @@ const BACKWARD: Kernel = Kernel::new::<CrossEntropy>(
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// Cross-entropy of each row of `logits` (B, K) against probabilities `targets` (B, K), divided by B: (B), whose sum is
-/// the mean loss.
+/// Cross-entropy of logits against target probabilities, as the share of each row in the mean loss.
+///
+/// The sum of the result is the mean over rows, because each row is divided by B. Targets are probabilities, as mixup
+/// and label smoothing need them; they get no gradient.
+///
+/// - Shapes: logits (B, K), targets (B, K) → (B).
+/// - PyTorch: `F.cross_entropy(logits, targets)`, before the sum over rows. timm: `SoftTargetCrossEntropy`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::cross_entropy::cross_entropy, tape::*, tensor::Tensor};
+/// let logits = Var::leaf(Tensor::from_slice(g, &[1, 2], &[0.0, 0.0])?);
+/// let targets = Tensor::from_slice(g, &[1, 2], &[0.0, 1.0])?;
+/// let mut r = Recorder::new(g);
+/// let loss = cross_entropy(&mut r, &logits, &targets)?;
+/// let grads = r.backward(&loss, Grads::default())?;
+/// r.run()?;
+/// assert_close(&loss.data.to_vec(g)?, &[0.6931], 1e-4); // ln 2
+/// assert_close(&grads.get(&logits).unwrap().to_vec(g)?, &[0.5, -0.5], 1e-6); // softmax − targets
+/// # Ok(()) });
+/// ```
 pub fn cross_entropy(r: &mut Recorder, logits: &Var, targets: &Tensor) -> Result<Var> {
     let [b, k] = logits.data.dims("cross_entropy: logits")?;
     targets.expect_shape("cross_entropy: targets", &[b, k])?;

@@ -1,4 +1,4 @@
-//! l2_norm: launcher and tape rule of rows as unit vectors. Maths: `shaders/l2_norm.wgsl`.
+//! l2_norm: rows scaled to unit length. Maths: `shaders/l2_norm.wgsl`.
 
 use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::Result;
@@ -29,7 +29,21 @@ const BACKWARD: Kernel = Kernel::new::<L2Norm>(
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
-/// x/‖x‖ of each row, x (.., D).
+/// Rows scaled to unit length: x/max(‖x‖, 1e-12).
+///
+/// - Shapes: x (.., D) → the same.
+/// - PyTorch: `F.normalize(x, dim=-1)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::l2_norm::l2_norm, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[2, 2], &[3.0, 4.0, 0.0, -2.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = l2_norm(&mut r, &x)?;
+/// r.run()?;
+/// assert_close(&y.data.to_vec(g)?, &[0.6, 0.8, 0.0, -1.0], 1e-6);
+/// # Ok(()) });
+/// ```
 pub fn l2_norm(r: &mut Recorder, x: &Var) -> Result<Var> {
     let (rows, d) = x.data.rows_cols();
     let (y, rate) = (Tensor::scratch("unit", x.data.shape()), Tensor::scratch("rate", &[rows]));

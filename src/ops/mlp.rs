@@ -1,4 +1,5 @@
-//! mlp: two linear layers with an activation between, as products with epilogues. Maths: `shaders/matmul.wgsl`.
+//! mlp: two linear layers with an activation between, each layer one product with an epilogue. Maths:
+//! `shaders/matmul.wgsl`.
 
 use super::matmul::{Act, Epilogue, Form, Gemm, gemm, input, parameters};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::ops::matmul::Added;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-/// A linear layer: w (N, K), bias (N).
+/// Parameters of a linear layer: `w` (N, K) and `bias` (N), as in `nn.Linear`.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "the line above says what each is")]
 pub struct Layer<'a> {
@@ -15,27 +16,43 @@ pub struct Layer<'a> {
     pub bias: Option<&'a Var>,
 }
 
-/// What is between the layers of an MLP, and what is added to it.
+/// Activation of an MLP, the residual that is added to its result, and how its hidden layer is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct MlpOptions<'a> {
-    /// The activation.
+    /// Activation between the layers.
     pub act: Act,
-    /// Added to the result: (.., N).
+    /// Added to the result (.., N): the residual connection around the MLP.
     pub residual: Option<&'a Var>,
-    /// Type in which the hidden layer is stored. f16 gives the same result in mixed precision, where products round
-    /// what they read; H has to be a multiple of 4 then.
+    /// Element type of the hidden layer. In mixed precision f16 gives the same result as f32, because products round
+    /// their operands to f16 anyway. H must then be a multiple of 4.
     pub hidden: DType,
 }
 
 impl MlpOptions<'_> {
-    /// This activation, nothing added, f32.
+    /// Options with this activation, without residual, the hidden layer in f32.
     pub const fn act(act: Act) -> Self {
         Self { act, residual: None, hidden: DType::F32 }
     }
 }
 
-/// y = act(x·w₁ᵀ + b₁)·w₂ᵀ + b₂ (+ residual): x (.., K), first (H, K), second (N, H) -> y (.., N). PyTorch:
-/// `F.linear(act(F.linear(x, w1, b1)), w2, b2) + residual`.
+/// Two linear layers with an activation between, and an optional residual: act(x·w₁ᵀ + b₁)·w₂ᵀ + b₂ + residual.
+///
+/// - Shapes: x (.., K), `first.w` (H, K), `first.bias` (H), `second.w` (N, H), `second.bias` (N) → (.., N).
+/// - PyTorch: `F.linear(act(F.linear(x, w1, b1)), w2, b2) + residual`. timm: `x + self.mlp(y)` of a block.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::{matmul::Act, mlp::{Layer, MlpOptions, mlp}}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 1], &[1.0])?);
+/// let w1 = Var::leaf(Tensor::from_slice(g, &[2, 1], &[1.0, -1.0])?); // hidden layer: SiLU of 1 and of -1
+/// let w2 = Var::leaf(Tensor::from_slice(g, &[1, 2], &[1.0, 1.0])?);
+/// let (first, second) = (Layer { w: &w1, bias: None }, Layer { w: &w2, bias: None });
+/// let mut r = Recorder::inference(g);
+/// let y = mlp(&mut r, &x, first, second, MlpOptions::act(Act::Silu))?;
+/// r.run()?;
+/// assert_close(&y.data.to_vec(g)?, &[0.7311 - 0.2689], 1e-4);
+/// # Ok(()) });
+/// ```
 pub fn mlp(r: &mut Recorder, x: &Var, first: Layer, second: Layer, options: MlpOptions<'_>) -> Result<Var> {
     let MlpOptions { act, residual, hidden: dtype } = options;
     let ([hidden, k], [n, h]) = (first.w.data.dims("mlp: first.w")?, second.w.data.dims("mlp: second.w")?);
@@ -57,9 +74,10 @@ pub fn mlp(r: &mut Recorder, x: &Var, first: Layer, second: Layer, options: MlpO
     if let Some(residual) = residual {
         residual.data.expect_shape("mlp: residual", &out)?;
     }
-    // the slope of the activation needs what was activated; without a backward pass nobody does
+    // Backward reads x·w₁ᵀ + b₁ for the slope of the activation, so both are kept in one buffer, `before` first.
+    // Without a backward pass `activated` alone is written.
     let len = rows * hidden;
-    let at = if r.keeps_rules() { len.next_multiple_of(128) } else { 0 }; // where ranges may start
+    let at = if r.keeps_rules() { len.next_multiple_of(128) } else { 0 }; // a range of f16 begins at a multiple of 128
     let both = Tensor::scratch_of(dtype, "mlp.hidden", &[at + len]);
     let (before, activated) = (both.range(0, &[rows, hidden])?, both.range(at, &[rows, hidden])?);
     let y = Tensor::scratch("mlp", &out);

@@ -1,5 +1,5 @@
-//! norm: launcher and tape rule of RMS norm and layer norm, fused with the residual addition and DropPath in front of
-//! them. Maths: `shaders/norm.wgsl`.
+//! norm: RMS norm and layer norm, fused with the residual addition and DropPath in front of them. Maths:
+//! `shaders/norm.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Args, Caps, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
@@ -13,14 +13,14 @@ params! {
 
 const SRC: &str = wgsl!("norm", "grid", "reduce", "half", "element");
 const SUBGROUP: &str = wgsl!("norm", "grid", "reduce_subgroup", "half", "element");
-/// Invocations per row, columns per invocation, whether y is f16, and whether it is a layer norm.
+/// WG: invocations per row. COLS: columns per invocation. HALF: y is f16. MEAN: a layer norm, which subtracts the mean.
 const CONSTS: &[Const] = &[
     Const::of("WG", ROW_WORKGROUPS),
     Const::within("COLS", 1, 4096, &[4, 1, 3, 12]),
     Const::flag("HALF"),
     Const::flag("MEAN"),
 ];
-/// Invocations that share a row: what [`row_workgroup`] gives.
+/// The values of [`row_workgroup`], the default first.
 pub(super) const ROW_WORKGROUPS: &[u32] = &[256, 32, 64, 128];
 
 const FORWARD: Kernel = Kernel::new::<Norm>(
@@ -69,55 +69,94 @@ const SUM_DW_DB: Kernel =
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_DW, &SUM_DW_DB];
 
-/// Each array moved once, and the flops of an element: those of an RMS norm or of a layer norm.
+/// Each array is moved once. An element takes `rms` flops in an RMS norm and `layer` flops in a layer norm.
 fn columns(launch: &Args<'_>, rms: usize, layer: usize) -> Work {
     let p: Norm = launch.scalars();
     let flops = if launch.constant("MEAN") > 0 { layer } else { rms };
     Work { bytes: launch.bytes, ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }
 }
 
-/// What a norm does besides normalizing.
+/// Residual addition and DropPath in front of a norm, its epsilon, and how its result is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct NormOptions<'a> {
-    /// Added to the variance, or to the mean of the squares.
+    /// Added to the variance (layer norm) or to the mean square (RMS norm), under the root.
     pub eps: f32,
-    /// Added to x first: (B, L, D) or (rows, D), as x.
+    /// Added to x before the norm, in the shape of x: mamba_ssm's `residual`.
     pub residual: Option<&'a Var>,
-    /// DropPath's factor on each sample of x (B): 0, or 1 / (1 − p).
+    /// DropPath's factor for each sample of x (B): 0 where the sample is dropped, else 1/(1 − p).
     pub drop_path: Option<&'a Tensor>,
-    /// Type of the normalized result. In f16, for operators that read f16, D has to be even.
+    /// Element type of y; the sum stays f32. f16 is for operators that read f16, and needs an even D.
     pub dtype: DType,
 }
 
 impl NormOptions<'_> {
-    /// A plain norm with this epsilon, in f32.
+    /// A norm with this epsilon, without residual and DropPath, in f32.
     pub const fn eps(eps: f32) -> Self {
         Self { eps, residual: None, drop_path: None, dtype: DType::F32 }
     }
 }
 
 impl Default for NormOptions<'_> {
-    /// PyTorch's epsilon of `nn.LayerNorm`, 1e-5.
+    /// [`NormOptions::eps`] of 1e-5, the default of `nn.LayerNorm`.
     fn default() -> Self {
         Self::eps(1e-5)
     }
 }
 
-/// RMS norm of the sum residual + drop_path·x, and that sum: x (B, L, D) or (rows, D), w (D) -> (y, sum), both as x.
-/// Without residual and drop_path, the sum is x itself. PyTorch: `F.rms_norm(sum, (D,), w, eps)`; mamba_ssm:
-/// `rms_norm_fn(x, w, residual=…, prenorm=True)`.
+/// RMS norm of sum = residual + `drop_path`·x over the last dimension: y = sum·w/√(mean(sum²) + eps).
+///
+/// The result is (y, sum), because the next layer of a pre-norm network adds to the sum. Without residual and
+/// `drop_path`, the sum is x itself.
+///
+/// - Shapes: x (B, L, D) or (rows, D), w (D) → (y, sum), both in the shape of x.
+/// - PyTorch: `F.rms_norm(sum, (D,), w, eps)`. mamba_ssm: `rms_norm_fn(x, w, None, residual=…, prenorm=True)`.
+/// - Source: Zhang and Sennrich 2019.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::norm::{NormOptions, rms_norm}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2], &[2.0, 3.0])?);
+/// let residual = Var::leaf(Tensor::from_slice(g, &[1, 2], &[5.0, -2.0])?);
+/// let w = Var::leaf(Tensor::from_slice(g, &[2], &[1.0, 10.0])?);
+/// let mut r = Recorder::inference(g);
+/// let options = NormOptions { residual: Some(&residual), ..NormOptions::eps(1e-6) };
+/// let (y, sum) = rms_norm(&mut r, &x, &w, options)?;
+/// r.run()?;
+/// assert_eq!(sum.data.to_vec(g)?, [7.0, 1.0]); // mean square (49 + 1)/2 = 25
+/// assert_close(&y.data.to_vec(g)?, &[1.4, 2.0], 1e-5);
+/// # Ok(()) });
+/// ```
 pub fn rms_norm(r: &mut Recorder, x: &Var, w: &Var, options: NormOptions<'_>) -> Result<(Var, Var)> {
     apply(r, "rms_norm", x, &[("w", w)], options)
 }
 
-/// Layer norm of the sum residual + drop_path·x, and that sum: x (B, L, D) or (rows, D), w and b (D) -> (y, sum), both
-/// as x. Without residual and drop_path, the sum is x itself. PyTorch: `F.layer_norm(sum, (D,), w, b, eps)`; mamba_ssm:
-/// `layer_norm_fn(x, w, b, residual=…, prenorm=True)`.
+/// Layer norm of sum = residual + `drop_path`·x over the last dimension: y = (sum − mean)·w/√(var + eps) + b.
+///
+/// The result is (y, sum), because the next layer of a pre-norm network adds to the sum. Without residual and
+/// `drop_path`, the sum is x itself. The variance is biased (÷ D), as in PyTorch.
+///
+/// - Shapes: x (B, L, D) or (rows, D), w and b (D) → (y, sum), both in the shape of x.
+/// - PyTorch: `F.layer_norm(sum, (D,), w, b, eps)`. mamba_ssm: `layer_norm_fn(x, w, b, residual=…, prenorm=True)`.
+/// - Source: Ba et al. 2016.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::norm::{NormOptions, layer_norm}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2], &[3.0, 7.0])?); // mean 5, variance 4
+/// let w = Var::leaf(Tensor::from_slice(g, &[2], &[1.0, 1.0])?);
+/// let b = Var::leaf(Tensor::from_slice(g, &[2], &[0.0, 10.0])?);
+/// let mut r = Recorder::inference(g);
+/// let (y, _) = layer_norm(&mut r, &x, &w, &b, NormOptions::eps(1e-6))?;
+/// r.run()?;
+/// assert_close(&y.data.to_vec(g)?, &[-1.0, 11.0], 1e-5);
+/// # Ok(()) });
+/// ```
 pub fn layer_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: NormOptions<'_>) -> Result<(Var, Var)> {
     apply(r, "layer_norm", x, &[("w", w), ("b", b)], options)
 }
 
-/// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their shares of dw are small.
+/// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their partial sums of dw stay
+/// small.
 const GROUPS: usize = 1024;
 
 /// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where
@@ -132,7 +171,7 @@ fn pick(caps: &Caps, d: usize, dtype: DType, weights: usize) -> [(&'static str, 
     [("WG", wg as u32), ("COLS", columns as u32), ("MEAN", weights as u32 - 1)]
 }
 
-/// Shapes, launch and rule. Of the weights, an RMS norm has one and a layer norm two.
+/// Both norms. `weights` are named: w for an RMS norm, w and b for a layer norm.
 fn apply(
     r: &mut Recorder, op: &str, x: &Var, weights: &[(&str, &Var)], options: NormOptions<'_>,
 ) -> Result<(Var, Var)> {
@@ -174,7 +213,7 @@ fn apply(
     let saved = Saved { p, sum: if plain { x.data.clone() } else { sum }, stat };
     if plain {
         let y = r.push(operands, y, move |r, operands, dy, grads| {
-            let others = grads.take(&operands.0); // what later layers sent to x itself
+            let others = grads.take(&operands.0); // sum is x here, so this is dsum
             saved.backward(r, operands, dy, others.as_ref(), grads)
         });
         return Ok((y, x.clone()));
@@ -194,7 +233,7 @@ fn apply(
     Ok((y, sum))
 }
 
-/// What the forward pass keeps for the backward pass.
+/// Tensors that the forward pass keeps for the backward pass.
 struct Saved {
     p: Norm,
     sum: Tensor,

@@ -1,5 +1,4 @@
-//! reduce: sum and mean over everything and means over tokens with their tape rules, sums over rows. Maths:
-//! `shaders/reduce.wgsl`.
+//! reduce: sum and mean over a whole tensor, mean over tokens, and sum over rows. Maths: `shaders/reduce.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
@@ -24,16 +23,47 @@ const COLUMNS: Kernel =
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &TOKENS, &COLUMNS];
 
-/// Elements that one workgroup sums at least, and workgroups of the first stage at most.
+/// Elements per workgroup of the first stage, until there are [`GROUPS`] workgroups.
 const SHARE: usize = 4096;
+/// Most workgroups of the first stage. One workgroup of the second stage adds up their sums.
 const GROUPS: usize = 1024;
 
-/// Σ x over any shape -> \[1\].
+/// The sum of all elements.
+///
+/// - Shapes: x, any → (1).
+/// - PyTorch: `x.sum()`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::reduce::sum, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[2, 2], &[1.0, 2.0, 3.0, 4.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = sum(&mut r, &x)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [10.0]);
+/// # Ok(()) });
+/// ```
 pub fn sum(r: &mut Recorder, x: &Var) -> Result<Var> {
     scaled(r, x, 1.0)
 }
 
-/// Σ x / n over any shape -> \[1\].
+/// The mean of all elements.
+///
+/// - Shapes: x, any → (1).
+/// - PyTorch: `x.mean()`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::reduce::mean, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[2, 2], &[1.0, 2.0, 3.0, 4.0])?);
+/// let mut r = Recorder::new(g);
+/// let y = mean(&mut r, &x)?;
+/// let grads = r.backward(&y, Grads::default())?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [2.5]);
+/// assert_eq!(grads.get(&x).unwrap().to_vec(g)?, [0.25; 4]);
+/// # Ok(()) });
+/// ```
 pub fn mean(r: &mut Recorder, x: &Var) -> Result<Var> {
     scaled(r, x, 1.0 / x.data.len() as f32)
 }
@@ -57,7 +87,21 @@ fn scaled(r: &mut Recorder, x: &Var, scale: f32) -> Result<Var> {
     }))
 }
 
-/// The mean over the tokens of each sample: x (B, L, D) -> (B, D).
+/// The mean over the tokens of each sample.
+///
+/// - Shapes: x (B, L, D) → (B, D).
+/// - PyTorch: `x.mean(dim=1)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::reduce::mean_tokens, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2, 2], &[1.0, 2.0, 3.0, 6.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = mean_tokens(&mut r, &x)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [2.0, 4.0]);
+/// # Ok(()) });
+/// ```
 pub fn mean_tokens(r: &mut Recorder, x: &Var) -> Result<Var> {
     let [b, l, d] = x.data.dims("mean_tokens: x")?;
     let scale = 1.0 / l as f32;
@@ -71,12 +115,27 @@ pub fn mean_tokens(r: &mut Recorder, x: &Var) -> Result<Var> {
     }))
 }
 
-/// Launches the sums over rows: x (rows, D) -> out (D), or x (S, rows, D) -> out (S, D).
+/// Writes the sums over rows to `out`: the gradient of a bias. It has no gradient of its own.
+///
+/// - Shapes: x (rows, D) → `out` (D), or x (S, rows, D) → `out` (S, D). x may be f16.
+/// - PyTorch: `torch.sum(x, dim=-2, out=out)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::reduce::column_sum, tape::*, tensor::Tensor};
+/// let x = Tensor::from_slice(g, &[2, 2], &[1.0, 2.0, 3.0, 6.0])?;
+/// let out = Tensor::scratch("sums", &[2]);
+/// let mut r = Recorder::inference(g);
+/// column_sum(&mut r, &x, &out)?;
+/// r.run()?;
+/// assert_eq!(out.to_vec(g)?, [4.0, 8.0]);
+/// # Ok(()) });
+/// ```
 pub fn column_sum(r: &mut Recorder, x: &Tensor, out: &Tensor) -> Result<()> {
     columns(r, x, out, 1.0)
 }
 
-/// Launches `scale` times the sums over rows.
+/// Writes `scale` times the sums over rows to `out`.
 fn columns(r: &mut Recorder, x: &Tensor, out: &Tensor, scale: f32) -> Result<()> {
     let (s, rows, cols) = match *x.shape() {
         [rows, cols] => (1, rows, cols),
@@ -86,7 +145,7 @@ fn columns(r: &mut Recorder, x: &Tensor, out: &Tensor, scale: f32) -> Result<()>
         }
     };
     out.expect_shape("column_sum: out", &[s, cols][3 - x.shape().len()..])?;
-    // about as many chunks as rows in a chunk: neither stage is long
+    // Two stages: sums over chunks of rows, then over the chunks. With √rows rows in a chunk, both loops are short.
     let chunk = if rows <= 128 { rows } else { rows.isqrt().next_multiple_of(16) };
     let chunks = rows.div_ceil(chunk.max(1));
     let p = Reduce { n: 0, groups: 0, scale, rows: rows as u32, cols: cols as u32, chunk: chunk as u32 };

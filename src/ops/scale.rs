@@ -1,4 +1,4 @@
-//! scale: launcher and tape rule of c·a for a constant c. Maths: `shaders/scale.wgsl`.
+//! scale: a tensor times a constant. Maths: `shaders/scale.wgsl`.
 
 use crate::error::Result;
 use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
@@ -15,7 +15,23 @@ const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "gr
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
-/// c·a, any shape.
+/// The product c·a with a number c, element by element.
+///
+/// - Shapes: a, any → the same.
+/// - PyTorch: `c * a`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::scale::scale, tape::*, tensor::Tensor};
+/// let a = Var::leaf(Tensor::from_slice(g, &[2], &[1.0, -2.0])?);
+/// let mut r = Recorder::new(g);
+/// let y = scale(&mut r, &a, 0.5)?;
+/// let grads = r.backward(&y, Grads::default())?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [0.5, -1.0]);
+/// assert_eq!(grads.get(&a).unwrap().to_vec(g)?, [0.5, 0.5]);
+/// # Ok(()) });
+/// ```
 pub fn scale(r: &mut Recorder, a: &Var, c: f32) -> Result<Var> {
     let y = Tensor::scratch("scale", a.data.shape());
     let p = Scale { n: y.len() as u32, c };

@@ -45,15 +45,15 @@ const COOP: &[Const] = &[
     Const::flag("C16"),
 ];
 
-/// Tiles of cooperative matrices are square; both halves of the operands of a wide one are more than a workgroup may
-/// hold.
+/// Tiles on cooperative matrices are square. With HIGH = 1 each operand is two f16 matrices, which exceed workgroup
+/// memory in tiles of 128 × 128 (SM = 64).
 fn squares(c: &Choice<'_>) -> bool {
     c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
 }
-/// What k_split is a multiple of: the k that cooperative matrices take at a time.
+/// Columns of k that a cooperative-matrix kernel stages at a time; k_split is a multiple of it.
 pub(super) const KS: usize = 32;
 
-/// Tiles of 128 × 128, which `Variant::check` allows where the adapter has the memory.
+/// Tiles of 128 × 128 take more than 16 KiB of workgroup memory. `Variant::check` allows them where the adapter has it.
 fn both_wide(c: &Choice<'_>) -> bool {
     c.get("TILE_M") == 128 && c.get("TILE_N") == 128
 }
@@ -74,7 +74,7 @@ pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
 .consts(CONSTS)
 .rounds()
 .least(combine);
-/// A product on cooperative matrices.
+/// A kernel for products on cooperative matrices.
 const fn on_matrices(name: &'static str, source: &'static str) -> Kernel {
     let kernel = Kernel::new::<Matmul>(name, source, PRODUCT).consts(COOP).admits(squares);
     kernel.needs(Needs::COOP).rounds().product().least(product)
@@ -92,8 +92,8 @@ pub(super) const COOP8: Kernel = on_matrices(
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 
-/// 2·M·N·K flops; both operands and what the epilogue reads, the product or its parts written, and what is activated of
-/// it.
+/// Least work of a product: 2·M·N·K flops; operands, bias and residual are read, and the product is written, once per
+/// part if k is split, and once more if the activated product is kept beside it.
 fn product(launch: &Args<'_>) -> Work {
     let p: Matmul = launch.scalars();
     let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
@@ -105,7 +105,8 @@ fn product(launch: &Args<'_>) -> Work {
     Work::of(batch * (operands + added + stored), 2 * batch * m * n * k, exps)
 }
 
-/// The parts and what the epilogue takes read, the product written, and what is activated of it.
+/// Least work of adding the parts: parts and residual are read, and the product is written, twice if the activated
+/// product is kept beside it.
 fn combine(launch: &Args<'_>) -> Work {
     let p: Matmul = launch.scalars();
     let [products, splits, residual] = [p.batch * p.m * p.n, p.splits, p.has_residual].map(|size| size as usize);
@@ -115,42 +116,41 @@ fn combine(launch: &Args<'_>) -> Work {
     Work::of(products * each, products * (splits + residual), exps)
 }
 
-/// Which operand is transposed: what a row of memory holds.
+/// Which operands lie transposed in memory, named as in BLAS: n for no, t for transposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// C\[m,n\] = Σ_k A\[m,k\]·B\[n,k\]
+    /// C = A·Bᵀ of A (M, K) and B (N, K): y = x·wᵀ of a linear layer.
     Nt,
-    /// C\[m,n\] = Σ_k A\[m,k\]·B\[k,n\]
+    /// C = A·B of A (M, K) and B (K, N): dx = dy·w.
     Nn,
-    /// C\[m,n\] = Σ_k A\[k,m\]·B\[k,n\]
+    /// C = Aᵀ·B of A (K, M) and B (K, N): dw = dyᵀ·x.
     Tn,
 }
 
-/// The activations that a product can apply.
+/// The activations that an epilogue can apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// GELU in its erf form.
+    /// GELU in its erf form: `F.gelu(x)`.
     Gelu,
-    /// x·σ(x)
+    /// x·σ(x): `F.silu(x)`.
     Silu,
 }
 
-/// What is done to a sum, with its bias and residual, before it is stored.
+/// The last step of a product, before it is stored. v is the product with bias and residual.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Epilogue {
-    /// Nothing.
+    /// c = v.
     #[default]
     None,
-    /// It is activated. The activated product lies at `at` in `c`, the product itself in front of it; 0 if that is not
-    /// kept.
+    /// c = act(v). If the number `at` is not 0, c holds v too, which the backward pass reads: v from element 0 on and
+    /// act(v) from element `at` on.
     Activate(Act, usize),
-    /// It is multiplied by the slope of the activation at the residual, in place of adding that: the gradient of what
-    /// was activated.
+    /// c = a·b·act'(residual), where the residual is the v that `Activate` kept: the backward pass of `Activate`.
     Slope(Act),
 }
 
 impl Epilogue {
-    /// `ACT` of the kernels.
+    /// The kernels' constant `ACT`.
     pub(super) fn number(self) -> u32 {
         match self {
             Self::None => 0,
@@ -162,7 +162,7 @@ impl Epilogue {
     }
 }
 
-/// Sizes of a product, its leading dimensions and batch strides in elements.
+/// A batch of products: form, sizes, leading dimensions and batch strides in elements, and epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the WGSL header documents each size")]
 pub struct Gemm {
@@ -181,7 +181,7 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// `batch` products of dense matrices, one after the other.
+    /// `batch` products of dense matrices that lie one after the other, as in `torch.bmm`.
     pub fn dense(form: Form, batch: usize, m: usize, n: usize, k: usize) -> Self {
         let (lda, ldb, epilogue) = (0, 0, Epilogue::None);
         let (a_stride, b_stride, c_stride) = (m * k, n * k, m * n);
@@ -189,14 +189,15 @@ impl Gemm {
         (p.lda, p.ldb) = (p.a_rows_cols().1, p.b_rows_cols().1);
         p
     }
-    /// Products of one class are computed the same way: form, precision, loads, and sizes rounded up to powers of two.
+    /// The name of the class of this product: kernel source, form, precision, width of loads, and sizes rounded up to
+    /// powers of two. The tuner measures one product of a class, and all products of the class take the same path.
     pub(super) fn class(&self, precision: Precision) -> String {
         let kernel = if precision == Precision::F32 { &TILED } else { &COOP16 };
         let [batch, m, n, k] = [self.batch, self.m, self.n, self.k].map(usize::next_power_of_two);
         let loads = if self.quads() { "vec4" } else { "f32" };
         format!("matmul {:016x} {precision} {:?} {loads} {batch}x{m}x{n}x{k}", kernel.fingerprint(), self.form)
     }
-    /// Whether rows are aligned and end at multiples of 4.
+    /// Whether the kernel may load vec4s: rows of a and b start and end at multiples of 4 elements.
     pub(super) fn quads(&self) -> bool {
         let (a, b) = (self.a_rows_cols().1, self.b_rows_cols().1);
         [a, self.lda, self.a_stride, b, self.ldb, self.b_stride].iter().all(|size| size % 4 == 0)

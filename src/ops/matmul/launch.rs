@@ -1,4 +1,4 @@
-//! Launching a product.
+//! The launches of a product: its arguments checked, and the parts combined if k is split.
 
 use super::gemm::{COMBINE, Epilogue, Gemm, KS, Matmul};
 use super::variant::{Variant, best};
@@ -7,21 +7,49 @@ use crate::gpu::Grid;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
-/// What is added to a product.
+/// Tensors that a product adds to a·b.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Added<'a> {
-    /// (batch, n), to each row.
+    /// Added to each row: (batch, N), dense.
     pub bias: Option<&'a Tensor>,
-    /// In the layout of the product.
+    /// Added element by element, in the layout of c.
     pub residual: Option<&'a Tensor>,
 }
 
-/// Launches c = a·b + what is `added`. Elements of `c` between n and ldc stay as they are.
+/// Writes c = a·b + bias + residual for a batch of matrices: cuBLAS's strided batched GEMM. It has no gradient of its
+/// own.
+///
+/// Which operand is transposed, the sizes and the epilogue are in `p`. Columns N..`ldc` of c stay as they are.
+///
+/// - Shapes: a, b, c, and the residual as [`Gemm`] describes them, bias (batch, N). All but the bias may be f16.
+/// - PyTorch: `torch.baddbmm(residual, a, b, out=c)`, where [`Form`](super::Form) says which operand is transposed.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::matmul::{Added, Form, Gemm, gemm}, tape::*, tensor::Tensor};
+/// let a = Tensor::from_slice(g, &[1, 2], &[1.0, 2.0])?;
+/// let b = Tensor::from_slice(g, &[2, 2], &[1.0, 0.0, 3.0, 4.0])?;
+/// let c = Tensor::scratch("product", &[1, 2]);
+/// let mut r = Recorder::inference(g);
+/// gemm(&mut r, &Gemm::dense(Form::Nn, 1, 1, 2, 2), &a, &b, Added::default(), &c)?;
+/// r.run()?;
+/// assert_eq!(c.to_vec(g)?, [7.0, 8.0]); // a @ b
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If a tensor is smaller than `p` says, if a size is 0, if N, `ldc`, the stride or the place of the activated product
+/// is no multiple of 4 while c is f16, or if [`Epilogue::Slope`] has no residual.
 pub fn gemm(r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, added: Added<'_>, c: &Tensor) -> Result<()> {
     gemm_with(r, best(r, p), p, a, b, added, c)
 }
 
-/// [`gemm`] in a given variant.
+/// [`gemm`] with a given [`Variant`], for the tuner and for tests.
+///
+/// # Errors
+///
+/// Those of [`gemm`], and if the adapter cannot compute the variant.
 pub fn gemm_with(
     r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, Added { bias, residual }: Added<'_>,
     c: &Tensor,
@@ -85,7 +113,7 @@ pub fn gemm_with(
     r.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, Some(c), Some(&part)])
 }
 
-/// An error unless `batch` matrices of this size, leading dimension and stride lie inside the tensor.
+/// An error unless the tensor holds `batch` matrices of this size, leading dimension and stride.
 fn fits(
     what: &str, tensor: &Tensor, batch: usize, (rows, cols): (usize, usize), ld: usize, stride: usize,
 ) -> Result<()> {

@@ -1,5 +1,5 @@
-//! matmul: the general product and the linear layer with its tape rule. Maths: `shaders/matmul.wgsl`, and on
-//! cooperative matrices `shaders/matmul_coop.wgsl`.
+//! matmul: the linear layer, and the general product of matrices that it is made of. Maths: `shaders/matmul.wgsl`, and
+//! on cooperative matrices (tensor cores) `shaders/matmul_coop.wgsl`.
 
 mod gemm;
 mod launch;
@@ -19,19 +19,36 @@ use crate::gpu::DType;
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
-/// What is added to a product, and how it is stored. By default nothing, and f32.
+/// Bias and residual of a linear layer, and the element type of its result. By default there is neither, and f32.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MatmulOptions<'a> {
-    /// Added to each row: (N), or (S, N) for a batch.
+    /// Added to each row: (N), or (S, N) for a batch of layers.
     pub bias: Option<&'a Var>,
-    /// Added to the product: as the result.
+    /// Added to the result, in its shape: a residual connection.
     pub residual: Option<&'a Var>,
-    /// Type of the result. In f16, for operators that read f16, N has to be a multiple of 4.
+    /// Element type of the result. f16 is for operators that read f16, and needs an N that is a multiple of 4.
     pub dtype: DType,
 }
 
-/// The linear layer y = x·wᵀ (+ bias) (+ residual): x (.., K), w (N, K) -> y (.., N); or a batch of them: x (S, .., K),
-/// w (S, N, K) -> y (S, .., N). PyTorch: `F.linear(x, w, bias) + residual`.
+/// The linear layer x·wᵀ + bias + residual, or a batch of S linear layers with one weight matrix each.
+///
+/// - Shapes: x (.., K), w (N, K) → (.., N). Batch: x (S, .., K), w (S, N, K) → (S, .., N). Each f32 or f16.
+/// - PyTorch: `F.linear(x, w, bias) + residual`. Batch: `torch.baddbmm(bias.unsqueeze(1), x, w.mT)` for x (S, M, K).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::matmul::{MatmulOptions, matmul}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2], &[1.0, 2.0])?);
+/// let w = Var::leaf(Tensor::from_slice(g, &[2, 2], &[1.0, 0.0, 3.0, 4.0])?);
+/// let bias = Var::leaf(Tensor::from_slice(g, &[2], &[0.5, 0.0])?);
+/// let mut r = Recorder::new(g);
+/// let y = matmul(&mut r, &x, &w, MatmulOptions { bias: Some(&bias), ..MatmulOptions::default() })?;
+/// let grads = r.backward(&y, Grads::default())?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [1.5, 11.0]);
+/// assert_eq!(grads.get(&x).unwrap().to_vec(g)?, [4.0, 4.0]); // dx = dy·w, dy = (1, 1)
+/// # Ok(()) });
+/// ```
 pub fn matmul(r: &mut Recorder, x: &Var, w: &Var, options: MatmulOptions<'_>) -> Result<Var> {
     let MatmulOptions { bias, residual, dtype } = options;
     let (s, n, k) = match *w.data.shape() {
@@ -73,7 +90,9 @@ pub fn matmul(r: &mut Recorder, x: &Var, w: &Var, options: MatmulOptions<'_>) ->
     }))
 }
 
-/// dbias = Σ dy and dw = dyᵀ·x, of dy (S, M, N) and x (S, M, K), where they are wanted.
+/// The gradients of the parameters, where they are wanted: dbias = Σ_m dy and dw = dyᵀ·x.
+///
+/// Shapes: dy (S, M, N), x (S, M, K).
 pub(super) fn parameters(
     r: &mut Recorder, grads: &mut Grads, dy: &Tensor, x: &Tensor, w: &Var, bias: Option<&Var>,
 ) -> Result<()> {
@@ -91,13 +110,13 @@ pub(super) fn parameters(
     Ok(())
 }
 
-/// dx = dy·w of dy (S, M, N), where it is wanted.
+/// The gradient of the input, where it is wanted: dx = dy·w, from dy (S, M, N).
 pub(super) fn input(r: &mut Recorder, grads: &mut Grads, dy: &Tensor, w: &Tensor, x: &Var) -> Result<()> {
     if !grads.wants(x) {
         return Ok(());
     }
     let [s, rows, n] = dy.dims("matmul: dy")?;
-    // what x has collected is added while dx is written, so dx needs memory of its own
+    // The product adds the gradient that x has collected so far. That tensor may be shared, so dx is a new one.
     let before = grads.take(x);
     let dx = if before.is_some() { x.data.scratch_like("gradient", x.data.shape()) } else { grads.alloc(x) };
     gemm(

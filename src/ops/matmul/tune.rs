@@ -16,16 +16,19 @@ use crate::gpu::{Gpu, Launch, Precision, Program};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
-/// Turns that count, after one that does not.
+/// Timed replays of a candidate. An untimed one, whose result is compared, comes first.
 const TURNS: usize = 5;
-/// Elements that are compared, from both ends of the product.
+/// Elements of a product that are compared: this many from its beginning, and this many from its end.
 const COMPARED: usize = 1 << 18;
 
-/// Measures the classes of `launches` that have not been yet, and returns how many there were: if any, record again. On
-/// a CPU adapter nothing is measured. `precision` is what they were recorded with.
+/// Measures every class of products in `launches` that has no choice yet, and returns the number of classes measured.
+///
+/// If it is above 0, record again, so that the launches take the measured paths. On a CPU adapter nothing is measured.
+/// `precision` is the precision of the recording.
 ///
 /// # Errors
-/// Those of the device; a candidate that computes something else is passed over with a warning.
+///
+/// If the device fails. A candidate with another result is no error: it is passed over with a warning.
 pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize> {
     if g.caps().software || g.is_dry() || Path::candidates(g.caps(), precision).len() < 2 {
         return Ok(0);
@@ -58,7 +61,8 @@ pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize>
     Ok(classes.len())
 }
 
-/// The product of a launch, dense; none if it is of another family or adds the parts of one.
+/// The product that a launch computes, with dense matrices of its sizes. None for other kernels, and for `combine`,
+/// which adds the parts of a product.
 fn product_of(launch: &Launch) -> Option<Gemm> {
     if !launch.kernel().product {
         return None;
@@ -69,7 +73,7 @@ fn product_of(launch: &Launch) -> Option<Gemm> {
     Some(Gemm::dense(form, batch, m, n, k))
 }
 
-/// The fastest path for a product of the first elements of `a` and `b`.
+/// The fastest eligible path for the product, timed on the first elements of `a` and `b`.
 fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> Result<Path> {
     let c = Tensor::input("product", &[p.batch, p.m, p.n]);
     let splits = pick(g.caps(), precision, p).splits;
@@ -111,9 +115,10 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> R
     Ok(fastest.map_or_else(|| pick(g.caps(), precision, p).path, |(path, ..)| *path))
 }
 
-/// Multiples of 1/512 from -1 up to 1, which f16 has, without a pattern. Rows of one operand that resemble rows of the
-/// other make sums of hundreds, where what cooperative matrices truncate is larger than what `close` allows (seen on an
-/// H200).
+/// A pseudorandom multiple of 1/512 in [-1, 1), which f16 represents exactly.
+///
+/// If rows of one operand resembled rows of the other, sums would reach hundreds. The digits that cooperative matrices
+/// truncate from such sums exceed the tolerance of `close` (seen on an H200).
 fn scattered(i: u32) -> f32 {
     let mut x = (i ^ (i >> 16)).wrapping_mul(0x7feb_352d);
     x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
@@ -124,14 +129,14 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
 }
 
-/// Sums of k products of at most 1 of operands in f16, added in another order and perhaps truncated: a rounding of
-/// 2^-23 for each, and what splitting an operand leaves.
+/// Whether two products agree up to rounding. An element is a sum of k terms of at most 1 each. Another order of
+/// addition, or truncation, costs about 2^-23 a term, and splitting an operand ([`Precision::High`]) loses a little.
 fn close(a: &[f32], b: &[f32], k: usize) -> bool {
     let most = 1e-6 * (4.0 + k as f32);
     a.iter().zip(b).all(|(a, b)| (a - b).abs() <= most)
 }
 
-/// Seconds of one replay.
+/// Seconds of one replay: by GPU timestamps where the adapter has them, else by the host's clock.
 fn seconds(g: &Gpu, program: &Program) -> Result<f64> {
     if g.caps().timestamps {
         return Ok(program.profile()?.iter().map(|launch| launch.ns as f64 * 1e-9).sum());

@@ -1,33 +1,33 @@
-//! Which kernel computes a product: the paths an adapter offers, and the one that is taken.
+//! Which kernel computes a product: the paths that an adapter offers, and the choice among them.
 
 use super::gemm::{COOP8, COOP16, DIRECT, Form, Gemm, TILED};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Kernel, Precision};
 use crate::tape::Recorder;
 
-/// Where the operands of a product go on their way.
+/// How operands get from global memory to the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
-    /// Straight from global memory into registers.
+    /// Straight into registers.
     Direct,
-    /// Through workgroup memory; rows and columns of a tile, 64 or 128.
+    /// Through workgroup memory into registers. A workgroup computes a tile of these rows and columns, 64 or 128 each.
     Tiled(usize, usize),
-    /// Through workgroup memory into cooperative matrices; tiles of this side, 64 or 128.
+    /// Through workgroup memory into cooperative matrices. A workgroup computes a square tile, 64 or 128 wide.
     Coop(usize),
 }
 
 /// How a product is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    /// Where the operands go.
+    /// How operands reach the arithmetic.
     pub path: Path,
-    /// Parts of k that are summed apart and combined; 1 for none.
+    /// Number of parts of k that are summed separately and then added (split-k); 1 if k is not split.
     pub splits: usize,
-    /// Of the operands. Cooperative matrices have no f32; elsewhere [`Precision::High`] is f32.
+    /// Precision of the operands. Cooperative matrices have no f32; without them [`Precision::High`] is f32.
     pub precision: Precision,
 }
 
-/// Every path. All that one adapter and precision offer make the same bits: they add in the same order.
+/// Every path. The candidates of one adapter and precision give the same bits, because they add in the same order.
 pub(super) const PATHS: [Path; 7] = [
     Path::Direct,
     Path::Tiled(64, 64),
@@ -39,7 +39,7 @@ pub(super) const PATHS: [Path; 7] = [
 ];
 
 impl Path {
-    /// Those that make the same bits as [`pick`] does on an adapter.
+    /// The paths that give the same bits as the path of [`pick`] on an adapter. The tuner chooses among them.
     pub fn candidates(caps: &Caps, precision: Precision) -> Vec<Self> {
         let coop = precision != Precision::F32 && caps.tiers.coop && !caps.software;
         let same = |path: &&Self| matches!(path, Self::Coop(_)) == coop;
@@ -48,21 +48,22 @@ impl Path {
     }
 }
 
-/// Workgroups that keep a GPU busy, and the least k that is worth a part.
+/// Workgroups with tiles of 64 × 64 that keep a GPU busy. Where there are fewer, k is split.
 const BUSY: usize = 512;
+/// Least k of a part.
 const PART: usize = 256;
-/// As many workgroups with tiles of 128 × 128 keep one busy too: each works longer.
+/// Workgroups with tiles of 128 × 128 that keep a GPU busy: fewer than [`BUSY`], because each works longer.
 const BUSY_WIDE: usize = 128;
 
-/// The variant for a shape if nothing was measured: no barriers on a CPU; on a GPU parts of k where the tiles alone are
-/// too few.
+/// The variant for a shape where nothing was measured. A CPU takes the path without barriers. A GPU splits k where the
+/// tiles alone are too few to keep it busy.
 pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
     let tiles = |side: usize| p.m.div_ceil(side) * p.n.div_ceil(side) * p.batch;
     let path = match precision {
         _ if caps.software => Path::Direct,
         Precision::F32 => Path::Tiled(64, 64),
         _ if !caps.tiers.coop => Path::Tiled(64, 64),
-        // both halves of the operands of a wide tile are more than a workgroup may hold
+        // not for High: its operands are two f16 matrices each, which exceed workgroup memory in tiles of 128 × 128
         Precision::Mixed if tiles(128) >= BUSY_WIDE => Path::Coop(128),
         _ => Path::Coop(64),
     };
@@ -70,7 +71,7 @@ pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
     Variant { path, splits, precision }
 }
 
-/// [`pick`], with the path that was found fastest if it was measured.
+/// The variant of [`pick`], with the measured path where the tuner has measured this class of products.
 pub(super) fn best(r: &Recorder, p: &Gemm) -> Variant {
     let (caps, precision) = (r.caps(), r.precision());
     let picked = pick(caps, precision, p);
@@ -82,7 +83,7 @@ pub(super) fn best(r: &Recorder, p: &Gemm) -> Variant {
     Variant { path: path.unwrap_or(picked.path), ..picked }
 }
 
-/// How large products are computed on an adapter, in words.
+/// A phrase for the user that says how large products are computed on an adapter.
 pub fn products(caps: &Caps, precision: Precision) -> &'static str {
     let large = Gemm::dense(Form::Nt, 1, 4096, 4096, 4096);
     match (precision, pick(caps, precision, &large).path) {
@@ -95,7 +96,7 @@ pub fn products(caps: &Caps, precision: Precision) -> &'static str {
 }
 
 impl Variant {
-    /// The kernel, its constants, and rows and columns of a tile.
+    /// The kernel, the constants of its launch, and the rows and columns of a tile.
     pub(super) fn kernel(self, caps: &Caps, p: &Gemm) -> (&'static Kernel, Vec<(&'static str, u32)>, (usize, usize)) {
         let mut consts = vec![("FORM", p.form as u32), ("VEC", p.quads() as u32), ("ACT", p.epilogue.number())];
         let round = ("ROUND", (self.precision == Precision::Mixed) as u32);
@@ -117,7 +118,7 @@ impl Variant {
         }
     }
 
-    /// An error unless an adapter can compute this.
+    /// An error unless the adapter can compute this variant.
     pub fn check(self, caps: &Caps) -> Result<()> {
         let fits = match (self.path, self.precision) {
             (Path::Direct | Path::Tiled(64 | 128, 64 | 128), _) => true,
@@ -131,8 +132,8 @@ impl Variant {
             return Err(Error::argument("matmul: variant", format!("{self:?}"), expected));
         }
         let needed = match self.path {
-            Path::Tiled(m, n) => 16 * 16 * (m as u64 / 4 + n as u64 / 4 + 2), // 16 k of both operands, a vec4 more each
-            _ => 0, // the tier is there only if its kernels fit
+            Path::Tiled(m, n) => 16 * 16 * (m as u64 / 4 + n as u64 / 4 + 2), // 16 of k, padded vec4s
+            _ => 0, // an adapter has the tier only if its kernels fit
         };
         let allowed = caps.workgroup_memory.into();
         if needed > allowed {
