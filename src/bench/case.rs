@@ -1,4 +1,4 @@
-//! Cases as data: how an operator is launched, what the oracle says about it, and the least work it is.
+//! Cases as data: the launches of an operator at one shape, the oracle's results, and the least work.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use crate::ops::matmul;
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
-/// Which half of an operator, or all of a step.
+/// What is timed: a pass of an operator, or a whole training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Inputs to results.
+    /// The forward pass.
     Forward,
-    /// Gradients of results to gradients of inputs.
+    /// The backward pass.
     Backward,
-    /// Both, and the update of the weights.
+    /// Forward pass, backward pass and update of the weights.
     Training,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// A result of an operator, and where its samples lie.
+/// A named result of an operator, and the axis of its samples.
 #[derive(Debug, Clone)]
 pub struct Out {
     name: &'static str,
@@ -43,12 +43,12 @@ pub struct Out {
     var: Var,
 }
 
-/// A result that has a gradient.
+/// A result of an operator with a gradient rule.
 pub fn out(name: &'static str, along: Along, var: Var) -> Out {
     Out { name, along, var }
 }
 
-/// A result of launches that have no rule.
+/// A result of launches without a gradient rule.
 pub fn result(name: &'static str, along: Along, tensor: Tensor) -> Out {
     Out { name, along, var: Var::constant(tensor) }
 }
@@ -57,13 +57,13 @@ type Build = Box<dyn Fn(&mut Recorder, &Fill) -> Result<Vec<Out>>>;
 
 /// One operator at one shape.
 pub struct Case {
-    /// Stem of the family.
+    /// Name of the operator family, which is the stem of its files.
     pub family: &'static str,
-    /// What is special, and the shape.
+    /// Variant and shape, as printed in the table.
     pub name: String,
-    /// Floor of each direction it has; none if it is only checked.
+    /// Least work of each timed direction. Empty: the case is checked but not timed.
     pub floors: Vec<(Direction, Work)>,
-    /// What another implementation has to know to compute the same.
+    /// Parameters that another implementation needs to compute the same case, for the JSON file and the dump.
     pub facts: Map<String, Value>,
     pub(super) oracle: Oracle,
     build: Build,
@@ -77,10 +77,10 @@ impl fmt::Debug for Case {
     }
 }
 
-/// The cases of a family while they are being listed.
+/// Collects the cases of a family.
 #[derive(Debug)]
 pub struct Cases<'a> {
-    /// Which cases the command line selected.
+    /// The selection made on the command line.
     pub scope: &'a Scope,
     family: &'static str,
     list: Vec<Case>,
@@ -95,13 +95,13 @@ impl<'a> Cases<'a> {
         self.list
     }
 
-    /// A case that is timed.
+    /// Begins a case. `op` or `launches` of the returned draft adds it to the list.
     pub fn case(&mut self, name: impl Into<String>) -> Draft<'_, 'a> {
         Draft { cases: self, name: name.into(), floors: Vec::new(), facts: Map::new(), oracle: None }
     }
 }
 
-/// A case while it is being described.
+/// Builder of a case.
 #[derive(Debug)]
 pub struct Draft<'c, 'a> {
     cases: &'c mut Cases<'a>,
@@ -112,30 +112,31 @@ pub struct Draft<'c, 'a> {
 }
 
 impl Draft<'_, '_> {
-    /// Floors forward and backward, for a case that is timed; without any, it is only checked.
+    /// Sets the least work of the forward and the backward pass. Without floors a case is checked but not timed.
     pub fn floors(mut self, [forward, backward]: [Work; 2]) -> Self {
         self.floors = vec![(Direction::Forward, forward), (Direction::Backward, backward)];
         self
     }
 
-    /// Floor of launches that have no rule.
+    /// Sets the least work of launches without a gradient rule.
     pub fn floor(mut self, forward: Work) -> Self {
         self.floors = vec![(Direction::Forward, forward)];
         self
     }
 
-    /// A model's shape.
+    /// Records a model's shape as a fact.
     pub fn at(self, shape: &Shape) -> Self {
         self.fact("shape", shape.json())
     }
 
-    /// Something else to know.
+    /// Records another fact.
     pub fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.facts.insert(name.into(), value.into());
         self
     }
 
-    /// What is right, for up to `count` samples, which are called `unit`.
+    /// Sets the oracle. `expect` computes the results and gradients of the compared samples: at most `count` of them,
+    /// to bound its time on the CPU. `unit` names the samples in the table ("images", "rows").
     pub fn check(
         mut self, count: usize, unit: &'static str, expect: impl Fn(&Values) -> Result<Vec<Want>> + 'static,
     ) -> Self {
@@ -143,40 +144,41 @@ impl Draft<'_, '_> {
         self
     }
 
-    /// The operator on fresh inputs; every result gets a gradient.
+    /// Adds the case. `build` draws inputs and launches an operator whose gradients are checked too: each of its
+    /// results gets a random gradient.
     pub fn op(self, build: impl Fn(&mut Recorder, &Fill) -> Result<Vec<Out>> + 'static) {
         self.push(Box::new(build), true);
     }
 
-    /// Launches that have no rule.
+    /// Adds the case. `build` draws inputs and records launches without a gradient rule.
     pub fn launches(self, build: impl Fn(&mut Recorder, &Fill) -> Result<Vec<Out>> + 'static) {
         self.push(Box::new(build), false);
     }
 
     fn push(self, build: Build, rule: bool) {
         let Self { cases, name, floors, facts, oracle } = self;
-        // without an oracle nothing is expected, and the check says which result it knows nothing about
+        // without an oracle the check fails, and its error names the first result
         let oracle = oracle.unwrap_or(Oracle { count: 1, unit: "samples", expect: Box::new(|_| Ok(Vec::new())) });
         let (family, precision) = (cases.family, cases.scope.precision);
         cases.list.push(Case { family, name, floors, facts, oracle, build, rule, precision });
     }
 }
 
-/// A case with inputs in memory and programs to run.
+/// A case that is ready to run: inputs in GPU memory, and programs.
 pub struct Built {
-    /// Inputs to results.
+    /// The forward pass.
     pub forward: Program,
-    /// Gradients of results to gradients of inputs.
+    /// The backward pass. It reads what the last forward pass saved.
     pub backward: Option<Program>,
-    /// What the operator reads.
+    /// Inputs of the operator.
     pub inputs: Vec<Named>,
-    /// What it writes.
+    /// Results of the operator.
     pub outputs: Vec<Named>,
-    /// Gradients of `outputs`, in their order.
+    /// Gradients of `outputs`, in the same order.
     pub douts: Vec<Named>,
     /// Gradients of the leaves among `inputs`.
     pub grads: Vec<Named>,
-    /// While it is there, what it saves is kept, as in training.
+    /// Owns the rules, and so the tensors that they saved, which would else lose their memory.
     _rules: Recorder,
 }
 
@@ -188,12 +190,12 @@ impl Built {
 }
 
 impl Case {
-    /// Whether it has a rule, so that a backward pass can be built.
+    /// Whether the operator has a gradient rule, so that a backward pass can be built.
     pub fn has_rule(&self) -> bool {
         self.rule
     }
 
-    /// Measures which paths are fastest for its products, if it has any that were not measured yet.
+    /// Tunes the matrix products of this case that were not measured yet.
     #[cfg(feature = "files")]
     pub fn tune(&self, g: &Gpu) -> Result<()> {
         if self.family == "matmul" && !g.caps().software {
@@ -205,7 +207,8 @@ impl Case {
         Ok(())
     }
 
-    /// Draws inputs and records the launches. A backward pass needs the forward pass to have run once: it has.
+    /// Draws inputs and makes the programs. With a backward pass, the forward program has run once when this returns,
+    /// so that the backward pass finds what it saved.
     pub fn build(&self, g: &Gpu, direction: Direction) -> Result<Built> {
         let fill = Fill::new(g)?;
         let mut r = Recorder::new(g).in_precision(self.precision);

@@ -1,8 +1,8 @@
 //! Comparing a case with its oracle, on all samples or on some of them.
 //!
-//! Gradients are linear in the gradients of the results. So where only some samples are compared, those gradients are
-//! zero for all others: what is left of the sums over the batch is the oracle's sum over the compared samples, and the
-//! kernels run at the very shape that is timed.
+//! The oracle is slow, so it often computes only some samples, while the kernels run at the full shape that is timed.
+//! Gradients of weights are sums over the whole batch. To compare them as well, the gradients of the results are set to
+//! 0 for all samples that are not compared. Gradients are linear in them, so only compared samples contribute then.
 
 use super::case::{Case, Direction};
 use super::inputs::{Along, Named};
@@ -12,10 +12,11 @@ use crate::gpu::Gpu;
 use crate::tensor::Tensor;
 
 impl Case {
-    /// Runs the case once and compares every result and every gradient. Returns what was compared: `all`, or how much.
+    /// Runs the case once and compares every result and every gradient. Returns the compared share as text: "all", or
+    /// "2 of 128 images".
     ///
     /// # Errors
-    /// [`Error::Mismatch`] that names the value, or whatever stops the case from running.
+    /// [`Error::Mismatch`] that names the first wrong value, or any error of building and running the case.
     pub fn check(&self, g: &Gpu) -> Result<String> {
         let direction = if self.has_rule() { Direction::Backward } else { Direction::Forward };
         let built = self.build(g, direction)?;
@@ -39,7 +40,8 @@ impl Case {
         let outputs = built.outputs.iter().map(|out| (out.name.clone(), out));
         for (name, named) in outputs.chain(grads) {
             let Some(want) = wants.iter().find(|want| want.name == name) else {
-                return Err(Error::Mismatch(format!("{self:?}: the oracle says nothing about {name}")));
+                let what = "the oracle returns no expected values for";
+                return Err(Error::Mismatch(format!("{self:?}: {what} `{name}`; add them to the case's `check`")));
             };
             let got = read(g, named, &picked)?.1;
             let compared = compare(&name, &got, &want.values, want.tol);
@@ -58,7 +60,8 @@ fn samples(named: &Named) -> Option<usize> {
     }
 }
 
-/// All samples, or half of `count` from each end; a single one from the middle.
+/// Indices of the samples to compare: all if there are at most `count`; one from the middle if `count` is 1; else half
+/// of `count` from each end.
 fn pick(samples: usize, count: usize) -> Vec<usize> {
     match count.max(1) {
         count if count >= samples => (0..samples).collect(),
@@ -67,14 +70,15 @@ fn pick(samples: usize, count: usize) -> Vec<usize> {
     }
 }
 
-/// [`read`] for the oracle, whose arithmetic is f64; indices are exact in it.
+/// [`read`] as f64 for the oracle. u32 words become their value, which f64 holds exactly.
 fn taken(g: &Gpu, named: &Named, picked: &[usize]) -> Result<(Vec<usize>, Vec<f64>)> {
     let (shape, values) = read(g, named, picked)?;
     let wide = |v: f32| if named.words { f64::from(v.to_bits()) } else { f64::from(v) };
     Ok((shape, values.into_iter().map(wide).collect()))
 }
 
-/// The picked samples of a tensor, or all of one that has none; words as the f32 of the same bits.
+/// Shape and values of the picked samples, or of the whole tensor if it has no samples. u32 words are returned as the
+/// f32 with the same bits.
 fn read(g: &Gpu, named: &Named, picked: &[usize]) -> Result<(Vec<usize>, Vec<f32>)> {
     let mut shape = named.tensor.shape().to_vec();
     let mut values = Vec::new();
@@ -87,7 +91,7 @@ fn read(g: &Gpu, named: &Named, picked: &[usize]) -> Result<(Vec<usize>, Vec<f32
     Ok((shape, values))
 }
 
-/// Makes every sample zero that is not picked.
+/// Sets all samples to 0 except the picked ones.
 fn leave(g: &Gpu, named: &Named, picked: &[usize]) -> Result<()> {
     let tensor: &Tensor = &named.tensor;
     if samples(named).is_none_or(|n| n == picked.len()) {
@@ -103,7 +107,7 @@ fn leave(g: &Gpu, named: &Named, picked: &[usize]) -> Result<()> {
     tensor.write(g, &values)
 }
 
-/// (start, length) of the picked samples in memory.
+/// Contiguous ranges (start, length) of the picked samples, in elements.
 fn runs(named: &Named, picked: &[usize]) -> Vec<(usize, usize)> {
     let shape = named.tensor.shape();
     let Along::Axis(axis) = named.along else { return vec![(0, named.tensor.len())] };

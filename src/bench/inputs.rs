@@ -1,4 +1,4 @@
-//! Random inputs, made on the device, and what they are called.
+//! Random inputs of a case, drawn on the device, and their names.
 
 use std::cell::{Cell, RefCell};
 
@@ -9,31 +9,32 @@ use crate::ops::step::StepState;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-/// Where the samples of a batch lie in a tensor: what makes it possible to compare some of them.
+/// The axis of a tensor along which the samples of the batch lie, so that a check can compare only some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Along {
-    /// One after the other along this axis.
+    /// Samples lie along this axis.
     Axis(usize),
-    /// Nowhere: a weight, a table, or a sum over the batch.
+    /// The tensor has no axis of samples: a weight, a table, or a sum over the batch.
     Whole,
 }
 
-/// A tensor of a case.
+/// A named tensor of a case.
 #[derive(Debug, Clone)]
 pub struct Named {
-    /// As in the header of the shader.
+    /// Name in the header of the operator's shader.
     pub name: String,
-    /// Where its samples lie.
+    /// Axis of its samples.
     pub along: Along,
     /// The values.
     pub tensor: Tensor,
-    /// The leaf, if a gradient flows to it.
+    /// The variable, if the input gets a gradient.
     pub leaf: Option<Var>,
-    /// u32 instead of f32.
+    /// Whether the elements are u32 instead of floats.
     pub words: bool,
 }
 
-/// Random tensors, each from a stream of its own. They are drawn at once, also while something is being recorded.
+/// Draws the inputs of a case, each from a random stream of its own. A draw runs at once, even while the case is being
+/// recorded.
 #[derive(Debug)]
 pub struct Fill<'a> {
     /// The device.
@@ -44,24 +45,24 @@ pub struct Fill<'a> {
 }
 
 impl<'a> Fill<'a> {
-    /// Streams from the start.
+    /// A source that begins with the first stream and has no inputs yet.
     pub fn new(g: &'a Gpu) -> Result<Self> {
         let state = StepState::tensor();
         StepState::new(1, 0.001, (0.9, 0.95), 7).write(g, &state)?;
         Ok(Self { g, state, stream: Cell::new(0), inputs: RefCell::default() })
     }
 
-    /// What was drawn under a name, in order.
+    /// The named inputs, in the order in which they were drawn.
     pub fn into_inputs(self) -> Vec<Named> {
         self.inputs.into_inner()
     }
 
-    /// A leaf of standard normals.
+    /// A leaf of standard normal numbers, in f32.
     pub fn leaf(&self, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
         self.leaf_in(false, name, along, shape)
     }
 
-    /// The same in f16 if `half`.
+    /// A leaf of standard normal numbers, in f16 if `half`, else in f32.
     pub fn leaf_in(&self, half: bool, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
         let var = Var::leaf(self.draw(|r, stream| {
             let drawn = rng::normal(r, &self.state, stream, shape)?;
@@ -71,18 +72,18 @@ impl<'a> Fill<'a> {
         Ok(var)
     }
 
-    /// A constant of standard normals.
+    /// A constant of standard normal numbers.
     pub fn normal(&self, name: &str, along: Along, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.unnamed_normal(shape)?;
         Ok(self.note(name, along, &tensor, None, false))
     }
 
-    /// The same without a name, for what is no input of the operator.
+    /// A tensor of standard normal numbers that is no input of the operator and so has no name.
     pub fn unnamed_normal(&self, shape: &[usize]) -> Result<Tensor> {
         self.draw(|r, stream| rng::normal(r, &self.state, stream, shape))
     }
 
-    /// What may be the gradient of a result: as large, and stored as it is.
+    /// A random gradient for a result: normal numbers in its shape and element type.
     pub fn gradient_of(&self, result: &Tensor) -> Result<Tensor> {
         self.draw(|r, stream| {
             let drawn = rng::normal(r, &self.state, stream, result.shape())?;
@@ -90,25 +91,25 @@ impl<'a> Fill<'a> {
         })
     }
 
-    /// A constant, uniform in [0, 1).
+    /// A constant of numbers uniform in [0, 1).
     pub fn uniform(&self, name: &str, along: Along, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.draw(|r, stream| rng::uniform(r, &self.state, stream, shape))?;
         Ok(self.note(name, along, &tensor, None, false))
     }
 
-    /// Random bits.
+    /// A constant of random u32 words.
     pub fn words(&self, name: &str, along: Along, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.draw(|r, stream| rng::words(r, &self.state, stream, shape))?;
         Ok(self.note(name, along, &tensor, None, true))
     }
 
-    /// These values.
+    /// A constant with these values.
     pub fn values(&self, name: &str, along: Along, shape: &[usize], values: &[f32]) -> Result<Tensor> {
         let tensor = Tensor::from_slice(self.g, shape, values)?;
         Ok(self.note(name, along, &tensor, None, false))
     }
 
-    /// These indices.
+    /// A constant with these u32 indices.
     pub fn table(&self, name: &str, along: Along, shape: &[usize], values: &[u32]) -> Result<Tensor> {
         let tensor = Tensor::from_indices(self.g, shape, values)?;
         Ok(self.note(name, along, &tensor, None, true))

@@ -1,5 +1,6 @@
-//! Every operator family against its oracle, then against the clock and its floor. The cases are here once: `cargo
-//! bench` runs them under criterion, `rowscan bench` without a checkout. How to read the table: `benches/README.md`.
+//! Benchmarks. Each case launches one operator, compares it with its oracle, times it, and divides the time by its
+//! floor (the roofline time). `cargo bench` runs the cases under criterion; `rowscan bench` runs the same cases without
+//! a checkout of the repository. `benches/README.md` explains the table.
 //!
 //! ```text
 //! Scope ──► Case ──► Built (programs, named tensors) ──► check against the oracle ──► Clock ──► Row, in units of the

@@ -1,33 +1,33 @@
-//! What is right: the oracle of a case, and how far a result may be off.
+//! The oracle of a case: the expected results on the CPU, and their tolerances.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// How far a result may be off: |got − want| ≤ abs + rel·|want| for every element.
+/// Tolerance of a result: |got − want| ≤ abs + rel·|want| for every element, as in `torch.allclose`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tol {
-    /// Of the element.
+    /// Relative tolerance.
     pub rel: f64,
-    /// Of every element.
+    /// Absolute tolerance.
     pub abs: f64,
 }
 
 impl Tol {
-    /// Moved, not computed.
+    /// No difference at all, for values that are copied and not computed.
     pub const EXACT: Self = Self { rel: 0.0, abs: 0.0 };
 
-    /// `share` of each element and of the largest of them: for sums in another order.
+    /// `rel` is `share`, and `abs` is `share` of the largest element. For sums, whose order differs from the oracle's.
     pub fn of(want: &[f64], share: f64) -> Self {
         Self { rel: share, abs: share * want.iter().fold(0.0, |most, v| v.abs().max(most)) }
     }
 }
 
-/// The largest difference, or the element that is furthest beyond its tolerance.
+/// Compares two arrays and returns the largest absolute difference.
 ///
 /// # Errors
-/// [`Error::Mismatch`] that names the value and the element.
+/// [`Error::Mismatch`] with the element that exceeds its tolerance most, if one does. NaN and infinity always do.
 pub fn compare(name: &str, got: &[f32], want: &[f64], tol: Tol) -> Result<f64> {
     if got.len() != want.len() {
         return Err(Error::Mismatch(format!("{name}: {} values, expected {}", got.len(), want.len())));
@@ -46,23 +46,29 @@ pub fn compare(name: &str, got: &[f32], want: &[f64], tol: Tol) -> Result<f64> {
     Err(Error::Mismatch(format!("{name}[{i}]: got {}, expected {} (rel {rel:.1e}, abs {abs:.1e})", got[i], want[i])))
 }
 
-/// What the oracle reads: the inputs of the compared samples, and weights whole. `d` + name is the gradient of a
-/// result.
+/// Inputs of the oracle by name: the compared samples only, and weights as a whole. The gradient of a result has the
+/// name `d` + the result's name.
 #[derive(Debug, Default)]
 pub struct Values {
     pub(super) named: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
-    /// The compared samples by position.
+    /// Indices of the compared samples in the batch.
     pub picked: Vec<usize>,
-    /// Samples of the whole batch.
+    /// Number of samples in the whole batch.
     pub samples: usize,
 }
 
 impl Values {
-    /// Values by name.
+    /// The values of a name.
+    ///
+    /// # Errors
+    /// If there is no input of this name.
     pub fn get(&self, name: &str) -> Result<&[f64]> {
         self.find(name).map(|(_, values)| values.as_slice())
     }
-    /// Sizes by name, of the compared samples only.
+    /// The shape of a name, with the compared samples only.
+    ///
+    /// # Errors
+    /// If there is no input of this name, or it does not have `N` dimensions.
     pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
         let shape = &self.find(name)?.0;
         shape
@@ -70,7 +76,10 @@ impl Values {
             .try_into()
             .map_err(|_| Error::argument(name.to_owned(), format!("{shape:?}"), format!("{N} dimensions")))
     }
-    /// Indices by name.
+    /// The values of a name as u32 indices.
+    ///
+    /// # Errors
+    /// If there is no input of this name.
     pub fn indices(&self, name: &str) -> Result<Vec<u32>> {
         Ok(self.get(name)?.iter().map(|&v| v as u32).collect())
     }
@@ -79,23 +88,23 @@ impl Values {
     }
 }
 
-/// One result or gradient (`d` + name of the input) as it should be.
+/// The expected values of one result, or of the gradient of one input.
 #[derive(Debug, Clone)]
 pub struct Want {
-    /// Of the result, or `d` and the name of an input.
+    /// Name of the result, or `d` + name of the input.
     pub name: &'static str,
-    /// The compared samples.
+    /// Values of the compared samples.
     pub values: Vec<f64>,
-    /// How far it may be off.
+    /// Tolerance.
     pub tol: Tol,
 }
 
-/// A value with its tolerance.
+/// Expected values with a tolerance.
 pub fn want(name: &'static str, values: Vec<f64>, tol: Tol) -> Want {
     Want { name, values, tol }
 }
 
-/// A value that sums in another order may differ from by this share.
+/// Expected values with the tolerance [`Tol::of`] this share.
 pub fn near(name: &'static str, values: Vec<f64>, share: f64) -> Want {
     let tol = Tol::of(&values, share);
     Want { name, values, tol }
@@ -103,7 +112,7 @@ pub fn near(name: &'static str, values: Vec<f64>, share: f64) -> Want {
 
 type Expect = Box<dyn Fn(&Values) -> Result<Vec<Want>>>;
 
-/// What is right, and for how many samples it is asked.
+/// The function that computes expected values, and the most samples that are compared with it.
 pub(super) struct Oracle {
     pub count: usize,
     pub unit: &'static str,

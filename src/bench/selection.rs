@@ -1,4 +1,4 @@
-//! Which cases: the models' shapes, and what the user leaves of them.
+//! The selection of cases: the shapes of the models, and the filters of the command line.
 
 use std::fmt;
 
@@ -6,39 +6,40 @@ use serde_json::{Value, json};
 
 use crate::gpu::Precision;
 
-/// A batch of token sequences in a model.
+/// The shape (B, L, D) of a batch of token sequences inside a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// HybridNet's size.
+    /// Size of HybridNet: "tiny", "small", "base" or "large".
     pub model: &'static str,
-    /// Images.
+    /// Images in the batch.
     pub b: usize,
-    /// Tokens of an image.
+    /// Tokens per image.
     pub l: usize,
-    /// Width.
+    /// Width: features per token.
     pub d: usize,
     /// Attention heads.
     pub heads: usize,
 }
 
-/// HybridNet: name, width, heads.
+/// Name, width and attention heads of each size of HybridNet.
 const MODELS: [(&str, usize, usize); 4] =
     [("tiny", 192, 12), ("small", 384, 12), ("base", 768, 12), ("large", 1024, 16)];
-/// Tokens of half an image of 224², of a whole one with 12 registers, and of one of 384² with 16.
+/// Tokens per image: half the patches of an image of 224², all of them with 12 registers, and those of an image of 384²
+/// with 16 registers.
 const LENGTHS: [usize; 3] = [98, 208, 592];
-/// Images of a step, and of an inference.
+/// Images in a batch, for training and for inference.
 const BATCHES: [usize; 2] = [128, 1];
 
 impl Shape {
-    /// Inner width of the Mamba mixer.
+    /// Inner width of the Mamba mixer, E = 2D.
     pub fn e(&self) -> usize {
         2 * self.d
     }
-    /// Tokens of the batch.
+    /// Tokens in the batch, B·L.
     pub fn rows(&self) -> usize {
         self.b * self.l
     }
-    /// As a fact of a case.
+    /// The shape as a fact of a case.
     pub fn json(&self) -> Value {
         json!({ "model": self.model, "batch": self.b, "tokens": self.l, "width": self.d, "heads": self.heads })
     }
@@ -50,35 +51,36 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Which cases run: the options `--quick`, `--family`, `--model` and the like of `rowscan bench`.
+/// The cases to run: the options `--quick`, `--family`, `--size`, `--batch` and `--tokens` of `rowscan bench`.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// Small batches and few shapes: shows that every case runs and is right, also on a CPU.
+    /// Use small batches and few shapes. That is enough to show that every case runs and is right, also on a CPU.
     pub quick: bool,
-    /// Families by name; all if empty.
+    /// Names of the families; empty for all.
     pub families: Vec<String>,
-    /// Sizes of the model; all if empty.
+    /// Sizes of the model; empty for all.
     pub sizes: Vec<String>,
-    /// Batch sizes; the usual ones if empty.
+    /// Images in a batch; empty for the default values.
     pub batches: Vec<usize>,
-    /// Tokens of an image; the usual ones if empty.
+    /// Tokens per image; empty for the default values.
     pub lengths: Vec<usize>,
-    /// How products are computed.
+    /// Precision of matrix products.
     pub precision: Precision,
 }
 
 impl Scope {
-    /// A width that fits no tile: odd, but in mixed precision, where models store f16 for whole quads only.
+    /// A width that is a multiple of no tile. It is odd in f32; in mixed precision it is a multiple of 4, because
+    /// models store f16 only for such widths.
     pub fn awkward(&self) -> usize {
         if self.precision == Precision::Mixed { 68 } else { 67 }
     }
 
-    /// Names of the sizes.
+    /// Names of the model sizes.
     pub fn known_sizes() -> [&'static str; 4] {
         MODELS.map(|m| m.0)
     }
 
-    /// Images of the largest batch.
+    /// The largest batch size.
     pub fn batch(&self) -> usize {
         self.batches().first().copied().unwrap_or(1)
     }
@@ -92,7 +94,8 @@ impl Scope {
         batches
     }
 
-    /// Every model at every length and batch; one each of a few lengths if `quick`.
+    /// Every model size at every length and batch size. With `quick`, three shapes, unless lengths or batches are
+    /// given.
     pub fn shapes(&self) -> Vec<Shape> {
         let lengths = if self.lengths.is_empty() { LENGTHS.to_vec() } else { self.lengths.clone() };
         let mut all = Vec::new();
@@ -109,14 +112,15 @@ impl Scope {
         all
     }
 
-    /// For families whose time is bytes alone: each model at its training and its inference shape.
+    /// Fewer shapes, for families limited by memory bandwidth alone: each model size at a training shape (98 tokens, a
+    /// batch of images) and at an inference shape (208 tokens, one image). Shapes that the user or `quick` chose stay.
     pub fn few(&self) -> Vec<Shape> {
         let all = self.shapes();
         let kept = |s: &Shape| self.quick || !self.lengths.is_empty() || (s.l < 196) == (s.b > 1) && s.l < 300;
         all.into_iter().filter(kept).collect()
     }
 
-    /// The backbones by size, and their parameters, rounded to millions.
+    /// Name and number of parameters of each backbone, rounded to millions.
     pub fn parameters(&self) -> Vec<(&'static str, usize)> {
         let all = if self.quick { vec![("tiny/9", 1)] } else { vec![("tiny", 9), ("small", 34), ("base", 134)] };
         let wanted =
@@ -124,7 +128,7 @@ impl Scope {
         all.into_iter().filter(|(name, _)| wanted(name)).map(|(name, millions)| (name, millions * 1_000_000)).collect()
     }
 
-    /// Whether a family is wanted.
+    /// Whether a family is selected.
     pub fn wants(&self, family: &str) -> bool {
         self.families.is_empty() || self.families.iter().any(|f| f == family)
     }

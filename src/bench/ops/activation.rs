@@ -15,7 +15,7 @@ const ALL: [(&str, Activation, Op); 5] = [
 
 fn expect(act: Activation, v: &Values) -> Result<Vec<Want>> {
     let (x, dy) = (v.get("x")?, v.get("dy")?);
-    // exp and log are allowed a few ulp, more near zero
+    // exp and log have errors of a few ulp, relatively more near zero
     let tol = Tol { rel: 4e-6, abs: 2e-6 };
     Ok(vec![want("y", forward(act, x), tol), want("dx", backward(act, x, dy), tol)])
 }

@@ -1,4 +1,4 @@
-//! adamw: a step over all parameters, and the norm that clips their gradients.
+//! adamw: an optimizer step over all parameters, and the gradient norm for clipping.
 
 use crate::bench::case::Out;
 use crate::bench::ops::*;
@@ -32,7 +32,7 @@ fn expect(v: &Values, clip: Option<f64>) -> Result<Vec<Want>> {
     let old = State { p: v.get("p")?.to_vec(), m: v.get("m")?.to_vec(), v: v.get("v")?.to_vec() };
     let config = Config { lr: LR.into(), betas: HYPER.betas, eps: HYPER.eps.into(), step: STEP, clip };
     let new = step(config, &old, grad, &vec![DECAY.into(); grad.len()]);
-    // a few roundings of numbers near their own size
+    // a few rounding errors of numbers as large as the results
     let tol = Tol { rel: 4e-6, abs: 1e-6 };
     Ok(vec![want("p", new.p, tol), want("m", new.m, tol), want("v", new.v, tol)])
 }

@@ -1,4 +1,4 @@
-//! add: the residual stream.
+//! add: the addition of a branch to the residual stream, without and with DropPath.
 
 use crate::bench::ops::*;
 use cpu::add::{backward, drop_path_backward, forward, with_drop_path};
@@ -11,7 +11,7 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
 
 fn expect_drop_path(v: &Values) -> Result<Vec<Want>> {
     let (drop_path, dy) = (v.get("drop_path")?, v.get("dy")?);
-    // one rounding, two where both add up
+    // gradients have one rounding error; y has two, of the product and of the sum
     let (tol, grads) = (Tol { rel: 6e-8, abs: 0.0 }, drop_path_backward(dy, drop_path));
     let y = with_drop_path(v.get("a")?, v.get("b")?, drop_path);
     Ok(vec![near("y", y, 2e-7), want("da", grads.da, tol), want("db", grads.db, tol)])
@@ -20,13 +20,13 @@ fn expect_drop_path(v: &Values) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     for s in c.scope.few() {
         let n = s.rows() * s.d;
-        // backward: dy moves into one operand and is copied to the other
+        // backward: the gradient of one operand is dy itself, that of the other is a copy of dy
         let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
         c.case(s.to_string()).at(&s).floors(floors).check(2, "images", expect).op(move |r, x| {
             let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));
             Ok(vec![out("y", Axis(0), ops::add::add(r, &a?, &b?)?)])
         });
-        // backward: dy moves into a, db is written
+        // backward: da is dy itself, db is computed
         let floors = [12, 8].map(|bytes| Floor::bytes(bytes * n));
         c.case(format!("drop_path {s}")).at(&s).floors(floors).check(2, "images", expect_drop_path).op(move |r, x| {
             let [a, b] = ["a", "b"].map(|name| x.leaf(name, Axis(0), &[s.b, s.l, s.d]));

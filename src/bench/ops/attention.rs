@@ -1,4 +1,4 @@
-//! attention: the encoder's full self-attention, and the decoder's over the rows that are already known.
+//! attention: full self-attention as in the encoder, and row-causal self-attention as in MAP's decoder.
 
 use crate::bench::ops::*;
 use cpu::attention::{Dims, Mask as Seen, backward, forward};
@@ -16,17 +16,18 @@ fn expect(v: &Values, heads: usize, side: Option<usize>, precision: Precision) -
     let back = backward(dim, &q, &k, &v, scale, seen, dout);
     let token = |row: usize| [&back.dq, &back.dk, &back.dv].map(|d| d[row * c..][..c].to_vec()).concat();
     let dqkv: Vec<f64> = (0..b * l).flat_map(token).collect();
-    // sums of L products of order 1 in another order, and one exp of a few ulp each way; on cooperative matrices
-    // operands and weights miss 2⁻¹² of themselves, and with them scores of up to about 5, which are exponents
+    // f32: sums of L products of order 1 in another order than the oracle's, and an exp with an error of a few ulp. On
+    // cooperative matrices operands and weights are rounded to f16, a relative error of about 2⁻¹²: a score of 5 then
+    // has an absolute error of 5·2⁻¹², and so has its exp a relative one
     let share = if precision == Precision::Mixed { 4e-3 } else { 1e-5 };
     Ok(vec![near("out", forward(dim, &q, &k, &v, scale, seen).out, share), near("dqkv", dqkv, share)])
 }
 
-/// Attention of `l` tokens of width `c`; with `side`, over rows of so many tokens. In mixed precision qkv, out and
-/// their gradients are f16, as in a model.
+/// Self-attention in `n` images of `l` tokens. With `side`, a token sees its row of `side` tokens and the rows before
+/// it. In mixed precision qkv, out and their gradients are f16, as in a model.
 fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Option<usize>, timed: bool) {
     let half = c.scope.precision == Precision::Mixed;
-    // keys that all queries together see: all, or those of their row and of the rows before
+    // number of keys that a query sees: all, or those of its row and of the rows before
     let seen = |token: usize| side.map_or(l, |side| ((token / side + 1) * side).min(l));
     let pairs: usize = (0..l).map(seen).sum();
     let floor = |bytes: usize, flops, exps| {

@@ -1,4 +1,4 @@
-//! concat: two halves of a token stream side by side, and one of them again.
+//! concat: two token streams side by side (torch.cat along the last axis), and one of them read back (torch.narrow).
 
 use crate::bench::ops::*;
 use cpu::concat::{forward, narrow as part};

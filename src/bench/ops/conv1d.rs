@@ -1,4 +1,4 @@
-//! conv1d: both directions of the mixer's four-tap convolution with SiLU.
+//! conv1d: the Mamba mixer's causal convolution with four taps and SiLU, in two directions.
 
 use crate::bench::ops::*;
 use cpu::conv1d::{Dims, backward, forward};
@@ -13,8 +13,8 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
     let (xz, w, bias) = (v.get("xz")?, v.get("w")?, v.get("bias")?);
     let grads = backward(dim, xz, w, bias, v.get("du")?);
     let dxz: Vec<f64> = grads.dx.chunks(e).flat_map(|dx| [dx.to_vec(), vec![0.0; e]].concat()).collect();
-    // eight products of size 1, then SiLU; sums of B·L terms of random sign; stored as f16, half a unit in the last
-    // place
+    // u, dxz: up to eight products of order 1, and SiLU; stored as f16, an error of 0.5 ulp. dw, dbias: sums of B·L
+    // terms of random sign
     let tol = Tol { rel: if half { 4.9e-4 } else { 4e-6 }, abs: 1e-5 };
     let u = want("u", forward(dim, xz, w, bias), tol);
     Ok(vec![u, want("dxz", dxz, tol), near("dw", grads.dw, 1e-5), near("dbias", grads.dbias, 1e-5)])
@@ -26,7 +26,7 @@ fn case(c: &mut Cases, name: String, [b, l, e]: [usize; 3], timed: bool) {
     let floor = |bytes, flops| Floor::of(if half { bytes / 2 } else { bytes } * n, flops * n, S * n);
     let mut draft = c.case(name).fact("directions", S).fact("taps", K);
     if timed {
-        // backward computes c again, then dx and dw
+        // flops: backward computes c again, then dx and dw
         draft = draft.floors([floor(4 * (1 + S), 2 * K * S), floor(4 * (2 + S), 6 * K * S)]);
     }
     draft.check(2, "images", move |v| expect(v, half)).op(move |r, x| {

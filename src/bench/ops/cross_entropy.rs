@@ -8,10 +8,11 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
     let (dim, whole) = (Dims { b, k }, v.samples as f64);
     let (logits, targets) = (v.get("logits")?, v.get("targets")?);
     let loss = forward(dim, logits, targets).rows.iter().map(|row| row / whole).collect();
-    // the oracle divides by its own samples, and takes one gradient for all
+    // the oracle averages over the compared samples and takes one dloss; the kernel averages over all and takes one
+    // dloss per row
     let grads = backward(dim, logits, targets, b as f64 / whole);
     let dlogits = grads.chunks(k).zip(v.get("dloss")?).flat_map(|(row, d)| row.iter().map(move |g| g * d)).collect();
-    // sums of 1000 terms in a tree, exp and log to a few ulp
+    // sums of 1000 terms in a tree; exp and log have errors of a few ulp
     Ok(vec![near("loss", loss, 4e-6), near("dlogits", dlogits, 4e-6)])
 }
 

@@ -1,4 +1,5 @@
-//! diffusion: the loss over four noise levels of the 98 hidden patches of an image, and the noise before it.
+//! diffusion: the loss of MAR's diffusion head at four noise levels of the 98 hidden patches of an image, and the
+//! noising of its targets.
 
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
@@ -8,7 +9,7 @@ use ops::diffusion::Schedule;
 const STEPS: usize = 1000;
 const REPEATS: usize = 4;
 
-/// The sizes of the compared patches, and the steps of their rows.
+/// Dimensions of the compared patches, and the diffusion step of each of their rows.
 fn given(v: &Values) -> Result<(Dims, Vec<usize>)> {
     let [n, cols] = v.shape("x0")?;
     let t = v.indices("t")?.into_iter().map(|t| t as usize).collect();
@@ -22,7 +23,7 @@ fn loss(v: &Values) -> Result<Vec<Want>> {
     let loss = found.mse.iter().zip(&found.vb).map(|(mse, vb)| (mse + vb) / rows).collect();
     let dloss: Vec<f64> = v.get("dloss")?.iter().map(|d| d / rows).collect();
     let dpred = backward(dim, &exact, pred, x0, eps, &t, &dloss);
-    // exps, and tables rounded to f32
+    // errors of exp, and schedule tables that are rounded to f32
     Ok(vec![near("loss", loss, 2e-5), near("dpred", dpred, 4e-5)])
 }
 
@@ -32,7 +33,7 @@ fn noised(v: &Values) -> Result<Vec<Want>> {
     Ok(vec![want("noised", x, Tol { rel: 2e-7, abs: 1e-6 })])
 }
 
-/// x0 (n, C), eps (R, n, C), t (R, n)
+/// The schedule, and x0 (n, C), eps (R, n, C) and t (R, n), where R is `REPEATS`.
 fn inputs(x: &Fill, n: usize, cols: usize) -> Result<(Schedule, [Tensor; 3])> {
     let steps: Vec<u32> = (0..(REPEATS * n) as u32).map(|i| i * 7 % STEPS as u32).collect();
     let x0 = x.normal("x0", Axis(0), &[n, cols])?;

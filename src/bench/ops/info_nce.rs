@@ -3,17 +3,18 @@
 use crate::bench::ops::*;
 use cpu::info_nce::{Dims, backward, forward};
 
-/// So that similarities of normal numbers are about those of unit vectors at MoCo's temperature.
+/// Dot products of normal vectors divided by this are about as large as those of unit vectors at MoCo's temperature.
 const TEMPERATURE: f32 = 20.0;
 
 fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
     let ([b, d], [k, _]) = (v.shape("q")?, v.shape("queue")?);
     let (dim, share, t) = (Dims { b, k, d }, b as f64 / v.samples as f64, f64::from(TEMPERATURE));
     let (q, keys, queue) = (v.get("q")?, v.get("keys")?, v.get("queue")?);
-    // the oracle divides by its own samples
+    // the oracle averages over the compared samples, the kernel over all: scale its results to all
     let loss = forward(dim, q, keys, queue, t).iter().map(|row| row * share).collect();
     let dq = backward(dim, q, keys, queue, t, v.get("dloss")?).iter().map(|d| d * share).collect();
-    // logits from dots of 128 numbers, sums of many exps in a tree; of operands that are f16, a logit of 5 misses 2⁻⁹
+    // logits are dot products of 128 numbers, and many exps are summed in a tree. With f16 operands a logit of 5 has an
+    // error of 2⁻⁹
     let [loss_share, dq_share] = if precision == Precision::Mixed { [1e-3, 1e-2] } else { [1e-5, 4e-5] };
     Ok(vec![near("loss", loss, loss_share), near("dq", dq, dq_share)])
 }
@@ -21,7 +22,8 @@ fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     let precision = c.scope.precision;
     let (b, k, d) = (c.scope.batch(), if c.scope.quick { 4096 } else { 65_536 }, 128);
-    // dots are written, and read for the greatest and for the sum; then read, and their gradient written and read
+    // accesses of 4 bytes to each dot product. forward: written, read for the maximum, read for the sum. backward:
+    // read, and its gradient written and read
     let floors = [12, 12].map(|bytes| Floor::of(bytes * b * k, 2 * b * k * d, b * k));
     c.case(format!("queue {k}x{b}")).floors(floors).check(4, "images", move |v| expect(v, precision)).op(
         move |r, x| {

@@ -1,4 +1,4 @@
-//! l2_norm: the queries and keys of a contrastive step.
+//! l2_norm: F.normalize of the queries and keys of a contrastive step.
 
 use crate::bench::ops::*;
 use cpu::l2_norm::{backward, forward};
@@ -6,7 +6,7 @@ use cpu::l2_norm::{backward, forward};
 fn expect(v: &Values) -> Result<Vec<Want>> {
     let [_, d] = v.shape("x")?;
     let x = v.get("x")?;
-    // a root of a sum in a tree, products and differences of numbers up to 3
+    // the root of a sum in a tree, and products and differences of numbers up to 3
     let y = want("y", forward(d, x), Tol { rel: 2e-6, abs: 1e-12 });
     Ok(vec![y, want("dx", backward(d, x, v.get("dy")?), Tol { rel: 4e-6, abs: 2e-6 })])
 }

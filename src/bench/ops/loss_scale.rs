@@ -1,4 +1,4 @@
-//! loss_scale: the factor on the loss, and the judgement of the gradients of all parameters.
+//! loss_scale: the check of all gradients for overflow, and the update of the loss scale (torch.amp.GradScaler).
 
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
@@ -11,7 +11,7 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
     let square_sum = v.get("grad")?.iter().map(|g| g * g).sum();
     let (new, factor, norm) = judge(State::default(), square_sum, BETAS, 1.0);
     let clip = vec![factor, norm, new.correction1, new.correction2];
-    Ok(vec![near("clip", clip, 4e-6)]) // a long sum, halved by the root
+    Ok(vec![near("clip", clip, 4e-6)]) // error of a long sum, which the square root halves
 }
 
 pub fn cases(c: &mut Cases) {

@@ -1,22 +1,23 @@
-//! matmul: the projections of a mixer and of an MLP; backward makes dx, dw and where there is a bias its gradient.
+//! matmul: the projections of a Mamba mixer, and qkv of attention. Backward computes dx, dw and, with a bias, dbias.
 
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::matmul::{Dims, backward, forward};
 use ops::matmul::{Added, Form, Gemm, MatmulOptions, Path, Variant, gemm_with, matmul};
 
-/// States of a channel.
+/// SSM states per channel (mamba_ssm's d_state).
 const N: usize = 16;
 
-/// The operands as a precision reads them.
+/// Operands as the kernels read them: rounded to f16 in mixed precision.
 fn rounded(values: &[f64], precision: Precision) -> Vec<f64> {
     let half = |v: &f64| half::f16::from_f64(*v).to_f64();
     if precision == Precision::Mixed { values.iter().map(half).collect() } else { values.to_vec() }
 }
 
-/// A sum of k products of order 1 wanders by 2.4e-8·k; eight times that. Cooperative matrices may truncate sums: four
-/// times as much. What is subnormal in f16 may count as 0 (6e-5 of an operand of up to 4); split operands miss 2⁻²¹ of
-/// a product.
+/// Tolerance of a sum of `k` products of order 1. Its rounding error is about 2.4e-8·k; eight times that is allowed.
+/// Cooperative matrices may truncate sums instead of rounding them: four times as much again. They may also treat f16
+/// subnormals as 0, which is an error of 6e-5 times an operand of up to 4. Split operands (`High`) have a relative
+/// error of 2⁻²¹ in each product.
 fn tol(precision: Precision, k: usize) -> Tol {
     let sum = 2e-7 * (4.0 + k as f64);
     match precision {
@@ -37,14 +38,14 @@ fn expect(v: &Values, s: usize, bias: bool, precision: Precision) -> Result<Vec<
     let y = forward(dim, x, w, bias.then(|| v.get("bias")).transpose()?, None);
     let mut wants = vec![want("y", y, tol(k)), want("dx", back.dx, tol(dim.n)), want("dw", back.dw, tol(m))];
     if bias {
-        let dy = v.get("dy")?; // no product: not rounded
+        let dy = v.get("dy")?; // not rounded: dbias is a sum, no product
         let column = |i: usize| (0..m).map(|row| dy[(i / dim.n * m + row) * dim.n + i % dim.n]).sum();
         wants.push(want("dbias", (0..s * dim.n).map(column).collect(), tol(m)));
     }
     Ok(wants)
 }
 
-/// A square product on one path: the ladder of `shaders/matmul.wgsl`.
+/// A square product on one path, for the list `tried` in `shaders/matmul.wgsl`.
 fn path(c: &mut Cases, name: &str, path: Path) {
     let n = if c.scope.quick { 512 } else { 4096 };
     let (variant, product) =
@@ -63,7 +64,7 @@ fn path(c: &mut Cases, name: &str, path: Path) {
     });
 }
 
-/// `s` products of (m, k) with (n, k).
+/// A batch of `s` products: x (m, k) times the transpose of w (n, k).
 fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed: bool) {
     let (mk, nk, mn) = (s * m * k, s * n * k, s * m * n);
     let precision = c.scope.precision;
@@ -74,7 +75,7 @@ fn case(c: &mut Cases, name: String, [s, m, n, k]: [usize; 4], bias: bool, timed
         draft = draft.floors([forward, backward]);
     }
     draft.check(16, "rows", move |v| expect(v, s, bias, precision)).op(move |r, x| {
-        let dense = usize::from(s == 1); // leaves out the first dimension
+        let dense = usize::from(s == 1); // 1: shapes without the batch dimension
         let rows = Axis(1 - dense);
         let (x_shape, w_shape, b_shape) = ([s, m, k], [s, n, k], [s, n]);
         let (input, w) = (x.leaf("x", rows, &x_shape[dense..])?, x.leaf("w", Whole, &w_shape[dense..])?);

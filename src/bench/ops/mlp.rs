@@ -1,4 +1,4 @@
-//! mlp: the feed-forward half of a transformer block, whose activation costs no launch.
+//! mlp: the MLP of a transformer block (timm's Mlp), with the activation fused into the matrix products.
 
 use crate::bench::ops::*;
 use crate::gpu::DType;
@@ -7,10 +7,10 @@ use cpu::mlp::{Dims, backward, forward};
 use ops::matmul::Act;
 use ops::mlp::{Layer, MlpOptions, mlp};
 
-/// Sums of k products miss 2.4e-8·√k of their scale for each rounding, three of them in a row, and the activation an
-/// exponential's few ulp. In mixed precision each operand misses up to 2⁻¹¹ of itself, which sums of random signs do
-/// not add to; but so does what the slope is of, and at the tens that come of normal weights it is off by a hundredth,
-/// as slopes are.
+/// Tolerance, as a share of the largest element. In f32, up to three products in a row each have a rounding error of
+/// about 2.4e-8·√k of their scale, and the activation has an error of a few ulp. In mixed precision each operand has a
+/// relative error of up to 2⁻¹¹. Sums over random signs do not enlarge it, but the activation's slope does: normal
+/// weights give it arguments in the tens, whose absolute error is a hundredth, and so is the error of the slope.
 fn share(precision: Precision) -> f64 {
     if precision == Precision::Mixed { 2e-2 } else { 1e-5 }
 }
@@ -34,12 +34,13 @@ fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
     ])
 }
 
-/// `m` tokens of width `d` through `h`.
+/// An MLP of `m` tokens of width `d`, with a hidden layer of width `h`.
 fn case(c: &mut Cases, name: String, [m, d, h]: [usize; 3], timed: bool) {
     let precision = c.scope.precision;
     let mut draft = c.case(name).fact("op", "gelu");
     if timed {
-        // what the activation is of is written for the backward pass, which reads it twice: once activated
+        // bytes of a hidden array. forward: the hidden layer is written before and after the activation, and read after
+        // it. backward: both are read; their gradient is written once and read twice
         let hidden = if precision == Precision::Mixed { 2 * m * h } else { 4 * m * h };
         let forward = Floor::of(8 * m * d + 3 * hidden + 8 * d * h, 4 * m * d * h, m * h);
         let backward = Floor::of(16 * m * d + 5 * hidden + 16 * d * h, 8 * m * d * h, m * h);

@@ -1,6 +1,6 @@
-//! One file per family: what is launched at the models' sizes, and what the oracle says. Cases without a floor are only
-//! checked: small and awkward shapes, and variants that the device does not choose by itself. Each floor is what the
-//! header of the shader says.
+//! The cases, one file per operator family: its launches at the models' shapes, the oracle's results, and the floors,
+//! which the header of the shader explains. Cases without a floor are checked but not timed: small and awkward shapes,
+//! and variants that the device does not choose by itself.
 
 mod activation;
 mod adamw;
@@ -37,7 +37,7 @@ use crate::error::Result;
 use crate::gpu::{Precision, Work as Floor};
 use crate::{cpu, ops};
 
-/// A family: its stem, and what lists its cases.
+/// A family: its name, and the function that adds its cases.
 pub type Family = (&'static str, fn(&mut Cases));
 
 /// Every family.
@@ -68,7 +68,7 @@ pub const ALL: &[Family] = &[
     ("tokens", tokens::cases),
 ];
 
-/// The cases of a family.
+/// The cases of a family that `scope` selects.
 pub fn of(scope: &Scope, (family, list): Family) -> Vec<Case> {
     let mut cases = Cases::new(scope, family);
     list(&mut cases);

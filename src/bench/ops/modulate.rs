@@ -1,11 +1,11 @@
-//! modulate: both steps of an adaLN block of the diffusion head, at four noise levels of the 98 hidden patches of an
-//! image.
+//! modulate: the operators `modulate` and `gate` of an adaLN block of the diffusion head, at four noise levels of the
+//! 98 hidden patches of an image.
 
 use crate::bench::ops::*;
 use cpu::modulate::{Dims, gate, gate_backward, modulate, modulate_backward};
 
 const PARTS: usize = 3;
-/// A product and a sum of numbers up to 9.
+/// Rounding errors of a product and a sum of numbers up to 9.
 const TOL: Tol = Tol { rel: 2e-7, abs: 2e-6 };
 
 fn dims(v: &Values) -> Result<Dims> {

@@ -1,4 +1,4 @@
-//! mse_norm: the loss over the pixels of 196 patches of 16×16×3, half of them hidden.
+//! mse_norm: MAE's pixel loss over 196 patches of 16×16×3, half of them hidden.
 
 use crate::bench::ops::*;
 use cpu::mse_norm::{Dims, backward, forward};
@@ -11,7 +11,7 @@ fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
     let loss = forward(dim, pred, tgt, mask, scale, true).rows;
     let unit = backward(dim, pred, tgt, mask, scale, true, 1.0);
     let dpred = unit.chunks(cols).zip(v.get("dloss")?).flat_map(|(row, d)| row.iter().map(move |g| g * d)).collect();
-    // differences of numbers up to 5, squared and averaged; then times 2·scale/cols
+    // loss: differences of numbers up to 5, squared and averaged. dpred: the difference times 2·scale/cols
     Ok(vec![near("loss", loss, 8e-6), near("dpred", dpred, 8e-6)])
 }
 
@@ -19,7 +19,7 @@ pub fn cases(c: &mut Cases) {
     let (l, cols) = (196, 768);
     for n in c.scope.batches() {
         let scale = 2.0 / (n * l) as f32;
-        // half counts; of the rest only dpred is written
+        // half of the rows are read; for the others only dpred is written
         let floors = [8, 12 + 4].map(|bytes| Floor::bytes(bytes * n * l * cols / 2));
         let case = c.case(format!("decoder {l}x{n}")).fact("scale", scale).floors(floors);
         case.check(2, "images", move |v| expect(v, scale)).op(move |r, x| {

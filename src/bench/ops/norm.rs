@@ -1,5 +1,5 @@
-//! norm: residual add with DropPath, then the norm: an RMS norm before every Mamba layer, a layer norm in the decoder
-//! and in transformer blocks.
+//! norm: residual add with DropPath, fused with the norm after it: RMS norm as before every Mamba layer, and layer norm
+//! as in the decoder and in transformer blocks.
 
 use crate::bench::ops::*;
 use crate::gpu::DType;
@@ -15,7 +15,7 @@ fn expect(v: &Values, half: bool, layer: bool) -> Result<Vec<Want>> {
     let (drop_path, weights) = (Some(v.get("drop_path")?), Weights { w: v.get("w")?, b: bias });
     let it = forward(dim, v.get("x")?, Some(v.get("residual")?), drop_path, weights, eps);
     let grads = backward(dim, &it.sum, drop_path, weights, eps, v.get("dy")?, Some(v.get("dsum")?));
-    // a few roundings, and sums over a row or over the rows; y as f16, half a unit in the last place
+    // a few rounding errors, and sums over a row or, for dw and dbias, over all rows; y in f16 has an error of 0.5 ulp
     let mut wants = vec![
         near("y", it.y, if half { 4.9e-4 } else { 8e-6 }),
         near("sum", it.sum, 1e-6),
@@ -27,7 +27,7 @@ fn expect(v: &Values, half: bool, layer: bool) -> Result<Vec<Want>> {
     Ok(wants)
 }
 
-/// In mixed precision y and dy are f16, as in front of products.
+/// In mixed precision y and dy are f16, as in a model, where a matrix product reads y.
 fn case(c: &mut Cases, name: String, shape: [usize; 3], layer: bool, timed: bool) {
     let ([b, l, d], half) = (shape, c.scope.precision == Precision::Mixed);
     let op = if layer { "layer_norm" } else { "rms_norm" };

@@ -1,4 +1,4 @@
-//! patchify: images of 224×224 to rows of 16×16×3, from bytes and from pixels.
+//! patchify: images of 224×224 to one row per patch of 16×16×3, from u8 images and from f32 pixels.
 
 use crate::bench::ops::*;
 use cpu::patchify::{Dims, from_nchw, from_u8};
@@ -15,7 +15,7 @@ fn dims(v: &Values, size: usize) -> Dims {
 fn expect_u8(v: &Values, size: usize) -> Result<Vec<Want>> {
     let bytes: Vec<u8> = v.indices("words")?.iter().flat_map(|word| word.to_le_bytes()).collect();
     let rows = from_u8(dims(v, size), &bytes, &MEAN.map(f64::from), &STD.map(f64::from));
-    // up to 4.4 and 2.1, each rounded, and their sum
+    // rounding errors of a product up to 4.4, of a shift up to 2.1, and of their sum
     Ok(vec![want("rows", rows, Tol { rel: 0.0, abs: 1e-6 })])
 }
 

@@ -1,4 +1,5 @@
-//! reduce: the sum of everything with its rule, and the sum over rows that is the gradient of a bias.
+//! reduce: the sum of all elements and the mean over tokens, with their gradients, and the sum over rows, which is the
+//! gradient of a bias.
 
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
@@ -7,7 +8,7 @@ use cpu::reduce as oracle;
 fn expect_sum(v: &Values) -> Result<Vec<Want>> {
     let x = v.get("x")?;
     let size: f64 = x.iter().map(|v| v.abs()).sum();
-    // sums of up to 1e8 normals in a tree: a few roundings of partial sums
+    // up to 1e8 normal numbers summed in a tree: a few rounding errors of partial sums
     let sum = want("sum", vec![oracle::sum(x)], Tol { rel: 0.0, abs: 1e-7 * size });
     let d = v.get("dsum")?.first().copied().unwrap_or(0.0);
     Ok(vec![sum, want("dx", oracle::sum_backward(x.len(), d), Tol { rel: 6e-8, abs: 0.0 })])
@@ -21,7 +22,7 @@ fn expect_columns(v: &Values) -> Result<Vec<Want>> {
 fn expect_mean(v: &Values) -> Result<Vec<Want>> {
     let [_, l, d] = v.shape("x")?;
     let mean = near("mean", oracle::mean_tokens(l, d, v.get("x")?), 1e-5);
-    let tol = Tol { rel: 2e-7, abs: 0.0 }; // 1/L and a product with it
+    let tol = Tol { rel: 2e-7, abs: 0.0 }; // rounding errors of 1/L and of the product with it
     Ok(vec![mean, want("dx", oracle::mean_tokens_backward(l, d, v.get("dmean")?), tol)])
 }
 

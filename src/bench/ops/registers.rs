@@ -1,4 +1,4 @@
-//! registers: twelve among 196 patches, and read back.
+//! registers: 12 register tokens inserted among 196 patch tokens, and extracted again.
 
 use crate::bench::ops::*;
 use cpu::registers as oracle;
@@ -31,7 +31,7 @@ pub fn cases(c: &mut Cases) {
     shapes.dedup();
     for (model, b, d) in shapes {
         let (tokens, registers) = (b * L * d, b * N * d);
-        // dx is moved, dr read and summed
+        // backward: dx is copied, and dr is read and summed
         let case = c.case(format!("insert {model} {N}+{L}x{b}")).floors([Floor::bytes(8 * (tokens + registers)); 2]);
         case.check(2, "images", move |v| expect_insert(v, d)).op(move |r, x| {
             let (all, registers) = (x.leaf("x", Axis(0), &[b, L, d])?, x.leaf("r", Whole, &[1, N, d])?);

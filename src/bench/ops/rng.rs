@@ -1,4 +1,4 @@
-//! rng: the draws of a step.
+//! rng: the random numbers of a training step.
 
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
@@ -6,7 +6,7 @@ use cpu::rng as oracle;
 use ops::rng;
 use ops::step::StepState;
 
-/// Rows of DropPath factors: the layers of a model.
+/// Layers of a model, which are the rows of its DropPath factors.
 const LAYERS: usize = 32;
 const STEP: u32 = 5;
 const SEED: u32 = 7;
@@ -18,7 +18,7 @@ fn state(x: &Fill) -> Result<Tensor> {
     Ok(state)
 }
 
-/// Word `i` of the stream.
+/// Random word `i` of the stream.
 fn word(i: usize) -> u32 {
     oracle::philox([(i / 4) as u32, STREAM, STEP, 0], [SEED, 0])[i % 4]
 }
@@ -38,7 +38,7 @@ pub fn cases(c: &mut Cases) {
         case.check(4096, "numbers", |v| Ok(vec![want("uniform", uniform(v), Tol::EXACT)]))
             .launches(move |r, x| Ok(vec![result("uniform", Axis(0), rng::uniform(r, &state(x)?, STREAM, &[n])?)]));
         let case = c.case(format!("normal {n}")).floor(floor);
-        // WGSL grants sin and cos an error of 2^-11, times a radius of up to 5.8
+        // WGSL allows sin and cos an error of 2⁻¹¹, which is multiplied by a radius of up to 5.8
         let tol = Tol { rel: 0.0, abs: 3e-3 };
         case.check(4096, "numbers", move |v| Ok(vec![want("normal", normal(v), tol)]))
             .launches(move |r, x| Ok(vec![result("normal", Axis(0), rng::normal(r, &state(x)?, STREAM, &[n])?)]));

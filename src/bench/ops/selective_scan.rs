@@ -1,4 +1,4 @@
-//! selective_scan: both directions of the mixer's scan with 16 states, gated.
+//! selective_scan: the Mamba mixer's gated scan in two directions, with 16 states.
 
 use crate::bench::ops::*;
 use cpu::selective_scan::{Dims, Inputs, backward, forward};
@@ -31,8 +31,8 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
         dchannel_params[start..start + grad.len()].copy_from_slice(grad);
     }
     let dxz: Vec<f64> = back.dz.chunks(e).flat_map(|dz| [vec![0.0; e], dz.to_vec()].concat()).collect();
-    // one rounding per step, exp to a few ulp; dxdbl sums over E, dchannel_params over B·L; what is f16 misses 2⁻¹¹ of
-    // itself, and where two directions meet twice that
+    // one rounding error per step, and exp with an error of a few ulp; dxdbl sums over E, dchannel_params over B·L. f16
+    // results have a relative error of 2⁻¹¹, and twice that where two directions are added
     let share = if half { 1.5e-3 } else { 2e-5 };
     let wants = [("out", it.out), ("du", back.du), ("ddelta", back.ddelta), ("dxdbl", back.dxdbl)];
     let wants = wants.into_iter().chain([("dchannel_params", dchannel_params), ("dxz", dxz)]);
@@ -46,7 +46,8 @@ fn case(c: &mut Cases, name: String, [b, l, e, rank]: [usize; 4], algorithm: Opt
         |bytes, flops, exps| Floor::of(if half { bytes / 2 } else { bytes } * n, flops * S * N * n, exps * S * N * n);
     let mut draft = c.case(name).fact("directions", S).fact("states", N);
     if timed {
-        // per state and step: forward δA, δuB, h, y; backward h again, p, λ and the sums of du, ddelta, dB, dC, dA
+        // flops per state and step. forward: δ·A, δ·u·B, h, y. backward: h again, p, λ, and the sums for du, ddelta,
+        // dB, dC, dA
         draft = draft.floors([floor(4 * (2 * S + 2), 6, 1), floor(16 * S + 8 + 16, 18, 2)]);
     }
     draft.check(1, "images", move |v| expect(v, half)).op(move |r, x| {
@@ -64,7 +65,7 @@ pub fn cases(c: &mut Cases) {
         let name = format!("{algorithm:?} small").to_lowercase();
         case(c, name, [1, 53, c.scope.awkward(), 4], Some(algorithm), false);
     }
-    // the ladder of the shader: both ways at the shapes where either could win
+    // for the list `tried` in the shader: both algorithms at shapes where either could be the faster
     let (few, many) = if c.scope.quick { (1, 2) } else { (1, 128) };
     for (b, l) in [(many, 98), (few, 592)] {
         for algorithm in [Algorithm::Sequential, Algorithm::Chunked] {

@@ -1,16 +1,17 @@
-//! tokens: the visible half of 196 patches is gathered, gets positions, and is restored among mask tokens.
+//! tokens: gathering the visible half of 196 patches, adding positions, and restoring the rest as mask tokens.
 
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::tokens::{Dims, gather, gather_backward, restore, restore_backward};
 use ops::tokens;
 
-/// Moved, or a sum of two.
+/// Tolerance of values that are copied, or the sum of two.
 const TOL: Tol = Tol { rel: 1e-7, abs: 1e-7 };
-/// Sums over B, or over B·L.
+/// Tolerance of sums over B or B·L.
 const SUMS: f64 = 2e-6;
 
-/// ids (B, V) and inv (B, L): other tokens in every sample. 31 has no factor in common with 196.
+/// ids (B, V) and inv (B, L), with other visible tokens in every sample. 31 and 196 have no common factor, so
+/// multiplying by 31 permutes the tokens.
 fn tables(x: &Fill, Dims { b, l, v, .. }: Dims) -> Result<(Tensor, Tensor)> {
     let (mut ids, mut inv) = (Vec::new(), vec![u32::MAX; b * l]);
     for (b, inv) in inv.chunks_exact_mut(l).enumerate() {
@@ -62,7 +63,7 @@ pub fn cases(c: &mut Cases) {
             let ((ids, inv), all) = (tables(x, dim)?, x.leaf("x", Axis(0), &[b, dim.l, d])?);
             Ok(vec![out("y", Axis(0), tokens::gather(r, &all, &ids, &inv)?)])
         });
-        // dx is dout itself
+        // backward: dx is dout itself, and only dtable is computed
         let case = c.case(name("embed")).floors([8 * some + 4 * table, 4 * (some + table)].map(Floor::bytes));
         case.check(2, "images", move |v| expect_embed(v, d)).op(move |r, x| {
             let ((ids, inv), table) = (tables(x, dim)?, x.leaf("table", Whole, &[dim.l, d])?);

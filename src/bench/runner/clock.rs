@@ -1,4 +1,4 @@
-//! Time on the device.
+//! Timing of programs on the device.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -7,34 +7,35 @@ use crate::bench::case::{Case, Direction};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Program, Work};
 
-/// Working sets are rotated until they take this many bytes: past the last-level cache of any GPU.
+/// Bytes that the copies of a case take together: more than the last-level cache of any GPU, see [`rotated`].
 const ROTATE: u64 = 512 << 20;
-/// Samples of a case: at least, at most, and how long they may take together.
+/// Least and most samples of a case.
 const SAMPLES: (usize, usize) = (5, 50);
+/// Time for all samples of a case, on a GPU and on a CPU. After it, sampling ends if the least number is reached.
 const BUDGET: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(200)];
-/// Replays before the first sample.
+/// Least replays before the first sample.
 const WARM_UP: u64 = 3;
 
-/// How time is taken.
+/// The clock that measures: GPU timestamps (CUDA events), or the host's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// By the host's clock in spite of timestamps: includes what happens between launches.
+    /// Use the host's clock even if the adapter has timestamps. It includes the time between launches.
     pub wall: bool,
 }
 
-/// Seconds of one replay.
+/// Statistics of the samples of a case, in seconds per replay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seconds {
-    /// The fastest sample.
+    /// Fastest sample.
     pub min: f64,
-    /// The middle one.
+    /// Median sample.
     pub median: f64,
-    /// How many there were.
+    /// Number of samples.
     pub samples: usize,
 }
 
 impl Seconds {
-    /// Of samples, at least one.
+    /// Statistics of at least one sample; NaN without any.
     pub fn of(mut samples: Vec<f64>) -> Self {
         samples.sort_by(f64::total_cmp);
         let at = |i: usize| samples.get(i).copied().unwrap_or(f64::NAN);
@@ -43,17 +44,18 @@ impl Seconds {
 }
 
 impl Clock {
-    /// Timestamps where the adapter has them.
+    /// The host's clock if `wall` is set or the adapter has no timestamps, else timestamps.
     pub fn new(g: &Gpu, wall: bool) -> Self {
         Self { wall: wall || !g.caps().timestamps }
     }
 
-    /// What the figures were taken with.
+    /// Name of the clock, for the report.
     pub fn name(self) -> &'static str {
         if self.wall { "wall clock" } else { "timestamps" }
     }
 
-    /// Time of `iters` replays: the sum of the launches' own by timestamps, else the wall's up to the end of the last.
+    /// Total time of `iters` replays of the programs in turn. With timestamps, the sum of the launches' own times; with
+    /// the host's clock, the time from the first submission until the GPU is idle.
     pub fn elapsed(self, g: &Gpu, programs: &[&Program], iters: u64) -> Result<Duration> {
         let mut turns = programs.iter().cycle().take(iters as usize);
         if !self.wall {
@@ -68,7 +70,7 @@ impl Clock {
         Ok(start.elapsed())
     }
 
-    /// Samples until the time is spent.
+    /// Warms up and then times single replays, until the time budget is spent.
     pub fn sample(self, g: &Gpu, programs: &[&Program]) -> Result<Seconds> {
         self.elapsed(g, programs, WARM_UP.max(programs.len() as u64))?;
         let (start, budget) = (Instant::now(), BUDGET[usize::from(g.caps().software)]);
@@ -84,7 +86,7 @@ impl Clock {
     }
 }
 
-/// CPU time of this thread where the system tells, else the time since the first call.
+/// CPU time of this thread on Linux; elsewhere the wall time since the first call.
 pub fn thread_time() -> Duration {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
     let since = FIRST.elapsed();
@@ -92,11 +94,11 @@ pub fn thread_time() -> Duration {
     text.split(' ').next().and_then(|ns| ns.parse().ok()).map_or(since, Duration::from_nanos)
 }
 
-/// Copies of a case, each with inputs of its own. They are timed in rotation, so that no run finds its inputs in a
-/// cache from the run before. As many as fill `ROTATE` bytes, at most 8; one on a software adapter.
+/// Copies of a case, each with inputs of its own. They are timed in turn, so that no run finds its inputs in a cache
+/// from the run before. There are as many as fill `ROTATE` bytes, at most 8; on a software adapter there is one.
 ///
 /// # Errors
-/// [`Error::Limit`] or [`Error::OutOfMemory`] where the adapter is too small for the case.
+/// [`Error::Limit`] or [`Error::OutOfMemory`] if not even one copy fits the adapter.
 pub fn rotated(g: &Gpu, case: &Case, direction: Direction, floor: Work) -> Result<Vec<crate::bench::case::Built>> {
     let mut copies = vec![case.build(g, direction)?];
     let bytes = copies[0].program(direction).map_or(0, |p| p.plan().total()).max(floor.bytes).max(1);
@@ -104,7 +106,7 @@ pub fn rotated(g: &Gpu, case: &Case, direction: Direction, floor: Work) -> Resul
     while copies.len() < wanted {
         match case.build(g, direction) {
             Ok(copy) => copies.push(copy),
-            Err(Error::OutOfMemory(_)) => break, // as many as there is room for
+            Err(Error::OutOfMemory(_)) => break, // fewer copies will do
             Err(e) => return Err(e),
         }
     }

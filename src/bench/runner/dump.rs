@@ -1,7 +1,8 @@
-//! Inputs and results of a case as a safetensors file, for other implementations to read and to be compared with.
+//! Dump of a case: its inputs and results as a safetensors file, so that other implementations can compute the same and
+//! compare.
 //!
-//! `input.NAME`, `output.NAME`, `dout.NAME` (the gradient of an output), `grad.NAME` (that of an input); `config` in
-//! the metadata holds family, case and facts as JSON.
+//! Tensors are named `input.NAME`, `output.NAME`, `dout.NAME` (gradient of an output) and `grad.NAME` (gradient of an
+//! input). `config` in the metadata holds family, case and facts as JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,13 +15,14 @@ use crate::bench::inputs::Named;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
-/// `family-case.safetensors`, with `_` for what is no letter, digit or dot.
+/// Name of the dump: `family-case.safetensors`. In the case's name, characters other than letters, digits and dots
+/// become `_`.
 pub fn file_name(case: &Case) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
     format!("{}-{}.safetensors", case.family, case.name.chars().map(plain).collect::<String>())
 }
 
-/// Runs the case once on fresh inputs and writes them with the results.
+/// Runs the case once on new inputs, and writes inputs and results to a file in `folder`.
 pub fn dump(g: &Gpu, case: &Case, folder: &Path) -> Result<()> {
     let built = case.build(g, if case.has_rule() { Direction::Backward } else { Direction::Forward })?;
     let mut arrays = Vec::new();
@@ -36,7 +38,7 @@ pub fn dump(g: &Gpu, case: &Case, folder: &Path) -> Result<()> {
         }
         Ok(())
     };
-    add("input", &built.inputs)?; // before they are updated in place
+    add("input", &built.inputs)?; // before the run, because some operators update their inputs in place
     built.forward.run()?;
     if let Some(backward) = &built.backward {
         backward.run()?;

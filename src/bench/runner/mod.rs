@@ -1,4 +1,4 @@
-//! Cases against the clock: what `rowscan bench` and `cargo bench` run.
+//! Timing and reporting of cases, for `rowscan bench` and `cargo bench`.
 
 pub mod clock;
 pub mod dump;

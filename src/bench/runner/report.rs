@@ -1,4 +1,4 @@
-//! The lines that a person reads, and the JSON that a script does.
+//! The report of a bench: a table for people, and JSON for scripts.
 
 use std::fmt;
 use std::process::Command;
@@ -12,19 +12,19 @@ use crate::error::Error;
 use crate::gpu::{Caps, Precision, Work};
 use crate::ops::matmul::products;
 
-/// What became of a case.
+/// Outcome of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It was right, as far as it was compared, and took so long.
+    /// Its compared results were right; these are its times.
     Timed(Seconds),
-    /// The adapter is too small for it.
+    /// It was not run, because the adapter is too small for it. The text is the error.
     Skipped(String),
-    /// It was wrong, or broke; no time is given.
+    /// A result was wrong, or it failed to run, so it was not timed. The text is the error.
     Failed(String),
 }
 
 impl Outcome {
-    /// Of a case that did not run to its end.
+    /// Outcome of a case that ended with an error.
     pub fn of(e: &Error) -> Self {
         let line = e.to_string().lines().next().unwrap_or_default().to_string();
         match e {
@@ -37,39 +37,39 @@ impl Outcome {
 /// One line of the table.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Stem of the family.
+    /// Name of the operator family.
     pub family: &'static str,
-    /// Half of the operator.
+    /// Pass that was timed.
     pub direction: Direction,
-    /// What is special, and the shape.
+    /// Variant and shape.
     pub case: String,
-    /// What was compared with the oracle: `all`, or how much.
+    /// Share of the samples that was compared with the oracle: "all", or "2 of 128 images".
     pub checked: String,
-    /// The least work.
+    /// Least work.
     pub floor: Work,
-    /// As it went.
+    /// Times, or the reason why there are none.
     pub outcome: Outcome,
-    /// What another implementation has to know.
+    /// Parameters that another implementation needs to compute the same case.
     pub facts: Map<String, Value>,
 }
 
-/// Under which circumstances the rows were made.
+/// The rows of a run, and the circumstances in which they were measured.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The adapter.
     pub caps: Caps,
-    /// What it reaches at most.
+    /// Measured peak rates of the adapter.
     pub roof: Roof,
-    /// How time was taken.
+    /// The clock.
     pub clock: Clock,
-    /// How products were computed.
+    /// Precision of matrix products.
     pub precision: Precision,
-    /// The lines.
+    /// One row for each case and direction.
     pub rows: Vec<Row>,
 }
 
 impl Report {
-    /// Adapter, driver, version, commit, timer, precision.
+    /// The first lines of a report: adapter, driver, version, commit, clock and precision.
     pub fn title(caps: &Caps, clock: Clock, precision: Precision) -> String {
         let warning = if caps.software { "\nA software adapter: its figures say nothing about a GPU." } else { "" };
         let (version, commit) = (env!("CARGO_PKG_VERSION"), commit());
@@ -77,19 +77,19 @@ impl Report {
         format!("{caps}\nrowscan {version}, commit {commit}, by {}, products in {products}{warning}", clock.name())
     }
 
-    /// The names of the columns.
+    /// The line with the names of the columns.
     pub fn head() -> String {
         let head = ["family", "direction", "shape", "ms", "min", "GB/s", "GFLOP/s", "x floor", "compared"];
         let [family, direction, case, ms, min, gb, gflop, ratio, compared] = head;
         format!("{family:<15} {direction:<9} {case:<28} {ms:>9} {min:>9} {gb:>8} {gflop:>9} {ratio:>7}  {compared}")
     }
 
-    /// Whether nothing was wrong.
+    /// Whether no row failed. Skipped rows do not count as failed.
     pub fn passed(&self) -> bool {
         !self.rows.iter().any(|row| matches!(row.outcome, Outcome::Failed(_)))
     }
 
-    /// Everything, for scripts.
+    /// The whole report as JSON.
     pub fn json(&self) -> Value {
         json!({
             "format": "rowscan-bench/1",
@@ -112,7 +112,7 @@ impl Report {
 }
 
 impl Row {
-    /// One line under [`Report::head`].
+    /// The row as a line under [`Report::head`].
     pub fn line(&self, roof: &Roof) -> String {
         let Self { family, direction, case, checked, floor, outcome, .. } = self;
         let name = format!("{family:<15} {direction:<9} {case:<28}");
@@ -128,7 +128,7 @@ impl Row {
         }
     }
 
-    /// The same for scripts.
+    /// The row as JSON.
     pub fn json(&self, roof: &Roof) -> Value {
         let floor = roof.floor(self.floor);
         let mut row = json!({
@@ -159,7 +159,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// The commit that is checked out where this was built, with `+` if files differ from it; `unknown` elsewhere.
+/// Short hash of the commit that is checked out in the source folder, followed by `+` if files differ from it.
+/// "unknown" if there is no such folder.
 pub fn commit() -> String {
     let git = |args: &[&str]| {
         let out = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;

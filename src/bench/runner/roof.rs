@@ -1,4 +1,4 @@
-//! What the device reaches at most, measured in the same run, and the time that a case needs at least by it.
+//! The roofline: peak rates of the device, measured in the same run, and the least time that a case needs at them.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use crate::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
-/// Measured rates per second.
+/// Measured peak rates, per second.
 #[derive(Debug, Clone, Copy)]
 pub struct Roof {
-    /// Bytes read and written by `tensor.copy`.
+    /// Bytes per second, read and written, of `tensor.copy`.
     pub copy: f64,
-    /// Flops of the best variant of a large square f32 product.
+    /// Flops per second of our fastest variant of a large square product in f32.
     pub gemm: f64,
-    /// Flops of multiply-adds of independent chains in registers: no floor, but what the product above could reach.
+    /// Flops per second of multiply-adds in registers. Floors do not use it; it bounds what `gemm` could reach.
     pub fma: f64,
-    /// Exponentials of such chains.
+    /// Exponentials per second, computed in registers.
     pub exp: f64,
 }
 
@@ -30,17 +30,17 @@ params! {
     pub struct Chains { n: u32 }
 }
 
-/// Chains of an invocation, times their length.
+/// Operations per invocation of `roof.wgsl`: 4 independent chains of 256 dependent steps.
 const STEPS: usize = 4 * 256;
 const SRC: &str = wgsl!("roof");
 const EXPS: Kernel = Kernel::new::<Chains>("roof.exps", SRC, &[write(1, "out")]);
 const FMAS: Kernel = Kernel::new::<Chains>("roof.fmas", SRC, &[write(1, "out")]);
 
-/// The chains as data, for the shader tests.
+/// The kernels of this file, for the shader tests.
 pub const KERNELS: &[&Kernel] = &[&EXPS, &FMAS];
 
 impl Roof {
-    /// Measures all four, in about a second on a GPU.
+    /// Measures the four rates, in about a second on a GPU.
     pub fn measure(g: &Gpu, clock: Clock) -> Result<Self> {
         let (copied, side, groups) = if g.caps().software { (1 << 24, 512, 128) } else { (1 << 26, 4096, 16_384) };
         let copied = copied.min(g.caps().max_range() as usize / 4);
@@ -67,13 +67,14 @@ impl Roof {
         })
     }
 
-    /// Seconds that work takes at least: the slowest of the three, as if they overlapped.
+    /// Least time of `work` in seconds: the longest of its times for bytes, flops and exponentials, as if the three
+    /// overlapped completely.
     pub fn floor(&self, work: Work) -> f64 {
         let parts = [(work.bytes, self.copy), (work.flops, self.gemm), (work.exps, self.exp)];
         parts.iter().map(|&(work, rate)| work as f64 / rate).fold(0.0, f64::max)
     }
 
-    /// For scripts.
+    /// The rates as JSON, in units of 10⁹ per second.
     pub fn json(&self) -> Value {
         json!({
             "copy_GB/s": self.copy / 1e9, "gemm_GFLOP/s": self.gemm / 1e9,
@@ -89,7 +90,7 @@ impl fmt::Display for Roof {
     }
 }
 
-/// Seconds of the fastest of ten replays after three.
+/// Time in seconds of the fastest of ten replays, after three to warm up.
 fn best(g: &Gpu, clock: Clock, launch: impl Fn(&mut Recorder) -> Result<()>) -> Result<f64> {
     let program = Program::new(Recorder::inference(g).record(launch)?.0)?;
     clock.elapsed(g, &[&program], 3)?;

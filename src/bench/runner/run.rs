@@ -1,4 +1,4 @@
-//! The whole run without criterion: compare, time, tell, go on.
+//! The loop of `rowscan bench`, without criterion: compares and times one case after the other.
 
 use std::path::Path;
 
@@ -13,11 +13,12 @@ use crate::bench::selection::Scope;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Work};
 
-/// Compares and times every case of the scope; what is wrong or does not fit is a row that says so. `say` gets every
-/// line as soon as it is known. With `folder`, inputs and results of each timed case are written there.
+/// Compares and times every case of the scope. A case that is wrong or too large becomes a row with the reason, and the
+/// run goes on. `say` gets each line as soon as it is known. With `folder`, inputs and results of each timed case are
+/// written there.
 ///
 /// # Errors
-/// When no family is left, when the roof cannot be measured, or when a file cannot be written.
+/// If the scope has an unknown name, the roof cannot be measured, the device is lost, or a file cannot be written.
 pub fn run(
     g: &Gpu, scope: &Scope, clock: Clock, folder: Option<&Path>, mut say: impl FnMut(String) -> Result<()>,
 ) -> Result<Report> {
@@ -44,7 +45,7 @@ pub fn run(
     Ok(report)
 }
 
-/// The rows of a case; none if it is only checked and right.
+/// The rows of a case: one per timed direction. A case that is not timed has rows only if it is wrong.
 fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec<Row>> {
     let row = |direction, checked: &str, floor, outcome| Row {
         family: case.family,
@@ -87,7 +88,10 @@ fn time(g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work) -
     clock.sample(g, &programs)
 }
 
-/// An error that lists what there is, unless every name of the scope is known.
+/// Checks the names and numbers of the scope.
+///
+/// # Errors
+/// For an unknown name, with a list of the known ones, or a number that is out of range.
 fn expect_known(scope: &Scope) -> Result<()> {
     let families: Vec<_> = ops::ALL.iter().map(|(name, _)| *name).chain([step::FAMILY]).collect();
     if let Some(unknown) = scope.families.iter().find(|name| !families.contains(&name.as_str())) {

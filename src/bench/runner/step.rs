@@ -1,8 +1,9 @@
-//! The whole MAP pretraining step of HybridNet, at 224 pixels with half of the patches hidden and without DropPath: the
-//! forward pass alone, with all that it saves, and forward, backward and AdamW.
+//! The family `step`: a MAP pretraining step of HybridNet, at 224 pixels, with half of the patches hidden and without
+//! DropPath. It is timed twice: the forward pass alone, including what it saves for the backward pass, and the whole
+//! step with backward pass and AdamW.
 //!
-//! By the host's clock, from the submission to the end: what happens between launches is part of a step. Against an
-//! oracle it is compared by `rowscan check`; here the loss has to be a number.
+//! The host's clock times it, because the time between launches is part of a step. Its values are not compared here,
+//! except that the loss must be finite: `rowscan check` compares them with PyTorch.
 
 use serde_json::json;
 
@@ -17,10 +18,11 @@ use crate::train::pretrain::settings::Settings;
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 
-/// The name that `--family` knows.
+/// Name of this family for `--family`.
 pub const FAMILY: &str = "step";
 
-/// Rows of every size and batch of the scope; our own smallest model if it is `quick` and names no size.
+/// The rows of each model size and batch size of the scope. A `quick` scope without sizes uses `micro`, our smallest
+/// model.
 pub fn rows(g: &Gpu, scope: &Scope) -> Result<Vec<Row>> {
     let usual = if scope.quick { &["micro"][..] } else { &["tiny", "small", "base", "large"] };
     let sizes: Vec<&str> =
@@ -46,7 +48,7 @@ fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<R
         let images: Vec<u8> = (0..pixels).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
         let loss = trainer.step(&images, &mask, 0, 1e-4)?.to_vec(g)?[0];
         if !loss.is_finite() {
-            return Err(Error::Mismatch(format!("the loss is {loss}")));
+            return Err(Error::Mismatch(format!("{size}, batch {batch}: the loss is {loss}, expected a finite number")));
         }
         facts.insert("loss".into(), json!(loss));
         let mut times = Vec::new();

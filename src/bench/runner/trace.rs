@@ -1,7 +1,7 @@
-//! Launch times as a Chrome trace: for chrome://tracing and Perfetto.
+//! Launch times as a Chrome trace, for chrome://tracing and Perfetto (PyTorch: `profiler.export_chrome_trace`).
 //!
-//! One track each for forward, backward and update. A module is a slice around its launches, a launch a slice named
-//! after its kernel. Times are microseconds from the start of the first launch.
+//! Forward pass, backward pass and update have a track each. A launch is a slice named after its kernel, inside the
+//! slice of its module. Times are microseconds from the start of the first launch.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::gpu::{LaunchTime, Phase};
 const TRACKS: [(Phase, &str); 3] =
     [(Phase::Forward, "forward"), (Phase::Backward, "backward"), (Phase::Update, "update")];
 
-/// The object that a `.json` trace file holds; `title` names the process.
+/// Content of a `.json` trace file. `title` is the name of the process in it.
 pub fn chrome_trace(title: &str, times: &[LaunchTime], roof: &Roof) -> Value {
     let mut events = vec![json!({ "ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": { "name": title } })];
     for (track, (_, name)) in TRACKS.iter().enumerate() {
@@ -21,7 +21,7 @@ pub fn chrome_trace(title: &str, times: &[LaunchTime], roof: &Roof) -> Value {
             "ph": "M", "name": "thread_sort_index", "pid": 1, "tid": track + 1, "args": { "sort_index": track },
         }));
     }
-    let mut end = 0; // launches of one queue may overlap by a little, slices of one track may not
+    let mut end = 0; // launches may overlap a little, slices of one track may not: the next one begins here
     let mut at = 0;
     for module in times.chunk_by(|a, b| (a.phase, &a.scope) == (b.phase, &b.scope)) {
         let track = 1 + TRACKS.iter().position(|(phase, _)| *phase == module[0].phase).unwrap_or_default();
@@ -69,7 +69,7 @@ mod tests {
         };
         let times = [
             time("matmul.tiled", "layers.0", Phase::Forward, 0, 400),
-            time("conv1d.forward", "layers.0", Phase::Forward, 390, 110), // overlaps by ten
+            time("conv1d.forward", "layers.0", Phase::Forward, 390, 110), // overlaps the launch before it by 10 ns
             time("reduce.sum", "", Phase::Forward, 600, 50),
             time("matmul.tiled", "layers.0", Phase::Backward, 700, 300),
             time("adamw.step", "", Phase::Update, 1000, 200),
