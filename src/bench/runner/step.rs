@@ -48,7 +48,9 @@ fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<R
         let images: Vec<u8> = (0..pixels).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
         let loss = trainer.step(&images, &mask, 0, 1e-4)?.to_vec(g)?[0];
         if !loss.is_finite() {
-            return Err(Error::Mismatch(format!("{size}, batch {batch}: the loss is {loss}, expected a finite number")));
+            return Err(Error::Mismatch(format!(
+                "{size}, batch {batch}: the loss is {loss}, expected a finite number"
+            )));
         }
         facts.insert("loss".into(), json!(loss));
         let mut times = Vec::new();
