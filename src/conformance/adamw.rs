@@ -1,4 +1,5 @@
-//! Kind `adamw`: some steps over a weight and a bias, with their own decay and one norm for clipping.
+//! Kind `adamw`: a few optimizer steps over a weight and a bias. Each has its own weight decay, and one gradient norm
+//! clips both.
 
 use super::compare::{OUTPUT, Report};
 use super::fixture::Fixture;
@@ -27,7 +28,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     };
     params.init(g, 0)?;
     params.load(g, &named("param."))?;
-    // every parameter has a gradient: its own place in the arena
+    // no backward pass runs here: every parameter's range of the gradient arena is declared to be its gradient
     let mut grads = params.grads();
     let mut r = Recorder::inference(g);
     for var in &vars {

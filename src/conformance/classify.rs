@@ -1,5 +1,6 @@
-//! Kinds `vit_classify` (timm's arguments), `mambar_classify` (Mamba-R's) and `vim_classify`: logits, losses with and
-//! without label smoothing, and the gradients of the smooth one.
+//! Kinds `vit_classify`, `mambar_classify` and `vim_classify`: logits, the losses with and without label smoothing, and
+//! the gradients of the loss with it. Configuration keys are the constructor's arguments: timm's for ViT, Mamba-R's for
+//! the others.
 
 use super::compare::Report;
 use super::fixture::Fixture;
@@ -13,7 +14,7 @@ use crate::ops::{patchify, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-/// The ViT that timm's constructor arguments (with timm's defaults) describe.
+/// The ViT with timm's constructor arguments and defaults.
 pub fn vit(f: &Fixture) -> Result<Config> {
     let pool = match f.config("global_pool").as_str().unwrap_or("token") {
         "token" => Pool::Token,
@@ -21,7 +22,7 @@ pub fn vit(f: &Fixture) -> Result<Config> {
         other => return Err(f.error(format!("config `global_pool` is {other}, expected token or avg"))),
     };
     let common = common(f, 768)?;
-    // timm rounds the MLP's width down
+    // the ratio follows from the weights, because timm rounds the MLP's width down
     let hidden = axis(f, "param.blocks.0.mlp.fc1.weight", 0);
     Ok(Config {
         family: Family::VIT,
@@ -36,7 +37,7 @@ pub fn vit(f: &Fixture) -> Result<Config> {
     })
 }
 
-/// The Mamba-R that its constructor arguments (with their defaults) describe.
+/// The Mamba-R with its constructor arguments and defaults.
 pub fn mambar(f: &Fixture) -> Result<Config> {
     let mixer = "param.layers.0.mixer";
     let inner = axis(f, &format!("{mixer}.A_log"), 0);
@@ -55,7 +56,7 @@ pub fn mambar(f: &Fixture) -> Result<Config> {
     })
 }
 
-/// The Vim with the class token in the middle.
+/// The Vim with its class token in the middle of the sequence.
 pub fn vim(f: &Fixture) -> Result<Config> {
     let order = match f.config("order").as_str().unwrap_or("rows") {
         "rows" => Order::Rows,
@@ -65,7 +66,7 @@ pub fn vim(f: &Fixture) -> Result<Config> {
     Ok(Config { family: Family::VIM, registers: 1, pool: Pool::Token, order, ..mambar(f)? })
 }
 
-/// What all have.
+/// The fields that all three models read alike, and defaults for the rest. `width` is the default of `embed_dim`.
 fn common(f: &Fixture, width: usize) -> Result<Config> {
     let (image_size, image_width) = match f.numbers("img_size").as_deref() {
         Some(&[height, width]) => (height as usize, Some(width as usize)),
@@ -136,7 +137,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Resu
     gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
 }
 
-/// Targets (B, K): 1 − ε + ε/K for the label, ε/K for the others.
+/// Targets (B, K) with label smoothing ε: 1 − ε + ε/K for the label, ε/K for the other classes.
 fn soft(g: &Gpu, labels: &[usize], k: usize, smoothing: f64) -> Result<Tensor> {
     let off = smoothing / k as f64;
     let row = |label: usize| (0..k).map(move |c| (off + if c == label { 1.0 - smoothing } else { 0.0 }) as f32);

@@ -1,4 +1,4 @@
-//! Differences, tolerances and the table that `rowscan check` prints.
+//! Comparing tensors: differences, tolerances, and the table that `rowscan check` prints.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::fixture::{Array, Fixture};
 pub const OUTPUT: f64 = 1e-5;
 /// Relative L2 error allowed on each gradient in f32.
 pub const GRADIENT: f64 = 1e-4;
-/// Absolute error allowed where the reference is zero.
+/// Absolute error allowed if the reference is zero.
 pub const ZERO: f64 = 1e-6;
 
 /// One compared tensor.
@@ -20,14 +20,14 @@ pub struct Row {
     pub shape: Vec<usize>,
     /// Largest absolute difference.
     pub max_abs: f64,
-    /// ‖ours − theirs‖ / ‖theirs‖; the largest absolute value of ours where theirs is zero.
+    /// ‖ours − theirs‖ / ‖theirs‖; if `theirs` is zero, the largest absolute value of `ours`.
     pub error: f64,
-    /// What `error` may be.
+    /// Largest `error` that passes.
     pub tolerance: f64,
 }
 
 impl Row {
-    /// Whether the tensor is close enough; NaN is not.
+    /// Whether the error is within its tolerance. NaN is not.
     pub fn passed(&self) -> bool {
         self.error <= self.tolerance
     }
@@ -38,7 +38,7 @@ impl Row {
 pub struct Report {
     /// The file.
     pub path: String,
-    /// Its kind.
+    /// Kind of the fixture.
     pub kind: String,
     /// The tensors, in the order in which they were compared.
     pub rows: Vec<Row>,
@@ -49,12 +49,12 @@ impl Report {
         Self { path: fixture.path.display().to_string(), kind: fixture.kind.clone(), rows: Vec::new() }
     }
 
-    /// Whether at least one tensor was compared and all are close enough.
+    /// Whether at least one tensor was compared, and all passed.
     pub fn passed(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(Row::passed)
     }
 
-    /// ‖ours − theirs‖ against `tolerance`·‖theirs‖; absolutely where theirs is all zero.
+    /// Compares ‖ours − theirs‖ with `tolerance`·‖theirs‖. If `theirs` is all zero, [`Report::zero`] compares instead.
     pub(super) fn relative(&mut self, name: &str, ours: &[f32], theirs: &Array, tolerance: f64) {
         let norm = theirs.values.iter().map(|v| v * v).sum::<f64>().sqrt();
         if norm == 0.0 {
@@ -65,20 +65,20 @@ impl Report {
         if ours.len() == theirs.values.len() {
             let difference = |(o, t): (&f32, &f64)| if f64::from(*o) == *t { 0.0 } else { f64::from(*o) - t };
             let differences: Vec<f64> = ours.iter().zip(&theirs.values).map(difference).collect();
-            // NaN has to survive: f64::max drops it, so the sum of squares decides
+            // f64::max drops NaN, but the sum of squares keeps it, so `error` becomes NaN and the row fails
             row.max_abs = differences.iter().fold(0.0, |m, d| d.abs().max(m));
             row.error = differences.iter().map(|d| d * d).sum::<f64>().sqrt() / norm;
         }
         self.rows.push(row);
     }
 
-    /// |ours − theirs| of a single number against `tolerance`.
+    /// Compares |ours − theirs| of a single number with `tolerance`.
     pub(super) fn absolute(&mut self, name: &str, ours: f64, theirs: f64, tolerance: f64) {
         let error = (ours - theirs).abs();
         self.rows.push(Row { name: name.into(), shape: vec![1], max_abs: error, error, tolerance });
     }
 
-    /// max |ours| where it should be zero.
+    /// Compares max |ours| with [`ZERO`], for a tensor that should be zero.
     pub(super) fn zero(&mut self, name: &str, ours: &[f32], shape: &[usize]) {
         let finite = ours.iter().all(|v| v.is_finite()) && ours.len() == shape.iter().product::<usize>();
         let largest = ours.iter().fold(0.0, |m, v| f64::from(v.abs()).max(m));

@@ -1,4 +1,4 @@
-//! Reading a fixture: metadata, configuration, tensors in f64.
+//! Reading a fixture: its kind, its configuration, and its tensors as f64.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 /// A tensor of a fixture.
 #[derive(Debug, Clone, Default)]
 pub struct Array {
-    /// Sizes, outermost first.
+    /// Size of each dimension, outermost first.
     pub shape: Vec<usize>,
-    /// Values, whatever the file stores them in.
+    /// Values, converted to f64 from any type in the file.
     pub values: Vec<f64>,
 }
 
 impl Array {
-    /// The values in the precision of the GPU.
+    /// The values as f32.
     pub fn f32(&self) -> Vec<f32> {
         self.values.iter().map(|&v| v as f32).collect()
     }
@@ -29,7 +29,7 @@ impl Array {
 pub struct Fixture {
     /// The file.
     pub path: PathBuf,
-    /// What it is a case of.
+    /// Kind of the fixture, one of [`super::KINDS`].
     pub kind: String,
     config: Value,
     unused: Vec<String>,
@@ -54,7 +54,10 @@ fn decode(view: &safetensors::tensor::TensorView<'_>) -> Option<Vec<f64>> {
 }
 
 impl Fixture {
-    /// Reads the whole file.
+    /// Reads a fixture file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no safetensors file, or its metadata are not those of a fixture.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let broken = |e: safetensors::SafeTensorError| Error::file(path, format!("not a safetensors file: {e}"));
@@ -91,17 +94,17 @@ impl Fixture {
         })
     }
 
-    /// The error of this file.
+    /// An error about this file.
     pub fn error(&self, reason: impl std::fmt::Display) -> Error {
         Error::file(&self.path, reason)
     }
 
-    /// A value of the configuration; `null` where there is none.
+    /// A value of the configuration, or `null` if it has no such key.
     pub fn config(&self, key: &str) -> &Value {
         &self.config[key]
     }
 
-    /// A whole number of the configuration.
+    /// A whole number of the configuration, up to 2²⁴, or `default` if it has no such key.
     pub fn size(&self, key: &str, default: usize) -> Result<usize> {
         match &self.config[key] {
             Value::Null => Ok(default),
@@ -113,7 +116,7 @@ impl Fixture {
         }
     }
 
-    /// A number of the configuration.
+    /// A number of the configuration, or `default` if it has no such key.
     pub fn number(&self, key: &str, default: f64) -> Result<f64> {
         match &self.config[key] {
             Value::Null => Ok(default),
@@ -121,7 +124,7 @@ impl Fixture {
         }
     }
 
-    /// A yes or no of the configuration.
+    /// A boolean of the configuration, or `default` if it has no such key.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match &self.config[key] {
             Value::Null => Ok(default),
@@ -131,32 +134,36 @@ impl Fixture {
         }
     }
 
-    /// A list of numbers of the configuration.
+    /// A list of numbers of the configuration, or `None` if there is no such list.
     pub fn numbers(&self, key: &str) -> Option<Vec<f64>> {
         self.config[key].as_array()?.iter().map(Value::as_f64).collect()
     }
 
-    /// A tensor that may be absent.
+    /// The tensor of this name, if there is one.
     pub fn find(&self, name: &str) -> Option<&Array> {
         self.tensors.get(name)
     }
 
-    /// A tensor that has to be there.
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// If there is none.
     pub fn get(&self, name: &str) -> Result<&Array> {
         self.find(name).ok_or_else(|| self.error(format!("tensor `{name}` is missing")))
     }
 
-    /// All tensors whose name starts with `prefix`, by the rest of the name.
+    /// All tensors whose name starts with `prefix`, with the rest of the name.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Array)> {
         self.tensors.iter().filter_map(move |(name, array)| Some((name.strip_prefix(prefix)?, array)))
     }
 
-    /// Parameters that must have no gradient at all.
+    /// Names of the parameters that must have no gradient (`.grad is None`), because the loss does not use them.
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
 
-    /// Whether the true gradient is zero, so that it is judged absolutely.
+    /// Whether the exact gradient of this parameter is 0, so that its absolute value is compared instead of a relative
+    /// error.
     pub fn is_zero(&self, name: &str) -> bool {
         self.zero.iter().any(|z| z == name)
     }

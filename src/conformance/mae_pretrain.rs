@@ -1,4 +1,4 @@
-//! Kind `mae_pretrain`: MAE from the arguments and under the names of the transformers library.
+//! Kind `mae_pretrain`: MAE, with the configuration keys and parameter names of transformers' ViTMAE.
 
 use super::compare::{OUTPUT, Report};
 use super::fixture::Fixture;
@@ -47,7 +47,8 @@ fn config(f: &Fixture) -> Result<Config> {
     })
 }
 
-/// Ascending argsort of noise (B, L): the lowest (1 − ratio)·L are visible, in that order.
+/// The batch and the mask (B, L) that follow from MAE's noise (B, L): the (1 − ratio)·L tokens with the least noise are
+/// visible, in ascending order of noise.
 fn batch(r: &mut Recorder, f: &Fixture, config: &Config, images: &Tensor) -> Result<(MaskedBatch, Vec<f32>)> {
     let noise = f.get("input.noise")?;
     let (l, b) = (config.tokens(), images.shape().first().copied().unwrap_or(0));

@@ -1,5 +1,5 @@
-//! Kinds `map_pretrain` and the model of `map_train`: HybridNet with the MAP decoder, from official constructor
-//! arguments.
+//! Kind `map_pretrain`, and the model of kind `map_train`: HybridNet with the MAP decoder, configured by the arguments
+//! of the official constructor.
 
 use super::compare::Report;
 use super::fixture::Fixture;
@@ -15,7 +15,8 @@ use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::pretrain::mask::PatchMask;
 
-/// The configuration that official constructor arguments (with official defaults) and the given weights describe.
+/// The model configuration from the official constructor's arguments, with its defaults, and from the shapes of the
+/// weights.
 pub(super) fn config(f: &Fixture) -> Result<Config> {
     let depth = f.size("depth", 24)?;
     let width = f.size("embed_dim", 192)?;
@@ -65,12 +66,12 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
     Ok(config)
 }
 
-/// MMMT, and what is left over after the last T.
+/// The pattern MMMT repeated; `depth` counts the Mamba layers, and every third one is followed by a T.
 fn pattern(depth: usize) -> String {
     (1..=depth).map(|n| if n % 3 == 0 { "MT" } else { "M" }).collect()
 }
 
-/// A batch from normalised images (B, 3, H, W) and a mask (B, L).
+/// A batch from normalized images (B, 3, H, W) and a mask (B, L), in which 1 is hidden.
 pub(super) fn batch(r: &mut Recorder, f: &Fixture, images: &Tensor, mask: &[f32], patch: usize) -> Result<MaskedBatch> {
     let patches = patchify::from_nchw(r, images, patch)?;
     let [b, l, _] = patches.dims("patches")?;

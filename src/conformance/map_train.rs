@@ -14,9 +14,9 @@ use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::optimizer::{DecayRule, Group, Optimizer};
 
-/// A loss may differ by this much: 25 times what f32 rounding does to the reference.
+/// Absolute tolerance of a loss: 25 times the difference that f32 rounding makes in the reference.
 const LOSS: f64 = 2e-5;
-/// A weight, relative.
+/// Relative L2 tolerance of a weight.
 const WEIGHT: f64 = 3e-4;
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Kind `mamba_mixer`: one mixer, one- or bidirectional, weights under their official names.
+//! Kind `mamba_mixer`: one Mamba mixer, in one or two directions. Weights have their official names.
 
 use super::compare::{GRADIENT, OUTPUT, Report};
 use super::fixture::Fixture;

@@ -1,5 +1,5 @@
-//! Conformance: runs fixtures that another implementation computed, and compares tensor by tensor
-//! (tests/fixtures/README.md).
+//! Conformance: runs fixtures, which hold the inputs and results of another implementation (PyTorch), and compares our
+//! results tensor by tensor. `tests/fixtures/README.md` describes the fixtures.
 
 mod adamw;
 mod classify;
@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
-/// Kinds of fixtures that can be checked.
+/// The kinds of fixtures.
 pub const KINDS: &[&str] = &[
     "map_pretrain",
     "map_train",
@@ -35,11 +35,10 @@ pub const KINDS: &[&str] = &[
     "tables",
 ];
 
-/// Runs one fixture file.
+/// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
 ///
 /// # Errors
-/// When the file is no fixture, its kind is unknown, or it does not fit the adapter. A difference is no error: it is in
-/// the report.
+/// If the file is no fixture, its kind is unknown, its sizes contradict each other, or it does not fit the adapter.
 pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
     let fixture = Fixture::open(path)?;
     let mut report = Report::new(&fixture);
@@ -57,7 +56,7 @@ pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
     .map_err(|e| match e {
-        Error::Argument { .. } => Error::file(path, e), // sizes that contradict each other
+        Error::Argument { .. } => Error::file(path, e), // the arguments came from the file
         other => other,
     })?;
     Ok(report)

@@ -1,4 +1,4 @@
-//! What the kinds that run whole models share.
+//! Helpers for the kinds that run whole models.
 
 use serde_json::Value;
 
@@ -11,28 +11,28 @@ use crate::nn::{Directions, Params, Weights};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
 
-/// The parameters of the file under the names it gives them.
+/// The parameters of the file, under the file's names.
 pub fn weights(f: &Fixture) -> Weights {
     f.with_prefix("param.").map(|(name, array)| (name.to_string(), (array.shape.clone(), array.f32()))).collect()
 }
 
-/// An axis of a tensor of the file, if it is there.
+/// Size of an axis of a tensor, if the file has the tensor.
 pub fn axis(f: &Fixture, name: &str, axis: usize) -> Option<usize> {
     f.find(name).and_then(|array| array.shape.get(axis).copied())
 }
 
-/// Both scan directions, joined as the argument `if_divide_out` says.
+/// How two scan directions are combined for a value of the official argument `if_divide_out`: averaged or added.
 pub fn directions(divide_out: bool) -> Directions {
     if divide_out { Directions::Mean } else { Directions::Sum }
 }
 
-/// Number of blocks or layers: of tensors `param.{prefix}{i}.{suffix}`.
+/// Number of layers: i = 0, 1, … as long as the file has `param.{prefix}{i}.{suffix}`.
 pub fn count(f: &Fixture, prefix: &str, suffix: &str) -> usize {
     (0..).take_while(|i| f.find(&format!("param.{prefix}{i}.{suffix}")).is_some()).count()
 }
 
-/// DropPath's factors keep / (1 − p), (places, B padded to 64), from the draws of the file. A place without draws there
-/// drops nothing.
+/// DropPath's factors, keep / (1 − p), from the 0/1 draws of the file. The shape is (places, B padded to a multiple of
+/// 64). A place without draws in the file drops nothing. `None` if the file has no draws.
 pub fn drop_path(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
     if f.with_prefix("drop_path.").next().is_none() {
         return Ok(None);
@@ -69,7 +69,11 @@ pub fn loss(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var) -
     Ok(())
 }
 
-/// Compares every gradient of the file; the file's name of a parameter is `ours(name)` here, and perhaps a third of it.
+/// Compares every gradient of the file. `ours` maps the file's name of a parameter to our name and, if the file splits
+/// our qkv into three tensors, to the third (0, 1 or 2) that it holds.
+///
+/// # Errors
+/// If a gradient belongs to no parameter, or a parameter that should have none has one.
 pub fn gradients(
     g: &Gpu, f: &Fixture, report: &mut Report, params: &Params, grads: &Grads,
     ours: impl Fn(&str) -> (String, Option<usize>),
@@ -91,7 +95,7 @@ pub fn gradients(
     }
     for name in f.unused() {
         if params.has_gradient(&ours(name).0, grads) {
-            return Err(f.error(format!("`{name}` has a gradient here, but should have none")));
+            return Err(f.error(format!("`{name}` has a gradient, expected none, as `unused_parameters` lists it")));
         }
     }
     Ok(())

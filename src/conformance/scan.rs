@@ -1,4 +1,4 @@
-//! Kind `selective_scan`: the operator alone, one direction, from the layouts of the reference (B, D, L).
+//! Kind `selective_scan`: the operator alone, in one direction. Tensors of the file have mamba_ssm's layout (B, D, L).
 
 use super::compare::{GRADIENT, OUTPUT, Report};
 use super::fixture::{Array, Fixture};
@@ -8,7 +8,7 @@ use crate::ops::selective_scan::{ScanOptions, selective_scan};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
-/// (b, rows, cols) → (b, cols, rows).
+/// Transposes (b, rows, cols) to (b, cols, rows).
 fn swap(values: &[f32], [b, rows, cols]: [usize; 3]) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len());
     for i in 0..b {

@@ -1,4 +1,5 @@
-//! Kind `tables`: activations, the decoder mask, RMSNorm with residual, and the resize of position embeddings.
+//! Kind `tables`: single operators. Activations, the decoder's mask, RMSNorm with residual, and resizing of position
+//! embeddings.
 
 use super::compare::{OUTPUT, Report};
 use super::fixture::Fixture;
@@ -64,14 +65,14 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// An additive mask (0 or −∞) as 1 and 0.
+/// Converts an additive attention mask (0 or −∞) to 1 for seen and 0 for hidden keys.
 fn allowed(mask: &super::fixture::Array) -> super::fixture::Array {
     let values = mask.values.iter().map(|&v| if v == 0.0 { 1.0 } else { 0.0 }).collect();
     super::fixture::Array { shape: mask.shape.clone(), values }
 }
 
-/// The mask as the attention kernel applies it: equal scores over one-hot values give 1 / (allowed keys) where a key is
-/// seen and 0 where not.
+/// The row-causal mask as the attention kernel applies it, 1 for seen and 0 for hidden keys. All scores are equal and
+/// the values are one-hot, so the output is 1 / (number of seen keys) for each seen key and 0 for the others.
 fn decoder_mask(g: &Gpu, side: usize) -> Result<Vec<f32>> {
     let l = side * side;
     let row = |i: usize| (0..3 * l).map(move |c| if c == 2 * l + i { 1.0 } else { 0.0 });
