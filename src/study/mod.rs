@@ -1,5 +1,5 @@
-//! The paper's tables at a reduced scale: each cell is pretrained, fine-tuned and tested, and stands beside the paper's
-//! number.
+//! Studies: the paper's tables reproduced at a reduced scale. Each cell is pretrained, fine-tuned and tested, and its
+//! accuracy is printed beside the paper's.
 
 mod plot;
 mod report;

@@ -1,4 +1,4 @@
-//! A table as a picture: our accuracy over the paper's, with a point and an error bar for each cell.
+//! Plot of a table: for each cell a point with an error bar, our accuracy against the paper's.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::run::record::write_atomic;
 
 const COLOURS: [RGBColor; 3] = [RGBColor(31, 92, 170), RGBColor(200, 80, 30), RGBColor(40, 130, 70)];
 
-/// Writes the SVG; cells that have not run are left out.
+/// Writes the plot as an SVG file. Cells that have not run are left out.
 ///
 /// # Errors
-/// When no cell has run, or the file cannot be written.
+/// If no cell has run, or the file cannot be written.
 pub fn plot(path: &Path, table: &Table, scores: &[Scores]) -> Result<()> {
     let groups = table.groups();
     let points: Vec<Point> = table
@@ -44,7 +44,8 @@ struct Point {
     label: String,
 }
 
-/// Points in the same place share one label, that of the last one.
+/// Joins the labels of points in the same place, so that they do not cover each other. The last of these points gets
+/// the joined label, the others an empty one.
 fn share_labels(mut points: Vec<Point>) -> Vec<Point> {
     for i in 1..points.len() {
         let (before, rest) = points.split_at_mut(i);
@@ -57,7 +58,7 @@ fn share_labels(mut points: Vec<Point>) -> Vec<Point> {
     points
 }
 
-/// The range of the values with a margin; never empty.
+/// The range of the values, enlarged on both sides by `margin` times its length, at least by 0.5.
 fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> std::ops::Range<f64> {
     let (lo, hi) = (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
     let spare = ((hi - lo) * margin).max(0.5);

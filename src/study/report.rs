@@ -1,13 +1,14 @@
-//! Results beside the paper's: a markdown table, and whether the cells stand in the paper's order.
+//! Report of a table: our results beside the paper's in markdown, and whether the cells rank in the paper's order.
 
 use std::fmt::Write;
 
 use super::table::{Cell, Table};
 
-/// Top-1 accuracies in percent of one cell, one for each finished seed.
+/// Top-1 accuracy of one cell in percent, for each finished seed.
 pub type Scores = Vec<f64>;
 
-/// Mean and sample standard deviation, 0 for a single score; `None` without scores.
+/// Mean and sample standard deviation (÷ n−1) of the scores. The deviation of a single score is 0. `None` without
+/// scores.
 pub fn mean_deviation(scores: &[f64]) -> Option<(f64, f64)> {
     let n = scores.len() as f64;
     let mean = scores.iter().sum::<f64>() / n;
@@ -15,21 +16,21 @@ pub fn mean_deviation(scores: &[f64]) -> Option<(f64, f64)> {
     (!scores.is_empty()).then(|| (mean, (squares / (n - 1.0).max(1.0)).sqrt()))
 }
 
-/// Agreement of our order of the cells with the paper's.
+/// Comparison of the order of the cells, by accuracy, here and in the paper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
-    /// Pairs of cells that differ in the paper and are both finished here.
+    /// Pairs of finished cells whose accuracies differ in the paper.
     pub pairs: usize,
-    /// Pairs that stand in the paper's order here.
+    /// Pairs whose order here is the paper's.
     pub same: usize,
-    /// Pairs that stand the other way here, by more than the sum of both standard deviations. Cells with one seed never
-    /// count, as their deviation is unknown.
+    /// Pairs whose order here is the reverse, by more than the sum of both standard deviations. A cell with one seed
+    /// has an unknown deviation, which counts as 0 here: see `deviations`.
     pub reversed: usize,
-    /// Whether every cell has more than one seed.
+    /// Whether no cell has exactly one seed, so that every deviation is known.
     pub deviations: bool,
 }
 
-/// Compares the order of cells, each given as (accuracy in the paper, scores here).
+/// Compares the order of cells. Each cell is (accuracy in the paper, scores here).
 pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
     let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
     let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
@@ -47,7 +48,7 @@ pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
     found
 }
 
-/// The table in markdown. `scores` has an entry for each cell; `scale` is a sentence about the size of the experiment.
+/// The table in markdown. `scores` has one entry per cell. `scale` is a sentence about the size of the experiment.
 pub fn markdown(table: &Table, scores: &[Scores], scale: &str) -> String {
     let mut text = format!("## Table {}: {}\n\n{scale}\n", table.name, table.title);
     for group in table.groups() {
@@ -99,7 +100,7 @@ mod tests {
             (found.pairs, found.same, found.reversed)
         };
         assert_eq!(compare(&[(80.0, vec![10.0]), (81.0, vec![11.0]), (82.0, vec![12.0])]), (3, 3, 0));
-        // the last two stand the other way, the first of these within the noise
+        // two reversed pairs: the first within its deviations, the second beyond
         assert_eq!(compare(&[(80.0, vec![10.0, 12.0]), (81.0, vec![10.0, 11.0])]), (1, 0, 0));
         assert_eq!(compare(&[(80.0, vec![10.0, 10.2]), (81.0, vec![7.0, 7.2])]), (1, 0, 1));
         assert_eq!(compare(&[(80.0, vec![10.0]), (80.0, vec![9.0]), (81.0, vec![])]), (0, 0, 0));

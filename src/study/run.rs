@@ -1,7 +1,7 @@
-//! Running a table: each cell is pretrained, fine-tuned and tested. Cells with the same pretraining share that run.
+//! Running a table: each cell is pretrained, fine-tuned and tested. Cells with the same pretraining share its run.
 //!
-//! All runs lie in one folder, `pretrain-<key>` and `finetune-<key>`. The key is a hash of everything that decides the
-//! result, so a study that was stopped finds what it has done.
+//! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`. The key is a hash of everything that decides
+//! the result, so a study that was stopped finds its finished runs and continues the others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::train::finetune::settings as tuning;
 use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
 
-/// Fine-tuning recipe that a budget overrides.
+/// Fine-tuning recipe whose settings a budget overrides.
 const RECIPE: &str = "cifar";
 
 /// Model and settings of one cell with one seed.
@@ -36,9 +36,9 @@ pub struct Plan {
     pub config: Config,
     /// Settings of its pretraining; `None` trains from scratch.
     pub pretrain: Option<settings::Settings>,
-    /// Settings of its fine-tuning, without the checkpoint, which pretraining has yet to write.
+    /// Settings of its fine-tuning. The checkpoint to start from is not set, because pretraining has yet to write it.
     pub finetune: tuning::Settings,
-    /// DropPath at the last layer while fine-tuning.
+    /// DropPath rate of the last layer in fine-tuning (timm's `drop_path_rate`).
     drop_path: f64,
 }
 
@@ -47,20 +47,20 @@ pub struct Plan {
 pub struct Study {
     /// The table.
     pub table: Table,
-    /// Its scale.
+    /// How much its cells train.
     pub budget: Budget,
-    /// Data set with labels and a test split; its train split, opened.
+    /// Train split of a data set that has labels and a test split.
     pub data: Arc<Dataset>,
     /// Folder of all runs and results.
     pub dir: PathBuf,
-    /// Decoding threads; 0 takes one per core.
+    /// Threads that decode images (DataLoader's `num_workers`); 0 for one per core.
     pub threads: usize,
 }
 
-/// Hash of everything that decides a result, in sixteen hexadecimal digits.
+/// Hash of `parts` as 16 hexadecimal digits. `parts` must hold everything that decides a result.
 fn key(parts: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string(parts).map_err(|e| Error::Internal(format!("settings: {e}")))?;
-    // studies from before the spelling changed have folders by the old one
+    // older studies were hashed with the British spelling; hash the same text, so that their folders are found
     let text = text.replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
     Ok(format!("{:016x}", stable_hash(&text)))
 }
@@ -69,7 +69,7 @@ impl Study {
     /// Model and settings of `cell` with `seed`.
     ///
     /// # Errors
-    /// Names and values that models or settings do not know, a data set without labels.
+    /// If a table or budget has an unknown name or a wrong value, or the data set has no labels.
     pub fn plan(&self, cell: &Cell, seed: u64) -> Result<Plan> {
         let what = |part: &str| format!("table {}, {}: {part}", self.table.name, cell.label);
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
@@ -93,11 +93,12 @@ impl Study {
         Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
     }
 
-    /// Runs every cell with seeds 0, 1, …, all cells with one seed before the next seed. After each run `each` gets the
-    /// scores so far, an entry for each cell. Returns false if `stop` was set before the end; another call continues.
+    /// Runs every cell with seeds 0 to `seeds` − 1: all cells with one seed, then all with the next. After each cell
+    /// `each` gets the scores so far, with one entry per cell. Returns false if `stop` was set before the end; another
+    /// call continues.
     ///
     /// # Errors
-    /// Errors of the runs. Finished runs stay.
+    /// If a run fails. Finished runs stay on disk.
     pub fn run(
         &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[Scores]) -> Result<()>,
     ) -> Result<bool> {
@@ -113,7 +114,7 @@ impl Study {
         Ok(true)
     }
 
-    /// Top-1 accuracy in percent of one cell with one seed; `None` if it was stopped.
+    /// Top-1 accuracy in percent of one cell with one seed. `None` if `stop` was set.
     fn score(&self, g: &Gpu, plan: &Plan, stop: &AtomicBool) -> Result<Option<f64>> {
         let pretrained = match &plan.pretrain {
             None => None,
@@ -141,11 +142,12 @@ impl Study {
         }
         let tests = read_tests(&outputs.dir.join("log.jsonl"))?;
         let untested =
-            || Error::file(&outputs.dir, format!("was not tested: does {} have a test split?", self.data.spec()));
+            || Error::file(&outputs.dir, format!("has no test results; {} needs a test split", self.data.spec()));
         tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
     }
 
-    /// The last checkpoint of a run, which is started, resumed, or found finished. `None` if it was stopped.
+    /// Starts or resumes a run, unless it is finished already, and returns its last checkpoint. `None` if `stop` was
+    /// set.
     fn finish<'a, T: Task>(
         &self, outputs: &Outputs, epochs: u64, stop: &AtomicBool,
         start: impl FnOnce(Option<&Path>) -> Result<Run<'a, T>>,
@@ -161,13 +163,13 @@ impl Study {
         }
     }
 
-    /// As much of the data as a run wants.
+    /// The data set, limited to `max_images` images; 0 for all.
     fn limited(&self, max_images: usize) -> Result<Arc<Dataset>> {
         Ok(Arc::new(self.data.limited(max_images)?))
     }
 
-    /// Outputs of a run, which is tested after its last epoch alone, draws no pictures, and keeps its newest
-    /// checkpoint.
+    /// Output settings of a run of `epochs` epochs: it is tested after the last epoch only, draws no pictures, and
+    /// keeps only its newest checkpoint.
     fn outputs(&self, name: &str, settings: impl Serialize, epochs: u64) -> Result<Outputs> {
         #[derive(Serialize)]
         struct Options<S> {

@@ -1,21 +1,21 @@
-//! Tables as data: the training of each cell, and the paper's number for it. `tables.toml` holds the paper's tables.
+//! Tables as data: for each cell its training and the paper's accuracy. The tables are in `tables.toml`.
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// A row's overrides of settings: one layer, see [`train::options`](crate::train::options).
+/// Settings that a cell or a budget overrides, as a TOML table: one layer of [`train::options`](crate::train::options).
 pub type Changes = toml::Table;
 
 /// One table of the paper.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
-    /// Its number.
+    /// Number of the table in the paper.
     pub name: String,
     /// Subject of the comparison.
     pub title: String,
-    /// Model of the cells that do not name one.
+    /// Model of all cells that do not name their own.
     pub model: String,
     /// The cells, in the order of the paper.
     pub cells: Vec<Cell>,
@@ -25,16 +25,16 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
-    /// Cells of one group are compared with each other.
+    /// Name of the group: cells of one group are compared with each other.
     pub group: String,
-    /// The row's name.
+    /// Name of the cell.
     pub label: String,
-    /// Top-1 accuracy on ImageNet-1k in percent, as the paper prints it.
+    /// Top-1 accuracy on ImageNet-1k in percent, as printed in the paper.
     pub paper: f64,
-    /// The cell's model, if it is not the table's.
+    /// Model of the cell, if it is not the table's.
     #[serde(default)]
     pub model: Option<String>,
-    /// Overrides of the pretraining settings; without them the cell starts from scratch.
+    /// Overrides of the pretraining settings; `None` for training from scratch.
     #[serde(default)]
     pub pretrain: Option<Changes>,
 }
@@ -43,11 +43,11 @@ pub struct Cell {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// Its name, for `--budget`.
+    /// Name for `--budget`.
     pub name: String,
-    /// A line about its cost.
+    /// A line about its cost, for the list of budgets and the report.
     pub about: String,
-    /// Seeds of each cell, unless the user gives their number.
+    /// Number of seeds of each cell, unless the user gives one.
     pub seeds: u64,
     /// Overrides of the pretraining settings.
     pub pretrain: Changes,
