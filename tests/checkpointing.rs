@@ -15,8 +15,7 @@ use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, as_hardware, gpu, leaf};
-use crate::methods::vit;
-use crate::training::nano;
+use crate::nano::{nano, vit};
 
 /// All that a segment may meet, from x and v (3, 4) and w (4, 4): inputs that others read before, between and after, a
 /// result that is read inside too, one given twice, one that is an input, one unused, a segment in a segment, and one

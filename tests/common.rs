@@ -1,4 +1,4 @@
-//! What every test of the GPU shares.
+//! Helpers of all tests that need a GPU: devices of every tier, random data, tolerances, and one-off runs.
 
 use std::sync::LazyLock;
 
@@ -12,13 +12,12 @@ use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-/// The portable device, and the one with every tier of the adapter where it has any.
-static GPUS: LazyLock<Vec<(&'static str, Gpu)>> = LazyLock::new(|| {
-    let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
-    let adapter: AdapterChoice = choice.parse().unwrap_or_default();
-    let open = |portable| Gpu::open_blocking(&Options { adapter: adapter.clone(), portable, ..Options::default() });
+/// Devices on the adapter under test, by the tiers they use: the portable one, then one with every tier that the
+/// adapter offers. `Options` can switch tiers off only together, so there is no device in between.
+static GPUS: LazyLock<Vec<(String, Gpu)>> = LazyLock::new(|| {
     #[cfg(target_arch = "wasm32")]
     crate::console::begin();
+    let open = |portable| Gpu::open_blocking(&Options { adapter: adapter(), portable, ..Options::default() });
     let portable = match open(true) {
         Ok(gpu) => gpu,
         Err(e) if cfg!(target_arch = "wasm32") || std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") => {
@@ -29,44 +28,63 @@ static GPUS: LazyLock<Vec<(&'static str, Gpu)>> = LazyLock::new(|| {
             return Vec::new();
         }
     };
-    eprintln!("adapter: {}", portable.caps());
+    let mut all = vec![("portable".to_string(), portable)];
     let full = open(false).expect("the adapter opened before");
-    let mut all = vec![("portable", portable)];
-    if full.caps().tiers.subgroup {
-        eprintln!("adapter: {}", full.caps());
-        all.push(("subgroup", full));
+    // Compares all capabilities, so that a tier added to `Tiers` is tested without a change here.
+    if full.caps() != all[0].1.caps() {
+        let rounding = if full.caps().nearest { ", pack2x16float rounds to nearest" } else { "" };
+        all.push((format!("{}{rounding}", full.caps().tiers), full));
     }
+    all.iter().for_each(|(_, gpu)| eprintln!("adapter: {}", gpu.caps()));
     all
 });
 
-/// Runs `test` on every tier; a missing adapter skips loudly, or fails under `REQUIRE_GPU=1`.
+fn adapter() -> AdapterChoice {
+    std::env::var("ROWSCAN_ADAPTER").ok().and_then(|choice| choice.parse().ok()).unwrap_or_default()
+}
+
+/// Runs `test` on the portable device and on the one with every tier. Without an adapter the test is skipped with a
+/// message, or fails if `REQUIRE_GPU=1`. The message of a failed assertion begins with the tier.
 #[track_caller]
 pub fn each_tier(test: impl Fn(&Gpu)) {
-    #[cfg(target_arch = "wasm32")]
-    let from = std::panic::Location::caller();
     for (tier, gpu) in GPUS.iter() {
-        eprintln!("tier {tier}");
-        test(gpu);
-        #[cfg(target_arch = "wasm32")]
-        crate::console::passed(from);
+        on_tier(tier, || test(gpu));
     }
 }
 
-/// All of these cases; in a browser, where the slowest software adapters are, every fourth from the first on.
+#[cfg(not(target_arch = "wasm32"))]
+#[track_caller]
+fn on_tier(tier: &str, test: impl FnOnce()) {
+    eprintln!("tier {tier}");
+    let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)) else { return };
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked without a message");
+    panic!("tier {tier}: {text}");
+}
+
+/// A panic aborts the module in a browser, so it cannot be caught here: the page's panic hook adds the tier.
+#[cfg(target_arch = "wasm32")]
+#[track_caller]
+fn on_tier(tier: &'static str, test: impl FnOnce()) {
+    crate::console::tier(tier);
+    test();
+    crate::console::passed(std::panic::Location::caller());
+}
+
+/// Every case; in a browser only every fourth, from the first on, because software adapters are slowest there.
 pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     cases.into_iter().step_by(if cfg!(target_arch = "wasm32") { 4 } else { 1 })
 }
 
-/// The adapter with the variants that a GPU would get, which a CPU adapter does not choose by itself: tiled and split
-/// products, chunked scans, wide rows.
+/// A new device that chooses kernel variants as for a GPU: tiled products, split sums, chunked scans, wide rows. CPU
+/// adapters, which CI has, would choose others by themselves.
 pub fn as_hardware() -> Option<Gpu> {
-    let choice = std::env::var("ROWSCAN_ADAPTER").unwrap_or_else(|_| "auto".into());
     gpu()?;
-    let options = Options { adapter: choice.parse().unwrap_or_default(), as_hardware: true, ..Options::default() };
+    let options = Options { adapter: adapter(), as_hardware: true, ..Options::default() };
     Some(Gpu::open_blocking(&options).expect("the adapter opened before"))
 }
 
-/// The first adapter tier, for tests of the runtime.
+/// The device with every tier, for tests that need any device.
 pub fn gpu() -> Option<&'static Gpu> {
     GPUS.last().map(|(_, gpu)| gpu)
 }
@@ -82,23 +100,24 @@ impl Random {
     pub fn uniform(&mut self, n: usize, lo: f32, hi: f32) -> Vec<f32> {
         (0..n).map(|_| lo + (hi - lo) * (self.0.next_u32() >> 8) as f32 / (1u32 << 24) as f32).collect()
     }
-    /// Zero mean, unit variance (sum of uniforms: bounded, so that no test depends on a rare tail).
+    /// Zero mean and unit variance: a sum of three uniforms, so |x| < 3 and no tolerance depends on a rare tail.
     pub fn normal(&mut self, n: usize) -> Vec<f32> {
         let draws = self.uniform(n * 3, -1.0, 1.0);
         draws.chunks_exact(3).map(|u| u.iter().sum()).collect()
     }
-    /// Uniform in 0..below.
+    /// Uniform integers in 0..below.
     pub fn below(&mut self, n: usize, below: u32) -> Vec<u32> {
         (0..n).map(|_| self.0.next_u32() % below).collect()
     }
 }
 
-/// The oracle's arithmetic is f64.
+/// f32 as f64, the arithmetic of the oracle.
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// Fails with the worst element unless everything is close. Prints the largest difference either way.
+/// Fails with the worst element unless |got − want| ≤ rel·|want| + abs everywhere (`torch.testing.assert_close`).
+/// Prints the largest difference.
 #[track_caller]
 pub fn close(name: &str, got: &[f32], want: &[f64], tol: Tol) {
     match compare(name, got, want, tol) {
@@ -107,14 +126,26 @@ pub fn close(name: &str, got: &[f32], want: &[f64], tol: Tol) {
     }
 }
 
-/// Runs an operator in mid-graph position: its input comes from another launch, its result is read by another, and the
-/// gradients of `leaves` come back through the tape from `dout`. Returns (out, gradients in order).
+/// Fails unless ‖got − want‖ ≤ limit·max(‖want‖, 10⁻³), norms Euclidean. The 10⁻³ makes the limit absolute where the
+/// expected values are 0.
+#[track_caller]
+pub fn close_l2(name: &str, got: &[f32], want: &[f64], limit: f64) {
+    assert_eq!(got.len(), want.len(), "{name}: length");
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+    let size = norm(&mut want.iter().copied());
+    let error = norm(&mut got.iter().zip(want).map(|(&g, w)| f64::from(g) - w));
+    eprintln!("  {name}: |difference|/|expected| {:.1e} over {}", error / size.max(1e-3), got.len());
+    assert!(error <= limit * size.max(1e-3), "{name}: off by {error:e} of {size:e}, allowed {limit:e}");
+}
+
+/// Runs an operator in the middle of a graph: another launch writes its inputs and another reads its result, as in a
+/// model. `dout` is the gradient of the result. Returns the result and the gradients of `leaves`; a leaf that gets no
+/// gradient has an empty one.
 pub fn run(
     g: &Gpu, leaves: &[Var], dout: &[f32], op: impl FnOnce(&mut Recorder, &[Var]) -> Result<Var>,
 ) -> (Vec<f32>, Vec<Vec<f32>>) {
     let attempt = || -> Result<_> {
         let mut r = Recorder::new(g);
-        // every leaf through a copy and every result through another: no operator sees an end of the graph
         let inner: Vec<Var> = leaves.iter().map(|leaf| pass(&mut r, leaf)).collect::<Result<_>>()?;
         let out = op(&mut r, &inner)?;
         let out = pass(&mut r, &out)?;
@@ -131,15 +162,25 @@ pub fn run(
     attempt().unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The values that a forward pass gives.
-pub fn inferred(g: &Gpu, forward: impl FnOnce(&mut Recorder) -> Result<Var>) -> Result<Vec<f32>> {
-    let mut r = Recorder::inference(g);
-    let out = forward(&mut r)?;
-    r.run()?;
-    out.data.to_vec(g)
+/// Records `body`, runs the recording once, and returns what `body` returned.
+#[track_caller]
+pub fn at_once<T>(g: &Gpu, body: impl FnOnce(&mut Recorder) -> Result<T>) -> T {
+    recorded_and_run(Recorder::new(g), body)
 }
 
-/// Identity with a launch of its own in both directions.
+/// The values of the tensor that `body` records. No rules for a backward pass are kept, as under `torch.no_grad()`.
+#[track_caller]
+pub fn values(g: &Gpu, body: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
+    recorded_and_run(Recorder::inference(g), body).to_vec(g).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[track_caller]
+fn recorded_and_run<T>(mut r: Recorder, body: impl FnOnce(&mut Recorder) -> Result<T>) -> T {
+    let made = body(&mut r).and_then(|made| r.run().map(|()| made));
+    made.unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Identity with one launch forward and one backward.
 fn pass(r: &mut Recorder, x: &Var) -> Result<Var> {
     let y = Tensor::scratch("pass", x.data.shape());
     y.copy_from(r, &x.data)?;
@@ -150,14 +191,15 @@ fn pass(r: &mut Recorder, x: &Var) -> Result<Var> {
     }))
 }
 
-/// x, whose values f16 has, in f16: by a product with the identity.
-pub fn halved(r: &mut Recorder, x: &Var) -> Result<Var> {
+/// x stored as f16, with a gradient: its product with the identity matrix, because `matmul` can write f16. Exact if
+/// every value of x is an f16 already.
+pub fn to_f16(r: &mut Recorder, x: &Var) -> Result<Var> {
     let identity = identity(r.gpu(), x)?;
     matmul(r, x, &identity, MatmulOptions { dtype: DType::F16, ..MatmulOptions::default() })
 }
 
-/// x, which is f16, in f32.
-pub fn widened(r: &mut Recorder, x: &Var) -> Result<Var> {
+/// x, stored as f16, as f32 and with a gradient.
+pub fn to_f32(r: &mut Recorder, x: &Var) -> Result<Var> {
     let identity = identity(r.gpu(), x)?;
     matmul(r, x, &identity, MatmulOptions::default())
 }
@@ -168,8 +210,8 @@ fn identity(g: &Gpu, x: &Var) -> Result<Var> {
     Tensor::from_slice(g, &[n, n], &values).map(Var::constant)
 }
 
-/// The nearest values that f16 has.
-pub fn round_to_half(values: &mut [f32]) {
+/// Rounds each value to the nearest f16.
+pub fn round_to_f16(values: &mut [f32]) {
     for v in values {
         *v = half::f16::from_f32(*v).to_f32();
     }

@@ -1,14 +1,14 @@
-//! Every pretraining method: it learns, sees no more than it may, and goes on where it stopped.
+//! Every pretraining method: its loss falls, its decoder sees only what the mask allows, and a resumed run has the same
+//! bits.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use rowscan::data::imagenet::{MEAN, STD};
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::gpu::Gpu;
 use rowscan::infer::reconstruct::Reconstructor;
 use rowscan::models::{
-    Config, DecoderKind, DecoderMask, Family, Map, MaskedBatch, Method, Objective, Order, PixelPretext, Target,
-    pretext_model,
+    Config, DecoderKind, DecoderMask, Map, MaskedBatch, Method, Objective, Order, PixelPretext, Target, pretext_model,
 };
 use rowscan::nn::Params;
 use rowscan::run::Silent;
@@ -17,38 +17,15 @@ use rowscan::run::weights_on_disk::read;
 use rowscan::run::{Ended, Outputs, RecordSettings, open_data};
 use rowscan::tape::Var;
 use rowscan::tensor::Tensor;
-use rowscan::train::checkpoint::State;
-use rowscan::train::pretrain::mask::Masker;
+use rowscan::train::pretrain::mask::{MaskRatio, Masker, PatchMask};
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
-use crate::common::{Random, gpu, inferred};
-use crate::training::nano;
+use crate::common::{Random, gpu, values};
+use crate::nano::{nano, objective, settings, vim_columns, vit};
 
 const SIDE: usize = 16;
-
-/// The defaults of a method, with small networks and a small queue.
-fn objective(method: Method) -> Objective {
-    Objective { diffusion_width: 32, diffusion_depth: 1, diffusion_repeats: 2, queue: 16, ..Objective::of(method) }
-}
-
-fn settings(method: Method) -> Settings {
-    let run = RunSettings { batch_size: 4, ..RunSettings::default() };
-    Settings { run, objective: objective(method), ..Settings::of(method) }
-}
-
-pub fn vit(decoder: DecoderKind) -> Config {
-    let mut config = Config { family: Family::VIT, pattern: "TT".into(), ..nano() };
-    config.pool = rowscan::models::Pool::Token;
-    config.decoder.kind = decoder;
-    config
-}
-
-fn columns() -> Config {
-    let pool = rowscan::models::Pool::Token;
-    Config { family: Family::VIM, pattern: "MM".into(), order: Order::Columns, pool, ..nano() }
-}
 
 /// Eight pictures of stripes and blobs, (8, S, S, 3).
 fn pictures() -> Vec<u8> {
@@ -60,7 +37,7 @@ fn pictures() -> Vec<u8> {
     (0..8).flat_map(each).collect()
 }
 
-/// The losses of steps on four of eight pictures in turn.
+/// The losses of `steps` training steps. Even steps train on the first four of [`pictures`], odd ones on the last four.
 fn losses(g: &Gpu, config: &Config, settings: &Settings, steps: u64) -> Vec<f32> {
     settings.check(config).unwrap();
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper().unwrap());
@@ -89,7 +66,7 @@ fn every_method_learns() {
     let all = Settings { mask_ratio: Some(0.0), ..settings(Method::MAP) };
     let cases = [
         ("ar", nano(), settings(Method::AR)),
-        ("ar, columns", columns(), Settings { mask: "sequential".into(), ..settings(Method::AR) }),
+        ("ar, columns", vim_columns(), Settings { mask: "sequential".into(), ..settings(Method::AR) }),
         ("local mae", nano(), settings(Method::LOCAL_MAE)),
         ("mae in map's pipeline", nano(), settings(Method::MAE)),
         ("mae", vit(DecoderKind::Mae), settings(Method::MAE)),
@@ -104,7 +81,8 @@ fn every_method_learns() {
     for (name, config, settings) in cases {
         let losses = losses(g, &config, &settings, 60);
         let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
-        // the queue is full of keys from step 4 on, and no longer of random directions, which are easy to tell apart
+        // The contrastive queue of 16 starts with random vectors, which are easy negatives, and holds only keys after
+        // four steps of four images. So the first losses are left out.
         let (first, last) = (mean(&losses[8..18]), mean(&losses[50..]));
         eprintln!("{name}: {first} to {last}");
         assert!(last < 0.95 * first, "{name}: {losses:?}");
@@ -113,11 +91,11 @@ fn every_method_learns() {
     }
 }
 
-/// A batch of one blank image with half of the tokens visible, and the visible tokens.
+/// A batch of one blank image with half of its tokens visible, and the positions of the visible tokens.
 fn batch(g: &Gpu, config: &Config) -> (MaskedBatch, Vec<u32>) {
     let l = config.tokens();
     let hidden: Vec<f32> = (0..l).map(|t| (t * 7 % 16 % 2) as f32).collect();
-    let mask = rowscan::train::pretrain::mask::PatchMask::from_mask(&hidden, &config.scan()).unwrap();
+    let mask = PatchMask::from_mask(&hidden, &config.scan()).unwrap();
     let batch = MaskedBatch {
         patches: Tensor::from_slice(g, &[1, l, config.patch_len()], &vec![0.0; l * config.patch_len()]).unwrap(),
         visible: Tensor::from_indices(g, &[1, mask.visible_len], &mask.visible).unwrap(),
@@ -130,8 +108,8 @@ fn batch(g: &Gpu, config: &Config) -> (MaskedBatch, Vec<u32>) {
     (batch, mask.visible)
 }
 
-/// Changing a token that the mask hides leaves a prediction as it is, to the bit. Changing one that it shows does not
-/// (src/models/README.md, "Decoder masks").
+/// A change of one visible token's features changes the predictions of the tokens that may attend to it, and no bit of
+/// any other (src/models/README.md, "Decoder masks").
 #[test]
 fn predictions_depend_on_what_the_decoder_may_see() {
     let Some(g) = gpu() else { return };
@@ -143,17 +121,17 @@ fn predictions_depend_on_what_the_decoder_may_see() {
             let model = Map::with(g, &mut params, &config, &objective).unwrap();
             params.init(g, 3).unwrap();
             let (batch, visible) = batch(g, &config);
-            let values = Random::new(1).normal(visible.len() * config.width);
-            let predict = |values: &[f32]| {
-                let features = Tensor::from_slice(g, &[1, visible.len(), config.width], values).unwrap();
-                inferred(g, |r| model.decode(r, &Var::constant(features), &batch)).unwrap()
+            let features = Random::new(1).normal(visible.len() * config.width);
+            let predict = |features: &[f32]| {
+                let features = Tensor::from_slice(g, &[1, visible.len(), config.width], features).unwrap();
+                values(g, |r| Ok(model.decode(r, &Var::constant(features), &batch)?.data))
             };
-            let before = predict(&values);
+            let before = predict(&features);
             let (ranks, lines) = (order.ranks((side, side)), order.lines((side, side)));
             for (at, &changed) in visible.iter().enumerate() {
-                let mut values = values.clone();
-                values[at * config.width..(at + 1) * config.width].iter_mut().for_each(|v| *v += 1.0);
-                let after = predict(&values);
+                let mut features = features.clone();
+                features[at * config.width..(at + 1) * config.width].iter_mut().for_each(|v| *v += 1.0);
+                let after = predict(&features);
                 for token in 0..side * side {
                     let of = |pred: &[f32]| -> Vec<u32> {
                         let n = config.patch_len();
@@ -189,7 +167,7 @@ fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Opti
 fn every_method_goes_on_with_the_same_bits() {
     let Some(g) = gpu() else { return };
     for (method, mut config) in [
-        (Method::AR, columns()),
+        (Method::AR, vim_columns()),
         (Method::MAE, vit(DecoderKind::Mae)),
         (Method::DIFFUSION, nano()),
         (Method::CONTRASTIVE, nano()),
@@ -223,7 +201,8 @@ fn every_method_goes_on_with_the_same_bits() {
     }
 }
 
-/// Keys are unit vectors, the newest in the place of the oldest, and their encoder is where momentum puts it.
+/// MoCo's queue and key encoder: keys are unit vectors, the newest replace the oldest, and each weight of the key
+/// encoder becomes momentum·key + (1 − momentum)·query.
 #[test]
 fn the_queue_and_the_key_encoder_follow() {
     let Some(g) = gpu() else { return };
@@ -265,20 +244,18 @@ fn pictures_come_of_every_method_that_predicts() {
         (nano(), Objective { target, ..objective(Method::MAP) }),
         (vit(DecoderKind::Mae), objective(Method::MAE)),
         (nano(), objective(Method::DIFFUSION)),
-        (columns(), Objective { vlb: false, target, ..objective(Method::DIFFUSION) }),
+        (vim_columns(), Objective { vlb: false, target, ..objective(Method::DIFFUSION) }),
     ] {
         let mut params = Params::new(g);
         let model = pretext_model(g, &mut params, &config, &objective).unwrap();
         params.init(g, 3).unwrap();
-        let mask =
-            Masker::new("random".parse().unwrap(), rowscan::train::pretrain::mask::MaskRatio::Fixed(0.5), (4, 4), 1)
-                .unwrap();
+        let mask = Masker::new("random".parse().unwrap(), MaskRatio::Fixed(0.5), (4, 4), 1).unwrap();
         let mask = mask.in_order(config.order, objective.order(&config)).draw(0, 2);
         let reconstructor = Reconstructor::new(g, &*model, &config, 2, mask.visible_len).unwrap();
         let images = &pictures()[..2 * SIDE * SIDE * 3];
         let (drawn, loss) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
         let (_, again) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
-        // a sample of an untrained denoiser is bounded too
+        // The sampler clips its estimate of x0, so the loss of an untrained denoiser is bounded too.
         assert!(loss > 0.0 && loss < 40.0 && loss == again, "{objective:?}: {loss} {again}");
         for (b, p) in drawn.iter().enumerate() {
             assert_eq!(p.original, images[b * SIDE * SIDE * 3..][..SIDE * SIDE * 3]);
@@ -297,7 +274,8 @@ fn pictures_come_of_every_method_that_predicts() {
     assert!(error.contains("contrastive") && error.contains("map, mae, ar, local-mae or diffusion"), "{error}");
 }
 
-/// A decoder that predicts zeros has the mean square of the target as its loss: of raw pixels, or of normalized ones.
+/// The loss of a decoder that predicts zeros is the mean square of the target: of raw pixels (minus ImageNet's mean,
+/// over its deviation), or of pixels normalized per patch.
 #[test]
 fn raw_and_normalised_targets_differ_by_the_patch() {
     let Some(g) = gpu() else { return };
@@ -306,7 +284,7 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
     let (batch, config) = (8, nano());
     for (target, expected) in [
         (Target::Raw, (0..images.len()).map(|at| normal(at).powi(2)).sum::<f32>() / images.len() as f32),
-        (Target::Normalized, 47.0 / 48.0), // the unbiased deviation of 48 numbers
+        (Target::Normalized, 47.0 / 48.0), // a patch of 48 numbers over its unbiased deviation
     ] {
         let objective = Objective { target, ..objective(Method::MAP) };
         let mut params = Params::new(g);
@@ -320,93 +298,4 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
         let (_, loss) = pollster::block_on(reconstructor.run(&images, &mask)).unwrap();
         assert!((loss / expected - 1.0).abs() < 1e-4, "{target:?}: {loss}, expected {expected}");
     }
-}
-
-#[test]
-fn every_method_can_be_planned_for_every_family() {
-    for method in Method::all() {
-        for config in [nano(), columns(), vit(DecoderKind::Map)] {
-            let g = Gpu::dry(Caps::portable());
-            let settings = settings(method);
-            settings.check(&config).unwrap();
-            let visible = *settings.masker(&config).unwrap().all_visible_lengths().end();
-            let hyper = settings.run.hyper().unwrap();
-            let mut trainer = Pretrainer::new(&g, &config, &settings.objective, 4, hyper, 0).unwrap();
-            assert!(trainer.plan(visible).unwrap().launches > 50, "{method}");
-        }
-    }
-}
-
-/// The denoiser has the tensors of MAR's, whose attribute is `diffloss`, and nothing of MAP's is missing but its last
-/// layer.
-#[test]
-fn the_denoiser_has_the_names_of_mar() {
-    let names = |method: Method| -> std::collections::BTreeSet<String> {
-        let mut params = Params::new(&Gpu::dry(Caps::portable()));
-        pretext_model(&Gpu::dry(Caps::portable()), &mut params, &nano(), &objective(method)).unwrap();
-        params.entries().iter().map(|e| e.name.clone()).collect()
-    };
-    let (map, diffusion) = (names(Method::MAP), names(Method::DIFFUSION));
-    assert_eq!(map.difference(&diffusion).collect::<Vec<_>>(), ["ar_pred.bias", "ar_pred.weight"]);
-    let layers = [
-        "cond_embed",
-        "final_layer.adaLN_modulation.1",
-        "final_layer.linear",
-        "input_proj",
-        "res_blocks.0.adaLN_modulation.1",
-        "res_blocks.0.in_ln",
-        "res_blocks.0.mlp.0",
-        "res_blocks.0.mlp.2",
-        "time_embed.mlp.0",
-        "time_embed.mlp.2",
-    ];
-    let mar = layers.iter().flat_map(|l| ["bias", "weight"].map(|kind| format!("diffloss.net.{l}.{kind}")));
-    assert_eq!(diffusion.difference(&map).cloned().collect::<Vec<_>>(), mar.collect::<Vec<_>>());
-}
-
-#[test]
-fn methods_hide_what_the_paper_hides() {
-    let config = Config::preset("tiny").unwrap();
-    let hidden = |settings: &Settings| 196 - *settings.masker(&config).unwrap().all_visible_lengths().end();
-    for (method, count) in
-        [(Method::MAP, 98), (Method::MAE, 147), (Method::AR, 40), (Method::LOCAL_MAE, 98), (Method::CONTRASTIVE, 0)]
-    {
-        assert_eq!(hidden(&Settings::of(method)), count, "{method}");
-        let n = Settings { mask_tokens: Some(60), ..Settings::of(method) };
-        assert_eq!(hidden(&n), if method == Method::CONTRASTIVE { 0 } else { 60 });
-        assert_eq!(method.name.parse::<Method>().unwrap(), method);
-    }
-}
-
-/// A `state.json` from before there were methods is of MAP.
-#[test]
-fn a_state_without_a_method_is_map() {
-    let text = r#"{"version":1,"step":7,"epoch":1,"batch":1,"images":24,
-        "settings":{"data":"synthetic:24","batch_size":4,
-        "epochs":15,"blr":0.02,"min_lr":0.0,"warmup_epochs":1.0,"schedule":"cosine","weight_decay":0.05,
-        "decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,"clip_grad":0.0,
-        "mask":"random","mask_ratio":null,"seed":5}}"#;
-    let state: State = serde_json::from_str(text).unwrap();
-    assert_eq!(state.settings.objective, Objective::default());
-    assert_eq!((state.settings.mask_ratio, state.settings.mask_tokens), (None, None));
-    let again: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
-    assert_eq!(again, state);
-}
-
-#[test]
-fn objectives_that_cannot_work_are_named() {
-    let check = |config: &Config, objective: Objective| {
-        let settings = Settings { objective, ..settings(Method::MAP) };
-        settings.check(config).unwrap_err().to_string()
-    };
-    let error = check(&nano(), Objective { queue: 18, ..objective(Method::CONTRASTIVE) });
-    assert!(error.contains("queue") && error.contains("a multiple of `batch_size` 4"), "{error}");
-    let bare = Config { registers: 0, ..nano() };
-    assert!(check(&bare, objective(Method::CONTRASTIVE)).contains("pooled features"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::AR)).contains("decoder"));
-    assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("decoder"));
-    assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("temperature"));
-    assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("diffusion_repeats"));
-    let error = "difusion".parse::<Method>().unwrap_err().to_string();
-    assert!(error.contains("method") && error.contains("near it: diffusion"), "{error}");
 }

@@ -1,11 +1,14 @@
 //! Every kernel through naga with the limits of WebGPU, and its Rust description against the shader's own.
 
+use naga::valid::{Capabilities, FunctionInfo};
 use naga::{AddressSpace, StorageAccess, TypeInner};
 use rowscan::gpu::{Bind, Caps, DType, Element, Gpu, Kernel, Scalars, Tiers};
 use rowscan::ops::selective_scan::{Scan, channel_layout, packed};
 use rowscan::ops::step::StepState;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
+
+use crate::wgsl::{Shader, parse};
 
 fn kernels() -> Vec<&'static Kernel> {
     let mut all = rowscan::ops::all();
@@ -15,31 +18,19 @@ fn kernels() -> Vec<&'static Kernel> {
     all
 }
 
-fn parse(kernel: &Kernel, subgroup: bool) -> naga::Module {
+/// A kernel's shader with the default constants.
+fn shader(kernel: &Kernel, subgroup: bool) -> Shader {
     let defaults: Vec<u32> = kernel.consts.iter().map(|known| known.default()).collect();
-    parse_text(kernel, &kernel.wgsl(Tiers { subgroup, ..Tiers::default() }, false, &defaults))
+    validated(kernel, &kernel.wgsl(Tiers { subgroup, ..Tiers::default() }, false, &defaults), subgroup)
 }
 
-fn parse_text(kernel: &Kernel, source: &str) -> naga::Module {
-    naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(source)))
-}
-
-fn validate(kernel: &Kernel, module: &naga::Module, subgroup: bool) -> naga::valid::ModuleInfo {
-    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+/// `source` with the capabilities of WebGPU, and those that the kernel declares to need.
+fn validated(kernel: &Kernel, source: &str, subgroup: bool) -> Shader {
     let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32; // unpack2x16float, which WebGPU has without f16
     allowed.set(Capabilities::SUBGROUP, subgroup || kernel.needs.subgroup);
     allowed.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
     allowed.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.coop);
-    let mut validator = Validator::new(ValidationFlags::all(), allowed);
-    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
-    validator.validate(module).unwrap_or_else(|e| panic!("{}: {e:?}", kernel.name))
-}
-
-/// Bytes of workgroup memory of an entry point.
-fn workgroup_bytes(module: &naga::Module, uses: &naga::valid::FunctionInfo) -> u32 {
-    let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());
-    let shared = used.filter(|(_, var)| var.space == AddressSpace::WorkGroup);
-    shared.map(|(_, var)| module.types[var.ty].inner.size(module.to_ctx())).sum()
+    Shader::new(kernel.name, source, allowed)
 }
 
 /// Name, offset, type of each member of a struct, and its size.
@@ -55,7 +46,7 @@ fn fields(module: &naga::Module, name: &str) -> (Vec<(String, usize, &'static st
 }
 
 /// What the shader itself says of its storage buffers: number, name, whether it stores, and whether it declares floats.
-fn declared(module: &naga::Module, uses: &naga::valid::FunctionInfo) -> Vec<(u32, String, bool, Scalar)> {
+fn declared(module: &naga::Module, uses: &FunctionInfo) -> Vec<(u32, String, bool, Scalar)> {
     let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());
     let mut found: Vec<_> = used
         .filter_map(|(_, var)| match (&var.binding, var.space) {
@@ -108,17 +99,13 @@ fn every_kernel_is_portable_and_matches_its_description() {
             if subgroup && kernel.subgroup.is_none() {
                 continue;
             }
-            let module = parse(kernel, subgroup);
-            let info = validate(kernel, &module, subgroup);
-            let (members, span) = fields(&module, "Params");
+            let shader = shader(kernel, subgroup);
+            let (members, span) = fields(&shader.module, "Params");
             let ours: Vec<_> = kernel.params.iter().map(|f| (f.0.to_string(), f.1, f.2)).collect();
             assert_eq!(members, ours, "{}: Params", kernel.name);
             assert_eq!(span as usize, 4 * ours.len(), "{}: size of Params", kernel.name);
 
-            let at = module.entry_points.iter().position(|e| e.name == kernel.entry());
-            let at = at.unwrap_or_else(|| panic!("{}: no such entry point", kernel.name));
-            let uses = info.get_entry_point(at);
-            let found = declared(&module, uses);
+            let found = declared(&shader.module, shader.uses(kernel.entry()));
             let mut ours: Vec<Bind> = kernel.binds.to_vec();
             ours.sort_unstable_by_key(|bind| bind.number);
             let said: Vec<_> = ours.iter().map(|b| (b.number, b.name.to_string(), b.writes())).collect();
@@ -143,10 +130,10 @@ fn every_kernel_is_portable_and_matches_its_description() {
                 }
             }
             assert!(found.len() <= 8, "{}: {} storage buffers", kernel.name, found.len());
-            let bytes = workgroup_bytes(&module, uses);
+            let bytes = shader.workgroup_bytes(kernel.entry());
             assert!(bytes <= 16_384, "{}: {bytes} bytes of workgroup memory", kernel.name);
-            let [x, y, z] = module.entry_points[at].workgroup_size;
-            assert!(x * y * z <= 256, "{}: {} invocations", kernel.name, x * y * z);
+            let invocations = shader.invocations(kernel.entry());
+            assert!(invocations <= 256, "{}: {invocations} invocations", kernel.name);
         }
         for source in [Some(kernel.source), kernel.subgroup].into_iter().flatten() {
             assert_eq!(source.contains("NEAREST"), kernel.rounds, "{}: lib/half and `rounds`", kernel.name);
@@ -178,12 +165,9 @@ fn every_variant_is_valid() {
                     continue;
                 }
                 let tiers = Tiers { subgroup, ..Tiers::default() };
-                let module = parse_text(kernel, &kernel.wgsl(tiers, tried % 2 == 0, &values));
-                let info = validate(kernel, &module, subgroup);
-                // cooperative matrices are only where there is more
-                let entry = |point: &naga::EntryPoint| point.name == kernel.entry();
-                let at = module.entry_points.iter().position(entry).expect("entry point");
-                let bytes = workgroup_bytes(&module, info.get_entry_point(at));
+                let shader = validated(kernel, &kernel.wgsl(tiers, tried % 2 == 0, &values), subgroup);
+                let bytes = shader.workgroup_bytes(kernel.entry());
+                // kernels on cooperative matrices may take more: the tier requires 32 KiB
                 if !kernel.needs.coop && (bytes > 16_384) != (!subgroup && kernel.is_large(&values)) {
                     wrong.push(format!("{} {values:?}, subgroup {subgroup}: {bytes} bytes", kernel.name));
                 }
@@ -216,10 +200,8 @@ fn the_backward_scan_fits_any_subgroup() {
             let (recording, _) = Recorder::new(&g).record(scan).expect("recorded");
             for launch in recording.launches() {
                 let subgroup = tiers.subgroup && launch.kernel().subgroup.is_some();
-                let module = parse_text(launch.kernel(), &launch.wgsl(tiers, false));
-                let info = validate(launch.kernel(), &module, subgroup);
-                let at = module.entry_points.iter().position(|e| e.name == launch.kernel().entry());
-                let bytes = workgroup_bytes(&module, info.get_entry_point(at.expect("entry point")));
+                let shader = validated(launch.kernel(), &launch.wgsl(tiers, false), subgroup);
+                let bytes = shader.workgroup_bytes(launch.kernel().entry());
                 assert!(bytes <= 16_384, "{}: {bytes} bytes, {n} states, subgroups of {smallest}", launch.name());
             }
         }
@@ -228,8 +210,7 @@ fn the_backward_scan_fits_any_subgroup() {
 
 #[test]
 fn step_state_is_the_same_on_both_sides() {
-    let source = include_str!("../shaders/lib/step.wgsl");
-    let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
+    let module = parse("lib/step", include_str!("../shaders/lib/step.wgsl"));
     let (members, span) = fields(&module, "StepState");
     let ours: Vec<_> = StepState::FIELDS.iter().map(|f| (f.0.to_string(), f.1, f.2)).collect();
     assert_eq!(members, ours);
@@ -240,7 +221,7 @@ fn step_state_is_the_same_on_both_sides() {
 fn every_entry_point_belongs_to_one_kernel() {
     let all = kernels();
     for kernel in &all {
-        for entry in parse(kernel, false).entry_points {
+        for entry in shader(kernel, false).module.entry_points {
             let owners = all.iter().filter(|k| k.family() == kernel.family() && k.entry() == entry.name).count();
             assert_eq!(owners, 1, "{}.{} is claimed {owners} times", kernel.family(), entry.name);
         }
@@ -254,14 +235,11 @@ fn a_family_is_one_stem_in_every_folder() {
         let shader = kernel.family();
         // a long family has two shaders
         let stem = ["_backward", "_coop"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader);
-        for file in
-            [format!("shaders/{shader}.wgsl"), format!("tests/ops/{stem}.rs"), format!("src/bench/ops/{stem}.rs")]
-        {
-            assert!(root.join(&file).exists(), "{}: {file} is missing", kernel.name);
-        }
-        for room in ["ops", "cpu"] {
-            let files = [format!("src/{room}/{stem}.rs"), format!("src/{room}/{stem}/mod.rs")];
-            assert!(files.iter().any(|file| root.join(file).exists()), "{}: no src/{room}/{stem}", kernel.name);
+        let file = format!("shaders/{shader}.wgsl");
+        assert!(root.join(&file).exists(), "{}: {file} is missing", kernel.name);
+        for folder in ["src/ops", "src/cpu", "src/bench/ops", "tests/ops"] {
+            let files = [format!("{folder}/{stem}.rs"), format!("{folder}/{stem}/mod.rs")];
+            assert!(files.iter().any(|file| root.join(file).exists()), "{}: no {folder}/{stem}", kernel.name);
         }
     }
     for entry in std::fs::read_dir(root.join("shaders")).expect("shaders/") {

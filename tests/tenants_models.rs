@@ -18,7 +18,7 @@ use rowscan::train::optimizer::Group;
 use rowscan::train::update::Update;
 use rowscan::train::weights_file;
 
-use crate::common::{Random, gpu, inferred};
+use crate::common::{Random, gpu, values};
 
 /// Images, patches in a row, values of a patch, and the width of the finest map.
 const BATCH: usize = 2;
@@ -233,7 +233,7 @@ fn a_sequence_of_tokens_is_a_pyramid_of_one_map() -> Result<()> {
     let (recording, maps) = Recorder::inference(g).record(|r| net.pyramid(r, &x, None))?;
     Program::new(recording)?.run()?;
     assert_eq!((maps.len(), maps[0].data.shape()), (1, &[2, 4, 4, 64][..]));
-    assert_eq!(maps[0].data.to_vec(g)?, inferred(g, |r| net.tokens(r, &x, None))?);
+    assert_eq!(maps[0].data.to_vec(g)?, values(g, |r| Ok(net.tokens(r, &x, None)?.data)));
     Ok(())
 }
 

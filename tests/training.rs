@@ -1,28 +1,14 @@
 //! Training steps: no allocation after the second, constant memory, the same bits on every run.
 
 use rowscan::gpu::{Gpu, Precision};
-use rowscan::models::{Config, Objective};
+use rowscan::models::Objective;
 use rowscan::train::pretrain::mask::{Masker, PatchMask};
 use rowscan::train::pretrain::settings::Settings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, gpu};
-
-/// A model with every kind of layer, small enough for thousands of steps on a CPU adapter.
-pub fn nano() -> Config {
-    let mut config =
-        Config { image_size: 16, patch_size: 4, width: 16, pattern: "MMT".into(), ..Config::preset("micro").unwrap() };
-    config.name = "nano".into();
-    config.heads = 2;
-    config.registers = 1;
-    config.classes = 2;
-    config.states = 4;
-    config.decoder.width = 16;
-    config.decoder.depth = 1;
-    config.decoder.heads = 2;
-    config
-}
+use crate::nano::nano;
 
 /// A pretraining step that repeats on the same two images.
 struct Training {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::resume::WHOLE;
+use super::runs::WHOLE;
 use super::{copy, names, pretrain, program, run, skip};
 
 fn rowscan(args: &[&str]) -> super::Ran {

@@ -140,7 +140,7 @@ fn a_loss_that_is_no_number_is_traced() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let good = super::resume::WHOLE.0.path().join("checkpoint-14");
+    let good = super::runs::WHOLE.0.path().join("checkpoint-14");
     const ADVICE: &[&str] = &["--clip-grad", "this run has saved no checkpoint"];
     let trace = |name: &str, value: f32, words: &[&str]| {
         let (spoilt, out) = (dir.path().join(name), dir.path().join("out").join(name));

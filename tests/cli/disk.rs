@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::resume::{EPOCHS, WHOLE};
+use super::runs::{EPOCHS, WHOLE};
 use super::{RANDOM, copy, log, names, pretrain, program, run, skip};
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rowscan::run::checkpoint;
 use rowscan::run::weights_on_disk::read;
 
-use super::resume::{WHOLE, start, wait_for};
+use super::runs::{WHOLE, start, wait_for};
 use super::{copy, log, names, skip};
 
 /// Step of the newest checkpoint, after checking that all of its files can be read.

@@ -9,6 +9,7 @@ mod kill;
 mod measure;
 mod no_adapter;
 mod resume;
+mod runs;
 mod study;
 
 use std::path::Path;

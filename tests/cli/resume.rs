@@ -1,38 +1,10 @@
 //! Resumed runs: bit for bit the same as without a stop.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use super::{LogBits, RANDOM, Take, log, names, pretrain, program, run, skip};
-
-/// Epochs of these runs, six steps each: long enough for a signal to arrive.
-pub const EPOCHS: &str = "--epochs=15";
-
-/// A run without interruption, and its log.
-pub static WHOLE: LazyLock<(tempfile::TempDir, Vec<LogBits>)> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
-    run(pretrain(dir.path(), &[RANDOM, &[EPOCHS]].concat())).ok();
-    let log = log(dir.path());
-    assert_eq!(log.iter().map(|l| l.0).collect::<Vec<_>>(), (0..90).collect::<Vec<_>>());
-    (dir, log)
-});
-
-/// Starts the run of [`WHOLE`] in `dir`.
-pub fn start(dir: &Path, args: &[&str]) -> Child {
-    let mut command = pretrain(dir, &[RANDOM, &[EPOCHS], args].concat());
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Waits until `ready`, for a minute at most.
-pub fn wait_for(mut ready: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !ready() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited for a minute");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
+use super::runs::{EPOCHS, WHOLE, goes_on_recording, options, start, wait_for};
+use super::{RANDOM, Take, log, names, pretrain, program, run, skip};
 
 fn resume(dir: &Path) -> Command {
     let mut command = program();
@@ -149,38 +121,6 @@ fn mixed_precision_goes_on_with_the_same_bits() {
     f32.fails(1, &["other settings", "precision was \"mixed\", now the default"]);
     std::fs::remove_file(from.join("loss_scale.safetensors")).unwrap();
     run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).fails(1, &["loss_scale.safetensors"]);
-}
-
-/// The resolved options of a run.
-pub fn options(dir: &Path, command: &str) -> toml::Table {
-    std::fs::read_to_string(dir.join(format!("{command}.toml"))).unwrap().parse().unwrap()
-}
-
-/// A plain `--resume` keeps all record options. One that is given anew changes, and the others stay.
-pub fn goes_on_recording(dir: &Path, command: &str, given: &[(&str, i64)], first: Command) {
-    let expect = |given: &[(&str, i64)]| {
-        let found = options(dir, command);
-        for (option, value) in given {
-            assert_eq!(found[*option].as_integer(), Some(*value), "{command}: {option} in {found}");
-        }
-    };
-    let go_on = |args: &[String]| {
-        let mut again = program();
-        again.args([command, "--resume", "--output-dir"]).arg(dir).args(args);
-        run(again).ok();
-    };
-    run(first).ok();
-    expect(given);
-    let before = options(dir, command);
-    go_on(&[]);
-    assert_eq!(options(dir, command), before, "{command}: a plain --resume changes no option");
-    // each option in turn gets a new value: it changes, and no other does
-    let mut now = given.to_vec();
-    for (at, (option, value)) in given.iter().enumerate() {
-        now[at].1 = value + 1;
-        go_on(&[format!("--{option}={}", value + 1)]);
-        expect(&now);
-    }
 }
 
 #[test]

@@ -10,8 +10,7 @@ use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{at_once, values};
-use crate::common::{Random, Tol, close, each_tier, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, values, wide};
 
 /// An arena with one recorded step, replayed with other gradients and another step state.
 struct Arena {
@@ -94,8 +93,8 @@ fn check(g: &Gpu, n: usize, max_norm: Option<f32>, betas: (f64, f64)) {
         for i in (0..n).filter(|&i| scale(i) == 0.0) {
             assert_eq!((got[0][i], got[1][i], got[2][i]), (start[i], 0.0, 0.0), "frozen element {i}");
         }
-        // p rounds once per step at a size of up to 3; m and v pile up a few roundings of sums near their own size,
-        // m where it cancels those of the gradients it is made of
+        // p rounds once per step at a size of up to 3; m and v pile up a few roundings of sums near their own size, m
+        // where it cancels those of the gradients it is made of
         close("p", &got[0], &want.p, Tol { rel: 4e-7, abs: 4e-7 });
         close("m", &got[1], &want.m, Tol { rel: 4e-6, abs: 4e-7 });
         close("v", &got[2], &want.v, Tol { rel: 6e-6, abs: 1e-9 });

@@ -4,7 +4,7 @@ use rowscan::ops::concat::{concat, concat_at, narrow};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, halved, leaf, round_to_half, run, wide, widened};
+use crate::common::{Random, Tol, close, each_tier, leaf, round_to_f16, run, to_f16, to_f32, wide};
 
 /// Values are copied.
 const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
@@ -65,14 +65,14 @@ fn concat_and_narrow_of_f16() {
         let (rows, d) = (5, 8);
         let mut random = Random::new(3);
         let [mut a, mut b] = [(); 2].map(|()| random.normal(rows * d));
-        round_to_half(&mut a);
-        round_to_half(&mut b);
+        round_to_f16(&mut a);
+        round_to_f16(&mut b);
         let (both, _) = run(g, &[leaf(g, &[rows, d], &a), leaf(g, &[rows, d], &b)], &vec![0.0; rows * 12], |r, v| {
-            let parts = [halved(r, &v[0])?, halved(r, &v[1])?];
+            let parts = [to_f16(r, &v[0])?, to_f16(r, &v[1])?];
             let both = concat(r, &[&parts[0], &parts[1]])?;
             assert!(both.data.is_f16());
             let middle = narrow(r, &both, 2, 12)?;
-            widened(r, &middle)
+            to_f32(r, &middle)
         });
         let all = forward(rows, 2 * d, &[(0, d, &wide(&a)), (d, d, &wide(&b))]);
         close("columns 2..14", &both, &part(&all, 2 * d, 2, 12), EXACT);

@@ -4,7 +4,7 @@ use rowscan::ops;
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, halved, leaf, round_to_half, run, some, wide, widened};
+use crate::common::{Random, Tol, close, each_tier, leaf, round_to_f16, run, some, to_f16, to_f32, wide};
 
 fn check(g: &Gpu, s: usize, b: usize, l: usize, e: usize, k: usize) {
     check_in(g, false, s, b, l, e, k);
@@ -16,16 +16,16 @@ fn check_in(g: &Gpu, half: bool, s: usize, b: usize, l: usize, e: usize, k: usiz
     let (mut xz, w, bias) = (random.normal(b * l * 2 * e), random.normal(s * e * k), random.normal(s * e));
     let mut du = random.normal(s * b * l * e);
     if half {
-        round_to_half(&mut xz);
-        round_to_half(&mut du);
+        round_to_f16(&mut xz);
+        round_to_f16(&mut du);
     }
     let leaves = [leaf(g, &[b, l, 2 * e], &xz), leaf(g, &[s, e, k], &w), leaf(g, &[s, e], &bias)];
     let (u, grads) = run(g, &leaves, &du, |r, v| {
         r.set_precision(if half { Precision::Mixed } else { Precision::F32 });
-        let xz = if half { halved(r, &v[0])? } else { v[0].clone() };
+        let xz = if half { to_f16(r, &v[0])? } else { v[0].clone() };
         let u = ops::conv1d::conv1d(r, &xz, &v[1], &v[2], s)?;
         assert_eq!(u.data.is_f16(), half);
-        if half { widened(r, &u) } else { Ok(u) }
+        if half { to_f32(r, &u) } else { Ok(u) }
     });
     let dim = Dims { s, b, l, e, k, ldx: 2 * e };
     let (xz, w, bias, du) = (wide(&xz), wide(&w), wide(&bias), wide(&du));

@@ -5,8 +5,7 @@ use rowscan::ops::diffusion::{Schedule, add_noise, denoise, diffusion, embed_tim
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use super::{at_once, values};
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, run, values, wide};
 
 const STEPS: usize = 1000;
 

@@ -4,8 +4,7 @@ use rowscan::ops::ema::{ema, momentum};
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::at_once;
-use crate::common::{Random, Tol, close, each_tier, some, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, some, wide};
 
 /// One recorded update, replayed with other factors each time, as a run does.
 fn check(g: &Gpu, n: usize) {

@@ -6,8 +6,7 @@ use rowscan::ops::step::StepState;
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use super::at_once;
-use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, leaf, run, wide};
 
 #[test]
 fn info_nce_matches_cpu() {

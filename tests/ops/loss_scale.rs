@@ -4,8 +4,7 @@ use rowscan::ops::loss_scale;
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::{at_once, values};
-use crate::common::{Random, Tol, close, each_tier, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, values, wide};
 
 fn numbers(state: &State) -> [f64; 5] {
     [state.level, state.good, state.skipped, state.correction1, state.correction2]

@@ -9,8 +9,7 @@ use rowscan::ops::mlp::{Layer, MlpOptions, mlp};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use super::at_once;
-use crate::common::{Random, Tol, as_hardware, close, each_tier, leaf, run, some, wide};
+use crate::common::{Random, Tol, as_hardware, at_once, close, each_tier, leaf, run, some, wide};
 use rowscan::nn::stored;
 
 /// What one case is made of: x, w₁, b₁, w₂, b₂, residual, and dy.

@@ -1,4 +1,4 @@
-//! GPU against oracle, forward and every gradient, both tiers, in mid-graph position.
+//! Operators against their oracles in src/cpu: the result and every gradient, on every tier, in the middle of a graph.
 
 mod activation;
 mod adamw;
@@ -26,22 +26,3 @@ mod scale;
 mod selective_scan;
 mod ssm;
 mod tokens;
-
-use rowscan::Result;
-use rowscan::gpu::Gpu;
-use rowscan::tape::Recorder;
-use rowscan::tensor::Tensor;
-
-/// Runs what `body` records, and gives what it returned.
-#[track_caller]
-fn at_once<T>(g: &Gpu, body: impl FnOnce(&mut Recorder) -> Result<T>) -> T {
-    let mut r = Recorder::new(g);
-    let made = body(&mut r).and_then(|made| r.run().map(|()| made));
-    made.unwrap_or_else(|e| panic!("{e}"))
-}
-
-/// The values of the tensor that `body` records.
-#[track_caller]
-fn values(g: &Gpu, body: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<f32> {
-    at_once(g, body).to_vec(g).unwrap_or_else(|e| panic!("{e}"))
-}

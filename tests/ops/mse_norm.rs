@@ -3,8 +3,7 @@ use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 use rowscan::{Error, ops};
 
-use super::values;
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, values, wide};
 use rowscan::ops::mse_norm::{MseNormOptions, mse_norm};
 
 /// (B, L, pixels, channels, normalize)
@@ -61,8 +60,8 @@ fn mse_norm_matches_cpu() {
             dpred.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / cols]));
             let name = |what| format!("{what} ({b}, {l}, {pixels}·{channels})");
             // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103,
-            // unnormalized) is off by a few of their roundings, 2e-6 of the mean square, times scale
-            // target: relative to numbers up to 5 (or 103, unnormalized), a few of their roundings
+            // unnormalized) is off by a few of their roundings, 2e-6 of the mean square, times scale target: relative
+            // to numbers up to 5 (or 103, unnormalized), a few of their roundings
             close(&name("target"), &found, &target(dim, &tgt, normalize), Tol { rel: 4e-6, abs: 4e-6 });
             close(&name("loss"), &loss, &want, Tol { rel: 8e-6, abs: 2e-6 * scale });
             // dpred: that same difference, times 2·scale/cols and dloss < 3

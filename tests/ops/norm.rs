@@ -8,7 +8,7 @@ use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_half, run, wide, widened};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_f16, run, to_f32, wide};
 
 /// One problem of a norm.
 struct Case {
@@ -143,12 +143,12 @@ fn rms_norm_matches_cpu() {
         for (case, half) in Case::all().into_iter().map(|case| (case, false)).chain(halves) {
             let mut v = Values::new(&case);
             if half {
-                round_to_half(&mut v.dy);
+                round_to_f16(&mut v.dy);
             }
             let found = run_norm(g, &case, &v, &[&v.w], &|r, x, residual, drop_path, w| {
                 let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(half) };
                 let (y, sum) = rms_norm(r, x, &w[0], options)?;
-                Ok((if half { widened(r, &y)? } else { y }, sum))
+                Ok((if half { to_f32(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, drop_path) = (wide(&v.residual), wide(&v.drop_path));
@@ -240,13 +240,13 @@ fn layer_norm_matches_cpu() {
         for (case, by, half) in cases {
             let mut v = Values::new(&case);
             if half {
-                round_to_half(&mut v.dy);
+                round_to_f16(&mut v.dy);
             }
             v.x.iter_mut().for_each(|x| *x += by);
             let found = run_norm(g, &case, &v, &[&v.w, &v.bias], &|r, x, residual, drop_path, w| {
                 let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(half) };
                 let (y, sum) = layer_norm(r, x, &w[0], &w[1], options)?;
-                Ok((if half { widened(r, &y)? } else { y }, sum))
+                Ok((if half { to_f32(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, drop_path) = (wide(&v.residual), wide(&v.drop_path));

@@ -5,8 +5,7 @@ use rowscan::ops::patchify;
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::{at_once, values};
-use crate::common::{Random, Tol, close, each_tier, gpu, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, gpu, values, wide};
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];

@@ -4,8 +4,7 @@ use rowscan::ops::reduce::{column_sum, mean, mean_tokens, sum};
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::values;
-use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_tier, leaf, run, values, wide};
 
 const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
 

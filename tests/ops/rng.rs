@@ -6,8 +6,7 @@ use rowscan::ops::step::StepState;
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::{at_once, values};
-use crate::common::{Random, Tol, close, each_tier};
+use crate::common::{Random, Tol, at_once, close, each_tier, values};
 
 const SEED: u64 = 0x9abc_def0_1234_5678;
 

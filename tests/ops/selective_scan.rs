@@ -6,7 +6,7 @@ use rowscan::ops::selective_scan::{Algorithm, Scan, ScanOptions, channel_layout,
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, each_tier, halved, leaf, round_to_half, run, some, wide, widened};
+use crate::common::{Random, close_l2, each_tier, leaf, round_to_f16, run, some, to_f16, to_f32, wide};
 
 /// Inputs of one size, as the GPU takes them.
 pub struct Case {
@@ -50,7 +50,7 @@ impl Case {
     fn in_half(mut self) -> Self {
         self.half = true;
         for values in [&mut self.u, &mut self.delta, &mut self.dout].into_iter().chain(self.xz.as_mut()) {
-            round_to_half(values);
+            round_to_f16(values);
         }
         self
     }
@@ -104,12 +104,12 @@ impl Case {
         let last = OnceCell::new();
         let (out, grads) = run(g, &leaves, &self.dout, |r, v| {
             r.set_precision(if self.half { Precision::Mixed } else { Precision::F32 });
-            let mut stored = |v: &Var| if self.half { halved(r, v) } else { Ok(v.clone()) };
+            let mut stored = |v: &Var| if self.half { to_f16(r, v) } else { Ok(v.clone()) };
             let (u, delta, xz) = (stored(&v[0])?, stored(&v[1])?, v.get(4).map(stored).transpose()?);
             let (out, state) = packed(r, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
             let _ = last.set(state);
             assert_eq!(out.data.is_f16(), self.half);
-            if self.half { widened(r, &out) } else { Ok(out) }
+            if self.half { to_f32(r, &out) } else { Ok(out) }
         });
         let last = last.get().expect("the op ran").to_vec(g).expect("readable");
         [vec![out, last], grads].concat()
@@ -126,11 +126,11 @@ impl Case {
         // The states of a chunk miss as much where it begins again, and what is summed over states with them.
         let [out_tol, stored, summed, z_tol] =
             if self.half { [1e-3, 5e-4, 4e-4, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
-        l2(&format!("{name}: out"), &got[0], &out.out, out_tol);
-        l2(&format!("{name}: last_state"), &got[1], &out.last_state, if self.half { 5e-4 } else { 4e-6 });
-        l2(&format!("{name}: du"), &got[2], &want.du, stored);
-        l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, stored);
-        l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, summed);
+        close_l2(&format!("{name}: out"), &got[0], &out.out, out_tol);
+        close_l2(&format!("{name}: last_state"), &got[1], &out.last_state, if self.half { 5e-4 } else { 4e-6 });
+        close_l2(&format!("{name}: du"), &got[2], &want.du, stored);
+        close_l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, stored);
+        close_l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, summed);
         let at = channel_layout(dim.s, dim.e, dim.n);
         let none = vec![0.0; dim.s * dim.e];
         let parts = [
@@ -140,26 +140,15 @@ impl Case {
         ];
         let mut pads = got[5].clone();
         for (part, start, want) in parts {
-            l2(&format!("{name}: {part}"), &got[5][start..][..want.len()], want, 2.0 * summed);
+            close_l2(&format!("{name}: {part}"), &got[5][start..][..want.len()], want, 2.0 * summed);
             pads[start..][..want.len()].fill(0.0);
         }
         assert!(pads.iter().all(|&v| v == 0.0), "{name}: the pads of dchannel_params are 0");
         if self.xz.is_some() {
             let dxz: Vec<f64> = want.dz.chunks(dim.e).flat_map(|dz| [vec![0.0; dim.e], dz.to_vec()].concat()).collect();
-            l2(&format!("{name}: dxz"), &got[6], &dxz, z_tol);
+            close_l2(&format!("{name}: dxz"), &got[6], &dxz, z_tol);
         }
     }
-}
-
-/// Fails unless |got − want| ≤ limit·max(|want|, 10⁻³), both norms Euclidean: a wrong 0 is judged absolutely.
-#[track_caller]
-pub fn l2(name: &str, got: &[f32], want: &[f64], limit: f64) {
-    assert_eq!(got.len(), want.len(), "{name}: length");
-    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
-    let size = norm(&mut want.iter().copied());
-    let error = norm(&mut got.iter().zip(want).map(|(&g, w)| f64::from(g) - w));
-    eprintln!("  {name}: |difference|/|expected| {:.1e} over {}", error / size.max(1e-3), got.len());
-    assert!(error <= limit * size.max(1e-3), "{name}: off by {error:e} of {size:e}, allowed {limit:e}");
 }
 
 const BOTH: [Option<Algorithm>; 2] = [Some(Algorithm::Sequential), Some(Algorithm::Chunked)];
@@ -241,9 +230,9 @@ fn selective_scan_of_separate_operands_matches_cpu() {
                 let options = ScanOptions { d, z, delta_bias, delta_softplus: softplus, algorithm: None };
                 Ok(selective_scan(r, &v[0], &v[1], &v[2], &v[3], &v[4], options)?.0)
             });
-            l2(&format!("{flags:04b} out"), &y, &out.out, 2e-6);
+            close_l2(&format!("{flags:04b} out"), &y, &out.out, 2e-6);
             for ((name, want), got) in wants.iter().zip(&grads) {
-                l2(&format!("{flags:04b} {name}"), got, want, 8e-6);
+                close_l2(&format!("{flags:04b} {name}"), got, want, 8e-6);
             }
         }
     });

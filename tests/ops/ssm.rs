@@ -5,8 +5,7 @@ use rowscan::ops::ssm::{Ssm, ssm};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use super::selective_scan::l2;
-use crate::common::{Random, as_hardware, each_tier, halved, leaf, round_to_half, run, wide, widened};
+use crate::common::{Random, as_hardware, close_l2, each_tier, leaf, round_to_f16, run, to_f16, to_f32, wide};
 
 #[derive(Clone, Copy, Debug)]
 struct Dims {
@@ -96,8 +95,8 @@ fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
     values[5][..s * e * n].copy_from_slice(&random.uniform(s * e * n, -1.0, 2.8));
     let mut dout = random.normal(b * l * e);
     if half {
-        round_to_half(&mut values[0]);
-        round_to_half(&mut dout);
+        round_to_f16(&mut values[0]);
+        round_to_f16(&mut dout);
     }
     let leaves: Vec<Var> = (0..6).map(|i| leaf(g, &shapes[i], &values[i])).collect();
     let scan = Scan { algorithm, ..Scan::mamba(n) };
@@ -106,17 +105,17 @@ fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
         if !half {
             return ssm(r, &v[0], &with(v, scan));
         }
-        let xz = halved(r, &v[0])?;
+        let xz = to_f16(r, &v[0])?;
         let out = ssm(r, &xz, &with(v, scan))?;
-        widened(r, &out)
+        to_f32(r, &out)
     });
     let want = oracle(dim, &values.each_ref().map(|v| wide(v)), &wide(&dout));
-    // four kernels deep: each adds the rounding of sums over E, R, N or B·L terms of either sign
-    // and in f16 up to 2⁻¹¹ of what it stores and of the operands of products
+    // four kernels deep: each adds the rounding of sums over E, R, N or B·L terms of either sign and in f16 up to 2⁻¹¹
+    // of what it stores and of the operands of products
     let (forward, backward) = if half { (2e-3, 4e-3) } else { (4e-6, 2e-5) };
-    l2(&format!("{dim:?} out"), &out, &want[0], forward);
+    close_l2(&format!("{dim:?} out"), &out, &want[0], forward);
     for (i, name) in ["dxz", "dconv_w", "dconv_b", "dx_proj", "ddt_proj", "dchannel_params"].iter().enumerate() {
-        l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], backward);
+        close_l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], backward);
     }
 }
 

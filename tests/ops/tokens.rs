@@ -4,8 +4,7 @@ use rowscan::ops::tokens;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use super::at_once;
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, run, wide};
 
 const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
 

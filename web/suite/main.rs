@@ -1,26 +1,42 @@
 //! `tests/ops` in a browser: every operator against its oracle, on the browser's own WebGPU.
 #![cfg(target_arch = "wasm32")]
-#![allow(dead_code, reason = "the helpers of all tests, some of which do not run here")]
+#![allow(dead_code, reason = "the helpers are shared with tests that do not run here")]
 
 #[path = "../../tests/common.rs"]
 mod common;
 #[path = "../../tests/ops/mod.rs"]
 mod ops;
+#[path = "../../tests/wgsl.rs"]
+mod wgsl;
 
-/// The page has no standard output: what fails and how much has passed goes where the page reads it.
+/// Results for the page. A module has no standard output, so they go to global variables and a function that
+/// web/suite/index.html defines.
 mod console {
+    use std::cell::Cell;
+    use std::panic::Location;
+
     use wasm_bindgen::{JsCast, JsValue};
 
-    fn set(name: &str, value: &JsValue) {
-        let _ = js_sys::Reflect::set(&js_sys::global(), &name.into(), value);
+    thread_local! {
+        /// The tier under test, for the message of a panic.
+        static TIER: Cell<&'static str> = const { Cell::new("none") };
     }
 
+    /// Makes a panic leave its message, with the tier, in `suiteFailed`.
     pub fn begin() {
-        std::panic::set_hook(Box::new(|panic| set("suiteFailed", &panic.to_string().into())));
+        std::panic::set_hook(Box::new(|panic| {
+            let message = format!("tier {}: {panic}", TIER.get());
+            let _ = js_sys::Reflect::set(&js_sys::global(), &"suiteFailed".into(), &message.into());
+        }));
     }
 
-    /// Calls `suitePassed(where)`.
-    pub fn passed(test: &std::panic::Location<'_>) {
+    /// Sets the tier that the next assertions are about.
+    pub fn tier(name: &'static str) {
+        TIER.set(name);
+    }
+
+    /// Reports that the test at this place in the source passed on the current tier: calls `suitePassed(place)`.
+    pub fn passed(test: &Location<'_>) {
         let told = js_sys::Reflect::get(&js_sys::global(), &"suitePassed".into());
         if let Ok(told) = told.and_then(|told| told.dyn_into::<js_sys::Function>()) {
             let _ = told.call1(&JsValue::NULL, &test.to_string().into());

@@ -1,0 +1,114 @@
+//! `gemm` in every form, variant and memory layout, against the oracle.
+
+use rowscan::Result;
+use rowscan::gpu::{Caps, Precision};
+use rowscan::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with, pick};
+use rowscan::tensor::Tensor;
+
+use super::{DIRECT, TILED, check, coop, f32, size};
+use crate::common::{Random, at_once, each_tier, some};
+
+#[test]
+fn gemm_matches_cpu_in_every_form_and_variant() {
+    let shapes = [(1, 1, 1), (7, 5, 3), (64, 64, 16), (67, 129, 37), (128, 72, 100), (1, 192, 20), (65, 1, 68)];
+    each_tier(|g| {
+        let mixed = |path, splits| Variant { precision: Precision::Mixed, ..f32(path, splits) };
+        let mut variants = vec![DIRECT, TILED, f32(Path::Tiled(64, 64), 3), f32(Path::Tiled(128, 64), 1)];
+        variants.extend([f32(Path::Tiled(64, 128), 2), f32(Path::Tiled(128, 128), 1)]);
+        variants.extend([mixed(Path::Direct, 1), mixed(Path::Tiled(64, 64), 2)]);
+        variants.extend(coop(g));
+        variants.retain(|variant| variant.check(g.caps()).is_ok());
+        for form in [Form::Nt, Form::Nn, Form::Tn] {
+            for (m, n, k) in some(shapes) {
+                for (i, &variant) in variants.iter().enumerate() {
+                    check(g, variant, Gemm::dense(form, 1, m, n, k), i % 2 == 0, 1);
+                    check(g, variant, Gemm::dense(form, 3, m, n, k), i % 2 == 1, 2);
+                }
+            }
+        }
+    });
+}
+
+/// Without cooperative matrices, mixed precision rounds operands to f16 as IEEE 754 does: ties to even, subnormals, the
+/// largest f16 (65504), overflow to infinity, NaN.
+#[test]
+fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
+    let edges = [0.1, 1.000_488_3, 1.001_464_8, 6.0e-5, 2.5e-6, 2.98e-8, 2.99e-8, 65504.0, 65519.9, 65520.0, 1e9];
+    let signed = edges.iter().flat_map(|&v: &f32| [v, -v]);
+    let values: Vec<f32> = signed.chain([0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).collect();
+    let want: Vec<f32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
+    each_tier(|g| {
+        for path in [Path::Direct, Path::Tiled(64, 64)] {
+            let variant = Variant { path, splits: 1, precision: Precision::Mixed };
+            let attempt = || -> Result<Vec<f32>> {
+                let (a, b) = (Tensor::from_slice(g, &[values.len()], &values)?, Tensor::from_slice(g, &[1], &[1.0])?);
+                let c = Tensor::from_slice(g, &[values.len()], &vec![0.0; values.len()])?;
+                let p = Gemm::dense(Form::Nt, 1, values.len(), 1, 1);
+                at_once(g, |r| gemm_with(r, variant, &p, &a, &b, Added::default(), &c));
+                c.to_vec(g)
+            };
+            let got = attempt().unwrap_or_else(|e| panic!("{e}"));
+            for ((value, got), want) in values.iter().zip(got).zip(&want) {
+                let same = got == *want || (got.is_nan() && want.is_nan());
+                assert!(same, "{path:?}: {value:e} became {got:e}, expected {want:e}");
+            }
+        }
+    });
+}
+
+#[test]
+fn gemm_fuzz_with_gaps_between_rows_and_batches() {
+    each_tier(|g| {
+        let mut random = Random::new(7);
+        for seed in some(0..24) {
+            let d: Vec<usize> = random.below(12, 1 << 16).into_iter().map(|v| v as usize).collect();
+            let form = [Form::Nt, Form::Nn, Form::Tn][seed as usize % 3];
+            // for an even d[0] sizes are multiples of 4, which kernels load as vec4
+            let round = |v: usize| if d[0].is_multiple_of(2) { v.next_multiple_of(4) } else { v };
+            let mut p = Gemm::dense(form, 1 + d[1] % 3, 1 + d[2] % 150, round(1 + d[3] % 150), round(1 + d[4] % 90));
+            p.m = if form == Form::Tn { round(p.m) } else { p.m };
+            (p.lda, p.ldb, p.ldc) =
+                (size(&p, false).1 + round(d[5] % 9), size(&p, true).1 + round(d[6] % 9), p.n + d[7] % 5);
+            p.a_stride = size(&p, false).0 * p.lda + round(d[8] % 9);
+            p.b_stride = size(&p, true).0 * p.ldb + round(d[9] % 9);
+            p.c_stride = p.m * p.ldc + d[10] % 7;
+            let mut variants = vec![DIRECT, TILED, f32(Path::Tiled(128, 64), 1), f32(Path::Tiled(64, 128), 1)];
+            variants.push(f32(Path::Tiled(128, 128), 1));
+            variants.extend(coop(g));
+            variants.retain(|variant| variant.check(g.caps()).is_ok());
+            let variant = variants[d[11] % variants.len()];
+            let variant = Variant { splits: if variant.splits == 1 { 1 + d[11] / 3 % 4 } else { 1 }, ..variant };
+            check(g, variant, p, seed % 2 == 0, 100 + seed);
+        }
+    });
+}
+
+#[test]
+fn gemm_of_many_rows_and_of_a_long_sum() {
+    each_tier(|g| {
+        let tall = Gemm::dense(Form::Nt, 1, 70_001, 3, 2);
+        check(g, pick(g.caps(), Precision::F32, &tall), tall, true, 1);
+        check(g, TILED, Gemm::dense(Form::Nn, 1, 70_001, 3, 2), false, 2);
+        // dw of a small layer, (44, 12), over 128 images of 196 tokens
+        let p = Gemm::dense(Form::Tn, 1, 44, 12, 25_088);
+        for variant in [DIRECT, pick(&Caps::portable(), Precision::F32, &p)].into_iter().chain(coop(g)) {
+            check(g, variant, p, false, 3);
+        }
+    });
+}
+
+#[test]
+fn split_sums_repeat_bit_for_bit() {
+    each_tier(|g| {
+        let p = Gemm::dense(Form::Tn, 1, 44, 20, 3000);
+        let mut random = Random::new(5);
+        let (a, b) = (random.normal(p.m * p.k), random.normal(p.n * p.k));
+        let product = || -> Result<Vec<f32>> {
+            let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
+            let c = Tensor::scratch("c", &[p.m, p.n]);
+            at_once(g, |r| gemm_with(r, f32(Path::Tiled(64, 64), 7), &p, &a, &b, Added::default(), &c));
+            c.to_vec(g)
+        };
+        assert_eq!(product().unwrap(), product().unwrap());
+    });
+}
