@@ -100,8 +100,8 @@ pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Returns erf x = 2/√π · exp(-x²) · Σ_k 2ᵏ·x^(2k+1) / (1·3·…·(2k+1)). All terms have one sign, so nothing cancels. ±1
-/// for |x| > 6.
+/// Returns erf x = 2/√π · exp(-x²) · Σ_k 2ᵏ·x^(2k+1) / (1·3·…·(2k+1)), and ±1 for |x| > 6. All terms have the same
+/// sign, so no digits cancel.
 pub fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {
         return x.signum();
@@ -124,7 +124,7 @@ mod tests {
     use super::super::gradcheck::{check, close, dot, random};
     use super::*;
 
-    /// Table 7.1 of Abramowitz & Stegun, with more digits.
+    /// Values of table 7.1 in Abramowitz & Stegun, with more digits.
     #[test]
     fn erf_table() {
         let x = [0.0, 0.1, 0.5, 1.0, -1.0, 2.0, 3.0, 5.0, 7.0];
@@ -150,7 +150,8 @@ mod tests {
         }
     }
 
-    /// x lies around zero and, times 6, in both tails; 20.5 is above the threshold of softplus.
+    /// Central differences at x around zero, in both tails (random numbers times 6), and above softplus's threshold
+    /// (20.5).
     #[test]
     fn gradients() {
         for act in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus] {

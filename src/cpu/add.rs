@@ -1,12 +1,15 @@
-//! y = a + b, element by element, any shape.   da = dy, db = dy
-//! `with_drop_path`: y = a + drop_path·b, drop_path (B) the factor of each sample (timm's drop_path on b).   da = dy,
-//! db = drop_path·dy
+//! The sum of two tensors, element by element, and the same with DropPath on the second (timm: `a + drop_path(b)`).
+//!
+//! ```text
+//!   forward:         y = a + b                  da = dy   db = dy
+//!   with_drop_path:  y = a + drop_path·b        da = dy   db = drop_path·dy      drop_path (B): factor of each sample
+//! ```
 
 /// Gradients of [`forward`].
 pub struct Grads {
-    /// Same shape as a.
+    /// Gradient of a, in its shape.
     pub da: Vec<f64>,
-    /// Same shape as b.
+    /// Gradient of b, in its shape.
     pub db: Vec<f64>,
 }
 

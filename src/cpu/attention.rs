@@ -6,7 +6,7 @@
 //!   backward:  dP = dout_i·v_j    dx = P·(dP - Σ_j P·dP)
 //!     dq_i = scale·Σ_j dx·k_j    dk_j = scale·Σ_i dx·q_i    dv_j = Σ_i P·dout_i
 //! ```
-//! Every query must be allowed at least one key (in self-attention the diagonal always is).
+//! Every query must see at least one key. In self-attention it always sees its own.
 
 /// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
@@ -23,14 +23,14 @@ pub struct Dims {
     pub dh: usize,
 }
 
-/// Which keys a query sees. The tables hold the region of each query (Lq) and of each key (Lk), the same for all
-/// samples. With region t for token t, `RegionCausal` is the token-causal mask. With region t / W, W the width of the
-/// patch grid, it is MAP's row-causal mask, and `SameRegion` is the local mask.
+/// Which keys a query sees. The two tables hold the region of each query (Lq) and of each key (Lk), for all samples
+/// alike. If token t has region t, `RegionCausal` is the usual causal mask. If it has region t / W, where W is the
+/// width of the patch grid, `RegionCausal` is MAP's row-causal mask and `SameRegion` its local mask.
 #[derive(Clone, Copy, Debug)]
 pub enum Mask<'a> {
     /// A query sees every key.
     Full,
-    /// A query sees the keys of its own region and of lower ones.
+    /// A query sees the keys of its own region and of regions with lower numbers.
     RegionCausal(&'a [u32], &'a [u32]),
     /// A query sees the keys of its own region.
     SameRegion(&'a [u32], &'a [u32]),
@@ -127,7 +127,7 @@ fn dot(dim: Dims, a: &[f64], ai: usize, b: &[f64], bi: usize) -> f64 {
 }
 
 impl Dims {
-    /// Every (b, h, i) in the order of lse.
+    /// All (b, h, i), in the order of lse.
     fn queries(self) -> impl Iterator<Item = [usize; 3]> {
         (0..self.b * self.h * self.lq).map(move |n| [n / self.lq / self.h, n / self.lq % self.h, n % self.lq])
     }
@@ -150,7 +150,7 @@ mod tests {
     use super::super::gradcheck::{check, close, dot, random};
     use super::*;
 
-    /// Number of allowed pairs of the four decoder masks on a 14×14 grid.
+    /// Number of (query, key) pairs that each of the four decoder masks allows on a 14×14 grid.
     #[test]
     fn pair_counts() {
         let (token, row): (Vec<u32>, Vec<u32>) = (0..196).map(|t| (t, t / 14)).unzip();
@@ -161,8 +161,8 @@ mod tests {
         assert_eq!(count(Mask::RegionCausal(&row, &row)), 20_580);
     }
 
-    /// With equal keys, out is the mean of the values seen and lse = score + ln(count). Scores of 800 must not
-    /// overflow.
+    /// With equal keys, out is the mean of the seen values, and lse = score + ln(number of seen keys). Scores of 800
+    /// must not overflow exp.
     #[test]
     fn equal_keys_average() {
         let dim = Dims { b: 1, lq: 3, lk: 3, h: 1, dh: 1 };

@@ -1,7 +1,7 @@
 //! Rows side by side, and a part of rows (torch.cat and torch.narrow along the last dimension).
 //!
 //! ```text
-//!   part i (rows, width_i)   y (rows, ld):  y[r, start_i + c] = part_i[r, c], 0 where no part is
+//!   part i (rows, width_i)   y (rows, ld):  y[r, start_i + c] = part_i[r, c], 0 in columns that no part covers
 //!   x (rows, ld)             out (rows, len):  out[r, c] = x[r, start + c]
 //!   backward   dpart_i = narrow(dy, start_i, width_i)      dx = concat of dout at `start`
 //! ```
@@ -20,7 +20,7 @@ pub fn forward(rows: usize, ld: usize, parts: &[Part<'_>]) -> Vec<f64> {
     y
 }
 
-/// Returns columns `start..start + len` of x: also the gradient of a part.
+/// Returns columns `start..start + len` of x. Applied to dy, it is the gradient of a part.
 pub fn narrow(x: &[f64], ld: usize, start: usize, len: usize) -> Vec<f64> {
     x.chunks(ld).flat_map(|row| &row[start..start + len]).copied().collect()
 }

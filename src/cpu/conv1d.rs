@@ -28,7 +28,7 @@ pub struct Dims {
 
 /// Gradients of [`forward`].
 pub struct Grads {
-    /// (B, L, E), dense (row stride E, not ldx), summed over directions
+    /// (B, L, E), summed over directions. Rows are dense: their stride is E, not ldx.
     pub dx: Vec<f64>,
     /// (S, E, K)
     pub dw: Vec<f64>,
@@ -63,7 +63,7 @@ impl Dims {
         bias[s * self.e + e] + self.taps(s, t).map(term).sum::<f64>()
     }
 
-    /// The pairs (k, τ) of token t in direction s with τ inside the sequence.
+    /// All (k, τ) where token t of direction s reads x[τ] at tap k, with τ inside the sequence.
     fn taps(self, s: usize, t: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.k).filter_map(move |k| {
             let back = self.k - 1 - k;
@@ -72,7 +72,7 @@ impl Dims {
         })
     }
 
-    /// Every (s, b, t, e) in memory order.
+    /// All (s, b, t, e), in memory order.
     fn outputs(self) -> impl Iterator<Item = [usize; 4]> {
         let Self { b, l, e, .. } = self;
         (0..self.s * b * l * e).map(move |i| [i / e / l / b, i / e / l % b, i / e % l, i % e])
@@ -84,7 +84,7 @@ mod tests {
     use super::super::gradcheck::{check, dot, random};
     use super::*;
 
-    /// The second direction equals: flip the sequence, convolve forward, flip back.
+    /// The second direction must equal flipping the sequence, convolving it forward, and flipping the result back.
     #[test]
     fn second_direction_is_the_flipped_sequence() {
         let (l, e, k) = (7, 3, 4);

@@ -54,7 +54,7 @@ mod tests {
     use super::super::gradcheck::{check, close, random};
     use super::*;
 
-    /// Equal logits cost ln K, however large they are.
+    /// The loss of equal logits is ln K, however large they are.
     #[test]
     fn equal_logits() {
         let out = forward(Dims { b: 2, k: 4 }, &[900.0; 8], &[0.0, 1.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25]);

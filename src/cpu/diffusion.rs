@@ -7,9 +7,9 @@
 //!                         variance β̃ = β·(1−ᾱ_{t−1})/(1−ᾱ_t); at t = 0 that of t = 1
 //!   model: the same mean with x̂0 = (x_t − √(1−ᾱ)·ε̂)/√ᾱ for x0, log variance f·ln β + (1−f)·ln β̃, f = (v+1)/2
 //!   rows[r] = scale·mean_c ((ε − ε̂)² + vb/ln 2)
-//!   vb = KL(posterior ‖ model) for t > 0; at t = 0 −ln of the model's probability of the bin x0 ± 1/255, which is
-//!        open outward for |x0| > 0.999
-//!   pred (rows, 2C), columns ε̂ | v; or ε̂ alone, then without vb. vb sends no gradient to ε̂.
+//!   vb = KL(posterior ‖ model) for t > 0. At t = 0, vb = −ln of the model's probability of the bin x0 ± 1/255. The bin
+//!        has no outer end if |x0| > 0.999.
+//! pred (rows, 2C), columns ε̂ | v; or (rows, C), ε̂ alone, then without vb. vb gives ε̂ no gradient (as if detached).
 //! ```
 
 use std::f64::consts::{LN_2, PI};
@@ -23,11 +23,11 @@ pub struct Dims {
     pub n: usize,
     /// Columns C of x0.
     pub cols: usize,
-    /// Whether pred has the columns v, and the loss the variational bound vb.
+    /// Whether pred has the columns v and the loss includes the variational bound vb.
     pub vlb: bool,
 }
 
-/// A noise schedule: ᾱ of each step of a chain, from which β and β̃ follow.
+/// A noise schedule. It stores ᾱ of each step; β and β̃ follow from it.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// ᾱ of each step.
@@ -35,7 +35,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The cosine schedule (iDDPM) of `steps` steps.
+    /// iDDPM's cosine schedule of `steps` steps.
     pub fn cosine(steps: usize) -> Self {
         let alpha_bar = |u: f64| ((u + 0.008) / 1.008 * PI / 2.0).cos().powi(2);
         let at = |i: usize| alpha_bar(i as f64 / steps as f64);
@@ -47,7 +47,7 @@ impl Schedule {
         Self { alpha_bar: (0..steps).map(&mut next).collect() }
     }
 
-    /// The chain of the given steps, in ascending order, for sampling in fewer steps.
+    /// A schedule of only the given steps, in ascending order, for sampling in fewer steps (ADM's `SpacedDiffusion`).
     pub fn strided(&self, steps: &[usize]) -> Self {
         Self { alpha_bar: steps.iter().map(|&i| self.alpha_bar[i]).collect() }
     }
@@ -93,7 +93,7 @@ pub struct Out {
     pub vb: Vec<f64>,
 }
 
-/// Returns both parts of the loss.
+/// Returns both parts of the loss of each row.
 pub fn forward(dim: Dims, s: &Schedule, pred: &[f64], x0: &[f64], eps: &[f64], t: &[usize]) -> Out {
     let xt = add_noise(dim, s, x0, eps, t);
     let mut out = Out { mse: vec![0.0; dim.rows], vb: vec![0.0; dim.rows] };
@@ -114,7 +114,7 @@ pub fn forward(dim: Dims, s: &Schedule, pred: &[f64], x0: &[f64], eps: &[f64], t
     out
 }
 
-/// Gradient dpred from dloss (rows), the gradient of mse + vb.
+/// Gradient dpred, in the shape of pred, from dloss (rows), the gradient of mse + vb.
 pub fn backward(
     dim: Dims, s: &Schedule, pred: &[f64], x0: &[f64], eps: &[f64], t: &[usize], dloss: &[f64],
 ) -> Vec<f64> {
@@ -142,8 +142,8 @@ pub fn backward(
     dpred
 }
 
-/// One step of DDPM sampling, from step `i` of the chain to the one before, with x̂0 clamped to ±`bound`. Takes x and
-/// noise (n, C), returns the next x (n, C).
+/// One step of DDPM sampling (p_sample), from step `i` of the schedule to step i − 1. x̂0 is clamped to ±`bound`. `x`
+/// and `noise` are (n, C); returns the next x (n, C).
 pub fn denoise(dim: Dims, s: &Schedule, pred: &[f64], x: &[f64], noise: &[f64], i: usize, bound: f64) -> Vec<f64> {
     let each = |e: usize| {
         let (eps, v) = split(dim, pred, e);
@@ -162,7 +162,7 @@ pub fn embed_time(f: usize, t: &[usize]) -> Vec<f64> {
     t.iter().flat_map(row).collect()
 }
 
-/// ε̂ and v of element i of (rows, C).
+/// ε̂ and v of pred that belong to element i of an array (rows, C).
 fn split(dim: Dims, pred: &[f64], i: usize) -> (f64, Option<f64>) {
     if !dim.vlb {
         return (pred[i], None);
@@ -185,7 +185,8 @@ fn pdf(x: f64) -> f64 {
     c * (1.0 - c) * 2.0 * (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x)
 }
 
-/// Lower and upper end of the bin of x0, in standard deviations from the mean; `None` where the bin is open.
+/// Lower and upper end of the bin of x0, in standard deviations from the mean. `None` for an end that is open. `lv` is
+/// the log variance.
 fn bin(x0: f64, mean: f64, lv: f64) -> (Option<f64>, Option<f64>) {
     let at = |edge: f64| (x0 + edge - mean) * (-0.5 * lv).exp();
     ((x0 >= -0.999).then(|| at(-1.0 / 255.0)), (x0 <= 0.999).then(|| at(1.0 / 255.0)))
@@ -200,12 +201,12 @@ fn probability(x0: f64, mean: f64, lv: f64) -> f64 {
     }
 }
 
-/// Φ(high) − Φ(low), taken in the tail where both are small, so that nothing cancels.
+/// Φ(high) − Φ(low). It is computed in the tail where both terms are small, so that no digits cancel.
 fn between(low: f64, high: f64) -> f64 {
     if low + high > 0.0 { cdf(-low) - cdf(-high) } else { cdf(high) - cdf(low) }
 }
 
-/// d ln probability / d lv; 0 where the probability is clamped to 1e-12.
+/// Derivative of ln probability with respect to lv. 0 if the probability is clamped to 1e-12.
 fn log_probability_slope(x0: f64, mean: f64, lv: f64) -> f64 {
     let p = probability(x0, mean, lv);
     if p < 1e-12 {
@@ -225,7 +226,7 @@ mod tests {
     fn the_cosine_schedule_falls_from_one_to_nothing() {
         let s = Schedule::cosine(1000);
         assert!((s.alpha_bar[0] - 0.999_958_7).abs() < 1e-6, "{}", s.alpha_bar[0]);
-        // Where β is not clipped, the product telescopes to ᾱ(u)/ᾱ(0).
+        // Where β is not clipped to 0.999, the product telescopes to ᾱ(u)/ᾱ(0).
         let exact =
             |u: f64| ((u + 0.008) / 1.008 * PI / 2.0).cos().powi(2) / (0.008f64 / 1.008 * PI / 2.0).cos().powi(2);
         for i in [0, 1, 10, 499, 900, 997] {
@@ -234,7 +235,7 @@ mod tests {
         assert!((s.beta(999) - 0.999).abs() < 1e-12 && s.alpha_bar[999] < 1e-8);
     }
 
-    /// A perfect ε̂ with the posterior's variance (v = −1) costs nothing at t > 0.
+    /// The exact ε̂ with the posterior's variance (v = −1) has a loss of 0 for t > 0.
     #[test]
     fn perfect_prediction() {
         let s = Schedule::cosine(1000);
@@ -253,11 +254,11 @@ mod tests {
             let rows = repeats * n;
             let dim = Dims { rows, n, cols, vlb };
             let pred = random(1, rows * cols * if vlb { 2 } else { 1 });
-            let x0: Vec<f64> = random(2, n * cols).iter().map(|x| 2.0 * x).collect(); // past the open bins too
+            let x0: Vec<f64> = random(2, n * cols).iter().map(|x| 2.0 * x).collect(); // with open bins
             let (eps, dloss) = (random(3, rows * cols), random(4, rows));
             let t: Vec<usize> = (0..rows).map(|r| [0, 7, 19, 1, 0][r % 5]).collect();
             let dpred = backward(dim, &s, &pred, &x0, &eps, &t, &dloss);
-            // vb sends no gradient to ε̂, so each half of pred is checked against its own loss.
+            // vb gives ε̂ no gradient, so ε̂ is checked against mse alone, and v against vb
             let only = |x: &[f64], v: bool| -> Vec<f64> {
                 let half = |i: usize| vlb && i % (2 * cols) >= cols;
                 x.iter().enumerate().filter(|(i, _)| half(*i) == v).map(|(_, x)| *x).collect()
@@ -276,7 +277,7 @@ mod tests {
         }
     }
 
-    /// With the true noise as ε̂, the last step returns x0.
+    /// With the true noise as ε̂, the last step of sampling must return x0.
     #[test]
     fn the_last_step_of_sampling_is_x0() {
         let s = Schedule::cosine(1000).strided(&[0, 250, 999]);

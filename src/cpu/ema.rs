@@ -1,5 +1,5 @@
-//! A running combination, average <- keep·average + take·x, element by element (timm's ModelEma with keep = m, take = 1
-//! − m). keep = 0 ignores the old average, even if it is NaN.
+//! A weighted sum kept in place, average <- keep·average + take·x, element by element. It is timm's ModelEma if keep =
+//! m and take = 1 − m. keep = 0 ignores the old average, even if that is NaN.
 
 /// Returns the new average.
 pub fn update(average: &[f64], x: &[f64], keep: f64, take: f64) -> Vec<f64> {
@@ -12,7 +12,7 @@ mod tests {
     use super::super::gradcheck::close;
     use super::*;
 
-    /// Under constant weights x the distance to them shrinks by m each time: average = x + mᵗ·(start − x).
+    /// While the weights x are constant, the distance to them shrinks by m in each step: average = x + mᵗ·(start − x).
     #[test]
     fn an_average_approaches_what_it_follows() {
         let (start, x, m) = ([3.0, -1.0], [1.0, 2.0], 0.9f64);

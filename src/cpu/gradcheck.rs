@@ -1,12 +1,12 @@
-//! Central differences: the reference of every gradient in the tests of the oracles (like `torch.autograd.gradcheck`).
+//! Central differences, with which the tests of the oracles check every gradient (`torch.autograd.gradcheck`).
 use super::rng::{philox, uniform};
 
-/// Returns `n` numbers in [-1, 1) that depend on `seed` only.
+/// Returns `n` pseudo-random numbers in [-1, 1), which depend only on `seed`.
 pub fn random(seed: u32, n: usize) -> Vec<f64> {
     (0..n as u32).map(|i| 2.0 * uniform(philox([i, 0, 0, 0], [seed, 0])[0]) - 1.0).collect()
 }
 
-/// Returns Σ a·b. With an output as `a` and its gradient as `b`, this is the scalar whose gradients backward returns.
+/// Returns Σ a·b. If `a` is an output and `b` the gradient of it, backward returns the gradients of this scalar.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a * b).sum()

@@ -66,7 +66,7 @@ mod tests {
     use super::super::gradcheck::{check, close, dot, random};
     use super::*;
 
-    /// A query that is as close to its key as to each of K negatives costs ln(1 + K).
+    /// The loss of a query that is as close to its key as to each of K negatives is ln(1 + K).
     #[test]
     fn indifference() {
         let dim = Dims { b: 2, k: 4, d: 1 };

@@ -7,9 +7,9 @@ pub const GROWTH: f64 = 2000.0;
 /// State of the scaling; all 0 before the first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct State {
-    /// Doublings of the scale since the start minus halvings.
+    /// Number of doublings of the scale so far minus the number of halvings.
     pub level: f64,
-    /// Steps taken since the scale last changed.
+    /// Steps taken in a row; reset to 0 by an overflow and after [`GROWTH`] steps.
     pub good: f64,
     /// Steps skipped because of an overflow.
     pub skipped: f64,
@@ -19,13 +19,14 @@ pub struct State {
     pub correction2: f64,
 }
 
-/// Factor of the loss.
+/// The factor by which the loss is multiplied.
 pub fn scale(state: State) -> f64 {
     2f64.powf(16.0 + state.level)
 }
 
-/// Decides about a step from `square_sum`, the sum of squares of the scaled gradients. Returns the new state, the
-/// factor of the scaled gradients (unscaling and clipping; 0 skips the step), and the norm of the unscaled gradients.
+/// Decides from `square_sum`, the sum of squares of the scaled gradients, whether to take a step. Returns the new
+/// state, the factor by which to multiply the scaled gradients (it unscales and clips; 0 skips the step), and the norm
+/// of the unscaled gradients.
 pub fn judge(old: State, square_sum: f64, betas: (f64, f64), max_norm: f64) -> (State, f64, f64) {
     if !square_sum.is_finite() {
         let level = (old.level - 1.0).max(-30.0);

@@ -1,8 +1,8 @@
-//! The CPU oracle: every operator a second time in plain Rust with f64 arithmetic, forward and backward, so that tests
-//! can compare the shaders with it. It imports std only and so cannot inherit a bug of the GPU side.
+//! The CPU oracle: a second implementation of every operator, forward and backward, in plain Rust and f64. Tests
+//! compare the shaders with it. It imports only the standard library, so that it shares no bug with the GPU side.
 //!
 //! Arguments are flat, contiguous, row-major `f64` slices in one order: [`Dims`](matmul::Dims), inputs, saved values,
-//! gradients of the outputs. Backward assigns: it returns fresh gradients and adds into nothing.
+//! gradients of the outputs. Backward returns new gradients and accumulates into none.
 pub mod activation;
 pub mod adamw;
 pub mod add;

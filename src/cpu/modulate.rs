@@ -1,7 +1,7 @@
 //! The two element-wise steps of an adaLN block (DiT's `modulate()` and `x + gate * branch`; MAR's denoiser).
 //!
 //! ```text
-//!   x, h, y (rows, D)   m (rows, P·D), columns shift | scale | gate; P = 2 has no gate
+//!   x, h, y (rows, D)   m (rows, P·D), columns shift | scale | gate; without gate if P = 2
 //!   modulate: y = x·(1 + scale) + shift      dx = dy·(1 + scale)   dshift = dy   dscale = dy·x   dgate = 0
 //!   gate:     y = x + gate·h                 dx = dy   dh = dy·gate   dgate = dy·h   dshift = dscale = 0
 //! ```

@@ -14,7 +14,7 @@
 pub struct Dims {
     /// Patches, B·L.
     pub rows: usize,
-    /// Numbers of a patch, C·P·P; at least 2 if it is normalized.
+    /// Values of a patch, C·P·P; at least 2 if patches are normalized.
     pub cols: usize,
     /// Channels C.
     pub channels: usize,
@@ -73,7 +73,7 @@ mod tests {
     use super::super::gradcheck::{check, close, random};
     use super::*;
 
-    /// pred = tgt, reordered to the columns of pred, costs 0; a pred that is off by 3 costs 9.
+    /// The loss is 0 if pred is tgt in pred's order of columns, and 9 if every value of pred is 3 larger.
     #[test]
     fn perfect_prediction() {
         let dim = Dims { rows: 1, cols: 6, channels: 3 };

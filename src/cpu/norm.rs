@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   x, residual, sum, y (rows, D)   drop_path (rows / L), the DropPath factor of each sample   w, b (D)
-//!   sum = residual + drop_path·x    (an absent residual is 0, an absent drop_path 1)
+//!   sum = residual + drop_path·x    (an absent residual counts as 0, an absent drop_path as 1)
 //!   y   = n·w + b,  n = (sum - mean)·r,  r = 1/√(var + eps), var biased (÷ D)
 //!   backward, with dn = dy·w:
 //!     dresidual = dsum + r·(dn - mean(dn) - n·mean(dn·n))    dx = drop_path·dresidual
@@ -11,23 +11,23 @@
 //!   An RMS norm has no b, and neither mean nor mean(dn): n = sum·r,  r = 1/√(mean(sum²) + eps)
 //! ```
 
-/// Sizes of a batch of token rows.
+/// Sizes of the operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
-    /// Token rows, B·L.
+    /// Rows, B·L: one per token.
     pub rows: usize,
-    /// Rows L of one sample: row i belongs to sample i / l.
+    /// Rows L of a sample: row i belongs to sample i / L.
     pub l: usize,
     /// Width D of a row.
     pub d: usize,
 }
 
-/// The weights, and with them the kind of norm.
+/// The weights. Whether there is a bias decides the kind of norm.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
     /// (D)
     pub w: &'a [f64],
-    /// (D); `None` for an RMS norm.
+    /// (D) for a layer norm, `None` for an RMS norm.
     pub b: Option<&'a [f64]>,
 }
 
@@ -92,7 +92,7 @@ fn add(dim: Dims, x: &[f64], residual: Option<&[f64]>, drop_path: Option<&[f64]>
     (0..dim.rows * dim.d).map(|i| residual.map_or(0.0, |r| r[i]) + drop_path(i) * x[i]).collect()
 }
 
-/// What is subtracted from a row, and what it is multiplied by then.
+/// Mean and r of a row. The mean of an RMS norm is 0.
 fn statistics(v: &[f64], weights: Weights<'_>, eps: f64) -> (f64, f64) {
     let mean = if weights.b.is_some() { v.iter().sum::<f64>() / v.len() as f64 } else { 0.0 };
     let square = v.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / v.len() as f64;

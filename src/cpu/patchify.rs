@@ -4,7 +4,7 @@
 //! ```text
 //!   rows (B·L, C·P·P), L = (H/P)·(W/P); token t = (H-index)·(W/P) + (W-index); column (c·P + py)·P + px
 //!   from_u8:    images (B, H, W, C) bytes,  (v/255 - mean[c]) / std[c]
-//!   from_nchw:  images (B, C, H, W), as they are
+//!   from_nchw:  images (B, C, H, W), copied unchanged
 //! ```
 
 /// Sizes of the operands; P divides H and W.
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(from_nchw(wide, &image), want);
     }
 
-    /// Bytes that are normalized by hand and laid out as NCHW give the same rows.
+    /// Bytes normalized by the test and laid out as NCHW must give the same rows.
     #[test]
     fn bytes_agree_with_nchw() {
         let dim = Dims { b: 2, h: 6, w: 9, c: 3, p: 3 };

@@ -8,7 +8,7 @@
 //!   rest:     x (B, L+n, D) -> out (B, L, D)      dx = dout at the other places, 0 at those of registers
 //! ```
 
-/// Sizes and places.
+/// Sizes of the operands and places of the registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Dims {
     /// Samples B.
@@ -26,7 +26,7 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// What stands at each place of a sequence: register k as (true, k) or token l as (false, l).
+    /// Content of each place of a sequence: (true, k) for register k, (false, l) for token l.
     fn places(self) -> Vec<(bool, usize)> {
         let registers: Vec<usize> = (0..self.n).map(|k| self.first + k * self.step).collect();
         let before = |place| registers.iter().filter(|&&r| r < place).count();

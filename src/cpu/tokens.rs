@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// The sizes above, a single token, and a token that is taken twice.
+    /// Sizes: `DIM`, a single token, and a token that is gathered twice.
     #[test]
     fn gather_gradients() {
         let one = Dims { b: 1, l: 1, v: 1, d: 1 };

@@ -7,7 +7,7 @@
 //!   δ = softplus(delta + delta_bias)    A = -exp(a_log)
 //!   h_t = exp(δ·A)·h_{t-1} + δ·B·u,  h before the first step is 0     y = Σ_n C·h + d·u     out = 1/S·Σ_s y·SiLU(z)
 //! ```
-//! Direction 0 steps t = 0, 1, …, L-1 and direction 1 steps t = L-1, …, 0; every array stays in image order.
+//! Direction 0 runs over t = 0, 1, …, L-1 and direction 1 over t = L-1, …, 0. All arrays stay in image order.
 //!
 //! Backward, with g = dout/S, gy = g·SiLU(z), and λ_t = gy·C + (exp(δ·A)·λ) of the step after t:
 //! ```text
@@ -66,7 +66,7 @@ pub struct Out {
     pub last_state: Vec<f64>,
 }
 
-/// Gradients of [`forward`]. Those of absent inputs have full size too, except `dz`.
+/// Gradients of [`forward`]. Gradients of absent inputs have full size too, except `dz`.
 pub struct Grads {
     /// (S, B, L, E)
     pub du: Vec<f64>,
@@ -149,7 +149,8 @@ pub fn backward(dim: Dims, x: &Inputs, dout: &[f64]) -> Grads {
     g
 }
 
-/// The scan of one channel of one sample in one direction, indexed by t.
+/// The scan of one channel of one sample in one direction. `raw` is delta + delta_bias, `delta` is δ. All but `a` are
+/// indexed by t.
 struct Lane {
     u: Vec<f64>,
     raw: Vec<f64>,
@@ -183,17 +184,17 @@ impl Lane {
 }
 
 impl Dims {
-    /// Every (s, b, e), in the order of last_state.
+    /// All (s, b, e), in the order of last_state.
     fn lanes(self) -> impl Iterator<Item = [usize; 3]> {
         (0..self.s * self.b * self.e).map(move |i| [i / self.e / self.b, i / self.e % self.b, i % self.e])
     }
 
-    /// Image position of the i-th step of direction s.
+    /// Image position t of the i-th step of direction s.
     fn step(self, s: usize, i: usize) -> usize {
         if s == 0 { i } else { self.l - 1 - i }
     }
 
-    /// Indices of B and of C of one row and state in xdbl.
+    /// Indices in xdbl of B and C of a row and a state.
     fn bc(self, row: usize, n: usize) -> (usize, usize) {
         let at = row * (self.r + 2 * self.n) + self.r + n;
         (at, at + self.n)

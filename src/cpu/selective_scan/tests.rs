@@ -1,14 +1,14 @@
-//! Tests of the scan: a worked example, a parallel prefix, a flipped sequence, and its gradients by central
-//! differences.
+//! Tests of the scan: a worked example, equality with a parallel prefix, equality with a flipped sequence, and
+//! gradients by central differences.
 use super::super::gradcheck::{check, close, dot, random};
 use super::*;
 
-/// Transposes (channels, time), as the example is written, to (time, channels), as arrays are stored.
+/// Transposes from (channels, time), the layout of the example, to (time, channels), the layout of the operator.
 fn transpose<const L: usize>(rows: &[[f64; L]]) -> Vec<f64> {
     (0..L).flat_map(|t| rows.iter().map(move |row| row[t])).collect()
 }
 
-/// E = 2, N = 2, L = 3, computed independently to six decimals.
+/// An example with E = 2, N = 2 and L = 3, computed independently to six decimals.
 #[test]
 fn worked_example() {
     let dim = Dims { s: 1, b: 1, l: 3, e: 2, n: 2, r: 0 };
@@ -67,7 +67,7 @@ fn inputs([u, delta, xdbl, a_log, d, delta_bias, z, _]: &[Vec<f64>; 8]) -> Input
     Inputs { u, delta, xdbl, a_log, d: Some(d), delta_bias: Some(delta_bias), z: Some(z), softplus: true }
 }
 
-/// h_t is the second part of (a₁,b₁)∘…∘(a_t,b_t) with (a₁,b₁)∘(a₂,b₂) = (a₁·a₂, a₂·b₁ + b₂), however it is bracketed.
+/// h_t is the second part of (a₁,b₁)∘…∘(a_t,b_t), where (a₁,b₁)∘(a₂,b₂) = (a₁·a₂, a₂·b₁ + b₂) is associative.
 #[test]
 fn last_state_by_parallel_prefix() {
     fn compose((a1, b1): (f64, f64), (a2, b2): (f64, f64)) -> (f64, f64) {
@@ -91,7 +91,8 @@ fn last_state_by_parallel_prefix() {
     close("last_state", &forward(dim, &inputs(&case)).last_state, &[tree(&steps).1], 1e-14);
 }
 
-/// Two directions are the mean of a forward scan and of a scan that is flipped, run forward and flipped back.
+/// The output of two directions must be the mean of a forward scan, and of a forward scan over the flipped sequence,
+/// flipped back.
 #[test]
 fn second_direction_is_the_flipped_sequence() {
     let dim = Dims { s: 2, b: 1, l: 5, e: 3, n: 2, r: 1 };
@@ -129,7 +130,7 @@ fn gradients() {
     }
 }
 
-/// Without anything optional: no gate, no skip, no bias, and δ = delta without softplus.
+/// The scan without optional inputs: no gate, no skip connection D, no bias, and no softplus.
 #[test]
 fn gradients_of_the_bare_scan() {
     let dim = Dims { s: 2, b: 1, l: 3, e: 2, n: 2, r: 0 };
