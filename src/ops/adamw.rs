@@ -1,5 +1,5 @@
-//! adamw: launchers of the AdamW step over flat arenas and of the clip factor. Maths: `shaders/adamw.wgsl`.
-//! Launch them in [`Phase::Update`](crate::gpu::Phase).
+//! adamw: the AdamW step over flat arenas of parameters, gradient clipping, and a guard against a loss that is not
+//! finite. Maths: `shaders/adamw.wgsl`. Launch them in [`Phase::Update`](crate::gpu::Phase).
 
 use bytemuck::Zeroable;
 
@@ -56,31 +56,31 @@ const GUARD: Kernel =
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &STEP_SCALED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
-/// 28 bytes and so many flops per parameter.
+/// Least work: 28 bytes and `flops` flops per parameter.
 fn elements(launch: &Args<'_>, flops: usize) -> Work {
     Work { bytes: launch.bytes, ..Work::of(0, flops * launch.len("grad"), 0) }
 }
 
-/// Elements that share a row of the group table; arenas are multiples of it.
+/// Floats of a block. A block belongs to one parameter group, and the length of an arena is a multiple of it.
 pub const BLOCK: usize = 64;
 
-/// The hyper-parameters that stay the same for a run.
+/// The hyper-parameters that stay the same for a run, as in `torch.optim.AdamW`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamwConfig {
     /// β1, β2.
     pub betas: (f64, f64),
-    /// Added after the root.
+    /// ε, added to the root of the second moment.
     pub eps: f32,
 }
 
 impl Default for AdamwConfig {
-    /// The defaults of torch.optim.AdamW.
+    /// The defaults of `torch.optim.AdamW`.
     fn default() -> Self {
         Self { betas: (0.9, 0.999), eps: 1e-8 }
     }
 }
 
-/// The four flat arrays of one arena, each n floats, n a multiple of [`BLOCK`].
+/// The four flat arrays of an arena: n floats each, where n is a multiple of [`BLOCK`].
 #[derive(Debug, Clone, Copy)]
 pub struct AdamwArrays<'a> {
     /// Parameters, updated.
@@ -93,20 +93,49 @@ pub struct AdamwArrays<'a> {
     pub v: &'a Tensor,
 }
 
-/// What the gradients are multiplied by.
+/// The factor on the gradients.
 #[derive(Debug, Clone, Copy)]
 pub enum Factor<'a> {
-    /// By nothing.
+    /// 1: the gradients as they are.
     One,
-    /// By what [`clip_factor`] returned.
+    /// The result of [`clip_factor`], for gradient clipping.
     Clipped(&'a Tensor),
-    /// By what [`judge`](super::loss_scale::judge) returned, whose bias corrections count instead of those of the
-    /// state.
+    /// The result of [`judge`](super::loss_scale::judge), for loss scaling. Its bias corrections replace those of the
+    /// state, because steps that were skipped do not count.
     Scaled(&'a Tensor),
 }
 
-/// One step. `state` is a [`StepState`](super::step::StepState); `groups` (n/64) u32 gives for each block its row of
-/// `table` (G, 2): lr_scale (0 freezes) and weight decay. One launch, or one per range that the adapter can bind.
+/// One step of AdamW on all parameters of an arena, in place.
+///
+/// Learning rate and bias corrections are in `state`, a [`StepState`](super::step::StepState). `groups` gives each
+/// block of 64 floats its row of `table`, PyTorch's parameter groups. A row is (lr_scale, weight decay); an lr_scale of
+/// 0 freezes the group. There is one launch, or one for each range that the adapter can bind.
+///
+/// - Shapes: `state` (8), `arrays` (n), `groups` (n/64) u32, `table` (G, 2).
+/// - PyTorch: `torch.optim.AdamW(param_groups, lr, betas, eps).step()`.
+/// - Source: Loshchilov and Hutter 2019.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::ops::{adamw::{AdamwArrays, AdamwConfig, Factor, adamw}, step::StepState};
+/// # use rowscan::{doctest::assert_close, tape::*, tensor::Tensor};
+/// # let flat = |value: f32| Tensor::from_slice(g, &[128], &[value; 128]);
+/// # let (state, mut r) = (StepState::tensor(), Recorder::inference(g));
+/// let (p, grad, m, v) = (flat(1.0)?, flat(-3.0)?, flat(0.0)?, flat(0.0)?); // 128 floats: two blocks
+/// let groups = Tensor::from_indices(g, &[2], &[0, 1])?;
+/// let table = Tensor::from_slice(g, &[2, 2], &[1.0, 0.5, 0.0, 0.5])?; // decay 0.5; group 1 is frozen
+/// StepState::new(1, 0.1, (0.9, 0.999), 0).write(g, &state)?; // step 1, learning rate 0.1
+/// let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
+/// adamw(&mut r, &state, arrays, &groups, &table, Factor::One, AdamwConfig::default())?;
+/// r.run()?;
+/// # let p = p.to_vec(g)?;
+/// assert_close(&[p[0], p[64]], &[1.05, 1.0], 1e-6); // 1 - 0.1·(0.5·1 + grad/|grad|)
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If n is no multiple of 64, if a beta is not in [0, 1), or if eps is not above 0.
 pub fn adamw(
     r: &mut Recorder, state: &Tensor, arrays: AdamwArrays<'_>, groups: &Tensor, table: &Tensor, factor: Factor<'_>,
     hyper: AdamwConfig,
@@ -155,8 +184,28 @@ pub fn adamw(
     Ok(())
 }
 
-/// Factor that scales the gradients of all these arenas to a global norm of at most `max_norm`, and that norm: a tensor
-/// [min(1, max_norm/(norm + 1e-6)), norm]. An infinite `max_norm` measures only.
+/// The factor that scales gradients to a global norm of at most `max_norm`, and that norm, over all `grads` together.
+///
+/// It scales nothing itself: pass the result to [`adamw`] as [`Factor::Clipped`]. With an infinite `max_norm` it only
+/// measures the norm.
+///
+/// - Shapes: `grads` flat arenas → (2): min(1, max_norm/(norm + 1e-6)), norm.
+/// - PyTorch: `clip_coef_clamped` and `total_norm` of `torch.nn.utils.clip_grad_norm_(parameters, max_norm)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::adamw::clip_factor, tape::*, tensor::Tensor};
+/// let grads = Tensor::from_slice(g, &[64], &[0.5; 64])?; // norm √(64·0.25) = 4
+/// let mut r = Recorder::inference(g);
+/// let clip = clip_factor(&mut r, &[&grads], 1.0)?;
+/// r.run()?;
+/// assert_close(&clip.to_vec(g)?, &[0.25, 4.0], 1e-5);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If `max_norm` is not above 0, if there are no gradients, or if the length of an arena is no multiple of 64.
 pub fn clip_factor(r: &mut Recorder, grads: &[&Tensor], max_norm: f32) -> Result<Tensor> {
     if max_norm.is_nan() || max_norm <= 0.0 {
         return Err(Error::argument("adamw.clip_factor: max_norm", max_norm, "a positive number"));
@@ -168,14 +217,14 @@ pub fn clip_factor(r: &mut Recorder, grads: &[&Tensor], max_norm: f32) -> Result
     Ok(clip)
 }
 
-/// Sums of squares of shares of all these arenas.
+/// Launches the sums of squares of all `grads`, one for each workgroup. Their sum is the square of the global norm.
 pub(super) fn square_sums(r: &mut Recorder, grads: &[&Tensor]) -> Result<Tensor> {
     let mut shares = Vec::new();
     let mut base = 0;
     for grad in grads {
         let n = blocks("adamw: gradients", grad)? * BLOCK;
         for (start, len) in ranges(n, r.caps().max_range()) {
-            let workgroups = (len / 4).div_ceil(256 * 8).min(1024); // eight vec4s each, until the adapter is full
+            let workgroups = (len / 4).div_ceil(256 * 8).min(1024); // eight vec4s for an invocation
             shares.push((grad.range(start, &[len])?, workgroups, base));
             base += workgroups;
         }
@@ -196,8 +245,25 @@ pub(super) fn square_sums(r: &mut Recorder, grads: &[&Tensor]) -> Result<Tensor>
     Ok(parts)
 }
 
-/// Freezes every group of `table` (G, 2) for good if one of `x`, the loss, is not finite: launched before [`adamw`], it
-/// leaves weights and moments as they were before the step that went wrong.
+/// Freezes all parameter groups for good if the loss x is not finite.
+///
+/// It sets every lr_scale in `table` to 0. Launched before [`adamw`], it keeps weights and moments as they were before
+/// the step that went wrong.
+///
+/// - Shapes: x, any; `table` (G, 2) of [`adamw`].
+/// - MAE: `if not math.isfinite(loss_value): sys.exit(1)` before the step, but without waiting for the GPU.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::adamw::guard, tape::*, tensor::Tensor};
+/// let loss = Tensor::from_slice(g, &[1], &[f32::NAN])?;
+/// let table = Tensor::from_slice(g, &[2, 2], &[1.0, 0.05, 1.0, 0.0])?;
+/// let mut r = Recorder::inference(g);
+/// guard(&mut r, &loss, &table)?;
+/// r.run()?;
+/// assert_eq!(table.to_vec(g)?, [0.0, 0.05, 0.0, 0.0]);
+/// # Ok(()) });
+/// ```
 pub fn guard(r: &mut Recorder, x: &Tensor, table: &Tensor) -> Result<()> {
     let [rows, _] = table.dims("adamw.guard: table")?;
     table.expect_shape("adamw.guard: table", &[rows, 2])?;
@@ -205,8 +271,8 @@ pub fn guard(r: &mut Recorder, x: &Tensor, table: &Tensor) -> Result<()> {
     r.launch(&GUARD, Grid::of(1, 1, 1), &scalars, &[x, table])
 }
 
-/// (start, length) of ranges of at most `bytes` bytes that cover n floats. They start at multiples of 64 blocks, so
-/// that the range of `groups` is bindable too.
+/// (start, length) of the ranges of at most `bytes` bytes that cover n floats. A range starts at a multiple of 64
+/// blocks, so that its part of `groups`, one number per block, can be bound too.
 fn ranges(n: usize, bytes: u64) -> impl Iterator<Item = (usize, usize)> {
     const UNIT: usize = 64 * BLOCK;
     let most = (bytes as usize / 4 / UNIT * UNIT).max(UNIT);
@@ -233,7 +299,7 @@ mod tests {
     use super::*;
     use crate::gpu::{Caps, Gpu};
 
-    /// An adapter that binds at most 20000 bytes sees ranges of 4096 floats, each at its place in every array.
+    /// An adapter that binds at most 20000 bytes gets ranges of 4096 floats, each at the same place in every array.
     #[test]
     fn ranges_keep_to_the_binding_limit() {
         let g = Gpu::dry(Caps { max_binding: 20_000, ..Caps::portable() });

@@ -57,7 +57,7 @@ pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
 ///
 /// - Shapes: a and b (B, ..), `drop_path` (B) → (B, ..).
 /// - timm: `a + drop_path(b)`.
-/// - Source: Huang et al. 2016, "Deep Networks with Stochastic Depth".
+/// - Source: Huang et al. 2016 (stochastic depth).
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {

@@ -68,7 +68,7 @@ pub fn concat(r: &mut Recorder, parts: &[&Var]) -> Result<Var> {
     concat_at(r, &placed, width)
 }
 
-/// [`concat`] with gaps: each part begins at its own column, and columns that no part covers are 0.
+/// [`concat()`] with gaps: each part begins at its own column, and columns that no part covers are 0.
 ///
 /// A part may be absent, which leaves its columns 0 too. So a caller can pack optional operands into one layout.
 ///

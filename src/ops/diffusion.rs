@@ -1,4 +1,4 @@
-//! diffusion: launchers and tape rule of the diffusion loss, and of sampling. Maths: `shaders/diffusion.wgsl`.
+//! diffusion: noising, the diffusion loss of MAR, and sampling. Maths: `shaders/diffusion.wgsl`.
 
 use std::f64::consts::PI;
 
@@ -57,27 +57,35 @@ const DENOISE: Kernel = Kernel::new::<Diffusion>(
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&ADD_NOISE, &EMBED_TIME, &FORWARD, &BACKWARD, &DENOISE];
 
-/// The steps of a diffusion, with the tables that kernels read.
+/// A noise schedule: how much of x0 and how much noise x_t holds at each of T steps, as tables that kernels read.
 #[derive(Debug, Clone)]
 pub struct Schedule {
+    /// ᾱ of each step: the share of x0 in the variance of x_t.
     alpha_bar: Vec<f64>,
-    /// (T, 4)
+    /// (T, 4): the rows of [`Step::table`].
     table: Tensor,
-    /// (T, F)
+    /// (T, F): the rows that [`embed_time`] looks up.
     waves: Tensor,
 }
 
-/// What sampling does at one step, from the noisiest on.
+/// One step of sampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleStep {
-    /// The step of the whole schedule, for the network.
+    /// The step t of the schedule, which is embedded for the network.
     pub t: u32,
-    /// The coefficients of `denoise`.
+    /// The coefficients that [`denoise`] reads.
     pub coefficients: [f32; 8],
 }
 
 impl Schedule {
-    /// The cosine schedule (iDDPM) of `steps` steps, at least 2, with times embedded in `width` (even) waves.
+    /// The cosine schedule with T = `steps`, and embeddings of F = `width` numbers: ᾱ(u) = cos²((u + 0.008)/1.008·π/2),
+    /// with β at most 0.999.
+    ///
+    /// MAR: `create_diffusion(noise_schedule="cosine")`. Source: Nichol and Dhariwal 2021 (iDDPM).
+    ///
+    /// # Errors
+    ///
+    /// If T is not 2 to 65536, or if F is odd or 0.
     pub fn cosine(g: &Gpu, steps: usize, width: usize) -> Result<Self> {
         if !(2..=1 << 16).contains(&steps) || width == 0 || !width.is_multiple_of(2) {
             let got = format!("{steps} steps, {width} waves");
@@ -102,20 +110,27 @@ impl Schedule {
         })
     }
 
-    /// T.
+    /// The number of steps T.
     pub fn steps(&self) -> usize {
         self.alpha_bar.len()
     }
 
-    /// The chain of `count` evenly spaced steps from the last to the first. `temperature` scales the noise that the
-    /// steps add; what a step takes x0 for is kept within ±`bound`, without which a small error of the first steps
-    /// grows without end.
+    /// The steps of sampling: `count` evenly spaced ones of the schedule, from the last to the first, which is the
+    /// order to run them in.
+    ///
+    /// `temperature` scales the noise that a step adds. The x0 that a step predicts is clamped to ±`bound`, without
+    /// which a small error of the first steps grows without end. MAR:
+    /// `create_diffusion(timestep_respacing=str(count))`.
+    ///
+    /// # Errors
+    ///
+    /// If `count` is not 2 to T.
     pub fn sampling(&self, count: usize, temperature: f64, bound: f64) -> Result<Vec<SampleStep>> {
         let last = self.steps() - 1;
         if !(2..=self.steps()).contains(&count) {
             return Err(Error::argument("sampling steps", count, format!("2 to {}", self.steps())));
         }
-        let at = |i: usize| (i * last + (count - 1) / 2) / (count - 1); // rounded
+        let at = |i: usize| (i * last + (count - 1) / 2) / (count - 1); // i·last/(count − 1), rounded
         let chain: Vec<f64> = (0..count).map(|i| self.alpha_bar[at(i)]).collect();
         let step = |i: usize| SampleStep {
             t: at(i) as u32,
@@ -125,11 +140,15 @@ impl Schedule {
     }
 }
 
-/// One step of a chain: ᾱ here and before, β, ln β̃.
+/// A step of a chain: of the whole schedule, or of the steps that sampling takes.
 struct Step {
+    /// ᾱ_t
     alpha_bar: f64,
+    /// ᾱ_{t−1}, 1 at the first step.
     before: f64,
+    /// β_t
     beta: f64,
+    /// ln β̃_t, the log variance of the posterior. At the first step, where β̃ is 0, that of the second (as in ADM).
     log_posterior: f64,
 }
 
@@ -142,6 +161,7 @@ impl Step {
         Self { alpha_bar, before, beta: beta(i), log_posterior: posterior(i.max(1)).ln() }
     }
 
+    /// Row `i` of the kernels' table: √ᾱ, √(1−ᾱ), ln β − ln β̃, and κ, or ln β̃ in row 0.
     fn table(&self, i: usize) -> [f32; 4] {
         let kappa = self.beta / ((1.0 - self.beta) * (1.0 - self.before));
         let last = if i == 0 { self.log_posterior } else { kappa };
@@ -149,6 +169,7 @@ impl Step {
         [signal, noise, self.beta.ln() - self.log_posterior, last].map(|v| v as f32)
     }
 
+    /// The eight numbers `step` of the kernel `denoise`.
     fn coefficients(&self, temperature: f64, bound: f64) -> [f32; 8] {
         let c1 = self.beta * self.before.sqrt() / (1.0 - self.alpha_bar);
         let c2 = (1.0 - self.before) * (1.0 - self.beta).sqrt() / (1.0 - self.alpha_bar);
@@ -159,7 +180,25 @@ impl Step {
     }
 }
 
-/// Noisy versions of x0 (n, C): eps (R, n, C), steps t (R, n) u32 -> (R, n, C).
+/// Noised versions of x0, R of each row: √ᾱ_t·x0 + √(1−ᾱ_t)·eps.
+///
+/// - Shapes: x0 (n, C), eps (R, n, C), steps t (R, n) u32 → (R, n, C).
+/// - MAR: `diffusion.q_sample(x_start=x0, t=t, noise=eps)`.
+/// - Source: Ho et al. 2020 (DDPM).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, add_noise}, tape::*, tensor::Tensor};
+/// let schedule = Schedule::cosine(g, 1000, 4)?;
+/// let x0 = Tensor::from_slice(g, &[2, 2], &[1.0, 0.0, 1.0, 0.0])?;
+/// let eps = Tensor::from_slice(g, &[1, 2, 2], &[0.0, 1.0, 0.0, 1.0])?;
+/// let t = Tensor::from_indices(g, &[1, 2], &[0, 999])?; // the first and the last step
+/// let mut r = Recorder::inference(g);
+/// let noised = add_noise(&mut r, &schedule, &x0, &eps, &t)?;
+/// r.run()?;
+/// assert_close(&noised.to_vec(g)?, &[1.0, 0.0, 0.0, 1.0], 1e-2); // nearly x0, and nearly eps
+/// # Ok(()) });
+/// ```
 pub fn add_noise(r: &mut Recorder, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &Tensor) -> Result<Tensor> {
     let p = scalars(x0, eps, t, 0)?;
     let out = Tensor::scratch("noised", eps.shape());
@@ -167,7 +206,23 @@ pub fn add_noise(r: &mut Recorder, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &
     Ok(out)
 }
 
-/// Waves of the steps: t (R, n) u32 -> (R, n, F).
+/// The sinusoidal embedding of steps: F/2 cosines, then F/2 sines, of t·10000^(−j/(F/2)).
+///
+/// - Shapes: t (R, n) u32 → (R, n, F).
+/// - MAR: `TimestepEmbedder.timestep_embedding(t, F)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, embed_time}, tape::*, tensor::Tensor};
+/// let schedule = Schedule::cosine(g, 1000, 4)?;
+/// let t = Tensor::from_indices(g, &[1, 2], &[0, 100])?;
+/// let mut r = Recorder::inference(g);
+/// let time = embed_time(&mut r, &schedule, &t)?;
+/// r.run()?;
+/// let expected = [1.0, 1.0, 0.0, 0.0, 100f32.cos(), 1f32.cos(), 100f32.sin(), 1f32.sin()];
+/// assert_close(&time.to_vec(g)?, &expected, 1e-5);
+/// # Ok(()) });
+/// ```
 pub fn embed_time(r: &mut Recorder, s: &Schedule, t: &Tensor) -> Result<Tensor> {
     let f = s.waves.shape()[1];
     let out = Tensor::scratch("time", &[t.shape(), &[f]].concat());
@@ -176,9 +231,29 @@ pub fn embed_time(r: &mut Recorder, s: &Schedule, t: &Tensor) -> Result<Tensor> 
     Ok(out)
 }
 
-/// The loss of each row, a share of the mean over all: pred (R, n, C) of the noise, or (R, n, 2C) of noise and
-/// variance; x0 (n, C), eps (R, n, C), t (R, n) u32 -> (R, n), whose sum is the loss. Without variances the bound is
-/// left out.
+/// The diffusion loss: squared error of the predicted noise, plus the variational bound for the predicted variance, as
+/// the share of each row in the mean loss.
+///
+/// The sum of the result is the mean over rows, because each row is divided by R·n. `pred` holds noise | variance, or
+/// noise alone; without a variance there is no bound. The bound sends no gradient to the noise, as in ADM.
+///
+/// - Shapes: `pred` (R, n, 2C) or (R, n, C), x0 (n, C), eps (R, n, C), `times` (R, n) u32 → (R, n).
+/// - MAR: `diffusion.training_losses(net, x0, t)["loss"]` with `learn_sigma=True`, before the mean over rows.
+/// - Source: Nichol and Dhariwal 2021 (iDDPM); as the loss of a masked model: Li et al. 2024 (MAR).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, diffusion}, tape::*, tensor::Tensor};
+/// let schedule = Schedule::cosine(g, 1000, 4)?;
+/// let (x0, eps) = (Tensor::from_slice(g, &[2, 1], &[0.0; 2])?, Tensor::from_slice(g, &[1, 2, 1], &[0.0; 2])?);
+/// let times = Tensor::from_indices(g, &[1, 2], &[10, 500])?;
+/// let pred = Var::leaf(Tensor::from_slice(g, &[1, 2, 1], &[1.0, 3.0])?); // errors 1 and 3
+/// let mut r = Recorder::inference(g);
+/// let loss = diffusion(&mut r, &schedule, &pred, &x0, &eps, &times)?;
+/// r.run()?;
+/// assert_close(&loss.data.to_vec(g)?, &[0.5, 4.5], 1e-6); // 1²/2, 3²/2
+/// # Ok(()) });
+/// ```
 pub fn diffusion(r: &mut Recorder, s: &Schedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor) -> Result<Var> {
     let (rows, ld) = pred.data.rows_cols();
     let p = scalars(x0, eps, times, ld)?;
@@ -200,8 +275,31 @@ pub fn diffusion(r: &mut Recorder, s: &Schedule, pred: &Var, x0: &Tensor, eps: &
     }))
 }
 
-/// One step of sampling in place: x (.., C), pred (.., C) or (.., 2C), noise (.., C), `coefficients` (8) of a
-/// [`SampleStep`].
+/// Takes one step of sampling: updates x from x_t to x_{t−1}, in place.
+///
+/// `pred` is the network's output for x_t, noise | variance or noise alone, and `noise` is fresh standard normal noise.
+/// `coefficients` are those of a [`SampleStep`], in a buffer so that one recorded step serves the whole chain. The last
+/// step of a chain adds no noise.
+///
+/// - Shapes: x (.., C), `pred` (.., 2C) or (.., C), `noise` (.., C), `coefficients` (8).
+/// - MAR: `diffusion.p_sample(net, x, t, temperature=…)["sample"]`.
+/// - Source: Ho et al. 2020 (DDPM); the variance: Nichol and Dhariwal 2021 (iDDPM).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, add_noise, denoise}, tape::*, tensor::Tensor};
+/// # let schedule = Schedule::cosine(g, 1000, 4)?;
+/// # let (x0, t) = (Tensor::from_slice(g, &[1, 1], &[0.5])?, Tensor::from_indices(g, &[1, 1], &[0])?);
+/// # let eps = Tensor::from_slice(g, &[1, 1, 1], &[1.0])?;
+/// let last = schedule.sampling(50, 1.0, 5.0)?[49]; // t = 0
+/// let coefficients = Tensor::from_slice(g, &[8], &last.coefficients)?;
+/// let mut r = Recorder::inference(g);
+/// let x = add_noise(&mut r, &schedule, &x0, &eps, &t)?; // x0 = 0.5, eps = 1, t = 0
+/// denoise(&mut r, &x, &eps, &eps, &coefficients)?; // the network predicts eps
+/// r.run()?;
+/// assert_close(&x.to_vec(g)?, &[0.5], 1e-6); // x0 again
+/// # Ok(()) });
+/// ```
 pub fn denoise(r: &mut Recorder, x: &Tensor, pred: &Tensor, noise: &Tensor, coefficients: &Tensor) -> Result<()> {
     let ((rows, cols), (pred_rows, ld)) = (x.rows_cols(), pred.rows_cols());
     coefficients.expect_shape("denoise: coefficients", &[8])?;

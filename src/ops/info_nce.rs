@@ -1,4 +1,4 @@
-//! info_nce: launchers and tape rule of the contrastive loss, and its queue. Maths: `shaders/info_nce.wgsl`.
+//! info_nce: the contrastive loss of MoCo, and its queue of negatives. Maths: `shaders/info_nce.wgsl`.
 
 use super::matmul::{Form, Gemm, gemm};
 use super::norm::{ROW_WORKGROUPS, row_workgroup};
@@ -43,8 +43,33 @@ const ENQUEUE: Kernel =
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DOTS, &BACKWARD_POS, &ENQUEUE];
 
-/// The loss of each row, a share of the mean: queries (B, D) against their keys (B, D) and all of `queue` (K, D) ->
-/// (B). The queue is read again by the rule: [`enqueue`] comes after backward.
+/// InfoNCE: cross-entropy of finding a query's own key among the keys of `queue`, as the share of each row in the mean
+/// loss.
+///
+/// The sum of the result is the mean over rows, because each row is divided by B. Keys and queue get no gradient. The
+/// backward pass reads the queue again, so [`enqueue`] must come after it.
+///
+/// - Shapes: q (B, D), `keys` (B, D), `queue` (K, D) → (B).
+/// - MoCo: `F.cross_entropy(torch.cat([l_pos, l_neg], dim=1) / T, zeros)`, with l_pos = q·key and l_neg = q·queueᵀ,
+///   before the sum over rows.
+/// - Source: van den Oord et al. 2018; the queue: He et al. 2020 (MoCo).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::info_nce::info_nce, tape::*, tensor::Tensor};
+/// let q = Var::leaf(Tensor::from_slice(g, &[1, 2], &[1.0, 0.0])?);
+/// let keys = Tensor::from_slice(g, &[1, 2], &[1.0, 0.0])?; // q·key = 1
+/// let queue = Tensor::from_slice(g, &[1, 2], &[0.0, 1.0])?; // q·queue = 0
+/// let mut r = Recorder::inference(g);
+/// let loss = info_nce(&mut r, &q, &keys, &queue, 0.5)?;
+/// r.run()?;
+/// assert_close(&loss.data.to_vec(g)?, &[0.1269], 1e-4); // ln(1 + exp(-1/0.5))
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If the temperature is not above 0.
 pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temperature: f32) -> Result<Var> {
     let ([b, d], [k, _]) = (q.data.dims("info_nce: q")?, queue.dims("info_nce: queue")?);
     keys.expect_shape("info_nce: keys", &[b, d])?;
@@ -76,8 +101,31 @@ pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temper
     }))
 }
 
-/// Replaces the oldest B rows of `queue` (K, D) by `keys` (B, D); K is a multiple of B. `state` is the
-/// [`StepState`](super::step::StepState), whose step says which are the oldest.
+/// Replaces the oldest B rows of `queue` by `keys`: first in, first out.
+///
+/// The place follows from the step t in `state`, a [`StepState`](super::step::StepState): keys go to rows
+/// (t − 1)·B mod K and following. So no pointer has to be kept.
+///
+/// - Shapes: `state` (8), `keys` (B, D), `queue` (K, D).
+/// - MoCo: `self._dequeue_and_enqueue(keys)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::{info_nce::enqueue, step::StepState}, tape::*, tensor::Tensor};
+/// let queue = Tensor::from_slice(g, &[4, 1], &[1.0, 2.0, 3.0, 4.0])?;
+/// let keys = Tensor::from_slice(g, &[2, 1], &[10.0, 20.0])?;
+/// let state = StepState::tensor();
+/// StepState::new(2, 0.0, (0.9, 0.999), 0).write(g, &state)?; // step 2: rows 0 and 1 are newer
+/// let mut r = Recorder::inference(g);
+/// enqueue(&mut r, &state, &keys, &queue)?;
+/// r.run()?;
+/// assert_eq!(queue.to_vec(g)?, [1.0, 2.0, 10.0, 20.0]);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If K is no multiple of B.
 pub fn enqueue(r: &mut Recorder, state: &Tensor, keys: &Tensor, queue: &Tensor) -> Result<()> {
     let ([b, d], [k, _]) = (keys.dims("enqueue: keys")?, queue.dims("enqueue: queue")?);
     state.expect_shape("enqueue: state", &[8])?;

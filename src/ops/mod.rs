@@ -1,5 +1,12 @@
-//! Operators: one file per family, launcher and tape rule. Shapes and maths are in `shaders/<family>.wgsl`.
-//! How to add one: `src/ops/README.md`.
+//! Operators: functions on tensors, each with a hand-written gradient. One file, or one folder, is one family.
+//!
+//! An operator checks shapes, launches its forward kernels, and gives the [`Recorder`](crate::tape::Recorder) a rule
+//! that launches its backward kernels. `&Var` operands get a gradient, `&Tensor` operands do not. The maths of a family
+//! is in `shaders/<family>.wgsl`. How to add an operator: `src/ops/README.md`.
+//!
+//! In the documentation of operators, (B, L, D) is a shape, (.., D) a shape with any leading dimensions, and → leads to
+//! the shape of the result. `F` is `torch.nn.functional`. Elements are f32 unless said otherwise. An operator fails
+//! with [`Error::Argument`](crate::Error::Argument) if shapes do not fit; `# Errors` lists other reasons.
 
 pub mod activation;
 pub mod adamw;
@@ -31,7 +38,7 @@ pub mod tokens;
 
 use crate::gpu::Kernel;
 
-/// Every kernel of every family, for the tests that compare shaders with their Rust side.
+/// Every kernel of every family. The tests of shaders, the browser's compiler check and the tuner read this list.
 pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS,

@@ -1,4 +1,4 @@
-//! modulate: launchers and tape rules of adaLN's modulation and gate. Maths: `shaders/modulate.wgsl`.
+//! modulate: the two element-wise steps of an adaLN block (DiT), modulation and gate. Maths: `shaders/modulate.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
@@ -29,7 +29,23 @@ const GATE_BACKWARD: Kernel = Kernel::new::<Modulate>(
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&MODULATE, &MODULATE_BACKWARD, &GATE, &GATE_BACKWARD];
 
-/// x·(1 + scale) + shift: x (.., D), m (.., P·D) with columns shift | scale (| gate).
+/// The modulation of adaLN: x·(1 + scale) + shift, with shift and scale from the condition m.
+///
+/// - Shapes: x (.., D), m (.., 2D) with columns shift | scale or (.., 3D) with columns shift | scale | gate → (.., D).
+/// - DiT and MAR: `modulate(x, shift, scale)`.
+/// - Source: Peebles and Xie 2023 (DiT).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::modulate::modulate, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2], &[1.0, 2.0])?);
+/// let m = Var::leaf(Tensor::from_slice(g, &[1, 4], &[10.0, 20.0, 0.0, 1.0])?); // shift 10, 20, scale 0, 1
+/// let mut r = Recorder::inference(g);
+/// let y = modulate(&mut r, &x, &m)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [11.0, 24.0]);
+/// # Ok(()) });
+/// ```
 pub fn modulate(r: &mut Recorder, x: &Var, m: &Var) -> Result<Var> {
     let p = scalars("modulate", x, m, 2)?;
     let y = Tensor::scratch("modulate", x.data.shape());
@@ -45,7 +61,24 @@ pub fn modulate(r: &mut Recorder, x: &Var, m: &Var) -> Result<Var> {
     }))
 }
 
-/// x + gate·h: x and h (.., D), m (.., 3·D) with columns shift | scale | gate.
+/// The gated residual of adaLN: x + gate·h, with the gate from the condition m and h the output of the branch.
+///
+/// - Shapes: x and h (.., D), m (.., 3D) with columns shift | scale | gate → (.., D).
+/// - DiT and MAR: `x + gate * h`.
+/// - Source: Peebles and Xie 2023 (DiT).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::modulate::gate, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 1], &[1.0])?);
+/// let h = Var::leaf(Tensor::from_slice(g, &[1, 1], &[4.0])?);
+/// let m = Var::leaf(Tensor::from_slice(g, &[1, 3], &[7.0, 8.0, 0.5])?); // gate 0.5
+/// let mut r = Recorder::inference(g);
+/// let y = gate(&mut r, &x, &h, &m)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [3.0]);
+/// # Ok(()) });
+/// ```
 pub fn gate(r: &mut Recorder, x: &Var, h: &Var, m: &Var) -> Result<Var> {
     let p = scalars("gate", x, m, 3)?;
     h.data.expect_shape("gate: h", x.data.shape())?;
@@ -59,11 +92,12 @@ pub fn gate(r: &mut Recorder, x: &Var, h: &Var, m: &Var) -> Result<Var> {
         })
         .and_then(|dm| grads.add(r, &m, dm))?;
         grads.add(r, &h, dh)?;
-        grads.add(r, &x, dy.clone()) // the last reader of dy: it may become dx itself
+        grads.add(r, &x, dy.clone()) // last, because dy may become dx without a copy
     }))
 }
 
-/// Launches a backward that adds what `m` has collected to the gradient of `m` it writes; -> that gradient.
+/// Launches a backward kernel that writes the gradient of m, plus the gradient that m has collected so far, and returns
+/// the sum. modulate and gate of a block read the same m, so this saves the launch that would add their gradients.
 fn collected(
     grads: &mut Grads, m: &Var, p: Modulate, launch: impl FnOnce(Modulate, Option<&Tensor>, &Tensor) -> Result<()>,
 ) -> Result<Tensor> {

@@ -1,4 +1,4 @@
-//! mse_norm: launcher and tape rule of the masked pixel loss. Maths: `shaders/mse_norm.wgsl`.
+//! mse_norm: the pixel loss of MAE on masked patches. Maths: `shaders/mse_norm.wgsl`.
 
 use super::norm::{ROW_WORKGROUPS, row_workgroup};
 use crate::error::{Error, Result};
@@ -35,14 +35,14 @@ const TARGET: Kernel = Kernel::new::<MseNorm>("mse_norm.target_forward", SRC, &[
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &TARGET];
 
-/// What a predicted patch is compared with, and the weight of its error.
+/// The target that a predicted patch is compared with, and a factor on the error.
 #[derive(Debug, Clone, Copy)]
 pub struct MseNormOptions {
     /// Colors C of a pixel.
     pub channels: usize,
-    /// Factor on every error.
+    /// Factor on the error of every patch.
     pub scale: f32,
-    /// Whether the target's pixels get mean 0 and deviation 1 in each patch: MAE's `norm_pix_loss`.
+    /// Whether the pixels of each target patch are normalized to mean 0 and variance 1: MAE's `norm_pix_loss`.
     pub normalize: bool,
 }
 
@@ -52,9 +52,32 @@ impl Default for MseNormOptions {
     }
 }
 
-/// Mean squared error of each patch, times `mask` and `scale`: pred (B, L, C·P·P) with the channel fastest, tgt (B, L,
-/// C·P·P) with the channel slowest, mask (B, L) -> (B, L). The sum is the loss if `scale` is 1/Σ `mask`: `forward_loss`
-/// of the MAE repository.
+/// Mean squared error of each predicted patch, times its weight in `mask` and the option `scale`.
+///
+/// With `scale` = 1/Σ mask the sum of the result is the mean over masked patches. `pred` and `tgt` order the values of
+/// a patch differently: `pred` as MAE does (y, x, channel), `tgt` as a convolution weight does (channel, y, x), which
+/// is the order of [`patchify`](super::patchify).
+///
+/// - Shapes: `pred` (B, L, C·P·P), `tgt` (B, L, C·P·P), `mask` (B, L) → (B, L).
+/// - MAE: `self.forward_loss(imgs, pred, mask)`, before the sum over patches.
+/// - Source: He et al. 2022 (MAE).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::mse_norm::{MseNormOptions, mse_norm}, tape::*, tensor::Tensor};
+/// let pred = Var::leaf(Tensor::from_slice(g, &[1, 2, 3], &[0.0; 6])?);
+/// let tgt = Tensor::from_slice(g, &[1, 2, 3], &[1.0, 2.0, 3.0, 7.0, 8.0, 9.0])?; // normalized -1, 0, 1
+/// let mask = Tensor::from_slice(g, &[1, 2], &[1.0, 0.0])?; // the second patch is visible: it does not count
+/// let mut r = Recorder::inference(g);
+/// let loss = mse_norm(&mut r, &pred, &tgt, &mask, MseNormOptions::default())?;
+/// r.run()?;
+/// assert_close(&loss.data.to_vec(g)?, &[0.6667, 0.0], 1e-4); // (1 + 0 + 1)/3
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If the number of channels does not divide the columns, or if a patch of one value is to be normalized.
 pub fn mse_norm(r: &mut Recorder, pred: &Var, tgt: &Tensor, mask: &Tensor, options: MseNormOptions) -> Result<Var> {
     let (rows, cols) = pred.data.rows_cols();
     if tgt.rows_cols() != (rows, cols) {
@@ -76,8 +99,21 @@ pub fn mse_norm(r: &mut Recorder, pred: &Var, tgt: &Tensor, mask: &Tensor, optio
     }))
 }
 
-/// What [`mse_norm`] compares with, as a prediction of it would be: `tgt` (.., C·P·P), the channel slowest -> the same
-/// shape, the channel fastest.
+/// The target of [`mse_norm`] in the order of a prediction: what a perfect `pred` would be. It has no gradient.
+///
+/// - Shapes: `tgt` (.., C·P·P), ordered (channel, y, x) → the same shape, ordered (y, x, channel).
+/// - MAE: `self.patchify(imgs)`, normalized by `norm_pix_loss`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::mse_norm::target, tape::*, tensor::Tensor};
+/// let tgt = Tensor::from_slice(g, &[1, 4], &[1.0, 2.0, 10.0, 20.0])?; // channel 0: 1, 2; channel 1: 10, 20
+/// let mut r = Recorder::inference(g);
+/// let t = target(&mut r, &tgt, 2, false)?;
+/// r.run()?;
+/// assert_eq!(t.to_vec(g)?, [1.0, 10.0, 2.0, 20.0]);
+/// # Ok(()) });
+/// ```
 pub fn target(r: &mut Recorder, tgt: &Tensor, channels: usize, normalize: bool) -> Result<Tensor> {
     let (rows, cols) = tgt.rows_cols();
     let p = scalars(rows, cols, MseNormOptions { channels, scale: 1.0, normalize })?;

@@ -1,4 +1,4 @@
-//! patchify: launchers of images to patch rows. Layouts: `shaders/patchify.wgsl`.
+//! patchify: images to one row per patch. Layouts: `shaders/patchify.wgsl`.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
@@ -20,8 +20,30 @@ const FROM_NCHW: Kernel = Kernel::new::<Patchify>("patchify.from_nchw", SRC, &[r
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&FROM_U8, &FROM_NCHW];
 
-/// Bytes (B, H, W, 3), packed four to a u32 in memory order and padded to a whole word -> (v/255 - mean)/std as rows
-/// (B, L, 3·P·P) in the order of a convolution weight (c, py, px). `size` is [B, H, W], `side` is P.
+/// Patches of RGB images in bytes, normalized: (v/255 − mean)/std.
+///
+/// The values of a patch are in the order of a convolution weight (channel, y, x), so that timm's `PatchEmbed` is a
+/// linear layer on the rows. `size` is [B, H, W] and `side` is P. There is no gradient.
+///
+/// - Shapes: `images` (B, H, W, 3) bytes as u32 words, four bytes in a word in the order of memory, the last word
+///   padded → (B, L, 3·P·P), L = (H/P)·(W/P).
+/// - torchvision: `Normalize(mean, std)(ToTensor()(image))`, then PyTorch: `F.unfold(images, P, stride=P).mT`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::patchify::from_u8, tape::*, tensor::Tensor};
+/// // two pixels, red and blue: bytes 255 0 0 | 0 0 255
+/// let images = Tensor::from_indices(g, &[2], &[0x0000_00ff, 0x0000_ff00])?;
+/// let mut r = Recorder::inference(g);
+/// let rows = from_u8(&mut r, &images, [1, 1, 2], 1, [0.5; 3], [0.5; 3])?;
+/// r.run()?;
+/// assert_close(&rows.to_vec(g)?, &[1.0, -1.0, -1.0, -1.0, -1.0, 1.0], 1e-6);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If P does not divide H and W, if `images` has another number of words, or if a `std` is not above 0.
 pub fn from_u8(
     r: &mut Recorder, images: &Tensor, size: [usize; 3], side: usize, mean: [f32; 3], std: [f32; 3],
 ) -> Result<Tensor> {
@@ -42,7 +64,28 @@ pub fn from_u8(
     rows(r, &FROM_U8, p, images, b)
 }
 
-/// Images (B, C, H, W) -> rows (B, L, C·P·P) in the order of a convolution weight, values as they are.
+/// Patches of images in floats, values unchanged.
+///
+/// The values of a patch are in the order of a convolution weight (channel, y, x), so that timm's `PatchEmbed` is a
+/// linear layer on the rows. `side` is P. There is no gradient.
+///
+/// - Shapes: `images` (B, C, H, W) → (B, L, C·P·P), L = (H/P)·(W/P).
+/// - PyTorch: `F.unfold(images, P, stride=P).mT`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::patchify::from_nchw, tape::*, tensor::Tensor};
+/// let images = Tensor::from_slice(g, &[1, 1, 2, 4], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])?;
+/// let mut r = Recorder::inference(g);
+/// let rows = from_nchw(&mut r, &images, 2)?;
+/// r.run()?;
+/// assert_eq!(rows.to_vec(g)?, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If P does not divide H and W.
 pub fn from_nchw(r: &mut Recorder, images: &Tensor, side: usize) -> Result<Tensor> {
     let size = images.dims("patchify: images")?;
     rows(r, &FROM_NCHW, sizes(size, side)?, images, size[0])

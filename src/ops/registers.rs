@@ -1,4 +1,4 @@
-//! registers: launchers and tape rules of tokens at evenly spaced places among others. Shapes and maths:
+//! registers: class tokens and registers at evenly spaced places among the tokens of an image. Shapes and maths:
 //! `shaders/registers.wgsl`.
 
 use super::reduce::column_sum;
@@ -24,36 +24,36 @@ const REST: Kernel = Kernel::new::<Registers>("registers.rest", SRC, &[read(1, "
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&INSERT, &EXTRACT, &REST];
 
-/// Where the registers stand in a sequence: register k at `first + k·step`.
+/// The places of registers in a sequence of tokens and registers: register k stands at `first + k·step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Places {
-    /// Place of the first.
+    /// Place of the first register.
     pub first: usize,
-    /// From one to the next, at least 1.
+    /// Distance from a register to the next, at least 1.
     pub step: usize,
-    /// How many.
+    /// Number of registers.
     pub count: usize,
 }
 
 impl Places {
-    /// One in front of all tokens (ViT).
+    /// One class token in front of all tokens, as in ViT.
     pub fn front() -> Self {
         Self { first: 0, step: 1, count: 1 }
     }
 
-    /// One in the middle of `len` tokens (Vim).
+    /// One class token in the middle of `len` tokens, as in Vim.
     pub fn middle(len: usize) -> Self {
         Self { first: len / 2, step: 1, count: 1 }
     }
 
-    /// `count` spread over `len` tokens: each behind ⌊len / (count + 1)⌋ of them, what is left over at the end
-    /// (Mamba-R).
+    /// `count` registers spread over `len` tokens, as in Mamba-R. A register follows every ⌊len / (count + 1)⌋ tokens,
+    /// and the tokens left over follow the last register.
     pub fn even(len: usize, count: usize) -> Self {
         let between = len / (count + 1);
         Self { first: between, step: between + 1, count }
     }
 
-    /// Places of all registers.
+    /// The places of all registers, in order.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..self.count).map(move |k| self.first + k * self.step)
     }
@@ -67,7 +67,27 @@ impl Places {
     }
 }
 
-/// Tokens with registers among them: x (B, L, D), registers (B, n, D) or (1, n, D) for all samples -> (B, L+n, D).
+/// Tokens with registers among them.
+///
+/// - Shapes: x (B, L, D), `registers` (B, n, D), or (1, n, D) for all samples → (B, L+n, D).
+/// - PyTorch, for [`Places::front`]: `torch.cat([cls_token.expand(B, -1, -1), x], dim=1)`.
+/// - Source: Darcet et al. 2024 (registers); evenly spaced: Wang et al. 2024 (Mamba-R).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::registers::{Places, insert}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2, 1], &[1.0, 2.0])?);
+/// let registers = Var::leaf(Tensor::from_slice(g, &[1, 1, 1], &[9.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = insert(&mut r, &x, &registers, Places::middle(2))?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [1.0, 9.0, 2.0]);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If a place is outside of the L + n tokens, or if the number of registers is not that of `places`.
 pub fn insert(r: &mut Recorder, x: &Var, registers: &Var, places: Places) -> Result<Var> {
     let [b, l, d] = x.data.dims("registers.insert: x")?;
     let [samples, n, _] = registers.data.dims("registers.insert: registers")?;
@@ -96,7 +116,27 @@ pub fn insert(r: &mut Recorder, x: &Var, registers: &Var, places: Places) -> Res
     }))
 }
 
-/// The registers of a sequence: x (B, L+n, D) -> (B, n, D).
+/// The registers of a sequence, without the other tokens.
+///
+/// - Shapes: x (B, L+n, D) → (B, n, D).
+/// - PyTorch: `x[:, places]`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::registers::{Places, extract}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 3, 1], &[1.0, 9.0, 2.0])?);
+/// let mut r = Recorder::new(g);
+/// let y = extract(&mut r, &x, Places::middle(2))?;
+/// let grads = r.backward(&y, Grads::default())?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [9.0]);
+/// assert_eq!(grads.get(&x).unwrap().to_vec(g)?, [0.0, 1.0, 0.0]);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If a place is outside of the L + n tokens.
 pub fn extract(r: &mut Recorder, x: &Var, places: Places) -> Result<Var> {
     let [b, len, d] = x.data.dims("registers.extract: x")?;
     places.within("registers.extract: places", len)?;
@@ -104,7 +144,25 @@ pub fn extract(r: &mut Recorder, x: &Var, places: Places) -> Result<Var> {
     part(r, x, places, true, out)
 }
 
-/// All tokens but the registers: x (B, L+n, D) -> (B, L, D).
+/// The tokens of a sequence, without the registers.
+///
+/// - Shapes: x (B, L+n, D) → (B, L, D).
+/// - PyTorch, for [`Places::front`]: `x[:, 1:]`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::registers::{Places, rest}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 3, 1], &[1.0, 9.0, 2.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = rest(&mut r, &x, Places::middle(2))?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [1.0, 2.0]);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If a place is outside of the L + n tokens.
 pub fn rest(r: &mut Recorder, x: &Var, places: Places) -> Result<Var> {
     let [b, len, d] = x.data.dims("registers.rest: x")?;
     places.within("registers.rest: places", len)?;
@@ -112,7 +170,7 @@ pub fn rest(r: &mut Recorder, x: &Var, places: Places) -> Result<Var> {
     part(r, x, places, false, out)
 }
 
-/// The registers or the other rows of a sequence; backward puts their gradient between zeros.
+/// The registers of a sequence, or the other tokens. Their gradient has 0 at the places that were left out.
 fn part(r: &mut Recorder, x: &Var, places: Places, registers: bool, out: Tensor) -> Result<Var> {
     get(r, if registers { &EXTRACT } else { &REST }, &x.data, places, &out)?;
     Ok(r.push(x, out, move |r, x, dout, grads| {
@@ -123,7 +181,7 @@ fn part(r: &mut Recorder, x: &Var, places: Places, registers: bool, out: Tensor)
     }))
 }
 
-/// dst (B, len, D) <- tokens x and registers, zero where one is missing
+/// Launches dst (B, len, D) ← tokens x and registers, 0 in place of the one that is absent.
 fn put(r: &mut Recorder, x: Option<&Tensor>, registers: Option<&Tensor>, places: Places, dst: &Tensor) -> Result<()> {
     if x.is_none() && registers.is_none() {
         return dst.fill(r, 0.0);
@@ -138,7 +196,7 @@ fn put(r: &mut Recorder, x: Option<&Tensor>, registers: Option<&Tensor>, places:
     r.launch(&INSERT, Grid::items(dst.len(), 256), &p, &[x, registers, Some(dst)])
 }
 
-/// dst (B, _, D) <- some of src (B, len, D)
+/// Launches dst (B, _, D) ← the registers (`EXTRACT`) or the other tokens (`REST`) of src (B, len, D).
 fn get(r: &mut Recorder, kernel: &'static Kernel, src: &Tensor, places: Places, dst: &Tensor) -> Result<()> {
     if dst.is_empty() {
         return Ok(());

@@ -1,14 +1,15 @@
-//! ssm: the selective state space of a Mamba mixer in S directions, between in_proj and out_proj, as one tape step.
-//! Composed of other families, so it has no shader.
+//! ssm: a Mamba mixer in S directions, between its in_proj and its out_proj, as one operator. It is composed of other
+//! families, so it has no shader.
 //!
 //! ```text
 //! x|z (B, L, 2E) ─conv1d─► u (S, B, L, E) ─x_proj─► dt|B|C (S, B, L, R+2N) ─dt_proj─► delta (S, B, L, E)
 //!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
 //! ```
-//! Launches: 4 forward (6 where the scan is chunked), 9 backward, and what products add that split their sums.
-//! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes: xz, u, delta, the states at chunk ends, xdbl; and `out`, which
-//! its reader keeps anyway. B = 128, L = 98, E = 384, N = 16: 39 MB of xz, 120 MB of the rest, for two directions. In
-//! f16 all but xdbl take half of that.
+//! Launches: 4 forward (6 where the scan is chunked) and 9 backward, and one more for each product that splits k.
+//!
+//! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes for the backward pass: xz, u, delta, the states at the ends of
+//! chunks, and xdbl = dt|B|C. It also saves `out`, which out_proj keeps anyway. For two directions and B = 128, L = 98,
+//! E = 384, N = 16 that is 39 MB of xz and 120 MB of the rest. In f16 all but xdbl take half of that.
 
 use super::matmul::{Form, Gemm, gemm};
 use super::{conv1d, selective_scan};
@@ -17,20 +18,20 @@ use crate::ops::matmul::Added;
 use crate::tape::{Operands, Recorder, Var};
 use crate::tensor::Tensor;
 
-/// Parameters of the S directions.
+/// The parameters of a Mamba mixer between in_proj and out_proj, each for all S directions.
 #[derive(Debug, Clone)]
 pub struct Ssm {
-    /// (S, E, K)
+    /// `conv1d.weight` (S, E, K)
     pub conv_w: Var,
-    /// (S, E)
+    /// `conv1d.bias` (S, E)
     pub conv_b: Var,
-    /// (S, R+2N, E): rows dt | B | C
+    /// `x_proj.weight` (S, R+2N, E), with rows dt | B | C
     pub x_proj: Var,
-    /// (S, E, R)
+    /// `dt_proj.weight` (S, E, R)
     pub dt_proj: Var,
-    /// A_log, D and delta_bias, laid out by [`channel_layout`](selective_scan::channel_layout).
+    /// `A_log`, `D` and `dt_proj.bias`, laid out by [`channel_layout`](selective_scan::channel_layout).
     pub channel_params: Var,
-    /// States and kind of the scan.
+    /// The options of the scan.
     pub scan: selective_scan::Scan,
 }
 
@@ -48,8 +49,42 @@ impl Operands for &Ssm {
     }
 }
 
-/// xz (B, L, 2E) -> out (B, L, E), the mean over the directions of the gated scans. If xz is f16, so are u, delta, out
-/// and their gradients, for which E has to be a multiple of 4, and what is kept of the states; the rest stays f32.
+/// A Mamba mixer without its in_proj and out_proj: convolution, SiLU, x_proj, dt_proj, selective scan and gate,
+/// averaged over S directions.
+///
+/// If xz is f16, then u, delta, the saved states, out, and the gradients of xz, u, delta and out are f16 too. The rest
+/// stays f32.
+///
+/// - Shapes: xz (B, L, 2E), the output of in_proj with columns x | z → (B, L, E).
+/// - mamba_ssm: `mamba_inner_fn` without its `out_proj`. Vim: the same for each direction, with `if_divide_out=True`.
+/// - Source: Gu and Dao 2023 (Mamba); two directions: Zhu et al. 2024 (Vim).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::ops::{selective_scan::{Scan, channel_layout}, ssm::{Ssm, ssm}};
+/// # use rowscan::{doctest::assert_close, tape::*, tensor::Tensor};
+/// # let ones = |shape: &[usize]| Tensor::from_slice(g, shape, &[1.0]).map(Var::leaf);
+/// # let zeros = |shape: &[usize]| Tensor::from_slice(g, shape, &vec![0.0; shape.iter().product()]).map(Var::leaf);
+/// # let layout = channel_layout(1, 1, 1);
+/// # let mut values = vec![0.0; layout.len];
+/// # values[layout.d] = 1.0;
+/// # let channel_params = Var::leaf(Tensor::from_slice(g, &[layout.len], &values)?);
+/// # let (conv_w, conv_b) = (ones(&[1, 1, 1])?, zeros(&[1, 1])?);
+/// # let (x_proj, dt_proj) = (zeros(&[1, 3, 1])?, zeros(&[1, 1, 1])?);
+/// // All sizes are 1. conv_w and D are 1, everything else is 0. So u = SiLU(x), B = C = 0 and y = D·u.
+/// let p = Ssm { conv_w, conv_b, x_proj, dt_proj, channel_params, scan: Scan::mamba(1) };
+/// let xz = Var::leaf(Tensor::from_slice(g, &[1, 1, 2], &[1.0, -1.0])?);
+/// let mut r = Recorder::inference(g);
+/// let y = ssm(&mut r, &xz, &p)?;
+/// r.run()?;
+/// assert_close(&y.data.to_vec(g)?, &[0.7311 * -0.2689], 1e-4); // SiLU(x)·SiLU(z)
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// Those of [`conv1d`](conv1d::conv1d) and [`selective_scan`](selective_scan::selective_scan), and if E is no multiple
+/// of 4 in f16.
 pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
     let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?;
     let [s, cols, e] = p.x_proj.data.dims("ssm: x_proj")?;
@@ -97,7 +132,7 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
             grads.add(r, &p.dt_proj, dw)?;
         }
 
-        // dxdbl: B and C from the scan, dt through dt_proj
+        // dxdbl: its columns B and C come from the scan, its columns dt through dt_proj
         let dxdbl = Tensor::scratch("ssm dxdbl", &[s, b, l, cols]);
         scan.sum_bc(r, &work, &dxdbl, false)?;
         let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, rank, e) };
@@ -108,13 +143,13 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
             grads.add(r, &p.x_proj, dw)?;
         }
 
-        // du: from the scan, and through x_proj
+        // du: the sum of the gradients from the scan and through x_proj
         let du = x.u.scratch_like("ssm du", &[s, b, l, e]);
         let from_scan = work.du()?;
         let added = Added { residual: Some(&from_scan), ..Added::default() };
         gemm(r, &Gemm::dense(Form::Nn, s, rows, e, cols), &dxdbl, &p.x_proj.data, added, &du)?;
 
-        // dxz: the x half through the convolution, the z half from the gate
+        // dxz: its x half comes through the convolution, its z half from the gate
         let (dxz, dw, db) = (grads.alloc(&xz), grads.alloc(&p.conv_w), grads.alloc(&p.conv_b));
         let sums = (grads.wants(&p.conv_w) || grads.wants(&p.conv_b)).then_some((&dw, &db));
         let inputs = [&xz.data, &p.conv_w.data, &p.conv_b.data, &du];

@@ -1,5 +1,5 @@
-//! step: what changes from step to step, in one small buffer, so that a recorded program can be replayed as it is.
-//! The WGSL side is `shaders/lib/step.wgsl`.
+//! step: the numbers that change from one training step to the next. They are in one small buffer, so that a recorded
+//! program can be replayed unchanged. The WGSL side is `shaders/lib/step.wgsl`.
 
 use crate::error::Result;
 use crate::gpu::{Gpu, params};
@@ -14,7 +14,7 @@ params! {
 }
 
 impl StepState {
-    /// Step `step`, counted from 1, of AdamW with `betas`; no loss scaling.
+    /// The numbers of step `step`, counted from 1, for AdamW with `betas`, without loss scaling.
     pub fn new(step: u32, lr: f32, betas: (f64, f64), seed: u64) -> Self {
         let correction = |beta: f64| (1.0 - beta.powf(step.into())) as f32;
         Self {
@@ -29,12 +29,12 @@ impl StepState {
         }
     }
 
-    /// The tensor that kernels read it from.
+    /// A tensor for the numbers, which kernels read: the `state` of operators.
     pub fn tensor() -> Tensor {
         Tensor::input("step state", &[8])
     }
 
-    /// Uploads it, after everything launched so far.
+    /// Uploads the numbers to `state`. Programs that were run before have seen the old ones.
     pub fn write(&self, g: &Gpu, state: &Tensor) -> Result<()> {
         state.expect_shape("step: state", &[8])?;
         state.write(g, std::slice::from_ref(self))

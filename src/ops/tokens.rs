@@ -1,6 +1,9 @@
-//! tokens: launchers and tape rules of rows by index. Shapes and maths: `shaders/tokens.wgsl`.
+//! tokens: the visible tokens of a masked image, their positions, and mask tokens, as in MAE. Shapes and maths:
+//! `shaders/tokens.wgsl`.
 //!
-//! `ids` (B, V) and `inv` (B, L) are u32 and undo each other: inv[b, ids[b, v]] = v, u32::MAX where nothing is visible.
+//! Two tables of u32 describe a mask of L tokens with V visible ones. `ids` (B, V) holds the token of each visible row:
+//! MAE's `ids_keep`. `inv` (B, L) is its inverse: the visible row of each token, and u32::MAX where the token is
+//! masked. In place of u32::MAX any number from V on will do, so MAE's `ids_restore` is an `inv` too.
 
 use crate::error::{Error, Result};
 use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, wgsl, write};
@@ -35,13 +38,32 @@ const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, IND
 /// The kernels of this family.
 pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
 
-/// Every row of the result written; no more rows read than there are on either side.
+/// Least work: each row of the result is written, and at most as many rows are read as `src` or `dst` has.
 fn taken(launch: &Args<'_>) -> Work {
     let [src, ids, dst] = ["src", "at", "dst"].map(|arg| launch.len(arg));
     Work::bytes(4 * (src.min(dst) + ids + dst))
 }
 
-/// The visible rows: x (B, L, D), ids (B, V), inv (B, L) -> (B, V, D). Tables (V) and (L) are the same for all samples.
+/// The visible tokens: row v of the result is row ids\[v\] of x.
+///
+/// - Shapes: x (B, L, D), `ids` (B, V), `inv` (B, L) → (B, V, D). Tables (V) and (L) serve all samples.
+/// - MAE: `torch.gather(x, dim=1, index=ids_keep.unsqueeze(-1).repeat(1, 1, D))` in `random_masking`.
+/// - Source: He et al. 2022 (MAE).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::tokens::gather, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 3, 1], &[1.0, 2.0, 3.0])?);
+/// let ids = Tensor::from_indices(g, &[1, 2], &[2, 0])?; // token 1 is masked
+/// let inv = Tensor::from_indices(g, &[1, 3], &[1, u32::MAX, 0])?;
+/// # let mut r = Recorder::new(g);
+/// let y = gather(&mut r, &x, &ids, &inv)?;
+/// let grads = r.backward(&y, Grads::default())?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [3.0, 1.0]);
+/// assert_eq!(grads.get(&x).unwrap().to_vec(g)?, [1.0, 0.0, 1.0]);
+/// # Ok(()) });
+/// ```
 pub fn gather(r: &mut Recorder, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, l, d] = x.data.dims("tokens.gather: x")?;
     let v = ids.shape().last().copied().unwrap_or(0);
@@ -58,8 +80,25 @@ pub fn gather(r: &mut Recorder, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<V
     }))
 }
 
-/// Positions of visible rows: x (B, V, D), table (L, D), ids (B, V), inv (B, L) -> `x + table[ids]`.
-/// The table may have leading dimensions of 1.
+/// Visible tokens plus the embeddings of their positions: row v of the result is row v of x plus row ids\[v\] of the
+/// table.
+///
+/// - Shapes: x (B, V, D), `table` (L, D) or (1, L, D), `ids` (B, V), `inv` (B, L) → (B, V, D).
+/// - PyTorch: `x + table[ids]`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::tokens::embed, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2, 1], &[3.0, 1.0])?);
+/// let table = Var::leaf(Tensor::from_slice(g, &[3, 1], &[10.0, 20.0, 30.0])?);
+/// let ids = Tensor::from_indices(g, &[1, 2], &[2, 0])?;
+/// let inv = Tensor::from_indices(g, &[1, 3], &[1, u32::MAX, 0])?;
+/// let mut r = Recorder::inference(g);
+/// let y = embed(&mut r, &x, &table, &ids, &inv)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [33.0, 11.0]);
+/// # Ok(()) });
+/// ```
 pub fn embed(r: &mut Recorder, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.embed: x")?;
     let [_, l] = inv.dims("tokens.embed: inv")?;
@@ -84,11 +123,28 @@ pub fn embed(r: &mut Recorder, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor)
             sum(r, &SUM_VISIBLE, p, &[dout, &inv], &dtable)?;
             grads.add(r, &table, dtable)?;
         }
-        grads.add(r, &x, dout.clone()) // the last reader of dout: it may become dx itself
+        grads.add(r, &x, dout.clone()) // last, because dout may become dx without a copy
     }))
 }
 
-/// Positions of all rows: x (B, L, D), table (L, D) -> x + table. The table may have leading dimensions of 1.
+/// All tokens plus the embeddings of their positions.
+///
+/// - Shapes: x (B, L, D), `table` (L, D) or (1, L, D) → (B, L, D).
+/// - timm: `x + self.pos_embed`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::tokens::add_positions, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[2, 2, 1], &[1.0, 2.0, 3.0, 4.0])?);
+/// let table = Var::leaf(Tensor::from_slice(g, &[2, 1], &[10.0, 20.0])?);
+/// let mut r = Recorder::new(g);
+/// let y = add_positions(&mut r, &x, &table)?;
+/// let grads = r.backward(&y, Grads::default())?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [11.0, 22.0, 13.0, 24.0]);
+/// assert_eq!(grads.get(&table).unwrap().to_vec(g)?, [2.0, 2.0]); // the sum over two samples
+/// # Ok(()) });
+/// ```
 pub fn add_positions(r: &mut Recorder, x: &Var, table: &Var) -> Result<Var> {
     let [b, l, d] = x.data.dims("tokens.add_positions: x")?;
     rows("tokens.add_positions: table", &table.data, l, d)?;
@@ -100,13 +156,33 @@ pub fn add_positions(r: &mut Recorder, x: &Var, table: &Var) -> Result<Var> {
             sum_samples(r, dout, &dtable)?;
             grads.add(r, &table, dtable)?;
         }
-        grads.add(r, &x, dout.clone()) // the last reader of dout: it may become dx itself
+        grads.add(r, &x, dout.clone()) // last, because dout may become dx without a copy
     }))
 }
 
-/// Visible rows among mask tokens, all with positions: x (B, V, D), mask_token (D), table (L, D), ids (B, V), inv (B,
-/// L)
-/// -> (B, L, D). The mask token and the table may have leading dimensions of 1.
+/// Visible tokens at their places, mask tokens at the others, and the embeddings of positions added to all: the input
+/// of MAE's decoder.
+///
+/// - Shapes: x (B, V, D), `mask_token` (D) or (1, 1, D), `table` (L, D) or (1, L, D), `ids` (B, V), `inv` (B, L)
+///   → (B, L, D).
+/// - MAE: `torch.gather(torch.cat([x, mask_tokens], dim=1), dim=1, index=ids_restore…) + decoder_pos_embed` in
+///   `forward_decoder`.
+/// - Source: He et al. 2022 (MAE).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::tokens::restore, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 2, 1], &[3.0, 1.0])?); // tokens 2 and 0
+/// let ids = Tensor::from_indices(g, &[1, 2], &[2, 0])?;
+/// let inv = Tensor::from_indices(g, &[1, 3], &[1, u32::MAX, 0])?;
+/// let mask_token = Var::leaf(Tensor::from_slice(g, &[1], &[9.0])?);
+/// let table = Var::leaf(Tensor::from_slice(g, &[3, 1], &[10.0, 20.0, 30.0])?);
+/// # let mut r = Recorder::inference(g);
+/// let y = restore(&mut r, &x, &mask_token, &table, &ids, &inv)?;
+/// r.run()?;
+/// assert_eq!(y.data.to_vec(g)?, [11.0, 29.0, 33.0]);
+/// # Ok(()) });
+/// ```
 pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &Tensor, inv: &Tensor) -> Result<Var> {
     let [b, v, d] = x.data.dims("tokens.restore: x")?;
     let [_, l] = inv.dims("tokens.restore: inv")?;
@@ -139,20 +215,21 @@ pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &T
     }))
 }
 
-/// dst (B, n, D) <- src (B, _, D) at (B, n) or (n)
+/// Launches dst (B, n, D) ← rows `at` (B, n) or (n) of src (B, _, D).
 fn take(r: &mut Recorder, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
     let p = Tokens { indices: at.len() as u32, ..sizes(dst, src.shape()[1]) };
     r.launch(&TAKE, items(dst), &p, &[src, at, dst])
 }
 
-/// dst (L, D) <- Σ_b dout (B, L, D)
+/// Launches dst (L, D) ← Σ_b dout (B, L, D).
 fn sum_samples(r: &mut Recorder, dout: &Tensor, dst: &Tensor) -> Result<()> {
     let [b, l, d] = dout.dims("tokens: dout")?;
     let p = Tokens { n: 0, dst_rows: l as u32, src_rows: 0, d: d as u32, rows: b as u32, per: 0, indices: 0 };
     sum(r, &SUM_ROWS, p, &[dout], dst)
 }
 
-/// Sums `p.rows` rows into dst, in parts as long as there are many: enough invocations for a GPU, a fixed order.
+/// Launches the sum of `p.rows` rows into dst. Many rows are summed in parts of `per` rows, and then the parts are
+/// summed: enough invocations for a GPU, and a fixed order.
 fn sum(r: &mut Recorder, kernel: &'static Kernel, p: Tokens, inputs: &[&Tensor], dst: &Tensor) -> Result<()> {
     const INVOCATIONS: usize = 65_536;
     let (rows, width) = (p.rows as usize, (p.dst_rows * p.d) as usize);
@@ -172,13 +249,13 @@ fn items(dst: &Tensor) -> Grid {
     Grid::items(dst.len(), 256)
 }
 
-/// Scalars of a launch that writes dst and reads `src_rows` rows per sample or of a table.
+/// Scalars of a launch that writes dst and whose `src` has `src_rows` rows per sample.
 fn sizes(dst: &Tensor, src_rows: usize) -> Tokens {
     let (dst_rows, d) = (dst.shape()[1] as u32, dst.shape()[2] as u32);
     Tokens { n: dst.len() as u32, dst_rows, src_rows: src_rows as u32, d, rows: 0, per: 0, indices: 0 }
 }
 
-/// An error unless the tensor is a matrix of these sizes, up to leading dimensions of 1.
+/// An error unless the tensor is a matrix of these sizes. It may have leading dimensions of 1.
 fn rows(what: &str, tensor: &Tensor, rows: usize, d: usize) -> Result<()> {
     if tensor.rows_cols() == (rows, d) {
         return Ok(());

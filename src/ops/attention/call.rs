@@ -1,4 +1,4 @@
-//! One attention: its sizes, checked, and its launches.
+//! One attention: its operands, checked, and its launches.
 
 use super::coop;
 use super::kernels::{Attention, AttentionMask, BACKWARD_DELTA, MAX_HEAD, Path, Step, tiling};
@@ -8,7 +8,7 @@ use crate::gpu::{Grid, Precision};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
-/// Where q, k and v lie in the rows of their buffers.
+/// Where q, k and v lie in their buffers: the lengths of rows, and the columns at which k and v begin. q begins at 0.
 pub(super) struct Columns {
     pub q_row: usize,
     pub kv_row: usize,
@@ -16,7 +16,7 @@ pub(super) struct Columns {
     pub v: usize,
 }
 
-/// What all launches of one attention share.
+/// Scalars, operands and kernels of one attention.
 pub(super) struct Call {
     pub p: Attention,
     /// B, Lq, C
@@ -24,13 +24,13 @@ pub(super) struct Call {
     pub dh: usize,
     q: Tensor,
     kv: Tensor,
-    /// The region table, where a mask reads it.
+    /// The region table; None if there is no mask.
     pub table: Option<Tensor>,
     pub path: Path,
 }
 
 impl Call {
-    /// q (B, Lq, C), kv (B, Lk, 2C)
+    /// Attention of q (B, Lq, C) over kv (B, Lk, 2C).
     pub fn cross(q: &Tensor, kv: &Tensor, options: AttentionOptions<'_>) -> Result<Self> {
         let [b, lq, c] = q.dims("attention: q")?;
         let [_, lk, _] = kv.dims("attention: kv")?;
@@ -71,13 +71,13 @@ impl Call {
         Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Path::f32(dh) })
     }
 
-    /// On cooperative matrices if the precision asks for them and the adapter has them.
+    /// Moves to cooperative matrices if the recorder's precision is mixed and the adapter has them.
     pub fn in_precision(self, r: &Recorder) -> Self {
         let path = if r.precision() == Precision::Mixed { coop::path(r.caps(), self.dh) } else { None };
         Self { path: path.unwrap_or(self.path), ..self }
     }
 
-    /// -> out (B, Lq, C), lse (B, H, Lq)
+    /// Launches the forward pass → out (B, Lq, C), and lse (B, H, Lq), the logarithm of each softmax's denominator.
     pub fn forward(&self, r: &mut Recorder) -> Result<(Tensor, Tensor)> {
         let out = self.q.scratch_like("attention", &self.shape);
         let lse = self.per_query("attention lse");
@@ -90,7 +90,7 @@ impl Call {
         Ok((out, lse))
     }
 
-    /// dout·out of every query and head.
+    /// Launches delta = dout·out, a dot product for each query and head → (B, H, Lq). Every backward kernel reads it.
     pub fn delta(&self, r: &mut Recorder, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
         let delta = self.per_query("attention delta");
         let mut consts = tiling(self.dh, true);
@@ -99,7 +99,8 @@ impl Call {
         Ok(delta)
     }
 
-    /// One side's gradients, into the columns that its values have in theirs.
+    /// Launches the gradient of q, or of k and v. It goes to the columns of `grad` that q, or k and v, have in their
+    /// buffer.
     pub fn backward(
         &self, r: &mut Recorder, step: &Step, rows: u32, [lse, delta, dout]: [&Tensor; 3], grad: &Tensor,
     ) -> Result<()> {
@@ -124,7 +125,7 @@ impl Call {
         Tensor::scratch(label, &[self.shape[0], self.p.heads as usize, self.shape[1]])
     }
 
-    /// One workgroup per (b, h) and so many of `rows` as the step takes.
+    /// Launches one workgroup for each (b, h) and each block of `step.rows` rows, out of `rows`.
     fn launch(&self, r: &mut Recorder, step: &Step, rows: u32, args: &[Option<&Tensor>]) -> Result<()> {
         let grid = Grid::rows((self.p.groups * rows.div_ceil(step.rows)) as usize);
         r.launch_with(step.kernel, &step.consts, grid, &self.p, args)

@@ -1,4 +1,5 @@
-//! attention on cooperative matrices: its kernels, and where they are taken. Maths: `shaders/attention_coop.wgsl`.
+//! Attention on cooperative matrices (tensor cores): its kernels, and when they are taken. Maths:
+//! `shaders/attention_coop.wgsl`.
 
 use super::kernels::{Attention, BACKWARD_BINDS, FORWARD_BINDS, MAX_HEAD, Path, Step, pairs};
 use crate::gpu::{Args, Caps, Const, Kernel, Needs, Work, wgsl};
@@ -25,7 +26,8 @@ pub(super) const FORWARD8: Kernel = forward("attention_coop.forward8", SRC8);
 pub(super) const DQ8: Kernel = backward("attention_coop.dq8", SRC8, |x| pairs(x, 3, 2, 6));
 pub(super) const DKV8: Kernel = backward("attention_coop.dkv8", SRC8, |x| pairs(x, 2, 4, 8));
 
-/// What an adapter with cooperative matrices computes for heads of `dh`; none on a CPU, where they are slow.
+/// The kernels on cooperative matrices for heads of size `dh`. None where the adapter has no cooperative matrices, and
+/// on a CPU, where they are slow.
 pub(super) fn path(caps: &Caps, dh: usize) -> Option<Path> {
     if !caps.tiers.coop || caps.software {
         return None;

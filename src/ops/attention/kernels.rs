@@ -1,4 +1,4 @@
-//! The kernels of attention in f32, and what is common to those on cooperative matrices.
+//! The kernels of attention in f32, and the declarations that those on cooperative matrices share.
 
 use crate::gpu::{Args, Bind, Choice, Const, Kernel, Work, params, read, wgsl, write};
 
@@ -59,9 +59,11 @@ pub(super) const BACKWARD_BINDS: &[Bind] = &[
 pub(super) const BACKWARD_DQ: Kernel = kernel("attention.backward_dq", BACKWARD_BINDS).least(|x| pairs(x, 3, 2, 6));
 pub(super) const BACKWARD_DKV: Kernel = kernel("attention.backward_dkv", BACKWARD_BINDS).least(|x| pairs(x, 2, 4, 8));
 
-/// `rows_q` arrays (B, Lq, C) and `rows_k` (B, Lk, C) moved; so many flops per pair of tokens and column, an
-/// exponential per pair and head. The table of a mask is on the device: a causal one is taken to hide half, the other
-/// all but itself.
+/// Least work: `rows_q` arrays (B, Lq, C) and `rows_k` arrays (B, Lk, C) are moved. Each pair of a query and a key that
+/// see each other takes `flops` per column and an exponential per head.
+///
+/// The number of such pairs is an estimate, because the regions are on the device: half of all under a causal mask, and
+/// one per query under [`AttentionMask::SameRegion`].
 pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usize) -> Work {
     let p: Attention = launch.scalars();
     let [lq, lk, groups] = [p.lq, p.lk, p.groups].map(|size| size as usize);
@@ -75,21 +77,22 @@ pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usiz
     Work::of(bytes * groups * dh * (rows_q * lq + rows_k * lk), flops * groups * seen * dh, groups * seen)
 }
 
-/// Widest head: its slice of a row has to fit into registers.
+/// Largest size C / H of a head: a row of a head has to fit into registers.
 pub const MAX_HEAD: usize = 128;
-/// Which keys a query sees. The diagonal is always seen, so that every query sees at least one key.
+/// Which keys a query sees. A token always sees itself, so no row of the softmax is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionMask {
     /// Every key.
     Full,
-    /// Keys of the query's region and of those before it: row-causal (MAP), or token-causal with
-    /// [`Regions::tokens`](super::regions::Regions::tokens).
+    /// Keys whose region is at most the query's: row-causal with [`Regions::rows`](super::regions::Regions::rows), as
+    /// in MAP's decoder, and token-causal with [`Regions::tokens`](super::regions::Regions::tokens), as in
+    /// `F.scaled_dot_product_attention(.., is_causal=True)`.
     RegionCausal,
-    /// Keys of the query's region (local MAE).
+    /// Keys of the query's own region, as in local MAE.
     SameRegion,
 }
 
-/// The tilings of [`tiling`], for heads that they are for; f16 for heads of whole quads.
+/// Whether the constants are a [`tiling`] of this head size, and the head size is a multiple of 4 if operands are f16.
 fn tiles_fit(c: &Choice<'_>) -> bool {
     let dh = c.get("DH") as usize;
     let chosen = [c.get("SPLIT"), c.get("ROWS"), c.get("TILE")];
@@ -97,8 +100,10 @@ fn tiles_fit(c: &Choice<'_>) -> bool {
     (fits(false) || fits(true)) && (c.get("HALF") == 0 || dh.is_multiple_of(4))
 }
 
-/// The constants of a launch for heads of `dh`: a row's invocations hold at most 32 floats of each operand forward and
-/// 16 backward (32 past a head of 64), and tiles and parts fit into 16 KiB of workgroup memory.
+/// The constants of a launch for heads of size `dh`.
+///
+/// SPLIT invocations share a row, so that each holds at most 32 floats of an operand forward and 16 backward (32 for
+/// heads above 64). Tiles, and the parts of dot products, fit into 16 KiB of workgroup memory.
 pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
     let (split, rows, tile) = match (dh, backward) {
         (..=16, _) | (..=32, false) => (1, 64, 32),
@@ -108,24 +113,24 @@ pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
     [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("ROUND", 0)]
 }
 
-/// One of the large kernels with its constants, a workgroup of it per so many rows.
+/// A kernel of the forward or backward pass with its constants. One workgroup computes `rows` queries or keys.
 pub(super) struct Step {
     pub kernel: &'static Kernel,
     pub consts: Vec<(&'static str, u32)>,
     pub rows: u32,
 }
 
-/// How an attention is computed.
+/// The kernels that compute an attention.
 pub(super) struct Path {
     pub forward: Step,
     pub dq: Step,
     pub dkv: Step,
-    /// Whether operands are rounded to f16.
+    /// Whether the kernels round operands to f16.
     pub rounds: bool,
 }
 
 impl Path {
-    /// In f32.
+    /// The kernels in f32 for heads of size `dh`.
     pub fn f32(dh: usize) -> Self {
         let step = |kernel, backward| {
             let consts = tiling(dh, backward);

@@ -1,22 +1,24 @@
-//! The region of each token, which masks compare.
+//! Regions of tokens, which attention masks compare: one number per token in place of an (L, L) mask.
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::tensor::Tensor;
 
-/// Tokens that share one (least, largest) pair in a region table.
+/// Tokens that share one (least, largest) pair in a region table. By the pairs a kernel skips tiles of keys that none
+/// of its queries sees.
 const BLOCK: usize = 8;
 
-/// The region of each token, the same for queries and keys and for all samples. Regions may come in any order.
+/// A region for each of L tokens, which [`AttentionMask`](super::AttentionMask) compares. Queries and keys, and all
+/// samples, have the same regions. Regions need not be sorted.
 #[derive(Debug, Clone)]
 pub struct Regions {
-    /// The regions (L), then (least, largest) of every eight tokens.
+    /// The region of each token (L), then (least, largest) of every eight tokens.
     pub(super) table: Tensor,
     pub(super) len: usize,
 }
 
 impl Regions {
-    /// A table with one region per token.
+    /// A table of these regions, one per token.
     pub fn new(g: &Gpu, regions: &[u32]) -> Result<Self> {
         if regions.is_empty() {
             return Err(Error::argument("attention: regions", "no token", "at least one"));
@@ -29,12 +31,13 @@ impl Regions {
         Ok(Self { table: Tensor::from_indices(g, &[table.len()], &table)?, len: regions.len() })
     }
 
-    /// Regions = rows of an h×w grid of tokens in raster order.
+    /// The row of each token in an h×w grid of tokens in raster order: the regions of MAP's decoder.
     pub fn rows(g: &Gpu, h: usize, w: usize) -> Result<Self> {
         Self::new(g, &(0..h * w).map(|t| (t / w) as u32).collect::<Vec<_>>())
     }
 
-    /// Every token its own region.
+    /// The index of each of `l` tokens. [`RegionCausal`](super::AttentionMask::RegionCausal) is then the usual causal
+    /// mask.
     pub fn tokens(g: &Gpu, l: usize) -> Result<Self> {
         Self::new(g, &(0..l as u32).collect::<Vec<_>>())
     }
@@ -44,7 +47,7 @@ impl Regions {
         self.len
     }
 
-    /// Never: a table has at least one token.
+    /// Always false: a table has at least one token.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

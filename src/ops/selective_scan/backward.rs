@@ -1,4 +1,4 @@
-//! Backward launchers of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
+//! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
 use super::call::{Case, Inputs, channel_layout, chunk, chunk_fits};
 use crate::error::Result;
@@ -27,7 +27,7 @@ const CONSTS: &[Const] = &[
     Const::of("LANES", &[32, 2, 4, 8, 16, 64]),
     Const::flag("HALF"),
 ];
-/// Of the portable variant, which shuffles nothing.
+/// The constants of the portable variant, which has no subgroup shuffles.
 const PORTABLE: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
     Const::of("T", &[16, 8]),
@@ -40,40 +40,41 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Backward>(name, SRC, binds).consts(CONSTS).admits(lanes_hold).rounds()
 }
 
-/// The chunk that goes with the states, lanes that hold all states of a channel (LANES 0 shuffles nothing), and a batch
-/// that fits into workgroup memory.
+/// Whether the constants go together: T is the length of a chunk for N states, LANES lanes hold all states of a channel
+/// (0 means no shuffles), and a batch of J tokens fits into 16 KiB of workgroup memory.
 fn lanes_hold(c: &Choice<'_>) -> bool {
     let (quads, together) = (quads(c.get("N") as usize), c.get("LANES") as usize);
     chunk_fits(c) && (together == 0 || together >= quads) && shared(c, together) <= 16 << 10
 }
 
-/// A batch for lanes that shuffle, which the sums of the portable source do not fit.
+/// Whether a batch of J tokens exceeds 16 KiB in the portable source, where sums go through workgroup memory.
 fn batch_is_large(c: &Choice<'_>) -> bool {
     shared(c, 0) > 16 << 10
 }
 
-/// Lanes that hold the states of four channels: the quads of states, rounded up to a power of two.
+/// Lanes of a group, which hold all states of four channels: one lane for four states (a quad), rounded up to a power
+/// of two.
 fn quads(states: usize) -> usize {
     states.div_ceil(4).next_power_of_two()
 }
 
-/// Bytes of workgroup memory of a variant whose sums go over `together` lanes by shuffles.
+/// Bytes of workgroup memory of a variant that sums over `together` lanes by shuffles.
 fn shared(c: &Choice<'_>, together: usize) -> usize {
     let (batch, quads) = (c.get("J") as usize, quads(c.get("N") as usize));
     staged(c.get("T") as usize, quads) + batch * token(quads, together)
 }
 
-/// Bytes of workgroup memory of B and C of a chunk.
+/// Bytes of workgroup memory for B and C of a chunk.
 fn staged(chunk: usize, quads: usize) -> usize {
     chunk * 2 * quads * 16
 }
 
-/// Bytes of workgroup memory of a token: δ, u, gy and slope of the channels, and the sums.
+/// Bytes of workgroup memory per token of a batch: δ, u, gy and the slope of softplus for each channel, and the sums.
 fn token(quads: usize, together: usize) -> usize {
     WG / quads * 64 + WG.checked_div(together).map_or(WG * 64, |parts| parts * quads * 32)
 }
 
-/// `SCAN` where a subgroup may be smaller than the lanes that share a channel.
+/// `SCAN` without shuffles, for devices whose subgroups may be smaller than a group of lanes.
 const SCAN_PORTABLE: Kernel = kernel(
     "selective_scan_backward.scan",
     &[
@@ -108,10 +109,11 @@ pub(super) const GATE: Kernel = kernel(
     Work::of(4 * x.bytes_of("HALF") * n, 6 * n, n)
 });
 
-/// Lanes of a workgroup of the scan; each holds four channels by four states.
+/// Lanes of a workgroup. Each holds four states of four channels.
 const WG: usize = 64;
 
-/// Reads u, delta, z and dout, writes du and ddelta. Per state h again, p, λ and the sums of du, ddelta, dB, dC and dA.
+/// Least work of the scan: u, delta, z and dout are read, du and ddelta are written. Each state takes h (computed
+/// again), p, λ, and its terms of du, ddelta, dB, dC and dA.
 fn steps_back(launch: &Args<'_>) -> Work {
     let p: Backward = launch.scalars();
     let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
@@ -119,7 +121,7 @@ fn steps_back(launch: &Args<'_>) -> Work {
     Work::of((16 * s + 8) / (1 + launch.constant("HALF")) * channels, 18 * states, 2 * states)
 }
 
-/// Reads every part, writes the columns of B and C.
+/// Least work of `sum_bc`: the partial sums are read, and the columns of B and C are written.
 fn sum_columns(launch: &Args<'_>) -> Work {
     let p: Backward = launch.scalars();
     let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
@@ -138,14 +140,14 @@ pub(in crate::ops) struct Workspace {
     dchannel_params_at: usize,
 }
 
-/// How the lanes of the backward scan are laid out.
+/// How the backward scan divides states, channels and tokens among lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lanes {
-    /// Lanes that hold the states of four channels.
+    /// Lanes of a group, which hold all states of four channels.
     quads: usize,
-    /// Lanes that surely share a subgroup, up to a workgroup; 0: the portable variant.
+    /// Lanes that are sure to share a subgroup, at most a workgroup. 0 means the portable variant.
     together: usize,
-    /// Tokens between two barriers.
+    /// Tokens J of a batch, between two barriers.
     batch: usize,
 }
 
@@ -154,7 +156,8 @@ impl Lanes {
         let (quads, chunk) = (quads(states), chunk(states));
         let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
         let together = if smallest < quads.max(2) { 0 } else { (1 << smallest.ilog2()).min(WG) };
-        // 16 KiB is the limit; with shuffles, more workgroups at a time are worth more than longer batches
+        // WebGPU promises 16 KiB. With shuffles a workgroup takes 10 KiB at most, because more workgroups at a time are
+        // worth more than longer batches.
         let room = if together == 0 { 16 << 10 } else { 10 << 10 };
         let fits = |batch: &usize| *batch <= chunk && staged(chunk, quads) + batch * token(quads, together) <= room;
         let batch = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
@@ -167,7 +170,7 @@ impl Lanes {
     }
 }
 
-/// The constants of the backward kernels for so many states, in their order.
+/// The constants N, T, J and LANES of the backward scan for `states` states on an adapter.
 pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 4] {
     let lanes = Lanes::new(states, caps);
     let values = [states, chunk(states), lanes.batch, lanes.together].map(|value| value as u32);
@@ -199,7 +202,8 @@ impl Case {
         }
     }
 
-    /// du and ddelta, and what [`Case::sum_bc`] and [`Case::sum_channel_params`] add up.
+    /// Launches the scan → du, ddelta, and the partial sums that [`Case::sum_bc`] and [`Case::sum_channel_params`] add
+    /// up.
     pub(in crate::ops) fn backward(
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
@@ -214,14 +218,15 @@ impl Case {
         Ok(work)
     }
 
-    /// dB and dC into their columns of dxdbl (S, B, L, R+2N); columns 0..R: zero if `clear`, else untouched.
+    /// Launches the sums dB and dC, into columns R..R+2N of dxdbl (S, B, L, R+2N). Columns 0..R become 0 if `clear`,
+    /// and stay as they are otherwise.
     pub(in crate::ops) fn sum_bc(self, r: &mut Recorder, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
         let parts = work.all.range(work.bc_at, &[work.dchannel_params_at - work.bc_at])?;
         let grid = Grid::items(dxdbl.len(), 256);
         r.launch_with(&SUM_BC, &self.consts(), grid, &self.back(Some(work), clear), &[&parts, dxdbl])
     }
 
-    /// The gradient of the parameters of the channels.
+    /// Launches the sums that make the gradient of `channel_params`.
     pub(in crate::ops) fn sum_channel_params(
         self, r: &mut Recorder, work: &Workspace, dchannel_params: &Tensor,
     ) -> Result<()> {
@@ -230,7 +235,8 @@ impl Case {
         r.launch_with(&SUM_CHANNEL_PARAMS, &self.consts(), grid, &self.back(None, false), &[&parts, dchannel_params])
     }
 
-    /// dz into the z half of dxz (B, L, 2E), from the result `out`; the x half is zero.
+    /// Launches the gradient of the gate: dz, computed from the result `out`, in the z half of dxz (B, L, 2E), and 0 in
+    /// the x half.
     pub(in crate::ops) fn gate(
         self, r: &mut Recorder, xz: &Tensor, out: &Tensor, dout: &Tensor, dxz: &Tensor,
     ) -> Result<()> {
@@ -251,7 +257,7 @@ impl Workspace {
         Self { all, case, tiles, ddelta_at, bc_at, dchannel_params_at }
     }
 
-    /// (S, B, L, E) from a word on.
+    /// The (S, B, L, E) elements that begin at word `at`.
     fn part(&self, at: usize) -> Result<Tensor> {
         let shape = [self.case.s, self.case.b, self.case.l, self.case.e];
         let dtype = DType::f16_if(self.case.half);
@@ -259,12 +265,13 @@ impl Workspace {
         self.all.range(at, &[bytes.div_ceil(4)])?.viewed_as(dtype, &shape)
     }
 
-    /// (S, B, L, E); no kernel that reads it may write another part of this buffer.
+    /// du (S, B, L, E). A kernel that reads it may not write another part of this buffer: in one dispatch WebGPU
+    /// binds a buffer either as `read` or as `read_write`.
     pub(in crate::ops) fn du(&self) -> Result<Tensor> {
         self.part(0)
     }
 
-    /// (S, B, L, E), of the raw delta.
+    /// ddelta (S, B, L, E): the gradient of delta before bias and softplus.
     pub(in crate::ops) fn ddelta(&self) -> Result<Tensor> {
         self.part(self.ddelta_at)
     }

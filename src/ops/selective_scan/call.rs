@@ -1,4 +1,4 @@
-//! One scan: its kind, its tensors and sizes, checked.
+//! One scan: its options, and its tensors and sizes, checked.
 
 use crate::error::{Error, Result};
 use crate::gpu::Choice;
@@ -7,7 +7,8 @@ use crate::tensor::Tensor;
 /// Lanes of a workgroup.
 pub(super) const WG: usize = 64;
 
-/// Where the parameters of the channels lie in their one tensor, in elements; the gradient has the same layout.
+/// Where the parameters of the channels begin in the one tensor that holds them, in elements. The gradient has the same
+/// layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelLayout {
     /// A_log (S, E, N).
@@ -16,39 +17,39 @@ pub struct ChannelLayout {
     pub d: usize,
     /// delta_bias (S, E).
     pub bias: usize,
-    /// Elements in all.
+    /// Length of the tensor.
     pub len: usize,
 }
 
-/// The layout for `s` directions, `e` channels and `n` states: every part starts at a multiple of 64, so that it can be
-/// bound on its own.
+/// The layout for `s` directions, `e` channels and `n` states. Each part begins at a multiple of 64, so that it can be
+/// bound by itself.
 pub fn channel_layout(s: usize, e: usize, n: usize) -> ChannelLayout {
     let d = (s * e * n).next_multiple_of(64);
     let part = (s * e).next_multiple_of(64);
     ChannelLayout { a_log: 0, d, bias: d + part, len: d + 2 * part }
 }
 
-/// How the forward scan is computed; both give the same numbers up to rounding.
+/// How the forward scan is computed. Both give the same result up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// A lane is a channel and loops over the tokens.
+    /// One lane per channel, which loops over the tokens.
     Sequential,
-    /// Parallel prefix over chunks of tokens.
+    /// A parallel prefix scan over chunks of tokens, for few or long sequences.
     Chunked,
 }
 
-/// What kind of scan.
+/// The options of a scan with packed operands.
 #[derive(Debug, Clone, Copy)]
 pub struct Scan {
-    /// States of a channel, 1 to 64.
+    /// States N of a channel, 1 to 64: `d_state` of mamba_ssm.
     pub states: usize,
-    /// δ = softplus(delta + bias), else delta + bias.
+    /// Whether δ = softplus(delta + bias). Otherwise δ = delta + bias.
     pub softplus: bool,
     /// Whether the D in `channel_params` is used.
     pub has_d: bool,
     /// Whether the delta_bias in `channel_params` is used.
     pub has_bias: bool,
-    /// Forces an algorithm.
+    /// The algorithm of the forward pass. If None, it depends on sizes and device.
     pub algorithm: Option<Algorithm>,
 }
 
@@ -59,7 +60,7 @@ impl Scan {
     }
 }
 
-/// The tensors that a scan reads, forward and backward. u, delta and xz are f16 or none of them is.
+/// The tensors that a scan reads, forward and backward. u, delta and xz are all f32 or all f16.
 #[derive(Debug, Clone)]
 pub(crate) struct Inputs {
     pub u: Tensor,
@@ -69,7 +70,7 @@ pub(crate) struct Inputs {
     pub xz: Option<Tensor>,
 }
 
-/// Sizes and kind of one scan.
+/// Sizes and options of one scan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
     pub s: usize,
@@ -87,7 +88,7 @@ pub(super) fn chunk(states: usize) -> usize {
     if states <= 32 { 16 } else { 8 }
 }
 
-/// The chunk that goes with the states.
+/// Whether T is the length of a chunk for N states.
 pub(super) fn chunk_fits(c: &Choice<'_>) -> bool {
     c.get("T") as usize == chunk(c.get("N") as usize)
 }
@@ -114,7 +115,7 @@ impl Case {
         Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_f16(), spec })
     }
 
-    /// Tokens of a chunk: as many as their B and C fit into workgroup memory beside the sums of the backward pass.
+    /// Tokens T of a chunk. Their B and C have to fit into workgroup memory beside the sums of the backward pass.
     pub fn chunk(self) -> usize {
         chunk(self.spec.states)
     }
@@ -127,7 +128,7 @@ impl Case {
         self.spec.states.div_ceil(4)
     }
 
-    /// The vec4s of `states` for a channel: a quad of states each, or two in f16.
+    /// Words of 16 bytes that `states` has for a channel of a chunk. A word holds 4 states in f32 and 8 in f16.
     pub fn state_words(self) -> usize {
         if self.half { self.quads().div_ceil(2) } else { self.quads() }
     }

@@ -1,4 +1,4 @@
-//! Forward launchers of selective_scan. Maths: `shaders/selective_scan.wgsl`.
+//! The forward pass of selective_scan. Maths: `shaders/selective_scan.wgsl`.
 
 use super::call::{Algorithm, Case, Inputs, WG, channel_layout, chunk_fits};
 use crate::error::Result;
@@ -72,7 +72,7 @@ pub(super) const LAST_STATE: Kernel =
     forward("selective_scan.last_state", &[read(7, "saved").f16_if("HALF"), write(11, "last")])
         .least(|x| Work::bytes(8 * x.len("last")));
 
-/// The least work: `bytes` per (b, t, e), halved if HALF = 1; `flops` and one exponential per (s, b, t, e, n).
+/// Least work: `bytes` per (b, t, e), halved if HALF = 1; `flops` and one exponential per (s, b, t, e, n).
 fn steps(launch: &Args<'_>, bytes: usize, flops: usize) -> Work {
     let p: Forward = launch.scalars();
     let channels = (p.b * p.l * p.e) as usize;
@@ -99,15 +99,15 @@ impl Case {
         }
     }
 
-    /// Sequential where its lanes fill the device. A CPU is full at once, and short sequences have nothing to share
-    /// out.
+    /// The algorithm for these sizes: sequential where one lane per channel fills the device, as on every CPU, and
+    /// where sequences are too short to be split into chunks.
     fn pick(self, caps: &Caps) -> Algorithm {
         let few = self.s * self.b * self.e < 32_768;
         if few && self.l > 2 * self.chunk() && !caps.software { Algorithm::Chunked } else { Algorithm::Sequential }
     }
 
-    /// -> out (B, L, E), and the states at the chunk ends, (S, B, chunks, N/4, E, 4) or in f16 (S, B, chunks, N/8, E,
-    /// 8), which `save: false` may leave out.
+    /// Launches the forward pass → out (B, L, E), and the states at the ends of chunks for the backward pass. The
+    /// states are (S, B, chunks, N/4, E, 4), or (S, B, chunks, N/8, E, 8) in f16. Without `save` they may be left out.
     pub fn forward(self, r: &mut Recorder, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
         let Self { s, b, l, e, .. } = self;
         let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(r.caps()));
@@ -115,7 +115,7 @@ impl Case {
         let out = x.u.scratch_like("selective_scan", &[b, l, e]);
         let keep = save || algorithm == Algorithm::Chunked;
         let dtype = DType::f16_if(self.half);
-        let word = 16 / dtype.size() as usize; // states of a vec4<u32>
+        let word = 16 / dtype.size() as usize; // states in 16 bytes
         let shape = if keep { [s, b, self.chunks(), self.state_words(), e, word] } else { [1, 1, 1, 1, 1, word] };
         let states = Tensor::scratch_of(dtype, "selective_scan states", &shape);
         match algorithm {
@@ -139,7 +139,7 @@ impl Case {
         Ok((out, states))
     }
 
-    /// -> (S, B, E, N)
+    /// Launches the copy of the states after the last step → (S, B, E, N).
     pub(super) fn last_state(self, r: &mut Recorder, states: &Tensor) -> Result<Tensor> {
         let last = Tensor::scratch("selective_scan last state", &[self.s, self.b, self.e, self.spec.states]);
         let grid = Grid::of(self.e.div_ceil(WG), 1, self.s * self.b);

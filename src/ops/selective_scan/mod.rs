@@ -1,4 +1,4 @@
-//! selective_scan: launchers and tape rule of the scan of Mamba-1. Maths: `shaders/selective_scan.wgsl` and
+//! selective_scan: the scan of Mamba-1. Maths: `shaders/selective_scan.wgsl` and
 //! `shaders/selective_scan_backward.wgsl`.
 
 mod backward;
@@ -24,28 +24,55 @@ use crate::tensor::Tensor;
 pub const KERNELS: &[&Kernel] =
     &[&SEQUENTIAL, &CHUNK_SCAN, &CHUNK_CARRY, &CHUNK_APPLY, &LAST_STATE, &SCAN, &SUM_BC, &SUM_CHANNEL_PARAMS, &GATE];
 
-/// What a scan has besides its inputs. By default nothing, and δ = delta: mamba_ssm's defaults.
+/// Optional operands of a scan. By default there are none, and δ = delta, as in mamba_ssm.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ScanOptions<'a> {
-    /// D (S, E), the factor on u that skips the scan.
+    /// D (S, E): D·u is added to the output of the scan.
     pub d: Option<&'a Var>,
-    /// The gate (B, L, E): the result is multiplied by SiLU(z). Stored as u is.
+    /// The gate z (B, L, E): the result is multiplied by SiLU(z). Its element type is that of u.
     pub z: Option<&'a Var>,
-    /// Added to delta first: (S, E).
+    /// A bias (S, E) that is added to delta.
     pub delta_bias: Option<&'a Var>,
-    /// Whether δ = softplus(delta + delta_bias).
+    /// Whether δ = softplus(delta + delta_bias). Otherwise δ = delta + delta_bias.
     pub delta_softplus: bool,
-    /// Forces an algorithm.
+    /// The algorithm of the forward pass. If None, it depends on sizes and device.
     pub algorithm: Option<Algorithm>,
 }
 
-/// The selective scan of Mamba-1 in S directions (1, or 2 with the second from last to first), averaged: u and delta
-/// (S, B, L, E), a_log (S, E, N) with A = −exp(a_log), b and c (S, B, L, N) -> out (B, L, E), and the states after the
-/// last step (S, B, E, N), which get no gradient. mamba_ssm: `selective_scan_fn(u, delta, A, B, C, D, z, delta_bias,
-/// delta_softplus, return_last_state=True)` with its layouts (B, E, L) transposed.
+/// The selective scan of Mamba-1 in S = 1 or 2 directions, averaged over the directions.
 ///
-/// The kernel reads b and c from one tensor, and so the parameters of the channels, and x and z, as a mixer has them.
-/// This packs them; [`packed`] takes them packed.
+/// Each channel has N states h, which start at 0. A step is h ← exp(δ·A)·h + δ·B·u and y = Σ_n C·h + D·u, with
+/// A = −exp(a_log). Direction 0 steps from the first token to the last, and direction 1 from the last to the first.
+///
+/// - Shapes: u and delta (S, B, L, E), a_log (S, E, N), b and c (S, B, L, N) → out (B, L, E), and the states after the
+///   last step (S, B, E, N), which get no gradient. u, delta and z are all f32 or all f16; out has their type.
+/// - mamba_ssm: `selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state=True)`, whose
+///   layout is (B, E, L).
+/// - Source: Gu and Dao 2023 (Mamba); two directions: Zhu et al. 2024 (Vim).
+///
+/// The kernels read b and c from one tensor, and likewise the parameters of the channels, and x and z, because a mixer
+/// has them so. This function packs its operands; [`packed`] takes them packed.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::ops::selective_scan::{ScanOptions, selective_scan};
+/// # use rowscan::{doctest::assert_close, tape::*, tensor::Tensor};
+/// # use std::f32::consts::LN_2;
+/// # let tokens = |values: [f32; 3]| Tensor::from_slice(g, &[1, 1, 3, 1], &values).map(Var::leaf);
+/// let (u, delta) = (tokens([1.0, 0.0, 0.0])?, tokens([LN_2; 3])?); // (1, 1, 3, 1), u is an impulse
+/// let a_log = Var::leaf(Tensor::from_slice(g, &[1, 1, 1], &[0.0])?); // A = -1: exp(δ·A) = 1/2
+/// let (b, c) = (tokens([1.0 / LN_2; 3])?, tokens([1.0; 3])?);
+/// let mut r = Recorder::inference(g);
+/// let (y, last) = selective_scan(&mut r, &u, &delta, &a_log, &b, &c, ScanOptions::default())?;
+/// r.run()?;
+/// assert_close(&y.data.to_vec(g)?, &[1.0, 0.5, 0.25], 1e-5);
+/// assert_close(&last.to_vec(g)?, &[0.25], 1e-5);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If S is not 1 or 2, if N is not 1 to 64, or if E is odd in f16.
 pub fn selective_scan(
     r: &mut Recorder, u: &Var, delta: &Var, a_log: &Var, b: &Var, c: &Var, options: ScanOptions<'_>,
 ) -> Result<(Var, Tensor)> {
@@ -73,9 +100,16 @@ pub fn selective_scan(
     packed(r, u, delta, &xdbl, &params, xz.as_ref(), scan)
 }
 
-/// [`selective_scan`] of packed operands: b and c are the last columns of xdbl (S, B, L, R+2N), the parameters of the
-/// channels lie in one tensor as [`channel_layout`] says, and z is the second half of xz (B, L, 2E). The gradient of xz
-/// is zero in the x half, that of xdbl in columns 0..R.
+/// [`selective_scan`] with packed operands, as a Mamba mixer has them.
+///
+/// - `xdbl` (S, B, L, R+2N), the output of `x_proj`, holds b and c in its last 2N columns. Its gradient is 0 in columns
+///   0..R.
+/// - `channel_params` holds a_log, D and delta_bias, laid out by [`channel_layout`].
+/// - xz (B, L, 2E), the output of `in_proj`, holds z in its last E columns. Its gradient is 0 in the first E.
+///
+/// # Errors
+///
+/// Those of [`selective_scan`].
 pub fn packed(
     r: &mut Recorder, u: &Var, delta: &Var, xdbl: &Var, channel_params: &Var, xz: Option<&Var>, scan: Scan,
 ) -> Result<(Var, Tensor)> {
