@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::caps::{Caps, Tiers};
+use super::disk::Caches;
 use crate::error::{Error, Result};
 
 /// Workgroup memory in bytes that a device must have for the cooperative-matrix kernels: none of them uses more.
@@ -101,7 +102,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         },
         memory: if software { host_memory() } else { memory(&adapter) },
     };
-    let pipeline_cache = cfg!(feature = "files") && features.contains(wgpu::Features::PIPELINE_CACHE);
+    let pipeline_cache = Caches::KEEP_PIPELINES && features.contains(wgpu::Features::PIPELINE_CACHE);
     Candidate { adapter, caps, pipeline_cache, rank }
 }
 

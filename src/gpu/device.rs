@@ -1,5 +1,6 @@
 //! The device handle: PyTorch's `torch.device`, but passed explicitly.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::buffer::{Class, Node, Physical, View};
@@ -86,31 +87,15 @@ impl Gpu {
         Ok(node.cell.get_or_init(|| buffer).clone())
     }
 
-    /// The variant that was measured as fastest under this name, if one was.
-    #[cfg(feature = "files")]
+    /// The variant that was measured as fastest under this name. Always `None` in a browser, where nothing is measured.
     pub fn choice(&self, name: &str) -> Option<u32> {
-        self.0.live.as_ref().and_then(|live| live.choices.get(name))
-    }
-
-    /// Always `None`: nothing is measured in a browser.
-    #[cfg(not(feature = "files"))]
-    pub fn choice(&self, _name: &str) -> Option<u32> {
-        None
+        self.0.live.as_ref().and_then(|live| live.caches.choice(name))
     }
 
     /// Stores the variants that were measured as fastest. If the device was opened with [`super::Options::cache`], they
     /// are also written there for later processes.
-    #[cfg(feature = "files")]
-    pub fn choose(&self, found: std::collections::BTreeMap<String, u32>) -> Result<()> {
-        self.live()?.choices.extend(found);
+    pub fn choose(&self, found: BTreeMap<String, u32>) -> Result<()> {
+        self.live()?.caches.choose(found);
         Ok(())
-    }
-
-    /// Blocks until the device has finished all submitted work: `torch.cuda.synchronize()`.
-    #[cfg(feature = "files")]
-    pub fn wait(&self) -> Result<()> {
-        let live = self.live()?;
-        live.fault.poll(&live.device, wgpu::PollType::wait_indefinitely())?;
-        live.check()
     }
 }

@@ -5,11 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use super::buffer::Physical;
 use super::counters::Counters;
+use super::disk::Caches;
 use super::fault::Fault;
-#[cfg(feature = "files")]
-use super::pipeline_cache::PipelineCache;
-#[cfg(feature = "files")]
-use super::tuning_cache::Choices;
 use crate::error::{Error, Result};
 
 /// The wgpu device with its caches and pools.
@@ -19,12 +16,8 @@ pub(super) struct Live {
     pub queue: wgpu::Queue,
     pub counters: Arc<Counters>,
     pub pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
-    /// Compiled pipelines on disk, if the device was opened with a folder and the backend can export them.
-    #[cfg(feature = "files")]
-    pub pipeline_cache: Option<PipelineCache>,
-    /// The variants that were measured as fastest.
-    #[cfg(feature = "files")]
-    pub choices: Choices,
+    /// Compiled pipelines on disk, and the variants that were measured as fastest.
+    pub caches: Caches,
     /// Staging buffers that are free for the next read-back.
     pub staging: Arc<Mutex<Vec<Arc<Physical>>>>,
     /// Scratch buffers. All programs of the device share them.
@@ -69,10 +62,7 @@ impl Live {
             queue,
             counters: Arc::default(),
             pipelines: Mutex::default(),
-            #[cfg(feature = "files")]
-            pipeline_cache: None,
-            #[cfg(feature = "files")]
-            choices: Choices::default(),
+            caches: Caches::default(),
             staging: Arc::default(),
             pool: Mutex::default(),
             turn: Mutex::default(),

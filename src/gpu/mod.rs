@@ -13,25 +13,26 @@ mod caps;
 mod choice;
 mod counters;
 mod device;
+#[cfg(feature = "files")]
+mod disk;
+#[cfg(not(feature = "files"))]
+#[path = "no_disk.rs"]
+mod disk;
 mod dtype;
 mod fault;
+#[cfg(feature = "files")]
+mod inspect;
 mod kernel;
 mod launch;
 mod live;
 mod lock;
-#[cfg(feature = "files")]
-mod not_finite;
 mod open;
 mod pipeline;
-#[cfg(feature = "files")]
-mod pipeline_cache;
 mod plan;
 mod program;
 mod record;
 mod selftest;
 mod transfer;
-#[cfg(feature = "files")]
-mod tuning_cache;
 mod work;
 
 pub use adapter::{AdapterChoice, Options};
@@ -41,12 +42,12 @@ pub use choice::{Choice, Const};
 pub use counters::CounterReading;
 pub use device::Gpu;
 pub use dtype::DType;
+#[cfg(feature = "files")]
+pub use inspect::{LaunchTime, NotFinite};
 pub use kernel::{Access, Bind, Element, Field, Grid, Kernel, Needs, Scalars, read, update, write};
 pub(crate) use kernel::{params, wgsl};
-#[cfg(feature = "files")]
-pub use not_finite::NotFinite;
 pub use plan::{Plan, human_bytes};
-pub use program::{LaunchTime, Program};
+pub use program::Program;
 pub use record::{Launch, Phase, Precision, Recording};
 pub use selftest::KERNELS as SELFTEST_KERNELS;
 pub use transfer::Readback;

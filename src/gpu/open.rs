@@ -6,12 +6,9 @@ use super::adapter;
 use super::adapter::{AdapterChoice, Options};
 use super::caps::{Caps, Tiers};
 use super::device::{Gpu, Inner};
+use super::disk::Caches;
 use super::live::Live;
-#[cfg(feature = "files")]
-use super::pipeline_cache::PipelineCache;
 use super::selftest;
-#[cfg(feature = "files")]
-use super::tuning_cache::Choices;
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -38,10 +35,8 @@ impl Gpu {
         };
         inner.caps.nearest = !options.portable && selftest::nearest_halves(&inner).await;
         inner.caps.software = inner.caps.software && !options.as_hardware || options.as_software;
-        #[cfg(feature = "files")]
-        if let (Some(live), Some(folder)) = (&mut inner.live, &options.cache) {
-            live.choices = Choices::open(folder, &inner.caps);
-            live.pipeline_cache = candidate.pipeline_cache.then(|| PipelineCache::open(folder, &inner.caps)).flatten();
+        if let Some(live) = &mut inner.live {
+            live.caches = Caches::open(options.cache.as_deref(), &inner.caps, candidate.pipeline_cache);
         }
         Ok(Self(Arc::new(inner)))
     }

@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-#[cfg(feature = "files")]
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use super::caps::{Caps, Tiers};
 use super::device::Gpu;
+use super::disk::each;
 use super::kernel::{Bind, Kernel};
 use super::live::{Live, Pipeline, PipelineKey};
 use super::lock::lock;
@@ -36,37 +35,6 @@ pub(super) fn pipelines(live: &Live, launches: &[Launch], caps: &Caps) -> Result
     let mut ready = lock(&live.pipelines);
     ready.extend(missing.into_iter().map(|(key, _)| key).zip(built));
     Ok(launches.iter().filter_map(|launch| ready.get(&key(launch, caps.tiers)).cloned()).collect())
-}
-
-/// Applies `work` to every item, on one thread per core, and returns the results in order.
-#[cfg(feature = "files")]
-fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores.min(items.len()) <= 1 {
-        return items.iter().map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return done };
-            done.push((at, work(item)));
-        }
-    };
-    let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores.min(items.len())).map(|_| scope.spawn(worker)).collect();
-        let join = |w: std::thread::ScopedJoinHandle<'_, _>| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
-        workers.into_iter().flat_map(join).collect()
-    });
-    all.sort_by_key(|(at, _)| *at);
-    all.into_iter().map(|(_, result)| result).collect()
-}
-
-/// Applies `work` to every item in order, without threads: a browser schedules the compilation itself.
-#[cfg(not(feature = "files"))]
-fn each<T, R>(items: &[T], work: impl Fn(&T) -> R) -> Vec<R> {
-    items.iter().map(work).collect()
 }
 
 /// Compiles an entry point, or loads it from the cache on disk.
@@ -105,16 +73,15 @@ pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
             cache,
         })
     };
-    #[cfg(feature = "files")]
-    if let Some(disk) = &live.pipeline_cache {
-        let data = disk.load(kernel.name, source);
+    if live.caches.keeps_pipelines() {
+        let data = live.caches.pipeline(kernel.name, source);
         let descriptor = wgpu::PipelineCacheDescriptor { label, data: data.as_deref(), fallback: true };
         // SAFETY: `data` came from `get_data` for this adapter, driver and source: `load` compared identity and
         // checksum.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         let raw = pipeline(Some(&cache));
         if let Some(new) = cache.get_data().filter(|_| data.is_none()) {
-            disk.store(kernel.name, source, &new);
+            live.caches.keep_pipeline(kernel.name, source, &new);
         }
         return Pipeline { raw, layout };
     }

@@ -8,10 +8,7 @@ use super::live::{Live, Pipeline};
 use super::lock::lock;
 use super::pipeline::pipelines;
 use super::plan::Plan;
-use super::record::{Launch, Phase, Recording};
-use super::work::Work;
-#[cfg(feature = "files")]
-use crate::error::Error;
+use super::record::{Launch, Recording};
 use crate::error::Result;
 
 /// Distance in bytes between the uniforms of two launches: the largest alignment that a WebGPU adapter may require.
@@ -29,27 +26,10 @@ pub struct Program {
     pub(super) ready: Vec<(Arc<Pipeline>, wgpu::BindGroup)>,
     /// Index of the first launch of each submission, and the number of launches at the end.
     chunks: Vec<usize>,
-    plan: Plan,
-    #[cfg_attr(not(feature = "files"), expect(dead_code, reason = "they live as long as the program"))]
-    slots: Vec<Arc<Physical>>,
+    pub(super) plan: Plan,
+    /// The scratch buffers, which live as long as the program.
+    pub(super) _slots: Vec<Arc<Physical>>,
     _uniforms: Option<Arc<Physical>>,
-}
-
-/// GPU time of one launch in one replay.
-#[derive(Debug, Clone)]
-pub struct LaunchTime {
-    /// `family.entry` of the kernel.
-    pub name: &'static str,
-    /// Name of the module that launched it.
-    pub scope: Arc<str>,
-    /// Part of the training step that it belongs to.
-    pub phase: Phase,
-    /// Nanoseconds from the start of the replay's first launch to the start of this one.
-    pub begin: u64,
-    /// Nanoseconds that this launch took.
-    pub ns: u64,
-    /// Its least work.
-    pub work: Work,
 }
 
 impl Program {
@@ -81,7 +61,7 @@ impl Program {
         }
         live.check()?;
         let chunks = chunks(&launches);
-        Ok(Self { gpu, launches, ready, chunks, plan, slots, _uniforms: uniforms })
+        Ok(Self { gpu, launches, ready, chunks, plan, _slots: slots, _uniforms: uniforms })
     }
 
     /// The memory plan.
@@ -92,13 +72,6 @@ impl Program {
     /// The launches, in order.
     pub fn launches(&self) -> &[Launch] {
         &self.launches
-    }
-
-    /// The physical buffer of a launch's argument.
-    #[cfg(feature = "files")]
-    pub(super) fn physical<'a>(&'a self, view: &'a View) -> Option<&'a Arc<Physical>> {
-        let slot = self.plan.slot_of.get(&view.node.id).map(|&slot| &self.slots[slot]);
-        slot.or_else(|| view.node.cell.get())
     }
 
     /// Submits every launch once, in order. Does not wait for the GPU.
@@ -118,62 +91,6 @@ impl Program {
         }
         live.counters.launches.fetch_add(self.ready.len() as u64, std::sync::atomic::Ordering::Relaxed);
         live.check()
-    }
-
-    /// Runs once and returns the GPU time of each launch. Each launch is a pass of its own between two timestamps,
-    /// which makes the whole slower than [`Program::run`].
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if the adapter has no timestamp queries.
-    #[cfg(feature = "files")]
-    pub fn profile(&self) -> Result<Vec<LaunchTime>> {
-        let live = self.gpu.live()?;
-        if !self.gpu.caps().timestamps {
-            return Err(Error::argument("profile", "an adapter without timestamp queries", "one with them"));
-        }
-        let _turn = lock(&live.turn);
-        let (mut encoded, mut resolved) = (Vec::new(), Vec::new());
-        for (chunk, launches) in self.ready.chunks(1024).enumerate() {
-            let count = 2 * launches.len() as u32;
-            let set = live.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("launch times"),
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            });
-            let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-            let times = Physical::new(&live.device, &live.counters, u64::from(count) * 8, usage, "launch times");
-            let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for (i, (pipeline, group)) in launches.iter().enumerate() {
-                let writes = wgpu::ComputePassTimestampWrites {
-                    query_set: &set,
-                    beginning_of_pass_write_index: Some(2 * i as u32),
-                    end_of_pass_write_index: Some(2 * i as u32 + 1),
-                };
-                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) };
-                let mut pass = encoder.begin_compute_pass(&descriptor);
-                dispatch(&mut pass, pipeline, group, &self.launches[chunk * 1024 + i]);
-            }
-            encoder.resolve_query_set(&set, 0..count, &times.raw, 0);
-            encoded.push(encoder.finish());
-            resolved.push((times, u64::from(count) * 8));
-        }
-        live.queue.submit(encoded); // all at once: a read-back in between would leave the GPU idle
-        let mut ticks: Vec<u64> = Vec::new();
-        for (times, bytes) in resolved {
-            ticks.extend(bytemuck::pod_collect_to_vec::<u8, u64>(&self.gpu.read_physical(&times, 0, bytes)?.wait()?));
-        }
-        let period = f64::from(live.queue.get_timestamp_period());
-        let first = ticks.first().copied().unwrap_or_default();
-        let ns = |from: u64, to: u64| (to.saturating_sub(from) as f64 * period) as u64;
-        let time = |(launch, pair): (&Launch, &[u64])| LaunchTime {
-            name: launch.name(),
-            scope: launch.scope.clone(),
-            phase: launch.phase,
-            begin: ns(first, pair[0]),
-            ns: ns(pair[0], pair[1]),
-            work: launch.work(),
-        };
-        Ok(self.launches.iter().zip(ticks.chunks_exact(2)).map(time).collect())
     }
 }
 

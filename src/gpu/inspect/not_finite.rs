@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::buffer::View;
-use super::dtype::DType;
-use super::kernel::{Bind, Element};
-use super::lock::lock;
-use super::program::{Program, dispatch};
-use super::record::{Launch, Phase};
 use crate::error::Result;
+use crate::gpu::buffer::{Physical, View};
+use crate::gpu::dtype::DType;
+use crate::gpu::kernel::{Bind, Element};
+use crate::gpu::lock::lock;
+use crate::gpu::program::{Program, dispatch};
+use crate::gpu::record::{Launch, Phase};
 
 /// The first NaN or infinity of a replay.
 #[derive(Debug, Clone)]
@@ -53,6 +53,12 @@ impl Launch {
 }
 
 impl Program {
+    /// The physical buffer of a launch's argument.
+    fn physical<'a>(&'a self, view: &'a View) -> Option<&'a Arc<Physical>> {
+        let slot = self.plan.slot_of.get(&view.node.id).map(|&slot| &self._slots[slot]);
+        slot.or_else(|| view.node.cell.get())
+    }
+
     /// Runs once, launch by launch, and reads back what each one wrote, until one has written NaN or infinity. Slow:
     /// meant for finding the cause after a loss has become NaN.
     pub fn find_not_finite(&self) -> Result<Option<NotFinite>> {

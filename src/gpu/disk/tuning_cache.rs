@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::caps::Caps;
-use super::lock::lock;
 use crate::files::{Durable, replace};
+use crate::gpu::caps::Caps;
+use crate::gpu::lock::lock;
 
 type Chosen = BTreeMap<String, u32>;
 

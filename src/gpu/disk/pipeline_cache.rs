@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::caps::Caps;
-use super::kernel::hash;
 use crate::files::{Durable, replace};
+use crate::gpu::caps::Caps;
+use crate::gpu::kernel::hash;
 
 const FORMAT: &str = "rowscan-pipeline/1";
 
