@@ -91,8 +91,8 @@ macro_rules! settings {
     };
 }
 
-/// Writes the argument struct `$Args` of the settings `$Settings` from argument structs of their parts. Each line is the
-/// field, the place of its settings (`self` for all of them), and its type.
+/// Writes the argument struct `$Args` of the settings `$Settings` from argument structs of their parts. Each line is
+/// the field, the place of its settings (`self` for all of them), and its type.
 macro_rules! group {
     (@place $to:ident, self) => { $to };
     (@place $to:ident, $part:ident) => { &mut $to.$part };
