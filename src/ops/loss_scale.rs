@@ -60,7 +60,7 @@ pub fn seed(r: &mut Recorder, state: &Tensor, value: f32, out: &Tensor) -> Resul
 /// to take the step or to skip it.
 ///
 /// If every gradient is finite, the factor unscales and clips them to a global norm of `max_norm`; an infinite
-/// `max_norm` does not clip. If not, the factor is 0, AdamW changes nothing, and the scale is halved.
+/// `max_norm` does not clip. Otherwise the factor is 0, AdamW changes nothing, and the scale is halved.
 ///
 /// - Shapes: `state` (5), `grads` flat arenas → (4): factor, norm of the unscaled gradients, and two bias corrections.
 /// - PyTorch: `scaler.unscale_(optimizer)`, `clip_grad_norm_(parameters, max_norm)`, the check in

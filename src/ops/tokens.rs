@@ -44,7 +44,7 @@ fn taken(launch: &Args<'_>) -> Work {
     Work::bytes(4 * (src.min(dst) + ids + dst))
 }
 
-/// The visible tokens: row v of the result is row ids\[v\] of x.
+/// The visible tokens: row v of the result is row `ids[v]` of x.
 ///
 /// - Shapes: x (B, L, D), `ids` (B, V), `inv` (B, L) → (B, V, D). Tables (V) and (L) serve all samples.
 /// - MAE: `torch.gather(x, dim=1, index=ids_keep.unsqueeze(-1).repeat(1, 1, D))` in `random_masking`.
@@ -80,7 +80,7 @@ pub fn gather(r: &mut Recorder, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<V
     }))
 }
 
-/// Visible tokens plus the embeddings of their positions: row v of the result is row v of x plus row ids\[v\] of the
+/// Visible tokens plus the embeddings of their positions: row v of the result is row v of x plus row `ids[v]` of the
 /// table.
 ///
 /// - Shapes: x (B, V, D), `table` (L, D) or (1, L, D), `ids` (B, V), `inv` (B, L) → (B, V, D).
