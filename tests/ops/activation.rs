@@ -9,9 +9,9 @@ fn activation_matches_cpu() {
         for n in [1, 7, 257, 65_537] {
             let mut random = Random::new(n as u64);
             let mut x = random.uniform(n, -8.0, 8.0);
-            x[0] = 30.0; // past the softplus threshold
+            x[0] = 30.0; // above 20, where softplus(x) = x
             let dy = random.normal(n);
-            // one rounding of the result plus the error of exp and log, which WGSL allows 3 ulp and more near zero
+            // one rounding of the result, and the error of exp and log, which WGSL allows to be 3 ulp and more near 0
             let tol = Tol { rel: 4e-6, abs: 2e-6 };
             for act in
                 [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Softplus, Activation::Relu]

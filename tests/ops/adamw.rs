@@ -12,7 +12,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::common::{Random, Tol, at_once, close, each_tier, values, wide};
 
-/// An arena with one recorded step, replayed with other gradients and another step state.
+/// Parameters and moments with one recorded AdamW step. The step is replayed with other gradients and another
+/// `StepState`.
 struct Arena {
     p: Tensor,
     grad: Tensor,
@@ -49,7 +50,7 @@ impl Arena {
         Ok(Self { p, grad, m, v, state, program, clip, hyper })
     }
 
-    /// -> p, m, v after step `t`, counted from 1
+    /// Returns p, m and v after step `t`, counted from 1.
     fn step(&self, g: &Gpu, t: u32, lr: f32, grad: &[f32]) -> Result<[Vec<f32>; 3]> {
         StepState::new(t, lr, self.hyper.betas, 0).write(g, &self.state)?;
         self.grad.write(g, grad)?;
@@ -58,7 +59,8 @@ impl Arena {
     }
 }
 
-/// Six steps of n elements in four groups: plain, scaled, frozen, and one that is not in the table.
+/// Compares six steps of n elements. A row of `table` holds the lr scale and the weight decay of a group; each block of
+/// 64 elements draws one of four groups. Group 2 has lr scale 0 and group 3 is not in the table: both are frozen.
 fn check(g: &Gpu, n: usize, max_norm: Option<f32>, betas: (f64, f64)) {
     eprintln!("n {n}, max_norm {max_norm:?}, betas {betas:?}");
     let mut random = Random::new(n as u64);
@@ -78,12 +80,12 @@ fn check(g: &Gpu, n: usize, max_norm: Option<f32>, betas: (f64, f64)) {
         let norm = global_norm(&wide(&grad));
         let clip = max_norm.map_or(1.0, |max| clip_factor(norm, max.into()));
         if let Some(found) = &arena.clip {
-            // the order of a long sum in f32
+            // a long f32 sum in another order
             close("clip", &found.to_vec(g).unwrap(), &[clip, norm], Tol { rel: 2e-6, abs: 0.0 });
         }
         let old = want.clone();
         for group in 0..3 {
-            // the oracle knows one learning rate: a step per group, of which its elements are taken
+            // the oracle takes one learning rate: it makes a step per group, and the elements of that group are kept
             let scaled = f64::from(lr) * f64::from(table[2 * group]);
             let new = step(Config { lr: scaled, betas, eps: 1e-8, step: t, clip }, &old, &wide(&grad), &decay);
             for i in (0..n).filter(|&i| groups[i / 64] as usize == group && scale(i) != 0.0) {
@@ -93,8 +95,8 @@ fn check(g: &Gpu, n: usize, max_norm: Option<f32>, betas: (f64, f64)) {
         for i in (0..n).filter(|&i| scale(i) == 0.0) {
             assert_eq!((got[0][i], got[1][i], got[2][i]), (start[i], 0.0, 0.0), "frozen element {i}");
         }
-        // p rounds once per step at a size of up to 3; m and v pile up a few roundings of sums near their own size, m
-        // where it cancels those of the gradients it is made of
+        // p: one rounding per step at a size of up to 3. m and v: a few roundings per step at their own size. Where the
+        // gradients in m cancel, the roundings are of the gradients' size, hence `abs`.
         close("p", &got[0], &want.p, Tol { rel: 4e-7, abs: 4e-7 });
         close("m", &got[1], &want.m, Tol { rel: 4e-6, abs: 4e-7 });
         close("v", &got[2], &want.v, Tol { rel: 6e-6, abs: 1e-9 });
@@ -127,7 +129,8 @@ fn clip_factor_spans_arenas() {
             let norm = global_norm(&wide(&grads.concat()));
             for max in [0.5, 1e6] {
                 let got = values(g, |r| adamw::clip_factor(r, &arenas, max));
-                // a tree over sums of a few hundred: a handful of roundings, halved by the root
+                // a tree over sums of a few hundred squares: a handful of roundings; the square root halves their
+                // relative error
                 close("clip", &got, &[clip_factor(norm, max.into()), norm], Tol { rel: 2e-6, abs: 0.0 });
             }
             let again = || values(g, |r| adamw::clip_factor(r, &arenas, f32::INFINITY));
@@ -137,7 +140,8 @@ fn clip_factor_spans_arenas() {
     });
 }
 
-/// With the numbers of loss scaling the step is the one without scale, and none is taken where the factor is 0.
+/// `Factor::Scaled` is for loss scaling. Gradients times 2¹⁶ make the same step as the gradients themselves. A factor
+/// of 0, which marks an overflow, makes no step, as in `GradScaler.step`.
 #[test]
 fn scaled_steps_take_back_the_scale_or_change_nothing() {
     each_tier(|g| {
@@ -153,7 +157,8 @@ fn scaled_steps_take_back_the_scale_or_change_nothing() {
             let [p, m, v] = [&arena.p, &arena.m, &arena.v];
             let grad: Vec<f32> = grad.iter().map(|v| v * 65536.0).collect();
             arena.grad.write(g, &grad).unwrap();
-            StepState::new(7, 0.01, hyper.betas, 0).write(g, &arena.state).unwrap(); // its corrections do not count
+            // the bias corrections of step 7 must not be used: `clip` holds those of the scaled step
+            StepState::new(7, 0.01, hyper.betas, 0).write(g, &arena.state).unwrap();
             let groups = Tensor::from_indices(g, &[n / 64], &groups).unwrap();
             let table = Tensor::from_slice(g, &[1, 2], &table).unwrap();
             let clip = Tensor::from_slice(g, &[4], &clip).unwrap();
@@ -161,13 +166,14 @@ fn scaled_steps_take_back_the_scale_or_change_nothing() {
             at_once(g, |r| adamw::adamw(r, &arena.state, arrays, &groups, &table, Factor::Scaled(&clip), hyper));
             [p, m, v].map(|tensor| tensor.to_vec(g).unwrap())
         };
-        // a power of two costs no bit
+        // to the bit, because the scale is a power of two
         assert_eq!(scaled([1.0 / 65536.0, 1.0, (1.0 - 0.9f64) as f32, (1.0 - 0.95f64) as f32]), want);
         assert_eq!(scaled([0.0, 0.0, 0.1, 0.05]), [start.clone(), vec![0.0; n], vec![0.0; n]]);
     });
 }
 
-/// All values of one state are safe, whatever they are, until one is not finite.
+/// `guard` leaves the table alone while x is finite, however large. The first value that is not finite sets the lr
+/// scale of every group to 0, for good.
 #[test]
 fn a_guard_freezes_for_good() {
     each_tier(|g| {
@@ -186,7 +192,7 @@ fn a_guard_freezes_for_good() {
                 table.write(g, &[0.5f32, 0.05].repeat(rows)).unwrap();
                 assert_eq!(guard(n / 2, bad), [0.0, 0.05].repeat(rows), "{bad}");
             }
-            assert_eq!(guard(0, 1.0), [0.0, 0.05].repeat(rows), "it stays");
+            assert_eq!(guard(0, 1.0), [0.0, 0.05].repeat(rows), "finite values do not bring the lr scale back");
         }
     });
 }
@@ -238,7 +244,7 @@ fn adamw_matches_torch() {
                 other => panic!("{key} is {other:?}"),
             }
         };
-        // one arena: w from 0, b from 64, padding of zeros
+        // one arena: w at 0, b at 64, zeros between them
         let arena_of = |prefix: &str| -> Vec<f64> {
             let (mut w, b) = (values(format!("{prefix}.w")), values(format!("{prefix}.b")));
             w.resize(64, 0.0);
@@ -255,7 +261,7 @@ fn adamw_matches_torch() {
                 let got = arena.step(g, t + 1, number("lr") as f32, &grad).unwrap();
                 for (what, got) in ["param", "exp_avg", "exp_avg_sq"].into_iter().zip(&got) {
                     let want = arena_of(&format!("output.step{t}.{what}"));
-                    // parameters of up to 3 and moments of less; padding (0) has to stay 0
+                    // parameters of up to 3, moments below that; the zeros between w and b have to stay 0
                     close(&format!("{name} step {t} {what}"), got, &want, Tol { rel: 1e-6, abs: 2e-7 });
                     assert!(got.iter().zip(&want).all(|(g, w)| *w != 0.0 || *g == 0.0), "padding");
                 }

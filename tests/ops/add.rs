@@ -7,9 +7,8 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
 
-/// One rounding; gradients are copies or exact multiples.
+/// One rounding of f32.
 const TOL: Tol = Tol { rel: 6e-8, abs: 0.0 };
-const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
 
 #[test]
 fn add_matches_cpu() {
@@ -20,8 +19,8 @@ fn add_matches_cpu() {
             let (y, grads) = run(g, &[leaf(g, &[n], &a), leaf(g, &[n], &b)], &dy, |r, v| add(r, &v[0], &v[1]));
             let want = cpu::backward(&wide(&dy));
             close("y", &y, &cpu::forward(&wide(&a), &wide(&b)), TOL);
-            close("da", &grads[0], &want.da, EXACT);
-            close("db", &grads[1], &want.db, EXACT);
+            close("da", &grads[0], &want.da, Tol::EXACT);
+            close("db", &grads[1], &want.db, Tol::EXACT);
         }
     });
 }
@@ -45,13 +44,14 @@ fn add_kept_matches_cpu() {
                 &cpu::with_drop_path(&wide(&a), &wide(&b), &wide(&drop_path)),
                 Tol { rel: 1.2e-7, abs: 1.5e-7 },
             );
-            close("da", &grads[0], &want.da, EXACT);
+            close("da", &grads[0], &want.da, Tol::EXACT);
             close("db", &grads[1], &want.db, TOL);
         }
     });
 }
 
-/// dy moves into one operand and is updated there later: the other's gradient must not change with it.
+/// `add` makes the tensor dy the gradient of one operand, where later contributions are added in place. The gradient of
+/// the other operand must not change with it.
 #[test]
 fn add_does_not_share_a_gradient_that_grows() {
     each_tier(|g| {
@@ -63,21 +63,21 @@ fn add_does_not_share_a_gradient_that_grows() {
                 let both = if swapped { add(r, &v[1], &v[0])? } else { add(r, &v[0], &v[1])? };
                 add(r, &both, &tripled)
             });
-            close("y", &y, &[14.0, 28.0, 42.0], EXACT);
-            close("da", &grads[0], &times(4.0), EXACT);
-            close("db", &grads[1], &times(1.0), EXACT);
+            close("y", &y, &[14.0, 28.0, 42.0], Tol::EXACT);
+            close("da", &grads[0], &times(4.0), Tol::EXACT);
+            close("db", &grads[1], &times(1.0), Tol::EXACT);
         }
         let (y, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |r, v| {
             let twice = add(r, &v[0], &v[0])?;
             add(r, &v[0], &twice)
         });
-        close("3a", &y, &[3.0, 6.0, 9.0], EXACT);
-        close("da of 3a", &grads[0], &times(3.0), EXACT);
+        close("3a", &y, &[3.0, 6.0, 9.0], Tol::EXACT);
+        close("da of 3a", &grads[0], &times(3.0), Tol::EXACT);
         let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |r, v| add(r, &v[0], &v[0]));
-        close("da of 2a", &grads[0], &times(2.0), EXACT);
+        close("da of 2a", &grads[0], &times(2.0), Tol::EXACT);
         let fixed = Var::constant(leaf(g, &[3], &b).data);
         let (_, grads) = run(g, &[leaf(g, &[3], &a)], &dy, |r, v| add(r, &fixed, &v[0]));
-        close("da beside a constant", &grads[0], &times(1.0), EXACT);
+        close("da beside a constant", &grads[0], &times(1.0), Tol::EXACT);
     });
 }
 

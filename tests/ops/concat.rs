@@ -6,10 +6,7 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, round_to_f16, run, to_f16, to_f32, wide};
 
-/// Values are copied.
-const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
-
-/// Parts of `widths` columns with a gap of as many columns in front of each.
+/// `gaps[i]` columns that belong to no part lie in front of part i; they are 0.
 #[test]
 fn concat_matches_cpu() {
     each_tier(|g| {
@@ -26,7 +23,7 @@ fn concat_matches_cpu() {
                 starts.push(width + gap);
                 width += gap + columns;
             }
-            width += gaps[0]; // behind the last part
+            width += gaps[0]; // columns after the last part
             let values: Vec<Vec<f32>> = widths.iter().map(|columns| random.normal(rows * columns)).collect();
             let leaves: Vec<Var> =
                 values.iter().zip(&widths).map(|(v, columns)| leaf(g, &[rows, *columns], v)).collect();
@@ -37,9 +34,9 @@ fn concat_matches_cpu() {
             });
             let wides: Vec<Vec<f64>> = values.iter().map(|v| wide(v)).collect();
             let parts: Vec<Part<'_>> = (0..widths.len()).map(|i| (starts[i], widths[i], &wides[i][..])).collect();
-            close("y", &y, &forward(rows, width, &parts), EXACT);
+            close("y", &y, &forward(rows, width, &parts), Tol::EXACT);
             for (i, grad) in grads.iter().enumerate() {
-                close(&format!("dpart {i}"), grad, &part(&wide(&dy), width, starts[i], widths[i]), EXACT);
+                close(&format!("dpart {i}"), grad, &part(&wide(&dy), width, starts[i], widths[i]), Tol::EXACT);
             }
         }
     });
@@ -52,13 +49,13 @@ fn narrow_matches_cpu() {
             let mut random = Random::new(rows as u64);
             let (x, dout) = (random.normal(rows * width), random.normal(rows * len));
             let (out, grads) = run(g, &[leaf(g, &[rows, width], &x)], &dout, |r, v| narrow(r, &v[0], start, len));
-            close("out", &out, &part(&wide(&x), width, start, len), EXACT);
-            close("dx", &grads[0], &forward(rows, width, &[(start, len, &wide(&dout))]), EXACT);
+            close("out", &out, &part(&wide(&x), width, start, len), Tol::EXACT);
+            close("dx", &grads[0], &forward(rows, width, &[(start, len, &wide(&dout))]), Tol::EXACT);
         }
     });
 }
 
-/// f16 takes the same way, two columns at a time.
+/// f16 is copied two columns at a time.
 #[test]
 fn concat_and_narrow_of_f16() {
     each_tier(|g| {
@@ -75,7 +72,7 @@ fn concat_and_narrow_of_f16() {
             to_f32(r, &middle)
         });
         let all = forward(rows, 2 * d, &[(0, d, &wide(&a)), (d, d, &wide(&b))]);
-        close("columns 2..14", &both, &part(&all, 2 * d, 2, 12), EXACT);
+        close("columns 2..14", &both, &part(&all, 2 * d, 2, 12), Tol::EXACT);
     });
 }
 

@@ -10,36 +10,36 @@ fn check(g: &Gpu, s: usize, b: usize, l: usize, e: usize, k: usize) {
     check_in(g, false, s, b, l, e, k);
 }
 
-/// With xz, u and their gradients in f16 if `half`.
-fn check_in(g: &Gpu, half: bool, s: usize, b: usize, l: usize, e: usize, k: usize) {
+/// `f16`: whether xz, u and their gradients are stored as f16.
+fn check_in(g: &Gpu, f16: bool, s: usize, b: usize, l: usize, e: usize, k: usize) {
     let mut random = Random::new((s * 1000 + l * 7 + e * 3 + k) as u64);
     let (mut xz, w, bias) = (random.normal(b * l * 2 * e), random.normal(s * e * k), random.normal(s * e));
     let mut du = random.normal(s * b * l * e);
-    if half {
+    if f16 {
         round_to_f16(&mut xz);
         round_to_f16(&mut du);
     }
     let leaves = [leaf(g, &[b, l, 2 * e], &xz), leaf(g, &[s, e, k], &w), leaf(g, &[s, e], &bias)];
     let (u, grads) = run(g, &leaves, &du, |r, v| {
-        r.set_precision(if half { Precision::Mixed } else { Precision::F32 });
-        let xz = if half { to_f16(r, &v[0])? } else { v[0].clone() };
+        r.set_precision(if f16 { Precision::Mixed } else { Precision::F32 });
+        let xz = if f16 { to_f16(r, &v[0])? } else { v[0].clone() };
         let u = ops::conv1d::conv1d(r, &xz, &v[1], &v[2], s)?;
-        assert_eq!(u.data.is_f16(), half);
-        if half { to_f32(r, &u) } else { Ok(u) }
+        assert_eq!(u.data.is_f16(), f16);
+        if f16 { to_f32(r, &u) } else { Ok(u) }
     });
     let dim = Dims { s, b, l, e, k, ldx: 2 * e };
     let (xz, w, bias, du) = (wide(&xz), wide(&w), wide(&bias), wide(&du));
     let want = backward(dim, &xz, &w, &bias, &du);
-    let mut dxz = vec![0.0; xz.len()]; // the z half stays zero
+    let mut dxz = vec![0.0; xz.len()]; // z, the second half of the columns, gets no gradient
     for (row, dx) in want.dx.chunks(e).enumerate() {
         dxz[row * 2 * e..][..e].copy_from_slice(dx);
     }
-    let at = format!("S{s} B{b} L{l} E{e} K{k}{}", if half { " f16" } else { "" });
-    // at most 8 products of size 1, then SiLU; as f16 half a unit in the last of 11 places besides
-    let rel = if half { 4.9e-4 } else { 4e-6 };
+    let at = format!("S{s} B{b} L{l} E{e} K{k}{}", if f16 { " f16" } else { "" });
+    // a sum of at most 8 products of order 1, then SiLU; storage as f16 rounds by 2⁻¹¹ = 4.9e-4
+    let rel = if f16 { 4.9e-4 } else { 4e-6 };
     close(&format!("{at} u"), &u, &forward(dim, &xz, &w, &bias), Tol { rel, abs: 4e-6 });
     close(&format!("{at} dxz"), &grads[0], &dxz, Tol { rel, abs: 1e-5 });
-    // sums of B·L terms of random sign: the rounding grows with their square root
+    // sums of B·L terms of random sign: the rounding error grows with √(B·L)
     let abs = 4e-6 * (1.0 + ((b * l) as f64).sqrt());
     close(&format!("{at} dw"), &grads[1], &want.dw, Tol { rel: 1e-5, abs });
     close(&format!("{at} dbias"), &grads[2], &want.dbias, Tol { rel: 1e-5, abs });
@@ -49,12 +49,12 @@ fn check_in(g: &Gpu, half: bool, s: usize, b: usize, l: usize, e: usize, k: usiz
 fn conv1d_matches_cpu() {
     each_tier(|g| {
         for s in [1, 2] {
-            check(g, s, 1, 1, 1, 4); // shorter than the taps
+            check(g, s, 1, 1, 1, 4); // L is smaller than K
             check(g, s, 2, 3, 5, 1);
-            check(g, s, 3, 32, 64, 4); // exactly one run, one workgroup
-            check(g, s, 2, 197, 67, 4); // several runs, past one workgroup
-            check(g, s, 1, 65, 130, 8); // the last run is one token, and shorter than the window
-            check(g, s, 9, 2, 3, 3); // more rows of partial sums than groups of the second stage
+            check(g, s, 3, 32, 64, 4); // exactly one run of 32 tokens and one workgroup of 64 channels
+            check(g, s, 2, 197, 67, 4); // several runs, and channels past one workgroup
+            check(g, s, 1, 65, 130, 8); // the last run is one token, fewer than K
+            check(g, s, 9, 2, 3, 3); // more partial sums of dw than the second stage has groups
         }
     });
 }
@@ -65,7 +65,7 @@ fn conv1d_in_f16_matches_cpu() {
         for s in some([2, 1]) {
             check_in(g, true, s, 1, 1, 4, 4);
             check_in(g, true, s, 2, 35, 68, 4);
-            check_in(g, true, s, 1, 65, 132, 8); // past one workgroup
+            check_in(g, true, s, 1, 65, 132, 8); // channels past one workgroup
             check_in(g, true, s, 2, 33, 256, 1);
         }
     });
@@ -91,8 +91,8 @@ fn conv1d_names_what_does_not_fit() {
         assert!(e.to_string().contains("directions"), "{e}");
         let e = ops::conv1d::conv1d(r, &xz, &w, &w, 2).expect_err("bias (S, E, K)");
         assert!(e.to_string().contains("conv1d: bias"), "{e}");
-        let half = Var::leaf(Tensor::scratch_of(DType::F16, "half", &[1, 2, 6]));
-        let e = ops::conv1d::conv1d(r, &half, &w, &bias, 2).expect_err("three channels in f16");
+        let stored = Var::leaf(Tensor::scratch_of(DType::F16, "stored", &[1, 2, 6]));
+        let e = ops::conv1d::conv1d(r, &stored, &w, &bias, 2).expect_err("three channels in f16");
         assert!(e.to_string().contains("channels in f16"), "{e}");
     });
 }

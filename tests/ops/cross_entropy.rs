@@ -16,7 +16,7 @@ fn cross_entropy_matches_cpu() {
         for &(b, k, offset) in &cases {
             let mut random = Random::new((b * k) as u64);
             let mut logits: Vec<f32> = random.normal(b * k).iter().map(|x| offset + 4.0 * x).collect();
-            logits[b * k - 1] = offset + 200.0; // far past where exp underflows for the others
+            logits[b * k - 1] = offset + 200.0; // so large that exp underflows for the other logits of the row
             let mut targets = random.uniform(b * k, 0.0, 2.0 / k as f32);
             targets[b * k / 2] = 1.0;
             let dloss = random.normal(b);
@@ -26,13 +26,13 @@ fn cross_entropy_matches_cpu() {
             let dim = Dims { b, k };
             let (logits, targets) = (wide(&logits), wide(&targets));
             let want: Vec<f64> = forward(dim, &logits, &targets).rows.iter().map(|row| row / b as f64).collect();
-            // the oracle takes one gradient for all rows: ask with 1 and scale its rows
+            // the oracle takes one dloss for all rows: it gets 1, and the rows of its result are scaled
             let mut dlogits = backward(dim, &logits, &targets, 1.0);
             dlogits.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / k]));
-            // loss: sums of up to k terms in a tree, and log, which WGSL allows 2^-21 near 1
+            // loss: a tree sum of k terms, and log, which WGSL allows an error of 2⁻²¹ near 1
             close(&format!("loss ({b}, {k})"), &loss, &want, Tol { rel: 4e-6, abs: 4e-6 / b as f64 });
-            // dlogits: exp of |x| < 25 may be off by (3 + 2|x|) ulp, and z likewise; softmax·total and targets are
-            // below 2
+            // dlogits: exp of |x| < 25 may be off by (3 + 2|x|) ulp, and so may the sum of exps; softmax times the sum
+            // of targets, and the targets, are below 2
             close(&format!("dlogits ({b}, {k})"), &grads[0], &dlogits, Tol { rel: 4e-6, abs: 2e-5 / b as f64 });
         }
     });

@@ -9,7 +9,7 @@ use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, run, valu
 
 const STEPS: usize = 1000;
 
-/// (repeats, n, C, with variances)
+/// (repeats, n, C, vlb)
 fn cases() -> Vec<(usize, usize, usize, bool)> {
     let mut cases = vec![(1, 1, 1, true), (4, 3, 768, true), (4, 8193, 2, true), (2, 7, 1031, false)];
     let mut random = Random::new(9);
@@ -34,8 +34,8 @@ impl Case {
         let mut random = Random::new((rows * cols) as u64);
         let (x0, eps) = (random.normal(n * cols), random.normal(rows * cols));
         let mut t = random.below(rows, STEPS as u32);
-        t[0] = 0; // the step that is different
-        // a network half way: its noise is near the true one, its variance within the bounds
+        t[0] = 0; // the step with a loss of its own, the likelihood of a pixel level
+        // as of a network in training: the predicted noise is near eps, the variance between its bounds
         let mut pred: Vec<f32> = eps.iter().zip(random.normal(rows * cols)).map(|(e, off)| e + 0.3 * off).collect();
         if vlb {
             let v = random.uniform(rows * cols, -1.0, 1.0);
@@ -44,7 +44,7 @@ impl Case {
         Self { dim: Dims { rows, n, cols, vlb }, pred, x0, eps, t }
     }
 
-    /// (x0, eps, t) on the device
+    /// x0, eps and t on the device.
     fn on(&self, g: &Gpu) -> [Tensor; 3] {
         let Dims { rows, n, cols, .. } = self.dim;
         let of = |shape: &[usize], v: &[f32]| Tensor::from_slice(g, shape, v).expect("on the device");
@@ -71,14 +71,14 @@ fn diffusion_matches_cpu() {
             let (loss, grads) = run(g, &[pred], &dloss, |r, v| diffusion(r, &schedule, &v[0], &x0, &eps, &t));
             let noised = values(g, |r| add_noise(r, &schedule, &x0, &eps, &t));
             let (pred, x0, eps, t) = (wide(&case.pred), wide(&case.x0), wide(&case.eps), case.steps());
-            // one product each and their sum
+            // two products and their sum
             let want = oracle::add_noise(case.dim, &exact, &x0, &eps, &t);
             close(&format!("noised {shape:?}"), &noised, &want, Tol { rel: 2e-7, abs: 1e-6 });
             let out = oracle::forward(case.dim, &exact, &pred, &x0, &eps, &t);
             let want: Vec<f64> = out.mse.iter().zip(&out.vb).map(|(mse, vb)| (mse + vb) / rows as f64).collect();
             let dloss: Vec<f64> = wide(&dloss).iter().map(|d| d / rows as f64).collect();
             let dpred = oracle::backward(case.dim, &exact, &pred, &x0, &eps, &t, &dloss);
-            // sums of squares and exps; the table holds Δ and κ as f32, and 1/255 of a pixel is a difference of two Φ
+            // sums of squares and exps; the table rounds Δ and κ to f32; at t = 0 a difference of two Φ cancels
             close(&format!("loss {shape:?}"), &loss, &want, Tol { rel: 2e-5, abs: 2e-6 / rows as f64 });
             let abs = 1e-5 / (rows * cols) as f64;
             close(&format!("dpred {shape:?}"), &grads[0], &dpred, Tol { rel: 4e-5, abs });
@@ -86,7 +86,8 @@ fn diffusion_matches_cpu() {
     });
 }
 
-/// A network far off at t = 0: bins without mass, open bins, variances outside of the bounds.
+/// Predictions that are far off stay finite. At t = 0 the bin of a pixel level has no mass or is open to one side; the
+/// variance leaves its bounds.
 #[test]
 fn nothing_overflows() {
     each_tier(|g| {
@@ -115,7 +116,7 @@ fn times_are_waves() {
         let on = Tensor::from_indices(g, &[1, t.len()], &t).unwrap();
         let got = values(g, |r| embed_time(r, &schedule, &on));
         let want = oracle::embed_time(256, &t.iter().map(|&t| t as usize).collect::<Vec<_>>());
-        close("time", &got, &want, Tol { rel: 1e-7, abs: 1e-9 }); // rounded once
+        close("time", &got, &want, Tol { rel: 1e-7, abs: 1e-9 }); // one rounding, of an f64 table
     });
 }
 
@@ -143,7 +144,7 @@ fn sampling_matches_cpu() {
                 at_once(g, |r| denoise(r, &x, &pred_on, &on(&[n, cols], &noise), &coefficients));
                 let want =
                     oracle::denoise(dim, &chain, &wide(&pred), &wide(&before), &wide(&noise), count - 1 - at, 5.0);
-                // the first step divides by √ᾱ, about 1/6000: the rounding of x grows as much
+                // the first step divides by √ᾱ, about 1/6000, which multiplies the rounding of x by 6000
                 let abs = 4e-6 * f64::from((step.coefficients[0] * step.coefficients[2]).max(1.0));
                 close(&format!("step {}", step.t), &x.to_vec(g).unwrap(), &want, Tol { rel: 4e-6, abs });
             }

@@ -6,7 +6,7 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, at_once, close, each_tier, some, wide};
 
-/// One recorded update, replayed with other factors each time, as a run does.
+/// Records one update of the average and replays it with other factors each time, as training does.
 fn check(g: &Gpu, n: usize) {
     let mut random = Random::new(n as u64);
     let start = random.normal(n);
@@ -21,7 +21,7 @@ fn check(g: &Gpu, n: usize) {
         factors.write(g, &[keep, take]).unwrap();
         program.run().unwrap();
         want = cpu::update(&want, &wide(&values), keep.into(), take.into());
-        // two roundings a time of numbers up to 8, carried along
+        // each update adds two roundings of numbers up to 8 to the error of the average
         close("average", &average.to_vec(g).unwrap(), &want, Tol { rel: 4e-7, abs: 2e-6 });
     }
 }

@@ -19,7 +19,7 @@ fn info_nce_matches_cpu() {
     each_tier(|g| {
         for &(b, k, d) in &cases {
             let mut random = Random::new((b * k * d) as u64);
-            let unit = 1.0 / (d as f32).sqrt(); // about unit vectors
+            let unit = 1.0 / (d as f32).sqrt(); // vectors of a length near 1
             let mut draw = |n: usize| random.normal(n).iter().map(|x| x * unit).collect::<Vec<f32>>();
             let (q, keys, queue, dloss) = (draw(b * d), draw(b * d), draw(k * d), draw(b));
             let on = |shape: &[usize], v: &[f32]| Tensor::from_slice(g, shape, v).expect("on the device");
@@ -31,9 +31,9 @@ fn info_nce_matches_cpu() {
             let name = |what| format!("{what} ({b}, {k}, {d})");
             let (want, dq) =
                 (oracle::forward(dim, &q, &keys, &queue, 0.2), oracle::backward(dim, &q, &keys, &queue, 0.2, &dloss));
-            // loss: logits up to 15 from dots of d numbers, sums of k exps in a tree, log
+            // loss: logits of up to 15, each a dot product of d numbers; a tree sum of k exps; log
             close(&name("loss"), &loss, &want, Tol { rel: 4e-6, abs: 2e-5 / b as f64 });
-            // dq: softmax weights that sum to 1, to about 2e-5 of themselves, times keys below 3 and dloss·5/B
+            // dq: softmax weights, each off by about 2e-5 of itself, times keys below 3 and dloss/(0.2·B)
             close(&name("dq"), &grads[0], &dq, Tol { rel: 2e-5, abs: 2e-5 / b as f64 });
         }
     });
@@ -52,7 +52,7 @@ fn the_queue_turns_with_the_steps() {
                 StepState::new(step, 1.0, (0.9, 0.95), 7).write(g, &state).unwrap();
                 at_once(g, |r| enqueue(r, &state, &Tensor::from_slice(g, &[b, d], &keys)?, &queue));
                 want = oracle::enqueue(dim, &want, &wide(&keys), step as usize);
-                close(&format!("queue ({b}, {k}, {d})"), &queue.to_vec(g).unwrap(), &want, Tol { rel: 0.0, abs: 0.0 });
+                close(&format!("queue ({b}, {k}, {d})"), &queue.to_vec(g).unwrap(), &want, Tol::EXACT);
             }
         }
     });

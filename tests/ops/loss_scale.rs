@@ -24,7 +24,7 @@ fn a_loss_is_scaled_by_a_power_of_two() {
     });
 }
 
-/// Steps with gradients of several sizes, some of which overflow, in arenas of several sizes.
+/// Six steps on arenas of several sizes. Three of the steps have a gradient that is infinite or NaN.
 #[test]
 fn steps_are_judged_as_the_oracle_does() {
     each_tier(|g| {
@@ -49,7 +49,8 @@ fn steps_are_judged_as_the_oracle_does() {
                 let clip = values(g, |r| loss_scale::judge(r, &state, &arenas, betas, max_norm));
                 let square_sum = wide(&grads.concat()).iter().map(|v| v * v).sum();
                 let (new, factor, norm) = judge(want, square_sum, betas, f64::from(max_norm).min(1e30));
-                // a tree over sums of a few hundred, halved by the root; the corrections pile up a rounding per step
+                // clip: a tree over sums of a few hundred squares, whose relative error the square root halves; the
+                // bias corrections add a rounding per step
                 let tol = Tol { rel: 2e-6, abs: 0.0 };
                 close("clip", &clip, &[factor, norm, new.correction1, new.correction2], tol);
                 close("state", &state.to_vec(g).unwrap(), &numbers(&new), tol);

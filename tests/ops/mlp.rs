@@ -12,7 +12,7 @@ use rowscan::tensor::Tensor;
 use crate::common::{Random, Tol, as_hardware, at_once, close, each_tier, leaf, run, some, wide};
 use rowscan::nn::stored;
 
-/// What one case is made of: x, w₁, b₁, w₂, b₂, residual, and dy.
+/// One case. `values` are x, w₁, b₁, w₂, b₂ and the residual.
 struct Case {
     dim: Dims,
     values: [Vec<f32>; 6],
@@ -22,7 +22,7 @@ struct Case {
 impl Case {
     fn new(dim: Dims, seed: u64) -> Self {
         let (mut random, Dims { m, k, h, n }) = (Random::new(seed), dim);
-        // weights that keep the scale, so that tolerances need not grow with every sum
+        // weights scaled by 1/√fan_in: activations stay near 1, so one tolerance does for all layers
         let mut normal = |len: usize, scale: f32| random.normal(len).into_iter().map(|v| v * scale).collect::<Vec<_>>();
         let (first, second) = ((k as f32).powf(-0.5), (h as f32).powf(-0.5));
         let values = [
@@ -48,7 +48,7 @@ impl Case {
             mlp(r, &v[0], first, second, options)
         })
     }
-    /// The output and the gradients of all six.
+    /// y and the gradients of `values`, from the oracle.
     fn want(&self, act: Act) -> (Vec<f64>, [Vec<f64>; 6]) {
         let act = if act == Act::Gelu { Activation::Gelu } else { Activation::Silu };
         let [x, w1, b1, w2, b2, residual] = self.values.each_ref().map(|v| wide(v));
@@ -66,8 +66,8 @@ impl Case {
     }
 }
 
-/// Sums of up to `longest` products of order 1 wander by 2.4e-8 times their number: eight times that; the activation
-/// adds an exponential's few ulp.
+/// Tolerance in f32. The error of a sum of `longest` products of order 1 is a random walk of size 2.4e-8·longest
+/// (tests/ops/matmul/mod.rs); eight times that. The activation adds a few ulp of an exponential.
 fn tol(dim: Dims) -> Tol {
     let longest = dim.m.max(dim.k).max(dim.h).max(dim.n);
     Tol { rel: 4e-6, abs: 2e-6 + 2e-7 * (4.0 + longest as f64) }
@@ -90,9 +90,10 @@ fn mlp_matches_cpu() {
     });
 }
 
-/// As a GPU would choose them: tiles, parts of k, and where there are any, cooperative matrices. In mixed precision a
-/// product of unit scale misses 2⁻¹¹, a sum of M of them √M·2⁻¹¹: four times that for the worst of some thousands. The
-/// other sums have weights of 1/√K; three of them follow each other.
+/// The variants of a GPU: tiles, sums split along k, and cooperative matrices if the adapter has them. In mixed
+/// precision a product of order 1 is off by 2⁻¹¹ and a sum of M of them, as in dw, by √M·2⁻¹¹; the worst of some
+/// thousands is off by four times that. In y and dx the weights of 1/√K cancel the growth, but three products follow
+/// each other: 3e-3.
 #[test]
 fn mlp_matches_cpu_with_the_variants_for_gpus() {
     let Some(g) = as_hardware() else { return };
@@ -105,9 +106,11 @@ fn mlp_matches_cpu_with_the_variants_for_gpus() {
     }
 }
 
-/// What its three parts make, in fewer launches. In mixed precision, where what is between is stored in f16, still what
-/// they make of what only products read it for: y, dw₂ and db₂. The sums are the same in the same order; to the bit
-/// where the compiler is known to contract them alike, elsewhere to a few roundings.
+/// `mlp` gives the results of matmul, GELU and matmul in fewer launches. In mixed precision it stores the hidden layer
+/// as f16. y, dw₂ and db₂ stay the same, because the next product rounds the hidden layer anyway; dx, dw₁ and db₁
+/// change, because the slope of GELU is taken at the rounded value. Sums have the same order in both. On the software
+/// adapter results are equal to the bit; on other adapters the compiler may contract a·b + c differently, which changes
+/// a few roundings.
 #[test]
 fn mlp_is_what_its_parts_make() {
     each_tier(|g| {
@@ -136,15 +139,15 @@ fn mlp_is_what_its_parts_make() {
         same("y", &y, &parts_y, 1e-6);
         grads.iter().zip(&parts_grads).enumerate().for_each(|(i, (got, want))| same(&format!("{i}"), got, want, 1e-6));
         let ((y, grads), (parts_y, parts_grads)) = both(Precision::Mixed);
-        // one rounding of another size may turn over one to f16
+        // a different last bit in f32 may be rounded to the other neighbor in f16
         same("mixed y", &y, &parts_y, 1e-3);
         let second = grads.iter().zip(&parts_grads).enumerate().skip(3);
         second.for_each(|(i, (got, want))| same(&format!("mixed {i}"), got, want, 1e-3));
-        assert!(grads[0] != parts_grads[0], "the slope is of what was rounded");
+        assert!(grads[0] != parts_grads[0], "the slope is taken at the rounded value");
     });
 }
 
-/// Without a backward pass what was activated is not kept, and y is the same.
+/// A recorder for inference does not keep the hidden layer for a backward pass. y has the same bits.
 #[test]
 fn mlp_keeps_nothing_without_a_tape() {
     each_tier(|g| {
@@ -163,7 +166,8 @@ fn mlp_keeps_nothing_without_a_tape() {
     });
 }
 
-/// Each variant's epilogue, with gaps between rows; what lies between them stays.
+/// The fused activation, and the fused slope of its gradient, in every variant. The gaps between rows of c hold −7,
+/// which must stay.
 #[test]
 fn epilogues_of_every_variant() {
     let Some(g) = as_hardware() else { return };
@@ -176,13 +180,13 @@ fn epilogues_of_every_variant() {
         for precision in [Precision::F32, Precision::Mixed] {
             for path in Path::candidates(g.caps(), precision) {
                 let variant = Variant { path, splits, precision };
-                let halved = |v: &[f32]| -> Vec<f64> {
-                    let half =
+                let read = |v: &[f32]| -> Vec<f64> {
+                    let read =
                         |&v: &f32| if precision == Precision::Mixed { f16::from_f32(v).to_f64() } else { v.into() };
-                    v.iter().map(half).collect()
+                    v.iter().map(read).collect()
                 };
                 let dim = rowscan::cpu::matmul::Dims { s: 1, m, n, k };
-                let plain = rowscan::cpu::matmul::forward(dim, &halved(&a), &halved(&b), None, None);
+                let plain = rowscan::cpu::matmul::forward(dim, &read(&a), &read(&b), None, None);
                 let tensor = |v: &[f32]| Tensor::from_slice(&g, &[v.len()], v).unwrap();
                 let product = |epilogue, bias: Option<&[f32]>, len: usize| {
                     let p = Gemm { ldc, epilogue, ..Gemm::dense(Form::Nt, 1, m, n, k) };
@@ -193,7 +197,7 @@ fn epilogues_of_every_variant() {
                     at_once(&g, |r| gemm_with(r, variant, &p, &a, &b, Added { bias: bias.as_ref(), residual }, &c));
                     c.to_vec(&g).unwrap()
                 };
-                // sums of 140 products of unit variance, truncated perhaps; slopes reach 1.13
+                // sums of 140 products of unit variance, perhaps truncated; the slope of GELU reaches 1.13
                 let tol = Tol { rel: 4e-6, abs: 1.2e-4 };
                 for (act, oracle) in [(Act::Gelu, Activation::Gelu), (Act::Silu, Activation::Silu)] {
                     let biased: Vec<f64> = plain.iter().enumerate().map(|(i, v)| v + f64::from(bias[i % n])).collect();
@@ -233,11 +237,11 @@ fn misuse_names_the_argument() {
         assert!(result.as_ref().is_err_and(|e| e.contains(what)), "{what}: {result:?}");
     }
     let r = &mut Recorder::new(g);
-    let halved = Tensor::scratch_of(rowscan::gpu::DType::F16, "c", &[9]);
+    let in_f16 = Tensor::scratch_of(rowscan::gpu::DType::F16, "c", &[9]);
     let p = Gemm::dense(Form::Nt, 1, 3, 3, 4);
-    let refused = gemm(r, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), Added::default(), &halved);
+    let refused = gemm(r, &p, &Tensor::scratch("a", &[12]), &Tensor::scratch("b", &[12]), Added::default(), &in_f16);
     assert!(refused.unwrap_err().to_string().contains("c in f16"));
-    let refused = halved.fill(r, 0.0).unwrap_err().to_string();
+    let refused = in_f16.fill(r, 0.0).unwrap_err().to_string();
     assert!(refused.contains("tensor.fill") && refused.contains("f16"), "{refused}");
     let (a, c) = (Tensor::scratch("a", &[12]), Tensor::scratch("c", &[9]));
     let mut gemm = |epilogue| {

@@ -15,7 +15,7 @@ fn cases() -> Vec<Dims> {
     cases.into_iter().map(|(rows, d, parts)| Dims { rows, d, parts }).collect()
 }
 
-/// Each value is one product and one sum of numbers up to 9.
+/// One product and one sum of numbers up to 9.
 const TOL: Tol = Tol { rel: 2e-7, abs: 2e-6 };
 
 #[test]
@@ -54,7 +54,8 @@ fn gate_matches_cpu() {
     });
 }
 
-/// A block as the denoiser has it: both steps read one m, whose gradient has parts from both.
+/// A block of the denoiser (adaLN in DiT and MAR): `modulate` and `gate` read the same m, so dm is the sum of their
+/// gradients.
 #[test]
 fn both_steps_of_a_block_share_their_condition() {
     each_tier(|g| {
@@ -72,7 +73,7 @@ fn both_steps_of_a_block_share_their_condition() {
         let (dh, dm_gate) = oracle::gate_backward(dim, &h, &m, &dy);
         let (dx, dm) = oracle::modulate_backward(dim, &x, &m, &dh);
         let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<_>>();
-        let tol = Tol { rel: 4e-7, abs: 8e-6 }; // products of up to three such numbers
+        let tol = Tol { rel: 4e-7, abs: 8e-6 }; // products of up to three numbers of that size
         close("y", &y, &oracle::gate(dim, &x, &h, &m), tol);
         close("dx", &grads[0], &sum(&dx, &dy), tol);
         close("dm", &grads[1], &sum(&dm, &dm_gate), tol);

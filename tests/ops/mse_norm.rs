@@ -13,7 +13,7 @@ fn cases() -> Vec<(usize, usize, usize, usize, bool)> {
         (1, 1, 1, 2, true),
         (2, 7, 256, 3, true),
         (1, 3, 1031, 1, true),
-        (7, 4691, 1, 3, true), // 32 837 rows
+        (7, 4691, 1, 3, true), // 32 837 rows: more than a grid row holds
         (2, 5, 256, 3, false),
     ];
     let mut random = Random::new(7);
@@ -31,13 +31,15 @@ fn mse_norm_matches_cpu() {
             let (rows, cols) = (b * l, pixels * channels);
             let mut random = Random::new((rows * cols) as u64);
             let pred = random.normal(rows * cols);
-            // columns differ by at least 1 (in a patch of few), so that rstd does not magnify the rounding of the mean
+            // Offsets of 1, −1 and 3 keep the deviation of a patch from being tiny: 1/σ would magnify the rounding of
+            // the mean.
             let spread = |(i, v): (usize, f32)| v + [1.0, -1.0, 3.0][i % cols % 3];
             let mut tgt: Vec<f32> = random.uniform(rows * cols, 0.0, 1.0).into_iter().enumerate().map(spread).collect();
-            tgt[..cols].fill(100.1); // a constant patch is 0, not the rounding error of its mean times 1000
+            // a constant patch: its target is 0, not the rounding error of its mean times 1/√1e-6 = 1000
+            tgt[..cols].fill(100.1);
             let mut mask: Vec<f32> = (0..rows).map(|row| [1.0, 0.0, 0.5, 1.0, 0.0][row % 5]).collect();
             mask[rows - 1] = 1.0;
-            // what does not count is not read
+            // NaN where the mask is 0: such targets must not be read
             let mut unread = tgt.clone();
             (0..rows * cols).filter(|i| mask[i / cols] == 0.0).for_each(|i| unread[i] = f32::NAN);
             let dloss = random.normal(rows);
@@ -55,16 +57,15 @@ fn mse_norm_matches_cpu() {
             let found = values(g, |r| ops::mse_norm::target(r, &all, channels, normalize));
             let (pred, tgt, mask, scale) = (wide(&pred), wide(&tgt), wide(&mask), f64::from(scale));
             let want = forward(dim, &pred, &tgt, &mask, scale, normalize).rows;
-            // the oracle takes one gradient for all rows: ask with 1 and scale its rows
+            // the oracle takes one dloss for all rows: it gets 1, and the rows of its result are scaled
             let mut dpred = backward(dim, &pred, &tgt, &mask, scale, normalize, 1.0);
             dpred.iter_mut().enumerate().for_each(|(i, d)| *d *= f64::from(dloss[i / cols]));
             let name = |what| format!("{what} ({b}, {l}, {pixels}·{channels})");
-            // loss: a sum of squares keeps relative accuracy, but a difference of numbers up to 5 (or 103,
-            // unnormalized) is off by a few of their roundings, 2e-6 of the mean square, times scale target: relative
-            // to numbers up to 5 (or 103, unnormalized), a few of their roundings
+            // target: a few roundings of numbers up to 5, or up to 103 without normalization
             close(&name("target"), &found, &target(dim, &tgt, normalize), Tol { rel: 4e-6, abs: 4e-6 });
+            // loss: the same roundings in pred − target; relative to the mean square, 2e-6, times scale
             close(&name("loss"), &loss, &want, Tol { rel: 8e-6, abs: 2e-6 * scale });
-            // dpred: that same difference, times 2·scale/cols and dloss < 3
+            // dpred: the same roundings, times 2·scale/cols and dloss < 3
             let abs = 6.0 * scale / cols as f64 * 4e-6;
             close(&name("dpred"), &grads[0], &dpred, Tol { rel: 4e-6, abs });
         }

@@ -10,14 +10,14 @@ use rowscan::{Error, Result};
 
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_f16, run, to_f32, wide};
 
-/// One problem of a norm.
+/// The sizes of one case, and which operands it has.
 struct Case {
     b: usize,
     l: usize,
     d: usize,
     residual: bool,
     drop_path: bool,
-    /// Which of y and r' have a gradient.
+    /// Whether the two results, y and the new residual `sum`, get gradients.
     dy: bool,
     dsum: bool,
 }
@@ -29,8 +29,9 @@ impl Case {
     fn dims(&self) -> Dims {
         Dims { rows: self.b * self.l, l: self.l, d: self.d }
     }
-    /// Those whose rows products take in f16: whole quads of columns, odd and even in number for an invocation.
-    fn halves() -> Vec<Self> {
+    /// Cases for y as f16. Columns come in multiples of 4, which f16 rows must have; an invocation gets an odd or an
+    /// even number of such quads.
+    fn in_f16() -> Vec<Self> {
         let cases =
             [(1, 1, 4, true, true), (2, 9, 260, true, true), (3, 11, 384, false, false), (2, 2, 3072, true, false)];
         let mut all: Vec<_> =
@@ -38,14 +39,14 @@ impl Case {
         all.push(Self { dy: false, ..Self::new(2, 3, 8, true, false) });
         all
     }
-    /// Shapes past one workgroup and one fold of the grid, and every combination of what may be absent.
+    /// Shapes past one workgroup and past one row of the grid, and every combination of absent operands and gradients.
     fn all() -> Vec<Self> {
         let mut all = vec![
             Self::new(1, 1, 1, true, true),
             Self::new(1, 3, 1031, true, true),
             Self::new(2, 2, 3072, true, false),
             Self::new(3, 11, 384, false, false),
-            Self::new(71, 463, 3, true, true), // 32 873 rows
+            Self::new(71, 463, 3, true, true), // 32 873 rows: more than a grid row holds
             Self { dsum: false, ..Self::new(2, 3, 7, true, true) },
             Self { dsum: false, ..Self::new(2, 3, 7, true, false) },
             Self { dsum: false, ..Self::new(2, 3, 7, false, false) },
@@ -61,7 +62,7 @@ impl Case {
     }
 }
 
-/// The values of one problem.
+/// The values of one case. A gradient that is absent is 0.
 struct Values {
     x: Vec<f32>,
     residual: Vec<f32>,
@@ -73,7 +74,7 @@ struct Values {
 }
 
 impl Values {
-    /// Columns differ by at least 1/4, so that no row has a tiny deviation whose inverse would magnify f32 rounding.
+    /// Columns are at least 0.5 and at most −0.5 in turn: the inverse of a tiny deviation would magnify f32 rounding.
     fn new(case: &Case) -> Self {
         let mut random = Random::new((case.b * 31 + case.l * 7 + case.d) as u64);
         let n = case.b * case.l * case.d;
@@ -92,21 +93,21 @@ impl Values {
     }
 }
 
-/// What an operator made of a problem.
+/// The results of a norm.
 struct Found {
     y: Vec<f32>,
     sum: Vec<f32>,
-    /// x, weights, then residual (empty if there is none)
+    /// Gradients of x, the weights and, if there is one, the residual.
     grads: Vec<Vec<f32>>,
 }
 
 type Norm<'a> = &'a dyn Fn(&mut Recorder, &Var, Option<&Var>, Option<&Tensor>, &[Var]) -> Result<(Var, Var)>;
 
-/// Runs a norm with given gradients of both results.
+/// Runs `norm`. The gradients of its results y and sum are `v.dy` and `v.dsum`.
 fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) -> Found {
     let shape = [case.b, case.l, case.d];
     let tensor = |values: &[f32]| Tensor::from_slice(g, &shape, values).expect("tensor");
-    // drop_path is a range of a bigger table
+    // in a model the factors of DropPath are a range of a larger table
     let table = [&vec![f32::NAN; 64], v.drop_path.as_slice()].concat();
     let table = Tensor::from_slice(g, &[table.len()], &table).expect("table");
     let drop_path = case.drop_path.then(|| table.range(64, &[case.b]).expect("range"));
@@ -118,7 +119,7 @@ fn run_norm(g: &Gpu, case: &Case, v: &Values, weights: &[&[f32]], norm: Norm) ->
         let residual = case.residual.then(|| &inner[leaves.len() - 1]);
         let (y, total) = norm(r, &inner[0], residual, drop_path.as_ref(), &inner[1..leaves.len() - 1])?;
         sum.replace(Some(total.data.clone()));
-        // a consumer of both results that sends each its own gradient
+        // reads both results and, in its rule, gives each its gradient
         let out = Tensor::scratch("out", &shape);
         out.copy_from(r, &y.data)?;
         let (dy, dsum) = (case.dy.then(|| tensor(&v.dy)), case.dsum.then(|| tensor(&v.dsum)));
@@ -139,16 +140,16 @@ const EPS: f32 = 1e-5;
 #[test]
 fn rms_norm_matches_cpu() {
     each_tier(|g| {
-        let halves = Case::halves().into_iter().map(|case| (case, true));
-        for (case, half) in Case::all().into_iter().map(|case| (case, false)).chain(halves) {
+        let stored = Case::in_f16().into_iter().map(|case| (case, true));
+        for (case, f16) in Case::all().into_iter().map(|case| (case, false)).chain(stored) {
             let mut v = Values::new(&case);
-            if half {
+            if f16 {
                 round_to_f16(&mut v.dy);
             }
             let found = run_norm(g, &case, &v, &[&v.w], &|r, x, residual, drop_path, w| {
-                let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(half) };
+                let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(f16) };
                 let (y, sum) = rms_norm(r, x, &w[0], options)?;
-                Ok((if half { to_f32(r, &y)? } else { y }, sum))
+                Ok((if f16 { to_f32(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, drop_path) = (wide(&v.residual), wide(&v.drop_path));
@@ -159,14 +160,14 @@ fn rms_norm_matches_cpu() {
             let want = forward(dim, &wide(&v.x), residual, drop_path, weights, eps);
             let back = backward(dim, &want.sum, drop_path, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
-            // sum: one rounding each of product and sum. y: five roundings, and those of a tree sum over the row; as
-            // f16 half a unit in the last of 11 places
+            // sum: a product and an addition. y: five roundings and those of a tree sum over the row; storage as f16
+            // rounds by 2⁻¹¹ = 4.9e-4
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
-            close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { 2e-6 }, abs: 1e-6 });
-            // differences of numbers up to 5 times r < 3 times drop_path
+            close(&name("y"), &found.y, &want.y, Tol { rel: if f16 { 4.9e-4 } else { 2e-6 }, abs: 1e-6 });
+            // dx: differences of numbers up to 5, times 1/rms < 3, times the factor of DropPath
             let tol = Tol { rel: 4e-6, abs: 4e-6 };
             close(&name("dx"), &found.grads[0], &back.dx, tol);
-            // random walk over the rows: √rows roundings of partial sums of about √rows
+            // dw: a random walk over the rows, √rows roundings of partial sums of about √rows
             let rows = Tol { rel: 4e-6, abs: tol.abs + if dim.rows < 1000 { 0.0 } else { 4e-4 } };
             close(&name("dw"), &found.grads[1], &back.dw, rows);
             if case.residual {
@@ -176,7 +177,8 @@ fn rms_norm_matches_cpu() {
     });
 }
 
-/// The launches of a Mamba chain: one per norm forward, two backward, and no add or copy for shared gradients.
+/// A chain of norms with a residual, as in Mamba: one launch per norm forward and two backward. Adding up the gradients
+/// of the residual takes no launch of its own.
 #[test]
 fn a_chain_of_norms_takes_three_launches_each() {
     let g = Gpu::dry(Caps::portable());
@@ -235,18 +237,18 @@ fn rms_norm_skips_what_nobody_wants() {
 fn layer_norm_matches_cpu() {
     each_tier(|g| {
         let mut cases: Vec<_> = Case::all().into_iter().map(|case| (case, 0.0, false)).collect();
-        cases.push((Case::new(2, 5, 96, false, false), 300.0, false)); // mean ≫ deviation
-        cases.extend(Case::halves().into_iter().map(|case| (case, 0.0, true)));
-        for (case, by, half) in cases {
+        cases.push((Case::new(2, 5, 96, false, false), 300.0, false)); // a mean far larger than the deviation
+        cases.extend(Case::in_f16().into_iter().map(|case| (case, 0.0, true)));
+        for (case, mean, f16) in cases {
             let mut v = Values::new(&case);
-            if half {
+            if f16 {
                 round_to_f16(&mut v.dy);
             }
-            v.x.iter_mut().for_each(|x| *x += by);
+            v.x.iter_mut().for_each(|x| *x += mean);
             let found = run_norm(g, &case, &v, &[&v.w, &v.bias], &|r, x, residual, drop_path, w| {
-                let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(half) };
+                let options = NormOptions { eps: EPS, residual, drop_path, dtype: DType::f16_if(f16) };
                 let (y, sum) = layer_norm(r, x, &w[0], &w[1], options)?;
-                Ok((if half { to_f32(r, &y)? } else { y }, sum))
+                Ok((if f16 { to_f32(r, &y)? } else { y }, sum))
             });
             let (dim, eps) = (case.dims(), f64::from(EPS));
             let (residual, drop_path) = (wide(&v.residual), wide(&v.drop_path));
@@ -257,16 +259,15 @@ fn layer_norm_matches_cpu() {
             let want = forward(dim, &wide(&v.x), residual, drop_path, weights, eps);
             let back = backward(dim, &want.sum, drop_path, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
             let name = |what| format!("{what} ({}, {}, {})", case.b, case.l, case.d);
-            // sum: one rounding each of product and sum
+            // sum: a product and an addition
             close(&name("sum"), &found.sum, &want.sum, Tol { rel: 2e-7, abs: 2e-7 });
-            // r is up to 3, so y and dx see about ten roundings of numbers up to 10 (those of the mean, if that is
-            // larger); a row of one column has r = 316, times the rounding of its sum minus its mean (none: the mean is
-            // exact)
-            let tol = Tol { rel: 4e-6, abs: 6e-6 + 2e-7 * f64::from(by) };
-            // as f16 y misses half a unit in the last of 11 places
-            close(&name("y"), &found.y, &want.y, Tol { rel: if half { 4.9e-4 } else { tol.rel }, ..tol });
+            // 1/σ is up to 3, so y and dx see about ten roundings of numbers up to 10, or of `mean` if that is larger.
+            // In a row of one column 1/σ is 1/√eps = 316, but x minus the mean of x is exactly 0.
+            let tol = Tol { rel: 4e-6, abs: 6e-6 + 2e-7 * f64::from(mean) };
+            // storage as f16 rounds by 2⁻¹¹ = 4.9e-4
+            close(&name("y"), &found.y, &want.y, Tol { rel: if f16 { 4.9e-4 } else { tol.rel }, ..tol });
             close(&name("dx"), &found.grads[0], &back.dx, tol);
-            // random walk over the rows: √rows roundings of partial sums of about √rows
+            // dw: a random walk over the rows, √rows roundings of partial sums of about √rows
             let rows = Tol { rel: 4e-6, abs: tol.abs + if dim.rows < 1000 { 0.0 } else { 4e-4 } };
             close(&name("dw"), &found.grads[1], &back.dw, rows);
             close(&name("db"), &found.grads[2], &back.db, rows);

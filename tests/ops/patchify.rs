@@ -16,7 +16,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let shape = [b, h / p * (w / p), c * p * p];
     eprintln!("{dim:?}");
 
-    // read by another launch, as the projection would
+    // another launch reads the result, as the projection does in a model
     let through = |r: &mut Recorder, rows: Tensor| -> Result<Tensor> {
         assert_eq!(rows.shape(), shape);
         let copy = Tensor::scratch("copy", &shape);
@@ -26,8 +26,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let pixels = random.normal(b * c * h * w);
     let images = Tensor::from_slice(g, &[b, c, h, w], &pixels).unwrap();
     let rows = values(g, |r| patchify::from_nchw(r, &images, p).and_then(|rows| through(r, rows)));
-    // values are moved, not computed
-    close("from_nchw", &rows, &from_nchw(dim, &wide(&pixels)), Tol { rel: 0.0, abs: 0.0 });
+    close("from_nchw", &rows, &from_nchw(dim, &wide(&pixels)), Tol::EXACT);
 
     if c != 3 {
         return;
@@ -38,7 +37,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let words: Vec<u32> = bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
     let images = Tensor::from_indices(g, &[words.len()], &words).unwrap();
     let rows = values(g, |r| patchify::from_u8(r, &images, [b, h, w], p, MEAN, STD).and_then(|rows| through(r, rows)));
-    // scale·v up to 4.4 and shift up to 2.1, each rounded, and their sum
+    // three roundings: of scale·v, up to 4.4, of the shift, up to 2.1, and of their sum
     close("from_u8", &rows, &want, Tol { rel: 0.0, abs: 1e-6 });
 }
 
@@ -47,7 +46,7 @@ fn patchify_matches_cpu() {
     each_tier(|g| {
         let sizes = [
             Dims { b: 1, h: 1, w: 1, c: 1, p: 1 },
-            Dims { b: 3, h: 1, w: 3, c: 3, p: 1 }, // 27 bytes: a padded last word
+            Dims { b: 3, h: 1, w: 3, c: 3, p: 1 }, // 27 bytes: the last u32 is padded
             Dims { b: 2, h: 6, w: 9, c: 3, p: 3 },
             Dims { b: 5, h: 7, w: 14, c: 2, p: 7 },
             Dims { b: 2, h: 64, w: 32, c: 3, p: 16 },
@@ -64,7 +63,7 @@ fn patchify_matches_cpu() {
     });
 }
 
-/// One element more than 32768 workgroups of 256. With a side of 1 the rows are the pixels in their order.
+/// One element more than a grid row covers (32768 workgroups of 256). Patches of 1×1 pixels leave the order as it is.
 #[test]
 fn patchify_folds_its_grid() {
     let Some(g) = gpu() else { return };
@@ -79,7 +78,7 @@ fn patchify_folds_its_grid() {
     let images = Tensor::from_indices(g, &[words.len()], &words).unwrap();
     let rows = values(g, |r| patchify::from_u8(r, &images, [1, 1, n / 3], 1, [0.0; 3], [1.0; 3]));
     let byte = |i: usize| (words[i / 4] >> (i % 4 * 8)) as u8;
-    // v/255 as a product with the rounded 1/255
+    // the kernel multiplies by 1/255, which is rounded
     assert!(rows.iter().enumerate().all(|(i, r)| (r - f32::from(byte(i)) / 255.0).abs() < 2e-7), "from_u8");
 }
 

@@ -6,9 +6,7 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, run, values, wide};
 
-const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
-
-/// Integers of −3 … 3: all their partial sums are exact in f32, so that not one may be missing.
+/// Integers from −3 to 3. f32 sums of them are exact, so a sum that misses one element fails.
 fn integers(random: &mut Random, n: usize) -> Vec<f32> {
     random.below(n, 7).into_iter().map(|v| v as f32 - 3.0).collect()
 }
@@ -16,21 +14,21 @@ fn integers(random: &mut Random, n: usize) -> Vec<f32> {
 #[test]
 fn sum_and_mean_match_cpu() {
     each_tier(|g| {
-        // 4096 elements go into one workgroup at least; 1024 workgroups are the most
+        // a workgroup sums at least 4096 elements, and a launch has at most 1024 workgroups
         for n in [1, 7, 257, 4096, 4097, 65_537, 5_000_011] {
             let mut random = Random::new(n as u64);
             let x = integers(&mut random, n);
             let leaves = [leaf(g, &[n, 1], &x)];
             let (y, grads) = run(g, &leaves, &[0.75], |r, v| sum(r, &v[0]));
-            close("sum", &y, &[cpu::sum(&wide(&x))], EXACT);
-            close("sum dx", &grads[0], &cpu::sum_backward(n, 0.75), EXACT);
-            // 1/n and the product with it are rounded once each: 1.2e-7
+            close("sum", &y, &[cpu::sum(&wide(&x))], Tol::EXACT);
+            close("sum dx", &grads[0], &cpu::sum_backward(n, 0.75), Tol::EXACT);
+            // two roundings, of 1/n and of the product with it: 1.2e-7
             let tol = Tol { rel: 2e-7, abs: 0.0 };
             let (y, grads) = run(g, &leaves, &[0.75], |r, v| mean(r, &v[0]));
             close("mean", &y, &[cpu::mean(&wide(&x))], tol);
             close("mean dx", &grads[0], &cpu::mean_backward(n, 0.75), tol);
         }
-        // positive numbers: at most 20 additions in an invocation and 8 + 10 in the trees, 6e-8 each
+        // positive numbers: at most 20 additions in an invocation and 8 + 10 in the trees, each off by 6e-8
         let x = Random::new(1).uniform(100_003, 0.5, 1.5);
         let (y, _) = run(g, &[leaf(g, &[x.len()], &x)], &[1.0], |r, v| sum(r, &v[0]));
         close("sum", &y, &[cpu::sum(&wide(&x))], Tol { rel: 2.3e-6, abs: 0.0 });
@@ -44,7 +42,7 @@ fn mean_tokens_matches_cpu() {
             let mut random = Random::new(l as u64);
             let (x, dy) = (integers(&mut random, b * l * d), random.normal(b * d));
             let (y, grads) = run(g, &[leaf(g, &[b, l, d], &x)], &dy, |r, v| mean_tokens(r, &v[0]));
-            // exact sums; 1/L and the product with it are rounded once each
+            // the sum is exact; two roundings, of 1/L and of the product with it
             let tol = Tol { rel: 2e-7, abs: 0.0 };
             close("mean_tokens", &y, &cpu::mean_tokens(l, d, &wide(&x)), tol);
             close("mean_tokens dx", &grads[0], &cpu::mean_tokens_backward(l, d, &wide(&dy)), tol);
@@ -77,7 +75,7 @@ fn column_sum_matches_cpu() {
                 Ok(out)
             });
             let want: Vec<f64> = wide(&x).chunks(rows * cols).flat_map(|x| cpu::column_sum(cols, x)).collect();
-            close(&format!("column_sum {shape:?}"), &got, &want, EXACT);
+            close(&format!("column_sum {shape:?}"), &got, &want, Tol::EXACT);
         }
     });
 }

@@ -7,9 +7,6 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
 
-/// Rows are moved.
-const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
-
 fn check(g: &Gpu, dim: Dims, seed: u64) {
     eprintln!("{dim:?}");
     let Dims { b, l, n, d, first, step } = dim;
@@ -20,20 +17,20 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
         let r = random.normal(samples * n * d);
         let leaves = [leaf(g, &[b, l, d], &x), leaf(g, &[samples, n, d], &r)];
         let (out, grads) = run(g, &leaves, &all, |r, v| insert(r, &v[0], &v[1], places));
-        close("insert out", &out, &cpu::insert(dim, &wide(&x), &wide(&r)), EXACT);
+        close("insert out", &out, &cpu::insert(dim, &wide(&x), &wide(&r)), Tol::EXACT);
         let (dx, dr) = cpu::insert_backward(dim, &wide(&all), samples == 1);
-        close("insert dx", &grads[0], &dx, EXACT);
-        // f32 sums of b normals
+        close("insert dx", &grads[0], &dx, Tol::EXACT);
+        // registers shared by all samples: dr is an f32 sum of b normals
         let sum = Tol { rel: 1e-6, abs: if samples == b { 0.0 } else { 1e-6 * (b as f64).sqrt() } };
         close("insert dr", &grads[1], &dr, sum);
     }
     let dr = random.normal(b * n * d);
     let (out, grads) = run(g, &[leaf(g, &[b, l + n, d], &all)], &dr, |r, v| extract(r, &v[0], places));
-    close("extract out", &out, &cpu::extract(dim, &wide(&all)), EXACT);
-    close("extract dx", &grads[0], &cpu::extract_backward(dim, &wide(&dr)), EXACT);
+    close("extract out", &out, &cpu::extract(dim, &wide(&all)), Tol::EXACT);
+    close("extract dx", &grads[0], &cpu::extract_backward(dim, &wide(&dr)), Tol::EXACT);
     let (out, grads) = run(g, &[leaf(g, &[b, l + n, d], &all)], &x, |r, v| rest(r, &v[0], places));
-    close("rest out", &out, &cpu::rest(dim, &wide(&all)), EXACT);
-    close("rest dx", &grads[0], &cpu::rest_backward(dim, &wide(&x)), EXACT);
+    close("rest out", &out, &cpu::rest(dim, &wide(&all)), Tol::EXACT);
+    close("rest dx", &grads[0], &cpu::rest_backward(dim, &wide(&x)), Tol::EXACT);
 }
 
 #[test]
@@ -45,12 +42,12 @@ fn registers_match_cpu() {
         };
         let sizes = [
             Dims { b: 1, l: 1, n: 1, d: 1, first: 0, step: 1 },
-            Dims { b: 3, l: 7, n: 1, d: 5, first: 7, step: 1 }, // behind all
-            Dims { b: 2, l: 5, n: 3, d: 7, first: 2, step: 1 }, // side by side
-            even(2, 3, 4, 3),                                   // more registers than tokens: all in front
+            Dims { b: 3, l: 7, n: 1, d: 5, first: 7, step: 1 }, // after all tokens
+            Dims { b: 2, l: 5, n: 3, d: 7, first: 2, step: 1 }, // next to each other
+            even(2, 3, 4, 3),                                   // more registers than tokens: all come first
             even(131, 13, 3, 31),
             even(2, 196, 12, 192),
-            even(1, 33_003, 2, 3), // past 32768 rows
+            even(1, 33_003, 2, 3), // more than the 32768 workgroups of a grid row
         ];
         for (i, dim) in sizes.into_iter().enumerate() {
             check(g, dim, i as u64);
@@ -63,8 +60,8 @@ fn registers_match_cpu() {
     });
 }
 
-/// Grid side, registers, first place, step, last place, patches behind it: the table in src/models/README.md,
-/// "Patches, positions and registers".
+/// The table in src/models/README.md, "Patches, positions and registers": side of the grid, number of registers, first
+/// place, step, last place, patches after the last place.
 #[test]
 fn mamba_r_spreads_its_registers() {
     for (side, n, first, step, last, tail) in

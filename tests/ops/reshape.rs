@@ -7,7 +7,8 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{each_tier, leaf, run};
 
-/// The view and what it is a view of both collect gradients; neither's may change the other's.
+/// The reshaped tensor and its original share memory, and both collect gradients. Adding to the gradient of one must
+/// not change that of the other.
 #[test]
 fn reshape_moves_gradients_through() {
     each_tier(|g| {

@@ -16,7 +16,7 @@ fn state(g: &Gpu, step: u32, seed: u64) -> Tensor {
     tensor
 }
 
-/// The words of the tensor that `body` records.
+/// The u32 values of the tensor that `body` records.
 fn integers(g: &Gpu, body: impl FnOnce(&mut Recorder) -> Result<Tensor>) -> Vec<u32> {
     let bytes = at_once(g, body).read(g).and_then(|bytes| bytes.wait()).unwrap_or_else(|e| panic!("{e}"));
     bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)
@@ -44,12 +44,13 @@ fn words_and_uniforms_are_exact() {
             }
             let got = values(g, |r| rng::uniform(r, &state, stream, &[n]));
             let want: Vec<f64> = want.iter().map(|&w| oracle::uniform(w)).collect();
-            close("uniform", &got, &want, Tol { rel: 0.0, abs: 0.0 });
+            close("uniform", &got, &want, Tol::EXACT);
         }
     });
 }
 
-/// Micro-batches of one step draw apart.
+/// `StepState::part`, the number of the micro-batch, enters the counter: micro-batches of a step draw different
+/// numbers.
 #[test]
 fn parts_of_a_step_differ() {
     each_tier(|g| {
@@ -69,7 +70,7 @@ fn normals_match_cpu() {
             let want = words(n.next_multiple_of(4), 2, 5, SEED);
             let mut want: Vec<f64> = want.chunks_exact(2).flat_map(|w| oracle::normal([w[0], w[1]])).collect();
             want.truncate(n);
-            // WGSL grants sin and cos an error of 2^-11, times a radius of up to 5.8
+            // WGSL allows sin and cos an error of 2⁻¹¹; Box-Muller multiplies it by a radius of up to 5.8
             close("normal", &got, &want, Tol { rel: 0.0, abs: 3e-3 });
         }
     });
@@ -81,7 +82,7 @@ fn keep_matches_cpu() {
         let p = [0.0f32, 0.1, 0.5, 0.9, 1.0];
         let drop = Tensor::from_slice(g, &[5], &p).unwrap();
         for (cols, ld) in [(1, 64), (13, 64), (64, 64), (65, 128), (1031, 1088)] {
-            // a row on its own, as a layer binds it
+            // a layer binds one row of the table as a tensor
             let row = Tensor::scratch("row", &[cols]);
             let out = at_once(g, |r| {
                 let out = rng::drop_path(r, &state(g, 9, SEED), 4, &drop, 5, cols, ld)?;
@@ -97,13 +98,13 @@ fn keep_matches_cpu() {
                 _ => 0.0,
             };
             let want: Vec<f64> = draw.iter().enumerate().map(factor).collect();
-            // 1-p rounded, then a division
+            // 1 − p is rounded, then the division
             close("keep", &got, &want, Tol { rel: 1e-6, abs: 0.0 });
         }
     });
 }
 
-/// The mean of n factors is 1 within four standard errors, and another step draws others.
+/// The mean of n factors is 1 within four standard errors, and the next step draws others.
 #[test]
 fn keep_has_mean_one_and_changes_with_the_step() {
     each_tier(|g| {

@@ -8,20 +8,20 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, close_l2, each_tier, leaf, round_to_f16, run, some, to_f16, to_f32, wide};
 
-/// Inputs of one size, as the GPU takes them.
-pub struct Case {
-    pub dim: Dims,
-    pub spec: Scan,
-    pub u: Vec<f32>,
-    pub delta: Vec<f32>,
-    pub xdbl: Vec<f32>,
-    pub a_log: Vec<f32>,
-    pub d: Vec<f32>,
-    pub bias: Vec<f32>,
-    pub xz: Option<Vec<f32>>,
-    pub dout: Vec<f32>,
-    /// Whether the GPU gets u, delta, xz and dout as f16.
-    pub half: bool,
+/// One case: the operands of `packed`.
+struct Case {
+    dim: Dims,
+    spec: Scan,
+    u: Vec<f32>,
+    delta: Vec<f32>,
+    xdbl: Vec<f32>,
+    a_log: Vec<f32>,
+    d: Vec<f32>,
+    bias: Vec<f32>,
+    xz: Option<Vec<f32>>,
+    dout: Vec<f32>,
+    /// Whether the GPU stores u, delta, xz, out and their gradients as f16.
+    f16: bool,
 }
 
 impl Case {
@@ -29,9 +29,9 @@ impl Case {
         let Dims { s, b, l, e, n, r } = dim;
         let mut random = Random::new((s + 3 * b + 5 * l + 7 * e + 11 * n + 13 * r) as u64);
         let mut delta = random.uniform(s * b * l * e, if spec.softplus { -4.0 } else { 0.01 }, 1.0);
-        delta[0] = 25.0; // past the softplus threshold, and a decay of 0
+        delta[0] = 25.0; // above 20, where softplus(x) = x, with decays down to 0
         let mut xz = random.normal(b * l * 2 * e);
-        xz[2 * e - 1] = 0.0; // a closed gate: dz is not 0
+        xz[2 * e - 1] = 0.0; // z = 0: the gate is closed, but dz is not 0
         Self {
             dim,
             spec,
@@ -43,20 +43,21 @@ impl Case {
             bias: random.uniform(s * e, -0.01, 1.0),
             xz: has_z.then_some(xz),
             dout: random.normal(b * l * e),
-            half: false,
+            f16: false,
         }
     }
 
-    fn in_half(mut self) -> Self {
-        self.half = true;
+    fn in_f16(mut self) -> Self {
+        self.f16 = true;
         for values in [&mut self.u, &mut self.delta, &mut self.dout].into_iter().chain(self.xz.as_mut()) {
             round_to_f16(values);
         }
         self
     }
 
-    /// The parameters of the channels in one tensor; pads hold what must never be read.
-    pub fn channel_params(&self) -> Vec<f32> {
+    /// a_log, d and bias in one tensor, as `channel_layout` places them. The padding between them is NaN, which must
+    /// not be read.
+    fn channel_params(&self) -> Vec<f32> {
         self.layout(&self.a_log, &self.d, &self.bias, f32::NAN)
     }
 
@@ -74,9 +75,8 @@ impl Case {
             [&self.u, &self.delta, &self.xdbl, &self.a_log, &self.d, &self.bias].map(|v| wide(v));
         let z: Option<Vec<f64>> =
             self.xz.as_ref().map(|xz| xz.chunks(2 * self.dim.e).flat_map(|row| wide(&row[self.dim.e..])).collect());
-        // a gate this close to 0 counts as that in f16
-        let z =
-            z.map(|z| z.into_iter().map(|z| if self.half && z.abs() < 2f64.powi(-13) { 2f64.powi(-13) } else { z }));
+        // with f16 storage the kernel takes 2⁻¹³ for a z closer to 0 (shaders/lib/gate.wgsl)
+        let z = z.map(|z| z.into_iter().map(|z| if self.f16 && z.abs() < 2f64.powi(-13) { 2f64.powi(-13) } else { z }));
         let z: Option<Vec<f64>> = z.map(Iterator::collect);
         let x = Inputs {
             u: &u,
@@ -91,7 +91,7 @@ impl Case {
         (forward(self.dim, &x), backward(self.dim, &x, &wide(&self.dout)))
     }
 
-    /// out, last_state, then du, ddelta, dxdbl, dchannel_params and dxz where there is z
+    /// Returns out, last_state, du, ddelta, dxdbl, dchannel_params and, if there is a z, dxz.
     fn gpu(&self, g: &Gpu) -> Vec<Vec<f32>> {
         let Dims { s, b, l, e, n, r } = self.dim;
         let mut leaves = vec![
@@ -103,13 +103,13 @@ impl Case {
         leaves.extend(self.xz.as_ref().map(|xz| leaf(g, &[b, l, 2 * e], xz)));
         let last = OnceCell::new();
         let (out, grads) = run(g, &leaves, &self.dout, |r, v| {
-            r.set_precision(if self.half { Precision::Mixed } else { Precision::F32 });
-            let mut stored = |v: &Var| if self.half { to_f16(r, v) } else { Ok(v.clone()) };
+            r.set_precision(if self.f16 { Precision::Mixed } else { Precision::F32 });
+            let mut stored = |v: &Var| if self.f16 { to_f16(r, v) } else { Ok(v.clone()) };
             let (u, delta, xz) = (stored(&v[0])?, stored(&v[1])?, v.get(4).map(stored).transpose()?);
             let (out, state) = packed(r, &u, &delta, &v[2], &v[3], xz.as_ref(), self.spec)?;
             let _ = last.set(state);
-            assert_eq!(out.data.is_f16(), self.half);
-            if self.half { to_f32(r, &out) } else { Ok(out) }
+            assert_eq!(out.data.is_f16(), self.f16);
+            if self.f16 { to_f32(r, &out) } else { Ok(out) }
         });
         let last = last.get().expect("the op ran").to_vec(g).expect("readable");
         [vec![out, last], grads].concat()
@@ -117,17 +117,19 @@ impl Case {
 
     fn check(&self, g: &Gpu) {
         let Self { dim, spec, .. } = self;
-        let name = format!("{dim:?} {spec:?} z {}{}", self.xz.is_some(), if self.half { " f16" } else { "" });
+        let name = format!("{dim:?} {spec:?} z {}{}", self.xz.is_some(), if self.f16 { " f16" } else { "" });
         let got = self.gpu(g);
         let (out, want) = self.cpu();
-        // f32 inputs are exact for the oracle. What is left: one rounding per step, and exp, to 3 ulp of its argument.
-        // Decay forgets old errors, so the error does not grow with L, nor, in relative terms, with the sums over b and
-        // t. What is stored as f16 misses up to 2⁻¹¹ of itself, out twice that where two directions meet, dz with it.
-        // The states of a chunk miss as much where it begins again, and what is summed over states with them.
+        // Limits of the relative L2 error. In f32 only the GPU's arithmetic differs from the oracle: one rounding per
+        // step, and exp, which is off by 3 ulp of its argument. The decay forgets old errors, so the error does not
+        // grow with L. Relative to the result, it does not grow with the sums over b and t either. A value stored as
+        // f16 is off by up to 2⁻¹¹ = 4.9e-4. For `out` of two directions and for dz, which is computed from `out`, it
+        // is twice that. The backward pass restarts each chunk from a state stored as f16, so sums over states have
+        // that error too.
         let [out_tol, stored, summed, z_tol] =
-            if self.half { [1e-3, 5e-4, 4e-4, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
+            if self.f16 { [1e-3, 5e-4, 4e-4, 1.5e-3] } else { [2e-6, 4e-6, 4e-6, 4e-6] };
         close_l2(&format!("{name}: out"), &got[0], &out.out, out_tol);
-        close_l2(&format!("{name}: last_state"), &got[1], &out.last_state, if self.half { 5e-4 } else { 4e-6 });
+        close_l2(&format!("{name}: last_state"), &got[1], &out.last_state, if self.f16 { 5e-4 } else { 4e-6 });
         close_l2(&format!("{name}: du"), &got[2], &want.du, stored);
         close_l2(&format!("{name}: ddelta"), &got[3], &want.ddelta, stored);
         close_l2(&format!("{name}: dxdbl"), &got[4], &want.dxdbl, summed);
@@ -162,14 +164,14 @@ fn selective_scan_matches_cpu() {
             };
             for s in some([2, 1]) {
                 check(s, 1, 1, 1, 1, 0); // the smallest
-                check(s, 3, 2, 5, 4, 3); // less than a chunk
-                check(s, 2, 33, 67, 5, 1); // N is no multiple of 4, one token past two chunks, past one workgroup
-                check(s, 1, 48, 3, 8, 2); // whole chunks, even in number
-                check(s, 9, 197, 65, 16, 12); // more samples than groups of the last sum
+                check(s, 3, 2, 5, 4, 3); // less than one chunk
+                check(s, 2, 33, 67, 5, 1); // N not a multiple of 4, L two chunks and a token, E past one workgroup
+                check(s, 1, 48, 3, 8, 2); // an even number of whole chunks
+                check(s, 9, 197, 65, 16, 12); // B is larger than the number of groups in the last stage of a sum
                 check(s, 1, 1000, 2, 16, 0);
             }
             check(2, 1, 41, 4, 32, 5);
-            check(2, 2, 35, 3, 64, 1); // the most states: shorter chunks
+            check(2, 2, 35, 3, 64, 1); // the largest N, which has shorter chunks
         }
     });
 }
@@ -186,7 +188,7 @@ fn selective_scan_matches_cpu_with_parts_absent() {
     });
 }
 
-/// The operands as papers list them, each with its gradient.
+/// The operands as in the papers and in `selective_scan_fn` of mamba-ssm, each a tensor with a gradient of its own.
 #[test]
 fn selective_scan_of_separate_operands_matches_cpu() {
     each_tier(|g| {
@@ -195,10 +197,11 @@ fn selective_scan_of_separate_operands_matches_cpu() {
             let spec = Scan { states: 5, softplus, has_d, has_bias, algorithm: None };
             let case = Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 5, r: 0 }, spec, has_z);
             let (Dims { s, b, l, e, n, .. }, (out, want)) = (case.dim, case.cpu());
-            let half = |values: &[f64], at: usize, width: usize| -> Vec<f64> {
+            // columns at·width .. (at + 1)·width of rows that are 2·width wide
+            let part = |values: &[f64], at: usize, width: usize| -> Vec<f64> {
                 values.chunks(2 * width).flat_map(|row| &row[at * width..][..width]).copied().collect()
             };
-            let narrow = |values: &[f64], at, width| half(values, at, width).into_iter().map(|v| v as f32).collect();
+            let narrow = |values: &[f64], at, width| part(values, at, width).into_iter().map(|v| v as f32).collect();
             let [b_, c]: [Vec<f32>; 2] = [0, 1].map(|at| narrow(&wide(&case.xdbl), at, n));
             let z: Option<Vec<f32>> = case.xz.as_ref().map(|xz| narrow(&wide(xz), 1, e));
             let mut leaves = vec![
@@ -212,8 +215,8 @@ fn selective_scan_of_separate_operands_matches_cpu() {
                 ("du", want.du),
                 ("ddelta", want.ddelta),
                 ("da_log", want.da_log),
-                ("db", half(&want.dxdbl, 0, n)),
-                ("dc", half(&want.dxdbl, 1, n)),
+                ("db", part(&want.dxdbl, 0, n)),
+                ("dc", part(&want.dxdbl, 1, n)),
             ];
             let mut optional = |is_there: bool, shape: &[usize], values: &[f32], name, want| {
                 is_there.then(|| {
@@ -263,7 +266,7 @@ fn selective_scan_in_f16_matches_cpu() {
                 let (s, has_z) = (1 + (i + 1) % 2, i != 3);
                 for (b, l, e) in [(1, 1, 4), (2, 37, 68), (1, 50, 140)] {
                     let spec = Scan { algorithm, ..Scan::mamba(n) };
-                    Case::random(Dims { s, b, l, e, n, r: i }, spec, has_z).in_half().check(g);
+                    Case::random(Dims { s, b, l, e, n, r: i }, spec, has_z).in_f16().check(g);
                 }
             }
         }
@@ -283,8 +286,8 @@ fn selective_scan_matches_cpu_at_random_sizes() {
     });
 }
 
-/// As many lanes share a channel as its states need: 1 to 16 lanes, not all of them full; channels to several
-/// workgroups.
+/// The number of lanes that share a channel follows from N: here 1 to 16 lanes, the last of them partly filled, and
+/// channels for several workgroups.
 #[test]
 fn selective_scan_matches_cpu_at_any_number_of_states() {
     each_tier(|g| {
@@ -298,7 +301,8 @@ fn selective_scan_matches_cpu_at_any_number_of_states() {
     });
 }
 
-/// E = 2, N = 2, L = 3, computed independently to six decimals; rows are channels or states, columns time.
+/// E = 2, N = 2, L = 3. The results were computed independently, to six decimals. Rows are channels or states, columns
+/// are time steps.
 #[test]
 fn selective_scan_worked_example() {
     let transpose = |rows: &[[f32; 3]]| (0..3).flat_map(|t| rows.iter().map(move |row| row[t])).collect::<Vec<_>>();
@@ -315,7 +319,7 @@ fn selective_scan_worked_example() {
         bias: vec![-0.5, 0.2],
         xz: Some(transpose(&[[0.0; 3], [0.0; 3], z[0], z[1]])),
         dout: transpose(&[[1.0, 0.5, -1.0], [0.2, -0.3, 1.0]]),
-        half: false,
+        f16: false,
     };
     let want = [
         ("out", transpose(&[[0.384281, 0.225387, 0.406848], [0.0, 0.460608, 0.006502]])),
@@ -354,7 +358,7 @@ fn selective_scan_worked_example() {
     });
 }
 
-/// The same bits every time: sums have one order.
+/// Results have the same bits in every run, because sums have a fixed order.
 #[test]
 fn selective_scan_repeats_exactly() {
     each_tier(|g| {

@@ -19,7 +19,7 @@ struct Dims {
 }
 
 impl Dims {
-    /// xz, conv_w, conv_b, x_proj, dt_proj, channel_params
+    /// The shapes of xz, conv_w, conv_b, x_proj, dt_proj, channel_params.
     fn shapes(self) -> [Vec<usize>; 6] {
         let Self { s, b, l, e, n, r, k } = self;
         [
@@ -38,8 +38,8 @@ fn with(v: &[Var], scan: Scan) -> Ssm {
     Ssm { conv_w, conv_b, x_proj, dt_proj, channel_params, scan }
 }
 
-/// conv1d → matmul → matmul → selective_scan in f64: out, and the gradients of xz, conv_w, conv_b, x_proj, dt_proj,
-/// channel_params.
+/// conv1d, matmul, matmul and selective_scan of the oracle in a row. Returns out, then the gradients of xz, conv_w,
+/// conv_b, x_proj, dt_proj, channel_params.
 fn oracle(
     dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, channel_params]: &[Vec<f64>; 6], dout: &[f64],
 ) -> [Vec<f64>; 7] {
@@ -83,26 +83,26 @@ fn oracle(
     [out, dxz, conv.dw, conv.dbias, proj.dw, dt.dw, dchannel_params]
 }
 
-/// With xz and what follows from it in f16 if `half`.
-fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
+/// `f16`: whether xz, the activations computed from it and their gradients are stored as f16.
+fn check(g: &Gpu, f16: bool, dim: Dims, algorithm: Option<Algorithm>) {
     let mut random = Random::new((dim.l * 31 + dim.e) as u64);
     let shapes = dim.shapes();
     let Dims { s, b, l, e, n, r, .. } = dim;
-    // scaled by fan-in, so that values stay near 1 from end to end as in a trained mixer
+    // weights scaled by 1/√fan_in, so that activations stay near 1 as in a trained mixer
     let scale = [1.0, 0.5, 0.5, (e as f32).powf(-0.5), (r as f32).powf(-0.5), 1.0];
     let mut values: [Vec<f32>; 6] =
         std::array::from_fn(|i| random.normal(shapes[i].iter().product()).iter().map(|v| v * scale[i]).collect());
     values[5][..s * e * n].copy_from_slice(&random.uniform(s * e * n, -1.0, 2.8));
     let mut dout = random.normal(b * l * e);
-    if half {
+    if f16 {
         round_to_f16(&mut values[0]);
         round_to_f16(&mut dout);
     }
     let leaves: Vec<Var> = (0..6).map(|i| leaf(g, &shapes[i], &values[i])).collect();
     let scan = Scan { algorithm, ..Scan::mamba(n) };
     let (out, grads) = run(g, &leaves, &dout, |r, v| {
-        r.set_precision(if half { Precision::Mixed } else { Precision::F32 });
-        if !half {
+        r.set_precision(if f16 { Precision::Mixed } else { Precision::F32 });
+        if !f16 {
             return ssm(r, &v[0], &with(v, scan));
         }
         let xz = to_f16(r, &v[0])?;
@@ -110,9 +110,9 @@ fn check(g: &Gpu, half: bool, dim: Dims, algorithm: Option<Algorithm>) {
         to_f32(r, &out)
     });
     let want = oracle(dim, &values.each_ref().map(|v| wide(v)), &wide(&dout));
-    // four kernels deep: each adds the rounding of sums over E, R, N or B·L terms of either sign and in f16 up to 2⁻¹¹
-    // of what it stores and of the operands of products
-    let (forward, backward) = if half { (2e-3, 4e-3) } else { (4e-6, 2e-5) };
+    // Four kernels in a row: each adds the rounding of sums over E, R, N or B·L terms of either sign. With f16, each
+    // also rounds what it stores and the operands of products by up to 2⁻¹¹.
+    let (forward, backward) = if f16 { (2e-3, 4e-3) } else { (4e-6, 2e-5) };
     close_l2(&format!("{dim:?} out"), &out, &want[0], forward);
     for (i, name) in ["dxz", "dconv_w", "dconv_b", "dx_proj", "ddt_proj", "dchannel_params"].iter().enumerate() {
         close_l2(&format!("{dim:?} {name}"), &grads[i], &want[i + 1], backward);
@@ -143,10 +143,10 @@ fn ssm_in_f16_matches_cpu() {
     as_hardware().iter().for_each(each);
 }
 
-/// Few launches is the point of the composed step. No hardware is needed to count them.
+/// Few launches are the purpose of `ssm`. A dry device counts them without an adapter.
 #[test]
 fn ssm_takes_4_launches_forward_and_9_backward() {
-    let g = Gpu::dry(Caps { software: true, ..Caps::portable() }); // products without split sums
+    let g = Gpu::dry(Caps { software: true, ..Caps::portable() }); // a product without split sums is one launch
     let dim = Dims { s: 2, b: 2, l: 98, e: 384, n: 16, r: 12, k: 4 };
     let v: Vec<Var> = dim.shapes().iter().map(|shape| Var::leaf(Tensor::input("leaf", shape))).collect();
     let step = |r: &mut Recorder| {

@@ -6,9 +6,8 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, run, wide};
 
-const EXACT: Tol = Tol { rel: 0.0, abs: 0.0 };
-
-/// `v` of `l` tokens per sample, ascending, and the inverse.
+/// Draws `v` of the `l` tokens of each sample. Returns their positions, ascending, and the inverse table: the place of
+/// each token among the drawn ones, or `u32::MAX`.
 fn indices(random: &mut Random, Dims { b, l, v, .. }: Dims) -> (Vec<u32>, Vec<u32>) {
     let (mut ids, mut inv) = (Vec::new(), vec![u32::MAX; b * l]);
     for b in 0..b {
@@ -40,38 +39,38 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     let ids_t = Tensor::from_indices(g, &[b, v], &ids).unwrap();
     let inv_t = Tensor::from_indices(g, &[b, l], &inv).unwrap();
     let leaf_table = || leaf(g, &[1, l, d], &table);
-    // one rounding of a sum of two; f32 sums of up to b or b·l normals, in parts
+    // two: one addition; many and most: f32 sums of up to b and b·l normals
     let two = Tol { rel: 1e-7, abs: 1e-7 };
     let many = Tol { rel: 1e-6, abs: 1e-6 * (b as f64).sqrt().max(2.0) };
     let most = Tol { abs: 1e-6 * ((b * l) as f64).sqrt().max(2.0), ..many };
 
     let (out, grads) = run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |r, x| tokens::gather(r, &x[0], &ids_t, &inv_t));
-    close("gather out", &out, &gather(dim, &wide(&all), &ids, None), EXACT);
+    close("gather out", &out, &gather(dim, &wide(&all), &ids, None), Tol::EXACT);
     let back = gather_backward(dim, &ids, &wide(&dsome));
-    close("gather dx", &grads[0], &back.dx, EXACT);
+    close("gather dx", &grads[0], &back.dx, Tol::EXACT);
 
-    // the first sample's tables for all
+    // one table, that of the first sample, for all samples
     let (ids_1, inv_1) = (&ids[..v], &inv[..l]);
     let one_ids = Tensor::from_indices(g, &[v], ids_1).unwrap();
     let one_inv = Tensor::from_indices(g, &[l], inv_1).unwrap();
     let (out, grads) =
         run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |r, x| tokens::gather(r, &x[0], &one_ids, &one_inv));
-    close("shared gather out", &out, &gather(dim, &wide(&all), &ids_1.repeat(b), None), EXACT);
-    close("shared gather dx", &grads[0], &gather_backward(dim, &ids_1.repeat(b), &wide(&dsome)).dx, EXACT);
+    close("shared gather out", &out, &gather(dim, &wide(&all), &ids_1.repeat(b), None), Tol::EXACT);
+    close("shared gather dx", &grads[0], &gather_backward(dim, &ids_1.repeat(b), &wide(&dsome)).dx, Tol::EXACT);
 
     let (out, grads) = run(g, &[leaf(g, &[b, v, d], &some), leaf_table()], &dsome, |r, x| {
         tokens::embed(r, &x[0], &x[1], &ids_t, &inv_t)
     });
     let positions = gather(dim, &vec![0.0; b * l * d], &ids, Some(&wide(&table)));
     close("embed out", &out, &sum(&wide(&some), &positions), two);
-    close("embed dx", &grads[0], &wide(&dsome), EXACT);
+    close("embed dx", &grads[0], &wide(&dsome), Tol::EXACT);
     close("embed dtable", &grads[1], &back.dtable, many);
 
     let leaves = [leaf(g, &[b, v, d], &some), leaf(g, &[d], &token), leaf_table()];
     let (out, grads) = run(g, &leaves, &dall, |r, x| tokens::restore(r, &x[0], &x[1], &x[2], &ids_t, &inv_t));
     close("restore out", &out, &restore(dim, &wide(&some), &inv, &wide(&token), Some(&wide(&table))), two);
     let back = restore_backward(dim, &inv, &wide(&dall));
-    close("restore dx", &grads[0], &back.dx, EXACT);
+    close("restore dx", &grads[0], &back.dx, Tol::EXACT);
     close("restore dmask_token", &grads[1], &back.dmask_token, most);
     close("restore dtable", &grads[2], &back.dtable, many);
 
@@ -79,7 +78,7 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
         run(g, &[leaf(g, &[b, l, d], &all), leaf_table()], &dall, |r, x| tokens::add_positions(r, &x[0], &x[1]));
     let repeated: Vec<f64> = wide(&table).repeat(b);
     close("positions out", &out, &sum(&wide(&all), &repeated), two);
-    close("positions dx", &grads[0], &wide(&dall), EXACT);
+    close("positions dx", &grads[0], &wide(&dall), Tol::EXACT);
     close("positions dtable", &grads[1], &back.dtable, many);
 }
 
@@ -89,8 +88,8 @@ fn tokens_match_cpu() {
         let sizes = [
             Dims { b: 1, l: 1, v: 1, d: 1 },
             Dims { b: 2, l: 7, v: 1, d: 5 },
-            Dims { b: 3, l: 13, v: 13, d: 7 },   // nothing masked
-            Dims { b: 131, l: 17, v: 9, d: 31 }, // sums of two and three stages
+            Dims { b: 3, l: 13, v: 13, d: 7 },   // no token is masked
+            Dims { b: 131, l: 17, v: 9, d: 31 }, // sums over samples in two stages, over samples and tokens in three
             Dims { b: 2, l: 196, v: 98, d: 192 },
         ];
         for (i, dim) in sizes.into_iter().enumerate() {
@@ -104,7 +103,8 @@ fn tokens_match_cpu() {
     });
 }
 
-/// 32768 workgroups of 256 elements and two elements more; small integers, so every sum is exact.
+/// Two elements more than a grid row covers (32768 workgroups of 256). The values are small integers, so sums are
+/// exact.
 #[test]
 fn tokens_fold_their_grid() {
     let Some(g) = gpu() else { return };
@@ -117,7 +117,7 @@ fn tokens_fold_their_grid() {
     let token = Var::constant(Tensor::from_slice(g, &[d], &vec![0.0; d]).unwrap());
     let swap = Tensor::from_indices(g, &[1, 2], &[1, 0]).unwrap();
     type Op<'a> = &'a dyn Fn(&mut Recorder, &Var, &Var) -> rowscan::Result<Var>;
-    /// Name, launcher, result, gradients of x and table.
+    /// Name, operator, expected result, expected gradients of x and table.
     type Case<'a> = (&'a str, Op<'a>, &'a [f32], [Option<&'a [f32]>; 2]);
     let cases: [Case<'_>; 4] = [
         ("gather", &|r, x, _| tokens::gather(r, x, &swap, &swap), &swapped, [Some(&swapped), None]),
@@ -142,7 +142,8 @@ fn tokens_fold_their_grid() {
     }
 }
 
-/// The first index past the end is out of range both ways: it gives a zero, no position, or the mask token.
+/// An index past the end is allowed. There `gather` returns 0, `embed` adds no position, `restore` puts the mask token,
+/// and no gradient flows.
 #[test]
 fn tokens_out_of_range_count_as_masked() {
     each_tier(|g| {
