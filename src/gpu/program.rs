@@ -36,8 +36,8 @@ impl Program {
     /// Plans the memory, allocates it, compiles the kernels and binds their arguments.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::error::Error::OutOfMemory) or [`Error::Limit`](crate::error::Error::Limit), before anything is allocated, if the
-    /// plan does not fit the adapter.
+    /// [`Error::OutOfMemory`](crate::error::Error::OutOfMemory) or [`Error::Limit`](crate::error::Error::Limit), before
+    /// anything is allocated, if the plan does not fit the adapter.
     pub fn new(recording: Recording) -> Result<Self> {
         let gpu = recording.gpu.clone();
         let plan = Plan::new(&recording)?;
