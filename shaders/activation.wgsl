@@ -7,7 +7,7 @@
 //   silu      y = x·σ(x)                                 dx = dy·σ(x)·(1 + x·(1 − σ(x)))
 //   softplus  y = x if x > 20 else ln(1 + eˣ)            dx = dy if x > 20 else dy·σ(x)
 //   relu      y = max(x, 0)                              dx = dy if x > 0 else 0
-//   saves     x: every derivative is computed from it. Backward assigns, never adds.
+//   saves     x, from which backward computes every derivative. Backward overwrites dx; it does not accumulate.
 //   threads   one invocation per element
 //   floor     8 bytes per element forward, 12 backward
 // uses lib/grid, lib/math

@@ -1,8 +1,8 @@
 // add — the sum of two tensors, element by element (a + b), or with DropPath on b (timm: a + drop_path(b)).
-//   a, b, y (n)   y = a + b;  da = db = dy, for which nothing is launched
+//   a, b, y (n)   y = a + b;  da = db = dy needs no launch
 //   drop_path_forward:   y = a + drop_path·b,  drop_path (n / per): DropPath's factor of each sample of `per`
 //                        elements;  da = dy
-//   drop_path_backward:  db = drop_path·dy. All kernels assign, never add. Saved: drop_path.
+//   drop_path_backward:  db = drop_path·dy. It overwrites db and does not accumulate. Saves drop_path.
 // One invocation per element. Floor: 12 bytes per element, drop_path_backward 8.
 // uses lib/grid
 struct Params { n: u32, per: u32 }

@@ -4,24 +4,28 @@
 //             v_at on; inside a row head-major (H, DH). Self-attention has all six in one qkv and one dqkv,
 //             cross-attention in q and kv.
 //             out, dout (B, Lq, H, DH)   lse, delta (B, H, Lq)   C = H·DH
-//             regions: the region of each token (L), then (least, largest) of every 8 tokens. Query i sees key j if
-//             mask = 0: always; 1: region(j) <= region(i) (row-causal: MAP's decoder); 2: region(j) = region(i).
+//             regions: the region of each token (L), then the (least, largest) region of every 8 tokens. Query i sees
+//             key j if mask = 0: always; 1: region(j) <= region(i) (row-causal, as in MAP's decoder); 2: region(j) =
+//             region(i).
 //   forward   x = scale·q_i·k_j where seen   lse_i = ln Σ_j exp x   out_i = Σ_j P·v_j,  P = exp(x − lse_i)
 //   backward  delta_i = dout_i·out_i   dx = P·(dout_i·v_j − delta_i)
-//             dq_i = scale·Σ_j dx·k_j   dk_j = scale·Σ_i dx·q_i   dv_j = Σ_i P·dout_i.   Assigns, never adds.
-//   saves     out and lse: from lse, P is one exp, without a second pass over the keys
-//   threads   A workgroup owns ROWS rows (queries; in backward_dkv keys) of one (b, h) and walks the other side in
-//             tiles of TILE rows. Tiles that none of its rows sees are skipped: what is masked out costs nothing.
-//             SPLIT invocations share a row, S4 vec4s of the head each, so that registers hold it. Tiles go through
-//             workgroup memory and are read as broadcasts; the SPLIT parts of a dot product meet there too.
-//             The running maximum rescales sums only when it grows.
+//             dq_i = scale·Σ_j dx·k_j   dk_j = scale·Σ_i dx·q_i   dv_j = Σ_i P·dout_i
+//             It overwrites the gradients and does not accumulate.
+//   saves     out and lse. With lse, backward computes P by one exp, without a second pass over the keys.
+//   threads   A workgroup owns ROWS rows of one (b, h): queries, or keys in backward_dkv. It walks the other side
+//             (keys, or queries in backward_dkv) in tiles of TILE rows. It skips tiles that none of its rows sees, so
+//             masked tiles cost nothing. SPLIT invocations share a row and hold S4 vec4s of the head each, so that a
+//             row fits into registers. Tiles go through workgroup memory, where all read the same address (a
+//             broadcast); the SPLIT parts of a dot product are added there too. Sums are rescaled only when the running
+//             maximum grows.
 //   HALF      1: q, k, v, out, dout, dq, dk and dv are f16, two per word, and DH is a multiple of 4. Arithmetic stays
 //             f32.
-//   floor     forward (backward), with `pairs` of query and key that see each other: 16 (36)·B·L·C bytes, as q k v are
-//             read and out is written once; half of that in f16. 4 (14)·B·pairs·C flops, 1 (2)·B·H·pairs exps.
+//   floor     forward (backward), where `pairs` counts the (query, key) pairs that the mask allows: 16 (36)·B·L·C
+//             bytes, because q, k and v are read and out is written once; half of that in f16. 4 (14)·B·pairs·C flops,
+//             1 (2)·B·H·pairs exps.
 //   tried     ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2
 //             busy cores, which says little about a GPU:
-//             1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; at 64 over 16 KiB
+//             1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; 64 takes > 16 KiB
 //             2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept up to 64 forward, 32 backward: fewer registers, slower here
 //             4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for wider heads
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), f32, base, batch 128: L 98, heads of 64, SPLIT 2 | 4:
@@ -33,7 +37,7 @@ const S4 = (D4 + SPLIT - 1u) / SPLIT;    // vec4s of a slice: the part of a head
 const W4 = S4 * SPLIT;                   // vec4s of a head, padded
 const WG = ROWS * SPLIT;
 const EXACT = DH % 4u == 0u && W4 == D4; // no padding
-const PARTS = max((min(SPLIT, 2u) - 1u) * TILE * WG, 1u); // 1, a placeholder, where rows are not split
+const PARTS = max((min(SPLIT, 2u) - 1u) * TILE * WG, 1u); // 1 (unused) if SPLIT = 1: an array cannot be empty
 @group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
 var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k; in backward_dkv of q
 var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v; in backward_dkv of dout
@@ -41,7 +45,7 @@ var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·
 var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
 
-// Stores columns c..c+4 of the head that starts at `at`, but none past its end.
+// Stores columns c..c+4 of the head that starts at `at`, except those past its end.
 fn put_out4(at: u32, c: u32, x: vec4<f32>) {
     for (var n = 0u; n < 4u; n += 1u + HALF) {
         if c + n < DH { put_out(at + c + n, vec2(x[n], x[n + HALF])); }
@@ -53,7 +57,7 @@ fn put_grad4(at: u32, c: u32, x: vec4<f32>) {
     }
 }
 
-// Loads a tile: the n rows from `first` on; the rest of TILE repeats the last one.
+// Loads a tile: the n rows from `first` on. Rows n..TILE of the tile repeat the last one.
 fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
     workgroupBarrier();                  // the previous tile has been read
     for (var e = tid; e < TILE * W4; e += WG) {
@@ -139,7 +143,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     if c0 == 0u { lse[my.group * p.lq + i] = most + log(sum); }
 }
 
-// P where seen, else 0, to look at (attention maps): one invocation per (b, h, i, j).
+// Attention maps, for people to look at: P for keys that the query sees, else 0. One invocation per (b, h, i, j).
 @compute @workgroup_size(64)
 fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let n = grid_row(wid) * 64u + tid;
@@ -158,7 +162,7 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     probs[n] = w;
 }
 
-// delta: one invocation per (b, i, h). ROUND = 1: of dout rounded to f16, for attention_coop.wgsl.
+// delta: one invocation per (b, i, h). ROUND = 1: dout is rounded to f16 first, as attention_coop.wgsl needs.
 @compute @workgroup_size(64)
 fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let n = grid_row(wid) * 64u + tid;
@@ -218,7 +222,7 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     for (var c = 0u; c < S4; c++) { put_grad4(q_at(my.b, my.h, i), (c0 + c) * 4u, p.scale * acc[c]); }
 }
 
-// dk and dv: as backward_dq with the sides exchanged, rows are keys and tiles are queries.
+// dk and dv: as backward_dq with the sides exchanged. Rows are keys, and tiles hold queries.
 @compute @workgroup_size(WG)
 fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let my = owned(wid, p.lk);

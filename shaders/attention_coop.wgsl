@@ -1,27 +1,32 @@
 // attention_coop — attention.wgsl on cooperative matrices (CUDA: tensor cores): operands rounded to f16, sums in f32.
-//   Scalars, shapes, masks, saved tensors, assignment and HALF are those of attention.wgsl; softmax stays f32.
-//   q, k, v and dout are rounded on their way. So is the left factor of each product with v, dout, k and q:
+//   Scalars, shapes, masks, saved tensors and HALF are those of attention.wgsl. The softmax stays in f32. Gradients are
+//   overwritten, not accumulated.
+//   q, k, v and dout are rounded to f16 when loaded. So is the left factor of each product with v, dout, k and q:
 //     e = exp(x − most_i), at most 1      out_i = Σ_j f16(e)·v_j / Σ_j e         most_i = max_j x_ij
 //                                         lse_i = most_i + ln Σ_j e
-//     P = exp(x − lse_i)                  dv_j  = Σ_i f16(P·2¹⁰)·dout_i / 2¹⁰    many keys: small P; f16 ends at 2⁻²⁴
+//     P = exp(x − lse_i)                  dv_j  = Σ_i f16(P·2¹⁰)·dout_i / 2¹⁰
 //     dx = P·(dout_i·v_j − delta_i)       dq_i  = scale·Σ_j f16(dx)·k_j         dk_j = scale·Σ_i f16(dx)·q_i
-//   Each rounding is off by at most 2⁻¹¹ of the number. delta uses the rounded dout: the dx of a query then sum to 0.
-//   Numbers larger than 65504 become infinite, and so do others in the same tile: dynamic loss scaling sees it
-//   (loss_scale.wgsl).
-//   threads   A workgroup of 4 subgroups of LANES owns 4·FRAG rows (queries; in backward_dkv keys) of one (b, h). A
-//             subgroup holds FRAG of them as fragments, and the sums of its results. Columns of the head are padded
-//             with 0 to whole fragments. The other side comes in tiles of TILE rows as f16 through workgroup memory;
-//             tiles that no row sees are skipped.
-//             Elements of a fragment cannot be accessed, so scores go through workgroup memory, column by column.
-//             Element m·LANES + lane of a subgroup's FRAG × TILE scores is of row lane % FRAG, so LANES/FRAG
-//             invocations share the columns of a row. (Where LANES < FRAG, an invocation has the EACH rows lane, lane +
-//             LANES, … in turn.)
+//   P is multiplied by 2¹⁰ because it is small if there are many keys, and the least f16 is 2⁻²⁴.
+//   Each rounding has a relative error of at most 2⁻¹¹. delta is computed from the rounded dout, so that the dx of a
+//   query sum to 0. Numbers larger than 65504 become infinite, and so do others in the same tile; dynamic loss scaling
+//   (loss_scale.wgsl) finds this in the gradients.
+//   threads   A workgroup of 4 subgroups of LANES owns 4·FRAG rows of one (b, h): queries, or keys in backward_dkv. A
+//             subgroup holds FRAG of these rows, and the sums of their results, in fragments. Columns of a head are
+//             padded with 0 to whole fragments. The other side comes in tiles of TILE rows, as f16 through workgroup
+//             memory; tiles that no row sees are skipped.
+//             A kernel cannot access single elements of a fragment, so scores go through workgroup memory, column by
+//             column. Element m·LANES + lane of a subgroup's FRAG × TILE scores belongs to row lane % FRAG, so
+//             LANES/FRAG invocations share the columns of a row. (If LANES < FRAG, an invocation has the EACH rows
+//             lane, lane + LANES, … in turn.)
 //             Rows past the end repeat the last one and are not stored; columns past the end are hidden.
-//             Subgroups as in matmul_coop.wgsl. Heads of 128 in fragments of 16 take 30.5 KiB of workgroup memory.
-//   floor     as attention.wgsl, flops at the f16 rate
-//   tried     forward walks the keys twice, first for most_i. A running maximum would rescale sums that are fragments,
-//             each time through workgroup memory. The first walk needs neither exp nor v. Not timed against the other.
-//             Scores and dout·v side by side would save a barrier a tile but cost TILE/2: over 32 KiB at heads of 64.
+//             The requirements on subgroups are those of matmul_coop.wgsl. Heads of 128 in fragments of 16 take 30.5
+//             KiB of workgroup memory.
+//   floor     as attention.wgsl, with flops at the f16 rate
+//   tried     forward walks the keys twice, the first time for most_i alone, which needs neither exp nor v. With a
+//             running maximum it would walk once, but rescale its sums, which are fragments, through workgroup memory
+//             each time. The two were not timed against each other.
+//             Storing scores and dout·v side by side would save one barrier per tile but halve TILE, because they would
+//             take over 32 KiB at heads of 64.
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), mixed, base, 98 × 128: heads of 64, forward 0.452 ms,
 //             backward 1.023 (f32 0.537, 1.438; SDPA bf16 0.033, 0.129); the decoder's mask, heads of 12, 0.591, 0.992
 //             (f32 0.271, 0.686).
@@ -34,27 +39,27 @@ const FD = (DH + FRAG - 1u) / FRAG;                // fragments across a head
 const FT = TILE / FRAG;                            // fragments along the rows of a tile
 const SIZE = FRAG * FRAG;
 const D4 = FD * FRAG / 4u;
-const LD = FD * FRAG + 8u;                         // from row to row, padded by 8: fewer bank conflicts
-const BEHIND = TILE * LD;                          // the second operand of a tile lies from here on
+const LD = FD * FRAG + 8u;                         // stride of rows, padded by 8 for fewer bank conflicts
+const BEHIND = TILE * LD;                          // start of a tile's second operand
 const OWN = FRAG * TILE;                           // scores of a subgroup
 const MINE = OWN / LANES;                          // scores of an invocation
 const EACH = (FRAG + LANES - 1u) / LANES;          // rows of an invocation
 const HELD = EACH * LANES;
 const SHIFT = 1024.0;
 const LEAST = -1e30;
-const STORED = 1u + HALF;                          // elements that an invocation stores at once
+const STORED = 1u + HALF;                          // elements that an invocation stores together: one word
 var<workgroup> sh_ab: array<f16, max(2u * TILE, ROWS) * LD>;
-var<workgroup> sh_x: array<f32, ROWS * TILE>;      // scores, then dout·v; at the end results
+var<workgroup> sh_x: array<f32, ROWS * TILE>;      // scores, then dout·v; at the end the results
 var<workgroup> sh_p: array<f16, ROWS * TILE>;      // left factor of the product with the tile
-var<workgroup> sh_row: array<f32, 4u * HELD>;      // one number of each invocation and row of it
-var<workgroup> sh_region: array<u32, TILE>;        // of the tile's rows, like the next two
+var<workgroup> sh_row: array<f32, 4u * HELD>;      // one number per invocation and per row that it shares
+var<workgroup> sh_region: array<u32, TILE>;        // this and the next two: one value per row of the tile
 var<workgroup> sh_lse: array<f32, TILE>;
 var<workgroup> sh_delta: array<f32, TILE>;
 alias Rows = array<Lhs, FD>;
 alias Sums = array<Sum, FD>;
 alias Each = array<f32, EACH>;
 
-// stage_*: `count` rows from `first` on, as f16 to `at` in sh_ab. keep stores four columns of them.
+// stage_* loads `count` rows from `first` on, and stores them as f16 from `at` on in sh_ab. keep stores four columns.
 fn keep(at: u32, e: u32, x: vec4<f32>) {
     let h = vec4<f16>(x);
     let to = at + e / D4 * LD + e % D4 * 4u;
@@ -83,23 +88,23 @@ fn stage_v(tid: u32, b: u32, h: u32, first: u32, count: u32, at: u32) {
 fn stage_region(tid: u32, first: u32, n: u32) {
     for (var c = tid; c < TILE; c += THREADS) { sh_region[c] = region(first + min(c, n - 1u)); }
 }
-// Whether column c of a tile of n rows is past the end or not seen.
+// Whether column c of the scores, which is row c of a tile of n rows, is past the end or masked.
 fn hidden(sees: vec2<u32>, c: u32, n: u32) -> bool { return c >= n || apart(sees, vec2(sh_region[c])); }
 
-// Row r of an invocation, counted within its subgroup's rows.
+// Index, within the subgroup's FRAG rows, of row r of an invocation.
 fn own_row(tid: u32, r: u32) -> u32 { return (r * LANES + tid % LANES) % FRAG; }
 fn own_rows(tid: u32, first: u32, end: u32) -> array<u32, EACH> {
     var rows: array<u32, EACH>;
     for (var r = 0u; r < EACH; r++) { rows[r] = min(first + tid / LANES * FRAG + own_row(tid, r), end - 1u); }
     return rows;
 }
-// Puts the values of all invocations into sh_row: those of row i of subgroup s at s·HELD + i, i + FRAG, …
+// Stores the values of all invocations in sh_row. The values of row i of subgroup s are at s·HELD + i, i + FRAG, …
 fn share(tid: u32, values: ptr<function, Each>) {
     for (var r = 0u; r < EACH; r++) { sh_row[tid / LANES * HELD + r * LANES + tid % LANES] = (*values)[r]; }
     workgroupBarrier();
 }
 
-// Loads a subgroup's rows of the block staged at 0 into fragments.
+// Loads a subgroup's rows from the block staged at the start of sh_ab into fragments.
 fn take(rows: ptr<function, Rows>, sub: u32) {
     workgroupBarrier();
     for (var f = 0u; f < FD; f++) { (*rows)[f] = coopLoadT<Lhs>(&sh_ab[sub * FRAG * LD + f * FRAG], LD); }
@@ -138,7 +143,7 @@ fn show(sums: ptr<function, Sums>, sub: u32, f: u32) {
     coopStoreT(sum, &sh_x[to], stride);
     workgroupBarrier();
 }
-// Stores `by` times the results: n rows from `at` on, `row` floats apart.
+// Stores the results times `by`: n rows from `at` on, `row` elements apart.
 fn put_grads(sums: ptr<function, Sums>, tid: u32, at: u32, row: u32, n: u32, by: f32) {
     let sub = tid / LANES;
     for (var f = 0u; f < FD; f++) {
@@ -208,7 +213,7 @@ fn forward(wid: vec3<u32>, tid: u32) {
         workgroupBarrier();
         gather(&outs, sub, BEHIND);
     }
-    workgroupBarrier();                  // most has been read by all
+    workgroupBarrier();                  // all have read the maxima in sh_row
     share(tid, &sum);
     for (var r = 0u; r < EACH; r++) {
         sum[r] = 0.0;
@@ -278,7 +283,7 @@ fn backward_dq(wid: vec3<u32>, tid: u32) {
     put_grads(&dq, tid, q_at(my.b, my.h, my.first), p.q_row, p.lq - my.first, p.scale);
 }
 
-// As backward_dq with the sides exchanged: rows are keys and tiles are queries.
+// As backward_dq with the sides exchanged: rows are keys, and tiles hold queries.
 fn backward_dkv(wid: vec3<u32>, tid: u32) {
     let my = owned(wid, p.lk);
     if my.group >= p.groups { return; }

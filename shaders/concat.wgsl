@@ -2,7 +2,7 @@
 //   shapes    part i (rows, width_i)   y, x (rows, ld)   out (rows, width_0)
 //   forward   y[r, start_i + c] = part_i[r, c]; columns that no part covers are 0       dpart_i = narrow(dy)
 //   narrow    out[r, c] = x[r, start_0 + c]                              dx = forward with the one part dout
-//   saves     nothing. Assigns, never adds.
+//   saves     nothing. Gradients are overwritten, not accumulated.
 //   threads   one invocation per word of the result
 //   floor     8 bytes per element of the result
 // HALF = 1: everything is f16, two in a word; widths and starts are even and the scalars count words. The words are
@@ -10,7 +10,7 @@
 struct Params {
     n: u32, ld: u32,
     start_0: u32, start_1: u32, start_2: u32, start_3: u32,
-    width_0: u32, width_1: u32, width_2: u32, width_3: u32,      // 0 for a part that is absent
+    width_0: u32, width_1: u32, width_2: u32, width_3: u32,      // 0 for an absent part
 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -27,7 +27,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let i = grid_row(wid) * WG + tid;
     if i >= p.n { return; }
     let row = i / p.ld;
-    let at = vec4(i % p.ld) - vec4(p.start_0, p.start_1, p.start_2, p.start_3);  // wraps in front of a part
+    let at = vec4(i % p.ld) - vec4(p.start_0, p.start_1, p.start_2, p.start_3);  // huge (wrapped) before a part
     var word = 0u;
     if at.x < p.width_0 { word = a[row * p.width_0 + at.x]; }
     if at.y < p.width_1 { word = b[row * p.width_1 + at.y]; }

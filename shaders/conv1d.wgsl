@@ -8,11 +8,12 @@
 //             dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (over each run of tokens into part, then over runs, in fixed order)
 //             The z half of dxz: `backward` writes 0. `backward_gated` writes the gradient of the gate that follows in
 //             a Mamba mixer, dz = dout·out·SiLU'(z)/SiLU(z), with out = y·SiLU(z) and dout (B, L, E)
-//             (selective_scan_backward.wgsl), which saves the launch of that file's `gate`. All assign, none adds.
-//   saves     only its inputs: c is computed again
-//   threads   A lane walks two channels through a run of `run` tokens with a window x[τ..τ+K) in registers. s = 0 reads
-//             this window for token τ+K−1, s = 1 for token τ: one load serves both directions.
-//             In f32 the two channels are WG apart, so that neighboring lanes load neighbors.
+//             (selective_scan_backward.wgsl), which saves the launch of that file's `gate`. Gradients are overwritten,
+//             not accumulated.
+//   saves     only its inputs: backward computes c again
+//   threads   A lane walks two channels through a run of `run` tokens, with a window x[τ..τ+K) in registers. s = 0
+//             reads this window for token τ+K−1, and s = 1 reads it for token τ, so one load serves both directions.
+//             In f32 the two channels are WG apart, so that neighboring lanes load neighboring numbers.
 //   HALF      1: xz, u, du, dxz, out and dout are f16. The two channels are neighbors, in one word; E is even.
 //   floor     per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that
 //   measured  base, 98 × 128, NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): forward 0.096 ms, backward 0.241
@@ -38,7 +39,7 @@ const WG = 64u;
 var<private> x: array<vec2<f32>, K>;              // x[τ..τ+K)
 var<private> taps: array<vec2<f32>, S * K>;
 
-// The two channels of a lane. The second one may be past E; then it is not stored.
+// The two channels of a lane. If the second one is past E, it is not stored.
 fn channels(tile: u32, tid: u32) -> vec2<u32> {
     if HALF == 1u { return tile * 2u * WG + 2u * tid + vec2(0u, 1u); }
     return tile * 2u * WG + tid + vec2(0u, WG);
@@ -78,7 +79,7 @@ fn put_dxz(row: u32, e: vec2<u32>, v: vec2<f32>) {
     if e.y < p.e { dxz[row + e.y] = bitcast<u32>(v.y); }
 }
 
-// Moves the window on, so that it ends with token t. Tokens outside of the sequence read 0; a negative t wraps to a
+// Moves the window, so that it ends with token t. Tokens outside of the sequence count as 0. A negative t wraps to a
 // huge number and so is outside too.
 fn slide(b: u32, t: u32, e: vec2<u32>) {
     for (var k = 1u; k < K; k++) { x[k - 1u] = x[k]; }
@@ -145,12 +146,12 @@ fn backward_gated(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocati
     }
 }
 
-// The rows (B, L) of the workgroup's run: the first one and the one past the last.
+// Rows of the workgroup's run in an array (B·L, ..): (first, last + 1).
 fn rows_of(wid: vec3<u32>) -> vec2<u32> {
     let first = wid.z * p.l + wid.y * p.run;
     return vec2(first, min(first + p.run, (wid.z + 1u) * p.l));
 }
-// Writes the x half of dxz, and the run's share of dw and dbias into part.
+// Writes the x half of dxz, and to part the sums for dw and dbias over the run.
 fn walk_back(wid: vec3<u32>, tid: u32) {
     let e = channels(wid.x, tid);
     let first = wid.y * p.run;
@@ -162,9 +163,9 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
     let count = min(p.run, p.l - first);
     for (var i = 0u; i < count + 2u * (K - 1u); i++) {
         let top = first + i - (K - 1u);     // the window's last token
-        let tau = top - (K - 1u);           // its first: a token of the run from i = 2(K−1) on
+        let tau = top - (K - 1u);           // the window's first token; within the run from i = 2(K−1) on
         slide(b, top, e);
-        if i < K - 1u { continue; }         // not full yet
+        if i < K - 1u { continue; }         // the window is not full yet
         for (var s = 0u; s < S; s++) {
             let t = select(tau, top, s == 0u);
             var v = vec2(0.0);
@@ -174,7 +175,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
             }
             for (var k = 1u; k < K; k++) { dc[s * K + k - 1u] = dc[s * K + k]; }
             dc[s * K + K - 1u] = v;
-            if t - first < count {          // a token outside of the run belongs to another run's sums
+            if t - first < count {          // tokens outside of this run belong to the sums of other runs
                 for (var k = 0u; k < K; k++) { sums[s * (K + 1u) + k] += v * under(s, k); }
                 sums[s * (K + 1u) + K] += v;
             }
@@ -195,7 +196,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
     }
 }
 
-// Sums part over its rows: 32 columns by 8 interleaved groups of rows a workgroup, in a fixed order.
+// Sums part over its rows in a fixed order. A workgroup takes 32 columns and 8 interleaved groups of rows.
 var<workgroup> sh_sum: array<f32, 256>;
 @compute @workgroup_size(256)
 fn sum(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {

@@ -1,9 +1,10 @@
 // cross_entropy — cross-entropy against the soft targets of mixup and label smoothing (timm's SoftTargetCrossEntropy).
 //   shapes    logits, targets, dlogits (B, K)     loss, dloss (B)
 //   forward   max = max_k logits,  z = Σ_k exp(logits − max),  total = Σ_k targets
-//             loss = (total·ln z − Σ_k targets·(logits − max))/B: a row's share; the sum over rows is the mean loss
-//   backward  dlogits = dloss/B·(exp(logits − max)/z·total − targets). Assigns, never adds.
-//   saves     stat (B) = (max, z, total). max and z stay apart: max + ln z would lose digits where logits are large.
+//             loss = (total·ln z − Σ_k targets·(logits − max))/B: a row's share, so that the mean loss is Σ_rows loss
+//   backward  dlogits = dloss/B·(exp(logits − max)/z·total − targets). Overwrites dlogits; does not accumulate.
+//   saves     stat (B) = (max, z, total). max and z are saved separately, because max + ln z loses digits if logits are
+//             large.
 //   threads   forward: one workgroup per row. backward: one invocation per element.
 //   floor     8 bytes per element forward, 12 backward
 // uses lib/grid, lib/reduce

@@ -1,21 +1,21 @@
 // diffusion — the loss of MAR's diffusion head (ADM's GaussianDiffusion with learned variance: MSE of the noise plus
 // the variational bound vb), the noising of its targets, and one step of DDPM sampling (p_sample).
 //   shapes    x0 (n, C)   eps, noised (rows, C)   t (rows) u32   loss, dloss (rows)   waves (T, F), time (rows, F)
-//             x (n, C)   pred, dpred (rows, ld): ε̂ | v, or ε̂ alone (ld = C), then without vb
+//             x (n, C)   pred, dpred (rows, ld): ε̂ | v (ld = 2C), or ε̂ alone (ld = C), and then the loss has no vb
 //             Row r of eps, noised, t, pred and loss belongs to row r mod n of x0.
 //             table (T) = (√ᾱ, √(1−ᾱ), Δ, κ),  Δ = ln β − ln β̃,  κ = β/((1−β)·(1−ᾱ_{t−1}));  row 0: ln β̃ instead of κ
 //   add_noise noised = √ᾱ·x0 + √(1−ᾱ)·eps          embed_time  time = waves[t], the cosines and sines of step t
 //   forward   loss = scale·mean_c (d² + vb/ln 2),  d = ε̂ − eps. The model's log variance is ln β̃ + a,
 //             a = Δ·(v + 1)/2
-//     t > 0   vb = ½(a − 1 + e^−a·(1 + κ·d²)), the KL divergence from the posterior, whose mean differs by d alone
-//     t = 0   vb = −ln(Φ(high) − Φ(low)), the likelihood of the pixel's bin, at least 1e-12
-//             high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2). The bin is open above if x0 > 0.999, below if
-//             x0 < −0.999.  Φ(x) = σ(2·√(2/π)·(x + 0.044715·x³))
-//   backward  dε̂ = dloss·scale/C·2d     dv = dloss·scale/C·Δ/2/ln 2·dvb/da     (vb sends no gradient to ε̂, as in ADM)
+//     t > 0   vb = ½(a − 1 + e^−a·(1 + κ·d²)), the KL divergence from the posterior; the means differ only through d
+//     t = 0   vb = −ln(Φ(high) − Φ(low)), from the likelihood of the pixel's bin, which is at least 1e-12
+//             high, low = (√(1−ᾱ)/√ᾱ·d ± 1/255)·e^(−(ln β̃ + a)/2). The bin has no upper end if x0 > 0.999, and no
+//             lower end if x0 < −0.999.  Φ(x) = σ(2·√(2/π)·(x + 0.044715·x³))
+//   backward  dε̂ = dloss·scale/C·2d     dv = dloss·scale/C·Δ/2/ln 2·dvb/da     (ADM detaches ε̂ in vb, and so do we)
 //   denoise   x = s2·x̂0 + s3·x + s6·e^((s4 + s5·(v + 1)/2)/2)·eps, in place;  x̂0 = s0·x + s1·ε̂, clamped to ±s7;
-//             v = −1 if pred has none. step (8) = s0..s7 = (1, −√(1−ᾱ))/√ᾱ, the two weights of the posterior's mean,
+//             v = −1 if pred has no v. step (8) = s0..s7 = 1/√ᾱ, −√(1−ᾱ)/√ᾱ, the two weights of the posterior's mean,
 //             ln β̃, Δ, temperature (0 at the last step), bound
-//   saves     only its inputs. Backward assigns, never adds.
+//   saves     only its inputs. Backward overwrites dpred; it does not accumulate.
 //   threads   forward: one workgroup per row. The others: one invocation per element.
 //   floor     per element: 12 bytes forward, 20 backward (with v), 8 add_noise and embed_time
 // uses lib/grid, lib/reduce, lib/math
@@ -58,8 +58,8 @@ fn bound(step: u32, d: f32, v: f32, pixel: f32) -> vec2<f32> {
     let off = s.y / s.x * d;
     let high = (off + 1.0 / 255.0) * rate;
     let low = (off - 1.0 / 255.0) * rate;
-    // Φ(high) − Φ(low), taken in the tail where both are small, so that nothing cancels. An open end has Φ = 1 or 0
-    // and no slope.
+    // Φ(high) − Φ(low), computed in the tail where both terms are small, so that no digits cancel. At an open end Φ is
+    // 1 or 0, and its slope is 0.
     var chance = select(cdf(high) - cdf(low), cdf(-low) - cdf(-high), low + high > 0.0);
     var slope = -0.5 * (high * pdf(high) - low * pdf(low));
     if pixel < -0.999 {

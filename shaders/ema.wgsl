@@ -1,8 +1,8 @@
-// ema — a running combination of flat arrays, element by element: average <- keep·average + take·x.
+// ema — a weighted sum kept in place, element by element, over flat arrays: average <- keep·average + take·x.
 //   average, x (n)     factors (2) = (keep, take), in a buffer so that a replayed program can use other values
 //   (m, 1−m)              the exponential moving average of weights (timm's ModelEma, MoCo's momentum encoder)
 //   (0, c), (1, c), …     c·Σ over several x; keep = 0 ignores the old average even if it is NaN
-// No gradients. One invocation per element. Floor: 12 bytes per element.    uses lib/grid
+// No backward. One invocation per element. Floor: 12 bytes per element.    uses lib/grid
 struct Params { n: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;

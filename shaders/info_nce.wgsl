@@ -5,12 +5,13 @@
 //   forward   pos = rate·q·key,  most = max(pos, max_j rate·dots),  z = exp(pos − most) + Σ_j exp(rate·dots − most)
 //             loss = (ln z − (pos − most))/B: the share of a row; the sum over rows is the mean loss
 //   backward  ddots = dloss·rate/B·exp(rate·dots − most)/z     dpos = dloss·rate/B·(exp(pos − most)/z − 1)·key
-//             dq = ddots·queue + dpos, by matmul. key and queue have no gradient. Assigns, never adds.
-//   enqueue   row ((step − 1)·B + b) mod K of the queue becomes key b: first in, first out. The place follows from the
-//             step, so that no pointer (MoCo's queue_ptr) has to be kept.
-//   saves     stat (B) = (most, z, pos) and dots. Backward reads queue again: enqueue has to wait until it has run.
+//             dq = ddots·queue + dpos, by matmul. key and queue have no gradient. Gradients are overwritten, not
+//             accumulated.
+//   enqueue   row ((step − 1)·B + b) mod K of the queue becomes key b: first in, first out. The row follows from the
+//             step, so that no pointer (MoCo's queue_ptr) has to be stored.
+//   saves     stat (B) = (most, z, pos) and dots. Backward reads the queue again, so enqueue must run after backward.
 //   threads   forward: one workgroup per row. The others: one invocation per element.
-//   floor     4·B·K bytes forward, 8·B·K backward, and what the two products move
+//   floor     4·B·K bytes forward, 8·B·K backward, without the two matrix products
 // uses lib/grid, lib/reduce, lib/step
 struct Params { b: u32, k: u32, d: u32, rate: f32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,8 +1,8 @@
 // l2_norm — rows scaled to unit length (F.normalize(x, dim=-1)).
 //   shapes    x, y, dx, dy (rows, D)   rate (rows)
 //   forward   y = x·r,  r = 1/max(‖x‖, 1e-12)
-//   backward  dx = r·(dy − y·(y·dy));  where ‖x‖ < 1e-12, r is a constant and dx = r·dy. Assigns, never adds.
-//   saves     y (the caller reads it anyway) and rate = r
+//   backward  dx = r·(dy − y·(y·dy));  if ‖x‖ < 1e-12, r is a constant and dx = r·dy. dx is overwritten.
+//   saves     y, which the caller keeps anyway, and rate = r
 //   threads   one workgroup per row
 //   floor     8 bytes per element forward, 12 backward
 // uses lib/grid, lib/reduce

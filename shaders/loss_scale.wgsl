@@ -2,16 +2,16 @@
 //   shapes    state (5) = level, good, skipped, correction1, correction2; all 0 before the first step.   clip (4)
 //             out (n)   parts (n): sums of squares of the scaled gradients (adamw.square_sum)
 //   scale     2^(16 + level), 2^16 at first, halved when a gradient overflows, doubled after `growth` good steps.
-//             The numbers are GradScaler's; growth is 2000. A power of two costs no bit of a gradient.
+//             The numbers are GradScaler's; growth is 2000. Multiplying by a power of two does not round a gradient.
 //   seed      out[i] = value·scale: backward starts from it instead of from value
 //   judge     norm = √(Σ parts) / scale
 //     finite  correction_j <- β_j·correction_j + (1−β_j), which is 1 − β_j^t after t steps taken
-//             good <- good + 1;  at `growth` good steps in a row level <- level + 1, at most 8, and good <- 0
+//             good <- good + 1;  after `growth` good steps in a row level <- level + 1, at most 8, and good <- 0
 //             clip = min(1, max_norm / (norm + 1e-6)) / scale, norm, correction1, correction2
 //     else    level <- level − 1, at least −30;  good <- 0;  skipped <- skipped + 1
-//             clip = 0, 0, correction1, correction2;  adamw leaves all as it is where clip[0] = 0
-//   No gradients.
-//   threads   seed: one invocation per element. judge: one workgroup, a fixed order.
+//             clip = 0, 0, correction1, correction2;  adamw takes no step if clip[0] = 0
+//   No backward.
+//   threads   seed: one invocation per element. judge: one workgroup, which sums in a fixed order.
 //   floor     one launch each
 // uses lib/reduce
 struct Params { n: u32, value: f32, rate1: f32, rate2: f32, max_norm: f32, growth: f32 }
@@ -39,7 +39,7 @@ fn judge(t: Thread) {
     if t.tid != 0u { return; }
     let level = state_out[0];
     let scale = scale_of(level);
-    // Tested by bits: compilers may assume that a compared float is not NaN.
+    // Tests the bits of sum: compilers may assume that a compared float is not NaN.
     if (bitcast<u32>(sum) & 0x7f800000u) == 0x7f800000u {
         state_out[0] = max(level - 1.0, -30.0);
         state_out[1] = 0.0;

@@ -1,36 +1,37 @@
 // matmul — a batch of matrix products with an epilogue: F.linear and its gradients (cuBLAS GEMM), in f32.
 //   v[s,m,n] = Σ_k a·b (+ bias[s,n]) (+ residual[s,m,n])   s < batch, m < M, n < N, k < K
 //   ACT       0     c = v
-//             1, 2  c = act(v), act = GELU, SiLU (lib/math). If act_at > 0, act(v) lies from there on and v in front.
+//             1, 2  c = act(v), act = GELU, SiLU (lib/math). If act_at > 0, c holds v, and act(v) from act_at on.
 //             3, 4  c = (Σ_k a·b)·act'(residual), act = GELU, SiLU:  residual is the v that act was applied to
 //   FORM      a            b            used for y = x·wᵀ
 //   0 Nt      a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
-//   1 Nn      a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: the gradient that dx has collected so far)
+//   1 Nn      a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: the gradient of x that is accumulated so far)
 //   2 Tn      a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (K is long: see splits)    dbias = column sum of dy (reduce.wgsl)
-//   shapes    c, residual [m·ldc+n];  s adds a_stride, b_stride, c_stride;  bias (batch, N), dense
-//             a, b, c and residual may hold f16 (A16, B16, C16, R16 = 1). In mixed precision an activation that only
+//   shapes    c, residual [m·ldc+n];  batch s starts at s·a_stride, s·b_stride, s·c_stride;  bias (batch, N), dense
+//             a, b, c and residual hold f16 if A16, B16, C16, R16 = 1. In mixed precision an activation that only
 //             products read is stored as f16, because a product would round it anyway.
-//   saves     nothing. Assigns, never adds.
-//   threads   An invocation computes 8×8 of c as four 4×4 blocks in registers; a workgroup, TILE_M·TILE_N/64 of them,
-//             one tile.
-//             direct   operands straight from global memory, no barrier: for CPUs, where a barrier costs more than a
-//                      load. Tiles of 64×64.
-//             tiled    16 k at a time through workgroup memory (64×64: 8.5 KiB) while the next 16 are loaded: for GPUs.
-//                      An invocation loads one 4×4 block of a, of b, or of both. The tile is tuned:
-//                      src/ops/matmul/tune.rs.
-//             Loads are vec4s where VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single loads.
+//   saves     nothing. c is overwritten. To accumulate a gradient, its old value is passed as residual.
+//   threads   An invocation computes 8×8 elements of c as four 4×4 blocks in registers. A workgroup has
+//             TILE_M·TILE_N/64 invocations and computes one tile.
+//             direct   reads operands from global memory, without barriers. For CPUs, where a barrier costs more than a
+//                      load. Tiles are 64×64.
+//             tiled    stages 16 values of k at a time in workgroup memory (8.5 KiB for 64×64) while it loads the next
+//                      16. For GPUs. An invocation loads one 4×4 block of a, of b, or of both. The size of the tile is
+//                      tuned: src/ops/matmul/tune.rs.
+//             Loads are vec4s if VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single numbers.
 //             Every kernel adds the products of an element in the order of k, so all of them give the same bits.
-//   ROUND     1: operands are rounded to f16 on their way, sums stay f32: matmul_coop.wgsl without its matrices.
-//   splits    > 1: workgroup z = part·batch + s sums k_split of K into c = partial (splits, batch, M, N), no epilogue.
-//             combine adds the parts in order and applies the epilogue: the same bits every time.
+//   ROUND     1: operands are rounded to f16 when loaded, and sums stay in f32, as in matmul_coop.wgsl, but without
+//             cooperative matrices.
+//   splits    > 1 (split-K): workgroup z = part·batch + s sums k_split values of k into c = partial (splits, batch, M,
+//             N), without epilogue. combine adds the parts in order and applies the epilogue: always the same bits.
 //   floor     2·batch·M·N·K flops;  4·batch·(M·K + N·K + M·N) bytes
 //   tried     ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6) | of 4096³ in f32 on an NVIDIA H200
 //             (benches/runs/2026-11-28-nvidia-h200):
-//             direct   20.2 | 9.75  kept for CPUs. Rows shared between lanes: no faster. Register blocks of 8×16 and
-//                      16×16: 10 to 40 % faster on llvmpipe in single runs beside other work. Not kept on such
+//             direct   20.2 | 9.75  kept for CPUs. Sharing rows between lanes: no faster. Register blocks of 8×16 and
+//                      16×16: 10 to 40 % faster on llvmpipe, but in single runs on a busy machine; not kept on this
 //                      evidence, and a GPU has fewer registers.
-//             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: each
-//                      device takes its fastest (tune.rs).
+//             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: the
+//                      tuner picks the fastest for each device.
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gemm
 const NT = 0u;
@@ -42,7 +43,7 @@ const PITCH_B = TILE_N / 4u + 1u;
 var<workgroup> sh_a: array<vec4<f32>, 16u * PITCH_A>;
 var<workgroup> sh_b: array<vec4<f32>, 16u * PITCH_B>;
 
-// A 4×4 block of a (b): column j holds k + j for four rows m (n) of the operand. Columns from k = `end` on are 0.
+// A 4×4 block of a (or b). Column j holds element k + j of four rows m (or n); columns from k = `end` on are 0.
 fn a_block(base: u32, m: u32, k: u32, end: u32) -> mat4x4<f32> {
     var r: mat4x4<f32>;
     if FORM == TN {
@@ -96,8 +97,8 @@ fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
     store4(z, m + 2u, n, r[2]);
     store4(z, m + 3u, n, r[3]);
 }
-// Stores the four blocks of an invocation, dm rows and dn columns apart. With an activation a loop over rows keeps the
-// compiled code short.
+// Stores the four blocks of an invocation, which are dm rows and dn columns apart. With an activation it loops over
+// rows, so that the compiled code stays short.
 fn store_blocks(
     z: u32, m: u32, n: u32, dm: u32, dn: u32, r00: mat4x4<f32>, r01: mat4x4<f32>, r10: mat4x4<f32>, r11: mat4x4<f32>,
 ) {
@@ -149,14 +150,14 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
     let end = min(start + p.k_split, p.k);
-    // The 4×4 block that this invocation loads. Neighbors load neighbors in memory. The first invocations load a, the
-    // last b.
+    // The 4×4 block that this invocation loads. Neighboring invocations load neighboring memory. The first invocations
+    // load blocks of a, the last ones blocks of b.
     let loads_a = tid < TILE_M;
     let loads_b = tid >= THREADS - TILE_N;
     let tb = tid - min(tid, THREADS - TILE_N);
     let a_at = select(vec2(tid / 4u, tid % 4u), vec2(tid % (TILE_M / 4u), tid / (TILE_M / 4u)), FORM == TN);
     let b_at = select(vec2(tb % (TILE_N / 4u), tb / (TILE_N / 4u)), vec2(tb / 4u, tb % 4u), FORM == NT);
-    let ty = tid / (TILE_N / 8u);                        // rows ty·4.. and half a tile further; columns likewise
+    let ty = tid / (TILE_N / 8u);                        // rows ty·4.. and TILE_M/2 further; likewise columns with tx
     let tx = tid % (TILE_N / 8u);
     var r00: mat4x4<f32>;
     var r01: mat4x4<f32>;

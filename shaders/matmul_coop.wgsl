@@ -1,29 +1,28 @@
 // matmul_coop — the products of matmul.wgsl on cooperative matrices (CUDA: tensor cores), operands rounded to f16, sums
 // in f32 (PyTorch: F.linear under torch.autocast with float16).
-//   Scalars, forms, splits and epilogue are those of matmul.wgsl; operands in f32 are rounded on their way.
+//   Scalars, forms, splits and epilogue are those of matmul.wgsl. Operands in f32 are rounded when they are loaded.
 //   HIGH = 0  c = Σ_k f16(a)·f16(b)                                        relative error of a product ≤ 2⁻¹⁰
 //   HIGH = 1  x = hi + lo/2048,  hi = f16(x),  lo = f16((x − hi)·2048)      ≤ about 2⁻²¹, for |x| from 1e-4 to 65504
 //             c = Σ hi·hi + (Σ hi·lo + Σ lo·hi)/2048                        two accumulators; lo·lo is below f32
-//             hi is made by quantizeToF16: a compiler may simplify f32(f16(x)) to x, which would leave lo = 0.
-//   Numbers larger than 65504 become infinite. Dynamic loss scaling sees it in the gradients (loss_scale.wgsl).
-//   saves     nothing. Assigns, never adds.
+//             quantizeToF16 computes hi: a compiler may simplify f32(f16(x)) to x, and then lo would be 0.
+//   Numbers larger than 65504 become infinite. Dynamic loss scaling (loss_scale.wgsl) finds this in the gradients.
+//   saves     nothing. c is overwritten.
 //   threads   A workgroup of 4 subgroups of LANES computes a 2·SM × 2·SN tile of c, each subgroup SM × SN of it in
-//             fragments of FRAG × FRAG. KS of k at a time go from global memory to registers, to f16 in workgroup
-//             memory, to fragments; the next KS are loaded meanwhile.
-//             A tile keeps the order of rows in memory, so that four neighbors stay neighbors: rows of k (read
-//             row-major for a, column-major for b), or rows of m and n (the reverse). Rows are padded by 8: fewer bank
-//             conflicts.
-//             Elements of a fragment cannot be accessed, so results pass through workgroup memory, one fragment of each
-//             subgroup at a time.
+//             fragments of FRAG × FRAG. KS values of k at a time go from global memory to registers, to f16 in
+//             workgroup memory, to fragments, while the next KS are loaded.
+//             A tile in workgroup memory keeps the operand's order in memory, so that four neighboring numbers stay
+//             together. If its rows run along k, it is read row-major for a and column-major for b; if they run along m
+//             or n, the reverse. Rows are padded by 8 for fewer bank conflicts.
+//             A kernel cannot access single elements of a fragment, so results pass through workgroup memory, one
+//             fragment of each subgroup at a time.
 //             Rows and columns past the end repeat the last ones and are not stored. k past the end is 0.
-//             Every subgroup must have LANES invocations in the order of their index: the launcher takes this kernel
-//             only where the adapter has one subgroup size. It uses no subgroup arithmetic: drivers have been seen to
-//             crash on a module with both.
+//             Every subgroup must consist of LANES invocations with consecutive indices, so the launcher takes this
+//             kernel only if the adapter has one subgroup size. The kernel uses no subgroup operations, because some
+//             drivers crashed on a module with both.
 //   floor     2·batch·M·N·K flops at the f16 rate (three times that with HIGH);  4·batch·(M·K + N·K + M·N) bytes
-//   tried     Fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1): only for correctness, not
-//             timed.
+//   tried     Fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1): tested, not timed.
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 28 TFLOP/s with fragments of 16. That is no faster
-//             than f32 and a twentieth of cuBLAS in bf16.
+//             than f32, and a twentieth of cuBLAS in bf16.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
 // point.
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
@@ -43,12 +42,13 @@ const B_QUADS = TN_ * KS / 4u;
 const A_LOADS = (A_QUADS + THREADS - 1u) / THREADS;
 const B_LOADS = (B_QUADS + THREADS - 1u) / THREADS;
 const SHIFT = 2048.0;
-const STORED = 1u + 3u * C16;                          // elements that an invocation stores at once
+const STORED = 1u + 3u * C16;                          // elements that an invocation stores together
 var<workgroup> sh_a: array<f16, (1u + HIGH) * A_SIZE>;
 var<workgroup> sh_b: array<f16, (1u + HIGH) * B_SIZE>;
 var<workgroup> sh_c: array<f32, 4u * (1u + HIGH) * SIZE>;
 
-// (row of m or n, k) of the first of the four neighbors that have number `at` in a tile. by_k: they differ in k.
+// A tile is loaded in groups of four neighbors. Returns (row of m or n, k) of the first element of group `at`. by_k:
+// the four lie along k, else along m or n.
 fn place(at: u32, by_k: bool, side: u32) -> vec2<u32> {
     if by_k { return vec2(at / (KS / 4u), at % (KS / 4u) * 4u); }
     return vec2(at % (side / 4u) * 4u, at / (side / 4u));
@@ -111,10 +111,10 @@ fn product(wid: vec3<u32>, tid: u32) {
     let start = wid.z / p.batch * p.k_split;
     let end = min(start + p.k_split, p.k);
     let sub = tid / LANES;
-    let row = sub / 2u * SM;                             // first row and column of the subgroup in the tile
+    let row = sub / 2u * SM;                             // with col: the subgroup's first element in the tile
     let col = sub % 2u * SN;
     var sums: array<Sum, FM * FN>;
-    var rest: array<Sum, HIGH * FM * FN + 1u - HIGH>;    // Σ hi·lo + lo·hi, 2048 times too large
+    var rest: array<Sum, HIGH * FM * FN + 1u - HIGH>;    // Σ hi·lo + Σ lo·hi, still to be divided by 2048
     var next_a: array<vec4<f32>, A_LOADS>;
     var next_b: array<vec4<f32>, B_LOADS>;
     for (var i = 0u; i < A_LOADS; i++) { next_a[i] = load_a(a_base, m, start, i * THREADS + tid, end); }

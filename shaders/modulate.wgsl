@@ -3,11 +3,11 @@
 //   shapes    x, h, y, dx, dh, dy (rows, D)   m, dm, before (rows, P·D): columns shift | scale | gate (P = 2: no gate)
 //   modulate  y = x·(1 + scale) + shift      dx = dy·(1 + scale)   dshift = dy   dscale = dy·x   dgate = 0
 //   gate      y = x + gate·h                 dx = dy   dh = dy·gate   dgate = dy·h   dshift = dscale = 0
-//             Both steps of a block read the same m, so dm is the sum of two gradients. `before` is the gradient that m
-//             has collected so far: backward writes dm = before + its own, which saves a launch that adds the two.
-//   saves     only its inputs. Backward assigns, never adds.
+//             Both steps of a block read the same m, so dm is the sum of two gradients. `before` is the gradient of m
+//             accumulated so far: backward writes dm = before + its own, which saves a launch that adds the two.
+//   saves     only its inputs. Backward overwrites its results.
 //   threads   one invocation per element of x; it also handles the P columns of m that belong to this element
-//   floor     per element of x: 16 bytes forward, 16 + 4·P backward, 4·P more where there is a `before`
+//   floor     per element of x: 16 bytes forward, 16 + 4·P backward, 4·P more with `before`
 // uses lib/grid
 struct Params { n: u32, d: u32, parts: u32, before: u32 } // n = rows·D; parts = P; before: 1 if bound
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,7 +21,7 @@ struct Params { n: u32, d: u32, parts: u32, before: u32 } // n = rows·D; parts 
 @group(0) @binding(8) var<storage, read_write> dm: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dh: array<f32>;
 
-// Index in m of the shift of element i; its scale is d further, its gate 2·d.
+// Index in m of the shift that belongs to element i of x. Its scale is d further, its gate 2·d further.
 fn shift_of(i: u32) -> u32 {
     return i / p.d * p.parts * p.d + i % p.d;
 }

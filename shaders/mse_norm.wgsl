@@ -1,15 +1,16 @@
 // mse_norm — mean squared error of masked patches against pixels normalized per patch (MAE's norm_pix_loss).
 //   shapes    pred, dpred (rows, cols), column (py·P + px)·C + c: channel fastest     cols = C·P·P     scale = 1/Σ mask
 //             tgt (rows, cols), column (c·P + py)·P + px     loss, dloss (rows)
-//             mask (rows): the weight of a row. A row of weight 0 is not read.
+//             mask (rows): the weight of a row. Rows of weight 0 are not read.
 //   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  without `normalize`, t^ = tgt
 //             loss = mask·scale·mean_c (pred − t^)²: the share of a row
-//             A patch may be nearly constant, so mean and var are relative to its first pixel, var in a second pass.
-//   backward  dpred = dloss·mask·scale·2/cols·(pred − t^). Assigns, never adds.
-//   target    out (rows, cols) = t^ in the columns of pred, for other kinds of losses
+//             A patch may be nearly constant. So that no digits cancel, mean and var are computed relative to its first
+//             pixel, and var in a second pass.
+//   backward  dpred = dloss·mask·scale·2/cols·(pred − t^). Overwrites dpred.
+//   target    out (rows, cols) = t^ in the column order of pred, for other losses
 //   saves     stat (rows) = (mean − first pixel, rstd)
 //   threads   forward, target_forward: one workgroup per row. backward: one invocation per element.
-//   floor     per element of a row that counts: 8 bytes forward and target, 12 backward (4 where the mask is 0)
+//   floor     per element of a row with mask ≠ 0: 8 bytes forward and target, 12 backward. With mask 0: 4 backward.
 // uses lib/grid, lib/reduce
 struct Params { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -23,17 +24,17 @@ struct Params { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 
 @group(0) @binding(8) var<storage, read_write> dpred: array<f32>;
 @group(0) @binding(9) var<storage, read_write> out: array<f32>;
 
-// Column of tgt that column i of pred predicts.
+// The column of tgt that corresponds to column i of pred.
 fn column(i: u32) -> u32 {
     return i % p.channels * (p.cols / p.channels) + i / p.channels;
 }
 
-// Pixel i of the patch at `at`, minus the first pixel if the patch is normalized.
+// Pixel i of the patch that starts at `at`, minus its first pixel if patches are normalized.
 fn pixel(at: u32, i: u32) -> f32 {
     return tgt[at + i] - select(0.0, tgt[at], p.normalize > 0u);
 }
 
-// (mean − first pixel, rstd) of the patch at `at`.
+// (mean − first pixel, rstd) of the patch that starts at `at`.
 fn statistics(t: Thread, at: u32) -> vec2<f32> {
     if p.normalize == 0u { return vec2(0.0, 1.0); }
     var total = 0.0;

@@ -1,4 +1,4 @@
-// norm — residual add with DropPath, then RMS norm or layer norm over the last dimension:
+// norm — residual add with DropPath, then RMS norm or layer norm over the last dimension, as one operator:
 //   RMS norm    F.rms_norm(residual + drop_path(x), (D,), w, eps)         mamba_ssm: rms_norm_fn(prenorm=True)
 //   layer norm  F.layer_norm(residual + drop_path(x), (D,), w, b, eps)    mamba_ssm: layer_norm_fn(prenorm=True)
 // prenorm=True means that the sum is a result too.
@@ -9,18 +9,18 @@
 //             An RMS norm has neither mean nor b: n = sum·r,  r = 1/√(mean(sum²) + eps).
 //   backward  dresidual = dsum + r·(dn − mean(dn) − n·mean(dn·n)),  dn = dy·w        dx = drop_path·dresidual
 //             dw = Σ_rows dy·n        db = Σ_rows dy
-//             An RMS norm has no mean(dn). dsum is the gradient of sum from later layers, if any. Without drop_path, dx
-//             is dresidual too, which is not written. Assigns, never adds.
-//   saves     sum (the next layer reads it anyway) and stat (rows) = (r, drop_path, mean)
-//   threads   forward: one workgroup per row; an invocation holds COLS columns, so that a row is read once.
-//             backward: `groups` workgroups stride over the rows, each with its share of dw and db in registers.
-//             sum_dw (RMS norm) and sum_dw_db (layer norm) add the shares in a fixed order, 16 × 16 invocations per 16
-//             columns.
+//             An RMS norm has no mean(dn). dsum is the gradient of sum from later layers, if any. Without drop_path,
+//             dresidual equals dx and is not written. Gradients are overwritten, not accumulated.
+//   saves     sum, which the next layer reads anyway, and stat (rows) = (r, drop_path, mean)
+//   threads   forward: one workgroup per row. An invocation holds COLS columns in registers, so that a row is read
+//             once. backward: `groups` workgroups loop over the rows with stride `groups`, and each sums its share of
+//             dw and db in registers. sum_dw (RMS norm) and sum_dw_db (layer norm) add the shares in a fixed order,
+//             with 16 × 16 invocations per 16 columns.
 //   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 drop_path). The shares,
 //             4·groups·D bytes for each of dw and db, are written and read once.
 //   measured  NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), base, 98 × 128, when each norm had its own shader:
 //             RMS norm forward 0.052 ms, backward 0.080; layer norm forward 0.058, backward 0.081
-// MEAN = 1: layer norm. HALF = 1: y and dy are f16, two per word; D and COLS are even.
+// MEAN = 1: layer norm, 0: RMS norm. HALF = 1: y and dy are f16, two per word; D and COLS are even.
 // uses lib/grid, lib/reduce, lib/half
 struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
 @group(0) @binding(0) var<uniform> p: Params;           // l = 0: no drop_path; residual, dsum: 1 if bound
@@ -143,7 +143,8 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
 }
 
 var<workgroup> sh_share: array<f32, 256>;
-// The sum of a column of the shares, of which there are `columns`; right in the first 16 invocations, one column each.
+// The sum over `groups` of column c of shares (groups, columns). The result is valid in the first 16 invocations, each
+// of which has its own column.
 fn sum_of_shares(c: u32, columns: u32, tid: u32) -> f32 {
     var part = 0.0;
     if c < columns {

@@ -4,7 +4,7 @@
 //   from_u8   bytes (B, H, W, 3), four per word, the first in the low bits:  rows = scale[c]·v + shift[c]
 //             scale = 1/(255·std) and shift = −mean/std, so that rows = (v/255 − mean)/std
 //   from_nchw pixels (B, C, H, W), copied unchanged
-//   No backward: nothing asks for the gradient of an image.
+//   No backward: images need no gradient.
 //   threads   one invocation per element of rows
 //   floor     5 bytes per element from bytes, 8 from pixels
 // uses lib/grid

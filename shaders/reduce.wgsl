@@ -1,14 +1,15 @@
 // reduce — sums over a whole tensor (x.sum(), x.mean()), over rows (x.sum(0): the gradient of a bias) and over tokens
-// (x.mean(1)). Large sums take two launches of one kernel, the second on the first's y: a fixed order, the same bits.
+// (x.mean(1)). A large sum takes two launches of one kernel; the second sums the first one's y. So the order of
+// summation is fixed, and a result always has the same bits.
 //   sum       x (n) → y (groups):  y[i] = scale·Σ of workgroup i's share. A mean has scale = 1/n in the last launch.
 //   spread    backward of sum and mean:  dx (n) = scale·dy[0]
 //   columns   x (S, rows, D) → y (S, chunks, D):  y = scale·Σ over `chunk` rows;  chunk = rows in the last launch.
 //             x may be f16. No backward: nothing differentiates the gradient of a bias.
 //   tokens    backward of the mean over tokens:  dx (B, L, D) = scale·dy[b], dy (B, D). Its forward is columns with
 //             scale = 1/L in the last launch.
-//   spread and tokens assign, never add. Nothing is saved: the gradient of a sum does not depend on x.
-//   threads   sum: workgroups of 256 that stride over x. spread, tokens: one invocation per element of dx.
-//             columns: one per column and chunk, so that neighbors read neighbors.
+//   spread and tokens overwrite dx. Nothing is saved: the gradient of a sum does not depend on x.
+//   threads   sum: workgroups of 256 in a grid-stride loop over x. spread, tokens: one invocation per element of dx.
+//             columns: one invocation per column and chunk, so that neighboring invocations read neighboring numbers.
 //   floor     4 bytes per element of x; spread, tokens: of dx
 // uses lib/grid, lib/reduce, lib/element
 struct Params { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
@@ -50,7 +51,7 @@ fn columns(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let first = wid.y * p.chunk;
     let end = min(first + p.chunk, p.rows);
     let base = wid.z * p.rows * p.cols + col;
-    var four = vec4(0.0);                                // four independent sums: a load need not wait for the last sum
+    var four = vec4(0.0);                                // four sums: a load need not wait for the last sum
     var row = first;
     for (; row + 4u <= end; row += 4u) {
         let i = base + row * p.cols;

@@ -2,10 +2,10 @@
 // image's tokens: in front (ViT), in the middle (Vim) or spread out (Mamba-R).
 //   Register k of n (`count`) stands at place first + k·step of the sequence; tokens fill the other places in order.
 //   insert    x (B, L, D), r (B or 1, n, D) → out (B, L+n, D):  out[b, place] = r[b, k] for a register, else x[b, l]
-//             dx = rest(dout)     dr = extract(dout), summed over b if all samples share r
+//             dx = rest(dout)     dr = extract(dout), which is then summed over b if all samples share r
 //   extract   x (B, L+n, D) → out (B, n, D):  out[b, k] = x[b, first + k·step]      dx = insert(0, dout)
-//   rest      x (B, L+n, D) → out (B, L, D):  all tokens but the registers          dx = insert(dout, 0)
-//   saves     nothing: places follow from first, step and count, without a table. All kernels assign, never add.
+//   rest      x (B, L+n, D) → out (B, L, D):  all tokens except the registers       dx = insert(dout, 0)
+//   saves     nothing: places follow from first, step and count, without a table. Results are overwritten.
 //   threads   one invocation per element of dst;  dst_rows and src_rows count the rows of a sample
 //   floor     8 bytes per element of dst
 // uses lib/grid

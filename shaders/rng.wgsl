@@ -1,13 +1,13 @@
 // rng — counter-based random numbers, Philox4x32-10 (Salmon et al. 2011; PyTorch's CUDA generator uses it too).
-// The counter holds the step, so that a recorded step draws new numbers at each replay.
+// The counter contains the step, so that a replayed program draws new numbers in each step.
 //   Element e is word e mod 4 of the block with counter (e/4, stream, state.step, state.part), key (seed_lo, seed_hi).
-//   The caller numbers the streams: two draws of one step are independent if their streams differ.
+//   The caller numbers the streams. Two draws in one step are independent if their streams differ.
 //   words     bits (n) u32 = the 32 bits
 //   below     bits (n) u32 = ⌊word·cols·2⁻³²⌋, in [0, cols)
 //   uniform   out (n) = the 24 high bits · 2⁻²⁴, in [0, 1); exact in f32
 //   normal    out (n) = Box-Muller of words (0, 1) and (2, 3): √(−2·ln(1−u0)) · cos 2πu1, sin 2πu1
 //   drop_path out (rows, ld) = u < 1−p ? 1/(1−p) : 0, timm's DropPath factor; exactly 1 where p = 0.
-//             p = drop[row], drop (rows);  e = row·ld + column;  columns from `cols` on are 0
+//             p = drop[row], drop (rows);  e = row·ld + column;  columns from `cols` to ld are 0
 //   No backward.
 //   threads   one invocation per block of four elements
 //   floor     4 bytes per element
@@ -20,7 +20,7 @@ const WG = 256u;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<storage, read_write> bits: array<u32>;
 
-// The high 32 bits of a·b. WGSL has no 64-bit product, so it is made of products of 16-bit halves.
+// The high 32 bits of a·b. WGSL has no 64-bit product, so it is computed from products of 16-bit halves.
 fn mul_high(a: u32, b: u32) -> u32 {
     let low = (a & 0xffffu) * (b & 0xffffu);
     let ab = (a & 0xffffu) * (b >> 16u);
@@ -45,7 +45,7 @@ fn unit(x: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(x >> vec4(8u)) * 5.9604644775390625e-8;
 }
 
-// Two uniforms -> two normals. −ln(1−u) is computed as ln(1 + u/(1−u)), which keeps its digits where u is small.
+// Two uniform → two normal numbers. −ln(1−u) is computed as ln(1 + u/(1−u)), which keeps its digits if u is small.
 fn pair(u: vec2<f32>) -> vec2<f32> {
     let radius = sqrt(2.0 * log1p(u.x / (1.0 - u.x)));
     let angle = 6.283185307179586 * (u.y - floor(u.y + 0.5));

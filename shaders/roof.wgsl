@@ -1,6 +1,6 @@
-// roof — chains of arithmetic in registers: what a device reaches in exponentials and in multiply-adds, for the floors
-// of `rowscan bench`. An invocation computes 256 dependent steps of four independent lanes and stores one number, so
-// that nothing is optimized away; no input is read.
+// roof — measures the peak rate of exponentials and of multiply-adds in registers, for the floors of `rowscan bench`.
+// An invocation computes four independent chains of 256 dependent steps. It reads no input, and stores one number, so
+// that the compiler cannot remove the chains.
 //   exps   x ← exp(−x)            256·4 exponentials each
 //   fmas   x ← x·a + a            256·4 multiply-adds each
 struct Params { n: u32 }

@@ -1,5 +1,5 @@
 // scale — a tensor times a constant, element by element (c * a).
-//   a, y (n)   y = c·a;  da = c·dy is the same kernel, with dy bound as a. Assigns, never adds; saves nothing.
+//   a, y (n)   y = c·a. Backward, da = c·dy, is the same kernel with dy bound as a; it overwrites da. Saves nothing.
 // One invocation per element. Floor: 8 bytes per element.
 // uses lib/grid
 struct Params { n: u32, c: f32 }

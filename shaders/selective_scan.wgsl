@@ -5,31 +5,33 @@
 //             channel_params, one tensor:  A_log (S, E, N) at 0 | D (S, E) at d_at | delta_bias (S, E) at bias_at
 //   forward   δ = softplus(delta + delta_bias)    A = −exp(A_log)    ā = exp(δ·A)
 //             h_t = ā·h_{t−1} + δ·u·B,  0 before the first step     y = Σ_n C·h + D·u     out = 1/S·Σ_s y·SiLU(z)
-//             Direction 0 steps t = 0, 1, …, L−1 and direction 1 steps t = L−1, …, 0; every array stays in image order.
+//             Direction 0 runs over t = 0, 1, …, L−1, direction 1 over t = L−1, …, 0. All arrays stay in image order.
 //   backward  selective_scan_backward.wgsl
-//   saves     its inputs and `states`: h after the last step of each direction inside tokens c·T..(c+1)·T, 4·N/T bytes
-//             per (s, b, t, e). Backward starts each chunk from them and computes h again, as mamba_ssm does.
-//   threads   N is padded to whole vec4s (quads); a padded state has A = B = C = 0 and stays 0.
-//             1 sequential: a lane is a channel, its states are registers, one loop over t. Both directions share a
-//             workgroup. Until they meet in the middle each writes out; from there on each adds to the other's value.
-//             So nothing is moved twice, and the order of the sum is fixed. For S·B·E lanes or more than a device
-//             holds.
-//             2 chunked: parallel prefix over L in three launches, for few or long sequences. A run of steps maps h to
-//             a·h + b; (a1, b1) then (a2, b2) is (a1·a2, a2·b1 + b2). chunk_scan computes the pair of each chunk; its a
-//             is exp(A·Σδ), so only Σδ is kept (total). chunk_carry is the prefix over chunks, in place in states.
-//             chunk_apply runs each chunk again from its true start, both directions in turn.
-//             B and C of T tokens at a time lie in workgroup memory. Lanes past E step nothing.
+//   saves     its inputs and `states`. `states` of chunk c is h after each direction's last step within the tokens
+//             c·T..(c+1)·T; it takes 4·N/T bytes per (s, b, t, e). Backward starts each chunk from there and computes h
+//             again, as mamba_ssm does.
+//   threads   N is padded to whole vec4s (quads). A padded state has A = B = C = 0 and stays 0.
+//             1 sequential: a lane holds the states of one channel in registers and loops over t. Needs S·B·E lanes, so
+//             it is for batches that fill the device. Both directions share a workgroup. Until they meet in the middle,
+//             each writes its results to out; from there on, each adds to what the other wrote. So the sum takes no
+//             extra buffer and no extra pass, and its order is fixed.
+//             2 chunked: a parallel prefix over L in three launches, for few or long sequences. A run of steps maps h
+//             to a·h + b, and (a1, b1) followed by (a2, b2) is (a1·a2, a2·b1 + b2). chunk_scan computes the pair of
+//             each chunk; its a is exp(A·Σδ), so only Σδ is stored (total). chunk_carry computes the prefix over
+//             chunks, in place in states. chunk_apply runs each chunk again from its true start state, one direction
+//             after the other.
+//             B and C are staged in workgroup memory, T tokens at a time. Lanes past E do nothing.
 //   HALF      1: u, delta, xz and out are f16, two per word, E is even, and states is f16 (S, B, chunks, N/8, E, 8).
-//             Arithmetic stays f32. Results wait for their neighbors in workgroup memory, T tokens at a time, so that
-//             whole words are written. The sum of two directions is then rounded twice.
+//             Arithmetic stays f32. Results are collected in workgroup memory, T tokens at a time, so that two
+//             neighbors are written as one word. The sum of two directions is rounded to f16 twice.
 //   floor     per (b, t, e): 4·(2S+2) bytes, half with HALF, and S·N exponentials. chunked: about twice both.
 //   tried     ms, E 384, N 16, with HALF in brackets, at B 2, L 98 | B 1, L 592 on llvmpipe (2 cores, Mesa 22.3.6),
 //             then at B 128, L 98 | B 1, L 592 on an NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200):
 //             sequential  3.9 (5.0) | 14.1 (15.3)    0.300 (0.330) | 0.686 (0.530)   kept, and chosen on a CPU
-//             chunked     4.1 (4.3) | 12.1 (12.8)    0.390 (0.487) | 0.079 (0.077)   kept for few or short rows of
-//             lanes, which leave a GPU idle otherwise. HALF is kept for its bytes, though it unpacks numbers one by
-//             one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a launch, with
-//             HALF 1.27 (mamba_ssm, both directions: 1.86).
+//             chunked     4.1 (4.3) | 12.1 (12.8)    0.390 (0.487) | 0.079 (0.077)   kept for batches with few lanes,
+//             which would leave a GPU idle otherwise. HALF is kept because it halves the memory, though it unpacks
+//             numbers one by one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a
+//             launch, with HALF 1.27 (mamba_ssm, both directions: 1.86).
 //   const S: directions, 1 or 2;  const N: states, 1 to 64;  const T: tokens of a chunk;  const HALF
 // uses lib/math, lib/half, lib/element, lib/gate
 struct Params {
@@ -37,7 +39,7 @@ struct Params {
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
 }
 const WG = 64u;
-const CH = WG / S;              // channels of a workgroup, which holds every direction of them
+const CH = WG / S;              // channels of a workgroup in `sequential`, each in every direction
 const NQ = (N + 3u) / 4u;       // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of f32 or two of f16
 @group(0) @binding(0) var<uniform> p: Params;
@@ -47,18 +49,18 @@ const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of 
 @group(0) @binding(4) var<storage, read> channel_params: array<f32>;
 @group(0) @binding(5) var<storage, read> xz: array<u32>;
 @group(0) @binding(6) var<storage, read_write> states: array<vec4<u32>>;
-@group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;           // states, read
+@group(0) @binding(7) var<storage, read> saved: array<vec4<u32>>;           // states, as a later kernel reads them
 @group(0) @binding(8) var<storage, read_write> out: array<u32>;
 @group(0) @binding(9) var<storage, read_write> total: array<f32>;           // Σδ (S, B, chunks, E)
-@group(0) @binding(10) var<storage, read> totals: array<f32>;               // total, read
+@group(0) @binding(10) var<storage, read> totals: array<f32>;               // total, as a later kernel reads it
 @group(0) @binding(11) var<storage, read_write> last: array<f32>;           // (S, B, E, N)
 
 var<workgroup> sh_bc: array<vec4<f32>, S * T * 2u * NQ>;   // (S, T, B|C, NQ)
-var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // HALF: results that wait to be written as pairs
+var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // HALF: results, to be written in pairs
 var<private> a: array<vec4<f32>, NQ>;                      // A of this lane's channel and direction
 var<private> h: array<vec4<f32>, NQ>;                      // h of this lane's channel and direction
 
-// Quad q of row (s, b, t) of xdbl: 0..NQ are B, NQ..2·NQ are C.
+// Quad q of row (s, b, t) of xdbl. Quads 0..NQ are B, quads NQ..2·NQ are C.
 fn bc_quad(row: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     let n = q % NQ * 4u;
@@ -78,7 +80,7 @@ fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
 fn row_of(s: u32, b: u32, t: u32) -> u32 {
     return (s * p.b + b) * p.l + t;
 }
-// Index of the vec4 that holds quad q of a chunk's states; in f16 it holds two quads.
+// Index of the vec4 that holds quad q of a chunk's states. In f16 one vec4 holds two quads.
 fn state_at(s: u32, b: u32, c: u32, q: u32, e: u32) -> u32 {
     return (((s * p.b + b) * p.chunks + c) * SQ + q / (1u + HALF)) * p.e + e;
 }
@@ -86,7 +88,7 @@ fn packed(first: vec4<f32>, second: vec4<f32>) -> vec4<u32> {
     if HALF == 1u { return vec4(halves(first), halves(second)); }
     return bitcast<vec4<u32>>(first);
 }
-// Stores h as the states of chunk c.
+// Stores the private h as the states of chunk c.
 fn put_states(s: u32, b: u32, c: u32, e: u32) {
     for (var q = 0u; q < NQ; q += 1u + HALF) {
         states[state_at(s, b, c, q, e)] = packed(h[q], h[min(q + 1u, NQ - 1u)]);
@@ -96,7 +98,7 @@ fn put_states(s: u32, b: u32, c: u32, e: u32) {
 fn token(s: u32, i: u32) -> u32 {
     return select(p.l - 1u - i, i, s == 0u);
 }
-// Loads B and C of steps first..first+count of direction s into sh_bc, the work shared by `lanes` lanes.
+// Loads B and C of steps first..first+count of direction s into sh_bc. The work is shared by `lanes` lanes.
 fn stage(s: u32, b: u32, first: u32, count: u32, lane: u32, lanes: u32) {
     for (var i = lane; i < count * 2u * NQ; i += lanes) {
         let row = row_of(s, b, token(s, first + i / (2u * NQ)));
@@ -118,7 +120,7 @@ fn step_size(i: u32, bias: f32) -> f32 {
 fn decay(delta: f32, a: vec4<f32>) -> vec4<f32> {
     return exp(max(delta * a, vec4(-80.0)));
 }
-// One step, with B and C of the j-th staged token of direction s: advances h and returns Σ_n C·h.
+// One step of the scan, with B and C of the j-th staged token of direction s. Advances h and returns Σ_n C·h.
 fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     let at = (s * T + j) * 2u * NQ;
     var y = vec4(0.0);
@@ -128,7 +130,7 @@ fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {
     }
     return y.x + y.y + y.z + y.w;
 }
-// SiLU(z)/S; 1/S without z.
+// The factor of y in out: SiLU(z)/S, or 1/S without z.
 fn gate(row: u32, e: u32) -> f32 {
     if p.has_z == 0u { return 1.0 / f32(S); }
     let i = (row * 2u + 1u) * p.e + e;
@@ -143,7 +145,7 @@ fn delta_bias(s: u32, e: u32) -> f32 {
     return channel_params[p.bias_at + s * p.e + e];
 }
 
-// Writes the two results that wait at `at` as word i of out; `more`: adds them to the other direction's.
+// Writes the two results at `at` in sh_y as word i of out. If `more`, adds them to the other direction's results.
 fn put_pair(i: u32, at: u32, more: bool) {
     var v = vec2(sh_y[at], sh_y[HALF * (at + 1u)]);
     if more { v += unpack2x16float(out[i]); }
@@ -162,7 +164,7 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         bias = delta_bias(s, e);
         for (var q = 0u; q < NQ; q++) { a[q] = a_quad(s, e, q); }
     }
-    // Steps of this direction before the two meet. With an odd L, direction 0 takes the middle token first.
+    // Number of steps of this direction before the two meet. If L is odd, direction 0 is the first at the middle token.
     let half = select((p.l + 1u - s) / 2u, p.l, S == 1u);
     let longest = select((p.l + 1u) / 2u, p.l, S == 1u);
     for (var part = 0u; part < S; part++) {

@@ -1,50 +1,51 @@
-// selective_scan_backward — gradients of selective_scan (the backward of mamba_ssm's selective_scan_fn). Names, shapes
-// and formulae of forward: selective_scan.wgsl.
+// selective_scan_backward — gradients of selective_scan (the backward of mamba_ssm's selective_scan_fn). The names,
+// shapes and formulae of the forward pass are in selective_scan.wgsl.
 //   shapes    du, ddelta (S, B, L, E)   dxdbl, dchannel_params, dxz like xdbl, channel_params, xz   dout (B, L, E)
-//             gradients, one buffer because WebGPU allows eight bindings: du | ddelta | sums of dB | dC over the
+//             gradients, one buffer because WebGPU allows only eight bindings: du | ddelta | sums of dB and dC over the
 //             channels of a workgroup (S, B, L, tiles, 2N) | the gradient of channel_params for each b
 //   backward  gy = dout·SiLU(z)/S,  λ_t = gy·C + (ā·λ) of the step after t,  p = ā·h_{t−1}
 //             du = D·gy + δ·Σ_n λ·B    ddelta = (u·Σ_n λ·B + Σ_n λ·A·p)·softplus'
 //             dB = Σ_e λ·δ·u    dC = Σ_e gy·h    dA_log = A·Σ_bt λ·δ·p    dD = Σ_bt gy·u    ddelta_bias = Σ_bt ddelta
 //             dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z));  z = 0: lib/gate
-//             p = h_t − δ·u·B would cost no product but leave rounding errors: on an H200 dA_log was off by 2e-5 of its
-//             size.
-//   kernels   scan writes `gradients`. sum_bc and sum_channel_params add its parts up in a fixed order. gate writes the
-//             z half of dxz and zeroes the x half; in a Mamba mixer conv1d.wgsl does it. All assign, none adds. Padding
-//             and absent parts of dchannel_params are 0. clear = 1: sum_bc also zeroes columns 0..R of dxdbl, which
-//             belong to dt_proj.
-//   saves     (by forward) its inputs, out, and `states`, h at the ends of chunks
-//   threads   scan: a lane is four channels × four states (a quad), a mat4x4 whose columns are states. LQ lanes, a
-//             group, hold all states of four channels. A workgroup has GROUPS groups, 4·GROUPS channels; group g has g
-//             + GROUPS·(0..3), so that neighboring lanes load neighboring channels. (HALF: 2g, 2g+1, and the same
-//             2·GROUPS further.)
-//             Chunks are taken in reverse. First h_t is computed again from the state before the chunk and kept for its
-//             T tokens; then the chunk is walked back with λ in registers.  δ, u, gy and the slope of softplus of a
-//             token and channel are computed by one lane and read by LQ from workgroup memory, J tokens at a time.
-//             Per token a lane sums over its four channels for a quad of dB and of dC, and over its four states for du
-//             and ddelta of four channels. `put` and `flush` sum over lanes: lib/scan_sums in workgroup memory, or
-//             lib/scan_sums_subgroup by shuffles.
-//             Barriers: two per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros, so add
-//             nothing.
-//             On paper, for 32 lanes, N = 16, a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup
+//             p = h_t − δ·u·B would save the product but has larger rounding errors: on an H200 dA_log then had a
+//             relative error of 2e-5.
+//   kernels   scan writes `gradients`. sum_bc and sum_channel_params add up the parts in it in a fixed order. gate
+//             writes the z half of dxz and zeroes the x half; in a Mamba mixer conv1d.wgsl does this instead. All
+//             overwrite their results. Padding and absent parts of dchannel_params are 0. clear = 1: sum_bc also zeroes
+//             columns 0..R of dxdbl, which belong to the backward of dt_proj.
+//   reads     what forward saved: its inputs, out, and `states`, which is h at the ends of chunks
+//   threads   scan: a lane holds four channels × four states (a quad) as a mat4x4 whose columns are states. A group of
+//             LQ lanes holds all states of four channels. A workgroup has GROUPS groups, and so 4·GROUPS channels.
+//             Group g has channels g + GROUPS·(0..3), so that neighboring lanes load neighboring channels. (HALF: 2g,
+//             2g+1, 2·GROUPS + 2g and 2·GROUPS + 2g+1.)
+//             Chunks are walked in reverse. First h_t of the chunk's T tokens is computed again, from the state before
+//             the chunk, and kept; then the chunk is walked backward with λ in registers. For each token
+//             and channel one lane computes δ, u, gy and the slope of softplus, and LQ lanes read them from workgroup
+//             memory, J tokens at a time.
+//             For each token a lane sums over its four channels, for a quad of dB and of dC, and over its four states,
+//             for du and ddelta of its channels. `put` and `flush` sum over lanes: in workgroup memory (lib/scan_sums)
+//             or by shuffles (lib/scan_sums_subgroup).
+//             Barriers: two per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros, which
+//             add nothing.
+//             Counted for 32 lanes, N = 16 and a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup
 //             memory, and 13 barriers per 16 tokens.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
-//   floor     per (s, b, t, e): 16 bytes, 8/S for z and dout, half of both with HALF, and 2N exponentials. gate: 16
+//   floor     per (s, b, t, e): 16 bytes, plus 8/S for z and dout, half of both with HALF; 2N exponentials. gate: 16
 //             bytes per (b, t, e).
 //   tried     ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little about a GPU:
-//             one channel with all states a lane, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
-//             four channels × four states, sums by shuffles, LANES 8, J 4: 238; kept
+//             one channel with all states per lane, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
+//             four channels × four states per lane, sums by shuffles, LANES 8, J 4: 238; kept
 //             the same, sums in workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and
 //             barriers
-//             the last with HALF: 0.9 of its time; kept for the bytes
+//             the last with HALF: 0.9 of its time; kept for its smaller memory
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): the kept one takes 13.2 ms for the 24 launches of a
 //             step of tiny (batch 128, L 98), 50.4 of base, with HALF 46.6; base 2.29 ms a launch (mamba_ssm 5.13). One
-//             channel × four states a lane: base 41.0, with HALF 47.4. Not merged yet: its portable variant lacked p =
-//             ā·h_{t−1} and failed three tests.
-//             Not tried: one channel with all states a lane and shuffles, which needs 31 per token.
+//             channel × four states per lane: base 41.0, with HALF 47.4. Not merged yet: its portable variant lacked p
+//             = ā·h_{t−1} and failed three tests.
+//             Not tried: one channel with all states per lane and shuffles, which needs 31 shuffles per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk;  const J: tokens of a batch;  const HALF
-//   const LANES: lanes that surely share a subgroup, up to 64, where shuffles are used
+//   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, up to 64
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
@@ -66,7 +67,7 @@ const GROUPS = WG / LQ;
 @group(0) @binding(8) var<storage, read> out: array<u32>;
 @group(0) @binding(12) var<storage, read> dout: array<u32>;
 @group(0) @binding(13) var<storage, read_write> gradients: array<u32>;
-@group(0) @binding(14) var<storage, read> parts: array<f32>;        // a range of `gradients`, read
+@group(0) @binding(14) var<storage, read> parts: array<f32>;        // a range of `gradients`, as the sums read it
 @group(0) @binding(15) var<storage, read_write> dxdbl: array<f32>;
 @group(0) @binding(16) var<storage, read_write> dchannel_params: array<f32>;
 @group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
@@ -74,7 +75,8 @@ const GROUPS = WG / LQ;
 var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
 var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS); for h (δ|u, JH, GROUPS)
 
-// Steps j0..j0+steps of a chunk of `count` tokens of one direction and sample; `row`: the row of its first token.
+// Steps j0..j0+steps of a chunk of `count` tokens, of one direction and sample. `row` is the row of the chunk's first
+// token in arrays (S·B·L, ..); `up` is whether steps ascend in t; `tile` is the index of the workgroup's channels.
 struct Batch { row: u32, count: u32, up: bool, tile: u32, j0: u32, steps: u32 }
 
 // The token of step j of `count` steps, in ascending (up) or descending order.
@@ -116,7 +118,8 @@ fn channel_param4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
         channel_param(on, at, e.x), channel_param(on, at, e.y), channel_param(on, at, e.z), channel_param(on, at, e.w),
     );
 }
-// Indices of four channels of the row that starts at `row`. Past E they are arbitrary; the caller selects 0.
+// Indices of four channels of the row that starts at `row`. For channels past E the index is of another channel, and
+// the caller replaces the value by 0.
 fn at4(row: u32, e: vec4<u32>) -> vec4<u32> {
     return row + min(e, vec4(p.e - 1u - HALF));
 }
@@ -141,7 +144,7 @@ fn z4(row: u32, e: vec4<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4(xz[i.x], xz[i.y], xz[i.z], xz[i.w]));
 }
 
-// δ and u of one token and four channels; Full adds gy and the slope of softplus for the way back. 0 past E.
+// Token: δ and u of one token and four channels. Full: also gy and the slope of softplus. All are 0 past E.
 struct Token { delta: vec4<f32>, u: vec4<f32> }
 struct Full { token: Token, gy: vec4<f32>, slope: vec4<f32> }
 fn token_of(row: u32, e: vec4<u32>, bias: vec4<f32>) -> Token {
@@ -168,7 +171,7 @@ fn full_of(row: u32, out_row: u32, e: vec4<u32>, bias: vec4<f32>) -> Full {
     return Full(token_of(row, e, bias), select(none, gy, inside), select(none, slope, inside));
 }
 
-// mat4x4 arithmetic: rows are channels and columns are states.
+// Arithmetic on mat4x4, whose rows are channels and whose columns are states.
 fn by_channel(v: vec4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(v * m[0], v * m[1], v * m[2], v * m[3]);
 }
@@ -186,8 +189,9 @@ fn decays(delta: vec4<f32>, a: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(decay_of(delta * a[0]), decay_of(delta * a[1]), decay_of(delta * a[2]), decay_of(delta * a[3]));
 }
 
-// Stores into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels. write_state: dB (0) or
-// dC (1) of a state, summed over this workgroup's channels. write_a, write_channel_param: of A_log, D, delta_bias.
+// These store into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels. write_state: dB
+// (0) or dC (1) of a state, summed over this workgroup's channels. write_a: the gradient of A_log. write_channel_param:
+// that of D or delta_bias.
 fn write_pair(which: u32, row: u32, e: vec2<u32>, v: vec2<f32>) {
     let at = row * p.e;
     if HALF == 1u {
@@ -222,7 +226,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var carry = mat4x4<f32>();              // ā·λ of the step after
     var da = mat4x4<f32>();                 // Σ λ·δ·p
     var past: array<mat4x4<f32>, T>;        // h before each token of the chunk, h_{t−1}
-    var d = vec4(0.0);                      // 0 but in the first quad, so that D·gy is added once
+    var d = vec4(0.0);                      // D in the first quad, 0 in the others, so that D·gy is added once
     if q == 0u { d = channel_param4(p.has_d, p.d_at + s * p.e, e); }
     var dd = vec4(0.0);
     var dbias = vec4(0.0);
@@ -285,7 +289,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let slope = sh_x[(3u * J + j) * GROUPS + group];
                 let bq = sh_bc[k * 2u * LQ + q];
                 let decay = decays(delta, a);
-                let before = times(decay, past[k]);                         // p, as a product: see the header
+                let before = times(decay, past[k]);                         // p; the header says why as a product
                 let h = before + outer(delta * u, bq);
                 let lambda = outer(gy, sh_bc[k * 2u * LQ + LQ + q]) + carry;
                 let lambda_p = times(lambda, before);
@@ -316,7 +320,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
 }
 
-// Sums over tiles: one invocation per element of dxdbl.
+// Sums dB and dC over tiles. One invocation per element of dxdbl.
 @compute @workgroup_size(256)
 fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let cols = p.r + 2u * N;
@@ -332,13 +336,14 @@ fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     dxdbl[i] = v;
 }
 
-// Sums over b: 32 elements of dchannel_params by 8 interleaved groups of samples a workgroup, in a fixed order.
+// Sums the gradient of channel_params over b in a fixed order. A workgroup takes 32 elements and 8 interleaved groups
+// of samples.
 var<workgroup> sh_sum: array<f32, 256>;
 @compute @workgroup_size(256)
 fn sum_channel_params(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * 32u + tid % 32u;
     let part = select(select(0u, p.d_at, i >= p.d_at), p.bias_at, i >= p.bias_at);
-    let pad = i - part >= p.s * p.e * select(1u, N, part == 0u);    // padding: scan wrote nothing there
+    let pad = i - part >= p.s * p.e * select(1u, N, part == 0u);    // padding, where scan wrote nothing
     var v = 0.0;
     if !pad {
         for (var b = tid / 32u; b < p.b; b += 8u) { v += parts[b * p.channel_params_len + i]; }

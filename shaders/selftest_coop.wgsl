@@ -1,6 +1,6 @@
 // selftest_coop — a product in one fragment: out (F, F) f32 = lhs (F, 64)·rhs (64, F), F = FRAG; x holds lhs, then rhs,
-// row-major in f16. One accumulator carries the 64/F steps of K through a loop: some drivers double what a loop
-// carries.
+// row-major in f16. One accumulator is carried through a loop of 64/F steps over the inner dimension, because some
+// drivers double a value that a loop carries.
 // uses lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 struct Params { n: u32 }
 const THREADS = 32u;

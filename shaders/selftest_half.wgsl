@@ -1,5 +1,5 @@
-// selftest_half — x (256) as f16, two per word, as the driver's own conversion makes them, through lib/half. Only a
-// driver that rounds to the nearest may use its own conversion elsewhere.
+// selftest_half — converts x (256) to f16, two per word, by the driver's own conversion (lib/half with NEAREST = 1).
+// Other kernels use that conversion only if it rounds to nearest here.
 // uses lib/half
 struct Params { n: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

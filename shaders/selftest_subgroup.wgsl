@@ -1,6 +1,6 @@
-// selftest_subgroup — out (256) = 1 + 2 + … + 256 through lib/reduce_subgroup. An invocation writes 0 instead unless
-// the lanes of its subgroup are neighbors in order and its shuffle finds its partner, which lib/scan_sums_subgroup
-// relies on.
+// selftest_subgroup — out (256) = 1 + 2 + … + 256, by lib/reduce_subgroup. An invocation writes 0 instead if the lanes
+// of its subgroup are not consecutive invocations in order, or if a shuffle does not return its partner's value.
+// lib/scan_sums_subgroup relies on both.
 struct Params { n: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,7 +1,7 @@
-// tensor — the primitives of the tape and of the runtime, element by element.
+// tensor — element-wise primitives that the tape and the tensors launch themselves.
 //   x, z, out (n)   fill: out = value (torch.full)   copy: out = x   add_into: out += x   plus: out = x + z
-//   halve: words = x as f16 (x.half()), two per word.   No gradients: the tape itself launches these.
-// One invocation per element, halve: per word. Floor: 4, 8, 12, 12 and 6 bytes per element.   uses lib/grid, lib/half
+//   halve: words = x as f16 (x.half()), two per word.   No backward.
+// One invocation per element; halve: per word. Floor: 4, 8, 12, 12 and 6 bytes per element.   uses lib/grid, lib/half
 struct Params { n: u32, value: f32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,18 +1,18 @@
 // tokens — rows by index, as in MAE: gather the visible tokens (torch.gather with ids_keep), add positions, and restore
 // the visible tokens among mask tokens (torch.gather with ids_restore).
-//   ids (B, V): the token of each visible row.   inv (B, L): the visible row of each token, u32::MAX where the token is
-//   masked; the inverse of ids.   table (L, D): positions.   mask_token (D).   An index out of range reads nothing.
+//   ids (B, V): the token of each visible row.   inv (B, L), the inverse of ids: the visible row of each token,
+//   u32::MAX for a masked token.   table (L, D): positions.   mask_token (D).   An index out of range reads nothing.
 //   gather    x (B, L, D)  out[b,v] = x[b, ids[b,v]]             dx[b,l] = inv < V ? dout[b, inv] : 0,  inv = inv[b,l]
 //             ids and inv may also be (V) and (L), the same for all samples
 //   embed     x (B, V, D)  out[b,v] = x[b,v] + table[ids[b,v]]   dx = dout  dtable[l] = Σ_b (inv < V ? dout[b,inv] : 0)
 //   positions x (B, L, D)  out[b,l] = x[b,l] + table[l]          dx = dout  dtable[l] = Σ_b dout[b,l]
 //   restore   x (B, V, D)  out[b,l] = (inv < V ? x[b, inv] : mask_token) + table[l]
 //             dx[b,v] = dout[b, ids[b,v]]     dmask_token = Σ_{b,l: inv >= V} dout[b,l]     dtable[l] = Σ_b dout[b,l]
-//   kernels   `take` is gather and the gradients of x of gather and restore: src is x or dout, at is ids or inv. Sums
-//             take `per` rows at a time into parts, which `sum_rows` adds up in a fixed order. All assign, never add.
+//   kernels   `take` computes gather, and dx of gather and restore: src is x or dout, and at is ids or inv. Sums over
+//             `per` rows are written as parts, which `sum_rows` then adds up in a fixed order. Results are overwritten.
 //   saves     ids and inv
 //   threads   one invocation per element of dst;  dst_rows and src_rows count the rows of a sample
-//   floor     8 bytes per element of dst, 4 more with a table;  sums: 4 per element of dout
+//   floor     8 bytes per element of dst, 4 more with a table.  Sums: 4 bytes per element of dout
 // uses lib/grid
 struct Params { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32, indices: u32 }
 const WG = 256u;
@@ -23,7 +23,7 @@ const WG = 256u;
 @group(0) @binding(4) var<storage, read> mask_token: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dst: array<f32>;  // out, dx, or parts of dtable and dmask_token
 
-// dst (B, dst_rows, D):  dst[b,j] = src[b, at[b,j]], 0 where at is out of range.  `indices`, the length of at, is
+// dst (B, dst_rows, D):  dst[b,j] = src[b, at[b,j]], or 0 if at[b,j] is out of range.  `indices` is the length of at:
 // B·dst_rows, or dst_rows if all samples share the indices.
 @compute @workgroup_size(WG)
 fn take(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
@@ -54,7 +54,7 @@ fn positions(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     if i < p.n { dst[i] = src[i] + table[i % (p.dst_rows * p.d)]; }
 }
 
-// dst (B, dst_rows, D) = (src[b, at], or mask_token where at is out of range) + table
+// dst (B, dst_rows, D) = (src[b, at], or mask_token if at is out of range) + table
 @compute @workgroup_size(WG)
 fn restore(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
@@ -79,7 +79,7 @@ fn sum_rows(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     dst[i] = sum;
 }
 
-// src (rows, D), dst (parts, D):  dst[part] = Σ of the masked ones among `per` rows
+// src (rows, D), dst (parts, D):  dst[part] = Σ of the rows of masked tokens among `per` rows
 @compute @workgroup_size(WG)
 fn sum_masked(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
@@ -92,8 +92,8 @@ fn sum_masked(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     dst[i] = sum;
 }
 
-// src (rows, src_rows, D), dst (parts, dst_rows, D):  dst[part, l] = Σ over `per` samples b of src[b, at[b, l]], where
-// token l of sample b is visible
+// src (rows, src_rows, D), dst (parts, dst_rows, D):  dst[part, l] = Σ of src[b, at[b, l]] over those of `per` samples
+// b in which token l is visible
 @compute @workgroup_size(WG)
 fn sum_visible(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;

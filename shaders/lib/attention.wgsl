@@ -1,5 +1,5 @@
 // lib/attention — the parts that attention.wgsl and attention_coop.wgsl share: scalars, bindings, loads, and the region
-// mask. The header of attention.wgsl explains each name. EXACT: no load reaches past a head.
+// mask. The header of attention.wgsl explains the names. EXACT: no load reaches past a head.
 // uses lib/half, lib/element
 struct Params {
     lq: u32, lk: u32, heads: u32, groups: u32, // groups = B·H
@@ -24,7 +24,7 @@ const FAR = 0xffffffffu;
 @group(0) @binding(12) var<storage, read_write> grad: array<u32>; // dq, or dk and dv
 
 // q4, k4, v4 and dout4 load columns c..c+4 of the head that starts at `at`; c is a multiple of 4. Columns past the head
-// are 0. `quad` and `at4` are the indices: of a whole vec4, or of four elements where heads are not aligned.
+// are 0. `quad` is the index of a whole vec4. `at4` are the indices of four elements, for heads that are not aligned.
 fn at4(at: u32, c: u32) -> vec4<u32> { return at + min(vec4(c, c + 1u, c + 2u, c + 3u), vec4(DH - 1u)); }
 fn quad(at: u32, c: u32) -> u32 { return (at + min(c, LAST)) >> 2u; }
 fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
@@ -63,7 +63,7 @@ fn dout4(at: u32, c: u32) -> vec4<f32> {
 fn out1(i: u32) -> f32 {
     return element(saved_out[i >> HALF], i, HALF);
 }
-// Stores x.x as element i; in f16 also x.y as element i + 1 of the same word.
+// Stores x.x as element i. In f16 it also stores x.y as element i + 1, in the same word.
 fn put_out(i: u32, x: vec2<f32>) {
     if HALF == 1u { out[i >> 1u] = pair(x); } else { out[i] = bitcast<u32>(x.x); }
 }
@@ -71,7 +71,7 @@ fn put_grad(i: u32, x: vec2<f32>) {
     if HALF == 1u { grad[i >> 1u] = pair(x); } else { grad[i] = bitcast<u32>(x.x); }
 }
 
-// The rows that a workgroup owns: those from `first` on, of sample b and head h. None if group >= p.groups.
+// The rows that a workgroup owns: ROWS rows from `first` on, of sample b and head h. None if group >= p.groups.
 struct Owned { group: u32, first: u32, b: u32, h: u32 }
 fn owned(wid: vec3<u32>, rows: u32) -> Owned {
     let tiles = (rows + ROWS - 1u) / ROWS;
@@ -84,8 +84,9 @@ fn q_at(b: u32, h: u32, i: u32) -> u32 { return (b * p.lq + i) * p.q_row + h * D
 fn kv_at(b: u32, h: u32, j: u32) -> u32 { return (b * p.lk + j) * p.kv_row + h * DH; }
 fn out_at(b: u32, h: u32, i: u32) -> u32 { return ((b * p.lq + i) * p.heads + h) * DH; }
 
-// Ranges of regions as (least, largest): `bounds` of some tokens, `seen` of the keys that such queries may see, `seers`
-// of the queries that may see such keys. `apart`: two ranges do not meet. Without a mask every token is in region 0.
+// Ranges of regions, as (least, largest). `bounds`: of some tokens. `seen`: of the keys that queries in this range may
+// see. `seers`: of the queries that may see keys in this range. `apart`: whether two ranges do not overlap. Without a
+// mask every token is in region 0.
 fn region(i: u32) -> u32 {
     if p.mask == 0u { return 0u; }
     return regions[i];

@@ -1,6 +1,6 @@
-// lib/gate — the gate SiLU(z) of a Mamba mixer and the slope for its backward pass.
-// Backward recovers y as out/SiLU(z), so z must not be 0: |z| is raised to at least 1e-12. In f16 `out` would underflow
-// for |z| < 2⁻¹³, so 2⁻¹³ is the least there. Forward uses the same raised z.
+// lib/gate — the gate SiLU(z) of a Mamba mixer, and the slope that its backward pass needs.
+// Backward recovers y as out/SiLU(z), so z must not be 0: if |z| < 1e-12, z counts as 1e-12. With `out` in f16 the
+// limit is 2⁻¹³, because out would underflow below. Forward and backward use the same z.
 // uses lib/math
 fn clamped(z: f32) -> f32 {
     let least = select(1e-12, 0x1p-13, HALF == 1u);

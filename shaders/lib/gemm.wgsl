@@ -1,5 +1,5 @@
 // lib/gemm — the parts that matmul.wgsl and matmul_coop.wgsl share: scalars, bindings, loads, the epilogue.
-// The header of matmul.wgsl explains each name. VEC = 1: rows of a and b are aligned and end at multiples of 4.
+// The header of matmul.wgsl explains the names. VEC = 1: rows of a and b start and end at multiples of 4 elements.
 struct Params {
     batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
     splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
@@ -29,8 +29,8 @@ fn b_quad(i: u32) -> vec4<f32> {
     return element4(b[i >> (2u + B16)], i >> 2u, B16);
 }
 
-// Elements at..at+4 of the row that starts at `row`. Past `limit` they repeat the last ones, which does no harm: the
-// caller zeroes k past the end and does not store m or n past the end.
+// Elements at..at+4 of the row that starts at `row`. Past `limit` they repeat the last ones. That does no harm: the
+// caller zeroes k past the end, and does not store m or n past the end.
 fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
     if VEC == 1u { return a_quad(row + min(at, limit - 4u)); }
     let last = limit - 1u;
@@ -44,7 +44,8 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
                 b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));
 }
 
-// The epilogue: (v, act(v)), v = sum + bias + residual, or v = sum·act'(residual). Without an activation both are v.
+// The epilogue. Returns (v, act(v)) with v = sum + bias + residual. If ACT is 3 or 4, or there is no activation,
+// returns (v, v), with v = sum·act'(residual) for 3 and 4.
 fn finish(z: u32, n: u32, i: u32, sum: f32) -> vec2<f32> {
     var v = sum;
     if p.has_bias == 1u { v += bias[z * p.n + n]; }
@@ -55,14 +56,14 @@ fn finish(z: u32, n: u32, i: u32, sum: f32) -> vec2<f32> {
     if ACT == 2u { return vec2(v, silu(v)); }
     return vec2(v);
 }
-// One element of the result.
+// Stores one element of the result.
 fn store(z: u32, m: u32, n: u32, sum: f32) {
     let i = z * p.c_stride + m * p.ldc + n;
     let v = finish(z, n, i, sum);
     if p.act_at > 0u { c[i] = bitcast<u32>(v.x); }
     c[p.act_at + i] = bitcast<u32>(v.y);
 }
-// Columns n..n+4 of row m, n a multiple of 4; none past the end is stored. C16 = 1: N and ldc are multiples of 4.
+// Stores columns n..n+4 of row m, except those past the end. n, and if C16 = 1 also N and ldc, are multiples of 4.
 fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
     if m >= p.m || n >= p.n { return; }
     if C16 == 1u {

@@ -1,8 +1,8 @@
-// lib/half — f32 to f16: four f16 in two words, or two in one. lib/element reads them.
-// WGSL lets the driver choose how pack2x16float rounds and what becomes of large numbers. Here f16 is always the
-// nearest, ties to even, infinite from 65520 on.
-// NEAREST = 1: the driver does so by itself (selftest_half has seen it). Otherwise integer operations do it, about
-// twenty for each number.
+// lib/half — converts f32 to f16: four f16 to two words, or two to one. lib/element reads them.
+// WGSL lets the driver choose how pack2x16float rounds and what it makes of large numbers. Here the result is always
+// the nearest f16, ties to even, and infinity from 65520 on.
+// NEAREST = 1: pack2x16float does this itself, as selftest_half has tested. Otherwise integer operations do it, about
+// twenty per number.
 fn halves(v: vec4<f32>) -> vec2<u32> {
     if NEAREST == 1u { return vec2(pack2x16float(v.xy), pack2x16float(v.zw)); }
     let bits = bitcast<vec4<u32>>(v);

@@ -1,5 +1,5 @@
-// lib/math — scalar activations and their derivatives (_slope), finite for every finite f32, as arguments of exp are
-// clamped.
+// lib/math — activation functions and their derivatives (_slope) of one number. They are finite for every finite f32,
+// because arguments of exp are clamped.
 fn sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
 }
@@ -10,7 +10,7 @@ fn silu_slope(x: f32) -> f32 {
     let s = sigmoid(x);
     return s * (1.0 + x * (1.0 - s));
 }
-// ln(1 + y) for y >= 0. 1 + y would round a small y away, so there it is the series of 2·atanh(y / (2 + y)).
+// ln(1 + y) for y >= 0. 1 + y would lose digits of a small y, so for y <= 0.5 it is the series of 2·atanh(y/(2 + y)).
 fn log1p(y: f32) -> f32 {
     if y > 0.5 { return log(1.0 + y); }
     let r = y / (2.0 + y);
@@ -25,8 +25,9 @@ fn softplus_slope(x: f32) -> f32 {
     if x > 20.0 { return 1.0; }
     return sigmoid(x);
 }
-// (Φ(x), exp(−x²/2)), Φ the normal CDF. The tail beyond |x| is exp(−x²/2)·t·P(t), t = 1/(1 + 0.37·|x|/√2), with P
-// fitted to degree 8: within 1.5e-8 of the tail for all |x| < 13, so that GELU keeps its digits for negative x.
+// (Φ(x), exp(−x²/2)), where Φ is the normal CDF. Twice the tail beyond |x| is exp(−x²/2)·t·P(t) with t = 1/(1 +
+// 0.37·|x|/√2) and a fitted polynomial P of degree 8. Its relative error is 1.5e-8 for all |x| < 13, so that GELU keeps
+// its digits for negative x.
 fn normal(x: f32) -> vec2<f32> {
     let g = exp(-0.5 * min(x * x, 160.0));
     let t = 1.0 / (1.0 + 0.26162951 * abs(x));

@@ -1,14 +1,15 @@
-// lib/reduce — sum and maximum over a workgroup, returned to every invocation. Needs `const WG`, a power of two, in the
-// op.
-// The order is fixed: a binary tree in workgroup memory. Every invocation of the workgroup has to call (barriers).
-// Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole, and
-// then rejects barriers behind conditions on it.
+// lib/reduce — sum and maximum over a workgroup, returned to every invocation. The operator declares `const WG`, a
+// power of two.
+// The order is fixed: a binary tree in workgroup memory. All invocations of a workgroup must call it, because it has
+// barriers.
+// Thread does not contain workgroup_id, because a browser's compiler treats a struct with one non-uniform member as
+// non-uniform as a whole, and rejects barriers behind conditions on workgroup_id then.
 struct Thread {
     @builtin(local_invocation_index) tid: u32,
 }
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;
 fn wg_sum2(t: Thread, v: vec2<f32>) -> vec2<f32> {
-    workgroupBarrier();                                  // all have read the previous call's result
+    workgroupBarrier();                                  // until all have read the result of the previous call
     sh_reduce[t.tid] = v;
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();

@@ -1,8 +1,7 @@
-// lib/reduce_subgroup — lib/reduce for the subgroup tier: one subgroup sum (a CUDA warp reduction), then a loop over
-// one slot per subgroup.
-// Works for any subgroup size; the order is fixed for a given adapter. Needs `const WG` in the op.
-// Thread has no workgroup_id: a browser's compiler takes a struct with one varying member for varying as a whole, and
-// then rejects barriers behind conditions on it.
+// lib/reduce_subgroup — lib/reduce for the subgroup tier: a reduction in each subgroup (a CUDA warp reduction), then a
+// loop over one result per subgroup.
+// Works for any subgroup size. The order is fixed for a given adapter. The operator declares `const WG`.
+// Thread does not contain workgroup_id, for the reason given in lib/reduce.
 struct Thread {
     @builtin(local_invocation_index) tid: u32,
     @builtin(subgroup_id) subgroup: u32,
@@ -11,7 +10,7 @@ struct Thread {
 }
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;
 fn wg_sum2(t: Thread, v: vec2<f32>) -> vec2<f32> {
-    workgroupBarrier();                                  // all have read the previous call's result
+    workgroupBarrier();                                  // until all have read the result of the previous call
     let part = subgroupAdd(v);
     if t.lane == 0u { sh_reduce[t.subgroup] = part; }
     workgroupBarrier();

@@ -1,10 +1,10 @@
-// lib/scan_sums — the sums of selective_scan_backward.scan in workgroup memory: du and ddelta over the quads of states,
-// dB and dC over the groups of channels. `put` keeps a lane's contribution for one token. `flush`, a barrier later,
-// adds up a batch of tokens in a fixed order and writes the result. Lanes of one quad are neighbors, so that a sum over
-// quads reads neighboring words.
+// lib/scan_sums — the sums of selective_scan_backward.scan, in workgroup memory: du and ddelta over the quads of
+// states, dB and dC over the groups of channels. `put` stores a lane's contributions for one token. `flush`, after a
+// barrier, adds up the contributions to a batch of tokens in a fixed order and writes the sums. Lanes with the same
+// quad are neighbors, so that a sum over quads reads neighboring words.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
 // The contributions (J, du|ddelta|dB|dC, LQ, GROUPS) lie in sh_x behind the staged tokens. While h is computed again
-// there are no contributions, so that JH > J tokens can be staged at a time.
+// there are none, so that JH > J tokens can be staged at a time.
 const SUMS = 4u * J * GROUPS;
 const SPAN = SUMS + 4u * J * WG;
 const JH = min(T, SPAN / (2u * GROUPS));
@@ -41,7 +41,7 @@ fn flush(batch: Batch, tid: u32) {
         for (var k = 0u; k < 4u && q * 4u + k < N; k++) { write_state(which, row, batch.tile, q * 4u + k, v[k]); }
     }
 }
-// Sum over the quads of a group; `at` is the contribution of the group's first quad.
+// Sum over the quads of a group. `at` is the index of the contribution of the group's first quad.
 fn quad_sum(at: u32) -> vec4<f32> {
     var v = sh_x[at];
     for (var q = 1u; q < LQ; q++) { v += sh_x[at + q * GROUPS]; }

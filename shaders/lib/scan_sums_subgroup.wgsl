@@ -1,10 +1,10 @@
-// lib/scan_sums_subgroup — lib/scan_sums for the subgroup tier, by shuffles. LANES neighboring lanes, a power of two
-// from LQ to 64, share a subgroup of at least that size. Each shuffle halves the values that a lane holds and doubles
-// the number of lanes that they are summed over.
-// du and ddelta are complete after log2(LQ) steps, when a lane holds two values (a word in f16), and are written at
-// once.
-// dB and dC are summed over LANES lanes after log2(LANES/LQ) steps and wait in workgroup memory for `flush`.
-// LQ = 4, LANES = 32: 6 + 7 shuffles of one number for 32 channels and 16 states.
+// lib/scan_sums_subgroup — lib/scan_sums for the subgroup tier, by shuffles. LANES neighboring lanes share a subgroup
+// of at least that size; LANES is a power of two from LQ to 64. Each step of shuffles halves the number of values that
+// a lane holds, and doubles the number of lanes that they are summed over.
+// du and ddelta are complete after log2(LQ) steps. A lane then holds two values (one word in f16), and writes them
+// directly.
+// dB and dC are summed over LANES lanes after log2(LANES/LQ) steps, and are kept in workgroup memory for `flush`.
+// With LQ = 4 and LANES = 32 this takes 6 + 7 shuffles of one number for 32 channels and 16 states.
 struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
 const PARTS = WG / LANES;
 const SPAN = 4u * J * GROUPS;
@@ -15,8 +15,8 @@ var<workgroup> sh_part: array<f32, J * PARTS * 8u * LQ>;   // (J, PARTS, dB|dC, 
 fn place(tid: u32) -> vec2<u32> {
     return vec2(tid / LQ, tid % LQ);
 }
-// Lanes that differ in bit `mask` exchange halves: the low lane returns the sum of both lanes' `low` (or first half),
-// the high lane the sum of both lanes' `high`.
+// Two lanes that differ in bit `mask` of their index exchange half of their values. The low lane returns the sum of
+// both lanes' `low` (or first half), the high lane the sum of both lanes' `high` (or second half).
 fn trade4(is_high: bool, low: vec4<f32>, high: vec4<f32>, mask: u32) -> vec4<f32> {
     return select(low, high, is_high) + subgroupShuffleXor(select(high, low, is_high), mask);
 }
