@@ -1,42 +1,42 @@
-//! `disk/` for a browser: nothing outlives the page, and there are no threads.
+//! The interface of `disk/` for a browser, which has no cache folder and no threads.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::caps::Caps;
 
-/// Keeps nothing.
+/// Caches that store nothing.
 #[derive(Debug, Default)]
 pub(super) struct Caches;
 
 impl Caches {
-    /// Whether a backend that can export pipelines is to be asked to.
+    /// Whether to use a backend's ability to export compiled pipelines.
     pub const KEEP_PIPELINES: bool = false;
 
-    /// No caches, whatever the folder.
+    /// Ignores the folder.
     pub fn open(_folder: Option<&Path>, _caps: &Caps, _exports: bool) -> Self {
         Self
     }
 
-    /// Never.
+    /// Always false.
     pub fn keeps_pipelines(&self) -> bool {
         false
     }
 
-    /// None.
+    /// Always `None`.
     pub fn pipeline(&self, _kernel: &str, _source: &str) -> Option<Vec<u8>> {
         None
     }
 
-    /// Forgets it.
+    /// Does nothing.
     pub fn keep_pipeline(&self, _kernel: &str, _source: &str, _data: &[u8]) {}
 
-    /// None: nothing is measured in a browser.
+    /// Always `None`, because nothing is measured in a browser.
     pub fn choice(&self, _name: &str) -> Option<u32> {
         None
     }
 
-    /// Forgets them.
+    /// Does nothing.
     pub fn choose(&self, _found: BTreeMap<String, u32>) {}
 }
 

@@ -1,4 +1,4 @@
-//! Work on all cores.
+//! Running work on all cores.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,5 @@
-//! Looking into a program, which waits for the GPU: launch times, the first value that is not finite.
+//! Inspecting a program: the time of each launch, and the first NaN or infinity. These functions block until the GPU is
+//! done, so a browser does not have them.
 
 mod not_finite;
 mod profile;

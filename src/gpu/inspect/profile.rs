@@ -1,4 +1,4 @@
-//! GPU time of each launch of a program, between timestamps.
+//! GPU time of each launch of a program, measured by timestamps (CUDA events).
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Program {
     pub fn profile(&self) -> Result<Vec<LaunchTime>> {
         let live = self.gpu.live()?;
         if !self.gpu.caps().timestamps {
-            return Err(Error::argument("profile", "an adapter without timestamp queries", "one with them"));
+            return Err(Error::argument("profile", "an adapter without timestamp queries", "an adapter with them"));
         }
         let _turn = lock(&live.turn);
         let (mut encoded, mut resolved) = (Vec::new(), Vec::new());
