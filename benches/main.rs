@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use rowscan::Result;
 use rowscan::bench::runner::clock::{Seconds, rotated};
-use rowscan::bench::runner::{Clock, Outcome, Report, Roof, Row};
+use rowscan::bench::runner::{BenchReport, BenchRow, Clock, Outcome, Roof};
 use rowscan::bench::{Case, Direction, Scope, ops};
 use rowscan::gpu::{AdapterChoice, Gpu, Options, Precision, Work};
 
@@ -37,7 +37,7 @@ fn main() -> std::process::ExitCode {
     let known = [Precision::F32, Precision::Mixed, Precision::High];
     let precision = known.into_iter().find(|p| p.to_string() == words);
     let precision = precision.unwrap_or_else(|| panic!("ROWSCAN_PRECISION={words}: expected f32, mixed or high"));
-    eprintln!("{}", Report::title(g.caps(), clock, precision));
+    eprintln!("{}", BenchReport::title(g.caps(), clock, precision));
     let scope = Scope { precision, quick: g.caps().software && !flag("ROWSCAN_BENCH_FULL"), ..Scope::default() };
     let (mut criterion, samples) = criterion(g.caps().software);
     let (roof, mut rows) = (OnceCell::new(), Vec::new());
@@ -61,7 +61,7 @@ fn main() -> std::process::ExitCode {
     }
     criterion.final_summary();
     let Some(Ok(roof)) = roof.into_inner() else { return std::process::ExitCode::SUCCESS }; // nothing was selected
-    let report = Report { caps: g.caps().clone(), roof, clock, precision, rows };
+    let report = BenchReport { caps: g.caps().clone(), roof, clock, precision, rows };
     println!("\n{report}");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
     std::fs::write(path, format!("{:#}\n", report.json())).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -73,7 +73,7 @@ fn main() -> std::process::ExitCode {
 fn time(
     criterion: &mut Criterion, samples: usize, g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work,
     check: impl Fn() -> Result<String>,
-) -> Option<Row> {
+) -> Option<BenchRow> {
     let (built, taken) = (OnceCell::new(), RefCell::new(Vec::new()));
     let mut group = criterion.benchmark_group(case.family);
     group.bench_function(BenchmarkId::new(direction.to_string(), &case.name), |b| {
@@ -96,7 +96,7 @@ fn time(
         Err(e) => (String::new(), Outcome::of(&e)),
     };
     let (case_name, facts) = (case.name.clone(), case.facts.clone());
-    let row = Row { family: case.family, direction, case: case_name, checked, floor, outcome, facts };
+    let row = BenchRow { family: case.family, direction, case: case_name, checked, floor, outcome, facts };
     if let Outcome::Skipped(why) | Outcome::Failed(why) = &row.outcome {
         eprintln!("{case:?}: criterion's figure is void: {why}");
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rowscan::data::{Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
 use rowscan::gpu::{Gpu, Options};
 use rowscan::models::Config;
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
@@ -17,7 +17,7 @@ fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     let config = Config { image_size: 32, width: 32, pattern: "MMMT".into(), ..Config::preset("micro")? };
     let run = RunSettings { batch_size: 16, ..RunSettings::default() };
-    let settings = Settings { run, ..Settings::default() };
+    let settings = PretrainSettings { run, ..PretrainSettings::default() };
     let data = Arc::new(Dataset::open("synthetic:512", Split::Train)?);
     let options = LoaderOptions::new(settings.run.batch_size, Transform::train(config.image_size as u32));
     let masker = settings.masker(&config)?;

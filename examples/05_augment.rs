@@ -9,9 +9,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rowscan::data::stream::{Purpose, Stream};
+use rowscan::data::stream::{Stream, StreamPurpose};
 use rowscan::data::{Augmentation, Dataset, Scratch, Split, Transform};
-use rowscan::run::record::{Grid, Panel};
+use rowscan::run::record::{Panel, PictureGrid};
 use rowscan::train::finetune::mixup::{Mix, Mixup};
 
 const RECIPES: [(&str, Augmentation); 3] = [
@@ -34,7 +34,7 @@ fn main() -> rowscan::Result<()> {
     let mut scratch = Scratch::default();
     let mut changed = |transform: &Transform, image, draw, sample: usize| {
         let mut out = vec![0; (size * size * 3) as usize];
-        let mut stream = Stream::new(Purpose::Augment, [0, draw, sample as u64]);
+        let mut stream = Stream::new(StreamPurpose::Augment, [0, draw, sample as u64]);
         transform.apply(image, &mut stream, &mut scratch, &mut out).map(|()| out)
     };
     let samples: Vec<usize> = (0..ROWS).map(|i| i * set.len() / ROWS).collect();
@@ -43,7 +43,7 @@ fn main() -> rowscan::Result<()> {
     let mut mixed = plain.concat();
     let labels: Vec<u32> = (0..ROWS as u32).collect();
     Mixup::new(Mix::DEIT, ROWS, 0)?.apply(0, &mut mixed, &labels)?;
-    let mut grid = Grid::new(size as usize, size as usize, 2 + RECIPES.len() * DRAWS as usize)?;
+    let mut grid = PictureGrid::new(size as usize, size as usize, 2 + RECIPES.len() * DRAWS as usize)?;
     for (i, (image, mixed)) in images.iter().zip(mixed.chunks(plain[0].len())).enumerate() {
         let mut row = vec![plain[i].clone()];
         for transform in &transforms {

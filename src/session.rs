@@ -11,7 +11,7 @@ use crate::models::Config;
 use crate::train::checkpoint;
 use crate::train::checkpoint::{CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::train::pretrain::mask::{Masker, PatchMask};
-use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::settings::PretrainSettings;
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::weights_file;
 
@@ -66,8 +66,10 @@ impl Session {
     /// A session with fresh weights that trains on `data` and shows `held_out`; all images must have the model's size.
     ///
     /// # Errors
-    /// Settings that cannot work, fewer images than a batch, images of another size, a model that does not fit.
-    pub fn new(g: &Gpu, config: &Config, settings: &Settings, data: Dataset, held_out: &Dataset) -> Result<Self> {
+    /// PretrainSettings that cannot work, fewer images than a batch, images of another size, a model that does not fit.
+    pub fn new(
+        g: &Gpu, config: &Config, settings: &PretrainSettings, data: Dataset, held_out: &Dataset,
+    ) -> Result<Self> {
         settings.check(config)?;
         if settings.run.precision != Precision::F32 {
             return Err(Error::argument("precision", settings.run.precision, "f32: a session keeps no loss scale"));
@@ -112,7 +114,7 @@ impl Session {
 
     /// Sets the learning rate per 256 images and the share of hidden patches, from the next step on.
     pub fn adjust(&mut self, blr: f64, mask_ratio: f64) -> Result<()> {
-        let mut settings = Settings { mask_ratio: Some(mask_ratio), ..self.at.settings.clone() };
+        let mut settings = PretrainSettings { mask_ratio: Some(mask_ratio), ..self.at.settings.clone() };
         settings.run.blr = blr;
         settings.check(&self.config)?;
         self.masker = settings.masker(&self.config)?;

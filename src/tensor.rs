@@ -8,7 +8,7 @@ use crate::gpu::{
 
 params! {
     /// Scalars of the kernels in `shaders/tensor.wgsl`.
-    pub struct Primitive { n: u32, value: f32 }
+    pub(crate) struct Primitive { n: u32, value: f32 }
 }
 
 const SRC: &str = wgsl!("tensor", "grid", "half");

@@ -1,15 +1,15 @@
-//! What people read: line widths, and references that lead somewhere.
+//! Source text: widths of lines, and references in comments that must lead somewhere.
 
 use std::path::{Path, PathBuf};
 
-/// Columns of a line, as in `.rustfmt.toml`, which leaves comments alone.
+/// The `max_width` of `.rustfmt.toml`. rustfmt does not wrap comments, so this test checks them.
 const WIDTH: usize = 120;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Files under these folders with these endings, by path from the root.
+/// Path from the root and text of every file under `folders` whose name ends as in `endings`.
 fn files(folders: &[&str], endings: &[&str]) -> Vec<(String, String)> {
     fn walk(at: &Path, found: &mut Vec<PathBuf>) {
         let Ok(entries) = std::fs::read_dir(at) else { return };
@@ -45,10 +45,33 @@ fn lines_are_no_wider_than_the_format_says() {
     assert!(wide.is_empty(), "{} lines of more than {WIDTH} columns:\n{}", wide.len(), wide.join("\n"));
 }
 
-/// Words that begin a path from the root of the repository.
+/// One name is one type, so that a reader who meets it need not look where it comes from. The oracles in `src/cpu` are
+/// modules of functions that share the names `Dims`, `Grads` and `Out`; the modules of `src/cli` are private.
+#[test]
+fn no_two_public_types_share_a_name() {
+    let mut places = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for (name, text) in files(&["src"], &[".rs"]) {
+        if name.starts_with("src/cpu/") || name.starts_with("src/cli/") {
+            continue;
+        }
+        for (at, line) in text.lines().enumerate() {
+            let mut words = line.trim_start().split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            if words.next() == Some("pub")
+                && words.next().is_some_and(|w| ["struct", "enum", "trait", "type"].contains(&w))
+            {
+                places.entry(words.next().unwrap_or_default().into()).or_default().push(format!("{name}:{}", at + 1));
+            }
+        }
+    }
+    assert!(places.len() > 150, "{} types", places.len());
+    places.retain(|name, places| !name.is_empty() && places.len() > 1); // the name in a macro is a variable
+    assert!(places.is_empty(), "{places:#?}");
+}
+
+/// Folders with which a path from the root of the repository begins.
 const FOLDERS: &[&str] = &["src/", "shaders/", "tests/", "examples/", "benches/", "web/", "xtask/"];
 
-/// Paths that a text names: words that begin with a folder of the repository and name a file of a kind we have.
+/// The paths in a text: words that begin with one of [`FOLDERS`] and end as a source file or page does.
 fn paths(text: &str) -> Vec<String> {
     let word = |c: char| c.is_alphanumeric() || "_-./".contains(c);
     let words = text.split(|c| !word(c)).map(|word| word.trim_end_matches(['.', '-']));

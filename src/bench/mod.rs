@@ -3,8 +3,8 @@
 //! a checkout of the repository. `benches/README.md` explains the table.
 //!
 //! ```text
-//! Scope ──► Case ──► Built (programs, named tensors) ──► check against the oracle ──► Clock ──► Row, in units of the
-//! Roof
+//! Scope ──► Case ──► Built (programs, named tensors) ──► check against the oracle ──► Clock ──► BenchRow, in units of
+//! the Roof
 //! ```
 
 pub mod case;

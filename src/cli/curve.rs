@@ -43,8 +43,8 @@ pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<()>
 ///
 /// Points that are not finite are left out. An error if a curve has none left.
 pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<()> {
-    let line = |(curve, colour): (&Curve<'_>, RGBColor)| {
-        Ok((colour.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
+    let line = |(curve, color): (&Curve<'_>, RGBColor)| {
+        Ok((color.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
     };
     save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>>>()?)
 }

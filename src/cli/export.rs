@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::terminal::{Outcome, say};
 use crate::run::checkpoint;
-use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::settings::PretrainSettings;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Outcome {
         ("format".to_string(), "pt".to_string()),
         ("made_by".into(), concat!("rowscan ", env!("CARGO_PKG_VERSION")).into()),
     ]);
-    if let Ok(state) = checkpoint::state::<Settings>(&args.checkpoint) {
+    if let Ok(state) = checkpoint::state::<PretrainSettings>(&args.checkpoint) {
         let settings = &state.settings.run;
         about.insert("data".into(), settings.data.clone());
         about.insert("images".into(), state.images.to_string());

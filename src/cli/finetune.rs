@@ -17,14 +17,14 @@ use crate::run::finetune::{Finetuning, prepare};
 use crate::run::outputs::TestArgs;
 use crate::run::{Outputs, RecordSettings, Run, open_data};
 use crate::train::finetune::recipes::{FinetuneRecipe, RECIPES, recipe};
-use crate::train::finetune::settings::{Args, Settings};
+use crate::train::finetune::settings::{FinetuneArgs, FinetuneSettings};
 use crate::train::finetune::step::Finetuner;
 use crate::train::memory_check::expect_fit;
 use crate::train::options::{Layer, overlay, uppermost};
 
 /// The options of `rowscan finetune`, on the command line or in a file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
-pub struct Options {
+pub struct FinetuneOptions {
     /// Recipe that the options change; mae_base if none is named.
     #[arg(long, value_parser = RECIPES.iter().map(|row| row.0).collect::<Vec<_>>())]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,16 +40,16 @@ pub struct Options {
     model: ModelArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    training: Args,
+    training: FinetuneArgs,
 }
 
-impl super::training::Options for Options {
+impl super::training::TrainingOptions for FinetuneOptions {
     fn output(&self) -> &OutputArgs {
         &self.output
     }
 }
 
-impl Layer<RecordSettings> for Options {
+impl Layer<RecordSettings> for FinetuneOptions {
     fn over(&self, settings: &mut RecordSettings) {
         self.output.record.over(settings);
         self.tests.over(settings);
@@ -57,10 +57,10 @@ impl Layer<RecordSettings> for Options {
 }
 
 impl Training for Finetuning {
-    type Options = Options;
+    type Options = FinetuneOptions;
 
     /// The classes are those of the data set, which is then open, unless the layers give their number.
-    fn new_run(layers: &[&Options]) -> Result<(Config, Settings, Option<Arc<Dataset>>)> {
+    fn new_run(layers: &[&FinetuneOptions]) -> Result<(Config, FinetuneSettings, Option<Arc<Dataset>>)> {
         let (models, training) = apart(layers);
         let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or("mae_base");
         let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
@@ -83,16 +83,18 @@ impl Training for Finetuning {
         Ok((model_under(config, &models)?, settings, data))
     }
 
-    fn resumed(config: Config, settings: Settings, layers: &[&Options]) -> Result<(Config, Settings)> {
+    fn resumed(
+        config: Config, settings: FinetuneSettings, layers: &[&FinetuneOptions],
+    ) -> Result<(Config, FinetuneSettings)> {
         let (models, training) = apart(layers);
         Ok((model_under(config, &models)?, overlay(settings, &training)))
     }
 
-    fn check(_: &Config, settings: &Settings) -> Result<()> {
+    fn check(_: &Config, settings: &FinetuneSettings) -> Result<()> {
         settings.check()
     }
 
-    fn describe(caps: Caps, config: &Config, settings: &Settings) -> Result<()> {
+    fn describe(caps: Caps, config: &Config, settings: &FinetuneSettings) -> Result<()> {
         let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
         let tuner = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0);
         expect_fit(&caps, batch, hyper, |g, batch, hyper| tuner(g, batch, hyper)?.plan())?;
@@ -103,13 +105,13 @@ impl Training for Finetuning {
         say(format_args!("step of {parts} × {batch} images: {launches} launches for {batch} and the update\n{plan}"))
     }
 
-    fn resolved(config: &Config, settings: &Settings, outputs: &Outputs) -> Options {
+    fn resolved(config: &Config, settings: &FinetuneSettings, outputs: &Outputs) -> FinetuneOptions {
         let (output, tests) = (outputs.into(), (&outputs.record).into());
-        Options { recipe: None, output, tests, model: config.into(), training: settings.into() }
+        FinetuneOptions { recipe: None, output, tests, model: config.into(), training: settings.into() }
     }
 
     fn start<'a>(
-        g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        g: &'a Gpu, config: &Config, settings: &FinetuneSettings, outputs: &'a Outputs, resume: Option<&Path>,
         data: Arc<Dataset>,
     ) -> Result<Run<'a, Self>> {
         prepare(g, config, settings, outputs, resume, data)
@@ -117,10 +119,10 @@ impl Training for Finetuning {
 }
 
 /// The layers' models and the layers' settings.
-fn apart<'a>(layers: &[&'a Options]) -> (Vec<&'a ModelArgs>, Vec<&'a Args>) {
+fn apart<'a>(layers: &[&'a FinetuneOptions]) -> (Vec<&'a ModelArgs>, Vec<&'a FinetuneArgs>) {
     layers.iter().map(|layer| (&layer.model, &layer.training)).unzip()
 }
 
-pub fn run(device: &Device, line: CommandLine<Options>) -> Outcome {
+pub fn run(device: &Device, line: CommandLine<FinetuneOptions>) -> Outcome {
     carry_out::<Finetuning>(device, line)
 }

@@ -8,7 +8,7 @@ use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
 use crate::train::finetune::step::{Finetuner, Tuning};
 use crate::train::options::word;
-use crate::train::pretrain::settings::{MethodArgs, Settings};
+use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 use crate::train::update::Hyper;
@@ -59,7 +59,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     for config in configs {
         let (batch_size, checkpoint_blocks, precision) = (args.batch_size, args.checkpoint_blocks, args.precision);
         let run = RunSettings { batch_size, checkpoint_blocks, precision, ..RunSettings::default() };
-        let settings = Settings { run, ..Settings::default() }.under(&[&args.method], args.method.objective.method);
+        let settings = PretrainSettings { run, ..PretrainSettings::default() }
+            .under(&[&args.method], args.method.objective.method);
         usage(settings.check(&config))?;
         plan(&config, &settings)?;
     }
@@ -97,7 +98,7 @@ fn planned() -> Caps {
     Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
 }
 
-fn plan(config: &Config, settings: &Settings) -> Result<()> {
+fn plan(config: &Config, settings: &PretrainSettings) -> Result<()> {
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
     let visible = *settings.masker(config)?.all_visible_lengths().end();
     let trainer = |hyper| Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0);

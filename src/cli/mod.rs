@@ -52,9 +52,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Pretrain a model with MAP, or a method it is compared with, on a set of images.
-    Pretrain(Box<training::CommandLine<pretrain::Options>>),
+    Pretrain(Box<training::CommandLine<pretrain::PretrainOptions>>),
     /// Fine-tune a model on the classes of a set of images, from a pretrained checkpoint or from scratch.
-    Finetune(Box<training::CommandLine<finetune::Options>>),
+    Finetune(Box<training::CommandLine<finetune::FinetuneOptions>>),
     /// Measure the accuracy of a classifier.
     Eval(eval::Args),
     /// Measure the accuracy that frozen features allow: linear probe and nearest neighbors.

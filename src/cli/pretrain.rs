@@ -16,12 +16,12 @@ use crate::run::outputs::PictureArgs;
 use crate::run::pretrain::{Pretraining, prepare};
 use crate::run::{Outputs, RecordSettings, Run};
 use crate::train::options::{Layer, uppermost};
-use crate::train::pretrain::settings::{Args, Settings};
+use crate::train::pretrain::settings::{PretrainArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
 /// The options of `rowscan pretrain`, on the command line or in a file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
-pub struct Options {
+pub struct PretrainOptions {
     #[command(flatten)]
     #[serde(flatten)]
     output: OutputArgs,
@@ -33,45 +33,47 @@ pub struct Options {
     model: ModelArgs,
     #[command(flatten)]
     #[serde(flatten)]
-    training: Args,
+    training: PretrainArgs,
 }
 
-impl super::training::Options for Options {
+impl super::training::TrainingOptions for PretrainOptions {
     fn output(&self) -> &OutputArgs {
         &self.output
     }
 }
 
-impl Layer<RecordSettings> for Options {
+impl Layer<RecordSettings> for PretrainOptions {
     fn over(&self, settings: &mut RecordSettings) {
         self.output.record.over(settings);
         self.pictures.over(settings);
     }
 }
 
-fn method(layers: &[&Args]) -> Option<Method> {
+fn method(layers: &[&PretrainArgs]) -> Option<Method> {
     uppermost(layers, |layer| layer.method.objective.method.as_ref()).copied()
 }
 
 impl Training for Pretraining {
-    type Options = Options;
+    type Options = PretrainOptions;
 
-    fn new_run(layers: &[&Options]) -> Result<(Config, Settings, Option<Arc<Dataset>>)> {
+    fn new_run(layers: &[&PretrainOptions]) -> Result<(Config, PretrainSettings, Option<Arc<Dataset>>)> {
         let (models, training) = apart(layers);
         let config = model_to_pretrain(&models, method(&training))?;
-        Ok((config, Settings::default().under(&training, method(&training)), None))
+        Ok((config, PretrainSettings::default().under(&training, method(&training)), None))
     }
 
-    fn resumed(config: Config, settings: Settings, layers: &[&Options]) -> Result<(Config, Settings)> {
+    fn resumed(
+        config: Config, settings: PretrainSettings, layers: &[&PretrainOptions],
+    ) -> Result<(Config, PretrainSettings)> {
         let (models, training) = apart(layers);
         Ok((model_under(config, &models)?, settings.under(&training, method(&training))))
     }
 
-    fn check(config: &Config, settings: &Settings) -> Result<()> {
+    fn check(config: &Config, settings: &PretrainSettings) -> Result<()> {
         settings.check(config)
     }
 
-    fn describe(caps: Caps, config: &Config, settings: &Settings) -> Result<()> {
+    fn describe(caps: Caps, config: &Config, settings: &PretrainSettings) -> Result<()> {
         let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
         let longest = *settings.masker(config)?.all_visible_lengths().end();
         let objective = &settings.objective;
@@ -83,13 +85,13 @@ impl Training for Pretraining {
         say(format_args!("step of {batch} images, {longest} of {tokens} tokens visible: {launches} launches\n{plan}"))
     }
 
-    fn resolved(config: &Config, settings: &Settings, outputs: &Outputs) -> Options {
+    fn resolved(config: &Config, settings: &PretrainSettings, outputs: &Outputs) -> PretrainOptions {
         let (output, pictures) = (outputs.into(), (&outputs.record).into());
-        Options { output, pictures, model: config.into(), training: settings.into() }
+        PretrainOptions { output, pictures, model: config.into(), training: settings.into() }
     }
 
     fn start<'a>(
-        g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>,
+        g: &'a Gpu, config: &Config, settings: &PretrainSettings, outputs: &'a Outputs, resume: Option<&Path>,
         data: Arc<Dataset>,
     ) -> Result<Run<'a, Self>> {
         prepare(g, config, settings, outputs, resume, data)
@@ -97,10 +99,10 @@ impl Training for Pretraining {
 }
 
 /// The layers' models and the layers' settings.
-fn apart<'a>(layers: &[&'a Options]) -> (Vec<&'a ModelArgs>, Vec<&'a Args>) {
+fn apart<'a>(layers: &[&'a PretrainOptions]) -> (Vec<&'a ModelArgs>, Vec<&'a PretrainArgs>) {
     layers.iter().map(|layer| (&layer.model, &layer.training)).unzip()
 }
 
-pub fn run(device: &Device, line: CommandLine<Options>) -> Outcome {
+pub fn run(device: &Device, line: CommandLine<PretrainOptions>) -> Outcome {
     carry_out::<Pretraining>(device, line)
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::infer::features::{mean_features, open_backbone};
 use crate::models::Config;
 use crate::run::checkpoint;
-use crate::run::probe::{Features, linear_probe, nearest_neighbours};
+use crate::run::probe::{Features, linear_probe, nearest_neighbors};
 use crate::run::record::write_atomic;
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub struct Args {
     /// Steps of the linear probe, each on all images.
     #[arg(long, default_value_t = 300)]
     steps: u64,
-    /// Nearest neighbours that vote.
+    /// Nearest neighbors that vote.
     #[arg(short, long, default_value_t = 20)]
     k: usize,
     /// Temperature of their votes.
@@ -106,8 +106,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     say(format_args!("{} ({weights}): features of {} and {} images", config.name, counts.0, counts.1))?;
     let linear = linear_probe(&g, &train, &test, classes, args.steps)?;
     say(format_args!("linear probe          top-1 {:.2}%  top-5 {:.2}%", linear.top1, linear.top5))?;
-    let nearest = nearest_neighbours(&g, &train, &test, classes, args.k, args.temperature)?;
-    say(format_args!("{:>2} nearest neighbours top-1 {:.2}%  top-5 {:.2}%", args.k, nearest.top1, nearest.top5))?;
+    let nearest = nearest_neighbors(&g, &train, &test, classes, args.k, args.temperature)?;
+    say(format_args!("{:>2} nearest neighbors top-1 {:.2}%  top-5 {:.2}%", args.k, nearest.top1, nearest.top5))?;
     if let Some(path) = &args.json {
         let value = json!({
             "model": config.name,

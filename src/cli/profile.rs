@@ -14,7 +14,7 @@ use crate::gpu::{Gpu, LaunchTime, Precision, Program, Work, human_bytes};
 use crate::ops::matmul::products;
 use crate::run::record::write_atomic;
 use crate::train::options::word;
-use crate::train::pretrain::settings::{MethodArgs, Settings};
+use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 
@@ -44,7 +44,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let config = usage(model_to_pretrain(&[&args.model], args.method.objective.method))?;
     let precision = args.precision;
     let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
-    let settings = Settings { run, ..Settings::default() }.under(&[&args.method], args.method.objective.method);
+    let settings =
+        PretrainSettings { run, ..PretrainSettings::default() }.under(&[&args.method], args.method.objective.method);
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
     let start = Instant::now();

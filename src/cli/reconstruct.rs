@@ -10,9 +10,9 @@ use crate::infer::reconstruct::Reconstructor;
 use crate::models::{Config, Pretext, pretext_model};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
-use crate::run::record::{Grid, Panel, write_atomic};
+use crate::run::record::{Panel, PictureGrid, write_atomic};
 use crate::train::options::overlay;
-use crate::train::pretrain::settings::{MaskArgs, Settings};
+use crate::train::pretrain::settings::{MaskArgs, PretrainSettings};
 use crate::train::settings::RunSettings;
 use crate::train::weights_file::to_bytes;
 
@@ -52,7 +52,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
     let normalized = objective.normalize();
-    let base = Settings { run, objective: objective.clone(), ..Settings::of(objective.method) };
+    let base = PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::of(objective.method) };
     let settings = overlay(base, &[&args.mask]);
     let masker = usage(settings.masker(&config))?;
     let transform = Transform::eval(config.image_size as u32);
@@ -76,7 +76,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         ]);
         write_atomic(file, &to_bytes(&tensors, Default::default())?)?;
     }
-    let mut grid = Grid::new(config.image_size, config.image_size, 3)?;
+    let mut grid = PictureGrid::new(config.image_size, config.image_size, 3)?;
     for p in &pictures {
         let row = [Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)];
         grid.push_row(&row)?;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Caps;
 use crate::run::output_dir::OutputDir;
 use crate::run::record::write_atomic;
-use crate::study::{Budget, Scores, Study, Table, markdown, plot};
+use crate::study::{Budget, CellScores, Study, Table, markdown, plot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -86,7 +86,7 @@ fn results(study: &Study, extension: &str) -> PathBuf {
 }
 
 /// Writes the table and its picture with the scores so far, and prints the table.
-fn write(study: &Study, scores: &[Scores], seeds: u64, caps: &Caps) -> Result<()> {
+fn write(study: &Study, scores: &[CellScores], seeds: u64, caps: &Caps) -> Result<()> {
     let about = &study.budget.about;
     let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };
     let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data.spec());

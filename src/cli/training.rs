@@ -62,7 +62,7 @@ impl From<&Outputs> for OutputArgs {
 }
 
 /// All options of a command that trains, as one layer gives them: the command line, or the file of `--config`.
-pub trait Options: clap::Args + Serialize + DeserializeOwned + Layer<RecordSettings> {
+pub trait TrainingOptions: clap::Args + Serialize + DeserializeOwned + Layer<RecordSettings> {
     /// Where the run writes.
     fn output(&self) -> &OutputArgs;
 }
@@ -70,7 +70,7 @@ pub trait Options: clap::Args + Serialize + DeserializeOwned + Layer<RecordSetti
 /// What is different between `rowscan pretrain` and `rowscan finetune`.
 pub trait Training: Task {
     /// The options of the command.
-    type Options: Options;
+    type Options: TrainingOptions;
 
     /// Model and settings of a new run: the defaults or the recipe under the layers. With the data set, if it had to be
     /// opened for that.
@@ -98,7 +98,7 @@ pub fn needed(what: &str) -> Error {
 }
 
 /// The options in the file of `--config`.
-fn read_file<O: Options>(path: &Path) -> Result<O> {
+fn read_file<O: TrainingOptions>(path: &Path) -> Result<O> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let place = path.display().to_string();
     let broken = |e: toml::de::Error| Error::argument("--config", format!("{place}: {e}"), "options as in --help");

@@ -1,7 +1,7 @@
 //! Kind `adamw`: a few optimizer steps over a weight and a bias. Each has its own weight decay, and one gradient norm
 //! clips both.
 
-use super::compare::{OUTPUT, Report};
+use super::compare::{FixtureReport, OUTPUT};
 use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -11,7 +11,7 @@ use crate::ops::step::StepState;
 use crate::tape::Recorder;
 use crate::train::optimizer::{Group, Optimizer};
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.999]);
     let &[beta1, beta2] = betas.as_slice() else { return Err(f.error("config `betas` are not two numbers")) };
     let config = AdamwConfig { betas: (beta1, beta2), eps: f.number("eps", 1e-8)? as f32 };

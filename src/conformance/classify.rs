@@ -2,7 +2,7 @@
 //! the gradients of the loss with it. Configuration keys are the constructor's arguments: timm's for ViT, Mamba-R's for
 //! the others.
 
-use super::compare::Report;
+use super::compare::FixtureReport;
 use super::fixture::Fixture;
 use super::model::{axis, directions, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
@@ -102,7 +102,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
     })
 }
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report, config: &Config) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
     let images = f.get("input.images")?;
     let labels = f.get("input.labels")?;
     let mut params = Params::new(g);

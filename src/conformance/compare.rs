@@ -13,7 +13,7 @@ pub const ZERO: f64 = 1e-6;
 
 /// One compared tensor.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct FixtureRow {
     /// Name in the fixture.
     pub name: String,
     /// Shape in the fixture.
@@ -26,7 +26,7 @@ pub struct Row {
     pub tolerance: f64,
 }
 
-impl Row {
+impl FixtureRow {
     /// Whether the error is within its tolerance. NaN is not.
     pub fn passed(&self) -> bool {
         self.error <= self.tolerance
@@ -35,33 +35,39 @@ impl Row {
 
 /// All compared tensors of a fixture.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct FixtureReport {
     /// The file.
     pub path: String,
     /// Kind of the fixture.
     pub kind: String,
     /// The tensors, in the order in which they were compared.
-    pub rows: Vec<Row>,
+    pub rows: Vec<FixtureRow>,
 }
 
-impl Report {
+impl FixtureReport {
     pub(super) fn new(fixture: &Fixture) -> Self {
         Self { path: fixture.path.display().to_string(), kind: fixture.kind.clone(), rows: Vec::new() }
     }
 
     /// Whether at least one tensor was compared, and all passed.
     pub fn passed(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(Row::passed)
+        !self.rows.is_empty() && self.rows.iter().all(FixtureRow::passed)
     }
 
-    /// Compares ‖ours − theirs‖ with `tolerance`·‖theirs‖. If `theirs` is all zero, [`Report::zero`] compares instead.
+    /// Compares ‖ours − theirs‖ with `tolerance`·‖theirs‖. If `theirs` is all zero, [`FixtureReport::zero`] compares
+    /// instead.
     pub(super) fn relative(&mut self, name: &str, ours: &[f32], theirs: &Array, tolerance: f64) {
         let norm = theirs.values.iter().map(|v| v * v).sum::<f64>().sqrt();
         if norm == 0.0 {
             return self.zero(name, ours, &theirs.shape);
         }
-        let mut row =
-            Row { name: name.into(), shape: theirs.shape.clone(), max_abs: f64::NAN, error: f64::NAN, tolerance };
+        let mut row = FixtureRow {
+            name: name.into(),
+            shape: theirs.shape.clone(),
+            max_abs: f64::NAN,
+            error: f64::NAN,
+            tolerance,
+        };
         if ours.len() == theirs.values.len() {
             let difference = |(o, t): (&f32, &f64)| if f64::from(*o) == *t { 0.0 } else { f64::from(*o) - t };
             let differences: Vec<f64> = ours.iter().zip(&theirs.values).map(difference).collect();
@@ -75,7 +81,7 @@ impl Report {
     /// Compares |ours − theirs| of a single number with `tolerance`.
     pub(super) fn absolute(&mut self, name: &str, ours: f64, theirs: f64, tolerance: f64) {
         let error = (ours - theirs).abs();
-        self.rows.push(Row { name: name.into(), shape: vec![1], max_abs: error, error, tolerance });
+        self.rows.push(FixtureRow { name: name.into(), shape: vec![1], max_abs: error, error, tolerance });
     }
 
     /// Compares max |ours| with [`ZERO`], for a tensor that should be zero.
@@ -83,11 +89,11 @@ impl Report {
         let finite = ours.iter().all(|v| v.is_finite()) && ours.len() == shape.iter().product::<usize>();
         let largest = ours.iter().fold(0.0, |m, v| f64::from(v.abs()).max(m));
         let error = if finite { largest } else { f64::NAN };
-        self.rows.push(Row { name: name.into(), shape: shape.to_vec(), max_abs: error, error, tolerance: ZERO });
+        self.rows.push(FixtureRow { name: name.into(), shape: shape.to_vec(), max_abs: error, error, tolerance: ZERO });
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for FixtureReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(6);
         writeln!(f, "{} ({})", self.path, self.kind)?;

@@ -1,6 +1,6 @@
 //! Kind `mae_pretrain`: MAE, with the configuration keys and parameter names of transformers' ViTMAE.
 
-use super::compare::{OUTPUT, Report};
+use super::compare::{FixtureReport, OUTPUT};
 use super::fixture::Fixture;
 use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
@@ -83,7 +83,7 @@ fn batch(r: &mut Recorder, f: &Fixture, config: &Config, images: &Tensor) -> Res
     Ok((batch, mask))
 }
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let mut params = Params::new(g);

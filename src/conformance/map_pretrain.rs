@@ -1,7 +1,7 @@
 //! Kind `map_pretrain`, and the model of kind `map_train`: HybridNet with the MAP decoder, configured by the arguments
 //! of the official constructor.
 
-use super::compare::Report;
+use super::compare::FixtureReport;
 use super::fixture::Fixture;
 use super::model::{axis, count, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
@@ -91,7 +91,7 @@ pub(super) fn batch(r: &mut Recorder, f: &Fixture, images: &Tensor, mask: &[f32]
     })
 }
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let config = config(f)?;
     let images = f.get("input.images")?;
     let b = images.shape.first().copied().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! Kind `map_train`: losses and weights of a short training run, one fixed mask per step.
 
-use super::compare::Report;
+use super::compare::FixtureReport;
 use super::fixture::Fixture;
 use super::map_pretrain::{batch, config};
 use super::model::weights;
@@ -19,7 +19,7 @@ const LOSS: f64 = 2e-5;
 /// Relative L2 tolerance of a weight.
 const WEIGHT: f64 = 3e-4;
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let config = config(f)?;
     let lrs = f.numbers("lrs").ok_or_else(|| f.error("config `lrs` is not a list of numbers"))?;
     let betas = f.numbers("betas").unwrap_or_else(|| vec![0.9, 0.95]);

@@ -1,6 +1,6 @@
 //! Kind `mamba_mixer`: one Mamba mixer, in one or two directions. Weights have their official names.
 
-use super::compare::{GRADIENT, OUTPUT, Report};
+use super::compare::{FixtureReport, GRADIENT, OUTPUT};
 use super::fixture::Fixture;
 use super::model::directions;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let config = MambaConfig {
         width: f.size("d_model", 0)?,
         states: f.size("d_state", 16)?,

@@ -13,7 +13,7 @@ mod model;
 mod scan;
 mod tables;
 
-pub use compare::{Report, Row};
+pub use compare::{FixtureReport, FixtureRow};
 pub use fixture::Fixture;
 
 use std::path::Path;
@@ -39,9 +39,9 @@ pub const KINDS: &[&str] = &[
 ///
 /// # Errors
 /// If the file is no fixture, its kind is unknown, its sizes contradict each other, or it does not fit the adapter.
-pub fn check(g: &Gpu, path: &Path) -> Result<Report> {
+pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
     let fixture = Fixture::open(path)?;
-    let mut report = Report::new(&fixture);
+    let mut report = FixtureReport::new(&fixture);
     match fixture.kind.as_str() {
         "map_pretrain" => map_pretrain::check(g, &fixture, &mut report),
         "map_train" => map_train::check(g, &fixture, &mut report),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::compare::{GRADIENT, OUTPUT, Report};
+use super::compare::{FixtureReport, GRADIENT, OUTPUT};
 use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -52,7 +52,7 @@ pub fn drop_path(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Opti
 }
 
 /// Compares an output if the file has it.
-pub fn output(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var) -> Result<()> {
+pub fn output(g: &Gpu, f: &Fixture, report: &mut FixtureReport, name: &str, ours: &Var) -> Result<()> {
     if let Some(theirs) = f.find(name) {
         report.relative(name, &ours.data.to_vec(g)?, theirs, OUTPUT);
     }
@@ -60,7 +60,7 @@ pub fn output(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var)
 }
 
 /// Compares a loss if the file has it.
-pub fn loss(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var) -> Result<()> {
+pub fn loss(g: &Gpu, f: &Fixture, report: &mut FixtureReport, name: &str, ours: &Var) -> Result<()> {
     if let Some(theirs) = f.find(name) {
         let theirs = theirs.values.first().copied().unwrap_or(f64::NAN);
         let ours = f64::from(ours.data.to_vec(g)?.first().copied().unwrap_or(f32::NAN));
@@ -75,7 +75,7 @@ pub fn loss(g: &Gpu, f: &Fixture, report: &mut Report, name: &str, ours: &Var) -
 /// # Errors
 /// If a gradient belongs to no parameter, or a parameter that should have none has one.
 pub fn gradients(
-    g: &Gpu, f: &Fixture, report: &mut Report, params: &Params, grads: &Grads,
+    g: &Gpu, f: &Fixture, report: &mut FixtureReport, params: &Params, grads: &Grads,
     ours: impl Fn(&str) -> (String, Option<usize>),
 ) -> Result<()> {
     let found = pollster::block_on(params.gradients(g))?;

@@ -1,6 +1,6 @@
 //! Kind `selective_scan`: the operator alone, in one direction. Tensors of the file have mamba_ssm's layout (B, D, L).
 
-use super::compare::{GRADIENT, OUTPUT, Report};
+use super::compare::{FixtureReport, GRADIENT, OUTPUT};
 use super::fixture::{Array, Fixture};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -19,7 +19,7 @@ fn swap(values: &[f32], [b, rows, cols]: [usize; 3]) -> Vec<f32> {
     out
 }
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let shape = &f.get("input.u")?.shape;
     let &[b, d, l] = shape.as_slice() else { return Err(f.error(format!("input.u is {shape:?}, expected [B, D, L]"))) };
     let a = f.get("input.A")?;

@@ -1,7 +1,7 @@
 //! Kind `tables`: single operators. Activations, the decoder's mask, RMSNorm with residual, and resizing of position
 //! embeddings.
 
-use super::compare::{OUTPUT, Report};
+use super::compare::{FixtureReport, OUTPUT};
 use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 
 type Function = fn(&mut Recorder, &Var) -> Result<Var>;
 
-pub fn check(g: &Gpu, f: &Fixture, report: &mut Report) -> Result<()> {
+pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let functions: [(&str, &str, Function); 4] = [
         ("ops.gelu_erf", "ops.x", activation::gelu),
         ("ops.gelu_tanh", "ops.x", activation::gelu_tanh),

@@ -1,6 +1,6 @@
 //! The order of samples: which of them each batch of each epoch holds (PyTorch's `Sampler`), and how a run remembers
 //! the batch it has reached.
-use super::stream::{Purpose, Stream};
+use super::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,7 @@ impl EpochOrder {
     pub fn order(&self, epoch: u64) -> Vec<Visit> {
         let mut order: Vec<usize> = (0..self.samples).collect();
         if let Some(seed) = self.shuffle {
-            Stream::new(Purpose::Shuffle, [seed, epoch, 0]).shuffle(&mut order);
+            Stream::new(StreamPurpose::Shuffle, [seed, epoch, 0]).shuffle(&mut order);
         }
         let visits = order.into_iter().flat_map(|sample| (0..self.repeats).map(move |repeat| Visit { sample, repeat }));
         visits.take(self.visits).collect()

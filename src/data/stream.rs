@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng};
 /// The use of a stream. Streams of two purposes have no numbers in common, even with equal keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub enum Purpose {
+pub enum StreamPurpose {
     /// Order of the samples in an epoch; keys (seed, epoch, 0).
     Shuffle = 1,
     /// Crop, flip and colors of one view of a sample; keys (seed, epoch × views + view, sample).
@@ -30,7 +30,7 @@ pub struct Stream(ChaCha8Rng);
 
 impl Stream {
     /// Opens the stream of `purpose` at the three `keys`.
-    pub fn new(purpose: Purpose, keys: [u64; 3]) -> Self {
+    pub fn new(purpose: StreamPurpose, keys: [u64; 3]) -> Self {
         let mut seed = [0u8; 32];
         for (word, bytes) in [purpose as u64, keys[0], keys[1], keys[2]].into_iter().zip(seed.chunks_exact_mut(8)) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -125,13 +125,13 @@ mod tests {
     #[test]
     fn streams_depend_on_purpose_and_every_key() {
         let first = |p, k| Stream::new(p, k).0.next_u64();
-        let a = first(Purpose::Mask, [1, 2, 3]);
-        assert_eq!(a, first(Purpose::Mask, [1, 2, 3]));
+        let a = first(StreamPurpose::Mask, [1, 2, 3]);
+        assert_eq!(a, first(StreamPurpose::Mask, [1, 2, 3]));
         for (p, k) in [
-            (Purpose::Shuffle, [1, 2, 3]),
-            (Purpose::Mask, [0, 2, 3]),
-            (Purpose::Mask, [1, 0, 3]),
-            (Purpose::Mask, [1, 2, 0]),
+            (StreamPurpose::Shuffle, [1, 2, 3]),
+            (StreamPurpose::Mask, [0, 2, 3]),
+            (StreamPurpose::Mask, [1, 0, 3]),
+            (StreamPurpose::Mask, [1, 2, 0]),
         ] {
             assert_ne!(a, first(p, k));
         }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn below_is_even_and_in_range() {
-        let mut s = Stream::new(Purpose::Shuffle, [7, 0, 0]);
+        let mut s = Stream::new(StreamPurpose::Shuffle, [7, 0, 0]);
         let mut counts = [0u32; 6];
         for _ in 0..60_000 {
             counts[s.below(6) as usize] += 1;
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn normal_and_beta_have_their_moments() {
-        let mut s = Stream::new(Purpose::Mix, [7, 0, 0]);
+        let mut s = Stream::new(StreamPurpose::Mix, [7, 0, 0]);
         let n = 100_000;
         let draws: Vec<f64> = (0..n / 2).flat_map(|_| s.normal_pair()).collect();
         let moment = |draws: &[f64], k| draws.iter().map(|v| v.powi(k)).sum::<f64>() / n as f64;
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn shuffle_keeps_every_item() {
         let mut items: Vec<u32> = (0..1000).collect();
-        Stream::new(Purpose::Shuffle, [7, 1, 0]).shuffle(&mut items);
+        Stream::new(StreamPurpose::Shuffle, [7, 1, 0]).shuffle(&mut items);
         assert_ne!(items, (0..1000).collect::<Vec<_>>());
         items.sort_unstable();
         assert_eq!(items, (0..1000).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 use super::sample::{Rgb8, Sample};
 use super::shapes::{BLOB, NAMES, distance};
 use super::source::Source;
-use super::stream::{Purpose, Stream};
+use super::stream::{Stream, StreamPurpose};
 use crate::data::split::Split;
 use crate::error::DataError;
 
@@ -115,7 +115,7 @@ impl Source for Synthetic {
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let class = index % NAMES.len();
-        let mut s = Stream::new(Purpose::Synthetic, [0, self.split as u64, index as u64]);
+        let mut s = Stream::new(StreamPurpose::Synthetic, [0, self.split as u64, index as u64]);
         let ground_colors = colors(&mut s, &[]);
         let ground = Texture::draw(&mut s, ground_colors);
         let shape_colors = colors(&mut s, &ground_colors);

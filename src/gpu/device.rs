@@ -70,7 +70,7 @@ impl Gpu {
 
     /// The physical buffer of a node. It is allocated at the first call, unless it exists already. Scratch that lives
     /// only inside a program has none of its own: the program assigns it a slot.
-    pub(super) fn materialise(&self, node: &Arc<Node>) -> Result<Arc<Physical>> {
+    pub(super) fn materialize(&self, node: &Arc<Node>) -> Result<Arc<Physical>> {
         if let Some(buffer) = node.cell.get() {
             return Ok(buffer.clone());
         }

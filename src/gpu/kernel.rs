@@ -3,7 +3,7 @@
 use super::caps::Tiers;
 use super::choice::{Choice, Const};
 use super::dtype::DType;
-use super::work::{Args, Work};
+use super::work::{LaunchArgs, Work};
 
 /// How a kernel touches a storage buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +196,7 @@ pub struct Kernel {
     /// Whether it is a matrix product, whose variants the tuner measures.
     pub product: bool,
     /// The least work of a launch. `None`: each bound element is moved once.
-    pub least: Option<fn(&Args<'_>) -> Work>,
+    pub least: Option<fn(&LaunchArgs<'_>) -> Work>,
 }
 
 impl Kernel {
@@ -246,7 +246,7 @@ impl Kernel {
         Self { product: true, ..self }
     }
     /// Sets the formula for the least work of a launch.
-    pub const fn least(self, least: fn(&Args<'_>) -> Work) -> Self {
+    pub const fn least(self, least: fn(&LaunchArgs<'_>) -> Work) -> Self {
         Self { least: Some(least), ..self }
     }
     /// Hash of the WGSL. Tuning results are stored under it, so editing the shader discards what was measured for the
@@ -325,12 +325,11 @@ macro_rules! wgsl {
 /// Declares a `repr(C)` struct of scalars and its [`Scalars`] layout, which `tests/shaders.rs` compares with the WGSL
 /// `Params`.
 macro_rules! params {
-    ($(#[$doc:meta])* pub struct $name:ident { $($field:ident: $ty:ident),* $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident { $($(#[$of:meta])* $field:ident: $ty:ident),* $(,)? }) => {
         $(#[$doc])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        #[allow(missing_docs, reason = "the WGSL header documents each scalar")]
-        pub struct $name { $(pub $field: $ty),* }
+        $vis struct $name { $($(#[$of])* $vis $field: $ty),* }
         impl $crate::gpu::Scalars for $name {
             const FIELDS: &'static [$crate::gpu::Field] =
                 &[$((stringify!($field), std::mem::offset_of!($name, $field), stringify!($ty))),*];

@@ -51,4 +51,4 @@ pub use program::Program;
 pub use record::{Launch, Phase, Precision, Recording};
 pub use selftest::KERNELS as SELFTEST_KERNELS;
 pub use transfer::Readback;
-pub use work::{Args, Work};
+pub use work::{LaunchArgs, Work};

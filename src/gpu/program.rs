@@ -48,7 +48,7 @@ impl Program {
         for view in launches.iter().flat_map(|l| &l.args) {
             let scratch = plan.slot_of.contains_key(&view.node.id);
             if !scratch || plan.kept.contains(&view.node.id) {
-                gpu.materialise(&view.node)?;
+                gpu.materialize(&view.node)?;
             }
         }
         let uniforms = upload_params(live, &launches);

@@ -10,7 +10,7 @@ use super::caps::{Caps, Tiers};
 use super::choice::Choice;
 use super::device::Gpu;
 use super::kernel::{Access, Grid, Kernel};
-use super::work::{Args, Work};
+use super::work::{LaunchArgs, Work};
 
 /// Which part of a training step a launch belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,11 +107,11 @@ impl Launch {
     }
 
     /// Calls `formula` with this launch's argument lengths, constants and scalars.
-    pub(crate) fn with_args<T>(&self, formula: impl FnOnce(&Args<'_>) -> T) -> T {
+    pub(crate) fn with_args<T>(&self, formula: impl FnOnce(&LaunchArgs<'_>) -> T) -> T {
         let Self { kernel, params, args, .. } = self;
         let lens = kernel.binds.iter().zip(args).map(|(bind, view)| (bind.name, view.len()));
         let lens: Vec<_> = lens.collect();
-        formula(&Args { lens: &lens, choice: self.choice(), params, bytes: self.bytes() })
+        formula(&LaunchArgs { lens: &lens, choice: self.choice(), params, bytes: self.bytes() })
     }
 }
 

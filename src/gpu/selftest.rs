@@ -6,7 +6,7 @@ use super::device::Inner;
 use super::kernel::{Bind, Kernel, Needs, params, read, wgsl, write};
 use super::pipeline::compile;
 
-params! { pub struct SelfTest { n: u32 } }
+params! { pub(crate) struct SelfTest { n: u32 } }
 
 const SUBGROUP: Kernel =
     Kernel::new::<SelfTest>("selftest_subgroup.run", wgsl!("selftest_subgroup", "reduce_subgroup"), &[write(1, "out")])

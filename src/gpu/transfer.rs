@@ -49,7 +49,7 @@ impl Gpu {
         if self.is_dry() {
             return Ok(());
         }
-        let buffer = self.materialise(&view.node)?;
+        let buffer = self.materialize(&view.node)?;
         self.live()?.queue.write_buffer(&buffer.raw, view.offset, bytes);
         self.check()
     }
@@ -67,7 +67,7 @@ impl Gpu {
                     "one that was: `Recorder::run` runs what was recorded",
                 ));
             }
-            let buffer = self.materialise(&view.node)?;
+            let buffer = self.materialize(&view.node)?;
             return self.read_physical(&buffer, view.offset, view.bytes);
         };
         self.read_physical(&buffer, view.offset, view.bytes)

@@ -44,7 +44,7 @@ impl Sum for Work {
 
 /// The launch as a formula for the least work sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Args<'a> {
+pub struct LaunchArgs<'a> {
     /// Name and number of elements of each argument.
     pub(super) lens: &'a [(&'static str, usize)],
     pub(super) choice: Choice<'a>,
@@ -53,7 +53,7 @@ pub struct Args<'a> {
     pub bytes: u64,
 }
 
-impl Args<'_> {
+impl LaunchArgs<'_> {
     /// Number of elements of the argument of this name.
     pub(crate) fn len(&self, name: &str) -> usize {
         debug_assert!(self.lens.iter().any(|(known, _)| *known == name), "no argument `{name}`");

@@ -5,14 +5,14 @@ use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Map};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
-use crate::train::pretrain::inputs::{Inputs, Tables};
+use crate::train::pretrain::inputs::{PretrainInputs, Tables};
 use crate::train::pretrain::mask::PatchMask;
 
 /// A forward program for one batch size and one number of visible patches.
 #[derive(Debug)]
 pub struct AttentionMaps {
     g: Gpu,
-    inputs: Inputs,
+    inputs: PretrainInputs,
     tables: Tables,
     program: Program,
     maps: Vec<Tensor>,
@@ -21,7 +21,7 @@ pub struct AttentionMaps {
 impl AttentionMaps {
     /// Records encoder and decoder of `model` for `batch` images with `visible` tokens each.
     pub fn new(g: &Gpu, model: &Map, config: &Config, batch: usize, visible: usize) -> Result<Self> {
-        let inputs = Inputs::new(config, batch)?;
+        let inputs = PretrainInputs::new(config, batch)?;
         let tables = inputs.tables(visible)?;
         let (recording, maps) = Recorder::inference(g).record(|r| {
             let batch = inputs.batch(r, config, &tables)?;

@@ -10,7 +10,7 @@ use crate::ops::rng;
 use crate::ops::step::StepState;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
-use crate::train::pretrain::inputs::{Inputs, Tables};
+use crate::train::pretrain::inputs::{PretrainInputs, Tables};
 use crate::train::pretrain::mask::PatchMask;
 
 /// Steps of a chain, evenly spaced among the 1000 of training.
@@ -44,7 +44,7 @@ impl Sampler {
     /// Records the programs for the batch that `inputs` and `tables` hold. Predictions are clamped: normalized pixels
     /// to ±5 deviations of their patch, raw ones to ±3 deviations of ImageNet's pixels.
     pub fn new(
-        g: &Gpu, model: &dyn Denoiser, normalize: bool, config: &Config, inputs: &Inputs, tables: &Tables,
+        g: &Gpu, model: &dyn Denoiser, normalize: bool, config: &Config, inputs: &PretrainInputs, tables: &Tables,
     ) -> Result<Self> {
         let (n, c) = (tables.counted_tokens(), config.patch_len());
         let state = StepState::tensor();

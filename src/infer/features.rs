@@ -1,6 +1,6 @@
 //! Features of whole images: the mean of a backbone's patch tokens.
 
-use super::program::Forward;
+use super::program::InferenceProgram;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::adapt;
@@ -24,8 +24,8 @@ pub fn open_backbone(g: &Gpu, config: &Config, weights: Option<Weights>, seed: u
 }
 
 /// A forward program from `batch` images to their features (B, D): the mean of all patch tokens.
-pub fn mean_features(g: &Gpu, backbone: &Backbone, config: &Config, batch: usize) -> Result<Forward> {
-    Forward::new(g, config, batch, |r, patches| {
+pub fn mean_features(g: &Gpu, backbone: &Backbone, config: &Config, batch: usize) -> Result<InferenceProgram> {
+    InferenceProgram::new(g, config, batch, |r, patches| {
         let tokens = backbone.tokens(r, patches, None)?; // (B, L, D)
         reduce::mean_tokens(r, &tokens) // (B, D)
     })

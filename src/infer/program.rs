@@ -9,7 +9,7 @@ use crate::train::image_input::Images;
 
 /// Images in bytes (B, S, S, 3) → rows (B, N).
 #[derive(Debug)]
-pub struct Forward {
+pub struct InferenceProgram {
     g: Gpu,
     images: Images,
     each: usize,
@@ -17,7 +17,7 @@ pub struct Forward {
     rows: Tensor,
 }
 
-impl Forward {
+impl InferenceProgram {
     /// Records a forward pass over `batch` images. `build` gets their patches (B, L, P·P·3) and returns rows (B, N).
     pub fn new(
         g: &Gpu, config: &Config, batch: usize, build: impl FnOnce(&mut Recorder, &Var) -> Result<Var>,

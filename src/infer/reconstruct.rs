@@ -7,7 +7,7 @@ use crate::gpu::{Gpu, Program};
 use crate::models::{Config, Method, Pretext};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
-use crate::train::pretrain::inputs::{Inputs, Tables};
+use crate::train::pretrain::inputs::{PretrainInputs, Tables};
 use crate::train::pretrain::mask::PatchMask;
 
 /// The programs for one batch size and one number of visible patches.
@@ -16,7 +16,7 @@ pub struct Reconstructor {
     g: Gpu,
     config: Config,
     normalize: bool,
-    inputs: Inputs,
+    inputs: PretrainInputs,
     tables: Tables,
     predictor: Predictor,
 }
@@ -59,7 +59,7 @@ impl Reconstructor {
     /// # Errors
     /// A model that predicts no pixels.
     pub fn new(g: &Gpu, model: &dyn Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
-        let inputs = Inputs::new(config, batch)?.of(config, model)?;
+        let inputs = PretrainInputs::new(config, batch)?.of(config, model)?;
         let tables = inputs.tables(visible)?;
         let normalize = model.normalize();
         let predictor = match model.denoiser() {

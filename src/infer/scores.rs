@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::program::Forward;
+use super::program::InferenceProgram;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config};
@@ -117,8 +117,8 @@ fn cross_entropy(row: &[f32], own: f32) -> f64 {
 }
 
 /// A forward program from images to the scores of their classes.
-pub fn scores_of(g: &Gpu, model: &Classifier, config: &Config, batch: usize) -> Result<Forward> {
-    Forward::new(g, config, batch, |r, patches| Ok(model.forward(r, patches, None)?.logits))
+pub fn scores_of(g: &Gpu, model: &Classifier, config: &Config, batch: usize) -> Result<InferenceProgram> {
+    InferenceProgram::new(g, config, batch, |r, patches| Ok(model.forward(r, patches, None)?.logits))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::params::Params;
 use crate::error::Result;
 use crate::gpu::DType;
 use crate::ops::matmul::{MatmulOptions, matmul};
-use crate::ops::mlp::Layer;
+use crate::ops::mlp::MlpLayer;
 use crate::tape::{Recorder, Var};
 
 /// y = x·Wᵀ + b: PyTorch's `nn.Linear`.
@@ -41,8 +41,8 @@ impl Linear {
     }
 
     /// Weight and bias as an operand of [`mlp`](crate::ops::mlp).
-    pub fn layer(&self) -> Layer<'_> {
-        Layer { w: &self.weight, bias: self.bias.as_ref() }
+    pub fn layer(&self) -> MlpLayer<'_> {
+        MlpLayer { w: &self.weight, bias: self.bias.as_ref() }
     }
 
     /// x (.., in) → (.., out)

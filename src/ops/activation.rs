@@ -1,13 +1,13 @@
 //! activation: GELU, SiLU, softplus and ReLU, element by element. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `activation.wgsl`.
-    pub struct Activation { n: u32 }
+    pub(crate) struct Activation { n: u32 }
 }
 
 const SRC: &str = wgsl!("activation", "grid", "math");
@@ -44,7 +44,7 @@ pub const KERNELS: &[&Kernel] = &[
 ];
 
 /// Each array is moved once, and each element takes one exponential.
-fn elements(launch: &Args<'_>) -> Work {
+fn elements(launch: &LaunchArgs<'_>) -> Work {
     Work { bytes: launch.bytes, ..Work::of(0, 0, launch.len("x")) }
 }
 

@@ -4,13 +4,13 @@
 use bytemuck::Zeroable;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, update, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, update, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `adamw.wgsl`.
-    pub struct Adamw {
+    pub(crate) struct Adamw {
         n: u32, groups: u32, rate1: f32, rate2: f32, eps: f32, stride: u32, base: u32, max_norm: f32,
     }
 }
@@ -57,7 +57,7 @@ const GUARD: Kernel =
 pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &STEP_SCALED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
 /// Least work: 28 bytes and `flops` flops per parameter.
-fn elements(launch: &Args<'_>, flops: usize) -> Work {
+fn elements(launch: &LaunchArgs<'_>, flops: usize) -> Work {
     Work { bytes: launch.bytes, ..Work::of(0, flops * launch.len("grad"), 0) }
 }
 

@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `add.wgsl`.
-    pub struct Add { n: u32, per: u32 }
+    pub(crate) struct Add { n: u32, per: u32 }
 }
 
 const SRC: &str = wgsl!("add", "grid");

@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `concat.wgsl`.
-    pub struct Concat {
+    pub(crate) struct Concat {
         n: u32, ld: u32,
         start_0: u32, start_1: u32, start_2: u32, start_3: u32,
         width_0: u32, width_1: u32, width_2: u32, width_3: u32,

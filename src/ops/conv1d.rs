@@ -1,13 +1,13 @@
 //! conv1d: the causal depthwise convolution of a Mamba mixer, with its SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Const, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `conv1d.wgsl`.
-    pub struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32 }
+    pub(crate) struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32 }
 }
 
 const SRC: &str = wgsl!("conv1d", "grid", "math", "half", "gate");
@@ -50,7 +50,7 @@ const CHANNELS: usize = 128;
 
 /// Least work: `rows` arrays (B, L, E) and one (S, B, L, E) are moved. Each (s, b, t, e) takes `flops` per tap, and one
 /// exponential for SiLU.
-fn taps(launch: &Args<'_>, rows: usize, flops: usize) -> Work {
+fn taps(launch: &LaunchArgs<'_>, rows: usize, flops: usize) -> Work {
     let p: Conv1d = launch.scalars();
     let (n, s, k) = ((p.b * p.l * p.e) as usize, launch.constant("S"), launch.constant("K"));
     Work::of(launch.bytes_of("HALF") * (rows + s) * n, flops * k * s * n, s * n)

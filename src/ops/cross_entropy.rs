@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `cross_entropy.wgsl`.
-    pub struct CrossEntropy { b: u32, k: u32 }
+    pub(crate) struct CrossEntropy { b: u32, k: u32 }
 }
 
 const SRC: &str = wgsl!("cross_entropy", "grid", "reduce");

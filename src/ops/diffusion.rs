@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `diffusion.wgsl`.
-    pub struct Diffusion { rows: u32, n: u32, cols: u32, ld: u32, f: u32, scale: f32 }
+    pub(crate) struct Diffusion { rows: u32, n: u32, cols: u32, ld: u32, f: u32, scale: f32 }
 }
 
 const SRC: &str = wgsl!("diffusion", "grid", "reduce", "math");
@@ -59,7 +59,7 @@ pub const KERNELS: &[&Kernel] = &[&ADD_NOISE, &EMBED_TIME, &FORWARD, &BACKWARD, 
 
 /// A noise schedule: how much of x0 and how much noise x_t holds at each of T steps, as tables that kernels read.
 #[derive(Debug, Clone)]
-pub struct Schedule {
+pub struct NoiseSchedule {
     /// ᾱ of each step: the share of x0 in the variance of x_t.
     alpha_bar: Vec<f64>,
     /// (T, 4): the rows of [`Step::table`].
@@ -77,7 +77,7 @@ pub struct SampleStep {
     pub coefficients: [f32; 8],
 }
 
-impl Schedule {
+impl NoiseSchedule {
     /// The cosine schedule with T = `steps`, and embeddings of F = `width` numbers: ᾱ(u) = cos²((u + 0.008)/1.008·π/2),
     /// with β at most 0.999.
     ///
@@ -188,8 +188,8 @@ impl Step {
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
-/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, add_noise}, tape::*, tensor::Tensor};
-/// let schedule = Schedule::cosine(g, 1000, 4)?;
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{NoiseSchedule, add_noise}, tape::*, tensor::Tensor};
+/// let schedule = NoiseSchedule::cosine(g, 1000, 4)?;
 /// let x0 = Tensor::from_slice(g, &[2, 2], &[1.0, 0.0, 1.0, 0.0])?;
 /// let eps = Tensor::from_slice(g, &[1, 2, 2], &[0.0, 1.0, 0.0, 1.0])?;
 /// let t = Tensor::from_indices(g, &[1, 2], &[0, 999])?; // the first and the last step
@@ -199,7 +199,7 @@ impl Step {
 /// assert_close(&noised.to_vec(g)?, &[1.0, 0.0, 0.0, 1.0], 1e-2); // nearly x0, and nearly eps
 /// # Ok(()) });
 /// ```
-pub fn add_noise(r: &mut Recorder, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &Tensor) -> Result<Tensor> {
+pub fn add_noise(r: &mut Recorder, s: &NoiseSchedule, x0: &Tensor, eps: &Tensor, t: &Tensor) -> Result<Tensor> {
     let p = scalars(x0, eps, t, 0)?;
     let out = Tensor::scratch("noised", eps.shape());
     r.launch(&ADD_NOISE, Grid::items(out.len(), 256), &p, &[x0, eps, t, &s.table, &out])?;
@@ -213,8 +213,8 @@ pub fn add_noise(r: &mut Recorder, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
-/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, embed_time}, tape::*, tensor::Tensor};
-/// let schedule = Schedule::cosine(g, 1000, 4)?;
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{NoiseSchedule, embed_time}, tape::*, tensor::Tensor};
+/// let schedule = NoiseSchedule::cosine(g, 1000, 4)?;
 /// let t = Tensor::from_indices(g, &[1, 2], &[0, 100])?;
 /// let mut r = Recorder::inference(g);
 /// let time = embed_time(&mut r, &schedule, &t)?;
@@ -223,7 +223,7 @@ pub fn add_noise(r: &mut Recorder, s: &Schedule, x0: &Tensor, eps: &Tensor, t: &
 /// assert_close(&time.to_vec(g)?, &expected, 1e-5);
 /// # Ok(()) });
 /// ```
-pub fn embed_time(r: &mut Recorder, s: &Schedule, t: &Tensor) -> Result<Tensor> {
+pub fn embed_time(r: &mut Recorder, s: &NoiseSchedule, t: &Tensor) -> Result<Tensor> {
     let f = s.waves.shape()[1];
     let out = Tensor::scratch("time", &[t.shape(), &[f]].concat());
     let p = Diffusion { rows: t.len() as u32, n: 0, cols: 0, ld: 0, f: f as u32, scale: 0.0 };
@@ -243,8 +243,8 @@ pub fn embed_time(r: &mut Recorder, s: &Schedule, t: &Tensor) -> Result<Tensor> 
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
-/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, diffusion}, tape::*, tensor::Tensor};
-/// let schedule = Schedule::cosine(g, 1000, 4)?;
+/// # use rowscan::{doctest::assert_close, ops::diffusion::{NoiseSchedule, diffusion}, tape::*, tensor::Tensor};
+/// let schedule = NoiseSchedule::cosine(g, 1000, 4)?;
 /// let (x0, eps) = (Tensor::from_slice(g, &[2, 1], &[0.0; 2])?, Tensor::from_slice(g, &[1, 2, 1], &[0.0; 2])?);
 /// let times = Tensor::from_indices(g, &[1, 2], &[10, 500])?;
 /// let pred = Var::leaf(Tensor::from_slice(g, &[1, 2, 1], &[1.0, 3.0])?); // errors 1 and 3
@@ -254,7 +254,9 @@ pub fn embed_time(r: &mut Recorder, s: &Schedule, t: &Tensor) -> Result<Tensor> 
 /// assert_close(&loss.data.to_vec(g)?, &[0.5, 4.5], 1e-6); // 1²/2, 3²/2
 /// # Ok(()) });
 /// ```
-pub fn diffusion(r: &mut Recorder, s: &Schedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor) -> Result<Var> {
+pub fn diffusion(
+    r: &mut Recorder, s: &NoiseSchedule, pred: &Var, x0: &Tensor, eps: &Tensor, times: &Tensor,
+) -> Result<Var> {
     let (rows, ld) = pred.data.rows_cols();
     let p = scalars(x0, eps, times, ld)?;
     let cols = p.cols as usize;
@@ -287,8 +289,9 @@ pub fn diffusion(r: &mut Recorder, s: &Schedule, pred: &Var, x0: &Tensor, eps: &
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
-/// # use rowscan::{doctest::assert_close, ops::diffusion::{Schedule, add_noise, denoise}, tape::*, tensor::Tensor};
-/// # let schedule = Schedule::cosine(g, 1000, 4)?;
+/// # use rowscan::{doctest::assert_close, tape::*, tensor::Tensor};
+/// # use rowscan::ops::diffusion::{NoiseSchedule, add_noise, denoise};
+/// # let schedule = NoiseSchedule::cosine(g, 1000, 4)?;
 /// # let (x0, t) = (Tensor::from_slice(g, &[1, 1], &[0.5])?, Tensor::from_indices(g, &[1, 1], &[0])?);
 /// # let eps = Tensor::from_slice(g, &[1, 1, 1], &[1.0])?;
 /// let last = schedule.sampling(50, 1.0, 5.0)?[49]; // t = 0

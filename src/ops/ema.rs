@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `ema.wgsl`.
-    pub struct Ema { n: u32 }
+    pub(crate) struct Ema { n: u32 }
 }
 
 const UPDATE: Kernel =

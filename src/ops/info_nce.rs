@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `info_nce.wgsl`.
-    pub struct InfoNce { b: u32, k: u32, d: u32, rate: f32 }
+    pub(crate) struct InfoNce { b: u32, k: u32, d: u32, rate: f32 }
 }
 
 const SRC: &str = wgsl!("info_nce", "grid", "reduce", "step");

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `l2_norm.wgsl`.
-    pub struct L2Norm { rows: u32, d: u32 }
+    pub(crate) struct L2Norm { rows: u32, d: u32 }
 }
 
 const SRC: &str = wgsl!("l2_norm", "grid", "reduce");

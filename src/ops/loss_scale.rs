@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `loss_scale.wgsl`.
-    pub struct LossScale { n: u32, value: f32, rate1: f32, rate2: f32, max_norm: f32, growth: f32 }
+    pub(crate) struct LossScale { n: u32, value: f32, rate1: f32, rate2: f32, max_norm: f32, growth: f32 }
 }
 
 const SRC: &str = wgsl!("loss_scale", "reduce");

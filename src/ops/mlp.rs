@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 /// Parameters of a linear layer: `w` (N, K) and `bias` (N), as in `nn.Linear`.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs, reason = "the line above says what each is")]
-pub struct Layer<'a> {
+pub struct MlpLayer<'a> {
     pub w: &'a Var,
     pub bias: Option<&'a Var>,
 }
@@ -42,18 +42,19 @@ impl MlpOptions<'_> {
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
-/// # use rowscan::{doctest::assert_close, ops::{matmul::Act, mlp::{Layer, MlpOptions, mlp}}, tape::*, tensor::Tensor};
+/// # use rowscan::{doctest::assert_close, tape::*, tensor::Tensor};
+/// # use rowscan::ops::{matmul::Act, mlp::{MlpLayer, MlpOptions, mlp}};
 /// let x = Var::leaf(Tensor::from_slice(g, &[1, 1], &[1.0])?);
 /// let w1 = Var::leaf(Tensor::from_slice(g, &[2, 1], &[1.0, -1.0])?); // hidden layer: SiLU of 1 and of -1
 /// let w2 = Var::leaf(Tensor::from_slice(g, &[1, 2], &[1.0, 1.0])?);
-/// let (first, second) = (Layer { w: &w1, bias: None }, Layer { w: &w2, bias: None });
+/// let (first, second) = (MlpLayer { w: &w1, bias: None }, MlpLayer { w: &w2, bias: None });
 /// let mut r = Recorder::inference(g);
 /// let y = mlp(&mut r, &x, first, second, MlpOptions::act(Act::Silu))?;
 /// r.run()?;
 /// assert_close(&y.data.to_vec(g)?, &[0.7311 - 0.2689], 1e-4);
 /// # Ok(()) });
 /// ```
-pub fn mlp(r: &mut Recorder, x: &Var, first: Layer, second: Layer, options: MlpOptions<'_>) -> Result<Var> {
+pub fn mlp(r: &mut Recorder, x: &Var, first: MlpLayer, second: MlpLayer, options: MlpOptions<'_>) -> Result<Var> {
     let MlpOptions { act, residual, hidden: dtype } = options;
     let ([hidden, k], [n, h]) = (first.w.data.dims("mlp: first.w")?, second.w.data.dims("mlp: second.w")?);
     let shape = x.data.shape();

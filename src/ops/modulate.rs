@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `modulate.wgsl`.
-    pub struct Modulate { n: u32, d: u32, parts: u32, before: u32 }
+    pub(crate) struct Modulate { n: u32, d: u32, parts: u32, before: u32 }
 }
 
 const SRC: &str = wgsl!("modulate", "grid");

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `mse_norm.wgsl`.
-    pub struct MseNorm { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 }
+    pub(crate) struct MseNorm { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 }
 }
 
 const SRC: &str = wgsl!("mse_norm", "grid", "reduce");

@@ -2,13 +2,13 @@
 //! `shaders/norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Caps, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `norm.wgsl`.
-    pub struct Norm { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
+    pub(crate) struct Norm { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32, eps: f32 }
 }
 
 const SRC: &str = wgsl!("norm", "grid", "reduce", "half", "element");
@@ -70,7 +70,7 @@ const SUM_DW_DB: Kernel =
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_DW, &SUM_DW_DB];
 
 /// Each array is moved once. An element takes `rms` flops in an RMS norm and `layer` flops in a layer norm.
-fn columns(launch: &Args<'_>, rms: usize, layer: usize) -> Work {
+fn columns(launch: &LaunchArgs<'_>, rms: usize, layer: usize) -> Work {
     let p: Norm = launch.scalars();
     let flops = if launch.constant("MEAN") > 0 { layer } else { rms };
     Work { bytes: launch.bytes, ..Work::of(0, flops * (p.rows * p.d) as usize, 0) }

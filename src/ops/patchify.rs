@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `patchify.wgsl`.
-    pub struct Patchify {
+    pub(crate) struct Patchify {
         n: u32, c: u32, h: u32, w: u32, side: u32,
         scale_r: f32, scale_g: f32, scale_b: f32, shift_r: f32, shift_g: f32, shift_b: f32,
     }

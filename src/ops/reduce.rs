@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `reduce.wgsl`.
-    pub struct Reduce { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
+    pub(crate) struct Reduce { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 }
 
 const SRC: &str = wgsl!("reduce", "grid", "reduce", "element");

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `registers.wgsl`.
-    pub struct Registers {
+    pub(crate) struct Registers {
         n: u32, d: u32, dst_rows: u32, src_rows: u32, first: u32, step: u32, count: u32, has_x: u32, r_stride: u32,
         has_r: u32,
     }

@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `rng.wgsl`.
-    pub struct Rng { n: u32, stream: u32, cols: u32, ld: u32 }
+    pub(crate) struct Rng { n: u32, stream: u32, cols: u32, ld: u32 }
 }
 
 const SRC: &str = wgsl!("rng", "grid", "math", "step");

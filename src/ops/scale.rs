@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `scale.wgsl`.
-    pub struct Scale { n: u32, c: f32 }
+    pub(crate) struct Scale { n: u32, c: f32 }
 }
 
 const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "grid"), &[read(1, "a"), write(2, "y")]);

@@ -6,10 +6,24 @@ use crate::gpu::{Gpu, params};
 use crate::tensor::Tensor;
 
 params! {
-    /// The numbers of one training step; `shaders/lib/step.wgsl` documents each.
+    /// The numbers of one training step.
     pub struct StepState {
-        lr: f32, bias_correction1: f32, bias_correction2: f32, loss_scale: f32,
-        seed_lo: u32, seed_hi: u32, step: u32, part: u32,
+        /// Learning rate.
+        lr: f32,
+        /// 1 − β₁^step of AdamW.
+        bias_correction1: f32,
+        /// 1 − β₂^step of AdamW.
+        bias_correction2: f32,
+        /// Always 1, and not read: the scale of the loss is in the state of `ops::loss_scale`.
+        loss_scale: f32,
+        /// Low half of the seed of all draws.
+        seed_lo: u32,
+        /// High half of the seed.
+        seed_hi: u32,
+        /// Number of the step, from 1.
+        step: u32,
+        /// Number of the micro-batch within the step, from 0.
+        part: u32,
     }
 }
 

@@ -6,13 +6,13 @@
 //! masked. In place of u32::MAX any number from V on will do, so MAE's `ids_restore` is an `inv` too.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Args, Bind, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `tokens.wgsl`.
-    pub struct Tokens { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32, indices: u32 }
+    pub(crate) struct Tokens { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32, indices: u32 }
 }
 
 const SRC: &str = wgsl!("tokens", "grid");
@@ -39,7 +39,7 @@ const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, IND
 pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
 
 /// Least work: each row of the result is written, and at most as many rows are read as `src` or `dst` has.
-fn taken(launch: &Args<'_>) -> Work {
+fn taken(launch: &LaunchArgs<'_>) -> Work {
     let [src, ids, dst] = ["src", "at", "dst"].map(|arg| launch.len(arg));
     Work::bytes(4 * (src.min(dst) + ids + dst))
 }

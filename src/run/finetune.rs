@@ -9,7 +9,7 @@ use super::task::{Task, TaskSettings, Tested};
 use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::infer::program::Forward;
+use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
 use crate::infer::scores::{Scores, Tally};
 use crate::models::Config;
@@ -19,26 +19,26 @@ use crate::run::weights_on_disk::read;
 use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
 use crate::train::finetune::mixup::Mixup;
-use crate::train::finetune::settings::Settings;
+use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::finetune::step::Finetuner;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::memory_check::expect_fit;
 
-impl TaskSettings for Settings {
+impl TaskSettings for FinetuneSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
         let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
         LoaderOptions { repeats: self.repeats, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
 }
 
-fn test_transform(settings: &Settings, config: &Config) -> Transform {
+fn test_transform(settings: &FinetuneSettings, config: &Config) -> Transform {
     Transform::Eval { size: config.image_size as u32, crop_ratio: settings.crop_ratio }
 }
 
 /// A classifier being fine-tuned on a data set.
 pub struct Finetuning {
     config: Config,
-    settings: Settings,
+    settings: FinetuneSettings,
     g: Gpu,
     classes: Vec<String>,
     threads: usize,
@@ -51,8 +51,8 @@ pub struct Finetuning {
 /// The test split, and the programs that compute its scores.
 struct Tests {
     data: Arc<Dataset>,
-    weights: Forward,
-    average: Option<Forward>,
+    weights: InferenceProgram,
+    average: Option<InferenceProgram>,
 }
 
 /// Prepares a fine-tuning run on `data`, from [`open_data`](crate::run::open_data). It is tested every `eval_every`
@@ -62,7 +62,8 @@ struct Tests {
 /// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another
 /// model or run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>, data: Arc<Dataset>,
+    g: &'a Gpu, config: &Config, settings: &FinetuneSettings, outputs: &'a Outputs, resume: Option<&Path>,
+    data: Arc<Dataset>,
 ) -> Result<Run<'a, Finetuning>> {
     settings.check()?;
     test_transform(settings, config).check()?;
@@ -79,7 +80,8 @@ pub fn prepare<'a>(
 
 impl Finetuning {
     fn new(
-        g: &Gpu, config: &Config, settings: &Settings, classes: Vec<String>, (test_every, threads): (u64, usize),
+        g: &Gpu, config: &Config, settings: &FinetuneSettings, classes: Vec<String>,
+        (test_every, threads): (u64, usize),
     ) -> Result<Self> {
         let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
         let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
@@ -150,7 +152,9 @@ pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
 }
 
 /// Runs a program of class scores over a data set, and tallies them.
-pub fn evaluate(forward: &Forward, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Tally> {
+pub fn evaluate(
+    forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize,
+) -> Result<Tally> {
     let mut tally = Tally::new(forward.width());
     forward.over(data, transform, threads, |rows, labels| tally.add(rows, labels))?;
     Ok(tally)
@@ -158,7 +162,7 @@ pub fn evaluate(forward: &Forward, data: &Arc<Dataset>, transform: Transform, th
 
 impl Task for Finetuning {
     const COMMAND: &'static str = "finetune";
-    type Settings = Settings;
+    type Settings = FinetuneSettings;
 
     fn config(&self) -> &Config {
         &self.config
@@ -201,7 +205,7 @@ impl Task for Finetuning {
         let due = last || epoch.is_multiple_of(self.test_every.max(1));
         let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
         let transform = test_transform(&self.settings, &self.config);
-        let scores = |forward: &Forward| -> Result<Scores> {
+        let scores = |forward: &InferenceProgram| -> Result<Scores> {
             Ok(evaluate(forward, &tests.data, transform, self.threads)?.scores())
         };
         Ok(Some((scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))

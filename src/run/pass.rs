@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::data::{Dataset, Loader, LoaderOptions, Transform};
 use crate::error::{Error, Result};
-use crate::infer::program::Forward;
+use crate::infer::program::InferenceProgram;
 
-impl Forward {
+impl InferenceProgram {
     /// Runs over a data set once, in its order. `each` gets the output rows of a batch with its labels, which are empty
     /// if the set has none.
     pub fn over(

@@ -11,19 +11,19 @@ use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
 use crate::models::Config;
 use crate::nn::Params;
-use crate::run::record::grid::{Grid, Panel};
+use crate::run::record::grid::{Panel, PictureGrid};
 use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::pretrain::mask::{Masker, PatchMask};
-use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::settings::PretrainSettings;
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
 /// A model being pretrained.
 pub struct Pretraining {
     g: Gpu,
     config: Config,
-    settings: Settings,
+    settings: PretrainSettings,
     grid_every: u64,
     trainer: Pretrainer,
     masker: Masker,
@@ -37,7 +37,8 @@ pub struct Pretraining {
 /// # Errors
 /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
 pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &Settings, outputs: &'a Outputs, resume: Option<&Path>, data: Arc<Dataset>,
+    g: &'a Gpu, config: &Config, settings: &PretrainSettings, outputs: &'a Outputs, resume: Option<&Path>,
+    data: Arc<Dataset>,
 ) -> Result<Run<'a, Pretraining>> {
     settings.check(config)?;
     Run::prepare(g, config, settings, outputs, resume, data, |_| {
@@ -46,7 +47,7 @@ pub fn prepare<'a>(
 }
 
 impl Pretraining {
-    fn new(g: &Gpu, config: &Config, settings: &Settings, grid_every: u64) -> Result<Self> {
+    fn new(g: &Gpu, config: &Config, settings: &PretrainSettings, grid_every: u64) -> Result<Self> {
         let (batch, hyper, masker) = (settings.run.batch_size, settings.run.hyper()?, settings.masker(config)?);
         let longest = *masker.all_visible_lengths().end();
         expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
@@ -78,7 +79,7 @@ impl Pretraining {
     }
 }
 
-impl TaskSettings for Settings {
+impl TaskSettings for PretrainSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
         let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
         let crops = self.objective.method.crops;
@@ -88,7 +89,7 @@ impl TaskSettings for Settings {
 
 impl Task for Pretraining {
     const COMMAND: &'static str = "pretrain";
-    type Settings = Settings;
+    type Settings = PretrainSettings;
 
     fn config(&self) -> &Config {
         &self.config
@@ -128,7 +129,7 @@ impl Task for Pretraining {
         let Some((reconstructor, images, mask)) = self.pictures.as_ref().filter(|_| due) else { return Ok(()) };
         let (pictures, _) = pollster::block_on(reconstructor.run(images, mask))?;
         let side = self.config.image_size;
-        let mut grid = Grid::new(side, side, 3)?;
+        let mut grid = PictureGrid::new(side, side, 3)?;
         for p in &pictures {
             grid.push_row(&[Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)])?;
         }

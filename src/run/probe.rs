@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Precision, Program};
-use crate::infer::program::Forward;
+use crate::infer::program::InferenceProgram;
 use crate::infer::scores::{Scores, Tally};
 use crate::nn::{Entry, Init, Linear, Params};
 use crate::ops::adamw::AdamwConfig;
@@ -45,7 +45,7 @@ impl Features {
     }
 
     /// The features that the program `forward` computes of a labeled data set.
-    pub fn of(forward: &Forward, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Self> {
+    pub fn of(forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Self> {
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
         forward.over(data, transform, threads, |features, classes| {
             rows.extend_from_slice(features);
@@ -74,7 +74,7 @@ impl Features {
     }
 
     /// These features with each column standardized by `moments`.
-    fn standardised(&self, moments: &[(f64, f64)]) -> Self {
+    fn standardized(&self, moments: &[(f64, f64)]) -> Self {
         let scaled = |(v, (mean, deviation)): (&f32, &(f64, f64))| ((f64::from(*v) - mean) / deviation) as f32;
         let rows = self.rows.chunks_exact(self.width).flat_map(|row| row.iter().zip(moments).map(scaled)).collect();
         Self { rows, ..self.clone() }
@@ -103,7 +103,7 @@ impl Features {
 pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, steps: u64) -> Result<Scores> {
     train.expect_like(test)?;
     let moments = train.moments();
-    let (train, test) = (train.standardised(&moments), test.standardised(&moments));
+    let (train, test) = (train.standardized(&moments), test.standardized(&moments));
     let mut params = Params::new(g);
     let head = Linear::new(&mut params, "head", train.width, classes, Init::Zeros)?;
     let chunk = train.len().min(CHUNK);
@@ -149,7 +149,7 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
 
 /// Accuracy of weighted nearest neighbors: each of the `k` training images with the highest cosine similarity votes for
 /// its class with weight exp(similarity / `temperature`). The loss of the result is meaningless.
-pub fn nearest_neighbours(
+pub fn nearest_neighbors(
     g: &Gpu, train: &Features, test: &Features, classes: usize, k: usize, temperature: f64,
 ) -> Result<Scores> {
     train.expect_like(test)?;

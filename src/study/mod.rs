@@ -7,6 +7,6 @@ mod run;
 mod table;
 
 pub use plot::plot;
-pub use report::{Agreement, Scores, agreement, markdown, mean_deviation};
-pub use run::{Plan, Study};
+pub use report::{Agreement, CellScores, agreement, markdown, mean_deviation};
+pub use run::{CellPlan, Study};
 pub use table::{Budget, Cell, Changes, Table};

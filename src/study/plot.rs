@@ -4,18 +4,18 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::report::{Scores, mean_deviation};
+use super::report::{CellScores, mean_deviation};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::run::record::write_atomic;
 
-const COLOURS: [RGBColor; 3] = [RGBColor(31, 92, 170), RGBColor(200, 80, 30), RGBColor(40, 130, 70)];
+const COLORS: [RGBColor; 3] = [RGBColor(31, 92, 170), RGBColor(200, 80, 30), RGBColor(40, 130, 70)];
 
 /// Writes the plot as an SVG file. Cells that have not run are left out.
 ///
 /// # Errors
 /// If no cell has run, or the file cannot be written.
-pub fn plot(path: &Path, table: &Table, scores: &[Scores]) -> Result<()> {
+pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
     let groups = table.groups();
     let points: Vec<Point> = table
         .cells
@@ -84,10 +84,10 @@ fn draw(title: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Err
             .y_desc("here: top-1, %")
             .draw()?;
         for p in points {
-            let colour = COLOURS[p.group % COLOURS.len()];
+            let color = COLORS[p.group % COLORS.len()];
             let bar = [(p.paper, p.mean - p.deviation), (p.paper, p.mean + p.deviation)];
-            chart.draw_series(LineSeries::new(bar, colour.stroke_width(2)))?;
-            chart.draw_series([Circle::new((p.paper, p.mean), 5, colour.filled())])?;
+            chart.draw_series(LineSeries::new(bar, color.stroke_width(2)))?;
+            chart.draw_series([Circle::new((p.paper, p.mean), 5, color.filled())])?;
             let style = ("sans-serif", 14).into_font().color(&BLACK);
             chart.draw_series([EmptyElement::at((p.paper, p.mean)) + Text::new(p.label.clone(), (9, -7), style)])?;
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::table::{Cell, Table};
 
 /// Top-1 accuracy of one cell in percent, for each finished seed.
-pub type Scores = Vec<f64>;
+pub type CellScores = Vec<f64>;
 
 /// Mean and sample standard deviation (÷ n−1) of the scores. The deviation of a single score is 0. `None` without
 /// scores.
@@ -31,7 +31,7 @@ pub struct Agreement {
 }
 
 /// Compares the order of cells. Each cell is (accuracy in the paper, scores here).
-pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
+pub fn agreement(cells: &[(f64, &CellScores)]) -> Agreement {
     let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
     let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
     let mut found = Agreement { pairs: 0, same: 0, reversed: 0, deviations };
@@ -49,10 +49,11 @@ pub fn agreement(cells: &[(f64, &Scores)]) -> Agreement {
 }
 
 /// The table in markdown. `scores` has one entry per cell. `scale` is a sentence about the size of the experiment.
-pub fn markdown(table: &Table, scores: &[Scores], scale: &str) -> String {
+pub fn markdown(table: &Table, scores: &[CellScores], scale: &str) -> String {
     let mut text = format!("## Table {}: {}\n\n{scale}\n", table.name, table.title);
     for group in table.groups() {
-        let cells: Vec<(&Cell, &Scores)> = table.cells.iter().zip(scores).filter(|(c, _)| c.group == group).collect();
+        let cells: Vec<(&Cell, &CellScores)> =
+            table.cells.iter().zip(scores).filter(|(c, _)| c.group == group).collect();
         let _ = writeln!(text, "\n| {group} | paper, ImageNet-1k top-1 % | here, top-1 % | seeds |\n|---|---|---|---|");
         for (cell, scores) in &cells {
             let ours = match mean_deviation(scores) {
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn orders_are_compared_pair_by_pair() {
-        let compare = |cells: &[(f64, Scores)]| {
+        let compare = |cells: &[(f64, CellScores)]| {
             let found = agreement(&cells.iter().map(|(paper, scores)| (*paper, scores)).collect::<Vec<_>>());
             (found.pairs, found.same, found.reversed)
         };

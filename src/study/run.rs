@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::report::Scores;
+use super::report::CellScores;
 use super::table::{Budget, Cell, Table};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -31,13 +31,13 @@ const RECIPE: &str = "cifar";
 
 /// Model and settings of one cell with one seed.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct CellPlan {
     /// The model, with as many classes as the data set.
     pub config: Config,
     /// Settings of its pretraining; `None` trains from scratch.
-    pub pretrain: Option<settings::Settings>,
+    pub pretrain: Option<settings::PretrainSettings>,
     /// Settings of its fine-tuning. The checkpoint to start from is not set, because pretraining has yet to write it.
-    pub finetune: tuning::Settings,
+    pub finetune: tuning::FinetuneSettings,
     /// DropPath rate of the last layer in fine-tuning (timm's `drop_path_rate`).
     drop_path: f64,
 }
@@ -70,27 +70,27 @@ impl Study {
     ///
     /// # Errors
     /// If a table or budget has an unknown name or a wrong value, or the data set has no labels.
-    pub fn plan(&self, cell: &Cell, seed: u64) -> Result<Plan> {
+    pub fn plan(&self, cell: &Cell, seed: u64) -> Result<CellPlan> {
         let what = |part: &str| format!("table {}, {}: {part}", self.table.name, cell.label);
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
         let config = Config { classes: self.data.classes().len(), ..base };
         config.validate()?;
         let pretrain = cell.pretrain.as_ref().map(|changes| {
-            let budget: settings::Args = read_table(&what("budget"), &self.budget.pretrain, &[])?;
-            let cell: settings::Args = read_table(&what("pretrain"), changes, &[])?;
+            let budget: settings::PretrainArgs = read_table(&what("budget"), &self.budget.pretrain, &[])?;
+            let cell: settings::PretrainArgs = read_table(&what("pretrain"), changes, &[])?;
             let method = cell.method.objective.method.unwrap_or_default();
-            let mut settings = overlay(settings::Settings::of(method), &[budget, cell]);
+            let mut settings = overlay(settings::PretrainSettings::of(method), &[budget, cell]);
             (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
             settings.check(&config)?;
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
-        let budget: tuning::Args = read_table(&what("budget"), &self.budget.finetune, &[])?;
+        let budget: tuning::FinetuneArgs = read_table(&what("budget"), &self.budget.finetune, &[])?;
         let mut finetune = overlay(recipe.settings, &[budget]);
         (finetune.run.data, finetune.run.seed) = (self.data.spec().to_owned(), seed);
         finetune.check()?;
         let drop_path = recipe.drop_path.of(config.width);
-        Ok(Plan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
+        Ok(CellPlan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
     }
 
     /// Runs every cell with seeds 0 to `seeds` − 1: all cells with one seed, then all with the next. After each cell
@@ -100,9 +100,9 @@ impl Study {
     /// # Errors
     /// If a run fails. Finished runs stay on disk.
     pub fn run(
-        &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[Scores]) -> Result<()>,
+        &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[CellScores]) -> Result<()>,
     ) -> Result<bool> {
-        let mut scores = vec![Scores::new(); self.table.cells.len()];
+        let mut scores = vec![CellScores::new(); self.table.cells.len()];
         for seed in 0..seeds {
             for (at, cell) in self.table.cells.iter().enumerate() {
                 tracing::info!("{}: {}, seed {seed}", cell.group, cell.label);
@@ -115,12 +115,12 @@ impl Study {
     }
 
     /// Top-1 accuracy in percent of one cell with one seed. `None` if `stop` was set.
-    fn score(&self, g: &Gpu, plan: &Plan, stop: &AtomicBool) -> Result<Option<f64>> {
+    fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<f64>> {
         let pretrained = match &plan.pretrain {
             None => None,
             Some(settings) => {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
-                let outputs = self.outputs(&name, settings::Args::from(settings), settings.run.epochs)?;
+                let outputs = self.outputs(&name, settings::PretrainArgs::from(settings), settings.run.epochs)?;
                 let data = self.limited(settings.run.max_images)?;
                 let start =
                     |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, resume, data);
@@ -132,9 +132,9 @@ impl Study {
         };
         let config = Config { drop_path: plan.drop_path, ..plan.config.clone() };
         let name = format!("finetune-{}", key(&(&plan.config, &plan.pretrain, &config, &plan.finetune))?);
-        let settings = tuning::Settings { checkpoint: pretrained, ..plan.finetune.clone() };
+        let settings = tuning::FinetuneSettings { checkpoint: pretrained, ..plan.finetune.clone() };
         let epochs = settings.run.epochs;
-        let outputs = self.outputs(&name, tuning::Args::from(&settings), epochs)?;
+        let outputs = self.outputs(&name, tuning::FinetuneArgs::from(&settings), epochs)?;
         let data = self.limited(settings.run.max_images)?;
         let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, resume, data);
         if self.finish(&outputs, epochs, stop, start)?.is_none() {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
 use crate::nn::{Params, Weights};
-use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::settings::PretrainSettings;
 
 /// The file of the model's configuration.
 pub const CONFIG: &str = "config.json";
@@ -31,7 +31,7 @@ pub const STATE: &str = "state.json";
 /// The state of a training run. It holds no random generator: everything random is a function of seed, epoch and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State<S = Settings> {
+pub struct State<S = PretrainSettings> {
     /// Format of this file.
     pub version: u32,
     /// Optimizer steps done.

@@ -27,7 +27,7 @@ impl View for Plain<'_> {
     }
 }
 
-fn serialise<'a>(
+fn serialize<'a>(
     views: impl Iterator<Item = (&'a str, Plain<'a>)>, metadata: HashMap<String, String>,
 ) -> Result<Vec<u8>> {
     let views: Vec<_> = views.collect();
@@ -38,7 +38,7 @@ fn serialise<'a>(
 pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
     let view = |values| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
     let views = weights.iter().map(|(name, (shape, values))| (name.as_str(), Plain(shape, view(values), Dtype::F32)));
-    serialise(views, metadata)
+    serialize(views, metadata)
 }
 
 /// The bytes of a safetensors file with the weights rounded to the nearest f16.
@@ -55,7 +55,7 @@ pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Re
     let views = weights
         .iter()
         .map(|(name, (shape, values))| (name.as_str(), Plain(shape, Cow::Owned(view(values)), Dtype::F16)));
-    serialise(views, metadata)
+    serialize(views, metadata)
 }
 
 /// The metadata in a file's header; `path` is for the error.

@@ -9,9 +9,9 @@ export function curve(canvas, losses) {
   const context = canvas.getContext('2d');
   context.scale(scale, scale);
   const style = getComputedStyle(canvas);
-  const colour = (name) => style.getPropertyValue(name);
+  const color = (name) => style.getPropertyValue(name);
   const resolve = (value) => { context.canvas.style.color = value; const found = getComputedStyle(canvas).color; context.canvas.style.color = ''; return found; };
-  const [dim, line, accent] = ['--dim', '--line', '--accent'].map((name) => resolve(colour(name)));
+  const [dim, line, accent] = ['--dim', '--line', '--accent'].map((name) => resolve(color(name)));
   const [left, right, top, bottom] = [44, width - 14, 14, height - 28];
   const most = Math.max(0.5, ...losses) * 1.05;
   const [low, high] = [Math.max(0, Math.min(...losses, most) * 0.9), most];

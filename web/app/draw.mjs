@@ -15,7 +15,7 @@ export function picture(canvas, rgb, side) {
 
 const INFERNO = [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
 
-/** A colour for 0 … 1. */
+/** A color for 0 … 1. */
 export function heat(value) {
   const at = Math.min(Math.max(value, 0), 1) * (INFERNO.length - 1);
   const below = Math.min(Math.floor(at), INFERNO.length - 2);
@@ -23,14 +23,14 @@ export function heat(value) {
 }
 
 /** One square per value on a canvas of `side` pixels; `null` values stay clear. */
-export function squares(canvas, values, grid, colour) {
+export function squares(canvas, values, grid, color) {
   const size = 16;
   if (canvas.width !== grid * size) canvas.width = canvas.height = grid * size;
   const context = canvas.getContext('2d');
   context.clearRect(0, 0, canvas.width, canvas.height);
   values.forEach((value, i) => {
     if (value === null) return;
-    context.fillStyle = `rgb(${colour(value).join(' ')})`;
+    context.fillStyle = `rgb(${color(value).join(' ')})`;
     context.fillRect((i % grid) * size, Math.floor(i / grid) * size, size - 1, size - 1);
   });
 }

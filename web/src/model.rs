@@ -10,7 +10,7 @@ use rowscan::models::{Config, Objective, Pretext, pretext_model};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::checkpoint;
 use rowscan::train::pretrain::mask::PatchMask;
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::weights_file;
 use wasm_bindgen::prelude::*;
@@ -59,7 +59,7 @@ impl Reconstruction {
         self.pictures.errors.clone()
     }
 
-    /// (L, P·P·3) predictions in units of the normalised patch.
+    /// (L, P·P·3) predictions in units of the normalized patch.
     #[wasm_bindgen(getter)]
     pub fn predictions(&self) -> Vec<f32> {
         self.pictures.predicted.clone()
@@ -116,7 +116,8 @@ impl Model {
     /// The mask (L) that a seed draws, 1 where hidden; the same as the command line's.
     pub fn mask(&self, strategy: &str, ratio: f64, seed: u32) -> Result<Vec<f32>, JsValue> {
         let run = RunSettings { seed: seed.into(), ..RunSettings::default() };
-        let settings = Settings { run, mask: strategy.into(), mask_ratio: Some(ratio), ..Settings::default() };
+        let settings =
+            PretrainSettings { run, mask: strategy.into(), mask_ratio: Some(ratio), ..PretrainSettings::default() };
         Ok(settings.masker(&self.config).map_err(js)?.draw(0, 1).mask)
     }
 

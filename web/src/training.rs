@@ -8,7 +8,7 @@ use rowscan::infer::reconstruct::Pictures;
 use rowscan::models::Config;
 use rowscan::session::{Files, Session};
 use rowscan::train::checkpoint;
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::settings::RunSettings;
 use wasm_bindgen::prelude::*;
 
@@ -119,7 +119,7 @@ impl Training {
             let set = |name, images| Dataset::from_images(name, images).map_err(data);
             (set(&choice.data, train)?, set("held-out images", shown)?)
         };
-        let settings = Settings {
+        let settings = PretrainSettings {
             run: RunSettings {
                 data: choice.data,
                 batch_size: choice.batch,
@@ -128,7 +128,7 @@ impl Training {
                 ..RunSettings::default()
             },
             mask_ratio: Some(choice.ratio),
-            ..Settings::default()
+            ..PretrainSettings::default()
         };
         let session = Session::new(&device.0, &model, &settings, train, &shown).map_err(js)?;
         Ok(Self { session })

@@ -4,7 +4,7 @@
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::diffusion::{Dims, Schedule as Exact, add_noise, backward, forward};
-use ops::diffusion::Schedule;
+use ops::diffusion::NoiseSchedule;
 
 const STEPS: usize = 1000;
 const REPEATS: usize = 4;
@@ -34,11 +34,11 @@ fn noised(v: &Values) -> Result<Vec<Want>> {
 }
 
 /// The schedule, and x0 (n, C), eps (R, n, C) and t (R, n), where R is `REPEATS`.
-fn inputs(x: &Fill, n: usize, cols: usize) -> Result<(Schedule, [Tensor; 3])> {
+fn inputs(x: &Fill, n: usize, cols: usize) -> Result<(NoiseSchedule, [Tensor; 3])> {
     let steps: Vec<u32> = (0..(REPEATS * n) as u32).map(|i| i * 7 % STEPS as u32).collect();
     let x0 = x.normal("x0", Axis(0), &[n, cols])?;
     let eps = x.normal("eps", Axis(1), &[REPEATS, n, cols])?;
-    Ok((Schedule::cosine(x.g, STEPS, 256)?, [x0, eps, x.table("t", Axis(1), &[REPEATS, n], &steps)?]))
+    Ok((NoiseSchedule::cosine(x.g, STEPS, 256)?, [x0, eps, x.table("t", Axis(1), &[REPEATS, n], &steps)?]))
 }
 
 pub fn cases(c: &mut Cases) {

@@ -3,7 +3,7 @@
 use crate::bench::ops::*;
 use crate::tensor::Tensor;
 use cpu::matmul::{Dims, backward, forward};
-use ops::matmul::{Added, Form, Gemm, MatmulOptions, Path, Variant, gemm_with, matmul};
+use ops::matmul::{Added, Form, Gemm, MatmulOptions, Route, Variant, gemm_with, matmul};
 
 /// SSM states per channel (mamba_ssm's d_state).
 const N: usize = 16;
@@ -46,7 +46,7 @@ fn expect(v: &Values, s: usize, bias: bool, precision: Precision) -> Result<Vec<
 }
 
 /// A square product on one path, for the list `tried` in `shaders/matmul.wgsl`.
-fn path(c: &mut Cases, name: &str, path: Path) {
+fn path(c: &mut Cases, name: &str, path: Route) {
     let n = if c.scope.quick { 512 } else { 4096 };
     let (variant, product) =
         (Variant { path, splits: 1, precision: Precision::F32 }, Gemm::dense(Form::Nt, 1, n, n, n));
@@ -93,8 +93,8 @@ pub fn cases(c: &mut Cases) {
     case(c, "split small".into(), [2, 301, 17, 23], false, false);
     if c.scope.precision == Precision::F32 {
         let tiles = [("64x64", 64, 64), ("128x64", 128, 64), ("64x128", 64, 128), ("128x128", 128, 128)];
-        path(c, "direct", Path::Direct);
-        tiles.into_iter().for_each(|(name, m, n)| path(c, &format!("tiled {name}"), Path::Tiled(m, n)));
+        path(c, "direct", Route::Direct);
+        tiles.into_iter().for_each(|(name, m, n)| path(c, &format!("tiled {name}"), Route::Tiled(m, n)));
     }
     for shape in c.scope.shapes() {
         let (m, d, e, r) = (shape.rows(), shape.d, shape.e(), shape.d.div_ceil(16));

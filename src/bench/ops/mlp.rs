@@ -5,7 +5,7 @@ use crate::gpu::DType;
 use cpu::activation::Activation;
 use cpu::mlp::{Dims, backward, forward};
 use ops::matmul::Act;
-use ops::mlp::{Layer, MlpOptions, mlp};
+use ops::mlp::{MlpLayer, MlpOptions, mlp};
 
 /// Tolerance, as a share of the largest element. In f32, up to three products in a row each have a rounding error of
 /// about 2.4e-8·√k of their scale, and the activation has an error of a few ulp. In mixed precision each operand has a
@@ -50,7 +50,7 @@ fn case(c: &mut Cases, name: String, [m, d, h]: [usize; 3], timed: bool) {
         let input = x.leaf("x", Axis(0), &[m, d])?;
         let (w1, b1) = (x.leaf("w1", Whole, &[h, d])?, x.leaf("b1", Whole, &[h])?);
         let (w2, b2) = (x.leaf("w2", Whole, &[d, h])?, x.leaf("b2", Whole, &[d])?);
-        let (first, second) = (Layer { w: &w1, bias: Some(&b1) }, Layer { w: &w2, bias: Some(&b2) });
+        let (first, second) = (MlpLayer { w: &w1, bias: Some(&b1) }, MlpLayer { w: &w2, bias: Some(&b2) });
         let options = MlpOptions { hidden: DType::f16_if(precision == Precision::Mixed), ..MlpOptions::act(Act::Gelu) };
         Ok(vec![out("y", Axis(0), mlp(r, &input, first, second, options)?)])
     });

@@ -38,10 +38,10 @@ use crate::gpu::{Precision, Work as Floor};
 use crate::{cpu, ops};
 
 /// A family: its name, and the function that adds its cases.
-pub type Family = (&'static str, fn(&mut Cases));
+pub type FamilyCases = (&'static str, fn(&mut Cases));
 
 /// Every family.
-pub const ALL: &[Family] = &[
+pub const ALL: &[FamilyCases] = &[
     ("activation", activation::cases),
     ("adamw", adamw::cases),
     ("add", add::cases),
@@ -69,7 +69,7 @@ pub const ALL: &[Family] = &[
 ];
 
 /// The cases of a family that `scope` selects.
-pub fn of(scope: &Scope, (family, list): Family) -> Vec<Case> {
+pub fn of(scope: &Scope, (family, list): FamilyCases) -> Vec<Case> {
     let mut cases = Cases::new(scope, family);
     list(&mut cases);
     cases.into_list()

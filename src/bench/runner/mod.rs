@@ -9,6 +9,6 @@ pub mod step;
 pub mod trace;
 
 pub use clock::Clock;
-pub use report::{Outcome, Report, Row};
+pub use report::{BenchReport, BenchRow, Outcome};
 pub use roof::Roof;
 pub use run::run;

@@ -36,7 +36,7 @@ impl Outcome {
 
 /// One line of the table.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct BenchRow {
     /// Name of the operator family.
     pub family: &'static str,
     /// Pass that was timed.
@@ -55,7 +55,7 @@ pub struct Row {
 
 /// The rows of a run, and the circumstances in which they were measured.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct BenchReport {
     /// The adapter.
     pub caps: Caps,
     /// Measured peak rates of the adapter.
@@ -65,10 +65,10 @@ pub struct Report {
     /// Precision of matrix products.
     pub precision: Precision,
     /// One row for each case and direction.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BenchRow>,
 }
 
-impl Report {
+impl BenchReport {
     /// The first lines of a report: adapter, driver, version, commit, clock and precision.
     pub fn title(caps: &Caps, clock: Clock, precision: Precision) -> String {
         let warning = if caps.software { "\nA software adapter: its figures say nothing about a GPU." } else { "" };
@@ -111,8 +111,8 @@ impl Report {
     }
 }
 
-impl Row {
-    /// The row as a line under [`Report::head`].
+impl BenchRow {
+    /// The row as a line under [`BenchReport::head`].
     pub fn line(&self, roof: &Roof) -> String {
         let Self { family, direction, case, checked, floor, outcome, .. } = self;
         let name = format!("{family:<15} {direction:<9} {case:<28}");
@@ -152,7 +152,7 @@ impl Row {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n{}\n{}", Self::title(&self.caps, self.clock, self.precision), self.roof, Self::head())?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{}", row.line(&self.roof)))

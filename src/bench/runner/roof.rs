@@ -8,7 +8,7 @@ use super::clock::Clock;
 use crate::bench::inputs::Fill;
 use crate::error::Result;
 use crate::gpu::{Gpu, Grid, Kernel, Precision, Program, Work, params, wgsl, write};
-use crate::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with};
+use crate::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_with};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -27,7 +27,7 @@ pub struct Roof {
 
 params! {
     /// Scalars of `roof.wgsl`.
-    pub struct Chains { n: u32 }
+    pub(crate) struct Chains { n: u32 }
 }
 
 /// Operations per invocation of `roof.wgsl`: 4 independent chains of 256 dependent steps.
@@ -51,7 +51,7 @@ impl Roof {
         let gemm = Gemm::dense(Form::Nt, 1, side, side, side);
         let (a, b) = (x.unnamed_normal(&[side, side])?, x.unnamed_normal(&[side, side])?);
         let mut product = f64::MAX;
-        for path in Path::candidates(g.caps(), Precision::F32) {
+        for path in Route::candidates(g.caps(), Precision::F32) {
             let variant = Variant { path, splits: 1, precision: Precision::F32 };
             let c = Tensor::scratch("product", &[side, side]);
             product = product.min(best(&|r| gemm_with(r, variant, &gemm, &a, &b, Added::default(), &c))?);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::clock::{Clock, Seconds, rotated};
 use super::dump::dump;
-use super::report::{Outcome, Report, Row};
+use super::report::{BenchReport, BenchRow, Outcome};
 use super::roof::Roof;
 use super::step;
 use crate::bench::case::{Case, Direction};
@@ -21,13 +21,13 @@ use crate::gpu::{Gpu, Work};
 /// If the scope has an unknown name, the roof cannot be measured, the device is lost, or a file cannot be written.
 pub fn run(
     g: &Gpu, scope: &Scope, clock: Clock, folder: Option<&Path>, mut say: impl FnMut(String) -> Result<()>,
-) -> Result<Report> {
+) -> Result<BenchReport> {
     expect_known(scope)?;
-    say(Report::title(g.caps(), clock, scope.precision))?;
+    say(BenchReport::title(g.caps(), clock, scope.precision))?;
     let roof = Roof::measure(g, clock)?;
     say(roof.to_string())?;
-    say(Report::head())?;
-    let mut report = Report { caps: g.caps().clone(), roof, clock, precision: scope.precision, rows: Vec::new() };
+    say(BenchReport::head())?;
+    let mut report = BenchReport { caps: g.caps().clone(), roof, clock, precision: scope.precision, rows: Vec::new() };
     for &family in ops::ALL.iter().filter(|(name, _)| scope.wants(name)) {
         for case in ops::of(scope, family) {
             for row in rows(g, clock, &case, folder)? {
@@ -46,8 +46,8 @@ pub fn run(
 }
 
 /// The rows of a case: one per timed direction. A case that is not timed has rows only if it is wrong.
-fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec<Row>> {
-    let row = |direction, checked: &str, floor, outcome| Row {
+fn rows(g: &Gpu, clock: Clock, case: &Case, folder: Option<&Path>) -> Result<Vec<BenchRow>> {
+    let row = |direction, checked: &str, floor, outcome| BenchRow {
         family: case.family,
         direction,
         case: case.name.clone(),

@@ -8,13 +8,13 @@
 use serde_json::json;
 
 use super::clock::Clock;
-use super::report::{Outcome, Row};
+use super::report::{BenchRow, Outcome};
 use crate::bench::case::Direction;
 use crate::bench::selection::Scope;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Phase, Precision, Program};
 use crate::models::Config;
-use crate::train::pretrain::settings::Settings;
+use crate::train::pretrain::settings::PretrainSettings;
 use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 
@@ -23,7 +23,7 @@ pub const FAMILY: &str = "step";
 
 /// The rows of each model size and batch size of the scope. A `quick` scope without sizes uses `micro`, our smallest
 /// model.
-pub fn rows(g: &Gpu, scope: &Scope) -> Result<Vec<Row>> {
+pub fn rows(g: &Gpu, scope: &Scope) -> Result<Vec<BenchRow>> {
     let usual = if scope.quick { &["micro"][..] } else { &["tiny", "small", "base", "large"] };
     let sizes: Vec<&str> =
         if scope.sizes.is_empty() { usual.to_vec() } else { scope.sizes.iter().map(String::as_str).collect() };
@@ -36,10 +36,10 @@ pub fn rows(g: &Gpu, scope: &Scope) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<Row>> {
+fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<BenchRow>> {
     let config = Config { drop_path: 0.0, ..Config::preset(size)? };
     let run = RunSettings { precision, ..RunSettings::default() };
-    let settings = Settings { run, mask_ratio: Some(0.5), ..Settings::default() };
+    let settings = PretrainSettings { run, mask_ratio: Some(0.5), ..PretrainSettings::default() };
     let mask = settings.masker(&config)?.draw(0, batch);
     let mut facts = serde_json::Map::from_iter([("images".into(), json!(batch)), ("size".into(), json!(size))]);
     let mut times = || -> Result<_> {
@@ -67,7 +67,7 @@ fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<R
         Ok(times)
     };
     let outcome = times();
-    let row = |direction, floor, outcome| Row {
+    let row = |direction, floor, outcome| BenchRow {
         family: FAMILY,
         direction,
         case: format!("{size} {}x{batch}", mask.visible_len),

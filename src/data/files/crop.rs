@@ -70,7 +70,7 @@ impl Scaler {
     /// Resizes a box as a part of the whole image: near its border the filter reads pixels beyond it. `Resize` and then
     /// `CenterCrop` does so too.
     pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
-        let left = off_centre(crop.left, crop.width, size);
+        let left = off_center(crop.left, crop.width, size);
         let options = options().crop(left, crop.top, crop.width, crop.height);
         self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
     }
@@ -90,7 +90,7 @@ impl Scaler {
 /// result lies on the middle of a source pixel, weights of exactly 0 make fast_image_resize 6.1 take that column's
 /// pixels for the outermost ones that any column needs, and it reads beyond its memory. So small a weight rounds to 0
 /// all the same.
-fn off_centre(left: f64, width: f64, size: u32) -> f64 {
+fn off_center(left: f64, width: f64, size: u32) -> f64 {
     let step = width / f64::from(size);
     let on_middle = |x: f64| (x - 0.5 - (x - 0.5).round()).abs() < 1e-9;
     let on_one = on_middle(left + 0.5 * step) || on_middle(left + width - 0.5 * step);
@@ -126,10 +126,10 @@ pub(crate) fn mirror(pixels: &mut [u8], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stream::Purpose;
+    use crate::data::stream::StreamPurpose;
 
     fn stream(sample: u64) -> Stream {
-        Stream::new(Purpose::Augment, [1, 2, sample])
+        Stream::new(StreamPurpose::Augment, [1, 2, sample])
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One image file that belongs to no data set.
 use super::decode;
 use super::transform::{Scratch, Transform};
-use crate::data::stream::{Purpose, Stream};
+use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
 use std::path::Path;
 
@@ -15,6 +15,6 @@ pub fn load_image(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataErr
     let image = decode::decode(&path.display().to_string(), &bytes)?;
     let side = transform.size() as usize;
     let mut out = vec![0; side * side * 3];
-    transform.apply(&image, &mut Stream::new(Purpose::Augment, [0; 3]), &mut Scratch::default(), &mut out)?;
+    transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, [0; 3]), &mut Scratch::default(), &mut out)?;
     Ok(out)
 }

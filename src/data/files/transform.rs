@@ -114,11 +114,11 @@ impl Augmentation {
 mod tests {
     use super::*;
     use crate::data::rand_augment::RandAugment;
-    use crate::data::stream::Purpose;
+    use crate::data::stream::StreamPurpose;
 
     fn apply(t: Transform, image: &Rgb8, sample: u64) -> Vec<u8> {
         let mut out = vec![0; (t.size() * t.size() * 3) as usize];
-        let mut stream = Stream::new(Purpose::Augment, [1, 2, sample]);
+        let mut stream = Stream::new(StreamPurpose::Augment, [1, 2, sample]);
         t.apply(image, &mut stream, &mut Scratch::default(), &mut out).unwrap();
         out
     }
@@ -184,7 +184,7 @@ mod tests {
             let mut scratch = Scratch::default();
             let [first, second] = [(); 2].map(|()| {
                 let mut out = vec![99; (size * size * 3) as usize];
-                let mut stream = Stream::new(Purpose::Augment, [1, 2, sample]);
+                let mut stream = Stream::new(StreamPurpose::Augment, [1, 2, sample]);
                 transform.apply(&image, &mut stream, &mut scratch, &mut out).unwrap();
                 (out, stream.unit())
             });

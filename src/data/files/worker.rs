@@ -3,7 +3,7 @@ use super::batch::ImageBatch;
 use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
-use crate::data::stream::{Purpose, Stream};
+use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Worker {
             // The key is the sample that was wanted, not the one found: the epoch also visits the replacement itself,
             // and the two visits should have different crops.
             let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
-            self.transform.apply(&image, &mut Stream::new(Purpose::Augment, keys), scratch, slot)?;
+            self.transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, keys), scratch, slot)?;
         }
         Ok(found)
     }

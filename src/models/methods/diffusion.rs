@@ -16,7 +16,7 @@ use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
 use crate::nn::{Init, LayerNorm, Linear, Params, stored};
 use crate::ops::activation::silu;
-use crate::ops::diffusion::{Schedule, add_noise, diffusion, embed_time};
+use crate::ops::diffusion::{NoiseSchedule, add_noise, diffusion, embed_time};
 use crate::ops::matmul::Act;
 use crate::ops::mlp::{MlpOptions, mlp};
 use crate::ops::modulate::{gate, modulate};
@@ -51,7 +51,7 @@ pub struct Diffusion {
     encoder: Backbone,
     decoder: RegionDecoder,
     net: DenoisingNet,
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     objective: Objective,
 }
 
@@ -64,7 +64,7 @@ impl Diffusion {
             net: params.scope("diffloss.net", |p| {
                 DenoisingNet::new(g, p, config.patch_len(), config.decoder.width, objective)
             })?,
-            schedule: Schedule::cosine(g, STEPS, WAVES)?,
+            schedule: NoiseSchedule::cosine(g, STEPS, WAVES)?,
             objective: objective.clone(),
         })
     }
@@ -111,7 +111,7 @@ impl Pretext for Diffusion {
 }
 
 impl Denoiser for Diffusion {
-    fn schedule(&self) -> &Schedule {
+    fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
     }
 

@@ -8,7 +8,7 @@ use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
 use crate::models::batch::MaskedBatch;
 use crate::nn::Params;
-use crate::ops::diffusion::Schedule;
+use crate::ops::diffusion::NoiseSchedule;
 use crate::ops::mse_norm::{MseNormOptions, mse_norm};
 use crate::ops::reduce::sum;
 use crate::tape::{Recorder, Var};
@@ -166,7 +166,7 @@ fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: bool
 /// and C = P·P·3 the values of a patch.
 pub trait Denoiser: fmt::Debug {
     /// The noise levels that it was trained on.
-    fn schedule(&self) -> &Schedule;
+    fn schedule(&self) -> &NoiseSchedule;
 
     /// What the decoder says of the counted patches of a batch: (n, d).
     fn condition(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Var>;

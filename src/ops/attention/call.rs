@@ -1,7 +1,7 @@
 //! One attention: its operands, checked, and its launches.
 
 use super::coop;
-use super::kernels::{Attention, AttentionMask, BACKWARD_DELTA, MAX_HEAD, Path, Step, tiling};
+use super::kernels::{Attention, AttentionMask, BACKWARD_DELTA, MAX_HEAD, Route, Step, tiling};
 use super::options::AttentionOptions;
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Precision};
@@ -26,7 +26,7 @@ pub(super) struct Call {
     kv: Tensor,
     /// The region table; None if there is no mask.
     pub table: Option<Tensor>,
-    pub path: Path,
+    pub path: Route,
 }
 
 impl Call {
@@ -68,7 +68,7 @@ impl Call {
         let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
         let scale = (dh as f32).sqrt().recip();
         let p = Attention { lq: lq32, lk: lk32, heads, groups, q_row, kv_row, k_at, v_at, mask: mask as u32, scale };
-        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Path::f32(dh) })
+        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Route::f32(dh) })
     }
 
     /// Moves to cooperative matrices if the recorder's precision is mixed and the adapter has them.

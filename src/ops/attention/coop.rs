@@ -1,8 +1,8 @@
 //! Attention on cooperative matrices (tensor cores): its kernels, and when they are taken. Maths:
 //! `shaders/attention_coop.wgsl`.
 
-use super::kernels::{Attention, BACKWARD_BINDS, FORWARD_BINDS, MAX_HEAD, Path, Step, pairs};
-use crate::gpu::{Args, Caps, Const, Kernel, Needs, Work, wgsl};
+use super::kernels::{Attention, BACKWARD_BINDS, FORWARD_BINDS, MAX_HEAD, Route, Step, pairs};
+use crate::gpu::{Caps, Const, Kernel, LaunchArgs, Needs, Work, wgsl};
 
 const CONSTS: &[Const] = &[
     Const::within("DH", 1, MAX_HEAD as u32, &[12, 1, 16, 48, 64, 128]),
@@ -16,7 +16,7 @@ const fn forward(name: &'static str, source: &'static str) -> Kernel {
     let kernel = Kernel::new::<Attention>(name, source, FORWARD_BINDS).consts(CONSTS).needs(Needs::COOP).rounds();
     kernel.least(|x| pairs(x, 2, 2, 4))
 }
-const fn backward(name: &'static str, source: &'static str, work: fn(&Args<'_>) -> Work) -> Kernel {
+const fn backward(name: &'static str, source: &'static str, work: fn(&LaunchArgs<'_>) -> Work) -> Kernel {
     Kernel::new::<Attention>(name, source, BACKWARD_BINDS).consts(CONSTS).needs(Needs::COOP).rounds().least(work)
 }
 pub(super) const FORWARD16: Kernel = forward("attention_coop.forward16", SRC16);
@@ -28,7 +28,7 @@ pub(super) const DKV8: Kernel = backward("attention_coop.dkv8", SRC8, |x| pairs(
 
 /// The kernels on cooperative matrices for heads of size `dh`. None where the adapter has no cooperative matrices, and
 /// on a CPU, where they are slow.
-pub(super) fn path(caps: &Caps, dh: usize) -> Option<Path> {
+pub(super) fn path(caps: &Caps, dh: usize) -> Option<Route> {
     if !caps.tiers.coop || caps.software {
         return None;
     }
@@ -37,5 +37,5 @@ pub(super) fn path(caps: &Caps, dh: usize) -> Option<Path> {
             let consts = vec![("DH", dh as u32), ("LANES", caps.subgroup_sizes.0)];
             Step { kernel, consts, rows: 4 * caps.fragment }
         });
-    Some(Path { forward, dq, dkv, rounds: true })
+    Some(Route { forward, dq, dkv, rounds: true })
 }

@@ -1,10 +1,10 @@
 //! The kernels of attention in f32, and the declarations that those on cooperative matrices share.
 
-use crate::gpu::{Args, Bind, Choice, Const, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Choice, Const, Kernel, LaunchArgs, Work, params, read, wgsl, write};
 
 params! {
     /// Scalars of `attention.wgsl`.
-    pub struct Attention {
+    pub(crate) struct Attention {
         lq: u32, lk: u32, heads: u32, groups: u32,
         q_row: u32, kv_row: u32, k_at: u32, v_at: u32,
         mask: u32, scale: f32,
@@ -64,7 +64,7 @@ pub(super) const BACKWARD_DKV: Kernel = kernel("attention.backward_dkv", BACKWAR
 ///
 /// The number of such pairs is an estimate, because the regions are on the device: half of all under a causal mask, and
 /// one per query under [`AttentionMask::SameRegion`].
-pub(super) fn pairs(launch: &Args<'_>, rows_q: usize, rows_k: usize, flops: usize) -> Work {
+pub(super) fn pairs(launch: &LaunchArgs<'_>, rows_q: usize, rows_k: usize, flops: usize) -> Work {
     let p: Attention = launch.scalars();
     let [lq, lk, groups] = [p.lq, p.lk, p.groups].map(|size| size as usize);
     let dh = launch.constant("DH");
@@ -121,7 +121,7 @@ pub(super) struct Step {
 }
 
 /// The kernels that compute an attention.
-pub(super) struct Path {
+pub(super) struct Route {
     pub forward: Step,
     pub dq: Step,
     pub dkv: Step,
@@ -129,7 +129,7 @@ pub(super) struct Path {
     pub rounds: bool,
 }
 
-impl Path {
+impl Route {
     /// The kernels in f32 for heads of size `dh`.
     pub fn f32(dh: usize) -> Self {
         let step = |kernel, backward| {

@@ -10,7 +10,7 @@ mod kernels;
 mod options;
 mod regions;
 
-pub use kernels::{Attention, AttentionMask, MAX_HEAD, tiling};
+pub use kernels::{AttentionMask, MAX_HEAD, tiling};
 pub use options::AttentionOptions;
 pub use regions::Regions;
 

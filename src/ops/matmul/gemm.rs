@@ -1,10 +1,10 @@
 //! A product of matrices as data: form, sizes, epilogue, and the kernels that compute it.
 
-use crate::gpu::{Args, Bind, Choice, Const, Kernel, Needs, Precision, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Choice, Const, Kernel, LaunchArgs, Needs, Precision, Work, params, read, wgsl, write};
 
 params! {
     /// Scalars of `matmul.wgsl`.
-    pub struct Matmul {
+    pub(crate) struct Matmul {
         batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
         splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
     }
@@ -94,7 +94,7 @@ pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 
 /// Least work of a product: 2·M·N·K flops; operands, bias and residual are read, and the product is written, once per
 /// part if k is split, and once more if the activated product is kept beside it.
-fn product(launch: &Args<'_>) -> Work {
+fn product(launch: &LaunchArgs<'_>) -> Work {
     let p: Matmul = launch.scalars();
     let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
     let bytes = |constant: &str| launch.bytes_of(constant);
@@ -107,7 +107,7 @@ fn product(launch: &Args<'_>) -> Work {
 
 /// Least work of adding the parts: parts and residual are read, and the product is written, twice if the activated
 /// product is kept beside it.
-fn combine(launch: &Args<'_>) -> Work {
+fn combine(launch: &LaunchArgs<'_>) -> Work {
     let p: Matmul = launch.scalars();
     let [products, splits, residual] = [p.batch * p.m * p.n, p.splits, p.has_residual].map(|size| size as usize);
     let bytes = |constant: &str| launch.bytes_of(constant);

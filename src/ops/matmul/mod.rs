@@ -7,11 +7,11 @@ mod launch;
 mod tune;
 mod variant;
 
-pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS, Matmul};
+pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS};
 pub use launch::{Added, gemm, gemm_with};
 #[cfg(feature = "files")]
 pub use tune::tune;
-pub use variant::{Path, Variant, pick, products};
+pub use variant::{Route, Variant, pick, products};
 
 use super::reduce::column_sum;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Which path is fastest for the products of a recording, measured once per class of shapes.
 //!
 //! Candidates are timed in turn, over and over, so that a change of the GPU's clock affects all alike. A candidate may
-//! win only if its result equals that of `Path::Direct` bit for bit; paths on cooperative matrices must equal each
+//! win only if its result equals that of `Route::Direct` bit for bit; paths on cooperative matrices must equal each
 //! other and be close to it. So tuning never changes a result. The number of k-splits would change it, and is
 //! therefore a function of the shape, not measured.
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::gemm::{Form, Gemm, Matmul};
 use super::launch::{Added, gemm_with};
-use super::variant::{PATHS, Path, Variant, pick};
+use super::variant::{ROUTES, Route, Variant, pick};
 use crate::error::Result;
 use crate::gpu::{Gpu, Launch, Precision, Program};
 use crate::tape::Recorder;
@@ -30,7 +30,7 @@ const COMPARED: usize = 1 << 18;
 ///
 /// If the device fails. A candidate with another result is no error: it is passed over with a warning.
 pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize> {
-    if g.caps().software || g.is_dry() || Path::candidates(g.caps(), precision).len() < 2 {
+    if g.caps().software || g.is_dry() || Route::candidates(g.caps(), precision).len() < 2 {
         return Ok(0);
     }
     let mut classes = BTreeMap::new();
@@ -54,7 +54,7 @@ pub fn tune(g: &Gpu, launches: &[Launch], precision: Precision) -> Result<usize>
     for (class, p) in &classes {
         let path = fastest(g, precision, p, &a, &b)?;
         tracing::debug!("{class}: {path:?}");
-        found.insert(class.clone(), PATHS.iter().position(|known| *known == path).unwrap_or_default() as u32);
+        found.insert(class.clone(), ROUTES.iter().position(|known| *known == path).unwrap_or_default() as u32);
     }
     g.choose(found)?;
     tracing::info!("{} classes of products measured in {:.1} s", classes.len(), start.elapsed().as_secs_f64());
@@ -74,7 +74,7 @@ fn product_of(launch: &Launch) -> Option<Gemm> {
 }
 
 /// The fastest eligible path for the product, timed on the first elements of `a` and `b`.
-fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> Result<Path> {
+fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> Result<Route> {
     let c = Tensor::input("product", &[p.batch, p.m, p.n]);
     let splits = pick(g.caps(), precision, p).splits;
     let program = |path| -> Result<Program> {
@@ -89,14 +89,14 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> R
         let last = (c.len() - len) / 64 * 64; // ranges start at multiples of 64
         Ok([c.range(0, &[len])?.to_vec(g)?, c.range(last, &[c.len() - last])?.to_vec(g)?].concat())
     };
-    let simple = values(&program(Path::Direct)?)?;
+    let simple = values(&program(Route::Direct)?)?;
     let mut first: Option<Vec<f32>> = None;
     let mut right = Vec::new();
-    for path in Path::candidates(g.caps(), precision) {
+    for path in Route::candidates(g.caps(), precision) {
         let program = program(path)?;
         let got = values(&program)?;
         let same = match path {
-            Path::Coop(_) => close(&simple, &got, p.k) && first.as_ref().is_none_or(|first| same_bits(first, &got)),
+            Route::Coop(_) => close(&simple, &got, p.k) && first.as_ref().is_none_or(|first| same_bits(first, &got)),
             _ => same_bits(&simple, &got),
         };
         if same {

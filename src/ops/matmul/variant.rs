@@ -7,7 +7,7 @@ use crate::tape::Recorder;
 
 /// How operands get from global memory to the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum Route {
     /// Straight into registers.
     Direct,
     /// Through workgroup memory into registers. A workgroup computes a tile of these rows and columns, 64 or 128 each.
@@ -20,7 +20,7 @@ pub enum Path {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
     /// How operands reach the arithmetic.
-    pub path: Path,
+    pub path: Route,
     /// Number of parts of k that are summed separately and then added (split-k); 1 if k is not split.
     pub splits: usize,
     /// Precision of the operands. Cooperative matrices have no f32; without them [`Precision::High`] is f32.
@@ -28,23 +28,23 @@ pub struct Variant {
 }
 
 /// Every path. The candidates of one adapter and precision give the same bits, because they add in the same order.
-pub(super) const PATHS: [Path; 7] = [
-    Path::Direct,
-    Path::Tiled(64, 64),
-    Path::Tiled(128, 64),
-    Path::Tiled(64, 128),
-    Path::Tiled(128, 128),
-    Path::Coop(64),
-    Path::Coop(128),
+pub(super) const ROUTES: [Route; 7] = [
+    Route::Direct,
+    Route::Tiled(64, 64),
+    Route::Tiled(128, 64),
+    Route::Tiled(64, 128),
+    Route::Tiled(128, 128),
+    Route::Coop(64),
+    Route::Coop(128),
 ];
 
-impl Path {
+impl Route {
     /// The paths that give the same bits as the path of [`pick`] on an adapter. The tuner chooses among them.
     pub fn candidates(caps: &Caps, precision: Precision) -> Vec<Self> {
         let coop = precision != Precision::F32 && caps.tiers.coop && !caps.software;
         let same = |path: &&Self| matches!(path, Self::Coop(_)) == coop;
         let fits = |path: &&Self| Variant { path: **path, splits: 1, precision }.check(caps).is_ok();
-        PATHS.iter().filter(same).filter(fits).copied().collect()
+        ROUTES.iter().filter(same).filter(fits).copied().collect()
     }
 }
 
@@ -60,12 +60,12 @@ const BUSY_WIDE: usize = 128;
 pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
     let tiles = |side: usize| p.m.div_ceil(side) * p.n.div_ceil(side) * p.batch;
     let path = match precision {
-        _ if caps.software => Path::Direct,
-        Precision::F32 => Path::Tiled(64, 64),
-        _ if !caps.tiers.coop => Path::Tiled(64, 64),
+        _ if caps.software => Route::Direct,
+        Precision::F32 => Route::Tiled(64, 64),
+        _ if !caps.tiers.coop => Route::Tiled(64, 64),
         // not for High: its operands are two f16 matrices each, which exceed workgroup memory in tiles of 128 × 128
-        Precision::Mixed if tiles(128) >= BUSY_WIDE => Path::Coop(128),
-        _ => Path::Coop(64),
+        Precision::Mixed if tiles(128) >= BUSY_WIDE => Route::Coop(128),
+        _ => Route::Coop(64),
     };
     let splits = if caps.software { 1 } else { (BUSY / tiles(64).max(1)).min(p.k / PART).max(1) };
     Variant { path, splits, precision }
@@ -78,8 +78,8 @@ pub(super) fn best(r: &Recorder, p: &Gemm) -> Variant {
     if caps.software {
         return picked;
     }
-    let found = r.gpu().choice(&p.class(precision)).and_then(|at| PATHS.get(at as usize).copied());
-    let path = found.filter(|path| Path::candidates(caps, precision).contains(path));
+    let found = r.gpu().choice(&p.class(precision)).and_then(|at| ROUTES.get(at as usize).copied());
+    let path = found.filter(|path| Route::candidates(caps, precision).contains(path));
     Variant { path: path.unwrap_or(picked.path), ..picked }
 }
 
@@ -88,9 +88,9 @@ pub fn products(caps: &Caps, precision: Precision) -> &'static str {
     let large = Gemm::dense(Form::Nt, 1, 4096, 4096, 4096);
     match (precision, pick(caps, precision, &large).path) {
         (Precision::F32, _) => "f32",
-        (Precision::Mixed, Path::Coop(_)) => "f16 with f32 sums, on cooperative matrices",
+        (Precision::Mixed, Route::Coop(_)) => "f16 with f32 sums, on cooperative matrices",
         (Precision::Mixed, _) => "f32 of operands rounded to f16: no cooperative matrices are used here",
-        (Precision::High, Path::Coop(_)) => "three f16 products with f32 sums, on cooperative matrices",
+        (Precision::High, Route::Coop(_)) => "three f16 products with f32 sums, on cooperative matrices",
         (Precision::High, _) => "f32: no cooperative matrices are used here",
     }
 }
@@ -101,15 +101,15 @@ impl Variant {
         let mut consts = vec![("FORM", p.form as u32), ("VEC", p.quads() as u32), ("ACT", p.epilogue.number())];
         let round = ("ROUND", (self.precision == Precision::Mixed) as u32);
         match self.path {
-            Path::Direct => {
+            Route::Direct => {
                 consts.push(round);
                 (&DIRECT, consts, (64, 64))
             }
-            Path::Tiled(m, n) => {
+            Route::Tiled(m, n) => {
                 consts.extend([round, ("TILE_M", m as u32), ("TILE_N", n as u32)]);
                 (&TILED, consts, (m, n))
             }
-            Path::Coop(side) => {
+            Route::Coop(side) => {
                 let (half, lanes) = (side as u32 / 2, caps.subgroup_sizes.0);
                 let high = ("HIGH", (self.precision == Precision::High) as u32);
                 consts.extend([("LANES", lanes), ("SM", half), ("SN", half), high]);
@@ -121,8 +121,8 @@ impl Variant {
     /// An error unless the adapter can compute this variant.
     pub fn check(self, caps: &Caps) -> Result<()> {
         let fits = match (self.path, self.precision) {
-            (Path::Direct | Path::Tiled(64 | 128, 64 | 128), _) => true,
-            (Path::Coop(64), Precision::Mixed | Precision::High) | (Path::Coop(128), Precision::Mixed) => {
+            (Route::Direct | Route::Tiled(64 | 128, 64 | 128), _) => true,
+            (Route::Coop(64), Precision::Mixed | Precision::High) | (Route::Coop(128), Precision::Mixed) => {
                 caps.tiers.coop
             }
             _ => false,
@@ -132,7 +132,7 @@ impl Variant {
             return Err(Error::argument("matmul: variant", format!("{self:?}"), expected));
         }
         let needed = match self.path {
-            Path::Tiled(m, n) => 16 * 16 * (m as u64 / 4 + n as u64 / 4 + 2), // 16 of k, padded vec4s
+            Route::Tiled(m, n) => 16 * 16 * (m as u64 / 4 + n as u64 / 4 + 2), // 16 of k, padded vec4s
             _ => 0, // an adapter has the tier only if its kernels fit
         };
         let allowed = caps.workgroup_memory.into();

@@ -1,15 +1,15 @@
 //! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Case, Inputs, channel_layout, chunk, chunk_fits};
+use super::call::{Inputs, ScanCall, channel_layout, chunk, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Caps, Choice, Const, DType, Grid, Kernel, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
 
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `selective_scan_backward.wgsl`.
-    pub struct Backward {
+    pub(crate) struct BackwardScanScalars {
         s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
         ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32,
@@ -37,7 +37,7 @@ const PORTABLE: &[Const] = &[
 ];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Backward>(name, SRC, binds).consts(CONSTS).admits(lanes_hold).rounds()
+    Kernel::new::<BackwardScanScalars>(name, SRC, binds).consts(CONSTS).admits(lanes_hold).rounds()
 }
 
 /// Whether the constants go together: T is the length of a chunk for N states, LANES lanes hold all states of a channel
@@ -114,16 +114,16 @@ const WG: usize = 64;
 
 /// Least work of the scan: u, delta, z and dout are read, du and ddelta are written. Each state takes h (computed
 /// again), p, λ, and its terms of du, ddelta, dB, dC and dA.
-fn steps_back(launch: &Args<'_>) -> Work {
-    let p: Backward = launch.scalars();
+fn steps_back(launch: &LaunchArgs<'_>) -> Work {
+    let p: BackwardScanScalars = launch.scalars();
     let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
     let states = channels * s * launch.constant("N");
     Work::of((16 * s + 8) / (1 + launch.constant("HALF")) * channels, 18 * states, 2 * states)
 }
 
 /// Least work of `sum_bc`: the partial sums are read, and the columns of B and C are written.
-fn sum_columns(launch: &Args<'_>) -> Work {
-    let p: Backward = launch.scalars();
+fn sum_columns(launch: &LaunchArgs<'_>) -> Work {
+    let p: BackwardScanScalars = launch.scalars();
     let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
     Work::of(4 * (launch.len("parts") + sums), launch.len("parts"), 0)
 }
@@ -133,7 +133,7 @@ fn sum_columns(launch: &Args<'_>) -> Work {
 #[derive(Debug)]
 pub(in crate::ops) struct Workspace {
     all: Tensor,
-    case: Case,
+    case: ScanCall,
     tiles: usize,
     ddelta_at: usize,
     bc_at: usize,
@@ -177,10 +177,10 @@ pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 4] {
     [("N", values[0]), ("T", values[1]), ("J", values[2]), ("LANES", values[3])]
 }
 
-impl Case {
-    fn back(self, work: Option<&Workspace>, clear: bool) -> Backward {
+impl ScanCall {
+    fn back(self, work: Option<&Workspace>, clear: bool) -> BackwardScanScalars {
         let f = self.params(true);
-        Backward {
+        BackwardScanScalars {
             s: self.s as u32,
             b: f.b,
             l: f.l,
@@ -202,8 +202,8 @@ impl Case {
         }
     }
 
-    /// Launches the scan → du, ddelta, and the partial sums that [`Case::sum_bc`] and [`Case::sum_channel_params`] add
-    /// up.
+    /// Launches the scan → du, ddelta, and the partial sums that [`ScanCall::sum_bc`] and
+    /// [`ScanCall::sum_channel_params`] add up.
     pub(in crate::ops) fn backward(
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
@@ -246,8 +246,8 @@ impl Case {
 }
 
 impl Workspace {
-    fn new(case: Case, lanes: Lanes) -> Self {
-        let Case { s, b, l, e, .. } = case;
+    fn new(case: ScanCall, lanes: Lanes) -> Self {
+        let ScanCall { s, b, l, e, .. } = case;
         let n = case.spec.states;
         let tiles = e.div_ceil(lanes.channels());
         let ddelta_at = (s * b * l * e / if case.half { 2 } else { 1 }).next_multiple_of(64);

@@ -72,7 +72,7 @@ pub(crate) struct Inputs {
 
 /// Sizes and options of one scan.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Case {
+pub(crate) struct ScanCall {
     pub s: usize,
     pub b: usize,
     pub l: usize,
@@ -93,7 +93,7 @@ pub(super) fn chunk_fits(c: &Choice<'_>) -> bool {
     c.get("T") as usize == chunk(c.get("N") as usize)
 }
 
-impl Case {
+impl ScanCall {
     pub fn new(x: &Inputs, spec: Scan) -> Result<Self> {
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
         let n = spec.states;

@@ -1,14 +1,14 @@
 //! The forward pass of selective_scan. Maths: `shaders/selective_scan.wgsl`.
 
-use super::call::{Algorithm, Case, Inputs, WG, channel_layout, chunk_fits};
+use super::call::{Algorithm, Inputs, ScanCall, WG, channel_layout, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Args, Bind, Caps, Const, DType, Grid, Kernel, Work, params, read, update, wgsl, write};
+use crate::gpu::{Bind, Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, update, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `selective_scan.wgsl`.
-    pub struct Forward {
+    pub(crate) struct ScanScalars {
         b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
     }
@@ -23,7 +23,7 @@ const STN: &[Const] = &[
 ];
 
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Forward>(name, SRC, binds).consts(STN).admits(chunk_fits).rounds()
+    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(chunk_fits).rounds()
 }
 
 pub(super) const SEQUENTIAL: Kernel = forward(
@@ -73,17 +73,17 @@ pub(super) const LAST_STATE: Kernel =
         .least(|x| Work::bytes(8 * x.len("last")));
 
 /// Least work: `bytes` per (b, t, e), halved if HALF = 1; `flops` and one exponential per (s, b, t, e, n).
-fn steps(launch: &Args<'_>, bytes: usize, flops: usize) -> Work {
-    let p: Forward = launch.scalars();
+fn steps(launch: &LaunchArgs<'_>, bytes: usize, flops: usize) -> Work {
+    let p: ScanScalars = launch.scalars();
     let channels = (p.b * p.l * p.e) as usize;
     let states = channels * launch.constant("S") * launch.constant("N");
     Work::of(bytes / (1 + launch.constant("HALF")) * channels, flops * states, states)
 }
 
-impl Case {
-    pub(super) fn params(self, save: bool) -> Forward {
+impl ScanCall {
+    pub(super) fn params(self, save: bool) -> ScanScalars {
         let channel_params = channel_layout(self.s, self.e, self.spec.states);
-        Forward {
+        ScanScalars {
             b: self.b as u32,
             l: self.l as u32,
             e: self.e as u32,

@@ -5,10 +5,9 @@ mod backward;
 mod call;
 mod forward;
 
-pub use backward::{Backward, backward_tiling};
+pub use backward::backward_tiling;
 pub use call::{Algorithm, ChannelLayout, Scan, channel_layout};
-pub(super) use call::{Case, Inputs};
-pub use forward::Forward;
+pub(super) use call::{Inputs, ScanCall};
 
 use backward::{GATE, SCAN, SUM_BC, SUM_CHANNEL_PARAMS};
 use forward::{CHUNK_APPLY, CHUNK_CARRY, CHUNK_SCAN, LAST_STATE, SEQUENTIAL};
@@ -120,7 +119,7 @@ pub fn packed(
         channel_params: channel_params.data.clone(),
         xz: xz.map(|xz| xz.data.clone()),
     };
-    let case = Case::new(&inputs, scan)?;
+    let case = ScanCall::new(&inputs, scan)?;
     let (out, states) = case.forward(r, &inputs, true)?;
     let last = case.last_state(r, &states)?;
     let saved = out.clone();

@@ -68,11 +68,11 @@ fn shade(share: f64, right: bool) -> Rgb<u8> {
 }
 
 /// A filled square. Where there is room, its right and lower edges are left to the background as a line.
-fn fill(image: &mut RgbImage, (left, top): (u32, u32), cell: u32, colour: Rgb<u8>) {
+fn fill(image: &mut RgbImage, (left, top): (u32, u32), cell: u32, color: Rgb<u8>) {
     let inner = if cell > 6 { cell - 1 } else { cell };
     for y in top..top + inner {
         for x in left..left + inner {
-            image.put_pixel(x, y, colour);
+            image.put_pixel(x, y, color);
         }
     }
 }

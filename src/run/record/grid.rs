@@ -20,7 +20,7 @@ pub enum Panel<'a> {
 
 /// Rows of pictures, all of one size and the same number in each row.
 #[derive(Clone, Debug)]
-pub struct Grid {
+pub struct PictureGrid {
     width: usize,
     height: usize,
     columns: usize,
@@ -28,7 +28,7 @@ pub struct Grid {
     pixels: Vec<u8>,
 }
 
-impl Grid {
+impl PictureGrid {
     /// An empty grid of `columns` pictures of `width` × `height` pixels.
     pub fn new(width: usize, height: usize, columns: usize) -> Result<Self> {
         if width == 0 || height == 0 || columns == 0 {
@@ -98,7 +98,7 @@ mod tests {
     fn panels_and_separators_are_where_they_belong() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grid.png");
-        let mut grid = Grid::new(3, 2, 2).unwrap();
+        let mut grid = PictureGrid::new(3, 2, 2).unwrap();
         let bytes: Vec<u8> = (0..18).collect();
         let floats = [0.0, 1.0, 0.5, -4.0, 7.0, f32::NAN].repeat(3);
         grid.push_row(&[Panel::Rgb8(&bytes), Panel::F32(&floats)]).unwrap();
@@ -115,11 +115,11 @@ mod tests {
 
     #[test]
     fn wrong_sizes_are_named() {
-        let mut grid = Grid::new(2, 2, 1).unwrap();
+        let mut grid = PictureGrid::new(2, 2, 1).unwrap();
         let error = grid.push_row(&[Panel::Rgb8(&[0; 11])]).unwrap_err().to_string();
         assert!(error.contains("11 values in column 0") && error.contains("12 (2 × 2 × 3)"), "{error}");
         assert!(grid.push_row(&[]).unwrap_err().to_string().contains("got 0, expected 1"));
         assert!(grid.save(Path::new("x.png")).unwrap_err().to_string().contains("without rows"));
-        assert!(Grid::new(0, 2, 1).is_err());
+        assert!(PictureGrid::new(0, 2, 1).is_err());
     }
 }

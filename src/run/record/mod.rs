@@ -7,6 +7,6 @@ pub mod tfevents;
 
 pub use atomic::write_atomic;
 pub use confusion::confusion_matrix;
-pub use grid::{Grid, Panel};
+pub use grid::{Panel, PictureGrid};
 pub use log::{Line, LogLine, TestLine, TrainLog, read_log, read_tests};
 pub use tfevents::EventFile;

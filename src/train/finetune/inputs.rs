@@ -9,13 +9,13 @@ use crate::train::image_input::{Images, share};
 
 /// Buffers on the GPU for one micro-batch of B images.
 #[derive(Debug, Clone)]
-pub struct Inputs {
+pub struct FinetuneInputs {
     images: Images,
     /// Probability of each class for each image (B, K): one-hot, smoothed, or mixed of two images.
     pub(super) targets: Tensor,
 }
 
-impl Inputs {
+impl FinetuneInputs {
     /// Buffers for `batch` square images of the model's size and targets for its classes.
     pub fn new(config: &Config, batch: usize) -> Result<Self> {
         let targets = Tensor::input("targets", &[batch, config.classes]);

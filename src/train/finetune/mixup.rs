@@ -1,6 +1,6 @@
 //! Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) of whole batches with soft targets: timm's `Mixup` with
 //! `mode='batch'`.
-use crate::data::stream::{Purpose, Stream};
+use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::{Error, Result};
 use crate::train::options::settings;
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,7 @@ impl Mixup {
             let got = format!("{} bytes for {} labels", images.len(), labels.len());
             return Err(Error::argument("the images to mix", got, "a square of (r, g, b) for each label"));
         }
-        let lambda = match self.mix.draw(&mut Stream::new(Purpose::Mix, [self.seed, step, 0])) {
+        let lambda = match self.mix.draw(&mut Stream::new(StreamPurpose::Mix, [self.seed, step, 0])) {
             Draw::Nothing => 1.0,
             Draw::Mixup { lambda } => {
                 pairs(images, bytes, |a, b| mixup(a, b, lambda));
@@ -149,10 +149,10 @@ impl Mixup {
     }
 }
 
-/// The pixels at most `length` / 2 away from pixel ⌊centre · side⌋, cut off at the edges of the image.
-fn around(centre: f64, length: usize, side: usize) -> std::ops::Range<usize> {
-    let centre = (centre * side as f64) as usize;
-    centre.saturating_sub(length / 2)..(centre + length / 2).min(side)
+/// The pixels at most `length` / 2 away from pixel ⌊center · side⌋, cut off at the edges of the image.
+fn around(center: f64, length: usize, side: usize) -> std::ops::Range<usize> {
+    let center = (center * side as f64) as usize;
+    center.saturating_sub(length / 2)..(center + length / 2).min(side)
 }
 
 /// Calls `f` with each image of the first half of the batch and its partner.
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn both_kinds_come_about_equally_often() {
-        let draw = |step| Mix::DEIT.draw(&mut Stream::new(Purpose::Mix, [0, step, 0]));
+        let draw = |step| Mix::DEIT.draw(&mut Stream::new(StreamPurpose::Mix, [0, step, 0]));
         let cutmix = (0..2000).filter(|&step| matches!(draw(step), Draw::CutMix { .. })).count();
         // The standard deviation is 22.
         assert!(cutmix.abs_diff(1000) < 110, "{cutmix}");

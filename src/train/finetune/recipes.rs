@@ -3,7 +3,7 @@
 use super::mixup::Mix;
 use crate::data::Augmentation;
 use crate::error::{Error, Result};
-use crate::train::finetune::settings::Settings;
+use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::optimizer::DecayRule;
 use crate::train::settings::{RunSettings, ScheduleKind};
 
@@ -11,23 +11,23 @@ use crate::train::settings::{RunSettings, ScheduleKind};
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetuneRecipe {
     /// The settings; the data set is left open.
-    pub settings: Settings,
+    pub settings: FinetuneSettings,
     /// Side of the images in pixels; `None` leaves the model's.
     pub image_size: Option<usize>,
-    /// DropPath at the last layer.
-    pub drop_path: DropPath,
+    /// DropPathRate at the last layer.
+    pub drop_path: DropPathRate,
 }
 
-/// DropPath probability of a recipe.
+/// DropPathRate probability of a recipe.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum DropPath {
+pub enum DropPathRate {
     /// The same for every model.
     Fixed(f64),
     /// By the width of the model: up to 192, up to 384, up to 768, wider.
     BySize([f64; 4]),
 }
 
-impl DropPath {
+impl DropPathRate {
     /// The probability for a model of width `width`.
     pub fn of(self, width: usize) -> f64 {
         match self {
@@ -64,7 +64,7 @@ pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
     let unerased = Augmentation { reprob: 0.0, ..rand };
     let deit = Mix::DEIT;
     let sharp = Mix { smoothing: 0.0, ..deit };
-    let fixed = DropPath::Fixed;
+    let fixed = DropPathRate::Fixed;
     let row = match name {
         "mambar_stage1" => Row {
             epochs: 300,
@@ -136,7 +136,7 @@ pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
             end: (Epoch, 1e-5),
             augment: (unerased, 1, sharp),
             ema: Some(0.99996),
-            drop_path: DropPath::BySize([0.1, 0.1, 0.4, 0.5]),
+            drop_path: DropPathRate::BySize([0.1, 0.1, 0.4, 0.5]),
             ..Row::BASE
         },
         "cifar" => Row {
@@ -180,7 +180,7 @@ struct Row {
     augment: (Augmentation, usize, Mix),
     ema: Option<f64>,
     image_size: Option<usize>,
-    drop_path: DropPath,
+    drop_path: DropPathRate,
     crop_ratio: f64,
 }
 
@@ -199,7 +199,7 @@ impl Row {
         augment: (Augmentation::RAND_AUGMENT, 1, Mix::DEIT),
         ema: None,
         image_size: None,
-        drop_path: DropPath::Fixed(0.1),
+        drop_path: DropPathRate::Fixed(0.1),
         crop_ratio: 0.875,
     };
 
@@ -219,7 +219,7 @@ impl Row {
             betas: (0.9, 0.999),
             ..RunSettings::default()
         };
-        let settings = Settings {
+        let settings = FinetuneSettings {
             run,
             checkpoint: None,
             recipe,
@@ -237,7 +237,7 @@ impl Row {
 mod tests {
     use super::*;
 
-    /// The table in src/models/README.md, "Fine-tuning recipes": epochs, batch, peak rate, weight decay, DropPath,
+    /// The table in src/models/README.md, "Fine-tuning recipes": epochs, batch, peak rate, weight decay, DropPathRate,
     /// layer decay, moving average.
     #[test]
     fn recipes_are_what_the_tables_say() {

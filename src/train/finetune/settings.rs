@@ -1,4 +1,4 @@
-//! Settings of fine-tuning: everything that decides the result of a run.
+//! FinetuneSettings of fine-tuning: everything that decides the result of a run.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::train::options::{Argument, args, group};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
-/// Settings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
+/// FinetuneSettings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
 /// [`recipes`](crate::train::finetune::recipes) has those of the literature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Settings that every run has.
+pub struct FinetuneSettings {
+    /// FinetuneSettings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
     /// Pretrained checkpoint that the weights come from; `None` starts from initial values.
@@ -61,7 +61,7 @@ impl std::str::FromStr for KeepAverage {
 
 args! {
     /// Arguments of what only fine-tuning has.
-    pub struct TuningArgs for Settings {
+    pub struct TuningArgs for FinetuneSettings {
         /// Checkpoint folder of a pretrained model to start from; without it --model starts from initial values.
         checkpoint: PathBuf; arg(value_name = "FOLDER"),
         /// Repeated augmentation: how often an epoch shows an image, in place of others.
@@ -79,26 +79,26 @@ args! {
 }
 
 group! {
-    /// What one layer says about [`Settings`].
-    pub struct Args for Settings {
+    /// What one layer says about [`FinetuneSettings`].
+    pub struct FinetuneArgs for FinetuneSettings {
         /// Data, batches, learning rates, optimizer.
         run => run: RunArgs,
         /// The augmentation.
         recipe => recipe: RecipeArgs,
         /// Mixing of images, smoothing of targets.
         mix => mix: MixArgs,
-        /// Settings that only fine-tuning has.
+        /// FinetuneSettings that only fine-tuning has.
         tuning => self: TuningArgs,
     }
 }
 
-impl AsRef<RunSettings> for Settings {
+impl AsRef<RunSettings> for FinetuneSettings {
     fn as_ref(&self) -> &RunSettings {
         &self.run
     }
 }
 
-impl Settings {
+impl FinetuneSettings {
     /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self) -> Result<()> {
         let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {

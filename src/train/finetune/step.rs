@@ -1,7 +1,7 @@
 //! One fine-tuning step: images and soft targets go in, the weights move, the loss comes out. It is recorded once and
 //! replayed.
 
-use super::inputs::Inputs;
+use super::inputs::FinetuneInputs;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Plan, Program, Recording};
 use crate::models::{Classifier, Config, layer_of};
@@ -35,7 +35,7 @@ pub struct Finetuner {
     pub params: Params,
     model: Classifier,
     average: Option<(Params, Classifier)>,
-    inputs: Inputs,
+    inputs: FinetuneInputs,
     drop_path: DropPath,
     update: Update,
     program: Option<(Program, Tensor)>,
@@ -64,7 +64,7 @@ impl Finetuner {
             None => None,
         };
         let tuner = Self {
-            inputs: Inputs::new(config, batch)?,
+            inputs: FinetuneInputs::new(config, batch)?,
             drop_path: DropPath::new(g, config)?,
             g: g.clone(),
             config: config.clone(),

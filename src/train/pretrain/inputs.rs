@@ -10,7 +10,7 @@ use crate::train::image_input::{Images, share};
 
 /// Buffers on the GPU that the programs of all visible lengths read.
 #[derive(Debug, Clone)]
-pub struct Inputs {
+pub struct PretrainInputs {
     images: Images,
     /// The second crop of each image.
     second: Option<Images>,
@@ -41,7 +41,7 @@ impl Tables {
     }
 }
 
-impl Inputs {
+impl PretrainInputs {
     /// Buffers for `batch` square images of the model's size.
     pub fn new(config: &Config, batch: usize) -> Result<Self> {
         let tokens = config.tokens();

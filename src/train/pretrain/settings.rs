@@ -1,4 +1,4 @@
-//! Settings of pretraining: everything that decides the result of a run.
+//! PretrainSettings of pretraining: everything that decides the result of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,11 @@ use crate::train::options::word;
 use crate::train::options::{Layer, Negated, Share, args, group, overlay};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
-/// Settings of a pretraining run, stored in `state.json`. A resumed run needs the same.
+/// PretrainSettings of a pretraining run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Settings that every run has.
+pub struct PretrainSettings {
+    /// PretrainSettings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
     /// Augmentation.
@@ -36,7 +36,7 @@ pub struct Settings {
 
 args! {
     /// What one layer says about the masks of the encoder.
-    pub struct MaskArgs for Settings {
+    pub struct MaskArgs for PretrainSettings {
         /// random, sequential (the last in the order of prediction) or diagonal.
         mask: String; arg(value_parser = ["random", "sequential", "diagonal"]),
         /// Share of hidden patches, or `truncnorm` for the MAP repository's draw around 0.5; at 0 all count. By default
@@ -80,7 +80,7 @@ args! {
 
 group! {
     /// What one layer says about the method and its masks.
-    pub struct MethodArgs for Settings {
+    pub struct MethodArgs for PretrainSettings {
         /// The masks of the encoder.
         mask => self: MaskArgs,
         /// The method, and what its loss depends on.
@@ -89,8 +89,8 @@ group! {
 }
 
 group! {
-    /// What one layer says about [`Settings`].
-    pub struct Args for Settings {
+    /// What one layer says about [`PretrainSettings`].
+    pub struct PretrainArgs for PretrainSettings {
         /// Data, batches, learning rates, optimizer.
         run => run: RunArgs,
         /// The augmentation.
@@ -100,20 +100,20 @@ group! {
     }
 }
 
-impl AsRef<RunSettings> for Settings {
+impl AsRef<RunSettings> for PretrainSettings {
     fn as_ref(&self) -> &RunSettings {
         &self.run
     }
 }
 
-impl Default for Settings {
+impl Default for PretrainSettings {
     /// MAP with MAE's optimizer, schedule and augmentation, and half of the patches hidden (src/models/README.md, D-8).
     fn default() -> Self {
         Self::of(Method::default())
     }
 }
 
-impl Settings {
+impl PretrainSettings {
     /// The recommended settings of a method.
     pub fn of(method: Method) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! One pretraining step: images and a mask go in, the weights move, the loss comes out. A step is recorded once for
 //! each number of visible tokens, and replayed.
 
-use super::inputs::{Inputs, Tables};
+use super::inputs::{PretrainInputs, Tables};
 use super::mask::tables::PatchMask;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
@@ -34,7 +34,7 @@ pub struct Pretrainer {
     /// The weights.
     pub params: Params,
     model: Box<dyn Pretext>,
-    inputs: Inputs,
+    inputs: PretrainInputs,
     drop_path: DropPath,
     update: Update,
     steps: Vec<Step>,
@@ -52,7 +52,7 @@ impl Pretrainer {
         }
         let trainer = Self {
             drop_path: DropPath::new(g, config)?,
-            inputs: Inputs::new(config, batch)?.of(config, &*model)?,
+            inputs: PretrainInputs::new(config, batch)?.of(config, &*model)?,
             g: g.clone(),
             config: config.clone(),
             hyper,

@@ -39,7 +39,7 @@ fn draw_box(side: usize, s: &mut Stream) -> Option<[usize; 4]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stream::Purpose;
+    use crate::data::stream::StreamPurpose;
 
     #[test]
     fn one_box_of_normal_noise() {
@@ -47,7 +47,7 @@ mod tests {
         let (mut share, mut sum, mut squares, mut count) = (0.0, 0.0, 0.0, 0.0);
         let runs = 300;
         for sample in 0..runs {
-            let mut s = Stream::new(Purpose::Augment, [1, 0, sample]);
+            let mut s = Stream::new(StreamPurpose::Augment, [1, 0, sample]);
             let mut pixels = vec![[1, 2, 3]; SIDE * SIDE].concat();
             erase(&mut pixels, SIDE, &mut s);
             let hit: Vec<usize> = (0..SIDE * SIDE).filter(|i| pixels[i * 3..][..3] != [1, 2, 3]).collect();
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_box_that_cannot_fit_is_left_out() {
         let mut pixels = [5; 3];
-        erase(&mut pixels, 1, &mut Stream::new(Purpose::Augment, [0; 3]));
+        erase(&mut pixels, 1, &mut Stream::new(StreamPurpose::Augment, [0; 3]));
         assert_eq!(pixels, [5; 3]);
     }
 }

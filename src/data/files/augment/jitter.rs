@@ -15,11 +15,11 @@ pub fn color_jitter(c: &mut Canvas, strength: f64, s: &mut Stream) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stream::Purpose;
+    use crate::data::stream::StreamPurpose;
 
     fn jittered(original: &[u8], strength: f64, sample: u64) -> Vec<u8> {
         let (mut pixels, mut spare) = (original.to_vec(), Vec::new());
-        let mut s = Stream::new(Purpose::Augment, [0, 2, sample]);
+        let mut s = Stream::new(StreamPurpose::Augment, [0, 2, sample]);
         color_jitter(&mut Canvas { side: 2, pixels: &mut pixels, spare: &mut spare }, strength, &mut s);
         pixels
     }

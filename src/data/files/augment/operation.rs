@@ -106,7 +106,7 @@ impl Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stream::Purpose;
+    use crate::data::stream::StreamPurpose;
 
     #[test]
     fn arguments_are_those_of_the_increasing_set() {
@@ -141,7 +141,7 @@ mod tests {
         let original: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 37 % 200) as u8 + 30).collect();
         let unchanged = (0..2000).filter(|&sample| {
             let (mut pixels, mut spare) = (original.clone(), Vec::new());
-            let mut s = Stream::new(Purpose::Augment, [0, 0, sample]);
+            let mut s = Stream::new(StreamPurpose::Augment, [0, 0, sample]);
             RandAugment::DEIT.apply(&mut Canvas { side: 8, pixels: &mut pixels, spare: &mut spare }, &mut s);
             pixels == original
         });

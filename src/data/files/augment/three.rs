@@ -16,7 +16,7 @@ pub fn three_augment(c: &mut Canvas, s: &mut Stream) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stream::Purpose;
+    use crate::data::stream::StreamPurpose;
 
     #[test]
     fn each_of_the_three_comes_as_often() {
@@ -24,7 +24,7 @@ mod tests {
         let mut counts = [0; 3];
         for sample in 0..900 {
             let (mut pixels, mut spare) = (original.clone(), Vec::new());
-            let mut s = Stream::new(Purpose::Augment, [0, 1, sample]);
+            let mut s = Stream::new(StreamPurpose::Augment, [0, 1, sample]);
             three_augment(&mut Canvas { side: 8, pixels: &mut pixels, spare: &mut spare }, &mut s);
             let gray = pixels.chunks(3).all(|p| p[0] == p[1] && p[1] == p[2]);
             let solarized = pixels.iter().zip(&original).all(|(&v, &was)| v == was.min(255 - was));

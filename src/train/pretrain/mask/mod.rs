@@ -9,7 +9,7 @@ pub mod tables;
 pub use ratio::MaskRatio;
 pub use tables::PatchMask;
 
-use crate::data::stream::{Purpose, Stream};
+use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::{Error, Result};
 use crate::models::Order;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ impl Masker {
         for (b, row) in mask.chunks_exact_mut(tokens).enumerate() {
             let mut order = self.hide_first.clone();
             if self.strategy == MaskStrategy::Random {
-                Stream::new(Purpose::Mask, [self.seed, step, b as u64]).choose_front(&mut order, count);
+                Stream::new(StreamPurpose::Mask, [self.seed, step, b as u64]).choose_front(&mut order, count);
             }
             order[..count].iter().for_each(|&t| row[t as usize] = 1.0);
         }

@@ -1,5 +1,5 @@
 //! Share of hidden tokens, fixed or drawn.
-use crate::data::stream::{Purpose, Stream};
+use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::{Error, Result};
 
 /// Share of hidden tokens.
@@ -11,7 +11,7 @@ pub enum MaskRatio {
     Count(usize),
     /// A share drawn for each batch from Normal(mean, std) truncated to [lo, hi], as `scipy.stats.truncnorm`.
     TruncatedNormal {
-        /// Centre of the normal distribution, within [lo, hi].
+        /// Center of the normal distribution, within [lo, hi].
         mean: f64,
         /// Standard deviation of the normal distribution before truncation.
         std: f64,
@@ -68,7 +68,7 @@ impl MaskRatio {
             Self::TruncatedNormal { mean, std, lo, hi } => {
                 // Rejection sampling from the uniform distribution on [lo, hi]. It is exact, as the density is largest
                 // at the mean, which lies inside.
-                let mut s = Stream::new(Purpose::MaskRatio, [seed, step, 0]);
+                let mut s = Stream::new(StreamPurpose::MaskRatio, [seed, step, 0]);
                 loop {
                     let x = s.range(lo, hi);
                     if s.unit() < (-0.5 * ((x - mean) / std).powi(2)).exp() {
