@@ -1,4 +1,5 @@
-//! Ring 0: a pretrained checkpoint in a classifier, and files made elsewhere as checkpoints.
+//! Weights of one model in another: a pretrained checkpoint becomes a classifier, and `import` reads files of other
+//! libraries.
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
@@ -46,7 +47,7 @@ fn a_map_checkpoint_becomes_a_classifier() {
     assert!(same.ignored.iter().all(|n| n.starts_with("decoder_") || n == "mask_token" || n.starts_with("ar_pred")));
     assert!(same.taken.iter().all(|n| same.weights[n] == found[n]));
 
-    // other classes, another grid: registers keep their embeddings
+    // another number of classes and another grid: only the embeddings of patches are resized, not those of registers
     let other = Config { classes: 3, image_size: 48, ..config.clone() };
     let moved = adapted(found.clone(), &other).unwrap();
     assert_eq!(moved.resized, ["pos_embed"]);
@@ -60,7 +61,7 @@ fn a_map_checkpoint_becomes_a_classifier() {
         "{text}"
     );
 
-    // a neck that pretraining did not have
+    // the classifier has a neck, which the pretrained model lacks
     let neck = adapted(found.clone(), &Config { cls_reduce: 2, ..config.clone() }).unwrap();
     assert_eq!(neck.fresh, ["neck.weight", "norm_neck.weight", "head.bias", "head.weight"]);
 
@@ -90,7 +91,8 @@ fn class_tokens_keep_their_row_of_positions() {
     }
 }
 
-/// MAE's recipe: `fc_norm` behind the mean replaces `norm` behind the blocks, and fixed positions become trainable.
+/// Fine-tuning after MAE: `fc_norm` after the mean over patches replaces `norm` after the blocks, and the fixed
+/// position embeddings become trainable.
 #[test]
 fn a_mae_checkpoint_becomes_a_classifier() {
     let decoder = Decoder { width: 32, depth: 1, heads: 2, ..Decoder::mae() };
@@ -104,7 +106,7 @@ fn a_mae_checkpoint_becomes_a_classifier() {
     assert!(got.weights["head.weight"].1.iter().all(|w| w.abs() < 2e-4), "scores start next to zero");
 }
 
-/// A file of weights, read back by `import` for the model `config`.
+/// Writes `weights` to a file and imports it for the model `config`.
 fn imported(weights: &Weights, config: Config) -> Result<(Config, Weights)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
@@ -126,7 +128,7 @@ fn what_no_preset_fixes_is_taken_from_the_file() {
             assert_eq!(weights, found);
         }
     }
-    // an encoder alone, as MAE publishes them; without biases of q, k, v; pooled otherwise; no class token
+    // an encoder without head, as MAE publishes; without biases of q, k, v; with average pooling; without class token
     let vit = micro("vit");
     let variants = [
         Config { classes: 0, ..vit.clone() },
@@ -179,8 +181,8 @@ fn a_file_of_another_model_says_which_tensors_differ() {
         error.contains("missing (") && error.contains("unknown (") && error.contains("of another shape"),
         "{error}"
     );
-    let mut torn = classifier(&micro("vit"));
-    torn.insert("dist_token".into(), (vec![1, 1, 64], vec![0.0; 64]));
-    let error = imported(&torn, micro("vit")).unwrap_err().to_string();
+    let mut distilled = classifier(&micro("vit"));
+    distilled.insert("dist_token".into(), (vec![1, 1, 64], vec![0.0; 64]));
+    let error = imported(&distilled, micro("vit")).unwrap_err().to_string();
     assert!(error.contains("1 unknown (dist_token)"), "{error}");
 }

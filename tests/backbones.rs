@@ -214,8 +214,8 @@ fn a_palindrome_stays_one() -> Result<()> {
     }
     params.load(g, &weights)?;
     let (l, d) = (13, 24);
-    let half = Random::new(2).normal(7 * d);
-    let palindrome: Vec<f32> = (0..l).flat_map(|i: usize| half[i.min(l - 1 - i) * d..][..d].to_vec()).collect();
+    let first = Random::new(2).normal(7 * d);
+    let palindrome: Vec<f32> = (0..l).flat_map(|i: usize| first[i.min(l - 1 - i) * d..][..d].to_vec()).collect();
     let x = Var::constant(Tensor::from_slice(g, &[1, l, d], &palindrome)?);
     let y = values(g, |r| Ok(mixer.forward(r, &x)?.data));
     let flipped: Vec<f32> = y.chunks_exact(d).rev().flatten().copied().collect();

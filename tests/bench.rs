@@ -1,4 +1,4 @@
-//! The benches' comparison with the oracle: that it passes what is right and names what is not.
+//! `bench` compares each operator with the oracle before it is timed: here that comparison itself is tested.
 
 use rowscan::bench::case::{Cases, out};
 use rowscan::bench::inputs::Along::{Axis, Whole};
@@ -11,7 +11,7 @@ use crate::common::each_tier;
 const ROWS: usize = 40;
 const D: usize = 3;
 
-/// y = x·wᵀ for some rows, with `more` on every value of `wrong`.
+/// The expected y, dx and dw of y = x·wᵀ for the picked rows. `more` is added to every value of the one named `wrong`.
 fn expect(v: &Values, wrong: &str, more: f64) -> Result<Vec<Want>> {
     let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
     let m = v.picked.len();

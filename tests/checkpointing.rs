@@ -1,4 +1,4 @@
-//! Activation checkpointing: the same bits from less memory.
+//! Activation checkpointing (`torch.utils.checkpoint`): the same bits with less memory.
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu, Phase, Plan, Precision};
@@ -10,16 +10,16 @@ use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::train::finetune::step::{Finetuner, Tuning};
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, as_hardware, gpu, leaf};
 use crate::nano::{nano, vit};
 
-/// All that a segment may meet, from x and v (3, 4) and w (4, 4): inputs that others read before, between and after, a
-/// result that is read inside too, one given twice, one that is an input, one unused, a segment in a segment, and one
-/// that nothing depends on.
+/// A graph of x and v (3, 4) and w (4, 4) with every use of a segment. Launches before, between and after the segments
+/// read their inputs. A segment returns a result that it also reads inside, a result twice, one of its own inputs, and
+/// a result that is not used. One segment lies in another, and nothing depends on a third.
 fn graph(r: &mut Recorder, [x, v, w]: &[Var; 3]) -> Result<Var> {
     let early = gelu(r, x)?;
     let (a, b) = (x.clone(), w.clone());
@@ -95,13 +95,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// What training leaves: the losses of its steps, and all weights.
+/// The bits of a run: the losses of its steps, and all weights.
 fn trained(g: &Gpu, losses: Vec<u32>, params: &Params) -> (Vec<u32>, Vec<(String, Vec<u32>)>) {
     let weights: Weights = pollster::block_on(params.weights(g)).unwrap();
     (losses, weights.into_iter().map(|(name, (_, values))| (name, bits(&values))).collect())
 }
 
-/// Fewer bytes wait for the backward pass, and more is launched.
+/// Checkpointing keeps fewer bytes for the backward pass and makes more launches.
 #[track_caller]
 fn saves(kept: &Plan, checkpointed: &Plan) {
     assert!(checkpointed.activations < kept.activations, "{kept}{checkpointed}");
@@ -127,7 +127,7 @@ fn pretraining_leaves_the_same_bits() {
     for (config, objective, precision) in cases {
         let train = |checkpoint_blocks| {
             let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };
-            let settings = Settings { run, objective: objective.clone(), ..Settings::default() };
+            let settings = PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::default() };
             let hyper = settings.run.hyper().unwrap();
             let masker = settings.masker(config).unwrap();
             let mut trainer = Pretrainer::new(g, config, &settings.objective, 4, hyper, 7).unwrap();
@@ -147,7 +147,7 @@ fn pretraining_leaves_the_same_bits() {
 
 #[test]
 fn fine_tuning_leaves_the_same_bits() {
-    // products with split sums and, for 65 tokens, a chunked scan; and what a CPU adapter chooses
+    // with the variants of a GPU (split sums and, for 65 tokens, a chunked scan), then with those of the adapter
     for g in [as_hardware(), gpu().cloned()].iter().flatten() {
         fine_tuning(g);
     }
@@ -171,8 +171,8 @@ fn fine_tuning(g: &Gpu) {
     assert_eq!(checkpointed.1, kept.1);
 }
 
-/// The paper's figures for fine-tuning at 224 pixels and batch 128, in GB: more than ours in mixed precision, and than
-/// ours in f32 with checkpointing.
+/// MAP's paper gives the memory of fine-tuning at 224 pixels and batch 128, in GB (`paper`). A plan in mixed precision
+/// takes less, and so does one in f32 with checkpointing. `ours` is the limit for f32 without it.
 #[test]
 fn a_step_of_fine_tuning_takes_less_memory_than_in_the_paper() {
     let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };

@@ -1,4 +1,4 @@
-//! Every fixture in `tests/fixtures`, on every tier, with the tolerances of its README.
+//! Every fixture in `tests/fixtures` on every tier, with the tolerances of tests/fixtures/README.md.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ fn every_fixture_passes_with_the_variants_for_gpus() {
     all_pass(&g);
 }
 
-/// The harness has to see a fault: one gradient disturbed by 0.1% in one element fails, and so does a NaN.
+/// A fixture with one changed input value has to fail.
 #[test]
 fn a_disturbed_fixture_fails() {
     let folder = tempfile::tempdir().unwrap();

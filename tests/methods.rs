@@ -18,7 +18,7 @@ use rowscan::run::{Ended, Outputs, RecordSettings, open_data};
 use rowscan::tape::Var;
 use rowscan::tensor::Tensor;
 use rowscan::train::pretrain::mask::{MaskRatio, Masker, PatchMask};
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
@@ -38,7 +38,7 @@ fn pictures() -> Vec<u8> {
 }
 
 /// The losses of `steps` training steps. Even steps train on the first four of [`pictures`], odd ones on the last four.
-fn losses(g: &Gpu, config: &Config, settings: &Settings, steps: u64) -> Vec<f32> {
+fn losses(g: &Gpu, config: &Config, settings: &PretrainSettings, steps: u64) -> Vec<f32> {
     settings.check(config).unwrap();
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper().unwrap());
     let mut trainer = Pretrainer::new(g, config, &settings.objective, batch, hyper, 7).unwrap();
@@ -59,14 +59,16 @@ fn losses(g: &Gpu, config: &Config, settings: &Settings, steps: u64) -> Vec<f32>
 #[test]
 fn every_method_learns() {
     let Some(g) = gpu() else { return };
-    let raw =
-        Settings { objective: Objective { target: Target::Raw, ..objective(Method::MAP) }, ..settings(Method::MAP) };
+    let raw = PretrainSettings {
+        objective: Objective { target: Target::Raw, ..objective(Method::MAP) },
+        ..settings(Method::MAP)
+    };
     let plain = Objective { vlb: false, ..objective(Method::DIFFUSION) };
-    let squared = Settings { objective: plain, ..settings(Method::DIFFUSION) };
-    let all = Settings { mask_ratio: Some(0.0), ..settings(Method::MAP) };
+    let squared = PretrainSettings { objective: plain, ..settings(Method::DIFFUSION) };
+    let all = PretrainSettings { mask_ratio: Some(0.0), ..settings(Method::MAP) };
     let cases = [
         ("ar", nano(), settings(Method::AR)),
-        ("ar, columns", vim_columns(), Settings { mask: "sequential".into(), ..settings(Method::AR) }),
+        ("ar, columns", vim_columns(), PretrainSettings { mask: "sequential".into(), ..settings(Method::AR) }),
         ("local mae", nano(), settings(Method::LOCAL_MAE)),
         ("mae in map's pipeline", nano(), settings(Method::MAE)),
         ("mae", vit(DecoderKind::Mae), settings(Method::MAE)),
@@ -156,7 +158,7 @@ fn outputs(dir: &Path) -> Outputs {
     Outputs { dir: dir.into(), options: String::new(), record }
 }
 
-fn train(g: &Gpu, dir: &Path, config: &Config, settings: &Settings, resume: Option<&Path>) {
+fn train(g: &Gpu, dir: &Path, config: &Config, settings: &PretrainSettings, resume: Option<&Path>) {
     let outputs = outputs(dir);
     let data = open_data(&settings.run).unwrap();
     let mut run = pretrain::prepare(g, config, settings, &outputs, resume, data).unwrap();
@@ -191,7 +193,8 @@ fn every_method_goes_on_with_the_same_bits() {
             assert!(end == resumed, "{method}: {file}");
             assert!(end != at(whole.path(), "checkpoint-1"), "{method}: {file} did not change");
         }
-        let other = Settings { objective: Objective { temperature: 0.1, ..settings.objective.clone() }, ..settings };
+        let other =
+            PretrainSettings { objective: Objective { temperature: 0.1, ..settings.objective.clone() }, ..settings };
         let outputs = outputs(again.path());
         let from = whole.path().join("checkpoint-1");
         let data = open_data(&other.run).unwrap();
@@ -277,7 +280,7 @@ fn pictures_come_of_every_method_that_predicts() {
 /// The loss of a decoder that predicts zeros is the mean square of the target: of raw pixels (minus ImageNet's mean,
 /// over its deviation), or of pixels normalized per patch.
 #[test]
-fn raw_and_normalised_targets_differ_by_the_patch() {
+fn raw_and_normalized_targets_differ_by_the_patch() {
     let Some(g) = gpu() else { return };
     let images = pictures();
     let normal = |at: usize| (f32::from(images[at]) / 255.0 - MEAN[at % 3]) / STD[at % 3];
@@ -293,7 +296,8 @@ fn raw_and_normalised_targets_differ_by_the_patch() {
         let mut weights = pollster::block_on(params.weights(g)).unwrap();
         weights.get_mut("ar_pred.weight").unwrap().1.fill(0.0);
         params.load(g, &weights).unwrap();
-        let mask = Settings { mask_ratio: Some(0.0), ..settings(Method::MAP) }.masker(&config).unwrap().draw(0, batch);
+        let mask =
+            PretrainSettings { mask_ratio: Some(0.0), ..settings(Method::MAP) }.masker(&config).unwrap().draw(0, batch);
         let reconstructor = Reconstructor::new(g, &*model, &config, batch, mask.visible_len).unwrap();
         let (_, loss) = pollster::block_on(reconstructor.run(&images, &mask)).unwrap();
         assert!((loss / expected - 1.0).abs() < 1e-4, "{target:?}: {loss}, expected {expected}");

@@ -1,5 +1,5 @@
-//! Parameter counts, names and shapes of the models, without an adapter
-//! (src/models/README.md, "Backbones" and "Tensor names").
+//! Numbers of parameters, tensor names and shapes of the models, without an adapter (src/models/README.md, "Backbones"
+//! and "Tensor names").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use rowscan::nn::Params;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
-/// Names and shapes of the parameters of pretraining.
+/// Names and shapes of the parameters of MAP pretraining.
 fn shapes(config: &Config) -> BTreeMap<String, Vec<usize>> {
     of(|g, params| Map::new(g, params, config).map(drop))
 }
@@ -36,14 +36,15 @@ fn count<'a>(shapes: impl Iterator<Item = (&'a String, &'a Vec<usize>)>) -> usiz
     shapes.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
-/// Whether only pretraining has this parameter.
+/// Whether a parameter belongs to the decoder, which a classifier lacks.
 fn is_decoder(name: &str) -> bool {
     ["mask_token", "decoder_", "ar_pred"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[test]
 fn presets_have_the_published_sizes() {
-    // The table in src/models/README.md, "HybridNet": classifier parameters, decoder parameters, tensors.
+    // the table in src/models/README.md, "HybridNet": parameters of the classifier and of the decoder, number of
+    // tensors
     let table = [
         ("tiny", 11_640_424, 2_004_480, 584),
         ("small", 37_272_040, 2_041_344, 586),
@@ -61,7 +62,7 @@ fn presets_have_the_published_sizes() {
 
 #[test]
 fn models_have_the_published_sizes() {
-    // The tables in src/models/README.md, "HybridNet", "ViT and DeiT" and "Mamba-R and Vim".
+    // the tables in src/models/README.md, "HybridNet", "ViT and DeiT" and "Mamba-R and Vim"
     for (name, parameters) in [
         ("map_tiny_patch16_224", 11_640_424),
         ("map_small_patch16_224", 37_272_040),
@@ -84,7 +85,7 @@ fn models_have_the_published_sizes() {
     ] {
         assert_eq!(count(classifier(name).iter()), parameters, "{name}");
     }
-    // The table in src/models/README.md, "Layer patterns", in tenths of a million.
+    // the table in src/models/README.md, "Layer patterns", which gives millions with one decimal
     for (ordering, parameters) in
         [("mmmmmmmm", 1313), ("tttttttt", 1545), ("mmmmmmtt", 1371), ("ttmmmmmm", 1371), ("tmmmtmmm", 1371)]
     {
@@ -115,7 +116,8 @@ fn every_model_builds_under_its_name() {
         assert_eq!(&config.name, name);
         assert_eq!(name.contains("patch4_32"), config.tokens() == 64, "{name}");
         let rates = config.drop_path_rates();
-        let drops = config.family == Family::VIT || config.depth() > 0; // blocks in a hybrid drop nothing
+        // in a hybrid only Mamba layers have DropPath
+        let drops = config.family == Family::VIT || config.depth() > 0;
         assert_eq!(
             (rates[0], rates.last().copied()),
             (0.0, Some(if drops { config.drop_path } else { 0.0 })),
@@ -137,12 +139,13 @@ fn unknown_models_say_which_are_near() {
     for bad in ["", "map_tiny_patch0x_224", "map_tiny_patch16_", "hybrid_base_mtmtmtmt_patch16_224", "_patch16_224"] {
         assert!(says(bad).starts_with(&format!("model: got `{bad}`")), "{}", says(bad));
     }
-    // a side that its patches do not divide
+    // patches of 16 do not divide a side of 225
     let odd = Config::preset("map_tiny_patch16_225").unwrap();
     assert!(odd.validate().unwrap_err().to_string().contains("a multiple of the patch size"));
 }
 
-/// MAE's groups: embeddings first, norm and head last, layers as they are executed.
+/// Layer groups for layer-wise learning rate decay, as in MAE: 0 for embeddings, then the layers in the order in which
+/// they run, the last for the final norm and the head.
 #[test]
 fn layers_are_numbered_as_they_run() {
     let check = |model: &str, cases: &[(&str, usize)], last: usize| {
@@ -178,11 +181,11 @@ fn drop_path_rises_along_the_depth() {
     let close = |got: Vec<f64>, want: &[f64]| {
         assert!(got.len() == want.len() && got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-12), "{got:?}");
     };
-    // Layers 0 and 1 drop nothing, the final addition the most (src/models/README.md, "DropPath").
+    // layers 0 and 1 drop nothing, the final addition drops most (src/models/README.md, "DropPath")
     close(rates("mambar_tiny_patch16_224", 3, 0.4), &[0.0, 0.0, 0.2, 0.4]);
     close(rates("mambar_tiny_patch16_224", 1, 0.4), &[0.0, 0.0]);
     close(rates("map_tiny_patch16_224", 4, 0.4), &[0.0, 0.0, 0.2, 0.4]);
-    // timm: both branches of a block
+    // as in timm, both branches of a block have the same rate
     close(rates("vit_base_patch16_224", 3, 0.2), &[0.0, 0.0, 0.1, 0.1, 0.2, 0.2]);
 }
 
@@ -282,7 +285,7 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
 }
 
-/// A profile and a checkpoint call a module by one name: the scope of every launch is that of a parameter's module.
+/// A profile names modules as a checkpoint does: the scope of every launch is the path of a module that has parameters.
 #[test]
 fn launches_are_named_like_parameters() {
     let micro = |name: &str| Config::preset(&format!("{name}_micro_patch4_32")).unwrap();
@@ -325,7 +328,7 @@ fn launches_are_named_like_parameters() {
     }
 }
 
-/// The `config.json` of the first version, which had no families, pools or scan orders.
+/// A `config.json` of the first version, without the keys for family, pool and scan order, still opens.
 #[test]
 fn old_configurations_load() {
     let old = r#"{"name":"micro","image_size":64,"patch_size":8,"width":64,"pattern":"MMMTMMMT",

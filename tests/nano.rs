@@ -1,7 +1,7 @@
 //! Models and settings small enough for thousands of training steps on a CPU adapter.
 
 use rowscan::models::{Config, DecoderKind, Family, Method, Objective, Order, Pool};
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::settings::RunSettings;
 
 /// A HybridNet with every kind of layer, for images of 16×16 pixels in patches of 4×4.
@@ -37,7 +37,7 @@ pub fn objective(method: Method) -> Objective {
 }
 
 /// The default settings of a pretraining method at batch 4, with [`objective`].
-pub fn settings(method: Method) -> Settings {
+pub fn settings(method: Method) -> PretrainSettings {
     let run = RunSettings { batch_size: 4, ..RunSettings::default() };
-    Settings { run, objective: objective(method), ..Settings::of(method) }
+    PretrainSettings { run, objective: objective(method), ..PretrainSettings::of(method) }
 }

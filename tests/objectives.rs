@@ -6,7 +6,7 @@ use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{Config, DecoderKind, Method, Objective, pretext_model};
 use rowscan::nn::Params;
 use rowscan::train::checkpoint::State;
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 
 use crate::nano::{nano, objective, settings, vim_columns, vit};
@@ -56,12 +56,12 @@ fn the_denoiser_has_the_names_of_mar() {
 #[test]
 fn methods_hide_what_the_paper_hides() {
     let config = Config::preset("tiny").unwrap();
-    let hidden = |settings: &Settings| 196 - *settings.masker(&config).unwrap().all_visible_lengths().end();
+    let hidden = |settings: &PretrainSettings| 196 - *settings.masker(&config).unwrap().all_visible_lengths().end();
     for (method, count) in
         [(Method::MAP, 98), (Method::MAE, 147), (Method::AR, 40), (Method::LOCAL_MAE, 98), (Method::CONTRASTIVE, 0)]
     {
-        assert_eq!(hidden(&Settings::of(method)), count, "{method}");
-        let n = Settings { mask_tokens: Some(60), ..Settings::of(method) };
+        assert_eq!(hidden(&PretrainSettings::of(method)), count, "{method}");
+        let n = PretrainSettings { mask_tokens: Some(60), ..PretrainSettings::of(method) };
         assert_eq!(hidden(&n), if method == Method::CONTRASTIVE { 0 } else { 60 });
         assert_eq!(method.name.parse::<Method>().unwrap(), method);
     }
@@ -85,7 +85,7 @@ fn a_state_without_a_method_is_map() {
 #[test]
 fn objectives_that_cannot_work_are_named() {
     let check = |config: &Config, objective: Objective| {
-        let settings = Settings { objective, ..settings(Method::MAP) };
+        let settings = PretrainSettings { objective, ..settings(Method::MAP) };
         settings.check(config).unwrap_err().to_string()
     };
     let error = check(&nano(), Objective { queue: 18, ..objective(Method::CONTRASTIVE) });

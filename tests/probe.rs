@@ -1,16 +1,17 @@
-//! Probes of given features: what can be told apart is, and neighbours are the nearest.
+//! The linear probe and the k-nearest-neighbor probe, on features that are made up.
 
-use rowscan::run::probe::{Features, linear_probe, nearest_neighbours};
+use rowscan::run::probe::{Features, linear_probe, nearest_neighbors};
 
 use crate::common::{Random, each_tier, gpu};
 
-/// n points around the corners of a simplex, `spread` wide, in `width` dimensions; their classes take turns.
+/// n points in `width` dimensions: point i is a corner of a simplex for its class, i modulo `classes`, plus noise of
+/// size `spread`.
 fn clusters(seed: u64, n: usize, classes: usize, width: usize, spread: f32) -> (Vec<f32>, Vec<u32>) {
     let mut random = Random::new(seed);
     let labels: Vec<u32> = (0..n).map(|i| (i % classes) as u32).collect();
     let noise = random.normal(n * width);
     let corner = |i: usize| if i % width == labels[i / width] as usize { 1.0 } else { 0.0 };
-    // another scale and origin in each column
+    // each column has its own scale and origin
     let column = |i: usize| (i % width + 1) as f32;
     ((0..n * width).map(|i| (corner(i) + spread * noise[i]) * column(i) - column(i)).collect(), labels)
 }
@@ -18,7 +19,7 @@ fn clusters(seed: u64, n: usize, classes: usize, width: usize, spread: f32) -> (
 #[test]
 fn what_can_be_told_apart_is() {
     let Some(g) = gpu() else { return };
-    // more rows than one program takes, and none of the sizes even
+    // more rows than one program takes, then few
     for (n, classes, width) in [(4999, 7, 13), (30, 3, 3)] {
         let make = |seed, n| {
             let (rows, labels) = clusters(seed, n, classes, width, 0.15);
@@ -36,21 +37,21 @@ fn what_can_be_told_apart_is() {
     let train = Features::new(rows, 3, labels).unwrap();
     let error = linear_probe(g, &train, &train, 2, 1).unwrap_err().to_string();
     assert!(error.contains("a label: got 2, expected below 2"), "{error}");
-    assert!(nearest_neighbours(g, &train, &train, 2, 9, 0.07).is_err());
+    assert!(nearest_neighbors(g, &train, &train, 2, 9, 0.07).is_err());
     assert!(Features::new(vec![0.0; 5], 2, vec![0, 1]).is_err());
     assert!(Features::new(vec![], 2, vec![]).is_err());
 }
 
 #[test]
-fn neighbours_are_the_nearest() {
+fn neighbors_are_the_nearest() {
     each_tier(|g| {
         let (classes, width, k, temperature) = (5, 8, 7, 0.1);
         let (train_rows, train_labels) = clusters(4, 301, classes, width, 0.9);
         let (test_rows, test_labels) = clusters(5, 290, classes, width, 0.9);
         let train = Features::new(train_rows.clone(), width, train_labels.clone()).unwrap();
         let test = Features::new(test_rows.clone(), width, test_labels.clone()).unwrap();
-        let found = nearest_neighbours(g, &train, &test, classes, k, temperature).unwrap();
-        // the same in f64, one image after the other
+        let found = nearest_neighbors(g, &train, &test, classes, k, temperature).unwrap();
+        // the expected votes in f64, image by image
         let unit = |row: &[f32]| -> Vec<f64> {
             let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
             row.iter().map(|v| f64::from(*v) / norm).collect()
@@ -67,7 +68,7 @@ fn neighbours_are_the_nearest() {
         });
         let want = 100.0 * right.count() as f64 / 290.0;
         assert!(want > 25.0 && want < 95.0, "a case that is neither chance nor trivial: {want}");
-        // an image or two may have neighbours as near as f32 can tell
+        // one or two images may have neighbors whose distances f32 cannot tell apart
         assert!((found.top1 - want).abs() < 0.8, "{} and {want}", found.top1);
     });
 }

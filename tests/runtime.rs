@@ -1,4 +1,4 @@
-//! Record, plan, replay: what every operator stands on.
+//! Recordings, memory plans, programs and the tape, which every operator uses.
 
 use std::time::Instant;
 
@@ -34,7 +34,8 @@ fn replay_makes_nothing_and_repeats_bit_for_bit() {
     assert_eq!(c.to_vec(g).unwrap(), [4.0; 1000]);
 }
 
-/// Training encodes a step while the device works on the one before: to replay is to hand over.
+/// `Program::run` returns once the work is submitted. Training depends on it: the host submits a step while the device
+/// computes the step before.
 #[test]
 fn a_replay_does_not_wait_for_the_device() {
     let Some(g) = gpu() else { return };
@@ -51,7 +52,7 @@ fn a_replay_does_not_wait_for_the_device() {
         out.data.to_vec(g).unwrap();
         (handed_over, start.elapsed())
     };
-    // a busy machine may hold up one of them
+    // on a busy machine some of the five may wait
     let all: Vec<_> = (0..5).map(|_| time()).collect();
     assert!(all.iter().any(|(handed_over, done)| 4 * *handed_over < *done), "{all:?}");
 }
@@ -61,14 +62,15 @@ fn f16_is_the_nearest() {
     let Some(g) = gpu() else { return };
     let mut values =
         vec![0.0, -0.0, 1.0, -1.0 / 3.0, 65504.0, 65519.9, 65520.0, -1e9, 6e-8, 2.9e-8, -3.1e-8, 6.1e-5, 1e-30];
-    values.extend((0..500).map(|i| (i as f32 - 250.0).powi(3) * 1.7e-4)); // an odd number of them
+    // 513 values in all: an odd number, so the last word holds one f16
+    values.extend((0..500).map(|i| (i as f32 - 250.0).powi(3) * 1.7e-4));
     let mut r = Recorder::new(g);
-    let half = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_f16(&mut r).unwrap();
+    let stored = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_f16(&mut r).unwrap();
     r.run().unwrap();
     let want: Vec<u32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32().to_bits()).collect();
-    let got: Vec<u32> = half.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect();
+    let got: Vec<u32> = stored.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect();
     assert_eq!(got, want);
-    let refused = Tensor::scratch("f32", &[values.len()]).copy_from(&mut r, &half).unwrap_err();
+    let refused = Tensor::scratch("f32", &[values.len()]).copy_from(&mut r, &stored).unwrap_err();
     assert!(matches!(&refused, Error::Argument { got, .. } if got == "f16"), "{refused}");
 }
 
@@ -95,7 +97,7 @@ fn disjoint_lives_share_a_slot_without_a_gpu() {
     drop(out);
 }
 
-/// A copy of it, launched.
+/// A new tensor with a launched copy of `from`.
 fn copy(r: &mut Recorder, from: &Tensor) -> Result<Tensor> {
     let to = Tensor::scratch("to", from.shape());
     to.copy_from(r, from)?;
@@ -110,9 +112,9 @@ fn launches_whose_results_nobody_reads_can_be_dropped() {
     let chain = |r: &mut Recorder| {
         let read = copy(r, &x)?;
         let unread = copy(r, &read)?;
-        copy(r, &unread)?.add_into(r, &x)?; // a chain that ends in nothing
+        copy(r, &unread)?.add_into(r, &x)?; // no launch reads the end of this chain
         place.copy_from(r, &read)?;
-        copy(r, &read) // held
+        copy(r, &read) // the caller holds it
     };
     let (mut recording, held) = Recorder::new(&g).record(chain).unwrap();
     recording.drop_unread();
@@ -152,9 +154,9 @@ fn a_recorder_runs_when_it_is_told_to_and_only_once() {
     assert!(early.contains("a tensor that no program has written"), "{early}");
     assert_eq!(total.to_vec(g).unwrap(), [0.0; 3]);
     r.run().unwrap();
-    r.run().unwrap(); // nothing is left
+    r.run().unwrap(); // runs nothing: the first call took the launches
     assert_eq!(total.to_vec(g).unwrap(), [2.0, 4.0, 6.0]);
-    // later launches read what an earlier run left, and leave it as it is
+    // later launches read the results of an earlier run and do not change them
     let thrice = twice.plus(&mut r, &x).unwrap();
     total.add_into(&mut r, &thrice).unwrap();
     r.run().unwrap();
@@ -212,7 +214,7 @@ fn recorders_of_one_device_do_not_mix() {
     one.run().unwrap();
     assert_eq!(kept.to_vec(g).unwrap(), [1.0, 2.0, 3.0]);
     assert!(waiting.to_vec(g).is_err());
-    // a recording belongs to no thread
+    // a recording may be finished and run on another thread
     let mut recording = other.take();
     let elsewhere = || x.plus(&mut recording, &waiting);
     let sum = std::thread::scope(|s| s.spawn(elsewhere).join()).unwrap().unwrap();
@@ -252,16 +254,17 @@ fn marks_cut_a_recording() {
     assert_eq!(sizes(part(2).then(Some(part(3)))), [1, 3, 3]);
 }
 
-/// z = x + y whose rule sends each twice its gradient in the ways that share memory.
+/// z = x + y. Its rule adds dz twice to the gradient of x and twice to that of y, and hands over the tensor dz itself,
+/// so that several gradients share its memory.
 fn add_twice(r: &mut Recorder, x: &Var, y: &Var) -> Var {
     let z = x.data.plus(r, &y.data).unwrap();
     r.push((x, y), z, |r, (x, y), dz, grads| {
         let copy = grads.alloc(&x);
         copy.copy_from(r, dz)?;
         grads.add(r, &x, dz.clone())?;
-        grads.add(r, &x, copy)?; // must not change dz, which is read again
+        grads.add(r, &x, copy)?; // must not be written into dz, which is read again
         grads.add(r, &y, dz.clone())?;
-        grads.add(r, &y, dz.clone()) // the sum itself
+        grads.add(r, &y, dz.clone())
     })
 }
 
@@ -321,7 +324,7 @@ fn the_work_of_launches_comes_from_their_formulae() {
     assert_eq!(products.flops, 3 * 2 * (m * n * k) as u64, "y, dx and dw");
     let each = 4 * (m * k + n * k + m * n) as u64;
     assert_eq!(products.bytes, 3 * each + 4 * n as u64, "three operands each, and the bias once");
-    // an update in place reads and writes, a buffer bound twice is read once
+    // an update in place counts a read and a write; a buffer that is bound twice counts once
     x.data.reshape(&[m * k]).unwrap().add_into(&mut r, &Tensor::input("y", &[m * k])).unwrap();
     assert_eq!(r.take().work(), Work::bytes(12 * m * k));
     x.data.plus(&mut r, &x.data).unwrap();

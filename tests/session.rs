@@ -1,3 +1,5 @@
+//! `Session`, training without files as in a browser: it learns, is saved and loaded, and refuses wrong files.
+
 use pollster::block_on;
 use rowscan::Result;
 use rowscan::data::{Dataset, Rgb8, Split};
@@ -6,7 +8,7 @@ use rowscan::infer::attention_maps::AttentionMaps;
 use rowscan::models::{Config, Map};
 use rowscan::nn::Params;
 use rowscan::session::Session;
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::gpu;
@@ -15,15 +17,15 @@ fn micro() -> Config {
     Config { image_size: 32, ..Config::preset("micro").expect("a preset") }
 }
 
-fn open(g: &Gpu, settings: &Settings) -> Result<Session> {
+fn open(g: &Gpu, settings: &PretrainSettings) -> Result<Session> {
     let data = |split| Dataset::synthetic("synthetic:64", 32, split);
     Session::new(g, &micro(), settings, data(Split::Train)?, &data(Split::Test)?)
 }
 
-fn settings() -> Settings {
+fn settings() -> PretrainSettings {
     let run =
         RunSettings { data: "synthetic:64".into(), batch_size: 8, blr: 2.4e-2, seed: 3, ..RunSettings::default() };
-    Settings { run, ..Settings::default() }
+    PretrainSettings { run, ..PretrainSettings::default() }
 }
 
 fn steps(session: &mut Session, count: usize) -> Vec<f32> {

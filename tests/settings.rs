@@ -1,4 +1,4 @@
-//! Settings, without a GPU: learning rates of the recipes, which weights decay, what fits an adapter, file formats.
+//! PretrainSettings, without a GPU: learning rates, weight decay, the batch that fits in memory, file formats.
 
 use std::f64::consts::PI;
 
@@ -7,7 +7,7 @@ use rowscan::models::{Config, Map, Objective, Target};
 use rowscan::nn::Params;
 use rowscan::train::checkpoint::{config_from_bytes, config_to_bytes};
 use rowscan::train::optimizer::DecayRule;
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::{Pretrainer, expect_fit};
 use rowscan::train::settings::{RunSettings, ScheduleKind};
 use rowscan::train::update::Hyper;
@@ -29,7 +29,7 @@ fn the_map_repository_steps_per_epoch() {
     let settings =
         RunSettings { batch_size: 1024, epochs: 100, schedule: ScheduleKind::MapRepo, ..RunSettings::default() };
     let schedule = settings.schedule(10).unwrap();
-    // 5e-4 · 1024 / 512 at the peak, whatever --blr says; 1e-6 in the first two epochs
+    // the peak is 5e-4 · 1024 / 512, whatever `blr` is; the first two epochs are at 1e-6
     assert_eq!((schedule.lr(0), schedule.lr(9), schedule.lr(10), schedule.lr(19)), (1e-6, 1e-6, 1e-6, 1e-6));
     let fifth = 1e-6 + (1e-3 - 1e-6) / 5.0;
     assert!((schedule.lr(20) - fifth).abs() < 1e-12, "{}", schedule.lr(20));
@@ -51,12 +51,12 @@ fn timm_steps_per_epoch_too() {
         ..RunSettings::default()
     };
     let schedule = settings.schedule(10).unwrap();
-    // 2.5e-4 per 256 images is 5e-4 for a step of 512
+    // a step of 4 · 128 = 512 images has twice the rate of 2.5e-4 per 256 images
     let warm = |epoch: f64| 1e-6 + (5e-4 - 1e-6) / 5.0 * epoch;
     assert_eq!((schedule.lr(0), schedule.lr(19)), (1e-6, 1e-6));
     assert!((schedule.lr(20) - warm(1.0)).abs() < 1e-12 && (schedule.lr(59) - warm(4.0)).abs() < 1e-12);
     assert!((schedule.lr(100) - (1e-5 + 0.5 * (5e-4 - 1e-5) * (1.0 + (9.0f64 / 50.0 * PI).cos()))).abs() < 1e-12);
-    // `lr` does not depend on the batch, and may be lower than the end of the cosine
+    // `lr` is not scaled by the batch, and may be as low as `min_lr`
     let fixed = RunSettings { lr: Some(1e-5), min_lr: 1e-5, warmup_epochs: 0.0, ..settings };
     assert!((0..500).all(|step| (fixed.schedule(10).unwrap().lr(step) - 1e-5).abs() < 1e-18));
 }
@@ -71,9 +71,9 @@ fn clipping_is_off_at_zero() {
 fn settings_come_back_from_json_to_the_bit() {
     for (blr, min_lr) in [(1.5e-4, 1.0 / 3.0 * 1e-5), (0.1 + 0.2, 5e-324), (1e-4 * 7.0, 2.2250738585072014e-308)] {
         let run = RunSettings { blr, min_lr, ..RunSettings::default() };
-        let settings = Settings { run, mask_ratio: Some(1.0 / 3.0), ..Settings::default() };
+        let settings = PretrainSettings { run, mask_ratio: Some(1.0 / 3.0), ..PretrainSettings::default() };
         let text = serde_json::to_string(&settings).unwrap();
-        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        assert_eq!(serde_json::from_str::<PretrainSettings>(&text).unwrap(), settings);
     }
 }
 
@@ -94,11 +94,11 @@ fn the_decay_rules_differ_where_the_spec_says() {
     for name in ["pos_embed", "cls_token", "pos_embed_cls", "norm_f.weight", "ar_pred.bias", "layers.0.mixer.D"] {
         assert_eq!(decays(name), (false, false), "{name}");
     }
-    // parameters that are not weights of a Linear: the published code decays them
+    // two or more dimensions, but no weight of a linear layer: only the published code decays them
     for name in ["mask_token", "decoder_pos_embed_learned", "layers.0.mixer.A_log", "layers.0.mixer.A_b_log"] {
         assert_eq!(decays(name), (false, true), "{name}");
     }
-    // no other parameter is an exception
+    // neither rule decays a tensor of one dimension
     for entry in params.entries().iter().filter(|e| e.shape.len() == 1) {
         assert!(!DecayRule::Recommended.decays(entry) && !DecayRule::MapRepo.decays(entry), "{}", entry.name);
     }
@@ -125,7 +125,7 @@ fn a_batch_that_does_not_fit_says_which_does() {
     assert!((8..512).contains(&fitting), "{error}");
     assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting).is_ok());
     assert!(expect_fit(&caps(4), &config, &Objective::default(), hyper, 98, fitting + 1).is_err());
-    // and the batch that fits with --checkpoint-blocks
+    // the error also names the batch that fits with `checkpoint_blocks`
     let after = error.split("add `checkpoint_blocks` (then `batch_size` ").nth(1).unwrap();
     let more: usize = after.split(' ').next().unwrap().parse().unwrap();
     let blocks = Hyper { checkpoint_blocks: true, ..hyper };
@@ -134,7 +134,7 @@ fn a_batch_that_does_not_fit_says_which_does() {
     let error = expect_fit(&caps(4), &config, &Objective::default(), blocks, 98, more + 1).unwrap_err().to_string();
     assert!(error.ends_with(&format!("the largest `batch_size` that fits is {more}")), "{error}");
     assert!(!error.contains("checkpoint_blocks"), "{error}");
-    // the size of bindings is the limit here, not memory
+    // the size of a binding is the limit here, not memory
     let narrow = Caps { max_binding: 128 << 20, max_buffer: 256 << 20, ..caps(64) };
     let error = expect_fit(&narrow, &config, &Objective::default(), hyper, 98, 4096).unwrap_err().to_string();
     assert!(error.contains("134217728") && error.contains("the largest `batch_size` that fits is"), "{error}");
@@ -153,24 +153,24 @@ fn settings_of_the_first_version_can_be_read() {
     let old = r#"{"data":"synthetic","batch_size":8,"epochs":3,"blr":0.1,"min_lr":0.0,"warmup_epochs":1.0,
         "schedule":"map_repo","weight_decay":0.05,"decay_rule":"recommended","betas":[0.9,0.95],"eps":1e-8,
         "clip_grad":0.0,"mask":"diagonal","mask_ratio":null,"seed":9}"#;
-    let settings: Settings = serde_json::from_str(old).unwrap();
+    let settings: PretrainSettings = serde_json::from_str(old).unwrap();
     assert_eq!((settings.run.batch_size, settings.run.seed, settings.mask_ratio), (8, 9, None));
-    // old and new spelling of a word
+    // `target` in its old and its new spelling
     let target = |word: &str| old.replace("\"seed\"", &format!("\"target\":\"{word}\",\"seed\""));
     for (word, expected) in
         [("normalised", Target::Normalized), ("normalized", Target::Normalized), ("raw", Target::Raw)]
     {
-        let settings: Settings = serde_json::from_str(&target(word)).unwrap();
+        let settings: PretrainSettings = serde_json::from_str(&target(word)).unwrap();
         assert_eq!(settings.objective.target, expected);
     }
     assert!(serde_json::to_string(&settings).unwrap().contains("\"target\":\"normalized\""));
-    assert!(serde_json::from_str::<Settings>(&old.replace("\"seed\"", "\"sead\"")).is_err());
-    assert!(serde_json::from_str::<Settings>(&old.replace("\"mask\":", "\"musk\":")).is_err());
+    assert!(serde_json::from_str::<PretrainSettings>(&old.replace("\"seed\"", "\"sead\"")).is_err());
+    assert!(serde_json::from_str::<PretrainSettings>(&old.replace("\"mask\":", "\"musk\":")).is_err());
     let spare = old.replace("\"seed\"", "\"seedling\":1,\"seed\"");
-    assert!(serde_json::from_str::<Settings>(&spare).unwrap_err().to_string().contains("seedling"));
+    assert!(serde_json::from_str::<PretrainSettings>(&spare).unwrap_err().to_string().contains("seedling"));
 }
 
-/// `web/assets/map_micro` was written before `config.json` had a format.
+/// `web/assets/map_micro/config.json` is of the time before the key `format`.
 #[test]
 fn configurations_open_by_their_format() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web/assets/map_micro/config.json");
@@ -182,7 +182,7 @@ fn configurations_open_by_their_format() {
     let new = String::from_utf8(config_to_bytes(&config).unwrap()).unwrap();
     assert!(new.starts_with("{\n  \"format\": 1,"), "{new}");
     assert_eq!(open(&new).unwrap(), config);
-    // a newer format is refused before its keys are looked at, with advice
+    // a newer format is refused, with advice, before its keys are read
     let newer = new.replace("\"format\": 1", "\"format\": 2").replace("\"width\"", "\"widths\"");
     let error = open(&newer).unwrap_err().to_string();
     for words in ["config.json", "format 2", "reads up to 1", "newer rowscan"] {

@@ -1,4 +1,4 @@
-//! Every kernel through naga with the limits of WebGPU, and its Rust description against the shader's own.
+//! Every kernel through naga with the limits of WebGPU, and its description in Rust compared with the shader.
 
 use naga::valid::{Capabilities, FunctionInfo};
 use naga::{AddressSpace, StorageAccess, TypeInner};
@@ -45,7 +45,7 @@ fn fields(module: &naga::Module, name: &str) -> (Vec<(String, usize, &'static st
     (members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize, kind(m))).collect(), *span)
 }
 
-/// What the shader itself says of its storage buffers: number, name, whether it stores, and whether it declares floats.
+/// The storage buffers that a shader declares: binding number, name, whether it is written, element type.
 fn declared(module: &naga::Module, uses: &FunctionInfo) -> Vec<(u32, String, bool, Scalar)> {
     let used = module.global_variables.iter().filter(|(handle, _)| !uses[*handle].is_empty());
     let mut found: Vec<_> = used
@@ -61,7 +61,7 @@ fn declared(module: &naga::Module, uses: &FunctionInfo) -> Vec<(u32, String, boo
     found
 }
 
-/// What an array is made of.
+/// The element type of a storage array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scalar {
     F32,
@@ -82,7 +82,7 @@ fn scalar(module: &naga::Module, ty: naga::Handle<naga::Type>) -> Scalar {
     }
 }
 
-/// Whether a shader that declares this may hold that element: words may hold anything.
+/// Whether an array declared as `declared` can hold `element`. An array of u32 can hold any.
 fn holds(declared: Scalar, element: Element) -> bool {
     match declared {
         Scalar::F32 => matches!(element, Element::F32),
@@ -142,11 +142,11 @@ fn every_kernel_is_portable_and_matches_its_description() {
     }
 }
 
-/// Combinations of a kernel's constants that are tried. One with more is sampled, evenly from a start that changes by
-/// day.
+/// Combinations of constants that are tried per kernel. Of a kernel with more, evenly spaced ones are tried; the first
+/// changes from day to day.
 const MOST: usize = 160;
 
-/// Every admissible combination of constants is a module that naga takes, within the limits of a workgroup.
+/// Every admissible combination of constants is valid and within the limits of a workgroup.
 #[test]
 fn every_variant_is_valid() {
     let seed = std::env::var("ROWSCAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
@@ -181,16 +181,17 @@ fn every_variant_is_valid() {
     assert!(tried > 500);
 }
 
-/// Batches and lanes of the backward scan depend on states and subgroups: every choice is valid and fits.
+/// The backward scan chooses its tiling from the number of states and the smallest subgroup. Every choice is valid and
+/// fits into 16 KiB of workgroup memory.
 #[test]
 fn the_backward_scan_fits_any_subgroup() {
     for smallest in [0, 4, 8, 16, 32, 64, 128] {
         let tiers = Tiers { subgroup: smallest > 0, ..Tiers::default() };
         let g = Gpu::dry(Caps { tiers, subgroup_sizes: (smallest, 128), ..Caps::portable() });
         let states = [1, 4, 5, 8, 9, 16, 17, 32, 33, 48, 64];
-        for (n, half) in states.into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        for (n, f16) in states.into_iter().flat_map(|n| [(n, false), (n, true)]) {
             let var = |shape: &[usize]| Var::leaf(Tensor::input("leaf", shape));
-            let stored = |label, shape: &[usize]| Tensor::scratch_of(DType::f16_if(half), label, shape);
+            let stored = |label, shape: &[usize]| Tensor::scratch_of(DType::f16_if(f16), label, shape);
             let x = || Var::leaf(stored("leaf", &[2, 2, 40, 70]));
             let (xdbl, channel_params) = (var(&[2, 2, 40, 2 * n]), var(&[channel_layout(2, 70, n).len]));
             let scan = |r: &mut Recorder| {
@@ -233,7 +234,7 @@ fn a_family_is_one_stem_in_every_folder() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for kernel in rowscan::ops::all() {
         let shader = kernel.family();
-        // a long family has two shaders
+        // some families have a second shader for the backward pass or for cooperative matrices
         let stem = ["_backward", "_coop"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader);
         let file = format!("shaders/{shader}.wgsl");
         assert!(root.join(&file).exists(), "{}: {file} is missing", kernel.name);

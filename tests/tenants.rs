@@ -1,5 +1,5 @@
-//! Data sets that the library does not know: a user's own sources with masks, boxes and points move into [`Dataset`] as
-//! they are. Nothing here may need a change in src/data.
+//! Data sets that a user of the library defines: a `Source` of segmentation maps, boxes or points works with
+//! [`Dataset`] and the loader, without a change in src/data.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
 
-/// An image of one gray, the sample's number.
+/// An image in which every byte is `index`.
 fn gray(index: usize) -> Rgb8 {
     Rgb8 { width: 4, height: 2, pixels: vec![index as u8; 4 * 2 * 3] }
 }
@@ -25,7 +25,7 @@ fn torn(name: String) -> DataError {
     DataError::Decode { name, reason: "the file is torn".into() }
 }
 
-/// Semantic segmentation: a path for each image, and the class of every pixel.
+/// Semantic segmentation: an image and the class of every pixel.
 struct Street {
     classes: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl Source for Street {
     }
 }
 
-/// Detection: sample i holds i boxes. Its images can be read without the boxes.
+/// Detection: sample i holds i boxes. `image` reads an image without its boxes.
 struct Harbor {
     classes: Vec<String>,
 }
@@ -67,7 +67,7 @@ impl Source for Harbor {
         &self.classes
     }
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        // the right edge lies left of the left one in sample 3
+        // sample 3 has its right edge left of its left edge
         let right = if index == BROKEN { 0.0 } else { 3.5 };
         let object = |i| ObjectBox { left: 1.0, top: 0.5, right, bottom: 2.0, class: i % 2 };
         Ok(Sample::Detected(self.image(index)?, (0..index as u32).map(object).collect()))
@@ -77,7 +77,7 @@ impl Source for Harbor {
     }
 }
 
-/// Point clouds with a class each, and no image anywhere.
+/// Point clouds with one class each, and no images.
 struct Chairs {
     classes: Vec<String>,
 }
@@ -147,7 +147,7 @@ fn broken_samples_are_named_replaced_and_counted() {
 
 #[test]
 fn samples_that_contradict_themselves_are_broken() {
-    /// One sample, whatever it is.
+    /// A source of this one sample.
     struct One(Sample, Vec<String>);
     impl Source for One {
         fn len(&self) -> usize {
@@ -197,7 +197,7 @@ fn every_set_can_be_ordered_cut_down_and_renumbered() {
         assert_ne!(order.order(0), order.order(1));
         visited.sort();
         assert_eq!(visited, (0..COUNT).map(|i| set.sample_name(i)).collect::<Vec<_>>());
-        // of eight samples the even ones
+        // `limited(4)` of eight samples takes every other one
         let (fifth, spec) = (set.sample(4).unwrap(), set.spec().to_owned());
         let half = set.limited(4).unwrap();
         assert_eq!((half.len(), half.sample(2).unwrap(), half.spec()), (4, fifth, &*spec));
@@ -227,7 +227,7 @@ fn images_are_trained_on_without_their_masks_and_points_are_refused() {
     assert!(matches!(error, DataError::NoImage { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("chairs/") && text.ends_with("is a point cloud, expected an image"), "{text}");
-    // a sample of another kind is not a broken one: none is skipped in search of an image
+    // a point cloud is not a broken image: no sample is skipped in search of an image
     let set = chairs();
     assert!(matches!(set.good_image(0), Err(DataError::NoImage { .. })));
     assert_eq!(set.skipped(), 0);

@@ -1,6 +1,6 @@
-//! Tenants: networks and programs that the library has no use for itself, but has room for. A backbone with a pyramid
-//! of feature maps and batch norm's buffers, as detection and segmentation need it, and a step that the host
-//! interrupts.
+//! Networks and programs that a user of the library defines: a backbone with a pyramid of feature maps and the buffers
+//! of a batch norm, as for detection and segmentation, and a step in which the host computes between forward and
+//! backward.
 
 use rowscan::Result;
 use rowscan::gpu::{Gpu, Program};
@@ -20,16 +20,20 @@ use rowscan::train::weights_file;
 
 use crate::common::{Random, gpu, values};
 
-/// Images, patches in a row, values of a patch, and the width of the finest map.
+/// Images in a batch.
 const BATCH: usize = 2;
+/// Patches along a side of an image.
 const SIDE: usize = 8;
+/// Values of a patch.
 const PATCH: usize = 48;
+/// Channels of the finest map.
 const WIDTH: usize = 16;
+/// Maps of the pyramid.
 const SCALES: usize = 4;
-/// How much of a running statistic stays in a step: PyTorch's `momentum=0.1`.
+/// The share of a running statistic that stays in a step: 0.9 is `momentum=0.1` in PyTorch.
 const KEEP: f64 = 0.9;
 
-/// Four stages as in a ConvNet: each but the first takes every other row and column, and doubles the width.
+/// Stages as in a ConvNet. Each stage after the first keeps every other row and column and doubles the width.
 #[derive(Debug)]
 struct Pyramid {
     stages: Vec<Stage>,
@@ -39,10 +43,11 @@ struct Pyramid {
 struct Stage {
     linear: Linear,
     side: usize,
-    /// A buffer (1, D), as a batch norm has it.
+    /// A buffer (1, D): saved with the weights, but not trained.
     running_mean: Tensor,
+    /// Factors of the moving average of `running_mean`.
     factors: Tensor,
-    /// The tokens of the stage before that are left: (l), and the inverse table.
+    /// The tokens that this stage keeps of the stage before, and the inverse table. `None` in the first stage.
     taken: Option<(Tensor, Tensor)>,
 }
 
@@ -61,7 +66,7 @@ impl Pyramid {
                     Ok((table(&ids)?, table(&inverse)?))
                 };
                 let running_mean = p.buffer("norm.running_mean", &[1, width], Init::Zeros)?;
-                p.buffer("norm.running_var", &[1, width], Init::Ones)?; // saved with the rest, though nobody reads it
+                p.buffer("norm.running_var", &[1, width], Init::Ones)?; // saved and loaded, but read by no operator
                 Ok(Stage {
                     linear: Linear::new(p, "linear", inputs, width, Init::FanIn(1.0))?,
                     side,
@@ -76,8 +81,8 @@ impl Pyramid {
 }
 
 impl Stage {
-    /// x (B, l, inputs) → (B, side², D). It subtracts nothing and divides by nothing: the running mean is added, which
-    /// reads the buffer, and in training the buffer follows the mean of the batch.
+    /// x (B, l, inputs) → (B, side², D). Not a real batch norm: the running mean is added to the result, so that the
+    /// buffer is read, and in training the buffer follows the mean of the batch.
     fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         r.scope(&self.linear.name, |r| {
             let x = match &self.taken {
@@ -140,7 +145,7 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
     params.init(g, 1)?;
     average.init(g, 1)?;
 
-    // maps of four scales, whatever the weights; a backbone of tokens has one
+    // four maps, each with half the side and twice the width of the one before
     let patches = patches(g)?;
     let x = Var::constant(patches.clone());
     let (recording, maps) = Recorder::inference(g).record(|r| net.pyramid(r, &x, None))?;
@@ -151,9 +156,9 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
     let (mean, var) = ("stages.0.norm.running_mean", "stages.0.norm.running_var");
     assert_eq!(before[mean], (vec![1, 16], vec![0.0; 16]), "inference leaves the buffers as they are");
     assert_eq!(before[var].1, vec![1.0; 16]);
-    let first = maps[0].data.to_vec(g)?; // before the mean is added it is 0, so this is the output of the linear layer
+    let first = maps[0].data.to_vec(g)?; // the running mean is still 0, so this is the output of the linear layer
 
-    // a step: the optimizer moves the weights, the model its buffers, and the average follows both
+    // a training step: the optimizer updates the weights, the model its buffers, and the EMA `average` follows both
     let hyper = rowscan::train::settings::RunSettings::default().hyper()?;
     let mut update = Update::new(g, &params, hyper)?;
     update.follow(&average, 0.5)?;
@@ -171,17 +176,17 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
     assert!(loss.to_vec(g)?[0].is_finite());
     let after = pollster::block_on(params.weights(g))?;
     for (name, (_, values)) in &before {
-        // a bias under a mean has the same gradient everywhere, and every weight one that is not 0
+        // no gradient of a weight or bias is 0, so all of them move; of the buffers only the running means do
         let moved = after[name].1.iter().zip(values).all(|(now, was)| now != was);
         assert_eq!(moved, name.ends_with("mean") || !name.contains("running"), "{name}");
     }
     for (d, value) in after[mean].1.iter().enumerate() {
         let rows = first.iter().skip(d).step_by(WIDTH);
         let batch = rows.map(|v| f64::from(*v)).sum::<f64>() / (BATCH * SIDE * SIDE) as f64;
-        // the running mean started at 0: it is 0.1 of the batch's, with no weight decay and no step of the optimizer
+        // from 0, the running mean became 0.1 times the batch's mean: no weight decay, no step of the optimizer
         assert!((f64::from(*value) - (1.0 - KEEP) * batch).abs() < 1e-6, "{d}: {value}, batch {batch}");
     }
-    assert_eq!(after[var].1, vec![1.0; 16], "nobody wrote it");
+    assert_eq!(after[var].1, vec![1.0; 16], "no launch writes it");
     let followed = pollster::block_on(average.weights(g))?;
     for (name, (_, values)) in &followed {
         for ((got, was), now) in values.iter().zip(&before[name].1).zip(&after[name].1) {
@@ -189,7 +194,7 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
         }
     }
 
-    // the file of the weights holds the buffers, that of the moments does not
+    // the file of weights holds the buffers, the file of moments does not
     let path = std::path::Path::new(checkpoint::MODEL);
     let bytes = pollster::block_on(checkpoint::weights_to_bytes(g, &params))?;
     let mut read = weights_file::from_bytes(path, &bytes)?;
@@ -204,7 +209,7 @@ fn a_pyramid_with_buffers_is_trained_saved_loaded_and_averaged() -> Result<()> {
     let error = average.load(g, &read).unwrap_err().to_string();
     assert!(error.contains("1 missing (stages.0.norm.running_var)"), "{error}");
 
-    // it encodes whole images only, and says so
+    // it cannot leave patches out, and says so
     let one = Tensor::from_indices(g, &[BATCH, 1], &[0; BATCH])?;
     let batch = MaskedBatch {
         patches,
@@ -237,20 +242,19 @@ fn a_sequence_of_tokens_is_a_pyramid_of_one_map() -> Result<()> {
     Ok(())
 }
 
-/// A step that asks the host which targets to train on, as DETR's matching does: forward, look at the scores, choose,
-/// backward.
-struct Asked {
+/// A step in which the host chooses the targets, as DETR's matching does: forward, read the scores, choose, backward.
+struct HostStep {
     x: Tensor,
     params: Params,
     targets: Tensor,
-    /// One program, or two with the host's work between them.
+    /// Two programs, forward and backward, or one that is both.
     programs: Vec<Program>,
     scores: Tensor,
 }
 
 const CLASSES: usize = 4;
 
-impl Asked {
+impl HostStep {
     fn new(g: &Gpu, cut: bool) -> Result<Self> {
         let mut params = Params::new(g);
         let fc1 = Linear::new(&mut params, "fc1", 8, 16, Init::FanIn(1.0))?;
@@ -259,7 +263,8 @@ impl Asked {
         let (x, targets) = (Tensor::input("x", &[3, 8]), Tensor::input("targets", &[3, CLASSES]));
         let (recording, scores) = Recorder::new(g).record(|r| {
             let hidden = fc1.forward(r, &Var::constant(x.clone()))?;
-            let hidden = ops::activation::gelu(r, &hidden)?; // the backward pass reads it: it crosses the cut
+            // the backward pass reads the result of gelu, so it has to outlive the first program
+            let hidden = ops::activation::gelu(r, &hidden)?;
             let scores = fc2.forward(r, &hidden)?;
             if cut {
                 r.mark();
@@ -277,7 +282,7 @@ impl Asked {
         Ok(Self { x, params, targets, programs, scores })
     }
 
-    /// The gradients on input `seed`, each row trained towards the class that it scores lowest.
+    /// The scores and the gradients for a random input. The target of each row is the class with its lowest score.
     fn step(&self, g: &Gpu, seed: u64) -> Result<(Vec<f32>, rowscan::nn::Weights)> {
         self.x.write(g, &Random::new(seed).normal(self.x.len()))?;
         self.programs[0].run()?;
@@ -299,12 +304,12 @@ fn chosen(scores: &[f32]) -> Vec<f32> {
 #[test]
 fn the_host_may_work_between_the_halves_of_a_program() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
-    let (cut, whole) = (Asked::new(g, true)?, Asked::new(g, false)?);
+    let (cut, whole) = (HostStep::new(g, true)?, HostStep::new(g, false)?);
     let first = cut.step(g, 1)?;
     let other = cut.step(g, 2)?;
     assert_ne!(first.1["fc1.weight"], other.1["fc1.weight"], "another input has other gradients");
     assert_eq!(cut.step(g, 1)?, first, "replayed to the same bits");
-    // in one piece it has to run twice: once for the scores, once with the targets
+    // as one program the step runs twice: first for the scores, then with the targets
     assert_eq!(whole.step(g, 1)?, first);
     assert!(first.1.values().flat_map(|(_, values)| values).all(|v| v.is_finite()));
     assert!(first.1["fc1.weight"].1.iter().any(|v| *v != 0.0));

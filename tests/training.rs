@@ -1,16 +1,16 @@
-//! Training steps: no allocation after the second, constant memory, the same bits on every run.
+//! Pretraining steps: nothing is allocated after the second, runs repeat bit for bit, mixed precision follows f32.
 
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::models::Objective;
 use rowscan::train::pretrain::mask::{Masker, PatchMask};
-use rowscan::train::pretrain::settings::Settings;
+use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, gpu};
 use crate::nano::nano;
 
-/// A pretraining step that repeats on the same two images.
+/// Pretraining on the same two images in every step.
 struct Training {
     trainer: Pretrainer,
     masker: Masker,
@@ -20,7 +20,7 @@ struct Training {
 impl Training {
     fn new(g: &Gpu, mask_ratio: Option<f64>) -> Self {
         let run = RunSettings { batch_size: 2, ..RunSettings::default() };
-        let settings = Settings { run, mask_ratio, ..Settings::default() };
+        let settings = PretrainSettings { run, mask_ratio, ..PretrainSettings::default() };
         let config = nano();
         let trainer = Pretrainer::new(g, &config, &Objective::default(), 2, settings.run.hyper().unwrap(), 7).unwrap();
         let images = Random::new(1).below(2 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
@@ -40,7 +40,7 @@ impl Training {
 #[test]
 fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     let Some(g) = gpu() else { return };
-    // a device of its own, as tests that run at the same time would be counted too
+    // a device of its own: counters of the shared one would count the tests that run at the same time
     let g = &Gpu::open_blocking(&rowscan::gpu::Options {
         adapter: rowscan::gpu::AdapterChoice::Name(g.caps().name.to_lowercase()),
         portable: true,
@@ -65,16 +65,16 @@ fn the_steady_state_makes_nothing_and_memory_is_flat_over_2000_steps() {
     assert!(last < first, "2000 steps on two images: {first} to {last}");
 }
 
-/// Three micro-batches of two images make the same step as one batch of six.
+/// Gradient accumulation: three micro-batches of two images make the same step as one batch of six.
 #[test]
 fn accumulated_gradients_are_those_of_the_whole_batch() {
     let Some(g) = gpu() else { return };
     let config = nano();
     let images: Vec<u8> = Random::new(2).below(6 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
     let train = |batch_size: usize, accum_iter: usize| {
-        // a large epsilon makes the step a smooth function of the gradients, so that rounding has a small effect
+        // With a large eps AdamW's step is a smooth function of the gradients, so rounding has little effect on it.
         let run = RunSettings { batch_size, accum_iter, eps: 0.01, clip_grad: 0.5, ..RunSettings::default() };
-        let settings = Settings { run, ..Settings::default() };
+        let settings = PretrainSettings { run, ..PretrainSettings::default() };
         let masker = settings.masker(&config).unwrap();
         let mut trainer =
             Pretrainer::new(g, &config, &Objective::default(), batch_size, settings.run.hyper().unwrap(), 7).unwrap();
@@ -93,19 +93,19 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
     for (name, (_, values)) in &whole.1 {
         let pairs = values.iter().zip(&parts.1[name].1);
         let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-        // four steps of up to 0.01 each; the tokens of 2 × 8 patches are summed in another order
+        // weights move by up to 0.01 in each of four steps; only the order of sums over images differs
         assert!(largest < 2e-6, "{name}: {largest}");
     }
     let refused = |images: &[u8]| {
         let run = RunSettings { batch_size: 2, accum_iter: 3, ..RunSettings::default() };
         let mut trainer = Pretrainer::new(g, &config, &Objective::default(), 2, run.hyper().unwrap(), 7).unwrap();
-        let masker = Settings { run, ..Settings::default() }.masker(&config).unwrap();
+        let masker = PretrainSettings { run, ..PretrainSettings::default() }.masker(&config).unwrap();
         trainer.step(images, &masker.draw(0, 6), 0, 0.0).map(drop).unwrap_err().to_string()
     };
     assert!(refused(&images[1..]).contains("4608 bytes"));
 }
 
-/// After an infinite loss the weights stay as they were: the step that would have spread it makes no update.
+/// A weight is NaN, so the loss is NaN: that step and all later ones make no update.
 #[test]
 fn a_loss_that_is_no_number_stops_all_updates() {
     let Some(g) = gpu() else { return };
@@ -123,7 +123,7 @@ fn a_loss_that_is_no_number_stops_all_updates() {
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     let Some(g) = gpu() else { return };
-    // with a drawn ratio, programs of several lengths take turns
+    // the mask ratio is drawn, so steps use programs for several numbers of visible tokens in turn
     let losses = || {
         let mut run = Training::new(g, None);
         (0..20).map(|step| run.step(g, step).to_bits()).collect::<Vec<_>>()
@@ -133,13 +133,13 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     assert!(once.windows(2).any(|pair| pair[0] != pair[1]));
 }
 
-/// Mixed precision: the loss falls as in f32, no step is skipped, and the bits are the same again.
+/// In mixed precision the loss follows that of f32, no step is skipped, and a second run has the same bits.
 #[test]
 fn mixed_precision_follows_f32() {
     let Some(g) = gpu() else { return };
     let losses = |precision: Precision, accum_iter: usize| {
         let run = RunSettings { batch_size: 2, accum_iter, precision, clip_grad: 1.0, ..RunSettings::default() };
-        let settings = Settings { run, ..Settings::default() };
+        let settings = PretrainSettings { run, ..PretrainSettings::default() };
         let config = nano();
         let hyper = settings.run.hyper().unwrap();
         let mut trainer = Pretrainer::new(g, &config, &Objective::default(), 2, hyper, 7).unwrap();
@@ -159,8 +159,8 @@ fn mixed_precision_follows_f32() {
         let (mixed, scaler) = losses(Precision::Mixed, accum_iter);
         assert!(none.is_none());
         assert_eq!(scaler.unwrap()[..3], [0.0, 60.0, 0.0], "60 steps taken, none skipped, the scale as it was");
-        // an operand is off by at most 2^-11, and a sum of products by little more; 60 steps of 1e-3 amplify that
-        // little
+        // f16 operands are off by at most 2⁻¹¹, and so about is a sum of products; 60 steps at a rate of 1e-3 amplify
+        // that little
         let largest = f32.iter().zip(&mixed).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max);
         assert!(largest > 0.0 && largest < 0.02, "{largest}");
         assert!(mixed[59] < 0.9 * mixed[0], "{} to {}", mixed[0], mixed[59]);
@@ -172,16 +172,17 @@ fn mixed_precision_follows_f32() {
     }
 }
 
-/// A step whose gradients overflow f16 is skipped and halves the scale. Weights and moments stay.
+/// Dynamic loss scaling (`torch.amp.GradScaler`): a step whose gradients overflow f16 halves the scale and changes
+/// neither weights nor moments.
 #[test]
 fn a_step_that_overflows_is_skipped_and_the_scale_halved() {
     let Some(g) = gpu() else { return };
     let run = RunSettings { batch_size: 2, precision: Precision::Mixed, ..RunSettings::default() };
-    let settings = Settings { run, ..Settings::default() };
+    let settings = PretrainSettings { run, ..PretrainSettings::default() };
     let mut trainer = Pretrainer::new(g, &nano(), &Objective::default(), 2, settings.run.hyper().unwrap(), 7).unwrap();
     let (images, masker) = (vec![90u8; 2 * 16 * 16 * 3], settings.masker(&nano()).unwrap());
     let state = trainer.scaler().unwrap().state().clone();
-    // 2^24 times the loss: the prediction's gradients alone exceed 65504
+    // a scale of 2²⁴, at which the gradient of the prediction alone exceeds 65504; a level of 0 is 2¹⁶
     state.write(g, &[8.0f32, 0.0, 0.0, 0.0, 0.0]).unwrap();
     let everything = |trainer: &Pretrainer| {
         let moments = pollster::block_on(trainer.params.moments(g)).unwrap();
@@ -191,7 +192,7 @@ fn a_step_that_overflows_is_skipped_and_the_scale_halved() {
     let mut skipped = 0.0;
     for step in 0..40 {
         trainer.step(&images, &masker.draw(step, 2), step, 1e-3).unwrap();
-        let [level, good, lost, ..] = state.to_vec(g).unwrap()[..] else { panic!("five numbers") };
+        let [level, good, lost, ..] = state.to_vec(g).unwrap()[..] else { panic!("the state is five numbers") };
         if lost > skipped {
             assert_eq!((level, good), (8.0 - lost, 0.0));
             assert_eq!(everything(&trainer), before, "step {step} changed something");

@@ -1,4 +1,5 @@
-//! Files that are missing, foreign, torn or of another model: exit code 1, one error that names them.
+//! Files that are missing, truncated, of another kind or of another model: exit code 1 and one error that names the
+//! file.
 
 use std::path::Path;
 
@@ -35,7 +36,7 @@ fn data_that_cannot_be_used() {
     fails(&broken, &[], &["none of the 4 images", "broken"]);
     let few = run(pretrain(&at("few"), &["--data=synthetic:8", "--batch-size=9", "--epochs=1"]));
     few.fails(1, &["8 images", "9", "--batch-size 8"]);
-    // the advice is about the setting that was given, not about the images of a whole step, and it works
+    // the error advises a --batch-size that counts accumulation, and a run with it works
     let parts = ["--data=synthetic:9", "--accum-iter=4", "--epochs=1"];
     let few = run(pretrain(&at("few"), &[&parts[..], &["--batch-size=3"]].concat()));
     few.fails(1, &["9 images", "one step of 4 batches of 3", "use --batch-size 2 or less"]);
@@ -136,7 +137,7 @@ fn fixtures_that_cannot_be_used() {
         &["format", "rowscan-fixture/1"],
     );
     rowscan(&["check", "/no/such/fixture"]).fails(1, &["/no/such/fixture"]);
-    // tensors under other names
+    // fixtures whose inputs have other names
     for name in ["map_small", "map_train", "scan_d1", "mixer_n8_k3_e1"] {
         let bytes = std::fs::read(fixtures.join(format!("{name}.safetensors"))).unwrap();
         let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

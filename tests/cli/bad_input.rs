@@ -1,4 +1,4 @@
-//! Wrong arguments: exit code 2, one error, nothing written, before any device is opened.
+//! Wrong arguments: exit code 2 and one error, before a device is opened or a file is written.
 
 use super::{NANO, program, run};
 
@@ -6,7 +6,7 @@ fn refused(args: &[&str], words: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let mut command = program();
-    // no driver: an argument error must not need one
+    // without a driver, because an argument error must not need one
     command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
     command.arg("pretrain").args(args);
     if args.iter().all(|a| !a.starts_with("--output-dir") && *a != "--no-output") {
@@ -102,14 +102,14 @@ fn option_files() {
     let mut command = program();
     command.args(["pretrain", "--config", "/no/such/file.toml"]);
     run(command).fails(1, &["/no/such/file.toml"]);
-    // the command line goes first
+    // the command line overrides the file
     std::fs::write(&path, "model = \"tiny\"\nbatch-size = 0").unwrap();
     let mut command = program();
     command.args(["pretrain", "--dry-run", "--batch-size=2", "--config", path.to_str().unwrap()]);
     assert!(run(command).ok().out.contains("model tiny"));
 }
 
-/// A `pretrain.toml` of the first version: words with hyphens, shares and pairs of numbers as text.
+/// A `pretrain.toml` of the first version, which wrote words with hyphens, and pairs of numbers as text.
 const OLD_FILE: &str = r#"
 data = "synthetic:8"
 output-dir = "out"
@@ -187,7 +187,7 @@ fn old_option_files_and_all_spellings_of_words_are_read() {
     let snake: String = OLD_FILE.lines().map(|line| line.replace('-', "_") + "\n").collect();
     assert_eq!(plan(&snake, &[]), said, "underscores for hyphens, in keys and words");
     assert_eq!(plan(OLD_FILE, &["--init=map_repo", "--positions=sin_cos", "--schedule=map-repo"]), said);
-    // a number over a share, and a share over a number: the upper layer decides
+    // a number of tokens overrides a ratio from the file, and a ratio a number
     let counted = plan(OLD_FILE, &["--mask-tokens=4"]);
     assert!(counted.contains("12 of 16 tokens visible"), "{counted}");
     let shared = plan("mask-tokens = 4\nimage-size = 16\npatch-size = 4", &["--mask-ratio=0.5"]);

@@ -1,4 +1,4 @@
-//! Every command once, and what it leaves behind.
+//! Every command once, and the files that it writes.
 
 use std::path::Path;
 
@@ -56,8 +56,8 @@ fn pretrain_reconstruct_features_import() {
     assert!(run(draw).ok().out.contains("loss"));
     assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
 
-    // the same numbers as tensors, and again with weights exported in f16 with metadata
-    let (tensors, half, rough) = (at("tensors.safetensors"), at("half"), at("rough.safetensors"));
+    // `--tensors` writes the predictions as tensors. `export` writes the weights as f16, with metadata.
+    let (tensors, exported, rough) = (at("tensors.safetensors"), at("exported"), at("rough.safetensors"));
     let numbers = |checkpoint: &Path, file: &Path| {
         run(command(&args, &[("--checkpoint", checkpoint), ("-o", &grid), ("--tensors", file)]).arg(&picture).take())
             .ok();
@@ -68,19 +68,19 @@ fn pretrain_reconstruct_features_import() {
     assert_eq!(shapes, [("images", &[1, 16, 16, 3][..]), ("mask", &[1, 16]), ("predictions", &[1, 16, 48])]);
     assert_eq!(exact["mask"].1.iter().sum::<f32>(), 12.0);
     let note = ["export", "--note", "license=MIT", "--note", "command=rowscan pretrain --seed=0"];
-    run(command(&note, &[("--checkpoint", &checkpoint), ("-o", &half)])).ok();
+    run(command(&note, &[("--checkpoint", &checkpoint), ("-o", &exported)])).ok();
     let size = |folder: &Path| std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
-    assert!(size(&half) < size(&checkpoint) * 2 / 3);
-    let about = metadata(&half, &std::fs::read(half.join("model.safetensors")).unwrap()).unwrap();
+    assert!(size(&exported) < size(&checkpoint) * 2 / 3);
+    let about = metadata(&exported, &std::fs::read(exported.join("model.safetensors")).unwrap()).unwrap();
     for (key, value) in [("license", "MIT"), ("command", "rowscan pretrain --seed=0"), ("steps", "4"), ("images", "10")]
     {
         assert_eq!(about[key], value, "{key}");
     }
-    let rounded = numbers(&half, &rough);
+    let rounded = numbers(&exported, &rough);
     let off = rounded["predictions"].1.iter().zip(&exact["predictions"].1).map(|(a, b)| (a - b).abs());
-    assert!(off.fold(0.0, f32::max) < 1e-2, "halves have 11 bits");
-    run(command(&note, &[("--checkpoint", &checkpoint), ("-o", &half)])).fails(1, &["half", "not empty"]);
-    run(command(&["export", "--note", "license"], &[("--checkpoint", &half), ("-o", &at("no"))]))
+    assert!(off.fold(0.0, f32::max) < 1e-2, "f16 has 11 bits");
+    run(command(&note, &[("--checkpoint", &checkpoint), ("-o", &exported)])).fails(1, &["exported", "not empty"]);
+    run(command(&["export", "--note", "license"], &[("--checkpoint", &exported), ("-o", &at("no"))]))
         .fails(2, &["KEY=VALUE"]);
 
     let features = at("features.safetensors");
@@ -90,7 +90,7 @@ fn pretrain_reconstruct_features_import() {
     assert_eq!(shape, &[10, 16]);
     assert!(values.iter().all(|v| v.is_finite()));
 
-    // export and import: `import` reads the model file back, with the sizes that no option gives read off it
+    // `import` reads the model file back. Sizes that no option gives follow from its tensors.
     let model = checkpoint.join("model.safetensors");
     let imported = at("imported");
     let args: Vec<&str> = ["import"].iter().chain(super::NANO).copied().filter(|a| !a.contains("classes")).collect();
@@ -150,7 +150,7 @@ fn a_loss_that_is_no_number_is_traced() {
         std::fs::write(spoilt.join("model.safetensors"), to_bytes(&weights, Default::default()).unwrap()).unwrap();
         let resume = command(&["pretrain", "--resume"], &[]).arg(&spoilt).arg("--output-dir").arg(&out).take();
         run(resume).fails(1, &[&["diverged: the loss of step 84 is", "diverged-step-84"], ADVICE, words].concat());
-        // the bad step made no update: the saved weights are those it began with
+        // the bad step made no update: the saved weights are those before it
         let bits =
             |w: rowscan::nn::Weights| -> Vec<u32> { w.values().flat_map(|v| &v.1).map(|v| v.to_bits()).collect() };
         let saved = read(&out.join("diverged-step-84/model.safetensors")).unwrap();
@@ -198,8 +198,8 @@ fn check_gives_a_verdict() {
     assert_eq!((ran.code, ran.out.contains("FAIL")), (Some(1), true), "{}", ran.out);
 }
 
-/// `info --models` lists names and numbers of parameters; `import` takes an encoder without head, but not another
-/// model's.
+/// `info --models` lists names and numbers of parameters. `import` takes an encoder without head, but not the weights
+/// of another model.
 #[test]
 fn models_are_listed_and_imported() {
     let listed = run(command(&["info", "--models"], &[])).ok();

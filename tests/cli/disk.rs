@@ -1,4 +1,4 @@
-//! Disks that are full, folders that cannot be written.
+//! Full disks, and folders that cannot be written.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,8 @@ fn output_folders_that_cannot_be_written() {
     }
 }
 
-/// A limit on the size of files stands in for a full disk: writing past it fails in the middle of a file.
+/// `rowscan pretrain` under a limit on the size of files (`ulimit -f`), which makes a write fail in the middle of a
+/// file as a full disk does.
 fn limited(blocks: u64, dir: &Path) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""));
@@ -38,8 +39,8 @@ fn a_full_disk_keeps_the_last_checkpoint() {
         return;
     }
     let whole = WHOLE.0.path();
-    // a block is 512 or 1024 bytes, by shell. With 100 blocks the weights (63 kB) or the moments (127 kB) of a
-    // checkpoint do not fit; with 1 not even the log does
+    // A block has 512 or 1024 bytes, depending on the shell. With 100 blocks the weights (63 kB) or the moments (127
+    // kB) of a checkpoint do not fit; with 1 block the log does not.
     for blocks in [100, 1] {
         let dir = tempfile::tempdir().unwrap();
         copy(&whole.join("checkpoint-13"), &dir.path().join("checkpoint-13"));

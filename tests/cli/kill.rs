@@ -1,4 +1,4 @@
-//! `kill -9` at any moment.
+//! `kill -9` at any moment leaves a checkpoint from which a run resumes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rowscan::run::weights_on_disk::read;
 use super::runs::{WHOLE, start, wait_for};
 use super::{copy, log, names, skip};
 
-/// Step of the newest checkpoint, after checking that all of its files can be read.
+/// The step of the newest checkpoint, or 0 without one. All of its files must be readable.
 fn newest(dir: &Path) -> u64 {
     let Some(folder) = checkpoint::newest(dir).unwrap() else { return 0 };
     read(&folder.join("model.safetensors")).unwrap();
@@ -23,7 +23,7 @@ fn a_kill_leaves_a_checkpoint_that_goes_on() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // a checkpoint in every step, so that most kills hit one being written, replaced or removed
+    // a checkpoint at every step: most kills come while one is written, replaced or removed
     let options = ["--save-every-steps=1", "--keep=2"];
     let mut reached = 0;
     for round in 0..7u64 {
@@ -31,7 +31,7 @@ fn a_kill_leaves_a_checkpoint_that_goes_on() {
         let mut child = start(dir.path(), &[&options, resume].concat());
         let over = |child: &mut std::process::Child| child.try_wait().unwrap().is_some();
         wait_for(|| over(&mut child) || checkpoint::list(dir.path()).unwrap().iter().any(|(step, _)| *step > reached));
-        // moments that vary from round to round and from machine to machine
+        // wait a time that differs between rounds and machines
         let noise = u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_micros()) % 29;
         std::thread::sleep(Duration::from_micros(round * 9_000 + noise * 1_000));
         let _ = child.kill();
@@ -59,7 +59,7 @@ fn torn_and_half_replaced_checkpoints_are_passed_over() {
     copy(&whole.join("checkpoint-12"), &at("checkpoint-12"));
     std::fs::copy(whole.join("log.jsonl"), at("log.jsonl")).unwrap();
     let is_newest = |name: &str| assert_eq!(checkpoint::newest(dir.path()).unwrap().unwrap(), at(name));
-    // newer checkpoints, each broken in another way
+    // a newer checkpoint with one truncated file, then with one missing file
     for (file, len) in
         [("model.safetensors", 4000), ("optimizer.safetensors", 5), ("state.json", 40), ("config.json", 0)]
     {
@@ -70,7 +70,7 @@ fn torn_and_half_replaced_checkpoints_are_passed_over() {
         is_newest("checkpoint-12");
         std::fs::remove_dir_all(at("checkpoint-13")).unwrap();
     }
-    // killed between the two renames of a replacement, while writing another, and while removing a third
+    // as if killed between the two renames that replace a checkpoint, and while writing two others
     std::fs::rename(at("checkpoint-12"), at(".old-checkpoint-12")).unwrap();
     is_newest(".old-checkpoint-12");
     copy(&whole.join("checkpoint-14"), &at(".partial-xyz"));

@@ -1,4 +1,4 @@
-//! `bench` and `profile` run, compare and write what scripts read. The times are not checked.
+//! `bench` and `profile`: they run, compare with the oracle, and write files for scripts. Times are not checked.
 
 use serde_json::Value;
 
@@ -31,12 +31,12 @@ fn bench_compares_times_and_writes() {
     assert_eq!(rows.len(), 4, "two families, two directions, one shape: {report}");
     let conv = of("conv1d", "forward");
     assert_eq!((&conv["case"], &conv["compared"]), (&"tiny 98x2".into(), &"all".into()));
-    // both directions read x once and write u: 4·3·B·L·E bytes
+    // the two scan directions read x once and write u each: 4·3·B·L·E bytes
     assert_eq!(conv["bytes"], 12 * 2 * 98 * 384);
     for row in rows {
         assert!(["ms", "ms_min", "floor_ms", "floor_ratio"].iter().all(|key| row[key].as_f64().unwrap() > 0.0));
     }
-    // files for other implementations: inputs, results, and both kinds of gradients
+    // dumps for other implementations: inputs, results, and gradients of both
     assert_eq!(names(&dump), ["conv1d-tiny_98x2.safetensors", "scale-tiny_98x2.safetensors"]);
     let dumped = rowscan::run::weights_on_disk::read(&dump.join("conv1d-tiny_98x2.safetensors")).unwrap();
     let found: Vec<&str> = dumped.keys().map(String::as_str).collect();
@@ -95,7 +95,7 @@ fn compiled_pipelines_are_kept_and_a_broken_file_is_ignored() {
     };
     bench(&folder);
     if !folder.exists() {
-        return; // the backend does not hand them out
+        return; // the backend does not give out compiled pipelines
     }
     let kept = names(&folder);
     assert!(kept.iter().any(|name| name.starts_with("add.forward-")), "{kept:?}");
@@ -103,13 +103,13 @@ fn compiled_pipelines_are_kept_and_a_broken_file_is_ignored() {
     let before: Vec<_> = kept.iter().map(bytes).collect();
     let again = bench(&folder);
     assert!(!again.err.contains("compiling again"), "{}", again.err);
-    assert_eq!(kept.iter().map(bytes).collect::<Vec<_>>(), before, "what was found is not written again");
+    assert_eq!(kept.iter().map(bytes).collect::<Vec<_>>(), before, "a pipeline that was found is not written again");
     let broken = kept.iter().position(|name| name.starts_with("add.forward-")).unwrap();
     std::fs::write(folder.join(&kept[broken]), b"half of it").unwrap();
     let warned = bench(&folder);
     assert!(warned.err.contains("add.forward") && warned.err.contains("compiling again"), "{}", warned.err);
     assert_eq!(names(&folder), kept);
-    assert_ne!(bytes(&kept[broken]), b"half of it", "and written anew");
+    assert_ne!(bytes(&kept[broken]), b"half of it", "the broken file is written anew");
     let off = dir.path().join("off");
     run(program()
         .env("ROWSCAN_PIPELINE_CACHE", "off")
@@ -117,5 +117,5 @@ fn compiled_pipelines_are_kept_and_a_broken_file_is_ignored() {
         .args(["info", "--adapter-only"])
         .take())
     .ok();
-    assert!(!off.join("rowscan").exists()); // the driver has a cache of its own there
+    assert!(!off.join("rowscan").exists()); // `off` itself may exist: the driver has a cache there
 }

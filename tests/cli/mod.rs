@@ -31,7 +31,7 @@ pub const NANO: &[&str] = &[
     "--decoder-depth=1",
     "--decoder-heads=2",
 ];
-/// A run in which everything is random: a drawn mask ratio, DropPath, crops, order. An epoch has six steps.
+/// A run with all that is drawn at random: mask ratio, DropPath, crops, order of the images. An epoch has six steps.
 pub const RANDOM: &[&str] = &[
     "--data=synthetic:24",
     "--batch-size=4",
@@ -51,14 +51,14 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Asserts success.
+    /// Asserts exit code 0.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self
     }
 
-    /// Asserts failure with exit code `code` and one error line that contains all of `words`, and no panic.
+    /// Asserts exit code `code`, exactly one line that begins with "error: ", all of `words`, and no panic.
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Self {
         let text = &self.err;
@@ -71,7 +71,7 @@ impl Ran {
     }
 }
 
-/// The program, with the adapter that the tests use.
+/// The program `rowscan`. It inherits ROWSCAN_ADAPTER, so it uses the adapter of the tests.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowscan"));
     command.env_remove("ROWSCAN_LOG").stdin(Stdio::null());
@@ -91,20 +91,21 @@ pub fn pretrain(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// A line of a log: (step, loss, learning rate), the latter two as bits.
+/// A line of a log: step, and the bits of loss and learning rate.
 pub type LogBits = (u64, u64, u64);
 
-/// Every line of a log.
+/// Every line of the log in `dir`; none if there is no log yet.
 pub fn log(dir: &Path) -> Vec<LogBits> {
     let lines = rowscan::run::record::read_log(&dir.join("log.jsonl")).unwrap_or_default();
     lines.iter().map(|l| (l.step, l.loss.to_bits(), l.lr.to_bits())).collect()
 }
 
+/// Whether there is no adapter, so that the test has to be skipped.
 pub fn skip() -> bool {
     gpu().is_none()
 }
 
-/// Names in a folder, hidden ones included.
+/// The names in a folder, sorted, hidden ones included.
 pub fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -112,7 +113,7 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Copies a folder of files.
+/// Copies a folder that holds only files.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for name in names(from) {

@@ -1,4 +1,4 @@
-//! A machine without a GPU: planning works, and computing says what to install.
+//! A machine without a GPU: plans work, and whatever computes says which driver to install.
 
 use super::{Ran, pretrain, program, run};
 

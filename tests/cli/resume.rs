@@ -1,4 +1,4 @@
-//! Resumed runs: bit for bit the same as without a stop.
+//! `--resume`: a resumed run has the bits of a run without interruption.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,14 +23,14 @@ fn a_named_checkpoint_goes_on_with_the_same_bits() {
     let from = whole.path().join("checkpoint-13");
     run(pretrain(dir.path(), &[RANDOM, &[EPOCHS, "--resume", from.to_str().unwrap()]].concat())).ok();
     assert_eq!(log(dir.path()), expected[78..]);
-    // a run with no step left says so and changes nothing
+    // resumed after its last step, a run says so and changes nothing
     let ran = run(resume(dir.path())).ok();
     assert!(ran.out.contains("all 15 epochs were done before"), "{}", ran.out);
     assert_eq!(log(dir.path()), expected[78..]);
 }
 
-/// A run may switch `--checkpoint-blocks` on when it resumes: the bits are the same. It stays on until the command line
-/// says otherwise.
+/// `--checkpoint-blocks` may be switched on with `--resume`, as it changes no bit. It stays on until the command line
+/// switches it off.
 #[test]
 fn a_run_may_go_on_with_checkpointed_blocks() {
     if skip() {
@@ -69,7 +69,7 @@ fn signals_save_and_say_how_to_go_on() {
         assert!(text.contains("go on with: rowscan pretrain --output-dir") && text.contains("--resume"), "{text}");
         assert!(names(dir.path()).iter().all(|n| !n.starts_with('.')), "{:?}", names(dir.path()));
         assert!(log(dir.path()).len() < 90, "the run was over before the signal came");
-        // the options come from the checkpoint
+        // all options come from the checkpoint
         run(resume(dir.path())).ok();
         assert_eq!(log(dir.path()), WHOLE.1);
     }
@@ -89,7 +89,7 @@ fn a_checkpoint_belongs_to_its_run() {
     let fresh = run(pretrain(whole, &[RANDOM, &[EPOCHS]].concat()));
     fresh.fails(1, &["already holds", "--resume"]);
     assert_eq!(log(whole), WHOLE.1, "nothing may be touched");
-    // one run per folder
+    // a folder takes one run at a time
     let dir = tempfile::tempdir().unwrap();
     let mut first = start(dir.path(), &[]);
     wait_for(|| log(dir.path()).len() >= 7);
@@ -98,7 +98,7 @@ fn a_checkpoint_belongs_to_its_run() {
     first.wait().unwrap();
 }
 
-/// The loss scale is part of a checkpoint.
+/// The state of the loss scaler is part of a checkpoint.
 #[test]
 fn mixed_precision_goes_on_with_the_same_bits() {
     if skip() {
@@ -132,17 +132,17 @@ fn a_resumed_run_records_as_it_did() {
     let given = [("log-every", 2), ("save-every-steps", 3), ("keep", 1), ("threads", 2), ("grid-every", 4)];
     let args: Vec<String> = given.iter().map(|(option, value)| format!("--{option}={value}")).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    // without RANDOM's own --log-every and --grid-every, which would be given twice
+    // RANDOM without --log-every and --grid-every, which `args` gives
     let random: Vec<&str> = RANDOM.iter().copied().filter(|arg| !arg.contains("-every")).collect();
     let first = pretrain(dir.path(), &[&random[..], &["--epochs=1"], &args].concat());
     goes_on_recording(dir.path(), "pretrain", &given, first);
 
-    // the options act, and are not only written down: two checkpoints are kept
+    // the kept options also act: two checkpoints are left, because `keep` is 2 by now
     run(resume(dir.path()).arg("--epochs=4").take()).ok();
     let checkpoints: Vec<_> = names(dir.path()).into_iter().filter(|name| name.starts_with("checkpoint")).collect();
     assert_eq!(checkpoints, ["checkpoint-3", "checkpoint-4"]);
 
-    // a checkpoint of another folder brings that run's options; a broken file of options is named
+    // a checkpoint in another folder brings the options of its run; an error in their file is named
     let other = tempfile::tempdir().unwrap();
     let from = dir.path().join("checkpoint-4");
     let elsewhere = |out: &Path| {
@@ -154,7 +154,7 @@ fn a_resumed_run_records_as_it_did() {
     assert_eq!(options(other.path(), "pretrain")["keep"].as_integer(), Some(2));
     std::fs::write(dir.path().join("pretrain.toml"), "keep = \"two\"\nbatch-size = 7").unwrap();
     elsewhere(other.path()).fails(1, &["`keep`", "pretrain.toml", "\"two\"", "expected usize"]);
-    // a checkpoint that was copied alone, without the file of options: the defaults
+    // a checkpoint that was copied without the file of options: the defaults are used
     std::fs::remove_file(dir.path().join("pretrain.toml")).unwrap();
     elsewhere(other.path()).ok();
     assert_eq!(options(other.path(), "pretrain")["keep"].as_integer(), Some(0));

@@ -1,4 +1,4 @@
-//! `rowscan study`: cells, results, and continuing.
+//! `rowscan study`, which trains the cells of a table of the paper and writes the table.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ fn study(table: &str, dir: &Path, args: &[&str]) -> Ran {
     run(command)
 }
 
-/// Two cells of Table 6 on generated images, twice: the second time everything is done.
+/// Two cells of Table 6 on generated images. A second run finds them done.
 #[test]
 fn a_table_is_run_once_and_written() {
     if skip() {

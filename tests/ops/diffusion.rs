@@ -1,7 +1,7 @@
 use rowscan::cpu::diffusion as oracle;
 use rowscan::cpu::diffusion::Dims;
 use rowscan::gpu::Gpu;
-use rowscan::ops::diffusion::{Schedule, add_noise, denoise, diffusion, embed_time};
+use rowscan::ops::diffusion::{NoiseSchedule, add_noise, denoise, diffusion, embed_time};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
@@ -60,7 +60,7 @@ impl Case {
 #[test]
 fn diffusion_matches_cpu() {
     each_tier(|g| {
-        let (schedule, exact) = (Schedule::cosine(g, STEPS, 8).unwrap(), oracle::Schedule::cosine(STEPS));
+        let (schedule, exact) = (NoiseSchedule::cosine(g, STEPS, 8).unwrap(), oracle::Schedule::cosine(STEPS));
         for shape in cases() {
             let case = Case::new(shape);
             let Dims { rows, n, cols, vlb } = case.dim;
@@ -91,7 +91,7 @@ fn diffusion_matches_cpu() {
 #[test]
 fn nothing_overflows() {
     each_tier(|g| {
-        let schedule = Schedule::cosine(g, STEPS, 8).unwrap();
+        let schedule = NoiseSchedule::cosine(g, STEPS, 8).unwrap();
         let sizes = [-1e3f32, -30.0, -1.0, 0.0, 1.0, 30.0, 1e3];
         let mut pred = Vec::new();
         sizes.iter().for_each(|&e| sizes.iter().for_each(|&v| pred.extend([e, v])));
@@ -111,7 +111,7 @@ fn nothing_overflows() {
 #[test]
 fn times_are_waves() {
     each_tier(|g| {
-        let schedule = Schedule::cosine(g, STEPS, 256).unwrap();
+        let schedule = NoiseSchedule::cosine(g, STEPS, 256).unwrap();
         let t: Vec<u32> = (0..1000).chain([7, 999, 0]).collect();
         let on = Tensor::from_indices(g, &[1, t.len()], &t).unwrap();
         let got = values(g, |r| embed_time(r, &schedule, &on));
@@ -123,7 +123,7 @@ fn times_are_waves() {
 #[test]
 fn sampling_matches_cpu() {
     each_tier(|g| {
-        let schedule = Schedule::cosine(g, STEPS, 8).unwrap();
+        let schedule = NoiseSchedule::cosine(g, STEPS, 8).unwrap();
         let (count, n, cols) = (50, 5, 33);
         let steps = schedule.sampling(count, 1.0, 5.0).unwrap();
         let times: Vec<usize> = steps.iter().rev().map(|s| s.t as usize).collect();
@@ -155,7 +155,7 @@ fn sampling_matches_cpu() {
 #[test]
 fn diffusion_names_what_does_not_fit() {
     let Some(g) = gpu() else { return };
-    let schedule = Schedule::cosine(g, STEPS, 8).unwrap();
+    let schedule = NoiseSchedule::cosine(g, STEPS, 8).unwrap();
     let tensor = |shape: &[usize]| Tensor::input("given", shape);
     let (x0, eps, t) = (tensor(&[3, 5]), tensor(&[2, 3, 5]), tensor(&[2, 3]));
     let loss = |pred: &[usize], x0: &Tensor, t: &Tensor| {
@@ -165,6 +165,6 @@ fn diffusion_names_what_does_not_fit() {
     assert!(loss(&[2, 3, 7], &x0, &t).contains("diffusion: pred"));
     assert!(loss(&[2, 3, 10], &eps, &t).contains("diffusion: x0"));
     assert!(loss(&[2, 3, 10], &x0, &x0).contains("diffusion: t"));
-    assert!(Schedule::cosine(g, 1, 8).is_err() && Schedule::cosine(g, 10, 7).is_err());
+    assert!(NoiseSchedule::cosine(g, 1, 8).is_err() && NoiseSchedule::cosine(g, 10, 7).is_err());
     assert!(schedule.sampling(1, 1.0, 5.0).is_err() && schedule.sampling(1001, 1.0, 5.0).is_err());
 }

@@ -4,8 +4,8 @@ use rowscan::cpu::mlp as cpu;
 use rowscan::cpu::mlp::Dims;
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::ops::activation;
-use rowscan::ops::matmul::{Act, Added, Epilogue, Form, Gemm, MatmulOptions, Path, Variant, gemm, gemm_with, matmul};
-use rowscan::ops::mlp::{Layer, MlpOptions, mlp};
+use rowscan::ops::matmul::{Act, Added, Epilogue, Form, Gemm, MatmulOptions, Route, Variant, gemm, gemm_with, matmul};
+use rowscan::ops::mlp::{MlpLayer, MlpOptions, mlp};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
@@ -43,7 +43,7 @@ impl Case {
     fn run(&self, g: &Gpu, act: Act, precision: Precision) -> (Vec<f32>, Vec<Vec<f32>>) {
         run(g, &self.leaves(g), &self.dy, |r, v| {
             r.set_precision(precision);
-            let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
+            let (first, second) = (MlpLayer { w: &v[1], bias: Some(&v[2]) }, MlpLayer { w: &v[3], bias: Some(&v[4]) });
             let options = MlpOptions { act, residual: Some(&v[5]), hidden: stored(r, self.dim.h) };
             mlp(r, &v[0], first, second, options)
         })
@@ -155,7 +155,7 @@ fn mlp_keeps_nothing_without_a_tape() {
         let leaves = case.leaves(g);
         let forward = |mut r: Recorder| {
             let v = &leaves;
-            let (first, second) = (Layer { w: &v[1], bias: Some(&v[2]) }, Layer { w: &v[3], bias: Some(&v[4]) });
+            let (first, second) = (MlpLayer { w: &v[1], bias: Some(&v[2]) }, MlpLayer { w: &v[3], bias: Some(&v[4]) });
             let y =
                 mlp(&mut r, &v[0], first, second, MlpOptions { residual: Some(&v[5]), ..MlpOptions::act(Act::Gelu) })
                     .unwrap();
@@ -178,7 +178,7 @@ fn epilogues_of_every_variant() {
         let (bias, at) = (random.normal(n), (m * ldc).next_multiple_of(64));
         let before = random.normal(m * ldc);
         for precision in [Precision::F32, Precision::Mixed] {
-            for path in Path::candidates(g.caps(), precision) {
+            for path in Route::candidates(g.caps(), precision) {
                 let variant = Variant { path, splits, precision };
                 let read = |v: &[f32]| -> Vec<f64> {
                     let read =
@@ -223,7 +223,7 @@ fn misuse_names_the_argument() {
     let leaf = |shape: &[usize]| leaf(g, shape, &vec![0.0; shape.iter().product()]);
     let (x, w1, w2, bias) = (leaf(&[3, 4]), leaf(&[5, 4]), leaf(&[2, 5]), leaf(&[5]));
     let call = |x: &Var, w1: &Var, w2: &Var, b2: Option<&Var>, residual: Option<&Var>| {
-        let (first, second) = (Layer { w: w1, bias: Some(&bias) }, Layer { w: w2, bias: b2 });
+        let (first, second) = (MlpLayer { w: w1, bias: Some(&bias) }, MlpLayer { w: w2, bias: b2 });
         let options = MlpOptions { residual, ..MlpOptions::act(Act::Gelu) };
         mlp(&mut Recorder::new(g), x, first, second, options).map(|_| ()).map_err(|e| e.to_string())
     };

@@ -69,7 +69,7 @@ fn probes_tell_classes_apart() {
         command.args(["probe", &stripes(), "--crop-ratio=1", "--steps=60", "--checkpoint"]);
         command.arg(TAUGHT.path().join("checkpoint-6")).args(args).arg("--json").arg(&json);
         let ran = run(command).ok();
-        assert!(ran.out.contains("linear probe") && ran.out.contains("20 nearest neighbours"), "{}", ran.out);
+        assert!(ran.out.contains("linear probe") && ran.out.contains("20 nearest neighbors"), "{}", ran.out);
         serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap()
     };
     let (taught, initial) = (probe("taught", &[]), probe("initial", &["--random-init"]));

@@ -54,9 +54,9 @@ fn finetune(dir: &Path, args: &[&str]) -> Command {
 static STRIPES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random::new(11);
-    for (half, count) in [("train", 48), ("test", 16)] {
+    for (split, count) in [("train", 48), ("test", 16)] {
         for (class, color) in [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]].into_iter().enumerate() {
-            let folder = dir.path().join(half).join(format!("color-{class}"));
+            let folder = dir.path().join(split).join(format!("color-{class}"));
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..count {
                 let (noise, phase) = (random.below(16 * 16 * 3, 60), random.below(2, 6));

@@ -36,13 +36,13 @@ fn what_cannot_be_learned_is_named() {
     for class in ["cat", &names[3], &names[1]] {
         std::fs::create_dir_all(folders.join("test").join(class)).unwrap();
         std::fs::create_dir_all(folders.join("train").join(class)).unwrap();
-        for half in ["test", "train"] {
-            image::RgbImage::new(9, 9).save(folders.join(half).join(class).join("1.png")).unwrap();
+        for split in ["test", "train"] {
+            image::RgbImage::new(9, 9).save(folders.join(split).join(class).join("1.png")).unwrap();
         }
     }
     let data = format!("--data={}", folders.display());
     eval(&data, &taught).fails(1, &["cat", "not among the 4 expected"]);
-    ["test", "train"].iter().for_each(|half| std::fs::remove_dir_all(folders.join(half).join("cat")).unwrap());
+    ["test", "train"].iter().for_each(|split| std::fs::remove_dir_all(folders.join(split).join("cat")).unwrap());
     assert!(eval(&data, &taught).ok().out.contains("2 images, 4 classes"));
     // an infinite weight makes the loss infinite
     let spoiled = at("spoiled");

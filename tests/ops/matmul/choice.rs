@@ -2,7 +2,7 @@
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu, Precision, Tiers};
-use rowscan::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with, pick};
+use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_with, pick};
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
@@ -29,7 +29,7 @@ fn every_path_makes_the_same_bits() {
                 at_once(&g, |r| gemm_with(r, Variant { path, splits, precision }, &p, &a, &b, Added::default(), &c));
                 c.to_vec(&g)
             };
-            let paths = Path::candidates(g.caps(), precision);
+            let paths = Route::candidates(g.caps(), precision);
             let coop = g.caps().tiers.coop && precision != Precision::F32;
             let widest = g.caps().workgroup_memory >= 16 * 16 * (32 + 32 + 2);
             let expected = match precision {
@@ -90,7 +90,7 @@ fn pick_fills_a_gpu_and_spares_a_cpu_the_barriers() {
         let p = Gemm::dense(Form::Tn, 1, m, n, k);
         let picked = pick(&gpu, Precision::F32, &p);
         let workgroups = m.div_ceil(64) * n.div_ceil(64) * picked.splits;
-        assert!(workgroups >= 256 && picked.path == Path::Tiled(64, 64), "{p:?}: {workgroups}");
+        assert!(workgroups >= 256 && picked.path == Route::Tiled(64, 64), "{p:?}: {workgroups}");
         assert_eq!(pick(&cpu, Precision::F32, &p), DIRECT);
     }
     assert_eq!(pick(&gpu, Precision::F32, &Gemm::dense(Form::Nt, 1, 12_544, 384, 192)), TILED);
@@ -102,20 +102,20 @@ fn pick_takes_cooperative_matrices_for_what_they_can_hold() {
     let gpu = Caps { tiers, fragment: 16, subgroup_sizes: (32, 32), ..Caps::portable() };
     let (large, small) = (Gemm::dense(Form::Nt, 1, 25_088, 768, 384), Gemm::dense(Form::Tn, 1, 192, 44, 25_088));
     let path = |caps: &Caps, precision, p: &Gemm| pick(caps, precision, p).path;
-    assert_eq!(path(&gpu, Precision::F32, &large), Path::Tiled(64, 64));
-    assert_eq!(path(&gpu, Precision::Mixed, &large), Path::Coop(128));
-    assert_eq!(path(&gpu, Precision::High, &large), Path::Coop(64));
-    assert_eq!(path(&gpu, Precision::Mixed, &small), Path::Coop(64));
+    assert_eq!(path(&gpu, Precision::F32, &large), Route::Tiled(64, 64));
+    assert_eq!(path(&gpu, Precision::Mixed, &large), Route::Coop(128));
+    assert_eq!(path(&gpu, Precision::High, &large), Route::Coop(64));
+    assert_eq!(path(&gpu, Precision::Mixed, &small), Route::Coop(64));
     assert!(pick(&gpu, Precision::Mixed, &small).splits > 64, "a long sum is split");
     for caps in [Caps::portable(), Caps { software: true, ..gpu.clone() }] {
         for precision in [Precision::Mixed, Precision::High] {
-            assert!(!matches!(path(&caps, precision, &large), Path::Coop(_)), "{caps}");
+            assert!(!matches!(path(&caps, precision, &large), Route::Coop(_)), "{caps}");
         }
     }
     // a variant that the adapter lacks is an error; no other takes its place
     let g = Gpu::dry(Caps::portable());
     let operand = Tensor::input("operand", &[64 * 64]);
-    let variant = Variant { path: Path::Coop(64), splits: 1, precision: Precision::Mixed };
+    let variant = Variant { path: Route::Coop(64), splits: 1, precision: Precision::Mixed };
     let p = Gemm::dense(Form::Nt, 1, 64, 64, 64);
     let c = Tensor::input("c", &[64 * 64]);
     let launched = gemm_with(&mut Recorder::new(&g), variant, &p, &operand, &operand, Added::default(), &c);

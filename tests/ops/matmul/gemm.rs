@@ -2,7 +2,7 @@
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Precision};
-use rowscan::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with, pick};
+use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_with, pick};
 use rowscan::tensor::Tensor;
 
 use super::{DIRECT, TILED, check, coop, f32, size};
@@ -13,9 +13,9 @@ fn gemm_matches_cpu_in_every_form_and_variant() {
     let shapes = [(1, 1, 1), (7, 5, 3), (64, 64, 16), (67, 129, 37), (128, 72, 100), (1, 192, 20), (65, 1, 68)];
     each_tier(|g| {
         let mixed = |path, splits| Variant { precision: Precision::Mixed, ..f32(path, splits) };
-        let mut variants = vec![DIRECT, TILED, f32(Path::Tiled(64, 64), 3), f32(Path::Tiled(128, 64), 1)];
-        variants.extend([f32(Path::Tiled(64, 128), 2), f32(Path::Tiled(128, 128), 1)]);
-        variants.extend([mixed(Path::Direct, 1), mixed(Path::Tiled(64, 64), 2)]);
+        let mut variants = vec![DIRECT, TILED, f32(Route::Tiled(64, 64), 3), f32(Route::Tiled(128, 64), 1)];
+        variants.extend([f32(Route::Tiled(64, 128), 2), f32(Route::Tiled(128, 128), 1)]);
+        variants.extend([mixed(Route::Direct, 1), mixed(Route::Tiled(64, 64), 2)]);
         variants.extend(coop(g));
         variants.retain(|variant| variant.check(g.caps()).is_ok());
         for form in [Form::Nt, Form::Nn, Form::Tn] {
@@ -38,7 +38,7 @@ fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
     let values: Vec<f32> = signed.chain([0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).collect();
     let want: Vec<f32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
     each_tier(|g| {
-        for path in [Path::Direct, Path::Tiled(64, 64)] {
+        for path in [Route::Direct, Route::Tiled(64, 64)] {
             let variant = Variant { path, splits: 1, precision: Precision::Mixed };
             let attempt = || -> Result<Vec<f32>> {
                 let (a, b) = (Tensor::from_slice(g, &[values.len()], &values)?, Tensor::from_slice(g, &[1], &[1.0])?);
@@ -72,8 +72,8 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
             p.a_stride = size(&p, false).0 * p.lda + round(d[8] % 9);
             p.b_stride = size(&p, true).0 * p.ldb + round(d[9] % 9);
             p.c_stride = p.m * p.ldc + d[10] % 7;
-            let mut variants = vec![DIRECT, TILED, f32(Path::Tiled(128, 64), 1), f32(Path::Tiled(64, 128), 1)];
-            variants.push(f32(Path::Tiled(128, 128), 1));
+            let mut variants = vec![DIRECT, TILED, f32(Route::Tiled(128, 64), 1), f32(Route::Tiled(64, 128), 1)];
+            variants.push(f32(Route::Tiled(128, 128), 1));
             variants.extend(coop(g));
             variants.retain(|variant| variant.check(g.caps()).is_ok());
             let variant = variants[d[11] % variants.len()];
@@ -106,7 +106,7 @@ fn split_sums_repeat_bit_for_bit() {
         let product = || -> Result<Vec<f32>> {
             let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
             let c = Tensor::scratch("c", &[p.m, p.n]);
-            at_once(g, |r| gemm_with(r, f32(Path::Tiled(64, 64), 7), &p, &a, &b, Added::default(), &c));
+            at_once(g, |r| gemm_with(r, f32(Route::Tiled(64, 64), 7), &p, &a, &b, Added::default(), &c));
             c.to_vec(g)
         };
         assert_eq!(product().unwrap(), product().unwrap());

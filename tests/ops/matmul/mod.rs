@@ -6,7 +6,7 @@ mod layer;
 
 use rowscan::cpu::matmul as cpu;
 use rowscan::gpu::{Gpu, Precision};
-use rowscan::ops::matmul::{Added, Form, Gemm, Path, Variant, gemm_with};
+use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_with};
 use rowscan::tensor::Tensor;
 
 use crate::common::{Random, Tol, at_once, close, wide};
@@ -18,10 +18,10 @@ fn tol(k: usize) -> Tol {
     Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) }
 }
 
-const DIRECT: Variant = f32(Path::Direct, 1);
-const TILED: Variant = f32(Path::Tiled(64, 64), 1);
+const DIRECT: Variant = f32(Route::Direct, 1);
+const TILED: Variant = f32(Route::Tiled(64, 64), 1);
 
-const fn f32(path: Path, splits: usize) -> Variant {
+const fn f32(path: Route, splits: usize) -> Variant {
     Variant { path, splits, precision: Precision::F32 }
 }
 
@@ -31,8 +31,8 @@ const fn f32(path: Path, splits: usize) -> Variant {
 fn tol_of(variant: Variant, k: usize) -> Tol {
     let Tol { rel, abs } = tol(k);
     match (variant.path, variant.precision) {
-        (Path::Coop(_), Precision::High) => Tol { rel: 1e-6, abs: 4.0 * abs + 2.4e-6 * (k as f64).sqrt() },
-        (Path::Coop(_), _) => Tol { rel: 4.0 * rel, abs: 4.0 * abs },
+        (Route::Coop(_), Precision::High) => Tol { rel: 1e-6, abs: 4.0 * abs + 2.4e-6 * (k as f64).sqrt() },
+        (Route::Coop(_), _) => Tol { rel: 4.0 * rel, abs: 4.0 * abs },
         _ => Tol { rel, abs },
     }
 }
@@ -45,7 +45,7 @@ fn rounded(variant: Variant, value: f32) -> f64 {
 
 /// Variants on cooperative matrices, if the adapter has them.
 fn coop(g: &Gpu) -> Vec<Variant> {
-    let coop = |side, splits, precision| Variant { path: Path::Coop(side), splits, precision };
+    let coop = |side, splits, precision| Variant { path: Route::Coop(side), splits, precision };
     let (mixed, high) = (Precision::Mixed, Precision::High);
     let all = [coop(64, 1, mixed), coop(64, 3, mixed), coop(128, 1, mixed), coop(64, 1, high), coop(64, 2, high)];
     if g.caps().tiers.coop { all.into() } else { Vec::new() }
