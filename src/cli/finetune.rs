@@ -1,6 +1,5 @@
 //! `rowscan finetune`: its options, and what it does with them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,9 +12,9 @@ use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::models::Config;
 use crate::run::checkpoint;
-use crate::run::finetune::{Finetuning, prepare};
+use crate::run::finetune::Finetuning;
 use crate::run::outputs::TestArgs;
-use crate::run::{Outputs, RecordSettings, Run, open_data};
+use crate::run::{Outputs, RecordSettings, open_data};
 use crate::train::finetune::recipes::{FinetuneRecipe, RECIPES, recipe};
 use crate::train::finetune::settings::{FinetuneArgs, FinetuneSettings};
 use crate::train::finetune::step::Finetuner;
@@ -90,10 +89,6 @@ impl Training for Finetuning {
         Ok((model_under(config, &models)?, overlay(settings, &training)))
     }
 
-    fn check(_: &Config, settings: &FinetuneSettings) -> Result<()> {
-        settings.check()
-    }
-
     fn describe(caps: Caps, config: &Config, settings: &FinetuneSettings) -> Result<()> {
         let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
         let tuner = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0);
@@ -108,13 +103,6 @@ impl Training for Finetuning {
     fn resolved(config: &Config, settings: &FinetuneSettings, outputs: &Outputs) -> FinetuneOptions {
         let (output, tests) = (outputs.into(), (&outputs.record).into());
         FinetuneOptions { recipe: None, output, tests, model: config.into(), training: settings.into() }
-    }
-
-    fn start<'a>(
-        g: &'a Gpu, config: &Config, settings: &FinetuneSettings, outputs: &'a Outputs, resume: Option<&Path>,
-        data: Arc<Dataset>,
-    ) -> Result<Run<'a, Self>> {
-        prepare(g, config, settings, outputs, resume, data)
     }
 }
 

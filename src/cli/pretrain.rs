@@ -1,6 +1,5 @@
 //! `rowscan pretrain`: its options, and what it does with them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +12,8 @@ use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 use crate::models::{Config, Method};
 use crate::run::outputs::PictureArgs;
-use crate::run::pretrain::{Pretraining, prepare};
-use crate::run::{Outputs, RecordSettings, Run};
+use crate::run::pretrain::Pretraining;
+use crate::run::{Outputs, RecordSettings};
 use crate::train::options::{Layer, uppermost};
 use crate::train::pretrain::settings::{PretrainArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
@@ -69,10 +68,6 @@ impl Training for Pretraining {
         Ok((model_under(config, &models)?, settings.under(&training, method(&training))))
     }
 
-    fn check(config: &Config, settings: &PretrainSettings) -> Result<()> {
-        settings.check(config)
-    }
-
     fn describe(caps: Caps, config: &Config, settings: &PretrainSettings) -> Result<()> {
         let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
         let longest = *settings.masker(config)?.all_visible_lengths().end();
@@ -88,13 +83,6 @@ impl Training for Pretraining {
     fn resolved(config: &Config, settings: &PretrainSettings, outputs: &Outputs) -> PretrainOptions {
         let (output, pictures) = (outputs.into(), (&outputs.record).into());
         PretrainOptions { output, pictures, model: config.into(), training: settings.into() }
-    }
-
-    fn start<'a>(
-        g: &'a Gpu, config: &Config, settings: &PretrainSettings, outputs: &'a Outputs, resume: Option<&Path>,
-        data: Arc<Dataset>,
-    ) -> Result<Run<'a, Self>> {
-        prepare(g, config, settings, outputs, resume, data)
     }
 }
 

@@ -11,7 +11,7 @@ use super::watch::Watch;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterChoice, Caps, Gpu};
+use crate::gpu::{AdapterChoice, Caps};
 use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::output_dir::OutputDir;
@@ -78,19 +78,10 @@ pub trait Training: Task {
     /// Model and settings of a run that goes on: those of its checkpoint under the layers.
     fn resumed(config: Config, settings: Self::Settings, layers: &[&Self::Options])
     -> Result<(Config, Self::Settings)>;
-    /// Refuses settings that cannot work.
-    fn check(config: &Config, settings: &Self::Settings) -> Result<()>;
     /// Prints parameters, plan and launches; works without an adapter.
     fn describe(caps: Caps, config: &Config, settings: &Self::Settings) -> Result<()>;
     /// Every option of a run: as a layer over anything it gives this run again.
     fn resolved(config: &Config, settings: &Self::Settings, outputs: &Outputs) -> Self::Options;
-    /// The run on `data`, ready to go.
-    fn start<'a>(
-        g: &'a Gpu, config: &Config, settings: &Self::Settings, outputs: &'a Outputs, resume: Option<&Path>,
-        data: Arc<Dataset>,
-    ) -> Result<Run<'a, Self>>
-    where
-        Self: Sized;
 }
 
 pub fn needed(what: &str) -> Error {
@@ -176,7 +167,7 @@ fn train<T: Training>(
         warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
     }
     let stop = stop_flag()?;
-    let mut run = T::start(&g, config, settings, outputs, resume, data)?;
+    let mut run = Run::<T>::new(&g, config, settings, outputs, resume, data)?;
     let dir = outputs.dir.display();
     let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
     match run.train(&stop, &mut Watch::new()) {

@@ -15,8 +15,8 @@ use crate::infer::scores::{Scores, Tally};
 use crate::models::Config;
 use crate::models::adapt;
 use crate::nn::Params;
+use crate::run::RecordSettings;
 use crate::run::weights_on_disk::read;
-use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
 use crate::train::finetune::mixup::Mixup;
 use crate::train::finetune::settings::FinetuneSettings;
@@ -55,50 +55,7 @@ struct Tests {
     average: Option<InferenceProgram>,
 }
 
-/// Prepares a fine-tuning run on `data`, from [`open_data`](crate::run::open_data). It is tested every `eval_every`
-/// epochs of `outputs.record`, and after the last one.
-///
-/// # Errors
-/// Wrong settings, data that cannot be read or has other classes, a model that does not fit, a checkpoint of another
-/// model or run.
-pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &FinetuneSettings, outputs: &'a Outputs, resume: Option<&Path>,
-    data: Arc<Dataset>,
-) -> Result<Run<'a, Finetuning>> {
-    settings.check()?;
-    test_transform(settings, config).check()?;
-    Run::prepare(g, config, settings, outputs, resume, data, |data| {
-        let classes = data.require_classes(config.classes)?.to_vec();
-        let mut task =
-            Finetuning::new(g, config, settings, classes, (outputs.record.eval_every, outputs.record.threads))?;
-        if resume.is_none() {
-            task.start()?;
-        }
-        Ok(task)
-    })
-}
-
 impl Finetuning {
-    fn new(
-        g: &Gpu, config: &Config, settings: &FinetuneSettings, classes: Vec<String>,
-        (test_every, threads): (u64, usize),
-    ) -> Result<Self> {
-        let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
-        let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
-        expect_fit(g.caps(), batch, hyper, plan)?;
-        Ok(Self {
-            tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
-            mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)?,
-            g: g.clone(),
-            config: config.clone(),
-            settings: settings.clone(),
-            classes,
-            threads,
-            test_every,
-            tests: None,
-        })
-    }
-
     /// Loads the weights of the pretrained checkpoint, if the settings name one, adapted to this model.
     fn start(&mut self) -> Result<()> {
         let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
@@ -163,6 +120,37 @@ pub fn evaluate(
 impl Task for Finetuning {
     const COMMAND: &'static str = "finetune";
     type Settings = FinetuneSettings;
+
+    fn check(config: &Config, settings: &FinetuneSettings) -> Result<()> {
+        settings.check()?;
+        Ok(test_transform(settings, config).check()?)
+    }
+
+    /// It is tested every `eval_every` epochs of `record`, and after the last one.
+    fn new(
+        g: &Gpu, config: &Config, settings: &FinetuneSettings, record: &RecordSettings, data: &Arc<Dataset>,
+        resumed: bool,
+    ) -> Result<Self> {
+        let classes = data.require_classes(config.classes)?.to_vec();
+        let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
+        let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
+        expect_fit(g.caps(), batch, hyper, plan)?;
+        let mut task = Self {
+            tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
+            mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)?,
+            g: g.clone(),
+            config: config.clone(),
+            settings: settings.clone(),
+            classes,
+            threads: record.threads,
+            test_every: record.eval_every,
+            tests: None,
+        };
+        if !resumed {
+            task.start()?;
+        }
+        Ok(task)
+    }
 
     fn config(&self) -> &Config {
         &self.config

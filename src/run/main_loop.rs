@@ -81,15 +81,16 @@ struct Pending {
 
 impl<'a, T: Task> Run<'a, T> {
     /// Checks everything for a new run, or for one that resumes from the checkpoint `resume`. `data` is the set that
-    /// the settings name, opened by [`open_data`]. `build` makes the task with its initial weights. The output folder
-    /// is touched last, so that a run which cannot start leaves nothing.
+    /// the settings name, opened by [`open_data`]. The output folder is touched last, so that a run which cannot start
+    /// leaves nothing.
     ///
     /// # Errors
-    /// Data that cannot be read, a model that does not fit, a checkpoint of another run.
-    pub fn prepare(
+    /// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
+    pub fn new(
         g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs, resume: Option<&Path>,
-        data: Arc<Dataset>, build: impl FnOnce(&Arc<Dataset>) -> Result<T>,
+        data: Arc<Dataset>,
     ) -> Result<Self> {
+        T::check(config, settings)?;
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
         let fresh = State::new(data.len(), settings.clone());
@@ -97,7 +98,7 @@ impl<'a, T: Task> Run<'a, T> {
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());
         resume.map(|folder| expect_same_run(folder, config, &fresh, per_epoch)).transpose()?;
-        let mut task = build(&data)?;
+        let mut task = T::new(g, config, settings, &outputs.record, &data, resume.is_some())?;
         let at = match resume {
             Some(folder) => {
                 State { settings: settings.clone(), ..checkpoint::load(g, folder, task.params(), &task.companions())? }

@@ -11,8 +11,8 @@ use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
 use crate::models::Config;
 use crate::nn::Params;
+use crate::run::RecordSettings;
 use crate::run::record::grid::{Panel, PictureGrid};
-use crate::run::{Outputs, Run};
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::pretrain::mask::{Masker, PatchMask};
@@ -31,38 +31,7 @@ pub struct Pretraining {
     pictures: Option<(Reconstructor, Vec<u8>, PatchMask)>,
 }
 
-/// Prepares a pretraining run on `data`, from [`open_data`](crate::run::open_data). It draws a grid of pictures every
-/// `grid_every` epochs of `outputs.record`.
-///
-/// # Errors
-/// Wrong settings, data that cannot be read, a model that does not fit, a checkpoint of another run.
-pub fn prepare<'a>(
-    g: &'a Gpu, config: &Config, settings: &PretrainSettings, outputs: &'a Outputs, resume: Option<&Path>,
-    data: Arc<Dataset>,
-) -> Result<Run<'a, Pretraining>> {
-    settings.check(config)?;
-    Run::prepare(g, config, settings, outputs, resume, data, |_| {
-        Pretraining::new(g, config, settings, outputs.record.grid_every)
-    })
-}
-
 impl Pretraining {
-    fn new(g: &Gpu, config: &Config, settings: &PretrainSettings, grid_every: u64) -> Result<Self> {
-        let (batch, hyper, masker) = (settings.run.batch_size, settings.run.hyper()?, settings.masker(config)?);
-        let longest = *masker.all_visible_lengths().end();
-        expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
-        Ok(Self {
-            trainer: Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?,
-            g: g.clone(),
-            config: config.clone(),
-            settings: settings.clone(),
-            grid_every,
-            masker,
-            longest,
-            pictures: None,
-        })
-    }
-
     /// Up to eight images that every picture grid shows, from the test split if there is one. `None` for contrastive
     /// pretraining, which reconstructs nothing.
     fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, PatchMask)>> {
@@ -90,6 +59,30 @@ impl TaskSettings for PretrainSettings {
 impl Task for Pretraining {
     const COMMAND: &'static str = "pretrain";
     type Settings = PretrainSettings;
+
+    fn check(config: &Config, settings: &PretrainSettings) -> Result<()> {
+        settings.check(config)
+    }
+
+    /// It draws a grid of pictures every `grid_every` epochs of `record`.
+    fn new(
+        g: &Gpu, config: &Config, settings: &PretrainSettings, record: &RecordSettings, _data: &Arc<Dataset>,
+        _resumed: bool,
+    ) -> Result<Self> {
+        let (batch, hyper, masker) = (settings.run.batch_size, settings.run.hyper()?, settings.masker(config)?);
+        let longest = *masker.all_visible_lengths().end();
+        expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
+        Ok(Self {
+            trainer: Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?,
+            g: g.clone(),
+            config: config.clone(),
+            settings: settings.clone(),
+            grid_every: record.grid_every,
+            masker,
+            longest,
+            pictures: None,
+        })
+    }
 
     fn config(&self) -> &Config {
         &self.config

@@ -7,8 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::checkpoint::Companions;
+use super::outputs::RecordSettings;
 use crate::data::{Dataset, ImageBatch, LoaderOptions};
 use crate::error::Result;
+use crate::gpu::Gpu;
 use crate::infer::scores::Scores;
 use crate::models::Config;
 use crate::nn::Params;
@@ -33,6 +35,18 @@ pub trait Task {
     /// Its settings.
     type Settings: TaskSettings;
 
+    /// Refuses settings that cannot work, before anything is opened.
+    fn check(config: &Config, settings: &Self::Settings) -> Result<()>;
+    /// The task for a run on `data`, with its initial weights, unless `resumed` says that a checkpoint will bring them.
+    ///
+    /// # Errors
+    /// Data with other classes, a model that does not fit, weights to start from that cannot be read.
+    fn new(
+        g: &Gpu, config: &Config, settings: &Self::Settings, record: &RecordSettings, data: &Arc<Dataset>,
+        resumed: bool,
+    ) -> Result<Self>
+    where
+        Self: Sized;
     /// The model.
     fn config(&self) -> &Config;
     /// Its weights.

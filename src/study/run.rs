@@ -16,11 +16,12 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
 use crate::nn::stable_hash;
+use crate::run::finetune::Finetuning;
 use crate::run::outputs::RecordArgs;
+use crate::run::pretrain::Pretraining;
 use crate::run::record::read_tests;
 use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
 use crate::run::{Silent, checkpoint};
-use crate::run::{finetune, pretrain};
 use crate::train::finetune::recipes;
 use crate::train::finetune::settings as tuning;
 use crate::train::options::{overlay, read_table, to_toml};
@@ -123,7 +124,7 @@ impl Study {
                 let outputs = self.outputs(&name, settings::PretrainArgs::from(settings), settings.run.epochs)?;
                 let data = self.limited(settings.run.max_images)?;
                 let start =
-                    |resume: Option<&Path>| pretrain::prepare(g, &plan.config, settings, &outputs, resume, data);
+                    |resume: Option<&Path>| Run::<Pretraining>::new(g, &plan.config, settings, &outputs, resume, data);
                 match self.finish(&outputs, settings.run.epochs, stop, start)? {
                     None => return Ok(None),
                     folder => folder,
@@ -136,7 +137,7 @@ impl Study {
         let epochs = settings.run.epochs;
         let outputs = self.outputs(&name, tuning::FinetuneArgs::from(&settings), epochs)?;
         let data = self.limited(settings.run.max_images)?;
-        let start = |resume: Option<&Path>| finetune::prepare(g, &config, &settings, &outputs, resume, data);
+        let start = |resume: Option<&Path>| Run::<Finetuning>::new(g, &config, &settings, &outputs, resume, data);
         if self.finish(&outputs, epochs, stop, start)?.is_none() {
             return Ok(None);
         }
