@@ -14,7 +14,7 @@ use rowscan::nn::Params;
 use rowscan::run::Silent;
 use rowscan::run::pretrain;
 use rowscan::run::weights_on_disk::read;
-use rowscan::run::{Ended, Outputs, RecordSettings, open_data};
+use rowscan::run::{Ended, Outputs, RecordSettings, Run, open_data};
 use rowscan::tape::Var;
 use rowscan::tensor::Tensor;
 use rowscan::train::pretrain::mask::{MaskRatio, Masker, PatchMask};
@@ -161,7 +161,7 @@ fn outputs(dir: &Path) -> Outputs {
 fn train(g: &Gpu, dir: &Path, config: &Config, settings: &PretrainSettings, resume: Option<&Path>) {
     let outputs = outputs(dir);
     let data = open_data(&settings.run).unwrap();
-    let mut run = pretrain::prepare(g, config, settings, &outputs, resume, data).unwrap();
+    let mut run = Run::<pretrain::Pretraining>::new(g, config, settings, &outputs, resume, data).unwrap();
     assert!(matches!(run.train(&AtomicBool::new(false), &mut Silent), Ok(Ended::Finished(Some(_)))));
 }
 
@@ -198,7 +198,7 @@ fn every_method_goes_on_with_the_same_bits() {
         let outputs = outputs(again.path());
         let from = whole.path().join("checkpoint-1");
         let data = open_data(&other.run).unwrap();
-        let refused = pretrain::prepare(g, &config, &other, &outputs, Some(&from), data);
+        let refused = Run::<pretrain::Pretraining>::new(g, &config, &other, &outputs, Some(&from), data);
         let Err(error) = refused else { panic!("{method}: another temperature was taken") };
         assert!(error.to_string().contains("temperature was 0.2, now 0.1"), "{error}");
     }
