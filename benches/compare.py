@@ -1,9 +1,10 @@
-"""Join our figures and those of the CUDA references into one Markdown table: ours, theirs, the floor, and the ratios.
+"""Join our times and those of the CUDA references into one Markdown table: ours, theirs, the floor, and the ratios.
 
     python compare.py ours.json [more of ours.json ...] ops.json step.json > table.md
 
-Ours are from `rowscan bench --json`, the others from benches/cuda. Every case that both have is a line, also
-where we lose; ratio = our time / theirs, below 1 is ours ahead. A product of another precision is its own line.
+Ours are from `rowscan bench --json`, the others from benches/cuda. Every pair of our case and a reference is a line,
+also where we are slower. The ratio is our time / theirs: below 1 ours is faster. Each precision of a reference has its
+own line.
 """
 
 import json
@@ -44,7 +45,7 @@ def ratio(value):
 
 
 def lines(ours, theirs):
-    """one per pair of ours and a reference; where either is missing or failed, it says why"""
+    """One line per pair of our case and a reference. A note says why one of the two is missing or failed."""
     references = {}
     for report in theirs:
         for row in report["rows"]:
@@ -122,7 +123,7 @@ def table(ours, theirs):
 
 
 def split(reports):
-    """ours in one report, which has to be from one adapter and commit, and the others"""
+    """Joins our reports, which must be of one adapter, driver, commit and precision. Returns ours and the others."""
     mine = [r for r in reports if r["implementation"] == "rowscan"]
     if not mine:
         raise ValueError("no file is from `rowscan bench --json`")

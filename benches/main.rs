@@ -1,4 +1,4 @@
-//! The cases of `src/bench` under criterion. How to run and read it: README.md.
+//! The cases of src/bench under criterion. benches/README.md says how to run it and read the results.
 
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn flag(name: &str) -> bool {
     std::env::var(name).is_ok_and(|v| v == "1")
 }
 
-/// Few and short samples on a CPU.
+/// The criterion settings and their number of samples: fewer and shorter ones on a CPU.
 fn criterion(software: bool) -> (Criterion, usize) {
     let (samples, warm_up, measure) = if software { (10, 50, 200) } else { (20, 300, 1000) };
     let criterion = Criterion::default()
@@ -46,7 +46,7 @@ fn main() -> std::process::ExitCode {
         let small_checked = OnceCell::new();
         for case in &timed {
             let checked = OnceCell::new();
-            // runs only if the command line selects the case
+            // criterion calls this only for a case that the command line selects
             let check = || {
                 let roof = roof.get_or_init(|| Roof::measure(&g, clock).inspect(|roof| eprintln!("{roof}")));
                 roof.as_ref().map_err(Clone::clone)?;
@@ -60,7 +60,7 @@ fn main() -> std::process::ExitCode {
         }
     }
     criterion.final_summary();
-    let Some(Ok(roof)) = roof.into_inner() else { return std::process::ExitCode::SUCCESS }; // nothing was selected
+    let Some(Ok(roof)) = roof.into_inner() else { return std::process::ExitCode::SUCCESS }; // no case was selected
     let report = BenchReport { caps: g.caps().clone(), roof, clock, precision, rows };
     println!("\n{report}");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
@@ -68,8 +68,8 @@ fn main() -> std::process::ExitCode {
     if report.passed() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
-/// Criterion's samples of one direction; nothing if it was not selected.
-#[expect(clippy::too_many_arguments, reason = "the run, and the case")]
+/// Times one direction of a case under criterion. `None` if it is not selected.
+#[expect(clippy::too_many_arguments, reason = "four describe the run, four the case")]
 fn time(
     criterion: &mut Criterion, samples: usize, g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work,
     check: impl Fn() -> Result<String>,
@@ -79,7 +79,7 @@ fn time(
     group.bench_function(BenchmarkId::new(direction.to_string(), &case.name), |b| {
         let ready = built.get_or_init(|| Ok((check()?, rotated(g, case, direction, floor)?)));
         b.iter_custom(|iters| {
-            let Ok((_, copies)) = ready else { return Duration::from_nanos(iters) }; // the row says why
+            let Ok((_, copies)) = ready else { return Duration::from_nanos(iters) }; // `outcome` below says why
             let programs: Vec<_> = copies.iter().filter_map(|copy| copy.program(direction)).collect();
             let time = clock.elapsed(g, &programs, iters).unwrap_or_else(|e| panic!("{case:?}: {e}"));
             taken.borrow_mut().push(time.as_secs_f64() / iters as f64);
@@ -90,7 +90,7 @@ fn time(
     let (checked, outcome) = match built.into_inner()? {
         Ok((checked, _)) => {
             let all = taken.into_inner();
-            let last = all[all.len().saturating_sub(samples)..].to_vec(); // those before warmed the device up
+            let last = all[all.len().saturating_sub(samples)..].to_vec(); // the ones before were for warm-up
             (checked, Outcome::Timed(Seconds::of(last)))
         }
         Err(e) => (String::new(), Outcome::of(&e)),

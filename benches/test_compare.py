@@ -1,4 +1,4 @@
-"""Tests of compare.py on made-up figures: nothing here was measured.
+"""Tests of compare.py on made-up times: nothing here was measured.
 
     python test_compare.py
 """

@@ -11,14 +11,14 @@ fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     println!("{}", g.caps());
 
-    // nothing runs while it is recorded
+    // operators only record launches; `run` runs them
     let x = Tensor::from_slice(&g, &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
     let mut r = Recording::new(&g);
     let y = x.plus(&mut r, &x)?;
     r.run()?;
     println!("x + x = {:?}", y.to_vec(&g)?); // [2, 4, 6, 8, 10, 12]
 
-    // a program: planned, allocated and bound once, then replayed on new values
+    // a program plans, allocates and binds once, and is then replayed on new values
     let sum = x.plus(&mut r, &y)?;
     let program = Program::new(r)?;
     for start in [0.0f32, 10.0] {

@@ -1,4 +1,4 @@
-//! The selective scan alone, both directions in one dispatch, against the plain loop of the oracle.
+//! Mamba's selective scan, both directions in one dispatch, compared with the plain loop of the oracle.
 //!
 //! ```text
 //! cargo run --release --example 03_scan
@@ -30,7 +30,7 @@ fn main() -> rowscan::Result<()> {
     r.run()?;
     let ours = out.data.to_vec(&g)?;
 
-    // the oracle reads B and C side by side
+    // the oracle takes B and C as columns of one tensor
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
     let xdbl: Vec<f32> = b_.chunks(n).zip(c.chunks(n)).flat_map(|(b, c)| [b, c].concat()).collect();
     let (u, delta, xdbl, a_log, d) = (wide(&u), wide(&delta), wide(&xdbl), wide(&a_log), wide(&d));

@@ -1,10 +1,11 @@
-//! What the recipes make of images, as a picture and in images per second of one thread.
+//! The augmentation recipes: draws a picture of their results and measures images per second of one thread.
 //!
 //! ```text
 //! cargo run --release --example 05_augment -- [DATA [SIZE [PNG]]]
 //! ```
 //!
-//! Each row of the picture is one image: as it is evaluated, then three draws of each recipe, then mixed with another.
+//! A row of the picture is one image: as for evaluation, then three draws of each recipe, then MixUp or CutMix with
+//! another image.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,10 +1,10 @@
-//! The structure of `src`, read from its imports: no file and no folder that needs what needs it, one order of the
-//! rooms, and wgpu in `gpu/` alone.
+//! The structure of `src`, read from its imports: files and folders form no circle, a room uses only rooms below it,
+//! and only `gpu` names wgpu.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The rooms from the ground up. A room may use those before it and itself.
+/// The top-level modules of `src`, called rooms, from the lowest up. A room may use itself and the rooms before it.
 const ROOMS: &[&str] = &[
     "error",
     "files",
@@ -26,10 +26,10 @@ const ROOMS: &[&str] = &[
     "bench",
     "cli",
 ];
-/// The roots of the library and the program, which name the rooms.
+/// The root files of the library and the program. They may name every room.
 const ROOTS: &[&str] = &["lib", "main"];
 
-/// A module by its path from the crate on.
+/// A module, as its path from the crate root.
 type Module = Vec<String>;
 
 struct Source {
@@ -37,7 +37,7 @@ struct Source {
     text: String,
 }
 
-/// Every file of `src` by the module it is.
+/// Every file of `src`, by its module.
 fn sources() -> BTreeMap<Module, Source> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).expect("src is readable") {
@@ -61,14 +61,14 @@ fn sources() -> BTreeMap<Module, Source> {
     files.into_iter().map(module).collect()
 }
 
-/// Rust without comments, strings and test modules, which may import what they like.
+/// Rust code without comments, strings and unit tests. Unit tests come last in a file and may import anything.
 fn code(text: &str) -> String {
     let mut code = String::new();
     for line in text.lines() {
         if line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test") {
             break;
         }
-        // `$crate` in a macro names the crate where the macro is used
+        // a path that begins with `$crate` belongs to the code that uses the macro
         let line = line.split("//").next().unwrap_or_default().replace("$crate", "");
         code.push_str(&line.split('"').step_by(2).collect::<Vec<_>>().join("\"\""));
         code.push('\n');
@@ -76,7 +76,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// The paths of `use a::{b, c::{d, e}}`, each whole.
+/// The full paths of a use tree: for `a::{b, c::{d, e}}` they are a::b, a::c::d and a::c::e.
 fn leaves(tree: &str) -> Vec<String> {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
@@ -100,7 +100,7 @@ fn leaves(tree: &str) -> Vec<String> {
     parts.into_iter().filter(|part| !part.trim().is_empty()).flat_map(whole).collect()
 }
 
-/// Every path that a file names: those of its `use`s, and others that begin with `crate` or `super`.
+/// Every path that a file names: in `use` statements, and elsewhere if it begins with `crate` or `super`.
 fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for statement in code.split(';') {
@@ -119,7 +119,7 @@ fn paths(code: &str) -> Vec<String> {
     found
 }
 
-/// The file that a path of the module `from` leads to; none outside of the crate, and none to itself.
+/// The module that `path`, written in the module `from`, leads to. `None` outside of the crate, and for `from` itself.
 fn target<'a>(all: &'a BTreeMap<Module, Source>, from: &Module, path: &str) -> Option<&'a Module> {
     let mut parts = path.split("::").map(str::trim).peekable();
     let mut at = match *parts.peek()? {
@@ -141,7 +141,7 @@ fn target<'a>(all: &'a BTreeMap<Module, Source>, from: &Module, path: &str) -> O
     all.get_key_value(&at).map(|(module, _)| module).filter(|module| *module != from)
 }
 
-/// (importer, imported)
+/// Pairs of modules: (importer, imported).
 fn arrows(all: &BTreeMap<Module, Source>) -> BTreeSet<(&Module, &Module)> {
     let mut arrows = BTreeSet::new();
     for (from, source) in all.iter().filter(|(module, _)| !ROOTS.contains(&module[0].as_str())) {
@@ -152,7 +152,7 @@ fn arrows(all: &BTreeMap<Module, Source>) -> BTreeSet<(&Module, &Module)> {
     arrows
 }
 
-/// A way from a node back to itself, if there is one.
+/// The nodes of a circle, if there is one.
 fn circle<T: Ord + Clone>(arrows: &BTreeSet<(T, T)>) -> Option<Vec<T>> {
     fn visit<T: Ord + Clone>(
         node: &T, arrows: &BTreeSet<(T, T)>, way: &mut Vec<T>, done: &mut BTreeSet<T>,
@@ -186,7 +186,7 @@ fn no_file_needs_what_needs_it() {
 #[test]
 fn no_folder_needs_what_needs_it() {
     let all = sources();
-    // at each folder: the folders and files in it as nodes; its own mod.rs is the face of what is in it
+    // a graph for each folder; its nodes are the files and folders in it, without its own mod.rs
     let mut folders: BTreeMap<&[String], BTreeSet<(String, String)>> = BTreeMap::new();
     for (from, to) in arrows(&all) {
         let shared = from.iter().zip(to).take_while(|(a, b)| a == b).count();
@@ -226,7 +226,7 @@ fn arrows_point_down() {
     }
 }
 
-/// A browser and a user of the library have no flags: errors name fields, and src/cli translates.
+/// Only the command line has flags. Errors of the library name fields of settings, and src/cli turns them into flags.
 #[test]
 fn the_library_names_fields_and_the_command_line_flags() {
     const PROGRAM: &[&str] = &["cli", "bench", "conformance"];

@@ -45,8 +45,9 @@ fn lines_are_no_wider_than_the_format_says() {
     assert!(wide.is_empty(), "{} lines of more than {WIDTH} columns:\n{}", wide.len(), wide.join("\n"));
 }
 
-/// One name is one type, so that a reader who meets it need not look where it comes from. The oracles in `src/cpu` are
-/// modules of functions that share the names `Dims`, `Grads` and `Out`; the modules of `src/cli` are private.
+/// Every public type has a name of its own, so that a reader need not look up which module it comes from. Two folders
+/// are exempt: the oracles in src/cpu are modules of functions that share the names `Dims`, `Grads` and `Out`, and the
+/// modules of src/cli are private.
 #[test]
 fn no_two_public_types_share_a_name() {
     let mut places = std::collections::BTreeMap::<String, Vec<String>>::new();
@@ -64,7 +65,7 @@ fn no_two_public_types_share_a_name() {
         }
     }
     assert!(places.len() > 150, "{} types", places.len());
-    places.retain(|name, places| !name.is_empty() && places.len() > 1); // the name in a macro is a variable
+    places.retain(|name, places| !name.is_empty() && places.len() > 1); // no name: a variable in a macro
     assert!(places.is_empty(), "{places:#?}");
 }
 

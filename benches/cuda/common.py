@@ -1,4 +1,4 @@
-"""What every CUDA reference shares: the device, the clock, comparison, and the JSON that compare.py reads."""
+"""Shared by all CUDA references: versions, the clock, comparison, and the JSON that compare.py reads."""
 
 import importlib.metadata
 import json
@@ -34,7 +34,7 @@ def output(*command):
 
 
 def header(device, dtype):
-    """adapter, driver, versions, commit, command: under which circumstances the rows were made"""
+    """The circumstances of the measurement: adapter, driver, versions, commit, command."""
     gpu = device == "cuda"
     commit = output("git", "rev-parse", "--short", "HEAD") or "unknown"
     return {
@@ -52,14 +52,15 @@ def header(device, dtype):
 
 
 class Clock:
-    """Seconds of one call: CUDA events on a GPU, the wall on a CPU. Returns (median, min, samples).
+    """Times a call, by CUDA events on a GPU and by the wall clock on a CPU. Returns median and minimum in seconds, and
+    the number of samples.
 
-    `ahead`: the GPU is kept busy while the host launches, so that only what the GPU does is timed, as timestamps do for
-    our launches. Without it the host's share counts, as in a real step."""
+    `ahead` keeps the GPU busy while the host launches, so that only work of the GPU is timed, as our timestamps do.
+    Without it the time that the host takes to launch counts too, as in a real training step."""
 
     def __init__(self, device, budget=0.5, least=5, most=50, ahead=True):
         self.gpu, self.budget, self.least, self.most, self.ahead = device == "cuda", budget, least, most, ahead
-        # written between samples, so that no input is found in the L2
+        # overwritten between samples, so that no input is still in the L2 cache
         self.flush = torch.empty(64 << 20, dtype=torch.float32, device=device) if self.gpu else None
 
     def __call__(self, call):
@@ -100,7 +101,7 @@ def failed(family, direction, case, reference, why):
 
 
 def relative(got, want):
-    """relative L2; absolute where the reference is zero"""
+    """Relative L2 error; the absolute one if the reference is zero."""
     got, want = got.detach().double().cpu(), want.detach().double().cpu()
     if got.shape != want.shape:
         raise ValueError(f"shape {tuple(got.shape)}, expected {tuple(want.shape)}")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Brings the source packages of mamba-ssm and causal-conv1d, for a GPU machine without a network. PYTHON names a Python with
-# torch, setuptools, wheel and packaging, which their setups ask for even to say their names.
+# Downloads the source packages of mamba-ssm and causal-conv1d, to be built on a GPU machine without a network. PYTHON
+# names a Python with torch, setuptools, wheel and packaging, which their setup.py imports even to print the package's
+# metadata.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p packages

@@ -1,4 +1,4 @@
-"""The references by name: which implementation stands in for what. What is not official says so in its name."""
+"""The reference implementations by name. A name says so if the implementation is not the official one."""
 
 import importlib
 import importlib.util
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from common import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
-import gen  # noqa: E402  the plain PyTorch scan, and everything that a fixture checks
+import gen  # noqa: E402  the plain PyTorch scan and model, which the fixtures verify
 
 
 def plain_scan(u, delta, A, B, C, D, z, delta_bias):
@@ -19,7 +19,7 @@ def plain_scan(u, delta, A, B, C, D, z, delta_bias):
 
 
 def official_scan():
-    """the function alone: importing the whole package would ask for transformers"""
+    """`selective_scan_fn` alone: importing the whole package would require transformers."""
     spec = importlib.util.find_spec("mamba_ssm")
     if spec is None:
         raise ImportError("no module named mamba_ssm")
@@ -30,7 +30,7 @@ def official_scan():
 
 
 def scans(device):
-    """{name: scan(u, delta, A, B, C, D, z, bias)}, the official one first where it is there"""
+    """{name: scan(u, delta, A, B, C, D, z, bias)}. The official scan comes first if it is installed."""
     found = {}
     if device == "cuda":
         try:
@@ -50,7 +50,7 @@ def scans(device):
 
 
 def plain_conv(x, w, bias):
-    """x (B, E, L), w (E, K), bias (E) -> SiLU of the causal depthwise convolution"""
+    """SiLU of the causal depthwise convolution: x (B, E, L), w (E, K), bias (E) -> (B, E, L)"""
     w, bias = w.to(x.dtype), bias.to(x.dtype)
     return F.silu(F.conv1d(F.pad(x, (w.shape[1] - 1, 0)), w[:, None], bias, groups=x.shape[1]))
 

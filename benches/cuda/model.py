@@ -1,7 +1,8 @@
 """HybridNet with the MAP decoder for speed: functions over a dict of weights under their official names.
 
-The same function as tests/fixtures/gen.py, which is written for reading; test.py compares the two and the committed fixture.
-Mixers work on (B, E, L) as the official ones do, visible tokens are gathered by index, attention is PyTorch's fused one.
+It computes the same as tests/fixtures/gen.py, which is written to be read. test.py compares the two, and this one with
+a committed fixture. Mixers work on (B, E, L) as the official ones do, visible tokens are gathered by index, attention
+is F.scaled_dot_product_attention.
 """
 
 import torch
@@ -13,7 +14,7 @@ EPS = 1e-5
 
 
 def branch(xz, P, b, A_log, scan, conv):
-    """one direction of a mixer: xz (B, 2E, L) -> (B, E, L)"""
+    """One direction of a Mamba mixer: xz (B, 2E, L) -> (B, E, L)."""
     x, z = xz.chunk(2, 1)
     u = conv(x, P[f"conv1d{b}.weight"][:, 0], P[f"conv1d{b}.bias"])
     W_dt, N = P[f"dt_proj{b}.weight"], A_log.shape[1]
@@ -21,9 +22,9 @@ def branch(xz, P, b, A_log, scan, conv):
     dt, Bt, Ct = q.split([W_dt.shape[1], N, N], 2)
     delta = F.linear(dt, W_dt).transpose(1, 2)
     A = -torch.exp(A_log.float() if A_log.dtype != torch.float64 else A_log)
-    # half precision under autocast; the decay, D and the bias stay wide, as in the official kernel
-    wide = [x.transpose(1, 2).contiguous() for x in (Bt, Ct)]
-    return scan(u.contiguous(), delta.to(u.dtype).contiguous(), A, *wide, P[f"D{b}"], z.contiguous(), P[f"dt_proj{b}.bias"])
+    # autocast makes u, delta, B, C and z 16-bit; A, D and the bias stay f32, as in the official kernel
+    BC = [x.transpose(1, 2).contiguous() for x in (Bt, Ct)]
+    return scan(u.contiguous(), delta.to(u.dtype).contiguous(), A, *BC, P[f"D{b}"], z.contiguous(), P[f"dt_proj{b}.bias"])
 
 
 def mixer(x, P, scan, conv):
@@ -64,15 +65,16 @@ def decoder_block(x, P, heads, allow):
 
 
 def patches(images, side, order):
-    """(B, 3, S, S) -> (B, T, 3*side*side); `order` "chw" as a convolution weight, "hwc" as the target"""
+    """(B, 3, S, S) -> (B, T, 3*side*side). `order` is the order of values in a patch: "chw" as in a convolution's weight,
+    "hwc" as in the target."""
     B, C, S, _ = images.shape
     x = images.reshape(B, C, S // side, side, S // side, side)
     return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2) if order == "chw" else x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
 class Map:
-    """loss(P, images, ids, inverse, mask): ids (B, V) visible tokens in raster order, inverse (B, T) where a token is among
-    them (0 if it is not), mask (B, T) 1 = hidden"""
+    """loss(P, images, ids, inverse, mask): `ids` (B, V) are the visible tokens in raster order, `inverse` (B, T) the
+    place of a token among them (0 if it is hidden), `mask` (B, T) is 1 for a hidden token."""
 
     def __init__(self, cfg, scan, conv, device="cpu"):
         self.cfg, self.scan, self.conv = cfg, scan, conv
@@ -102,7 +104,7 @@ class Map:
 
 
 def tables(mask):
-    """mask (B, T), 1 = hidden -> ids, inverse"""
+    """The tables `ids` and `inverse` of a mask (B, T), 1 for a hidden token."""
     B = len(mask)
     ids = (mask == 0).nonzero()[:, 1].view(B, -1)
     inverse = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
@@ -111,7 +113,7 @@ def tables(mask):
 
 
 def preset(size):
-    """HybridNet at 224 as the official constructor is called, with 16 heads for large (12 do not divide 1024)"""
+    """Arguments of the official constructor for images of 224. `large` has 16 heads: 12 do not divide its width."""
     D, depth, n, r, heads = {
         "tiny": (192, 24, 12, 1, 12),
         "small": (384, 24, 12, 2, 12),

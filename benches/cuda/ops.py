@@ -2,9 +2,9 @@
 
     python ops.py DIR --json out.json [--device cpu] [--family selective_scan ...]
 
-Outputs and gradients are compared with ours first; what differs is a row that says so and gives no time. Layouts are the
-references' own ((B, E, L) for scans and convolutions, both directions one after the other as the official model runs
-them), and changing into them is not timed.
+Outputs and gradients are first compared with ours. A reference that differs gets a row that says so and has no time.
+Each reference runs in its own layout, (B, E, L) for scans and convolutions, and changing the layout is not timed. The
+two directions of a scan run one after the other, as in the official model.
 """
 
 import argparse
@@ -21,27 +21,27 @@ from safetensors.torch import load_file
 from common import Clock, failed, header, metadata, relative, row, write
 from kernels import attentions, convs, gen, scans
 
-# relative L2, for f32 sums in another order; TF32 and half products keep 10 or 8 bits
+# limits of the relative L2 error: f32 sums in another order; TF32, f16 and bf16 operands, of 11, 11 and 8 bits
 TOLERANCE = {"f32": 2e-5, "tf32": 2e-3, "f16": 2e-3, "bf16": 1.5e-2}
 
 
 class Reference:
-    """One implementation of a case: leaves in its own layout, a call, and how its results look in ours."""
+    """One implementation of a case: leaves in its own layout, the call to time, and its results in our layout."""
 
     def __init__(self, name, leaves, call, outputs, grads, douts, precision="f32", work=None):
         self.name, self.leaves, self.call, self.precision, self.work = name, leaves, call, precision, work
         self.outputs, self.grads, self.douts = outputs, grads, douts
 
     def backward(self, outs):
-        """only leaves get a gradient, and the graph stays for the next call"""
+        """Gradients of the leaves. The graph is retained for the next call."""
         wanted = [x for x in self.leaves.values() if x.requires_grad]
         return torch.autograd.grad(outs, wanted, self.douts, retain_graph=True)
 
 
 def kinds(device):
-    """(precision, type of what there is per token): half ones where there are kernels for them"""
-    half = {"f16": torch.float16, "bf16": torch.bfloat16} if device == "cuda" else {}
-    return ({"f32": torch.float32} | half).items()
+    """Pairs of a precision and the type of tensors that have a value per token. The 16-bit types need a GPU."""
+    short = {"f16": torch.float16, "bf16": torch.bfloat16} if device == "cuda" else {}
+    return ({"f32": torch.float32} | short).items()
 
 
 def titled(name, precision):
@@ -193,7 +193,7 @@ def norm(T, facts, device):
     forms = {"PyTorch add and norm, eager": eager}
     if device == "cuda":
         forms["PyTorch add and norm, compiled"] = torch.compile(eager)
-    # half: the residual stream stays f32, what products read does not
+    # with 16 bits only y, the operand of products, is 16-bit; the residual stream stays f32
     for (precision, dtype), (name, fn) in itertools.product(kinds(device), forms.items()):
         leaves = {k: leaf(T["input." + k]) for k in ("x", "residual", "w", "bias") if "input." + k in T}
         call = lambda leaves=leaves, fn=fn, dtype=dtype: fn(**leaves, dtype=dtype)
@@ -205,13 +205,13 @@ def norm(T, facts, device):
 def adamw(T, facts, device):
     hyper = facts.get("hyper")
     if hyper is None:
-        return  # the norm alone
+        return  # this case times the norm of the gradients alone
     p = torch.nn.Parameter(T["input.p"].clone())
     p.grad = T["input.grad"].clone()
     fused = device == "cuda"
     options = dict(lr=hyper["lr"], betas=tuple(hyper["betas"]), eps=hyper["eps"], weight_decay=hyper["weight_decay"], fused=fused)
     optimizer = torch.optim.AdamW([p], **options)
-    # the state before step `step`
+    # the optimizer state before step number hyper["step"]
     step = torch.tensor(float(hyper["step"] - 1), device=p.device if fused else "cpu")
     optimizer.state[p] = {"step": step, "exp_avg": T["input.m"].clone(), "exp_avg_sq": T["input.v"].clone()}
 
@@ -245,7 +245,7 @@ FAMILIES = {
 
 
 def compare(reference, T):
-    """an error that names the first value that differs from ours; else the worst relative error"""
+    """The worst relative error of all results. Raises an error that names the first result beyond its limit."""
     outs = reference.call()
     got = {"output." + k: v for k, v in reference.outputs(outs).items()}
     if reference.grads:
@@ -299,12 +299,12 @@ def main():
                 rows.append(r)
                 figure = f"{r['ms']:10.3f} ms" if "ms" in r else "FAILED " + r["failed"]
                 print(f"{r['family']:<15} {r['direction']:<9} {r['case']:<28} {r['reference']:<50} {figure}", flush=True)
-        except Exception as e:  # one broken case is a row, not the end
+        except Exception as e:  # a broken case becomes a row, and the next case runs
             rows.append(failed(path.name.split("-")[0], "forward", path.stem, "", f"{type(e).__name__}: {e}"))
             print(f"{path.name}: {type(e).__name__}: {e}", file=sys.stderr, flush=True)
         if args.device == "cuda":
             torch.cuda.empty_cache()
-        write(args.json, head, rows)  # what there is so far
+        write(args.json, head, rows)  # all rows so far, in case a later case crashes
     if any("failed" in r for r in rows):
         sys.exit(1)
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The CUDA references beside our figures:  benches/cuda/run.sh DUMPS OUT [cpu]
+# Times the CUDA references on our inputs:  benches/cuda/run.sh DUMPS OUT [cpu]
 #   DUMPS   a folder that `rowscan bench --dump` wrote
 #   OUT     a folder for ops.json, step.json and the logs
-#   cpu     try everything on the CPU, with small steps: shows that it runs and is right, times mean nothing
-# Needs python3 with torch, safetensors and numpy; PYTHON names another. mamba-ssm and causal-conv1d, if they are not there,
-# are built from the source packages in benches/cuda/packages (fetch.sh brings them) where nvcc is; if they do not build
-# within BUILD_SECONDS, our Triton scan stands in, and every row names it.
+#   cpu     run everything on the CPU with small steps: shows that it runs and is right; the times mean nothing
+# Needs python3 with torch, safetensors and numpy; PYTHON names another. If mamba-ssm or causal-conv1d is missing and
+# nvcc is there, it is built from its source package in benches/cuda/packages, which fetch.sh downloads. If it does not
+# build within BUILD_SECONDS, our Triton scan or PyTorch's conv1d takes its place, and every row names the
+# implementation.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dumps=${1:?a folder of dumps} out=${2:?a folder for the results} device=${3:-cuda}
@@ -15,7 +16,7 @@ site=${SITE:-$out/site}
 export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 failed=0
 
-build() { # what it brings, package
+build() { # module that tells whether it is installed, package
     "$python" -c "import torch, $1" 2> /dev/null && return
     local source
     source=$(ls "$here"/packages/"$2"-*.tar.gz 2> /dev/null | tail -1)
@@ -29,7 +30,7 @@ if [ "$device" = cuda ] && command -v nvcc > /dev/null; then
     for wheel in "$here"/packages/*.whl; do # einops, which mamba-ssm imports
         [ -e "$wheel" ] && "$python" -m pip install --quiet --no-deps --no-index --target "$site" "$wheel"
     done
-    MAX_JOBS=$((($(nproc) + 1) / 2)); export MAX_JOBS # both at once, half of the cores each
+    MAX_JOBS=$((($(nproc) + 1) / 2)); export MAX_JOBS # two builds at once, half of the cores each
     build causal_conv1d_cuda causal_conv1d &
     build selective_scan_cuda mamba_ssm &
     wait
@@ -41,7 +42,7 @@ step() { # log, command...
     "$@" 2>&1 | tee "$out/$log" || { echo "FAILED: $*"; failed=1; }
 }
 cd "$here"
-# the interpreter runs for minutes on a GPU machine's CPU too, and its variable must not reach the others
+# test.py sets a variable for Triton's interpreter, which must not reach the other scripts
 step test.log "$python" test.py
 step ops.log "$python" ops.py "$dumps" --json "$out/ops.json" --device "$device"
 if [ "$device" = cpu ]; then

@@ -1,9 +1,10 @@
-"""A selective scan of our own in Triton, for machines where mamba-ssm does not build: NOT the official kernel.
+"""A selective scan in Triton, for machines where mamba-ssm does not build. It is ours, NOT the official kernel.
 
-It does what the official one does: a program per (batch, channel), chunks of the sequence in turn, within a chunk a
-parallel prefix of the pairs (a, b) of h -> a*h + b, states kept at the chunk ends, backward by recomputing each chunk and a
-prefix from the right. Layout as there: u, delta, z (B, E, L), B and C (B, N, L), contiguous along L, N = 16 states; these
-five may be of half precision, what is computed is not.
+The algorithm is that of the official kernel. A program works on one (batch, channel) and on one chunk of the sequence
+after another. In a chunk it takes a parallel prefix over the maps h -> a*h + b, and it keeps the state at the end of
+each chunk. The backward pass recomputes each chunk and takes a prefix from the right. The layout is the official one
+too: u, delta, z (B, E, L), B and C (B, N, L), contiguous along L, N = 16 states. These five may be 16-bit; the
+arithmetic is f32.
 """
 
 import torch
@@ -35,7 +36,7 @@ def forward_kernel(u, delta, A, B, C, D, z, bias, out, states, E, L, chunks, N: 
         there = at < L
         uu = tl.load(u + row + at, mask=there, other=0.0).to(tl.float32)
         raw = tl.load(delta + row + at, mask=there, other=0.0).to(tl.float32)
-        dt = tl.where(there, softplus(raw + shift), 0.0)  # past the end: (1, 0)
+        dt = tl.where(there, softplus(raw + shift), 0.0)  # past the end the map is h -> h
         bc = b.to(tl.int64) * N * L + n[:, None] * L + at[None, :]
         bt = tl.load(B + bc, mask=there[None, :], other=0.0).to(tl.float32)  # (N, T)
         ct = tl.load(C + bc, mask=there[None, :], other=0.0).to(tl.float32)
@@ -60,7 +61,7 @@ def backward_kernel(
     t = tl.arange(0, T)
     n = tl.arange(0, N)
     a_n = tl.load(A + e * N + n)[:, None]
-    later = tl.zeros((N,), tl.float32)  # a_{t+1} * lambda_{t+1} of the first step after the chunk
+    later = tl.zeros((N,), tl.float32)  # a_t * lambda_t of the first step after the chunk
     sum_a = tl.zeros((N,), tl.float32)
     sum_d, sum_bias = 0.0, 0.0
     for back in range(chunks):
@@ -84,10 +85,10 @@ def backward_kernel(
         s = tl.sigmoid(zz)
         tl.store(dz + row + at, g * y * s * (1.0 + zz * (1.0 - s)), mask=there)
         gy = g * zz * s
-        # lambda_t = gy_t*C_t + a_{t+1}*lambda_{t+1}: a prefix from the right of the pairs (a_{t+1}, gy_t*C_t)
+        # lambda_t = gy_t*C_t + a_{t+1}*lambda_{t+1}: a prefix from the right over the pairs (a_{t+1}, gy_t*C_t)
         ahead = tl.load(delta + row + at + 1, mask=at + 1 < L, other=0.0).to(tl.float32) + shift
         dt1 = tl.where(at + 1 < L, softplus(ahead), 0.0)
-        a1 = tl.where(t[None, :] == T - 1, 1.0, tl.exp(dt1[None, :] * a_n))  # `later` has its own factor
+        a1 = tl.where(t[None, :] == T - 1, 1.0, tl.exp(dt1[None, :] * a_n))  # `later` includes the factor a_{t+1}
         prod, part = tl.associative_scan((a1, gy[None, :] * ct), 1, compose, reverse=True)
         lam = prod * later[:, None] + part
         p = state - x  # a_t * h_{t-1}
@@ -135,5 +136,6 @@ class Scan(torch.autograd.Function):
 
 
 def selective_scan_triton(u, delta, A, B, C, D, z, delta_bias):
-    """u, delta, z (B, E, L), A (E, N) < 0, B and C (B, N, L), D and delta_bias (E): y*SiLU(z), softplus of delta + bias"""
+    """y*SiLU(z) with the step size softplus(delta + delta_bias). u, delta, z (B, E, L), A (E, N) < 0, B, C (B, N, L), D and
+    delta_bias (E)."""
     return Scan.apply(u, delta, A, B, C, D, z, delta_bias)

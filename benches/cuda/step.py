@@ -2,7 +2,7 @@
 
     python step.py --json out.json [--device cpu] [--size tiny ...] [--batch 128] [--precision f32 tf32 bf16] [--form eager compiled]
 
-The model is checked against the committed fixture first. DropPath is off on both sides of the comparison.
+First the model is compared with a committed fixture. DropPath is off, as it is in our step.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from model import Map, preset, tables
 
 
 def verify(device, scan, conv, limit):
-    """loss and every gradient of the fixture, relative L2"""
+    """Compares the loss and every gradient with the fixture. Returns the worst error and the number of gradients."""
     path = ROOT / "tests" / "fixtures" / "map_small.safetensors"
     cfg = json.loads(metadata(path)["config"])
     dtype = torch.float32 if device == "cuda" else torch.float64
@@ -45,7 +45,7 @@ def verify(device, scan, conv, limit):
 class Step:
     def __init__(self, cfg, batch, device, scan, conv, precision, form):
         g = torch.Generator().manual_seed(0)
-        # the classifier's weights get no gradient in pretraining
+        # without the weights of the classifier, which get no gradient in pretraining
         shapes = {k: s for k, s in gen.map_shapes(cfg).items() if k.split(".")[0] not in ("cls_token", "pos_embed_cls", "head", "neck", "norm_neck")}
         self.P = {k: v.to(device).requires_grad_() for k, v in gen.draw(shapes, g).items()}
         tokens = (cfg["img_size"] // gen.PATCH) ** 2
@@ -55,8 +55,8 @@ class Step:
         self.optimizer = torch.optim.AdamW(list(self.P.values()), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=device == "cuda")
         self.autocast = contextlib.nullcontext
         if precision in ("bf16", "f16"):
-            half = torch.bfloat16 if precision == "bf16" else torch.float16
-            self.autocast = lambda: torch.autocast(device, dtype=half)
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+            self.autocast = lambda: torch.autocast(device, dtype=dtype)
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "f16")
         loss = Map(cfg, scan, conv, device).loss
         self.loss = torch.compile(loss) if form == "compiled" else loss

@@ -1,4 +1,4 @@
-"""Tests of the references that need no GPU: the model against the fixture and against gen.py, the Triton scan interpreted.
+"""Tests of the references that need no GPU: the model against a fixture and gen.py, the Triton scan in its interpreter.
 
     python test.py
 """
@@ -54,7 +54,7 @@ class References(unittest.TestCase):
             self.skipTest(str(e))
         g = torch.Generator().manual_seed(2)
         r = lambda *shape: torch.randn(*shape, generator=g)
-        for B, E, L in [(1, 2, 5), (2, 3, 37), (1, 2, 130)]:  # one chunk, a part of one, several
+        for B, E, L in [(1, 2, 5), (2, 3, 37), (1, 2, 130)]:  # part of a chunk of 16, part of one of 64, three of 64
             X = dict(u=r(B, E, L), delta=r(B, E, L), A=-torch.exp(r(E, 16)), B=r(B, 16, L), C=r(B, 16, L))
             X |= dict(D=r(E), z=r(B, E, L), delta_bias=r(E))
             dout, results = r(B, E, L), []
@@ -64,15 +64,15 @@ class References(unittest.TestCase):
                 results.append([out, *torch.autograd.grad(out, list(leaves.values()), dout.to(dtype))])
             for name, want, got in zip(["out", *X], *results):
                 self.assertLess(relative(got, want), 5e-6, f"{name} at {(B, E, L)}")
-        # what there is per token in half precision, rounded to 11 bits when it is read and when it is written
-        half = {k: v.half() if k in ("u", "delta", "B", "C", "z") else v for k, v in X.items()}
+        # tensors that have a value per token as f16: 11 bits, rounded when read and when written
+        stored = {k: v.half() if k in ("u", "delta", "B", "C", "z") else v for k, v in X.items()}
         results = []
         for scan, dtype in ((plain_scan, torch.float64), (selective_scan_triton, None)):
-            leaves = {k: v.detach().to(dtype or v.dtype).requires_grad_() for k, v in half.items()}
+            leaves = {k: v.detach().to(dtype or v.dtype).requires_grad_() for k, v in stored.items()}
             out = scan(**leaves)
             results.append([out, *torch.autograd.grad(out, list(leaves.values()), dout.half().to(out.dtype))])
         for name, want, got in zip(["out", *X], *results):
-            self.assertLess(relative(got, want), 1e-3, f"{name} in half precision")
+            self.assertLess(relative(got, want), 1e-3, f"{name} in f16")
 
 
 if __name__ == "__main__":

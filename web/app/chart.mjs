@@ -1,4 +1,4 @@
-// The loss curve: every step faint, a running mean bold.
+// The loss curve: the loss of every step as a faint line, its running mean as a bold one.
 
 export function curve(canvas, losses) {
   const scale = devicePixelRatio || 1;

@@ -1,6 +1,6 @@
-// Bytes to canvases.
+// Drawing on canvases.
 
-/** Draws (S, S, 3) bytes. */
+/** Draws an image of RGB bytes (side, side, 3). */
 export function picture(canvas, rgb, side) {
   const image = new ImageData(side, side);
   for (let i = 0, n = side * side; i < n; i++) {
@@ -22,7 +22,7 @@ export function heat(value) {
   return INFERNO[below].map((c, i) => Math.round(c + (at - below) * (INFERNO[below + 1][i] - c)));
 }
 
-/** One square per value on a canvas of `side` pixels; `null` values stay clear. */
+/** Draws a grid of squares, one per value, with `color(value)` as its RGB color. A `null` value stays transparent. */
 export function squares(canvas, values, grid, color) {
   const size = 16;
   if (canvas.width !== grid * size) canvas.width = canvas.height = grid * size;
@@ -35,20 +35,20 @@ export function squares(canvas, values, grid, color) {
   });
 }
 
-/** Copies the rows of patches above `row` of hidden patches from `full` into `partial`, both (S, S, 3). */
+/** Copies row `row` of patches from the image `full` into the image `partial`, both RGB bytes (side, side, 3). */
 export function revealRow(partial, full, row, patch, side) {
   const bytes = side * 3;
   partial.set(full.subarray(row * patch * bytes, (row + 1) * patch * bytes), row * patch * bytes);
 }
 
-/** The patch under a pointer. */
+/** The index of the patch under the pointer. */
 export function patchAt(canvas, event, grid) {
   const box = canvas.getBoundingClientRect();
   const at = (from, size, position) => Math.min(Math.max(Math.floor(((position - from) / size) * grid), 0), grid - 1);
   return at(box.top, box.height, event.clientY) * grid + at(box.left, box.width, event.clientX);
 }
 
-/** Where an arrow key leads from `token`, or `null`. */
+/** The patch that an arrow key leads to from `token`, or `null` for another key. */
 export function step(key, token, grid) {
   const [row, column] = [Math.floor(token / grid), token % grid];
   const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[key];
@@ -57,7 +57,7 @@ export function step(key, token, grid) {
   return within(row + move[0]) * grid + within(column + move[1]);
 }
 
-/** A frame around a patch. */
+/** Draws a frame around a patch. */
 export function frame(canvas, token, grid) {
   const context = canvas.getContext('2d');
   const size = canvas.width / grid;
@@ -67,7 +67,7 @@ export function frame(canvas, token, grid) {
   context.strokeRect((token % grid) * size + line / 2, Math.floor(token / grid) * size + line / 2, size - line, size - line);
 }
 
-/** Replaces a list of facts. */
+/** Fills the definition list `list` with { name: value } pairs. */
 export function facts(list, entries) {
   list.replaceChildren(...Object.entries(entries).map(([name, value]) => {
     const [box, term, detail] = ['div', 'dt', 'dd'].map((tag) => document.createElement(tag));

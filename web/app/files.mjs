@@ -1,18 +1,19 @@
-// Checkpoints as files: a zip without compression (unpack it, and it is the folder that the command line reads), and the
-// browser's own storage.
+// Checkpoints as files: in a zip without compression, which unpacks to a folder that the command line reads, and in
+// the browser's private storage.
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
   return n;
 });
 
+/** The checksum that the zip format requires. */
 function crc32(bytes) {
   let crc = 0xffffffff;
   for (const byte of bytes) crc = TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
   return ~crc >>> 0;
 }
 
-/** [{ name, bytes }] → a zip whose entries lie in `folder`. */
+/** Packs files, [{ name, bytes }], into a zip, where they lie in `folder`. */
 export function zip(folder, files) {
   const parts = [];
   const central = [];
@@ -21,7 +22,7 @@ export function zip(folder, files) {
     const path = new TextEncoder().encode(`${folder}/${name}`);
     const common = new DataView(new ArrayBuffer(26));
     common.setUint16(0, 20, true); // version needed
-    common.setUint16(8, 0x21, true); // 1980-01-01
+    common.setUint16(8, 0x21, true); // the date 1980-01-01
     common.setUint16(6, 0, true);
     common.setUint32(10, crc32(bytes), true);
     common.setUint32(14, bytes.length, true);
@@ -44,7 +45,7 @@ export function zip(folder, files) {
   return new Blob([...parts, ...central, end], { type: 'application/zip' });
 }
 
-/** The entries of a zip without compression: [{ name, bytes }], without their folders. */
+/** Unpacks a zip without compression: [{ name, bytes }], names without folders. */
 export async function unzip(blob) {
   const buffer = await blob.arrayBuffer();
   const view = new DataView(buffer);
@@ -65,7 +66,7 @@ export async function unzip(blob) {
   return files;
 }
 
-/** config.json and model.safetensors (and what else is there) out of a list of files, or `null`. */
+/** The files of a checkpoint among dropped files, or in a dropped zip: [{ name, bytes }]. `null` if there is none. */
 export async function checkpoint(files) {
   const archive = files.find((file) => file.name.endsWith('.zip'));
   if (archive && files.length === 1) return unzip(archive);
@@ -80,7 +81,7 @@ async function folder() {
   return (await navigator.storage.getDirectory()).getDirectoryHandle('rowscan', { create: true });
 }
 
-/** Writes a file of the browser's storage; until it is whole the old one stays. */
+/** Writes a file to the browser's private storage. The old file stays until the new one is complete. */
 export async function store(name, blob) {
   const file = await (await folder()).getFileHandle(name, { create: true });
   const writer = await file.createWritable();
@@ -88,7 +89,7 @@ export async function store(name, blob) {
   await writer.close();
 }
 
-/** Reads a file of the browser's storage, or `null`. */
+/** Reads a file from the browser's private storage, or gives `null` if there is none. */
 export async function recall(name) {
   try {
     const file = await (await (await folder()).getFileHandle(name)).getFile();

@@ -1,7 +1,7 @@
-// The device: opened, described, and opened again when it is lost.
+// Opening the GPU device, also again after it was lost.
 import init, { Device } from './pkg/rowscan_web.js';
 
-/** Why there is no WebGPU here, or `null`. */
+/** The reason why WebGPU cannot be used, as a sentence for the user, or `null`. */
 export async function missing() {
   if (!navigator.gpu) return window.isSecureContext
     ? 'The browser does not offer WebGPU at all.'

@@ -1,6 +1,6 @@
-// Images from files, from the camera, from the sample folder: the middle square, at the model's size.
+// Images from files, from the camera and from the samples of the page. A model gets their center square, resized.
 
-/** RGB bytes (side, side, 3) of the middle square of a picture. */
+/** RGB bytes (side, side, 3) of the center square of a picture. */
 export async function square(source, side) {
   const [width, height] = [source.videoWidth ?? source.width, source.videoHeight ?? source.height];
   const short = Math.min(width, height);
@@ -18,7 +18,7 @@ export async function square(source, side) {
   return rgb;
 }
 
-/** Decodes a file; an error says which. */
+/** Decodes an image file. The error names the file. */
 export async function decode(file) {
   try {
     return await createImageBitmap(file);
@@ -33,7 +33,7 @@ export async function samples() {
   return Promise.all(names.map(async (name) => createImageBitmap(await (await fetch(`assets/samples/${name}`)).blob())));
 }
 
-/** One picture from the camera, or nothing if it was closed. */
+/** Takes one picture with the camera. Resolves to `null` if the user closes the dialog. */
 export async function photograph(dialog, video, take, close) {
   const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } });
   try {
@@ -52,7 +52,7 @@ export async function photograph(dialog, video, take, close) {
   }
 }
 
-/** All files of a drop, folders included: [{ name, file }]. */
+/** All files of a drop, including those in dropped folders. */
 export async function dropped(transfer) {
   const walk = async (entry) => {
     if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];

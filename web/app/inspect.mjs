@@ -1,4 +1,4 @@
-// Inspect: which patches one may look at, which it looks at, and what other masks of the decoder would give.
+// Inspect: the patches that a patch may attend to, its attention weights, and reconstructions under other masks.
 import { frame, heat, patchAt, picture, squares, step } from './draw.mjs';
 
 const MASKS = [
@@ -32,7 +32,7 @@ export function attach(app) {
     }
   }
 
-  /** All that depends on image, mask and model; the weights are those of Reconstruct. */
+  /** Computes anew what depends on image, mask and model. All three are those of Reconstruct. */
   function refresh() {
     queue = queue.then(() => app.guard(async () => {
       const { model, image, mask } = source();

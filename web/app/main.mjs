@@ -1,4 +1,5 @@
-// Tabs, notices, the device and its recovery. Each mode is a module with `attach(app)`; it gets told when a device is there.
+// Tabs, notices, the device and its recovery. A mode is a module with `attach(app)`, which returns an object whose
+// `connected` and `lost` are called when there is a device and when it was lost.
 import * as gpu from './gpu.mjs';
 import { dropped } from './images.mjs';
 import { checkpoint } from './files.mjs';
@@ -15,13 +16,13 @@ const app = {
   mode: null,
   modes: {},
 
-  /** Says something above the page; without text, nothing any more. */
+  /** Shows a message above the page, or hides it if `text` is missing. */
   notice(text) {
     $('notice').textContent = text ?? '';
     $('notice').hidden = !text;
   },
 
-  /** Runs `work`; what it throws becomes a notice, a lost device is opened again. */
+  /** Runs `work` and shows an error of it as a notice. If the device was lost, opens it again. */
   async guard(work) {
     try {
       return await work();
@@ -81,7 +82,7 @@ function tabs() {
   }
 }
 
-/** Files go where they belong: a checkpoint to Reconstruct or Train, images to the mode that is open. */
+/** Gives dropped files to a mode: to Train if it is open, else to Reconstruct. */
 async function take(files) {
   const found = await checkpoint(files);
   if (found) return app.mode === 'train' ? app.modes.train.open(found) : app.modes.reconstruct.open(found);

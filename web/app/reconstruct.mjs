@@ -1,10 +1,10 @@
-// Reconstruct: an image, a mask, and the hidden patches coming back row by row.
+// Reconstruct: an image, a mask, and the predicted patches shown row by row.
 import { Model } from './pkg/rowscan_web.js';
 import { facts, frame, heat, patchAt, picture, revealRow, squares, step } from './draw.mjs';
 import { decode, photograph, samples, square } from './images.mjs';
 
 const SHIPPED = 'assets/map_micro';
-/** Milliseconds per row of patches. */
+/** Milliseconds between two rows of patches. */
 const PACE = 90;
 
 export function attach(app) {
@@ -62,7 +62,7 @@ export function attach(app) {
     return grey;
   }
 
-  /** Reconstructs what the controls say; only the last of several wishes is carried out. */
+  /** Reconstructs with the settings of the controls. Of several waiting calls only the last is carried out. */
   function run() {
     const wish = ++wanted;
     queue = queue.then(() => app.guard(async () => {
@@ -90,7 +90,7 @@ export function attach(app) {
     return queue;
   }
 
-  /** The rows of the reconstruction in decoding order; nothing below a row has anything to do with it. */
+  /** Shows the reconstruction row by row, in decoding order: a row does not depend on the rows below it. */
   async function reveal(partial, wish) {
     const { side, grid } = state.model;
     const { reconstruction, errors } = state.result;
@@ -144,7 +144,7 @@ export function attach(app) {
   function dab(token) {
     if (!state.painted || state.painted[token] === brush) return;
     const hidden = state.painted.reduce((sum, value) => sum + value, 0);
-    if (brush ? hidden + 1 >= state.painted.length : hidden <= 1) return; // one of each stays
+    if (brush ? hidden + 1 >= state.painted.length : hidden <= 1) return; // one patch stays hidden, one visible
     state.painted[token] = brush;
     state.mask = state.painted.slice();
     drawMask();

@@ -1,4 +1,4 @@
-// Train: a model from random weights, live; paused, resumed, saved, loaded, downloaded.
+// Train: pretraining from random weights, which can be paused, saved, loaded and downloaded.
 import { Saved, Training, preset } from './pkg/rowscan_web.js';
 import { curve } from './chart.mjs';
 import { facts, picture } from './draw.mjs';
@@ -7,12 +7,14 @@ import { decode, square } from './images.mjs';
 
 const PATCH = 8;
 const GENERATED = 'synthetic:512';
-/** Steps on the GPU at once: it is never idle, and a pause is immediate. */
+/** Steps that are submitted at once: enough that the GPU is never idle, few enough that a pause is quick. */
 const IN_FLIGHT = 3;
-/** Steps between pictures, and between saves by itself. */
+/** Steps between pictures of the held-out images. */
 const SHOW_EVERY = 10;
+/** Steps between automatic saves. */
 const SAVE_EVERY = 100;
-/** Parameters up to which a copy for a lost device is kept with every picture, and not with every save only. */
+/** A model below this number of parameters is copied at every picture, a larger one only at every save. The copy is
+ * what is left of the run if the device is lost. */
 const SMALL = 5e6;
 const FILE = 'run.zip';
 
@@ -23,7 +25,7 @@ export function attach(app) {
   const batch = () => 2 ** Number($('t-batch').value);
   const rate = () => 10 ** Number($('t-lr').value);
   const ratio = () => Number($('t-ratio').value);
-  /** The settings speak of the rate per 256 images. */
+  /** The learning rate per 256 images, as settings have it. */
   const blr = () => (rate() * 256) / (state.training ? state.batch : batch());
 
   function labels() {
@@ -71,7 +73,7 @@ export function attach(app) {
     await show();
   }
 
-  /** Held-out images as the model sees them now. */
+  /** Shows the held-out images as the model reconstructs them now. */
   async function show() {
     const shown = await state.training.pictures();
     const { side } = state.training;
@@ -90,7 +92,7 @@ export function attach(app) {
     report();
   }
 
-  /** What the sliders say, between two steps. */
+  /** Applies the sliders between two steps. */
   function adjust() {
     if (state.adjusted) state.training.adjust(blr(), ratio());
     state.adjusted = false;
@@ -155,7 +157,7 @@ export function attach(app) {
     await state.running;
   }
 
-  /** [{ name, bytes }] of the run as it stands; the losses go along. */
+  /** The files of a checkpoint of the run: [{ name, bytes }]. */
   async function files() {
     const saved = await state.training.save();
     const all = saved.names.map((name) => ({ name, bytes: saved.bytes(name) }));
@@ -175,7 +177,7 @@ export function attach(app) {
     $('t-saved').textContent = `Saved in this browser at step ${state.training.steps}.`;
   }
 
-  /** Goes on from the files of a checkpoint. */
+  /** Continues from the files of a checkpoint. */
   async function resume(found) {
     const json = (name) => JSON.parse(new TextDecoder().decode(found.find((file) => file.name === name)?.bytes ?? new Uint8Array()));
     let config, at;
@@ -275,7 +277,7 @@ export function attach(app) {
         await app.guard(async () => restore(state.kept));
       }
     },
-    /** What a lost device means for the run. */
+    /** A sentence for the user: how much of the run is left after the device was lost. */
     stands() {
       if (state.training) return `Training stands at step ${state.training.steps}, the last one kept.`;
       return state.cut ? 'Training had not been kept yet and has to start over.' : '';

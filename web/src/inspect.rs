@@ -1,4 +1,4 @@
-//! What the decoder may look at, what it looks at, and what the same weights give under another mask.
+//! Inspection of MAP's decoder: its attention mask, its attention weights, and reconstructions under other masks.
 
 use rowscan::infer::attention_maps::AttentionMaps;
 use rowscan::infer::reconstruct::Reconstructor;
@@ -9,7 +9,7 @@ use wasm_bindgen::prelude::*;
 use crate::js;
 use crate::model::{Model, Reconstruction};
 
-/// A mask of the decoder by its name: `ar`, `mae`, `local-mae` or `map`.
+/// Parses the name of a decoder mask: `ar`, `mae`, `local-mae` or `map`.
 fn named(mask: &str) -> Result<DecoderMask, JsValue> {
     serde_json::from_value::<DecoderMask>(mask.into())
         .map_err(|_| js(rowscan::Error::argument("the decoder's mask", mask, "ar, mae, local-mae or map")))
@@ -17,25 +17,25 @@ fn named(mask: &str) -> Result<DecoderMask, JsValue> {
 
 #[wasm_bindgen]
 impl Model {
-    /// Blocks of the decoder.
+    /// Number of blocks in the decoder.
     #[wasm_bindgen(getter)]
     pub fn blocks(&self) -> usize {
         self.config.decoder.depth
     }
 
-    /// Heads of a block.
+    /// Number of attention heads in a decoder block.
     #[wasm_bindgen(getter)]
     pub fn heads(&self) -> usize {
         self.config.decoder.heads
     }
 
-    /// (L, L) 1 where a patch (row) may look at another (column).
+    /// (L, L): 1 where the patch of the row may attend to the patch of the column under the mask named `mask`.
     pub fn seen(&self, mask: &str) -> Result<Vec<u8>, JsValue> {
         let allowed = named(mask)?.allows(self.config.order, (self.config.grid(), self.config.grid_columns()));
         Ok(allowed.into_iter().map(u8::from).collect())
     }
 
-    /// What the decoder gives under one of its four masks.
+    /// The reconstruction of `image` if the decoder attends under the mask named `decoder`, with unchanged weights.
     pub async fn under(&self, decoder: &str, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
         let mask = self.hidden(&mask)?;
         let map = self.with(named(decoder)?)?;
@@ -43,7 +43,7 @@ impl Model {
         Reconstruction::of(program.run(&image, &mask).await.map_err(js)?)
     }
 
-    /// (blocks, heads, L, L) what each patch looks at, under the mask of MAP.
+    /// (blocks, heads, L, L): the softmax weights of the decoder under the mask of MAP. A row is a query.
     pub async fn attention(&self, image: Vec<u8>, mask: Vec<f32>) -> Result<Vec<f32>, JsValue> {
         let mask = self.hidden(&mask)?;
         let map = self.with(DecoderMask::Map)?;
@@ -53,7 +53,7 @@ impl Model {
 }
 
 impl Model {
-    /// The same weights behind another mask of the decoder.
+    /// A copy of the model whose decoder attends under `mask`.
     fn with(&self, mask: DecoderMask) -> Result<Map, JsValue> {
         if self.config.decoder.kind != DecoderKind::Map {
             return Err(js(rowscan::Error::argument(

@@ -1,5 +1,4 @@
-//! rowscan in a browser tab: bindings for JavaScript. Everything that computes is in the crate `rowscan`; the page
-//! draws.
+//! rowscan in a browser tab: bindings for JavaScript. The crate `rowscan` computes, the page draws.
 #![cfg(target_arch = "wasm32")]
 
 mod check;
@@ -11,7 +10,7 @@ use rowscan::data::Rgb8;
 use rowscan::gpu::{Gpu, Options};
 use wasm_bindgen::prelude::*;
 
-/// An `Error` whose name is the kind: the page acts on `DeviceLost`.
+/// A JavaScript `Error` with the kind of `error` as its `name`. The page opens a lost device again on `DeviceLost`.
 fn js(error: rowscan::Error) -> JsValue {
     use rowscan::Error::{Argument, DeviceLost, Diverged, File, Limit, NoAdapter, OutOfMemory};
     let thrown = js_sys::Error::new(&error.to_string());
@@ -30,13 +29,13 @@ fn data(error: rowscan::data::DataError) -> JsValue {
     js(error.into())
 }
 
-/// Square images of `side` pixels, one behind the other in RGB bytes.
+/// Splits RGB bytes into square images of `side` pixels.
 fn squares(bytes: &[u8], side: usize) -> Vec<Rgb8> {
     let image = |pixels: &[u8]| Rgb8 { width: side as u32, height: side as u32, pixels: pixels.to_vec() };
     bytes.chunks((side * side * 3).max(1)).map(image).collect()
 }
 
-/// What a panic says goes to the console: the module cannot go on after one.
+/// Prints panics to the console. After a panic the module cannot be used any more.
 #[wasm_bindgen(start)]
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| {
@@ -50,13 +49,13 @@ pub struct Device(Gpu);
 
 #[wasm_bindgen]
 impl Device {
-    /// Opens the browser's adapter. `software`: it is a CPU, which only the page can know.
+    /// Opens the browser's adapter. `software` says whether it is a CPU, which WebGPU does not tell the module.
     pub async fn open(software: bool) -> Result<Device, JsValue> {
         let options = Options { as_software: software, ..Options::default() };
         Ok(Self(Gpu::open(&options).await.map_err(js)?))
     }
 
-    /// Takes the device away, as a driver reset would.
+    /// Destroys the device, as the reset of a driver does. For tests.
     pub fn destroy(&self) -> Result<(), JsValue> {
         self.0.destroy().map_err(js)
     }

@@ -1,4 +1,4 @@
-//! A pretrained model: reconstructions, the decoders' masks, and what its heads look at.
+//! A pretrained model: loading, masks and reconstructions.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -26,11 +26,11 @@ pub struct Model {
     pub(crate) weights: Weights,
     parameters: usize,
     metadata: String,
-    /// The program of the last visible length.
+    /// The last program, with its number of visible tokens.
     reconstructor: RefCell<Option<(usize, Rc<Reconstructor>)>>,
 }
 
-/// One image as the model sees it.
+/// The reconstruction of one image.
 #[wasm_bindgen]
 pub struct Reconstruction {
     pictures: Pictures,
@@ -41,19 +41,19 @@ pub struct Reconstruction {
 
 #[wasm_bindgen]
 impl Reconstruction {
-    /// (S, S, 3), hidden patches grey.
+    /// (S, S, 3): the image with hidden patches gray.
     #[wasm_bindgen(getter)]
     pub fn masked(&self) -> Vec<u8> {
         self.pictures.masked.clone()
     }
 
-    /// (S, S, 3), hidden patches as predicted.
+    /// (S, S, 3): the image with hidden patches as predicted.
     #[wasm_bindgen(getter)]
     pub fn reconstruction(&self) -> Vec<u8> {
         self.pictures.reconstruction.clone()
     }
 
-    /// (L) squared error of each hidden patch, 0 where visible.
+    /// (L): the mean squared error of each hidden patch, 0 for a visible patch.
     #[wasm_bindgen(getter)]
     pub fn errors(&self) -> Vec<f32> {
         self.pictures.errors.clone()
@@ -68,7 +68,7 @@ impl Reconstruction {
 
 #[wasm_bindgen]
 impl Model {
-    /// From the bytes of `config.json` and `model.safetensors`.
+    /// Loads a model from the bytes of `config.json` and `model.safetensors`.
     pub fn load(device: &Device, config: &[u8], weights: &[u8]) -> Result<Model, JsValue> {
         let g = device.0.clone();
         let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config).map_err(js)?;
@@ -107,13 +107,13 @@ impl Model {
         serde_json::to_string(&self.config).unwrap_or_default()
     }
 
-    /// What the weights say about where they come from, as JSON.
+    /// The metadata of the weights file, such as license and training command, as JSON.
     #[wasm_bindgen(getter)]
     pub fn metadata(&self) -> String {
         self.metadata.clone()
     }
 
-    /// The mask (L) that a seed draws, 1 where hidden; the same as the command line's.
+    /// (L): the mask that `seed` draws, 1 for a hidden patch. The command line draws the same mask from the same seed.
     pub fn mask(&self, strategy: &str, ratio: f64, seed: u32) -> Result<Vec<f32>, JsValue> {
         let run = RunSettings { seed: seed.into(), ..RunSettings::default() };
         let settings =
@@ -121,7 +121,7 @@ impl Model {
         Ok(settings.masker(&self.config).map_err(js)?.draw(0, 1).mask)
     }
 
-    /// RGB bytes (S, S, 3) and a mask (L) → pictures, once the GPU is done.
+    /// Reconstructs the RGB image (S, S, 3) under a mask (L), 1 for a hidden patch.
     pub async fn reconstruct(&self, image: Vec<u8>, mask: Vec<f32>) -> Result<Reconstruction, JsValue> {
         let mask = self.hidden(&mask)?;
         let reconstructor = self.program(mask.visible_len)?;
@@ -130,7 +130,7 @@ impl Model {
 }
 
 impl Reconstruction {
-    /// Of the one image that was run.
+    /// Takes the result of a run on one image.
     pub(crate) fn of((mut pictures, loss): (Vec<Pictures>, f32)) -> Result<Self, JsValue> {
         let pictures = pictures.pop().ok_or_else(|| js(rowscan::Error::argument("images", 0, 1)))?;
         Ok(Self { pictures, loss })
@@ -138,12 +138,12 @@ impl Reconstruction {
 }
 
 impl Model {
-    /// The tables of a mask (L), 1 where hidden.
+    /// The index tables for a mask (L), 1 for a hidden patch.
     pub(crate) fn hidden(&self, mask: &[f32]) -> Result<PatchMask, JsValue> {
         PatchMask::from_mask(mask, &self.config.scan()).map_err(js)
     }
 
-    /// The program of a visible length.
+    /// The program for `visible` tokens: the last one, or a new one.
     fn program(&self, visible: usize) -> Result<Rc<Reconstructor>, JsValue> {
         let mut last = self.reconstructor.borrow_mut();
         if let Some((_, ready)) = last.as_ref().filter(|(ready, _)| *ready == visible) {

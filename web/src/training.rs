@@ -1,4 +1,4 @@
-//! Pretraining in the tab.
+//! Pretraining in the browser tab.
 
 use std::path::Path;
 
@@ -14,44 +14,44 @@ use wasm_bindgen::prelude::*;
 
 use crate::{Device, data, js, squares};
 
-/// What the page chooses.
+/// The settings that the page chooses.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Choice {
-    /// What a `config.json` holds.
+    /// The model, as in `config.json`.
     model: serde_json::Value,
     batch: usize,
     blr: f64,
     ratio: f64,
     seed: u64,
-    /// `synthetic:N`, or how to call the images that were dropped.
+    /// `synthetic:N`, or a name for the user's own images.
     data: String,
 }
 
-/// A run.
+/// A pretraining run.
 #[wasm_bindgen]
 pub struct Training {
     session: Session,
 }
 
-/// Images that the model is shown again and again.
+/// Held-out images as the model reconstructs them now.
 #[wasm_bindgen]
 pub struct Shown {
     pictures: Vec<Pictures>,
-    /// Mean loss over their hidden patches.
+    /// Mean loss over the hidden patches of these images.
     #[wasm_bindgen(readonly)]
     pub loss: f32,
 }
 
 #[wasm_bindgen]
 impl Shown {
-    /// How many.
+    /// Number of images.
     #[wasm_bindgen(getter)]
     pub fn length(&self) -> usize {
         self.pictures.len()
     }
 
-    /// (S, S, 3) of one: `original`, `masked` or `reconstruction`.
+    /// (S, S, 3): image `index` in one of three forms, `original`, `masked` or `reconstruction`.
     pub fn picture(&self, index: usize, kind: &str) -> Vec<u8> {
         let Some(p) = self.pictures.get(index) else { return Vec::new() };
         match kind {
@@ -68,7 +68,7 @@ pub struct Saved(Files);
 
 #[wasm_bindgen]
 impl Saved {
-    /// No file yet.
+    /// A checkpoint without files, to add files to.
     #[wasm_bindgen(constructor)]
     pub fn new() -> Self {
         Self(Files::new())
@@ -79,13 +79,13 @@ impl Saved {
         self.0.push((name, bytes));
     }
 
-    /// The names.
+    /// Names of the files.
     #[wasm_bindgen(getter)]
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// The bytes of a file.
+    /// The bytes of a file, none if there is no such file.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
     }
@@ -101,8 +101,8 @@ pub fn preset(name: &str, side: usize, patch: usize) -> Result<String, JsValue> 
 
 #[wasm_bindgen]
 impl Training {
-    /// A fresh model on the generated set, or on `images` (RGB bytes of the model's size, one behind the other). Every
-    /// eighth of them is held out.
+    /// Starts a run with random weights. `images` are the user's own as RGB bytes of the model's size, of which every
+    /// eighth is held out. If there are none, generated images are used.
     pub fn start(device: &Device, choice: &str, images: &[u8]) -> Result<Training, JsValue> {
         let choice: Choice = serde_json::from_str(choice)
             .map_err(|e| js(rowscan::Error::argument("the settings of the page", e, "what `Choice` lists")))?;
@@ -134,7 +134,7 @@ impl Training {
         Ok(Self { session })
     }
 
-    /// Submits a step; the promise gives its loss.
+    /// Submits one training step. The promise resolves to its loss.
     pub fn step(&mut self) -> Result<js_sys::Promise, JsValue> {
         let loss: Readback = self.session.step().map_err(js)?;
         Ok(wasm_bindgen_futures::future_to_promise(async move {
@@ -144,28 +144,28 @@ impl Training {
         }))
     }
 
-    /// Learning rate per 256 images and share of hidden patches from the next step on.
+    /// Changes the learning rate per 256 images and the mask ratio from the next step on.
     pub fn adjust(&mut self, blr: f64, ratio: f64) -> Result<(), JsValue> {
         self.session.adjust(blr, ratio).map_err(js)
     }
 
-    /// The model on images that it does not train on.
+    /// Reconstructs the held-out images.
     pub async fn pictures(&self) -> Result<Shown, JsValue> {
         let (pictures, loss) = self.session.pictures().await.map_err(js)?;
         Ok(Shown { pictures, loss })
     }
 
-    /// The run as files.
+    /// The files of a checkpoint of this run.
     pub async fn save(&self) -> Result<Saved, JsValue> {
         Ok(Saved(self.session.save().await.map_err(js)?))
     }
 
-    /// Goes on from files.
+    /// Continues from the files of a checkpoint.
     pub fn load(&mut self, files: &Saved) -> Result<(), JsValue> {
         self.session.load(&files.0).map_err(js)
     }
 
-    /// Steps done.
+    /// Number of steps done.
     #[wasm_bindgen(getter)]
     pub fn steps(&self) -> f64 {
         self.session.state().step as f64

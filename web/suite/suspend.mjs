@@ -1,4 +1,4 @@
-// What `rowscan::gpu` waits with: the module is suspended for one turn of the event loop.
+// `turn` suspends the module for one turn of the event loop. `rowscan::gpu` calls it where it would block.
 const { port1, port2 } = new MessageChannel();
 let resume;
 port1.onmessage = () => resume();

@@ -16,7 +16,7 @@ test('without WebGPU there is an explanation with a picture', () => within({ fla
   assert.equal(await page.locator('.mode:visible').count(), 0);
 }));
 
-test('keyboard, phone and both colour schemes', async () => {
+test('keyboard, phone and both color schemes', async () => {
   for (const colorScheme of ['light', 'dark']) {
     await within({ colorScheme, viewport: { width: 390, height: 844 } }, async (page) => {
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is wider than a phone');

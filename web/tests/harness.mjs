@@ -1,11 +1,11 @@
-// A browser with the page: system Chromium, WebGPU in software. Without an adapter a test fails, it does not skip.
+// A Chromium with the page and WebGPU in software. Without an adapter tests fail; none is skipped.
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { serve } from '../serve.mjs';
 
 export const SOFTWARE = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
-/** { page, close }; the page is ready, and what it complains about fails the test at `close`. */
+/** Opens the page and waits until it is ready. `close` throws if the page logged an error. */
 export async function open({ site: folder = process.env.SITE, hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
   const site = await serve(folder);
   const browser = await chromium.launch({
@@ -36,7 +36,7 @@ export async function open({ site: folder = process.env.SITE, hash = '', flags =
   };
 }
 
-/** Runs `body` with an open page and closes it whatever happens. */
+/** Runs `body` with an open page and closes the page, also if `body` throws. */
 export async function within(options, body) {
   const opened = await open(options);
   try {
@@ -55,11 +55,11 @@ export const pixels = (page, id) => page.evaluate((id) => {
   return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
 }, id);
 
-/** Waits until Reconstruct has shown all of its rows. */
+/** Waits until Reconstruct has shown all rows of patches. */
 export const settled = (page) => page.waitForFunction(() => {
   const { model } = globalThis.rowscan.modes.reconstruct.state;
   return model && Number(document.getElementById('r-result').dataset.rows) === model.grid;
 });
 
-/** Leaves a picture of the page beside the other results, to be looked at. */
+/** Saves a screenshot next to the other results, for people to look at. */
 export const shoot = (page, name) => page.screenshot({ path: join(process.env.NATIVE, `${name}.png`), fullPage: true });

@@ -68,7 +68,7 @@ test('reconstruct: the mask is painted with the mouse and with the keyboard', ()
   const before = await mask();
   const box = await page.locator('#r-masked').boundingBox();
   const at = (column, row) => [box.x + ((column + 0.5) * box.width) / 8, box.y + ((row + 0.5) * box.height) / 8];
-  const wanted = before[0] ? 0 : 1; // the first patch decides what a stroke does
+  const wanted = before[0] ? 0 : 1; // the first patch decides whether the stroke hides or shows patches
   await page.mouse.move(...at(0, 0));
   await page.mouse.down();
   for (let column = 1; column < 8; column++) await page.mouse.move(...at(column, 0), { steps: 4 });

@@ -7,14 +7,14 @@ import { shoot, within } from './harness.mjs';
 
 const small = async (page) => {
   await page.locator('#t-side').selectOption('32');
-  await page.locator('#t-batch').fill('3'); // 2³ images
+  await page.locator('#t-batch').fill('3'); // 2³ = 8 images
 };
 const steps = (page) => page.evaluate(() => globalThis.rowscan.modes.train.state.training?.steps ?? 0);
 const losses = (page) => page.evaluate(() => globalThis.rowscan.modes.train.state.losses);
 const reached = (page, count) => page.waitForFunction((count) => globalThis.rowscan.modes.train.state.losses.length >= count, count);
 const idle = (page) => page.waitForFunction(() => !globalThis.rowscan.modes.train.state.running && !document.getElementById('t-go').disabled);
 const pause = async (page) => { await page.evaluate(() => globalThis.rowscan.modes.train.pause()); await idle(page); };
-/** The losses of the next steps, without pictures between. */
+/** The losses of the next `count` steps, without pictures in between. */
 const next = (page, count) => page.evaluate(async (count) => {
   const { training } = globalThis.rowscan.modes.train.state;
   const found = [];
@@ -65,7 +65,7 @@ test('train: the loss falls, a saved run goes on to the same losses, and the com
   assert.match(said, /^loss \d/);
 }));
 
-/** The entries of a zip that is not compressed. */
+/** Name and bytes of each file in a zip without compression. */
 function* entries(zip) {
   for (let at = 0; zip.readUInt32LE(at) === 0x04034b50;) {
     const [size, name] = [zip.readUInt32LE(at + 22), zip.readUInt16LE(at + 26)];
@@ -127,5 +127,5 @@ test('a lost device is opened again and training goes on from the last step kept
   await page.evaluate(() => { document.getElementById('r-result').dataset.rows = 0; });
   await page.locator('#r-again').click();
   await page.waitForFunction(() => Number(document.getElementById('r-result').dataset.rows) === 8);
-  opened.complaints.length = 0; // the browser itself reports what was under way
+  opened.complaints.length = 0; // the browser logs errors for work that was under way when the device was lost
 }));

@@ -1,4 +1,4 @@
-//! All the set-up of a fresh machine, then the demonstration, the tests, or the browser page.
+//! `cargo xtask`: sets up a fresh machine, then runs the demonstration, the tests or the browser page.
 
 mod web;
 mod workshop;
@@ -11,15 +11,15 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
-  try        of the tests in tests/ those of this name, and nothing else:
+  try        runs the tests in tests/ whose path contains NAME, and no others:
              ops::activation, ops::matmul, backbones, models, cli::resume
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
-Each installs what the machine lacks with apt-get first, and says so: a software Vulkan driver, the wasm32 target,
+Each first installs what the machine lacks with apt-get, and says so: a software Vulkan driver, the wasm32 target,
 Chromium.";
 
-/// Epochs and images of the demonstration.
+/// Epochs and data set of the demonstration.
 const DEMO: [&str; 2] = ["5", "synthetic:512"];
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The browser page: compiled, bound, shrunk, served and tested.
+//! Builds, serves and tests the browser page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::process::Command;
 use crate::workshop::{Result, apt_install, cargo, command, has, root, rowscan, run, set_up, target};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Where `web` serves the page.
+/// The port at which `web` serves the page.
 const PORT: &str = "8737";
-/// What the page may weigh, compressed.
+/// Largest size of the compressed module, in bytes.
 const BUDGET: u64 = 3 << 20;
-/// What rustc turns on by default, and no more.
+/// WebAssembly features that wasm-opt may use: those that rustc enables by default.
 const WASM_FEATURES: &[&str] = &[
     "--enable-bulk-memory",
     "--enable-bulk-memory-opt",
@@ -22,7 +22,7 @@ const WASM_FEATURES: &[&str] = &[
     "--enable-multivalue",
 ];
 
-/// Where the page is put together.
+/// The folder of the built page.
 fn site() -> PathBuf {
     target().join("web")
 }
@@ -35,8 +35,8 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> String {
     move |e| format!("{}: {e}", path.display())
 }
 
-/// A cargo command for the browser, and where it puts what it builds: with rustup's standard library where it can be
-/// had, else with Debian's compiler and a standard library built from Debian's source.
+/// A cargo command for the wasm32 target, and its target folder. The standard library for wasm32 comes from rustup. If
+/// rustup cannot add it, Debian's compiler builds it from Debian's source.
 fn browser_cargo(args: &[&str]) -> Result<(Command, PathBuf)> {
     let args = [args, &["--locked", "--quiet", "--package", "rowscan-web", "--target", TARGET]].concat();
     if has_target() {
@@ -56,7 +56,7 @@ fn browser_cargo(args: &[&str]) -> Result<(Command, PathBuf)> {
         println!("installing lld-{llvm} with apt-get");
         apt_install(&[&format!("lld-{llvm}")])?;
     }
-    let apart = target().join("web-debian"); // another compiler: nothing of the other's can be used
+    let apart = target().join("web-debian"); // builds of two compilers cannot share a folder
     let mut build = command("/usr/bin/cargo", &args);
     build.args(["-Z", "build-std=std,panic_abort,test"]).arg("--target-dir").arg(&apart);
     build.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
@@ -67,14 +67,14 @@ fn browser_cargo(args: &[&str]) -> Result<(Command, PathBuf)> {
     Ok((build, apart))
 }
 
-/// The module of the page.
+/// Compiles the module of the page.
 fn compile() -> Result<PathBuf> {
     let (build, target) = browser_cargo(&["build", "--profile", "web"])?;
     run(build)?;
     Ok(target.join(TARGET).join("web").join("rowscan_web.wasm"))
 }
 
-/// The module of the operators' tests.
+/// Compiles the module with the operators' tests.
 fn compile_suite() -> Result<PathBuf> {
     let args = ["test", "--no-run", "--profile", "suite", "--test", "suite", "--message-format", "json"];
     let (mut build, _) = browser_cargo(&args)?;
@@ -87,13 +87,14 @@ fn compile_suite() -> Result<PathBuf> {
     }
 }
 
+/// A file of the standard library's source, as Debian installs it.
 fn debian_source() -> PathBuf {
     let sysroot = Command::new("/usr/bin/rustc").args(["--print", "sysroot"]).output();
     let sysroot = sysroot.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
     Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock")
 }
 
-/// Whether the compiler in use has a standard library for the browser, or rustup gets it one.
+/// Whether the compiler has a standard library for wasm32. Adds one with rustup if not.
 fn has_target() -> bool {
     let libdir =
         Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).current_dir(root()).output();
@@ -108,7 +109,8 @@ fn has_target() -> bool {
     }
 }
 
-/// JavaScript around the module, by `wasm-bindgen` as a library in a build of this program with the feature `bindgen`.
+/// Writes JavaScript bindings for a module, with the library of `wasm-bindgen`, which only the feature `bindgen`
+/// builds.
 #[cfg(feature = "bindgen")]
 pub fn bindgen(wasm: &str, out: &str) -> Result {
     let mut tool = wasm_bindgen_cli_support::Bindgen::new();
@@ -117,7 +119,7 @@ pub fn bindgen(wasm: &str, out: &str) -> Result {
     tool.web(true).and_then(|tool| tool.generate(out)).map_err(|e| format!("{e:#}"))
 }
 
-/// Runs `bindgen` in a build of this program that has it.
+/// Runs `bindgen` in a build of this program with that feature.
 fn bind(wasm: &Path, out: &Path) -> Result {
     let tools = text(&target().join("bindgen"));
     let tool =
@@ -125,8 +127,8 @@ fn bind(wasm: &Path, out: &Path) -> Result {
     run(command(cargo(), &[&tool[..], &[&tools, "--", "bindgen", &text(wasm), &text(out)]].concat()))
 }
 
-/// Puts the operators' tests together in `target/web-suite`. Their main function is not run while the module is made,
-/// but by the page, as one that can be suspended.
+/// Builds the operators' tests into `target/web-suite`. The tests block on the GPU, so the page has to call their main
+/// function as a promise that can be suspended; the bindings' own call is replaced.
 fn build_suite() -> Result<PathBuf> {
     println!("compiling the tests of the operators for the browser");
     let (wasm, site) = (compile_suite()?, target().join("web-suite"));
@@ -134,7 +136,7 @@ fn build_suite() -> Result<PathBuf> {
         fs::remove_dir_all(&site).map_err(io(&site))?;
     }
     copy(&root().join("web/suite"), &site)?;
-    let renamed = site.join("suite.wasm"); // the files are called after it
+    let renamed = site.join("suite.wasm"); // the bindings are named after it
     copy(&wasm, &renamed)?;
     bind(&renamed, &site)?;
     let glue = site.join("suite.js");
@@ -148,7 +150,7 @@ fn build_suite() -> Result<PathBuf> {
     Ok(site)
 }
 
-/// Node's packages at the versions of the lock file.
+/// Installs the node packages of web/package-lock.json, unless they are there.
 fn packages() -> Result {
     if !has("node") || !has("npm") {
         return Err("the page is built with Node.js 20 or later and npm: install them and run this again".into());
@@ -173,7 +175,7 @@ fn copy(from: &Path, to: &Path) -> Result {
     fs::copy(from, to).map(drop).map_err(io(from))
 }
 
-/// Puts the page together in `target/web`.
+/// Builds the page into `target/web`.
 pub fn build() -> Result {
     packages()?;
     println!("compiling the page (the first time takes some minutes)");
@@ -207,7 +209,7 @@ pub fn serve() -> Result {
     run(command("node", &["web/serve.mjs", &text(&site()), PORT]))
 }
 
-/// The path of a Chromium, installed if there is none.
+/// The path of a Chromium. Installs one if there is none.
 fn chromium() -> Result<String> {
     if let Ok(named) = std::env::var("CHROMIUM") {
         return Ok(named);
@@ -224,7 +226,7 @@ fn chromium() -> Result<String> {
     found().ok_or_else(|| "still no Chromium after installing it".into())
 }
 
-/// Builds the page and tests it; what the browser reconstructs is compared with what this machine's adapter does.
+/// Builds the page and tests it in Chromium. One test compares its reconstruction with that of this machine's adapter.
 pub fn test(filter: &[&str]) -> Result {
     set_up()?;
     build()?;

@@ -1,11 +1,11 @@
-//! What every task needs: commands in the root of the repository, and packages that the machine lacks.
+//! Commands in the root of the repository, and the installation of packages that the machine lacks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub type Result<T = ()> = std::result::Result<T, String>;
 
-/// The repository.
+/// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
@@ -15,7 +15,7 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root());
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        command.env("XDG_RUNTIME_DIR", std::env::temp_dir()); // the Vulkan loader complains without one
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir()); // without one the Vulkan loader prints an error
     }
     command
 }
@@ -33,18 +33,18 @@ pub fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Where cargo put the program.
+/// The path of the program that cargo built.
 pub fn rowscan() -> PathBuf {
     target().join("release").join(format!("rowscan{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Builds the program, and makes sure that it finds an adapter.
+/// Builds the program. If it finds no adapter, installs a software driver for Vulkan.
 pub fn set_up() -> Result {
     println!("building (the first time takes some minutes)");
     run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan"]))?;
     let found = || {
         let mut probe = command(rowscan(), &["info", "--adapter-only"]);
-        probe.stderr(std::process::Stdio::null()); // what it complains about is put right below, or reported
+        probe.stderr(std::process::Stdio::null()); // the failure is repaired below, or reported there
         run(probe)
     };
     if found().is_ok() {
@@ -58,7 +58,7 @@ pub fn set_up() -> Result {
     found().map_err(|e| format!("still no adapter after installing the driver: {e}"))
 }
 
-/// Installs Debian packages.
+/// Installs Debian packages, with sudo unless the user is root.
 pub fn apt_install(packages: &[&str]) -> Result {
     if !cfg!(target_os = "linux") || Command::new("apt-get").arg("--version").output().is_err() {
         return Err(format!("there is no apt-get here to install {}", packages.join(", ")));
@@ -79,7 +79,7 @@ pub fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
 }
 
-/// Where builds go.
+/// The target folder of cargo.
 pub fn target() -> PathBuf {
     root().join(std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
 }
