@@ -1,4 +1,4 @@
-//! PretrainSettings, without a GPU: learning rates, weight decay, the batch that fits in memory, file formats.
+//! Settings of training, without a GPU: learning rates, weight decay, the batch that fits in memory, file formats.
 
 use std::f64::consts::PI;
 

@@ -9,7 +9,7 @@ use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, run, valu
 
 const STEPS: usize = 1000;
 
-/// (repeats, n, C, vlb)
+/// Cases: (repeats, n, C, vlb).
 fn cases() -> Vec<(usize, usize, usize, bool)> {
     let mut cases = vec![(1, 1, 1, true), (4, 3, 768, true), (4, 8193, 2, true), (2, 7, 1031, false)];
     let mut random = Random::new(9);
@@ -78,7 +78,8 @@ fn diffusion_matches_cpu() {
             let want: Vec<f64> = out.mse.iter().zip(&out.vb).map(|(mse, vb)| (mse + vb) / rows as f64).collect();
             let dloss: Vec<f64> = wide(&dloss).iter().map(|d| d / rows as f64).collect();
             let dpred = oracle::backward(case.dim, &exact, &pred, &x0, &eps, &t, &dloss);
-            // sums of squares and exps; the table rounds Δ and κ to f32; at t = 0 a difference of two Φ cancels
+            // loss: sums of squares and exps; Δ and κ rounded to f32; at t = 0 a difference of two normal CDFs Φ
+            // cancels
             close(&format!("loss {shape:?}"), &loss, &want, Tol { rel: 2e-5, abs: 2e-6 / rows as f64 });
             let abs = 1e-5 / (rows * cols) as f64;
             close(&format!("dpred {shape:?}"), &grads[0], &dpred, Tol { rel: 4e-5, abs });

@@ -6,7 +6,7 @@ use rowscan::{Error, ops};
 use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, values, wide};
 use rowscan::ops::mse_norm::{MseNormOptions, mse_norm};
 
-/// (B, L, pixels, channels, normalize)
+/// Cases: (B, L, pixels, channels, normalize).
 fn cases() -> Vec<(usize, usize, usize, usize, bool)> {
     let mut cases = vec![
         (1, 1, 1, 1, false),

@@ -1,4 +1,4 @@
-//! With f16: as the type of storage, and as the operands of cooperative matrices.
+//! Attention with f16, as the type of storage and as the operands of cooperative matrices, against the oracle.
 
 use rowscan::gpu::{Gpu, Precision};
 use rowscan::ops::attention::AttentionMask;

@@ -1,4 +1,4 @@
-//! Attention: Problem, the data of one case, and its comparison with the oracle.
+//! Attention: `Problem` is the data of one case, and compares it with the oracle.
 
 mod f16;
 mod invariants;
@@ -21,11 +21,11 @@ use crate::common::{
 /// be off by a few ulp.
 const TOL: Tol = Tol { rel: 1e-5, abs: 5e-6 };
 
-/// Tolerance with f16 operands, which the oracle reads already rounded. Each product's other factor, the softmax
-/// weights P or the gradient of the logits, is rounded to f16 by the GPU alone: a relative error of 2⁻¹¹. So a sum is
-/// off by at most 2⁻¹¹·Σ|terms|, where Σ|terms| is up to a few times the largest result. delta, the row sums of
+/// Tolerance with f16. The oracle reads q, k, v and dout rounded as the GPU does. Each of them is multiplied by softmax
+/// weights or by gradients of logits, and only the GPU rounds these factors to f16, by up to 2⁻¹¹ of themselves. So a
+/// sum is off by at most 2⁻¹¹·Σ|terms|, where Σ|terms| is up to a few times the largest result. delta, the row sums of
 /// out·dout, has the same error and enters dq and dk. Results stored as f16 are rounded by 2⁻¹¹ once more. The absolute
-/// part of [`TOL`] is for queries with one visible key, whose dq and dk are 0.
+/// part of [`TOL`] is for queries that see one key, whose dq and dk are 0.
 fn f16_tol(want: &[f64]) -> Tol {
     let Tol { rel, abs } = Tol::of(want, 2e-3);
     Tol { rel, abs: abs + TOL.abs }
@@ -183,7 +183,8 @@ impl Problem {
             ops_weights(r, &q.data, &kv.data, self.options(table.as_ref()))
         });
         let want = weights(self.dim, &wide(&self.parts[0]), &wide(&self.parts[1]), scale, self.seen());
-        let tol = if self.precision == Precision::Mixed { TOL } else { tol(&want) }; // computed in f32
+        // f32 in every precision, from operands that mixed precision does not round
+        let tol = if self.precision == Precision::Mixed { TOL } else { tol(&want) };
         close(&format!("{name} weights"), &seen, &want, tol);
     }
 }

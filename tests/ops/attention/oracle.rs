@@ -1,4 +1,4 @@
-//! In f32 against the oracle.
+//! Attention in f32 against the oracle.
 
 use rowscan::ops::attention::AttentionMask;
 

@@ -9,7 +9,7 @@ use rowscan::tensor::Tensor;
 use super::{DIRECT, TILED};
 use crate::common::{Random, as_hardware, at_once};
 
-/// Tuning chooses among the paths of a precision by time alone, so all of them have to give the same bits.
+/// Tuning chooses among the routes of a precision by time alone, so all of them have to give the same bits.
 #[test]
 fn every_path_makes_the_same_bits() {
     let Some(g) = as_hardware() else { return };
