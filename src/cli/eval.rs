@@ -100,7 +100,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         false => checkpoint::load_weights(&g, folder, &params)?,
     }
     let forward = scores_of(&g, &model, &config, batch)?;
-    let tally = evaluate(&forward, &data, transform, args.threads)?;
+    let tally = evaluate(&forward, &data, transform, args.threads)?; // an error if no image can be read
     let scores = tally.scores();
     say(format_args!("{} images, {} classes", tally.images(), config.classes))?;
     say(format_args!("top-1 {:.2}%  top-5 {:.2}%  loss {:.4}", scores.top1, scores.top5, scores.loss))?;
@@ -108,13 +108,13 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         table(data.classes(), &tally)?;
     }
     if let Some(path) = &args.json {
-        write_atomic(path, &to_json(args, data.classes(), &tally)?)?;
+        write_atomic(path, &to_json(args, &data, &tally)?)?;
     }
     if let Some(path) = &args.confusion {
         confusion_matrix(path, tally.confusion(), config.classes)?;
     }
     if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped", data.skipped());
+        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", data.skipped());
     }
     Ok(())
 }
@@ -132,7 +132,8 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-fn to_json(args: &Args, names: &[String], tally: &Tally) -> Result<Vec<u8>> {
+fn to_json(args: &Args, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
+    let names = data.classes();
     let class = |(name, scores): (&String, ClassScores)| {
         let ClassScores { images, recall, precision } = scores;
         json!({ "name": name, "images": images, "recall": recall, "precision": precision })
@@ -144,6 +145,7 @@ fn to_json(args: &Args, names: &[String], tally: &Tally) -> Result<Vec<u8>> {
         "split": args.split,
         "ema": args.ema,
         "images": tally.images(),
+        "skipped": data.skipped(),
         "loss": scores.loss,
         "top1": scores.top1,
         "top5": scores.top5,

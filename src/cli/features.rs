@@ -1,5 +1,6 @@
 //! `rowscan features`: mean encoder features of a data set as safetensors.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ pub struct Args {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
-    /// safetensors file to write: `features` (N, D) and, if the set has them, `labels` (N).
+    /// safetensors file to write: `features` (N, D), `indices` (N) of the images in the set and, if the set has them,
+    /// `labels` (N); `names` of the images in its metadata.
     #[arg(short, long)]
     output: PathBuf,
 }
@@ -54,6 +56,20 @@ pub fn open_split(data: &str, split: &str) -> std::result::Result<Dataset, Stop>
     usage(Dataset::open(data, split).map_err(Error::from))
 }
 
+/// Names of the samples as a JSON list; none, with a warning, where they do not fit the header of a safetensors file,
+/// which has at most 100 MB.
+fn names(data: &Dataset, samples: &[usize]) -> Result<Option<String>> {
+    const MOST: usize = 90_000_000;
+    let names: Vec<String> = samples.iter().map(|&sample| data.sample_name(sample)).collect();
+    let text = serde_json::to_string(&names).map_err(|e| Error::Internal(format!("names as JSON: {e}")))?;
+    // the header quotes the list once more
+    if text.len() + text.matches(['"', '\\']).count() > MOST {
+        tracing::warn!("the names of {} images do not fit the file: its tensor `indices` says which they are", names.len());
+        return Ok(None);
+    }
+    Ok(Some(text))
+}
+
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;
@@ -61,10 +77,11 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let g = device.open()?;
     let (_params, backbone) = backbone_of(&g, &args.checkpoint, &config)?;
     let forward = mean_features(&g, &backbone, &config, batch)?;
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    forward.over(&data, Transform::eval(config.image_size as u32), 0, |rows, classes| {
+    let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+    forward.over(&data, Transform::eval(config.image_size as u32), 0, |rows, batch| {
         features.extend_from_slice(rows);
-        labels.extend(classes.iter().map(|&label| label as f32));
+        labels.extend(batch.labels.iter().map(|&label| label as f32));
+        samples.extend_from_slice(&batch.samples);
         Ok(())
     })?;
     let count = features.len() / config.width;
@@ -72,10 +89,13 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if labels.len() == count {
         tensors.insert("labels".into(), (vec![count], labels));
     }
-    let bytes = to_bytes(&tensors, [("data".to_string(), args.data.clone())].into())?;
+    tensors.insert("indices".into(), (vec![count], samples.iter().map(|&sample| sample as f32).collect()));
+    let mut metadata = HashMap::from([("data".to_string(), args.data.clone())]);
+    metadata.extend(names(&data, &samples)?.map(|names| ("names".to_string(), names)));
+    let bytes = to_bytes(&tensors, metadata)?;
     write_atomic(&args.output, &bytes)?;
     if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped", data.skipped());
+        tracing::warn!("{} broken images were skipped: they have no row", data.skipped());
     }
     say(format_args!("{count} × {} features in {}", config.width, args.output.display()))?;
     Ok(())

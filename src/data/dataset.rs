@@ -18,8 +18,8 @@ use crate::error::DataError;
 /// A set comes from a file or folder ([`Dataset::open`], with the feature `files`), from images in memory
 /// ([`Dataset::from_images`]), or from code of your own ([`Dataset::new`]).
 ///
-/// Samples are decoded when asked for, by any number of threads. A broken sample is reported once as a warning,
-/// counted, and replaced by the next good one.
+/// Samples are decoded when asked for, by any number of threads. A broken sample is reported once as a warning and
+/// counted. Training replaces it by the next good one, evaluation leaves it out.
 pub struct Dataset {
     pub(super) source: Arc<dyn Source>,
     pub(super) name: String,
@@ -145,6 +145,31 @@ impl Dataset {
         self.good(index, |i| self.image(i))
     }
 
+    /// Decodes the image of sample `index`; none if it is broken, which is reported once as a warning and counted.
+    ///
+    /// # Errors
+    /// [`DataError::NoImage`] where the sample has no image.
+    pub fn readable_image(&self, index: usize) -> Result<Option<Rgb8>, DataError> {
+        if self.broken().contains(&index) {
+            return Ok(None);
+        }
+        match self.image(index) {
+            Ok(image) => Ok(Some(image)),
+            Err(error @ (DataError::NoImage { .. } | DataError::Setting { .. })) => Err(error),
+            Err(error) => {
+                self.skip(index, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Counts a broken sample, and reports it the first time.
+    fn skip(&self, index: usize, error: &DataError) {
+        if self.broken().insert(index) {
+            tracing::warn!("skipping a broken sample: {error}");
+        }
+    }
+
     fn good<T>(&self, index: usize, read: impl Fn(usize) -> Result<T, DataError>) -> Result<(usize, T), DataError> {
         let mut last = "it was found broken earlier".to_owned();
         for i in (0..self.len()).map(|step| (index + step) % self.len()) {
@@ -155,9 +180,7 @@ impl Dataset {
                 Ok(sample) => return Ok((i, sample)),
                 Err(error @ DataError::NoImage { .. }) => return Err(error),
                 Err(error) => {
-                    if self.broken().insert(i) {
-                        tracing::warn!("skipping a broken sample: {error}");
-                    }
+                    self.skip(i, &error);
                     last = error.to_string();
                 }
             }

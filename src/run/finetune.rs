@@ -108,12 +108,12 @@ pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
     Ok(told.unwrap_or(0.875))
 }
 
-/// Runs a program of class scores over a data set, and tallies them.
+/// Runs a program of class scores over a data set, and tallies them. Broken images are not counted.
 pub fn evaluate(
     forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize,
 ) -> Result<Tally> {
     let mut tally = Tally::new(forward.width());
-    forward.over(data, transform, threads, |rows, labels| tally.add(rows, labels))?;
+    forward.over(data, transform, threads, |rows, batch| tally.add(rows, &batch.labels))?;
     Ok(tally)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Companions;
 use super::task::{Task, TaskSettings};
-use crate::data::{Dataset, ImageBatch, Loader, LoaderOptions, Transform};
+use crate::data::{DataError, Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::infer::reconstruct::Reconstructor;
@@ -38,10 +38,14 @@ impl Pretraining {
         if !self.settings.objective.method.predicts {
             return Ok(None);
         }
-        let shown = data.test_split().map_or_else(|_| data.clone(), Arc::new);
-        let batch = shown.len().min(8);
-        let options = LoaderOptions::new(batch, Transform::eval(self.config.image_size as u32));
+        let shown = match data.test_split() {
+            Ok(test) => Arc::new(test),
+            Err(DataError::NoSplit { .. }) => data.clone(),
+            Err(e) => return Err(e.into()),
+        };
+        let options = LoaderOptions::new(shown.len().min(8), Transform::eval(self.config.image_size as u32));
         let Some(images) = Loader::eval(shown, &options)?.next().transpose()? else { return Ok(None) };
+        let batch = images.samples.len(); // fewer if some are broken
         let mask = self.masker.draw(u64::MAX, batch);
         let reconstructor = Reconstructor::new(&self.g, self.trainer.model(), &self.config, batch, mask.visible_len)?;
         Ok(Some((reconstructor, images.images, mask)))

@@ -47,9 +47,9 @@ impl Features {
     /// The features that the program `forward` computes of a labeled data set.
     pub fn of(forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Self> {
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
-        forward.over(data, transform, threads, |features, classes| {
+        forward.over(data, transform, threads, |features, batch| {
             rows.extend_from_slice(features);
-            labels.extend_from_slice(classes);
+            labels.extend_from_slice(&batch.labels);
             Ok(())
         })?;
         Self::new(rows, forward.width(), labels)

@@ -14,6 +14,7 @@ pub struct ImageBatch {
     pub images: Vec<u8>,
     /// (B) labels; empty for a set without labels.
     pub labels: Vec<u32>,
-    /// (B) positions in the data set. For a broken sample, this is the position of its replacement.
+    /// (B) positions in the data set. In training a broken sample is replaced, and this is the position of its
+    /// replacement. In evaluation it is left out, so that B may be smaller than the batch size.
     pub samples: Vec<usize>,
 }

@@ -2,7 +2,7 @@
 //! threads.
 use super::batch::ImageBatch;
 use super::transform::Transform;
-use super::worker::Worker;
+use super::worker::{Broken, Worker};
 use crate::data::cursor::{Cursor, EpochOrder};
 use crate::data::dataset::Dataset;
 use crate::error::DataError;
@@ -85,21 +85,22 @@ impl Loader {
             let (name, images, batch_size) = (set.spec().to_owned(), plan.visits, options.batch_size);
             return Err(DataError::TooFew { name, images, batch_size, accum_iter: 1 });
         }
-        Self::start(set, options, plan, start, u64::MAX)
+        Self::start(set, options, plan, start, u64::MAX, Broken::Replaced)
     }
 
-    /// One pass in the order of the set, with the incomplete last batch.
+    /// One pass in the order of the set, with the incomplete last batch. Broken images are left out: `samples` of a
+    /// batch says which ones it holds.
     ///
     /// # Errors
-    /// Options out of range.
+    /// Options out of range; [`DataError::AllBroken`] from the iterator where no image can be read.
     pub fn eval(set: Arc<Dataset>, options: &LoaderOptions) -> Result<Self, DataError> {
         options.check()?;
         let plan = EpochOrder::eval(set.len(), options.batch_size);
-        Self::start(set, options, plan, Cursor::default(), 1)
+        Self::start(set, options, plan, Cursor::default(), 1, Broken::LeftOut)
     }
 
     fn start(
-        set: Arc<Dataset>, options: &LoaderOptions, plan: EpochOrder, start: Cursor, epochs: u64,
+        set: Arc<Dataset>, options: &LoaderOptions, plan: EpochOrder, start: Cursor, epochs: u64, broken: Broken,
     ) -> Result<Self, DataError> {
         let start = plan.normal(start)?;
         let (name, per_epoch) = (set.spec().to_owned(), plan.per_epoch);
@@ -112,7 +113,7 @@ impl Loader {
         let (sender, queue) = sync_channel(options.prefetch);
         let stop = Arc::new(AtomicBool::new(false));
         let (transform, crops, seed) = (options.transform, options.crops, options.seed);
-        let worker = Worker { set, plan, transform, crops, seed, pool, stop: stop.clone() };
+        let worker = Worker { set, plan, transform, crops, seed, pool, stop: stop.clone(), broken };
         let thread = std::thread::Builder::new()
             .name("loader".into())
             .spawn(move || worker.run(start, epochs, &sender))
@@ -201,11 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn broken_images_and_panics_are_replaced() {
+    fn training_replaces_what_is_broken() {
         let set = stub(12);
-        let batch = Loader::eval(set.clone(), &options(12, 2)).unwrap().next().unwrap().unwrap();
-        assert_eq!(batch.samples, [0, 1, 4, 4, 4, 5, 6, 7, 8, 10, 10, 11]);
-        assert_eq!(batch.labels, [0, 1, 4, 4, 4, 5, 6, 7, 8, 10, 10, 11]);
+        let batch = take(set.clone(), &options(12, 2), Cursor::default(), 1).remove(0);
+        let mut samples = batch.samples.clone();
+        samples.sort_unstable();
+        assert_eq!(samples, [0, 1, 4, 4, 4, 5, 6, 7, 8, 10, 10, 11]);
+        assert!(batch.labels.iter().zip(&batch.samples).all(|(&label, &sample)| label as usize == sample));
         assert!(batch.images.chunks(16 * 16 * 3).zip(&batch.samples).all(|(p, &s)| p.iter().all(|&v| v == s as u8)));
         assert_eq!(set.skipped(), 3);
         let all = Arc::new(Stub { count: 4, broken: vec![0, 1, 2, 3], panics: vec![] }.dataset());
@@ -215,8 +218,42 @@ mod tests {
     }
 
     #[test]
+    fn evaluation_leaves_out_what_is_broken() {
+        // every subset of broken images, and batches of every size
+        for (broken, batch_size, threads) in (0..1u32 << 6).flat_map(|b| (1..=6).map(move |size| (b, size, size % 3))) {
+            let bad = |i: &usize| broken >> i & 1 == 1;
+            let (gone, good): (Vec<usize>, Vec<usize>) = (0..6).partition(bad);
+            let set = Arc::new(Stub { count: 6, broken: gone.clone(), panics: vec![] }.dataset());
+            let mut batches = Loader::eval(set.clone(), &options(batch_size, threads)).unwrap();
+            if good.is_empty() {
+                let error = batches.next().unwrap().unwrap_err().to_string();
+                assert!(error.contains("none of the 6 images of stub") && error.contains("stub/0"), "{error}");
+                assert!(batches.next().is_none());
+                continue;
+            }
+            let batches: Vec<ImageBatch> = batches.collect::<Result<_, _>>().unwrap();
+            assert!(batches.iter().all(|batch| !batch.samples.is_empty()), "{broken:b} {batch_size}");
+            let samples: Vec<usize> = batches.iter().flat_map(|batch| batch.samples.clone()).collect();
+            let labels: Vec<usize> = batches.iter().flat_map(|b| b.labels.iter().map(|&l| l as usize)).collect();
+            let images: Vec<u8> = batches.iter().flat_map(|b| b.images.clone()).collect();
+            assert_eq!((&samples, &labels, set.skipped()), (&good, &good, gone.len()), "{broken:b} {batch_size}");
+            assert!(images.chunks(16 * 16 * 3).map(<[u8]>::to_vec).eq(good.iter().map(|&i| vec![i as u8; 16 * 16 * 3])));
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_of_each_crop() {
+        let two = LoaderOptions { crops: 2, ..options(5, 2) };
+        let set = Arc::new(Stub { count: 5, broken: vec![1], panics: vec![3] }.dataset());
+        let batch = Loader::eval(set, &two).unwrap().next().unwrap().unwrap();
+        let rows: Vec<u8> = batch.images.chunks(16 * 16 * 3).map(|row| row[0]).collect();
+        assert_eq!((batch.samples, rows), (vec![0, 2, 4], vec![0, 2, 4, 0, 2, 4]));
+    }
+
+    #[test]
     fn training_drops_the_last_batch_and_evaluation_keeps_it() {
-        let eval: Vec<_> = Loader::eval(stub(10), &options(4, 2)).unwrap().map(|b| b.unwrap().samples.len()).collect();
+        let whole = Arc::new(Stub { count: 10, broken: vec![], panics: vec![] }.dataset());
+        let eval: Vec<_> = Loader::eval(whole, &options(4, 2)).unwrap().map(|b| b.unwrap().samples.len()).collect();
         assert_eq!(eval, [4, 4, 2]);
         let loader = Loader::train(stub(10), &options(4, 2), Cursor::default()).unwrap();
         assert_eq!(loader.batches_per_epoch(), 2);

@@ -19,24 +19,44 @@ pub(crate) struct Worker {
     pub seed: u64,
     pub pool: rayon::ThreadPool,
     pub stop: Arc<AtomicBool>,
+    pub broken: Broken,
+}
+
+/// What a batch does about a sample that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The next good sample takes its place: a training step has as many images as it was recorded for.
+    Replaced,
+    /// It is left out: a score must not count a neighbor for it.
+    LeftOut,
 }
 
 impl Worker {
     /// Puts batches into `queue`, from `start` to the end of epoch number `epochs` − 1. Ends early after an error,
     /// after a stop, and when the other end of the queue is gone.
     pub fn run(&self, start: Cursor, epochs: u64, queue: &SyncSender<Result<ImageBatch, DataError>>) {
-        let mut at = start;
+        let (mut at, mut any) = (start, false);
         while at.epoch < epochs {
             let order = self.plan.order(at.epoch);
             while at.batch < self.plan.per_epoch {
                 let batch = self.batch(at, self.plan.batch(&order, at.batch));
+                at.batch += 1;
+                if batch.as_ref().is_ok_and(|batch| batch.samples.is_empty()) && !self.stopped() {
+                    continue; // all of its samples are left out
+                }
+                any = true;
                 let failed = batch.is_err();
                 if self.stopped() || queue.send(batch).is_err() || failed {
                     return;
                 }
-                at.batch += 1;
             }
             at = Cursor { epoch: at.epoch + 1, batch: 0 };
+        }
+        if !any && self.plan.samples > 0 {
+            // Reading it again tells why; what was left out is only counted.
+            let last = self.set.image(0).err().map(|error| error.to_string()).unwrap_or_default();
+            let (name, count) = (self.set.spec().to_owned(), self.set.len());
+            let _ = queue.send(Err(DataError::AllBroken { name, count, last }));
         }
     }
 
@@ -58,20 +78,33 @@ impl Worker {
                 self.fill(cursor, visit, scratch, slots)
             };
             let slots = slots.into_par_iter().zip(wanted.par_iter());
-            slots.map_init(Scratch::default, fill).collect::<Result<Vec<usize>, DataError>>()
+            slots.map_init(Scratch::default, fill).collect::<Result<Vec<Option<usize>>, DataError>>()
         })?;
+        if samples.contains(&None) {
+            // the rows of what is left out, in each crop
+            let kept = |(i, image): (usize, &[u8])| samples[i % samples.len()].is_some().then(|| image.to_vec());
+            images = images.chunks_exact(bytes).enumerate().filter_map(kept).flatten().collect();
+        }
+        let samples: Vec<usize> = samples.into_iter().flatten().collect();
         let labels = samples.iter().filter_map(|&i| self.set.label(i)).collect();
         Ok(ImageBatch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
     }
 
-    /// Writes the crops of a sample, or of its replacement, to `slots`. Returns the position of the sample it has used.
+    /// Writes the crops of a sample, or of its replacement, to `slots`. Returns the position of the sample it has used;
+    /// none where it is left out.
     fn fill(
         &self, cursor: Cursor, visit: Visit, scratch: &mut Scratch, slots: Vec<&mut [u8]>,
-    ) -> Result<usize, DataError> {
+    ) -> Result<Option<usize>, DataError> {
         if self.stopped() {
-            return Ok(visit.sample);
+            return Ok(Some(visit.sample));
         }
-        let (found, image) = self.set.good_image(visit.sample)?;
+        let (found, image) = match self.broken {
+            Broken::Replaced => self.set.good_image(visit.sample)?,
+            Broken::LeftOut => match self.set.readable_image(visit.sample)? {
+                Some(image) => (visit.sample, image),
+                None => return Ok(None),
+            },
+        };
         let views = (self.plan.repeats * self.crops) as u64;
         for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
             // The key is the sample that was wanted, not the one found: the epoch also visits the replacement itself,
@@ -79,6 +112,6 @@ impl Worker {
             let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
             self.transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, keys), scratch, slot)?;
         }
-        Ok(found)
+        Ok(Some(found))
     }
 }
