@@ -56,7 +56,8 @@ fn some_samples_are_enough_to_compare_every_gradient() {
                 "one" => assert_eq!(checked.unwrap(), "1 of 40 rows"),
                 wrong => {
                     let Err(Error::Mismatch(text)) = checked else { panic!("{wrong} passed") };
-                    let named = if wrong == "silent" { "nothing about dw".into() } else { format!("{wrong}[") };
+                    let named =
+                        if wrong == "silent" { "no expected values for `dw`".into() } else { format!("{wrong}[") };
                     assert!(text.contains(&named), "{wrong}: {text}");
                 }
             }
