@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { within } from './harness.mjs';
 
 test('every operator agrees with its oracle in the browser, forward and every gradient', () => within({ site: process.env.SUITE, ready: false }, async (page) => {
-  const ended = await page.waitForFunction(() => globalThis.suiteEnded, null, { timeout: 600_000 });
+  const ended = await page.waitForFunction(() => globalThis.suiteEnded, null, { timeout: 1_500_000 });
   const tests = await page.evaluate(() => globalThis.suiteTests);
   for (const [i, { test, at }] of tests.entries()) {
     if (process.env.TIMES) console.log(`${((at - (tests[i - 1]?.at ?? 0)) / 1000).toFixed(1)} s  ${test}`);
