@@ -8,6 +8,7 @@ mod wgsl; // shaders through naga
 
 // ring 0
 mod adapt; // checkpoints of other models and other libraries
+mod data_sets; // files that other packages write: WebDataset, Parquet
 mod layering; // imports point one way
 mod models; // sizes, tensor names and shapes of the presets
 mod objectives; // options of the pretraining methods

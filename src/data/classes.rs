@@ -14,7 +14,12 @@ impl Dataset {
     /// [`DataError::NoLabels`].
     pub fn require_labels(&self) -> Result<&[String], DataError> {
         if self.classes().is_empty() {
-            return Err(DataError::NoLabels { name: self.spec().to_owned() });
+            let name = match self.split {
+                Some(split) => format!("the {split} split of {}", self.spec()),
+                None => self.spec().to_owned(),
+            };
+            let why = self.source.unlabeled().unwrap_or_else(|| "nothing says which classes its images have".into());
+            return Err(DataError::NoLabels { name, why });
         }
         Ok(self.classes())
     }
@@ -95,6 +100,10 @@ impl Source for Renumbered {
 
     fn label(&self, index: usize) -> Option<u32> {
         self.numbers.get(self.whole.label(index)? as usize).copied()
+    }
+
+    fn unlabeled(&self) -> Option<String> {
+        self.whole.unlabeled()
     }
 
     fn name(&self, index: usize) -> String {

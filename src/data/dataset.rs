@@ -25,6 +25,8 @@ pub struct Dataset {
     pub(super) name: String,
     /// Whether the name is one that [`Dataset::open`] understands.
     pub(super) opened: bool,
+    /// Which split this is, where that is known.
+    pub(super) split: Option<Split>,
     pub(super) broken: Mutex<BTreeSet<usize>>,
 }
 
@@ -62,14 +64,14 @@ impl Dataset {
             0 => self.source.clone(),
             _ => Arc::new(Subset::new(self.source.clone(), count)?),
         };
-        Ok(Self { source, name: self.name.clone(), opened: self.opened, broken: Mutex::default() })
+        Ok(Self { source, name: self.name.clone(), opened: self.opened, split: self.split, broken: Mutex::default() })
     }
 
     pub(super) fn from_source(name: &str, source: Arc<dyn Source>) -> Result<Self, DataError> {
         if source.len() == 0 {
             return Err(DataError::setting("the number of samples", 0, format!("at least 1 ({name})")));
         }
-        Ok(Self { source, name: name.to_owned(), opened: false, broken: Mutex::default() })
+        Ok(Self { source, name: name.to_owned(), opened: false, split: None, broken: Mutex::default() })
     }
 
     /// The name: what [`Dataset::open`] was given, or [`Dataset::new`].

@@ -30,11 +30,16 @@ pub fn label(text: &str) -> Option<usize> {
     SYNSETS.iter().position(|s| s.wnid == text || s.name == text)
 }
 
-/// The WordNet id at the start of a file name, as in the training archives of ImageNet: `n01440764_10026.JPEG`.
+/// The WordNet id in a file name: at its start as in the training archives of ImageNet, `n01440764_10026.JPEG`, or at
+/// its end as in the validation set of the ImageNet that Hugging Face gives out,
+/// `ILSVRC2012_val_00000001_n01440764.JPEG`.
 pub fn wnid_of_file(name: &str) -> Option<&str> {
-    let (wnid, _) = name.split_once('_')?;
-    let digits = wnid.strip_prefix('n')?;
-    (digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(wnid)
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let (first, last) = (stem.split_once('_')?.0, stem.rsplit_once('_')?.1);
+    [first, last].into_iter().find(|part| {
+        let digits = part.strip_prefix('n').unwrap_or_default();
+        digits.len() == 8 && digits.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
@@ -57,6 +62,9 @@ mod tests {
         assert_eq!((label("n00000000"), label("cat")), (None, None));
         for file in ["n0144076_1.jpg", "x01440764_1.jpg", "n01440764.jpg", "n0144076a_1.jpg", "ILSVRC2012_val_1.JPEG"] {
             assert_eq!(wnid_of_file(file), None, "{file}");
+        }
+        for file in ["ILSVRC2012_val_00000001_n01440764.JPEG", "n01440764_x_1.jpg", "a_n01440764.b", "n01440764_"] {
+            assert_eq!(wnid_of_file(file), Some("n01440764"), "{file}");
         }
     }
 }

@@ -81,6 +81,11 @@ pub trait Source: Send + Sync {
         &[]
     }
 
+    /// Why there are no labels, for an error: "its images lie in val/ itself". `None` if there is nothing to say.
+    fn unlabeled(&self) -> Option<String> {
+        None
+    }
+
     /// The class of sample `index` as a whole; `None` for a set without labels, and past the end.
     fn label(&self, index: usize) -> Option<u32> {
         let _ = index;

@@ -44,6 +44,10 @@ impl Source for Subset {
         if index < self.count { self.whole.label(self.at(index)) } else { None }
     }
 
+    fn unlabeled(&self) -> Option<String> {
+        self.whole.unlabeled()
+    }
+
     fn name(&self, index: usize) -> String {
         self.whole.name(self.at(index))
     }

@@ -89,11 +89,14 @@ pub enum DataError {
     },
     /// Labels are needed, and the set has none.
     #[error(
-        "{name} has no labels; images in one folder per class have them, and sets that store them beside the images"
+        "{name} has no labels: {why}; put images into one folder per class, or into files named like \
+         n01440764_1.JPEG, or give a layout that stores labels"
     )]
     NoLabels {
-        /// The set.
+        /// The set, or which split of it.
         name: String,
+        /// What is there instead of labels.
+        why: String,
     },
     /// The classes of a set are not those that are expected.
     #[error("the classes of {name} do not fit: {reason}")]

@@ -66,6 +66,7 @@ pub(crate) struct Cifar {
 impl Cifar {
     /// Opens the set in `dir`, or in the folder inside `dir` that the official archive makes; `None` if there is none.
     pub fn find(dir: &Path, split: Split) -> Result<Option<Self>, DataError> {
+        let mut found: Vec<(PathBuf, Kind)> = Vec::new();
         for (sub, kind) in [
             ("", Kind::Ten),
             ("cifar-10-batches-bin", Kind::Ten),
@@ -74,20 +75,28 @@ impl Cifar {
         ] {
             let dir = if sub.is_empty() { dir.to_owned() } else { dir.join(sub) };
             let (train, test) = of_splits(&dir, kind);
-            if train.is_empty() && test.is_empty() {
-                continue;
+            if !train.is_empty() || !test.is_empty() {
+                found.push((dir, kind));
             }
-            let files = match split {
-                Split::Train => train,
-                Split::Test => test,
-            };
-            if files.is_empty() {
-                let found = "found only the files of the other split".to_owned();
-                return Err(DataError::NoSplit { path: dir, split: split.name(), found });
-            }
-            return Self::read(kind, &files, &dir).map(Some);
         }
-        Ok(None)
+        let Some((place, kind)) = found.first() else { return Ok(None) };
+        if let Some((other, _)) = found.get(1) {
+            let message = format!("holds several sets ({}, {}): give one of them", place.display(), other.display());
+            return Err(DataError::format(dir, message));
+        }
+        let (train, test) = of_splits(place, *kind);
+        let files = match split {
+            Split::Train => train,
+            Split::Test => test,
+        };
+        if files.is_empty() {
+            let found = "found only the files of the other split".to_owned();
+            return Err(DataError::NoSplit { path: place.clone(), split: split.name(), found });
+        }
+        if *kind == Kind::Ten && split == Split::Train && files.len() < 5 {
+            tracing::warn!("{}: {} of the 5 files data_batch_1.bin to data_batch_5.bin", place.display(), files.len());
+        }
+        Self::read(*kind, &files, place).map(Some)
     }
 
     /// Opens one `.bin` file. Its size tells CIFAR-10 from CIFAR-100.
@@ -220,6 +229,16 @@ mod tests {
         put(&bin.join("test_batch.bin"), &record(&[1], [0; 3]));
         assert_eq!(open(&bin.join("test_batch.bin"), Split::Test).unwrap().len(), 1);
         assert_eq!(open(dir.path(), Split::Test).unwrap().label(0), Some(1));
+    }
+
+    #[test]
+    fn two_sets_in_a_folder_are_not_mistaken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("cifar-10-batches-bin/data_batch_1.bin"), &record(&[3], [1, 2, 3]));
+        put(&dir.path().join("cifar-100-binary/train.bin"), &record(&[1, 3], [1, 2, 3]));
+        let error = open(dir.path(), Split::Train).unwrap_err().to_string();
+        assert!(error.contains("several sets") && error.contains("cifar-100-binary"), "{error}");
+        assert_eq!(open(&dir.path().join("cifar-100-binary"), Split::Train).unwrap().classes().len(), 100);
     }
 
     #[test]

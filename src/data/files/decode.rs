@@ -1,13 +1,15 @@
 //! Decodes image files to RGB pixels: PIL's `Image.open(…).convert("RGB")`.
+use super::jpeg::{is_jpeg, jpeg_end};
 use crate::data::sample::Rgb8;
 use crate::error::DataError;
-use image::{DynamicImage, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use std::io::Cursor;
+use std::sync::LazyLock;
 
 /// Whether the last component of `path` has the extension of an image that [`decode`] reads, and is not hidden.
 pub(crate) fn is_image_name(path: &str) -> bool {
-    const KNOWN: [&str; 13] =
-        ["jpg", "jpeg", "jpe", "png", "bmp", "gif", "webp", "ppm", "pgm", "pbm", "pnm", "tif", "tiff"];
+    const KNOWN: [&str; 15] =
+        ["jpg", "jpeg", "jpe", "jfif", "jif", "png", "bmp", "gif", "webp", "ppm", "pgm", "pbm", "pnm", "tif", "tiff"];
     let name = path.rsplit('/').next().unwrap_or_default();
     let Some((stem, extension)) = name.rsplit_once('.') else { return false };
     !stem.is_empty() && !name.starts_with('.') && KNOWN.iter().any(|k| extension.eq_ignore_ascii_case(k))
@@ -17,31 +19,59 @@ pub(crate) fn is_image_name(path: &str) -> bool {
 ///
 /// Gray becomes three equal channels, 16 bits become 8, a transparent pixel lies over white, and of an animation the
 /// first frame is taken. EXIF rotation is ignored, as in the usual ImageNet pipelines. A JPEG that ends early is an
-/// error: a decoder would fill the rest with gray, and a model would train on it. `name` is for the error.
+/// error: a decoder would fill the rest with gray, and a model would train on it. What follows a JPEG, such as the movie
+/// of a motion photo, is not looked at. `name` is for the error.
 pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
+    decode_within(name, bytes, *MOST)
+}
+
+fn decode_within(name: &str, bytes: &[u8], most: u64) -> Result<Rgb8, DataError> {
     let failed = |reason: String| DataError::Decode { name: name.to_owned(), reason };
-    if jpeg_is_cut(bytes) {
-        return Err(failed("the JPEG ends before its end marker".to_owned()));
-    }
+    let bytes = match is_jpeg(bytes).then(|| jpeg_end(bytes)) {
+        None => bytes,
+        Some(Some(end)) => &bytes[..end],
+        Some(None) => return Err(failed("the JPEG ends before its end marker".to_owned())),
+    };
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| failed(e.to_string()))?;
-    let image = reader.decode().map_err(|e| failed(e.to_string()))?;
-    let (width, height) = (image.width(), image.height());
+    let mut decoder = reader.into_decoder().map_err(|e| failed(e.to_string()))?;
+    let ((width, height), needed) = (decoder.dimensions(), decoder.total_bytes());
     if width == 0 || height == 0 {
         return Err(failed(format!("is {width} × {height} pixels")));
     }
+    if needed > most {
+        let (got, most) = (needed.div_ceil(MB), most / MB);
+        let advice = format!("shrink it, or set {MOST_NAME}={got} in the environment");
+        return Err(failed(format!(
+            "is {width} × {height} pixels, {got} MB decoded, expected at most {most} MB: {advice}"
+        )));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(needed.max(MB * 512)); // what a decoder needs besides, which is less than the image
+    decoder.set_limits(limits).map_err(|e| failed(e.to_string()))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| failed(e.to_string()))?;
     let pixels = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8().into_raw() };
     Ok(Rgb8 { width, height, pixels })
 }
 
-/// Whether a JPEG is cut off: no end marker (ff d9) comes after its last start of a scan (ff da). Looking for any end
-/// marker would not do, because an embedded thumbnail has one of its own. The data of a scan contains neither marker.
-fn jpeg_is_cut(bytes: &[u8]) -> bool {
-    if !bytes.starts_with(&[0xff, 0xd8]) {
-        return false;
+const MB: u64 = 1_000_000;
+
+/// The environment variable that holds the most megabytes of a decoded image.
+const MOST_NAME: &str = "ROWSCAN_MAX_IMAGE_MB";
+
+/// Bytes that the pixels of one image may take, so that a few bytes of a hostile file cannot take all memory. Each
+/// decoding thread holds one image at a time. The default holds an image of 18,000 × 18,000 pixels.
+static MOST: LazyLock<u64> = LazyLock::new(|| {
+    let set = std::env::var(MOST_NAME).ok();
+    match set.as_ref().map(|text| text.trim().parse::<u64>()) {
+        None => 1000 * MB,
+        Some(Ok(most @ 1..=1_000_000)) => most * MB,
+        Some(_) => {
+            let got = set.unwrap_or_default();
+            tracing::warn!("{MOST_NAME} is {got}, expected 1 to 1000000 megabytes: 1000 are taken");
+            1000 * MB
+        }
     }
-    let end = bytes.windows(2).rposition(|pair| pair == [0xff, 0xd9]);
-    end.is_none_or(|end| bytes[end..].windows(2).any(|pair| pair == [0xff, 0xda]))
-}
+});
 
 fn over_white(image: DynamicImage) -> Vec<u8> {
     let rgba = image.into_rgba8();
@@ -56,6 +86,7 @@ fn over_white(image: DynamicImage) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::stream::{Stream, StreamPurpose};
     use image::ImageFormat;
 
     fn encode(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -97,13 +128,52 @@ mod tests {
         assert!(error.contains("ends before its end marker"), "{error}");
         bytes.extend(b"left over by a camera");
         assert!(decode("a", &bytes).is_ok());
-        // The end marker of a thumbnail does not count for the image around it.
-        assert!(jpeg_is_cut(b"\xff\xd8 \xff\xda thumb \xff\xd9 \xff\xda image"));
+    }
+
+    #[test]
+    fn what_follows_a_jpeg_changes_no_pixel() {
+        let progressive = include_bytes!("../../../tests/fixtures/data/progressive.jpg").to_vec();
+        let gradient = image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8 * 6, y as u8 * 8, 90]));
+        for whole in [progressive, encode(gradient.into(), ImageFormat::Jpeg)] {
+            let plain = decode("a", &whole).unwrap();
+            let mut random = Stream::new(StreamPurpose::Augment, [3; 3]);
+            let movie: Vec<u8> = (0..1_000_000).map(|_| random.below(256) as u8).collect();
+            for tail in [&b"\xff\xda"[..], b"\xff\xd9", b"\xff\xd8\xff\xe0", &movie, &whole] {
+                assert_eq!(decode("a", &[&whole, tail].concat()).unwrap(), plain);
+                let cut = decode("a", &[&whole[..whole.len() - 9], tail].concat()).map(|_| ());
+                let error = cut.err().map(|error| error.to_string()).unwrap_or_default();
+                // A bare end marker behind a cut image cannot be told from the image's own.
+                assert!(tail == b"\xff\xd9" || error.contains("ends before its end marker"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_beyond_the_limit_is_refused_with_what_to_do() {
+        let png = encode(DynamicImage::new_rgb8(2000, 1000), ImageFormat::Png);
+        let error = decode_within("big.png", &png, 5_000_000).unwrap_err().to_string();
+        let expected = "big.png: is 2000 × 1000 pixels, 6 MB decoded, expected at most 5 MB: shrink it, or set \
+                        ROWSCAN_MAX_IMAGE_MB=6 in the environment";
+        assert_eq!(error, expected);
+        assert_eq!(decode_within("big.png", &png, 6_000_000).unwrap().width, 2000);
+        // 16,384 × 16,384 pixels fit the default; this one claims as many in few bytes, and is refused as cut.
+        let mut huge = encode(DynamicImage::new_luma8(1, 1), ImageFormat::Png);
+        huge[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
+        let checksum = crc32(&huge[12..29]);
+        huge[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let error = decode("huge.png", &huge).unwrap_err().to_string();
+        assert!(!error.contains("limit") && error.starts_with("huge.png: "), "{error}");
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
     }
 
     #[test]
     fn image_names() {
-        for name in ["a.jpg", "a.b.JPEG", "./x.Png", "d.e/y.webp"] {
+        for name in ["a.jpg", "a.b.JPEG", "./x.Png", "d.e/y.webp", "z.jfif"] {
             assert!(is_image_name(name), "{name}");
         }
         for name in [".jpg", "d/._a.jpg", "a.txt", "jpg", "d.png/x", "a.jpg.txt"] {

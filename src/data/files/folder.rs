@@ -1,13 +1,15 @@
 //! Images in folders (torchvision's `ImageFolder`), read from disk when asked for.
-use super::decode::{decode, is_image_name};
+use super::decode::decode;
 use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
+use super::walk;
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Torchvision's `ImageFolder`, and what people have besides.
 pub(crate) const LAYOUT: Layout = Layout {
@@ -18,56 +20,50 @@ pub(crate) const LAYOUT: Layout = Layout {
 };
 
 fn open(place: &Place, split: Split) -> Found {
-    if place.is_folder() { Ok(Some(Box::new(Folder::open(place.path, split)?))) } else { Ok(None) }
+    if !place.is_folder() {
+        return Ok(None);
+    }
+    let below = place.below()?;
+    let beside = below.shards.len() + below.tables.len();
+    if beside > 0 && !below.images.is_empty() {
+        let root = place.path.display();
+        tracing::warn!("{root}: {beside} .tar and .parquet files beside the images are passed over");
+    }
+    Ok(Some(Box::new(Folder::of(place.path, below, split)?)))
 }
-
-/// Folders nested deeper than this are not searched. This also ends a search that runs in a circle of links.
-const MAX_DEPTH: usize = 8;
 
 /// The images of one split of a folder.
 pub(crate) struct Folder {
-    files: Vec<PathBuf>,
+    root: PathBuf,
+    /// What lies below the folder, images of both splits.
+    below: Arc<walk::Files>,
+    /// Positions in it of the images of this split.
+    order: Vec<usize>,
     labels: Vec<u32>,
     classes: Vec<String>,
+    unlabeled: Option<String>,
 }
 
 impl Folder {
-    /// Lists the images below `root`; hidden files and folders are left out, links are followed.
-    pub fn open(root: &Path, split: Split) -> Result<Self, DataError> {
-        let mut found = Vec::new();
-        walk(root, "", MAX_DEPTH, &mut found)?;
-        let names: Vec<String> = found.iter().map(|(name, _)| name.clone()).collect();
-        let Listing { order, labels, classes } = arrange(root, &names, split)?;
-        let files = order.into_iter().map(|i| std::mem::take(&mut found[i].1)).collect();
-        Ok(Self { files, labels, classes })
+    fn of(root: &Path, below: Arc<walk::Files>, split: Split) -> Result<Self, DataError> {
+        let names: Vec<&str> = below.images.iter().map(|(name, _)| name.as_str()).collect();
+        let Listing { order, labels, classes, unlabeled } = arrange(root, &names, split)?;
+        Ok(Self { root: root.to_owned(), below, order, labels, classes, unlabeled })
     }
-}
 
-/// Collects every image file below `dir` as (path relative to the root with `/`, path to open).
-fn walk(dir: &Path, below: &str, depth: usize, found: &mut Vec<(String, PathBuf)>) -> Result<(), DataError> {
-    for entry in fs::read_dir(dir).map_err(DataError::io("read the folder", dir))? {
-        let entry = entry.map_err(DataError::io("read the folder", dir))?;
-        let file_name = entry.file_name();
-        let name = file_name.to_string_lossy();
-        if name.starts_with('.') || name == "__MACOSX" {
-            continue;
-        }
-        let (name, path) = (format!("{below}{name}"), entry.path());
-        // `file_type` comes with the directory entry; only a link needs a system call to see what it points to.
-        let kind = entry.file_type().map_err(DataError::io("look at", &path))?;
-        let is_dir = kind.is_dir() || kind.is_symlink() && fs::metadata(&path).is_ok_and(|target| target.is_dir());
-        if is_dir && depth > 0 {
-            walk(&path, &format!("{name}/"), depth - 1, found)?;
-        } else if !is_dir && is_image_name(&name) {
-            found.push((name, path));
-        }
+    fn path(&self, index: usize) -> &Path {
+        &self.below.images[self.order[index]].1
     }
-    Ok(())
 }
 
 impl Source for Folder {
     fn len(&self) -> usize {
-        self.files.len()
+        self.order.len()
+    }
+
+    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
+        let test = Self::of(&self.root, self.below.clone(), Split::Test);
+        Some(test.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
     fn classes(&self) -> &[String] {
@@ -78,12 +74,16 @@ impl Source for Folder {
         self.labels.get(index).copied()
     }
 
+    fn unlabeled(&self) -> Option<String> {
+        self.unlabeled.clone()
+    }
+
     fn name(&self, index: usize) -> String {
-        self.files[index].display().to_string()
+        self.path(index).display().to_string()
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        let path = &self.files[index];
+        let path = self.path(index);
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
         Ok(decode(&self.name(index), &bytes)?.into())
     }
@@ -111,18 +111,5 @@ mod tests {
         assert_eq!((index, &image.pixels[..3]), (1, &[4, 5, 6][..]));
         assert_eq!(set.image(2).unwrap().width, 3);
         assert_eq!(set.skipped(), 1);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_are_followed_and_a_loop_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        put(&dir.path().join("real/a/1.png"), &png(2, 2, [0; 3]));
-        put(&dir.path().join("set/b/1.png"), &png(2, 2, [0; 3]));
-        std::os::unix::fs::symlink(dir.path().join("real/a"), dir.path().join("set/a")).unwrap();
-        let set = Folder::open(&dir.path().join("set"), Split::Train).unwrap();
-        assert_eq!(set.classes, ["a", "b"]);
-        std::os::unix::fs::symlink(dir.path().join("set"), dir.path().join("set/b/again")).unwrap();
-        Folder::open(&dir.path().join("set"), Split::Train).unwrap();
     }
 }

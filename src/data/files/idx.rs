@@ -55,7 +55,7 @@ impl Idx {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(DataError::io("read the folder", dir))? {
             let path = entry.map_err(DataError::io("read the folder", dir))?.path();
-            if is_images_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            if is_images_name(&path.file_name().unwrap_or_default().to_string_lossy()) && path.is_file() {
                 found.push(path);
             }
         }
@@ -63,22 +63,35 @@ impl Idx {
             return Ok(None);
         }
         found.sort();
-        match found.iter().find(|path| is_test_name(path) == (split == Split::Test)) {
-            Some(path) => Self::read(path).map(Some),
-            None => {
+        found.dedup_by_key(|path| one_form(path)); // the same file, once more compressed
+        let of_split = |path: &&PathBuf| is_test_name(path) == (split == Split::Test);
+        match found.iter().filter(of_split).collect::<Vec<_>>()[..] {
+            [path] => Self::read(path).map(Some),
+            [] => {
                 let found = format!("found only {}", found[0].display());
                 Err(DataError::NoSplit { path: dir.to_owned(), split: split.name(), found })
+            }
+            [first, second, ..] => {
+                let names = [first, second].map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+                let (one, other) = (&names[0], &names[1]);
+                let message = format!("holds several sets ({one}, {other}): give the file of the one to read");
+                Err(DataError::format(dir, message))
             }
         }
     }
 
-    /// Opens one file of images, and the labels beside it.
+    /// Opens one file of images, and the labels beside it. Beside a file of training images lies the test split.
     pub fn open_file(path: &Path, split: Split) -> Result<Self, DataError> {
-        if split == Split::Test && !is_test_name(path) {
-            let found = "it is a single file that is not named t10k or test".to_owned();
-            return Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found });
+        if split == Split::Train || is_test_name(path) {
+            return Self::read(path);
         }
-        Self::read(path)
+        match test_beside(path) {
+            Some(test) => Self::read(&test),
+            None => {
+                let found = "it is not named t10k or test, and nothing beside it is".to_owned();
+                Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found })
+            }
+        }
     }
 
     fn read(path: &Path) -> Result<Self, DataError> {
@@ -100,6 +113,21 @@ impl Idx {
         let classes = labels.iter().max().map_or(Vec::new(), |&top| (0..=top).map(|c| c.to_string()).collect());
         Ok(Self { path: path.to_owned(), width, height, gray, labels, classes })
     }
+}
+
+/// The name of a file of images without what may be written in two ways.
+fn one_form(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    name.strip_suffix(".gz").unwrap_or(&name).replace('.', "-")
+}
+
+/// The file of test images that belongs to a file of training images, compressed or not.
+fn test_beside(train: &Path) -> Option<PathBuf> {
+    let name = train.file_name()?.to_str()?;
+    let plain = name.strip_suffix(".gz").unwrap_or(name);
+    let names = ["t10k", "test"].map(|test| plain.replace("train", test));
+    let names = names.into_iter().filter(|name| name != plain).flat_map(|name| [format!("{name}.gz"), name]);
+    names.map(|name| train.with_file_name(name)).find(|path| path.is_file())
 }
 
 /// The file of labels that belongs to `images`, compressed or not.
@@ -210,6 +238,30 @@ mod tests {
         let test = open(dir.path(), Split::Test).unwrap();
         assert_eq!((test.len(), test.label(0)), (2, None));
         assert_eq!(open(&dir.path().join("train-images-idx3-ubyte.gz"), Split::Train).unwrap().label(0), Some(7));
+    }
+
+    #[test]
+    fn several_sets_in_a_folder_are_not_mistaken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for (part, kind, gray) in [("letters", "train", 1), ("letters", "test", 2), ("digits", "train", 3)] {
+            put(&at(&format!("emnist-{part}-{kind}-images-idx3-ubyte")), &idx(&[1, 1, 1], &[gray]));
+            put(&at(&format!("emnist-{part}-{kind}-labels-idx1-ubyte")), &idx(&[1], &[0]));
+        }
+        let error = open(dir.path(), Split::Train).unwrap_err().to_string();
+        assert!(error.contains("several sets") && error.contains("emnist-digits") && error.contains("emnist-letters"));
+        let gray = |set: Dataset| set.image(0).unwrap().pixels[0];
+        let letters = at("emnist-letters-train-images-idx3-ubyte");
+        let train = open(&letters, Split::Train).unwrap();
+        assert_eq!((gray(train.test_split().unwrap()), gray(train)), (2, 1));
+        let digits = at("emnist-digits-train-images-idx3-ubyte");
+        assert!(matches!(open(&digits, Split::Test), Err(DataError::NoSplit { .. })));
+        // one set, compressed and not, and a folder of that name
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("train-images-idx3-ubyte"), &idx(&[1, 1, 1], &[7]));
+        put(&dir.path().join("train-images.idx3-ubyte.gz"), &gz(&idx(&[1, 1, 1], &[7])));
+        put(&dir.path().join("t10k-images-idx3-ubyte/t10k-images-idx3-ubyte"), &idx(&[1, 1, 1], &[8]));
+        assert_eq!(gray(open(dir.path(), Split::Train).unwrap()), 7);
     }
 
     #[test]

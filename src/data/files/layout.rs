@@ -1,8 +1,12 @@
 //! What it takes to be a layout: a way in which a data set lies on a disk.
 
+use std::cell::OnceCell;
 use std::fs::Metadata;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::index::listed;
+use super::walk::Files;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
@@ -29,12 +33,22 @@ pub(crate) struct Place<'a> {
     pub path: &'a Path,
     /// What lies there.
     pub metadata: std::io::Result<Metadata>,
+    /// What lies below it, once a layout has asked.
+    listing: OnceCell<Result<Arc<Files>, DataError>>,
 }
 
 impl<'a> Place<'a> {
     pub fn of(spec: &'a str) -> Self {
         let path = Path::new(spec);
-        Self { spec, path, metadata: std::fs::metadata(path) }
+        Self { spec, path, metadata: std::fs::metadata(path), listing: OnceCell::new() }
+    }
+
+    /// Everything below this folder; nothing if it is none. The folder is searched once for all layouts.
+    pub fn below(&self) -> Result<Arc<Files>, DataError> {
+        if !self.is_folder() {
+            return Ok(Arc::default());
+        }
+        self.listing.get_or_init(|| listed(self.path).map(Arc::new)).clone()
     }
 
     pub fn is_folder(&self) -> bool {

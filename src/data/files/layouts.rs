@@ -5,7 +5,10 @@ use super::folder;
 use super::generated;
 use super::idx;
 use super::layout::{Layout, Place};
+use super::list;
+use super::parquet;
 use super::tar;
+use super::webdataset;
 use crate::data::dataset::Dataset;
 use crate::data::source::Source;
 use crate::data::split::Split;
@@ -16,7 +19,16 @@ use crate::error::DataError;
 ///
 /// Error messages, the help of `--data`, the documentation of [`Dataset::open`] and src/data/README.md list what is in
 /// here.
-pub const LAYOUTS: &[Layout] = &[generated::LAYOUT, cifar::LAYOUT, idx::LAYOUT, tar::LAYOUT, folder::LAYOUT];
+pub const LAYOUTS: &[Layout] = &[
+    generated::LAYOUT,
+    cifar::LAYOUT,
+    idx::LAYOUT,
+    list::LAYOUT,
+    parquet::LAYOUT,
+    webdataset::LAYOUT,
+    tar::LAYOUT,
+    folder::LAYOUT,
+];
 
 impl Dataset {
     /// Opens one split of the set that `spec` names.
@@ -24,6 +36,12 @@ impl Dataset {
     /// - synthetic\[:N\]: N generated images (2048) of 96 × 96 pixels in ten classes; N / 4 in the test split
     /// - CIFAR: CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file
     /// - IDX: IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it
+    /// - list: a .txt, .lst, .tsv or .csv file with the path of an image and its class on each line, or a path alone;
+    ///   val.txt or test.txt beside train.txt is the test split
+    /// - Parquet: a folder of .parquet files, a pattern such as 'train-{00000..00004}-of-00005.parquet', or one file,
+    ///   with a column of encoded images and one of classes
+    /// - WebDataset: a folder of .tar shards, a pattern such as 'train-{000000..000146}.tar', or one shard, with .cls or
+    ///   .json beside each image
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file
     /// - image folder: one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if
     ///   every name starts like n01440764_1.jpg
@@ -36,7 +54,7 @@ impl Dataset {
     pub fn open(spec: &str, split: Split) -> Result<Self, DataError> {
         let set = Self::from_source(spec, source(&Place::of(spec), split)?.into())?;
         tracing::debug!("opened {spec}, {split} split: {} samples", set.len());
-        Ok(Self { opened: true, ..set })
+        Ok(Self { opened: true, split: Some(split), ..set })
     }
 
     /// The test split of the set that this is the train split of: all of it, also where this one is
@@ -46,7 +64,7 @@ impl Dataset {
     /// [`DataError::NoSplit`]; those of [`Dataset::open`].
     pub fn test_split(&self) -> Result<Self, DataError> {
         match self.source.test_split() {
-            Some(source) => Self::from_source(self.spec(), source?.into()),
+            Some(source) => Ok(Self { split: Some(Split::Test), ..Self::from_source(self.spec(), source?.into())? }),
             None if self.opened => Self::open(self.spec(), Split::Test),
             None => {
                 let found = "its source offers the train split only".to_owned();
@@ -69,7 +87,7 @@ fn understood() -> String {
 }
 
 /// Endings of archives and tables that people have images in, and that no layout reads.
-const UNREAD: &[&str] = &[".xz", ".bz2", ".tbz2", ".zst", ".zip", ".7z", ".rar", ".parquet", ".npz", ".npy"];
+const UNREAD: &[&str] = &[".xz", ".bz2", ".tbz2", ".zst", ".zip", ".7z", ".rar", ".npz", ".npy"];
 
 fn source(place: &Place, split: Split) -> Result<Box<dyn Source>, DataError> {
     for layout in LAYOUTS {

@@ -5,10 +5,11 @@ use crate::error::DataError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+/// Names of the training split.
 const TRAIN: [&str; 2] = ["train", "training"];
 /// Names of the test split, the preferred one first. Where a set has `val/` and `test/`, its `test/` often has no
 /// labels.
-const EVAL: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
+const EVAL: [&str; 7] = ["val", "valid", "validation", "test", "testing", "eval", "evaluation"];
 
 /// The samples of a split, in order.
 #[derive(Debug, PartialEq)]
@@ -19,20 +20,35 @@ pub(crate) struct Listing {
     pub labels: Vec<u32>,
     /// Class names, sorted; a label is a position in them.
     pub classes: Vec<String>,
+    /// Why there are no labels.
+    pub unlabeled: Option<String>,
 }
+
+/// The split that a folder of this name holds, and how much it is preferred to others: 0 is the most. `train`,
+/// `training_set`, `Test-Set` and `ILSVRC2012_img_val` are such names.
+pub(crate) fn split_of(folder: &str) -> Option<(Split, usize)> {
+    let name = folder.to_ascii_lowercase().replace(['-', ' '], "_");
+    let name = name.strip_prefix("ilsvrc2012_img_").unwrap_or(&name);
+    let ends = ["_set", "set", "_images", "_data", "_split"];
+    let name = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    let at = |names: &[&str]| names.iter().position(|n| *n == name);
+    at(&TRAIN).map(|rank| (Split::Train, rank)).or_else(|| at(&EVAL).map(|rank| (Split::Test, rank)))
+}
+
+type Parts<'a> = Vec<(Vec<&'a str>, usize)>;
 
 /// Finds the samples of a split among the images `paths`, which are relative to `root` with `/` between components.
 ///
 /// - A folder that holds everything else is ignored: `imagenette/train/…` counts as `train/…`.
-/// - `train/` together with `val/` or `test/` are the two splits. One of these folders alone is one split, and the
-///   other is missing. Without such folders all images are [`Split::Train`]. A class may be called "train" as long as
-///   none is called "val" or "test".
-/// - The first folder below the split is the class. Where there are no folders, the class is the WordNet id at the
-///   start of the file names, if all names have one.
+/// - `train/` together with `val/` or `test/` are the two splits; [`split_of`] knows more names. One of these folders
+///   alone is one split, and the other is missing. Without such folders all images are [`Split::Train`]. A class may be
+///   called "train" as long as none is called "val" or "test".
+/// - The first folder below the split is the class. Where there are no folders, the class is the WordNet id in the file
+///   names, if all names have one.
 /// - Class numbers count the classes of both splits, so that a class has the same number in both.
-/// - With fewer than two classes, or with images beside the class folders, there are no labels.
-pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Listing, DataError> {
-    let mut parts: Vec<(Vec<&str>, usize)> = paths
+/// - With images beside the class folders there are no labels.
+pub(crate) fn arrange(root: &Path, paths: &[&str], split: Split) -> Result<Listing, DataError> {
+    let mut parts: Parts = paths
         .iter()
         .enumerate()
         .map(|(i, path)| (path.split('/').filter(|c| !c.is_empty() && *c != ".").collect(), i))
@@ -50,7 +66,7 @@ pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Lis
     }
     let Some((train, eval)) = split_folders(&parts) else {
         return match split {
-            Split::Train => Ok(classify(root, &parts.iter().collect::<Vec<_>>(), &parts)),
+            Split::Train => Ok(classify(root, "the set", &parts, &parts)),
             Split::Test => Err(no_split(root, split, "there is no val/ or test/ folder in it".into())),
         };
     };
@@ -62,38 +78,49 @@ pub(crate) fn arrange(root: &Path, paths: &[String], split: Split) -> Result<Lis
         let found = [train, eval].into_iter().flatten().map(|f| format!("{f}/")).collect::<Vec<_>>().join(" and ");
         return Err(no_split(root, split, format!("found only {found}")));
     };
-    let below = |folder: Option<&str>| -> Vec<(Vec<&str>, usize)> {
-        let inside = parts.iter().filter(|(c, _)| c.len() > 1 && Some(c[0]) == folder);
-        inside.map(|(c, i)| (c[1..].to_vec(), *i)).collect()
-    };
-    let both: Vec<_> = below(train).into_iter().chain(below(eval)).collect();
-    let chosen = below(Some(wanted));
-    Ok(classify(root, &chosen.iter().collect::<Vec<_>>(), &both))
+    let chosen = below(&parts, wanted);
+    let mut both = chosen.clone();
+    both.extend([train, eval].into_iter().flatten().filter(|f| *f != wanted).flat_map(|folder| below(&parts, folder)));
+    Ok(classify(root, &format!("{wanted}/"), &chosen, &both))
 }
 
 fn no_split(root: &Path, split: Split, found: String) -> DataError {
     DataError::NoSplit { path: root.to_owned(), split: split.name(), found }
 }
 
+/// The images below the folder of a split, relative to it. Some archives hold `training_set/training_set/…`.
+fn below<'a>(parts: &Parts<'a>, folder: &str) -> Parts<'a> {
+    let inside = parts.iter().filter(|(c, _)| c.len() > 1 && c[0] == folder);
+    let mut inside: Parts = inside.map(|(c, i)| (c[1..].to_vec(), *i)).collect();
+    while inside.iter().all(|(c, _)| c.len() > 2 && c[0] == folder) && !inside.is_empty() {
+        for (components, _) in &mut inside {
+            components.remove(0);
+        }
+    }
+    inside
+}
+
 /// The folder that holds everything, if there are folders below it.
-fn wrapper<'a>(parts: &[(Vec<&'a str>, usize)]) -> Option<&'a str> {
+fn wrapper<'a>(parts: &Parts<'a>) -> Option<&'a str> {
     let top = parts.first()?.0[0];
-    let is_split = TRAIN.iter().chain(&EVAL).any(|s| top.eq_ignore_ascii_case(s));
-    (!is_split && parts.iter().all(|(c, _)| c[0] == top && c.len() >= 3)).then_some(top)
+    (split_of(top).is_none() && parts.iter().all(|(c, _)| c[0] == top && c.len() >= 3)).then_some(top)
 }
 
 /// The folders of the train and test splits, of which one may be missing; `None` if the top level has no splits.
-fn split_folders<'a>(parts: &[(Vec<&'a str>, usize)]) -> Option<(Option<&'a str>, Option<&'a str>)> {
+fn split_folders<'a>(parts: &Parts<'a>) -> Option<(Option<&'a str>, Option<&'a str>)> {
     let tops: BTreeSet<&str> = parts.iter().filter(|(c, _)| c.len() > 1).map(|(c, _)| c[0]).collect();
-    let find = |names: &[&str]| names.iter().find_map(|n| tops.iter().find(|t| t.eq_ignore_ascii_case(n)).copied());
-    let (train, eval) = (find(&TRAIN), find(&EVAL));
-    let all_named = tops.iter().all(|t| TRAIN.iter().chain(&EVAL).any(|n| t.eq_ignore_ascii_case(n)));
+    let find = |split| {
+        let of = |top: &&'a str| split_of(top).filter(|(other, _)| *other == split).map(|(_, rank)| (rank, *top));
+        tops.iter().filter_map(of).min().map(|(_, top)| top)
+    };
+    let (train, eval) = (find(Split::Train), find(Split::Test));
+    let all_named = tops.iter().all(|top| split_of(top).is_some());
     let only = !tops.is_empty() && all_named && parts.iter().all(|(c, _)| c.len() > 1);
     ((train.is_some() && eval.is_some()) || only).then_some((train, eval))
 }
 
-/// The listing of `chosen`, with class numbers that count the classes of `all`.
-fn classify(root: &Path, chosen: &[&(Vec<&str>, usize)], all: &[(Vec<&str>, usize)]) -> Listing {
+/// The listing of `chosen`, which lie in `place`, with class numbers that count the classes of `all`.
+fn classify(root: &Path, place: &str, chosen: &Parts, all: &Parts) -> Listing {
     let order = chosen.iter().map(|(_, i)| *i).collect();
     let loose = chosen.iter().filter(|(c, _)| c.len() == 1).count();
     let names: BTreeSet<&str> = all.iter().filter_map(|(c, _)| class(c)).collect();
@@ -104,10 +131,20 @@ fn classify(root: &Path, chosen: &[&(Vec<&str>, usize)], all: &[(Vec<&str>, usiz
         tracing::warn!("{}: {loose} images lie beside the folders, so no folder counts as a class", root.display());
     }
     match labels {
-        Some(labels) if names.len() > 1 && !mixed => {
-            Listing { order, labels, classes: names.into_iter().map(str::to_owned).collect() }
+        Some(labels) if !mixed => {
+            let classes = names.into_iter().map(str::to_owned).collect();
+            Listing { order, labels, classes, unlabeled: None }
         }
-        _ => Listing { order, labels: Vec::new(), classes: Vec::new() },
+        _ => {
+            let unlabeled = match mixed {
+                true => format!("{loose} of its {} images lie in {place} beside the folders of classes", chosen.len()),
+                false => {
+                    let nameless = chosen.iter().find(|(c, _)| class(c).is_none()).map_or("", |(c, _)| c[0]);
+                    format!("its {loose} images lie in {place} itself, and {nameless} names no class")
+                }
+            };
+            Listing { order, labels: Vec::new(), classes: Vec::new(), unlabeled: Some(unlabeled) }
+        }
     }
 }
 
@@ -125,7 +162,7 @@ mod tests {
     use super::*;
 
     fn list(paths: &[&str], split: Split) -> Result<Listing, DataError> {
-        arrange(Path::new("set"), &paths.iter().map(|p| p.to_string()).collect::<Vec<_>>(), split)
+        arrange(Path::new("set"), paths, split)
     }
 
     #[test]
@@ -161,9 +198,13 @@ mod tests {
 
     #[test]
     fn flat_folders_have_no_labels() {
-        for paths in [&["./b.jpg", "./a.jpg"][..], &["photos/b.jpg", "photos/a.jpg"], &["b.jpg", "a/x.jpg"]] {
+        for (paths, why) in [
+            (&["./b.jpg", "./a.jpg"][..], "its 2 images lie in the set itself, and a.jpg names no class"),
+            (&["b.jpg", "a/x.jpg"], "1 of its 2 images lie in the set beside the folders of classes"),
+        ] {
             let got = list(paths, Split::Train).unwrap();
             assert_eq!((got.order, got.labels.len()), (vec![1, 0], 0), "{paths:?}");
+            assert_eq!(got.unlabeled.as_deref(), Some(why));
         }
         assert!(matches!(list(&[], Split::Train), Err(DataError::Empty { .. })));
     }
@@ -176,5 +217,60 @@ mod tests {
         assert_eq!(got.classes, ["n01440764", "n01443537"]);
         assert!(list(&[paths[0], paths[1], "readme.png"], Split::Train).unwrap().labels.is_empty());
         assert!(list(&["a/1.jpg", "b/1.jpg", "n01440764_1.jpg"], Split::Train).unwrap().labels.is_empty());
+    }
+
+    #[test]
+    fn one_class_is_a_label() {
+        for (paths, split) in [
+            (&["val/a/1.jpg", "val/a/2.jpg"][..], Split::Test),
+            (&["train/a/1.jpg", "test/a/2.jpg"], Split::Train),
+            (&["set/val/a/deep/1.jpg"], Split::Test),
+            (&["a/1.jpg", "a/2.jpg"], Split::Train),
+            (&["n01440764_1.jpg"], Split::Train),
+        ] {
+            let got = list(paths, split).unwrap();
+            assert_eq!((got.classes.len(), got.unlabeled), (1, None), "{paths:?}");
+            assert!(got.labels.iter().all(|&label| label == 0) && got.labels.len() == got.order.len());
+        }
+    }
+
+    #[test]
+    fn a_flat_split_has_no_labels_unless_its_names_tell() {
+        let train = ["train/n01440764/a.JPEG", "train/n01443537/b.JPEG"];
+        let with = |eval: &[&str], split| list(&[&train[..], eval].concat(), split).unwrap();
+        let flat = ["val/ILSVRC2012_val_00000001.JPEG", "val/ILSVRC2012_val_00000002.JPEG"];
+        assert_eq!(with(&flat, Split::Train).labels, [0, 1]);
+        let test = with(&flat, Split::Test);
+        let why = "its 2 images lie in val/ itself, and ILSVRC2012_val_00000001.JPEG names no class";
+        assert_eq!((test.labels.len(), test.unlabeled.as_deref()), (0, Some(why)));
+        let named = ["val/ILSVRC2012_val_00000001_n01443537.JPEG", "val/ILSVRC2012_val_00000002_n01440764.JPEG"];
+        assert_eq!(with(&named, Split::Test).labels, [1, 0]);
+        let one = with(&["val/n01443537/ILSVRC2012_val_00000003.JPEG"], Split::Test);
+        assert_eq!((one.labels, one.classes.len()), (vec![1], 2));
+    }
+
+    #[test]
+    fn splits_go_by_many_names() {
+        for (train, eval) in [
+            ("train", "val"),
+            ("training_set", "test_set"),
+            ("TRAINING", "Testing"),
+            ("Training Set", "Validation-Set"),
+            ("trainset", "valset"),
+            ("ILSVRC2012_img_train", "ILSVRC2012_img_val"),
+            ("train_images", "eval"),
+        ] {
+            for inner in [false, true] {
+                let top = |name: &str| if inner { format!("{name}/{name}") } else { name.to_owned() };
+                let paths = [format!("{}/a/1.jpg", top(train)), format!("{}/b/2.jpg", top(eval))];
+                let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+                let (got, test) = (list(&paths, Split::Train).unwrap(), list(&paths, Split::Test).unwrap());
+                assert_eq!((got.order, got.labels, test.order, test.labels), (vec![0], vec![0], vec![1], vec![1]));
+                assert_eq!(test.classes, ["a", "b"], "{train} {eval} {inner}");
+            }
+        }
+        for class in ["trains", "contest", "basset", "sunset", "test_tube", "valley"] {
+            assert_eq!(split_of(class), None, "{class}");
+        }
     }
 }

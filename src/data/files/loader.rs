@@ -237,7 +237,9 @@ mod tests {
             let labels: Vec<usize> = batches.iter().flat_map(|b| b.labels.iter().map(|&l| l as usize)).collect();
             let images: Vec<u8> = batches.iter().flat_map(|b| b.images.clone()).collect();
             assert_eq!((&samples, &labels, set.skipped()), (&good, &good, gone.len()), "{broken:b} {batch_size}");
-            assert!(images.chunks(16 * 16 * 3).map(<[u8]>::to_vec).eq(good.iter().map(|&i| vec![i as u8; 16 * 16 * 3])));
+            assert!(
+                images.chunks(16 * 16 * 3).map(<[u8]>::to_vec).eq(good.iter().map(|&i| vec![i as u8; 16 * 16 * 3]))
+            );
         }
     }
 

@@ -1,23 +1,37 @@
 //! Data sets on a disk: layouts, decoding, augmentation, and the threads that prepare batches.
 
+mod archive;
 mod augment;
 mod batch;
 mod cifar;
 mod crop;
 mod decode;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod generated;
 mod idx;
+mod index;
+mod jpeg;
 mod layout;
 mod layouts;
+mod links;
+mod list;
 mod listing;
 mod loader;
+mod numbering;
+mod open_files;
+mod parquet;
+mod shards;
 mod single;
 mod tar;
 mod transform;
+mod walk;
+mod webdataset;
 mod worker;
 
 pub use batch::ImageBatch;
+pub use index::rescan;
 pub use layout::Layout;
 pub use layouts::{LAYOUTS, layout_names};
 pub use loader::{Loader, LoaderOptions};

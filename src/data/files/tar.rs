@@ -1,7 +1,11 @@
 //! Images inside a tar archive, read in place. Memory holds the name, offset and length of each; the file stays open.
-use super::decode::{decode, is_image_name};
+use super::archive::{Entry, entries, read_at};
+use super::decode::decode;
 use super::layout::{Found, Layout, Place};
+use super::links::{Node, Nodes, images, normal};
 use super::listing::{Listing, arrange};
+use super::shards;
+use super::webdataset::{self, WebDataset};
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
@@ -24,7 +28,7 @@ const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"];
 
 fn open(place: &Place, split: Split) -> Found {
     match place.is_file_named(|name| ENDINGS.iter().any(|ending| name.ends_with(ending))) {
-        true => Ok(Some(Box::new(Tar::open(place.path, split)?))),
+        true => Tar::open(place.path, split).map(Some),
         false => Ok(None),
     }
 }
@@ -39,8 +43,10 @@ pub(crate) struct Tar {
     order: Vec<usize>,
     labels: Vec<u32>,
     classes: Vec<String>,
+    unlabeled: Option<String>,
 }
 
+/// An image: its path in the archive, and where its bytes lie.
 struct Member {
     name: String,
     offset: u64,
@@ -50,24 +56,46 @@ struct Member {
 impl Tar {
     /// Indexes the archive at `path`. An archive compressed with gzip or xz cannot be read at an offset, so it is
     /// unpacked to an unnamed temporary file first; the temporary folder needs room for the unpacked archive.
-    pub fn open(path: &Path, split: Split) -> Result<Self, DataError> {
+    ///
+    /// An archive with `.cls` files beside its images is a shard of WebDataset; `.json` files with a class count too.
+    pub fn open(path: &Path, split: Split) -> Result<Box<dyn Source>, DataError> {
         let mut file = File::open(path).map_err(DataError::io("open", path))?;
         let mut magic = [0u8; 6];
         let read = file.read(&mut magic).map_err(DataError::io("read", path))?;
         file.seek(SeekFrom::Start(0)).map_err(DataError::io("read", path))?;
+        let mut is_plain = false;
         if magic[..read].starts_with(&[0x1f, 0x8b]) {
             file = unpack(path, MultiGzDecoder::new(BufReader::new(file)))?;
         } else if magic[..read].starts_with(b"\xfd7zXZ\0") {
             file = unpack(path, XzReader::new(BufReader::new(file), true))?;
+        } else {
+            is_plain = true;
         }
-        let members = index(path, &file)?;
-        Self::of(path, Arc::new(file), Arc::new(members), split)
+        let members = entries(path, &file)?;
+        let is_shard = webdataset::is_shard(path, &file, &members);
+        if is_shard && !is_plain {
+            let message = "is a compressed shard of WebDataset, which cannot be read at any place: unpack it to a .tar";
+            return Err(DataError::format(path, message));
+        }
+        if is_shard {
+            return match shards::split_of_file(&path.file_name().unwrap_or_default().to_string_lossy()) {
+                found if split == Split::Train || found.is_some_and(|(split, _)| split == Split::Test) => {
+                    Ok(Box::new(WebDataset::of_one(path, &file, &members)?))
+                }
+                _ => {
+                    let found = "it is one shard, and not named val or test: give the folder of the shards".to_owned();
+                    Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found })
+                }
+            };
+        }
+        let members = index(path, members)?;
+        Ok(Box::new(Self::of(path, Arc::new(file), Arc::new(members), split)?))
     }
 
     fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {
-        let names: Vec<String> = members.iter().map(|m| m.name.clone()).collect();
-        let Listing { order, labels, classes } = arrange(path, &names, split)?;
-        Ok(Self { path: path.to_owned(), file, members, order, labels, classes })
+        let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+        let Listing { order, labels, classes, unlabeled } = arrange(path, &names, split)?;
+        Ok(Self { path: path.to_owned(), file, members, order, labels, classes, unlabeled })
     }
 
     fn member(&self, index: usize) -> &Member {
@@ -82,46 +110,21 @@ fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
     Ok(plain)
 }
 
-/// Finds the images in an archive. Refuses an archive that is cut short.
-fn index(path: &Path, file: &File) -> Result<Vec<Member>, DataError> {
-    let damaged = |e: std::io::Error| DataError::format(path, format!("is not a whole tar archive: {e}"));
-    let total = file.metadata().map_err(DataError::io("look at", path))?.len();
-    let mut handle = file;
-    handle.seek(SeekFrom::Start(0)).map_err(DataError::io("read", path))?;
-    let mut archive = tar::Archive::new(BufReader::new(handle));
-    let mut members = Vec::new();
-    for entry in archive.entries_with_seek().map_err(damaged)? {
-        let entry = entry.map_err(damaged)?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let (offset, size) = (entry.raw_file_position(), entry.size());
-        if offset.checked_add(size).is_none_or(|end| end > total) {
-            let message = format!("is cut short: {name} needs {size} bytes at {offset}, the archive ends at {total}");
-            return Err(DataError::format(path, message));
-        }
-        let mut components = name.split('/').filter(|c| *c != ".");
-        let hidden = components.any(|c| c.starts_with('.') || c == "__MACOSX");
-        if entry.header().entry_type().is_file() && !hidden && is_image_name(&name) {
-            members.push(Member { name, offset, size });
-        }
+/// The images in an archive, as a folder that it was made from would hold them: links count as what they lead to, and
+/// of two members of one name the later one.
+fn index(path: &Path, members: Vec<Entry>) -> Result<Vec<Member>, DataError> {
+    let (mut nodes, mut places) = (Nodes::new(), Vec::new());
+    for Entry { name, node, offset, size } in members {
+        let node = match node {
+            Node::File(_) => Node::File(places.len()),
+            link => link,
+        };
+        places.push((offset, size));
+        nodes.insert(normal(&name), node); // also what is no image by its name: a link may lead there
     }
-    Ok(members)
-}
-
-/// Reads at a position without moving the cursor of the file, so that threads need no lock.
-fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset);
-    #[cfg(windows)]
-    {
-        let mut done = 0;
-        while done < bytes.len() {
-            match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], offset + done as u64)? {
-                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                n => done += n,
-            }
-        }
-        Ok(())
-    }
+    let found = images(&path.display().to_string(), &nodes).map_err(|message| DataError::format(path, message))?;
+    let member = |(name, file): (String, usize)| Member { name, offset: places[file].0, size: places[file].1 };
+    Ok(found.into_iter().map(member).collect())
 }
 
 impl Source for Tar {
@@ -142,13 +145,17 @@ impl Source for Tar {
         self.labels.get(index).copied()
     }
 
+    fn unlabeled(&self) -> Option<String> {
+        self.unlabeled.clone()
+    }
+
     fn name(&self, index: usize) -> String {
         format!("{}: {}", self.path.display(), self.member(index).name)
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let member = self.member(index);
-        let mut bytes = vec![0; member.size as usize];
+        let mut bytes = vec![0; member.size as usize]; // no more than the archive holds
         read_at(&self.file, member.offset, &mut bytes).map_err(DataError::io("read", &self.path))?;
         Ok(decode(&self.name(index), &bytes)?.into())
     }
@@ -159,6 +166,7 @@ mod tests {
     use super::*;
     use crate::data::dataset::Dataset;
     use crate::data::testing::{png, put};
+    use ::tar::EntryType;
     use std::io::Write;
 
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -241,7 +249,83 @@ mod tests {
         put(&dir.path().join("flat.tar"), &builder.into_inner().unwrap());
         let set = Dataset::open(dir.path().join("flat.tar").to_str().unwrap(), Split::Train).unwrap();
         assert_eq!((set.len(), set.label(0), set.image(1).unwrap().width), (2, None, 4));
-        assert!(set.sample_name(0).ends_with("./a.png"), "{}", set.sample_name(0));
+        assert!(set.sample_name(0).ends_with("flat.tar: a.png"), "{}", set.sample_name(0));
+    }
+
+    /// The bytes of an archive with headers as they are given: kind, name, what it links to, content.
+    fn raw(entries: &[(EntryType, &str, &str, &[u8])]) -> Vec<u8> {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        for (kind, name, target, bytes) in entries {
+            let gnu = kind.is_gnu_sparse();
+            let mut header = if gnu { ::tar::Header::new_gnu() } else { ::tar::Header::new_ustar() };
+            if gnu {
+                header.as_gnu_mut().unwrap().set_real_size(0);
+            }
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_size(bytes.len() as u64);
+            header.set_cksum();
+            builder.append(&header, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn links_and_odd_paths_are_as_in_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.tar");
+        let colors: Vec<Vec<u8>> = (0..4).map(|i| png(3, 3, [i * 50, 9, 9])).collect();
+        for (top, kind, to_a) in [
+            ("s", EntryType::Link, "s/a"),
+            ("s", EntryType::Symlink, "../a"),
+            ("../data", EntryType::Regular, ""),
+            ("root/.cache/data", EntryType::Regular, ""),
+            ("./.x", EntryType::Link, "./.x/a"),
+            ("/abs/olute", EntryType::Symlink, "/abs/olute/a"),
+        ] {
+            let names = |class| (0..4).map(move |i| format!("{top}/{class}/{i}.png")).collect::<Vec<_>>();
+            let (a, b) = (names("a"), names("b"));
+            let targets: Vec<String> = (0..4).map(|i| format!("{to_a}/{i}.png")).collect();
+            let mut entries: Vec<(EntryType, &str, &str, &[u8])> = Vec::new();
+            for i in 0..4 {
+                entries.push((EntryType::Regular, &a[i], "", &colors[i]));
+                let (target, bytes) = match kind {
+                    EntryType::Regular => ("", &colors[i][..]),
+                    _ => (targets[i].as_str(), &[][..]),
+                };
+                entries.push((kind, &b[i], target, bytes));
+            }
+            put(&path, &raw(&entries));
+            let set = Dataset::open(path.to_str().unwrap(), Split::Train).unwrap();
+            let labels: Vec<_> = (0..set.len()).filter_map(|i| set.label(i)).collect();
+            assert_eq!(labels, [0, 0, 0, 0, 1, 1, 1, 1], "{top} {kind:?}");
+            for i in 0..8 {
+                assert_eq!(set.image(i).unwrap().pixels[0], (i % 4) as u8 * 50, "{top} {kind:?} {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_as_in_the_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.tar");
+        let (red, blue) = (png(3, 3, [255, 0, 0]), png(3, 3, [0, 0, 255]));
+        let open = || Dataset::open(path.to_str().unwrap(), Split::Train);
+        let image = (EntryType::Regular, "a/0.png", "", &red[..]);
+        for (kind, target, hint) in [
+            (EntryType::Link, "gone.png", "a/1.png is a link to gone.png"),
+            (EntryType::Symlink, "/gone/1.png", "a/1.png is a link to /gone/1.png"),
+            (EntryType::GNUSparse, "", "a/1.png as a sparse file"),
+        ] {
+            put(&path, &raw(&[image, (kind, "a/1.png", target, &[])]));
+            let error = open().unwrap_err().to_string();
+            assert!(error.contains("set.tar") && error.contains(hint) && error.contains("make the archive"), "{error}");
+        }
+        // an archive that was appended to: the later member of a name is what unpacking leaves
+        put(&path, &raw(&[image, (EntryType::Regular, "./a/0.png", "", &blue)]));
+        let set = open().unwrap();
+        assert_eq!((set.len(), set.image(0).unwrap().pixels[..3].to_vec()), (1, vec![0, 0, 255]));
     }
 
     #[test]

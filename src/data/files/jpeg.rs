@@ -1,0 +1,159 @@
+//! Where a JPEG ends. Phones and editors put more behind it (a movie, a second picture), and a file that was cut must
+//! not be taken for a whole one: a decoder fills what is missing with gray.
+
+const SOI: u8 = 0xd8;
+const EOI: u8 = 0xd9;
+const SOS: u8 = 0xda;
+
+/// Whether `bytes` begin like a JPEG.
+pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, SOI])
+}
+
+/// Number of bytes up to and with the end marker of the first image of `bytes`; none if that image is cut.
+///
+/// The segments are walked as ITU-T T.81 lays them out, because any two bytes may stand inside them: the thumbnail in an
+/// EXIF segment has an end marker of its own. The entropy-coded data behind a start of scan ends at the first marker
+/// that is no restart (ff d0 to ff d7); in it, ff 00 stands for the byte ff.
+pub(crate) fn jpeg_end(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut scans) = (2, 0);
+    loop {
+        // A segment whose length leads to anything but a marker was cut, and something else follows.
+        if bytes.get(at)? != &0xff {
+            return None;
+        }
+        // Bytes of ff may fill the room before a marker.
+        while bytes.get(at)? == &0xff {
+            at += 1;
+        }
+        let marker = bytes[at];
+        at += 1;
+        match marker {
+            EOI => return Some(at),
+            // A second image begins before this one has ended.
+            SOI => return None,
+            0x01 | 0xd0..=0xd7 => continue,
+            // Behind the first scan come only tables (DHT, DQT, DAC, DNL, DRI, APPn, COM) and more scans.
+            SOS | 0xc4 | 0xcc | 0xdb..=0xdd | 0xe0..=0xef | 0xfe => {}
+            _ if scans > 0 => return None,
+            _ => {}
+        }
+        let length = usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+        if length < 2 || holds_image(marker, bytes, at, length) {
+            return None;
+        }
+        at += length;
+        if marker == SOS {
+            scans += 1;
+            at = scan_end(bytes, at)?;
+        }
+    }
+}
+
+/// Whether the segment of `marker`, of `length` bytes from `at` on, runs into a second image, because the first was cut
+/// inside it. A segment of an application or a comment may hold a whole thumbnail; tables and headers hold none.
+fn holds_image(marker: u8, bytes: &[u8], at: usize, length: usize) -> bool {
+    let thumbnail = match marker {
+        0xe0 => bytes[at + 2..].starts_with(b"JFXX"),
+        0xe1..=0xef | 0xfe => true,
+        _ => false,
+    };
+    // The first byte behind the segment counts too: it may be the third of a beginning that the cut let in.
+    let length = if thumbnail { 3 } else { length };
+    bytes[at..bytes.len().min(at + length + 1)].windows(3).any(|three| three == [0xff, SOI, 0xff])
+}
+
+/// Position of the marker that ends the entropy-coded data from `at` on.
+fn scan_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
+        match bytes.get(at + 1)? {
+            0x00 | 0xd0..=0xd7 => at += 2,
+            0xff => at += 1,
+            _ => return Some(at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::ImageFormat;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    /// A progressive JPEG of 16 × 12 pixels with restart markers and an EXIF thumbnail, made by Pillow:
+    /// tests/fixtures/data_sets.py.
+    const PROGRESSIVE: &[u8] = include_bytes!("../../../tests/fixtures/data/progressive.jpg");
+
+    fn baseline(width: u32, height: u32, seed: u32) -> Vec<u8> {
+        let noise = |x: u32, y: u32| image::Rgb([x * y + seed, x * 37 ^ seed, y * 91 + x].map(|v| v as u8));
+        let mut bytes = Cursor::new(Vec::new());
+        image::RgbImage::from_fn(width, height, noise).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+        bytes.into_inner()
+    }
+
+    fn images() -> [Vec<u8>; 3] {
+        [baseline(40, 33, 7), baseline(1, 1, 0), PROGRESSIVE.to_vec()]
+    }
+
+    #[test]
+    fn what_follows_does_not_count() {
+        let movie = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42 \xff\xda \xff\xd8 \xff\xd9".to_vec();
+        for whole in images() {
+            assert_eq!(jpeg_end(&whole), Some(whole.len()));
+            for tail in
+                [&b"\xff\xda"[..], b"\xff\xd8\xff", b"\xff\xd9\xff\xda", &movie, &whole, &PROGRESSIVE[..99], &[0]]
+            {
+                assert_eq!(jpeg_end(&[&whole, tail].concat()), Some(whole.len()), "{tail:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_is_found_whatever_follows() {
+        for whole in images() {
+            // Where a segment of an application is cut, what follows may stand in its place.
+            let tables = whole
+                .windows(2)
+                .rposition(|two| two == [0xff, 0xe1])
+                .map_or(20, |exif| exif + 2 + usize::from(u16::from_be_bytes([whole[exif + 2], whole[exif + 3]])));
+            for cut in 2..whole.len() {
+                for tail in [&b""[..], &[0; 5000], b"\0\0\0\x18ftypmp42", &whole, PROGRESSIVE] {
+                    let bytes = [&whole[..cut], tail].concat();
+                    let image = tail.starts_with(b"\xff\xd8");
+                    assert!(jpeg_end(&bytes).is_none() || image && cut < tables, "cut at {cut} of {}", whole.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn thumbnails_and_fill_bytes_are_no_ends() {
+        let thumbnail = b"\xff\xe1\x00\x0c\xff\xd8\xff\xda..\xff\xd9\xff\xda";
+        let scan = b"\xff\xda\x00\x04..\x12\xff\x00\xff\xd0\x34\xff\xff\xd7\x56";
+        let image = [&b"\xff\xd8"[..], thumbnail, scan, b"\xff\xc4\x00\x02", scan, b"\xff\xff\xff\xd9"].concat();
+        assert_eq!(jpeg_end(&[&image, &b"more \xff\xd9"[..]].concat()), Some(image.len()));
+        assert_eq!(jpeg_end(&[&b"\xff\xd8"[..], thumbnail, scan].concat()), None);
+        assert_eq!(jpeg_end(&[&b"\xff\xd8"[..], thumbnail, scan, b"\xff\xc0\x00\x02\xff\xd9"].concat()), None);
+        assert_eq!(jpeg_end(b"\xff\xd8\xff\xe0\x00\x01\xff\xd9"), None, "a length below 2");
+    }
+
+    proptest! {
+        #[test]
+        fn random_tails_change_nothing(tail in proptest::collection::vec(any::<u8>(), 0..4096), which in 0usize..3) {
+            let whole = &images()[which];
+            prop_assert_eq!(jpeg_end(&[whole.as_slice(), &tail].concat()), Some(whole.len()));
+        }
+
+        #[test]
+        fn any_bytes_have_an_end_inside_them_or_none(bytes in proptest::collection::vec(
+            prop_oneof![any::<u8>(), Just(0xff), Just(0xd9), Just(0xda), Just(0)], 0..600,
+        )) {
+            let bytes = [&b"\xff\xd8"[..], &bytes].concat();
+            if let Some(end) = jpeg_end(&bytes) {
+                prop_assert!(end <= bytes.len() && bytes[..end].ends_with(&[0xff, EOI]));
+            }
+        }
+    }
+}

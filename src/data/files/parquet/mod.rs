@@ -1,0 +1,304 @@
+//! Parquet files of images, as the library `datasets` of Hugging Face writes them: encoded images in one column, their
+//! classes in another.
+//!
+//! A Parquet file is a list of row groups, which hold a chunk for each column, which is a list of pages. A page is packed
+//! as a whole, so that one image costs the reading of its page; pages that were read last are kept. The files are read
+//! here and not by the crate `parquet`, because that one panics on damaged files and adds a minute to a build.
+
+mod columns;
+mod page;
+mod schema;
+mod thrift;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+
+use super::archive::read_at;
+use super::decode::decode;
+use super::layout::{Found, Layout, Place};
+use super::numbering::{Class, Numbering, numbered};
+use super::open_files::OpenFiles;
+use super::shards::files;
+use super::walk;
+use crate::data::sample::Sample;
+use crate::data::source::Source;
+use crate::data::split::Split;
+use crate::error::DataError;
+use columns::Columns;
+use page::{Header, Kind, Strings, Values};
+use schema::{Chunk, Footer, Leaf, footer};
+
+/// Image sets of Hugging Face.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "Parquet",
+    help: "a folder of .parquet files, a pattern such as 'train-{00000..00004}-of-00005.parquet', or one file, with a \
+           column of encoded images and one of classes",
+    open,
+};
+
+fn open(place: &Place, split: Split) -> Found {
+    match files(place, walk::Kind::Table, split)? {
+        Some(paths) => Ok(Some(Box::new(Parquet::open(place.path, paths)?))),
+        None => Ok(None),
+    }
+}
+
+/// Bytes of pages that are kept, unpacked. The page being read is kept whatever it takes.
+const MOST_KEPT: usize = 256 << 20;
+
+/// A page of images and where it lies.
+struct Page {
+    /// Row of the group at which it begins.
+    first: usize,
+    offset: u64,
+    header: Header,
+}
+
+/// The pages of a chunk.
+#[derive(Default)]
+struct Pages {
+    dictionary: Option<Values>,
+    data: Vec<Page>,
+}
+
+/// A row group, as far as it holds images.
+struct Group {
+    file: usize,
+    /// Sample at which it begins.
+    first: usize,
+    chunk: Chunk,
+    pages: OnceLock<Result<Arc<Pages>, String>>,
+}
+
+type Kept = Arc<OnceLock<Result<Arc<Strings>, String>>>;
+
+/// The samples of one split.
+pub(crate) struct Parquet {
+    files: OpenFiles,
+    /// The column of images in each file.
+    leaves: Vec<Leaf>,
+    groups: Vec<Group>,
+    samples: usize,
+    numbering: Numbering,
+    /// Group, page, bytes and values of the pages that were read last, the last at the end.
+    kept: Mutex<VecDeque<(usize, usize, usize, Kept)>>,
+}
+
+/// What one file holds.
+struct Table {
+    footer: Footer,
+    columns: Columns,
+    /// What its label column says; empty without one.
+    classes: Vec<Class>,
+}
+
+impl Parquet {
+    /// Reads the footers of the files, and their columns of classes.
+    pub fn open(place: &Path, paths: Vec<PathBuf>) -> Result<Self, DataError> {
+        let table = |path: &PathBuf| {
+            let file = File::open(path).map_err(DataError::io("open", path))?;
+            let footer = footer(path, &file)?;
+            let columns = Columns::of(&footer).map_err(|message| DataError::format(path, message))?;
+            let classes = classes(path, &file, &footer, &columns)?;
+            Ok(Table { footer, columns, classes })
+        };
+        let tables: Result<Vec<Table>, DataError> = paths.par_iter().with_max_len(1).map(table).collect();
+        let mut tables = tables?;
+        let (mut groups, mut leaves, mut samples) = (Vec::new(), Vec::new(), 0);
+        for (file, Table { footer, columns, .. }) in tables.iter().enumerate() {
+            let first = &tables[0].columns;
+            if columns.names != first.names || columns.label.is_some() != first.label.is_some() {
+                let message = format!("has other classes or another column of them than {}", paths[0].display());
+                return Err(DataError::format(&paths[file], message));
+            }
+            for group in &footer.groups {
+                let chunk = group.chunks[columns.image].clone();
+                groups.push(Group { file, first: samples, chunk, pages: OnceLock::new() });
+                samples += group.rows;
+            }
+            leaves.push(footer.leaves[columns.image].clone());
+        }
+        if samples == 0 {
+            return Err(DataError::Empty { path: place.to_owned(), layouts: String::new() });
+        }
+        let classes: Vec<Class> = tables.iter_mut().flat_map(|table| std::mem::take(&mut table.classes)).collect();
+        let numbering = match &tables[0].columns.label {
+            None => Numbering::none(tables[0].columns.unlabeled.clone()),
+            // what is not known is -1, as in the test splits on the hub
+            Some(_) if classes.iter().all(|class| *class == Class::Name("-1".into())) => {
+                Numbering::none("all its classes are -1".into())
+            }
+            Some(label) => {
+                let told = |sample: usize| format!("row {sample} in column {label}");
+                numbered(classes, tables[0].columns.names.clone(), told)
+                    .map_err(|message| DataError::format(place, message))?
+            }
+        };
+        Ok(Self { files: OpenFiles::new(paths), leaves, groups, samples, numbering, kept: Mutex::default() })
+    }
+
+    /// The group of a sample, and its row there.
+    fn place(&self, index: usize) -> (usize, usize) {
+        let group = self.groups.partition_point(|group| group.first <= index).saturating_sub(1);
+        (group, index - self.groups[group].first)
+    }
+
+    /// The pages of a group, found when it is first asked for.
+    fn pages(&self, number: usize) -> Result<Arc<Pages>, DataError> {
+        let group = &self.groups[number];
+        let file = self.files.get(group.file)?;
+        let found = group.pages.get_or_init(|| pages(&file, &group.chunk, &self.leaves[group.file]).map(Arc::new));
+        found.clone().map_err(|message| DataError::format(&self.files.paths()[group.file], message))
+    }
+
+    /// The values of a page, which one thread reads while others that want it wait.
+    fn values(&self, group: usize, page: usize, pages: &Pages) -> Result<Arc<Strings>, DataError> {
+        let Page { offset, header, .. } = &pages.data[page];
+        let entry = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = kept.iter().position(|(g, p, ..)| (*g, *p) == (group, page));
+            let entry = at.and_then(|at| kept.remove(at)).unwrap_or((group, page, header.unpacked, Kept::default()));
+            while kept.iter().map(|(.., bytes, _)| bytes).sum::<usize>() + entry.2 > MOST_KEPT
+                && kept.pop_front().is_some()
+            {}
+            kept.push_back(entry.clone());
+            entry.3
+        };
+        let Group { file: number, chunk, .. } = &self.groups[group];
+        let file = self.files.get(*number)?;
+        let read = || {
+            let bytes = bytes_at(&file, *offset, header.packed)?;
+            match page::decode(header, &bytes, chunk.codec, &self.leaves[*number], pages.dictionary.as_ref())? {
+                Values::Strings(strings) => Ok(Arc::new(strings)),
+                Values::Ints(_) => Err("a page of images holds numbers".to_owned()),
+            }
+        };
+        let found = entry.get_or_init(read).clone();
+        found.map_err(|message| {
+            DataError::format(&self.files.paths()[*number], format!("a page at {offset}: {message}"))
+        })
+    }
+}
+
+fn bytes_at(file: &File, offset: u64, length: usize) -> Result<Vec<u8>, String> {
+    let total = file.metadata().map_err(|e| e.to_string())?.len();
+    if offset.checked_add(length as u64).is_none_or(|end| end > total) {
+        return Err(format!("{length} bytes at {offset} are past the end of the file at {total}"));
+    }
+    let mut bytes = vec![0; length];
+    read_at(file, offset, &mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// The pages of a chunk: headers only, and the dictionary whole.
+fn pages(file: &File, chunk: &Chunk, leaf: &Leaf) -> Result<Pages, String> {
+    let (mut pages, mut at, mut first) = (Pages::default(), chunk.start, 0);
+    let end = chunk.start + chunk.bytes;
+    while at < end {
+        // statistics make some headers long
+        let head = bytes_at(file, at, (end - at).min(1 << 12) as usize)?;
+        let (header, length) = match page::header(&head) {
+            Err(_) if head.len() < (end - at) as usize => {
+                page::header(&bytes_at(file, at, (end - at).min(1 << 20) as usize)?)?
+            }
+            found => found?,
+        };
+        let offset = at + length as u64;
+        at = offset.checked_add(header.packed as u64).filter(|at| *at <= end).ok_or("a page ends past its chunk")?;
+        match header.kind {
+            Kind::Data => {
+                let values = header.values;
+                pages.data.push(Page { first, offset, header });
+                first += values;
+            }
+            Kind::Dictionary => {
+                let bytes = bytes_at(file, offset, header.packed)?;
+                pages.dictionary = Some(page::decode(&header, &bytes, chunk.codec, leaf, None)?);
+            }
+            Kind::Other => {}
+        }
+    }
+    Ok(pages)
+}
+
+/// The classes of all rows of a file, from its label column.
+fn classes(path: &Path, file: &File, footer: &Footer, columns: &Columns) -> Result<Vec<Class>, DataError> {
+    let Some(column) = columns.label_leaf else { return Ok(Vec::new()) };
+    let leaf = &footer.leaves[column];
+    let bad = |message: String| DataError::format(path, format!("column {}: {message}", leaf.path.join(".")));
+    let mut found = Vec::new();
+    for group in &footer.groups {
+        let (chunk, before) = (&group.chunks[column], found.len());
+        let pages = pages(file, chunk, leaf).map_err(bad)?;
+        for Page { offset, header, .. } in &pages.data {
+            let bytes = bytes_at(file, *offset, header.packed).map_err(bad)?;
+            let values = page::decode(header, &bytes, chunk.codec, leaf, pages.dictionary.as_ref()).map_err(bad)?;
+            let null = |row: usize| bad(format!("row {} holds no class", before + row));
+            let of_int = |n: i64| u64::try_from(n).map_or_else(|_| Class::Name(n.to_string()), Class::Number);
+            match values {
+                Values::Ints(rows) => {
+                    for row in rows {
+                        found.push(of_int(row.ok_or_else(|| null(found.len() - before))?));
+                    }
+                }
+                Values::Strings(strings) => {
+                    for row in 0..strings.rows.len() {
+                        let text = strings.get(row).ok_or_else(|| null(found.len() - before))?;
+                        found.push(Class::Name(String::from_utf8_lossy(text).into_owned()));
+                    }
+                }
+            }
+            if found.len() - before > group.rows {
+                break;
+            }
+        }
+        if found.len() - before != group.rows {
+            return Err(bad(format!("a row group has {} values, expected {}", found.len() - before, group.rows)));
+        }
+    }
+    Ok(found)
+}
+
+impl Source for Parquet {
+    fn len(&self) -> usize {
+        self.samples
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.numbering.classes
+    }
+
+    fn unlabeled(&self) -> Option<String> {
+        self.numbering.unlabeled.clone()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.numbering.labels.get(index).copied()
+    }
+
+    fn name(&self, index: usize) -> String {
+        let (group, row) = self.place(index);
+        let file = self.groups[group].file;
+        let before = self.groups.iter().find(|group| group.file == file).map_or(0, |group| group.first);
+        format!("{}: row {}", self.files.paths()[file].display(), self.groups[group].first - before + row)
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let (group, row) = self.place(index);
+        let pages = self.pages(group)?;
+        let page = pages.data.partition_point(|page| page.first <= row).checked_sub(1);
+        let gone = || DataError::Decode { name: self.name(index), reason: "its row lies in no page".into() };
+        let page = page.ok_or_else(gone)?;
+        let values = self.values(group, page, &pages)?;
+        let row = row - pages.data[page].first;
+        if row >= values.rows.len() {
+            return Err(gone());
+        }
+        let null = || DataError::Decode { name: self.name(index), reason: "holds no image, only a null".into() };
+        Ok(decode(&self.name(index), values.get(row).ok_or_else(null)?)?.into())
+    }
+}
