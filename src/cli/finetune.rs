@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::help::DEFAULT_RECIPE;
+use super::features::listed_anew;
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out, needed};
 use crate::cli::terminal::{Device, Outcome, say};
@@ -40,6 +42,10 @@ pub struct FinetuneOptions {
     #[command(flatten)]
     #[serde(flatten)]
     training: FinetuneArgs,
+    /// List the folders of the data set anew, whatever was remembered of them.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rescan: bool,
 }
 
 impl super::training::TrainingOptions for FinetuneOptions {
@@ -60,8 +66,9 @@ impl Training for Finetuning {
 
     /// The classes are those of the data set, which is then open, unless the layers give their number.
     fn new_run(layers: &[&FinetuneOptions]) -> Result<(Config, FinetuneSettings, Option<Arc<Dataset>>)> {
+        listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
-        let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or("mae_base");
+        let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or(DEFAULT_RECIPE);
         let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
         let settings = overlay(settings, &training);
         let mut config = match &settings.checkpoint {
@@ -85,6 +92,7 @@ impl Training for Finetuning {
     fn resumed(
         config: Config, settings: FinetuneSettings, layers: &[&FinetuneOptions],
     ) -> Result<(Config, FinetuneSettings)> {
+        listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
         Ok((model_under(config, &models)?, overlay(settings, &training)))
     }
@@ -102,7 +110,8 @@ impl Training for Finetuning {
 
     fn resolved(config: &Config, settings: &FinetuneSettings, outputs: &Outputs) -> FinetuneOptions {
         let (output, tests) = (outputs.into(), (&outputs.record).into());
-        FinetuneOptions { recipe: None, output, tests, model: config.into(), training: settings.into() }
+        let (model, training) = (config.into(), settings.into());
+        FinetuneOptions { recipe: None, output, tests, model, training, rescan: false }
     }
 }
 

@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod features;
 mod finetune;
+mod help;
 mod import;
 mod info;
 mod model_args;
@@ -14,16 +15,16 @@ mod pretrain;
 mod probe;
 mod profile;
 mod reconstruct;
+mod signals;
 mod study;
 mod terminal;
 mod training;
 mod watch;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -34,7 +35,7 @@ use crate::gpu::{AdapterChoice, Options};
 
 /// Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "rowscan", version, propagate_version = true)]
+#[command(name = "rowscan", version, propagate_version = true, args_override_self = true)]
 struct Cli {
     /// Adapter: auto, cpu, a number of `rowscan info`, or part of a name.
     #[arg(long, global = true, value_name = "ADAPTER")]
@@ -99,14 +100,16 @@ fn cache_folder() -> Option<PathBuf> {
 pub fn main() -> ExitCode {
     // a panic is a bug, so it is one line to report; decoders that panic on a broken image are caught before
     std::panic::set_hook(Box::new(|panic| warn(format_args!("internal error, please report it: {panic}"))));
-    let cli = Cli::parse();
+    let program = help::with_headings(Cli::command());
+    let cli = Cli::from_arg_matches(&program.get_matches()).unwrap_or_else(|e| e.exit());
     let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
     // levels by target, without the spans and regular expressions of an `EnvFilter` that this program has not
     let named = std::env::var("ROWSCAN_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let usual = || format!("rowscan={level},wgpu=error,wgpu_core=error,wgpu_hal=off,naga=error").parse().ok();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(terminal::draws())
+        .log_internal_errors(false) // stderr may be closed or full: the command goes on without its messages
         .without_time()
         .with_target(false);
     tracing_subscriber::registry().with(lines).with(named.or_else(usual).unwrap_or_default()).init();

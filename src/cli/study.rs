@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::training::stop_flag;
+use super::signals::stop_flag;
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! What all commands share: the device, printing, and how a command ends.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Options};
@@ -118,6 +118,26 @@ pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::io("standard output", "written")),
     }
+}
+
+/// Prints a line, where that is possible: what a run has to say is in its folder too, so a full disk behind stdout is no
+/// failure of the run.
+pub(super) fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A path as it is typed in a shell.
+pub(super) fn quoted(path: &std::path::Path) -> String {
+    let text = path.to_string_lossy();
+    shlex::try_quote(&text).map_or_else(|_| format!("{text:?}"), |quoted| quoted.into_owned())
+}
+
+/// Whether stderr is a terminal that draws: that moves its cursor and has colors. `NO_COLOR` (no-color.org), and a
+/// `TERM` that is `dumb` or, outside of Windows, unset, say that it does not.
+pub(super) fn draws() -> bool {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let capable = set("TERM").map_or(cfg!(windows), |term| term != "dumb");
+    std::io::stderr().is_terminal() && capable && set("NO_COLOR").is_none()
 }
 
 /// Prints a line to stderr, where that is possible.

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::signals::stop_flag;
 use super::watch::Watch;
-use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
+use crate::cli::terminal::{Device, Outcome, Stop, quoted, tell, usage, warn};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps};
@@ -169,18 +169,18 @@ fn train<T: Training>(
     let stop = stop_flag()?;
     let mut run = Run::<T>::new(&g, config, settings, outputs, resume, data)?;
     let dir = outputs.dir.display();
-    let go_on = format!("rowscan {} --output-dir {dir} --resume", T::COMMAND);
+    let go_on = format!("rowscan {} --output-dir {} --resume", T::COMMAND, quoted(&outputs.dir));
     match run.train(&stop, &mut Watch::new()) {
         Ok(Ended::Finished(Some(loss))) => {
-            say(format_args!("done: loss {loss:.4}, results in {dir}"))?;
+            tell(format_args!("done: loss {loss:.4}, results in {dir}"));
             if let Some((Best { epoch, top1, average }, folder)) = run.best() {
                 let of = if average { " of the moving average" } else { "" };
-                say(format_args!("best: top-1 {top1:.2}%{of} after epoch {epoch}, {}", folder.display()))?;
+                tell(format_args!("best: top-1 {top1:.2}%{of} after epoch {epoch}, {}", folder.display()));
             }
         }
-        Ok(Ended::Finished(None)) => say(format_args!("all {} epochs were done before", settings.as_ref().epochs))?,
+        Ok(Ended::Finished(None)) => tell(format_args!("all {} epochs were done before", settings.as_ref().epochs)),
         Ok(Ended::Interrupted(folder)) => {
-            say(format_args!("stopped; saved {}\ngo on with: {go_on}", folder.display()))?;
+            tell(format_args!("stopped; saved {}\ngo on with: {go_on}", folder.display()));
         }
         Err(e) => {
             if let Ok(Some(folder)) = checkpoint::newest(&outputs.dir) {
@@ -202,21 +202,4 @@ fn expect_no_run(output: &Path) -> Result<()> {
     let Some(found) = paths.find(|path| checkpoint::is_checkpoint_name(path)) else { return Ok(()) };
     let advice = "add --resume to go on, or choose another --output-dir";
     Err(Error::file(output, format!("already holds {}: {advice}", found.display())))
-}
-
-/// A flag that the first Ctrl-C or SIGTERM sets; the second ends the program.
-pub fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130); // asked twice: leave now, the last checkpoint is whole
-        }
-        warn("\nfinishing this step and saving; once more to leave at once");
-    };
-    ctrlc::set_handler(handler).map_err(|e| match e {
-        ctrlc::Error::System(source) => Error::io("the handler of Ctrl-C", "set")(source),
-        other => Error::Internal(format!("the handler of Ctrl-C: {other}")),
-    })?;
-    Ok(stop)
 }

@@ -1,12 +1,13 @@
 //! The display of a run: a progress bar on a terminal, a line from time to time in a file, and plots beside the log.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::curve::{Curve, curves, loss_curve};
+use super::terminal::draws;
 use crate::error::Result;
 use crate::run::Observer;
 use crate::run::record::{TestLine, read_log, read_tests};
@@ -23,12 +24,14 @@ pub enum Watch {
 }
 
 impl Watch {
-    /// A display with a bar if stderr is a terminal.
+    /// A display with a bar if stderr is a terminal that can draw one, else with lines.
     pub fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
+        let target = ProgressDrawTarget::stderr();
+        // indicatif draws nothing at all where it thinks that the terminal cannot
+        if !draws() || target.is_hidden() {
             return Self::Lines(Box::new(std::io::stderr()), None);
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
             bar.set_style(style);
         }

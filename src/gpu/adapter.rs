@@ -174,7 +174,8 @@ pub(super) async fn candidates() -> Vec<Candidate> {
     found
 }
 
-pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Result<Candidate> {
+/// The adapters to try, in order: all of them if the choice is left to us, else the one that was asked for.
+pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Result<Vec<Candidate>> {
     let names: Vec<_> = found.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.caps.name)).collect();
     if found.is_empty() {
         let hint =
@@ -182,11 +183,11 @@ pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Resul
         return Err(Error::NoAdapter(hint.into()));
     }
     let at = match choice {
-        AdapterChoice::Auto => Some(0),
+        AdapterChoice::Auto => return Ok(found),
         AdapterChoice::Cpu => found.iter().position(|c| c.caps.software),
         AdapterChoice::Index(index) => (*index < found.len()).then_some(*index),
         AdapterChoice::Name(name) => found.iter().position(|c| c.caps.name.to_lowercase().contains(name)),
     };
     let missing = || Error::NoAdapter(format!("`{choice}` is none of [{}]", names.join(", ")));
-    at.map(|at| found.swap_remove(at)).ok_or_else(missing)
+    at.map(|at| vec![found.swap_remove(at)]).ok_or_else(missing)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::adapter;
-use super::adapter::{AdapterChoice, Options};
+use super::adapter::{AdapterChoice, Candidate, Options};
 use super::caps::{Caps, Tiers};
 use super::device::{Gpu, Inner};
 use super::disk::Caches;
@@ -17,7 +17,11 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] if no adapter matches `options`, or if the driver does not open it.
     pub async fn open(options: &Options) -> Result<Self> {
-        let candidate = adapter::choose(adapter::candidates().await, &options.adapter)?;
+        let candidates = adapter::choose(adapter::candidates().await, &options.adapter)?;
+        first_that_opens(candidates, |candidate| Self::open_on(candidate, options)).await
+    }
+
+    async fn open_on(candidate: Candidate, options: &Options) -> Result<Self> {
         if candidate.caps.software && options.adapter == AdapterChoice::Auto {
             tracing::warn!("no hardware adapter found: using the CPU ({}), which is slow", candidate.caps.name);
         }
@@ -53,9 +57,27 @@ impl Gpu {
     }
 }
 
+/// What `open` makes of the first candidate that it can open. The others before it are named in warnings.
+///
+/// # Errors
+/// The error of the last candidate, if none opens.
+async fn first_that_opens<C, T, F: Future<Output = Result<T>>>(candidates: Vec<C>, open: impl Fn(C) -> F) -> Result<T> {
+    let mut last = None;
+    for candidate in candidates {
+        if let Some(error) = last.take() {
+            tracing::warn!("{error}; trying the next adapter");
+        }
+        match open(candidate).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::NoAdapter("there is none".into())))
+}
+
 /// Opens a device with the features that `tiers` needs. Its own `caps.tiers` are empty: the caller sets those that
 /// passed.
-async fn connect(candidate: &adapter::Candidate, tiers: Tiers) -> Result<Inner> {
+async fn connect(candidate: &Candidate, tiers: Tiers) -> Result<Inner> {
     let mut features = wgpu::Features::empty();
     features.set(wgpu::Features::TIMESTAMP_QUERY, candidate.caps.timestamps);
     features.set(wgpu::Features::PIPELINE_CACHE, candidate.pipeline_cache);
@@ -101,12 +123,36 @@ fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
 
 /// The tiers of `offered` that pass their self-test. It runs on a device that is dropped afterwards, so a tier that
 /// breaks the device breaks only that one.
-async fn trial(candidate: &adapter::Candidate, offered: Tiers) -> Tiers {
+async fn trial(candidate: &Candidate, offered: Tiers) -> Tiers {
     match connect(candidate, offered).await {
         Ok(device) => selftest::passing(&device, offered).await,
         Err(e) => {
             tracing::warn!("the tiers {offered} are off: {e}");
             Tiers::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Candidates that are numbers; odd ones cannot be opened.
+    fn open(candidates: &[u32]) -> Result<u32> {
+        let attempt =
+            |n: u32| std::future::ready(if n % 2 == 0 { Ok(n) } else { Err(Error::NoAdapter(n.to_string())) });
+        let mut future = std::pin::pin!(first_that_opens(candidates.to_vec(), attempt));
+        match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(opened) => opened,
+            std::task::Poll::Pending => panic!("nothing waits here"),
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_does_not_open_is_passed_over() {
+        assert!(matches!(open(&[2, 4]), Ok(2)));
+        assert!(matches!(open(&[1, 3, 6, 8]), Ok(6)));
+        assert!(matches!(open(&[1, 3]), Err(Error::NoAdapter(of)) if of == "3"));
+        assert!(open(&[]).is_err());
     }
 }

@@ -3,6 +3,7 @@
 mod bad_files;
 mod bad_input;
 mod commands;
+mod data_sets;
 mod disk;
 mod finetune;
 mod kill;
@@ -11,6 +12,7 @@ mod no_adapter;
 mod resume;
 mod runs;
 mod study;
+mod terminals;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

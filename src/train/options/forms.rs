@@ -125,7 +125,7 @@ impl FromStr for Negated {
     }
 }
 
-/// Text in files, as on the command line. Reading accepts a bare number too.
+/// Text in files, as on the command line. Reading accepts a bare number and a list of numbers too.
 macro_rules! as_text {
     ($($name:ident $(<$T:ident>)?),*) => {$(
         impl$(<$T: std::fmt::Display>)? Serialize for $name$(<$T>)? {
@@ -137,14 +137,16 @@ macro_rules! as_text {
         impl<'de $(, $T: FromStr<Err: Into<Error>>)?> Deserialize<'de> for $name$(<$T>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
                 #[derive(Deserialize)]
-                #[serde(untagged, expecting = "text or a number")]
+                #[serde(untagged, expecting = "text, a number or a list of numbers")]
                 enum Text {
                     Text(String),
                     Number(f64),
+                    Numbers(Vec<f64>),
                 }
                 let text = match Text::deserialize(deserializer)? {
                     Text::Text(text) => text,
                     Text::Number(number) => number.to_string(),
+                    Text::Numbers(numbers) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
                 };
                 text.parse().map_err(|e: Error| serde::de::Error::custom(e))
             }
