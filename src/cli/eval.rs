@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::features::{batch_of, open_split};
-use crate::cli::terminal::{Device, Outcome, say, usage};
+use super::features::{batch_of, listed_anew, open_split};
+use super::model_args::EmaArgs;
+use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::data::{Dataset, Transform, imagenet};
 use crate::error::{Error, Result};
 use crate::infer::scores::scores_of;
 use crate::infer::scores::{ClassScores, Tally};
-use crate::models::{Classifier, Config};
-use crate::nn::Params;
+use crate::models::{Classifier, Config, Contents, contents};
+use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
 use crate::run::finetune::{evaluate, tested_crop_ratio};
 use crate::run::record::{confusion_matrix, write_atomic};
+use crate::run::weights_on_disk::{expect_finite, read};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,6 +30,9 @@ pub struct Args {
     /// Which half of the set: train or test.
     #[arg(long, default_value = "test", value_parser = ["train", "test"])]
     split: String,
+    /// List the folders of the data set anew, whatever was remembered of them.
+    #[arg(long)]
+    rescan: bool,
     /// Images to look at, evenly spread over the classes; 0 for all.
     #[arg(long, default_value_t = 0)]
     max_images: usize,
@@ -41,9 +46,8 @@ pub struct Args {
     /// Decoding threads; 0 takes one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Evaluate the moving average of the weights, which some runs keep.
-    #[arg(long)]
-    ema: bool,
+    #[command(flatten)]
+    ema: EmaArgs,
     /// Print recall and precision of each class.
     #[arg(long)]
     per_class: bool,
@@ -57,7 +61,7 @@ pub struct Args {
 
 /// Names of a classifier's classes, if they are known: from the checkpoint, or ImageNet's.
 pub fn class_names(folder: &Path, config: &Config) -> Result<Option<Vec<String>>> {
-    if let Some(names) = checkpoint::classes(folder)? {
+    if let Some(names) = checkpoint::about(folder)?.classes {
         return Ok(Some(names));
     }
     let synsets = imagenet::synsets();
@@ -74,31 +78,46 @@ fn numbered(data: Dataset, folder: &Path, config: &Config) -> Result<Dataset> {
             return Err(Error::file(folder.join(crate::train::checkpoint::CLASSES), reason));
         }
         None => {
-            data.require_classes(config.classes)?;
+            let names = data.require_classes(config.classes)?;
+            let first = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+            warn(format_args!(
+                "{} does not name its classes: class 0, 1, … are taken to be {first} … as the data set has them. If \
+                 they are not, write their names in order to classes.json, a JSON list, in that folder",
+                folder.display()
+            ));
             data
         }
     })
 }
 
+/// Refuses weights that nobody trained to classify.
+fn expect_classifier(path: &Path, config: &Config, weights: &Weights) -> Result<()> {
+    let found = contents(weights);
+    if found == Contents::Classifier && config.classes > 0 {
+        return Ok(());
+    }
+    let advice = "fine-tune it on the classes and evaluate that, or measure its features with `rowscan probe`";
+    Err(Error::file(path, format!("holds {found}, which scores no classes; expected a classifier: {advice}")))
+}
+
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let folder = &args.checkpoint;
     let config = checkpoint::config(folder)?; // before anything that takes time
-    if config.classes == 0 {
-        return Err(Error::file(folder.join(crate::train::checkpoint::CONFIG), "is of a model without classes").into());
-    }
+    let (path, average) = args.ema.file(folder)?;
+    let weights = read(&path)?;
+    expect_classifier(&path, &config, &weights)?;
+    expect_finite(&path, &weights)?;
     let crop_ratio = args.crop_ratio.map_or_else(|| tested_crop_ratio(folder), Ok)?;
     let transform = Transform::Eval { size: config.image_size as u32, crop_ratio };
     usage(transform.check().map_err(Error::from))?;
+    listed_anew(args.rescan);
     let data = open_split(&args.data, &args.split)?.limited(args.max_images).map_err(Error::from);
     let data = Arc::new(numbered(usage(data)?, folder, &config)?);
     let batch = batch_of(args.batch_size, data.len())?;
     let g = device.open()?;
     let mut params = Params::new(&g);
     let model = Classifier::new(&g, &mut params, &config)?;
-    match args.ema {
-        true => checkpoint::load_average(&g, folder, &params)?,
-        false => checkpoint::load_weights(&g, folder, &params)?,
-    }
+    params.load(&g, &weights).map_err(|e| Error::file(&path, e))?;
     let forward = scores_of(&g, &model, &config, batch)?;
     let tally = evaluate(&forward, &data, transform, args.threads)?; // an error if no image can be read
     let scores = tally.scores();
@@ -108,7 +127,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         table(data.classes(), &tally)?;
     }
     if let Some(path) = &args.json {
-        write_atomic(path, &to_json(args, &data, &tally)?)?;
+        write_atomic(path, &to_json(args, average, &data, &tally)?)?;
     }
     if let Some(path) = &args.confusion {
         confusion_matrix(path, tally.confusion(), config.classes)?;
@@ -132,7 +151,7 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-fn to_json(args: &Args, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
+fn to_json(args: &Args, average: bool, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
     let names = data.classes();
     let class = |(name, scores): (&String, ClassScores)| {
         let ClassScores { images, recall, precision } = scores;
@@ -143,7 +162,7 @@ fn to_json(args: &Args, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
         "checkpoint": args.checkpoint,
         "data": args.data,
         "split": args.split,
-        "ema": args.ema,
+        "ema": average,
         "images": tally.images(),
         "skipped": data.skipped(),
         "loss": scores.loss,

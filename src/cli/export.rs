@@ -1,10 +1,12 @@
-//! `rowscan export`: a checkpoint's weights in f16, half the size, with metadata about their origin.
+//! `rowscan export`: a checkpoint's weights for elsewhere, with metadata about their origin.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::cli::terminal::{Outcome, say};
+use super::model_args::EmaArgs;
+use crate::cli::terminal::{Outcome, say, usage, warn};
 use crate::run::checkpoint;
+use crate::run::export::{Exported, Format, export};
+use crate::run::weights_on_disk::{expect_finite, read};
 use crate::train::pretrain::settings::PretrainSettings;
 
 #[derive(Debug, clap::Args)]
@@ -12,38 +14,62 @@ pub struct Args {
     /// Checkpoint folder with config.json and model.safetensors.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Checkpoint folder to write: config.json and model.safetensors, in f16.
+    /// Folder to write: config.json and model.safetensors.
     #[arg(short, long)]
     output: PathBuf,
-    /// Metadata to add, such as `command=rowscan pretrain …`; may be given several times. Data, steps, seed and batch
-    /// size are added from the training state by themselves.
+    /// Who is to load it: rowscan; timm, by create_model; or transformers, by from_pretrained. The last two take a ViT
+    /// or DeiT, and leave MAP's decoder out.
+    #[arg(long, value_parser = ["rowscan", "timm", "transformers"], default_value = "rowscan")]
+    format: String,
+    /// Type of the numbers; by default f16 for rowscan, which halves the size, and f32 for the others.
+    #[arg(long, value_parser = ["f16", "f32"])]
+    dtype: Option<String>,
+    #[command(flatten)]
+    ema: EmaArgs,
+    /// Metadata to add, such as `command=rowscan pretrain …`; may be given several times. Names of classes, method,
+    /// data, steps, seed and batch size are added from the checkpoint by themselves.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     note: Vec<(String, String)>,
 }
 
+/// Keys of the metadata that a note may not take: the program reads them back.
+const OWN: &[&str] = &["format", "classes", "objective", "crop_ratio"];
+
 fn key_value(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-    pair.map(|(key, value)| (key.into(), value.into())).ok_or_else(|| "expected KEY=VALUE".into())
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("expected KEY=VALUE")?;
+    if OWN.contains(&key) {
+        return Err(format!("{key} is written by the program: choose another key than {}", OWN.join(", ")));
+    }
+    Ok((key.into(), value.into()))
 }
 
 pub fn run(args: &Args) -> Outcome {
     let config = checkpoint::config(&args.checkpoint)?;
-    let weights = checkpoint::weights(&args.checkpoint)?;
-    let mut about = HashMap::from([
-        ("format".to_string(), "pt".to_string()),
-        ("made_by".into(), concat!("rowscan ", env!("CARGO_PKG_VERSION")).into()),
-    ]);
+    let path = args.ema.file(&args.checkpoint)?.0;
+    let weights = read(&path)?;
+    expect_finite(&path, &weights)?;
+    let mut about = checkpoint::about(&args.checkpoint)?;
+    about.notes.insert("made_by".into(), concat!("rowscan ", env!("CARGO_PKG_VERSION")).into());
     if let Ok(state) = checkpoint::state::<PretrainSettings>(&args.checkpoint) {
         let settings = &state.settings.run;
-        about.insert("data".into(), settings.data.clone());
-        about.insert("images".into(), state.images.to_string());
-        about.insert("steps".into(), state.step.to_string());
-        about.insert("batch_size".into(), settings.batch_size.to_string());
-        about.insert("seed".into(), settings.seed.to_string());
+        about.notes.insert("data".into(), settings.data.clone());
+        about.notes.insert("images".into(), state.images.to_string());
+        about.notes.insert("steps".into(), state.step.to_string());
+        about.notes.insert("batch_size".into(), settings.batch_size.to_string());
+        about.notes.insert("seed".into(), settings.seed.to_string());
     }
-    about.extend(args.note.iter().cloned());
-    checkpoint::save_half(&args.output, &config, &weights, about)?;
-    let count: usize = weights.values().map(|(_, values)| values.len()).sum();
-    say(format_args!("{count} parameters in f16: {}", args.output.display()))?;
+    about.notes.extend(args.note.iter().cloned());
+    let format = match args.format.as_str() {
+        "timm" => Format::Timm,
+        "transformers" => Format::Transformers,
+        _ => Format::Rowscan,
+    };
+    let half = args.dtype.as_deref().map_or(format == Format::Rowscan, |dtype| dtype == "f16");
+    let exported = export(&args.output, &config, &weights, &about, format, half);
+    let Exported { count, said, load } = usage(exported)?;
+    said.iter().for_each(|line| warn(format_args!("{}: {line}", args.output.display())));
+    let (kind, folder) = (if half { "f16" } else { "f32" }, args.output.display());
+    say(format_args!("{count} parameters in {kind}: {folder}"))?;
+    load.map_or(Ok(()), |load| say(format_args!("load it: {load}")))?;
     Ok(())
 }

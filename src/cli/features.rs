@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
-use crate::data::{Dataset, Split, Transform};
+use super::model_args::EmaArgs;
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
+use crate::data::{Dataset, Split, Transform, rescan};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::infer::features::{mean_features, open_backbone};
-use crate::models::{Backbone, Config};
-use crate::nn::{Params, Weights};
+use crate::infer::features::FrozenEncoder;
+use crate::models::Config;
+use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::run::record::write_atomic;
-use crate::run::weights_on_disk::read;
+use crate::run::weights_on_disk::{expect_finite, read};
 use crate::train::weights_file::to_bytes;
 
 #[derive(Debug, clap::Args)]
@@ -27,19 +28,28 @@ pub struct Args {
     /// Which half of the set: train or test.
     #[arg(long, default_value = "train", value_parser = ["train", "test"])]
     split: String,
+    /// List the folders of the data set anew, whatever was remembered of them.
+    #[arg(long)]
+    rescan: bool,
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
+    #[command(flatten)]
+    ema: EmaArgs,
     /// safetensors file to write: `features` (N, D), `indices` (N) of the images in the set and, if the set has them,
     /// `labels` (N); `names` of the images in its metadata.
     #[arg(short, long)]
     output: PathBuf,
 }
 
-/// The backbone of a checkpoint's model, with weights of that checkpoint.
-pub fn backbone_of(g: &Gpu, folder: &Path, config: &Config) -> Result<(Params, Backbone)> {
-    let path = folder.join(crate::train::checkpoint::MODEL);
-    open_backbone(g, config, Some(read(&path)?), 0).map_err(|e| Error::file(&path, e))
+/// The encoder of a checkpoint's model. It says what its features are, and which tensors they do not depend on.
+pub fn encoder_of(g: &Gpu, folder: &Path, config: &Config, ema: EmaArgs) -> Result<FrozenEncoder> {
+    let path = ema.file(folder)?.0;
+    let weights = read(&path)?;
+    expect_finite(&path, &weights)?;
+    let encoder = FrozenEncoder::open(g, config, Some(weights), 0).map_err(|e| Error::file(&path, e))?;
+    warn(format_args!("features: {encoder}"));
+    Ok(encoder)
 }
 
 /// Images at a time: as many as wanted, at most all.
@@ -48,6 +58,13 @@ pub fn batch_of(wanted: usize, images: usize) -> std::result::Result<usize, Stop
         return Err(Stop::Usage(Error::argument("--batch-size", wanted, "1 to 65536")));
     }
     Ok(wanted.min(images))
+}
+
+/// Sees to it that folders are listed anew, if that is wanted.
+pub fn listed_anew(wanted: bool) {
+    if wanted {
+        rescan();
+    }
 }
 
 /// The half of a data set with this name.
@@ -64,19 +81,23 @@ fn names(data: &Dataset, samples: &[usize]) -> Result<Option<String>> {
     let text = serde_json::to_string(&names).map_err(|e| Error::Internal(format!("names as JSON: {e}")))?;
     // the header quotes the list once more
     if text.len() + text.matches(['"', '\\']).count() > MOST {
-        tracing::warn!("the names of {} images do not fit the file: its tensor `indices` says which they are", names.len());
+        tracing::warn!(
+            "the names of {} images do not fit the file: its tensor `indices` says which they are",
+            names.len()
+        );
         return Ok(None);
     }
     Ok(Some(text))
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    listed_anew(args.rescan);
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;
     let config = checkpoint::config(&args.checkpoint)?; // before anything that takes time
     let g = device.open()?;
-    let (_params, backbone) = backbone_of(&g, &args.checkpoint, &config)?;
-    let forward = mean_features(&g, &backbone, &config, batch)?;
+    let encoder = encoder_of(&g, &args.checkpoint, &config, args.ema)?;
+    let forward = encoder.program(&g, &config, batch)?;
     let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     forward.over(&data, Transform::eval(config.image_size as u32), 0, |rows, batch| {
         features.extend_from_slice(rows);
@@ -90,7 +111,11 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         tensors.insert("labels".into(), (vec![count], labels));
     }
     tensors.insert("indices".into(), (vec![count], samples.iter().map(|&sample| sample as f32).collect()));
-    let mut metadata = HashMap::from([("data".to_string(), args.data.clone())]);
+    let mut metadata = HashMap::from([
+        ("data".to_string(), args.data.clone()),
+        ("features".into(), encoder.to_string()),
+        ("checkpoint".into(), args.checkpoint.display().to_string()),
+    ]);
     metadata.extend(names(&data, &samples)?.map(|names| ("names".to_string(), names)));
     let bytes = to_bytes(&tensors, metadata)?;
     write_atomic(&args.output, &bytes)?;

@@ -1,9 +1,13 @@
-//! The arguments that describe a model.
+//! The arguments that describe a model, and which of its weights to take.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::terminal::warn;
 use crate::error::Result;
 use crate::models::{Config, Decoder, DecoderKind, InitScheme, Method, Order, Pool, Positions};
+use crate::run::checkpoint::{self, Which};
 use crate::train::options::{Argument, args, overlay, uppermost, word};
 
 args! {
@@ -58,6 +62,31 @@ pub struct ModelArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub shape: ShapeArgs,
+}
+
+/// Which weights of a checkpoint to take.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct EmaArgs {
+    /// Take the moving average of the weights, which some runs keep, or with `--ema=false` the weights themselves. By
+    /// default the weights, but the average in a `best` that it won.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    ema: Option<bool>,
+}
+
+impl EmaArgs {
+    /// The file of the weights, and whether it holds the average. Says so where nobody asked for the average.
+    pub fn file(self, folder: &Path) -> Result<(PathBuf, bool)> {
+        let which = match self.ema {
+            None => Which::Best,
+            Some(false) => Which::Raw,
+            Some(true) => Which::Average,
+        };
+        let (path, average) = checkpoint::chosen(folder, which)?;
+        if average && self.ema.is_none() {
+            warn(format_args!("{}: the moving average of the weights, which won the best test", path.display()));
+        }
+        Ok((path, average))
+    }
 }
 
 /// Another kind of decoder has that kind's own size, unless the model's decoder has a special size: that one stays.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::features::{backbone_of, batch_of, open_split};
-use super::model_args::{ModelArgs, model_under};
+use super::features::{batch_of, encoder_of, listed_anew, open_split};
+use super::model_args::{EmaArgs, ModelArgs, model_under};
 use super::training::needed;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
-use crate::infer::features::{mean_features, open_backbone};
+use crate::infer::features::FrozenEncoder;
 use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::probe::{Features, linear_probe, nearest_neighbors};
@@ -26,10 +26,15 @@ pub struct Args {
     #[arg(long)]
     random_init: bool,
     #[command(flatten)]
+    ema: EmaArgs,
+    #[command(flatten)]
     model: ModelArgs,
     /// Data set with labels and a test half, as for finetune.
     #[arg(long)]
     data: String,
+    /// List the folders of the data set anew, whatever was remembered of them.
+    #[arg(long)]
+    rescan: bool,
     /// Images of each half, evenly spread over the classes; 0 for all.
     #[arg(long, default_value_t = 0)]
     max_images: usize,
@@ -61,6 +66,7 @@ pub struct Args {
 
 /// Both halves, with the same classes.
 fn halves(args: &Args) -> std::result::Result<(Dataset, Dataset), Stop> {
+    listed_anew(args.rescan);
     let open = |split| {
         let data = open_split(&args.data, split)?;
         let count = if args.max_images < data.len() { args.max_images } else { 0 };
@@ -95,11 +101,11 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let batch = batch_of(args.batch_size, train.len().min(test.len()))?;
     let classes = train.classes().len();
     let g = device.open()?;
-    let (_params, backbone) = match &args.checkpoint {
-        Some(folder) if !args.random_init => backbone_of(&g, folder, &config)?,
-        _ => open_backbone(&g, &config, None, args.seed)?,
+    let encoder = match &args.checkpoint {
+        Some(folder) if !args.random_init => encoder_of(&g, folder, &config, args.ema)?,
+        _ => FrozenEncoder::open(&g, &config, None, args.seed)?,
     };
-    let forward = mean_features(&g, &backbone, &config, batch)?;
+    let forward = encoder.program(&g, &config, batch)?;
     let features = |data: Dataset| Features::of(&forward, &Arc::new(data), transform, args.threads);
     let (train, test) = (features(train)?, features(test)?);
     let (counts, weights) = ((train.len(), test.len()), if args.random_init { "initial values" } else { "checkpoint" });
@@ -113,6 +119,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
             "model": config.name,
             "checkpoint": args.checkpoint,
             "random_init": args.random_init,
+            "features": encoder.to_string(),
+            "not_used": encoder.left_out,
             "data": args.data,
             "train_images": counts.0,
             "test_images": counts.1,

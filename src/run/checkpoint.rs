@@ -15,7 +15,8 @@ use crate::files::sync_folder;
 use crate::gpu::Gpu;
 use crate::models::{Config, Objective};
 use crate::nn::{Params, Weights};
-use crate::run::weights_on_disk::{expect_whole, read};
+use crate::run::weights_on_disk::{expect_whole, metadata, read};
+use crate::train::about::About;
 use crate::train::checkpoint::{AVERAGE, CLASSES, CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::train::weights_file::to_half_bytes;
 
@@ -116,18 +117,33 @@ pub fn save<S: Serialize>(
 
 /// Writes a checkpoint without training state to `folder`, which must not exist or be empty.
 pub fn save_weights(folder: &Path, config: &Config, weights: &Weights) -> Result<()> {
-    let pending = fresh(folder)?;
-    pending.write(CONFIG, &crate::train::checkpoint::config_to_bytes(config)?)?;
-    pending.write(MODEL, &crate::train::checkpoint::to_bytes(weights)?)?;
-    pending.commit()
+    let config = crate::train::checkpoint::config_to_bytes(config)?;
+    save_files(folder, &crate::train::checkpoint::to_bytes(weights)?, &[(CONFIG, config)], &[])
+}
+
+/// [`save_weights`] with what is known about the weights: names of classes, method, notes.
+pub fn save_about(folder: &Path, config: &Config, weights: &Weights, about: &About) -> Result<()> {
+    let (config, classes) = (crate::train::checkpoint::config_to_bytes(config)?, about.classes.as_deref());
+    let model = crate::train::weights_file::to_bytes(weights, about.to_metadata()?)?;
+    save_files(folder, &model, &[(CONFIG, config)], classes.unwrap_or_default())
 }
 
 /// Writes a checkpoint without training state, in f16 and with the metadata `about`, to `folder`, which must not exist
 /// or be empty.
 pub fn save_half(folder: &Path, config: &Config, weights: &Weights, about: HashMap<String, String>) -> Result<()> {
+    let config = crate::train::checkpoint::config_to_bytes(config)?;
+    save_files(folder, &to_half_bytes(weights, about)?, &[(CONFIG, config)], &[])
+}
+
+/// Writes `model.safetensors`, other files, and the names of classes if there are any, to `folder`, which must not
+/// exist or be empty.
+pub(crate) fn save_files(folder: &Path, model: &[u8], files: &[(&str, Vec<u8>)], classes: &[String]) -> Result<()> {
     let pending = fresh(folder)?;
-    pending.write(CONFIG, &crate::train::checkpoint::config_to_bytes(config)?)?;
-    pending.write(MODEL, &to_half_bytes(weights, about)?)?;
+    files.iter().try_for_each(|(name, bytes)| pending.write(name, bytes))?;
+    pending.write(MODEL, model)?;
+    if !classes.is_empty() {
+        pending.write(CLASSES, &crate::train::checkpoint::to_json("classes", &classes)?)?;
+    }
     pending.commit()
 }
 
@@ -155,10 +171,70 @@ pub fn config(folder: &Path) -> Result<Config> {
     crate::train::checkpoint::config_from_bytes(&path, &bytes_of(&path)?)
 }
 
-/// Names of the classes of a checkpoint's classifier; `None` if it does not hold them.
+/// Names of the classes of a checkpoint's classifier, from its `classes.json`; `None` if it has none. [`about`] looks
+/// into the weights too.
 pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
     let path = folder.join(CLASSES);
     if path.exists() { crate::train::checkpoint::from_json(&path, &bytes_of(&path)?).map(Some) } else { Ok(None) }
+}
+
+/// What a checkpoint says about its weights: its files, or else the metadata of its weights.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn about(folder: &Path) -> Result<About> {
+    /// The settings of a run that pretrains have a method, those of one that fine-tunes a crop ratio.
+    #[derive(serde::Deserialize)]
+    struct Settings {
+        method: Option<serde_json::Value>,
+        crop_ratio: Option<f64>,
+    }
+    let mut about = About::of_metadata(metadata(&folder.join(MODEL))?);
+    about.classes = classes(folder)?.or(about.classes);
+    if folder.join(STATE).exists() {
+        let settings = state::<Settings>(folder)?.settings;
+        about.objective = settings.method.map(|_| objective(folder)).transpose()?;
+        about.crop_ratio = settings.crop_ratio;
+    }
+    Ok(about)
+}
+
+/// Which of its weights a checkpoint is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Which {
+    /// Those of its best test, if that is what the checkpoint is of: the moving average where it won.
+    #[default]
+    Best,
+    /// The weights themselves.
+    Raw,
+    /// The moving average of the weights.
+    Average,
+}
+
+/// The file of a checkpoint's weights, and whether it holds the moving average.
+///
+/// # Errors
+/// No moving average where it is asked for; a `state.json` that cannot be read.
+pub fn chosen(folder: &Path, which: Which) -> Result<(PathBuf, bool)> {
+    let average = match which {
+        Which::Best => best_is_average(folder)?,
+        Which::Raw => false,
+        Which::Average => true,
+    };
+    let path = folder.join(if average { AVERAGE } else { MODEL });
+    if average && folder.join(CONFIG).exists() && !path.exists() {
+        return Err(Error::file(folder, format!("holds no moving average of the weights (no {AVERAGE})")));
+    }
+    Ok((path, average))
+}
+
+/// Whether a checkpoint was written after the best test of its run, which the moving average won.
+fn best_is_average(folder: &Path) -> Result<bool> {
+    if !folder.join(STATE).exists() || !folder.join(AVERAGE).exists() {
+        return Ok(false);
+    }
+    let state = state::<IgnoredAny>(folder)?;
+    Ok(state.best.is_some_and(|best| best.average && best.epoch == state.epoch && state.batch == 0))
 }
 
 /// The state of a training checkpoint.
@@ -182,11 +258,7 @@ pub fn load_weights(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
 
 /// Loads the moving average of the weights of a checkpoint onto the GPU.
 pub fn load_average(g: &Gpu, folder: &Path, params: &Params) -> Result<()> {
-    let path = folder.join(AVERAGE);
-    if folder.join(CONFIG).exists() && !path.exists() {
-        return Err(Error::file(folder, format!("holds no moving average of the weights (no {AVERAGE})")));
-    }
-    load_file(g, &path, params)
+    load_file(g, &chosen(folder, Which::Average)?.0, params)
 }
 
 fn load_file(g: &Gpu, path: &Path, params: &Params) -> Result<()> {
@@ -205,8 +277,8 @@ pub fn load<S: DeserializeOwned>(
     Ok(state)
 }
 
-/// The objective that a checkpoint's model was pretrained with: from its `state.json`, or else guessed from its
-/// decoder.
+/// The objective that a checkpoint's model was pretrained with: from its `state.json`, or the metadata of exported
+/// weights, or else guessed from its decoder.
 pub fn objective(folder: &Path) -> Result<Objective> {
     #[derive(serde::Deserialize)]
     struct Pretraining {
@@ -214,7 +286,8 @@ pub fn objective(folder: &Path) -> Result<Objective> {
         objective: Objective,
     }
     if !folder.join(STATE).exists() {
-        return Ok(Objective::default_for(&config(folder)?));
+        let told = About::of_metadata(metadata(&folder.join(MODEL))?);
+        return told.objective.map_or_else(|| Ok(Objective::default_for(&config(folder)?)), Ok);
     }
     Ok(state::<Pretraining>(folder)?.settings.objective)
 }

@@ -63,7 +63,7 @@ impl Finetuning {
         let path = folder.join(crate::train::checkpoint::MODEL);
         let adapted = adapt(read(&path)?, &self.config, &self.tuner.params, self.settings.run.seed);
         let adapted = adapted.map_err(|e| Error::file(&path, e))?;
-        tracing::info!("{}: {adapted}", path.display());
+        tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
         self.tuner.params.load(&self.g, &adapted.weights)?;
         self.tuner.start_average()
     }
@@ -92,20 +92,12 @@ impl Finetuning {
     }
 }
 
-/// Crop ratio of the tests of the run that wrote a checkpoint; 0.875 if its `state.json` holds none.
+/// Crop ratio of the tests of the run that wrote a checkpoint; 0.875 if the checkpoint does not say.
 ///
 /// # Errors
 /// A `state.json` that cannot be read.
 pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
-    #[derive(serde::Deserialize)]
-    struct Tested {
-        crop_ratio: Option<f64>,
-    }
-    let told = match folder.join(crate::train::checkpoint::STATE).exists() {
-        true => checkpoint::state::<Tested>(folder)?.settings.crop_ratio,
-        false => None,
-    };
-    Ok(told.unwrap_or(0.875))
+    Ok(checkpoint::about(folder)?.crop_ratio.unwrap_or(0.875))
 }
 
 /// Runs a program of class scores over a data set, and tallies them. Broken images are not counted.

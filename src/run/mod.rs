@@ -2,6 +2,7 @@
 //! says how to add an option or a command.
 
 pub mod checkpoint;
+pub mod export;
 pub mod finetune;
 pub mod import;
 mod main_loop;

@@ -1,12 +1,18 @@
 //! Weights in files.
 
+use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::nn::Weights;
+use crate::train::weights_file;
 use crate::train::weights_file::from_bytes;
 
-/// Reads the tensors of a safetensors file in f32, f16 or bf16, all as f32.
+/// The longest header of a safetensors file.
+const LONGEST: u64 = 100_000_000;
+
+/// Reads the tensors of a safetensors file in f32, f16, bf16 or f64, all as f32.
 ///
 /// # Errors
 /// A file that is missing, truncated or no safetensors file, or that holds another type of number.
@@ -17,7 +23,6 @@ pub fn read(path: &Path) -> Result<Weights> {
 /// Checks that a file is as long as its header says, without reading the tensors.
 pub fn expect_whole(path: &Path) -> Result<()> {
     use safetensors::tensor::Metadata;
-    use std::io::Read;
     let header = || -> std::io::Result<(u64, Vec<u8>)> {
         let mut file = std::fs::File::open(path)?;
         let size = file.metadata()?.len();
@@ -32,4 +37,38 @@ pub fn expect_whole(path: &Path) -> Result<()> {
     let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|e| torn(&e))?;
     let expected = header.len() as u64 + metadata.data_len() as u64;
     if size == expected { Ok(()) } else { Err(torn(&format!("{size} bytes, expected {expected}"))) }
+}
+
+/// Refuses values that are not finite: one of them makes every output NaN.
+pub fn expect_finite(path: &Path, weights: &Weights) -> Result<()> {
+    for (name, (shape, values)) in weights {
+        let Some(at) = values.iter().position(|value| !value.is_finite()) else { continue };
+        let (count, value) = (values.iter().filter(|value| !value.is_finite()).count(), values[at]);
+        let reason = format!(
+            "tensor `{name}` {shape:?} has {count} values that are not finite: value {at} is {value}; expected finite \
+             numbers: the file is damaged or its training diverged, take an earlier one"
+        );
+        return Err(Error::file(path, reason));
+    }
+    Ok(())
+}
+
+/// The metadata in the header of a file; none if the file is no safetensors file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let mut bytes = vec![0; 8];
+        file.read_exact(&mut bytes)?;
+        let len = u64::from_le_bytes(bytes[..].try_into().unwrap_or_default());
+        file.take(len.min(LONGEST)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(weights_file::metadata(path, &bytes).unwrap_or_default()),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(HashMap::new()),
+        Err(e) => Err(Error::io(path, "read")(e)),
+    }
 }

@@ -1,6 +1,7 @@
 //! One training step: settings, masks, schedule, optimizer, loss scale, memory check, and checkpoints as bytes. The
 //! loop over a data set is in [`run`](crate::run).
 
+pub mod about;
 pub mod checkpoint;
 pub mod drop_path;
 pub mod finetune;

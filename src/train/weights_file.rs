@@ -8,6 +8,7 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::{Error, Result};
+use crate::models::Kind;
 use crate::nn::Weights;
 
 struct Plain<'a>(&'a [usize], Cow<'a, [u8]>, Dtype);
@@ -60,29 +61,74 @@ pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Re
 
 /// The metadata in a file's header; `path` is for the error.
 pub fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| Error::file(path, e))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| not_whole(path, bytes, &e))?;
     Ok(header.metadata().clone().unwrap_or_default())
 }
 
-/// The tensors of a file in f32, f16 or bf16, all as f32; `path` is for the error.
+/// Why bytes are no safetensors file: what else they are, and what to do.
+fn not_whole(path: &Path, bytes: &[u8], e: &safetensors::SafeTensorError) -> Error {
+    match Kind::of(bytes) {
+        Kind::Safetensors => {
+            Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
+        }
+        other => Error::file(path, other.explain(bytes)),
+    }
+}
+
+/// The content of a safetensors file.
+#[derive(Debug, Clone, Default)]
+pub struct Content {
+    /// Tensors of f16, bf16, f32 and f64, as f32.
+    pub weights: Weights,
+    /// Names of tensors of integers, such as `num_batches_tracked`, and their types.
+    pub integers: Vec<(String, String)>,
+    /// The metadata of its header.
+    pub metadata: HashMap<String, String>,
+}
+
+/// Everything in a file; `path` is for the error.
 ///
 /// # Errors
-/// A file that is truncated, that is no safetensors file, or that holds another type of number.
-pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Weights> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| {
-        Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
-    })?;
-    let mut weights = Weights::new();
+/// A file that is truncated, that is no safetensors file, or that holds numbers of another kind.
+pub fn content(path: &Path, bytes: &[u8]) -> Result<Content> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| not_whole(path, bytes, &e))?;
+    let mut read = Content { metadata: metadata(path, bytes)?, ..Content::default() };
     for (name, view) in file.tensors() {
         let values = match view.dtype() {
             Dtype::F32 => bytemuck::pod_collect_to_vec(view.data()),
             Dtype::F16 => halves(view.data(), |b| half::f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => halves(view.data(), |b| half::bf16::from_le_bytes(b).to_f32()),
-            other => return Err(Error::file(path, format!("tensor `{name}` is {other:?}, expected F32, F16 or BF16"))),
+            Dtype::F64 => view.data().as_chunks().0.iter().map(|eight| f64::from_le_bytes(*eight) as f32).collect(),
+            integer @ (Dtype::BOOL
+            | Dtype::U8
+            | Dtype::I8
+            | Dtype::U16
+            | Dtype::I16
+            | Dtype::U32
+            | Dtype::I32
+            | Dtype::U64
+            | Dtype::I64) => {
+                read.integers.push((name, format!("{integer:?}")));
+                continue;
+            }
+            other => return Err(expected_floats(path, &name, &format!("{other:?}"))),
         };
-        weights.insert(name, (view.shape().to_vec(), values));
+        read.weights.insert(name, (view.shape().to_vec(), values));
     }
-    Ok(weights)
+    Ok(read)
+}
+
+fn expected_floats(path: &Path, name: &str, got: &str) -> Error {
+    Error::file(path, format!("tensor `{name}` is {got}, expected F32, F16, BF16 or F64"))
+}
+
+/// The tensors of a file in f32, f16, bf16 or f64, all as f32; `path` is for the error.
+///
+/// # Errors
+/// A file that is truncated, that is no safetensors file, or that holds another type of number.
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Weights> {
+    let Content { weights, integers, .. } = content(path, bytes)?;
+    integers.first().map_or(Ok(weights), |(name, got)| Err(expected_floats(path, name, got)))
 }
 
 fn halves(bytes: &[u8], widen: impl Fn([u8; 2]) -> f32) -> Vec<f32> {

@@ -28,7 +28,12 @@ pub fn our_name(theirs: &str) -> Option<(String, Option<usize>)> {
     if !whole.is_empty() {
         return Some((format!("{whole}.{leaf}"), None));
     }
-    let blocks = [("layers.", "blocks"), ("encoder.layer.", "blocks"), ("decoder.decoder_layers.", "decoder_blocks")];
+    let blocks = [
+        ("layers.", "blocks"),
+        ("encoder.layer.", "blocks"),
+        ("decoder.decoder_layers.", "decoder_blocks"),
+        ("decoder.decoder_encoder.layer.", "decoder_blocks"),
+    ];
     let (rest, group) = blocks.iter().find_map(|(prefix, group)| Some((module.strip_prefix(prefix)?, group)))?;
     let (i, part) = rest.split_once('.')?;
     i.parse::<usize>().ok()?;
@@ -75,6 +80,21 @@ pub fn from_transformers(theirs: Weights) -> Result<Weights> {
     Ok(ours)
 }
 
+/// Whether weights have names of the transformers library.
+pub fn is_of_transformers(weights: &Weights) -> bool {
+    weights.keys().any(|name| our_name(name).is_some())
+}
+
+/// Takes out the tensors of that library's ViT that no model here has, and returns their names: the pooler, a layer on
+/// the class token that nobody trained but for BERT's sake, and the mask token of SimMIM.
+pub fn leave_out_unused(weights: &mut Weights) -> Vec<String> {
+    const UNUSED: &[&str] = &["pooler.dense.weight", "pooler.dense.bias", "embeddings.mask_token"];
+    let unused = |name: &str| UNUSED.contains(&name.strip_prefix("vit.").unwrap_or(name));
+    let names: Vec<String> = weights.keys().filter(|name| unused(name)).cloned().collect();
+    names.iter().for_each(|name| drop(weights.remove(name)));
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +114,12 @@ mod tests {
             ("decoder.mask_token", "mask_token", None),
             ("decoder.decoder_pred.weight", "decoder_pred.weight", None),
             ("decoder.decoder_layers.1.mlp.fc1.weight", "decoder_blocks.1.mlp.fc1.weight", None),
+            ("decoder.decoder_encoder.layer.7.output.dense.bias", "decoder_blocks.7.mlp.fc2.bias", None),
+            (
+                "decoder.decoder_encoder.layer.0.attention.attention.value.bias",
+                "decoder_blocks.0.attn.qkv.bias",
+                Some(2),
+            ),
         ] {
             assert_eq!(our_name(theirs), Some((ours.to_string(), third)), "{theirs}");
         }

@@ -15,6 +15,10 @@ pub enum Contents {
     Map,
     /// Encoder and decoder of MAE.
     Mae,
+    /// Encoder and decoder of MAP, and a denoiser.
+    Diffusion,
+    /// A backbone with the projector of contrastive pretraining.
+    Contrastive,
 }
 
 impl fmt::Display for Contents {
@@ -24,17 +28,23 @@ impl fmt::Display for Contents {
             Self::Encoder => "an encoder without head",
             Self::Map => "an encoder with MAP's decoder",
             Self::Mae => "an encoder with MAE's decoder",
+            Self::Diffusion => "an encoder with MAP's decoder and a denoiser",
+            Self::Contrastive => "an encoder with the projector of contrastive pretraining",
         })
     }
 }
 
-/// The kind of a checkpoint. Each kind has a last layer that the others lack.
+/// The kind of a checkpoint. Each kind has a layer that the others lack.
 pub fn contents(weights: &Weights) -> Contents {
     let has = |name: &str| weights.contains_key(name);
     if has("ar_pred.weight") {
         Contents::Map
     } else if has("decoder_pred.weight") {
         Contents::Mae
+    } else if weights.keys().any(|name| name.starts_with("diffloss.")) {
+        Contents::Diffusion
+    } else if has("projector.0.weight") {
+        Contents::Contrastive
     } else if has("head.weight") {
         Contents::Classifier
     } else {

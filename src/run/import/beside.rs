@@ -1,0 +1,82 @@
+//! The `config.json` beside weights, ours or that of the transformers library: what no tensor shows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::models::{Config, Decoder};
+use crate::run::checkpoint;
+use crate::train::about::About;
+use crate::train::checkpoint::{CONFIG, config_from_bytes};
+
+/// What matters in the transformers library's configuration of ViT and ViTMAE.
+#[derive(Deserialize)]
+struct Theirs {
+    model_type: String,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    patch_size: usize,
+    hidden_act: Option<String>,
+    layer_norm_eps: Option<f64>,
+    decoder_num_attention_heads: Option<usize>,
+    #[serde(default)]
+    id2label: BTreeMap<String, String>,
+}
+
+/// The model to begin with: `wanted`, or that of the `config.json`, or `micro`. Weights of the transformers library get
+/// the heads, the epsilon and the class names of that file.
+pub(super) fn base(
+    folder: &Path, wanted: Option<Config>, theirs: bool, about: &mut About, said: &mut Vec<String>,
+) -> Result<Config> {
+    let path = folder.join(CONFIG);
+    let bytes = std::fs::read(&path).unwrap_or_default();
+    if !theirs {
+        return match wanted {
+            Some(config) => Ok(config),
+            None if bytes.is_empty() => Config::preset("micro"),
+            None => {
+                about.fill_from(checkpoint::about(folder)?);
+                said.push(format!("took the model of {}", path.display()));
+                config_from_bytes(&path, &bytes)
+            }
+        };
+    }
+    let Ok(file) = serde_json::from_slice::<Theirs>(&bytes) else {
+        said.push("no config.json of the transformers library beside it: heads and epsilon are the model's".into());
+        return wanted.map_or_else(|| Config::preset("vit_base_patch16_224"), Ok);
+    };
+    if !["vit", "vit_mae"].contains(&file.model_type.as_str()) {
+        return Err(Error::file(
+            &path,
+            format!("is of a model of type `{}`; expected vit or vit_mae", file.model_type),
+        ));
+    }
+    if let Some(other) = file.hidden_act.as_deref().filter(|act| *act != "gelu") {
+        return Err(Error::file(&path, format!("has the activation `{other}`; expected gelu, which is the one here")));
+    }
+    let mut config = match wanted {
+        Some(config) => config,
+        None => {
+            let preset = Config::preset("vit_base_patch16_224")?;
+            let pattern = "T".repeat(file.num_hidden_layers.min(1024));
+            let name = format!("vit_{}x{}_patch{}", pattern.len(), file.hidden_size, file.patch_size);
+            Config { name, width: file.hidden_size, pattern, patch_size: file.patch_size, ..preset }
+        }
+    };
+    config.heads = file.num_attention_heads;
+    config.norm_eps = file.layer_norm_eps.or(config.norm_eps);
+    if let Some(heads) = file.decoder_num_attention_heads {
+        config.decoder = Decoder { heads, ..Decoder::mae() };
+    }
+    // the library calls classes that nobody named LABEL_0, LABEL_1, …
+    let names: Option<Vec<String>> =
+        (0..file.id2label.len()).map(|i| file.id2label.get(&i.to_string()).cloned()).collect();
+    let given = names.filter(|names| !names.iter().enumerate().all(|(i, name)| *name == format!("LABEL_{i}")));
+    let classes = if given.is_some() { ", class names" } else { "" };
+    said.push(format!("took heads and epsilon{classes} of {}", path.display()));
+    about.classes = about.classes.take().or(given);
+    Ok(config)
+}
