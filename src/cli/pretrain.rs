@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::features::listed_anew;
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out};
 use crate::cli::terminal::{Device, Outcome, say};
@@ -33,6 +34,10 @@ pub struct PretrainOptions {
     #[command(flatten)]
     #[serde(flatten)]
     training: PretrainArgs,
+    /// List the folders of the data set anew, whatever was remembered of them.
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rescan: bool,
 }
 
 impl super::training::TrainingOptions for PretrainOptions {
@@ -56,6 +61,7 @@ impl Training for Pretraining {
     type Options = PretrainOptions;
 
     fn new_run(layers: &[&PretrainOptions]) -> Result<(Config, PretrainSettings, Option<Arc<Dataset>>)> {
+        listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
         let config = model_to_pretrain(&models, method(&training))?;
         Ok((config, PretrainSettings::default().under(&training, method(&training)), None))
@@ -64,6 +70,7 @@ impl Training for Pretraining {
     fn resumed(
         config: Config, settings: PretrainSettings, layers: &[&PretrainOptions],
     ) -> Result<(Config, PretrainSettings)> {
+        listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
         Ok((model_under(config, &models)?, settings.under(&training, method(&training))))
     }
@@ -82,7 +89,7 @@ impl Training for Pretraining {
 
     fn resolved(config: &Config, settings: &PretrainSettings, outputs: &Outputs) -> PretrainOptions {
         let (output, pictures) = (outputs.into(), (&outputs.record).into());
-        PretrainOptions { output, pictures, model: config.into(), training: settings.into() }
+        PretrainOptions { output, pictures, model: config.into(), training: settings.into(), rescan: false }
     }
 }
 

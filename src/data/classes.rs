@@ -1,4 +1,5 @@
 //! Class names: checks that a data set has those that a model expects, and numbers them as the model does.
+use super::cursor::Runs;
 use super::imagenet;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
@@ -44,6 +45,12 @@ impl Dataset {
     /// # Errors
     /// [`DataError::NoLabels`]; [`DataError::Classes`] with the names that `classes` lacks.
     pub fn numbered_as(self, classes: &[String]) -> Result<Self, DataError> {
+        if self.counts_like_imagenet(classes) {
+            tracing::warn!("{}: its classes are numbers, which are taken for those of ImageNet", self.spec());
+            let numbers = (0..self.classes().len() as u32).collect();
+            let source = Renumbered { whole: self.source, classes: classes.to_vec(), numbers };
+            return Ok(Self { source: Arc::new(source), ..self });
+        }
         let wanted: BTreeMap<Key, u32> =
             classes.iter().zip(0..).map(|(name, number)| (Key::of(name), number)).collect();
         let numbers: Vec<_> = self.require_labels()?.iter().map(|name| wanted.get(&Key::of(name)).copied()).collect();
@@ -56,6 +63,17 @@ impl Dataset {
         let numbers = numbers.into_iter().flatten().collect();
         let source = Renumbered { whole: self.source, classes: classes.to_vec(), numbers };
         Ok(Self { source: Arc::new(source), ..self })
+    }
+}
+
+impl Dataset {
+    /// Whether `classes` are ImageNet's in their order, and this set names its own by numbers from 0, as WebDataset does.
+    fn counts_like_imagenet(&self, classes: &[String]) -> bool {
+        let own = self.classes();
+        let numbers = own.iter().enumerate().all(|(i, name)| *name == i.to_string());
+        let all = imagenet::synsets();
+        let official = all.len() == classes.len() && all.iter().zip(classes).all(|(s, c)| s.wnid == c || s.name == c);
+        !own.is_empty() && own.len() <= classes.len() && numbers && official
     }
 }
 
@@ -100,6 +118,10 @@ impl Source for Renumbered {
 
     fn label(&self, index: usize) -> Option<u32> {
         self.numbers.get(self.whole.label(index)? as usize).copied()
+    }
+
+    fn runs(&self) -> Runs {
+        self.whole.runs()
     }
 
     fn unlabeled(&self) -> Option<String> {
@@ -152,6 +174,19 @@ mod tests {
         let set = set.numbered_as(&wanted).unwrap();
         assert_eq!((0..4).map(|i| set.label(i)).collect::<Option<Vec<_>>>().unwrap(), [4, 0, 3, 1]);
         assert_eq!((set.classes(), set.label(4)), (&wanted[..], None));
+    }
+
+    #[test]
+    fn numbers_are_those_of_imagenet_where_a_model_has_its_classes() {
+        let official: Vec<String> = imagenet::synsets().iter().map(|synset| synset.wnid.to_owned()).collect();
+        let of = |folders: &[&str], classes: &[String]| {
+            let set = set(folders).numbered_as(classes)?;
+            Ok::<_, DataError>((0..set.len()).filter_map(|i| set.label(i)).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["0", "1", "2"], &official).unwrap(), [0, 1, 2]);
+        assert!(of(&["0", "2"], &official).is_err(), "a class 1 is missing, so these are names");
+        assert!(of(&["0", "1"], &names(&["cat", "dog"])).is_err());
+        assert!(of(&["0", "1"], &official[1..]).is_err());
     }
 
     #[test]

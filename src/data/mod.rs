@@ -22,10 +22,12 @@ pub(crate) mod testing;
 
 pub use crate::error::DataError;
 pub use augmentation::Augmentation;
-pub use cursor::{Cursor, EpochOrder, Visit};
+pub use cursor::{Cursor, EpochOrder, Runs, Visit};
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
-pub use files::{ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image, rescan};
+pub use files::{
+    ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image, rescan,
+};
 pub use rand_augment::RandAugment;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
 pub use source::Source;

@@ -1,5 +1,6 @@
 //! The trait that makes something a data set.
 
+use super::cursor::Runs;
 use super::sample::{Rgb8, Sample};
 use crate::error::DataError;
 
@@ -68,6 +69,12 @@ pub trait Source: Send + Sync {
         let sample = self.sample(index)?;
         let kind = sample.kind();
         sample.into_image().ok_or_else(|| DataError::NoImage { name: self.name(index), kind })
+    }
+
+    /// Which samples lie together, where reading them in any order costs more than reading these one after the other:
+    /// the row groups of Parquet. A shuffled epoch keeps to them, see [`EpochOrder`](super::EpochOrder).
+    fn runs(&self) -> Runs {
+        Runs::default()
     }
 
     /// Where this is the train split of a set: its test split, sharing what is open already. `None` if the source knows

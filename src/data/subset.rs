@@ -1,4 +1,5 @@
 //! A part of a set: `torch.utils.data.Subset` with evenly spread indices.
+use super::cursor::Runs;
 use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::error::DataError;
@@ -42,6 +43,10 @@ impl Source for Subset {
 
     fn label(&self, index: usize) -> Option<u32> {
         if index < self.count { self.whole.label(self.at(index)) } else { None }
+    }
+
+    fn runs(&self) -> Runs {
+        self.whole.runs().spread(self.count, self.whole.len())
     }
 
     fn unlabeled(&self) -> Option<String> {

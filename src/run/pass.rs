@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::infer::program::InferenceProgram;
 
 impl InferenceProgram {
-    /// Runs over a data set once, in its order. `each` gets the output rows of a batch, and the batch: its labels, which
-    /// are empty if the set has none, and which samples the rows are of. Broken images have no row.
+    /// Runs over a data set once, in its order. `each` gets the output rows of a batch, and the batch: its labels,
+    /// which are empty if the set has none, and which samples the rows are of. Broken images have no row.
     pub fn over(
         &self, data: &Arc<Dataset>, transform: Transform, threads: usize,
         mut each: impl FnMut(&[f32], &ImageBatch) -> Result<()>,

@@ -42,7 +42,7 @@ pub(crate) fn entries(path: &Path, file: &File) -> Result<Vec<Entry>, DataError>
             EntryType::Symlink => Node::Symbolic(target().unwrap_or_default()),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 if kind.is_gnu_sparse() || is_sparse(&mut entry) {
-                    let advice = "make the archive without `tar --sparse`";
+                    let advice = "make the archive without `tar -S`";
                     let message = format!("holds {name} as a sparse file, which is not read: {advice}");
                     return Err(DataError::format(path, message));
                 }

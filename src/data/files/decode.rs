@@ -19,8 +19,8 @@ pub(crate) fn is_image_name(path: &str) -> bool {
 ///
 /// Gray becomes three equal channels, 16 bits become 8, a transparent pixel lies over white, and of an animation the
 /// first frame is taken. EXIF rotation is ignored, as in the usual ImageNet pipelines. A JPEG that ends early is an
-/// error: a decoder would fill the rest with gray, and a model would train on it. What follows a JPEG, such as the movie
-/// of a motion photo, is not looked at. `name` is for the error.
+/// error: a decoder would fill the rest with gray, and a model would train on it. What follows a JPEG, such as the
+/// movie of a motion photo, is not looked at. `name` is for the error.
 pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
     decode_within(name, bytes, *MOST)
 }

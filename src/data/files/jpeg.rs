@@ -12,8 +12,8 @@ pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
 
 /// Number of bytes up to and with the end marker of the first image of `bytes`; none if that image is cut.
 ///
-/// The segments are walked as ITU-T T.81 lays them out, because any two bytes may stand inside them: the thumbnail in an
-/// EXIF segment has an end marker of its own. The entropy-coded data behind a start of scan ends at the first marker
+/// The segments are walked as ITU-T T.81 lays them out, because any two bytes may stand inside them: the thumbnail in
+/// an EXIF segment has an end marker of its own. The entropy-coded data behind a start of scan ends at the first marker
 /// that is no restart (ff d0 to ff d7); in it, ff 00 stands for the byte ff.
 pub(crate) fn jpeg_end(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut scans) = (2, 0);

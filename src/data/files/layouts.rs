@@ -40,8 +40,8 @@ impl Dataset {
     ///   val.txt or test.txt beside train.txt is the test split
     /// - Parquet: a folder of .parquet files, a pattern such as 'train-{00000..00004}-of-00005.parquet', or one file,
     ///   with a column of encoded images and one of classes
-    /// - WebDataset: a folder of .tar shards, a pattern such as 'train-{000000..000146}.tar', or one shard, with .cls or
-    ///   .json beside each image
+    /// - WebDataset: a folder of .tar shards, a pattern such as 'train-{000000..000146}.tar', or one shard, with .cls
+    ///   or .json beside each image
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file
     /// - image folder: one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if
     ///   every name starts like n01440764_1.jpg

@@ -80,7 +80,7 @@ impl Loader {
     /// Options out of range; [`DataError::TooFew`] where an epoch does not fill one batch.
     pub fn train(set: Arc<Dataset>, options: &LoaderOptions, start: Cursor) -> Result<Self, DataError> {
         options.check()?;
-        let plan = options.plan(set.len());
+        let plan = EpochOrder { runs: set.source.runs(), ..options.plan(set.len()) };
         if plan.per_epoch == 0 {
             let (name, images, batch_size) = (set.spec().to_owned(), plan.visits, options.batch_size);
             return Err(DataError::TooFew { name, images, batch_size, accum_iter: 1 });

@@ -157,7 +157,11 @@ fn names_beside(shard: &Path) -> Result<Option<Vec<String>>, DataError> {
 fn by_path(place: &Path, names: &[String]) -> Result<Numbering, DataError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let Listing { order, labels, classes, .. } = arrange(place, &names, Split::Train)?;
-    if labels.is_empty() || order.len() != names.len() {
+    if order.len() != names.len() {
+        let message = "holds archives with the folders of several splits in them: give one archive, or unpack them";
+        return Err(DataError::format(place, message));
+    }
+    if labels.is_empty() {
         let why = "no .cls or .json with a class lies beside its images, and their paths name none";
         return Ok(Numbering::none(why.into()));
     }
@@ -175,7 +179,7 @@ fn members(path: &Path, number: usize, file: &File, all: &[Entry]) -> Result<Vec
             continue;
         }
         if let Some(link) = group.iter().find(|member| !matches!(member.node, Node::File(_))) {
-            let advice = "make the shard with `tar --dereference --hard-dereference`";
+            let advice = "make the shard with `tar -h`";
             return Err(DataError::format(path, format!("holds {} as a link: {advice}", link.name)));
         }
         let mut images = group.iter().filter(|member| is_image_name(&member.name));

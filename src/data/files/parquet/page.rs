@@ -57,7 +57,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<(Header, usize), String> {
     };
     if values > MOST_VALUES || unpacked > MOST_PAGE || packed > MOST_PAGE {
         return Err(format!(
-            "a page has {values} values in {packed} bytes, {unpacked} unpacked, expected at most {MOST_VALUES} in {MOST_PAGE}"
+            "a page has {values} values in {packed} bytes, {unpacked} unpacked, expected at most {MOST_VALUES} in \
+             {MOST_PAGE}"
         ));
     }
     let levels = match (value.int(1), inner) {

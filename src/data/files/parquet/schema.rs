@@ -39,8 +39,9 @@ pub(super) struct Leaf {
 pub(super) struct Chunk {
     pub codec: i64,
     pub start: u64,
-    /// Bytes of all pages.
+    /// Bytes of all pages, and what they unpack to.
     pub bytes: u64,
+    pub unpacked: u64,
 }
 
 /// Rows that lie together.
@@ -111,7 +112,8 @@ fn chunk(column: &Value, total: u64) -> Option<Chunk> {
     let (codec, bytes, data) = (meta.int(4)?, u64::try_from(meta.int(7)?).ok()?, meta.int(9)?);
     let start = meta.int(11).filter(|start| *start > 0).map_or(data, |dictionary| dictionary.min(data));
     let start = u64::try_from(start).ok()?;
-    (start.checked_add(bytes)? <= total && column.text(1).is_none()).then_some(Chunk { codec, start, bytes })
+    let unpacked = meta.int(6).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(bytes);
+    (start.checked_add(bytes)? <= total && column.text(1).is_none()).then_some(Chunk { codec, start, bytes, unpacked })
 }
 
 /// The columns with values, from the tree of fields that is written in depth-first order.

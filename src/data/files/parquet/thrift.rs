@@ -45,7 +45,8 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads a struct at the start of `bytes`. Returns it and how many bytes it took; none if it ends early or is no Thrift.
+/// Reads a struct at the start of `bytes`. Returns it and how many bytes it took; none if it ends early or is no
+/// Thrift.
 pub(super) fn read(bytes: &[u8]) -> Option<(Value<'_>, usize)> {
     let mut reader = Reader { bytes, at: 0 };
     let value = reader.structure(0)?;
