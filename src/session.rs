@@ -92,7 +92,7 @@ impl Session {
             order,
             masker,
             shown: (reconstructor, bytes.concat(), mask),
-            at: State::new(data.len(), settings.clone()),
+            at: State::new(data.len(), None, settings.clone()),
             data,
         })
     }

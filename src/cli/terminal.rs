@@ -120,8 +120,8 @@ pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
     }
 }
 
-/// Prints a line, where that is possible: what a run has to say is in its folder too, so a full disk behind stdout is no
-/// failure of the run.
+/// Prints a line, where that is possible: what a run has to say is in its folder too, so a full disk behind stdout is
+/// no failure of the run.
 pub(super) fn tell(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -5,6 +5,7 @@ mod augmentation;
 mod classes;
 mod cursor;
 mod dataset;
+mod fingerprint;
 #[cfg(feature = "files")]
 mod files;
 pub mod imagenet;
@@ -23,6 +24,7 @@ pub(crate) mod testing;
 pub use crate::error::DataError;
 pub use augmentation::Augmentation;
 pub use cursor::{Cursor, EpochOrder, Runs, Visit};
+pub use fingerprint::Fingerprint;
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
 pub use files::{

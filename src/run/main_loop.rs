@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TestLine, TrainLog};
 use super::record::tfevents::EventFile;
-use crate::data::{Cursor, DataError, Dataset, ImageBatch, Loader, LoaderOptions, Split};
+use crate::data::{Cursor, DataError, Dataset, Fingerprint, ImageBatch, Loader, LoaderOptions, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::infer::scores::Scores;
@@ -93,16 +93,18 @@ impl<'a, T: Task> Run<'a, T> {
         T::check(config, settings)?;
         let run = settings.as_ref();
         let (batch, epochs) = (run.images_per_step(), run.epochs);
-        let fresh = State::new(data.len(), settings.clone());
+        let fresh = State::new(data.len(), Some(Fingerprint::of(&data)), settings.clone());
         let (seed, threads) = (run.seed, outputs.record.threads);
         let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());
-        resume.map(|folder| expect_same_run(folder, config, &fresh, per_epoch)).transpose()?;
+        resume.map(|folder| expect_same_run(folder, config, &fresh, &data, per_epoch)).transpose()?;
         let mut task = T::new(g, config, settings, &outputs.record, &data, resume.is_some())?;
         let at = match resume {
-            Some(folder) => {
-                State { settings: settings.clone(), ..checkpoint::load(g, folder, task.params(), &task.companions())? }
-            }
+            Some(folder) => State {
+                settings: settings.clone(),
+                listing: fresh.listing.clone(),
+                ..checkpoint::load(g, folder, task.params(), &task.companions())?
+            },
             None => fresh,
         };
         let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch });

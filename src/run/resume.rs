@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::task::TaskSettings;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::models::Config;
 use crate::run::checkpoint;
@@ -27,16 +28,16 @@ fn differences<T: Serialize>(was: &T, now: &T, except: &[&str]) -> Vec<String> {
 }
 
 /// Refuses a checkpoint of another run. Epochs may change, and so may the checkpointing of blocks, which changes no
-/// bit.
+/// bit. The data set may lie elsewhere, if it lists the same images.
 pub(crate) fn expect_same_run<S: TaskSettings>(
-    folder: &Path, config: &Config, fresh: &State<S>, per_epoch: u64,
+    folder: &Path, config: &Config, fresh: &State<S>, data: &Dataset, per_epoch: u64,
 ) -> Result<()> {
     let other = differences(&checkpoint::config(folder)?, config, &[]);
     if !other.is_empty() {
         return Err(Error::file(folder.join("config.json"), format!("is of another model: {}", other.join("; "))));
     }
     let found = checkpoint::state::<S>(folder)?;
-    let other = differences(&found.settings, &fresh.settings, &["epochs", "checkpoint_blocks"]);
+    let other = differences(&found.settings, &fresh.settings, &["epochs", "checkpoint_blocks", "data"]);
     if !other.is_empty() {
         return Err(Error::file(folder, format!("belongs to a run with other settings: {}", other.join("; "))));
     }
@@ -44,6 +45,22 @@ pub(crate) fn expect_same_run<S: TaskSettings>(
     if found.images != fresh.images {
         let reason = format!("belongs to a run on {} images, {} has {}", found.images, now.data, fresh.images);
         return Err(Error::file(folder, reason));
+    }
+    match (&found.listing, &fresh.listing) {
+        (Some(was), Some(now)) => {
+            if let Some(difference) = was.difference(now, data) {
+                let reason = format!("belongs to a run on another set than {}: {difference}", data.spec());
+                return Err(Error::file(folder, reason));
+            }
+        }
+        _ if was.data != now.data => {
+            tracing::warn!(
+                "{} does not say which images it was trained on: is {} the same set?",
+                folder.display(),
+                now.data
+            );
+        }
+        _ => {}
     }
     if found.epoch.checked_mul(per_epoch).and_then(|steps| steps.checked_add(found.batch)) != Some(found.step) {
         let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);

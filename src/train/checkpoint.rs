@@ -9,6 +9,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, IntoDeserializer,
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::weights_file;
+use crate::data::Fingerprint;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::Config;
@@ -42,6 +43,9 @@ pub struct State<S = PretrainSettings> {
     pub batch: u64,
     /// Images of the data set. A resumed run needs the same number, or each of its batches would hold other images.
     pub images: usize,
+    /// Which images they are. `None` in checkpoints of version 0.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<Fingerprint>,
     /// The settings of the run. A resumed run needs the same.
     pub settings: S,
     /// The best test so far.
@@ -50,9 +54,9 @@ pub struct State<S = PretrainSettings> {
 }
 
 impl<S> State<S> {
-    /// Before the first step of a run over `images` images.
-    pub fn new(images: usize, settings: S) -> Self {
-        Self { version: VERSION, step: 0, epoch: 0, batch: 0, images, settings, best: None }
+    /// Before the first step of a run over `images` images, which `listing` says if it is known.
+    pub fn new(images: usize, listing: Option<Fingerprint>, settings: S) -> Self {
+        Self { version: VERSION, step: 0, epoch: 0, batch: 0, images, listing, settings, best: None }
     }
 }
 

@@ -8,6 +8,7 @@ mod disk;
 mod finetune;
 mod kill;
 mod measure;
+mod moved;
 mod no_adapter;
 mod resume;
 mod runs;

@@ -85,7 +85,7 @@ fn a_checkpoint_belongs_to_its_run() {
     again(&["--seed=6"]).fails(1, &["other settings", "seed was 5, now 6"]);
     again(&["--width=32"]).fails(1, &["config.json", "another model", "width was 16, now 32"]);
     again(&["--model=tiny"]).fails(1, &["another model"]);
-    again(&["--data=synthetic:28"]).fails(1, &["other settings", "synthetic:28"]);
+    again(&["--data=synthetic:28"]).fails(1, &["a run on 24 images", "synthetic:28 has 28"]);
     let fresh = run(pretrain(whole, &[RANDOM, &[EPOCHS]].concat()));
     fresh.fails(1, &["already holds", "--resume"]);
     assert_eq!(log(whole), WHOLE.1, "nothing may be touched");

@@ -18,8 +18,11 @@ pub struct EventFile {
 
 impl EventFile {
     /// Creates a new event file in `folder`. With `resume`, TensorBoard is told to drop that step and later ones of
-    /// earlier files.
+    /// earlier files. Without it, those files are of a run that ended before its first checkpoint, and are removed.
     pub fn create(folder: &Path, resume: Option<u64>) -> Result<Self> {
+        if resume.is_none() {
+            remove_ours(folder)?;
+        }
         let seconds = now() as u64;
         let (path, file) = (0..)
             .map(|n| folder.join(format!("events.out.tfevents.{seconds:010}.rowscan.{n}")))
@@ -70,6 +73,18 @@ impl EventFile {
         record.extend(masked_crc(message).to_le_bytes());
         self.file.write_all(&record).map_err(Error::io(&self.path, "appended to"))
     }
+}
+
+/// Removes the event files that runs of this program left in `folder`.
+fn remove_ours(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+        let path = entry.map_err(Error::io(folder, "read"))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("events.out.tfevents.") && name.contains(".rowscan.") {
+            std::fs::remove_file(&path).map_err(Error::io(&path, "removed"))?;
+        }
+    }
+    Ok(())
 }
 
 fn now() -> f64 {
