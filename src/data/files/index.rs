@@ -161,7 +161,7 @@ mod tests {
         std::fs::write(&file, text.replace("a/2.png", "a/9.png")).unwrap();
         assert_eq!(names(&list(false)), ["a/1.png", "a/9.png", "b/c/3.png"]);
         assert_eq!(list(false).shards, first.shards);
-        assert_eq!(names(&list(true)), ["a/1.png", "a/2.png", "b/c/3.png"], "--rescan");
+        assert_eq!(names(&list(true)), ["a/1.png", "a/2.png", "b/c/3.png"], "when asked to");
         // torn, of another folder, of a later version: listed anew
         for bad in [&text[..text.len() / 2], &text.replace("listing/1", "listing/2"), &text.replace("set", "sat"), ""] {
             std::fs::write(&file, bad).unwrap();

@@ -87,7 +87,7 @@ mod tests {
     const PROGRESSIVE: &[u8] = include_bytes!("../../../tests/fixtures/data/progressive.jpg");
 
     fn baseline(width: u32, height: u32, seed: u32) -> Vec<u8> {
-        let noise = |x: u32, y: u32| image::Rgb([x * y + seed, x * 37 ^ seed, y * 91 + x].map(|v| v as u8));
+        let noise = |x: u32, y: u32| image::Rgb([x * y + seed, (x * 37) ^ seed, y * 91 + x].map(|v| v as u8));
         let mut bytes = Cursor::new(Vec::new());
         image::RgbImage::from_fn(width, height, noise).write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
         bytes.into_inner()

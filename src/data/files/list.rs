@@ -107,8 +107,8 @@ impl List {
             DataError::format(path, format!("line {line} is not UTF-8"))
         })?;
         let ending = ending(path);
-        let (mut images, mut classes, mut first): (Vec<(usize, usize)>, Vec<Class>, Option<(usize, bool)>) =
-            Default::default();
+        let (mut images, mut classes): (Vec<(usize, usize)>, Vec<Class>) = Default::default();
+        let mut first: Option<(usize, bool)> = None; // its line, and whether it has a class
         let mut at = 0;
         for (number, whole) in text.split_inclusive('\n').enumerate() {
             let line = whole.trim_start_matches('\u{feff}').trim();

@@ -290,13 +290,12 @@ fn lz4(bytes: &[u8], size: usize) -> Option<Vec<u8>> {
     let (mut out, mut at) = (Vec::new(), 0);
     let long = |start: usize, at: &mut usize| -> Option<usize> {
         let mut length = start;
-        while start == 15 {
+        let mut last = start != 15;
+        while !last {
             let byte = *bytes.get(*at)?;
             *at += 1;
             length += usize::from(byte);
-            if byte != 255 {
-                break;
-            }
+            last = byte != 255;
         }
         Some(length)
     };

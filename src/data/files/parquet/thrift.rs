@@ -12,8 +12,8 @@ pub(super) enum Value<'a> {
     Int(i64),
     Double,
     Bytes(&'a [u8]),
-    List(Vec<Value<'a>>),
-    Struct(Vec<(i16, Value<'a>)>),
+    List(Vec<Self>),
+    Struct(Vec<(i16, Self)>),
 }
 
 impl<'a> Value<'a> {
@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
     }
 
     /// The items of a list; none if there is no such field.
-    pub fn list(&self, number: i16) -> &[Value<'a>] {
+    pub fn list(&self, number: i16) -> &[Self] {
         if let Some(Self::List(items)) = self.field(number) { items } else { &[] }
     }
 }
