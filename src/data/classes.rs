@@ -67,7 +67,8 @@ impl Dataset {
 }
 
 impl Dataset {
-    /// Whether `classes` are ImageNet's in their order, and this set names its own by numbers from 0, as WebDataset does.
+    /// Whether `classes` are ImageNet's in their order, and this set names its own by numbers from 0, as WebDataset
+    /// does.
     fn counts_like_imagenet(&self, classes: &[String]) -> bool {
         let own = self.classes();
         let numbers = own.iter().enumerate().all(|(i, name)| *name == i.to_string());
