@@ -5,9 +5,9 @@ mod augmentation;
 mod classes;
 mod cursor;
 mod dataset;
-mod fingerprint;
 #[cfg(feature = "files")]
 mod files;
+mod fingerprint;
 pub mod imagenet;
 mod memory;
 mod rand_augment;
@@ -24,12 +24,12 @@ pub(crate) mod testing;
 pub use crate::error::DataError;
 pub use augmentation::Augmentation;
 pub use cursor::{Cursor, EpochOrder, Runs, Visit};
-pub use fingerprint::Fingerprint;
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
 pub use files::{
     ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image, rescan,
 };
+pub use fingerprint::Fingerprint;
 pub use rand_augment::RandAugment;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
 pub use source::Source;
