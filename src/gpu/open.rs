@@ -140,7 +140,7 @@ mod tests {
     /// Candidates that are numbers; odd ones cannot be opened.
     fn open(candidates: &[u32]) -> Result<u32> {
         let attempt =
-            |n: u32| std::future::ready(if n % 2 == 0 { Ok(n) } else { Err(Error::NoAdapter(n.to_string())) });
+            |n: u32| std::future::ready(if n.is_multiple_of(2) { Ok(n) } else { Err(Error::NoAdapter(n.to_string())) });
         let mut future = std::pin::pin!(first_that_opens(candidates.to_vec(), attempt));
         match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(opened) => opened,

@@ -138,15 +138,15 @@ macro_rules! as_text {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
                 #[derive(Deserialize)]
                 #[serde(untagged, expecting = "text, a number or a list of numbers")]
-                enum Text {
+                enum Form {
                     Text(String),
                     Number(f64),
                     Numbers(Vec<f64>),
                 }
-                let text = match Text::deserialize(deserializer)? {
-                    Text::Text(text) => text,
-                    Text::Number(number) => number.to_string(),
-                    Text::Numbers(numbers) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
+                let text = match Form::deserialize(deserializer)? {
+                    Form::Text(text) => text,
+                    Form::Number(number) => number.to_string(),
+                    Form::Numbers(numbers) => numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(","),
                 };
                 text.parse().map_err(|e: Error| serde::de::Error::custom(e))
             }
