@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::help::DEFAULT_RECIPE;
 use super::features::listed_anew;
+use super::help::DEFAULT_RECIPE;
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out, needed};
-use crate::cli::terminal::{Device, Outcome, say};
+use crate::cli::terminal::{Device, Outcome, say, warn};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
@@ -93,6 +93,9 @@ impl Training for Finetuning {
         config: Config, settings: FinetuneSettings, layers: &[&FinetuneOptions],
     ) -> Result<(Config, FinetuneSettings)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
+        if let Some(name) = layers.last().and_then(|line| line.recipe.as_deref()) {
+            warn(format_args!("--recipe {name} changes nothing: the run goes on with the settings of its checkpoint"));
+        }
         let (models, training) = apart(layers);
         Ok((model_under(config, &models)?, overlay(settings, &training)))
     }

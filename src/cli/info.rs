@@ -1,6 +1,7 @@
 //! `rowscan info`: adapters of this machine, and the cost of training a model.
 
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
+use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
@@ -52,6 +53,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         Ok(g) => adapter(g.caps())?,
         Err(e) => say(format_args!("  none in use: {e}"))?,
     }
+    usage(expect_of_method(&args.method.objective, args.method.objective.method.unwrap_or_default()))?;
     let configs: Vec<Config> = match &args.model.model {
         Some(_) => vec![usage(model_to_pretrain(&[&args.model], args.method.objective.method))?],
         None => usage(Config::presets().map(|name| model_under(Config::preset(name)?, &[&args.model])).collect())?,

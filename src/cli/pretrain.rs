@@ -9,14 +9,14 @@ use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out};
 use crate::cli::terminal::{Device, Outcome, say};
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::{Config, Method};
 use crate::run::outputs::PictureArgs;
 use crate::run::pretrain::Pretraining;
 use crate::run::{Outputs, RecordSettings};
 use crate::train::options::{Layer, uppermost};
-use crate::train::pretrain::settings::{PretrainArgs, PretrainSettings};
+use crate::train::pretrain::settings::{ObjectiveArgs, PretrainArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
 /// The options of `rowscan pretrain`, on the command line or in a file.
@@ -57,6 +57,30 @@ fn method(layers: &[&PretrainArgs]) -> Option<Method> {
     uppermost(layers, |layer| layer.method.objective.method.as_ref()).copied()
 }
 
+/// Refuses options of one method where another one is asked for: they would change nothing.
+pub fn expect_of_method(given: &ObjectiveArgs, method: Method) -> Result<()> {
+    let shown = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string);
+    macro_rules! options {
+        ($($flag:literal => $field:ident),*) => { [$(($flag, shown(given.$field.as_ref().map(|v| v as _)))),*] };
+    }
+    let diffusion = options!["--diffusion-width" => diffusion_width, "--diffusion-depth" => diffusion_depth,
+        "--diffusion-repeats" => diffusion_repeats];
+    let no_vlb = ("--no-vlb", given.no_vlb.map(|off| off.0.to_string()));
+    let contrastive = options!["--queue" => queue, "--temperature" => temperature, "--key-momentum" => key_momentum];
+    let of_diffusion = diffusion.into_iter().chain([no_vlb]).map(|option| (Method::DIFFUSION, option));
+    let all = of_diffusion.chain(contrastive.into_iter().map(|option| (Method::CONTRASTIVE, option)));
+    for (owner, (option, value)) in all.filter(|(owner, _)| *owner != method) {
+        if let Some(value) = value {
+            return Err(Error::argument(
+                option,
+                format!("{value} for the method {method}"),
+                format!("the method {owner}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl Training for Pretraining {
     type Options = PretrainOptions;
 
@@ -64,6 +88,10 @@ impl Training for Pretraining {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
         let config = model_to_pretrain(&models, method(&training))?;
+        if let Some(line) = layers.last() {
+            // a file may be the record of a run, which has every option
+            expect_of_method(&line.training.method.objective, method(&training).unwrap_or_default())?;
+        }
         Ok((config, PretrainSettings::default().under(&training, method(&training)), None))
     }
 

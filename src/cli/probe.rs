@@ -57,8 +57,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     /// Seed of initial values.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[arg(long)]
+    seed: Option<u64>,
     /// File for the results as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -78,7 +78,32 @@ fn halves(args: &Args) -> std::result::Result<(Dataset, Dataset), Stop> {
     Ok((train, test))
 }
 
+/// Refuses options that the features of a probe do not depend on.
+fn expect_used(args: &Args) -> Result<()> {
+    let shape = &args.model.shape;
+    let given = |value: Option<&dyn std::fmt::Debug>| value.map(|value| format!("{value:?}"));
+    macro_rules! options {
+        ($($flag:literal => $field:ident),*) => { [$(($flag, given(shape.$field.as_ref().map(|v| v as _)))),*] };
+    }
+    let unused = options!["--classes" => classes, "--pool" => pool, "--drop-path" => drop_path, "--decoder" => decoder,
+        "--decoder-width" => decoder_width, "--decoder-depth" => decoder_depth, "--decoder-heads" => decoder_heads];
+    if let Some((flag, Some(got))) = unused.into_iter().find(|(_, given)| given.is_some()) {
+        return Err(Error::argument(flag, got, "none: the features of a frozen encoder do not depend on it"));
+    }
+    let drawn = args.random_init || args.checkpoint.is_none();
+    let [init] = options!["--init" => init];
+    let of_draws = [("--seed", args.seed.map(|seed| seed.to_string())), init];
+    match of_draws.into_iter().find(|(_, given)| given.is_some() && !drawn) {
+        Some((flag, got)) => {
+            let expected = "--random-init with it: the weights of a checkpoint are not drawn";
+            Err(Error::argument(flag, got.unwrap_or_default(), expected))
+        }
+        None => Ok(()),
+    }
+}
+
 fn config_of(args: &Args) -> Result<Config> {
+    expect_used(args)?;
     match &args.checkpoint {
         Some(folder) => model_under(checkpoint::config(folder)?, &[&args.model]),
         None if args.random_init && args.model.model.is_some() => args.model.resolve(),
@@ -103,7 +128,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let g = device.open()?;
     let encoder = match &args.checkpoint {
         Some(folder) if !args.random_init => encoder_of(&g, folder, &config, args.ema)?,
-        _ => FrozenEncoder::open(&g, &config, None, args.seed)?,
+        _ => FrozenEncoder::open(&g, &config, None, args.seed.unwrap_or(0))?,
     };
     let forward = encoder.program(&g, &config, batch)?;
     let features = |data: Dataset| Features::of(&forward, &Arc::new(data), transform, args.threads);

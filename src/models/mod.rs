@@ -40,4 +40,6 @@ pub use weights::format::Kind;
 pub use weights::hugging_face::{from_transformers, is_of_transformers, leave_out_unused, our_name};
 pub use weights::kind::{Contents, contents};
 pub use weights::prefix::without_prefix;
+#[cfg(test)]
+pub(crate) use weights::pytorch::fuzz::runner;
 pub use weights::pytorch::{StateDict, read_pytorch};

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use safetensors::tensor::Metadata;
+
 use crate::error::{Error, Result};
 use crate::nn::Weights;
-use crate::train::weights_file;
 use crate::train::weights_file::from_bytes;
 
 /// The longest header of a safetensors file.
@@ -20,19 +21,20 @@ pub fn read(path: &Path) -> Result<Weights> {
     from_bytes(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
 }
 
+/// The length of a file, and the length of its header in 8 bytes with the header, as far as they go.
+fn header(path: &Path) -> std::io::Result<(u64, Vec<u8>)> {
+    let mut file = std::fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut header = vec![0; 8];
+    file.read_exact(&mut header)?;
+    let len = u64::from_le_bytes(header[..].try_into().unwrap_or_default());
+    file.take(len.min(LONGEST)).read_to_end(&mut header)?;
+    Ok((size, header))
+}
+
 /// Checks that a file is as long as its header says, without reading the tensors.
 pub fn expect_whole(path: &Path) -> Result<()> {
-    use safetensors::tensor::Metadata;
-    let header = || -> std::io::Result<(u64, Vec<u8>)> {
-        let mut file = std::fs::File::open(path)?;
-        let size = file.metadata()?.len();
-        let mut header = vec![0; 8];
-        file.read_exact(&mut header)?;
-        let len = u64::from_le_bytes(header[..].try_into().unwrap_or_default());
-        file.take(len.min(size)).read_to_end(&mut header)?;
-        Ok((size, header))
-    };
-    let (size, header) = header().map_err(Error::io(path, "read"))?;
+    let (size, header) = header(path).map_err(Error::io(path, "read"))?;
     let torn = |e: &dyn std::fmt::Display| Error::file(path, format!("not a whole safetensors file ({e})"));
     let metadata: Metadata = serde_json::from_slice(&header[8..]).map_err(|e| torn(&e))?;
     let expected = header.len() as u64 + metadata.data_len() as u64;
@@ -58,16 +60,11 @@ pub fn expect_finite(path: &Path, weights: &Weights) -> Result<()> {
 /// # Errors
 /// A file that cannot be read.
 pub fn metadata(path: &Path) -> Result<HashMap<String, String>> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        let mut bytes = vec![0; 8];
-        file.read_exact(&mut bytes)?;
-        let len = u64::from_le_bytes(bytes[..].try_into().unwrap_or_default());
-        file.take(len.min(LONGEST)).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(weights_file::metadata(path, &bytes).unwrap_or_default()),
+    match header(path) {
+        Ok((_, header)) => {
+            let header = serde_json::from_slice::<Metadata>(&header[8..]).ok();
+            Ok(header.and_then(|header| header.metadata().clone()).unwrap_or_default())
+        }
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(HashMap::new()),
         Err(e) => Err(Error::io(path, "read")(e)),
     }

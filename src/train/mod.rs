@@ -15,3 +15,6 @@ pub mod schedule;
 pub mod settings;
 pub mod update;
 pub mod weights_file;
+
+#[cfg(test)]
+mod fuzz;

@@ -14,6 +14,7 @@ mod resume;
 mod runs;
 mod study;
 mod terminals;
+mod weights;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -74,7 +74,7 @@ impl Kind {
             }
             Self::Gzip => format!("is {self}: unpack it with gunzip"),
             Self::Hdf5 | Self::Gguf => format!("is {self}: save the weights as safetensors"),
-            Self::Empty => "is empty: the download failed".into(),
+            Self::Empty => "is empty, not a whole safetensors file: the download failed".into(),
             Self::Safetensors => "is not a whole safetensors file, and no PyTorch file".into(),
         }
     }

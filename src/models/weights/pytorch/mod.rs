@@ -41,8 +41,15 @@ pub fn read_pytorch(bytes: &[u8], key: Option<&str>) -> Result<StateDict> {
     let file = match kind {
         Kind::Zip => zip::read(bytes)?,
         Kind::Pickle if legacy::is_legacy(bytes) => legacy::read(bytes)?,
+        Kind::Pickle => {
+            return Err("is a pickle, but not of torch.save: load it in Python and save its tensors".into());
+        }
         _ => return Err(kind.explain(bytes)),
     };
     let (dictionary, left_out) = state_dict::choose(&file.values, key)?;
     tensors::load(&file, &dictionary, left_out, bytes.len())
 }
+#[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ fn place(bytes: &[u8], at: usize, size: usize) -> Option<usize> {
 fn directory(bytes: &[u8]) -> Option<(u64, usize)> {
     // behind the end record stands only a comment of at most 64 KiB
     let from = bytes.len().saturating_sub(22 + 65_535);
-    let end = from + bytes[from..].windows(4).rposition(|four| four == END)?;
+    let end = from + bytes[from..].windows(22).rposition(|record| record.starts_with(END))?;
     let (count, at) = (number(bytes, end + 10, 2)?, place(bytes, end + 16, 4)?);
     let locator = end.checked_sub(20).filter(|at| bytes[*at..].starts_with(LOCATOR_64));
     let Some(locator) = locator else { return Some((count, at)) };

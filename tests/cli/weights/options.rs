@@ -1,0 +1,51 @@
+//! An option that is given has an effect, or is refused with the reason.
+
+use super::*;
+
+#[test]
+fn no_option_is_dropped_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    rowscan::run::checkpoint::save_weights(&at("vit"), &vit(), &drawn(&vit(), 1)).unwrap();
+    let probe = |option: &str, words: &[&str]| {
+        let paths = [("--checkpoint", &*at("vit"))];
+        rowscan(&["probe", "--data=synthetic:8", option], &paths).fails(2, words);
+    };
+    for option in [
+        "classes=5",
+        "pool=average",
+        "drop-path=0.3",
+        "decoder=mae",
+        "decoder-width=8",
+        "decoder-depth=1",
+        "decoder-heads=2",
+    ] {
+        let flag = format!("--{}", option.split('=').next().unwrap());
+        probe(&format!("--{option}"), &[&flag, "do not depend on it"]);
+    }
+    for option in ["--seed=3", "--init=map_repo"] {
+        probe(option, &[&option[..6], "--random-init"]);
+    }
+    for (option, owner) in [
+        ("--queue=64", "contrastive"),
+        ("--temperature=0.5", "contrastive"),
+        ("--key-momentum=0.9", "contrastive"),
+        ("--diffusion-width=64", "diffusion"),
+        ("--diffusion-depth=1", "diffusion"),
+        ("--diffusion-repeats=2", "diffusion"),
+        ("--no-vlb", "diffusion"),
+    ] {
+        let (name, wanted) = (option.split('=').next().unwrap(), format!("expected the method {owner}"));
+        for method in ["map", "mae", "contrastive", "diffusion"].iter().filter(|method| **method != owner) {
+            let method = format!("--method={method}");
+            let pretrain = ["pretrain", "--dry-run", "--model=micro", &method, option];
+            rowscan(&pretrain, &[]).fails(2, &[name, &wanted]);
+            assert!(!at("out").exists());
+        }
+        rowscan(
+            &["pretrain", "--dry-run", "--model=micro", "--batch-size=64", &format!("--method={owner}"), option],
+            &[],
+        )
+        .ok();
+    }
+}
