@@ -39,7 +39,7 @@ fn values_out_of_range() {
         (&["--method=contrastive", "--queue=100"], &["--queue", "got 100", "a multiple of --batch-size 64"]),
         (&["--method=contrastive", "--accum-iter=2"], &["--accum-iter", "got 2", "contrastive"]),
         (&["--method=diffusion", "--diffusion-width=0"], &["--diffusion-width", "got 0"]),
-        (&["--temperature", "-1"], &["--temperature", "got -1"]),
+        (&["--method=contrastive", "--temperature", "-1"], &["--temperature", "got -1"]),
         (&["--batch-size=0"], &["--batch-size", "got 0"]),
         (&["--batch-size=100000000000"], &["--batch-size", "100000000000"]),
         (&["--epochs=0"], &["--epochs", "got 0"]),
