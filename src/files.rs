@@ -1,8 +1,8 @@
-//! Files that hold their old or their new content, never half of it.
+//! Files that hold their old or their new content, never half of it, and where caches lie.
 
 use std::fs::File;
 use std::io::{Result, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Prefix of the names of files that are being written. A process that is killed leaves them behind.
 pub(crate) const WRITING: &str = ".writing-";
@@ -40,6 +40,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<()>
 /// Puts the names in a folder on the disk. Windows cannot open folders for this, and journals renames itself.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// The folder `rowscan/<name>` in the user's cache folder: `LOCALAPPDATA` on Windows, `Library/Caches` on macOS,
+/// `XDG_CACHE_HOME` or `.cache` elsewhere. `None` if the environment names no home.
+pub(crate) fn user_cache(name: &str) -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    caches.map(|caches| caches.join("rowscan").join(name))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use terminal::{Device, Stop, told, warn};
 
+use crate::files::user_cache;
 use crate::gpu::{AdapterChoice, Options};
 
 /// Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
@@ -85,15 +86,7 @@ fn cache_folder() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("ROWSCAN_PIPELINE_CACHE") {
         return (named != "off" && !named.is_empty()).then(|| named.into());
     }
-    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let caches = if cfg!(windows) {
-        folder("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        folder("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
-    };
-    caches.map(|caches| caches.join("rowscan/pipelines"))
+    user_cache("pipelines")
 }
 
 /// Parses the arguments and runs the command. The exit code is 0 for success, 1 for failure, 2 for wrong usage.

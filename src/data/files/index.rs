@@ -5,7 +5,7 @@
 //! counts as long as none of them has changed: whatever is added, removed or renamed changes the time of its folder.
 use super::walk::{Files, Kind, search};
 use crate::error::DataError;
-use crate::files::{Durable, replace};
+use crate::files::{Durable, replace, user_cache};
 use std::collections::hash_map::DefaultHasher;
 use std::fs::Metadata;
 use std::hash::{Hash, Hasher};
@@ -112,15 +112,7 @@ fn kept(root: &Path, real: &str, text: &str) -> Option<Files> {
 
 /// Where listings are kept: `rowscan/listings` in the user's cache folder.
 fn folder() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let caches = if cfg!(windows) {
-        folder("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        folder("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
-    };
-    caches.map(|caches| caches.join("rowscan/listings"))
+    user_cache("listings")
 }
 
 #[cfg(all(test, unix))]
