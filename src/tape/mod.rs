@@ -9,114 +9,17 @@
 //! trades memory for time (PyTorch's `torch.utils.checkpoint`): of each [`Recorder::segment`] it keeps only the inputs,
 //! and launches the segment again when gradients arrive at its results.
 
+mod var;
+
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Grid, Kernel, Operand, Phase, Precision, Recording, Scalars};
 use crate::tensor::Tensor;
 
-/// A tensor with an id under which its gradient is accumulated: PyTorch's `requires_grad`. Operators take `&Var` for
-/// operands that they differentiate, and `&Tensor` for the others.
-#[derive(Debug, Clone)]
-pub struct Var {
-    id: u64,
-    /// The value.
-    pub data: Tensor,
-}
-
-static NEXT: AtomicU64 = AtomicU64::new(1);
-
-impl Var {
-    /// A leaf that gets a gradient: a parameter, or an input (`requires_grad=True`).
-    pub fn leaf(data: Tensor) -> Self {
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), data }
-    }
-    /// A value that needs no gradient (`requires_grad=False`). Rules skip the work for it.
-    pub fn constant(data: Tensor) -> Self {
-        Self { id: 0, data }
-    }
-    /// The id: equal for clones, 0 for constants.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-/// The operands that an operator differentiates: `&Var`, `Option<&Var>`, and slices and tuples of these.
-pub trait Operands {
-    /// The same operands by value, for the rule to own.
-    type Owned: 'static;
-
-    /// Clones the operands. The clones share their values, because a [`Var`] is a handle.
-    fn to_owned(&self) -> Self::Owned;
-
-    /// Whether every operand is a constant, so that the operator needs no rule.
-    fn are_constant(&self) -> bool;
-}
-
-impl Operands for &Var {
-    type Owned = Var;
-
-    fn to_owned(&self) -> Var {
-        (*self).clone()
-    }
-
-    fn are_constant(&self) -> bool {
-        self.id == 0
-    }
-}
-
-impl<O: Operands> Operands for Option<O> {
-    type Owned = Option<O::Owned>;
-
-    fn to_owned(&self) -> Self::Owned {
-        self.as_ref().map(O::to_owned)
-    }
-
-    fn are_constant(&self) -> bool {
-        self.as_ref().is_none_or(O::are_constant)
-    }
-}
-
-impl<O: Operands> Operands for &[O] {
-    type Owned = Vec<O::Owned>;
-
-    fn to_owned(&self) -> Self::Owned {
-        self.iter().map(O::to_owned).collect()
-    }
-
-    fn are_constant(&self) -> bool {
-        self.iter().all(O::are_constant)
-    }
-}
-
-macro_rules! operands_of_tuples {
-    ($(($($name:ident . $at:tt),+))+) => {$(
-        impl<$($name: Operands),+> Operands for ($($name,)+) {
-            type Owned = ($($name::Owned,)+);
-
-            fn to_owned(&self) -> Self::Owned {
-                ($(self.$at.to_owned(),)+)
-            }
-
-            fn are_constant(&self) -> bool {
-                $(self.$at.are_constant())&&+
-            }
-        }
-    )+};
-}
-
-operands_of_tuples! {
-    (A.0, B.1)
-    (A.0, B.1, C.2)
-    (A.0, B.1, C.2, D.3)
-    (A.0, B.1, C.2, D.3, E.4)
-    (A.0, B.1, C.2, D.3, E.4, F.5)
-    (A.0, B.1, C.2, D.3, E.4, F.5, G.6)
-    (A.0, B.1, C.2, D.3, E.4, F.5, G.6, H.7)
-}
+pub use var::{Operands, Var};
 
 /// The gradient of each variable, during the backward pass and after it.
 #[derive(Debug, Default)]
@@ -138,14 +41,14 @@ impl Grads {
 
     /// Whether this variable needs a gradient: false for constants.
     pub fn wants(&self, var: &Var) -> bool {
-        var.id != 0
+        var.id() != 0
     }
 
     /// A tensor for a rule to write its contribution to: the fixed buffer of the variable if it has one and this is the
     /// first contribution, else new scratch of the variable's shape and element type.
     pub fn alloc(&self, var: &Var) -> Tensor {
-        match self.places.get(&var.id) {
-            Some(place) if !self.found.contains_key(&var.id) => place.clone(),
+        match self.places.get(&var.id()) {
+            Some(place) if !self.found.contains_key(&var.id()) => place.clone(),
             _ => var.data.scratch_like("gradient", var.data.shape()),
         }
     }
@@ -162,7 +65,7 @@ impl Grads {
         }
         contribution.expect_shape("gradient", var.data.shape())?;
         let beside = |other: &Tensor| other.memory().same_buffer(contribution.memory());
-        let sum = match (self.found.get(&var.id), self.places.get(&var.id)) {
+        let sum = match (self.found.get(&var.id()), self.places.get(&var.id())) {
             (Some(sum), None) if beside(sum) || self.is_shared(var, sum) => sum.plus(r, &contribution)?,
             (Some(sum), _) => return sum.add_into(r, &contribution),
             (None, Some(place)) => {
@@ -179,13 +82,13 @@ impl Grads {
             }
             (None, None) => contribution,
         };
-        self.found.insert(var.id, sum);
+        self.found.insert(var.id(), sum);
         Ok(())
     }
 
     /// Whether the gradient of another variable, or a running rule, uses the memory of `sum`.
     fn is_shared(&self, var: &Var, sum: &Tensor) -> bool {
-        let others = self.found.iter().filter(|(id, _)| **id != var.id).map(|(_, other)| other);
+        let others = self.found.iter().filter(|(id, _)| **id != var.id()).map(|(_, other)| other);
         self.held.iter().chain(others).any(|other| other.memory().same_buffer(sum.memory()))
     }
 
@@ -194,7 +97,7 @@ impl Grads {
     /// its memory with another variable's gradient. Returns `None` if there is no gradient yet, or if the variable has
     /// a fixed buffer for it, as parameters do.
     pub fn take(&mut self, var: &Var) -> Option<Tensor> {
-        if self.places.contains_key(&var.id) { None } else { self.found.remove(&var.id) }
+        if self.places.contains_key(&var.id()) { None } else { self.found.remove(&var.id()) }
     }
 
     /// Whether the variable with this id has a gradient.
@@ -205,7 +108,7 @@ impl Grads {
     /// The gradient of a variable: PyTorch's `.grad`. `None` if the loss does not depend on the variable. The tensor
     /// may share its memory with the gradient of another variable, so do not write to it.
     pub fn get(&self, var: &Var) -> Option<&Tensor> {
-        self.found.get(&var.id)
+        self.found.get(&var.id())
     }
 }
 
@@ -394,7 +297,7 @@ impl Recorder {
             }
             let outer = (std::mem::take(&mut r.steps), std::mem::replace(&mut r.checkpointing, false));
             let done = f(r).and_then(|again| {
-                for (before, now) in ids.into_iter().zip(again.map(|out| out.id)) {
+                for (before, now) in ids.into_iter().zip(again.map(|out| out.id())) {
                     if let Some(dout) = grads.found.remove(&before) {
                         grads.found.insert(now, dout);
                     }
