@@ -62,7 +62,7 @@ impl Live {
             queue,
             counters: Arc::default(),
             pipelines: Mutex::default(),
-            caches: Caches::default(),
+            caches: Default::default(),
             staging: Arc::default(),
             pool: Mutex::default(),
             turn: Mutex::default(),
