@@ -39,7 +39,8 @@ fn main() -> std::process::ExitCode {
     let precision = precision.unwrap_or_else(|| panic!("ROWSCAN_PRECISION={words}: expected f32, mixed or high"));
     eprintln!("{}", BenchReport::title(g.caps(), clock, precision));
     let scope = Scope { precision, quick: g.caps().software && !flag("ROWSCAN_BENCH_FULL"), ..Scope::default() };
-    let (mut criterion, samples) = criterion(g.caps().software);
+    let (criterion, samples) = criterion(g.caps().software);
+    let mut stopwatch = Stopwatch { criterion, samples, g: &g, clock };
     let (roof, mut rows) = (OnceCell::new(), Vec::new());
     for &family in ops::ALL {
         let (small, timed): (Vec<_>, Vec<_>) = ops::of(&scope, family).into_iter().partition(|c| c.floors.is_empty());
@@ -55,11 +56,11 @@ fn main() -> std::process::ExitCode {
             };
             for &(direction, floor) in &case.floors {
                 let check = || checked.get_or_init(check).clone();
-                rows.extend(time(&mut criterion, samples, &g, clock, case, direction, floor, check));
+                rows.extend(stopwatch.time(case, direction, floor, check));
             }
         }
     }
-    criterion.final_summary();
+    stopwatch.criterion.final_summary();
     let Some(Ok(roof)) = roof.into_inner() else { return std::process::ExitCode::SUCCESS }; // no case was selected
     let report = BenchReport { caps: g.caps().clone(), roof, clock, precision, rows };
     println!("\n{report}");
@@ -68,37 +69,46 @@ fn main() -> std::process::ExitCode {
     if report.passed() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
-/// Times one direction of a case under criterion. `None` if it is not selected.
-#[expect(clippy::too_many_arguments, reason = "four describe the run, four the case")]
-fn time(
-    criterion: &mut Criterion, samples: usize, g: &Gpu, clock: Clock, case: &Case, direction: Direction, floor: Work,
-    check: impl Fn() -> Result<String>,
-) -> Option<BenchRow> {
-    let (built, taken) = (OnceCell::new(), RefCell::new(Vec::new()));
-    let mut group = criterion.benchmark_group(case.family);
-    group.bench_function(BenchmarkId::new(direction.to_string(), &case.name), |b| {
-        let ready = built.get_or_init(|| Ok((check()?, rotated(g, case, direction, floor)?)));
-        b.iter_custom(|iters| {
-            let Ok((_, copies)) = ready else { return Duration::from_nanos(iters) }; // `outcome` below says why
-            let programs: Vec<_> = copies.iter().filter_map(|copy| copy.program(direction)).collect();
-            let time = clock.elapsed(g, &programs, iters).unwrap_or_else(|e| panic!("{case:?}: {e}"));
-            taken.borrow_mut().push(time.as_secs_f64() / iters as f64);
-            time
+/// Criterion, with the number of samples of a case, on a device.
+struct Stopwatch<'g> {
+    criterion: Criterion,
+    samples: usize,
+    g: &'g Gpu,
+    clock: Clock,
+}
+
+impl Stopwatch<'_> {
+    /// Times one direction of a case, after `check`. `None` if the command line does not select it.
+    fn time(
+        &mut self, case: &Case, direction: Direction, floor: Work, check: impl Fn() -> Result<String>,
+    ) -> Option<BenchRow> {
+        let Self { criterion, samples, g, clock } = self;
+        let (built, taken) = (OnceCell::new(), RefCell::new(Vec::new()));
+        let mut group = criterion.benchmark_group(case.family);
+        group.bench_function(BenchmarkId::new(direction.to_string(), &case.name), |b| {
+            let ready = built.get_or_init(|| Ok((check()?, rotated(g, case, direction, floor)?)));
+            b.iter_custom(|iters| {
+                let Ok((_, copies)) = ready else { return Duration::from_nanos(iters) }; // `outcome` below says why
+                let programs: Vec<_> = copies.iter().filter_map(|copy| copy.program(direction)).collect();
+                let time = clock.elapsed(g, &programs, iters).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+                taken.borrow_mut().push(time.as_secs_f64() / iters as f64);
+                time
+            });
         });
-    });
-    group.finish();
-    let (checked, outcome) = match built.into_inner()? {
-        Ok((checked, _)) => {
-            let all = taken.into_inner();
-            let last = all[all.len().saturating_sub(samples)..].to_vec(); // the ones before were for warm-up
-            (checked, Outcome::Timed(Seconds::of(last)))
+        group.finish();
+        let (checked, outcome) = match built.into_inner()? {
+            Ok((checked, _)) => {
+                let all = taken.into_inner();
+                let last = all[all.len().saturating_sub(*samples)..].to_vec(); // the ones before were for warm-up
+                (checked, Outcome::Timed(Seconds::of(last)))
+            }
+            Err(e) => (String::new(), Outcome::of(&e)),
+        };
+        let (case_name, facts) = (case.name.clone(), case.facts.clone());
+        let row = BenchRow { family: case.family, direction, case: case_name, checked, floor, outcome, facts };
+        if let Outcome::Skipped(why) | Outcome::Failed(why) = &row.outcome {
+            eprintln!("{case:?}: criterion's figure is void: {why}");
         }
-        Err(e) => (String::new(), Outcome::of(&e)),
-    };
-    let (case_name, facts) = (case.name.clone(), case.facts.clone());
-    let row = BenchRow { family: case.family, direction, case: case_name, checked, floor, outcome, facts };
-    if let Outcome::Skipped(why) | Outcome::Failed(why) = &row.outcome {
-        eprintln!("{case:?}: criterion's figure is void: {why}");
+        Some(row)
     }
-    Some(row)
 }

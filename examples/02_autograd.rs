@@ -4,12 +4,10 @@
 //! cargo run --release --example 02_autograd
 //! ```
 
-use rowscan::gpu::{Gpu, Options};
 use rowscan::ops::activation::gelu;
 use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::ops::reduce::mean;
-use rowscan::tape::{Grads, Recorder, Var};
-use rowscan::tensor::Tensor;
+use rowscan::prelude::*;
 
 fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;

@@ -6,12 +6,7 @@
 
 use std::sync::Arc;
 
-use rowscan::data::{Cursor, Dataset, Loader, LoaderOptions, Split, Transform};
-use rowscan::gpu::{Gpu, Options};
-use rowscan::models::Config;
-use rowscan::train::pretrain::settings::PretrainSettings;
-use rowscan::train::pretrain::step::Pretrainer;
-use rowscan::train::settings::RunSettings;
+use rowscan::prelude::*;
 
 fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;

@@ -5,10 +5,8 @@
 //! memory, builds everything once and replays it every step. [`Recorder::run`](gpu::Recording::run) runs it once.
 //!
 //! ```no_run
-//! use rowscan::gpu::{Gpu, Options};
 //! use rowscan::ops::{activation::gelu, reduce::mean};
-//! use rowscan::tape::{Grads, Recorder, Var};
-//! use rowscan::tensor::Tensor;
+//! use rowscan::prelude::*;
 //!
 //! fn main() -> rowscan::Result<()> {
 //!     let g = Gpu::open_blocking(&Options::default())?;
@@ -26,6 +24,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`prelude`] | what most programs import at once |
 //! | [`gpu`] | adapters, kernels as data, recordings, memory plans, programs; the only module that names wgpu |
 //! | [`tensor`], [`tape`] | shaped views of GPU memory; the recorder, and what to launch to get gradients |
 //! | [`ops`], [`cpu`] | operators, and each of them again in plain Rust as the oracle |
@@ -35,7 +34,6 @@
 //! | [`session`], `run` | training without files; runs over data sets with records and checkpoints (feature `files`) |
 //! | `bench`, `conformance`, `study`, `cli` | the program: oracle, floor and clock; fixtures; the paper's tables; the
 //! command line (feature `cli`) |
-#![warn(missing_docs)]
 
 #[cfg(feature = "blocking")]
 pub mod bench;
@@ -66,3 +64,23 @@ pub mod tensor;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// What most programs use: device, tensor, recorder, models, data sets and settings. Operators are imported by name, from
+/// [`ops`], and so are [`Error`] and [`Result`].
+///
+/// ```
+/// use rowscan::prelude::*;
+/// ```
+pub mod prelude {
+    pub use crate::data::{Augmentation, Cursor, Dataset, Source, Split};
+    #[cfg(feature = "files")]
+    pub use crate::data::{Loader, LoaderOptions, Transform};
+    pub use crate::gpu::{AdapterChoice, Gpu, Options, Precision, Program};
+    pub use crate::models::{Classifier, Config, Encoder, Pretext};
+    pub use crate::nn::Params;
+    pub use crate::tape::{Grads, Recorder, Var};
+    pub use crate::tensor::Tensor;
+    pub use crate::train::finetune::settings::FinetuneSettings;
+    pub use crate::train::pretrain::{settings::PretrainSettings, step::Pretrainer};
+    pub use crate::train::settings::RunSettings;
+}

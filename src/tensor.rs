@@ -3,7 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Bind, Class, DType, Gpu, Grid, Kernel, Operand, Readback, Recording, View, params, read, update, wgsl, write,
+    Bind, Class, DType, Gpu, Grid, Kernel, Operand, Readback, Recording, View, params, read, scalars, update, wgsl,
+    write,
 };
 
 params! {
@@ -22,6 +23,7 @@ const PLUS: Kernel = kernel("tensor.plus", &[read(1, "x"), read(3, "z"), write(2
 const HALVE: Kernel = kernel("tensor.halve", &[read(1, "x"), write(4, "words").f16()]);
 
 /// The kernels of this file, for the shader tests.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
 
 /// A range of GPU memory with a shape and an element type: PyTorch's contiguous tensor. Clones share the memory.
@@ -77,7 +79,7 @@ impl Tensor {
     }
 
     /// A tensor of this shape in a range of an [`Arena`](crate::gpu::Arena). Elements take 4 bytes.
-    pub fn from_view(view: View, shape: &[usize]) -> Self {
+    pub(crate) fn from_view(view: View, shape: &[usize]) -> Self {
         debug_assert_eq!(view.bytes(), shape.iter().product::<usize>() as u64 * 4);
         Self { view, shape: shape.to_vec() }
     }
@@ -267,6 +269,6 @@ impl Tensor {
     }
 
     fn primitive(&self, value: f32) -> Primitive {
-        Primitive { n: self.len() as u32, value }
+        scalars!(Primitive { n: self.len(), value })
     }
 }

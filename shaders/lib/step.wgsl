@@ -4,7 +4,6 @@ struct StepState {
     lr: f32,                // learning rate of this step
     bias_correction1: f32,  // 1 − β1^t, t counts from 1
     bias_correction2: f32,  // 1 − β2^t
-    loss_scale: f32,        // always 1, and not read: the scale is in the state of loss_scale.wgsl
     seed_lo: u32,           // key of the random numbers (rng.wgsl)
     seed_hi: u32,
     step: u32,              // t, also part of every random counter

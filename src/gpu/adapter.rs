@@ -19,7 +19,7 @@ pub enum AdapterChoice {
     Cpu,
     /// The adapter at this position in the list that `rowscan info` prints, from 0.
     Index(usize),
-    /// The first adapter whose name, in lower case, contains this text. `from_str` puts the text in lower case.
+    /// The first adapter whose name contains this text, in upper or lower case.
     Name(String),
 }
 
@@ -30,7 +30,7 @@ impl std::str::FromStr for AdapterChoice {
             ("auto", _) => Self::Auto,
             ("cpu", _) => Self::Cpu,
             (_, Ok(index)) => Self::Index(index),
-            _ => Self::Name(text.to_lowercase()),
+            _ => Self::Name(text.to_owned()),
         })
     }
 }
@@ -186,7 +186,9 @@ pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Resul
         AdapterChoice::Auto => return Ok(found),
         AdapterChoice::Cpu => found.iter().position(|c| c.caps.software),
         AdapterChoice::Index(index) => (*index < found.len()).then_some(*index),
-        AdapterChoice::Name(name) => found.iter().position(|c| c.caps.name.to_lowercase().contains(name)),
+        AdapterChoice::Name(name) => {
+            found.iter().position(|c| c.caps.name.to_lowercase().contains(&name.to_lowercase()))
+        }
     };
     let missing = || Error::NoAdapter(format!("`{choice}` is none of [{}]", names.join(", ")));
     at.map(|at| vec![found.swap_remove(at)]).ok_or_else(missing)

@@ -61,6 +61,7 @@ impl Gpu {
     }
 
     /// Destroys the device, as a driver reset would. Every later use of it returns [`Error::DeviceLost`].
+    #[doc(hidden)]
     pub fn destroy(&self) -> Result<()> {
         let live = self.live()?;
         live.device.destroy();

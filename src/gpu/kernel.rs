@@ -3,6 +3,7 @@
 use super::caps::Tiers;
 use super::choice::{Choice, Const};
 use super::dtype::DType;
+use super::scalars::{Field, Scalars};
 use super::work::{LaunchArgs, Work};
 
 /// How a kernel touches a storage buffer.
@@ -159,15 +160,6 @@ impl Needs {
     }
 }
 
-/// One scalar of a `Params` struct: name, byte offset, and type (`"u32"` or `"f32"`).
-pub type Field = (&'static str, usize, &'static str);
-
-/// The scalar arguments of a launch. The macro `params!` implements it.
-pub trait Scalars: bytemuck::Pod {
-    /// Layout of the struct. `tests/shaders.rs` compares it with the WGSL struct.
-    const FIELDS: &'static [Field];
-}
-
 /// One entry point of a shader (a CUDA kernel), with all that the runtime, the tests, the browser's compiler check and
 /// the tuner need to know about it. Nothing is inferred from the shader's text or from names.
 #[derive(Debug, Clone, Copy)]
@@ -322,22 +314,7 @@ macro_rules! wgsl {
     };
 }
 
-/// Declares a `repr(C)` struct of scalars and its [`Scalars`] layout, which `tests/shaders.rs` compares with the WGSL
-/// `Params`.
-macro_rules! params {
-    ($(#[$doc:meta])* $vis:vis struct $name:ident { $($(#[$of:meta])* $field:ident: $ty:ident),* $(,)? }) => {
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        $vis struct $name { $($(#[$of])* $vis $field: $ty),* }
-        impl $crate::gpu::Scalars for $name {
-            const FIELDS: &'static [$crate::gpu::Field] =
-                &[$((stringify!($field), std::mem::offset_of!($name, $field), stringify!($ty))),*];
-        }
-    };
-}
-
-pub(crate) use {params, wgsl};
+pub(crate) use wgsl;
 
 /// Numbers of workgroups of a launch in x, y and z: CUDA's `gridDim`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

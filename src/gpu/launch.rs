@@ -3,8 +3,9 @@
 use super::buffer::{Operand, View};
 use super::choice::Const;
 use super::dtype::DType;
-use super::kernel::{Grid, Kernel, Scalars};
+use super::kernel::{Grid, Kernel};
 use super::record::{Launch, Recording};
+use super::scalars::Scalars;
 use crate::error::{Error, Result};
 
 impl Recording {

@@ -31,6 +31,7 @@ mod pipeline;
 mod plan;
 mod program;
 mod record;
+mod scalars;
 mod selftest;
 mod transfer;
 mod work;
@@ -44,11 +45,14 @@ pub use device::Gpu;
 pub use dtype::DType;
 #[cfg(feature = "files")]
 pub use inspect::{LaunchTime, NotFinite};
-pub use kernel::{Access, Bind, Element, Field, Grid, Kernel, Needs, Scalars, read, update, write};
-pub(crate) use kernel::{params, wgsl};
+pub(crate) use kernel::wgsl;
+pub use kernel::{Access, Bind, Element, Grid, Kernel, Needs, read, update, write};
 pub use plan::{Plan, human_bytes};
 pub use program::Program;
 pub use record::{Launch, Phase, Precision, Recording};
+pub use scalars::{Field, Scalars};
+pub(crate) use scalars::{Scalar, params, scalars};
+#[doc(hidden)]
 pub use selftest::KERNELS as SELFTEST_KERNELS;
 pub use transfer::Readback;
 pub use work::{LaunchArgs, Work};

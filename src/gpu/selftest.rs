@@ -3,8 +3,9 @@
 use super::buffer::Physical;
 use super::caps::Tiers;
 use super::device::Inner;
-use super::kernel::{Bind, Kernel, Needs, params, read, wgsl, write};
+use super::kernel::{Bind, Kernel, Needs, read, wgsl, write};
 use super::pipeline::compile;
+use super::scalars::params;
 
 params! { pub(crate) struct SelfTest { n: u32 } }
 
@@ -26,6 +27,7 @@ const COOP8: Kernel =
         .needs(Needs::COOP);
 
 /// The kernels of the self-tests, for the shader tests.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&SUBGROUP, &HALF, &COOP16, &COOP8];
 
 /// The tiers of `offered` whose self-test passed. Each of the others is reported as a warning.

@@ -1,7 +1,7 @@
 //! activation: GELU, SiLU, softplus and ReLU, element by element. Maths: `shaders/activation.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -30,6 +30,7 @@ const RELU: Kernel = kernel("activation.relu_forward", FORWARD);
 const RELU_BACKWARD: Kernel = kernel("activation.relu_backward", BACKWARD);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[
     &GELU,
     &GELU_BACKWARD,
@@ -151,7 +152,7 @@ pub fn relu(r: &mut Recorder, x: &Var) -> Result<Var> {
 }
 
 fn apply(r: &mut Recorder, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {
-    let p = Activation { n: x.data.len() as u32 };
+    let p = scalars!(Activation { n: x.data.len() });
     let grid = Grid::items(x.data.len(), 256);
     let y = Tensor::scratch("activation", x.data.shape());
     r.launch(forward, grid, &p, &[&x.data, &y])?;

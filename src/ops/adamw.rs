@@ -3,8 +3,9 @@
 
 use bytemuck::Zeroable;
 
+use super::step::StepState;
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, update, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -54,6 +55,7 @@ const GUARD: Kernel =
     Kernel::new::<Adamw>("adamw.guard", SRC, &[read(12, "x").words(), update(13, "table_out")]).subgroup(SUBGROUP);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&STEP, &STEP_CLIPPED, &STEP_SCALED, &SQUARE_SUM, &CLIP_FACTOR, &GUARD];
 
 /// Least work: 28 bytes and `flops` flops per parameter.
@@ -146,7 +148,7 @@ pub fn adamw(
         length(what, tensor, n)?;
     }
     length("adamw: groups", groups, n / BLOCK)?;
-    state.expect_shape("adamw: state", &[8])?;
+    state.expect_shape("adamw: state", &[StepState::LEN])?;
     let [rows, _] = table.dims("adamw: table")?;
     table.expect_shape("adamw: table", &[rows, 2])?;
     match factor {
@@ -158,18 +160,18 @@ pub fn adamw(
     if !(0.0..1.0).contains(&b1) || !(0.0..1.0).contains(&b2) || !hyper.eps.is_normal() || hyper.eps < 0.0 {
         return Err(Error::argument("adamw: hyper", format!("{hyper:?}"), "0 <= beta < 1 and eps > 0"));
     }
-    let scalars = Adamw {
-        groups: rows as u32,
+    let scalars = scalars!(Adamw {
+        groups: rows,
         rate1: (1.0 - b1) as f32,
         rate2: (1.0 - b2) as f32,
         eps: hyper.eps,
         ..Adamw::zeroed()
-    };
+    });
     for (start, len) in ranges(n, r.caps().max_range()) {
         let part = |tensor: &Tensor| tensor.range(start, &[len]);
         let (p, grad, m, v) = (part(p)?, part(grad)?, part(m)?, part(v)?);
         let groups = groups.range(start / BLOCK, &[len / BLOCK])?;
-        let scalars = Adamw { n: (len / 4) as u32, ..scalars };
+        let scalars = scalars!(Adamw { n: len / 4, ..scalars });
         let grid = Grid::items(len / 4, 256);
         let (kernel, clip) = match factor {
             Factor::One => {
@@ -212,7 +214,7 @@ pub fn clip_factor(r: &mut Recorder, grads: &[&Tensor], max_norm: f32) -> Result
     }
     let parts = square_sums(r, grads)?;
     let clip = Tensor::scratch("clip", &[2]);
-    let scalars = Adamw { n: parts.len() as u32, max_norm: max_norm.min(1e30), ..Adamw::zeroed() };
+    let scalars = scalars!(Adamw { n: parts.len(), max_norm: max_norm.min(1e30), ..Adamw::zeroed() });
     r.launch(&CLIP_FACTOR, Grid::of(1, 1, 1), &scalars, &[&parts, &clip])?;
     Ok(clip)
 }
@@ -234,12 +236,7 @@ pub(super) fn square_sums(r: &mut Recorder, grads: &[&Tensor]) -> Result<Tensor>
     }
     let parts = Tensor::scratch("square sums", &[base]);
     for (share, workgroups, base) in shares {
-        let scalars = Adamw {
-            n: (share.len() / 4) as u32,
-            stride: (workgroups * 256) as u32,
-            base: base as u32,
-            ..Adamw::zeroed()
-        };
+        let scalars = scalars!(Adamw { n: share.len() / 4, stride: workgroups * 256, base, ..Adamw::zeroed() });
         r.launch(&SQUARE_SUM, Grid::of(workgroups, 1, 1), &scalars, &[&share, &parts])?;
     }
     Ok(parts)
@@ -267,7 +264,7 @@ pub(super) fn square_sums(r: &mut Recorder, grads: &[&Tensor]) -> Result<Tensor>
 pub fn guard(r: &mut Recorder, x: &Tensor, table: &Tensor) -> Result<()> {
     let [rows, _] = table.dims("adamw.guard: table")?;
     table.expect_shape("adamw.guard: table", &[rows, 2])?;
-    let scalars = Adamw { n: x.len() as u32, groups: rows as u32, ..Adamw::zeroed() };
+    let scalars = scalars!(Adamw { n: x.len(), groups: rows, ..Adamw::zeroed() });
     r.launch(&GUARD, Grid::of(1, 1, 1), &scalars, &[x, table])
 }
 
@@ -307,7 +304,7 @@ mod tests {
         let [p, grad, m, v] = ["p", "grad", "m", "v"].map(|label| Tensor::input(label, &[n]));
         let (groups, table) = (Tensor::indices("groups", &[n / BLOCK]), Tensor::input("table", &[3, 2]));
         let arrays = AdamwArrays { p: &p, grad: &grad, m: &m, v: &v };
-        let state = super::super::step::StepState::tensor();
+        let state = StepState::tensor();
         let (recording, _) = Recorder::inference(&g)
             .record(|r| {
                 let clip = clip_factor(r, &[&grad], 1.0)?;

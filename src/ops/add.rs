@@ -1,7 +1,7 @@
 //! add: the sum of two tensors, and the sum with DropPath on one of them. Maths: `shaders/add.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -21,6 +21,7 @@ const DROP_PATH_BACKWARD: Kernel =
     Kernel::new::<Add>("add.drop_path_backward", SRC, &[read(1, "a"), read(4, "drop_path"), write(3, "y")]);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &DROP_PATH, &DROP_PATH_BACKWARD];
 
 /// The sum a + b, element by element, without broadcasting.
@@ -43,7 +44,7 @@ pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
     b.data.expect_shape("add: b", a.data.shape())?;
     let y = Tensor::scratch("add", a.data.shape());
     let n = y.len();
-    r.launch(&FORWARD, Grid::items(n, 256), &Add { n: n as u32, per: 0 }, &[&a.data, &b.data, &y])?;
+    r.launch(&FORWARD, Grid::items(n, 256), &scalars!(Add { n, per: 0 }), &[&a.data, &b.data, &y])?;
     Ok(r.push((a, b), y, move |r, (a, b), dy, grads| {
         grads.add(r, &a, dy.clone())?;
         grads.add(r, &b, dy.clone())
@@ -83,7 +84,7 @@ pub fn add_drop_path(r: &mut Recorder, a: &Var, b: &Var, drop_path: &Tensor) -> 
         ));
     }
     let y = Tensor::scratch("add", shape);
-    let p = Add { n: y.len() as u32, per: (y.len() / samples) as u32 };
+    let p = scalars!(Add { n: y.len(), per: y.len() / samples });
     let grid = Grid::items(y.len(), 256);
     r.launch(&DROP_PATH, grid, &p, &[&a.data, &b.data, drop_path, &y])?;
     let drop_path = drop_path.clone();

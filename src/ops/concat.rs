@@ -33,6 +33,7 @@ const NARROW: Kernel =
         .consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &NARROW];
 
 /// Most parts of one launch. Parts and result are storage buffers of one kernel, and WebGPU promises eight of those.

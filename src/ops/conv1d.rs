@@ -1,7 +1,7 @@
 //! conv1d: the causal depthwise convolution of a Mamba mixer, with its SiLU. Maths: `shaders/conv1d.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -43,6 +43,7 @@ const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED).least(|x| 
 const SUM: Kernel = kernel("conv1d.sum", SUMS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &BACKWARD_GATED, &SUM];
 
 /// Channels of a workgroup: two for each of its 64 lanes.
@@ -139,8 +140,7 @@ impl Shape {
 
     fn params(self) -> Conv1d {
         let Self { b, l, e, .. } = self;
-        let runs = l.div_ceil(RUN) as u32;
-        Conv1d { b: b as u32, l: l as u32, e: e as u32, run: RUN as u32, runs }
+        scalars!(Conv1d { b, l, e, run: RUN, runs: l.div_ceil(RUN) })
     }
 
     fn grid(self) -> Grid {

@@ -1,8 +1,8 @@
 //! cross_entropy: the classification loss. Maths: `shaders/cross_entropy.wgsl`.
 
-use super::norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_consts};
 use crate::error::Result;
-use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Const, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -30,6 +30,7 @@ const BACKWARD: Kernel = Kernel::new::<CrossEntropy>(
 .consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// Cross-entropy of logits against target probabilities, as the share of each row in the mean loss.
@@ -57,8 +58,8 @@ pub fn cross_entropy(r: &mut Recorder, logits: &Var, targets: &Tensor) -> Result
     let [b, k] = logits.data.dims("cross_entropy: logits")?;
     targets.expect_shape("cross_entropy: targets", &[b, k])?;
     let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
-    let p = CrossEntropy { b: b as u32, k: k as u32 };
-    let consts = [("WG", row_workgroup(r.caps(), k) as u32)];
+    let p = scalars!(CrossEntropy { b, k });
+    let consts = row_consts(r.caps(), k);
     r.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&logits.data, targets, &stat, &loss])?;
     let targets = targets.clone();
     Ok(r.push(logits, loss, move |r, logits, dloss, grads| {

@@ -2,9 +2,9 @@
 
 use std::f64::consts::PI;
 
-use super::norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_consts};
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, update, wgsl, write};
+use crate::gpu::{Const, Gpu, Grid, Kernel, params, read, scalars, update, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -55,6 +55,7 @@ const DENOISE: Kernel = Kernel::new::<Diffusion>(
 .consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&ADD_NOISE, &EMBED_TIME, &FORWARD, &BACKWARD, &DENOISE];
 
 /// A noise schedule: how much of x0 and how much noise x_t holds at each of T steps, as tables that kernels read.
@@ -226,7 +227,7 @@ pub fn add_noise(r: &mut Recorder, s: &NoiseSchedule, x0: &Tensor, eps: &Tensor,
 pub fn embed_time(r: &mut Recorder, s: &NoiseSchedule, t: &Tensor) -> Result<Tensor> {
     let f = s.waves.shape()[1];
     let out = Tensor::scratch("time", &[t.shape(), &[f]].concat());
-    let p = Diffusion { rows: t.len() as u32, n: 0, cols: 0, ld: 0, f: f as u32, scale: 0.0 };
+    let p = scalars!(Diffusion { rows: t.len(), n: 0, cols: 0, ld: 0, f, scale: 0.0 });
     r.launch(&EMBED_TIME, Grid::items(out.len(), 256), &p, &[t, &s.waves, &out])?;
     Ok(out)
 }
@@ -265,7 +266,7 @@ pub fn diffusion(
         return Err(Error::argument("diffusion: pred", format!("{:?}", pred.data.shape()), expected));
     }
     let loss = Tensor::scratch("loss", times.shape());
-    let consts = [("WG", row_workgroup(r.caps(), cols) as u32)];
+    let consts = row_consts(r.caps(), cols);
     let args = [&pred.data, x0, eps, times, &s.table, &loss];
     r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &args)?;
     let (x0, eps, times, table) = (x0.clone(), eps.clone(), times.clone(), s.table.clone());
@@ -311,7 +312,7 @@ pub fn denoise(r: &mut Recorder, x: &Tensor, pred: &Tensor, noise: &Tensor, coef
         let expected = format!("{rows} rows of {cols} or {}", 2 * cols);
         return Err(Error::argument("denoise: pred", format!("{:?}", pred.shape()), expected));
     }
-    let p = Diffusion { rows: rows as u32, n: rows as u32, cols: cols as u32, ld: ld as u32, f: 0, scale: 0.0 };
+    let p = scalars!(Diffusion { rows, n: rows, cols, ld, f: 0, scale: 0.0 });
     r.launch(&DENOISE, Grid::items(x.len(), 256), &p, &[pred, noise, coefficients, x])
 }
 
@@ -320,5 +321,5 @@ fn scalars(x0: &Tensor, eps: &Tensor, t: &Tensor, ld: usize) -> Result<Diffusion
     x0.expect_shape("diffusion: x0", &[n, cols])?;
     t.expect_shape("diffusion: t", &[r, n])?;
     let rows = r * n;
-    Ok(Diffusion { rows: rows as u32, n: n as u32, cols: cols as u32, ld: ld as u32, f: 0, scale: 1.0 / rows as f32 })
+    Ok(scalars!(Diffusion { rows, n, cols, ld, f: 0, scale: 1.0 / rows as f32 }))
 }

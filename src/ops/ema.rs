@@ -1,7 +1,7 @@
 //! ema: moving averages of weights, and running sums. Maths: `shaders/ema.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Grid, Kernel, params, read, update, wgsl};
+use crate::gpu::{Grid, Kernel, params, read, scalars, update, wgsl};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -14,6 +14,7 @@ const UPDATE: Kernel =
     Kernel::new::<Ema>("ema.update", wgsl!("ema", "grid"), &[read(1, "x"), read(2, "factors"), update(3, "average")]);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&UPDATE];
 
 /// Updates `average` in place: `average` ← keep·`average` + take·x.
@@ -38,7 +39,7 @@ pub const KERNELS: &[&Kernel] = &[&UPDATE];
 pub fn ema(r: &mut Recorder, average: &Tensor, x: &Tensor, factors: &Tensor) -> Result<()> {
     x.expect_shape("ema: x", average.shape())?;
     factors.expect_shape("ema: factors", &[2])?;
-    let p = Ema { n: average.len() as u32 };
+    let p = scalars!(Ema { n: average.len() });
     r.launch(&UPDATE, Grid::items(average.len(), 256), &p, &[x, factors, average])
 }
 

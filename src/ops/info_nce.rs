@@ -1,9 +1,10 @@
 //! info_nce: the contrastive loss of MoCo, and its queue of negatives. Maths: `shaders/info_nce.wgsl`.
 
 use super::matmul::{Form, Gemm, gemm};
-use super::norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_consts};
+use super::step::StepState;
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Grid, Kernel, params, read, update, wgsl, write};
+use crate::gpu::{Const, Grid, Kernel, params, read, scalars, update, wgsl, write};
 use crate::ops::matmul::Added;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -41,6 +42,7 @@ const ENQUEUE: Kernel =
         .consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD_DOTS, &BACKWARD_POS, &ENQUEUE];
 
 /// InfoNCE: cross-entropy of finding a query's own key among the keys of `queue`, as the share of each row in the mean
@@ -80,8 +82,8 @@ pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temper
     let dots = Tensor::scratch("dots", &[b, k]);
     gemm(r, &Gemm::dense(Form::Nt, 1, b, k, d), &q.data, queue, Added::default(), &dots)?;
     let (loss, stat) = (Tensor::scratch("loss", &[b]), Tensor::scratch("softmax statistics", &[b, 4]));
-    let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: temperature.recip() };
-    let consts = [("WG", row_workgroup(r.caps(), k) as u32)];
+    let p = scalars!(InfoNce { b, k, d, rate: temperature.recip() });
+    let consts = row_consts(r.caps(), k);
     r.launch_with(&FORWARD, &consts, Grid::rows(b), &p, &[&q.data, keys, &dots, &stat, &loss])?;
     let (keys, queue) = (keys.clone(), queue.clone());
     Ok(r.push(q, loss, move |r, q, dloss, grads| {
@@ -128,11 +130,11 @@ pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temper
 /// If K is no multiple of B.
 pub fn enqueue(r: &mut Recorder, state: &Tensor, keys: &Tensor, queue: &Tensor) -> Result<()> {
     let ([b, d], [k, _]) = (keys.dims("enqueue: keys")?, queue.dims("enqueue: queue")?);
-    state.expect_shape("enqueue: state", &[8])?;
+    state.expect_shape("enqueue: state", &[StepState::LEN])?;
     queue.expect_shape("enqueue: queue", &[k, d])?;
     if b == 0 || !k.is_multiple_of(b) {
         return Err(Error::argument("rows of the queue", k, format!("a multiple of the {b} keys of a step")));
     }
-    let p = InfoNce { b: b as u32, k: k as u32, d: d as u32, rate: 0.0 };
+    let p = scalars!(InfoNce { b, k, d, rate: 0.0 });
     r.launch(&ENQUEUE, Grid::items(b * d, 256), &p, &[keys, state, queue])
 }

@@ -1,8 +1,8 @@
 //! l2_norm: rows scaled to unit length. Maths: `shaders/l2_norm.wgsl`.
 
-use super::norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_consts};
 use crate::error::Result;
-use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Const, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -27,6 +27,7 @@ const BACKWARD: Kernel = Kernel::new::<L2Norm>(
 .consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// Rows scaled to unit length: x/max(‖x‖, 1e-12).
@@ -47,8 +48,8 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 pub fn l2_norm(r: &mut Recorder, x: &Var) -> Result<Var> {
     let (rows, d) = x.data.rows_cols();
     let (y, rate) = (Tensor::scratch("unit", x.data.shape()), Tensor::scratch("rate", &[rows]));
-    let p = L2Norm { rows: rows as u32, d: d as u32 };
-    let consts = [("WG", row_workgroup(r.caps(), d) as u32)];
+    let p = scalars!(L2Norm { rows, d });
+    let consts = row_consts(r.caps(), d);
     r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&x.data, &y, &rate])?;
     Ok(r.push(x, y.clone(), move |r, x, dy, grads| {
         let dx = grads.alloc(&x);

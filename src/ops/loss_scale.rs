@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 
 use super::adamw::square_sums;
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Kernel, params, read, update, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, scalars, update, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -22,6 +22,7 @@ const JUDGE: Kernel =
         .subgroup(SUBGROUP);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&SEED, &JUDGE];
 
 /// Length of the state: level (the scale is 2^(16 + level)), steps taken since the level changed, steps skipped, and
@@ -52,7 +53,7 @@ const GROWTH: f32 = 2000.0;
 /// ```
 pub fn seed(r: &mut Recorder, state: &Tensor, value: f32, out: &Tensor) -> Result<()> {
     state.expect_shape("loss_scale.seed: state", &[STATE])?;
-    let p = LossScale { n: out.len() as u32, value, ..LossScale::zeroed() };
+    let p = scalars!(LossScale { n: out.len(), value, ..LossScale::zeroed() });
     r.launch(&SEED, Grid::of(out.len().div_ceil(256), 1, 1), &p, &[state, out])
 }
 
@@ -90,14 +91,14 @@ pub fn judge(r: &mut Recorder, state: &Tensor, grads: &[&Tensor], betas: (f64, f
     }
     let parts = square_sums(r, grads)?;
     let clip = Tensor::scratch("clip", &[4]);
-    let p = LossScale {
-        n: parts.len() as u32,
+    let p = scalars!(LossScale {
+        n: parts.len(),
         rate1: (1.0 - betas.0) as f32,
         rate2: (1.0 - betas.1) as f32,
         max_norm: max_norm.min(1e30),
         growth: GROWTH,
         ..LossScale::zeroed()
-    };
+    });
     r.launch(&JUDGE, Grid::of(1, 1, 1), &p, &[&parts, state, &clip])?;
     Ok(clip)
 }

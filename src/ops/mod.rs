@@ -39,6 +39,7 @@ pub mod tokens;
 use crate::gpu::Kernel;
 
 /// Every kernel of every family. The tests of shaders, the browser's compiler check and the tuner read this list.
+#[doc(hidden)]
 pub fn all() -> Vec<&'static Kernel> {
     [
         activation::KERNELS,

@@ -1,7 +1,7 @@
 //! modulate: the two element-wise steps of an adaLN block (DiT), modulation and gate. Maths: `shaders/modulate.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -27,6 +27,7 @@ const GATE_BACKWARD: Kernel = Kernel::new::<Modulate>(
 );
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&MODULATE, &MODULATE_BACKWARD, &GATE, &GATE_BACKWARD];
 
 /// The modulation of adaLN: x·(1 + scale) + shift, with shift and scale from the condition m.
@@ -115,5 +116,5 @@ fn scalars(op: &str, x: &Var, m: &Var, least: usize) -> Result<Modulate> {
         let expected = format!("{rows} rows of {least} to 3 times {d}");
         return Err(Error::argument(format!("{op}: m"), format!("{:?}", m.data.shape()), expected));
     }
-    Ok(Modulate { n: (rows * d) as u32, d: d as u32, parts: parts as u32, before: 0 })
+    Ok(scalars!(Modulate { n: rows * d, d, parts, before: 0 }))
 }

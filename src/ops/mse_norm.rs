@@ -1,8 +1,8 @@
 //! mse_norm: the pixel loss of MAE on masked patches. Maths: `shaders/mse_norm.wgsl`.
 
-use super::norm::{ROW_WORKGROUPS, row_workgroup};
+use super::norm::{ROW_WORKGROUPS, row_consts};
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Const, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -33,6 +33,7 @@ const TARGET: Kernel = Kernel::new::<MseNorm>("mse_norm.target_forward", SRC, &[
     .consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &TARGET];
 
 /// The target that a predicted patch is compared with, and a factor on the error.
@@ -88,7 +89,7 @@ pub fn mse_norm(r: &mut Recorder, pred: &Var, tgt: &Tensor, mask: &Tensor, optio
     mask.expect_shape("mse_norm: mask", shape)?;
     let p = scalars(rows, cols, options)?;
     let (loss, stat) = (Tensor::scratch("loss", shape), Tensor::scratch("patch statistics", &[rows, 2]));
-    let consts = [("WG", row_workgroup(r.caps(), cols) as u32)];
+    let consts = row_consts(r.caps(), cols);
     r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &[&pred.data, tgt, mask, &stat, &loss])?;
     let (tgt, mask) = (tgt.clone(), mask.clone());
     Ok(r.push(pred, loss, move |r, pred, dloss, grads| {
@@ -118,7 +119,7 @@ pub fn target(r: &mut Recorder, tgt: &Tensor, channels: usize, normalize: bool) 
     let (rows, cols) = tgt.rows_cols();
     let p = scalars(rows, cols, MseNormOptions { channels, scale: 1.0, normalize })?;
     let out = Tensor::scratch("target", tgt.shape());
-    r.launch_with(&TARGET, &[("WG", row_workgroup(r.caps(), cols) as u32)], Grid::rows(rows), &p, &[tgt, &out])?;
+    r.launch_with(&TARGET, &row_consts(r.caps(), cols), Grid::rows(rows), &p, &[tgt, &out])?;
     Ok(out)
 }
 
@@ -130,6 +131,5 @@ fn scalars(rows: usize, cols: usize, options: MseNormOptions) -> Result<MseNorm>
     if normalize && cols < 2 {
         return Err(Error::argument("mse_norm: columns of pred", cols, "at least 2 to normalize"));
     }
-    let (channels, normalize) = (channels as u32, normalize.into());
-    Ok(MseNorm { rows: rows as u32, cols: cols as u32, channels, normalize, scale })
+    Ok(scalars!(MseNorm { rows, cols, channels, normalize, scale }))
 }

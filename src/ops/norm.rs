@@ -2,7 +2,7 @@
 //! `shaders/norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
+use crate::gpu::{Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -67,6 +67,7 @@ const SUM_DW_DB: Kernel =
         .rounds();
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_DW, &SUM_DW_DB];
 
 /// Each array is moved once. An element takes `rms` flops in an RMS norm and `layer` flops in a layer norm.
@@ -161,7 +162,7 @@ const GROUPS: usize = 1024;
 
 /// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where
 /// barriers cost more than serial loops.
-pub(super) fn row_workgroup(caps: &Caps, d: usize) -> usize {
+fn row_workgroup(caps: &Caps, d: usize) -> usize {
     (d / if caps.software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
 }
 
@@ -169,6 +170,11 @@ fn pick(caps: &Caps, d: usize, dtype: DType, weights: usize) -> [(&'static str, 
     let wg = row_workgroup(caps, d);
     let columns = d.div_ceil(wg).next_multiple_of(if dtype == DType::F16 { 2 } else { 1 });
     [("WG", wg as u32), ("COLS", columns as u32), ("MEAN", weights as u32 - 1)]
+}
+
+/// The constant WG of kernels with a workgroup for each row of `d` columns.
+pub(super) fn row_consts(caps: &Caps, d: usize) -> [(&'static str, u32); 1] {
+    [("WG", row_workgroup(caps, d) as u32)]
 }
 
 /// Both norms. `weights` are named: w for an RMS norm, w and b for a layer norm.
@@ -192,15 +198,15 @@ fn apply(
         return Err(Error::argument(format!("{op}: columns in f16"), d, "an even number"));
     }
     let plain = residual.is_none() && drop_path.is_none();
-    let p = Norm {
-        rows: rows as u32,
-        d: d as u32,
-        l: if drop_path.is_some() { rows / samples } else { 0 } as u32,
-        residual: residual.is_some().into(),
+    let p = scalars!(Norm {
+        rows,
+        d,
+        l: if drop_path.is_some() { rows / samples } else { 0 },
+        residual: residual.is_some(),
         dsum: 0,
-        groups: rows.min(GROUPS) as u32,
+        groups: rows.min(GROUPS),
         eps,
-    };
+    });
     let y = Tensor::scratch_of(dtype, "norm", shape);
     let stat = Tensor::scratch("norm statistics", &[rows, 4]);
     let sum = Tensor::scratch("residual", if plain { &[1] } else { shape });

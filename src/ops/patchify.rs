@@ -1,7 +1,7 @@
 //! patchify: images to one row per patch. Layouts: `shaders/patchify.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -18,6 +18,7 @@ const FROM_U8: Kernel = Kernel::new::<Patchify>("patchify.from_u8", SRC, &[read(
 const FROM_NCHW: Kernel = Kernel::new::<Patchify>("patchify.from_nchw", SRC, &[read(2, "pixels"), write(3, "rows")]);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FROM_U8, &FROM_NCHW];
 
 /// Patches of RGB images in bytes, normalized: (v/255 − mean)/std.
@@ -96,8 +97,7 @@ fn sizes([b, c, h, w]: [usize; 4], side: usize) -> Result<Patchify> {
         let expected = format!("sides that are multiples of the patch side {side}");
         return Err(Error::argument("patchify: image size", format!("({b}, {c}, {h}, {w})"), expected));
     }
-    let [n, c, h, w, side] = [b * c * h * w, c, h, w, side].map(|v| v as u32);
-    Ok(Patchify { n, c, h, w, side, ..bytemuck::Zeroable::zeroed() })
+    Ok(scalars!(Patchify { n: b * c * h * w, c, h, w, side, ..bytemuck::Zeroable::zeroed() }))
 }
 
 fn rows(r: &mut Recorder, kernel: &'static Kernel, p: Patchify, images: &Tensor, b: usize) -> Result<Tensor> {

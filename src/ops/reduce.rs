@@ -1,7 +1,7 @@
 //! reduce: sum and mean over a whole tensor, mean over tokens, and sum over rows. Maths: `shaders/reduce.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Const, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Const, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -21,6 +21,7 @@ const COLUMNS: Kernel =
     Kernel::new::<Reduce>("reduce.columns", SRC, &[read(5, "words").f16_if("X16"), write(2, "y")]).consts(CONSTS);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&SUM, &SPREAD, &TOKENS, &COLUMNS];
 
 /// Elements per workgroup of the first stage, until there are [`GROUPS`] workgroups.
@@ -72,13 +73,13 @@ fn scaled(r: &mut Recorder, x: &Var, scale: f32) -> Result<Var> {
     let n = x.data.len();
     let groups = n.div_ceil(SHARE).min(GROUPS);
     let y = Tensor::scratch("reduce", &[1]);
-    let p = Reduce { n: n as u32, groups: groups as u32, scale, rows: 0, cols: 0, chunk: 0 };
+    let p = scalars!(Reduce { n, groups, scale, rows: 0, cols: 0, chunk: 0 });
     if groups <= 1 {
         r.launch(&SUM, Grid::rows(1), &p, &[&x.data, &y])?;
     } else {
         let part = Tensor::scratch("reduce.part", &[groups]);
         r.launch(&SUM, Grid::rows(groups), &Reduce { scale: 1.0, ..p }, &[&x.data, &part])?;
-        r.launch(&SUM, Grid::rows(1), &Reduce { n: groups as u32, groups: 1, ..p }, &[&part, &y])?;
+        r.launch(&SUM, Grid::rows(1), &scalars!(Reduce { n: groups, groups: 1, ..p }), &[&part, &y])?;
     }
     Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
@@ -109,7 +110,7 @@ pub fn mean_tokens(r: &mut Recorder, x: &Var) -> Result<Var> {
     columns(r, &x.data, &y, scale)?;
     Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
-        let p = Reduce { n: dx.len() as u32, groups: 0, scale, rows: l as u32, cols: d as u32, chunk: 0 };
+        let p = scalars!(Reduce { n: dx.len(), groups: 0, scale, rows: l, cols: d, chunk: 0 });
         r.launch(&TOKENS, Grid::items(dx.len(), 256), &p, &[dy, &dx])?;
         grads.add(r, &x, dx)
     }))
@@ -148,12 +149,12 @@ fn columns(r: &mut Recorder, x: &Tensor, out: &Tensor, scale: f32) -> Result<()>
     // Two stages: sums over chunks of rows, then over the chunks. With √rows rows in a chunk, both loops are short.
     let chunk = if rows <= 128 { rows } else { rows.isqrt().next_multiple_of(16) };
     let chunks = rows.div_ceil(chunk.max(1));
-    let p = Reduce { n: 0, groups: 0, scale, rows: rows as u32, cols: cols as u32, chunk: chunk as u32 };
+    let p = scalars!(Reduce { n: 0, groups: 0, scale, rows, cols, chunk });
     let grid = |chunks| Grid::of(cols.div_ceil(64), chunks, s);
     if chunks <= 1 {
         return r.launch(&COLUMNS, grid(1), &p, &[x, out]);
     }
     let part = Tensor::scratch("column_sum.part", &[s, chunks, cols]);
     r.launch(&COLUMNS, grid(chunks), &Reduce { scale: 1.0, ..p }, &[x, &part])?;
-    r.launch(&COLUMNS, grid(1), &Reduce { rows: chunks as u32, chunk: chunks as u32, ..p }, &[&part, out])
+    r.launch(&COLUMNS, grid(1), &scalars!(Reduce { rows: chunks, chunk: chunks, ..p }), &[&part, out])
 }

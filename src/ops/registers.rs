@@ -3,7 +3,7 @@
 
 use super::reduce::column_sum;
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -22,6 +22,7 @@ const EXTRACT: Kernel = Kernel::new::<Registers>("registers.extract", SRC, &[rea
 const REST: Kernel = Kernel::new::<Registers>("registers.rest", SRC, &[read(1, "x"), write(3, "dst")]);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&INSERT, &EXTRACT, &REST];
 
 /// The places of registers in a sequence of tokens and registers: register k stands at `first + k·step`.
@@ -187,12 +188,12 @@ fn put(r: &mut Recorder, x: Option<&Tensor>, registers: Option<&Tensor>, places:
         return dst.fill(r, 0.0);
     }
     let shared = registers.is_some_and(|registers| registers.shape()[0] == 1);
-    let p = Registers {
-        has_x: x.is_some().into(),
-        has_r: registers.is_some().into(),
-        r_stride: if shared { 0 } else { (places.count * dst.shape()[2]) as u32 },
+    let p = scalars!(Registers {
+        has_x: x.is_some(),
+        has_r: registers.is_some(),
+        r_stride: if shared { 0 } else { places.count * dst.shape()[2] },
         ..sizes(dst, dst.shape()[1] - places.count, places)
-    };
+    });
     r.launch(&INSERT, Grid::items(dst.len(), 256), &p, &[x, registers, Some(dst)])
 }
 
@@ -206,7 +207,7 @@ fn get(r: &mut Recorder, kernel: &'static Kernel, src: &Tensor, places: Places, 
 }
 
 fn sizes(dst: &Tensor, src_rows: usize, places: Places) -> Registers {
-    let [n, d, dst_rows, src_rows] = [dst.len(), dst.shape()[2], dst.shape()[1], src_rows].map(|v| v as u32);
-    let [first, step, count] = [places.first, places.step, places.count].map(|v| v as u32);
-    Registers { n, d, dst_rows, src_rows, first, step, count, has_x: 0, r_stride: 0, has_r: 0 }
+    let Places { first, step, count } = places;
+    let (n, dst_rows, d) = (dst.len(), dst.shape()[1], dst.shape()[2]);
+    scalars!(Registers { n, d, dst_rows, src_rows, first, step, count, has_x: false, r_stride: 0, has_r: false })
 }

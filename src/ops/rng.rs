@@ -4,8 +4,9 @@
 //! A draw is a function of the seed, step and part in `state`, a [`StepState`](super::step::StepState), and of the
 //! caller's `stream`. Two draws of one step are independent if their streams differ. There are no gradients.
 
+use super::step::StepState;
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, DType, Element, Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Bind, DType, Element, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -25,6 +26,7 @@ const DROP_PATH: Kernel =
     Kernel::new::<Rng>("rng.drop_path", SRC, &[read(1, "state").words(), read(2, "drop"), write(3, "out")]);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&WORDS, &BELOW, &UNIFORM, &NORMAL, &DROP_PATH];
 
 /// Random words of 32 bits.
@@ -141,13 +143,13 @@ pub fn normal(r: &mut Recorder, state: &Tensor, stream: u32, shape: &[usize]) ->
 pub fn drop_path(
     r: &mut Recorder, state: &Tensor, stream: u32, p: &Tensor, rows: usize, cols: usize, ld: usize,
 ) -> Result<Tensor> {
-    state.expect_shape("rng.drop_path: state", &[8])?;
+    state.expect_shape("rng.drop_path: state", &[StepState::LEN])?;
     p.expect_shape("rng.drop_path: p", &[rows])?;
     if !ld.is_multiple_of(64) || ld < cols {
         return Err(Error::argument("rng.drop_path: ld", ld, format!("a multiple of 64, at least {cols}")));
     }
     let out = Tensor::scratch("drop_path", &[rows, ld]);
-    let scalars = Rng { n: (rows * ld) as u32, stream, cols: cols as u32, ld: ld as u32 };
+    let scalars = scalars!(Rng { n: rows * ld, stream, cols, ld });
     r.launch(&DROP_PATH, Grid::items(rows * ld / 4, 256), &scalars, &[state, p, &out])?;
     Ok(out)
 }
@@ -156,10 +158,10 @@ fn draw(
     r: &mut Recorder, kernel: &'static Kernel, label: &'static str, state: &Tensor, stream: u32, shape: &[usize],
     cols: u32,
 ) -> Result<Tensor> {
-    state.expect_shape("rng: state", &[8])?;
+    state.expect_shape("rng: state", &[StepState::LEN])?;
     let whole = kernel.binds.iter().any(|bind| bind.element == Element::U32);
     let out = Tensor::scratch_of(if whole { DType::U32 } else { DType::F32 }, label, shape);
-    let scalars = Rng { n: out.len() as u32, stream, cols, ld: 0 };
+    let scalars = scalars!(Rng { n: out.len(), stream, cols, ld: 0 });
     r.launch(kernel, Grid::items(out.len().div_ceil(4), 256), &scalars, &[state, &out])?;
     Ok(out)
 }

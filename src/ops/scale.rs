@@ -1,7 +1,7 @@
 //! scale: a tensor times a constant. Maths: `shaders/scale.wgsl`.
 
 use crate::error::Result;
-use crate::gpu::{Grid, Kernel, params, read, wgsl, write};
+use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -13,6 +13,7 @@ params! {
 const FORWARD: Kernel = Kernel::new::<Scale>("scale.forward", wgsl!("scale", "grid"), &[read(1, "a"), write(2, "y")]);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD];
 
 /// The product c·a with a number c, element by element.
@@ -34,7 +35,7 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD];
 /// ```
 pub fn scale(r: &mut Recorder, a: &Var, c: f32) -> Result<Var> {
     let y = Tensor::scratch("scale", a.data.shape());
-    let p = Scale { n: y.len() as u32, c };
+    let p = scalars!(Scale { n: y.len(), c });
     let grid = Grid::items(y.len(), 256);
     r.launch(&FORWARD, grid, &p, &[&a.data, &y])?;
     Ok(r.push(a, y, move |r, a, dy, grads| {

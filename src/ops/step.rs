@@ -14,8 +14,6 @@ params! {
         bias_correction1: f32,
         /// 1 − β₂^step of AdamW.
         bias_correction2: f32,
-        /// Always 1, and not read: the scale of the loss is in the state of `ops::loss_scale`.
-        loss_scale: f32,
         /// Low half of the seed of all draws.
         seed_lo: u32,
         /// High half of the seed.
@@ -28,6 +26,9 @@ params! {
 }
 
 impl StepState {
+    /// Number of the values.
+    pub const LEN: usize = size_of::<Self>() / 4;
+
     /// The numbers of step `step`, counted from 1, for AdamW with `betas`, without loss scaling.
     pub fn new(step: u32, lr: f32, betas: (f64, f64), seed: u64) -> Self {
         let correction = |beta: f64| (1.0 - beta.powf(step.into())) as f32;
@@ -35,7 +36,6 @@ impl StepState {
             lr,
             bias_correction1: correction(betas.0),
             bias_correction2: correction(betas.1),
-            loss_scale: 1.0,
             seed_lo: seed as u32,
             seed_hi: (seed >> 32) as u32,
             step,
@@ -45,12 +45,12 @@ impl StepState {
 
     /// A tensor for the numbers, which kernels read: the `state` of operators.
     pub fn tensor() -> Tensor {
-        Tensor::input("step state", &[8])
+        Tensor::input("step state", &[Self::LEN])
     }
 
     /// Uploads the numbers to `state`. Programs that were run before have seen the old ones.
     pub fn write(&self, g: &Gpu, state: &Tensor) -> Result<()> {
-        state.expect_shape("step: state", &[8])?;
+        state.expect_shape("step: state", &[Self::LEN])?;
         state.write(g, std::slice::from_ref(self))
     }
 }

@@ -6,7 +6,7 @@
 //! masked. In place of u32::MAX any number from V on will do, so MAE's `ids_restore` is an `inv` too.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -36,6 +36,7 @@ const SUM_MASKED: Kernel = Kernel::new::<Tokens>("tokens.sum_masked", SRC, INDEX
 const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, INDEXED);
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS, &SUM_MASKED, &SUM_VISIBLE];
 
 /// Least work: each row of the result is written, and at most as many rows are read as `src` or `dst` has.
@@ -111,15 +112,7 @@ pub fn embed(r: &mut Recorder, x: &Var, table: &Var, ids: &Tensor, inv: &Tensor)
     Ok(r.push((x, table), out, move |r, (x, table), dout, grads| {
         if grads.wants(&table) {
             let dtable = grads.alloc(&table);
-            let p = Tokens {
-                n: 0,
-                dst_rows: l as u32,
-                src_rows: v as u32,
-                d: d as u32,
-                rows: b as u32,
-                per: 0,
-                indices: 0,
-            };
+            let p = scalars!(Tokens { n: 0, dst_rows: l, src_rows: v, d, rows: b, per: 0, indices: 0 });
             sum(r, &SUM_VISIBLE, p, &[dout, &inv], &dtable)?;
             grads.add(r, &table, dtable)?;
         }
@@ -201,8 +194,7 @@ pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &T
         }
         if grads.wants(&mask_token) {
             let dtoken = grads.alloc(&mask_token);
-            let p =
-                Tokens { n: 0, dst_rows: 1, src_rows: v as u32, d: d as u32, rows: (b * l) as u32, per: 0, indices: 0 };
+            let p = scalars!(Tokens { n: 0, dst_rows: 1, src_rows: v, d, rows: b * l, per: 0, indices: 0 });
             sum(r, &SUM_MASKED, p, &[dout, &inv], &dtoken)?;
             grads.add(r, &mask_token, dtoken)?;
         }
@@ -217,14 +209,14 @@ pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &T
 
 /// Launches dst (B, n, D) ← rows `at` (B, n) or (n) of src (B, _, D).
 fn take(r: &mut Recorder, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
-    let p = Tokens { indices: at.len() as u32, ..sizes(dst, src.shape()[1]) };
+    let p = scalars!(Tokens { indices: at.len(), ..sizes(dst, src.shape()[1]) });
     r.launch(&TAKE, items(dst), &p, &[src, at, dst])
 }
 
 /// Launches dst (L, D) ← Σ_b dout (B, L, D).
 fn sum_samples(r: &mut Recorder, dout: &Tensor, dst: &Tensor) -> Result<()> {
     let [b, l, d] = dout.dims("tokens: dout")?;
-    let p = Tokens { n: 0, dst_rows: l as u32, src_rows: 0, d: d as u32, rows: b as u32, per: 0, indices: 0 };
+    let p = scalars!(Tokens { n: 0, dst_rows: l, src_rows: 0, d, rows: b, per: 0, indices: 0 });
     sum(r, &SUM_ROWS, p, &[dout], dst)
 }
 
@@ -235,14 +227,14 @@ fn sum(r: &mut Recorder, kernel: &'static Kernel, p: Tokens, inputs: &[&Tensor],
     let (rows, width) = (p.rows as usize, (p.dst_rows * p.d) as usize);
     let per = if rows <= 64 { rows } else { (rows * width).div_ceil(INVOCATIONS).clamp(32, rows) };
     let parts = rows.div_ceil(per);
-    let p = Tokens { n: (parts * width) as u32, per: per as u32, ..p };
+    let p = scalars!(Tokens { n: parts * width, per, ..p });
     let grid = Grid::items(parts * width, 256);
     if parts == 1 {
         return r.launch(kernel, grid, &p, &[inputs, &[dst]].concat());
     }
     let part = Tensor::scratch("tokens part", &[parts, width]);
     r.launch(kernel, grid, &p, &[inputs, &[&part]].concat())?;
-    sum(r, &SUM_ROWS, Tokens { rows: parts as u32, ..p }, &[&part], dst)
+    sum(r, &SUM_ROWS, scalars!(Tokens { rows: parts, ..p }), &[&part], dst)
 }
 
 fn items(dst: &Tensor) -> Grid {
@@ -251,8 +243,8 @@ fn items(dst: &Tensor) -> Grid {
 
 /// Scalars of a launch that writes dst and whose `src` has `src_rows` rows per sample.
 fn sizes(dst: &Tensor, src_rows: usize) -> Tokens {
-    let (dst_rows, d) = (dst.shape()[1] as u32, dst.shape()[2] as u32);
-    Tokens { n: dst.len() as u32, dst_rows, src_rows: src_rows as u32, d, rows: 0, per: 0, indices: 0 }
+    let (dst_rows, d) = (dst.shape()[1], dst.shape()[2]);
+    scalars!(Tokens { n: dst.len(), dst_rows, src_rows, d, rows: 0, per: 0, indices: 0 })
 }
 
 /// An error unless the tensor is a matrix of these sizes. It may have leading dimensions of 1.

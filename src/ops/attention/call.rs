@@ -4,7 +4,7 @@ use super::coop;
 use super::kernels::{Attention, AttentionMask, BACKWARD_DELTA, MAX_HEAD, Route, Step, tiling};
 use super::options::AttentionOptions;
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Precision};
+use crate::gpu::{Grid, Precision, scalars};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -64,10 +64,18 @@ impl Call {
             }
             (_, Some(regions)) => Some(regions.table.clone()),
         };
-        let [lq32, lk32, heads, groups] = [lq, lk, heads, b * heads].map(|n| n as u32);
-        let [q_row, kv_row, k_at, v_at] = [columns.q_row, columns.kv_row, columns.k, columns.v].map(|n| n as u32);
-        let scale = (dh as f32).sqrt().recip();
-        let p = Attention { lq: lq32, lk: lk32, heads, groups, q_row, kv_row, k_at, v_at, mask: mask as u32, scale };
+        let p = scalars!(Attention {
+            lq,
+            lk,
+            heads,
+            groups: b * heads,
+            q_row: columns.q_row,
+            kv_row: columns.kv_row,
+            k_at: columns.k,
+            v_at: columns.v,
+            mask: mask as u32,
+            scale: (dh as f32).sqrt().recip(),
+        });
         Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Route::f32(dh) })
     }
 

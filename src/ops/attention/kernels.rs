@@ -104,6 +104,7 @@ fn tiles_fit(c: &Choice<'_>) -> bool {
 ///
 /// SPLIT invocations share a row, so that each holds at most 32 floats of an operand forward and 16 backward (32 for
 /// heads above 64). Tiles, and the parts of dot products, fit into 16 KiB of workgroup memory.
+#[doc(hidden)]
 pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
     let (split, rows, tile) = match (dh, backward) {
         (..=16, _) | (..=32, false) => (1, 64, 32),

@@ -23,6 +23,7 @@ use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[
     &FORWARD,
     &WEIGHTS,

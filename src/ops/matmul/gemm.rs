@@ -90,6 +90,7 @@ pub(super) const COOP8: Kernel = on_matrices(
 );
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
 
 /// Least work of a product: 2·M·N·K flops; operands, bias and residual are read, and the product is written, once per

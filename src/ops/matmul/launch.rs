@@ -3,7 +3,7 @@
 use super::gemm::{COMBINE, Epilogue, Gemm, KS, Matmul};
 use super::variant::{Variant, best};
 use crate::error::{Error, Result};
-use crate::gpu::Grid;
+use crate::gpu::{Grid, scalars};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -83,30 +83,30 @@ pub fn gemm_with(
     let (kernel, mut consts, tile) = variant.kernel(r.caps(), p);
     let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
     let splits = p.k.div_ceil(k_split);
-    let whole = Matmul {
-        batch: p.batch as u32,
-        m: p.m as u32,
-        n: p.n as u32,
-        k: p.k as u32,
-        lda: p.lda as u32,
-        ldb: p.ldb as u32,
-        ldc: p.ldc as u32,
-        a_stride: p.a_stride as u32,
-        b_stride: p.b_stride as u32,
-        c_stride: p.c_stride as u32,
-        splits: splits as u32,
-        k_split: k_split as u32,
-        has_bias: bias.is_some() as u32,
-        has_residual: residual.is_some() as u32,
-        act_at: act_at as u32,
-    };
+    let whole = scalars!(Matmul {
+        batch: p.batch,
+        m: p.m,
+        n: p.n,
+        k: p.k,
+        lda: p.lda,
+        ldb: p.ldb,
+        ldc: p.ldc,
+        a_stride: p.a_stride,
+        b_stride: p.b_stride,
+        c_stride: p.c_stride,
+        splits,
+        k_split,
+        has_bias: bias.is_some(),
+        has_residual: residual.is_some(),
+        act_at,
+    });
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     if splits == 1 {
         return r.launch_with(kernel, &consts, grid, &whole, &[Some(a), Some(b), bias, residual, Some(c)]);
     }
     let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
-    let (ldc, c_stride) = (p.n as u32, (p.m * p.n) as u32);
-    let parts = Matmul { ldc, c_stride, has_bias: 0, has_residual: 0, act_at: 0, ..whole };
+    let parts =
+        scalars!(Matmul { ldc: p.n, c_stride: p.m * p.n, has_bias: false, has_residual: false, act_at: 0, ..whole });
     consts.retain(|(name, _)| *name != "ACT");
     r.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
     let grid = Grid::items(p.batch * p.m * p.n / if c.is_f16() { 4 } else { 1 }, 256);

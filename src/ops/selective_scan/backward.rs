@@ -2,7 +2,9 @@
 
 use super::call::{Inputs, ScanCall, channel_layout, chunk, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, wgsl, write};
+use crate::gpu::{
+    Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write,
+};
 
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
@@ -171,6 +173,7 @@ impl Lanes {
 }
 
 /// The constants N, T, J and LANES of the backward scan for `states` states on an adapter.
+#[doc(hidden)]
 pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 4] {
     let lanes = Lanes::new(states, caps);
     let values = [states, chunk(states), lanes.batch, lanes.together].map(|value| value as u32);
@@ -180,8 +183,8 @@ pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 4] {
 impl ScanCall {
     fn back(self, work: Option<&Workspace>, clear: bool) -> BackwardScanScalars {
         let f = self.params(true);
-        BackwardScanScalars {
-            s: self.s as u32,
+        scalars!(BackwardScanScalars {
+            s: self.s,
             b: f.b,
             l: f.l,
             e: f.e,
@@ -189,17 +192,17 @@ impl ScanCall {
             chunks: f.chunks,
             d_at: f.d_at,
             bias_at: f.bias_at,
-            channel_params_len: channel_layout(self.s, self.e, self.spec.states).len as u32,
+            channel_params_len: channel_layout(self.s, self.e, self.spec.states).len,
             softplus: f.softplus,
             has_d: f.has_d,
             has_bias: f.has_bias,
             has_z: f.has_z,
-            clear: clear.into(),
-            ddelta_at: work.map_or(0, |w| w.ddelta_at as u32),
-            bc_at: work.map_or(0, |w| w.bc_at as u32),
-            dchannel_params_at: work.map_or(0, |w| w.dchannel_params_at as u32),
-            tiles: work.map_or(0, |w| w.tiles as u32),
-        }
+            clear: clear,
+            ddelta_at: work.map_or(0, |w| w.ddelta_at),
+            bc_at: work.map_or(0, |w| w.bc_at),
+            dchannel_params_at: work.map_or(0, |w| w.dchannel_params_at),
+            tiles: work.map_or(0, |w| w.tiles),
+        })
     }
 
     /// Launches the scan → du, ddelta, and the partial sums that [`ScanCall::sum_bc`] and

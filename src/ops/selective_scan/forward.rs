@@ -2,7 +2,9 @@
 
 use super::call::{Algorithm, Inputs, ScanCall, WG, channel_layout, chunk_fits};
 use crate::error::Result;
-use crate::gpu::{Bind, Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, update, wgsl, write};
+use crate::gpu::{
+    Bind, Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write,
+};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -83,20 +85,20 @@ fn steps(launch: &LaunchArgs<'_>, bytes: usize, flops: usize) -> Work {
 impl ScanCall {
     pub(super) fn params(self, save: bool) -> ScanScalars {
         let channel_params = channel_layout(self.s, self.e, self.spec.states);
-        ScanScalars {
-            b: self.b as u32,
-            l: self.l as u32,
-            e: self.e as u32,
-            r: self.r as u32,
-            chunks: self.chunks() as u32,
-            d_at: channel_params.d as u32,
-            bias_at: channel_params.bias as u32,
-            softplus: self.spec.softplus.into(),
-            has_d: self.spec.has_d.into(),
-            has_bias: self.spec.has_bias.into(),
-            has_z: self.has_z.into(),
-            save: save.into(),
-        }
+        scalars!(ScanScalars {
+            b: self.b,
+            l: self.l,
+            e: self.e,
+            r: self.r,
+            chunks: self.chunks(),
+            d_at: channel_params.d,
+            bias_at: channel_params.bias,
+            softplus: self.spec.softplus,
+            has_d: self.spec.has_d,
+            has_bias: self.spec.has_bias,
+            has_z: self.has_z,
+            save: save,
+        })
     }
 
     /// The algorithm for these sizes: sequential where one lane per channel fills the device, as on every CPU, and

@@ -20,6 +20,7 @@ use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The kernels of this family.
+#[doc(hidden)]
 pub const KERNELS: &[&Kernel] =
     &[&SEQUENTIAL, &CHUNK_SCAN, &CHUNK_CARRY, &CHUNK_APPLY, &LAST_STATE, &SCAN, &SUM_BC, &SUM_CHANNEL_PARAMS, &GATE];
 
