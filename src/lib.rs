@@ -65,8 +65,8 @@ pub mod train;
 
 pub use error::{Error, Result};
 
-/// What most programs use: device, tensor, recorder, models, data sets and settings. Operators are imported by name, from
-/// [`ops`], and so are [`Error`] and [`Result`].
+/// What most programs use: device, tensor, recorder, models, data sets and settings. Operators are imported by name,
+/// from [`ops`], and so are [`Error`] and [`Result`].
 ///
 /// ```
 /// use rowscan::prelude::*;
