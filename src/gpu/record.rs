@@ -81,6 +81,10 @@ impl Launch {
     pub fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
+    /// The values of the kernel's constants, in order.
+    pub fn values(&self) -> &[u32] {
+        &self.consts
+    }
     /// Complete WGSL for a device with these tiers and this [`Caps::nearest`].
     pub fn wgsl(&self, tiers: Tiers, nearest: bool) -> String {
         self.kernel.wgsl(tiers, nearest, &self.consts)

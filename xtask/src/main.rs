@@ -1,5 +1,7 @@
 //! `cargo xtask`: sets up a fresh machine, then runs the demonstration, the tests or the browser page.
 
+mod compilers;
+mod mesa;
 mod web;
 mod workshop;
 
@@ -8,6 +10,7 @@ use std::process::ExitCode;
 use workshop::{Result, cargo, command, root, rowscan, run, set_up};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
+                   static [DEVICE] [--accept]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -16,6 +19,8 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
+  static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
+             ampere, m1), without a GPU, and compares with benches/static/budget.toml
 Each first installs what the machine lacks with apt-get, and says so: a software Vulkan driver, the wasm32 target,
 Chromium.";
 
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
         ["web"] => web::serve(),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
+        ["static", args @ ..] => compilers::compare(args),
         #[cfg(feature = "bindgen")]
         ["bindgen", wasm, out] => web::bindgen(wasm, out),
         _ => {

@@ -1,0 +1,158 @@
+//! `static DEVICE`: what the compiler of a GPU makes of every kernel, compared with what the repository allows. The GPU
+//! is not needed: `cargo xtask static` starts this program on Mesa's null hardware.
+
+mod budget;
+mod device;
+mod driver;
+mod listing;
+mod row;
+mod spirv;
+mod variants;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rowscan::gpu::{Caps, Tiers};
+
+use budget::Budget;
+use device::Device;
+use driver::Driver;
+use row::Row;
+use variants::Variant;
+
+/// Compiles every kernel for a device and compares registers, spills and instructions with `budget.toml`.
+#[derive(Parser)]
+struct Args {
+    /// The device that the driver stands in for
+    device: Device,
+    /// Write the numbers of this run into the table and the budget, instead of failing
+    #[arg(long)]
+    accept: bool,
+    /// Models whose steps are compiled
+    #[arg(long, value_delimiter = ',', default_value = "tiny,base")]
+    models: Vec<String>,
+    /// Keep assembly and WGSL of the variants whose kernel's name contains this, under `target/static/DEVICE`
+    #[arg(long, value_name = "NAME")]
+    keep: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Compiles, prints, compares. False if something is past the budget or refused.
+fn run(args: &Args) -> Result<bool, String> {
+    let (driver, device) = (Driver::open()?, args.device);
+    let about = format!("{}, {}", driver.name, driver.version);
+    let caps = caps(&driver);
+    println!("{}: {about}, tiers: {}", device.name(), caps.tiers);
+    let variants = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
+    let (mut rows, mut refused) = (Vec::new(), Vec::new());
+    for variant in &variants {
+        match compile(&driver, &caps, variant, args) {
+            Ok(row) => rows.push(row),
+            Err(e) => refused.push(format!("{} {}: refused: {e}", variant.kernel.name, variant.constants())),
+        }
+    }
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (table, budget) = (folder.join("tables").join(format!("{}.txt", device.name())), folder.join("budget.toml"));
+    let before = row::parse(&std::fs::read_to_string(&table).unwrap_or_default());
+    differences(&before.1, &rows);
+    let text = std::fs::read_to_string(&budget).unwrap_or_default();
+    let known: Budget = toml::from_str(&text).map_err(|e| format!("{}: {e}", budget.display()))?;
+    let write = |path: &Path, text: &str| std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()));
+    if args.accept {
+        write(&table, &row::table(&about, &rows))?;
+        write(&budget, &replaced(&text, device.name(), &budget::section(device.name(), &driver.version, &rows)))?;
+        println!("accepted: {} and the budget", table.display());
+    } else {
+        let none = budget::DeviceBudget::default();
+        refused.extend(budget::past(known.get(device.name()).unwrap_or(&none), &driver.version, &rows));
+    }
+    refused.iter().for_each(|line| println!("FAILED {line}"));
+    println!("{} variants of {} kernels, {} failed", variants.len(), kernels(&rows), refused.len());
+    Ok(refused.is_empty())
+}
+
+fn kernels(rows: &[Row]) -> usize {
+    let mut names: Vec<_> = rows.iter().map(|row| &row.kernel).collect();
+    names.dedup();
+    names.len()
+}
+
+/// The capabilities that rowscan would find on the device, without a self-test: nothing runs here.
+fn caps(driver: &Driver) -> Caps {
+    let fragment = [16, 8].into_iter().find(|side| driver.fragments.contains(side)).unwrap_or(0);
+    // rowscan does not use cooperative matrices where subgroups have several sizes
+    let fragment = if driver.subgroups.0 == driver.subgroups.1 { fragment } else { 0 };
+    Caps {
+        name: driver.name.clone(),
+        backend: "Vulkan".into(),
+        driver: driver.version.clone(),
+        tiers: Tiers { subgroup: true, coop: fragment > 0 },
+        nearest: true,
+        fragment,
+        subgroup_sizes: driver.subgroups,
+        max_binding: 2 << 30,
+        max_buffer: 2 << 30,
+        workgroup_memory: driver.workgroup_memory,
+        ..Caps::portable()
+    }
+}
+
+fn compile(driver: &Driver, caps: &Caps, variant: &Variant, args: &Args) -> Result<Row, String> {
+    let Variant { kernel, values } = variant;
+    let source = kernel.wgsl(caps.tiers, caps.nearest, values);
+    let (words, shared) = spirv::spirv(kernel.entry(), &source)?;
+    let binds: Vec<u32> = kernel.binds.iter().map(|bind| bind.number).collect();
+    let compiled = driver.compile(&words, kernel.entry(), &binds, caps.tiers.subgroup)?;
+    if args.keep.as_ref().is_some_and(|part| kernel.name.contains(part.as_str())) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/static").join(args.device.name());
+        let file = format!("{} {}", kernel.name, variant.constants());
+        let write = |kind: &str, text: &str| std::fs::write(folder.join(format!("{file}.{kind}")), text);
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| write("wgsl", &source))
+            .and_then(|()| compiled.texts.iter().try_for_each(|(name, text)| write(&name.replace(' ', "_"), text)))
+            .map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    Ok(Row::new(kernel.name, variant.constants(), shared, args.device.family(), &compiled))
+}
+
+/// Prints what changed since the table of the repository.
+fn differences(before: &[Row], now: &[Row]) {
+    for row in now {
+        let Some(old) = before.iter().find(|old| old.same(row)) else {
+            println!("new      {} {}", row.kernel, row.constants);
+            continue;
+        };
+        let changed =
+            row::COLUMNS.iter().zip(old.numbers.iter().zip(&row.numbers)).filter(|(_, (old, new))| old != new);
+        let changed: Vec<_> = changed.map(|(column, (old, new))| format!("{column} {old} → {new}")).collect();
+        if !changed.is_empty() {
+            println!("changed  {} {}: {}", row.kernel, row.constants, changed.join(", "));
+        }
+    }
+    for old in before.iter().filter(|old| !now.iter().any(|row| row.same(old))) {
+        println!("gone     {} {}", old.kernel, old.constants);
+    }
+}
+
+/// `text`, a budget, with another section for this device.
+fn replaced(text: &str, device: &str, section: &str) -> String {
+    let own = |part: &&str| part.starts_with(&format!("{device}]")) || part.starts_with(&format!("{device}.kernels]"));
+    let mut parts = text.split("\n[");
+    let head = parts.next().unwrap_or_default();
+    let mut sections: Vec<String> =
+        parts.filter(|part| !own(part)).map(|part| format!("[{}", part.trim_end())).collect();
+    sections.push(section.trim_end().to_owned());
+    format!("{}\n\n{}\n", head.trim_end(), sections.join("\n\n"))
+}
