@@ -77,19 +77,19 @@ fn step_scaled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
 }
 
 @compute @workgroup_size(WG)
-fn square_sum(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn square_sum(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     var sum = vec4(0.0);
-    for (var i = wid.x * WG + t.tid; i < p.n; i += p.stride) { sum += grad[i] * grad[i]; }
-    let total = wg_sum(t, sum.x + sum.y + sum.z + sum.w);
-    if t.tid == 0u { parts_out[p.base + wid.x] = total; }
+    for (var i = wid.x * WG + tid; i < p.n; i += p.stride) { sum += grad[i] * grad[i]; }
+    let total = wg_sum(tid, sum.x + sum.y + sum.z + sum.w);
+    if tid == 0u { parts_out[p.base + wid.x] = total; }
 }
 
 @compute @workgroup_size(WG)
-fn clip_factor(t: Thread) {
+fn clip_factor(@builtin(local_invocation_index) tid: u32) {
     var sum = 0.0;
-    for (var i = t.tid; i < p.n; i += WG) { sum += parts[i]; }
-    let norm = sqrt(wg_sum(t, sum));
-    if t.tid == 0u {
+    for (var i = tid; i < p.n; i += WG) { sum += parts[i]; }
+    let norm = sqrt(wg_sum(tid, sum));
+    if tid == 0u {
         clip_out[0] = min(1.0, p.max_norm / (norm + 1e-6));
         clip_out[1] = norm;
     }
@@ -97,12 +97,12 @@ fn clip_factor(t: Thread) {
 
 // Tests the bits of x: compilers may assume that a compared float is not NaN.
 @compute @workgroup_size(WG)
-fn guard(t: Thread) {
+fn guard(@builtin(local_invocation_index) tid: u32) {
     var bad = 0.0;
-    for (var i = t.tid; i < p.n; i += WG) {
+    for (var i = tid; i < p.n; i += WG) {
         if (x[i] & 0x7f800000u) == 0x7f800000u { bad = 1.0; }
     }
-    bad = wg_max(t, bad);
+    bad = wg_max(tid, bad);
     if bad == 0.0 { return; }
-    for (var row = t.tid; row < p.groups; row += WG) { table_out[row].x = 0.0; }
+    for (var row = tid; row < p.groups; row += WG) { table_out[row].x = 0.0; }
 }

@@ -19,26 +19,26 @@ struct Params { b: u32, k: u32 }
 @group(0) @binding(7) var<storage, read_write> dlogits: array<f32>;
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.b { return; }
     let at = row * p.k;
     var most = logits[at];
-    for (var k = t.tid; k < p.k; k += WG) { most = max(most, logits[at + k]); }
-    most = wg_max(t, most);
+    for (var k = tid; k < p.k; k += WG) { most = max(most, logits[at + k]); }
+    most = wg_max(tid, most);
     var z = 0.0;
     var total = 0.0;
     var dot = 0.0;
-    for (var k = t.tid; k < p.k; k += WG) {
+    for (var k = tid; k < p.k; k += WG) {
         let x = logits[at + k] - most;
         let y = targets[at + k];
         z += exp(max(x, -80.0));
         total += y;
         dot += y * x;
     }
-    let sums = wg_sum2(t, vec2(z, total));
-    dot = wg_sum(t, dot);
-    if t.tid == 0u {
+    let sums = wg_sum2(tid, vec2(z, total));
+    dot = wg_sum(tid, dot);
+    if tid == 0u {
         stat[row] = vec4(most, sums, 0.0);
         loss[row] = (sums.y * log(sums.x) - dot) / f32(p.b);
     }

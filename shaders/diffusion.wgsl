@@ -89,20 +89,20 @@ fn embed_time(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
 }
 
 @compute @workgroup_size(WG)
-fn forward(lane: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.rows { return; }
     let at = t[row];
     var total = 0.0;
-    for (var c = lane.tid; c < p.cols; c += WG) {
+    for (var c = tid; c < p.cols; c += WG) {
         let d = pred[row * p.ld + c] - eps[row * p.cols + c];
         total += d * d;
         if p.ld > p.cols {
             total += bound(at, d, pred[row * p.ld + p.cols + c], x0[row % p.n * p.cols + c]).x / LN_2;
         }
     }
-    total = wg_sum(lane, total);
-    if lane.tid == 0u { loss[row] = p.scale * total / f32(p.cols); }
+    total = wg_sum(tid, total);
+    if tid == 0u { loss[row] = p.scale * total / f32(p.cols); }
 }
 
 @compute @workgroup_size(256)

@@ -28,20 +28,20 @@ struct Params { b: u32, k: u32, d: u32, rate: f32 }
 @group(0) @binding(11) var<storage, read_write> queue: array<f32>;
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.b { return; }
     var pos = 0.0;
-    for (var c = t.tid; c < p.d; c += WG) { pos += q[row * p.d + c] * key[row * p.d + c]; }
-    pos = p.rate * wg_sum(t, pos);
+    for (var c = tid; c < p.d; c += WG) { pos += q[row * p.d + c] * key[row * p.d + c]; }
+    pos = p.rate * wg_sum(tid, pos);
     let at = row * p.k;
     var most = pos;
-    for (var j = t.tid; j < p.k; j += WG) { most = max(most, p.rate * dots[at + j]); }
-    most = wg_max(t, most);
+    for (var j = tid; j < p.k; j += WG) { most = max(most, p.rate * dots[at + j]); }
+    most = wg_max(tid, most);
     var z = 0.0;
-    for (var j = t.tid; j < p.k; j += WG) { z += exp(max(p.rate * dots[at + j] - most, -80.0)); }
-    z = wg_sum(t, z) + exp(max(pos - most, -80.0));
-    if t.tid == 0u {
+    for (var j = tid; j < p.k; j += WG) { z += exp(max(p.rate * dots[at + j] - most, -80.0)); }
+    z = wg_sum(tid, z) + exp(max(pos - most, -80.0));
+    if tid == 0u {
         stat[row] = vec4(most, z, pos, 0.0);
         loss[row] = (log(z) - (pos - most)) / f32(p.b);
     }

@@ -19,28 +19,28 @@ struct Params { rows: u32, d: u32 }
 const MOST = 1e12;
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.rows { return; }
     let at = row * p.d;
     var square = 0.0;
-    for (var c = t.tid; c < p.d; c += WG) { square += x[at + c] * x[at + c]; }
-    square = wg_sum(t, square);
+    for (var c = tid; c < p.d; c += WG) { square += x[at + c] * x[at + c]; }
+    square = wg_sum(tid, square);
     var r = MOST;
     if square > 1e-24 { r = inverseSqrt(square); }
-    for (var c = t.tid; c < p.d; c += WG) { y[at + c] = x[at + c] * r; }
-    if t.tid == 0u { rate[row] = r; }
+    for (var c = tid; c < p.d; c += WG) { y[at + c] = x[at + c] * r; }
+    if tid == 0u { rate[row] = r; }
 }
 
 @compute @workgroup_size(WG)
-fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn backward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.rows { return; }
     let at = row * p.d;
     let r = saved_rate[row];
     var along = 0.0;
-    for (var c = t.tid; c < p.d; c += WG) { along += saved_y[at + c] * dy[at + c]; }
-    along = wg_sum(t, along);
+    for (var c = tid; c < p.d; c += WG) { along += saved_y[at + c] * dy[at + c]; }
+    along = wg_sum(tid, along);
     if r >= MOST { along = 0.0; }
-    for (var c = t.tid; c < p.d; c += WG) { dx[at + c] = r * (dy[at + c] - saved_y[at + c] * along); }
+    for (var c = tid; c < p.d; c += WG) { dx[at + c] = r * (dy[at + c] - saved_y[at + c] * along); }
 }

@@ -32,11 +32,11 @@ fn seed(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 
 @compute @workgroup_size(WG)
-fn judge(t: Thread) {
+fn judge(@builtin(local_invocation_index) tid: u32) {
     var sum = 0.0;
-    for (var i = t.tid; i < p.n; i += WG) { sum += parts[i]; }
-    sum = wg_sum(t, sum);
-    if t.tid != 0u { return; }
+    for (var i = tid; i < p.n; i += WG) { sum += parts[i]; }
+    sum = wg_sum(tid, sum);
+    if tid != 0u { return; }
     let level = state_out[0];
     let scale = scale_of(level);
     // Tests the bits of sum: compilers may assume that a compared float is not NaN.

@@ -35,52 +35,52 @@ fn pixel(at: u32, i: u32) -> f32 {
 }
 
 // (mean − first pixel, rstd) of the patch that starts at `at`.
-fn statistics(t: Thread, at: u32) -> vec2<f32> {
+fn statistics(tid: u32, at: u32) -> vec2<f32> {
     if p.normalize == 0u { return vec2(0.0, 1.0); }
     var total = 0.0;
-    for (var i = t.tid; i < p.cols; i += WG) { total += pixel(at, i); }
-    let mean = wg_sum(t, total) / f32(p.cols);
+    for (var i = tid; i < p.cols; i += WG) { total += pixel(at, i); }
+    let mean = wg_sum(tid, total) / f32(p.cols);
     var square = 0.0;
-    for (var i = t.tid; i < p.cols; i += WG) {
+    for (var i = tid; i < p.cols; i += WG) {
         let d = pixel(at, i) - mean;
         square += d * d;
     }
-    return vec2(mean, inverseSqrt(wg_sum(t, square) / f32(p.cols - 1u) + 1e-6));
+    return vec2(mean, inverseSqrt(wg_sum(tid, square) / f32(p.cols - 1u) + 1e-6));
 }
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.rows { return; }
     let counts = mask[row];
     if counts == 0.0 {
-        if t.tid == 0u {
+        if tid == 0u {
             stat[row] = vec2(0.0, 1.0);
             loss[row] = 0.0;
         }
         return;
     }
     let at = row * p.cols;
-    let s = statistics(t, at);
+    let s = statistics(tid, at);
     var error = 0.0;
-    for (var i = t.tid; i < p.cols; i += WG) {
+    for (var i = tid; i < p.cols; i += WG) {
         let d = pred[at + i] - (pixel(at, column(i)) - s.x) * s.y;
         error += d * d;
     }
-    error = wg_sum(t, error);
-    if t.tid == 0u {
+    error = wg_sum(tid, error);
+    if tid == 0u {
         stat[row] = s;
         loss[row] = counts * p.scale * error / f32(p.cols);
     }
 }
 
 @compute @workgroup_size(WG)
-fn target_forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn target_forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.rows { return; }
     let at = row * p.cols;
-    let s = statistics(t, at);
-    for (var i = t.tid; i < p.cols; i += WG) { out[at + i] = (pixel(at, column(i)) - s.x) * s.y; }
+    let s = statistics(tid, at);
+    for (var i = tid; i < p.cols; i += WG) { out[at + i] = (pixel(at, column(i)) - s.x) * s.y; }
 }
 
 @compute @workgroup_size(256)

@@ -55,7 +55,7 @@ fn put_y(i: u32, v: vec2<f32>) {
 }
 
 @compute @workgroup_size(WG)
-fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn forward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     let row = grid_row(wid);
     if row >= p.rows { return; }
     let at = row * p.d;
@@ -65,7 +65,7 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     var total = 0.0;
     var square = 0.0;
     for (var i = 0u; i < COLS; i++) {
-        let c = column(i, t.tid);
+        let c = column(i, tid);
         if c < p.d {
             v[i] = factor * x[at + c];
             if p.residual > 0u { v[i] += residual[at + c]; }
@@ -75,25 +75,25 @@ fn forward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
     }
     var mean = 0.0;
     if MEAN == 1u {
-        mean = wg_sum(t, total) / f32(p.d);
+        mean = wg_sum(tid, total) / f32(p.d);
         for (var i = 0u; i < COLS; i++) {
             v[i] -= mean;
-            if column(i, t.tid) < p.d { square += v[i] * v[i]; }
+            if column(i, tid) < p.d { square += v[i] * v[i]; }
         }
     }
-    let r = inverseSqrt(wg_sum(t, square) / f32(p.d) + p.eps);
+    let r = inverseSqrt(wg_sum(tid, square) / f32(p.d) + p.eps);
     for (var i = 0u; i < COLS; i += 1u + HALF) {
-        let c = column(i, t.tid);
+        let c = column(i, tid);
         if c < p.d {
             let n = vec2(v[i], v[i + HALF]) * r * vec2(w[c], w[c + HALF]);
             if MEAN == 1u { put_y(at + c, n + vec2(b[c], b[c + HALF])); } else { put_y(at + c, n); }
         }
     }
-    if t.tid == 0u { stat[row] = vec4(r, factor, mean, 0.0); }
+    if tid == 0u { stat[row] = vec4(r, factor, mean, 0.0); }
 }
 
 @compute @workgroup_size(WG)
-fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn backward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     var n: array<f32, COLS>;
     var dn: array<f32, COLS>;
     var acc_w: array<f32, COLS>;
@@ -103,7 +103,7 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         let s = saved_stat[row];
         var dots = vec2(0.0);                           // sums of dn and of dn·n
         for (var i = 0u; i < COLS; i++) {
-            let c = column(i, t.tid);
+            let c = column(i, tid);
             if c < p.d {
                 let g = element(dy[(at + c) >> HALF], at + c, HALF);
                 if MEAN == 1u { n[i] = (saved_sum[at + c] - s.z) * s.x; } else { n[i] = saved_sum[at + c] * s.x; }
@@ -113,10 +113,10 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
                 dots += vec2(dn[i], dn[i] * n[i]);
             }
         }
-        if MEAN == 1u { dots = wg_sum2(t, dots); } else { dots = vec2(0.0, wg_sum(t, dots.y)); }
+        if MEAN == 1u { dots = wg_sum2(tid, dots); } else { dots = vec2(0.0, wg_sum(tid, dots.y)); }
         dots /= f32(p.d);
         for (var i = 0u; i < COLS; i++) {
-            let c = column(i, t.tid);
+            let c = column(i, tid);
             if c < p.d {
                 var d = 0.0;
                 if MEAN == 1u {
@@ -134,7 +134,7 @@ fn backward(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
         }
     }
     for (var i = 0u; i < COLS; i++) {
-        let c = column(i, t.tid);
+        let c = column(i, tid);
         if c < p.d {
             share[wid.x * (1u + MEAN) * p.d + c] = acc_w[i];
             if MEAN == 1u { share[(wid.x * 2u + 1u) * p.d + c] = acc_b[i]; }

@@ -22,11 +22,11 @@ const WG = 256u;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(WG)
-fn sum(t: Thread, @builtin(workgroup_id) wid: vec3<u32>) {
+fn sum(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
     var mine = 0.0;
-    for (var i = wid.x * WG + t.tid; i < p.n; i += p.groups * WG) { mine += x[i]; }
-    let all = wg_sum(t, mine);
-    if t.tid == 0u { y[wid.x] = all * p.scale; }
+    for (var i = wid.x * WG + tid; i < p.n; i += p.groups * WG) { mine += x[i]; }
+    let all = wg_sum(tid, mine);
+    if tid == 0u { y[wid.x] = all * p.scale; }
 }
 
 @compute @workgroup_size(WG)

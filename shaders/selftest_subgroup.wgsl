@@ -6,8 +6,11 @@ const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 @compute @workgroup_size(WG)
-fn run(t: Thread, @builtin(subgroup_size) size: u32) {
-    let sum = wg_sum(t, f32(t.tid + 1u + p.n));
-    let partner = subgroupShuffleXor(t.tid, size / 2u);
-    out[t.tid] = select(0.0, sum, t.lane == t.tid % size && partner == (t.tid ^ (size / 2u)));
+fn run(
+    @builtin(local_invocation_index) tid: u32, @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let sum = wg_sum(tid, f32(tid + 1u + p.n));
+    let partner = subgroupShuffleXor(tid, size / 2u);
+    out[tid] = select(0.0, sum, lane == tid % size && partner == (tid ^ (size / 2u)));
 }

@@ -68,14 +68,14 @@ fn put_states(j: u32, tid: u32, db: vec4<f32>, dc: vec4<f32>) {
         for (var k = 0u; k < 4u; k++) { sh_part[mine + k] = four[k]; }
         return;
     }
-    let half = g >> 1u & 1u;
+    let half = (g >> 1u) & 1u;
     let two = trade2(half == 1u, four, 2u * LQ);
     if LANES < 8u * LQ {
         sh_part[mine + half * 2u] = two.x;
         sh_part[mine + half * 2u + 1u] = two.y;
         return;
     }
-    let quarter = g >> 2u & 1u;
+    let quarter = (g >> 2u) & 1u;
     var one = trade1(quarter == 1u, two, 4u * LQ);
     for (var mask = 8u * LQ; mask < LANES; mask *= 2u) { one += subgroupShuffleXor(one, mask); }
     if g % (LANES / LQ) < 8u { sh_part[mine + half * 2u + quarter] = one; }
