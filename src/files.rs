@@ -18,8 +18,8 @@ pub(crate) enum Durable {
     No,
 }
 
-/// A file that takes the place of `path` when it is finished: no reader ever sees half of it, and on an error, such as a
-/// full disk, the old file is still there. Dropped before, it leaves nothing.
+/// A file that takes the place of another when it is finished: no reader ever sees half of it, and on an error, such as
+/// a full disk, the old file is still there. Dropped before, it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     path: PathBuf,

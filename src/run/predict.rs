@@ -18,8 +18,8 @@ pub struct PredictedImage<'a> {
     pub classes: Result<Vec<ClassProbability>, String>,
 }
 
-/// Runs a program of class scores over a data set and predicts the `count` most likely classes of each image. `each` gets
-/// every image in the order of the set, those that cannot be read included.
+/// Runs a program of class scores over a data set and predicts the `count` most likely classes of each image. `each`
+/// gets every image in the order of the set, those that cannot be read included.
 ///
 /// # Errors
 /// No image that can be read, the errors of `each`, and those of the device.
