@@ -190,7 +190,8 @@ mod tests {
         {
             for room in 0..200 {
                 for short in [start_of(text, f64::from(room)), end_of(text, f64::from(room))] {
-                    assert!(short == text || short == "…" || width_of(&short) <= f64::from(room), "{short}: {room}");
+                    let fits = width_of(&short) < f64::from(room) + 1e-9; // sums in another order round differently
+                    assert!(fits || short == text || short == "…", "{short}: {room}");
                 }
             }
         }
