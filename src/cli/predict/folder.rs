@@ -52,11 +52,14 @@ impl Folder {
 
     /// Gives the files their names. Returns what was written, in words; `predicted` is the number of images.
     pub fn finish(self, predicted: usize) -> Result<String> {
+        let mut picture = LineFile::begin(&self.dir.join(PICTURE))?;
+        picture.line(&self.grid.to_svg())?;
+        let mut whole = vec![picture];
         for (format, mut file) in self.texts {
             format.foot().map_or(Ok(()), |line| file.line(line))?;
-            file.finish()?;
+            whole.push(file);
         }
-        self.grid.save(&self.dir.join(PICTURE))?;
+        whole.into_iter().try_for_each(LineFile::finish)?;
         let shown = match self.grid.count() {
             all if all == predicted => String::new(),
             first => format!(", which shows the first {first} of {predicted} images"),

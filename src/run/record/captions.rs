@@ -1,10 +1,8 @@
 //! Pictures with words around them, as an SVG: text in any script, in the fonts of whoever looks at it.
-use super::atomic::write_atomic;
 use crate::error::{Error, Result};
 use image::{ImageFormat, RgbImage};
 use std::fmt::Write;
 use std::io::Cursor;
-use std::path::Path;
 
 /// Side of a picture as it is shown, and the space around each, in pixels.
 const SIDE: usize = 168;
@@ -88,12 +86,8 @@ impl CaptionedGrid {
         Ok(())
     }
 
-    /// Writes the grid as an SVG file, replacing `path` atomically.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        write_atomic(path, self.to_svg().as_bytes())
-    }
-
-    fn to_svg(&self) -> String {
+    /// The text of an SVG file.
+    pub fn to_svg(&self) -> String {
         let columns = (1..COLUMNS).find(|n| n * n >= self.tiles.len()).unwrap_or(COLUMNS);
         let bars = self.tiles.iter().map(|(_, bars)| *bars).max().unwrap_or(0);
         let (across, down) = (SIDE + GAP, TITLE + SIDE + 4 + bars * BAR + GAP);
@@ -109,7 +103,7 @@ impl CaptionedGrid {
             let (x, y) = (GAP + i % columns * across, GAP + i / columns * down);
             let _ = write!(svg, "<g transform=\"translate({x} {y})\">\n{tile}</g>\n");
         }
-        svg + "</svg>\n"
+        svg + "</svg>"
     }
 }
 

@@ -1,5 +1,7 @@
 //! `predict`: what a classifier sees in images, as a table, as JSON, as CSV and as a picture.
 
+mod refuse;
+
 use std::path::{Path, PathBuf};
 
 use rowscan::run::checkpoint;
@@ -234,62 +236,6 @@ fn weights_of_any_origin() {
     std::fs::write(at("model/state.json"), state).unwrap();
     let average = of("model", &[]);
     assert!(average != first && of("model", &["--ema"]) == average && of("model", &["--ema=false"]) == first);
-}
-
-#[test]
-fn what_cannot_be_predicted_is_refused() {
-    if skip() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let (model, out) = (dir.path().join("model"), dir.path().join("out"));
-    classifier(&model, ["a", "b", "c"]);
-    let images = noise(dir.path(), &["0.png"]);
-    let (data, output) = (format!("--data={}", dir.path().display()), format!("-o={}", out.display()));
-    // wrong arguments
-    for (args, with_image, words) in [
-        (&["--top-k=0"][..], true, &["--top-k: got 0, expected at least 1"][..]),
-        (&["--top-k=-1"], true, &["--top-k"]),
-        (&["--json", "--csv"], true, &["--json", "--csv"]),
-        (&[], false, &["<IMAGE|--data <DATA>>"]),
-        (&[&data], true, &["IMAGE", "--data"]),
-        (&["--split=train"], true, &["IMAGE", "--split"]),
-        (&["--rescan"], true, &["IMAGE", "--rescan"]),
-        (&["--max-images=1"], true, &["IMAGE", "--max-images"]),
-        (&["--batch-size=0"], true, &["--batch-size: got 0"]),
-        (&["--crop-ratio=0"], true, &["crop ratio: got 0"]),
-        (&["--max-images=999", &data], false, &["--max-images: got 999"]),
-    ] {
-        predict(&model, &[args, &[&output]].concat(), if with_image { &images } else { &[] }).fails(2, words);
-    }
-    predict(&model, &["--split=test", &data], &[]).fails(1, &["no test split"]);
-    // no image at all
-    let gone = [dir.path().join("gone.png"), dir.path().to_owned()];
-    let ran = predict(&model, &["--json", &output], &gone).fails(1, &["none of the 2 images", "gone.png"]);
-    assert_eq!(ran.out, "");
-    assert!(!out.exists());
-    // no folder to write to
-    let file = format!("-o={}", images[0].display());
-    predict(&model, &[&file], &images).fails(1, &["0.png", "is a file"]);
-    // a pretrained model says what it is and what can be done with it
-    let pretrained = super::runs::WHOLE.0.path().join("checkpoint-15");
-    let advice = ["rowscan reconstruct", "rowscan features", "rowscan finetune"];
-    predict(&pretrained, &[&output], &images).fails(1, &[&["MAP's decoder"], &advice[..]].concat());
-    let encoder = rowscan::models::Config { classes: 0, ..vit() };
-    checkpoint::save_weights(&dir.path().join("encoder"), &encoder, &drawn(&encoder, 3)).unwrap();
-    let ran = predict(&dir.path().join("encoder"), &[], &images).fails(1, &["an encoder without head", advice[1]]);
-    assert!(!ran.err.contains(advice[0]), "{}", ran.err);
-    // names that are not the model's
-    std::fs::write(model.join("classes.json"), r#"["a", "b"]"#).unwrap();
-    predict(&model, &[], &images).fails(1, &["classes.json", "names 2 classes, the model has 3"]);
-    // scores beyond what f32 holds
-    let mut weights = drawn(&vit(), 7);
-    weights.get_mut("head.weight").unwrap().1.fill(3e38);
-    write(&model.join("model.safetensors"), &weights);
-    std::fs::remove_file(model.join("classes.json")).unwrap();
-    let ran = predict(&model, &["--json"], &images).fails(1, &["no image has finite scores"]);
-    assert!(ran.out.contains("its scores are not finite"), "{}", ran.out);
-    assert!(!out.exists());
 }
 
 /// `--top-k` is at most all classes; a picture is of 64 images at most, and that is said.
