@@ -1,8 +1,10 @@
 //! Files that hold their old or their new content, never half of it, and where caches lie.
 
 use std::fs::File;
-use std::io::{Result, Write};
+use std::io::{BufWriter, IntoInnerError, Result, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 /// Prefix of the names of files that are being written. A process that is killed leaves them behind.
 pub(crate) const WRITING: &str = ".writing-";
@@ -16,25 +18,59 @@ pub(crate) enum Durable {
     No,
 }
 
-/// Replaces `path` by `bytes`: a temporary file in the same folder is written and renamed over it, so that no reader
-/// ever sees half of it. The folder must exist. On an error, such as a full disk, the old file is still there.
+/// A file that takes the place of another when it is finished: no reader ever sees half of it, and on an error, such as
+/// a full disk, the old file is still there. Dropped before, it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl Replacement {
+    /// A temporary file in the folder of `path`, which must exist.
+    pub fn begin(path: &Path) -> Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(WRITING);
+        // temporary files are private by default; this one becomes an ordinary file, subject to the umask
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(builder.tempfile_in(folder_of(path))?) })
+    }
+
+    /// Renames it over `path`.
+    pub fn finish(self, durable: Durable) -> Result<()> {
+        let Self { path, file } = self;
+        let file = file.into_inner().map_err(IntoInnerError::into_error)?;
+        if durable == Durable::Yes {
+            file.as_file().sync_all()?;
+        }
+        file.persist(&path).map_err(|e| e.error)?;
+        if durable == Durable::Yes {
+            sync_folder(folder_of(&path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.flush()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Replaces `path` by `bytes` as a [`Replacement`] does.
 pub(crate) fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(WRITING);
-    // temporary files are private by default; this one becomes an ordinary file, subject to the umask
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = Replacement::begin(path)?;
     file.write_all(bytes)?;
-    if durable == Durable::Yes {
-        file.as_file().sync_all()?;
-    }
-    file.persist(path).map_err(|e| e.error)?;
-    if durable == Durable::Yes {
-        sync_folder(folder)?;
-    }
-    Ok(())
+    file.finish(durable)
 }
 
 /// Puts the names in a folder on the disk. Windows cannot open folders for this, and journals renames itself.

@@ -5,19 +5,14 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::classifier::{PassArgs, StoredModel};
 use super::features::{batch_of, listed_anew, open_split};
-use super::model_args::EmaArgs;
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
-use crate::data::{Dataset, Transform, imagenet};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::infer::scores::scores_of;
 use crate::infer::scores::{ClassScores, Tally};
-use crate::models::{Classifier, Config, Contents, contents};
-use crate::nn::{Params, Weights};
-use crate::run::checkpoint;
-use crate::run::finetune::{evaluate, tested_crop_ratio};
+use crate::run::finetune::evaluate;
 use crate::run::record::{confusion_matrix, write_atomic};
-use crate::run::weights_on_disk::{expect_finite, read};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,18 +31,8 @@ pub struct Args {
     /// Images to look at, evenly spread over the classes; 0 for all.
     #[arg(long, default_value_t = 0)]
     max_images: usize,
-    /// Images at a time.
-    #[arg(long, default_value_t = 64)]
-    batch_size: usize,
-    /// Share of the shorter side that is kept of an image; by default as in the run that wrote the checkpoint, or
-    /// 0.875.
-    #[arg(long)]
-    crop_ratio: Option<f64>,
-    /// Decoding threads; 0 takes one per core.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
     #[command(flatten)]
-    ema: EmaArgs,
+    pass: PassArgs,
     /// Print recall and precision of each class.
     #[arg(long)]
     per_class: bool,
@@ -59,78 +44,45 @@ pub struct Args {
     confusion: Option<PathBuf>,
 }
 
-/// Names of a classifier's classes, if they are known: from the checkpoint, or ImageNet's.
-pub fn class_names(folder: &Path, config: &Config) -> Result<Option<Vec<String>>> {
-    if let Some(names) = checkpoint::about(folder)?.classes {
-        return Ok(Some(names));
-    }
-    let synsets = imagenet::synsets();
-    Ok((config.classes == synsets.len()).then(|| synsets.iter().map(|s| s.name.to_owned()).collect()))
-}
-
 /// The data set with its labels in the model's numbering.
-fn numbered(data: Dataset, folder: &Path, config: &Config) -> Result<Dataset> {
+fn numbered(data: Dataset, folder: &Path, model: &StoredModel) -> Result<Dataset> {
     data.require_labels()?;
-    Ok(match class_names(folder, config)? {
-        Some(names) if names.len() == config.classes => data.numbered_as(&names)?,
-        Some(names) => {
-            let reason = format!("names {} classes, the model has {}", names.len(), config.classes);
-            return Err(Error::file(folder.join(crate::train::checkpoint::CLASSES), reason));
-        }
-        None => {
-            let names = data.require_classes(config.classes)?;
-            let first = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-            warn(format_args!(
-                "{} does not name its classes: class 0, 1, … are taken to be {first} … as the data set has them. If \
-                 they are not, write their names in order to classes.json, a JSON list, in that folder",
-                folder.display()
-            ));
-            data
-        }
-    })
-}
-
-/// Refuses weights that nobody trained to classify.
-fn expect_classifier(path: &Path, config: &Config, weights: &Weights) -> Result<()> {
-    let found = contents(weights);
-    if found == Contents::Classifier && config.classes > 0 {
-        return Ok(());
+    if let Some(names) = model.class_names()? {
+        return Ok(data.numbered_as(&names)?);
     }
-    let advice = "fine-tune it on the classes and evaluate that, or measure its features with `rowscan probe`";
-    Err(Error::file(path, format!("holds {found}, which scores no classes; expected a classifier: {advice}")))
+    let names = data.require_classes(model.config.classes)?;
+    let first = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    warn(format_args!(
+        "{} does not name its classes: class 0, 1, … are taken to be {first} … as the data set has them. If they are \
+         not, write their names in order to classes.json, a JSON list, in that folder",
+        folder.display()
+    ));
+    Ok(data)
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let folder = &args.checkpoint;
-    let config = checkpoint::config(folder)?; // before anything that takes time
-    let (path, average) = args.ema.file(folder)?;
-    let weights = read(&path)?;
-    expect_classifier(&path, &config, &weights)?;
-    expect_finite(&path, &weights)?;
-    let crop_ratio = args.crop_ratio.map_or_else(|| tested_crop_ratio(folder), Ok)?;
-    let transform = Transform::Eval { size: config.image_size as u32, crop_ratio };
-    usage(transform.check().map_err(Error::from))?;
+    let model = StoredModel::read(folder, &args.pass)?;
+    model.expect_classifier(
+        "fine-tune it on the classes and evaluate that, or measure its features with `rowscan probe`",
+    )?;
     listed_anew(args.rescan);
     let data = open_split(&args.data, &args.split)?.limited(args.max_images).map_err(Error::from);
-    let data = Arc::new(numbered(usage(data)?, folder, &config)?);
-    let batch = batch_of(args.batch_size, data.len())?;
-    let g = device.open()?;
-    let mut params = Params::new(&g);
-    let model = Classifier::new(&g, &mut params, &config)?;
-    params.load(&g, &weights).map_err(|e| Error::file(&path, e))?;
-    let forward = scores_of(&g, &model, &config, batch)?;
-    let tally = evaluate(&forward, &data, transform, args.threads)?; // an error if no image can be read
+    let data = Arc::new(numbered(usage(data)?, folder, &model)?);
+    let batch = batch_of(args.pass.batch_size, data.len())?;
+    let forward = model.scores(&device.open()?, batch)?;
+    let tally = evaluate(&forward, &data, model.transform, args.pass.threads)?; // an error if no image can be read
     let scores = tally.scores();
-    say(format_args!("{} images, {} classes", tally.images(), config.classes))?;
+    say(format_args!("{} images, {} classes", tally.images(), model.config.classes))?;
     say(format_args!("top-1 {:.2}%  top-5 {:.2}%  loss {:.4}", scores.top1, scores.top5, scores.loss))?;
     if args.per_class {
         table(data.classes(), &tally)?;
     }
     if let Some(path) = &args.json {
-        write_atomic(path, &to_json(args, average, &data, &tally)?)?;
+        write_atomic(path, &to_json(args, model.average, &data, &tally)?)?;
     }
     if let Some(path) = &args.confusion {
-        confusion_matrix(path, tally.confusion(), config.classes)?;
+        confusion_matrix(path, tally.confusion(), model.config.classes)?;
     }
     if data.skipped() > 0 {
         tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", data.skipped());

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod classifier;
 mod curve;
 mod eval;
 mod export;
@@ -11,6 +12,7 @@ mod help;
 mod import;
 mod info;
 mod model_args;
+mod predict;
 mod pretrain;
 mod probe;
 mod profile;
@@ -57,6 +59,8 @@ enum Command {
     Pretrain(Box<training::CommandLine<pretrain::PretrainOptions>>),
     /// Fine-tune a model on the classes of a set of images, from a pretrained checkpoint or from scratch.
     Finetune(Box<training::CommandLine<finetune::FinetuneOptions>>),
+    /// Say what a checkpoint sees in images: the classes of a classifier.
+    Predict(predict::Args),
     /// Measure the accuracy of a classifier.
     Eval(eval::Args),
     /// Measure the accuracy that frozen features allow: linear probe and nearest neighbors.
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),
+        Command::Predict(args) => predict::run(&device, &args),
         Command::Eval(args) => eval::run(&device, &args),
         Command::Probe(args) => probe::run(&device, &args),
         Command::Reconstruct(args) => reconstruct::run(&device, &args),

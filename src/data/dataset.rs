@@ -1,6 +1,6 @@
 //! A data set: a source of samples, with what every set needs around it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,8 @@ pub struct Dataset {
     pub(super) opened: bool,
     /// Which split this is, where that is known.
     pub(super) split: Option<Split>,
-    pub(super) broken: Mutex<BTreeSet<usize>>,
+    /// Why each of the samples that were found broken is.
+    pub(super) broken: Mutex<BTreeMap<usize, String>>,
 }
 
 impl Dataset {
@@ -152,7 +153,7 @@ impl Dataset {
     /// # Errors
     /// [`DataError::NoImage`] where the sample has no image.
     pub fn readable_image(&self, index: usize) -> Result<Option<Rgb8>, DataError> {
-        if self.broken().contains(&index) {
+        if self.broken().contains_key(&index) {
             return Ok(None);
         }
         match self.image(index) {
@@ -167,15 +168,16 @@ impl Dataset {
 
     /// Counts a broken sample, and reports it the first time.
     fn skip(&self, index: usize, error: &DataError) {
-        if self.broken().insert(index) {
+        if self.broken().insert(index, error.to_string()).is_none() {
             tracing::warn!("skipping a broken sample: {error}");
         }
     }
 
     fn good<T>(&self, index: usize, read: impl Fn(usize) -> Result<T, DataError>) -> Result<(usize, T), DataError> {
-        let mut last = "it was found broken earlier".to_owned();
+        let mut last = String::new();
         for i in (0..self.len()).map(|step| (index + step) % self.len()) {
-            if self.broken().contains(&i) {
+            if let Some(fault) = self.fault(i) {
+                last = fault;
                 continue;
             }
             match read(i) {
@@ -195,7 +197,12 @@ impl Dataset {
         self.broken().len()
     }
 
-    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+    /// Why sample `index` is broken; `None` if it was not found to be.
+    pub fn fault(&self, index: usize) -> Option<String> {
+        self.broken().get(&index).cloned()
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, String>> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -220,6 +227,7 @@ mod tests {
             assert_eq!(set.good_image(5).unwrap().0, 0);
         }
         assert_eq!(set.skipped(), 3);
+        assert_eq!((set.fault(2).as_deref(), set.fault(4)), (Some("stub/2: broken"), None));
         assert!(set.image(3).unwrap_err().to_string().contains("panicked"));
         assert!(set.image(6).unwrap_err().to_string().contains("below 6"));
         assert_eq!(set.sample_name(6), "stub: no sample 6");
@@ -229,7 +237,9 @@ mod tests {
     fn a_set_of_broken_images_is_an_error() {
         let set = Stub { count: 3, broken: vec![0, 1, 2], panics: vec![] }.dataset();
         let error = set.good_image(1).unwrap_err().to_string();
-        assert!(error.contains("none of the 3 images of stub"), "{error}");
-        assert!(matches!(set.good_image(0), Err(DataError::AllBroken { .. })));
+        assert!(error.contains("none of the 3 images of stub") && error.ends_with("stub/0: broken"), "{error}");
+        // when it is asked again, the reason is still known
+        let again = set.good_image(2).unwrap_err();
+        assert!(matches!(&again, DataError::AllBroken { last, .. } if last == "stub/1: broken"), "{again}");
     }
 }

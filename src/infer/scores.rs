@@ -109,11 +109,16 @@ impl Tally {
     }
 }
 
+/// The highest score of a row, and Σ exp(score − highest): with large scores nothing overflows.
+pub(super) fn exponentials(row: &[f32]) -> (f64, f64) {
+    let most = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    (most, row.iter().map(|v| (f64::from(*v) - most).exp()).sum())
+}
+
 /// ln Σ exp(row) − own
 fn cross_entropy(row: &[f32], own: f32) -> f64 {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|v| (f64::from(*v) - f64::from(most)).exp()).sum();
-    sum.ln() + f64::from(most) - f64::from(own)
+    let (most, sum) = exponentials(row);
+    sum.ln() + most - f64::from(own)
 }
 
 /// A forward program from images to the scores of their classes.

@@ -10,6 +10,7 @@ mod kill;
 mod measure;
 mod moved;
 mod no_adapter;
+mod predict;
 mod resume;
 mod runs;
 mod study;

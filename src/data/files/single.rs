@@ -1,9 +1,17 @@
-//! One image file that belongs to no data set.
-use super::decode;
+//! Image files that belong to no data set: one by its path, or several as a set of their own.
+use super::decode::decode;
 use super::transform::{Scratch, Transform};
+use crate::data::dataset::Dataset;
+use crate::data::sample::{Rgb8, Sample};
+use crate::data::source::Source;
 use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn read(path: &Path) -> Result<Rgb8, DataError> {
+    let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
+    decode(&path.display().to_string(), &bytes)
+}
 
 /// Decodes the file at `path` and transforms it to (S, S, 3) bytes. Random choices are those of seed 0.
 ///
@@ -11,10 +19,61 @@ use std::path::Path;
 /// A file that cannot be read or decoded, a transform out of range.
 pub fn load_image(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataError> {
     transform.check()?;
-    let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
-    let image = decode::decode(&path.display().to_string(), &bytes)?;
+    let image = read(path)?;
     let side = transform.size() as usize;
     let mut out = vec![0; side * side * 3];
     transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, [0; 3]), &mut Scratch::default(), &mut out)?;
     Ok(out)
+}
+
+/// Image files in the order they were given, without labels.
+struct Paths(Vec<PathBuf>);
+
+impl Source for Paths {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.0[index].display().to_string()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        Ok(read(&self.0[index])?.into())
+    }
+}
+
+impl Dataset {
+    /// A set of the image files at `paths` in this order, without labels. They are read when they are asked for: one
+    /// that is not there is a broken sample.
+    ///
+    /// # Errors
+    /// No path at all.
+    pub fn from_paths(paths: Vec<PathBuf>) -> Result<Self, DataError> {
+        Self::new("the given files", Paths(paths))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{png, put};
+
+    #[test]
+    fn files_are_read_in_the_order_of_their_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        put(&at("b.png"), &png(2, 2, [7; 3]));
+        put(&at("a.png"), &png(3, 2, [9; 3]));
+        put(&at("torn.png"), b"\x89PNG");
+        let paths = ["b.png", "gone.png", "a.png", "torn.png", ".", "b.png"].map(at);
+        let set = Dataset::from_paths(paths.to_vec()).unwrap();
+        let found: Vec<Option<u32>> = (0..6).map(|i| set.readable_image(i).unwrap().map(|image| image.width)).collect();
+        assert_eq!(found, [Some(2), None, Some(3), None, None, Some(2)]);
+        assert_eq!((set.skipped(), set.label(0), set.classes().len()), (3, None, 0));
+        for (i, word) in [(1, "gone.png"), (3, "torn.png"), (4, "cannot read")] {
+            assert!(set.fault(i).unwrap().contains(word), "{:?}", set.fault(i));
+        }
+        assert!(Dataset::from_paths(vec![]).is_err());
+    }
 }

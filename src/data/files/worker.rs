@@ -53,8 +53,7 @@ impl Worker {
             at = Cursor { epoch: at.epoch + 1, batch: 0 };
         }
         if !any && self.plan.samples > 0 {
-            // Reading it again tells why; what was left out is only counted.
-            let last = self.set.image(0).err().map(|error| error.to_string()).unwrap_or_default();
+            let last = self.set.fault(0).unwrap_or_default();
             let (name, count) = (self.set.spec().to_owned(), self.set.len());
             let _ = queue.send(Err(DataError::AllBroken { name, count, last }));
         }

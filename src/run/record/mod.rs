@@ -1,11 +1,13 @@
 //! What a run leaves behind: a log, TensorBoard events, a loss curve, pictures.
 pub mod atomic;
+pub mod captions;
 pub mod confusion;
 pub mod grid;
 pub mod log;
 pub mod tfevents;
 
-pub use atomic::write_atomic;
+pub use atomic::{LineFile, write_atomic};
+pub use captions::{CaptionBar, CaptionedGrid};
 pub use confusion::confusion_matrix;
 pub use grid::{Panel, PictureGrid};
 pub use log::{Line, LogLine, TestLine, TrainLog, read_log, read_tests};

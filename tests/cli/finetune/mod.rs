@@ -51,7 +51,7 @@ fn finetune(dir: &Path, args: &[&str]) -> Command {
 
 /// A data set of four classes: noisy stripes, upright or level, in a color for each class. A class has 48 training
 /// images and 16 test images.
-static STRIPES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+pub static STRIPES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let mut random = Random::new(11);
     for (split, count) in [("train", 48), ("test", 16)] {
@@ -73,7 +73,7 @@ static STRIPES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     dir
 });
 
-fn stripes() -> String {
+pub fn stripes() -> String {
     format!("--data={}", STRIPES.path().display())
 }
 
@@ -82,7 +82,7 @@ fn tests_of(dir: &Path) -> Vec<TestLine> {
 }
 
 /// The folder of a run in which the model has learned [`STRIPES`].
-static TAUGHT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+pub static TAUGHT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let data = stripes();
     let options = [

@@ -1,4 +1,5 @@
-//! Weights that come and go: `import`, `export`, and what `eval` and `features` make of them.
+//! Weights that come and go: `import`, `export`, and what `eval` and `features` make of them. Also small models and
+//! pictures for other tests.
 
 mod import;
 mod names;
@@ -16,16 +17,16 @@ use rowscan::train::weights_file::to_bytes;
 use super::{Ran, program, run};
 
 /// A ViT that is computed in a moment.
-fn vit() -> Config {
+pub fn vit() -> Config {
     let preset = Config::preset("vit_micro_patch4_32").unwrap();
     Config { image_size: 16, width: 32, heads: 2, pattern: "TT".into(), classes: 3, ..preset }
 }
 
 /// The options of [`vit`].
-const VIT: &[&str] = &["--model=vit_micro_patch4_16", "--width=32", "--pattern=TT"];
+pub const VIT: &[&str] = &["--model=vit_micro_patch4_16", "--width=32", "--pattern=TT"];
 
 /// Values for every tensor of a classifier, far from initial ones, so that none can be left out unseen.
-fn drawn(config: &Config, seed: u64) -> Weights {
+pub fn drawn(config: &Config, seed: u64) -> Weights {
     let dry = Gpu::dry(Caps::portable());
     let mut params = Params::new(&dry);
     Classifier::new(&dry, &mut params, config).unwrap();
@@ -38,11 +39,11 @@ fn drawn(config: &Config, seed: u64) -> Weights {
     entries.map(|e| (e.name.clone(), (e.shape.clone(), value(e, &mut random)))).collect()
 }
 
-fn write(path: &Path, weights: &Weights) {
+pub fn write(path: &Path, weights: &Weights) {
     std::fs::write(path, to_bytes(weights, Default::default()).unwrap()).unwrap();
 }
 
-fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> Ran {
+pub fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> Ran {
     let mut command: Command = program();
     command.args(args);
     paths.iter().for_each(|(flag, path)| {
@@ -56,7 +57,7 @@ fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> Ran {
 }
 
 /// A data set of three classes with two pictures each, in the folders of these names.
-fn pictures(dir: &Path, names: &[&str]) {
+pub fn pictures(dir: &Path, names: &[&str]) {
     let mut random = crate::common::Random::new(3);
     for name in names {
         let folder = dir.join(name);

@@ -1,0 +1,144 @@
+//! `rowscan predict`: what a checkpoint sees in images.
+
+mod folder;
+mod format;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::folder::Folder;
+use self::format::{Format, NamedClass, NamedImage};
+use super::classifier::{PassArgs, StoredModel};
+use super::features::{batch_of, listed_anew, open_split};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
+use crate::data::{DataError, Dataset};
+use crate::error::{Error, Result};
+use crate::infer::predict::ClassProbability;
+use crate::models::Contents;
+use crate::run::predict::{PredictedImage, predict_classes};
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("seen").args(["images", "data"]).required(true)))]
+pub struct Args {
+    /// Checkpoint folder with config.json and model.safetensors.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Images.
+    #[arg(value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// Data set in place of images, as for eval; labels are not needed.
+    #[arg(long)]
+    data: Option<String>,
+    /// Which half of the set: train or test. By default test, or train where there is no other.
+    #[arg(long, conflicts_with = "images", value_parser = ["train", "test"])]
+    split: Option<String>,
+    /// List the folders of the data set anew, whatever was remembered of them.
+    #[arg(long, conflicts_with = "images")]
+    rescan: bool,
+    /// Images of the set to look at, evenly spread over its order; 0 for all.
+    #[arg(long, conflicts_with = "images", default_value_t = 0)]
+    max_images: usize,
+    /// Classes to name for each image, the most likely ones; all if there are fewer.
+    #[arg(long, default_value_t = 5)]
+    top_k: usize,
+    #[command(flatten)]
+    pass: PassArgs,
+    /// Print a JSON array with an element for each image.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV with a row for each image and class.
+    #[arg(long)]
+    csv: bool,
+    /// Folder for predictions.json, predictions.csv and predictions.svg, a picture of the first 64 images with their
+    /// classes.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// What to do with a checkpoint that is no classifier.
+fn instead(found: Contents) -> String {
+    let pictures = match found {
+        Contents::Map | Contents::Mae | Contents::Diffusion => {
+            " draw what it makes of hidden patches with `rowscan reconstruct`,"
+        }
+        Contents::Classifier | Contents::Encoder | Contents::Contrastive => "",
+    };
+    format!(
+        "fine-tune it on the classes with `rowscan finetune`,{pictures} or write its features with `rowscan features`"
+    )
+}
+
+/// The images to look at.
+fn images(args: &Args) -> std::result::Result<Dataset, Stop> {
+    let Some(data) = &args.data else {
+        return Ok(Dataset::from_paths(args.images.clone()).map_err(Error::from)?);
+    };
+    listed_anew(args.rescan);
+    let set = match (open_split(data, args.split.as_deref().unwrap_or("test")), &args.split) {
+        (Err(Stop::Failure(Error::Data(DataError::NoSplit { .. }))), None) => open_split(data, "train"),
+        (opened, _) => opened,
+    };
+    usage(set?.limited(args.max_images).map_err(Error::from))
+}
+
+pub fn run(device: &Device, args: &Args) -> Outcome {
+    if args.top_k == 0 {
+        return Err(Stop::Usage(Error::argument("--top-k", 0, "at least 1")));
+    }
+    let model = StoredModel::read(&args.checkpoint, &args.pass)?;
+    // What a checkpoint holds decides what is predicted. So far that is classes.
+    model.expect_classifier(&instead(model.contents()))?;
+    classify(device, args, &model)
+}
+
+fn classify(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
+    let names = model.class_names()?.unwrap_or_default();
+    let data = Arc::new(images(args)?);
+    let batch = batch_of(args.pass.batch_size, data.len())?;
+    let forward = model.scores(&device.open()?, batch)?;
+    let format = match (args.json, args.csv) {
+        (true, _) => Format::Json,
+        (_, true) => Format::Csv,
+        _ => Format::Table { digits: model.config.classes.saturating_sub(1).to_string().len() },
+    };
+    // Opened by the first image: where none can be read, nothing is left behind.
+    let mut folder = None;
+    let mut predicted = 0;
+    predict_classes(&forward, &data, model.transform, args.pass.threads, args.top_k, |found| {
+        let PredictedImage { sample, pixels, classes } = found;
+        if sample == 0 {
+            folder = args.output.as_ref().map(|dir| Folder::open(dir, model.config.image_size)).transpose()?;
+            format.head().map_or(Ok(()), say)?;
+        }
+        let image = named(data.sample_name(sample), classes, &names);
+        predicted += usize::from(image.error.is_none());
+        let last = sample + 1 == data.len();
+        format.lines(&image, last)?.iter().try_for_each(say)?;
+        folder.as_mut().map_or(Ok(()), |folder| folder.add(&image, pixels, last))
+    })?;
+    format.foot().map_or(Ok(()), say)?;
+    if predicted == 0 {
+        let reason = format!("no image has finite scores, of {} in {}", data.len(), data.spec());
+        return Err(Error::file(&args.checkpoint, reason).into());
+    }
+    if data.skipped() > 0 {
+        tracing::warn!("{} broken images were skipped: nothing is predicted for them", data.skipped());
+    }
+    if let Some(folder) = folder {
+        warn(folder.finish(predicted)?); // stdout may be JSON
+    }
+    Ok(())
+}
+
+/// Predictions with the names of their classes. A class without a name, or with an empty one, is called by its number.
+fn named(file: String, classes: Result<Vec<ClassProbability>, String>, names: &[String]) -> NamedImage {
+    let name = |class: usize| {
+        let known = names.get(class).filter(|name| !name.trim().is_empty());
+        known.cloned().unwrap_or_else(|| format!("class {class}"))
+    };
+    let with_name = |ClassProbability { class, probability }| NamedClass { class, name: name(class), probability };
+    match classes {
+        Ok(classes) => NamedImage { file, predictions: classes.into_iter().map(with_name).collect(), error: None },
+        Err(reason) => NamedImage { file, predictions: vec![], error: Some(reason) },
+    }
+}
