@@ -14,49 +14,50 @@
 //             overwrite their results. Padding and absent parts of dchannel_params are 0. clear = 1: sum_bc also zeroes
 //             columns 0..R of dxdbl, which belong to the backward of dt_proj.
 //   reads     what forward saved: its inputs, out, and `states`, which is h at the ends of chunks
-//   threads   scan: a lane holds four channels × four states (a quad) as a mat4x4 whose columns are states. A group of
-//             LQ lanes holds all states of four channels. A workgroup has GROUPS groups, and so 4·GROUPS channels.
-//             Group g has channels g + GROUPS·(0..3), so that neighboring lanes load neighboring channels. (HALF: 2g,
-//             2g+1, 2·GROUPS + 2g and 2·GROUPS + 2g+1.)
+//   threads   scan: a lane holds four states (a quad) of C channels. A group of LQ lanes holds all states of its
+//             channels, and a workgroup has GROUPS groups, and so CHANNELS channels.
 //             Chunks are walked in reverse. First h_t of the chunk's T tokens is computed again, from the state before
-//             the chunk, and kept; then the chunk is walked backward with λ in registers. For each token
-//             and channel one lane computes δ, u, gy and the slope of softplus, and LQ lanes read them from workgroup
-//             memory, J tokens at a time.
-//             For each token a lane sums over its four channels, for a quad of dB and of dC, and over its four states,
-//             for du and ddelta of its channels. `put` and `flush` sum over lanes: in workgroup memory (lib/scan_sums)
-//             or by shuffles (lib/scan_sums_subgroup).
-//             Barriers: two per J tokens, two per JH tokens of h, one per chunk. Lanes past E or N hold zeros, which
-//             add nothing.
-//             Counted for 32 lanes, N = 16 and a token of 32 channels: 13 shuffles, 9 loads of 16 bytes from workgroup
-//             memory, and 13 barriers per 16 tokens.
+//             the chunk, and kept; then the chunk is walked backward with λ in registers. δ, u, gy and the slope of
+//             softplus are computed once for each token and channel, as many tokens at a time as 8 KiB of workgroup
+//             memory hold (W).
+//             For each token a lane sums over its channels, for a quad of dB and of dC, and over its four states, for
+//             du and ddelta. `put` and `flush` sum over lanes: in workgroup memory (lib/scan_sums) or by shuffles
+//             (lib/scan_sums_subgroup). Lanes past E or N and steps past L hold zeros, which add nothing.
+//             Barriers: two per J tokens, and two per W tokens of h.
+//             C = 1: h of a chunk takes 4·T registers, which a GPU has. The steps are written out, because an array
+//             stays in registers only where every index is a constant. C = 4, for CPUs, which keep such arrays in
+//             memory: a quarter of the barriers, and loops instead of long code.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
 //   floor     per (s, b, t, e): 16 bytes, plus 8/S for z and dout, half of both with HALF; 2N exponentials. gate: 16
 //             bytes per (b, t, e).
-//   tried     ms of 24 scans, B 1, L 98, E 384, N 16; llvmpipe, 2 cores, Mesa 22.3.6, which says little about a GPU:
-//             one channel with all states per lane, dB and dC in workgroup memory: 278, portable 273 to 320; dropped
-//             four channels × four states per lane, sums by shuffles, LANES 8, J 4: 238; kept
-//             the same, sums in workgroup memory, J 2: 303, with J 1 a third more; kept for half the traffic and
-//             barriers
-//             the last with HALF: 0.9 of its time; kept for its smaller memory
-//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): the kept one takes 13.2 ms for the 24 launches of a
-//             step of tiny (batch 128, L 98), 50.4 of base, with HALF 46.6; base 2.29 ms a launch (mamba_ssm 5.13). One
-//             channel × four states per lane: base 41.0, with HALF 47.4. Not merged yet: its portable variant lacked p
-//             = ā·h_{t−1} and failed three tests.
-//             Not tried: one channel with all states per lane and shuffles, which needs 31 shuffles per token.
-//   const N: states, 1 to 64;  const T: tokens of a chunk;  const J: tokens of a batch;  const HALF
-//   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, up to 64
+//   tried     registers (spills, bytes of local memory, waves) of a lane with N = 16, benches/static: four channels in
+//             a 4×4 matrix each state, indices of h not constant: RDNA3 256 (434, 40704, 4), NVK Ampere 152 (0, 1024,
+//             12); one channel, as here: RDNA3 120 (0, 0, 10), NVK Ampere 120 (0, 0, 16), 60 instructions a state on
+//             both
+//             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), 24 launches of a step of base (batch 128, L 98): four
+//             channels a lane 50.4 ms, with HALF 46.6; one channel, in a kernel that was not this one, 41.0 and 47.4;
+//             mamba_ssm 5.13 a launch
+//             llvmpipe, 2 cores, Mesa 22.3.6, ms of a launch with E 384, B 1, L 592: one channel a lane 100, four
+//             channels with steps written out 78, in loops 65, in a 4×4 matrix each state 58
+//             Not tried: two channels a lane; one channel with all states per lane and shuffles, which needs 31
+//             shuffles per token.
+//   const N: states, 1 to 64;  const T: tokens of a chunk, 16 or 8;  const WG: lanes of a workgroup
+//   const C: channels of a lane, 1, or 4 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4;  const HALF
+//   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, 2·LQ to 64
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
     ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32,
 }
-const WG = 64u;
 const NQ = (N + 3u) / 4u;                               // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s of states in `saved`: a quad of f32 or two of f16
 const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ, or the next power of two
 const GROUPS = WG / LQ;
+const CHANNELS = C * GROUPS;                            // channels of a workgroup
+const W = min(T, 512u / CHANNELS);                      // tokens that are staged at a time, at least 4
+const LOG2E = 1.4426950408889634;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;
 @group(0) @binding(2) var<storage, read> delta: array<u32>;
@@ -72,21 +73,30 @@ const GROUPS = WG / LQ;
 @group(0) @binding(16) var<storage, read_write> dchannel_params: array<f32>;
 @group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
 
-var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;        // (T, B|C, LQ), image order
-var<workgroup> sh_x: array<vec4<f32>, SPAN>;                // (δ|u|gy|slope, J, GROUPS); for h (δ|u, JH, GROUPS)
+var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;    // (T, B|C, LQ), in the order of steps
+var<workgroup> sh_x: array<vec4<f32>, W * CHANNELS>;    // (δ, u, gy, slope) of (W, CHANNELS), in the order of steps
 
-// Steps j0..j0+steps of a chunk of `count` tokens, of one direction and sample. `row` is the row of the chunk's first
-// token in arrays (S·B·L, ..); `up` is whether steps ascend in t; `tile` is the index of the workgroup's channels.
-struct Batch { row: u32, count: u32, up: bool, tile: u32, j0: u32, steps: u32 }
+// A chunk of `count` tokens of one direction and sample. `row` is the row of its first token in arrays (S·B·L, ..), and
+// `out_row` in arrays (B·L, ..); `up` is whether steps ascend in t.
+struct Chunk { row: u32, out_row: u32, count: u32, up: bool }
+// A lane: its group of channels, its quad of states, the first of its channels, and the index of the workgroup's
+// channels. `mine` is the channel whose tokens the lane stages, and `bias` its bias.
+struct Lane { tid: u32, group: u32, q: u32, e: u32, tile: u32, mine: u32, bias: f32 }
+alias Quads = array<vec4<f32>, C>;                      // of the lane's channels
+// What a lane holds, for each of its channels. `past` is h before each step of a chunk, h_{t−1}; for C = 1 every index
+// of it is a constant, so that it stays in registers.
+var<private> a: Quads;
+var<private> h: Quads;
+var<private> past: array<vec4<f32>, T * C>;
+var<private> carry: Quads;                              // ā·λ of the step after
+var<private> da: Quads;                                 // Σ λ·δ·p
+var<private> d: array<f32, C>;                          // D in the first quad, 0 in the others: D·gy is added once
+var<private> dd: array<f32, C>;                         // Σ gy·u
+var<private> dbias: array<f32, C>;                      // Σ ddelta
 
-// The token of step j of `count` steps, in ascending (up) or descending order.
-fn token(j: u32, count: u32, up: bool) -> u32 {
-    return select(count - 1u - j, j, up);
-}
-// The four channels of a group.
-fn channels(tile: u32, group: u32) -> vec4<u32> {
-    if HALF == 1u { return tile * 4u * GROUPS + 2u * group + vec4(0u, 1u, 2u * GROUPS, 2u * GROUPS + 1u); }
-    return tile * 4u * GROUPS + group + vec4(0u, 1u, 2u, 3u) * GROUPS;
+// The token of step j of a chunk.
+fn token(j: u32, chunk: Chunk) -> u32 {
+    return select(chunk.count - 1u - j, j, chunk.up);
 }
 fn bc_quad(row: u32, which: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
@@ -96,121 +106,169 @@ fn bc_quad(row: u32, which: u32, q: u32) -> vec4<f32> {
     }
     return v;
 }
+// A of a quad times log2(e), so that ā = exp2(δ·a).
 fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var k = 0u; k < 4u; k++) {
         let n = q * 4u + k;
-        if n < N && e < p.e { v[k] = -exp(clamp(channel_params[(s * p.e + e) * N + n], -80.0, 80.0)); }
+        if n < N && e < p.e { v[k] = -LOG2E * exp(clamp(channel_params[(s * p.e + e) * N + n], -80.0, 80.0)); }
     }
     return v;
 }
+fn decay_of(delta: f32, a: vec4<f32>) -> vec4<f32> {
+    return exp2(max(delta * a, vec4(-115.0)));
+}
 fn state_quad(at: u32, e: u32, q: u32) -> vec4<f32> {
     if q >= NQ || e >= p.e { return vec4(0.0); }
-    let v = saved[(at * SQ + q / (1u + HALF)) * p.e + e];
-    return element4(v, q, HALF);
+    return element4(saved[(at * SQ + q / (1u + HALF)) * p.e + e], q, HALF);
 }
 fn channel_param(on: u32, at: u32, e: u32) -> f32 {
     if on == 0u || e >= p.e { return 0.0; }
     return channel_params[at + e];
 }
-fn channel_param4(on: u32, at: u32, e: vec4<u32>) -> vec4<f32> {
-    return vec4(
-        channel_param(on, at, e.x), channel_param(on, at, e.y), channel_param(on, at, e.z), channel_param(on, at, e.w),
-    );
-}
-// Indices of four channels of the row that starts at `row`. For channels past E the index is of another channel, and
-// the caller replaces the value by 0.
-fn at4(row: u32, e: vec4<u32>) -> vec4<u32> {
-    return row + min(e, vec4(p.e - 1u - HALF));
-}
-fn u4(row: u32, e: vec4<u32>) -> vec4<f32> {
-    let i = at4(row, e);
-    if HALF == 1u { return floats(vec2(u[i.x >> 1u], u[i.z >> 1u])); }
-    return bitcast<vec4<f32>>(vec4(u[i.x], u[i.y], u[i.z], u[i.w]));
-}
-fn delta4(row: u32, e: vec4<u32>) -> vec4<f32> {
-    let i = at4(row, e);
-    if HALF == 1u { return floats(vec2(delta[i.x >> 1u], delta[i.z >> 1u])); }
-    return bitcast<vec4<f32>>(vec4(delta[i.x], delta[i.y], delta[i.z], delta[i.w]));
-}
-fn dout4(row: u32, e: vec4<u32>) -> vec4<f32> {
-    let i = at4(row, e);
-    if HALF == 1u { return floats(vec2(dout[i.x >> 1u], dout[i.z >> 1u])); }
-    return bitcast<vec4<f32>>(vec4(dout[i.x], dout[i.y], dout[i.z], dout[i.w]));
-}
-fn z4(row: u32, e: vec4<u32>) -> vec4<f32> {
-    let i = at4(row, e);
-    if HALF == 1u { return floats(vec2(xz[i.x >> 1u], xz[i.z >> 1u])); }
-    return bitcast<vec4<f32>>(vec4(xz[i.x], xz[i.y], xz[i.z], xz[i.w]));
+
+// Stages steps j0..j0+W of a chunk. A step past the end has δ = u = gy = 0 and so changes nothing; so has a channel
+// past E. `forward` is whether δ and u are enough.
+fn stage(chunk: Chunk, j0: u32, lane: Lane, forward: bool) {
+    let e = lane.mine;
+    for (var k = lane.tid; k < W * CHANNELS; k += WG) {
+        let j = j0 + k / CHANNELS;
+        var x = vec4(0.0);
+        if j < chunk.count && e < p.e {
+            let t = token(j, chunk);
+            let i = (chunk.row + t) * p.e + e;
+            let raw = element(delta[i >> HALF], i, HALF) + lane.bias;
+            x = vec4(raw, element(u[i >> HALF], i, HALF), 0.0, 1.0);
+            if p.softplus == 1u { x.x = softplus(raw); }
+            if !forward {
+                let o = (chunk.out_row + t) * p.e + e;
+                x.z = element(dout[o >> HALF], o, HALF) / f32(p.s);
+                if p.has_z == 1u {
+                    let z = o + (chunk.out_row + t + 1u) * p.e;
+                    x.z *= gate_of(element(xz[z >> HALF], z, HALF));
+                }
+                if p.softplus == 1u { x.w = softplus_slope(raw); }
+            }
+        }
+        sh_x[k] = x;
+    }
 }
 
-// Token: δ and u of one token and four channels. Full: also gy and the slope of softplus. All are 0 past E.
-struct Token { delta: vec4<f32>, u: vec4<f32> }
-struct Full { token: Token, gy: vec4<f32>, slope: vec4<f32> }
-fn token_of(row: u32, e: vec4<u32>, bias: vec4<f32>) -> Token {
-    let inside = e < vec4(p.e);
-    var v = delta4(row * p.e, e) + bias;
-    if p.softplus == 1u {
-        for (var k = 0u; k < 4u; k++) { v[k] = softplus(v[k]); }
-    }
-    return Token(select(vec4(0.0), v, inside), select(vec4(0.0), u4(row * p.e, e), inside));
-}
-fn full_of(row: u32, out_row: u32, e: vec4<u32>, bias: vec4<f32>) -> Full {
-    let inside = e < vec4(p.e);
-    var gy = dout4(out_row * p.e, e) / f32(p.s);
-    if p.has_z == 1u {
-        let z = z4((out_row * 2u + 1u) * p.e, e);
-        for (var k = 0u; k < 4u; k++) { gy[k] *= gate_of(z[k]); }
-    }
-    var slope = vec4(1.0);
-    if p.softplus == 1u {
-        let v = delta4(row * p.e, e) + bias;
-        for (var k = 0u; k < 4u; k++) { slope[k] = softplus_slope(v[k]); }
-    }
-    let none = vec4(0.0);
-    return Full(token_of(row, e, bias), select(none, gy, inside), select(none, slope, inside));
-}
-
-// Arithmetic on mat4x4, whose rows are channels and whose columns are states.
-fn by_channel(v: vec4<f32>, m: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(v * m[0], v * m[1], v * m[2], v * m[3]);
-}
-fn outer(channel: vec4<f32>, state: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(channel * state.x, channel * state.y, channel * state.z, channel * state.w);
-}
-fn times(l: mat4x4<f32>, r: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(l[0] * r[0], l[1] * r[1], l[2] * r[2], l[3] * r[3]);
-}
-fn decay_of(v: vec4<f32>) -> vec4<f32> {
-    return exp(max(v, vec4(-80.0)));
-}
-// ā = exp(δ·A)
-fn decays(delta: vec4<f32>, a: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(decay_of(delta * a[0]), decay_of(delta * a[1]), decay_of(delta * a[2]), decay_of(delta * a[3]));
-}
-
-// These store into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels. write_state: dB
-// (0) or dC (1) of a state, summed over this workgroup's channels. write_a: the gradient of A_log. write_channel_param:
-// that of D or delta_bias.
-fn write_pair(which: u32, row: u32, e: vec2<u32>, v: vec2<f32>) {
-    let at = row * p.e;
+// These store into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels, e and e + 1; for
+// C = 1 in f32 only the first. write_state: dB (0) or dC (1) of a state, summed over this workgroup's channels.
+// write_channel_param: the gradient of D or delta_bias.
+fn write_pair(which: u32, row: u32, e: u32, v: vec2<f32>) {
+    if e >= p.e { return; }
+    let i = row * p.e + e;
     if HALF == 1u {
-        if e.x < p.e { gradients[which * p.ddelta_at + ((at + e.x) >> 1u)] = pair(v); }
+        gradients[which * p.ddelta_at + (i >> 1u)] = pair(v);
         return;
     }
-    if e.x < p.e { gradients[which * p.ddelta_at + at + e.x] = bitcast<u32>(v.x); }
-    if e.y < p.e { gradients[which * p.ddelta_at + at + e.y] = bitcast<u32>(v.y); }
+    gradients[which * p.ddelta_at + i] = bitcast<u32>(v.x);
+    if C > 1u && e + 1u < p.e { gradients[which * p.ddelta_at + i + 1u] = bitcast<u32>(v.y); }
 }
 fn write_state(which: u32, row: u32, tile: u32, n: u32, v: f32) {
     gradients[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = bitcast<u32>(v);
 }
-fn write_a(at: u32, q: u32, e: u32, v: vec4<f32>) {
-    for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N && e < p.e { gradients[at + e * N + q * 4u + k] = bitcast<u32>(v[k]); }
-    }
-}
 fn write_channel_param(at: u32, e: u32, v: f32) {
     if e < p.e { gradients[at + e] = bitcast<u32>(v); }
+}
+
+// Step j forward, of channel c. Where c is written as `1u % C`, it is 1, or a valid index of an array that is not used.
+fn advance_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>) {
+    let x = sh_x[j % W * CHANNELS + C * lane.group + c];
+    past[j * C + c] = h[c];
+    h[c] = decay_of(x.x, a[c]) * h[c] + (x.x * x.y) * bq;
+}
+fn advance(j: u32, lane: Lane) {
+    let bq = sh_bc[j * 2u * LQ + lane.q];
+    advance_one(j, 0u, lane, bq);
+    if C == 1u { return; }
+    advance_one(j, 1u % C, lane, bq);
+    advance_one(j, 2u % C, lane, bq);
+    advance_one(j, 3u % C, lane, bq);
+}
+// What a step backward adds to dB and dC, and du and ddelta of its channel before the sum over the quads.
+struct Back { db: vec4<f32>, dc: vec4<f32>, du: f32, ddelta: f32 }
+// Step j backward, of channel c.
+fn retreat_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>, cq: vec4<f32>) -> Back {
+    let x = sh_x[j % W * CHANNELS + C * lane.group + c];
+    let decay = decay_of(x.x, a[c]);
+    let before = decay * past[j * C + c];                       // p; the header says why as a product
+    let lambda = x.z * cq + carry[c];
+    let lambda_p = lambda * before;
+    let lambda_b = dot(lambda, bq);
+    let ddelta = (x.y * lambda_b + dot(a[c], lambda_p) / LOG2E) * x.w;
+    let in = x.x * x.y;
+    carry[c] = decay * lambda;
+    da[c] += x.x * lambda_p;
+    dd[c] += x.z * x.y;
+    dbias[c] += ddelta;
+    return Back(in * lambda, x.z * (before + in * bq), d[c] * x.z + x.x * lambda_b, ddelta);
+}
+// Step j backward. `k` is its place in the batch, whose contributions wait for `flush`.
+fn retreat(chunk: Chunk, j: u32, k: u32, lane: Lane) {
+    let bq = sh_bc[j * 2u * LQ + lane.q];
+    let cq = sh_bc[j * 2u * LQ + LQ + lane.q];
+    let x0 = retreat_one(j, 0u, lane, bq, cq);
+    if C == 1u {
+        put(chunk, j, k, lane, vec4(x0.du, 0.0, 0.0, 0.0), vec4(x0.ddelta, 0.0, 0.0, 0.0), x0.db, x0.dc);
+        return;
+    }
+    let x1 = retreat_one(j, 1u % C, lane, bq, cq);
+    let x2 = retreat_one(j, 2u % C, lane, bq, cq);
+    let x3 = retreat_one(j, 3u % C, lane, bq, cq);
+    put(
+        chunk, j, k, lane, vec4(x0.du, x1.du, x2.du, x3.du), vec4(x0.ddelta, x1.ddelta, x2.ddelta, x3.ddelta),
+        x0.db + x1.db + x2.db + x3.db, x0.dc + x1.dc + x2.dc + x3.dc,
+    );
+}
+// Steps j..j+4 forward.
+fn advance4(chunk: Chunk, j: u32, lane: Lane) {
+    if j >= chunk.count { return; }
+    if W < T && j % W == 0u {
+        if j > 0u { workgroupBarrier(); }
+        stage(chunk, j, lane, true);
+        workgroupBarrier();
+    }
+    if C > 1u {
+        for (var k = j; k < j + 4u; k++) { advance(k, lane); }
+        return;
+    }
+    advance(j, lane);
+    advance(j + 1u, lane);
+    advance(j + 2u, lane);
+    advance(j + 3u, lane);
+}
+// Steps j+3 down to j backward, in batches of J, which is 4, 2 or 1.
+fn retreat4(chunk: Chunk, j: u32, lane: Lane) {
+    if j >= chunk.count { return; }
+    let first = j + 4u >= chunk.count;
+    if W < T && (first || (j + 4u) % W == 0u) {
+        if first { workgroupBarrier(); }    // `advance4` has read sh_x; before the others, `flush` has a barrier
+        stage(chunk, j / W * W, lane, false);
+    }
+    workgroupBarrier();
+    if C > 1u {
+        for (var k = 4u; k > 0u; k--) {
+            retreat(chunk, j + k - 1u, (k - 1u) % J, lane);
+            if (k - 1u) % J == 0u && k > 1u { flush_and_wait(chunk, j + k - 1u, lane); }
+        }
+        flush(chunk, j, lane);
+        return;
+    }
+    retreat(chunk, j + 3u, 3u % J, lane);
+    if J == 1u { flush_and_wait(chunk, j + 3u, lane); }
+    retreat(chunk, j + 2u, 2u % J, lane);
+    if J <= 2u { flush_and_wait(chunk, j + 2u, lane); }
+    retreat(chunk, j + 1u, 1u % J, lane);
+    if J == 1u { flush_and_wait(chunk, j + 1u, lane); }
+    retreat(chunk, j, 0u, lane);
+    flush(chunk, j, lane);
+}
+fn flush_and_wait(chunk: Chunk, j: u32, lane: Lane) {
+    flush(chunk, j, lane);
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(WG)
@@ -221,102 +279,57 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let up = s == 0u;
     let group = place(tid).x;
     let q = place(tid).y;
-    let e = channels(wid.x, group);
-    let a = transpose(mat4x4(a_quad(s, e.x, q), a_quad(s, e.y, q), a_quad(s, e.z, q), a_quad(s, e.w, q)));
-    var carry = mat4x4<f32>();              // ā·λ of the step after
-    var da = mat4x4<f32>();                 // Σ λ·δ·p
-    var past: array<mat4x4<f32>, T>;        // h before each token of the chunk, h_{t−1}
-    var d = vec4(0.0);                      // D in the first quad, 0 in the others, so that D·gy is added once
-    if q == 0u { d = channel_param4(p.has_d, p.d_at + s * p.e, e); }
-    var dd = vec4(0.0);
-    var dbias = vec4(0.0);
-    let mine = channels(wid.x, tid % GROUPS);    // the channels whose tokens this lane stages
-    let bias = channel_param4(p.has_bias, p.bias_at + s * p.e, mine);
+    let e = wid.x * CHANNELS + C * group;
+    let mine = wid.x * CHANNELS + tid % CHANNELS;
+    let lane = Lane(tid, group, q, e, wid.x, mine, channel_param(p.has_bias, p.bias_at + s * p.e, mine));
+    for (var c = 0u; c < C; c++) {
+        a[c] = a_quad(s, e + c, q);
+        if q == 0u { d[c] = channel_param(p.has_d, p.d_at + s * p.e, e + c); }
+    }
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(i, p.chunks - 1u - i, up);
-        let row = seq * p.l + c * T;
-        let out_row = b * p.l + c * T;
-        let count = min(T, p.l - c * T);
-        var h = mat4x4<f32>();
+        let chunk = Chunk(seq * p.l + c * T, b * p.l + c * T, min(T, p.l - c * T), up);
+        h = Quads();
         if i + 1u < p.chunks {
             let at = seq * p.chunks + select(c + 1u, c - 1u, up);
-            h = transpose(mat4x4(
-                state_quad(at, e.x, q), state_quad(at, e.y, q), state_quad(at, e.z, q), state_quad(at, e.w, q),
-            ));
+            for (var k = 0u; k < C; k++) { h[k] = state_quad(at, e + k, q); }
         }
-        for (var j0 = 0u; j0 < count; j0 += JH) {
-            let steps = min(JH, count - j0);
-            workgroupBarrier();
-            if j0 == 0u {
-                for (var k = tid; k < count * 2u * LQ; k += WG) {
-                    sh_bc[k] = bc_quad(row + k / (2u * LQ), k / LQ % 2u, k % LQ);
-                }
-            }
-            for (var k = tid; k < steps * GROUPS; k += WG) {
-                let x = token_of(row + token(j0 + k / GROUPS, count, up), mine, bias);
-                sh_x[k] = x.delta;
-                sh_x[JH * GROUPS + k] = x.u;
-            }
-            workgroupBarrier();
-            for (var j = 0u; j < steps; j++) {
-                let k = token(j0 + j, count, up);
-                let delta = sh_x[j * GROUPS + group];
-                let u = sh_x[(JH + j) * GROUPS + group];
-                past[k] = h;
-                h = times(decays(delta, a), h) + outer(delta * u, sh_bc[k * 2u * LQ + q]);
-            }
+        for (var k = tid; k < T * 2u * LQ; k += WG) {
+            let row = chunk.row + token(min(k / (2u * LQ), chunk.count - 1u), chunk);
+            sh_bc[k] = bc_quad(row, k / LQ % 2u, k % LQ);
         }
-        var batch = Batch(row, count, !up, wid.x, 0u, 0u);
-        for (var j0 = 0u; j0 < count; j0 += J) {
+        if W == T {
+            stage(chunk, 0u, lane, false);
             workgroupBarrier();
-            if j0 > 0u { flush(batch, tid); }
-            batch.j0 = j0;
-            batch.steps = min(J, count - j0);
-            for (var k = tid; k < batch.steps * GROUPS; k += WG) {
-                let t = token(j0 + k / GROUPS, count, !up);
-                let x = full_of(row + t, out_row + t, mine, bias);
-                sh_x[k] = x.token.delta;
-                sh_x[J * GROUPS + k] = x.token.u;
-                sh_x[2u * J * GROUPS + k] = x.gy;
-                sh_x[3u * J * GROUPS + k] = x.slope;
-            }
-            workgroupBarrier();
-            for (var j = 0u; j < batch.steps; j++) {
-                let k = token(j0 + j, count, !up);
-                let delta = sh_x[j * GROUPS + group];
-                let u = sh_x[(J + j) * GROUPS + group];
-                let gy = sh_x[(2u * J + j) * GROUPS + group];
-                let slope = sh_x[(3u * J + j) * GROUPS + group];
-                let bq = sh_bc[k * 2u * LQ + q];
-                let decay = decays(delta, a);
-                let before = times(decay, past[k]);                         // p; the header says why as a product
-                let h = before + outer(delta * u, bq);
-                let lambda = outer(gy, sh_bc[k * 2u * LQ + LQ + q]) + carry;
-                let lambda_p = times(lambda, before);
-                let lambda_ap = a[0] * lambda_p[0] + a[1] * lambda_p[1] + a[2] * lambda_p[2] + a[3] * lambda_p[3];
-                let lambda_b = lambda * bq;
-                da += by_channel(delta, lambda_p);
-                carry = times(decay, lambda);
-                let ddelta = (u * lambda_b + lambda_ap) * slope;
-                dd += gy * u;
-                dbias += ddelta;
-                put(batch, j, tid, Sums(d * gy + delta * lambda_b, ddelta, (delta * u) * lambda, gy * h));
-            }
         }
-        workgroupBarrier();
-        flush(batch, tid);
+        if C == 1u {
+            advance4(chunk, 0u, lane);
+            advance4(chunk, 4u, lane);
+            if T == 16u {
+                advance4(chunk, T - 8u, lane);
+                advance4(chunk, T - 4u, lane);
+                retreat4(chunk, T - 4u, lane);
+                retreat4(chunk, T - 8u, lane);
+            }
+            retreat4(chunk, 4u, lane);
+            retreat4(chunk, 0u, lane);
+        } else {
+            for (var j = 0u; j < T; j += 4u) { advance4(chunk, j, lane); }
+            for (var j = T; j > 0u; j -= 4u) { retreat4(chunk, j - 4u, lane); }
+        }
     }
     let at = p.dchannel_params_at + b * p.channel_params_len;
-    let grad = transpose(times(da, a));
-    dbias = over_quads(tid, dbias);
-    write_a(at + s * p.e * N, q, e.x, grad[0]);
-    write_a(at + s * p.e * N, q, e.y, grad[1]);
-    write_a(at + s * p.e * N, q, e.z, grad[2]);
-    write_a(at + s * p.e * N, q, e.w, grad[3]);
-    if q > 0u { return; }
-    for (var k = 0u; k < 4u; k++) {
-        write_channel_param(at + p.d_at + s * p.e, e[k], select(0.0, dd[k], p.has_d == 1u));
-        write_channel_param(at + p.bias_at + s * p.e, e[k], select(0.0, dbias[k], p.has_bias == 1u));
+    for (var c = 0u; c < C; c++) {
+        let grad = da[c] * a[c] / LOG2E;
+        for (var k = 0u; k < 4u; k++) {
+            let n = q * 4u + k;
+            if n < N && e + c < p.e { gradients[at + (s * p.e + e + c) * N + n] = bitcast<u32>(grad[k]); }
+        }
+        let bias_sum = over_quads(lane, dbias[c]);
+        if q == 0u {
+            write_channel_param(at + p.d_at + s * p.e, e + c, select(0.0, dd[c], p.has_d == 1u));
+            write_channel_param(at + p.bias_at + s * p.e, e + c, select(0.0, bias_sum, p.has_bias == 1u));
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 // lib/reduce_subgroup — lib/reduce for the subgroup tier: a reduction in each subgroup (a CUDA warp reduction), then a
 // loop over one result per subgroup.
 // Works for any subgroup size. The order is fixed for a given adapter. The operator declares `const WG`.
-// Subgroups are consecutive invocations, which the self-test of the tier checks. So the place of a subgroup follows from
-// `tid` and the number of its lanes, and no built-in value of subgroups is needed: naga 30 cannot write these for DX12
-// unless they are arguments of the entry point.
+// Subgroups are consecutive invocations, which the self-test of the tier checks. So the place of a subgroup follows
+// from `tid` and the number of its lanes, and no built-in value of subgroups is needed: naga 30 cannot write these for
+// DX12 unless they are arguments of the entry point.
 var<workgroup> sh_reduce: array<vec2<f32>, WG>;
 // Writes a subgroup's result and returns the number of subgroups. Shifts, because the number of lanes is a power of two
 // that compilers do not know.

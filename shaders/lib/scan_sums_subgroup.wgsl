@@ -1,14 +1,10 @@
 // lib/scan_sums_subgroup — lib/scan_sums for the subgroup tier, by shuffles. LANES neighboring lanes share a subgroup
-// of at least that size; LANES is a power of two from LQ to 64. Each step of shuffles halves the number of values that
-// a lane holds, and doubles the number of lanes that they are summed over.
-// du and ddelta are complete after log2(LQ) steps. A lane then holds two values (one word in f16), and writes them
-// directly.
+// of at least that size; LANES is a power of two from 2·LQ to 64. Each step of shuffles halves the number of values
+// that a lane holds, and doubles the number of lanes that they are summed over.
+// du and ddelta are complete after log2(LQ) steps. The first two lanes of a channel then write one each.
 // dB and dC are summed over LANES lanes after log2(LANES/LQ) steps, and are kept in workgroup memory for `flush`.
-// With LQ = 4 and LANES = 32 this takes 6 + 7 shuffles of one number for 32 channels and 16 states.
-struct Sums { du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32> }
+// With LQ = 4 and LANES = 32 this takes 2 + 7 shuffles of one number for 8 channels and 16 states.
 const PARTS = WG / LANES;
-const SPAN = 4u * J * GROUPS;
-const JH = 2u * J;
 var<workgroup> sh_part: array<f32, J * PARTS * 8u * LQ>;   // (J, PARTS, dB|dC, 4·LQ)
 
 // (group of channels, quad of states) of a lane.
@@ -26,46 +22,52 @@ fn trade2(is_high: bool, v: vec4<f32>, mask: u32) -> vec2<f32> {
 fn trade1(is_high: bool, v: vec2<f32>, mask: u32) -> f32 {
     return select(v.x, v.y, is_high) + subgroupShuffleXor(select(v.y, v.x, is_high), mask);
 }
-fn put(batch: Batch, j: u32, tid: u32, v: Sums) {
-    put_channels(batch, j, tid, v.du, v.ddelta);
-    put_states(j, tid, v.db, v.dc);
+fn put(
+    chunk: Chunk, j: u32, k: u32, lane: Lane, du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32>,
+) {
+    if C == 1u {
+        put_channel(chunk, j, lane, vec2(du.x, ddelta.x));
+    } else {
+        put_channels(chunk, j, lane, du, ddelta);
+    }
+    put_states(k, lane, db, dc);
 }
-fn put_channels(batch: Batch, j: u32, tid: u32, du: vec4<f32>, ddelta: vec4<f32>) {
-    let row = batch.row + token(batch.j0 + j, batch.count, batch.up);
-    let e = channels(batch.tile, tid / LQ);
-    if LQ == 1u {
-        write_pair(0u, row, e.xy, du.xy);
-        write_pair(0u, row, e.zw, du.zw);
-        write_pair(1u, row, e.xy, ddelta.xy);
-        write_pair(1u, row, e.zw, ddelta.zw);
-        return;
-    }
-    let which = tid & 1u;
-    let four = trade4(which == 1u, du, ddelta, 1u);
-    if LQ == 2u {
-        write_pair(which, row, e.xy, four.xy);
-        write_pair(which, row, e.zw, four.zw);
-        return;
-    }
-    let is_high = (tid & 2u) > 0u;
-    var two = trade2(is_high, four, 2u);
+// For C = 4, where LQ is at least 4.
+fn put_channels(chunk: Chunk, j: u32, lane: Lane, du: vec4<f32>, ddelta: vec4<f32>) {
+    let which = lane.q & 1u;
+    let is_high = (lane.q & 2u) > 0u;
+    var two = trade2(is_high, trade4(which == 1u, du, ddelta, 1u), 2u);
     for (var mask = 4u; mask < LQ; mask *= 2u) { two += subgroupShuffleXor(two, mask); }
-    if tid % LQ < 4u { write_pair(which, row, select(e.xy, e.zw, is_high), two); }
+    if j < chunk.count && lane.q < 4u {
+        write_pair(which, chunk.row + token(j, chunk), lane.e + select(0u, 2u, is_high), two);
+    }
 }
-fn put_states(j: u32, tid: u32, db: vec4<f32>, dc: vec4<f32>) {
-    let g = tid / LQ;
-    let at = (j * PARTS + tid / LANES) * 8u * LQ + tid % LQ * 4u;
-    if LANES < 2u * LQ {
-        for (var k = 0u; k < 4u; k++) {
-            sh_part[at + k] = db[k];
-            sh_part[at + 4u * LQ + k] = dc[k];
+// For C = 1.
+fn put_channel(chunk: Chunk, j: u32, lane: Lane, v: vec2<f32>) {
+    let row = chunk.row + token(j, chunk);
+    let writes = j < chunk.count && (HALF == 0u || lane.group % 2u == 0u);
+    if LQ == 1u {
+        var next = vec2(0.0);               // of the next channel, in the same word
+        if HALF == 1u { next = subgroupShuffleXor(v, 1u); }
+        if writes {
+            write_pair(0u, row, lane.e, vec2(v.x, next.x));
+            write_pair(1u, row, lane.e, vec2(v.y, next.y));
         }
         return;
     }
+    var sum = trade1(lane.q % 2u == 1u, v, 1u);
+    for (var mask = 2u; mask < LQ; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+    var next = 0.0;
+    if HALF == 1u { next = subgroupShuffleXor(sum, LQ); }
+    if writes && lane.q < 2u { write_pair(lane.q, row, lane.e, vec2(sum, next)); }
+}
+fn put_states(k: u32, lane: Lane, db: vec4<f32>, dc: vec4<f32>) {
+    let at = (k * PARTS + lane.tid / LANES) * 8u * LQ + lane.q * 4u;
+    let g = lane.group;
     let mine = at + (g & 1u) * 4u * LQ;
     let four = trade4((g & 1u) == 1u, db, dc, LQ);
     if LANES < 4u * LQ {
-        for (var k = 0u; k < 4u; k++) { sh_part[mine + k] = four[k]; }
+        for (var i = 0u; i < 4u; i++) { sh_part[mine + i] = four[i]; }
         return;
     }
     let half = (g >> 1u) & 1u;
@@ -80,18 +82,19 @@ fn put_states(j: u32, tid: u32, db: vec4<f32>, dc: vec4<f32>) {
     for (var mask = 8u * LQ; mask < LANES; mask *= 2u) { one += subgroupShuffleXor(one, mask); }
     if g % (LANES / LQ) < 8u { sh_part[mine + half * 2u + quarter] = one; }
 }
-fn flush(batch: Batch, tid: u32) {
-    for (var i = tid; i < batch.steps * 2u * N; i += WG) {
+fn flush(chunk: Chunk, j0: u32, lane: Lane) {
+    workgroupBarrier();
+    for (var i = lane.tid; i < J * 2u * N; i += WG) {
         let j = i / (2u * N);
         let which = i / N % 2u;
         let at = (j * PARTS * 2u + which) * 4u * LQ + i % N;
         var v = 0.0;
         for (var part = 0u; part < PARTS; part++) { v += sh_part[at + part * 8u * LQ]; }
-        write_state(which, batch.row + token(batch.j0 + j, batch.count, batch.up), batch.tile, i % N, v);
+        if j0 + j < chunk.count { write_state(which, chunk.row + token(j0 + j, chunk), lane.tile, i % N, v); }
     }
 }
 // Sum of v over the quads of the lane's group.
-fn over_quads(tid: u32, v: vec4<f32>) -> vec4<f32> {
+fn over_quads(lane: Lane, v: f32) -> f32 {
     var sum = v;
     for (var mask = 1u; mask < LQ; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
     return sum;

@@ -131,7 +131,9 @@ fn compile(driver: &Driver, caps: &Caps, variant: &Variant, args: &Args) -> Resu
 fn differences(before: &[Row], now: &[Row]) {
     for row in now {
         let Some(old) = before.iter().find(|old| old.same(row)) else {
-            println!("new      {} {}", row.kernel, row.constants);
+            let numbers = row::COLUMNS.iter().zip(&row.numbers).filter(|(_, number)| **number > 0);
+            let numbers: Vec<_> = numbers.map(|(column, number)| format!("{column} {number}")).collect();
+            println!("new      {} {}: {}", row.kernel, row.constants, numbers.join(", "));
             continue;
         };
         let changed =

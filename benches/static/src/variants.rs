@@ -1,5 +1,5 @@
-//! The variants that are compiled: what the training steps of the paper's models launch, and every other kernel with its
-//! default constants.
+//! The variants that are compiled: what the training steps of the paper's models launch, and every other kernel with
+//! its default constants.
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,9 @@ const SUBGROUP: &str =
 const CONSTS: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
     Const::of("T", &[16, 8]),
-    Const::of("J", &[2, 1, 4, 8]),
+    Const::of("WG", &[64, 128]),
+    Const::of("C", &[1, 4]),
+    Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[32, 2, 4, 8, 16, 64]),
     Const::flag("HALF"),
 ];
@@ -33,7 +35,9 @@ const CONSTS: &[Const] = &[
 const PORTABLE: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
     Const::of("T", &[16, 8]),
-    Const::of("J", &[2, 1, 4, 8]),
+    Const::of("WG", &[64]),
+    Const::of("C", &[1, 4]),
+    Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[0]),
     Const::flag("HALF"),
 ];
@@ -42,38 +46,27 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<BackwardScanScalars>(name, SRC, binds).consts(CONSTS).admits(lanes_hold).rounds()
 }
 
-/// Whether the constants go together: T is the length of a chunk for N states, LANES lanes hold all states of a channel
-/// (0 means no shuffles), and a batch of J tokens fits into 16 KiB of workgroup memory.
+/// Whether the constants go together: T is the length of a chunk for N states, LANES lanes hold all states of two
+/// groups (0 means no shuffles), four channels a lane only if each lane stages the tokens of one channel, and the
+/// variant fits into 16 KiB of workgroup memory.
 fn lanes_hold(c: &Choice<'_>) -> bool {
-    let (quads, together) = (quads(c.get("N") as usize), c.get("LANES") as usize);
-    chunk_fits(c) && (together == 0 || together >= quads) && shared(c, together) <= 16 << 10
+    let lanes = Lanes::of(c);
+    chunk_fits(c)
+        && (lanes.together == 0 || lanes.together >= 2 * lanes.quads)
+        && lanes.each <= lanes.quads
+        && (lanes.each, lanes.all) != (4, 128)
+        && lanes.shared(c.get("T") as usize) <= 16 << 10
 }
 
-/// Whether a batch of J tokens exceeds 16 KiB in the portable source, where sums go through workgroup memory.
-fn batch_is_large(c: &Choice<'_>) -> bool {
-    shared(c, 0) > 16 << 10
+/// Whether a variant exceeds 16 KiB in the portable source, where sums go through workgroup memory.
+fn sums_are_large(c: &Choice<'_>) -> bool {
+    Lanes { together: 0, ..Lanes::of(c) }.shared(c.get("T") as usize) > 16 << 10
 }
 
-/// Lanes of a group, which hold all states of four channels: one lane for four states (a quad), rounded up to a power
-/// of two.
+/// Lanes of a group, which hold all states of its channels: one lane for four states (a quad), rounded up to a power of
+/// two.
 fn quads(states: usize) -> usize {
     states.div_ceil(4).next_power_of_two()
-}
-
-/// Bytes of workgroup memory of a variant that sums over `together` lanes by shuffles.
-fn shared(c: &Choice<'_>, together: usize) -> usize {
-    let (batch, quads) = (c.get("J") as usize, quads(c.get("N") as usize));
-    staged(c.get("T") as usize, quads) + batch * token(quads, together)
-}
-
-/// Bytes of workgroup memory for B and C of a chunk.
-fn staged(chunk: usize, quads: usize) -> usize {
-    chunk * 2 * quads * 16
-}
-
-/// Bytes of workgroup memory per token of a batch: δ, u, gy and the slope of softplus for each channel, and the sums.
-fn token(quads: usize, together: usize) -> usize {
-    WG / quads * 64 + WG.checked_div(together).map_or(WG * 64, |parts| parts * quads * 32)
 }
 
 /// `SCAN` without shuffles, for devices whose subgroups may be smaller than a group of lanes.
@@ -92,7 +85,7 @@ const SCAN_PORTABLE: Kernel = kernel(
 )
 .consts(PORTABLE)
 .least(steps_back);
-pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).large(batch_is_large).subgroup(SUBGROUP);
+pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).large(sums_are_large).subgroup(SUBGROUP);
 pub(super) const SUM_BC: Kernel =
     kernel("selective_scan_backward.sum_bc", &[read(14, "parts"), write(15, "dxdbl")]).least(sum_columns);
 pub(super) const SUM_CHANNEL_PARAMS: Kernel =
@@ -110,9 +103,6 @@ pub(super) const GATE: Kernel = kernel(
     let n = x.len("out");
     Work::of(4 * x.bytes_of("HALF") * n, 6 * n, n)
 });
-
-/// Lanes of a workgroup. Each holds four states of four channels.
-const WG: usize = 64;
 
 /// Least work of the scan: u, delta, z and dout are read, du and ddelta are written. Each state takes h (computed
 /// again), p, λ, and its terms of du, ddelta, dB, dC and dA.
@@ -145,9 +135,13 @@ pub(in crate::ops) struct Workspace {
 /// How the backward scan divides states, channels and tokens among lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lanes {
-    /// Lanes of a group, which hold all states of four channels.
+    /// Lanes of a workgroup.
+    all: usize,
+    /// Channels of a lane.
+    each: usize,
+    /// Lanes of a group.
     quads: usize,
-    /// Lanes that are sure to share a subgroup, at most a workgroup. 0 means the portable variant.
+    /// Lanes that are sure to share a subgroup, at most 64. 0 means the portable variant.
     together: usize,
     /// Tokens J of a batch, between two barriers.
     batch: usize,
@@ -155,29 +149,43 @@ struct Lanes {
 
 impl Lanes {
     fn new(states: usize, caps: &Caps) -> Self {
-        let (quads, chunk) = (quads(states), chunk(states));
+        let quads = quads(states);
         let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
-        let together = if smallest < quads.max(2) { 0 } else { (1 << smallest.ilog2()).min(WG) };
-        // WebGPU promises 16 KiB. With shuffles a workgroup takes 10 KiB at most, because more workgroups at a time are
-        // worth more than longer batches.
-        let room = if together == 0 { 16 << 10 } else { 10 << 10 };
-        let fits = |batch: &usize| *batch <= chunk && staged(chunk, quads) + batch * token(quads, together) <= room;
-        let batch = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
-        Self { quads, together, batch }
+        let together = if smallest < 2 * quads { 0 } else { (1 << smallest.ilog2()).min(64) };
+        // A GPU keeps h of a chunk in registers, which one channel fills. On a CPU, barriers cost more than memory.
+        let each = if caps.software && quads >= 4 { 4 } else { 1 };
+        let all = if together == 0 || each == 4 { 64 } else { 128 };
+        let batches = [4, 2, 1].map(|batch| Self { all, each, quads, together, batch });
+        batches.into_iter().find(|lanes| lanes.shared(chunk(states)) <= 16 << 10).unwrap_or(batches[2])
+    }
+
+    fn of(c: &Choice<'_>) -> Self {
+        let [all, each, together, batch] = ["WG", "C", "LANES", "J"].map(|name| c.get(name) as usize);
+        Self { all, each, quads: quads(c.get("N") as usize), together, batch }
     }
 
     /// Channels of a workgroup.
     fn channels(self) -> usize {
-        4 * WG / self.quads
+        self.each * self.all / self.quads
+    }
+
+    /// Bytes of workgroup memory for chunks of `chunk` tokens: B and C of a chunk, then δ, u, gy and the slope of
+    /// softplus for as many of its tokens as 8 KiB hold, then the sums of a batch.
+    fn shared(self, chunk: usize) -> usize {
+        let Self { all, each, quads, together, batch } = self;
+        let tokens = chunk.min(512 / self.channels());
+        let sums = all.checked_div(together).map_or(all * (8 * each + 32), |parts| parts * quads * 32);
+        chunk * 2 * quads * 16 + tokens * self.channels() * 16 + batch * sums
     }
 }
 
-/// The constants N, T, J and LANES of the backward scan for `states` states on an adapter.
+/// The constants N, T, WG, C, J and LANES of the backward scan for `states` states on an adapter.
 #[doc(hidden)]
-pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 4] {
-    let lanes = Lanes::new(states, caps);
-    let values = [states, chunk(states), lanes.batch, lanes.together].map(|value| value as u32);
-    [("N", values[0]), ("T", values[1]), ("J", values[2]), ("LANES", values[3])]
+pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 6] {
+    let Lanes { all, each, together, batch, .. } = Lanes::new(states, caps);
+    let values = [states, chunk(states), all, each, batch, together];
+    let names = ["N", "T", "WG", "C", "J", "LANES"];
+    std::array::from_fn(|i| (names[i], values[i] as u32))
 }
 
 impl ScanCall {

@@ -158,8 +158,9 @@ mod tests {
 
     #[test]
     fn the_hot_loop_of_a_listing_of_aco() {
-        let text = "BB0:\n\ts_mov_b32 s0, 0 ; be800080\nBB1:\n\tv_fma_f32 v0, v1, v2, v0 ; 00\n\tv_exp_f32_e32 v3, v3 ; 01\n\
-            \tbuffer_load_b128 v[0:3], v4, s[0:3], 0 offen ; 02\n\ts_cbranch_scc1 BB1 ; 03\nBB2:\n\ts_endpgm ; 04\n";
+        let text = "BB0:\n\ts_mov_b32 s0, 0 ; be800080\nBB1:\n\tv_fma_f32 v0, v1, v2, v0 ; 00\n\
+            \tv_exp_f32_e32 v3, v3 ; 01\n\tbuffer_load_b128 v[0:3], v4, s[0:3], 0 offen ; 02\n\
+            \ts_cbranch_scc1 BB1 ; 03\nBB2:\n\ts_endpgm ; 04\n";
         let hot = Listing::of_aco(text).hot_loop().unwrap();
         let classes = [Class::Fma, Class::Special, Class::Buffer, Class::Branch].map(|class| hot.of(class));
         assert_eq!((classes, hot.total()), ([1, 1, 1, 1], 4));
@@ -167,8 +168,8 @@ mod tests {
 
     #[test]
     fn the_hot_loop_of_a_listing_of_nak() {
-        let text = "block 0 [] {\n    r0 = mov 0x0 // delay=1\n} -> [1]\nblock 1 [0, 1] {\n    r0 = ffma r1 r2 r0 // 2\n\
-            \x20   ur1 = iadd3 ur1 0x1 // 3\n    @p0 bra L1 // 4\n} -> [2, 1]\nblock 2 [1] {\n    exit // 5\n} -> []\n";
+        let text = "block 0 [] {\n    r0 = mov 0x0 // delay=1\n} -> [1]\nblock 1 [0, 1] {\n\
+            \x20   r0 = ffma r1 r2 r0 // 2\n    ur1 = iadd3 ur1 0x1 // 3\n    @p0 bra L1 // 4\n} -> [2, 1]\nblock 2 [1] {\n    exit // 5\n} -> []\n";
         let hot = Listing::of_nak(text).hot_loop().unwrap();
         assert_eq!([Class::Fma, Class::Scalar, Class::Branch].map(|class| hot.of(class)), [1, 1, 1]);
     }
