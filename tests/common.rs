@@ -84,6 +84,27 @@ pub fn as_hardware() -> Option<Gpu> {
     Some(Gpu::open_blocking(&options).expect("the adapter opened before"))
 }
 
+/// [`each_tier`], and again on devices that choose kernel variants as for a GPU, with and without tiers.
+#[track_caller]
+#[cfg(not(target_arch = "wasm32"))]
+pub fn each_choice(test: impl Fn(&Gpu)) {
+    each_tier(&test);
+    let Some(full) = gpu() else { return };
+    for portable in [true, false] {
+        let options = Options { adapter: adapter(), as_hardware: true, portable, ..Options::default() };
+        let gpu = Gpu::open_blocking(&options).expect("the adapter opened before");
+        if gpu.caps() != full.caps() {
+            on_tier(if portable { "portable, as hardware" } else { "as hardware" }, || test(&gpu));
+        }
+    }
+}
+
+/// [`each_tier`]: an adapter of a browser opens only one device.
+#[cfg(target_arch = "wasm32")]
+pub fn each_choice(test: impl Fn(&Gpu)) {
+    each_tier(test);
+}
+
 /// The device with every tier, for tests that need any device.
 pub fn gpu() -> Option<&'static Gpu> {
     GPUS.last().map(|(_, gpu)| gpu)

@@ -6,7 +6,7 @@ use rowscan::ops::selective_scan::{Algorithm, Scan, ScanOptions, channel_layout,
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, close_l2, each_tier, leaf, round_to_f16, run, some, to_f16, to_f32, wide};
+use crate::common::{Random, close_l2, each_choice, leaf, round_to_f16, run, some, to_f16, to_f32, wide};
 
 /// One case: the operands of `packed`.
 struct Case {
@@ -157,7 +157,7 @@ const BOTH: [Option<Algorithm>; 2] = [Some(Algorithm::Sequential), Some(Algorith
 
 #[test]
 fn selective_scan_matches_cpu() {
-    each_tier(|g| {
+    each_choice(|g| {
         for algorithm in BOTH {
             let check = |s, b, l, e, n, r| {
                 Case::random(Dims { s, b, l, e, n, r }, Scan { algorithm, ..Scan::mamba(n) }, true).check(g);
@@ -178,7 +178,7 @@ fn selective_scan_matches_cpu() {
 
 #[test]
 fn selective_scan_matches_cpu_with_parts_absent() {
-    each_tier(|g| {
+    each_choice(|g| {
         for flags in 0..16u32 {
             let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
             let algorithm = BOTH[flags.count_ones() as usize % 2];
@@ -191,7 +191,7 @@ fn selective_scan_matches_cpu_with_parts_absent() {
 /// The operands as in the papers and in `selective_scan_fn` of mamba-ssm, each a tensor with a gradient of its own.
 #[test]
 fn selective_scan_of_separate_operands_matches_cpu() {
-    each_tier(|g| {
+    each_choice(|g| {
         for flags in 0..16u32 {
             let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
             let spec = Scan { states: 5, softplus, has_d, has_bias, algorithm: None };
@@ -260,7 +260,7 @@ fn selective_scan_names_what_does_not_fit() {
 
 #[test]
 fn selective_scan_in_f16_matches_cpu() {
-    each_tier(|g| {
+    each_choice(|g| {
         for (i, n) in some([16, 4, 8, 17, 40, 64, 1]).enumerate() {
             for algorithm in BOTH {
                 let (s, has_z) = (1 + (i + 1) % 2, i != 3);
@@ -275,7 +275,7 @@ fn selective_scan_in_f16_matches_cpu() {
 
 #[test]
 fn selective_scan_matches_cpu_at_random_sizes() {
-    each_tier(|g| {
+    each_choice(|g| {
         let mut random = Random::new(9);
         for i in 0..10 {
             let [b, l, e, r] = [4, 120, 140, 9].map(|below| 1 + random.below(1, below)[0] as usize);
@@ -290,7 +290,7 @@ fn selective_scan_matches_cpu_at_random_sizes() {
 /// channels for several workgroups.
 #[test]
 fn selective_scan_matches_cpu_at_any_number_of_states() {
-    each_tier(|g| {
+    each_choice(|g| {
         let mut random = Random::new(31);
         for (i, n) in some([3, 4, 7, 8, 11, 17, 24, 33, 48, 61, 1, 16].into_iter().enumerate()) {
             let [b, l, e] = [3, 50, 300].map(|below| 1 + random.below(1, below)[0] as usize);
@@ -346,7 +346,7 @@ fn selective_scan_worked_example() {
         ),
         ("dxz", transpose(&[[0.0; 3], [0.0; 3], [0.487631, -0.030308, -0.967298], [0.053133, -0.085563, 0.002476]])),
     ];
-    each_tier(|g| {
+    each_choice(|g| {
         for algorithm in BOTH {
             for (got, (name, want)) in case(algorithm).gpu(g).iter().zip(&want) {
                 assert_eq!(got.len(), want.len(), "{name}");
@@ -361,7 +361,7 @@ fn selective_scan_worked_example() {
 /// Results have the same bits in every run, because sums have a fixed order.
 #[test]
 fn selective_scan_repeats_exactly() {
-    each_tier(|g| {
+    each_choice(|g| {
         for algorithm in BOTH {
             let spec = Scan { algorithm, ..Scan::mamba(16) };
             let case = Case::random(Dims { s: 2, b: 3, l: 37, e: 130, n: 16, r: 4 }, spec, true);

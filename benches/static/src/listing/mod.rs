@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn the_hot_loop_of_a_listing_of_nak() {
         let text = "block 0 [] {\n    r0 = mov 0x0 // delay=1\n} -> [1]\nblock 1 [0, 1] {\n\
-            \x20   r0 = ffma r1 r2 r0 // 2\n    ur1 = iadd3 ur1 0x1 // 3\n    @p0 bra L1 // 4\n} -> [2, 1]\nblock 2 [1] {\n    exit // 5\n} -> []\n";
+            \x20   r0 = ffma r1 r2 r0 // 2\n    ur1 = iadd3 ur1 0x1 // 3\n    @p0 bra L1 // 4\n\
+            } -> [2, 1]\nblock 2 [1] {\n    exit // 5\n} -> []\n";
         let hot = Listing::of_nak(text).hot_loop().unwrap();
         assert_eq!([Class::Fma, Class::Scalar, Class::Branch].map(|class| hot.of(class)), [1, 1, 1]);
     }
