@@ -28,7 +28,7 @@ pub struct Args {
     /// Which half of the set: train or test.
     #[arg(long, default_value = "train", value_parser = ["train", "test"])]
     split: String,
-    /// List the folders of the data set anew, whatever was remembered of them.
+    /// Look through the data set anew, whatever was remembered of it.
     #[arg(long)]
     rescan: bool,
     /// Images at a time.

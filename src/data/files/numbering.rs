@@ -1,11 +1,13 @@
 //! From what is written beside images to labels: class numbers stay, class names are sorted and counted.
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest class number, so that a wrong one does not make millions of names.
 const LARGEST: u64 = 999_999;
 
 /// A class as a file gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub(crate) enum Class {
     Number(u64),
     Name(String),

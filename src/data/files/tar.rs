@@ -1,5 +1,6 @@
 //! Images inside a tar archive, read in place. Memory holds the name, offset and length of each; the file stays open.
 use super::archive::{Entry, entries, read_at};
+use super::cache::Cache;
 use super::decode::decode;
 use super::layout::{Found, Layout, Place};
 use super::links::{Node, Nodes, images, normal};
@@ -71,7 +72,7 @@ impl Tar {
         } else {
             is_plain = true;
         }
-        let members = entries(path, &file)?;
+        let members = if is_plain { remembered(path, &file, &Cache::of_user())? } else { entries(path, &file)? };
         let is_shard = webdataset::is_shard(path, &file, &members);
         if is_shard && !is_plain {
             let message = "is a compressed shard of WebDataset, which cannot be read at any place: unpack it to a .tar";
@@ -101,6 +102,14 @@ impl Tar {
     fn member(&self, index: usize) -> &Member {
         &self.members[self.order[index]]
     }
+}
+
+/// What an archive holds, which is remembered: an archive of a million files takes a million reads.
+pub(super) fn remembered(path: &Path, file: &File, cache: &Cache) -> Result<Vec<Entry>, DataError> {
+    let inside = |entry: &Entry, size| entry.offset.checked_add(entry.size).is_some_and(|end| end <= size);
+    let fits = |_, entries: &Vec<Entry>, size| entries.iter().all(|entry| inside(entry, size));
+    let found = cache.contents("members", &[path.to_owned()], Vec::len, fits, |_| entries(path, file))?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
