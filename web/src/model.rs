@@ -79,8 +79,7 @@ impl Model {
         let path = Path::new(checkpoint::MODEL);
         let metadata = weights_file::metadata(path, weights).map_err(js)?;
         let text = serde_json::to_string(&metadata).unwrap_or_default();
-        let told = About::of_metadata(metadata).objective;
-        let objective = told.unwrap_or_else(|| Objective::default_for(&config));
+        let objective = About::of_metadata(metadata).objective_of(&config);
         if !objective.method.predicts {
             let expected = format!("one that predicts patches: {}", Method::names(|method| method.predicts));
             return Err(js(rowscan::Error::argument("the method of the model", objective.method, expected)));
