@@ -32,6 +32,24 @@ pub(crate) struct Numbering {
     pub unlabeled: Option<String>,
 }
 
+/// The methods of [`Source`](crate::data::Source) about classes, of a set with a field `numbering`.
+macro_rules! by_numbering {
+    () => {
+        fn classes(&self) -> &[String] {
+            &self.numbering.classes
+        }
+
+        fn unlabeled(&self) -> Option<String> {
+            self.numbering.unlabeled.clone()
+        }
+
+        fn label(&self, index: usize) -> Option<u32> {
+            self.numbering.labels.get(index).copied()
+        }
+    };
+}
+pub(super) use by_numbering;
+
 impl Numbering {
     pub fn none(why: String) -> Self {
         Self { unlabeled: Some(why), ..Self::default() }

@@ -5,6 +5,7 @@ use super::decode::decode;
 use super::layout::{Found, Layout, Place};
 use super::links::{Node, Nodes, images, normal};
 use super::listing::{Listing, arrange};
+use super::numbering::{Numbering, by_numbering};
 use super::shards;
 use super::webdataset::{self, WebDataset};
 use crate::data::sample::Sample;
@@ -42,9 +43,7 @@ pub(crate) struct Tar {
     members: Arc<Vec<Member>>,
     /// Positions in `members` of the samples of this split.
     order: Vec<usize>,
-    labels: Vec<u32>,
-    classes: Vec<String>,
-    unlabeled: Option<String>,
+    numbering: Numbering,
 }
 
 /// An image: its path in the archive, and where its bytes lie.
@@ -95,8 +94,8 @@ impl Tar {
 
     fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {
         let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
-        let Listing { order, labels, classes, unlabeled } = arrange(path, &names, split)?;
-        Ok(Self { path: path.to_owned(), file, members, order, labels, classes, unlabeled })
+        let Listing { order, numbering } = arrange(path, &names, split)?;
+        Ok(Self { path: path.to_owned(), file, members, order, numbering })
     }
 
     fn member(&self, index: usize) -> &Member {
@@ -146,17 +145,7 @@ impl Source for Tar {
         Some(test.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.labels.get(index).copied()
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.unlabeled.clone()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         format!("{}: {}", self.path.display(), self.member(index).name)

@@ -10,7 +10,7 @@ use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::links::Node;
 use super::listing::{Listing, arrange};
-use super::numbering::{Class, Numbering, numbered};
+use super::numbering::{Class, Numbering, by_numbering, numbered};
 use super::open_files::OpenFiles;
 use super::shards::files;
 use super::walk::Kind;
@@ -162,7 +162,7 @@ fn names_beside(shard: &Path) -> Result<Option<Vec<String>>, DataError> {
 /// The labels that folders or names of the images give.
 fn by_path(place: &Path, names: &[String]) -> Result<Numbering, DataError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let Listing { order, labels, classes, .. } = arrange(place, &names, Split::Train)?;
+    let Listing { order, numbering: Numbering { labels, classes, .. } } = arrange(place, &names, Split::Train)?;
     if order.len() != names.len() {
         let message = "holds archives with the folders of several splits in them: give one archive, or unpack them";
         return Err(DataError::format(place, message));
@@ -246,17 +246,7 @@ impl Source for WebDataset {
         self.pieces.len()
     }
 
-    fn classes(&self) -> &[String] {
-        &self.numbering.classes
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.numbering.unlabeled.clone()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.numbering.labels.get(index).copied()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         format!("{}: {}", self.shards.paths()[self.pieces[index].shard as usize].display(), self.names[index])

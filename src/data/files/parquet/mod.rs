@@ -23,7 +23,7 @@ use super::archive::read_at;
 use super::cache::Cache;
 use super::decode::decode;
 use super::layout::{Found, Layout, Place};
-use super::numbering::{Class, Numbering, numbered};
+use super::numbering::{Class, Numbering, by_numbering, numbered};
 use super::open_files::OpenFiles;
 use super::shards::files;
 use super::walk;
@@ -280,17 +280,7 @@ impl Source for Parquet {
         Runs { starts: self.groups.iter().map(|group| group.first).collect(), together }
     }
 
-    fn classes(&self) -> &[String] {
-        &self.numbering.classes
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.numbering.unlabeled.clone()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.numbering.labels.get(index).copied()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         let (group, row) = self.place(index);
