@@ -64,8 +64,8 @@ fn shown(value: Option<&impl Serialize>) -> Option<String> {
     value.map(|value| serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned())
 }
 
-/// Refuses options that would change nothing: those of one method where another one is asked for, masks where nothing is
-/// hidden, and what is predicted where nothing is.
+/// Refuses options that would change nothing: those of one method where another one is asked for, masks where nothing
+/// is hidden, and targets where nothing is predicted.
 pub fn expect_of_method(args: &MethodArgs, method: Method) -> Result<()> {
     macro_rules! options {
         ($given:expr, $($flag:literal => $field:ident),*) => { vec![$(($flag, shown($given.$field.as_ref()))),*] };

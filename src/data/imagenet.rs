@@ -38,7 +38,7 @@ pub fn label(text: &str) -> Option<usize> {
 }
 
 /// The label of each of these classes where they may be of ImageNet; `None` for one of another set. Of two names of one
-/// class neither is ImageNet's. A list of all thousand in their order is known by that: it may call two classes "crane".
+/// class neither is ImageNet's. A list of all thousand in their order is known by its order: it may call two "crane".
 pub fn labels(names: &[String]) -> Vec<Option<usize>> {
     const ENOUGH: usize = 990;
     let found: Vec<Option<usize>> = names.iter().map(|name| label(name)).collect();

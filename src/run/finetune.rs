@@ -56,7 +56,8 @@ struct Tests {
 }
 
 impl Finetuning {
-    /// Loads the weights of the checkpoint, if the settings name one, adapted to this model: of a `best` those that won.
+    /// Loads the weights of the checkpoint, if the settings name one, adapted to this model. Of a `best` it takes those
+    /// that won.
     fn start(&mut self) -> Result<()> {
         let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
         checkpoint::config(folder)?;

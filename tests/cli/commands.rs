@@ -86,6 +86,9 @@ fn pretrain_reconstruct_features_import() {
     let features = at("features.safetensors");
     let args = ["features", &data, "--batch-size=4"];
     run(command(&args, &[("--checkpoint", &checkpoint), ("-o", &features)])).ok();
+    let written = std::fs::read(&features).unwrap();
+    run(command(&args, &[("--checkpoint", &checkpoint), ("-o", &features)])).ok();
+    assert!(std::fs::read(&features).unwrap() == written, "the same bytes, metadata included");
     // image 5, which is broken, has no row
     let (found, indices) = features_of(&features, "indices");
     assert_eq!(found["features"].0, [9, 16]);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Raise it when something else is read out of the same file.
 const FORMAT: &str = "rowscan-contents/1";
 
 /// Images from which on a set is remembered: fewer are read in no time.

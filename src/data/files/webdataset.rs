@@ -2,8 +2,8 @@
 //! as `000123.jpg` and `000123.cls`.
 //!
 //! The package reads shards from front to back and shuffles what it has in a buffer. Here the headers of all shards are
-//! read once and remembered, after which any sample is one read at a known place: the order of an epoch is that of any other set, with
-//! no buffer, and a resumed run goes on with the same sample.
+//! read once and remembered, after which any sample is one read at a known place: the order of an epoch is that of any
+//! other set, with no buffer, and a resumed run goes on with the same sample.
 use super::archive::{Entry, entries, read_at};
 use super::cache::Cache;
 use super::decode::{decode, is_image_name};
