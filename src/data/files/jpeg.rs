@@ -54,7 +54,8 @@ fn walk(bytes: &[u8], mut may_hold: impl FnMut(Range<usize>)) -> Option<usize> {
         let marker = bytes[at];
         at += 1;
         match marker {
-            EOI => return Some(at),
+            // Tables alone are no image: the walk has come to bytes inside a segment of a second one.
+            EOI => return (scans > 0).then_some(at),
             // A second image begins before this one has ended; what is below c0 is reserved or entropy-coded data.
             SOI | 0x00 | 0x02..=0xbf => return None,
             0x01 | 0xd0..=0xd7 => continue,
@@ -198,9 +199,39 @@ mod tests {
         assert_eq!(jpeg_end(&[&b"\xff\xd8"[..], thumbnail, scan].concat()), None);
         assert_eq!(jpeg_end(&[&b"\xff\xd8"[..], thumbnail, scan, b"\xff\xc0\x00\x02\xff\xd9"].concat()), None);
         assert_eq!(jpeg_end(b"\xff\xd8\xff\xe0\x00\x01\xff\xd9"), None, "a length below 2");
+        assert_eq!(jpeg_end(b"\xff\xd8\xff\xe0\x00\x02\xff\xd9"), None, "no scan");
+    }
+
+    /// An image with segments of applications in it: of random bytes, or of a thumbnail.
+    fn with_segments() -> impl Strategy<Value = Vec<u8>> {
+        // by chance, the beginning of an image might go on in the image that is around it
+        let byte = any::<u8>().prop_map(|byte| if byte == SOI { 0 } else { byte });
+        let bytes = prop::collection::vec(prop_oneof![byte, Just(0xff), Just(0xe1)], 0..60);
+        let payload = prop_oneof![bytes, (0usize..2).prop_map(|which| images()[which].clone())];
+        let marker = prop::sample::select(vec![0xe1, 0xe2, 0xed, 0xfe]);
+        (0usize..3, prop::collection::vec((marker, payload), 0..3)).prop_map(|(which, segments)| {
+            let image = &images()[which];
+            let mut bytes = image[..2].to_vec();
+            for (marker, payload) in segments {
+                bytes.extend([0xff, marker]);
+                bytes.extend((payload.len() as u16 + 2).to_be_bytes());
+                bytes.extend(payload);
+            }
+            bytes.extend(&image[2..]);
+            bytes
+        })
     }
 
     proptest! {
+        #[test]
+        fn a_cut_image_is_found_before_any_other(
+            first in with_segments(), at in any::<prop::sample::Index>(), second in with_segments(),
+        ) {
+            prop_assert_eq!(jpeg_end(&first), Some(first.len()));
+            let cut = 2 + at.index(first.len() - 2);
+            prop_assert_eq!(jpeg_end(&[&first[..cut], &second].concat()), None, "cut at {}", cut);
+        }
+
         #[test]
         fn random_tails_change_nothing(tail in proptest::collection::vec(any::<u8>(), 0..4096), which in 0usize..3) {
             let whole = &images()[which];
