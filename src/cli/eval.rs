@@ -25,7 +25,7 @@ pub struct Args {
     /// Which half of the set: train or test.
     #[arg(long, default_value = "test", value_parser = ["train", "test"])]
     split: String,
-    /// List the folders of the data set anew, whatever was remembered of them.
+    /// Look through the data set anew, whatever was remembered of it.
     #[arg(long)]
     rescan: bool,
     /// Images to look at, evenly spread over the classes; 0 for all.

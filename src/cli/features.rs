@@ -15,7 +15,7 @@ use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::run::record::write_atomic;
 use crate::run::weights_on_disk::{expect_finite, read};
-use crate::train::weights_file::to_bytes;
+use crate::train::weights_file::{Integers, to_bytes_with};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,7 +28,7 @@ pub struct Args {
     /// Which half of the set: train or test.
     #[arg(long, default_value = "train", value_parser = ["train", "test"])]
     split: String,
-    /// List the folders of the data set anew, whatever was remembered of them.
+    /// Look through the data set anew, whatever was remembered of it.
     #[arg(long)]
     rescan: bool,
     /// Images at a time.
@@ -36,8 +36,8 @@ pub struct Args {
     batch_size: usize,
     #[command(flatten)]
     ema: EmaArgs,
-    /// safetensors file to write: `features` (N, D), `indices` (N) of the images in the set and, if the set has them,
-    /// `labels` (N); `names` of the images in its metadata.
+    /// safetensors file to write: `features` (N, D) in f32, `indices` (N) of the images in the set and, if the set has
+    /// them, `labels` (N), both in int64; `names` of the images in its metadata.
     #[arg(short, long)]
     output: PathBuf,
 }
@@ -101,23 +101,23 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     forward.over(&data, Transform::eval(config.image_size as u32), 0, |rows, batch| {
         features.extend_from_slice(rows);
-        labels.extend(batch.labels.iter().map(|&label| label as f32));
+        labels.extend(batch.labels.iter().map(|&label| i64::from(label)));
         samples.extend_from_slice(&batch.samples);
         Ok(())
     })?;
     let count = features.len() / config.width;
-    let mut tensors = Weights::from([("features".to_string(), (vec![count, config.width], features))]);
+    let tensors = Weights::from([("features".to_string(), (vec![count, config.width], features))]);
+    let mut integers = Integers::from([("indices".to_string(), samples.iter().map(|&sample| sample as i64).collect())]);
     if labels.len() == count {
-        tensors.insert("labels".into(), (vec![count], labels));
+        integers.insert("labels".into(), labels);
     }
-    tensors.insert("indices".into(), (vec![count], samples.iter().map(|&sample| sample as f32).collect()));
     let mut metadata = HashMap::from([
         ("data".to_string(), args.data.clone()),
         ("features".into(), encoder.to_string()),
         ("checkpoint".into(), args.checkpoint.display().to_string()),
     ]);
     metadata.extend(names(&data, &samples)?.map(|names| ("names".to_string(), names)));
-    let bytes = to_bytes(&tensors, metadata)?;
+    let bytes = to_bytes_with(&tensors, &integers, metadata)?;
     write_atomic(&args.output, &bytes)?;
     if data.skipped() > 0 {
         tracing::warn!("{} broken images were skipped: they have no row", data.skipped());

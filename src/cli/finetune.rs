@@ -42,7 +42,7 @@ pub struct FinetuneOptions {
     #[command(flatten)]
     #[serde(flatten)]
     training: FinetuneArgs,
-    /// List the folders of the data set anew, whatever was remembered of them.
+    /// Look through the data set anew, whatever was remembered of it.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rescan: bool,

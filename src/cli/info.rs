@@ -3,7 +3,7 @@
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, say, usage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
@@ -14,15 +14,18 @@ use crate::train::pretrain::step::Pretrainer;
 use crate::train::settings::RunSettings;
 use crate::train::update::Hyper;
 
+/// What only a plan depends on, besides model and method.
+const OF_A_PLAN: [&str; 3] = ["batch_size", "checkpoint_blocks", "precision"];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// List all models with their parameters, and nothing else.
-    #[arg(long, conflicts_with_all = ["adapter_only", "model"])]
+    #[arg(long, conflicts_with_all = OF_A_PLAN, conflicts_with = "adapter_only")]
     models: bool,
     /// Print the adapter in use and nothing else; fail if there is none.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = OF_A_PLAN)]
     adapter_only: bool,
     /// Images per step of the plan.
     #[arg(long, default_value_t = 128)]
@@ -37,7 +40,24 @@ pub struct Args {
     method: MethodArgs,
 }
 
+/// Refuses options of model and method beside `--models` and `--adapter-only`, which plan nothing.
+fn expect_used(args: &Args) -> Result<()> {
+    let internal = |e: serde_json::Error| Error::Internal(format!("options as JSON: {e}"));
+    let given = [serde_json::to_value(&args.model), serde_json::to_value(&args.method)];
+    for options in given {
+        let options = options.map_err(internal)?;
+        if let Some((name, value)) = options.as_object().and_then(|given| given.iter().next()) {
+            let alone = if args.models { "--models, which lists all models" } else { "--adapter-only" };
+            return Err(Error::argument(format!("--{name}"), value, format!("none with {alone}: nothing is planned")));
+        }
+    }
+    Ok(())
+}
+
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    if args.models || args.adapter_only {
+        usage(expect_used(args))?;
+    }
     if args.models {
         return Ok(list()?);
     }
@@ -53,7 +73,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         Ok(g) => adapter(g.caps())?,
         Err(e) => say(format_args!("  none in use: {e}"))?,
     }
-    usage(expect_of_method(&args.method.objective, args.method.objective.method.unwrap_or_default()))?;
+    usage(expect_of_method(&args.method, args.method.objective.method.unwrap_or_default()))?;
     let configs: Vec<Config> = match &args.model.model {
         Some(_) => vec![usage(model_to_pretrain(&[&args.model], args.method.objective.method))?],
         None => usage(Config::presets().map(|name| model_under(Config::preset(name)?, &[&args.model])).collect())?,

@@ -16,7 +16,7 @@ use crate::run::outputs::PictureArgs;
 use crate::run::pretrain::Pretraining;
 use crate::run::{Outputs, RecordSettings};
 use crate::train::options::{Layer, uppermost};
-use crate::train::pretrain::settings::{ObjectiveArgs, PretrainArgs, PretrainSettings};
+use crate::train::pretrain::settings::{MethodArgs, PretrainArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
 
 /// The options of `rowscan pretrain`, on the command line or in a file.
@@ -34,7 +34,7 @@ pub struct PretrainOptions {
     #[command(flatten)]
     #[serde(flatten)]
     training: PretrainArgs,
-    /// List the folders of the data set anew, whatever was remembered of them.
+    /// Look through the data set anew, whatever was remembered of it.
     #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     rescan: bool,
@@ -57,25 +57,46 @@ fn method(layers: &[&PretrainArgs]) -> Option<Method> {
     uppermost(layers, |layer| layer.method.objective.method.as_ref()).copied()
 }
 
-/// Refuses options of one method where another one is asked for: they would change nothing.
-pub fn expect_of_method(given: &ObjectiveArgs, method: Method) -> Result<()> {
-    let shown = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string);
+/// An option and what was given for it.
+type Given = (&'static str, Option<String>);
+
+fn shown(value: Option<&impl Serialize>) -> Option<String> {
+    value.map(|value| serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned())
+}
+
+/// Refuses options that would change nothing: those of one method where another one is asked for, masks where nothing
+/// is hidden, and targets where nothing is predicted.
+pub fn expect_of_method(args: &MethodArgs, method: Method) -> Result<()> {
     macro_rules! options {
-        ($($flag:literal => $field:ident),*) => { [$(($flag, shown(given.$field.as_ref().map(|v| v as _)))),*] };
+        ($given:expr, $($flag:literal => $field:ident),*) => { vec![$(($flag, shown($given.$field.as_ref()))),*] };
     }
-    let diffusion = options!["--diffusion-width" => diffusion_width, "--diffusion-depth" => diffusion_depth,
-        "--diffusion-repeats" => diffusion_repeats];
-    let no_vlb = ("--no-vlb", given.no_vlb.map(|off| off.0.to_string()));
-    let contrastive = options!["--queue" => queue, "--temperature" => temperature, "--key-momentum" => key_momentum];
-    let of_diffusion = diffusion.into_iter().chain([no_vlb]).map(|option| (Method::DIFFUSION, option));
-    let all = of_diffusion.chain(contrastive.into_iter().map(|option| (Method::CONTRASTIVE, option)));
-    for (owner, (option, value)) in all.filter(|(owner, _)| *owner != method) {
-        if let Some(value) = value {
-            return Err(Error::argument(
-                option,
-                format!("{value} for the method {method}"),
-                format!("the method {owner}"),
-            ));
+    let given = &args.objective;
+    let mut diffusion = options!(given, "--diffusion-width" => diffusion_width, "--diffusion-depth" => diffusion_depth,
+        "--diffusion-repeats" => diffusion_repeats);
+    diffusion.push(("--no-vlb", given.no_vlb.map(|off| off.0.to_string())));
+    let of = |owner: Method, options: Vec<Given>| (owner == method, format!("the method {owner}"), options);
+    let hides = format!("a method that hides patches: {}", Method::names(|method| method.hides));
+    let predicts = format!("a method that predicts patches: {}", Method::names(|method| method.predicts));
+    let rules = [
+        of(Method::DIFFUSION, diffusion),
+        of(
+            Method::CONTRASTIVE,
+            options!(given, "--queue" => queue, "--temperature" => temperature, "--key-momentum" => key_momentum),
+        ),
+        (
+            method.hides,
+            hides,
+            options!(args.mask, "--mask" => mask, "--mask-ratio" => mask_ratio, "--mask-tokens" => mask_tokens),
+        ),
+        (
+            method.predicts,
+            predicts,
+            options!(given, "--decoder-mask" => decoder_mask, "--decode-order" => decode_order, "--target" => target),
+        ),
+    ];
+    for (_, expected, options) in rules.into_iter().filter(|(used, ..)| !used) {
+        if let Some((option, Some(value))) = options.into_iter().find(|(_, value)| value.is_some()) {
+            return Err(Error::argument(option, format!("{value} for the method {method}"), expected));
         }
     }
     Ok(())
@@ -90,7 +111,7 @@ impl Training for Pretraining {
         let config = model_to_pretrain(&models, method(&training))?;
         if let Some(line) = layers.last() {
             // a file may be the record of a run, which has every option
-            expect_of_method(&line.training.method.objective, method(&training).unwrap_or_default())?;
+            expect_of_method(&line.training.method, method(&training).unwrap_or_default())?;
         }
         Ok((config, PretrainSettings::default().under(&training, method(&training)), None))
     }
@@ -100,6 +121,9 @@ impl Training for Pretraining {
     ) -> Result<(Config, PretrainSettings)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
+        if let Some(line) = layers.last() {
+            expect_of_method(&line.training.method, method(&training).unwrap_or(settings.objective.method))?;
+        }
         Ok((model_under(config, &models)?, settings.under(&training, method(&training))))
     }
 

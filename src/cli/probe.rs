@@ -32,7 +32,7 @@ pub struct Args {
     /// Data set with labels and a test half, as for finetune.
     #[arg(long)]
     data: String,
-    /// List the folders of the data set anew, whatever was remembered of them.
+    /// Look through the data set anew, whatever was remembered of it.
     #[arg(long)]
     rescan: bool,
     /// Images of each half, evenly spread over the classes; 0 for all.

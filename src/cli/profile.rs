@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::model_args::{ModelArgs, model_to_pretrain};
+use super::pretrain::expect_of_method;
 use crate::bench::runner::clock::thread_time;
 use crate::bench::runner::trace::chrome_trace;
 use crate::bench::runner::{Clock, Roof};
@@ -41,11 +42,12 @@ pub struct Args {
 /// Profiles a step on gray images three times and reports the last one. The first ones compile pipelines and touch the
 /// memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    let config = usage(model_to_pretrain(&[&args.model], args.method.objective.method))?;
+    let method = args.method.objective.method;
+    let config = usage(model_to_pretrain(&[&args.model], method))?;
+    usage(expect_of_method(&args.method, method.unwrap_or_default()))?;
     let precision = args.precision;
     let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
-    let settings =
-        PretrainSettings { run, ..PretrainSettings::default() }.under(&[&args.method], args.method.objective.method);
+    let settings = PretrainSettings { run, ..PretrainSettings::default() }.under(&[&args.method], method);
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
     let start = Instant::now();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::signals::stop_flag;
 use super::watch::Watch;
 use crate::cli::terminal::{Device, Outcome, Stop, quoted, tell, usage, warn};
-use crate::data::Dataset;
+use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps};
 use crate::models::Config;
@@ -161,7 +161,11 @@ fn train<T: Training>(
     if resume.is_none() {
         expect_no_run(&outputs.dir)?;
     }
-    let data = opened.map_or_else(|| usage(open_data(settings.as_ref())), Ok)?; // before anything that takes time
+    // before anything that takes time
+    let data = match opened {
+        Some(data) => data,
+        None => usage(open_data(settings.as_ref()).map_err(|e| if resume.is_some() { moved(e) } else { e }))?,
+    };
     let g = device.open()?;
     if g.caps().software {
         warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
@@ -190,6 +194,17 @@ fn train<T: Training>(
         }
     }
     Ok(())
+}
+
+/// The error of a resumed run whose data set is not where it was.
+fn moved(e: Error) -> Error {
+    match e {
+        Error::Data(DataError::Missing { path, .. } | DataError::Empty { path, .. }) => {
+            let advice = "if it moved, or its disk is not mounted, add --data NEW with the place where it is now";
+            Error::file(path, format!("held the data set of this run, and holds none now: {advice}"))
+        }
+        other => other,
+    }
 }
 
 /// An output folder that already holds a run is not overwritten.

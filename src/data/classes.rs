@@ -40,7 +40,7 @@ impl Dataset {
 
     /// The same samples with the class numbers of another set, whose names are `classes`: a model that was trained on
     /// that set knows classes by number only. A class of ImageNet may be named by its WordNet id (`n01440764`) in one
-    /// set and by its name (`tench`) in the other.
+    /// set and by its name (`tench`, or all of `tench, Tinca tinca`) in the other.
     ///
     /// # Errors
     /// [`DataError::NoLabels`]; [`DataError::Classes`] with the names that `classes` lacks.
@@ -51,9 +51,8 @@ impl Dataset {
             let source = Renumbered { whole: self.source, classes: classes.to_vec(), numbers };
             return Ok(Self { source: Arc::new(source), ..self });
         }
-        let wanted: BTreeMap<Key, u32> =
-            classes.iter().zip(0..).map(|(name, number)| (Key::of(name), number)).collect();
-        let numbers: Vec<_> = self.require_labels()?.iter().map(|name| wanted.get(&Key::of(name)).copied()).collect();
+        let wanted: BTreeMap<Key, u32> = keys(classes).into_iter().zip(0..).collect();
+        let numbers: Vec<_> = keys(self.require_labels()?).iter().map(|key| wanted.get(key).copied()).collect();
         let foreign = self.classes().iter().zip(&numbers).filter(|(_, number)| number.is_none());
         let foreign: Vec<String> = foreign.map(|(name, _)| name.clone()).collect();
         if !foreign.is_empty() {
@@ -72,8 +71,8 @@ impl Dataset {
     fn counts_like_imagenet(&self, classes: &[String]) -> bool {
         let own = self.classes();
         let numbers = own.iter().enumerate().all(|(i, name)| *name == i.to_string());
-        let all = imagenet::synsets();
-        let official = all.len() == classes.len() && all.iter().zip(classes).all(|(s, c)| s.wnid == c || s.name == c);
+        let all = imagenet::synsets().len();
+        let official = classes.len() == all && imagenet::labels(classes).into_iter().eq((0..all).map(Some));
         !own.is_empty() && own.len() <= classes.len() && numbers && official
     }
 }
@@ -85,10 +84,9 @@ enum Key<'a> {
     Name(&'a str),
 }
 
-impl<'a> Key<'a> {
-    fn of(name: &'a str) -> Self {
-        imagenet::label(name).map_or(Self::Name(name), Self::ImageNet)
-    }
+fn keys(names: &[String]) -> Vec<Key<'_>> {
+    let key = |(name, label): (_, Option<usize>)| label.map_or(Key::Name(name), Key::ImageNet);
+    names.iter().map(String::as_str).zip(imagenet::labels(names)).map(key).collect()
 }
 
 /// The first five names, and how many follow.
@@ -185,6 +183,11 @@ mod tests {
             Ok::<_, DataError>((0..set.len()).filter_map(|i| set.label(i)).collect::<Vec<_>>())
         };
         assert_eq!(of(&["0", "1", "2"], &official).unwrap(), [0, 1, 2]);
+        let long: Vec<String> = imagenet::synsets().iter().map(|s| format!("{}, Latin", s.name)).collect();
+        assert_eq!(of(&["0", "1", "2"], &long).unwrap(), [0, 1, 2]);
+        // a model of synsets on images with the names of Hugging Face, and the other way round
+        assert_eq!(of(&["goldfish, Carassius auratus", "tench, Tinca tinca"], &official).unwrap(), [1, 0]);
+        assert_eq!(of(&["n01440764", "n02012849", "n03126707"], &long).unwrap(), [0, 134, 517]);
         assert!(of(&["0", "2"], &official).is_err(), "a class 1 is missing, so these are names");
         assert!(of(&["0", "1"], &names(&["cat", "dog"])).is_err());
         assert!(of(&["0", "1"], &official[1..]).is_err());

@@ -286,8 +286,7 @@ pub fn objective(folder: &Path) -> Result<Objective> {
         objective: Objective,
     }
     if !folder.join(STATE).exists() {
-        let told = About::of_metadata(metadata(&folder.join(MODEL))?);
-        return told.objective.map_or_else(|| Ok(Objective::default_for(&config(folder)?)), Ok);
+        return Ok(About::of_metadata(metadata(&folder.join(MODEL))?).objective_of(&config(folder)?));
     }
     Ok(state::<Pretraining>(folder)?.settings.objective)
 }

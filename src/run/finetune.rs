@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint;
-use super::checkpoint::Companions;
+use super::checkpoint::{Companions, Which};
 use super::task::{Task, TaskSettings, Tested};
 use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
@@ -56,11 +56,15 @@ struct Tests {
 }
 
 impl Finetuning {
-    /// Loads the weights of the pretrained checkpoint, if the settings name one, adapted to this model.
+    /// Loads the weights of the checkpoint, if the settings name one, adapted to this model. Of a `best` it takes those
+    /// that won.
     fn start(&mut self) -> Result<()> {
         let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
         checkpoint::config(folder)?;
-        let path = folder.join(crate::train::checkpoint::MODEL);
+        let (path, average) = checkpoint::chosen(folder, Which::Best)?;
+        if average {
+            tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
+        }
         let adapted = adapt(read(&path)?, &self.config, &self.tuner.params, self.settings.run.seed);
         let adapted = adapted.map_err(|e| Error::file(&path, e))?;
         tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word

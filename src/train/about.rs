@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::models::Objective;
+use crate::models::{Config, Objective};
 
 /// What a checkpoint says about its weights.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +28,11 @@ impl About {
         let objective = take("objective").and_then(|text| serde_json::from_str(&text).ok());
         let crop_ratio = take("crop_ratio").and_then(|text| text.parse().ok());
         Self { classes, objective, crop_ratio, notes }
+    }
+
+    /// How a model was pretrained: what is said, or else what its decoder is for.
+    pub fn objective_of(self, config: &Config) -> Objective {
+        self.objective.unwrap_or_else(|| Objective::default_for(config))
     }
 
     /// As the metadata of a safetensors file.

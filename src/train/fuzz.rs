@@ -16,7 +16,7 @@ use crate::models::{Config, runner};
 use crate::nn::Weights;
 
 /// A change of some bytes: another one, a piece of JSON or TOML, a cut.
-fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, Option<Vec<u8>>, usize)>> {
+pub(crate) fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, Option<Vec<u8>>, usize)>> {
     let pieces = [
         "{",
         "}",
@@ -49,7 +49,7 @@ fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, Option<Vec<u8>>, 
     prop::collection::vec((any::<prop::sample::Index>(), one, 0usize..8), 1..5)
 }
 
-fn damaged(bytes: &[u8], damage: Vec<(prop::sample::Index, Option<Vec<u8>>, usize)>) -> Vec<u8> {
+pub(crate) fn damaged(bytes: &[u8], damage: Vec<(prop::sample::Index, Option<Vec<u8>>, usize)>) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for (at, piece, gone) in damage {
         let at = at.index(bytes.len().max(1)).min(bytes.len());

@@ -17,4 +17,4 @@ pub mod update;
 pub mod weights_file;
 
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;

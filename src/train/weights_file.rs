@@ -2,15 +2,16 @@
 //! why.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
 use crate::error::{Error, Result};
 use crate::models::Kind;
 use crate::nn::Weights;
 
+/// One tensor as it is written.
 struct Plain<'a>(&'a [usize], Cow<'a, [u8]>, Dtype);
 
 impl View for Plain<'_> {
@@ -28,18 +29,49 @@ impl View for Plain<'_> {
     }
 }
 
-fn serialize<'a>(
-    views: impl Iterator<Item = (&'a str, Plain<'a>)>, metadata: HashMap<String, String>,
-) -> Result<Vec<u8>> {
-    let views: Vec<_> = views.collect();
-    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(format!("weights as safetensors: {e}")))
+/// The bytes of a safetensors file. The same tensors and metadata give the same bytes, so that two runs can be compared
+/// by the sums of their files.
+pub(crate) fn serialize<V: View>(
+    views: Vec<(&str, V)>, metadata: HashMap<String, String>,
+) -> std::result::Result<Vec<u8>, SafeTensorError> {
+    const BEFORE: &[u8] = b"{\"__metadata__\":";
+    // the crate writes the metadata first, in the order of a hash map; sorted, they take as many bytes
+    let sorted = serde_json::to_vec(&metadata.iter().collect::<BTreeMap<_, _>>())?;
+    // an empty map of metadata and no tensor would make a header that is not JSON
+    let mut bytes = safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata))?;
+    let start = 8 + BEFORE.len();
+    if bytes[8..].starts_with(BEFORE) {
+        bytes[start..start + sorted.len()].copy_from_slice(&sorted);
+    }
+    Ok(bytes)
+}
+
+fn failed(e: SafeTensorError) -> Error {
+    Error::Internal(format!("weights as safetensors: {e}"))
+}
+
+fn singles(weights: &Weights) -> impl Iterator<Item = (&str, Plain<'_>)> {
+    let view = |values| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
+    weights.iter().map(move |(name, (shape, values))| (name.as_str(), Plain(shape, view(values), Dtype::F32)))
 }
 
 /// The bytes of a safetensors file of f32 tensors, with `metadata` in its header.
 pub fn to_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-    let view = |values| Cow::Borrowed(bytemuck::cast_slice::<f32, u8>(values));
-    let views = weights.iter().map(|(name, (shape, values))| (name.as_str(), Plain(shape, view(values), Dtype::F32)));
-    serialize(views, metadata)
+    serialize(singles(weights).collect(), metadata).map_err(failed)
+}
+
+/// Whole numbers by name, such as labels. f32 is exact up to 2²⁴ only.
+pub type Integers = BTreeMap<String, Vec<i64>>;
+
+/// The bytes of a safetensors file of f32 tensors and of rows of integers, PyTorch's `int64`.
+pub fn to_bytes_with(weights: &Weights, integers: &Integers, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    let shapes: Vec<[usize; 1]> = integers.values().map(|values| [values.len()]).collect();
+    let view = |values| Cow::Borrowed(bytemuck::cast_slice::<i64, u8>(values));
+    let rows = integers.iter().zip(&shapes).map(|((name, values), shape)| {
+        let row = Plain(shape, view(values), Dtype::I64);
+        (name.as_str(), row)
+    });
+    serialize(singles(weights).chain(rows).collect(), metadata).map_err(failed)
 }
 
 /// The bytes of a safetensors file with the weights rounded to the nearest f16.
@@ -56,7 +88,7 @@ pub fn to_half_bytes(weights: &Weights, metadata: HashMap<String, String>) -> Re
     let views = weights
         .iter()
         .map(|(name, (shape, values))| (name.as_str(), Plain(shape, Cow::Owned(view(values)), Dtype::F16)));
-    serialize(views, metadata)
+    serialize(views.collect(), metadata).map_err(failed)
 }
 
 /// The metadata in a file's header; `path` is for the error.
@@ -66,7 +98,7 @@ pub fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>> {
 }
 
 /// Why bytes are no safetensors file: what else they are, and what to do.
-fn not_whole(path: &Path, bytes: &[u8], e: &safetensors::SafeTensorError) -> Error {
+fn not_whole(path: &Path, bytes: &[u8], e: &SafeTensorError) -> Error {
     match Kind::of(bytes) {
         Kind::Safetensors => {
             Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
@@ -152,5 +184,38 @@ mod tests {
             to_half_bytes(&weights, about).unwrap_err().to_string(),
             "w: got 70000, expected a number that f16 can hold"
         );
+    }
+    #[test]
+    fn the_same_content_is_the_same_bytes() {
+        let weights = Weights::from([("w".to_string(), (vec![2], vec![1.0, 2.0])), ("v".into(), (vec![0], vec![]))]);
+        let ids = Integers::from([("ids".to_string(), vec![(1 << 24) + 1, -3])]);
+        // each map has an order of its own
+        let about = || (0..20).map(|i| (format!("key {i}"), format!("\"{i}\"\n"))).collect::<HashMap<_, _>>();
+        let first = to_bytes_with(&weights, &ids, about()).unwrap();
+        let (half, plain) = (to_half_bytes(&weights, about()).unwrap(), to_bytes(&weights, about()).unwrap());
+        for _ in 0..20 {
+            assert_eq!(to_bytes_with(&weights, &ids, about()).unwrap(), first);
+            assert_eq!(to_half_bytes(&weights, about()).unwrap(), half);
+            assert_eq!(to_bytes(&weights, about()).unwrap(), plain);
+        }
+        let file = SafeTensors::deserialize(&first).unwrap();
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, i64>(file.tensor("ids").unwrap().data()), ids["ids"]);
+        let path = Path::new("w.safetensors");
+        for bytes in [first, half, plain] {
+            assert_eq!(metadata(path, &bytes).unwrap(), about());
+            assert_eq!(content(path, &bytes).unwrap().weights, weights);
+            // keys of the metadata are sorted
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(text.find("key 10\"").unwrap() < text.find("key 9\"").unwrap());
+        }
+    }
+
+    #[test]
+    fn a_file_may_hold_no_tensor() {
+        let path = Path::new("w.safetensors");
+        for about in [HashMap::new(), HashMap::from([("a".to_string(), "b".to_string())])] {
+            let bytes = to_bytes(&Weights::new(), about.clone()).unwrap();
+            assert_eq!((from_bytes(path, &bytes).unwrap(), metadata(path, &bytes).unwrap()), (Weights::new(), about));
+        }
     }
 }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rowscan::run::record::read_tests;
-use rowscan::run::weights_on_disk::read;
 use serde_json::Value;
 
-use super::{NANO, Take, program, run, skip};
+use super::{NANO, Take, features_of, program, run, skip};
 
 const CLASSES: [&str; 3] = ["a", "b", "c"];
 
@@ -89,8 +88,8 @@ fn broken_images_of_a_test_set_are_not_counted() {
         let mut command = program();
         command.args(["features", "--split=test", "--checkpoint"]).arg(&checkpoint).arg("--data").arg(&bad);
         run(command.arg("-o").arg(&features).take()).ok();
-        let tensors = read(&features).unwrap();
-        assert_eq!((tensors["features"].0[0], &tensors["labels"].1[..]), (3, &[0.0, 1.0, 2.0][..]));
+        let (tensors, labels) = features_of(&features, "labels");
+        assert_eq!((tensors["features"].0[0], &labels[..]), (3, &[0, 1, 2][..]));
         let bytes = std::fs::read(&features).unwrap();
         let metadata = rowscan::train::weights_file::metadata(&features, &bytes).unwrap();
         let names: Vec<String> = serde_json::from_str(&metadata["names"]).unwrap();
@@ -99,8 +98,8 @@ fn broken_images_of_a_test_set_are_not_counted() {
         let broken = ["a/0.png", "b/1.png", "b/9.jpg", "c/2.png", "c/7.bmp", "a/6.gif"];
         all.extend(kinds.iter().map(|&kind| bad.join("val").join(broken[kind]).display().to_string()));
         all.sort();
-        let positions: Vec<f32> = names.iter().map(|n| all.iter().position(|a| a == n).unwrap() as f32).collect();
-        assert_eq!(tensors["indices"].1, positions);
+        let positions: Vec<i64> = names.iter().map(|n| all.iter().position(|a| a == n).unwrap() as i64).collect();
+        assert_eq!(features_of(&features, "indices").1, positions);
     }
     // the tests of a run, and with them its best epoch, are those of the good images
     let bad = at("bad2");

@@ -118,6 +118,16 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// What `rowscan features` wrote: its f32 tensors, and one of its rows of integers.
+pub fn features_of(file: &Path, integers: &str) -> (rowscan::nn::Weights, Vec<i64>) {
+    let bytes = std::fs::read(file).unwrap();
+    let floats = rowscan::train::weights_file::content(file, &bytes).unwrap().weights;
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let row = tensors.tensor(integers).unwrap();
+    assert_eq!(row.dtype(), safetensors::Dtype::I64);
+    (floats, row.data().as_chunks().0.iter().map(|eight| i64::from_le_bytes(*eight)).collect())
+}
+
 /// Copies a folder that holds only files.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

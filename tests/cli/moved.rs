@@ -20,16 +20,22 @@ fn options() -> Vec<&'static str> {
     RANDOM.iter().copied().filter(|option| !option.starts_with("--data")).collect()
 }
 
+/// A folder for a test, with 24 images in `photos`, and the option that names a set in it.
+fn place() -> (tempfile::TempDir, impl Fn(&str) -> String) {
+    let parent = tempfile::tempdir().unwrap();
+    images(&parent.path().join("photos"), 24);
+    let path = parent.path().to_owned();
+    (parent, move |name: &str| format!("--data={}", path.join(name).display()))
+}
+
 /// A run goes on with its data in another place, written in another way, and from another working folder, bit for bit.
 #[test]
 fn a_run_goes_on_after_its_data_moved() {
     if skip() {
         return;
     }
-    let parent = tempfile::tempdir().unwrap();
+    let (parent, data) = place();
     let at = |name: &str| parent.path().join(name);
-    images(&at("photos"), 24);
-    let data = |path: &str| format!("--data={}", at(path).display());
     let whole = at("whole");
     run(pretrain(&whole, &[&options()[..], &["--epochs=3", &data("photos")]].concat())).ok();
     let begun = |name: &str| {
@@ -59,6 +65,11 @@ fn a_run_goes_on_after_its_data_moved() {
     std::os::unix::fs::symlink(at("elsewhere"), at("photos")).unwrap();
     let second = begun("second");
     std::fs::remove_file(at("photos")).unwrap();
+    let last = second.join("checkpoint-1");
+    resume(&second, &[&data("photos")]).fails(1, &["photos", "held the data set of this run", "add --data NEW"]);
+    std::fs::create_dir(at("photos")).unwrap(); // where a disk is not mounted
+    resume(&second, &[&data("photos")]).fails(1, &["photos", "add --data NEW"]);
+    assert!(last.exists() && !second.join("checkpoint-2").exists());
     resume(&second, &[&data("elsewhere/../elsewhere/.")]).ok();
     assert_eq!(log(&second), expected);
     let state = std::fs::read_to_string(second.join("checkpoint-3/state.json")).unwrap();
@@ -71,10 +82,8 @@ fn a_run_does_not_go_on_with_another_set() {
     if skip() {
         return;
     }
-    let parent = tempfile::tempdir().unwrap();
+    let (parent, data) = place();
     let at = |name: &str| parent.path().join(name);
-    images(&at("photos"), 24);
-    let data = |path: &str| format!("--data={}", at(path).display());
     run(pretrain(&at("run"), &[&options()[..], &["--epochs=1", &data("photos")]].concat())).ok();
     images(&at("fewer"), 22);
     images(&at("renamed"), 24);

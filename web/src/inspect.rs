@@ -62,7 +62,7 @@ impl Model {
                 "one with that of MAP",
             )));
         }
-        let objective = Objective { decoder_mask: Some(mask), ..Objective::default_for(&self.config) };
+        let objective = Objective { decoder_mask: Some(mask), ..self.objective.clone() };
         let mut params = Params::new(&self.g);
         let map = Map::with(&self.g, &mut params, &self.config, &objective).map_err(js)?;
         params.load(&self.g, &self.weights).map_err(js)?;

@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use rowscan::gpu::Gpu;
 use rowscan::infer::reconstruct::{Pictures, Reconstructor};
-use rowscan::models::{Config, Objective, Pretext, pretext_model};
+use rowscan::models::{Config, Method, Objective, Pretext, pretext_model};
 use rowscan::nn::{Params, Weights};
+use rowscan::train::about::About;
 use rowscan::train::checkpoint;
 use rowscan::train::pretrain::mask::PatchMask;
 use rowscan::train::pretrain::settings::PretrainSettings;
@@ -22,6 +23,8 @@ use crate::{Device, js};
 pub struct Model {
     pub(crate) g: Gpu,
     pub(crate) config: Config,
+    /// How it was pretrained: what its file says, or else what its decoder is for.
+    pub(crate) objective: Objective,
     pub(crate) model: Box<dyn Pretext>,
     pub(crate) weights: Weights,
     parameters: usize,
@@ -68,19 +71,25 @@ impl Reconstruction {
 
 #[wasm_bindgen]
 impl Model {
-    /// Loads a model from the bytes of `config.json` and `model.safetensors`.
+    /// Loads a model from the bytes of `config.json` and `model.safetensors`, which says in its metadata how it was
+    /// pretrained.
     pub fn load(device: &Device, config: &[u8], weights: &[u8]) -> Result<Model, JsValue> {
         let g = device.0.clone();
         let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config).map_err(js)?;
-        let mut params = Params::new(&g);
-        let model = pretext_model(&g, &mut params, &config, &Objective::default_for(&config)).map_err(js)?;
         let path = Path::new(checkpoint::MODEL);
+        let metadata = weights_file::metadata(path, weights).map_err(js)?;
+        let text = serde_json::to_string(&metadata).unwrap_or_default();
+        let objective = About::of_metadata(metadata).objective_of(&config);
+        if !objective.method.predicts {
+            let expected = format!("one that predicts patches: {}", Method::names(|method| method.predicts));
+            return Err(js(rowscan::Error::argument("the method of the model", objective.method, expected)));
+        }
+        let mut params = Params::new(&g);
+        let model = pretext_model(&g, &mut params, &config, &objective).map_err(js)?;
         let named = weights_file::from_bytes(path, weights).map_err(js)?;
         params.load(&g, &named).map_err(js)?;
-        let metadata = weights_file::metadata(path, weights).map_err(js)?;
-        let metadata = serde_json::to_string(&metadata).unwrap_or_default();
         let (parameters, reconstructor) = (params.count(), RefCell::default());
-        Ok(Self { g, config, model, parameters, weights: named, metadata, reconstructor })
+        Ok(Self { g, config, objective, model, parameters, weights: named, metadata: text, reconstructor })
     }
 
     /// Side of the square input in pixels.

@@ -14,6 +14,7 @@ use crate::bench::case::{Case, Direction};
 use crate::bench::inputs::Named;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::train::weights_file::serialize;
 
 /// Name of the dump: `family-case.safetensors`. In the case's name, characters other than letters, digits and dots
 /// become `_`.
@@ -51,9 +52,10 @@ pub fn dump(g: &Gpu, case: &Case, folder: &Path) -> Result<()> {
     let mut views = Vec::new();
     for (name, dtype, shape, bytes) in &arrays {
         let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| broken(&e))?;
-        views.push((name.clone(), view));
+        views.push((name.as_str(), view));
     }
     let config = json!({ "family": case.family, "case": case.name, "facts": case.facts }).to_string();
     let metadata = HashMap::from([("format".into(), "rowscan-bench/1".into()), ("config".into(), config)]);
-    safetensors::serialize_to_file(views, Some(metadata), &path).map_err(|e| broken(&e))
+    let bytes = serialize(views, metadata).map_err(|e| broken(&e))?;
+    std::fs::write(&path, bytes).map_err(Error::io(&path, "written"))
 }

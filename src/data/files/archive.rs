@@ -1,12 +1,14 @@
 //! The members of a tar archive, found without reading their data.
 use super::links::Node;
 use crate::error::DataError;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use tar::EntryType;
 
 /// A file or link in an archive.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// Path, as the archive has it.
     pub name: String,

@@ -59,7 +59,8 @@ const MB: u64 = 1_000_000;
 const MOST_NAME: &str = "ROWSCAN_MAX_IMAGE_MB";
 
 /// Bytes that the pixels of one image may take, so that a few bytes of a hostile file cannot take all memory. Each
-/// decoding thread holds one image at a time. The default holds an image of 18,000 × 18,000 pixels.
+/// decoding thread holds one image at a time, and what is kept of it while it is resized. The default holds an image of
+/// 18,000 × 18,000 pixels.
 static MOST: LazyLock<u64> = LazyLock::new(|| {
     let set = std::env::var(MOST_NAME).ok();
     match set.as_ref().map(|text| text.trim().parse::<u64>()) {

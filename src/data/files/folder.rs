@@ -2,6 +2,7 @@
 use super::decode::decode;
 use super::layout::{Found, Layout, Place};
 use super::listing::{Listing, arrange};
+use super::numbering::{Numbering, by_numbering};
 use super::walk;
 use crate::data::sample::Sample;
 use crate::data::source::Source;
@@ -39,16 +40,14 @@ pub(crate) struct Folder {
     below: Arc<walk::Files>,
     /// Positions in it of the images of this split.
     order: Vec<usize>,
-    labels: Vec<u32>,
-    classes: Vec<String>,
-    unlabeled: Option<String>,
+    numbering: Numbering,
 }
 
 impl Folder {
     fn of(root: &Path, below: Arc<walk::Files>, split: Split) -> Result<Self, DataError> {
         let names: Vec<&str> = below.images.iter().map(|(name, _)| name.as_str()).collect();
-        let Listing { order, labels, classes, unlabeled } = arrange(root, &names, split)?;
-        Ok(Self { root: root.to_owned(), below, order, labels, classes, unlabeled })
+        let Listing { order, numbering } = arrange(root, &names, split)?;
+        Ok(Self { root: root.to_owned(), below, order, numbering })
     }
 
     fn path(&self, index: usize) -> &Path {
@@ -66,17 +65,7 @@ impl Source for Folder {
         Some(test.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.labels.get(index).copied()
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.unlabeled.clone()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         self.path(index).display().to_string()

@@ -3,69 +3,32 @@
 //!
 //! A listing is kept in the user's cache folder with size and time of change of every folder that was searched. It
 //! counts as long as none of them has changed: whatever is added, removed or renamed changes the time of its folder.
+use super::cache::{Cache, state};
 use super::walk::{Files, Kind, search};
 use crate::error::DataError;
-use crate::files::{Durable, replace, user_cache};
-use std::collections::hash_map::DefaultHasher;
-use std::fs::Metadata;
-use std::hash::{Hash, Hasher};
-use std::io::{Error, ErrorKind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::SystemTime;
 
 const FORMAT: &str = "rowscan-listing/1";
 
-/// Files below a folder from which on a listing is kept: fewer are listed in no time.
-const FEW: usize = 10_000;
-
-/// A folder that changed less than this before it was searched may change again without its time showing it.
-const RACE: Duration = Duration::from_secs(3);
-
-static RESCAN: AtomicBool = AtomicBool::new(false);
-
-/// From now on, folders are listed anew, whatever listing was kept of them.
-pub fn rescan() {
-    RESCAN.store(true, Ordering::Relaxed);
-}
-
 /// Everything below `root`, from the listing that was kept of it if that is still true.
-pub(crate) fn listed(root: &Path) -> Result<Files, DataError> {
-    listed_in(root, folder().as_deref(), FEW, RESCAN.load(Ordering::Relaxed))
-}
-
-fn listed_in(root: &Path, cache: Option<&Path>, few: usize, rescan: bool) -> Result<Files, DataError> {
-    let (Some(cache), Some(real)) = (cache, root.canonicalize().ok().and_then(|real| Some(real.to_str()?.to_owned())))
-    else {
+pub(crate) fn listed(root: &Path, cache: &Cache) -> Result<Files, DataError> {
+    let real = root.canonicalize().ok().and_then(|real| Some(real.to_str()?.to_owned()));
+    let Some((file, real)) = real.and_then(|real| Some((cache.file(&real, "txt")?, real))) else {
         return search(root);
     };
-    let mut hasher = DefaultHasher::new();
-    real.hash(&mut hasher);
-    let file = cache.join(format!("{:016x}.txt", hasher.finish()));
-    if !rescan && let Some(found) = std::fs::read_to_string(&file).ok().and_then(|text| kept(root, &real, &text)) {
+    if !cache.anew
+        && let Some(found) = std::fs::read_to_string(&file).ok().and_then(|text| kept(root, &real, &text))
+    {
         tracing::debug!("{}: listed as in {}", root.display(), file.display());
         return Ok(found);
     }
     let begun = SystemTime::now();
     let found = search(root)?;
     let count = found.images.len() + found.shards.len() + found.tables.len();
-    let written = match written(&real, &found, begun) {
-        Some(text) if count >= few => {
-            std::fs::create_dir_all(cache).and_then(|()| replace(&file, text.as_bytes(), Durable::No))
-        }
-        _ if file.exists() => std::fs::remove_file(&file),
-        _ => Ok(()),
-    };
-    if let Err(e) = written {
-        tracing::warn!("cannot write {}: {e}; {} is listed anew each time", file.display(), root.display());
-    }
+    let text = written(&real, &found, begun).filter(|_| count >= cache.few);
+    cache.keep(&file, text.as_deref().map(str::as_bytes), root);
     Ok(found)
-}
-
-/// Size and time of change of a folder.
-fn state(metadata: &Metadata) -> std::io::Result<(u64, u128)> {
-    let changed = metadata.modified()?.duration_since(UNIX_EPOCH).map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
-    Ok((metadata.len(), changed.as_nanos()))
 }
 
 /// The text of a listing; none if it could not be read back or could not be trusted.
@@ -77,10 +40,7 @@ fn written(real: &str, found: &Files, begun: SystemTime) -> Option<String> {
     }
     let mut text = format!("{FORMAT}\n{real}\n{}\n", found.folders.len());
     for (name, metadata) in &found.folders {
-        if metadata.modified().ok()?.checked_add(RACE)? > begun {
-            return None;
-        }
-        let (size, changed) = state(metadata).ok()?;
+        let (size, changed) = state(metadata, begun).ok()?;
         text += &format!("{size} {changed} {name}\n");
     }
     names().for_each(|name| text.extend([name, "\n"]));
@@ -99,7 +59,7 @@ fn kept(root: &Path, real: &str, text: &str) -> Option<Files> {
         let mut parts = lines.next()?.splitn(3, ' ');
         let (size, changed, name) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
         let now = std::fs::metadata(root.join(name)).ok()?;
-        if state(&now).ok()? != (size, changed) {
+        if state(&now, SystemTime::now()).ok()? != (size, changed) {
             return None;
         }
         found.folders.push((name.to_owned(), now));
@@ -110,16 +70,12 @@ fn kept(root: &Path, real: &str, text: &str) -> Option<Files> {
     Some(found)
 }
 
-/// Where listings are kept: `rowscan/listings` in the user's cache folder.
-fn folder() -> Option<PathBuf> {
-    user_cache("listings")
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use crate::data::testing::put;
     use std::fs::{File, FileTimes};
+    use std::time::Duration;
 
     /// Makes all folders below `root` an hour old.
     fn age(root: &Path) {
@@ -142,7 +98,7 @@ mod tests {
         for name in ["a/1.png", "a/2.png", "b/c/3.png", "b/x.tar", "b/notes.txt"] {
             put(&root.join(name), b"");
         }
-        let list = |rescan| listed_in(&root, Some(&cache), 3, rescan).unwrap();
+        let list = |anew| listed(&root, &Cache { folder: Some(cache.clone()), few: 3, anew }).unwrap();
         list(false);
         assert!(!cache.exists(), "folders that changed just now are not remembered");
         age(&root);
@@ -177,10 +133,11 @@ mod tests {
         let (root, cache) = (dir.path().join("set"), dir.path().join("cache"));
         put(&root.join("a/1.png"), b"");
         age(&root);
-        listed_in(&root, Some(&cache), 2, false).unwrap();
+        let list = |few| listed(&root, &Cache { folder: Some(cache.clone()), few, anew: false }).unwrap();
+        list(2);
         put(&root.join("a/new\nline.png"), b"");
         age(&root);
-        assert_eq!(listed_in(&root, Some(&cache), 1, false).unwrap().images.len(), 2);
+        assert_eq!(list(1).images.len(), 2);
         assert!(!cache.exists());
     }
 }

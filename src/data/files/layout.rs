@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cache::Cache;
 use super::index::listed;
 use super::walk::Files;
 use crate::data::source::Source;
@@ -48,7 +49,7 @@ impl<'a> Place<'a> {
         if !self.is_folder() {
             return Ok(Arc::default());
         }
-        self.listing.get_or_init(|| listed(self.path).map(Arc::new)).clone()
+        self.listing.get_or_init(|| listed(self.path, &Cache::of_user()).map(Arc::new)).clone()
     }
 
     pub fn is_folder(&self) -> bool {

@@ -1,8 +1,10 @@
 //! Links inside an archive, resolved as a file system would: which file each path leads to.
 use super::decode::is_image_name;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What lies at a path of an archive.
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Node {
     /// A file, as its number.
     File(usize),

@@ -2,7 +2,7 @@
 use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::listing::split_of;
-use super::numbering::{Class, Numbering, numbered};
+use super::numbering::{Class, Numbering, by_numbering, numbered};
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
@@ -170,17 +170,7 @@ impl Source for List {
         Some(test.map(|list| Box::new(list) as Box<dyn Source>))
     }
 
-    fn classes(&self) -> &[String] {
-        &self.numbering.classes
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.numbering.unlabeled.clone()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.numbering.labels.get(index).copied()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         self.image_path(index).display().to_string()

@@ -1,4 +1,5 @@
 //! From a list of paths to the samples of a split: torchvision's `ImageFolder`, for folders and archives alike.
+use super::numbering::Numbering;
 use crate::data::imagenet::wnid_of_file;
 use crate::data::split::Split;
 use crate::error::DataError;
@@ -16,12 +17,8 @@ const EVAL: [&str; 7] = ["val", "valid", "validation", "test", "testing", "eval"
 pub(crate) struct Listing {
     /// For each sample, its position in the list of paths that was given. Sorted by path.
     pub order: Vec<usize>,
-    /// For each sample, its label; empty if there are no classes.
-    pub labels: Vec<u32>,
-    /// Class names, sorted; a label is a position in them.
-    pub classes: Vec<String>,
-    /// Why there are no labels.
-    pub unlabeled: Option<String>,
+    /// Their labels in this order; class names are sorted.
+    pub numbering: Numbering,
 }
 
 /// The split that a folder of this name holds, and how much it is preferred to others: 0 is the most. `train`,
@@ -133,7 +130,7 @@ fn classify(root: &Path, place: &str, chosen: &Parts, all: &Parts) -> Listing {
     match labels {
         Some(labels) if !mixed => {
             let classes = names.into_iter().map(str::to_owned).collect();
-            Listing { order, labels, classes, unlabeled: None }
+            Listing { order, numbering: Numbering { labels, classes, unlabeled: None } }
         }
         _ => {
             let unlabeled = match mixed {
@@ -143,7 +140,7 @@ fn classify(root: &Path, place: &str, chosen: &Parts, all: &Parts) -> Listing {
                     format!("its {loose} images lie in {place} itself, and {nameless} names no class")
                 }
             };
-            Listing { order, labels: Vec::new(), classes: Vec::new(), unlabeled: Some(unlabeled) }
+            Listing { order, numbering: Numbering::none(unlabeled) }
         }
     }
 }
@@ -169,8 +166,8 @@ mod tests {
     fn class_folders_are_sorted_and_all_train() {
         let got = list(&["dog/2.jpg", "cat/9.jpg", "dog/1.jpg"], Split::Train).unwrap();
         assert_eq!(got.order, [1, 2, 0]);
-        assert_eq!(got.labels, [0, 1, 1]);
-        assert_eq!(got.classes, ["cat", "dog"]);
+        assert_eq!(got.numbering.labels, [0, 1, 1]);
+        assert_eq!(got.numbering.classes, ["cat", "dog"]);
         let error = list(&["dog/2.jpg", "cat/9.jpg"], Split::Test).unwrap_err().to_string();
         assert!(error.contains("no test split") && error.contains("set"), "{error}");
     }
@@ -180,10 +177,10 @@ mod tests {
         let paths =
             ["pack/train/b/1.jpg", "pack/train/a/1.jpg", "pack/val/b/1.jpg", "pack/val/c/1.jpg", "pack/test/1.jpg"];
         let train = list(&paths, Split::Train).unwrap();
-        assert_eq!((train.order, train.labels), (vec![1, 0], vec![0, 1]));
+        assert_eq!((train.order, train.numbering.labels), (vec![1, 0], vec![0, 1]));
         let test = list(&paths, Split::Test).unwrap();
-        assert_eq!((test.order, test.labels), (vec![2, 3], vec![1, 2]));
-        assert_eq!(test.classes, ["a", "b", "c"]);
+        assert_eq!((test.order, test.numbering.labels), (vec![2, 3], vec![1, 2]));
+        assert_eq!(test.numbering.classes, ["a", "b", "c"]);
         assert!(
             list(&["train/a/1.jpg", "train/b/1.jpg"], Split::Test).unwrap_err().to_string().contains("only train/")
         );
@@ -193,7 +190,7 @@ mod tests {
     #[test]
     fn a_class_may_be_called_train() {
         let got = list(&["apple/1.jpg", "train/1.jpg", "wolf/1.jpg"], Split::Train).unwrap();
-        assert_eq!(got.classes, ["apple", "train", "wolf"]);
+        assert_eq!(got.numbering.classes, ["apple", "train", "wolf"]);
     }
 
     #[test]
@@ -203,8 +200,8 @@ mod tests {
             (&["b.jpg", "a/x.jpg"], "1 of its 2 images lie in the set beside the folders of classes"),
         ] {
             let got = list(paths, Split::Train).unwrap();
-            assert_eq!((got.order, got.labels.len()), (vec![1, 0], 0), "{paths:?}");
-            assert_eq!(got.unlabeled.as_deref(), Some(why));
+            assert_eq!((got.order, got.numbering.labels.len()), (vec![1, 0], 0), "{paths:?}");
+            assert_eq!(got.numbering.unlabeled.as_deref(), Some(why));
         }
         assert!(matches!(list(&[], Split::Train), Err(DataError::Empty { .. })));
     }
@@ -213,10 +210,10 @@ mod tests {
     fn flat_files_named_like_those_of_imagenet_have_labels() {
         let paths = ["./n01443537_2.jpg", "./n01440764_tench.jpg", "./n01443537_1.jpg"];
         let got = list(&paths, Split::Train).unwrap();
-        assert_eq!((got.order, got.labels), (vec![1, 2, 0], vec![0, 1, 1]));
-        assert_eq!(got.classes, ["n01440764", "n01443537"]);
-        assert!(list(&[paths[0], paths[1], "readme.png"], Split::Train).unwrap().labels.is_empty());
-        assert!(list(&["a/1.jpg", "b/1.jpg", "n01440764_1.jpg"], Split::Train).unwrap().labels.is_empty());
+        assert_eq!((got.order, got.numbering.labels), (vec![1, 2, 0], vec![0, 1, 1]));
+        assert_eq!(got.numbering.classes, ["n01440764", "n01443537"]);
+        assert!(list(&[paths[0], paths[1], "readme.png"], Split::Train).unwrap().numbering.labels.is_empty());
+        assert!(list(&["a/1.jpg", "b/1.jpg", "n01440764_1.jpg"], Split::Train).unwrap().numbering.labels.is_empty());
     }
 
     #[test]
@@ -229,8 +226,10 @@ mod tests {
             (&["n01440764_1.jpg"], Split::Train),
         ] {
             let got = list(paths, split).unwrap();
-            assert_eq!((got.classes.len(), got.unlabeled), (1, None), "{paths:?}");
-            assert!(got.labels.iter().all(|&label| label == 0) && got.labels.len() == got.order.len());
+            assert_eq!((got.numbering.classes.len(), got.numbering.unlabeled), (1, None), "{paths:?}");
+            assert!(
+                got.numbering.labels.iter().all(|&label| label == 0) && got.numbering.labels.len() == got.order.len()
+            );
         }
     }
 
@@ -239,14 +238,14 @@ mod tests {
         let train = ["train/n01440764/a.JPEG", "train/n01443537/b.JPEG"];
         let with = |eval: &[&str], split| list(&[&train[..], eval].concat(), split).unwrap();
         let flat = ["val/ILSVRC2012_val_00000001.JPEG", "val/ILSVRC2012_val_00000002.JPEG"];
-        assert_eq!(with(&flat, Split::Train).labels, [0, 1]);
+        assert_eq!(with(&flat, Split::Train).numbering.labels, [0, 1]);
         let test = with(&flat, Split::Test);
         let why = "its 2 images lie in val/ itself, and ILSVRC2012_val_00000001.JPEG names no class";
-        assert_eq!((test.labels.len(), test.unlabeled.as_deref()), (0, Some(why)));
+        assert_eq!((test.numbering.labels.len(), test.numbering.unlabeled.as_deref()), (0, Some(why)));
         let named = ["val/ILSVRC2012_val_00000001_n01443537.JPEG", "val/ILSVRC2012_val_00000002_n01440764.JPEG"];
-        assert_eq!(with(&named, Split::Test).labels, [1, 0]);
+        assert_eq!(with(&named, Split::Test).numbering.labels, [1, 0]);
         let one = with(&["val/n01443537/ILSVRC2012_val_00000003.JPEG"], Split::Test);
-        assert_eq!((one.labels, one.classes.len()), (vec![1], 2));
+        assert_eq!((one.numbering.labels, one.numbering.classes.len()), (vec![1], 2));
     }
 
     #[test]
@@ -265,8 +264,11 @@ mod tests {
                 let paths = [format!("{}/a/1.jpg", top(train)), format!("{}/b/2.jpg", top(eval))];
                 let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
                 let (got, test) = (list(&paths, Split::Train).unwrap(), list(&paths, Split::Test).unwrap());
-                assert_eq!((got.order, got.labels, test.order, test.labels), (vec![0], vec![0], vec![1], vec![1]));
-                assert_eq!(test.classes, ["a", "b"], "{train} {eval} {inner}");
+                assert_eq!(
+                    (got.order, got.numbering.labels, test.order, test.numbering.labels),
+                    (vec![0], vec![0], vec![1], vec![1])
+                );
+                assert_eq!(test.numbering.classes, ["a", "b"], "{train} {eval} {inner}");
             }
         }
         for class in ["trains", "contest", "basset", "sunset", "test_tube", "valley"] {

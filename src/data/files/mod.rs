@@ -3,6 +3,7 @@
 mod archive;
 mod augment;
 mod batch;
+mod cache;
 mod cifar;
 mod crop;
 mod decode;
@@ -31,7 +32,7 @@ mod webdataset;
 mod worker;
 
 pub use batch::ImageBatch;
-pub use index::rescan;
+pub use cache::rescan;
 pub use layout::Layout;
 pub use layouts::{LAYOUTS, layout_names};
 pub use loader::{Loader, LoaderOptions};

@@ -1,11 +1,13 @@
 //! From what is written beside images to labels: class numbers stay, class names are sorted and counted.
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The largest class number, so that a wrong one does not make millions of names.
 const LARGEST: u64 = 999_999;
 
 /// A class as a file gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub(crate) enum Class {
     Number(u64),
     Name(String),
@@ -29,6 +31,24 @@ pub(crate) struct Numbering {
     /// Why there are no labels.
     pub unlabeled: Option<String>,
 }
+
+/// The methods of [`Source`](crate::data::Source) about classes, of a set with a field `numbering`.
+macro_rules! by_numbering {
+    () => {
+        fn classes(&self) -> &[String] {
+            &self.numbering.classes
+        }
+
+        fn unlabeled(&self) -> Option<String> {
+            self.numbering.unlabeled.clone()
+        }
+
+        fn label(&self, index: usize) -> Option<u32> {
+            self.numbering.labels.get(index).copied()
+        }
+    };
+}
+pub(super) use by_numbering;
 
 impl Numbering {
     pub fn none(why: String) -> Self {

@@ -1,9 +1,11 @@
 //! Images inside a tar archive, read in place. Memory holds the name, offset and length of each; the file stays open.
 use super::archive::{Entry, entries, read_at};
+use super::cache::Cache;
 use super::decode::decode;
 use super::layout::{Found, Layout, Place};
 use super::links::{Node, Nodes, images, normal};
 use super::listing::{Listing, arrange};
+use super::numbering::{Numbering, by_numbering};
 use super::shards;
 use super::webdataset::{self, WebDataset};
 use crate::data::sample::Sample;
@@ -41,9 +43,7 @@ pub(crate) struct Tar {
     members: Arc<Vec<Member>>,
     /// Positions in `members` of the samples of this split.
     order: Vec<usize>,
-    labels: Vec<u32>,
-    classes: Vec<String>,
-    unlabeled: Option<String>,
+    numbering: Numbering,
 }
 
 /// An image: its path in the archive, and where its bytes lie.
@@ -71,7 +71,7 @@ impl Tar {
         } else {
             is_plain = true;
         }
-        let members = entries(path, &file)?;
+        let members = if is_plain { remembered(path, &file, &Cache::of_user())? } else { entries(path, &file)? };
         let is_shard = webdataset::is_shard(path, &file, &members);
         if is_shard && !is_plain {
             let message = "is a compressed shard of WebDataset, which cannot be read at any place: unpack it to a .tar";
@@ -94,13 +94,21 @@ impl Tar {
 
     fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {
         let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
-        let Listing { order, labels, classes, unlabeled } = arrange(path, &names, split)?;
-        Ok(Self { path: path.to_owned(), file, members, order, labels, classes, unlabeled })
+        let Listing { order, numbering } = arrange(path, &names, split)?;
+        Ok(Self { path: path.to_owned(), file, members, order, numbering })
     }
 
     fn member(&self, index: usize) -> &Member {
         &self.members[self.order[index]]
     }
+}
+
+/// What an archive holds, which is remembered: an archive of a million files takes a million reads.
+pub(super) fn remembered(path: &Path, file: &File, cache: &Cache) -> Result<Vec<Entry>, DataError> {
+    let inside = |entry: &Entry, size| entry.offset.checked_add(entry.size).is_some_and(|end| end <= size);
+    let fits = |_, entries: &Vec<Entry>, size| entries.iter().all(|entry| inside(entry, size));
+    let found = cache.contents("members", &[path.to_owned()], Vec::len, fits, |_| entries(path, file))?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
@@ -137,17 +145,7 @@ impl Source for Tar {
         Some(test.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.labels.get(index).copied()
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.unlabeled.clone()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         format!("{}: {}", self.path.display(), self.member(index).name)

@@ -2,14 +2,15 @@
 //! as `000123.jpg` and `000123.cls`.
 //!
 //! The package reads shards from front to back and shuffles what it has in a buffer. Here the headers of all shards are
-//! read once, after which any sample is one read at a known place: the order of an epoch is that of any other set, with
-//! no buffer, and a resumed run goes on with the same sample.
+//! read once and remembered, after which any sample is one read at a known place: the order of an epoch is that of any
+//! other set, with no buffer, and a resumed run goes on with the same sample.
 use super::archive::{Entry, entries, read_at};
+use super::cache::Cache;
 use super::decode::{decode, is_image_name};
 use super::layout::{Found, Layout, Place};
 use super::links::Node;
 use super::listing::{Listing, arrange};
-use super::numbering::{Class, Numbering, numbered};
+use super::numbering::{Class, Numbering, by_numbering, numbered};
 use super::open_files::OpenFiles;
 use super::shards::files;
 use super::walk::Kind;
@@ -17,7 +18,7 @@ use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ fn open(place: &Place, split: Split) -> Found {
         return Ok(None); // one archive is opened by the layout tar, which looks inside
     }
     match files(place, Kind::Shard, split)? {
-        Some(shards) => Ok(Some(Box::new(WebDataset::open(place.path, shards)?))),
+        Some(shards) => Ok(Some(Box::new(WebDataset::open(place.path, shards, &Cache::of_user())?))),
         None => Ok(None),
     }
 }
@@ -53,10 +54,13 @@ struct Piece {
 }
 
 /// A sample of a shard.
+#[derive(Serialize, Deserialize)]
 struct Member {
     /// Path of the image in the shard.
     name: String,
-    piece: Piece,
+    /// Where its data begin, and how many bytes they are.
+    offset: u64,
+    size: u64,
     /// What `.cls` or `.json` says.
     class: Option<Class>,
 }
@@ -76,7 +80,7 @@ pub(crate) fn is_shard(path: &Path, file: &File, all: &[Entry]) -> bool {
         let with = |group: &[Entry]| group.iter().any(|member| ending(&member.name) == wanted);
         samples(all).any(|group| group.iter().any(|member| is_image_name(&member.name)) && with(group))
     };
-    let told = || members(path, 0, file, all).is_ok_and(|found| found.iter().all(|member| member.class.is_some()));
+    let told = || members(path, file, all).is_ok_and(|found| found.iter().all(|member| member.class.is_some()));
     beside("cls") || beside("json") && told()
 }
 
@@ -97,20 +101,22 @@ fn samples(members: &[Entry]) -> impl Iterator<Item = &[Entry]> {
 }
 
 impl WebDataset {
-    /// Indexes the shards, several at a time.
-    pub fn open(place: &Path, paths: Vec<PathBuf>) -> Result<Self, DataError> {
-        let index = |(number, path): (usize, &PathBuf)| {
+    /// Indexes the shards, several at a time, as far as their indices are not remembered.
+    pub fn open(place: &Path, paths: Vec<PathBuf>, cache: &Cache) -> Result<Self, DataError> {
+        let index = |number: usize| {
+            let path = &paths[number];
             let file = File::open(path).map_err(DataError::io("open", path))?;
-            members(path, number, &file, &entries(path, &file)?)
+            members(path, &file, &entries(path, &file)?)
         };
-        let found: Result<Vec<Vec<Member>>, DataError> =
-            (0..paths.len()).into_par_iter().map(|i| (i, &paths[i])).with_max_len(1).map(index).collect();
-        Self::of(place, paths, found?)
+        let inside = |member: &Member, size| member.offset.checked_add(member.size).is_some_and(|end| end <= size);
+        let fits = |_, members: &Vec<Member>, size| members.iter().all(|member| inside(member, size));
+        let found = cache.contents("members of shards", &paths, Vec::len, fits, index)?;
+        Self::of(place, paths, found)
     }
 
     /// One shard whose members are known.
     pub fn of_one(path: &Path, file: &File, all: &[Entry]) -> Result<Self, DataError> {
-        let found = members(path, 0, file, all)?;
+        let found = members(path, file, all)?;
         Self::of(path, vec![path.to_owned()], vec![found])
     }
 
@@ -118,12 +124,12 @@ impl WebDataset {
         let (mut pieces, mut names, mut classes) = (Vec::new(), Vec::new(), Vec::new());
         let mut without: Option<String> = None;
         for (shard, members) in found.into_iter().enumerate() {
-            for Member { name, piece, class } in members {
+            for Member { name, offset, size, class } in members {
                 match class {
                     Some(class) => classes.push(class),
                     None => drop(without.get_or_insert_with(|| format!("{}: {name}", paths[shard].display()))),
                 }
-                pieces.push(piece);
+                pieces.push(Piece { shard: shard as u32, offset, size });
                 names.push(name);
             }
         }
@@ -156,7 +162,7 @@ fn names_beside(shard: &Path) -> Result<Option<Vec<String>>, DataError> {
 /// The labels that folders or names of the images give.
 fn by_path(place: &Path, names: &[String]) -> Result<Numbering, DataError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let Listing { order, labels, classes, .. } = arrange(place, &names, Split::Train)?;
+    let Listing { order, numbering: Numbering { labels, classes, .. } } = arrange(place, &names, Split::Train)?;
     if order.len() != names.len() {
         let message = "holds archives with the folders of several splits in them: give one archive, or unpack them";
         return Err(DataError::format(place, message));
@@ -170,8 +176,8 @@ fn by_path(place: &Path, names: &[String]) -> Result<Numbering, DataError> {
     Ok(Numbering { labels: of_sample, classes, unlabeled: None })
 }
 
-/// The samples with an image among the members of shard `number`.
-fn members(path: &Path, number: usize, file: &File, all: &[Entry]) -> Result<Vec<Member>, DataError> {
+/// The samples with an image among the members of a shard.
+fn members(path: &Path, file: &File, all: &[Entry]) -> Result<Vec<Member>, DataError> {
     let mut found = Vec::new();
     for group in samples(all) {
         // The package passes over names that begin like this.
@@ -204,8 +210,7 @@ fn members(path: &Path, number: usize, file: &File, all: &[Entry]) -> Result<Vec
                 break;
             }
         }
-        let piece = Piece { shard: number as u32, offset: image.offset, size: image.size };
-        found.push(Member { name: image.name.clone(), piece, class });
+        found.push(Member { name: image.name.clone(), offset: image.offset, size: image.size, class });
     }
     Ok(found)
 }
@@ -241,17 +246,7 @@ impl Source for WebDataset {
         self.pieces.len()
     }
 
-    fn classes(&self) -> &[String] {
-        &self.numbering.classes
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.numbering.unlabeled.clone()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.numbering.labels.get(index).copied()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         format!("{}: {}", self.shards.paths()[self.pieces[index].shard as usize].display(), self.names[index])

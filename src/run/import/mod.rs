@@ -62,7 +62,7 @@ pub fn import(path: &Path, config: Config) -> Result<(Config, Weights)> {
 /// # Errors
 /// As [`import`]; an option that contradicts the tensors.
 pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_>) -> Result<Imported> {
-    let Source { weights, metadata, folder, mut said } = Source::read(path, options.key)?;
+    let Source { weights, metadata, folder, mut said, .. } = Source::read(path, options.key)?;
     let (weights, prefixes) = without_prefix(weights);
     said.extend(prefixes.iter().map(|prefix| format!("took `{prefix}` off every name")));
     let theirs = is_of_transformers(&weights);

@@ -23,6 +23,8 @@ pub(super) struct Source {
     pub folder: PathBuf,
     /// What was left out, a line each.
     pub said: Vec<String>,
+    /// The tensors of integers, which are left out.
+    pub integers: Vec<String>,
 }
 
 /// The index of a sharded model, as the transformers library writes it.
@@ -57,7 +59,8 @@ impl Source {
 fn file(path: &Path, bytes: &[u8], key: Option<&str>) -> Result<Source> {
     if matches!(Kind::of(bytes), Kind::Zip | Kind::Pickle) {
         let read = read_pytorch(bytes, key).map_err(|reason| Error::file(path, reason))?;
-        return Ok(Source { weights: read.weights, said: read.left_out, ..Source::default() });
+        let (said, integers) = (read.left_out, read.integers);
+        return Ok(Source { weights: read.weights, said, integers, ..Source::default() });
     }
     let read = weights_file::content(path, bytes)?;
     if let Some(key) = key {
@@ -72,7 +75,8 @@ fn file(path: &Path, bytes: &[u8], key: Option<&str>) -> Result<Source> {
         let names: Vec<String> = read.integers.iter().take(5).map(|(name, kind)| format!("{name} ({kind})")).collect();
         said.push(format!("left out {} tensors of integers: {}", read.integers.len(), names.join(", ")));
     }
-    Ok(Source { weights: read.weights, metadata: read.metadata, said, ..Source::default() })
+    let integers = read.integers.into_iter().map(|(name, _)| name).collect();
+    Ok(Source { weights: read.weights, metadata: read.metadata, said, integers, ..Source::default() })
 }
 
 /// Whether a file is named as one of several: `model-00001-of-00004.safetensors`.
@@ -110,7 +114,7 @@ fn shards(path: &Path, folder: &Path, index: Index, key: Option<&str>) -> Result
         for tensor in tensors {
             match read.weights.remove(&tensor) {
                 Some(values) => drop(all.weights.insert(tensor, values)),
-                None if read.said.iter().any(|said| said.contains(&tensor)) => {}
+                None if read.integers.contains(&tensor) => {}
                 None => lacking.push(tensor),
             }
         }
@@ -127,4 +131,71 @@ fn shards(path: &Path, folder: &Path, index: Index, key: Option<&str>) -> Result
         all.said.extend(read.said);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::runner;
+    use crate::train::fuzz::{damage, damaged};
+    use crate::train::weights_file::{Integers, to_bytes_with};
+    use proptest::prelude::*;
+    use std::time::{Duration, Instant};
+
+    const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
+    /// The folder of a model in two files, what its index says, and its weights. Both files hold integers too.
+    fn model() -> (tempfile::TempDir, BTreeMap<String, String>, Weights) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut map, mut all) = (BTreeMap::new(), Weights::new());
+        for (k, file) in SHARDS.into_iter().enumerate() {
+            let own: Weights = (0..3).map(|i| (format!("{k}.{i}"), (vec![2], vec![k as f32, i as f32]))).collect();
+            let counts: Integers = (0..9).map(|i| (format!("{k}.count.{i}"), vec![i])).collect();
+            std::fs::write(dir.path().join(file), to_bytes_with(&own, &counts, HashMap::new()).unwrap()).unwrap();
+            map.extend(own.keys().chain(counts.keys()).map(|name| (name.clone(), file.to_owned())));
+            all.extend(own);
+        }
+        (dir, map, all)
+    }
+
+    fn index(map: &BTreeMap<String, String>) -> Vec<u8> {
+        serde_json::to_vec(&serde_json::json!({ "metadata": { "total_size": 48 }, "weight_map": map })).unwrap()
+    }
+
+    /// Indices that somebody damaged or made up: what is read are tensors of the files beside the index, all of them.
+    #[test]
+    fn any_index_gives_the_model_or_a_reason() {
+        let (dir, map, weights) = model();
+        let path = dir.path().join(NAMES[0]);
+        std::fs::write(dir.path().join("other.safetensors"), b"{}").unwrap();
+        std::fs::write(&path, index(&map)).unwrap();
+        assert_eq!(Source::read(dir.path(), None).unwrap().weights, weights);
+        let files =
+            ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "nul\0", "\u{fffd}", NAMES[0], "other.safetensors"];
+        let file = prop_oneof![prop::sample::select(files.to_vec()), prop::sample::select(SHARDS.to_vec())];
+        let name = prop_oneof![prop::sample::select(map.keys().cloned().collect::<Vec<_>>()), ".{0,3}"];
+        let changes = prop::collection::vec((name, prop::option::of(file)), 0..4);
+        let run = runner().run(&(changes, prop::option::of(damage())), |(changes, damage)| {
+            let mut map = map.clone();
+            for (name, file) in changes {
+                match file {
+                    Some(file) => drop(map.insert(name, file.to_owned())),
+                    None => drop(map.remove(&name)),
+                }
+            }
+            let bytes = damage.map_or_else(|| index(&map), |damage| damaged(&index(&map), damage));
+            std::fs::write(&path, bytes).unwrap();
+            let begun = Instant::now();
+            let read = Source::read(dir.path(), None);
+            prop_assert!(begun.elapsed() < Duration::from_secs(10), "took {:?}", begun.elapsed());
+            if let Ok(read) = read {
+                let whole = |k: &str| weights.iter().filter(|(name, _)| name.starts_with(k)).count();
+                let (one, two) = (whole("0"), whole("1"));
+                prop_assert!(read.weights.iter().all(|(name, values)| weights.get(name) == Some(values)));
+                prop_assert!([one, two, one + two].contains(&read.weights.len()), "{:?}", read.weights.keys());
+            }
+            Ok(())
+        });
+        run.unwrap();
+    }
 }

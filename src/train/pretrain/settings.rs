@@ -43,7 +43,7 @@ args! {
         /// the method's.
         mask_ratio: Share; arg(allow_negative_numbers = true),
         /// Number of hidden patches, in place of their share.
-        mask_tokens: usize,
+        mask_tokens: usize; arg(conflicts_with = "mask_ratio"),
     }
     given mask_ratio, forget mask_tokens
 }

@@ -202,7 +202,7 @@ fn features_of_an_average_are_what_the_head_reads() {
         let ran = rowscan(&["features"], &paths).ok();
         assert!(ran.err.contains("as the head reads it"), "{name}: {}", ran.err);
         assert_eq!(ran.err.contains("not used: head (2)"), config.classes > 0, "{name}: {}", ran.err);
-        let got = read(&out).unwrap()["features"].1.clone();
+        let got = crate::cli::features_of(&out, "labels").0["features"].1.clone();
         let mut params = Params::new(g);
         let model = Classifier::new(g, &mut params, config).unwrap();
         params.load(g, &weights).unwrap();

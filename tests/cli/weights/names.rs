@@ -130,7 +130,7 @@ fn the_method_travels_with_the_weights() {
     }
 }
 
-/// `best` of a run whose moving average won: the average is what is scored and exported, and that is said.
+/// `best` of a run whose moving average won: the average is what is scored, exported and fine-tuned, and that is said.
 #[test]
 fn the_weights_that_won_are_taken() {
     if skip() {
@@ -165,5 +165,16 @@ fn the_weights_that_won_are_taken() {
         copy(&at("won"), &at(name));
         std::fs::write(at(name).join("state.json"), state).unwrap();
         assert_eq!(loss(&at(name), &[]), (raw.0, false, false), "{name}");
+    }
+    // fine-tuning with a rate that changes nothing shows where it begins
+    let options = ["--image-size=16", "--batch-size=2", "--epochs=1", "--warmup-epochs=0", "--lr=1e-30", "--min-lr=0"];
+    for (name, wins) in [("won", true), ("lost", false)] {
+        let out = at(&format!("{name}-tuned"));
+        let paths = [("--checkpoint", &*at(name)), ("--data", &*at("data")), ("--output-dir", &out)];
+        let ran = rowscan(&[&["finetune", "--recipe=cifar"], &options[..]].concat(), &paths).ok();
+        assert_eq!(ran.err.contains("the moving average of the weights, which won"), wins, "{}", ran.err);
+        let (begun, raw) = (read(&out.join("checkpoint-1/model.safetensors")).unwrap(), drawn(&vit(), 7));
+        let expected = if wins { &average } else { &raw };
+        assert_eq!(begun["blocks.0.attn.qkv.weight"], expected["blocks.0.attn.qkv.weight"], "{name}");
     }
 }

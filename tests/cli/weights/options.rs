@@ -26,6 +26,20 @@ fn no_option_is_dropped_without_a_word() {
     for option in ["--seed=3", "--init=map_repo"] {
         probe(option, &[&option[..6], "--random-init"]);
     }
+    for option in ["--mask=random", "--mask-ratio=0.5", "--mask-tokens=3", "--decoder-mask=ar", "--target=raw"] {
+        let name = option.split('=').next().unwrap();
+        for command in [&["pretrain", "--dry-run"][..], &["profile"], &["info"]] {
+            let args = [command, &["--method=contrastive", "--model=micro", option]].concat();
+            rowscan(&args, &[]).fails(2, &[name, "for the method contrastive", "patches: map, mae, ar"]);
+        }
+    }
+    for option in ["--model=micro", "--width=3", "--mask=random", "--method=mae", "--batch-size=3", "--precision=f32"] {
+        for alone in ["--models", "--adapter-only"] {
+            let words = [option.split('=').next().unwrap(), alone];
+            rowscan(&["info", alone, option], &[]).fails(2, &words);
+        }
+    }
+    rowscan(&["pretrain", "--mask-ratio=0.5", "--mask-tokens=3"], &[]).fails(2, &["--mask-ratio", "--mask-tokens"]);
     for (option, owner) in [
         ("--queue=64", "contrastive"),
         ("--temperature=0.5", "contrastive"),

@@ -20,9 +20,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::archive::read_at;
+use super::cache::Cache;
 use super::decode::decode;
 use super::layout::{Found, Layout, Place};
-use super::numbering::{Class, Numbering, numbered};
+use super::numbering::{Class, Numbering, by_numbering, numbered};
 use super::open_files::OpenFiles;
 use super::shards::files;
 use super::walk;
@@ -45,7 +46,7 @@ pub(crate) const LAYOUT: Layout = Layout {
 
 fn open(place: &Place, split: Split) -> Found {
     match files(place, walk::Kind::Table, split)? {
-        Some(paths) => Ok(Some(Box::new(Parquet::open(place.path, paths)?))),
+        Some(paths) => Ok(Some(Box::new(Parquet::open(place.path, paths, &Cache::of_user())?))),
         None => Ok(None),
     }
 }
@@ -91,29 +92,19 @@ pub(crate) struct Parquet {
     kept: Mutex<VecDeque<(usize, usize, usize, Kept)>>,
 }
 
-/// What one file holds.
-struct Table {
-    footer: Footer,
-    columns: Columns,
-    /// What its label column says; empty without one.
-    classes: Vec<Class>,
-}
-
 impl Parquet {
-    /// Reads the footers of the files, and their columns of classes.
-    pub fn open(place: &Path, paths: Vec<PathBuf>) -> Result<Self, DataError> {
+    /// Reads the footers of the files, and their columns of classes as far as those are not remembered.
+    pub fn open(place: &Path, paths: Vec<PathBuf>, cache: &Cache) -> Result<Self, DataError> {
         let table = |path: &PathBuf| {
-            let file = File::open(path).map_err(DataError::io("open", path))?;
-            let footer = footer(path, &file)?;
+            let footer = footer(path, &File::open(path).map_err(DataError::io("open", path))?)?;
             let columns = Columns::of(&footer).map_err(|message| DataError::format(path, message))?;
-            let classes = classes(path, &file, &footer, &columns)?;
-            Ok(Table { footer, columns, classes })
+            Ok((footer, columns))
         };
-        let tables: Result<Vec<Table>, DataError> = paths.par_iter().with_max_len(1).map(table).collect();
-        let mut tables = tables?;
+        let tables: Result<Vec<(Footer, Columns)>, DataError> = paths.par_iter().with_max_len(1).map(table).collect();
+        let tables = tables?;
         let (mut groups, mut leaves, mut samples) = (Vec::new(), Vec::new(), 0);
-        for (file, Table { footer, columns, .. }) in tables.iter().enumerate() {
-            let first = &tables[0].columns;
+        let first = &tables[0].1;
+        for (file, (footer, columns)) in tables.iter().enumerate() {
             if columns.names != first.names || columns.label.is_some() != first.label.is_some() {
                 let message = format!("has other classes or another column of them than {}", paths[0].display());
                 return Err(DataError::format(&paths[file], message));
@@ -128,17 +119,28 @@ impl Parquet {
         if samples == 0 {
             return Err(DataError::Empty { path: place.to_owned(), layouts: String::new() });
         }
-        let classes: Vec<Class> = tables.iter_mut().flat_map(|table| std::mem::take(&mut table.classes)).collect();
-        let numbering = match &tables[0].columns.label {
-            None => Numbering::none(tables[0].columns.unlabeled.clone()),
+        let rows = |footer: &Footer| footer.groups.iter().map(|group| group.rows).sum::<usize>();
+        let fits = |file: usize, classes: &Vec<Class>, _| classes.len() == rows(&tables[file].0);
+        let read = |file: usize| {
+            let path = &paths[file];
+            let open = File::open(path).map_err(DataError::io("open", path))?;
+            classes(path, &open, &tables[file].0, &tables[file].1)
+        };
+        let classes: Vec<Class> = match first.label {
+            None => Vec::new(),
+            Some(_) => {
+                cache.contents("classes of tables", &paths, Vec::len, fits, read)?.into_iter().flatten().collect()
+            }
+        };
+        let numbering = match &first.label {
+            None => Numbering::none(first.unlabeled.clone()),
             // what is not known is -1, as in the test splits on the hub
             Some(_) if classes.iter().all(|class| *class == Class::Name("-1".into())) => {
                 Numbering::none("all its classes are -1".into())
             }
             Some(label) => {
                 let told = |sample: usize| format!("row {sample} in column {label}");
-                numbered(classes, tables[0].columns.names.clone(), told)
-                    .map_err(|message| DataError::format(place, message))?
+                numbered(classes, first.names.clone(), told).map_err(|message| DataError::format(place, message))?
             }
         };
         Ok(Self { files: OpenFiles::new(paths), leaves, groups, samples, numbering, kept: Mutex::default() })
@@ -278,17 +280,7 @@ impl Source for Parquet {
         Runs { starts: self.groups.iter().map(|group| group.first).collect(), together }
     }
 
-    fn classes(&self) -> &[String] {
-        &self.numbering.classes
-    }
-
-    fn unlabeled(&self) -> Option<String> {
-        self.numbering.unlabeled.clone()
-    }
-
-    fn label(&self, index: usize) -> Option<u32> {
-        self.numbering.labels.get(index).copied()
-    }
+    by_numbering!();
 
     fn name(&self, index: usize) -> String {
         let (group, row) = self.place(index);

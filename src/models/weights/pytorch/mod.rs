@@ -27,6 +27,8 @@ pub struct StateDict {
     pub weights: Weights,
     /// What was left out, a sentence each: other dictionaries of tensors, tensors of integers.
     pub left_out: Vec<String>,
+    /// The names of the tensors of integers.
+    pub integers: Vec<String>,
 }
 
 /// Reads the tensors of the bytes of a PyTorch file, in the zip form or in the one before PyTorch 1.6. `key` names the

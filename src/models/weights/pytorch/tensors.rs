@@ -42,7 +42,8 @@ pub(super) fn load(
         let first = integers[..integers.len().min(5)].join(", ");
         left_out.push(format!("left out {} tensors of integers: {first}{more}", integers.len()));
     }
-    Ok(StateDict { left_out, ..read })
+    let integers = integers.into_iter().map(str::to_owned).collect();
+    Ok(StateDict { left_out, integers, ..read })
 }
 
 fn values(file: &TorchFile<'_>, tensor: &Tensor) -> Result<Vec<f32>> {
