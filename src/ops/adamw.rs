@@ -109,7 +109,7 @@ pub enum Factor<'a> {
 
 /// One step of AdamW on all parameters of an arena, in place.
 ///
-/// Learning rate and bias corrections are in `state`, a [`StepState`](super::step::StepState). `groups` gives each
+/// Learning rate and bias corrections are in `state`, a [`StepState`]. `groups` gives each
 /// block of 64 floats its row of `table`, PyTorch's parameter groups. A row is (lr_scale, weight decay); an lr_scale of
 /// 0 freezes the group. There is one launch, or one for each range that the adapter can bind.
 ///

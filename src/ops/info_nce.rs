@@ -105,7 +105,7 @@ pub fn info_nce(r: &mut Recorder, q: &Var, keys: &Tensor, queue: &Tensor, temper
 
 /// Replaces the oldest B rows of `queue` by `keys`: first in, first out.
 ///
-/// The place follows from the step t in `state`, a [`StepState`](super::step::StepState): keys go to rows
+/// The place follows from the step t in `state`, a [`StepState`]: keys go to rows
 /// (t − 1)·B mod K and following. So no pointer has to be kept.
 ///
 /// - Shapes: `state` (8), `keys` (B, D), `queue` (K, D).

@@ -1,7 +1,7 @@
 //! rng: random tensors, drawn anew each time a recorded step is replayed. The generator is Philox4x32-10 (Salmon et al.
 //! 2011), as in PyTorch on CUDA; PyTorch's numbers differ. Definition: `shaders/rng.wgsl`.
 //!
-//! A draw is a function of the seed, step and part in `state`, a [`StepState`](super::step::StepState), and of the
+//! A draw is a function of the seed, step and part in `state`, a [`StepState`], and of the
 //! caller's `stream`. Two draws of one step are independent if their streams differ. There are no gradients.
 
 use super::step::StepState;

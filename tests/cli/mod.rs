@@ -17,7 +17,7 @@ mod study;
 mod terminals;
 mod weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::common::gpu;
@@ -73,6 +73,24 @@ impl Ran {
         assert!(!text.contains("panicked") && !text.contains("internal error"), "{text}");
         words.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing: {text}"));
         self
+    }
+}
+
+/// A folder that several tests read. It lies under cargo's target folder and is made anew by each run of the tests: a
+/// static is never dropped, so a temporary folder in one would stay behind for ever.
+pub struct SharedFolder(PathBuf);
+
+impl SharedFolder {
+    pub fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -5,14 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use super::{LogBits, RANDOM, log, pretrain, program, run};
+use super::{LogBits, RANDOM, SharedFolder, log, pretrain, program, run};
 
 /// Epochs of these runs. An epoch has six steps, and 90 steps are long enough for a signal to arrive in between.
 pub const EPOCHS: &str = "--epochs=15";
 
 /// A run without interruption (made once, then shared): its folder and its log.
-pub static WHOLE: LazyLock<(tempfile::TempDir, Vec<LogBits>)> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
+pub static WHOLE: LazyLock<(SharedFolder, Vec<LogBits>)> = LazyLock::new(|| {
+    let dir = SharedFolder::new("pretrained");
     run(pretrain(dir.path(), &[RANDOM, &[EPOCHS]].concat())).ok();
     let log = log(dir.path());
     assert_eq!(log.iter().map(|l| l.0).collect::<Vec<_>>(), (0..90).collect::<Vec<_>>());

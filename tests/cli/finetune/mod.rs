@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use rowscan::run::record::{TestLine, read_tests};
 
-use super::{LogBits, log, program, run};
+use super::{LogBits, SharedFolder, log, program, run};
 use crate::common::Random;
 
 /// A tiny model with every kind of layer, like [`NANO`](super::NANO) but with the classes of the data set.
@@ -51,8 +51,8 @@ fn finetune(dir: &Path, args: &[&str]) -> Command {
 
 /// A data set of four classes: noisy stripes, upright or level, in a color for each class. A class has 48 training
 /// images and 16 test images.
-pub static STRIPES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
+pub static STRIPES: LazyLock<SharedFolder> = LazyLock::new(|| {
+    let dir = SharedFolder::new("stripes");
     let mut random = Random::new(11);
     for (split, count) in [("train", 48), ("test", 16)] {
         for (class, color) in [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]].into_iter().enumerate() {
@@ -82,8 +82,8 @@ fn tests_of(dir: &Path) -> Vec<TestLine> {
 }
 
 /// The folder of a run in which the model has learned [`STRIPES`].
-pub static TAUGHT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
+pub static TAUGHT: LazyLock<SharedFolder> = LazyLock::new(|| {
+    let dir = SharedFolder::new("taught");
     let data = stripes();
     let options = [
         "--recipe=cifar",
@@ -102,8 +102,8 @@ pub static TAUGHT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 });
 
 /// A run of [`RANDOM`] without interruption: its folder and its log.
-static WHOLE: LazyLock<(tempfile::TempDir, Vec<LogBits>)> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
+static WHOLE: LazyLock<(SharedFolder, Vec<LogBits>)> = LazyLock::new(|| {
+    let dir = SharedFolder::new("finetuned");
     run(finetune(dir.path(), &[MODEL, RANDOM].concat())).ok();
     let log = log(dir.path());
     assert_eq!(log.iter().map(|l| l.0).collect::<Vec<_>>(), (0..24).collect::<Vec<_>>());

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use rowscan::run::weights_on_disk::read;
 
 use super::*;
-use crate::cli::skip;
+use crate::cli::{SharedFolder, skip};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weights.py");
 /// The models of the script, and the options that name them.
@@ -28,7 +28,7 @@ fn python(args: &[&str]) -> Ran {
 }
 
 /// Files that the packages wrote; `None` where there are none.
-static MADE: LazyLock<Option<tempfile::TempDir>> = LazyLock::new(|| {
+static MADE: LazyLock<Option<SharedFolder>> = LazyLock::new(|| {
     let versions = python(&[]);
     if versions.code != Some(0) {
         let last = versions.err.lines().last().unwrap_or_default().to_owned();
@@ -41,7 +41,7 @@ static MADE: LazyLock<Option<tempfile::TempDir>> = LazyLock::new(|| {
     let seed = std::env::var("ROWSCAN_FUZZ_SEED")
         .unwrap_or_else(|_| std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()).to_string());
     eprintln!("ROWSCAN_FUZZ_SEED={seed}");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = SharedFolder::new("python");
     python(&["make", dir.path().to_str().unwrap(), &seed]).ok();
     Some(dir)
 });
