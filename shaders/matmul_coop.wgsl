@@ -16,9 +16,8 @@
 //             A kernel cannot access single elements of a fragment, so results pass through workgroup memory, one
 //             fragment of each subgroup at a time.
 //             Rows and columns past the end repeat the last ones and are not stored. k past the end is 0.
-//             Every subgroup must consist of LANES invocations with consecutive indices, so the launcher takes this
-//             kernel only if the adapter has one subgroup size. The kernel uses no subgroup operations, because some
-//             drivers crashed on a module with both.
+//             Every subgroup must consist of LANES invocations with consecutive indices: the self-test of the tier
+//             finds LANES. The kernel uses no subgroup operations, because some drivers crashed on a module with both.
 //   floor     2·batch·M·N·K flops at the f16 rate (three times that with HIGH);  4·batch·(M·K + N·K + M·N) bytes
 //   tried     Fragments of 8 and of 16, tiles of 64 and of 128, on llvmpipe (Mesa 26.1): tested, not timed.
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 28 TFLOP/s with fragments of 16. That is no faster
@@ -42,7 +41,7 @@ const B_QUADS = TN_ * KS / 4u;
 const A_LOADS = (A_QUADS + THREADS - 1u) / THREADS;
 const B_LOADS = (B_QUADS + THREADS - 1u) / THREADS;
 const SHIFT = 2048.0;
-const STORED = 1u + 3u * C16;                          // elements that an invocation stores together
+const STORED = 1u + 3u * C4;                           // elements that an invocation stores together
 var<workgroup> sh_a: array<f16, (1u + HIGH) * A_SIZE>;
 var<workgroup> sh_b: array<f16, (1u + HIGH) * B_SIZE>;
 var<workgroup> sh_c: array<f32, 4u * (1u + HIGH) * SIZE>;
@@ -163,7 +162,7 @@ fn product(wid: vec3<u32>, tid: u32) {
                 v[j] = sh_c[own + i + j];
                 if HIGH == 1u { v[j] += sh_c[own + HIGH * SIZE + i + j] / SHIFT; }
             }
-            if C16 == 1u {
+            if C4 == 1u {
                 store4(wid.z, at.x, at.y, v);
             } else if at.x < p.m && at.y < p.n {
                 store(wid.z, at.x, at.y, v.x);

@@ -90,10 +90,12 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         tiers: Tiers { subgroup: features.contains(wgpu::Features::SUBGROUP), coop: fragment > 0 },
         nearest: false, // `Gpu::open` sets it after the self-test
         fragment,
+        coop_lanes: 0, // `Gpu::open` sets it after the self-test
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
+        workgroup_size: limits.max_compute_invocations_per_workgroup,
         // in a browser, `open::limits` requests WebGPU's default
         workgroup_memory: if cfg!(target_arch = "wasm32") {
             16 << 10
@@ -107,12 +109,12 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
 }
 
 /// Side of the square cooperative matrices (tensor-core fragments, f16 operands and f32 sums) to use: 16, or 8 if the
-/// adapter lists 8×8×8 only. It is 0, which turns the `coop` tier off, if the adapter lists neither size; if its
-/// subgroup size varies, so that a kernel cannot tell which invocations share a fragment; if a workgroup cannot have
-/// four subgroups and [`COOP_MEMORY`] bytes; or if the adapter is a CPU whose subgroups are not 8 wide.
+/// adapter lists 8×8×8 only. It is 0, which turns the `coop` tier off, if the adapter lists neither size; if a
+/// workgroup cannot have four subgroups and [`COOP_MEMORY`] bytes; or if the adapter is a CPU whose subgroups are not 8
+/// wide.
 fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> u32 {
     use wgpu::CooperativeScalarType::{F16, F32};
-    let (lanes, most) = (info.subgroup_min_size, info.subgroup_max_size);
+    let lanes = info.subgroup_min_size;
     let threads = 4 * lanes.max(1);
     // llvmpipe (Mesa 26.1) lists cooperative matrices with subgroups of 4, where it cannot open a device with them, and
     // of 16, where it crashes as it compiles them
@@ -120,7 +122,7 @@ fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Li
     let room = threads <= limits.max_compute_invocations_per_workgroup
         && limits.max_compute_workgroup_storage_size >= COOP_MEMORY;
     let offered = adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
-    if !offered || untrusted || lanes != most || !room {
+    if !offered || untrusted || !room {
         return 0;
     }
     let listed = adapter.cooperative_matrix_properties();

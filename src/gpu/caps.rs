@@ -38,6 +38,8 @@ pub struct Caps {
     pub nearest: bool,
     /// Side of the square cooperative matrices: 16 or 8, or 0 if there are none.
     pub fragment: u32,
+    /// Lanes of a subgroup that holds a cooperative matrix, which the self-test finds; 0 without the tier.
+    pub coop_lanes: u32,
     /// Smallest and largest subgroup size of the adapter, in invocations; (0, 0) if unknown.
     pub subgroup_sizes: (u32, u32),
     /// Whether the GPU time of a pass can be measured.
@@ -46,6 +48,8 @@ pub struct Caps {
     pub max_binding: u64,
     /// Largest buffer in bytes.
     pub max_buffer: u64,
+    /// Most invocations of a workgroup.
+    pub workgroup_size: u32,
     /// Largest workgroup memory of a kernel in bytes (CUDA's shared memory).
     pub workgroup_memory: u32,
     /// Device memory in bytes, if the backend reports it.
@@ -63,10 +67,12 @@ impl Caps {
             tiers: Tiers::default(),
             nearest: false,
             fragment: 0,
+            coop_lanes: 0,
             subgroup_sizes: (0, 0),
             timestamps: false,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
+            workgroup_size: 256,
             workgroup_memory: 16 << 10,
             memory: None,
         }

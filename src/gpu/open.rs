@@ -8,7 +8,7 @@ use super::caps::{Caps, Tiers};
 use super::device::{Gpu, Inner};
 use super::disk::Caches;
 use super::live::Live;
-use super::selftest;
+use super::selftest::{self, Passed};
 use crate::error::{Error, Result};
 
 impl Gpu {
@@ -29,12 +29,13 @@ impl Gpu {
         let mut inner = if cfg!(target_arch = "wasm32") || offered == Tiers::default() {
             // an adapter of a browser opens only one device, so the self-test cannot have a device of its own
             let mut inner = connect(&candidate, offered).await?;
-            inner.caps.tiers = selftest::passing(&inner, offered).await;
+            let passed = selftest::passing(&inner, offered).await;
+            inner.caps = Caps { tiers: passed.tiers, coop_lanes: passed.coop_lanes, ..inner.caps };
             inner
         } else {
             let passed = trial(&candidate, offered).await;
-            let mut inner = connect(&candidate, passed).await?;
-            inner.caps.tiers = passed;
+            let mut inner = connect(&candidate, passed.tiers).await?;
+            inner.caps = Caps { tiers: passed.tiers, coop_lanes: passed.coop_lanes, ..inner.caps };
             inner
         };
         inner.caps.nearest = !options.portable && selftest::nearest_halves(&inner).await;
@@ -123,12 +124,12 @@ fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
 
 /// The tiers of `offered` that pass their self-test. It runs on a device that is dropped afterwards, so a tier that
 /// breaks the device breaks only that one.
-async fn trial(candidate: &Candidate, offered: Tiers) -> Tiers {
+async fn trial(candidate: &Candidate, offered: Tiers) -> Passed {
     match connect(candidate, offered).await {
         Ok(device) => selftest::passing(&device, offered).await,
         Err(e) => {
             tracing::warn!("the tiers {offered} are off: {e}");
-            Tiers::default()
+            Passed::default()
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Driver {
 /// A compiled kernel.
 #[derive(Debug, Default)]
 pub struct Compiled {
+    /// Lanes of a subgroup; 0 if the driver does not say.
+    pub subgroup: u32,
     /// Figures, by the name that the driver gives them.
     pub figures: Vec<(String, f64)>,
     /// Texts that the compiler hands out, by name; one of them is the assembly.
@@ -226,6 +228,10 @@ impl Driver {
     /// # Safety
     /// `pipeline` is one of this device, with one executable.
     unsafe fn report(&self, pipeline: vk::Pipeline) -> Result<Compiled> {
+        let info = vk::PipelineInfoKHR::default().pipeline(pipeline);
+        // SAFETY: as the caller says.
+        let executables = unsafe { self.statistics.get_pipeline_executable_properties(&info) };
+        let subgroup = executables.map_err(failed("executables"))?.first().map_or(0, |found| found.subgroup_size);
         let of = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
         // SAFETY: as the caller says.
         let figures = unsafe { self.statistics.get_pipeline_executable_statistics(&of) };
@@ -243,7 +249,7 @@ impl Driver {
             (text(&statistic.name), value)
         });
         // SAFETY: as the caller says.
-        Ok(Compiled { figures: figures.collect(), texts: unsafe { self.texts(&of) }? })
+        Ok(Compiled { subgroup, figures: figures.collect(), texts: unsafe { self.texts(&of) }? })
     }
 
     /// # Safety

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool, String> {
     let (driver, device) = (Driver::open()?, args.device);
     let about = format!("{}, {}", driver.name, driver.version);
-    let caps = caps(&driver);
+    let caps = caps(&driver)?;
     println!("{}: {about}, tiers: {}", device.name(), caps.tiers);
     let variants = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
     let (mut rows, mut refused) = (Vec::new(), Vec::new());
@@ -89,24 +89,36 @@ fn kernels(rows: &[Row]) -> usize {
     names.len()
 }
 
-/// The capabilities that rowscan would find on the device, without a self-test: nothing runs here.
-fn caps(driver: &Driver) -> Caps {
+/// The capabilities that rowscan would find on the device, where its self-test finds the lanes of a subgroup that holds
+/// a cooperative matrix. Nothing runs here, so they are those for which the driver compiles that test.
+fn caps(driver: &Driver) -> Result<Caps, String> {
     let fragment = [16, 8].into_iter().find(|side| driver.fragments.contains(side)).unwrap_or(0);
-    // rowscan does not use cooperative matrices where subgroups have several sizes
-    let fragment = if driver.subgroups.0 == driver.subgroups.1 { fragment } else { 0 };
-    Caps {
+    let name = format!("selftest_coop.product{fragment}");
+    let test = rowscan::gpu::SELFTEST_KERNELS.iter().find(|kernel| kernel.name == name);
+    let coop_lanes = match test {
+        Some(kernel) => {
+            let least = driver.subgroups.0;
+            let source = kernel.wgsl(Tiers::default(), true, &[least]);
+            let binds: Vec<u32> = kernel.binds.iter().map(|bind| bind.number).collect();
+            let compiled = driver.compile(&spirv::spirv(kernel.entry(), &source)?.0, kernel.entry(), &binds, true)?;
+            if compiled.subgroup > 0 { compiled.subgroup } else { least }
+        }
+        None => 0,
+    };
+    Ok(Caps {
         name: driver.name.clone(),
         backend: "Vulkan".into(),
         driver: driver.version.clone(),
         tiers: Tiers { subgroup: true, coop: fragment > 0 },
         nearest: true,
         fragment,
+        coop_lanes,
         subgroup_sizes: driver.subgroups,
         max_binding: 2 << 30,
         max_buffer: 2 << 30,
         workgroup_memory: driver.workgroup_memory,
         ..Caps::portable()
-    }
+    })
 }
 
 fn compile(driver: &Driver, caps: &Caps, variant: &Variant, args: &Args) -> Result<Row, String> {
@@ -115,6 +127,9 @@ fn compile(driver: &Driver, caps: &Caps, variant: &Variant, args: &Args) -> Resu
     let (words, shared) = spirv::spirv(kernel.entry(), &source)?;
     let binds: Vec<u32> = kernel.binds.iter().map(|bind| bind.number).collect();
     let compiled = driver.compile(&words, kernel.entry(), &binds, caps.tiers.subgroup)?;
+    if kernel.needs.coop && compiled.subgroup > 0 && compiled.subgroup != caps.coop_lanes {
+        return Err(format!("compiled for subgroups of {}, not {}", compiled.subgroup, caps.coop_lanes));
+    }
     if args.keep.as_ref().is_some_and(|part| kernel.name.contains(part.as_str())) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/static").join(args.device.name());
         let file = format!("{} {}", kernel.name, variant.constants());

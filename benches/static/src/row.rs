@@ -5,7 +5,8 @@ use crate::driver::Compiled;
 use crate::listing::Class;
 
 /// The columns of a table after kernel and constants.
-pub const COLUMNS: [&str; 17] = [
+pub const COLUMNS: [&str; 18] = [
+    "lanes",
     "registers",
     "spills",
     "local",
@@ -55,7 +56,8 @@ impl Row {
         let [registers, spills, local, waves, code]: [u64; 5] = figures;
         let waves = if family == Family::Apple { waves / 32 } else { waves }; // threads of 32 lanes
         let hot = family.listing(compiled).and_then(|listing| listing.hot_loop()).unwrap_or_default();
-        let mut numbers = vec![registers, spills, local, shared.into(), waves, code, hot.total().into()];
+        let mut numbers =
+            vec![compiled.subgroup.into(), registers, spills, local, shared.into(), waves, code, hot.total().into()];
         numbers.extend(CLASSES.map(|class| u64::from(hot.of(class))));
         Self { kernel: kernel.into(), constants, numbers }
     }

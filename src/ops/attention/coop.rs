@@ -34,7 +34,7 @@ pub(super) fn path(caps: &Caps, dh: usize) -> Option<Route> {
     }
     let [forward, dq, dkv] = if caps.fragment == 8 { [&FORWARD8, &DQ8, &DKV8] } else { [&FORWARD16, &DQ16, &DKV16] }
         .map(|kernel| {
-            let consts = vec![("DH", dh as u32), ("LANES", caps.subgroup_sizes.0)];
+            let consts = vec![("DH", dh as u32), ("LANES", caps.coop_lanes)];
             Step { kernel, consts, rows: 4 * caps.fragment }
         });
     Some(Route { forward, dq, dkv, rounds: true })

@@ -110,7 +110,7 @@ impl Variant {
                 (&TILED, consts, (m, n))
             }
             Route::Coop(side) => {
-                let (half, lanes) = (side as u32 / 2, caps.subgroup_sizes.0);
+                let (half, lanes) = (side as u32 / 2, caps.coop_lanes);
                 let high = ("HIGH", (self.precision == Precision::High) as u32);
                 consts.extend([("LANES", lanes), ("SM", half), ("SN", half), high]);
                 (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, (side, side))

@@ -35,7 +35,7 @@ const CONSTS: &[Const] = &[
 const PORTABLE: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
     Const::of("T", &[16, 8]),
-    Const::of("WG", &[64]),
+    Const::of("WG", &[64, 128]),
     Const::of("C", &[1, 4]),
     Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[0]),
@@ -154,9 +154,11 @@ impl Lanes {
         let together = if smallest < 2 * quads { 0 } else { (1 << smallest.ilog2()).min(64) };
         // A GPU keeps h of a chunk in registers, which one channel fills. On a CPU, barriers cost more than memory.
         let each = if caps.software && quads >= 4 { 4 } else { 1 };
-        let all = if together == 0 || each == 4 { 64 } else { 128 };
-        let batches = [4, 2, 1].map(|batch| Self { all, each, quads, together, batch });
-        batches.into_iter().find(|lanes| lanes.shared(chunk(states)) <= 16 << 10).unwrap_or(batches[2])
+        // Each workgroup writes sums of dB and dC: wide ones write less. Batches of four tokens have fewer barriers.
+        let widths: &[usize] = if each == 4 { &[64] } else { &[128, 64] };
+        let shapes = widths.iter().flat_map(|&all| [4, 2, 1].map(|batch| Self { all, each, quads, together, batch }));
+        let narrow = Self { all: 64, each, quads, together, batch: 1 };
+        shapes.into_iter().find(|lanes| lanes.shared(chunk(states)) <= 16 << 10).unwrap_or(narrow)
     }
 
     fn of(c: &Choice<'_>) -> Self {

@@ -41,7 +41,7 @@ fn attention_fits_at_every_head() {
 fn attention_takes_cooperative_matrices_in_mixed_precision_only() {
     let tiers = Tiers { coop: true, ..Tiers::default() };
     for (fragment, lanes) in [(8, 8), (8, 32), (16, 16), (16, 32), (16, 64)] {
-        let caps = Caps { tiers, fragment, subgroup_sizes: (lanes, lanes), ..Caps::portable() };
+        let caps = Caps { tiers, fragment, coop_lanes: lanes, ..Caps::portable() };
         let names = |caps: &Caps, precision, dh: usize| {
             let g = Gpu::dry(caps.clone());
             let qkv = Var::leaf(Tensor::input("qkv", &[2, 70, 3 * dh]));

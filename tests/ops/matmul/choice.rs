@@ -99,7 +99,7 @@ fn pick_fills_a_gpu_and_spares_a_cpu_the_barriers() {
 #[test]
 fn pick_takes_cooperative_matrices_for_what_they_can_hold() {
     let tiers = Tiers { coop: true, ..Tiers::default() };
-    let gpu = Caps { tiers, fragment: 16, subgroup_sizes: (32, 32), ..Caps::portable() };
+    let gpu = Caps { tiers, fragment: 16, coop_lanes: 32, ..Caps::portable() };
     let (large, small) = (Gemm::dense(Form::Nt, 1, 25_088, 768, 384), Gemm::dense(Form::Tn, 1, 192, 44, 25_088));
     let path = |caps: &Caps, precision, p: &Gemm| pick(caps, precision, p).path;
     assert_eq!(path(&gpu, Precision::F32, &large), Route::Tiled(64, 64));
