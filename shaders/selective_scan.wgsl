@@ -39,6 +39,7 @@ struct Params {
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
 }
 const WG = 64u;
+const LOG2E = 1.4426950408889634;
 const CH = WG / S;              // channels of a workgroup in `sequential`, each in every direction
 const NQ = (N + 3u) / 4u;       // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of f32 or two of f16
@@ -57,7 +58,7 @@ const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of 
 
 var<workgroup> sh_bc: array<vec4<f32>, S * T * 2u * NQ>;   // (S, T, B|C, NQ)
 var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // HALF: results, to be written in pairs
-var<private> a: array<vec4<f32>, NQ>;                      // A of this lane's channel and direction
+var<private> a: array<vec4<f32>, NQ>;                      // A·log2(e) of this lane's channel and direction
 var<private> h: array<vec4<f32>, NQ>;                      // h of this lane's channel and direction
 
 // Quad q of row (s, b, t) of xdbl. Quads 0..NQ are B, quads NQ..2·NQ are C.
@@ -73,7 +74,7 @@ fn bc_quad(row: u32, q: u32) -> vec4<f32> {
 fn a_quad(s: u32, e: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
     for (var k = 0u; k < 4u; k++) {
-        if q * 4u + k < N { v[k] = -exp(clamp(channel_params[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
+        if q * 4u + k < N { v[k] = -LOG2E * exp(clamp(channel_params[(s * p.e + e) * N + q * 4u + k], -80.0, 80.0)); }
     }
     return v;
 }
@@ -116,9 +117,9 @@ fn step_size(i: u32, bias: f32) -> f32 {
     if p.softplus == 1u { return softplus(v); }
     return v;
 }
-// ā = exp(δ·A). δ·A <= 0 for δ >= 0, so exp cannot overflow; the clamp keeps it from becoming denormal.
+// ā = exp(δ·A) = exp2(δ·a). δ·a <= 0 for δ >= 0, so exp2 cannot overflow; the clamp keeps it from becoming denormal.
 fn decay(delta: f32, a: vec4<f32>) -> vec4<f32> {
-    return exp(max(delta * a, vec4(-80.0)));
+    return exp2(max(delta * a, vec4(-115.0)));
 }
 // One step of the scan, with B and C of the j-th staged token of direction s. Advances h and returns Σ_n C·h.
 fn advance(s: u32, j: u32, delta: f32, u: f32) -> f32 {

@@ -41,7 +41,9 @@ fn flush(chunk: Chunk, j0: u32, lane: Lane) {
         let j = i / (2u * N);
         let at = (j * FIELDS + 2u * C + which * 4u + n % 4u) * WG + n / 4u * GROUPS;
         var v = 0.0;
-        for (var g = at; g < at + GROUPS; g++) { v += sh_put[g]; }
+        for (var g = at; g < at + GROUPS; g += 4u) {
+            v += sh_put[g] + sh_put[g + 1u] + sh_put[g + 2u] + sh_put[g + 3u];
+        }
         if j0 + j < chunk.count { write_state(which, chunk.row + token(j0 + j, chunk), lane.tile, n, v); }
     }
 }

@@ -169,6 +169,7 @@ fn selective_scan_matches_cpu() {
                 check(s, 1, 48, 3, 8, 2); // an even number of whole chunks
                 check(s, 9, 197, 65, 16, 12); // B is larger than the number of groups in the last stage of a sum
                 check(s, 1, 1000, 2, 16, 0);
+                check(s, 1, 1000, 3, 4, 0);
             }
             check(2, 1, 41, 4, 32, 5);
             check(2, 2, 35, 3, 64, 1); // the largest N, which has shorter chunks
@@ -256,6 +257,23 @@ fn selective_scan_names_what_does_not_fit() {
     fails(&var(&[2, 4, 3]), &tokens, none, "c: got [2, 1, 9, 4], expected [2, 1, 9, 3]");
     let z = var(&[1, 9, 5]);
     fails(&var(&[2, 4, 3]), &states, ScanOptions { z: Some(&z), ..none }, "z: got [1, 9, 5], expected [1, 9, 4]");
+}
+
+/// llvmpipe ends loops after 65,535 iterations without an error, so gradients of longer sequences would be wrong there.
+#[test]
+fn more_tokens_than_a_cpu_adapter_loops_over_are_refused() {
+    let g = Gpu::dry(Caps { software: true, ..Caps::portable() });
+    let backward = |l: usize| {
+        let mut r = Recorder::new(&g);
+        let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
+        let (u, states) = (var(&[1, 1, l, 4]), var(&[1, 1, l, 16]));
+        let y = selective_scan(&mut r, &u, &u, &var(&[1, 4, 16]), &states, &states, ScanOptions::default()).unwrap();
+        let loss = rowscan::ops::reduce::sum(&mut r, &y.0).unwrap();
+        r.backward(&loss, rowscan::tape::Grads::default()).map(drop)
+    };
+    assert!(backward(3000).is_ok());
+    let error = backward(3001).unwrap_err().to_string();
+    assert!(error.contains("got 3001") && error.contains("at most 3000"), "{error}");
 }
 
 #[test]

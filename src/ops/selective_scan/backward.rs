@@ -1,7 +1,7 @@
 //! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
 use super::call::{Inputs, ScanCall, channel_layout, chunk, chunk_fits};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{
     Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write,
 };
@@ -155,7 +155,7 @@ impl Lanes {
         // A GPU keeps h of a chunk in registers, which one channel fills. On a CPU, barriers cost more than memory.
         let each = if caps.software && quads >= 4 { 4 } else { 1 };
         // Each workgroup writes sums of dB and dC: wide ones write less. Batches of four tokens have fewer barriers.
-        let widths: &[usize] = if each == 4 { &[64] } else { &[128, 64] };
+        let widths: &[usize] = if each == 4 || together == 0 && quads < 4 { &[64] } else { &[128, 64] };
         let shapes = widths.iter().flat_map(|&all| [4, 2, 1].map(|batch| Self { all, each, quads, together, batch }));
         let narrow = Self { all: 64, each, quads, together, batch: 1 };
         shapes.into_iter().find(|lanes| lanes.shared(chunk(states)) <= 16 << 10).unwrap_or(narrow)
@@ -221,6 +221,11 @@ impl ScanCall {
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
         let lanes = Lanes::new(self.spec.states, r.caps());
+        let longest = if lanes.together == 0 { 3000 } else { 6000 };
+        if r.caps().software && self.l > longest {
+            let expected = format!("at most {longest} on a CPU: llvmpipe ends loops after 65,535 iterations");
+            return Err(Error::argument("selective_scan: tokens of a backward pass", self.l, expected));
+        }
         let work = Workspace::new(self, lanes);
         let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
         let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];

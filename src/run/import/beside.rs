@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::models::{Config, Decoder};
+use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::train::about::About;
 use crate::train::checkpoint::{CONFIG, config_from_bytes};
@@ -26,17 +27,17 @@ struct Theirs {
     id2label: BTreeMap<String, String>,
 }
 
-/// The model to begin with: `wanted`, or that of the `config.json`, or `micro`. Weights of the transformers library get
-/// the heads, the epsilon and the class names of that file.
+/// The model to begin with: `wanted`, or that of the `config.json`, or the ViT that the tensors show, or `micro`.
+/// Weights of the transformers library get the heads, the epsilon and the class names of that file.
 pub(super) fn base(
-    folder: &Path, wanted: Option<Config>, theirs: bool, about: &mut About, said: &mut Vec<String>,
+    folder: &Path, wanted: Option<Config>, theirs: bool, weights: &Weights, about: &mut About, said: &mut Vec<String>,
 ) -> Result<Config> {
     let path = folder.join(CONFIG);
     let bytes = std::fs::read(&path).unwrap_or_default();
     if !theirs {
         return match wanted {
             Some(config) => Ok(config),
-            None if bytes.is_empty() => Config::preset("micro"),
+            None if bytes.is_empty() => shown_vit(weights, said).unwrap_or_else(|| Config::preset("micro")),
             None => {
                 about.fill_from(checkpoint::about(folder)?);
                 said.push(format!("took the model of {}", path.display()));
@@ -46,7 +47,8 @@ pub(super) fn base(
     }
     let Ok(file) = serde_json::from_slice::<Theirs>(&bytes) else {
         said.push("no config.json of the transformers library beside it: heads and epsilon are the model's".into());
-        return wanted.map_or_else(|| Config::preset("vit_base_patch16_224"), Ok);
+        let shown = |said| shown_vit(weights, said).unwrap_or_else(|| Config::preset("vit_base_patch16_224"));
+        return wanted.map_or_else(|| shown(said), Ok);
     };
     if !["vit", "vit_mae"].contains(&file.model_type.as_str()) {
         return Err(Error::file(
@@ -59,12 +61,7 @@ pub(super) fn base(
     }
     let mut config = match wanted {
         Some(config) => config,
-        None => {
-            let preset = Config::preset("vit_base_patch16_224")?;
-            let pattern = "T".repeat(file.num_hidden_layers.min(1024));
-            let name = format!("vit_{}x{}_patch{}", pattern.len(), file.hidden_size, file.patch_size);
-            Config { name, width: file.hidden_size, pattern, patch_size: file.patch_size, ..preset }
-        }
+        None => vit(file.num_hidden_layers, file.hidden_size, file.patch_size)?,
     };
     config.heads = file.num_attention_heads;
     config.norm_eps = file.layer_norm_eps.or(config.norm_eps);
@@ -79,4 +76,22 @@ pub(super) fn base(
     said.push(format!("took heads and epsilon{classes} of {}", path.display()));
     about.classes = about.classes.take().or(given);
     Ok(config)
+}
+
+/// A ViT of this size.
+fn vit(layers: usize, width: usize, patch_size: usize) -> Result<Config> {
+    let pattern = "T".repeat(layers.min(1024));
+    let name = format!("vit_{}x{width}_patch{patch_size}", pattern.len());
+    Ok(Config { name, width, pattern, patch_size, ..Config::preset("vit_base_patch16_224")? })
+}
+
+/// The ViT whose layers, width and patch size the tensors have, under timm's names. No tensor shows its heads:
+/// 64 columns a head, as in all published ones. `None` if the tensors are those of another model.
+fn shown_vit(weights: &Weights, said: &mut Vec<String>) -> Option<Result<Config>> {
+    let size = |name: &str, axis: usize| weights.get(name).and_then(|(shape, _)| shape.get(axis).copied());
+    let (width, patch_size) = (size("blocks.0.attn.qkv.weight", 1)?, size("patch_embed.proj.weight", 2)?);
+    let layers = (0..).take_while(|i| weights.contains_key(&format!("blocks.{i}.attn.qkv.weight"))).count();
+    let heads = (width / 64).max(1);
+    said.push(format!("took {layers} layers of width {width} from the shapes, and {heads} heads, 64 columns each"));
+    Some(vit(layers, width, patch_size).map(|config| Config { heads, ..config }))
 }

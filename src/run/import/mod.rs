@@ -57,7 +57,7 @@ pub fn import(path: &Path, config: Config) -> Result<(Config, Weights)> {
 }
 
 /// [`import`] with options. Without `base` the model is that of the `config.json` beside the weights, ours or that of
-/// the transformers library, or else `micro`.
+/// the transformers library, or else the ViT that the tensors show, or `micro`.
 ///
 /// # Errors
 /// As [`import`]; an option that contradicts the tensors.
@@ -73,7 +73,7 @@ pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_
     }
     expect_finite(path, &weights)?;
     let mut about = About::of_metadata(metadata);
-    let mut config = beside::base(&folder, base, theirs, &mut about, &mut said)?;
+    let mut config = beside::base(&folder, base, theirs, &weights, &mut about, &mut said)?;
     config = (options.asked)(config);
     let found = contents(&weights);
     let shown = detect::detect(&weights, found, config);

@@ -60,6 +60,20 @@ fn options_stand_or_are_refused() {
     import(&file, &["--heads=5"]).0.fails(1, &["heads: got 5", "divisor of the width"]);
 }
 
+/// Without `--model` and without a `config.json` beside it, a ViT's sizes are those of its tensors.
+#[test]
+fn a_vit_that_nobody_names_is_known_by_its_tensors() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("vit.safetensors"), dir.path().join("out"));
+    write(&file, &drawn(&Config { width: 128, pattern: "TTT".into(), patch_size: 8, ..vit() }, 1));
+    let ran = rowscan(&["import"], &[("", &file), ("-o", &out)]).ok();
+    assert!(ran.err.contains("3 layers of width 128") && ran.err.contains("2 heads"), "{}", ran.err);
+    let config: String = std::fs::read_to_string(out.join("config.json")).unwrap().split_whitespace().collect();
+    for shown in ["\"width\":128", "\"pattern\":\"TTT\"", "\"patch_size\":8", "\"image_size\":16", "\"heads\":2"] {
+        assert!(config.contains(shown), "{shown} is not in {config}");
+    }
+}
+
 #[test]
 fn what_a_file_is_instead_is_said() {
     let dir = tempfile::tempdir().unwrap();
