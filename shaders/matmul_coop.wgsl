@@ -41,7 +41,7 @@ const B_QUADS = TN_ * KS / 4u;
 const A_LOADS = (A_QUADS + THREADS - 1u) / THREADS;
 const B_LOADS = (B_QUADS + THREADS - 1u) / THREADS;
 const SHIFT = 2048.0;
-const STORED = 1u + 3u * C4;                           // elements that an invocation stores together
+const STORED = 1u + 3u * C16;                          // elements that an invocation stores together
 var<workgroup> sh_a: array<f16, (1u + HIGH) * A_SIZE>;
 var<workgroup> sh_b: array<f16, (1u + HIGH) * B_SIZE>;
 var<workgroup> sh_c: array<f32, 4u * (1u + HIGH) * SIZE>;
@@ -162,7 +162,7 @@ fn product(wid: vec3<u32>, tid: u32) {
                 v[j] = sh_c[own + i + j];
                 if HIGH == 1u { v[j] += sh_c[own + HIGH * SIZE + i + j] / SHIFT; }
             }
-            if C4 == 1u {
+            if C16 == 1u {
                 store4(wid.z, at.x, at.y, v);
             } else if at.x < p.m && at.y < p.n {
                 store(wid.z, at.x, at.y, v.x);

@@ -1,6 +1,5 @@
 // lib/gemm — the parts that matmul.wgsl and matmul_coop.wgsl share: scalars, bindings, loads, the epilogue.
-// The header of matmul.wgsl explains the names. VEC = 1: rows of a and b start and end at multiples of 4 elements. C4 =
-// 1: so do those of c, bias and residual, in both parts of c.
+// The header of matmul.wgsl explains the names. VEC = 1: rows of a and b start and end at multiples of 4 elements.
 struct Params {
     batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, ldc: u32, a_stride: u32, b_stride: u32, c_stride: u32,
     splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
@@ -8,9 +7,9 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4<u32>>; // f32; A16, B16, R16, C16 = 1: two f16 a word
 @group(0) @binding(2) var<storage, read> b: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> residual: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read_write> c: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> residual: array<u32>;
+@group(0) @binding(5) var<storage, read_write> c: array<u32>;
 
 fn a1(i: u32) -> f32 {
     return element(a[i >> (2u + A16)][(i >> A16) & 3u], i, A16);
@@ -19,7 +18,7 @@ fn b1(i: u32) -> f32 {
     return element(b[i >> (2u + B16)][(i >> B16) & 3u], i, B16);
 }
 fn residual1(i: u32) -> f32 {
-    return element(residual[i >> (2u + R16)][(i >> R16) & 3u], i, R16);
+    return element(residual[i >> R16], i, R16);
 }
 
 // Elements i..i+4, i a multiple of 4.
@@ -28,9 +27,6 @@ fn a_quad(i: u32) -> vec4<f32> {
 }
 fn b_quad(i: u32) -> vec4<f32> {
     return element4(b[i >> (2u + B16)], i >> 2u, B16);
-}
-fn residual_quad(i: u32) -> vec4<f32> {
-    return element4(residual[i >> (2u + R16)], i >> 2u, R16);
 }
 
 // Elements at..at+4 of the row that starts at `row`. Past `limit` they repeat the last ones. That does no harm: the
@@ -48,51 +44,36 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
                 b1(row + min(at + 2u, last)), b1(row + min(at + 3u, last)));
 }
 
-// The epilogue: v = sum + bias + residual; if ACT is 3 or 4, v = sum·act'(residual). `put` stores v, and act(v) if ACT
-// is 1 or 2: act(v) alone, or beside v if act_at > 0.
-fn with_residual(v: vec4<f32>, r: vec4<f32>) -> vec4<f32> {
-    if ACT == 3u { return v * vec4(gelu_slope(r.x), gelu_slope(r.y), gelu_slope(r.z), gelu_slope(r.w)); }
-    if ACT == 4u { return v * vec4(silu_slope(r.x), silu_slope(r.y), silu_slope(r.z), silu_slope(r.w)); }
-    return v + r;
+// The epilogue. Returns (v, act(v)) with v = sum + bias + residual. If ACT is 3 or 4, or there is no activation,
+// returns (v, v), with v = sum·act'(residual) for 3 and 4.
+fn finish(z: u32, n: u32, i: u32, sum: f32) -> vec2<f32> {
+    var v = sum;
+    if p.has_bias == 1u { v += bias[z * p.n + n]; }
+    if ACT == 3u { v *= gelu_slope(residual1(i)); }
+    if ACT == 4u { v *= silu_slope(residual1(i)); }
+    if ACT < 3u && p.has_residual == 1u { v += residual1(i); }
+    if ACT == 1u { return vec2(v, gelu(v)); }
+    if ACT == 2u { return vec2(v, silu(v)); }
+    return vec2(v);
 }
-fn activated(v: vec4<f32>) -> vec4<f32> {
-    if ACT == 1u { return vec4(gelu(v.x), gelu(v.y), gelu(v.z), gelu(v.w)); }
-    if ACT == 2u { return vec4(silu(v.x), silu(v.y), silu(v.z), silu(v.w)); }
-    return v;
-}
-fn put(i: u32, v: vec4<f32>) {
-    if p.act_at > 0u { put4(i, v); }
-    put4(p.act_at + i, activated(v));
-}
-fn put4(i: u32, v: vec4<f32>) {
-    if C16 == 1u {
-        let words = halves(v);
-        c[i >> 3u][(i >> 1u) & 2u] = words.x;
-        c[i >> 3u][((i >> 1u) & 2u) + 1u] = words.y;
-        return;
-    }
-    c[i >> 2u] = bitcast<vec4<u32>>(v);
-}
-
-// Stores one element of the result, in f32.
+// Stores one element of the result.
 fn store(z: u32, m: u32, n: u32, sum: f32) {
     let i = z * p.c_stride + m * p.ldc + n;
-    let at = z * p.n + n;
-    var v = vec4(sum, 0.0, 0.0, 0.0);
-    if p.has_bias == 1u { v.x += bias[at >> 2u][at & 3u]; }
-    if ACT >= 3u || p.has_residual == 1u { v = with_residual(v, vec4(residual1(i), 0.0, 0.0, 0.0)); }
-    if p.act_at > 0u { c[i >> 2u][i & 3u] = bitcast<u32>(v.x); }
-    c[(p.act_at + i) >> 2u][(p.act_at + i) & 3u] = bitcast<u32>(activated(v).x);
+    let v = finish(z, n, i, sum);
+    if p.act_at > 0u { c[i] = bitcast<u32>(v.x); }
+    c[p.act_at + i] = bitcast<u32>(v.y);
 }
-// Stores columns n..n+4 of row m, except those past the end. n is a multiple of 4.
+// Stores columns n..n+4 of row m, except those past the end. n, and if C16 = 1 also N and ldc, are multiples of 4.
 fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
     if m >= p.m || n >= p.n { return; }
-    if C4 == 1u {
+    if C16 == 1u {
         let i = z * p.c_stride + m * p.ldc + n;
-        var v = sum;
-        if p.has_bias == 1u { v += bias[(z * p.n + n) >> 2u]; }
-        if ACT >= 3u || p.has_residual == 1u { v = with_residual(v, residual_quad(i)); }
-        put(i, v);
+        let v0 = finish(z, n, i, sum.x);
+        let v1 = finish(z, n + 1u, i + 1u, sum.y);
+        let v2 = finish(z, n + 2u, i + 2u, sum.z);
+        let v3 = finish(z, n + 3u, i + 3u, sum.w);
+        if p.act_at > 0u { put4(i, vec4(v0.x, v1.x, v2.x, v3.x)); }
+        put4(p.act_at + i, vec4(v0.y, v1.y, v2.y, v3.y));
         return;
     }
     store(z, m, n, sum.x);
@@ -100,31 +81,8 @@ fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
     if n + 2u < p.n { store(z, m, n + 2u, sum.z); }
     if n + 3u < p.n { store(z, m, n + 3u, sum.w); }
 }
-// Stores columns n..n+4 of rows m..m+4, whose residuals are loaded together.
-fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
-    if C4 == 0u {
-        store4(z, m, n, r[0]);
-        store4(z, m + 1u, n, r[1]);
-        store4(z, m + 2u, n, r[2]);
-        store4(z, m + 3u, n, r[3]);
-        return;
-    }
-    if m >= p.m || n >= p.n { return; }
-    let at = vec4(z * p.c_stride + n) + min(vec4(m, m + 1u, m + 2u, m + 3u), vec4(p.m - 1u)) * p.ldc;
-    var v = r;
-    if p.has_bias == 1u {
-        let add = bias[(z * p.n + n) >> 2u];
-        v = mat4x4(v[0] + add, v[1] + add, v[2] + add, v[3] + add);
-    }
-    if ACT >= 3u || p.has_residual == 1u {
-        let add = mat4x4(residual_quad(at.x), residual_quad(at.y), residual_quad(at.z), residual_quad(at.w));
-        v = mat4x4(
-            with_residual(v[0], add[0]), with_residual(v[1], add[1]), with_residual(v[2], add[2]),
-            with_residual(v[3], add[3]),
-        );
-    }
-    put(at.x, v[0]);
-    if m + 1u < p.m { put(at.y, v[1]); }
-    if m + 2u < p.m { put(at.z, v[2]); }
-    if m + 3u < p.m { put(at.w, v[3]); }
+fn put4(i: u32, v: vec4<f32>) {
+    let words = halves(v);
+    c[i >> 1u] = words.x;
+    c[(i >> 1u) + 1u] = words.y;
 }

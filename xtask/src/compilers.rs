@@ -6,11 +6,12 @@ use crate::workshop::{Result, cargo, command, run, target};
 /// A device: its name, the manifest of its driver, its null hardware and the settings that say which GPU that is.
 type Device = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
+/// The slow ones first, beside each other.
 const DEVICES: [Device; 5] = [
-    ("rdna3", "radeon_icd.json", "amdgpu", &[("AMDGPU_GPU_ID", "navi31")]),
-    ("rdna4", "radeon_icd.json", "amdgpu", &[("AMDGPU_GPU_ID", "gfx1201")]),
     ("turing", "nouveau_icd.json", "nouveau", &[("NOUVEAU_CHIPSET", "164")]),
     ("ampere", "nouveau_icd.json", "nouveau", &[("NOUVEAU_CHIPSET", "172")]),
+    ("rdna3", "radeon_icd.json", "amdgpu", &[("AMDGPU_GPU_ID", "navi31")]),
+    ("rdna4", "radeon_icd.json", "amdgpu", &[("AMDGPU_GPU_ID", "gfx1201")]),
     ("m1", "asahi_icd.json", "asahi", &[]),
 ];
 
@@ -21,15 +22,25 @@ pub fn compare(args: &[&str]) -> Result {
     let (named, others): (Vec<&str>, Vec<&str>) = args.iter().partition(|arg| known(arg));
     let mesa = Mesa::unpacked()?;
     run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan-static"]))?;
+    let chosen: Vec<&Device> = DEVICES.iter().filter(|(name, ..)| named.is_empty() || named.contains(name)).collect();
+    let program = target().join("release").join("static");
+    let compile = |(device, manifest, shim, settings): &Device| {
+        let mut compiler = mesa.command(&program, manifest, Some((shim, settings)))?;
+        let output = compiler.arg(device).args(&others).output().map_err(|e| format!("{}: {e}", program.display()))?;
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        Ok((!output.status.success()).then_some(*device))
+    };
+    // each compiler takes one core; with --accept they write one file
+    let at_once =
+        if others.contains(&"--accept") { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
     let mut failed = Vec::new();
-    for (device, manifest, shim, settings) in
-        DEVICES.iter().filter(|(name, ..)| named.is_empty() || named.contains(name))
-    {
-        let mut program = mesa.command(&target().join("release").join("static"), manifest, Some((shim, settings)))?;
-        program.arg(device).args(&others);
-        if run(program).is_err() {
-            failed.push(*device);
-        }
+    for some in chosen.chunks(at_once) {
+        let outcomes: Vec<Result<_>> = std::thread::scope(|scope| {
+            let started: Vec<_> = some.iter().map(|device| scope.spawn(|| compile(device))).collect();
+            started.into_iter().map(|one| one.join().unwrap_or_else(|_| Err("a thread ended".into()))).collect()
+        });
+        failed.extend(outcomes.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten());
     }
     match failed.as_slice() {
         [] => Ok(()),

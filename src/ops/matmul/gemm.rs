@@ -29,7 +29,6 @@ const CONSTS: &[Const] = &[
     Const::flag("B16"),
     Const::flag("R16"),
     Const::flag("C16"),
-    Const::of("C4", &[1, 0]),
 ];
 const COOP: &[Const] = &[
     Const::of("FORM", &[0, 1, 2]),
@@ -44,17 +43,12 @@ const COOP: &[Const] = &[
     Const::flag("B16"),
     Const::flag("R16"),
     Const::flag("C16"),
-    Const::of("C4", &[1, 0]),
 ];
 
 /// Tiles on cooperative matrices are square. With HIGH = 1 each operand is two f16 matrices, which exceed workgroup
 /// memory in tiles of 128 × 128 (SM = 64).
 fn squares(c: &Choice<'_>) -> bool {
-    in_quads(c) && c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
-}
-/// Results in f16 are stored four at a time.
-fn in_quads(c: &Choice<'_>) -> bool {
-    c.get("C16") == 0 || c.get("C4") == 1
+    c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
 }
 /// Columns of k that a cooperative-matrix kernel stages at a time; k_split is a multiple of it.
 pub(super) const KS: usize = 32;
@@ -64,15 +58,10 @@ fn both_wide(c: &Choice<'_>) -> bool {
     c.get("TILE_M") == 128 && c.get("TILE_N") == 128
 }
 
-pub(super) const DIRECT: Kernel = Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT)
-    .consts(CONSTS)
-    .admits(in_quads)
-    .rounds()
-    .product()
-    .least(product);
+pub(super) const DIRECT: Kernel =
+    Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).rounds().product().least(product);
 pub(super) const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT)
     .consts(CONSTS)
-    .admits(in_quads)
     .large(both_wide)
     .rounds()
     .product()
@@ -83,7 +72,6 @@ pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
     &[read(3, "bias"), read(4, "residual").f16_if("R16"), write(5, "c").f16_if("C16"), read(6, "part")],
 )
 .consts(CONSTS)
-.admits(in_quads)
 .rounds()
 .least(combine);
 /// A kernel for products on cooperative matrices.
