@@ -100,6 +100,7 @@ pub fn each_choice(test: impl Fn(&Gpu)) {
 }
 
 /// [`each_tier`]: an adapter of a browser opens only one device.
+#[track_caller]
 #[cfg(target_arch = "wasm32")]
 pub fn each_choice(test: impl Fn(&Gpu)) {
     each_tier(test);
