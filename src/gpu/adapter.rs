@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 /// Workgroup memory in bytes that a device must have for the cooperative-matrix kernels: none of them uses more.
 const COOP_MEMORY: u32 = 32 << 10;
 
+/// AMD's number in PCI. Its drivers compile every kernel on cooperative matrices for one subgroup size
+/// (benches/static), although its adapters have two.
+const AMD: u32 = 0x1002;
+
 /// Which adapter to open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
@@ -109,12 +113,14 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
 }
 
 /// Side of the square cooperative matrices (tensor-core fragments, f16 operands and f32 sums) to use: 16, or 8 if the
-/// adapter lists 8×8×8 only. It is 0, which turns the `coop` tier off, if the adapter lists neither size; if a
-/// workgroup cannot have four subgroups and [`COOP_MEMORY`] bytes; or if the adapter is a CPU whose subgroups are not 8
-/// wide.
+/// adapter lists 8×8×8 only. It is 0, which turns the `coop` tier off, if the adapter lists neither size; if its
+/// subgroup size may differ from kernel to kernel, as on Intel's, so that a self-test says nothing about other kernels;
+/// if a workgroup cannot have four subgroups and [`COOP_MEMORY`] bytes; or if the adapter is a CPU whose subgroups are
+/// not 8 wide.
 fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> u32 {
     use wgpu::CooperativeScalarType::{F16, F32};
     let lanes = info.subgroup_min_size;
+    let one_size = lanes == info.subgroup_max_size || info.vendor == AMD;
     let threads = 4 * lanes.max(1);
     // llvmpipe (Mesa 26.1) lists cooperative matrices with subgroups of 4, where it cannot open a device with them, and
     // of 16, where it crashes as it compiles them
@@ -122,7 +128,7 @@ fn fragment(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo, limits: &wgpu::Li
     let room = threads <= limits.max_compute_invocations_per_workgroup
         && limits.max_compute_workgroup_storage_size >= COOP_MEMORY;
     let offered = adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
-    if !offered || untrusted || !room {
+    if !offered || untrusted || !one_size || !room {
         return 0;
     }
     let listed = adapter.cooperative_matrix_properties();

@@ -20,7 +20,7 @@ const HALF: Kernel = Kernel::new::<SelfTest>(
 )
 .rounds();
 const COOP_BINDS: &[Bind] = &[read(1, "x").f16(), write(2, "out")];
-const COOP_CONSTS: &[Const] = &[Const::of("LANES", &[32, 4, 8, 16, 64, 128])];
+const COOP_CONSTS: &[Const] = &[Const::of("LANES", &[32, 8, 16, 64])];
 const COOP16: Kernel =
     Kernel::new::<SelfTest>("selftest_coop.product16", wgsl!("selftest_coop", "coop16", "product16"), COOP_BINDS)
         .consts(COOP_CONSTS)
@@ -58,9 +58,8 @@ pub(super) async fn passing(inner: &Inner, offered: Tiers) -> Passed {
     Passed { tiers, coop_lanes }
 }
 
-/// The subgroup size with which products on cooperative matrices are right: the adapter's smallest or its largest.
-/// AMD's and Intel's adapters have several, and the driver chooses one for each kernel. 0 if neither gives the right
-/// product.
+/// The subgroup size with which products on cooperative matrices are right: the adapter's smallest or its largest, of
+/// which AMD's drivers choose one. 0 if neither gives the right product.
 async fn coop_lanes(inner: &Inner) -> u32 {
     let (least, most) = inner.caps.subgroup_sizes;
     for lanes in [least, most] {
