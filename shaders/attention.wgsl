@@ -156,7 +156,7 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         let at_i = q_at(group / p.heads, group % p.heads, i);
         let at_j = kv_at(group / p.heads, group % p.heads, j) + p.k_at;
         var x = 0.0;
-        for (var c = 0u; c < DH; c++) { x += q1(at_i + c) * k1(at_j + c); }
+        for (var c = 0u; c < DH; c += 4u) { x += dot(q4(at_i, c), k4(at_j, c)); }
         w = exp(max(p.scale * x - saved_lse[group * p.lq + i], -80.0));
     }
     probs[n] = w;
@@ -167,14 +167,14 @@ fn weights(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
 fn backward_delta(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let n = grid_row(wid) * 64u + tid;
     if n >= p.groups * p.lq { return; }
-    var sum = 0.0;
-    for (var c = 0u; c < DH; c++) {
-        var d = dout1(n * DH + c);
-        if ROUND == 1u { d = nearest_f16(vec4(d)).x; }
-        sum += out1(n * DH + c) * d;
+    var sum = vec4<f32>();
+    for (var c = 0u; c < DH; c += 4u) {
+        var d = dout4(n * DH, c);
+        if ROUND == 1u { d = nearest_f16(d); }
+        sum += out4(n * DH, c) * d;
     }
     let i = n / p.heads;
-    delta[(i / p.lq * p.heads + n % p.heads) * p.lq + i % p.lq] = sum;
+    delta[(i / p.lq * p.heads + n % p.heads) * p.lq + i % p.lq] = (sum.x + sum.y) + (sum.z + sum.w);
 }
 
 @compute @workgroup_size(WG)

@@ -18,7 +18,8 @@
 //             tiled    stages 16 values of k at a time in workgroup memory (8.5 KiB for 64×64) while it loads the next
 //                      16. For GPUs. An invocation loads one 4×4 block of a, of b, or of both. The size of the tile is
 //                      tuned: src/ops/matmul/tune.rs.
-//             Loads are vec4s if VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single numbers.
+//             Loads are vec4s if VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single numbers;
+//             stores of tiled and combine likewise if C4 = 1 (rows of c, bias and residual). direct has C4 = 0.
 //             Every kernel adds the products of an element in the order of k, so all of them give the same bits.
 //   ROUND     1: operands are rounded to f16 when loaded, and sums stay in f32, as in matmul_coop.wgsl, but without
 //             cooperative matrices.
@@ -33,13 +34,13 @@
 //             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: the
 //                      tuner picks the fastest for each device.
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
-// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm
+// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm and lib/store (direct) or lib/store4 (the others)
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
 const PITCH_A = TILE_M / 4u + 1u;                        // vec4s per k of a tile; odd: fewer bank conflicts
 const PITCH_B = TILE_N / 4u + 1u;
-@group(0) @binding(6) var<storage, read> part: array<f32>;
+@group(0) @binding(6) var<storage, read> part: array<vec4<f32>>;
 var<workgroup> sh_a: array<vec4<f32>, 16u * PITCH_A>;
 var<workgroup> sh_b: array<vec4<f32>, 16u * PITCH_B>;
 
@@ -91,18 +92,12 @@ fn outer4(r: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
     return outer(outer(outer(outer(r, x[0], y[0]), x[1], y[1]), x[2], y[2]), x[3], y[3]);
 }
 
-fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
-    store4(z, m, n, r[0]);
-    store4(z, m + 1u, n, r[1]);
-    store4(z, m + 2u, n, r[2]);
-    store4(z, m + 3u, n, r[3]);
-}
-// Stores the four blocks of an invocation, which are dm rows and dn columns apart. With an activation it loops over
-// rows, so that the compiled code stays short.
+// Stores the four blocks of an invocation, which are dm rows and dn columns apart. With an activation and single stores
+// it loops over rows, so that the compiled code stays short.
 fn store_blocks(
     z: u32, m: u32, n: u32, dm: u32, dn: u32, r00: mat4x4<f32>, r01: mat4x4<f32>, r10: mat4x4<f32>, r11: mat4x4<f32>,
 ) {
-    if ACT > 0u {
+    if ACT > 0u && C4 == 0u {
         var rows = array(r00[0], r00[1], r00[2], r00[3], r01[0], r01[1], r01[2], r01[3],
                          r10[0], r10[1], r10[2], r10[3], r11[0], r11[1], r11[2], r11[3]);
         for (var i = 0u; i < 16u; i++) { store4(z, m + i / 8u * dm + i % 4u, n + i / 4u % 2u * dn, rows[i]); }
@@ -194,15 +189,15 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
 
 @compute @workgroup_size(256)
 fn combine(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let each = 1u + 3u * C16;
-    let i = (grid_row(wid) * 256u + tid) * each;
+    let i = (grid_row(wid) * 256u + tid) * (1u + 3u * C4);
     let size = p.batch * p.m * p.n;
     if i >= size { return; }
     var sum = vec4(0.0);
-    for (var at = 0u; at < p.splits; at++) {
-        for (var j = 0u; j < each; j++) { sum[j] += part[at * size + i + j]; }
+    for (var k = 0u; k < p.splits; k++) {
+        let at = k * size + i;
+        if C4 == 1u { sum += part[at >> 2u]; } else { sum.x += part[at >> 2u][at & 3u]; }
     }
     let z = i / (p.m * p.n);
     let m = i / p.n % p.m;
-    if C16 == 1u { store4(z, m, i % p.n, sum); } else { store(z, m, i % p.n, sum.x); }
+    if C4 == 1u { store4(z, m, i % p.n, sum); } else { store(z, m, i % p.n, sum.x); }
 }

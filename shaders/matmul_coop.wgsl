@@ -24,7 +24,8 @@
 //             than f32, and a twentieth of cuBLAS in bf16.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs and Sum; lib/product16 or lib/product8 the entry
 // point.
-// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
+// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/store4, lib/coop16 and lib/product16 or lib/coop8 and
+// lib/product8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 4u * LANES;
@@ -41,7 +42,7 @@ const B_QUADS = TN_ * KS / 4u;
 const A_LOADS = (A_QUADS + THREADS - 1u) / THREADS;
 const B_LOADS = (B_QUADS + THREADS - 1u) / THREADS;
 const SHIFT = 2048.0;
-const STORED = 1u + 3u * C16;                          // elements that an invocation stores together
+const STORED = 1u + 3u * C4;                           // elements that an invocation stores together
 var<workgroup> sh_a: array<f16, (1u + HIGH) * A_SIZE>;
 var<workgroup> sh_b: array<f16, (1u + HIGH) * B_SIZE>;
 var<workgroup> sh_c: array<f32, 4u * (1u + HIGH) * SIZE>;
@@ -162,7 +163,7 @@ fn product(wid: vec3<u32>, tid: u32) {
                 v[j] = sh_c[own + i + j];
                 if HIGH == 1u { v[j] += sh_c[own + HIGH * SIZE + i + j] / SHIFT; }
             }
-            if C16 == 1u {
+            if C4 == 1u {
                 store4(wid.z, at.x, at.y, v);
             } else if at.x < p.m && at.y < p.n {
                 store(wid.z, at.x, at.y, v.x);

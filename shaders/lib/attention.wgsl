@@ -14,7 +14,7 @@ const FAR = 0xffffffffu;
 @group(0) @binding(2) var<storage, read> k: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> v: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> regions: array<u32>;
-@group(0) @binding(5) var<storage, read> saved_out: array<u32>;
+@group(0) @binding(5) var<storage, read> saved_out: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read> saved_lse: array<f32>;
 @group(0) @binding(7) var<storage, read> saved_delta: array<f32>;
 @group(0) @binding(8) var<storage, read_write> out: array<u32>;
@@ -23,8 +23,9 @@ const FAR = 0xffffffffu;
 @group(0) @binding(11) var<storage, read> dout: array<vec4<u32>>;
 @group(0) @binding(12) var<storage, read_write> grad: array<u32>; // dq, or dk and dv
 
-// q4, k4, v4 and dout4 load columns c..c+4 of the head that starts at `at`; c is a multiple of 4. Columns past the head
-// are 0. `quad` is the index of a whole vec4. `at4` are the indices of four elements, for heads that are not aligned.
+// q4, k4, v4, dout4 and out4 load columns c..c+4 of the head that starts at `at`; c is a multiple of 4. Columns past
+// the head are 0. `quad` is the index of a whole vec4. `at4` are the indices of four elements, for heads that are not
+// aligned.
 fn at4(at: u32, c: u32) -> vec4<u32> { return at + min(vec4(c, c + 1u, c + 2u, c + 3u), vec4(DH - 1u)); }
 fn quad(at: u32, c: u32) -> u32 { return (at + min(c, LAST)) >> 2u; }
 fn whole4(x: vec4<f32>, c: u32) -> vec4<f32> {
@@ -60,8 +61,12 @@ fn dout4(at: u32, c: u32) -> vec4<f32> {
     return whole4(vec4(dout1(e.x), dout1(e.y), dout1(e.z), dout1(e.w)), c);
 }
 
-fn out1(i: u32) -> f32 {
-    return element(saved_out[i >> HALF], i, HALF);
+fn out1(i: u32) -> f32 { return element4(saved_out[i >> (2u + HALF)], i >> 2u, HALF)[i & 3u]; }
+fn out4(at: u32, c: u32) -> vec4<f32> {
+    let i = quad(at, c);
+    if QUADS { return whole4(element4(saved_out[i >> HALF], i, HALF), c); }
+    let e = at4(at, c);
+    return whole4(vec4(out1(e.x), out1(e.y), out1(e.z), out1(e.w)), c);
 }
 // Stores x.x as element i. In f16 it also stores x.y as element i + 1, in the same word.
 fn put_out(i: u32, x: vec2<f32>) {

@@ -30,6 +30,11 @@ mod console {
         }));
     }
 
+    /// Whether the page wants the test at this place in the source: what its function `suiteChooses(place)` says.
+    pub fn chosen(test: &Location<'_>) -> bool {
+        call("suiteChooses", test).is_none_or(|answer| answer.is_truthy())
+    }
+
     /// Sets the tier that the next assertions are about.
     pub fn tier(name: &'static str) {
         TIER.set(name);
@@ -37,9 +42,12 @@ mod console {
 
     /// Reports that the test at this place in the source passed on the current tier: calls `suitePassed(place)`.
     pub fn passed(test: &Location<'_>) {
-        let told = js_sys::Reflect::get(&js_sys::global(), &"suitePassed".into());
-        if let Ok(told) = told.and_then(|told| told.dyn_into::<js_sys::Function>()) {
-            let _ = told.call1(&JsValue::NULL, &test.to_string().into());
-        }
+        call("suitePassed", test);
+    }
+
+    /// Calls a function of the page, if it has it, with a place in the source.
+    fn call(name: &str, test: &Location<'_>) -> Option<JsValue> {
+        let function = js_sys::Reflect::get(&js_sys::global(), &name.into()).ok()?;
+        function.dyn_into::<js_sys::Function>().ok()?.call1(&JsValue::NULL, &test.to_string().into()).ok()
     }
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { shoot, within } from './harness.mjs';
+import { SEED, SHARE, shoot, within } from './harness.mjs';
 
-test("every variant of every kernel passes the browser's compiler", () => within({}, async (page) => {
-  const count = await page.evaluate(() => globalThis.rowscan.device.compileAll());
-  console.log(`${count} variants compile`);
-  assert.ok(count > 100);
+// `cargo xtask wgsl-check` puts all variants through the browser's front end; this adds what follows it.
+test("kernels pass the browser's compiler", () => within({}, async (page) => {
+  const compiled = await page.evaluate(([seed, share]) => globalThis.rowscan.device.compileSample(seed, share), [SEED, SHARE]);
+  console.log(`${compiled} variants of one in ${SHARE} kernels compile, ROWSCAN_TEST_SEED=${SEED}`);
+  assert.ok(compiled > 100 / SHARE / 3);
 }));
 
 test('without WebGPU there is an explanation with a picture', () => within({ flags: ['--disable-features=WebGPUService', '--disable-gpu'], ready: false }, async (page) => {

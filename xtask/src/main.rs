@@ -1,5 +1,6 @@
 //! `cargo xtask`: sets up a fresh machine, then runs the demonstration, the tests or the browser page.
 
+mod accepted;
 mod compilers;
 mod mesa;
 mod web;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use workshop::{Result, cargo, command, root, rowscan, run, set_up};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
-                   static [DEVICE] [--accept]
+                   static [DEVICE] [--accept] | wgsl-check
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -21,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
              ampere, m1), without a GPU, and compares with benches/static/budget.toml
+  wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
 Each first installs what the machine lacks with apt-get, and says so: a software Vulkan driver, the wasm32 target,
 Chromium.";
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
         ["static", args @ ..] => compilers::compare(args),
+        ["wgsl-check"] => accepted::check(),
         #[cfg(feature = "bindgen")]
         ["bindgen", wasm, out] => web::bindgen(wasm, out),
         _ => {

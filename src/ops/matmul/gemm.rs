@@ -10,7 +10,7 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid", "math", "half", "element", "gemm");
+const SRC: &str = wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4");
 const PRODUCT: &[Bind] = &[
     read(1, "a").f16_if("A16"),
     read(2, "b").f16_if("B16"),
@@ -29,6 +29,21 @@ const CONSTS: &[Const] = &[
     Const::flag("B16"),
     Const::flag("R16"),
     Const::flag("C16"),
+    Const::of("C4", &[1, 0]),
+];
+/// Constants of the kernel for CPUs, which stores single elements whatever the rows.
+const SINGLE: &[Const] = &[
+    Const::of("FORM", &[0, 1, 2]),
+    Const::of("VEC", &[1, 0]),
+    Const::of("ACT", &[0, 1, 2, 3, 4]),
+    Const::flag("ROUND"),
+    Const::of("TILE_M", &[64]),
+    Const::of("TILE_N", &[64]),
+    Const::flag("A16"),
+    Const::flag("B16"),
+    Const::flag("R16"),
+    Const::flag("C16"),
+    Const::of("C4", &[0]),
 ];
 const COOP: &[Const] = &[
     Const::of("FORM", &[0, 1, 2]),
@@ -43,12 +58,17 @@ const COOP: &[Const] = &[
     Const::flag("B16"),
     Const::flag("R16"),
     Const::flag("C16"),
+    Const::of("C4", &[1, 0]),
 ];
 
 /// Tiles on cooperative matrices are square. With HIGH = 1 each operand is two f16 matrices, which exceed workgroup
 /// memory in tiles of 128 × 128 (SM = 64).
 fn squares(c: &Choice<'_>) -> bool {
-    c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
+    in_quads(c) && c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
+}
+/// Results in f16 are stored four at a time.
+fn in_quads(c: &Choice<'_>) -> bool {
+    c.get("C16") == 0 || c.get("C4") == 1
 }
 /// Columns of k that a cooperative-matrix kernel stages at a time; k_split is a multiple of it.
 pub(super) const KS: usize = 32;
@@ -58,10 +78,18 @@ fn both_wide(c: &Choice<'_>) -> bool {
     c.get("TILE_M") == 128 && c.get("TILE_N") == 128
 }
 
-pub(super) const DIRECT: Kernel =
-    Kernel::new::<Matmul>("matmul.direct", SRC, PRODUCT).consts(CONSTS).rounds().product().least(product);
+pub(super) const DIRECT: Kernel = Kernel::new::<Matmul>(
+    "matmul.direct",
+    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store"),
+    PRODUCT,
+)
+.consts(SINGLE)
+.rounds()
+.product()
+.least(product);
 pub(super) const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT)
     .consts(CONSTS)
+    .admits(in_quads)
     .large(both_wide)
     .rounds()
     .product()
@@ -72,6 +100,7 @@ pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
     &[read(3, "bias"), read(4, "residual").f16_if("R16"), write(5, "c").f16_if("C16"), read(6, "part")],
 )
 .consts(CONSTS)
+.admits(in_quads)
 .rounds()
 .least(combine);
 /// A kernel for products on cooperative matrices.
@@ -82,11 +111,11 @@ const fn on_matrices(name: &'static str, source: &'static str) -> Kernel {
 
 pub(super) const COOP16: Kernel = on_matrices(
     "matmul_coop.product16",
-    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "coop16", "product16"),
+    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "store4", "coop16", "product16"),
 );
 pub(super) const COOP8: Kernel = on_matrices(
     "matmul_coop.product8",
-    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "coop8", "product8"),
+    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "store4", "coop8", "product8"),
 );
 
 /// The kernels of this family.

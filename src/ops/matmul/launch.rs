@@ -81,6 +81,8 @@ pub fn gemm_with(
         fits("residual", residual, p.batch, (p.m, p.n), p.ldc, p.c_stride)?;
     }
     let (kernel, mut consts, tile) = variant.kernel(r.caps(), p);
+    let quads = |sizes: &[usize]| sizes.iter().all(|size| size % 4 == 0);
+    let whole_quads = quads(&[p.n, p.ldc, p.c_stride, act_at]);
     let k_split = p.k.div_ceil(variant.splits.max(1)).next_multiple_of(KS);
     let splits = p.k.div_ceil(k_split);
     let whole = scalars!(Matmul {
@@ -102,15 +104,18 @@ pub fn gemm_with(
     });
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     if splits == 1 {
+        consts.extend(variant.stores(whole_quads));
         return r.launch_with(kernel, &consts, grid, &whole, &[Some(a), Some(b), bias, residual, Some(c)]);
     }
     let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
     let parts =
         scalars!(Matmul { ldc: p.n, c_stride: p.m * p.n, has_bias: false, has_residual: false, act_at: 0, ..whole });
     consts.retain(|(name, _)| *name != "ACT");
+    consts.extend(variant.stores(quads(&[p.n])));
     r.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
-    let grid = Grid::items(p.batch * p.m * p.n / if c.is_f16() { 4 } else { 1 }, 256);
-    r.launch_with(&COMBINE, &[("ACT", p.epilogue.number())], grid, &whole, &[bias, residual, Some(c), Some(&part)])
+    let grid = Grid::items(p.batch * p.m * p.n / if whole_quads { 4 } else { 1 }, 256);
+    let consts = [("ACT", p.epilogue.number()), ("C4", u32::from(whole_quads))];
+    r.launch_with(&COMBINE, &consts, grid, &whole, &[bias, residual, Some(c), Some(&part)])
 }
 
 /// An error unless the tensor holds `batch` matrices of this size, leading dimension and stride.

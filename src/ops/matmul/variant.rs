@@ -118,6 +118,12 @@ impl Variant {
         }
     }
 
+    /// The constant that says whether results are stored four at a time, where rows of c consist of whole `quads`. The
+    /// kernel for CPUs has no such constant.
+    pub(super) fn stores(self, quads: bool) -> Option<(&'static str, u32)> {
+        (self.path != Route::Direct).then_some(("C4", u32::from(quads)))
+    }
+
     /// An error unless the adapter can compute this variant.
     pub fn check(self, caps: &Caps) -> Result<()> {
         let fits = match (self.path, self.precision) {
