@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{
-    Classifier, Config, Decoder, DecoderKind, Family, Map, Method, Objective, Pool, Positions, layer_of, models,
+    Classifier, Config, Decoder, DecoderKind, Family, InitPositions, Map, Method, Objective, Pool, Positions, layer_of,
+    models,
 };
-use rowscan::nn::Params;
+use rowscan::nn::{Init, Params};
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
@@ -328,6 +329,24 @@ fn launches_are_named_like_parameters() {
     }
 }
 
+/// Learned positions start at sines and cosines in micro models, in encoder and decoder, and at noise in the paper's.
+#[test]
+fn positions_start_where_the_model_says() {
+    let starts = |config: &Config| {
+        let g = Gpu::dry(Caps::portable());
+        let mut params = Params::new(&g);
+        Map::new(&g, &mut params, config).unwrap();
+        let of = |name: &str| params.entries().iter().find(|e| e.name == name).unwrap().inits.clone();
+        [of("pos_embed"), of("decoder_pos_embed_learned")]
+    };
+    let micro = Config::preset("micro").unwrap();
+    let waves = vec![Init::SinCos { columns: 8, class: None }];
+    assert_eq!(starts(&micro), [waves.clone(), waves]);
+    let noise = [vec![Init::TruncNormal(0.02)], vec![Init::Normal(0.02)]];
+    assert_eq!(starts(&Config { init_positions: InitPositions::Normal, ..micro }), noise);
+    assert_eq!(starts(&Config::preset("tiny").unwrap()), noise);
+}
+
 /// A `config.json` of the first version, without the keys for family, pool and scan order, still opens.
 #[test]
 fn old_configurations_load() {
@@ -336,7 +355,8 @@ fn old_configurations_load() {
         "extra_residual":true,"registers":4,"cls_reduce":1,"classes":10,"states":16,"conv":4,"expand":2,"drop_path":0.0,
         "init":"mamba","decoder":{"width":64,"depth":2,"heads":4,"mlp_ratio":4.0}}"#;
     let config: Config = serde_json::from_str(old).unwrap();
-    assert_eq!(config, Config::preset("micro").unwrap());
+    assert_eq!(config.init_positions, InitPositions::Normal, "all positions started so when it was written");
+    assert_eq!(config, Config { init_positions: InitPositions::Normal, ..Config::preset("micro").unwrap() });
     assert_eq!((config.eps(), Config::preset("vit_base_patch16_224").unwrap().eps()), (1e-5, 1e-6));
     for name in models() {
         let config = Config::preset(&name).unwrap();

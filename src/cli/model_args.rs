@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::terminal::warn;
 use crate::error::Result;
-use crate::models::{Config, Decoder, DecoderKind, InitScheme, Method, Order, Pool, Positions};
+use crate::models::{Config, Decoder, DecoderKind, InitPositions, InitScheme, Method, Order, Pool, Positions};
 use crate::run::checkpoint::{self, Which};
 use crate::train::options::{Argument, args, overlay, uppermost, word};
 
@@ -43,6 +43,8 @@ args! {
         order: Order; arg(value_parser = word::<Order>()),
         /// Position embeddings: trained, or fixed sines and cosines.
         positions: Positions; arg(value_parser = word::<Positions>()),
+        /// Start of trained positions: sin_cos (micro models), or normal as in the official code.
+        init_positions: InitPositions; arg(value_parser = word::<InitPositions>()),
         /// Input of the classifier: registers, the class token, or the average of the patches.
         pool: Pool; arg(value_parser = word::<Pool>()),
         /// DropPath probability at the last layer.

@@ -7,7 +7,7 @@ use super::fixture::Fixture;
 use super::model::{axis, directions, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Classifier, Config, Decoder, Family, InitScheme, Order, Pool, Positions};
+use crate::models::{Classifier, Config, Decoder, Family, InitPositions, InitScheme, Order, Pool, Positions};
 use crate::nn::{Directions, Params};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::{patchify, reduce};
@@ -96,6 +96,7 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
+        init_positions: InitPositions::Normal,
         drop_path: 0.0,
         init: InitScheme::default(),
         decoder: Decoder::map(),

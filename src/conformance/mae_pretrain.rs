@@ -6,8 +6,8 @@ use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{
-    Config, Decoder, DecoderKind, Family, Mae, MaskedBatch, Method, Objective, PixelPretext, Pool, Positions, Target,
-    from_transformers, our_name,
+    Config, Decoder, DecoderKind, Family, InitPositions, Mae, MaskedBatch, Method, Objective, PixelPretext, Pool,
+    Positions, Target, from_transformers, our_name,
 };
 use crate::nn::Params;
 use crate::ops::patchify;
@@ -35,6 +35,7 @@ fn config(f: &Fixture) -> Result<Config> {
         pool: Pool::Token,
         classes: 0,
         positions: Positions::SinCos,
+        init_positions: InitPositions::Normal,
         drop_path: 0.0,
         decoder: Decoder {
             kind: DecoderKind::Mae,

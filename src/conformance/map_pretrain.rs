@@ -7,7 +7,8 @@ use super::model::{axis, count, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{
-    Config, Decoder, DecoderKind, Family, InitScheme, Map, MaskedBatch, Order, PixelPretext, Pool, Positions,
+    Config, Decoder, DecoderKind, Family, InitPositions, InitScheme, Map, MaskedBatch, Order, PixelPretext, Pool,
+    Positions,
 };
 use crate::nn::{Directions, Params};
 use crate::ops::patchify;
@@ -52,6 +53,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
+        init_positions: InitPositions::Normal,
         drop_path: f.number("drop_path_rate", 0.1)?,
         init: InitScheme::MapRepo,
         decoder: Decoder {

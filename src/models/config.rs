@@ -6,7 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::options::{Decoder, Order, Pool, Positions};
+use super::options::{Decoder, InitPositions, Order, Pool, Positions};
 use crate::nn::{Directions, InitScheme};
 use crate::ops::registers::Places;
 
@@ -201,6 +201,9 @@ pub struct Config {
     /// Position embeddings.
     #[serde(default)]
     pub positions: Positions,
+    /// Initial values of learned positions.
+    #[serde(default)]
+    pub init_positions: InitPositions,
     /// DropPath's rate at the last layer: timm's `drop_path_rate`.
     pub drop_path: f64,
     /// Initial values.

@@ -49,6 +49,18 @@ pub enum Positions {
     SinCos,
 }
 
+/// How learned positions of patches start, in the encoder and in MAP's decoder. Later they are trained in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitPositions {
+    /// N(0, 0.02²), as in the official code. The decoder then invents positions before it can use them, and the loss
+    /// of a pretraining stands still until it has.
+    #[default]
+    Normal,
+    /// Sines and cosines of row and column, MAE's fixed positions.
+    SinCos,
+}
+
 /// What the classifier's head reads: timm's `global_pool`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]

@@ -4,7 +4,7 @@
 //! do. The sizes themselves are in the file of each family.
 
 use super::config::{Config, Family, Preset};
-use super::options::{Decoder, Order, Positions};
+use super::options::{Decoder, InitPositions, Order, Positions};
 use crate::error::{Error, Result};
 use crate::nn::{Directions, InitScheme};
 
@@ -119,6 +119,7 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
         directions: Directions::Mean,
         order: Order::Rows,
         positions: Positions::Learned,
+        init_positions: if micro { InitPositions::SinCos } else { InitPositions::Normal },
         drop_path: if micro { 0.0 } else { 0.1 },
         init: InitScheme::default(),
         decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { Decoder::map() },

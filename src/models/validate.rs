@@ -1,7 +1,7 @@
 //! The checks every configuration has to pass.
 
 use super::config::{Config, Family};
-use super::options::{DecoderKind, Pool, Positions};
+use super::options::{DecoderKind, InitPositions, Pool, Positions};
 use crate::error::{Error, Result};
 use crate::nn::Directions;
 
@@ -74,14 +74,17 @@ impl Config {
         check(pool, "pool", got, &format!("{}; Token only with one class token", pools.join(" or ")))?;
         let eps = self.norm_eps.unwrap_or(family.eps);
         check(eps > 0.0 && eps < 1.0, "norm_eps", eps.to_string(), "above 0 and below 1")?;
-        let fixed = self.positions == Positions::Learned || self.width.is_multiple_of(4);
-        check(fixed, "width", self.width.to_string(), "a multiple of 4 for fixed positions")?;
+        let waves = self.positions == Positions::SinCos || self.init_positions == InitPositions::SinCos;
+        let expected = "a multiple of 4 for positions of sines and cosines";
+        check(!waves || self.width.is_multiple_of(4), "width", self.width.to_string(), expected)?;
         let mae = self.decoder.kind == DecoderKind::Map || (family.prefix_in_pretraining && registers == 1);
         let takers = Family::all().filter(|family| family.prefix_in_pretraining);
         let takers: Vec<String> = takers.map(|family| format!("{family:?}")).collect();
         let expected = format!("a {} with a class token", takers.join(" or "));
         check(mae, "encoder of MAE's decoder", format!("{family:?} with {registers} class tokens"), &expected)?;
-        let width = self.decoder.kind == DecoderKind::Map || self.decoder.width.is_multiple_of(4);
-        check(width, "decoder.width", self.decoder.width.to_string(), "a multiple of 4 for fixed positions")
+        let waves = self.decoder.kind == DecoderKind::Mae || self.init_positions == InitPositions::SinCos;
+        let expected = "a multiple of 4 for positions of sines and cosines";
+        let fits = !waves || self.decoder.width.is_multiple_of(4);
+        check(fits, "decoder.width", self.decoder.width.to_string(), expected)
     }
 }

@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family};
-use crate::models::options::{DecoderKind, Order, Positions};
+use crate::models::options::{DecoderKind, InitPositions, Order, Positions};
 use crate::nn::{Init, InitScheme, Linear, Params};
 use crate::ops;
 use crate::ops::registers::Places;
@@ -53,9 +53,9 @@ impl Embedding {
         })?;
         let separate = config.family.separate_positions;
         let rows = if separate { l } else { l + n };
-        let init = match config.positions {
-            Positions::Learned => small,
-            Positions::SinCos => {
+        let init = match (config.positions, config.init_positions) {
+            (Positions::Learned, InitPositions::Normal) => small,
+            (Positions::SinCos, _) | (_, InitPositions::SinCos) => {
                 let class = (rows > l).then(|| (config.family.places)(l, n).first);
                 Init::SinCos { columns: config.grid_columns(), class }
             }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
-use crate::models::options::Order;
+use crate::models::options::{InitPositions, Order};
 use crate::nn::{BlockConfig, CrossBlock, Init, LayerNorm, Linear, Params};
 use crate::ops;
 use crate::ops::attention::{AttentionMask, Regions};
@@ -59,6 +59,10 @@ impl RegionDecoder {
     pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
         let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
         let token = Init::Normal(0.02);
+        let positions = match config.init_positions {
+            InitPositions::Normal => token,
+            InitPositions::SinCos => Init::SinCos { columns: config.grid_columns(), class: None },
+        };
         let block = BlockConfig {
             width: d,
             heads: decoder.heads,
@@ -72,7 +76,7 @@ impl RegionDecoder {
         Ok(Self {
             embed: Linear::new(params, "decoder_embed", config.width, d, LINEAR)?,
             mask_token: params.add("mask_token", &[1, 1, d], &[d], token)?,
-            pos: params.add("decoder_pos_embed_learned", &[1, l, d], &[l, d], token)?,
+            pos: params.add("decoder_pos_embed_learned", &[1, l, d], &[l, d], positions)?,
             blocks: (0..decoder.depth).map(|i| block(params, i)).collect::<Result<_>>()?,
             norm: LayerNorm::new(params, "decoder_norm", d, EPS)?,
             mask,
