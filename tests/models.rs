@@ -336,13 +336,13 @@ fn positions_start_where_the_model_says() {
         let g = Gpu::dry(Caps::portable());
         let mut params = Params::new(&g);
         Map::new(&g, &mut params, config).unwrap();
-        let of = |name: &str| params.entries().iter().find(|e| e.name == name).unwrap().inits.clone();
+        let of = |name: &str| params.entries().iter().find(|e| e.name == name).unwrap().init;
         [of("pos_embed"), of("decoder_pos_embed_learned")]
     };
     let micro = Config::preset("micro").unwrap();
-    let waves = vec![Init::SinCos { columns: 8, class: None }];
-    assert_eq!(starts(&micro), [waves.clone(), waves]);
-    let noise = [vec![Init::TruncNormal(0.02)], vec![Init::Normal(0.02)]];
+    let waves = Init::SinCos { columns: 8, class: None };
+    assert_eq!(starts(&micro), [waves, waves]);
+    let noise = [Init::TruncNormal(0.02), Init::Normal(0.02)];
     assert_eq!(starts(&Config { init_positions: InitPositions::Normal, ..micro }), noise);
     assert_eq!(starts(&Config::preset("tiny").unwrap()), noise);
 }
