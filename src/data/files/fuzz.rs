@@ -90,7 +90,8 @@ fn survive(name: &str, good: &[&[u8]]) {
         put(&path, &bytes);
         let begun = Instant::now();
         read(&path)?;
-        prop_assert!(begun.elapsed() < Duration::from_secs(10), "took {:?}", begun.elapsed());
+        // ten decodings of a size as large as the limit take two seconds, and many times that beside other programs
+        prop_assert!(begun.elapsed() < Duration::from_secs(60), "took {:?}", begun.elapsed());
         Ok(())
     });
     tried.unwrap_or_else(|e| panic!("{name}, ROWSCAN_FUZZ_SEED={seed}: {e}"));
