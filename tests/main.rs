@@ -10,6 +10,7 @@ mod wgsl; // shaders through naga
 mod adapt; // checkpoints of other models and other libraries
 mod data_sets; // files that other packages write: WebDataset, Parquet
 mod layering; // imports point one way
+mod manifest; // every kernel with its tests, bench, static rows: what they really launch
 mod models; // sizes, tensor names and shapes of the presets
 mod objectives; // options of the pretraining methods
 mod settings; // recipes, weight decay, batch that fits in memory, file formats

@@ -1,5 +1,5 @@
-//! `rowscan bench`: every operator family against its oracle, its floor and the clock; with `--throughput`, whole models
-//! by images per second.
+//! `rowscan bench`: every operator family against its oracle, its floor and the clock; with `--throughput`, whole
+//! models by images per second.
 
 use std::path::PathBuf;
 
