@@ -6,6 +6,7 @@ pub mod report;
 pub mod roof;
 pub mod run;
 pub mod step;
+pub mod support;
 pub mod throughput;
 pub mod trace;
 
