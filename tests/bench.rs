@@ -1,12 +1,18 @@
-//! `bench` compares each operator with the oracle before it is timed: here that comparison itself is tested.
+//! `bench` compares each operator with the oracle before it is timed: here that comparison itself is tested. And models
+//! whose throughput is measured go on after a device was lost.
+
+use std::cell::Cell;
 
 use rowscan::bench::case::{Cases, out};
 use rowscan::bench::inputs::Along::{Axis, Whole};
 use rowscan::bench::oracle::{Tol, Values, Want, want};
+use rowscan::bench::runner::{Outcome, Throughput, throughput};
 use rowscan::bench::{Scope, ops};
+use rowscan::gpu::Precision;
+use rowscan::models::Config;
 use rowscan::{Error, Result, ops as op};
 
-use crate::common::each_tier;
+use crate::common::{as_hardware, each_tier, gpu};
 
 const ROWS: usize = 40;
 const D: usize = 3;
@@ -63,4 +69,29 @@ fn some_samples_are_enough_to_compare_every_gradient() {
             }
         }
     });
+}
+
+#[test]
+fn a_lost_device_costs_one_row_of_the_throughput() {
+    if gpu().is_none() {
+        return;
+    }
+    let opened = Cell::new(0);
+    let open = || {
+        let g = as_hardware().expect("an adapter");
+        opened.set(opened.get() + 1);
+        if opened.get() == 1 {
+            g.destroy()?;
+        }
+        Ok(g)
+    };
+    let models = ["map_micro_patch4_16", "vit_micro_patch8_16"].map(|name| Config::preset(name).unwrap());
+    let precision = Precision::F32;
+    let measured =
+        Throughput { batch_size: 1, precision, train: false, checkpoint_blocks: false, warm_up: 0, steps: 1 };
+    let report = throughput(open, &models, &measured, |_| Ok(())).unwrap();
+    let [first, second] = &report.rows[..] else { panic!("{:?}", report.rows) };
+    assert!(matches!(&first.outcome, Outcome::Failed(why) if why.contains("lost")), "{first:?}");
+    assert!(matches!(second.outcome, Outcome::Timed(_)), "{second:?}");
+    assert_eq!((opened.get(), report.passed()), (2, false));
 }

@@ -17,6 +17,8 @@ use rowscan::tensor::Tensor;
 static GPUS: LazyLock<Vec<(String, Gpu)>> = LazyLock::new(|| {
     #[cfg(target_arch = "wasm32")]
     crate::console::begin();
+    #[cfg(not(target_arch = "wasm32"))]
+    crate::manifest::launched::begin();
     let open = |portable| Gpu::open_blocking(&Options { adapter: adapter(), portable, ..Options::default() });
     let portable = match open(true) {
         Ok(gpu) => gpu,

@@ -10,10 +10,12 @@ mod wgsl; // shaders through naga
 mod adapt; // checkpoints of other models and other libraries
 mod data_sets; // files that other packages write: WebDataset, Parquet
 mod layering; // imports point one way
+mod manifest; // every kernel with its tests, bench, static rows: what they really launch
 mod models; // sizes, tensor names and shapes of the presets
 mod objectives; // options of the pretraining methods
 mod settings; // recipes, weight decay, batch that fits in memory, file formats
 mod shaders; // every kernel through naga, compared with its description in Rust
+mod support; // what was found right on which adapter
 mod tenants; // data sets that users define: masks, boxes, points
 mod text; // line widths, paths and headings that comments cite
 

@@ -8,7 +8,7 @@ use super::inputs::{Along, Fill, Named};
 use super::oracle::{Oracle, Values, Want};
 use super::selection::{Scope, Shape};
 use crate::error::Result;
-use crate::gpu::{Gpu, Precision, Program, Work};
+use crate::gpu::{Gpu, Precision, Program, Recording, Work};
 #[cfg(feature = "files")]
 use crate::ops::matmul;
 use crate::tape::{Grads, Recorder, Var};
@@ -214,13 +214,6 @@ impl Case {
         let mut r = Recorder::new(g).in_precision(self.precision);
         let outs = (self.build)(&mut r, &fill)?;
         let forward = Program::new(r.take())?;
-        let named = |name: &str, along, tensor: &Tensor| Named {
-            name: name.into(),
-            along,
-            tensor: tensor.clone(),
-            leaf: None,
-            words: false,
-        };
         let outputs: Vec<Named> = outs.iter().map(|o| named(o.name, o.along, &o.var.data)).collect();
         if direction == Direction::Forward {
             let inputs = fill.into_inputs();
@@ -228,23 +221,43 @@ impl Case {
             return Ok(Built { forward, backward: None, inputs, outputs, douts, grads, _rules: r });
         }
         forward.run()?;
-        let mut douts = Vec::new();
-        for out in &outs {
-            douts.push(named(out.name, out.along, &fill.gradient_of(&out.var.data)?));
-        }
-        let inputs = fill.into_inputs();
-        let grads = {
-            let mut grads = Grads::default();
-            for (out, dout) in outs.iter().zip(&douts).skip(1) {
-                grads.add(&mut r, &out.var, dout.tensor.clone())?;
-            }
-            if let (Some(out), Some(dout)) = (outs.first(), douts.first()) {
-                grads = r.backward_from(&out.var, dout.tensor.clone(), grads)?;
-            }
-            let of = |input: &Named| Some(named(&input.name, input.along, grads.get(input.leaf.as_ref()?)?));
-            inputs.iter().filter_map(of).collect()
-        };
+        let (douts, grads) = backward(&mut r, &fill, &outs)?;
         let backward = Some(Program::new(r.take())?);
-        Ok(Built { forward, backward, inputs, outputs, douts, grads, _rules: r })
+        Ok(Built { forward, backward, inputs: fill.into_inputs(), outputs, douts, grads, _rules: r })
     }
+
+    /// What the case launches, forward and backward. Nothing runs, so a device that only plans will do.
+    pub fn record(&self, g: &Gpu) -> Result<[Recording; 2]> {
+        let fill = Fill::new(g)?;
+        let mut r = Recorder::new(g).in_precision(self.precision);
+        let outs = (self.build)(&mut r, &fill)?;
+        let forward = r.take();
+        if self.rule {
+            backward(&mut r, &fill, &outs)?;
+        }
+        Ok([forward, r.take()])
+    }
+}
+
+/// Records the backward pass of `outs`, each with a random gradient. Returns those gradients, and the gradients of the
+/// inputs that are leaves.
+fn backward(r: &mut Recorder, fill: &Fill, outs: &[Out]) -> Result<(Vec<Named>, Vec<Named>)> {
+    let mut douts = Vec::new();
+    for out in outs {
+        douts.push(named(out.name, out.along, &fill.gradient_of(&out.var.data)?));
+    }
+    let mut grads = Grads::default();
+    for (out, dout) in outs.iter().zip(&douts).skip(1) {
+        grads.add(r, &out.var, dout.tensor.clone())?;
+    }
+    if let (Some(out), Some(dout)) = (outs.first(), douts.first()) {
+        grads = r.backward_from(&out.var, dout.tensor.clone(), grads)?;
+    }
+    let of = |input: &Named| Some(named(&input.name, input.along, grads.get(input.leaf.as_ref()?)?));
+    let found = fill.inputs().iter().filter_map(of).collect();
+    Ok((douts, found))
+}
+
+fn named(name: &str, along: Along, tensor: &Tensor) -> Named {
+    Named { name: name.into(), along, tensor: tensor.clone(), leaf: None, words: false }
 }

@@ -6,9 +6,9 @@
 
 use super::case::{Case, Direction};
 use super::inputs::{Along, Named};
-use super::oracle::{Values, compare};
+use super::oracle::{Values, compare, halves};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{DType, Gpu};
 use crate::tensor::Tensor;
 
 impl Case {
@@ -43,7 +43,10 @@ impl Case {
                 let what = "the oracle returns no expected values for";
                 return Err(Error::Mismatch(format!("{self:?}: {what} `{name}`; add them to the case's `check`")));
             };
-            let got = read(g, named, &picked)?.1;
+            let mut got = read(g, named, &picked)?.1;
+            if named.tensor.dtype() == DType::U32 {
+                got = got.into_iter().flat_map(|v| halves(v.to_bits())).map(f32::from).collect();
+            }
             let compared = compare(&name, &got, &want.values, want.tol);
             let difference = compared.map_err(|e| Error::Mismatch(format!("{self:?}: {e}")))?;
             tracing::debug!("{self:?}: {name}: max |difference| {difference:.2e} over {}", got.len());

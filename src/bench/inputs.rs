@@ -1,10 +1,11 @@
 //! Random inputs of a case, drawn on the device, and their names.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::ops::rng;
+use crate::ops::scale::scale;
 use crate::ops::step::StepState;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -34,7 +35,7 @@ pub struct Named {
 }
 
 /// Draws the inputs of a case, each from a random stream of its own. A draw runs at once, even while the case is being
-/// recorded.
+/// recorded. On a device that only plans nothing is drawn, and inputs have no values.
 #[derive(Debug)]
 pub struct Fill<'a> {
     /// The device.
@@ -52,7 +53,12 @@ impl<'a> Fill<'a> {
         Ok(Self { g, state, stream: Cell::new(0), inputs: RefCell::default() })
     }
 
-    /// The named inputs, in the order in which they were drawn.
+    /// The named inputs so far, in the order in which they were drawn.
+    pub fn inputs(&self) -> Ref<'_, Vec<Named>> {
+        self.inputs.borrow()
+    }
+
+    /// [`Fill::inputs`], all of them.
     pub fn into_inputs(self) -> Vec<Named> {
         self.inputs.into_inner()
     }
@@ -69,6 +75,16 @@ impl<'a> Fill<'a> {
             if half { drawn.to_f16(r) } else { Ok(drawn) }
         })?);
         self.note(name, along, &var.data, Some(&var), false);
+        Ok(var)
+    }
+
+    /// A leaf of normal numbers with a deviation of 1/`over`: a weight, as layers are initialized.
+    pub fn leaf_over(&self, name: &str, shape: &[usize], over: f32) -> Result<Var> {
+        let var = Var::leaf(self.draw(|r, stream| {
+            let drawn = rng::normal(r, &self.state, stream, shape)?;
+            Ok(scale(r, &Var::constant(drawn), over.recip())?.data)
+        })?);
+        self.note(name, Along::Whole, &var.data, Some(&var), false);
         Ok(var)
     }
 
@@ -125,7 +141,9 @@ impl<'a> Fill<'a> {
         self.stream.set(self.stream.get() + 1);
         let mut r = Recorder::inference(self.g);
         let tensor = launch(&mut r, self.stream.get())?;
-        r.run()?;
+        if !self.g.is_dry() {
+            r.run()?;
+        }
         Ok(tensor)
     }
 }

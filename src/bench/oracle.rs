@@ -104,6 +104,17 @@ pub fn want(name: &'static str, values: Vec<f64>, tol: Tol) -> Want {
     Want { name, values, tol }
 }
 
+/// Expected u32 words, exactly: each as its upper and its lower half, because f32 does not hold every word.
+pub fn words(name: &'static str, words: impl IntoIterator<Item = u32>) -> Want {
+    let values = words.into_iter().flat_map(halves).map(f64::from).collect();
+    Want { name, values, tol: Tol::EXACT }
+}
+
+/// The upper and the lower half of a word.
+pub(super) fn halves(word: u32) -> [u16; 2] {
+    [(word >> 16) as u16, word as u16]
+}
+
 /// Expected values with the tolerance [`Tol::of`] this share.
 pub fn near(name: &'static str, values: Vec<f64>, share: f64) -> Want {
     let tol = Tol::of(&values, share);

@@ -1,13 +1,15 @@
-//! `rowscan bench`: every operator family against its oracle, its floor and the clock.
+//! `rowscan bench`: every operator family against its oracle, its floor and the clock; with `--throughput`, whole
+//! models by images per second.
 
 use std::path::PathBuf;
 
 use crate::bench::Scope;
 use crate::bench::runner;
-use crate::bench::runner::Clock;
-use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
-use crate::error::Error;
+use crate::bench::runner::{Clock, Throughput, throughput};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage, with_flags};
+use crate::error::{Error, Result};
 use crate::gpu::Precision;
+use crate::models::Config;
 use crate::train::options::word;
 
 #[derive(Debug, clap::Args)]
@@ -42,9 +44,45 @@ pub struct Args {
     /// Write inputs and results of each case into this folder as safetensors, to compare others with.
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
+    #[command(flatten)]
+    models: Models,
+}
+
+/// What `--throughput` measures.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Throughput of whole models")]
+struct Models {
+    /// Instead of operators, measure whole models: images per second and peak memory of classifying images.
+    #[arg(
+        long,
+        requires = "model",
+        conflicts_with_all = ["quick", "full", "family", "size", "batch", "tokens", "wall", "dump"]
+    )]
+    throughput: bool,
+    /// Of training steps too: forward pass, backward pass, AdamW.
+    #[arg(long, requires = "throughput")]
+    train: bool,
+    /// Compute each block again in the backward pass of a training step: less memory, more time.
+    #[arg(long, requires = "train")]
+    checkpoint_blocks: bool,
+    /// Models by name, with commas between them, each at the image size in its name: see `rowscan info --models`.
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', requires = "throughput")]
+    model: Vec<String>,
+    /// Images of a step.
+    #[arg(long, value_name = "IMAGES", default_value_t = 32, requires = "throughput")]
+    batch_size: usize,
+    /// Steps before the first one that is timed.
+    #[arg(long, value_name = "STEPS", default_value_t = 5, requires = "throughput")]
+    warm_up: usize,
+    /// Timed steps, whose median counts.
+    #[arg(long, value_name = "STEPS", default_value_t = 20, requires = "throughput")]
+    steps: usize,
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    if args.models.throughput {
+        return of_models(device, args);
+    }
     let g = device.open()?;
     let scope = Scope {
         quick: args.quick || g.caps().software && !args.full,
@@ -59,9 +97,25 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     let clock = Clock::new(&g, args.wall);
     let report = usage(runner::run(&g, &scope, clock, args.dump.as_deref(), say))?;
+    end(args, report.json(), report.passed())
+}
+
+/// Measures whole models. Names and numbers are checked before a device is opened.
+fn of_models(device: &Device, args: &Args) -> Outcome {
+    let Models { train, checkpoint_blocks, batch_size, warm_up, steps, .. } = args.models;
+    let precision = args.precision;
+    let measured = Throughput { batch_size, precision, train, checkpoint_blocks, warm_up, steps };
+    usage(measured.check())?;
+    let named = |name: &String| Config::preset(name).and_then(|config| config.validate().map(|()| config));
+    let configs: Vec<Config> = usage(args.models.model.iter().map(named).collect::<Result<_>>())?;
+    let report = throughput(|| device.open(), &configs, &measured, |line| say(with_flags(&line)))?;
+    end(args, report.json(), report.passed())
+}
+
+/// Writes `--json`, and gives the exit code.
+fn end(args: &Args, report: serde_json::Value, passed: bool) -> Outcome {
     if let Some(path) = &args.json {
-        let text = format!("{:#}\n", report.json());
-        crate::run::record::write_atomic(path, text.as_bytes())?;
+        crate::run::record::write_atomic(path, format!("{report:#}\n").as_bytes())?;
     }
-    if report.passed() { Ok(()) } else { Err(Stop::Negative) }
+    if passed { Ok(()) } else { Err(Stop::Negative) }
 }

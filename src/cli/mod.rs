@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod classifier;
+mod compiling;
 mod curve;
 mod eval;
 mod export;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -108,8 +110,9 @@ pub fn main() -> ExitCode {
         .with_ansi(terminal::draws())
         .log_internal_errors(false) // stderr may be closed or full: the command goes on without its messages
         .without_time()
-        .with_target(false);
-    tracing_subscriber::registry().with(lines).with(named.or_else(usual).unwrap_or_default()).init();
+        .with_target(false)
+        .with_filter(named.or_else(usual).unwrap_or_default());
+    tracing_subscriber::registry().with(lines).with(compiling::layer()).init();
     let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
     let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
     let device = Device(Options { adapter, portable: cli.portable, cache: cache_folder(), ..Options::default() });

@@ -84,7 +84,7 @@ fn flag(field: &str) -> Option<String> {
 }
 
 /// `text` with a flag in place of each field in backticks.
-fn with_flags(text: &str) -> String {
+pub(super) fn with_flags(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     let mut told = String::new();
     for (i, part) in parts.iter().enumerate() {

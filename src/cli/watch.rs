@@ -20,7 +20,7 @@ pub enum Watch {
     /// The bar, on a terminal.
     Bar(ProgressBar),
     /// Without a terminal: the time of the last line.
-    Lines(Box<dyn Write>, Option<Instant>),
+    Lines(Box<dyn Write + Send>, Option<Instant>),
 }
 
 impl Watch {
@@ -38,7 +38,8 @@ impl Watch {
         Self::Bar(bar)
     }
 
-    fn step_at(&mut self, now: Instant, done: u64, total: u64, text: &str) {
+    /// Shows step `done` of `total` at the time `now`.
+    pub fn step_at(&mut self, now: Instant, done: u64, total: u64, text: &str) {
         match self {
             Self::Bar(bar) => {
                 bar.set_length(total);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::caps::{Caps, Tiers};
 use super::disk::Caches;
+use super::dx12;
 use crate::error::{Error, Result};
 
 /// Workgroup memory in bytes that a device must have for the cooperative-matrix kernels: none of them uses more.
@@ -73,6 +74,8 @@ pub(super) struct Candidate {
     pub caps: Caps,
     /// Whether compiled pipelines can be exported, to keep them on disk.
     pub pipeline_cache: bool,
+    /// What to tell whoever opens it.
+    pub warning: Option<&'static str>,
     rank: u32,
 }
 
@@ -109,7 +112,7 @@ fn describe(adapter: wgpu::Adapter) -> Candidate {
         memory: if software { host_memory() } else { memory(&adapter) },
     };
     let pipeline_cache = Caches::KEEP_PIPELINES && features.contains(wgpu::Features::PIPELINE_CACHE);
-    Candidate { adapter, caps, pipeline_cache, rank }
+    Candidate { adapter, caps, pipeline_cache, warning: None, rank }
 }
 
 /// Side of the square cooperative matrices (tensor-core fragments, f16 operands and f32 sums) to use: 16, or 8 if the
@@ -171,13 +174,20 @@ pub(super) async fn candidates() -> Vec<Candidate> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends =
         wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
+    let wanted = wgpu::Dx12Compiler::from_env();
+    let compiler = dx12::compiler(wanted.clone(), dx12::library().as_deref());
+    descriptor.backend_options.dx12.shader_compiler = compiler.clone();
     let instance = wgpu::Instance::new(descriptor);
     #[cfg(target_arch = "wasm32")]
     let adapters: Vec<_> =
         instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect();
     #[cfg(not(target_arch = "wasm32"))]
     let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-    let mut found: Vec<_> = adapters.into_iter().map(describe).collect();
+    let warned = |mut candidate: Candidate| {
+        candidate.warning = dx12::warning(candidate.adapter.get_info().backend, wanted.as_ref(), &compiler);
+        candidate
+    };
+    let mut found: Vec<_> = adapters.into_iter().map(describe).map(warned).collect();
     found.sort_by_key(|c| c.rank);
     found
 }

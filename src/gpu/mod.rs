@@ -19,6 +19,7 @@ mod disk;
 #[path = "no_disk.rs"]
 mod disk;
 mod dtype;
+mod dx12;
 mod fault;
 #[cfg(feature = "files")]
 mod inspect;

@@ -25,6 +25,9 @@ impl Gpu {
         if candidate.caps.software && options.adapter == AdapterChoice::Auto {
             tracing::warn!("no hardware adapter found: using the CPU ({}), which is slow", candidate.caps.name);
         }
+        if let Some(warning) = candidate.warning {
+            tracing::warn!("{}: {warning}", candidate.caps.name);
+        }
         let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
         let mut inner = if cfg!(target_arch = "wasm32") || offered == Tiers::default() {
             // an adapter of a browser opens only one device, so the self-test cannot have a device of its own

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::caps::{Caps, Tiers};
 use super::device::Gpu;
@@ -27,8 +27,12 @@ pub(super) fn pipelines(live: &Live, launches: &[Launch], caps: &Caps) -> Result
         missing.extend(new);
     }
     let missing: Vec<(PipelineKey, &Kernel)> = missing.into_iter().collect();
+    let compiled = AtomicUsize::new(0);
     let built = each(&missing, |((_, _, consts), kernel)| {
-        Arc::new(compile(live, kernel, &kernel.wgsl(caps.tiers, caps.nearest, consts)))
+        let pipeline = compile(live, kernel, &kernel.wgsl(caps.tiers, caps.nearest, consts));
+        let done = compiled.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(done, all = missing.len(), kernel = kernel.name, "compiled"); // the program shows a bar of it
+        Arc::new(pipeline)
     });
     live.counters.pipelines.fetch_add(missing.len() as u64, Ordering::Relaxed);
     live.check()?; // the driver's message contains the label, which is the kernel's name

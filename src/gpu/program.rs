@@ -1,5 +1,6 @@
 //! A program: a recording with its buffers, bind groups, pipelines and uniforms, built once and replayed every step.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::buffer::{Physical, View};
@@ -78,6 +79,7 @@ impl Program {
     pub fn run(&self) -> Result<()> {
         let live = self.gpu.live()?;
         live.check()?;
+        tracing::trace!(software = self.gpu.caps().software, launches = %Names(&self.launches), "replay");
         let _turn = lock(&live.turn);
         for chunk in self.chunks.windows(2) {
             let mut encoder = live.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -91,6 +93,16 @@ impl Program {
         }
         live.counters.launches.fetch_add(self.ready.len() as u64, std::sync::atomic::Ordering::Relaxed);
         live.check()
+    }
+}
+
+/// Kernel and phase of each launch, as `norm.forward:Forward`, with spaces between them: for the log. The manifest of
+/// kernels is made from it (tests/manifest/launched.rs).
+struct Names<'a>(&'a [Launch]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|launch| write!(f, "{}:{:?} ", launch.name(), launch.phase))
     }
 }
 

@@ -236,10 +236,16 @@ impl Params {
         table
     }
 
+    /// Draws all initial values from `seed` and uploads them. Gradients and moments get no memory, for a model that is
+    /// not trained.
+    pub fn draw(&self, g: &Gpu, seed: u64) -> Result<()> {
+        let values = |e: &Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
+        self.upload_tensors(g, &self.tensors().map(values).collect())
+    }
+
     /// Draws all initial values from `seed` and uploads them. Gradients and moments become zero.
     pub fn init(&self, g: &Gpu, seed: u64) -> Result<()> {
-        let draw = |e: &Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
-        self.upload_tensors(g, &self.tensors().map(draw).collect())?;
+        self.draw(g, seed)?;
         let mut r = Recording::new(g);
         for flat in self.flat() {
             for zero in [&flat.gradients, &flat.first_moment, &flat.second_moment] {

@@ -203,6 +203,50 @@ fn check_gives_a_verdict() {
     assert_eq!((ran.code, ran.out.contains("FAIL")), (Some(1), true), "{}", ran.out);
 }
 
+/// `check --report` writes what passed on each tier, and makes the table of a README.md beside the report anew.
+#[test]
+fn check_reports_what_an_adapter_computes_right() {
+    use rowscan::bench::runner::support::SupportReport;
+    if skip() {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    let (file, page) = (dir.path().join("mine.toml"), dir.path().join("README.md"));
+    std::fs::copy(root.join("benches/support/README.md"), &page).unwrap();
+    let scan = root.join("tests/fixtures/scan_len1.safetensors");
+    let wrong = dir.path().join("disturbed.safetensors");
+    let mut bytes = std::fs::read(&scan).unwrap();
+    let at = bytes.len() - 4;
+    bytes[at..].copy_from_slice(&7.0f32.to_le_bytes());
+    std::fs::write(&wrong, bytes).unwrap();
+
+    let report = |fixtures: &[&Path]| {
+        let mut command = command(&["check", "--family=scale", "--family=concat", "--note=a test"], &[]);
+        run(command.args(fixtures).arg("--report").arg(&file).take())
+    };
+    report(&[&scan]).ok();
+    let found = SupportReport::read(&file).unwrap();
+    assert_eq!(found.note, "a test");
+    assert_eq!(found.tiers[0].tier, "portable");
+    for tier in &found.tiers {
+        assert_eq!(tier.families.keys().collect::<Vec<_>>(), ["concat", "scale"]);
+        assert!(tier.families.values().chain(tier.fixtures.values()).all(|verdict| verdict == "passed"), "{tier:?}");
+        assert_eq!(tier.fixtures.keys().collect::<Vec<_>>(), ["scan_len1"]);
+    }
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("| portable | 2 of 2 | 1 of 1 |") && text.contains("| `scale` | ✓ |"), "{text}");
+
+    let ran = report(&[&wrong, &scan]);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.err);
+    let found = SupportReport::read(&file).unwrap();
+    assert!(found.tiers.iter().all(|tier| tier.fixtures["disturbed"].starts_with("failed: ")), "{found:?}");
+    assert!(std::fs::read_to_string(&page).unwrap().contains("- 1: `disturbed` failed: "));
+    let odd = run(command(&["check", "--family=scan", "--report=x.toml"], &[]));
+    odd.fails(2, &["--family", "`scan`"]);
+    run(command(&["check", "--family=scale"], &[])).fails(2, &["--report"]);
+}
+
 /// `info --models` lists names and numbers of parameters. `import` takes an encoder without head, but not the weights
 /// of another model.
 #[test]

@@ -55,6 +55,66 @@ fn bench_says_what_there_is() {
     run(program().args(["bench", "--batch=0"]).take()).fails(2, &["--batch", "0"]);
 }
 
+/// Two models that train in milliseconds, and between them one that does not fit: the positions of four million patches
+/// are 12.9 GB, more than an adapter binds at once.
+#[test]
+fn throughput_of_models_and_a_line_for_one_that_does_not_fit() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throughput.json");
+    let large = "map_base_patch2_4096";
+    let models = format!("map_micro_patch4_16,{large},vit_micro_patch8_16");
+    let mut command = program();
+    command.args(["bench", "--throughput", "--train", "--batch-size=2", "--warm-up=1", "--steps=3", "--model"]);
+    let ran = run(command.arg(&models).arg("--json").arg(&file).take());
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("images/s") && ran.out.contains("peak memory"), "{}", ran.out);
+    let refused: Vec<_> = ran.out.lines().filter(|line| line.contains("SKIPPED: ")).collect();
+    assert!(refused.len() == 2 && refused.iter().all(|line| line.starts_with(large)), "{}", ran.out);
+
+    let report = json(&file);
+    assert_eq!(report["format"], "rowscan-throughput/1");
+    assert_eq!((&report["warm_up"], &report["steps"]), (&1.into(), &3.into()));
+    let rows = report["rows"].as_array().unwrap();
+    let of = |model: &str, direction: &str| {
+        rows.iter().find(|row| row["model"] == model && row["direction"] == direction).unwrap()
+    };
+    assert_eq!(rows.len(), 6);
+    for model in ["map_micro_patch4_16", "vit_micro_patch8_16"] {
+        let [forward, training] = ["forward", "training"].map(|direction| of(model, direction));
+        for row in [forward, training] {
+            assert_eq!((&row["image_size"], &row["batch_size"], &row["samples"]), (&16.into(), &2.into(), &3.into()));
+            let number = |key: &str| row[key].as_f64().unwrap();
+            assert!((number("images/s") * number("ms") - 2000.0).abs() < 1e-6, "two images in a step: {row}");
+            assert!(number("ms_min") > 0.0 && number("ms_min") <= number("ms"));
+            assert!(number("flops_per_image") > 2.0 * number("parameters"), "{row}");
+        }
+        // training keeps weights, gradients and two moments; classifying only weights
+        let [forward, training] = [forward, training].map(|row| row["peak_bytes"].as_u64().unwrap());
+        let weights = 4 * of(model, "forward")["parameters"].as_u64().unwrap();
+        assert!(forward > weights && training > forward + 3 * weights, "{forward}, {training}, {weights}");
+    }
+    let why = of(large, "training")["skipped"].as_str().unwrap();
+    assert!(why.contains("needs 12884901888"), "{why}");
+}
+
+#[test]
+fn throughput_refuses_before_a_device_is_opened() {
+    let throughput = |args: &[&str]| {
+        let mut command = program();
+        command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
+        run(command.args(["bench", "--throughput"]).args(args).take())
+    };
+    throughput(&["--model=micro,map_tny_patch16_224"]).fails(2, &["`map_tny_patch16_224`", "map_tiny_patch16_224"]);
+    throughput(&["--model=map_tiny_patch16_225"]).fails(2, &["image_size", "225"]);
+    throughput(&["--model=micro", "--batch-size=0"]).fails(2, &["--batch-size", "0"]);
+    throughput(&["--model=micro", "--steps=0"]).fails(2, &["--steps", "0"]);
+    throughput(&[]).fails(2, &["--model"]);
+    throughput(&["--model=micro", "--family=scale"]).fails(2, &["--throughput", "--family"]);
+}
+
 #[test]
 fn profile_writes_a_trace_of_every_launch() {
     if skip() {

@@ -6,17 +6,20 @@ mod mesa;
 mod web;
 mod workshop;
 
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use workshop::{Result, cargo, command, root, rowscan, run, set_up};
+use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
-                   static [DEVICE] [--accept] | wgsl-check
+                   manifest [--accept] | static [DEVICE] [--accept] | wgsl-check
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
   try        runs the tests in tests/ whose path contains NAME, and no others:
              ops::activation, ops::matmul, backbones, models, cli::resume
+  manifest   runs the tests of the operators and compares what they launch with src/ops/kernels.md, which lists each
+             kernel with its tests, bench and static rows; --accept writes that file; `test` compares too
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         ["demo"] => demo(),
         ["test", filter @ ..] => test(filter),
         ["try", name] => tests(&["--package", "rowscan", "--test", "tests", name]),
+        ["manifest"] => manifest(false),
+        ["manifest", "--accept"] => manifest(true),
         ["web"] => web::serve(),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
@@ -74,13 +79,53 @@ fn demo() -> Result {
     Ok(())
 }
 
+/// All tests, and then the manifest against what they launched; with a filter only the tests that it selects.
 fn test(filter: &[&str]) -> Result {
     set_up()?;
-    tests(&[&["--workspace"], filter].concat())
+    if !filter.is_empty() {
+        return tests(&[&["--workspace"], filter].concat());
+    }
+    let launched = launched()?;
+    run(recorded(&["--workspace"], &launched))?;
+    run(recorded(OF_THE_MANIFEST, &launched))
+}
+
+/// The test that compares the manifest with what the other tests launched.
+const OF_THE_MANIFEST: &[&str] = &["--test", "tests", "tests_launch_what_the_manifest_says", "--", "--ignored"];
+
+/// The tests of the operators, and then the manifest against what they launched, or anew.
+fn manifest(accept: bool) -> Result {
+    set_up()?;
+    let launched = launched()?;
+    run(recorded(&["--test", "tests", "ops::"], &launched))?;
+    let mut compare = recorded(OF_THE_MANIFEST, &launched);
+    compare.env("ROWSCAN_ACCEPT", if accept { "1" } else { "0" });
+    run(compare)
+}
+
+/// The file in which tests write down what they launch, emptied.
+fn launched() -> Result<PathBuf> {
+    let path = target().join("launched.txt");
+    let made = std::fs::create_dir_all(target()).and_then(|()| std::fs::write(&path, ""));
+    made.map(|()| path.clone()).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// A command that runs tests, which write down what they launch.
+fn recorded(which: &[&str], launched: &Path) -> Command {
+    let mut tests = test_command(which);
+    tests.env("ROWSCAN_LAUNCHED", launched);
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1) {
+        tests.env("RUST_TEST_THREADS", "2"); // a single thread has no test's name
+    }
+    tests
 }
 
 fn tests(which: &[&str]) -> Result {
+    run(test_command(which))
+}
+
+fn test_command(which: &[&str]) -> Command {
     let mut tests = command(cargo(), &[&["test", "--release"], which].concat());
     tests.env("REQUIRE_GPU", "1");
-    run(tests)
+    tests
 }

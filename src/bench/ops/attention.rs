@@ -1,7 +1,7 @@
 //! attention: full self-attention as in the encoder, and row-causal self-attention as in MAP's decoder.
 
 use crate::bench::ops::*;
-use cpu::attention::{Dims, Mask as Seen, backward, forward};
+use cpu::attention::{Dims, Mask as Seen, backward, forward, weights};
 use ops::attention::{AttentionMask, AttentionOptions, Regions, self_attention};
 
 fn expect(v: &Values, heads: usize, side: Option<usize>, precision: Precision) -> Result<Vec<Want>> {
@@ -51,7 +51,28 @@ fn case(c: &mut Cases, name: String, [n, l, width, heads]: [usize; 4], side: Opt
     });
 }
 
+/// The weights of one attention, which pictures of it are made of: q and k of `n` images of `l` tokens, in f32.
+fn weights_case(c: &mut Cases, [n, l, width, heads]: [usize; 4]) {
+    let (bytes, pairs) = (4 * n * l * (3 * width + heads * l), n * l * l);
+    let case = c.case(format!("weights {l}x{n}")).floor(Floor::of(bytes, 4 * pairs * width, 2 * heads * pairs));
+    case.check(1, "images", move |v| {
+        let [b, l, width] = v.shape("q")?;
+        let dim = Dims { b, lq: l, lk: l, h: heads, dh: width / heads };
+        let k: Vec<f64> = v.get("kv")?.chunks(2 * width).flat_map(|row| row[..width].to_vec()).collect();
+        let scale = (dim.dh as f64).sqrt().recip();
+        // as for `out` in f32, with an exp more
+        Ok(vec![near("weights", weights(dim, v.get("q")?, &k, scale, Seen::Full), 2e-5)])
+    })
+    .launches(move |r, x| {
+        let q = x.normal("q", Axis(0), &[n, l, width])?;
+        let kv = x.normal("kv", Axis(0), &[n, l, 2 * width])?;
+        let options = AttentionOptions::heads(heads);
+        Ok(vec![result("weights", Axis(0), ops::attention::weights(r, &q, &kv, options)?)])
+    });
+}
+
 pub fn cases(c: &mut Cases) {
+    weights_case(c, [c.scope.batch().min(8), 196, 192, 12]);
     case(c, "full small".into(), [1, 65, 36, 3], None, false);
     case(c, "causal small".into(), [1, 65, 36, 3], Some(8), false);
     for s in c.scope.shapes() {

@@ -1,10 +1,13 @@
 //! info_nce: a batch of queries against the queue of MoCo.
 
 use crate::bench::ops::*;
-use cpu::info_nce::{Dims, backward, forward};
+use cpu::info_nce::{Dims, backward, enqueue, forward};
+use ops::step::StepState;
 
 /// Dot products of normal vectors divided by this are about as large as those of unit vectors at MoCo's temperature.
 const TEMPERATURE: f32 = 20.0;
+/// The step that enqueues: its keys go to the third batch of rows.
+const STEP: u32 = 3;
 
 fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
     let ([b, d], [k, _]) = (v.shape("q")?, v.shape("queue")?);
@@ -22,6 +25,21 @@ fn expect(v: &Values, precision: Precision) -> Result<Vec<Want>> {
 pub fn cases(c: &mut Cases) {
     let precision = c.scope.precision;
     let (b, k, d) = (c.scope.batch(), if c.scope.quick { 4096 } else { 65_536 }, 128);
+    // a queue of 512 batches; keys are read and written
+    let rows = 512 * b;
+    c.case(format!("enqueue {b}of{rows}"))
+        .floor(Floor::bytes(8 * b * d))
+        .check(1, "queues", move |v| {
+            let dim = Dims { b, k: rows, d };
+            Ok(vec![want("queue", enqueue(dim, v.get("queue")?, v.get("keys")?, STEP as usize), Tol::EXACT)])
+        })
+        .launches(move |r, x| {
+            let (keys, queue) = (x.normal("keys", Whole, &[b, d])?, x.normal("queue", Whole, &[rows, d])?);
+            let state = StepState::tensor();
+            StepState::new(STEP, 1.0, (0.9, 0.95), 0).write(x.g, &state)?;
+            ops::info_nce::enqueue(r, &state, &keys, &queue)?;
+            Ok(vec![result("queue", Whole, queue)])
+        });
     // accesses of 4 bytes to each dot product. forward: written, read for the maximum, read for the sum. backward:
     // read, and its gradient written and read
     let floors = [12, 12].map(|bytes| Floor::of(bytes * b * k, 2 * b * k * d, b * k));

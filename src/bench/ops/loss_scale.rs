@@ -14,7 +14,22 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
     Ok(vec![near("clip", clip, 4e-6)]) // error of a long sum, which the square root halves
 }
 
+/// Gradient of the loss before it is scaled.
+const SEED: f32 = 0.5;
+/// Level of the scale, which is 2^(16 + level).
+const LEVEL: f32 = -3.0;
+
 pub fn cases(c: &mut Cases) {
+    for n in c.scope.batches() {
+        let case = c.case(format!("seed {n}")).floor(Floor::bytes(4 * n));
+        case.check(1, "losses", move |_| Ok(vec![want("out", vec![f64::from(SEED) * 2f64.powi(13); n], Tol::EXACT)]))
+            .launches(move |r, x| {
+                let state = Tensor::from_slice(x.g, &[loss_scale::STATE], &[LEVEL, 0.0, 0.0, 0.0, 0.0])?;
+                let out = Tensor::scratch("seed", &[n]);
+                loss_scale::seed(r, &state, SEED, &out)?;
+                Ok(vec![result("out", Whole, out)])
+            });
+    }
     for (model, n) in c.scope.parameters() {
         let case = c.case(format!("judge {model}")).floor(Floor::bytes(4 * n));
         case.check(n, "parameters", expect).launches(move |r, x| {

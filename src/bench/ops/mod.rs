@@ -25,13 +25,14 @@ mod registers;
 mod rng;
 mod scale;
 mod selective_scan;
+mod ssm;
 mod tokens;
 
 use super::case::Case;
 use super::case::{Cases, out, result};
 use super::inputs::Along::{Axis, Whole};
 use super::inputs::Fill;
-use super::oracle::{Tol, Values, Want, near, want};
+use super::oracle::{Tol, Values, Want, near, want, words};
 use super::selection::Scope;
 use crate::error::Result;
 use crate::gpu::{Precision, Work as Floor};
@@ -65,6 +66,7 @@ pub const ALL: &[FamilyCases] = &[
     ("rng", rng::cases),
     ("scale", scale::cases),
     ("selective_scan", selective_scan::cases),
+    ("ssm", ssm::cases),
     ("tokens", tokens::cases),
 ];
 

@@ -1,7 +1,7 @@
 //! mse_norm: MAE's pixel loss over 196 patches of 16×16×3, half of them hidden.
 
 use crate::bench::ops::*;
-use cpu::mse_norm::{Dims, backward, forward};
+use cpu::mse_norm::{Dims, backward, forward, target};
 use ops::mse_norm::{MseNormOptions, mse_norm};
 
 fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
@@ -15,9 +15,20 @@ fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
     Ok(vec![near("loss", loss, 8e-6), near("dpred", dpred, 8e-6)])
 }
 
+fn expect_target(v: &Values) -> Result<Vec<Want>> {
+    let [b, l, cols] = v.shape("tgt")?;
+    let of = target(Dims { rows: b * l, cols, channels: 3 }, v.get("tgt")?, true);
+    Ok(vec![want("target", of, Tol { rel: 4e-6, abs: 4e-6 })]) // mean and deviation are sums over a row
+}
+
 pub fn cases(c: &mut Cases) {
     let (l, cols) = (196, 768);
     for n in c.scope.batches() {
+        let case = c.case(format!("target {l}x{n}")).floor(Floor::bytes(8 * n * l * cols));
+        case.check(2, "images", expect_target).launches(move |r, x| {
+            let tgt = x.normal("tgt", Axis(0), &[n, l, cols])?;
+            Ok(vec![result("target", Axis(0), ops::mse_norm::target(r, &tgt, 3, true)?)])
+        });
         let scale = 2.0 / (n * l) as f32;
         // half of the rows are read; for the others only dpred is written
         let floors = [8, 12 + 4].map(|bytes| Floor::bytes(bytes * n * l * cols / 2));

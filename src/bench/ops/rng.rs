@@ -11,6 +11,8 @@ const LAYERS: usize = 32;
 const STEP: u32 = 5;
 const SEED: u32 = 7;
 const STREAM: u32 = 2;
+/// Whole numbers are drawn below this: the steps of a noise schedule.
+const BELOW: u32 = 1000;
 
 fn state(x: &Fill) -> Result<Tensor> {
     let state = StepState::tensor();
@@ -42,6 +44,16 @@ pub fn cases(c: &mut Cases) {
         let tol = Tol { rel: 0.0, abs: 3e-3 };
         case.check(4096, "numbers", move |v| Ok(vec![want("normal", normal(v), tol)]))
             .launches(move |r, x| Ok(vec![result("normal", Axis(0), rng::normal(r, &state(x)?, STREAM, &[n])?)]));
+    }
+    for n in [1 << 16, if c.scope.quick { 1 << 20 } else { 1 << 26 }] {
+        let floor = Floor::bytes(4 * n);
+        let case = c.case(format!("words {n}")).floor(floor);
+        case.check(4096, "numbers", |v| Ok(vec![words("words", v.picked.iter().map(|&i| word(i)))]))
+            .launches(move |r, x| Ok(vec![result("words", Axis(0), rng::words(r, &state(x)?, STREAM, &[n])?)]));
+        let case = c.case(format!("below {BELOW} {n}")).floor(floor);
+        let below = |v: &Values| words("below", v.picked.iter().map(|&i| oracle::below(word(i), BELOW)));
+        case.check(4096, "numbers", move |v| Ok(vec![below(v)]))
+            .launches(move |r, x| Ok(vec![result("below", Axis(0), rng::below(r, &state(x)?, STREAM, BELOW, &[n])?)]));
     }
     let case = c.case(format!("drop_path {LAYERS}x128")).floor(Floor::bytes(4 * LAYERS * 128));
     case.check(LAYERS * 128, "factors", |v| {

@@ -43,6 +43,14 @@ fn expect_embed(v: &Values, d: usize) -> Result<Vec<Want>> {
     Ok(vec![want("y", y, TOL), want("dx", dy.to_vec(), TOL), dtable])
 }
 
+fn expect_positions(v: &Values, l: usize, d: usize) -> Result<Vec<Want>> {
+    let (x, table, dy) = (v.get("x")?, v.get("table")?, v.get("dy")?);
+    let y = x.iter().enumerate().map(|(i, x)| x + table[i % (l * d)]).collect();
+    let mut dtable = vec![0.0; l * d];
+    dy.iter().enumerate().for_each(|(i, dy)| dtable[i % (l * d)] += dy);
+    Ok(vec![want("y", y, TOL), want("dx", dy.to_vec(), TOL), near("dtable", dtable, SUMS)])
+}
+
 fn expect_restore(v: &Values, d: usize) -> Result<Vec<Want>> {
     let (dim, inv) = (dims(v, d)?, v.indices("inv")?);
     let y = restore(dim, v.get("x")?, &inv, v.get("token")?, Some(v.get("table")?));
@@ -69,6 +77,13 @@ pub fn cases(c: &mut Cases) {
             let ((ids, inv), table) = (tables(x, dim)?, x.leaf("table", Whole, &[dim.l, d])?);
             let some = x.leaf("x", Axis(0), &[b, dim.v, d])?;
             Ok(vec![out("y", Axis(0), tokens::embed(r, &some, &table, &ids, &inv)?)])
+        });
+        // backward: as for embed
+        let name_all = format!("add_positions {model} {}x{b}", dim.l);
+        let case = c.case(name_all).floors([8 * all + 4 * table, 4 * (all + table)].map(Floor::bytes));
+        case.check(2, "images", move |v| expect_positions(v, dim.l, d)).op(move |r, x| {
+            let (all, table) = (x.leaf("x", Axis(0), &[b, dim.l, d])?, x.leaf("table", Whole, &[dim.l, d])?);
+            Ok(vec![out("y", Axis(0), tokens::add_positions(r, &all, &table)?)])
         });
         let case = c.case(name("restore")).floors([4 * (some + all + table); 2].map(Floor::bytes));
         case.check(2, "images", move |v| expect_restore(v, d)).op(move |r, x| {

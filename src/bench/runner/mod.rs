@@ -6,9 +6,12 @@ pub mod report;
 pub mod roof;
 pub mod run;
 pub mod step;
+pub mod support;
+pub mod throughput;
 pub mod trace;
 
 pub use clock::Clock;
 pub use report::{BenchReport, BenchRow, Outcome};
 pub use roof::Roof;
 pub use run::run;
+pub use throughput::{Throughput, throughput};

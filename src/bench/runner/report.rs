@@ -91,24 +91,30 @@ impl BenchReport {
 
     /// The whole report as JSON.
     pub fn json(&self) -> Value {
-        json!({
-            "format": "rowscan-bench/1",
-            "implementation": "rowscan",
-            "adapter": self.caps.name,
-            "backend": self.caps.backend,
-            "software": self.caps.software,
-            "driver": self.caps.driver,
-            "tiers": self.caps.tiers.to_string(),
-            "versions": { "rowscan": env!("CARGO_PKG_VERSION") },
-            "commit": commit(),
-            "command": std::env::args().collect::<Vec<_>>().join(" "),
-            "timer": self.clock.name(),
-            "precision": self.precision,
-            "products": products(&self.caps, self.precision),
-            "roof": self.roof.json(),
-            "rows": self.rows.iter().map(|row| row.json(&self.roof)).collect::<Vec<_>>(),
-        })
+        let mut report = circumstances("rowscan-bench/1", &self.caps, self.clock, self.precision);
+        report["roof"] = self.roof.json();
+        report["rows"] = self.rows.iter().map(|row| row.json(&self.roof)).collect();
+        report
     }
+}
+
+/// What every report says about the circumstances in which it was measured, as JSON.
+pub(super) fn circumstances(format: &str, caps: &Caps, clock: Clock, precision: Precision) -> Value {
+    json!({
+        "format": format,
+        "implementation": "rowscan",
+        "adapter": caps.name,
+        "backend": caps.backend,
+        "software": caps.software,
+        "driver": caps.driver,
+        "tiers": caps.tiers.to_string(),
+        "versions": { "rowscan": env!("CARGO_PKG_VERSION") },
+        "commit": commit(),
+        "command": std::env::args().collect::<Vec<_>>().join(" "),
+        "timer": clock.name(),
+        "precision": precision,
+        "products": products(caps, precision),
+    })
 }
 
 impl BenchRow {
