@@ -13,13 +13,14 @@
 //   0 Nt      y          pixels of y   o            (ky, kx, c)      x          w, packed
 //   1 Nn      dx         pixels of dx  c            (ty, tx, o)      dy         w, packed
 //   2 Tn      dw         o             (ky, kx, c)  pixels of y      dy         x
-//             A gather, so no atomics. With a stride, dx takes one launch for each phase, that is each rest of (y, x)
-//             by the stride: its pixels read the same taps ky = ky0 + sy·ty, so no product with a hole is computed.
-//             A batch of products is the groups.
+//             A gather, so no atomics. With a stride, dx is a product for each phase, that is for each rest of (y, x)
+//             by the stride: its pixels read the same taps ky = tap + sy·ty, so no sum has holes.
+//             The products of a batch are the groups, of dx groups and phases.
+//             A transposed convolution is Nn with x in place of dy and a bias; its gradients are Nt and Tn.
 //   saves     nothing but the operands. y, dx and dw are overwritten; the gradient that x has so far is `residual`.
-//   threads, splits   those of matmul.wgsl, whose source follows this one: its kernels call a4, b4 and the stores
-//             below. The tile is the one that is chosen for a dense product of these sizes. dw is split and its parts
-//             are added in order by `combine`, which always gives the same bits.
+//   threads, splits   those of matmul.wgsl, whose source follows this one: its kernels call a4, b4, k_end and the
+//             stores below. The tile is the one that is chosen for a dense product of these sizes. dw is split, and its
+//             parts are added in order by `combine`, which always gives the same bits.
 //   VEC = 1   channels of a group are multiples of 4, on both sides of the product: operands are loaded as vec4s.
 //   C4 = 1    results are stored as vec4s.  LAST = 1: results are the gradient dw itself, not parts of it.
 //   floor     2·B·H'·W'·O·(C/G)·kh·kw flops;  4·(|x| + |y| + |w|) bytes for each of the three products
@@ -30,10 +31,8 @@ struct Params {
     ldc: u32,                                            // channels of a pixel of the result
     rows: u32, cols: u32,                                // grid of pixels of a sample that m (dw: k) runs over
     h: u32, w: u32, c: u32, cg: u32,                     // the gathered map: its size, channels, channels of a group
-    taps_x: u32, mul_y: u32, mul_x: u32, off_y: u32, off_x: u32, // pixel (i, j) reads (i, j)·mul + off ± tap
-    // dx: tap (ty, tx) of the launch is tap (ky0, kx0) + kstep·(ty, tx), and pixel (i, j) is (y0, x0) + step·(i, j)
-    taps: u32, kw: u32, ky0: u32, kx0: u32, kstep_y: u32, kstep_x: u32,
-    out_h: u32, out_w: u32, y0: u32, x0: u32, step_y: u32, step_x: u32,
+    kh: u32, kw: u32, stride_y: u32, stride_x: u32, top: u32, left: u32,
+    out_h: u32, out_w: u32,                              // size of dx
 }
 const NN = 1u;
 @group(0) @binding(0) var<uniform> p: Params;
@@ -49,28 +48,57 @@ const NN = 1u;
 fn a1(i: u32) -> f32 { return a[i >> 2u][i & 3u]; }
 fn b1(i: u32) -> f32 { return b[i >> 2u][i & 3u]; }
 
+// A phase of dx, in rows and columns: its pixels are first + stride·i, and they get their gradients through the taps
+// tap + stride·t, t < taps, from the pixels i + shift − t of dy.
+struct Phase { first: vec2<u32>, tap: vec2<u32>, taps: vec2<u32>, shift: vec2<u32> }
+// Product s of the batch of dx has the phase s % phases of the group s / phases. Others have one phase.
+fn phases() -> u32 {
+    if FORM == NN { return p.stride_y * p.stride_x; }
+    return 1u;
+}
+fn phase(s: u32) -> Phase {
+    let stride = vec2(p.stride_y, p.stride_x);
+    let first = vec2(s / p.stride_x % p.stride_y, s % p.stride_x);
+    let padded = first + vec2(p.top, p.left);
+    let tap = padded % stride;
+    let left = max(vec2(p.kh, p.kw), tap) - tap;
+    return Phase(first, tap, (left + stride - 1u) / stride, padded / stride);
+}
+// Where the part of k that starts at `start` ends. Phases of dx differ in the number of their taps.
+fn k_end(s: u32, start: u32) -> u32 {
+    if FORM == NN {
+        let taps = phase(s).taps;
+        return taps.x * taps.y * p.cg;
+    }
+    return min(start + p.k_split, p.k);
+}
+
 // Sample, row and column of pixel i of the grid.
 fn pixel(i: u32) -> vec3<u32> {
     let line = i / p.cols;
     return vec3(line / p.rows, line % p.rows, i % p.cols);
 }
-// Where a pixel's tap finds its source: index of the first channel, and 1, or 0 outside of the map. Rows and columns
+// Where a tap of a pixel finds its source: index of the first channel, and 1, or 0 outside of the map. Rows and columns
 // below 0 wrap to huge numbers, and so are outside too.
-fn source(at: vec3<u32>, tap: u32) -> vec2<u32> {
-    let t = vec2(tap / p.taps_x, tap % p.taps_x);
-    let first = at.yz * vec2(p.mul_y, p.mul_x) + vec2(p.off_y, p.off_x);
-    var src = first + t;
-    if FORM == NN { src = first - t; }
+fn source(s: u32, at: vec3<u32>, tap: u32) -> vec2<u32> {
+    var src: vec2<u32>;
+    if FORM == NN {
+        let of_dx = phase(s);
+        let across = max(of_dx.taps.y, 1u);
+        src = at.yz + of_dx.shift - vec2(tap / across, tap % across);
+    } else {
+        src = at.yz * vec2(p.stride_y, p.stride_x) + vec2(tap / p.kw, tap % p.kw) - vec2(p.top, p.left);
+    }
     if src.x >= p.h || src.y >= p.w { return vec2(0u); }
     return vec2(((at.x * p.h + src.x) * p.w + src.y) * p.c, 1u);
 }
-// Channel and place of a gathered value: k (dw: n) counts channels of a group within taps.
+// The source of a gathered value, likewise: k (dw: n) counts channels of a group within taps.
 fn channel(s: u32, at: vec3<u32>, k: u32) -> vec2<u32> {
-    let src = source(at, k / p.cg);
-    return vec2(src.x + s * p.cg + k % p.cg, src.y);
+    let src = source(s, at, k / p.cg);
+    return vec2(src.x + s / phases() * p.cg + k % p.cg, src.y);
 }
-// Group and rest of a row, which counts through all groups: `each` rows a group.
-fn group_of(row: u32, each: u32) -> vec2<u32> {
+// Product and rest of a row, which counts through all products of the batch: `each` rows a product.
+fn product_of(row: u32, each: u32) -> vec2<u32> {
     if p.batch == 1u { return vec2(0u, row); }
     return vec2(row / each, row % each);
 }
@@ -84,7 +112,7 @@ fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
         if VEC == 1u { return a[(row + quad) >> 2u]; }
         return vec4(a1(row + four.x), a1(row + four.y), a1(row + four.z), a1(row + four.w));
     }
-    let s = group_of(row, p.m);
+    let s = product_of(row, p.m);
     let cell = pixel(s.y);
     if VEC == 1u {
         let src = channel(s.x, cell, quad);
@@ -102,7 +130,7 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
     let last = limit - 1u;
     let four = vec4(min(at, last), min(at + 1u, last), min(at + 2u, last), min(at + 3u, last));
     if FORM == TN {
-        let s = group_of(row, p.k);
+        let s = product_of(row, p.k);
         let cell = pixel(s.y);
         if VEC == 1u {
             let src = channel(s.x, cell, quad);
@@ -113,31 +141,38 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
     }
     var first = row;
     if FORM == NN {
-        let s = group_of(row, p.k);
+        let s = product_of(row, p.k);
+        let of_dx = phase(s.x);
         let t = s.y / p.cg;
-        let tap = (p.ky0 + p.kstep_y * (t / p.taps_x)) * p.kw + p.kx0 + p.kstep_x * (t % p.taps_x);
-        first = ((s.x * p.cg + s.y % p.cg) * p.taps + tap) * p.n;
+        let across = max(of_dx.taps.y, 1u);
+        let tap = of_dx.tap + vec2(p.stride_y, p.stride_x) * vec2(t / across, t % across);
+        let o = s.x / phases() * p.cg + s.y % p.cg;
+        first = ((o * p.kh + tap.x) * p.kw + tap.y) * p.n;
     }
     if VEC == 1u { return b[(first + quad) >> 2u]; }
     return vec4(b1(first + four.x), b1(first + four.y), b1(first + four.z), b1(first + four.w));
 }
 
-// Index of element (m, n) of product z in the result.
+// Index of element (m, n) of product z in the result, or NONE for a pixel outside of dx.
+const NONE = 0xffffffffu;
 fn place(z: u32, m: u32, n: u32) -> u32 {
     if FORM == TN {
         if LAST == 0u { return (z * p.m + m) * p.n + n; }
-        return ((z * p.m + m) * p.cg + n % p.cg) * p.taps + n / p.cg;
+        return ((z * p.m + m) * p.cg + n % p.cg) * p.kh * p.kw + n / p.cg;
     }
     var row = m;
     if FORM == NN {
         let at = pixel(m);
-        row = (at.x * p.out_h + p.y0 + p.step_y * at.y) * p.out_w + p.x0 + p.step_x * at.z;
+        let to = phase(z).first + vec2(p.stride_y, p.stride_x) * at.yz;
+        if to.x >= p.out_h || to.y >= p.out_w { return NONE; }
+        row = (at.x * p.out_h + to.x) * p.out_w + to.y;
     }
-    return row * p.ldc + z * p.n + n;
+    return row * p.ldc + z / phases() * p.n + n;
 }
 fn store(z: u32, m: u32, n: u32, sum: f32) {
     let i = place(z, m, n);
-    let at = z * p.n + n;
+    if i == NONE { return; }
+    let at = z / phases() * p.n + n;
     var v = sum;
     if p.has_bias == 1u { v += bias[at >> 2u][at & 3u]; }
     if p.has_residual == 1u { v += residual[i >> 2u][i & 3u]; }
@@ -148,8 +183,9 @@ fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
     if m >= p.m || n >= p.n { return; }
     if C4 == 1u && (FORM != TN || LAST == 0u) {
         let i = place(z, m, n);
+        if i == NONE { return; }
         var v = sum;
-        if p.has_bias == 1u { v += bias[(z * p.n + n) >> 2u]; }
+        if p.has_bias == 1u { v += bias[(z / phases() * p.n + n) >> 2u]; }
         if p.has_residual == 1u { v += residual[i >> 2u]; }
         c[i >> 2u] = v;
         return;
@@ -171,7 +207,8 @@ fn store_block(z: u32, m: u32, n: u32, r: mat4x4<f32>) {
 @compute @workgroup_size(256)
 fn pack(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * 256u + tid;
-    if i >= p.m * p.taps * p.cg { return; }
-    let o = i / (p.taps * p.cg);
-    packed[i] = weight[(o * p.cg + i % p.cg) * p.taps + i / p.cg % p.taps];
+    let taps = p.kh * p.kw;
+    if i >= p.m * taps * p.cg { return; }
+    let o = i / (taps * p.cg);
+    packed[i] = weight[(o * p.cg + i % p.cg) * taps + i / p.cg % taps];
 }

@@ -3,8 +3,8 @@
 //   shapes    x, dx (B, H, W, C)   y, dy (B, H', W', C)   w, dw (C, 1, K, K)   taps (K, K, C), packed by conv2d.pack
 //   walk      BACK 0  y[b,i,j,c] = bias[c] + Σ_{ky,kx} w[c,ky,kx]·x[b, i·S + ky − top, j·S + kx − left, c]
 //             BACK 1  dx[b,y,x,c] = Σ w[c,ky,kx]·dy[b, (y + top − ky)/S, (x + left − kx)/S, c]
-//                     in one launch for each rest of (y, x) by S (see conv2d.wgsl), which is a walk without stride over
-//                     the taps ky = ky0 + S·t, t < T = ⌈K/S⌉, in reverse; taps past K count as 0
+//                     for each phase, that is for each rest of (y, x) by S (see conv2d.wgsl), a walk without stride
+//                     over the taps ky = tap + S·t, t < ⌈K/S⌉, in reverse; taps past K count as 0
 //   sums      dw[c,ky,kx] = Σ_{b,i,j} dy[b,i,j,c]·x[b, i·S + ky − top, j·S + kx − left, c]   dbias[c] = Σ dy
 //             each lane sums a share of y into part, and finish adds the shares in a fixed order
 //   saves     nothing but the operands. All results are overwritten.
@@ -17,11 +17,10 @@
 //   const K: 3, 5 or 7;  const S: stride, 1 to 4;  const BACK
 // uses lib/grid
 struct Params {
-    lanes: u32, c: u32, strips: u32, runs: u32, run: u32,   // lanes = B·runs·strips·C; of sums: shares·C
-    h: u32, w: u32, off_y: u32, off_x: u32,                 // the map that is read; its pixel for tap 0 of pixel (0, 0)
-    rows: u32, cols: u32,                                   // the grid of pixels that is written (sums: dy)
-    out_h: u32, out_w: u32, y0: u32, x0: u32, step: u32,    // pixel (i, j) of the grid is (y0, x0) + step·(i, j)
-    ky0: u32, kx0: u32, has_bias: u32, units: u32, per: u32, shares: u32,
+    lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,  // units = B·runs·strips
+    h: u32, w: u32, top: u32, left: u32,                    // the map that is read
+    rows: u32, cols: u32,                                   // grid of pixels: y, or a phase of dx; sums: dy
+    out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,
 }
 const WG = 64u;
 const X = 4u;
@@ -58,11 +57,12 @@ fn load(b: u32, row: u32, col: u32, c: u32) {
     }
 }
 
+// Loads the taps of channel c; of a phase of dx those whose first is `first`, in reverse.
 var<private> w: array<f32, TAPS * TAPS>;
-fn load_taps(c: u32) {
+fn load_taps(c: u32, first: vec2<u32>) {
     for (var i = 0u; i < TAPS * TAPS; i++) {
         var at = vec2(i / TAPS, i % TAPS);
-        if BACK == 1u { at = vec2(p.ky0, p.kx0) + S * (vec2(TAPS - 1u) - at); }
+        if BACK == 1u { at = first + S * (vec2(TAPS - 1u) - at); }
         w[i] = 0.0;
         if at.x < K && at.y < K { w[i] = taps[(at.x * K + at.y) * p.c + c]; }
     }
@@ -73,8 +73,14 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let lane = grid_row(wid) * WG + tid;
     if lane >= p.lanes { return; }
     let c = lane % p.c;
-    let at = strip(lane / p.c);
-    load_taps(c);
+    let at = strip(lane / p.c % p.units);
+    let number = lane / p.c / p.units;                      // of the phase; 0 for y
+    let phase = vec2(number / S, number % S);
+    let padded = phase + vec2(p.top, p.left);
+    // the pixel that tap 0 reads for pixel (0, 0) of the grid
+    var corner = vec2(0u) - padded;
+    if BACK == 1u { corner = padded / S - (TAPS - 1u); }
+    load_taps(c, padded % S);
     var start = 0.0;
     if p.has_bias == 1u { start = bias[c]; }
     var sum: array<f32, DEPTH * X>;                     // of the output rows i, i − 1, …
@@ -84,7 +90,7 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         for (var j = 0u; j < X; j++) { sum[j] = start; }
         for (var q = 0u; q < STEP; q++) {
-            load(at.b, i * STEP + q + p.off_y, at.col * STEP + p.off_x, c);
+            load(at.b, i * STEP + q + corner.x, at.col * STEP + corner.y, c);
             for (var d = 0u; d < DEPTH; d++) {
                 let ky = d * STEP + q;
                 if ky < TAPS {
@@ -97,8 +103,9 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let row = i + 1u - DEPTH;                       // has read its last row
         if i + 1u >= at.first + DEPTH {
             for (var j = 0u; j < X; j++) {
-                if at.col + j < p.cols {
-                    let to = vec2(p.y0, p.x0) + p.step * vec2(row, at.col + j);
+                var to = vec2(row, at.col + j);
+                if BACK == 1u { to = phase + S * to; }
+                if to.x < p.out_h && to.y < p.out_w {
                     y[((at.b * p.out_h + to.x) * p.out_w + to.y) * p.c + c] = sum[(DEPTH - 1u) * X + j];
                 }
             }
@@ -130,7 +137,7 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 total += g[j];
             }
             for (var q = 0u; q < S; q++) {
-                load(at.b, i * S + q + p.off_y, at.col * S + p.off_x, c);
+                load(at.b, i * S + q - p.top, at.col * S - p.left, c);
                 for (var d = 0u; d < DEPTH; d++) {
                     let ky = d * S + q;
                     if ky < K {

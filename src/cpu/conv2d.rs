@@ -64,6 +64,20 @@ pub fn backward(dim: Dims, x: &[f64], w: &[f64], dy: &[f64]) -> Grads {
     g
 }
 
+/// The transposed convolution of `dim`, the gradient of [`forward`] with respect to x: y (B, H, W, C) from
+/// x (B, H', W', O), w (O, C/G, kh, kw) and bias (C).
+pub fn transposed(dim: Dims, x: &[f64], w: &[f64], bias: Option<&[f64]>) -> Vec<f64> {
+    let zeros = vec![0.0; dim.b * dim.h * dim.w * dim.c];
+    let add = |(i, y): (usize, f64)| y + bias.map_or(0.0, |bias| bias[i % dim.c]);
+    backward(dim, &zeros, w, x).dx.into_iter().enumerate().map(add).collect()
+}
+
+/// Gradients of [`transposed`] from dy (B, H, W, C).
+pub fn transposed_backward(dim: Dims, x: &[f64], w: &[f64], dy: &[f64]) -> Grads {
+    let dbias = (0..dim.c).map(|c| dy.iter().skip(c).step_by(dim.c).sum()).collect();
+    Grads { dx: forward(dim, dy, w, None), dw: backward(dim, dy, w, x).dw, dbias }
+}
+
 impl Dims {
     /// Rows H' and columns W' of y.
     pub fn out(self) -> [usize; 2] {
@@ -123,6 +137,13 @@ mod tests {
             check("dx", &x, &g.dx, |x| loss(x, &weight, &bias));
             check("dw", &weight, &g.dw, |w| loss(&x, w, &bias));
             check("dbias", &bias, &g.dbias, |bias| loss(&x, &weight, bias));
+
+            let (x, dy, bias) = (dy, x, random(5, c));
+            let loss = |x: &[f64], w: &[f64], bias: &[f64]| dot(&transposed(dim, x, w, Some(bias)), &dy);
+            let g = transposed_backward(dim, &x, &weight, &dy);
+            check("transposed dx", &x, &g.dx, |x| loss(x, &weight, &bias));
+            check("transposed dw", &weight, &g.dw, |w| loss(&x, w, &bias));
+            check("transposed dbias", &bias, &g.dbias, |bias| loss(&x, &weight, bias));
         }
     }
 }

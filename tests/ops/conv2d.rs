@@ -1,7 +1,7 @@
-use rowscan::cpu::conv2d::{Dims, backward, forward};
+use rowscan::cpu::conv2d::{Dims, backward, forward, transposed, transposed_backward};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::add::add;
-use rowscan::ops::conv2d::{Conv2dOptions, conv2d, same_padding};
+use rowscan::ops::conv2d::{Conv2dOptions, conv2d, conv2d_transposed, same_padding};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
@@ -109,6 +109,40 @@ fn conv2d_matches_cpu_at_random_sizes() {
     });
 }
 
+#[test]
+fn transposed_conv2d_matches_cpu() {
+    // the convolution whose gradient it is; every window fits, so that no row of its x is unread
+    let cases: [Case; 5] = [
+        ([2, 10, 12, 6, 8], 1, [2, 2], [2, 2], NONE, true),
+        ([1, 8, 12, 12, 8], 1, [4, 4], [4, 4], NONE, false),
+        ([2, 7, 9, 3, 5], 1, [3, 3], [2, 2], [1; 4], true),
+        ([1, 5, 6, 8, 12], 2, [3, 2], [1, 1], [1, 0, 0, 1], true),
+        ([1, 5, 5, 3, 3], 3, [3, 3], [1, 1], [1; 4], true), // depthwise, by products all the same
+    ];
+    each_choice(|g| {
+        for case in some(cases) {
+            let (dim, has_bias) = (dims(&case), case.5);
+            let Dims { b, h, w, c, o, kernel: [kh, kw], .. } = dim;
+            let ([oh, ow], cg) = (dim.out(), c / dim.groups);
+            let mut random = Random::new((h * 31 + w * 7 + c) as u64);
+            let (x, weight) = (random.normal(b * oh * ow * o), random.normal(o * cg * kh * kw));
+            let (bias, dy) = (random.normal(c), random.normal(b * h * w * c));
+            let mut leaves = vec![leaf(g, &[b, oh, ow, o], &x), leaf(g, &[o, cg, kh, kw], &weight)];
+            leaves.extend(has_bias.then(|| leaf(g, &[c], &bias)));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| conv2d_transposed(r, &v[0], &v[1], options(dim, v.get(2))));
+            let (x, weight, bias, dy) = (wide(&x), wide(&weight), wide(&bias), wide(&dy));
+            let back = transposed_backward(dim, &x, &weight, &dy);
+            let y_wanted = transposed(dim, &x, &weight, has_bias.then_some(&bias));
+            close(&format!("{case:?} y"), &y, &y_wanted, tol(kh * kw * o / dim.groups));
+            close(&format!("{case:?} dx"), &grads[0], &back.dx, tol(kh * kw * cg));
+            close(&format!("{case:?} dw"), &grads[1], &back.dw, tol(b * oh * ow));
+            if has_bias {
+                close(&format!("{case:?} dbias"), &grads[2], &back.dbias, tol(b * h * w));
+            }
+        }
+    });
+}
+
 /// A product adds the gradient that x has already, as in a block with a shortcut.
 #[test]
 fn conv2d_adds_to_the_gradient_of_its_input() {
@@ -160,10 +194,10 @@ fn conv2d_computes_only_the_gradients_that_are_wanted() {
         });
         recorded.unwrap_or_else(|e| panic!("{e}")).0.launches().len()
     };
-    // y: packed weights and a product; dx: the same and a product for each of four phases; dw: one product
-    assert_eq!([count(1, false, false), count(1, true, false), count(1, false, true)], [2, 7, 3]);
+    // y and dx: packed weights and a product, whatever the stride; dw: one product
+    assert_eq!([count(1, false, false), count(1, true, false), count(1, false, true)], [2, 4, 3]);
     // depthwise, dw: two stages
-    assert_eq!([count(8, false, false), count(8, true, false), count(8, false, true)], [2, 7, 4]);
+    assert_eq!([count(8, false, false), count(8, true, false), count(8, false, true)], [2, 4, 4]);
 }
 
 #[test]
@@ -188,6 +222,11 @@ fn conv2d_names_what_does_not_fit() {
     fails(&[1, 4, 4, 3], &[2, 3, 3, 3], Conv2dOptions { stride: [0, 1], ..plain }, "conv2d: stride");
     fails(&[1, 4, 4, 3], &[2, 3, 5, 3], plain, "conv2d: kernel: got 5×3, expected at most 4×4");
     fails(&[1, 2, 2, 8193], &[1, 8193, 2, 2], plain, "conv2d: terms of a sum");
+    let e = conv2d_transposed(&mut Recorder::new(g), &of(&[1, 4, 4, 3]), &of(&[2, 3, 1, 1]), plain);
+    assert!(e.expect_err("3 and 2 channels").to_string().contains("conv2d_transposed: w"));
+    let cut = Conv2dOptions { padding: [1; 4], ..plain };
+    let e = conv2d_transposed(&mut Recorder::new(g), &of(&[1, 1, 1, 3]), &of(&[3, 3, 2, 2]), cut);
+    assert!(e.expect_err("nothing left").to_string().contains("conv2d_transposed: padding"));
     let bias = of(&[3]);
     fails(&[1, 4, 4, 3], &[2, 3, 3, 3], Conv2dOptions { bias: Some(&bias), ..plain }, "conv2d: bias");
 }

@@ -1,6 +1,6 @@
 //! Convolutions as products: the launches of y, dx and dw.
 
-use super::shape::{Phase, Shape};
+use super::shape::Shape;
 use crate::error::Result;
 use crate::gpu::{Bind, Choice, Const, Grid, Kernel, LaunchArgs, Precision, Work, params, read, scalars, wgsl, write};
 use crate::ops::matmul::{Form, Gemm, Route, best};
@@ -15,9 +15,8 @@ params! {
         ldc: u32,
         rows: u32, cols: u32,
         h: u32, w: u32, c: u32, cg: u32,
-        taps_x: u32, mul_y: u32, mul_x: u32, off_y: u32, off_x: u32,
-        taps: u32, kw: u32, ky0: u32, kx0: u32, kstep_y: u32, kstep_x: u32,
-        out_h: u32, out_w: u32, y0: u32, x0: u32, step_y: u32, step_x: u32,
+        kh: u32, kw: u32, stride_y: u32, stride_x: u32, top: u32, left: u32,
+        out_h: u32, out_w: u32,
     }
 }
 
@@ -71,15 +70,25 @@ pub(super) const COMBINE: Kernel = Kernel::new::<Conv2d>(
 pub(super) const PACK: Kernel =
     Kernel::new::<Conv2d>("conv2d.pack", SRC, &[read(7, "weight"), write(8, "packed")]).consts(OTHER_CONSTS).rounds();
 
-/// Least work of a product: each operand is read and each result is written once.
+/// Least work of a product: each operand is read and each result is written once. Of dx, terms are counted as y's are.
 fn work(launch: &LaunchArgs<'_>) -> Work {
     let p: Conv2d = launch.scalars();
-    let [batch, m, n, k, splits] = [p.batch, p.m, p.n, p.k, p.splits].map(|size| size as usize);
-    let pixels = if launch.constant("FORM") == Form::Tn as usize { k } else { m };
-    let map = pixels / (p.rows * p.cols).max(1) as usize * (p.h * p.w * p.c) as usize;
-    let other = batch * if launch.constant("FORM") == Form::Tn as usize { m * k } else { n * k };
-    let added = (p.n * p.batch * p.has_bias) as usize + batch * m * n * p.has_residual as usize;
-    Work::of(4 * (map + other + added + batch * m * n * splits), 2 * batch * m * n * k, 0)
+    let [m, n, k, splits] = [p.m, p.n, p.k, p.splits].map(|size| size as usize);
+    let batch = p.batch as usize;
+    let dw = launch.constant("FORM") == Form::Tn as usize;
+    let dx = launch.constant("FORM") == Form::Nn as usize;
+    let pixels = if dw { k } else { m };
+    let source = pixels / (p.rows * p.cols).max(1) as usize * (p.h * p.w * p.c) as usize;
+    let (result, terms) = if dx {
+        let groups = batch / (p.stride_y * p.stride_x) as usize;
+        let pixels = m / (p.rows * p.cols).max(1) as usize * (p.out_h * p.out_w) as usize;
+        (pixels * groups * n, source * (p.kh * p.kw) as usize * n)
+    } else {
+        (batch * m * n * splits, batch * m * n * k)
+    };
+    let other = if dw { batch * m * k } else { launch.len("b") };
+    let added = (p.n * p.batch * p.has_bias) as usize + result * p.has_residual as usize;
+    Work::of(4 * (source + other + added + result), 2 * terms, 0)
 }
 
 /// A copy of w (m, channels, taps) as (m, taps, channels).
@@ -88,7 +97,7 @@ pub(super) fn packed(r: &mut Recorder, w: &Tensor, [m, channels, taps]: [usize; 
         return Ok(w.clone());
     }
     let packed = Tensor::scratch("conv2d packed weights", &[m, taps, channels]);
-    let p = scalars!(Conv2d { m, cg: channels, taps, ..bytemuck::Zeroable::zeroed() });
+    let p = scalars!(Conv2d { m, cg: channels, kh: taps, kw: 1, ..bytemuck::Zeroable::zeroed() });
     r.launch(&PACK, Grid::items(w.len(), 256), &p, &[w, &packed])?;
     Ok(packed)
 }
@@ -99,26 +108,28 @@ const PART: usize = 32_768;
 const STEP: usize = 16;
 
 impl Conv2d {
-    /// A product that gathers x by all taps: y (`Form::Nt`) or dw (`Form::Tn`).
-    fn of_x(s: &Shape) -> Self {
-        let before = s.before.map(|before| (before as u32).wrapping_neg());
+    /// What y, dx and dw have in common.
+    fn of(s: &Shape) -> Self {
+        let ([kh, kw], [stride_y, stride_x], [top, left]) = (s.kernel, s.stride, s.before);
         scalars!(Conv2d {
             batch: s.groups,
             splits: 1,
-            rows: s.rows(),
-            cols: s.cols(),
-            h: s.size[0],
-            w: s.size[1],
-            c: s.c,
-            cg: s.c / s.groups,
-            taps_x: s.kernel[1],
-            mul_y: s.stride[0],
-            mul_x: s.stride[1],
-            off_y: before[0],
-            off_x: before[1],
-            taps: s.taps(),
+            kh,
+            kw,
+            stride_y,
+            stride_x,
+            top,
+            left,
+            out_h: s.size[0],
+            out_w: s.size[1],
             ..bytemuck::Zeroable::zeroed()
         })
+    }
+
+    /// A product that gathers x for the pixels of y: y or dw.
+    fn of_x(s: &Shape) -> Self {
+        let ([rows, cols], [h, w]) = (s.out, s.size);
+        scalars!(Conv2d { rows, cols, h, w, c: s.c, cg: s.c / s.groups, ..Conv2d::of(s) })
     }
 
     fn gemm(&self, form: Form) -> Gemm {
@@ -165,73 +176,46 @@ pub(super) fn backward(
     // The product adds the gradient that x has collected so far. That tensor may be shared, so dx is a new one.
     let before = grads.take(x);
     let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(x) };
-    let packed = packed(r, &w.data, [s.o, s.c / s.groups, s.taps()])?;
-    for rows in s.phases(0) {
-        for cols in s.phases(1) {
-            phase(r, s, [rows, cols], dy, &packed, before.as_ref(), &dx)?;
-        }
-    }
+    input(r, s, dy, &w.data, [None, before.as_ref()], &dx)?;
     grads.add(r, x, dx)
 }
 
-/// Writes the pixels of dx of one phase.
-fn phase(
-    r: &mut Recorder, s: &Shape, [rows, cols]: [Phase; 2], dy: &Tensor, w: &Tensor, residual: Option<&Tensor>,
-    dx: &Tensor,
+/// Writes dx, plus a bias (C) and a map like dx.
+pub(super) fn input(
+    r: &mut Recorder, s: &Shape, dy: &Tensor, w: &Tensor, [bias, residual]: [Option<&Tensor>; 2], dx: &Tensor,
 ) -> Result<()> {
     let (cg, og) = (s.c / s.groups, s.o / s.groups);
-    // a phase that no tap reads has one tap that lies outside of the map, for a gradient of 0
-    let none = rows.taps * cols.taps == 0;
-    let taps = [rows.taps.max(1), cols.taps.max(1)];
-    let k = taps[0] * taps[1] * og;
-    let m = s.b * rows.count * cols.count;
+    let w = packed(r, w, [s.o, cg, s.taps()])?;
+    let largest = [0, 1].map(|i| s.size[i].div_ceil(s.stride[i])); // phase, and its number of taps
+    let taps = [0, 1].map(|i| s.kernel[i].div_ceil(s.stride[i]));
+    let (m, k) = (s.b * largest[0] * largest[1], taps[0] * taps[1] * og);
     let p = scalars!(Conv2d {
-        batch: s.groups,
-        m: m,
+        batch: s.groups * s.stride[0] * s.stride[1],
+        m,
         n: cg,
-        k: k,
+        k,
         lda: 1,
         ldb: 1,
         a_stride: m,
         b_stride: k,
-        splits: 1,
         k_split: k,
-        has_bias: false,
+        has_bias: bias.is_some(),
         has_residual: residual.is_some(),
         ldc: s.c,
-        rows: rows.count,
-        cols: cols.count,
+        rows: largest[0],
+        cols: largest[1],
         h: s.rows(),
         w: s.cols(),
         c: s.o,
         cg: og,
-        taps_x: taps[1],
-        mul_y: 1,
-        mul_x: 1,
-        off_y: if none { OUTSIDE } else { rows.shift as u32 },
-        off_x: cols.shift,
-        taps: s.taps(),
-        kw: s.kernel[1],
-        ky0: if none { 0 } else { rows.tap as u32 },
-        kx0: if none { 0 } else { cols.tap as u32 },
-        kstep_y: s.stride[0],
-        kstep_x: s.stride[1],
-        out_h: s.size[0],
-        out_w: s.size[1],
-        y0: rows.first,
-        x0: cols.first,
-        step_y: s.stride[0],
-        step_x: s.stride[1],
+        ..Conv2d::of(s)
     });
     let quads = [cg % 4 == 0 && og % 4 == 0, cg % 4 == 0];
-    launch(r, Form::Nn, quads, &p, &[Some(dy), Some(w), None, residual, Some(dx)])
+    launch(r, Form::Nn, quads, &p, &[Some(dy), Some(&w), bias, residual, Some(dx)])
 }
 
-/// A row outside of every map.
-const OUTSIDE: u32 = 1 << 31;
-
 /// Writes dw.
-fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<()> {
+pub(super) fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<()> {
     let (cg, og) = (s.c / s.groups, s.o / s.groups);
     let (n, k) = (s.taps() * cg, s.pixels());
     let p = scalars!(Conv2d { m: og, n: n, k: k, lda: s.o, ldb: 1, a_stride: og, b_stride: k, ..Conv2d::of_x(s) });

@@ -1,7 +1,7 @@
 //! Convolutions with one channel a group: the launches of y, dx, dw and dbias.
 
 use super::dense::packed;
-use super::shape::{Phase, Shape};
+use super::shape::Shape;
 use crate::error::Result;
 use crate::gpu::{Bind, Choice, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Grads, Recorder, Var};
@@ -10,11 +10,10 @@ use crate::tensor::Tensor;
 params! {
     /// Scalars of `conv2d_depthwise.wgsl`.
     pub(crate) struct Depthwise {
-        lanes: u32, c: u32, strips: u32, runs: u32, run: u32,
-        h: u32, w: u32, off_y: u32, off_x: u32,
+        lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,
+        h: u32, w: u32, top: u32, left: u32,
         rows: u32, cols: u32,
-        out_h: u32, out_w: u32, y0: u32, x0: u32, step: u32,
-        ky0: u32, kx0: u32, has_bias: u32, units: u32, per: u32, shares: u32,
+        out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,
     }
 }
 
@@ -35,13 +34,11 @@ pub(super) const SUMS: Kernel =
 pub(super) const FINISH: Kernel =
     kernel("conv2d_depthwise.finish", &[read(7, "parts"), write(8, "dw"), write(9, "dbias")]).admits(forth);
 
-/// Least work of a walk: its map and its taps are read once, and the pixels of its grid are written.
+/// Least work of a walk: each array is moved once. Of dx, terms are counted as y's are.
 fn walk(launch: &LaunchArgs<'_>) -> Work {
-    let p: Depthwise = launch.scalars();
-    let (k, s) = (launch.constant("K"), launch.constant("S"));
-    let written = launch.len("y") / (p.out_h * p.out_w).max(1) as usize * (p.rows * p.cols) as usize;
-    let taps = if launch.constant("BACK") == 1 { k.div_ceil(s) } else { k };
-    Work::of(4 * (launch.len("x") + written + launch.len("taps")), 2 * taps * taps * written, 0)
+    let k = launch.constant("K");
+    let y = if launch.constant("BACK") == 1 { launch.len("x") } else { launch.len("y") };
+    Work { bytes: launch.bytes, ..Work::of(0, 2 * k * k * y, 0) }
 }
 
 /// Least work of the sums: both maps are read once, and the sums of each share are written.
@@ -57,28 +54,20 @@ const RUN: usize = 32;
 /// Lanes of `sums` that keep a GPU busy. More lanes have more sums to store.
 const BUSY: usize = 32_768;
 
-/// The strips of a grid of pixels.
+/// The strips of a grid of pixels, and what all kernels need.
 fn strips(s: &Shape, [rows, cols]: [usize; 2]) -> Depthwise {
     let runs = rows.div_ceil(RUN);
     let run = rows.div_ceil(runs);
-    let (strips, c) = (cols.div_ceil(X), s.c);
+    let (strips, c, [top, left]) = (cols.div_ceil(X), s.c, s.before);
     let units = s.b * runs * strips;
-    scalars!(Depthwise { lanes: units * c, c, strips, runs, run, rows, cols, units, ..bytemuck::Zeroable::zeroed() })
+    let zero = bytemuck::Zeroable::zeroed();
+    scalars!(Depthwise { lanes: units * c, c, units, strips, runs, run, top, left, rows, cols, ..zero })
 }
 
-/// A walk over x by all taps.
+/// A walk over x for the pixels of y.
 fn over_x(s: &Shape) -> Depthwise {
-    let [off_y, off_x] = s.before.map(|before| (before as u32).wrapping_neg());
-    scalars!(Depthwise {
-        h: s.size[0],
-        w: s.size[1],
-        off_y,
-        off_x,
-        out_h: s.rows(),
-        out_w: s.cols(),
-        step: 1,
-        ..strips(s, s.out)
-    })
+    let ([h, w], [out_h, out_w]) = (s.size, s.out);
+    scalars!(Depthwise { h, w, out_h, out_w, ..strips(s, s.out) })
 }
 
 fn consts(s: &Shape, back: bool) -> [(&'static str, u32); 3] {
@@ -113,35 +102,12 @@ pub(super) fn backward(
     }
     let dx = grads.alloc(x);
     let taps = packed(r, &w.data, [1, s.c, s.taps()])?;
-    for rows in s.phases(0) {
-        for cols in s.phases(1) {
-            phase(r, s, [rows, cols], dy, &taps, &dx)?;
-        }
-    }
-    grads.add(r, x, dx)
-}
-
-/// Writes the pixels of dx of one phase.
-fn phase(r: &mut Recorder, s: &Shape, [rows, cols]: [Phase; 2], dy: &Tensor, taps: &Tensor, dx: &Tensor) -> Result<()> {
-    let stride = s.stride[0];
-    // the first of the taps in reverse, of which there are T whether the phase has the last one or not
-    let [off_y, off_x] = [rows, cols].map(|at| (at.shift as u32).wrapping_sub(s.kernel[0].div_ceil(stride) as u32 - 1));
-    let p = scalars!(Depthwise {
-        h: s.rows(),
-        w: s.cols(),
-        off_y,
-        off_x,
-        out_h: s.size[0],
-        out_w: s.size[1],
-        y0: rows.first,
-        x0: cols.first,
-        step: stride,
-        ky0: rows.tap,
-        kx0: cols.tap,
-        ..strips(s, [rows.count, cols.count])
-    });
+    let ([h, w], [out_h, out_w], stride) = (s.out, s.size, s.stride[0]);
+    let p = strips(s, s.size.map(|side| side.div_ceil(stride)));
+    let p = scalars!(Depthwise { lanes: p.lanes as usize * stride * stride, h, w, out_h, out_w, ..p });
     let grid = Grid::items(p.lanes as usize, 64);
-    r.launch_with(&WALK, &consts(s, true), grid, &p, &[Some(dy), Some(taps), None, Some(dx)])
+    r.launch_with(&WALK, &consts(s, true), grid, &p, &[Some(dy), Some(&taps), None, Some(&dx)])?;
+    grads.add(r, x, dx)
 }
 
 /// Writes dw and dbias.

@@ -2,7 +2,6 @@
 
 use super::options::Conv2dOptions;
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
 
 /// Sizes of maps, kernel, stride and padding. The arrays hold rows, then columns.
 #[derive(Debug, Clone, Copy)]
@@ -25,23 +24,22 @@ pub(super) struct Shape {
 const TERMS: usize = 32_768;
 
 impl Shape {
-    pub fn new(x: &Tensor, w: &Tensor, options: &Conv2dOptions<'_>) -> Result<Self> {
-        let &Conv2dOptions { bias, stride, padding: [top, bottom, left, right], groups } = options;
-        let [b, h, width, c] = x.dims("conv2d: x")?;
-        let [o, cg, kh, kw] = w.dims("conv2d: w")?;
+    /// The convolution `op` of a map x (B, H, W, C) with w (O, C/G, kh, kw).
+    pub fn new(
+        op: &str, [b, h, width, c]: [usize; 4], [o, cg, kh, kw]: [usize; 4], options: &Conv2dOptions<'_>,
+    ) -> Result<Self> {
+        let &Conv2dOptions { stride, padding: [top, bottom, left, right], groups, .. } = options;
+        let wrong = |what: &str, got: String, expected: String| Error::argument(format!("{op}: {what}"), got, expected);
         if groups == 0 || o % groups != 0 || cg * groups != c {
-            let got = format!("{:?} for {c} channels and {groups} groups", w.shape());
-            return Err(wrong("w", got, "(O, C/G, kh, kw), where G divides C and O"));
+            let got = format!("{:?} for {c} channels and {groups} groups", [o, cg, kh, kw]);
+            return Err(wrong("w", got, "(O, C/G, kh, kw), where G divides C and O".into()));
         }
-        if x.is_empty() || w.is_empty() {
-            let got = format!("x {:?}, w {:?}", x.shape(), w.shape());
-            return Err(wrong("sizes", got, "nothing empty"));
-        }
-        if let Some(bias) = bias {
-            bias.data.expect_shape("conv2d: bias", &[o])?;
+        if b * h * width * c * o * kh * kw == 0 {
+            let got = format!("map {:?}, w {:?}", [b, h, width, c], [o, cg, kh, kw]);
+            return Err(wrong("sizes", got, "nothing empty".into()));
         }
         if stride.iter().any(|stride| !(1..=4).contains(stride)) {
-            return Err(wrong("stride", format!("{stride:?}"), "1 to 4"));
+            return Err(wrong("stride", format!("{stride:?}"), "1 to 4".into()));
         }
         let padded = [h + top + bottom, width + left + right];
         if padded[0] < kh || padded[1] < kw {
@@ -82,32 +80,4 @@ impl Shape {
         let square = kh == kw && self.stride[0] == self.stride[1];
         square && [3, 5, 7].contains(&kh) && self.groups == self.c && self.o == self.c
     }
-
-    /// The phases of x along one axis, rows (0) or columns (1): its pixels by their rest of the division by the stride.
-    pub fn phases(&self, axis: usize) -> Vec<Phase> {
-        let (stride, before, kernel) = (self.stride[axis], self.before[axis], self.kernel[axis]);
-        let phase = |first: usize| {
-            let tap = (first + before) % stride;
-            let taps = kernel.saturating_sub(tap).div_ceil(stride);
-            let count = (self.size[axis] - first).div_ceil(stride);
-            Phase { first, count, tap, taps, shift: (first + before - tap) / stride }
-        };
-        (0..stride.min(self.size[axis])).map(phase).collect()
-    }
-}
-
-/// Pixels first, first + stride, … of x along one axis. Pixel i of them gets gradients from the pixels i + shift − t of
-/// y through the taps tap + stride·t, t < taps.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Phase {
-    pub first: usize,
-    pub count: usize,
-    pub tap: usize,
-    pub taps: usize,
-    pub shift: usize,
-}
-
-/// An error that names an argument of the operator.
-fn wrong(what: &str, got: impl ToString, expected: impl ToString) -> Error {
-    Error::argument(format!("conv2d: {what}"), got.to_string(), expected.to_string())
 }
