@@ -28,7 +28,7 @@ struct Values {
 impl Values {
     fn new(rows: usize, c: usize, mean: f32) -> Self {
         let mut random = Random::new((rows * 31 + c) as u64);
-        let spread = |(i, v): (usize, f32)| mean + if i / c % 2 == 0 { 0.5 + v } else { -0.5 - v };
+        let spread = |(i, v): (usize, f32)| mean + if (i / c).is_multiple_of(2) { 0.5 + v } else { -0.5 - v };
         Self {
             rows,
             c,

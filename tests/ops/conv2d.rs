@@ -101,10 +101,20 @@ fn conv2d_matches_cpu_at_random_sizes() {
                     ([1 + d[1] % 4, 1 + d[12] % 4], 1 + d[2] % 3, quads * (1 + d[4] % 6), quads * (1 + d[5] % 6))
                 }
             };
-            let stride = if d[0] % 3 == 0 { [1 + d[6] % 4; 2] } else { [1 + d[6] % 4, 1 + d[7] % 4] };
+            let stride = if d[0].is_multiple_of(3) { [1 + d[6] % 4; 2] } else { [1 + d[6] % 4, 1 + d[7] % 4] };
             let padding = [d[8] % 4, d[9] % 4, d[10] % 4, d[11] % 4];
             let (h, w) = (kernel[0] + d[13] % 11, kernel[1] + d[13] / 11 % 11);
-            check(g, &([1 + d[7] % 3, h, w, groups * cg, groups * og], groups, kernel, stride, padding, d[9] % 2 == 0));
+            check(
+                g,
+                &(
+                    [1 + d[7] % 3, h, w, groups * cg, groups * og],
+                    groups,
+                    kernel,
+                    stride,
+                    padding,
+                    d[9].is_multiple_of(2),
+                ),
+            );
         }
     });
 }

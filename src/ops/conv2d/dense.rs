@@ -129,7 +129,7 @@ impl Conv2d {
     /// A product that gathers x for the pixels of y: y or dw.
     fn of_x(s: &Shape) -> Self {
         let ([rows, cols], [h, w]) = (s.out, s.size);
-        scalars!(Conv2d { rows, cols, h, w, c: s.c, cg: s.c / s.groups, ..Conv2d::of(s) })
+        scalars!(Conv2d { rows, cols, h, w, c: s.c, cg: s.c / s.groups, ..Self::of(s) })
     }
 
     fn gemm(&self, form: Form) -> Gemm {
@@ -147,7 +147,7 @@ pub(super) fn forward(
     let p = scalars!(Conv2d {
         m: s.pixels(),
         n: og,
-        k: k,
+        k,
         lda: 1,
         ldb: k,
         a_stride: s.pixels(),
@@ -218,12 +218,12 @@ pub(super) fn input(
 pub(super) fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<()> {
     let (cg, og) = (s.c / s.groups, s.o / s.groups);
     let (n, k) = (s.taps() * cg, s.pixels());
-    let p = scalars!(Conv2d { m: og, n: n, k: k, lda: s.o, ldb: 1, a_stride: og, b_stride: k, ..Conv2d::of_x(s) });
+    let p = scalars!(Conv2d { m: og, n, k, lda: s.o, ldb: 1, a_stride: og, b_stride: k, ..Conv2d::of_x(s) });
     let vec = cg % 4 == 0 && og % 4 == 0;
     let wanted = best(r, Precision::F32, &p.gemm(Form::Tn)).splits.max(k.div_ceil(PART));
     let k_split = k.div_ceil(wanted).next_multiple_of(STEP);
     let splits = k.div_ceil(k_split);
-    let p = scalars!(Conv2d { splits: splits, k_split: k_split, ..p });
+    let p = scalars!(Conv2d { splits, k_split, ..p });
     if splits == 1 {
         return launch(r, Form::Tn, [vec, false], &p, &[Some(dy), Some(x), None, None, Some(dw)]);
     }
