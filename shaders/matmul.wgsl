@@ -118,7 +118,7 @@ fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     let a_base = s * p.a_stride;
     let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
-    let end = min(start + p.k_split, p.k);
+    let end = k_end(s, start);
     var r00: mat4x4<f32>;
     var r01: mat4x4<f32>;
     var r10: mat4x4<f32>;
@@ -144,7 +144,7 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     let a_base = s * p.a_stride;
     let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
-    let end = min(start + p.k_split, p.k);
+    let end = k_end(s, start);
     // The 4×4 block that this invocation loads. Neighboring invocations load neighboring memory. The first invocations
     // load blocks of a, the last ones blocks of b.
     let loads_a = tid < TILE_M;

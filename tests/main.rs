@@ -25,6 +25,7 @@ mod bench; // the check of results before an operator is timed
 mod checkpointing; // activation checkpointing
 mod cli; // the program as people run it
 mod conformance; // fixtures that PyTorch made
+mod layers; // layers that hold more than an operator
 mod methods; // every pretraining method
 mod ops; // operators against their oracles, forward and every gradient
 mod probe; // linear and k-nearest-neighbor probes

@@ -6,6 +6,10 @@ struct Params {
     splits: u32, k_split: u32, has_bias: u32, has_residual: u32, act_at: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
+// Where the part of k that starts at `start` ends, in product s of the batch. In a convolution products differ.
+fn k_end(s: u32, start: u32) -> u32 {
+    return min(start + p.k_split, p.k);
+}
 @group(0) @binding(1) var<storage, read> a: array<vec4<u32>>; // f32; A16, B16, R16, C16 = 1: two f16 a word
 @group(0) @binding(2) var<storage, read> b: array<vec4<u32>>;
 

@@ -8,6 +8,7 @@ mod fixture;
 mod mae_pretrain;
 mod map_pretrain;
 mod map_train;
+mod maps;
 mod mixer;
 mod model;
 mod scan;
@@ -33,6 +34,10 @@ pub const KINDS: &[&str] = &[
     "mamba_mixer",
     "adamw",
     "tables",
+    "conv2d",
+    "batch_norm",
+    "pool",
+    "squeeze_excite",
 ];
 
 /// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
@@ -53,6 +58,10 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "mamba_mixer" => mixer::check(g, &fixture, &mut report),
         "adamw" => adamw::check(g, &fixture, &mut report),
         "tables" => tables::check(g, &fixture, &mut report),
+        "conv2d" => maps::conv2d(g, &fixture, &mut report),
+        "batch_norm" => maps::norm(g, &fixture, &mut report),
+        "pool" => maps::pool(g, &fixture, &mut report),
+        "squeeze_excite" => maps::squeeze_excite(g, &fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
     .map_err(|e| match e {

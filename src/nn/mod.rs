@@ -12,7 +12,7 @@ mod weights;
 pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};
-pub use norm::{LayerNorm, ResidualNorm, RmsNorm};
+pub use norm::{BatchNorm, LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Flat, Params, Part};
 pub use stored::stored;
 pub use transformer::{Block, BlockConfig, CrossBlock};

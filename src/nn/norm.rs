@@ -7,6 +7,7 @@ use super::params::Params;
 use super::stored::stored;
 use crate::error::Result;
 use crate::gpu::DType;
+use crate::ops::batch_norm::{BatchStatistics, batch_norm};
 use crate::ops::norm::{NormOptions, layer_norm, rms_norm};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -60,6 +61,50 @@ impl LayerNorm {
     fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
         let options = NormOptions { dtype, ..NormOptions::eps(self.eps) };
         Ok(layer_norm(r, x, &self.weight, &self.bias, options)?.0)
+    }
+}
+
+/// Batch norm with running statistics: PyTorch's `nn.BatchNorm2d`, for maps whose channels come last. The running
+/// statistics are buffers: saved, loaded and averaged with the weights, but not trained.
+#[derive(Debug, Clone)]
+pub struct BatchNorm {
+    weight: Var,
+    bias: Var,
+    running_mean: Tensor,
+    running_var: Tensor,
+    eps: f32,
+    momentum: f64,
+    /// Its name in a checkpoint, for the scope of its launches.
+    pub name: Arc<str>,
+}
+
+impl BatchNorm {
+    /// Parameters `name.weight` (width), ones, and `name.bias` (width), zeros; buffers `name.running_mean` (width),
+    /// zeros, and `name.running_var` (width), ones. `momentum` is the share of a batch in the running statistics, 0.1
+    /// in PyTorch.
+    pub fn new(params: &mut Params, name: &str, width: usize, eps: f32, momentum: f64) -> Result<Self> {
+        params.scope(name, |p| {
+            Ok(Self {
+                weight: p.add("weight", &[width], &[width], Init::Ones)?,
+                bias: p.add("bias", &[width], &[width], Init::Zeros)?,
+                running_mean: p.buffer("running_mean", &[width], Init::Zeros)?,
+                running_var: p.buffer("running_var", &[width], Init::Ones)?,
+                eps,
+                momentum,
+                name: p.path(),
+            })
+        })
+    }
+
+    /// x (.., width) → (.., width). In training it takes the statistics of the batch, and the running ones follow
+    /// them; in evaluation it takes the running ones.
+    pub fn forward(&self, r: &mut Recorder, x: &Var, training: bool) -> Result<Var> {
+        let running = [&self.running_mean, &self.running_var];
+        let statistics = match training {
+            true => BatchStatistics::Batch { running: Some(running), momentum: self.momentum },
+            false => BatchStatistics::Given(running),
+        };
+        batch_norm(r, x, &self.weight, &self.bias, statistics, self.eps)
     }
 }
 

@@ -12,13 +12,17 @@ pub mod activation;
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod batch_norm;
+pub mod channel_gate;
 pub mod concat;
 pub mod conv1d;
+pub mod conv2d;
 pub mod cross_entropy;
 pub mod diffusion;
 pub mod ema;
 pub mod info_nce;
 pub mod l2_norm;
+pub mod layer_scale;
 pub mod loss_scale;
 pub mod matmul;
 pub mod mlp;
@@ -26,6 +30,7 @@ pub mod modulate;
 pub mod mse_norm;
 pub mod norm;
 pub mod patchify;
+pub mod pool;
 pub mod reduce;
 pub mod registers;
 pub mod reshape;
@@ -46,19 +51,24 @@ pub fn all() -> Vec<&'static Kernel> {
         adamw::KERNELS,
         add::KERNELS,
         attention::KERNELS,
+        batch_norm::KERNELS,
+        channel_gate::KERNELS,
         concat::KERNELS,
         conv1d::KERNELS,
+        conv2d::KERNELS,
         cross_entropy::KERNELS,
         diffusion::KERNELS,
         ema::KERNELS,
         info_nce::KERNELS,
         l2_norm::KERNELS,
+        layer_scale::KERNELS,
         loss_scale::KERNELS,
         matmul::KERNELS,
         modulate::KERNELS,
         mse_norm::KERNELS,
         norm::KERNELS,
         patchify::KERNELS,
+        pool::KERNELS,
         reduce::KERNELS,
         registers::KERNELS,
         rng::KERNELS,

@@ -130,6 +130,8 @@ pub struct Recorder {
     steps: Vec<Step>,
     rules: Rules,
     checkpointing: bool,
+    /// Whether a segment is being recorded a second time, for the backward pass.
+    again: bool,
 }
 
 /// Whether [`Recorder::push`] keeps the gradient rules of operators.
@@ -161,7 +163,7 @@ impl DerefMut for Recorder {
 impl Recorder {
     /// An empty recorder for a forward and a backward pass, in f32.
     pub fn new(g: &Gpu) -> Self {
-        Self { recording: Recording::new(g), steps: Vec::new(), rules: Rules::Kept, checkpointing: false }
+        Self { recording: Recording::new(g), steps: Vec::new(), rules: Rules::Kept, checkpointing: false, again: false }
     }
 
     /// An empty recorder for a forward pass only, in f32. It keeps no rules: PyTorch's `torch.inference_mode()`.
@@ -186,6 +188,12 @@ impl Recorder {
     /// Whether rules are kept. If not, an operator need not save tensors that only its rule reads.
     pub fn keeps_rules(&self) -> bool {
         self.rules == Rules::Kept
+    }
+
+    /// Whether a [`Recorder::segment`] is being recorded a second time, for its gradients. What an operator changes
+    /// besides its results, such as running statistics, it changes the first time only.
+    pub fn records_again(&self) -> bool {
+        self.again
     }
 
     /// [`Recording::launch`].
@@ -296,7 +304,10 @@ impl Recorder {
                 return Ok(());
             }
             let outer = (std::mem::take(&mut r.steps), std::mem::replace(&mut r.checkpointing, false));
-            let done = f(r).and_then(|again| {
+            r.again = true;
+            let recorded = f(r);
+            r.again = false;
+            let done = recorded.and_then(|again| {
                 for (before, now) in ids.into_iter().zip(again.map(|out| out.id())) {
                     if let Some(dout) = grads.found.remove(&before) {
                         grads.found.insert(now, dout);

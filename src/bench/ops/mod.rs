@@ -6,13 +6,17 @@ mod activation;
 mod adamw;
 mod add;
 mod attention;
+mod batch_norm;
+mod channel_gate;
 mod concat;
 mod conv1d;
+mod conv2d;
 mod cross_entropy;
 mod diffusion;
 mod ema;
 mod info_nce;
 mod l2_norm;
+mod layer_scale;
 mod loss_scale;
 mod matmul;
 mod mlp;
@@ -20,6 +24,7 @@ mod modulate;
 mod mse_norm;
 mod norm;
 mod patchify;
+mod pool;
 mod reduce;
 mod registers;
 mod rng;
@@ -47,13 +52,17 @@ pub const ALL: &[FamilyCases] = &[
     ("adamw", adamw::cases),
     ("add", add::cases),
     ("attention", attention::cases),
+    ("batch_norm", batch_norm::cases),
+    ("channel_gate", channel_gate::cases),
     ("concat", concat::cases),
     ("conv1d", conv1d::cases),
+    ("conv2d", conv2d::cases),
     ("cross_entropy", cross_entropy::cases),
     ("diffusion", diffusion::cases),
     ("ema", ema::cases),
     ("info_nce", info_nce::cases),
     ("l2_norm", l2_norm::cases),
+    ("layer_scale", layer_scale::cases),
     ("loss_scale", loss_scale::cases),
     ("matmul", matmul::cases),
     ("mlp", mlp::cases),
@@ -61,6 +70,7 @@ pub const ALL: &[FamilyCases] = &[
     ("mse_norm", mse_norm::cases),
     ("norm", norm::cases),
     ("patchify", patchify::cases),
+    ("pool", pool::cases),
     ("reduce", reduce::cases),
     ("registers", registers::cases),
     ("rng", rng::cases),

@@ -42,7 +42,7 @@ pub struct Added<'a> {
 /// If a tensor is smaller than `p` says, if a size is 0, if N, `ldc`, the stride or the place of the activated product
 /// is no multiple of 4 while c is f16, or if [`Epilogue::Slope`] has no residual.
 pub fn gemm(r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, added: Added<'_>, c: &Tensor) -> Result<()> {
-    gemm_with(r, best(r, p), p, a, b, added, c)
+    gemm_with(r, best(r, r.precision(), p), p, a, b, added, c)
 }
 
 /// [`gemm`] with a given [`Variant`], for the tuner and for tests.

@@ -11,6 +11,7 @@ pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS};
 pub use launch::{Added, gemm, gemm_with};
 #[cfg(feature = "files")]
 pub use tune::tune;
+pub(super) use variant::best;
 pub use variant::{Route, Variant, pick, products};
 
 use super::reduce::column_sum;

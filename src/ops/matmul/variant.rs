@@ -72,8 +72,8 @@ pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
 }
 
 /// The variant of [`pick`], with the measured path where the tuner has measured this class of products.
-pub(super) fn best(r: &Recorder, p: &Gemm) -> Variant {
-    let (caps, precision) = (r.caps(), r.precision());
+pub(in crate::ops) fn best(r: &Recorder, precision: Precision, p: &Gemm) -> Variant {
+    let caps = r.caps();
     let picked = pick(caps, precision, p);
     if caps.software {
         return picked;

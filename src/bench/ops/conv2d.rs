@@ -1,0 +1,74 @@
+//! conv2d: dense convolutions of ResNet and MambaVision, stems, and depthwise ones of SS2D, EfficientNet and ConvNeXt.
+
+use crate::bench::ops::*;
+use cpu::conv2d::{Dims, backward, forward};
+use ops::conv2d::{Conv2dOptions, conv2d};
+
+/// Tolerance of a sum of `k` products of order 1: eight times its rounding error of about 2.4e-8·k.
+fn tol(k: usize) -> Tol {
+    Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) }
+}
+
+fn expect(v: &Values, dim: Dims) -> Result<Vec<Want>> {
+    let dim = Dims { b: v.picked.len(), ..dim };
+    let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
+    let ([oh, ow], [kh, kw]) = (dim.out(), dim.kernel);
+    let grads = backward(dim, x, w, dy);
+    let (terms, pixels) = (kh * kw, dim.b * oh * ow);
+    Ok(vec![
+        want("y", forward(dim, x, w, Some(v.get("bias")?)), tol(terms * dim.c / dim.groups)),
+        want("dx", grads.dx, tol(terms * dim.o / dim.groups)),
+        want("dw", grads.dw, tol(pixels)),
+        want("dbias", grads.dbias, tol(pixels)),
+    ])
+}
+
+fn case(c: &mut Cases, name: &str, dim: Dims, timed: bool) {
+    let Dims { b, h, w, c: channels, o, groups, kernel: [kh, kw], .. } = dim;
+    let ([oh, ow], cg) = (dim.out(), channels / groups);
+    let (x, y, weights) = (b * h * w * channels, b * oh * ow * o, o * cg * kh * kw);
+    let mut draft = c.case(format!("{name} {channels}>{o} {h}x{w}x{b}"));
+    for (what, value) in [("groups", groups), ("rows", kh), ("stride", dim.stride[0]), ("padding", dim.padding[0])] {
+        draft = draft.fact(what, value);
+    }
+    if timed {
+        let flops = 2 * y * cg * kh * kw;
+        let forward = Floor::of(4 * (x + y + weights), flops, 0);
+        draft = draft.floors([forward, Floor::of(8 * (x + y + weights), 2 * flops, 0)]);
+    }
+    draft.check(1, "images", move |v| expect(v, dim)).op(move |r, fill| {
+        let (x, bias) = (fill.leaf("x", Axis(0), &[b, h, w, channels])?, fill.leaf("bias", Whole, &[o])?);
+        let weight = fill.leaf("w", Whole, &[o, cg, kh, kw])?;
+        let options = Conv2dOptions { bias: Some(&bias), stride: dim.stride, padding: dim.padding, groups };
+        Ok(vec![out("y", Axis(0), conv2d(r, &x, &weight, options)?)])
+    });
+}
+
+pub fn cases(c: &mut Cases) {
+    let dim = |b, side: usize, c, o, groups, k: usize, s| Dims {
+        b,
+        h: side,
+        w: side,
+        c,
+        o,
+        groups,
+        kernel: [k; 2],
+        stride: [s; 2],
+        padding: [k / 2; 4],
+    };
+    case(c, "small", Dims { h: 9, ..dim(2, 11, 5, 7, 1, 3, 2) }, false);
+    case(c, "small groups", dim(2, 6, 8, 12, 2, 3, 1), false);
+    case(c, "small depthwise", dim(2, 13, 67, 67, 67, 5, 2), false);
+    let (b, quick) = (c.scope.batch(), c.scope.quick);
+    // with `quick` maps are smaller, because the oracle computes a whole image
+    let side = |n: usize| if quick { n / 4 } else { n };
+    case(c, "3x3", dim(b, side(56), 64, 64, 1, 3, 1), true);
+    case(c, "3x3", dim(b, side(28), 256, 256, 1, 3, 1), !quick);
+    case(c, "3x3 s2", dim(b, side(56), 80, 160, 1, 3, 2), true);
+    case(c, "7x7 s2", dim(b, side(224), 3, 64, 1, 7, 2), true);
+    case(c, "2x2 s2", Dims { padding: [0; 4], ..dim(b, side(56), 96, 192, 1, 2, 2) }, true);
+    for (k, s) in [(3, 1), (7, 1), (5, 2)] {
+        case(c, &format!("depthwise {k}x{k} s{s}"), dim(b, side(56), 96, 96, 96, k, s), true);
+        case(c, &format!("depthwise {k}x{k} s{s}"), dim(b, side(28) / 2, 384, 384, 384, k, s), !quick);
+    }
+}

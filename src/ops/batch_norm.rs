@@ -1,0 +1,174 @@
+//! batch_norm: batch norm over the last dimension, in training and in evaluation. Maths: `shaders/batch_norm.wgsl`.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write};
+use crate::tape::{Recorder, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `batch_norm.wgsl`.
+    pub(crate) struct BatchNormParams {
+        rows: u32, c: u32, chunk: u32, chunks: u32, eps: f32, keep: f32, take: f32, unbiased: f32, share: f32,
+    }
+}
+
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<BatchNormParams>(name, wgsl!("batch_norm", "grid"), binds)
+}
+
+const MOMENTS: Kernel = kernel("batch_norm.moments", &[read(1, "x"), write(4, "part")]).least(|x| flops(x, 6));
+const STATISTICS: Kernel = kernel("batch_norm.statistics", &[read(1, "x"), read(5, "parts"), write(6, "stat")])
+    .least(|x| Work::bytes(4 * (x.len("parts") + x.len("stat"))));
+const RUNNING: Kernel = kernel(
+    "batch_norm.statistics_running",
+    &[read(1, "x"), read(5, "parts"), write(6, "stat"), update(8, "running_mean"), update(9, "running_var")],
+)
+.least(|x| Work::bytes(4 * (x.len("parts") + 2 * x.len("stat"))));
+const GIVEN: Kernel =
+    kernel("batch_norm.statistics_given", &[read(10, "given_mean"), read(11, "given_var"), write(6, "stat")]);
+const NORMALIZE: Kernel =
+    kernel("batch_norm.normalize", &[read(1, "x"), read(7, "saved_stat"), read(2, "w"), read(3, "b"), write(12, "y")])
+        .least(|x| flops(x, 5));
+const SUMS: Kernel =
+    kernel("batch_norm.sums", &[read(1, "x"), read(7, "saved_stat"), read(13, "dy"), write(4, "part")])
+        .least(|x| flops(x, 6));
+const GRADIENTS: Kernel = kernel("batch_norm.gradients", &[read(5, "parts"), write(17, "dw"), write(18, "db")]);
+const BACKWARD: Kernel = kernel(
+    "batch_norm.backward",
+    &[
+        read(1, "x"),
+        read(7, "saved_stat"),
+        read(2, "w"),
+        read(13, "dy"),
+        read(14, "sum_w"),
+        read(15, "sum_b"),
+        write(16, "dx"),
+    ],
+)
+.least(|x| flops(x, 9));
+
+/// The kernels of this family.
+#[doc(hidden)]
+pub const KERNELS: &[&Kernel] = &[&MOMENTS, &STATISTICS, &RUNNING, &GIVEN, &NORMALIZE, &SUMS, &GRADIENTS, &BACKWARD];
+
+/// Each array is moved once; an element of x takes `each` flops.
+fn flops(launch: &LaunchArgs<'_>, each: usize) -> Work {
+    Work { bytes: launch.bytes, ..Work::of(0, each * launch.len("x"), 0) }
+}
+
+/// The statistics that a batch norm takes.
+#[derive(Debug, Clone, Copy)]
+pub enum BatchStatistics<'a> {
+    /// Those of the batch, as in training. The gradient of x goes through them.
+    Batch {
+        /// The running mean and variance (C), which follow the batch's. They are no parameters and have no gradient:
+        /// [`Params::buffer`](crate::nn::Params::buffer) in a model.
+        running: Option<[&'a Tensor; 2]>,
+        /// The share of the batch in the running statistics: 0.1 by default in PyTorch.
+        momentum: f64,
+    },
+    /// A given mean and variance (C): the running ones, in evaluation.
+    Given([&'a Tensor; 2]),
+}
+
+/// Batch norm over all but the last dimension: y = (x − mean)·w/√(var + eps) + b for each channel.
+///
+/// In training the variance that normalizes is biased (÷ rows), and the one that `running` follows is not, as in
+/// PyTorch. The running statistics move once for each time that the operator is recorded; a segment that is recorded
+/// again for its gradients ([`Recorder::segment`]) does not move them again. A mean far from 0 costs no digits.
+///
+/// - Shapes: x (.., C), w and b (C) → the shape of x.
+/// - PyTorch: `F.batch_norm(x, running_mean, running_var, w, b, training, momentum, eps)`, with x (B, C, H, W).
+/// - Source: Ioffe and Szegedy 2015.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::batch_norm::{BatchStatistics, batch_norm}, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[2, 1], &[3.0, 7.0])?); // mean 5, variance 4, unbiased 8
+/// let w = Var::leaf(Tensor::from_slice(g, &[1], &[1.0])?);
+/// let b = Var::leaf(Tensor::from_slice(g, &[1], &[10.0])?);
+/// let running = [Tensor::from_slice(g, &[1], &[0.0])?, Tensor::from_slice(g, &[1], &[1.0])?];
+/// let mut r = Recorder::new(g);
+/// let statistics = BatchStatistics::Batch { running: Some([&running[0], &running[1]]), momentum: 0.1 };
+/// let y = batch_norm(&mut r, &x, &w, &b, statistics, 1e-6)?;
+/// r.run()?;
+/// assert_close(&y.data.to_vec(g)?, &[9.0, 11.0], 1e-5);
+/// assert_close(&running[0].to_vec(g)?, &[0.5], 1e-6);
+/// assert_close(&running[1].to_vec(g)?, &[1.7], 1e-6); // 0.9·1 + 0.1·8
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If there is a single row in training, whose variance is nothing, or if `momentum` is not 0 to 1.
+pub fn batch_norm(
+    r: &mut Recorder, x: &Var, w: &Var, b: &Var, statistics: BatchStatistics<'_>, eps: f32,
+) -> Result<Var> {
+    let (rows, c) = x.data.rows_cols();
+    for (what, tensor) in [("batch_norm: w", &w.data), ("batch_norm: b", &b.data)] {
+        tensor.expect_shape(what, &[c])?;
+    }
+    let (training, running) = match statistics {
+        BatchStatistics::Batch { running, .. } => (true, running),
+        BatchStatistics::Given(given) => (false, Some(given)),
+    };
+    for tensor in running.into_iter().flatten() {
+        tensor.expect_shape("batch_norm: running statistics", &[c])?;
+    }
+    if x.data.is_empty() || (training && rows < 2) {
+        let expected = if training { "at least 2 in training" } else { "at least 1" };
+        return Err(Error::argument("batch_norm: rows", rows, expected));
+    }
+    let momentum = match statistics {
+        BatchStatistics::Batch { momentum, .. } => momentum,
+        BatchStatistics::Given(_) => 0.0,
+    };
+    if !(0.0..=1.0).contains(&momentum) {
+        return Err(Error::argument("batch_norm: momentum", momentum, "0 to 1"));
+    }
+    let chunk = (rows * c).div_ceil(LANES).next_multiple_of(8).min(rows.next_multiple_of(8));
+    let chunks = rows.div_ceil(chunk);
+    let p = scalars!(BatchNormParams {
+        rows,
+        c,
+        chunk,
+        chunks,
+        eps,
+        keep: (1.0 - momentum) as f32,
+        take: momentum as f32,
+        unbiased: (rows as f64 / (rows as f64 - 1.0).max(1.0)) as f32,
+        share: if training { (1.0 / rows as f64) as f32 } else { 0.0 },
+    });
+    let stat = Tensor::scratch("batch norm statistics", &[c, 4]);
+    match statistics {
+        BatchStatistics::Batch { running, .. } => {
+            let part = Tensor::scratch("batch norm moments", &[chunks, 2, c]);
+            r.launch(&MOMENTS, Grid::items(chunks * c, 64), &p, &[&x.data, &part])?;
+            let grid = Grid::of(c.div_ceil(16), 1, 1);
+            match running.filter(|_| !r.records_again()) {
+                Some([mean, var]) => r.launch(&RUNNING, grid, &p, &[&x.data, &part, &stat, mean, var])?,
+                None => r.launch(&STATISTICS, grid, &p, &[&x.data, &part, &stat])?,
+            }
+        }
+        BatchStatistics::Given([mean, var]) => r.launch(&GIVEN, Grid::items(c, 256), &p, &[mean, var, &stat])?,
+    }
+    let y = Tensor::scratch("batch norm", x.data.shape());
+    let grid = Grid::items(rows * c, 256);
+    r.launch(&NORMALIZE, grid, &p, &[&x.data, &stat, &w.data, &b.data, &y])?;
+    Ok(r.push((x, w, b), y, move |r, (x, w, b), dy, grads| {
+        let (dw, db) = (grads.alloc(&w), grads.alloc(&b));
+        let part = Tensor::scratch("batch norm sums", &[chunks, 2, c]);
+        r.launch(&SUMS, Grid::items(chunks * c, 64), &p, &[&x.data, &stat, dy, &part])?;
+        r.launch(&GRADIENTS, Grid::of(c.div_ceil(16), 1, 1), &p, &[&part, &dw, &db])?;
+        if grads.wants(&x) {
+            let dx = grads.alloc(&x);
+            r.launch(&BACKWARD, grid, &p, &[&x.data, &stat, &w.data, dy, &dw, &db, &dx])?;
+            grads.add(r, &x, dx)?;
+        }
+        grads.add(r, &w, dw)?;
+        grads.add(r, &b, db)
+    }))
+}
+
+/// Lanes of a sum over rows that keep a GPU busy.
+const LANES: usize = 131_072;

@@ -1,0 +1,256 @@
+//! Convolutions as products: the launches of y, dx and dw.
+
+use super::shape::Shape;
+use crate::error::Result;
+use crate::gpu::{Bind, Choice, Const, Grid, Kernel, LaunchArgs, Precision, Work, params, read, scalars, wgsl, write};
+use crate::ops::matmul::{Form, Gemm, Route, best};
+use crate::tape::{Grads, Recorder, Var};
+use crate::tensor::Tensor;
+
+params! {
+    /// Scalars of `conv2d.wgsl`.
+    pub(crate) struct Conv2d {
+        batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, a_stride: u32, b_stride: u32, splits: u32, k_split: u32,
+        has_bias: u32, has_residual: u32,
+        ldc: u32,
+        rows: u32, cols: u32,
+        h: u32, w: u32, c: u32, cg: u32,
+        kh: u32, kw: u32, stride_y: u32, stride_x: u32, top: u32, left: u32,
+        out_h: u32, out_w: u32,
+    }
+}
+
+const SRC: &str = wgsl!("conv2d", "../matmul", "grid", "half");
+const PRODUCT: &[Bind] = &[read(1, "a"), read(2, "b"), read(3, "bias"), read(4, "residual"), write(5, "c")];
+/// Constants of matmul.wgsl that a convolution has no choice of: no activation, no rounding of operands.
+const ACT: Const = Const::of("ACT", &[0]);
+const ROUND: Const = Const::of("ROUND", &[0]);
+const FORM: Const = Const::of("FORM", &[0, 1, 2]);
+const VEC: Const = Const::of("VEC", &[1, 0]);
+const C4: Const = Const::of("C4", &[1, 0]);
+const LAST: Const = Const::flag("LAST");
+const DIRECT_CONSTS: &[Const] =
+    &[FORM, VEC, ACT, ROUND, Const::of("TILE_M", &[64]), Const::of("TILE_N", &[64]), C4, LAST];
+const TILED_CONSTS: &[Const] =
+    &[FORM, VEC, ACT, ROUND, Const::of("TILE_M", &[64, 128]), Const::of("TILE_N", &[64, 128]), C4, LAST];
+/// The two kernels without tiles know the constants by name only.
+const OTHER_CONSTS: &[Const] = &[
+    Const::of("FORM", &[2]),
+    Const::of("VEC", &[0]),
+    ACT,
+    ROUND,
+    Const::of("TILE_M", &[64]),
+    Const::of("TILE_N", &[64]),
+    C4,
+    Const::of("LAST", &[1]),
+];
+
+/// Tiles of 128 × 128 take more than 16 KiB of workgroup memory. `Variant::check` allows them where the adapter has it.
+fn both_wide(c: &Choice<'_>) -> bool {
+    c.get("TILE_M") == 128 && c.get("TILE_N") == 128
+}
+/// Only dw has parts, whose sum comes last.
+fn parts_of_dw(c: &Choice<'_>) -> bool {
+    c.get("LAST") == 0 || c.get("FORM") == Form::Tn as u32
+}
+
+const fn product(name: &'static str, consts: &'static [Const]) -> Kernel {
+    Kernel::new::<Conv2d>(name, SRC, PRODUCT).consts(consts).admits(parts_of_dw).rounds().least(work)
+}
+
+pub(super) const DIRECT: Kernel = product("conv2d.direct", DIRECT_CONSTS);
+pub(super) const TILED: Kernel = product("conv2d.tiled", TILED_CONSTS).large(both_wide);
+pub(super) const COMBINE: Kernel = Kernel::new::<Conv2d>(
+    "conv2d.combine",
+    SRC,
+    &[read(3, "bias"), read(4, "residual"), write(5, "c"), read(6, "part")],
+)
+.consts(OTHER_CONSTS)
+.rounds();
+pub(super) const PACK: Kernel =
+    Kernel::new::<Conv2d>("conv2d.pack", SRC, &[read(7, "weight"), write(8, "packed")]).consts(OTHER_CONSTS).rounds();
+
+/// Least work of a product: each operand is read and each result is written once. Of dx, terms are counted as y's are.
+fn work(launch: &LaunchArgs<'_>) -> Work {
+    let p: Conv2d = launch.scalars();
+    let [m, n, k, splits] = [p.m, p.n, p.k, p.splits].map(|size| size as usize);
+    let batch = p.batch as usize;
+    let dw = launch.constant("FORM") == Form::Tn as usize;
+    let dx = launch.constant("FORM") == Form::Nn as usize;
+    let pixels = if dw { k } else { m };
+    let source = pixels / (p.rows * p.cols).max(1) as usize * (p.h * p.w * p.c) as usize;
+    let (result, terms) = if dx {
+        let groups = batch / (p.stride_y * p.stride_x) as usize;
+        let pixels = m / (p.rows * p.cols).max(1) as usize * (p.out_h * p.out_w) as usize;
+        (pixels * groups * n, source * (p.kh * p.kw) as usize * n)
+    } else {
+        (batch * m * n * splits, batch * m * n * k)
+    };
+    let other = if dw { batch * m * k } else { launch.len("b") };
+    let added = (p.n * p.batch * p.has_bias) as usize + result * p.has_residual as usize;
+    Work::of(4 * (source + other + added + result), 2 * terms, 0)
+}
+
+/// A copy of w (m, channels, taps) as (m, taps, channels).
+pub(super) fn packed(r: &mut Recorder, w: &Tensor, [m, channels, taps]: [usize; 3]) -> Result<Tensor> {
+    if taps == 1 || channels == 1 {
+        return Ok(w.clone());
+    }
+    let packed = Tensor::scratch("conv2d packed weights", &[m, taps, channels]);
+    let p = scalars!(Conv2d { m, cg: channels, kh: taps, kw: 1, ..bytemuck::Zeroable::zeroed() });
+    r.launch(&PACK, Grid::items(w.len(), 256), &p, &[w, &packed])?;
+    Ok(packed)
+}
+
+/// Longest part of a sum, so that llvmpipe, which ends loops early, adds all terms.
+const PART: usize = 32_768;
+/// k_split is a multiple of it.
+const STEP: usize = 16;
+
+impl Conv2d {
+    /// What y, dx and dw have in common.
+    fn of(s: &Shape) -> Self {
+        let ([kh, kw], [stride_y, stride_x], [top, left]) = (s.kernel, s.stride, s.before);
+        scalars!(Conv2d {
+            batch: s.groups,
+            splits: 1,
+            kh,
+            kw,
+            stride_y,
+            stride_x,
+            top,
+            left,
+            out_h: s.size[0],
+            out_w: s.size[1],
+            ..bytemuck::Zeroable::zeroed()
+        })
+    }
+
+    /// A product that gathers x for the pixels of y: y or dw.
+    fn of_x(s: &Shape) -> Self {
+        let ([rows, cols], [h, w]) = (s.out, s.size);
+        scalars!(Conv2d { rows, cols, h, w, c: s.c, cg: s.c / s.groups, ..Self::of(s) })
+    }
+
+    fn gemm(&self, form: Form) -> Gemm {
+        Gemm::dense(form, self.batch as usize, self.m as usize, self.n as usize, self.k as usize)
+    }
+}
+
+/// Writes y.
+pub(super) fn forward(
+    r: &mut Recorder, s: &Shape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, y: &Tensor,
+) -> Result<()> {
+    let (cg, og) = (s.c / s.groups, s.o / s.groups);
+    let w = packed(r, w, [s.o, cg, s.taps()])?;
+    let k = s.taps() * cg;
+    let p = scalars!(Conv2d {
+        m: s.pixels(),
+        n: og,
+        k,
+        lda: 1,
+        ldb: k,
+        a_stride: s.pixels(),
+        b_stride: og * k,
+        k_split: k,
+        has_bias: bias.is_some(),
+        ldc: s.o,
+        ..Conv2d::of_x(s)
+    });
+    let quads = [cg % 4 == 0, og % 4 == 0];
+    launch(r, Form::Nt, quads, &p, &[Some(x), Some(&w), bias, None, Some(y)])
+}
+
+/// The gradients of x and w, where they are wanted.
+pub(super) fn backward(
+    r: &mut Recorder, s: &Shape, (x, w): (&Var, &Var), dy: &Tensor, grads: &mut Grads,
+) -> Result<()> {
+    if grads.wants(w) {
+        let dw = grads.alloc(w);
+        weights(r, s, &x.data, dy, &dw)?;
+        grads.add(r, w, dw)?;
+    }
+    if !grads.wants(x) {
+        return Ok(());
+    }
+    // The product adds the gradient that x has collected so far. That tensor may be shared, so dx is a new one.
+    let before = grads.take(x);
+    let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(x) };
+    input(r, s, dy, &w.data, [None, before.as_ref()], &dx)?;
+    grads.add(r, x, dx)
+}
+
+/// Writes dx, plus a bias (C) and a map like dx.
+pub(super) fn input(
+    r: &mut Recorder, s: &Shape, dy: &Tensor, w: &Tensor, [bias, residual]: [Option<&Tensor>; 2], dx: &Tensor,
+) -> Result<()> {
+    let (cg, og) = (s.c / s.groups, s.o / s.groups);
+    let w = packed(r, w, [s.o, cg, s.taps()])?;
+    let largest = [0, 1].map(|i| s.size[i].div_ceil(s.stride[i])); // phase, and its number of taps
+    let taps = [0, 1].map(|i| s.kernel[i].div_ceil(s.stride[i]));
+    let (m, k) = (s.b * largest[0] * largest[1], taps[0] * taps[1] * og);
+    let p = scalars!(Conv2d {
+        batch: s.groups * s.stride[0] * s.stride[1],
+        m,
+        n: cg,
+        k,
+        lda: 1,
+        ldb: 1,
+        a_stride: m,
+        b_stride: k,
+        k_split: k,
+        has_bias: bias.is_some(),
+        has_residual: residual.is_some(),
+        ldc: s.c,
+        rows: largest[0],
+        cols: largest[1],
+        h: s.rows(),
+        w: s.cols(),
+        c: s.o,
+        cg: og,
+        ..Conv2d::of(s)
+    });
+    let quads = [cg % 4 == 0 && og % 4 == 0, cg % 4 == 0];
+    launch(r, Form::Nn, quads, &p, &[Some(dy), Some(&w), bias, residual, Some(dx)])
+}
+
+/// Writes dw.
+pub(super) fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: &Tensor) -> Result<()> {
+    let (cg, og) = (s.c / s.groups, s.o / s.groups);
+    let (n, k) = (s.taps() * cg, s.pixels());
+    let p = scalars!(Conv2d { m: og, n, k, lda: s.o, ldb: 1, a_stride: og, b_stride: k, ..Conv2d::of_x(s) });
+    let vec = cg % 4 == 0 && og % 4 == 0;
+    let wanted = best(r, Precision::F32, &p.gemm(Form::Tn)).splits.max(k.div_ceil(PART));
+    let k_split = k.div_ceil(wanted).next_multiple_of(STEP);
+    let splits = k.div_ceil(k_split);
+    let p = scalars!(Conv2d { splits, k_split, ..p });
+    if splits == 1 {
+        return launch(r, Form::Tn, [vec, false], &p, &[Some(dy), Some(x), None, None, Some(dw)]);
+    }
+    let part = Tensor::scratch("conv2d.part", &[splits, s.groups, og, n]);
+    launch(r, Form::Tn, [vec, n % 4 == 0], &p, &[Some(dy), Some(x), None, None, Some(&part)])?;
+    let grid = Grid::items(s.o * n / if n % 4 == 0 { 4 } else { 1 }, 256);
+    let none: Option<&Tensor> = None;
+    r.launch_with(&COMBINE, &[("C4", u32::from(n % 4 == 0))], grid, &p, &[none, none, Some(dw), Some(&part)])
+}
+
+/// Launches a product. `quads`: whether operands are loaded, and results stored, four at a time.
+fn launch(r: &mut Recorder, form: Form, quads: [bool; 2], p: &Conv2d, args: &[Option<&Tensor>; 5]) -> Result<()> {
+    let (kernel, tile) = match best(r, Precision::F32, &p.gemm(form)).path {
+        Route::Tiled(m, n) => (&TILED, [m, n]),
+        Route::Direct | Route::Coop(_) => (&DIRECT, [64, 64]),
+    };
+    let last = form == Form::Tn && p.splits == 1;
+    let [vec, c4] = quads.map(u32::from);
+    let consts = [
+        ("FORM", form as u32),
+        ("VEC", vec),
+        ("TILE_M", tile[0] as u32),
+        ("TILE_N", tile[1] as u32),
+        ("C4", c4),
+        ("LAST", u32::from(last)),
+    ];
+    let grid =
+        Grid::of((p.n as usize).div_ceil(tile[1]), (p.m as usize).div_ceil(tile[0]), (p.batch * p.splits) as usize);
+    r.launch_with(kernel, &consts, grid, p, args)
+}

@@ -1,0 +1,35 @@
+//! Settings of a convolution.
+
+use crate::tape::Var;
+
+/// Bias, stride, padding and groups of a convolution. By default there is no bias, the stride is 1, no padding, and one
+/// group.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv2dOptions<'a> {
+    /// Added to every pixel: (O).
+    pub bias: Option<&'a Var>,
+    /// Stride in rows and in columns, 1 to 4 each.
+    pub stride: [usize; 2],
+    /// Rows of zeros above and below, and columns of zeros left and right. TensorFlow's "same" padding has one more
+    /// below than above for some sizes ([`same_padding`]).
+    pub padding: [usize; 4],
+    /// Groups G, which divide C and O. Output channel o reads the channels of group ⌊o·G/O⌋ only.
+    pub groups: usize,
+}
+
+impl Default for Conv2dOptions<'_> {
+    fn default() -> Self {
+        Self { bias: None, stride: [1; 2], padding: [0; 4], groups: 1 }
+    }
+}
+
+/// TensorFlow's "same" padding for a map of `size` rows and columns, so that a result has ⌈size / stride⌉: half of what
+/// is missing before, and the rest behind.
+pub fn same_padding(size: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> [usize; 4] {
+    let total = |i: usize| {
+        let read = (size[i].div_ceil(stride[i].max(1)).max(1) - 1) * stride[i] + kernel[i];
+        read.saturating_sub(size[i])
+    };
+    let (rows, cols) = (total(0), total(1));
+    [rows / 2, rows - rows / 2, cols / 2, cols - cols / 2]
+}

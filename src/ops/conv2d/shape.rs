@@ -1,0 +1,83 @@
+//! The sizes of a convolution, checked.
+
+use super::options::Conv2dOptions;
+use crate::error::{Error, Result};
+
+/// Sizes of maps, kernel, stride and padding. The arrays hold rows, then columns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub b: usize,
+    /// Of x.
+    pub size: [usize; 2],
+    /// Of y.
+    pub out: [usize; 2],
+    pub c: usize,
+    pub o: usize,
+    pub groups: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    /// Zeros before the first row and column.
+    pub before: [usize; 2],
+}
+
+/// Most terms of a sum over taps and channels, so that llvmpipe, which ends loops early, computes every product.
+const TERMS: usize = 32_768;
+
+impl Shape {
+    /// The convolution `op` of a map x (B, H, W, C) with w (O, C/G, kh, kw).
+    pub fn new(
+        op: &str, [b, h, width, c]: [usize; 4], [o, cg, kh, kw]: [usize; 4], options: &Conv2dOptions<'_>,
+    ) -> Result<Self> {
+        let &Conv2dOptions { stride, padding: [top, bottom, left, right], groups, .. } = options;
+        let wrong = |what: &str, got: String, expected: String| Error::argument(format!("{op}: {what}"), got, expected);
+        if groups == 0 || o % groups != 0 || cg * groups != c {
+            let got = format!("{:?} for {c} channels and {groups} groups", [o, cg, kh, kw]);
+            return Err(wrong("w", got, "(O, C/G, kh, kw), where G divides C and O".into()));
+        }
+        if b * h * width * c * o * kh * kw == 0 {
+            let got = format!("map {:?}, w {:?}", [b, h, width, c], [o, cg, kh, kw]);
+            return Err(wrong("sizes", got, "nothing empty".into()));
+        }
+        if stride.iter().any(|stride| !(1..=4).contains(stride)) {
+            return Err(wrong("stride", format!("{stride:?}"), "1 to 4".into()));
+        }
+        let padded = [h + top + bottom, width + left + right];
+        if padded[0] < kh || padded[1] < kw {
+            let expected = format!("at most {}×{}, the padded map", padded[0], padded[1]);
+            return Err(wrong("kernel", format!("{kh}×{kw}"), expected));
+        }
+        if kh * kw * cg.max(o / groups) > TERMS {
+            let got = format!("{kh}×{kw} taps of {} channels", cg.max(o / groups));
+            return Err(wrong("terms of a sum", got, format!("at most {TERMS}")));
+        }
+        let out = [(padded[0] - kh) / stride[0] + 1, (padded[1] - kw) / stride[1] + 1];
+        let (size, kernel, before) = ([h, width], [kh, kw], [top, left]);
+        Ok(Self { b, size, out, c, o, groups, kernel, stride, before })
+    }
+
+    /// Rows of y.
+    pub fn rows(&self) -> usize {
+        self.out[0]
+    }
+    /// Columns of y.
+    pub fn cols(&self) -> usize {
+        self.out[1]
+    }
+    /// Pixels of y in the batch.
+    pub fn pixels(&self) -> usize {
+        self.b * self.out[0] * self.out[1]
+    }
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+    /// Whether it is a linear layer of every pixel.
+    pub fn is_linear(&self) -> bool {
+        self.groups == 1 && self.kernel == [1, 1] && self.stride == [1, 1] && self.size == self.out
+    }
+    /// Whether the depthwise kernels compute it.
+    pub fn is_depthwise(&self) -> bool {
+        let [kh, kw] = self.kernel;
+        let square = kh == kw && self.stride[0] == self.stride[1];
+        square && [3, 5, 7].contains(&kh) && self.groups == self.c && self.o == self.c
+    }
+}
