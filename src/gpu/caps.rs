@@ -81,9 +81,9 @@ impl Caps {
     }
 
     /// Whether a load whose address is the same for all invocations of a workgroup is executed once for all of them.
-    /// Mesa's llvmpipe does it from 26 on, as far as we have measured.
+    /// llvmpipe of Mesa 26.1 does, that of 22.3 and 25.0 does not.
     pub(crate) fn shares_loads(&self) -> bool {
-        llvmpipe::major(&self.driver).is_some_and(|major| major >= 26)
+        llvmpipe::major(&self.driver).is_some_and(|major| major >= llvmpipe::FAST)
     }
 
     /// The largest range in bytes that one binding can cover, rounded down to a multiple of 256.

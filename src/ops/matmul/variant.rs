@@ -75,20 +75,22 @@ pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
     Variant { path, splits, precision }
 }
 
-/// Multiplications from which a product on a CPU takes blocks of 16 × 8. They are 10 to 20 % faster than smaller ones,
-/// but llvmpipe, which compiles at every start, takes 0.2 to 1.2 s longer for each kernel of them.
-const LARGE: usize = 1 << 27;
+/// Multiplications from which a product on a CPU takes blocks of 16 × 8, where a workgroup shares loads and where not.
+/// They are 10 to 20 % faster than smaller ones, but llvmpipe compiles at every start, and takes 0.2 s longer for each
+/// kernel of them in Mesa 26.1, 1.2 s in 22.3, 11 s in 25.0. So they pay off within a few hundred launches.
+const LARGE: [usize; 2] = [1 << 27, 1 << 30];
 /// Most workgroups of a launch in one dimension.
 const MOST: usize = 65_535;
 
 /// The path on a CPU adapter, by the measurements in `shaders/matmul.wgsl`. Smaller products take the blocks that
 /// compile in the least time: with loads that a workgroup shares, those with the most rows.
 fn on_a_cpu(caps: &Caps, p: &Gemm) -> Route {
-    match p.batch * p.m * p.n * p.k {
+    let [shared, alone] = LARGE;
+    match (p.batch * p.m * p.n * p.k, caps.shares_loads()) {
         _ if p.m > 8 * MOST => Route::Tiled(64, 64),
-        LARGE.. => Route::Direct(16, 8),
-        _ if caps.shares_loads() => Route::Direct(16, 4),
-        _ => Route::Direct(8, 8),
+        (work, true) if work < shared => Route::Direct(16, 4),
+        (work, false) if work < alone => Route::Direct(8, 8),
+        _ => Route::Direct(16, 8),
     }
 }
 

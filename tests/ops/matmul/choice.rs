@@ -101,7 +101,7 @@ fn pick_fills_a_gpu_and_spares_a_cpu_the_barriers() {
         assert!(workgroups >= 256 && picked.path == Route::Tiled(64, 64), "{p:?}: {workgroups}");
         assert!(matches!(on(&old, &p).0, Route::Direct(..)) && on(&old, &p).1 == 1, "{p:?}");
     }
-    let (small, large) = (Gemm::dense(Form::Nt, 1, 512, 256, 64), Gemm::dense(Form::Nt, 1, 512, 512, 512));
+    let (small, large) = (Gemm::dense(Form::Nt, 1, 512, 256, 64), Gemm::dense(Form::Nt, 1, 25_088, 768, 192));
     let tall = Gemm::dense(Form::Nt, 1, 524_281, 4, 4); // past the workgroups of a dimension
     for (caps, expected) in [(&old, Route::Direct(8, 8)), (&new, Route::Direct(16, 4)), (&cpu(""), Route::Direct(8, 8))]
     {
