@@ -11,13 +11,15 @@
 //             a, b, c and residual hold f16 if A16, B16, C16, R16 = 1. In mixed precision an activation that only
 //             products read is stored as f16, because a product would round it anyway.
 //   saves     nothing. c is overwritten. To accumulate a gradient, its old value is passed as residual.
-//   threads   An invocation computes 8×8 elements of c as four 4×4 blocks in registers. A workgroup has
-//             TILE_M·TILE_N/64 invocations and computes one tile.
+//   threads   An invocation computes elements of c as 4×4 blocks in registers.
 //             direct   reads operands from global memory, without barriers. For CPUs, where a barrier costs more than a
-//                      load. Tiles are 64×64.
-//             tiled    stages 16 values of k at a time in workgroup memory (8.5 KiB for 64×64) while it loads the next
-//                      16. For GPUs. An invocation loads one 4×4 block of a, of b, or of both. The size of the tile is
-//                      tuned: src/ops/matmul/tune.rs.
+//                      load. An invocation computes ROWS×COLS elements. The 16 invocations of a workgroup lie side by
+//                      side and have the same rows of a, which Mesa 26 loads once for all of them. Block shapes are
+//                      chosen in src/ops/matmul/variant.rs.
+//             tiled    computes a tile with TILE_M·TILE_N/64 invocations of 8×8 elements each. It stages 16 values of
+//                      k at a time in workgroup memory (8.5 KiB for 64×64) while it loads the next 16. For GPUs. An
+//                      invocation loads one 4×4 block of a, of b, or of both. The size of the tile is tuned:
+//                      src/ops/matmul/tune.rs.
 //             Loads are vec4s if VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single numbers;
 //             stores of tiled and combine likewise if C4 = 1 (rows of c, bias and residual). direct has C4 = 0.
 //             Every kernel adds the products of an element in the order of k, so all of them give the same bits.
@@ -28,16 +30,26 @@
 //   floor     2·batch·M·N·K flops;  4·batch·(M·K + N·K + M·N) bytes
 //   tried     ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6) | of 4096³ in f32 on an NVIDIA H200
 //             (benches/runs/2026-11-28-nvidia-h200):
-//             direct   20.2 | 9.75  kept for CPUs. Sharing rows between lanes: no faster. Register blocks of 8×16 and
-//                      16×16: 10 to 40 % faster on llvmpipe, but in single runs on a busy machine; not kept on this
-//                      evidence, and a GPU has fewer registers.
+//             direct   20.2 | 9.75  in blocks of 8×8, 64 invocations in a square: as it was until the list below.
 //             tiled    64×64 32.6 | 4.70, 128×64 32.7 | 5.30, 64×128 32.7 | 4.56, 128×128 30.8 | 5.69. All kept: the
 //                      tuner picks the fastest for each device.
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
+//             direct   ms of CPU time of 512³ (Nt) on one core of llvmpipe, with AVX-512, Mesa 26.1.6 | 22.3.6, and of
+//                      the first launch, which compiles (benches/runs/2026-11-28-llvmpipe-blocks):
+//                      8×8 as it was 17.3, 344 | 21.6, 938
+//                      8×8 13.3, 204 | 21.9, 707         taken by old drivers
+//                      16×4 10.2, 207 | 26.4, 728        taken where a workgroup shares loads
+//                      16×8 9.5, 399 | 17.5, 1937        taken for large products
+//                      8×4 13.9, 134 | 31.5, 286   4×16 18.1, 250 | 28.4, 699   8×16 10.7, 483 | 18.8, 1804
+//                      32×4 10.2, 555 | 23.6, 2039   16×16 11.4, 280 | 18.2, 4333
+//                      one k at a time, in place of four: 16×4 20.0, 168 | 43.0, 649
+//                      workgroups of 8: the same, but half as fast with LP_NATIVE_VECTOR_WIDTH=512
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gemm and lib/store (direct) or lib/store4 (the others)
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
+const ACROSS = COLS / 4u;                                // 4×4 blocks of `direct` beside each other
+const WHOLE = VEC == 1u && FORM != TN;                   // K is a multiple of 4
 const PITCH_A = TILE_M / 4u + 1u;                        // vec4s per k of a tile; odd: fewer bank conflicts
 const PITCH_B = TILE_N / 4u + 1u;
 @group(0) @binding(6) var<storage, read> part: array<vec4<f32>>;
@@ -92,48 +104,52 @@ fn outer4(r: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
     return outer(outer(outer(outer(r, x[0], y[0]), x[1], y[1]), x[2], y[2]), x[3], y[3]);
 }
 
-// Stores the four blocks of an invocation, which are dm rows and dn columns apart. With an activation and single stores
-// it loops over rows, so that the compiled code stays short.
-fn store_blocks(
-    z: u32, m: u32, n: u32, dm: u32, dn: u32, r00: mat4x4<f32>, r01: mat4x4<f32>, r10: mat4x4<f32>, r11: mat4x4<f32>,
-) {
-    if ACT > 0u && C4 == 0u {
-        var rows = array(r00[0], r00[1], r00[2], r00[3], r01[0], r01[1], r01[2], r01[3],
-                         r10[0], r10[1], r10[2], r10[3], r11[0], r11[1], r11[2], r11[3]);
-        for (var i = 0u; i < 16u; i++) { store4(z, m + i / 8u * dm + i % 4u, n + i / 4u % 2u * dn, rows[i]); }
-        return;
-    }
-    store_block(z, m, n, r00);
-    store_block(z, m, n + dn, r01);
-    store_block(z, m + dm, n, r10);
-    store_block(z, m + dm, n + dn, r11);
-}
-
-@compute @workgroup_size(64)
+// Stored by a loop, so that the compiled code stays short.
+@compute @workgroup_size(16)
 fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let m = wid.y * 64u + tid / 8u * 8u;
-    let n = wid.x * 64u + tid % 8u * 8u;
-    if m >= p.m || n >= p.n { return; }
+    let m = wid.y * ROWS;
+    let n = (wid.x * 16u + tid) * COLS;
+    if n >= p.n { return; }
     let s = wid.z % p.batch;
     let a_base = s * p.a_stride;
     let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
     let end = k_end(s, start);
-    var r00: mat4x4<f32>;
-    var r01: mat4x4<f32>;
-    var r10: mat4x4<f32>;
-    var r11: mat4x4<f32>;
+    var r: array<mat4x4<f32>, 8>;                        // ROWS/4 × ACROSS blocks
     for (var k = start; k < end; k += 4u) {
-        let x0 = a_block(a_base, m, k, end);
-        let x1 = a_block(a_base, m + 4u, k, end);
-        let y0 = b_block(b_base, n, k, end);
-        let y1 = b_block(b_base, n + 4u, k, end);
-        r00 = outer4(r00, x0, y0);
-        r01 = outer4(r01, x0, y1);
-        r10 = outer4(r10, x1, y0);
-        r11 = outer4(r11, x1, y1);
+        let stop = select(end, k + 4u, WHOLE);
+        let y0 = b_block(b_base, n, k, stop);
+        var y1: mat4x4<f32>;
+        if COLS == 8u { y1 = b_block(b_base, n + 4u, k, stop); }
+        let x0 = a_block(a_base, m, k, stop);
+        let x1 = a_block(a_base, m + 4u, k, stop);
+        r[0] = outer4(r[0], x0, y0);
+        r[ACROSS] = outer4(r[ACROSS], x1, y0);
+        if COLS == 8u {
+            r[1] = outer4(r[1], x0, y1);
+            r[3] = outer4(r[3], x1, y1);
+        }
+        if ROWS == 16u {
+            let x2 = a_block(a_base, m + 8u, k, stop);
+            let x3 = a_block(a_base, m + 12u, k, stop);
+            r[2u * ACROSS] = outer4(r[2u * ACROSS], x2, y0);
+            r[3u * ACROSS] = outer4(r[3u * ACROSS], x3, y0);
+            if COLS == 8u {
+                r[5] = outer4(r[5], x2, y1);
+                r[7] = outer4(r[7], x3, y1);
+            }
+        }
     }
-    store_blocks(wid.z, m, n, 4u, 4u, r00, r01, r10, r11);
+    var rows = array(
+        r[0][0], r[0][1], r[0][2], r[0][3], r[1][0], r[1][1], r[1][2], r[1][3],
+        r[2][0], r[2][1], r[2][2], r[2][3], r[3][0], r[3][1], r[3][2], r[3][3],
+        r[4][0], r[4][1], r[4][2], r[4][3], r[5][0], r[5][1], r[5][2], r[5][3],
+        r[6][0], r[6][1], r[6][2], r[6][3], r[7][0], r[7][1], r[7][2], r[7][3],
+    );
+    for (var i = 0u; i < ROWS * ACROSS; i++) {
+        let block = i / 4u;
+        store4(wid.z, m + block / ACROSS * 4u + i % 4u, n + block % ACROSS * 4u, rows[i]);
+    }
 }
 
 @compute @workgroup_size(THREADS)
@@ -184,7 +200,20 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         }
         workgroupBarrier();
     }
-    store_blocks(wid.z, m + ty * 4u, n + tx * 4u, TILE_M / 2u, TILE_N / 2u, r00, r01, r10, r11);
+    // With an activation and single stores a loop over rows keeps the compiled code short.
+    if ACT > 0u && C4 == 0u {
+        var rows = array(r00[0], r00[1], r00[2], r00[3], r01[0], r01[1], r01[2], r01[3],
+                         r10[0], r10[1], r10[2], r10[3], r11[0], r11[1], r11[2], r11[3]);
+        for (var i = 0u; i < 16u; i++) {
+            let row = m + ty * 4u + i / 8u * (TILE_M / 2u) + i % 4u;
+            store4(wid.z, row, n + tx * 4u + i / 4u % 2u * (TILE_N / 2u), rows[i]);
+        }
+        return;
+    }
+    store_block(wid.z, m + ty * 4u, n + tx * 4u, r00);
+    store_block(wid.z, m + ty * 4u, n + tx * 4u + TILE_N / 2u, r01);
+    store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u, r10);
+    store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u + TILE_N / 2u, r11);
 }
 
 @compute @workgroup_size(256)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::llvmpipe;
+
 /// Optional instruction sets, like CUDA's compute capabilities. Every operator also has kernels that need none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tiers {
@@ -76,6 +78,12 @@ impl Caps {
             workgroup_memory: 16 << 10,
             memory: None,
         }
+    }
+
+    /// Whether a load whose address is the same for all invocations of a workgroup is executed once for all of them.
+    /// llvmpipe of Mesa 26.1 does, that of 22.3 and 25.0 does not.
+    pub(crate) fn shares_loads(&self) -> bool {
+        llvmpipe::major(&self.driver).is_some_and(|major| major >= llvmpipe::FAST)
     }
 
     /// The largest range in bytes that one binding can cover, rounded down to a multiple of 256.

@@ -26,6 +26,7 @@ mod inspect;
 mod kernel;
 mod launch;
 mod live;
+mod llvmpipe;
 mod lock;
 mod open;
 mod pipeline;

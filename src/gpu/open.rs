@@ -8,6 +8,7 @@ use super::caps::{Caps, Tiers};
 use super::device::{Gpu, Inner};
 use super::disk::Caches;
 use super::live::Live;
+use super::llvmpipe;
 use super::selftest::{self, Passed};
 use crate::error::{Error, Result};
 
@@ -27,6 +28,9 @@ impl Gpu {
         }
         if let Some(warning) = candidate.warning {
             tracing::warn!("{}: {warning}", candidate.caps.name);
+        }
+        if let Some(advice) = llvmpipe::newer_mesa(&candidate.caps.driver, llvmpipe::wide_vectors()) {
+            tracing::warn!("{advice}");
         }
         let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
         let mut inner = if cfg!(target_arch = "wasm32") || offered == Tiers::default() {

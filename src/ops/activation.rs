@@ -153,7 +153,7 @@ pub fn relu(r: &mut Recorder, x: &Var) -> Result<Var> {
 
 fn apply(r: &mut Recorder, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {
     let p = scalars!(Activation { n: x.data.len() });
-    let grid = Grid::items(x.data.len(), 256);
+    let grid = Grid::items(x.data.len().div_ceil(4), 256);
     let y = Tensor::scratch("activation", x.data.shape());
     r.launch(forward, grid, &p, &[&x.data, &y])?;
     Ok(r.push(x, y, move |r, x, dy, grads| {

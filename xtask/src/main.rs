@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
-                   manifest [--accept] | static [DEVICE] [--accept] | wgsl-check
+                   manifest [--accept] | bench-cpu [ARGS] | static [DEVICE] [--accept] | wgsl-check
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -23,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
   web        builds the browser page and serves it on 127.0.0.1
   web-build  builds it only, into target/web
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
+  bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
              ampere, m1), without a GPU, and compares with benches/static/budget.toml
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ["web"] => web::serve(),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
+        ["bench-cpu", args @ ..] => bench_cpu(args),
         ["static", args @ ..] => compilers::compare(args),
         ["wgsl-check"] => accepted::check(),
         #[cfg(feature = "bindgen")]
@@ -118,6 +120,18 @@ fn recorded(which: &[&str], launched: &Path) -> Command {
         tests.env("RUST_TEST_THREADS", "2"); // a single thread has no test's name
     }
     tests
+}
+
+/// Runs `rowscan bench` on the newest llvmpipe, which a Debian 12 does not have, after it has printed the driver.
+fn bench_cpu(args: &[&str]) -> Result {
+    let mesa = mesa::Mesa::unpacked()?;
+    run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan"]))?;
+    for args in [&["info", "--adapter-only"], &[&["bench"], args].concat()[..]] {
+        let mut on_the_cpu = mesa.command(&rowscan(), "lvp_icd.json", None)?;
+        on_the_cpu.args(args);
+        run(on_the_cpu)?;
+    }
+    Ok(())
 }
 
 fn tests(which: &[&str]) -> Result {

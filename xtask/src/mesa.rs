@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::workshop::{Result, run, target};
+use crate::workshop::{self, Result, run, target};
 
 /// What is unpacked, with all that it depends on, libc included: programs run on it through its own loader.
 const PACKAGES: [&str; 5] = ["mesa-vulkan-drivers", "mesa-drm-shim", "libvulkan1", "libc6", "libstdc++6"];
@@ -31,7 +31,7 @@ impl Mesa {
         if !root.exists() {
             println!("unpacking Debian's newest Mesa under {} (300 MB); the system is left as it is", folder.display());
             unpack(&folder, &root)
-                .map_err(|e| format!("no Mesa to compile with: {e}; this needs Debian 12 or later and its packages"))?;
+                .map_err(|e| format!("no newer Mesa: {e}; this needs Debian 12 or later and its packages"))?;
         }
         Ok(Self { root, libraries })
     }
@@ -41,7 +41,7 @@ impl Mesa {
     pub fn command(&self, program: &Path, manifest: &str, shim: Option<(&str, &[(&str, &str)])>) -> Result<Command> {
         let mut loaders = entries(&self.libraries)?;
         loaders.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")));
-        let mut command = Command::new(loaders.first().ok_or("the unpacked Mesa has no loader")?);
+        let mut command = workshop::command(loaders.first().ok_or("the unpacked Mesa has no loader")?, &[]);
         command.arg("--library-path").arg(&self.libraries);
         if let Some((name, settings)) = shim {
             command.arg("--preload").arg(self.libraries.join(format!("lib{name}_noop_drm_shim.so")));

@@ -93,7 +93,9 @@ pub fn cases(c: &mut Cases) {
     case(c, "split small".into(), [2, 301, 17, 23], false, false);
     if c.scope.precision == Precision::F32 {
         let tiles = [("64x64", 64, 64), ("128x64", 128, 64), ("64x128", 64, 128), ("128x128", 128, 128)];
-        path(c, "direct", Route::Direct);
+        for (name, m, n) in [("8x8", 8, 8), ("16x4", 16, 4), ("16x8", 16, 8)] {
+            path(c, &format!("direct {name}"), Route::Direct(m, n));
+        }
         tiles.into_iter().for_each(|(name, m, n)| path(c, &format!("tiled {name}"), Route::Tiled(m, n)));
     }
     for shape in c.scope.shapes() {

@@ -29,10 +29,30 @@ const FORM: Const = Const::of("FORM", &[0, 1, 2]);
 const VEC: Const = Const::of("VEC", &[1, 0]);
 const C4: Const = Const::of("C4", &[1, 0]);
 const LAST: Const = Const::flag("LAST");
-const DIRECT_CONSTS: &[Const] =
-    &[FORM, VEC, ACT, ROUND, Const::of("TILE_M", &[64]), Const::of("TILE_N", &[64]), C4, LAST];
-const TILED_CONSTS: &[Const] =
-    &[FORM, VEC, ACT, ROUND, Const::of("TILE_M", &[64, 128]), Const::of("TILE_N", &[64, 128]), C4, LAST];
+const DIRECT_CONSTS: &[Const] = &[
+    FORM,
+    VEC,
+    ACT,
+    ROUND,
+    Const::of("TILE_M", &[64]),
+    Const::of("TILE_N", &[64]),
+    Const::of("ROWS", &[8, 16]),
+    Const::of("COLS", &[8, 4]),
+    C4,
+    LAST,
+];
+const TILED_CONSTS: &[Const] = &[
+    FORM,
+    VEC,
+    ACT,
+    ROUND,
+    Const::of("TILE_M", &[64, 128]),
+    Const::of("TILE_N", &[64, 128]),
+    Const::of("ROWS", &[8]),
+    Const::of("COLS", &[8]),
+    C4,
+    LAST,
+];
 /// The two kernels without tiles know the constants by name only.
 const OTHER_CONSTS: &[Const] = &[
     Const::of("FORM", &[2]),
@@ -41,6 +61,8 @@ const OTHER_CONSTS: &[Const] = &[
     ROUND,
     Const::of("TILE_M", &[64]),
     Const::of("TILE_N", &[64]),
+    Const::of("ROWS", &[8]),
+    Const::of("COLS", &[8]),
     C4,
     Const::of("LAST", &[1]),
 ];
@@ -236,20 +258,15 @@ pub(super) fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: 
 
 /// Launches a product. `quads`: whether operands are loaded, and results stored, four at a time.
 fn launch(r: &mut Recorder, form: Form, quads: [bool; 2], p: &Conv2d, args: &[Option<&Tensor>; 5]) -> Result<()> {
-    let (kernel, tile) = match best(r, Precision::F32, &p.gemm(form)).path {
-        Route::Tiled(m, n) => (&TILED, [m, n]),
-        Route::Direct | Route::Coop(_) => (&DIRECT, [64, 64]),
+    let (kernel, shape, tile) = match best(r, Precision::F32, &p.gemm(form)).path {
+        Route::Tiled(m, n) => (&TILED, [("TILE_M", m), ("TILE_N", n)], [m, n]),
+        Route::Direct(rows, cols) => (&DIRECT, [("ROWS", rows), ("COLS", cols)], [rows, 16 * cols]),
+        Route::Coop(_) => (&DIRECT, [("ROWS", 8), ("COLS", 8)], [8, 128]), // best never takes it for f32
     };
     let last = form == Form::Tn && p.splits == 1;
     let [vec, c4] = quads.map(u32::from);
-    let consts = [
-        ("FORM", form as u32),
-        ("VEC", vec),
-        ("TILE_M", tile[0] as u32),
-        ("TILE_N", tile[1] as u32),
-        ("C4", c4),
-        ("LAST", u32::from(last)),
-    ];
+    let [first, second] = shape.map(|(name, size)| (name, size as u32));
+    let consts = [("FORM", form as u32), ("VEC", vec), first, second, ("C4", c4), ("LAST", u32::from(last))];
     let grid =
         Grid::of((p.n as usize).div_ceil(tile[1]), (p.m as usize).div_ceil(tile[0]), (p.batch * p.splits) as usize);
     r.launch_with(kernel, &consts, grid, p, args)

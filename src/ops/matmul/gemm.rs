@@ -30,6 +30,8 @@ const CONSTS: &[Const] = &[
     Const::flag("R16"),
     Const::flag("C16"),
     Const::of("C4", &[1, 0]),
+    Const::of("ROWS", &[8]),
+    Const::of("COLS", &[8]),
 ];
 /// Constants of the kernel for CPUs, which stores single elements whatever the rows.
 const SINGLE: &[Const] = &[
@@ -44,6 +46,8 @@ const SINGLE: &[Const] = &[
     Const::flag("R16"),
     Const::flag("C16"),
     Const::of("C4", &[0]),
+    Const::of("ROWS", &[8, 16]),
+    Const::of("COLS", &[8, 4]),
 ];
 const COOP: &[Const] = &[
     Const::of("FORM", &[0, 1, 2]),

@@ -1,7 +1,7 @@
 //! Which path is fastest for the products of a recording, measured once per class of shapes.
 //!
 //! Candidates are timed in turn, over and over, so that a change of the GPU's clock affects all alike. A candidate may
-//! win only if its result equals that of `Route::Direct` bit for bit; paths on cooperative matrices must equal each
+//! win only if its result equals that of [`Route::Direct`] bit for bit; paths on cooperative matrices must equal each
 //! other and be close to it. So tuning never changes a result. The number of k-splits would change it, and is
 //! therefore a function of the shape, not measured.
 
@@ -89,7 +89,7 @@ fn fastest(g: &Gpu, precision: Precision, p: &Gemm, a: &Tensor, b: &Tensor) -> R
         let last = (c.len() - len) / 64 * 64; // ranges start at multiples of 64
         Ok([c.range(0, &[len])?.to_vec(g)?, c.range(last, &[c.len() - last])?.to_vec(g)?].concat())
     };
-    let simple = values(&program(Route::Direct)?)?;
+    let simple = values(&program(Route::Direct(8, 8))?)?;
     let mut first: Option<Vec<f32>> = None;
     let mut right = Vec::new();
     for path in Route::candidates(g.caps(), precision) {

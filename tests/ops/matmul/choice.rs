@@ -6,7 +6,7 @@ use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_with, pick};
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::{DIRECT, TILED};
+use super::TILED;
 use crate::common::{Random, as_hardware, at_once};
 
 /// Tuning chooses among the routes of a precision by time alone, so all of them have to give the same bits.
@@ -29,7 +29,7 @@ fn every_path_makes_the_same_bits() {
                 at_once(&g, |r| gemm_with(r, Variant { path, splits, precision }, &p, &a, &b, Added::default(), &c));
                 c.to_vec(&g)
             };
-            let paths = Route::candidates(g.caps(), precision);
+            let mut paths = Route::candidates(g.caps(), precision);
             let coop = g.caps().tiers.coop && precision != Precision::F32;
             let widest = g.caps().workgroup_memory >= 16 * 16 * (32 + 32 + 2);
             let expected = match precision {
@@ -38,6 +38,9 @@ fn every_path_makes_the_same_bits() {
                 _ => 1,
             };
             assert_eq!(paths.len(), expected, "{paths:?}");
+            if precision == Precision::F32 {
+                paths.extend([Route::Direct(16, 4), Route::Direct(16, 8)]); // those of a CPU, slow to compile there
+            }
             let first = product(paths[0]).unwrap();
             for path in &paths[1..] {
                 assert!(product(*path).unwrap() == first, "{path:?} and {:?}, {p:?}, {precision}", paths[0]);
@@ -85,13 +88,26 @@ fn tuning_measures_each_class_once_and_changes_no_bit() {
 #[test]
 fn pick_fills_a_gpu_and_spares_a_cpu_the_barriers() {
     let gpu = Caps::portable();
-    let cpu = Caps { software: true, ..Caps::portable() };
+    let cpu = |driver: &str| Caps { software: true, driver: driver.into(), ..Caps::portable() };
+    let (old, new) = (cpu("llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"), cpu("llvmpipe Mesa 26.1.6-1~bpo13+1 (LLVM 19.1.7)"));
+    let on = |caps: &Caps, p: &Gemm| {
+        let Variant { path, splits, .. } = pick(caps, Precision::F32, p);
+        (path, splits)
+    };
     for (m, n, k) in [(192, 44, 25_088), (384, 192, 12_544), (12, 384, 12_544), (1536, 384, 12_544)] {
         let p = Gemm::dense(Form::Tn, 1, m, n, k);
         let picked = pick(&gpu, Precision::F32, &p);
         let workgroups = m.div_ceil(64) * n.div_ceil(64) * picked.splits;
         assert!(workgroups >= 256 && picked.path == Route::Tiled(64, 64), "{p:?}: {workgroups}");
-        assert_eq!(pick(&cpu, Precision::F32, &p), DIRECT);
+        assert!(matches!(on(&old, &p).0, Route::Direct(..)) && on(&old, &p).1 == 1, "{p:?}");
+    }
+    let (small, large) = (Gemm::dense(Form::Nt, 1, 512, 256, 64), Gemm::dense(Form::Nt, 1, 25_088, 768, 192));
+    let tall = Gemm::dense(Form::Nt, 1, 524_281, 4, 4); // past the workgroups of a dimension
+    for (caps, expected) in [(&old, Route::Direct(8, 8)), (&new, Route::Direct(16, 4)), (&cpu(""), Route::Direct(8, 8))]
+    {
+        assert_eq!(on(caps, &small), (expected, 1));
+        assert_eq!(on(caps, &large), (Route::Direct(16, 8), 1));
+        assert_eq!(on(caps, &tall), (Route::Tiled(64, 64), 1));
     }
     assert_eq!(pick(&gpu, Precision::F32, &Gemm::dense(Form::Nt, 1, 12_544, 384, 192)), TILED);
 }

@@ -15,7 +15,7 @@ fn gemm_matches_cpu_in_every_form_and_variant() {
         let mixed = |path, splits| Variant { precision: Precision::Mixed, ..f32(path, splits) };
         let mut variants = vec![DIRECT, TILED, f32(Route::Tiled(64, 64), 3), f32(Route::Tiled(128, 64), 1)];
         variants.extend([f32(Route::Tiled(64, 128), 2), f32(Route::Tiled(128, 128), 1)]);
-        variants.extend([mixed(Route::Direct, 1), mixed(Route::Tiled(64, 64), 2)]);
+        variants.extend([f32(Route::Direct(16, 4), 2), mixed(Route::Direct(8, 8), 1), mixed(Route::Tiled(64, 64), 2)]);
         variants.extend(coop(g));
         variants.retain(|variant| variant.check(g.caps()).is_ok());
         for form in [Form::Nt, Form::Nn, Form::Tn] {
@@ -38,7 +38,7 @@ fn without_matrices_mixed_rounds_operands_to_the_nearest_f16() {
     let values: Vec<f32> = signed.chain([0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).collect();
     let want: Vec<f32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect();
     each_tier(|g| {
-        for path in [Route::Direct, Route::Tiled(64, 64)] {
+        for path in [Route::Direct(8, 8), Route::Tiled(64, 64)] {
             let variant = Variant { path, splits: 1, precision: Precision::Mixed };
             let attempt = || -> Result<Vec<f32>> {
                 let (a, b) = (Tensor::from_slice(g, &[values.len()], &values)?, Tensor::from_slice(g, &[1], &[1.0])?);
@@ -73,7 +73,11 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
             p.b_stride = size(&p, true).0 * p.ldb + round(d[9] % 9);
             p.c_stride = p.m * p.ldc + d[10] % 7;
             let mut variants = vec![DIRECT, TILED, f32(Route::Tiled(128, 64), 1), f32(Route::Tiled(64, 128), 1)];
-            variants.push(f32(Route::Tiled(128, 128), 1));
+            variants.extend([
+                f32(Route::Tiled(128, 128), 1),
+                f32(Route::Direct(16, 4), 1),
+                f32(Route::Direct(16, 8), 1),
+            ]);
             variants.extend(coop(g));
             variants.retain(|variant| variant.check(g.caps()).is_ok());
             let variant = variants[d[11] % variants.len()];

@@ -18,7 +18,7 @@ fn tol(k: usize) -> Tol {
     Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) }
 }
 
-const DIRECT: Variant = f32(Route::Direct, 1);
+const DIRECT: Variant = f32(Route::Direct(8, 8), 1);
 const TILED: Variant = f32(Route::Tiled(64, 64), 1);
 
 const fn f32(path: Route, splits: usize) -> Variant {
