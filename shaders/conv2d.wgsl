@@ -24,6 +24,8 @@
 //   VEC = 1   channels of a group are multiples of 4, on both sides of the product: operands are loaded as vec4s.
 //   C4 = 1    results are stored as vec4s.  LAST = 1: results are the gradient dw itself, not parts of it.
 //   floor     2·B·H'·W'·O·(C/G)·kh·kw flops;  4·(|x| + |y| + |w|) bytes for each of the three products
+//   what is left   For every 16 k of a tile, NVK computes the row and column of each pixel again, with 8 divisions,
+//             because it does not move them out of the loop (cargo xtask static turing).
 // uses ../matmul, lib/grid, lib/half
 struct Params {
     batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, a_stride: u32, b_stride: u32, splits: u32, k_split: u32,

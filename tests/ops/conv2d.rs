@@ -210,6 +210,19 @@ fn conv2d_computes_only_the_gradients_that_are_wanted() {
     assert_eq!([count(8, false, false), count(8, true, false), count(8, false, true)], [2, 4, 4]);
 }
 
+/// 8.3 million pixels: more tiles of 64 rows than a grid has workgroups.
+#[test]
+fn a_large_batch_of_large_maps_fits_into_a_grid() {
+    let g = Gpu::dry(Caps { max_binding: 1 << 31, ..Caps::portable() });
+    let (x, w) = (Tensor::input("x", &[660, 224, 224, 3]), Tensor::input("w", &[8, 3, 3, 3]));
+    let recorded = Recorder::new(&g).record(|r| {
+        let options = Conv2dOptions { stride: [2, 2], padding: [1; 4], ..Conv2dOptions::default() };
+        let y = conv2d(r, &Var::leaf(x), &Var::leaf(w), options)?;
+        r.backward_from(&y, Tensor::input("dy", &[660, 112, 112, 8]), Grads::default())
+    });
+    assert!(recorded.is_ok(), "{:?}", recorded.err());
+}
+
 #[test]
 fn same_padding_is_tensorflow_s() {
     assert_eq!(same_padding([8, 11], [3, 3], [2, 2]), [0, 1, 1, 1]);

@@ -2,7 +2,7 @@
 
 use crate::bench::ops::*;
 use cpu::conv2d::{Dims, backward, forward};
-use ops::conv2d::{Conv2dOptions, conv2d};
+use ops::conv2d::{Conv2dOptions, conv2d, conv2d_transposed};
 
 /// Tolerance of a sum of `k` products of order 1: eight times its rounding error of about 2.4e-8·k.
 fn tol(k: usize) -> Tol {
@@ -44,6 +44,29 @@ fn case(c: &mut Cases, name: &str, dim: Dims, timed: bool) {
     });
 }
 
+/// The transposed convolution that is the gradient of `dim`.
+fn transposed(c: &mut Cases, dim: Dims) {
+    let dim = Dims { padding: [0; 4], ..dim };
+    let (Dims { b, h, w, c: o, o: channels, kernel: [kh, kw], .. }, [rows, cols]) = (dim, dim.out());
+    let expect = move |v: &Values| {
+        let dim = Dims { b: v.picked.len(), ..dim };
+        let (x, weight, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
+        let grads = cpu::conv2d::transposed_backward(dim, x, weight, dy);
+        Ok(vec![
+            want("y", cpu::conv2d::transposed(dim, x, weight, Some(v.get("bias")?)), tol(kh * kw * channels)),
+            want("dx", grads.dx, tol(kh * kw * o)),
+            want("dw", grads.dw, tol(dim.b * rows * cols)),
+            want("dbias", grads.dbias, tol(dim.b * h * w)),
+        ])
+    };
+    c.case("small transposed").check(2, "images", expect).op(move |r, fill| {
+        let (x, bias) = (fill.leaf("x", Axis(0), &[b, rows, cols, channels])?, fill.leaf("bias", Whole, &[o])?);
+        let weight = fill.leaf("w", Whole, &[channels, o, kh, kw])?;
+        let options = Conv2dOptions { bias: Some(&bias), stride: dim.stride, ..Conv2dOptions::default() };
+        Ok(vec![out("y", Axis(0), conv2d_transposed(r, &x, &weight, options)?)])
+    });
+}
+
 pub fn cases(c: &mut Cases) {
     let dim = |b, side: usize, c, o, groups, k: usize, s| Dims {
         b,
@@ -59,6 +82,7 @@ pub fn cases(c: &mut Cases) {
     case(c, "small", Dims { h: 9, ..dim(2, 11, 5, 7, 1, 3, 2) }, false);
     case(c, "small groups", dim(2, 6, 8, 12, 2, 3, 1), false);
     case(c, "small depthwise", dim(2, 13, 67, 67, 67, 5, 2), false);
+    transposed(c, dim(2, 8, 12, 8, 1, 2, 2));
     let (b, quick) = (c.scope.batch(), c.scope.quick);
     // with `quick` maps are smaller, because the oracle computes a whole image
     let side = |n: usize| if quick { n / 4 } else { n };

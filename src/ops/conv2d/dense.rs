@@ -259,6 +259,8 @@ pub(super) fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: 
 /// Launches a product. `quads`: whether operands are loaded, and results stored, four at a time.
 fn launch(r: &mut Recorder, form: Form, quads: [bool; 2], p: &Conv2d, args: &[Option<&Tensor>; 5]) -> Result<()> {
     let (kernel, shape, tile) = match best(r, Precision::F32, &p.gemm(form)).path {
+        // a large batch of large maps has more tiles of 64 rows than a grid has workgroups
+        Route::Tiled(..) if p.m.div_ceil(64) > 65_535 => (&TILED, [("TILE_M", 128), ("TILE_N", 64)], [128, 64]),
         Route::Tiled(m, n) => (&TILED, [("TILE_M", m), ("TILE_N", n)], [m, n]),
         Route::Direct(rows, cols) => (&DIRECT, [("ROWS", rows), ("COLS", cols)], [rows, 16 * cols]),
         Route::Coop(_) => (&DIRECT, [("ROWS", 8), ("COLS", 8)], [8, 128]), // best never takes it for f32
