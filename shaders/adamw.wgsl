@@ -15,12 +15,13 @@
 //                stays 0, so that no later step changes a parameter.
 //   rate1 = 1−β1 and rate2 = 1−β2 are computed on the host, so that they are rounded only once. Padding has grad = 0
 //   and so stays 0. This operator has no backward.
-//   threads   one invocation per vec4, in workgroups of LANES: 256, and 16, a block of 64 floats, on CPUs. square_sum:
-//             at most 1024 workgroups in a grid-stride loop. clip_factor: one workgroup. Both sum in a fixed order.
+//   threads   one invocation per vec4. square_sum: at most 1024 workgroups in a grid-stride loop. clip_factor: one
+//             workgroup. Both sum in a fixed order.
 //   floor     28 bytes per parameter, 4 for the norm
 //   measured  134 M parameters, NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): 0.890 ms (PyTorch fused 1.084)
-//   tried     least ms of CPU time of 7, 2²⁰ parameters on llvmpipe, Mesa 26.1 | 22.3: LANES 256 6.6 | 6.2, 16 5.1 | 7.4;
-//             one number an invocation 6.0 | 7.6; fewer divisions 6.6 | 5.3; a block an invocation 5.9 | 6.9
+//   tried     median ms of CPU time, 2²⁰ parameters, llvmpipe of Mesa 26.1 | 22.3, two runs each
+//             (benches/runs/2026-11-28-llvmpipe-blocks): as it is 7.3, 6.7 | 7.7, 7.3; workgroups of 16, which have one
+//             block and look it up once, 6.9, 6.4 | 8.9, 8.8. Not kept: on 26.1 it gains no more than runs differ.
 // uses lib/grid, lib/reduce, lib/step
 struct Params {
     n: u32,        // number of vec4s; clip_factor: of parts; guard: of floats
@@ -42,8 +43,8 @@ const WG = 256u;
 @group(0) @binding(12) var<storage, read> x: array<u32>;               // guard; the bits of floats
 @group(0) @binding(13) var<storage, read_write> table_out: array<vec2<f32>>; // guard
 
-fn update(i: u32, block: u32, factor: f32, correction1: f32, correction2: f32) {
-    let group = groups[block];
+fn update(i: u32, factor: f32, correction1: f32, correction2: f32) {
+    let group = groups[i / 16u];
     if group >= p.groups { return; }
     let row = table[group];
     if row.x == 0.0 { return; }
@@ -60,28 +61,22 @@ fn update(i: u32, block: u32, factor: f32, correction1: f32, correction2: f32) {
     v[i] = v1;
 }
 
-// The block of vec4 i: all invocations of a workgroup of 16 have the same, as a driver may see.
-fn block_of(wid: vec3<u32>, i: u32) -> u32 {
-    if LANES == 16u { return grid_row(wid); }
-    return i / 16u;
-}
-
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WG)
 fn step(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * LANES + tid;
-    if i < p.n { update(i, block_of(wid, i), 1.0, state.bias_correction1, state.bias_correction2); }
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { update(i, 1.0, state.bias_correction1, state.bias_correction2); }
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WG)
 fn step_clipped(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * LANES + tid;
-    if i < p.n { update(i, block_of(wid, i), clip[0], state.bias_correction1, state.bias_correction2); }
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n { update(i, clip[0], state.bias_correction1, state.bias_correction2); }
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WG)
 fn step_scaled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * LANES + tid;
-    if i < p.n && clip[0] != 0.0 { update(i, block_of(wid, i), clip[0], clip[2], clip[3]); }
+    let i = grid_row(wid) * WG + tid;
+    if i < p.n && clip[0] != 0.0 { update(i, clip[0], clip[2], clip[3]); }
 }
 
 @compute @workgroup_size(WG)

@@ -18,7 +18,7 @@ pub(super) fn major(driver: &str) -> Option<u32> {
 /// What to tell the user of an old Mesa. `wide` is whether the CPU has AVX-512.
 pub(super) fn newer_mesa(driver: &str, wide: bool) -> Option<String> {
     let version = version(driver).filter(|_| major(driver).is_some_and(|major| major < FAST))?;
-    let gain = if wide { "about twice" } else { "about 5 times" };
+    let gain = if wide { "about 1.6 times" } else { "about 5 times" };
     Some(format!(
         "Mesa {version} is slow on a CPU: Mesa {FAST} is {gain} as fast. On Debian 13 add `trixie-backports` to \
          apt's sources, then `apt-get install -t trixie-backports mesa-vulkan-drivers`. Debian 12 has none, nor \
@@ -43,7 +43,7 @@ mod tests {
         let old = "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)";
         let advice = newer_mesa(old, false).unwrap();
         assert!(advice.starts_with("Mesa 22.3.6 is slow") && advice.contains("about 5 times as fast"), "{advice}");
-        assert!(newer_mesa(old, true).unwrap().contains("about twice as fast"));
+        assert!(newer_mesa(old, true).unwrap().contains("about 1.6 times as fast"));
         assert_eq!(major("llvmpipe Mesa 26.1.6-1~bpo13+1 (LLVM 19.1.7)"), Some(26));
         assert!(newer_mesa("llvmpipe Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)", false).is_some());
         let current = ["llvmpipe Mesa 26.1.6-1~bpo13+1 (LLVM 19.1.7)", "llvmpipe Mesa 26.0.0"];

@@ -5,7 +5,7 @@ use bytemuck::Zeroable;
 
 use super::step::StepState;
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write};
+use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -18,10 +18,6 @@ params! {
 
 const SRC: &str = wgsl!("adamw", "grid", "reduce", "step");
 const SUBGROUP: &str = wgsl!("adamw", "grid", "reduce_subgroup", "step");
-
-/// Invocations of a workgroup of the step: on a CPU as many as a block of 64 parameters has vec4s, so that all of them
-/// look up one group.
-const LANES: Const = Const::of("LANES", &[256, 16]);
 
 const STEP: Kernel = Kernel::new::<Adamw>(
     "adamw.step",
@@ -36,7 +32,6 @@ const STEP: Kernel = Kernel::new::<Adamw>(
         update(8, "v"),
     ],
 )
-.consts(&[LANES])
 .least(|x| elements(x, 12));
 const CLIPPED: &[Bind] = &[
     read(1, "state").words(),
@@ -48,21 +43,16 @@ const CLIPPED: &[Bind] = &[
     update(7, "m"),
     update(8, "v"),
 ];
-const STEP_CLIPPED: Kernel =
-    Kernel::new::<Adamw>("adamw.step_clipped", SRC, CLIPPED).consts(&[LANES]).least(|x| elements(x, 13));
-const STEP_SCALED: Kernel =
-    Kernel::new::<Adamw>("adamw.step_scaled", SRC, CLIPPED).consts(&[LANES]).least(|x| elements(x, 13));
+const STEP_CLIPPED: Kernel = Kernel::new::<Adamw>("adamw.step_clipped", SRC, CLIPPED).least(|x| elements(x, 13));
+const STEP_SCALED: Kernel = Kernel::new::<Adamw>("adamw.step_scaled", SRC, CLIPPED).least(|x| elements(x, 13));
 const SQUARE_SUM: Kernel = Kernel::new::<Adamw>("adamw.square_sum", SRC, &[read(2, "grad"), write(9, "parts_out")])
     .subgroup(SUBGROUP)
-    .consts(&[LANES])
     .least(|x| Work { bytes: x.bytes, ..Work::of(0, 2 * x.len("grad"), 0) });
-const CLIP_FACTOR: Kernel = Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[read(10, "parts"), write(11, "clip_out")])
-    .subgroup(SUBGROUP)
-    .consts(&[LANES]);
+const CLIP_FACTOR: Kernel =
+    Kernel::new::<Adamw>("adamw.clip_factor", SRC, &[read(10, "parts"), write(11, "clip_out")]).subgroup(SUBGROUP);
 
-const GUARD: Kernel = Kernel::new::<Adamw>("adamw.guard", SRC, &[read(12, "x").words(), update(13, "table_out")])
-    .subgroup(SUBGROUP)
-    .consts(&[LANES]);
+const GUARD: Kernel =
+    Kernel::new::<Adamw>("adamw.guard", SRC, &[read(12, "x").words(), update(13, "table_out")]).subgroup(SUBGROUP);
 
 /// The kernels of this family.
 #[doc(hidden)]
@@ -177,25 +167,21 @@ pub fn adamw(
         eps: hyper.eps,
         ..Adamw::zeroed()
     });
-    let lanes = if r.caps().software { 16 } else { 256 };
-    let consts = [("LANES", lanes as u32)];
     for (start, len) in ranges(n, r.caps().max_range()) {
         let part = |tensor: &Tensor| tensor.range(start, &[len]);
         let (p, grad, m, v) = (part(p)?, part(grad)?, part(m)?, part(v)?);
         let groups = groups.range(start / BLOCK, &[len / BLOCK])?;
         let scalars = scalars!(Adamw { n: len / 4, ..scalars });
-        let grid = Grid::items(len / 4, lanes);
+        let grid = Grid::items(len / 4, 256);
         let (kernel, clip) = match factor {
             Factor::One => {
-                let args = [state, &grad, &groups, table, &p, &m, &v].map(Some);
-                r.launch_with(&STEP, &consts, grid, &scalars, &args)?;
+                r.launch(&STEP, grid, &scalars, &[state, &grad, &groups, table, &p, &m, &v])?;
                 continue;
             }
             Factor::Clipped(clip) => (&STEP_CLIPPED, clip),
             Factor::Scaled(clip) => (&STEP_SCALED, clip),
         };
-        let args = [state, &grad, &groups, table, clip, &p, &m, &v].map(Some);
-        r.launch_with(kernel, &consts, grid, &scalars, &args)?;
+        r.launch(kernel, grid, &scalars, &[state, &grad, &groups, table, clip, &p, &m, &v])?;
     }
     Ok(())
 }
