@@ -45,6 +45,7 @@ const WITHOUT: &[(&str, usize, &str)] = &[
     ("diffusion.add_noise", GRADIENT, "noised targets are constants"),
     ("diffusion.embed_time", GRADIENT, "embeddings of noise levels are constants"),
     ("mse_norm.target_forward", GRADIENT, "the target is a constant"),
+    ("conv2d.direct", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
     ("matmul_coop.", BROWSER, "no browser has cooperative matrices"),
     ("attention_coop.", BROWSER, "no browser has cooperative matrices"),
 ];
@@ -62,9 +63,9 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The stem of a family: some have a second shader for the backward pass or for cooperative matrices.
+/// The stem of a family: some have a second shader for the backward pass, for cooperative matrices or for a special case.
 fn stem(shader: &str) -> &str {
-    ["_backward", "_coop"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader)
+    ["_backward", "_coop", "_depthwise"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader)
 }
 
 /// Adapters that choose different kernels: a CPU, a GPU without tiers, and GPUs with all tiers, whose cooperative

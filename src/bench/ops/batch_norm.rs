@@ -1,4 +1,4 @@
-//! batch_norm: the maps of MambaVision's and ResNet's stages, in training.
+//! batch_norm: the maps of MambaVision's and ResNet's stages, in training and in evaluation.
 
 use crate::bench::ops::*;
 use cpu::batch_norm::{backward, forward, statistics};
@@ -19,19 +19,58 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
     ])
 }
 
+/// In evaluation, with given statistics.
+fn expect_given(v: &Values) -> Result<Vec<Want>> {
+    let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
+    let (of, eps) = ([v.get("mean")?, v.get("var")?], f64::from(EPS));
+    let grads = backward(x, of, w, eps, dy, false);
+    Ok(vec![
+        near("y", forward(x, of, w, v.get("bias")?, eps), 4e-6),
+        near("dx", grads.dx, 4e-6),
+        near("dw", grads.dw, 1e-5),
+        near("dbias", grads.db, 1e-5),
+    ])
+}
+
+/// Which statistics a case takes.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Batch,
+    Running,
+    Given,
+}
+
 pub fn cases(c: &mut Cases) {
     let (b, quick) = (c.scope.batch(), c.scope.quick);
-    for (side, width, timed) in [(3, c.scope.awkward(), false), (56, 80, true), (28, 160, !quick), (14, 1024, !quick)] {
+    for (side, width, timed, kind) in [
+        (3, c.scope.awkward(), false, Kind::Batch),
+        (56, 80, true, Kind::Batch),
+        (28, 160, !quick, Kind::Batch),
+        (14, 1024, !quick, Kind::Batch),
+        (14, 160, true, Kind::Running),
+        (14, 160, true, Kind::Given),
+    ] {
         let rows = b * side * side;
-        let mut draft = c.case(format!("{width} {side}x{side}x{b}")).fact("eps", EPS);
+        let name = ["", " running", " given"][kind as usize];
+        let mut draft = c.case(format!("{width} {side}x{side}x{b}{name}")).fact("eps", EPS);
         if timed {
             draft = draft.floors([12, 20].map(|bytes| Floor::of(bytes * rows * width, 11 * rows * width, 0)));
         }
         // the statistics are those of the whole batch, so all rows are compared
-        draft.check(rows, "rows", expect).op(move |r, x| {
+        let oracle = if kind == Kind::Given { expect_given } else { expect };
+        draft.check(rows, "rows", oracle).op(move |r, x| {
             let (input, w) = (x.leaf("x", Axis(0), &[rows, width])?, x.leaf("w", Whole, &[width])?);
             let bias = x.leaf("bias", Whole, &[width])?;
-            let statistics = BatchStatistics::Batch { running: None, momentum: 0.1 };
+            let variances: Vec<f32> = (0..width).map(|c| 0.5 + (c % 7) as f32 / 4.0).collect();
+            let kept = match kind {
+                Kind::Batch => None,
+                _ => Some([x.normal("mean", Whole, &[width])?, x.values("var", Whole, &[width], &variances)?]),
+            };
+            let kept = kept.as_ref().map(|[mean, var]| [mean, var]);
+            let statistics = match kept.filter(|_| kind == Kind::Given) {
+                Some(given) => BatchStatistics::Given(given),
+                None => BatchStatistics::Batch { running: kept, momentum: 0.1 },
+            };
             Ok(vec![out("y", Axis(0), batch_norm(r, &input, &w, &bias, statistics, EPS)?)])
         });
     }
