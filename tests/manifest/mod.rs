@@ -63,7 +63,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The stem of a family: some have a second shader for the backward pass, for cooperative matrices or for a special case.
+/// The stem of a family: some have a second shader, for the backward pass, cooperative matrices or a special case.
 fn stem(shader: &str) -> &str {
     ["_backward", "_coop", "_depthwise"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader)
 }
