@@ -6,11 +6,11 @@ use wasm_bindgen::prelude::*;
 use crate::{Device, js};
 
 /// Variants that are compiled per kernel. Of a kernel with more, evenly spaced ones are compiled.
-const MOST: usize = 16;
+const MOST: usize = 3;
 
 #[wasm_bindgen]
 impl Device {
-    /// Compiles one in `share` kernels, in up to 16 variants each. The seed says which. Returns the number
+    /// Compiles one in `share` kernels, in up to 3 variants each. The seed says which. Returns the number
     /// of variants.
     ///
     /// # Errors
