@@ -88,21 +88,8 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::cli::watch::tests::Shared;
     use std::sync::Arc;
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn only_long_compilations_are_shown() {
