@@ -27,7 +27,7 @@ fn a_batch_norm_keeps_running_statistics_as_buffers() -> Result<()> {
     assert_eq!(names(params.buffers()), ["bn1.running_mean", "bn1.running_var"]);
     let x = leaf(g, &[12, 5], &drawn);
     let (recording, y) = Recorder::new(g).record(|r| {
-        let y = norm.forward(r, &x, true)?;
+        let y = norm.forward(r, &x)?;
         let loss = reduce::sum(r, &y)?;
         r.backward(&loss, params.grads())?;
         Ok(y)
@@ -45,7 +45,7 @@ fn a_batch_norm_keeps_running_statistics_as_buffers() -> Result<()> {
     }
     let trained = y.data.to_vec(g)?;
     let saved = pollster::block_on(params.weights(g))?;
-    let evaluated = values(g, |r| Ok(norm.forward(r, &x, false)?.data));
+    let evaluated = values(g, |r| Ok(norm.forward(r, &x)?.data));
     close(
         "evaluation",
         &evaluated,

@@ -79,7 +79,7 @@ impl Training for Finetuning {
             }
         };
         config.image_size = image_size.unwrap_or(config.image_size);
-        config.drop_path = drop_path.of(config.width);
+        config.drop_path = drop_path.of(&config);
         let classes = uppermost(&models, |model| model.shape.classes.as_ref());
         let needed = !settings.run.data.is_empty() && classes.is_none();
         let data = needed.then(|| open_data(&settings.run)).transpose()?;

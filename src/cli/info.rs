@@ -83,8 +83,11 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         let run = RunSettings { batch_size, checkpoint_blocks, precision, ..RunSettings::default() };
         let settings = PretrainSettings { run, ..PretrainSettings::default() }
             .under(&[&args.method], args.method.objective.method);
-        usage(settings.check(&config))?;
-        plan(&config, &settings)?;
+        if config.family.masked_pretraining {
+            usage(settings.check(&config))?;
+            plan_pretraining(&config, &settings)?;
+        }
+        plan_finetuning(&config, &settings)?;
     }
     Ok(())
 }
@@ -99,7 +102,8 @@ fn list() -> Result<()> {
         let g = Gpu::dry(planned());
         let mut params = Params::new(&g);
         Classifier::new(&g, &mut params, &config)?;
-        let (layers, tokens) = (config.pattern.len(), config.tokens());
+        let layers = config.layers();
+        let tokens = if config.family.hierarchical { "maps".into() } else { config.tokens().to_string() };
         say(format_args!("{name:width$}  {:>11}  {layers:>6}  {:>5}  {tokens:>6}", params.count(), config.width))?;
     }
     let short: Vec<_> = Config::presets().collect();
@@ -120,7 +124,7 @@ fn planned() -> Caps {
     Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() }
 }
 
-fn plan(config: &Config, settings: &PretrainSettings) -> Result<()> {
+fn plan_pretraining(config: &Config, settings: &PretrainSettings) -> Result<()> {
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
     let visible = *settings.masker(config)?.all_visible_lengths().end();
     let trainer = |hyper| Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0);
@@ -129,14 +133,24 @@ fn plan(config: &Config, settings: &PretrainSettings) -> Result<()> {
     let method = settings.objective.method;
     step(&format!("step of {method} at batch {batch}, {visible} of {tokens} tokens visible"), hyper, |hyper| {
         Ok(trainer(hyper)?.record(visible)?.0)
-    })?;
-    if config.classes > 0 && config.features() > 0 {
-        let tuning = Tuning { layer_decay: 1.0, average: None };
-        step(&format!("step of fine-tuning at batch {batch}, {} classes", config.classes), hyper, |hyper| {
-            Ok(Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0)?.record()?.0)
-        })?;
+    })
+}
+
+fn plan_finetuning(config: &Config, settings: &PretrainSettings) -> Result<()> {
+    if config.classes == 0 || config.features() == 0 {
+        return Ok(());
     }
-    Ok(())
+    let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
+    let tuner = |hyper| {
+        let tuning = Tuning { layer_decay: 1.0, average: None };
+        Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0)
+    };
+    if !config.family.masked_pretraining {
+        let (side, count) = (config.image_size, tuner(hyper)?.params.count());
+        say(format_args!("\n{} {side}×{side}, {count} parameters", config.name))?;
+    }
+    let what = format!("step of fine-tuning at batch {batch}, {} classes", config.classes);
+    step(&what, hyper, |hyper| Ok(tuner(hyper)?.record()?.0))
 }
 
 /// Prints memory, launches and work of a step, and what changes with `--checkpoint-blocks`, or without it if it was
@@ -146,10 +160,11 @@ fn step(what: &str, hyper: Hyper, record: impl Fn(Hyper) -> Result<Recording>) -
     let plan = Plan::new(&recording)?;
     say(format_args!("  {what}"))?;
     let (forward, step) = recording.count("layers.1");
-    say(format_args!(
-        "{plan}  launches     {:>12}   a Mamba block: {forward} forward, {step} in a training step",
-        plan.launches
-    ))?;
+    let of_block = match step {
+        0 => String::new(), // a network without Mamba layers
+        _ => format!("   a Mamba block: {forward} forward, {step} in a training step"),
+    };
+    say(format_args!("{plan}  launches     {:>12}{of_block}", plan.launches))?;
     let other = Plan::new(&record(Hyper { checkpoint_blocks: !hyper.checkpoint_blocks, ..hyper })?)?;
     let (name, with) = if hyper.checkpoint_blocks { ("kept", "without") } else { ("checkpointed", "with") };
     let (total, launches) = (human_bytes(other.total()), other.launches);

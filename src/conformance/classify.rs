@@ -67,7 +67,7 @@ pub fn vim(f: &Fixture) -> Result<Config> {
 }
 
 /// The fields that all three models read alike, and defaults for the rest. `width` is the default of `embed_dim`.
-fn common(f: &Fixture, width: usize) -> Result<Config> {
+pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
     let (image_size, image_width) = match f.numbers("img_size").as_deref() {
         Some(&[height, width]) => (height as usize, Some(width as usize)),
         _ => (f.size("img_size", 224)?, None),
@@ -98,6 +98,8 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
         positions: Positions::Learned,
         init_positions: InitPositions::Normal,
         drop_path: 0.0,
+        dropout: 0.0,
+        hierarchy: None,
         init: InitScheme::default(),
         decoder: Decoder::map(),
     })
@@ -105,7 +107,6 @@ fn common(f: &Fixture, width: usize) -> Result<Config> {
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
     let images = f.get("input.images")?;
-    let labels = f.get("input.labels")?;
     let mut params = Params::new(g);
     let model = Classifier::new(g, &mut params, config)?;
     params.load(g, &weights(f))?;
@@ -121,21 +122,25 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) 
     output(g, f, report, "output.features", if pooled { &out.features } else { &out.sequence })?;
     output(g, f, report, "output.logits", &out.logits)?;
 
-    let [b, k] = out.logits.data.dims("logits")?;
-    let labels: Vec<usize> = labels.values.iter().map(|&label| label as usize).collect();
-    if labels.len() != b || labels.iter().any(|&label| label >= k) {
-        return Err(f.error(format!("input.labels are {labels:?}, expected {b} below {k}")));
-    }
-    let mut of = |smoothing: f64| {
-        let rows = cross_entropy(&mut r, &out.logits, &soft(g, &labels, k, smoothing)?)?;
-        reduce::sum(&mut r, &rows)
-    };
-    let (plain, smooth) = (of(0.0)?, of(f.number("label_smoothing", 0.0)?)?);
+    let plain = smoothed_loss(&mut r, f, &out.logits, 0.0)?;
+    let smooth = smoothed_loss(&mut r, f, &out.logits, f.number("label_smoothing", 0.0)?)?;
     let grads = r.backward(&smooth, params.grads())?;
     r.run()?;
     loss(g, f, report, "output.loss_plain", &plain)?;
     loss(g, f, report, "output.loss_smooth", &smooth)?;
     gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
+}
+
+/// The mean cross-entropy of scores (B, K) against the labels of the file, with label smoothing.
+pub(super) fn smoothed_loss(r: &mut Recorder, f: &Fixture, logits: &Var, smoothing: f64) -> Result<Var> {
+    let [b, k] = logits.data.dims("logits")?;
+    let labels: Vec<usize> = f.get("input.labels")?.values.iter().map(|&label| label as usize).collect();
+    if labels.len() != b || labels.iter().any(|&label| label >= k) {
+        return Err(f.error(format!("input.labels are {labels:?}, expected {b} below {k}")));
+    }
+    let targets = soft(r.gpu(), &labels, k, smoothing)?;
+    let rows = cross_entropy(r, logits, &targets)?;
+    reduce::sum(r, &rows)
 }
 
 /// Targets (B, K) with label smoothing ε: 1 − ε + ε/K for the label, ε/K for the other classes.

@@ -55,6 +55,8 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         positions: Positions::Learned,
         init_positions: InitPositions::Normal,
         drop_path: f.number("drop_path_rate", 0.1)?,
+        dropout: 0.0,
+        hierarchy: None,
         init: InitScheme::MapRepo,
         decoder: Decoder {
             kind: DecoderKind::Map,

@@ -4,7 +4,9 @@
 mod adamw;
 mod classify;
 mod compare;
+mod fill;
 mod fixture;
+mod hierarchy;
 mod mae_pretrain;
 mod map_pretrain;
 mod map_train;
@@ -21,6 +23,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::models::Config;
 
 /// The kinds of fixtures.
 pub const KINDS: &[&str] = &[
@@ -38,6 +41,7 @@ pub const KINDS: &[&str] = &[
     "batch_norm",
     "pool",
     "squeeze_excite",
+    "resnet_classify",
 ];
 
 /// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
@@ -61,6 +65,7 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "conv2d" => maps::conv2d(g, &fixture, &mut report),
         "batch_norm" => maps::norm(g, &fixture, &mut report),
         "pool" => maps::pool(g, &fixture, &mut report),
+        "resnet_classify" => hierarchy::resnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c)),
         "squeeze_excite" => maps::squeeze_excite(g, &fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
@@ -69,4 +74,9 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         other => other,
     })?;
     Ok(report)
+}
+
+/// A classifier with batch norms, or one of true size without weights.
+fn on_maps(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
+    if fill::is_filled(f) { fill::check(g, f, report, config) } else { hierarchy::check(g, f, report, config) }
 }

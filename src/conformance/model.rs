@@ -11,9 +11,10 @@ use crate::nn::{Directions, Params, Weights};
 use crate::tape::{Grads, Var};
 use crate::tensor::Tensor;
 
-/// The parameters of the file, under the file's names.
+/// The parameters of the file and the running statistics before the step, under the file's names.
 pub fn weights(f: &Fixture) -> Weights {
-    f.with_prefix("param.").map(|(name, array)| (name.to_string(), (array.shape.clone(), array.f32()))).collect()
+    let found = f.with_prefix("param.").chain(f.with_prefix("buffer_before."));
+    found.map(|(name, array)| (name.to_string(), (array.shape.clone(), array.f32()))).collect()
 }
 
 /// Size of an axis of a tensor, if the file has the tensor.
@@ -31,15 +32,21 @@ pub fn count(f: &Fixture, prefix: &str, suffix: &str) -> usize {
     (0..).take_while(|i| f.find(&format!("param.{prefix}{i}.{suffix}")).is_some()).count()
 }
 
-/// DropPath's factors, keep / (1 − p), from the 0/1 draws of the file. The shape is (places, B padded to a multiple of
-/// 64). A place without draws in the file drops nothing. `None` if the file has no draws.
+/// DropPath's factors, keep / (1 − p), from the 0/1 draws of the file, and behind them those of dropout. The shape is
+/// (rows, draws padded to a multiple of 64). A place without draws in the file drops nothing. `None` if the file has no
+/// draws.
 pub fn drop_path(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
-    if f.with_prefix("drop_path.").next().is_none() {
+    let dropout = f.find("dropout.keep").filter(|_| config.dropout > 0.0);
+    if f.with_prefix("drop_path.").next().is_none() && dropout.is_none() {
         return Ok(None);
     }
     let places = config.drop_path_places();
-    let stride = b.next_multiple_of(64);
-    let mut rows = vec![1.0f32; places.len() * stride];
+    let stride = (b * config.drop_path_draws()).next_multiple_of(64);
+    let count = config.drop_path_rates().len();
+    let mut rows = vec![1.0f32; count * stride];
+    for (slot, keep) in rows[places.len() * stride..].iter_mut().zip(dropout.iter().flat_map(|keep| &keep.values)) {
+        *slot = (keep / (1.0 - config.dropout)) as f32;
+    }
     for (i, (place, rate)) in places.iter().enumerate() {
         let Some(draws) = f.find(&format!("drop_path.{place}.keep")) else { continue };
         let given = f.config("drop_prob");
@@ -48,7 +55,7 @@ pub fn drop_path(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Opti
             *slot = (keep / (1.0 - p.unwrap_or(*rate))) as f32;
         }
     }
-    Tensor::from_slice(g, &[places.len(), stride], &rows).map(Some)
+    Tensor::from_slice(g, &[count, stride], &rows).map(Some)
 }
 
 /// Compares an output if the file has it.

@@ -24,7 +24,7 @@ impl InferenceProgram {
     ) -> Result<Self> {
         let images = Images::new(config, batch)?;
         let (recording, rows) = Recorder::inference(g).record(|r| {
-            let patches = Var::constant(images.patches(r, config)?);
+            let patches = Var::constant(images.patches(r, config.input_patch())?);
             Ok(build(r, &patches)?.data)
         })?;
         let [_, _] = rows.dims("rows of a forward program")?;

@@ -1,6 +1,5 @@
 //! An image classifier: a backbone and a linear head.
 
-use super::backbones::embedding::linear_init;
 use super::backbones::encoder::Purpose;
 use super::backbones::{Backbone, backbone};
 use super::config::Config;
@@ -8,6 +7,8 @@ use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Init, Linear, Params};
+use crate::ops::add::add_drop_path;
+use crate::ops::reshape::reshape;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -17,6 +18,8 @@ pub struct Classifier {
     /// The encoder.
     pub backbone: Backbone,
     head: Option<Linear>,
+    /// The row of the factors where those of dropout begin; `None` without dropout.
+    dropout: Option<usize>,
 }
 
 /// The output of a classifier.
@@ -37,7 +40,8 @@ impl Classifier {
         if config.features() == 0 {
             return Err(Error::argument("registers", 0, "at least 1 for a classifier, or the pool average"));
         }
-        Ok(Self { backbone, head: head(params, config)? })
+        let dropout = (config.dropout > 0.0).then(|| config.drop_path_places().len());
+        Ok(Self { backbone, head: head(params, config)?, dropout })
     }
 
     /// All patches (B, L, P·P·3) in raster order → features and scores. `drop_path` has DropPath's factors, a row for
@@ -46,26 +50,47 @@ impl Classifier {
         let sequence = self.backbone.sequence(r, patches, drop_path)?; // (B, L+n, D)
         let features = self.backbone.pool(r, &sequence)?; // (B, F)
         let logits = match &self.head {
-            Some(head) => r.scope(&head.name, |r| head.forward(r, &features))?, // (B, classes)
+            Some(head) => r.scope(&head.name, |r| {
+                let seen = self.dropout(r, &features, drop_path)?;
+                head.forward(r, &seen) // (B, classes)
+            })?,
             None => features.clone(),
         };
         Ok(Prediction { sequence, features, logits })
     }
+
+    /// Features (B, F) as the head sees them in training: each times its factor, 0 or 1/(1 − p). The factors are the
+    /// first B·F numbers behind the rows of DropPath.
+    fn dropout(&self, r: &mut Recorder, features: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let (Some(row), Some(factors)) = (self.dropout, drop_path) else { return Ok(features.clone()) };
+        let [_, stride] = factors.dims("drop_path")?;
+        let [b, f] = features.data.dims("features")?;
+        let factors = factors.range(row * stride, &[b * f])?;
+        let nothing = Tensor::scratch("dropped", &[b * f, 1]);
+        nothing.fill(r, 0.0)?;
+        let flat = reshape(r, features, &[b * f, 1])?;
+        let kept = add_drop_path(r, &Var::constant(nothing), &flat, &factors)?; // 0 + factor·feature
+        reshape(r, &kept, &[b, f])
+    }
 }
 
-/// `head` (classes, F), if there are classes.
+/// The head (classes, F) under the family's name for it, if there are classes.
 pub(crate) fn head(params: &mut Params, config: &Config) -> Result<Option<Linear>> {
     let (features, classes) = (config.features(), config.classes);
     // MAE's fine-tuning recipe: scores start next to zero
-    let init = if config.decoder.kind == DecoderKind::Mae { Init::TruncNormal(2e-5) } else { linear_init(config) };
-    (features > 0 && classes > 0).then(|| Linear::new(params, "head", features, classes, init)).transpose()
+    let init = if config.decoder.kind == DecoderKind::Mae {
+        Init::TruncNormal(2e-5)
+    } else {
+        (config.family.head_init)(config)
+    };
+    (features > 0 && classes > 0).then(|| Linear::new(params, config.family.head, features, classes, init)).transpose()
 }
 
 /// (id of the layer that a parameter belongs to, the last id) for layer-wise learning rate decay, as in MAE's
 /// `get_layer_id_for_vit`. Id 0 are the embeddings, k + 1 is layer k in the order in which layers run, and the last id
 /// are the norm and head behind them. The rate is multiplied by decay^(last − id).
 pub fn layer_of(config: &Config, name: &str) -> (usize, usize) {
-    let last = config.pattern.len() + 1;
+    let last = config.layers() + 1;
     // `pos_embed` stands for `pos_embed_cls` too
     let embedding = ["patch_embed.", "pos_embed", "cls_token"].iter().any(|prefix| name.starts_with(prefix));
     if embedding {

@@ -1,13 +1,15 @@
-//! What a model is made of: its [`Config`], and the facts about its [`Family`]. Named models are in `presets`, and what
-//! must hold is in `validate`.
+//! What a model is made of: its [`Config`], and the facts about its [`Family`]. Named models are in `presets`, and
+//! what must hold is in `validate`.
 
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::options::{Decoder, InitPositions, Order, Pool, Positions};
-use crate::nn::{Directions, InitScheme};
+use super::hierarchy::Hierarchy;
+use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions};
+use crate::error::{Error, Result};
+use crate::nn::{Directions, Init, InitScheme};
 use crate::ops::registers::Places;
 
 /// A family of backbones: `Family::HYBRID`, `Family::VIM`, `Family::VIT`. Each is defined in the file of its network,
@@ -50,8 +52,22 @@ pub struct FamilyFacts {
     /// (parameter name) → the number of the layer that it belongs to, in the order in which layers run, for layer-wise
     /// decay. None for what stands before or behind all layers.
     pub layer: fn(&Config, &str) -> Option<usize>,
-    /// Named sizes.
+    /// More ranges to check than [`Config::validate`] knows.
+    pub check: fn(&Config) -> Result<()>,
+    /// Whether it works on maps that shrink from stage to stage, and has a [`Config::hierarchy`].
+    pub hierarchical: bool,
+    /// Whether it can leave patches out, as masked pretraining asks.
+    pub masked_pretraining: bool,
+    /// How many draws of DropPath an image has at one place, at most. More than one where windows are dropped.
+    pub draws: fn(&Config) -> usize,
+    /// Name of the classifier's head.
+    pub head: &'static str,
+    /// Initial values of the head's weight.
+    pub head_init: fn(&Config) -> Init,
+    /// MapPreset sizes.
     pub presets: &'static [Preset],
+    /// MapPreset sizes of a family on maps.
+    pub named: &'static [MapPreset],
     /// Presets: MLP width of transformer blocks over the model's width.
     pub mlp_ratio: f64,
     /// Presets: `Config::extra_residual`.
@@ -86,6 +102,16 @@ impl Preset {
     }
 }
 
+/// A named network on maps: its sizes are set in a function.
+pub struct MapPreset {
+    /// The whole name, as in timm. `NAME_SIZE` is the same network for images of another size.
+    pub name: &'static str,
+    /// Side of its images in pixels.
+    pub image_size: usize,
+    /// Sets what differs from the plain configuration of the family.
+    pub with: fn(Config) -> Config,
+}
+
 impl FamilyFacts {
     /// Layers of any kind, prefix tokens in front, no DropPath, no presets.
     pub const PLAIN: Self = Self {
@@ -104,7 +130,14 @@ impl FamilyFacts {
         trunk: &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"],
         classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
         layer: Config::layer_by_letter,
+        check: |_| Ok(()),
+        hierarchical: false,
+        masked_pretraining: true,
+        draws: |_| 1,
+        head: "head",
+        head_init: Config::linear_init,
         presets: &[],
+        named: &[],
         mlp_ratio: 2.0,
         extra_residual: false,
         columns: false,
@@ -206,6 +239,12 @@ pub struct Config {
     pub init_positions: InitPositions,
     /// DropPath's rate at the last layer: timm's `drop_path_rate`.
     pub drop_path: f64,
+    /// Share of the features that a classifier's head does not see in training: timm's `drop_rate`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropout: f64,
+    /// The stages of a backbone on maps. Token backbones have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hierarchy: Option<Hierarchy>,
     /// Initial values.
     pub init: InitScheme,
     /// The decoder of pretraining.
@@ -214,6 +253,11 @@ pub struct Config {
 
 fn yes() -> bool {
     true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// `Config::directions` as Mamba-R and Vim write it: a bool, since their backbones always scan both ways.
@@ -285,9 +329,43 @@ impl Config {
         (self.family.drop_path)(self)
     }
 
-    /// The rates of [`Config::drop_path_places`]: timm's `dpr`, one for each row of the factors that encoders take.
+    /// The rates of [`Config::drop_path_places`]: timm's `dpr`, one for each row of the factors that encoders take. A
+    /// model with dropout has a row more for each feature of its head.
     pub fn drop_path_rates(&self) -> Vec<f64> {
-        self.drop_path_places().into_iter().map(|(_, rate)| rate).collect()
+        let places = self.drop_path_places().into_iter().map(|(_, rate)| rate);
+        let features = if self.dropout > 0.0 { self.features() } else { 0 };
+        places.chain(std::iter::repeat_n(self.dropout, features)).collect()
+    }
+
+    /// How many factors of DropPath an image has at each place, at most.
+    pub fn drop_path_draws(&self) -> usize {
+        (self.family.draws)(self).max(1)
+    }
+
+    /// The stages of a backbone on maps.
+    ///
+    /// # Errors
+    /// A token backbone, which has none.
+    pub fn stages(&self) -> Result<&Hierarchy> {
+        let missing = || Error::argument(format!("hierarchy of a {:?}", self.family), "none", "the stages");
+        self.hierarchy.as_ref().ok_or_else(missing)
+    }
+
+    /// Initial values of a linear layer outside the mixers: xavier-uniform in the MAP repository and in MAE, else
+    /// timm's truncated normal.
+    pub(crate) fn linear_init(&self) -> Init {
+        let xavier = self.init == InitScheme::MapRepo || self.decoder.kind == DecoderKind::Mae;
+        if xavier { Init::XavierUniform } else { Init::TruncNormal(0.02) }
+    }
+
+    /// Layers, as `rowscan info` and layer-wise decay count them.
+    pub fn layers(&self) -> usize {
+        self.hierarchy.as_ref().map_or(self.pattern.len(), Hierarchy::depth)
+    }
+
+    /// Side of the patches in which the encoder reads whole images: `patch_size`, or 1 for a backbone on maps.
+    pub fn input_patch(&self) -> usize {
+        if self.family.hierarchical { 1 } else { self.patch_size }
     }
 
     /// linspace(0, `drop_path`, depth)

@@ -3,7 +3,7 @@
 //! `hybrid_base_mmmtmmmt_patch16_224`. The name says the sides of patch and image in pixels, and any pair of sides will
 //! do. The sizes themselves are in the file of each family.
 
-use super::config::{Config, Family, Preset};
+use super::config::{Config, Family, MapPreset, Preset};
 use super::options::{Decoder, InitPositions, Order, Positions};
 use crate::error::{Error, Result};
 use crate::nn::{Directions, InitScheme};
@@ -27,6 +27,11 @@ fn presets() -> impl Iterator<Item = (Family, &'static Preset)> {
     Family::all().flat_map(|family| family.presets.iter().map(move |preset| (family, preset)))
 }
 
+/// The networks on maps of every family.
+fn networks() -> impl Iterator<Item = (Family, &'static MapPreset)> {
+    Family::all().flat_map(|family| family.named.iter().map(move |named| (family, named)))
+}
+
 /// Whether a size is ours, for CPUs and tests.
 fn is_micro(preset: &Preset) -> bool {
     preset.width == 64
@@ -42,6 +47,7 @@ pub fn models() -> Vec<String> {
             names.push(format!("{}{suffix}_columns", preset.name));
         }
     }
+    names.extend(networks().map(|(_, network)| network.name.to_owned()));
     for (size, suffix) in [("micro", "_patch4_32"), ("base", "_patch16_224")] {
         names.extend(ORDERINGS.iter().map(|o| format!("hybrid_{size}_{}{suffix}", o.to_lowercase())));
     }
@@ -61,7 +67,7 @@ impl Config {
     pub fn preset(name: &str) -> Result<Self> {
         let config = match SHORT.iter().find(|row| row.0 == name) {
             Some(&(_, arch, patch, image)) => named(arch, patch, image),
-            None => parse(name).and_then(|(arch, patch, image)| named(arch, patch, image)),
+            None => network(name).or_else(|| parse(name).and_then(|(arch, patch, image)| named(arch, patch, image))),
         };
         let config = config.ok_or_else(|| {
             let mut known = models();
@@ -81,6 +87,18 @@ fn parse(name: &str) -> Option<(&str, usize, usize)> {
     Some((arch, patch.parse().ok()?, image.parse().ok()?))
 }
 
+/// `resnet50`, or `resnet50_288` for images of another size.
+fn network(name: &str) -> Option<Config> {
+    let whole = networks().find(|(_, network)| network.name == name).map(|found| (found, found.1.image_size));
+    let ((family, network), image) = whole.or_else(|| {
+        let (name, image) = name.rsplit_once('_')?;
+        Some((networks().find(|(_, network)| network.name == name)?, image.parse().ok()?))
+    })?;
+    let micro = network.name.ends_with("_micro");
+    let plain = plain(family, image, 16, micro)?;
+    Some((network.with)(Config { name: network.name.into(), drop_path: 0.0, ..plain }))
+}
+
 fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
     if let Some((size, ordering)) = name.strip_prefix("hybrid_").and_then(|rest| rest.split_once('_')) {
         let ordering = ORDERINGS.iter().find(|o| o.to_lowercase() == ordering)?;
@@ -94,22 +112,34 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
         return Some(Config { pattern, extra_residual: false, ..base });
     }
     let (family, preset) = presets().find(|(_, preset)| preset.name == name)?;
-    let micro = is_micro(preset);
     Some(Config {
         name: name.into(),
+        width: preset.width,
+        pattern: preset.layers.0.repeat(preset.layers.1),
+        heads: preset.heads,
+        registers: preset.registers.0,
+        cls_reduce: preset.registers.1,
+        ..plain(family, image, patch, is_micro(preset))?
+    })
+}
+
+/// What all networks of a family have in common. `micro` sizes are ours.
+fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Config> {
+    Some(Config {
+        name: String::new(),
         family,
         image_size: image,
         image_width: None,
         patch_size: patch,
-        width: preset.width,
-        pattern: preset.layers.0.repeat(preset.layers.1),
-        heads: preset.heads,
+        width: 0,
+        pattern: String::new(),
+        heads: 1,
         mlp_ratio: family.mlp_ratio,
         qkv_bias: true,
         norm_eps: None,
         extra_residual: family.extra_residual,
-        registers: preset.registers.0,
-        cls_reduce: preset.registers.1,
+        registers: 0,
+        cls_reduce: 1,
         pool: family.pools.first().copied()?,
         classes: if image < 128 { 10 } else { 1000 }, // CIFAR-10 or ImageNet
         states: 16,
@@ -121,6 +151,8 @@ fn named(name: &str, patch: usize, image: usize) -> Option<Config> {
         positions: Positions::Learned,
         init_positions: if micro { InitPositions::SinCos } else { InitPositions::Normal },
         drop_path: if micro { 0.0 } else { 0.1 },
+        dropout: 0.0,
+        hierarchy: None,
         init: InitScheme::default(),
         decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { Decoder::map() },
     })

@@ -31,27 +31,43 @@ impl Config {
         within("expand", self.expand, 1, 16)?;
         within("decoder.width", self.decoder.width, 1, 8192)?;
         within("decoder.depth", self.decoder.depth, 0, 256)?;
-        within("length of pattern", self.pattern.len(), 1, 1024)?;
+        let least = usize::from(!self.family.hierarchical); // a backbone on maps has stages instead
+        within("length of pattern", self.pattern.len(), least, 1024)?;
         ratio("mlp_ratio", self.mlp_ratio, self.width)?;
         ratio("decoder.mlp_ratio", self.decoder.mlp_ratio, self.decoder.width)?;
         for side in [self.image_size, self.image_width.unwrap_or(self.image_size)] {
-            let got = format!("{side} with patches of {}", self.patch_size);
-            check(side.is_multiple_of(self.patch_size), "image_size", got, "a multiple of the patch size")?;
+            let (got, patch) = (format!("{side} with patches of {}", self.patch_size), self.input_patch());
+            check(side.is_multiple_of(patch), "image_size", got, "a multiple of the patch size")?;
         }
         let both = self.directions != Directions::One;
         check(both, "directions", format!("{:?}", self.directions), "Mean or Sum: backbones scan both ways")?;
         let letters = self.pattern.chars().all(|c| c == 'M' || c == 'T');
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;
+        check((0.0..1.0).contains(&self.dropout), "dropout", self.dropout.to_string(), "0 to below 1")?;
         let reduced = self.cls_reduce > 0 && self.width.is_multiple_of(self.cls_reduce);
         check(reduced, "cls_reduce", self.cls_reduce.to_string(), "a divisor of the width")?;
         self.validate_family()?;
+        self.validate_hierarchy()?;
+        (self.family.check)(self)?;
         let heads = |width: usize, heads: usize| heads > 0 && width.is_multiple_of(heads) && width / heads <= 128;
         let fine = !self.pattern.contains('T') || heads(self.width, self.heads);
         check(fine, "heads", self.heads.to_string(), "a divisor of the width with at most 128 per head")?;
         let d = &self.decoder;
         let got = format!("{} at width {}", d.heads, d.width);
         check(heads(d.width, d.heads), "decoder.heads", got, "a divisor of the width with at most 128 per head")
+    }
+
+    /// A family on maps has stages, and no other family has.
+    fn validate_hierarchy(&self) -> Result<()> {
+        match (&self.hierarchy, self.family.hierarchical) {
+            (Some(hierarchy), true) => hierarchy.validate(),
+            (None, false) => Ok(()),
+            (found, wanted) => {
+                let say = |there: bool| if there { "stages" } else { "none" };
+                Err(Error::argument(format!("hierarchy of a {:?}", self.family), say(found.is_some()), say(wanted)))
+            }
+        }
     }
 
     /// Whether the family can be made of this.

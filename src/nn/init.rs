@@ -34,6 +34,8 @@ pub enum Init {
     Uniform(f32),
     /// U(±√(6 / (fan_in + fan_out))): PyTorch's `xavier_uniform_`.
     XavierUniform,
+    /// N(0, 2/fan_out): PyTorch's `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+    KaimingFanOut,
     /// U(±1/√fan_in): PyTorch's default for Linear and Conv, times a factor.
     FanIn(f32),
     /// ln(1 … N) along the last axis. For `A_log` this makes A = −(1 … N): S4D-real, as in Mamba.
@@ -109,6 +111,7 @@ impl Init {
             Self::Uniform(bound) => uniform(f64::from(bound)),
             Self::XavierUniform => uniform((6.0 / (fan_in + fan_out)).sqrt()),
             Self::FanIn(factor) => uniform(f64::from(factor) / fan_in.sqrt()),
+            Self::KaimingFanOut => draw(&mut |rng| gauss(rng) * (2.0 / fan_out).sqrt()),
             Self::Normal(std) => draw(&mut |rng| gauss(rng) * f64::from(std)),
             Self::TruncNormal(std) => draw(&mut |rng| truncated(rng, 2.0 / f64::from(std)) * f64::from(std)),
             // 0.8796 is the standard deviation of N(0, 1) cut at ±2

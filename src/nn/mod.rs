@@ -1,5 +1,6 @@
 //! Parameters, and layers that are parameters plus calls to operators.
 
+mod conv;
 mod init;
 mod linear;
 mod mamba;
@@ -9,6 +10,7 @@ mod stored;
 mod transformer;
 mod weights;
 
+pub use conv::{Conv2d, ConvConfig, Padding};
 pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};

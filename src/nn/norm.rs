@@ -83,9 +83,16 @@ impl BatchNorm {
     /// zeros, and `name.running_var` (width), ones. `momentum` is the share of a batch in the running statistics, 0.1
     /// in PyTorch.
     pub fn new(params: &mut Params, name: &str, width: usize, eps: f32, momentum: f64) -> Result<Self> {
+        Self::starting_at(params, name, width, (eps, momentum), Init::Ones)
+    }
+
+    /// [`BatchNorm::new`] whose weight starts at `init`: zeros for the last norm of a residual branch.
+    pub fn starting_at(
+        params: &mut Params, name: &str, width: usize, (eps, momentum): (f32, f64), init: Init,
+    ) -> Result<Self> {
         params.scope(name, |p| {
             Ok(Self {
-                weight: p.add("weight", &[width], &[width], Init::Ones)?,
+                weight: p.add("weight", &[width], &[width], init)?,
                 bias: p.add("bias", &[width], &[width], Init::Zeros)?,
                 running_mean: p.buffer("running_mean", &[width], Init::Zeros)?,
                 running_var: p.buffer("running_var", &[width], Init::Ones)?,
@@ -96,11 +103,11 @@ impl BatchNorm {
         })
     }
 
-    /// x (.., width) → (.., width). In training it takes the statistics of the batch, and the running ones follow
-    /// them; in evaluation it takes the running ones.
-    pub fn forward(&self, r: &mut Recorder, x: &Var, training: bool) -> Result<Var> {
+    /// x (.., width) → (.., width). In training ([`Recorder::is_training`]) it takes the statistics of the batch, and
+    /// the running ones follow them; in evaluation it takes the running ones.
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         let running = [&self.running_mean, &self.running_var];
-        let statistics = match training {
+        let statistics = match r.is_training() {
             true => BatchStatistics::Batch { running: Some(running), momentum: self.momentum },
             false => BatchStatistics::Given(running),
         };

@@ -90,7 +90,7 @@ impl Study {
         let mut finetune = overlay(recipe.settings, &[budget]);
         (finetune.run.data, finetune.run.seed) = (self.data.spec().to_owned(), seed);
         finetune.check()?;
-        let drop_path = recipe.drop_path.of(config.width);
+        let drop_path = recipe.drop_path.of(&config);
         Ok(CellPlan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
     }
 

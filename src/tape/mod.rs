@@ -130,6 +130,7 @@ pub struct Recorder {
     steps: Vec<Step>,
     rules: Rules,
     checkpointing: bool,
+    training: bool,
     /// Whether a segment is being recorded a second time, for the backward pass.
     again: bool,
 }
@@ -161,14 +162,34 @@ impl DerefMut for Recorder {
 }
 
 impl Recorder {
-    /// An empty recorder for a forward and a backward pass, in f32.
+    /// An empty recorder for a forward and a backward pass in training, in f32.
     pub fn new(g: &Gpu) -> Self {
-        Self { recording: Recording::new(g), steps: Vec::new(), rules: Rules::Kept, checkpointing: false, again: false }
+        Self {
+            recording: Recording::new(g),
+            steps: Vec::new(),
+            rules: Rules::Kept,
+            checkpointing: false,
+            training: true,
+            again: false,
+        }
     }
 
-    /// An empty recorder for a forward pass only, in f32. It keeps no rules: PyTorch's `torch.inference_mode()`.
+    /// An empty recorder for a forward pass only, in evaluation and in f32. It keeps no rules: PyTorch's
+    /// `torch.inference_mode()` after `model.eval()`.
     pub fn inference(g: &Gpu) -> Self {
-        Self { rules: Rules::None, ..Self::new(g) }
+        Self { rules: Rules::None, training: false, ..Self::new(g) }
+    }
+
+    /// Sets whether layers act as in training (`model.train(on)` in PyTorch): batch norms then take the statistics of
+    /// the batch, and their running statistics follow them.
+    #[must_use]
+    pub fn train(self, on: bool) -> Self {
+        Self { training: on, ..self }
+    }
+
+    /// Whether layers act as in training.
+    pub fn is_training(&self) -> bool {
+        self.training
     }
 
     /// Turns activation checkpointing on or off: of each [`Recorder::segment`] only the inputs are kept (Chen et al.

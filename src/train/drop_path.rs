@@ -15,6 +15,8 @@ const STREAM: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct DropPath {
     rates: Option<Tensor>,
+    /// Draws of an image at one place, at most.
+    draws: usize,
 }
 
 impl DropPath {
@@ -22,14 +24,17 @@ impl DropPath {
     pub fn new(g: &Gpu, config: &Config) -> Result<Self> {
         let rates: Vec<f32> = config.drop_path_rates().into_iter().map(|rate| rate as f32).collect();
         let dropping = rates.iter().any(|rate| *rate > 0.0);
-        Ok(Self { rates: dropping.then(|| Tensor::from_slice(g, &[rates.len()], &rates)).transpose()? })
+        let rates = dropping.then(|| Tensor::from_slice(g, &[rates.len()], &rates)).transpose()?;
+        Ok(Self { rates, draws: config.drop_path_draws() })
     }
 
     /// Launches the draws of a step: a row (B) for each branch that may be dropped, with 0 for a dropped image and 1 /
-    /// (1 − p) for a kept one. Returns `None` if no branch of the model is ever dropped. `state` is the
+    /// (1 − p) for a kept one. Where a branch is dropped by windows, the row has a factor for each window of an image.
+    /// Returns `None` if no branch of the model is ever dropped. `state` is the
     /// [`StepState`](crate::ops::step::StepState).
     pub fn draw(&self, r: &mut Recorder, state: &Tensor, batch: usize) -> Result<Option<Tensor>> {
         let Some(rates) = &self.rates else { return Ok(None) };
-        rng::drop_path(r, state, STREAM, rates, rates.len(), batch, batch.next_multiple_of(64)).map(Some)
+        let each = batch * self.draws;
+        rng::drop_path(r, state, STREAM, rates, rates.len(), each, each.next_multiple_of(64)).map(Some)
     }
 }

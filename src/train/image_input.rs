@@ -31,9 +31,10 @@ impl Images {
     }
 
     /// Launches the normalized patches (B, L, P·P·3). A patch is in conv order (channel, y, x), so that the patch
-    /// embedding is a matrix product with the weight of timm's `Conv2d`.
-    pub fn patches(&self, r: &mut Recorder, config: &Config) -> Result<Tensor> {
-        patchify::from_u8(r, &self.bytes, [self.batch, self.side, self.side], config.patch_size, MEAN, STD)
+    /// embedding is a matrix product with the weight of timm's `Conv2d`. `patch` is P:
+    /// [`Config::input_patch`] for whole images, [`Config::patch_size`](Config) where patches are hidden.
+    pub fn patches(&self, r: &mut Recorder, patch: usize) -> Result<Tensor> {
+        patchify::from_u8(r, &self.bytes, [self.batch, self.side, self.side], patch, MEAN, STD)
     }
 
     /// Uploads micro-batch `part` of the `parts` in `images` (parts · B, S, S, 3).

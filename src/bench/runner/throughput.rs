@@ -227,7 +227,7 @@ impl Inference {
     /// Records the forward pass. Returns (recording, scores).
     fn record(&self, config: &Config, hyper: Hyper) -> Result<(Recording, Tensor)> {
         Recorder::inference(&self.g).in_precision(hyper.precision).record(|r| {
-            let patches = Var::constant(self.images.patches(r, config)?); // (B, L, P·P·3)
+            let patches = Var::constant(self.images.patches(r, config.input_patch())?); // (B, L, P·P·3)
             Ok(self.model.forward(r, &patches, None)?.logits.data) // (B, K)
         })
     }

@@ -7,8 +7,8 @@
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family};
-use crate::models::options::{DecoderKind, InitPositions, Order, Positions};
-use crate::nn::{Init, InitScheme, Linear, Params};
+use crate::models::options::{InitPositions, Order, Positions};
+use crate::nn::{Init, Linear, Params};
 use crate::ops;
 use crate::ops::registers::Places;
 use crate::ops::reshape::reshape;
@@ -188,11 +188,4 @@ impl Embedding {
             _ => Ok(self.pos.clone()),
         }
     }
-}
-
-/// Initial values of a linear layer outside the mixers: xavier-uniform in the MAP repository and in MAE, else timm's
-/// truncated normal.
-pub(crate) fn linear_init(config: &Config) -> Init {
-    let xavier = config.init == InitScheme::MapRepo || config.decoder.kind == DecoderKind::Mae;
-    if xavier { Init::XavierUniform } else { Init::TruncNormal(0.02) }
 }

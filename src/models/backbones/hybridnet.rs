@@ -2,7 +2,7 @@
 //! spaced among the patches, and the classifier reads all of them (src/models/README.md, "HybridNet", "Mamba-R and
 //! Vim").
 
-use super::embedding::{Embedding, linear_init};
+use super::embedding::Embedding;
 use super::encoder::TokenEncoder;
 use super::layers::{Layers, drop_path_places};
 use crate::error::Result;
@@ -69,7 +69,7 @@ impl HybridNet {
         let embedding = Embedding::new(g, params, config)?;
         let layers = Layers::new(params, config)?;
         let neck = if config.pool == Pool::Registers && config.registers > 0 && r > 1 {
-            let linear = Linear::no_bias(params, "neck", d, d / r, linear_init(config))?;
+            let linear = Linear::no_bias(params, "neck", d, d / r, config.linear_init())?;
             let norm = ResidualNorm::new(params, "norm_neck", config.features(), config.eps(), config.rms_norm)?;
             Some(Box::new(Neck { linear, norm }))
         } else {

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use super::embedding::linear_init;
 use crate::error::Result;
 use crate::models::config::Config;
 use crate::nn::{Block, BlockConfig, MambaConfig, MambaMixer, Params, ResidualNorm};
@@ -50,7 +49,7 @@ impl Layers {
             hidden: config.mlp_hidden(),
             eps: EPS,
             qkv_bias: config.qkv_bias,
-            init: linear_init(config),
+            init: config.linear_init(),
         };
         let (mut layers, mut mambas, mut blocks) = (Vec::new(), 0, 0);
         for letter in config.pattern.chars() {

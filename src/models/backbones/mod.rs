@@ -4,7 +4,9 @@ pub mod embedding;
 pub mod encoder;
 pub mod hybridnet;
 pub mod layers;
+pub mod on_maps;
 pub mod positions;
+pub mod resnet;
 pub mod vim;
 pub mod vit;
 
@@ -19,6 +21,8 @@ use crate::gpu::Gpu;
 use crate::nn::Params;
 use encoder::{Encoder, Purpose};
 use hybridnet::HybridNet;
+use on_maps::OnMaps;
+use resnet::ResNet;
 use vim::Vim;
 use vit::Vit;
 
@@ -33,6 +37,7 @@ const FAMILIES: &[(Family, Build)] = &[
     (Family::HYBRID, |g, params, config, _| Ok(Rc::new(HybridNet::new(g, params, config)?))),
     (Family::VIM, |g, params, config, _| Ok(Rc::new(Vim::new(g, params, config)?))),
     (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
+    (Family::RESNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(ResNet::new(params, config)?, config)))),
 ];
 
 /// Builds the backbone of `config`. Its parameters get their official names (src/models/README.md, "Tensor names").

@@ -1,6 +1,6 @@
 //! Vision Transformer and DeiT: timm's `VisionTransformer` under timm's names (src/models/README.md, "ViT and DeiT").
 
-use super::embedding::{Embedding, linear_init};
+use super::embedding::Embedding;
 use super::encoder::{Purpose, TokenEncoder};
 use super::layers::drop_path_row;
 use crate::error::Result;
@@ -64,7 +64,7 @@ impl Vit {
             hidden: config.mlp_hidden(),
             eps: config.eps(),
             qkv_bias: config.qkv_bias,
-            init: linear_init(config),
+            init: config.linear_init(),
         };
         let blocks = 0..config.pattern.len();
         let blocks = blocks.map(|i| Block::new(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;

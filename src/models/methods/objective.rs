@@ -7,7 +7,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::models::config::Config;
+use crate::models::config::{Config, Family};
 use crate::models::options::{DecoderKind, Order};
 
 /// A pretraining method: `Method::MAP`, `Method::CONTRASTIVE`. Each is defined in the file of its model, and
@@ -191,6 +191,11 @@ impl Objective {
         number("temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
         let m = self.key_momentum;
         number("key_momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
+        if !config.family.masked_pretraining {
+            let able = Family::all().filter(|family| family.masked_pretraining).map(|family| family.name);
+            let expected = format!("one that can leave patches out: {}", able.collect::<Vec<_>>().join(", "));
+            return Err(Error::argument("family to pretrain", config.family.name, expected));
+        }
         (self.method.check)(self, config)
     }
 

@@ -24,7 +24,7 @@ impl FinetuneInputs {
 
     /// Launches the patches (B, L, P·P·3) of the uploaded images.
     pub fn patches(&self, r: &mut Recorder, config: &Config) -> Result<Tensor> {
-        self.images.patches(r, config)
+        self.images.patches(r, config.input_patch())
     }
 
     /// Refuses targets that are not one row for each image of `parts` micro-batches.

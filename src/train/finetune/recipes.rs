@@ -3,6 +3,7 @@
 use super::mixup::Mix;
 use crate::data::Augmentation;
 use crate::error::{Error, Result};
+use crate::models::Config;
 use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::optimizer::DecayRule;
 use crate::train::settings::{RunSettings, ScheduleKind};
@@ -28,11 +29,12 @@ pub enum DropPathRate {
 }
 
 impl DropPathRate {
-    /// The probability for a model of width `width`.
-    pub fn of(self, width: usize) -> f64 {
+    /// The probability for a model. A backbone on maps keeps its own, because its paper gives one for each size.
+    pub fn of(self, config: &Config) -> f64 {
         match self {
+            _ if config.family.hierarchical => config.drop_path,
             Self::Fixed(p) => p,
-            Self::BySize(p) => p[[192, 384, 768].iter().filter(|&&w| width > w).count()],
+            Self::BySize(p) => p[[192, 384, 768].iter().filter(|&&w| config.width > w).count()],
         }
     }
 }
@@ -237,6 +239,10 @@ impl Row {
 mod tests {
     use super::*;
 
+    fn wide(width: usize) -> Config {
+        Config { width, ..Config::preset("micro").unwrap() }
+    }
+
     /// The table in src/models/README.md, "Fine-tuning recipes": epochs, batch, peak rate, weight decay, DropPathRate,
     /// layer decay, moving average.
     #[test]
@@ -257,7 +263,7 @@ mod tests {
             let run = &settings.run;
             assert_eq!((run.epochs, run.images_per_step()), (epochs, batch), "{name}");
             assert!((run.peak_lr() - lr).abs() < 1e-15, "{name}: {}", run.peak_lr());
-            assert_eq!((run.weight_decay, p.of(768), run.warmup_epochs), (decay, drop_path, 5.0), "{name}");
+            assert_eq!((run.weight_decay, p.of(&wide(768)), run.warmup_epochs), (decay, drop_path, 5.0), "{name}");
             assert_eq!((settings.layer_decay, settings.model_ema), (layer_decay, ema), "{name}");
         }
     }
@@ -270,6 +276,6 @@ mod tests {
         let error = recipe("mambar").unwrap_err().to_string();
         assert!(error.contains("`mambar`") && error.contains("mambar_stage1, mambar_stage2"), "{error}");
         let sizes = recipe("hybrid").unwrap().drop_path;
-        assert_eq!([192, 384, 768, 1024].map(|width| sizes.of(width)), [0.1, 0.1, 0.4, 0.5]);
+        assert_eq!([192, 384, 768, 1024].map(|width| sizes.of(&wide(width))), [0.1, 0.1, 0.4, 0.5]);
     }
 }

@@ -82,8 +82,8 @@ impl PretrainInputs {
     pub fn batch(&self, r: &mut Recorder, config: &Config, tables: &Tables) -> Result<MaskedBatch> {
         let counted = self.counted(tables.visible.shape()[1]);
         Ok(MaskedBatch {
-            patches: self.images.patches(r, config)?,
-            second: self.second.as_ref().map(|images| images.patches(r, config)).transpose()?,
+            patches: self.images.patches(r, config.patch_size)?,
+            second: self.second.as_ref().map(|images| images.patches(r, config.patch_size)).transpose()?,
             visible: tables.visible.clone(),
             inverse: self.inverse.clone(),
             mask: self.mask.clone(),

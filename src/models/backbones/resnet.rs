@@ -1,0 +1,184 @@
+//! ResNet (He et al. 2016) with bottleneck blocks, v1.5: the stride is in the 3×3 convolution. timm's `ResNet` under
+//! timm's names, which are torchvision's too (src/models/README.md, "ResNet").
+
+use std::sync::Arc;
+
+use super::layers::drop_path_row;
+use super::on_maps::MapEncoder;
+use crate::error::{Error, Result};
+use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
+use crate::models::hierarchy::{Hierarchy, Stage};
+use crate::nn::{BatchNorm, Conv2d, ConvConfig, Init, Params};
+use crate::ops::activation::relu;
+use crate::ops::add::{add, add_drop_path};
+use crate::ops::pool::{Windows, max_pool};
+use crate::tape::{Recorder, Var};
+use crate::tensor::Tensor;
+
+/// A bottleneck block is this much wider than its 3×3 convolution.
+const EXPANSION: usize = 4;
+
+impl Family {
+    /// Bottleneck blocks.
+    pub const RESNET: Self = Self(&FamilyFacts {
+        name: "resnet",
+        title: "ResNet",
+        hierarchical: true,
+        masked_pretraining: false,
+        layers: "",
+        prefix_tokens: 0..=0,
+        drop_path: |config| match &config.hierarchy {
+            Some(net) => {
+                let places = net.blocks().map(|(i, j)| format!("layer{}.{j}", i + 1));
+                places.zip(config.drop_path_line(net.depth())).collect()
+            }
+            None => Vec::new(),
+        },
+        trunk: &["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"],
+        classifier: &["fc"],
+        head: "fc",
+        head_init: |_| Init::FanIn(1.0),
+        layer: |config, name| {
+            let mut parts = name.strip_prefix("layer")?.split('.');
+            let (stage, block) = (parts.next()?.parse::<usize>().ok()?, parts.next()?.parse().ok()?);
+            config.hierarchy.as_ref()?.block_number(stage.checked_sub(1)?, block)
+        },
+        check: |config| {
+            let net = config.stages()?;
+            let odd = net.stages.iter().find(|stage| !stage.width.is_multiple_of(EXPANSION));
+            odd.map_or(Ok(()), |stage| {
+                Err(Error::argument("width of a ResNet's stage", stage.width, "a multiple of 4"))
+            })
+        },
+        named: &[
+            MapPreset { name: "resnet_micro", image_size: 32, with: |c| sized(c, [1, 1, 1, 1], 64, 16) },
+            MapPreset { name: "resnet50", image_size: 224, with: |c| sized(c, [3, 4, 6, 3], 256, 64) },
+            MapPreset { name: "resnet101", image_size: 224, with: |c| sized(c, [3, 4, 23, 3], 256, 64) },
+            MapPreset { name: "resnet152", image_size: 224, with: |c| sized(c, [3, 8, 36, 3], 256, 64) },
+        ],
+        ..FamilyFacts::PLAIN
+    });
+}
+
+/// `config` with stages of `depths` blocks; the first is `width` wide, and each is twice as wide as the one before.
+fn sized(config: Config, depths: [usize; 4], width: usize, stem: usize) -> Config {
+    let widths = [width, 2 * width, 4 * width, 8 * width];
+    let hierarchy = Hierarchy { stem, stages: Stage::list(&depths, &widths), ..Hierarchy::default() };
+    Config { width: widths[3], hierarchy: Some(hierarchy), ..config }
+}
+
+/// Convolution and batch norm.
+#[derive(Debug, Clone)]
+struct ConvNorm {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    /// Parameters under the two names. The norm's weight starts at `gain`.
+    fn new(params: &mut Params, names: [&str; 2], config: ConvConfig, net: &Hierarchy, gain: Init) -> Result<Self> {
+        let settings = (net.batch_norm_eps as f32, net.batch_norm_momentum);
+        let conv = Conv2d::new(params, names[0], config)?;
+        Ok(Self { conv, norm: BatchNorm::starting_at(params, names[1], config.outputs, settings, gain)? })
+    }
+
+    fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let y = self.conv.forward(r, x)?;
+        self.norm.forward(r, &y)
+    }
+}
+
+/// x + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))), and ReLU behind the sum.
+#[derive(Debug, Clone)]
+struct Bottleneck {
+    conv1: ConvNorm,
+    conv2: ConvNorm,
+    conv3: ConvNorm,
+    /// Brings the input to the shape of the sum.
+    downsample: Option<ConvNorm>,
+    name: Arc<str>,
+}
+
+impl Bottleneck {
+    /// Parameters `{conv,bn}{1,2,3}` and `downsample.{0,1}`.
+    fn new(p: &mut Params, (inputs, outputs): (usize, usize), stride: usize, net: &Hierarchy) -> Result<Self> {
+        let c = outputs / EXPANSION;
+        let conv = |inputs, outputs, kernel| ConvConfig::dense(inputs, outputs, kernel, Init::KaimingFanOut);
+        let shortcut = ConvConfig { stride, ..conv(inputs, outputs, 1) };
+        let downsample = stride > 1 || inputs != outputs;
+        Ok(Self {
+            conv1: ConvNorm::new(p, ["conv1", "bn1"], conv(inputs, c, 1), net, Init::Ones)?,
+            conv2: ConvNorm::new(p, ["conv2", "bn2"], ConvConfig { stride, ..conv(c, c, 3) }, net, Init::Ones)?,
+            conv3: ConvNorm::new(p, ["conv3", "bn3"], conv(c, outputs, 1), net, Init::Zeros)?,
+            downsample: downsample
+                .then(|| ConvNorm::new(p, ["downsample.0", "downsample.1"], shortcut, net, Init::Ones))
+                .transpose()?,
+            name: p.path(),
+        })
+    }
+
+    /// x (B, H, W, C) → (B, H', W', 4c)
+    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let y = self.conv1.forward(r, x)?;
+        let y = relu(r, &y)?;
+        let y = self.conv2.forward(r, &y)?;
+        let y = relu(r, &y)?;
+        let y = self.conv3.forward(r, &y)?;
+        let x = match &self.downsample {
+            Some(downsample) => downsample.forward(r, x)?,
+            None => x.clone(),
+        };
+        let y = match drop_path {
+            Some(factors) => add_drop_path(r, &x, &y, factors)?,
+            None => add(r, &x, &y)?,
+        };
+        relu(r, &y)
+    }
+}
+
+/// The network.
+#[derive(Debug, Clone)]
+pub struct ResNet {
+    stem: ConvNorm,
+    stages: Vec<Vec<Bottleneck>>,
+}
+
+impl ResNet {
+    /// Parameters under timm's names. The last batch norm of a block starts at zero, so that the block starts as the
+    /// identity.
+    pub fn new(params: &mut Params, config: &Config) -> Result<Self> {
+        let net = config.stages()?;
+        let first = ConvConfig { stride: 2, ..ConvConfig::dense(3, net.stem, 7, Init::KaimingFanOut) };
+        let stem = ConvNorm::new(params, ["conv1", "bn1"], first, net, Init::Ones)?;
+        let mut stages = Vec::new();
+        for (i, (before, stage)) in net.widths(net.stem).enumerate() {
+            let block = |j: usize| {
+                let (inputs, stride) = if j == 0 { (before, if i == 0 { 1 } else { 2 }) } else { (stage.width, 1) };
+                let name = format!("layer{}.{j}", i + 1);
+                params.scope(&name, |p| Bottleneck::new(p, (inputs, stage.width), stride, net))
+            };
+            stages.push((0..stage.depth).map(block).collect::<Result<_>>()?);
+        }
+        Ok(Self { stem, stages })
+    }
+}
+
+impl MapEncoder for ResNet {
+    /// Strides 4, 8, 16 and 32. Row i of `drop_path` is that of block i.
+    fn stages(&self, r: &mut Recorder, image: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+        let x = self.stem.forward(r, image)?;
+        let x = relu(r, &x)?;
+        let mut x = max_pool(r, &x, Windows::RESNET)?;
+        let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);
+        for stage in &self.stages {
+            for block in stage {
+                let factors = drop_path_row(drop_path, number, batch)?;
+                let (name, block) = (block.name.clone(), block.clone());
+                [x] = r.segment(move |r| r.scope(&name, |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
+                number += 1;
+            }
+            maps.push(x.clone());
+        }
+        Ok(maps)
+    }
+}

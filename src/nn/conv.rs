@@ -1,0 +1,91 @@
+//! Convolutions of maps.
+
+use std::sync::Arc;
+
+use super::init::Init;
+use super::params::Params;
+use crate::error::Result;
+use crate::ops::conv2d::{Conv2dOptions, conv2d, same_padding};
+use crate::tape::{Recorder, Var};
+
+/// Sizes and initial values of a [`Conv2d`]. Kernel and stride are the same in rows and in columns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ConvConfig {
+    /// Channels C of the input.
+    pub inputs: usize,
+    /// Channels O of the result.
+    pub outputs: usize,
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Distance of its places.
+    pub stride: usize,
+    /// Zeros around the map.
+    pub padding: Padding,
+    /// Groups of channels; as many as channels for a depthwise convolution.
+    pub groups: usize,
+    /// Whether there is a bias, which starts at zero.
+    pub bias: bool,
+    /// Initial values of the weight.
+    pub init: Init,
+}
+
+/// Zeros around a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// So many on each side.
+    Of(usize),
+    /// TensorFlow's "same": ⌈side / stride⌉ rows and columns result.
+    Same,
+}
+
+impl ConvConfig {
+    /// A dense convolution with stride 1, padding so that the map keeps its size (odd kernels), and no bias.
+    pub fn dense(inputs: usize, outputs: usize, kernel: usize, init: Init) -> Self {
+        let padding = Padding::Of(kernel / 2);
+        Self { inputs, outputs, kernel, stride: 1, padding, groups: 1, bias: false, init }
+    }
+
+    /// The same with each channel by itself.
+    pub fn depthwise(channels: usize, kernel: usize, init: Init) -> Self {
+        Self { groups: channels, ..Self::dense(channels, channels, kernel, init) }
+    }
+}
+
+/// A convolution of maps whose channels come last: PyTorch's `nn.Conv2d`.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    /// (O, C/groups, kernel, kernel)
+    weight: Var,
+    bias: Option<Var>,
+    kernel: usize,
+    stride: usize,
+    padding: Padding,
+    groups: usize,
+    /// Its name in a checkpoint, for the scope of its launches.
+    pub name: Arc<str>,
+}
+
+impl Conv2d {
+    /// Parameters `name.weight` (O, C/groups, kernel, kernel) and, if there is one, `name.bias` (O).
+    pub fn new(params: &mut Params, name: &str, config: ConvConfig) -> Result<Self> {
+        let ConvConfig { inputs, outputs, kernel, stride, padding, groups, bias, init } = config;
+        params.scope(name, |p| {
+            let shape = [outputs, inputs / groups.max(1), kernel, kernel];
+            let weight = p.add("weight", &shape, &shape, init)?;
+            let bias = bias.then(|| p.add("bias", &[outputs], &[outputs], Init::Zeros)).transpose()?;
+            Ok(Self { weight, bias, kernel, stride, padding, groups, name: p.path() })
+        })
+    }
+
+    /// x (B, H, W, C) → (B, H', W', O)
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let [_, h, w, _] = x.data.dims("map")?;
+        let padding = match self.padding {
+            Padding::Of(each) => [each; 4],
+            Padding::Same => same_padding([h, w], [self.kernel; 2], [self.stride; 2]),
+        };
+        let options =
+            Conv2dOptions { bias: self.bias.as_ref(), stride: [self.stride; 2], padding, groups: self.groups };
+        r.scope(&self.name, |r| conv2d(r, x, &self.weight, options))
+    }
+}
