@@ -3,7 +3,7 @@
 use rowscan::Result;
 use rowscan::cpu::batch_norm as cpu;
 use rowscan::gpu::Program;
-use rowscan::nn::{BatchNorm, Entry, Params};
+use rowscan::nn::{BatchNorm, BatchNormConfig, Entry, Params};
 use rowscan::ops::reduce;
 use rowscan::tape::Recorder;
 
@@ -20,7 +20,7 @@ fn a_batch_norm_keeps_running_statistics_as_buffers() -> Result<()> {
     let drawn = Random::new(9).normal(12 * 5);
     let x_wide = wide(&drawn);
     let mut params = Params::new(g);
-    let norm = BatchNorm::new(&mut params, "bn1", 5, EPS, MOMENTUM)?;
+    let norm = BatchNorm::new(&mut params, "bn1", 5, BatchNormConfig { eps: EPS, momentum: MOMENTUM })?;
     params.init(g, 1)?;
     let names = |entries: &[Entry]| entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(params.entries()), ["bn1.weight", "bn1.bias"]);

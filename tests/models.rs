@@ -134,7 +134,15 @@ fn every_model_builds_under_its_name() {
 /// Parameters of the published networks on maps, for 1000 classes.
 #[test]
 fn networks_on_maps_have_the_parameters_of_their_papers() {
-    for (name, parameters) in [("resnet50", 25_557_032), ("resnet152", 60_192_808)] {
+    for (name, parameters) in [
+        ("resnet50", 25_557_032),
+        ("resnet152", 60_192_808),
+        ("efficientnet_b3", 12_233_232),
+        ("tf_efficientnet_b3", 12_233_232),
+        ("convnext_tiny", 28_589_128),
+        ("convnext_small", 50_223_688),
+        ("convnext_base", 88_591_464),
+    ] {
         assert_eq!(count(classifier(name).iter()), parameters, "{name}");
     }
     let other = Config::preset("resnet50_288").unwrap();

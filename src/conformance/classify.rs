@@ -112,7 +112,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) 
     params.load(g, &weights(f))?;
     let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
     let mut r = Recorder::new(g);
-    let patches = Var::constant(patchify::from_nchw(&mut r, &images, config.patch_size)?);
+    let patches = Var::constant(patchify::from_nchw(&mut r, &images, config.input_patch())?);
 
     let b = images.shape().first().copied().unwrap_or(0);
     let drop_path = drop_path(g, f, b, config)?;

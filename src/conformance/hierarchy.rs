@@ -25,10 +25,44 @@ pub fn resnet(f: &Fixture) -> Result<Config> {
     on_maps(f, Family::RESNET, widths.last().copied().unwrap_or(0), net)
 }
 
+/// The EfficientNet of the file.
+pub fn efficientnet(f: &Fixture) -> Result<Config> {
+    let wrong = || f.error("config `stages` are no [kind, repeats, kernel, stride, expansion, channels, se]");
+    let stage = |row: &serde_json::Value| {
+        let size = |i: usize| row.get(i)?.as_u64().filter(|size| *size < 65536).map(|size| size as usize);
+        Some(Stage {
+            depth: size(1)?,
+            kernel: size(2)?,
+            stride: size(3)?,
+            expansion: size(4)?,
+            width: size(5)?,
+            ..Stage::default()
+        })
+    };
+    let rows = f.config("stages").as_array().ok_or_else(wrong)?;
+    let net = Hierarchy {
+        stem: f.size("stem_size", 32)?,
+        stages: rows.iter().map(stage).collect::<Option<_>>().ok_or_else(wrong)?,
+        same_padding: f.config("pad").as_str() == Some("same"),
+        ..batch_norms(f)?
+    };
+    let config = on_maps(f, Family::EFFICIENTNET, f.size("num_features", 1280)?, net)?;
+    Ok(Config { dropout: f.number("dropout", 0.0)?, ..config })
+}
+
+/// The ConvNeXt of the file.
+pub fn convnext(f: &Fixture) -> Result<Config> {
+    let widths = sizes(f, "dims")?;
+    let stages = Stage::list(&sizes(f, "depths")?, &widths);
+    let net = Hierarchy { stages, layer_scale: Some(1e-6), ..Hierarchy::default() };
+    on_maps(f, Family::CONVNEXT, widths.last().copied().unwrap_or(0), net)
+}
+
 /// A network on maps whose head reads `width` features.
 pub(super) fn on_maps(f: &Fixture, family: Family, width: usize, hierarchy: Hierarchy) -> Result<Config> {
     let common = common(f, width)?;
-    Ok(Config { family, width, registers: 0, pool: Pool::Average, hierarchy: Some(hierarchy), ..common })
+    let mlp_ratio = f.number("mlp_ratio", 4.0)?;
+    Ok(Config { family, width, mlp_ratio, registers: 0, pool: Pool::Average, hierarchy: Some(hierarchy), ..common })
 }
 
 /// Stages to be filled in, with the batch norms of the file.

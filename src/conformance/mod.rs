@@ -42,6 +42,8 @@ pub const KINDS: &[&str] = &[
     "pool",
     "squeeze_excite",
     "resnet_classify",
+    "efficientnet_classify",
+    "convnext_classify",
 ];
 
 /// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
@@ -66,6 +68,10 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "batch_norm" => maps::norm(g, &fixture, &mut report),
         "pool" => maps::pool(g, &fixture, &mut report),
         "resnet_classify" => hierarchy::resnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c)),
+        "efficientnet_classify" => {
+            hierarchy::efficientnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c))
+        }
+        "convnext_classify" => hierarchy::convnext(&fixture).and_then(|c| without_norms(g, &fixture, &mut report, &c)),
         "squeeze_excite" => maps::squeeze_excite(g, &fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
@@ -74,6 +80,11 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         other => other,
     })?;
     Ok(report)
+}
+
+/// A classifier without batch norms, or one of true size without weights.
+fn without_norms(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
+    if fill::is_filled(f) { fill::check(g, f, report, config) } else { classify::check(g, f, report, config) }
 }
 
 /// A classifier with batch norms, or one of true size without weights.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::nn::BatchNormConfig;
 
 /// Sizes of a backbone on maps. Each family reads the fields that it documents, and leaves the others at their
 /// defaults.
@@ -77,6 +78,11 @@ impl Stage {
 }
 
 impl Hierarchy {
+    /// Settings of batch norms.
+    pub fn batch_norm(&self) -> BatchNormConfig {
+        BatchNormConfig { eps: self.batch_norm_eps as f32, momentum: self.batch_norm_momentum }
+    }
+
     /// Blocks of all stages.
     pub fn depth(&self) -> usize {
         self.stages.iter().map(|stage| stage.depth).sum()

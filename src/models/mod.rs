@@ -15,6 +15,8 @@ mod validate;
 mod weights;
 
 pub use crate::nn::{Directions, InitScheme};
+pub use backbones::convnext::ConvNext;
+pub use backbones::efficientnet::EfficientNet;
 pub use backbones::embedding::Embedding;
 pub use backbones::encoder::{Encoder, Purpose, TokenEncoder};
 pub use backbones::hybridnet::HybridNet;

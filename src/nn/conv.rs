@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::init::Init;
+use super::norm::{BatchNorm, BatchNormConfig};
 use super::params::Params;
 use crate::error::Result;
 use crate::ops::conv2d::{Conv2dOptions, conv2d, same_padding};
@@ -87,5 +88,28 @@ impl Conv2d {
         let options =
             Conv2dOptions { bias: self.bias.as_ref(), stride: [self.stride; 2], padding, groups: self.groups };
         r.scope(&self.name, |r| conv2d(r, x, &self.weight, options))
+    }
+}
+
+/// A convolution and the batch norm behind it.
+#[derive(Debug, Clone)]
+pub struct ConvNorm {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    /// Parameters under the two names. The norm's weight starts at `gain`.
+    pub fn new(
+        params: &mut Params, [conv, norm]: [&str; 2], config: ConvConfig, norms: BatchNormConfig, gain: Init,
+    ) -> Result<Self> {
+        let conv = Conv2d::new(params, conv, config)?;
+        Ok(Self { conv, norm: BatchNorm::starting_at(params, norm, config.outputs, norms, gain)? })
+    }
+
+    /// x (B, H, W, C) → (B, H', W', O)
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let y = self.conv.forward(r, x)?;
+        r.scope(&self.norm.name, |r| self.norm.forward(r, &y))
     }
 }

@@ -24,6 +24,8 @@ pub enum Init {
     Zeros,
     /// All one.
     Ones,
+    /// All this value.
+    Constant(f32),
     /// N(0, std²).
     Normal(f32),
     /// N(0, std²), redrawn outside of [−2, 2] in absolute terms: timm's `trunc_normal_`.
@@ -108,6 +110,7 @@ impl Init {
         match self {
             Self::Zeros => vec![0.0; n],
             Self::Ones => vec![1.0; n],
+            Self::Constant(value) => vec![value; n],
             Self::Uniform(bound) => uniform(f64::from(bound)),
             Self::XavierUniform => uniform((6.0 / (fan_in + fan_out)).sqrt()),
             Self::FanIn(factor) => uniform(f64::from(factor) / fan_in.sqrt()),

@@ -10,12 +10,12 @@ mod stored;
 mod transformer;
 mod weights;
 
-pub use conv::{Conv2d, ConvConfig, Padding};
+pub use conv::{Conv2d, ConvConfig, ConvNorm, Padding};
 pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};
-pub use norm::{BatchNorm, LayerNorm, ResidualNorm, RmsNorm};
+pub use norm::{BatchNorm, BatchNormConfig, LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Flat, Params, Part};
 pub use stored::stored;
-pub use transformer::{Block, BlockConfig, CrossBlock};
+pub use transformer::{Block, BlockConfig, CrossBlock, Mlp};
 pub use weights::{Entry, Mismatch, Weights};

@@ -64,6 +64,22 @@ impl LayerNorm {
     }
 }
 
+/// Settings of a [`BatchNorm`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormConfig {
+    /// Added to the variance, inside the root.
+    pub eps: f32,
+    /// Share of a batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl Default for BatchNormConfig {
+    /// PyTorch's: 1e-5 and 0.1.
+    fn default() -> Self {
+        Self { eps: 1e-5, momentum: 0.1 }
+    }
+}
+
 /// Batch norm with running statistics: PyTorch's `nn.BatchNorm2d`, for maps whose channels come last. The running
 /// statistics are buffers: saved, loaded and averaged with the weights, but not trained.
 #[derive(Debug, Clone)]
@@ -72,23 +88,21 @@ pub struct BatchNorm {
     bias: Var,
     running_mean: Tensor,
     running_var: Tensor,
-    eps: f32,
-    momentum: f64,
+    config: BatchNormConfig,
     /// Its name in a checkpoint, for the scope of its launches.
     pub name: Arc<str>,
 }
 
 impl BatchNorm {
     /// Parameters `name.weight` (width), ones, and `name.bias` (width), zeros; buffers `name.running_mean` (width),
-    /// zeros, and `name.running_var` (width), ones. `momentum` is the share of a batch in the running statistics, 0.1
-    /// in PyTorch.
-    pub fn new(params: &mut Params, name: &str, width: usize, eps: f32, momentum: f64) -> Result<Self> {
-        Self::starting_at(params, name, width, (eps, momentum), Init::Ones)
+    /// zeros, and `name.running_var` (width), ones.
+    pub fn new(params: &mut Params, name: &str, width: usize, config: BatchNormConfig) -> Result<Self> {
+        Self::starting_at(params, name, width, config, Init::Ones)
     }
 
     /// [`BatchNorm::new`] whose weight starts at `init`: zeros for the last norm of a residual branch.
     pub fn starting_at(
-        params: &mut Params, name: &str, width: usize, (eps, momentum): (f32, f64), init: Init,
+        params: &mut Params, name: &str, width: usize, config: BatchNormConfig, init: Init,
     ) -> Result<Self> {
         params.scope(name, |p| {
             Ok(Self {
@@ -96,8 +110,7 @@ impl BatchNorm {
                 bias: p.add("bias", &[width], &[width], Init::Zeros)?,
                 running_mean: p.buffer("running_mean", &[width], Init::Zeros)?,
                 running_var: p.buffer("running_var", &[width], Init::Ones)?,
-                eps,
-                momentum,
+                config,
                 name: p.path(),
             })
         })
@@ -108,10 +121,10 @@ impl BatchNorm {
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         let running = [&self.running_mean, &self.running_var];
         let statistics = match r.is_training() {
-            true => BatchStatistics::Batch { running: Some(running), momentum: self.momentum },
+            true => BatchStatistics::Batch { running: Some(running), momentum: self.config.momentum },
             false => BatchStatistics::Given(running),
         };
-        batch_norm(r, x, &self.weight, &self.bias, statistics, self.eps)
+        batch_norm(r, x, &self.weight, &self.bias, statistics, self.config.eps)
     }
 }
 

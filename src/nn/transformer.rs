@@ -17,14 +17,14 @@ use crate::tensor::Tensor;
 
 /// fc2(GELU(fc1(x))): timm's `Mlp`.
 #[derive(Debug, Clone)]
-struct Mlp {
+pub struct Mlp {
     fc1: Linear,
     fc2: Linear,
 }
 
 impl Mlp {
     /// Parameters `mlp.fc1` and `mlp.fc2`.
-    fn new(params: &mut Params, width: usize, hidden: usize, init: Init) -> Result<Self> {
+    pub fn new(params: &mut Params, width: usize, hidden: usize, init: Init) -> Result<Self> {
         params.scope("mlp", |p| {
             let fc1 = Linear::new(p, "fc1", width, hidden, init)?;
             Ok(Self { fc1, fc2: Linear::new(p, "fc2", hidden, width, init)? })
@@ -32,7 +32,7 @@ impl Mlp {
     }
 
     /// x (.., D) → (.., D), plus `residual` (.., D) if there is one.
-    fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
+    pub fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
         let hidden = stored(r, self.fc1.weight.data.shape()[0]);
         let options = MlpOptions { residual, hidden, ..MlpOptions::act(Act::Gelu) };
         mlp(r, x, self.fc1.layer(), self.fc2.layer(), options)

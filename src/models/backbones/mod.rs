@@ -1,5 +1,7 @@
 //! Backbones, one family a file, and the table of all families.
 
+pub mod convnext;
+pub mod efficientnet;
 pub mod embedding;
 pub mod encoder;
 pub mod hybridnet;
@@ -19,6 +21,8 @@ use super::config::{Config, Family};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
+use convnext::ConvNext;
+use efficientnet::EfficientNet;
 use encoder::{Encoder, Purpose};
 use hybridnet::HybridNet;
 use on_maps::OnMaps;
@@ -38,6 +42,8 @@ const FAMILIES: &[(Family, Build)] = &[
     (Family::VIM, |g, params, config, _| Ok(Rc::new(Vim::new(g, params, config)?))),
     (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
     (Family::RESNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(ResNet::new(params, config)?, config)))),
+    (Family::EFFICIENTNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(EfficientNet::new(params, config)?, config)))),
+    (Family::CONVNEXT, |_, params, config, _| Ok(Rc::new(OnMaps::new(ConvNext::new(params, config)?, config)))),
 ];
 
 /// Builds the backbone of `config`. Its parameters get their official names (src/models/README.md, "Tensor names").

@@ -5,6 +5,8 @@ use std::fmt;
 use super::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::models::config::Config;
+use crate::ops::add::{add, add_drop_path};
+use crate::ops::layer_scale::layer_scale;
 use crate::ops::reduce::mean_tokens;
 use crate::ops::reshape::reshape;
 use crate::tape::{Recorder, Var};
@@ -26,6 +28,19 @@ pub trait MapEncoder: fmt::Debug {
     /// Cells of that map (B, h·w, F) → what the head reads (B, F).
     fn pool(&self, r: &mut Recorder, cells: &Var) -> Result<Var> {
         mean_tokens(r, cells)
+    }
+}
+
+/// x + `drop_path`·γ·h: a residual branch h (B, .., C) whose channels are scaled by γ (C), if there is one, and which
+/// some samples drop. `drop_path` has a factor for each sample, as in
+/// [`layer_scale`](crate::ops::layer_scale::layer_scale).
+pub(super) fn add_branch(
+    r: &mut Recorder, x: &Var, h: &Var, gamma: Option<&Var>, drop_path: Option<&Tensor>,
+) -> Result<Var> {
+    match (gamma, drop_path) {
+        (Some(gamma), factors) => layer_scale(r, x, h, gamma, factors),
+        (None, Some(factors)) => add_drop_path(r, x, h, factors),
+        (None, None) => add(r, x, h),
     }
 }
 

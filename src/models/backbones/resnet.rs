@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use super::layers::drop_path_row;
-use super::on_maps::MapEncoder;
+use super::on_maps::{MapEncoder, add_branch};
 use crate::error::{Error, Result};
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
-use crate::nn::{BatchNorm, Conv2d, ConvConfig, Init, Params};
+use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Params};
 use crate::ops::activation::relu;
-use crate::ops::add::{add, add_drop_path};
 use crate::ops::pool::{Windows, max_pool};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -67,27 +66,6 @@ fn sized(config: Config, depths: [usize; 4], width: usize, stem: usize) -> Confi
     Config { width: widths[3], hierarchy: Some(hierarchy), ..config }
 }
 
-/// Convolution and batch norm.
-#[derive(Debug, Clone)]
-struct ConvNorm {
-    conv: Conv2d,
-    norm: BatchNorm,
-}
-
-impl ConvNorm {
-    /// Parameters under the two names. The norm's weight starts at `gain`.
-    fn new(params: &mut Params, names: [&str; 2], config: ConvConfig, net: &Hierarchy, gain: Init) -> Result<Self> {
-        let settings = (net.batch_norm_eps as f32, net.batch_norm_momentum);
-        let conv = Conv2d::new(params, names[0], config)?;
-        Ok(Self { conv, norm: BatchNorm::starting_at(params, names[1], config.outputs, settings, gain)? })
-    }
-
-    fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        let y = self.conv.forward(r, x)?;
-        self.norm.forward(r, &y)
-    }
-}
-
 /// x + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))), and ReLU behind the sum.
 #[derive(Debug, Clone)]
 struct Bottleneck {
@@ -101,17 +79,17 @@ struct Bottleneck {
 
 impl Bottleneck {
     /// Parameters `{conv,bn}{1,2,3}` and `downsample.{0,1}`.
-    fn new(p: &mut Params, (inputs, outputs): (usize, usize), stride: usize, net: &Hierarchy) -> Result<Self> {
+    fn new(p: &mut Params, (inputs, outputs): (usize, usize), stride: usize, norms: BatchNormConfig) -> Result<Self> {
         let c = outputs / EXPANSION;
         let conv = |inputs, outputs, kernel| ConvConfig::dense(inputs, outputs, kernel, Init::KaimingFanOut);
         let shortcut = ConvConfig { stride, ..conv(inputs, outputs, 1) };
         let downsample = stride > 1 || inputs != outputs;
         Ok(Self {
-            conv1: ConvNorm::new(p, ["conv1", "bn1"], conv(inputs, c, 1), net, Init::Ones)?,
-            conv2: ConvNorm::new(p, ["conv2", "bn2"], ConvConfig { stride, ..conv(c, c, 3) }, net, Init::Ones)?,
-            conv3: ConvNorm::new(p, ["conv3", "bn3"], conv(c, outputs, 1), net, Init::Zeros)?,
+            conv1: ConvNorm::new(p, ["conv1", "bn1"], conv(inputs, c, 1), norms, Init::Ones)?,
+            conv2: ConvNorm::new(p, ["conv2", "bn2"], ConvConfig { stride, ..conv(c, c, 3) }, norms, Init::Ones)?,
+            conv3: ConvNorm::new(p, ["conv3", "bn3"], conv(c, outputs, 1), norms, Init::Zeros)?,
             downsample: downsample
-                .then(|| ConvNorm::new(p, ["downsample.0", "downsample.1"], shortcut, net, Init::Ones))
+                .then(|| ConvNorm::new(p, ["downsample.0", "downsample.1"], shortcut, norms, Init::Ones))
                 .transpose()?,
             name: p.path(),
         })
@@ -128,10 +106,7 @@ impl Bottleneck {
             Some(downsample) => downsample.forward(r, x)?,
             None => x.clone(),
         };
-        let y = match drop_path {
-            Some(factors) => add_drop_path(r, &x, &y, factors)?,
-            None => add(r, &x, &y)?,
-        };
+        let y = add_branch(r, &x, &y, None, drop_path)?;
         relu(r, &y)
     }
 }
@@ -147,15 +122,15 @@ impl ResNet {
     /// Parameters under timm's names. The last batch norm of a block starts at zero, so that the block starts as the
     /// identity.
     pub fn new(params: &mut Params, config: &Config) -> Result<Self> {
-        let net = config.stages()?;
+        let (net, norms) = (config.stages()?, config.stages()?.batch_norm());
         let first = ConvConfig { stride: 2, ..ConvConfig::dense(3, net.stem, 7, Init::KaimingFanOut) };
-        let stem = ConvNorm::new(params, ["conv1", "bn1"], first, net, Init::Ones)?;
+        let stem = ConvNorm::new(params, ["conv1", "bn1"], first, norms, Init::Ones)?;
         let mut stages = Vec::new();
         for (i, (before, stage)) in net.widths(net.stem).enumerate() {
             let block = |j: usize| {
                 let (inputs, stride) = if j == 0 { (before, if i == 0 { 1 } else { 2 }) } else { (stage.width, 1) };
                 let name = format!("layer{}.{j}", i + 1);
-                params.scope(&name, |p| Bottleneck::new(p, (inputs, stage.width), stride, net))
+                params.scope(&name, |p| Bottleneck::new(p, (inputs, stage.width), stride, norms))
             };
             stages.push((0..stage.depth).map(block).collect::<Result<_>>()?);
         }
