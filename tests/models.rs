@@ -116,14 +116,15 @@ fn every_model_builds_under_its_name() {
         config.validate().unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(&config.name, name);
         assert_eq!(name.contains("patch4_32"), config.tokens() == 64, "{name}");
-        let rates = config.drop_path_rates();
+        let rates: Vec<f64> = config.drop_path_places().into_iter().map(|(_, rate)| rate).collect();
         // in a hybrid only Mamba layers have DropPath
         let drops = config.hierarchy.is_some() || config.family == Family::VIT || config.depth() > 0;
-        assert_eq!(
-            (rates[0], rates.last().copied()),
-            (0.0, Some(if drops { config.drop_path } else { 0.0 })),
-            "{name}"
-        );
+        let last = match config.family {
+            family if family == Family::EFFICIENTNET => config.drop_path * 25.0 / 26.0, // of 26 blocks
+            _ if drops => config.drop_path,
+            _ => 0.0,
+        };
+        assert_eq!((rates[0], rates.last().copied()), (0.0, Some(last)), "{name}");
     }
     for name in names.iter().filter(|name| name.contains("micro")) {
         let parameters = count(classifier(name).iter());
@@ -139,6 +140,12 @@ fn networks_on_maps_have_the_parameters_of_their_papers() {
         ("resnet152", 60_192_808),
         ("efficientnet_b3", 12_233_232),
         ("tf_efficientnet_b3", 12_233_232),
+        ("mambavision_tiny_1k", 31_794_248),
+        ("mambavision_tiny2_1k", 35_104_008),
+        ("mambavision_small_1k", 50_140_584),
+        ("mambavision_base_1k", 97_685_288),
+        ("mambavision_large_1k", 227_961_048),
+        ("mambavision_large2_1k", 241_554_824),
         ("convnext_tiny", 28_589_128),
         ("convnext_small", 50_223_688),
         ("convnext_base", 88_591_464),

@@ -58,6 +58,25 @@ pub fn convnext(f: &Fixture) -> Result<Config> {
     on_maps(f, Family::CONVNEXT, widths.last().copied().unwrap_or(0), net)
 }
 
+/// The MambaVision of the file.
+pub fn mambavision(f: &Fixture) -> Result<Config> {
+    let (dim, windows, heads) = (f.size("dim", 80)?, sizes(f, "window_size")?, sizes(f, "num_heads")?);
+    let mut stages = Stage::list(&sizes(f, "depths")?, &[dim, 2 * dim, 4 * dim, 8 * dim]);
+    for ((stage, window), heads) in stages.iter_mut().zip(windows).zip(heads) {
+        (stage.window, stage.heads) = (window, heads);
+    }
+    let gamma = |key: &str| f.config(key).as_f64();
+    let net = Hierarchy {
+        stem: f.size("in_dim", 64)?,
+        stages,
+        layer_scale: gamma("layer_scale"),
+        layer_scale_conv: gamma("layer_scale_conv"),
+        ..batch_norms(f)?
+    };
+    let config = on_maps(f, Family::MAMBAVISION, 8 * dim, net)?;
+    Ok(Config { states: 8, conv: 3, ..config })
+}
+
 /// A network on maps whose head reads `width` features.
 pub(super) fn on_maps(f: &Fixture, family: Family, width: usize, hierarchy: Hierarchy) -> Result<Config> {
     let common = common(f, width)?;

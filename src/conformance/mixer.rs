@@ -1,11 +1,12 @@
-//! Kind `mamba_mixer`: one Mamba mixer, in one or two directions. Weights have their official names.
+//! Kinds `mamba_mixer`, one Mamba mixer in one or two directions, and `mambavision_mixer`. Weights have their official
+//! names.
 
 use super::compare::{FixtureReport, GRADIENT, OUTPUT};
 use super::fixture::Fixture;
 use super::model::directions;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{Directions, InitScheme, MambaConfig, MambaMixer, Params, Weights};
+use crate::nn::{Directions, InitScheme, MambaConfig, MambaMixer, MambaVisionMixer, Params, Weights};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -24,6 +25,22 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     };
     let mut params = Params::new(g);
     let mixer = MambaMixer::new(&mut params, "mixer", &config)?;
+    compare(g, f, report, &params, |r, x| mixer.forward(r, x))
+}
+
+/// Kind `mambavision_mixer`.
+pub fn mambavision(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
+    let mut params = Params::new(g);
+    let (width, states) = (f.size("d_model", 0)?, f.size("d_state", 8)?);
+    let mixer = MambaVisionMixer::new(&mut params, "mixer", width, states)?;
+    compare(g, f, report, &params, |r, x| mixer.forward_onto(r, x, None))
+}
+
+/// Runs `forward` on the file's tokens with the file's weights, and compares the result and every gradient.
+fn compare(
+    g: &Gpu, f: &Fixture, report: &mut FixtureReport, params: &Params,
+    forward: impl FnOnce(&mut Recorder, &Var) -> Result<Var>,
+) -> Result<()> {
     let named =
         |(name, array): (&str, &super::fixture::Array)| (format!("mixer.{name}"), (array.shape.clone(), array.f32()));
     let weights: Weights = f.with_prefix("param.").map(named).collect();
@@ -32,7 +49,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let x = f.get("input.x")?;
     let x = Var::leaf(Tensor::from_slice(g, &x.shape, &x.f32())?);
     let mut r = Recorder::new(g);
-    let out = mixer.forward(&mut r, &x)?;
+    let out = forward(&mut r, &x)?;
     let dout = f.get("input.dout")?;
     let dout = Tensor::from_slice(g, &dout.shape, &dout.f32())?;
     let grads = r.backward_from(&out, dout, params.grads())?;

@@ -43,6 +43,8 @@ pub const KINDS: &[&str] = &[
     "squeeze_excite",
     "resnet_classify",
     "efficientnet_classify",
+    "mambavision_classify",
+    "mambavision_mixer",
     "convnext_classify",
 ];
 
@@ -68,6 +70,8 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "batch_norm" => maps::norm(g, &fixture, &mut report),
         "pool" => maps::pool(g, &fixture, &mut report),
         "resnet_classify" => hierarchy::resnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c)),
+        "mambavision_classify" => hierarchy::mambavision(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c)),
+        "mambavision_mixer" => mixer::mambavision(g, &fixture, &mut report),
         "efficientnet_classify" => {
             hierarchy::efficientnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c))
         }

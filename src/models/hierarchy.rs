@@ -18,6 +18,9 @@ pub struct Hierarchy {
     /// Initial value of the factors γ of each residual branch's channels, or none for networks without γ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
+    /// The same for the convolutional blocks of MambaVision, which have factors of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_scale_conv: Option<f64>,
     /// Epsilon of batch norms.
     pub batch_norm_eps: f64,
     /// Share of a batch in the running statistics of batch norms: PyTorch's `momentum`.
@@ -35,6 +38,7 @@ impl Default for Hierarchy {
             stem: 64,
             stages: Vec::new(),
             layer_scale: None,
+            layer_scale_conv: None,
             batch_norm_eps: 1e-5,
             batch_norm_momentum: 0.1,
             same_padding: false,
@@ -130,8 +134,10 @@ impl Hierarchy {
             |what: &str, got: f64| check(got > 0.0 && got < 1.0, what.into(), got.to_string(), "between 0 and 1");
         unit("batch_norm_eps", self.batch_norm_eps)?;
         unit("batch_norm_momentum", self.batch_norm_momentum)?;
-        let gamma = self.layer_scale.unwrap_or(1.0);
-        check(gamma.is_finite(), "layer_scale".into(), gamma.to_string(), "a finite number")?;
+        for (what, gamma) in [("layer_scale", self.layer_scale), ("layer_scale_conv", self.layer_scale_conv)] {
+            let gamma = gamma.unwrap_or(1.0);
+            check(gamma.is_finite(), what.into(), gamma.to_string(), "a finite number")?;
+        }
         let ratio = self.ssm_ratio;
         check(ratio > 0.0 && ratio <= 16.0, "ssm_ratio".into(), ratio.to_string(), "above 0, at most 16")
     }

@@ -21,6 +21,7 @@ pub use backbones::embedding::Embedding;
 pub use backbones::encoder::{Encoder, Purpose, TokenEncoder};
 pub use backbones::hybridnet::HybridNet;
 pub use backbones::layers::Layers;
+pub use backbones::mambavision::MambaVision;
 pub use backbones::on_maps::{MapEncoder, OnMaps};
 pub use backbones::positions::resize_positions;
 pub use backbones::resnet::ResNet;

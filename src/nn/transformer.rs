@@ -70,15 +70,44 @@ pub struct BlockConfig {
     pub init: Init,
 }
 
+/// proj(MHSA(qkv(x))): timm's `Attention`.
+#[derive(Debug, Clone)]
+pub struct SelfAttention {
+    qkv: Linear,
+    proj: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    /// Parameters `name.qkv` and `name.proj`.
+    pub fn new(params: &mut Params, name: &str, config: &BlockConfig) -> Result<Self> {
+        let &BlockConfig { width, heads, qkv_bias, init, .. } = config;
+        check_heads(&params.path(), width, heads)?;
+        let qkv = if qkv_bias { Linear::new } else { Linear::no_bias };
+        params.scope(name, |p| {
+            let qkv = qkv(p, "qkv", width, 3 * width, init)?;
+            Ok(Self { qkv, proj: Linear::new(p, "proj", width, width, init)?, heads })
+        })
+    }
+
+    /// x (B, L, D) → (B, L, D), plus `residual` (B, L, D) if there is one. Every token attends to every token.
+    pub fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
+        let qkv = project(r, &self.qkv, x, self.heads)?; // (B, L, 3D)
+        let y = self_attention(r, &qkv, AttentionOptions::heads(self.heads))?; // (B, L, D)
+        match residual {
+            Some(residual) => self.proj.forward_onto(r, &y, residual),
+            None => self.proj.forward(r, &y),
+        }
+    }
+}
+
 /// y = x + MHSA(LN₁ x); y + MLP(LN₂ y): timm's `Block`.
 #[derive(Debug, Clone)]
 pub struct Block {
     norm1: LayerNorm,
-    qkv: Linear,
-    proj: Linear,
+    attention: SelfAttention,
     norm2: LayerNorm,
     mlp: Mlp,
-    heads: usize,
     /// Its name in a checkpoint, for the scope of its launches.
     pub name: Arc<str>,
 }
@@ -86,17 +115,13 @@ pub struct Block {
 impl Block {
     /// Parameters `name.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}`.
     pub fn new(params: &mut Params, name: &str, config: &BlockConfig) -> Result<Self> {
-        let &BlockConfig { width, heads, hidden, eps, qkv_bias, init } = config;
-        check_heads(name, width, heads)?;
-        let qkv = if qkv_bias { Linear::new } else { Linear::no_bias };
+        let &BlockConfig { width, hidden, eps, init, .. } = config;
         params.scope(name, |p| {
             Ok(Self {
                 norm1: LayerNorm::new(p, "norm1", width, eps)?,
-                qkv: qkv(p, "attn.qkv", width, 3 * width, init)?,
-                proj: Linear::new(p, "attn.proj", width, width, init)?,
+                attention: SelfAttention::new(p, "attn", config)?,
                 norm2: LayerNorm::new(p, "norm2", width, eps)?,
                 mlp: Mlp::new(p, width, hidden, init)?,
-                heads,
                 name: p.path(),
             })
         })
@@ -106,13 +131,11 @@ impl Block {
     /// attention branch and of the MLP branch: 0 where an image drops the branch, else 1/(1 − rate).
     pub fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
         let y = self.norm1.operand(r, x)?;
-        let qkv = project(r, &self.qkv, &y, self.heads)?; // (B, L, 3D)
-        let y = self_attention(r, &qkv, AttentionOptions::heads(self.heads))?; // (B, L, D)
         let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
-            None => self.proj.forward_onto(r, &y, x)?,
+            None => self.attention.forward_onto(r, &y, Some(x))?,
             Some(drop_path) => {
-                let y = self.proj.forward(r, &y)?;
+                let y = self.attention.forward_onto(r, &y, None)?;
                 add_drop_path(r, x, &y, drop_path)?
             }
         };

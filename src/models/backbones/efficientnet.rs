@@ -66,7 +66,7 @@ fn stages<const N: usize>(rows: [[usize; 5]; N]) -> Vec<Stage> {
 
 /// For images of 32 to 64 pixels.
 fn micro(config: Config) -> Config {
-    let stages = stages([[1, 3, 1, 1, 16], [2, 3, 1, 4, 24], [2, 5, 2, 4, 40], [2, 3, 2, 4, 80]]);
+    let stages = stages([[1, 3, 1, 1, 16], [2, 3, 1, 4, 32], [2, 5, 2, 4, 64], [2, 3, 2, 4, 112]]);
     Config { width: 320, hierarchy: Some(Hierarchy { stem: 24, stages, ..Hierarchy::default() }), ..config }
 }
 

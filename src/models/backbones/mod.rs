@@ -6,6 +6,7 @@ pub mod embedding;
 pub mod encoder;
 pub mod hybridnet;
 pub mod layers;
+pub mod mambavision;
 pub mod on_maps;
 pub mod positions;
 pub mod resnet;
@@ -25,6 +26,7 @@ use convnext::ConvNext;
 use efficientnet::EfficientNet;
 use encoder::{Encoder, Purpose};
 use hybridnet::HybridNet;
+use mambavision::MambaVision;
 use on_maps::OnMaps;
 use resnet::ResNet;
 use vim::Vim;
@@ -43,6 +45,9 @@ const FAMILIES: &[(Family, Build)] = &[
     (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
     (Family::RESNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(ResNet::new(params, config)?, config)))),
     (Family::EFFICIENTNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(EfficientNet::new(params, config)?, config)))),
+    (Family::MAMBAVISION, |g, params, config, _| {
+        Ok(Rc::new(OnMaps::new(MambaVision::new(g, params, config)?, config)))
+    }),
     (Family::CONVNEXT, |_, params, config, _| Ok(Rc::new(OnMaps::new(ConvNext::new(params, config)?, config)))),
 ];
 
