@@ -4,12 +4,14 @@
 //   from_u8   bytes (B, H, W, 3), four per word, the first in the low bits:  rows = scale[c]·v + shift[c]
 //             scale = 1/(255·std) and shift = −mean/std, so that rows = (v/255 − mean)/std
 //   from_nchw pixels (B, C, H, W), copied unchanged
+//   to_map    the way back: image (B, H, W, C), channels last, from saved_rows. With hide = 1, pixels of a hidden
+//             patch are 0: inv (B, L) is its place among the visible patches, or 0xffffffff
 //   No backward: images need no gradient.
 //   threads   one invocation per element of rows
-//   floor     5 bytes per element from bytes, 8 from pixels
+//   floor     5 bytes per element from bytes, 8 from pixels and to_map
 // uses lib/grid
 struct Params {
-    n: u32, c: u32, h: u32, w: u32, side: u32,
+    n: u32, c: u32, h: u32, w: u32, side: u32, hide: u32,
     scale_r: f32, scale_g: f32, scale_b: f32, shift_r: f32, shift_g: f32, shift_b: f32,
 }
 const WG = 256u;
@@ -17,6 +19,9 @@ const WG = 256u;
 @group(0) @binding(1) var<storage, read> bytes: array<u32>;
 @group(0) @binding(2) var<storage, read> pixels: array<f32>;
 @group(0) @binding(3) var<storage, read_write> rows: array<f32>;
+@group(0) @binding(4) var<storage, read> saved_rows: array<f32>;     // to_map
+@group(0) @binding(5) var<storage, read> inv: array<u32>;
+@group(0) @binding(6) var<storage, read_write> image: array<f32>;
 
 struct Place { b: u32, c: u32, y: u32, x: u32 }
 
@@ -50,4 +55,13 @@ fn from_nchw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     if i >= p.n { return; }
     let at = place(i);
     rows[i] = pixels[((at.b * p.c + at.c) * p.h + at.y) * p.w + at.x];
+}
+
+@compute @workgroup_size(WG)
+fn to_map(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let i = grid_row(wid) * WG + tid;
+    if i >= p.n { return; }
+    let at = place(i);
+    let seen = p.hide == 0u || inv[i / (p.c * p.side * p.side)] != 0xffffffffu;
+    image[((at.b * p.h + at.y) * p.w + at.x) * p.c + at.c] = select(0.0, saved_rows[i], seen);
 }

@@ -26,6 +26,7 @@ mod checkpointing; // activation checkpointing
 mod cli; // the program as people run it
 mod conformance; // fixtures that PyTorch made
 mod layers; // layers that hold more than an operator
+mod maps; // backbones on maps: what is hidden stays hidden, batch norms in training
 mod methods; // every pretraining method
 mod ops; // operators against their oracles, forward and every gradient
 mod probe; // linear and k-nearest-neighbor probes

@@ -5,10 +5,11 @@
 use super::classify::{common, smoothed_loss};
 use super::compare::{FixtureReport, OUTPUT};
 use super::fixture::Fixture;
-use super::model::{drop_path, gradients, loss, output, weights};
+use super::map_pretrain::batch;
+use super::model::{axis, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Classifier, Config, Family, Hierarchy, Pool, Stage};
+use crate::models::{Classifier, Config, Decoder, Family, Hierarchy, MapOnMaps, Objective, PixelPretext, Pool, Stage};
 use crate::nn::Params;
 use crate::ops::patchify;
 use crate::tape::{Recorder, Var};
@@ -75,6 +76,43 @@ pub fn mambavision(f: &Fixture) -> Result<Config> {
     };
     let config = on_maps(f, Family::MAMBAVISION, 8 * dim, net)?;
     Ok(Config { states: 8, conv: 3, ..config })
+}
+
+/// The MAP pretraining of the MambaVision of the file.
+fn masked(f: &Fixture) -> Result<Config> {
+    let config = mambavision(f)?;
+    let (width, default) = (f.size("decoder_embed_dim", 192)?, Decoder::map());
+    let hidden = axis(f, "param.decoder_blocks.0.mlp.fc1.weight", 0).unwrap_or(width * 4);
+    let decoder = Decoder {
+        width,
+        depth: f.size("decoder_depth", default.depth)?,
+        heads: f.size("decoder_num_heads", default.heads)?,
+        mlp_ratio: hidden as f64 / width.max(1) as f64,
+        ..default
+    };
+    Ok(Config { classes: 0, decoder, ..config })
+}
+
+/// Kind `map_hier_pretrain`: a step of MAP on a backbone on maps.
+pub fn check_map(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
+    let config = masked(f)?;
+    config.validate()?;
+    let mut params = Params::new(g);
+    let model = MapOnMaps::with(g, &mut params, &config, &Objective::default())?;
+    params.load(g, &weights(f))?;
+    let images = f.get("input.images")?;
+    let images = Tensor::from_slice(g, &images.shape, &images.f32())?;
+    let mut r = Recorder::new(g);
+    let batch = batch(&mut r, f, &images, &f.get("input.mask")?.f32(), config.patch_size)?;
+    let drop_path = drop_path(g, f, images.shape()[0], &config)?;
+    let out = model.reconstruct(&mut r, &batch, drop_path.as_ref())?;
+    let grads = r.backward(&out.loss, params.grads())?;
+    r.run()?;
+    output(g, f, report, "output.encoder", &out.encoder)?;
+    output(g, f, report, "output.pred", &out.pred)?;
+    loss(g, f, report, "output.loss", &out.loss)?;
+    buffers(g, f, report, &params)?;
+    gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
 }
 
 /// A network on maps whose head reads `width` features.

@@ -45,6 +45,7 @@ pub const KINDS: &[&str] = &[
     "efficientnet_classify",
     "mambavision_classify",
     "mambavision_mixer",
+    "map_hier_pretrain",
     "convnext_classify",
 ];
 
@@ -71,6 +72,7 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "pool" => maps::pool(g, &fixture, &mut report),
         "resnet_classify" => hierarchy::resnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c)),
         "mambavision_classify" => hierarchy::mambavision(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c)),
+        "map_hier_pretrain" => hierarchy::check_map(g, &fixture, &mut report),
         "mambavision_mixer" => mixer::mambavision(g, &fixture, &mut report),
         "efficientnet_classify" => {
             hierarchy::efficientnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c))

@@ -15,6 +15,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod diffusion;
 pub mod ema;
+pub mod hide;
 pub mod info_nce;
 pub mod l2_norm;
 pub mod layer_scale;
@@ -32,6 +33,7 @@ pub mod rng;
 pub mod scale;
 pub mod selective_scan;
 pub mod tokens;
+pub mod upsample;
 
 #[cfg(test)]
 mod gradcheck;

@@ -5,6 +5,7 @@
 //!   rows (B·L, C·P·P), L = (H/P)·(W/P); token t = (H-index)·(W/P) + (W-index); column (c·P + py)·P + px
 //!   from_u8:    images (B, H, W, C) bytes,  (v/255 - mean[c]) / std[c]
 //!   from_nchw:  images (B, C, H, W), copied unchanged
+//!   to_map:     rows → images (B, H, W, C); pixels of a patch without a place in inv (B, L) are 0
 //! ```
 
 /// Sizes of the operands; P divides H and W.
@@ -33,6 +34,19 @@ pub fn from_u8(dim: Dims, images: &[u8], mean: &[f64], std: &[f64]) -> Vec<f64> 
 /// Rows of images (B, C, H, W).
 pub fn from_nchw(dim: Dims, images: &[f64]) -> Vec<f64> {
     rows(dim, |b, c, y, x| images[((b * dim.c + c) * dim.h + y) * dim.w + x])
+}
+
+/// Images (B, H, W, C) of rows. With `inv`, patches whose entry is `u32::MAX` are 0.
+pub fn to_map(dim: Dims, values: &[f64], inv: Option<&[u32]>) -> Vec<f64> {
+    let Dims { h, w, c, p, .. } = dim;
+    let mut image = vec![0.0; values.len()];
+    let places = rows(dim, |b, k, y, x| (((b * h + y) * w + x) * c + k) as f64);
+    for (i, (value, place)) in values.iter().zip(places).enumerate() {
+        if inv.is_none_or(|inv| inv[i / (c * p * p)] != u32::MAX) {
+            image[place as usize] = *value;
+        }
+    }
+    image
 }
 
 /// The values `pixel(b, c, y, x)` in the order of the rows.

@@ -10,11 +10,8 @@ params! {
     pub(crate) struct Hide { n: u32, h: u32, w: u32, c: u32, rows: u32, cols: u32 }
 }
 
-const FORWARD: Kernel = Kernel::new::<Hide>(
-    "hide.forward",
-    wgsl!("hide", "grid"),
-    &[read(1, "x"), read(2, "inv").u32(), write(3, "y")],
-);
+const FORWARD: Kernel =
+    Kernel::new::<Hide>("hide.forward", wgsl!("hide", "grid"), &[read(1, "x"), read(2, "inv").u32(), write(3, "y")]);
 
 /// The kernels of this family.
 #[doc(hidden)]

@@ -20,6 +20,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod diffusion;
 pub mod ema;
+pub mod hide;
 pub mod info_nce;
 pub mod l2_norm;
 pub mod layer_scale;
@@ -40,6 +41,7 @@ pub mod selective_scan;
 pub mod ssm;
 pub mod step;
 pub mod tokens;
+pub mod upsample;
 
 use crate::gpu::Kernel;
 
@@ -59,6 +61,7 @@ pub fn all() -> Vec<&'static Kernel> {
         cross_entropy::KERNELS,
         diffusion::KERNELS,
         ema::KERNELS,
+        hide::KERNELS,
         info_nce::KERNELS,
         l2_norm::KERNELS,
         layer_scale::KERNELS,
@@ -75,6 +78,7 @@ pub fn all() -> Vec<&'static Kernel> {
         scale::KERNELS,
         selective_scan::KERNELS,
         tokens::KERNELS,
+        upsample::KERNELS,
     ]
     .concat()
 }

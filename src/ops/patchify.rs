@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 params! {
     /// Scalars of `patchify.wgsl`.
     pub(crate) struct Patchify {
-        n: u32, c: u32, h: u32, w: u32, side: u32,
+        n: u32, c: u32, h: u32, w: u32, side: u32, hide: u32,
         scale_r: f32, scale_g: f32, scale_b: f32, shift_r: f32, shift_g: f32, shift_b: f32,
     }
 }
@@ -16,10 +16,12 @@ params! {
 const SRC: &str = wgsl!("patchify", "grid");
 const FROM_U8: Kernel = Kernel::new::<Patchify>("patchify.from_u8", SRC, &[read(1, "bytes").u32(), write(3, "rows")]);
 const FROM_NCHW: Kernel = Kernel::new::<Patchify>("patchify.from_nchw", SRC, &[read(2, "pixels"), write(3, "rows")]);
+const TO_MAP: Kernel =
+    Kernel::new::<Patchify>("patchify.to_map", SRC, &[read(4, "saved_rows"), read(5, "inv").u32(), write(6, "image")]);
 
 /// The kernels of this family.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] = &[&FROM_U8, &FROM_NCHW];
+pub const KERNELS: &[&Kernel] = &[&FROM_U8, &FROM_NCHW, &TO_MAP];
 
 /// Patches of RGB images in bytes, normalized: (v/255 − mean)/std.
 ///
@@ -90,6 +92,44 @@ pub fn from_u8(
 pub fn from_nchw(r: &mut Recorder, images: &Tensor, side: usize) -> Result<Tensor> {
     let size = images.dims("patchify: images")?;
     rows(r, &FROM_NCHW, sizes(size, side)?, images, size[0])
+}
+
+/// The image of patches, channels last: the way back from [`from_nchw`] and [`from_u8`].
+///
+/// `grid` has the rows and columns of patches. With `inv`, the pixels of hidden patches are 0: the table has for each
+/// patch its place among the visible ones, or `u32::MAX` if it is hidden. There is no gradient.
+///
+/// - Shapes: `patches` (B, L, 3·P·P), L = `grid[0]`·`grid[1]`, `inv` (B, L) → (B, H, W, 3).
+/// - PyTorch: `F.fold(patches.mT, (H, W), P, stride=P).permute(0, 2, 3, 1)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::patchify::to_map, tape::*, tensor::Tensor};
+/// let patches = Tensor::from_slice(g, &[1, 2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?; // of one pixel each
+/// let inv = Tensor::from_indices(g, &[1, 2], &[u32::MAX, 0])?;
+/// let mut r = Recorder::inference(g);
+/// let image = to_map(&mut r, &patches, Some(&inv), [1, 2])?;
+/// r.run()?;
+/// assert_eq!((image.shape(), image.to_vec(g)?), (&[1, 1, 2, 3][..], vec![0.0, 0.0, 0.0, 4.0, 5.0, 6.0]));
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If the patches are not square, or not those of the grid.
+pub fn to_map(r: &mut Recorder, patches: &Tensor, inv: Option<&Tensor>, grid: [usize; 2]) -> Result<Tensor> {
+    let [b, l, values] = patches.dims("patchify: patches")?;
+    let side = (values / 3).isqrt();
+    if values != 3 * side * side || l != grid[0] * grid[1] || patches.is_empty() {
+        let expected = format!("(B, {}, 3·P·P)", grid[0] * grid[1]);
+        return Err(Error::argument("patchify: patches", format!("{:?}", patches.shape()), expected));
+    }
+    inv.map_or(Ok(()), |inv| inv.expect_shape("patchify: inv", &[b, l]))?;
+    let [h, w] = grid.map(|patches| patches * side);
+    let image = Tensor::scratch("image", &[b, h, w, 3]);
+    let p = Patchify { hide: inv.is_some().into(), ..sizes([b, 3, h, w], side)? };
+    r.launch(&TO_MAP, Grid::items(p.n as usize, 256), &p, &[Some(patches), inv, Some(&image)])?;
+    Ok(image)
 }
 
 fn sizes([b, c, h, w]: [usize; 4], side: usize) -> Result<Patchify> {

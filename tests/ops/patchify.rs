@@ -1,5 +1,5 @@
 use rowscan::Result;
-use rowscan::cpu::patchify::{Dims, from_nchw, from_u8};
+use rowscan::cpu::patchify::{Dims, from_nchw, from_u8, to_map};
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::ops::patchify;
 use rowscan::tape::Recorder;
@@ -31,6 +31,15 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     if c != 3 {
         return;
     }
+    let patches = random.normal(b * c * h * w);
+    let (grid, on_gpu) = ([h / p, w / p], Tensor::from_slice(g, &shape, &patches).unwrap());
+    let inv: Vec<u32> = random.below(b * grid[0] * grid[1], 2).iter().map(|v| v.wrapping_sub(1)).collect();
+    let table = Tensor::from_indices(g, &shape[..2], &inv).unwrap();
+    for inv in [None, Some(&inv[..])] {
+        let map = values(g, |r| patchify::to_map(r, &on_gpu, inv.map(|_| &table), grid));
+        close("to_map", &map, &to_map(dim, &wide(&patches), inv), Tol::EXACT);
+    }
+
     let mut bytes: Vec<u8> = random.below(b * h * w * 3, 256).into_iter().map(|v| v as u8).collect();
     let want = from_u8(dim, &bytes, &wide(&MEAN), &wide(&STD));
     bytes.resize(bytes.len().next_multiple_of(4), 0);

@@ -14,6 +14,7 @@ mod conv2d;
 mod cross_entropy;
 mod diffusion;
 mod ema;
+mod hide;
 mod info_nce;
 mod l2_norm;
 mod layer_scale;
@@ -32,6 +33,7 @@ mod scale;
 mod selective_scan;
 mod ssm;
 mod tokens;
+mod upsample;
 
 use super::case::Case;
 use super::case::{Cases, out, result};
@@ -60,6 +62,7 @@ pub const ALL: &[FamilyCases] = &[
     ("cross_entropy", cross_entropy::cases),
     ("diffusion", diffusion::cases),
     ("ema", ema::cases),
+    ("hide", hide::cases),
     ("info_nce", info_nce::cases),
     ("l2_norm", l2_norm::cases),
     ("layer_scale", layer_scale::cases),
@@ -78,6 +81,7 @@ pub const ALL: &[FamilyCases] = &[
     ("selective_scan", selective_scan::cases),
     ("ssm", ssm::cases),
     ("tokens", tokens::cases),
+    ("upsample", upsample::cases),
 ];
 
 /// The cases of a family that `scope` selects.

@@ -1,7 +1,7 @@
-//! patchify: images of 224×224 to one row per patch of 16×16×3, from u8 images and from f32 pixels.
+//! patchify: images of 224×224 to one row per patch of 16×16×3, from u8 images and from f32 pixels, and back.
 
 use crate::bench::ops::*;
-use cpu::patchify::{Dims, from_nchw, from_u8};
+use cpu::patchify::{Dims, from_nchw, from_u8, to_map};
 use ops::patchify;
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -23,6 +23,10 @@ fn expect_nchw(v: &Values, size: usize) -> Result<Vec<Want>> {
     Ok(vec![want("rows", from_nchw(dims(v, size), v.get("pixels")?), Tol::EXACT)])
 }
 
+fn expect_map(v: &Values, size: usize) -> Result<Vec<Want>> {
+    Ok(vec![want("image", to_map(dims(v, size), v.get("patches")?, Some(&v.indices("inv")?)), Tol::EXACT)])
+}
+
 pub fn cases(c: &mut Cases) {
     let size = 224;
     for n in c.scope.batches() {
@@ -36,6 +40,14 @@ pub fn cases(c: &mut Cases) {
         case.check(2, "images", move |v| expect_nchw(v, size)).launches(move |r, x| {
             let pixels = x.normal("pixels", Axis(0), &[n, 3, size, size])?;
             Ok(vec![result("rows", Axis(0), patchify::from_nchw(r, &pixels, SIDE)?)])
+        });
+        let case = c.case(format!("to map {size}x{n}")).floor(Floor::bytes(8 * numbers));
+        case.check(2, "images", move |v| expect_map(v, size)).launches(move |r, x| {
+            let side = size / SIDE;
+            let patches = x.normal("patches", Axis(0), &[n, side * side, 3 * SIDE * SIDE])?;
+            let hidden: Vec<u32> = (0..n * side * side).map(|i| if i * 7 % 3 == 0 { u32::MAX } else { 0 }).collect();
+            let inv = x.table("inv", Axis(0), &[n, side * side], &hidden)?;
+            Ok(vec![result("image", Axis(0), patchify::to_map(r, &patches, Some(&inv), [side; 2])?)])
         });
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::layers::drop_path_row;
-use super::on_maps::{MapEncoder, add_branch};
+use super::on_maps::{Hidden, MapEncoder, add_branch};
 use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
@@ -144,7 +144,9 @@ impl ConvNext {
 
 impl MapEncoder for ConvNext {
     /// Strides 4, 8, 16 and 32. Row i of `drop_path` is that of block i.
-    fn stages(&self, r: &mut Recorder, image: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+    fn stages(
+        &self, r: &mut Recorder, image: &Var, _hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
+    ) -> Result<Vec<Var>> {
         let (conv, norm) = &self.stem;
         let x = conv.forward(r, image)?;
         let mut x = r.scope(&norm.name, |r| norm.forward(r, &x))?;

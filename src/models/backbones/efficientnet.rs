@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::layers::drop_path_row;
-use super::on_maps::{MapEncoder, add_branch};
+use super::on_maps::{Hidden, MapEncoder, add_branch};
 use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
@@ -235,7 +235,9 @@ impl EfficientNet {
 
 impl MapEncoder for EfficientNet {
     /// Row i of `drop_path` is that of block i.
-    fn stages(&self, r: &mut Recorder, image: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+    fn stages(
+        &self, r: &mut Recorder, image: &Var, _hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
+    ) -> Result<Vec<Var>> {
         let x = self.stem.forward(r, image)?;
         let mut x = silu(r, &x)?;
         let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);

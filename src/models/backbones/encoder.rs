@@ -59,6 +59,19 @@ pub trait Encoder: fmt::Debug {
         Err(Error::argument("the backbone", "one that encodes whole images only", "one that can leave patches out"))
     }
 
+    /// Feature maps of the visible patches alone, (B, h, w, D), the finest first: what masked pretraining of a backbone
+    /// on maps encodes. Maps of a finer stride than patches have no cells of hidden patches, and on the first map whose
+    /// cells are patches `token` (D) stands in for the hidden ones. The last map is the one that a classifier reads
+    /// (src/models/README.md, "MAP on maps").
+    ///
+    /// # Errors
+    /// A backbone that cannot hide parts of its maps.
+    fn masked_pyramid(
+        &self, _r: &mut Recorder, _batch: &MaskedBatch, _token: &Var, _drop_path: Option<&Tensor>,
+    ) -> Result<Vec<Var>> {
+        Err(Error::argument("the backbone", "one that encodes whole images only", "one that can hide parts of maps"))
+    }
+
     /// [`Encoder::encode_visible`] with the prefix tokens that take part in pretraining: a ViT's class token in front,
     /// (B, 1+V, D). Other families have none there (src/models/README.md, D-22).
     fn encode_visible_with_prefix(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::layers::drop_path_row;
-use super::on_maps::{MapEncoder, add_branch};
+use super::on_maps::{Hidden, MapEncoder, add_branch};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
@@ -30,7 +30,6 @@ impl Family {
         name: "mambavision",
         title: "MambaVision",
         hierarchical: true,
-        masked_pretraining: false,
         layers: "",
         prefix_tokens: 0..=0,
         mlp_ratio: 4.0,
@@ -107,7 +106,7 @@ fn scaled(config: Config, dim: usize, depths: [usize; 4], heads: usize) -> Confi
 
 /// For images of 32 to 64 pixels.
 fn micro(config: Config) -> Config {
-    let config = sized(config, (16, 16), [1, 1, 4, 2], 1);
+    let config = sized(config, (16, 16), [1, 1, 2, 2], 1);
     let small = |mut net: Hierarchy| {
         for (stage, window) in net.stages.iter_mut().zip([1, 1, 4, 2]) {
             stage.window = window;
@@ -287,8 +286,11 @@ impl MambaVision {
 }
 
 impl Level {
-    /// x (B, H, W, C) → (B, H, W, C). `row` is the next row of `drop_path`.
-    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>, row: &mut usize) -> Result<Var> {
+    /// x (B, H, W, C) → (B, H, W, C). Behind each block the cells of `hidden` patches are erased. `row` is the next row
+    /// of `drop_path`.
+    fn forward(
+        &self, r: &mut Recorder, x: &Var, hidden: Option<&Hidden>, drop_path: Option<&Tensor>, row: &mut usize,
+    ) -> Result<Var> {
         let mut x = match &self.windows {
             Some(windows) => windows.partition(r, x)?,
             None => x.clone(),
@@ -307,6 +309,9 @@ impl Level {
                 Block::Window(block) => Ok([block.forward(r, &x, [first.as_ref(), second.as_ref()])?]),
             };
             [x] = r.segment(move |r| r.scope(&name, &forward))?;
+            if let Some(hidden) = hidden {
+                x = hidden.erase(r, &x)?;
+            }
         }
         match &self.windows {
             Some(windows) => windows.reverse(r, &x),
@@ -317,15 +322,24 @@ impl Level {
 
 impl MapEncoder for MambaVision {
     /// Strides 4, 8, 16 and 32, before each level's downsampling.
-    fn stages(&self, r: &mut Recorder, image: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+    fn stages(
+        &self, r: &mut Recorder, image: &Var, hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
+    ) -> Result<Vec<Var>> {
         let mut x = image.clone();
         for conv in &self.stem {
             x = conv.forward(r, &x)?;
             x = relu(r, &x)?;
         }
         let (mut maps, mut row) = (Vec::new(), 0);
-        for level in &self.levels {
-            x = level.forward(r, &x, drop_path, &mut row)?;
+        for (i, level) in self.levels.iter().enumerate() {
+            // hidden cells are erased before each convolution that would look into them, and become tokens where the
+            // levels begin that mix all cells
+            x = match hidden {
+                Some(hidden) if i < CONVOLUTIONAL => hidden.erase(r, &x)?,
+                Some(hidden) if i == CONVOLUTIONAL => hidden.replace(r, &x)?,
+                _ => x,
+            };
+            x = level.forward(r, &x, hidden.filter(|_| i < CONVOLUTIONAL), drop_path, &mut row)?;
             maps.push(x.clone());
             if let Some(downsample) = &level.downsample {
                 x = downsample.forward(r, &x)?;

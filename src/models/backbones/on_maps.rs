@@ -4,11 +4,15 @@ use std::fmt;
 
 use super::encoder::Encoder;
 use crate::error::{Error, Result};
+use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
 use crate::ops::add::{add, add_drop_path};
+use crate::ops::hide::hide;
 use crate::ops::layer_scale::layer_scale;
+use crate::ops::patchify::to_map;
 use crate::ops::reduce::mean_tokens;
 use crate::ops::reshape::reshape;
+use crate::ops::tokens::{gather, restore};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -16,8 +20,11 @@ use crate::tensor::Tensor;
 /// [`OnMaps`] makes an [`Encoder`] of it.
 pub trait MapEncoder: fmt::Debug {
     /// Normalized pixels (B, H, W, 3) → the map behind each stage, the finest first: timm's `features_only=True`, with
-    /// channels last. `drop_path` as in [`Encoder`].
-    fn stages(&self, r: &mut Recorder, image: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>>;
+    /// channels last. `hidden` are the parts of the image that masked pretraining hides; a family with
+    /// `masked_pretraining` erases them. `drop_path` as in [`Encoder`].
+    fn stages(
+        &self, r: &mut Recorder, image: &Var, hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
+    ) -> Result<Vec<Var>>;
 
     /// The last stage's map (B, h, w, C) → the map (B, h, w, F) whose mean a classifier reads.
     fn last(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
@@ -28,6 +35,40 @@ pub trait MapEncoder: fmt::Debug {
     /// Cells of that map (B, h·w, F) → what the head reads (B, F).
     fn pool(&self, r: &mut Recorder, cells: &Var) -> Result<Var> {
         mean_tokens(r, cells)
+    }
+}
+
+/// The hidden patches of a batch, for a backbone on maps.
+#[derive(Debug, Clone)]
+pub struct Hidden {
+    /// [`MaskedBatch::visible`] and [`MaskedBatch::inverse`].
+    visible: Tensor,
+    inverse: Tensor,
+    /// Rows and columns of patches.
+    grid: [usize; 2],
+    /// Stands for a hidden patch: (D), of the map whose cells are patches.
+    token: Var,
+}
+
+impl Hidden {
+    /// A map (B, H, W, C) with zeros in the cells of hidden patches.
+    pub fn erase(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
+        hide(r, map, &self.inverse, self.grid)
+    }
+
+    /// A map (B, h, w, D) whose cells are patches, with the token in place of the hidden ones.
+    pub fn replace(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
+        let [b, h, w, d] = map.data.dims("map of patches")?;
+        if [h, w] != self.grid {
+            let [rows, columns] = self.grid;
+            return Err(Error::argument("map of patches", format!("{h}×{w}"), format!("{rows}×{columns}")));
+        }
+        let cells = reshape(r, map, &[b, h * w, d])?;
+        let seen = gather(r, &cells, &self.visible, &self.inverse)?; // (B, V, D)
+        let nowhere = Tensor::scratch("no positions", &[h * w, d]);
+        nowhere.fill(r, 0.0)?;
+        let all = restore(r, &seen, &self.token, &Var::constant(nowhere), &self.visible, &self.inverse)?;
+        reshape(r, &all, &[b, h, w, d])
     }
 }
 
@@ -50,12 +91,15 @@ pub struct OnMaps<T> {
     net: T,
     height: usize,
     width: usize,
+    /// Rows and columns of the patches that pretraining hides.
+    grid: [usize; 2],
 }
 
 impl<T: MapEncoder> OnMaps<T> {
     /// `net` for the images of `config`.
     pub fn new(net: T, config: &Config) -> Self {
-        Self { net, height: config.image_size, width: config.image_width.unwrap_or(config.image_size) }
+        let width = config.image_width.unwrap_or(config.image_size);
+        Self { net, height: config.image_size, width, grid: [config.grid(), config.grid_columns()] }
     }
 
     /// Patches of one pixel (B, H·W, 3) → the image (B, H, W, 3).
@@ -84,6 +128,23 @@ impl<T: MapEncoder> Encoder for OnMaps<T> {
 
     fn pyramid(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
         let image = self.image(r, patches)?;
-        self.net.stages(r, &image, drop_path)
+        self.net.stages(r, &image, None, drop_path)
+    }
+
+    fn masked_pyramid(
+        &self, r: &mut Recorder, batch: &MaskedBatch, token: &Var, drop_path: Option<&Tensor>,
+    ) -> Result<Vec<Var>> {
+        let hidden = Hidden {
+            visible: batch.visible.clone(),
+            inverse: batch.inverse.clone(),
+            grid: self.grid,
+            token: token.clone(),
+        };
+        let image = Var::constant(to_map(r, &batch.patches, Some(&batch.inverse), self.grid)?);
+        let mut maps = self.net.stages(r, &image, Some(&hidden), drop_path)?;
+        if let Some(last) = maps.pop() {
+            maps.push(self.net.last(r, &last)?);
+        }
+        Ok(maps)
     }
 }

@@ -4,6 +4,7 @@ pub mod contrastive;
 pub mod diffusion;
 pub mod mae;
 pub mod map;
+pub mod map_on_maps;
 pub mod objective;
 pub mod pretext;
 pub mod region_decoder;
@@ -23,6 +24,7 @@ use contrastive::Contrastive;
 use diffusion::Diffusion;
 use mae::Mae;
 use map::Map;
+use map_on_maps::MapOnMaps;
 use objective::{Method, Objective};
 use pretext::Pretext;
 
@@ -41,6 +43,7 @@ const METHODS: &[(Method, Build)] = &[
 /// MAP's pipeline, or MAE proper where the decoder is MAE's.
 fn reconstructing(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Box<dyn Pretext>> {
     Ok(match config.decoder.kind {
+        DecoderKind::Map if config.family.hierarchical => Box::new(MapOnMaps::with(g, params, config, objective)?),
         DecoderKind::Map => Box::new(Map::with(g, params, config, objective)?),
         DecoderKind::Mae => Box::new(Mae::with(g, params, config, objective)?),
     })

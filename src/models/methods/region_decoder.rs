@@ -57,6 +57,11 @@ pub struct RegionDecoder {
 impl RegionDecoder {
     /// Parameters under their official names (src/models/README.md, "Tensor names").
     pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
+        Self::reading(g, params, config, objective, config.width)
+    }
+
+    /// [`RegionDecoder::new`] for features of another width than the encoder's.
+    pub fn reading(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective, width: usize) -> Result<Self> {
         let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
         let token = Init::Normal(0.02);
         let positions = match config.init_positions {
@@ -74,7 +79,7 @@ impl RegionDecoder {
         let block = |params: &mut Params, i| CrossBlock::new(params, &format!("decoder_blocks.{i}"), &block);
         let (mask, regions) = objective.mask().regions(objective.order(config), (config.grid(), config.grid_columns()));
         Ok(Self {
-            embed: Linear::new(params, "decoder_embed", config.width, d, LINEAR)?,
+            embed: Linear::new(params, "decoder_embed", width, d, LINEAR)?,
             mask_token: params.add("mask_token", &[1, 1, d], &[d], token)?,
             pos: params.add("decoder_pos_embed_learned", &[1, l, d], &[l, d], positions)?,
             blocks: (0..decoder.depth).map(|i| block(params, i)).collect::<Result<_>>()?,
@@ -84,19 +89,29 @@ impl RegionDecoder {
         })
     }
 
-    /// Features of the visible tokens (B, V, D) → the decoder's input: visible tokens at their places, mask tokens at
-    /// the others, all with their positions (B, L, d).
-    fn tokens(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
+    /// Features (.., D) → in the decoder's width (.., d).
+    pub fn embed(&self, r: &mut Recorder, features: &Var) -> Result<Var> {
+        r.scope(&self.embed.name, |r| self.embed.forward(r, features))
+    }
+
+    /// Visible tokens (B, V, d) → the decoder's input: visible tokens at their places, mask tokens at the others, all
+    /// with their positions (B, L, d).
+    fn tokens(&self, r: &mut Recorder, visible: &Var, batch: &MaskedBatch) -> Result<Var> {
         r.scope(&self.embed.name, |r| {
-            let x = self.embed.forward(r, features)?; // (B, V, d)
-            ops::tokens::restore(r, &x, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
+            ops::tokens::restore(r, visible, &self.mask_token, &self.pos, &batch.visible, &batch.inverse)
         })
     }
 
     /// Features of the visible tokens (B, V, D) → the attention weights (B, H, L, L) of each block.
     pub fn attention(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
+        let embedded = self.embed(r, features)?; // (B, V, d)
+        self.attention_of(r, &embedded, batch)
+    }
+
+    /// [`RegionDecoder::attention`] of embedded tokens (B, V, d).
+    pub fn attention_of(&self, r: &mut Recorder, embedded: &Var, batch: &MaskedBatch) -> Result<Vec<Tensor>> {
         let seen = Some(&self.regions);
-        let mut x = self.tokens(r, features, batch)?; // (B, L, d)
+        let mut x = self.tokens(r, embedded, batch)?; // (B, L, d)
         let mut weights = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             weights.push(block.weights(r, &x, self.mask, seen)?);
@@ -107,7 +122,13 @@ impl RegionDecoder {
 
     /// Features of the visible tokens (B, V, D) → normalized vectors of all tokens (B, L, d).
     pub fn forward(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var> {
-        let mut x = self.tokens(r, features, batch)?; // (B, L, d)
+        let embedded = self.embed(r, features)?; // (B, V, d)
+        self.forward_of(r, &embedded, batch)
+    }
+
+    /// [`RegionDecoder::forward`] of embedded tokens (B, V, d).
+    pub fn forward_of(&self, r: &mut Recorder, embedded: &Var, batch: &MaskedBatch) -> Result<Var> {
+        let mut x = self.tokens(r, embedded, batch)?; // (B, L, d)
         for block in &self.blocks {
             let (name, block) = (block.name.clone(), block.clone());
             let (mask, regions) = (self.mask, self.regions.clone());
