@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use rowscan::data::stream::{Stream, StreamPurpose};
 use rowscan::data::{Augmentation, Dataset, Scratch, Split, Transform};
+use rowscan::models::TestView;
 use rowscan::run::record::{Panel, PictureGrid};
 use rowscan::train::finetune::mixup::{Mix, Mixup};
 
@@ -28,7 +29,7 @@ fn main() -> rowscan::Result<()> {
     let set = Dataset::open(&args.next().unwrap_or("synthetic".into()), Split::Train)?;
     let size: u32 = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);
     let png = args.next().unwrap_or("augment.png".into());
-    let eval = Transform::Eval { size, crop_ratio: 1.0 };
+    let eval = Transform::Eval { size, view: TestView::crop(1.0) };
     let transforms = RECIPES.map(|(_, augmentation)| Transform::Train { size, augmentation });
     transforms.iter().try_for_each(Transform::check)?;
 

@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
-use crate::models::{Classifier, Config, Contents, contents};
+use crate::models::{Classifier, Config, Contents, TestView, contents};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
-use crate::run::finetune::tested_crop_ratio;
+use crate::run::finetune::tested_view;
 use crate::run::weights_on_disk::{expect_finite, read};
 
 /// How a checkpoint's model goes over images.
@@ -21,8 +21,8 @@ pub struct PassArgs {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Share of the shorter side that is kept of an image; by default as in the run that wrote the checkpoint, or
-    /// 0.875.
+    /// Share of the shorter side that is kept of an image; by default as in the run that wrote the checkpoint, or the
+    /// model's own, mostly 0.875.
     #[arg(long)]
     crop_ratio: Option<f64>,
     /// Decoding threads; 0 takes one per core.
@@ -50,8 +50,9 @@ impl StoredModel {
         let config = checkpoint::config(folder)?; // before anything that takes time
         let (path, average) = args.ema.file(folder)?;
         let weights = read(&path)?;
-        let crop_ratio = args.crop_ratio.map_or_else(|| tested_crop_ratio(folder), Ok)?;
-        let transform = Transform::Eval { size: config.image_size as u32, crop_ratio };
+        let view = tested_view(folder, &config)?;
+        let view = TestView { crop_ratio: args.crop_ratio.unwrap_or(view.crop_ratio), ..view };
+        let transform = Transform::Eval { size: config.image_size as u32, view };
         usage(transform.check().map_err(Error::from))?;
         Ok(Self { config, transform, average, folder: folder.to_owned(), path, weights })
     }

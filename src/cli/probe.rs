@@ -12,7 +12,7 @@ use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
 use crate::infer::features::FrozenEncoder;
-use crate::models::Config;
+use crate::models::{Config, TestView};
 use crate::run::checkpoint;
 use crate::run::probe::{Features, linear_probe, nearest_neighbors};
 use crate::run::record::write_atomic;
@@ -41,9 +41,9 @@ pub struct Args {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
-    /// Share of the shorter side that is kept of an image.
-    #[arg(long, default_value_t = 0.875)]
-    crop_ratio: f64,
+    /// Share of the shorter side that is kept of an image; by default the model's own, mostly 0.875.
+    #[arg(long)]
+    crop_ratio: Option<f64>,
     /// Steps of the linear probe, each on all images.
     #[arg(long, default_value_t = 300)]
     steps: u64,
@@ -120,7 +120,9 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     within((1..=1000).contains(&args.k), "--k", args.k.to_string(), "1 to 1000")?;
     within(args.temperature > 0.0, "--temperature", args.temperature.to_string(), "above 0")?;
     within((1..=100_000).contains(&args.steps), "--steps", args.steps.to_string(), "1 to 100000")?;
-    let transform = Transform::Eval { size: config.image_size as u32, crop_ratio: args.crop_ratio };
+    let crop_ratio = args.crop_ratio.unwrap_or(config.test_view.crop_ratio);
+    let view = TestView { crop_ratio, ..config.test_view };
+    let transform = Transform::Eval { size: config.image_size as u32, view };
     usage(transform.check().map_err(Error::from))?;
     let (train, test) = halves(args)?;
     let batch = batch_of(args.batch_size, train.len().min(test.len()))?;

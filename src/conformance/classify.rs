@@ -7,7 +7,7 @@ use super::fixture::Fixture;
 use super::model::{axis, directions, drop_path, gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Classifier, Config, Decoder, Family, InitPositions, InitScheme, Order, Pool, Positions};
+use crate::models::{Classifier, Config, Decoder, Family, InitPositions, InitScheme, Order, Pool, Positions, TestView};
 use crate::nn::{Directions, Params};
 use crate::ops::cross_entropy::cross_entropy;
 use crate::ops::{patchify, reduce};
@@ -99,6 +99,7 @@ pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
         init_positions: InitPositions::Normal,
         drop_path: 0.0,
         dropout: 0.0,
+        test_view: TestView::default(),
         hierarchy: None,
         init: InitScheme::default(),
         decoder: Decoder::map(),

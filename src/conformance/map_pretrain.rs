@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{
     Config, Decoder, DecoderKind, Family, InitPositions, InitScheme, Map, MaskedBatch, Order, PixelPretext, Pool,
-    Positions,
+    Positions, TestView,
 };
 use crate::nn::{Directions, Params};
 use crate::ops::patchify;
@@ -56,6 +56,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         init_positions: InitPositions::Normal,
         drop_path: f.number("drop_path_rate", 0.1)?,
         dropout: 0.0,
+        test_view: TestView::default(),
         hierarchy: None,
         init: InitScheme::MapRepo,
         decoder: Decoder {

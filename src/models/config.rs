@@ -7,7 +7,7 @@ use std::ops::{Deref, RangeInclusive};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::hierarchy::Hierarchy;
-use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions};
+use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions, TestView};
 use crate::error::{Error, Result};
 use crate::nn::{Directions, Init, InitScheme};
 use crate::ops::registers::Places;
@@ -45,6 +45,8 @@ pub struct FamilyFacts {
     pub drop_path: fn(&Config) -> Vec<(String, f64)>,
     /// What `rowscan import` takes from the names of a checkpoint.
     pub detect: Detect,
+    /// (tensor name of another release) → the name here, for import. `None` where they are the same.
+    pub rename: fn(&str) -> Option<String>,
     /// The first parts of the names of its trunk. Fine-tuning must find these tensors in a checkpoint, and no others.
     pub trunk: &'static [&'static str],
     /// The first parts of the names of what a classifier adds. Fine-tuning draws them anew where they do not fit.
@@ -127,6 +129,7 @@ impl FamilyFacts {
         eps: 1e-5,
         drop_path: |_| Vec::new(),
         detect: |_, _| {},
+        rename: |_| None,
         trunk: &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"],
         classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
         layer: Config::layer_by_letter,
@@ -242,6 +245,9 @@ pub struct Config {
     /// Share of the features that a classifier's head does not see in training: timm's `drop_rate`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropout: f64,
+    /// How test images become squares.
+    #[serde(default, skip_serializing_if = "TestView::is_default")]
+    pub test_view: TestView,
     /// The stages of a backbone on maps. Token backbones have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hierarchy: Option<Hierarchy>,

@@ -41,7 +41,7 @@ pub use methods::objective::{DecoderMask, Method, MethodFacts, Objective, Target
 pub use methods::pretext::{Denoiser, PixelPretext, Pretext, Reconstruction, StepResult};
 pub use methods::pretext_model;
 pub use methods::region_decoder::RegionDecoder;
-pub use options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions};
+pub use options::{Decoder, DecoderKind, InitPositions, Interpolation, Order, Pool, Positions, TestView};
 pub use presets::models;
 pub use weights::adapt::{Adapted, adapt};
 pub use weights::format::Kind;

@@ -38,6 +38,48 @@ impl Order {
     }
 }
 
+/// How an image of any size becomes the square that a model is tested on. Each published network has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestView {
+    /// Share of the shorter side that is kept, 0 to 1: timm's `crop_pct`.
+    pub crop_ratio: f64,
+    /// The filter of the resize.
+    pub interpolation: Interpolation,
+    /// Whether the whole image is squeezed into a square before the crop, whatever its shape: timm's
+    /// `crop_mode="squash"`.
+    pub squash: bool,
+}
+
+impl Default for TestView {
+    /// The middle 0.875 of the shorter side, bicubic.
+    fn default() -> Self {
+        Self { crop_ratio: 0.875, interpolation: Interpolation::Bicubic, squash: false }
+    }
+}
+
+impl TestView {
+    /// The default with another crop ratio.
+    pub fn crop(crop_ratio: f64) -> Self {
+        Self { crop_ratio, ..Self::default() }
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A filter that resizes images, with antialiasing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// PIL's `BICUBIC`, a = −½.
+    #[default]
+    Bicubic,
+    /// PIL's `BILINEAR`.
+    Bilinear,
+}
+
 /// The position embeddings of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]

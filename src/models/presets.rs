@@ -4,7 +4,7 @@
 //! do. The sizes themselves are in the file of each family.
 
 use super::config::{Config, Family, MapPreset, Preset};
-use super::options::{Decoder, InitPositions, Order, Positions};
+use super::options::{Decoder, InitPositions, Order, Positions, TestView};
 use crate::error::{Error, Result};
 use crate::nn::{Directions, InitScheme};
 
@@ -152,6 +152,7 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         init_positions: if micro { InitPositions::SinCos } else { InitPositions::Normal },
         drop_path: if micro { 0.0 } else { 0.1 },
         dropout: 0.0,
+        test_view: TestView::default(),
         hierarchy: None,
         init: InitScheme::default(),
         decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { Decoder::map() },

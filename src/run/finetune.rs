@@ -12,8 +12,8 @@ use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
 use crate::infer::scores::{Scores, Tally};
-use crate::models::Config;
 use crate::models::adapt;
+use crate::models::{Config, TestView};
 use crate::nn::Params;
 use crate::run::RecordSettings;
 use crate::run::weights_on_disk::read;
@@ -32,7 +32,8 @@ impl TaskSettings for FinetuneSettings {
 }
 
 fn test_transform(settings: &FinetuneSettings, config: &Config) -> Transform {
-    Transform::Eval { size: config.image_size as u32, crop_ratio: settings.crop_ratio }
+    let view = TestView { crop_ratio: settings.crop_ratio, ..config.test_view };
+    Transform::Eval { size: config.image_size as u32, view }
 }
 
 /// A classifier being fine-tuned on a data set.
@@ -96,12 +97,14 @@ impl Finetuning {
     }
 }
 
-/// Crop ratio of the tests of the run that wrote a checkpoint; 0.875 if the checkpoint does not say.
+/// The view of the tests of the run that wrote a checkpoint of the model `config`; the model's own if the checkpoint
+/// does not say.
 ///
 /// # Errors
 /// A `state.json` that cannot be read.
-pub fn tested_crop_ratio(folder: &Path) -> Result<f64> {
-    Ok(checkpoint::about(folder)?.crop_ratio.unwrap_or(0.875))
+pub fn tested_view(folder: &Path, config: &Config) -> Result<TestView> {
+    let said = checkpoint::about(folder)?.crop_ratio;
+    Ok(TestView { crop_ratio: said.unwrap_or(config.test_view.crop_ratio), ..config.test_view })
 }
 
 /// Runs a program of class scores over a data set, and tallies them. Broken images are not counted.

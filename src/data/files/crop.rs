@@ -1,6 +1,7 @@
 //! Which part of an image is kept, and how it is resized: torchvision's `RandomResizedCrop`, `Resize` and `CenterCrop`.
 use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
+use crate::models::{Interpolation, TestView};
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
@@ -40,15 +41,16 @@ pub(crate) fn random_crop(width: u32, height: u32, scale: (f64, f64), ratio: (f6
     Crop { left, top, width, height }
 }
 
-/// The box of the source that `Resize(⌊size / crop_ratio⌋)` and `CenterCrop(size)` would keep.
-pub(crate) fn center_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -> Crop<f64> {
+/// The box of the source that `Resize(⌊size / crop_ratio⌋)` and `CenterCrop(size)` would keep. A view that squashes
+/// keeps the same share of both sides.
+pub(crate) fn center_crop(width: u32, height: u32, size: u32, view: TestView) -> Crop<f64> {
     let (full_width, full_height) = (f64::from(width), f64::from(height));
     let short = full_width.min(full_height);
-    let resized = (f64::from(size) / crop_ratio + 1e-6).floor();
+    let resized = (f64::from(size) / view.crop_ratio + 1e-6).floor();
     // torchvision rounds the size after the resize, and the offset of the crop, to whole pixels. The same rounding here
     // keeps the same box, although there is only one step.
     let side = |full: f64| {
-        let after = (resized * full / short + 1e-6).floor();
+        let after = if view.squash { resized } else { (resized * full / short + 1e-6).floor() };
         let offset = ((after - f64::from(size)) / 2.0).round_ties_even();
         (offset * full / after, f64::from(size) * full / after)
     };
@@ -56,7 +58,8 @@ pub(crate) fn center_crop(width: u32, height: u32, size: u32, crop_ratio: f64) -
     Crop { left, top, width, height }
 }
 
-/// Resizes to `size` × `size` × 3 bytes: bicubic (a = −½) with antialiasing. Keeps its buffers between calls.
+/// Resizes to `size` × `size` × 3 bytes with antialiasing: bicubic (a = −½) or bilinear. Keeps its buffers between
+/// calls.
 #[derive(Default)]
 pub(crate) struct Scaler(Resizer);
 
@@ -64,14 +67,16 @@ impl Scaler {
     /// Resizes a box as if the image ended at its border, as `RandomResizedCrop` does, which crops first.
     pub fn inside(&mut self, image: &Rgb8, crop: Crop<u32>, size: u32, out: &mut [u8]) -> Result<(), String> {
         let pixels = cut(image, crop).ok_or("the box is not within the image")?;
-        self.scale(pixels, [crop.width, crop.height], options(), size, out)
+        self.scale(pixels, [crop.width, crop.height], options(Interpolation::Bicubic), size, out)
     }
 
     /// Resizes a box as a part of the whole image: near its border the filter reads pixels beyond it. `Resize` and then
     /// `CenterCrop` does so too.
-    pub fn across(&mut self, image: &Rgb8, crop: Crop<f64>, size: u32, out: &mut [u8]) -> Result<(), String> {
+    pub fn across(
+        &mut self, image: &Rgb8, crop: Crop<f64>, filter: Interpolation, size: u32, out: &mut [u8],
+    ) -> Result<(), String> {
         let left = off_center(crop.left, crop.width, size);
-        let options = options().crop(left, crop.top, crop.width, crop.height);
+        let options = options(filter).crop(left, crop.top, crop.width, crop.height);
         self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
     }
 
@@ -109,8 +114,12 @@ fn cut(image: &Rgb8, crop: Crop<u32>) -> Option<Vec<u8>> {
     Some(pixels)
 }
 
-fn options() -> ResizeOptions {
-    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false)
+fn options(filter: Interpolation) -> ResizeOptions {
+    let filter = match filter {
+        Interpolation::Bicubic => FilterType::CatmullRom,
+        Interpolation::Bilinear => FilterType::Bilinear,
+    };
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
 
 /// Mirrors an image: reverses the pixels of each row.
@@ -161,11 +170,31 @@ mod tests {
     #[test]
     fn center_crop_is_what_two_steps_give() {
         // 500 × 375: shorter side to 256 gives 341 × 256; the cut starts at (58, 16), as Python rounds 58.5 to even.
-        let c = center_crop(500, 375, 224, 0.875);
+        let c = center_crop(500, 375, 224, TestView::crop(0.875));
         assert_eq!((c.left, c.top), (58.0 * 500.0 / 341.0, 16.0 * 375.0 / 256.0));
         assert_eq!((c.width, c.height), (224.0 * 500.0 / 341.0, 224.0 * 375.0 / 256.0));
-        let whole = center_crop(32, 32, 32, 1.0);
+        let whole = center_crop(32, 32, 32, TestView::crop(1.0));
         assert_eq!((whole.left, whole.top, whole.width, whole.height), (0.0, 0.0, 32.0, 32.0));
+        // both sides to 256, of which the middle 224 stay
+        let squashed = center_crop(512, 256, 224, TestView { squash: true, ..TestView::default() });
+        let got = (squashed.left, squashed.top, squashed.width, squashed.height);
+        assert_eq!(got, (32.0, 16.0, 448.0, 224.0));
+    }
+
+    /// Twice the size: bilinear weighs the two neighbors of a pixel with 3/4 and 1/4, bicubic overshoots at an edge.
+    #[test]
+    fn filters_differ_at_an_edge() {
+        let pixels = (0..64).flat_map(|i| [if i % 8 < 4 { 0 } else { 200 }; 3]).collect();
+        let image = Rgb8 { width: 8, height: 8, pixels };
+        let row = |filter| {
+            let mut out = vec![0; 16 * 16 * 3];
+            let whole = Crop { left: 0.0, top: 0.0, width: 8.0, height: 8.0 };
+            Scaler::default().across(&image, whole, filter, 16, &mut out).unwrap();
+            (6..10).map(|x| out[(8 * 16 + x) * 3]).collect::<Vec<u8>>()
+        };
+        assert_eq!(row(Interpolation::Bilinear), [0, 50, 150, 200]);
+        let cubic = row(Interpolation::Bicubic);
+        assert!(cubic[0] == 0 && cubic[3] > 200, "{cubic:?}");
     }
 
     #[test]
@@ -176,7 +205,15 @@ mod tests {
         let (mut scaler, mut out) = (Scaler::default(), [9; 8 * 8 * 3]);
         scaler.inside(&image, Crop { left: 0, top: 8, width: 16, height: 16 }, 8, &mut out).unwrap();
         assert_eq!(out, [0; 8 * 8 * 3]);
-        scaler.across(&image, Crop { left: 0.0, top: 8.0, width: 16.0, height: 16.0 }, 8, &mut out).unwrap();
+        scaler
+            .across(
+                &image,
+                Crop { left: 0.0, top: 8.0, width: 16.0, height: 16.0 },
+                Interpolation::Bicubic,
+                8,
+                &mut out,
+            )
+            .unwrap();
         assert!(out.iter().any(|&v| v > 0));
     }
 
@@ -188,7 +225,15 @@ mod tests {
             pixels.chunks_mut(3).for_each(|p| p[0] = 0);
             let image = Rgb8 { width, height, pixels };
             let (mut scaler, mut out) = (Scaler::default(), vec![9; (size * size * 3) as usize]);
-            scaler.across(&image, center_crop(width, height, size, crop_ratio), size, &mut out).unwrap();
+            scaler
+                .across(
+                    &image,
+                    center_crop(width, height, size, TestView::crop(crop_ratio)),
+                    Interpolation::Bicubic,
+                    size,
+                    &mut out,
+                )
+                .unwrap();
             assert!(out.chunks(3).all(|p| p == [0, 255, 255]));
         }
     }

@@ -7,9 +7,10 @@ use crate::data::files::augment::{Canvas, erase};
 use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
 use crate::error::DataError;
+use crate::models::TestView;
 
-/// How an image becomes `size` × `size` RGB bytes. Resizing is bicubic with antialiasing (PIL's `BICUBIC`, a = −½), in
-/// one step from the pixels of the source.
+/// How an image becomes `size` × `size` RGB bytes. Resizing has antialiasing and is one step from the pixels of the
+/// source: bicubic (PIL's `BICUBIC`, a = −½), unless a test's view has another filter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Transform {
     /// A random crop and random changes, for training.
@@ -19,12 +20,13 @@ pub enum Transform {
         /// Which crops and changes.
         augmentation: Augmentation,
     },
-    /// `Resize(⌊size / crop_ratio⌋)` of the shorter side, then `CenterCrop(size)`, for evaluation.
+    /// `Resize(⌊size / crop_ratio⌋)` of the shorter side, or of both where the view squashes, then `CenterCrop(size)`,
+    /// for evaluation.
     Eval {
         /// Side of the result in pixels.
         size: u32,
-        /// Share of the shorter side that is kept; usually 0.875 (timm's `crop_pct`).
-        crop_ratio: f64,
+        /// What is kept of an image, and the filter.
+        view: TestView,
     },
 }
 
@@ -41,9 +43,9 @@ impl Transform {
         Self::Train { size, augmentation: Augmentation::PRETRAIN }
     }
 
-    /// `Resize` of the shorter side to ⌊size / 0.875⌋, then `CenterCrop(size)`.
+    /// `Resize` of the shorter side to ⌊size / 0.875⌋, then `CenterCrop(size)`, bicubic.
     pub fn eval(size: u32) -> Self {
-        Self::Eval { size, crop_ratio: 0.875 }
+        Self::Eval { size, view: TestView::default() }
     }
 
     /// Side of the result in pixels.
@@ -62,8 +64,8 @@ impl Transform {
         }
         match *self {
             Self::Train { augmentation, .. } => augmentation.check(),
-            Self::Eval { crop_ratio, .. } if crop_ratio > 0.0 && crop_ratio <= 1.0 => Ok(()),
-            Self::Eval { crop_ratio, .. } => Err(DataError::setting("crop ratio", crop_ratio, "0 < ratio ≤ 1")),
+            Self::Eval { view, .. } if view.crop_ratio > 0.0 && view.crop_ratio <= 1.0 => Ok(()),
+            Self::Eval { view, .. } => Err(DataError::setting("crop ratio", view.crop_ratio, "0 < ratio ≤ 1")),
         }
     }
 
@@ -76,9 +78,9 @@ impl Transform {
         let Scratch { scaler, pixels: spare } = scratch;
         let failed = |reason| DataError::setting("an image to resize", reason, "pixels that match its size");
         match *self {
-            Self::Eval { size, crop_ratio } => {
-                let crop = center_crop(image.width, image.height, size, crop_ratio);
-                scaler.across(image, crop, size, out).map_err(failed)
+            Self::Eval { size, view } => {
+                let crop = center_crop(image.width, image.height, size, view);
+                scaler.across(image, crop, view.interpolation, size, out).map_err(failed)
             }
             Self::Train { size, augmentation } => {
                 let crop = random_crop(image.width, image.height, augmentation.crop_scale, augmentation.crop_aspect, s);
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn the_whole_image_at_its_size_is_itself() {
         let image = ramp(32, 32);
-        let same = apply(Transform::Eval { size: 32, crop_ratio: 1.0 }, &image, 0);
+        let same = apply(Transform::Eval { size: 32, view: TestView::crop(1.0) }, &image, 0);
         assert_eq!(same, image.pixels);
         for (w, h) in [(1, 1), (1, 700), (700, 3), (33, 47)] {
             apply(Transform::eval(24), &ramp(w, h), 0);
@@ -148,7 +150,7 @@ mod tests {
         // A checkerboard of single pixels becomes gray. Without antialiasing it would stay black and white.
         let pixels = (0..64 * 64).flat_map(|i| [if (i / 64 + i % 64) % 2 == 0 { 0 } else { 255 }; 3]).collect();
         let image = Rgb8 { width: 64, height: 64, pixels };
-        let out = apply(Transform::Eval { size: 8, crop_ratio: 1.0 }, &image, 0);
+        let out = apply(Transform::Eval { size: 8, view: TestView::crop(1.0) }, &image, 0);
         assert!(out.iter().all(|&p| (120..136).contains(&p)), "{out:?}");
     }
 
@@ -156,7 +158,7 @@ mod tests {
     fn bad_settings_are_named() {
         let error = |t: Transform| t.check().unwrap_err().to_string();
         assert!(error(Transform::train(0)).starts_with("image size is 0"));
-        assert!(error(Transform::Eval { size: 8, crop_ratio: 1.5 }).contains("1.5"));
+        assert!(error(Transform::Eval { size: 8, view: TestView::crop(1.5) }).contains("1.5"));
         let augmentation = Augmentation { crop_scale: (0.5, 0.2), ..Augmentation::PRETRAIN };
         assert!(error(Transform::Train { size: 8, augmentation }).contains("crop scale"));
     }

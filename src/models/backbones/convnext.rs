@@ -35,6 +35,7 @@ impl Family {
             None => Vec::new(),
         },
         trunk: &["stem", "stages"],
+        rename: facebook_name,
         classifier: &["head"],
         head: "head.fc",
         layer: |config, name| {
@@ -59,6 +60,26 @@ fn sized(config: Config, depths: [usize; 4], width: usize, drop_path: f64) -> Co
     let stages = Stage::list(&depths, &widths);
     let hierarchy = Hierarchy { stages, layer_scale: Some(1e-6), ..Hierarchy::default() };
     Config { width: widths[3], drop_path, hierarchy: Some(hierarchy), ..config }
+}
+
+/// The names of Facebook's repository → timm's.
+fn facebook_name(name: &str) -> Option<String> {
+    let (module, leaf) = name.rsplit_once('.')?;
+    match module {
+        "norm" => return Some(format!("head.norm.{leaf}")),
+        "head" => return Some(format!("head.fc.{leaf}")),
+        _ => {}
+    }
+    if let Some(rest) = name.strip_prefix("downsample_layers.") {
+        let (stage, rest) = rest.split_once('.')?;
+        return Some(if stage == "0" { format!("stem.{rest}") } else { format!("stages.{stage}.downsample.{rest}") });
+    }
+    let (stage, rest) = name.strip_prefix("stages.")?.split_once('.')?;
+    let (block, rest) = rest.split_once('.')?;
+    block.parse::<usize>().ok()?; // timm has `blocks` or `downsample` here
+    let parts = [("dwconv", "conv_dw"), ("pwconv1", "mlp.fc1"), ("pwconv2", "mlp.fc2")];
+    let found = parts.iter().find_map(|(theirs, ours)| Some(format!("{ours}{}", rest.strip_prefix(theirs)?)));
+    Some(format!("stages.{stage}.blocks.{block}.{}", found.unwrap_or_else(|| rest.to_owned())))
 }
 
 /// x + γ·MLP(LN(depthwise 7×7(x))).
@@ -170,5 +191,29 @@ impl MapEncoder for ConvNext {
     fn pool(&self, r: &mut Recorder, cells: &Var) -> Result<Var> {
         let mean = mean_tokens(r, cells)?;
         r.scope(&self.norm.name, |r| self.norm.forward(r, &mean))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_facebook_become_those_of_timm() {
+        for (theirs, ours) in [
+            ("downsample_layers.0.0.weight", "stem.0.weight"),
+            ("downsample_layers.0.1.bias", "stem.1.bias"),
+            ("downsample_layers.2.1.weight", "stages.2.downsample.1.weight"),
+            ("stages.1.2.dwconv.weight", "stages.1.blocks.2.conv_dw.weight"),
+            ("stages.1.2.norm.bias", "stages.1.blocks.2.norm.bias"),
+            ("stages.3.0.pwconv1.weight", "stages.3.blocks.0.mlp.fc1.weight"),
+            ("stages.3.0.pwconv2.bias", "stages.3.blocks.0.mlp.fc2.bias"),
+            ("stages.0.0.gamma", "stages.0.blocks.0.gamma"),
+            ("norm.weight", "head.norm.weight"),
+            ("head.bias", "head.fc.bias"),
+        ] {
+            assert_eq!(facebook_name(theirs).as_deref(), Some(ours));
+            assert_eq!(facebook_name(ours), None, "a name of timm stays");
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::on_maps::{Hidden, MapEncoder, add_branch};
 use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
+use crate::models::options::TestView;
 use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Linear, Padding, Params};
 use crate::ops::activation::silu;
 use crate::ops::channel_gate::channel_gate;
@@ -82,14 +83,15 @@ fn b3(config: Config) -> Config {
         [2, 3, 1, 6, 384],
     ]);
     let hierarchy = Hierarchy { stem: 40, stages, ..Hierarchy::default() };
-    Config { width: 1536, drop_path: 0.2, dropout: 0.3, hierarchy: Some(hierarchy), ..config }
+    let test_view = TestView::crop(0.875);
+    Config { width: 1536, drop_path: 0.2, dropout: 0.3, test_view, hierarchy: Some(hierarchy), ..config }
 }
 
 /// B3 as TensorFlow trained it: its padding, and its batch norms.
 fn tf_b3(config: Config) -> Config {
     let config = b3(config);
     let tensorflow = |net| Hierarchy { same_padding: true, batch_norm_eps: 1e-3, batch_norm_momentum: 0.01, ..net };
-    Config { hierarchy: config.hierarchy.map(tensorflow), ..config }
+    Config { test_view: TestView::crop(0.904), hierarchy: config.hierarchy.map(tensorflow), ..config }
 }
 
 /// The settings that all convolutions of a network share.

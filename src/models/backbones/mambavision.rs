@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
+use crate::models::options::TestView;
 use crate::nn::{
     BatchNorm, BatchNormConfig, BlockConfig, Conv2d, ConvConfig, ConvNorm, Init, LayerNorm, MambaVisionMixer, Mlp,
     Params, SelfAttention, WindowPartition,
@@ -74,8 +75,16 @@ impl Family {
         named: &[
             MapPreset { name: "mambavision_micro", image_size: 64, with: micro },
             MapPreset { name: "mambavision_tiny_1k", image_size: 224, with: |c| sized(c, (80, 32), [1, 3, 8, 4], 2) },
-            MapPreset { name: "mambavision_tiny2_1k", image_size: 224, with: |c| sized(c, (80, 32), [1, 3, 11, 4], 2) },
-            MapPreset { name: "mambavision_small_1k", image_size: 224, with: |c| sized(c, (96, 64), [3, 3, 7, 5], 2) },
+            MapPreset {
+                name: "mambavision_tiny2_1k",
+                image_size: 224,
+                with: |c| Config { test_view: TestView::crop(0.98), ..sized(c, (80, 32), [1, 3, 11, 4], 2) },
+            },
+            MapPreset {
+                name: "mambavision_small_1k",
+                image_size: 224,
+                with: |c| Config { test_view: TestView::crop(0.93), ..sized(c, (96, 64), [3, 3, 7, 5], 2) },
+            },
             MapPreset { name: "mambavision_base_1k", image_size: 224, with: |c| scaled(c, 128, [3, 3, 10, 5], 2) },
             MapPreset { name: "mambavision_large_1k", image_size: 224, with: |c| scaled(c, 196, [3, 3, 10, 5], 4) },
             MapPreset { name: "mambavision_large2_1k", image_size: 224, with: |c| scaled(c, 196, [3, 3, 12, 5], 4) },
@@ -94,7 +103,8 @@ fn sized(config: Config, (dim, stem): (usize, usize), depths: [usize; 4], heads:
         ..Stage::default()
     };
     let hierarchy = Hierarchy { stem, stages: (0..4).map(level).collect(), ..Hierarchy::default() };
-    Config { width: 8 * dim, states: 8, conv: 3, drop_path: 0.2, hierarchy: Some(hierarchy), ..config }
+    let test_view = TestView::crop(1.0);
+    Config { width: 8 * dim, states: 8, conv: 3, drop_path: 0.2, test_view, hierarchy: Some(hierarchy), ..config }
 }
 
 /// The sizes with layer scale: B, L and L2.

@@ -8,6 +8,7 @@ use super::on_maps::{Hidden, MapEncoder, add_branch};
 use crate::error::{Error, Result};
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
+use crate::models::options::{Interpolation, TestView};
 use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Params};
 use crate::ops::activation::relu;
 use crate::ops::pool::{Windows, max_pool};
@@ -63,7 +64,9 @@ impl Family {
 fn sized(config: Config, depths: [usize; 4], width: usize, stem: usize) -> Config {
     let widths = [width, 2 * width, 4 * width, 8 * width];
     let hierarchy = Hierarchy { stem, stages: Stage::list(&depths, &widths), ..Hierarchy::default() };
-    Config { width: widths[3], hierarchy: Some(hierarchy), ..config }
+    // torchvision's first weights, which Table 8 has
+    let test_view = TestView { interpolation: Interpolation::Bilinear, ..TestView::default() };
+    Config { width: widths[3], test_view, hierarchy: Some(hierarchy), ..config }
 }
 
 /// x + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))), and ReLU behind the sum.

@@ -82,7 +82,8 @@ pub fn from_transformers(theirs: Weights) -> Result<Weights> {
 
 /// Whether weights have names of the transformers library.
 pub fn is_of_transformers(weights: &Weights) -> bool {
-    weights.keys().any(|name| our_name(name).is_some())
+    // a classifier of that name is EfficientNet's too
+    weights.keys().any(|name| !name.starts_with("classifier.") && our_name(name).is_some())
 }
 
 /// Takes out the tensors of that library's ViT that no model here has, and returns their names: the pooler, a layer on

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::models::config::Family;
 use crate::nn::Weights;
 
 /// Kinds of checkpoints.
@@ -45,7 +46,7 @@ pub fn contents(weights: &Weights) -> Contents {
         Contents::Diffusion
     } else if has("projector.0.weight") {
         Contents::Contrastive
-    } else if has("head.weight") {
+    } else if Family::all().any(|family| has(&format!("{}.weight", family.head))) {
         Contents::Classifier
     } else {
         Contents::Encoder

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::models::{Config, Decoder};
+use crate::models::{Config, Decoder, Interpolation};
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::train::about::About;
@@ -27,7 +27,56 @@ struct Theirs {
     id2label: BTreeMap<String, String>,
 }
 
-/// The model to begin with: `wanted`, or that of the `config.json`, or the ViT that the tensors show, or `micro`.
+/// What matters in timm's configuration.
+#[derive(Deserialize)]
+struct Timm {
+    architecture: String,
+    #[serde(default)]
+    pretrained_cfg: TimmData,
+    /// What differs from that architecture.
+    #[serde(default)]
+    model_args: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Timm {
+    /// The file, and the model of its name. `None` if it is no file of timm, or if the model is not here under that
+    /// name or differs from it: the tensors then say more.
+    fn model(bytes: &[u8]) -> Option<(Self, Config)> {
+        let file: Self = serde_json::from_slice(bytes).ok()?;
+        let config = Config::preset(&file.architecture).ok().filter(|_| file.model_args.is_empty())?;
+        let config = file.pretrained_cfg.of(config);
+        Some((file, config))
+    }
+}
+
+/// How timm's model was trained and is tested.
+#[derive(Default, Deserialize)]
+struct TimmData {
+    crop_pct: Option<f64>,
+    crop_mode: Option<String>,
+    interpolation: Option<String>,
+    input_size: Option<[usize; 3]>,
+    label_names: Option<Vec<String>>,
+}
+
+impl TimmData {
+    /// The model for the images that it was trained on, tested as timm tests it.
+    fn of(&self, config: Config) -> Config {
+        let mut view = config.test_view;
+        view.crop_ratio = self.crop_pct.unwrap_or(view.crop_ratio);
+        view.squash = self.crop_mode.as_deref().map_or(view.squash, |mode| mode == "squash");
+        view.interpolation = match self.interpolation.as_deref() {
+            Some("bilinear") => Interpolation::Bilinear,
+            Some(_) => Interpolation::Bicubic,
+            None => view.interpolation,
+        };
+        let image_size = self.input_size.map_or(config.image_size, |[_, height, _]| height);
+        Config { image_size, test_view: view, ..config }
+    }
+}
+
+/// The model to begin with: `wanted`, or that of the `config.json`, ours, timm's or that of the transformers library,
+/// or the ViT that the tensors show, or `micro`.
 /// Weights of the transformers library get the heads, the epsilon and the class names of that file.
 pub(super) fn base(
     folder: &Path, wanted: Option<Config>, theirs: bool, weights: &Weights, about: &mut About, said: &mut Vec<String>,
@@ -35,10 +84,15 @@ pub(super) fn base(
     let path = folder.join(CONFIG);
     let bytes = std::fs::read(&path).unwrap_or_default();
     if !theirs {
-        return match wanted {
-            Some(config) => Ok(config),
-            None if bytes.is_empty() => shown_vit(weights, said).unwrap_or_else(|| Config::preset("micro")),
-            None => {
+        return match (wanted, Timm::model(&bytes)) {
+            (Some(config), _) => Ok(config),
+            (None, Some((file, config))) => {
+                said.push(format!("took the model {} of {}", file.architecture, path.display()));
+                about.classes = about.classes.take().or(file.pretrained_cfg.label_names);
+                Ok(config)
+            }
+            (None, None) if bytes.is_empty() => shown_vit(weights, said).unwrap_or_else(|| Config::preset("micro")),
+            (None, None) => {
                 about.fill_from(checkpoint::about(folder)?);
                 said.push(format!("took the model of {}", path.display()));
                 config_from_bytes(&path, &bytes)
@@ -94,4 +148,31 @@ fn shown_vit(weights: &Weights, said: &mut Vec<String>) -> Option<Result<Config>
     let heads = (width / 64).max(1);
     said.push(format!("took {layers} layers of width {width} from the shapes, and {heads} heads, 64 columns each"));
     Some(vit(layers, width, patch_size).map(|config| Config { heads, ..config }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_of_timm_is_found_by_name_and_tested_as_there() {
+        let file =
+            br#"{"architecture": "resnet50", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 288, 288],
+            "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "squash", "mean": [0.485, 0.456, 0.406]}}"#;
+        let (_, config) = Timm::model(file).unwrap();
+        let view = config.test_view;
+        assert_eq!((config.name.as_str(), config.image_size), ("resnet50", 288));
+        assert_eq!((view.crop_ratio, view.interpolation, view.squash), (0.95, Interpolation::Bicubic, true));
+        let plain = Timm::model(br#"{"architecture": "resnet50"}"#).unwrap().1;
+        assert_eq!(plain, Config::preset("resnet50").unwrap());
+        assert_eq!(plain.test_view.interpolation, Interpolation::Bilinear);
+        for other in [
+            &br#"{"architecture": "coat_tiny"}"#[..],
+            br#"{"architecture": "vit_base_patch16_224", "model_args": {"depth": 2}}"#,
+            br#"{"model_type": "vit"}"#,
+            b"",
+        ] {
+            assert!(Timm::model(other).is_none());
+        }
+    }
 }

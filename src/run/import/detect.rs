@@ -16,7 +16,7 @@ pub(super) fn detect(weights: &Weights, found: Contents, mut config: Config) -> 
         config.mlp_ratio = hidden as f64 / config.width.max(1) as f64;
         config.qkv_bias = has("blocks.0.attn.qkv.bias");
     }
-    config.classes = size("head.weight", 0).unwrap_or(0);
+    config.classes = size(&format!("{}.weight", config.family.head), 0).unwrap_or(0);
     (config.family.detect)(&mut config, &has);
     let class = if config.family.separate_positions { 0 } else { config.registers };
     if let Some(patches) = size("pos_embed", 1).and_then(|rows| rows.checked_sub(class))

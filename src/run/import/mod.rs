@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
-use crate::models::{Classifier, Config, Contents, Mae, Map, Objective};
+use crate::models::{Classifier, Config, Contents, Mae, Objective};
 use crate::models::{contents, leave_out_unused, pretext_model, without_prefix};
 use crate::models::{from_transformers, is_of_transformers};
 use crate::nn::{Params, Weights};
@@ -66,7 +66,7 @@ pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_
     let (weights, prefixes) = without_prefix(weights);
     said.extend(prefixes.iter().map(|prefix| format!("took `{prefix}` off every name")));
     let theirs = is_of_transformers(&weights);
-    let mut weights = from_transformers(weights).map_err(|e| Error::file(path, e))?;
+    let mut weights = if theirs { from_transformers(weights).map_err(|e| Error::file(path, e))? } else { weights };
     if theirs {
         let unused = leave_out_unused(&mut weights);
         said.extend((!unused.is_empty()).then(|| format!("left out {}", unused.join(", "))));
@@ -75,12 +75,14 @@ pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_
     let mut about = About::of_metadata(metadata);
     let mut config = beside::base(&folder, base, theirs, &weights, &mut about, &mut said)?;
     config = (options.asked)(config);
+    let renamed = weights.into_iter().map(|(name, tensor)| ((config.family.rename)(&name).unwrap_or(name), tensor));
+    let mut weights: Weights = renamed.collect();
     let found = contents(&weights);
     let shown = detect::detect(&weights, found, config);
     let config = (options.asked)(shown.clone());
     detect::expect_shown(path, &shown, &config)?;
     config.validate().map_err(|e| Error::file(path, e))?;
-    expect_names(path, &config, found, about.objective.as_ref(), &weights)?;
+    expect_names(path, &config, found, about.objective.as_ref(), &mut weights)?;
     if about.classes.as_ref().is_some_and(|names| names.len() != config.classes) {
         let names = about.classes.take().unwrap_or_default().len();
         said.extend((config.classes > 0).then(|| format!("left out {names} names of {} classes", config.classes)));
@@ -88,9 +90,10 @@ pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_
     Ok(Imported { config, weights, about, said })
 }
 
-/// Checks that the tensors are exactly those of the model.
+/// Checks that the tensors are exactly those of the model. A 1×1 convolution and a linear layer have the same weight:
+/// one takes the place of the other.
 fn expect_names(
-    path: &Path, config: &Config, found: Contents, objective: Option<&Objective>, weights: &Weights,
+    path: &Path, config: &Config, found: Contents, objective: Option<&Objective>, weights: &mut Weights,
 ) -> Result<()> {
     let dry = Gpu::dry(Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() });
     let mut params = Params::new(&dry);
@@ -104,13 +107,25 @@ fn expect_names(
                 format!("is {found} and does not say how it was pretrained; expected {expected}"),
             ));
         }
-        (Contents::Map, _) => drop(Map::new(&dry, &mut params, config)?),
+        (Contents::Map, _) => drop(pretext_model(&dry, &mut params, config, &Objective::default())?),
         (Contents::Mae, _) => drop(Mae::new(&dry, &mut params, config)?),
         (Contents::Classifier | Contents::Encoder, _) => drop(Classifier::new(&dry, &mut params, config)?),
+    }
+    for entry in params.tensors() {
+        let Some((shape, _)) = weights.get_mut(&entry.name) else { continue };
+        if bare(shape) == bare(&entry.shape) {
+            shape.clone_from(&entry.shape);
+        }
     }
     params.expect_names(weights).map_err(|e| {
         let shard = source::is_shard(path);
         let advice = if shard { "; it is one of several shards: import their index or folder" } else { "" };
         Error::file(path, format!("does not fit {}: {e}{advice}", config.name))
     })
+}
+
+/// A shape without the ones at its end.
+fn bare(shape: &[usize]) -> &[usize] {
+    let sides = shape.iter().rev().take_while(|side| **side == 1).count();
+    &shape[..shape.len() - sides]
 }
