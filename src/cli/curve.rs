@@ -1,6 +1,7 @@
 //! Curves of a run as SVG pictures.
 use crate::error::{Error, Result};
 use crate::run::record::write_atomic;
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ const STRONG: [RGBColor; 6] = [
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
     /// Its label.
-    pub name: &'static str,
+    pub name: &'a str,
     /// (x, y) in order of x.
     pub points: &'a [(f64, f64)],
 }
@@ -44,26 +45,62 @@ pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<()>
 /// Points that are not finite are left out. An error if a curve has none left.
 pub fn curves(path: &Path, title: &str, axes: (&str, &str), all: &[Curve<'_>]) -> Result<()> {
     let line = |(curve, color): (&Curve<'_>, RGBColor)| {
-        Ok((color.stroke_width(2), Some(curve.name), thin(&finite(curve.name, curve.points)?)))
+        Ok((color.stroke_width(2), Some(curve.name.to_owned()), thin(&finite(curve.name, curve.points)?)))
     };
     save(path, title, axes, &all.iter().zip(STRONG).map(line).collect::<Result<Vec<_>>>()?)
 }
 
+/// A picture beside others: its title, its axes, and its curves.
+#[derive(Debug)]
+pub struct Panel<'a> {
+    /// What it shows.
+    pub title: &'a str,
+    /// Labels of x and y.
+    pub axes: (&'a str, &'a str),
+    /// Its curves.
+    pub curves: Vec<Curve<'a>>,
+    /// Whether each point is the mean of those around it.
+    pub smooth: bool,
+}
+
+/// Draws panels side by side, each with at most twelve curves and a legend. A curve has the same color in all panels.
+///
+/// Points that are not finite are left out. An error if a curve has none left.
+pub fn panels(path: &Path, all: &[Panel<'_>]) -> Result<()> {
+    let lines = |panel: &Panel<'_>| -> Result<Vec<Line>> {
+        let line = |(i, curve): (usize, &Curve<'_>)| {
+            let points = finite(curve.name, curve.points)?;
+            let points = if panel.smooth { smoothed(&points, points.len() / 50) } else { points };
+            Ok((color(i).stroke_width(2), Some(curve.name.to_owned()), thin(&points)))
+        };
+        panel.curves.iter().enumerate().map(line).collect()
+    };
+    let charts = all.iter().map(|panel| Ok((panel.title, panel.axes, lines(panel)?))).collect::<Result<Vec<_>>>()?;
+    let svg = draw(&charts).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
+    write_atomic(path, svg.as_bytes())
+}
+
+/// The color of curve i. From the seventh on the colors come again, lighter.
+fn color(i: usize) -> RGBAColor {
+    STRONG[i % STRONG.len()].mix(if i < STRONG.len() { 1.0 } else { 0.45 })
+}
+
 /// The finite points; an error if there is none.
-fn finite(what: &'static str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>> {
+fn finite(what: &str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>> {
     let finite: Vec<_> = points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
     if finite.is_empty() {
         let expected = "at least one finite value to draw";
-        return Err(Error::argument(what, format!("{} points, none finite", points.len()), expected));
+        return Err(Error::argument(what.to_owned(), format!("{} points, none finite", points.len()), expected));
     }
     Ok(finite)
 }
 
 /// Style of a curve, its label if it has one, and its points.
-type Line = (ShapeStyle, Option<&'static str>, Vec<(f64, f64)>);
+type Line = (ShapeStyle, Option<String>, Vec<(f64, f64)>);
 
 fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<()> {
-    let svg = draw(title, axes, lines).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
+    let chart = (title, axes, lines.to_vec());
+    let svg = draw(&[chart]).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
     write_atomic(path, svg.as_bytes())
 }
 
@@ -96,39 +133,53 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> std::ops::Range<f64>
     lo - spare..hi + spare
 }
 
-fn draw(title: &str, axes: (&str, &str), lines: &[Line]) -> Result<String, Box<dyn std::error::Error>> {
+/// A chart: its title, its axes, and its lines.
+type Chart<'a> = (&'a str, (&'a str, &'a str), Vec<Line>);
+
+/// Charts side by side.
+fn draw(charts: &[Chart<'_>]) -> Result<String, Box<dyn std::error::Error>> {
     let mut svg = String::new();
-    let all = || lines.iter().flat_map(|line| &line.2);
     {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let size = (SIZE.0 * charts.len() as u32, SIZE.1);
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&root)
-            .margin(14)
-            .caption(title, ("sans-serif", 20))
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d(range(all().map(|p| p.0), 0.0), range(all().map(|p| p.1), 0.05))?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_desc(axes.0)
-            .y_desc(axes.1)
-            .x_label_formatter(&|v| if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.1}") })
-            .draw()?;
-        for (style, name, points) in lines {
-            let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), *style))?;
-            if let Some(name) = name {
-                let style = *style;
-                drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-            }
-        }
-        if lines.iter().any(|line| line.1.is_some()) {
-            let background = WHITE.mix(0.8);
-            chart.configure_series_labels().background_style(background).border_style(BLACK.mix(0.3)).draw()?;
+        for (area, (title, axes, lines)) in root.split_evenly((1, charts.len())).iter().zip(charts) {
+            draw_chart(area, title, *axes, lines)?;
         }
         root.present()?;
     }
     Ok(svg)
+}
+
+fn draw_chart(
+    area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, axes: (&str, &str), lines: &[Line],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let all = || lines.iter().flat_map(|line| &line.2);
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .caption(title, ("sans-serif", 20))
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d(range(all().map(|p| p.0), 0.0), range(all().map(|p| p.1), 0.05))?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc(axes.0)
+        .y_desc(axes.1)
+        .x_label_formatter(&|v| if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.1}") })
+        .draw()?;
+    for (style, name, points) in lines {
+        let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), *style))?;
+        if let Some(name) = name {
+            let style = *style;
+            drawn.label(name.as_str()).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
+    }
+    if lines.iter().any(|line| line.1.is_some()) {
+        let background = WHITE.mix(0.8);
+        chart.configure_series_labels().background_style(background).border_style(BLACK.mix(0.3)).draw()?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -174,6 +225,19 @@ mod tests {
         assert!(["top-1", "top-5", "epoch", "accuracy in %"].iter().all(|word| svg.contains(word)), "{svg}");
         let error = curves(&path, "t", ("", ""), &[Curve { name: "top-9", points: &two[1..] }]).unwrap_err();
         assert!(error.to_string().contains("top-9: got 1 points, none finite"), "{error}");
+    }
+
+    #[test]
+    fn panels_stand_side_by_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("compare.svg");
+        let points = [(0.0, 1.0), (1.0, 0.5)];
+        let curves = || ["one", "two"].map(|name| Curve { name, points: &points }).to_vec();
+        let panel = |title, smooth| Panel { title, axes: ("step", "y"), curves: curves(), smooth };
+        panels(&path, &[panel("loss", true), panel("accuracy", false)]).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(svg.contains(&format!("width=\"{}\"", 2 * SIZE.0)) && svg.contains("accuracy"), "{svg}");
+        assert_eq!((svg.matches(">\ntwo\n<").count(), color(0) == color(6)), (2, false));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod classifier;
+mod compare;
 mod compiling;
 mod curve;
 mod eval;
@@ -75,6 +76,8 @@ enum Command {
     Export(export::Args),
     /// Turn weights under the official names into a checkpoint.
     Import(Box<import::Args>),
+    /// Draw the curves of several runs in one picture, and print what differs in their settings.
+    Compare(compare::Args),
     /// Run conformance fixtures and compare every tensor.
     Check(check::Args),
     /// Print adapters, limits, and a model's parameters, memory plan and launches.
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Features(args) => features::run(&device, &args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),
         Command::Study(args) => study::run(&device, &args),

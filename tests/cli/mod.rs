@@ -3,6 +3,7 @@
 mod bad_files;
 mod bad_input;
 mod commands;
+mod compare;
 mod data_sets;
 mod disk;
 mod finetune;

@@ -1,0 +1,147 @@
+//! `rowscan compare`: the curves of several runs in one picture, and what differs in their settings.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::curve::{Curve, Panel, panels};
+use crate::cli::terminal::{Outcome, Stop, say};
+use crate::error::{Error, Result};
+use crate::run::record::{LogLine, TestLine, read_log, read_tests};
+
+/// The options of a run, as it wrote them into its folder.
+const OPTIONS: [&str; 2] = ["pretrain.toml", "finetune.toml"];
+/// Options that differ between runs without making them different.
+const IDLE: &[&str] = &["output-dir", "threads", "keep", "log-every"];
+/// Columns of a value in the table; longer ones are cut.
+const WIDEST: usize = 40;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folders of runs, as `--output-dir` names them.
+    #[arg(required = true, num_args = 1..=12, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Picture to write: loss over steps, and accuracy over epochs if a run was tested.
+    #[arg(short, long, default_value = "compare.svg")]
+    output: PathBuf,
+}
+
+/// What a folder says about its run.
+struct Run {
+    name: String,
+    steps: Vec<LogLine>,
+    tests: Vec<TestLine>,
+    options: toml::Table,
+}
+
+impl Run {
+    fn read(folder: &Path) -> Result<Self> {
+        let log = folder.join("log.jsonl");
+        let (steps, tests) = (read_log(&log)?, read_tests(&log)?);
+        if steps.is_empty() {
+            return Err(Error::file(&log, "has no step yet; expected at least one to draw"));
+        }
+        let file = OPTIONS.iter().map(|name| folder.join(name)).find(|path| path.exists());
+        let file = file.ok_or_else(|| Error::file(folder, format!("has no {}", OPTIONS.join(" or "))))?;
+        let text = std::fs::read_to_string(&file).map_err(Error::io(&file, "read"))?;
+        let options = toml::from_str(&text).map_err(|e| Error::file(&file, e.message().to_owned()))?;
+        Ok(Self { name: folder.display().to_string(), steps, tests, options })
+    }
+
+    /// (step, loss)
+    fn losses(&self) -> Vec<(f64, f64)> {
+        self.steps.iter().map(|line| (line.step as f64, line.loss)).collect()
+    }
+
+    /// (epoch, top-1), the better of the weights and their moving average.
+    fn accuracies(&self) -> Vec<(f64, f64)> {
+        self.tests.iter().map(|test| (test.epoch, test.ema_top1.map_or(test.top1, |top| top.max(test.top1)))).collect()
+    }
+
+    /// The value of an option, or nothing.
+    fn option(&self, name: &str) -> String {
+        match self.options.get(name) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// The mean loss of the last twentieth of the steps that were logged.
+    fn last_loss(&self) -> f64 {
+        let last = &self.steps[self.steps.len() - self.steps.len().div_ceil(20)..];
+        last.iter().map(|line| line.loss).sum::<f64>() / last.len() as f64
+    }
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let names: BTreeSet<&PathBuf> = args.runs.iter().collect();
+    if names.len() < args.runs.len() {
+        let got = args.runs.iter().map(|run| run.display().to_string()).collect::<Vec<_>>().join(" ");
+        return Err(Stop::Usage(Error::argument("runs", got, "each folder once")));
+    }
+    let runs = args.runs.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>>>()?;
+    let losses: Vec<_> = runs.iter().map(Run::losses).collect();
+    let tested: Vec<_> = runs.iter().filter(|run| !run.tests.is_empty()).collect();
+    let accuracies: Vec<_> = tested.iter().map(|run| run.accuracies()).collect();
+    let curve = |(name, points)| Curve { name, points };
+    let names = runs.iter().map(|run| run.name.as_str());
+    let loss = Panel {
+        title: "loss",
+        axes: ("step", "loss"),
+        curves: names.zip(losses.iter().map(Vec::as_slice)).map(curve).collect(),
+        smooth: true,
+    };
+    let names = tested.iter().map(|run| run.name.as_str());
+    let accuracy = Panel {
+        title: "accuracy",
+        axes: ("epoch", "top-1 in %"),
+        curves: names.zip(accuracies.iter().map(Vec::as_slice)).map(curve).collect(),
+        smooth: false,
+    };
+    let drawn = if tested.is_empty() { vec![loss] } else { vec![loss, accuracy] };
+    panels(&args.output, &drawn)?;
+    for row in aligned(&table(&runs)) {
+        say(row)?;
+    }
+    Ok(say(format_args!("curves in {}", args.output.display()))?)
+}
+
+/// A row for each run: its name, the options that are not the same in all of them, and what came out.
+fn table(runs: &[Run]) -> Vec<Vec<String>> {
+    let all: BTreeSet<&String> = runs.iter().flat_map(|run| run.options.keys()).collect();
+    let differs = |name: &&&String| {
+        !IDLE.contains(&name.as_str()) && runs.iter().any(|run| run.option(name) != runs[0].option(name))
+    };
+    let options: Vec<&&String> = all.iter().filter(differs).collect();
+    let names = options.iter().map(|name| name.to_string());
+    let head = std::iter::once("run".to_owned()).chain(names).chain(["steps", "loss", "top-1"].map(String::from));
+    let row = |run: &Run| {
+        let steps = run.steps.last().map_or(0, |line| line.step + 1);
+        let best = run.accuracies().into_iter().map(|(_, top)| top).reduce(f64::max);
+        let results = [
+            steps.to_string(),
+            format!("{:.4}", run.last_loss()),
+            best.map_or(String::new(), |top| format!("{top:.2}%")),
+        ];
+        let values = options.iter().map(|name| run.option(name));
+        std::iter::once(run.name.clone()).chain(values).chain(results).map(short).collect()
+    };
+    std::iter::once(head.collect()).chain(runs.iter().map(row)).collect()
+}
+
+/// A value, cut where it is too long for a column.
+fn short(text: String) -> String {
+    if text.chars().count() <= WIDEST { text } else { text.chars().take(WIDEST - 1).chain(['…']).collect() }
+}
+
+/// Rows as lines, each column as wide as its widest value.
+fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
