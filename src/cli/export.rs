@@ -17,8 +17,8 @@ pub struct Args {
     /// Folder to write: config.json and model.safetensors.
     #[arg(short, long)]
     output: PathBuf,
-    /// Who is to load it: rowscan; timm, by create_model; or transformers, by from_pretrained. The last two take a ViT
-    /// or DeiT, and leave MAP's decoder out.
+    /// Who is to load it: rowscan; timm, by create_model; or transformers, by from_pretrained. timm takes a ViT or
+    /// DeiT, ResNet, EfficientNet and ConvNeXt, transformers a ViT or DeiT. MAP's decoder is left out.
     #[arg(long, value_parser = ["rowscan", "timm", "transformers"], default_value = "rowscan")]
     format: String,
     /// Type of the numbers; by default f16 for rowscan, which halves the size, and f32 for the others.

@@ -62,6 +62,8 @@ pub struct FamilyFacts {
     pub masked_pretraining: bool,
     /// How many draws of DropPath an image has at one place, at most. More than one where windows are dropped.
     pub draws: fn(&Config) -> usize,
+    /// Whether timm builds its named sizes, but for the micro ones, under the same names.
+    pub in_timm: bool,
     /// Name of the classifier's head.
     pub head: &'static str,
     /// Initial values of the head's weight.
@@ -137,6 +139,7 @@ impl FamilyFacts {
         hierarchical: false,
         masked_pretraining: true,
         draws: |_| 1,
+        in_timm: false,
         head: "head",
         head_init: Config::linear_init,
         presets: &[],

@@ -23,6 +23,7 @@ impl Family {
         title: "ConvNeXt",
         hierarchical: true,
         masked_pretraining: false,
+        in_timm: true,
         layers: "",
         prefix_tokens: 0..=0,
         eps: 1e-6,

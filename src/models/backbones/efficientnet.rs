@@ -23,6 +23,7 @@ impl Family {
         title: "EfficientNet",
         hierarchical: true,
         masked_pretraining: false,
+        in_timm: true,
         layers: "",
         prefix_tokens: 0..=0,
         // index over count, as in timm's EfficientNet, so that the last block's rate is below p

@@ -25,6 +25,7 @@ impl Family {
         title: "ResNet",
         hierarchical: true,
         masked_pretraining: false,
+        in_timm: true,
         layers: "",
         prefix_tokens: 0..=0,
         drop_path: |config| match &config.hierarchy {
