@@ -1,11 +1,12 @@
 // batch_norm — normalizes each channel over all pixels of a batch (F.batch_norm), with the statistics of the batch in
 // training and with running statistics in evaluation. Channels come last, so a map (B, H, W, C) is rows (B·H·W, C).
 //   shapes    x, y, dy, dx (rows, C)   w, b, dw, db, running_mean, running_var (C)
-//   forward   y = n·w + b,  n = (x − μ)·r,  r = 1/√(var + eps)
+//   forward   y = act(v),  v = n·w + b,  n = (x − μ)·r,  r = 1/√(var + eps)
 //             training: μ and var of the rows, var biased (÷ rows).  running_mean <- keep·running_mean + take·μ,
 //             running_var <- keep·running_var + take·var·rows/(rows − 1), with keep = 1 − momentum, take = momentum
 //             evaluation: μ = running_mean, var = running_var
-//   backward  db = Σ dy    dw = Σ dy·n    dx = w·r·(dy − share·(db + n·dw)),  share = 1/rows, in evaluation 0
+//   backward  dv = dy·act'(v), v computed again    db = Σ dv    dw = Σ dv·n
+//             dx = w·r·(dv − share·(db + n·dw)),  share = 1/rows, in evaluation 0
 //             Gradients are overwritten, not accumulated.
 //   saves     x, and stat (C) = (shift, μ − shift, r): the shift is a value of the channel, its first row's, so that a
 //             mean far from 0 costs no digits: x − shift is exact, and all else is of the size of the deviation.
@@ -15,7 +16,8 @@
 //   threads   moments, sums: a lane per chunk of rows and channel, neighboring lanes neighboring channels. statistics,
 //             gradients: 16 × 16 lanes per 16 channels merge the chunks. normalize, backward: a lane per element.
 //   floor     per element: 12 bytes forward in training (8 in evaluation), 20 backward
-// uses lib/grid
+//   const ACT: the activation. 0: none, v; 1: ReLU; 2: SiLU; 3: GELU by tanh. So a map of v is never stored.
+// uses lib/grid, lib/math
 struct Params { rows: u32, c: u32, chunk: u32, chunks: u32, eps: f32, keep: f32, take: f32, unbiased: f32, share: f32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;                            // unbiased = rows/(rows − 1)
@@ -123,9 +125,31 @@ fn statistics_given(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invoca
 }
 
 // n of element i, which is in channel c.
-fn normal(i: u32, c: u32) -> f32 {
+fn standard(i: u32, c: u32) -> f32 {
     let s = saved_stat[c];
     return ((x[i] - s.x) - s.y) * s.z;
+}
+
+// v of element i, which is in channel c.
+fn value(i: u32, c: u32) -> f32 {
+    return standard(i, c) * w[c] + b[c];
+}
+fn act(v: f32) -> f32 {
+    switch ACT {
+        case 1u: { return max(v, 0.0); }
+        case 2u: { return silu(v); }
+        case 3u: { return gelu_tanh(v); }
+        default: { return v; }
+    }
+}
+// dv of element i.
+fn dvalue(i: u32, c: u32) -> f32 {
+    switch ACT {
+        case 1u: { return select(0.0, dy[i], value(i, c) > 0.0); }
+        case 2u: { return dy[i] * silu_slope(value(i, c)); }
+        case 3u: { return dy[i] * gelu_tanh_slope(value(i, c)); }
+        default: { return dy[i]; }
+    }
 }
 
 @compute @workgroup_size(WG)
@@ -133,7 +157,7 @@ fn normalize(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     let i = grid_row(wid) * WG + tid;
     if i >= p.rows * p.c { return; }
     let c = i % p.c;
-    y[i] = normal(i, c) * w[c] + b[c];
+    y[i] = act(value(i, c));
 }
 
 @compute @workgroup_size(64)
@@ -145,7 +169,7 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var sum = vec2(0.0);
     for (var row = chunk * p.chunk; row < min((chunk + 1u) * p.chunk, p.rows); row++) {
         let i = row * p.c + c;
-        sum += dy[i] * vec2(normal(i, c), 1.0);
+        sum += dvalue(i, c) * vec2(standard(i, c), 1.0);
     }
     part[chunk * 2u * p.c + c] = sum.x;
     part[(chunk * 2u + 1u) * p.c + c] = sum.y;
@@ -175,5 +199,5 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     let i = grid_row(wid) * WG + tid;
     if i >= p.rows * p.c { return; }
     let c = i % p.c;
-    dx[i] = w[c] * saved_stat[c].z * (dy[i] - p.share * (sum_b[c] + normal(i, c) * sum_w[c]));
+    dx[i] = w[c] * saved_stat[c].z * (dvalue(i, c) - p.share * (sum_b[c] + standard(i, c) * sum_w[c]));
 }

@@ -6,7 +6,7 @@ use super::fixture::{Array, Fixture};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::ops::activation::silu;
-use crate::ops::batch_norm::{BatchStatistics, batch_norm};
+use crate::ops::batch_norm::{BatchNormOptions, BatchStatistics, batch_norm};
 use crate::ops::channel_gate::channel_gate;
 use crate::ops::conv2d::{Conv2dOptions, conv2d as convolution};
 use crate::ops::matmul::{MatmulOptions, matmul};
@@ -125,7 +125,8 @@ pub fn norm(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
             true => BatchStatistics::Batch { running: Some([&mean, &var]), momentum },
             false => BatchStatistics::Given([&mean, &var]),
         };
-        batch_norm(r, &case.x, case.param("weight")?, case.param("bias")?, statistics, eps)
+        let options = BatchNormOptions { eps, ..BatchNormOptions::new(statistics) };
+        batch_norm(r, &case.x, case.param("weight")?, case.param("bias")?, options)
     })?;
     for (name, buffer) in [("running_mean", &mean), ("running_var", &var)] {
         let after = f.find(&format!("buffer_after.{name}")).map(|theirs| (format!("buffer_after.{name}"), theirs));

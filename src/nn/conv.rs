@@ -6,6 +6,7 @@ use super::init::Init;
 use super::norm::{BatchNorm, BatchNormConfig};
 use super::params::Params;
 use crate::error::Result;
+use crate::ops::batch_norm::BatchNormAct;
 use crate::ops::conv2d::{Conv2dOptions, conv2d, same_padding};
 use crate::tape::{Recorder, Var};
 
@@ -107,9 +108,9 @@ impl ConvNorm {
         Ok(Self { conv, norm: BatchNorm::starting_at(params, norm, config.outputs, norms, gain)? })
     }
 
-    /// x (B, H, W, C) → (B, H', W', O)
-    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+    /// x (B, H, W, C) → act(norm(conv(x))), (B, H', W', O)
+    pub fn forward(&self, r: &mut Recorder, x: &Var, act: BatchNormAct) -> Result<Var> {
         let y = self.conv.forward(r, x)?;
-        r.scope(&self.norm.name, |r| self.norm.forward(r, &y))
+        r.scope(&self.norm.name, |r| self.norm.forward_act(r, &y, act))
     }
 }

@@ -7,7 +7,7 @@ use super::params::Params;
 use super::stored::stored;
 use crate::error::Result;
 use crate::gpu::DType;
-use crate::ops::batch_norm::{BatchStatistics, batch_norm};
+use crate::ops::batch_norm::{BatchNormAct, BatchNormOptions, BatchStatistics, batch_norm};
 use crate::ops::norm::{NormOptions, layer_norm, rms_norm};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -119,12 +119,17 @@ impl BatchNorm {
     /// x (.., width) → (.., width). In training ([`Recorder::is_training`]) it takes the statistics of the batch, and
     /// the running ones follow them; in evaluation it takes the running ones.
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        self.forward_act(r, x, BatchNormAct::None)
+    }
+
+    /// [`BatchNorm::forward`] and an activation behind it, in one launch.
+    pub fn forward_act(&self, r: &mut Recorder, x: &Var, act: BatchNormAct) -> Result<Var> {
         let running = [&self.running_mean, &self.running_var];
         let statistics = match r.is_training() {
             true => BatchStatistics::Batch { running: Some(running), momentum: self.config.momentum },
             false => BatchStatistics::Given(running),
         };
-        batch_norm(r, x, &self.weight, &self.bias, statistics, self.config.eps)
+        batch_norm(r, x, &self.weight, &self.bias, BatchNormOptions { statistics, eps: self.config.eps, act })
     }
 }
 

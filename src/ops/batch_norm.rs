@@ -1,7 +1,7 @@
 //! batch_norm: batch norm over the last dimension, in training and in evaluation. Maths: `shaders/batch_norm.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write};
+use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -13,9 +13,13 @@ params! {
 }
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<BatchNormParams>(name, wgsl!("batch_norm", "grid"), binds)
+    Kernel::new::<BatchNormParams>(name, wgsl!("batch_norm", "grid", "math"), binds).consts(PLAIN)
 }
 
+/// Kernels that apply no activation.
+const PLAIN: &[Const] = &[Const::of("ACT", &[0])];
+/// [`BatchNormAct`].
+const ACT: &[Const] = &[Const::of("ACT", &[0, 1, 2, 3])];
 const MOMENTS: Kernel = kernel("batch_norm.moments", &[read(1, "x"), write(4, "part")]).least(|x| flops(x, 6));
 const STATISTICS: Kernel = kernel("batch_norm.statistics", &[read(1, "x"), read(5, "parts"), write(6, "stat")])
     .least(|x| Work::bytes(4 * (x.len("parts") + x.len("stat"))));
@@ -28,10 +32,14 @@ const GIVEN: Kernel =
     kernel("batch_norm.statistics_given", &[read(10, "given_mean"), read(11, "given_var"), write(6, "stat")]);
 const NORMALIZE: Kernel =
     kernel("batch_norm.normalize", &[read(1, "x"), read(7, "saved_stat"), read(2, "w"), read(3, "b"), write(12, "y")])
+        .consts(ACT)
         .least(|x| flops(x, 5));
-const SUMS: Kernel =
-    kernel("batch_norm.sums", &[read(1, "x"), read(7, "saved_stat"), read(13, "dy"), write(4, "part")])
-        .least(|x| flops(x, 6));
+const SUMS: Kernel = kernel(
+    "batch_norm.sums",
+    &[read(1, "x"), read(7, "saved_stat"), read(2, "w"), read(3, "b"), read(13, "dy"), write(4, "part")],
+)
+.consts(ACT)
+.least(|x| flops(x, 6));
 const GRADIENTS: Kernel = kernel("batch_norm.gradients", &[read(5, "parts"), write(17, "dw"), write(18, "db")]);
 const BACKWARD: Kernel = kernel(
     "batch_norm.backward",
@@ -39,12 +47,14 @@ const BACKWARD: Kernel = kernel(
         read(1, "x"),
         read(7, "saved_stat"),
         read(2, "w"),
+        read(3, "b"),
         read(13, "dy"),
         read(14, "sum_w"),
         read(15, "sum_b"),
         write(16, "dx"),
     ],
 )
+.consts(ACT)
 .least(|x| flops(x, 9));
 
 /// The kernels of this family.
@@ -71,26 +81,62 @@ pub enum BatchStatistics<'a> {
     Given([&'a Tensor; 2]),
 }
 
-/// Batch norm over all but the last dimension: y = (x − mean)·w/√(var + eps) + b for each channel.
+/// What follows a batch norm in the same launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchNormAct {
+    /// Nothing.
+    #[default]
+    None,
+    /// `F.relu(y)`; its derivative at 0 is 0.
+    Relu,
+    /// `F.silu(y)`.
+    Silu,
+    /// `F.gelu(y, approximate="tanh")`.
+    GeluTanh,
+}
+
+/// The options of a batch norm.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNormOptions<'a> {
+    /// Which statistics normalize.
+    pub statistics: BatchStatistics<'a>,
+    /// Added to the variance, inside the root.
+    pub eps: f32,
+    /// What follows.
+    pub act: BatchNormAct,
+}
+
+impl<'a> BatchNormOptions<'a> {
+    /// PyTorch's default epsilon 1e-5, and no activation.
+    pub fn new(statistics: BatchStatistics<'a>) -> Self {
+        Self { statistics, eps: 1e-5, act: BatchNormAct::None }
+    }
+}
+
+/// Batch norm over all but the last dimension, (x − mean)·w/√(var + eps) + b for each channel, and an activation.
+///
+/// The activation's input is computed again in the backward pass, so that only x is kept.
 ///
 /// In training the variance that normalizes is biased (÷ rows), and the one that `running` follows is not, as in
 /// PyTorch. The running statistics move once for each time that the operator is recorded; a segment that is recorded
 /// again for its gradients ([`Recorder::segment`]) does not move them again. A mean far from 0 costs no digits.
 ///
 /// - Shapes: x (.., C), w and b (C) → the shape of x.
-/// - PyTorch: `F.batch_norm(x, running_mean, running_var, w, b, training, momentum, eps)`, with x (B, C, H, W).
+/// - PyTorch: `act(F.batch_norm(x, running_mean, running_var, w, b, training, momentum, eps))`, with x (B, C, H, W).
 /// - Source: Ioffe and Szegedy 2015.
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
-/// # use rowscan::{doctest::assert_close, ops::batch_norm::{BatchStatistics, batch_norm}, tape::*, tensor::Tensor};
+/// # use rowscan::{doctest::assert_close, tape::*, tensor::Tensor};
+/// # use rowscan::ops::batch_norm::{BatchNormAct, BatchNormOptions, BatchStatistics, batch_norm};
 /// let x = Var::leaf(Tensor::from_slice(g, &[2, 1], &[3.0, 7.0])?); // mean 5, variance 4, unbiased 8
 /// let w = Var::leaf(Tensor::from_slice(g, &[1], &[1.0])?);
 /// let b = Var::leaf(Tensor::from_slice(g, &[1], &[10.0])?);
 /// let running = [Tensor::from_slice(g, &[1], &[0.0])?, Tensor::from_slice(g, &[1], &[1.0])?];
 /// let mut r = Recorder::new(g);
 /// let statistics = BatchStatistics::Batch { running: Some([&running[0], &running[1]]), momentum: 0.1 };
-/// let y = batch_norm(&mut r, &x, &w, &b, statistics, 1e-6)?;
+/// let options = BatchNormOptions { act: BatchNormAct::Relu, ..BatchNormOptions::new(statistics) };
+/// let y = batch_norm(&mut r, &x, &w, &b, options)?;
 /// r.run()?;
 /// assert_close(&y.data.to_vec(g)?, &[9.0, 11.0], 1e-5);
 /// assert_close(&running[0].to_vec(g)?, &[0.5], 1e-6);
@@ -101,9 +147,9 @@ pub enum BatchStatistics<'a> {
 /// # Errors
 ///
 /// If there is a single row in training, whose variance is nothing, or if `momentum` is not 0 to 1.
-pub fn batch_norm(
-    r: &mut Recorder, x: &Var, w: &Var, b: &Var, statistics: BatchStatistics<'_>, eps: f32,
-) -> Result<Var> {
+pub fn batch_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: BatchNormOptions<'_>) -> Result<Var> {
+    let BatchNormOptions { statistics, eps, act } = options;
+    let consts = [("ACT", act as u32)];
     let (rows, c) = x.data.rows_cols();
     for (what, tensor) in [("batch_norm: w", &w.data), ("batch_norm: b", &b.data)] {
         tensor.expect_shape(what, &[c])?;
@@ -154,15 +200,17 @@ pub fn batch_norm(
     }
     let y = Tensor::scratch("batch norm", x.data.shape());
     let grid = Grid::items(rows * c, 256);
-    r.launch(&NORMALIZE, grid, &p, &[&x.data, &stat, &w.data, &b.data, &y])?;
+    r.launch_with(&NORMALIZE, &consts, grid, &p, &[&x.data, &stat, &w.data, &b.data, &y])?;
     Ok(r.push((x, w, b), y, move |r, (x, w, b), dy, grads| {
         let (dw, db) = (grads.alloc(&w), grads.alloc(&b));
         let part = Tensor::scratch("batch norm sums", &[chunks, 2, c]);
-        r.launch(&SUMS, Grid::items(chunks * c, 64), &p, &[&x.data, &stat, dy, &part])?;
+        let args = [&x.data, &stat, &w.data, &b.data, dy, &part];
+        r.launch_with(&SUMS, &consts, Grid::items(chunks * c, 64), &p, &args)?;
         r.launch(&GRADIENTS, Grid::of(c.div_ceil(16), 1, 1), &p, &[&part, &dw, &db])?;
         if grads.wants(&x) {
             let dx = grads.alloc(&x);
-            r.launch(&BACKWARD, grid, &p, &[&x.data, &stat, &w.data, dy, &dw, &db, &dx])?;
+            let args = [&x.data, &stat, &w.data, &b.data, dy, &dw, &db, &dx];
+            r.launch_with(&BACKWARD, &consts, grid, &p, &args)?;
             grads.add(r, &x, dx)?;
         }
         grads.add(r, &w, dw)?;

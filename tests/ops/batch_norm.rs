@@ -1,8 +1,9 @@
 use rowscan::Result;
+use rowscan::cpu::activation::{Activation as Oracle, backward as slope, forward as activate};
 use rowscan::cpu::batch_norm as cpu;
 use rowscan::gpu::Gpu;
 use rowscan::ops::activation::relu;
-use rowscan::ops::batch_norm::{BatchStatistics, batch_norm};
+use rowscan::ops::batch_norm::{BatchNormAct, BatchNormOptions, BatchStatistics, batch_norm};
 use rowscan::ops::reduce;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
@@ -42,26 +43,41 @@ impl Values {
     }
 
     fn check(&self, g: &Gpu, training: bool) {
+        self.check_act(g, training, BatchNormAct::None);
+    }
+
+    fn check_act(&self, g: &Gpu, training: bool, act: BatchNormAct) {
         let &Self { rows, c, mean, .. } = self;
         let leaves = [leaf(g, &[rows, c], &self.x), leaf(g, &[c], &self.w), leaf(g, &[c], &self.b)];
         let [running_mean, running_var] =
             self.running.each_ref().map(|v| Tensor::from_slice(g, &[c], v).expect("tensor"));
         let running = [&running_mean, &running_var];
-        let (y, grads) = run(g, &leaves, &self.dy, |r, v| {
-            let statistics = match training {
-                true => BatchStatistics::Batch { running: Some(running), momentum: MOMENTUM },
-                false => BatchStatistics::Given(running),
-            };
-            batch_norm(r, &v[0], &v[1], &v[2], statistics, EPS)
-        });
-        let (x, w, b, dy) = (wide(&self.x), wide(&self.w), wide(&self.b), wide(&self.dy));
+        let (x, w, b, mut dy) = (wide(&self.x), wide(&self.w), wide(&self.b), wide(&self.dy));
         let before = self.running.each_ref().map(|v| wide(v));
         let before = [&before[0][..], &before[1][..]];
         let of_batch = cpu::statistics(&x, c);
         let statistics = if training { [&of_batch[0][..], &of_batch[1][..]] } else { before };
-        let want = cpu::forward(&x, statistics, &w, &b, f64::from(EPS));
-        let back = cpu::backward(&x, statistics, &w, f64::from(EPS), &dy, training);
-        let name = |what| format!("{what} ({rows}, {c}) around {mean}, training {training}");
+        let value = cpu::forward(&x, statistics, &w, &b, f64::from(EPS));
+        // next to the kink of ReLU f32 may fall on the other side
+        dy.iter_mut().zip(&value).filter(|(_, v)| v.abs() < 1e-4).for_each(|(dy, _)| *dy = 0.0);
+        let given: Vec<f32> = dy.iter().map(|v| *v as f32).collect();
+        let (y, grads) = run(g, &leaves, &given, |r, v| {
+            let statistics = match training {
+                true => BatchStatistics::Batch { running: Some(running), momentum: MOMENTUM },
+                false => BatchStatistics::Given(running),
+            };
+            batch_norm(r, &v[0], &v[1], &v[2], BatchNormOptions { statistics, eps: EPS, act })
+        });
+        let oracle = match act {
+            BatchNormAct::None => None,
+            BatchNormAct::Relu => Some(Oracle::Relu),
+            BatchNormAct::Silu => Some(Oracle::Silu),
+            BatchNormAct::GeluTanh => Some(Oracle::GeluTanh),
+        };
+        let want = oracle.map_or_else(|| value.clone(), |act| activate(act, &value));
+        let dvalue = oracle.map_or_else(|| dy.clone(), |act| slope(act, &value, &dy));
+        let back = cpu::backward(&x, statistics, &w, f64::from(EPS), &dvalue, training);
+        let name = |what| format!("{what} ({rows}, {c}) around {mean}, training {training}, {act:?}");
         // n is up to 6 and 1/σ up to 2: about ten roundings of such numbers. A far mean costs nothing in training; in
         // evaluation x − μ is exact, as μ is given.
         let tol = Tol { rel: 4e-6, abs: 6e-6 };
@@ -95,6 +111,22 @@ fn batch_norm_matches_cpu() {
     });
 }
 
+#[test]
+fn batch_norm_and_an_activation_match_cpu() {
+    each_tier(|g| {
+        let shapes = [(2, 1), (60, 7), (401, 33), (8193, 20)];
+        for ((rows, c), act) in
+            some(shapes.into_iter().flat_map(|shape| {
+                [BatchNormAct::Relu, BatchNormAct::Silu, BatchNormAct::GeluTanh].map(|act| (shape, act))
+            }))
+        {
+            let v = Values::new(rows, c, 0.0);
+            v.check_act(g, true, act);
+            v.check_act(g, false, act);
+        }
+    });
+}
+
 /// The variance is that of what is left of the mean. E[x²] − μ² would lose every digit here: 4000² = 1.6e7, times 6e-8.
 #[test]
 fn a_far_mean_costs_no_digits() {
@@ -119,7 +151,7 @@ fn running_statistics_move_once_a_micro_batch() {
             let [y] = r.segment(move |r| {
                 let statistics =
                     BatchStatistics::Batch { running: Some([&running[0], &running[1]]), momentum: MOMENTUM };
-                let y = batch_norm(r, &leaves[0], &leaves[1], &leaves[2], statistics, EPS)?;
+                let y = batch_norm(r, &leaves[0], &leaves[1], &leaves[2], BatchNormOptions::new(statistics))?;
                 Ok([relu(r, &y)?])
             })?;
             let loss = reduce::sum(&mut r, &y)?;
@@ -142,7 +174,8 @@ fn batch_norm_names_what_does_not_fit() {
     let Some(g) = gpu() else { return };
     let of = |shape: &[usize]| leaf(g, shape, &vec![1.0; shape.iter().product()]);
     let fails = |x: &Var, w: &Var, statistics: BatchStatistics<'_>, says: &str| {
-        let e = batch_norm(&mut Recorder::new(g), x, w, &of(&[3]), statistics, EPS).expect_err(says).to_string();
+        let options = BatchNormOptions::new(statistics);
+        let e = batch_norm(&mut Recorder::new(g), x, w, &of(&[3]), options).expect_err(says).to_string();
         assert!(e.contains(says), "{e}");
     };
     let batch = BatchStatistics::Batch { running: None, momentum: MOMENTUM };

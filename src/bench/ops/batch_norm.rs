@@ -2,7 +2,7 @@
 
 use crate::bench::ops::*;
 use cpu::batch_norm::{backward, forward, statistics};
-use ops::batch_norm::{BatchStatistics, batch_norm};
+use ops::batch_norm::{BatchNormAct, BatchNormOptions, BatchStatistics, batch_norm};
 
 const EPS: f32 = 1e-5;
 
@@ -14,6 +14,21 @@ fn expect(v: &Values) -> Result<Vec<Want>> {
     Ok(vec![
         near("y", forward(x, of, w, v.get("bias")?, eps), 4e-6),
         near("dx", grads.dx, 4e-6),
+        near("dw", grads.dw, 1e-5), // sums over all rows
+        near("dbias", grads.db, 1e-5),
+    ])
+}
+
+/// With ReLU behind it. Values next to its kink may fall on either side, and their gradients with them.
+fn expect_relu(v: &Values) -> Result<Vec<Want>> {
+    let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
+    let of = statistics(x, w.len());
+    let (of, eps) = ([&of[0][..], &of[1][..]], f64::from(EPS));
+    let value = forward(x, of, w, v.get("bias")?, eps);
+    let seen: Vec<f64> = dy.iter().zip(&value).map(|(dy, v)| if *v > 0.0 { *dy } else { 0.0 }).collect();
+    let grads = backward(x, of, w, eps, &seen, true);
+    Ok(vec![
+        near("y", value.into_iter().map(|v| v.max(0.0)).collect(), 4e-6),
         near("dw", grads.dw, 1e-5), // sums over all rows
         near("dbias", grads.db, 1e-5),
     ])
@@ -38,6 +53,7 @@ enum Kind {
     Batch,
     Running,
     Given,
+    Relu,
 }
 
 pub fn cases(c: &mut Cases) {
@@ -49,21 +65,27 @@ pub fn cases(c: &mut Cases) {
         (14, 1024, !quick, Kind::Batch),
         (14, 160, true, Kind::Running),
         (14, 160, true, Kind::Given),
+        (56, 64, !quick, Kind::Relu),
     ] {
         let rows = b * side * side;
-        let name = ["", " running", " given"][kind as usize];
+        let name = ["", " running", " given", " relu"][kind as usize];
+        let act = if kind == Kind::Relu { BatchNormAct::Relu } else { BatchNormAct::None };
         let mut draft = c.case(format!("{width} {side}x{side}x{b}{name}")).fact("eps", EPS);
         if timed {
             draft = draft.floors([12, 20].map(|bytes| Floor::of(bytes * rows * width, 11 * rows * width, 0)));
         }
         // the statistics are those of the whole batch, so all rows are compared
-        let oracle = if kind == Kind::Given { expect_given } else { expect };
+        let oracle = match kind {
+            Kind::Given => expect_given,
+            Kind::Relu => expect_relu,
+            Kind::Batch | Kind::Running => expect,
+        };
         draft.check(rows, "rows", oracle).op(move |r, x| {
             let (input, w) = (x.leaf("x", Axis(0), &[rows, width])?, x.leaf("w", Whole, &[width])?);
             let bias = x.leaf("bias", Whole, &[width])?;
             let variances: Vec<f32> = (0..width).map(|c| 0.5 + (c % 7) as f32 / 4.0).collect();
             let kept = match kind {
-                Kind::Batch => None,
+                Kind::Batch | Kind::Relu => None,
                 _ => Some([x.normal("mean", Whole, &[width])?, x.values("var", Whole, &[width], &variances)?]),
             };
             let kept = kept.as_ref().map(|[mean, var]| [mean, var]);
@@ -71,7 +93,8 @@ pub fn cases(c: &mut Cases) {
                 Some(given) => BatchStatistics::Given(given),
                 None => BatchStatistics::Batch { running: kept, momentum: 0.1 },
             };
-            Ok(vec![out("y", Axis(0), batch_norm(r, &input, &w, &bias, statistics, EPS)?)])
+            let options = BatchNormOptions { statistics, eps: EPS, act };
+            Ok(vec![out("y", Axis(0), batch_norm(r, &input, &w, &bias, options)?)])
         });
     }
 }

@@ -11,6 +11,7 @@ use crate::models::hierarchy::{Hierarchy, Stage};
 use crate::models::options::TestView;
 use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Linear, Padding, Params};
 use crate::ops::activation::silu;
+use crate::ops::batch_norm::BatchNormAct;
 use crate::ops::channel_gate::channel_gate;
 use crate::ops::pool::global_average;
 use crate::tape::{Recorder, Var};
@@ -193,11 +194,10 @@ impl InvertedBottleneck {
     fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let mut y = x.clone();
         for conv in self.expand.iter().chain([&self.depthwise]) {
-            y = conv.forward(r, &y)?;
-            y = silu(r, &y)?;
+            y = conv.forward(r, &y, BatchNormAct::Silu)?;
         }
         y = self.squeeze.forward(r, &y)?;
-        y = self.project.forward(r, &y)?;
+        y = self.project.forward(r, &y, BatchNormAct::None)?;
         if self.residual { add_branch(r, x, &y, None, drop_path) } else { Ok(y) }
     }
 }
@@ -241,8 +241,7 @@ impl MapEncoder for EfficientNet {
     fn stages(
         &self, r: &mut Recorder, image: &Var, _hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
     ) -> Result<Vec<Var>> {
-        let x = self.stem.forward(r, image)?;
-        let mut x = silu(r, &x)?;
+        let mut x = self.stem.forward(r, image, BatchNormAct::Silu)?;
         let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);
         for stage in &self.stages {
             for block in stage {
@@ -257,7 +256,6 @@ impl MapEncoder for EfficientNet {
     }
 
     fn last(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
-        let y = self.head.forward(r, map)?;
-        silu(r, &y)
+        self.head.forward(r, map, BatchNormAct::Silu)
     }
 }

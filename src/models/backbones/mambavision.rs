@@ -14,7 +14,7 @@ use crate::nn::{
     BatchNorm, BatchNormConfig, BlockConfig, Conv2d, ConvConfig, ConvNorm, Init, LayerNorm, MambaVisionMixer, Mlp,
     Params, SelfAttention, WindowPartition,
 };
-use crate::ops::activation::{gelu_tanh, relu};
+use crate::ops::batch_norm::BatchNormAct;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -169,9 +169,8 @@ impl ConvBlock {
 
     /// x (B, H, W, C) → (B, H, W, C)
     fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let y = self.conv1.forward(r, x)?;
-        let y = gelu_tanh(r, &y)?;
-        let y = self.conv2.forward(r, &y)?;
+        let y = self.conv1.forward(r, x, BatchNormAct::GeluTanh)?;
+        let y = self.conv2.forward(r, &y, BatchNormAct::None)?;
         add_branch(r, x, &y, self.gamma.as_ref(), drop_path)
     }
 }
@@ -337,8 +336,7 @@ impl MapEncoder for MambaVision {
     ) -> Result<Vec<Var>> {
         let mut x = image.clone();
         for conv in &self.stem {
-            x = conv.forward(r, &x)?;
-            x = relu(r, &x)?;
+            x = conv.forward(r, &x, BatchNormAct::Relu)?;
         }
         let (mut maps, mut row) = (Vec::new(), 0);
         for (i, level) in self.levels.iter().enumerate() {

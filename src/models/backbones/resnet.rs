@@ -11,6 +11,7 @@ use crate::models::hierarchy::{Hierarchy, Stage};
 use crate::models::options::{Interpolation, TestView};
 use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Params};
 use crate::ops::activation::relu;
+use crate::ops::batch_norm::BatchNormAct;
 use crate::ops::pool::{Windows, max_pool};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -101,13 +102,11 @@ impl Bottleneck {
 
     /// x (B, H, W, C) → (B, H', W', 4c)
     fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let y = self.conv1.forward(r, x)?;
-        let y = relu(r, &y)?;
-        let y = self.conv2.forward(r, &y)?;
-        let y = relu(r, &y)?;
-        let y = self.conv3.forward(r, &y)?;
+        let y = self.conv1.forward(r, x, BatchNormAct::Relu)?;
+        let y = self.conv2.forward(r, &y, BatchNormAct::Relu)?;
+        let y = self.conv3.forward(r, &y, BatchNormAct::None)?;
         let x = match &self.downsample {
-            Some(downsample) => downsample.forward(r, x)?,
+            Some(downsample) => downsample.forward(r, x, BatchNormAct::None)?,
             None => x.clone(),
         };
         let y = add_branch(r, &x, &y, None, drop_path)?;
@@ -147,8 +146,7 @@ impl MapEncoder for ResNet {
     fn stages(
         &self, r: &mut Recorder, image: &Var, _hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
     ) -> Result<Vec<Var>> {
-        let x = self.stem.forward(r, image)?;
-        let x = relu(r, &x)?;
+        let x = self.stem.forward(r, image, BatchNormAct::Relu)?;
         let mut x = max_pool(r, &x, Windows::RESNET)?;
         let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);
         for stage in &self.stages {

@@ -90,9 +90,9 @@ fn pretrained_cfg(config: &Config, about: &About, classes: usize) -> Value {
 fn network(config: &Config, weights: &Weights, about: &About) -> Result<Foreign> {
     let named = |config: &Config| {
         let sizes = (config.hierarchy.clone(), config.width, config.mlp_ratio.to_bits());
-        Config::preset(&config.name).ok().filter(|preset| {
-            sizes == (preset.hierarchy.clone(), preset.width, preset.mlp_ratio.to_bits())
-        })
+        Config::preset(&config.name)
+            .ok()
+            .filter(|preset| sizes == (preset.hierarchy.clone(), preset.width, preset.mlp_ratio.to_bits()))
     };
     let known = config.family.named.iter().map(|network| network.name).filter(|name| !name.ends_with("_micro"));
     let architecture = named(config).and_then(|preset| {
@@ -106,9 +106,8 @@ fn network(config: &Config, weights: &Weights, about: &About) -> Result<Foreign>
     };
     let head = format!("{}.weight", config.family.head);
     let classes = weights.get(&head).and_then(|(shape, _)| shape.first().copied()).unwrap_or(0);
-    let load = format!(
-        "timm.create_model('{architecture}', checkpoint_path='DIR/model.safetensors', num_classes={classes})"
-    );
+    let load =
+        format!("timm.create_model('{architecture}', checkpoint_path='DIR/model.safetensors', num_classes={classes})");
     let file = json!({
         "architecture": architecture,
         "num_classes": classes,
