@@ -7,7 +7,8 @@
 //   silu      y = x·σ(x)                                 dx = dy·σ(x)·(1 + x·(1 − σ(x)))
 //   softplus  y = x if x > 20 else ln(1 + eˣ)            dx = dy if x > 20 else dy·σ(x)
 //   relu      y = max(x, 0)                              dx = dy if x > 0 else 0
-//   saves     x, from which backward computes every derivative. Backward overwrites dx; it does not accumulate.
+//   saves     x, from which backward computes every derivative; relu saves y, which is above 0 where x is. Backward
+//             overwrites dx; it does not accumulate.
 //   threads   one invocation per vec4; what lies past the end of an array is not written
 //   floor     8 bytes per element forward, 12 backward
 //   tried     ms of CPU time, GELU of 2²¹ elements on llvmpipe (benches/runs/2026-11-28-llvmpipe-blocks): an element an

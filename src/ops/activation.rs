@@ -148,7 +148,16 @@ pub fn softplus(r: &mut Recorder, x: &Var) -> Result<Var> {
 /// # Ok(()) });
 /// ```
 pub fn relu(r: &mut Recorder, x: &Var) -> Result<Var> {
-    apply(r, x, &RELU, &RELU_BACKWARD)
+    let p = scalars!(Activation { n: x.data.len() });
+    let grid = Grid::items(x.data.len().div_ceil(4), 256);
+    let y = Tensor::scratch("activation", x.data.shape());
+    r.launch(&RELU, grid, &p, &[&x.data, &y])?;
+    let saved = y.clone(); // y is above 0 where x is, and the next layer keeps y anyway
+    Ok(r.push(x, y, move |r, x, dy, grads| {
+        let dx = grads.alloc(&x);
+        r.launch(&RELU_BACKWARD, grid, &p, &[&saved, dy, &dx])?;
+        grads.add(r, &x, dx)
+    }))
 }
 
 fn apply(r: &mut Recorder, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {
