@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::hierarchy::Hierarchy;
 use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions};
 use crate::error::{Error, Result};
-use crate::nn::{Directions, Init, InitScheme};
+use crate::nn::{Directions, Init, InitScheme, Weights};
 use crate::ops::registers::Places;
 
 /// A family of backbones: `Family::HYBRID`, `Family::VIM`, `Family::VIT`. Each is defined in the file of its network,
@@ -45,13 +45,18 @@ pub struct FamilyFacts {
     pub drop_path: fn(&Config) -> Vec<(String, f64)>,
     /// What `rowscan import` takes from the names of a checkpoint.
     pub detect: Detect,
-    /// The first parts of the names of its trunk. Fine-tuning must find these tensors in a checkpoint, and no others.
+    /// What the names of its trunk begin with, up to a dot. Fine-tuning must find these tensors in a checkpoint, and no
+    /// others.
     pub trunk: &'static [&'static str],
-    /// The first parts of the names of what a classifier adds. Fine-tuning draws them anew where they do not fit.
+    /// What the names of what a classifier adds begin with. Fine-tuning draws them anew where they do not fit.
     pub classifier: &'static [&'static str],
     /// (parameter name) → the number of the layer that it belongs to, in the order in which layers run, for layer-wise
     /// decay. None for what stands before or behind all layers.
     pub layer: fn(&Config, &str) -> Option<usize>,
+    /// Other names and shapes that its published checkpoints have had → ours, in place.
+    pub translate: fn(&mut Weights),
+    /// What a pretraining checkpoint lacks for a classifier and what follows from what it has, in place.
+    pub adapt: fn(&mut Weights),
     /// More ranges to check than [`Config::validate`] knows.
     pub check: fn(&Config) -> Result<()>,
     /// Whether it works on maps that shrink from stage to stage, and has a [`Config::hierarchy`].
@@ -70,6 +75,10 @@ pub struct FamilyFacts {
     pub named: &'static [MapPreset],
     /// Presets: MLP width of transformer blocks over the model's width.
     pub mlp_ratio: f64,
+    /// Presets: the decoder of pretraining. Micro sizes have their own.
+    pub decoder: fn() -> Decoder,
+    /// Presets: `Config::expand`.
+    pub expand: usize,
     /// Presets: `Config::extra_residual`.
     pub extra_residual: bool,
     /// Presets: whether each has a twin `…_columns` that scans by columns.
@@ -130,6 +139,8 @@ impl FamilyFacts {
         trunk: &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"],
         classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
         layer: Config::layer_by_letter,
+        translate: |_| {},
+        adapt: |_| {},
         check: |_| Ok(()),
         hierarchical: false,
         masked_pretraining: true,
@@ -139,6 +150,8 @@ impl FamilyFacts {
         presets: &[],
         named: &[],
         mlp_ratio: 2.0,
+        decoder: Decoder::map,
+        expand: 2,
         extra_residual: false,
         columns: false,
     };

@@ -108,6 +108,11 @@ impl Decoder {
         Self { kind: DecoderKind::Map, width: 192, depth: 4, heads: 16, mlp_ratio: 4.0 }
     }
 
+    /// ARM's: 4 blocks of 512 with heads of 64. `kind` does not count there.
+    pub fn arm() -> Self {
+        Self { kind: DecoderKind::Map, width: 512, depth: 4, heads: 8, mlp_ratio: 4.0 }
+    }
+
     /// MAE's default: 8 blocks of 512.
     pub fn mae() -> Self {
         Self { kind: DecoderKind::Mae, width: 512, depth: 8, heads: 16, mlp_ratio: 4.0 }

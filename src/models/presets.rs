@@ -144,7 +144,7 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         classes: if image < 128 { 10 } else { 1000 }, // CIFAR-10 or ImageNet
         states: 16,
         conv: 4,
-        expand: 2,
+        expand: family.expand,
         rms_norm: true,
         directions: Directions::Mean,
         order: Order::Rows,
@@ -154,6 +154,6 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         dropout: 0.0,
         hierarchy: None,
         init: InitScheme::default(),
-        decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { Decoder::map() },
+        decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { (family.decoder)() },
     })
 }

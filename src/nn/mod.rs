@@ -1,21 +1,25 @@
 //! Parameters, and layers that are parameters plus calls to operators.
 
 mod conv;
+mod cross_mamba;
 mod init;
 mod linear;
 mod mamba;
 mod norm;
 mod params;
+mod ss2d;
 mod stored;
 mod transformer;
 mod weights;
 
 pub use conv::{Conv2d, ConvConfig, Padding};
+pub use cross_mamba::CrossMamba;
 pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};
 pub use norm::{BatchNorm, LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Flat, Params, Part};
+pub use ss2d::{Ss2dConfig, Ss2dMixer};
 pub use stored::stored;
-pub use transformer::{Block, BlockConfig, CrossBlock};
+pub use transformer::{Block, BlockConfig, CrossBlock, Mlp};
 pub use weights::{Entry, Mismatch, Weights};

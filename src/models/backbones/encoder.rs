@@ -44,6 +44,12 @@ pub trait Encoder: fmt::Debug {
         self.sequence(r, patches, drop_path)
     }
 
+    /// `patches` → what leaves each layer (B, L+n, D), in a network whose layers are not maps. Without layers of its own
+    /// it is the pyramid.
+    fn outputs(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+        self.pyramid(r, patches, drop_path)
+    }
+
     /// `patches` → pooled features (B, F).
     fn features(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let sequence = self.sequence(r, patches, drop_path)?; // (B, L+n, D)

@@ -1,5 +1,7 @@
 //! Backbones, one family a file, and the table of all families.
 
+pub mod arm;
+pub mod arm_encoder;
 pub mod embedding;
 pub mod encoder;
 pub mod hybridnet;
@@ -9,6 +11,7 @@ pub mod positions;
 pub mod resnet;
 pub mod vim;
 pub mod vit;
+pub mod vmamba;
 
 use std::rc::Rc;
 
@@ -19,12 +22,14 @@ use super::config::{Config, Family};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
+use arm::Arm;
 use encoder::{Encoder, Purpose};
 use hybridnet::HybridNet;
 use on_maps::OnMaps;
 use resnet::ResNet;
 use vim::Vim;
 use vit::Vit;
+use vmamba::VMamba;
 
 /// A backbone of any family, shared by clones.
 pub type Backbone = Rc<dyn Encoder>;
@@ -37,6 +42,8 @@ const FAMILIES: &[(Family, Build)] = &[
     (Family::HYBRID, |g, params, config, _| Ok(Rc::new(HybridNet::new(g, params, config)?))),
     (Family::VIM, |g, params, config, _| Ok(Rc::new(Vim::new(g, params, config)?))),
     (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
+    (Family::ARM, |g, params, config, _| Ok(Rc::new(Arm::new(g, params, config)?))),
+    (Family::VMAMBA, |_, params, config, _| Ok(Rc::new(OnMaps::new(VMamba::new(params, config)?, config)))),
     (Family::RESNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(ResNet::new(params, config)?, config)))),
 ];
 
