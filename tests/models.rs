@@ -7,7 +7,7 @@ use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{
     Classifier, Config, Decoder, DecoderKind, Family, InitPositions, Map, Method, Objective, Pool, Positions, layer_of,
-    models,
+    models, pretext_model,
 };
 use rowscan::nn::{Init, Params};
 use rowscan::train::pretrain::step::Pretrainer;
@@ -162,6 +162,17 @@ fn arm_has_the_parameters_of_its_paper() {
         ("arm_huge_patch16_224", 662_682_088),
     ] {
         assert_eq!(count(classifier(name).iter()), parameters, "{name}");
+    }
+    // pretraining at 192 pixels: all, and all but both tables of positions, which are fixed
+    for (name, all, trained) in [
+        ("arm_base_patch16_192", 99_427_328, 99_243_008),
+        ("arm_large_patch16_192", 303_942_880, 303_721_696),
+        ("arm_huge_patch16_192", 659_422_976, 659_128_064),
+    ] {
+        let config = Config::preset(name).unwrap();
+        let found = of(|g, p| pretext_model(g, p, &config, &Objective::of(Method::ARM)).map(drop));
+        let positions = ["pos_embed", "dec_pos_embed"].map(|name| found[name].iter().product::<usize>());
+        assert_eq!((count(found.iter()), count(found.iter()) - positions[0] - positions[1]), (all, trained), "{name}");
     }
     let found = classifier("arm_large_patch16_224");
     for (name, shape) in [
