@@ -29,8 +29,8 @@
 //             memory: a quarter of the barriers, and loops instead of long code.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
-//   GRID      1: four directions over a grid, as in selective_scan.wgsl: S = 4, 1/S is left out of gy, u is (B, L, E), and
-//             xdbl and dxdbl are (B, L, 4, R+2N). du stays (4, B, L, E), for its reader to sum.
+//   GRID      1: four directions over a grid, as in selective_scan.wgsl: S = 4, 1/S is left out of gy, u is (B, L, E),
+//             and xdbl and dxdbl are (B, L, 4, R+2N). du stays (4, B, L, E), for its reader to sum.
 //   floor     per (s, b, t, e): 16 bytes, plus 8/S for z and dout, half of both with HALF; 2N exponentials. gate: 16
 //             bytes per (b, t, e).
 //   tried     registers (spills, bytes of local memory, waves) of a lane with N = 16, benches/static: four channels in
@@ -45,7 +45,8 @@
 //             Not tried: two channels a lane; one channel with all states per lane and shuffles, which needs 31
 //             shuffles per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk, 16 or 8;  const WG: lanes of a workgroup
-//   const C: channels of a lane, 1, or 4 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4;  const HALF;  const GRID
+//   const C: channels of a lane, 1, or 4 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4
+//   const HALF;  const GRID
 //   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, 2·LQ to 64
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {

@@ -6,7 +6,7 @@ use super::fixture::Fixture;
 use super::model::{gradients, loss, output, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::{Arm, Config, Decoder, MaskedBatch, Method, Objective, PixelPretext};
+use crate::models::{ArmPretraining, Config, Decoder, MaskedBatch, Method, Objective, PixelPretext};
 use crate::nn::Params;
 use crate::ops::patchify;
 use crate::ops::reduce::mean_tokens;
@@ -34,7 +34,7 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     objective.check(&config)?;
     config.validate()?;
     let mut params = Params::new(g);
-    let model = Arm::tapped_at(g, &mut params, &config, &objective, &taps)?;
+    let model = ArmPretraining::tapped_at(g, &mut params, &config, &objective, &taps)?;
     let filled = is_filled(f).then(|| Fill::of(f)).transpose()?;
     let images = match &filled {
         Some(fill) => {

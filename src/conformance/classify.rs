@@ -1,6 +1,6 @@
-//! Kinds `vit_classify`, `mambar_classify`, `vim_classify`, `arm_classify` and `vmamba_classify`: logits, the losses with and without label smoothing, and
-//! the gradients of the loss with it. Configuration keys are the constructor's arguments: timm's for ViT, Mamba-R's for
-//! the others.
+//! Kinds `vit_classify`, `mambar_classify`, `vim_classify`, `arm_classify` and `vmamba_classify`: logits, the losses
+//! with and without label smoothing, and the gradients of the loss with it. Configuration keys are the constructor's
+//! arguments: timm's for ViT, those of their repositories for the others.
 
 use super::compare::FixtureReport;
 use super::fixture::Fixture;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   u, out (B, H, W, E)   x_proj (4, R+2N, E)   dt_proj (4, E, R)   a_log (4, E, N)   d, delta_bias (4, E)
-//!   the t-th cell of direction 0: (⌊t/W⌋, t mod W)   of 1: (t mod H, ⌊t/H⌋)   of 2 and 3: those of 0 and 1 from the end
+//!   t-th cell of direction 0: (⌊t/W⌋, t mod W)   of 1: (t mod H, ⌊t/H⌋)   of 2 and 3: those of 0 and 1 from the end
 //!   v_k[t] = u[cell_k(t)]    dt|B|C = x_proj_k·v_k    y_k = scan(v_k, dt_proj_k·dt, B, C)    out[cell_k(t)] += y_k[t]
 //! ```
 use super::{matmul, selective_scan};

@@ -23,8 +23,8 @@ pub struct ConvConfig {
     pub padding: Padding,
     /// Groups of channels; as many as channels for a depthwise convolution.
     pub groups: usize,
-    /// Whether there is a bias. It starts at zero, or where the weight is PyTorch's default ([`Init::FanIn`]) at PyTorch's
-    /// default too.
+    /// Whether there is a bias. It starts at zero, or where the weight has PyTorch's default ([`Init::FanIn`]) at
+    /// PyTorch's too.
     pub bias: bool,
     /// Initial values of the weight.
     pub init: Init,

@@ -128,8 +128,8 @@ impl Block {
 }
 
 /// y = x + CA(LN_q x, LN_kv x) under an attention mask; y + MLP(LN y): the decoder block of MAP's code. Queries and
-/// keys come from the same tokens, so this is self-attention under the names of cross-attention. In ARM's decoder, which
-/// has the same block, keys and values do come from others.
+/// keys come from the same tokens, so this is self-attention under the names of cross-attention. In ARM's decoder,
+/// which has the same block, keys and values do come from other tokens.
 #[derive(Debug, Clone)]
 pub struct CrossBlock {
     norm_q: LayerNorm,

@@ -23,8 +23,8 @@ fn expect(v: &Values, dim: Dims, half: bool) -> Result<Vec<Want>> {
     for (start, grad) in [(at.a_log, &back.da_log), (at.d, &back.dd), (at.bias, &back.ddelta_bias)] {
         dchannel_params[start..start + grad.len()].copy_from_slice(grad);
     }
-    // three kernels in a row: each adds the rounding of sums over E, R, N or B·L terms of either sign; in mixed precision
-    // each product also rounds its operands by up to 2⁻¹¹
+    // three kernels in a row: each adds the rounding of sums over E, R, N or B·L terms of either sign; in mixed
+    // precision each product also rounds its operands by up to 2⁻¹¹
     let share = if half { 2e-2 } else { 1e-4 };
     let wants = [("out", out), ("du", back.du), ("dx_proj", back.dx_proj), ("ddt_proj", back.ddt_proj)];
     let wants = wants.into_iter().chain([("dchannel_params", dchannel_params)]);
@@ -36,8 +36,8 @@ fn case(c: &mut Cases, name: String, dim: Dims, algorithm: Option<Algorithm>, ti
     let (cells, cols, half) = (b * h * w, r + 2 * n, c.scope.precision == Precision::Mixed);
     let mut draft = c.case(name).fact("directions", DIRECTIONS).fact("states", n);
     if timed {
-        // forward: reads u, writes dt|B|C and delta, which the backward pass reads, and out. backward: reads u, both and
-        // dout, writes du
+        // forward: reads u, writes dt|B|C and delta, which the backward pass reads, and out. backward: reads u, both
+        // and dout, writes du
         let (channels, steps) = (cells * e, DIRECTIONS * cells * e);
         let (saved, products) = (4 * steps + 4 * DIRECTIONS * cells * cols, 2 * steps * (cols + r));
         let floor = |arrays: usize, times: usize, scan: usize, exps: usize| {
@@ -66,7 +66,7 @@ pub fn cases(c: &mut Cases) {
         case(c, format!("{algorithm:?} small").to_lowercase(), small, Some(algorithm), false);
         case(c, format!("{algorithm:?} small n3").to_lowercase(), Dims { n: 3, ..small }, Some(algorithm), false);
     }
-    // the four stages of VMamba-T at 224 pixels; with `quick` maps are smaller, because the oracle computes a whole image
+    // the four stages of VMamba-T at 224 pixels; with `quick` maps are smaller, because the oracle computes an image
     let (b, quick) = (c.scope.batch(), c.scope.quick);
     for (i, side) in [56, 28, 14, 7].into_iter().enumerate() {
         let (width, side) = (96 << i, if quick && side > 14 { 14 } else { side });

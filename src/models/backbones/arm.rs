@@ -173,8 +173,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Parameters `norm1`, those of `mixer`, `norm2` and `mlp`. Norms and MLP are `width` wide, and the MLP has `hidden`
-    /// channels inside.
+    /// Parameters `norm1`, those of `mixer`, `norm2` and `mlp`. Norms and MLP are `width` wide, and the MLP has
+    /// `hidden` channels inside.
     pub fn new(
         p: &mut Params, width: usize, eps: f32, hidden: usize, mixer: impl FnOnce(&mut Params) -> Result<Mixer>,
     ) -> Result<Self> {

@@ -44,8 +44,7 @@ pub trait Encoder: fmt::Debug {
         self.sequence(r, patches, drop_path)
     }
 
-    /// `patches` → what leaves each layer (B, L+n, D), in a network whose layers are not maps. Without layers of its own
-    /// it is the pyramid.
+    /// `patches` → what leaves each layer (B, L+n, D), in a network that can say it; else the pyramid.
     fn outputs(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
         self.pyramid(r, patches, drop_path)
     }

@@ -1,5 +1,5 @@
-//! ARM's own pretraining (Ren et al., ICLR 2025): the encoder reads clusters of patches in order, and a decoder predicts
-//! each cluster from those before it (src/models/README.md, "ARM's pretraining").
+//! ARM's own pretraining (Ren et al., ICLR 2025): the encoder reads clusters of patches in order, and a decoder
+//! predicts each cluster from those before it (src/models/README.md, "ARM's pretraining").
 
 use std::rc::Rc;
 
@@ -48,7 +48,7 @@ impl Method {
 
 /// Encoder and decoder: ARM's `ARM` of its pretraining.
 #[derive(Debug, Clone)]
-pub struct Arm {
+pub struct ArmPretraining {
     encoder: Rc<ArmEncoder>,
     backbone: Backbone,
     enc2dec: Linear,
@@ -74,13 +74,13 @@ fn taps(depth: usize, count: usize) -> Vec<usize> {
     (0..count).map(|k| tap(k).max(1)).collect()
 }
 
-impl Arm {
+impl ArmPretraining {
     /// Parameters under their official names. The decoder has `config.decoder.depth` blocks and as many taps.
     pub fn new(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Self> {
         Self::tapped_at(g, params, config, objective, &taps(config.depth(), config.decoder.depth))
     }
 
-    /// [`Arm::new`] with the taps given.
+    /// [`ArmPretraining::new`] with the taps given.
     pub fn tapped_at(
         g: &Gpu, params: &mut Params, config: &Config, objective: &Objective, taps: &[usize],
     ) -> Result<Self> {
@@ -136,8 +136,8 @@ impl Arm {
         tokens::add_positions(r, &Var::constant(nothing), &table)
     }
 
-    /// What [`PixelPretext::encode`] gives (B, V, blocks·d) → predicted patches of the clusters behind the first, cluster
-    /// by cluster (B, V, P·P·3).
+    /// What [`PixelPretext::encode`] gives (B, V, blocks·d) → predicted patches of the clusters behind the first,
+    /// cluster by cluster (B, V, P·P·3).
     fn predictions(&self, r: &mut Recorder, latent: &Var) -> Result<Var> {
         let [b, v, all] = latent.data.dims("latent")?;
         let (count, d) = (self.blocks.len(), all / self.blocks.len().max(1));
@@ -157,8 +157,8 @@ impl Arm {
         r.scope(&self.pred.name, |r| self.pred.forward(r, &x))
     }
 
-    /// The predictions of [`Arm::predictions`] (B, V, P·P·3) → their mean squared error over all of them: one number.
-    /// Targets are always normalized.
+    /// Predicted patches (B, V, P·P·3) → their mean squared error over all of them: one number. Targets are always
+    /// normalized.
     fn loss(&self, r: &mut Recorder, pred: &Var, batch: &MaskedBatch) -> Result<Var> {
         r.scope("loss", |r| {
             let [places, ranks] = &self.predicted;
@@ -181,7 +181,7 @@ impl Arm {
     }
 }
 
-impl PixelPretext for Arm {
+impl PixelPretext for ArmPretraining {
     fn objective(&self) -> &Objective {
         &self.objective
     }

@@ -20,7 +20,7 @@ use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
-use arm::Arm;
+use arm::ArmPretraining;
 use contrastive::Contrastive;
 use diffusion::Diffusion;
 use mae::Mae;
@@ -38,7 +38,7 @@ const METHODS: &[(Method, Build)] = &[
     (Method::LOCAL_MAE, reconstructing),
     (Method::CONTRASTIVE, |g, params, config, objective| Ok(Box::new(Contrastive::new(g, params, config, objective)?))),
     (Method::DIFFUSION, |g, params, config, objective| Ok(Box::new(Diffusion::new(g, params, config, objective)?))),
-    (Method::ARM, |g, params, config, objective| Ok(Box::new(Arm::new(g, params, config, objective)?))),
+    (Method::ARM, |g, params, config, objective| Ok(Box::new(ArmPretraining::new(g, params, config, objective)?))),
 ];
 
 /// MAP's pipeline, or MAE proper where the decoder is MAE's.

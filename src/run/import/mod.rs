@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
-use crate::models::{Arm, Classifier, Config, Contents, Mae, Map, Method, Objective};
+use crate::models::{ArmPretraining, Classifier, Config, Contents, Mae, Map, Method, Objective};
 use crate::models::{contents, leave_out_unused, pretext_model, without_prefix};
 use crate::models::{from_transformers, is_of_transformers};
 use crate::nn::{Params, Weights};
@@ -107,7 +107,7 @@ fn expect_names(
         }
         (Contents::Map, _) => drop(Map::new(&dry, &mut params, config)?),
         (Contents::Mae, _) => drop(Mae::new(&dry, &mut params, config)?),
-        (Contents::Arm, _) => drop(Arm::new(&dry, &mut params, config, &Objective::of(Method::ARM))?),
+        (Contents::Arm, _) => drop(ArmPretraining::new(&dry, &mut params, config, &Objective::of(Method::ARM))?),
         (Contents::Classifier | Contents::Encoder, _) => drop(Classifier::new(&dry, &mut params, config)?),
     }
     params.expect_names(weights).map_err(|e| {
