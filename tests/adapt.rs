@@ -122,6 +122,7 @@ fn weights_of_arms_pretraining_become_a_classifier() {
     let got = adapted(found.clone(), &config).unwrap();
     assert_eq!(got.ignored, ["enc2dec.weight"], "{got}");
     assert_eq!(got.fresh, ["cls_token", "norm_f.weight", "norm_f.bias", "head.bias", "head.weight"]);
+    assert!(got.weights["head.weight"].1.iter().all(|w| w.abs() < 2e-4), "scores start next to zero");
     for (ours, theirs) in [
         ("mixer.A_c_b_log", "mixer.A_log"),
         ("mixer.D_b", "mixer.D"),

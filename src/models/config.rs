@@ -55,8 +55,9 @@ pub struct FamilyFacts {
     pub layer: fn(&Config, &str) -> Option<usize>,
     /// Other names and shapes that its published checkpoints have had → ours, in place.
     pub translate: fn(&mut Weights),
-    /// What a pretraining checkpoint lacks for a classifier and what follows from what it has, in place.
-    pub adapt: fn(&mut Weights),
+    /// What a pretraining checkpoint lacks for a model, and what follows from what it has, in place. The function says
+    /// whether the model has a tensor, by name.
+    pub adapt: fn(&mut Weights, &dyn Fn(&str) -> bool),
     /// More ranges to check than [`Config::validate`] knows.
     pub check: fn(&Config) -> Result<()>,
     /// Whether it works on maps that shrink from stage to stage, and has a [`Config::hierarchy`].
@@ -69,6 +70,8 @@ pub struct FamilyFacts {
     pub head: &'static str,
     /// Initial values of the head's weight.
     pub head_init: fn(&Config) -> Init,
+    /// The same on a pretrained trunk, if it differs.
+    pub fresh_head: Option<Init>,
     /// MapPreset sizes.
     pub presets: &'static [Preset],
     /// MapPreset sizes of a family on maps.
@@ -140,13 +143,14 @@ impl FamilyFacts {
         classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
         layer: Config::layer_by_letter,
         translate: |_| {},
-        adapt: |_| {},
+        adapt: |_, _| {},
         check: |_| Ok(()),
         hierarchical: false,
         masked_pretraining: true,
         draws: |_| 1,
         head: "head",
         head_init: Config::linear_init,
+        fresh_head: None,
         presets: &[],
         named: &[],
         mlp_ratio: 2.0,

@@ -38,6 +38,7 @@ impl Family {
         trunk: &["patch_embed", "pos_embed", "layers"],
         classifier: &["head", "cls_token", "norm_f"],
         adapt: from_pretraining,
+        fresh_head: Some(Init::TruncNormal(2e-5)),
         check: |config| {
             let (rows, columns) = (config.grid(), config.grid_columns());
             if !(rows * columns).is_multiple_of(2) || rows * columns == 0 {
@@ -70,7 +71,7 @@ pub(super) fn hidden(config: &Config) -> usize {
 }
 
 /// A checkpoint of ARM's pretraining, which scans one way, has the other three directions start with the same weights.
-fn from_pretraining(weights: &mut Weights) {
+fn from_pretraining(weights: &mut Weights, has: &dyn Fn(&str) -> bool) {
     let mixers = weights.iter().filter(|(name, _)| name.starts_with("layers.") && name.contains(".mixer."));
     let mut copies = Vec::new();
     for (name, tensor) in mixers {
@@ -85,7 +86,7 @@ fn from_pretraining(weights: &mut Weights) {
             copies.push((format!("{mixer}.mixer.{copy}"), tensor.clone()));
         }
     }
-    for (name, tensor) in copies {
+    for (name, tensor) in copies.into_iter().filter(|(name, _)| has(name)) {
         weights.entry(name).or_insert(tensor);
     }
 }

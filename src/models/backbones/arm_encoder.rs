@@ -33,6 +33,24 @@ pub fn by_clusters((rows, columns): (usize, usize)) -> Vec<u32> {
     (0..rows * columns).map(|i| patch(i) as u32).collect()
 }
 
+/// The blocks, counted from one, behind which the stream is tapped: evenly from the middle of `depth` to its end. Of 12
+/// blocks 6, 8, 10 and 12, and of 24 blocks 12, 16, 20 and 24.
+pub fn taps(depth: usize, count: usize) -> Vec<usize> {
+    let half = depth / 2;
+    let tap = |k: usize| if count == 1 { depth } else { half + (depth - half) * k / (count - 1) };
+    (0..count).map(|k| tap(k).max(1)).collect()
+}
+
+/// An error unless the grid consists of at least two clusters.
+pub fn expect_clusters((rows, columns): (usize, usize)) -> Result<()> {
+    let whole = rows.is_multiple_of(CLUSTER) && columns.is_multiple_of(CLUSTER);
+    if whole && rows * columns >= 2 * OF_CLUSTER {
+        return Ok(());
+    }
+    let expected = "at least two clusters of 4 x 4 patches and no patch beside them";
+    Err(Error::argument("grid of method arm", format!("{rows} x {columns} patches"), expected))
+}
+
 /// The table of some tokens of `len` (V), and its inverse (L): the place of each token among them, or u32::MAX.
 pub fn tables(g: &Gpu, some: &[u32], len: usize) -> Result<[Tensor; 2]> {
     let mut places = vec![u32::MAX; len];
@@ -55,6 +73,7 @@ impl ArmEncoder {
     /// Parameters under their official names: those of an ARM without suffixes, and `norm_1`, `norm_2`, … for the taps.
     pub fn new(g: &Gpu, params: &mut Params, config: &Config, taps: &[usize]) -> Result<Self> {
         let (d, eps) = (config.width, config.eps());
+        expect_clusters((config.grid(), config.grid_columns()))?;
         // the class token comes with fine-tuning
         let embedding =
             Embedding::new(g, params, &Config { registers: 0, positions: Positions::SinCos, ..config.clone() })?;
@@ -131,6 +150,14 @@ impl Encoder for ArmEncoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn taps_are_those_of_the_paper() {
+        assert_eq!(taps(12, 4), [6, 8, 10, 12]);
+        assert_eq!(taps(24, 4), [12, 16, 20, 24]);
+        assert_eq!(taps(7, 2), [3, 7]);
+        assert_eq!((taps(1, 1), taps(5, 1)), (vec![1], vec![5]));
+    }
 
     #[test]
     fn clusters_and_their_patches_are_read_by_rows() {

@@ -8,7 +8,7 @@ use super::pretext::{PixelPretext, Reconstruction};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
-use crate::models::backbones::arm_encoder::{ArmEncoder, CLUSTER, OF_CLUSTER, by_clusters, tables};
+use crate::models::backbones::arm_encoder::{ArmEncoder, OF_CLUSTER, by_clusters, expect_clusters, tables, taps};
 use crate::models::batch::MaskedBatch;
 use crate::models::config::{Config, Family};
 use crate::nn::{BlockConfig, CrossBlock, Init, LayerNorm, Linear, Params};
@@ -30,12 +30,8 @@ impl Method {
         predicts: false,
         encodes: |family| *family == Family::ARM,
         check: |_, config| {
-            let (rows, columns, d) = (config.grid(), config.grid_columns(), &config.decoder);
-            let whole = rows.is_multiple_of(CLUSTER) && columns.is_multiple_of(CLUSTER);
-            if !whole || rows * columns < 2 * OF_CLUSTER {
-                let expected = "at least two clusters of 4 x 4 patches and no patch beside them";
-                return Err(Error::argument("grid of method arm", format!("{rows} x {columns} patches"), expected));
-            }
+            expect_clusters((config.grid(), config.grid_columns()))?;
+            let d = &config.decoder;
             if !(1..=4).contains(&d.depth) || d.depth > config.depth() {
                 let expected = format!("1 to {}: each block reads another depth of the encoder", config.depth().min(4));
                 return Err(Error::argument("decoder.depth of method arm", d.depth, expected));
@@ -64,14 +60,6 @@ pub struct ArmPretraining {
     /// The cluster of each token of either.
     regions: Regions,
     objective: Objective,
-}
-
-/// The blocks, counted from one, behind which the stream is tapped: evenly from the middle of `depth` to its end. Of 12
-/// blocks 6, 8, 10 and 12, and of 24 blocks 12, 16, 20 and 24.
-fn taps(depth: usize, count: usize) -> Vec<usize> {
-    let half = depth / 2;
-    let tap = |k: usize| if count == 1 { depth } else { half + (depth - half) * k / (count - 1) };
-    (0..count).map(|k| tap(k).max(1)).collect()
 }
 
 impl ArmPretraining {
@@ -210,18 +198,5 @@ impl PixelPretext for ArmPretraining {
         let (pred, loss) = self.predicted(r, &encoder, batch)?;
         let [places, ranks] = &self.predicted;
         Ok(Reconstruction { encoder, pred: tokens::gather(r, &pred, ranks, places)?, loss })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn taps_are_those_of_the_paper() {
-        assert_eq!(taps(12, 4), [6, 8, 10, 12]);
-        assert_eq!(taps(24, 4), [12, 16, 20, 24]);
-        assert_eq!(taps(7, 2), [3, 7]);
-        assert_eq!((taps(1, 1), taps(5, 1)), (vec![1], vec![5]));
     }
 }

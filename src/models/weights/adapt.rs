@@ -56,7 +56,8 @@ fn part<'a>(modules: &[&'a str], name: &str) -> Option<&'a str> {
 pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
     let family = config.family;
     (family.translate)(&mut found);
-    (family.adapt)(&mut found);
+    (family.adapt)(&mut found, &|name| params.tensors().any(|entry| entry.name == name));
+    let has_class = found.contains_key("cls_token");
     let of_classifier = |name: &str| part(family.classifier, name);
     let mut adapted =
         Adapted { weights: Weights::new(), taken: vec![], resized: vec![], fresh: vec![], ignored: vec![] };
@@ -75,12 +76,15 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
             }
             Some((shape, values)) if name == "pos_embed" && shape.last() == Some(&config.width) => {
                 adapted.resized.push(name.clone());
-                positions(&values, config)?
+                let rows = entry.shape.iter().rev().nth(1).copied().unwrap_or(0);
+                positions(&values, config, rows, has_class)?
             }
             other if of_classifier(name).is_some() => {
                 adapted.ignored.extend(other.map(|_| name.clone()));
                 adapted.fresh.push(name.clone());
-                entry.init.values(name, &entry.shape, seed)
+                let head = name.strip_prefix(family.head) == Some(".weight");
+                let init = family.fresh_head.filter(|_| head).unwrap_or(entry.init);
+                init.values(name, &entry.shape, seed)
             }
             Some((shape, _)) => {
                 differ.shapes.push(Mismatch::shape(name, &shape, &entry.shape));
@@ -101,15 +105,13 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
     Ok(adapted)
 }
 
-/// Resizes position embeddings (rows, width) of any square grid to the grid of `config`. The row of a class token moves
-/// to its new place.
-fn positions(old: &[f32], config: &Config) -> Result<Vec<f32>> {
+/// Resizes position embeddings (rows, width) of any square grid to `rows` of them, for the grid of `config`. The row of
+/// a class token moves to its new place. It is 0 where the checkpoint has no class token, as `has_class` says.
+fn positions(old: &[f32], config: &Config, rows: usize, has_class: bool) -> Result<Vec<f32>> {
     let d = config.width;
-    let class = if config.family.separate_positions { 0 } else { config.registers };
+    let class = rows.saturating_sub(config.tokens());
     let rows = old.len() / d;
-    let square = |n: usize| n > 0 && n.isqrt().pow(2) == n;
-    // pretraining may know no class token: its row is then 0
-    let lacks = class == 1 && square(rows) && !square(rows - 1);
+    let lacks = class == 1 && !has_class && rows.isqrt().pow(2) == rows;
     let patches = if lacks { rows } else { rows.saturating_sub(class) };
     if patches == 0 || patches.isqrt().pow(2) != patches || config.image_width.is_some() {
         let expected = format!("a square number of patches and {class} class tokens");
