@@ -106,6 +106,15 @@ fn put_states(d: u32, b: u32, c: u32, e: u32) {
         states[state_at(d, b, c, q, e)] = packed(h[q], h[min(q + 1u, NQ - 1u)]);
     }
 }
+// Direction s of the pair of a launch. Without GRID it is a constant where s is one.
+fn direction(s: u32) -> u32 {
+    if GRID == 1u { return s * PAIRS + p.pair; }
+    return s;
+}
+// Whether a launch adds to what is in out.
+fn adds_up() -> bool {
+    return GRID == 1u && p.pair == 1u;
+}
 // Whether a direction runs from the first token of its order to the last.
 fn ascends(d: u32) -> bool {
     return d < PAIRS;
@@ -184,7 +193,7 @@ fn put_pair(i: u32, at: u32, more: bool) {
 fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let b = wid.y;
     let s = tid / CH;
-    let d = s * PAIRS + p.pair;
+    let d = direction(s);
     let e = wid.x * CH + tid % CH;
     var scale = 0.0;
     var bias = 0.0;
@@ -199,7 +208,7 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     for (var part = 0u; part < S; part++) {
         let begin = select(half, 0u, part == 0u);
         let end = select(p.l, half, part == 0u);
-        let adds = part == 1u || p.pair == 1u;
+        let adds = part == 1u || adds_up();
         for (var i = 0u; i < longest; i += T) {
             let first = min(begin + i, end);
             let count = min(T, end - first);
@@ -288,11 +297,11 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
     let count = min(T, p.l - c * T);
     var sums: array<f32, T>;                // Σ_s y of each place of the chunk
     for (var s = 0u; s < S; s++) {
-        stage(s * PAIRS + p.pair, b, select(p.l - c * T - count, c * T, s == 0u), count, tid, WG);
+        stage(direction(s), b, select(p.l - c * T - count, c * T, s == 0u), count, tid, WG);
     }
     workgroupBarrier();
     for (var s = 0u; s < S && e < p.e; s++) {
-        let d = s * PAIRS + p.pair;
+        let d = direction(s);
         let bias = delta_bias(d, e);
         let scale = skip(d, e);
         let starts = select(c + 1u == p.chunks, c == 0u, s == 0u);
@@ -309,12 +318,12 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         }
     }
     for (var k = 0u; k < count && e < p.e; k++) {
-        let row = b * p.l + token(p.pair, c * T + k);
+        let row = b * p.l + token(direction(0u), c * T + k);
         let v = sums[k] * gate(row, e);
         let o = row * p.e + e;
         if HALF == 1u {
             sh_y[HALF * (k * WG + tid)] = v;
-        } else if p.pair == 1u {
+        } else if adds_up() {
             out[o] = bitcast<u32>(bitcast<f32>(out[o]) + v);
         } else {
             out[o] = bitcast<u32>(v);
@@ -326,8 +335,8 @@ fn chunk_apply(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         let k = i / (WG / 2u);
         let at = i % (WG / 2u) * 2u;
         let e = wid.x * WG + at;
-        let row = b * p.l + token(p.pair, c * T + k);
-        if e < p.e { put_pair((row * p.e + e) >> 1u, k * WG + at, p.pair == 1u); }
+        let row = b * p.l + token(direction(0u), c * T + k);
+        if e < p.e { put_pair((row * p.e + e) >> 1u, k * WG + at, adds_up()); }
     }
 }
 
