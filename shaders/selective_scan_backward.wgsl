@@ -29,6 +29,8 @@
 //             memory: a quarter of the barriers, and loops instead of long code.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
+//   GRID      1: four directions over a grid, as in selective_scan.wgsl: S = 4, 1/S is left out of gy, u is (B, L, E),
+//             and xdbl and dxdbl are (B, L, 4, R+2N). du stays (4, B, L, E), for its reader to sum.
 //   floor     per (s, b, t, e): 16 bytes, plus 8/S for z and dout, half of both with HALF; 2N exponentials. gate: 16
 //             bytes per (b, t, e).
 //   tried     registers (spills, bytes of local memory, waves) of a lane with N = 16, benches/static: four channels in
@@ -43,13 +45,14 @@
 //             Not tried: two channels a lane; one channel with all states per lane and shuffles, which needs 31
 //             shuffles per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk, 16 or 8;  const WG: lanes of a workgroup
-//   const C: channels of a lane, 1, or 4 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4;  const HALF
+//   const C: channels of a lane, 1, or 4 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4
+//   const HALF;  const GRID
 //   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, 2·LQ to 64
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32,
+    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32,
 }
 const NQ = (N + 3u) / 4u;                               // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s of states in `saved`: a quad of f32 or two of f16
@@ -58,6 +61,7 @@ const GROUPS = WG / LQ;
 const CHANNELS = C * GROUPS;                            // channels of a workgroup
 const W = min(T, 512u / CHANNELS);                      // tokens that are staged at a time, at least 4
 const LOG2E = 1.4426950408889634;
+const PAIRS = 1u + GRID;                                // as in selective_scan.wgsl
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;
 @group(0) @binding(2) var<storage, read> delta: array<u32>;
@@ -76,9 +80,9 @@ const LOG2E = 1.4426950408889634;
 var<workgroup> sh_bc: array<vec4<f32>, T * 2u * LQ>;    // (T, B|C, LQ), in the order of steps
 var<workgroup> sh_x: array<vec4<f32>, W * CHANNELS>;    // (δ, u, gy, slope) of (W, CHANNELS), in the order of steps
 
-// A chunk of `count` tokens of one direction and sample. `row` is the row of its first token in arrays (S·B·L, ..), and
-// `out_row` in arrays (B·L, ..); `up` is whether steps ascend in t.
-struct Chunk { row: u32, out_row: u32, count: u32, up: bool }
+// A chunk of `count` tokens of direction d and one sample, from place `first` of the direction's order on. `row` is the
+// row of the sample's token 0 in arrays (S·B·L, ..), and `out_row` in arrays (B·L, ..); `up` is whether steps ascend.
+struct Chunk { row: u32, out_row: u32, first: u32, count: u32, d: u32, up: bool }
 // A lane: its group of channels, its quad of states, the first of its channels, and the index of the workgroup's
 // channels. `mine` is the channel whose tokens the lane stages, and `bias` its bias.
 struct Lane { tid: u32, group: u32, q: u32, e: u32, tile: u32, mine: u32, bias: f32 }
@@ -96,10 +100,13 @@ var<private> dbias: array<f32, C>;                      // Σ ddelta
 
 // The token of step j of a chunk.
 fn token(j: u32, chunk: Chunk) -> u32 {
-    return select(chunk.count - 1u - j, j, chunk.up);
+    let place = chunk.first + select(chunk.count - 1u - j, j, chunk.up);
+    if GRID == 1u && chunk.d % PAIRS == 1u { return place % p.height * p.width + place / p.height; }
+    return place;
 }
-fn bc_quad(row: u32, which: u32, q: u32) -> vec4<f32> {
+fn bc_quad(chunk: Chunk, t: u32, which: u32, q: u32) -> vec4<f32> {
     var v = vec4(0.0);
+    let row = select(chunk.row + t, (chunk.out_row + t) * p.s + chunk.d, GRID == 1u);
     let at = row * (p.r + 2u * N) + p.r + which * N + q * 4u;
     for (var k = 0u; k < 4u; k++) {
         if q * 4u + k < N { v[k] = xdbl[at + k]; }
@@ -137,12 +144,13 @@ fn stage(chunk: Chunk, j0: u32, lane: Lane, forward: bool) {
         if j < chunk.count && e < p.e {
             let t = token(j, chunk);
             let i = (chunk.row + t) * p.e + e;
+            let o = (chunk.out_row + t) * p.e + e;
+            let ui = select(i, o, GRID == 1u);
             let raw = element(delta[i >> HALF], i, HALF) + lane.bias;
-            x = vec4(raw, element(u[i >> HALF], i, HALF), 0.0, 1.0);
+            x = vec4(raw, element(u[ui >> HALF], ui, HALF), 0.0, 1.0);
             if p.softplus == 1u { x.x = softplus(raw); }
             if !forward {
-                let o = (chunk.out_row + t) * p.e + e;
-                x.z = element(dout[o >> HALF], o, HALF) / f32(p.s);
+                x.z = element(dout[o >> HALF], o, HALF) / select(f32(p.s), 1.0, GRID == 1u);
                 if p.has_z == 1u {
                     let z = o + (chunk.out_row + t + 1u) * p.e;
                     x.z *= gate_of(element(xz[z >> HALF], z, HALF));
@@ -178,6 +186,10 @@ fn write_channel_param(at: u32, e: u32, v: f32) {
 fn advance_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>) {
     let x = sh_x[j % W * CHANNELS + C * lane.group + c];
     past[j * C + c] = h[c];
+    if N == 1u {
+        h[c].x = exp2(max(x.x * a[c].x, -115.0)) * h[c].x + (x.x * x.y) * bq.x;
+        return;
+    }
     h[c] = decay_of(x.x, a[c]) * h[c] + (x.x * x.y) * bq;
 }
 fn advance(j: u32, lane: Lane) {
@@ -190,9 +202,25 @@ fn advance(j: u32, lane: Lane) {
 }
 // What a step backward adds to dB and dC, and du and ddelta of its channel before the sum over the quads.
 struct Back { db: vec4<f32>, dc: vec4<f32>, du: f32, ddelta: f32 }
+// The same for one state, N = 1.
+fn retreat_state(x: vec4<f32>, j: u32, c: u32, bq: f32, cq: f32) -> Back {
+    let decay = exp2(max(x.x * a[c].x, -115.0));
+    let before = decay * past[j * C + c].x;
+    let lambda = x.z * cq + carry[c].x;
+    let lambda_p = lambda * before;
+    let ddelta = (x.y * lambda * bq + a[c].x * lambda_p / LOG2E) * x.w;
+    let in = x.x * x.y;
+    carry[c].x = decay * lambda;
+    da[c].x += x.x * lambda_p;
+    dd[c] += x.z * x.y;
+    dbias[c] += ddelta;
+    let db = vec4(in * lambda, 0.0, 0.0, 0.0);
+    return Back(db, vec4(x.z * (before + in * bq), 0.0, 0.0, 0.0), d[c] * x.z + x.x * lambda * bq, ddelta);
+}
 // Step j backward, of channel c.
 fn retreat_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>, cq: vec4<f32>) -> Back {
     let x = sh_x[j % W * CHANNELS + C * lane.group + c];
+    if N == 1u { return retreat_state(x, j, c, bq.x, cq.x); }
     let decay = decay_of(x.x, a[c]);
     let before = decay * past[j * C + c];                       // p; the header says why as a product
     let lambda = x.z * cq + carry[c];
@@ -276,7 +304,7 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let b = wid.y;
     let s = wid.z;
     let seq = s * p.b + b;
-    let up = s == 0u;
+    let up = s < PAIRS;
     let group = place(tid).x;
     let q = place(tid).y;
     let e = wid.x * CHANNELS + C * group;
@@ -288,15 +316,15 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(i, p.chunks - 1u - i, up);
-        let chunk = Chunk(seq * p.l + c * T, b * p.l + c * T, min(T, p.l - c * T), up);
+        let chunk = Chunk(seq * p.l, b * p.l, c * T, min(T, p.l - c * T), s, up);
         h = Quads();
         if i + 1u < p.chunks {
             let at = seq * p.chunks + select(c + 1u, c - 1u, up);
             for (var k = 0u; k < C; k++) { h[k] = state_quad(at, e + k, q); }
         }
         for (var k = tid; k < T * 2u * LQ; k += WG) {
-            let row = chunk.row + token(min(k / (2u * LQ), chunk.count - 1u), chunk);
-            sh_bc[k] = bc_quad(row, k / LQ % 2u, k % LQ);
+            let t = token(min(k / (2u * LQ), chunk.count - 1u), chunk);
+            sh_bc[k] = bc_quad(chunk, t, k / LQ % 2u, k % LQ);
         }
         if W == T {
             stage(chunk, 0u, lane, false);
@@ -338,8 +366,9 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let cols = p.r + 2u * N;
     let i = grid_row(wid) * 256u + tid;
-    let row = i / cols;
+    var row = i / cols;                     // of dxdbl, and then of the parts
     if row >= p.s * p.b * p.l { return; }
+    if GRID == 1u { row = row % p.s * p.b * p.l + row / p.s; }
     if i % cols < p.r {
         if p.clear == 1u { dxdbl[i] = 0.0; }
         return;

@@ -106,6 +106,81 @@ fn a_mae_checkpoint_becomes_a_classifier() {
     assert!(got.weights["head.weight"].1.iter().all(|w| w.abs() < 2e-4), "scores start next to zero");
 }
 
+/// ARM pretrains in one direction without a class token; its classifier scans in four with one.
+#[test]
+fn weights_of_arms_pretraining_become_a_classifier() {
+    let config = micro("arm");
+    let whole = classifier(&config);
+    let of_others = |name: &str| name.contains("_b.") || name.contains("_c.") || name.contains("_b_log");
+    let lacks =
+        |name: &str| of_others(name) || name.contains("_c_log") || ["D_b", "D_c"].iter().any(|d| name.contains(d));
+    let mut found = whole.clone();
+    found.retain(|name, _| !lacks(name) && !["norm_f", "head", "cls_token"].iter().any(|p| name.starts_with(p)));
+    let positions: Vec<f32> = (0..64 * 64).map(|i| i as f32).collect();
+    found.insert("pos_embed".into(), (vec![1, 64, 64], positions.clone()));
+    found.insert("enc2dec.weight".into(), (vec![1], vec![0.0]));
+    let got = adapted(found.clone(), &config).unwrap();
+    assert_eq!(got.ignored, ["enc2dec.weight"], "{got}");
+    assert_eq!(got.fresh, ["cls_token", "norm_f.weight", "norm_f.bias", "head.bias", "head.weight"]);
+    assert!(got.weights["head.weight"].1.iter().all(|w| w.abs() < 2e-4), "scores start next to zero");
+    for (ours, theirs) in [
+        ("mixer.A_c_b_log", "mixer.A_log"),
+        ("mixer.D_b", "mixer.D"),
+        ("mixer.conv1d_c.weight", "mixer.conv1d.weight"),
+        ("mixer.dt_proj_c_b.bias", "mixer.dt_proj.bias"),
+        ("mixer.x_proj_b.weight", "mixer.x_proj.weight"),
+    ] {
+        assert_eq!(got.weights[&format!("layers.6.{ours}")], found[&format!("layers.6.{theirs}")], "{ours}");
+    }
+    // a row of zeros for the class token in the middle, the others as they were
+    let rows: Vec<f32> = got.weights["pos_embed"].1.clone();
+    let zeros = vec![0.0; 64];
+    assert!(
+        rows[..32 * 64] == positions[..32 * 64]
+            && rows[32 * 64..33 * 64] == zeros
+            && rows[33 * 64..] == positions[32 * 64..]
+    );
+    // and for another grid
+    let moved = adapted(found, &Config { image_size: 48, ..config }).unwrap();
+    let rows = &moved.weights["pos_embed"].1;
+    let resized = resize_positions(&positions, 64, 12).unwrap();
+    assert!(
+        rows[..72 * 64] == resized[..72 * 64]
+            && rows[72 * 64..73 * 64] == zeros
+            && rows[73 * 64..] == resized[72 * 64..]
+    );
+}
+
+/// VMamba's older names, and its `Linear2d` as a 1×1 convolution.
+#[test]
+fn older_names_of_vmamba_are_understood() {
+    let config = Config::preset("vmamba_micro").unwrap();
+    let ours = classifier(&config);
+    let old = |name: &str| {
+        name.replace("classifier.", "")
+            .replace(".op.", ".self_attention.")
+            .replace(".norm.", ".ln_1.")
+            .replace(".norm2.", ".ln_2.")
+    };
+    let linear = |name: &str| {
+        ["in_proj.weight", "out_proj.weight", "fc1.weight", "fc2.weight"].iter().any(|e| name.ends_with(e))
+    };
+    let theirs: Weights = ours
+        .iter()
+        .map(|(name, (shape, values))| {
+            let shape = if linear(name) { [&shape[..], &[1, 1]].concat() } else { shape.clone() };
+            (old(name), (shape, values.clone()))
+        })
+        .collect();
+    assert!(theirs.contains_key("layers.0.blocks.0.self_attention.A_logs") && theirs.contains_key("head.weight"));
+    let (got, weights) = imported(&theirs, config.clone()).unwrap();
+    assert_eq!((got, weights), (config.clone(), ours.clone()));
+    // a head of another size is drawn anew; the norm in front of it is kept
+    let other = adapted(theirs, &Config { classes: 3, ..config }).unwrap();
+    assert_eq!(other.fresh, ["classifier.head.bias", "classifier.head.weight"]);
+    assert_eq!(other.weights["classifier.norm.weight"], ours["classifier.norm.weight"]);
+}
+
 /// Writes `weights` to a file and imports it for the model `config`.
 fn imported(weights: &Weights, config: Config) -> Result<(Config, Weights)> {
     let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{
     Classifier, Config, Decoder, DecoderKind, Family, InitPositions, Map, Method, Objective, Pool, Positions, layer_of,
-    models,
+    models, pretext_model,
 };
 use rowscan::nn::{Init, Params};
 use rowscan::train::pretrain::step::Pretrainer;
@@ -119,12 +119,16 @@ fn every_model_builds_under_its_name() {
         let rates: Vec<f64> = config.drop_path_places().into_iter().map(|(_, rate)| rate).collect();
         // in a hybrid only Mamba layers have DropPath
         let drops = config.hierarchy.is_some() || config.family == Family::VIT || config.depth() > 0;
-        let last = match config.family {
-            family if family == Family::EFFICIENTNET => config.drop_path * 25.0 / 26.0, // of 26 blocks
-            _ if drops => config.drop_path,
-            _ => 0.0,
+        // ARM's list is one longer than its layers, and EfficientNet's rates are index over count, so that the last
+        // layer does not reach the end of either
+        let all = (config.depth().max(2) - 1) as f64;
+        let share = match config.family {
+            family if family == Family::ARM => (all - 1.0) / all,
+            family if family == Family::EFFICIENTNET => 25.0 / 26.0, // of 26 blocks
+            _ => f64::from(u8::from(drops)),
         };
-        assert_eq!((rates[0], rates.last().copied()), (0.0, Some(last)), "{name}");
+        let last = rates.last().copied().unwrap();
+        assert!(rates[0] == 0.0 && (last - config.drop_path * share).abs() < 1e-12, "{name}: {rates:?}");
     }
     for name in names.iter().filter(|name| name.contains("micro")) {
         let parameters = count(classifier(name).iter());
@@ -149,11 +153,98 @@ fn networks_on_maps_have_the_parameters_of_their_papers() {
         ("convnext_tiny", 28_589_128),
         ("convnext_small", 50_223_688),
         ("convnext_base", 88_591_464),
+        ("vmamba_tiny", 30_705_832),
+        ("vmamba_small", 50_147_752),
+        ("vmamba_base", 88_557_800),
+        ("vmamba_tiny_s2l5", 30_705_832),
+        ("vmamba_small_s2l15", 50_147_752),
+        ("vmamba_base_s2l15", 88_557_800),
+        ("vmamba_tiny_s1l8", 30_249_064),
+        ("vmamba_small_s1l20", 49_012_840),
+        ("vmamba_base_s1l20", 86_614_504),
     ] {
         assert_eq!(count(classifier(name).iter()), parameters, "{name}");
     }
     let other = Config::preset("resnet50_288").unwrap();
     assert_eq!((other.image_size, other.name.as_str()), (288, "resnet50_288"));
+}
+
+/// Parameters of ARM's networks, for 224 pixels and 1000 classes, and some names and shapes of its repository.
+#[test]
+fn arm_has_the_parameters_of_its_paper() {
+    for (name, parameters) in [
+        ("arm_base_patch16_224", 85_031_656),
+        ("arm_large_patch16_224", 297_035_720),
+        ("arm_huge_patch16_224", 662_682_088),
+    ] {
+        assert_eq!(count(classifier(name).iter()), parameters, "{name}");
+    }
+    // pretraining at 192 pixels: all, and all but both tables of positions, which are fixed
+    for (name, all, trained) in [
+        ("arm_base_patch16_192", 99_427_328, 99_243_008),
+        ("arm_large_patch16_192", 303_942_880, 303_721_696),
+        ("arm_huge_patch16_192", 659_422_976, 659_128_064),
+    ] {
+        let config = Config::preset(name).unwrap();
+        let found = of(|g, p| pretext_model(g, p, &config, &Objective::of(Method::ARM)).map(drop));
+        let positions = ["pos_embed", "dec_pos_embed"].map(|name| found[name].iter().product::<usize>());
+        assert_eq!((count(found.iter()), count(found.iter()) - positions[0] - positions[1]), (all, trained), "{name}");
+    }
+    let found = classifier("arm_large_patch16_224");
+    for (name, shape) in [
+        ("pos_embed", &[1, 197, 1024][..]),
+        ("layers.23.mixer.A_c_b_log", &[1024, 16]),
+        ("layers.0.mixer.conv1d_c.weight", &[1024, 1, 4]),
+        ("layers.0.mixer.dt_proj_b.weight", &[1024, 64]),
+        ("layers.0.mixer.x_proj_c_b.weight", &[96, 1024]),
+        ("layers.0.mlp.w2.weight", &[2730, 1024]),
+        ("norm_f.bias", &[1024]),
+    ] {
+        assert_eq!(found.get(name).map(Vec::as_slice), Some(shape), "{name}");
+    }
+}
+
+#[test]
+fn vmamba_has_the_official_names_and_shapes() {
+    let found = classifier("vmamba_tiny");
+    for (name, shape) in [
+        ("patch_embed.0.weight", &[48, 3, 3, 3][..]),
+        ("patch_embed.7.bias", &[96]),
+        ("layers.0.downsample.1.weight", &[192, 96, 3, 3]),
+        ("layers.2.downsample.3.weight", &[768]),
+        ("layers.2.blocks.4.op.x_proj_weight", &[4, 26, 768]),
+        ("layers.0.blocks.0.op.dt_projs_weight", &[4, 192, 6]),
+        ("layers.0.blocks.0.op.A_logs", &[768, 1]),
+        ("layers.0.blocks.0.op.Ds", &[768]),
+        ("layers.0.blocks.0.op.dt_projs_bias", &[4, 192]),
+        ("layers.3.blocks.1.op.conv2d.weight", &[1536, 1, 3, 3]),
+        ("layers.3.blocks.1.mlp.fc1.weight", &[3072, 768]),
+        ("classifier.norm.weight", &[768]),
+        ("classifier.head.weight", &[1000, 768]),
+    ] {
+        assert_eq!(found.get(name).map(Vec::as_slice), Some(shape), "{name}");
+    }
+    assert!(!found.contains_key("layers.3.downsample.1.weight") && !found.contains_key("head.weight"));
+}
+
+/// A configuration that the official code would misread or that has no meaning says what is wrong.
+#[test]
+fn arm_and_vmamba_refuse_what_they_cannot_be() {
+    let says = |config: Config| config.validate().unwrap_err().to_string();
+    let arm = || Config::preset("arm_base_patch16_224").unwrap();
+    let odd = says(Config { image_size: 208, ..arm() });
+    assert!(odd.contains("grid of an ARM: got 13 x 13 patches, expected an even number of patches"), "{odd}");
+    let order = says(Config { order: rowscan::models::Order::Columns, ..arm() });
+    assert!(order.contains("order of an ARM: got Columns and Mean"), "{order}");
+    let vmamba = |change: fn(&mut rowscan::models::Hierarchy)| {
+        let mut config = Config::preset("vmamba_micro").unwrap();
+        config.hierarchy.iter_mut().for_each(change);
+        says(config)
+    };
+    let odd = vmamba(|net| net.stages[0].width = 15);
+    assert!(odd.contains("first stage: got 15, expected an even number"), "{odd}");
+    let thin = vmamba(|net| net.ssm_ratio = 0.01);
+    assert!(thin.contains("hierarchy.ssm_ratio: got 0.01 at width 16"), "{thin}");
 }
 
 #[test]
@@ -196,6 +287,20 @@ fn layers_are_numbered_as_they_run() {
         ("head.weight", 33),
     ];
     check("map_base_patch16_224", &hybrid, 33);
+    // what joins two stages goes with the block in front of it
+    let vmamba = [
+        ("patch_embed.7.bias", 0),
+        ("layers.0.blocks.1.op.A_logs", 2),
+        ("layers.0.downsample.1.weight", 2),
+        ("layers.2.blocks.0.norm.weight", 5),
+        ("layers.3.blocks.1.mlp.fc2.bias", 11),
+        ("classifier.norm.weight", 12),
+        ("classifier.head.weight", 12),
+    ];
+    check("vmamba_tiny", &vmamba, 12);
+    let arm = [("cls_token", 0), ("pos_embed", 0), ("layers.0.mixer.A_c_log", 1), ("layers.11.mlp.w3.bias", 12)];
+    check("arm_base_patch16_224", &arm, 13);
+    check("arm_base_patch16_224", &[("norm_f.weight", 13), ("head.weight", 13)], 13);
 }
 
 #[test]
@@ -213,6 +318,13 @@ fn drop_path_rises_along_the_depth() {
     close(rates("map_tiny_patch16_224", 4, 0.4), &[0.0, 0.0, 0.2, 0.4]);
     // as in timm, both branches of a block have the same rate
     close(rates("vit_base_patch16_224", 3, 0.2), &[0.0, 0.0, 0.1, 0.1, 0.2, 0.2]);
+    // ARM: the list of a Mamba network, of which block i takes entry i for both branches
+    close(rates("arm_base_patch16_224", 3, 0.2), &[0.0, 0.0, 0.0, 0.0, 0.1, 0.1]);
+    let vmamba = Config { drop_path: 0.4, ..Config::preset("vmamba_micro").unwrap() };
+    close(vmamba.drop_path_rates(), &[0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4]);
+    assert_eq!(vmamba.drop_path_places()[5].0, "layers.2.blocks.0.mlp");
+    let rate = |name: &str| Config::preset(name).unwrap().drop_path;
+    assert_eq!([rate("vmamba_tiny"), rate("vmamba_small"), rate("vmamba_base")], [0.2, 0.3, 0.6]);
 }
 
 #[test]

@@ -31,6 +31,21 @@ pub fn vim_columns() -> Config {
     Config { family: Family::VIM, pattern: "MM".into(), order: Order::Columns, pool: Pool::Token, ..nano() }
 }
 
+/// An ARM of two blocks, for images of 16×16 pixels in four clusters of 4×4 patches.
+pub fn arm() -> Config {
+    let mut config = Config {
+        family: Family::ARM,
+        patch_size: 2,
+        pattern: "MM".into(),
+        pool: Pool::Average,
+        expand: 1,
+        mlp_ratio: Family::ARM.mlp_ratio,
+        ..nano()
+    };
+    config.decoder.depth = 2;
+    config
+}
+
 /// The default options of a pretraining method, but a small denoiser and a short queue of keys.
 pub fn objective(method: Method) -> Objective {
     Objective { diffusion_width: 32, diffusion_depth: 1, diffusion_repeats: 2, queue: 16, ..Objective::of(method) }

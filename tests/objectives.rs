@@ -9,12 +9,13 @@ use rowscan::train::checkpoint::State;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 
-use crate::nano::{nano, objective, settings, vim_columns, vit};
+use crate::nano::{arm, nano, objective, settings, vim_columns, vit};
 
 #[test]
 fn every_method_can_be_planned_for_every_family() {
     for method in Method::all() {
-        for config in [nano(), vim_columns(), vit(DecoderKind::Map)] {
+        let families = [nano(), vim_columns(), vit(DecoderKind::Map), arm()];
+        for config in families.into_iter().filter(|config| (method.encodes)(&config.family)) {
             let g = Gpu::dry(Caps::portable());
             let settings = settings(method);
             settings.check(&config).unwrap();
@@ -96,6 +97,14 @@ fn objectives_that_cannot_work_are_named() {
     assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("decoder"));
     assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("temperature"));
     assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("diffusion_repeats"));
+    let error = check(&nano(), objective(Method::ARM));
+    assert!(error.contains("family to pretrain: got hybrid, expected for the method arm: arm"), "{error}");
+    assert!(check(&arm(), objective(Method::MAP)).contains("got arm, expected for the method map: hybrid"));
+    let error = check(&Config { patch_size: 4, ..arm() }, objective(Method::ARM));
+    assert!(error.contains("grid of method arm: got 4 x 4 patches"), "{error}");
+    let mut deep = arm();
+    deep.decoder.depth = 3;
+    assert!(check(&deep, objective(Method::ARM)).contains("decoder.depth of method arm: got 3, expected 1 to 2"));
     let error = "difusion".parse::<Method>().unwrap_err().to_string();
     assert!(error.contains("method") && error.contains("near it: diffusion"), "{error}");
 }

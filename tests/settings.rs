@@ -3,7 +3,7 @@
 use std::f64::consts::PI;
 
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Config, Map, Objective, Target};
+use rowscan::models::{Classifier, Config, Map, Objective, Target};
 use rowscan::nn::Params;
 use rowscan::train::checkpoint::{config_from_bytes, config_to_bytes};
 use rowscan::train::optimizer::DecayRule;
@@ -97,6 +97,21 @@ fn the_decay_rules_differ_where_the_spec_says() {
     // two or more dimensions, but no weight of a linear layer: only the published code decays them
     for name in ["mask_token", "decoder_pos_embed_learned", "layers.0.mixer.A_log", "layers.0.mixer.A_b_log"] {
         assert_eq!(decays(name), (false, true), "{name}");
+    }
+    // VMamba keeps its projections and biases of four directions in tensors of more dimensions
+    let mut vmamba = Params::new(&dry);
+    Classifier::new(&dry, &mut vmamba, &Config::preset("vmamba_micro").unwrap()).unwrap();
+    for (leaf, want) in [
+        ("x_proj_weight", (true, true)),
+        ("dt_projs_weight", (true, true)),
+        ("conv2d.weight", (true, true)),
+        ("A_logs", (false, true)),
+        ("dt_projs_bias", (false, true)),
+        ("Ds", (false, false)),
+    ] {
+        let name = format!("layers.2.blocks.1.op.{leaf}");
+        let entry = vmamba.entries().iter().find(|e| e.name == name).unwrap_or_else(|| panic!("no `{name}`"));
+        assert_eq!((DecayRule::Recommended.decays(entry), DecayRule::MapRepo.decays(entry)), want, "{name}");
     }
     // neither rule decays a tensor of one dimension
     for entry in params.entries().iter().filter(|e| e.shape.len() == 1) {

@@ -18,7 +18,7 @@ fn put(
         sh_put[at + c * WG] = du[c];
         sh_put[at + (C + c) * WG] = ddelta[c];
     }
-    for (var i = 0u; i < 4u; i++) {
+    for (var i = 0u; i < min(N, 4u); i++) {
         sh_put[at + (2u * C + i) * WG] = db[i];
         sh_put[at + (2u * C + 4u + i) * WG] = dc[i];
     }

@@ -1,6 +1,6 @@
-//! Kinds `vit_classify`, `mambar_classify` and `vim_classify`: logits, the losses with and without label smoothing, and
-//! the gradients of the loss with it. Configuration keys are the constructor's arguments: timm's for ViT, Mamba-R's for
-//! the others.
+//! Kinds `vit_classify`, `mambar_classify`, `vim_classify`, `arm_classify` and `vmamba_classify`: logits, the losses
+//! with and without label smoothing, and the gradients of the loss with it. Configuration keys are the constructor's
+//! arguments: timm's for ViT, those of their repositories for the others.
 
 use super::compare::FixtureReport;
 use super::fixture::Fixture;
@@ -66,7 +66,19 @@ pub fn vim(f: &Fixture) -> Result<Config> {
     Ok(Config { family: Family::VIM, registers: 1, pool: Pool::Token, order, ..mambar(f)? })
 }
 
-/// The fields that all three models read alike, and defaults for the rest. `width` is the default of `embed_dim`.
+/// The ARM as it is fine-tuned.
+pub fn arm(f: &Fixture) -> Result<Config> {
+    Ok(Config {
+        family: Family::ARM,
+        pattern: "M".repeat(f.size("depth", 12)?),
+        pool: if f.flag("global_pool", true)? { Pool::Average } else { Pool::Token },
+        mlp_ratio: Family::ARM.mlp_ratio,
+        expand: 1,
+        ..common(f, 768)?
+    })
+}
+
+/// The fields that all models read alike, and defaults for the rest. `width` is the default of `embed_dim`.
 pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
     let (image_size, image_width) = match f.numbers("img_size").as_deref() {
         Some(&[height, width]) => (height as usize, Some(width as usize)),

@@ -6,7 +6,7 @@ use super::fixture::Fixture;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Classifier, Config};
-use crate::nn::{Params, Weights};
+use crate::nn::{Init, Params, Weights};
 use crate::ops::patchify;
 use crate::ops::reduce::mean_tokens;
 use crate::ops::reshape::reshape;
@@ -14,7 +14,7 @@ use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Relative error allowed on outputs: depth amplifies rounding.
-const DEEP: f64 = 1e-4;
+pub(super) const DEEP: f64 = 1e-4;
 
 /// One rule: how the values of the tensors are drawn whose names end with `ends`.
 #[derive(Debug)]
@@ -71,7 +71,10 @@ impl Fill {
     pub(super) fn weights(&self, f: &Fixture, report: &mut FixtureReport, params: &Params) -> Result<Weights> {
         let mut weights = Weights::new();
         for entry in params.tensors() {
-            let values = self.values(f, &entry.name, &entry.shape)?;
+            let values = match entry.init {
+                Init::SinCos { .. } => entry.init.values(&entry.name, &entry.shape, 0), // fixed positions
+                _ => self.values(f, &entry.name, &entry.shape)?,
+            };
             if let Some(first) = f.find(&format!("fill.{}", entry.name)) {
                 let count = first.values.len().min(values.len());
                 report.relative(&format!("fill.{}", entry.name), &values[..count], first, 1e-7);
@@ -114,15 +117,22 @@ pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) 
     let patches = Var::constant(patchify::from_nchw(&mut r, &images, config.input_patch())?);
     let out = model.forward(&mut r, &patches, None)?;
     let mut means = Vec::new();
-    for map in model.backbone.pyramid(&mut r, &patches, None)? {
-        let [b, h, w, c] = map.data.dims("map")?;
-        let cells = reshape(&mut r, &map, &[b, h * w, c])?;
+    for output in model.backbone.outputs(&mut r, &patches, None)? {
+        let (shape, (rows, c)) = (output.data.shape(), output.data.rows_cols());
+        let b = shape.first().copied().unwrap_or(1).max(1);
+        let cells = reshape(&mut r, &output, &[b, rows / b, c])?;
         means.push(mean_tokens(&mut r, &cells)?);
     }
     r.run()?;
-    // the stages' names sort as the stages do
+    // `layers.10.mean` has the mean of the tenth stage or layer; some files count from one
+    let number = |name: &str| name.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse::<usize>().ok());
     let stages = f.with_prefix("act.").filter(|(name, _)| name.ends_with(".mean") && !name.starts_with("stem"));
-    for ((name, theirs), ours) in stages.zip(&means) {
+    let mut stages: Vec<_> = stages.filter_map(|(name, theirs)| Some((number(name)?, name, theirs))).collect();
+    stages.sort_by_key(|(number, ..)| *number);
+    let first = usize::from(stages.iter().all(|(number, ..)| *number > 0) && stages.len() == means.len());
+    for (number, name, theirs) in stages {
+        let missing = || f.error(format!("`act.{name}` is of no stage or layer of the {} there are", means.len()));
+        let ours = number.checked_sub(first).and_then(|at| means.get(at)).ok_or_else(missing)?;
         report.relative(&format!("act.{name}"), &ours.data.to_vec(g)?, theirs, DEEP);
     }
     for (name, ours) in [("output.features", &out.features), ("output.logits", &out.logits)] {

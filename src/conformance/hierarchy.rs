@@ -115,6 +115,19 @@ pub fn check_map(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()>
     gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))
 }
 
+/// The VMamba of the file. `dims` are the widths of the stages, or that of the first, which the others double.
+pub fn vmamba(f: &Fixture) -> Result<Config> {
+    let depths = sizes(f, "depths")?;
+    let widths = match f.size("dims", 96) {
+        Ok(first) => (0..depths.len().min(16)).map(|stage| first << stage).collect(),
+        Err(_) => sizes(f, "dims")?,
+    };
+    let stages = Stage::list(&depths, &widths);
+    let net = Hierarchy { stages, ssm_ratio: f.number("ssm_ratio", 2.0)?, ..Hierarchy::default() };
+    let config = on_maps(f, Family::VMAMBA, widths.last().copied().unwrap_or(0), net)?;
+    Ok(Config { states: f.size("ssm_d_state", 1)?, mlp_ratio: f.number("mlp_ratio", 4.0)?, ..config })
+}
+
 /// A network on maps whose head reads `width` features.
 pub(super) fn on_maps(f: &Fixture, family: Family, width: usize, hierarchy: Hierarchy) -> Result<Config> {
     let common = common(f, width)?;

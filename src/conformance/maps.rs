@@ -16,7 +16,7 @@ use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 /// [B, C, H, W] with the channels last. Other shapes stay as they are.
-fn channels_last(array: &Array) -> (Vec<usize>, Vec<f32>) {
+pub(super) fn channels_last(array: &Array) -> (Vec<usize>, Vec<f32>) {
     match array.shape[..] {
         [b, c, h, w] => (vec![b, h, w, c], moved(&array.f32(), b, c, h * w)),
         _ => (array.shape.clone(), array.f32()),
@@ -30,7 +30,7 @@ fn moved(values: &[f32], b: usize, rows: usize, cols: usize) -> Vec<f32> {
 }
 
 /// A map of ours as the file has it. Other shapes stay as they are.
-fn channels_first(g: &Gpu, map: &Tensor) -> Result<Vec<f32>> {
+pub(super) fn channels_first(g: &Gpu, map: &Tensor) -> Result<Vec<f32>> {
     let values = map.to_vec(g)?;
     Ok(match *map.shape() {
         [b, h, w, c] => moved(&values, b, h * w, c),

@@ -2,6 +2,7 @@
 //! results tensor by tensor. `tests/fixtures/README.md` describes the fixtures.
 
 mod adamw;
+mod arm_pretrain;
 mod classify;
 mod compare;
 mod fill;
@@ -14,6 +15,7 @@ mod maps;
 mod mixer;
 mod model;
 mod scan;
+mod ss2d;
 mod tables;
 
 pub use compare::{FixtureReport, FixtureRow};
@@ -47,6 +49,10 @@ pub const KINDS: &[&str] = &[
     "mambavision_mixer",
     "map_hier_pretrain",
     "convnext_classify",
+    "vmamba_classify",
+    "arm_classify",
+    "arm_pretrain",
+    "ss2d",
 ];
 
 /// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
@@ -77,7 +83,11 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "efficientnet_classify" => {
             hierarchy::efficientnet(&fixture).and_then(|c| on_maps(g, &fixture, &mut report, &c))
         }
-        "convnext_classify" => hierarchy::convnext(&fixture).and_then(|c| without_norms(g, &fixture, &mut report, &c)),
+        "convnext_classify" => hierarchy::convnext(&fixture).and_then(|c| plain(g, &fixture, &mut report, &c)),
+        "vmamba_classify" => hierarchy::vmamba(&fixture).and_then(|c| plain(g, &fixture, &mut report, &c)),
+        "arm_classify" => classify::arm(&fixture).and_then(|c| plain(g, &fixture, &mut report, &c)),
+        "arm_pretrain" => arm_pretrain::check(g, &fixture, &mut report),
+        "ss2d" => ss2d::check(g, &fixture, &mut report),
         "squeeze_excite" => maps::squeeze_excite(g, &fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
@@ -88,12 +98,12 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
     Ok(report)
 }
 
-/// A classifier without batch norms, or one of true size without weights.
-fn without_norms(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
-    if fill::is_filled(f) { fill::check(g, f, report, config) } else { classify::check(g, f, report, config) }
-}
-
 /// A classifier with batch norms, or one of true size without weights.
 fn on_maps(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
     if fill::is_filled(f) { fill::check(g, f, report, config) } else { hierarchy::check(g, f, report, config) }
+}
+
+/// A classifier without batch norms, or one of true size without weights.
+fn plain(g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &Config) -> Result<()> {
+    if fill::is_filled(f) { fill::check(g, f, report, config) } else { classify::check(g, f, report, config) }
 }

@@ -32,6 +32,8 @@ pub mod registers;
 pub mod rng;
 pub mod scale;
 pub mod selective_scan;
+pub mod ss2d;
+pub mod swiglu;
 pub mod tokens;
 pub mod upsample;
 

@@ -7,7 +7,7 @@ use super::program::InferenceProgram;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::adapt;
-use crate::models::{Backbone, Config, Pool, Purpose, backbone};
+use crate::models::{Backbone, Config, Contents, Family, Pool, Purpose, backbone, contents};
 use crate::nn::{Mismatch, Params, Weights};
 use crate::ops::reduce;
 
@@ -43,7 +43,8 @@ impl Reads {
     /// stands in the place of `norm`.
     fn of(config: &Config, weights: &Weights) -> Self {
         let has = |name: &str| weights.contains_key(name);
-        let pooled = config.pool == Pool::Average && !has("mask_token") && !has("norm.weight");
+        let decoded = has("mask_token") || contents(weights) == Contents::Arm;
+        let pooled = config.pool == Pool::Average && !decoded && !has("norm.weight");
         if pooled { Self::Pooled { normalized: has("fc_norm.weight") } } else { Self::Tokens }
     }
 }
@@ -78,7 +79,12 @@ impl FrozenEncoder {
     /// depend on: none is invented.
     pub fn open(g: &Gpu, config: &Config, weights: Option<Weights>, seed: u64) -> Result<Self> {
         let reads = weights.as_ref().map_or(Reads::Tokens, |weights| Reads::of(config, weights));
-        let purpose = if reads == Reads::Tokens { Purpose::Pretraining } else { Purpose::Classification };
+        // an ARM is another network when it is fine-tuned, with a class token among its patches
+        let decoded = weights.as_ref().is_some_and(|weights| contents(weights) == Contents::Arm);
+        let purpose = match reads {
+            Reads::Tokens if config.family != Family::ARM || decoded => Purpose::Pretraining,
+            _ => Purpose::Classification,
+        };
         let mut params = Params::new(g);
         let backbone = backbone(g, &mut params, config, purpose)?;
         let Some(weights) = weights else {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::hierarchy::Hierarchy;
 use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions, TestView};
 use crate::error::{Error, Result};
-use crate::nn::{Directions, Init, InitScheme};
+use crate::nn::{Directions, Init, InitScheme, Weights};
 use crate::ops::registers::Places;
 
 /// A family of backbones: `Family::HYBRID`, `Family::VIM`, `Family::VIT`. Each is defined in the file of its network,
@@ -45,15 +45,19 @@ pub struct FamilyFacts {
     pub drop_path: fn(&Config) -> Vec<(String, f64)>,
     /// What `rowscan import` takes from the names of a checkpoint.
     pub detect: Detect,
-    /// (tensor name of another release) → the name here, for import. `None` where they are the same.
-    pub rename: fn(&str) -> Option<String>,
-    /// The first parts of the names of its trunk. Fine-tuning must find these tensors in a checkpoint, and no others.
+    /// What the names of its trunk begin with, up to a dot. Fine-tuning must find these tensors in a checkpoint, and no
+    /// others.
     pub trunk: &'static [&'static str],
-    /// The first parts of the names of what a classifier adds. Fine-tuning draws them anew where they do not fit.
+    /// What the names of what a classifier adds begin with. Fine-tuning draws them anew where they do not fit.
     pub classifier: &'static [&'static str],
     /// (parameter name) → the number of the layer that it belongs to, in the order in which layers run, for layer-wise
     /// decay. None for what stands before or behind all layers.
     pub layer: fn(&Config, &str) -> Option<usize>,
+    /// Other names and shapes that its published checkpoints have had → ours, in place.
+    pub translate: fn(&mut Weights),
+    /// What a pretraining checkpoint lacks for a model, and what follows from what it has, in place. The function says
+    /// whether the model has a tensor, by name.
+    pub adapt: fn(&mut Weights, &dyn Fn(&str) -> bool),
     /// More ranges to check than [`Config::validate`] knows.
     pub check: fn(&Config) -> Result<()>,
     /// Whether it works on maps that shrink from stage to stage, and has a [`Config::hierarchy`].
@@ -62,18 +66,26 @@ pub struct FamilyFacts {
     pub masked_pretraining: bool,
     /// How many draws of DropPath an image has at one place, at most. More than one where windows are dropped.
     pub draws: fn(&Config) -> usize,
+    /// How its presets are tested.
+    pub test_view: TestView,
     /// Whether timm builds its named sizes, but for the micro ones, under the same names.
     pub in_timm: bool,
     /// Name of the classifier's head.
     pub head: &'static str,
     /// Initial values of the head's weight.
     pub head_init: fn(&Config) -> Init,
+    /// The same on a pretrained trunk, if it differs.
+    pub fresh_head: Option<Init>,
     /// MapPreset sizes.
     pub presets: &'static [Preset],
     /// MapPreset sizes of a family on maps.
     pub named: &'static [MapPreset],
     /// Presets: MLP width of transformer blocks over the model's width.
     pub mlp_ratio: f64,
+    /// Presets: the decoder of pretraining. Micro sizes have their own.
+    pub decoder: fn() -> Decoder,
+    /// Presets: `Config::expand`.
+    pub expand: usize,
     /// Presets: `Config::extra_residual`.
     pub extra_residual: bool,
     /// Presets: whether each has a twin `…_columns` that scans by columns.
@@ -131,20 +143,25 @@ impl FamilyFacts {
         eps: 1e-5,
         drop_path: |_| Vec::new(),
         detect: |_, _| {},
-        rename: |_| None,
         trunk: &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"],
         classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
         layer: Config::layer_by_letter,
+        translate: |_| {},
+        adapt: |_, _| {},
         check: |_| Ok(()),
         hierarchical: false,
         masked_pretraining: true,
         draws: |_| 1,
         in_timm: false,
+        test_view: TestView::MIDDLE,
         head: "head",
         head_init: Config::linear_init,
+        fresh_head: None,
         presets: &[],
         named: &[],
         mlp_ratio: 2.0,
+        decoder: Decoder::map,
+        expand: 2,
         extra_residual: false,
         columns: false,
     };

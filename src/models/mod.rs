@@ -32,6 +32,7 @@ pub use batch::MaskedBatch;
 pub use classifier::{Classifier, Prediction, layer_of};
 pub use config::{Config, Detect, Family, FamilyFacts, MapPreset, Preset};
 pub use hierarchy::{Hierarchy, Stage};
+pub use methods::arm::ArmPretraining;
 pub use methods::contrastive::Contrastive;
 pub use methods::diffusion::Diffusion;
 pub use methods::mae::Mae;

@@ -54,11 +54,14 @@ pub struct TestView {
 impl Default for TestView {
     /// The middle 0.875 of the shorter side, bicubic.
     fn default() -> Self {
-        Self { crop_ratio: 0.875, interpolation: Interpolation::Bicubic, squash: false }
+        Self::MIDDLE
     }
 }
 
 impl TestView {
+    /// The default.
+    pub const MIDDLE: Self = Self { crop_ratio: 0.875, interpolation: Interpolation::Bicubic, squash: false };
+
     /// The default with another crop ratio.
     pub fn crop(crop_ratio: f64) -> Self {
         Self { crop_ratio, ..Self::default() }
@@ -148,6 +151,11 @@ impl Decoder {
     /// MAP's: 4 blocks of 192 for every size of encoder.
     pub fn map() -> Self {
         Self { kind: DecoderKind::Map, width: 192, depth: 4, heads: 16, mlp_ratio: 4.0 }
+    }
+
+    /// ARM's: 4 blocks of 512 with heads of 64. `kind` does not count there.
+    pub fn arm() -> Self {
+        Self { kind: DecoderKind::Map, width: 512, depth: 4, heads: 8, mlp_ratio: 4.0 }
     }
 
     /// MAE's default: 8 blocks of 512.

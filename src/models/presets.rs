@@ -4,7 +4,7 @@
 //! do. The sizes themselves are in the file of each family.
 
 use super::config::{Config, Family, MapPreset, Preset};
-use super::options::{Decoder, InitPositions, Order, Positions, TestView};
+use super::options::{Decoder, InitPositions, Order, Positions};
 use crate::error::{Error, Result};
 use crate::nn::{Directions, InitScheme};
 
@@ -144,7 +144,7 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         classes: if image < 128 { 10 } else { 1000 }, // CIFAR-10 or ImageNet
         states: 16,
         conv: 4,
-        expand: 2,
+        expand: family.expand,
         rms_norm: true,
         directions: Directions::Mean,
         order: Order::Rows,
@@ -152,9 +152,9 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         init_positions: if micro { InitPositions::SinCos } else { InitPositions::Normal },
         drop_path: if micro { 0.0 } else { 0.1 },
         dropout: 0.0,
-        test_view: TestView::default(),
+        test_view: family.test_view,
         hierarchy: None,
         init: InitScheme::default(),
-        decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { Decoder::map() },
+        decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { (family.decoder)() },
     })
 }

@@ -25,7 +25,8 @@ pub struct ConvConfig {
     pub padding: Padding,
     /// Groups of channels; as many as channels for a depthwise convolution.
     pub groups: usize,
-    /// Whether there is a bias, which starts at zero.
+    /// Whether there is a bias. It starts at zero, or where the weight has PyTorch's default ([`Init::FanIn`]) at
+    /// PyTorch's too.
     pub bias: bool,
     /// Initial values of the weight.
     pub init: Init,
@@ -74,7 +75,12 @@ impl Conv2d {
         params.scope(name, |p| {
             let shape = [outputs, inputs / groups.max(1), kernel, kernel];
             let weight = p.add("weight", &shape, &shape, init)?;
-            let bias = bias.then(|| p.add("bias", &[outputs], &[outputs], Init::Zeros)).transpose()?;
+            let fan_in = (shape[1] * kernel * kernel).max(1) as f32;
+            let start = match init {
+                Init::FanIn(factor) => Init::Uniform(factor * fan_in.powf(-0.5)),
+                _ => Init::Zeros,
+            };
+            let bias = bias.then(|| p.add("bias", &[outputs], &[outputs], start)).transpose()?;
             Ok(Self { weight, bias, kernel, stride, padding, groups, name: p.path() })
         })
     }

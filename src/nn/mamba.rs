@@ -68,45 +68,17 @@ pub struct MambaMixer {
 impl MambaMixer {
     /// Parameters `name.*` under the names of official checkpoints (src/models/README.md, "Mixer parameters").
     pub fn new(params: &mut Params, name: &str, config: &MambaConfig) -> Result<Self> {
-        let (d, e, n, r, k) = (config.width, config.inner(), config.states, config.rank(), config.conv);
-        if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {
-            let got = format!("d_state {n}, d_conv {k}, expand {}", config.expand);
-            return Err(Error::argument(name.to_owned(), got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
-        }
+        let (d, e) = (config.width, config.inner());
         let s = if config.directions == Directions::One { 1 } else { 2 };
-        let part = |names: [&str; 2], shape: &[usize], init| Part {
-            inits: vec![init; s],
-            names: names[..s].iter().map(ToString::to_string).collect(),
-            shape: shape.to_vec(),
-        };
         let map_repo = config.init == InitScheme::MapRepo;
         let either = |ours: Init, theirs: Init| if map_repo { theirs } else { ours };
         let linear = either(Init::FanIn(1.0), Init::XavierUniform);
         let out = either(Init::FanIn(config.out_scale), Init::XavierUniform);
-        let dt = either(Init::Uniform((r as f32).powf(-0.5)), Init::XavierUniform);
-        let dt_bias = either(Init::DtBias, Init::Zeros);
-        let conv = Init::Uniform((k as f32).powf(-0.5));
-        let layout = channel_layout(s, e, n);
-        let channel_params = [
-            part(["A_log", "A_b_log"], &[e, n], Init::LogArange),
-            part(["D", "D_b"], &[e], Init::Ones),
-            part(["dt_proj.bias", "dt_proj_b.bias"], &[e], dt_bias),
-        ];
-        let conv_w = part(["conv1d.weight", "conv1d_b.weight"], &[e, 1, k], conv);
-        let conv_b = part(["conv1d.bias", "conv1d_b.bias"], &[e], conv);
-        let x_proj = part(["x_proj.weight", "x_proj_b.weight"], &[r + 2 * n, e], linear);
-        let dt_proj = part(["dt_proj.weight", "dt_proj_b.weight"], &[e, r], dt);
+        let steps = [either(Init::DtBias, Init::Zeros); 2];
         params.scope(name, |p| {
             Ok(Self {
                 in_proj: Linear::no_bias(p, "in_proj", d, 2 * e, linear)?,
-                branch: Ssm {
-                    conv_w: p.pack(&[conv_w], &[s, e, k])?,
-                    conv_b: p.pack(&[conv_b], &[s, e])?,
-                    x_proj: p.pack(&[x_proj], &[s, r + 2 * n, e])?,
-                    dt_proj: p.pack(&[dt_proj], &[s, e, r])?,
-                    channel_params: p.pack(&channel_params, &[layout.len])?,
-                    scan: Scan::mamba(n),
-                },
+                branch: branch(p, config, &["", "_b"][..s], &steps[..s])?,
                 out_proj: Linear::no_bias(p, "out_proj", e, d, out)?,
                 sum: config.directions == Directions::Sum,
             })
@@ -125,4 +97,42 @@ impl MambaMixer {
         }
         self.out_proj.forward(r, &y)
     }
+}
+
+/// What stands between in_proj and out_proj, for one direction or for two that run against each other. The names of a
+/// direction's parameters have its suffix, `conv1d_b.weight` and `A_b_log` for `_b`; `steps` are the initial values of
+/// its step sizes.
+pub(super) fn branch(p: &mut Params, config: &MambaConfig, suffixes: &[&str], steps: &[Init]) -> Result<Ssm> {
+    let (e, n, r, k, s) = (config.inner(), config.states, config.rank(), config.conv, suffixes.len());
+    if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {
+        let got = format!("d_state {n}, d_conv {k}, expand {}", config.expand);
+        return Err(Error::argument(p.path().to_string(), got, "d_state 1 to 64, d_conv 1 to 8, expand at least 1"));
+    }
+    let part = |name: fn(&str) -> String, shape: &[usize], init: Init| Part {
+        names: suffixes.iter().map(|suffix| name(suffix)).collect(),
+        shape: shape.to_vec(),
+        inits: vec![init; s],
+    };
+    let map_repo = config.init == InitScheme::MapRepo;
+    let either = |ours: Init, theirs: Init| if map_repo { theirs } else { ours };
+    let linear = either(Init::FanIn(1.0), Init::XavierUniform);
+    let dt = either(Init::Uniform((r as f32).powf(-0.5)), Init::XavierUniform);
+    let conv = Init::Uniform((k as f32).powf(-0.5));
+    let channel_params = [
+        part(|s| format!("A{s}_log"), &[e, n], Init::LogArange),
+        part(|s| format!("D{s}"), &[e], Init::Ones),
+        Part { inits: steps.to_vec(), ..part(|s| format!("dt_proj{s}.bias"), &[e], Init::Zeros) },
+    ];
+    let conv_w = part(|s| format!("conv1d{s}.weight"), &[e, 1, k], conv);
+    let conv_b = part(|s| format!("conv1d{s}.bias"), &[e], conv);
+    let x_proj = part(|s| format!("x_proj{s}.weight"), &[r + 2 * n, e], linear);
+    let dt_proj = part(|s| format!("dt_proj{s}.weight"), &[e, r], dt);
+    Ok(Ssm {
+        conv_w: p.pack(&[conv_w], &[s, e, k])?,
+        conv_b: p.pack(&[conv_b], &[s, e])?,
+        x_proj: p.pack(&[x_proj], &[s, r + 2 * n, e])?,
+        dt_proj: p.pack(&[dt_proj], &[s, e, r])?,
+        channel_params: p.pack(&channel_params, &[channel_layout(s, e, n).len])?,
+        scan: Scan::mamba(n),
+    })
 }

@@ -1,24 +1,28 @@
 //! Parameters, and layers that are parameters plus calls to operators.
 
 mod conv;
+mod cross_mamba;
 mod init;
 mod linear;
 mod mamba;
 mod mamba_vision;
 mod norm;
 mod params;
+mod ss2d;
 mod stored;
 mod transformer;
 mod weights;
 mod window_partition;
 
 pub use conv::{Conv2d, ConvConfig, ConvNorm, Padding};
+pub use cross_mamba::CrossMamba;
 pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};
 pub use mamba_vision::MambaVisionMixer;
 pub use norm::{BatchNorm, BatchNormConfig, LayerNorm, ResidualNorm, RmsNorm};
 pub use params::{Flat, Params, Part};
+pub use ss2d::{Ss2dConfig, Ss2dMixer};
 pub use stored::stored;
 pub use transformer::{Block, BlockConfig, CrossBlock, Mlp, SelfAttention};
 pub use weights::{Entry, Mismatch, Weights};

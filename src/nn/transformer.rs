@@ -151,7 +151,8 @@ impl Block {
 }
 
 /// y = x + CA(LN_q x, LN_kv x) under an attention mask; y + MLP(LN y): the decoder block of MAP's code. Queries and
-/// keys come from the same tokens, so this is self-attention under the names of cross-attention.
+/// keys come from the same tokens, so this is self-attention under the names of cross-attention. In ARM's decoder,
+/// which has the same block, keys and values do come from other tokens.
 #[derive(Debug, Clone)]
 pub struct CrossBlock {
     norm_q: LayerNorm,
@@ -186,22 +187,30 @@ impl CrossBlock {
         })
     }
 
-    /// x (B, L, D) → queries (B, L, D), keys and values (B, L, 2D)
-    fn queries_keys(&self, r: &mut Recorder, x: &Var) -> Result<(Var, Var)> {
+    /// x (B, L, D) and memory (B, M, D) → queries (B, L, D), keys and values (B, M, 2D)
+    fn queries_keys(&self, r: &mut Recorder, x: &Var, memory: &Var) -> Result<(Var, Var)> {
         let q = self.norm_q.operand(r, x)?;
-        let kv = self.norm_kv.operand(r, x)?;
+        let kv = self.norm_kv.operand(r, memory)?;
         Ok((project(r, &self.q, &q, self.heads)?, project(r, &self.kv, &kv, self.heads)?))
     }
 
     /// x (B, L, D) → the attention weights (B, H, L, L): softmax(q·kᵀ/√(D/H)) under the mask.
     pub fn weights(&self, r: &mut Recorder, x: &Var, mask: AttentionMask, regions: Option<&Regions>) -> Result<Tensor> {
-        let (q, kv) = self.queries_keys(r, x)?;
+        let (q, kv) = self.queries_keys(r, x, x)?;
         weights(r, &q.data, &kv.data, AttentionOptions { heads: self.heads, mask, regions })
     }
 
     /// x (B, L, D) → (B, L, D)
     pub fn forward(&self, r: &mut Recorder, x: &Var, mask: AttentionMask, regions: Option<&Regions>) -> Result<Var> {
-        let (q, kv) = self.queries_keys(r, x)?;
+        self.forward_from(r, x, x, mask, regions)
+    }
+
+    /// x (B, L, D) → (B, L, D), with keys and values from `memory` (B, M, D): cross-attention proper. A mask needs
+    /// L = M.
+    pub fn forward_from(
+        &self, r: &mut Recorder, x: &Var, memory: &Var, mask: AttentionMask, regions: Option<&Regions>,
+    ) -> Result<Var> {
+        let (q, kv) = self.queries_keys(r, x, memory)?;
         let y = cross_attention(r, &q, &kv, AttentionOptions { heads: self.heads, mask, regions })?;
         let x = self.proj.forward_onto(r, &y, x)?;
         let y = self.norm.operand(r, &x)?;

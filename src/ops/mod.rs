@@ -38,8 +38,10 @@ pub mod reshape;
 pub mod rng;
 pub mod scale;
 pub mod selective_scan;
+pub mod ss2d;
 pub mod ssm;
 pub mod step;
+pub mod swiglu;
 pub mod tokens;
 pub mod upsample;
 
@@ -77,6 +79,7 @@ pub fn all() -> Vec<&'static Kernel> {
         rng::KERNELS,
         scale::KERNELS,
         selective_scan::KERNELS,
+        swiglu::KERNELS,
         tokens::KERNELS,
         upsample::KERNELS,
     ]

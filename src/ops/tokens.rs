@@ -214,7 +214,7 @@ fn take(r: &mut Recorder, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()>
 }
 
 /// Launches dst (L, D) ← Σ_b dout (B, L, D).
-fn sum_samples(r: &mut Recorder, dout: &Tensor, dst: &Tensor) -> Result<()> {
+pub(super) fn sum_samples(r: &mut Recorder, dout: &Tensor, dst: &Tensor) -> Result<()> {
     let [b, l, d] = dout.dims("tokens: dout")?;
     let p = scalars!(Tokens { n: 0, dst_rows: l, src_rows: 0, d, rows: b, per: 0, indices: 0 });
     sum(r, &SUM_ROWS, p, &[dout], dst)

@@ -27,7 +27,8 @@ impl DecayRule {
         let leaf = name.rsplit('.').next().unwrap_or(name);
         let parity =
             entry.shape.len() > 1 && leaf != "bias" && !["pos_embed", "cls_token", "pos_embed_cls"].contains(&name);
-        let special = leaf.starts_with("A_") || ["mask_token", "decoder_pos_embed_learned"].contains(&name);
+        let special = leaf.starts_with("A_")
+            || ["dt_projs_bias", "mask_token", "ar_token", "decoder_pos_embed_learned"].contains(&leaf);
         parity && (self == Self::MapRepo || !special)
     }
 }

@@ -30,6 +30,8 @@ mod reshape;
 mod rng;
 mod scale;
 mod selective_scan;
+mod ss2d;
 mod ssm;
+mod swiglu;
 mod tokens;
 mod upsample;

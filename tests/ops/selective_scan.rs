@@ -184,7 +184,7 @@ fn selective_scan_matches_cpu_with_parts_absent() {
         for flags in 0..16u32 {
             let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
             let algorithm = BOTH[flags.count_ones() as usize % 2];
-            let spec = Scan { states: 16, softplus, has_d, has_bias, algorithm };
+            let spec = Scan { softplus, has_d, has_bias, algorithm, ..Scan::mamba(16) };
             Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 16, r: 2 }, spec, has_z).check(g);
         }
     });
@@ -196,7 +196,7 @@ fn selective_scan_of_separate_operands_matches_cpu() {
     each_choice(|g| {
         for flags in 0..16u32 {
             let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
-            let spec = Scan { states: 5, softplus, has_d, has_bias, algorithm: None };
+            let spec = Scan { softplus, has_d, has_bias, ..Scan::mamba(5) };
             let case = Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 5, r: 0 }, spec, has_z);
             let (Dims { s, b, l, e, n, .. }, (out, want)) = (case.dim, case.cpu());
             // columns at·width .. (at + 1)·width of rows that are 2·width wide

@@ -31,7 +31,9 @@ mod registers;
 mod rng;
 mod scale;
 mod selective_scan;
+mod ss2d;
 mod ssm;
+mod swiglu;
 mod tokens;
 mod upsample;
 
@@ -79,7 +81,9 @@ pub const ALL: &[FamilyCases] = &[
     ("rng", rng::cases),
     ("scale", scale::cases),
     ("selective_scan", selective_scan::cases),
+    ("ss2d", ss2d::cases),
     ("ssm", ssm::cases),
+    ("swiglu", swiglu::cases),
     ("tokens", tokens::cases),
     ("upsample", upsample::cases),
 ];

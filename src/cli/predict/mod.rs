@@ -61,7 +61,7 @@ fn instead(found: Contents) -> String {
         Contents::Map | Contents::Mae | Contents::Diffusion => {
             " draw what it makes of hidden patches with `rowscan reconstruct`,"
         }
-        Contents::Classifier | Contents::Encoder | Contents::Contrastive => "",
+        Contents::Classifier | Contents::Encoder | Contents::Contrastive | Contents::Arm => "",
     };
     format!(
         "fine-tune it on the classes with `rowscan finetune`,{pictures} or write its features with `rowscan features`"

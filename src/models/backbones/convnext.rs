@@ -36,7 +36,10 @@ impl Family {
             None => Vec::new(),
         },
         trunk: &["stem", "stages"],
-        rename: facebook_name,
+        translate: |weights| {
+            let named = std::mem::take(weights).into_iter();
+            *weights = named.map(|(name, tensor)| (facebook_name(&name).unwrap_or(name), tensor)).collect();
+        },
         classifier: &["head"],
         head: "head.fc",
         layer: |config, name| {

@@ -44,6 +44,11 @@ pub trait Encoder: fmt::Debug {
         self.sequence(r, patches, drop_path)
     }
 
+    /// `patches` → what leaves each layer (B, L+n, D), in a network that can say it; else the pyramid.
+    fn outputs(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
+        self.pyramid(r, patches, drop_path)
+    }
+
     /// `patches` → pooled features (B, F).
     fn features(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let sequence = self.sequence(r, patches, drop_path)?; // (B, L+n, D)

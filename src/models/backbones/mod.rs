@@ -1,5 +1,7 @@
 //! Backbones, one family a file, and the table of all families.
 
+pub mod arm;
+pub mod arm_encoder;
 pub mod convnext;
 pub mod efficientnet;
 pub mod embedding;
@@ -12,6 +14,7 @@ pub mod positions;
 pub mod resnet;
 pub mod vim;
 pub mod vit;
+pub mod vmamba;
 
 use std::rc::Rc;
 
@@ -22,6 +25,8 @@ use super::config::{Config, Family};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
+use arm::Arm;
+use arm_encoder::ArmEncoder;
 use convnext::ConvNext;
 use efficientnet::EfficientNet;
 use encoder::{Encoder, Purpose};
@@ -31,6 +36,7 @@ use on_maps::OnMaps;
 use resnet::ResNet;
 use vim::Vim;
 use vit::Vit;
+use vmamba::VMamba;
 
 /// A backbone of any family, shared by clones.
 pub type Backbone = Rc<dyn Encoder>;
@@ -43,6 +49,14 @@ const FAMILIES: &[(Family, Build)] = &[
     (Family::HYBRID, |g, params, config, _| Ok(Rc::new(HybridNet::new(g, params, config)?))),
     (Family::VIM, |g, params, config, _| Ok(Rc::new(Vim::new(g, params, config)?))),
     (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
+    (Family::ARM, |g, params, config, purpose| match purpose {
+        Purpose::Classification => Ok(Rc::new(Arm::new(g, params, config)?)),
+        Purpose::Pretraining => {
+            let taps = arm_encoder::taps(config.depth(), config.decoder.depth);
+            Ok(Rc::new(ArmEncoder::new(g, params, config, &taps)?))
+        }
+    }),
+    (Family::VMAMBA, |_, params, config, _| Ok(Rc::new(OnMaps::new(VMamba::new(params, config)?, config)))),
     (Family::RESNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(ResNet::new(params, config)?, config)))),
     (Family::EFFICIENTNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(EfficientNet::new(params, config)?, config)))),
     (Family::MAMBAVISION, |g, params, config, _| {

@@ -1,5 +1,6 @@
 //! Pretraining methods, one paper a file, and the table of all methods.
 
+pub mod arm;
 pub mod contrastive;
 pub mod diffusion;
 pub mod mae;
@@ -20,6 +21,7 @@ use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
+use arm::ArmPretraining;
 use contrastive::Contrastive;
 use diffusion::Diffusion;
 use mae::Mae;
@@ -38,6 +40,7 @@ const METHODS: &[(Method, Build)] = &[
     (Method::LOCAL_MAE, reconstructing),
     (Method::CONTRASTIVE, |g, params, config, objective| Ok(Box::new(Contrastive::new(g, params, config, objective)?))),
     (Method::DIFFUSION, |g, params, config, objective| Ok(Box::new(Diffusion::new(g, params, config, objective)?))),
+    (Method::ARM, |g, params, config, objective| Ok(Box::new(ArmPretraining::new(g, params, config, objective)?))),
 ];
 
 /// MAP's pipeline, or MAE proper where the decoder is MAE's.
@@ -63,7 +66,12 @@ pub fn pretext_model(g: &Gpu, params: &mut Params, config: &Config, objective: &
 impl Objective {
     /// The objective of a checkpoint that does not say how it was pretrained: that of its decoder.
     pub fn default_for(config: &Config) -> Self {
-        Self::of(if config.decoder.kind == DecoderKind::Mae { Method::MAE } else { Method::MAP })
+        let method = match config.decoder.kind {
+            _ if (Method::ARM.encodes)(&config.family) => Method::ARM,
+            DecoderKind::Mae => Method::MAE,
+            DecoderKind::Map => Method::MAP,
+        };
+        Self::of(method)
     }
 }
 

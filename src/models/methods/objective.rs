@@ -20,6 +20,8 @@ pub struct Method(pub(super) &'static MethodFacts);
 pub struct MethodFacts {
     /// Name on the command line and in settings.
     pub name: &'static str,
+    /// Whether it can pretrain the encoders of a family.
+    pub encodes: fn(&Family) -> bool,
     /// Whether it hides patches. The share is then `mask_ratio`, or what the settings say.
     pub hides: bool,
     /// The share of patches that it hides by default.
@@ -40,6 +42,7 @@ impl MethodFacts {
     /// MAP's way with half of the patches hidden.
     pub const PLAIN: Self = Self {
         name: "",
+        encodes: |family| family.masked_pretraining,
         hides: true,
         mask_ratio: 0.5,
         decoder_mask: DecoderMask::Map,
@@ -191,9 +194,9 @@ impl Objective {
         number("temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
         let m = self.key_momentum;
         number("key_momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
-        if !config.family.masked_pretraining {
-            let able = Family::all().filter(|family| family.masked_pretraining).map(|family| family.name);
-            let expected = format!("one that can leave patches out: {}", able.collect::<Vec<_>>().join(", "));
+        if !(self.method.encodes)(&config.family) {
+            let able: Vec<_> = Family::all().filter(self.method.encodes).map(|family| family.name).collect();
+            let expected = format!("for the method {}: {}", self.method, able.join(", "));
             return Err(Error::argument("family to pretrain", config.family.name, expected));
         }
         (self.method.check)(self, config)

@@ -39,9 +39,11 @@ impl fmt::Display for Adapted {
     }
 }
 
-/// The first part of a tensor's name.
-fn part(name: &str) -> &str {
-    name.split('.').next().unwrap_or(name)
+/// Which of these modules a tensor's name belongs to.
+fn part<'a>(modules: &[&'a str], name: &str) -> Option<&'a str> {
+    let within =
+        |module: &&&str| name.strip_prefix(**module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    modules.iter().find(within).copied()
 }
 
 /// Makes the weights of a checkpoint fit the model `config`, whose parameters are `params`: PyTorch's
@@ -53,29 +55,36 @@ fn part(name: &str) -> &str {
 /// A layer that is missing, has another shape, or is one too many: the checkpoint is of another model.
 pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
     let family = config.family;
-    let in_trunk = |name: &str| family.trunk.contains(&part(name));
-    let of_classifier = |name: &str| family.classifier.contains(&part(name));
+    (family.translate)(&mut found);
+    (family.adapt)(&mut found, &|name| params.tensors().any(|entry| entry.name == name));
+    let has_class = found.contains_key("cls_token");
+    let of_classifier = |name: &str| part(family.classifier, name);
     let mut adapted =
         Adapted { weights: Weights::new(), taken: vec![], resized: vec![], fresh: vec![], ignored: vec![] };
     let mut differ = Mismatch::default();
     let misfits = |name: &str, shape: &[usize]| found.get(name).is_some_and(|(found, _)| found != shape);
-    let stale = params.tensors().filter(|e| of_classifier(&e.name) && misfits(&e.name, &e.shape));
-    let stale: HashSet<String> = stale.map(|e| part(&e.name).to_string()).collect();
+    let stale = params.tensors().filter(|e| misfits(&e.name, &e.shape)).filter_map(|e| of_classifier(&e.name));
+    let stale: HashSet<&str> = stale.collect();
     for entry in params.tensors() {
         let name = &entry.name;
         let values = match found.remove(name) {
-            Some((shape, values)) if shape == entry.shape && !stale.contains(part(name)) => {
+            Some((shape, values))
+                if shape == entry.shape && of_classifier(name).is_none_or(|module| !stale.contains(module)) =>
+            {
                 adapted.taken.push(name.clone());
                 values
             }
             Some((shape, values)) if name == "pos_embed" && shape.last() == Some(&config.width) => {
                 adapted.resized.push(name.clone());
-                positions(&values, config)?
+                let rows = entry.shape.iter().rev().nth(1).copied().unwrap_or(0);
+                positions(&values, config, rows, has_class)?
             }
-            other if of_classifier(name) => {
+            other if of_classifier(name).is_some() => {
                 adapted.ignored.extend(other.map(|_| name.clone()));
                 adapted.fresh.push(name.clone());
-                entry.init.values(name, &entry.shape, seed)
+                let head = name.strip_prefix(family.head) == Some(".weight");
+                let init = family.fresh_head.filter(|_| head).unwrap_or(entry.init);
+                init.values(name, &entry.shape, seed)
             }
             Some((shape, _)) => {
                 differ.shapes.push(Mismatch::shape(name, &shape, &entry.shape));
@@ -89,27 +98,28 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
         adapted.weights.insert(name.clone(), (entry.shape.clone(), values));
     }
     for name in found.into_keys() {
-        let list = if in_trunk(&name) { &mut differ.unknown } else { &mut adapted.ignored };
+        let list = if part(family.trunk, &name).is_some() { &mut differ.unknown } else { &mut adapted.ignored };
         list.push(name);
     }
     differ.into_result()?;
     Ok(adapted)
 }
 
-/// Resizes position embeddings (rows, width) of any square grid to the grid of `config`. The row of a class token moves
-/// to its new place.
-fn positions(old: &[f32], config: &Config) -> Result<Vec<f32>> {
+/// Resizes position embeddings (rows, width) of any square grid to `rows` of them, for the grid of `config`. The row of
+/// a class token moves to its new place. It is 0 where the checkpoint has no class token, as `has_class` says.
+fn positions(old: &[f32], config: &Config, rows: usize, has_class: bool) -> Result<Vec<f32>> {
     let d = config.width;
-    let class = if config.family.separate_positions { 0 } else { config.registers };
+    let class = rows.saturating_sub(config.tokens());
     let rows = old.len() / d;
-    let patches = rows.saturating_sub(class);
+    let lacks = class == 1 && !has_class && rows.isqrt().pow(2) == rows;
+    let patches = if lacks { rows } else { rows.saturating_sub(class) };
     if patches == 0 || patches.isqrt().pow(2) != patches || config.image_width.is_some() {
         let expected = format!("a square number of patches and {class} class tokens");
         return Err(Error::argument("rows of pos_embed", rows, expected));
     }
     let at = |patches: usize| if class == 0 { patches } else { (config.family.places)(patches, class).first };
     let (before, after) = old.split_at(at(patches) * d);
-    let (row, after) = after.split_at(class * d);
+    let (row, after) = if lacks { (&vec![0.0; d][..], after) } else { after.split_at(class * d) };
     let mut new = resize_positions(&[before, after].concat(), d, config.grid())?;
     let here = at(config.tokens()) * d;
     new.splice(here..here, row.iter().copied());

@@ -16,6 +16,8 @@ pub enum Contents {
     Map,
     /// Encoder and decoder of MAE.
     Mae,
+    /// Encoder and decoder of ARM.
+    Arm,
     /// Encoder and decoder of MAP, and a denoiser.
     Diffusion,
     /// A backbone with the projector of contrastive pretraining.
@@ -29,6 +31,7 @@ impl fmt::Display for Contents {
             Self::Encoder => "an encoder without head",
             Self::Map => "an encoder with MAP's decoder",
             Self::Mae => "an encoder with MAE's decoder",
+            Self::Arm => "an encoder with ARM's decoder",
             Self::Diffusion => "an encoder with MAP's decoder and a denoiser",
             Self::Contrastive => "an encoder with the projector of contrastive pretraining",
         })
@@ -38,7 +41,9 @@ impl fmt::Display for Contents {
 /// The kind of a checkpoint. Each kind has a layer that the others lack.
 pub fn contents(weights: &Weights) -> Contents {
     let has = |name: &str| weights.contains_key(name);
-    if has("ar_pred.weight") {
+    if has("ar_token") {
+        Contents::Arm
+    } else if has("ar_pred.weight") {
         Contents::Map
     } else if has("decoder_pred.weight") {
         Contents::Mae

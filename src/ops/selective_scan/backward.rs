@@ -1,11 +1,12 @@
 //! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Inputs, ScanCall, channel_layout, chunk, chunk_fits};
+use super::call::{Inputs, ScanCall, channel_layout, chunk, chunk_fits, grid_is_f32};
 use crate::error::{Error, Result};
 use crate::gpu::{
     Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write,
 };
 
+use crate::ops::tokens::sum_samples;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -14,7 +15,7 @@ params! {
     pub(crate) struct BackwardScanScalars {
         s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-        ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32,
+        ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32,
     }
 }
 
@@ -30,6 +31,7 @@ const CONSTS: &[Const] = &[
     Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[32, 2, 4, 8, 16, 64]),
     Const::flag("HALF"),
+    Const::flag("GRID"),
 ];
 /// The constants of the portable variant, which has no subgroup shuffles.
 const PORTABLE: &[Const] = &[
@@ -40,6 +42,7 @@ const PORTABLE: &[Const] = &[
     Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[0]),
     Const::flag("HALF"),
+    Const::flag("GRID"),
 ];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
@@ -52,6 +55,7 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
 fn lanes_hold(c: &Choice<'_>) -> bool {
     let lanes = Lanes::of(c);
     chunk_fits(c)
+        && grid_is_f32(c)
         && (lanes.together == 0 || lanes.together >= 2 * lanes.quads)
         && lanes.each <= lanes.quads
         && (lanes.each, lanes.all) != (4, 128)
@@ -110,7 +114,8 @@ fn steps_back(launch: &LaunchArgs<'_>) -> Work {
     let p: BackwardScanScalars = launch.scalars();
     let (channels, s) = ((p.b * p.l * p.e) as usize, p.s as usize);
     let states = channels * s * launch.constant("N");
-    Work::of((16 * s + 8) / (1 + launch.constant("HALF")) * channels, 18 * states, 2 * states)
+    let arrays = if launch.constant("GRID") == 0 { 4 * s + 2 } else { 3 * s + 2 }; // all directions share one u, no z
+    Work::of(launch.bytes_of("HALF") * arrays * channels, 18 * states, 2 * states)
 }
 
 /// Least work of `sum_bc`: the partial sums are read, and the columns of B and C are written.
@@ -212,6 +217,8 @@ impl ScanCall {
             bc_at: work.map_or(0, |w| w.bc_at),
             dchannel_params_at: work.map_or(0, |w| w.dchannel_params_at),
             tiles: work.map_or(0, |w| w.tiles),
+            height: self.spec.grid.map_or(0, |(height, _)| height),
+            width: self.spec.grid.map_or(0, |(_, width)| width),
         })
     }
 
@@ -221,8 +228,12 @@ impl ScanCall {
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
         let lanes = Lanes::new(self.spec.states, r.caps());
-        // At most 23 iterations a token without shuffles (64 states), and 10 with them.
-        let longest = if lanes.together == 0 { 2000 } else { 6000 };
+        // At most 23 iterations a token without shuffles (64 states) or 14 (up to 4 states), and 10 with them.
+        let longest = match (lanes.together, lanes.quads) {
+            (0, 1) => 4000,
+            (0, _) => 2000,
+            _ => 6000,
+        };
         if r.caps().software && self.l > longest {
             let expected = format!("at most {longest} on a CPU: llvmpipe ends loops after 65,535 iterations");
             return Err(Error::argument("selective_scan: tokens of a backward pass", self.l, expected));
@@ -232,7 +243,7 @@ impl ScanCall {
         let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
-        let consts = backward_tiling(self.spec.states, r.caps());
+        let consts = [&backward_tiling(self.spec.states, r.caps())[..], &[("GRID", self.pairs() as u32 - 1)]].concat();
         r.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
         Ok(work)
     }
@@ -288,6 +299,14 @@ impl Workspace {
     /// binds a buffer either as `read` or as `read_write`.
     pub(in crate::ops) fn du(&self) -> Result<Tensor> {
         self.part(0)
+    }
+
+    /// The gradient of the operand u of a scan over a grid, which all directions share: the sum of du, (1, B, L, E).
+    pub(in crate::ops) fn du_of_grid(&self, r: &mut Recorder) -> Result<Tensor> {
+        let ScanCall { s, b, l, e, .. } = self.case;
+        let sum = Tensor::scratch("selective_scan du", &[1, b, l, e]);
+        sum_samples(r, &self.du()?.reshape(&[s, b * l, e])?, &sum.reshape(&[b * l, e])?)?;
+        Ok(sum)
     }
 
     /// ddelta (S, B, L, E): the gradient of delta before bias and softplus.

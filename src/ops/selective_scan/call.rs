@@ -51,12 +51,15 @@ pub struct Scan {
     pub has_bias: bool,
     /// The algorithm of the forward pass. If None, it depends on sizes and device.
     pub algorithm: Option<Algorithm>,
+    /// Rows and columns of a grid that is scanned in four directions: 0 by rows, 1 by columns, and 2 and 3 the same
+    /// from last to first. If None, there are S = 1 or 2 directions over the sequence.
+    pub grid: Option<(usize, usize)>,
 }
 
 impl Scan {
     /// The scan of a Mamba mixer: softplus, D and bias.
     pub fn mamba(states: usize) -> Self {
-        Self { states, softplus: true, has_d: true, has_bias: true, algorithm: None }
+        Self { states, softplus: true, has_d: true, has_bias: true, algorithm: None, grid: None }
     }
 }
 
@@ -70,7 +73,7 @@ pub(crate) struct Inputs {
     pub xz: Option<Tensor>,
 }
 
-/// Sizes and options of one scan.
+/// Sizes and options of one scan. `s` counts all directions, 4 over a grid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScanCall {
     pub s: usize,
@@ -93,8 +96,16 @@ pub(super) fn chunk_fits(c: &Choice<'_>) -> bool {
     c.get("T") as usize == chunk(c.get("N") as usize)
 }
 
+/// Whether a grid, if it is one, is stored in f32.
+pub(super) fn grid_is_f32(c: &Choice<'_>) -> bool {
+    c.get("GRID") == 0 || c.get("HALF") == 0
+}
+
 impl ScanCall {
     pub fn new(x: &Inputs, spec: Scan) -> Result<Self> {
+        if let Some(grid) = spec.grid {
+            return Self::of_grid(x, spec, grid);
+        }
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
         let n = spec.states;
         x.delta.expect_shape("selective_scan: delta", &[s, b, l, e])?;
@@ -115,6 +126,34 @@ impl ScanCall {
         Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_f16(), spec })
     }
 
+    /// Four directions over a grid: u (1, B, L, E), delta (4, B, L, E), xdbl (B, L, 4, R+2N), all f32, and no z.
+    fn of_grid(x: &Inputs, spec: Scan, (height, width): (usize, usize)) -> Result<Self> {
+        const S: usize = 4;
+        let [one, b, l, e] = x.u.dims("selective_scan: u of a grid")?;
+        let n = spec.states;
+        x.delta.expect_shape("selective_scan: delta of a grid", &[S, b, l, e])?;
+        let [.., cols] = x.xdbl.dims::<4>("selective_scan: xdbl of a grid")?;
+        x.xdbl.expect_shape("selective_scan: xdbl of a grid", &[b, l, S, cols])?;
+        let fits = height.checked_mul(width) == Some(l) && one == 1 && !x.u.is_empty();
+        if !fits || !(1..=64).contains(&n) || cols < 2 * n || x.u.is_f16() || x.xz.is_some() {
+            let (u, z) = (x.u.shape(), if x.xz.is_some() { "a" } else { "no" });
+            let got = format!(
+                "u {u:?} of {}, {height} x {width} tokens, xdbl {:?}, {n} states, {z} z",
+                x.u.dtype(),
+                x.xdbl.shape()
+            );
+            let expected = "u (1, B, rows·columns, E) of f32, 1 to 64 states, at least 2N columns of xdbl, no z";
+            return Err(Error::argument("selective_scan: sizes of a grid", got, expected));
+        }
+        x.channel_params.expect_shape("selective_scan: channel_params", &[channel_layout(S, e, n).len])?;
+        Ok(Self { s: S, b, l, e, r: cols - 2 * n, has_z: false, half: false, spec })
+    }
+
+    /// Pairs of opposite directions, of which a launch of the forward pass adds up one.
+    pub fn pairs(self) -> usize {
+        1 + usize::from(self.spec.grid.is_some())
+    }
+
     /// Tokens T of a chunk. Their B and C have to fit into workgroup memory beside the sums of the backward pass.
     pub fn chunk(self) -> usize {
         chunk(self.spec.states)
@@ -133,7 +172,8 @@ impl ScanCall {
         if self.half { self.quads().div_ceil(2) } else { self.quads() }
     }
 
-    pub fn consts(self) -> [(&'static str, u32); 3] {
-        [("S", self.s as u32), ("N", self.spec.states as u32), ("T", self.chunk() as u32)]
+    pub fn consts(self) -> [(&'static str, u32); 4] {
+        let (s, grid) = (self.s / self.pairs(), self.pairs() - 1);
+        [("S", s as u32), ("N", self.spec.states as u32), ("T", self.chunk() as u32), ("GRID", grid as u32)]
     }
 }

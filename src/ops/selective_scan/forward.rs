@@ -1,9 +1,9 @@
 //! The forward pass of selective_scan. Maths: `shaders/selective_scan.wgsl`.
 
-use super::call::{Algorithm, Inputs, ScanCall, WG, channel_layout, chunk_fits};
+use super::call::{Algorithm, Inputs, ScanCall, WG, channel_layout, chunk_fits, grid_is_f32};
 use crate::error::Result;
 use crate::gpu::{
-    Bind, Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write,
+    Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write,
 };
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
@@ -12,7 +12,7 @@ params! {
     /// Scalars of `selective_scan.wgsl`.
     pub(crate) struct ScanScalars {
         b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
-        softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
+        softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32, pair: u32, height: u32, width: u32,
     }
 }
 
@@ -22,10 +22,16 @@ const STN: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 3, 8, 33, 48]),
     Const::of("T", &[16, 8]),
     Const::flag("HALF"),
+    Const::flag("GRID"),
 ];
 
+/// Whether the constants go together: a launch over a grid does two opposite directions.
+fn fits(c: &Choice<'_>) -> bool {
+    chunk_fits(c) && grid_is_f32(c) && (c.get("GRID") == 0 || c.get("S") == 2)
+}
+
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(chunk_fits).rounds()
+    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(fits).rounds()
 }
 
 pub(super) const SEQUENTIAL: Kernel = forward(
@@ -40,7 +46,7 @@ pub(super) const SEQUENTIAL: Kernel = forward(
         write(6, "states").f16_if("HALF"),
     ],
 )
-.least(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+.least(|x| steps(x, applied(x), 6));
 pub(super) const CHUNK_SCAN: Kernel = forward(
     "selective_scan.chunk_scan",
     &[
@@ -52,7 +58,10 @@ pub(super) const CHUNK_SCAN: Kernel = forward(
         write(9, "total"),
     ],
 )
-.least(|x| steps(x, 8 * x.constant("S"), 4));
+.least(|x| match x.constant("GRID") {
+    0 => steps(x, 2 * x.constant("S"), 4),
+    _ => steps(x, 1 + 4, 2 * 4), // u of all four directions is one
+});
 pub(super) const CHUNK_CARRY: Kernel = forward(
     "selective_scan.chunk_carry",
     &[read(4, "channel_params"), read(10, "totals"), update(6, "states").f16_if("HALF")],
@@ -69,17 +78,26 @@ pub(super) const CHUNK_APPLY: Kernel = forward(
         write(8, "out").f16_if("HALF"),
     ],
 )
-.least(|x| steps(x, 4 * (2 * x.constant("S") + 2), 6));
+.least(|x| steps(x, applied(x), 6));
 pub(super) const LAST_STATE: Kernel =
     forward("selective_scan.last_state", &[read(7, "saved").f16_if("HALF"), write(11, "last")])
         .least(|x| Work::bytes(8 * x.len("last")));
 
-/// Least work: `bytes` per (b, t, e), halved if HALF = 1; `flops` and one exponential per (s, b, t, e, n).
-fn steps(launch: &LaunchArgs<'_>, bytes: usize, flops: usize) -> Work {
+/// Numbers that are moved for each (b, t, e): u, delta, z and out, or over a grid u once, delta and out, which the
+/// second pair reads too.
+fn applied(launch: &LaunchArgs<'_>) -> usize {
+    let p: ScanScalars = launch.scalars();
+    let s = launch.constant("S");
+    if launch.constant("GRID") == 0 { 2 * s + 2 } else { 1 + s + 1 + p.pair as usize }
+}
+
+/// Least work: `arrays` numbers per (b, t, e), half as large if HALF = 1; `flops` and one exponential per (s, b, t, e,
+/// n).
+fn steps(launch: &LaunchArgs<'_>, arrays: usize, flops: usize) -> Work {
     let p: ScanScalars = launch.scalars();
     let channels = (p.b * p.l * p.e) as usize;
     let states = channels * launch.constant("S") * launch.constant("N");
-    Work::of(bytes / (1 + launch.constant("HALF")) * channels, flops * states, states)
+    Work::of(launch.bytes_of("HALF") * arrays * channels, flops * states, states)
 }
 
 impl ScanCall {
@@ -98,13 +116,16 @@ impl ScanCall {
             has_bias: self.spec.has_bias,
             has_z: self.has_z,
             save: save,
+            pair: 0,
+            height: self.spec.grid.map_or(0, |(height, _)| height),
+            width: self.spec.grid.map_or(0, |(_, width)| width),
         })
     }
 
     /// The algorithm for these sizes: sequential where one lane per channel fills the device, as on every CPU, and
     /// where sequences are too short to be split into chunks.
     fn pick(self, caps: &Caps) -> Algorithm {
-        let few = self.s * self.b * self.e < 32_768;
+        let few = self.s / self.pairs() * self.b * self.e < 32_768;
         if few && self.l > 2 * self.chunk() && !caps.software { Algorithm::Chunked } else { Algorithm::Sequential }
     }
 
@@ -124,7 +145,10 @@ impl ScanCall {
             Algorithm::Sequential => {
                 let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
                 let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&out), Some(&states)];
-                r.launch_with(&SEQUENTIAL, &consts, Grid::of((e * s).div_ceil(WG), b, 1), &p, &args)?;
+                let grid = Grid::of((e * s / self.pairs()).div_ceil(WG), b, 1);
+                for pair in 0..self.pairs() {
+                    r.launch_with(&SEQUENTIAL, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
+                }
             }
             Algorithm::Chunked => {
                 let total = Tensor::scratch("selective_scan step sizes", &[s, b, self.chunks(), e]);
@@ -135,7 +159,10 @@ impl ScanCall {
                 r.launch_with(&CHUNK_CARRY, &self.consts(), grid, &p, &args)?;
                 let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
                 let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&states), Some(&out)];
-                r.launch_with(&CHUNK_APPLY, &consts, Grid::of(tiles, self.chunks(), b), &p, &args)?;
+                let grid = Grid::of(tiles, self.chunks(), b);
+                for pair in 0..self.pairs() {
+                    r.launch_with(&CHUNK_APPLY, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
+                }
             }
         }
         Ok((out, states))

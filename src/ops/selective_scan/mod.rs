@@ -96,7 +96,7 @@ pub fn selective_scan(
     let params = concat_at(r, &params, layout.len)?;
     let xdbl = concat(r, &[b, c])?; // (S, B, L, 2N)
     let xz = z.map(|z| concat_at(r, &[(e, Some(z))], 2 * e)).transpose()?; // (B, L, 2E)
-    let scan = Scan { states: n, softplus, has_d: d.is_some(), has_bias: delta_bias.is_some(), algorithm };
+    let scan = Scan { states: n, softplus, has_d: d.is_some(), has_bias: delta_bias.is_some(), algorithm, grid: None };
     packed(r, u, delta, &xdbl, &params, xz.as_ref(), scan)
 }
 
@@ -106,6 +106,9 @@ pub fn selective_scan(
 ///   0..R.
 /// - `channel_params` holds a_log, D and delta_bias, laid out by [`channel_layout`].
 /// - xz (B, L, 2E), the output of `in_proj`, holds z in its last E columns. Its gradient is 0 in the first E.
+/// - With [`Scan::grid`] there are four directions, whose sum is the result: u (1, B, L, E) serves all of them, delta
+///   is (4, B, L, E), xdbl (B, L, 4, R+2N), and z is absent. VMamba's `cross_scan_fn`, `selective_scan_fn` and
+///   `cross_merge_fn` in a row.
 ///
 /// # Errors
 ///
@@ -146,7 +149,8 @@ pub fn packed(
             grads.add(r, &channel_params, dchannel_params)?;
         }
         grads.add(r, &delta, work.ddelta()?)?;
-        grads.add(r, &u, work.du()?)
+        let du = if scan.grid.is_some() { work.du_of_grid(r)? } else { work.du()? };
+        grads.add(r, &u, du)
     });
     Ok((out, last))
 }

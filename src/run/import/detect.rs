@@ -19,6 +19,8 @@ pub(super) fn detect(weights: &Weights, found: Contents, mut config: Config) -> 
     config.classes = size(&format!("{}.weight", config.family.head), 0).unwrap_or(0);
     (config.family.detect)(&mut config, &has);
     let class = if config.family.separate_positions { 0 } else { config.registers };
+    // ARM has no class token before it is fine-tuned
+    let class = if found == Contents::Arm { 0 } else { class };
     if let Some(patches) = size("pos_embed", 1).and_then(|rows| rows.checked_sub(class))
         && patches.isqrt().pow(2) == patches
     {
@@ -26,10 +28,18 @@ pub(super) fn detect(weights: &Weights, found: Contents, mut config: Config) -> 
     }
     let blocks =
         |norm: &str| (0..).take_while(|i| has(&format!("decoder_blocks.{i}.{norm}.weight"))).count().min(1 << 16);
+    if found == Contents::Arm {
+        let width = size("dec_pos_embed", 2).unwrap_or(config.decoder.width);
+        let depth = (0..).take_while(|i| has(&format!("dec_block.{i}.norm2.weight"))).count().min(1 << 16);
+        let hidden = size("dec_block.0.mlp.fc1.weight", 0);
+        let mlp_ratio = hidden.map_or(config.decoder.mlp_ratio, |hidden| hidden as f64 / width.max(1) as f64);
+        config.decoder = Decoder { width, depth, mlp_ratio, ..config.decoder };
+        return config;
+    }
     let (kind, depth) = match found {
         Contents::Mae => (DecoderKind::Mae, blocks("norm1")),
         Contents::Map | Contents::Diffusion => (DecoderKind::Map, blocks("norm2_1")),
-        Contents::Classifier | Contents::Encoder | Contents::Contrastive => return config,
+        Contents::Classifier | Contents::Encoder | Contents::Contrastive | Contents::Arm => return config,
     };
     if kind == DecoderKind::Mae {
         config.positions = Positions::SinCos;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
-use crate::models::{Classifier, Config, Contents, Mae, Objective};
+use crate::models::{ArmPretraining, Classifier, Config, Contents, Mae, Method, Objective};
 use crate::models::{contents, leave_out_unused, pretext_model, without_prefix};
 use crate::models::{from_transformers, is_of_transformers};
 use crate::nn::{Params, Weights};
@@ -75,8 +75,7 @@ pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_
     let mut about = About::of_metadata(metadata);
     let mut config = beside::base(&folder, base, theirs, &weights, &mut about, &mut said)?;
     config = (options.asked)(config);
-    let renamed = weights.into_iter().map(|(name, tensor)| ((config.family.rename)(&name).unwrap_or(name), tensor));
-    let mut weights: Weights = renamed.collect();
+    (config.family.translate)(&mut weights);
     let found = contents(&weights);
     let shown = detect::detect(&weights, found, config);
     let config = (options.asked)(shown.clone());
@@ -109,6 +108,7 @@ fn expect_names(
         }
         (Contents::Map, _) => drop(pretext_model(&dry, &mut params, config, &Objective::default())?),
         (Contents::Mae, _) => drop(Mae::new(&dry, &mut params, config)?),
+        (Contents::Arm, _) => drop(ArmPretraining::new(&dry, &mut params, config, &Objective::of(Method::ARM))?),
         (Contents::Classifier | Contents::Encoder, _) => drop(Classifier::new(&dry, &mut params, config)?),
     }
     for entry in params.tensors() {
