@@ -26,7 +26,8 @@
 //   ROUND     1: operands are rounded to f16 when loaded, and sums stay in f32, as in matmul_coop.wgsl, but without
 //             cooperative matrices.
 //   splits    > 1 (split-K): workgroup z = part·batch + s sums k_split values of k into c = partial (splits, batch, M,
-//             N), without epilogue. combine adds the parts in order and applies the epilogue: always the same bits.
+//             N), without epilogue. combine adds the parts in order and applies the epilogue, parts.wgsl where there is
+//             none: always the same bits.
 //   floor     2·batch·M·N·K flops;  4·batch·(M·K + N·K + M·N) bytes
 //   tried     ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6) | of 4096³ in f32 on an NVIDIA H200
 //             (benches/runs/2026-11-28-nvidia-h200):

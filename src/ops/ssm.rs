@@ -120,11 +120,6 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
         let work = scan.backward(r, &x, &states, dout)?;
         drop(states);
         let ddelta = work.ddelta()?;
-        if grads.wants(&p.channel_params) {
-            let dchannel_params = grads.alloc(&p.channel_params);
-            scan.sum_channel_params(r, &work, &dchannel_params)?;
-            grads.add(r, &p.channel_params, dchannel_params)?;
-        }
         if grads.wants(&p.dt_proj) {
             let dw = grads.alloc(&p.dt_proj);
             let low = Gemm { ldb: cols, b_stride: rows * cols, ..Gemm::dense(Form::Tn, s, e, rank, rows) };
@@ -134,7 +129,9 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
 
         // dxdbl: its columns B and C come from the scan, its columns dt through dt_proj
         let dxdbl = Tensor::scratch("ssm dxdbl", &[s, b, l, cols]);
-        scan.sum_bc(r, &work, &dxdbl, false)?;
+        let dparams = grads.wants(&p.channel_params).then(|| grads.alloc(&p.channel_params));
+        scan.sum_parts(r, &work, Some(&dxdbl), false, dparams.as_ref())?;
+        dparams.map_or(Ok(()), |dparams| grads.add(r, &p.channel_params, dparams))?;
         let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, rank, e) };
         gemm(r, &low, &ddelta, &p.dt_proj.data, Added::default(), &dxdbl)?;
         if grads.wants(&p.x_proj) {

@@ -4,6 +4,7 @@ use super::gemm::{COMBINE, Epilogue, Gemm, KS, Matmul};
 use super::variant::{Variant, best};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, scalars};
+use crate::ops::parts::{Rows, sum_parts};
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -113,6 +114,10 @@ pub fn gemm_with(
     consts.retain(|(name, _)| *name != "ACT");
     consts.extend(variant.stores(quads(&[p.n])));
     r.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
+    let dense = p.ldc == p.n && (p.batch == 1 || p.c_stride == p.m * p.n);
+    if dense && !c.is_f16() && p.epilogue == Epilogue::None && bias.is_none() && residual.is_none() {
+        return sum_parts(r, &part, Rows::dense(splits, p.batch * p.m * p.n), c);
+    }
     let grid = Grid::items(p.batch * p.m * p.n / if whole_quads { 4 } else { 1 }, 256);
     let consts = [("ACT", p.epilogue.number()), ("C4", u32::from(whole_quads))];
     r.launch_with(&COMBINE, &consts, grid, &whole, &[bias, residual, Some(c), Some(&part)])
