@@ -57,6 +57,22 @@ fn a_replay_does_not_wait_for_the_device() {
     assert!(all.iter().any(|(handed_over, done)| 4 * *handed_over < *done), "{all:?}");
 }
 
+/// The device on which benches/replay.rs times the host: everything but the arithmetic takes place.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn a_device_that_computes_nothing_replays_programs() {
+    let g = Gpu::noop(Caps::portable());
+    let x = Tensor::from_slice(&g, &[8], &[1.5; 8]).unwrap();
+    let (recording, copied) = Recorder::new(&g).record(|r| copy(r, &x)).unwrap();
+    let program = Program::new(recording).unwrap();
+    let made = g.counters();
+    (0..3).for_each(|_| program.run().unwrap());
+    assert_eq!(g.counters().launches, made.launches + 3);
+    assert_eq!((g.counters().bind_groups, g.counters().pipelines), (made.bind_groups, made.pipelines));
+    assert_eq!(x.to_vec(&g).unwrap(), [1.5; 8]);
+    assert_eq!(copied.to_vec(&g).unwrap(), [0.0; 8]);
+}
+
 #[test]
 fn f16_is_the_nearest() {
     let Some(g) = gpu() else { return };
