@@ -188,13 +188,16 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
         }
     }
     let row = (b * p.runs + wid.y) * S * (K + 1u) * p.e;
-    for (var s = 0u; s < S; s++) {
-        let at = at2(s * p.e, e);
-        for (var k = 0u; k < K; k++) {
-            part[row + at.x * K + k] = sums[s * (K + 1u) + k].x;
-            if e.y < p.e { part[row + at.y * K + k] = sums[s * (K + 1u) + k].y; }
+    for (var i = 0u; i < S * (K + 1u); i++) {
+        let s = i / (K + 1u);
+        let k = i % (K + 1u);
+        var at = row + (s * p.e + e.x) * K + k;
+        var next = (e.y - e.x) * K;
+        if k == K {
+            at = row + (S * K + s) * p.e + e.x;
+            next = e.y - e.x;
         }
-        part[row + S * p.e * K + at.x] = sums[s * (K + 1u) + K].x;
-        if e.y < p.e { part[row + S * p.e * K + at.y] = sums[s * (K + 1u) + K].y; }
+        part[at] = sums[i].x;
+        if e.y < p.e { part[at + next] = sums[i].y; }
     }
 }

@@ -126,7 +126,7 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
     let start = wid.z / p.batch * p.k_split;
     let end = k_end(s, start);
     var r: array<mat4x4<f32>, 8>;                        // ROWS/4 × ACROSS blocks
-    var over: array<vec4<f32>, 4u * ROWS>;               // sums of a: ROWS/4 quads, four of each
+    var over: array<vec4<f32>, SUMS * ROWS + 1u - SUMS>; // sums of a: ROWS/4 quads, four of each
     let adds = SUMS == 1u && wid.x == 0u && tid == 0u;
     for (var k = start; k < end; k += 4u) {
         let stop = select(end, k + 4u, WHOLE);
