@@ -336,10 +336,10 @@ fn the_work_of_launches_comes_from_their_formulae() {
     r.backward(&y, Grads::default()).unwrap();
     let recording = r.take();
     let sum = |name: &str| -> Work { recording.launches().iter().filter(|l| l.name() == name).map(|l| l.work()).sum() };
-    let products = sum("matmul.tiled");
-    assert_eq!(products.flops, 3 * 2 * (m * n * k) as u64, "y, dx and dw");
+    let products = sum("matmul.tiled") + sum("matmul.tiled_sums");
+    assert_eq!(products.flops, (3 * 2 * m * n * k + m * n) as u64, "y, dx, and dw with dbias");
     let each = 4 * (m * k + n * k + m * n) as u64;
-    assert_eq!(products.bytes, 3 * each + 4 * n as u64, "three operands each, and the bias once");
+    assert_eq!(products.bytes, 3 * each + 2 * 4 * n as u64, "three operands each, the bias and its gradient once");
     // an update in place counts a read and a write; a buffer that is bound twice counts once
     x.data.reshape(&[m * k]).unwrap().add_into(&mut r, &Tensor::input("y", &[m * k])).unwrap();
     assert_eq!(r.take().work(), Work::bytes(12 * m * k));

@@ -5,7 +5,8 @@
 //! x|z (B, L, 2E) ─conv1d─► u (S, B, L, E) ─x_proj─► dt|B|C (S, B, L, R+2N) ─dt_proj─► delta (S, B, L, E)
 //!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
 //! ```
-//! Launches: 4 forward (6 where the scan is chunked) and 9 backward, and one more for each product that splits k.
+//! Launches: 4 forward (6 where the scan is chunked) and 7 backward, and sums of parts: two of conv1d and one of each
+//! product that splits k, of which [`join`](super::parts::join) makes few.
 //!
 //! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes for the backward pass: xz, u, delta, the states at the ends of
 //! chunks, and xdbl = dt|B|C. It also saves `out`, which out_proj keeps anyway. For two directions and B = 128, L = 98,

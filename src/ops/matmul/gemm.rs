@@ -148,7 +148,7 @@ pub(super) const DIRECT_SUMS: Kernel = Kernel::new::<Matmul>(
 .consts(SINGLE_SUMS)
 .rounds()
 .product()
-.least(product);
+.least(product_and_sums);
 /// [`TILED`] that also sums a over k.
 pub(super) const TILED_SUMS: Kernel = Kernel::new::<Matmul>(
     "matmul.tiled_sums",
@@ -160,7 +160,7 @@ pub(super) const TILED_SUMS: Kernel = Kernel::new::<Matmul>(
 .large(both_wide)
 .rounds()
 .product()
-.least(product);
+.least(product_and_sums);
 pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
     "matmul.combine",
     SRC,
@@ -200,6 +200,13 @@ fn product(launch: &LaunchArgs<'_>) -> Work {
     let stored = m * n * bytes("C16") * (splits + usize::from(p.act_at > 0));
     let exps = usize::from(launch.constant("ACT") > 0) * batch * m * n;
     Work::of(batch * (operands + added + stored), 2 * batch * m * n * k, exps)
+}
+
+/// [`product`], and the sums of a over k, which is read for the product.
+fn product_and_sums(launch: &LaunchArgs<'_>) -> Work {
+    let p: Matmul = launch.scalars();
+    let [sums, k, splits] = [p.batch * p.m, p.k, p.splits].map(|size| size as usize);
+    product(launch) + Work::of(4 * sums * splits, sums * k, 0)
 }
 
 /// Least work of adding the parts: parts and residual are read, and the product is written, twice if the activated

@@ -31,7 +31,7 @@ type Places = HashMap<u64, View>;
 pub fn join(r: &mut Recording) -> Result<()> {
     let launches = std::mem::take(&mut r.launches);
     let (marks, phase) = (r.marks, r.set_phase(Phase::Backward));
-    let scope = r.set_scope("sums of parts".into());
+    let scope = r.set_scope("".into()); // of no module
     let mut open = Open { limit: page(&launches), ready: alone(&launches), ..Open::default() };
     let done = launches.into_iter().try_for_each(|launch| open.take(r, launch)).and_then(|()| open.close(r));
     r.marks = marks;
