@@ -1,11 +1,12 @@
 // conv1d — causal depthwise convolution + SiLU of the x half of x|z, in S directions over one sequence (Dao-AILab's
 // causal_conv1d_fn with activation="silu"; nn.Conv1d with groups=E and padding=K−1, cut to L).
-//   shapes    xz, dxz (B, L, 2E)   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)   part (B·runs, S, K+1, E)
+//   shapes    xz, dxz (B, L, 2E)   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)
+//             part (B·runs, S·E·K + S·E): dw and then dbias of each run
 //   forward   c[t] = bias + Σ_k w[k]·x[t−(K−1)+k]    s = 0, forward in the image
 //             c[t] = bias + Σ_k w[k]·x[t+(K−1)−k]    s = 1, the flipped sequence; t stays the image position
 //             u = SiLU(c);  x is 0 outside of 0..L
 //   backward  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
-//             dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (over each run of tokens into part, then over runs, in fixed order)
+//             dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (over each run of tokens into part; parts.wgsl adds the runs)
 //             The z half of dxz: `backward` writes 0. `backward_gated` writes the gradient of the gate that follows in
 //             a Mamba mixer, dz = dout·out·SiLU'(z)/SiLU(z), with out = y·SiLU(z) and dout (B, L, E)
 //             (selective_scan_backward.wgsl), which saves the launch of that file's `gate`. Gradients are overwritten,
@@ -30,9 +31,6 @@ const WG = 64u;
 @group(0) @binding(5) var<storage, read> du: array<u32>;
 @group(0) @binding(6) var<storage, read_write> dxz: array<u32>;
 @group(0) @binding(7) var<storage, read_write> part: array<f32>;        // backward
-@group(0) @binding(8) var<storage, read> parts: array<f32>;             // part, as `sum` reads it
-@group(0) @binding(9) var<storage, read_write> dw: array<f32>;
-@group(0) @binding(10) var<storage, read_write> dbias: array<f32>;
 @group(0) @binding(11) var<storage, read> out: array<u32>;
 @group(0) @binding(12) var<storage, read> dout: array<u32>;
 
@@ -189,29 +187,17 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
             put_dxz((b * p.l + tau) * 2u * p.e, e, dx);
         }
     }
+    let row = (b * p.runs + wid.y) * S * (K + 1u) * p.e;
     for (var i = 0u; i < S * (K + 1u); i++) {
-        let row = ((b * p.runs + wid.y) * S * (K + 1u) + i) * p.e;
-        part[row + e.x] = sums[i].x;
-        if e.y < p.e { part[row + e.y] = sums[i].y; }
+        let s = i / (K + 1u);
+        let k = i % (K + 1u);
+        var at = row + (s * p.e + e.x) * K + k;
+        var next = (e.y - e.x) * K;
+        if k == K {
+            at = row + (S * K + s) * p.e + e.x;
+            next = e.y - e.x;
+        }
+        part[at] = sums[i].x;
+        if e.y < p.e { part[at + next] = sums[i].y; }
     }
-}
-
-// Sums part over its rows in a fixed order. A workgroup takes 32 columns and 8 interleaved groups of rows.
-var<workgroup> sh_sum: array<f32, 256>;
-@compute @workgroup_size(256)
-fn sum(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let cols = S * (K + 1u) * p.e;
-    let col = grid_row(wid) * 32u + tid % 32u;
-    var v = 0.0;
-    if col < cols {
-        for (var row = tid / 32u; row < p.b * p.runs; row += 8u) { v += parts[row * cols + col]; }
-    }
-    sh_sum[tid] = v;
-    workgroupBarrier();
-    if tid >= 32u || col >= cols { return; }
-    for (var i = 1u; i < 8u; i++) { v += sh_sum[tid + 32u * i]; }
-    let s = col / p.e / (K + 1u);
-    let k = col / p.e % (K + 1u);
-    let e = col % p.e;
-    if k == K { dbias[s * p.e + e] = v; } else { dw[(s * p.e + e) * K + k] = v; }
 }

@@ -6,7 +6,9 @@
 //   FORM      a            b            used for y = x·wᵀ
 //   0 Nt      a[m·lda+k]   b[n·ldb+k]   y  = x·wᵀ
 //   1 Nn      a[m·lda+k]   b[k·ldb+n]   dx = dy·w     (residual: the gradient of x that is accumulated so far)
-//   2 Tn      a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (K is long: see splits)    dbias = column sum of dy (reduce.wgsl)
+//   2 Tn      a[k·lda+m]   b[k·ldb+n]   dw = dyᵀ·x    (K is long: see splits)
+//             direct_sums and tiled_sums also write sums[s,m] = Σ_k a: dbias, where a is dy. Other kernels for dw leave
+//             it to `columns` of reduce.wgsl.
 //   shapes    c, residual [m·ldc+n];  batch s starts at s·a_stride, s·b_stride, s·c_stride;  bias (batch, N), dense
 //             a, b, c and residual hold f16 if A16, B16, C16, R16 = 1. In mixed precision an activation that only
 //             products read is stored as f16, because a product would round it anyway.
@@ -22,11 +24,14 @@
 //                      src/ops/matmul/tune.rs.
 //             Loads are vec4s if VEC = 1 (rows of a and b are aligned and end at multiples of 4), else single numbers;
 //             stores of tiled and combine likewise if C4 = 1 (rows of c, bias and residual). direct has C4 = 0.
-//             Every kernel adds the products of an element in the order of k, so all of them give the same bits.
+//             Every kernel adds the products of an element in the order of k, so all of them give the same bits. Sums
+//             of a are added as the first workgroup of a row of tiles loads its blocks: those of four k in order, into
+//             one of four sums, by turns; these last.
 //   ROUND     1: operands are rounded to f16 when loaded, and sums stay in f32, as in matmul_coop.wgsl, but without
 //             cooperative matrices.
 //   splits    > 1 (split-K): workgroup z = part·batch + s sums k_split values of k into c = partial (splits, batch, M,
-//             N), without epilogue. combine adds the parts in order and applies the epilogue: always the same bits.
+//             N), without epilogue, and sums (splits, batch, M). combine adds the parts in order and applies the
+//             epilogue, or parts.wgsl adds them where there is none: always the same bits.
 //   floor     2·batch·M·N·K flops;  4·batch·(M·K + N·K + M·N) bytes
 //   tried     ms of 512³ in f32 on one core of llvmpipe (Mesa 22.3.6) | of 4096³ in f32 on an NVIDIA H200
 //             (benches/runs/2026-11-28-nvidia-h200):
@@ -44,7 +49,8 @@
 //                      32×4 10.2, 555 | 23.6, 2039   16×16 11.4, 280 | 18.2, 4333
 //                      one k at a time, in place of four: 16×4 20.0, 168 | 43.0, 649
 //                      workgroups of 8: the same, but half as fast with LP_NATIVE_VECTOR_WIDTH=512
-// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm and lib/store (direct) or lib/store4 (the others)
+// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/store (direct) or lib/store4 (the others), and lib/sums
+// (direct_sums and tiled_sums) or lib/no_sums (the others)
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
@@ -104,9 +110,13 @@ fn outer4(r: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
     return outer(outer(outer(outer(r, x[0], y[0]), x[1], y[1]), x[2], y[2]), x[3], y[3]);
 }
 
+// The sum over the columns of a block: over four k.
+fn over_k(block: mat4x4<f32>) -> vec4<f32> {
+    return ((block[0] + block[1]) + block[2]) + block[3];
+}
+
 // Stored by a loop, so that the compiled code stays short.
-@compute @workgroup_size(16)
-fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+fn direct_block(wid: vec3<u32>, tid: u32) {
     let m = wid.y * ROWS;
     let n = (wid.x * 16u + tid) * COLS;
     if n >= p.n { return; }
@@ -116,6 +126,8 @@ fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     let start = wid.z / p.batch * p.k_split;
     let end = k_end(s, start);
     var r: array<mat4x4<f32>, 8>;                        // ROWS/4 × ACROSS blocks
+    var over: array<vec4<f32>, SUMS * ROWS + 1u - SUMS>; // sums of a: ROWS/4 quads, four of each
+    let adds = SUMS == 1u && wid.x == 0u && tid == 0u;
     for (var k = start; k < end; k += 4u) {
         let stop = select(end, k + 4u, WHOLE);
         let y0 = b_block(b_base, n, k, stop);
@@ -138,6 +150,21 @@ fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
                 r[5] = outer4(r[5], x2, y1);
                 r[7] = outer4(r[7], x3, y1);
             }
+            if adds {
+                let turn = (k - start) / 4u % 4u;
+                over[8u + turn] += over_k(x2);
+                over[12u + turn] += over_k(x3);
+            }
+        }
+        if adds {
+            let turn = (k - start) / 4u % 4u;
+            over[turn] += over_k(x0);
+            over[4u + turn] += over_k(x1);
+        }
+    }
+    if adds {
+        for (var i = 0u; i < ROWS; i += 4u) {
+            put_sums(wid.z, m + i, ((over[i] + over[i + 1u]) + over[i + 2u]) + over[i + 3u]);
         }
     }
     var rows = array(
@@ -152,8 +179,7 @@ fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     }
 }
 
-@compute @workgroup_size(THREADS)
-fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+fn tile(wid: vec3<u32>, tid: u32) {
     let m = wid.y * TILE_M;
     let n = wid.x * TILE_N;
     let s = wid.z % p.batch;
@@ -176,9 +202,12 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     var r11: mat4x4<f32>;
     var x: mat4x4<f32>;
     var y: mat4x4<f32>;
+    var over = vec4(0.0);                                // sum of a over this invocation's blocks
+    let adds = SUMS == 1u && wid.x == 0u;
     if loads_a { x = a_block(a_base, m + a_at.x * 4u, start + a_at.y * 4u, end); }
     if loads_b { y = b_block(b_base, n + b_at.x * 4u, start + b_at.y * 4u, end); }
     for (var k = start; k < end; k += 16u) {
+        if adds && loads_a { over += over_k(x); }
         for (var j = 0u; j < 4u; j++) {
             if loads_a { sh_a[(a_at.y * 4u + j) * PITCH_A + a_at.x] = x[j]; }
             if loads_b { sh_b[(b_at.y * 4u + j) * PITCH_B + b_at.x] = y[j]; }
@@ -200,6 +229,14 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
         }
         workgroupBarrier();
     }
+    if adds {
+        if loads_a { sh_a[a_at.y * PITCH_A + a_at.x] = over; }
+        workgroupBarrier();
+        if tid < TILE_M / 4u {
+            let all = ((sh_a[tid] + sh_a[PITCH_A + tid]) + sh_a[2u * PITCH_A + tid]) + sh_a[3u * PITCH_A + tid];
+            put_sums(wid.z, m + tid * 4u, all);
+        }
+    }
     // With an activation and single stores a loop over rows keeps the compiled code short.
     if ACT > 0u && C4 == 0u {
         var rows = array(r00[0], r00[1], r00[2], r00[3], r01[0], r01[1], r01[2], r01[3],
@@ -214,6 +251,16 @@ fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index)
     store_block(wid.z, m + ty * 4u, n + tx * 4u + TILE_N / 2u, r01);
     store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u, r10);
     store_block(wid.z, m + ty * 4u + TILE_M / 2u, n + tx * 4u + TILE_N / 2u, r11);
+}
+
+@compute @workgroup_size(16)
+fn direct(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    direct_block(wid, tid);
+}
+
+@compute @workgroup_size(THREADS)
+fn tiled(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    tile(wid, tid);
 }
 
 @compute @workgroup_size(256)

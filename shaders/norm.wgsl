@@ -14,8 +14,7 @@
 //   saves     sum, which the next layer reads anyway, and stat (rows) = (r, drop_path, mean)
 //   threads   forward: one workgroup per row. An invocation holds COLS columns in registers, so that a row is read
 //             once. backward: `groups` workgroups loop over the rows with stride `groups`, and each sums its share of
-//             dw and db in registers. sum_dw (RMS norm) and sum_dw_db (layer norm) add the shares in a fixed order,
-//             with 16 × 16 invocations per 16 columns.
+//             dw and db in registers. parts.wgsl adds the shares.
 //   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 drop_path). The shares,
 //             4·groups·D bytes for each of dw and db, are written and read once.
 //   measured  NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), base, 98 × 128, when each norm had its own shader:
@@ -38,10 +37,7 @@ struct Params { rows: u32, d: u32, l: u32, residual: u32, dsum: u32, groups: u32
 @group(0) @binding(12) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(13) var<storage, read_write> dresidual: array<f32>;
 @group(0) @binding(14) var<storage, read_write> share: array<f32>;       // (groups, 1 + MEAN, D): dw, db
-@group(0) @binding(15) var<storage, read> shares: array<f32>;
-@group(0) @binding(16) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(17) var<storage, read> b: array<f32>;
-@group(0) @binding(18) var<storage, read_write> db: array<f32>;
 
 // The column that register i holds. Neighboring invocations load neighbors; with HALF = 1, registers 2j and 2j + 1 hold
 // the two numbers of one word.
@@ -140,35 +136,4 @@ fn backward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wi
             if MEAN == 1u { share[(wid.x * 2u + 1u) * p.d + c] = acc_b[i]; }
         }
     }
-}
-
-var<workgroup> sh_share: array<f32, 256>;
-// The sum over `groups` of column c of shares (groups, columns). The result is valid in the first 16 invocations, each
-// of which has its own column.
-fn sum_of_shares(c: u32, columns: u32, tid: u32) -> f32 {
-    var part = 0.0;
-    if c < columns {
-        for (var i = tid / 16u; i < p.groups; i += 16u) { part += shares[i * columns + c]; }
-    }
-    sh_share[tid] = part;
-    workgroupBarrier();
-    if tid < 16u {
-        for (var i = 1u; i < 16u; i++) { part += sh_share[i * 16u + tid]; }
-    }
-    return part;
-}
-
-@compute @workgroup_size(256)
-fn sum_dw(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let c = wid.x * 16u + tid % 16u;
-    let v = sum_of_shares(c, p.d, tid);
-    if tid < 16u && c < p.d { dw[c] = v; }
-}
-
-@compute @workgroup_size(256)
-fn sum_dw_db(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let c = wid.x * 16u + tid % 16u;
-    let v = sum_of_shares(c, 2u * p.d, tid);
-    if tid >= 16u || c >= 2u * p.d { return; }
-    if c < p.d { dw[c] = v; } else { db[c - p.d] = v; }
 }

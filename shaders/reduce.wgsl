@@ -4,7 +4,7 @@
 //   sum       x (n) → y (groups):  y[i] = scale·Σ of workgroup i's share. A mean has scale = 1/n in the last launch.
 //   spread    backward of sum and mean:  dx (n) = scale·dy[0]
 //   columns   x (S, rows, D) → y (S, chunks, D):  y = scale·Σ over `chunk` rows;  chunk = rows in the last launch.
-//             x may be f16. No backward: nothing differentiates the gradient of a bias.
+//             x may be f16. No backward: nothing differentiates the gradient of a bias, whose chunks parts.wgsl adds.
 //   tokens    backward of the mean over tokens:  dx (B, L, D) = scale·dy[b], dy (B, D). Its forward is columns with
 //             scale = 1/L in the last launch.
 //   spread and tokens overwrite dx. Nothing is saved: the gradient of a sum does not depend on x.

@@ -9,10 +9,10 @@
 //             dz = dout·(Σ_s y/S)·SiLU'(z) = dout·out·SiLU'(z)/SiLU(z) = dout·out·(1/z + 1 − σ(z));  z = 0: lib/gate
 //             p = h_t − δ·u·B would save the product but has larger rounding errors: on an H200 dA_log then had a
 //             relative error of 2e-5.
-//   kernels   scan writes `gradients`. sum_bc and sum_channel_params add up the parts in it in a fixed order. gate
-//             writes the z half of dxz and zeroes the x half; in a Mamba mixer conv1d.wgsl does this instead. All
-//             overwrite their results. Padding and absent parts of dchannel_params are 0. clear = 1: sum_bc also zeroes
-//             columns 0..R of dxdbl, which belong to the backward of dt_proj.
+//   kernels   scan writes `gradients`. sum_parts adds up the parts in it in a fixed order: dB and dC, the gradient of
+//             channel_params, or both. gate writes the z half of dxz and zeroes the x half; in a Mamba mixer
+//             conv1d.wgsl does this instead. All overwrite their results. Padding and absent parts of dchannel_params
+//             are 0. clear = 1: sum_parts also zeroes columns 0..R of dxdbl, which belong to the backward of dt_proj.
 //   reads     what forward saved: its inputs, out, and `states`, which is h at the ends of chunks
 //   threads   scan: a lane holds four states (a quad) of C channels. A group of LQ lanes holds all states of its
 //             channels, and a workgroup has GROUPS groups, and so CHANNELS channels.
@@ -52,7 +52,7 @@
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32,
+    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32, bc_groups: u32,
 }
 const NQ = (N + 3u) / 4u;                               // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s of states in `saved`: a quad of f32 or two of f16
@@ -72,7 +72,7 @@ const PAIRS = 1u + GRID;                                // as in selective_scan.
 @group(0) @binding(8) var<storage, read> out: array<u32>;
 @group(0) @binding(12) var<storage, read> dout: array<u32>;
 @group(0) @binding(13) var<storage, read_write> gradients: array<u32>;
-@group(0) @binding(14) var<storage, read> parts: array<f32>;        // a range of `gradients`, as the sums read it
+@group(0) @binding(14) var<storage, read> parts: array<f32>;        // `gradients` from bc_at on, as sum_parts reads it
 @group(0) @binding(15) var<storage, read_write> dxdbl: array<f32>;
 @group(0) @binding(16) var<storage, read_write> dchannel_params: array<f32>;
 @group(0) @binding(17) var<storage, read_write> dxz: array<u32>;
@@ -362,10 +362,8 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 }
 
 // Sums dB and dC over tiles. One invocation per element of dxdbl.
-@compute @workgroup_size(256)
-fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+fn sum_bc(i: u32) {
     let cols = p.r + 2u * N;
-    let i = grid_row(wid) * 256u + tid;
     var row = i / cols;                     // of dxdbl, and then of the parts
     if row >= p.s * p.b * p.l { return; }
     if GRID == 1u { row = row % p.s * p.b * p.l + row / p.s; }
@@ -378,17 +376,23 @@ fn sum_bc(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
     dxdbl[i] = v;
 }
 
-// Sums the gradient of channel_params over b in a fixed order. A workgroup takes 32 elements and 8 interleaved groups
-// of samples.
+// The first bc_groups workgroups sum dB and dC. The others sum the gradient of channel_params over b in a fixed order:
+// a workgroup takes 32 elements and 8 interleaved groups of samples.
 var<workgroup> sh_sum: array<f32, 256>;
 @compute @workgroup_size(256)
-fn sum_channel_params(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * 32u + tid % 32u;
+fn sum_parts(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
+    let group = grid_row(wid);
+    if group < p.bc_groups {
+        sum_bc(group * 256u + tid);
+        return;
+    }
+    let i = (group - p.bc_groups) * 32u + tid % 32u;
     let part = select(select(0u, p.d_at, i >= p.d_at), p.bias_at, i >= p.bias_at);
     let pad = i - part >= p.s * p.e * select(1u, N, part == 0u);    // padding, where scan wrote nothing
+    let base = p.dchannel_params_at - p.bc_at;                      // parts begins at bc_at
     var v = 0.0;
     if !pad {
-        for (var b = tid / 32u; b < p.b; b += 8u) { v += parts[b * p.channel_params_len + i]; }
+        for (var b = tid / 32u; b < p.b; b += 8u) { v += parts[base + b * p.channel_params_len + i]; }
     }
     sh_sum[tid] = v;
     workgroupBarrier();

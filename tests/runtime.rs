@@ -57,6 +57,22 @@ fn a_replay_does_not_wait_for_the_device() {
     assert!(all.iter().any(|(handed_over, done)| 4 * *handed_over < *done), "{all:?}");
 }
 
+/// The device on which benches/replay.rs times the host: everything but the arithmetic takes place.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn a_device_that_computes_nothing_replays_programs() {
+    let g = Gpu::noop(Caps::portable());
+    let x = Tensor::from_slice(&g, &[8], &[1.5; 8]).unwrap();
+    let (recording, copied) = Recorder::new(&g).record(|r| copy(r, &x)).unwrap();
+    let program = Program::new(recording).unwrap();
+    let made = g.counters();
+    (0..3).for_each(|_| program.run().unwrap());
+    assert_eq!(g.counters().launches, made.launches + 3);
+    assert_eq!((g.counters().bind_groups, g.counters().pipelines), (made.bind_groups, made.pipelines));
+    assert_eq!(x.to_vec(&g).unwrap(), [1.5; 8]);
+    assert_eq!(copied.to_vec(&g).unwrap(), [0.0; 8]);
+}
+
 #[test]
 fn f16_is_the_nearest() {
     let Some(g) = gpu() else { return };
@@ -320,10 +336,10 @@ fn the_work_of_launches_comes_from_their_formulae() {
     r.backward(&y, Grads::default()).unwrap();
     let recording = r.take();
     let sum = |name: &str| -> Work { recording.launches().iter().filter(|l| l.name() == name).map(|l| l.work()).sum() };
-    let products = sum("matmul.tiled");
-    assert_eq!(products.flops, 3 * 2 * (m * n * k) as u64, "y, dx and dw");
+    let products = sum("matmul.tiled") + sum("matmul.tiled_sums");
+    assert_eq!(products.flops, (3 * 2 * m * n * k + m * n) as u64, "y, dx, and dw with dbias");
     let each = 4 * (m * k + n * k + m * n) as u64;
-    assert_eq!(products.bytes, 3 * each + 4 * n as u64, "three operands each, and the bias once");
+    assert_eq!(products.bytes, 3 * each + 2 * 4 * n as u64, "three operands each, the bias and its gradient once");
     // an update in place counts a read and a write; a buffer that is bound twice counts once
     x.data.reshape(&[m * k]).unwrap().add_into(&mut r, &Tensor::input("y", &[m * k])).unwrap();
     assert_eq!(r.take().work(), Work::bytes(12 * m * k));

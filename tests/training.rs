@@ -1,7 +1,7 @@
 //! Pretraining steps: nothing is allocated after the second, runs repeat bit for bit, mixed precision follows f32.
 
-use rowscan::gpu::{Gpu, Precision};
-use rowscan::models::Objective;
+use rowscan::gpu::{Caps, Gpu, Precision};
+use rowscan::models::{Config, Objective};
 use rowscan::train::pretrain::mask::{Masker, PatchMask};
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
@@ -204,4 +204,20 @@ fn a_step_that_overflows_is_skipped_and_the_scale_halved() {
         }
     }
     panic!("no step was taken");
+}
+
+/// Each launch costs microseconds of host and GPU, whatever it computes. The sums of parts are joined
+/// (`ops::parts::join`), and the gradient of a bias comes with that of its weight.
+#[test]
+fn a_step_takes_few_launches() {
+    let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };
+    for size in ["tiny", "small", "base"] {
+        let (g, config, hyper) =
+            (Gpu::dry(caps.clone()), Config::preset(size).unwrap(), RunSettings::default().hyper().unwrap());
+        let mut trainer = Pretrainer::new(&g, &config, &Objective::default(), 128, hyper, 0).unwrap();
+        let recording = trainer.record(98).unwrap().0;
+        let (step, block) = (recording.launches().len(), recording.count("layers.1").1);
+        assert!(step <= 800, "{size}: {step} launches");
+        assert!(block <= 22, "{size}: {block} launches of a Mamba block");
+    }
 }

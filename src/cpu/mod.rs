@@ -25,6 +25,7 @@ pub mod mlp;
 pub mod modulate;
 pub mod mse_norm;
 pub mod norm;
+pub mod parts;
 pub mod patchify;
 pub mod pool;
 pub mod reduce;

@@ -28,6 +28,8 @@ mod launch;
 mod live;
 mod llvmpipe;
 mod lock;
+#[cfg(not(target_arch = "wasm32"))]
+mod noop;
 mod open;
 mod pipeline;
 mod plan;

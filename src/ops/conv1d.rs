@@ -1,5 +1,6 @@
 //! conv1d: the causal depthwise convolution of a Mamba mixer, with its SiLU. Maths: `shaders/conv1d.wgsl`.
 
+use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
@@ -31,7 +32,6 @@ const GATED: &[Bind] = &[
     write(6, "dxz").f16_if("HALF"),
     write(7, "part"),
 ];
-const SUMS: &[Bind] = &[read(8, "parts"), write(9, "dw"), write(10, "dbias")];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<Conv1d>(name, SRC, binds).consts(CONSTS).rounds()
@@ -40,11 +40,10 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
 const FORWARD: Kernel = kernel("conv1d.forward", X).least(|x| taps(x, 1, 2));
 const BACKWARD: Kernel = kernel("conv1d.backward", DX).least(|x| taps(x, 2, 6));
 const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED).least(|x| taps(x, 6, 6));
-const SUM: Kernel = kernel("conv1d.sum", SUMS);
 
 /// The kernels of this family.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &BACKWARD_GATED, &SUM];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &BACKWARD_GATED];
 
 /// Channels of a workgroup: two for each of its 64 lanes.
 const CHANNELS: usize = 128;
@@ -168,9 +167,9 @@ impl Shape {
         let (kernel, gate) = gated.map_or((&BACKWARD, vec![]), |(out, dout)| (&BACKWARD_GATED, vec![out, dout]));
         let args = [&[xz, w, bias, du], &gate[..], &[dxz, &part]].concat();
         r.launch_with(kernel, &self.consts(), self.grid(), &p, &args)?;
-        match sums {
-            Some((dw, dbias)) => r.launch_with(&SUM, &self.consts(), Grid::items(cols, 32), &p, &[&part, dw, dbias]),
-            None => Ok(()),
-        }
+        let Some((dw, dbias)) = sums else { return Ok(()) };
+        let rows = |at: usize, end: usize| Rows { at, cols: end - at, ..Rows::dense(self.b * p.runs as usize, cols) };
+        sum_parts(r, &part, rows(0, dw.len()), dw)?;
+        sum_parts(r, &part, rows(dw.len(), cols), dbias)
     }
 }

@@ -1,6 +1,6 @@
 //! layer_scale: a residual branch with layer scale and DropPath. Maths: `shaders/layer_scale.wgsl`.
 
-use super::reduce::column_sum;
+use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Grid, Kernel, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
@@ -81,7 +81,7 @@ pub fn layer_scale(r: &mut Recorder, x: &Var, h: &Var, gamma: &Var, drop_path: O
             grads.add(r, &h, dh)?;
             if grads.wants(&gamma) {
                 let dgamma = grads.alloc(&gamma);
-                column_sum(r, &part, &dgamma)?;
+                sum_parts(r, &part, Rows::dense(chunks, c), &dgamma)?;
                 grads.add(r, &gamma, dgamma)?;
             }
         }

@@ -30,6 +30,7 @@ pub mod mlp;
 pub mod modulate;
 pub mod mse_norm;
 pub mod norm;
+pub mod parts;
 pub mod patchify;
 pub mod pool;
 pub mod reduce;
@@ -72,6 +73,7 @@ pub fn all() -> Vec<&'static Kernel> {
         modulate::KERNELS,
         mse_norm::KERNELS,
         norm::KERNELS,
+        parts::KERNELS,
         patchify::KERNELS,
         pool::KERNELS,
         reduce::KERNELS,

@@ -1,6 +1,7 @@
 //! norm: RMS norm and layer norm, fused with the residual addition and DropPath in front of them. Maths:
 //! `shaders/norm.wgsl`.
 
+use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Grads, Recorder, Var};
@@ -59,16 +60,9 @@ const BACKWARD: Kernel = Kernel::new::<Norm>(
 .consts(CONSTS)
 .rounds()
 .least(|launch| columns(launch, 12, 16));
-const SUM_DW: Kernel =
-    Kernel::new::<Norm>("norm.sum_dw", SRC, &[read(15, "shares"), write(16, "dw")]).consts(CONSTS).rounds();
-const SUM_DW_DB: Kernel =
-    Kernel::new::<Norm>("norm.sum_dw_db", SRC, &[read(15, "shares"), write(16, "dw"), write(18, "db")])
-        .consts(CONSTS)
-        .rounds();
-
 /// The kernels of this family.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &SUM_DW, &SUM_DW_DB];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
 
 /// Each array is moved once. An element takes `rms` flops in an RMS norm and `layer` flops in a layer norm.
 fn columns(launch: &LaunchArgs<'_>, rms: usize, layer: usize) -> Work {
@@ -269,13 +263,14 @@ impl Saved {
         }
         grads.add(r, &x, dx)?;
 
-        if !weights.iter().any(|weight| grads.wants(weight)) {
-            return Ok(());
+        let stride = weights.len() * d;
+        for (i, weight) in weights.iter().enumerate() {
+            if grads.wants(weight) {
+                let dw = grads.alloc(weight);
+                sum_parts(r, &shares, Rows { at: i * d, stride, ..Rows::dense(groups, d) }, &dw)?;
+                grads.add(r, weight, dw)?;
+            }
         }
-        let dws: Vec<Tensor> = weights.iter().map(|weight| grads.alloc(weight)).collect();
-        let kernel = if dws.len() == 1 { &SUM_DW } else { &SUM_DW_DB };
-        let grid = Grid::of((dws.len() * d).div_ceil(16), 1, 1);
-        r.launch(kernel, grid, &p, &[&[&shares][..], &dws.iter().collect::<Vec<_>>()].concat())?;
-        weights.iter().zip(dws).try_for_each(|(weight, dw)| grads.add(r, weight, dw))
+        Ok(())
     }
 }

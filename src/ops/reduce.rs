@@ -1,5 +1,6 @@
 //! reduce: sum and mean over a whole tensor, mean over tokens, and sum over rows. Maths: `shaders/reduce.wgsl`.
 
+use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
 use crate::gpu::{Const, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
@@ -156,5 +157,9 @@ fn columns(r: &mut Recorder, x: &Tensor, out: &Tensor, scale: f32) -> Result<()>
     }
     let part = Tensor::scratch("column_sum.part", &[s, chunks, cols]);
     r.launch(&COLUMNS, grid(chunks), &Reduce { scale: 1.0, ..p }, &[x, &part])?;
+    if scale == 1.0 {
+        let sum = |i| Rows { at: i * chunks * cols, to: i * cols, ..Rows::dense(chunks, cols) };
+        return (0..s).try_for_each(|i| sum_parts(r, &part, sum(i), out));
+    }
     r.launch(&COLUMNS, grid(1), &scalars!(Reduce { rows: chunks, chunk: chunks, ..p }), &[&part, out])
 }

@@ -1,7 +1,7 @@
 //! registers: class tokens and registers at evenly spaced places among the tokens of an image. Shapes and maths:
 //! `shaders/registers.wgsl`.
 
-use super::reduce::column_sum;
+use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
 use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
@@ -104,7 +104,7 @@ pub fn insert(r: &mut Recorder, x: &Var, registers: &Var, places: Places) -> Res
             } else {
                 let each = Tensor::scratch("registers", &[b, n, d]);
                 get(r, &EXTRACT, dout, places, &each)?;
-                column_sum(r, &each.reshape(&[b, n * d])?, &dregisters.reshape(&[n * d])?)?;
+                sum_parts(r, &each, Rows::dense(b, n * d), &dregisters)?;
             }
             grads.add(r, &registers, dregisters)?;
         }

@@ -119,11 +119,6 @@ pub fn ss2d(r: &mut Recorder, u: &Var, p: &Ss2d) -> Result<Var> {
         let work = scan.backward(r, &x, &states, &dout)?;
         drop(states);
         let ddelta = work.ddelta()?;
-        if grads.wants(&p.channel_params) {
-            let dchannel_params = grads.alloc(&p.channel_params);
-            scan.sum_channel_params(r, &work, &dchannel_params)?;
-            grads.add(r, &p.channel_params, dchannel_params)?;
-        }
         if grads.wants(&p.dt_proj) {
             let dw = grads.alloc(&p.dt_proj);
             let low = Gemm { ldb: rows, b_stride: cols, ..dt(Form::Tn, e, rank, tokens) };
@@ -133,7 +128,9 @@ pub fn ss2d(r: &mut Recorder, u: &Var, p: &Ss2d) -> Result<Var> {
 
         // dxdbl: its columns B and C come from the scan, its columns dt through dt_proj
         let dxdbl = Tensor::scratch("ss2d dxdbl", &[b, l, DIRECTIONS, cols]);
-        scan.sum_bc(r, &work, &dxdbl, false)?;
+        let dparams = grads.wants(&p.channel_params).then(|| grads.alloc(&p.channel_params));
+        scan.sum_parts(r, &work, Some(&dxdbl), false, dparams.as_ref())?;
+        dparams.map_or(Ok(()), |dparams| grads.add(r, &p.channel_params, dparams))?;
         let low = Gemm { ldc: rows, c_stride: cols, ..dt(Form::Nn, tokens, rank, e) };
         gemm(r, &low, &ddelta, &p.dt_proj.data, Added::default(), &dxdbl)?;
         if grads.wants(&p.x_proj) {

@@ -5,7 +5,8 @@
 //! x|z (B, L, 2E) ─conv1d─► u (S, B, L, E) ─x_proj─► dt|B|C (S, B, L, R+2N) ─dt_proj─► delta (S, B, L, E)
 //!                            u, delta, B, C, z ─selective_scan─► out (B, L, E)
 //! ```
-//! Launches: 4 forward (6 where the scan is chunked) and 9 backward, and one more for each product that splits k.
+//! Launches: 4 forward (6 where the scan is chunked) and 7 backward, and sums of parts: two of conv1d and one of each
+//! product that splits k, of which [`join`](super::parts::join) makes few.
 //!
 //! Saves 4·B·L·(2E + S·(2E + E·N/16 + R + 2N)) bytes for the backward pass: xz, u, delta, the states at the ends of
 //! chunks, and xdbl = dt|B|C. It also saves `out`, which out_proj keeps anyway. For two directions and B = 128, L = 98,
@@ -120,11 +121,6 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
         let work = scan.backward(r, &x, &states, dout)?;
         drop(states);
         let ddelta = work.ddelta()?;
-        if grads.wants(&p.channel_params) {
-            let dchannel_params = grads.alloc(&p.channel_params);
-            scan.sum_channel_params(r, &work, &dchannel_params)?;
-            grads.add(r, &p.channel_params, dchannel_params)?;
-        }
         if grads.wants(&p.dt_proj) {
             let dw = grads.alloc(&p.dt_proj);
             let low = Gemm { ldb: cols, b_stride: rows * cols, ..Gemm::dense(Form::Tn, s, e, rank, rows) };
@@ -134,7 +130,9 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
 
         // dxdbl: its columns B and C come from the scan, its columns dt through dt_proj
         let dxdbl = Tensor::scratch("ssm dxdbl", &[s, b, l, cols]);
-        scan.sum_bc(r, &work, &dxdbl, false)?;
+        let dparams = grads.wants(&p.channel_params).then(|| grads.alloc(&p.channel_params));
+        scan.sum_parts(r, &work, Some(&dxdbl), false, dparams.as_ref())?;
+        dparams.map_or(Ok(()), |dparams| grads.add(r, &p.channel_params, dparams))?;
         let low = Gemm { ldc: cols, c_stride: rows * cols, ..Gemm::dense(Form::Nn, s, rows, rank, e) };
         gemm(r, &low, &ddelta, &p.dt_proj.data, Added::default(), &dxdbl)?;
         if grads.wants(&p.x_proj) {

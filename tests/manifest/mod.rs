@@ -46,6 +46,7 @@ const WITHOUT: &[(&str, usize, &str)] = &[
     ("diffusion.embed_time", GRADIENT, "embeddings of noise levels are constants"),
     ("mse_norm.target_forward", GRADIENT, "the target is a constant"),
     ("conv2d.direct", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
+    ("matmul.direct_sums", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
     ("matmul_coop.", BROWSER, "no browser has cooperative matrices"),
     ("attention_coop.", BROWSER, "no browser has cooperative matrices"),
 ];

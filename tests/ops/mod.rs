@@ -22,6 +22,7 @@ mod mlp;
 mod modulate;
 mod mse_norm;
 mod norm;
+mod parts;
 mod patchify;
 mod pool;
 mod reduce;

@@ -24,6 +24,7 @@ mod mlp;
 mod modulate;
 mod mse_norm;
 mod norm;
+mod parts;
 mod patchify;
 mod pool;
 mod reduce;
@@ -74,6 +75,7 @@ pub const ALL: &[FamilyCases] = &[
     ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),
     ("norm", norm::cases),
+    ("parts", parts::cases),
     ("patchify", patchify::cases),
     ("pool", pool::cases),
     ("reduce", reduce::cases),

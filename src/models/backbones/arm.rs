@@ -9,7 +9,7 @@ use super::layers::drop_path_row;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
-use crate::models::options::{Decoder, Order, Pool};
+use crate::models::options::{Decoder, Order, Pool, TestView};
 use crate::nn::{CrossMamba, Directions, Init, LayerNorm, Linear, MambaConfig, MambaMixer, Params, Part, Weights};
 use crate::ops::add::{add, add_drop_path};
 use crate::ops::matmul::{MatmulOptions, matmul};

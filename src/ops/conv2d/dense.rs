@@ -20,7 +20,7 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("conv2d", "../matmul", "grid", "half");
+const SRC: &str = wgsl!("conv2d", "../matmul", "grid", "half", "no_sums");
 const PRODUCT: &[Bind] = &[read(1, "a"), read(2, "b"), read(3, "bias"), read(4, "residual"), write(5, "c")];
 /// Constants of matmul.wgsl that a convolution has no choice of: no activation, no rounding of operands.
 const ACT: Const = Const::of("ACT", &[0]);

@@ -10,13 +10,22 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4");
+const SRC: &str = wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4", "no_sums");
 const PRODUCT: &[Bind] = &[
     read(1, "a").f16_if("A16"),
     read(2, "b").f16_if("B16"),
     read(3, "bias"),
     read(4, "residual").f16_if("R16"),
     write(5, "c").f16_if("C16"),
+];
+/// [`PRODUCT`] and the sums of a over k. The products have no bias and no residual.
+const WITH_SUMS: &[Bind] = &[
+    read(1, "a").f16_if("A16"),
+    read(2, "b").f16_if("B16"),
+    read(3, "bias"),
+    read(4, "residual").f16_if("R16"),
+    write(5, "c").f16_if("C16"),
+    write(9, "sums"),
 ];
 const CONSTS: &[Const] = &[
     Const::of("FORM", &[0, 1, 2]),
@@ -39,6 +48,38 @@ const SINGLE: &[Const] = &[
     Const::of("VEC", &[1, 0]),
     Const::of("ACT", &[0, 1, 2, 3, 4]),
     Const::flag("ROUND"),
+    Const::of("TILE_M", &[64]),
+    Const::of("TILE_N", &[64]),
+    Const::flag("A16"),
+    Const::flag("B16"),
+    Const::flag("R16"),
+    Const::flag("C16"),
+    Const::of("C4", &[0]),
+    Const::of("ROWS", &[8, 16]),
+    Const::of("COLS", &[8, 4]),
+];
+/// [`CONSTS`] of the kernel that sums a too, for the gradient of a weight, whose operands are not rounded.
+const CONSTS_SUMS: &[Const] = &[
+    Const::of("FORM", &[Form::Tn as u32]),
+    Const::of("VEC", &[1, 0]),
+    Const::of("ACT", &[0]),
+    Const::of("ROUND", &[0]),
+    Const::of("TILE_M", &[64, 128]),
+    Const::of("TILE_N", &[64, 128]),
+    Const::flag("A16"),
+    Const::flag("B16"),
+    Const::flag("R16"),
+    Const::flag("C16"),
+    Const::of("C4", &[1, 0]),
+    Const::of("ROWS", &[8]),
+    Const::of("COLS", &[8]),
+];
+/// [`SINGLE`] of the kernel that sums a too.
+const SINGLE_SUMS: &[Const] = &[
+    Const::of("FORM", &[Form::Tn as u32]),
+    Const::of("VEC", &[1, 0]),
+    Const::of("ACT", &[0]),
+    Const::of("ROUND", &[0]),
     Const::of("TILE_M", &[64]),
     Const::of("TILE_N", &[64]),
     Const::flag("A16"),
@@ -84,7 +125,7 @@ fn both_wide(c: &Choice<'_>) -> bool {
 
 pub(super) const DIRECT: Kernel = Kernel::new::<Matmul>(
     "matmul.direct",
-    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store"),
+    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store", "no_sums"),
     PRODUCT,
 )
 .consts(SINGLE)
@@ -98,6 +139,28 @@ pub(super) const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PROD
     .rounds()
     .product()
     .least(product);
+/// [`DIRECT`] that also sums a over k.
+pub(super) const DIRECT_SUMS: Kernel = Kernel::new::<Matmul>(
+    "matmul.direct_sums",
+    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store", "sums"),
+    WITH_SUMS,
+)
+.consts(SINGLE_SUMS)
+.rounds()
+.product()
+.least(product_and_sums);
+/// [`TILED`] that also sums a over k.
+pub(super) const TILED_SUMS: Kernel = Kernel::new::<Matmul>(
+    "matmul.tiled_sums",
+    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4", "sums"),
+    WITH_SUMS,
+)
+.consts(CONSTS_SUMS)
+.admits(in_quads)
+.large(both_wide)
+.rounds()
+.product()
+.least(product_and_sums);
 pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
     "matmul.combine",
     SRC,
@@ -124,7 +187,7 @@ pub(super) const COOP8: Kernel = on_matrices(
 
 /// The kernels of this family.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &COMBINE, &COOP16, &COOP8];
+pub const KERNELS: &[&Kernel] = &[&DIRECT, &TILED, &DIRECT_SUMS, &TILED_SUMS, &COMBINE, &COOP16, &COOP8];
 
 /// Least work of a product: 2·M·N·K flops; operands, bias and residual are read, and the product is written, once per
 /// part if k is split, and once more if the activated product is kept beside it.
@@ -137,6 +200,13 @@ fn product(launch: &LaunchArgs<'_>) -> Work {
     let stored = m * n * bytes("C16") * (splits + usize::from(p.act_at > 0));
     let exps = usize::from(launch.constant("ACT") > 0) * batch * m * n;
     Work::of(batch * (operands + added + stored), 2 * batch * m * n * k, exps)
+}
+
+/// [`product`], and the sums of a over k, which is read for the product.
+fn product_and_sums(launch: &LaunchArgs<'_>) -> Work {
+    let p: Matmul = launch.scalars();
+    let [sums, k, splits] = [p.batch * p.m, p.k, p.splits].map(|size| size as usize);
+    product(launch) + Work::of(4 * sums * splits, sums * k, 0)
 }
 
 /// Least work of adding the parts: parts and residual are read, and the product is written, twice if the activated

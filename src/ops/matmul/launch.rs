@@ -1,9 +1,11 @@
 //! The launches of a product: its arguments checked, and the parts combined if k is split.
 
-use super::gemm::{COMBINE, Epilogue, Gemm, KS, Matmul};
+use super::gemm::{COMBINE, Epilogue, Form, Gemm, KS, Matmul};
 use super::variant::{Variant, best};
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, scalars};
+use crate::gpu::{Grid, Kernel, scalars};
+use crate::ops::parts::{Rows, sum_parts};
+use crate::ops::reduce::column_sum;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -51,8 +53,64 @@ pub fn gemm(r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, added: Added<'_>
 ///
 /// Those of [`gemm`], and if the adapter cannot compute the variant.
 pub fn gemm_with(
-    r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, Added { bias, residual }: Added<'_>,
-    c: &Tensor,
+    r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, added: Added<'_>, c: &Tensor,
+) -> Result<()> {
+    launch(r, variant, p, [a, b], added, c, None)
+}
+
+/// Writes c = aᵀ·b and the sums of a over k, for a batch of matrices: the gradients dw = dyᵀ·x and dbias = Σ dy of a
+/// linear layer. It has no gradient of its own.
+///
+/// The products without rounding take one launch for both. Others, in mixed precision and on cooperative matrices, take
+/// two: [`column_sum`] adds up a as it is, not rounded.
+///
+/// - Shapes: a, b and c as `p` describes them, dense, in [`Form::Tn`]; sums (batch, M). a and b may be f16.
+/// - PyTorch: `torch.bmm(a.mT, b, out=c)` and `torch.sum(a, dim=1, out=sums)`.
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{ops::matmul::{Form, Gemm, gemm_and_sums}, tape::*, tensor::Tensor};
+/// let dy = Tensor::from_slice(g, &[2, 1], &[1.0, 2.0])?;
+/// let x = Tensor::from_slice(g, &[2, 2], &[1.0, 0.0, 3.0, 4.0])?;
+/// let (dw, dbias) = (Tensor::scratch("dw", &[1, 2]), Tensor::scratch("dbias", &[1, 1]));
+/// let mut r = Recorder::inference(g);
+/// gemm_and_sums(&mut r, &Gemm::dense(Form::Tn, 1, 1, 2, 2), &dy, &x, &dw, &dbias)?;
+/// r.run()?;
+/// assert_eq!(dw.to_vec(g)?, [7.0, 8.0]); // dy.T @ x
+/// assert_eq!(dbias.to_vec(g)?, [3.0]);
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// Those of [`gemm`], and if `p` is in another form or not dense.
+pub fn gemm_and_sums(r: &mut Recorder, p: &Gemm, a: &Tensor, b: &Tensor, c: &Tensor, sums: &Tensor) -> Result<()> {
+    gemm_and_sums_with(r, best(r, r.precision(), p), p, a, b, c, sums)
+}
+
+/// [`gemm_and_sums`] with a given [`Variant`], for tests.
+///
+/// # Errors
+///
+/// Those of [`gemm_and_sums`], and if the adapter cannot compute the variant.
+pub fn gemm_and_sums_with(
+    r: &mut Recorder, variant: Variant, p: &Gemm, a: &Tensor, b: &Tensor, c: &Tensor, sums: &Tensor,
+) -> Result<()> {
+    if *p != Gemm::dense(Form::Tn, p.batch, p.m, p.n, p.k) {
+        return Err(Error::argument("matmul: product with sums", format!("{p:?}"), "a dense one in the form Tn"));
+    }
+    fits("sums", sums, 1, (p.batch, p.m), p.m, 0)?;
+    if variant.kernel_with_sums().is_some() {
+        return launch(r, variant, p, [a, b], Added::default(), c, Some(sums));
+    }
+    launch(r, variant, p, [a, b], Added::default(), c, None)?;
+    column_sum(r, &a.reshape(&[p.batch, p.k, p.m])?, &sums.reshape(&[p.batch, p.m])?)
+}
+
+/// Launches a product, and with `sums` the sums of a over k.
+fn launch(
+    r: &mut Recorder, variant: Variant, p: &Gemm, [a, b]: [&Tensor; 2], Added { bias, residual }: Added<'_>,
+    c: &Tensor, sums: Option<&Tensor>,
 ) -> Result<()> {
     variant.check(r.caps())?;
     let (a_size, b_size) = (p.a_rows_cols(), p.b_rows_cols());
@@ -105,17 +163,38 @@ pub fn gemm_with(
     let grid = Grid::of(p.n.div_ceil(tile.1), p.m.div_ceil(tile.0), p.batch * splits);
     if splits == 1 {
         consts.extend(variant.stores(whole_quads));
-        return r.launch_with(kernel, &consts, grid, &whole, &[Some(a), Some(b), bias, residual, Some(c)]);
+        return product(r, variant, kernel, &consts, grid, &whole, [Some(a), Some(b), bias, residual, Some(c)], sums);
     }
     let part = Tensor::scratch("matmul.part", &[splits, p.batch, p.m, p.n]);
     let parts =
         scalars!(Matmul { ldc: p.n, c_stride: p.m * p.n, has_bias: false, has_residual: false, act_at: 0, ..whole });
     consts.retain(|(name, _)| *name != "ACT");
     consts.extend(variant.stores(quads(&[p.n])));
-    r.launch_with(kernel, &consts, grid, &parts, &[Some(a), Some(b), None, None, Some(&part)])?;
+    let sums_part = Tensor::scratch("matmul.sums", &[splits, p.batch, p.m]);
+    let args = [Some(a), Some(b), None, None, Some(&part)];
+    product(r, variant, kernel, &consts, grid, &parts, args, sums.map(|_| &sums_part))?;
+    if let Some(sums) = sums {
+        sum_parts(r, &sums_part, Rows::dense(splits, p.batch * p.m), sums)?;
+    }
+    let dense = p.ldc == p.n && (p.batch == 1 || p.c_stride == p.m * p.n);
+    if dense && !c.is_f16() && p.epilogue == Epilogue::None && bias.is_none() && residual.is_none() {
+        return sum_parts(r, &part, Rows::dense(splits, p.batch * p.m * p.n), c);
+    }
     let grid = Grid::items(p.batch * p.m * p.n / if whole_quads { 4 } else { 1 }, 256);
     let consts = [("ACT", p.epilogue.number()), ("C4", u32::from(whole_quads))];
     r.launch_with(&COMBINE, &consts, grid, &whole, &[bias, residual, Some(c), Some(&part)])
+}
+
+/// The launch of a product or of its parts, with the sums of a if they are wanted.
+#[allow(clippy::too_many_arguments, reason = "those of a launch")]
+fn product(
+    r: &mut Recorder, variant: Variant, kernel: &'static Kernel, consts: &[(&str, u32)], grid: Grid, p: &Matmul,
+    args: [Option<&Tensor>; 5], sums: Option<&Tensor>,
+) -> Result<()> {
+    match (variant.kernel_with_sums(), sums) {
+        (Some(kernel), Some(sums)) => r.launch_with(kernel, consts, grid, p, &[&args[..], &[Some(sums)]].concat()),
+        _ => r.launch_with(kernel, consts, grid, p, &args),
+    }
 }
 
 /// An error unless the tensor holds `batch` matrices of this size, leading dimension and stride.

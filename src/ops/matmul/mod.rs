@@ -8,7 +8,7 @@ mod tune;
 mod variant;
 
 pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS};
-pub use launch::{Added, gemm, gemm_with};
+pub use launch::{Added, gemm, gemm_and_sums, gemm_and_sums_with, gemm_with};
 #[cfg(feature = "files")]
 pub use tune::tune;
 pub(super) use variant::best;
@@ -98,17 +98,17 @@ pub(super) fn parameters(
     r: &mut Recorder, grads: &mut Grads, dy: &Tensor, x: &Tensor, w: &Var, bias: Option<&Var>,
 ) -> Result<()> {
     let [s, rows, n] = dy.dims("matmul: dy")?;
-    if let Some(bias) = bias.filter(|bias| grads.wants(bias)) {
-        let dbias = grads.alloc(bias);
-        column_sum(r, dy, &dbias.reshape(&[s, n])?)?;
-        grads.add(r, bias, dbias)?;
+    let dbias = bias.filter(|bias| grads.wants(bias)).map(|bias| (bias, grads.alloc(bias)));
+    let dw = grads.wants(w).then(|| grads.alloc(w));
+    let p = |dw: &Tensor| Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows);
+    match (&dw, &dbias) {
+        (Some(dw), Some((_, dbias))) => gemm_and_sums(r, &p(dw), dy, x, dw, dbias)?,
+        (Some(dw), None) => gemm(r, &p(dw), dy, x, Added::default(), dw)?,
+        (None, Some((_, dbias))) => column_sum(r, dy, &dbias.reshape(&[s, n])?)?,
+        (None, None) => {}
     }
-    if grads.wants(w) {
-        let dw = grads.alloc(w);
-        gemm(r, &Gemm::dense(Form::Tn, s, n, dw.len() / (s * n), rows), dy, x, Added::default(), &dw)?;
-        grads.add(r, w, dw)?;
-    }
-    Ok(())
+    dbias.map_or(Ok(()), |(bias, dbias)| grads.add(r, bias, dbias))?;
+    dw.map_or(Ok(()), |dw| grads.add(r, w, dw))
 }
 
 /// The gradient of the input, where it is wanted: dx = dy·w, from dy (S, M, N).

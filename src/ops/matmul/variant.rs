@@ -1,6 +1,6 @@
 //! Which kernel computes a product: the paths that an adapter offers, and the choice among them.
 
-use super::gemm::{COOP8, COOP16, DIRECT, Form, Gemm, TILED};
+use super::gemm::{COOP8, COOP16, DIRECT, DIRECT_SUMS, Form, Gemm, TILED, TILED_SUMS};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Kernel, Precision};
 use crate::tape::Recorder;
@@ -138,6 +138,17 @@ impl Variant {
                 consts.extend([("LANES", lanes), ("SM", half), ("SN", half), high]);
                 (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, (side, side))
             }
+        }
+    }
+
+    /// The kernel of [`Variant::kernel`] that also sums a over k, if there is one. Kernels whose operands are rounded
+    /// have none: the gradient of a bias is a sum of numbers that are not.
+    pub(super) fn kernel_with_sums(self) -> Option<&'static Kernel> {
+        match self.path {
+            _ if self.precision == Precision::Mixed => None,
+            Route::Direct(..) => Some(&DIRECT_SUMS),
+            Route::Tiled(..) => Some(&TILED_SUMS),
+            Route::Coop(_) => None,
         }
     }
 

@@ -15,7 +15,7 @@ params! {
     pub(crate) struct BackwardScanScalars {
         s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
-        ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32,
+        ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32, bc_groups: u32,
     }
 }
 
@@ -90,10 +90,9 @@ const SCAN_PORTABLE: Kernel = kernel(
 .consts(PORTABLE)
 .least(steps_back);
 pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).large(sums_are_large).subgroup(SUBGROUP);
-pub(super) const SUM_BC: Kernel =
-    kernel("selective_scan_backward.sum_bc", &[read(14, "parts"), write(15, "dxdbl")]).least(sum_columns);
-pub(super) const SUM_CHANNEL_PARAMS: Kernel =
-    kernel("selective_scan_backward.sum_channel_params", &[read(14, "parts"), write(16, "dchannel_params")]);
+pub(super) const SUM_PARTS: Kernel =
+    kernel("selective_scan_backward.sum_parts", &[read(14, "parts"), write(15, "dxdbl"), write(16, "dchannel_params")])
+        .least(sum_parts);
 pub(super) const GATE: Kernel = kernel(
     "selective_scan_backward.gate",
     &[
@@ -118,11 +117,11 @@ fn steps_back(launch: &LaunchArgs<'_>) -> Work {
     Work::of(launch.bytes_of("HALF") * arrays * channels, 18 * states, 2 * states)
 }
 
-/// Least work of `sum_bc`: the partial sums are read, and the columns of B and C are written.
-fn sum_columns(launch: &LaunchArgs<'_>) -> Work {
+/// Least work of `sum_parts`: the partial sums are read, and the columns of B and C and the parameters are written.
+fn sum_parts(launch: &LaunchArgs<'_>) -> Work {
     let p: BackwardScanScalars = launch.scalars();
-    let sums = (p.s * p.b * p.l) as usize * 2 * launch.constant("N");
-    Work::of(4 * (launch.len("parts") + sums), launch.len("parts"), 0)
+    let sums = if p.bc_groups > 0 { (p.s * p.b * p.l) as usize * 2 * launch.constant("N") } else { 0 };
+    Work::of(4 * (launch.len("parts") + sums + launch.len("dchannel_params")), launch.len("parts"), 0)
 }
 
 /// Everything the backward scan writes, in one buffer, because WebGPU allows eight storage bindings.
@@ -219,11 +218,12 @@ impl ScanCall {
             tiles: work.map_or(0, |w| w.tiles),
             height: self.spec.grid.map_or(0, |(height, _)| height),
             width: self.spec.grid.map_or(0, |(_, width)| width),
+            bc_groups: 0,
         })
     }
 
-    /// Launches the scan → du, ddelta, and the partial sums that [`ScanCall::sum_bc`] and
-    /// [`ScanCall::sum_channel_params`] add up.
+    /// Launches the scan → du, ddelta, and the partial sums that [`ScanCall::sum_parts`] adds
+    /// up.
     pub(in crate::ops) fn backward(
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
@@ -248,21 +248,23 @@ impl ScanCall {
         Ok(work)
     }
 
-    /// Launches the sums dB and dC, into columns R..R+2N of dxdbl (S, B, L, R+2N). Columns 0..R become 0 if `clear`,
-    /// and stay as they are otherwise.
-    pub(in crate::ops) fn sum_bc(self, r: &mut Recorder, work: &Workspace, dxdbl: &Tensor, clear: bool) -> Result<()> {
-        let parts = work.all.range(work.bc_at, &[work.dchannel_params_at - work.bc_at])?;
-        let grid = Grid::items(dxdbl.len(), 256);
-        r.launch_with(&SUM_BC, &self.consts(), grid, &self.back(Some(work), clear), &[&parts, dxdbl])
-    }
-
-    /// Launches the sums that make the gradient of `channel_params`.
-    pub(in crate::ops) fn sum_channel_params(
-        self, r: &mut Recorder, work: &Workspace, dchannel_params: &Tensor,
+    /// Launches the sums of the scan's partial sums, each where it is wanted, in one launch: dB and dC into columns
+    /// R..R+2N of `dxdbl` (S, B, L, R+2N), and the gradient of `channel_params`. Columns 0..R of `dxdbl` become 0 if
+    /// `clear`, and stay as they are otherwise.
+    pub(in crate::ops) fn sum_parts(
+        self, r: &mut Recorder, work: &Workspace, dxdbl: Option<&Tensor>, clear: bool, dparams: Option<&Tensor>,
     ) -> Result<()> {
-        let parts = work.all.range(work.dchannel_params_at, &[self.b * dchannel_params.len()])?;
-        let grid = Grid::items(dchannel_params.len(), 32);
-        r.launch_with(&SUM_CHANNEL_PARAMS, &self.consts(), grid, &self.back(None, false), &[&parts, dchannel_params])
+        let groups = |sums: Option<&Tensor>, each: usize| sums.map_or(0, |sums| sums.len().div_ceil(each));
+        let (bc_groups, params_groups) = (groups(dxdbl, 256), groups(dparams, 32));
+        if bc_groups + params_groups == 0 {
+            return Ok(());
+        }
+        // a range from bc_at on: in one dispatch, `gradients` may not be bound twice
+        let parts = work.all.range(work.bc_at, &[work.all.len() - work.bc_at])?;
+        let p = scalars!(BackwardScanScalars { bc_groups, ..self.back(Some(work), clear) });
+        let unwanted = Tensor::scratch("unwanted", &[1]);
+        let args = [&parts, dxdbl.unwrap_or(&unwanted), dparams.unwrap_or(&unwanted)];
+        r.launch_with(&SUM_PARTS, &self.consts(), Grid::rows(bc_groups + params_groups), &p, &args)
     }
 
     /// Launches the gradient of the gate: dz, computed from the result `out`, in the z half of dxz (B, L, 2E), and 0 in

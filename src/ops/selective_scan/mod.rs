@@ -9,20 +9,20 @@ pub use backward::backward_tiling;
 pub use call::{Algorithm, ChannelLayout, Scan, channel_layout};
 pub(super) use call::{Inputs, ScanCall};
 
-use backward::{GATE, SCAN, SUM_BC, SUM_CHANNEL_PARAMS};
+use backward::{GATE, SCAN, SUM_PARTS};
 use forward::{CHUNK_APPLY, CHUNK_CARRY, CHUNK_SCAN, LAST_STATE, SEQUENTIAL};
 
 use super::concat::{concat, concat_at};
 use super::reshape::reshape;
 use crate::error::Result;
 use crate::gpu::Kernel;
-use crate::tape::{Recorder, Var};
+use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
 /// The kernels of this family.
 #[doc(hidden)]
 pub const KERNELS: &[&Kernel] =
-    &[&SEQUENTIAL, &CHUNK_SCAN, &CHUNK_CARRY, &CHUNK_APPLY, &LAST_STATE, &SCAN, &SUM_BC, &SUM_CHANNEL_PARAMS, &GATE];
+    &[&SEQUENTIAL, &CHUNK_SCAN, &CHUNK_CARRY, &CHUNK_APPLY, &LAST_STATE, &SCAN, &SUM_PARTS, &GATE];
 
 /// Optional operands of a scan. By default there are none, and δ = delta, as in mamba_ssm.
 #[derive(Debug, Clone, Copy, Default)]
@@ -138,15 +138,11 @@ pub fn packed(
             case.gate(r, xz, &saved, dout, &dxz)?;
             grads.add(r, z, dxz)?;
         }
-        if grads.wants(&xdbl) {
-            let dxdbl = grads.alloc(&xdbl);
-            case.sum_bc(r, &work, &dxdbl, true)?;
-            grads.add(r, &xdbl, dxdbl)?;
-        }
-        if grads.wants(&channel_params) {
-            let dchannel_params = grads.alloc(&channel_params);
-            case.sum_channel_params(r, &work, &dchannel_params)?;
-            grads.add(r, &channel_params, dchannel_params)?;
+        let wanted = |grads: &Grads, var: &Var| grads.wants(var).then(|| grads.alloc(var));
+        let (dxdbl, dchannel_params) = (wanted(grads, &xdbl), wanted(grads, &channel_params));
+        case.sum_parts(r, &work, dxdbl.as_ref(), true, dchannel_params.as_ref())?;
+        for (var, gradient) in [(&xdbl, dxdbl), (&channel_params, dchannel_params)] {
+            gradient.map_or(Ok(()), |gradient| grads.add(r, var, gradient))?;
         }
         grads.add(r, &delta, work.ddelta()?)?;
         let du = if scan.grid.is_some() { work.du_of_grid(r)? } else { work.du()? };

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Plan, Program, Recording};
 use crate::models::{Classifier, Config, layer_of};
 use crate::nn::{Entry, Params};
+use crate::ops::parts::join;
 use crate::ops::{cross_entropy, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -122,6 +123,7 @@ impl Finetuner {
             update.launch(r, &loss, params, |entry| group(config, hyper, tuning, entry))
         })?;
         recording.drop_unread();
+        join(&mut recording)?;
         Ok((recording, loss))
     }
 

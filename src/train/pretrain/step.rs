@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Config, Objective, Pretext, pretext_model};
 use crate::nn::{Entry, Params};
+use crate::ops::parts::join;
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
 use crate::train::loss_scaler::LossScaler;
@@ -92,6 +93,7 @@ impl Pretrainer {
             Ok((tables, loss))
         })?;
         recording.drop_unread();
+        join(&mut recording)?;
         Ok((recording, kept))
     }
 

@@ -1,12 +1,13 @@
 //! `gemm` in every form, variant and memory layout, against the oracle.
 
 use rowscan::Result;
-use rowscan::gpu::{Caps, Precision};
-use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_with, pick};
+use rowscan::gpu::{Caps, Gpu, Precision};
+use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_and_sums, gemm_and_sums_with, gemm_with, pick};
+use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
 
-use super::{DIRECT, TILED, check, coop, f32, size};
-use crate::common::{Random, at_once, each_tier, some};
+use super::{DIRECT, TILED, check, coop, f32, size, tol};
+use crate::common::{Random, at_once, close, each_tier, some};
 
 #[test]
 fn gemm_matches_cpu_in_every_form_and_variant() {
@@ -115,4 +116,62 @@ fn split_sums_repeat_bit_for_bit() {
         };
         assert_eq!(product().unwrap(), product().unwrap());
     });
+}
+
+/// dw and dbias of one launch, or of two where a product rounds its operands, because sums are of unrounded numbers.
+#[test]
+fn products_with_sums_match_cpu() {
+    each_tier(|g| {
+        let exact = [Route::Direct(8, 8), Route::Direct(16, 8), Route::Tiled(64, 64), Route::Tiled(128, 64)];
+        let exact = exact.map(|path| Variant { path, splits: 1, precision: Precision::F32 });
+        let split = Variant { splits: 3, ..exact[2] };
+        let rounding = Variant { precision: Precision::Mixed, ..exact[2] };
+        let variants = exact.into_iter().chain([Variant { splits: 2, ..exact[0] }, split, rounding]);
+        let variants: Vec<Variant> = variants.collect();
+        // 1, primes, past one tile, and multiples of 4, which are loaded four at a time
+        let shapes = [(1, 1, 1, 1), (2, 67, 131, 77), (1, 132, 68, 900), (3, 20, 4, 45), (1, 8, 260, 1601)];
+        for (i, (batch, m, n, k)) in shapes.into_iter().enumerate() {
+            let p = Gemm::dense(Form::Tn, batch, m, n, k);
+            let mut random = Random::new(i as u64);
+            let (a, b) = (random.normal(batch * m * k), random.normal(batch * n * k));
+            let column = |at: usize| -> f64 { (0..k).map(|row| f64::from(a[(at / m * k + row) * m + at % m])).sum() };
+            let want: Vec<f64> = (0..batch * m).map(column).collect();
+            let mut first: Option<Vec<f32>> = None;
+            for &variant in &variants {
+                let product = |r: &mut Recorder, sums: Option<&Tensor>, c: &Tensor| -> Result<()> {
+                    let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
+                    match sums {
+                        Some(sums) => gemm_and_sums_with(r, variant, &p, &a, &b, c, sums),
+                        None => gemm_with(r, variant, &p, &a, &b, Added::default(), c),
+                    }
+                };
+                let [with, without] = [0, 1].map(|_| Tensor::scratch("c", &[batch, m, n]));
+                let sums = Tensor::scratch("sums", &[batch, m]);
+                at_once(g, |r| {
+                    product(r, None, &without)?;
+                    product(r, Some(&sums), &with)
+                });
+                let name = format!("{variant:?} {p:?}");
+                assert_eq!(with.to_vec(g).unwrap(), without.to_vec(g).unwrap(), "{name}: c");
+                let sums = sums.to_vec(g).unwrap();
+                close(&format!("{name}: sums"), &sums, &want, tol(k));
+                if variant.precision == Precision::F32 && variant.splits == 1 {
+                    let first = first.get_or_insert(sums.clone());
+                    assert_eq!(&sums, first, "{name}: the same bits on every path");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn products_with_sums_name_what_does_not_fit() {
+    let g = Gpu::dry(Caps::portable());
+    let r = &mut Recorder::new(&g);
+    let (x, sums) = (Tensor::input("x", &[12]), Tensor::scratch("sums", &[2]));
+    let error = gemm_and_sums(r, &Gemm::dense(Form::Nn, 1, 3, 4, 3), &x, &x, &x, &sums).unwrap_err().to_string();
+    assert!(error.starts_with("matmul: product with sums: got Gemm { form: Nn"), "{error}");
+    assert!(error.ends_with("expected a dense one in the form Tn"), "{error}");
+    let error = gemm_and_sums(r, &Gemm::dense(Form::Tn, 1, 3, 4, 3), &x, &x, &x, &sums).unwrap_err().to_string();
+    assert_eq!(error, "matmul: sums: got [2], expected at least 3 elements");
 }

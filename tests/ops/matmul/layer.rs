@@ -8,7 +8,7 @@ use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
 use super::{DIRECT, tol};
-use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_choice, each_tier, leaf, run, wide};
 
 fn with_residual(residual: &Var) -> MatmulOptions<'_> {
     MatmulOptions { residual: Some(residual), ..MatmulOptions::default() }
@@ -50,41 +50,63 @@ fn matmul_in_mixed_precision_rounds_every_operand_once() {
     });
 }
 
+/// A layer or a batch of S layers against the oracle: with everything that it can add, with nothing, and of a constant.
+fn check_layer(g: &Gpu, [s, m, n, k]: [usize; 4]) {
+    let dim = cpu::Dims { s, m, n, k };
+    let mut random = Random::new((m * n) as u64);
+    let (x, w, bias) = (random.normal(s * m * k), random.normal(s * n * k), random.normal(s * n));
+    let (residual, dy) = (random.normal(s * m * n), random.normal(s * m * n));
+    let (w_shape, bias_shape) = if s == 1 { (vec![n, k], vec![n]) } else { (vec![s, n, k], vec![s, n]) };
+    let leaves = [
+        leaf(g, &[s, 1, m, k], &x),
+        leaf(g, &w_shape, &w),
+        leaf(g, &bias_shape, &bias),
+        leaf(g, &[s, 1, m, n], &residual),
+    ];
+    let (wx, ww, wdy) = (wide(&x), wide(&w), wide(&dy));
+    let want = cpu::backward(dim, &wx, &ww, &wdy);
+
+    let (y, grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], with_both(&v[2], &v[3])));
+    close("y", &y, &cpu::forward(dim, &wx, &ww, Some(&wide(&bias)), Some(&wide(&residual))), tol(k));
+    close("dx", &grads[0], &want.dx, tol(n));
+    close("dw", &grads[1], &want.dw, tol(m));
+    close("dbias", &grads[2], &want.dbias, tol(m));
+    close("dresidual", &grads[3], &wdy, Tol::EXACT); // dy itself
+
+    let (y, grads) = run(g, &leaves[..2], &dy, |r, v| matmul(r, &v[0], &v[1], MatmulOptions::default()));
+    close("y", &y, &cpu::forward(dim, &wx, &ww, None, None), tol(k));
+    close("dx", &grads[0], &want.dx, tol(n));
+    close("dw", &grads[1], &want.dw, tol(m));
+
+    // a constant x gets no gradient and leaves dw as it is
+    let (_, grads) = run(g, &leaves[1..2], &dy, |r, v| {
+        matmul(r, &Var::constant(leaves[0].data.clone()), &v[0], MatmulOptions::default())
+    });
+    close("dw of constant x", &grads[0], &want.dw, tol(m));
+
+    // a constant weight: dbias comes without dw
+    let (_, grads) = run(g, &leaves[2..3], &dy, |r, v| {
+        let [x, w] = [0, 1].map(|i: usize| Var::constant(leaves[i].data.clone()));
+        matmul(r, &x, &w, MatmulOptions { bias: Some(&v[0]), ..MatmulOptions::default() })
+    });
+    close("dbias of constant w", &grads[0], &want.dbias, tol(m));
+}
+
 #[test]
 fn matmul_matches_cpu() {
     each_tier(|g| {
-        for (s, m, n, k) in [(1, 1, 1, 1), (1, 7, 5, 3), (3, 13, 8, 12), (1, 257, 44, 64), (2, 131, 67, 65)] {
-            let dim = cpu::Dims { s, m, n, k };
-            let mut random = Random::new((m * n) as u64);
-            let (x, w, bias) = (random.normal(s * m * k), random.normal(s * n * k), random.normal(s * n));
-            let (residual, dy) = (random.normal(s * m * n), random.normal(s * m * n));
-            let (w_shape, bias_shape) = if s == 1 { (vec![n, k], vec![n]) } else { (vec![s, n, k], vec![s, n]) };
-            let leaves = [
-                leaf(g, &[s, 1, m, k], &x),
-                leaf(g, &w_shape, &w),
-                leaf(g, &bias_shape, &bias),
-                leaf(g, &[s, 1, m, n], &residual),
-            ];
-            let (wx, ww, wdy) = (wide(&x), wide(&w), wide(&dy));
-            let want = cpu::backward(dim, &wx, &ww, &wdy);
+        for dims in [[1, 1, 1, 1], [1, 7, 5, 3], [3, 13, 8, 12], [1, 257, 44, 64], [2, 131, 67, 65]] {
+            check_layer(g, dims);
+        }
+    });
+}
 
-            let (y, grads) = run(g, &leaves, &dy, |r, v| matmul(r, &v[0], &v[1], with_both(&v[2], &v[3])));
-            close("y", &y, &cpu::forward(dim, &wx, &ww, Some(&wide(&bias)), Some(&wide(&residual))), tol(k));
-            close("dx", &grads[0], &want.dx, tol(n));
-            close("dw", &grads[1], &want.dw, tol(m));
-            close("dbias", &grads[2], &want.dbias, tol(m));
-            close("dresidual", &grads[3], &wdy, Tol::EXACT); // dy itself
-
-            let (y, grads) = run(g, &leaves[..2], &dy, |r, v| matmul(r, &v[0], &v[1], MatmulOptions::default()));
-            close("y", &y, &cpu::forward(dim, &wx, &ww, None, None), tol(k));
-            close("dx", &grads[0], &want.dx, tol(n));
-            close("dw", &grads[1], &want.dw, tol(m));
-
-            // a constant x gets no gradient and leaves dw as it is
-            let (_, grads) = run(g, &leaves[1..2], &dy, |r, v| {
-                matmul(r, &Var::constant(leaves[0].data.clone()), &v[0], MatmulOptions::default())
-            });
-            close("dw of constant x", &grads[0], &want.dw, tol(m));
+/// On a GPU a product of few tiles splits k. So y, dx, and dw with dbias are each sums of parts in one of these.
+#[test]
+fn matmul_of_few_tiles_matches_cpu() {
+    each_choice(|g| {
+        for dims in [[1, 20, 24, 1030], [2, 9, 1030, 12], [1, 1030, 24, 20], [2, 901, 7, 5]] {
+            check_layer(g, dims);
         }
     });
 }
