@@ -145,7 +145,7 @@ impl Dims {
     /// The raster number of the t-th cell of direction k.
     fn cell(self, k: usize, t: usize) -> usize {
         let t = if k < 2 { t } else { self.h * self.w - 1 - t };
-        if k % 2 == 0 { t } else { t % self.h * self.w + t / self.h }
+        if k.is_multiple_of(2) { t } else { t % self.h * self.w + t / self.h }
     }
 
     /// The tokens (B, L, E) of a map in the order of direction k.

@@ -55,9 +55,8 @@ pub struct FamilyFacts {
     pub layer: fn(&Config, &str) -> Option<usize>,
     /// Other names and shapes that its published checkpoints have had → ours, in place.
     pub translate: fn(&mut Weights),
-    /// What a pretraining checkpoint lacks for a model, and what follows from what it has, in place. The function says
-    /// whether the model has a tensor, by name.
-    pub adapt: fn(&mut Weights, &dyn Fn(&str) -> bool),
+    /// What a pretraining checkpoint lacks for a model, and what follows from what it has, in place.
+    pub adapt: Adapt,
     /// More ranges to check than [`Config::validate`] knows.
     pub check: fn(&Config) -> Result<()>,
     /// Whether it works on maps that shrink from stage to stage, and has a [`Config::hierarchy`].
@@ -94,6 +93,10 @@ pub struct FamilyFacts {
 
 /// Reads off a checkpoint what no preset fixes. The function argument says whether a tensor is there, by name.
 pub type Detect = fn(&mut Config, &dyn Fn(&str) -> bool);
+
+/// Completes the weights of a pretraining checkpoint. The function argument says whether the model has a tensor, by
+/// name.
+pub type Adapt = fn(&mut Weights, &dyn Fn(&str) -> bool);
 
 /// A named size of a family, without patch and image size.
 pub struct Preset {
@@ -281,7 +284,7 @@ fn yes() -> bool {
     true
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }

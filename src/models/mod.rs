@@ -30,7 +30,7 @@ pub use backbones::vit::Vit;
 pub use backbones::{Backbone, backbone};
 pub use batch::MaskedBatch;
 pub use classifier::{Classifier, Prediction, layer_of};
-pub use config::{Config, Detect, Family, FamilyFacts, MapPreset, Preset};
+pub use config::{Adapt, Config, Detect, Family, FamilyFacts, MapPreset, Preset};
 pub use hierarchy::{Hierarchy, Stage};
 pub use methods::arm::ArmPretraining;
 pub use methods::contrastive::Contrastive;
