@@ -1,5 +1,8 @@
-//! Sums of the rows of matrices that lie in one flat array: y[c] = Σ_r x[at + r·stride + c], c < cols.
-//! No gradient: they add up gradients.
+//! Sums of the rows of matrices that lie in one flat array. No gradient: they add up gradients.
+//!
+//! ```text
+//!   y[c] = Σ_r x[at + r·stride + c],  r < rows, c < cols
+//! ```
 
 /// Returns y (cols). Row r of the matrix begins at element `at` + r·`stride` of x.
 pub fn sum(x: &[f64], at: usize, rows: usize, stride: usize, cols: usize) -> Vec<f64> {
