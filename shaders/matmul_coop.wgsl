@@ -17,7 +17,8 @@
 //   patch     What an invocation loads of an operand in a step: four rows of 16 bytes, as they lie in memory. Of an
 //             operand in f16, 16 bytes hold eight elements if its rows start and end at multiples of 8 (VEC = 2). Then
 //             a patch has only two rows where rows run along k, and else only half of the invocations have one.
-//             Rows of m and n past the end repeat the last ones and are not stored.
+//             Rows of m and n past the end repeat the last ones and are not stored. KS is 32, for which there is one
+//             patch of 16 elements for each invocation.
 //   tiles     In workgroup memory k runs within a row in both operands, whatever the form: a patch whose rows run along
 //             m or n is transposed when it is stored there. So fragments are read along rows. AMD's RDNA 3 needs one
 //             load for each element of a fragment that is read across rows. Rows are 16 bytes longer than KS, so that

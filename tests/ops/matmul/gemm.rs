@@ -93,7 +93,7 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
 fn operands_in_f16_give_the_bits_of_those_in_f32() {
     each_tier(|g| {
         let mixed = |path| Variant { path, splits: 1, precision: Precision::Mixed };
-        let direct = [mixed(Route::Direct(8, 8)), mixed(Route::Tiled(64, 64)), mixed(Route::Tiled(128, 64))];
+        let others = [mixed(Route::Direct(8, 8)), mixed(Route::Tiled(64, 64)), mixed(Route::Tiled(128, 64))];
         let cases = [Form::Nt, Form::Nn, Form::Tn].into_iter().flat_map(|form| {
             [(form, 72, 136, 40, 8), (form, 132, 68, 100, 4), (form, 65, 37, 33, 1), (form, 8, 8, 200, 8)]
         });
@@ -110,7 +110,9 @@ fn operands_in_f16_give_the_bits_of_those_in_f32() {
                 values.into_iter().enumerate().map(held).collect::<Vec<f32>>()
             };
             let (a, b) = (operand(false, p.lda), operand(true, p.ldb));
-            for variant in [direct[i % direct.len()]].into_iter().chain(coop(g)) {
+            // one case for each of the others, because they load all rows of f16 in the same way
+            let variants = (unit == 4).then_some(others[form as usize]).into_iter();
+            for variant in variants.chain(coop(g).into_iter().filter(|variant| variant.splits == 1)) {
                 let product = |a16: bool, b16: bool| -> Result<Vec<f32>> {
                     let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
                     let c = Tensor::scratch("c", &[2, m, n]);
