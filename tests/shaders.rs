@@ -168,7 +168,11 @@ fn every_variant_is_valid() {
                 let shader = validated(kernel, &kernel.wgsl(tiers, tried % 2 == 0, &values), subgroup);
                 let bytes = shader.workgroup_bytes(kernel.entry());
                 // kernels on cooperative matrices may take more: the tier requires 32 KiB
-                if !kernel.needs.coop && (bytes > 16_384) != (!subgroup && kernel.is_large(&values)) {
+                let wrong_size = match kernel.needs.coop {
+                    true => bytes > 32_768,
+                    false => (bytes > 16_384) != (!subgroup && kernel.is_large(&values)),
+                };
+                if wrong_size {
                     wrong.push(format!("{} {values:?}, subgroup {subgroup}: {bytes} bytes", kernel.name));
                 }
             }

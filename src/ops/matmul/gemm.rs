@@ -90,26 +90,29 @@ const SINGLE_SUMS: &[Const] = &[
     Const::of("ROWS", &[8, 16]),
     Const::of("COLS", &[8, 4]),
 ];
-const COOP: &[Const] = &[
-    Const::of("FORM", &[0, 1, 2]),
-    Const::of("VEC", &[1, 0]),
-    Const::of("ACT", &[0, 1, 2, 3, 4]),
-    Const::of("LANES", &[32, 8, 16, 64]),
-    Const::of("SM", &[32, 64]),
-    Const::of("SN", &[32, 64]),
-    Const::of("KS", &[KS as u32]),
-    Const::flag("HIGH"),
-    Const::flag("A16"),
-    Const::flag("B16"),
-    Const::flag("R16"),
-    Const::flag("C16"),
-    Const::of("C4", &[1, 0]),
-];
+/// Constants of the kernels on cooperative matrices, with the lanes that a subgroup may have.
+const fn on_lanes(lanes: &'static [u32]) -> [Const; 12] {
+    [
+        Const::of("FORM", &[0, 1, 2]),
+        Const::of("VEC", &[2, 1, 0]),
+        Const::of("ACT", &[0, 1, 2, 3, 4]),
+        Const::of("LANES", lanes),
+        Const::of("TILE", &[64, 128]),
+        Const::of("KS", &[KS as u32]),
+        Const::flag("HIGH"),
+        Const::flag("A16"),
+        Const::flag("B16"),
+        Const::flag("R16"),
+        Const::flag("C16"),
+        Const::of("C4", &[1, 0]),
+    ]
+}
+const CONSTS16: &[Const] = &on_lanes(&[32, 64]);
+const CONSTS8: &[Const] = &on_lanes(&[32, 8, 16]);
 
-/// Tiles on cooperative matrices are square. With HIGH = 1 each operand is two f16 matrices, which exceed workgroup
-/// memory in tiles of 128 × 128 (SM = 64).
-fn squares(c: &Choice<'_>) -> bool {
-    in_quads(c) && c.get("SM") == c.get("SN") && (c.get("HIGH") == 0 || c.get("SM") == 32)
+/// With HIGH = 1 each operand is two f16 matrices, which exceed workgroup memory in tiles of 128 × 128.
+fn on_matrices_in_quads(c: &Choice<'_>) -> bool {
+    in_quads(c) && (c.get("HIGH") == 0 || c.get("TILE") == 64)
 }
 /// Results in f16 are stored four at a time.
 fn in_quads(c: &Choice<'_>) -> bool {
@@ -171,18 +174,20 @@ pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
 .rounds()
 .least(combine);
 /// A kernel for products on cooperative matrices.
-const fn on_matrices(name: &'static str, source: &'static str) -> Kernel {
-    let kernel = Kernel::new::<Matmul>(name, source, PRODUCT).consts(COOP).admits(squares);
+const fn on_matrices(name: &'static str, source: &'static str, consts: &'static [Const]) -> Kernel {
+    let kernel = Kernel::new::<Matmul>(name, source, PRODUCT).consts(consts).admits(on_matrices_in_quads);
     kernel.needs(Needs::COOP).rounds().product().least(product)
 }
 
 pub(super) const COOP16: Kernel = on_matrices(
     "matmul_coop.product16",
     wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "store4", "coop16", "product16"),
+    CONSTS16,
 );
 pub(super) const COOP8: Kernel = on_matrices(
     "matmul_coop.product8",
     wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "store4", "coop8", "product8"),
+    CONSTS8,
 );
 
 /// The kernels of this family.
@@ -303,8 +308,12 @@ impl Gemm {
     }
     /// Whether the kernel may load vec4s: rows of a and b start and end at multiples of 4 elements.
     pub(super) fn quads(&self) -> bool {
+        self.multiples_of(4)
+    }
+    /// Whether rows of a and b start and end at multiples of this many elements.
+    pub(super) fn multiples_of(&self, elements: usize) -> bool {
         let (a, b) = (self.a_rows_cols().1, self.b_rows_cols().1);
-        [a, self.lda, self.a_stride, b, self.ldb, self.b_stride].iter().all(|size| size % 4 == 0)
+        [a, self.lda, self.a_stride, b, self.ldb, self.b_stride].iter().all(|size| size % elements == 0)
     }
     pub(super) fn a_rows_cols(&self) -> (usize, usize) {
         if self.form == Form::Tn { (self.k, self.m) } else { (self.m, self.k) }

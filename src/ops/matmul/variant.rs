@@ -121,7 +121,9 @@ pub fn products(caps: &Caps, precision: Precision) -> &'static str {
 impl Variant {
     /// The kernel, the constants of its launch, and the rows and columns of a tile.
     pub(super) fn kernel(self, caps: &Caps, p: &Gemm) -> (&'static Kernel, Vec<(&'static str, u32)>, (usize, usize)) {
-        let mut consts = vec![("FORM", p.form as u32), ("VEC", p.quads() as u32), ("ACT", p.epilogue.number())];
+        let eights = matches!(self.path, Route::Coop(_)) && p.multiples_of(8);
+        let width = u32::from(p.quads()) + u32::from(eights);
+        let mut consts = vec![("FORM", p.form as u32), ("VEC", width), ("ACT", p.epilogue.number())];
         let round = ("ROUND", (self.precision == Precision::Mixed) as u32);
         match self.path {
             Route::Direct(rows, cols) => {
@@ -133,9 +135,8 @@ impl Variant {
                 (&TILED, consts, (m, n))
             }
             Route::Coop(side) => {
-                let (half, lanes) = (side as u32 / 2, caps.coop_lanes);
                 let high = ("HIGH", (self.precision == Precision::High) as u32);
-                consts.extend([("LANES", lanes), ("SM", half), ("SN", half), high]);
+                consts.extend([("LANES", caps.coop_lanes), ("TILE", side as u32), high]);
                 (if caps.fragment == 8 { &COOP8 } else { &COOP16 }, consts, (side, side))
             }
         }

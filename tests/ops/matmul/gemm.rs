@@ -88,6 +88,52 @@ fn gemm_fuzz_with_gaps_between_rows_and_batches() {
     });
 }
 
+/// A product of f16 operands has the bits of the product of the same numbers in f32, because it rounds those to f16.
+/// Rows are multiples of 8 elements, of 4, and of neither, with gaps of NaN between them.
+#[test]
+fn operands_in_f16_give_the_bits_of_those_in_f32() {
+    each_tier(|g| {
+        let mixed = |path| Variant { path, splits: 1, precision: Precision::Mixed };
+        let others = [mixed(Route::Direct(8, 8)), mixed(Route::Tiled(64, 64)), mixed(Route::Tiled(128, 64))];
+        let cases = [Form::Nt, Form::Nn, Form::Tn].into_iter().flat_map(|form| {
+            [(form, 72, 136, 40, 8), (form, 132, 68, 100, 4), (form, 65, 37, 33, 1), (form, 8, 8, 200, 8)]
+        });
+        for (i, (form, m, n, k, unit)) in some(cases).enumerate() {
+            let mut p = Gemm::dense(form, 2, m, n, k);
+            (p.lda, p.ldb) = (p.lda + unit, p.ldb + 2 * unit);
+            (p.a_stride, p.b_stride) = (size(&p, false).0 * p.lda, size(&p, true).0 * p.ldb);
+            let mut random = Random::new(40 + i as u64);
+            let mut operand = |second: bool, ld: usize| {
+                let (rows, cols) = size(&p, second);
+                let values = random.normal(p.batch * rows * ld);
+                let held =
+                    |(at, v): (usize, f32)| if at % ld < cols { half::f16::from_f32(v).to_f32() } else { f32::NAN };
+                values.into_iter().enumerate().map(held).collect::<Vec<f32>>()
+            };
+            let (a, b) = (operand(false, p.lda), operand(true, p.ldb));
+            // one case for each of the others, because they load all rows of f16 in the same way
+            let variants = (unit == 4).then_some(others[form as usize]).into_iter();
+            for variant in variants.chain(coop(g).into_iter().filter(|variant| variant.splits == 1)) {
+                let product = |a16: bool, b16: bool| -> Result<Vec<f32>> {
+                    let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
+                    let c = Tensor::scratch("c", &[2, m, n]);
+                    at_once(g, |r| {
+                        let a = if a16 { a.to_f16(r)? } else { a.clone() };
+                        let b = if b16 { b.to_f16(r)? } else { b.clone() };
+                        gemm_with(r, variant, &p, &a, &b, Added::default(), &c)
+                    });
+                    c.to_vec(g)
+                };
+                let want = product(false, false).unwrap();
+                assert!(want.iter().all(|v| v.is_finite()), "{variant:?} {p:?} reads the gaps");
+                for (a16, b16) in [(true, false), (false, true), (true, true)] {
+                    assert!(product(a16, b16).unwrap() == want, "{variant:?} {p:?}: a in f16: {a16}, b: {b16}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn gemm_of_many_rows_and_of_a_long_sum() {
     each_tier(|g| {
