@@ -8,7 +8,7 @@
 //! All directions read one u, so one product makes dt|B|C of all four. The scan walks columns without moving a map, so
 //! nothing is gathered or put back.
 //!
-//! Launches: 4 forward (6 where the scan is chunked) and 8 backward, and one more for each product that splits k.
+//! Launches: 4 forward (6 where the scan is chunked) and 7 backward, and one more for each product that splits k.
 //!
 //! Saves 4·B·L·(E + 4·(E + E·N'/T + R + 2N)) bytes for the backward pass, where N' is N rounded up to a multiple of 4
 //! and T is 16 (8 above 32 states): u, delta, the states at the ends of chunks, and dt|B|C.
