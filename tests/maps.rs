@@ -159,7 +159,7 @@ fn what_does_not_fit_is_named() {
     says(Config { patch_size: 8, ..nano() }, "patch_size: got 8, expected 16");
     says(Config { hierarchy: None, ..nano() }, "hierarchy of a MambaVision: got none, expected stages");
     says(Config { hierarchy: nano().hierarchy, ..Config::preset("micro").unwrap() }, "expected none");
-    let alone = "family to pretrain: got resnet, expected one that can leave patches out";
+    let alone = "family to pretrain: got resnet, expected for the method map: hybrid, vim, vit, mambavision";
     says(Config::preset("resnet_micro").unwrap(), alone);
     let mut odd = nano();
     odd.hierarchy.as_mut().unwrap().stages[3].heads = 5;
