@@ -1,11 +1,11 @@
-//! Every fixture in `tests/fixtures` on every tier, with the tolerances of tests/fixtures/README.md.
+//! Every fixture in `tests/fixtures`, most on every tier, with the tolerances of tests/fixtures/README.md.
 
 use std::path::{Path, PathBuf};
 
 use rowscan::conformance::check;
 use rowscan::gpu::Gpu;
 
-use crate::common::{as_hardware, each_tier};
+use crate::common::{as_hardware, each_tier, gpu};
 
 fn fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -15,8 +15,17 @@ fn fixtures() -> Vec<PathBuf> {
     found
 }
 
+/// Models of true size take seconds each, so they run once; all others run on every tier.
+fn is_large(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("full_"))
+}
+
 fn all_pass(g: &Gpu) {
-    for path in fixtures() {
+    pass(g, fixtures().into_iter().filter(|path| !is_large(path)));
+}
+
+fn pass(g: &Gpu, paths: impl Iterator<Item = PathBuf>) {
+    for path in paths {
         let report = check(g, &path).unwrap_or_else(|e| panic!("{e}"));
         assert!(report.passed(), "{report}");
         eprintln!("{}", report.to_string().lines().last().unwrap_or_default());
@@ -27,6 +36,14 @@ fn all_pass(g: &Gpu) {
 fn every_fixture_passes() {
     assert!(fixtures().len() >= 20);
     each_tier(all_pass);
+}
+
+#[test]
+fn models_of_true_size_pass() {
+    let Some(g) = gpu() else { return };
+    let large: Vec<PathBuf> = fixtures().into_iter().filter(|path| is_large(path)).collect();
+    assert!(large.len() >= 3, "{large:?}");
+    pass(g, large.into_iter());
 }
 
 #[test]

@@ -236,8 +236,8 @@ fn gamma(p: &mut Params, name: &str, width: usize, start: Option<f64>) -> Result
 /// A block of either kind.
 #[derive(Debug, Clone)]
 enum Block {
-    Conv(ConvBlock),
-    Window(WindowBlock),
+    Conv(Box<ConvBlock>),
+    Window(Box<WindowBlock>),
 }
 
 /// A level: its blocks by name, the windows in which they work, and the convolution behind them.
@@ -275,11 +275,15 @@ impl MambaVision {
                 let block = |j: usize| {
                     p.scope(&format!("blocks.{j}"), |p| {
                         let block = match i < CONVOLUTIONAL {
-                            true => Block::Conv(ConvBlock::new(p, stage.width, net)?),
+                            true => Block::Conv(Box::new(ConvBlock::new(p, stage.width, net)?)),
                             // the first half scans, rounded up
-                            false => {
-                                Block::Window(WindowBlock::new(p, stage, j >= stage.depth.div_ceil(2), config, net)?)
-                            }
+                            false => Block::Window(Box::new(WindowBlock::new(
+                                p,
+                                stage,
+                                j >= stage.depth.div_ceil(2),
+                                config,
+                                net,
+                            )?)),
                         };
                         Ok((p.path(), block))
                     })
