@@ -34,6 +34,7 @@ pub mod rng;
 pub mod scale;
 pub mod selective_scan;
 pub mod ss2d;
+pub mod ssm;
 pub mod swiglu;
 pub mod tokens;
 pub mod upsample;

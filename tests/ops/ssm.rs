@@ -1,4 +1,4 @@
-use rowscan::cpu::{conv1d, matmul, selective_scan};
+use rowscan::cpu::ssm::{self as cpu, Dims};
 use rowscan::gpu::{Caps, Gpu, Phase, Precision};
 use rowscan::ops::selective_scan::{Algorithm, Scan, channel_layout};
 use rowscan::ops::ssm::{Ssm, ssm};
@@ -7,30 +7,17 @@ use rowscan::tensor::Tensor;
 
 use crate::common::{Random, as_hardware, close_l2, each_tier, leaf, round_to_f16, run, to_f16, to_f32, wide};
 
-#[derive(Clone, Copy, Debug)]
-struct Dims {
-    s: usize,
-    b: usize,
-    l: usize,
-    e: usize,
-    n: usize,
-    r: usize,
-    k: usize,
-}
-
-impl Dims {
-    /// The shapes of xz, conv_w, conv_b, x_proj, dt_proj, channel_params.
-    fn shapes(self) -> [Vec<usize>; 6] {
-        let Self { s, b, l, e, n, r, k } = self;
-        [
-            vec![b, l, 2 * e],
-            vec![s, e, k],
-            vec![s, e],
-            vec![s, r + 2 * n, e],
-            vec![s, e, r],
-            vec![channel_layout(s, e, n).len],
-        ]
-    }
+/// The shapes of xz, conv_w, conv_b, x_proj, dt_proj, channel_params.
+fn shapes(dim: Dims) -> [Vec<usize>; 6] {
+    let Dims { s, b, l, e, n, r, k } = dim;
+    [
+        vec![b, l, 2 * e],
+        vec![s, e, k],
+        vec![s, e],
+        vec![s, r + 2 * n, e],
+        vec![s, e, r],
+        vec![channel_layout(s, e, n).len],
+    ]
 }
 
 fn with(v: &[Var], scan: Scan) -> Ssm {
@@ -38,55 +25,27 @@ fn with(v: &[Var], scan: Scan) -> Ssm {
     Ssm { conv_w, conv_b, x_proj, dt_proj, channel_params, scan }
 }
 
-/// conv1d, matmul, matmul and selective_scan of the oracle in a row. Returns out, then the gradients of xz, conv_w,
-/// conv_b, x_proj, dt_proj, channel_params.
+/// The oracle's out, then the gradients of xz, conv_w, conv_b, x_proj, dt_proj, channel_params.
 fn oracle(
     dim: Dims, [xz, conv_w, conv_b, x_proj, dt_proj, channel_params]: &[Vec<f64>; 6], dout: &[f64],
 ) -> [Vec<f64>; 7] {
-    let Dims { s, b, l, e, n, r, k } = dim;
-    let (at, rows, cols) = (channel_layout(s, e, n), b * l, r + 2 * n);
-    let conv = conv1d::Dims { s, b, l, e, k, ldx: 2 * e };
-    let u = conv1d::forward(conv, xz, conv_w, conv_b);
-    let by_x = matmul::Dims { s, m: rows, n: cols, k: e };
-    let xdbl = matmul::forward(by_x, &u, x_proj, None, None);
-    let low: Vec<f64> = xdbl.chunks(cols).flat_map(|row| row[..r].to_vec()).collect();
-    let by_dt = matmul::Dims { s, m: rows, n: e, k: r };
-    let delta = matmul::forward(by_dt, &low, dt_proj, None, None);
-    let z: Vec<f64> = xz.chunks(2 * e).flat_map(|row| row[e..].to_vec()).collect();
-    let x = selective_scan::Inputs {
-        u: &u,
-        delta: &delta,
-        xdbl: &xdbl,
-        a_log: &channel_params[..s * e * n],
-        d: Some(&channel_params[at.d..][..s * e]),
-        delta_bias: Some(&channel_params[at.bias..][..s * e]),
-        z: Some(&z),
-        softplus: true,
-    };
-    let scan = selective_scan::Dims { s, b, l, e, n, r };
-    let out = selective_scan::forward(scan, &x).out;
-
-    let back = selective_scan::backward(scan, &x, dout);
-    let dt = matmul::backward(by_dt, &low, dt_proj, &back.ddelta);
-    let mut dxdbl = back.dxdbl;
-    for (row, dlow) in dxdbl.chunks_mut(cols).zip(dt.dx.chunks(r)) {
-        row[..r].copy_from_slice(dlow);
-    }
-    let proj = matmul::backward(by_x, &u, x_proj, &dxdbl);
-    let du: Vec<f64> = back.du.iter().zip(&proj.dx).map(|(a, b)| a + b).collect();
-    let conv = conv1d::backward(conv, xz, conv_w, conv_b, &du);
-    let dxz = conv.dx.chunks(e).zip(back.dz.chunks(e)).flat_map(|(dx, dz)| [dx, dz].concat()).collect();
+    let Dims { s, e, n, .. } = dim;
+    let at = channel_layout(s, e, n);
+    let a_log = &channel_params[..s * e * n];
+    let (d, delta_bias) = (&channel_params[at.d..][..s * e], &channel_params[at.bias..][..s * e]);
+    let x = cpu::Inputs { xz, conv_w, conv_b, x_proj, dt_proj, a_log, d, delta_bias };
+    let back = cpu::backward(dim, &x, dout);
     let mut dchannel_params = vec![0.0; channel_params.len()];
     dchannel_params[..s * e * n].copy_from_slice(&back.da_log);
     dchannel_params[at.d..][..s * e].copy_from_slice(&back.dd);
     dchannel_params[at.bias..][..s * e].copy_from_slice(&back.ddelta_bias);
-    [out, dxz, conv.dw, conv.dbias, proj.dw, dt.dw, dchannel_params]
+    [cpu::forward(dim, &x), back.dxz, back.dconv_w, back.dconv_b, back.dx_proj, back.ddt_proj, dchannel_params]
 }
 
 /// `f16`: whether xz, the activations computed from it and their gradients are stored as f16.
 fn check(g: &Gpu, f16: bool, dim: Dims, algorithm: Option<Algorithm>) {
     let mut random = Random::new((dim.l * 31 + dim.e) as u64);
-    let shapes = dim.shapes();
+    let shapes = shapes(dim);
     let Dims { s, b, l, e, n, r, .. } = dim;
     // weights scaled by 1/√fan_in, so that activations stay near 1 as in a trained mixer
     let scale = [1.0, 0.5, 0.5, (e as f32).powf(-0.5), (r as f32).powf(-0.5), 1.0];
@@ -148,7 +107,7 @@ fn ssm_in_f16_matches_cpu() {
 fn ssm_takes_4_launches_forward_and_9_backward() {
     let g = Gpu::dry(Caps { software: true, ..Caps::portable() }); // a product without split sums is one launch
     let dim = Dims { s: 2, b: 2, l: 98, e: 384, n: 16, r: 12, k: 4 };
-    let v: Vec<Var> = dim.shapes().iter().map(|shape| Var::leaf(Tensor::input("leaf", shape))).collect();
+    let v: Vec<Var> = shapes(dim).iter().map(|shape| Var::leaf(Tensor::input("leaf", shape))).collect();
     let step = |r: &mut Recorder| {
         let out = ssm(r, &v[0], &with(&v, Scan::mamba(16)))?;
         let dout = Tensor::input("dout", out.data.shape());
@@ -164,7 +123,7 @@ fn ssm_without_a_tape_saves_nothing() {
     each_tier(|g| {
         let dim = Dims { s: 2, b: 1, l: 20, e: 5, n: 3, r: 2, k: 4 };
         let mut random = Random::new(1);
-        let v: Vec<Var> = dim.shapes().iter().map(|s| leaf(g, s, &random.normal(s.iter().product()))).collect();
+        let v: Vec<Var> = shapes(dim).iter().map(|s| leaf(g, s, &random.normal(s.iter().product()))).collect();
         let out = |mut r: Recorder| {
             let out = ssm(&mut r, &v[0], &with(&v, Scan::mamba(3))).expect("records");
             r.run().expect("runs");

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::layers::drop_path_row;
-use super::on_maps::{Hidden, MapEncoder, add_branch};
+use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch, drop_path_places};
 use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
@@ -28,13 +27,7 @@ impl Family {
         prefix_tokens: 0..=0,
         eps: 1e-6,
         mlp_ratio: 4.0,
-        drop_path: |config| match &config.hierarchy {
-            Some(net) => {
-                let places = net.blocks().map(|(i, j)| format!("stages.{i}.blocks.{j}"));
-                places.zip(config.drop_path_line(net.depth())).collect()
-            }
-            None => Vec::new(),
-        },
+        drop_path: |config| drop_path_places(config, |i, j| format!("stages.{i}.blocks.{j}"), &[]),
         trunk: &["stem", "stages"],
         translate: |weights| {
             let named = std::mem::take(weights).into_iter();
@@ -110,9 +103,15 @@ impl Block {
             name: p.path(),
         })
     }
+}
+
+impl MapBlock<1> for Block {
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
 
     /// x (B, H, W, C) → (B, H, W, C)
-    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+    fn forward(&self, r: &mut Recorder, x: &Var, [drop_path]: [Option<&Tensor>; 1]) -> Result<Var> {
         let h = self.conv.forward(r, x)?;
         let h = self.norm.operand(r, &h)?;
         if self.gamma.is_none() && drop_path.is_none() {
@@ -175,18 +174,13 @@ impl MapEncoder for ConvNext {
         let (conv, norm) = &self.stem;
         let x = conv.forward(r, image)?;
         let mut x = r.scope(&norm.name, |r| norm.forward(r, &x))?;
-        let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);
+        let (mut maps, mut blocks) = (Vec::new(), BlockRunner::new(drop_path));
         for stage in &self.stages {
             if let Some((norm, conv)) = &stage.downsample {
                 let normed = r.scope(&norm.name, |r| norm.forward(r, &x))?;
                 x = conv.forward(r, &normed)?;
             }
-            for block in &stage.blocks {
-                let factors = drop_path_row(drop_path, number, batch)?;
-                let (name, block) = (block.name.clone(), block.clone());
-                [x] = r.segment(move |r| r.scope(&name, |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
-                number += 1;
-            }
+            x = blocks.run(r, x, &stage.blocks, None)?;
             maps.push(x.clone());
         }
         Ok(maps)

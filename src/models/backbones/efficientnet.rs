@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::layers::drop_path_row;
-use super::on_maps::{Hidden, MapEncoder, add_branch};
+use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch};
 use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
@@ -189,9 +188,15 @@ impl InvertedBottleneck {
             name: p.path(),
         })
     }
+}
+
+impl MapBlock<1> for InvertedBottleneck {
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
 
     /// x (B, H, W, C) → (B, H', W', O)
-    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+    fn forward(&self, r: &mut Recorder, x: &Var, [drop_path]: [Option<&Tensor>; 1]) -> Result<Var> {
         let mut y = x.clone();
         for conv in self.expand.iter().chain([&self.depthwise]) {
             y = conv.forward(r, &y, BatchNormAct::Silu)?;
@@ -242,14 +247,9 @@ impl MapEncoder for EfficientNet {
         &self, r: &mut Recorder, image: &Var, _hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
     ) -> Result<Vec<Var>> {
         let mut x = self.stem.forward(r, image, BatchNormAct::Silu)?;
-        let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);
+        let (mut maps, mut blocks) = (Vec::new(), BlockRunner::new(drop_path));
         for stage in &self.stages {
-            for block in stage {
-                let factors = drop_path_row(drop_path, number, batch)?;
-                let (name, block) = (block.name.clone(), block.clone());
-                [x] = r.segment(move |r| r.scope(&name, |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
-                number += 1;
-            }
+            x = blocks.run(r, x, stage, None)?;
             maps.push(x.clone());
         }
         Ok(maps)

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::layers::drop_path_row;
-use super::on_maps::{Hidden, MapEncoder, add_branch};
+use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
@@ -153,6 +152,7 @@ struct ConvBlock {
     conv1: ConvNorm,
     conv2: ConvNorm,
     gamma: Option<Var>,
+    name: Arc<str>,
 }
 
 impl ConvBlock {
@@ -164,11 +164,18 @@ impl ConvBlock {
             conv1: ConvNorm::new(p, ["conv1", "norm1"], conv, norms, Init::Ones)?,
             conv2: ConvNorm::new(p, ["conv2", "norm2"], conv, norms, Init::Ones)?,
             gamma: gamma(p, "gamma", width, net.layer_scale_conv)?,
+            name: p.path(),
         })
+    }
+}
+
+impl MapBlock<1> for ConvBlock {
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
     }
 
     /// x (B, H, W, C) → (B, H, W, C)
-    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+    fn forward(&self, r: &mut Recorder, x: &Var, [drop_path]: [Option<&Tensor>; 1]) -> Result<Var> {
         let y = self.conv1.forward(r, x, BatchNormAct::GeluTanh)?;
         let y = self.conv2.forward(r, &y, BatchNormAct::None)?;
         add_branch(r, x, &y, self.gamma.as_ref(), drop_path)
@@ -190,6 +197,7 @@ struct WindowBlock {
     norm2: LayerNorm,
     mlp: Mlp,
     gammas: [Option<Var>; 2],
+    name: Arc<str>,
 }
 
 impl WindowBlock {
@@ -207,10 +215,18 @@ impl WindowBlock {
             norm2: LayerNorm::new(p, "norm2", width, eps)?,
             mlp: Mlp::new(p, width, hidden, LINEAR)?,
             gammas: [gamma(p, "gamma_1", width, net.layer_scale)?, gamma(p, "gamma_2", width, net.layer_scale)?],
+            name: p.path(),
         })
     }
+}
 
-    /// x (B·windows, L, C) → the same shape. `drop_path` has factors (B·windows) for both branches.
+/// The branches are mixer and MLP.
+impl MapBlock<2> for WindowBlock {
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// x (B·windows, L, C) → the same shape.
     fn forward(&self, r: &mut Recorder, x: &Var, drop_path: [Option<&Tensor>; 2]) -> Result<Var> {
         // without factors the branch's last product adds the residual
         let plain = [0, 1].map(|i| self.gammas[i].is_none() && drop_path[i].is_none());
@@ -233,18 +249,18 @@ fn gamma(p: &mut Params, name: &str, width: usize, start: Option<f64>) -> Result
     start.map(|start| p.add(name, &[width], &[width], Init::Constant(start as f32))).transpose()
 }
 
-/// A block of either kind.
+/// The blocks of a level.
 #[derive(Debug, Clone)]
-enum Block {
-    Conv(Box<ConvBlock>),
-    Window(Box<WindowBlock>),
+enum Blocks {
+    Conv(Vec<ConvBlock>),
+    /// Blocks that mix the tokens of windows.
+    Window(WindowPartition, Vec<WindowBlock>),
 }
 
-/// A level: its blocks by name, the windows in which they work, and the convolution behind them.
+/// A level: its blocks, and the convolution behind them.
 #[derive(Debug, Clone)]
 struct Level {
-    blocks: Vec<(Arc<str>, Block)>,
-    windows: Option<WindowPartition>,
+    blocks: Blocks,
     downsample: Option<Conv2d>,
 }
 
@@ -272,64 +288,25 @@ impl MambaVision {
         for (i, (stage, size)) in net.stages.iter().zip(sizes(config)).enumerate() {
             let next = net.stages.get(i + 1).map(|next| next.width);
             levels.push(params.scope(&format!("levels.{i}"), |p| {
-                let block = |j: usize| {
-                    p.scope(&format!("blocks.{j}"), |p| {
-                        let block = match i < CONVOLUTIONAL {
-                            true => Block::Conv(Box::new(ConvBlock::new(p, stage.width, net)?)),
-                            // the first half scans, rounded up
-                            false => Block::Window(Box::new(WindowBlock::new(
-                                p,
-                                stage,
-                                j >= stage.depth.div_ceil(2),
-                                config,
-                                net,
-                            )?)),
+                let blocks = match i < CONVOLUTIONAL {
+                    true => {
+                        let block = |j| p.scope(&format!("blocks.{j}"), |p| ConvBlock::new(p, stage.width, net));
+                        Blocks::Conv((0..stage.depth).map(block).collect::<Result<_>>()?)
+                    }
+                    false => {
+                        let block = |j| {
+                            let attends = j >= stage.depth.div_ceil(2); // the first half scans, rounded up
+                            p.scope(&format!("blocks.{j}"), |p| WindowBlock::new(p, stage, attends, config, net))
                         };
-                        Ok((p.path(), block))
-                    })
+                        let blocks = (0..stage.depth).map(block).collect::<Result<_>>()?;
+                        Blocks::Window(WindowPartition::new(g, size, stage.window)?, blocks)
+                    }
                 };
-                let blocks = (0..stage.depth).map(block).collect::<Result<_>>()?;
-                let windows = (i >= CONVOLUTIONAL).then(|| WindowPartition::new(g, size, stage.window)).transpose()?;
                 let downsample = next.map(|next| Conv2d::new(p, "downsample.reduction.0", shrink(stage.width, next)));
-                Ok(Level { blocks, windows, downsample: downsample.transpose()? })
+                Ok(Level { blocks, downsample: downsample.transpose()? })
             })?);
         }
         Ok(Self { stem, levels, norm: BatchNorm::new(params, "norm", config.width, net.batch_norm())? })
-    }
-}
-
-impl Level {
-    /// x (B, H, W, C) → (B, H, W, C). Behind each block the cells of `hidden` patches are erased. `row` is the next row
-    /// of `drop_path`.
-    fn forward(
-        &self, r: &mut Recorder, x: &Var, hidden: Option<&Hidden>, drop_path: Option<&Tensor>, row: &mut usize,
-    ) -> Result<Var> {
-        let mut x = match &self.windows {
-            Some(windows) => windows.partition(r, x)?,
-            None => x.clone(),
-        };
-        let samples = x.data.shape()[0]; // images, or windows of images
-        for (name, block) in &self.blocks {
-            let mut factors = || {
-                *row += 1;
-                drop_path_row(drop_path, *row - 1, samples)
-            };
-            let (name, block) = (name.clone(), block.clone());
-            let first = factors()?;
-            let second = if matches!(block, Block::Window(_)) { factors()? } else { None };
-            let forward = move |r: &mut Recorder| match &block {
-                Block::Conv(block) => Ok([block.forward(r, &x, first.as_ref())?]),
-                Block::Window(block) => Ok([block.forward(r, &x, [first.as_ref(), second.as_ref()])?]),
-            };
-            [x] = r.segment(move |r| r.scope(&name, &forward))?;
-            if let Some(hidden) = hidden {
-                x = hidden.erase(r, &x)?;
-            }
-        }
-        match &self.windows {
-            Some(windows) => windows.reverse(r, &x),
-            None => Ok(x),
-        }
     }
 }
 
@@ -342,7 +319,7 @@ impl MapEncoder for MambaVision {
         for conv in &self.stem {
             x = conv.forward(r, &x, BatchNormAct::Relu)?;
         }
-        let (mut maps, mut row) = (Vec::new(), 0);
+        let (mut maps, mut blocks) = (Vec::new(), BlockRunner::new(drop_path));
         for (i, level) in self.levels.iter().enumerate() {
             // hidden cells are erased before each convolution that would look into them, and become tokens where the
             // levels begin that mix all cells
@@ -351,7 +328,14 @@ impl MapEncoder for MambaVision {
                 Some(hidden) if i == CONVOLUTIONAL => hidden.replace(r, &x)?,
                 _ => x,
             };
-            x = level.forward(r, &x, hidden.filter(|_| i < CONVOLUTIONAL), drop_path, &mut row)?;
+            x = match &level.blocks {
+                Blocks::Conv(convs) => blocks.run(r, x, convs, hidden)?,
+                Blocks::Window(windows, mixers) => {
+                    let cells = windows.partition(r, &x)?;
+                    let cells = blocks.run(r, cells, mixers, None)?;
+                    windows.reverse(r, &cells)?
+                }
+            };
             maps.push(x.clone());
             if let Some(downsample) = &level.downsample {
                 x = downsample.forward(r, &x)?;

@@ -1,8 +1,10 @@
 //! Backbones on maps: what they share, and how they become an [`Encoder`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::encoder::Encoder;
+use super::layers::drop_path_row;
 use crate::error::{Error, Result};
 use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
@@ -82,6 +84,68 @@ pub(super) fn add_branch(
         (Some(gamma), factors) => layer_scale(r, x, h, gamma, factors),
         (None, Some(factors)) => add_drop_path(r, x, h, factors),
         (None, None) => add(r, x, h),
+    }
+}
+
+/// The places of [`FamilyFacts::drop_path`](crate::models::config::FamilyFacts::drop_path) where rates rise along a
+/// line from block to block and all `branches` of a block share its rate. `name` makes (stage, block in the stage) the
+/// block's name. A block without names of branches has one.
+pub(super) fn drop_path_places(
+    config: &Config, name: impl Fn(usize, usize) -> String, branches: &[&str],
+) -> Vec<(String, f64)> {
+    let Some(net) = &config.hierarchy else { return Vec::new() };
+    let mut places = Vec::new();
+    for ((stage, block), rate) in net.blocks().zip(config.drop_path_line(net.depth())) {
+        let name = name(stage, block);
+        match branches {
+            [] => places.push((name, rate)),
+            _ => places.extend(branches.iter().map(|branch| (format!("{name}.{branch}"), rate))),
+        }
+    }
+    places
+}
+
+/// A block on maps, or on windows of maps, with `N` branches that a sample may drop.
+pub(super) trait MapBlock<const N: usize>: Clone + 'static {
+    /// What its parameters' names begin with.
+    fn name(&self) -> Arc<str>;
+
+    /// x (B, .., C) → (B, .., C'). `drop_path` has factors (B) for each branch.
+    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: [Option<&Tensor>; N]) -> Result<Var>;
+}
+
+/// Runs blocks in their order, and gives each its rows of DropPath's factors.
+pub(super) struct BlockRunner<'a> {
+    drop_path: Option<&'a Tensor>,
+    /// The next row.
+    row: usize,
+}
+
+impl<'a> BlockRunner<'a> {
+    /// `drop_path` as in [`Encoder`].
+    pub fn new(drop_path: Option<&'a Tensor>) -> Self {
+        Self { drop_path, row: 0 }
+    }
+
+    /// x behind `blocks`. Each is a segment of its own, and behind each the cells of `hidden` patches are erased.
+    pub fn run<const N: usize, T: MapBlock<N>>(
+        &mut self, r: &mut Recorder, mut x: Var, blocks: &[T], hidden: Option<&Hidden>,
+    ) -> Result<Var> {
+        let samples = x.data.shape()[0]; // images, or windows of images
+        for block in blocks {
+            let mut factors = [const { None }; N];
+            for factors in &mut factors {
+                *factors = drop_path_row(self.drop_path, self.row, samples)?;
+                self.row += 1;
+            }
+            let (name, block) = (block.name(), block.clone());
+            let forward = move |r: &mut Recorder| block.forward(r, &x, factors.each_ref().map(Option::as_ref));
+            [x] = r.segment(move |r| r.scope(&name, |r| Ok([forward(r)?])))?;
+            if let Some(hidden) = hidden {
+                x = hidden.erase(r, &x)?;
+            }
+        }
+        Ok(x)
     }
 }
 

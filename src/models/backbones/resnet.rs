@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::layers::drop_path_row;
-use super::on_maps::{Hidden, MapEncoder, add_branch};
+use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch, drop_path_places};
 use crate::error::{Error, Result};
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
@@ -29,13 +28,7 @@ impl Family {
         in_timm: true,
         layers: "",
         prefix_tokens: 0..=0,
-        drop_path: |config| match &config.hierarchy {
-            Some(net) => {
-                let places = net.blocks().map(|(i, j)| format!("layer{}.{j}", i + 1));
-                places.zip(config.drop_path_line(net.depth())).collect()
-            }
-            None => Vec::new(),
-        },
+        drop_path: |config| drop_path_places(config, |i, j| format!("layer{}.{j}", i + 1), &[]),
         trunk: &["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"],
         classifier: &["fc"],
         head: "fc",
@@ -99,9 +92,15 @@ impl Bottleneck {
             name: p.path(),
         })
     }
+}
+
+impl MapBlock<1> for Bottleneck {
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
 
     /// x (B, H, W, C) → (B, H', W', 4c)
-    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+    fn forward(&self, r: &mut Recorder, x: &Var, [drop_path]: [Option<&Tensor>; 1]) -> Result<Var> {
         let y = self.conv1.forward(r, x, BatchNormAct::Relu)?;
         let y = self.conv2.forward(r, &y, BatchNormAct::Relu)?;
         let y = self.conv3.forward(r, &y, BatchNormAct::None)?;
@@ -148,14 +147,9 @@ impl MapEncoder for ResNet {
     ) -> Result<Vec<Var>> {
         let x = self.stem.forward(r, image, BatchNormAct::Relu)?;
         let mut x = max_pool(r, &x, Windows::RESNET)?;
-        let (mut maps, mut number, batch) = (Vec::new(), 0, x.data.shape()[0]);
+        let (mut maps, mut blocks) = (Vec::new(), BlockRunner::new(drop_path));
         for stage in &self.stages {
-            for block in stage {
-                let factors = drop_path_row(drop_path, number, batch)?;
-                let (name, block) = (block.name.clone(), block.clone());
-                [x] = r.segment(move |r| r.scope(&name, |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
-                number += 1;
-            }
+            x = blocks.run(r, x, stage, None)?;
             maps.push(x.clone());
         }
         Ok(maps)

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::layers::drop_path_row;
-use super::on_maps::{Hidden, MapEncoder};
+use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, drop_path_places};
 use crate::error::{Error, Result};
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
@@ -29,15 +28,7 @@ impl Family {
         masked_pretraining: false,
         layers: "",
         prefix_tokens: 0..=0,
-        drop_path: |config| match &config.hierarchy {
-            Some(net) => {
-                let blocks = net.blocks().zip(config.drop_path_line(net.depth()));
-                let places =
-                    |((i, j), rate)| ["op", "mlp"].map(|branch| (format!("layers.{i}.blocks.{j}.{branch}"), rate));
-                blocks.flat_map(places).collect()
-            }
-            None => Vec::new(),
-        },
+        drop_path: |config| drop_path_places(config, |i, j| format!("layers.{i}.blocks.{j}"), &["op", "mlp"]),
         trunk: &["patch_embed", "layers"],
         classifier: &["classifier.norm", "classifier.head"],
         head: "classifier.head",
@@ -160,11 +151,18 @@ impl Block {
             name: p.path(),
         })
     }
+}
 
-    /// x (B, H, W, w) → the same shape. `drop_path` holds DropPath's factors (B) of both branches.
-    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
+/// The branches are scan and MLP.
+impl MapBlock<2> for Block {
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// x (B, H, W, w) → the same shape.
+    fn forward(&self, r: &mut Recorder, x: &Var, drop_path: [Option<&Tensor>; 2]) -> Result<Var> {
         let y = self.norm.operand(r, x)?;
-        let Some([op, mlp]) = drop_path else {
+        let [Some(op), Some(mlp)] = drop_path else {
             let x = self.op.forward(r, &y, Some(x))?;
             let y = self.norm2.operand(r, &x)?;
             return self.mlp.forward_onto(r, &y, Some(&x));
@@ -222,15 +220,9 @@ impl MapEncoder for VMamba {
         let x = self.stem[0].forward(r, image)?;
         let x = gelu(r, &x)?;
         let mut x = self.stem[1].forward(r, &x)?;
-        let (mut maps, mut row, batch) = (Vec::new(), 0, x.data.shape()[0]);
+        let (mut maps, mut blocks) = (Vec::new(), BlockRunner::new(drop_path));
         for (i, stage) in self.stages.iter().enumerate() {
-            for block in stage {
-                let factors = drop_path_row(drop_path, row, batch)?.zip(drop_path_row(drop_path, row + 1, batch)?);
-                let (name, block) = (block.name.clone(), block.clone());
-                let factors = factors.map(|(op, mlp)| [op, mlp]);
-                [x] = r.segment(move |r| r.scope(&name, |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
-                row += 2;
-            }
+            x = blocks.run(r, x, stage, None)?;
             maps.push(x.clone());
             if let Some(between) = self.between.get(i) {
                 x = between.forward(r, &x)?;

@@ -19,77 +19,47 @@ const PRODUCT: &[Bind] = &[
     write(5, "c").f16_if("C16"),
 ];
 /// [`PRODUCT`] and the sums of a over k. The products have no bias and no residual.
-const WITH_SUMS: &[Bind] = &[
-    read(1, "a").f16_if("A16"),
-    read(2, "b").f16_if("B16"),
-    read(3, "bias"),
-    read(4, "residual").f16_if("R16"),
-    write(5, "c").f16_if("C16"),
-    write(9, "sums"),
-];
-const CONSTS: &[Const] = &[
-    Const::of("FORM", &[0, 1, 2]),
-    Const::of("VEC", &[1, 0]),
-    Const::of("ACT", &[0, 1, 2, 3, 4]),
-    Const::flag("ROUND"),
-    Const::of("TILE_M", &[64, 128]),
-    Const::of("TILE_N", &[64, 128]),
-    Const::flag("A16"),
-    Const::flag("B16"),
-    Const::flag("R16"),
-    Const::flag("C16"),
-    Const::of("C4", &[1, 0]),
-    Const::of("ROWS", &[8]),
-    Const::of("COLS", &[8]),
-];
-/// Constants of the kernel for CPUs, which stores single elements whatever the rows.
-const SINGLE: &[Const] = &[
-    Const::of("FORM", &[0, 1, 2]),
-    Const::of("VEC", &[1, 0]),
-    Const::of("ACT", &[0, 1, 2, 3, 4]),
-    Const::flag("ROUND"),
-    Const::of("TILE_M", &[64]),
-    Const::of("TILE_N", &[64]),
-    Const::flag("A16"),
-    Const::flag("B16"),
-    Const::flag("R16"),
-    Const::flag("C16"),
-    Const::of("C4", &[0]),
-    Const::of("ROWS", &[8, 16]),
-    Const::of("COLS", &[8, 4]),
-];
-/// [`CONSTS`] of the kernel that sums a too, for the gradient of a weight, whose operands are not rounded.
-const CONSTS_SUMS: &[Const] = &[
-    Const::of("FORM", &[Form::Tn as u32]),
-    Const::of("VEC", &[1, 0]),
-    Const::of("ACT", &[0]),
-    Const::of("ROUND", &[0]),
-    Const::of("TILE_M", &[64, 128]),
-    Const::of("TILE_N", &[64, 128]),
-    Const::flag("A16"),
-    Const::flag("B16"),
-    Const::flag("R16"),
-    Const::flag("C16"),
-    Const::of("C4", &[1, 0]),
-    Const::of("ROWS", &[8]),
-    Const::of("COLS", &[8]),
-];
-/// [`SINGLE`] of the kernel that sums a too.
-const SINGLE_SUMS: &[Const] = &[
-    Const::of("FORM", &[Form::Tn as u32]),
-    Const::of("VEC", &[1, 0]),
-    Const::of("ACT", &[0]),
-    Const::of("ROUND", &[0]),
-    Const::of("TILE_M", &[64]),
-    Const::of("TILE_N", &[64]),
-    Const::flag("A16"),
-    Const::flag("B16"),
-    Const::flag("R16"),
-    Const::flag("C16"),
-    Const::of("C4", &[0]),
-    Const::of("ROWS", &[8, 16]),
-    Const::of("COLS", &[8, 4]),
-];
+const WITH_SUMS: &[Bind] = &[PRODUCT[0], PRODUCT[1], PRODUCT[2], PRODUCT[3], PRODUCT[4], write(9, "sums")];
+/// Constants of the kernels without cooperative matrices: the forms, activations and roundings of the products, and the
+/// blocks in which lanes compute them.
+const fn constants([forms, acts, rounds]: [&'static [u32]; 3], tiles: &'static [u32], blocks: Blocks) -> [Const; 13] {
+    [
+        Const::of("FORM", forms),
+        Const::of("VEC", &[1, 0]),
+        Const::of("ACT", acts),
+        Const::of("ROUND", rounds),
+        Const::of("TILE_M", tiles),
+        Const::of("TILE_N", tiles),
+        Const::flag("A16"),
+        Const::flag("B16"),
+        Const::flag("R16"),
+        Const::flag("C16"),
+        Const::of("C4", blocks.c4),
+        Const::of("ROWS", blocks.rows),
+        Const::of("COLS", blocks.cols),
+    ]
+}
+/// Rows and columns that a lane computes, and whether it stores four at a time.
+struct Blocks {
+    c4: &'static [u32],
+    rows: &'static [u32],
+    cols: &'static [u32],
+}
+/// All products.
+const ALL: [&[u32]; 3] = [&[0, 1, 2], &[0, 1, 2, 3, 4], &[0, 1]];
+/// The gradient of a weight, whose operands are not rounded.
+const WEIGHT: [&[u32]; 3] = [&[Form::Tn as u32], &[0], &[0]];
+const fn tiled(of: [&'static [u32]; 3]) -> [Const; 13] {
+    constants(of, &[64, 128], Blocks { c4: &[1, 0], rows: &[8], cols: &[8] })
+}
+/// Constants of the kernels for CPUs, which store single elements whatever the rows.
+const fn direct(of: [&'static [u32]; 3]) -> [Const; 13] {
+    constants(of, &[64], Blocks { c4: &[0], rows: &[8, 16], cols: &[8, 4] })
+}
+const TILED_ALL: &[Const] = &tiled(ALL);
+const TILED_WEIGHT: &[Const] = &tiled(WEIGHT);
+const DIRECT_ALL: &[Const] = &direct(ALL);
+const DIRECT_WEIGHT: &[Const] = &direct(WEIGHT);
 /// Constants of the kernels on cooperative matrices, with the lanes that a subgroup may have.
 const fn on_lanes(lanes: &'static [u32]) -> [Const; 12] {
     [
@@ -126,50 +96,47 @@ fn both_wide(c: &Choice<'_>) -> bool {
     c.get("TILE_M") == 128 && c.get("TILE_N") == 128
 }
 
-pub(super) const DIRECT: Kernel = Kernel::new::<Matmul>(
+/// A kernel for products that does without cooperative matrices.
+const fn plain(
+    name: &'static str, source: &'static str, binds: &'static [Bind], consts: &'static [Const],
+    least: fn(&LaunchArgs<'_>) -> Work,
+) -> Kernel {
+    Kernel::new::<Matmul>(name, source, binds).consts(consts).rounds().product().least(least)
+}
+
+pub(super) const DIRECT: Kernel = plain(
     "matmul.direct",
     wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store", "no_sums"),
     PRODUCT,
-)
-.consts(SINGLE)
-.rounds()
-.product()
-.least(product);
-pub(super) const TILED: Kernel = Kernel::new::<Matmul>("matmul.tiled", SRC, PRODUCT)
-    .consts(CONSTS)
-    .admits(in_quads)
-    .large(both_wide)
-    .rounds()
-    .product()
-    .least(product);
+    DIRECT_ALL,
+    product,
+);
+pub(super) const TILED: Kernel =
+    plain("matmul.tiled", SRC, PRODUCT, TILED_ALL, product).admits(in_quads).large(both_wide);
 /// [`DIRECT`] that also sums a over k.
-pub(super) const DIRECT_SUMS: Kernel = Kernel::new::<Matmul>(
+pub(super) const DIRECT_SUMS: Kernel = plain(
     "matmul.direct_sums",
     wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store", "sums"),
     WITH_SUMS,
-)
-.consts(SINGLE_SUMS)
-.rounds()
-.product()
-.least(product_and_sums);
+    DIRECT_WEIGHT,
+    product_and_sums,
+);
 /// [`TILED`] that also sums a over k.
-pub(super) const TILED_SUMS: Kernel = Kernel::new::<Matmul>(
+pub(super) const TILED_SUMS: Kernel = plain(
     "matmul.tiled_sums",
     wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4", "sums"),
     WITH_SUMS,
+    TILED_WEIGHT,
+    product_and_sums,
 )
-.consts(CONSTS_SUMS)
 .admits(in_quads)
-.large(both_wide)
-.rounds()
-.product()
-.least(product_and_sums);
+.large(both_wide);
 pub(super) const COMBINE: Kernel = Kernel::new::<Matmul>(
     "matmul.combine",
     SRC,
     &[read(3, "bias"), read(4, "residual").f16_if("R16"), write(5, "c").f16_if("C16"), read(6, "part")],
 )
-.consts(CONSTS)
+.consts(TILED_ALL)
 .admits(in_quads)
 .rounds()
 .least(combine);
