@@ -13,6 +13,7 @@ pub mod adamw;
 pub mod add;
 pub mod attention;
 pub mod batch_norm;
+pub mod chamfer;
 pub mod channel_gate;
 pub mod concat;
 pub mod conv1d;
@@ -24,8 +25,10 @@ pub mod hide;
 pub mod info_nce;
 pub mod l2_norm;
 pub mod layer_scale;
+pub mod local_norm_pool;
 pub mod loss_scale;
 pub mod matmul;
+pub mod max_concat;
 pub mod mlp;
 pub mod modulate;
 pub mod mse_norm;
@@ -57,6 +60,7 @@ pub fn all() -> Vec<&'static Kernel> {
         add::KERNELS,
         attention::KERNELS,
         batch_norm::KERNELS,
+        chamfer::KERNELS,
         channel_gate::KERNELS,
         concat::KERNELS,
         conv1d::KERNELS,
@@ -68,8 +72,10 @@ pub fn all() -> Vec<&'static Kernel> {
         info_nce::KERNELS,
         l2_norm::KERNELS,
         layer_scale::KERNELS,
+        local_norm_pool::KERNELS,
         loss_scale::KERNELS,
         matmul::KERNELS,
+        max_concat::KERNELS,
         modulate::KERNELS,
         mse_norm::KERNELS,
         norm::KERNELS,

@@ -7,6 +7,7 @@ mod adamw;
 mod add;
 mod attention;
 mod batch_norm;
+mod chamfer;
 mod channel_gate;
 mod concat;
 mod conv1d;
@@ -18,8 +19,10 @@ mod hide;
 mod info_nce;
 mod l2_norm;
 mod layer_scale;
+mod local_norm_pool;
 mod loss_scale;
 mod matmul;
+mod max_concat;
 mod mlp;
 mod modulate;
 mod mse_norm;
@@ -58,6 +61,7 @@ pub const ALL: &[FamilyCases] = &[
     ("add", add::cases),
     ("attention", attention::cases),
     ("batch_norm", batch_norm::cases),
+    ("chamfer", chamfer::cases),
     ("channel_gate", channel_gate::cases),
     ("concat", concat::cases),
     ("conv1d", conv1d::cases),
@@ -69,8 +73,10 @@ pub const ALL: &[FamilyCases] = &[
     ("info_nce", info_nce::cases),
     ("l2_norm", l2_norm::cases),
     ("layer_scale", layer_scale::cases),
+    ("local_norm_pool", local_norm_pool::cases),
     ("loss_scale", loss_scale::cases),
     ("matmul", matmul::cases),
+    ("max_concat", max_concat::cases),
     ("mlp", mlp::cases),
     ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),
