@@ -127,17 +127,16 @@ fn bind(wasm: &Path, out: &Path) -> Result {
     run(command(cargo(), &[&tool[..], &[&tools, "--", "bindgen", &text(wasm), &text(out)]].concat()))
 }
 
-/// Builds the operators' tests into `target/web-suite`. The tests block on the GPU, so the page has to call their main
-/// function as a promise that can be suspended; the bindings' own call is replaced.
-fn build_suite() -> Result<PathBuf> {
-    println!("compiling the tests of the operators for the browser");
-    let (wasm, site) = (compile_suite()?, target().join("web-suite"));
+/// Makes of the operators' tests the folder `target/web-suite`. The tests block on the GPU, so the page has to call
+/// their main function as a promise that can be suspended; the bindings' own call is replaced.
+fn suite_site(wasm: &Path) -> Result<PathBuf> {
+    let site = target().join("web-suite");
     if site.exists() {
         fs::remove_dir_all(&site).map_err(io(&site))?;
     }
     copy(&root().join("web/suite"), &site)?;
     let renamed = site.join("suite.wasm"); // the bindings are named after it
-    copy(&wasm, &renamed)?;
+    copy(wasm, &renamed)?;
     bind(&renamed, &site)?;
     let glue = site.join("suite.js");
     let (start, later) =
@@ -229,8 +228,15 @@ fn chromium() -> Result<String> {
 /// Builds the page and tests it in Chromium. One test compares its reconstruction with that of this machine's adapter.
 pub fn test(filter: &[&str]) -> Result {
     set_up()?;
-    build()?;
-    let suite = build_suite()?;
+    browser_cargo(&[])?; // installs what is missing, before two builds look for it
+    println!("compiling the tests of the operators for the browser");
+    // the page is linked on one core for a minute, which leaves the other to the tests
+    let suite = std::thread::scope(|s| {
+        let suite = s.spawn(compile_suite);
+        build()?;
+        suite.join().map_err(|_| "the build of the browser's tests panicked")?
+    })?;
+    let suite = suite_site(&suite)?;
     let chromium = chromium()?;
     let out = target().join("web-test");
     fs::create_dir_all(&out).map_err(io(&out))?;
@@ -243,7 +249,8 @@ pub fn test(filter: &[&str]) -> Result {
     tests.retain(|file| file.file_name().to_string_lossy().ends_with(".test.mjs"));
     let mut tests: Vec<_> = tests.iter().map(|file| text(&file.path())).collect();
     tests.sort();
-    let mut node = command("node", &["--test", "--test-concurrency=1", "--test-reporter=spec"]);
+    // a page keeps one core and a half busy
+    let mut node = command("node", &["--test", "--test-concurrency=2", "--test-reporter=spec"]);
     for name in filter {
         node.arg(format!("--test-name-pattern={name}"));
     }
