@@ -78,6 +78,11 @@ impl FixtureReport {
         self.rows.push(row);
     }
 
+    /// Compares values that must be equal: indices and other whole numbers.
+    pub(super) fn exact(&mut self, name: &str, ours: &[f32], theirs: &Array) {
+        self.relative(name, ours, theirs, 0.0);
+    }
+
     /// Compares |ours − theirs| of a single number with `tolerance`.
     pub(super) fn absolute(&mut self, name: &str, ours: f64, theirs: f64, tolerance: f64) {
         let error = (ours - theirs).abs();

@@ -23,6 +23,14 @@ pub(super) fn channels_last(array: &Array) -> (Vec<usize>, Vec<f32>) {
     }
 }
 
+/// [C, H, W] with the channels last: rows and columns, and the values.
+pub(super) fn channels_last_of_one(array: &Array) -> ([usize; 2], Vec<f32>) {
+    match array.shape[..] {
+        [c, h, w] => ([h, w], moved(&array.f32(), 1, c, h * w)),
+        _ => ([0, 0], array.f32()),
+    }
+}
+
 /// (b, rows, cols) as (b, cols, rows).
 fn moved(values: &[f32], b: usize, rows: usize, cols: usize) -> Vec<f32> {
     let at = |i: usize| (i / (rows * cols), i % (rows * cols) / rows, i % rows);

@@ -8,12 +8,14 @@ mod compare;
 mod fill;
 mod fixture;
 mod hierarchy;
+mod host;
 mod mae_pretrain;
 mod map_pretrain;
 mod map_train;
 mod maps;
 mod mixer;
 mod model;
+mod points;
 mod scan;
 mod ss2d;
 mod tables;
@@ -53,6 +55,15 @@ pub const KINDS: &[&str] = &[
     "arm_classify",
     "arm_pretrain",
     "ss2d",
+    "fps",
+    "knn",
+    "vote",
+    "chamfer",
+    "nms",
+    "coco_rle",
+    "coco_eval",
+    "miou",
+    "seg_slide",
 ];
 
 /// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
@@ -89,6 +100,15 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "arm_pretrain" => arm_pretrain::check(g, &fixture, &mut report),
         "ss2d" => ss2d::check(g, &fixture, &mut report),
         "squeeze_excite" => maps::squeeze_excite(g, &fixture, &mut report),
+        "fps" => host::fps(&fixture, &mut report),
+        "knn" => host::knn(&fixture, &mut report),
+        "vote" => host::vote(&fixture, &mut report),
+        "chamfer" => points::chamfer(g, &fixture, &mut report),
+        "nms" => host::nms(&fixture, &mut report),
+        "coco_rle" => host::rle(&fixture, &mut report),
+        "coco_eval" => host::coco_eval(&fixture, &mut report),
+        "miou" => host::miou(&fixture, &mut report),
+        "seg_slide" => host::slide(&fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
     .map_err(|e| match e {

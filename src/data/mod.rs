@@ -3,13 +3,16 @@
 
 mod augmentation;
 mod classes;
+pub mod coco;
 mod cursor;
 mod dataset;
 #[cfg(feature = "files")]
 mod files;
 mod fingerprint;
 pub mod imagenet;
+pub mod masks;
 mod memory;
+pub mod points;
 mod rand_augment;
 mod sample;
 mod shapes;

@@ -1,9 +1,13 @@
 //! Inference with trained models: features, reconstructions, samples, attention maps, scores, predictions.
 
 pub mod attention_maps;
+pub mod coco_scores;
 pub mod diffusion_sampler;
 pub mod features;
 pub mod predict;
 pub mod program;
 pub mod reconstruct;
 pub mod scores;
+pub mod segmentation_scores;
+pub mod sliding_window;
+pub mod vote;

@@ -7,6 +7,7 @@ mod backbones;
 mod batch;
 mod classifier;
 mod config;
+pub mod dense;
 mod hierarchy;
 mod methods;
 mod options;

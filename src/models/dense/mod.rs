@@ -1,0 +1,3 @@
+//! Dense tasks: boxes and masks of objects, classes of pixels.
+
+pub mod nms;
