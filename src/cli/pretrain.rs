@@ -76,8 +76,7 @@ pub fn expect_of_method(args: &MethodArgs, method: Method) -> Result<()> {
     diffusion.push(("--no-vlb", given.no_vlb.map(|off| off.0.to_string())));
     let of = |owner: Method, options: Vec<Given>| (owner == method, format!("the method {owner}"), options);
     let hides = format!("a method that hides patches: {}", Method::names(|method| method.hides));
-    let targets =
-        format!("a method that predicts patches of your choice: {}", Method::names(|method| method.any_target));
+    let targets = format!("a method that predicts raw or normalized patches: {}", Method::names(|m| m.any_target));
     let rules = [
         of(Method::DIFFUSION, diffusion),
         of(
