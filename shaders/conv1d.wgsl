@@ -5,6 +5,8 @@
 //   forward   c[t] = bias + Σ_k w[k]·x[t−(K−1)+k]    s = 0, forward in the image
 //             c[t] = bias + Σ_k w[k]·x[t+(K−1)−k]    s = 1, the flipped sequence; t stays the image position
 //             u = SiLU(c);  x is 0 outside of 0..L
+//             c[t] = Σ_k w[k]·x[t−⌊(K−1)/2⌋+k]         SAME: x and dx are (B, L, E) without z, and there is no bias
+//                                                     (nn.Conv1d with padding="same", as in MambaVision)
 //   backward  dc = du·SiLU'(c), c computed again    dx[τ] = Σ_s Σ_k w[k]·dc[t that read x[τ] at tap k]
 //             dw[k] = Σ_bt dc·x    dbias = Σ_bt dc  (over each run of tokens into part; parts.wgsl adds the runs)
 //             The z half of dxz: `backward` writes 0. `backward_gated` writes the gradient of the gate that follows in
@@ -14,15 +16,20 @@
 //   saves     only its inputs: backward computes c again
 //   threads   A lane walks two channels through a run of `run` tokens, with a window x[τ..τ+K) in registers. s = 0
 //             reads this window for token τ+K−1, and s = 1 reads it for token τ, so one load serves both directions.
+//             SAME reads it for token τ+⌊(K−1)/2⌋: only the token that a window is for differs from s = 0.
 //             In f32 the two channels are WG apart, so that neighboring lanes load neighboring numbers.
 //   HALF      1: xz, u, du, dxz, out and dout are f16. The two channels are neighbors, in one word; E is even.
-//   floor     per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that
+//   floor     per (b, t, e): 4·(1+S) bytes forward, 4·(2+S) backward, 16 more with the gate; in f16 half of that;
+//             with SAME 8 forward, 12 backward
 //   measured  base, 98 × 128, NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200): forward 0.096 ms, backward 0.241
 //             (PyTorch's grouped conv1d and SiLU: 0.645, 1.270); with HALF 0.076, 0.241
 //   const S: directions, 1 or 2;  const K: taps, 1 to 8;  const HALF: 1 if arrays with tokens are f16
+//   const SAME: 1 if the taps lie around the token (S is 1)
 // uses lib/grid, lib/math, lib/half, lib/gate
 struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32 }
 const WG = 64u;
+const AHEAD = SAME * (K / 2u);                    // tokens behind its own that a token reads: ⌈(K−1)/2⌉ with SAME
+const COLUMNS = 2u - SAME;                        // x and z, or x alone
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> xz: array<u32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
@@ -82,15 +89,18 @@ fn put_dxz(row: u32, e: vec2<u32>, v: vec2<f32>) {
 fn slide(b: u32, t: u32, e: vec2<u32>) {
     for (var k = 1u; k < K; k++) { x[k - 1u] = x[k]; }
     x[K - 1u] = vec2(0.0);
-    if t < p.l { x[K - 1u] = xz2((b * p.l + t) * 2u * p.e, e); }
+    if t < p.l { x[K - 1u] = xz2((b * p.l + t) * COLUMNS * p.e, e); }
 }
 // The x that direction s multiplies by tap k.
 fn under(s: u32, k: u32) -> vec2<f32> {
     return x[select(K - 1u - k, k, s == 0u)];
 }
 fn conv(s: u32, e: vec2<u32>) -> vec2<f32> {
-    let at = at2(s * p.e, e);
-    var c = vec2(bias[at.x], bias[at.y]);
+    var c = vec2(0.0);
+    if SAME == 0u {
+        let at = at2(s * p.e, e);
+        c = vec2(bias[at.x], bias[at.y]);
+    }
     for (var k = 0u; k < K; k++) { c += taps[s * K + k] * under(s, k); }
     return c;
 }
@@ -117,8 +127,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     load_taps(e);
     let count = min(p.run, p.l - first);
     for (var i = 0u; i < count + S * (K - 1u); i++) {
-        let t = first + i - (K - 1u);       // the window's last token
-        slide(b, t, e);
+        let t = first + i - (K - 1u);       // the token that the window is for, for s = 0
+        slide(b, t + AHEAD, e);
         if i >= K - 1u && i < count + K - 1u { put_u(row_of(0u, b, t), e, silu2(conv(0u, e))); }
         if S == 2u && i >= 2u * (K - 1u) { put_u(row_of(S - 1u, b, t - (K - 1u)), e, silu2(conv(S - 1u, e))); }
     }
@@ -129,6 +139,7 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     walk_back(wid, tid);
     let e = channels(wid.x, tid);
     let rows = rows_of(wid);
+    if SAME == 1u { return; }           // there is no z
     for (var row = rows.x; row < rows.y && e.x < p.e; row++) { put_dxz((row * 2u + 1u) * p.e, e, vec2(0.0)); }
 }
 
@@ -156,7 +167,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
     let b = wid.z;
     if e.x >= p.e { return; }
     load_taps(e);
-    var dc: array<vec2<f32>, S * K>;            // s = 0: dc[τ..τ+K)   s = 1: dc[τ−(K−1)..τ]
+    var dc: array<vec2<f32>, S * K>;            // s = 0: dc[τ..τ+K), with SAME AHEAD less   s = 1: dc[τ−(K−1)..τ]
     var sums: array<vec2<f32>, S * (K + 1u)>;   // dw, dbias
     let count = min(p.run, p.l - first);
     for (var i = 0u; i < count + 2u * (K - 1u); i++) {
@@ -165,7 +176,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
         slide(b, top, e);
         if i < K - 1u { continue; }         // the window is not full yet
         for (var s = 0u; s < S; s++) {
-            let t = select(tau, top, s == 0u);
+            let t = select(tau, top - AHEAD, s == 0u);
             var v = vec2(0.0);
             if t < p.l {
                 let c = conv(s, e);
@@ -184,7 +195,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
                 dx += taps[k] * dc[K - 1u - k];
                 if S == 2u { dx += taps[(S - 1u) * K + k] * dc[(S - 1u) * K + k]; }
             }
-            put_dxz((b * p.l + tau) * 2u * p.e, e, dx);
+            put_dxz((b * p.l + tau) * COLUMNS * p.e, e, dx);
         }
     }
     let row = (b * p.runs + wid.y) * S * (K + 1u) * p.e;

@@ -3,8 +3,8 @@
 
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Adapted, Classifier, Config, Contents, Decoder, Mae, Map, Pool, Positions, resize_positions};
-use rowscan::models::{adapt, contents};
+use rowscan::models::{Adapted, ArShift, Classifier, Config, Contents, Decoder, Mae, Map, Method, Objective, Pool};
+use rowscan::models::{Positions, adapt, contents, resize_positions};
 use rowscan::nn::{Params, Weights};
 use rowscan::run::import::import;
 use rowscan::train::weights_file::to_bytes;
@@ -104,6 +104,38 @@ fn a_mae_checkpoint_becomes_a_classifier() {
     assert!(got.ignored.contains(&"norm.weight".to_string()) && got.ignored.contains(&"decoder_pos_embed".to_string()));
     assert_eq!(got.weights["pos_embed"], found["pos_embed"]);
     assert!(got.weights["head.weight"].1.iter().all(|w| w.abs() < 2e-4), "scores start next to zero");
+}
+
+/// An encoder that was pretrained one way is fine-tuned both ways: the second direction of each mixer starts as the
+/// first. A checkpoint with two directions may lack nothing of the second.
+#[test]
+fn weights_of_one_direction_start_both() {
+    for name in ["map", "vim"] {
+        let config = micro(name).pretrained_by(Method::AR_SHIFT);
+        assert_eq!(config.clone().both_ways(), micro(name));
+        let objective = Objective::of(Method::AR_SHIFT);
+        let found = weights(1, |g, p| ArShift::new(g, p, &config, &objective).map(drop));
+        let got = adapted(found.clone(), &config.both_ways()).unwrap();
+        let mixer = |leaf: &str| got.weights[&format!("layers.2.mixer.{leaf}")].clone();
+        for (first, second) in [
+            ("A_log", "A_b_log"),
+            ("D", "D_b"),
+            ("conv1d.weight", "conv1d_b.weight"),
+            ("conv1d.bias", "conv1d_b.bias"),
+            ("x_proj.weight", "x_proj_b.weight"),
+            ("dt_proj.weight", "dt_proj_b.weight"),
+            ("dt_proj.bias", "dt_proj_b.bias"),
+        ] {
+            assert_eq!(mixer(first), mixer(second), "{name}: {second}");
+            assert_eq!(mixer(first), found[&format!("layers.2.mixer.{first}")]);
+        }
+        assert!(!got.fresh.iter().any(|name| name.starts_with("layers.")), "{got}");
+
+        let mut torn = classifier(&micro(name));
+        torn.remove("layers.2.mixer.D_b");
+        let error = adapted(torn, &micro(name)).unwrap_err().to_string();
+        assert!(error.contains("missing (layers.2.mixer.D_b)"), "{error}");
+    }
 }
 
 /// ARM pretrains in one direction without a class token; its classifier scans in four with one.

@@ -15,7 +15,7 @@ use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, as_hardware, gpu, leaf};
-use crate::nano::{nano, vit};
+use crate::nano::{nano, one_way, vit};
 
 /// A graph of x and v (3, 4) and w (4, 4) with every use of a segment. Launches before, between and after the segments
 /// read their inputs. A segment returns a result that it also reads inside, a result twice, one of its own inputs, and
@@ -114,6 +114,7 @@ fn pretraining_leaves_the_same_bits() {
     let images: Vec<u8> = Random::new(1).below(4 * 16 * 16 * 3, 256).iter().map(|&v| v as u8).collect();
     let dropping = Config { drop_path: 0.3, pattern: "MTMT".into(), ..nano() };
     let extra = Config { extra_residual: !dropping.extra_residual, ..dropping.clone() };
+    let one = one_way(dropping.clone());
     let mae = Config { drop_path: 0.3, ..vit(DecoderKind::Mae) };
     let diffusion =
         Objective { diffusion_width: 32, diffusion_depth: 2, diffusion_repeats: 2, ..Objective::of(Method::DIFFUSION) };
@@ -123,6 +124,7 @@ fn pretraining_leaves_the_same_bits() {
         (&extra, Objective::default(), Precision::F32),
         (&mae, Objective::of(Method::MAE), Precision::F32),
         (&dropping, diffusion, Precision::F32),
+        (&one, Objective::of(Method::AR_SHIFT), Precision::F32),
     ];
     for (config, objective, precision) in cases {
         let train = |checkpoint_blocks| {

@@ -23,7 +23,7 @@ use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
 use crate::common::{Random, gpu, values};
-use crate::nano::{arm, nano, objective, settings, vim_columns, vit};
+use crate::nano::{arm, nano, objective, one_way, settings, vim_columns, vit};
 
 const SIDE: usize = 16;
 
@@ -56,6 +56,12 @@ fn losses(g: &Gpu, config: &Config, settings: &PretrainSettings, steps: u64) -> 
     losses
 }
 
+/// Settings of shifted AR.
+fn shifted(shift: usize) -> PretrainSettings {
+    let settings = settings(Method::AR_SHIFT);
+    PretrainSettings { objective: Objective { shift, ..settings.objective }, ..settings }
+}
+
 #[test]
 fn every_method_learns() {
     let Some(g) = gpu() else { return };
@@ -69,6 +75,9 @@ fn every_method_learns() {
     let cases = [
         ("ar", nano(), settings(Method::AR)),
         ("ar, columns", vim_columns(), PretrainSettings { mask: "sequential".into(), ..settings(Method::AR) }),
+        ("ar, shifted", one_way(nano()), shifted(1)),
+        ("ar, shifted by three, columns", one_way(vim_columns()), shifted(3)),
+        ("ar, shifted, on a ViT", one_way(vit(DecoderKind::Map)), shifted(1)),
         ("local mae", nano(), settings(Method::LOCAL_MAE)),
         ("mae in map's pipeline", nano(), settings(Method::MAE)),
         ("mae", vit(DecoderKind::Mae), settings(Method::MAE)),
@@ -154,32 +163,69 @@ fn predictions_depend_on_what_the_decoder_may_see() {
     }
 }
 
+/// The predictions (L, P·P·3) of a model with weights drawn from a seed, as a function of the pixels of one image.
+fn predictions(g: &Gpu, config: &Config, objective: &Objective) -> impl Fn(&[f32]) -> Vec<Vec<u32>> {
+    let mut params = Params::new(g);
+    let model = pretext_model(g, &mut params, config, objective).unwrap();
+    params.init(g, 3).unwrap();
+    let (g, config) = (g.clone(), config.clone());
+    move |pixels: &[f32]| {
+        let patches = Tensor::from_slice(&g, &[1, config.tokens(), config.patch_len()], pixels).unwrap();
+        let batch = MaskedBatch { patches, ..batch(&g, &config).0 };
+        let found = values(&g, |r| Ok(model.predict(r, &batch)?.expect("a prediction").pred.data));
+        found.chunks_exact(config.patch_len()).map(|patch| patch.iter().map(|v| v.to_bits()).collect()).collect()
+    }
+}
+
+/// Shifted AR predicts the patch at rank p from ranks of p − n or less: a change of the pixels at rank q changes every
+/// prediction from rank q + n on, and no bit of the others. This holds for mixers, for attention, beside a class token
+/// and in either order.
+#[test]
+fn shifted_ar_sees_nothing_less_than_its_shift_before() {
+    let Some(g) = gpu() else { return };
+    let models = [nano(), vim_columns(), vit(DecoderKind::Map), Config { order: Order::Columns, ..nano() }];
+    for (config, shift) in models.into_iter().zip([1, 2, 3, 5]) {
+        let (config, objective) = (one_way(config), shifted(shift).objective);
+        let (l, n, scan) = (config.tokens(), config.patch_len(), config.scan());
+        let predict = predictions(g, &config, &objective);
+        let pixels = Random::new(2).normal(l * n);
+        let before = predict(&pixels);
+        for (q, &changed) in scan.iter().enumerate() {
+            let mut pixels = pixels.clone();
+            pixels[changed as usize * n..][..n].iter_mut().for_each(|v| *v += 1.0);
+            let after = predict(&pixels);
+            for (p, &token) in scan.iter().enumerate() {
+                let token = token as usize;
+                let differs = before[token] != after[token];
+                assert_eq!(differs, p >= q + shift, "{:?}: rank {p} after a change of rank {q}", config.family);
+            }
+        }
+    }
+}
+
 /// ARM predicts a cluster of 4×4 patches from the clusters before it: a change of one cluster's pixels changes every
 /// prediction behind it, and no bit of the others.
 #[test]
 fn arm_predicts_a_cluster_from_those_before_it() {
     let Some(g) = gpu() else { return };
     let (config, objective) = (arm(), objective(Method::ARM));
-    let mut params = Params::new(g);
-    let model = pretext_model(g, &mut params, &config, &objective).unwrap();
-    params.init(g, 3).unwrap();
     let (l, n) = (config.tokens(), config.patch_len());
     let pixels = Random::new(2).normal(l * n);
-    let predict = |pixels: &[f32]| {
-        let patches = Tensor::from_slice(g, &[1, l, n], pixels).unwrap();
-        let batch = MaskedBatch { patches, ..batch(g, &config).0 };
-        values(g, |r| Ok(model.predict(r, &batch)?.expect("a prediction").pred.data))
-    };
-    let cluster = |token: usize| token / 8 / 4 * 2 + token % 8 / 4;
+    let predict = predictions(g, &config, &objective);
     let before = predict(&pixels);
     for changed in 0..4 {
         let moved = |(i, v): (usize, &f32)| if cluster(i / n) == changed { v + 1.0 } else { *v };
         let after = predict(&pixels.iter().enumerate().map(moved).collect::<Vec<_>>());
         for token in 0..l {
-            let of = |pred: &[f32]| pred[token * n..][..n].iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            assert_eq!(of(&before) != of(&after), cluster(token) > changed, "token {token}, cluster {changed} changed");
+            let differs = before[token] != after[token];
+            assert_eq!(differs, cluster(token) > changed, "token {token}, cluster {changed} changed");
         }
     }
+}
+
+/// The cluster of a patch of [`arm`], which has 8 patches a side.
+fn cluster(token: usize) -> usize {
+    token / 8 / 4 * 2 + token % 8 / 4
 }
 
 fn outputs(dir: &Path) -> Outputs {
@@ -203,6 +249,7 @@ fn every_method_goes_on_with_the_same_bits() {
         (Method::DIFFUSION, nano()),
         (Method::CONTRASTIVE, nano()),
         (Method::ARM, arm()),
+        (Method::AR_SHIFT, one_way(nano())),
     ] {
         config.drop_path = 0.2;
         let mut settings = settings(method);
@@ -302,7 +349,44 @@ fn pictures_come_of_every_method_that_predicts() {
     let mut params = Params::new(g);
     let model = pretext_model(g, &mut params, &nano(), &objective(Method::CONTRASTIVE)).unwrap();
     let error = Reconstructor::new(g, &*model, &nano(), 1, 8).unwrap_err().to_string();
-    assert!(error.contains("contrastive") && error.contains("map, mae, ar, local-mae or diffusion"), "{error}");
+    assert!(
+        error.contains("contrastive") && error.contains("map, mae, ar, ar-shift, local-mae, diffusion or arm"),
+        "{error}"
+    );
+}
+
+/// Methods that hide nothing draw every patch that they predict from others: ARM all but its first cluster, which is
+/// shown as given, and shifted AR all.
+#[test]
+fn pictures_of_methods_that_hide_nothing_show_all_that_they_predict() {
+    let Some(g) = gpu() else { return };
+    let by_arm: Vec<bool> = (0..64).map(|token| cluster(token) == 0).collect();
+    for (config, settings, given) in
+        [(arm(), settings(Method::ARM), by_arm), (one_way(nano()), shifted(2), vec![false; 16])]
+    {
+        let mut params = Params::new(g);
+        let model = pretext_model(g, &mut params, &config, &settings.objective).unwrap();
+        params.init(g, 3).unwrap();
+        let mask = settings.masker(&config).unwrap().draw(0, 2);
+        let reconstructor = Reconstructor::new(g, &*model, &config, 2, mask.visible_len).unwrap();
+        let images = &pictures()[..2 * SIDE * SIDE * 3];
+        let (drawn, loss) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
+        let (l, side, patch) = (config.tokens(), config.grid(), config.patch_size);
+        let shown: Vec<f32> = (0..2 * l).map(|i| f32::from(!given[i % l])).collect();
+        assert_eq!(reconstructor.predicted(&mask), shown);
+        // the loss is the mean of the errors that the pictures show, over the patches that are predicted
+        let errors: Vec<f32> = drawn.iter().flat_map(|p| p.errors.clone()).collect();
+        let mean = errors.iter().sum::<f32>() / shown.iter().sum::<f32>();
+        assert!((mean / loss - 1.0).abs() < 1e-4, "{mean} {loss}");
+        for (p, image) in drawn.iter().zip(images.chunks_exact(SIDE * SIDE * 3)) {
+            for (at, &pixel) in image.iter().enumerate() {
+                let given = given[at / 3 / SIDE / patch * side + at / 3 % SIDE / patch];
+                assert_eq!(p.masked[at], if given { pixel } else { 128 });
+                assert!(!given || p.reconstruction[at] == pixel);
+            }
+            assert!(p.reconstruction != image);
+        }
+    }
 }
 
 /// The loss of a decoder that predicts zeros is the mean square of the target: of raw pixels (minus ImageNet's mean,

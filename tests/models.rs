@@ -432,6 +432,7 @@ fn launches_are_named_like_parameters() {
         (micro("map"), Method::MAP),
         (micro("vim"), Method::MAP),
         (micro("vit"), Method::AR),
+        (micro("map").pretrained_by(Method::AR_SHIFT), Method::AR_SHIFT),
         (mae, Method::MAE),
         (micro("map"), Method::DIFFUSION),
         (Config { cls_reduce: 2, ..micro("map") }, Method::CONTRASTIVE),
@@ -454,7 +455,7 @@ fn launches_are_named_like_parameters() {
         }
         let decoder = ["patch_embed", "decoder_embed", "decoder_blocks.0", "decoder_blocks.1", "decoder_norm"];
         let own: &[&str] = match method.name {
-            "map" => &["ar_pred"],
+            "map" | "ar-shift" => &["ar_pred"],
             "mae" => &["blocks.5", "norm", "decoder_pred"],
             "contrastive" => &["neck", "projector", "key.layers.0"],
             "diffusion" => &["diffloss.net"],
@@ -495,8 +496,11 @@ fn old_configurations_load() {
     assert_eq!(config.init_positions, InitPositions::Normal, "all positions started so when it was written");
     assert_eq!(config, Config { init_positions: InitPositions::Normal, ..Config::preset("micro").unwrap() });
     assert_eq!((config.eps(), Config::preset("vit_base_patch16_224").unwrap().eps()), (1e-5, 1e-6));
-    for name in models() {
-        let config = Config::preset(&name).unwrap();
+    let one = Config::preset("micro").unwrap().pretrained_by(Method::AR_SHIFT);
+    assert!(serde_json::to_string(&one).unwrap().contains(r#""divide_out":"one_way""#));
+    let presets = models().into_iter().map(|name| Config::preset(&name).unwrap());
+    for config in presets.chain([one]) {
+        let name = &config.name;
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config, "{name}");
     }

@@ -1,6 +1,6 @@
 //! Models and settings small enough for thousands of training steps on a CPU adapter.
 
-use rowscan::models::{Config, DecoderKind, Family, Method, Objective, Order, Pool};
+use rowscan::models::{Config, DecoderKind, Directions, Family, Method, Objective, Order, Pool};
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::settings::RunSettings;
 
@@ -29,6 +29,11 @@ pub fn vit(decoder: DecoderKind) -> Config {
 /// [`nano`] as a Vim of two blocks that scans columns.
 pub fn vim_columns() -> Config {
     Config { family: Family::VIM, pattern: "MM".into(), order: Order::Columns, pool: Pool::Token, ..nano() }
+}
+
+/// A model that reads its tokens one way.
+pub fn one_way(config: Config) -> Config {
+    Config { directions: Directions::One, ..config }
 }
 
 /// An ARM of two blocks, for images of 16×16 pixels in four clusters of 4×4 patches.

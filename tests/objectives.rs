@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use rowscan::gpu::{Caps, Gpu};
-use rowscan::models::{Config, DecoderKind, Method, Objective, pretext_model};
+use rowscan::models::{Config, DecoderKind, DecoderMask, Method, Objective, Order, Target, pretext_model};
 use rowscan::nn::Params;
 use rowscan::train::checkpoint::State;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 
-use crate::nano::{arm, nano, objective, settings, vim_columns, vit};
+use crate::nano::{arm, nano, objective, one_way, settings, vim_columns, vit};
 
 #[test]
 fn every_method_can_be_planned_for_every_family() {
@@ -17,7 +17,7 @@ fn every_method_can_be_planned_for_every_family() {
         let families = [nano(), vim_columns(), vit(DecoderKind::Map), arm()];
         for config in families.into_iter().filter(|config| (method.encodes)(&config.family)) {
             let g = Gpu::dry(Caps::portable());
-            let settings = settings(method);
+            let (settings, config) = (settings(method), config.pretrained_by(method));
             settings.check(&config).unwrap();
             let visible = *settings.masker(&config).unwrap().all_visible_lengths().end();
             let hyper = settings.run.hyper().unwrap();
@@ -97,6 +97,26 @@ fn objectives_that_cannot_work_are_named() {
     assert!(check(&vit(DecoderKind::Mae), objective(Method::DIFFUSION)).contains("decoder"));
     assert!(check(&nano(), Objective { temperature: 0.0, ..Objective::default() }).contains("temperature"));
     assert!(check(&nano(), Objective { diffusion_repeats: 0, ..Objective::default() }).contains("diffusion_repeats"));
+    let shifted = |shift| Objective { shift, ..objective(Method::AR_SHIFT) };
+    let error = check(&nano(), shifted(1));
+    assert!(error.contains("directions: got Mean, expected One: the method ar-shift"), "{error}");
+    let error = check(&one_way(nano()), shifted(16));
+    assert!(error.contains("shift of the method ar-shift: got 16, expected 1 to 15"), "{error}");
+    assert!(check(&one_way(nano()), shifted(0)).contains("got 0, expected 1 to 15"));
+    let other = Objective { decode_order: Some(Order::Columns), ..shifted(1) };
+    assert!(check(&one_way(nano()), other).contains("decode_order of the method ar-shift: got Columns"));
+    let other = Objective { decoder_mask: Some(DecoderMask::Mae), ..shifted(1) };
+    assert!(check(&one_way(nano()), other).contains("decoder_mask of the method ar-shift: got Mae, expected Ar"));
+    assert!(check(&one_way(vit(DecoderKind::Mae)), shifted(1)).contains("decoder"));
+    for config in [arm(), Config::preset("mambavision_micro").unwrap(), Config::preset("resnet_micro").unwrap()] {
+        let error = check(&config, shifted(1));
+        let expected = "family to pretrain: got ";
+        assert!(error.contains(expected) && error.contains("for the method ar-shift: hybrid, vim, vit"), "{error}");
+    }
+    let error = one_way(Config::preset("mambavision_micro").unwrap()).validate().unwrap_err().to_string();
+    assert!(error.contains("directions: got One, expected Mean or Sum"), "{error}");
+    let raw = Objective { target: Target::Raw, ..objective(Method::ARM) };
+    assert!(check(&arm(), raw).contains("target: got Raw, expected Normalized for the method arm"));
     let error = check(&nano(), objective(Method::ARM));
     assert!(error.contains("family to pretrain: got hybrid, expected for the method arm: arm"), "{error}");
     assert!(check(&arm(), objective(Method::MAP)).contains("got arm, expected for the method map: hybrid"));

@@ -72,7 +72,7 @@ impl Training for Finetuning {
         let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
         let settings = overlay(settings, &training);
         let mut config = match &settings.checkpoint {
-            Some(folder) => checkpoint::config(folder)?,
+            Some(folder) => checkpoint::config(folder)?.both_ways(),
             None => {
                 let model = uppermost(&models, |model| model.model.as_deref());
                 Config::preset(model.ok_or_else(|| needed("--checkpoint or --model"))?)?

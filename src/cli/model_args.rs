@@ -131,10 +131,10 @@ pub fn model_under(base: Config, layers: &[&ModelArgs]) -> Result<Config> {
     Ok(config)
 }
 
-/// The model of a new pretraining run, `micro` if none is named. MAE on a ViT is MAE proper, with its own decoder and
-/// fixed positions, unless the layers ask for others.
+/// The model of a new pretraining run, `micro` if none is named. It reads one way if the method needs that. MAE on a
+/// ViT is MAE proper, with its own decoder and fixed positions, unless the layers ask for others.
 pub fn model_to_pretrain(layers: &[&ModelArgs], method: Option<Method>) -> Result<Config> {
-    let config = model_under(Config::preset("micro")?, layers)?;
+    let config = model_under(Config::preset("micro")?, layers)?.pretrained_by(method.unwrap_or_default());
     let decoder = uppermost(layers, |layer| layer.shape.decoder.as_ref());
     if !config.family.prefix_in_pretraining || method != Some(Method::MAE) || decoder.is_some() {
         return Ok(config);

@@ -65,7 +65,7 @@ fn shown(value: Option<&impl Serialize>) -> Option<String> {
 }
 
 /// Refuses options that would change nothing: those of one method where another one is asked for, masks where nothing
-/// is hidden, and targets where nothing is predicted.
+/// is hidden, and targets where there is one alone.
 pub fn expect_of_method(args: &MethodArgs, method: Method) -> Result<()> {
     macro_rules! options {
         ($given:expr, $($flag:literal => $field:ident),*) => { vec![$(($flag, shown($given.$field.as_ref()))),*] };
@@ -76,23 +76,21 @@ pub fn expect_of_method(args: &MethodArgs, method: Method) -> Result<()> {
     diffusion.push(("--no-vlb", given.no_vlb.map(|off| off.0.to_string())));
     let of = |owner: Method, options: Vec<Given>| (owner == method, format!("the method {owner}"), options);
     let hides = format!("a method that hides patches: {}", Method::names(|method| method.hides));
-    let predicts = format!("a method that predicts patches: {}", Method::names(|method| method.predicts));
+    let targets = format!("a method that predicts raw or normalized patches: {}", Method::names(|m| m.any_target));
     let rules = [
         of(Method::DIFFUSION, diffusion),
         of(
             Method::CONTRASTIVE,
             options!(given, "--queue" => queue, "--temperature" => temperature, "--key-momentum" => key_momentum),
         ),
+        of(Method::AR_SHIFT, options!(given, "--shift" => shift)),
         (
             method.hides,
-            hides,
+            hides.clone(),
             options!(args.mask, "--mask" => mask, "--mask-ratio" => mask_ratio, "--mask-tokens" => mask_tokens),
         ),
-        (
-            method.predicts,
-            predicts,
-            options!(given, "--decoder-mask" => decoder_mask, "--decode-order" => decode_order, "--target" => target),
-        ),
+        (method.hides, hides, options!(given, "--decoder-mask" => decoder_mask, "--decode-order" => decode_order)),
+        (method.any_target, targets, options!(given, "--target" => target)),
     ];
     for (_, expected, options) in rules.into_iter().filter(|(used, ..)| !used) {
         if let Some((option, Some(value))) = options.into_iter().find(|(_, value)| value.is_some()) {

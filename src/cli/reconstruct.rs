@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::data::{Transform, load_image};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
 use crate::run::record::{Panel, PictureGrid, write_atomic};
 use crate::train::options::overlay;
-use crate::train::pretrain::settings::{MaskArgs, PretrainSettings};
+use crate::train::pretrain::settings::{MaskArgs, MethodArgs, PretrainSettings};
 use crate::train::settings::RunSettings;
 use crate::train::weights_file::to_bytes;
 
@@ -30,8 +31,8 @@ pub struct Args {
     /// Seed of the mask.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// safetensors file for what the pictures are made of: images (B, S, S, 3) in 0 … 255, mask (B, L), predictions
-    /// (B, L, P·P·3) in units of the target.
+    /// safetensors file for what the pictures are made of: images (B, S, S, 3) in 0 … 255, mask (B, L) with 1 where
+    /// patches are predicted, predictions (B, L, P·P·3) in units of the target.
     #[arg(long, value_name = "FILE")]
     tensors: Option<PathBuf>,
     /// PNG to write.
@@ -50,6 +51,8 @@ pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Box<dyn 
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
+    let asked = MethodArgs { mask: args.mask.clone(), ..MethodArgs::default() };
+    usage(expect_of_method(&asked, objective.method))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
     let normalized = objective.normalize();
     let base = PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::of(objective.method) };
@@ -71,7 +74,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         let predictions = pictures.iter().flat_map(|p| p.predicted.iter().copied()).collect();
         let tensors = Weights::from([
             ("images".to_string(), (vec![count, side, side, 3], pixels)),
-            ("mask".into(), (vec![count, config.tokens()], mask.mask.clone())),
+            ("mask".into(), (vec![count, config.tokens()], reconstructor.predicted(&mask))),
             ("predictions".into(), (vec![count, config.tokens(), config.patch_len()], predictions)),
         ]);
         write_atomic(file, &to_bytes(&tensors, Default::default())?)?;
@@ -84,6 +87,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     grid.save(&args.output)?;
     let file = args.output.display();
     let unit = if normalized { " (1 is the mean of each patch)" } else { ", in deviations of ImageNet's pixels" };
-    say(format_args!("loss {loss:.4} over the hidden patches{unit}; wrote {file}"))?;
+    let which = if objective.method.hides { "hidden" } else { "predicted" };
+    say(format_args!("loss {loss:.4} over the {which} patches{unit}; wrote {file}"))?;
     Ok(())
 }

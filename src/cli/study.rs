@@ -13,7 +13,7 @@ use crate::study::{Budget, CellScores, Study, Table, markdown, plot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Number of the table, 1 to 7.
+    /// Number of the table, 1 to 8.
     table: String,
     /// Labeled data set with a test split, as of `rowscan finetune`.
     #[arg(long)]

@@ -5,6 +5,7 @@
 //!   c[t] = bias + Σ_k w[k]·x[τ],  u = SiLU(c);  terms with τ outside 0..L are 0
 //!     s = 0, forward in the image:   τ = t - (K-1) + k
 //!     s = 1, the flipped sequence:   τ = t + (K-1) - k     (t stays the image position)
+//!     same, with S = 1:              τ = t - ⌊(K-1)/2⌋ + k
 //!   backward:  dc = du·SiLU'(c)    dbias = Σ_bt dc    dw[k] = Σ_bt dc·x[τ]    dx[τ] = Σ_s Σ_k w[k]·dc[t]
 //! ```
 use super::activation::{dsilu, silu};
@@ -24,6 +25,8 @@ pub struct Dims {
     pub k: usize,
     /// Row stride of x, at least e: 2·e when x is the left half of x|z.
     pub ldx: usize,
+    /// Whether the taps lie around the token: PyTorch's `padding="same"`.
+    pub same: bool,
 }
 
 /// Gradients of [`forward`].
@@ -67,8 +70,9 @@ impl Dims {
     fn taps(self, s: usize, t: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.k).filter_map(move |k| {
             let back = self.k - 1 - k;
-            let src = if s == 0 { t.checked_sub(back) } else { Some(t + back).filter(|&src| src < self.l) };
-            Some((k, src?))
+            let ahead = if self.same { self.k - 1 - (self.k - 1) / 2 } else { 0 };
+            let src = if s == 0 { (t + ahead).checked_sub(back) } else { Some(t + back) };
+            Some((k, src.filter(|&src| src < self.l)?))
         })
     }
 
@@ -88,7 +92,7 @@ mod tests {
     #[test]
     fn second_direction_is_the_flipped_sequence() {
         let (l, e, k) = (7, 3, 4);
-        let dim = Dims { s: 2, b: 1, l, e, k, ldx: e };
+        let dim = Dims { s: 2, b: 1, l, e, k, ldx: e, same: false };
         let (x, w, bias) = (random(1, l * e), random(2, 2 * e * k), random(3, 2 * e));
         let flip = |x: &[f64]| x.chunks(e).rev().flatten().copied().collect::<Vec<_>>();
         let u = forward(dim, &x, &w, &bias);
@@ -96,10 +100,27 @@ mod tests {
         assert_eq!(u[l * e..], flip(&flipped));
     }
 
+    /// Three taps around a token: the token before, the token, and the token behind.
+    #[test]
+    fn same_reads_the_neighbors_of_a_token() {
+        let dim = Dims { s: 1, b: 1, l: 3, e: 1, k: 3, ldx: 1, same: true };
+        let u = forward(dim, &[1.0, 2.0, 4.0], &[1.0, 10.0, 100.0], &[0.0]);
+        assert_eq!(u, [210.0, 421.0, 42.0].map(silu));
+        let u = forward(Dims { k: 2, ..dim }, &[1.0, 2.0, 4.0], &[1.0, 10.0], &[0.0]);
+        assert_eq!(u, [21.0, 42.0, 4.0].map(silu), "of two taps the second is for the token behind");
+    }
+
     #[test]
     fn gradients() {
-        for (s, b, l, e, k, ldx) in [(1, 1, 1, 1, 1, 1), (2, 2, 5, 3, 4, 6), (2, 1, 2, 2, 3, 2), (1, 2, 7, 1, 2, 2)] {
-            let dim = Dims { s, b, l, e, k, ldx };
+        for (s, b, l, e, k, ldx, same) in [
+            (1, 1, 1, 1, 1, 1, false),
+            (2, 2, 5, 3, 4, 6, false),
+            (2, 1, 2, 2, 3, 2, false),
+            (1, 2, 7, 1, 2, 2, false),
+            (1, 2, 5, 2, 3, 2, true),
+            (1, 1, 3, 1, 4, 1, true),
+        ] {
+            let dim = Dims { s, b, l, e, k, ldx, same };
             let (x, w, bias) = (random(1, b * l * ldx), random(2, s * e * k), random(3, s * e));
             let du = random(4, s * b * l * e);
             let g = backward(dim, &x, &w, &bias, &du);

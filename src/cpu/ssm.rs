@@ -28,7 +28,7 @@ pub struct Dims {
 
 impl Dims {
     fn conv(self) -> conv1d::Dims {
-        conv1d::Dims { s: self.s, b: self.b, l: self.l, e: self.e, k: self.k, ldx: 2 * self.e }
+        conv1d::Dims { s: self.s, b: self.b, l: self.l, e: self.e, k: self.k, ldx: 2 * self.e, same: false }
     }
     fn by_x(self) -> matmul::Dims {
         matmul::Dims { s: self.s, m: self.b * self.l, n: self.r + 2 * self.n, k: self.e }

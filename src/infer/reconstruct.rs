@@ -16,6 +16,8 @@ pub struct Reconstructor {
     g: Gpu,
     config: Config,
     normalize: bool,
+    /// The patches that the method predicts, where these are not the hidden ones.
+    targets: Option<Vec<bool>>,
     inputs: PretrainInputs,
     tables: Tables,
     predictor: Predictor,
@@ -43,11 +45,12 @@ struct Pass {
 pub struct Pictures {
     /// The image.
     pub original: Vec<u8>,
-    /// The image with gray in place of hidden patches.
+    /// The image with gray in place of patches that are predicted: the hidden ones, or all that a method predicts from
+    /// others.
     pub masked: Vec<u8>,
-    /// The image with predictions in place of hidden patches.
+    /// The image with predictions in these places.
     pub reconstruction: Vec<u8>,
-    /// The mean squared error of each hidden patch in units of the target, 0 for visible ones: (L).
+    /// The mean squared error of each predicted patch in units of the target, 0 for the others: (L).
     pub errors: Vec<f32>,
     /// The predictions in units of the target: (L, P·P·3).
     pub predicted: Vec<f32>,
@@ -79,10 +82,20 @@ impl Reconstructor {
                 Predictor::Once(Box::new(Pass { program, pred: out.pred.data, loss: out.loss.data }))
             }
         };
-        Ok(Self { g: g.clone(), config: config.clone(), normalize, inputs, tables, predictor })
+        let targets = model.targets();
+        Ok(Self { g: g.clone(), config: config.clone(), normalize, targets, inputs, tables, predictor })
     }
 
-    /// Images (B, S, S, 3) → pictures, and the mean squared error over the hidden patches in units of the target.
+    /// 1 for each patch that the pictures of these images show as predicted (B, L): the hidden ones, or those that the
+    /// method predicts whatever a mask hides.
+    pub fn predicted(&self, mask: &PatchMask) -> Vec<f32> {
+        match &self.targets {
+            Some(targets) => targets.iter().map(|&t| f32::from(t)).cycle().take(mask.mask.len()).collect(),
+            None => mask.mask.clone(),
+        }
+    }
+
+    /// Images (B, S, S, 3) → pictures, and the mean squared error over the predicted patches in units of the target.
     pub async fn run(&self, images: &[u8], mask: &PatchMask) -> Result<(Vec<Pictures>, f32)> {
         self.inputs.write(&self.g, images, mask, &self.tables, (0, 1))?;
         let (pred, loss) = match &self.predictor {
@@ -105,7 +118,7 @@ impl Reconstructor {
         let (mut masked, mut reconstruction) = (image.to_vec(), image.to_vec());
         let mut errors = vec![0.0; inverse.len()];
         for (token, predicted) in pred.chunks_exact(self.config.patch_len()).enumerate() {
-            if inverse[token] != u32::MAX {
+            if !self.targets.as_ref().map_or(inverse[token] == u32::MAX, |targets| targets[token]) {
                 continue;
             }
             let (top, left) = (token / grid * p, token % grid * p);

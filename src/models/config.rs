@@ -63,6 +63,8 @@ pub struct FamilyFacts {
     pub hierarchical: bool,
     /// Whether it can leave patches out, as masked pretraining asks.
     pub masked_pretraining: bool,
+    /// Whether it can read tokens one way, so that no token sees those behind it: [`Directions::One`].
+    pub one_way: bool,
     /// How many draws of DropPath an image has at one place, at most. More than one where windows are dropped.
     pub draws: fn(&Config) -> usize,
     /// How its presets are tested.
@@ -154,6 +156,7 @@ impl FamilyFacts {
         check: |_| Ok(()),
         hierarchical: false,
         masked_pretraining: true,
+        one_way: false,
         draws: |_| 1,
         in_timm: false,
         test_view: TestView::MIDDLE,
@@ -251,7 +254,7 @@ pub struct Config {
     #[serde(default = "yes")]
     pub rms_norm: bool,
     /// How the mixers join their two scan directions. In `config.json` it is `divide_out`: true for the mean, false for
-    /// the sum.
+    /// the sum. With one direction, `"one_way"`, transformer blocks are causal too: no token sees those behind it.
     #[serde(default, rename = "divide_out", with = "divide_out")]
     pub directions: Directions,
     /// The order in which the encoder reads the patches.
@@ -289,18 +292,37 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
-/// `Config::directions` as Mamba-R and Vim write it: a bool, since their backbones always scan both ways.
+/// `Config::directions` as Mamba-R and Vim write it, a bool, since their backbones always scan both ways; and a word
+/// where there is one direction.
 mod divide_out {
+    use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use crate::nn::Directions;
 
+    const ONE: &str = "one_way";
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Both(bool),
+        Word(String),
+    }
+
     pub fn serialize<S: Serializer>(directions: &Directions, to: S) -> Result<S::Ok, S::Error> {
-        (*directions == Directions::Mean).serialize(to)
+        match directions {
+            Directions::One => ONE.serialize(to),
+            both => (*both == Directions::Mean).serialize(to),
+        }
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Directions, D::Error> {
-        bool::deserialize(from).map(|mean| if mean { Directions::Mean } else { Directions::Sum })
+        match Written::deserialize(from)? {
+            Written::Both(true) => Ok(Directions::Mean),
+            Written::Both(false) => Ok(Directions::Sum),
+            Written::Word(word) if word == ONE => Ok(Directions::One),
+            Written::Word(word) => Err(D::Error::custom(format!("got `{word}`, expected true, false or `{ONE}`"))),
+        }
     }
 }
 
@@ -390,6 +412,14 @@ impl Config {
     /// Layers, as `rowscan info` and layer-wise decay count them.
     pub fn layers(&self) -> usize {
         self.hierarchy.as_ref().map_or(self.pattern.len(), Hierarchy::depth)
+    }
+
+    /// The model, reading its tokens both ways as a classifier does. Weights of a model that reads one way fit it by
+    /// [`adapt`](super::adapt).
+    #[must_use]
+    pub fn both_ways(self) -> Self {
+        let directions = if self.directions == Directions::One { Directions::Mean } else { self.directions };
+        Self { directions, ..self }
     }
 
     /// Side of the patches in which the encoder reads whole images: `patch_size`, or 1 for a backbone on maps.

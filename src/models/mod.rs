@@ -33,6 +33,7 @@ pub use batch::MaskedBatch;
 pub use classifier::{Classifier, Prediction, layer_of};
 pub use config::{Adapt, Config, Detect, Family, FamilyFacts, MapPreset, Preset};
 pub use hierarchy::{Hierarchy, Stage};
+pub use methods::ar_shift::ArShift;
 pub use methods::arm::ArmPretraining;
 pub use methods::contrastive::Contrastive;
 pub use methods::diffusion::Diffusion;

@@ -39,8 +39,9 @@ impl Config {
             let (got, patch) = (format!("{side} with patches of {}", self.patch_size), self.input_patch());
             check(side.is_multiple_of(patch), "image_size", got, "a multiple of the patch size")?;
         }
-        let both = self.directions != Directions::One;
-        check(both, "directions", format!("{:?}", self.directions), "Mean or Sum: backbones scan both ways")?;
+        let able = self.directions != Directions::One || self.family.one_way;
+        let expected = format!("Mean or Sum: a {:?} reads its tokens both ways", self.family);
+        check(able, "directions", format!("{:?}", self.directions), &expected)?;
         let letters = self.pattern.chars().all(|c| c == 'M' || c == 'T');
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;

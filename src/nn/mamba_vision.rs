@@ -5,9 +5,8 @@ use super::init::Init;
 use super::linear::Linear;
 use super::params::{Params, Part};
 use crate::error::{Error, Result};
-use crate::ops::activation::silu;
-use crate::ops::concat::{concat, concat_at, narrow};
-use crate::ops::conv2d::{Conv2dOptions, conv2d};
+use crate::ops::concat::{concat, narrow};
+use crate::ops::conv1d::conv1d_same;
 use crate::ops::matmul::{MatmulOptions, matmul};
 use crate::ops::reshape::reshape;
 use crate::ops::selective_scan::{Scan, channel_layout, packed};
@@ -78,8 +77,7 @@ impl MambaVisionMixer {
         let (e, n) = (self.width / 2, self.states);
         let [b, l, _] = x.data.dims("mixer: x")?;
         let xz = self.in_proj.forward(r, x)?; // (B, L, D)
-        let xz = self.convolve(r, &xz)?;
-        let xz = silu(r, &xz)?;
+        let xz = conv1d_same(r, &xz, &self.conv)?;
         let (u, z) = (narrow(r, &xz, 0, e)?, narrow(r, &xz, e, e)?); // (B, L, D/2)
 
         let xdbl = self.x_proj.forward(r, &u)?; // (B, L, R+2N)
@@ -100,18 +98,5 @@ impl MambaVisionMixer {
             Some(residual) => self.out_proj.forward_onto(r, &y, residual),
             None => self.out_proj.forward(r, &y),
         }
-    }
-
-    /// The convolution over tokens of each channel by itself, with zeros outside of the sequence: `padding="same"`.
-    /// The sequence is a map with one row, and the taps are the middle row of a 3×3 kernel, which has a kernel of its
-    /// own.
-    fn convolve(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        let [b, l, d] = x.data.dims("mixer: x")?;
-        let taps = concat_at(r, &[(TAPS, Some(&self.conv))], TAPS * TAPS)?; // (D, 9)
-        let taps = reshape(r, &taps, &[d, 1, TAPS, TAPS])?;
-        let map = reshape(r, x, &[b, 1, l, d])?;
-        let options = Conv2dOptions { padding: [1; 4], groups: d, ..Conv2dOptions::default() };
-        let y = conv2d(r, &map, &taps, options)?;
-        reshape(r, &y, &[b, l, d])
     }
 }

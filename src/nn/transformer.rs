@@ -90,10 +90,14 @@ impl SelfAttention {
         })
     }
 
-    /// x (B, L, D) → (B, L, D), plus `residual` (B, L, D) if there is one. Every token attends to every token.
-    pub fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
+    /// x (B, L, D) → (B, L, D), plus `residual` (B, L, D) if there is one. Every token attends to every token, or with
+    /// `causal` only to those of its own region and of the regions before.
+    pub fn forward_onto(
+        &self, r: &mut Recorder, x: &Var, residual: Option<&Var>, causal: Option<&Regions>,
+    ) -> Result<Var> {
         let qkv = project(r, &self.qkv, x, self.heads)?; // (B, L, 3D)
-        let y = self_attention(r, &qkv, AttentionOptions::heads(self.heads))?; // (B, L, D)
+        let mask = if causal.is_some() { AttentionMask::RegionCausal } else { AttentionMask::Full };
+        let y = self_attention(r, &qkv, AttentionOptions { heads: self.heads, mask, regions: causal })?; // (B, L, D)
         match residual {
             Some(residual) => self.proj.forward_onto(r, &y, residual),
             None => self.proj.forward(r, &y),
@@ -130,12 +134,20 @@ impl Block {
     /// x (B, L, D) → (B, L, D). Every token attends to every token. `drop_path` holds DropPath's factors (B) of the
     /// attention branch and of the MLP branch: 0 where an image drops the branch, else 1/(1 − rate).
     pub fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
+        self.forward_causal(r, x, drop_path, None)
+    }
+
+    /// [`Block::forward`] in which a token attends only to those of its own region and of the regions before, if
+    /// `causal` gives regions.
+    pub fn forward_causal(
+        &self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>, causal: Option<&Regions>,
+    ) -> Result<Var> {
         let y = self.norm1.operand(r, x)?;
         let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
         let x = match attention {
-            None => self.attention.forward_onto(r, &y, Some(x))?,
+            None => self.attention.forward_onto(r, &y, Some(x), causal)?,
             Some(drop_path) => {
-                let y = self.attention.forward_onto(r, &y, None)?;
+                let y = self.attention.forward_onto(r, &y, None, causal)?;
                 add_drop_path(r, x, &y, drop_path)?
             }
         };

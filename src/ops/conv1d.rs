@@ -1,8 +1,9 @@
-//! conv1d: the causal depthwise convolution of a Mamba mixer, with its SiLU. Maths: `shaders/conv1d.wgsl`.
+//! conv1d: the causal depthwise convolution of a Mamba mixer, with its SiLU, and that of MambaVision, whose taps lie
+//! around the token. Maths: `shaders/conv1d.wgsl`.
 
 use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
+use crate::gpu::{Bind, Choice, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -12,7 +13,8 @@ params! {
 }
 
 const SRC: &str = wgsl!("conv1d", "grid", "math", "half", "gate");
-const CONSTS: &[Const] = &[Const::of("S", &[2, 1]), Const::within("K", 1, 8, &[4, 1, 3, 8]), Const::flag("HALF")];
+const CONSTS: &[Const] =
+    &[Const::of("S", &[2, 1]), Const::within("K", 1, 8, &[4, 1, 3, 8]), Const::flag("HALF"), Const::flag("SAME")];
 const X: &[Bind] = &[read(1, "xz").f16_if("HALF"), read(2, "w"), read(3, "bias"), write(4, "u").f16_if("HALF")];
 const DX: &[Bind] = &[
     read(1, "xz").f16_if("HALF"),
@@ -33,13 +35,23 @@ const GATED: &[Bind] = &[
     write(7, "part"),
 ];
 
+/// Taps around a token are those of one direction.
+fn one_direction(c: &Choice<'_>) -> bool {
+    c.get("SAME") == 0 || c.get("S") == 1
+}
+
+/// A gate needs the z half.
+fn has_z(c: &Choice<'_>) -> bool {
+    c.get("SAME") == 0
+}
+
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Conv1d>(name, SRC, binds).consts(CONSTS).rounds()
+    Kernel::new::<Conv1d>(name, SRC, binds).consts(CONSTS).admits(one_direction).rounds()
 }
 
 const FORWARD: Kernel = kernel("conv1d.forward", X).least(|x| taps(x, 1, 2));
 const BACKWARD: Kernel = kernel("conv1d.backward", DX).least(|x| taps(x, 2, 6));
-const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED).least(|x| taps(x, 6, 6));
+const BACKWARD_GATED: Kernel = kernel("conv1d.backward_gated", GATED).admits(has_z).least(|x| taps(x, 6, 6));
 
 /// The kernels of this family.
 #[doc(hidden)]
@@ -93,11 +105,11 @@ pub fn conv1d(r: &mut Recorder, xz: &Var, w: &Var, bias: &Var, directions: usize
     if shape.s != directions {
         return Err(Error::argument("conv1d: directions of w", shape.s, directions));
     }
-    let u = shape.forward(r, &xz.data, &w.data, &bias.data)?;
+    let u = shape.forward(r, &xz.data, &w.data, Some(&bias.data))?;
     Ok(r.push((xz, w, bias), u, move |r, (xz, w, bias), du, grads| {
         let (dxz, dw, dbias) = (grads.alloc(&xz), grads.alloc(&w), grads.alloc(&bias));
-        let sums = (grads.wants(&w) || grads.wants(&bias)).then_some((&dw, &dbias));
-        shape.backward(r, [&xz.data, &w.data, &bias.data, du], None, &dxz, sums)?;
+        let sums = (grads.wants(&w) || grads.wants(&bias)).then_some((&dw, Some(&dbias)));
+        shape.backward(r, [&xz.data, &w.data, du], Some(&bias.data), None, &dxz, sums)?;
         grads.add(r, &xz, dxz)?;
         if sums.is_some() {
             grads.add(r, &w, dw)?;
@@ -107,7 +119,41 @@ pub fn conv1d(r: &mut Recorder, xz: &Var, w: &Var, bias: &Var, directions: usize
     }))
 }
 
-/// Sizes S, B, L, E and K of one convolution.
+/// Depthwise convolution over tokens whose taps lie around the token, then SiLU: token t reads tokens t − ⌊(K−1)/2⌋ to
+/// t + ⌈(K−1)/2⌉, with zeros outside of the sequence.
+///
+/// - Shapes: x (B, L, E), w (E, K) → (B, L, E), f16 if x is f16.
+/// - PyTorch: `F.silu(F.conv1d(x, w.unsqueeze(1), padding="same", groups=E))`, with x (B, E, L).
+/// - Source: Hatamizadeh and Kautz 2025 (MambaVision).
+///
+/// ```
+/// # rowscan::doctest::run(|g| {
+/// # use rowscan::{doctest::assert_close, ops::conv1d::conv1d_same, tape::*, tensor::Tensor};
+/// let x = Var::leaf(Tensor::from_slice(g, &[1, 3, 1], &[1.0, 2.0, 4.0])?);
+/// let w = Var::leaf(Tensor::from_slice(g, &[1, 3], &[1.0, 0.0, -1.0])?); // the token before, less the one behind
+/// let mut r = Recorder::inference(g);
+/// let u = conv1d_same(&mut r, &x, &w)?;
+/// r.run()?;
+/// assert_close(&u.data.to_vec(g)?, &[-0.2384, -0.1423, 1.7616], 1e-4); // SiLU(-2), SiLU(-3), SiLU(2)
+/// # Ok(()) });
+/// ```
+///
+/// # Errors
+///
+/// If K is not 1 to 8, or if E is odd in f16.
+pub fn conv1d_same(r: &mut Recorder, x: &Var, w: &Var) -> Result<Var> {
+    let shape = Shape::same(&x.data, &w.data)?;
+    let u = shape.forward(r, &x.data, &w.data, None)?.reshape(x.data.shape())?;
+    Ok(r.push((x, w), u, move |r, (x, w), du, grads| {
+        let (dx, dw) = (grads.alloc(&x), grads.alloc(&w));
+        let sums = grads.wants(&w).then_some((&dw, None));
+        shape.backward(r, [&x.data, &w.data, du], None, None, &dx, sums)?;
+        grads.add(r, &x, dx)?;
+        if sums.is_some() { grads.add(r, &w, dw) } else { Ok(()) }
+    }))
+}
+
+/// Sizes S, B, L, E and K of one convolution, and whether its taps lie around the token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     s: usize,
@@ -115,6 +161,7 @@ pub(super) struct Shape {
     l: usize,
     e: usize,
     k: usize,
+    same: bool,
 }
 
 impl Shape {
@@ -130,11 +177,26 @@ impl Shape {
         if xz.is_f16() && !e.is_multiple_of(2) {
             return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
         }
-        Ok(Self { s, b, l, e, k })
+        Ok(Self { s, b, l, e, k, same: false })
     }
 
-    fn consts(self) -> [(&'static str, u32); 2] {
-        [("S", self.s as u32), ("K", self.k as u32)]
+    /// The sizes of [`conv1d_same`].
+    fn same(x: &Tensor, w: &Tensor) -> Result<Self> {
+        let [b, l, e] = x.dims("conv1d: x")?;
+        let [_, k] = w.dims("conv1d: w")?;
+        w.expect_shape("conv1d: w", &[e, k])?;
+        if !(1..=8).contains(&k) || x.is_empty() {
+            let got = format!("w (E, K) = {:?}, x (B, L, E) = {:?}", w.shape(), x.shape());
+            return Err(Error::argument("conv1d: sizes", got, "K of 1 to 8, nothing empty"));
+        }
+        if x.is_f16() && !e.is_multiple_of(2) {
+            return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
+        }
+        Ok(Self { s: 1, b, l, e, k, same: true })
+    }
+
+    fn consts(self) -> [(&'static str, u32); 3] {
+        [("S", self.s as u32), ("K", self.k as u32), ("SAME", self.same.into())]
     }
 
     fn params(self) -> Conv1d {
@@ -147,29 +209,32 @@ impl Shape {
     }
 
     /// Launches the forward pass → u (S, B, L, E).
-    pub(super) fn forward(self, r: &mut Recorder, xz: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(self, r: &mut Recorder, xz: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let u = xz.scratch_like("conv1d", &[self.s, self.b, self.l, self.e]);
-        r.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(), &[xz, w, bias, &u])?;
+        let args = [Some(xz), Some(w), bias, Some(&u)];
+        r.launch_with(&FORWARD, &self.consts(), self.grid(), &self.params(), &args)?;
         Ok(u)
     }
 
-    /// Launches the backward pass: writes `dxz` (B, L, 2E), and `sums` = (dw, dbias) if given.
+    /// Launches the backward pass: writes `dxz` (B, L, 2E), or dx (B, L, E) where there is no z, and `sums` = (dw,
+    /// dbias) if given.
     ///
     /// The z half of `dxz` is 0 without `gated`. With `gated` = (out, dout) of the gated scan that follows in a Mamba
     /// mixer, the z half is the gradient of that gate, which saves a launch.
     pub(super) fn backward(
-        self, r: &mut Recorder, [xz, w, bias, du]: [&Tensor; 4], gated: Option<(&Tensor, &Tensor)>, dxz: &Tensor,
-        sums: Option<(&Tensor, &Tensor)>,
+        self, r: &mut Recorder, [xz, w, du]: [&Tensor; 3], bias: Option<&Tensor>, gated: Option<(&Tensor, &Tensor)>,
+        dxz: &Tensor, sums: Option<(&Tensor, Option<&Tensor>)>,
     ) -> Result<()> {
         let p = self.params();
         let cols = self.s * (self.k + 1) * self.e;
         let part = Tensor::scratch("conv1d partial sums", &[self.b * p.runs as usize, cols]);
-        let (kernel, gate) = gated.map_or((&BACKWARD, vec![]), |(out, dout)| (&BACKWARD_GATED, vec![out, dout]));
-        let args = [&[xz, w, bias, du], &gate[..], &[dxz, &part]].concat();
+        let (kernel, gate) =
+            gated.map_or((&BACKWARD, vec![]), |(out, dout)| (&BACKWARD_GATED, vec![Some(out), Some(dout)]));
+        let args = [&[Some(xz), Some(w), bias, Some(du)], &gate[..], &[Some(dxz), Some(&part)]].concat();
         r.launch_with(kernel, &self.consts(), self.grid(), &p, &args)?;
         let Some((dw, dbias)) = sums else { return Ok(()) };
         let rows = |at: usize, end: usize| Rows { at, cols: end - at, ..Rows::dense(self.b * p.runs as usize, cols) };
         sum_parts(r, &part, rows(0, dw.len()), dw)?;
-        sum_parts(r, &part, rows(dw.len(), cols), dbias)
+        dbias.map_or(Ok(()), |dbias| sum_parts(r, &part, rows(dw.len(), cols), dbias))
     }
 }

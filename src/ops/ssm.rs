@@ -99,7 +99,7 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
     p.conv_b.data.expect_shape("ssm: conv_b", &[s, e])?;
 
     let rows = b * l;
-    let u = conv.forward(r, &xz.data, &p.conv_w.data, &p.conv_b.data)?;
+    let u = conv.forward(r, &xz.data, &p.conv_w.data, Some(&p.conv_b.data))?;
     let xdbl = Tensor::scratch("ssm xdbl", &[s, b, l, cols]);
     gemm(r, &Gemm::dense(Form::Nt, s, rows, cols, e), &u, &p.x_proj.data, Added::default(), &xdbl)?;
     let delta = u.scratch_like("ssm delta", &[s, b, l, e]);
@@ -149,9 +149,9 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
 
         // dxz: its x half comes through the convolution, its z half from the gate
         let (dxz, dw, db) = (grads.alloc(&xz), grads.alloc(&p.conv_w), grads.alloc(&p.conv_b));
-        let sums = (grads.wants(&p.conv_w) || grads.wants(&p.conv_b)).then_some((&dw, &db));
-        let inputs = [&xz.data, &p.conv_w.data, &p.conv_b.data, &du];
-        conv.backward(r, inputs, Some((&saved, dout)), &dxz, sums)?;
+        let sums = (grads.wants(&p.conv_w) || grads.wants(&p.conv_b)).then_some((&dw, Some(&db)));
+        let inputs = [&xz.data, &p.conv_w.data, &du];
+        conv.backward(r, inputs, Some(&p.conv_b.data), Some((&saved, dout)), &dxz, sums)?;
         if sums.is_some() {
             grads.add(r, &p.conv_w, dw)?;
             grads.add(r, &p.conv_b, db)?;

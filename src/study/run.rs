@@ -82,7 +82,7 @@ impl Study {
             let method = cell.method.objective.method.unwrap_or_default();
             let mut settings = overlay(settings::PretrainSettings::of(method), &[budget, cell]);
             (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
-            settings.check(&config)?;
+            settings.check(&config.clone().pretrained_by(method))?;
             Ok::<_, Error>(settings)
         });
         let recipe = recipes::recipe(RECIPE)?;
@@ -123,8 +123,9 @@ impl Study {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
                 let outputs = self.outputs(&name, settings::PretrainArgs::from(settings), settings.run.epochs)?;
                 let data = self.limited(settings.run.max_images)?;
+                let config = plan.config.clone().pretrained_by(settings.objective.method);
                 let start =
-                    |resume: Option<&Path>| Run::<Pretraining>::new(g, &plan.config, settings, &outputs, resume, data);
+                    |resume: Option<&Path>| Run::<Pretraining>::new(g, &config, settings, &outputs, resume, data);
                 match self.finish(&outputs, settings.run.epochs, stop, start)? {
                     None => return Ok(None),
                     folder => folder,

@@ -9,6 +9,7 @@ mod disk;
 mod finetune;
 mod kill;
 mod measure;
+mod methods;
 mod moved;
 mod no_adapter;
 mod predict;

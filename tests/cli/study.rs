@@ -34,10 +34,26 @@ fn a_table_is_run_once_and_written() {
     assert_eq!(logs().collect::<Vec<_>>(), before);
 }
 
+/// Table 8 has networks of other families with methods of their own, and images of other sizes.
+#[test]
+fn networks_of_table_8_are_pretrained_and_fine_tuned() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cells = "MambaVision + MAP,ARM,Mamba-R + AR";
+    study("8", dir.path(), &["--budget", "smoke", "--cells", cells]).ok();
+    let table = std::fs::read_to_string(dir.path().join("table-8.md")).unwrap();
+    for row in ["| MambaVision + MAP | 84.9 | ", "| ARM + its AR | 83.2 | ", "| Mamba-R + AR | 83.7 | "] {
+        assert!(table.contains(row), "`{row}` is missing: {table}");
+    }
+    assert!(!table.contains("not run"), "{table}");
+}
+
 #[test]
 fn what_does_not_exist_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    study("9", dir.path(), &[]).fails(2, &["`9`", "one of 1, 2, 3, 4, 5, 6, 7"]);
+    study("9", dir.path(), &[]).fails(2, &["`9`", "one of 1, 2, 3, 4, 5, 6, 7, 8"]);
     study("6", dir.path(), &["--cells", "MAPP"]).fails(2, &["`MAPP`", "local MAE"]);
     study("6", dir.path(), &["--budget", "tpu"]).fails(2, &["`tpu`", "smoke, cpu, gpu"]);
     study("6", dir.path(), &["--seeds", "0"]).fails(2, &["--seeds", "1 to 100"]);

@@ -80,8 +80,8 @@ impl Model {
         let metadata = weights_file::metadata(path, weights).map_err(js)?;
         let text = serde_json::to_string(&metadata).unwrap_or_default();
         let objective = About::of_metadata(metadata).objective_of(&config);
-        if !objective.method.predicts {
-            let expected = format!("one that predicts patches: {}", Method::names(|method| method.predicts));
+        if !objective.method.hides {
+            let expected = format!("one that hides patches: {}", Method::names(|method| method.hides));
             return Err(js(rowscan::Error::argument("the method of the model", objective.method, expected)));
         }
         let mut params = Params::new(&g);

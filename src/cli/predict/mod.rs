@@ -58,10 +58,10 @@ pub struct Args {
 /// What to do with a checkpoint that is no classifier.
 fn instead(found: Contents) -> String {
     let pictures = match found {
-        Contents::Map | Contents::Mae | Contents::Diffusion => {
-            " draw what it makes of hidden patches with `rowscan reconstruct`,"
+        Contents::Map | Contents::Mae | Contents::Diffusion | Contents::Arm => {
+            " draw the patches that it predicts with `rowscan reconstruct`,"
         }
-        Contents::Classifier | Contents::Encoder | Contents::Contrastive | Contents::Arm => "",
+        Contents::Classifier | Contents::Encoder | Contents::Contrastive => "",
     };
     format!(
         "fine-tune it on the classes with `rowscan finetune`,{pictures} or write its features with `rowscan features`"

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::embedding::Embedding;
 use super::encoder::Encoder;
-use super::layers::drop_path_row;
+use super::layers::{copy_directions, drop_path_row};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::{Decoder, Order, Pool, TestView};
-use crate::nn::{CrossMamba, Directions, Init, LayerNorm, Linear, MambaConfig, MambaMixer, Params, Part, Weights};
+use crate::nn::{CrossMamba, Directions, Init, LayerNorm, Linear, MambaConfig, MambaMixer, Params, Part};
 use crate::ops::add::{add, add_drop_path};
 use crate::ops::matmul::{MatmulOptions, matmul};
 use crate::ops::registers::Places;
@@ -38,7 +38,7 @@ impl Family {
         },
         trunk: &["patch_embed", "pos_embed", "layers"],
         classifier: &["head", "cls_token", "norm_f"],
-        adapt: from_pretraining,
+        adapt: |weights, has| copy_directions(&["_b", "_c", "_c_b"], weights, has),
         fresh_head: Some(Init::TruncNormal(2e-5)),
         check: |config| {
             let (rows, columns) = (config.grid(), config.grid_columns());
@@ -69,27 +69,6 @@ impl Family {
 /// Width of the MLP: ⌊8d/3⌋ at the default ratio. The small number is for 8/3, which is no float.
 pub(super) fn hidden(config: &Config) -> usize {
     (config.width as f64 * config.mlp_ratio + 1e-6) as usize
-}
-
-/// A checkpoint of ARM's pretraining, which scans one way, has the other three directions start with the same weights.
-fn from_pretraining(weights: &mut Weights, has: &dyn Fn(&str) -> bool) {
-    let mixers = weights.iter().filter(|(name, _)| name.starts_with("layers.") && name.contains(".mixer."));
-    let mut copies = Vec::new();
-    for (name, tensor) in mixers {
-        let Some((mixer, rest)) = name.split_once(".mixer.") else { continue };
-        for suffix in ["_b", "_c", "_c_b"] {
-            let copy = match rest.split_once('.') {
-                _ if rest == "A_log" => format!("A{suffix}_log"),
-                _ if rest == "D" => format!("D{suffix}"),
-                Some((kind @ ("conv1d" | "x_proj" | "dt_proj"), leaf)) => format!("{kind}{suffix}.{leaf}"),
-                _ => continue,
-            };
-            copies.push((format!("{mixer}.mixer.{copy}"), tensor.clone()));
-        }
-    }
-    for (name, tensor) in copies.into_iter().filter(|(name, _)| has(name)) {
-        weights.entry(name).or_insert(tensor);
-    }
 }
 
 /// w3(SiLU(w1 x)·(w2 x)). w1 and w2 are one matrix in memory, so that one product serves both.

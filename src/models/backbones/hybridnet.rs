@@ -4,7 +4,7 @@
 
 use super::embedding::Embedding;
 use super::encoder::TokenEncoder;
-use super::layers::{Layers, drop_path_places};
+use super::layers::{Layers, drop_path_places, from_one_way};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
@@ -25,6 +25,8 @@ impl Family {
         head_in_pretraining: true,
         pools: &[Pool::Registers, Pool::Average],
         drop_path: drop_path_places,
+        one_way: true,
+        adapt: from_one_way,
         presets: PRESETS,
         extra_residual: true,
         ..FamilyFacts::PLAIN

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::models::config::Config;
-use crate::nn::{Block, BlockConfig, MambaConfig, MambaMixer, Params, ResidualNorm};
+use crate::nn::{Block, BlockConfig, Directions, MambaConfig, MambaMixer, Params, ResidualNorm, Weights};
 use crate::ops;
+use crate::ops::attention::Regions;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -28,6 +29,8 @@ pub struct Layers {
     layers: Vec<Layer>,
     norm_f: ResidualNorm,
     extra_residual: bool,
+    /// Whether no token sees those behind it.
+    one_way: bool,
 }
 
 impl Layers {
@@ -66,13 +69,19 @@ impl Layers {
             }
         }
         let norm_f = ResidualNorm::new(params, "norm_f", d, config.eps(), config.rms_norm)?;
-        Ok(Self { layers, norm_f, extra_residual: config.extra_residual })
+        Ok(Self {
+            layers,
+            norm_f,
+            extra_residual: config.extra_residual,
+            one_way: config.directions == Directions::One,
+        })
     }
 
     /// Embedded tokens (B, L, D) → normalized features (B, L, D). Row `i` of `drop_path` has DropPath's factors (B) for
     /// the hidden that enters Mamba layer `i`, and the last row those of the final addition.
     pub fn forward(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
+        let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
         // no layer precedes layer 0
         let factors = |i: usize| if i == 0 { Ok(None) } else { drop_path_row(drop_path, i, batch) };
         let mut hidden = tokens.clone();
@@ -92,8 +101,9 @@ impl Layers {
                 }
                 Layer::Transformer(block) => {
                     let (name, block, extra) = (block.name.clone(), block.clone(), self.extra_residual);
+                    let causal = causal.clone();
                     let transformer = move |r: &mut Recorder| {
-                        let mixed = block.forward(r, &hidden, None)?;
+                        let mixed = block.forward_causal(r, &hidden, None, causal.as_ref())?;
                         Ok([if extra { ops::add::add(r, &hidden, &mixed)? } else { mixed }])
                     };
                     [hidden] = r.scope(&name, |r| r.segment(transformer))?;
@@ -103,6 +113,39 @@ impl Layers {
         let last = factors(mambas)?;
         r.scope(self.norm_f.name(), |r| Ok(self.norm_f.add(r, &hidden, residual.as_ref(), last.as_ref())?.0))
     }
+}
+
+/// The regions by which no token (B, L, D) attends to those behind it.
+pub(super) fn in_order(r: &Recorder, tokens: &Var) -> Result<Regions> {
+    let [_, l, _] = tokens.data.dims("tokens")?;
+    Regions::tokens(r.gpu(), l)
+}
+
+/// A checkpoint whose mixers scan one way has their other directions, whose names have these suffixes, start with the
+/// same weights. One that has another direction already is left as it is.
+pub(super) fn copy_directions(suffixes: &[&str], weights: &mut Weights, has: &dyn Fn(&str) -> bool) {
+    let mixers = weights.iter().filter(|(name, _)| name.starts_with("layers.") && name.contains(".mixer."));
+    let mut copies = Vec::new();
+    for (name, tensor) in mixers {
+        let Some((mixer, rest)) = name.split_once(".mixer.") else { continue };
+        for suffix in suffixes {
+            let copy = match rest.split_once('.') {
+                _ if rest == "A_log" => format!("A{suffix}_log"),
+                _ if rest == "D" => format!("D{suffix}"),
+                Some((kind @ ("conv1d" | "x_proj" | "dt_proj"), leaf)) => format!("{kind}{suffix}.{leaf}"),
+                _ => continue,
+            };
+            copies.push((format!("{mixer}.mixer.{copy}"), tensor.clone()));
+        }
+    }
+    if !copies.iter().any(|(name, _)| weights.contains_key(name)) {
+        weights.extend(copies.into_iter().filter(|(name, _)| has(name)));
+    }
+}
+
+/// [`copy_directions`] of mixers that scan both ways.
+pub(super) fn from_one_way(weights: &mut Weights, has: &dyn Fn(&str) -> bool) {
+    copy_directions(&["_b"], weights, has);
 }
 
 /// The places of DropPath in [`Layers`]: `layers.i` for the hidden that enters Mamba layer i, and `final` for the last

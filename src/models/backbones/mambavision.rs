@@ -235,7 +235,7 @@ impl MapBlock<2> for WindowBlock {
         let residual = plain[0].then_some(x);
         let h = match &self.mixer {
             Mixer::Scan(scan) => scan.forward_onto(r, &h, residual)?,
-            Mixer::Attention(attention) => attention.forward_onto(r, &h, residual)?,
+            Mixer::Attention(attention) => attention.forward_onto(r, &h, residual, None)?,
         };
         let x = if plain[0] { h } else { add_branch(r, x, &h, gamma_1, drop_path[0])? };
         let h = self.norm2.operand(r, &x)?;

@@ -3,7 +3,7 @@
 
 use super::embedding::Embedding;
 use super::encoder::TokenEncoder;
-use super::layers::{Layers, drop_path_places};
+use super::layers::{Layers, drop_path_places, from_one_way};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
@@ -23,6 +23,8 @@ impl Family {
         places: |len, count| Places { count, ..Places::middle(len) },
         pools: &[Pool::Token, Pool::Average],
         drop_path: drop_path_places,
+        one_way: true,
+        adapt: from_one_way,
         presets: &[
             Preset::new("vim_micro", 64, ("M", 7), 4, (1, 1)),
             Preset::new("vim_tiny", 192, ("M", 24), 12, (1, 1)),

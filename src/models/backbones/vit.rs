@@ -2,12 +2,12 @@
 
 use super::embedding::Embedding;
 use super::encoder::{Purpose, TokenEncoder};
-use super::layers::drop_path_row;
+use super::layers::{drop_path_row, in_order};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
-use crate::nn::{Block, BlockConfig, LayerNorm, Params};
+use crate::nn::{Block, BlockConfig, Directions, LayerNorm, Params};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -19,6 +19,7 @@ impl Family {
         layers: "T",
         prefix_tokens: 0..=1,
         prefix_in_pretraining: true,
+        one_way: true,
         pools: &[Pool::Token, Pool::Average],
         eps: 1e-6,
         drop_path: |config| {
@@ -52,6 +53,8 @@ pub struct Vit {
     norm: LayerNorm,
     /// Whether the classifier reads the mean of the tokens.
     average: bool,
+    /// Whether no token sees those behind it.
+    one_way: bool,
 }
 
 impl Vit {
@@ -70,7 +73,7 @@ impl Vit {
         let blocks = blocks.map(|i| Block::new(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
         let average = config.pool == Pool::Average && purpose == Purpose::Classification;
         let norm = LayerNorm::new(params, if average { "fc_norm" } else { "norm" }, config.width, block.eps)?;
-        Ok(Self { embedding, blocks, norm, average })
+        Ok(Self { embedding, blocks, norm, average, one_way: config.directions == Directions::One })
     }
 }
 
@@ -83,12 +86,14 @@ impl TokenEncoder for Vit {
     /// the classifier reads their mean: `fc_norm` follows then.
     fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let batch = tokens.data.shape()[0];
+        let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             let factors = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
-            let (name, block) = (block.name.clone(), block.clone());
+            let (name, block, causal) = (block.name.clone(), block.clone(), causal.clone());
             let factors = factors.map(|(attention, mlp)| [attention, mlp]);
-            [x] = r.scope(&name, |r| r.segment(move |r| Ok([block.forward(r, &x, factors.as_ref())?])))?;
+            let run = move |r: &mut Recorder| Ok([block.forward_causal(r, &x, factors.as_ref(), causal.as_ref())?]);
+            [x] = r.scope(&name, |r| r.segment(run))?;
         }
         if self.average { Ok(x) } else { r.scope(&self.norm.name, |r| self.norm.forward(r, &x)) }
     }

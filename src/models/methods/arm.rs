@@ -27,7 +27,7 @@ impl Method {
         name: "arm",
         hides: false,
         mask_ratio: 0.0,
-        predicts: false,
+        any_target: false,
         encodes: |family| *family == Family::ARM,
         check: |_, config| {
             expect_clusters((config.grid(), config.grid_columns()))?;
@@ -57,6 +57,8 @@ pub struct ArmPretraining {
     /// All clusters but the last, which the encoder reads, and all but the first, which are predicted.
     seen: [Tensor; 2],
     predicted: [Tensor; 2],
+    /// Whether a patch is predicted, in raster order.
+    is_predicted: Vec<bool>,
     /// The cluster of each token of either.
     regions: Regions,
     objective: Objective,
@@ -106,6 +108,7 @@ impl ArmPretraining {
             pred: Linear::new(params, "ar_pred", d, config.patch_len(), Init::FanIn(1.0))?,
             seen: tables(g, seen, l)?,
             predicted: tables(g, predicted, l)?,
+            is_predicted: (0..l as u32).map(|patch| predicted.contains(&patch)).collect(),
             regions: Regions::new(g, &regions)?,
             objective: objective.clone(),
         })
@@ -191,6 +194,11 @@ impl PixelPretext for ArmPretraining {
         let pred = self.predictions(r, features)?;
         let [places, ranks] = &self.predicted;
         tokens::gather(r, &pred, ranks, places)
+    }
+
+    /// All but the first cluster.
+    fn targets(&self) -> Option<Vec<bool>> {
+        Some(self.is_predicted.clone())
     }
 
     fn reconstruct(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Reconstruction> {

@@ -29,6 +29,7 @@ impl Method {
         mask_ratio: 0.0,
         crops: 2,
         predicts: false,
+        any_target: false,
         check: |_, config| match config.features() {
             0 => {
                 let expected = "registers, class tokens or the mean of tokens for `method` contrastive";

@@ -1,5 +1,6 @@
 //! Pretraining methods, one paper a file, and the table of all methods.
 
+pub mod ar_shift;
 pub mod arm;
 pub mod contrastive;
 pub mod diffusion;
@@ -20,7 +21,8 @@ use super::config::Config;
 use super::options::DecoderKind;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::Params;
+use crate::nn::{Directions, Params};
+use ar_shift::ArShift;
 use arm::ArmPretraining;
 use contrastive::Contrastive;
 use diffusion::Diffusion;
@@ -37,6 +39,7 @@ const METHODS: &[(Method, Build)] = &[
     (Method::MAP, reconstructing),
     (Method::MAE, reconstructing),
     (Method::AR, reconstructing),
+    (Method::AR_SHIFT, |g, params, config, objective| Ok(Box::new(ArShift::new(g, params, config, objective)?))),
     (Method::LOCAL_MAE, reconstructing),
     (Method::CONTRASTIVE, |g, params, config, objective| Ok(Box::new(Contrastive::new(g, params, config, objective)?))),
     (Method::DIFFUSION, |g, params, config, objective| Ok(Box::new(Diffusion::new(g, params, config, objective)?))),
@@ -72,6 +75,15 @@ impl Objective {
             DecoderKind::Map => Method::MAP,
         };
         Self::of(method)
+    }
+}
+
+impl Config {
+    /// The model as `method` pretrains it: it reads tokens one way where the method needs that.
+    #[must_use]
+    pub fn pretrained_by(self, method: Method) -> Self {
+        let directions = if method.one_way { Directions::One } else { self.directions };
+        Self { directions, ..self }
     }
 }
 

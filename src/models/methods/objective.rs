@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::models::config::{Config, Family};
 use crate::models::options::{DecoderKind, Order};
+use crate::nn::Directions;
 
 /// A pretraining method: `Method::MAP`, `Method::CONTRASTIVE`. Each is defined in the file of its model, and
 /// `methods/mod.rs` lists them all. In settings it is its name.
@@ -32,6 +33,10 @@ pub struct MethodFacts {
     pub crops: usize,
     /// Whether it predicts patches, so that there is a picture to draw.
     pub predicts: bool,
+    /// Whether [`Objective::target`] changes what it predicts.
+    pub any_target: bool,
+    /// Whether its encoder reads the tokens one way, [`Directions::One`].
+    pub one_way: bool,
     /// What must hold of its options and the model besides [`Objective::check`].
     pub check: fn(&Objective, &Config) -> Result<()>,
     /// (objective, images of a micro-batch, micro-batches of a step): what must hold of them.
@@ -48,6 +53,8 @@ impl MethodFacts {
         decoder_mask: DecoderMask::Map,
         crops: 1,
         predicts: true,
+        any_target: true,
+        one_way: false,
         check: |objective, config| objective.check_decoder(config, objective.mask() == DecoderMask::Mae),
         check_batches: |_, _, _| Ok(()),
     };
@@ -120,6 +127,9 @@ pub struct Objective {
     pub decode_order: Option<Order>,
     /// What the predictions are compared with.
     pub target: Target,
+    /// Shifted autoregression: how many places before a patch the last one is that its prediction depends on.
+    #[serde(skip_serializing_if = "is_next")]
+    pub shift: usize,
     /// Diffusion: width of the denoising network.
     pub diffusion_width: usize,
     /// Diffusion: residual blocks of the denoising network.
@@ -136,6 +146,12 @@ pub struct Objective {
     pub key_momentum: f64,
 }
 
+/// Whether a shift is the default, that of the next token. Records of older versions have none.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_next(shift: &usize) -> bool {
+    *shift == 1
+}
+
 impl Default for Objective {
     fn default() -> Self {
         Self {
@@ -143,6 +159,7 @@ impl Default for Objective {
             decoder_mask: None,
             decode_order: None,
             target: Target::default(),
+            shift: 1,
             diffusion_width: 256,
             diffusion_depth: 3,
             diffusion_repeats: 4,
@@ -198,6 +215,14 @@ impl Objective {
             let able: Vec<_> = Family::all().filter(self.method.encodes).map(|family| family.name).collect();
             let expected = format!("for the method {}: {}", self.method, able.join(", "));
             return Err(Error::argument("family to pretrain", config.family.name, expected));
+        }
+        if self.method.one_way && config.directions != Directions::One {
+            let expected = format!("One: the method {} needs an encoder that reads one way", self.method);
+            return Err(Error::argument("directions", format!("{:?}", config.directions), expected));
+        }
+        if !self.method.any_target && self.target != Target::default() {
+            let expected = format!("{:?} for the method {}", Target::default(), self.method);
+            return Err(Error::argument("target", format!("{:?}", self.target), expected));
         }
         (self.method.check)(self, config)
     }

@@ -67,6 +67,11 @@ pub trait Pretext: fmt::Debug {
         None
     }
 
+    /// The patches (L) that it predicts, in raster order, where these are not the ones that a mask hides.
+    fn targets(&self) -> Option<Vec<bool>> {
+        None
+    }
+
     /// Whether the target is pixels of zero mean and unit deviation in each patch: MAE's `norm_pix_loss`.
     fn normalize(&self) -> bool {
         false
@@ -118,6 +123,11 @@ pub trait PixelPretext: fmt::Debug {
     /// The features of [`PixelPretext::encode`] → predicted patches (B, L, P·P·3).
     fn decode(&self, r: &mut Recorder, features: &Var, batch: &MaskedBatch) -> Result<Var>;
 
+    /// As [`Pretext::targets`].
+    fn targets(&self) -> Option<Vec<bool>> {
+        None
+    }
+
     /// The whole method: encodes what is visible, decodes all, and compares what is hidden with the truth.
     fn reconstruct(&self, r: &mut Recorder, batch: &MaskedBatch, drop_path: Option<&Tensor>) -> Result<Reconstruction> {
         let encoder = self.encode(r, batch, drop_path)?;
@@ -134,6 +144,10 @@ impl<T: PixelPretext> Pretext for T {
 
     fn encoder(&self) -> &Backbone {
         PixelPretext::encoder(self)
+    }
+
+    fn targets(&self) -> Option<Vec<bool>> {
+        PixelPretext::targets(self)
     }
 
     fn normalize(&self) -> bool {
@@ -153,7 +167,7 @@ impl<T: PixelPretext> Pretext for T {
 
 /// The mean squared error of predicted patches (B, L, P·P·3) over the patches that `batch.mask` counts: one number,
 /// MAE's `forward_loss`. With `normalize` each target patch gets mean 0 and deviation 1 first.
-fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
+pub(super) fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
     r.scope("loss", |r| {
         let (patches, mask) = (&batch.patches, &batch.mask);
         let options = MseNormOptions { scale: batch.scale, normalize, ..MseNormOptions::default() };

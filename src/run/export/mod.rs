@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::models::{Config, Family};
+use crate::models::{Config, Directions, Family};
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::train::about::About;
@@ -52,11 +52,14 @@ fn without_method(weights: &Weights, said: &mut Vec<String>) -> Weights {
 }
 
 fn expect_vit(config: &Config, format: &'static str) -> Result<()> {
-    let vits = "a Vit: other families have no model there";
-    match config.family == Family::VIT {
-        true => Ok(()),
-        false => Err(Error::argument(format!("model to export to {format}"), format!("a {:?}", config.family), vits)),
+    let refused = |got: String, expected| Err(Error::argument(format!("model to export to {format}"), got, expected));
+    if config.family != Family::VIT {
+        return refused(format!("a {:?}", config.family), "a Vit: other families have no model there");
     }
+    if config.directions == Directions::One {
+        return refused("one that reads one way".into(), "one that reads both ways, as theirs do: fine-tune it first");
+    }
+    Ok(())
 }
 
 /// A number of a row of scores for each class name, as JSON objects: `{"0": "cat"}` and `{"cat": 0}`.

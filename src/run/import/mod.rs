@@ -75,6 +75,9 @@ pub fn import_with(path: &Path, base: Option<Config>, options: &ImportOptions<'_
     let mut about = About::of_metadata(metadata);
     let mut config = beside::base(&folder, base, theirs, &weights, &mut about, &mut said)?;
     config = (options.asked)(config);
+    if let Some(objective) = &about.objective {
+        config = config.pretrained_by(objective.method);
+    }
     (config.family.translate)(&mut weights);
     let found = contents(&weights);
     let shown = detect::detect(&weights, found, config);

@@ -51,7 +51,7 @@ args! {
 args! {
     /// What one layer says about an [`Objective`].
     pub struct ObjectiveArgs for Objective {
-        /// map, mae, ar, local-mae, contrastive or diffusion.
+        /// map, mae, ar, ar-shift, local-mae, contrastive, diffusion or arm.
         method: Method,
         /// What the decoder sees: map (its line and those before), ar (what comes before), mae (all) or local-mae (its
         /// line).
@@ -60,6 +60,8 @@ args! {
         decode_order: Order; arg(value_parser = word::<Order>()),
         /// Target of the prediction: pixels normalized per patch (MAE's norm_pix_loss), or raw ones.
         target: Target; arg(value_parser = word::<Target>()),
+        /// ar-shift: how many places before a patch the last one is that its prediction depends on.
+        shift: usize,
         /// Diffusion: width of the denoiser (1024 in MAR).
         diffusion_width: usize,
         /// Diffusion: residual blocks of the denoiser.

@@ -6,7 +6,7 @@ use rowscan::run::weights_on_disk::read;
 
 use super::{TAUGHT, finetune, stripes, tests_of};
 use crate::cli::runs::WHOLE;
-use crate::cli::{names, program, run, skip};
+use crate::cli::{names, pretrain, program, run, skip};
 
 #[test]
 fn a_model_learns_and_is_evaluated() {
@@ -117,4 +117,26 @@ fn a_pretrained_checkpoint_is_taken_over() {
     let mut probe = program();
     probe.args(["probe", "--data=synthetic:40", "--steps=5", "--checkpoint"]).arg(&pretrained);
     assert!(run(probe).ok().out.contains("linear probe"));
+}
+
+/// Table 8's rows at 384 pixels, small: pretrained at 32 pixels, fine-tuned at 64, twice as many patches a side.
+#[test]
+fn a_checkpoint_is_fine_tuned_at_twice_its_size() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
+    let few = ["--data=synthetic:24", "--batch-size=8", "--epochs=1"];
+    run(pretrain(&before, &[&few[..], &["--image-size=32", "--grid-every=0"]].concat())).ok();
+    let from = format!("--checkpoint={}", before.join("checkpoint-1").display());
+    let larger = ["--recipe=cifar", "--image-size=64", "--crop-ratio=1.0", "--lr=1e-3", "--accum-iter=2"];
+    let few = ["--data=synthetic:64", "--batch-size=8", "--epochs=1", "--precision=mixed", "--checkpoint-blocks"];
+    let ran = run(finetune(&after, &[&larger[..], &few, &[&from, "-v"]].concat())).ok();
+    assert!(ran.err.contains("1 resized (pos_embed)"), "{}", ran.err);
+    let weights = read(&after.join("checkpoint-1/model.safetensors")).unwrap();
+    assert_eq!(weights["pos_embed"].0, [1, 16 * 16, 16]);
+    let mut eval = program();
+    eval.args(["eval", "--data=synthetic:64", "--checkpoint"]).arg(after.join("checkpoint-1"));
+    assert!(run(eval).ok().out.contains("16 images, 10 classes"));
 }

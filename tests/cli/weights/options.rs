@@ -48,9 +48,10 @@ fn no_option_is_dropped_without_a_word() {
         ("--diffusion-depth=1", "diffusion"),
         ("--diffusion-repeats=2", "diffusion"),
         ("--no-vlb", "diffusion"),
+        ("--shift=3", "ar-shift"),
     ] {
         let (name, wanted) = (option.split('=').next().unwrap(), format!("expected the method {owner}"));
-        for method in ["map", "mae", "contrastive", "diffusion"].iter().filter(|method| **method != owner) {
+        for method in ["map", "mae", "ar-shift", "contrastive", "diffusion"].iter().filter(|method| **method != owner) {
             let method = format!("--method={method}");
             let pretrain = ["pretrain", "--dry-run", "--model=micro", &method, option];
             rowscan(&pretrain, &[]).fails(2, &[name, &wanted]);

@@ -4,10 +4,13 @@
 
 use std::sync::LazyLock;
 
+use rowscan::infer::scores::scores_of;
+use rowscan::run::checkpoint;
 use rowscan::run::weights_on_disk::read;
 
 use super::*;
 use crate::cli::{SharedFolder, skip};
+use crate::common::gpu;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weights.py");
 /// The models of the script, and the options that name them.
@@ -97,7 +100,7 @@ fn timm_and_transformers_and_back() {
     let Some(made) = MADE.as_ref().filter(|_| !skip()) else { return };
     let dir = made.path();
     let expected = read(&dir.join("expected.safetensors")).unwrap();
-    for name in expected.keys().filter(|name| !name.ends_with(".logits")) {
+    for name in expected.keys().filter(|name| !name.ends_with("logits")) {
         let theirs = name.starts_with("hf_");
         let file = if theirs { dir.join(name) } else { dir.join(format!("{name}.pth")) };
         let (out, features) = (dir.join("imported").join(name), dir.join(format!("{name}-features.safetensors")));
@@ -129,11 +132,66 @@ fn timm_and_transformers_and_back() {
             }
         }
     }
-    let loaded = python(&["load", dir.to_str().unwrap()]).ok();
+    let loaded = python(&["load", dir.to_str().unwrap(), "exported"]).ok();
     let lines: Vec<Vec<&str>> = loaded.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 8 * 2 + 6, "{}", loaded.out);
     for line in lines {
         eprintln!("  {}", line.join(" "));
         assert!(line[2].parse::<f64>().unwrap() < 1e-4, "{line:?}");
     }
+}
+
+/// Networks on maps that timm made: imported, their scores are timm's; exported, timm builds and loads them by name, in
+/// both ways that it offers, and computes the same.
+#[test]
+fn networks_of_timm_and_back() {
+    let Some(made) = MADE.as_ref().filter(|_| !skip()) else { return };
+    let Some(g) = gpu() else { return };
+    let dir = made.path();
+    let expected = read(&dir.join("expected.safetensors")).unwrap();
+    let pictures = crops(&dir.join("images"));
+    let names: Vec<&str> = expected.keys().filter_map(|name| name.strip_suffix(".map.logits")).collect();
+    for &name in &names {
+        let (out, model) = (dir.join("networks").join(name), format!("--model={name}_64"));
+        import(&dir.join(format!("{name}.pth")), &out, &[&model]).ok();
+        let config = checkpoint::config(&out).unwrap();
+        let mut params = Params::new(g);
+        let classifier = Classifier::new(g, &mut params, &config).unwrap();
+        params.load(g, &read(&out.join("model.safetensors")).unwrap()).unwrap();
+        let forward = scores_of(g, &classifier, &config, 6).unwrap();
+        let got = pollster::block_on(forward.run(&pictures)).unwrap();
+        let wanted = &expected[&format!("{name}.map.logits")].1;
+        let largest = wanted.iter().fold(1.0, |m: f32, v| m.max(v.abs()));
+        let off = got.iter().zip(wanted).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f32::max);
+        eprintln!("  {name}: scores off by {off:.1e} of {largest:.2}");
+        // the rounding of f32 over at most 160 layers; images differ by 1e-2 and more
+        assert!(got.len() == wanted.len() && off < 5e-5, "{name}: {off}");
+        let to = dir.join("exported_networks").join(name).join("timm");
+        let exported = ["export", "--format=timm", "--dtype=f32"];
+        assert!(rowscan(&exported, &[("--checkpoint", &out), ("-o", &to)]).ok().out.contains("load it: "));
+    }
+    let loaded = python(&["load", dir.to_str().unwrap(), "exported_networks"]).ok();
+    let lines: Vec<Vec<&str>> = loaded.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((names.len(), lines.len()), (3, 2 * 3), "{}", loaded.out);
+    for line in lines {
+        eprintln!("  {}", line.join(" "));
+        assert!(line[2].parse::<f64>().unwrap() < 1e-5, "the same weights: {line:?}");
+    }
+}
+
+/// The middle 64×64 pixels of each picture, in the order of the script: (n, 64, 64, 3).
+fn crops(folder: &Path) -> Vec<u8> {
+    let mut files: Vec<_> = crate::cli::names(folder)
+        .iter()
+        .flat_map(|class| {
+            let class = folder.join(class);
+            crate::cli::names(&class).into_iter().map(move |name| class.join(name)).collect::<Vec<_>>()
+        })
+        .collect();
+    files.sort();
+    let crop = |file: &std::path::PathBuf| {
+        let picture = image::open(file).unwrap().into_rgb8();
+        image::imageops::crop_imm(&picture, 4, 4, 64, 64).to_image().into_raw()
+    };
+    files.iter().flat_map(crop).collect()
 }
