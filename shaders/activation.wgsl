@@ -10,34 +10,54 @@
 //   saves     x, from which backward computes every derivative; relu saves y, which is above 0 where x is. Backward
 //             overwrites dx; it does not accumulate.
 //   threads   one invocation per vec4; what lies past the end of an array is not written
-//   floor     8 bytes per element forward, 12 backward
+//   HALF = 1  x, y, dy and dx hold f16, two in a word, and n is a multiple of 4
+//   floor     8 bytes per element forward, 12 backward; half of that in f16
 //   tried     ms of CPU time, GELU of 2²¹ elements on llvmpipe (benches/runs/2026-11-28-llvmpipe-blocks): an element an
 //             invocation 10.5 (Mesa 26.1) and 10.0 (22.3), four elements 16 apart 7.6 and 9.6, a vec4 7.0 and 5.1. Of
 //             7.0 the copy is 5.8. A polynomial of 5 terms for Φ, right to 1e-4 only, would save 0.2.
-// uses lib/grid, lib/math
+// uses lib/grid, lib/math, lib/half, lib/element
 struct Params { n: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> dy: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4<u32>>;
 
-// Store vec4 i of y and of dx, except for elements past the end.
+// Quad i of x and of dy.
+fn x4(i: u32) -> vec4<f32> {
+    return element4(x[i >> HALF], i, HALF);
+}
+fn dy4(i: u32) -> vec4<f32> {
+    return element4(dy[i >> HALF], i, HALF);
+}
+// Store quad i of y and of dx, except for elements past the end.
 fn put_y(i: u32, v: vec4<f32>) {
-    if 4u * i + 4u <= p.n { y[i] = v; return; }
-    for (var j = 0u; 4u * i + j < p.n; j++) { y[i][j] = v[j]; }
+    if HALF == 1u {
+        let words = halves(v);
+        y[i >> 1u][2u * (i & 1u)] = words.x;
+        y[i >> 1u][2u * (i & 1u) + 1u] = words.y;
+        return;
+    }
+    if 4u * i + 4u <= p.n { y[i] = bitcast<vec4<u32>>(v); return; }
+    for (var j = 0u; 4u * i + j < p.n; j++) { y[i][j] = bitcast<u32>(v[j]); }
 }
 fn put_dx(i: u32, v: vec4<f32>) {
-    if 4u * i + 4u <= p.n { dx[i] = v; return; }
-    for (var j = 0u; 4u * i + j < p.n; j++) { dx[i][j] = v[j]; }
+    if HALF == 1u {
+        let words = halves(v);
+        dx[i >> 1u][2u * (i & 1u)] = words.x;
+        dx[i >> 1u][2u * (i & 1u) + 1u] = words.y;
+        return;
+    }
+    if 4u * i + 4u <= p.n { dx[i] = bitcast<vec4<u32>>(v); return; }
+    for (var j = 0u; 4u * i + j < p.n; j++) { dx[i][j] = bitcast<u32>(v[j]); }
 }
 
 @compute @workgroup_size(WG)
 fn gelu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
+    let v = x4(i);
     put_y(i, vec4(gelu(v.x), gelu(v.y), gelu(v.z), gelu(v.w)));
 }
 
@@ -45,15 +65,15 @@ fn gelu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
 fn gelu_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
-    put_dx(i, dy[i] * vec4(gelu_slope(v.x), gelu_slope(v.y), gelu_slope(v.z), gelu_slope(v.w)));
+    let v = x4(i);
+    put_dx(i, dy4(i) * vec4(gelu_slope(v.x), gelu_slope(v.y), gelu_slope(v.z), gelu_slope(v.w)));
 }
 
 @compute @workgroup_size(WG)
 fn gelu_tanh_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
+    let v = x4(i);
     put_y(i, vec4(gelu_tanh(v.x), gelu_tanh(v.y), gelu_tanh(v.z), gelu_tanh(v.w)));
 }
 
@@ -61,15 +81,15 @@ fn gelu_tanh_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invoc
 fn gelu_tanh_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
-    put_dx(i, dy[i] * vec4(gelu_tanh_slope(v.x), gelu_tanh_slope(v.y), gelu_tanh_slope(v.z), gelu_tanh_slope(v.w)));
+    let v = x4(i);
+    put_dx(i, dy4(i) * vec4(gelu_tanh_slope(v.x), gelu_tanh_slope(v.y), gelu_tanh_slope(v.z), gelu_tanh_slope(v.w)));
 }
 
 @compute @workgroup_size(WG)
 fn silu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
+    let v = x4(i);
     put_y(i, vec4(silu(v.x), silu(v.y), silu(v.z), silu(v.w)));
 }
 
@@ -77,15 +97,15 @@ fn silu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
 fn silu_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
-    put_dx(i, dy[i] * vec4(silu_slope(v.x), silu_slope(v.y), silu_slope(v.z), silu_slope(v.w)));
+    let v = x4(i);
+    put_dx(i, dy4(i) * vec4(silu_slope(v.x), silu_slope(v.y), silu_slope(v.z), silu_slope(v.w)));
 }
 
 @compute @workgroup_size(WG)
 fn softplus_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
+    let v = x4(i);
     put_y(i, vec4(softplus(v.x), softplus(v.y), softplus(v.z), softplus(v.w)));
 }
 
@@ -93,15 +113,15 @@ fn softplus_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invoca
 fn softplus_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
-    put_dx(i, dy[i] * vec4(softplus_slope(v.x), softplus_slope(v.y), softplus_slope(v.z), softplus_slope(v.w)));
+    let v = x4(i);
+    put_dx(i, dy4(i) * vec4(softplus_slope(v.x), softplus_slope(v.y), softplus_slope(v.z), softplus_slope(v.w)));
 }
 
 @compute @workgroup_size(WG)
 fn relu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
+    let v = x4(i);
     put_y(i, max(v, vec4(0.0)));
 }
 
@@ -109,6 +129,6 @@ fn relu_forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
 fn relu_backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let i = grid_row(wid) * WG + tid;
     if 4u * i >= p.n { return; }
-    let v = x[i];
-    put_dx(i, select(vec4(0.0), dy[i], v > vec4(0.0)));
+    let v = x4(i);
+    put_dx(i, select(vec4(0.0), dy4(i), v > vec4(0.0)));
 }

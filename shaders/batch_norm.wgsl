@@ -14,14 +14,16 @@
 //             moments of rows, of chunks of rows and of groups of chunks are merged in a fixed order (Chan et al.
 //             1983), so x is read once, and no square of a mean is ever subtracted.
 //   threads   moments, sums: a lane per chunk of rows and channel, neighboring lanes neighboring channels. statistics,
-//             gradients: 16 × 16 lanes per 16 channels merge the chunks. normalize, backward: a lane per element.
-//   floor     per element: 12 bytes forward in training (8 in evaluation), 20 backward
+//             gradients: 16 × 16 lanes per 16 channels merge the chunks. normalize, backward: a lane per element, or
+//             per word if HALF = 1.
+//   HALF = 1  x, y, dy and dx hold f16, two in a word, and C is even. Statistics, sums and parameters are f32.
+//   floor     per element: 12 bytes forward in training (8 in evaluation), 20 backward; half of that in f16
 //   const ACT: the activation. 0: none, v; 1: ReLU; 2: SiLU; 3: GELU by tanh. So a map of v is never stored.
-// uses lib/grid, lib/math
+// uses lib/grid, lib/math, lib/half, lib/element
 struct Params { rows: u32, c: u32, chunk: u32, chunks: u32, eps: f32, keep: f32, take: f32, unbiased: f32, share: f32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;                            // unbiased = rows/(rows − 1)
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
 @group(0) @binding(4) var<storage, read_write> part: array<f32>;         // (chunks, 2, C): moments, or sums
@@ -32,13 +34,21 @@ const WG = 256u;
 @group(0) @binding(9) var<storage, read_write> running_var: array<f32>;
 @group(0) @binding(10) var<storage, read> given_mean: array<f32>;        // the running statistics, in evaluation
 @group(0) @binding(11) var<storage, read> given_var: array<f32>;
-@group(0) @binding(12) var<storage, read_write> y: array<f32>;
-@group(0) @binding(13) var<storage, read> dy: array<f32>;
+@group(0) @binding(12) var<storage, read_write> y: array<u32>;
+@group(0) @binding(13) var<storage, read> dy: array<u32>;
 @group(0) @binding(14) var<storage, read> sum_w: array<f32>;             // dw and db, as backward reads them
 @group(0) @binding(15) var<storage, read> sum_b: array<f32>;
-@group(0) @binding(16) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(16) var<storage, read_write> dx: array<u32>;
 @group(0) @binding(17) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(18) var<storage, read_write> db: array<f32>;
+
+// Element i of x and of dy.
+fn x1(i: u32) -> f32 {
+    return element(x[i >> HALF], i, HALF);
+}
+fn dy1(i: u32) -> f32 {
+    return element(dy[i >> HALF], i, HALF);
+}
 
 // Number, mean and summed squared deviations of some values.
 struct Moments { count: f32, mean: f32, squares: f32 }
@@ -55,7 +65,7 @@ fn moments(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
     let chunk = lane / p.c;
     let c = lane % p.c;
     if chunk >= p.chunks { return; }
-    let shift = x[c];
+    let shift = x1(c);
     let end = min((chunk + 1u) * p.chunk, p.rows);
     var all = Moments(0.0, 0.0, 0.0);
     for (var row = chunk * p.chunk; row < end; row += 8u) {
@@ -64,7 +74,7 @@ fn moments(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         var total = 0.0;
         for (var i = 0u; i < 8u; i++) {
             v[i] = 0.0;
-            if i < count { v[i] = x[(row + i) * p.c + c] - shift; }
+            if i < count { v[i] = x1((row + i) * p.c + c) - shift; }
             total += v[i];
         }
         let mean = total / f32(count);
@@ -105,7 +115,7 @@ fn statistics(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
     let c = wid.x * 16u + tid % 16u;
     let all = of_chunks(c, tid);
     if tid >= 16u || c >= p.c { return; }
-    stat[c] = vec4(x[c], all.mean, inverse_deviation(all.squares), 0.0);
+    stat[c] = vec4(x1(c), all.mean, inverse_deviation(all.squares), 0.0);
 }
 
 @compute @workgroup_size(WG)
@@ -113,8 +123,8 @@ fn statistics_running(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invo
     let c = wid.x * 16u + tid % 16u;
     let all = of_chunks(c, tid);
     if tid >= 16u || c >= p.c { return; }
-    stat[c] = vec4(x[c], all.mean, inverse_deviation(all.squares), 0.0);
-    running_mean[c] = p.keep * running_mean[c] + p.take * (x[c] + all.mean);
+    stat[c] = vec4(x1(c), all.mean, inverse_deviation(all.squares), 0.0);
+    running_mean[c] = p.keep * running_mean[c] + p.take * (x1(c) + all.mean);
     running_var[c] = p.keep * running_var[c] + p.take * (all.squares / f32(p.rows) * p.unbiased);
 }
 
@@ -127,7 +137,7 @@ fn statistics_given(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invoca
 // n of element i, which is in channel c.
 fn standard(i: u32, c: u32) -> f32 {
     let s = saved_stat[c];
-    return ((x[i] - s.x) - s.y) * s.z;
+    return ((x1(i) - s.x) - s.y) * s.z;
 }
 
 // v of element i, which is in channel c.
@@ -145,19 +155,23 @@ fn act(v: f32) -> f32 {
 // dv of element i.
 fn dvalue(i: u32, c: u32) -> f32 {
     switch ACT {
-        case 1u: { return select(0.0, dy[i], value(i, c) > 0.0); }
-        case 2u: { return dy[i] * silu_slope(value(i, c)); }
-        case 3u: { return dy[i] * gelu_tanh_slope(value(i, c)); }
-        default: { return dy[i]; }
+        case 1u: { return select(0.0, dy1(i), value(i, c) > 0.0); }
+        case 2u: { return dy1(i) * silu_slope(value(i, c)); }
+        case 3u: { return dy1(i) * gelu_tanh_slope(value(i, c)); }
+        default: { return dy1(i); }
     }
 }
 
 @compute @workgroup_size(WG)
 fn normalize(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * WG + tid;
+    let i = (grid_row(wid) * WG + tid) << HALF;
     if i >= p.rows * p.c { return; }
     let c = i % p.c;
-    y[i] = act(value(i, c));
+    if HALF == 1u {
+        y[i >> 1u] = pair(vec2(act(value(i, c)), act(value(i + 1u, c + 1u))));
+    } else {
+        y[i] = bitcast<u32>(act(value(i, c)));
+    }
 }
 
 @compute @workgroup_size(64)
@@ -194,10 +208,18 @@ fn gradients(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_in
     db[c] = sum.y;
 }
 
+// dx of element i, which is in channel c.
+fn gradient(i: u32, c: u32) -> f32 {
+    return w[c] * saved_stat[c].z * (dvalue(i, c) - p.share * (sum_b[c] + standard(i, c) * sum_w[c]));
+}
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * WG + tid;
+    let i = (grid_row(wid) * WG + tid) << HALF;
     if i >= p.rows * p.c { return; }
     let c = i % p.c;
-    dx[i] = w[c] * saved_stat[c].z * (dvalue(i, c) - p.share * (sum_b[c] + standard(i, c) * sum_w[c]));
+    if HALF == 1u {
+        dx[i >> 1u] = pair(vec2(gradient(i, c), gradient(i + 1u, c + 1u)));
+    } else {
+        dx[i] = bitcast<u32>(gradient(i, c));
+    }
 }

@@ -3,26 +3,32 @@
 //   forward   y = x·σ(t)
 //   backward  dx = dy·σ(t)    dt = σ(t)·(1 − σ(t))·Σ_l dy·x, in two stages of fixed order. Both are overwritten.
 //   saves     x and t
-//   threads   forward, backward: a lane per element. sums: a lane per channel and chunk of pixels. finish: a lane per
-//             element of dt.
-//   floor     per element of x: 8 bytes forward, 16 backward (8 for dx, 8 for dt)
-// uses lib/grid, lib/math
+//   threads   forward, backward: a lane per element, or per word if HALF = 1. sums: a lane per channel and chunk of
+//             pixels. finish: a lane per element of dt.
+//   HALF = 1  x, y, dy and dx hold f16, two in a word, and C is even
+//   floor     per element of x: 8 bytes forward, 16 backward (8 for dx, 8 for dt); half of that in f16
+// uses lib/grid, lib/math, lib/half, lib/element
 struct Params { n: u32, l: u32, c: u32, chunk: u32, chunks: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;              // backward: dy
+@group(0) @binding(1) var<storage, read> x: array<u32>;              // backward: dy
 @group(0) @binding(2) var<storage, read> t: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;        // backward: dx
-@group(0) @binding(4) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<u32>;        // backward: dx
+@group(0) @binding(4) var<storage, read> dy: array<u32>;
 @group(0) @binding(5) var<storage, read_write> part: array<f32>;
 @group(0) @binding(6) var<storage, read> parts: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dt: array<f32>;
 
+// x·σ(t) of element i.
+fn gated(i: u32) -> f32 {
+    return element(x[i >> HALF], i, HALF) * sigmoid(t[i / (p.l * p.c) * p.c + i % p.c]);
+}
 // Forward, and backward with dy in place of x.
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * WG + tid;
-    if i < p.n { y[i] = x[i] * sigmoid(t[i / (p.l * p.c) * p.c + i % p.c]); }
+    let i = (grid_row(wid) * WG + tid) << HALF;
+    if i >= p.n { return; }
+    if HALF == 1u { y[i >> 1u] = pair(vec2(gated(i), gated(i + 1u))); } else { y[i] = bitcast<u32>(gated(i)); }
 }
 
 @compute @workgroup_size(64)
@@ -35,7 +41,7 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var sum = 0.0;
     for (var l = chunk * p.chunk; l < min((chunk + 1u) * p.chunk, p.l); l++) {
         let i = (b * p.l + l) * p.c + c;
-        sum += dy[i] * x[i];
+        sum += element(dy[i >> HALF], i, HALF) * element(x[i >> HALF], i, HALF);
     }
     part[lane] = sum;
 }

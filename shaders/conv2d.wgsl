@@ -23,10 +23,12 @@
 //             parts are added in order by `combine`, which always gives the same bits.
 //   VEC = 1   channels of a group are multiples of 4, on both sides of the product: operands are loaded as vec4s.
 //   C4 = 1    results are stored as vec4s.  LAST = 1: results are the gradient dw itself, not parts of it.
-//   floor     2·B·H'·W'·O·(C/G)·kh·kw flops;  4·(|x| + |y| + |w|) bytes for each of the three products
+//   A16, B16, R16, C16 = 1   the operand, the residual or the result holds f16, two in a word. Weights, and with them
+//             the b of Nt and Nn, are f32. C16 = 1 needs C4 = 1, and is never dw.
+//   floor     2·B·H'·W'·O·(C/G)·kh·kw flops;  4·(|x| + |y| + |w|) bytes for each of the three products, in f32
 //   what is left   For every 16 k of a tile, NVK computes the row and column of each pixel again, with 8 divisions,
 //             because it does not move them out of the loop (cargo xtask static turing).
-// uses ../matmul, lib/grid, lib/half
+// uses ../matmul, lib/grid, lib/half, lib/element, lib/operands, lib/results
 struct Params {
     batch: u32, m: u32, n: u32, k: u32, lda: u32, ldb: u32, a_stride: u32, b_stride: u32, splits: u32, k_split: u32,
     has_bias: u32, has_residual: u32,
@@ -38,17 +40,9 @@ struct Params {
 }
 const NN = 1u;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> c: array<vec4<f32>>;
-// binding 6, part, is matmul.wgsl's
+// bindings 1 to 5, a, b, bias, residual and c, are those of lib/operands and lib/results; 6, part, is matmul.wgsl's
 @group(0) @binding(7) var<storage, read> weight: array<f32>;        // pack
 @group(0) @binding(8) var<storage, read_write> packed: array<f32>;  // pack
-
-fn a1(i: u32) -> f32 { return a[i >> 2u][i & 3u]; }
-fn b1(i: u32) -> f32 { return b[i >> 2u][i & 3u]; }
 
 // A phase of dx, in rows and columns: its pixels are first + stride·i, and they get their gradients through the taps
 // tap + stride·t, t < taps, from the pixels i + shift − t of dy.
@@ -111,14 +105,14 @@ fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {
     let last = limit - 1u;
     let four = vec4(min(at, last), min(at + 1u, last), min(at + 2u, last), min(at + 3u, last));
     if FORM == TN {
-        if VEC == 1u { return a[(row + quad) >> 2u]; }
+        if VEC == 1u { return a_quad(row + quad); }
         return vec4(a1(row + four.x), a1(row + four.y), a1(row + four.z), a1(row + four.w));
     }
     let s = product_of(row, p.m);
     let cell = pixel(s.y);
     if VEC == 1u {
         let src = channel(s.x, cell, quad);
-        return select(vec4<f32>(), a[src.x >> 2u], src.y == 1u);
+        return select(vec4<f32>(), a_quad(src.x), src.y == 1u);
     }
     return vec4(a_at(channel(s.x, cell, four.x)), a_at(channel(s.x, cell, four.y)),
                 a_at(channel(s.x, cell, four.z)), a_at(channel(s.x, cell, four.w)));
@@ -136,7 +130,7 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
         let cell = pixel(s.y);
         if VEC == 1u {
             let src = channel(s.x, cell, quad);
-            return select(vec4<f32>(), b[src.x >> 2u], src.y == 1u);
+            return select(vec4<f32>(), b_quad(src.x), src.y == 1u);
         }
         return vec4(b_at(channel(s.x, cell, four.x)), b_at(channel(s.x, cell, four.y)),
                     b_at(channel(s.x, cell, four.z)), b_at(channel(s.x, cell, four.w)));
@@ -151,7 +145,7 @@ fn b4(row: u32, at: u32, limit: u32) -> vec4<f32> {
         let o = s.x / phases() * p.cg + s.y % p.cg;
         first = ((o * p.kh + tap.x) * p.kw + tap.y) * p.n;
     }
-    if VEC == 1u { return b[(first + quad) >> 2u]; }
+    if VEC == 1u { return b_quad(first + quad); }
     return vec4(b1(first + four.x), b1(first + four.y), b1(first + four.z), b1(first + four.w));
 }
 
@@ -177,8 +171,8 @@ fn store(z: u32, m: u32, n: u32, sum: f32) {
     let at = z / phases() * p.n + n;
     var v = sum;
     if p.has_bias == 1u { v += bias[at >> 2u][at & 3u]; }
-    if p.has_residual == 1u { v += residual[i >> 2u][i & 3u]; }
-    c[i >> 2u][i & 3u] = v;
+    if p.has_residual == 1u { v += residual1(i); }
+    c[i >> 2u][i & 3u] = bitcast<u32>(v);
 }
 // Stores columns n..n+4 of row m, except those past the end. n is a multiple of 4.
 fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
@@ -188,8 +182,8 @@ fn store4(z: u32, m: u32, n: u32, sum: vec4<f32>) {
         if i == NONE { return; }
         var v = sum;
         if p.has_bias == 1u { v += bias[(z / phases() * p.n + n) >> 2u]; }
-        if p.has_residual == 1u { v += residual[i >> 2u]; }
-        c[i >> 2u] = v;
+        if p.has_residual == 1u { v += residual_quad(i); }
+        put4(i, v);
         return;
     }
     store(z, m, n, sum.x);

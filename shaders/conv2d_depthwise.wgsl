@@ -13,9 +13,11 @@
 //             the output rows that read it, DEPTH = ⌈K/S⌉ of them, which are kept in registers like the taps. A lane of
 //             `sums` keeps K·K sums and the last DEPTH rows of dy.
 //             After `run` rows another lane takes over, which loads the K − S rows between them again.
-//   floor     4·(|x| + |y|) bytes, as each of the three passes reads one map and writes or reads the other
+//   floor     4·(|x| + |y|) bytes, as each of the three passes reads one map and writes or reads the other; 2 in f16
 //   const K: 3, 5 or 7;  const S: stride, 1 to 4;  const BACK
-// uses lib/grid
+//   IN16, OUT16, DY16 = 1   x, y or dy holds f16, two in a word, and C is even. Where walk writes f16, a lane has two
+//             channels (CH) of 2 columns, because two f16 are one word, instead of one channel of 4.
+// uses lib/grid, lib/half, lib/element
 struct Params {
     lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,  // units = B·runs·strips
     h: u32, w: u32, top: u32, left: u32,                    // the map that is read
@@ -23,17 +25,18 @@ struct Params {
     out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,
 }
 const WG = 64u;
-const X = 4u;
+const CH = 1u + OUT16;
+const X = 4u / CH;
 const STEP = S - BACK * (S - 1u);                       // S forth, 1 back
 const TAPS = K - BACK * (K - (K + S - 1u) / S);         // K forth, ⌈K/S⌉ back
 const DEPTH = (TAPS + STEP - 1u) / STEP;
 const SPAN = (X - 1u) * STEP + TAPS;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;             // walk with BACK 1: dy
+@group(0) @binding(1) var<storage, read> x: array<u32>;             // walk with BACK 1: dy
 @group(0) @binding(2) var<storage, read> taps: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;       // walk with BACK 1: dx
-@group(0) @binding(5) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<u32>;       // walk with BACK 1: dx
+@group(0) @binding(5) var<storage, read> dy: array<u32>;
 @group(0) @binding(6) var<storage, read_write> part: array<f32>;    // (shares, K·K + 1, C)
 @group(0) @binding(7) var<storage, read> parts: array<f32>;
 @group(0) @binding(8) var<storage, read_write> dw: array<f32>;
@@ -46,25 +49,32 @@ fn strip(unit: u32) -> Strip {
     return Strip(unit / (p.strips * p.runs), first, min(first + p.run, p.rows), unit % p.strips * X);
 }
 
-var<private> line: array<f32, SPAN>;
-// Loads SPAN columns of a row of channel c. Rows and columns outside of the map count as 0; those below 0 wrap to huge
-// numbers, and so are outside too.
+var<private> line: array<f32, SPAN * CH>;
+// Loads SPAN columns of a row of CH channels from c on. Rows and columns outside of the map count as 0; those below 0
+// wrap to huge numbers, and so are outside too.
 fn load(b: u32, row: u32, col: u32, c: u32) {
     for (var i = 0u; i < SPAN; i++) {
         let at = col + i;
-        line[i] = 0.0;
-        if row < p.h && at < p.w { line[i] = x[((b * p.h + row) * p.w + at) * p.c + c]; }
+        for (var ch = 0u; ch < CH; ch++) {
+            line[i * CH + ch] = 0.0;
+            if row < p.h && at < p.w {
+                let from_ = ((b * p.h + row) * p.w + at) * p.c + c + ch;
+                line[i * CH + ch] = element(x[from_ >> IN16], from_, IN16);
+            }
+        }
     }
 }
 
-// Loads the taps of channel c; of a phase of dx those whose first is `first`, in reverse.
-var<private> w: array<f32, TAPS * TAPS>;
+// Loads the taps of CH channels from c on; of a phase of dx those whose first is `first`, in reverse.
+var<private> w: array<f32, TAPS * TAPS * CH>;
 fn load_taps(c: u32, first: vec2<u32>) {
     for (var i = 0u; i < TAPS * TAPS; i++) {
         var at = vec2(i / TAPS, i % TAPS);
         if BACK == 1u { at = first + S * (vec2(TAPS - 1u) - at); }
-        w[i] = 0.0;
-        if at.x < K && at.y < K { w[i] = taps[(at.x * K + at.y) * p.c + c]; }
+        for (var ch = 0u; ch < CH; ch++) {
+            w[i * CH + ch] = 0.0;
+            if at.x < K && at.y < K { w[i * CH + ch] = taps[(at.x * K + at.y) * p.c + c + ch]; }
+        }
     }
 }
 
@@ -72,30 +82,36 @@ fn load_taps(c: u32, first: vec2<u32>) {
 fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let lane = grid_row(wid) * WG + tid;
     if lane >= p.lanes { return; }
-    let c = lane % p.c;
-    let at = strip(lane / p.c % p.units);
-    let number = lane / p.c / p.units;                      // of the phase; 0 for y
+    let across = p.c / CH;
+    let c = lane % across * CH;
+    let at = strip(lane / across % p.units);
+    let number = lane / across / p.units;                   // of the phase; 0 for y
     let phase = vec2(number / S, number % S);
     let padded = phase + vec2(p.top, p.left);
     // the pixel that tap 0 reads for pixel (0, 0) of the grid
     var corner = vec2(0u) - padded;
     if BACK == 1u { corner = padded / S - (TAPS - 1u); }
     load_taps(c, padded % S);
-    var start = 0.0;
-    if p.has_bias == 1u { start = bias[c]; }
-    var sum: array<f32, DEPTH * X>;                     // of the output rows i, i − 1, …
+    var start: array<f32, CH>;
+    for (var ch = 0u; ch < CH; ch++) {
+        if p.has_bias == 1u { start[ch] = bias[c + ch]; }
+    }
+    var sum: array<f32, DEPTH * X * CH>;                // of the output rows i, i − 1, …
     for (var i = at.first; i < at.end + DEPTH - 1u; i++) {
         for (var d = DEPTH - 1u; d > 0u; d--) {
-            for (var j = 0u; j < X; j++) { sum[d * X + j] = sum[(d - 1u) * X + j]; }
+            for (var j = 0u; j < X * CH; j++) { sum[d * X * CH + j] = sum[(d - 1u) * X * CH + j]; }
         }
-        for (var j = 0u; j < X; j++) { sum[j] = start; }
+        for (var j = 0u; j < X * CH; j++) { sum[j] = start[j % CH]; }
         for (var q = 0u; q < STEP; q++) {
             load(at.b, i * STEP + q + corner.x, at.col * STEP + corner.y, c);
             for (var d = 0u; d < DEPTH; d++) {
                 let ky = d * STEP + q;
                 if ky < TAPS {
                     for (var kx = 0u; kx < TAPS; kx++) {
-                        for (var j = 0u; j < X; j++) { sum[d * X + j] += line[j * STEP + kx] * w[ky * TAPS + kx]; }
+                        for (var j = 0u; j < X * CH; j++) {
+                            let ch = j % CH;
+                            sum[d * X * CH + j] += line[(j / CH * STEP + kx) * CH + ch] * w[(ky * TAPS + kx) * CH + ch];
+                        }
                     }
                 }
             }
@@ -106,7 +122,13 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 var to = vec2(row, at.col + j);
                 if BACK == 1u { to = phase + S * to; }
                 if to.x < p.out_h && to.y < p.out_w {
-                    y[((at.b * p.out_h + to.x) * p.out_w + to.y) * p.c + c] = sum[(DEPTH - 1u) * X + j];
+                    let place = ((at.b * p.out_h + to.x) * p.out_w + to.y) * p.c + c;
+                    let done = ((DEPTH - 1u) * X + j) * CH;
+                    if OUT16 == 1u {
+                        y[place >> 1u] = pair(vec2(sum[done], sum[done + OUT16]));
+                    } else {
+                        y[place] = bitcast<u32>(sum[done]);
+                    }
                 }
             }
         }
@@ -132,7 +154,8 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             for (var j = 0u; j < X; j++) {
                 g[j] = 0.0;
                 if i < at.end && at.col + j < p.cols {
-                    g[j] = dy[((at.b * p.rows + i) * p.cols + at.col + j) * p.c + c];
+                    let from_ = ((at.b * p.rows + i) * p.cols + at.col + j) * p.c + c;
+                    g[j] = element(dy[from_ >> DY16], from_, DY16);
                 }
                 total += g[j];
             }

@@ -49,8 +49,8 @@
 //                      32×4 10.2, 555 | 23.6, 2039   16×16 11.4, 280 | 18.2, 4333
 //                      one k at a time, in place of four: 16×4 20.0, 168 | 43.0, 649
 //                      workgroups of 8: the same, but half as fast with LP_NATIVE_VECTOR_WIDTH=512
-// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/store (direct) or lib/store4 (the others), and lib/sums
-// (direct_sums and tiled_sums) or lib/no_sums (the others)
+// uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/gemm, lib/store (direct) or lib/results and
+// lib/store4 (the others), and lib/sums (direct_sums and tiled_sums) or lib/no_sums (the others)
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;

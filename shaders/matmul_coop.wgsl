@@ -43,8 +43,8 @@
 //             f32, and a twentieth of cuBLAS in bf16. The others have not run on a GPU.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs, Sum and Cell; lib/product16 or lib/product8 the
 // entry point.
-// uses lib/grid, lib/math, lib/half, lib/element, lib/gemm, lib/store4, lib/coop16 and lib/product16 or lib/coop8 and
-// lib/product8
+// uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/gemm, lib/results, lib/store4, lib/coop16 and
+// lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 2u * TILE;

@@ -7,20 +7,21 @@
 //   saves     best
 //   threads   one invocation per pixel and four channels: pixels of y forward, of x backward
 //   VEC = 1   C is a multiple of 4: four channels are loaded and stored at once
-//   floor     per element of x 4 bytes, per element of y 5, in either direction
-// uses lib/grid
+//   HALF = 1  maps hold f16, two in a word; VEC is 1 then
+//   floor     per element of x 4 bytes, per element of y 5, in either direction; 2 and 3 in f16
+// uses lib/grid, lib/half, lib/element
 struct Params {
     n: u32, words: u32, c: u32, h: u32, w: u32, out_h: u32, out_w: u32,   // words = ⌈C/4⌉
     kh: u32, kw: u32, stride_y: u32, stride_x: u32, pad_y: u32, pad_x: u32,
 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> best: array<u32>;
 @group(0) @binding(4) var<storage, read> saved_best: array<u32>;
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> dy: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> dx: array<vec4<u32>>;
 
 // Sample, row, column and word of item i, in maps of these rows and columns.
 fn item(i: u32, rows: u32, cols: u32) -> vec4<u32> {
@@ -32,14 +33,18 @@ fn four(at: u32, word: u32) -> vec4<u32> {
     return at * p.c + min(word * 4u + vec4(0u, 1u, 2u, 3u), vec4(p.c - 1u));
 }
 fn x4(at: u32, word: u32) -> vec4<f32> {
-    if VEC == 1u { return x[at * p.words + word]; }
+    let quad = at * p.words + word;
+    if VEC == 1u { return element4(x[quad >> HALF], quad, HALF); }
     let i = four(at, word);
-    return vec4(x[i.x >> 2u][i.x & 3u], x[i.y >> 2u][i.y & 3u], x[i.z >> 2u][i.z & 3u], x[i.w >> 2u][i.w & 3u]);
+    return bitcast<vec4<f32>>(vec4(
+        x[i.x >> 2u][i.x & 3u], x[i.y >> 2u][i.y & 3u], x[i.z >> 2u][i.z & 3u], x[i.w >> 2u][i.w & 3u]));
 }
 fn dy4(at: u32, word: u32) -> vec4<f32> {
-    if VEC == 1u { return dy[at * p.words + word]; }
+    let quad = at * p.words + word;
+    if VEC == 1u { return element4(dy[quad >> HALF], quad, HALF); }
     let i = four(at, word);
-    return vec4(dy[i.x >> 2u][i.x & 3u], dy[i.y >> 2u][i.y & 3u], dy[i.z >> 2u][i.z & 3u], dy[i.w >> 2u][i.w & 3u]);
+    return bitcast<vec4<f32>>(vec4(
+        dy[i.x >> 2u][i.x & 3u], dy[i.y >> 2u][i.y & 3u], dy[i.z >> 2u][i.z & 3u], dy[i.w >> 2u][i.w & 3u]));
 }
 
 @compute @workgroup_size(WG)
@@ -64,12 +69,16 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         }
     }
     best[i] = place.x | (place.y << 8u) | (place.z << 16u) | (place.w << 24u);
-    if VEC == 1u {
-        y[i] = most;
+    if HALF == 1u {
+        let words = halves(most);
+        y[i >> 1u][2u * (i & 1u)] = words.x;
+        y[i >> 1u][2u * (i & 1u) + 1u] = words.y;
+    } else if VEC == 1u {
+        y[i] = bitcast<vec4<u32>>(most);
     } else {
         for (var j = 0u; j < min(4u, p.c - at.w * 4u); j++) {
             let to = i / p.words * p.c + at.w * 4u + j;
-            y[to >> 2u][to & 3u] = most[j];
+            y[to >> 2u][to & 3u] = bitcast<u32>(most[j]);
         }
     }
 }
@@ -94,12 +103,16 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
             sum += select(vec4(0.0), dy4(pixel, at.w), theirs == vec4(place));
         }
     }
-    if VEC == 1u {
-        dx[i] = sum;
+    if HALF == 1u {
+        let words = halves(sum);
+        dx[i >> 1u][2u * (i & 1u)] = words.x;
+        dx[i >> 1u][2u * (i & 1u) + 1u] = words.y;
+    } else if VEC == 1u {
+        dx[i] = bitcast<vec4<u32>>(sum);
     } else {
         for (var j = 0u; j < min(4u, p.c - at.w * 4u); j++) {
             let to = i / p.words * p.c + at.w * 4u + j;
-            dx[to >> 2u][to & 3u] = sum[j];
+            dx[to >> 2u][to & 3u] = bitcast<u32>(sum[j]);
         }
     }
 }

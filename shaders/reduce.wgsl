@@ -6,17 +6,18 @@
 //   columns   x (S, rows, D) → y (S, chunks, D):  y = scale·Σ over `chunk` rows;  chunk = rows in the last launch.
 //             x may be f16. No backward: nothing differentiates the gradient of a bias, whose chunks parts.wgsl adds.
 //   tokens    backward of the mean over tokens:  dx (B, L, D) = scale·dy[b], dy (B, D). Its forward is columns with
-//             scale = 1/L in the last launch.
+//             scale = 1/L in the last launch. dx may be f16, with an even D.
 //   spread and tokens overwrite dx. Nothing is saved: the gradient of a sum does not depend on x.
 //   threads   sum: workgroups of 256 in a grid-stride loop over x. spread, tokens: one invocation per element of dx.
 //             columns: one invocation per column and chunk, so that neighboring invocations read neighboring numbers.
 //   floor     4 bytes per element of x; spread, tokens: of dx
-// uses lib/grid, lib/reduce, lib/element
+// uses lib/grid, lib/reduce, lib/half, lib/element
 struct Params { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 const WG = 256u;
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(5) var<storage, read> words: array<u32>; // x of columns; X16 = 1: two f16 per word
+@group(0) @binding(6) var<storage, read_write> spread_words: array<u32>; // dx of tokens; D16 = 1: two f16 per word
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
@@ -37,8 +38,11 @@ fn spread(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index
 
 @compute @workgroup_size(WG)
 fn tokens(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
-    let i = grid_row(wid) * WG + tid;
-    if i < p.n { dx[i] = dy[i / (p.rows * p.cols) * p.cols + i % p.cols] * p.scale; }
+    let i = (grid_row(wid) * WG + tid) << D16;
+    if i >= p.n { return; }
+    let from_ = i / (p.rows * p.cols) * p.cols + i % p.cols;
+    let v = vec2(dy[from_], dy[from_ + D16]) * p.scale;
+    if D16 == 1u { spread_words[i >> 1u] = pair(v); } else { spread_words[i] = bitcast<u32>(v.x); }
 }
 
 fn at(i: u32) -> f32 {

@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{
-    Bind, Class, DType, Gpu, Grid, Kernel, Operand, Readback, Recording, View, params, read, scalars, update, wgsl,
-    write,
+    Bind, Class, Const, DType, Gpu, Grid, Kernel, Operand, Readback, Recording, View, params, read, scalars, update,
+    wgsl, write,
 };
 
 params! {
@@ -12,19 +12,19 @@ params! {
     pub(crate) struct Primitive { n: u32, value: f32 }
 }
 
-const SRC: &str = wgsl!("tensor", "grid", "half");
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Primitive>(name, SRC, binds).rounds()
+    const CONSTS: &[Const] = &[Const::flag("X16"), Const::flag("Z16"), Const::flag("O16")];
+    Kernel::new::<Primitive>(name, wgsl!("tensor", "grid", "half", "element"), binds).rounds().consts(CONSTS)
 }
-const FILL: Kernel = kernel("tensor.fill", &[write(2, "out")]);
-const COPY: Kernel = kernel("tensor.copy", &[read(1, "x"), write(2, "out")]);
-const ADD_INTO: Kernel = kernel("tensor.add_into", &[read(1, "x"), update(2, "out")]);
-const PLUS: Kernel = kernel("tensor.plus", &[read(1, "x"), read(3, "z"), write(2, "out")]);
-const HALVE: Kernel = kernel("tensor.halve", &[read(1, "x"), write(4, "words").f16()]);
+const FILL: Kernel = kernel("tensor.fill", &[write(4, "filled")]);
+const COPY: Kernel = kernel("tensor.copy", &[read(1, "x").f16_if("X16"), write(2, "out").f16_if("O16")]);
+const ADD_INTO: Kernel = kernel("tensor.add_into", &[read(1, "x").f16_if("X16"), update(2, "out").f16_if("O16")]);
+const PLUS: Kernel =
+    kernel("tensor.plus", &[read(1, "x").f16_if("X16"), read(3, "z").f16_if("Z16"), write(2, "out").f16_if("O16")]);
 
 /// The kernels of this file, for the shader tests.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS, &HALVE];
+pub const KERNELS: &[&Kernel] = &[&FILL, &COPY, &ADD_INTO, &PLUS];
 
 /// A range of GPU memory with a shape and an element type: PyTorch's contiguous tensor. Clones share the memory.
 #[derive(Debug, Clone)]
@@ -238,34 +238,41 @@ impl Tensor {
         r.launch(&FILL, self.items(), &self.primitive(value), &[self])
     }
 
-    /// Launches `self.copy_(other)`. `other` may have another shape with the same number of elements.
+    /// Launches `self.copy_(other)`. `other` may have another shape with the same number of elements, and hold f16
+    /// where this tensor holds f32, or f32 where it holds f16: then its values are rounded to the nearest.
     pub fn copy_from(&self, r: &mut Recording, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         r.launch(&COPY, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches `self.add_(other)`. `other` may have another shape with the same number of elements.
+    /// Launches `self.add_(other)`, with the shapes and types of [`Tensor::copy_from`].
     pub fn add_into(&self, r: &mut Recording, other: &Self) -> Result<()> {
         other.reshape(&self.shape)?;
         r.launch(&ADD_INTO, self.items(), &self.primitive(0.0), &[other, self])
     }
 
-    /// Launches `self + other` into a new tensor. `other` may have another shape with the same number of elements.
+    /// Launches `self + other` into a new tensor of this tensor's element type, with the shapes and types of
+    /// [`Tensor::copy_from`].
     pub fn plus(&self, r: &mut Recording, other: &Self) -> Result<Self> {
-        let sum = Self::scratch("sum", &self.shape);
+        let sum = self.scratch_like("sum", &self.shape);
         r.launch(&PLUS, self.items(), &self.primitive(0.0), &[self, &other.reshape(&self.shape)?, &sum])?;
         Ok(sum)
     }
 
-    /// Launches the conversion to f16, rounded to nearest, into a new tensor: `x.half()`.
-    pub fn to_f16(&self, r: &mut Recording) -> Result<Self> {
-        let halves = Self::scratch_of(DType::F16, "f16", &self.shape);
-        r.launch(&HALVE, Grid::items(self.len().div_ceil(2), 256), &self.primitive(0.0), &[self, &halves])?;
-        Ok(halves)
+    /// This tensor in another float type: `x.to(dtype)`. Launches the conversion, rounded to nearest, into a new
+    /// tensor; nothing if it has the type already.
+    pub fn to_dtype(&self, r: &mut Recording, dtype: DType) -> Result<Self> {
+        if self.dtype() == dtype {
+            return Ok(self.clone());
+        }
+        let converted = Self::scratch_of(dtype, "converted", &self.shape);
+        converted.copy_from(r, self)?;
+        Ok(converted)
     }
 
+    /// An invocation for each word.
     fn items(&self) -> Grid {
-        Grid::items(self.len(), 256)
+        Grid::items(if self.is_f16() { self.len().div_ceil(2) } else { self.len() }, 256)
     }
 
     fn primitive(&self, value: f32) -> Primitive {

@@ -8,7 +8,6 @@ use rowscan::Result;
 pub use rowscan::bench::oracle::Tol;
 use rowscan::bench::oracle::compare;
 use rowscan::gpu::{AdapterChoice, DType, Gpu, Options};
-use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
@@ -218,23 +217,20 @@ fn pass(r: &mut Recorder, x: &Var) -> Result<Var> {
     }))
 }
 
-/// x stored as f16, with a gradient: its product with the identity matrix, because `matmul` can write f16. Exact if
-/// every value of x is an f16 already.
+/// x stored as f16, with a gradient: PyTorch's `x.half()`. Exact if every value of x is an f16 already.
 pub fn to_f16(r: &mut Recorder, x: &Var) -> Result<Var> {
-    let identity = identity(r.gpu(), x)?;
-    matmul(r, x, &identity, MatmulOptions { dtype: DType::F16, ..MatmulOptions::default() })
+    stored_as(r, x, DType::F16)
 }
 
-/// x, stored as f16, as f32 and with a gradient.
+/// x, stored as f16, as f32 and with a gradient, which is rounded to f16: PyTorch's `x.float()`.
 pub fn to_f32(r: &mut Recorder, x: &Var) -> Result<Var> {
-    let identity = identity(r.gpu(), x)?;
-    matmul(r, x, &identity, MatmulOptions::default())
+    stored_as(r, x, DType::F32)
 }
 
-fn identity(g: &Gpu, x: &Var) -> Result<Var> {
-    let n = x.data.rows_cols().1;
-    let values: Vec<f32> = (0..n * n).map(|i| f32::from(u8::from(i / n == i % n))).collect();
-    Tensor::from_slice(g, &[n, n], &values).map(Var::constant)
+/// x in this type, with a gradient: PyTorch's `x.to(dtype)`.
+pub fn stored_as(r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
+    let y = x.data.to_dtype(r, dtype)?;
+    Ok(r.push(x, y, |r, x, dy, grads| grads.add(r, &x, dy.clone())))
 }
 
 /// Rounds each value to the nearest f16.

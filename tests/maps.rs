@@ -1,6 +1,6 @@
 //! Backbones on maps: what masked pretraining may see, training with batch norms, and what is refused.
 
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::models::{Config, MapOnMaps, MaskedBatch, Method, Objective, PixelPretext};
 use rowscan::nn::Params;
 use rowscan::tape::Recorder;
@@ -100,8 +100,10 @@ fn images(side: usize) -> Vec<u8> {
 }
 
 /// The losses of MAP steps and the bits of the model behind them.
-fn pretrained(g: &Gpu, config: &Config, checkpoint_blocks: bool, steps: u64) -> (Vec<f32>, Vec<u32>) {
-    let run = RunSettings { batch_size: 4, checkpoint_blocks, ..RunSettings::default() };
+fn pretrained(
+    g: &Gpu, config: &Config, precision: Precision, checkpoint_blocks: bool, steps: u64,
+) -> (Vec<f32>, Vec<u32>) {
+    let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };
     let settings = PretrainSettings { run, ..settings(Method::MAP) };
     settings.check(config).unwrap();
     let hyper = settings.run.hyper().unwrap();
@@ -118,14 +120,20 @@ fn pretrained(g: &Gpu, config: &Config, checkpoint_blocks: bool, steps: u64) -> 
 fn map_trains_on_maps() {
     let Some(g) = gpu() else { return };
     let config = nano();
-    let (losses, _) = pretrained(g, &config, false, 40);
+    let (losses, _) = pretrained(g, &config, Precision::F32, false, 40);
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
     assert!(mean(&losses[35..]) < 0.9 * mean(&losses[..5]), "{losses:?}");
-    assert_eq!(pretrained(g, &config, true, 3), pretrained(g, &config, false, 3));
+    let [plain, again] = [false, true].map(|checkpoint| pretrained(g, &config, Precision::F32, checkpoint, 3));
+    assert_eq!(plain, again);
+    // maps in f16, which are hidden, gathered and restored as such
+    let [mixed, again] = [false, true].map(|checkpoint| pretrained(g, &config, Precision::Mixed, checkpoint, 3));
+    assert_eq!(mixed, again);
+    let off = mixed.0.iter().zip(&plain.0).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f32::max);
+    assert!(off > 0.0 && off < 0.02, "{off}: {:?} and {:?}", mixed.0, plain.0);
 }
 
-/// Fine-tuning of each small network learns two classes from four images, and its bits do not depend on what is kept
-/// for the backward pass.
+/// Fine-tuning of each small network learns two classes from four images, in f32 and with maps in f16, and its bits do
+/// not depend on what is kept for the backward pass.
 #[test]
 fn networks_on_maps_learn() {
     let Some(g) = gpu() else { return };
@@ -133,16 +141,21 @@ fn networks_on_maps_learn() {
     let targets = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0];
     for name in ["resnet_micro", "efficientnet_micro", "convnext_micro", "mambavision_micro"] {
         let config = Config { classes: 2, image_size: 32, dropout: 0.1, ..Config::preset(name).unwrap() };
-        let tune = |checkpoint_blocks, steps| {
-            let run = RunSettings { batch_size: 4, checkpoint_blocks, ..RunSettings::default() };
+        let tune = |precision, checkpoint_blocks, steps| {
+            let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };
             let tuning = Tuning { layer_decay: 0.9, average: None };
             let mut tuner = Finetuner::new(g, &config, 4, run.hyper().unwrap(), tuning, 3).unwrap();
             let step = |step| tuner.step(&images, &targets, step, 1e-3).unwrap().to_vec(g).unwrap()[0];
             (0..steps).map(step).collect::<Vec<f32>>()
         };
-        let losses = tune(false, 16);
+        let losses = tune(Precision::F32, false, 16);
         assert!(losses[15] < 0.9 * losses[0], "{name}: {losses:?}");
-        assert_eq!(tune(true, 3), losses[..3], "{name}");
+        assert_eq!(tune(Precision::F32, true, 3), losses[..3], "{name}");
+        // maps in f16 are off by at most 2⁻¹¹ each, and the last batch norms see 4 to 16 values a channel
+        let mixed = tune(Precision::Mixed, false, 16);
+        assert!((mixed[0] / losses[0] - 1.0).abs() < 0.02, "{name}: {} and {}", mixed[0], losses[0]);
+        assert!(mixed[15] < 0.9 * mixed[0] && mixed != losses, "{name}: {mixed:?}");
+        assert_eq!(tune(Precision::Mixed, true, 3), mixed[..3], "{name}");
     }
 }
 

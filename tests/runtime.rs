@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rowscan::gpu::{Caps, Gpu, Phase, Plan, Precision, Program, Recording};
+use rowscan::gpu::{Caps, DType, Gpu, Phase, Plan, Precision, Program, Recording};
 use rowscan::ops::activation::gelu;
 use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
@@ -81,12 +81,16 @@ fn f16_is_the_nearest() {
     // 513 values in all: an odd number, so the last word holds one f16
     values.extend((0..500).map(|i| (i as f32 - 250.0).powi(3) * 1.7e-4));
     let mut r = Recorder::new(g);
-    let stored = Tensor::from_slice(g, &[values.len()], &values).unwrap().to_f16(&mut r).unwrap();
+    let stored = Tensor::from_slice(g, &[values.len()], &values).unwrap();
+    let stored = stored.to_dtype(&mut r, DType::F16).unwrap();
     r.run().unwrap();
     let want: Vec<u32> = values.iter().map(|&v| half::f16::from_f32(v).to_f32().to_bits()).collect();
     let got: Vec<u32> = stored.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect();
     assert_eq!(got, want);
-    let refused = Tensor::scratch("f32", &[values.len()]).copy_from(&mut r, &stored).unwrap_err();
+    let back = stored.to_dtype(&mut r, DType::F32).unwrap();
+    r.run().unwrap();
+    assert_eq!(back.to_vec(g).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>(), want);
+    let refused = stored.fill(&mut r, 1.0).unwrap_err();
     assert!(matches!(&refused, Error::Argument { got, .. } if got == "f16"), "{refused}");
 }
 

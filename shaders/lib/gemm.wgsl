@@ -1,5 +1,5 @@
-// lib/gemm — the parts that matmul.wgsl and matmul_coop.wgsl share: scalars, operands and their loads. lib/store and
-// lib/store4 hold the rest of the bindings and the epilogue.
+// lib/gemm — the parts that matmul.wgsl and matmul_coop.wgsl share: scalars, and loads of rows of the operands, which
+// lib/operands reads. lib/store, or lib/results and lib/store4, hold the rest of the bindings and the epilogue.
 // The header of matmul.wgsl explains the names. VEC > 0: rows of a and b start and end at multiples of 4 elements.
 // VEC = 2 (matmul_coop): at multiples of 8.
 struct Params {
@@ -11,24 +11,6 @@ struct Params {
 fn k_end(s: u32, start: u32) -> u32 {
     return min(start + p.k_split, p.k);
 }
-@group(0) @binding(1) var<storage, read> a: array<vec4<u32>>; // f32; A16, B16, R16, C16 = 1: two f16 a word
-@group(0) @binding(2) var<storage, read> b: array<vec4<u32>>;
-
-fn a1(i: u32) -> f32 {
-    return element(a[i >> (2u + A16)][(i >> A16) & 3u], i, A16);
-}
-fn b1(i: u32) -> f32 {
-    return element(b[i >> (2u + B16)][(i >> B16) & 3u], i, B16);
-}
-
-// Elements i..i+4, i a multiple of 4.
-fn a_quad(i: u32) -> vec4<f32> {
-    return element4(a[i >> (2u + A16)], i >> 2u, A16);
-}
-fn b_quad(i: u32) -> vec4<f32> {
-    return element4(b[i >> (2u + B16)], i >> 2u, B16);
-}
-
 // Elements at..at+4 of the row that starts at `row`. Past `limit` they repeat the last ones. That does no harm: the
 // caller zeroes k past the end, and does not store m or n past the end.
 fn a4(row: u32, at: u32, limit: u32) -> vec4<f32> {

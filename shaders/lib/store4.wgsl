@@ -1,16 +1,7 @@
 // lib/store4 — the epilogue of the products for GPUs, which stores four elements at a time if C4 = 1: rows of c, bias
 // and residual start and end at multiples of 4 elements, in both parts of c. C16 = 1 demands C4 = 1. Single stores,
-// each behind its own comparison with the end, are more than half of the instructions of such a kernel.
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> residual: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read_write> c: array<vec4<u32>>;
-
-fn residual1(i: u32) -> f32 {
-    return element(residual[i >> (2u + R16)][(i >> R16) & 3u], i, R16);
-}
-fn residual_quad(i: u32) -> vec4<f32> {
-    return element4(residual[i >> (2u + R16)], i >> 2u, R16);
-}
+// each behind its own comparison with the end, are more than half of the instructions of such a kernel. lib/results
+// holds the bindings.
 
 // The epilogue: v = sum + bias + residual; if ACT is 3 or 4, v = sum·act'(residual). `put` stores v, and act(v) if ACT
 // is 1 or 2: act(v) alone, or beside v if act_at > 0.
@@ -28,16 +19,6 @@ fn put(i: u32, v: vec4<f32>) {
     if p.act_at > 0u { put4(i, v); }
     put4(p.act_at + i, activated(v));
 }
-fn put4(i: u32, v: vec4<f32>) {
-    if C16 == 1u {
-        let words = halves(v);
-        c[i >> 3u][(i >> 1u) & 2u] = words.x;
-        c[i >> 3u][((i >> 1u) & 2u) + 1u] = words.y;
-        return;
-    }
-    c[i >> 2u] = bitcast<vec4<u32>>(v);
-}
-
 // Stores one element of the result, in f32.
 fn store(z: u32, m: u32, n: u32, sum: f32) {
     let i = z * p.c_stride + m * p.ldc + n;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, Ref, RefCell};
 
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{DType, Gpu};
 use crate::ops::rng;
 use crate::ops::scale::scale;
 use crate::ops::step::StepState;
@@ -72,7 +72,7 @@ impl<'a> Fill<'a> {
     pub fn leaf_in(&self, half: bool, name: &str, along: Along, shape: &[usize]) -> Result<Var> {
         let var = Var::leaf(self.draw(|r, stream| {
             let drawn = rng::normal(r, &self.state, stream, shape)?;
-            if half { drawn.to_f16(r) } else { Ok(drawn) }
+            drawn.to_dtype(r, DType::f16_if(half))
         })?);
         self.note(name, along, &var.data, Some(&var), false);
         Ok(var)
@@ -103,7 +103,7 @@ impl<'a> Fill<'a> {
     pub fn gradient_of(&self, result: &Tensor) -> Result<Tensor> {
         self.draw(|r, stream| {
             let drawn = rng::normal(r, &self.state, stream, result.shape())?;
-            if result.is_f16() { drawn.to_f16(r) } else { Ok(drawn) }
+            drawn.to_dtype(r, result.dtype())
         })
     }
 

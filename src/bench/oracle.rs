@@ -18,6 +18,12 @@ impl Tol {
     /// No difference at all, for values that are copied and not computed.
     pub const EXACT: Self = Self { rel: 0.0, abs: 0.0 };
 
+    /// With what storage as f16 adds, if `half`: one rounding by 2⁻¹¹ = 4.9e-4, or below 6e-5 by steps of 6e-8.
+    #[must_use]
+    pub fn or_f16(self, half: bool) -> Self {
+        if half { Self { rel: self.rel + 4.9e-4, abs: self.abs + 3e-8 } } else { self }
+    }
+
     /// `rel` is `share`, and `abs` is `share` of the largest element. For sums, whose order differs from the oracle's.
     pub fn of(want: &[f64], share: f64) -> Self {
         Self { rel: share, abs: share * want.iter().fold(0.0, |most, v| v.abs().max(most)) }

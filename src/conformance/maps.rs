@@ -114,7 +114,7 @@ pub fn conv2d(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     };
     let (stride, groups) = (case.pair("stride")?, f.size("groups", 1)?);
     case.check(report, |r, case| {
-        let options = Conv2dOptions { bias: case.find("bias"), stride, padding, groups };
+        let options = Conv2dOptions { bias: case.find("bias"), stride, padding, groups, ..Conv2dOptions::default() };
         convolution(r, &case.x, case.param("weight")?, options)
     })
 }

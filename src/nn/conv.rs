@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::init::Init;
 use super::norm::{BatchNorm, BatchNormConfig};
 use super::params::Params;
+use super::stored::stored;
 use crate::error::Result;
+use crate::gpu::DType;
 use crate::ops::batch_norm::BatchNormAct;
 use crate::ops::conv2d::{Conv2dOptions, conv2d, same_padding};
 use crate::tape::{Recorder, Var};
@@ -85,15 +87,23 @@ impl Conv2d {
         })
     }
 
-    /// x (B, H, W, C) → (B, H', W', O)
+    /// x (B, H, W, C) → (B, H', W', O), stored as mixed precision stores maps.
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        // a group is stored by itself; depthwise kernels take the channels of all groups together
+        let outputs = self.weight.data.shape()[0];
+        let dtype = stored(r, if self.groups == outputs { outputs } else { outputs / self.groups });
+        self.forward_as(r, x, dtype)
+    }
+
+    /// x (B, H, W, C) → (B, H', W', O), stored as `dtype` for an operator that reads it.
+    pub fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
         let [_, h, w, _] = x.data.dims("map")?;
         let padding = match self.padding {
             Padding::Of(each) => [each; 4],
             Padding::Same => same_padding([h, w], [self.kernel; 2], [self.stride; 2]),
         };
         let options =
-            Conv2dOptions { bias: self.bias.as_ref(), stride: [self.stride; 2], padding, groups: self.groups };
+            Conv2dOptions { bias: self.bias.as_ref(), stride: [self.stride; 2], padding, groups: self.groups, dtype };
         r.scope(&self.name, |r| conv2d(r, x, &self.weight, options))
     }
 }

@@ -6,7 +6,9 @@ use super::init::Init;
 use super::linear::Linear;
 use super::norm::LayerNorm;
 use super::params::{Params, Part};
+use super::stored::stored;
 use crate::error::{Error, Result};
+use crate::gpu::DType;
 use crate::ops::activation::silu;
 use crate::ops::selective_scan::channel_layout;
 use crate::ops::ss2d::{DIRECTIONS, Ss2d, ss2d};
@@ -84,8 +86,9 @@ impl Ss2dMixer {
 
     /// x (B, H, W, w) → (B, H, W, w), plus `residual` (B, H, W, w) if there is one.
     pub fn forward(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
-        let u = self.in_proj.forward(r, x)?; // (B, H, W, E)
-        let u = self.conv.forward(r, &u)?;
+        let dtype = stored(r, self.in_proj.weight.data.shape()[0]);
+        let u = self.in_proj.forward_as(r, x, dtype)?; // (B, H, W, E)
+        let u = self.conv.forward_as(r, &u, DType::F32)?; // the scan reads f32
         let u = silu(r, &u)?;
         let y = ss2d(r, &u, &self.scan)?; // the sum over directions
         let y = self.norm.operand(r, &y)?;

@@ -8,6 +8,7 @@ use super::norm::LayerNorm;
 use super::params::Params;
 use super::stored::stored;
 use crate::error::{Error, Result};
+use crate::gpu::DType;
 use crate::ops::add::add_drop_path;
 use crate::ops::attention::{AttentionMask, AttentionOptions, Regions, cross_attention, self_attention, weights};
 use crate::ops::matmul::Act;
@@ -33,8 +34,18 @@ impl Mlp {
 
     /// x (.., D) → (.., D), plus `residual` (.., D) if there is one.
     pub fn forward_onto(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>) -> Result<Var> {
+        self.product(r, x, residual, DType::F32)
+    }
+
+    /// x (.., D) → (.., D), stored as mixed precision stores what a product writes, for a sum that reads f16.
+    pub fn branch(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let dtype = stored(r, self.fc2.weight.data.shape()[0]);
+        self.product(r, x, None, dtype)
+    }
+
+    fn product(&self, r: &mut Recorder, x: &Var, residual: Option<&Var>, dtype: DType) -> Result<Var> {
         let hidden = stored(r, self.fc1.weight.data.shape()[0]);
-        let options = MlpOptions { residual, hidden, ..MlpOptions::act(Act::Gelu) };
+        let options = MlpOptions { residual, hidden, dtype, ..MlpOptions::act(Act::Gelu) };
         mlp(r, x, self.fc1.layer(), self.fc2.layer(), options)
     }
 }

@@ -1,7 +1,9 @@
 //! activation: GELU, SiLU, softplus and ReLU, element by element. Maths: `shaders/activation.wgsl`.
+//!
+//! A result has the element type of x. f16 needs a multiple of four elements.
 
-use crate::error::Result;
-use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
+use crate::error::{Error, Result};
+use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -10,12 +12,13 @@ params! {
     pub(crate) struct Activation { n: u32 }
 }
 
-const SRC: &str = wgsl!("activation", "grid", "math");
-const FORWARD: &[Bind] = &[read(1, "x"), write(2, "y")];
-const BACKWARD: &[Bind] = &[read(1, "x"), read(3, "dy"), write(4, "dx")];
+const SRC: &str = wgsl!("activation", "grid", "math", "half", "element");
+const FORWARD: &[Bind] = &[read(1, "x").f16_if("HALF"), write(2, "y").f16_if("HALF")];
+const BACKWARD: &[Bind] = &[read(1, "x").f16_if("HALF"), read(3, "dy").f16_if("HALF"), write(4, "dx").f16_if("HALF")];
+const CONSTS: &[Const] = &[Const::flag("HALF")];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Activation>(name, SRC, binds).least(elements)
+    Kernel::new::<Activation>(name, SRC, binds).consts(CONSTS).rounds().least(elements)
 }
 
 const GELU: Kernel = kernel("activation.gelu_forward", FORWARD);
@@ -148,9 +151,7 @@ pub fn softplus(r: &mut Recorder, x: &Var) -> Result<Var> {
 /// # Ok(()) });
 /// ```
 pub fn relu(r: &mut Recorder, x: &Var) -> Result<Var> {
-    let p = scalars!(Activation { n: x.data.len() });
-    let grid = Grid::items(x.data.len().div_ceil(4), 256);
-    let y = Tensor::scratch("activation", x.data.shape());
+    let (p, grid, y) = sizes(x)?;
     r.launch(&RELU, grid, &p, &[&x.data, &y])?;
     let saved = y.clone(); // y is above 0 where x is, and the next layer keeps y anyway
     Ok(r.push(x, y, move |r, x, dy, grads| {
@@ -160,10 +161,18 @@ pub fn relu(r: &mut Recorder, x: &Var) -> Result<Var> {
     }))
 }
 
+/// Scalars and grid of a launch for x, and its result.
+fn sizes(x: &Var) -> Result<(Activation, Grid, Tensor)> {
+    let n = x.data.len();
+    if x.data.is_f16() && !n.is_multiple_of(4) {
+        return Err(Error::argument("activation: elements in f16", n, "a multiple of 4"));
+    }
+    let y = x.data.scratch_like("activation", x.data.shape());
+    Ok((scalars!(Activation { n }), Grid::items(n.div_ceil(4), 256), y))
+}
+
 fn apply(r: &mut Recorder, x: &Var, forward: &'static Kernel, backward: &'static Kernel) -> Result<Var> {
-    let p = scalars!(Activation { n: x.data.len() });
-    let grid = Grid::items(x.data.len().div_ceil(4), 256);
-    let y = Tensor::scratch("activation", x.data.shape());
+    let (p, grid, y) = sizes(x)?;
     r.launch(forward, grid, &p, &[&x.data, &y])?;
     Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);

@@ -1,7 +1,7 @@
 //! add: the sum of two tensors, and the sum with DropPath on one of them. Maths: `shaders/add.wgsl`.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Grid, Kernel, params, read, scalars, wgsl, write};
+use crate::gpu::{Bind, Const, DType, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -10,21 +10,22 @@ params! {
     pub(crate) struct Add { n: u32, per: u32 }
 }
 
-const SRC: &str = wgsl!("add", "grid");
-const FORWARD: Kernel = Kernel::new::<Add>("add.forward", SRC, &[read(1, "a"), read(2, "b"), write(3, "y")]);
-const DROP_PATH: Kernel = Kernel::new::<Add>(
-    "add.drop_path_forward",
-    SRC,
-    &[read(1, "a"), read(2, "b"), read(4, "drop_path"), write(3, "y")],
-);
-const DROP_PATH_BACKWARD: Kernel =
-    Kernel::new::<Add>("add.drop_path_backward", SRC, &[read(1, "a"), read(4, "drop_path"), write(3, "y")]);
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    const CONSTS: &[Const] = &[Const::flag("A16"), Const::flag("B16"), Const::flag("Y16")];
+    Kernel::new::<Add>(name, wgsl!("add", "grid", "half", "element"), binds).consts(CONSTS).rounds()
+}
+const A: Bind = read(1, "a").f16_if("A16");
+const B: Bind = read(2, "b").f16_if("B16");
+const Y: Bind = write(3, "y").f16_if("Y16");
+const FORWARD: Kernel = kernel("add.forward", &[A, B, Y]);
+const DROP_PATH: Kernel = kernel("add.drop_path_forward", &[A, B, read(4, "drop_path"), Y]);
+const DROP_PATH_BACKWARD: Kernel = kernel("add.drop_path_backward", &[A, read(4, "drop_path"), Y]);
 
 /// The kernels of this family.
 #[doc(hidden)]
 pub const KERNELS: &[&Kernel] = &[&FORWARD, &DROP_PATH, &DROP_PATH_BACKWARD];
 
-/// The sum a + b, element by element, without broadcasting.
+/// The sum a + b, element by element, without broadcasting. It is f16 if both summands are, as in PyTorch, else f32.
 ///
 /// - Shapes: a and b, any one shape → the same.
 /// - PyTorch: `a + b`.
@@ -42,16 +43,16 @@ pub const KERNELS: &[&Kernel] = &[&FORWARD, &DROP_PATH, &DROP_PATH_BACKWARD];
 /// ```
 pub fn add(r: &mut Recorder, a: &Var, b: &Var) -> Result<Var> {
     b.data.expect_shape("add: b", a.data.shape())?;
-    let y = Tensor::scratch("add", a.data.shape());
+    let y = sum_of(a, b, a.data.len())?;
     let n = y.len();
-    r.launch(&FORWARD, Grid::items(n, 256), &scalars!(Add { n, per: 0 }), &[&a.data, &b.data, &y])?;
+    r.launch(&FORWARD, items(&y), &scalars!(Add { n, per: 0 }), &[&a.data, &b.data, &y])?;
     Ok(r.push((a, b), y, move |r, (a, b), dy, grads| {
         grads.add(r, &a, dy.clone())?;
         grads.add(r, &b, dy.clone())
     }))
 }
 
-/// The sum a + `drop_path`·b: a residual branch b with DropPath.
+/// The sum a + `drop_path`·b: a residual branch b with DropPath. Its element type is that of [`add`].
 ///
 /// `drop_path` holds a factor for each sample, which [`rng::drop_path`](super::rng::drop_path) draws: 0 where the
 /// sample drops the branch, else 1/(1 − p).
@@ -83,17 +84,31 @@ pub fn add_drop_path(r: &mut Recorder, a: &Var, b: &Var, drop_path: &Tensor) -> 
             format!("one per sample of {shape:?}"),
         ));
     }
-    let y = Tensor::scratch("add", shape);
-    let p = scalars!(Add { n: y.len(), per: y.len() / samples });
-    let grid = Grid::items(y.len(), 256);
-    r.launch(&DROP_PATH, grid, &p, &[&a.data, &b.data, drop_path, &y])?;
+    let per = a.data.len() / samples;
+    let y = sum_of(a, b, per)?;
+    let p = scalars!(Add { n: y.len(), per });
+    r.launch(&DROP_PATH, items(&y), &p, &[&a.data, &b.data, drop_path, &y])?;
     let drop_path = drop_path.clone();
     Ok(r.push((a, b), y, move |r, (a, b), dy, grads| {
         if grads.wants(&b) {
             let db = grads.alloc(&b);
-            r.launch(&DROP_PATH_BACKWARD, grid, &p, &[dy, &drop_path, &db])?;
+            r.launch(&DROP_PATH_BACKWARD, items(&db), &p, &[dy, &drop_path, &db])?;
             grads.add(r, &b, db)?;
         }
         grads.add(r, &a, dy.clone()) // last, because dy may become da without a copy
     }))
+}
+
+/// The sum's memory. `per` elements have the same factor of DropPath.
+fn sum_of(a: &Var, b: &Var, per: usize) -> Result<Tensor> {
+    let halves = [a, b].map(|v| v.data.is_f16());
+    if halves.contains(&true) && !per.is_multiple_of(2) {
+        return Err(Error::argument("add: elements in f16", per, "an even number"));
+    }
+    Ok(Tensor::scratch_of(DType::f16_if(halves == [true; 2]), "add", a.data.shape()))
+}
+
+/// An invocation for each word.
+fn items(y: &Tensor) -> Grid {
+    Grid::items(if y.is_f16() { y.len() / 2 } else { y.len() }, 256)
 }

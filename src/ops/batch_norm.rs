@@ -13,30 +13,49 @@ params! {
 }
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<BatchNormParams>(name, wgsl!("batch_norm", "grid", "math"), binds).consts(PLAIN)
+    Kernel::new::<BatchNormParams>(name, wgsl!("batch_norm", "grid", "math", "half", "element"), binds)
+        .consts(PLAIN)
+        .rounds()
 }
 
 /// Kernels that apply no activation.
-const PLAIN: &[Const] = &[Const::of("ACT", &[0])];
+const PLAIN: &[Const] = &[Const::of("ACT", &[0]), Const::flag("HALF")];
 /// [`BatchNormAct`].
-const ACT: &[Const] = &[Const::of("ACT", &[0, 1, 2, 3])];
-const MOMENTS: Kernel = kernel("batch_norm.moments", &[read(1, "x"), write(4, "part")]).least(|x| flops(x, 6));
-const STATISTICS: Kernel = kernel("batch_norm.statistics", &[read(1, "x"), read(5, "parts"), write(6, "stat")])
-    .least(|x| Work::bytes(4 * (x.len("parts") + x.len("stat"))));
+const ACT: &[Const] = &[Const::of("ACT", &[0, 1, 2, 3]), Const::flag("HALF")];
+const MOMENTS: Kernel =
+    kernel("batch_norm.moments", &[read(1, "x").f16_if("HALF"), write(4, "part")]).least(|x| flops(x, 6));
+const STATISTICS: Kernel =
+    kernel("batch_norm.statistics", &[read(1, "x").f16_if("HALF"), read(5, "parts"), write(6, "stat")])
+        .least(|x| Work::bytes(4 * (x.len("parts") + x.len("stat"))));
 const RUNNING: Kernel = kernel(
     "batch_norm.statistics_running",
-    &[read(1, "x"), read(5, "parts"), write(6, "stat"), update(8, "running_mean"), update(9, "running_var")],
+    &[
+        read(1, "x").f16_if("HALF"),
+        read(5, "parts"),
+        write(6, "stat"),
+        update(8, "running_mean"),
+        update(9, "running_var"),
+    ],
 )
 .least(|x| Work::bytes(4 * (x.len("parts") + 2 * x.len("stat"))));
 const GIVEN: Kernel =
     kernel("batch_norm.statistics_given", &[read(10, "given_mean"), read(11, "given_var"), write(6, "stat")]);
-const NORMALIZE: Kernel =
-    kernel("batch_norm.normalize", &[read(1, "x"), read(7, "saved_stat"), read(2, "w"), read(3, "b"), write(12, "y")])
-        .consts(ACT)
-        .least(|x| flops(x, 5));
+const NORMALIZE: Kernel = kernel(
+    "batch_norm.normalize",
+    &[read(1, "x").f16_if("HALF"), read(7, "saved_stat"), read(2, "w"), read(3, "b"), write(12, "y").f16_if("HALF")],
+)
+.consts(ACT)
+.least(|x| flops(x, 5));
 const SUMS: Kernel = kernel(
     "batch_norm.sums",
-    &[read(1, "x"), read(7, "saved_stat"), read(2, "w"), read(3, "b"), read(13, "dy"), write(4, "part")],
+    &[
+        read(1, "x").f16_if("HALF"),
+        read(7, "saved_stat"),
+        read(2, "w"),
+        read(3, "b"),
+        read(13, "dy").f16_if("HALF"),
+        write(4, "part"),
+    ],
 )
 .consts(ACT)
 .least(|x| flops(x, 6));
@@ -44,14 +63,14 @@ const GRADIENTS: Kernel = kernel("batch_norm.gradients", &[read(5, "parts"), wri
 const BACKWARD: Kernel = kernel(
     "batch_norm.backward",
     &[
-        read(1, "x"),
+        read(1, "x").f16_if("HALF"),
         read(7, "saved_stat"),
         read(2, "w"),
         read(3, "b"),
-        read(13, "dy"),
+        read(13, "dy").f16_if("HALF"),
         read(14, "sum_w"),
         read(15, "sum_b"),
-        write(16, "dx"),
+        write(16, "dx").f16_if("HALF"),
     ],
 )
 .consts(ACT)
@@ -121,6 +140,8 @@ impl<'a> BatchNormOptions<'a> {
 /// PyTorch. The running statistics move once for each time that the operator is recorded; a segment that is recorded
 /// again for its gradients ([`Recorder::segment`]) does not move them again. A mean far from 0 costs no digits.
 ///
+/// The result has the element type of x. Statistics, sums and parameters are f32 where maps are f16, as in PyTorch.
+///
 /// - Shapes: x (.., C), w and b (C) → the shape of x.
 /// - PyTorch: `act(F.batch_norm(x, running_mean, running_var, w, b, training, momentum, eps))`, with x (B, C, H, W).
 /// - Source: Ioffe and Szegedy 2015.
@@ -146,7 +167,8 @@ impl<'a> BatchNormOptions<'a> {
 ///
 /// # Errors
 ///
-/// If there is a single row in training, whose variance is nothing, or if `momentum` is not 0 to 1.
+/// If there is a single row in training, whose variance is nothing, if `momentum` is not 0 to 1, or if x is f16 and C
+/// is odd.
 pub fn batch_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: BatchNormOptions<'_>) -> Result<Var> {
     let BatchNormOptions { statistics, eps, act } = options;
     let consts = [("ACT", act as u32)];
@@ -164,6 +186,9 @@ pub fn batch_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: BatchNor
     if x.data.is_empty() || (training && rows < 2) {
         let expected = if training { "at least 2 in training" } else { "at least 1" };
         return Err(Error::argument("batch_norm: rows", rows, expected));
+    }
+    if x.data.is_f16() && !c.is_multiple_of(2) {
+        return Err(Error::argument("batch_norm: channels in f16", c, "an even number"));
     }
     let momentum = match statistics {
         BatchStatistics::Batch { momentum, .. } => momentum,
@@ -198,8 +223,8 @@ pub fn batch_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: BatchNor
         }
         BatchStatistics::Given([mean, var]) => r.launch(&GIVEN, Grid::items(c, 256), &p, &[mean, var, &stat])?,
     }
-    let y = Tensor::scratch("batch norm", x.data.shape());
-    let grid = Grid::items(rows * c, 256);
+    let y = x.data.scratch_like("batch norm", x.data.shape());
+    let grid = Grid::items(if x.data.is_f16() { rows * c / 2 } else { rows * c }, 256);
     r.launch_with(&NORMALIZE, &consts, grid, &p, &[&x.data, &stat, &w.data, &b.data, &y])?;
     Ok(r.push((x, w, b), y, move |r, (x, w, b), dy, grads| {
         let (dw, db) = (grads.alloc(&w), grads.alloc(&b));

@@ -2,7 +2,7 @@
 
 use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Grid, Kernel, Work, params, read, scalars, wgsl, write};
+use crate::gpu::{Bind, Const, Grid, Kernel, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -12,14 +12,24 @@ params! {
 }
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<LayerScale>(name, wgsl!("layer_scale", "grid"), binds)
+    const CONSTS: &[Const] = &[Const::flag("X16"), Const::flag("H16")];
+    Kernel::new::<LayerScale>(name, wgsl!("layer_scale", "grid", "half", "element"), binds).consts(CONSTS).rounds()
 }
-const FORWARD: Kernel =
-    kernel("layer_scale.forward", &[read(1, "x"), read(2, "h"), read(3, "gamma"), read(4, "drop_path"), write(5, "y")])
-        .least(|x| Work { bytes: x.bytes, ..Work::of(0, 3 * x.len("x"), 0) });
+const FORWARD: Kernel = kernel(
+    "layer_scale.forward",
+    &[read(1, "x").f16_if("X16"), read(2, "h").f16_if("H16"), read(3, "gamma"), read(4, "drop_path"), write(5, "y")],
+)
+.least(|x| Work { bytes: x.bytes, ..Work::of(0, 3 * x.len("x"), 0) });
 const BACKWARD: Kernel = kernel(
     "layer_scale.backward",
-    &[read(2, "h"), read(3, "gamma"), read(4, "drop_path"), read(6, "dy"), write(7, "dh"), write(8, "part")],
+    &[
+        read(2, "h").f16_if("H16"),
+        read(3, "gamma"),
+        read(4, "drop_path"),
+        read(6, "dy"),
+        write(7, "dh").f16_if("H16"),
+        write(8, "part"),
+    ],
 )
 .least(|x| Work { bytes: x.bytes, ..Work::of(0, 4 * x.len("h"), 0) });
 
@@ -34,6 +44,8 @@ const LANES: usize = 131_072;
 ///
 /// `drop_path` holds a factor for each sample, which [`rng::drop_path`](super::rng::drop_path) draws: 0 where the
 /// sample drops the branch, else 1/(1 − p). Without it the factor is 1.
+///
+/// The sum is f32, also where x and h are f16: so is PyTorch's, because gamma is f32. h in f16 needs an even C.
 ///
 /// - Shapes: x and h (B, .., C), gamma (C), `drop_path` (B) → the shape of x. If `drop_path` has another length, that
 ///   length divides the rows, as for windows (B·windows, L, C).
@@ -65,6 +77,9 @@ pub fn layer_scale(r: &mut Recorder, x: &Var, h: &Var, gamma: &Var, drop_path: O
         let expected = format!("one factor per sample of {shape:?}");
         return Err(Error::argument("layer_scale: drop_path", samples, expected));
     }
+    if h.data.is_f16() && !c.is_multiple_of(2) {
+        return Err(Error::argument("layer_scale: channels of h in f16", c, "an even number"));
+    }
     let l = if drop_path.is_some() { rows / samples } else { 0 };
     let chunk = (rows * c).div_ceil(LANES).clamp(8.min(rows), rows);
     let chunks = rows.div_ceil(chunk);
@@ -77,7 +92,8 @@ pub fn layer_scale(r: &mut Recorder, x: &Var, h: &Var, gamma: &Var, drop_path: O
         if grads.wants(&h) || grads.wants(&gamma) {
             let (dh, part) = (grads.alloc(&h), Tensor::scratch("layer scale sums", &[chunks, c]));
             let args = [Some(&h.data), Some(&gamma.data), drop_path.as_ref(), Some(dy), Some(&dh), Some(&part)];
-            r.launch(&BACKWARD, Grid::items(chunks * c, 64), &p, &args)?;
+            let lanes = if h.data.is_f16() { chunks * c / 2 } else { chunks * c };
+            r.launch(&BACKWARD, Grid::items(lanes, 64), &p, &args)?;
             grads.add(r, &h, dh)?;
             if grads.wants(&gamma) {
                 let dgamma = grads.alloc(&gamma);

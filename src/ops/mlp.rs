@@ -16,7 +16,7 @@ pub struct MlpLayer<'a> {
     pub bias: Option<&'a Var>,
 }
 
-/// Activation of an MLP, the residual that is added to its result, and how its hidden layer is stored.
+/// Activation of an MLP, the residual that is added to its result, and how its hidden layer and its result are stored.
 #[derive(Debug, Clone, Copy)]
 pub struct MlpOptions<'a> {
     /// Activation between the layers.
@@ -26,12 +26,14 @@ pub struct MlpOptions<'a> {
     /// Element type of the hidden layer. In mixed precision f16 gives the same result as f32, because products round
     /// their operands to f16 anyway. H must then be a multiple of 4.
     pub hidden: DType,
+    /// Element type of the result. f16 is for operators that read f16, and needs an N that is a multiple of 4.
+    pub dtype: DType,
 }
 
 impl MlpOptions<'_> {
-    /// Options with this activation, without residual, the hidden layer in f32.
+    /// Options with this activation, without residual, the hidden layer and the result in f32.
     pub const fn act(act: Act) -> Self {
-        Self { act, residual: None, hidden: DType::F32 }
+        Self { act, residual: None, hidden: DType::F32, dtype: DType::F32 }
     }
 }
 
@@ -55,7 +57,7 @@ impl MlpOptions<'_> {
 /// # Ok(()) });
 /// ```
 pub fn mlp(r: &mut Recorder, x: &Var, first: MlpLayer, second: MlpLayer, options: MlpOptions<'_>) -> Result<Var> {
-    let MlpOptions { act, residual, hidden: dtype } = options;
+    let MlpOptions { act, residual, hidden: dtype, dtype: of_y } = options;
     let ([hidden, k], [n, h]) = (first.w.data.dims("mlp: first.w")?, second.w.data.dims("mlp: second.w")?);
     let shape = x.data.shape();
     if shape.last() != Some(&k) {
@@ -81,7 +83,7 @@ pub fn mlp(r: &mut Recorder, x: &Var, first: MlpLayer, second: MlpLayer, options
     let at = if r.keeps_rules() { len.next_multiple_of(128) } else { 0 }; // a range of f16 begins at a multiple of 128
     let both = Tensor::scratch_of(dtype, "mlp.hidden", &[at + len]);
     let (before, activated) = (both.range(0, &[rows, hidden])?, both.range(at, &[rows, hidden])?);
-    let y = Tensor::scratch("mlp", &out);
+    let y = Tensor::scratch_of(of_y, "mlp", &out);
     let p = Gemm { epilogue: Epilogue::Activate(act, at), ..Gemm::dense(Form::Nt, 1, rows, hidden, k) };
     gemm(r, &p, &x.data, &first.w.data, Added { bias: first.bias.map(|bias| &bias.data), residual: None }, &both)?;
     let p = Gemm::dense(Form::Nt, 1, rows, n, hidden);

@@ -15,11 +15,13 @@ params! {
 const SRC: &str = wgsl!("norm", "grid", "reduce", "half", "element");
 const SUBGROUP: &str = wgsl!("norm", "grid", "reduce_subgroup", "half", "element");
 /// WG: invocations per row. COLS: columns per invocation. HALF: y is f16. MEAN: a layer norm, which subtracts the mean.
+/// X16: x is f16.
 const CONSTS: &[Const] = &[
     Const::of("WG", ROW_WORKGROUPS),
     Const::within("COLS", 1, 4096, &[4, 1, 3, 12]),
     Const::flag("HALF"),
     Const::flag("MEAN"),
+    Const::flag("X16"),
 ];
 /// The values of [`row_workgroup`], the default first.
 pub(super) const ROW_WORKGROUPS: &[u32] = &[256, 32, 64, 128];
@@ -28,7 +30,7 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
     "norm.forward",
     SRC,
     &[
-        read(1, "x"),
+        read(1, "x").f16_if("X16"),
         read(2, "residual"),
         read(3, "drop_path"),
         read(4, "w"),
@@ -46,12 +48,12 @@ const BACKWARD: Kernel = Kernel::new::<Norm>(
     "norm.backward",
     SRC,
     &[
-        read(8, "saved_sum"),
+        read(8, "saved_sum").f16_if("X16"),
         read(4, "w"),
         read(9, "saved_stat"),
         read(10, "dy").f16_if("HALF"),
-        read(11, "dsum"),
-        write(12, "dx"),
+        read(11, "dsum").f16_if("X16"),
+        write(12, "dx").f16_if("X16"),
         write(13, "dresidual"),
         write(14, "share"),
     ],
@@ -80,7 +82,8 @@ pub struct NormOptions<'a> {
     pub residual: Option<&'a Var>,
     /// DropPath's factor for each sample of x (B): 0 where the sample is dropped, else 1/(1 − p).
     pub drop_path: Option<&'a Tensor>,
-    /// Element type of y; the sum stays f32. f16 is for operators that read f16, and needs an even D.
+    /// Element type of y. f16 is for operators that read f16, and needs an even D. The sum stays f32. x may be f16
+    /// where nothing is added to it.
     pub dtype: DType,
 }
 
@@ -160,9 +163,9 @@ fn row_workgroup(caps: &Caps, d: usize) -> usize {
     (d / if caps.software { 12 } else { 3 }).clamp(32, 256).next_power_of_two()
 }
 
-fn pick(caps: &Caps, d: usize, dtype: DType, weights: usize) -> [(&'static str, u32); 3] {
+fn pick(caps: &Caps, d: usize, half: bool, weights: usize) -> [(&'static str, u32); 3] {
     let wg = row_workgroup(caps, d);
-    let columns = d.div_ceil(wg).next_multiple_of(if dtype == DType::F16 { 2 } else { 1 });
+    let columns = d.div_ceil(wg).next_multiple_of(if half { 2 } else { 1 });
     [("WG", wg as u32), ("COLS", columns as u32), ("MEAN", weights as u32 - 1)]
 }
 
@@ -188,10 +191,14 @@ fn apply(
     if samples == 0 || rows % samples != 0 || (drop_path.is_some() && shape.len() > 2 && samples != shape[0]) {
         return Err(Error::argument(format!("{op}: drop_path"), samples, format!("one per sample of {shape:?}")));
     }
-    if dtype == DType::F16 && !d.is_multiple_of(2) {
+    let half = dtype == DType::F16 || x.data.is_f16();
+    if half && !d.is_multiple_of(2) {
         return Err(Error::argument(format!("{op}: columns in f16"), d, "an even number"));
     }
     let plain = residual.is_none() && drop_path.is_none();
+    if x.data.is_f16() && !plain {
+        return Err(Error::argument(format!("{op}: x"), "f16", "f32 where a residual or DropPath is added"));
+    }
     let p = scalars!(Norm {
         rows,
         d,
@@ -207,7 +214,7 @@ fn apply(
     let weights: Vec<&Var> = weights.iter().map(|(_, weight)| *weight).collect();
     let [w, b] = [0, 1].map(|i| weights.get(i).map(|weight| &weight.data));
     let args = [Some(&x.data), residual.map(|r| &r.data), drop_path, w, b, Some(&sum), Some(&y), Some(&stat)];
-    r.launch_with(&FORWARD, &pick(r.caps(), d, dtype, weights.len()), Grid::rows(rows), &p, &args)?;
+    r.launch_with(&FORWARD, &pick(r.caps(), d, half, weights.len()), Grid::rows(rows), &p, &args)?;
 
     let operands = (x, residual, &weights[..]);
     let saved = Saved { p, sum: if plain { x.data.clone() } else { sum }, stat };
@@ -254,7 +261,7 @@ impl Saved {
             _ => Tensor::scratch("unused", if dropped { x.data.shape() } else { &[1] }),
         };
         let shares = Tensor::scratch("norm shares", &[groups, weights.len(), d]);
-        let consts = pick(r.caps(), d, dy.dtype(), weights.len());
+        let consts = pick(r.caps(), d, dy.is_f16() || x.data.is_f16(), weights.len());
         let [sum, w, stat, dy, dx_] = [&self.sum, &weights[0].data, &self.stat, dy, &dx].map(Some);
         let args = [sum, w, stat, dy, dsum, dx_, Some(&dresidual), Some(&shares)];
         r.launch_with(&BACKWARD, &consts, Grid::of(groups, 1, 1), &p, &args)?;

@@ -3,7 +3,7 @@
 use super::reduce::mean_tokens;
 use super::reshape::reshape;
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Const, DType, Grid, Kernel, params, read, scalars, wgsl, write};
+use crate::gpu::{Bind, Choice, Const, DType, Grid, Kernel, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -15,12 +15,20 @@ params! {
     }
 }
 
-const CONSTS: &[Const] = &[Const::of("VEC", &[1, 0])];
-const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Pool>(name, wgsl!("pool", "grid"), binds).consts(CONSTS)
+const CONSTS: &[Const] = &[Const::of("VEC", &[1, 0]), Const::flag("HALF")];
+/// Maps in f16 are stored four channels at a time.
+fn in_quads(c: &Choice<'_>) -> bool {
+    c.get("HALF") == 0 || c.get("VEC") == 1
 }
-const FORWARD: Kernel = kernel("pool.forward", &[read(1, "x"), write(2, "y"), write(3, "best").u32()]);
-const BACKWARD: Kernel = kernel("pool.backward", &[read(4, "saved_best").u32(), read(5, "dy"), write(6, "dx")]);
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Pool>(name, wgsl!("pool", "grid", "half", "element"), binds).consts(CONSTS).admits(in_quads).rounds()
+}
+const FORWARD: Kernel =
+    kernel("pool.forward", &[read(1, "x").f16_if("HALF"), write(2, "y").f16_if("HALF"), write(3, "best").u32()]);
+const BACKWARD: Kernel = kernel(
+    "pool.backward",
+    &[read(4, "saved_best").u32(), read(5, "dy").f16_if("HALF"), write(6, "dx").f16_if("HALF")],
+);
 
 /// The kernels of this family.
 #[doc(hidden)]
@@ -43,7 +51,8 @@ impl Windows {
     pub const RESNET: Self = Self { kernel: [3; 2], stride: [2; 2], padding: [1; 2] };
 }
 
-/// Max pooling of maps, channels last. Of equal maxima the first in row-major order gets the gradient.
+/// Max pooling of maps, channels last. Of equal maxima the first in row-major order gets the gradient. The result has
+/// the element type of x.
 ///
 /// - Shapes: x (B, H, W, C) → (B, H', W', C), H' = ⌊(H + 2·padding − kernel)/stride⌋ + 1, and W' likewise.
 /// - PyTorch: `F.max_pool2d(x, kernel, stride, padding)`, with x (B, C, H, W).
@@ -64,7 +73,7 @@ impl Windows {
 /// # Errors
 ///
 /// If a window has no or more than 255 cells, if the stride is 0, if the padding is not less than the kernel, or if a
-/// window does not fit into the padded map.
+/// window does not fit into the padded map, or if x is f16 and C is no multiple of 4.
 pub fn max_pool(r: &mut Recorder, x: &Var, windows: Windows) -> Result<Var> {
     let [b, h, w, c] = x.data.dims("max_pool: x")?;
     let Windows { kernel: [kh, kw], stride, padding } = windows;
@@ -75,13 +84,16 @@ pub fn max_pool(r: &mut Recorder, x: &Var, windows: Windows) -> Result<Var> {
         let expected = format!("1 to 255 cells, padding below the kernel, and windows that fit into {h}×{w}");
         return Err(Error::argument("max_pool: windows", format!("{windows:?}"), expected));
     }
+    if x.data.is_f16() && !c.is_multiple_of(4) {
+        return Err(Error::argument("max_pool: channels in f16", c, "a multiple of 4"));
+    }
     let out = |i: usize, side: usize| (side + 2 * padding[i] - windows.kernel[i]) / stride[i] + 1;
     let (out_h, out_w, words) = (out(0, h), out(1, w), c.div_ceil(4));
     let n = b * out_h * out_w * words;
     let [[stride_y, stride_x], [pad_y, pad_x]] = [stride, padding];
     let p = scalars!(Pool { n, words, c, h, w, out_h, out_w, kh, kw, stride_y, stride_x, pad_y, pad_x });
     let consts = [("VEC", u32::from(c % 4 == 0))];
-    let y = Tensor::scratch("max pool", &[b, out_h, out_w, c]);
+    let y = x.data.scratch_like("max pool", &[b, out_h, out_w, c]);
     let best = Tensor::scratch_of(DType::U32, "max pool places", &[n]);
     r.launch_with(&FORWARD, &consts, Grid::items(n, 256), &p, &[&x.data, &y, &best])?;
     Ok(r.push(x, y, move |r, x, dy, grads| {

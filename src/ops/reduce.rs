@@ -11,15 +11,21 @@ params! {
     pub(crate) struct Reduce { n: u32, groups: u32, scale: f32, rows: u32, cols: u32, chunk: u32 }
 }
 
-const SRC: &str = wgsl!("reduce", "grid", "reduce", "element");
-const CONSTS: &[Const] = &[Const::flag("X16")];
+const SRC: &str = wgsl!("reduce", "grid", "reduce", "half", "element");
+const CONSTS: &[Const] = &[Const::flag("X16"), Const::flag("D16")];
 const SUM: Kernel = Kernel::new::<Reduce>("reduce.sum", SRC, &[read(1, "x"), write(2, "y")])
-    .subgroup(wgsl!("reduce", "grid", "reduce_subgroup", "element"))
-    .consts(CONSTS);
-const SPREAD: Kernel = Kernel::new::<Reduce>("reduce.spread", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS);
-const TOKENS: Kernel = Kernel::new::<Reduce>("reduce.tokens", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS);
-const COLUMNS: Kernel =
-    Kernel::new::<Reduce>("reduce.columns", SRC, &[read(5, "words").f16_if("X16"), write(2, "y")]).consts(CONSTS);
+    .subgroup(wgsl!("reduce", "grid", "reduce_subgroup", "half", "element"))
+    .consts(CONSTS)
+    .rounds();
+const SPREAD: Kernel =
+    Kernel::new::<Reduce>("reduce.spread", SRC, &[read(3, "dy"), write(4, "dx")]).consts(CONSTS).rounds();
+const TOKENS: Kernel =
+    Kernel::new::<Reduce>("reduce.tokens", SRC, &[read(3, "dy"), write(6, "spread_words").f16_if("D16")])
+        .consts(CONSTS)
+        .rounds();
+const COLUMNS: Kernel = Kernel::new::<Reduce>("reduce.columns", SRC, &[read(5, "words").f16_if("X16"), write(2, "y")])
+    .consts(CONSTS)
+    .rounds();
 
 /// The kernels of this family.
 #[doc(hidden)]
@@ -89,7 +95,7 @@ fn scaled(r: &mut Recorder, x: &Var, scale: f32) -> Result<Var> {
     }))
 }
 
-/// The mean over the tokens of each sample.
+/// The mean over the tokens of each sample, in f32. x may be f16, with an even D.
 ///
 /// - Shapes: x (B, L, D) → (B, D).
 /// - PyTorch: `x.mean(dim=1)`.
@@ -106,13 +112,17 @@ fn scaled(r: &mut Recorder, x: &Var, scale: f32) -> Result<Var> {
 /// ```
 pub fn mean_tokens(r: &mut Recorder, x: &Var) -> Result<Var> {
     let [b, l, d] = x.data.dims("mean_tokens: x")?;
+    if x.data.is_f16() && !d.is_multiple_of(2) {
+        return Err(Error::argument("mean_tokens: columns in f16", d, "an even number"));
+    }
     let scale = 1.0 / l as f32;
     let y = Tensor::scratch("mean of tokens", &[b, d]);
     columns(r, &x.data, &y, scale)?;
     Ok(r.push(x, y, move |r, x, dy, grads| {
         let dx = grads.alloc(&x);
         let p = scalars!(Reduce { n: dx.len(), groups: 0, scale, rows: l, cols: d, chunk: 0 });
-        r.launch(&TOKENS, Grid::items(dx.len(), 256), &p, &[dy, &dx])?;
+        let words = if dx.is_f16() { dx.len() / 2 } else { dx.len() };
+        r.launch(&TOKENS, Grid::items(words, 256), &p, &[dy, &dx])?;
         grads.add(r, &x, dx)
     }))
 }

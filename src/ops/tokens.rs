@@ -6,7 +6,7 @@
 //! masked. In place of u32::MAX any number from V on will do, so MAE's `ids_restore` is an `inv` too.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
+use crate::gpu::{Bind, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -15,25 +15,24 @@ params! {
     pub(crate) struct Tokens { n: u32, dst_rows: u32, src_rows: u32, d: u32, rows: u32, per: u32, indices: u32 }
 }
 
-const SRC: &str = wgsl!("tokens", "grid");
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    const CONSTS: &[Const] = &[Const::flag("S16"), Const::flag("D16")];
+    Kernel::new::<Tokens>(name, wgsl!("tokens", "grid", "half", "element"), binds).consts(CONSTS).rounds()
+}
 const INDEXED: &[Bind] = &[read(1, "src"), read(2, "at").u32(), write(5, "dst")];
 
-const TAKE: Kernel = Kernel::new::<Tokens>("tokens.take", SRC, INDEXED).least(taken);
-const EMBED: Kernel = Kernel::new::<Tokens>(
-    "tokens.embed",
-    SRC,
-    &[read(1, "src"), read(2, "at").u32(), read(3, "table"), write(5, "dst")],
-);
-const POSITIONS: Kernel =
-    Kernel::new::<Tokens>("tokens.positions", SRC, &[read(1, "src"), read(3, "table"), write(5, "dst")]);
-const RESTORE: Kernel = Kernel::new::<Tokens>(
+const TAKE: Kernel =
+    kernel("tokens.take", &[read(1, "src").f16_if("S16"), read(2, "at").u32(), write(5, "dst").f16_if("D16")])
+        .least(taken);
+const EMBED: Kernel = kernel("tokens.embed", &[read(1, "src"), read(2, "at").u32(), read(3, "table"), write(5, "dst")]);
+const POSITIONS: Kernel = kernel("tokens.positions", &[read(1, "src"), read(3, "table"), write(5, "dst")]);
+const RESTORE: Kernel = kernel(
     "tokens.restore",
-    SRC,
-    &[read(1, "src"), read(2, "at").u32(), read(3, "table"), read(4, "mask_token"), write(5, "dst")],
+    &[read(1, "src").f16_if("S16"), read(2, "at").u32(), read(3, "table"), read(4, "mask_token"), write(5, "dst")],
 );
-const SUM_ROWS: Kernel = Kernel::new::<Tokens>("tokens.sum_rows", SRC, &[read(1, "src"), write(5, "dst")]);
-const SUM_MASKED: Kernel = Kernel::new::<Tokens>("tokens.sum_masked", SRC, INDEXED);
-const SUM_VISIBLE: Kernel = Kernel::new::<Tokens>("tokens.sum_visible", SRC, INDEXED);
+const SUM_ROWS: Kernel = kernel("tokens.sum_rows", &[read(1, "src"), write(5, "dst")]);
+const SUM_MASKED: Kernel = kernel("tokens.sum_masked", INDEXED);
+const SUM_VISIBLE: Kernel = kernel("tokens.sum_visible", INDEXED);
 
 /// The kernels of this family.
 #[doc(hidden)]
@@ -42,10 +41,11 @@ pub const KERNELS: &[&Kernel] = &[&TAKE, &EMBED, &POSITIONS, &RESTORE, &SUM_ROWS
 /// Least work: each row of the result is written, and at most as many rows are read as `src` or `dst` has.
 fn taken(launch: &LaunchArgs<'_>) -> Work {
     let [src, ids, dst] = ["src", "at", "dst"].map(|arg| launch.len(arg));
-    Work::bytes(4 * (src.min(dst) + ids + dst))
+    Work::bytes(launch.bytes_of("S16") * src.min(dst) + 4 * ids + launch.bytes_of("D16") * dst)
 }
 
-/// The visible tokens: row v of the result is row `ids[v]` of x.
+/// The visible tokens: row v of the result is row `ids[v]` of x. The result has the element type of x, for which f16
+/// needs an even D.
 ///
 /// - Shapes: x (B, L, D), `ids` (B, V), `inv` (B, L) → (B, V, D). Tables (V) and (L) serve all samples.
 /// - MAE: `torch.gather(x, dim=1, index=ids_keep.unsqueeze(-1).repeat(1, 1, D))` in `random_masking`.
@@ -71,7 +71,7 @@ pub fn gather(r: &mut Recorder, x: &Var, ids: &Tensor, inv: &Tensor) -> Result<V
     let shared = usize::from(ids.shape().len() == 1);
     ids.expect_shape("tokens.gather: ids", &[b, v][shared..])?;
     inv.expect_shape("tokens.gather: inv", &[b, l][shared..])?;
-    let out = Tensor::scratch("gather", &[b, v, d]);
+    let out = x.data.scratch_like("gather", &[b, v, d]);
     take(r, &x.data, ids, &out)?;
     let inv = inv.clone();
     Ok(r.push(x, out, move |r, x, dout, grads| {
@@ -154,7 +154,7 @@ pub fn add_positions(r: &mut Recorder, x: &Var, table: &Var) -> Result<Var> {
 }
 
 /// Visible tokens at their places, mask tokens at the others, and the embeddings of positions added to all: the input
-/// of MAE's decoder.
+/// of MAE's decoder. x may be f16, with an even D; the result is f32.
 ///
 /// - Shapes: x (B, V, D), `mask_token` (D) or (1, 1, D), `table` (L, D) or (1, L, D), `ids` (B, V), `inv` (B, L)
 ///   → (B, L, D).
@@ -210,7 +210,11 @@ pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &T
 /// Launches dst (B, n, D) ← rows `at` (B, n) or (n) of src (B, _, D).
 fn take(r: &mut Recorder, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
     let p = scalars!(Tokens { indices: at.len(), ..sizes(dst, src.shape()[1]) });
-    r.launch(&TAKE, items(dst), &p, &[src, at, dst])
+    if dst.is_f16() && p.d % 2 != 0 {
+        return Err(Error::argument("tokens: columns in f16", p.d, "an even number"));
+    }
+    let words = if dst.is_f16() { dst.len() / 2 } else { dst.len() };
+    r.launch(&TAKE, Grid::items(words, 256), &p, &[src, at, dst])
 }
 
 /// Launches dst (L, D) ← Σ_b dout (B, L, D).

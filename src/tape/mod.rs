@@ -57,6 +57,9 @@ impl Grads {
     /// are added to it in place. But one tensor may be the contribution to several variables. While another gradient or
     /// a running rule uses the same memory, a later contribution is added into a new tensor instead.
     ///
+    /// A gradient has its variable's element type, as in PyTorch. A contribution of the other float type is converted:
+    /// that of a sum in f32, for a summand that is stored as f16.
+    ///
     /// # Errors
     /// If the contribution does not have the variable's shape.
     pub fn add(&mut self, r: &mut Recording, var: &Var, contribution: Tensor) -> Result<()> {
@@ -64,6 +67,7 @@ impl Grads {
             return Ok(());
         }
         contribution.expect_shape("gradient", var.data.shape())?;
+        let contribution = contribution.to_dtype(r, var.data.dtype())?;
         let beside = |other: &Tensor| other.memory().same_buffer(contribution.memory());
         let sum = match (self.found.get(&var.id()), self.places.get(&var.id())) {
             (Some(sum), None) if beside(sum) || self.is_shared(var, sum) => sum.plus(r, &contribution)?,

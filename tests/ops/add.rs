@@ -1,11 +1,11 @@
 use rowscan::cpu::add as cpu;
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::gpu::{Caps, DType, Gpu};
 use rowscan::ops::add::{add, add_drop_path};
 use rowscan::ops::scale::scale;
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, leaf, run, wide};
+use crate::common::{Random, Tol, close, each_tier, leaf, round_to_f16, run, stored_as, wide};
 
 /// One rounding of f32.
 const TOL: Tol = Tol { rel: 6e-8, abs: 0.0 };
@@ -50,6 +50,47 @@ fn add_kept_matches_cpu() {
     });
 }
 
+/// Both sums with summands stored as f16: a sum of two of them is f16, and any other is f32. A gradient has the type of
+/// its summand.
+#[test]
+fn add_in_f16_matches_cpu() {
+    each_tier(|g| {
+        for (samples, per, halves) in
+            [(1, 2, [true, true]), (3, 34, [true, false]), (131, 66, [false, true]), (3, 70_000, [true, true])]
+        {
+            let n = samples * per;
+            let mut random = Random::new(n as u64);
+            let mut draw = |half: bool| {
+                let mut values = random.uniform(n, -1.0, 1.0);
+                if half {
+                    round_to_f16(&mut values);
+                }
+                values
+            };
+            let (a, b, dy) = (draw(halves[0]), draw(halves[1]), draw(true));
+            let kept: Vec<f32> = (0..samples).map(|i| if i % 3 == 1 { 0.0 } else { 1.25 }).collect();
+            let factors = Tensor::from_slice(g, &[samples], &kept).unwrap();
+            let half = halves == [true; 2];
+            for drops in [false, true] {
+                let leaves = [leaf(g, &[samples, per], &a), leaf(g, &[samples, per], &b)];
+                let (y, grads) = run(g, &leaves, &dy, |r, v| {
+                    let [a, b] = [0, 1].map(|i| stored_as(r, &v[i], DType::f16_if(halves[i])));
+                    let (a, b) = (a?, b?);
+                    let y = if drops { add_drop_path(r, &a, &b, &factors)? } else { add(r, &a, &b)? };
+                    assert_eq!(y.data.dtype(), DType::f16_if(half));
+                    stored_as(r, &y, DType::F32)
+                });
+                let factors = if drops { wide(&kept) } else { vec![1.0; samples] };
+                let want = cpu::drop_path_backward(&wide(&dy), &factors);
+                let tol = Tol { rel: 1.2e-7, abs: 1.5e-7 }; // two roundings of terms up to 1.25
+                close("y", &y, &cpu::with_drop_path(&wide(&a), &wide(&b), &factors), tol.or_f16(half));
+                close("da", &grads[0], &want.da, Tol::EXACT);
+                close("db", &grads[1], &want.db, TOL.or_f16(halves[1]));
+            }
+        }
+    });
+}
+
 /// `add` makes the tensor dy the gradient of one operand, where later contributions are added in place. The gradient of
 /// the other operand must not change with it.
 #[test]
@@ -87,4 +128,7 @@ fn add_names_what_does_not_fit() {
     let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
     let error = add(&mut Recorder::new(&g), &var(&[2, 3]), &var(&[3, 2])).unwrap_err();
     assert_eq!(error.to_string(), "add: b: got [3, 2], expected [2, 3]");
+    let odd = Var::leaf(Tensor::scratch_of(DType::F16, "odd", &[3]));
+    let error = add(&mut Recorder::new(&g), &odd, &odd).unwrap_err();
+    assert_eq!(error.to_string(), "add: elements in f16: got 3, expected an even number");
 }

@@ -1,14 +1,14 @@
 use rowscan::Result;
 use rowscan::cpu::activation::{Activation as Oracle, backward as slope, forward as activate};
 use rowscan::cpu::batch_norm as cpu;
-use rowscan::gpu::Gpu;
+use rowscan::gpu::{DType, Gpu};
 use rowscan::ops::activation::relu;
 use rowscan::ops::batch_norm::{BatchNormAct, BatchNormOptions, BatchStatistics, batch_norm};
 use rowscan::ops::reduce;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, some, wide};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_f16, run, some, stored_as, wide};
 
 const EPS: f32 = 1e-5;
 const MOMENTUM: f64 = 0.1;
@@ -24,6 +24,8 @@ struct Values {
     b: Vec<f32>,
     dy: Vec<f32>,
     running: [Vec<f32>; 2],
+    /// Whether maps are stored as f16.
+    half: bool,
 }
 
 impl Values {
@@ -39,7 +41,15 @@ impl Values {
             b: random.normal(c),
             dy: random.normal(rows * c),
             running: [random.normal(c), random.uniform(c, 0.5, 2.0)],
+            half: false,
         }
+    }
+
+    /// [`Values::new`] with x and dy in f16.
+    fn in_f16(rows: usize, c: usize, mean: f32) -> Self {
+        let mut v = Self { half: true, ..Self::new(rows, c, mean) };
+        [&mut v.x, &mut v.dy].into_iter().for_each(|values| round_to_f16(values));
+        v
     }
 
     fn check(&self, g: &Gpu, training: bool) {
@@ -47,7 +57,7 @@ impl Values {
     }
 
     fn check_act(&self, g: &Gpu, training: bool, act: BatchNormAct) {
-        let &Self { rows, c, mean, .. } = self;
+        let &Self { rows, c, mean, half, .. } = self;
         let leaves = [leaf(g, &[rows, c], &self.x), leaf(g, &[c], &self.w), leaf(g, &[c], &self.b)];
         let [running_mean, running_var] =
             self.running.each_ref().map(|v| Tensor::from_slice(g, &[c], v).expect("tensor"));
@@ -66,7 +76,10 @@ impl Values {
                 true => BatchStatistics::Batch { running: Some(running), momentum: MOMENTUM },
                 false => BatchStatistics::Given(running),
             };
-            batch_norm(r, &v[0], &v[1], &v[2], BatchNormOptions { statistics, eps: EPS, act })
+            let x = stored_as(r, &v[0], DType::f16_if(half))?;
+            let y = batch_norm(r, &x, &v[1], &v[2], BatchNormOptions { statistics, eps: EPS, act })?;
+            assert_eq!(y.data.is_f16(), half);
+            stored_as(r, &y, DType::F32)
         });
         let oracle = match act {
             BatchNormAct::None => None,
@@ -77,16 +90,16 @@ impl Values {
         let want = oracle.map_or_else(|| value.clone(), |act| activate(act, &value));
         let dvalue = oracle.map_or_else(|| dy.clone(), |act| slope(act, &value, &dy));
         let back = cpu::backward(&x, statistics, &w, f64::from(EPS), &dvalue, training);
-        let name = |what| format!("{what} ({rows}, {c}) around {mean}, training {training}, {act:?}");
+        let name = |what| format!("{what} ({rows}, {c}) around {mean}, training {training}, {act:?}, f16 {half}");
         // n is up to 6 and 1/σ up to 2: about ten roundings of such numbers. A far mean costs nothing in training; in
         // evaluation x − μ is exact, as μ is given.
         let tol = Tol { rel: 4e-6, abs: 6e-6 };
-        close(&name("y"), &y, &want, tol);
+        close(&name("y"), &y, &want, tol.or_f16(half));
         // sums over rows: a random walk, √rows roundings of partial sums of about √rows
         let sums = Tol { rel: 4e-6, abs: 4e-7 * (10.0 + rows as f64) };
         close(&name("dw"), &grads[1], &back.dw, sums);
         close(&name("db"), &grads[2], &back.db, sums);
-        close(&name("dx"), &grads[0], &back.dx, Tol { rel: 4e-6, abs: 8e-6 });
+        close(&name("dx"), &grads[0], &back.dx, Tol { rel: 4e-6, abs: 8e-6 }.or_f16(half));
         let after = if training { cpu::running(before, &x, MOMENTUM) } else { before.map(<[f64]>::to_vec) };
         let found = [running_mean.to_vec(g).expect("mean"), running_var.to_vec(g).expect("var")];
         // the mean is rounded to f32 once
@@ -108,6 +121,10 @@ fn batch_norm_matches_cpu() {
             v.check(g, false);
         }
         Values::new(1, 6, 0.0).check(g, false); // a single row, in evaluation
+        for (rows, c) in some([(2, 2), (401, 34), (35_001, 6), (8193, 20)]) {
+            Values::in_f16(rows, c, 0.0).check(g, true);
+            Values::in_f16(rows, c, 0.0).check(g, false);
+        }
     });
 }
 
@@ -123,6 +140,7 @@ fn batch_norm_and_an_activation_match_cpu() {
             let v = Values::new(rows, c, 0.0);
             v.check_act(g, true, act);
             v.check_act(g, false, act);
+            Values::in_f16(rows, c.next_multiple_of(2), 0.0).check_act(g, true, act);
         }
     });
 }
@@ -133,6 +151,7 @@ fn a_far_mean_costs_no_digits() {
     each_tier(|g| {
         for (rows, c, mean) in [(97, 6, 300.0), (5000, 3, 4000.0)] {
             Values::new(rows, c, mean).check(g, true);
+            Values::in_f16(rows, c.next_multiple_of(2), mean).check(g, true); // x is a multiple of 0.25, or of 2
         }
     });
 }
@@ -185,4 +204,6 @@ fn batch_norm_names_what_does_not_fit() {
     fails(&of(&[2, 3]), &of(&[3]), BatchStatistics::Given([&good, &bad]), "batch_norm: running statistics");
     let odd = BatchStatistics::Batch { running: None, momentum: 1.5 };
     fails(&of(&[2, 3]), &of(&[3]), odd, "batch_norm: momentum");
+    let half = Var::leaf(Tensor::scratch_of(DType::F16, "x", &[2, 3]));
+    fails(&half, &of(&[3]), batch, "batch_norm: channels in f16: got 3, expected an even number");
 }

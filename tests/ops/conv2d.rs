@@ -1,11 +1,11 @@
 use rowscan::cpu::conv2d::{Dims, backward, forward, transposed, transposed_backward};
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::gpu::{Caps, DType, Gpu};
 use rowscan::ops::add::add;
 use rowscan::ops::conv2d::{Conv2dOptions, conv2d, conv2d_transposed, same_padding};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, close, each_choice, each_tier, gpu, leaf, run, some, wide};
+use crate::common::{Random, Tol, close, each_choice, each_tier, gpu, leaf, round_to_f16, run, some, stored_as, wide};
 
 /// B, H, W, C, O, groups, kernel, stride, padding, and whether there is a bias.
 type Case = ([usize; 5], usize, [usize; 2], [usize; 2], [usize; 4], bool);
@@ -15,7 +15,7 @@ fn dims(&([b, h, w, c, o], groups, kernel, stride, padding, _): &Case) -> Dims {
 }
 
 fn options<'a>(dim: Dims, bias: Option<&'a Var>) -> Conv2dOptions<'a> {
-    Conv2dOptions { bias, stride: dim.stride, padding: dim.padding, groups: dim.groups }
+    Conv2dOptions { bias, stride: dim.stride, padding: dim.padding, groups: dim.groups, ..Conv2dOptions::default() }
 }
 
 /// The error of a sum of k products of unit variance is a random walk of about 2.4e-8·k (tests/ops/matmul/mod.rs);
@@ -25,24 +25,68 @@ fn tol(k: usize) -> Tol {
 }
 
 fn check(g: &Gpu, case: &Case) {
+    check_stored(g, case, [false; 2]);
+}
+
+/// `halves`: whether x and y are stored as f16.
+fn check_stored(g: &Gpu, case: &Case, halves: [bool; 2]) {
     let (dim, has_bias) = (dims(case), case.5);
     let Dims { b, h, w, c, o, kernel: [kh, kw], .. } = dim;
     let ([oh, ow], cg) = (dim.out(), c / dim.groups);
     let mut random = Random::new((h * 31 + w * 7 + c * 3 + o + kh) as u64);
-    let (x, weight) = (random.normal(b * h * w * c), random.normal(o * cg * kh * kw));
-    let (bias, dy) = (random.normal(o), random.normal(b * oh * ow * o));
+    let (mut x, weight) = (random.normal(b * h * w * c), random.normal(o * cg * kh * kw));
+    let (bias, mut dy) = (random.normal(o), random.normal(b * oh * ow * o));
+    for (v, _) in [&mut x, &mut dy].into_iter().zip(halves).filter(|(_, half)| *half) {
+        round_to_f16(v);
+    }
     let mut leaves = vec![leaf(g, &[b, h, w, c], &x), leaf(g, &[o, cg, kh, kw], &weight)];
     leaves.extend(has_bias.then(|| leaf(g, &[o], &bias)));
-    let (y, grads) = run(g, &leaves, &dy, |r, v| conv2d(r, &v[0], &v[1], options(dim, v.get(2))));
+    let (y, grads) = run(g, &leaves, &dy, |r, v| {
+        let x = stored_as(r, &v[0], DType::f16_if(halves[0]))?;
+        let dtype = DType::f16_if(halves[1]);
+        let y = conv2d(r, &x, &v[1], Conv2dOptions { dtype, ..options(dim, v.get(2)) })?;
+        assert_eq!(y.data.dtype(), dtype);
+        stored_as(r, &y, DType::F32)
+    });
     let (x, weight, bias, dy) = (wide(&x), wide(&weight), wide(&bias), wide(&dy));
     let back = backward(dim, &x, &weight, &dy);
-    let terms = kh * kw;
-    close(&format!("{case:?} y"), &y, &forward(dim, &x, &weight, has_bias.then_some(&bias)), tol(terms * cg));
-    close(&format!("{case:?} dx"), &grads[0], &back.dx, tol(terms * o / dim.groups));
-    close(&format!("{case:?} dw"), &grads[1], &back.dw, tol(b * oh * ow));
+    let (terms, name) = (kh * kw, |what| format!("{case:?} {what}, f16 {halves:?}"));
+    let wanted = forward(dim, &x, &weight, has_bias.then_some(&bias));
+    close(&name("y"), &y, &wanted, tol(terms * cg).or_f16(halves[1]));
+    close(&name("dx"), &grads[0], &back.dx, tol(terms * o / dim.groups).or_f16(halves[0]));
+    close(&name("dw"), &grads[1], &back.dw, tol(b * oh * ow));
     if has_bias {
-        close(&format!("{case:?} dbias"), &grads[2], &back.dbias, tol(b * oh * ow));
+        close(&name("dbias"), &grads[2], &back.dbias, tol(b * oh * ow));
     }
+}
+
+/// Maps in f16: operands of a product, both ways, with loads of four and of one, and stores of four.
+#[test]
+fn conv2d_in_f16_matches_cpu() {
+    let cases: [(Case, [bool; 2]); 7] = [
+        (([2, 8, 11, 8, 12], 1, [3, 3], [2, 2], [1; 4], true), [true, true]),
+        (([2, 17, 14, 3, 8], 1, [7, 7], [2, 2], [3; 4], true), [false, true]), // an image in f32
+        (([1, 8, 12, 12, 6], 1, [4, 4], [4, 4], NONE, false), [true, false]),
+        (([2, 5, 6, 8, 12], 1, [1, 1], [1, 1], NONE, true), [true, true]), // a linear layer
+        (([1, 6, 5, 12, 24], 3, [3, 3], [3, 2], [1; 4], true), [true, true]), // groups
+        (([1, 12, 12, 68, 132], 1, [3, 3], [1, 1], [1; 4], true), [true, true]),
+        (([9, 33, 32, 4, 8], 1, [3, 3], [1, 1], [1; 4], false), [true, true]),
+    ];
+    each_choice(|g| some(cases).for_each(|(case, halves)| check_stored(g, &case, halves)));
+}
+
+#[test]
+fn depthwise_conv2d_in_f16_matches_cpu() {
+    let same = |kernel: usize| [kernel / 2; 4];
+    let cases: [(Case, [bool; 2]); 6] = [
+        (([2, 6, 9, 12, 12], 12, [3, 3], [1, 1], same(3), true), [true, true]),
+        (([2, 9, 12, 10, 10], 10, [5, 5], [2, 2], same(5), true), [true, true]),
+        (([2, 5, 4, 8, 8], 8, [7, 7], [1, 1], same(7), true), [false, true]), // a residual stream in f32
+        (([1, 13, 14, 66, 66], 66, [7, 7], [1, 1], same(7), false), [true, false]),
+        (([1, 9, 10, 2, 2], 2, [3, 3], [4, 4], NONE, true), [true, true]),
+        (([3, 40, 41, 6, 6], 6, [7, 7], [3, 3], same(7), true), [true, true]),
+    ];
+    each_tier(|g| some(cases).for_each(|(case, halves)| check_stored(g, &case, halves)));
 }
 
 const NONE: [usize; 4] = [0; 4];
@@ -122,7 +166,8 @@ fn conv2d_matches_cpu_at_random_sizes() {
 #[test]
 fn transposed_conv2d_matches_cpu() {
     // the convolution whose gradient it is; every window fits, so that no row of its x is unread
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
+        ([2, 10, 12, 8, 4], 1, [2, 2], [2, 2], NONE, true), // also in f16
         ([2, 10, 12, 6, 8], 1, [2, 2], [2, 2], NONE, true),
         ([1, 8, 12, 12, 8], 1, [4, 4], [4, 4], NONE, false),
         ([2, 7, 9, 3, 5], 1, [3, 3], [2, 2], [1; 4], true),
@@ -130,21 +175,29 @@ fn transposed_conv2d_matches_cpu() {
         ([1, 5, 5, 3, 3], 3, [3, 3], [1, 1], [1; 4], true), // depthwise, by products all the same
     ];
     each_choice(|g| {
-        for case in some(cases) {
+        for (case, half) in [(cases[0], true)].into_iter().chain(some(cases).map(|case| (case, false))) {
             let (dim, has_bias) = (dims(&case), case.5);
             let Dims { b, h, w, c, o, kernel: [kh, kw], .. } = dim;
             let ([oh, ow], cg) = (dim.out(), c / dim.groups);
             let mut random = Random::new((h * 31 + w * 7 + c) as u64);
-            let (x, weight) = (random.normal(b * oh * ow * o), random.normal(o * cg * kh * kw));
-            let (bias, dy) = (random.normal(c), random.normal(b * h * w * c));
+            let (mut x, weight) = (random.normal(b * oh * ow * o), random.normal(o * cg * kh * kw));
+            let (bias, mut dy) = (random.normal(c), random.normal(b * h * w * c));
+            if half {
+                [&mut x, &mut dy].into_iter().for_each(|v| round_to_f16(v));
+            }
             let mut leaves = vec![leaf(g, &[b, oh, ow, o], &x), leaf(g, &[o, cg, kh, kw], &weight)];
             leaves.extend(has_bias.then(|| leaf(g, &[c], &bias)));
-            let (y, grads) = run(g, &leaves, &dy, |r, v| conv2d_transposed(r, &v[0], &v[1], options(dim, v.get(2))));
+            let (y, grads) = run(g, &leaves, &dy, |r, v| {
+                let dtype = DType::f16_if(half);
+                let x = stored_as(r, &v[0], dtype)?;
+                let y = conv2d_transposed(r, &x, &v[1], Conv2dOptions { dtype, ..options(dim, v.get(2)) })?;
+                stored_as(r, &y, DType::F32)
+            });
             let (x, weight, bias, dy) = (wide(&x), wide(&weight), wide(&bias), wide(&dy));
             let back = transposed_backward(dim, &x, &weight, &dy);
             let y_wanted = transposed(dim, &x, &weight, has_bias.then_some(&bias));
-            close(&format!("{case:?} y"), &y, &y_wanted, tol(kh * kw * o / dim.groups));
-            close(&format!("{case:?} dx"), &grads[0], &back.dx, tol(kh * kw * cg));
+            close(&format!("{case:?} y"), &y, &y_wanted, tol(kh * kw * o / dim.groups).or_f16(half));
+            close(&format!("{case:?} dx"), &grads[0], &back.dx, tol(kh * kw * cg).or_f16(half));
             close(&format!("{case:?} dw"), &grads[1], &back.dw, tol(b * oh * ow));
             if has_bias {
                 close(&format!("{case:?} dbias"), &grads[2], &back.dbias, tol(b * h * w));
@@ -157,20 +210,28 @@ fn transposed_conv2d_matches_cpu() {
 #[test]
 fn conv2d_adds_to_the_gradient_of_its_input() {
     each_tier(|g| {
-        for (c, groups) in [(4, 1), (4, 4), (3, 1)] {
+        for (c, groups, half) in [(4, 1, false), (4, 4, false), (3, 1, false), (4, 1, true), (4, 4, true)] {
             let case: Case = ([2, 5, 6, c, c], groups, [3, 3], [1, 1], [1; 4], false);
             let dim = dims(&case);
             let mut random = Random::new(5);
-            let (x, weight) = (random.normal(60 * c), random.normal(c * c / groups * 9));
-            let dy = random.normal(60 * c);
+            let (mut x, weight) = (random.normal(60 * c), random.normal(c * c / groups * 9));
+            let mut dy = random.normal(60 * c);
+            if half {
+                [&mut x, &mut dy].into_iter().for_each(|v| round_to_f16(v));
+            }
             let leaves = [leaf(g, &[2, 5, 6, c], &x), leaf(g, &[c, c / groups, 3, 3], &weight)];
             let (_, grads) = run(g, &leaves, &dy, |r, v| {
-                let y = conv2d(r, &v[0], &v[1], options(dim, None))?;
-                add(r, &y, &v[0])
+                let dtype = DType::f16_if(half);
+                let x = stored_as(r, &v[0], dtype)?;
+                let y = conv2d(r, &x, &v[1], Conv2dOptions { dtype, ..options(dim, None) })?;
+                let sum = add(r, &y, &x)?;
+                stored_as(r, &sum, DType::F32)
             });
             let (x, weight, dy) = (wide(&x), wide(&weight), wide(&dy));
             let dx: Vec<f64> = backward(dim, &x, &weight, &dy).dx.iter().zip(&dy).map(|(a, b)| a + b).collect();
-            close("dx", &grads[0], &dx, tol(9 * c));
+            // a depthwise kernel rounds dx before the sum with dy, of up to 3, and that is rounded again
+            let rounded = Tol { rel: 2.0 * 4.9e-4, abs: 3.0 * 4.9e-4 };
+            close("dx", &grads[0], &dx, if half { rounded } else { tol(9 * c) });
         }
     });
 }
@@ -245,6 +306,9 @@ fn conv2d_names_what_does_not_fit() {
     fails(&[1, 4, 4, 3], &[2, 3, 3, 3], Conv2dOptions { stride: [0, 1], ..plain }, "conv2d: stride");
     fails(&[1, 4, 4, 3], &[2, 3, 5, 3], plain, "conv2d: kernel: got 5×3, expected at most 4×4");
     fails(&[1, 2, 2, 8193], &[1, 8193, 2, 2], plain, "conv2d: terms of a sum");
+    let half = Conv2dOptions { dtype: DType::F16, ..plain };
+    fails(&[1, 4, 4, 3], &[6, 3, 3, 3], half, "conv2d: y in f16: got 3 and 6 channels in 1 groups");
+    fails(&[1, 4, 4, 3], &[3, 1, 3, 3], Conv2dOptions { groups: 3, ..half }, "conv2d: y in f16");
     let e = conv2d_transposed(&mut Recorder::new(g), &of(&[1, 4, 4, 3]), &of(&[2, 3, 1, 1]), plain);
     assert!(e.expect_err("3 and 2 channels").to_string().contains("conv2d_transposed: w"));
     let cut = Conv2dOptions { padding: [1; 4], ..plain };

@@ -44,7 +44,7 @@ impl Case {
         run(g, &self.leaves(g), &self.dy, |r, v| {
             r.set_precision(precision);
             let (first, second) = (MlpLayer { w: &v[1], bias: Some(&v[2]) }, MlpLayer { w: &v[3], bias: Some(&v[4]) });
-            let options = MlpOptions { act, residual: Some(&v[5]), hidden: stored(r, self.dim.h) };
+            let options = MlpOptions { residual: Some(&v[5]), hidden: stored(r, self.dim.h), ..MlpOptions::act(act) };
             mlp(r, &v[0], first, second, options)
         })
     }

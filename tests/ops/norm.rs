@@ -8,7 +8,7 @@ use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_f16, run, to_f32, wide};
+use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_f16, run, stored_as, to_f32, wide};
 
 /// The sizes of one case, and which operands it has.
 struct Case {
@@ -214,6 +214,10 @@ fn rms_norm_without_residual_returns_its_input() {
     let (odd, w) = (leaf(g, &[2, 3], &[0.0; 6]), leaf(g, &[3], &[0.0; 3]));
     let error = rms_norm(r, &odd, &w, NormOptions { dtype: DType::F16, ..NormOptions::eps(EPS) }).unwrap_err();
     assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: columns in f16"), "{error}");
+    let half = Var::leaf(Tensor::scratch_of(DType::F16, "x", &[4, 2]));
+    let (w, residual) = (leaf(g, &[2], &[0.0; 2]), leaf(g, &[4, 2], &[0.0; 8]));
+    let error = rms_norm(r, &half, &w, NormOptions { residual: Some(&residual), ..NormOptions::eps(EPS) }).unwrap_err();
+    assert!(matches!(&error, Error::Argument { what, .. } if what == "rms_norm: x"), "{error}");
 }
 
 #[test]
@@ -273,6 +277,46 @@ fn layer_norm_matches_cpu() {
             close(&name("db"), &found.grads[2], &back.db, rows);
             if case.residual {
                 close(&name("dresidual"), &found.grads[3], &back.dresidual, tol);
+            }
+        }
+    });
+}
+
+/// x in f16, as behind a convolution, and y in f16 or, for a residual stream, in f32. The sum is x.
+#[test]
+fn norms_of_maps_in_f16_match_cpu() {
+    each_tier(|g| {
+        for ((b, l, d), half) in [((1, 1, 4), false), ((2, 9, 260), false), ((3, 11, 384), true), ((71, 463, 4), false)]
+        {
+            let case = Case::new(b, l, d, false, false);
+            let mut v = Values::new(&case);
+            [&mut v.x, &mut v.dy, &mut v.dsum].into_iter().for_each(|v| round_to_f16(v));
+            for layer in [false, true] {
+                let weights: &[&[f32]] = if layer { &[&v.w, &v.bias] } else { &[&v.w] };
+                let found = run_norm(g, &case, &v, weights, &|r, x, _, _, w| {
+                    let x = stored_as(r, x, DType::F16)?;
+                    let options = NormOptions { dtype: DType::f16_if(half), ..NormOptions::eps(EPS) };
+                    let (y, sum) = match layer {
+                        true => layer_norm(r, &x, &w[0], &w[1], options)?,
+                        false => rms_norm(r, &x, &w[0], options)?,
+                    };
+                    assert_eq!((y.data.is_f16(), sum.id()), (half, x.id()));
+                    Ok((stored_as(r, &y, DType::F32)?, stored_as(r, &sum, DType::F32)?))
+                });
+                let (dim, eps, w, bias) = (case.dims(), f64::from(EPS), wide(&v.w), wide(&v.bias));
+                let weights = Weights { w: &w, b: layer.then_some(&bias) };
+                let want = forward(dim, &wide(&v.x), None, None, weights, eps);
+                let back = backward(dim, &want.sum, None, weights, eps, &wide(&v.dy), Some(&wide(&v.dsum)));
+                let name = |what| format!("{what} ({b}, {l}, {d}), layer {layer}");
+                // those of the norms in f32, above, and where a result is f16 its rounding
+                let tol = Tol { rel: 4e-6, abs: 6e-6 };
+                close(&name("y"), &found.y, &want.y, tol.or_f16(half));
+                close(&name("dx"), &found.grads[0], &back.dx, tol.or_f16(true));
+                let rows = Tol { rel: 4e-6, abs: tol.abs + if dim.rows < 1000 { 0.0 } else { 4e-4 } };
+                close(&name("dw"), &found.grads[1], &back.dw, rows);
+                if layer {
+                    close(&name("db"), &found.grads[2], &back.db, rows);
+                }
             }
         }
     });

@@ -1,10 +1,10 @@
 use rowscan::cpu::tokens::{Dims, gather, gather_backward, restore, restore_backward};
-use rowscan::gpu::{Caps, Gpu};
+use rowscan::gpu::{Caps, DType, Gpu};
 use rowscan::ops::tokens;
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, run, wide};
+use crate::common::{Random, Tol, at_once, close, each_tier, gpu, leaf, round_to_f16, run, to_f16, to_f32, wide};
 
 /// Draws `v` of the `l` tokens of each sample. Returns their positions, ascending, and the inverse table: the place of
 /// each token among the drawn ones, or `u32::MAX`.
@@ -80,6 +80,48 @@ fn check(g: &Gpu, dim: Dims, seed: u64) {
     close("positions out", &out, &sum(&wide(&all), &repeated), two);
     close("positions dx", &grads[0], &wide(&dall), Tol::EXACT);
     close("positions dtable", &grads[1], &back.dtable, many);
+}
+
+/// Rows of f16: a result or gradient of gather, and x of restore, whose result is f32.
+#[test]
+fn tokens_in_f16_match_cpu() {
+    each_tier(|g| {
+        for (seed, dim) in
+            [Dims { b: 2, l: 7, v: 3, d: 6 }, Dims { b: 3, l: 49, v: 20, d: 130 }].into_iter().enumerate()
+        {
+            let Dims { b, l, v, d } = dim;
+            let mut random = Random::new(seed as u64);
+            let (ids, inv) = indices(&mut random, dim);
+            let [mut all, mut some, mut dsome] = [l, v, v].map(|rows| random.normal(b * rows * d));
+            [&mut all, &mut some, &mut dsome].into_iter().for_each(|v| round_to_f16(v));
+            let (dall, table, token) = (random.normal(b * l * d), random.normal(l * d), random.normal(d));
+            let ids_t = Tensor::from_indices(g, &[b, v], &ids).unwrap();
+            let inv_t = Tensor::from_indices(g, &[b, l], &inv).unwrap();
+            let (out, grads) = run(g, &[leaf(g, &[b, l, d], &all)], &dsome, |r, x| {
+                let x = to_f16(r, &x[0])?;
+                let out = tokens::gather(r, &x, &ids_t, &inv_t)?;
+                assert!(out.data.is_f16());
+                to_f32(r, &out)
+            });
+            close("gather out", &out, &gather(dim, &wide(&all), &ids, None), Tol::EXACT);
+            close("gather dx", &grads[0], &gather_backward(dim, &ids, &wide(&dsome)).dx, Tol::EXACT);
+
+            let leaves = [leaf(g, &[b, v, d], &some), leaf(g, &[d], &token), leaf(g, &[l, d], &table)];
+            let (out, grads) = run(g, &leaves, &dall, |r, x| {
+                let visible = to_f16(r, &x[0])?;
+                tokens::restore(r, &visible, &x[1], &x[2], &ids_t, &inv_t)
+            });
+            let want = restore(dim, &wide(&some), &inv, &wide(&token), Some(&wide(&table)));
+            close("restore out", &out, &want, Tol { rel: 1e-7, abs: 1e-7 }); // one addition
+            let back = restore_backward(dim, &inv, &wide(&dall));
+            close("restore dx", &grads[0], &back.dx, Tol::EXACT.or_f16(true));
+        }
+    });
+    let g = Gpu::dry(Caps::portable());
+    let odd = Var::leaf(Tensor::scratch_of(DType::F16, "x", &[1, 2, 3]));
+    let table = Tensor::indices("table", &[2]);
+    let e = tokens::gather(&mut Recorder::new(&g), &odd, &table, &table).unwrap_err().to_string();
+    assert_eq!(e, "tokens: columns in f16: got 3, expected an even number");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! conv2d: dense convolutions of ResNet and MambaVision, stems, and depthwise ones of SS2D, EfficientNet and ConvNeXt.
 
 use crate::bench::ops::*;
+use crate::gpu::DType;
 use cpu::conv2d::{Dims, backward, forward};
 use ops::conv2d::{Conv2dOptions, conv2d, conv2d_transposed};
 
@@ -9,15 +10,16 @@ fn tol(k: usize) -> Tol {
     Tol { rel: 2e-7, abs: 2e-7 * (4.0 + k as f64) }
 }
 
-fn expect(v: &Values, dim: Dims) -> Result<Vec<Want>> {
+/// `halves`: whether x and y are stored as f16.
+fn expect(v: &Values, dim: Dims, halves: [bool; 2]) -> Result<Vec<Want>> {
     let dim = Dims { b: v.picked.len(), ..dim };
     let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
     let ([oh, ow], [kh, kw]) = (dim.out(), dim.kernel);
     let grads = backward(dim, x, w, dy);
     let (terms, pixels) = (kh * kw, dim.b * oh * ow);
     Ok(vec![
-        want("y", forward(dim, x, w, Some(v.get("bias")?)), tol(terms * dim.c / dim.groups)),
-        want("dx", grads.dx, tol(terms * dim.o / dim.groups)),
+        want("y", forward(dim, x, w, Some(v.get("bias")?)), tol(terms * dim.c / dim.groups).or_f16(halves[1])),
+        want("dx", grads.dx, tol(terms * dim.o / dim.groups).or_f16(halves[0])),
         want("dw", grads.dw, tol(pixels)),
         want("dbias", grads.dbias, tol(pixels)),
     ])
@@ -27,19 +29,23 @@ fn case(c: &mut Cases, name: &str, dim: Dims, timed: bool) {
     let Dims { b, h, w, c: channels, o, groups, kernel: [kh, kw], .. } = dim;
     let ([oh, ow], cg) = (dim.out(), channels / groups);
     let (x, y, weights) = (b * h * w * channels, b * oh * ow * o, o * cg * kh * kw);
+    let each = if cg == 1 { [channels, o] } else { [cg, o / groups] };
+    let halves = each.map(|channels| halved(c.scope, channels));
+    let bytes = halves.map(|half| if half { 2 } else { 4 });
     let mut draft = c.case(format!("{name} {channels}>{o} {h}x{w}x{b}"));
     for (what, value) in [("groups", groups), ("rows", kh), ("stride", dim.stride[0]), ("padding", dim.padding[0])] {
         draft = draft.fact(what, value);
     }
     if timed {
         let flops = 2 * y * cg * kh * kw;
-        let forward = Floor::of(4 * (x + y + weights), flops, 0);
-        draft = draft.floors([forward, Floor::of(8 * (x + y + weights), 2 * flops, 0)]);
+        let moved = bytes[0] * x + bytes[1] * y + 4 * weights;
+        draft = draft.floors([Floor::of(moved, flops, 0), Floor::of(2 * moved, 2 * flops, 0)]);
     }
-    draft.check(1, "images", move |v| expect(v, dim)).op(move |r, fill| {
-        let (x, bias) = (fill.leaf("x", Axis(0), &[b, h, w, channels])?, fill.leaf("bias", Whole, &[o])?);
+    draft.check(1, "images", move |v| expect(v, dim, halves)).op(move |r, fill| {
+        let x = fill.leaf_in(halves[0], "x", Axis(0), &[b, h, w, channels])?;
+        let (bias, dtype) = (fill.leaf("bias", Whole, &[o])?, DType::f16_if(halves[1]));
         let weight = fill.leaf("w", Whole, &[o, cg, kh, kw])?;
-        let options = Conv2dOptions { bias: Some(&bias), stride: dim.stride, padding: dim.padding, groups };
+        let options = Conv2dOptions { bias: Some(&bias), stride: dim.stride, padding: dim.padding, groups, dtype };
         Ok(vec![out("y", Axis(0), conv2d(r, &x, &weight, options)?)])
     });
 }

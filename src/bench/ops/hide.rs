@@ -16,13 +16,13 @@ pub fn cases(c: &mut Cases) {
         [(3, 2, c.scope.awkward(), false), (14, 4, 128, true), (14, 2, 256, !c.scope.quick)]
     {
         let side: usize = patches * cells;
-        let n = b * side * side * width;
+        let (n, half) = (b * side * side * width, halved(c.scope, width));
         let mut draft = c.case(format!("{width} {side}x{side}x{b}"));
         if timed {
-            draft = draft.floors([8, 8].map(|bytes| Floor::bytes(bytes * n)));
+            draft = draft.floors([8, 8].map(|bytes| Floor::bytes(bytes * n / if half { 2 } else { 1 })));
         }
         draft.check(1, "images", move |v| expect(v, [patches; 2])).op(move |r, fill| {
-            let x = fill.leaf("x", Axis(0), &[b, side, side, width])?;
+            let x = fill.leaf_in(half, "x", Axis(0), &[b, side, side, width])?;
             let hidden: Vec<u32> =
                 (0..b * patches * patches).map(|i| if i * 7 % 3 == 0 { u32::MAX } else { 0 }).collect();
             let inv = fill.table("inv", Axis(0), &[b, patches * patches], &hidden)?;

@@ -51,6 +51,11 @@ use crate::error::Result;
 use crate::gpu::{Precision, Work as Floor};
 use crate::{cpu, ops};
 
+/// Whether a map of this many channels is stored as f16 in the precision of the cases, as layers store it.
+fn halved(scope: &Scope, channels: usize) -> bool {
+    scope.precision == Precision::Mixed && channels.is_multiple_of(4)
+}
+
 /// A family: its name, and the function that adds its cases.
 pub type FamilyCases = (&'static str, fn(&mut Cases));
 

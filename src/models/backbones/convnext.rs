@@ -117,7 +117,7 @@ impl MapBlock<1> for Block {
         if self.gamma.is_none() && drop_path.is_none() {
             return self.mlp.forward_onto(r, &h, Some(x));
         }
-        let h = self.mlp.forward_onto(r, &h, None)?;
+        let h = self.mlp.branch(r, &h)?;
         add_branch(r, x, &h, self.gamma.as_ref(), drop_path)
     }
 }
@@ -177,7 +177,7 @@ impl MapEncoder for ConvNext {
         let (mut maps, mut blocks) = (Vec::new(), BlockRunner::new(drop_path));
         for stage in &self.stages {
             if let Some((norm, conv)) = &stage.downsample {
-                let normed = r.scope(&norm.name, |r| norm.forward(r, &x))?;
+                let normed = r.scope(&norm.name, |r| norm.operand(r, &x))?;
                 x = conv.forward(r, &normed)?;
             }
             x = blocks.run(r, x, &stage.blocks, None)?;

@@ -239,8 +239,11 @@ impl MapBlock<2> for WindowBlock {
         };
         let x = if plain[0] { h } else { add_branch(r, x, &h, gamma_1, drop_path[0])? };
         let h = self.norm2.operand(r, &x)?;
-        let h = self.mlp.forward_onto(r, &h, plain[1].then_some(&x))?;
-        if plain[1] { Ok(h) } else { add_branch(r, &x, &h, gamma_2, drop_path[1]) }
+        if plain[1] {
+            return self.mlp.forward_onto(r, &h, Some(&x));
+        }
+        let h = self.mlp.branch(r, &h)?;
+        add_branch(r, &x, &h, gamma_2, drop_path[1])
     }
 }
 

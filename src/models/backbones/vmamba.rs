@@ -170,7 +170,7 @@ impl MapBlock<2> for Block {
         let y = self.op.forward(r, &y, None)?;
         let x = add_drop_path(r, x, &y, op)?;
         let y = self.norm2.operand(r, &x)?;
-        let y = self.mlp.forward_onto(r, &y, None)?;
+        let y = self.mlp.branch(r, &y)?;
         add_drop_path(r, &x, &y, mlp)
     }
 }

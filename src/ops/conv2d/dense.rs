@@ -20,8 +20,14 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("conv2d", "../matmul", "grid", "half", "no_sums");
-const PRODUCT: &[Bind] = &[read(1, "a"), read(2, "b"), read(3, "bias"), read(4, "residual"), write(5, "c")];
+const SRC: &str = wgsl!("conv2d", "../matmul", "grid", "half", "element", "operands", "results", "no_sums");
+const PRODUCT: &[Bind] = &[
+    read(1, "a").f16_if("A16"),
+    read(2, "b").f16_if("B16"),
+    read(3, "bias"),
+    read(4, "residual").f16_if("R16"),
+    write(5, "c").f16_if("C16"),
+];
 /// Constants of matmul.wgsl that a convolution has no choice of: no activation, no rounding of operands.
 const ACT: Const = Const::of("ACT", &[0]);
 const ROUND: Const = Const::of("ROUND", &[0]);
@@ -29,6 +35,10 @@ const FORM: Const = Const::of("FORM", &[0, 1, 2]);
 const VEC: Const = Const::of("VEC", &[1, 0]);
 const C4: Const = Const::of("C4", &[1, 0]);
 const LAST: Const = Const::flag("LAST");
+const A16: Const = Const::flag("A16");
+const B16: Const = Const::flag("B16");
+const R16: Const = Const::flag("R16");
+const C16: Const = Const::flag("C16");
 const DIRECT_CONSTS: &[Const] = &[
     FORM,
     VEC,
@@ -40,6 +50,10 @@ const DIRECT_CONSTS: &[Const] = &[
     Const::of("COLS", &[8, 4]),
     C4,
     LAST,
+    A16,
+    B16,
+    R16,
+    C16,
 ];
 const TILED_CONSTS: &[Const] = &[
     FORM,
@@ -52,7 +66,14 @@ const TILED_CONSTS: &[Const] = &[
     Const::of("COLS", &[8]),
     C4,
     LAST,
+    A16,
+    B16,
+    R16,
+    C16,
 ];
+/// The constants of what is f32.
+const ONLY_F32: [Const; 4] =
+    [Const::of("A16", &[0]), Const::of("B16", &[0]), Const::of("R16", &[0]), Const::of("C16", &[0])];
 /// The two kernels without tiles know the constants by name only.
 const OTHER_CONSTS: &[Const] = &[
     Const::of("FORM", &[2]),
@@ -65,19 +86,27 @@ const OTHER_CONSTS: &[Const] = &[
     Const::of("COLS", &[8]),
     C4,
     Const::of("LAST", &[1]),
+    ONLY_F32[0],
+    ONLY_F32[1],
+    ONLY_F32[2],
+    ONLY_F32[3],
 ];
 
 /// Tiles of 128 × 128 take more than 16 KiB of workgroup memory. `Variant::check` allows them where the adapter has it.
 fn both_wide(c: &Choice<'_>) -> bool {
     c.get("TILE_M") == 128 && c.get("TILE_N") == 128
 }
-/// Only dw has parts, whose sum comes last.
-fn parts_of_dw(c: &Choice<'_>) -> bool {
-    c.get("LAST") == 0 || c.get("FORM") == Form::Tn as u32
+/// Only dw has parts, whose sum comes last, and it is f32. The b of the others are weights, which are f32 too. Results
+/// in f16 are stored four at a time.
+fn possible(c: &Choice<'_>) -> bool {
+    match c.get("FORM") == Form::Tn as u32 {
+        true => c.get("C16") == 0 && c.get("R16") == 0,
+        false => c.get("LAST") == 0 && c.get("B16") == 0 && (c.get("C16") == 0 || c.get("C4") == 1),
+    }
 }
 
 const fn product(name: &'static str, consts: &'static [Const]) -> Kernel {
-    Kernel::new::<Conv2d>(name, SRC, PRODUCT).consts(consts).admits(parts_of_dw).rounds().least(work)
+    Kernel::new::<Conv2d>(name, SRC, PRODUCT).consts(consts).admits(possible).rounds().least(work)
 }
 
 pub(super) const DIRECT: Kernel = product("conv2d.direct", DIRECT_CONSTS);
@@ -100,6 +129,7 @@ fn work(launch: &LaunchArgs<'_>) -> Work {
     let dw = launch.constant("FORM") == Form::Tn as usize;
     let dx = launch.constant("FORM") == Form::Nn as usize;
     let pixels = if dw { k } else { m };
+    let bytes = |constant: &str| launch.bytes_of(constant);
     let source = pixels / (p.rows * p.cols).max(1) as usize * (p.h * p.w * p.c) as usize;
     let (result, terms) = if dx {
         let groups = batch / (p.stride_y * p.stride_x) as usize;
@@ -108,9 +138,12 @@ fn work(launch: &LaunchArgs<'_>) -> Work {
     } else {
         (batch * m * n * splits, batch * m * n * k)
     };
-    let other = if dw { batch * m * k } else { launch.len("b") };
-    let added = (p.n * p.batch * p.has_bias) as usize + result * p.has_residual as usize;
-    Work::of(4 * (source + other + added + result), 2 * terms, 0)
+    let operands = match dw {
+        true => source * bytes("B16") + batch * m * k * bytes("A16"),
+        false => source * bytes("A16") + launch.len("b") * bytes("B16"),
+    };
+    let added = 4 * (p.n * p.batch * p.has_bias) as usize + result * p.has_residual as usize * bytes("R16");
+    Work::of(operands + added + result * bytes("C16"), 2 * terms, 0)
 }
 
 /// A copy of w (m, channels, taps) as (m, taps, channels).
@@ -197,7 +230,7 @@ pub(super) fn backward(
     }
     // The product adds the gradient that x has collected so far. That tensor may be shared, so dx is a new one.
     let before = grads.take(x);
-    let dx = if before.is_some() { Tensor::scratch("gradient", x.data.shape()) } else { grads.alloc(x) };
+    let dx = if before.is_some() { x.data.scratch_like("gradient", x.data.shape()) } else { grads.alloc(x) };
     input(r, s, dy, &w.data, [None, before.as_ref()], &dx)?;
     grads.add(r, x, dx)
 }

@@ -17,22 +17,38 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("conv2d_depthwise", "grid");
-const CONSTS: &[Const] = &[Const::of("K", &[3, 5, 7]), Const::of("S", &[1, 2, 3, 4]), Const::flag("BACK")];
-/// Only `walk` goes back.
-fn forth(c: &Choice<'_>) -> bool {
-    c.get("BACK") == 0
+const SRC: &str = wgsl!("conv2d_depthwise", "grid", "half", "element");
+const CONSTS: &[Const] = &[
+    Const::of("K", &[3, 5, 7]),
+    Const::of("S", &[1, 2, 3, 4]),
+    Const::flag("BACK"),
+    Const::flag("IN16"),
+    Const::flag("OUT16"),
+    Const::flag("DY16"),
+];
+/// Only `walk` goes back, and only `walk` writes maps.
+fn sums_only(c: &Choice<'_>) -> bool {
+    c.get("BACK") == 0 && c.get("OUT16") == 0
+}
+fn walk_only(c: &Choice<'_>) -> bool {
+    c.get("DY16") == 0
 }
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<Depthwise>(name, SRC, binds).consts(CONSTS)
+    Kernel::new::<Depthwise>(name, SRC, binds).consts(CONSTS).rounds()
 }
 
-pub(super) const WALK: Kernel =
-    kernel("conv2d_depthwise.walk", &[read(1, "x"), read(2, "taps"), read(3, "bias"), write(4, "y")]).least(walk);
+pub(super) const WALK: Kernel = kernel(
+    "conv2d_depthwise.walk",
+    &[read(1, "x").f16_if("IN16"), read(2, "taps"), read(3, "bias"), write(4, "y").f16_if("OUT16")],
+)
+.admits(walk_only)
+.least(walk);
 pub(super) const SUMS: Kernel =
-    kernel("conv2d_depthwise.sums", &[read(1, "x"), read(5, "dy"), write(6, "part")]).admits(forth).least(sums);
+    kernel("conv2d_depthwise.sums", &[read(1, "x").f16_if("IN16"), read(5, "dy").f16_if("DY16"), write(6, "part")])
+        .admits(sums_only)
+        .least(sums);
 pub(super) const FINISH: Kernel =
-    kernel("conv2d_depthwise.finish", &[read(7, "parts"), write(8, "dw"), write(9, "dbias")]).admits(forth);
+    kernel("conv2d_depthwise.finish", &[read(7, "parts"), write(8, "dw"), write(9, "dbias")]).admits(sums_only);
 
 /// Least work of a walk: each array is moved once. Of dx, terms are counted as y's are.
 fn walk(launch: &LaunchArgs<'_>) -> Work {
@@ -47,27 +63,35 @@ fn sums(launch: &LaunchArgs<'_>) -> Work {
     Work { bytes: launch.bytes, ..Work::of(0, (2 * k * k + 1) * launch.len("dy"), 0) }
 }
 
-/// Columns of the output that a lane walks down, X in the shader.
+/// Columns of a channel that a lane walks down, X in the shader. A lane that writes f16 has [`PAIR`] channels of half
+/// as many.
 const X: usize = 4;
+/// Channels in a word of f16.
+const PAIR: usize = 2;
 /// Most rows that a lane walks. Longer runs load fewer rows twice; shorter runs are more parallel.
 const RUN: usize = 32;
 /// Lanes of `sums` that keep a GPU busy. More lanes have more sums to store.
 const BUSY: usize = 32_768;
 
-/// The strips of a grid of pixels, and what all kernels need.
-fn strips(s: &Shape, [rows, cols]: [usize; 2]) -> Depthwise {
+/// The strips of a grid of pixels of `channels` channels a lane, and what all kernels need.
+fn strips(s: &Shape, [rows, cols]: [usize; 2], channels: usize) -> Depthwise {
     let runs = rows.div_ceil(RUN);
     let run = rows.div_ceil(runs);
-    let (strips, c, [top, left]) = (cols.div_ceil(X), s.c, s.before);
+    let (strips, c, [top, left]) = (cols.div_ceil(X / channels), s.c, s.before);
     let units = s.b * runs * strips;
     let zero = bytemuck::Zeroable::zeroed();
-    scalars!(Depthwise { lanes: units * c, c, units, strips, runs, run, top, left, rows, cols, ..zero })
+    scalars!(Depthwise { lanes: units * (c / channels), c, units, strips, runs, run, top, left, rows, cols, ..zero })
 }
 
 /// A walk over x for the pixels of y.
-fn over_x(s: &Shape) -> Depthwise {
+fn over_x(s: &Shape, channels: usize) -> Depthwise {
     let ([h, w], [out_h, out_w]) = (s.size, s.out);
-    scalars!(Depthwise { h, w, out_h, out_w, ..strips(s, s.out) })
+    scalars!(Depthwise { h, w, out_h, out_w, ..strips(s, s.out, channels) })
+}
+
+/// Channels of a lane that writes this map.
+fn channels(map: &Tensor) -> usize {
+    if map.is_f16() { PAIR } else { 1 }
 }
 
 fn consts(s: &Shape, back: bool) -> [(&'static str, u32); 3] {
@@ -79,7 +103,7 @@ pub(super) fn forward(
     r: &mut Recorder, s: &Shape, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, y: &Tensor,
 ) -> Result<()> {
     let taps = packed(r, w, [1, s.c, s.taps()])?;
-    let p = Depthwise { has_bias: bias.is_some().into(), ..over_x(s) };
+    let p = Depthwise { has_bias: bias.is_some().into(), ..over_x(s, channels(y)) };
     let grid = Grid::items(p.lanes as usize, 64);
     r.launch_with(&WALK, &consts(s, false), grid, &p, &[Some(x), Some(&taps), bias, Some(y)])
 }
@@ -103,7 +127,7 @@ pub(super) fn backward(
     let dx = grads.alloc(x);
     let taps = packed(r, &w.data, [1, s.c, s.taps()])?;
     let ([h, w], [out_h, out_w], stride) = (s.out, s.size, s.stride[0]);
-    let p = strips(s, s.size.map(|side| side.div_ceil(stride)));
+    let p = strips(s, s.size.map(|side| side.div_ceil(stride)), channels(&dx));
     let p = scalars!(Depthwise { lanes: p.lanes as usize * stride * stride, h, w, out_h, out_w, ..p });
     let grid = Grid::items(p.lanes as usize, 64);
     r.launch_with(&WALK, &consts(s, true), grid, &p, &[Some(dy), Some(&taps), None, Some(&dx)])?;
@@ -112,7 +136,7 @@ pub(super) fn backward(
 
 /// Writes dw and dbias.
 fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, [dw, dbias]: [&Tensor; 2]) -> Result<()> {
-    let p = over_x(s);
+    let p = over_x(s, 1);
     let (k, stride, units) = (s.kernel[0], s.stride[0], p.units as usize);
     // llvmpipe ends the loops of an invocation after 65,535 iterations, whatever it unrolls
     let span = (X - 1) * stride + k;

@@ -36,6 +36,9 @@ pub const KERNELS: &[&Kernel] = &[
 /// f32, whatever the precision. One channel a group with a kernel of 3×3, 5×5 or 7×7 and the same stride both ways has
 /// kernels of its own.
 ///
+/// Maps may be f16: x as it is, and the result by [`Conv2dOptions::dtype`]. Their gradients have their types. Sums are
+/// f32, and rounded when they are stored.
+///
 /// - Shapes: x (B, H, W, C), w (O, C/G, kh, kw), bias (O) → (B, H', W', O), where H' = ⌊(H + top + bottom − kh)/stride⌋
 ///   + 1, and W' likewise.
 /// - PyTorch: `F.conv2d(F.pad(x, (left, right, top, bottom)), w, bias, stride, groups=G)`, with x (B, C, H, W).
@@ -59,18 +62,20 @@ pub const KERNELS: &[&Kernel] = &[
 /// # Errors
 ///
 /// If G does not divide C and O, if a stride is not 1 to 4, if the kernel does not fit into the padded map, or if a sum
-/// has more than 32,768 terms (taps × channels of a group).
+/// has more than 32,768 terms (taps × channels of a group), or if a map is f16 whose groups have a number of channels
+/// that is no multiple of 4 (depthwise: if C is odd).
 pub fn conv2d(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOptions<'_>) -> Result<Var> {
     let bias = options.bias;
     let shape = Shape::new("conv2d", x.data.dims("conv2d: x")?, w.data.dims("conv2d: w")?, &options)?;
     if let Some(bias) = bias {
         bias.data.expect_shape("conv2d: bias", &[shape.o])?;
     }
+    shape.check_stored("conv2d", [x.data.dtype(), options.dtype])?;
     if shape.is_linear() {
         let w = reshape(r, w, &[shape.o, shape.c])?;
-        return matmul(r, x, &w, MatmulOptions { bias, ..MatmulOptions::default() });
+        return matmul(r, x, &w, MatmulOptions { bias, dtype: options.dtype, ..MatmulOptions::default() });
     }
-    let y = Tensor::scratch("conv2d", &[shape.b, shape.rows(), shape.cols(), shape.o]);
+    let y = Tensor::scratch_of(options.dtype, "conv2d", &[shape.b, shape.rows(), shape.cols(), shape.o]);
     let bias_ = bias.map(|bias| &bias.data);
     match shape.is_depthwise() {
         true => depthwise::forward(r, &shape, &x.data, &w.data, bias_, &y)?,
@@ -86,7 +91,7 @@ pub fn conv2d(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOptions<'_>) ->
 }
 
 /// The transposed convolution of maps, channels last, which spreads each pixel over a window: the gradient of
-/// [`conv2d`] with respect to its input. It is computed in f32, whatever the precision.
+/// [`conv2d`] with respect to its input. It is computed in f32, whatever the precision. Maps may be f16, as there.
 ///
 /// - Shapes: x (B, H, W, C), w (C, O/G, kh, kw), bias (O) → (B, H', W', O), where H' = (H − 1)·stride + kh − top −
 ///   bottom, and W' likewise.
@@ -136,7 +141,8 @@ pub fn conv2d_transposed(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOpti
     if let Some(bias) = bias {
         bias.data.expect_shape("conv2d_transposed: bias", &[o])?;
     }
-    let y = Tensor::scratch(OP, &[b, out_h, out_w, o]);
+    shape.check_stored(OP, [options.dtype, x.data.dtype()])?;
+    let y = Tensor::scratch_of(options.dtype, OP, &[b, out_h, out_w, o]);
     dense::input(r, &shape, &x.data, &w.data, [bias.map(|bias| &bias.data), None], &y)?;
     Ok(r.push((x, w, bias), y, move |r, (x, w, bias), dy, grads| {
         bias_gradient(r, bias.as_ref(), dy, grads)?;

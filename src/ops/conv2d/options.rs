@@ -1,9 +1,10 @@
 //! Settings of a convolution.
 
+use crate::gpu::DType;
 use crate::tape::Var;
 
-/// Bias, stride, padding and groups of a convolution. By default there is no bias, the stride is 1, no padding, and one
-/// group.
+/// Bias, stride, padding and groups of a convolution, and the element type of its result. By default there is no bias,
+/// the stride is 1, no padding, one group, and f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv2dOptions<'a> {
     /// Added to every pixel: (O).
@@ -15,11 +16,13 @@ pub struct Conv2dOptions<'a> {
     pub padding: [usize; 4],
     /// Groups G, which divide C and O. Output channel o reads the channels of group ⌊o·G/O⌋ only.
     pub groups: usize,
+    /// Element type of the result. f16 is for operators that read f16.
+    pub dtype: DType,
 }
 
 impl Default for Conv2dOptions<'_> {
     fn default() -> Self {
-        Self { bias: None, stride: [1; 2], padding: [0; 4], groups: 1 }
+        Self { bias: None, stride: [1; 2], padding: [0; 4], groups: 1, dtype: DType::F32 }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::options::Conv2dOptions;
 use crate::error::{Error, Result};
+use crate::gpu::DType;
 
 /// Sizes of maps, kernel, stride and padding. The arrays hold rows, then columns.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,20 @@ impl Shape {
         let out = [(padded[0] - kh) / stride[0] + 1, (padded[1] - kw) / stride[1] + 1];
         let (size, kernel, before) = ([h, width], [kh, kw], [top, left]);
         Ok(Self { b, size, out, c, o, groups, kernel, stride, before })
+    }
+
+    /// An error unless kernels can store maps as these types: that of x, and that of y.
+    pub fn check_stored(&self, op: &str, [x, y]: [DType; 2]) -> Result<()> {
+        let channels =
+            [self.c, self.o].map(|channels| if self.is_depthwise() { 2 * channels } else { channels / self.groups });
+        for (what, dtype, channels) in [("x", x, channels[0]), ("y", y, channels[1])] {
+            if dtype == DType::F16 && channels % 4 != 0 {
+                let got = format!("{} and {} channels in {} groups", self.c, self.o, self.groups);
+                let expected = "multiples of 4 in a group, or an even number in a depthwise convolution";
+                return Err(Error::argument(format!("{op}: {what} in f16"), got, expected));
+            }
+        }
+        Ok(())
     }
 
     /// Rows of y.

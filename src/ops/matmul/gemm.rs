@@ -10,7 +10,8 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4", "no_sums");
+const SRC: &str =
+    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "results", "store4", "no_sums");
 const PRODUCT: &[Bind] = &[
     read(1, "a").f16_if("A16"),
     read(2, "b").f16_if("B16"),
@@ -106,7 +107,7 @@ const fn plain(
 
 pub(super) const DIRECT: Kernel = plain(
     "matmul.direct",
-    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store", "no_sums"),
+    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "store", "no_sums"),
     PRODUCT,
     DIRECT_ALL,
     product,
@@ -116,7 +117,7 @@ pub(super) const TILED: Kernel =
 /// [`DIRECT`] that also sums a over k.
 pub(super) const DIRECT_SUMS: Kernel = plain(
     "matmul.direct_sums",
-    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store", "sums"),
+    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "store", "sums"),
     WITH_SUMS,
     DIRECT_WEIGHT,
     product_and_sums,
@@ -124,7 +125,7 @@ pub(super) const DIRECT_SUMS: Kernel = plain(
 /// [`TILED`] that also sums a over k.
 pub(super) const TILED_SUMS: Kernel = plain(
     "matmul.tiled_sums",
-    wgsl!("matmul", "grid", "math", "half", "element", "gemm", "store4", "sums"),
+    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "results", "store4", "sums"),
     WITH_SUMS,
     TILED_WEIGHT,
     product_and_sums,
@@ -148,12 +149,36 @@ const fn on_matrices(name: &'static str, source: &'static str, consts: &'static 
 
 pub(super) const COOP16: Kernel = on_matrices(
     "matmul_coop.product16",
-    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "store4", "coop16", "product16"),
+    wgsl!(
+        "matmul_coop",
+        "grid",
+        "math",
+        "half",
+        "element",
+        "operands",
+        "gemm",
+        "results",
+        "store4",
+        "coop16",
+        "product16"
+    ),
     CONSTS16,
 );
 pub(super) const COOP8: Kernel = on_matrices(
     "matmul_coop.product8",
-    wgsl!("matmul_coop", "grid", "math", "half", "element", "gemm", "store4", "coop8", "product8"),
+    wgsl!(
+        "matmul_coop",
+        "grid",
+        "math",
+        "half",
+        "element",
+        "operands",
+        "gemm",
+        "results",
+        "store4",
+        "coop8",
+        "product8"
+    ),
     CONSTS8,
 );
 

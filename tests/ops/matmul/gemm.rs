@@ -1,7 +1,7 @@
 //! `gemm` in every form, variant and memory layout, against the oracle.
 
 use rowscan::Result;
-use rowscan::gpu::{Caps, Gpu, Precision};
+use rowscan::gpu::{Caps, DType, Gpu, Precision};
 use rowscan::ops::matmul::{Added, Form, Gemm, Route, Variant, gemm_and_sums, gemm_and_sums_with, gemm_with, pick};
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
@@ -118,8 +118,8 @@ fn operands_in_f16_give_the_bits_of_those_in_f32() {
                     let (a, b) = (Tensor::from_slice(g, &[a.len()], &a)?, Tensor::from_slice(g, &[b.len()], &b)?);
                     let c = Tensor::scratch("c", &[2, m, n]);
                     at_once(g, |r| {
-                        let a = if a16 { a.to_f16(r)? } else { a.clone() };
-                        let b = if b16 { b.to_f16(r)? } else { b.clone() };
+                        let a = if a16 { a.to_dtype(r, DType::F16)? } else { a.clone() };
+                        let b = if b16 { b.to_dtype(r, DType::F16)? } else { b.clone() };
                         gemm_with(r, variant, &p, &a, &b, Added::default(), &c)
                     });
                     c.to_vec(g)
