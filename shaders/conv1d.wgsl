@@ -1,6 +1,6 @@
 // conv1d — causal depthwise convolution + SiLU of the x half of x|z, in S directions over one sequence (Dao-AILab's
 // causal_conv1d_fn with activation="silu"; nn.Conv1d with groups=E and padding=K−1, cut to L).
-//   shapes    xz, dxz (B, L, 2E)   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)
+//   shapes    xz, dxz (B, L, 2E), columns x|z, or z|x   w, dw (S, E, K)   bias, dbias (S, E)   u, du (S, B, L, E)
 //             part (B·runs, S·E·K + S·E): dw and then dbias of each run
 //   forward   c[t] = bias + Σ_k w[k]·x[t−(K−1)+k]    s = 0, forward in the image
 //             c[t] = bias + Σ_k w[k]·x[t+(K−1)−k]    s = 1, the flipped sequence; t stays the image position
@@ -26,7 +26,7 @@
 //   const S: directions, 1 or 2;  const K: taps, 1 to 8;  const HALF: 1 if arrays with tokens are f16
 //   const SAME: 1 if the taps lie around the token (S is 1)
 // uses lib/grid, lib/math, lib/half, lib/gate
-struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32 }
+struct Params { b: u32, l: u32, e: u32, run: u32, runs: u32, x_at: u32 }   // x_at: column of x, 0 or E
 const WG = 64u;
 const AHEAD = SAME * (K / 2u);                    // tokens behind its own that a token reads: ⌈(K−1)/2⌉ with SAME
 const COLUMNS = 2u - SAME;                        // x and z, or x alone
@@ -84,12 +84,17 @@ fn put_dxz(row: u32, e: vec2<u32>, v: vec2<f32>) {
     if e.y < p.e { dxz[row + e.y] = bitcast<u32>(v.y); }
 }
 
+// Where z begins in a row of x|z, or of z|x.
+fn z_row(row: u32) -> u32 {
+    return row * 2u * p.e + p.e - p.x_at;
+}
+
 // Moves the window, so that it ends with token t. Tokens outside of the sequence count as 0. A negative t wraps to a
 // huge number and so is outside too.
 fn slide(b: u32, t: u32, e: vec2<u32>) {
     for (var k = 1u; k < K; k++) { x[k - 1u] = x[k]; }
     x[K - 1u] = vec2(0.0);
-    if t < p.l { x[K - 1u] = xz2((b * p.l + t) * COLUMNS * p.e, e); }
+    if t < p.l { x[K - 1u] = xz2((b * p.l + t) * COLUMNS * p.e + p.x_at, e); }
 }
 // The x that direction s multiplies by tap k.
 fn under(s: u32, k: u32) -> vec2<f32> {
@@ -140,7 +145,7 @@ fn backward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_ind
     let e = channels(wid.x, tid);
     let rows = rows_of(wid);
     if SAME == 1u { return; }           // there is no z
-    for (var row = rows.x; row < rows.y && e.x < p.e; row++) { put_dxz((row * 2u + 1u) * p.e, e, vec2(0.0)); }
+    for (var row = rows.x; row < rows.y && e.x < p.e; row++) { put_dxz(z_row(row), e, vec2(0.0)); }
 }
 
 @compute @workgroup_size(WG)
@@ -149,9 +154,9 @@ fn backward_gated(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocati
     let e = channels(wid.x, tid);
     let rows = rows_of(wid);
     for (var row = rows.x; row < rows.y && e.x < p.e; row++) {
-        let z = xz2((row * 2u + 1u) * p.e, e);
+        let z = xz2(z_row(row), e);
         let dy = dout2(row * p.e, e) * out2(row * p.e, e);
-        put_dxz((row * 2u + 1u) * p.e, e, dy * vec2(gate_slope(z.x), gate_slope(z.y)));
+        put_dxz(z_row(row), e, dy * vec2(gate_slope(z.x), gate_slope(z.y)));
     }
 }
 
@@ -195,7 +200,7 @@ fn walk_back(wid: vec3<u32>, tid: u32) {
                 dx += taps[k] * dc[K - 1u - k];
                 if S == 2u { dx += taps[(S - 1u) * K + k] * dc[(S - 1u) * K + k]; }
             }
-            put_dxz((b * p.l + tau) * COLUMNS * p.e, e, dx);
+            put_dxz((b * p.l + tau) * COLUMNS * p.e + p.x_at, e, dx);
         }
     }
     let row = (b * p.runs + wid.y) * S * (K + 1u) * p.e;

@@ -46,6 +46,7 @@
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32, pair: u32, height: u32, width: u32,
+    z_at: u32,                                  // column of z in xz: E, or 0
 }
 const WG = 64u;
 const LOG2E = 1.4426950408889634;
@@ -170,7 +171,7 @@ fn advance(d: u32, j: u32, delta: f32, u: f32) -> f32 {
 fn gate(row: u32, e: u32) -> f32 {
     if GRID == 1u { return 1.0; }
     if p.has_z == 0u { return 1.0 / f32(S); }
-    let i = (row * 2u + 1u) * p.e + e;
+    let i = row * 2u * p.e + p.z_at + e;
     return gate_of(element(xz[i >> HALF], i, HALF)) / f32(S);
 }
 fn skip(d: u32, e: u32) -> f32 {

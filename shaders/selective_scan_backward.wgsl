@@ -53,6 +53,7 @@ struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
     softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
     ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32, bc_groups: u32,
+    z_at: u32,                                              // column of z in xz: E, or 0
 }
 const NQ = (N + 3u) / 4u;                               // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s of states in `saved`: a quad of f32 or two of f16
@@ -152,7 +153,7 @@ fn stage(chunk: Chunk, j0: u32, lane: Lane, forward: bool) {
             if !forward {
                 x.z = element(dout[o >> HALF], o, HALF) / select(f32(p.s), 1.0, GRID == 1u);
                 if p.has_z == 1u {
-                    let z = o + (chunk.out_row + t + 1u) * p.e;
+                    let z = o + (chunk.out_row + t) * p.e + p.z_at;
                     x.z *= gate_of(element(xz[z >> HALF], z, HALF));
                 }
                 if p.softplus == 1u { x.w = softplus_slope(raw); }
@@ -407,14 +408,15 @@ fn gate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let i = (grid_row(wid) * 256u + tid) * (1u + HALF);
     let row = i / p.e;
     if row >= p.b * p.l { return; }
-    let x = row * 2u * p.e + i % p.e;
+    let z_at = row * 2u * p.e + p.z_at + i % p.e;
+    let x_at = row * 2u * p.e + p.e - p.z_at + i % p.e;
     if HALF == 1u {
-        let z = unpack2x16float(xz[(x + p.e) >> 1u]);
+        let z = unpack2x16float(xz[z_at >> 1u]);
         let slope = vec2(gate_slope(z.x), gate_slope(z.y));
-        dxz[(x + p.e) >> 1u] = pair(unpack2x16float(dout[i >> 1u]) * unpack2x16float(out[i >> 1u]) * slope);
-        dxz[x >> 1u] = 0u;
+        dxz[z_at >> 1u] = pair(unpack2x16float(dout[i >> 1u]) * unpack2x16float(out[i >> 1u]) * slope);
+        dxz[x_at >> 1u] = 0u;
         return;
     }
-    dxz[x + p.e] = bitcast<u32>(bitcast<f32>(dout[i]) * bitcast<f32>(out[i]) * gate_slope(bitcast<f32>(xz[x + p.e])));
-    dxz[x] = 0u;
+    dxz[z_at] = bitcast<u32>(bitcast<f32>(dout[i]) * bitcast<f32>(out[i]) * gate_slope(bitcast<f32>(xz[z_at])));
+    dxz[x_at] = 0u;
 }

@@ -15,6 +15,7 @@ pub mod conv1d;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod diffusion;
+pub mod dropout;
 pub mod ema;
 pub mod hide;
 pub mod info_nce;

@@ -11,6 +11,7 @@ pub mod dense;
 mod hierarchy;
 mod methods;
 mod options;
+pub mod points;
 mod presets;
 mod validate;
 mod weights;

@@ -37,8 +37,8 @@ impl CrossMamba {
         params.scope(name, |p| {
             Ok(Self {
                 in_proj: Linear::no_bias(p, "in_proj", d, 2 * e, linear)?,
-                rows: branch(p, config, &["", "_b"], &[steps, Init::Zeros])?,
-                columns: branch(p, config, &["_c", "_c_b"], &[Init::Zeros; 2])?,
+                rows: branch(p, config, &["", "_b"], &[steps, Init::Zeros], false)?,
+                columns: branch(p, config, &["_c", "_c_b"], &[Init::Zeros; 2], false)?,
                 out_proj: Linear::no_bias(p, "out_proj", e, d, either(Init::FanIn(config.out_scale), linear))?,
             })
         })

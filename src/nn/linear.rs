@@ -40,6 +40,18 @@ impl Linear {
         Ok(Self { weight: params.add("weight", &shape, &shape, init)?, bias: None, name: params.path() })
     }
 
+    /// A 1×1 convolution over `axes` axes of a map or of a sequence: parameters `name.weight` (out, in, 1, ..) and
+    /// `name.bias` (out). PyTorch's `nn.Conv1d(in, out, 1)` for one axis, with channels last.
+    pub fn pointwise(
+        params: &mut Params, name: &str, (inputs, outputs): (usize, usize), axes: usize, init: Init,
+    ) -> Result<Self> {
+        let shape = [&[outputs, inputs][..], &vec![1; axes]].concat();
+        params.scope(name, |p| {
+            let weight = p.add("weight", &shape, &[outputs, inputs], init)?;
+            Ok(Self { weight, bias: Some(p.add("bias", &[outputs], &[outputs], Init::Zeros)?), name: p.path() })
+        })
+    }
+
     /// Weight and bias as an operand of [`mlp`](crate::ops::mlp).
     pub fn layer(&self) -> MlpLayer<'_> {
         MlpLayer { w: &self.weight, bias: self.bias.as_ref() }

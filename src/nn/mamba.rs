@@ -7,6 +7,7 @@ use super::params::{Params, Part};
 use super::stored::stored;
 use crate::error::{Error, Result};
 use crate::gpu::DType;
+use crate::ops::add::add;
 use crate::ops::scale::scale;
 use crate::ops::selective_scan::{Scan, channel_layout};
 use crate::ops::ssm::{Ssm, ssm};
@@ -22,6 +23,9 @@ pub enum Directions {
     /// Both ways, half the sum: `if_divide_out=True`, as in HybridNet, Mamba-R and Vim.
     #[default]
     Mean,
+    /// First token to last twice, the second time with the channels of x|z in reverse, and the outputs added: Mamba3D's
+    /// C-SSM, `bimamba_type="v4"`.
+    Channels,
 }
 
 /// Sizes and initial values of a mixer.
@@ -60,6 +64,8 @@ impl MambaConfig {
 pub struct MambaMixer {
     in_proj: Linear,
     branch: Ssm,
+    /// Of [`Directions::Channels`].
+    second: Option<Ssm>,
     out_proj: Linear,
     /// Whether the two directions are added instead of averaged.
     sum: bool,
@@ -69,7 +75,8 @@ impl MambaMixer {
     /// Parameters `name.*` under the names of official checkpoints (src/models/README.md, "Mixer parameters").
     pub fn new(params: &mut Params, name: &str, config: &MambaConfig) -> Result<Self> {
         let (d, e) = (config.width, config.inner());
-        let s = if config.directions == Directions::One { 1 } else { 2 };
+        let channels = config.directions == Directions::Channels;
+        let s = if channels || config.directions == Directions::One { 1 } else { 2 };
         let map_repo = config.init == InitScheme::MapRepo;
         let either = |ours: Init, theirs: Init| if map_repo { theirs } else { ours };
         let linear = either(Init::FanIn(1.0), Init::XavierUniform);
@@ -78,7 +85,8 @@ impl MambaMixer {
         params.scope(name, |p| {
             Ok(Self {
                 in_proj: Linear::no_bias(p, "in_proj", d, 2 * e, linear)?,
-                branch: branch(p, config, &["", "_b"][..s], &steps[..s])?,
+                branch: branch(p, config, &["", "_b"][..s], &steps[..s], false)?,
+                second: channels.then(|| branch(p, config, &["_b"], &steps[..1], true)).transpose()?,
                 out_proj: Linear::no_bias(p, "out_proj", e, d, out)?,
                 sum: config.directions == Directions::Sum,
             })
@@ -89,9 +97,13 @@ impl MambaMixer {
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         // u, delta and y are stored as xz is. Directions that are summed stay f32: `scale` reads nothing else.
         let [_, inner] = self.branch.conv_b.data.dims("mixer: conv_b")?;
-        let dtype = if self.sum { DType::F32 } else { stored(r, inner) };
+        let dtype = if self.sum || self.second.is_some() { DType::F32 } else { stored(r, inner) };
         let xz = self.in_proj.forward_as(r, x, dtype)?; // (B, L, 2E)
         let mut y = ssm(r, &xz, &self.branch)?; // (B, L, E), the mean over directions
+        if let Some(second) = &self.second {
+            let other = ssm(r, &xz, second)?;
+            y = add(r, &y, &other)?;
+        }
         if self.sum {
             y = scale(r, &y, 2.0)?;
         }
@@ -102,7 +114,13 @@ impl MambaMixer {
 /// What stands between in_proj and out_proj, for one direction or for two that run against each other. The names of a
 /// direction's parameters have its suffix, `conv1d_b.weight` and `A_b_log` for `_b`; `steps` are the initial values of
 /// its step sizes.
-pub(super) fn branch(p: &mut Params, config: &MambaConfig, suffixes: &[&str], steps: &[Init]) -> Result<Ssm> {
+///
+/// With `reversed` it computes what the same parameters give on x|z with all channels in reverse, with the channels of
+/// the result turned back. Channel c of that input is channel 2E−1−c: so x and z change places, and the parameters of
+/// channels are seen in reverse. Nothing is moved.
+pub(super) fn branch(
+    p: &mut Params, config: &MambaConfig, suffixes: &[&str], steps: &[Init], reversed: bool,
+) -> Result<Ssm> {
     let (e, n, r, k, s) = (config.inner(), config.states, config.rank(), config.conv, suffixes.len());
     if n == 0 || n > 64 || k == 0 || k > 8 || config.expand == 0 {
         let got = format!("d_state {n}, d_conv {k}, expand {}", config.expand);
@@ -112,6 +130,7 @@ pub(super) fn branch(p: &mut Params, config: &MambaConfig, suffixes: &[&str], st
         names: suffixes.iter().map(|suffix| name(suffix)).collect(),
         shape: shape.to_vec(),
         inits: vec![init; s],
+        reversed: reversed.then_some(0),
     };
     let map_repo = config.init == InitScheme::MapRepo;
     let either = |ours: Init, theirs: Init| if map_repo { theirs } else { ours };
@@ -126,6 +145,7 @@ pub(super) fn branch(p: &mut Params, config: &MambaConfig, suffixes: &[&str], st
     let conv_w = part(|s| format!("conv1d{s}.weight"), &[e, 1, k], conv);
     let conv_b = part(|s| format!("conv1d{s}.bias"), &[e], conv);
     let x_proj = part(|s| format!("x_proj{s}.weight"), &[r + 2 * n, e], linear);
+    let x_proj = Part { reversed: reversed.then_some(1), ..x_proj };
     let dt_proj = part(|s| format!("dt_proj{s}.weight"), &[e, r], dt);
     Ok(Ssm {
         conv_w: p.pack(&[conv_w], &[s, e, k])?,
@@ -133,6 +153,6 @@ pub(super) fn branch(p: &mut Params, config: &MambaConfig, suffixes: &[&str], st
         x_proj: p.pack(&[x_proj], &[s, r + 2 * n, e])?,
         dt_proj: p.pack(&[dt_proj], &[s, e, r])?,
         channel_params: p.pack(&channel_params, &[channel_layout(s, e, n).len])?,
-        scan: Scan::mamba(n),
+        scan: Scan { swapped: reversed, ..Scan::mamba(n) },
     })
 }

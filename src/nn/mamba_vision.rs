@@ -45,6 +45,7 @@ impl MambaVisionMixer {
             names: names(&[name]),
             shape: shape.to_vec(),
             inits: vec![init],
+            reversed: None,
         };
         let layout = channel_layout(1, e, n);
         params.scope(name, |p| {
@@ -52,6 +53,7 @@ impl MambaVisionMixer {
                 names: names(&["conv1d_x.weight", "conv1d_z.weight"]),
                 shape: vec![e, 1, TAPS],
                 inits: vec![Init::FanIn(1.0); 2],
+                reversed: None,
             };
             // the official initial values overwrite those of dt_proj: step sizes start at softplus(0)
             let channels = [

@@ -28,6 +28,8 @@ pub struct Part {
     pub shape: Vec<usize>,
     /// The initial values of each.
     pub inits: Vec<Init>,
+    /// An axis along which operators see the elements of a checkpoint's tensor in the reverse order.
+    pub reversed: Option<usize>,
 }
 
 /// Four arenas of one layout.
@@ -103,7 +105,7 @@ impl Params {
     /// One named tensor: `shape` is its shape in a checkpoint, and operators see it as `view`, which has as many
     /// elements. Like PyTorch's `register_parameter`.
     pub fn add(&mut self, name: &str, shape: &[usize], view: &[usize], init: Init) -> Result<Var> {
-        let part = Part { names: vec![name.into()], shape: shape.to_vec(), inits: vec![init] };
+        let part = Part { names: vec![name.into()], shape: shape.to_vec(), inits: vec![init], reversed: None };
         self.pack(&[part], view)
     }
 
@@ -129,7 +131,8 @@ impl Params {
             let each = part.shape.iter().product::<usize>();
             for (i, (name, &init)) in part.names.iter().zip(&part.inits).enumerate() {
                 let (name, shape, start) = (self.full_name(name), part.shape.clone(), at + start + i * each);
-                self.entries.push(Entry { name, shape, init, arena, start, var: var.id() });
+                let reversed = part.reversed;
+                self.entries.push(Entry { name, shape, init, arena, start, var: var.id(), reversed });
             }
         }
         Ok(var)
@@ -150,7 +153,8 @@ impl Params {
             }
         };
         let (arena, start) = (self.buffer_arenas.len() - 1, (view.offset() / 4) as usize);
-        self.buffers.push(Entry { name: self.full_name(name), shape: shape.to_vec(), init, arena, start, var: 0 });
+        let name = self.full_name(name);
+        self.buffers.push(Entry { name, shape: shape.to_vec(), init, arena, start, var: 0, reversed: None });
         Ok(Tensor::from_view(view, shape))
     }
 
@@ -336,7 +340,7 @@ fn upload<'a>(g: &Gpu, weights: &Weights, arenas: impl Iterator<Item = &'a Arena
         let mut host = vec![0.0f32; (arena.view().bytes() / 4) as usize];
         for entry in entries.iter().filter(|e| e.arena == at) {
             if let Some((_, values)) = weights.get(&entry.name) {
-                host[entry.start..entry.start + entry.len()].copy_from_slice(values);
+                host[entry.start..entry.start + entry.len()].copy_from_slice(&entry.turned(values));
             }
         }
         g.write(arena.view(), bytemuck::cast_slice(&host))?;
@@ -350,7 +354,7 @@ async fn download<'a>(g: &Gpu, arenas: impl Iterator<Item = &'a Arena>, entries:
     for (at, arena) in arenas.enumerate() {
         let host: Vec<f32> = bytemuck::pod_collect_to_vec(&g.read(arena.view())?.await?);
         for entry in entries.iter().filter(|e| e.arena == at) {
-            let values = host[entry.start..entry.start + entry.len()].to_vec();
+            let values = entry.turned(&host[entry.start..entry.start + entry.len()]).into_owned();
             found.insert(entry.name.clone(), (entry.shape.clone(), values));
         }
     }

@@ -61,6 +61,7 @@ impl Ss2dMixer {
             names: vec![name.to_owned()],
             shape: shape.to_vec(),
             inits: vec![init],
+            reversed: None,
         };
         let channel_params = [
             part("A_logs", &[k * e, n], Init::LogArange),

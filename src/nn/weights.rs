@@ -1,5 +1,6 @@
 //! Named tensors on the CPU, and how they differ from those of a model.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use super::init::Init;
@@ -20,6 +21,7 @@ pub struct Entry {
     pub(super) arena: usize,
     pub(super) start: usize,
     pub(super) var: u64,
+    pub(super) reversed: Option<usize>,
 }
 
 impl Entry {
@@ -30,6 +32,14 @@ impl Entry {
     /// True if there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The values of a checkpoint in the order of the arena, and back: the same in either direction.
+    pub(super) fn turned<'a>(&self, values: &'a [f32]) -> Cow<'a, [f32]> {
+        let Some(axis) = self.reversed.filter(|axis| *axis < self.shape.len()) else { return Cow::Borrowed(values) };
+        let (count, each) = (self.shape[axis], self.shape[axis + 1..].iter().product::<usize>());
+        let at = |i: usize| i / (count * each) * count * each + (count - 1 - i / each % count) * each + i % each;
+        (0..values.len()).map(|i| values[at(i)]).collect()
     }
 }
 
@@ -81,4 +91,27 @@ impl Mismatch {
 fn some(names: &[String], what: &str) -> String {
     let more = if names.len() > 5 { ", …" } else { "" };
     format!("{} {what} ({}{more})", names.len(), names[..names.len().min(5)].join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_is_turned() {
+        let entry = |reversed| Entry {
+            name: String::new(),
+            shape: vec![2, 3],
+            init: Init::Zeros,
+            arena: 0,
+            start: 0,
+            var: 0,
+            reversed,
+        };
+        let values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!(*entry(None).turned(&values), values);
+        assert_eq!(*entry(Some(0)).turned(&values), [3.0, 4.0, 5.0, 0.0, 1.0, 2.0]);
+        assert_eq!(*entry(Some(1)).turned(&values), [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]);
+        assert_eq!(*entry(Some(1)).turned(&entry(Some(1)).turned(&values)), values);
+    }
 }

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `conv1d.wgsl`.
-    pub(crate) struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32 }
+    pub(crate) struct Conv1d { b: u32, l: u32, e: u32, run: u32, runs: u32, x_at: u32 }
 }
 
 const SRC: &str = wgsl!("conv1d", "grid", "math", "half", "gate");
@@ -162,6 +162,8 @@ pub(super) struct Shape {
     e: usize,
     k: usize,
     same: bool,
+    /// Whether the columns of xz are z | x instead of x | z.
+    swapped: bool,
 }
 
 impl Shape {
@@ -177,7 +179,7 @@ impl Shape {
         if xz.is_f16() && !e.is_multiple_of(2) {
             return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
         }
-        Ok(Self { s, b, l, e, k, same: false })
+        Ok(Self { s, b, l, e, k, same: false, swapped: false })
     }
 
     /// The sizes of [`conv1d_same`].
@@ -192,7 +194,12 @@ impl Shape {
         if x.is_f16() && !e.is_multiple_of(2) {
             return Err(Error::argument("conv1d: channels in f16", e, "an even number"));
         }
-        Ok(Self { s: 1, b, l, e, k, same: true })
+        Ok(Self { s: 1, b, l, e, k, same: true, swapped: false })
+    }
+
+    /// The same sizes with the columns z | x in xz, or x | z.
+    pub(super) fn with_halves(self, swapped: bool) -> Self {
+        Self { swapped, ..self }
     }
 
     fn consts(self) -> [(&'static str, u32); 3] {
@@ -201,7 +208,7 @@ impl Shape {
 
     fn params(self) -> Conv1d {
         let Self { b, l, e, .. } = self;
-        scalars!(Conv1d { b, l, e, run: RUN, runs: l.div_ceil(RUN) })
+        scalars!(Conv1d { b, l, e, run: RUN, runs: l.div_ceil(RUN), x_at: if self.swapped { e } else { 0 } })
     }
 
     fn grid(self) -> Grid {

@@ -20,6 +20,7 @@ pub mod conv1d;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod diffusion;
+pub mod dropout;
 pub mod ema;
 pub mod hide;
 pub mod info_nce;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<&'static Kernel> {
         conv2d::KERNELS,
         cross_entropy::KERNELS,
         diffusion::KERNELS,
+        dropout::KERNELS,
         ema::KERNELS,
         hide::KERNELS,
         info_nce::KERNELS,

@@ -56,7 +56,7 @@ impl Operands for &Ssm {
 /// If xz is f16, then u, delta, the saved states, out, and the gradients of xz, u, delta and out are f16 too. The rest
 /// stays f32.
 ///
-/// - Shapes: xz (B, L, 2E), the output of in_proj with columns x | z → (B, L, E).
+/// - Shapes: xz (B, L, 2E), the output of in_proj with columns x | z, or z | x if `scan.swapped` → (B, L, E).
 /// - mamba_ssm: `mamba_inner_fn` without its `out_proj`. Vim: the same for each direction, with `if_divide_out=True`.
 /// - Source: Gu and Dao 2023 (Mamba); two directions: Zhu et al. 2024 (Vim).
 ///
@@ -87,7 +87,7 @@ impl Operands for &Ssm {
 /// Those of [`conv1d`](conv1d::conv1d) and [`selective_scan`](selective_scan::selective_scan), and if E is no multiple
 /// of 4 in f16.
 pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
-    let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?;
+    let conv = conv1d::Shape::new(&xz.data, &p.conv_w.data, &p.conv_b.data)?.with_halves(p.scan.swapped);
     let [s, cols, e] = p.x_proj.data.dims("ssm: x_proj")?;
     let [_, _, rank] = p.dt_proj.data.dims("ssm: dt_proj")?;
     let [b, l, _] = xz.data.dims("ssm: xz")?;

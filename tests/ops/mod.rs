@@ -12,6 +12,7 @@ mod conv1d;
 mod conv2d;
 mod cross_entropy;
 mod diffusion;
+mod dropout;
 mod ema;
 mod hide;
 mod info_nce;

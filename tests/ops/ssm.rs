@@ -44,6 +44,15 @@ fn oracle(
 
 /// `f16`: whether xz, the activations computed from it and their gradients are stored as f16.
 fn check(g: &Gpu, f16: bool, dim: Dims, algorithm: Option<Algorithm>) {
+    check_scan(g, f16, dim, Scan { algorithm, ..Scan::mamba(dim.n) });
+}
+
+/// The columns of rows (.., 2E) with their halves exchanged.
+fn exchanged(e: usize, rows: &[f64]) -> Vec<f64> {
+    rows.chunks(2 * e).flat_map(|row| [&row[e..], &row[..e]].concat()).collect()
+}
+
+fn check_scan(g: &Gpu, f16: bool, dim: Dims, scan: Scan) {
     let mut random = Random::new((dim.l * 31 + dim.e) as u64);
     let shapes = shapes(dim);
     let Dims { s, b, l, e, n, r, .. } = dim;
@@ -58,7 +67,6 @@ fn check(g: &Gpu, f16: bool, dim: Dims, algorithm: Option<Algorithm>) {
         round_to_f16(&mut dout);
     }
     let leaves: Vec<Var> = (0..6).map(|i| leaf(g, &shapes[i], &values[i])).collect();
-    let scan = Scan { algorithm, ..Scan::mamba(n) };
     let (out, grads) = run(g, &leaves, &dout, |r, v| {
         r.set_precision(if f16 { Precision::Mixed } else { Precision::F32 });
         if !f16 {
@@ -68,7 +76,14 @@ fn check(g: &Gpu, f16: bool, dim: Dims, algorithm: Option<Algorithm>) {
         let out = ssm(r, &xz, &with(v, scan))?;
         to_f32(r, &out)
     });
-    let want = oracle(dim, &values.each_ref().map(|v| wide(v)), &wide(&dout));
+    let mut inputs = values.each_ref().map(|v| wide(v));
+    if scan.swapped {
+        inputs[0] = exchanged(e, &inputs[0]);
+    }
+    let mut want = oracle(dim, &inputs, &wide(&dout));
+    if scan.swapped {
+        want[1] = exchanged(e, &want[1]);
+    }
     // Four kernels in a row: each adds the rounding of sums over E, R, N or B·L terms of either sign. With f16, each
     // also rounds what it stores and the operands of products by up to 2⁻¹¹.
     let (forward, backward) = if f16 { (2e-3, 4e-3) } else { (4e-6, 2e-5) };
@@ -130,5 +145,17 @@ fn ssm_without_a_tape_saves_nothing() {
             out.data.to_vec(g).expect("readable")
         };
         assert_eq!(out(Recorder::new(g)), out(Recorder::inference(g)));
+    });
+}
+
+/// With z | x in place of x | z, which the second scan of a C-SSM reads.
+#[test]
+fn ssm_with_its_halves_exchanged_matches_cpu() {
+    each_tier(|g| {
+        for algorithm in [None, Some(Algorithm::Chunked)] {
+            let scan = |n| Scan { algorithm, swapped: true, ..Scan::mamba(n) };
+            check_scan(g, false, Dims { s: 1, b: 2, l: 37, e: 66, n: 16, r: 5, k: 4 }, scan(16));
+            check_scan(g, true, Dims { s: 1, b: 1, l: 50, e: 24, n: 16, r: 4, k: 4 }, scan(16));
+        }
     });
 }

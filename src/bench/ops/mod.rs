@@ -14,6 +14,7 @@ mod conv1d;
 mod conv2d;
 mod cross_entropy;
 mod diffusion;
+mod dropout;
 mod ema;
 mod hide;
 mod info_nce;
@@ -73,6 +74,7 @@ pub const ALL: &[FamilyCases] = &[
     ("conv2d", conv2d::cases),
     ("cross_entropy", cross_entropy::cases),
     ("diffusion", diffusion::cases),
+    ("dropout", dropout::cases),
     ("ema", ema::cases),
     ("hide", hide::cases),
     ("info_nce", info_nce::cases),

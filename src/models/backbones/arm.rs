@@ -86,6 +86,7 @@ impl SwigluMlp {
             names: ["w1", "w2"].map(|name| format!("{name}.{leaf}")).to_vec(),
             shape: shape.to_vec(),
             inits: vec![init; 2],
+            reversed: None,
         };
         params.scope("mlp", |p| {
             Ok(Self {

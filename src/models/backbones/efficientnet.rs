@@ -136,16 +136,10 @@ struct SqueezeExcite {
 impl SqueezeExcite {
     /// Parameters `se.conv_reduce` and `se.conv_expand`, 1×1 convolutions with biases.
     fn new(params: &mut Params, width: usize, squeezed: usize) -> Result<Self> {
-        let linear = |p: &mut Params, name: &str, inputs: usize, outputs: usize| {
-            p.scope(name, |p| {
-                let weight = p.add("weight", &[outputs, inputs, 1, 1], &[outputs, inputs], Init::KaimingFanOut)?;
-                let bias = Some(p.add("bias", &[outputs], &[outputs], Init::Zeros)?);
-                Ok(Linear { weight, bias, name: p.path() })
-            })
-        };
+        let init = Init::KaimingFanOut;
         params.scope("se", |p| {
-            let reduce = linear(p, "conv_reduce", width, squeezed)?;
-            Ok(Self { reduce, expand: linear(p, "conv_expand", squeezed, width)? })
+            let reduce = Linear::pointwise(p, "conv_reduce", (width, squeezed), 2, init)?;
+            Ok(Self { reduce, expand: Linear::pointwise(p, "conv_expand", (squeezed, width), 2, init)? })
         })
     }
 

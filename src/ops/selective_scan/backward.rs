@@ -16,6 +16,7 @@ params! {
         s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
         ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32, bc_groups: u32,
+        z_at: u32,
     }
 }
 
@@ -219,6 +220,7 @@ impl ScanCall {
             height: self.spec.grid.map_or(0, |(height, _)| height),
             width: self.spec.grid.map_or(0, |(_, width)| width),
             bc_groups: 0,
+            z_at: f.z_at,
         })
     }
 

@@ -54,12 +54,14 @@ pub struct Scan {
     /// Rows and columns of a grid that is scanned in four directions: 0 by rows, 1 by columns, and 2 and 3 the same
     /// from last to first. If None, there are S = 1 or 2 directions over the sequence.
     pub grid: Option<(usize, usize)>,
+    /// Whether the columns of xz are z | x instead of x | z.
+    pub swapped: bool,
 }
 
 impl Scan {
     /// The scan of a Mamba mixer: softplus, D and bias.
     pub fn mamba(states: usize) -> Self {
-        Self { states, softplus: true, has_d: true, has_bias: true, algorithm: None, grid: None }
+        Self { states, softplus: true, has_d: true, has_bias: true, algorithm: None, grid: None, swapped: false }
     }
 }
 

@@ -13,6 +13,7 @@ params! {
     pub(crate) struct ScanScalars {
         b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
         softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32, pair: u32, height: u32, width: u32,
+        z_at: u32,
     }
 }
 
@@ -119,6 +120,7 @@ impl ScanCall {
             pair: 0,
             height: self.spec.grid.map_or(0, |(height, _)| height),
             width: self.spec.grid.map_or(0, |(_, width)| width),
+            z_at: if self.spec.swapped { 0 } else { self.e },
         })
     }
 

@@ -96,7 +96,8 @@ pub fn selective_scan(
     let params = concat_at(r, &params, layout.len)?;
     let xdbl = concat(r, &[b, c])?; // (S, B, L, 2N)
     let xz = z.map(|z| concat_at(r, &[(e, Some(z))], 2 * e)).transpose()?; // (B, L, 2E)
-    let scan = Scan { states: n, softplus, has_d: d.is_some(), has_bias: delta_bias.is_some(), algorithm, grid: None };
+    let (has_d, has_bias) = (d.is_some(), delta_bias.is_some());
+    let scan = Scan { states: n, softplus, has_d, has_bias, algorithm, grid: None, swapped: false };
     packed(r, u, delta, &xdbl, &params, xz.as_ref(), scan)
 }
 
