@@ -52,7 +52,7 @@ impl StoredModel {
         let weights = read(&path)?;
         let view = tested_view(folder, &config)?;
         let view = TestView { crop_ratio: args.crop_ratio.unwrap_or(view.crop_ratio), ..view };
-        let transform = Transform::Eval { size: config.image_size as u32, view };
+        let transform = Transform::testing(&config, view);
         usage(transform.check().map_err(Error::from))?;
         Ok(Self { config, transform, average, folder: folder.to_owned(), path, weights })
     }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::features::FrozenEncoder;
 use crate::models::Config;
+use crate::models::TestView;
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::run::record::write_atomic;
@@ -99,7 +100,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let encoder = encoder_of(&g, &args.checkpoint, &config, args.ema)?;
     let forward = encoder.program(&g, &config, batch)?;
     let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-    forward.over(&data, Transform::eval(config.image_size as u32), 0, |rows, batch| {
+    forward.over(&data, Transform::testing(&config, TestView::default()), 0, |rows, batch| {
         features.extend_from_slice(rows);
         labels.extend(batch.labels.iter().map(|&label| i64::from(label)));
         samples.extend_from_slice(&batch.samples);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::features::listed_anew;
-use super::help::DEFAULT_RECIPE;
+use super::help::{CLOUDS_RECIPE, DEFAULT_RECIPE};
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out, needed};
 use crate::cli::terminal::{Device, Outcome, say, warn};
@@ -68,16 +68,17 @@ impl Training for Finetuning {
     fn new_run(layers: &[&FinetuneOptions]) -> Result<(Config, FinetuneSettings, Option<Arc<Dataset>>)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
-        let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or(DEFAULT_RECIPE);
-        let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
-        let settings = overlay(settings, &training);
-        let mut config = match &settings.checkpoint {
+        let mut config = match uppermost(&training, |training| training.tuning.checkpoint.as_deref()) {
             Some(folder) => checkpoint::config(folder)?.both_ways(),
             None => {
                 let model = uppermost(&models, |model| model.model.as_deref());
                 Config::preset(model.ok_or_else(|| needed("--checkpoint or --model"))?)?
             }
         };
+        let default = if config.family.clouds { CLOUDS_RECIPE } else { DEFAULT_RECIPE };
+        let name = uppermost(layers, |layer| layer.recipe.as_deref()).unwrap_or(default);
+        let FinetuneRecipe { settings, image_size, drop_path } = recipe(name)?;
+        let settings = overlay(settings, &training);
         config.image_size = image_size.unwrap_or(config.image_size);
         config.drop_path = drop_path.of(&config);
         let classes = uppermost(&models, |model| model.shape.classes.as_ref());

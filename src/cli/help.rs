@@ -16,6 +16,8 @@ use crate::train::settings::{RecipeArgs, RunArgs};
 
 /// The recipe of `finetune` whose values its help shows as defaults.
 pub(super) const DEFAULT_RECIPE: &str = "mae_base";
+/// The same of a model on point clouds.
+pub(super) const CLOUDS_RECIPE: &str = "points";
 
 /// Options that stand under another heading than the rest of their struct.
 const DATA: &[&str] = &["data", "max-images", "repeats", "crop-ratio"];

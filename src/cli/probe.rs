@@ -122,7 +122,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     within((1..=100_000).contains(&args.steps), "--steps", args.steps.to_string(), "1 to 100000")?;
     let crop_ratio = args.crop_ratio.unwrap_or(config.test_view.crop_ratio);
     let view = TestView { crop_ratio, ..config.test_view };
-    let transform = Transform::Eval { size: config.image_size as u32, view };
+    let transform = Transform::testing(&config, view);
     usage(transform.check().map_err(Error::from))?;
     let (train, test) = halves(args)?;
     let batch = batch_of(args.batch_size, train.len().min(test.len()))?;

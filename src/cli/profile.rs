@@ -55,7 +55,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     say(format_args!("{}, products in {}", g.caps(), products(g.caps(), precision)))?;
     let mut trainer = Pretrainer::new(&g, &config, &settings.objective, args.batch_size, settings.run.hyper()?, 0)?;
     let mask = masker.draw(0, args.batch_size);
-    let bytes = trainer.model().crops() * args.batch_size * config.image_size * config.image_size * 3;
+    let bytes = trainer.model().crops() * args.batch_size * config.sample_bytes();
     trainer.step(&vec![128; bytes], &mask, 0, 0.0)?;
     g.wait()?;
     let pipelines = g.counters().pipelines;

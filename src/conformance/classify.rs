@@ -113,6 +113,7 @@ pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
         dropout: 0.0,
         test_view: TestView::default(),
         hierarchy: None,
+        points: None,
         init: InitScheme::default(),
         decoder: Decoder::map(),
     })

@@ -58,6 +58,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         dropout: 0.0,
         test_view: TestView::default(),
         hierarchy: None,
+        points: None,
         init: InitScheme::MapRepo,
         decoder: Decoder {
             kind: DecoderKind::Map,

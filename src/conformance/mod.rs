@@ -27,7 +27,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::Config;
+use crate::models::{Config, Method};
 
 /// The kinds of fixtures.
 pub const KINDS: &[&str] = &[
@@ -108,8 +108,8 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "vote" => host::vote(&fixture, &mut report),
         "chamfer" => points::chamfer(g, &fixture, &mut report),
         "mamba3d_classify" => points::classify(g, &fixture, &mut report),
-        "map3d_pretrain" => points::pretrain(g, &fixture, &mut report, true),
-        "pointmae_pretrain" => points::pretrain(g, &fixture, &mut report, false),
+        "map3d_pretrain" => points::pretrain(g, &fixture, &mut report, Method::MAP),
+        "pointmae_pretrain" => points::pretrain(g, &fixture, &mut report, Method::POINT_MAE),
         "nms" => host::nms(&fixture, &mut report),
         "coco_rle" => host::rle(&fixture, &mut report),
         "coco_eval" => host::coco_eval(&fixture, &mut report),

@@ -5,13 +5,15 @@ use super::compare::{FixtureReport, GRADIENT, OUTPUT};
 use super::fixture::{Array, Fixture};
 use super::hierarchy::{buffers, sizes};
 use super::model::{gradients, loss, output, weights};
-use crate::data::points::PointPatches;
+use crate::data::points::{PointPatches, nearest_points};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::points::{PointBatch, PointClassifier, PointConfig, PointLoss, PointMixers, PointPretraining};
+use crate::models::{
+    Classifier, Config, MaskedBatch, Method, Objective, PointEncoder, PointHead, PointLoss, PointMixers,
+    PointPretraining, Points, Purpose,
+};
 use crate::nn::{Params, Weights};
 use crate::ops::chamfer::{ChamferForm, chamfer as distance};
-use crate::ops::local_norm_pool::Neighbors;
 use crate::ops::reduce::sum;
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
@@ -39,14 +41,13 @@ pub fn chamfer(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
 }
 
 /// The network of the file.
-fn config(f: &Fixture, mixers: PointMixers) -> Result<PointConfig> {
-    let d = PointConfig::default();
+fn config(f: &Fixture, mixers: PointMixers) -> Result<Config> {
+    let (d, base) = (Points::default(), Config::preset("mamba3d_base")?);
     let hidden = sizes(f, "encoder_hidden")?;
-    Ok(PointConfig {
+    let points = Points {
         mixers,
-        width: f.size("trans_dim", d.width)?,
         depth: f.size("depth", d.depth)?,
-        heads: f.size("num_heads", d.heads)?,
+        count: f.get("input.points")?.shape.get(1).copied().unwrap_or(0),
         groups: f.size("num_group", d.groups)?,
         group_size: f.size("group_size", d.group_size)?,
         neighbors: f.size("center_local_k", d.neighbors)?,
@@ -54,17 +55,27 @@ fn config(f: &Fixture, mixers: PointMixers) -> Result<PointConfig> {
         encoder_hidden: hidden.try_into().map_err(|_| f.error("config `encoder_hidden` are not three widths"))?,
         pos_hidden: f.size("pos_hidden", d.pos_hidden)?,
         head_hidden: f.size("head_hidden", d.head_hidden)?,
-        classes: f.size("cls_dim", d.classes)?,
-        dropout: f.number("dropout", d.dropout)?,
-        drop_path: f.number("drop_path_rate", 0.0)?,
         mean_pool_bug: f.flag("mean_pool_bug", false)?,
-        decoder_depth: f.size("decoder_depth", d.decoder_depth)?,
         loss: if f.config("loss").as_str() == Some("cdl1") { PointLoss::Cdl1 } else { PointLoss::Cdl2 },
-    })
+    };
+    let mut decoder = base.decoder.clone();
+    decoder.depth = f.size("decoder_depth", decoder.depth)?;
+    let config = Config {
+        width: f.size("trans_dim", base.width)?,
+        heads: f.size("num_heads", base.heads)?,
+        classes: f.size("cls_dim", base.classes)?,
+        dropout: f.number("dropout", 0.0)?,
+        drop_path: f.number("drop_path_rate", 0.0)?,
+        points: Some(points),
+        decoder,
+        ..base
+    };
+    config.validate()?;
+    Ok(config)
 }
 
 /// Mamba3D or the HybridNet of the file.
-fn hybrid(f: &Fixture) -> Result<PointConfig> {
+fn hybrid(f: &Fixture) -> Result<Config> {
     let mixers = match f.config("hybrid").as_str() {
         None | Some("none") => PointMixers::Mamba,
         Some("full") => PointMixers::Hybrid,
@@ -75,107 +86,89 @@ fn hybrid(f: &Fixture) -> Result<PointConfig> {
 }
 
 /// The parameters of the file that the model has: a second direction that is not used is not built.
-fn known(f: &Fixture, config: &PointConfig) -> Weights {
+fn known(f: &Fixture, points: &Points) -> Weights {
     let mut weights = weights(f);
-    if !config.channel_reversed {
+    if !points.channel_reversed {
         weights.retain(|name, _| !["A_b_log", "D_b"].iter().any(|end| name.ends_with(end)) && !name.contains("_b."));
     }
     weights
 }
 
-/// Clouds as a batch, and the order of the patches of each.
-struct Clouds {
-    batch: PointBatch,
-    /// (B, G): the place in the file of each of our patches.
-    order: Vec<usize>,
-}
-
-/// The clouds of the file. With `mask` (B, G) the patches that are not hidden come first.
-fn clouds(
-    g: &Gpu, f: &Fixture, report: &mut FixtureReport, config: &PointConfig, mask: Option<&Array>,
-) -> Result<Clouds> {
+/// The clouds of the file as patches (B, G, 3K + 3). Compares what they are made of. `mask` (B, G) says which patches
+/// are hidden.
+fn clouds(g: &Gpu, f: &Fixture, report: &mut FixtureReport, points: &Points, mask: Option<&Array>) -> Result<Tensor> {
     let array = f.get("input.points")?;
     let values = array.f32();
-    let points = values.as_chunks::<3>().0;
     let b = array.shape.first().copied().unwrap_or(0).max(1);
-    let (groups, size) = (config.groups, config.group_size);
-    let (mut patches, mut centers, mut graph, mut order) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut center_index, mut members, mut near) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, cloud) in points.chunks(points.len() / b).enumerate() {
+    let (groups, size) = (points.groups, points.group_size);
+    let (mut patches, mut center_index, mut members, mut near) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (i, cloud) in values.as_chunks::<3>().0.chunks(values.len() / 3 / b).enumerate() {
         let cloud = PointPatches::new(cloud, groups, size)?;
-        let hidden = |at: &usize| mask.is_some_and(|mask| mask.values[i * groups + at] == 1.0);
-        let mut places: Vec<usize> = (0..groups).collect();
-        places.sort_by_key(hidden); // stable
-        let seen: Vec<[f32; 3]> = places.iter().filter(|at| !hidden(at)).map(|at| cloud.centers[*at]).collect();
-        for at in &places {
-            patches.extend_from_slice(&cloud.patches[at * size..(at + 1) * size]);
-            centers.push(cloud.centers[*at]);
-        }
-        if config.pools_locally() {
-            let index = PointPatches::neighbors(&seen, config.neighbors);
-            graph.push(Neighbors::table(&index, config.neighbors)?);
-            near.extend(index);
-        }
+        let seen = |at: &usize| mask.is_none_or(|mask| mask.values[i * groups + at] == 0.0);
+        let seen: Vec<[f32; 3]> = (0..groups).filter(seen).map(|at| cloud.centers[at]).collect();
+        near.extend(nearest_points(&seen, &seen, points.neighbors));
+        patches.extend(cloud.packed());
         center_index.extend(cloud.center_index);
         members.extend(cloud.members);
-        order.extend(places);
     }
     let whole = |numbers: &[u32]| numbers.iter().map(|v| *v as f32).collect::<Vec<f32>>();
     report.exact("output.center_index", &whole(&center_index), f.get("output.center_index")?);
     report.exact("output.knn_index", &whole(&members), f.get("output.knn_index")?);
-    let mut neighbors = None;
-    if let Some(first) = graph.first() {
+    if points.pools_locally() {
         report.exact("output.lnp_index", &whole(&near), f.get("output.lnp_index")?);
-        let graph = Tensor::from_indices(g, &[b, first.len()], &graph.concat())?;
-        neighbors = Some(Neighbors { graph, k: config.neighbors });
     }
-    let batch = PointBatch {
-        patches: Tensor::from_slice(g, &[b, groups, size, 3], patches.as_flattened())?,
-        centers: Tensor::from_slice(g, &[b, groups, 3], centers.as_flattened())?,
-        neighbors,
-    };
-    Ok(Clouds { batch, order })
+    Tensor::from_slice(g, &[b, groups, points.patch_len()], &patches)
 }
 
-impl Clouds {
-    /// Compares tokens (B, G, D) in our order with those of the file.
-    fn tokens(&self, g: &Gpu, f: &Fixture, report: &mut FixtureReport, tokens: &Var) -> Result<()> {
-        let [_, groups, width] = tokens.data.dims("tokens")?;
-        let ours = tokens.data.to_vec(g)?;
-        let mut turned = vec![0.0; ours.len()];
-        for (i, (row, place)) in ours.chunks(width).zip(&self.order).enumerate() {
-            turned[(i / groups * groups + place) * width..][..width].copy_from_slice(row);
+/// Factors of DropPath, all 1, and behind them those of the dropout of both hidden layers.
+fn factors(g: &Gpu, f: &Fixture, b: usize, config: &Config) -> Result<Option<Tensor>> {
+    let (Some(first), Some(second)) = (f.find("input.dropout.3.keep"), f.find("input.dropout.7.keep")) else {
+        return Ok(None);
+    };
+    let (stride, rows) = (b.next_multiple_of(64), config.drop_path_rates().len());
+    let mut values = vec![1.0f32; rows * stride];
+    let places = config.drop_path_places().len() * stride;
+    for (i, keeps) in [first, second].into_iter().enumerate() {
+        let at = places + PointHead::factors_at(i, first.values.len());
+        for (slot, keep) in values[at..].iter_mut().zip(&keeps.values) {
+            *slot = (keep / (1.0 - config.dropout)) as f32;
         }
-        if let Some(theirs) = f.find("act.tokens") {
-            report.relative("act.tokens", &turned, theirs, OUTPUT);
-        }
-        Ok(())
     }
+    Tensor::from_slice(g, &[rows, stride], &values).map(Some)
+}
+
+/// Compares the tokens of the patches, without positions, and what leaves the first layer, if the file has them. The
+/// statistics are those of the batch.
+fn parts(
+    g: &Gpu, f: &Fixture, report: &mut FixtureReport, encoder: &PointEncoder, patches: &Tensor, class_token: bool,
+) -> Result<()> {
+    let mut r = Recorder::new(g);
+    let (points, centers) = encoder.split(&mut r, &Var::constant(patches.clone()))?;
+    let tokens = encoder.patch_tokens(&mut r, &points)?;
+    let first = encoder.layers(&mut r, &tokens, &centers, class_token, None, 1)?;
+    r.run()?;
+    output(g, f, report, "act.tokens", &tokens)?;
+    if class_token { output(g, f, report, "act.block0", &first) } else { Ok(()) }
 }
 
 /// Kind `mamba3d_classify`.
 pub fn classify(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let config = hybrid(f)?;
+    let points = config.points()?;
     let mut params = Params::new(g);
-    let model = PointClassifier::new(&mut params, &config)?;
-    params.load(g, &known(f, &config))?;
-    let clouds = clouds(g, f, report, &config, None)?;
-    let batch = &clouds.batch;
+    let model = Classifier::new(g, &mut params, &config)?;
+    params.load(g, &known(f, points))?;
+    let clouds = clouds(g, f, report, points, None)?;
+    let patches = Var::constant(clouds.clone());
 
     let mut r = Recorder::inference(g);
-    let out = model.forward(&mut r, batch, None, None)?;
+    let out = model.forward(&mut r, &patches, None)?;
     r.run()?;
     output(g, f, report, "output.eval_logits", &out.logits)?;
 
     let mut r = Recorder::new(g);
-    let factors = |name: &str| {
-        let Some(keep) = f.find(name) else { return Ok(None) };
-        let values: Vec<f32> = keep.values.iter().map(|keep| (keep / (1.0 - config.dropout)) as f32).collect();
-        Tensor::from_slice(g, &keep.shape, &values).map(Some)
-    };
-    let dropout = factors("input.dropout.3.keep")?.zip(factors("input.dropout.7.keep")?);
-    let dropout = dropout.as_ref().map(|(first, second)| [first, second]);
-    let out = model.forward(&mut r, batch, None, dropout)?;
+    let factors = factors(g, f, clouds.shape()[0], &config)?;
+    let out = model.forward(&mut r, &patches, factors.as_ref())?;
     let smooth = smoothed_loss(&mut r, f, &out.logits, f.number("label_smooth", 0.0)?)?;
     let grads = r.backward(&smooth, params.grads())?;
     r.run()?;
@@ -185,35 +178,61 @@ pub fn classify(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> 
     buffers(g, f, report, &params)?;
     gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))?;
 
-    // what leaves the first parts, with the statistics of a batch; the running ones are behind us
-    let mut r = Recorder::new(g);
-    let tokens = model.encoder().tokens(&mut r, &batch.patches)?;
-    let neighbors = batch.neighbors.as_ref();
-    let first = model.encoder().layers(&mut r, &tokens, &batch.centers, neighbors, true, None, 1)?;
-    r.run()?;
-    clouds.tokens(g, f, report, &tokens)?;
-    output(g, f, report, "act.block0", &first)
+    let mut params = Params::new(g);
+    let encoder = PointEncoder::new(&mut params, &config, Purpose::Classification)?;
+    let mut weights = known(f, points);
+    weights.retain(|name, _| !name.starts_with(config.family.head));
+    params.load(g, &weights)?;
+    parts(g, f, report, &encoder, &clouds, true)
 }
 
 /// Kinds `map3d_pretrain` and `pointmae_pretrain`.
-pub fn pretrain(g: &Gpu, f: &Fixture, report: &mut FixtureReport, rows: bool) -> Result<()> {
-    let config = if rows { hybrid(f)? } else { config(f, PointMixers::Transformer)? };
+pub fn pretrain(g: &Gpu, f: &Fixture, report: &mut FixtureReport, method: Method) -> Result<()> {
+    let config = if method == Method::MAP { hybrid(f)? } else { config(f, PointMixers::Transformer)? };
+    let (points, mask) = (config.points()?, f.get("input.mask")?);
     let mut params = Params::new(g);
-    let model = PointPretraining::new(g, &mut params, &config, rows)?;
-    params.load(g, &known(f, &config))?;
-    let clouds = clouds(g, f, report, &config, Some(f.get("input.mask")?))?;
-    let visible = config.groups.saturating_sub(f.size("masked", config.groups / 2)?);
+    let model = PointPretraining::new(g, &mut params, &config, &Objective::of(method))?;
+    params.load(g, &known(f, points))?;
+    let patches = clouds(g, f, report, points, Some(mask))?;
+    let batch = batch(g, patches.clone(), mask, points.groups)?;
     let mut r = Recorder::new(g);
-    let out = model.reconstruct(&mut r, &clouds.batch, visible, None)?;
+    let out = model.reconstruct(&mut r, &batch, None)?;
     let grads = r.backward(&out.loss, params.grads())?;
     r.run()?;
     output(g, f, report, "output.encoder", &out.encoder)?;
     output(g, f, report, "output.rebuilt", &out.rebuilt)?;
+    output(g, f, report, "output.target", &Var::constant(out.target))?;
     loss(g, f, report, "output.loss", &out.loss)?;
     buffers(g, f, report, &params)?;
     gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))?;
-    let mut r = Recorder::new(g);
-    let tokens = model.encoder().tokens(&mut r, &clouds.batch.patches)?;
-    r.run()?;
-    clouds.tokens(g, f, report, &tokens)
+    parts(g, f, report, model.points(), &patches, false)
+}
+
+/// The tables of a mask (B, G).
+fn batch(g: &Gpu, patches: Tensor, mask: &Array, groups: usize) -> Result<MaskedBatch> {
+    let b = mask.values.len() / groups;
+    let table = |hidden: f64| {
+        let (mut ids, mut places) = (Vec::new(), vec![u32::MAX; b * groups]);
+        for (row, places) in mask.values.chunks(groups).zip(places.chunks_mut(groups)) {
+            for (place, token) in (0..groups).filter(|token| row[*token] == hidden).enumerate() {
+                places[token] = place as u32;
+                ids.push(token as u32);
+            }
+        }
+        Ok::<_, crate::Error>((
+            Tensor::from_indices(g, &[b, ids.len() / b], &ids)?,
+            Tensor::from_indices(g, &[b, groups], &places)?,
+        ))
+    };
+    let ((visible, inverse), counted) = (table(0.0)?, table(1.0)?);
+    let count = mask.values.iter().sum::<f64>();
+    Ok(MaskedBatch {
+        patches,
+        visible,
+        inverse,
+        mask: Tensor::from_slice(g, &[b, groups], &mask.f32())?,
+        scale: (1.0 / count.max(1.0)) as f32,
+        counted: Some(counted),
+        second: None,
+    })
 }

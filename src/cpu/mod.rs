@@ -28,6 +28,7 @@ pub mod max_concat;
 pub mod mlp;
 pub mod modulate;
 pub mod mse_norm;
+pub mod neighbors;
 pub mod norm;
 pub mod parts;
 pub mod patchify;

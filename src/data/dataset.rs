@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::memory::Memory;
-use super::sample::{Rgb8, Sample};
+use super::sample::{PointCloud, Rgb8, Sample};
 use super::source::Source;
 use super::subset::Subset;
 use super::synthetic::Synthetic;
@@ -148,17 +148,50 @@ impl Dataset {
         self.good(index, |i| self.image(i))
     }
 
+    /// The points of sample `index` or, if that is broken, of the next one in order that is not; says which it was.
+    ///
+    /// # Errors
+    /// [`DataError::AllBroken`]; [`DataError::NoCloud`] where the samples are no point clouds.
+    pub fn good_cloud(&self, index: usize) -> Result<(usize, PointCloud), DataError> {
+        self.good(index, |i| self.cloud(i))
+    }
+
+    /// The points of sample `index`; none if it is broken, which is reported once as a warning and counted.
+    ///
+    /// # Errors
+    /// [`DataError::NoCloud`] where the sample is no point cloud.
+    pub fn readable_cloud(&self, index: usize) -> Result<Option<PointCloud>, DataError> {
+        self.readable(index, |i| self.cloud(i))
+    }
+
+    /// The points of sample `index`.
+    ///
+    /// # Errors
+    /// As [`Dataset::sample`]; [`DataError::NoCloud`] where the sample is no point cloud.
+    pub fn cloud(&self, index: usize) -> Result<PointCloud, DataError> {
+        match self.sample(index)? {
+            Sample::Points(cloud) => Ok(cloud),
+            other => Err(DataError::NoCloud { name: self.sample_name(index), kind: other.kind() }),
+        }
+    }
+
     /// Decodes the image of sample `index`; none if it is broken, which is reported once as a warning and counted.
     ///
     /// # Errors
     /// [`DataError::NoImage`] where the sample has no image.
     pub fn readable_image(&self, index: usize) -> Result<Option<Rgb8>, DataError> {
+        self.readable(index, |i| self.image(i))
+    }
+
+    fn readable<T>(&self, index: usize, read: impl Fn(usize) -> Result<T, DataError>) -> Result<Option<T>, DataError> {
         if self.broken().contains_key(&index) {
             return Ok(None);
         }
-        match self.image(index) {
-            Ok(image) => Ok(Some(image)),
-            Err(error @ (DataError::NoImage { .. } | DataError::Setting { .. })) => Err(error),
+        match read(index) {
+            Ok(sample) => Ok(Some(sample)),
+            Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. } | DataError::Setting { .. })) => {
+                Err(error)
+            }
             Err(error) => {
                 self.skip(index, &error);
                 Ok(None)
@@ -182,7 +215,7 @@ impl Dataset {
             }
             match read(i) {
                 Ok(sample) => return Ok((i, sample)),
-                Err(error @ DataError::NoImage { .. }) => return Err(error),
+                Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. })) => return Err(error),
                 Err(error) => {
                     self.skip(i, &error);
                     last = error.to_string();

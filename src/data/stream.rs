@@ -22,6 +22,8 @@ pub enum StreamPurpose {
     Synthetic = 5,
     /// Mixup and CutMix of one batch; keys (seed, step, 0).
     Mix = 6,
+    /// Points that all clouds of a batch choose; keys (seed, epoch, batch).
+    Cloud = 7,
 }
 
 /// A stream of random numbers, the same on every machine for the same purpose and keys.

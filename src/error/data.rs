@@ -77,6 +77,14 @@ pub enum DataError {
         /// What it is.
         kind: &'static str,
     },
+    /// A point cloud is asked for, and the sample is something else.
+    #[error("{name} is {kind}, expected a point cloud: a model on point clouds reads nothing else")]
+    NoCloud {
+        /// The sample.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Every image of the set is broken.
     #[error("none of the {count} images of {name} could be decoded; the last one tried: {last}")]
     AllBroken {

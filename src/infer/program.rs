@@ -28,7 +28,7 @@ impl InferenceProgram {
             Ok(build(r, &patches)?.data)
         })?;
         let [_, _] = rows.dims("rows of a forward program")?;
-        let each = config.image_size * config.image_size * 3;
+        let each = config.sample_bytes();
         Ok(Self { g: g.clone(), images, each, program: Program::new(recording)?, rows })
     }
 
@@ -49,8 +49,8 @@ impl InferenceProgram {
             let expected = format!("up to {} images of {} bytes", self.batch(), self.each);
             return Err(Error::argument("images", format!("{} bytes", images.len()), expected));
         }
-        let mut whole = images.to_vec();
-        whole.resize(self.batch() * self.each, 0); // the last batch may be short
+        // the last batch may be short: its samples are repeated, because a network on clouds sees the whole batch
+        let whole: Vec<u8> = images.iter().copied().cycle().take(self.batch() * self.each).collect();
         self.images.write(&self.g, &whole, (0, 1))?;
         self.program.run()?;
         let mut rows = self.rows.to_vec_async(&self.g).await?;

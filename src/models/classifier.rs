@@ -4,11 +4,11 @@ use super::backbones::encoder::Purpose;
 use super::backbones::{Backbone, backbone};
 use super::config::Config;
 use super::options::DecoderKind;
+use super::point_head::PointHead;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{Init, Linear, Params};
-use crate::ops::add::add_drop_path;
-use crate::ops::reshape::reshape;
+use crate::ops::dropout::dropout;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -17,9 +17,18 @@ use crate::tensor::Tensor;
 pub struct Classifier {
     /// The encoder.
     pub backbone: Backbone,
-    head: Option<Linear>,
+    head: Option<Head>,
     /// The row of the factors where those of dropout begin; `None` without dropout.
     dropout: Option<usize>,
+    /// Features of a sample that dropout may drop.
+    dropped_features: usize,
+}
+
+/// What makes scores of features.
+#[derive(Debug, Clone)]
+enum Head {
+    Linear(Linear),
+    Points(Box<PointHead>),
 }
 
 /// The output of a classifier.
@@ -41,7 +50,11 @@ impl Classifier {
             return Err(Error::argument("registers", 0, "at least 1 for a classifier, or the pool average"));
         }
         let dropout = (config.dropout > 0.0).then(|| config.drop_path_places().len());
-        Ok(Self { backbone, head: head(params, config)?, dropout })
+        let head = match config.family.clouds && config.classes > 0 {
+            true => Some(Head::Points(Box::new(PointHead::new(params, config)?))),
+            false => head(params, config)?.map(Head::Linear),
+        };
+        Ok(Self { backbone, head, dropout, dropped_features: config.dropped_features() })
     }
 
     /// All patches (B, L, P·P·3) in raster order → features and scores. `drop_path` has DropPath's factors, a row for
@@ -50,27 +63,29 @@ impl Classifier {
         let sequence = self.backbone.sequence(r, patches, drop_path)?; // (B, L+n, D)
         let features = self.backbone.pool(r, &sequence)?; // (B, F)
         let logits = match &self.head {
-            Some(head) => r.scope(&head.name, |r| {
-                let seen = self.dropout(r, &features, drop_path)?;
+            Some(Head::Linear(head)) => r.scope(&head.name, |r| {
+                let seen = match self.dropped(drop_path, features.data.len())? {
+                    Some(factors) => dropout(r, &features, &factors.reshape(features.data.shape())?)?,
+                    None => features.clone(),
+                };
                 head.forward(r, &seen) // (B, classes)
             })?,
+            Some(Head::Points(head)) => {
+                let [b, _] = features.data.dims("features")?;
+                let each = b * self.dropped_features / 2; // of one of two layers
+                let factors = self.dropped(drop_path, PointHead::factors_at(2, each))?;
+                head.forward(r, &features, factors.as_ref())?
+            }
             None => features.clone(),
         };
         Ok(Prediction { sequence, features, logits })
     }
 
-    /// Features (B, F) as the head sees them in training: each times its factor, 0 or 1/(1 − p). The factors are the
-    /// first B·F numbers behind the rows of DropPath.
-    fn dropout(&self, r: &mut Recorder, features: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let (Some(row), Some(factors)) = (self.dropout, drop_path) else { return Ok(features.clone()) };
+    /// Dropout's factors of `count` features, 0 or 1/(1 − p) each: the first numbers behind the rows of DropPath.
+    fn dropped(&self, drop_path: Option<&Tensor>, count: usize) -> Result<Option<Tensor>> {
+        let (Some(row), Some(factors)) = (self.dropout, drop_path) else { return Ok(None) };
         let [_, stride] = factors.dims("drop_path")?;
-        let [b, f] = features.data.dims("features")?;
-        let factors = factors.range(row * stride, &[b * f])?;
-        let nothing = Tensor::scratch("dropped", &[b * f, 1]);
-        nothing.fill(r, 0.0)?;
-        let flat = reshape(r, features, &[b * f, 1])?;
-        let kept = add_drop_path(r, &Var::constant(nothing), &flat, &factors)?; // 0 + factor·feature
-        reshape(r, &kept, &[b, f])
+        factors.range(row * stride, &[count]).map(Some)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::hierarchy::Hierarchy;
 use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions, TestView};
+use super::points::Points;
 use crate::error::{Error, Result};
 use crate::nn::{Directions, Init, InitScheme, Weights};
 use crate::ops::registers::Places;
@@ -61,6 +62,8 @@ pub struct FamilyFacts {
     pub check: fn(&Config) -> Result<()>,
     /// Whether it works on maps that shrink from stage to stage, and has a [`Config::hierarchy`].
     pub hierarchical: bool,
+    /// Whether it reads point clouds, and has [`Config::points`].
+    pub clouds: bool,
     /// Whether it can leave patches out, as masked pretraining asks.
     pub masked_pretraining: bool,
     /// Whether it can read tokens one way, so that no token sees those behind it: [`Directions::One`].
@@ -155,6 +158,7 @@ impl FamilyFacts {
         adapt: |_, _| {},
         check: |_| Ok(()),
         hierarchical: false,
+        clouds: false,
         masked_pretraining: true,
         one_way: false,
         draws: |_| 1,
@@ -277,6 +281,9 @@ pub struct Config {
     /// The stages of a backbone on maps. Token backbones have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hierarchy: Option<Hierarchy>,
+    /// Sizes of a network on point clouds. Networks on images have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<Points>,
     /// Initial values.
     pub init: InitScheme,
     /// The decoder of pretraining.
@@ -329,11 +336,17 @@ mod divide_out {
 impl Config {
     /// Rows of patches.
     pub fn grid(&self) -> usize {
+        if self.points.is_some() {
+            return 1; // patches of a cloud are in one row
+        }
         self.image_size / self.patch_size.max(1)
     }
 
     /// Columns of patches.
     pub fn grid_columns(&self) -> usize {
+        if let Some(points) = &self.points {
+            return points.groups;
+        }
         self.image_width.unwrap_or(self.image_size) / self.patch_size.max(1)
     }
 
@@ -347,8 +360,11 @@ impl Config {
         self.grid() * self.grid_columns()
     }
 
-    /// Values of a patch: P·P·3.
+    /// Values of a patch: P·P·3, or those of a patch of points and its center.
     pub fn patch_len(&self) -> usize {
+        if let Some(points) = &self.points {
+            return points.patch_len();
+        }
         self.patch_size * self.patch_size * 3
     }
 
@@ -369,6 +385,9 @@ impl Config {
 
     /// Width F of what the head reads: timm's `num_features`, or that of all registers together.
     pub fn features(&self) -> usize {
+        if self.points.is_some() {
+            return 2 * self.width; // class token, and what is pooled
+        }
         match self.pool {
             Pool::Registers => self.registers * (self.width / self.cls_reduce.max(1)),
             Pool::Token | Pool::Average => self.width,
@@ -384,8 +403,33 @@ impl Config {
     /// model with dropout has a row more for each feature of its head.
     pub fn drop_path_rates(&self) -> Vec<f64> {
         let places = self.drop_path_places().into_iter().map(|(_, rate)| rate);
-        let features = if self.dropout > 0.0 { self.features() } else { 0 };
-        places.chain(std::iter::repeat_n(self.dropout, features)).collect()
+        places.chain(std::iter::repeat_n(self.dropout, self.dropped_features())).collect()
+    }
+
+    /// Features of a sample that dropout may drop: what a head reads, or the hidden layers of a head on point clouds.
+    pub fn dropped_features(&self) -> usize {
+        match &self.points {
+            _ if self.dropout == 0.0 => 0,
+            Some(points) => 2 * points.head_hidden,
+            None => self.features(),
+        }
+    }
+
+    /// Bytes of a sample in a batch: an image of one byte a value, or the patches of a cloud as f32.
+    pub fn sample_bytes(&self) -> usize {
+        match &self.points {
+            Some(points) => 4 * points.groups * points.patch_len(),
+            None => self.image_size * self.image_size * 3,
+        }
+    }
+
+    /// Sizes of a network on point clouds.
+    ///
+    /// # Errors
+    /// A network on images, which has none.
+    pub fn points(&self) -> Result<&Points> {
+        let missing = || Error::argument(format!("points of a {:?}", self.family), "none", "their sizes");
+        self.points.as_ref().ok_or_else(missing)
     }
 
     /// How many factors of DropPath an image has at each place, at most.
@@ -411,7 +455,8 @@ impl Config {
 
     /// Layers, as `rowscan info` and layer-wise decay count them.
     pub fn layers(&self) -> usize {
-        self.hierarchy.as_ref().map_or(self.pattern.len(), Hierarchy::depth)
+        let points = self.points.as_ref().map(|points| points.depth);
+        self.hierarchy.as_ref().map(Hierarchy::depth).or(points).unwrap_or(self.pattern.len())
     }
 
     /// The model, reading its tokens both ways as a classifier does. Weights of a model that reads one way fit it by
@@ -424,7 +469,7 @@ impl Config {
 
     /// Side of the patches in which the encoder reads whole images: `patch_size`, or 1 for a backbone on maps.
     pub fn input_patch(&self) -> usize {
-        if self.family.hierarchical { 1 } else { self.patch_size }
+        if self.family.hierarchical || self.family.clouds { 1 } else { self.patch_size }
     }
 
     /// linspace(0, `drop_path`, depth)

@@ -31,7 +31,7 @@ impl Config {
         within("expand", self.expand, 1, 16)?;
         within("decoder.width", self.decoder.width, 1, 8192)?;
         within("decoder.depth", self.decoder.depth, 0, 256)?;
-        let least = usize::from(!self.family.hierarchical); // a backbone on maps has stages instead
+        let least = usize::from(!self.family.hierarchical && !self.family.clouds); // others have stages, or a depth
         within("length of pattern", self.pattern.len(), least, 1024)?;
         ratio("mlp_ratio", self.mlp_ratio, self.width)?;
         ratio("decoder.mlp_ratio", self.decoder.mlp_ratio, self.decoder.width)?;
@@ -50,6 +50,7 @@ impl Config {
         check(reduced, "cls_reduce", self.cls_reduce.to_string(), "a divisor of the width")?;
         self.validate_family()?;
         self.validate_hierarchy()?;
+        self.validate_points()?;
         (self.family.check)(self)?;
         let heads = |width: usize, heads: usize| heads > 0 && width.is_multiple_of(heads) && width / heads <= 128;
         let fine = !self.pattern.contains('T') || heads(self.width, self.heads);
@@ -67,6 +68,24 @@ impl Config {
             (found, wanted) => {
                 let say = |there: bool| if there { "stages" } else { "none" };
                 Err(Error::argument(format!("hierarchy of a {:?}", self.family), say(found.is_some()), say(wanted)))
+            }
+        }
+    }
+
+    /// A network on point clouds has their sizes, and no other network has.
+    fn validate_points(&self) -> Result<()> {
+        match (&self.points, self.family.clouds) {
+            (Some(points), true) => {
+                points.validate()?;
+                let fits = self.heads > 0 && self.width.is_multiple_of(self.heads) && self.width / self.heads <= 128;
+                let expected = "a divisor of the width with at most 128 per head";
+                if fits { Ok(()) } else { Err(Error::argument("heads", self.heads, expected)) }
+            }
+            (None, false) => Ok(()),
+            (found, _) => {
+                let say = |there: bool| if there { "their sizes" } else { "none" };
+                let expected = say(found.is_none());
+                Err(Error::argument(format!("points of a {:?}", self.family), say(found.is_some()), expected))
             }
         }
     }

@@ -33,6 +33,7 @@ pub mod max_concat;
 pub mod mlp;
 pub mod modulate;
 pub mod mse_norm;
+pub mod neighbors;
 pub mod norm;
 pub mod parts;
 pub mod patchify;
@@ -80,6 +81,7 @@ pub fn all() -> Vec<&'static Kernel> {
         max_concat::KERNELS,
         modulate::KERNELS,
         mse_norm::KERNELS,
+        neighbors::KERNELS,
         norm::KERNELS,
         parts::KERNELS,
         patchify::KERNELS,

@@ -26,14 +26,14 @@ use crate::train::memory_check::expect_fit;
 
 impl TaskSettings for FinetuneSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
-        let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
+        let transform = Transform::finetuning(config, self.recipe);
         LoaderOptions { repeats: self.repeats, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
 }
 
 fn test_transform(settings: &FinetuneSettings, config: &Config) -> Transform {
     let view = TestView { crop_ratio: settings.crop_ratio, ..config.test_view };
-    Transform::Eval { size: config.image_size as u32, view }
+    Transform::testing(config, view)
 }
 
 /// A classifier being fine-tuned on a data set.
@@ -122,6 +122,10 @@ impl Task for Finetuning {
 
     fn check(config: &Config, settings: &FinetuneSettings) -> Result<()> {
         settings.check()?;
+        let mixes = settings.mix.mixup > 0.0 || settings.mix.cutmix > 0.0;
+        if config.family.clouds && mixes {
+            return Err(Error::argument("mixup and cutmix", "a mixture", "0 each: point clouds are not mixed"));
+        }
         Ok(test_transform(settings, config).check()?)
     }
 

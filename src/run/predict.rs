@@ -27,7 +27,7 @@ pub fn predict_classes(
     forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize, count: usize,
     mut each: impl FnMut(PredictedImage<'_>) -> Result<()>,
 ) -> Result<()> {
-    let bytes = transform.size() as usize * transform.size() as usize * 3;
+    let bytes = transform.bytes();
     let broken = |sample: usize| {
         let reason = data.fault(sample).unwrap_or_default();
         PredictedImage { sample, pixels: &[], classes: Err(reason) }

@@ -35,7 +35,7 @@ impl Pretraining {
     /// Up to eight images that every picture grid shows, from the test split if there is one. `None` for contrastive
     /// pretraining, which reconstructs nothing.
     fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, PatchMask)>> {
-        if !self.settings.objective.method.predicts {
+        if !self.settings.objective.method.predicts || self.config.family.clouds {
             return Ok(None);
         }
         let shown = match data.test_split() {
@@ -54,7 +54,7 @@ impl Pretraining {
 
 impl TaskSettings for PretrainSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
-        let transform = Transform::Train { size: config.image_size as u32, augmentation: self.recipe };
+        let transform = Transform::pretraining(config, self.recipe);
         let crops = self.objective.method.crops;
         LoaderOptions { crops, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }

@@ -9,12 +9,16 @@ use crate::ops::patchify;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
-/// The GPU buffer of a batch of images, which the host overwrites before each step.
+/// The GPU buffer of a batch of images or of point clouds, which the host overwrites before each step. Clouds come as
+/// patches of f32 values, and are patches on the GPU as they are.
 #[derive(Debug, Clone)]
 pub struct Images {
     bytes: Tensor,
     batch: usize,
     side: usize,
+    /// Bytes of a sample.
+    each: usize,
+    clouds: bool,
 }
 
 impl Images {
@@ -26,20 +30,27 @@ impl Images {
         if let Some(width) = config.image_width {
             return Err(Error::argument("image_width", width, "none: batches are of square images"));
         }
-        let side = config.image_size;
-        Ok(Self { bytes: Tensor::indices("images", &[(batch * side * side * 3).div_ceil(4)]), batch, side })
+        let (side, each, clouds) = (config.image_size, config.sample_bytes(), config.points.is_some());
+        let bytes = match clouds {
+            true => Tensor::input("clouds", &[batch, config.tokens(), config.patch_len()]),
+            false => Tensor::indices("images", &[(batch * each).div_ceil(4)]),
+        };
+        Ok(Self { bytes, batch, side, each, clouds })
     }
 
     /// Launches the normalized patches (B, L, P·P·3). A patch is in conv order (channel, y, x), so that the patch
     /// embedding is a matrix product with the weight of timm's `Conv2d`. `patch` is P:
     /// [`Config::input_patch`] for whole images, [`Config::patch_size`](Config) where patches are hidden.
     pub fn patches(&self, r: &mut Recorder, patch: usize) -> Result<Tensor> {
+        if self.clouds {
+            return Ok(self.bytes.clone());
+        }
         patchify::from_u8(r, &self.bytes, [self.batch, self.side, self.side], patch, MEAN, STD)
     }
 
     /// Uploads micro-batch `part` of the `parts` in `images` (parts · B, S, S, 3).
     pub fn write(&self, g: &Gpu, images: &[u8], (part, parts): (usize, usize)) -> Result<()> {
-        let each = self.batch * self.side * self.side * 3;
+        let each = self.batch * self.each;
         if images.len() != each * parts {
             let expected = format!("{} bytes", each * parts);
             return Err(Error::argument("images", format!("{} bytes", images.len()), expected));

@@ -28,7 +28,9 @@ impl DecayRule {
         let parity =
             entry.shape.len() > 1 && leaf != "bias" && !["pos_embed", "cls_token", "pos_embed_cls"].contains(&name);
         let special = leaf.starts_with("A_")
-            || ["dt_projs_bias", "mask_token", "ar_token", "decoder_pos_embed_learned"].contains(&leaf);
+            || ["dt_projs_bias", "mask_token", "ar_token", "cls_token", "cls_pos", "decoder_pos_embed_learned"]
+                .contains(&leaf)
+            || leaf.starts_with("affine_");
         parity && (self == Self::MapRepo || !special)
     }
 }

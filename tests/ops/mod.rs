@@ -25,6 +25,7 @@ mod max_concat;
 mod mlp;
 mod modulate;
 mod mse_norm;
+mod neighbors;
 mod norm;
 mod parts;
 mod patchify;

@@ -27,6 +27,7 @@ mod max_concat;
 mod mlp;
 mod modulate;
 mod mse_norm;
+mod neighbors;
 mod norm;
 mod parts;
 mod patchify;
@@ -87,6 +88,7 @@ pub const ALL: &[FamilyCases] = &[
     ("mlp", mlp::cases),
     ("modulate", modulate::cases),
     ("mse_norm", mse_norm::cases),
+    ("neighbors", neighbors::cases),
     ("norm", norm::cases),
     ("parts", parts::cases),
     ("patchify", patchify::cases),

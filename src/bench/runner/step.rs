@@ -44,7 +44,7 @@ fn step(g: &Gpu, size: &str, batch: usize, precision: Precision) -> Result<Vec<B
     let mut facts = serde_json::Map::from_iter([("images".into(), json!(batch)), ("size".into(), json!(size))]);
     let mut times = || -> Result<_> {
         let mut trainer = Pretrainer::new(g, &config, &settings.objective, batch, settings.run.hyper()?, 0)?;
-        let pixels = batch * config.image_size * config.image_size * 3;
+        let pixels = batch * config.sample_bytes();
         let images: Vec<u8> = (0..pixels).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect();
         let loss = trainer.step(&images, &mask, 0, 1e-4)?.to_vec(g)?[0];
         if !loss.is_finite() {

@@ -168,7 +168,7 @@ fn outcome(e: &Error) -> Outcome {
 fn time(g: &Gpu, config: &Config, direction: Direction, measured: &Throughput) -> Result<(Seconds, Work, u64)> {
     let hyper = measured.run().hyper()?;
     let batch = measured.batch_size;
-    let pixels = batch * config.image_size * config.image_size * 3;
+    let pixels = batch * config.sample_bytes();
     let images = || (0..pixels).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect::<Vec<u8>>();
     if direction == Direction::Forward {
         let record = |g: &Gpu, batch, hyper| Inference::new(g, config, batch)?.record(config, hyper);

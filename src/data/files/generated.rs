@@ -1,6 +1,7 @@
 //! The generated set as a layout: a name in place of a path.
 
 use super::layout::{Found, Layout, Place};
+use crate::data::points::SyntheticClouds;
 use crate::data::split::Split;
 use crate::data::synthetic::Synthetic;
 
@@ -17,6 +18,20 @@ pub(crate) const LAYOUT: Layout = Layout {
 fn open(place: &Place, split: Split) -> Found {
     match place.spec == "synthetic" || place.spec.starts_with("synthetic:") {
         true => Ok(Some(Box::new(Synthetic::parse(place.spec, SIDE, split)?))),
+        false => Ok(None),
+    }
+}
+
+/// `synthetic-clouds` and `synthetic-clouds:N`, likewise.
+pub(crate) const CLOUDS: Layout = Layout {
+    name: "synthetic-clouds[:N]",
+    help: "N generated point clouds (2048) of solids in twelve classes; N / 4 in the test split",
+    open: open_clouds,
+};
+
+fn open_clouds(place: &Place, split: Split) -> Found {
+    match place.spec == "synthetic-clouds" || place.spec.starts_with("synthetic-clouds:") {
+        true => Ok(Some(Box::new(SyntheticClouds::parse(place.spec, split)?))),
         false => Ok(None),
     }
 }

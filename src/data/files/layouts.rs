@@ -21,6 +21,7 @@ use crate::error::DataError;
 /// here.
 pub const LAYOUTS: &[Layout] = &[
     generated::LAYOUT,
+    generated::CLOUDS,
     cifar::LAYOUT,
     idx::LAYOUT,
     list::LAYOUT,
@@ -34,6 +35,7 @@ impl Dataset {
     /// Opens one split of the set that `spec` names.
     ///
     /// - synthetic\[:N\]: N generated images (2048) of 96 × 96 pixels in ten classes; N / 4 in the test split
+    /// - synthetic-clouds\[:N\]: N generated point clouds (2048) of solids in twelve classes; N / 4 in the test split
     /// - CIFAR: CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file
     /// - IDX: IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it
     /// - list: a .txt, .lst, .tsv or .csv file with the path of an image and its class on each line, or a path alone;

@@ -20,8 +20,7 @@ fn read(path: &Path) -> Result<Rgb8, DataError> {
 pub fn load_image(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataError> {
     transform.check()?;
     let image = read(path)?;
-    let side = transform.size() as usize;
-    let mut out = vec![0; side * side * 3];
+    let mut out = vec![0; transform.bytes()];
     transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, [0; 3]), &mut Scratch::default(), &mut out)?;
     Ok(out)
 }

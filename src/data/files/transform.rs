@@ -4,10 +4,11 @@ use crate::data::augmentation::Augmentation;
 use crate::data::files::augment::jitter::color_jitter;
 use crate::data::files::augment::three::three_augment;
 use crate::data::files::augment::{Canvas, erase};
+use crate::data::points::CloudView;
 use crate::data::sample::Rgb8;
 use crate::data::stream::Stream;
 use crate::error::DataError;
-use crate::models::TestView;
+use crate::models::{Config, TestView};
 
 /// How an image becomes `size` × `size` RGB bytes. Resizing has antialiasing and is one step from the pixels of the
 /// source: bicubic (PIL's `BICUBIC`, a = −½), unless a test's view has another filter.
@@ -28,6 +29,8 @@ pub enum Transform {
         /// What is kept of an image, and the filter.
         view: TestView,
     },
+    /// The patches of a point cloud, whose bytes are f32 values.
+    Cloud(CloudView),
 }
 
 /// Buffers that one thread reuses from image to image.
@@ -48,21 +51,48 @@ impl Transform {
         Self::Eval { size, view: TestView::default() }
     }
 
-    /// Side of the result in pixels.
-    pub fn size(&self) -> u32 {
-        match *self {
-            Self::Train { size, .. } | Self::Eval { size, .. } => size,
+    /// What a model sees in pretraining.
+    pub fn pretraining(config: &Config, augmentation: Augmentation) -> Self {
+        match &config.points {
+            Some(points) => Self::Cloud(CloudView::pretraining(points)),
+            None => Self::Train { size: config.image_size as u32, augmentation },
+        }
+    }
+
+    /// What a classifier sees in training.
+    pub fn finetuning(config: &Config, augmentation: Augmentation) -> Self {
+        match &config.points {
+            Some(points) => Self::Cloud(CloudView::finetuning(points)),
+            None => Self::Train { size: config.image_size as u32, augmentation },
+        }
+    }
+
+    /// What a model sees in evaluation.
+    pub fn testing(config: &Config, view: TestView) -> Self {
+        match &config.points {
+            Some(points) => Self::Cloud(CloudView::test(points)),
+            None => Self::Eval { size: config.image_size as u32, view },
+        }
+    }
+
+    /// Bytes of the result.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Train { size, .. } | Self::Eval { size, .. } => *size as usize * *size as usize * 3,
+            Self::Cloud(view) => view.bytes(),
         }
     }
 
     /// # Errors
     /// A size, a crop ratio or an augmentation out of range.
     pub fn check(&self) -> Result<(), DataError> {
-        let size = self.size();
-        if !(1..=4096).contains(&size) {
+        if let Self::Train { size, .. } | Self::Eval { size, .. } = *self
+            && !(1..=4096).contains(&size)
+        {
             return Err(DataError::setting("image size", size, "1 to 4096 pixels"));
         }
         match *self {
+            Self::Cloud(view) => view.check(),
             Self::Train { augmentation, .. } => augmentation.check(),
             Self::Eval { view, .. } if view.crop_ratio > 0.0 && view.crop_ratio <= 1.0 => Ok(()),
             Self::Eval { view, .. } => Err(DataError::setting("crop ratio", view.crop_ratio, "0 < ratio ≤ 1")),
@@ -78,6 +108,7 @@ impl Transform {
         let Scratch { scaler, pixels: spare } = scratch;
         let failed = |reason| DataError::setting("an image to resize", reason, "pixels that match its size");
         match *self {
+            Self::Cloud(_) => Err(DataError::setting("a sample", "an image", "a point cloud")),
             Self::Eval { size, view } => {
                 let crop = center_crop(image.width, image.height, size, view);
                 scaler.across(image, crop, view.interpolation, size, out).map_err(failed)
@@ -119,7 +150,7 @@ mod tests {
     use crate::data::stream::StreamPurpose;
 
     fn apply(t: Transform, image: &Rgb8, sample: u64) -> Vec<u8> {
-        let mut out = vec![0; (t.size() * t.size() * 3) as usize];
+        let mut out = vec![0; t.bytes()];
         let mut stream = Stream::new(StreamPurpose::Augment, [1, 2, sample]);
         t.apply(image, &mut stream, &mut Scratch::default(), &mut out).unwrap();
         out

@@ -3,6 +3,7 @@ use super::batch::ImageBatch;
 use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
+use crate::data::sample::Sample;
 use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
@@ -65,8 +66,7 @@ impl Worker {
 
     /// Decodes and transforms `wanted`, the samples of the batch at `cursor`.
     fn batch(&self, cursor: Cursor, wanted: &[Visit]) -> Result<ImageBatch, DataError> {
-        let size = self.transform.size() as usize;
-        let bytes = size * size * 3;
+        let bytes = self.transform.bytes();
         let mut images = vec![0u8; self.crops * wanted.len() * bytes];
         let mut slots: Vec<Vec<&mut [u8]>> = wanted.iter().map(|_| Vec::with_capacity(self.crops)).collect();
         for (i, image) in images.chunks_exact_mut(bytes).enumerate() {
@@ -97,20 +97,46 @@ impl Worker {
         if self.stopped() {
             return Ok(Some(visit.sample));
         }
-        let (found, image) = match self.broken {
-            Broken::Replaced => self.set.good_image(visit.sample)?,
-            Broken::LeftOut => match self.set.readable_image(visit.sample)? {
-                Some(image) => (visit.sample, image),
-                None => return Ok(None),
-            },
+        let found = match self.transform {
+            Transform::Cloud(_) => self
+                .read(visit, Dataset::good_cloud, Dataset::readable_cloud)?
+                .map(|(found, cloud)| (found, Sample::Points(cloud))),
+            _ => self
+                .read(visit, Dataset::good_image, Dataset::readable_image)?
+                .map(|(found, image)| (found, Sample::Image(image))),
         };
+        let Some((found, sample)) = found else { return Ok(None) };
         let views = (self.plan.repeats * self.crops) as u64;
         for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
             // The key is the sample that was wanted, not the one found: the epoch also visits the replacement itself,
             // and the two visits should have different crops.
             let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
-            self.transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, keys), scratch, slot)?;
+            let mut own = Stream::new(StreamPurpose::Augment, keys);
+            match (&sample, self.transform) {
+                (Sample::Points(cloud), Transform::Cloud(view)) => {
+                    let batch = &mut Stream::new(StreamPurpose::Cloud, [self.seed, cursor.epoch, cursor.batch]);
+                    let made = view.apply(&cloud.positions, &mut own, batch, slot);
+                    let reason = |e: crate::Error| DataError::Decode {
+                        name: self.set.sample_name(found),
+                        reason: e.to_string(),
+                    };
+                    made.map_err(reason)?;
+                }
+                (Sample::Image(image), transform) => transform.apply(image, &mut own, scratch, slot)?,
+                (other, _) => return Err(DataError::NoCloud { name: self.set.sample_name(found), kind: other.kind() }),
+            }
         }
         Ok(Some(found))
+    }
+
+    /// A sample or its replacement; none where it is left out.
+    fn read<T>(
+        &self, visit: Visit, good: impl Fn(&Dataset, usize) -> Result<(usize, T), DataError>,
+        readable: impl Fn(&Dataset, usize) -> Result<Option<T>, DataError>,
+    ) -> Result<Option<(usize, T)>, DataError> {
+        match self.broken {
+            Broken::Replaced => good(&self.set, visit.sample).map(Some),
+            Broken::LeftOut => Ok(readable(&self.set, visit.sample)?.map(|sample| (visit.sample, sample))),
+        }
     }
 }

@@ -1,7 +1,13 @@
-//! Point clouds: their geometry, and the patches that networks read.
+//! Point clouds: their geometry, the patches that networks read, and generated solids.
 
 mod geometry;
 mod patches;
+mod solids;
+mod synthetic;
+mod view;
 
 pub use geometry::{farthest_points, nearest_points, unit_sphere};
 pub use patches::PointPatches;
+#[cfg(feature = "files")]
+pub(crate) use synthetic::SyntheticClouds;
+pub use view::{CloudView, PointChoice};

@@ -42,9 +42,11 @@ impl PointPatches {
         Ok(Self { center_index, centers, members, patches })
     }
 
-    /// The indices of the `k` centers nearest to each center, itself included: what local norm pooling reads.
-    pub fn neighbors(centers: &[[f32; 3]], k: usize) -> Vec<u32> {
-        nearest_points(centers, centers, k)
+    /// Each patch as a network reads it: its points relative to its center, and the center. (G, 3K + 3)
+    pub fn packed(&self) -> Vec<f32> {
+        let size = self.patches.len() / self.centers.len().max(1);
+        let patches = self.patches.chunks(size.max(1)).zip(&self.centers);
+        patches.flat_map(|(points, center)| points.iter().chain([center]).flatten().copied()).collect()
     }
 }
 
@@ -59,7 +61,7 @@ mod tests {
         assert_eq!(cloud.center_index, [0, 2]);
         assert_eq!(cloud.members, [0, 1, 2, 3]);
         assert_eq!(cloud.patches, [[0.0; 3], [1.0, 0.0, 0.0], [0.0; 3], [-0.5, 0.0, 0.0]]);
-        assert_eq!(PointPatches::neighbors(&cloud.centers, 2), [0, 1, 1, 0]);
+        assert_eq!(cloud.packed()[..9], [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod hybridnet;
 pub mod layers;
 pub mod mambavision;
 pub mod on_maps;
+pub mod points;
 pub mod positions;
 pub mod resnet;
 pub mod vim;
@@ -33,6 +34,7 @@ use encoder::{Encoder, Purpose};
 use hybridnet::HybridNet;
 use mambavision::MambaVision;
 use on_maps::OnMaps;
+use points::PointEncoder;
 use resnet::ResNet;
 use vim::Vim;
 use vit::Vit;
@@ -63,6 +65,7 @@ const FAMILIES: &[(Family, Build)] = &[
         Ok(Rc::new(OnMaps::new(MambaVision::new(g, params, config)?, config)))
     }),
     (Family::CONVNEXT, |_, params, config, _| Ok(Rc::new(OnMaps::new(ConvNext::new(params, config)?, config)))),
+    (Family::POINTS, |_, params, config, purpose| Ok(Rc::new(PointEncoder::new(params, config, purpose)?))),
 ];
 
 /// Builds the backbone of `config`. Its parameters get their official names (src/models/README.md, "Tensor names").

@@ -8,6 +8,7 @@ pub mod mae;
 pub mod map;
 pub mod map_on_maps;
 pub mod objective;
+pub mod points;
 pub mod pretext;
 pub mod region_decoder;
 
@@ -30,6 +31,7 @@ use mae::Mae;
 use map::Map;
 use map_on_maps::MapOnMaps;
 use objective::{Method, Objective};
+use points::PointPretraining;
 use pretext::Pretext;
 
 type Build = fn(&Gpu, &mut Params, &Config, &Objective) -> Result<Box<dyn Pretext>>;
@@ -44,10 +46,14 @@ const METHODS: &[(Method, Build)] = &[
     (Method::CONTRASTIVE, |g, params, config, objective| Ok(Box::new(Contrastive::new(g, params, config, objective)?))),
     (Method::DIFFUSION, |g, params, config, objective| Ok(Box::new(Diffusion::new(g, params, config, objective)?))),
     (Method::ARM, |g, params, config, objective| Ok(Box::new(ArmPretraining::new(g, params, config, objective)?))),
+    (Method::POINT_MAE, reconstructing),
 ];
 
 /// MAP's pipeline, or MAE proper where the decoder is MAE's.
 fn reconstructing(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective) -> Result<Box<dyn Pretext>> {
+    if config.family.clouds {
+        return Ok(Box::new(PointPretraining::new(g, params, config, objective)?));
+    }
     Ok(match config.decoder.kind {
         DecoderKind::Map if config.family.hierarchical => Box::new(MapOnMaps::with(g, params, config, objective)?),
         DecoderKind::Map => Box::new(Map::with(g, params, config, objective)?),

@@ -29,10 +29,11 @@ pub enum DropPathRate {
 }
 
 impl DropPathRate {
-    /// The probability for a model. A backbone on maps keeps its own, because its paper gives one for each size.
+    /// The probability for a model. A network on maps or on point clouds keeps its own, because its paper gives one for
+    /// each size.
     pub fn of(self, config: &Config) -> f64 {
         match self {
-            _ if config.family.hierarchical => config.drop_path,
+            _ if config.family.hierarchical || config.family.clouds => config.drop_path,
             Self::Fixed(p) => p,
             Self::BySize(p) => p[[192, 384, 768].iter().filter(|&&w| config.width > w).count()],
         }
@@ -52,6 +53,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("vim_small", "Vim-S from scratch"),
     ("hybrid", "HybridNet in one stage"),
     ("cifar", "small images in a few epochs, ours"),
+    ("points", "point clouds, as Point-MAE and Mamba3D; the default for their models"),
 ];
 
 /// The recipe `name`. `batch_size` · `accum_iter` is the batch of the paper; when they change, the learning rate
@@ -156,6 +158,18 @@ pub fn recipe(name: &str) -> Result<FinetuneRecipe> {
             crop_ratio: 1.0,
             ..Row::BASE
         },
+        "points" => Row {
+            images: (32, 1),
+            epochs: 300,
+            lr: Some(5e-4),
+            layer_decay: 1.0,
+            warmup: 10.0,
+            clip: 10.0,
+            end: (Epoch, 1e-6),
+            augment: (Augmentation::PRETRAIN, 1, Mix::NONE),
+            rule: DecayRule::Recommended,
+            ..Row::BASE
+        },
         other => {
             let known: Vec<_> = RECIPES.iter().map(|row| row.0).collect();
             return Err(Error::argument("recipe", format!("`{other}`"), format!("one of {}", known.join(", "))));
@@ -177,6 +191,8 @@ struct Row {
     rule: DecayRule,
     layer_decay: f64,
     warmup: f64,
+    /// Largest gradient norm; 0 for no clipping.
+    clip: f64,
     /// (schedule, learning rate at its end).
     end: (ScheduleKind, f64),
     augment: (Augmentation, usize, Mix),
@@ -197,6 +213,7 @@ impl Row {
         rule: DecayRule::MapRepo,
         layer_decay: 0.65,
         warmup: 5.0,
+        clip: 0.0,
         end: (ScheduleKind::Cosine, 1e-6),
         augment: (Augmentation::RAND_AUGMENT, 1, Mix::DEIT),
         ema: None,
@@ -215,6 +232,7 @@ impl Row {
             lr: self.lr,
             min_lr: self.end.1,
             warmup_epochs: self.warmup,
+            clip_grad: self.clip,
             schedule: self.end.0,
             weight_decay: self.decay,
             decay_rule: self.rule,
