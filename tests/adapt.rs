@@ -115,7 +115,7 @@ fn weights_of_one_direction_start_both() {
         assert_eq!(config.clone().both_ways(), micro(name));
         let objective = Objective::of(Method::AR_SHIFT);
         let found = weights(1, |g, p| ArShift::new(g, p, &config, &objective).map(drop));
-        let got = adapted(found.clone(), &config.both_ways()).unwrap();
+        let got = adapted(found.clone(), &config.clone().both_ways()).unwrap();
         let mixer = |leaf: &str| got.weights[&format!("layers.2.mixer.{leaf}")].clone();
         for (first, second) in [
             ("A_log", "A_b_log"),
@@ -130,6 +130,8 @@ fn weights_of_one_direction_start_both() {
             assert_eq!(mixer(first), found[&format!("layers.2.mixer.{first}")]);
         }
         assert!(!got.fresh.iter().any(|name| name.starts_with("layers.")), "{got}");
+        assert!(got.copied.len() == 7 * config.depth() && got.taken.iter().all(|name| found.contains_key(name)));
+        assert!(got.to_string().contains(&format!("; {} copied (layers.0.mixer.", got.copied.len())), "{got}");
 
         let mut torn = classifier(&micro(name));
         torn.remove("layers.2.mixer.D_b");

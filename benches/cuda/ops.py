@@ -101,7 +101,30 @@ def scan(T, facts, device):
         yield Reference(titled(name, precision), leaves, call, outputs, grads, douts, precision)
 
 
+def conv_same(T, device):
+    """Taps around the token, as in MambaVision."""
+    x, w = T["input.x"], T["input.w"]
+    for precision, dtype in kinds(device):
+        leaves = {"x": leaf(x.transpose(1, 2).contiguous().to(dtype)), "w": leaf(w)}
+
+        def call(leaves=leaves):
+            x, w = leaves["x"], leaves["w"]
+            return [F.silu(F.conv1d(x, w[:, None].to(x.dtype), padding="same", groups=x.shape[1]))]
+
+        def outputs(outs):
+            return {"u": outs[0].transpose(1, 2)}
+
+        def grads(g):
+            return {"x": g["x"].transpose(1, 2), "w": g["w"]}
+
+        douts = [T["dout.u"].transpose(1, 2).contiguous().to(dtype)]
+        yield Reference(titled("PyTorch conv1d, grouped, and SiLU", precision), leaves, call, outputs, grads, douts, precision)
+
+
 def conv(T, facts, device):
+    if "same" in facts:
+        yield from conv_same(T, device)
+        return
     S = facts["directions"]
     xz, w, bias = T["input.xz"], T["input.w"], T["input.bias"]
     E = xz.shape[2] // 2

@@ -8,9 +8,10 @@ use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
 use crate::train::finetune::step::{Finetuner, Tuning};
+use crate::train::memory_check::expect_fit;
 use crate::train::options::word;
 use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
-use crate::train::pretrain::step::Pretrainer;
+use crate::train::pretrain::step::{Pretrainer, expect_fit as pretraining_fits};
 use crate::train::settings::RunSettings;
 use crate::train::update::Hyper;
 
@@ -127,6 +128,7 @@ fn planned() -> Caps {
 fn plan_pretraining(config: &Config, settings: &PretrainSettings) -> Result<()> {
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
     let visible = *settings.masker(config)?.all_visible_lengths().end();
+    pretraining_fits(&planned(), config, &settings.objective, hyper, visible, batch)?;
     let trainer = |hyper| Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0);
     let (side, tokens) = (config.image_size, config.tokens());
     say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer(hyper)?.params.count()))?;
@@ -141,10 +143,9 @@ fn plan_finetuning(config: &Config, settings: &PretrainSettings) -> Result<()> {
         return Ok(());
     }
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
-    let tuner = |hyper| {
-        let tuning = Tuning { layer_decay: 1.0, average: None };
-        Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0)
-    };
+    let tuning = Tuning { layer_decay: 1.0, average: None };
+    expect_fit(&planned(), batch, hyper, |g, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan())?;
+    let tuner = |hyper| Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0);
     if !config.family.masked_pretraining {
         let (side, count) = (config.image_size, tuner(hyper)?.params.count());
         say(format_args!("\n{} {side}×{side}, {count} parameters", config.name))?;

@@ -283,3 +283,14 @@ fn the_help_of_data_lists_the_layouts() {
         assert!(help.contains(layout.name), "{}: {help}", layout.name);
     }
 }
+
+/// A step at 384 pixels that no adapter takes at once: the largest batch that fits is named, and a smaller one planned.
+#[test]
+fn info_says_what_fits() {
+    let info = |batch: &str| {
+        let args = ["info", "--model=large", "--image-size=384", "--precision=mixed", "--checkpoint-blocks", batch];
+        run(command(&args, &[]))
+    };
+    info("--batch-size=128").fails(1, &["--batch-size 128: ", "the largest --batch-size that fits is"]);
+    assert!(info("--batch-size=64").ok().out.contains("step of fine-tuning at batch 64, 1000 classes"));
+}

@@ -28,7 +28,7 @@ fn bench_compares_times_and_writes() {
     let of = |family: &str, direction: &str| {
         rows.iter().find(|r| r["family"] == family && r["direction"] == direction).unwrap()
     };
-    assert_eq!(rows.len(), 4, "two families, two directions, one shape: {report}");
+    assert_eq!(rows.len(), 6, "scale, and conv1d of two kinds, in two directions at one shape: {report}");
     let conv = of("conv1d", "forward");
     assert_eq!((&conv["case"], &conv["compared"]), (&"tiny 98x2".into(), &"all".into()));
     // the two scan directions read x once and write u each: 4·3·B·L·E bytes
@@ -37,7 +37,8 @@ fn bench_compares_times_and_writes() {
         assert!(["ms", "ms_min", "floor_ms", "floor_ratio"].iter().all(|key| row[key].as_f64().unwrap() > 0.0));
     }
     // dumps for other implementations: inputs, results, and gradients of both
-    assert_eq!(names(&dump), ["conv1d-tiny_98x2.safetensors", "scale-tiny_98x2.safetensors"]);
+    let files = ["conv1d-tiny_98x2.safetensors", "conv1d-tiny_98x2__same.safetensors", "scale-tiny_98x2.safetensors"];
+    assert_eq!(names(&dump), files);
     let dumped = rowscan::run::weights_on_disk::read(&dump.join("conv1d-tiny_98x2.safetensors")).unwrap();
     let found: Vec<&str> = dumped.keys().map(String::as_str).collect();
     let wanted = ["dout.u", "grad.bias", "grad.w", "grad.xz", "input.bias", "input.w", "input.xz", "output.u"];

@@ -51,7 +51,7 @@ fn expect_same(v: &Values, half: bool) -> Result<Vec<Want>> {
 fn same(c: &mut Cases, name: String, [b, l, e]: [usize; 3], timed: bool) {
     let (n, half, k) = (b * l * e, c.scope.precision == Precision::Mixed, SAME_TAPS);
     let floor = |bytes, flops| Floor::of(if half { bytes / 2 } else { bytes } * n, flops * n, n);
-    let mut draft = c.case(name).fact("taps", k).fact("around the token", 1);
+    let mut draft = c.case(name).fact("taps", k).fact("same", 1);
     if timed {
         draft = draft.floors([floor(8, 2 * k), floor(12, 6 * k)]);
     }

@@ -18,6 +18,9 @@ pub struct Adapted {
     pub weights: Weights,
     /// Tensors taken from the checkpoint as they are.
     pub taken: Vec<String>,
+    /// Tensors that the checkpoint lacks and that start as copies of others: further directions of mixers that were
+    /// pretrained in one.
+    pub copied: Vec<String>,
     /// Position embeddings resized to another grid.
     pub resized: Vec<String>,
     /// Tensors that were drawn anew.
@@ -29,7 +32,9 @@ pub struct Adapted {
 impl fmt::Display for Adapted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tensors taken", self.taken.len())?;
-        for (names, what) in [(&self.resized, "resized"), (&self.fresh, "fresh"), (&self.ignored, "ignored")] {
+        let lists =
+            [(&self.copied, "copied"), (&self.resized, "resized"), (&self.fresh, "fresh"), (&self.ignored, "ignored")];
+        for (names, what) in lists {
             if !names.is_empty() {
                 let more = if names.len() > 6 { ", …" } else { "" };
                 write!(f, "; {} {what} ({}{more})", names.len(), names[..names.len().min(6)].join(", "))?;
@@ -56,11 +61,18 @@ fn part<'a>(modules: &[&'a str], name: &str) -> Option<&'a str> {
 pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
     let family = config.family;
     (family.translate)(&mut found);
+    let before: HashSet<String> = found.keys().cloned().collect();
     (family.adapt)(&mut found, &|name| params.tensors().any(|entry| entry.name == name));
     let has_class = found.contains_key("cls_token");
     let of_classifier = |name: &str| part(family.classifier, name);
-    let mut adapted =
-        Adapted { weights: Weights::new(), taken: vec![], resized: vec![], fresh: vec![], ignored: vec![] };
+    let mut adapted = Adapted {
+        weights: Weights::new(),
+        taken: vec![],
+        copied: vec![],
+        resized: vec![],
+        fresh: vec![],
+        ignored: vec![],
+    };
     let mut differ = Mismatch::default();
     let misfits = |name: &str, shape: &[usize]| found.get(name).is_some_and(|(found, _)| found != shape);
     let stale = params.tensors().filter(|e| misfits(&e.name, &e.shape)).filter_map(|e| of_classifier(&e.name));
@@ -71,7 +83,8 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
             Some((shape, values))
                 if shape == entry.shape && of_classifier(name).is_none_or(|module| !stale.contains(module)) =>
             {
-                adapted.taken.push(name.clone());
+                let list = if before.contains(name) { &mut adapted.taken } else { &mut adapted.copied };
+                list.push(name.clone());
                 values
             }
             Some((shape, values)) if name == "pos_embed" && shape.last() == Some(&config.width) => {
