@@ -1,5 +1,5 @@
-// dropout — features times factors that are given: 0 for those that are dropped, 1/(1 − p) for the others (F.dropout and
-// F.dropout2d with a known mask).
+// dropout — features times factors that are given: 0 for those that are dropped, 1/(1 − p) for the others (F.dropout
+// and F.dropout2d with a known mask).
 //   shapes    x, y (B, L, C)   factors (B, C)
 //   forward   y[b,l,c] = x[b,l,c]·factors[b,c].  backward  dx is the same function of dy.
 //   saves     factors

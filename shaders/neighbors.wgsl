@@ -4,9 +4,9 @@
 //             (T·K), as local_norm_pool.wgsl reads them
 //   forward   index[t] = the K points with the least |p − p_t|², t itself included, of equally near ones the first, in
 //             that order.  entries[offsets[j]..offsets[j+1]] = all i·K + n with index[i,n] = j, ascending.
-//   threads   A workgroup per cloud, a lane per point, T ≤ 256. A lane finds its neighbors one after the other: the least
-//             after the one before, in the order of distance and number. Then it counts who has it as a neighbor, and
-//             writes them down behind those of the lanes before it. All in a fixed order, without atomics.
+//   threads   A workgroup per cloud, a lane per point, T ≤ 256. A lane finds its neighbors one after the other: the
+//             least after the one before, in the order of distance and number. Then it counts who has it as a neighbor,
+//             and writes them down behind those of the lanes before it. All in a fixed order, without atomics.
 //   floor     K·T² distances of 8 flops and 2·K·T² comparisons per cloud
 struct Params { t: u32, k: u32 }
 const WG = 256u;

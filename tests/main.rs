@@ -30,6 +30,7 @@ mod layers; // layers that hold more than an operator
 mod maps; // backbones on maps: what is hidden stays hidden, batch norms in training
 mod methods; // every pretraining method
 mod ops; // operators against their oracles, forward and every gradient
+mod points; // networks on point clouds: training by every method
 mod probe; // linear and k-nearest-neighbor probes
 mod runtime; // record, plan, replay
 mod session; // training without files, saved and loaded

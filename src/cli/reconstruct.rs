@@ -49,8 +49,17 @@ pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Box<dyn 
     Ok((config, model))
 }
 
+/// Refuses a model that does not read images.
+pub fn expect_images(config: &Config) -> Result<()> {
+    match config.family.clouds {
+        true => Err(Error::argument("the model", format!("a {:?}", config.family), "one on images")),
+        false => Ok(()),
+    }
+}
+
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
+    expect_images(&config)?;
     let asked = MethodArgs { mask: args.mask.clone(), ..MethodArgs::default() };
     usage(expect_of_method(&asked, objective.method))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };

@@ -1,5 +1,5 @@
-//! Dropout with given factors (PyTorch's `F.dropout` and `F.dropout2d` with a known mask): `y = x·factors` of x (B, L, C)
-//! and factors (B, C). The gradient of x is the same function of dy.
+//! Dropout with given factors (PyTorch's `F.dropout` and `F.dropout2d` with a known mask): `y = x·factors` of x (B, L,
+//! C) and factors (B, C). The gradient of x is the same function of dy.
 
 /// Returns y (B, L, C); `l` is the number L of pixels that share factors.
 pub fn scale(l: usize, c: usize, x: &[f64], factors: &[f64]) -> Vec<f64> {

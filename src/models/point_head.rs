@@ -32,8 +32,8 @@ impl PointHead {
         })
     }
 
-    /// Where the dropout's factors of hidden layer `i` begin: at a multiple of 64, as a range of a tensor must. There are
-    /// `each` = B·hidden of them.
+    /// Where the dropout's factors of hidden layer `i` begin: at a multiple of 64, as a range of a tensor must. There
+    /// are `each` = B·hidden of them.
     pub fn factors_at(i: usize, each: usize) -> usize {
         i * each.next_multiple_of(64)
     }
@@ -43,6 +43,7 @@ impl PointHead {
     pub fn forward(&self, r: &mut Recorder, features: &Var, factors: Option<&Tensor>) -> Result<Var> {
         let mut x = features.clone();
         for (i, (linear, norm)) in self.hidden.iter().enumerate() {
+            let linear = if r.is_training() { linear.before_batch_norm() } else { linear.clone() };
             x = r.scope(&linear.name, |r| linear.forward(r, &x))?;
             x = r.scope(&norm.name, |r| norm.forward_act(r, &x, BatchNormAct::Relu))?;
             if let Some(factors) = factors {

@@ -109,8 +109,8 @@ impl Points {
         (hybrid && (layer + 1).is_multiple_of(3)).then_some(layer / 3)
     }
 
-    /// DropPath: each branch by name, and its rate, in the order in which they run. Block k behind a Mamba layer has the
-    /// rate of layer k, as in the official code.
+    /// DropPath: each branch by name, and its rate, in the order in which they run. Block k behind a Mamba layer has
+    /// the rate of layer k, as in the official code.
     pub(super) fn drop_path_places(&self, most: f64) -> Vec<(String, f64)> {
         let last = (self.depth.max(2) - 1) as f64;
         let rate = |layer: usize| most * layer as f64 / last;

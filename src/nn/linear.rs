@@ -57,6 +57,13 @@ impl Linear {
         MlpLayer { w: &self.weight, bias: self.bias.as_ref() }
     }
 
+    /// The layer in front of a batch norm that takes the statistics of its batch: it takes every bias out again, so
+    /// that the bias's gradient is exactly 0, and none is computed. Sums of rounded numbers would leave noise in its
+    /// place.
+    pub fn before_batch_norm(&self) -> Self {
+        Self { bias: self.bias.as_ref().map(|bias| Var::constant(bias.data.clone())), ..self.clone() }
+    }
+
     /// x (.., in) → (.., out)
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         self.product(r, x, MatmulOptions::default())

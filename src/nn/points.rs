@@ -39,11 +39,14 @@ impl PointMlp {
         })
     }
 
-    /// x (R, K, in) → (R, K, out)
-    fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
-        let x = r.scope(&self.first.name, |r| self.first.forward(r, x))?;
+    /// x (R, K, in) → (R, K, out). `ahead`: whether another batch norm follows, which takes the last bias out too.
+    fn forward(&self, r: &mut Recorder, x: &Var, ahead: bool) -> Result<Var> {
+        let first = if r.is_training() { self.first.before_batch_norm() } else { self.first.clone() };
+        let x = r.scope(&first.name, |r| first.forward(r, x))?;
         let x = r.scope(&self.norm.name, |r| self.norm.forward_act(r, &x, BatchNormAct::Relu))?;
-        r.scope(&self.second.name, |r| self.second.forward(r, &x))
+        // the same number for all points goes through the maximum and the layer behind it, into the next batch norm
+        let second = if ahead && r.is_training() { self.second.before_batch_norm() } else { self.second.clone() };
+        r.scope(&second.name, |r| second.forward(r, &x))
     }
 }
 
@@ -70,9 +73,9 @@ impl PatchPointNet {
     pub fn forward(&self, r: &mut Recorder, patches: &Var) -> Result<Var> {
         let [b, g, k, c] = patches.data.dims("patches of points")?;
         let x = reshape(r, patches, &[b * g, k, c])?;
-        let x = self.first.forward(r, &x)?;
+        let x = self.first.forward(r, &x, true)?;
         let x = max_concat(r, &x)?; // what the patch has at most beside what the point has
-        let x = self.second.forward(r, &x)?; // (B·G, K, width)
+        let x = self.second.forward(r, &x, false)?; // (B·G, K, width)
         let [_, _, width] = x.data.dims("points")?;
         let columns = reshape(r, &x, &[b * g, k, 1, width])?;
         let most = max_pool(r, &columns, Windows { kernel: [k, 1], stride: [k, 1], padding: [0; 2] })?;

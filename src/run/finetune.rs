@@ -92,6 +92,9 @@ impl Finetuning {
     /// Mixed images and soft targets of a step.
     fn mixed(&self, batch: &ImageBatch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
         let mut images = batch.images.clone();
+        if self.config.family.clouds {
+            return Ok((images, self.mixup.unmixed(&batch.labels)?));
+        }
         let targets = self.mixup.apply(step, &mut images, &batch.labels)?;
         Ok((images, targets))
     }

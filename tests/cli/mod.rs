@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod bad_input;
+mod clouds;
 mod commands;
 mod compare;
 mod data_sets;

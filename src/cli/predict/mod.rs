@@ -10,6 +10,7 @@ use self::folder::Folder;
 use self::format::{Format, NamedClass, NamedImage};
 use super::classifier::{PassArgs, StoredModel};
 use super::features::{batch_of, listed_anew, open_split};
+use super::reconstruct::expect_images;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
@@ -61,7 +62,7 @@ fn instead(found: Contents) -> String {
         Contents::Map | Contents::Mae | Contents::Diffusion | Contents::Arm => {
             " draw the patches that it predicts with `rowscan reconstruct`,"
         }
-        Contents::Classifier | Contents::Encoder | Contents::Contrastive => "",
+        Contents::Classifier | Contents::Encoder | Contents::Contrastive | Contents::Points => "",
     };
     format!(
         "fine-tune it on the classes with `rowscan finetune`,{pictures} or write its features with `rowscan features`"
@@ -87,6 +88,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     let model = StoredModel::read(&args.checkpoint, &args.pass)?;
     // What a checkpoint holds decides what is predicted. So far that is classes.
+    expect_images(&model.config)?;
     model.expect_classifier(&instead(model.contents()))?;
     classify(device, args, &model)
 }

@@ -194,13 +194,13 @@ mod tests {
 
     #[test]
     fn every_solid_has_points_all_over() {
-        for class in 0..NAMES.len() {
+        for (class, name) in NAMES.iter().enumerate() {
             let mut s = Stream::new(StreamPurpose::Synthetic, [0, 1, class as u64]);
             let points = solid(class, 500, &mut s);
             for axis in 0..3 {
                 let (low, high) =
                     points.iter().fold((f32::MAX, f32::MIN), |(low, high), p| (low.min(p[axis]), high.max(p[axis])));
-                assert!(high - low > 0.2 && low > -5.0 && high < 5.0, "{} axis {axis}: {low} {high}", NAMES[class]);
+                assert!(high - low > 0.2 && low > -5.0 && high < 5.0, "{name} axis {axis}: {low} {high}");
             }
         }
     }

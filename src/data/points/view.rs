@@ -76,8 +76,9 @@ impl CloudView {
         }
     }
 
-    /// Writes the patches of a cloud (G, 3K + 3) as f32 to `out`. `own` has the random numbers of the cloud, and `batch`
-    /// those that all clouds of a batch have in common. A cloud of fewer points than `count` shows some of them twice.
+    /// Writes the patches of a cloud (G, 3K + 3) as f32 to `out`. `own` has the random numbers of the cloud, and
+    /// `batch` those that all clouds of a batch have in common. A cloud of fewer points than `count` shows some of them
+    /// twice.
     ///
     /// # Errors
     /// A cloud of fewer points than there are patches or points in a patch, a coordinate that is no finite number, an

@@ -159,7 +159,7 @@ pub(super) fn drop_path_places(config: &Config) -> Vec<(String, f64)> {
 }
 
 /// DropPath's factors (B) of one place: a row of `drop_path` (places, stride).
-pub(in crate::models) fn drop_path_row(drop_path: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
+pub(super) fn drop_path_row(drop_path: Option<&Tensor>, row: usize, batch: usize) -> Result<Option<Tensor>> {
     let Some(drop_path) = drop_path else { return Ok(None) };
     let [_, stride] = drop_path.dims("drop_path")?;
     drop_path.range(row * stride, &[batch]).map(Some)

@@ -1,5 +1,5 @@
-//! Networks on point clouds: Mamba3D (Han et al. 2024), the HybridNet of MAP on it, and Point-MAE's transformer (Pang et
-//! al. 2022), under their official names (src/models/README.md, "Point clouds").
+//! Networks on point clouds: Mamba3D (Han et al. 2024), the HybridNet of MAP on it, and Point-MAE's transformer (Pang
+//! et al. 2022), under their official names (src/models/README.md, "Point clouds").
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
 /// Initial values of linear layers and 1×1 convolutions.
-pub(in crate::models) const LINEAR: Init = Init::TruncNormal(0.02);
+pub(crate) const LINEAR: Init = Init::TruncNormal(0.02);
 /// What the encoder's names begin with in checkpoints of pretraining.
 const PRETRAINED: &str = "MAE_encoder.";
 
@@ -54,7 +54,7 @@ impl Family {
             let behind = || Some(3 * number("blocks.blocks_vit.")? + 2);
             number("blocks.blocks.").or_else(behind).filter(|layer| *layer < points.depth)
         },
-        translate: |weights| {
+        adapt: |weights, _| {
             let named = std::mem::take(weights).into_iter();
             *weights = named
                 .map(|(name, tensor)| (name.strip_prefix(PRETRAINED).map_or(name.clone(), str::to_owned), tensor))
@@ -99,7 +99,7 @@ fn micro(config: Config, mixers: PointMixers) -> Config {
 }
 
 /// Sizes of the blocks of attention.
-pub(in crate::models) fn block_config(config: &Config, init: Init) -> BlockConfig {
+pub(crate) fn block_config(config: &Config, init: Init) -> BlockConfig {
     BlockConfig {
         width: config.width,
         heads: config.heads,
@@ -252,7 +252,7 @@ impl PointEncoder {
 
     /// Tokens (B, T, D) and their centers (B, T, 3) → features (B, T, D), with the class token's in front if
     /// `class_token`. `drop_path` as in [`Encoder`].
-    pub(in crate::models) fn encode(
+    pub(crate) fn encode(
         &self, r: &mut Recorder, tokens: &Var, centers: &Var, class_token: bool, drop_path: Option<&Tensor>,
     ) -> Result<Var> {
         let x = self.layers(r, tokens, centers, class_token, drop_path, self.layers.len())?;

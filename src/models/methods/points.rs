@@ -1,6 +1,6 @@
-//! Masked pretraining on point clouds: a decoder rebuilds the points of hidden patches. Point-MAE's decoder (Pang et al.
-//! 2022) sees all patches; MAP's sees those of its own row and of the rows before, in the order visible, then hidden
-//! (src/models/README.md, "Point clouds").
+//! Masked pretraining on point clouds: a decoder rebuilds the points of hidden patches. Point-MAE's decoder (Pang et
+//! al. 2022) sees all patches; MAP's sees those of its own row and of the rows before, in the order visible, then
+//! hidden (src/models/README.md, "Point clouds").
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -22,6 +22,8 @@ pub enum Contents {
     Diffusion,
     /// A backbone with the projector of contrastive pretraining.
     Contrastive,
+    /// Encoder and decoder of point clouds.
+    Points,
 }
 
 impl fmt::Display for Contents {
@@ -34,6 +36,7 @@ impl fmt::Display for Contents {
             Self::Arm => "an encoder with ARM's decoder",
             Self::Diffusion => "an encoder with MAP's decoder and a denoiser",
             Self::Contrastive => "an encoder with the projector of contrastive pretraining",
+            Self::Points => "an encoder with a decoder of point clouds",
         })
     }
 }
@@ -51,7 +54,11 @@ pub fn contents(weights: &Weights) -> Contents {
         Contents::Diffusion
     } else if has("projector.0.weight") {
         Contents::Contrastive
-    } else if Family::all().any(|family| has(&format!("{}.weight", family.head))) {
+    } else if has("increase_dim.0.weight") {
+        Contents::Points
+    } else if Family::all()
+        .any(|family| has(&format!("{}.weight", family.head)) || has(&format!("{}.8.weight", family.head)))
+    {
         Contents::Classifier
     } else {
         Contents::Encoder

@@ -39,7 +39,9 @@ pub(super) fn detect(weights: &Weights, found: Contents, mut config: Config) -> 
     let (kind, depth) = match found {
         Contents::Mae => (DecoderKind::Mae, blocks("norm1")),
         Contents::Map | Contents::Diffusion => (DecoderKind::Map, blocks("norm2_1")),
-        Contents::Classifier | Contents::Encoder | Contents::Contrastive | Contents::Arm => return config,
+        Contents::Classifier | Contents::Encoder | Contents::Contrastive | Contents::Arm | Contents::Points => {
+            return config;
+        }
     };
     if kind == DecoderKind::Mae {
         config.positions = Positions::SinCos;

@@ -110,6 +110,10 @@ fn expect_names(
             ));
         }
         (Contents::Map, _) => drop(pretext_model(&dry, &mut params, config, &Objective::default())?),
+        // both methods have the same tensors
+        (Contents::Points, _) => {
+            drop(pretext_model(&dry, &mut params, config, &Objective::of(Method::POINT_MAE))?);
+        }
         (Contents::Mae, _) => drop(Mae::new(&dry, &mut params, config)?),
         (Contents::Arm, _) => drop(ArmPretraining::new(&dry, &mut params, config, &Objective::of(Method::ARM))?),
         (Contents::Classifier | Contents::Encoder, _) => drop(Classifier::new(&dry, &mut params, config)?),

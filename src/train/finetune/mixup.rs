@@ -106,9 +106,7 @@ impl Mixup {
     /// # Errors
     /// Images that are not one square for each label, or a label that is not a class.
     pub fn apply(&self, step: u64, images: &mut [u8], labels: &[u32]) -> Result<Vec<f32>> {
-        if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
-            return Err(Error::argument("a label", label, format!("below {}, the number of classes", self.classes)));
-        }
+        self.expect_classes(labels)?;
         let bytes = images.len().checked_div(labels.len()).unwrap_or_default();
         let side = (bytes / 3).isqrt();
         if labels.len() * side * side * 3 != images.len() || side == 0 {
@@ -134,6 +132,24 @@ impl Mixup {
             }
         };
         Ok(self.targets(labels, lambda))
+    }
+
+    /// The targets (B, classes) of samples that are not mixed, as point clouds are.
+    ///
+    /// # Errors
+    /// A label that is not a class.
+    pub fn unmixed(&self, labels: &[u32]) -> Result<Vec<f32>> {
+        self.expect_classes(labels)?;
+        Ok(self.targets(labels, 1.0))
+    }
+
+    fn expect_classes(&self, labels: &[u32]) -> Result<()> {
+        match labels.iter().find(|&&label| label as usize >= self.classes) {
+            Some(label) => {
+                Err(Error::argument("a label", label, format!("below {}, the number of classes", self.classes)))
+            }
+            None => Ok(()),
+        }
     }
 
     fn targets(&self, labels: &[u32], lambda: f64) -> Vec<f32> {

@@ -1,0 +1,48 @@
+//! Point clouds, as people train on them: the commands of images, on generated solids.
+
+use std::path::Path;
+
+use super::{Take, features_of, program, run, skip};
+
+const SMALL: &[&str] = &["--data=synthetic-clouds:24", "--batch-size=4", "--seed=3"];
+
+fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> super::Ran {
+    let mut command = program();
+    command.args(args);
+    paths.iter().for_each(|(flag, path)| {
+        command.arg(flag).arg(path);
+    });
+    run(command.take())
+}
+
+#[test]
+fn clouds_are_pretrained_on_and_classified() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let pretrain = [&["pretrain", "--model=map3d_micro", "--epochs=2"], SMALL].concat();
+    rowscan(&pretrain, &[("--output-dir", &at("out"))]).ok();
+    rowscan(&["pretrain"], &[("--resume", &at("out/checkpoint-1")), ("--output-dir", &at("again"))]).ok();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let bytes = |run: &str| std::fs::read(at(run).join("checkpoint-2").join(file)).unwrap();
+        assert!(bytes("out") == bytes("again"), "{file}");
+    }
+    let last = at("out/checkpoint-2");
+    let tune = [&["finetune", "--epochs=1", "--warmup-epochs=0"], SMALL].concat();
+    let tuned = rowscan(&tune, &[("--checkpoint", &last), ("--output-dir", &at("tuned"))]).ok();
+    assert!(tuned.err.contains("fresh (cls_head_finetune"), "{}", tuned.err);
+    let scored = rowscan(&["eval", "--data=synthetic-clouds:24"], &[("--checkpoint", &at("tuned/best"))]).ok();
+    assert!(scored.out.contains("6 images, 12 classes"), "{}", scored.out);
+    rowscan(&["features", "--data=synthetic-clouds:24"], &[("--checkpoint", &last), ("-o", &at("features"))]).ok();
+    assert_eq!(features_of(&at("features"), "indices").0["features"].0, [24, 64]);
+
+    // each kind of data with the other kind of model
+    let wrong = [&["pretrain", "--model=micro", "--epochs=1"], SMALL].concat();
+    rowscan(&wrong, &[("--output-dir", &at("wrong"))]).fails(1, &["synthetic cloud", "a point cloud", "an image"]);
+    let wrong = ["pretrain", "--model=map3d_micro", "--epochs=1", "--data=synthetic:24", "--batch-size=4"];
+    rowscan(&wrong, &[("--output-dir", &at("wrong"))]).fails(1, &["synthetic", "an image", "a point cloud"]);
+    let mixed = [&tune[..], &["--mixup=0.8"]].concat();
+    rowscan(&mixed, &[("--checkpoint", &last), ("--output-dir", &at("wrong"))]).fails(2, &["mixup", "not mixed"]);
+}
