@@ -8,10 +8,11 @@ use serde_json::json;
 use super::classifier::{PassArgs, StoredModel};
 use super::features::{batch_of, listed_anew, open_split};
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
-use crate::data::Dataset;
+use crate::data::points::CloudView;
+use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
 use crate::infer::scores::{ClassScores, Tally};
-use crate::run::finetune::evaluate;
+use crate::run::finetune::{evaluate, vote};
 use crate::run::record::{confusion_matrix, write_atomic};
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,9 @@ pub struct Args {
     /// Images to look at, evenly spread over the classes; 0 for all.
     #[arg(long, default_value_t = 0)]
     max_images: usize,
+    /// Point clouds: also the vote of so many random views of each.
+    #[arg(long, default_value_t = 0, value_name = "VIEWS")]
+    vote: usize,
     #[command(flatten)]
     pass: PassArgs,
     /// Print recall and precision of each class.
@@ -66,6 +70,12 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     model.expect_classifier(
         "fine-tune it on the classes and evaluate that, or measure its features with `rowscan probe`",
     )?;
+    let votes = match (&model.config.points, args.vote) {
+        (_, 0) => None,
+        (Some(points), 1..=1000) => Some(Transform::Cloud(CloudView::finetuning(points))),
+        (Some(_), rounds) => return usage(Err(Error::argument("--vote", rounds, "0 to 1000"))),
+        (None, rounds) => return usage(Err(Error::argument("--vote", rounds, "a model on point clouds, which votes"))),
+    };
     listed_anew(args.rescan);
     let data = open_split(&args.data, &args.split)?.limited(args.max_images).map_err(Error::from);
     let data = Arc::new(numbered(usage(data)?, folder, &model)?);
@@ -75,6 +85,20 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let scores = tally.scores();
     say(format_args!("{} images, {} classes", tally.images(), model.config.classes))?;
     say(format_args!("top-1 {:.2}%  top-5 {:.2}%  loss {:.4}", scores.top1, scores.top5, scores.loss))?;
+    if model.config.family.clouds {
+        say(format_args!("mean over the classes {:.2}%", tally.mean_recall()))?;
+    }
+    if let Some(view) = votes {
+        let votes = vote(&forward, &data, view, args.vote, args.pass.threads)?;
+        let single: Vec<f64> = votes.views.iter().map(|view| view.scores().top1).collect();
+        let mean = single.iter().sum::<f64>() / single.len() as f64;
+        let square = single.iter().map(|top1| (top1 - mean).powi(2)).sum::<f64>() / (single.len().max(2) - 1) as f64;
+        let best = single.iter().copied().fold(0.0, f64::max);
+        let deviation = square.sqrt();
+        say(format_args!("{} views: top-1 {mean:.2} ± {deviation:.2}%, best {best:.2}%", args.vote))?;
+        let (top1, classes) = (votes.together.scores().top1, votes.together.mean_recall());
+        say(format_args!("their vote: top-1 {top1:.2}%, mean over the classes {classes:.2}%"))?;
+    }
     if args.per_class {
         table(data.classes(), &tally)?;
     }

@@ -24,6 +24,8 @@ pub enum StreamPurpose {
     Mix = 6,
     /// Points that all clouds of a batch choose; keys (seed, epoch, batch).
     Cloud = 7,
+    /// Points on the surface of a mesh; keys (sample, 0, 0).
+    Surface = 8,
 }
 
 /// A stream of random numbers, the same on every machine for the same purpose and keys.

@@ -95,6 +95,12 @@ impl Tally {
         &self.confusion
     }
 
+    /// Mean of the classes' recalls in percent, over those that have samples: mAcc.
+    pub fn mean_recall(&self) -> f64 {
+        let recalls: Vec<f64> = self.by_class().iter().filter_map(|class| class.recall).collect();
+        recalls.iter().sum::<f64>() / recalls.len() as f64
+    }
+
     /// Each class by itself.
     pub fn by_class(&self) -> Vec<ClassScores> {
         let k = self.classes;
@@ -160,6 +166,7 @@ mod tests {
         let classes = tally.by_class();
         assert_eq!(classes[0], ClassScores { images: 1, recall: Some(100.0), precision: Some(25.0) });
         assert_eq!(classes[6], ClassScores { images: 0, recall: None, precision: None });
+        assert_eq!(tally.mean_recall(), 40.0); // of classes 0, 1, 3, 4, 5
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
 use crate::infer::scores::{Scores, Tally};
+use crate::infer::vote::mean_scores;
 use crate::models::adapt;
 use crate::models::{Config, TestView};
 use crate::nn::Params;
@@ -117,6 +118,38 @@ pub fn evaluate(
     let mut tally = Tally::new(forward.width());
     forward.over(data, transform, threads, |rows, batch| tally.add(rows, &batch.labels))?;
     Ok(tally)
+}
+
+/// What several random views of each sample say, one by one and together.
+pub struct Votes {
+    /// The tally of each view.
+    pub views: Vec<Tally>,
+    /// The tally of the mean scores.
+    pub together: Tally,
+}
+
+/// Runs a program of class scores over `rounds` random views of a data set, and over their mean: test-time voting.
+///
+/// # Errors
+/// No round.
+pub fn vote(
+    forward: &InferenceProgram, data: &Arc<Dataset>, view: Transform, rounds: usize, threads: usize,
+) -> Result<Votes> {
+    let (mut all, mut labels, mut views) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (mut scores, mut tally) = (Vec::new(), Tally::new(forward.width()));
+        labels.clear();
+        forward.over_views(data, view, threads, round as u64, |rows, batch| {
+            scores.extend_from_slice(rows);
+            labels.extend_from_slice(&batch.labels);
+            tally.add(rows, &batch.labels)
+        })?;
+        all.push(scores);
+        views.push(tally);
+    }
+    let mut together = Tally::new(forward.width());
+    together.add(&mean_scores(&all)?, &labels)?;
+    Ok(Votes { views, together })
 }
 
 impl Task for Finetuning {

@@ -35,6 +35,9 @@ fn clouds_are_pretrained_on_and_classified() {
     assert!(tuned.err.contains("fresh (cls_head_finetune"), "{}", tuned.err);
     let scored = rowscan(&["eval", "--data=synthetic-clouds:24"], &[("--checkpoint", &at("tuned/best"))]).ok();
     assert!(scored.out.contains("6 images, 12 classes"), "{}", scored.out);
+    let voted = ["eval", "--data=synthetic-clouds:24", "--vote=3"];
+    let voted = rowscan(&voted, &[("--checkpoint", &at("tuned/best"))]).ok();
+    assert!(voted.out.contains("3 views: top-1 ") && voted.out.contains("their vote: top-1 "), "{}", voted.out);
     rowscan(&["features", "--data=synthetic-clouds:24"], &[("--checkpoint", &last), ("-o", &at("features"))]).ok();
     assert_eq!(features_of(&at("features"), "indices").0["features"].0, [24, 64]);
 

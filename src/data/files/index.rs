@@ -9,7 +9,7 @@ use crate::error::DataError;
 use std::path::Path;
 use std::time::SystemTime;
 
-const FORMAT: &str = "rowscan-listing/1";
+const FORMAT: &str = "rowscan-listing/2";
 
 /// Everything below `root`, from the listing that was kept of it if that is still true.
 pub(crate) fn listed(root: &Path, cache: &Cache) -> Result<Files, DataError> {
@@ -25,7 +25,7 @@ pub(crate) fn listed(root: &Path, cache: &Cache) -> Result<Files, DataError> {
     }
     let begun = SystemTime::now();
     let found = search(root)?;
-    let count = found.images.len() + found.shards.len() + found.tables.len();
+    let count = found.images.len() + found.shards.len() + found.tables.len() + found.clouds.len();
     let text = written(&real, &found, begun).filter(|_| count >= cache.few);
     cache.keep(&file, text.as_deref().map(str::as_bytes), root);
     Ok(found)
@@ -33,7 +33,8 @@ pub(crate) fn listed(root: &Path, cache: &Cache) -> Result<Files, DataError> {
 
 /// The text of a listing; none if it could not be read back or could not be trusted.
 fn written(real: &str, found: &Files, begun: SystemTime) -> Option<String> {
-    let names = || [&found.images, &found.shards, &found.tables].into_iter().flatten().map(|(name, _)| name.as_str());
+    let all = [&found.images, &found.shards, &found.tables, &found.clouds];
+    let names = || all.into_iter().flatten().map(|(name, _)| name.as_str());
     let broken = |name: &str| name.contains(['\n', '\r']);
     if found.odd_names || broken(real) || names().any(broken) || found.folders.iter().any(|(name, _)| broken(name)) {
         return None;
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(list(false).shards, first.shards);
         assert_eq!(names(&list(true)), ["a/1.png", "a/2.png", "b/c/3.png"], "when asked to");
         // torn, of another folder, of a later version: listed anew
-        for bad in [&text[..text.len() / 2], &text.replace("listing/1", "listing/2"), &text.replace("set", "sat"), ""] {
+        for bad in [&text[..text.len() / 2], &text.replace("listing/2", "listing/3"), &text.replace("set", "sat"), ""] {
             std::fs::write(&file, bad).unwrap();
             assert_eq!(names(&list(false)).len(), 3, "{bad}");
         }

@@ -1,6 +1,7 @@
 //! The table of layouts, and the opening of a set by trying each.
 
 use super::cifar;
+use super::clouds;
 use super::folder;
 use super::generated;
 use super::idx;
@@ -28,6 +29,7 @@ pub const LAYOUTS: &[Layout] = &[
     parquet::LAYOUT,
     webdataset::LAYOUT,
     tar::LAYOUT,
+    clouds::LAYOUT,
     folder::LAYOUT,
 ];
 
@@ -45,6 +47,8 @@ impl Dataset {
     /// - WebDataset: a folder of .tar shards, a pattern such as 'train-{000000..000146}.tar', or one shard, with .cls
     ///   or .json beside each image
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file
+    /// - point clouds: modelnet40_normal_resampled, ShapeNet55-34, or a folder of .off, .ply, .obj, .stl, .npy, .xyz or
+    ///   .pts per class, as images lie
     /// - image folder: one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if
     ///   every name starts like n01440764_1.jpg
     ///

@@ -5,6 +5,7 @@ mod augment;
 mod batch;
 mod cache;
 mod cifar;
+mod clouds;
 mod crop;
 mod decode;
 mod folder;

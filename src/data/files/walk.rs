@@ -1,4 +1,5 @@
 //! All images, shards and tables below a folder, each of them once, whatever links there are.
+use super::clouds::is_cloud_name;
 use super::decode::is_image_name;
 use super::listing::split_of;
 use crate::error::DataError;
@@ -18,6 +19,8 @@ pub(crate) enum Kind {
     Shard,
     /// A Parquet file.
     Table,
+    /// A point cloud or a mesh.
+    Cloud,
 }
 
 impl Kind {
@@ -28,6 +31,7 @@ impl Kind {
             () if is_image_name(name) => Some(Self::Image),
             () if ends(".tar") => Some(Self::Shard),
             () if ends(".parquet") => Some(Self::Table),
+            () if is_cloud_name(name) => Some(Self::Cloud),
             () => None,
         }
     }
@@ -42,6 +46,8 @@ pub(crate) struct Files {
     pub shards: Vec<(String, PathBuf)>,
     /// Parquet files, likewise.
     pub tables: Vec<(String, PathBuf)>,
+    /// Point clouds and meshes, likewise.
+    pub clouds: Vec<(String, PathBuf)>,
     /// The folders that were searched, relative to the root with `/` at the end, as they were before it.
     pub folders: Vec<(String, Metadata)>,
     /// Whether a name is not Unicode, so that its text does not lead to the file.
@@ -54,6 +60,7 @@ impl Files {
             Kind::Image => &mut self.images,
             Kind::Shard => &mut self.shards,
             Kind::Table => &mut self.tables,
+            Kind::Cloud => &mut self.clouds,
         };
         list.push((name, path));
     }
