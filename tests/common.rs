@@ -75,9 +75,25 @@ fn on_tier(tier: &'static str, test: impl FnOnce()) {
     }
 }
 
-/// Every case; in a browser only every fourth, from the first on, because software adapters are slowest there.
+/// Every second case, from day to day the others; ROWSCAN_TEST_SHARE=1 takes all. In a browser every fourth, from the
+/// first on, because software adapters are slowest there.
 pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
-    cases.into_iter().step_by(if cfg!(target_arch = "wasm32") { 4 } else { 1 })
+    #[cfg(target_arch = "wasm32")]
+    let (first, step) = (0, 4);
+    #[cfg(not(target_arch = "wasm32"))]
+    let (first, step) = (seed() % 2, if std::env::var("ROWSCAN_TEST_SHARE").is_ok_and(|v| v == "1") { 1 } else { 2 });
+    let cases: Vec<T> = cases.into_iter().collect();
+    let first = if step > 1 && cases.len() > 1 { first } else { 0 };
+    cases.into_iter().skip(first).step_by(step)
+}
+
+/// What chooses among the cases of a sampled test: ROWSCAN_TEST_SEED, or the number of the day. A failed test prints it.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn seed() -> usize {
+    let today = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400) as usize;
+    let seed = std::env::var("ROWSCAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(today);
+    println!("ROWSCAN_TEST_SEED={seed}");
+    seed
 }
 
 /// A new device that chooses kernel variants as for a GPU: tiled products, split sums, chunked scans, wide rows. CPU

@@ -149,11 +149,7 @@ const MOST: usize = 160;
 /// Every admissible combination of constants is valid and within the limits of a workgroup.
 #[test]
 fn every_variant_is_valid() {
-    let seed = std::env::var("ROWSCAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        let today = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
-        today as usize
-    });
-    println!("ROWSCAN_TEST_SEED={seed}");
+    let seed = crate::common::seed();
     let (mut tried, mut all, mut wrong) = (0, 0, Vec::new());
     for kernel in kernels() {
         let count = kernel.combinations().count();
