@@ -33,6 +33,10 @@
 //   gathered  Where a pixel of m, or a column n of dw, lies in the map is computed before the loop. In it a block of
 //             4 × 4 takes two divisions, for its first k; the others carry. NVK moves no divisions out of loops by
 //             itself.
+//   tried     instructions on NVK Turing (benches/static), of y in f32: the loop of `direct` 1404, 944 of them on
+//             integers, with a division for each pixel of a block; 854 and 502 as it is now. `tiled` 3955 in all and
+//             899 in a loop that only loads; 3528, and no loop longer than the 85 that multiply. It takes 136
+//             registers, 8 more than before.
 // uses ../matmul, lib/conv2d, lib/grid, lib/half, lib/element, lib/operands, lib/blocks, lib/results, lib/no_sums
 @group(0) @binding(7) var<storage, read> weight: array<f32>;        // pack
 @group(0) @binding(8) var<storage, read_write> packed: array<f32>;  // pack

@@ -210,7 +210,7 @@ pub fn restore(r: &mut Recorder, x: &Var, mask_token: &Var, table: &Var, ids: &T
 /// Launches dst (B, n, D) ← rows `at` (B, n) or (n) of src (B, _, D).
 fn take(r: &mut Recorder, src: &Tensor, at: &Tensor, dst: &Tensor) -> Result<()> {
     let p = scalars!(Tokens { indices: at.len(), ..sizes(dst, src.shape()[1]) });
-    if dst.is_f16() && p.d % 2 != 0 {
+    if dst.is_f16() && !p.d.is_multiple_of(2) {
         return Err(Error::argument("tokens: columns in f16", p.d, "an even number"));
     }
     let words = if dst.is_f16() { dst.len() / 2 } else { dst.len() };
