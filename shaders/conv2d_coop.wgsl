@@ -9,8 +9,13 @@
 //             digits are computed once: a step carries, and divides nothing.
 //   VEC = 2   channels of a group are multiples of 8 in every operand, 1: of 4, 0: single loads, with divisions for dw.
 //   floor     2·B·H'·W'·O·(C/G)·kh·kw flops at the f16 rate (three times that with HIGH)
+//   tried     instructions of the loop for 32 matrix products of 16×8×16 on NVK Turing, in tiles of 128 × 128, maps in
+//             f16, channels in eights: y 331, dx 447, dw 670 (cargo xtask static turing --models=resnet50). With code
+//             that loads either operand of dw, as in matmul_coop.wgsl, 889. A stem of three channels takes 913 for y.
 // uses ../matmul_coop, lib/conv2d, lib/grid, lib/half, lib/element, lib/operands, lib/patches, lib/results, lib/coop16
 // and lib/product16 or lib/coop8 and lib/product8
+
+const ALIKE = false;                                   // one operand is a matrix, the other is gathered
 
 // The matrix of an operand that is one.
 fn base_of(second: bool, s: u32) -> u32 {

@@ -43,8 +43,8 @@
 //             f32, and a twentieth of cuBLAS in bf16. The others have not run on a GPU.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs, Sum and Cell; lib/product16 or lib/product8 the
 // entry point.
-// lib/gemm_coop, or conv2d_coop.wgsl, says where a patch lies in memory: base_of, Places, places, moved, first_patch
-// and next_patch.
+// lib/gemm_coop, or conv2d_coop.wgsl, says where a patch lies in memory: ALIKE, base_of, Places, places, moved,
+// first_patch and next_patch.
 // uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/patches, lib/gemm, lib/gemm_coop, lib/results,
 // lib/store4, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;
@@ -61,7 +61,7 @@ const PITCH = KS / 4u + 2u;                            // quads of a row in work
 const QUADS = 2u * TILE * PITCH;                       // of both operands; those of b follow those of a
 const CELLS = 4u / CELL;                               // in a quad
 const SHIFT = 2048.0;
-const ONE = FORM == TN && VEC == 2u && A16 + B16 == 2u; // half of the invocations load a, the other half b
+const ONE = ALIKE && FORM == TN && VEC == 2u && A16 + B16 == 2u; // half of the invocations load a, half b
 const STORED = 1u + 3u * C4;                           // elements that an invocation stores together
 alias Sums = array<Sum, FM * FN>;
 alias Rest = array<Sum, HIGH * FM * FN + 1u - HIGH>;   // Σ hi·lo + Σ lo·hi, still to be divided by 2048

@@ -1,5 +1,6 @@
 // lib/gemm_coop — where matmul_coop.wgsl finds the patches of its operands: in matrices, whose places do not change
 // from step to step.
+const ALIKE = true;                                    // the same code may load either operand
 alias Places = vec4<u32>;
 fn base_of(second: bool, s: u32) -> u32 {
     return s * select(p.a_stride, p.b_stride, second);
