@@ -49,8 +49,9 @@
 //                      32×4 10.2, 555 | 23.6, 2039   16×16 11.4, 280 | 18.2, 4333
 //                      one k at a time, in place of four: 16×4 20.0, 168 | 43.0, 649
 //                      workgroups of 8: the same, but half as fast with LP_NATIVE_VECTOR_WIDTH=512
-// uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/gemm, lib/store (direct) or lib/results and
-// lib/store4 (the others), and lib/sums (direct_sums and tiled_sums) or lib/no_sums (the others)
+// uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/blocks, lib/gemm, lib/gemm_blocks, lib/store
+// (direct) or lib/results and lib/store4 (the others), and lib/sums (direct_sums and tiled_sums) or lib/no_sums (the
+// others)
 const NT = 0u;
 const TN = 2u;
 const THREADS = TILE_M * TILE_N / 64u;
@@ -63,33 +64,11 @@ var<workgroup> sh_a: array<vec4<f32>, 16u * PITCH_A>;
 var<workgroup> sh_b: array<vec4<f32>, 16u * PITCH_B>;
 
 // A 4×4 block of a (or b). Column j holds element k + j of four rows m (or n); columns from k = `end` on are 0.
-fn a_block(base: u32, m: u32, k: u32, end: u32) -> mat4x4<f32> {
-    var r: mat4x4<f32>;
-    if FORM == TN {
-        let last = p.k - 1u;
-        r = mat4x4(a4(base + min(k, last) * p.lda, m, p.m), a4(base + min(k + 1u, last) * p.lda, m, p.m),
-                   a4(base + min(k + 2u, last) * p.lda, m, p.m), a4(base + min(k + 3u, last) * p.lda, m, p.m));
-    } else {
-        let last = p.m - 1u;
-        r = transpose(mat4x4(
-            a4(base + min(m, last) * p.lda, k, p.k), a4(base + min(m + 1u, last) * p.lda, k, p.k),
-            a4(base + min(m + 2u, last) * p.lda, k, p.k), a4(base + min(m + 3u, last) * p.lda, k, p.k)));
-    }
-    return masked(r, k, end);
+fn a_columns(r: Rows, k: u32, end: u32) -> mat4x4<f32> {
+    return masked(a_block(r, k), k, end);
 }
-fn b_block(base: u32, n: u32, k: u32, end: u32) -> mat4x4<f32> {
-    var r: mat4x4<f32>;
-    if FORM == NT {
-        let last = p.n - 1u;
-        r = transpose(mat4x4(
-            b4(base + min(n, last) * p.ldb, k, p.k), b4(base + min(n + 1u, last) * p.ldb, k, p.k),
-            b4(base + min(n + 2u, last) * p.ldb, k, p.k), b4(base + min(n + 3u, last) * p.ldb, k, p.k)));
-    } else {
-        let last = p.k - 1u;
-        r = mat4x4(b4(base + min(k, last) * p.ldb, n, p.n), b4(base + min(k + 1u, last) * p.ldb, n, p.n),
-                   b4(base + min(k + 2u, last) * p.ldb, n, p.n), b4(base + min(k + 3u, last) * p.ldb, n, p.n));
-    }
-    return masked(r, k, end);
+fn b_columns(r: Rows, k: u32, end: u32) -> mat4x4<f32> {
+    return masked(b_block(r, k), k, end);
 }
 fn masked(block: mat4x4<f32>, k: u32, end: u32) -> mat4x4<f32> {
     var r = block;
@@ -121,20 +100,24 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
     let n = (wid.x * 16u + tid) * COLS;
     if n >= p.n { return; }
     let s = wid.z % p.batch;
-    let a_base = s * p.a_stride;
-    let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
     let end = k_end(s, start);
+    let to_y0 = b_rows(s, n);
+    let to_y1 = b_rows(s, n + 4u);
+    let to_x0 = a_rows(s, m);
+    let to_x1 = a_rows(s, m + 4u);
+    let to_x2 = a_rows(s, m + 8u);
+    let to_x3 = a_rows(s, m + 12u);
     var r: array<mat4x4<f32>, 8>;                        // ROWS/4 × ACROSS blocks
     var over: array<vec4<f32>, SUMS * ROWS + 1u - SUMS>; // sums of a: ROWS/4 quads, four of each
     let adds = SUMS == 1u && wid.x == 0u && tid == 0u;
     for (var k = start; k < end; k += 4u) {
         let stop = select(end, k + 4u, WHOLE);
-        let y0 = b_block(b_base, n, k, stop);
+        let y0 = b_columns(to_y0, k, stop);
         var y1: mat4x4<f32>;
-        if COLS == 8u { y1 = b_block(b_base, n + 4u, k, stop); }
-        let x0 = a_block(a_base, m, k, stop);
-        let x1 = a_block(a_base, m + 4u, k, stop);
+        if COLS == 8u { y1 = b_columns(to_y1, k, stop); }
+        let x0 = a_columns(to_x0, k, stop);
+        let x1 = a_columns(to_x1, k, stop);
         r[0] = outer4(r[0], x0, y0);
         r[ACROSS] = outer4(r[ACROSS], x1, y0);
         if COLS == 8u {
@@ -142,8 +125,8 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
             r[3] = outer4(r[3], x1, y1);
         }
         if ROWS == 16u {
-            let x2 = a_block(a_base, m + 8u, k, stop);
-            let x3 = a_block(a_base, m + 12u, k, stop);
+            let x2 = a_columns(to_x2, k, stop);
+            let x3 = a_columns(to_x3, k, stop);
             r[2u * ACROSS] = outer4(r[2u * ACROSS], x2, y0);
             r[3u * ACROSS] = outer4(r[3u * ACROSS], x3, y0);
             if COLS == 8u {
@@ -183,8 +166,6 @@ fn tile(wid: vec3<u32>, tid: u32) {
     let m = wid.y * TILE_M;
     let n = wid.x * TILE_N;
     let s = wid.z % p.batch;
-    let a_base = s * p.a_stride;
-    let b_base = s * p.b_stride;
     let start = wid.z / p.batch * p.k_split;
     let end = k_end(s, start);
     // The 4×4 block that this invocation loads. Neighboring invocations load neighboring memory. The first invocations
@@ -196,6 +177,8 @@ fn tile(wid: vec3<u32>, tid: u32) {
     let b_at = select(vec2(tb % (TILE_N / 4u), tb / (TILE_N / 4u)), vec2(tb / 4u, tb % 4u), FORM == NT);
     let ty = tid / (TILE_N / 8u);                        // rows ty·4.. and TILE_M/2 further; likewise columns with tx
     let tx = tid % (TILE_N / 8u);
+    let to_x = a_rows(s, m + a_at.x * 4u);
+    let to_y = b_rows(s, n + b_at.x * 4u);
     var r00: mat4x4<f32>;
     var r01: mat4x4<f32>;
     var r10: mat4x4<f32>;
@@ -204,8 +187,8 @@ fn tile(wid: vec3<u32>, tid: u32) {
     var y: mat4x4<f32>;
     var over = vec4(0.0);                                // sum of a over this invocation's blocks
     let adds = SUMS == 1u && wid.x == 0u;
-    if loads_a { x = a_block(a_base, m + a_at.x * 4u, start + a_at.y * 4u, end); }
-    if loads_b { y = b_block(b_base, n + b_at.x * 4u, start + b_at.y * 4u, end); }
+    if loads_a { x = a_columns(to_x, start + a_at.y * 4u, end); }
+    if loads_b { y = b_columns(to_y, start + b_at.y * 4u, end); }
     for (var k = start; k < end; k += 16u) {
         if adds && loads_a { over += over_k(x); }
         for (var j = 0u; j < 4u; j++) {
@@ -214,8 +197,8 @@ fn tile(wid: vec3<u32>, tid: u32) {
         }
         workgroupBarrier();
         if k + 16u < end {
-            if loads_a { x = a_block(a_base, m + a_at.x * 4u, k + 16u + a_at.y * 4u, end); }
-            if loads_b { y = b_block(b_base, n + b_at.x * 4u, k + 16u + b_at.y * 4u, end); }
+            if loads_a { x = a_columns(to_x, k + 16u + a_at.y * 4u, end); }
+            if loads_b { y = b_columns(to_y, k + 16u + b_at.y * 4u, end); }
         }
         for (var j = 0u; j < 16u; j++) {
             let x0 = sh_a[j * PITCH_A + ty];

@@ -43,8 +43,10 @@
 //             f32, and a twentieth of cuBLAS in bf16. The others have not run on a GPU.
 // lib/coop16 (Vulkan) or lib/coop8 (Metal) defines FRAG, Lhs, Rhs, Sum and Cell; lib/product16 or lib/product8 the
 // entry point.
-// uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/gemm, lib/results, lib/store4, lib/coop16 and
-// lib/product16 or lib/coop8 and lib/product8
+// lib/gemm_coop, or conv2d_coop.wgsl, says where a patch lies in memory: ALIKE, base_of, Places, places, moved,
+// first_patch and next_patch.
+// uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/patches, lib/gemm, lib/gemm_coop, lib/results,
+// lib/store4, lib/coop16 and lib/product16 or lib/coop8 and lib/product8
 const NT = 0u;
 const TN = 2u;
 const THREADS = 2u * TILE;
@@ -59,7 +61,7 @@ const PITCH = KS / 4u + 2u;                            // quads of a row in work
 const QUADS = 2u * TILE * PITCH;                       // of both operands; those of b follow those of a
 const CELLS = 4u / CELL;                               // in a quad
 const SHIFT = 2048.0;
-const ONE = FORM == TN && VEC == 2u && A16 + B16 == 2u; // half of the invocations load a, the other half b
+const ONE = ALIKE && FORM == TN && VEC == 2u && A16 + B16 == 2u; // half of the invocations load a, half b
 const STORED = 1u + 3u * C4;                           // elements that an invocation stores together
 alias Sums = array<Sum, FM * FN>;
 alias Rest = array<Sum, HIGH * FM * FN + 1u - HIGH>;   // Σ hi·lo + Σ lo·hi, still to be divided by 2048
@@ -91,7 +93,7 @@ struct Operand {
 }
 fn operand(second: bool, s: u32, first: u32, tid: u32) -> Operand {
     var o: Operand;
-    o.base = s * select(p.a_stride, p.b_stride, second);
+    o.base = base_of(second, s);
     o.first = first;
     o.size = select(p.m, p.n, second);
     o.ld = select(p.lda, p.ldb, second);
@@ -116,66 +118,6 @@ fn words(second: bool, i: u32) -> vec4<u32> {
     return a[i];
 }
 struct Patch { x: vec4<u32>, y: vec4<u32>, z: vec4<u32>, w: vec4<u32> }
-
-// Where the rows of a patch lie, in units of 16 bytes from the first k of its step on.
-fn places(second: bool, o: Operand) -> vec4<u32> {
-    let rows = vec4(0u, 1u, 2u, 3u);
-    let unit = 2u + is16(second);
-    if by_k(second) { return (o.base + min(o.first + o.row + rows, vec4(o.size - 1u)) * o.ld + o.k) >> vec4(unit); }
-    return ((o.base + o.k * o.ld + min(o.first + o.row, o.size - (1u << unit))) >> unit) + rows * (o.ld >> unit);
-}
-// The distance in memory to the step that starts at k, in units of 16 bytes.
-fn distance(second: bool, o: Operand, k: u32) -> u32 {
-    return select(k * o.ld, k, by_k(second)) >> (2u + is16(second));
-}
-// The patch of a whole step.
-fn load(second: bool, o: Operand, at: vec4<u32>, k: u32) -> Patch {
-    var r: Patch;
-    if !o.has { return r; }
-    var i = at + distance(second, o, k);
-    if !by_k(second) { i = at.x + distance(second, o, k) + vec4(0u, 1u, 2u, 3u) * (o.ld >> (2u + is16(second))); }
-    r.x = words(second, i.x);
-    r.y = words(second, i.y);
-    if by_k(second) && eights(second) { return r; }
-    r.z = words(second, i.z);
-    r.w = words(second, i.w);
-    return r;
-}
-// Row j of the patch of a first step of `count` values of k. Where rows run along k, `count` is a multiple of the
-// elements in 16 bytes: they are all past it, or none is.
-fn first_row(second: bool, o: Operand, at: u32, j: u32, count: u32) -> vec4<u32> {
-    let inside = o.has && select(o.k + j, o.k, by_k(second)) < count;
-    return select(vec4(0u), words(second, select(0u, at, inside)), inside);
-}
-// Row j of the patch of the step from k on, as four f32 that are loaded one by one. From k = `end` on they are 0.
-fn single_row(second: bool, o: Operand, k: u32, j: u32, end: u32) -> vec4<u32> {
-    var row = o.first + o.row;
-    var at = k + o.k;
-    var v: vec4<f32>;
-    if by_k(second) {
-        row = min(row + j, o.size - 1u);
-        if second { v = b4(o.base + row * o.ld, at, p.k); } else { v = a4(o.base + row * o.ld, at, p.k); }
-        return bitcast<vec4<u32>>(select(vec4(0.0), v, at + vec4(0u, 1u, 2u, 3u) < vec4(end)));
-    }
-    at += j;
-    let start = o.base + min(at, p.k - 1u) * o.ld;
-    if second { v = b4(start, row, o.size); } else { v = a4(start, row, o.size); }
-    return bitcast<vec4<u32>>(select(vec4(0.0), v, at < end));
-}
-fn singles(second: bool, o: Operand, k: u32, end: u32) -> Patch {
-    return Patch(single_row(second, o, k, 0u, end), single_row(second, o, k, 1u, end),
-                 single_row(second, o, k, 2u, end), single_row(second, o, k, 3u, end));
-}
-fn first_patch(second: bool, o: Operand, at: vec4<u32>, k: u32, count: u32) -> Patch {
-    if !vectors(second) { return singles(second, o, k, k + count); }
-    let i = at + distance(second, o, k);
-    return Patch(first_row(second, o, i.x, 0u, count), first_row(second, o, i.y, 1u, count),
-                 first_row(second, o, i.z, 2u, count), first_row(second, o, i.w, 3u, count));
-}
-fn next_patch(second: bool, o: Operand, at: vec4<u32>, k: u32) -> Patch {
-    if !vectors(second) { return singles(second, o, k, k + KS); }
-    return load(second, o, at, k);
-}
 
 // Stores quad i of a tile.
 fn put_quad(i: u32, v: vec4<f32>) {
@@ -343,24 +285,28 @@ fn product(wid: vec3<u32>, tid: u32) {
     let s = wid.z % p.batch;
     let start = wid.z / p.batch * p.k_split;
     let end = k_end(s, start);
-    let count = (end - start - 1u) % KS + 1u;            // values of k of the first step
+    let count = select((end - start - 1u) % KS + 1u, 0u, start >= end); // values of k of the first step
     let row = tid / LANES / ACROSS * SM;                 // with col: the subgroup's first element in the tile
     let col = tid / LANES % ACROSS * SN;
     let second = ONE && tid >= TILE;
     let left = operand(second, s, select(m, n, second), tid);
     let right = operand(true, s, n, tid);
-    let left_at = places(second, left);
-    let right_at = places(true, right);
+    var left_at = places(second, left, s, start);
+    var right_at = places(true, right, s, start);
     var sums: Sums;
     var rest: Rest;
     put_patch(second, left, first_patch(second, left, left_at, start, count));
     if !ONE { put_patch(true, right, first_patch(true, right, right_at, start, count)); }
+    left_at = places(second, left, s, start + count);
+    right_at = places(true, right, s, start + count);
     for (var k = start + count; k < end; k += KS) {
         workgroupBarrier();
         let next_a = next_patch(second, left, left_at, k);
+        left_at = moved(second, left_at);
         multiply(&sums, &rest, row, col, 0u, KS / 2u);
         var next_b: Patch;
         if !ONE { next_b = next_patch(true, right, right_at, k); }
+        right_at = moved(true, right_at);
         multiply(&sums, &rest, row, col, KS / 2u, KS);
         workgroupBarrier();
         put_patch(second, left, next_a);

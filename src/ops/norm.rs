@@ -3,7 +3,7 @@
 
 use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
-use crate::gpu::{Caps, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
+use crate::gpu::{Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -23,6 +23,10 @@ const CONSTS: &[Const] = &[
     Const::flag("MEAN"),
     Const::flag("X16"),
 ];
+/// A lane with f16 has whole words of two columns.
+fn in_words(c: &Choice<'_>) -> bool {
+    c.get("HALF") + c.get("X16") == 0 || c.get("COLS").is_multiple_of(2)
+}
 /// The values of [`row_workgroup`], the default first.
 pub(super) const ROW_WORKGROUPS: &[u32] = &[256, 32, 64, 128];
 
@@ -42,6 +46,7 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS)
+.admits(in_words)
 .rounds()
 .least(|launch| columns(launch, 6, 8));
 const BACKWARD: Kernel = Kernel::new::<Norm>(
@@ -60,6 +65,7 @@ const BACKWARD: Kernel = Kernel::new::<Norm>(
 )
 .subgroup(SUBGROUP)
 .consts(CONSTS)
+.admits(in_words)
 .rounds()
 .least(|launch| columns(launch, 12, 16));
 /// The kernels of this family.

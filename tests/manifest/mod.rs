@@ -49,6 +49,7 @@ const WITHOUT: &[(&str, usize, &str)] = &[
     ("matmul.direct_sums", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
     ("matmul_coop.", BROWSER, "no browser has cooperative matrices"),
     ("attention_coop.", BROWSER, "no browser has cooperative matrices"),
+    ("conv2d_coop.", BROWSER, "no browser has cooperative matrices"),
 ];
 
 /// Kernels that are no operators and stand outside of the manifest, and why.

@@ -1,5 +1,5 @@
 use rowscan::cpu::conv2d::{Dims, backward, forward, transposed, transposed_backward};
-use rowscan::gpu::{Caps, DType, Gpu};
+use rowscan::gpu::{Caps, DType, Gpu, Precision};
 use rowscan::ops::add::add;
 use rowscan::ops::conv2d::{Conv2dOptions, conv2d, conv2d_transposed, same_padding};
 use rowscan::tape::{Grads, Recorder, Var};
@@ -28,13 +28,27 @@ fn check(g: &Gpu, case: &Case) {
     check_stored(g, case, [false; 2]);
 }
 
-/// `halves`: whether x and y are stored as f16.
 fn check_stored(g: &Gpu, case: &Case, halves: [bool; 2]) {
+    check_in(g, Precision::F32, case, halves);
+}
+
+/// [`tol`] in a precision, for operands that the oracle reads rounded alike: as in tests/ops/matmul/mod.rs.
+fn tol_in(precision: Precision, k: usize) -> Tol {
+    let Tol { rel, abs } = tol(k);
+    match precision {
+        Precision::F32 => Tol { rel, abs },
+        Precision::Mixed => Tol { rel: 4.0 * rel, abs: 4.0 * abs },
+        Precision::High => Tol { rel: 1e-6, abs: 4.0 * abs + 2.4e-6 * (k as f64).sqrt() },
+    }
+}
+
+/// `halves`: whether x and y are stored as f16.
+fn check_in(g: &Gpu, precision: Precision, case: &Case, halves: [bool; 2]) {
     let (dim, has_bias) = (dims(case), case.5);
     let Dims { b, h, w, c, o, kernel: [kh, kw], .. } = dim;
     let ([oh, ow], cg) = (dim.out(), c / dim.groups);
     let mut random = Random::new((h * 31 + w * 7 + c * 3 + o + kh) as u64);
-    let (mut x, weight) = (random.normal(b * h * w * c), random.normal(o * cg * kh * kw));
+    let (mut x, mut weight) = (random.normal(b * h * w * c), random.normal(o * cg * kh * kw));
     let (bias, mut dy) = (random.normal(o), random.normal(b * oh * ow * o));
     for (v, _) in [&mut x, &mut dy].into_iter().zip(halves).filter(|(_, half)| *half) {
         round_to_f16(v);
@@ -42,21 +56,30 @@ fn check_stored(g: &Gpu, case: &Case, halves: [bool; 2]) {
     let mut leaves = vec![leaf(g, &[b, h, w, c], &x), leaf(g, &[o, cg, kh, kw], &weight)];
     leaves.extend(has_bias.then(|| leaf(g, &[o], &bias)));
     let (y, grads) = run(g, &leaves, &dy, |r, v| {
+        r.set_precision(precision);
         let x = stored_as(r, &v[0], DType::f16_if(halves[0]))?;
         let dtype = DType::f16_if(halves[1]);
         let y = conv2d(r, &x, &v[1], Conv2dOptions { dtype, ..options(dim, v.get(2)) })?;
         assert_eq!(y.data.dtype(), dtype);
         stored_as(r, &y, DType::F32)
     });
-    let (x, weight, bias, dy) = (wide(&x), wide(&weight), wide(&bias), wide(&dy));
+    let (bias, dbias) = (
+        wide(&bias),
+        dy.chunks(o).fold(vec![0.0; o], |sum, row| sum.iter().zip(row).map(|(sum, dy)| sum + f64::from(*dy)).collect()),
+    );
+    // operands of a product are rounded in mixed precision; dbias is a sum
+    if precision == Precision::Mixed {
+        [&mut x, &mut weight, &mut dy].into_iter().for_each(|v| round_to_f16(v));
+    }
+    let (x, weight, dy, tol) = (wide(&x), wide(&weight), wide(&dy), |k| tol_in(precision, k));
     let back = backward(dim, &x, &weight, &dy);
-    let (terms, name) = (kh * kw, |what| format!("{case:?} {what}, f16 {halves:?}"));
+    let (terms, name) = (kh * kw, |what| format!("{case:?} {what} in {precision}, f16 {halves:?}"));
     let wanted = forward(dim, &x, &weight, has_bias.then_some(&bias));
     close(&name("y"), &y, &wanted, tol(terms * cg).or_f16(halves[1]));
     close(&name("dx"), &grads[0], &back.dx, tol(terms * o / dim.groups).or_f16(halves[0]));
     close(&name("dw"), &grads[1], &back.dw, tol(b * oh * ow));
     if has_bias {
-        close(&name("dbias"), &grads[2], &back.dbias, tol(b * oh * ow));
+        close(&name("dbias"), &grads[2], &dbias, tol(b * oh * ow));
     }
 }
 
@@ -73,6 +96,32 @@ fn conv2d_in_f16_matches_cpu() {
         (([9, 33, 32, 4, 8], 1, [3, 3], [1, 1], [1; 4], false), [true, true]),
     ];
     each_choice(|g| some(cases).for_each(|(case, halves)| check_stored(g, &case, halves)));
+}
+
+/// The precisions of products: f16 operands with f32 sums, on cooperative matrices or without, and operands split into
+/// two f16. Channels in eights, in fours and single, maps in f32 and in f16, and several tiles.
+#[test]
+fn conv2d_follows_the_precision_of_products() {
+    let cases: [(Case, [bool; 2]); 11] = [
+        (([1, 1, 1, 1, 1], 1, [2, 2], [1, 1], [1; 4], false), [false, false]),
+        (([2, 7, 9, 5, 6], 1, [3, 3], [1, 1], [1; 4], true), [false, false]),
+        (([2, 8, 11, 8, 16], 1, [3, 3], [2, 2], [1; 4], true), [true, true]), // loads of eight
+        (([2, 8, 11, 8, 12], 1, [3, 3], [2, 2], [1; 4], false), [true, true]), // loads of four, for y of eight
+        (([2, 17, 14, 3, 8], 1, [7, 7], [2, 2], [3; 4], true), [false, true]), // a stem
+        (([2, 7, 6, 8, 12], 1, [1, 1], [2, 2], NONE, true), [false, false]),  // three of four phases of dx are 0
+        (([1, 2, 3, 4, 4], 1, [5, 3], [1, 2], [2, 3, 1, 0], false), [false, false]), // a kernel larger than the map
+        (([1, 6, 5, 24, 48], 3, [3, 3], [3, 2], [1; 4], true), [true, true]), // groups
+        (([1, 5, 5, 6, 12], 6, [3, 3], [1, 1], [1; 4], true), [false, false]),
+        (([1, 13, 12, 72, 136], 1, [3, 3], [1, 1], [1; 4], true), [true, true]), // several tiles
+        (([9, 33, 32, 4, 8], 1, [3, 3], [1, 1], [1; 4], false), [false, true]),  // a sum of dw that is split
+    ];
+    each_choice(|g| {
+        some(cases).for_each(|(case, halves)| check_in(g, Precision::Mixed, &case, halves));
+        if g.caps().tiers.coop {
+            // elsewhere it is f32; the loads are those of mixed precision
+            cases.iter().skip(1).step_by(3).for_each(|(case, halves)| check_in(g, Precision::High, case, *halves));
+        }
+    });
 }
 
 #[test]

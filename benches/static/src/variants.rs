@@ -40,6 +40,9 @@ pub fn all(caps: &Caps, models: &[String]) -> rowscan::Result<Vec<Variant>> {
             let run = RunSettings { batch_size: BATCH, precision, ..RunSettings::default() };
             for method in [Method::MAP, Method::MAE] {
                 let settings = PretrainSettings { run: run.clone(), ..PretrainSettings::of(method) };
+                if settings.check(&config).is_err() {
+                    continue; // a network that this method does not pretrain
+                }
                 let visible = *settings.masker(&config)?.all_visible_lengths().end();
                 let (g, hyper) = (Gpu::dry(caps.clone()), settings.run.hyper()?);
                 collect(

@@ -1,6 +1,7 @@
 //! batch_norm: the maps of MambaVision's and ResNet's stages, in training and in evaluation.
 
 use crate::bench::ops::*;
+use cpu::activation::{self, Activation};
 use cpu::batch_norm::{backward, forward, statistics};
 use ops::batch_norm::{BatchNormAct, BatchNormOptions, BatchStatistics, batch_norm};
 
@@ -12,28 +13,28 @@ fn expect(v: &Values, half: bool) -> Result<Vec<Want>> {
     let (of, eps) = ([&of[0][..], &of[1][..]], f64::from(EPS));
     let grads = backward(x, of, w, eps, dy, true);
     Ok(vec![
-        near("y", forward(x, of, w, v.get("bias")?, eps), rounded(half)),
-        near("dx", grads.dx, rounded(half)),
+        near("y", forward(x, of, w, v.get("bias")?, eps), of_map(half)),
+        near("dx", grads.dx, of_map(half)),
         near("dw", grads.dw, 1e-5), // sums over all rows
         near("dbias", grads.db, 1e-5),
     ])
 }
 
 /// The tolerance of a map: about ten roundings of f32, or the one of storage as f16.
-fn rounded(half: bool) -> f64 {
+fn of_map(half: bool) -> f64 {
     if half { 4.9e-4 } else { 4e-6 }
 }
 
-/// With ReLU behind it. Values next to its kink may fall on either side, and their gradients with them.
-fn expect_relu(v: &Values, half: bool) -> Result<Vec<Want>> {
+/// With SiLU behind it, which has no kink where a rounding decides the gradient.
+fn expect_silu(v: &Values, half: bool) -> Result<Vec<Want>> {
     let (x, w, dy) = (v.get("x")?, v.get("w")?, v.get("dy")?);
     let of = statistics(x, w.len());
     let (of, eps) = ([&of[0][..], &of[1][..]], f64::from(EPS));
     let value = forward(x, of, w, v.get("bias")?, eps);
-    let seen: Vec<f64> = dy.iter().zip(&value).map(|(dy, v)| if *v > 0.0 { *dy } else { 0.0 }).collect();
-    let grads = backward(x, of, w, eps, &seen, true);
+    let grads = backward(x, of, w, eps, &activation::backward(Activation::Silu, &value, dy), true);
     Ok(vec![
-        near("y", value.into_iter().map(|v| v.max(0.0)).collect(), rounded(half)),
+        near("y", activation::forward(Activation::Silu, &value), of_map(half)),
+        near("dx", grads.dx, of_map(half)),
         near("dw", grads.dw, 1e-5), // sums over all rows
         near("dbias", grads.db, 1e-5),
     ])
@@ -45,8 +46,8 @@ fn expect_given(v: &Values, half: bool) -> Result<Vec<Want>> {
     let (of, eps) = ([v.get("mean")?, v.get("var")?], f64::from(EPS));
     let grads = backward(x, of, w, eps, dy, false);
     Ok(vec![
-        near("y", forward(x, of, w, v.get("bias")?, eps), rounded(half)),
-        near("dx", grads.dx, rounded(half)),
+        near("y", forward(x, of, w, v.get("bias")?, eps), of_map(half)),
+        near("dx", grads.dx, of_map(half)),
         near("dw", grads.dw, 1e-5),
         near("dbias", grads.db, 1e-5),
     ])
@@ -58,7 +59,7 @@ enum Kind {
     Batch,
     Running,
     Given,
-    Relu,
+    Silu,
 }
 
 pub fn cases(c: &mut Cases) {
@@ -70,11 +71,11 @@ pub fn cases(c: &mut Cases) {
         (14, 1024, !quick, Kind::Batch),
         (14, 160, true, Kind::Running),
         (14, 160, true, Kind::Given),
-        (56, 64, !quick, Kind::Relu),
+        (56, 64, !quick, Kind::Silu),
     ] {
         let (rows, half) = (b * side * side, halved(c.scope, width));
-        let name = ["", " running", " given", " relu"][kind as usize];
-        let act = if kind == Kind::Relu { BatchNormAct::Relu } else { BatchNormAct::None };
+        let name = ["", " running", " given", " silu"][kind as usize];
+        let act = if kind == Kind::Silu { BatchNormAct::Silu } else { BatchNormAct::None };
         let mut draft = c.case(format!("{width} {side}x{side}x{b}{name}")).fact("eps", EPS);
         if timed {
             draft = draft.floors(
@@ -84,7 +85,7 @@ pub fn cases(c: &mut Cases) {
         // the statistics are those of the whole batch, so all rows are compared
         let oracle = match kind {
             Kind::Given => expect_given,
-            Kind::Relu => expect_relu,
+            Kind::Silu => expect_silu,
             Kind::Batch | Kind::Running => expect,
         };
         draft.check(rows, "rows", move |v| oracle(v, half)).op(move |r, x| {
@@ -92,7 +93,7 @@ pub fn cases(c: &mut Cases) {
             let bias = x.leaf("bias", Whole, &[width])?;
             let variances: Vec<f32> = (0..width).map(|c| 0.5 + (c % 7) as f32 / 4.0).collect();
             let kept = match kind {
-                Kind::Batch | Kind::Relu => None,
+                Kind::Batch | Kind::Silu => None,
                 _ => Some([x.normal("mean", Whole, &[width])?, x.values("var", Whole, &[width], &variances)?]),
             };
             let kept = kept.as_ref().map(|[mean, var]| [mean, var]);

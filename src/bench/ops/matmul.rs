@@ -8,25 +8,6 @@ use ops::matmul::{Added, Form, Gemm, MatmulOptions, Route, Variant, gemm_with, m
 /// SSM states per channel (mamba_ssm's d_state).
 const N: usize = 16;
 
-/// Operands as the kernels read them: rounded to f16 in mixed precision.
-fn rounded(values: &[f64], precision: Precision) -> Vec<f64> {
-    let half = |v: &f64| half::f16::from_f64(*v).to_f64();
-    if precision == Precision::Mixed { values.iter().map(half).collect() } else { values.to_vec() }
-}
-
-/// Tolerance of a sum of `k` products of order 1. Its rounding error is about 2.4e-8·k; eight times that is allowed.
-/// Cooperative matrices may truncate sums instead of rounding them: four times as much again. They may also treat f16
-/// subnormals as 0, which is an error of 6e-5 times an operand of up to 4. Split operands (`High`) have a relative
-/// error of 2⁻²¹ in each product.
-fn tol(precision: Precision, k: usize) -> Tol {
-    let sum = 2e-7 * (4.0 + k as f64);
-    match precision {
-        Precision::F32 => Tol { rel: 2e-7, abs: sum },
-        Precision::Mixed => Tol { rel: 8e-7, abs: 4.0 * sum + 2.4e-4 },
-        Precision::High => Tol { rel: 1e-6, abs: 4.0 * sum + 2.4e-6 * (k as f64).sqrt() },
-    }
-}
-
 fn expect(v: &Values, s: usize, bias: bool, precision: Precision) -> Result<Vec<Want>> {
     let [x, w, dy] = [v.get("x")?, v.get("w")?, v.get("dy")?].map(|values| rounded(values, precision));
     let (x, w, dy) = (&x[..], &w[..], &dy[..]);
@@ -34,7 +15,7 @@ fn expect(v: &Values, s: usize, bias: bool, precision: Precision) -> Result<Vec<
     let k = x.len() / (s * m);
     let dim = Dims { s, m, n: w.len() / (s * k), k };
     let back = backward(dim, x, w, dy);
-    let tol = |k| tol(precision, k);
+    let tol = |k| of_products(precision, k);
     let y = forward(dim, x, w, bias.then(|| v.get("bias")).transpose()?, None);
     let mut wants = vec![want("y", y, tol(k)), want("dx", back.dx, tol(dim.n)), want("dw", back.dw, tol(m))];
     if bias {
@@ -54,7 +35,7 @@ fn path(c: &mut Cases, name: &str, path: Route) {
     case.check(16, "rows", move |v| {
         let (x, w) = (v.get("x")?, v.get("w")?);
         let dim = Dims { s: 1, m: x.len() / n, n, k: n };
-        Ok(vec![want("y", forward(dim, x, w, None, None), tol(Precision::F32, n))])
+        Ok(vec![want("y", forward(dim, x, w, None, None), of_products(Precision::F32, n))])
     })
     .launches(move |r, x| {
         let (a, b) = (x.normal("x", Axis(0), &[n, n])?, x.normal("w", Whole, &[n, n])?);

@@ -58,6 +58,25 @@ fn halved(scope: &Scope, channels: usize) -> bool {
     scope.precision == Precision::Mixed && channels.is_multiple_of(4)
 }
 
+/// Operands as products read them: rounded to f16 in mixed precision.
+fn rounded(values: &[f64], precision: Precision) -> Vec<f64> {
+    let half = |v: &f64| half::f16::from_f64(*v).to_f64();
+    if precision == Precision::Mixed { values.iter().map(half).collect() } else { values.to_vec() }
+}
+
+/// Tolerance of a sum of `k` products of order 1. Its rounding error is about 2.4e-8·k; eight times that is allowed.
+/// Cooperative matrices may truncate sums instead of rounding them: four times as much again. They may also treat f16
+/// subnormals as 0, which is an error of 6e-5 times an operand of up to 4. Split operands (`High`) have a relative
+/// error of 2⁻²¹ in each product.
+fn of_products(precision: Precision, k: usize) -> Tol {
+    let sum = 2e-7 * (4.0 + k as f64);
+    match precision {
+        Precision::F32 => Tol { rel: 2e-7, abs: sum },
+        Precision::Mixed => Tol { rel: 8e-7, abs: 4.0 * sum + 2.4e-4 },
+        Precision::High => Tol { rel: 1e-6, abs: 4.0 * sum + 2.4e-6 * (k as f64).sqrt() },
+    }
+}
+
 /// A family: its name, and the function that adds its cases.
 pub type FamilyCases = (&'static str, fn(&mut Cases));
 

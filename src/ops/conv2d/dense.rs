@@ -2,8 +2,10 @@
 
 use super::shape::Shape;
 use crate::error::Result;
-use crate::gpu::{Bind, Choice, Const, Grid, Kernel, LaunchArgs, Precision, Work, params, read, scalars, wgsl, write};
-use crate::ops::matmul::{Form, Gemm, Route, best};
+use crate::gpu::{
+    Bind, Choice, Const, Grid, Kernel, LaunchArgs, Needs, Precision, Work, params, read, scalars, wgsl, write,
+};
+use crate::ops::matmul::{BUSY, Form, Gemm, KS, Route, best};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -20,7 +22,8 @@ params! {
     }
 }
 
-const SRC: &str = wgsl!("conv2d", "../matmul", "grid", "half", "element", "operands", "results", "no_sums");
+const SRC: &str =
+    wgsl!("conv2d", "../matmul", "grid", "half", "element", "conv2d", "operands", "blocks", "results", "no_sums");
 const PRODUCT: &[Bind] = &[
     read(1, "a").f16_if("A16"),
     read(2, "b").f16_if("B16"),
@@ -28,9 +31,10 @@ const PRODUCT: &[Bind] = &[
     read(4, "residual").f16_if("R16"),
     write(5, "c").f16_if("C16"),
 ];
-/// Constants of matmul.wgsl that a convolution has no choice of: no activation, no rounding of operands.
+/// A convolution has no activation.
 const ACT: Const = Const::of("ACT", &[0]);
-const ROUND: Const = Const::of("ROUND", &[0]);
+/// Whether operands are rounded to f16: mixed precision without cooperative matrices.
+const ROUND: Const = Const::flag("ROUND");
 const FORM: Const = Const::of("FORM", &[0, 1, 2]);
 const VEC: Const = Const::of("VEC", &[1, 0]);
 const C4: Const = Const::of("C4", &[1, 0]);
@@ -74,12 +78,32 @@ const TILED_CONSTS: &[Const] = &[
 /// The constants of what is f32.
 const ONLY_F32: [Const; 4] =
     [Const::of("A16", &[0]), Const::of("B16", &[0]), Const::of("R16", &[0]), Const::of("C16", &[0])];
-/// The two kernels without tiles know the constants by name only.
+/// Constants of the kernels on cooperative matrices, with the lanes that a subgroup may have.
+const fn on_lanes(lanes: &'static [u32]) -> [Const; 13] {
+    [
+        FORM,
+        Const::of("VEC", &[2, 1, 0]),
+        ACT,
+        Const::of("LANES", lanes),
+        Const::of("TILE", &[64, 128]),
+        Const::of("KS", &[KS as u32]),
+        Const::flag("HIGH"),
+        C4,
+        LAST,
+        A16,
+        B16,
+        R16,
+        C16,
+    ]
+}
+const CONSTS16: &[Const] = &on_lanes(&[32, 64]);
+const CONSTS8: &[Const] = &on_lanes(&[32, 8, 16]);
+/// `combine` and `pack` know the constants of tiles by name only. `pack` has the form of the product that reads it.
 const OTHER_CONSTS: &[Const] = &[
-    Const::of("FORM", &[2]),
+    Const::of("FORM", &[2, 1]),
     Const::of("VEC", &[0]),
     ACT,
-    ROUND,
+    Const::of("ROUND", &[0]),
     Const::of("TILE_M", &[64]),
     Const::of("TILE_N", &[64]),
     Const::of("ROWS", &[8]),
@@ -111,6 +135,48 @@ const fn product(name: &'static str, consts: &'static [Const]) -> Kernel {
 
 pub(super) const DIRECT: Kernel = product("conv2d.direct", DIRECT_CONSTS);
 pub(super) const TILED: Kernel = product("conv2d.tiled", TILED_CONSTS).large(both_wide);
+/// With HIGH = 1 each operand is two f16 matrices, which exceed workgroup memory in tiles of 128 × 128.
+fn on_matrices(c: &Choice<'_>) -> bool {
+    possible(c) && (c.get("HIGH") == 0 || c.get("TILE") == 64)
+}
+const fn coop(name: &'static str, source: &'static str, consts: &'static [Const]) -> Kernel {
+    let kernel = Kernel::new::<Conv2d>(name, source, PRODUCT).consts(consts).admits(on_matrices);
+    kernel.needs(Needs::COOP).rounds().least(work)
+}
+pub(super) const COOP16: Kernel = coop(
+    "conv2d_coop.product16",
+    wgsl!(
+        "conv2d_coop",
+        "../matmul_coop",
+        "grid",
+        "half",
+        "element",
+        "conv2d",
+        "operands",
+        "patches",
+        "results",
+        "coop16",
+        "product16"
+    ),
+    CONSTS16,
+);
+pub(super) const COOP8: Kernel = coop(
+    "conv2d_coop.product8",
+    wgsl!(
+        "conv2d_coop",
+        "../matmul_coop",
+        "grid",
+        "half",
+        "element",
+        "conv2d",
+        "operands",
+        "patches",
+        "results",
+        "coop8",
+        "product8"
+    ),
+    CONSTS8,
+);
 pub(super) const COMBINE: Kernel = Kernel::new::<Conv2d>(
     "conv2d.combine",
     SRC,
@@ -157,9 +223,21 @@ pub(super) fn packed(r: &mut Recorder, w: &Tensor, [m, channels, taps]: [usize; 
     Ok(packed)
 }
 
+/// A copy of w with a matrix for each group and phase of dx, the product `p`.
+fn packed_by_phases(r: &mut Recorder, w: &Tensor, p: &Conv2d) -> Result<Tensor> {
+    if p.kh * p.kw == 1 {
+        return Ok(w.clone());
+    }
+    let packed = Tensor::scratch("conv2d packed weights", &[w.len()]);
+    r.launch_with(&PACK, &[("FORM", Form::Nn as u32)], Grid::items(w.len(), 256), p, &[w, &packed])?;
+    Ok(packed)
+}
+
 /// Longest part of a sum, so that llvmpipe, which ends loops early, adds all terms.
 const PART: usize = 32_768;
-/// k_split is a multiple of it.
+/// Least part of a sum. Parts fill the GPU also where maps are small, as they are in a ResNet's last stages.
+const LEAST: usize = 64;
+/// k_split is a multiple of it, or of [`KS`] on cooperative matrices.
 const STEP: usize = 16;
 
 impl Conv2d {
@@ -212,8 +290,7 @@ pub(super) fn forward(
         ldc: s.o,
         ..Conv2d::of_x(s)
     });
-    let quads = [cg % 4 == 0, og % 4 == 0];
-    launch(r, Form::Nt, quads, &p, &[Some(x), Some(&w), bias, None, Some(y)])
+    launch(r, Form::Nt, &[cg], og % 4 == 0, &p, &[Some(x), Some(&w), bias, None, Some(y)])
 }
 
 /// The gradients of x and w, where they are wanted.
@@ -240,7 +317,6 @@ pub(super) fn input(
     r: &mut Recorder, s: &Shape, dy: &Tensor, w: &Tensor, [bias, residual]: [Option<&Tensor>; 2], dx: &Tensor,
 ) -> Result<()> {
     let (cg, og) = (s.c / s.groups, s.o / s.groups);
-    let w = packed(r, w, [s.o, cg, s.taps()])?;
     let largest = [0, 1].map(|i| s.size[i].div_ceil(s.stride[i])); // phase, and its number of taps
     let taps = [0, 1].map(|i| s.kernel[i].div_ceil(s.stride[i]));
     let (m, k) = (s.b * largest[0] * largest[1], taps[0] * taps[1] * og);
@@ -250,9 +326,9 @@ pub(super) fn input(
         n: cg,
         k,
         lda: 1,
-        ldb: 1,
+        ldb: cg,
         a_stride: m,
-        b_stride: k,
+        b_stride: 0, // lib/conv2d finds the weights of a phase
         k_split: k,
         has_bias: bias.is_some(),
         has_residual: residual.is_some(),
@@ -265,8 +341,8 @@ pub(super) fn input(
         cg: og,
         ..Conv2d::of(s)
     });
-    let quads = [cg % 4 == 0 && og % 4 == 0, cg % 4 == 0];
-    launch(r, Form::Nn, quads, &p, &[Some(dy), Some(&w), bias, residual, Some(dx)])
+    let w = packed_by_phases(r, w, &p)?;
+    launch(r, Form::Nn, &[cg, og], cg % 4 == 0, &p, &[Some(dy), Some(&w), bias, residual, Some(dx)])
 }
 
 /// Writes dw.
@@ -274,35 +350,88 @@ pub(super) fn weights(r: &mut Recorder, s: &Shape, x: &Tensor, dy: &Tensor, dw: 
     let (cg, og) = (s.c / s.groups, s.o / s.groups);
     let (n, k) = (s.taps() * cg, s.pixels());
     let p = scalars!(Conv2d { m: og, n, k, lda: s.o, ldb: 1, a_stride: og, b_stride: k, ..Conv2d::of_x(s) });
-    let vec = cg % 4 == 0 && og % 4 == 0;
-    let wanted = best(r, Precision::F32, &p.gemm(Form::Tn)).splits.max(k.div_ceil(PART));
-    let k_split = k.div_ceil(wanted).next_multiple_of(STEP);
+    let channels = [cg, og];
+    let step = if matches!(route(r, Form::Tn, &p), Route::Coop(_)) { KS } else { STEP };
+    let tiles = og.div_ceil(64) * n.div_ceil(64) * s.groups;
+    let fill = if r.caps().software { 1 } else { (BUSY / tiles).min(k / LEAST).max(1) };
+    let k_split = k.div_ceil(fill.max(k.div_ceil(PART))).next_multiple_of(step);
     let splits = k.div_ceil(k_split);
     let p = scalars!(Conv2d { splits, k_split, ..p });
     if splits == 1 {
-        return launch(r, Form::Tn, [vec, false], &p, &[Some(dy), Some(x), None, None, Some(dw)]);
+        return launch(r, Form::Tn, &channels, false, &p, &[Some(dy), Some(x), None, None, Some(dw)]);
     }
     let part = Tensor::scratch("conv2d.part", &[splits, s.groups, og, n]);
-    launch(r, Form::Tn, [vec, n % 4 == 0], &p, &[Some(dy), Some(x), None, None, Some(&part)])?;
+    launch(r, Form::Tn, &channels, n % 4 == 0, &p, &[Some(dy), Some(x), None, None, Some(&part)])?;
     let grid = Grid::items(s.o * n / if n % 4 == 0 { 4 } else { 1 }, 256);
     let none: Option<&Tensor> = None;
     r.launch_with(&COMBINE, &[("C4", u32::from(n % 4 == 0))], grid, &p, &[none, none, Some(dw), Some(&part)])
 }
 
-/// Launches a product. `quads`: whether operands are loaded, and results stored, four at a time.
-fn launch(r: &mut Recorder, form: Form, quads: [bool; 2], p: &Conv2d, args: &[Option<&Tensor>; 5]) -> Result<()> {
-    let (kernel, shape, tile) = match best(r, Precision::F32, &p.gemm(form)).path {
-        // a large batch of large maps has more tiles of 64 rows than a grid has workgroups
-        Route::Tiled(..) if p.m.div_ceil(64) > 65_535 => (&TILED, [("TILE_M", 128), ("TILE_N", 64)], [128, 64]),
-        Route::Tiled(m, n) => (&TILED, [("TILE_M", m), ("TILE_N", n)], [m, n]),
-        Route::Direct(rows, cols) => (&DIRECT, [("ROWS", rows), ("COLS", cols)], [rows, 16 * cols]),
-        Route::Coop(_) => (&DIRECT, [("ROWS", 8), ("COLS", 8)], [8, 128]), // best never takes it for f32
+/// How a product is computed: as a dense one of its sizes, on a grid that has enough workgroups.
+fn route(r: &Recorder, form: Form, p: &Conv2d) -> Route {
+    // a large batch of large maps has more tiles of 64 rows than a grid has workgroups
+    let many = (p.m as usize).div_ceil(64) > 65_535;
+    match best(r, r.precision(), &p.gemm(form)).path {
+        Route::Coop(64) if many && r.precision() == Precision::Mixed => Route::Coop(128),
+        Route::Coop(64) | Route::Tiled(..) if many => Route::Tiled(128, 64),
+        route => route,
+    }
+}
+
+/// Launches a product. `channels` are those of a group in the operands whose rows they are: as far as they are
+/// multiples of 4 or 8, that many are loaded at a time. `c4`: whether results are stored four at a time.
+fn launch(
+    r: &mut Recorder, form: Form, channels: &[usize], c4: bool, p: &Conv2d, args: &[Option<&Tensor>; 5],
+) -> Result<()> {
+    let whole = |many: usize| u32::from(channels.iter().all(|channels| channels % many == 0));
+    let last = u32::from(form == Form::Tn && p.splits == 1);
+    let mut consts = vec![("FORM", form as u32), ("C4", u32::from(c4)), ("LAST", last)];
+    let round = ("ROUND", u32::from(r.precision() == Precision::Mixed));
+    let (kernel, tile) = match route(r, form, p) {
+        Route::Tiled(rows, cols) => {
+            consts.extend([("VEC", whole(4)), round, ("TILE_M", rows as u32), ("TILE_N", cols as u32)]);
+            (&TILED, [rows, cols])
+        }
+        Route::Direct(rows, cols) => {
+            consts.extend([("VEC", whole(4)), round, ("ROWS", rows as u32), ("COLS", cols as u32)]);
+            (&DIRECT, [rows, 16 * cols])
+        }
+        Route::Coop(side) => {
+            let high = ("HIGH", u32::from(r.precision() == Precision::High));
+            let lanes = ("LANES", r.caps().coop_lanes);
+            consts.extend([("VEC", whole(4) + whole(8)), lanes, ("TILE", side as u32), high]);
+            (if r.caps().fragment == 8 { &COOP8 } else { &COOP16 }, [side; 2])
+        }
     };
-    let last = form == Form::Tn && p.splits == 1;
-    let [vec, c4] = quads.map(u32::from);
-    let [first, second] = shape.map(|(name, size)| (name, size as u32));
-    let consts = [("FORM", form as u32), ("VEC", vec), first, second, ("C4", c4), ("LAST", u32::from(last))];
     let grid =
         Grid::of((p.n as usize).div_ceil(tile[1]), (p.m as usize).div_ceil(tile[0]), (p.batch * p.splits) as usize);
     r.launch_with(kernel, &consts, grid, p, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Caps, Gpu};
+    use crate::ops::conv2d::Conv2dOptions;
+
+    /// Parts of dw in the 3×3 convolutions of a ResNet-50, at batch 8 and 64 pixels, and at batch 128 and 224 pixels.
+    #[test]
+    fn parts_of_dw_fill_a_gpu() -> Result<()> {
+        let g = Gpu::dry(Caps { max_binding: 1 << 31, ..Caps::portable() });
+        let small = [(8, 16, 64, 32), (8, 8, 128, 8), (8, 4, 256, 2), (8, 2, 512, 1)];
+        let large = [(128, 56, 64, 56), (128, 28, 128, 14), (128, 14, 256, 3), (128, 7, 512, 1)];
+        for (b, side, c, splits) in small.into_iter().chain(large) {
+            let options = Conv2dOptions { padding: [1; 4], ..Conv2dOptions::default() };
+            let shape = Shape::new("conv2d", [b, side, side, c], [c, c, 3, 3], &options)?;
+            let map = |what| Tensor::input(what, &[b, side, side, c]);
+            let mut r = Recorder::new(&g);
+            weights(&mut r, &shape, &map("x"), &map("dy"), &Tensor::input("dw", &[c, c, 3, 3]))?;
+            let recording = r.finish();
+            let launch = &recording.launches()[0];
+            let p: Conv2d = launch.with_args(|args| args.scalars());
+            assert_eq!((p.splits, launch.name()), (splits, "conv2d.tiled"), "{b}×{side}×{side}×{c}");
+            assert!(launch.grid.0.iter().product::<u32>() >= 256, "{:?}", launch.grid);
+        }
+        Ok(())
+    }
 }

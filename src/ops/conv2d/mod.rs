@@ -1,5 +1,5 @@
-//! conv2d: convolution of maps, channels last. Maths: `shaders/conv2d.wgsl`, and for one channel a group
-//! `shaders/conv2d_depthwise.wgsl`.
+//! conv2d: convolution of maps, channels last. Maths: `shaders/conv2d.wgsl`, on cooperative matrices (tensor cores)
+//! `shaders/conv2d_coop.wgsl`, and for one channel a group `shaders/conv2d_depthwise.wgsl`.
 
 mod dense;
 mod depthwise;
@@ -24,6 +24,8 @@ pub const KERNELS: &[&Kernel] = &[
     &dense::TILED,
     &dense::COMBINE,
     &dense::PACK,
+    &dense::COOP16,
+    &dense::COOP8,
     &depthwise::WALK,
     &depthwise::SUMS,
     &depthwise::FINISH,
@@ -31,10 +33,11 @@ pub const KERNELS: &[&Kernel] = &[
 
 /// The convolution of maps, channels last, with stride, groups, four paddings and bias.
 ///
-/// Tokens (B, L, C) of a grid are a map (B, H, W, C) without a copy. Weights are those of a checkpoint. A 1×1
-/// convolution without stride is a linear layer, and follows the precision of products; every other one is computed in
-/// f32, whatever the precision. One channel a group with a kernel of 3×3, 5×5 or 7×7 and the same stride both ways has
-/// kernels of its own.
+/// Tokens (B, L, C) of a grid are a map (B, H, W, C) without a copy. Weights are those of a checkpoint. It is a product
+/// of matrices, and follows the precision of products: in mixed precision operands are rounded to f16, and run on
+/// cooperative matrices where there are any. A 1×1 convolution without stride is a linear layer. One channel a group
+/// with a kernel of 3×3, 5×5 or 7×7 and the same stride both ways is no product: it has kernels of its own, which round
+/// no operand.
 ///
 /// Maps may be f16: x as it is, and the result by [`Conv2dOptions::dtype`]. Their gradients have their types. Sums are
 /// f32, and rounded when they are stored.
@@ -91,7 +94,7 @@ pub fn conv2d(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOptions<'_>) ->
 }
 
 /// The transposed convolution of maps, channels last, which spreads each pixel over a window: the gradient of
-/// [`conv2d`] with respect to its input. It is computed in f32, whatever the precision. Maps may be f16, as there.
+/// [`conv2d`] with respect to its input. Its precision, and the types of its maps, are as there.
 ///
 /// - Shapes: x (B, H, W, C), w (C, O/G, kh, kw), bias (O) → (B, H', W', O), where H' = (H − 1)·stride + kh − top −
 ///   bottom, and W' likewise.

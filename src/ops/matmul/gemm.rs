@@ -10,8 +10,20 @@ params! {
     }
 }
 
-const SRC: &str =
-    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "results", "store4", "no_sums");
+const SRC: &str = wgsl!(
+    "matmul",
+    "grid",
+    "math",
+    "half",
+    "element",
+    "operands",
+    "blocks",
+    "gemm",
+    "gemm_blocks",
+    "results",
+    "store4",
+    "no_sums"
+);
 const PRODUCT: &[Bind] = &[
     read(1, "a").f16_if("A16"),
     read(2, "b").f16_if("B16"),
@@ -90,7 +102,7 @@ fn in_quads(c: &Choice<'_>) -> bool {
     c.get("C16") == 0 || c.get("C4") == 1
 }
 /// Columns of k that a cooperative-matrix kernel stages at a time; k_split is a multiple of it.
-pub(super) const KS: usize = 32;
+pub(in crate::ops) const KS: usize = 32;
 
 /// Tiles of 128 × 128 take more than 16 KiB of workgroup memory. `Variant::check` allows them where the adapter has it.
 fn both_wide(c: &Choice<'_>) -> bool {
@@ -107,7 +119,7 @@ const fn plain(
 
 pub(super) const DIRECT: Kernel = plain(
     "matmul.direct",
-    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "store", "no_sums"),
+    wgsl!("matmul", "grid", "math", "half", "element", "operands", "blocks", "gemm", "gemm_blocks", "store", "no_sums"),
     PRODUCT,
     DIRECT_ALL,
     product,
@@ -117,7 +129,7 @@ pub(super) const TILED: Kernel =
 /// [`DIRECT`] that also sums a over k.
 pub(super) const DIRECT_SUMS: Kernel = plain(
     "matmul.direct_sums",
-    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "store", "sums"),
+    wgsl!("matmul", "grid", "math", "half", "element", "operands", "blocks", "gemm", "gemm_blocks", "store", "sums"),
     WITH_SUMS,
     DIRECT_WEIGHT,
     product_and_sums,
@@ -125,7 +137,20 @@ pub(super) const DIRECT_SUMS: Kernel = plain(
 /// [`TILED`] that also sums a over k.
 pub(super) const TILED_SUMS: Kernel = plain(
     "matmul.tiled_sums",
-    wgsl!("matmul", "grid", "math", "half", "element", "operands", "gemm", "results", "store4", "sums"),
+    wgsl!(
+        "matmul",
+        "grid",
+        "math",
+        "half",
+        "element",
+        "operands",
+        "blocks",
+        "gemm",
+        "gemm_blocks",
+        "results",
+        "store4",
+        "sums"
+    ),
     WITH_SUMS,
     TILED_WEIGHT,
     product_and_sums,
@@ -156,7 +181,9 @@ pub(super) const COOP16: Kernel = on_matrices(
         "half",
         "element",
         "operands",
+        "patches",
         "gemm",
+        "gemm_coop",
         "results",
         "store4",
         "coop16",
@@ -173,7 +200,9 @@ pub(super) const COOP8: Kernel = on_matrices(
         "half",
         "element",
         "operands",
+        "patches",
         "gemm",
+        "gemm_coop",
         "results",
         "store4",
         "coop8",

@@ -7,11 +7,12 @@ mod launch;
 mod tune;
 mod variant;
 
+pub(super) use gemm::KS;
 pub use gemm::{Act, Epilogue, Form, Gemm, KERNELS};
 pub use launch::{Added, gemm, gemm_and_sums, gemm_and_sums_with, gemm_with};
 #[cfg(feature = "files")]
 pub use tune::tune;
-pub(super) use variant::best;
+pub(super) use variant::{BUSY, best};
 pub use variant::{Route, Variant, pick, products};
 
 use super::reduce::column_sum;

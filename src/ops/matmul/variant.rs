@@ -53,7 +53,7 @@ impl Route {
 }
 
 /// Workgroups with tiles of 64 × 64 that keep a GPU busy. Where there are fewer, k is split.
-const BUSY: usize = 512;
+pub(in crate::ops) const BUSY: usize = 512;
 /// Least k of a part.
 const PART: usize = 256;
 /// Workgroups with tiles of 128 × 128 that keep a GPU busy: fewer than [`BUSY`], because each works longer.
