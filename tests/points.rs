@@ -2,6 +2,7 @@
 
 use rowscan::data::points::{CloudView, PointPatches};
 use rowscan::gpu::Gpu;
+use rowscan::infer::reconstruct_clouds::CloudReconstructor;
 use rowscan::models::{Config, Method, PointMixers, Points};
 use rowscan::train::finetune::step::{Finetuner, Tuning};
 use rowscan::train::pretrain::settings::PretrainSettings;
@@ -95,6 +96,39 @@ fn classifiers_of_clouds_learn() {
         let losses: Vec<f32> = (0..30).map(&mut step).collect();
         assert!(mean(&losses[25..]) < 0.8 * mean(&losses[..3]), "{mixers:?}: {losses:?}");
     }
+}
+
+/// The pictures show the clouds that were given, and rebuilt points whose distance from the true ones is the loss.
+#[test]
+fn reconstructions_are_about_their_centers() {
+    let Some(g) = gpu() else { return };
+    let config = nano(PointMixers::Hybrid);
+    let points = config.points().unwrap();
+    let settings = settings(Method::MAP);
+    let hyper = settings.run.hyper().unwrap();
+    let trainer = Pretrainer::new(g, &config, &settings.objective, 4, hyper, 7).unwrap();
+    let mask = settings.masker(&config).unwrap().draw(5, 4);
+    let reconstructor = CloudReconstructor::new(g, trainer.model(), &config, 4, mask.visible_len).unwrap();
+    let patches = clouds(points);
+    let (rebuilt, loss) = pollster::block_on(reconstructor.run(&patches, &mask)).unwrap();
+    let near = |from: &[[f32; 3]], to: &[[f32; 3]]| -> f64 {
+        let squared = |a: &[f32; 3], b: &[f32; 3]| (0..3).map(|i| f64::from(a[i] - b[i]).powi(2)).sum::<f64>();
+        let nearest = |a| to.iter().map(|b| squared(a, b)).fold(f64::INFINITY, f64::min);
+        from.iter().map(nearest).sum::<f64>() / from.len() as f64
+    };
+    let mut distances = Vec::new();
+    for (cloud, inverse) in rebuilt.iter().zip(mask.inverse.chunks(points.groups)) {
+        let parts = |hidden: bool| {
+            let patches = cloud.original.chunks(points.group_size).zip(inverse);
+            patches.filter(move |(_, place)| (**place == u32::MAX) == hidden).map(|(patch, _)| patch)
+        };
+        assert_eq!(parts(false).flatten().collect::<Vec<_>>(), cloud.visible.iter().collect::<Vec<_>>());
+        let made = cloud.rebuilt.chunks(points.group_size);
+        assert_eq!(parts(true).count(), made.len());
+        distances.extend(parts(true).zip(made).map(|(patch, made)| near(patch, made) + near(made, patch)));
+    }
+    let expected = distances.iter().sum::<f64>() / distances.len() as f64;
+    assert!((f64::from(loss) - expected).abs() < 1e-4 * expected, "{loss} {expected}"); // f32 coordinates are rounded
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use cursor::{Cursor, EpochOrder, Runs, Visit};
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
 pub use files::{
-    ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_image, rescan,
+    ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_sample, rescan,
 };
 pub use fingerprint::Fingerprint;
 pub use rand_augment::RandAugment;

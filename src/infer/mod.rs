@@ -7,6 +7,7 @@ pub mod features;
 pub mod predict;
 pub mod program;
 pub mod reconstruct;
+pub mod reconstruct_clouds;
 pub mod scores;
 pub mod segmentation_scores;
 pub mod sliding_window;

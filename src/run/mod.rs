@@ -10,6 +10,7 @@ pub mod observer;
 pub mod output_dir;
 pub mod outputs;
 mod pass;
+pub mod pictures;
 pub mod predict;
 pub mod pretrain;
 pub mod probe;

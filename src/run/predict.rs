@@ -12,7 +12,7 @@ use crate::infer::program::InferenceProgram;
 pub struct PredictedImage<'a> {
     /// Its position in the set.
     pub sample: usize,
-    /// What the model sees of it: (S, S, 3) bytes. Empty if the image cannot be read.
+    /// What the model sees of it: (S, S, 3) bytes, or the patches of a cloud. Empty if it cannot be read.
     pub pixels: &'a [u8],
     /// Its classes, the most likely first; or why there are none.
     pub classes: Result<Vec<ClassProbability>, String>,

@@ -1,4 +1,4 @@
-//! The pretraining task: masks for its steps, and pictures of reconstructed images.
+//! The pretraining task: masks for its steps, and pictures of reconstructions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +8,10 @@ use super::task::{Task, TaskSettings};
 use crate::data::{DataError, Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::infer::reconstruct::Reconstructor;
-use crate::models::Config;
+use crate::models::{Config, TestView};
 use crate::nn::Params;
 use crate::run::RecordSettings;
-use crate::run::record::grid::{Panel, PictureGrid};
+use crate::run::pictures::Painter;
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::pretrain::mask::{Masker, PatchMask};
@@ -28,14 +27,14 @@ pub struct Pretraining {
     trainer: Pretrainer,
     masker: Masker,
     longest: usize,
-    pictures: Option<(Reconstructor, Vec<u8>, PatchMask)>,
+    pictures: Option<(Painter, Vec<u8>, PatchMask)>,
 }
 
 impl Pretraining {
-    /// Up to eight images that every picture grid shows, from the test split if there is one. `None` for contrastive
+    /// Up to eight samples that every picture grid shows, from the test split if there is one. `None` for contrastive
     /// pretraining, which reconstructs nothing.
-    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Reconstructor, Vec<u8>, PatchMask)>> {
-        if !self.settings.objective.method.predicts || self.config.family.clouds {
+    fn held_out(&self, data: &Arc<Dataset>) -> Result<Option<(Painter, Vec<u8>, PatchMask)>> {
+        if !(self.settings.objective.method.predicts || self.config.family.clouds) {
             return Ok(None);
         }
         let shown = match data.test_split() {
@@ -43,12 +42,12 @@ impl Pretraining {
             Err(DataError::NoSplit { .. }) => data.clone(),
             Err(e) => return Err(e.into()),
         };
-        let options = LoaderOptions::new(shown.len().min(8), Transform::eval(self.config.image_size as u32));
+        let options = LoaderOptions::new(shown.len().min(8), Transform::testing(&self.config, TestView::default()));
         let Some(images) = Loader::eval(shown, &options)?.next().transpose()? else { return Ok(None) };
         let batch = images.samples.len(); // fewer if some are broken
         let mask = self.masker.draw(u64::MAX, batch);
-        let reconstructor = Reconstructor::new(&self.g, self.trainer.model(), &self.config, batch, mask.visible_len)?;
-        Ok(Some((reconstructor, images.images, mask)))
+        let painter = Painter::new(&self.g, self.trainer.model(), &self.config, batch, mask.visible_len)?;
+        Ok(Some((painter, images.images, mask)))
     }
 }
 
@@ -123,13 +122,8 @@ impl Task for Pretraining {
 
     fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()> {
         let due = self.grid_every > 0 && (epoch.is_multiple_of(self.grid_every) || last);
-        let Some((reconstructor, images, mask)) = self.pictures.as_ref().filter(|_| due) else { return Ok(()) };
-        let (pictures, _) = pollster::block_on(reconstructor.run(images, mask))?;
-        let side = self.config.image_size;
-        let mut grid = PictureGrid::new(side, side, 3)?;
-        for p in &pictures {
-            grid.push_row(&[Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)])?;
-        }
+        let Some((painter, images, mask)) = self.pictures.as_ref().filter(|_| due) else { return Ok(()) };
+        let grid = painter.run(images, mask)?.grid;
         grid.save(&dir.join(format!("grid-{epoch:04}.png")))
     }
 }

@@ -41,6 +41,27 @@ fn clouds_are_pretrained_on_and_classified() {
     rowscan(&["features", "--data=synthetic-clouds:24"], &[("--checkpoint", &last), ("-o", &at("features"))]).ok();
     assert_eq!(features_of(&at("features"), "indices").0["features"].0, [24, 64]);
 
+    // a cloud and a mesh by their paths: rebuilt, and classified
+    let corners = |i: u32| format!("{} {} {}\n", i % 5, i / 5 % 5, i / 25);
+    std::fs::write(at("grid.xyz"), (0..125).map(corners).collect::<String>()).unwrap();
+    let mesh = "OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n";
+    std::fs::write(at("mesh.off"), mesh).unwrap();
+    let files = [at("grid.xyz"), at("mesh.off")].map(|path| path.display().to_string());
+    let files = [&files[0][..], &files[1]];
+    let paths = [("--checkpoint", &*last), ("--tensors", &at("rebuilt.safetensors")), ("-o", &at("rebuilt.png"))];
+    let rebuilt = rowscan(&[&["reconstruct"], &files[..]].concat(), &paths).ok();
+    assert!(rebuilt.out.contains("over the hidden patches, as Chamfer distance"), "{}", rebuilt.out);
+    assert_eq!(image::image_dimensions(at("rebuilt.png")).unwrap(), (6 * 194 - 2, 2 * 194 - 2));
+    assert!(at("out/grid-0002.png").is_file());
+    let predict = [&["predict"], &files[..]].concat();
+    let predicted = rowscan(&predict, &[("--checkpoint", &at("tuned/best")), ("-o", &at("predicted"))]).ok();
+    assert!(predicted.out.contains("mesh.off"), "{}", predicted.out);
+    assert!(std::fs::read_to_string(at("predicted/predictions.svg")).unwrap().contains("<image"));
+    let empty = at("empty.off");
+    std::fs::write(&empty, "OFF\n0 0 0\n").unwrap();
+    let wrong = ["reconstruct", empty.to_str().unwrap()];
+    rowscan(&wrong, &[("--checkpoint", &last), ("-o", &at("wrong.png"))]).fails(1, &["empty.off"]);
+
     // each kind of data with the other kind of model
     let wrong = [&["pretrain", "--model=micro", "--epochs=1"], SMALL].concat();
     rowscan(&wrong, &[("--output-dir", &at("wrong"))]).fails(1, &["synthetic cloud", "a point cloud", "an image"]);

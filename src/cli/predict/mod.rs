@@ -10,12 +10,12 @@ use self::folder::Folder;
 use self::format::{Format, NamedClass, NamedImage};
 use super::classifier::{PassArgs, StoredModel};
 use super::features::{batch_of, listed_anew, open_split};
-use super::reconstruct::expect_images;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
 use crate::infer::predict::ClassProbability;
 use crate::models::Contents;
+use crate::run::pictures::{seen, seen_side};
 use crate::run::predict::{PredictedImage, predict_classes};
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +88,6 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     let model = StoredModel::read(&args.checkpoint, &args.pass)?;
     // What a checkpoint holds decides what is predicted. So far that is classes.
-    expect_images(&model.config)?;
     model.expect_classifier(&instead(model.contents()))?;
     classify(device, args, &model)
 }
@@ -109,14 +108,14 @@ fn classify(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
     predict_classes(&forward, &data, model.transform, args.pass.threads, args.top_k, |found| {
         let PredictedImage { sample, pixels, classes } = found;
         if sample == 0 {
-            folder = args.output.as_ref().map(|dir| Folder::open(dir, model.config.image_size)).transpose()?;
+            folder = args.output.as_ref().map(|dir| Folder::open(dir, seen_side(&model.config))).transpose()?;
             format.head().map_or(Ok(()), say)?;
         }
         let image = named(data.sample_name(sample), classes, &names);
         predicted += usize::from(image.error.is_none());
         let last = sample + 1 == data.len();
         format.lines(&image, last)?.iter().try_for_each(say)?;
-        folder.as_mut().map_or(Ok(()), |folder| folder.add(&image, pixels, last))
+        folder.as_mut().map_or(Ok(()), |folder| folder.add(&image, &seen(&model.config, pixels), last))
     })?;
     format.foot().map_or(Ok(()), say)?;
     if predicted == 0 {

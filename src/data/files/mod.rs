@@ -37,5 +37,5 @@ pub use cache::rescan;
 pub use layout::Layout;
 pub use layouts::{LAYOUTS, layout_names};
 pub use loader::{Loader, LoaderOptions};
-pub use single::load_image;
+pub use single::load_sample;
 pub use transform::{Scratch, Transform};

@@ -1,31 +1,38 @@
-//! Image files that belong to no data set: one by its path, or several as a set of their own.
+//! Files that belong to no data set: an image, cloud or mesh by its path, or several as a set of their own.
+use super::clouds::{is_cloud_name, read_cloud};
 use super::decode::decode;
 use super::transform::{Scratch, Transform};
 use crate::data::dataset::Dataset;
-use crate::data::sample::{Rgb8, Sample};
+use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
 use std::path::{Path, PathBuf};
 
-fn read(path: &Path) -> Result<Rgb8, DataError> {
+/// The image, cloud or mesh in a file, by the ending of its name.
+fn sample_at(path: &Path) -> Result<Sample, DataError> {
+    if is_cloud_name(&path.to_string_lossy()) {
+        return read_cloud(path, 0).map(Sample::Points);
+    }
     let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
-    decode(&path.display().to_string(), &bytes)
+    decode(&path.display().to_string(), &bytes).map(Sample::Image)
 }
 
-/// Decodes the file at `path` and transforms it to (S, S, 3) bytes. Random choices are those of seed 0.
+/// Reads the image, cloud or mesh at `path`, and makes of it what a network reads: (S, S, 3) bytes, or the patches of a
+/// cloud. Random choices are those of seed 0.
 ///
 /// # Errors
-/// A file that cannot be read or decoded, a transform out of range.
-pub fn load_image(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataError> {
+/// A file that cannot be read or decoded, one of another kind than the network reads, a transform out of range.
+pub fn load_sample(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataError> {
     transform.check()?;
-    let image = read(path)?;
-    let mut out = vec![0; transform.bytes()];
-    transform.apply(&image, &mut Stream::new(StreamPurpose::Augment, [0; 3]), &mut Scratch::default(), &mut out)?;
+    let sample = sample_at(path)?;
+    let (mut out, mut scratch) = (vec![0; transform.bytes()], Scratch::default());
+    let [mut own, mut batch] = [StreamPurpose::Augment, StreamPurpose::Cloud].map(|what| Stream::new(what, [0; 3]));
+    transform.show(&sample, &path.display().to_string(), [&mut own, &mut batch], &mut scratch, &mut out)?;
     Ok(out)
 }
 
-/// Image files in the order they were given, without labels.
+/// Files in the order they were given, without labels.
 struct Paths(Vec<PathBuf>);
 
 impl Source for Paths {
@@ -38,12 +45,12 @@ impl Source for Paths {
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        Ok(read(&self.0[index])?.into())
+        sample_at(&self.0[index])
     }
 }
 
 impl Dataset {
-    /// A set of the image files at `paths` in this order, without labels. They are read when they are asked for: one
+    /// A set of the images, clouds or meshes at `paths` in this order, without labels. They are read when they are asked for: one
     /// that is not there is a broken sample.
     ///
     /// # Errors

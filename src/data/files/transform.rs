@@ -5,7 +5,7 @@ use crate::data::files::augment::jitter::color_jitter;
 use crate::data::files::augment::three::three_augment;
 use crate::data::files::augment::{Canvas, erase};
 use crate::data::points::CloudView;
-use crate::data::sample::Rgb8;
+use crate::data::sample::{Rgb8, Sample};
 use crate::data::stream::Stream;
 use crate::error::DataError;
 use crate::models::{Config, TestView};
@@ -96,6 +96,23 @@ impl Transform {
             Self::Train { augmentation, .. } => augmentation.check(),
             Self::Eval { view, .. } if view.crop_ratio > 0.0 && view.crop_ratio <= 1.0 => Ok(()),
             Self::Eval { view, .. } => Err(DataError::setting("crop ratio", view.crop_ratio, "0 < ratio ≤ 1")),
+        }
+    }
+
+    /// Writes what a network reads of the sample called `name` to `out`. `own` has the random numbers of the sample, and
+    /// `batch` those that all samples of a batch have in common; evaluation draws none.
+    ///
+    /// # Errors
+    /// A sample of another kind than the network reads, one that makes no patches, an `out` of another length.
+    pub fn show(
+        &self, sample: &Sample, name: &str, [own, batch]: [&mut Stream; 2], scratch: &mut Scratch, out: &mut [u8],
+    ) -> Result<(), DataError> {
+        match (sample, self) {
+            (Sample::Points(cloud), Self::Cloud(view)) => view
+                .apply(&cloud.positions, own, batch, out)
+                .map_err(|e| DataError::Decode { name: name.into(), reason: e.to_string() }),
+            (Sample::Image(image), transform) => transform.apply(image, own, scratch, out),
+            (other, _) => Err(DataError::NoCloud { name: name.into(), kind: other.kind() }),
         }
     }
 

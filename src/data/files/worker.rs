@@ -112,19 +112,9 @@ impl Worker {
             // and the two visits should have different crops.
             let keys = [self.seed, cursor.epoch * views + view as u64, visit.sample as u64];
             let mut own = Stream::new(StreamPurpose::Augment, keys);
-            match (&sample, self.transform) {
-                (Sample::Points(cloud), Transform::Cloud(view)) => {
-                    let batch = &mut Stream::new(StreamPurpose::Cloud, [self.seed, cursor.epoch, cursor.batch]);
-                    let made = view.apply(&cloud.positions, &mut own, batch, slot);
-                    let reason = |e: crate::Error| DataError::Decode {
-                        name: self.set.sample_name(found),
-                        reason: e.to_string(),
-                    };
-                    made.map_err(reason)?;
-                }
-                (Sample::Image(image), transform) => transform.apply(image, &mut own, scratch, slot)?,
-                (other, _) => return Err(DataError::NoCloud { name: self.set.sample_name(found), kind: other.kind() }),
-            }
+            let mut batch = Stream::new(StreamPurpose::Cloud, [self.seed, cursor.epoch, cursor.batch]);
+            let name = self.set.sample_name(found);
+            self.transform.show(&sample, &name, [&mut own, &mut batch], scratch, slot)?;
         }
         Ok(Some(found))
     }

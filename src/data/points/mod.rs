@@ -1,7 +1,8 @@
-//! Point clouds: their geometry, the patches that networks read, and generated solids.
+//! Point clouds: their geometry, the patches that networks read, pictures, and generated solids.
 
 mod geometry;
 mod patches;
+pub mod picture;
 mod solids;
 mod synthetic;
 mod view;

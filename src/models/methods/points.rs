@@ -220,6 +220,10 @@ impl Pretext for PointPretraining {
         Ok(StepResult::of(self.reconstruct(r, batch, drop_path)?.loss))
     }
 
+    fn rebuild(&self, r: &mut Recorder, batch: &MaskedBatch) -> Result<Option<PointReconstruction>> {
+        self.reconstruct(r, batch, None).map(Some)
+    }
+
     fn reads_counted(&self) -> bool {
         true
     }

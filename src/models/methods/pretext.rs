@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::objective::{Method, Objective};
+use super::points::PointReconstruction;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
@@ -59,6 +60,11 @@ pub trait Pretext: fmt::Debug {
     /// The patches of a batch as one forward pass predicts them. None where predictions are sampled or where there are
     /// none.
     fn predict(&self, _r: &mut Recorder, _batch: &MaskedBatch) -> Result<Option<Reconstruction>> {
+        Ok(None)
+    }
+
+    /// The hidden patches of a batch of point clouds as one forward pass rebuilds them. None for methods on images.
+    fn rebuild(&self, _r: &mut Recorder, _batch: &MaskedBatch) -> Result<Option<PointReconstruction>> {
         Ok(None)
     }
 

@@ -6,4 +6,4 @@ mod mesh;
 mod sets;
 
 pub(crate) use formats::is_cloud_name;
-pub(crate) use sets::LAYOUT;
+pub(crate) use sets::{LAYOUT, read_cloud};

@@ -75,13 +75,17 @@ impl Source for Clouds {
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        let path = &self.paths[index];
-        let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let points = read(&name, &bytes).and_then(|shape| shape.points(index));
-        let positions = points.map_err(|reason| DataError::Decode { name: self.name(index), reason })?;
-        Ok(Sample::Points(PointCloud { positions, parts: Vec::new() }))
+        read_cloud(&self.paths[index], index).map(Sample::Points)
     }
+}
+
+/// The points of a file, for a mesh those that number `index` of a set draws from its surface.
+pub(crate) fn read_cloud(path: &Path, index: usize) -> Result<PointCloud, DataError> {
+    let bytes = fs::read(path).map_err(DataError::io("read", path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let points = read(&name, &bytes).and_then(|shape| shape.points(index));
+    let positions = points.map_err(|reason| DataError::Decode { name: path.display().to_string(), reason })?;
+    Ok(PointCloud { positions, parts: Vec::new() })
 }
 
 /// The lines of a list, without those that are empty.
