@@ -55,12 +55,11 @@ var<private> line: array<f32, SPAN * CH>;
 fn load(b: u32, row: u32, col: u32, c: u32) {
     for (var i = 0u; i < SPAN; i++) {
         let at = col + i;
-        for (var ch = 0u; ch < CH; ch++) {
-            line[i * CH + ch] = 0.0;
-            if row < p.h && at < p.w {
-                let from_ = ((b * p.h + row) * p.w + at) * p.c + c + ch;
-                line[i * CH + ch] = element(x[from_ >> IN16], from_, IN16);
-            }
+        for (var ch = 0u; ch < CH; ch++) { line[i * CH + ch] = 0.0; }
+        if row < p.h && at < p.w {
+            let from_ = ((b * p.h + row) * p.w + at) * p.c + c;
+            line[i * CH] = element(x[from_ >> IN16], from_, IN16);
+            if CH == 2u { line[i * CH + OUT16] = element(x[(from_ + OUT16) >> IN16], from_ + OUT16, IN16); }
         }
     }
 }
