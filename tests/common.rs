@@ -87,7 +87,8 @@ pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     cases.into_iter().skip(first).step_by(step)
 }
 
-/// What chooses among the cases of a sampled test: ROWSCAN_TEST_SEED, or the number of the day. A failed test prints it.
+/// What chooses among the cases of a sampled test: ROWSCAN_TEST_SEED, or the number of the day. A failed test prints
+/// it.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn seed() -> usize {
     let today = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400) as usize;

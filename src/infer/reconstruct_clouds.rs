@@ -59,7 +59,8 @@ impl CloudReconstructor {
         })
     }
 
-    /// Clouds as patches (B, G, 3K + 3) in bytes → their reconstructions, and the Chamfer distance of the hidden patches.
+    /// Clouds as patches (B, G, 3K + 3) in bytes → their reconstructions, and the Chamfer distance of the hidden
+    /// patches.
     pub async fn run(&self, patches: &[u8], mask: &PatchMask) -> Result<(Vec<RebuiltCloud>, f32)> {
         self.inputs.write(&self.g, patches, mask, &self.tables, (0, 1))?;
         self.program.run()?;

@@ -1,7 +1,7 @@
 //! The table of layouts, and the opening of a set by trying each.
 
 use super::cifar;
-use super::clouds;
+use super::cloud_sets;
 use super::folder;
 use super::generated;
 use super::idx;
@@ -29,7 +29,7 @@ pub const LAYOUTS: &[Layout] = &[
     parquet::LAYOUT,
     webdataset::LAYOUT,
     tar::LAYOUT,
-    clouds::LAYOUT,
+    cloud_sets::LAYOUT,
     folder::LAYOUT,
 ];
 

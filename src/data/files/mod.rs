@@ -5,6 +5,7 @@ mod augment;
 mod batch;
 mod cache;
 mod cifar;
+mod cloud_sets;
 mod clouds;
 mod crop;
 mod decode;

@@ -50,8 +50,8 @@ impl Source for Paths {
 }
 
 impl Dataset {
-    /// A set of the images, clouds or meshes at `paths` in this order, without labels. They are read when they are asked for: one
-    /// that is not there is a broken sample.
+    /// A set of the images, clouds or meshes at `paths` in this order, without labels. They are read when they are
+    /// asked for: one that is not there is a broken sample.
     ///
     /// # Errors
     /// No path at all.

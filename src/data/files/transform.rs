@@ -99,8 +99,8 @@ impl Transform {
         }
     }
 
-    /// Writes what a network reads of the sample called `name` to `out`. `own` has the random numbers of the sample, and
-    /// `batch` those that all samples of a batch have in common; evaluation draws none.
+    /// Writes what a network reads of the sample called `name` to `out`. `own` has the random numbers of the sample,
+    /// and `batch` those that all samples of a batch have in common; evaluation draws none.
     ///
     /// # Errors
     /// A sample of another kind than the network reads, one that makes no patches, an `out` of another length.

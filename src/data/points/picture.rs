@@ -18,8 +18,8 @@ pub struct Drawn<'a> {
     pub colour: Colour,
 }
 
-/// A `side` × `side` × 3 picture in bytes, seen from afar at `turn` radians about the y axis and a little from above. The
-/// sphere of radius 1 about the origin fills it; points that are not finite are left out.
+/// A `side` × `side` × 3 picture in bytes, seen from afar at `turn` radians about the y axis and a little from above.
+/// The sphere of radius 1 about the origin fills it; points that are not finite are left out.
 pub fn draw(clouds: &[Drawn<'_>], turn: f64, side: usize) -> Vec<u8> {
     let ((sin, cos), (up, level)) = (turn.sin_cos(), 0.35f64.sin_cos());
     let place = |[x, y, z]: [f64; 3]| {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::objective::{DecoderMask, Method, MethodFacts, Objective};
-use super::pretext::{Pretext, StepResult};
+use super::pretext::{PointReconstruction, Pretext, StepResult};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
@@ -56,19 +56,6 @@ pub struct PointPretraining {
     loss: PointLoss,
     objective: Objective,
     name: Arc<str>,
-}
-
-/// What the decoder made of hidden patches.
-#[derive(Debug, Clone)]
-pub struct PointReconstruction {
-    /// Features of the visible patches (B, V, D).
-    pub encoder: Var,
-    /// Rebuilt points of the hidden patches, relative to their centers (B·M, K, 3).
-    pub rebuilt: Var,
-    /// The true points likewise.
-    pub target: Tensor,
-    /// The Chamfer distance between both, one number.
-    pub loss: Var,
 }
 
 impl PointPretraining {

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::objective::{Method, Objective};
-use super::points::PointReconstruction;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::backbones::Backbone;
@@ -39,6 +38,19 @@ pub struct Reconstruction {
     /// Predicted patches (B, L, P·P·3) in (y, x, channel) order, in units of the target.
     pub pred: Var,
     /// The loss, one number.
+    pub loss: Var,
+}
+
+/// What a decoder made of the hidden patches of point clouds.
+#[derive(Debug, Clone)]
+pub struct PointReconstruction {
+    /// Features of the visible patches (B, V, D).
+    pub encoder: Var,
+    /// Rebuilt points of the hidden patches, relative to their centers (B·M, K, 3).
+    pub rebuilt: Var,
+    /// The true points likewise.
+    pub target: Tensor,
+    /// The Chamfer distance between both, one number.
     pub loss: Var,
 }
 

@@ -13,7 +13,7 @@ const FORMATS: &[(&str, Read)] =
     &[(".off", off), (".ply", ply), (".obj", obj), (".stl", stl), (".npy", npy), (".xyz", text), (".pts", text)];
 
 /// Whether a file of this name is a cloud or a mesh.
-pub(crate) fn is_cloud_name(name: &str) -> bool {
+pub fn is_cloud_name(name: &str) -> bool {
     reader(name).is_some()
 }
 
@@ -203,10 +203,13 @@ mod tests {
     fn meshes_of_every_format_are_the_same() {
         let off = b"OFF4 1 0\n0 0 0\n1 0 0 # a corner\n\n1 1 0\n0 1 .5\n4 0 1 2 3 255 0 0\n";
         let ply = b"ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n\
-            element face 1\nproperty list uchar int vertex_index\nend_header\n0 0 0\n1 0 0\n1 1 0\n0 1 0.5\n4 0 1 2 3\n";
+            element face 1\nproperty list uchar int vertex_index\nend_header\n\
+            0 0 0\n1 0 0\n1 1 0\n0 1 0.5\n4 0 1 2 3\n";
         let obj = b"# a square\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0.5\nf 1 2 3 4\n";
-        let stl = b"solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 1 1 0\nendloop\nendfacet\n\
-            facet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 1 0\nvertex 0 1 0.5\nendloop\nendfacet\nendsolid a\n";
+        let stl = b"solid a\nfacet normal 0 0 1\nouter loop\n\
+            vertex 0 0 0\nvertex 1 0 0\nvertex 1 1 0\nendloop\nendfacet\n\
+            facet normal 0 0 1\nouter loop\n\
+            vertex 0 0 0\nvertex 1 1 0\nvertex 0 1 0.5\nendloop\nendfacet\nendsolid a\n";
         let want = Shape::Mesh(CORNERS.to_vec(), vec![[0, 1, 2], [0, 2, 3]]);
         for (name, bytes) in [("a.OFF", &off[..]), ("a.ply", ply), ("a.obj", obj), ("a.stl", stl)] {
             assert_eq!(read(name, bytes).unwrap(), want, "{name}");

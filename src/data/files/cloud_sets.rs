@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::formats::read;
+use super::clouds::read_cloud;
 use crate::data::files::layout::{Found, Layout, Place};
 use crate::data::files::listing::{Listing, arrange};
 use crate::data::files::numbering::{Numbering, by_numbering};
 use crate::data::files::walk;
-use crate::data::sample::{PointCloud, Sample};
+use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
@@ -79,15 +79,6 @@ impl Source for Clouds {
     }
 }
 
-/// The points of a file, for a mesh those that number `index` of a set draws from its surface.
-pub(crate) fn read_cloud(path: &Path, index: usize) -> Result<PointCloud, DataError> {
-    let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let points = read(&name, &bytes).and_then(|shape| shape.points(index));
-    let positions = points.map_err(|reason| DataError::Decode { name: path.display().to_string(), reason })?;
-    Ok(PointCloud { positions, parts: Vec::new() })
-}
-
 /// The lines of a list, without those that are empty.
 fn list(path: &Path) -> Result<Vec<String>, DataError> {
     let text = fs::read_to_string(path).map_err(DataError::io("read", path))?;
@@ -124,7 +115,8 @@ fn modelnet(root: &Path, split: Split) -> Result<Option<Clouds>, DataError> {
     Ok(None)
 }
 
-/// `ShapeNet55-34`: lists of names `<taxonomy>-<model>.npy`, the taxonomy being the class, and `shapenet_pc` with these.
+/// `ShapeNet55-34`: lists of names `<taxonomy>-<model>.npy`, the taxonomy being the class, and
+/// `shapenet_pc` with these.
 fn shapenet(root: &Path, split: Split) -> Result<Option<Clouds>, DataError> {
     let (lists, clouds) = (root.join("ShapeNet-55"), root.join("shapenet_pc"));
     if !lists.is_dir() || !clouds.is_dir() {
