@@ -39,6 +39,7 @@ const WITHOUT: &[(&str, usize, &str)] = &[
     ("loss_scale.", GRADIENT, "starts and judges a backward pass, and has none of its own"),
     ("rng.", GRADIENT, "random numbers are constants"),
     ("patchify.", GRADIENT, "images are constants"),
+    ("neighbors.", GRADIENT, "indices: nothing is differentiated through them"),
     ("attention.weights", GRADIENT, "for pictures: nothing is differentiated through it"),
     ("diffusion.denoise", GRADIENT, "a step of sampling: nothing is differentiated through it"),
     ("info_nce.enqueue", GRADIENT, "keys in the queue are constants"),
