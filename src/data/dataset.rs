@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::memory::Memory;
+use super::points::SyntheticClouds;
 use super::sample::{PointCloud, Rgb8, Sample};
 use super::source::Source;
 use super::subset::Subset;
@@ -46,6 +47,14 @@ impl Dataset {
     /// An N or a side out of range.
     pub fn synthetic(spec: &str, side: usize, split: Split) -> Result<Self, DataError> {
         Self::new(spec, Synthetic::parse(spec, side, split)?)
+    }
+
+    /// The generated set `synthetic-clouds[:N]`: point clouds of solids in twelve classes.
+    ///
+    /// # Errors
+    /// An N out of range.
+    pub fn synthetic_clouds(spec: &str, split: Split) -> Result<Self, DataError> {
+        Self::new(spec, SyntheticClouds::parse(spec, split)?)
     }
 
     /// A set of `images` in memory, without labels. `name` is for messages.

@@ -9,6 +9,5 @@ mod view;
 
 pub use geometry::{farthest_points, nearest_points, unit_sphere};
 pub use patches::PointPatches;
-#[cfg(feature = "files")]
 pub(crate) use synthetic::SyntheticClouds;
 pub use view::{CloudView, PointChoice};
