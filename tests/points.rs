@@ -3,7 +3,9 @@
 use rowscan::data::points::{CloudView, PointPatches};
 use rowscan::gpu::Gpu;
 use rowscan::infer::reconstruct_clouds::CloudReconstructor;
-use rowscan::models::{Config, Method, PointMixers, Points};
+use rowscan::infer::scores::scores_of;
+use rowscan::models::{Classifier, Config, Method, PointMixers, Points};
+use rowscan::nn::Params;
 use rowscan::train::finetune::step::{Finetuner, Tuning};
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
@@ -96,6 +98,26 @@ fn classifiers_of_clouds_learn() {
         let losses: Vec<f32> = (0..30).map(&mut step).collect();
         assert!(mean(&losses[25..]) < 0.8 * mean(&losses[..3]), "{mixers:?}: {losses:?}");
     }
+}
+
+/// Clouds of a batch see each other in local norms, so a short batch has the scores of a batch of its own.
+#[test]
+fn a_short_batch_is_a_batch_of_its_own() {
+    let Some(g) = gpu() else { return };
+    let config = nano(PointMixers::Mamba);
+    let mut params = Params::new(g);
+    let model = Classifier::new(g, &mut params, &config).unwrap();
+    params.init(g, 3).unwrap();
+    let clouds = clouds(config.points().unwrap());
+    let [three, four] = [3, 4].map(|batch| {
+        let forward = scores_of(g, &model, &config, batch).unwrap();
+        let scores = |count: usize| bits(pollster::block_on(forward.run(&clouds[..clouds.len() / 4 * count])).unwrap());
+        (scores(3), scores(3), (batch == 4).then(|| scores(4)))
+    });
+    assert_eq!((&three.0, &three.1), (&four.0, &four.1));
+    let whole = four.2.unwrap();
+    assert_eq!((three.0.len(), whole.len()), (6, 8));
+    assert_ne!(three.0, whole[..6]);
 }
 
 /// The pictures show the clouds that were given, and rebuilt points whose distance from the true ones is the loss.

@@ -83,7 +83,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let forward = model.scores(&device.open()?, batch)?;
     let tally = evaluate(&forward, &data, model.transform, args.pass.threads)?; // an error if no image can be read
     let scores = tally.scores();
-    say(format_args!("{} images, {} classes", tally.images(), model.config.classes))?;
+    say(format_args!("{} {}, {} classes", tally.images(), model.config.samples(), model.config.classes))?;
     say(format_args!("top-1 {:.2}%  top-5 {:.2}%  loss {:.4}", scores.top1, scores.top5, scores.loss))?;
     if model.config.family.clouds {
         say(format_args!("mean over the classes {:.2}%", tally.mean_recall()))?;

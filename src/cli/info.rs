@@ -130,8 +130,8 @@ fn plan_pretraining(config: &Config, settings: &PretrainSettings) -> Result<()> 
     let visible = *settings.masker(config)?.all_visible_lengths().end();
     pretraining_fits(&planned(), config, &settings.objective, hyper, visible, batch)?;
     let trainer = |hyper| Pretrainer::new(&Gpu::dry(planned()), config, &settings.objective, batch, hyper, 0);
-    let (side, tokens) = (config.image_size, config.tokens());
-    say(format_args!("\n{} {side}×{side}, {} parameters", config.name, trainer(hyper)?.params.count()))?;
+    let (size, tokens) = (config.sample_size(), config.tokens());
+    say(format_args!("\n{} {size}, {} parameters", config.name, trainer(hyper)?.params.count()))?;
     let method = settings.objective.method;
     step(&format!("step of {method} at batch {batch}, {visible} of {tokens} tokens visible"), hyper, |hyper| {
         Ok(trainer(hyper)?.record(visible)?.0)
@@ -147,8 +147,8 @@ fn plan_finetuning(config: &Config, settings: &PretrainSettings) -> Result<()> {
     expect_fit(&planned(), batch, hyper, |g, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan())?;
     let tuner = |hyper| Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0);
     if !config.family.masked_pretraining {
-        let (side, count) = (config.image_size, tuner(hyper)?.params.count());
-        say(format_args!("\n{} {side}×{side}, {count} parameters", config.name))?;
+        let (size, count) = (config.sample_size(), tuner(hyper)?.params.count());
+        say(format_args!("\n{} {size}, {count} parameters", config.name))?;
     }
     let what = format!("step of fine-tuning at batch {batch}, {} classes", config.classes);
     step(&what, hyper, |hyper| Ok(tuner(hyper)?.record()?.0))

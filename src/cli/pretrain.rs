@@ -134,7 +134,8 @@ impl Training for Pretraining {
         let plan = trainer.plan(longest)?;
         let (tokens, launches) = (config.tokens(), plan.launches);
         say(format_args!("model {}: {} parameters, method {}", config.name, trainer.params.count(), objective.method))?;
-        say(format_args!("step of {batch} images, {longest} of {tokens} tokens visible: {launches} launches\n{plan}"))
+        let what = config.samples();
+        say(format_args!("step of {batch} {what}, {longest} of {tokens} tokens visible: {launches} launches\n{plan}"))
     }
 
     fn resolved(config: &Config, settings: &PretrainSettings, outputs: &Outputs) -> PretrainOptions {

@@ -106,11 +106,12 @@ impl FrozenEncoder {
 
     /// A forward program from `batch` images to their features (B, D).
     pub fn program(&self, g: &Gpu, config: &Config, batch: usize) -> Result<InferenceProgram> {
-        InferenceProgram::new(g, config, batch, |r, patches| {
-            if self.reads != Reads::Tokens {
-                return self.backbone.features(r, patches, None);
+        let (backbone, reads) = (self.backbone.clone(), self.reads);
+        InferenceProgram::new(g, config, batch, move |r, patches| {
+            if reads != Reads::Tokens {
+                return backbone.features(r, patches, None);
             }
-            let tokens = self.backbone.tokens(r, patches, None)?; // (B, L, D)
+            let tokens = backbone.tokens(r, patches, None)?; // (B, L, D)
             reduce::mean_tokens(r, &tokens) // (B, D)
         })
     }

@@ -129,7 +129,8 @@ fn cross_entropy(row: &[f32], own: f32) -> f64 {
 
 /// A forward program from images to the scores of their classes.
 pub fn scores_of(g: &Gpu, model: &Classifier, config: &Config, batch: usize) -> Result<InferenceProgram> {
-    InferenceProgram::new(g, config, batch, |r, patches| Ok(model.forward(r, patches, None)?.logits))
+    let model = model.clone();
+    InferenceProgram::new(g, config, batch, move |r, patches| Ok(model.forward(r, patches, None)?.logits))
 }
 
 #[cfg(test)]

@@ -423,6 +423,19 @@ impl Config {
         }
     }
 
+    /// What it calls its samples in messages: images or clouds.
+    pub fn samples(&self) -> &'static str {
+        if self.family.clouds { "clouds" } else { "images" }
+    }
+
+    /// The size of a sample in words: `224×224`, or `1024 points`.
+    pub fn sample_size(&self) -> String {
+        match &self.points {
+            Some(points) => format!("{} points", points.count),
+            None => format!("{0}×{0}", self.image_size),
+        }
+    }
+
     /// Sizes of a network on point clouds.
     ///
     /// # Errors

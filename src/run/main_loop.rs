@@ -122,7 +122,7 @@ impl<'a, T: Task> Run<'a, T> {
             schedule: run.schedule(per_epoch)?,
             log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
             events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
-            progress: Progress::new(epochs * per_epoch, at.step, batch as u64),
+            progress: Progress::new(epochs * per_epoch, at.step, (batch as u64, task.config().samples())),
             pending: VecDeque::new(),
             last_loss: None,
             _alone: alone,
@@ -143,8 +143,9 @@ impl<'a, T: Task> Run<'a, T> {
     /// before stay.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
         observer.line(&format!(
-            "{} images, {} steps per epoch, {} parameters, {} on {}, products in {}",
+            "{} {}, {} steps per epoch, {} parameters, {} on {}, products in {}",
             self.data.len(),
+            self.task.config().samples(),
             self.per_epoch,
             self.task.params().count(),
             human_bytes(self.g.counters().live_bytes),

@@ -9,13 +9,16 @@ const SPEED_OVER: f64 = 10.0;
 pub(crate) struct Progress {
     pub total: u64,
     images_per_step: u64,
+    /// What a sample is called: images or clouds.
+    what: &'static str,
     speed: Speed,
 }
 
 impl Progress {
-    /// The progress of a run of `total` steps of `images_per_step` images each that starts or resumes at step `start`.
-    pub fn new(total: u64, start: u64, images_per_step: u64) -> Self {
-        Self { total, images_per_step, speed: Speed::new(start, Instant::now()) }
+    /// The progress of a run of `total` steps that starts or resumes at step `start`. Each step is of so many samples,
+    /// which are called so.
+    pub fn new(total: u64, start: u64, (images_per_step, what): (u64, &'static str)) -> Self {
+        Self { total, images_per_step, what, speed: Speed::new(start, Instant::now()) }
     }
 
     /// Notes that `done` steps are complete. Returns the line to show, with loss and rate of the last step whose loss
@@ -31,7 +34,7 @@ impl Progress {
             _ => "?".to_owned(),
         };
         let speed = self.images_per_second();
-        format!("step {done}/{}  loss {loss:.4}  lr {lr:.2e}  {speed:.0} images/s  {left} left", self.total)
+        format!("step {done}/{}  loss {loss:.4}  lr {lr:.2e}  {speed:.0} {}/s  {left} left", self.total, self.what)
     }
 
     /// Images per second, averaged over the last seconds; 0 before the first step.
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_step_in_words() {
-        let (mut progress, start) = (Progress::new(1000, 100, 64), Instant::now());
+        let (mut progress, start) = (Progress::new(1000, 100, (64, "images")), Instant::now());
         progress.speed = Speed::new(100, start);
         let mut text = String::new();
         for second in 1..=90 {

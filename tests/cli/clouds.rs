@@ -34,7 +34,7 @@ fn clouds_are_pretrained_on_and_classified() {
     let tuned = rowscan(&tune, &[("--checkpoint", &last), ("--output-dir", &at("tuned"))]).ok();
     assert!(tuned.err.contains("fresh (cls_head_finetune"), "{}", tuned.err);
     let scored = rowscan(&["eval", "--data=synthetic-clouds:24"], &[("--checkpoint", &at("tuned/best"))]).ok();
-    assert!(scored.out.contains("6 images, 12 classes"), "{}", scored.out);
+    assert!(scored.out.contains("6 clouds, 12 classes"), "{}", scored.out);
     let voted = ["eval", "--data=synthetic-clouds:24", "--vote=3"];
     let voted = rowscan(&voted, &[("--checkpoint", &at("tuned/best"))]).ok();
     assert!(voted.out.contains("3 views: top-1 ") && voted.out.contains("their vote: top-1 "), "{}", voted.out);

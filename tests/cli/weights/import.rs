@@ -220,7 +220,7 @@ fn features_of_an_average_are_what_the_head_reads() {
         let mut params = Params::new(g);
         let model = Classifier::new(g, &mut params, config).unwrap();
         params.load(g, &weights).unwrap();
-        let forward = rowscan::infer::program::InferenceProgram::new(g, config, 6, |r, patches| {
+        let forward = rowscan::infer::program::InferenceProgram::new(g, config, 6, move |r, patches| {
             Ok(model.forward(r, patches, None)?.features)
         });
         let data = rowscan::data::Dataset::open(dir.path().join("data").to_str().unwrap(), rowscan::data::Split::Train);
