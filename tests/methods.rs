@@ -314,6 +314,34 @@ fn the_queue_and_the_key_encoder_follow() {
     assert!(now["projector.2.weight"] != start["projector.2.weight"]);
 }
 
+/// In a step of several micro-batches all of them read the queue as it was, and their keys follow each other in it: the
+/// step is that of one batch.
+#[test]
+fn the_queue_takes_the_keys_of_all_micro_batches() {
+    let Some(g) = gpu() else { return };
+    let config = nano();
+    let images: Vec<u8> = [pictures(), pictures()].concat()[..8 * SIDE * SIDE * 3].to_vec();
+    let each = SIDE * SIDE * 3;
+    let run = |batch_size: usize, accum_iter: usize| {
+        let mut settings = settings(Method::CONTRASTIVE);
+        settings.run = RunSettings { batch_size, accum_iter, eps: 0.01, ..settings.run };
+        let hyper = settings.run.hyper().unwrap();
+        let mut trainer = Pretrainer::new(g, &config, &settings.objective, batch_size, hyper, 7).unwrap();
+        let mut loss = 0.0;
+        for step in 0..3 {
+            let mask = settings.masker(&config).unwrap().draw(step, 4);
+            loss = trainer.step(&images[..8 * each], &mask, step, 1e-2).unwrap().to_vec(g).unwrap()[0];
+        }
+        let queue = trainer.model().companions()[1].1;
+        (loss, pollster::block_on(queue.weights(g)).unwrap()["queue"].1.clone())
+    };
+    let (whole, parts) = (run(4, 1), run(2, 2));
+    assert!((whole.0 - parts.0).abs() < 1e-5 * whole.0, "{} and {}", whole.0, parts.0);
+    // numbers of unit vectors; only the order of sums over images differs between the two
+    let largest = whole.1.iter().zip(&parts.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(largest < 1e-4, "{largest}");
+}
+
 #[test]
 fn pictures_come_of_every_method_that_predicts() {
     let Some(g) = gpu() else { return };

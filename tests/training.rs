@@ -2,10 +2,13 @@
 
 use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::models::{Config, Objective};
+use rowscan::tensor::Tensor;
+use rowscan::train::finetune::step::{Finetuner, Tuning};
 use rowscan::train::pretrain::mask::{Masker, PatchMask};
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::sums::{Sums, middle};
 
 use crate::common::{Random, gpu};
 use crate::nano::nano;
@@ -219,5 +222,77 @@ fn a_step_takes_few_launches() {
         let (step, block) = (recording.launches().len(), recording.count("layers.1").1);
         assert!(step <= 800, "{size}: {step} launches");
         assert!(block <= 22, "{size}: {block} launches of a Mamba block");
+    }
+}
+
+/// Sums over micro-batches are balanced binary trees over their index: bit for bit what the CPU makes of the tree. Two
+/// and three summands are added one after the other, as always; more are not.
+#[test]
+fn micro_batches_are_summed_in_a_tree() {
+    let Some(g) = gpu() else { return };
+    fn tree(parts: &[Vec<f32>]) -> Vec<f32> {
+        match parts {
+            [one] => one.clone(),
+            _ => {
+                let (left, right) = parts.split_at(middle(parts.len()));
+                tree(left).iter().zip(tree(right)).map(|(a, b)| a + b).collect()
+            }
+        }
+    }
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for parts in 1..=11 {
+        let summands = [Tensor::input("a", &[320]), Tensor::input("b", &[1])];
+        let mut sums = Sums::new(g, parts, summands.to_vec());
+        sums.prepare().unwrap();
+        // twice: what the first step left behind must not be in the second
+        for step in 0..2 {
+            let mut random = Random::new(step * 100 + parts as u64);
+            let given: Vec<Vec<f32>> = (0..parts).map(|_| random.normal(321)).collect();
+            for (part, values) in given.iter().enumerate() {
+                summands[0].write(g, &values[..320]).unwrap();
+                summands[1].write(g, &values[320..]).unwrap();
+                sums.add(part).unwrap();
+            }
+            let found: Vec<f32> = sums.totals().iter().flat_map(|total| total.to_vec(g).unwrap()).collect();
+            assert_eq!(bits(&found), bits(&tree(&given)), "{parts} summands");
+            let mut one_by_one = given[0].clone();
+            for next in &given[1..] {
+                one_by_one.iter_mut().zip(next).for_each(|(sum, x)| *sum += x);
+            }
+            assert_eq!(bits(&found) == bits(&one_by_one), parts <= 3, "{parts} summands");
+        }
+    }
+}
+
+/// The running statistics of batch norms follow those of each micro-batch in turn, and the average of the weights
+/// follows them: three micro-batches of a network without other memory are three forward passes.
+#[test]
+fn statistics_of_micro_batches_are_folded_in_order() {
+    let Some(g) = gpu() else { return };
+    let config = Config { classes: 2, ..Config::preset("resnet_micro").unwrap() };
+    let config = Config { image_size: 32, ..config };
+    let bytes = 32 * 32 * 3;
+    let images: Vec<u8> = Random::new(5).below(12 * bytes, 256).iter().map(|&v| v as u8).collect();
+    let targets: Vec<f32> = (0..12).flat_map(|i| [(i % 2) as f32, (1 - i % 2) as f32]).collect();
+    let tuning = Tuning { layer_decay: 1.0, average: None };
+    // at a rate of 0 the weights stay, so three steps of one micro-batch see what one step of three sees
+    let run = |parts: usize| {
+        let settings = RunSettings { batch_size: 4, accum_iter: parts, ..RunSettings::default() };
+        let mut tuner = Finetuner::new(g, &config, 4, settings.hyper().unwrap(), tuning, 3).unwrap();
+        for step in 0..3 / parts {
+            let of = |all: usize| step * parts * all..(step + 1) * parts * all;
+            tuner.step(&images[of(4 * bytes)], &targets[of(8)], step as u64, 0.0).unwrap();
+        }
+        pollster::block_on(tuner.params.weights(g)).unwrap()
+    };
+    let (one, three) = (run(1), run(3));
+    let fresh = Finetuner::new(g, &config, 4, RunSettings::default().hyper().unwrap(), tuning, 3).unwrap();
+    let fresh = pollster::block_on(fresh.params.weights(g)).unwrap();
+    assert!(one.keys().any(|name| name.ends_with("running_var")));
+    for (name, (_, values)) in &one {
+        // two kernels compute keep·old + take·new, each with its own rounding
+        let near = values.iter().zip(&three[name].1).all(|(a, b)| (a - b).abs() <= 4e-7 * a.abs().max(1e-3));
+        assert!(near, "{name}");
+        assert_eq!(*values == fresh[name].1, !name.contains("running"), "{name}");
     }
 }

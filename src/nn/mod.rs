@@ -22,7 +22,7 @@ pub use linear::Linear;
 pub use mamba::{Directions, MambaConfig, MambaMixer};
 pub use mamba_vision::MambaVisionMixer;
 pub use norm::{BatchNorm, BatchNormConfig, LayerNorm, ResidualNorm, RmsNorm};
-pub use params::{Flat, Params, Part};
+pub use params::{Flat, Observed, Params, Part, Running};
 pub use points::{LocalNormPooling, PatchPointNet, PositionMlp};
 pub use ss2d::{Ss2dConfig, Ss2dMixer};
 pub use stored::stored;

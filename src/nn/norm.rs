@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::init::Init;
-use super::params::Params;
+use super::params::{Params, Running};
 use super::stored::stored;
 use crate::error::Result;
 use crate::gpu::DType;
@@ -86,8 +86,8 @@ impl Default for BatchNormConfig {
 pub struct BatchNorm {
     weight: Var,
     bias: Var,
-    running_mean: Tensor,
-    running_var: Tensor,
+    mean: Running,
+    var: Running,
     config: BatchNormConfig,
     /// Its name in a checkpoint, for the scope of its launches.
     pub name: Arc<str>,
@@ -108,8 +108,8 @@ impl BatchNorm {
             Ok(Self {
                 weight: p.add("weight", &[width], &[width], init)?,
                 bias: p.add("bias", &[width], &[width], Init::Zeros)?,
-                running_mean: p.buffer("running_mean", &[width], Init::Zeros)?,
-                running_var: p.buffer("running_var", &[width], Init::Ones)?,
+                mean: p.running("running_mean", &[width], Init::Zeros, config.momentum)?,
+                var: p.running("running_var", &[width], Init::Ones, config.momentum)?,
                 config,
                 name: p.path(),
             })
@@ -117,17 +117,20 @@ impl BatchNorm {
     }
 
     /// x (.., width) → (.., width). In training ([`Recorder::is_training`]) it takes the statistics of the batch, and
-    /// the running ones follow them; in evaluation it takes the running ones.
+    /// the running ones follow them; if the recorder [observes](Recorder::observes) they do so later. In evaluation it
+    /// takes the running ones.
     pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         self.forward_act(r, x, BatchNormAct::None)
     }
 
     /// [`BatchNorm::forward`] and an activation behind it, in one launch.
     pub fn forward_act(&self, r: &mut Recorder, x: &Var, act: BatchNormAct) -> Result<Var> {
-        let running = [&self.running_mean, &self.running_var];
-        let statistics = match r.is_training() {
-            true => BatchStatistics::Batch { running: Some(running), momentum: self.config.momentum },
-            false => BatchStatistics::Given(running),
+        let running = [&self.mean.value, &self.var.value];
+        let statistics = match (r.is_training(), r.observes()) {
+            (true, false) => BatchStatistics::Batch { running: Some(running), momentum: self.config.momentum },
+            // all of the batch and nothing of what was there: its own statistics
+            (true, true) => BatchStatistics::Batch { running: Some([&self.mean.seen, &self.var.seen]), momentum: 1.0 },
+            (false, _) => BatchStatistics::Given(running),
         };
         batch_norm(r, x, &self.weight, &self.bias, BatchNormOptions { statistics, eps: self.config.eps, act })
     }

@@ -32,6 +32,26 @@ pub struct Part {
     pub reversed: Option<usize>,
 }
 
+/// A running statistic of a batch norm, a buffer of the model, and the place of the latest micro-batch's own statistic.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The buffer.
+    pub value: Tensor,
+    /// What [`Recorder::observes`](crate::tape::Recorder::observes) makes a batch norm write.
+    pub seen: Tensor,
+}
+
+/// A stretch of a buffer arena in which all running statistics have the same momentum.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The running statistics (n).
+    pub values: Tensor,
+    /// Those of the latest micro-batch (n), in the same order.
+    pub seen: Tensor,
+    /// Share of a micro-batch in the running statistics.
+    pub momentum: f64,
+}
+
 /// Four arenas of one layout.
 #[derive(Debug)]
 struct Block {
@@ -49,7 +69,11 @@ pub struct Params {
     blocks: Vec<Block>,
     entries: Vec<Entry>,
     buffer_arenas: Vec<Arena>,
+    /// Arenas in the layout of the buffers' for what micro-batches see.
+    seen_arenas: Vec<Arena>,
     buffers: Vec<Entry>,
+    /// Momentum of each buffer that is a running statistic, by its number.
+    momenta: HashMap<usize, f64>,
     /// The place of each variable's gradient, by the variable's id.
     gradients: HashMap<u64, Tensor>,
     /// The names of the open scopes, joined by dots.
@@ -77,7 +101,9 @@ impl Params {
             blocks: Vec::new(),
             entries: Vec::new(),
             buffer_arenas: Vec::new(),
+            seen_arenas: Vec::new(),
             buffers: Vec::new(),
+            momenta: HashMap::new(),
             gradients: HashMap::new(),
             path: String::new(),
         }
@@ -142,20 +168,57 @@ impl Params {
     /// is saved, loaded and averaged with the weights. It has no gradient and no moments, and the optimizer does not
     /// touch it: only the model's own launches write it.
     pub fn buffer(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        Ok(self.buffer_and_seen(name, shape, init)?.value)
+    }
+
+    /// [`Params::buffer`] for a running statistic, of which a micro-batch has the share `momentum`.
+    pub fn running(&mut self, name: &str, shape: &[usize], init: Init, momentum: f64) -> Result<Running> {
+        self.momenta.insert(self.buffers.len(), momentum);
+        self.buffer_and_seen(name, shape, init)
+    }
+
+    fn buffer_and_seen(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Running> {
         let bytes = shape.iter().product::<usize>() as u64 * 4;
-        let view = match self.buffer_arenas.last_mut().and_then(|arena| arena.push(bytes)) {
-            Some(view) => view,
-            None => {
-                let mut arena = Arena::new(Class::Parameter, "buffers", self.limit);
-                let view = arena.push(bytes);
-                self.buffer_arenas.push(arena);
-                view.ok_or(Error::Limit { what: "one buffer".into(), needed: bytes, allowed: self.limit })?
+        let push = |arenas: &mut Vec<Arena>| arenas.last_mut().and_then(|arena| arena.push(bytes));
+        let [value, seen] = match [push(&mut self.buffer_arenas), push(&mut self.seen_arenas)] {
+            [Some(value), Some(seen)] => [value, seen],
+            _ => {
+                let fresh = |label, arenas: &mut Vec<Arena>| {
+                    let mut arena = Arena::new(Class::Parameter, label, self.limit);
+                    let view = arena.push(bytes);
+                    arenas.push(arena);
+                    view.ok_or(Error::Limit { what: "one buffer".into(), needed: bytes, allowed: self.limit })
+                };
+                [fresh("buffers", &mut self.buffer_arenas)?, fresh("statistics", &mut self.seen_arenas)?]
             }
         };
-        let (arena, start) = (self.buffer_arenas.len() - 1, (view.offset() / 4) as usize);
+        let (arena, start) = (self.buffer_arenas.len() - 1, (value.offset() / 4) as usize);
         let name = self.full_name(name);
         self.buffers.push(Entry { name, shape: shape.to_vec(), init, arena, start, var: 0, reversed: None });
-        Ok(Tensor::from_view(view, shape))
+        Ok(Running { value: Tensor::from_view(value, shape), seen: Tensor::from_view(seen, shape) })
+    }
+
+    /// The running statistics as few stretches of one momentum each. Empty without batch norms.
+    pub fn observed(&self) -> Result<Vec<Observed>> {
+        let mut found: Vec<(usize, std::ops::Range<usize>, f64)> = Vec::new();
+        for (i, entry) in self.buffers.iter().enumerate() {
+            let Some(&momentum) = self.momenta.get(&i) else { continue };
+            let range = entry.start..entry.start + entry.len();
+            match found.last_mut() {
+                // nothing lies between a buffer and the next one but what fills it up to 64 numbers
+                Some((arena, before, same))
+                    if *arena == entry.arena && *same == momentum && before.end.next_multiple_of(64) == range.start =>
+                {
+                    before.end = range.end;
+                }
+                _ => found.push((entry.arena, range, momentum)),
+            }
+        }
+        let stretch = |(arena, range, momentum): (usize, std::ops::Range<usize>, f64)| {
+            let of = |arenas: &[Arena]| flat(&arenas[arena]).range(range.start, &[range.len()]);
+            Ok(Observed { values: of(&self.buffer_arenas)?, seen: of(&self.seen_arenas)?, momentum })
+        };
+        found.into_iter().map(stretch).collect()
     }
 
     /// The next `bytes` of the last block, or of a new one: its index, and the views of weights and gradients.

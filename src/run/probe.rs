@@ -14,9 +14,10 @@ use crate::ops::matmul::MatmulOptions;
 use crate::ops::{cross_entropy, matmul, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
+use crate::train::exchange::Place;
 use crate::train::optimizer::{DecayRule, Group};
 use crate::train::schedule::Schedule;
-use crate::train::update::{Hyper, Update};
+use crate::train::update::{Hyper, Update, nothing};
 
 /// Rows of features per launch of a program.
 const CHUNK: usize = 4096;
@@ -113,6 +114,7 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
         weight_decay: 1e-3,
         decay_rule: DecayRule::Recommended,
         accum_iter: train.len().div_ceil(chunk),
+        place: Place::ALL,
         seed: 0,
         checkpoint_blocks: false,
         precision: Precision::F32,
@@ -132,12 +134,13 @@ pub fn linear_probe(g: &Gpu, train: &Features, test: &Features, classes: usize, 
         drop(loss);
         programs.push(Program::new(recording)?);
     }
-    update.prepare(&params)?;
+    update.prepare(&params, &nothing)?;
     let schedule = Schedule::half_cosine(0.01, 0.0, 0, steps.max(1))?;
     for step in 0..steps {
         for (part, program) in programs.iter().enumerate() {
             update.begin(step, part, schedule.lr(step))?;
             program.run()?;
+            update.add(part)?;
         }
         update.finish()?;
     }

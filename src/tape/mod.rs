@@ -137,6 +137,7 @@ pub struct Recorder {
     training: bool,
     /// Whether a segment is being recorded a second time, for the backward pass.
     again: bool,
+    observing: bool,
 }
 
 /// Whether [`Recorder::push`] keeps the gradient rules of operators.
@@ -175,6 +176,7 @@ impl Recorder {
             checkpointing: false,
             training: true,
             again: false,
+            observing: false,
         }
     }
 
@@ -194,6 +196,18 @@ impl Recorder {
     /// Whether layers act as in training.
     pub fn is_training(&self) -> bool {
         self.training
+    }
+
+    /// Sets whether batch norms in training only note the statistics of the batch, in place of moving their running
+    /// ones: those of several micro-batches are folded in later, in an order that does not depend on who computed them.
+    #[must_use]
+    pub fn observing(self, on: bool) -> Self {
+        Self { observing: on, ..self }
+    }
+
+    /// Whether batch norms in training only note the statistics of the batch.
+    pub fn observes(&self) -> bool {
+        self.observing
     }
 
     /// Turns activation checkpointing on or off: of each [`Recorder::segment`] only the inputs are kept (Chen et al.

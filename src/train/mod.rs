@@ -3,7 +3,9 @@
 
 pub mod about;
 pub mod checkpoint;
+mod collected;
 pub mod drop_path;
+pub mod exchange;
 pub mod finetune;
 pub mod image_input;
 pub mod loss_scaler;
@@ -13,6 +15,8 @@ pub mod options;
 pub mod pretrain;
 pub mod schedule;
 pub mod settings;
+mod statistics;
+pub mod sums;
 pub mod update;
 pub mod weights_file;
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::exchange::Place;
 use super::optimizer::DecayRule;
 #[cfg(feature = "cli")]
 use super::options::word;
@@ -167,6 +168,7 @@ impl RunSettings {
             adamw: AdamwConfig { betas: self.betas, eps: self.eps as f32 },
             clip,
             accum_iter: self.accum_iter,
+            place: Place::ALL,
             weight_decay: self.weight_decay,
             decay_rule: self.decay_rule,
             seed: self.seed,

@@ -1,10 +1,14 @@
 //! The part of a training step that follows the loss: `loss.backward()`, gradient accumulation over micro-batches,
 //! `optimizer.step()`, and the moving average of the weights (timm's `ModelEma`).
 
+use super::collected::Collected;
+use super::exchange::{Exchange, Place};
 use super::loss_scaler::LossScaler;
 use super::optimizer::{DecayRule, Group, Optimizer};
+use super::statistics::Statistics;
+use super::sums::Sums;
 use crate::error::{Error, Result};
-use crate::gpu::{Class, Gpu, Phase, Precision, Program, Recording};
+use crate::gpu::{Class, Gpu, Phase, Precision, Program, Readback, Recording};
 use crate::nn::{Entry, Params};
 use crate::ops::adamw::AdamwConfig;
 use crate::ops::ema::{ema, momentum};
@@ -26,8 +30,10 @@ pub struct Hyper {
     pub weight_decay: f64,
     /// Which weights decay.
     pub decay_rule: DecayRule,
-    /// Micro-batches whose gradients make one step.
+    /// Micro-batches whose gradients make one step, over all processes.
     pub accum_iter: usize,
+    /// Which of them this process computes.
+    pub place: Place,
     /// Seed of DropPath's draws.
     pub seed: u64,
     /// Whether each block is computed again in the backward pass, so that only its input is kept:
@@ -45,7 +51,8 @@ impl Hyper {
 
     /// A recorder for a step with these numbers.
     pub fn recorder(&self, g: &Gpu) -> Recorder {
-        Recorder::new(g).checkpointing(self.checkpoint_blocks).in_precision(self.precision)
+        let recorder = Recorder::new(g).checkpointing(self.checkpoint_blocks).in_precision(self.precision);
+        recorder.observing(self.accum_iter > 1)
     }
 }
 
@@ -63,19 +70,18 @@ pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Reco
     Ok(recorded)
 }
 
-/// Buffers for a step of several micro-batches: the sums of gradients and loss, and the program that updates the
-/// weights from them.
+/// What a step of several micro-batches has besides: sums, and the programs that run after a micro-batch and after all.
 #[derive(Debug)]
-struct Sums {
-    /// Sum of the gradients, one flat tensor per arena.
-    gradients: Vec<Tensor>,
+struct Several {
+    /// Over the gradients, one flat tensor per arena, and the loss behind them.
+    sums: Sums,
+    /// Where a micro-batch leaves its part of the loss.
     loss: Tensor,
-    /// `ema` factors (old, new) of the gradient sums: (0, 1) on the first micro-batch overwrites, (1, 1) on later ones
-    /// adds.
-    keep: Tensor,
-    /// `ema` factors of the loss, with new = 1 / accum_iter: the loss of a step is the mean over its micro-batches.
+    /// `ema` factors 0 and 1 / accum_iter: the loss of a step is the mean over its micro-batches.
     share: Tensor,
-    program: Option<Program>,
+    statistics: Statistics,
+    collected: Option<Collected>,
+    update: Option<Program>,
 }
 
 /// A moving average of the model: its weights and buffers as flat tensors, and the factors of [`ema`].
@@ -88,43 +94,67 @@ struct Average {
 /// Everything of a training step that comes after the loss.
 ///
 /// With one micro-batch per step, gradients and update are launched in the same recording as the forward pass. With
-/// several, that recording only adds to sums, and [`Update::finish`] runs a second program that updates the weights
-/// from the sums: the result is that of one large batch.
+/// several, [`Update::add`] adds up what that recording leaves, and [`Update::finish`] runs a second program that
+/// updates the weights from the sums: the result is that of one large batch. Where several processes share the
+/// micro-batches, `finish` lets them exchange the sums first.
 #[derive(Debug)]
 pub struct Update {
     g: Gpu,
     hyper: Hyper,
     state: Tensor,
     optimizer: Option<Optimizer>,
-    sums: Option<Sums>,
+    several: Option<Several>,
     averages: Vec<Average>,
     scaler: Option<LossScaler>,
+    exchange: Option<Box<dyn Exchange>>,
 }
 
 impl Update {
     /// An update for `params`, to which no tensor may be added afterwards.
+    ///
+    /// # Errors
+    /// No micro-batch, or a number of them that the processes cannot share evenly.
     pub fn new(g: &Gpu, params: &Params, hyper: Hyper) -> Result<Self> {
         if hyper.accum_iter == 0 {
             return Err(Error::argument("accum_iter", 0, "at least 1"));
         }
-        let like = |t: &Tensor| Tensor::new(Class::Gradient, "sums of gradients", t.shape());
-        let sums = (hyper.accum_iter > 1).then(|| Sums {
-            gradients: params.flat().iter().map(|f| like(&f.gradients)).collect(),
-            loss: Tensor::new(Class::Input, "loss", &[1]),
-            keep: Tensor::input("factors", &[2]),
-            share: Tensor::input("factors", &[2]),
-            program: None,
-        });
+        hyper.place.expect(hyper.accum_iter)?;
+        let several = match hyper.accum_iter {
+            1 => None,
+            parts => {
+                let loss = Tensor::new(Class::Input, "loss", &[1]);
+                let summands = params.flat_gradients().into_iter().chain([loss.clone()]).collect();
+                Some(Several {
+                    sums: Sums::new(g, hyper.place.of(parts), summands),
+                    loss,
+                    share: Tensor::from_slice(g, &[2], &[0.0, 1.0 / parts as f32])?,
+                    statistics: Statistics::new(g, params)?,
+                    collected: None,
+                    update: None,
+                })
+            }
+        };
         let scaler = LossScaler::of(g, hyper.precision)?;
         Ok(Self {
             g: g.clone(),
             hyper,
             state: StepState::tensor(),
             optimizer: None,
-            sums,
+            several,
             averages: Vec::new(),
             scaler,
+            exchange: None,
         })
+    }
+
+    /// Lets this process share the micro-batches of each step with others.
+    pub fn join(&mut self, exchange: Box<dyn Exchange>) {
+        self.exchange = Some(exchange);
+    }
+
+    /// The other processes that share the steps; `None` if there are none.
+    pub fn exchange(&mut self) -> Option<&mut dyn Exchange> {
+        self.exchange.as_mut().map(|exchange| &mut **exchange as &mut dyn Exchange)
     }
 
     /// Lets weights and buffers of `average`, a model of the same layout, follow those of the model: m·average +
@@ -132,6 +162,19 @@ impl Update {
     pub fn follow(&mut self, average: &Params, m: f64) -> Result<()> {
         let tensors = average.flat_tensors();
         self.averages.push(Average { tensors, factors: Tensor::from_slice(&self.g, &[2], &momentum(m))? });
+        Ok(())
+    }
+
+    /// Counts in the batch norms of `other`, a model that runs in each micro-batch beside the one that is trained.
+    pub fn runs_beside(&mut self, other: &Params) -> Result<()> {
+        let Some(several) = &mut self.several else { return Ok(()) };
+        several.statistics.also(&self.g, other)
+    }
+
+    /// Collects `rows` of every micro-batch, for the update to read: those of all micro-batches one after the other.
+    pub fn collect(&mut self, rows: &Tensor) -> Result<()> {
+        let Some(several) = &mut self.several else { return Ok(()) };
+        several.collected = Some(Collected::new(&self.g, rows, self.hyper.place, self.hyper.accum_iter)?);
         Ok(())
     }
 
@@ -146,18 +189,22 @@ impl Update {
         self.scaler.as_ref()
     }
 
-    /// Micro-batches of a step.
+    /// Micro-batches of a step that this process computes.
     pub fn parts(&self) -> usize {
-        self.hyper.accum_iter
+        self.hyper.place.of(self.hyper.accum_iter)
+    }
+
+    /// Whether a step has one micro-batch, whose recording also updates the weights.
+    pub fn at_once(&self) -> bool {
+        self.several.is_none()
     }
 
     /// Launches the backward pass of `loss` (1), the mean over a micro-batch, and then the update of the weights, or
-    /// with several micro-batches the addition to the sums. Returns the tensor that will hold the loss of the whole
-    /// step.
+    /// with several micro-batches what is to be added up. Returns the tensor that will hold the loss of the whole step.
     pub fn launch(
         &mut self, r: &mut Recorder, loss: &Var, params: &Params, group: impl Fn(&Entry) -> Group,
     ) -> Result<Tensor> {
-        let Self { g, hyper, state, optimizer, sums, scaler, .. } = self;
+        let Self { g, hyper, state, optimizer, several, scaler, .. } = self;
         let dloss = Tensor::scratch("dloss", loss.data.shape());
         let share = 1.0 / hyper.accum_iter as f32;
         r.phase(Phase::Backward, |r| match scaler {
@@ -169,26 +216,24 @@ impl Update {
             Some(optimizer) => optimizer,
             none => none.insert(Optimizer::new(g, params, &grads, hyper.adamw, hyper.clip, state.clone(), group)?),
         };
-        optimizer.guard(r, &loss.data)?;
-        let Some(sums) = sums else {
+        let Some(several) = several else {
+            optimizer.guard(r, &loss.data)?;
             self.weights(r, params)?;
             return Ok(loss.data.clone());
         };
-        r.phase(Phase::Update, |r| {
-            for (sum, f) in sums.gradients.iter().zip(params.flat()) {
-                ema(r, sum, &f.gradients, &sums.keep)?;
-            }
-            ema(r, &sums.loss, &loss.data, &sums.share)?;
-            Ok(sums.loss.clone())
-        })
+        r.phase(Phase::Update, |r| ema(r, &several.loss, &loss.data, &several.share))?;
+        several.sums.totals().last().cloned().ok_or_else(|| Error::Internal("a step without a loss".into()))
     }
 
     /// Launches AdamW, and then the moving average of the new weights.
     fn weights(&self, r: &mut Recorder, params: &Params) -> Result<()> {
         let Some(optimizer) = &self.optimizer else { return Ok(()) };
         let scaling = self.scaler.as_ref().map(LossScaler::state);
-        match &self.sums {
-            Some(sums) => optimizer.launch(r, params, &sums.gradients, scaling)?,
+        match self.several.as_ref().and_then(|several| several.sums.totals().split_last()) {
+            Some((loss, gradients)) => {
+                optimizer.guard(r, loss)?;
+                optimizer.launch(r, params, gradients, scaling)?
+            }
             None => optimizer.launch(r, params, &params.flat_gradients(), scaling)?,
         };
         let average = |r: &mut Recorder| {
@@ -202,43 +247,95 @@ impl Update {
         r.phase(Phase::Update, |r| r.scope("ema", average))
     }
 
-    /// Records the second program, which updates the weights from the sums; `None` with one micro-batch. Call
-    /// [`Update::launch`] before.
-    pub fn record(&self, params: &Params) -> Result<Option<Recording>> {
-        if self.sums.is_none() {
-            return Ok(None);
-        }
+    /// Records what runs after the micro-batches, one program behind the other, for the memory plan; `None` with one
+    /// micro-batch. `last` launches what follows the update. Call [`Update::launch`] before.
+    pub fn record(&self, params: &Params, last: &Last<'_>) -> Result<Option<Recording>> {
+        let Some(several) = &self.several else { return Ok(None) };
+        let update = self.record_update(params, last)?;
+        Ok(Some(match several.sums.recordings()? {
+            Some(sums) => sums.then(Some(update)),
+            None => update,
+        }))
+    }
+
+    fn record_update(&self, params: &Params, last: &Last<'_>) -> Result<Recording> {
         let mut r = Recorder::inference(&self.g);
         self.weights(&mut r, params)?;
-        Ok(Some(r.finish()))
+        let collected = self.several.as_ref().and_then(|several| several.collected.as_ref());
+        r.phase(Phase::Update, |r| last(r, collected.map(Collected::all)))?;
+        Ok(r.finish())
     }
 
-    /// Builds the second program if there is one and it was not built before. Call [`Update::launch`] before.
-    pub fn prepare(&mut self, params: &Params) -> Result<()> {
-        if self.sums.as_ref().is_none_or(|sums| sums.program.is_some()) {
+    /// Builds the programs that run after the micro-batches, if there are any and they were not built before. `last`
+    /// launches what follows the update; it gets what was collected. Call [`Update::launch`] before.
+    pub fn prepare(&mut self, params: &Params, last: &Last<'_>) -> Result<()> {
+        if self.several.as_ref().is_none_or(|several| several.update.is_some()) {
             return Ok(());
         }
-        let program = self.record(params)?.map(Program::new).transpose()?;
-        if let Some(sums) = &mut self.sums {
-            sums.program = program;
+        let update = Program::new(self.record_update(params, last)?)?;
+        if let Some(several) = &mut self.several {
+            several.update = Some(update);
+            several.sums.prepare()?;
         }
         Ok(())
     }
 
-    /// Uploads step number, learning rate and `ema` factors for micro-batch `part` of step `step`, both counted from 0.
+    /// Uploads step number and learning rate for micro-batch `part` of step `step`, both counted from 0. `part` counts
+    /// the micro-batches of this process.
     pub fn begin(&self, step: u64, part: usize, lr: f64) -> Result<()> {
+        let part = self.hyper.place.rank * self.parts() + part;
         let numbers = StepState::new(step as u32 + 1, lr as f32, self.hyper.adamw.betas, self.hyper.seed);
-        StepState { part: part as u32, ..numbers }.write(&self.g, &self.state)?;
-        let keep = if part == 0 { 0.0 } else { 1.0 };
-        if let Some(sums) = &self.sums {
-            sums.keep.write(&self.g, &[keep, 1.0f32])?;
-            sums.share.write(&self.g, &[keep, 1.0 / self.hyper.accum_iter as f32])?;
-        }
-        Ok(())
+        StepState { part: part as u32, ..numbers }.write(&self.g, &self.state)
     }
 
-    /// Runs the second program, if there is one. Call it after the last micro-batch.
-    pub fn finish(&self) -> Result<()> {
-        self.sums.as_ref().and_then(|sums| sums.program.as_ref()).map_or(Ok(()), Program::run)
+    /// Adds up what micro-batch `part` has left. Call it after each micro-batch of this process, in order.
+    pub fn add(&mut self, part: usize) -> Result<()> {
+        let Some(several) = &mut self.several else { return Ok(()) };
+        several.sums.add(part)?;
+        several.statistics.add(self.exchange.is_some())?;
+        several.collected.as_ref().map_or(Ok(()), |collected| collected.add(part))
+    }
+
+    /// Exchanges the sums, if other processes have a part of them, and updates the weights. Call it after the last
+    /// micro-batch.
+    pub fn finish(&mut self) -> Result<()> {
+        let Some(several) = &mut self.several else { return Ok(()) };
+        if let Some(exchange) = &mut self.exchange {
+            several.exchange(&self.g, &mut **exchange)?;
+        }
+        several.update.as_ref().map_or(Ok(()), Program::run)
+    }
+}
+
+/// Launches what follows the update of the weights. It gets the rows collected of all micro-batches, if any were.
+pub type Last<'a> = dyn Fn(&mut Recorder, Option<&Tensor>) -> Result<()> + 'a;
+
+/// For [`Update::prepare`]: nothing follows the update.
+pub fn nothing(_: &mut Recorder, _: Option<&Tensor>) -> Result<()> {
+    Ok(())
+}
+
+impl Several {
+    /// The sums over all processes take the place of those of this one. So do the losses, what was collected, and the
+    /// statistics of the batch norms.
+    fn exchange(&mut self, g: &Gpu, exchange: &mut dyn Exchange) -> Result<()> {
+        let Some((loss, gradients)) = self.sums.totals().split_last() else { return Ok(()) };
+        let small: Vec<&Tensor> = [loss].into_iter().chain(self.collected.as_ref().map(Collected::mine)).collect();
+        let reads: Vec<Readback> = small.into_iter().map(|tensor| tensor.read(g)).collect::<Result<_>>()?;
+        exchange.sum(gradients)?;
+        let mut mine = Vec::new();
+        for read in reads.into_iter().chain(self.statistics.take()) {
+            mine.push(exchange.wait(read)?);
+        }
+        let ranks = exchange.gather(&mine)?;
+        let losses: Vec<f32> = ranks.iter().map(|all| bytemuck::pod_read_unaligned(&all[0])).collect();
+        loss.write(g, &[exchange.total(&losses)])?;
+        let mut used = 1;
+        if let Some(collected) = &self.collected {
+            let rows: Vec<u8> = ranks.iter().flat_map(|all| all[1].clone()).collect();
+            g.write(collected.all().memory(), &rows)?;
+            used = 2;
+        }
+        ranks.iter().try_for_each(|all| self.statistics.fold(g, &all[used..]))
     }
 }

@@ -37,7 +37,10 @@ fn values_out_of_range() {
         (&["--method=difusion"], &["--method", "`difusion`", "near it: diffusion"]),
         (&["--method=mae", "--decoder=mae"], &["decoder", "Hybrid", "class token"]),
         (&["--method=contrastive", "--queue=100"], &["--queue", "got 100", "a multiple of --batch-size 64"]),
-        (&["--method=contrastive", "--accum-iter=2"], &["--accum-iter", "got 2", "contrastive"]),
+        (
+            &["--method=contrastive", "--queue=192", "--accum-iter=2"],
+            &["--queue", "got 192", "--batch-size 64 times --accum-iter 2"],
+        ),
         (&["--method=diffusion", "--diffusion-width=0"], &["--diffusion-width", "got 0"]),
         (&["--method=contrastive", "--temperature", "-1"], &["--temperature", "got -1"]),
         (&["--batch-size=0"], &["--batch-size", "got 0"]),

@@ -38,15 +38,16 @@ impl Method {
             _ => Ok(()),
         },
         check_batches: |objective, batch, parts| {
-            if !objective.queue.is_multiple_of(batch) {
-                let expected = format!("a multiple of `batch_size` {batch}");
-                return Err(Error::argument("queue", objective.queue, expected));
+            // the queue moves on once in a step, by the keys of all micro-batches
+            let keys = batch.saturating_mul(parts);
+            if objective.queue.is_multiple_of(keys) {
+                return Ok(());
             }
-            // the queue moves on with every micro-batch, so the gradients of one step would be about several queues
-            if parts > 1 {
-                return Err(Error::argument("accum_iter", parts, "1 for `method` contrastive"));
-            }
-            Ok(())
+            let expected = match parts {
+                1 => format!("a multiple of `batch_size` {batch}"),
+                _ => format!("a multiple of `batch_size` {batch} times `accum_iter` {parts}"),
+            };
+            Err(Error::argument("queue", objective.queue, expected))
         },
         ..MethodFacts::PLAIN
     });
@@ -66,6 +67,8 @@ pub struct Contrastive {
     queue: Params,
     /// The keys of the last steps (K, 128).
     negatives: Tensor,
+    /// The keys of a micro-batch (B, 128), in steps of several.
+    fresh: Option<Tensor>,
     objective: Objective,
 }
 
@@ -90,6 +93,7 @@ impl Contrastive {
             keys,
             queue,
             negatives,
+            fresh: None,
             objective: objective.clone(),
         })
     }
@@ -148,8 +152,17 @@ impl Pretext for Contrastive {
     }
 
     /// Puts the keys of the step in the place of the oldest. The backward pass has read those by then.
-    fn finish(&self, r: &mut Recorder, state: &Tensor, step: &StepResult) -> Result<()> {
-        step.kept.iter().try_for_each(|keys| enqueue(r, state, keys, &self.negatives))
+    fn finish(&self, r: &mut Recorder, state: &Tensor, kept: &[Tensor]) -> Result<()> {
+        kept.iter().try_for_each(|keys| enqueue(r, state, keys, &self.negatives))
+    }
+
+    fn collect(&mut self, batch: usize) -> Option<Tensor> {
+        self.fresh = Some(Tensor::input("keys", &[batch, KEY]));
+        self.fresh.clone()
+    }
+
+    fn keep(&self, r: &mut Recorder, kept: &[Tensor]) -> Result<()> {
+        self.fresh.iter().zip(kept).try_for_each(|(fresh, keys)| fresh.copy_from(r, keys))
     }
 }
 

@@ -120,8 +120,20 @@ pub trait Pretext: fmt::Debug {
         Vec::new()
     }
 
-    /// Launches what has to happen after the backward pass.
-    fn finish(&self, _r: &mut Recorder, _state: &Tensor, _step: &StepResult) -> Result<()> {
+    /// Launches what has to happen after the update of the weights, with the kept tensors of the step. In a step of
+    /// several micro-batches these are the rows of all of them.
+    fn finish(&self, _r: &mut Recorder, _state: &Tensor, _kept: &[Tensor]) -> Result<()> {
+        Ok(())
+    }
+
+    /// A place for the rows that a micro-batch of `batch` images leaves for [`Pretext::finish`]; none if it leaves
+    /// none. Asked for in runs with several micro-batches per step.
+    fn collect(&mut self, _batch: usize) -> Option<Tensor> {
+        None
+    }
+
+    /// Launches the copy of a micro-batch's kept tensors to that place.
+    fn keep(&self, _r: &mut Recorder, _kept: &[Tensor]) -> Result<()> {
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::optimizer::Group;
-use crate::train::update::{Hyper, Update, tuned};
+use crate::train::update::{Hyper, Update, nothing, tuned};
 
 /// Numbers of a step that only fine-tuning has.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,7 +130,7 @@ impl Finetuner {
     /// The memory plan of a step.
     pub fn plan(&mut self) -> Result<Plan> {
         let (recording, kept) = self.record()?;
-        let plan = Plan::new(&recording.then(self.update.record(&self.params)?))?;
+        let plan = Plan::new(&recording.then(self.update.record(&self.params, &nothing)?))?;
         drop(kept);
         Ok(plan)
     }
@@ -141,15 +141,19 @@ impl Finetuner {
             let (g, hyper) = (self.g.clone(), self.hyper);
             let (recording, loss) = tuned(&g, &hyper, || self.record())?;
             self.program = Some((Program::new(recording)?, loss));
-            self.update.prepare(&self.params)?;
+            self.update.prepare(&self.params, &nothing)?;
         }
         Ok(())
     }
 
     /// Submits step number `step`, counted from 0, on images (B, S, S, 3) and targets (B, K), where B counts all images
-    /// of the step's micro-batches. Returns the tensor that will hold the loss.
+    /// of the micro-batches that this process computes. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], targets: &[f32], step: u64, lr: f64) -> Result<&Tensor> {
-        self.each_part(images, targets, step, lr, |program| program.run().map(|()| None::<()>))?;
+        let run = |program: &Program, update: &mut Update, part| {
+            program.run()?;
+            update.add(part).map(|()| None::<()>)
+        };
+        self.each_part(images, targets, step, lr, run)?;
         self.update.finish()?;
         self.built().map(|(_, loss)| loss)
     }
@@ -164,22 +168,24 @@ impl Finetuner {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
-        let found = self.each_part(images, targets, step, 0.0, Program::find_not_finite)?;
+        let found = self.each_part(images, targets, step, 0.0, |program, _, _| program.find_not_finite())?;
         Ok(found.map(|found| found.to_string()))
     }
 
     /// Uploads each micro-batch and passes its program to `run`, until that returns something.
     fn each_part<T>(
-        &mut self, images: &[u8], targets: &[f32], step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+        &mut self, images: &[u8], targets: &[f32], step: u64, lr: f64,
+        run: impl Fn(&Program, &mut Update, usize) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare()?;
-        let (program, _) = self.built()?;
+        let none = || Error::Internal("no program was built".into());
+        let (program, _) = self.program.as_ref().ok_or_else(none)?;
         let parts = self.update.parts();
         self.inputs.expect(targets, parts)?;
         for part in 0..parts {
             self.inputs.write(&self.g, images, targets, (part, parts))?;
             self.update.begin(step, part, lr)?;
-            if let Some(found) = run(program)? {
+            if let Some(found) = run(program, &mut self.update, part)? {
                 return Ok(Some(found));
             }
         }

@@ -8,6 +8,7 @@ use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Config, Objective, Pretext, pretext_model};
 use crate::nn::{Entry, Params};
 use crate::ops::parts::join;
+use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
 use crate::train::loss_scaler::LossScaler;
@@ -46,10 +47,16 @@ impl Pretrainer {
     /// nothing.
     pub fn new(g: &Gpu, config: &Config, objective: &Objective, batch: usize, hyper: Hyper, seed: u64) -> Result<Self> {
         let mut params = Params::new(g);
-        let model = pretext_model(g, &mut params, config, objective)?;
+        let mut model = pretext_model(g, &mut params, config, objective)?;
         let mut update = Update::new(g, &params, hyper)?;
         for (follower, momentum) in model.followers() {
             update.follow(follower, momentum)?;
+            update.runs_beside(follower)?;
+        }
+        if !update.at_once()
+            && let Some(rows) = model.collect(batch)
+        {
+            update.collect(&rows)?;
         }
         let trainer = Self {
             drop_path: DropPath::new(g, config)?,
@@ -89,7 +96,10 @@ impl Pretrainer {
             let out = model.forward(r, &batch, drop_path.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };
             let loss = update.launch(r, &out.loss, params, group)?;
-            model.finish(r, update.state(), &out)?;
+            match update.at_once() {
+                true => model.finish(r, update.state(), &out.kept)?,
+                false => model.keep(r, &out.kept)?,
+            }
             Ok((tables, loss))
         })?;
         recording.drop_unread();
@@ -100,7 +110,9 @@ impl Pretrainer {
     /// The memory plan of a step with `visible` tokens per image.
     pub fn plan(&mut self, visible: usize) -> Result<Plan> {
         let (recording, kept) = self.record(visible)?;
-        let plan = Plan::new(&recording.then(self.update.record(&self.params)?))?;
+        let Self { params, model, update, .. } = &*self;
+        let plan =
+            Plan::new(&recording.then(update.record(params, &|r, rows| last(&**model, update.state(), r, rows))?))?;
         drop(kept);
         Ok(plan)
     }
@@ -114,7 +126,9 @@ impl Pretrainer {
         let (g, hyper) = (self.g.clone(), self.hyper);
         let (recording, (tables, loss)) = tuned(&g, &hyper, || self.record(visible))?;
         let program = Program::new(recording)?;
-        self.update.prepare(&self.params)?;
+        let Self { params, model, update, .. } = self;
+        let state = update.state().clone();
+        update.prepare(params, &|r, rows| last(&**model, &state, r, rows))?;
         self.steps.truncate(KEPT - 1);
         self.steps.insert(0, Step { program, tables, loss });
         Ok(())
@@ -124,10 +138,14 @@ impl Pretrainer {
         self.steps.iter().position(|s| s.tables.visible_len() == visible)
     }
 
-    /// Submits step number `step`, counted from 0, on images (B, S, S, 3), where B counts all images of the step's
-    /// micro-batches. Returns the tensor that will hold the loss.
+    /// Submits step number `step`, counted from 0, on images (B, S, S, 3), where B counts all images of the micro-batches
+    /// that this process computes. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64) -> Result<&Tensor> {
-        self.each_part(images, mask, step, lr, |program| program.run().map(|()| None::<()>))?;
+        let run = |program: &Program, update: &mut Update, part| {
+            program.run()?;
+            update.add(part).map(|()| None::<()>)
+        };
+        self.each_part(images, mask, step, lr, run)?;
         self.update.finish()?;
         Ok(&self.steps[0].loss)
     }
@@ -139,13 +157,14 @@ impl Pretrainer {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
-        let found = self.each_part(images, mask, step, 0.0, Program::find_not_finite)?;
+        let found = self.each_part(images, mask, step, 0.0, |program, _, _| program.find_not_finite())?;
         Ok(found.map(|found| found.to_string()))
     }
 
     /// Uploads each micro-batch and passes its program to `run`, until that returns something.
     fn each_part<T>(
-        &mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64, run: impl Fn(&Program) -> Result<Option<T>>,
+        &mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64,
+        run: impl Fn(&Program, &mut Update, usize) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare(mask.visible_len)?;
         let at = self.position(mask.visible_len).unwrap_or_default();
@@ -156,12 +175,17 @@ impl Pretrainer {
         for part in 0..parts {
             self.inputs.write(&self.g, images, mask, &recent.tables, (part, parts))?;
             self.update.begin(step, part, lr)?;
-            if let Some(found) = run(&recent.program)? {
+            if let Some(found) = run(&recent.program, &mut self.update, part)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
+}
+
+/// Launches what a method does after the update of a step of several micro-batches.
+fn last(model: &dyn Pretext, state: &Tensor, r: &mut Recorder, collected: Option<&Tensor>) -> Result<()> {
+    model.finish(r, state, &collected.into_iter().cloned().collect::<Vec<_>>())
 }
 
 /// Refuses a step that does not fit the adapter, before anything is allocated.
