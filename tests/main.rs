@@ -32,6 +32,7 @@ mod methods; // every pretraining method
 mod ops; // operators against their oracles, forward and every gradient
 mod points; // networks on point clouds: training by every method
 mod probe; // linear and k-nearest-neighbor probes
+mod ranks; // training that several processes share
 mod runtime; // record, plan, replay
 mod session; // training without files, saved and loaded
 mod tenants_models; // networks that users define: a pyramid with buffers, a recording cut in two

@@ -9,6 +9,7 @@ use crate::conformance::check;
 use crate::error::Error;
 use crate::gpu::Options;
 use crate::run::record::write_atomic;
+use crate::run::world::World;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -57,7 +58,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
 fn report(device: &Device, args: &Args, path: &Path) -> Outcome {
     let what = Examination { families: args.family.clone(), fixtures: args.fixtures.clone(), note: args.note.clone() };
     usage(what.check())?;
-    let open = |portable| Device(Options { portable: portable || device.0.portable, ..device.0.clone() }).open();
+    let open = |portable| {
+        let options = Options { portable: portable || device.options.portable, ..device.options.clone() };
+        Device { options, world: World::alone() }.open()
+    };
     let report = what.run(open, say)?;
     write_atomic(path, report.to_toml()?.as_bytes())?;
     say(format_args!("report: {}", path.display()))?;

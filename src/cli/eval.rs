@@ -81,15 +81,16 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let data = Arc::new(numbered(usage(data)?, folder, &model)?);
     let batch = batch_of(args.pass.batch_size, data.len())?;
     let forward = model.scores(&device.open()?, batch)?;
-    let tally = evaluate(&forward, &data, model.transform, args.pass.threads)?; // an error if no image can be read
-    let scores = tally.scores();
+    let (world, threads) = (&device.world, device.world.threads(args.pass.threads));
+    let tally = evaluate(world, &forward, &data, model.transform, threads)?; // an error if no image can be read
+    let (scores, skipped) = (tally.scores(), world.total(data.skipped())?);
     say(format_args!("{} {}, {} classes", tally.images(), model.config.samples(), model.config.classes))?;
     say(format_args!("top-1 {:.2}%  top-5 {:.2}%  loss {:.4}", scores.top1, scores.top5, scores.loss))?;
     if model.config.family.clouds {
         say(format_args!("mean over the classes {:.2}%", tally.mean_recall()))?;
     }
     if let Some(view) = votes {
-        let votes = vote(&forward, &data, view, args.vote, args.pass.threads)?;
+        let votes = vote(world, &forward, &data, view, (args.vote, threads))?;
         let single: Vec<f64> = votes.views.iter().map(|view| view.scores().top1).collect();
         let mean = single.iter().sum::<f64>() / single.len() as f64;
         let square = single.iter().map(|top1| (top1 - mean).powi(2)).sum::<f64>() / (single.len().max(2) - 1) as f64;
@@ -102,14 +103,15 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if args.per_class {
         table(data.classes(), &tally)?;
     }
-    if let Some(path) = &args.json {
-        write_atomic(path, &to_json(args, model.average, &data, &tally)?)?;
+    let leads = world.leads();
+    if let Some(path) = args.json.as_ref().filter(|_| leads) {
+        write_atomic(path, &to_json(args, model.average, skipped, &data, &tally)?)?;
     }
-    if let Some(path) = &args.confusion {
+    if let Some(path) = args.confusion.as_ref().filter(|_| leads) {
         confusion_matrix(path, tally.confusion(), model.config.classes)?;
     }
-    if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", data.skipped());
+    if skipped > 0 && leads {
+        tracing::warn!("{skipped} broken images were skipped: they count neither as right nor as wrong");
     }
     Ok(())
 }
@@ -127,7 +129,7 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-fn to_json(args: &Args, average: bool, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
+fn to_json(args: &Args, average: bool, skipped: usize, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
     let names = data.classes();
     let class = |(name, scores): (&String, ClassScores)| {
         let ClassScores { images, recall, precision } = scores;
@@ -140,7 +142,7 @@ fn to_json(args: &Args, average: bool, data: &Dataset, tally: &Tally) -> Result<
         "split": args.split,
         "ema": average,
         "images": tally.images(),
-        "skipped": data.skipped(),
+        "skipped": skipped,
         "loss": scores.loss,
         "top1": scores.top1,
         "top5": scores.top5,

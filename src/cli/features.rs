@@ -100,12 +100,17 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let encoder = encoder_of(&g, &args.checkpoint, &config, args.ema)?;
     let forward = encoder.program(&g, &config, batch)?;
     let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-    forward.over(&data, Transform::testing(&config, TestView::default()), 0, |rows, batch| {
+    let (view, world) = (Transform::testing(&config, TestView::default()), &device.world);
+    forward.over_shared(world, &data, view, (world.threads(0), 0), |rows, batch| {
         features.extend_from_slice(rows);
         labels.extend(batch.labels.iter().map(|&label| i64::from(label)));
         samples.extend_from_slice(&batch.samples);
         Ok(())
     })?;
+    let skipped = world.total(data.skipped())?;
+    if !world.leads() {
+        return Ok(()); // the first process writes what all have computed
+    }
     let count = features.len() / config.width;
     let tensors = Weights::from([("features".to_string(), (vec![count, config.width], features))]);
     let mut integers = Integers::from([("indices".to_string(), samples.iter().map(|&sample| sample as i64).collect())]);
@@ -120,8 +125,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     metadata.extend(names(&data, &samples)?.map(|names| ("names".to_string(), names)));
     let bytes = to_bytes_with(&tensors, &integers, metadata)?;
     write_atomic(&args.output, &bytes)?;
-    if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: they have no row", data.skipped());
+    if skipped > 0 {
+        tracing::warn!("{skipped} broken images were skipped: they have no row");
     }
     say(format_args!("{count} × {} features in {}", config.width, args.output.display()))?;
     Ok(())

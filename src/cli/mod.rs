@@ -18,6 +18,7 @@ mod predict;
 mod pretrain;
 mod probe;
 mod profile;
+mod ranks;
 mod reconstruct;
 mod signals;
 mod study;
@@ -27,6 +28,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::Layer;
@@ -34,10 +36,13 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use terminal::{Device, Stop, told, warn};
+use ranks::{Gpus, Ranks};
+use terminal::{Device, Stop, told, usage, warn};
 
+use crate::error::Error;
 use crate::files::user_cache;
-use crate::gpu::{AdapterChoice, Options};
+use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::run::world::{PATIENCE, World};
 
 /// Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
 #[derive(Debug, Parser)]
@@ -52,6 +57,13 @@ struct Cli {
     /// Log more: -v for info, -vv for debug.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// GPUs of this machine that share the steps of training, or the batches of an evaluation: a number, or all. Starts
+    /// as many processes with MPI; under mpirun or srun it is not needed.
+    #[arg(long, global = true, value_name = "N|all")]
+    gpus: Option<String>,
+    /// Seconds that a process waits for the others before it gives up.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = PATIENCE.as_secs())]
+    exchange_timeout: u64,
     #[command(subcommand)]
     command: Command,
 }
@@ -90,6 +102,69 @@ enum Command {
     Bench(bench::Args),
 }
 
+impl Command {
+    /// Whether several processes can share the command.
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) | Self::Probe(_) | Self::Features(_))
+    }
+}
+
+/// The processes that share the command: those that a launcher started, or this one alone. With `--gpus` this process
+/// becomes the launcher and does not come back.
+fn world(cli: &Cli) -> Result<World, Stop> {
+    if !cli.command.is_shared() {
+        if let Some(gpus) = &cli.gpus {
+            let expected = "pretrain, finetune, eval, probe or features with it: other commands take one GPU";
+            return Err(Stop::Usage(Error::argument("--gpus", gpus, expected)));
+        }
+        return Ok(World::alone());
+    }
+    if cli.exchange_timeout == 0 {
+        return Err(Stop::Usage(Error::argument("--exchange-timeout", 0, "at least 1 second")));
+    }
+    let count = match usage(cli.gpus.as_deref().map(str::parse).transpose())? {
+        None => 1,
+        Some(Gpus::Count(count)) => count,
+        Some(Gpus::All) => pollster::block_on(Gpu::count_best()),
+    };
+    let program = std::env::current_exe().map_err(Error::io("this program", "found"))?;
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(ranks) = usage(Ranks::of(count, &program, &arguments))? {
+        return Err(become_launcher(ranks).into());
+    }
+    Ok(World::from_environment(Duration::from_secs(cli.exchange_timeout))?)
+}
+
+/// Turns this process into the launcher, so that signals reach it. Returns only if that failed.
+#[cfg(unix)]
+fn become_launcher(ranks: Ranks) -> Error {
+    let Ranks { mut command } = ranks;
+    let failed = std::os::unix::process::CommandExt::exec(&mut command);
+    Error::io(command.get_program(), "started")(failed)
+}
+
+#[cfg(not(unix))]
+fn become_launcher(ranks: Ranks) -> Error {
+    let Ranks { mut command } = ranks;
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(failed) => Error::io(command.get_program(), "started")(failed),
+    }
+}
+
+/// Ends this process, and with it all others: those that wait for it would wait for ever.
+fn end_all(world: &World, code: u8) -> ExitCode {
+    world.abort(code.into());
+    // the exchange may be stuck in a call, and the library's own clean-up behind it
+    #[cfg(unix)]
+    // SAFETY: the process ends; files are written by calls that have returned
+    unsafe {
+        libc::_exit(code.into())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(code.into())
+}
+
 /// Folder for compiled pipelines: `ROWSCAN_PIPELINE_CACHE`, or else the user's cache folder. `None` if it is `off`.
 fn cache_folder() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("ROWSCAN_PIPELINE_CACHE") {
@@ -104,7 +179,17 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| warn(format_args!("internal error, please report it: {panic}"))));
     let program = help::with_headings(Cli::command());
     let cli = Cli::from_arg_matches(&program.get_matches()).unwrap_or_else(|e| e.exit());
-    let level = ["warn", "info", "debug"][usize::from(cli.verbose.min(2))];
+    let world = match world(&cli) {
+        Ok(world) => world,
+        Err(stop) => return ended(Err(stop), &World::alone()),
+    };
+    let level = match world.leads() {
+        true => ["warn", "info", "debug"][usize::from(cli.verbose.min(2))],
+        false => ["error", "info", "debug"][usize::from(cli.verbose.min(2))], // the first warns for all
+    };
+    if !world.leads() {
+        terminal::fall_silent();
+    }
     // levels by target, without the spans and regular expressions of an `EnvFilter` that this program has not
     let named = std::env::var("ROWSCAN_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let usual = || format!("rowscan={level},wgpu=error,wgpu_core=error,wgpu_hal=off,naga=error").parse().ok();
@@ -118,7 +203,8 @@ pub fn main() -> ExitCode {
     tracing_subscriber::registry().with(lines).with(compiling::layer()).init();
     let named = cli.adapter.or_else(|| std::env::var("ROWSCAN_ADAPTER").ok());
     let adapter: AdapterChoice = named.and_then(|name| name.parse().ok()).unwrap_or_default();
-    let device = Device(Options { adapter, portable: cli.portable, cache: cache_folder(), ..Options::default() });
+    let options = Options { adapter, portable: cli.portable, cache: cache_folder(), ..Options::default() };
+    let device = Device { options, world: world.clone() };
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),
@@ -136,16 +222,26 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&device, &args),
         Command::Bench(args) => bench::run(&device, &args),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Stop::Negative) => ExitCode::FAILURE,
-        Err(Stop::Usage(error)) => {
-            warn(format_args!("error: {}", told(&error)));
-            ExitCode::from(2)
-        }
-        Err(Stop::Failure(error)) => {
-            warn(format_args!("error: {}", told(&error)));
-            ExitCode::FAILURE
-        }
+    ended(outcome.and_then(|()| Ok(world.finish()?)), &world)
+}
+
+/// Says what went wrong, if anything did, and ends the other processes too.
+fn ended(outcome: terminal::Outcome, world: &World) -> ExitCode {
+    let (code, error) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Stop::Negative) => return ExitCode::FAILURE,
+        Err(Stop::Usage(error)) => (2, error),
+        Err(Stop::Failure(error)) => (1, error),
+    };
+    if world.size() == 1 {
+        warn(format_args!("error: {}", told(&error)));
+        return ExitCode::from(code);
     }
+    if !world.leads() {
+        std::thread::sleep(Duration::from_secs(1)); // what all ranks find wrong, the first one says
+    }
+    let text = told(&error);
+    let own = world.name(world.rank());
+    warn(format_args!("error: {}{text}", if text.starts_with(&own) { String::new() } else { format!("{own}: ") }));
+    end_all(world, code)
 }

@@ -133,7 +133,9 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         _ => FrozenEncoder::open(&g, &config, None, args.seed.unwrap_or(0))?,
     };
     let forward = encoder.program(&g, &config, batch)?;
-    let features = |data: Dataset| Features::of(&forward, &Arc::new(data), transform, args.threads);
+    let features = |data: Dataset| {
+        Features::of(&device.world, &forward, &Arc::new(data), transform, device.world.threads(args.threads))
+    };
     let (train, test) = (features(train)?, features(test)?);
     let (counts, weights) = ((train.len(), test.len()), if args.random_init { "initial values" } else { "checkpoint" });
     say(format_args!("{} ({weights}): features of {} and {} images", config.name, counts.0, counts.1))?;
@@ -141,7 +143,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     say(format_args!("linear probe          top-1 {:.2}%  top-5 {:.2}%", linear.top1, linear.top5))?;
     let nearest = nearest_neighbors(&g, &train, &test, classes, args.k, args.temperature)?;
     say(format_args!("{:>2} nearest neighbors top-1 {:.2}%  top-5 {:.2}%", args.k, nearest.top1, nearest.top5))?;
-    if let Some(path) = &args.json {
+    if let Some(path) = args.json.as_ref().filter(|_| device.world.leads()) {
         let value = json!({
             "model": config.name,
             "checkpoint": args.checkpoint,

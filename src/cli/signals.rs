@@ -1,6 +1,9 @@
-//! Signals that end a run early: Ctrl-C, SIGTERM, and SIGHUP when a terminal is closed.
+//! Signals that end a run early: Ctrl-C, SIGTERM, SIGHUP when a terminal is closed, and SIGUSR1, which batch systems
+//! send some minutes before the time is up.
 
 use std::sync::Arc;
+#[cfg(unix)]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::terminal::warn;
@@ -25,8 +28,32 @@ pub(super) fn stop_flag() -> Result<Arc<AtomicBool>> {
         other => Error::Internal(format!("the handler of Ctrl-C: {other}")),
     })?;
     ignore(&ignored);
+    on_user_signal(&stop);
     Ok(stop)
 }
+
+/// The flag that SIGUSR1 sets.
+#[cfg(unix)]
+static ON_USER_SIGNAL: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Sets the flag at SIGUSR1, however often it comes. Without a handler it would end the program.
+#[cfg(unix)]
+fn on_user_signal(stop: &Arc<AtomicBool>) {
+    extern "C" fn handler(_: libc::c_int) {
+        if let Some(stop) = ON_USER_SIGNAL.get() {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+    if ON_USER_SIGNAL.set(stop.clone()).is_ok() {
+        let handler: extern "C" fn(libc::c_int) = handler;
+        // SAFETY: the handler reads one atomic and writes another, which a signal handler may do
+        unsafe { libc::signal(libc::SIGUSR1, handler as *const () as libc::sighandler_t) };
+    }
+}
+
+/// Windows has no such signal.
+#[cfg(not(unix))]
+fn on_user_signal(_: &Arc<AtomicBool>) {}
 
 /// Which of the signals that the handler takes over are ignored now.
 #[cfg(unix)]

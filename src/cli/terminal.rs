@@ -1,9 +1,11 @@
 //! What all commands share: the device, printing, and how a command ends.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Options};
+use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::run::world::World;
 
 /// An end of a command other than success: wrong usage, a failure, or a negative verdict of a check.
 pub(super) enum Stop {
@@ -111,8 +113,19 @@ pub(super) fn told(error: &Error) -> String {
     }
 }
 
+/// Whether this is one of several processes of which another one speaks.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Leaves speaking to another process: nothing is printed to stdout from now on.
+pub(super) fn fall_silent() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
 /// Prints a line. A closed pipe (`| head`) is no error; a full disk is.
 pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
+    if SILENT.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -123,6 +136,9 @@ pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
 /// Prints a line, where that is possible: what a run has to say is in its folder too, so a full disk behind stdout is
 /// no failure of the run.
 pub(super) fn tell(line: impl std::fmt::Display) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
@@ -149,11 +165,19 @@ pub(super) type Outcome = std::result::Result<(), Stop>;
 
 /// The choice of adapter, given to every command.
 #[derive(Debug, Clone)]
-pub(super) struct Device(pub Options);
+pub(super) struct Device {
+    pub options: Options,
+    /// The processes that share the command, where it can be shared.
+    pub world: World,
+}
 
 impl Device {
     pub fn open(&self) -> Result<Gpu> {
-        let g = Gpu::open_blocking(&self.0)?;
+        let mut options = self.options.clone();
+        if self.world.size() > 1 && options.adapter == AdapterChoice::Auto {
+            options.adapter = AdapterChoice::Turn(self.world.on_this_host().rank);
+        }
+        let g = Gpu::open_blocking(&options)?;
         tracing::info!("{}", g.caps());
         Ok(g)
     }

@@ -16,8 +16,9 @@ use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::output_dir::OutputDir;
 use crate::run::outputs::RecordArgs;
-use crate::run::{Ended, Outputs, RecordSettings, Run, Task, open_data};
+use crate::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, open_data};
 use crate::train::checkpoint::Best;
+use crate::train::exchange::expect_shared;
 use crate::train::options::{Layer, overlay, read_table, to_toml, uppermost};
 
 /// The command line of a command that trains: what to do, and the options `O`, which may also stand in a file.
@@ -35,7 +36,8 @@ struct Action {
     /// TOML file with options under their long names; the command line goes first.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Continue bit-exactly from a checkpoint folder, or from the newest in --output-dir.
+    /// Continue bit-exactly from a checkpoint folder, or from the newest in --output-dir. `--resume=auto` does so where
+    /// there is a checkpoint, and begins where there is none: for schedulers that start a job again.
     #[arg(long, value_name = "FOLDER")]
     resume: Option<Option<PathBuf>>,
     /// Print the model, the memory plan and the launches of a step, and stop.
@@ -103,11 +105,15 @@ impl Action {
     /// The checkpoint to go on from, if the run is to go on: the one named, or the newest of the output folder.
     fn resume_from(&self, output: Option<&PathBuf>) -> Result<Option<PathBuf>> {
         let Some(wanted) = &self.resume else { return Ok(None) };
-        if let Some(folder) = wanted {
+        let auto = wanted.as_deref() == Some(Path::new("auto"));
+        if let Some(folder) = wanted.as_ref().filter(|_| !auto) {
             return Ok(Some(folder.clone()));
         }
         let output = output.ok_or_else(|| needed("--output-dir"))?;
         let newest = checkpoint::newest(output)?;
+        if auto {
+            return Ok(newest);
+        }
         newest.map(Some).ok_or_else(|| Error::file(output, "holds no checkpoint to resume from"))
     }
 }
@@ -115,7 +121,7 @@ impl Action {
 /// The adapter that a dry run plans for. Without an adapter, limits that every GPU has.
 fn planning_caps(device: &Device) -> Result<Caps> {
     match device.open() {
-        Err(Error::NoAdapter(_)) if device.0.adapter == AdapterChoice::Auto => {
+        Err(Error::NoAdapter(_)) if device.options.adapter == AdapterChoice::Auto => {
             Ok(Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() })
         }
         opened => Ok(opened?.caps().clone()),
@@ -128,27 +134,57 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     let file = usage(action.config.as_deref().map(read_file::<T::Options>).transpose())?;
     let layers: Vec<&T::Options> = file.iter().chain([&options]).collect();
     let dir = uppermost(&layers, |layer| layer.output().output_dir.as_ref());
-    let from = usage(action.resume_from(dir))?;
+    let world = &device.world;
+    // the first of several processes looks for the checkpoint, which the others may not see
+    let from = usage(world.from_first(|| Found::<T::Settings>::of(action.resume_from(dir)?, T::COMMAND)))?;
     // a resumed run is what its checkpoint and its option file say, unless the layers say otherwise
-    let (config, settings, opened) = usage(match &from {
-        Some(folder) => T::resumed(checkpoint::config(folder)?, checkpoint::state(folder)?.settings, &layers)
-            .map(|(config, settings)| (config, settings, None)),
+    let (config, mut settings, opened) = usage(match &from {
+        Some(Found { config, settings, .. }) => {
+            T::resumed(config.clone(), settings.clone(), &layers).map(|(config, settings)| (config, settings, None))
+        }
         None => T::new_run(&layers),
     })?;
+    let run = settings.as_mut();
+    if from.is_none() && run.accum_iter == 1 && !layers.iter().any(|layer| says(*layer, "accum-iter")) {
+        run.accum_iter = world.size(); // a micro-batch each
+    }
     usage(T::check(&config, &settings))?;
+    usage(expect_shared(world.place(), settings.as_ref().accum_iter))?;
     if action.dry_run {
         return Ok(T::describe(planning_caps(device)?, &config, &settings)?);
     }
     if settings.as_ref().data.is_empty() {
         return Err(Stop::Usage(needed("--data")));
     }
-    let before = from.as_deref().map(|folder| RecordSettings::of_run(folder, T::COMMAND)).transpose()?;
-    let record = overlay(before.unwrap_or_default(), &layers);
+    let record = overlay(from.as_ref().map(|found| found.record.clone()).unwrap_or_default(), &layers);
     usage(record.check())?;
     let dir = usage(dir.cloned().ok_or_else(|| needed("--output-dir")))?;
     let mut outputs = Outputs { dir, options: String::new(), record };
     outputs.options = usage(to_toml(&T::resolved(&config, &settings, &outputs)))?;
-    train::<T>(device, &config, &settings, &outputs, from.as_deref(), opened)
+    train::<T>(device, &config, &settings, &outputs, from.as_ref().map(|found| &*found.folder), opened)
+}
+
+/// Whether a layer gives an option a value.
+fn says(layer: &impl Serialize, option: &str) -> bool {
+    serde_json::to_value(layer).is_ok_and(|layer| layer.get(option).is_some_and(|value| !value.is_null()))
+}
+
+/// A checkpoint to go on from, and what is read of it before a run begins.
+#[derive(Serialize, Deserialize)]
+struct Found<S> {
+    folder: PathBuf,
+    config: Config,
+    settings: S,
+    record: RecordSettings,
+}
+
+impl<S: DeserializeOwned> Found<S> {
+    fn of(folder: Option<PathBuf>, command: &str) -> Result<Option<Self>> {
+        let Some(folder) = folder else { return Ok(None) };
+        let (config, settings) = (checkpoint::config(&folder)?, checkpoint::state(&folder)?.settings);
+        let record = RecordSettings::of_run(&folder, command)?;
+        Ok(Some(Self { folder, config, settings, record }))
+    }
 }
 
 /// Checks what can be checked without a device, opens one, and trains to the end. `opened` is the data set where it had
@@ -157,24 +193,30 @@ fn train<T: Training>(
     device: &Device, config: &Config, settings: &T::Settings, outputs: &Outputs, resume: Option<&Path>,
     opened: Option<Arc<Dataset>>,
 ) -> Outcome {
-    OutputDir::expect_free(&outputs.dir)?;
-    if resume.is_none() {
-        expect_no_run(&outputs.dir)?;
-    }
+    let world = &device.world;
+    world.from_first(|| {
+        OutputDir::expect_free(&outputs.dir)?;
+        if resume.is_none() { expect_no_run(&outputs.dir) } else { Ok(()) }
+    })?;
     // before anything that takes time
     let data = match opened {
         Some(data) => data,
         None => usage(open_data(settings.as_ref()).map_err(|e| if resume.is_some() { moved(e) } else { e }))?,
     };
     let g = device.open()?;
-    if g.caps().software {
+    if g.caps().software && world.leads() {
         warn(format_args!("training on the CPU adapter {}: expect a small fraction of a GPU's speed", g.caps().name));
     }
     let stop = stop_flag()?;
-    let mut run = Run::<T>::new(&g, config, settings, outputs, resume, data)?;
+    let mut run = Run::<T>::among(world, &g, config, settings, outputs, resume, data)?;
     let dir = outputs.dir.display();
     let go_on = format!("rowscan {} --output-dir {} --resume", T::COMMAND, quoted(&outputs.dir));
-    match run.train(&stop, &mut Watch::new()) {
+    let ended = match world.leads() {
+        true => run.train(&stop, &mut Watch::new()),
+        false => run.train(&stop, &mut Silent),
+    };
+    match ended {
+        Ok(_) if !world.leads() => {}
         Ok(Ended::Finished(Some(loss))) => {
             tell(format_args!("done: loss {loss:.4}, results in {dir}"));
             if let Some((Best { epoch, top1, average }, folder)) = run.best() {
@@ -187,6 +229,9 @@ fn train<T: Training>(
             tell(format_args!("stopped; saved {}\ngo on with: {go_on}", folder.display()));
         }
         Err(e) => {
+            if !world.leads() {
+                return Err(Stop::Failure(e));
+            }
             if let Ok(Some(folder)) = checkpoint::newest(&outputs.dir) {
                 warn(format_args!("the checkpoint {} is intact; go on with: {go_on}", folder.display()));
             }

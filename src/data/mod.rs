@@ -12,6 +12,7 @@ mod fingerprint;
 pub mod imagenet;
 pub mod masks;
 mod memory;
+mod place;
 pub mod points;
 mod rand_augment;
 mod sample;
@@ -33,6 +34,7 @@ pub use files::{
     ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_sample, rescan,
 };
 pub use fingerprint::Fingerprint;
+pub use place::Place;
 pub use rand_augment::RandAugment;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
 pub use source::Source;

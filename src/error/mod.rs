@@ -77,6 +77,9 @@ pub enum Error {
     /// The loss stopped being a number.
     #[error("training diverged: {0}")]
     Diverged(String),
+    /// The processes of a run cannot work together, or one of them does not answer.
+    #[error("{0}")]
+    Ranks(String),
     /// What callers cannot cause: a bug of this library.
     #[error("internal error, please report it: {0}")]
     Internal(String),

@@ -20,6 +20,9 @@ pub enum AdapterChoice {
     /// The best hardware adapter, or a software adapter if there is no other.
     #[default]
     Auto,
+    /// Of the adapters of the best kind, the one at this position, counted again from the first behind the last: what
+    /// the processes of one machine take in turn.
+    Turn(usize),
     /// The first software adapter.
     Cpu,
     /// The adapter at this position in the list that `rowscan info` prints, from 0.
@@ -44,6 +47,7 @@ impl std::fmt::Display for AdapterChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
+            Self::Turn(turn) => write!(f, "the best, number {turn}"),
             Self::Cpu => f.write_str("cpu"),
             Self::Index(index) => write!(f, "{index}"),
             Self::Name(name) => f.write_str(name),
@@ -192,6 +196,17 @@ pub(super) async fn candidates() -> Vec<Candidate> {
     found
 }
 
+/// Positions of the adapters of the best kind. A GPU that several backends offer counts once.
+fn best_kind(found: &[Candidate]) -> Vec<usize> {
+    let alike = |c: &Candidate| c.rank == found[0].rank && c.caps.backend == found[0].caps.backend;
+    found.iter().enumerate().filter(|(_, c)| alike(c)).map(|(at, _)| at).collect()
+}
+
+/// Number of adapters of the best kind: those that [`AdapterChoice::Turn`] goes round.
+pub(super) async fn count_best() -> usize {
+    best_kind(&candidates().await).len()
+}
+
 /// The adapters to try, in order: all of them if the choice is left to us, else the one that was asked for.
 pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Result<Vec<Candidate>> {
     let names: Vec<_> = found.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.caps.name)).collect();
@@ -202,6 +217,10 @@ pub(super) fn choose(mut found: Vec<Candidate>, choice: &AdapterChoice) -> Resul
     }
     let at = match choice {
         AdapterChoice::Auto => return Ok(found),
+        AdapterChoice::Turn(turn) => {
+            let best = best_kind(&found);
+            best.get(turn % best.len().max(1)).copied()
+        }
         AdapterChoice::Cpu => found.iter().position(|c| c.caps.software),
         AdapterChoice::Index(index) => (*index < found.len()).then_some(*index),
         AdapterChoice::Name(name) => {

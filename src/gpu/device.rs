@@ -93,6 +93,11 @@ impl Gpu {
         self.0.live.as_ref().and_then(|live| live.caches.choice(name))
     }
 
+    /// All variants that were measured as fastest, by name.
+    pub fn choices(&self) -> BTreeMap<String, u32> {
+        self.0.live.as_ref().map(|live| live.caches.choices()).unwrap_or_default()
+    }
+
     /// Stores the variants that were measured as fastest. If the device was opened with [`super::Options::cache`], they
     /// are also written there for later processes.
     pub fn choose(&self, found: BTreeMap<String, u32>) -> Result<()> {

@@ -59,6 +59,11 @@ impl Gpu {
         super::block_on::block_on(Self::open(options))
     }
 
+    /// Number of this machine's adapters of the best kind, which several processes take in turn.
+    pub async fn count_best() -> usize {
+        adapter::count_best().await
+    }
+
     /// The capabilities of this machine's adapters, best first. No device is opened, so tiers are untested.
     pub async fn adapters() -> Vec<Caps> {
         adapter::candidates().await.into_iter().map(|c| c.caps).collect()

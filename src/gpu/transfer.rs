@@ -29,6 +29,8 @@ pub struct Readback {
     staging: Option<Arc<Physical>>,
     pool: Arc<Mutex<Vec<Arc<Physical>>>>,
     bytes: u64,
+    /// Largest staging buffer that is kept afterwards.
+    keeps: u64,
     mapped: Arc<Mutex<Mapped>>,
     device: wgpu::Device,
     submission: Option<wgpu::SubmissionIndex>,
@@ -73,6 +75,14 @@ impl Gpu {
         self.read_physical(&buffer, view.offset, view.bytes)
     }
 
+    /// [`Gpu::read`] for a large range that is read in every step: its staging buffer is kept, whatever its size.
+    ///
+    /// # Errors
+    /// As for [`Gpu::read`].
+    pub fn read_often(&self, view: &View) -> Result<Readback> {
+        Ok(Readback { keeps: u64::MAX, ..self.read(view)? })
+    }
+
     pub(super) fn read_physical(&self, buffer: &Physical, offset: u64, bytes: u64) -> Result<Readback> {
         let readback = self.live()?.start_read(&buffer.raw, offset, bytes);
         self.check()?;
@@ -100,6 +110,7 @@ impl Live {
             staging: Some(staging),
             pool: self.staging.clone(),
             bytes,
+            keeps: POOLED,
             mapped,
             device: self.device.clone(),
             submission,
@@ -121,18 +132,23 @@ impl Live {
 
 impl Readback {
     fn collect(&mut self) -> Result<Vec<u8>> {
+        self.with_mapped(<[u8]>::to_vec)
+    }
+
+    fn with_mapped<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let Some(staging) = self.staging.take() else {
             return Err(Error::Internal("the bytes of a `Readback` were taken twice".into()));
         };
         let range = staging.raw.slice(..self.bytes.next_multiple_of(4)).get_mapped_range();
-        let mut bytes = range.map_err(|e| Error::Validation(e.to_string()))?.to_vec();
-        bytes.truncate(self.bytes as usize);
+        let range = range.map_err(|e| Error::Validation(e.to_string()))?;
+        let found = read(&range[..self.bytes as usize]);
+        drop(range);
         staging.raw.unmap();
         // large staging buffers are rare (checkpoints), so they are freed instead of kept
-        if staging.raw.size() <= POOLED {
+        if staging.raw.size() <= self.keeps {
             lock(&self.pool).push(staging);
         }
-        Ok(bytes)
+        Ok(found)
     }
 
     /// The bytes, or `None` if they have not arrived yet. Never blocks.
@@ -140,13 +156,18 @@ impl Readback {
     /// # Errors
     /// If the device is lost, or the driver reported an error.
     pub fn try_take(&mut self) -> Option<Result<Vec<u8>>> {
+        self.try_arrived().map(|arrived| arrived.and_then(|()| self.collect()))
+    }
+
+    /// Whether the bytes have arrived, or will not.
+    fn try_arrived(&mut self) -> Option<Result<()>> {
         let polled = self.fault.poll(&self.device, wgpu::PollType::Poll);
         let Some(outcome) = lock(&self.mapped).outcome.take() else {
             return polled.err().map(Err);
         };
         // a browser reports errors later than it accepts work; those of all earlier work have arrived by now
         let outcome = outcome.map_err(|e| Error::DeviceLost(e.to_string())).and_then(|()| self.fault.check());
-        Some(outcome.and_then(|()| self.collect()))
+        Some(outcome)
     }
 
     /// Blocks until the copy is done. Does not wait for work that was submitted after it.
@@ -163,15 +184,26 @@ impl Readback {
 
     /// Blocks until the bytes have arrived.
     #[cfg(all(feature = "blocking", not(target_arch = "wasm32")))]
-    pub fn wait(mut self) -> Result<Vec<u8>> {
+    pub fn wait(self) -> Result<Vec<u8>> {
+        self.wait_mapped(<[u8]>::to_vec)
+    }
+
+    /// Blocks until the bytes have arrived, and reads them where they are.
+    ///
+    /// # Errors
+    /// If the device is lost, or the driver reported an error.
+    #[cfg(all(feature = "blocking", not(target_arch = "wasm32")))]
+    pub fn wait_mapped<T>(mut self, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
         // another thread's poll may have received the outcome of this copy and not yet have called our callback
         for _ in 0..10_000 {
-            if let Some(done) = self.try_take() {
-                return done;
+            if let Some(arrived) = self.try_arrived() {
+                arrived?;
+                return self.with_mapped(read);
             }
             self.wait_for_copy()?;
-            if let Some(done) = self.try_take() {
-                return done;
+            if let Some(arrived) = self.try_arrived() {
+                arrived?;
+                return self.with_mapped(read);
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::checkpoint::{Companions, Which};
-use super::task::{Task, TaskSettings, Tested};
+use super::task::{Surroundings, Task, TaskSettings, Tested};
+use super::world::World;
 use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -16,7 +17,6 @@ use crate::infer::vote::mean_scores;
 use crate::models::adapt;
 use crate::models::{Config, TestView};
 use crate::nn::Params;
-use crate::run::RecordSettings;
 use crate::run::weights_on_disk::read;
 use crate::tensor::Tensor;
 use crate::train::finetune::mixup::Mixup;
@@ -24,11 +24,13 @@ use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::finetune::step::Finetuner;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::memory_check::expect_fit;
+use crate::train::update::Hyper;
 
 impl TaskSettings for FinetuneSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
         let transform = Transform::finetuning(config, self.recipe);
-        LoaderOptions { repeats: self.repeats, ..LoaderOptions::new(self.run.images_per_step(), transform) }
+        let partners = self.mix.mixup > 0.0 || self.mix.cutmix > 0.0;
+        LoaderOptions { repeats: self.repeats, partners, ..LoaderOptions::new(self.run.images_per_step(), transform) }
     }
 }
 
@@ -44,6 +46,7 @@ pub struct Finetuning {
     g: Gpu,
     classes: Vec<String>,
     threads: usize,
+    world: World,
     test_every: u64,
     tuner: Finetuner,
     mixup: Mixup,
@@ -90,13 +93,17 @@ impl Finetuning {
         Ok(Some(Tests { data, weights: forward(self.tuner.model())?, average }))
     }
 
-    /// Mixed images and soft targets of a step.
+    /// Mixed images and soft targets of a step: those of this process, where the batch also holds what they are mixed
+    /// with.
     fn mixed(&self, batch: &ImageBatch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
         let mut images = batch.images.clone();
         if self.config.family.clouds {
             return Ok((images, self.mixup.unmixed(&batch.labels)?));
         }
-        let targets = self.mixup.apply(step, &mut images, &batch.labels)?;
+        let mut targets = self.mixup.apply(step, &mut images, &batch.labels)?;
+        let (all, mine) = (batch.labels.len().max(1), self.world.place().of(self.settings.run.images_per_step()));
+        images.truncate(images.len() / all * mine);
+        targets.truncate(targets.len() / all * mine);
         Ok((images, targets))
     }
 }
@@ -111,12 +118,13 @@ pub fn tested_view(folder: &Path, config: &Config) -> Result<TestView> {
     Ok(TestView { crop_ratio: said.unwrap_or(config.test_view.crop_ratio), ..config.test_view })
 }
 
-/// Runs a program of class scores over a data set, and tallies them. Broken images are not counted.
+/// Runs a program of class scores over a data set, and tallies them: the processes of `world` share the work, and each
+/// has the whole tally. Broken images are not counted.
 pub fn evaluate(
-    forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize,
+    world: &World, forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize,
 ) -> Result<Tally> {
     let mut tally = Tally::new(forward.width());
-    forward.over(data, transform, threads, |rows, batch| tally.add(rows, &batch.labels))?;
+    forward.over_shared(world, data, transform, (threads, 0), |rows, batch| tally.add(rows, &batch.labels))?;
     Ok(tally)
 }
 
@@ -133,13 +141,13 @@ pub struct Votes {
 /// # Errors
 /// No round.
 pub fn vote(
-    forward: &InferenceProgram, data: &Arc<Dataset>, view: Transform, rounds: usize, threads: usize,
+    world: &World, forward: &InferenceProgram, data: &Arc<Dataset>, view: Transform, (rounds, threads): (usize, usize),
 ) -> Result<Votes> {
     let (mut all, mut labels, mut views) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let (mut scores, mut tally) = (Vec::new(), Tally::new(forward.width()));
         labels.clear();
-        forward.over_views(data, view, threads, round as u64, |rows, batch| {
+        forward.over_shared(world, data, view, (threads, round as u64), |rows, batch| {
             scores.extend_from_slice(rows);
             labels.extend_from_slice(&batch.labels);
             tally.add(rows, &batch.labels)
@@ -167,11 +175,12 @@ impl Task for Finetuning {
 
     /// It is tested every `eval_every` epochs of `record`, and after the last one.
     fn new(
-        g: &Gpu, config: &Config, settings: &FinetuneSettings, record: &RecordSettings, data: &Arc<Dataset>,
-        resumed: bool,
+        g: &Gpu, config: &Config, settings: &FinetuneSettings, surroundings: Surroundings<'_>, resumed: bool,
     ) -> Result<Self> {
+        let Surroundings { world, record, data, threads } = surroundings;
         let classes = data.require_classes(config.classes)?.to_vec();
-        let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
+        let hyper = Hyper { place: world.place(), ..settings.run.hyper()? };
+        let (batch, tuning) = (settings.run.batch_size, settings.tuning());
         let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
         expect_fit(g.caps(), batch, hyper, plan)?;
         let mut task = Self {
@@ -181,13 +190,15 @@ impl Task for Finetuning {
             config: config.clone(),
             settings: settings.clone(),
             classes,
-            threads: record.threads,
+            threads,
+            world: world.clone(),
             test_every: record.eval_every,
             tests: None,
         };
         if !resumed {
             task.start()?;
         }
+        task.tuner.join(world.exchange(g)?);
         Ok(task)
     }
 
@@ -233,7 +244,7 @@ impl Task for Finetuning {
         let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
         let transform = test_transform(&self.settings, &self.config);
         let scores = |forward: &InferenceProgram| -> Result<Scores> {
-            Ok(evaluate(forward, &tests.data, transform, self.threads)?.scores())
+            Ok(evaluate(&self.world, forward, &tests.data, transform, self.threads)?.scores())
         };
         Ok(Some((scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
     }

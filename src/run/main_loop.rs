@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
+
 use super::checkpoint;
 use super::observer::Observer;
 use super::resume::expect_same_run;
-use super::task::{Task, TaskSettings, Tested};
+use super::task::{Surroundings, Task, TaskSettings, Tested};
+use super::world::{Item, World};
 
 use super::output_dir::OutputDir;
 use super::outputs::Outputs;
@@ -22,8 +25,10 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::infer::scores::Scores;
 use crate::models::Config;
+use crate::nn::Params;
 use crate::ops::matmul::products;
 use crate::train::checkpoint::{Best, State};
+use crate::train::exchange::expect_shared;
 use crate::train::loss_scaler::Scaling;
 use crate::train::schedule::Schedule;
 use crate::train::settings::RunSettings;
@@ -43,6 +48,21 @@ pub fn open_data(settings: &RunSettings) -> Result<Arc<Dataset>> {
     Ok(Arc::new(Dataset::open(&settings.data, Split::Train)?.limited(settings.max_images)?))
 }
 
+/// What the processes of a run must have in common: all that decides its bits.
+fn in_common<S: Serialize>(g: &Gpu, config: &Config, fresh: &State<S>) -> Result<Vec<Item>> {
+    let caps = g.caps();
+    let mut items = vec![("the version of rowscan".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
+    items.extend(World::items("model", config)?);
+    items.extend(World::items("settings", &fresh.settings)?);
+    items.retain(|(name, _)| name != "settings.data"); // the same images may lie elsewhere
+    items.push(("the number of images".into(), fresh.images.to_string()));
+    items.extend(World::items("data", &fresh.listing)?);
+    items.push(("the adapter".into(), format!("{} ({})", caps.name, caps.backend)));
+    items.push(("the driver".into(), caps.driver.clone()));
+    items.push(("the adapter's instructions".into(), format!("{:?}, {}", caps.tiers, caps.nearest)));
+    Ok(items)
+}
+
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
@@ -60,14 +80,21 @@ pub struct Run<'a, T: Task> {
     data: Arc<Dataset>,
     loader: Loader,
     schedule: Schedule,
-    _alone: OutputDir,
-    log: TrainLog,
-    events: EventFile,
+    world: World,
+    /// What the first of several processes writes for all.
+    records: Option<Records>,
     progress: Progress,
     at: State<T::Settings>,
     per_epoch: u64,
     pending: VecDeque<Pending>,
     last_loss: Option<f64>,
+}
+
+/// The records of a run, and the lock of the folder they are in.
+struct Records {
+    _alone: OutputDir,
+    log: TrainLog,
+    events: EventFile,
 }
 
 /// A step that was submitted to the GPU and whose loss was not read yet.
@@ -90,21 +117,43 @@ impl<'a, T: Task> Run<'a, T> {
         g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs, resume: Option<&Path>,
         data: Arc<Dataset>,
     ) -> Result<Self> {
+        Self::among(&World::alone(), g, config, settings, outputs, resume, data)
+    }
+
+    /// [`Run::new`] for a run that the processes of `world` share: each takes its part of the micro-batches of a step.
+    /// The first of them reads the checkpoint, and it alone writes. All of them make the same calls.
+    ///
+    /// # Errors
+    /// Also micro-batches that the processes cannot share evenly, and processes that differ in model, settings, data,
+    /// adapter or version.
+    pub fn among(
+        world: &World, g: &'a Gpu, config: &Config, settings: &T::Settings, outputs: &'a Outputs,
+        resume: Option<&Path>, data: Arc<Dataset>,
+    ) -> Result<Self> {
         T::check(config, settings)?;
-        let run = settings.as_ref();
+        let (run, place) = (settings.as_ref(), world.place());
+        expect_shared(place, run.accum_iter)?;
         let (batch, epochs) = (run.images_per_step(), run.epochs);
         let fresh = State::new(data.len(), Some(Fingerprint::of(&data)), settings.clone());
-        let (seed, threads) = (run.seed, outputs.record.threads);
-        let options = LoaderOptions { batch_size: batch, seed, threads, ..settings.loading(config) };
+        let (seed, threads) = (run.seed, world.threads(outputs.record.threads));
+        let options = LoaderOptions { batch_size: batch, seed, threads, place, ..settings.loading(config) };
         let per_epoch = options.batches_per_epoch(data.len());
-        resume.map(|folder| expect_same_run(folder, config, &fresh, &data, per_epoch)).transpose()?;
-        let mut task = T::new(g, config, settings, &outputs.record, &data, resume.is_some())?;
-        let at = match resume {
-            Some(folder) => State {
-                settings: settings.clone(),
-                listing: fresh.listing.clone(),
-                ..checkpoint::load(g, folder, task.params(), &task.companions())?
-            },
+        world.agree(&in_common(g, config, &fresh)?)?;
+        let found = world.from_first(|| {
+            let Some(folder) = resume else { return Ok(None) };
+            expect_same_run(folder, config, &fresh, &data, per_epoch)?;
+            checkpoint::state::<T::Settings>(folder).map(Some)
+        })?;
+        let surroundings = Surroundings { world, record: &outputs.record, data: &data, threads };
+        let mut task = T::new(g, config, settings, surroundings, resume.is_some() || !world.leads())?;
+        if let Some(folder) = resume.filter(|_| world.leads()) {
+            checkpoint::load::<T::Settings>(g, folder, task.params(), &task.companions())?;
+        }
+        let models: Vec<&Params> =
+            [task.params()].into_iter().chain(task.companions().into_iter().map(|(_, model)| model)).collect();
+        world.spread(g, &models)?;
+        let at = match found {
+            Some(found) => State { settings: settings.clone(), listing: fresh.listing.clone(), ..found },
             None => fresh,
         };
         let loader = Loader::train(data.clone(), &options, Cursor { epoch: at.epoch, batch: at.batch });
@@ -116,16 +165,23 @@ impl<'a, T: Task> Run<'a, T> {
             other => other,
         })?;
         task.prepare(&data)?;
-        let alone = OutputDir::open(&outputs.dir)?;
-        write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
+        let records = || {
+            let alone = OutputDir::open(&outputs.dir)?;
+            write_atomic(&outputs.dir.join(format!("{}.toml", T::COMMAND)), outputs.options.as_bytes())?;
+            Ok::<_, Error>(Records {
+                _alone: alone,
+                log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
+                events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
+            })
+        };
+        let what = (batch as u64, task.config().samples());
         Ok(Self {
             schedule: run.schedule(per_epoch)?,
-            log: TrainLog::open(&outputs.dir.join("log.jsonl"), at.step)?,
-            events: EventFile::create(&outputs.dir, resume.map(|_| at.step))?,
-            progress: Progress::new(epochs * per_epoch, at.step, (batch as u64, task.config().samples())),
+            records: world.leads().then(records).transpose()?,
+            progress: Progress::new(epochs * per_epoch, at.step, what).among(world.size()),
             pending: VecDeque::new(),
             last_loss: None,
-            _alone: alone,
+            world: world.clone(),
             g,
             task,
             outputs,
@@ -143,12 +199,13 @@ impl<'a, T: Task> Run<'a, T> {
     /// before stay.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
         observer.line(&format!(
-            "{} {}, {} steps per epoch, {} parameters, {} on {}, products in {}",
+            "{} {}, {} steps per epoch, {} parameters, {} on {}{}, products in {}",
             self.data.len(),
             self.task.config().samples(),
             self.per_epoch,
             self.task.params().count(),
             human_bytes(self.g.counters().live_bytes),
+            if self.world.size() > 1 { format!("each of {} × ", self.world.size()) } else { String::new() },
             self.g.caps().name,
             products(self.g.caps(), self.at.settings.as_ref().precision),
         ));
@@ -176,6 +233,7 @@ impl<'a, T: Task> Run<'a, T> {
             let ended = || DataError::Stopped { name: self.data.spec().into(), reason: reason.into() };
             let batch = self.loader.next().ok_or_else(ended)??;
             let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
+            self.world.doing(format!("step {step}"));
             let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
             let scaling = self.task.scaler().map(|scaler| scaler.state().read(self.g)).transpose()?;
             self.pending.push_back(Pending { step, lr, batch, loss, scaling });
@@ -183,7 +241,7 @@ impl<'a, T: Task> Run<'a, T> {
             (self.at.epoch, self.at.batch) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
             self.collect(IN_FLIGHT, observer)?;
             let every = self.outputs.record.save_every_steps;
-            let stopping = stop.load(Ordering::Relaxed);
+            let stopping = self.world.any(stop.load(Ordering::Relaxed))?;
             let saved = if self.at.batch == 0 {
                 Some(self.end_of_epoch(observer)?)
             } else if stopping || every > 0 && self.at.step.is_multiple_of(every) {
@@ -212,18 +270,34 @@ impl<'a, T: Task> Run<'a, T> {
             }
             let epoch = step as f64 / self.per_epoch as f64;
             self.last_loss = Some(loss);
-            let text = self.progress.update(step + 1, loss, lr);
+            let exchanged = self.world.exchanged();
+            let text = self.progress.update(step + 1, loss, lr, exchanged.seconds);
             observer.step(step + 1, self.progress.total, &text);
             if step % self.outputs.record.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
                 let (loss_scale, skipped) = (scaling.map(|s| s.scale), scaling.map(|s| s.skipped));
-                let line = LogLine { step, epoch, loss, lr, images_per_second, loss_scale, skipped };
-                self.log.append(Line::Step(line))?;
+                let several = self.world.size() > 1;
+                let exchange_share = several.then(|| self.progress.exchange_share());
+                let exchange_bytes = several.then_some(exchanged.bytes);
+                let line = LogLine {
+                    step,
+                    epoch,
+                    loss,
+                    lr,
+                    images_per_second,
+                    loss_scale,
+                    skipped,
+                    exchange_share,
+                    exchange_bytes,
+                };
+                let Some(Records { log, events, .. }) = &mut self.records else { continue };
+                log.append(Line::Step(line))?;
                 let speed = ("train/images_per_second", images_per_second as f32);
                 let mut scalars = vec![("train/loss", loss as f32), ("train/lr", lr as f32), speed];
                 scalars.extend(loss_scale.map(|scale| ("train/loss_scale", scale as f32)));
                 scalars.extend(skipped.map(|steps| ("train/skipped_steps", steps as f32)));
-                self.events.scalars(step, &scalars)?;
+                scalars.extend(exchange_share.map(|share| ("train/exchange_share", share as f32)));
+                events.scalars(step, &scalars)?;
             }
         }
         Ok(())
@@ -239,7 +313,7 @@ impl<'a, T: Task> Run<'a, T> {
             Ok(()) => format!("the state before it is in {}", folder.display()),
             Err(e) => format!("the state before it could not be saved ({e})"),
         };
-        let cause = match self.task.find_not_finite(batch, step) {
+        let cause = match self.found_not_finite(batch, step) {
             Ok(Some(found)) => format!("first, {found}"),
             Ok(None) => "taken again it is a number".into(),
             Err(e) => format!("what came first could not be found ({e})"),
@@ -253,6 +327,18 @@ impl<'a, T: Task> Run<'a, T> {
         Error::Diverged(format!("the loss of step {step} is {loss}\n{cause}\n{saved}\n{advice}; {last}"))
     }
 
+    /// The first tensor that is not finite, in the micro-batches of the first process that has one.
+    fn found_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
+        let found = self.task.find_not_finite(batch, step)?.unwrap_or_default();
+        let all = self.world.gather(found.into_bytes())?;
+        let first = all.iter().enumerate().find(|(_, found)| !found.is_empty());
+        let told = |(rank, found): (usize, &Vec<u8>)| match self.world.size() {
+            1 => String::from_utf8_lossy(found).into_owned(),
+            _ => format!("on {}, {}", self.world.name(rank), String::from_utf8_lossy(found)),
+        };
+        Ok(first.map(told))
+    }
+
     fn end_of_epoch(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
         let epoch = self.at.epoch;
         self.collect(0, observer)?;
@@ -264,7 +350,9 @@ impl<'a, T: Task> Run<'a, T> {
         if self.at.best != before {
             self.save_to(&self.outputs.dir.join(BEST))?;
         }
-        self.task.show(&self.outputs.dir, epoch, last)?;
+        if self.world.leads() {
+            self.task.show(&self.outputs.dir, epoch, last)?;
+        }
         observer.epoch(&self.outputs.dir, &format!("{} on {}", self.task.config().name, self.data.spec()))?;
         let loss = self.last_loss.unwrap_or(f64::NAN);
         observer.line(&format!("epoch {epoch:>3}  loss {loss:.4}  {scores}{}", folder.display()));
@@ -276,19 +364,14 @@ impl<'a, T: Task> Run<'a, T> {
         let (epoch, step) = (self.at.epoch, self.at.step.saturating_sub(1));
         let (ema_top1, ema_top5) = (average.map(|s| s.top1), average.map(|s| s.top5));
         let Scores { loss: test_loss, top1, top5 } = weights;
-        self.log.append(Line::Test(TestLine {
-            step,
-            epoch: epoch as f64,
-            test_loss,
-            top1,
-            top5,
-            ema_top1,
-            ema_top5,
-        }))?;
+        let line = TestLine { step, epoch: epoch as f64, test_loss, top1, top5, ema_top1, ema_top5 };
         let mut scalars = vec![("test/loss", test_loss as f32), ("test/top1", top1 as f32), ("test/top5", top5 as f32)];
         scalars.extend(ema_top1.map(|v| ("test/ema_top1", v as f32)));
         scalars.extend(ema_top5.map(|v| ("test/ema_top5", v as f32)));
-        self.events.scalars(step, &scalars)?;
+        if let Some(Records { log, events, .. }) = &mut self.records {
+            log.append(Line::Test(line))?;
+            events.scalars(step, &scalars)?;
+        }
         let mut text = format!("test {test_loss:.4}  top-1 {top1:.2}%  top-5 {top5:.2}%  ");
         text.extend(ema_top1.map(|v| format!("average's top-1 {v:.2}%  ")));
         for (average, top1) in [(false, Some(top1)), (true, ema_top1)] {
@@ -305,14 +388,20 @@ impl<'a, T: Task> Run<'a, T> {
     /// Saves a checkpoint. The log is synced before it, so that a checkpoint is never ahead of the log.
     fn save(&mut self, name: &str, observer: &mut dyn Observer) -> Result<PathBuf> {
         self.collect(0, observer)?;
-        self.log.sync()?;
         let folder = self.outputs.dir.join(name);
-        self.save_to(&folder)?;
-        self.prune()?;
+        if let Some(Records { log, .. }) = &self.records {
+            log.sync()?;
+            self.save_to(&folder)?;
+            self.prune()?;
+        }
         Ok(folder)
     }
 
+    /// Writes the state to a folder; of several processes the first does.
     fn save_to(&self, folder: &Path) -> Result<()> {
+        if !self.world.leads() {
+            return Ok(());
+        }
         let (task, companions) = (&self.task, self.task.companions());
         checkpoint::save(self.g, folder, task.config(), task.params(), &companions, task.classes(), &self.at)
     }

@@ -19,8 +19,9 @@ pub mod record;
 mod resume;
 mod task;
 pub mod weights_on_disk;
+pub mod world;
 
 pub use main_loop::{Ended, Run, open_data};
 pub use observer::{Observer, Silent};
 pub use outputs::{Outputs, RecordSettings};
-pub use task::{Task, TaskSettings, Tested};
+pub use task::{Surroundings, Task, TaskSettings, Tested};

@@ -20,7 +20,7 @@ pub struct Outputs {
 
 /// How often a run writes, and its decoding threads. A checkpoint does not hold these; a resumed run reads them from
 /// the `pretrain.toml` or `finetune.toml` beside its checkpoint, see [`RecordSettings::of_run`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSettings {
     /// Steps between log lines.
     pub log_every: u64,

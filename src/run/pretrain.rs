@@ -1,28 +1,33 @@
 //! The pretraining task: masks for its steps, and pictures of reconstructions.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::Companions;
-use super::task::{Task, TaskSettings};
+use super::task::{Surroundings, Task, TaskSettings};
 use crate::data::{DataError, Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Config, TestView};
 use crate::nn::Params;
-use crate::run::RecordSettings;
 use crate::run::pictures::Painter;
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::pretrain::mask::{Masker, PatchMask};
 use crate::train::pretrain::settings::PretrainSettings;
 use crate::train::pretrain::step::{Pretrainer, expect_fit};
+use crate::train::update::Hyper;
 
 /// A model being pretrained.
 pub struct Pretraining {
     g: Gpu,
     config: Config,
     settings: PretrainSettings,
+    /// The images of a step that this process takes.
+    rows: Range<usize>,
+    /// Whether this process draws the pictures.
+    leads: bool,
     grid_every: u64,
     trainer: Pretrainer,
     masker: Masker,
@@ -69,14 +74,19 @@ impl Task for Pretraining {
 
     /// It draws a grid of pictures every `grid_every` epochs of `record`.
     fn new(
-        g: &Gpu, config: &Config, settings: &PretrainSettings, record: &RecordSettings, _data: &Arc<Dataset>,
-        _resumed: bool,
+        g: &Gpu, config: &Config, settings: &PretrainSettings, surroundings: Surroundings<'_>, _resumed: bool,
     ) -> Result<Self> {
-        let (batch, hyper, masker) = (settings.run.batch_size, settings.run.hyper()?, settings.masker(config)?);
+        let Surroundings { world, record, .. } = surroundings;
+        let (batch, masker) = (settings.run.batch_size, settings.masker(config)?);
+        let hyper = Hyper { place: world.place(), ..settings.run.hyper()? };
         let longest = *masker.all_visible_lengths().end();
         expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
+        let mut trainer = Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?;
+        trainer.join(world.exchange(g)?);
         Ok(Self {
-            trainer: Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?,
+            trainer,
+            rows: world.place().range(settings.run.images_per_step()),
+            leads: world.leads(),
             g: g.clone(),
             config: config.clone(),
             settings: settings.clone(),
@@ -106,17 +116,17 @@ impl Task for Pretraining {
 
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
         self.trainer.prepare(self.longest)?;
-        self.pictures = self.held_out(data)?;
+        self.pictures = if self.leads { self.held_out(data)? } else { None };
         Ok(())
     }
 
     fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
-        let mask = self.masker.draw(step, self.settings.run.images_per_step());
+        let mask = self.masker.draw_rows(step, self.rows.clone());
         self.trainer.step(&batch.images, &mask, step, lr)
     }
 
     fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
-        let mask = self.masker.draw(step, self.settings.run.images_per_step());
+        let mask = self.masker.draw_rows(step, self.rows.clone());
         self.trainer.find_not_finite(&batch.images, &mask, step)
     }
 

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::data::{Dataset, Transform};
+use super::world::World;
+use crate::data::{Dataset, Place, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Precision, Program};
 use crate::infer::program::InferenceProgram;
@@ -14,7 +15,6 @@ use crate::ops::matmul::MatmulOptions;
 use crate::ops::{cross_entropy, matmul, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
-use crate::train::exchange::Place;
 use crate::train::optimizer::{DecayRule, Group};
 use crate::train::schedule::Schedule;
 use crate::train::update::{Hyper, Update, nothing};
@@ -45,10 +45,13 @@ impl Features {
         Ok(Self { rows, width, labels })
     }
 
-    /// The features that the program `forward` computes of a labeled data set.
-    pub fn of(forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize) -> Result<Self> {
+    /// The features that the program `forward` computes of a labeled data set. The processes of `world` share the work,
+    /// and each has all features.
+    pub fn of(
+        world: &World, forward: &InferenceProgram, data: &Arc<Dataset>, transform: Transform, threads: usize,
+    ) -> Result<Self> {
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
-        forward.over(data, transform, threads, |features, batch| {
+        forward.over_shared(world, data, transform, (threads, 0), |features, batch| {
             rows.extend_from_slice(features);
             labels.extend_from_slice(&batch.labels);
             Ok(())

@@ -12,29 +12,46 @@ pub(crate) struct Progress {
     /// What a sample is called: images or clouds.
     what: &'static str,
     speed: Speed,
+    /// Processes that share the steps.
+    ranks: usize,
 }
 
 impl Progress {
     /// The progress of a run of `total` steps that starts or resumes at step `start`. Each step is of so many samples,
     /// which are called so.
     pub fn new(total: u64, start: u64, (images_per_step, what): (u64, &'static str)) -> Self {
-        Self { total, images_per_step, what, speed: Speed::new(start, Instant::now()) }
+        Self { total, images_per_step, what, speed: Speed::new(start, Instant::now()), ranks: 1 }
     }
 
-    /// Notes that `done` steps are complete. Returns the line to show, with loss and rate of the last step whose loss
-    /// was read back.
-    pub fn update(&mut self, done: u64, loss: f64, lr: f64) -> String {
-        self.update_at(Instant::now(), done, loss, lr)
+    /// The same of a run that so many processes share.
+    pub fn among(self, ranks: usize) -> Self {
+        Self { ranks, ..self }
     }
 
-    fn update_at(&mut self, now: Instant, done: u64, loss: f64, lr: f64) -> String {
-        self.speed.update(done, now);
+    /// Share of the last seconds that went into the exchange.
+    pub fn exchange_share(&self) -> f64 {
+        if self.speed.seconds > 0.0 { (self.speed.exchange / self.speed.seconds).min(1.0) } else { 0.0 }
+    }
+
+    /// Notes that `done` steps are complete, and that the exchange took so many seconds since the run began. Returns
+    /// the line to show, with loss and rate of the last step whose loss was read back.
+    pub fn update(&mut self, done: u64, loss: f64, lr: f64, exchange: f64) -> String {
+        self.update_at(Instant::now(), done, loss, lr, exchange)
+    }
+
+    fn update_at(&mut self, now: Instant, done: u64, loss: f64, lr: f64, exchange: f64) -> String {
+        self.speed.update(done, now, exchange);
         let left = match self.speed.steps_per_second {
             speed if speed > 0.0 => duration(self.total.saturating_sub(done) as f64 / speed),
             _ => "?".to_owned(),
         };
         let speed = self.images_per_second();
-        format!("step {done}/{}  loss {loss:.4}  lr {lr:.2e}  {speed:.0} {}/s  {left} left", self.total, self.what)
+        let among = match self.ranks {
+            1 => String::new(),
+            ranks => format!(" on {ranks} GPUs, exchange {:.0} %", 100.0 * self.exchange_share()),
+        };
+        let (total, what) = (self.total, self.what);
+        format!("step {done}/{total}  loss {loss:.4}  lr {lr:.2e}  {speed:.0} {what}/s{among}  {left} left")
     }
 
     /// Images per second, averaged over the last seconds; 0 before the first step.
@@ -60,14 +77,17 @@ struct Speed {
     steps: f64,
     seconds: f64,
     steps_per_second: f64,
+    /// Seconds of the exchange among `seconds`, and all of them so far.
+    exchange: f64,
+    exchange_at: f64,
 }
 
 impl Speed {
     fn new(start: u64, now: Instant) -> Self {
-        Self { at: (start, now), steps: 0.0, seconds: 0.0, steps_per_second: 0.0 }
+        Self { at: (start, now), steps: 0.0, seconds: 0.0, steps_per_second: 0.0, exchange: 0.0, exchange_at: 0.0 }
     }
 
-    fn update(&mut self, done: u64, now: Instant) {
+    fn update(&mut self, done: u64, now: Instant, exchange: f64) {
         let (steps, seconds) = (done.saturating_sub(self.at.0), now.saturating_duration_since(self.at.1).as_secs_f64());
         if steps == 0 || seconds <= 0.0 {
             return;
@@ -75,6 +95,8 @@ impl Speed {
         let keep = (-seconds / SPEED_OVER).exp();
         self.steps = keep * self.steps + steps as f64;
         self.seconds = keep * self.seconds + seconds;
+        self.exchange = keep * self.exchange + (exchange - self.exchange_at).max(0.0);
+        self.exchange_at = exchange;
         self.steps_per_second = self.steps / self.seconds;
         self.at = (done, now);
     }
@@ -91,7 +113,7 @@ mod tests {
         progress.speed = Speed::new(100, start);
         let mut text = String::new();
         for second in 1..=90 {
-            text = progress.update_at(start + Duration::from_secs(second), 100 + second * 10, 0.5, 1e-3);
+            text = progress.update_at(start + Duration::from_secs(second), 100 + second * 10, 0.5, 1e-3, 0.0);
             if second == 1 {
                 assert_eq!(text, "step 110/1000  loss 0.5000  lr 1.00e-3  640 images/s  1m 29s left");
             }
@@ -101,15 +123,28 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_the_exchange_is_told() {
+        let (progress, start) = (Progress::new(1000, 0, (64, "images")), Instant::now());
+        let mut progress = progress.among(4);
+        progress.speed = Speed::new(0, start);
+        let mut text = String::new();
+        for second in 1..=30 {
+            let waited = second as f64 * 0.25;
+            text = progress.update_at(start + Duration::from_secs(second), second * 10, 0.5, 1e-3, waited);
+        }
+        assert!(text.contains("640 images/s on 4 GPUs, exchange 25 %"), "{text}");
+    }
+
+    #[test]
     fn speed_follows_a_change() {
         let start = Instant::now();
         let mut speed = Speed::new(0, start);
         for i in 1..=60 {
-            speed.update(i * 2, start + Duration::from_secs(i));
+            speed.update(i * 2, start + Duration::from_secs(i), 0.0);
         }
         assert!((speed.steps_per_second - 2.0).abs() < 1e-9);
         for i in 1..=60 {
-            speed.update(120 + i * 8, start + Duration::from_secs(60 + i));
+            speed.update(120 + i * 8, start + Duration::from_secs(60 + i), 0.0);
         }
         assert!((speed.steps_per_second - 8.0).abs() < 0.1, "{}", speed.steps_per_second);
     }

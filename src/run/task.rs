@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::checkpoint::Companions;
 use super::outputs::RecordSettings;
+use super::world::World;
 use crate::data::{Dataset, ImageBatch, LoaderOptions};
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -19,7 +20,7 @@ use crate::train::loss_scaler::LossScaler;
 use crate::train::settings::RunSettings;
 
 /// Settings of a task: everything that decides the result of its run.
-pub trait TaskSettings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwned {
+pub trait TaskSettings: AsRef<RunSettings> + AsMut<RunSettings> + Clone + Serialize + DeserializeOwned {
     /// How the data set's images become batches: transform, crops, repeats. Batch size, seed and threads are set by the
     /// run.
     fn loading(&self, config: &Config) -> LoaderOptions;
@@ -27,6 +28,19 @@ pub trait TaskSettings: AsRef<RunSettings> + Clone + Serialize + DeserializeOwne
 
 /// Scores of the weights, and of their moving average if there is one.
 pub type Tested = (Scores, Option<Scores>);
+
+/// What a task finds around it.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The processes that share its steps.
+    pub world: &'a World,
+    /// How often the run writes.
+    pub record: &'a RecordSettings,
+    /// What it trains on.
+    pub data: &'a Arc<Dataset>,
+    /// Decoding threads of this process; 0 takes one per core.
+    pub threads: usize,
+}
 
 /// A training task: a model and its step. [`Run`](crate::run::Run) is the loop around it.
 pub trait Task {
@@ -37,13 +51,12 @@ pub trait Task {
 
     /// Refuses settings that cannot work, before anything is opened.
     fn check(config: &Config, settings: &Self::Settings) -> Result<()>;
-    /// The task for a run on `data`, with its initial weights, unless `resumed` says that a checkpoint will bring them.
+    /// The task for a run, with its initial weights, unless `resumed` says that a checkpoint will bring them.
     ///
     /// # Errors
     /// Data with other classes, a model that does not fit, weights to start from that cannot be read.
     fn new(
-        g: &Gpu, config: &Config, settings: &Self::Settings, record: &RecordSettings, data: &Arc<Dataset>,
-        resumed: bool,
+        g: &Gpu, config: &Config, settings: &Self::Settings, surroundings: Surroundings<'_>, resumed: bool,
     ) -> Result<Self>
     where
         Self: Sized;

@@ -1,6 +1,6 @@
 //! Rows that each micro-batch of a step leaves for the end of the step, such as the keys of contrastive pretraining.
 
-use super::exchange::Place;
+use crate::data::Place;
 use crate::error::Result;
 use crate::gpu::{Gpu, Program};
 use crate::tape::Recorder;

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::exchange::Place;
 use super::optimizer::DecayRule;
 #[cfg(feature = "cli")]
 use super::options::word;
@@ -11,7 +10,7 @@ use super::schedule::{Schedule, scaled_lr};
 use super::update::Hyper;
 #[cfg(feature = "cli")]
 use crate::data::layout_names;
-use crate::data::{Augmentation, RandAugment};
+use crate::data::{Augmentation, Place, RandAugment};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
 use crate::ops::adamw::AdamwConfig;

@@ -2,11 +2,12 @@
 //! `optimizer.step()`, and the moving average of the weights (timm's `ModelEma`).
 
 use super::collected::Collected;
-use super::exchange::{Exchange, Place};
+use super::exchange::{Exchange, expect_shared};
 use super::loss_scaler::LossScaler;
 use super::optimizer::{DecayRule, Group, Optimizer};
 use super::statistics::Statistics;
 use super::sums::Sums;
+use crate::data::Place;
 use crate::error::{Error, Result};
 use crate::gpu::{Class, Gpu, Phase, Precision, Program, Readback, Recording};
 use crate::nn::{Entry, Params};
@@ -58,16 +59,43 @@ impl Hyper {
 
 /// Records a step with the fastest variant of each matrix product. Products of a shape that was never timed on this
 /// device are timed first, so the step is recorded a second time.
-pub fn tuned<T>(g: &Gpu, hyper: &Hyper, mut record: impl FnMut() -> Result<(Recording, T)>) -> Result<(Recording, T)> {
+///
+/// Several processes time nothing each for themselves: they would choose apart, and compute other bits. Rank 0 chooses
+/// for all.
+pub fn tuned<T>(
+    g: &Gpu, hyper: &Hyper, exchange: &mut Option<Box<dyn Exchange>>,
+    mut record: impl FnMut() -> Result<(Recording, T)>,
+) -> Result<(Recording, T)> {
     let recorded = record()?;
+    let leads = hyper.place.rank == 0;
     #[cfg(feature = "files")]
-    if tune(g, recorded.0.launches(), hyper.precision)? > 0 {
+    let measured = leads && tune(g, recorded.0.launches(), hyper.precision)? > 0;
+    #[cfg(not(feature = "files"))]
+    let measured = false;
+    let told = exchange.as_mut().map_or(Ok(false), |exchange| told(g, leads, &mut **exchange))?;
+    if measured || told {
         drop(recorded);
         return record();
     }
-    #[cfg(not(feature = "files"))]
-    let _ = (g, hyper);
     Ok(recorded)
+}
+
+/// Makes the variants that rank 0 has chosen those of every process. Returns whether they may have changed here.
+fn told(g: &Gpu, leads: bool, exchange: &mut dyn Exchange) -> Result<bool> {
+    let broken = |e: serde_json::Error| Error::Internal(format!("the choices of rank 0: {e}"));
+    let mine = if leads { serde_json::to_vec(&g.choices()).map_err(broken)? } else { Vec::new() };
+    let all = exchange.gather(&[mine])?;
+    if leads {
+        return Ok(false);
+    }
+    let first = all.first().and_then(|first| first.first());
+    let choices: std::collections::BTreeMap<String, u32> =
+        serde_json::from_slice(first.map_or(&[][..], Vec::as_slice)).map_err(broken)?;
+    let new = g.choices() != choices && !choices.is_empty();
+    if new {
+        g.choose(choices)?;
+    }
+    Ok(new)
 }
 
 /// What a step of several micro-batches has besides: sums, and the programs that run after a micro-batch and after all.
@@ -118,7 +146,7 @@ impl Update {
         if hyper.accum_iter == 0 {
             return Err(Error::argument("accum_iter", 0, "at least 1"));
         }
-        hyper.place.expect(hyper.accum_iter)?;
+        expect_shared(hyper.place, hyper.accum_iter)?;
         let several = match hyper.accum_iter {
             1 => None,
             parts => {
@@ -148,13 +176,13 @@ impl Update {
     }
 
     /// Lets this process share the micro-batches of each step with others.
-    pub fn join(&mut self, exchange: Box<dyn Exchange>) {
-        self.exchange = Some(exchange);
+    pub fn join(&mut self, exchange: Option<Box<dyn Exchange>>) {
+        self.exchange = exchange;
     }
 
-    /// The other processes that share the steps; `None` if there are none.
-    pub fn exchange(&mut self) -> Option<&mut dyn Exchange> {
-        self.exchange.as_mut().map(|exchange| &mut **exchange as &mut dyn Exchange)
+    /// Takes the exchange out for the time of a recording; [`Update::join`] puts it back.
+    pub fn leave(&mut self) -> Option<Box<dyn Exchange>> {
+        self.exchange.take()
     }
 
     /// Lets weights and buffers of `average`, a model of the same layout, follow those of the model: m·average +

@@ -181,7 +181,7 @@ fn time(g: &Gpu, config: &Config, direction: Direction, measured: &Throughput) -
         let inference = Inference::new(g, config, batch)?;
         inference.params.draw(g, 0)?;
         inference.images.write(g, &images(), (0, 1))?;
-        let (recording, scores) = tuned(g, &hyper, || inference.record(config, hyper))?;
+        let (recording, scores) = tuned(g, &hyper, &mut None, || inference.record(config, hyper))?;
         return replayed(g, recording, &scores, measured);
     }
     expect_fit(g.caps(), batch, hyper, |g, batch, hyper| {

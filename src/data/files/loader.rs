@@ -5,6 +5,7 @@ use super::transform::Transform;
 use super::worker::{Broken, Worker};
 use crate::data::cursor::{Cursor, EpochOrder};
 use crate::data::dataset::Dataset;
+use crate::data::place::Place;
 use crate::error::DataError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,13 +30,20 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Number of finished batches that may wait (`prefetch_factor`).
     pub prefetch: usize,
+    /// Where several processes share the data: in training each takes its part of every batch, in evaluation the
+    /// batches go round.
+    pub place: Place,
+    /// Training among several processes: a batch also holds the part of the process that has the same place counted
+    /// from the end, behind its own. Mixing images needs it, as image i of a step is mixed with the i-th from its end.
+    pub partners: bool,
 }
 
 impl LoaderOptions {
     /// Batches of `batch_size` through `transform`: one crop, no repeats, seed 0, one thread per core,
     /// two batches ahead.
     pub fn new(batch_size: usize, transform: Transform) -> Self {
-        Self { batch_size, transform, crops: 1, repeats: 1, seed: 0, threads: 0, prefetch: 2 }
+        let (place, partners) = (Place::ALL, false);
+        Self { batch_size, transform, crops: 1, repeats: 1, seed: 0, threads: 0, prefetch: 2, place, partners }
     }
 
     /// Number of batches in an epoch of training on `images` images.
@@ -89,7 +97,8 @@ impl Loader {
     }
 
     /// One pass in the order of the set, with the incomplete last batch. Broken images are left out: `samples` of a
-    /// batch says which ones it holds.
+    /// batch says which ones it holds. A process of several gets every so many-th batch, even one that is left out
+    /// whole.
     ///
     /// # Errors
     /// Options out of range; [`DataError::AllBroken`] from the iterator where no image can be read.
@@ -113,7 +122,8 @@ impl Loader {
         let (sender, queue) = sync_channel(options.prefetch);
         let stop = Arc::new(AtomicBool::new(false));
         let (transform, crops, seed) = (options.transform, options.crops, options.seed);
-        let worker = Worker { set, plan, transform, crops, seed, pool, stop: stop.clone(), broken };
+        let (place, partners) = (options.place, options.partners);
+        let worker = Worker { set, plan, transform, crops, seed, pool, stop: stop.clone(), broken, place, partners };
         let thread = std::thread::Builder::new()
             .name("loader".into())
             .spawn(move || worker.run(start, epochs, &sender))

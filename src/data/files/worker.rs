@@ -3,6 +3,7 @@ use super::batch::ImageBatch;
 use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
+use crate::data::place::Place;
 use crate::data::sample::Sample;
 use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::DataError;
@@ -21,6 +22,8 @@ pub(crate) struct Worker {
     pub pool: rayon::ThreadPool,
     pub stop: Arc<AtomicBool>,
     pub broken: Broken,
+    pub place: Place,
+    pub partners: bool,
 }
 
 /// What a batch does about a sample that cannot be read.
@@ -40,9 +43,12 @@ impl Worker {
         while at.epoch < epochs {
             let order = self.plan.order(at.epoch);
             while at.batch < self.plan.per_epoch {
-                let batch = self.batch(at, self.plan.batch(&order, at.batch));
+                let mine = self.mine(at.batch, self.plan.batch(&order, at.batch));
+                let batch = mine.map(|visits| self.batch(at, &visits));
                 at.batch += 1;
-                if batch.as_ref().is_ok_and(|batch| batch.samples.is_empty()) && !self.stopped() {
+                let Some(batch) = batch else { continue };
+                let empty = batch.as_ref().is_ok_and(|batch| batch.samples.is_empty());
+                if empty && self.place.ranks == 1 && !self.stopped() {
                     continue; // all of its samples are left out
                 }
                 any = true;
@@ -53,10 +59,25 @@ impl Worker {
             }
             at = Cursor { epoch: at.epoch + 1, batch: 0 };
         }
-        if !any && self.plan.samples > 0 {
+        if !any && self.plan.samples > 0 && self.place.ranks == 1 {
             let last = self.set.fault(0).unwrap_or_default();
             let (name, count) = (self.set.spec().to_owned(), self.set.len());
             let _ = queue.send(Err(DataError::AllBroken { name, count, last }));
+        }
+    }
+
+    /// The visits of batch number `batch` that this process takes; `None` if the batch is another's.
+    fn mine(&self, batch: u64, visits: &[Visit]) -> Option<Vec<Visit>> {
+        let (place, all) = (self.place, visits.len());
+        match self.broken {
+            Broken::LeftOut => (batch % place.ranks as u64 == place.rank as u64).then(|| visits.to_vec()),
+            Broken::Replaced => {
+                let mut mine = visits[place.range(all)].to_vec();
+                if self.partners && place.mirrored() != place {
+                    mine.extend_from_slice(&visits[place.mirrored().range(all)]);
+                }
+                Some(mine)
+            }
         }
     }
 

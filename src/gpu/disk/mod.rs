@@ -55,6 +55,11 @@ impl Caches {
         self.choices.get(name)
     }
 
+    /// All of them.
+    pub fn choices(&self) -> BTreeMap<String, u32> {
+        self.choices.all()
+    }
+
     /// Stores the variants that were measured as fastest.
     pub fn choose(&self, found: BTreeMap<String, u32>) {
         self.choices.extend(found);

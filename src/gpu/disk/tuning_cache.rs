@@ -35,6 +35,11 @@ impl Choices {
         lock(&self.known).get(name).copied()
     }
 
+    /// All of them.
+    pub fn all(&self) -> Chosen {
+        lock(&self.known).clone()
+    }
+
     /// Stores `new` in memory, and on disk if there is a folder.
     pub fn extend(&self, new: Chosen) {
         let mut known = lock(&self.known);

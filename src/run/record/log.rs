@@ -28,6 +28,12 @@ pub struct LogLine {
     /// Steps skipped so far because their gradients overflowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,
+    /// Share of the last seconds that went into the exchange with the other processes; only where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_share: Option<f64>,
+    /// Bytes that this process has sent to the others since the run began or resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_bytes: Option<u64>,
 }
 
 /// A test on images that are not trained on. Accuracies are in percent.
@@ -166,6 +172,8 @@ mod tests {
             images_per_second: 100.0,
             loss_scale: (step % 2 == 1).then_some(65536.0),
             skipped: (step % 2 == 1).then_some(step),
+            exchange_share: (step % 2 == 1).then_some(0.25),
+            exchange_bytes: (step % 2 == 1).then_some(step * 1000),
         }
     }
 

@@ -98,6 +98,12 @@ impl AsRef<RunSettings> for FinetuneSettings {
     }
 }
 
+impl AsMut<RunSettings> for FinetuneSettings {
+    fn as_mut(&mut self) -> &mut RunSettings {
+        &mut self.run
+    }
+}
+
 impl FinetuneSettings {
     /// Refuses settings that cannot work, before anything is opened.
     pub fn check(&self) -> Result<()> {

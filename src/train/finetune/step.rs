@@ -11,6 +11,7 @@ use crate::ops::{cross_entropy, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
+use crate::train::exchange::Exchange;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::optimizer::Group;
 use crate::train::update::{Hyper, Update, nothing, tuned};
@@ -89,6 +90,11 @@ impl Finetuner {
         &self.model
     }
 
+    /// Lets this process share the micro-batches of each step with others.
+    pub fn join(&mut self, exchange: Option<Box<dyn Exchange>>) {
+        self.update.join(exchange);
+    }
+
     /// The loss scaler; `None` in f32.
     pub fn scaler(&self) -> Option<&LossScaler> {
         self.update.scaler()
@@ -139,7 +145,10 @@ impl Finetuner {
     pub fn prepare(&mut self) -> Result<()> {
         if self.program.is_none() {
             let (g, hyper) = (self.g.clone(), self.hyper);
-            let (recording, loss) = tuned(&g, &hyper, || self.record())?;
+            let mut others = self.update.leave();
+            let recorded = tuned(&g, &hyper, &mut others, || self.record());
+            self.update.join(others);
+            let (recording, loss) = recorded?;
             self.program = Some((Program::new(recording)?, loss));
             self.update.prepare(&self.params, &nothing)?;
         }

@@ -108,6 +108,12 @@ impl AsRef<RunSettings> for PretrainSettings {
     }
 }
 
+impl AsMut<RunSettings> for PretrainSettings {
+    fn as_mut(&mut self) -> &mut RunSettings {
+        &mut self.run
+    }
+}
+
 impl Default for PretrainSettings {
     /// MAP with MAE's optimizer, schedule and augmentation, and half of the patches hidden (src/models/README.md, D-8).
     fn default() -> Self {

@@ -11,6 +11,7 @@ use crate::ops::parts::join;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 use crate::train::drop_path::DropPath;
+use crate::train::exchange::Exchange;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::memory_check as fit;
 use crate::train::optimizer::Group;
@@ -76,6 +77,11 @@ impl Pretrainer {
         Ok(trainer)
     }
 
+    /// Lets this process share the micro-batches of each step with others.
+    pub fn join(&mut self, exchange: Option<Box<dyn Exchange>>) {
+        self.update.join(exchange);
+    }
+
     /// The loss scaler; `None` in f32.
     pub fn scaler(&self) -> Option<&LossScaler> {
         self.update.scaler()
@@ -124,7 +130,10 @@ impl Pretrainer {
             return Ok(());
         }
         let (g, hyper) = (self.g.clone(), self.hyper);
-        let (recording, (tables, loss)) = tuned(&g, &hyper, || self.record(visible))?;
+        let mut others = self.update.leave();
+        let recorded = tuned(&g, &hyper, &mut others, || self.record(visible));
+        self.update.join(others);
+        let (recording, (tables, loss)) = recorded?;
         let program = Program::new(recording)?;
         let Self { params, model, update, .. } = self;
         let state = update.state().clone();
@@ -138,8 +147,8 @@ impl Pretrainer {
         self.steps.iter().position(|s| s.tables.visible_len() == visible)
     }
 
-    /// Submits step number `step`, counted from 0, on images (B, S, S, 3), where B counts all images of the micro-batches
-    /// that this process computes. Returns the tensor that will hold the loss.
+    /// Submits step number `step`, counted from 0, on images (B, S, S, 3), where B counts all images of the
+    /// micro-batches that this process computes. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64) -> Result<&Tensor> {
         let run = |program: &Program, update: &mut Update, part| {
             program.run()?;

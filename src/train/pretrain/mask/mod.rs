@@ -103,6 +103,12 @@ impl Masker {
 
     /// The mask of `batch` images at training step `step`.
     pub fn draw(&self, step: u64, batch: usize) -> PatchMask {
+        self.draw_rows(step, 0..batch)
+    }
+
+    /// Those rows of [`Masker::draw`] that belong to the images `rows` of a step.
+    pub fn draw_rows(&self, step: u64, rows: std::ops::Range<usize>) -> PatchMask {
+        let batch = rows.len();
         let tokens = self.tokens();
         let count = self.hidden(self.ratio.draw(tokens, self.seed, step));
         if count == 0 {
@@ -111,7 +117,7 @@ impl Masker {
             return all;
         }
         let mut mask = vec![0.0; batch * tokens];
-        for (b, row) in mask.chunks_exact_mut(tokens).enumerate() {
+        for (b, row) in rows.zip(mask.chunks_exact_mut(tokens)) {
             let mut order = self.hide_first.clone();
             if self.strategy == MaskStrategy::Random {
                 Stream::new(StreamPurpose::Mask, [self.seed, step, b as u64]).choose_front(&mut order, count);
