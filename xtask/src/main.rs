@@ -3,6 +3,7 @@
 mod accepted;
 mod compilers;
 mod mesa;
+mod mpi;
 mod web;
 mod workshop;
 
@@ -13,6 +14,7 @@ use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
                    manifest [--accept] | bench-cpu [ARGS] | static [DEVICE] [--accept] | wgsl-check
+                   mpi-test
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -27,8 +29,10 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
              ampere, m1), without a GPU, and compares with benches/static/budget.toml
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
+  mpi-test   trains with several processes by Open MPI and MPICH, on one host and on two, compares the bits with those
+             of one process, and kills, stops and cuts off parts of jobs
 Each first installs what the machine lacks with apt-get, and says so: a software Vulkan driver, the wasm32 target,
-Chromium.";
+Chromium, MPI.";
 
 /// Epochs and data set of the demonstration.
 const DEMO: [&str; 2] = ["5", "synthetic:512"];
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         ["bench-cpu", args @ ..] => bench_cpu(args),
         ["static", args @ ..] => compilers::compare(args),
         ["wgsl-check"] => accepted::check(),
+        ["mpi-test"] => mpi::test(),
         #[cfg(feature = "bindgen")]
         ["bindgen", wasm, out] => web::bindgen(wasm, out),
         _ => {
