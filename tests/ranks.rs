@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rowscan::data::{Dataset, Split, Transform};
 use rowscan::error::{Error, Result};
-use rowscan::gpu::{Gpu, Precision};
+use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::infer::scores::scores_of;
 use rowscan::models::{Classifier, Config, DecoderKind, Method, TestView};
 use rowscan::nn::Params;
@@ -18,6 +18,7 @@ use rowscan::run::probe::Features;
 use rowscan::run::record::{read_log, read_tests};
 use rowscan::run::world::{Threads, Transport, World};
 use rowscan::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, open_data};
+use rowscan::train::cuts::Cuts;
 use rowscan::train::finetune::mixup::Mix;
 use rowscan::train::finetune::recipes::recipe;
 use rowscan::train::finetune::settings::FinetuneSettings;
@@ -125,7 +126,7 @@ fn every_method_pretrains_with_the_same_bits() {
     let Some(g) = gpu() else { return };
     for (method, mut config, precision) in [
         (Method::MAP, nano(), Precision::F32),
-        (Method::MAP, nano(), Precision::Mixed),
+        (Method::MAP, Config { width: 96, ..nano() }, Precision::Mixed), // its gradients travel in several segments
         (Method::MAE, vit(DecoderKind::Mae), Precision::Mixed),
         (Method::AR_SHIFT, one_way(nano()), Precision::F32),
         (Method::DIFFUSION, nano(), Precision::F32),
@@ -362,4 +363,39 @@ fn the_first_process_tells_the_others() {
     assert!(totals.into_iter().all(|total| total.unwrap() == 6));
     let lists = among(3, LIMIT, |world| world.gather(vec![world.rank() as u8; world.rank()]));
     assert!(lists.into_iter().all(|list| list.unwrap() == [vec![], vec![1], vec![2, 2]]));
+}
+
+/// Gradients travel while the backward pass goes on: every one in one segment, none before its last launch has run, and
+/// most of them long before the end.
+#[test]
+fn gradients_travel_as_soon_as_they_are_final() {
+    let g = Gpu::dry(Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() });
+    let run = RunSettings { accum_iter: 2, ..RunSettings::default() };
+    let hyper = run.hyper().unwrap();
+    let mut trainer = Pretrainer::new(&g, &Config::preset("tiny").unwrap(), &Default::default(), 16, hyper, 0).unwrap();
+    let (mut recording, _kept) = trainer.record(98).unwrap();
+    let gradients = trainer.params.flat_gradients();
+    let cuts = Cuts::mark(&mut recording, &gradients).unwrap();
+    let (mut covered, mut early, mut count) = (0, 0, 0);
+    let launches = recording.launches().len();
+    let parts = recording.split_at_marks();
+    let mut before = 0;
+    for (part, launched) in parts.iter().enumerate() {
+        before += launched.launches().len();
+        for segment in cuts.after(part as u32) {
+            let view = segment.memory();
+            let overlaps = |other: &rowscan::gpu::View| {
+                other.same_buffer(view)
+                    && other.offset() < view.offset() + view.bytes()
+                    && view.offset() < other.offset() + other.bytes()
+            };
+            let later = parts[part + 1..].iter().flat_map(|p| p.launches());
+            assert!(!later.into_iter().any(|launch| launch.written().any(overlaps)), "written after it was sent");
+            covered += segment.len();
+            count += 1;
+            early += usize::from(before < launches * 85 / 100);
+        }
+    }
+    assert_eq!(covered, gradients.iter().map(|t| t.len()).sum::<usize>());
+    assert!(count >= 10 && early * 2 > count, "{early} of {count} segments are final before 85 % of {launches}");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::bench::Scope;
 use crate::bench::runner;
-use crate::bench::runner::{Clock, Throughput, throughput};
+use crate::bench::runner::{Clock, Throughput, exchange, throughput};
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, with_flags};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
@@ -20,7 +20,8 @@ pub struct Args {
     /// The paper's shapes on a software adapter too (hours).
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Only this family, as the files in shaders/ are called; may be given several times.
+    /// Only this family, as the files in shaders/ are called; may be given several times. `exchange` is that of gradients
+    /// between processes: start it with --gpus, mpirun or srun.
     #[arg(long, value_name = "NAME")]
     family: Vec<String>,
     /// Only this size of HybridNet: tiny, small, base, large; may be given several times.
@@ -83,6 +84,9 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if args.models.throughput {
         return of_models(device, args);
     }
+    if args.is_exchange() {
+        return of_the_exchange(device, args);
+    }
     let g = device.open()?;
     let scope = Scope {
         quick: args.quick || g.caps().software && !args.full,
@@ -110,6 +114,30 @@ fn of_models(device: &Device, args: &Args) -> Outcome {
     let configs: Vec<Config> = usage(args.models.model.iter().map(named).collect::<Result<_>>())?;
     let report = throughput(|| device.open(), &configs, &measured, |line| say(with_flags(&line)))?;
     end(args, report.json(), report.passed())
+}
+
+impl Args {
+    /// Whether the exchange between processes is measured, and nothing else.
+    pub fn is_exchange(&self) -> bool {
+        self.family == [EXCHANGE]
+    }
+}
+
+/// The family that is no operator's.
+const EXCHANGE: &str = "exchange";
+
+/// Measures the exchange of gradients between processes: of small models, and of `base`.
+fn of_the_exchange(device: &Device, args: &Args) -> Outcome {
+    let (world, g) = (&device.world, device.open()?);
+    let quick = args.quick || g.caps().software && !args.full;
+    let counts = [1_000_000, 12_000_000, 137_000_000];
+    let counts = if quick { &counts[..2] } else { &counts[..] };
+    let measured = usage(exchange::exchange(world, &g, counts, say))?;
+    let right = !world.any(measured.iter().any(|m| !m.right))?;
+    match world.leads() {
+        true => end(args, exchange::to_json(world, &measured), right),
+        false => Ok(()),
+    }
 }
 
 /// Writes `--json`, and gives the exit code.

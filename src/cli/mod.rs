@@ -105,7 +105,11 @@ enum Command {
 impl Command {
     /// Whether several processes can share the command.
     fn is_shared(&self) -> bool {
-        matches!(self, Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) | Self::Probe(_) | Self::Features(_))
+        match self {
+            Self::Bench(args) => args.is_exchange(),
+            Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) | Self::Probe(_) | Self::Features(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -136,7 +136,7 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     let dir = uppermost(&layers, |layer| layer.output().output_dir.as_ref());
     let world = &device.world;
     // the first of several processes looks for the checkpoint, which the others may not see
-    let from = usage(world.from_first(|| Found::<T::Settings>::of(action.resume_from(dir)?, T::COMMAND)))?;
+    let from = usage(world.from_first(|| Found::<T::Settings>::of(action.resume_from(dir)?)))?;
     // a resumed run is what its checkpoint and its option file say, unless the layers say otherwise
     let (config, mut settings, opened) = usage(match &from {
         Some(Found { config, settings, .. }) => {
@@ -156,7 +156,8 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     if settings.as_ref().data.is_empty() {
         return Err(Stop::Usage(needed("--data")));
     }
-    let record = overlay(from.as_ref().map(|found| found.record.clone()).unwrap_or_default(), &layers);
+    let before = || from.as_ref().map(|found| RecordSettings::of_run(&found.folder, T::COMMAND)).transpose();
+    let record = overlay(world.from_first(before)?.unwrap_or_default(), &layers);
     usage(record.check())?;
     let dir = usage(dir.cloned().ok_or_else(|| needed("--output-dir")))?;
     let mut outputs = Outputs { dir, options: String::new(), record };
@@ -175,15 +176,13 @@ struct Found<S> {
     folder: PathBuf,
     config: Config,
     settings: S,
-    record: RecordSettings,
 }
 
 impl<S: DeserializeOwned> Found<S> {
-    fn of(folder: Option<PathBuf>, command: &str) -> Result<Option<Self>> {
+    fn of(folder: Option<PathBuf>) -> Result<Option<Self>> {
         let Some(folder) = folder else { return Ok(None) };
         let (config, settings) = (checkpoint::config(&folder)?, checkpoint::state(&folder)?.settings);
-        let record = RecordSettings::of_run(&folder, command)?;
-        Ok(Some(Self { folder, config, settings, record }))
+        Ok(Some(Self { folder, config, settings }))
     }
 }
 
@@ -210,7 +209,8 @@ fn train<T: Training>(
     let stop = stop_flag()?;
     let mut run = Run::<T>::among(world, &g, config, settings, outputs, resume, data)?;
     let dir = outputs.dir.display();
-    let go_on = format!("rowscan {} --output-dir {} --resume", T::COMMAND, quoted(&outputs.dir));
+    let several = if world.size() > 1 { format!("mpirun -n {} ", world.size()) } else { String::new() };
+    let go_on = format!("{several}rowscan {} --output-dir {} --resume", T::COMMAND, quoted(&outputs.dir));
     let ended = match world.leads() {
         true => run.train(&stop, &mut Watch::new()),
         false => run.train(&stop, &mut Silent),

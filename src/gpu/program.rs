@@ -77,6 +77,15 @@ impl Program {
 
     /// Submits every launch once, in order. Does not wait for the GPU.
     pub fn run(&self) -> Result<()> {
+        self.run_in_parts(|_| Ok(()))
+    }
+
+    /// [`Program::run`] that calls `after` with the number of each part ([`Recording::mark`]) once it is submitted, so
+    /// that what it has computed can be read while the next ones run.
+    ///
+    /// # Errors
+    /// Those of `after`; the rest is not submitted then.
+    pub fn run_in_parts(&self, mut after: impl FnMut(u32) -> Result<()>) -> Result<()> {
         let live = self.gpu.live()?;
         live.check()?;
         tracing::trace!(software = self.gpu.caps().software, launches = %Names(&self.launches), "replay");
@@ -90,6 +99,11 @@ impl Program {
             }
             drop(pass);
             live.queue.submit([encoder.finish()]);
+            let part = |at: usize| self.launches.get(at).map(|launch| launch.part);
+            let done = chunk[1].checked_sub(1).and_then(part);
+            if let Some(done) = done.filter(|done| part(chunk[1]) != Some(*done)) {
+                after(done)?;
+            }
         }
         live.counters.launches.fetch_add(self.ready.len() as u64, std::sync::atomic::Ordering::Relaxed);
         live.check()
@@ -110,7 +124,8 @@ fn chunks(launches: &[Launch]) -> Vec<usize> {
     let (mut starts, mut bytes) = (vec![0], 0);
     for (at, launch) in launches.iter().enumerate() {
         let begun = starts.last().copied().unwrap_or(0);
-        if at > begun && (at - begun >= CHUNK.0 || bytes + launch.bytes() > CHUNK.1) {
+        let full = at - begun >= CHUNK.0 || bytes + launch.bytes() > CHUNK.1;
+        if at > begun && (full || launch.part != launches[at - 1].part) {
             starts.push(at);
             bytes = 0;
         }

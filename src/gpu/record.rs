@@ -85,6 +85,10 @@ impl Launch {
     pub fn values(&self) -> &[u32] {
         &self.consts
     }
+    /// The ranges that it writes.
+    pub fn written(&self) -> impl Iterator<Item = &View> {
+        self.args.iter().zip(self.kernel.binds).filter(|(_, bind)| bind.writes()).map(|(view, _)| view)
+    }
     /// Complete WGSL for a device with these tiers and this [`Caps::nearest`].
     pub fn wgsl(&self, tiers: Tiers, nearest: bool) -> String {
         self.kernel.wgsl(tiers, nearest, &self.consts)
@@ -168,6 +172,13 @@ impl Recording {
     /// Adds a mark after the last launch. [`Recording::split_at_marks`] cuts at the marks.
     pub fn mark(&mut self) {
         self.marks += 1;
+    }
+    /// Adds marks after the launches at these positions, in ascending order. There must be no mark yet.
+    pub fn mark_after(&mut self, places: &[usize]) {
+        for (at, launch) in self.launches.iter_mut().enumerate() {
+            launch.part = places.partition_point(|place| *place < at) as u32;
+        }
+        self.marks = places.len() as u32;
     }
     /// Moves the launches and marks out into a new recording. This one keeps its module, phase and precision.
     #[must_use]

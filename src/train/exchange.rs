@@ -21,8 +21,12 @@ pub fn expect_shared(place: Place, parts: usize) -> Result<()> {
 
 /// What a step asks of the other processes. Every process calls the same functions in the same order.
 pub trait Exchange: fmt::Debug {
-    /// Replaces each tensor by its sum over all processes, in the order of [`middle`](super::sums::middle).
-    fn sum(&mut self, tensors: &[Tensor]) -> Result<()>;
+    /// Begins to replace a tensor by its sum over all processes, in the order of [`middle`](super::sums::middle), once
+    /// the GPU has computed what was submitted so far. Nothing may use it until [`Exchange::complete`].
+    fn begin(&mut self, tensor: &Tensor) -> Result<()>;
+
+    /// Waits until all that was begun is in its place.
+    fn complete(&mut self) -> Result<()>;
 
     /// The sum of the processes' numbers in the same order, as the adapter adds.
     fn total(&self, numbers: &[f32]) -> f32;

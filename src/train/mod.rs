@@ -4,6 +4,7 @@
 pub mod about;
 pub mod checkpoint;
 mod collected;
+pub mod cuts;
 pub mod drop_path;
 pub mod exchange;
 pub mod finetune;

@@ -2,6 +2,7 @@
 //! `optimizer.step()`, and the moving average of the weights (timm's `ModelEma`).
 
 use super::collected::Collected;
+use super::cuts::{Cuts, segments};
 use super::exchange::{Exchange, expect_shared};
 use super::loss_scaler::LossScaler;
 use super::optimizer::{DecayRule, Group, Optimizer};
@@ -109,6 +110,8 @@ struct Several {
     share: Tensor,
     statistics: Statistics,
     collected: Option<Collected>,
+    /// Whether the exchange of the gradients has begun during the backward pass.
+    begun: bool,
     update: Option<Program>,
 }
 
@@ -158,6 +161,7 @@ impl Update {
                     share: Tensor::from_slice(g, &[2], &[0.0, 1.0 / parts as f32])?,
                     statistics: Statistics::new(g, params)?,
                     collected: None,
+                    begun: false,
                     update: None,
                 })
             }
@@ -316,6 +320,34 @@ impl Update {
         StepState { part: part as u32, ..numbers }.write(&self.g, &self.state)
     }
 
+    /// Marks the places of a recorded micro-batch after which gradients can travel. Only where it is the one
+    /// micro-batch of this process: the gradients of several are not final before the last of them has ended.
+    ///
+    /// # Errors
+    /// Processes that would send in another order.
+    pub fn cut(&mut self, recording: &mut Recording) -> Result<Cuts> {
+        let parts = self.parts();
+        let (Some(several), Some(exchange)) = (&self.several, &mut self.exchange) else { return Ok(Cuts::default()) };
+        let Some((_, gradients)) = several.sums.totals().split_last().filter(|_| parts == 1) else {
+            return Ok(Cuts::default());
+        };
+        let cuts = Cuts::mark(recording, gradients)?;
+        let all = exchange.gather(&[cuts.order()])?;
+        match all.windows(2).all(|pair| pair[0] == pair[1]) {
+            true => Ok(cuts),
+            false => Err(Error::Ranks("the ranks have recorded different steps".into())),
+        }
+    }
+
+    /// Runs a micro-batch. At its cuts, gradients that are final begin to travel.
+    pub fn run(&mut self, program: &Program, cuts: &Cuts) -> Result<()> {
+        let (Some(several), Some(exchange), false) = (&mut self.several, &mut self.exchange, cuts.is_empty()) else {
+            return program.run();
+        };
+        several.begun = true;
+        program.run_in_parts(|part| cuts.after(part).try_for_each(|segment| exchange.begin(segment)))
+    }
+
     /// Adds up what micro-batch `part` has left. Call it after each micro-batch of this process, in order.
     pub fn add(&mut self, part: usize) -> Result<()> {
         let Some(several) = &mut self.several else { return Ok(()) };
@@ -350,7 +382,10 @@ impl Several {
         let Some((loss, gradients)) = self.sums.totals().split_last() else { return Ok(()) };
         let small: Vec<&Tensor> = [loss].into_iter().chain(self.collected.as_ref().map(Collected::mine)).collect();
         let reads: Vec<Readback> = small.into_iter().map(|tensor| tensor.read(g)).collect::<Result<_>>()?;
-        exchange.sum(gradients)?;
+        if !std::mem::take(&mut self.begun) {
+            segments(gradients)?.iter().try_for_each(|segment| exchange.begin(segment))?;
+        }
+        exchange.complete()?;
         let mut mine = Vec::new();
         for read in reads.into_iter().chain(self.statistics.take()) {
             mine.push(exchange.wait(read)?);

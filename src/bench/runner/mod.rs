@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod dump;
+pub mod exchange;
 pub mod report;
 pub mod roof;
 pub mod run;

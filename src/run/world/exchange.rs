@@ -14,11 +14,8 @@ use crate::gpu::{Gpu, Readback};
 use crate::tensor::Tensor;
 use crate::train::exchange::Exchange;
 
-/// Numbers of a segment: 16 MiB. While one travels, the next comes from the GPU and the last goes back there.
-pub const SEGMENT: usize = 4 << 20;
-
-/// Segments whose copies from the GPU are under way.
-const AHEAD: usize = 2;
+/// Most segments that travel at a time. Each takes host memory three times.
+const TRAVELLING: usize = 4;
 
 /// The buffers of a segment: what this process sends, and what it gets.
 #[derive(Debug, Default)]
@@ -32,6 +29,8 @@ pub struct GradientExchange {
     world: World,
     g: Gpu,
     addition: Addition,
+    /// Segments whose copies from the GPU are under way.
+    reads: VecDeque<(Tensor, Readback)>,
     spare: Vec<Buffers>,
 }
 
@@ -50,7 +49,13 @@ impl GradientExchange {
     /// # Errors
     /// Those of the device.
     pub fn new(world: &World, g: &Gpu) -> Result<Self> {
-        Ok(Self { world: world.clone(), g: g.clone(), addition: Addition::of(g)?, spare: Vec::new() })
+        Ok(Self {
+            world: world.clone(),
+            g: g.clone(),
+            addition: Addition::of(g)?,
+            reads: VecDeque::new(),
+            spare: Vec::new(),
+        })
     }
 
     /// Sends a segment off.
@@ -98,28 +103,22 @@ fn summed(transport: &mut dyn Transport, buffers: Buffers, each: usize, addition
 }
 
 impl Exchange for GradientExchange {
-    fn sum(&mut self, tensors: &[Tensor]) -> Result<()> {
-        let mut segments = Vec::new();
-        for tensor in tensors {
-            for start in (0..tensor.len()).step_by(SEGMENT) {
-                segments.push(tensor.range(start, &[SEGMENT.min(tensor.len() - start)])?);
-            }
-        }
-        let (mut reads, mut travelling) = (VecDeque::new(), VecDeque::<Travelling>::new());
-        let (mut segments, mut since, mut bytes) = (segments.into_iter(), None, 0);
-        loop {
-            while reads.len() < AHEAD
-                && let Some(segment) = segments.next()
-            {
-                let read = self.g.read_often(segment.memory())?;
-                reads.push_back((segment, read));
-            }
-            let Some((segment, read)) = reads.pop_front() else { break };
+    fn begin(&mut self, tensor: &Tensor) -> Result<()> {
+        let read = self.g.read_often(tensor.memory())?;
+        self.reads.push_back((tensor.clone(), read));
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Result<()> {
+        let (mut travelling, mut since, mut bytes) = (VecDeque::<Travelling>::new(), None, 0);
+        while let Some((segment, read)) = self.reads.pop_front() {
             let sent = read.wait_mapped(|numbers| self.send(numbers))??;
-            since = since.or_else(|| Some(Instant::now())); // until here the GPU was computing
+            if self.reads.is_empty() {
+                since = Some(Instant::now()); // until here the GPU was computing
+            }
             bytes += 2 * (segment.len() * 4) as u64;
             travelling.push_back((segment, sent));
-            if travelling.len() >= AHEAD
+            if travelling.len() >= TRAVELLING
                 && let Some(first) = travelling.pop_front()
             {
                 self.receive(&first)?;

@@ -11,7 +11,7 @@ mod transport;
 mod weights;
 
 pub use agree::Item;
-pub use exchange::{GradientExchange, SEGMENT};
+pub use exchange::GradientExchange;
 pub use mpi::Launched;
 pub use processes::{Exchanged, PATIENCE, World};
 pub use threads::Threads;

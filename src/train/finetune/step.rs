@@ -10,6 +10,7 @@ use crate::ops::parts::join;
 use crate::ops::{cross_entropy, reduce};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
+use crate::train::cuts::Cuts;
 use crate::train::drop_path::DropPath;
 use crate::train::exchange::Exchange;
 use crate::train::loss_scaler::LossScaler;
@@ -40,7 +41,15 @@ pub struct Finetuner {
     inputs: FinetuneInputs,
     drop_path: DropPath,
     update: Update,
-    program: Option<(Program, Tensor)>,
+    program: Option<Step>,
+}
+
+/// A recorded micro-batch.
+#[derive(Debug)]
+struct Step {
+    program: Program,
+    cuts: Cuts,
+    loss: Tensor,
 }
 
 impl Finetuner {
@@ -148,8 +157,9 @@ impl Finetuner {
             let mut others = self.update.leave();
             let recorded = tuned(&g, &hyper, &mut others, || self.record());
             self.update.join(others);
-            let (recording, loss) = recorded?;
-            self.program = Some((Program::new(recording)?, loss));
+            let (mut recording, loss) = recorded?;
+            let cuts = self.update.cut(&mut recording)?;
+            self.program = Some(Step { program: Program::new(recording)?, cuts, loss });
             self.update.prepare(&self.params, &nothing)?;
         }
         Ok(())
@@ -158,17 +168,13 @@ impl Finetuner {
     /// Submits step number `step`, counted from 0, on images (B, S, S, 3) and targets (B, K), where B counts all images
     /// of the micro-batches that this process computes. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], targets: &[f32], step: u64, lr: f64) -> Result<&Tensor> {
-        let run = |program: &Program, update: &mut Update, part| {
-            program.run()?;
+        let run = |Step { program, cuts, .. }: &Step, update: &mut Update, part| {
+            update.run(program, cuts)?;
             update.add(part).map(|()| None::<()>)
         };
         self.each_part(images, targets, step, lr, run)?;
         self.update.finish()?;
-        self.built().map(|(_, loss)| loss)
-    }
-
-    fn built(&self) -> Result<&(Program, Tensor)> {
-        self.program.as_ref().ok_or_else(|| Error::Internal("no program was built".into()))
+        self.program.as_ref().map(|step| &step.loss).ok_or_else(|| Error::Internal("no program was built".into()))
     }
 
     /// Repeats a step whose loss was not finite, inspecting every tensor, and names the first that is not finite.
@@ -177,24 +183,24 @@ impl Finetuner {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
-        let found = self.each_part(images, targets, step, 0.0, |program, _, _| program.find_not_finite())?;
+        let found = self.each_part(images, targets, step, 0.0, |step, _, _| step.program.find_not_finite())?;
         Ok(found.map(|found| found.to_string()))
     }
 
     /// Uploads each micro-batch and passes its program to `run`, until that returns something.
     fn each_part<T>(
         &mut self, images: &[u8], targets: &[f32], step: u64, lr: f64,
-        run: impl Fn(&Program, &mut Update, usize) -> Result<Option<T>>,
+        run: impl Fn(&Step, &mut Update, usize) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare()?;
         let none = || Error::Internal("no program was built".into());
-        let (program, _) = self.program.as_ref().ok_or_else(none)?;
+        let recorded = self.program.as_ref().ok_or_else(none)?;
         let parts = self.update.parts();
         self.inputs.expect(targets, parts)?;
         for part in 0..parts {
             self.inputs.write(&self.g, images, targets, (part, parts))?;
             self.update.begin(step, part, lr)?;
-            if let Some(found) = run(program, &mut self.update, part)? {
+            if let Some(found) = run(recorded, &mut self.update, part)? {
                 return Ok(Some(found));
             }
         }

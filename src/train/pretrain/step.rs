@@ -10,6 +10,7 @@ use crate::nn::{Entry, Params};
 use crate::ops::parts::join;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
+use crate::train::cuts::Cuts;
 use crate::train::drop_path::DropPath;
 use crate::train::exchange::Exchange;
 use crate::train::loss_scaler::LossScaler;
@@ -24,6 +25,7 @@ const KEPT: usize = 96;
 #[derive(Debug)]
 struct Step {
     program: Program,
+    cuts: Cuts,
     tables: Tables,
     loss: Tensor,
 }
@@ -133,13 +135,14 @@ impl Pretrainer {
         let mut others = self.update.leave();
         let recorded = tuned(&g, &hyper, &mut others, || self.record(visible));
         self.update.join(others);
-        let (recording, (tables, loss)) = recorded?;
+        let (mut recording, (tables, loss)) = recorded?;
+        let cuts = self.update.cut(&mut recording)?;
         let program = Program::new(recording)?;
         let Self { params, model, update, .. } = self;
         let state = update.state().clone();
         update.prepare(params, &|r, rows| last(&**model, &state, r, rows))?;
         self.steps.truncate(KEPT - 1);
-        self.steps.insert(0, Step { program, tables, loss });
+        self.steps.insert(0, Step { program, cuts, tables, loss });
         Ok(())
     }
 
@@ -150,8 +153,8 @@ impl Pretrainer {
     /// Submits step number `step`, counted from 0, on images (B, S, S, 3), where B counts all images of the
     /// micro-batches that this process computes. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64) -> Result<&Tensor> {
-        let run = |program: &Program, update: &mut Update, part| {
-            program.run()?;
+        let run = |Step { program, cuts, .. }: &Step, update: &mut Update, part| {
+            update.run(program, cuts)?;
             update.add(part).map(|()| None::<()>)
         };
         self.each_part(images, mask, step, lr, run)?;
@@ -166,14 +169,14 @@ impl Pretrainer {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
-        let found = self.each_part(images, mask, step, 0.0, |program, _, _| program.find_not_finite())?;
+        let found = self.each_part(images, mask, step, 0.0, |step, _, _| step.program.find_not_finite())?;
         Ok(found.map(|found| found.to_string()))
     }
 
     /// Uploads each micro-batch and passes its program to `run`, until that returns something.
     fn each_part<T>(
         &mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64,
-        run: impl Fn(&Program, &mut Update, usize) -> Result<Option<T>>,
+        run: impl Fn(&Step, &mut Update, usize) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         self.prepare(mask.visible_len)?;
         let at = self.position(mask.visible_len).unwrap_or_default();
@@ -184,7 +187,7 @@ impl Pretrainer {
         for part in 0..parts {
             self.inputs.write(&self.g, images, mask, &recent.tables, (part, parts))?;
             self.update.begin(step, part, lr)?;
-            if let Some(found) = run(&recent.program, &mut self.update, part)? {
+            if let Some(found) = run(recent, &mut self.update, part)? {
                 return Ok(Some(found));
             }
         }
