@@ -20,8 +20,8 @@ pub struct Args {
     /// The paper's shapes on a software adapter too (hours).
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Only this family, as the files in shaders/ are called; may be given several times. `exchange` is that of gradients
-    /// between processes: start it with --gpus, mpirun or srun.
+    /// Only this family, as the files in shaders/ are called; may be given several times. `exchange` is that of
+    /// gradients between processes: start it with --gpus, mpirun or srun.
     #[arg(long, value_name = "NAME")]
     family: Vec<String>,
     /// Only this size of HybridNet: tiny, small, base, large; may be given several times.

@@ -61,6 +61,35 @@ fn values_out_of_range() {
     refused(&["--data=synthetic:0"], &["0"]);
 }
 
+/// Several processes: how many, for which commands, and a launcher that is not there.
+#[test]
+fn processes_that_cannot_be() {
+    refused(&["--gpus=0"], &["--gpus", "got `0`", "or `all`"]);
+    refused(&["--gpus=two"], &["--gpus", "got `two`"]);
+    refused(&["--exchange-timeout=0"], &["--exchange-timeout", "got 0"]);
+    let alone = |command: &mut std::process::Command| {
+        for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"] {
+            command.env_remove(name);
+        }
+    };
+    let mut command = program();
+    alone(command.args(["info", "--gpus=2"]));
+    run(command).fails(2, &["--gpus", "other commands take one GPU"]);
+    let mut command = program();
+    alone(command.args(["eval", "--gpus=2", "--checkpoint=a", "--data=b"]).env("PATH", "/nonexistent"));
+    run(command).fails(2, &["--gpus", "got 2", "an MPI launcher in PATH", "openmpi-bin"]);
+    let mut command = program();
+    command.args(["eval", "--checkpoint=a", "--data=b"]).env("OMPI_COMM_WORLD_SIZE", "2");
+    command.env("ROWSCAN_MPI", "/nonexistent/libmpi.so");
+    let hints = ["Open MPI started 2 processes, but no MPI library was found", "/nonexistent/libmpi.so"];
+    run(command).fails(1, &hints);
+    let mut command = program();
+    alone(command.args(["bench", "--family=exchange"]));
+    if !super::skip() {
+        run(command).fails(2, &["family exchange", "one process"]);
+    }
+}
+
 #[test]
 fn unknown_words_and_missing_ones() {
     refused(&["--frobnicate"], &["--frobnicate"]);

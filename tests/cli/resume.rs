@@ -50,12 +50,28 @@ fn a_run_may_go_on_with_checkpointed_blocks() {
     assert!(!on());
 }
 
+/// `--resume=auto` begins where there is no checkpoint, and goes on where there is one: the same command each time.
+#[test]
+fn a_scheduler_may_start_the_same_command_again() {
+    if skip() {
+        return;
+    }
+    let (_, expected) = &*WHOLE;
+    let dir = tempfile::tempdir().unwrap();
+    let again = |epochs: &str| run(pretrain(dir.path(), &[RANDOM, &[epochs, "--resume=auto"]].concat())).ok();
+    again(EPOCHS);
+    assert_eq!(&log(dir.path()), expected);
+    let ran = again(EPOCHS);
+    assert!(ran.out.contains("all 15 epochs were done before"), "{}", ran.out);
+    assert_eq!(&log(dir.path()), expected);
+}
+
 #[test]
 fn signals_save_and_say_how_to_go_on() {
     if skip() || !cfg!(unix) {
         return;
     }
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-USR1"] {
         let dir = tempfile::tempdir().unwrap();
         let child = start(dir.path(), &[]);
         wait_for(|| log(dir.path()).len() >= 9);

@@ -100,9 +100,8 @@ pub fn exchange(
 /// The measurements for `--json`.
 pub fn to_json(world: &World, all: &[Measured]) -> serde_json::Value {
     let row = |m: &Measured| {
-        json!({
-            "numbers": m.numbers, "seconds": m.seconds, "sent_bytes": m.sent, "floor_seconds": m.floor, "right": m.right,
-        })
+        let Measured { numbers, seconds, sent, floor, right } = m;
+        json!({ "numbers": numbers, "seconds": seconds, "sent_bytes": sent, "floor_seconds": floor, "right": right })
     };
     json!({ "ranks": world.size(), "exchange": all.iter().map(row).collect::<Vec<_>>() })
 }
