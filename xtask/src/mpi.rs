@@ -263,57 +263,48 @@ pub fn test() -> Result {
         let mpich = each(Launcher::mpich());
         open_mpi.join().unwrap_or_else(|_| Err("the test panicked".into())).and(mpich)
     })?;
+    asked_to_stop(&Launcher::open_mpi(), &folders)?;
     full_disk(&folders)?;
     two_hosts(&folders, &one)
 }
 
-/// What `rowscan eval` writes about a classifier, by one process or by three.
+/// What `rowscan eval` writes about a classifier, by one process or by two.
 fn scores(folders: &Folders, tuned: &str, launcher: Option<&Launcher>) -> Result<String> {
     let name = launcher.map_or("one", |launcher| launcher.name);
     let (checkpoint, json) = (format!("{tuned}/checkpoint-2"), folders.of(&format!("{name} scores.json")));
     let args = ["eval", "--checkpoint", &checkpoint, "--data=synthetic:80", "--batch-size=3", "--json", &json];
-    let job = launcher.map_or_else(|| command(rowscan(), &args), |launcher| launcher.start(3, &args));
+    let job = launcher.map_or_else(|| command(rowscan(), &args), |launcher| launcher.start(2, &args));
     expect_success("an evaluation", job)?;
     std::fs::read_to_string(&json).map_err(|e| format!("{json}: {e}"))
 }
 
 fn same_bits(launcher: &Launcher, folders: &Folders, (one, tuned): (&str, &str), scores: &str) -> Result {
     let began = Instant::now();
-    for ranks in if launcher.name == "MPICH" { vec![4] } else { vec![2, 4] } {
-        let what = format!("{}, {ranks} processes", launcher.name);
-        let many = folders.of(&what.replace(' ', "-"));
-        expect_success(&what, launcher.start(ranks, &pretrain(&many, &["--epochs=2"])))?;
-        expect_same(&what, one, &many, "checkpoint-2")?;
-    }
+    let ranks = if launcher.name == "MPICH" { 4 } else { 2 };
+    let what = format!("{}, {ranks} processes", launcher.name);
+    let many = folders.of(&what.replace(' ', "-"));
+    expect_success(&what, launcher.start(ranks, &pretrain(&many, &["--epochs=2"])))?;
+    expect_same(&what, one, &many, "checkpoint-2")?;
     let (what, many) = (format!("{}: fine-tuning", launcher.name), folders.of(&format!("{} tuned", launcher.name)));
     expect_success(&what, launcher.start(2, &finetune(&many)))?;
     expect_same(&what, tuned, &many, "checkpoint-2")?;
     if self::scores(folders, tuned, Some(launcher))? != *scores {
-        return Err(format!("{}: the scores of three processes differ from those of one", launcher.name));
+        return Err(format!("{}: the scores of two processes differ from those of one", launcher.name));
     }
-    println!("{}: the bits of one process on 2 and 4 ({:.0} s)", launcher.name, began.elapsed().as_secs_f64());
+    println!("{}: the bits of one process on 2 and {ranks} ({:.0} s)", launcher.name, began.elapsed().as_secs_f64());
     Ok(())
 }
 
 fn faults(launcher: &Launcher, folders: &Folders, one: &str) -> Result {
     let began = Instant::now();
     let dir = |what: &str| folders.of(&format!("{} {what}", launcher.name).replace(' ', "-"));
-    // killed: the job ends, and a job that begins or goes on, as it finds it, goes on
+    // killed: the job ends, and the same command started again goes on
     let killed = dir("killed");
     let ended = struck(launcher, &killed, "-KILL", &[])?;
     expect_failure("a killed process", ended, &[])?;
     let newest = newest_epoch(&killed)?;
     let on = format!("--epochs={}", newest + 1);
-    expect_success("going on", launcher.start(4, &pretrain(&killed, &["--resume=auto", &on])))?;
-    // the rates depend on the number of epochs, so this cannot be compared with another run; what follows can
-    let asked = dir("asked");
-    let mut job = started(launcher.start(2, &pretrain(&asked, &["--epochs=2000", "--lr=1e-3", "--min-lr=1e-3"])))?;
-    under_way(&mut job, &asked)?;
-    signal("-USR1", &processes(&asked).pop().ok_or("a run without processes")?)?;
-    let (success, text) = finish(job)?;
-    if !success || !text.contains("stopped; saved") || !text.contains("go on with") {
-        return Err(format!("SIGUSR1 to one process:\n{text}"));
-    }
+    expect_success("going on", launcher.start(2, &pretrain(&killed, &["--resume=auto", &on])))?;
     // stopped: the others give up in time
     let ended = struck(launcher, &dir("stopped"), "-STOP", &["--exchange-timeout=2"])?;
     expect_failure(
@@ -328,20 +319,36 @@ fn faults(launcher: &Launcher, folders: &Folders, one: &str) -> Result {
     wrong.env("ROWSCAN_MPI", other);
     expect_failure("the wrong mpirun", finished(wrong)?, &["knows of 1: start with the mpirun that belongs to it"])?;
     expect_nothing(&alone)?;
-    // no adapter on one process, and micro-batches that cannot be shared
+    // no adapter on one process
     let mut lost = launcher.start(1, &pretrain(&alone, &["--epochs=2"]));
     let args = pretrain(&alone, &["--epochs=2", "--adapter=nosuch"]);
     lost.args([":", "-n", "1"]).arg(rowscan()).args(args);
     expect_failure("no adapter on one process", finished(lost)?, &["rank 1", "`nosuch` is none of"])?;
-    let odd = launcher.start(3, &pretrain(&alone, &["--epochs=2"]));
-    expect_failure("four for three", finished(odd)?, &["--accum-iter: got 4, expected a multiple of the 3 ranks"])?;
     expect_nothing(&alone)?;
-    // resumed by another number of processes
+    // resumed by another number of processes; once is enough
+    if launcher.name == "Open MPI" {
+        println!("{}: faults end the job with a message ({:.0} s)", launcher.name, began.elapsed().as_secs_f64());
+        return Ok(());
+    }
     let half = dir("half");
     let resume = format!("--resume={one}/checkpoint-1");
     expect_success("going on", launcher.start(4, &["pretrain", "--output-dir", &half, &resume]))?;
     expect_same("going on with four", one, &half, "checkpoint-2")?;
     println!("{}: faults end the job with a message ({:.0} s)", launcher.name, began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// A wish to stop in one process: all finish the step, and another number of processes goes on.
+fn asked_to_stop(launcher: &Launcher, folders: &Folders) -> Result {
+    let asked = folders.of("asked");
+    let mut job = started(launcher.start(2, &pretrain(&asked, &["--epochs=2000", "--lr=1e-3", "--min-lr=1e-3"])))?;
+    under_way(&mut job, &asked)?;
+    signal("-USR1", &processes(&asked).pop().ok_or("a run without processes")?)?;
+    let (success, text) = finish(job)?;
+    if !success || !text.contains("stopped; saved") || !text.contains("go on with") {
+        return Err(format!("SIGUSR1 to one process:\n{text}"));
+    }
+    expect_success("going on", launcher.start(1, &["pretrain", "--output-dir", &asked, "--resume", "--epochs=4"]))?;
     Ok(())
 }
 
