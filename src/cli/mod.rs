@@ -158,6 +158,8 @@ fn become_launcher(ranks: Ranks) -> Error {
 
 /// Ends this process, and with it all others: those that wait for it would wait for ever.
 fn end_all(world: &World, code: u8) -> ExitCode {
+    // the launcher passes on what was printed, but not always what it has not read when the job is aborted
+    std::thread::sleep(Duration::from_millis(300));
     world.abort(code.into());
     // the exchange may be stuck in a call, and the library's own clean-up behind it
     #[cfg(unix)]

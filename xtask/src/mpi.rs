@@ -291,7 +291,7 @@ fn same_bits(launcher: &Launcher, folders: &Folders, (one, tuned): (&str, &str),
     if self::scores(folders, tuned, Some(launcher))? != *scores {
         return Err(format!("{}: the scores of two processes differ from those of one", launcher.name));
     }
-    println!("{}: the bits of one process on 2 and {ranks} ({:.0} s)", launcher.name, began.elapsed().as_secs_f64());
+    println!("{}: the bits of one process on {ranks} ({:.0} s)", launcher.name, began.elapsed().as_secs_f64());
     Ok(())
 }
 
