@@ -87,10 +87,11 @@ fn results(study: &Study, extension: &str) -> PathBuf {
 
 /// Writes the table and its picture with the scores so far, and prints the table.
 fn write(study: &Study, scores: &[CellScores], seeds: u64, caps: &Caps) -> Result<()> {
-    let about = &study.budget.about;
+    let costs = study.costs()?;
+    let about = if costs.is_empty() { &study.budget.about } else { &study.budget.clouds.about };
     let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };
     let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data.spec());
-    let text = markdown(&study.table, scores, &study.costs()?, &scale);
+    let text = markdown(&study.table, scores, &costs, &scale);
     write_atomic(&results(study, "md"), text.as_bytes())?;
     plot(&results(study, "svg"), &study.table, scores)?;
     say(format_args!("\n{text}"))

@@ -72,6 +72,8 @@ pub struct Budget {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CloudBudget {
+    /// A line about its cost, as of the budget.
+    pub about: String,
     /// Overrides of the pretraining settings.
     pub pretrain: Changes,
     /// Overrides of the fine-tuning settings.
