@@ -89,6 +89,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if model.config.family.clouds {
         say(format_args!("mean over the classes {:.2}%", tally.mean_recall()))?;
     }
+    let mut voted = serde_json::Value::Null;
     if let Some(view) = votes {
         let votes = vote(world, &forward, &data, view, (args.vote, threads))?;
         let single: Vec<f64> = votes.views.iter().map(|view| view.scores().top1).collect();
@@ -99,19 +100,23 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         say(format_args!("{} views: top-1 {mean:.2} ± {deviation:.2}%, best {best:.2}%", args.vote))?;
         let (top1, classes) = (votes.together.scores().top1, votes.together.mean_recall());
         say(format_args!("their vote: top-1 {top1:.2}%, mean over the classes {classes:.2}%"))?;
+        voted = json!({
+            "views": single, "mean": mean, "deviation": deviation, "best": best, "top1": top1, "mean_recall": classes,
+        });
     }
     if args.per_class {
         table(data.classes(), &tally)?;
     }
     let leads = world.leads();
     if let Some(path) = args.json.as_ref().filter(|_| leads) {
-        write_atomic(path, &to_json(args, model.average, skipped, &data, &tally)?)?;
+        write_atomic(path, &to_json(args, model.average, skipped, &data, &tally, &voted)?)?;
     }
     if let Some(path) = args.confusion.as_ref().filter(|_| leads) {
         confusion_matrix(path, tally.confusion(), model.config.classes)?;
     }
     if skipped > 0 && leads {
-        tracing::warn!("{skipped} broken images were skipped: they count neither as right nor as wrong");
+        let what = model.config.samples();
+        tracing::warn!("{skipped} broken {what} were skipped: they count neither as right nor as wrong");
     }
     Ok(())
 }
@@ -129,7 +134,9 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-fn to_json(args: &Args, average: bool, skipped: usize, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
+fn to_json(
+    args: &Args, average: bool, skipped: usize, data: &Dataset, tally: &Tally, voted: &serde_json::Value,
+) -> Result<Vec<u8>> {
     let names = data.classes();
     let class = |(name, scores): (&String, ClassScores)| {
         let ClassScores { images, recall, precision } = scores;
@@ -146,6 +153,8 @@ fn to_json(args: &Args, average: bool, skipped: usize, data: &Dataset, tally: &T
         "loss": scores.loss,
         "top1": scores.top1,
         "top5": scores.top5,
+        "mean_recall": tally.mean_recall(),
+        "vote": voted,
         "classes": names.iter().zip(tally.by_class()).map(class).collect::<Vec<_>>(),
         "confusion": tally.confusion().chunks(names.len().max(1)).collect::<Vec<_>>(),
     });

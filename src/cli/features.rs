@@ -126,7 +126,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let bytes = to_bytes_with(&tensors, &integers, metadata)?;
     write_atomic(&args.output, &bytes)?;
     if skipped > 0 {
-        tracing::warn!("{skipped} broken images were skipped: they have no row");
+        tracing::warn!("{skipped} broken {} were skipped: they have no row", config.samples());
     }
     say(format_args!("{count} × {} features in {}", config.width, args.output.display()))?;
     Ok(())
