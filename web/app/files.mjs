@@ -99,3 +99,13 @@ export async function recall(name) {
     throw error;
   }
 }
+
+/** The files of a checkpoint that the page brings along: [{ name, bytes }]. */
+export async function fetched(folder) {
+  const get = async (name) => {
+    const answer = await fetch(`${folder}/${name}`);
+    if (!answer.ok) throw new Error(`${folder}/${name}: ${answer.status}`);
+    return { name, bytes: new Uint8Array(await answer.arrayBuffer()) };
+  };
+  return Promise.all(['config.json', 'model.safetensors'].map(get));
+}

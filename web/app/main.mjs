@@ -6,9 +6,10 @@ import { checkpoint } from './files.mjs';
 import { attach as reconstruct } from './reconstruct.mjs';
 import { attach as train } from './train.mjs';
 import { attach as inspect } from './inspect.mjs';
+import { attach as clouds } from './clouds.mjs';
 
 const $ = (id) => document.getElementById(id);
-const MODES = ['reconstruct', 'train', 'inspect'];
+const MODES = ['reconstruct', 'train', 'inspect', 'clouds'];
 
 const app = {
   $,
@@ -115,7 +116,7 @@ async function start() {
     document.querySelector('nav').hidden = true;
     return;
   }
-  app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app) };
+  app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app), clouds: clouds(app) };
   tabs();
   drops();
   app.show(MODES.includes(location.hash.slice(1)) ? location.hash.slice(1) : 'reconstruct');

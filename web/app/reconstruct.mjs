@@ -1,6 +1,7 @@
 // Reconstruct: an image, a mask, and the predicted patches shown row by row.
 import { Model } from './pkg/rowscan_web.js';
 import { facts, frame, heat, patchAt, picture, revealRow, squares, step } from './draw.mjs';
+import { fetched } from './files.mjs';
 import { decode, photograph, samples, square } from './images.mjs';
 
 const SHIPPED = 'assets/map_micro';
@@ -15,15 +16,6 @@ export function attach(app) {
 
   const strategy = () => document.querySelector('input[name="r-strategy"]:checked').value;
   const changed = new EventTarget();
-
-  async function fetched() {
-    const get = async (name) => {
-      const answer = await fetch(`${SHIPPED}/${name}`);
-      if (!answer.ok) throw new Error(`${SHIPPED}/${name}: ${answer.status}`);
-      return { name, bytes: new Uint8Array(await answer.arrayBuffer()) };
-    };
-    return Promise.all(['config.json', 'model.safetensors'].map(get));
-  }
 
   function load() {
     const file = (name) => {
@@ -210,7 +202,7 @@ export function attach(app) {
     changed,
     run,
     async connected() {
-      state.files ??= await fetched();
+      state.files ??= await fetched(SHIPPED);
       load();
       await run();
       if (!$('r-samples').children.length) await gallery();

@@ -2,6 +2,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod check;
+mod clouds;
 mod inspect;
 mod model;
 mod training;

@@ -2,7 +2,7 @@
 
 use super::geometry::{farthest_points, unit_sphere};
 use super::patches::PointPatches;
-use crate::data::stream::Stream;
+use crate::data::stream::{Stream, StreamPurpose};
 use crate::error::{DataError, Result};
 use crate::models::Points;
 
@@ -40,6 +40,18 @@ impl CloudView {
     pub fn test(points: &Points) -> Self {
         let Points { count, groups, group_size, .. } = *points;
         Self { count, groups, group_size, choice: PointChoice::Farthest, rotate: false, stretch: false }
+    }
+
+    /// The patches of one cloud as a test sees them: [`CloudView::apply`] of the view that draws nothing.
+    ///
+    /// # Errors
+    /// As of [`CloudView::apply`].
+    pub fn tested(points: &Points, cloud: &[[f32; 3]]) -> Result<Vec<u8>> {
+        let view = Self::test(points);
+        let mut out = vec![0; view.bytes()];
+        let nothing = |purpose| Stream::new(purpose, [0; 3]);
+        view.apply(cloud, &mut nothing(StreamPurpose::Augment), &mut nothing(StreamPurpose::Cloud), &mut out)?;
+        Ok(out)
     }
 
     /// MAP's augmentation of pretraining: a rotation, then scale and translation.
@@ -147,7 +159,6 @@ impl CloudView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stream::StreamPurpose;
 
     fn streams(sample: u64) -> [Stream; 2] {
         [Stream::new(StreamPurpose::Augment, [1, 2, sample]), Stream::new(StreamPurpose::Cloud, [1, 2, 3])]
@@ -170,6 +181,9 @@ mod tests {
                     out
                 });
                 assert_eq!(first, second);
+                if view == CloudView::test(&points) {
+                    assert_eq!(CloudView::tested(&points, &cloud(count)).unwrap(), first);
+                }
                 let values: Vec<f32> = bytemuck::pod_collect_to_vec(&first);
                 assert!(values.iter().all(|v| v.abs() < 4.0), "{view:?} {count}");
             }
