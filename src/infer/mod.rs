@@ -4,6 +4,7 @@ pub mod attention_maps;
 pub mod coco_scores;
 pub mod diffusion_sampler;
 pub mod features;
+pub mod paste;
 pub mod predict;
 pub mod program;
 pub mod reconstruct;

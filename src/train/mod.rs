@@ -3,6 +3,7 @@
 
 pub mod about;
 pub mod checkpoint;
+pub mod dense_recipes;
 pub mod drop_path;
 pub mod finetune;
 pub mod image_input;
