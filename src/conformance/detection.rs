@@ -16,17 +16,13 @@ use crate::models::dense::boxes::{
 };
 use crate::models::dense::nms::Corners;
 use crate::models::dense::{
-    CascadeConfig, CascadeHeads, FeaturePyramid, LevelProposals, MaskHead, MaskHeadConfig, RegionProposals,
+    BoxRows, CascadeConfig, CascadeHeads, FeaturePyramid, LevelProposals, MaskHead, MaskHeadConfig, RegionProposals,
     RegionTargets,
 };
 use crate::nn::Params;
-use crate::ops::box_refine::RefinedBoxes;
 use crate::ops::roi_align::RoiAlignOptions;
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
-
-/// Boxes that lie nowhere in particular: rows that are not valid.
-const NOWHERE: [f32; 5] = [0.0, 0.0, 0.0, 1.0, 1.0];
 
 /// `input.features.0`, `.1`, …, with the channels last.
 fn features(g: &Gpu, f: &Fixture) -> Result<Vec<Var>> {
@@ -294,7 +290,7 @@ fn cascade_training(
         BoxSampler { count: f.size("batch_size_per_image", 512)?, fraction: f.number("positive_fraction", 0.25)? };
     let append = f.flag("proposal_append_gt", true)?;
     let n = sampler.count * b;
-    let mut first = Rows::nowhere(n);
+    let mut first = BoxRows::empty(n);
     let mut truths = Vec::new();
     let (threshold, weights) = config.stages[0];
     for sample in 0..b {
@@ -363,70 +359,24 @@ fn cascade_training(
     all_gradients(g, f, report, params, features, &grads)
 }
 
-/// Rows of boxes for a stage, of which some are valid.
-struct Rows {
-    rois: Vec<f32>,
-    valid: Vec<f32>,
-    foreground: Vec<f32>,
-    labels: Vec<u32>,
-    targets: Vec<f32>,
-}
-
-impl Rows {
-    /// `n` rows that are not valid, but at least one.
-    fn nowhere(n: usize) -> Self {
-        let n = n.max(1);
-        Self {
-            rois: NOWHERE.repeat(n),
-            valid: vec![0.0; n],
-            foreground: vec![0.0; n],
-            labels: vec![u32::MAX; n],
-            targets: vec![0.0; 4 * n],
-        }
+/// Boxes of all pictures (`prefix` and the picture's number), one behind the other, of these classes.
+fn rows_of(f: &Fixture, b: usize, boxes: &str, classes: Option<&str>) -> Result<(BoxRows, Vec<usize>)> {
+    let mut all = Vec::new();
+    let mut counts = Vec::new();
+    for sample in 0..b {
+        let boxes = regions(f.get(&format!("{boxes}.{sample}"))?);
+        let kinds = match classes {
+            Some(classes) => whole(f.get(&format!("{classes}.{sample}"))?),
+            None => vec![0; boxes.len()],
+        };
+        counts.push(boxes.len());
+        all.extend(boxes.into_iter().zip(kinds).map(|(b, class)| (sample, b, class)));
     }
-
-    /// Fills a row with a box of a picture.
-    fn put(&mut self, row: usize, sample: usize, b: &Region, class: usize, target: Option<[f64; 4]>) {
-        self.rois[5 * row] = sample as f32;
-        self.rois[5 * row + 1..][..4].copy_from_slice(&b.map(|v| v as f32));
-        self.valid[row] = 1.0;
-        self.labels[row] = class as u32;
-        if let Some(target) = target {
-            self.foreground[row] = 1.0;
-            self.targets[4 * row..][..4].copy_from_slice(&target.map(|v| v as f32));
-        }
+    let mut rows = BoxRows::empty(all.len());
+    for (row, (sample, b, class)) in all.into_iter().enumerate() {
+        rows.put(row, sample, &b, class, None);
     }
-
-    fn tensors(&self, g: &Gpu) -> Result<RefinedBoxes> {
-        let n = self.valid.len();
-        Ok(RefinedBoxes {
-            rois: Tensor::from_slice(g, &[n, 5], &self.rois)?,
-            valid: Tensor::from_slice(g, &[n], &self.valid)?,
-            foreground: Tensor::from_slice(g, &[n], &self.foreground)?,
-            labels: Tensor::from_indices(g, &[n], &self.labels)?,
-            targets: Tensor::from_slice(g, &[n, 4], &self.targets)?,
-        })
-    }
-
-    /// Boxes of all pictures (`prefix` and the picture's number), one behind the other, of these classes.
-    fn of(f: &Fixture, b: usize, boxes: &str, classes: Option<&str>) -> Result<(Self, Vec<usize>)> {
-        let mut all = Vec::new();
-        let mut counts = Vec::new();
-        for sample in 0..b {
-            let boxes = regions(f.get(&format!("{boxes}.{sample}"))?);
-            let kinds = match classes {
-                Some(classes) => whole(f.get(&format!("{classes}.{sample}"))?),
-                None => vec![0; boxes.len()],
-            };
-            counts.push(boxes.len());
-            all.extend(boxes.into_iter().zip(kinds).map(|(b, class)| (sample, b, class)));
-        }
-        let mut rows = Self::nowhere(all.len());
-        for (row, (sample, b, class)) in all.into_iter().enumerate() {
-            rows.put(row, sample, &b, class, None);
-        }
-        Ok((rows, counts))
-    }
+    Ok((rows, counts))
 }
 
 fn cascade_test(
@@ -434,7 +384,7 @@ fn cascade_test(
     sizes: &Tensor,
 ) -> Result<()> {
     let b = sizes.shape()[0];
-    let (rows, counts) = Rows::of(f, b, "input.proposals", None)?;
+    let (rows, counts) = rows_of(f, b, "input.proposals", None)?;
     let boxes = rows.tensors(g)?;
     let mut r = Recorder::inference(g);
     let (logits, rois) = model.infer(&mut r, features, &boxes.rois, &boxes.valid, sizes)?;
@@ -487,7 +437,7 @@ pub fn masks(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let model = MaskHead::new(&mut params, &config)?;
     params.load(g, &weights(f))?;
 
-    let (rows, counts) = Rows::of(f, b, "input.proposals", Some("input.classes"))?;
+    let (rows, counts) = rows_of(f, b, "input.proposals", Some("input.classes"))?;
     let total: usize = counts.iter().sum();
     let boxes = rows.tensors(g)?;
     let targets = mask_targets(f, &counts, side)?;
@@ -510,7 +460,7 @@ pub fn masks(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     if f.find("input.test.boxes.0").is_none() {
         return Ok(());
     }
-    let (rows, counts) = Rows::of(f, b, "input.test.boxes", Some("input.test.classes"))?;
+    let (rows, counts) = rows_of(f, b, "input.test.boxes", Some("input.test.classes"))?;
     let boxes = rows.tensors(g)?;
     let mut r = Recorder::inference(g);
     let masks = model.forward(&mut r, &features, &boxes.rois, &boxes.labels)?;

@@ -247,7 +247,7 @@ pub fn proposals(
 
 /// What is found in a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Detection {
+pub struct DetectedBox {
     /// Left, top, right, bottom.
     pub corners: Corners,
     /// Probability of the class.
@@ -262,14 +262,16 @@ pub struct Detection {
 /// `probabilities` are those of the classes and of the background, for each box.
 ///
 /// - detectron2: `fast_rcnn_inference_single_image`.
-pub fn detections(boxes: &[Corners], probabilities: &[f32], least: f64, overlap: f64, count: usize) -> Vec<Detection> {
+pub fn detections(
+    boxes: &[Corners], probabilities: &[f32], least: f64, overlap: f64, count: usize,
+) -> Vec<DetectedBox> {
     let columns = probabilities.len().checked_div(boxes.len()).unwrap_or(0);
     let mut found = Vec::new();
     for (corners, row) in boxes.iter().zip(probabilities.chunks(columns.max(1))) {
         let finite = corners.iter().chain(row).all(|v| v.is_finite());
         let classes = row.iter().take(columns.saturating_sub(1)).enumerate();
         let sure = classes.filter(|(_, p)| finite && f64::from(**p) > least);
-        found.extend(sure.map(|(class, score)| Detection { corners: *corners, score: *score, class }));
+        found.extend(sure.map(|(class, score)| DetectedBox { corners: *corners, score: *score, class }));
     }
     let corners: Vec<Corners> = found.iter().map(|d| d.corners).collect();
     let scores: Vec<f32> = found.iter().map(|d| d.score).collect();
