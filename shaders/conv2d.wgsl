@@ -37,6 +37,8 @@
 //             integers, with a division for each pixel of a block; 854 and 502 as it is now. `tiled` 3955 in all and
 //             899 in a loop that only loads; 3528, and no loop longer than the 85 that multiply. It takes 136
 //             registers, 8 more than before.
+//             Single elements are gathered by loops, which compilers of GPUs unroll. Written out, they are so many that
+//             SwiftShader, the software adapter of Chrome, took over 90 s and 10 GB to compile one kernel.
 // uses ../matmul, lib/conv2d, lib/grid, lib/half, lib/element, lib/operands, lib/blocks, lib/results, lib/no_sums
 @group(0) @binding(7) var<storage, read> weight: array<f32>;        // pack
 @group(0) @binding(8) var<storage, read_write> packed: array<f32>;  // pack
@@ -65,25 +67,24 @@ fn a_block(r: Rows, k: u32) -> mat4x4<f32> {
                                 gathered4(r.lanes, 2u, at), gathered4(r.lanes, 3u, at)));
     }
     at = split(k, r.radix);
-    let one = vec3(0u, 0u, 1u);
-    let at1 = plus(at, one, r.radix);
-    let at2 = plus(at1, one, r.radix);
-    return mat4x4(gathered(r.lanes, at), gathered(r.lanes, at1), gathered(r.lanes, at2),
-                  gathered(r.lanes, plus(at2, one, r.radix)));
+    var four: array<vec4<f32>, 4>;
+    for (var j = 0u; j < 4u; j++) {
+        four[j] = gathered(r.lanes, at);
+        at = plus(at, vec3(0u, 0u, 1u), r.radix);
+    }
+    return mat4x4(four[0], four[1], four[2], four[3]);
 }
 fn b_block(r: Rows, k: u32) -> mat4x4<f32> {
     if FORM != TN { return b_matrix(r.base, r.first, k); }
     // pixels past the last repeat it
     let last = p.k - 1u;
-    let at = split(min(k, last), r.radix);
-    let at1 = plus(at, vec3(0u, 0u, u32(k + 1u <= last)), r.radix);
-    let at2 = plus(at1, vec3(0u, 0u, u32(k + 2u <= last)), r.radix);
-    let at3 = plus(at2, vec3(0u, 0u, u32(k + 3u <= last)), r.radix);
-    if VEC == 1u {
-        return mat4x4(gathered4(r.lanes, 0u, at), gathered4(r.lanes, 0u, at1), gathered4(r.lanes, 0u, at2),
-                      gathered4(r.lanes, 0u, at3));
+    var at = split(min(k, last), r.radix);
+    var four: array<vec4<f32>, 4>;
+    for (var j = 0u; j < 4u; j++) {
+        if VEC == 1u { four[j] = gathered4(r.lanes, 0u, at); } else { four[j] = gathered(r.lanes, at); }
+        at = plus(at, vec3(0u, 0u, u32(k + j < last)), r.radix);
     }
-    return mat4x4(gathered(r.lanes, at), gathered(r.lanes, at1), gathered(r.lanes, at2), gathered(r.lanes, at3));
+    return mat4x4(four[0], four[1], four[2], four[3]);
 }
 // Four channels of a lane from k on, or one of each of four lanes. Outside of the map they are 0.
 fn gathered4(g: Gather, lane: u32, k: vec3<u32>) -> vec4<f32> {
@@ -92,7 +93,9 @@ fn gathered4(g: Gather, lane: u32, k: vec3<u32>) -> vec4<f32> {
     return select(vec4(0.0), a_quad(src.x), src.y == 1u);
 }
 fn gathered(g: Gather, k: vec3<u32>) -> vec4<f32> {
-    return vec4(gathered1(g, 0u, k), gathered1(g, 1u, k), gathered1(g, 2u, k), gathered1(g, 3u, k));
+    var lanes = vec4(0.0);
+    for (var i = 0u; i < 4u; i++) { lanes[i] = gathered1(g, i, k); }
+    return lanes;
 }
 fn gathered1(g: Gather, lane: u32, k: vec3<u32>) -> f32 {
     let src = found(g, lane, k);

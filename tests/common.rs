@@ -98,8 +98,12 @@ pub fn seed() -> usize {
 }
 
 /// A new device that chooses kernel variants as for a GPU: tiled products, split sums, chunked scans, wide rows. CPU
-/// adapters, which CI has, would choose others by themselves.
+/// adapters, which CI has, would choose others by themselves. None in a browser, whose software adapter takes minutes
+/// over them; whether a browser's compiler takes them, `cargo xtask wgsl-check` says.
 pub fn as_hardware() -> Option<Gpu> {
+    if cfg!(target_arch = "wasm32") {
+        return None;
+    }
     gpu()?;
     let options = Options { adapter: adapter(), as_hardware: true, ..Options::default() };
     Some(Gpu::open_blocking(&options).expect("the adapter opened before"))

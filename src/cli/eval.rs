@@ -88,6 +88,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if model.config.family.clouds {
         say(format_args!("mean over the classes {:.2}%", tally.mean_recall()))?;
     }
+    let mut voted = serde_json::Value::Null;
     if let Some(view) = votes {
         let votes = vote(&forward, &data, view, args.vote, args.pass.threads)?;
         let single: Vec<f64> = votes.views.iter().map(|view| view.scores().top1).collect();
@@ -98,18 +99,25 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         say(format_args!("{} views: top-1 {mean:.2} ± {deviation:.2}%, best {best:.2}%", args.vote))?;
         let (top1, classes) = (votes.together.scores().top1, votes.together.mean_recall());
         say(format_args!("their vote: top-1 {top1:.2}%, mean over the classes {classes:.2}%"))?;
+        voted = json!({
+            "views": single, "mean": mean, "deviation": deviation, "best": best, "top1": top1, "mean_recall": classes,
+        });
     }
     if args.per_class {
         table(data.classes(), &tally)?;
     }
     if let Some(path) = &args.json {
-        write_atomic(path, &to_json(args, model.average, &data, &tally)?)?;
+        write_atomic(path, &to_json(args, model.average, &data, &tally, &voted)?)?;
     }
     if let Some(path) = &args.confusion {
         confusion_matrix(path, tally.confusion(), model.config.classes)?;
     }
     if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", data.skipped());
+        tracing::warn!(
+            "{} broken {} were skipped: they count neither as right nor as wrong",
+            data.skipped(),
+            model.config.samples()
+        );
     }
     Ok(())
 }
@@ -127,7 +135,7 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-fn to_json(args: &Args, average: bool, data: &Dataset, tally: &Tally) -> Result<Vec<u8>> {
+fn to_json(args: &Args, average: bool, data: &Dataset, tally: &Tally, voted: &serde_json::Value) -> Result<Vec<u8>> {
     let names = data.classes();
     let class = |(name, scores): (&String, ClassScores)| {
         let ClassScores { images, recall, precision } = scores;
@@ -144,6 +152,8 @@ fn to_json(args: &Args, average: bool, data: &Dataset, tally: &Tally) -> Result<
         "loss": scores.loss,
         "top1": scores.top1,
         "top5": scores.top5,
+        "mean_recall": tally.mean_recall(),
+        "vote": voted,
         "classes": names.iter().zip(tally.by_class()).map(class).collect::<Vec<_>>(),
         "confusion": tally.confusion().chunks(names.len().max(1)).collect::<Vec<_>>(),
     });

@@ -121,7 +121,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let bytes = to_bytes_with(&tensors, &integers, metadata)?;
     write_atomic(&args.output, &bytes)?;
     if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: they have no row", data.skipped());
+        tracing::warn!("{} broken {} were skipped: they have no row", data.skipped(), config.samples());
     }
     say(format_args!("{count} × {} features in {}", config.width, args.output.display()))?;
     Ok(())

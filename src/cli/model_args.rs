@@ -1,12 +1,14 @@
 //! The arguments that describe a model, and which of its weights to take.
 
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cli::terminal::warn;
-use crate::error::Result;
-use crate::models::{Config, Decoder, DecoderKind, InitPositions, InitScheme, Method, Order, Pool, Positions};
+use crate::error::{Error, Result};
+use crate::models::{Config, Decoder, DecoderKind, InitPositions, InitScheme, Method, Order, Points, Pool, Positions};
 use crate::run::checkpoint::{self, Which};
 use crate::train::options::{Argument, args, overlay, uppermost, word};
 
@@ -17,6 +19,12 @@ args! {
         image_size: usize,
         /// Side of a patch in pixels.
         patch_size: usize,
+        /// Points of a cloud that the model sees, as npoints.
+        num_points => points: NumPoints,
+        /// Patches of a cloud, as num_group.
+        num_groups => points: NumGroups,
+        /// Points of a patch of a cloud.
+        group_size => points: GroupSize,
         /// Width of the encoder.
         width: usize,
         /// Layers in order, M for Mamba and T for transformer: MMMTMMMT.
@@ -51,6 +59,70 @@ args! {
         drop_path: f64,
         /// Initial values: mamba or map_repo.
         init: InitScheme; arg(value_parser = word::<InitScheme>()),
+    }
+}
+
+/// Arguments that each set a size of a network on point clouds, and nothing in one on images.
+macro_rules! point_sizes {
+    ($($(#[$doc:meta])* $Size:ident => $field:ident,)*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $Size(usize);
+
+        impl FromStr for $Size {
+            type Err = ParseIntError;
+
+            fn from_str(text: &str) -> std::result::Result<Self, ParseIntError> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl Argument<Option<Points>> for $Size {
+            fn set(self, points: &mut Option<Points>) {
+                if let Some(points) = points {
+                    points.$field = self.0;
+                }
+            }
+
+            fn of(points: &Option<Points>) -> Option<Self> {
+                points.as_ref().map(|points| Self(points.$field))
+            }
+        }
+    )* };
+}
+
+point_sizes! {
+    /// Points of a cloud.
+    NumPoints => count,
+    /// Patches of a cloud.
+    NumGroups => groups,
+    /// Points of a patch.
+    GroupSize => group_size,
+}
+
+impl ShapeArgs {
+    /// An error if one of these arguments has no meaning for the model, which would not look at it.
+    fn check(&self, base: &Config) -> Result<()> {
+        let other = |given: Option<usize>, own: usize| given.filter(|given| *given != own);
+        let (refused, expected) = if base.family.clouds {
+            let sides = [
+                ("--image-size", other(self.image_size, base.image_size)),
+                ("--patch-size", other(self.patch_size, base.patch_size)),
+            ];
+            (sides.to_vec(), "--num-points, --num-groups and --group-size")
+        } else {
+            let sizes = [
+                ("--num-points", self.num_points.map(|n| n.0)),
+                ("--num-groups", self.num_groups.map(|n| n.0)),
+                ("--group-size", self.group_size.map(|n| n.0)),
+            ];
+            (sizes.to_vec(), "a model of point clouds, or --image-size and --patch-size")
+        };
+        match refused.into_iter().find_map(|(flag, given)| Some((flag, given?))) {
+            Some((flag, given)) => Err(Error::argument(format!("{flag} of {}", base.name), given, expected)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -126,6 +198,7 @@ pub fn model_under(base: Config, layers: &[&ModelArgs]) -> Result<Config> {
         _ => base,
     };
     let shapes: Vec<&ShapeArgs> = layers.iter().map(|layer| &layer.shape).collect();
+    shapes.iter().try_for_each(|shape| shape.check(&base))?;
     let config = overlay(base, &shapes);
     config.validate()?;
     Ok(config)
@@ -148,6 +221,22 @@ pub fn model_to_pretrain(layers: &[&ModelArgs], method: Option<Method>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_of_clouds_and_of_images_are_not_mixed() {
+        let under = |model: &str, shape: ShapeArgs| {
+            model_under(Config::preset("micro").unwrap(), &[&ModelArgs { model: Some(model.into()), shape }])
+        };
+        let groups = || ShapeArgs { num_groups: "9".parse().ok(), ..ShapeArgs::default() };
+        let cloud = under("map3d_micro", groups()).unwrap();
+        assert_eq!(cloud.points.as_ref().unwrap().groups, 9);
+        under("map3d_micro", (&cloud).into()).unwrap(); // what a run writes of itself
+        let e = under("micro", groups()).unwrap_err().to_string();
+        assert!(e.starts_with("--num-groups of ") && e.contains("got 9, expected a model of point clouds"), "{e}");
+        let e = under("map3d_micro", ShapeArgs { image_size: Some(64), ..ShapeArgs::default() }).unwrap_err();
+        assert!(e.to_string().contains("got 64, expected --num-points"), "{e}");
+        assert!(under("map3d_micro", ShapeArgs { num_groups: "1".parse().ok(), ..ShapeArgs::default() }).is_err());
+    }
 
     #[test]
     fn a_decoder_brings_its_size_unless_it_has_one_of_its_own() {

@@ -13,7 +13,7 @@ use crate::study::{Budget, CellScores, Study, Table, markdown, plot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Number of the table, 1 to 8.
+    /// Number of the table: 1 to 8, or 11, which is of point clouds.
     table: String,
     /// Labeled data set with a test split, as of `rowscan finetune`.
     #[arg(long)]
@@ -87,10 +87,11 @@ fn results(study: &Study, extension: &str) -> PathBuf {
 
 /// Writes the table and its picture with the scores so far, and prints the table.
 fn write(study: &Study, scores: &[CellScores], seeds: u64, caps: &Caps) -> Result<()> {
-    let about = &study.budget.about;
+    let costs = study.costs()?;
+    let about = if costs.is_empty() { &study.budget.about } else { &study.budget.clouds.about };
     let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };
     let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data.spec());
-    let text = markdown(&study.table, scores, &scale);
+    let text = markdown(&study.table, scores, &costs, &scale);
     write_atomic(&results(study, "md"), text.as_bytes())?;
     plot(&results(study, "svg"), &study.table, scores)?;
     say(format_args!("\n{text}"))
@@ -103,7 +104,8 @@ fn describe(study: &Study) -> Result<()> {
     say(format_args!("\ntable {}: {}, budget {}", study.table.name, study.table.title, study.budget.name))?;
     for cell in &study.table.cells {
         let plan = study.plan(cell, 0)?;
-        say(format_args!("\n{}: {}, {:.1} % in the paper", cell.group, cell.label, cell.paper))?;
+        let paper = cell.paper.map_or_else(|| "not in the paper".into(), |paper| format!("{paper:.1} % in the paper"));
+        say(format_args!("\n{}: {}, {paper}", cell.group, cell.label))?;
         say(format_args!("  model     {}", json(&plan.config)?))?;
         match &plan.pretrain {
             Some(settings) => say(format_args!("  pretrain  {}", json(settings)?))?,

@@ -24,7 +24,7 @@ pub enum StreamPurpose {
     Mix = 6,
     /// Points that all clouds of a batch choose; keys (seed, epoch, batch).
     Cloud = 7,
-    /// Points on the surface of a mesh; keys (sample, 0, 0).
+    /// Points on the surface of a mesh, or the first one of farthest point sampling; keys (sample, 0, 0).
     Surface = 8,
 }
 

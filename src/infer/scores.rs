@@ -4,8 +4,11 @@ use serde::Serialize;
 
 use super::program::InferenceProgram;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Caps, Gpu};
 use crate::models::{Classifier, Config};
+use crate::nn::Params;
+use crate::tape::{Recorder, Var};
+use crate::train::image_input::Images;
 
 /// Loss and accuracy over a set of images. Accuracies are in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -131,6 +134,22 @@ fn cross_entropy(row: &[f32], own: f32) -> f64 {
 pub fn scores_of(g: &Gpu, model: &Classifier, config: &Config, batch: usize) -> Result<InferenceProgram> {
     let model = model.clone();
     InferenceProgram::new(g, config, batch, move |r, patches| Ok(model.forward(r, patches, None)?.logits))
+}
+
+/// What the classifier of a model costs: its weights, and flops for one sample.
+///
+/// # Errors
+/// A model that no adapter with WebGPU's limits holds.
+pub fn cost_of(config: &Config) -> Result<(usize, u64)> {
+    let g = Gpu::dry(Caps::portable());
+    let mut params = Params::new(&g);
+    let model = Classifier::new(&g, &mut params, config)?;
+    let images = Images::new(config, 1)?;
+    let (recording, _) = Recorder::inference(&g).record(|r| {
+        let patches = Var::constant(images.patches(r, config.input_patch())?);
+        Ok(model.forward(r, &patches, None)?.logits.data)
+    })?;
+    Ok((params.count(), recording.work().flops))
 }
 
 #[cfg(test)]

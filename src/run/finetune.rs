@@ -14,7 +14,7 @@ use crate::infer::scores::scores_of;
 use crate::infer::scores::{Scores, Tally};
 use crate::infer::vote::mean_scores;
 use crate::models::adapt;
-use crate::models::{Config, TestView};
+use crate::models::{Classifier, Config, TestView};
 use crate::nn::Params;
 use crate::run::RecordSettings;
 use crate::run::weights_on_disk::read;
@@ -150,6 +150,19 @@ pub fn vote(
     let mut together = Tally::new(forward.width());
     together.add(&mean_scores(&all)?, &labels)?;
     Ok(Votes { views, together })
+}
+
+/// A program of class scores with the weights that a fine-tuning wrote into `folder`, for `batch` samples at a time.
+///
+/// # Errors
+/// A folder that is no checkpoint of a classifier.
+pub fn scores_in(g: &Gpu, folder: &Path, batch: usize) -> Result<InferenceProgram> {
+    let config = checkpoint::config(folder)?;
+    let (path, _) = checkpoint::chosen(folder, Which::Raw)?;
+    let mut params = Params::new(g);
+    let model = Classifier::new(g, &mut params, &config)?;
+    params.load(g, &read(&path)?).map_err(|e| Error::file(&path, e))?;
+    scores_of(g, &model, &config, batch)
 }
 
 impl Task for Finetuning {

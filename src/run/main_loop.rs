@@ -155,7 +155,7 @@ impl<'a, T: Task> Run<'a, T> {
         let ended = self.steps(stop, observer);
         observer.finish();
         if self.data.skipped() > 0 {
-            tracing::warn!("{} broken images were skipped", self.data.skipped());
+            tracing::warn!("{} broken {} were skipped", self.data.skipped(), self.task.config().samples());
         }
         ended
     }

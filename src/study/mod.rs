@@ -7,6 +7,6 @@ mod run;
 mod table;
 
 pub use plot::plot;
-pub use report::{Agreement, CellScores, agreement, markdown, mean_deviation};
+pub use report::{Agreement, CellCost, CellScores, agreement, markdown, mean_deviation};
 pub use run::{CellPlan, Study};
-pub use table::{Budget, Cell, Changes, Table};
+pub use table::{Budget, Cell, Changes, CloudBudget, Table};

@@ -22,9 +22,9 @@ pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
         .iter()
         .zip(scores)
         .filter_map(|(cell, scores)| {
-            let (mean, deviation) = mean_deviation(scores)?;
+            let (mean, deviation) = mean_deviation(&scores.single)?;
             let group = groups.iter().position(|g| *g == cell.group).unwrap_or_default();
-            Some(Point { paper: cell.paper, mean, deviation, group, label: cell.label.clone() })
+            Some(Point { paper: cell.paper?, mean, deviation, group, label: cell.label.clone() })
         })
         .collect();
     let points = share_labels(points);
@@ -32,7 +32,7 @@ pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
         return Err(Error::argument("plot", "no finished cell", "at least one"));
     }
     let title = format!("Table {}: {}", table.name, table.title);
-    let svg = draw(&title, &points).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
+    let svg = draw(&title, &table.measure, &points).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
     write_atomic(path, svg.as_bytes())
 }
 
@@ -65,7 +65,7 @@ fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> std::ops::Ra
     lo - spare..hi + spare
 }
 
-fn draw(title: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Error>> {
+fn draw(title: &str, measure: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Error>> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
@@ -80,7 +80,7 @@ fn draw(title: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Err
         chart
             .configure_mesh()
             .light_line_style(WHITE)
-            .x_desc("paper: top-1 on ImageNet-1k, %")
+            .x_desc(format!("paper: {measure}"))
             .y_desc("here: top-1, %")
             .draw()?;
         for p in points {

@@ -5,7 +5,22 @@ use std::fmt::Write;
 use super::table::{Cell, Table};
 
 /// Top-1 accuracy of one cell in percent, for each finished seed.
-pub type CellScores = Vec<f64>;
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CellScores {
+    /// Of one view of each sample.
+    pub single: Vec<f64>,
+    /// Of a vote over random views; empty for images.
+    pub voted: Vec<f64>,
+}
+
+/// What a model of a cell costs: the columns #P and #F of the paper.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellCost {
+    /// Parameters of the classifier.
+    pub parameters: usize,
+    /// Additions and multiplications of a forward pass of one sample.
+    pub flops: f64,
+}
 
 /// Mean and sample standard deviation (÷ n−1) of the scores. The deviation of a single score is 0. `None` without
 /// scores.
@@ -31,7 +46,7 @@ pub struct Agreement {
 }
 
 /// Compares the order of cells. Each cell is (accuracy in the paper, scores here).
-pub fn agreement(cells: &[(f64, &CellScores)]) -> Agreement {
+pub fn agreement(cells: &[(f64, &[f64])]) -> Agreement {
     let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
     let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
     let mut found = Agreement { pairs: 0, same: 0, reversed: 0, deviations };
@@ -48,22 +63,42 @@ pub fn agreement(cells: &[(f64, &CellScores)]) -> Agreement {
     found
 }
 
-/// The table in markdown. `scores` has one entry per cell. `scale` is a sentence about the size of the experiment.
-pub fn markdown(table: &Table, scores: &[CellScores], scale: &str) -> String {
+/// `m ± s`, or `m` of one score.
+fn spread(scores: &[f64]) -> Option<String> {
+    let (mean, deviation) = mean_deviation(scores)?;
+    Some(if scores.len() > 1 { format!("{mean:.2} ± {deviation:.2}") } else { format!("{mean:.2}") })
+}
+
+/// The table in markdown. `scores` has one entry per cell. `costs` likewise, or it is empty and these columns are left
+/// out, as are those of votes where no cell has one. `scale` is a sentence about the size of the experiment.
+pub fn markdown(table: &Table, scores: &[CellScores], costs: &[CellCost], scale: &str) -> String {
     let mut text = format!("## Table {}: {}\n\n{scale}\n", table.name, table.title);
+    let votes = table.cells.iter().any(|cell| cell.voted.is_some());
     for group in table.groups() {
-        let cells: Vec<(&Cell, &CellScores)> =
-            table.cells.iter().zip(scores).filter(|(c, _)| c.group == group).collect();
-        let _ = writeln!(text, "\n| {group} | paper, ImageNet-1k top-1 % | here, top-1 % | seeds |\n|---|---|---|---|");
-        for (cell, scores) in &cells {
-            let ours = match mean_deviation(scores) {
-                Some((mean, deviation)) if scores.len() > 1 => format!("{mean:.2} ± {deviation:.2}"),
-                Some((mean, _)) => format!("{mean:.2}"),
-                None => "not run".into(),
-            };
-            let _ = writeln!(text, "| {} | {:.1} | {ours} | {} |", cell.label, cell.paper, scores.len());
+        let of_group = |(i, cell): (usize, &Cell)| (cell.group == group).then_some(i);
+        let cells: Vec<usize> = table.cells.iter().enumerate().filter_map(of_group).collect();
+        let mut head = vec![group.to_owned(), format!("paper, {}", table.measure), "here, top-1 %".into()];
+        head.extend(votes.then(|| ["paper, vote".to_owned(), "here, vote of 10 views".into()]).into_iter().flatten());
+        head.push("seeds".into());
+        head.extend((!costs.is_empty()).then(|| ["#P, M".to_owned(), "#F, M".into()]).into_iter().flatten());
+        let _ = writeln!(text, "\n| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
+        for &i in &cells {
+            let (cell, scores) = (&table.cells[i], &scores[i]);
+            let printed = |paper: Option<f64>| paper.map_or_else(|| "–".into(), |paper| format!("{paper:.1}"));
+            let ours = spread(&scores.single).unwrap_or_else(|| "not run".into());
+            let mut row = vec![cell.label.clone(), printed(cell.paper), ours];
+            if votes {
+                row.extend([printed(cell.voted), spread(&scores.voted).unwrap_or_else(|| "–".into())]);
+            }
+            row.push(scores.single.len().to_string());
+            let cost = costs
+                .get(i)
+                .map(|cost| [format!("{:.3}", cost.parameters as f64 / 1e6), format!("{:.1}", cost.flops / 1e6)]);
+            row.extend(cost.into_iter().flatten());
+            let _ = writeln!(text, "| {} |", row.join(" | "));
         }
-        let found = agreement(&cells.iter().map(|(cell, scores)| (cell.paper, *scores)).collect::<Vec<_>>());
+        let known = cells.iter().filter_map(|&i| Some((table.cells[i].paper?, &scores[i].single[..])));
+        let found = agreement(&known.collect::<Vec<_>>());
         let Agreement { pairs, same, reversed, deviations } = found;
         let _ = match pairs {
             0 => writeln!(text, "\nNothing to compare yet."),
@@ -96,8 +131,8 @@ mod tests {
 
     #[test]
     fn orders_are_compared_pair_by_pair() {
-        let compare = |cells: &[(f64, CellScores)]| {
-            let found = agreement(&cells.iter().map(|(paper, scores)| (*paper, scores)).collect::<Vec<_>>());
+        let compare = |cells: &[(f64, Vec<f64>)]| {
+            let found = agreement(&cells.iter().map(|(paper, scores)| (*paper, &scores[..])).collect::<Vec<_>>());
             (found.pairs, found.same, found.reversed)
         };
         assert_eq!(compare(&[(80.0, vec![10.0]), (81.0, vec![11.0]), (82.0, vec![12.0])]), (3, 3, 0));
@@ -105,19 +140,39 @@ mod tests {
         assert_eq!(compare(&[(80.0, vec![10.0, 12.0]), (81.0, vec![10.0, 11.0])]), (1, 0, 0));
         assert_eq!(compare(&[(80.0, vec![10.0, 10.2]), (81.0, vec![7.0, 7.2])]), (1, 0, 1));
         assert_eq!(compare(&[(80.0, vec![10.0]), (80.0, vec![9.0]), (81.0, vec![])]), (0, 0, 0));
-        let one = vec![10.0];
-        assert!(!agreement(&[(80.0, &one), (81.0, &vec![9.0, 9.5])]).deviations);
+        assert!(!agreement(&[(80.0, &[10.0]), (81.0, &[9.0, 9.5])]).deviations);
+    }
+
+    fn single(scores: &[&[f64]]) -> Vec<CellScores> {
+        scores.iter().map(|single| CellScores { single: single.to_vec(), voted: Vec::new() }).collect()
     }
 
     #[test]
     fn tables_say_what_was_not_run() {
         let table = Table::named("6").unwrap();
-        let text = markdown(&table, &[vec![50.0, 52.0], vec![53.0], vec![], vec![54.0]], "Tiny.");
+        let text = markdown(&table, &single(&[&[50.0, 52.0], &[53.0], &[], &[54.0]]), &[], "Tiny.");
         assert!(
-            text.contains("| AR | 83.7 | 51.00 ± 1.41 | 2 |") && text.contains("| local MAE | 84.2 | not run | 0 |")
+            text.contains("| AR | 83.7 | 51.00 ± 1.41 | 2 |\n") && text.contains("| local MAE | 84.2 | not run | 0 |")
         );
         assert!(text.contains("agrees") && text.contains("3 of 3"), "{text}");
-        let text = markdown(&table, &[vec![50.0], vec![49.0], vec![], vec![54.0]], "Tiny.");
+        let text = markdown(&table, &single(&[&[50.0], &[49.0], &[], &[54.0]]), &[], "Tiny.");
         assert!(text.contains("2 of 3 pairs stand as there. One seed"), "{text}");
+    }
+
+    #[test]
+    fn tables_of_clouds_have_votes_and_costs() {
+        let table = Table::named("11").unwrap();
+        let mut scores = single(&[&[], &[], &[80.0, 82.0], &[], &[], &[], &[83.0], &[84.0]]);
+        scores[2].voted = vec![81.0, 83.0];
+        let costs = vec![CellCost { parameters: 450_000, flops: 12e6 }; 8];
+        let text = markdown(&table, &scores, &costs, "Tiny.");
+        for row in [
+            "| Mamba3D | paper, ModelNet40 overall accuracy % | here, top-1 % | paper, vote | here, vote of 10 views | \
+             seeds | #P, M | #F, M |\n|---|---|---|---|---|---|---|---|\n",
+            "| Mamba3D | 93.4 | 81.00 ± 1.41 | 94.1 | 82.00 ± 1.41 | 2 | 0.450 | 12.0 |\n",
+            "| HybridNet + Point-MAE | – | 83.00 | – | – | 1 | 0.450 | 12.0 |\n",
+        ] {
+            assert!(text.contains(row), "{row}{text}");
+        }
     }
 }

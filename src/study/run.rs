@@ -9,17 +9,19 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use super::report::CellScores;
+use super::report::{CellCost, CellScores};
 use super::table::{Budget, Cell, Table};
-use crate::data::Dataset;
+use crate::data::points::CloudView;
+use crate::data::{Dataset, Sample, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::infer::scores::cost_of;
 use crate::models::Config;
 use crate::nn::stable_hash;
-use crate::run::finetune::Finetuning;
+use crate::run::finetune::{Finetuning, scores_in, vote};
 use crate::run::outputs::RecordArgs;
 use crate::run::pretrain::Pretraining;
-use crate::run::record::read_tests;
+use crate::run::record::{read_tests, write_atomic};
 use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
 use crate::run::{Silent, checkpoint};
 use crate::train::finetune::recipes;
@@ -27,8 +29,13 @@ use crate::train::finetune::settings as tuning;
 use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
 
-/// Fine-tuning recipe whose settings a budget overrides.
-const RECIPE: &str = "cifar";
+/// Fine-tuning recipe whose settings a budget overrides: of images, and of point clouds.
+const RECIPES: [&str; 2] = ["cifar", "points"];
+
+/// Random views of a point cloud that vote.
+const VIEWS: usize = 10;
+/// Point clouds that are classified at a time.
+const BATCH: usize = 32;
 
 /// Model and settings of one cell with one seed.
 #[derive(Debug, Clone)]
@@ -41,6 +48,12 @@ pub struct CellPlan {
     pub finetune: tuning::FinetuneSettings,
     /// DropPath rate of the last layer in fine-tuning (timm's `drop_path_rate`).
     drop_path: f64,
+}
+
+/// Accuracies of one run in percent, as in [`CellScores`].
+struct Score {
+    single: f64,
+    voted: Option<f64>,
 }
 
 /// A table to be run on a data set.
@@ -76,8 +89,16 @@ impl Study {
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
         let config = Config { classes: self.data.classes().len(), ..base };
         config.validate()?;
+        if config.family.clouds != self.on_clouds()? {
+            let kind = if config.family.clouds { "point clouds, such as synthetic-clouds:600" } else { "images" };
+            return Err(Error::argument("data of the study", format!("`{}`", self.data.spec()), kind));
+        }
+        let (budget, recipe) = match config.family.clouds {
+            true => ((&self.budget.clouds.pretrain, &self.budget.clouds.finetune), RECIPES[1]),
+            false => ((&self.budget.pretrain, &self.budget.finetune), RECIPES[0]),
+        };
         let pretrain = cell.pretrain.as_ref().map(|changes| {
-            let budget: settings::PretrainArgs = read_table(&what("budget"), &self.budget.pretrain, &[])?;
+            let budget: settings::PretrainArgs = read_table(&what("budget"), budget.0, &[])?;
             let cell: settings::PretrainArgs = read_table(&what("pretrain"), changes, &[])?;
             let method = cell.method.objective.method.unwrap_or_default();
             let mut settings = overlay(settings::PretrainSettings::of(method), &[budget, cell]);
@@ -85,8 +106,8 @@ impl Study {
             settings.check(&config.clone().pretrained_by(method))?;
             Ok::<_, Error>(settings)
         });
-        let recipe = recipes::recipe(RECIPE)?;
-        let budget: tuning::FinetuneArgs = read_table(&what("budget"), &self.budget.finetune, &[])?;
+        let recipe = recipes::recipe(recipe)?;
+        let budget: tuning::FinetuneArgs = read_table(&what("budget"), budget.1, &[])?;
         let mut finetune = overlay(recipe.settings, &[budget]);
         (finetune.run.data, finetune.run.seed) = (self.data.spec().to_owned(), seed);
         finetune.check()?;
@@ -103,20 +124,41 @@ impl Study {
     pub fn run(
         &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[CellScores]) -> Result<()>,
     ) -> Result<bool> {
-        let mut scores = vec![CellScores::new(); self.table.cells.len()];
+        let mut scores = vec![CellScores::default(); self.table.cells.len()];
         for seed in 0..seeds {
             for (at, cell) in self.table.cells.iter().enumerate() {
                 tracing::info!("{}: {}, seed {seed}", cell.group, cell.label);
                 let Some(score) = self.score(g, &self.plan(cell, seed)?, stop)? else { return Ok(false) };
-                scores[at].push(score);
+                scores[at].single.push(score.single);
+                scores[at].voted.extend(score.voted);
                 each(&scores)?;
             }
         }
         Ok(true)
     }
 
-    /// Top-1 accuracy in percent of one cell with one seed. `None` if `stop` was set.
-    fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<f64>> {
+    /// Whether the data set is of point clouds.
+    fn on_clouds(&self) -> Result<bool> {
+        Ok(matches!(self.data.good_sample(0)?.1, Sample::Points(_)))
+    }
+
+    /// What the models of a table of point clouds cost, cell by cell; nothing for other tables.
+    ///
+    /// # Errors
+    /// As of [`Study::plan`].
+    pub fn costs(&self) -> Result<Vec<CellCost>> {
+        if !self.on_clouds()? {
+            return Ok(Vec::new());
+        }
+        let cost = |cell: &Cell| {
+            let (parameters, flops) = cost_of(&self.plan(cell, 0)?.config)?;
+            Ok(CellCost { parameters, flops: flops as f64 })
+        };
+        self.table.cells.iter().map(cost).collect()
+    }
+
+    /// The accuracies of one cell with one seed. `None` if `stop` was set.
+    fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<Score>> {
         let pretrained = match &plan.pretrain {
             None => None,
             Some(settings) => {
@@ -139,13 +181,32 @@ impl Study {
         let outputs = self.outputs(&name, tuning::FinetuneArgs::from(&settings), epochs)?;
         let data = self.limited(settings.run.max_images)?;
         let start = |resume: Option<&Path>| Run::<Finetuning>::new(g, &config, &settings, &outputs, resume, data);
-        if self.finish(&outputs, epochs, stop, start)?.is_none() {
-            return Ok(None);
-        }
+        let Some(last) = self.finish(&outputs, epochs, stop, start)? else { return Ok(None) };
         let tests = read_tests(&outputs.dir.join("log.jsonl"))?;
         let untested =
             || Error::file(&outputs.dir, format!("has no test results; {} needs a test split", self.data.spec()));
-        tests.last().map(|test| Some(test.top1)).ok_or_else(untested)
+        let single = tests.last().ok_or_else(untested)?.top1;
+        let voted = match &config.points {
+            Some(points) => {
+                Some(self.voted(g, &outputs.dir, &last, Transform::Cloud(CloudView::finetuning(points)))?)
+            }
+            None => None,
+        };
+        Ok(Some(Score { single, voted }))
+    }
+
+    /// Accuracy in percent of the mean scores of [`VIEWS`] random views, of the checkpoint `last` of a run. It is kept
+    /// in the run's folder.
+    fn voted(&self, g: &Gpu, dir: &Path, last: &Path, view: Transform) -> Result<f64> {
+        let file = dir.join("vote.json");
+        if let Some(known) = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+            return Ok(known);
+        }
+        let data = Arc::new(self.data.test_split()?);
+        let forward = scores_in(g, last, BATCH.min(data.len()))?;
+        let top1 = vote(&forward, &data, view, VIEWS, self.threads)?.together.scores().top1;
+        write_atomic(&file, top1.to_string().as_bytes())?;
+        Ok(top1)
     }
 
     /// Starts or resumes a run, unless it is finished already, and returns its last checkpoint. `None` if `stop` was
@@ -194,7 +255,8 @@ mod tests {
 
     fn study(table: Table, budget: &str) -> Study {
         let budget = Budget::named(budget).unwrap();
-        let data = Arc::new(Dataset::open("synthetic:64", Split::Train).unwrap());
+        let data = if table.name == "11" { "synthetic-clouds:24" } else { "synthetic:64" };
+        let data = Arc::new(Dataset::open(data, Split::Train).unwrap());
         Study { table, budget, data, dir: "unused".into(), threads: 1 }
     }
 
@@ -203,9 +265,10 @@ mod tests {
         for budget in Budget::all().unwrap() {
             for table in Table::all().unwrap() {
                 let study = study(table, &budget.name);
+                let classes = study.data.classes().len();
                 for cell in &study.table.cells {
                     let plan = study.plan(cell, 0).unwrap_or_else(|e| panic!("{}: {}: {e}", budget.name, cell.label));
-                    assert_eq!((plan.config.classes, plan.pretrain.is_some()), (10, cell.pretrain.is_some()));
+                    assert_eq!((plan.config.classes, plan.pretrain.is_some()), (classes, cell.pretrain.is_some()));
                 }
             }
         }

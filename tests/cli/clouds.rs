@@ -70,3 +70,42 @@ fn clouds_are_pretrained_on_and_classified() {
     let mixed = [&tune[..], &["--mixup=0.8"]].concat();
     rowscan(&mixed, &[("--checkpoint", &last), ("--output-dir", &at("wrong"))]).fails(2, &["mixup", "not mixed"]);
 }
+
+/// Files that make no patches: a broken one is skipped and named, and a cloud of too few points ends the run.
+#[test]
+fn clouds_that_cannot_be_trained_on_are_named() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let good: String = (0..300).map(|i| format!("{} {} {}\n", i % 7, i / 7 % 7, i / 49)).collect();
+    let few: String = good.lines().take(10).map(|line| format!("{line}\n")).collect();
+    let flat = "OFF\n3 1 0\n0 0 0\n1 1 1\n2 2 2\n3 0 1 2\n";
+    let nan = format!("0 0 0\nnan 1 2\n{good}");
+    let cases = [
+        ("nan.xyz", &nan[..], "has the point [NaN, 1.0, 2.0] at place 1, expected finite numbers"),
+        ("empty.off", "OFF\n0 0 0\n", "has 0 triangles, none of them with an area"),
+        ("flat.off", flat, "has 1 triangles, none of them with an area"),
+        ("few.xyz", &few, "points of a cloud: got 10, expected at least 16, for 16 patches of 16 points"),
+    ];
+    for (i, (name, text, reason)) in cases.into_iter().enumerate() {
+        let data = dir.path().join(i.to_string());
+        std::fs::create_dir_all(data.join("train/chair")).unwrap();
+        (0..3).for_each(|i| std::fs::write(data.join(format!("train/chair/{i}.xyz")), &good).unwrap());
+        std::fs::write(data.join("train/chair").join(name), text).unwrap();
+        let args = ["pretrain", "--model=map3d_micro", "--epochs=1", "--batch-size=4", "--grid-every=0"];
+        let ran = rowscan(&args, &[("--data", &data), ("--output-dir", &data.join("out"))]);
+        if name == "few.xyz" {
+            ran.fails(1, &[name, reason]);
+        } else {
+            let said = ran.ok().err;
+            assert!(said.contains(name) && said.contains(reason), "{said}");
+            assert!(said.contains("1 broken clouds were skipped"), "{said}");
+        }
+    }
+    let no_square = [&["pretrain", "--model=map3d_micro", "--num-groups=12"], SMALL].concat();
+    let out = dir.path().join("out");
+    rowscan(&no_square, &[("--output-dir", &out)]).fails(1, &["points.groups for MAP", "got 12", "a square"]);
+    let side = [&["pretrain", "--model=map3d_micro", "--image-size=32"], SMALL].concat();
+    rowscan(&side, &[("--output-dir", &out)]).fails(2, &["--image-size of", "map3d", "--num-groups"]);
+}

@@ -50,10 +50,29 @@ fn networks_of_table_8_are_pretrained_and_fine_tuned() {
     assert!(!table.contains("not run"), "{table}");
 }
 
+/// Table 11 is of point clouds, which vote, and its networks are counted.
+#[test]
+fn networks_of_table_11_are_pretrained_fine_tuned_and_vote() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(["study", "11", "--data", "synthetic-clouds:24", "--budget", "smoke"]);
+    command.args(["--cells", "Mamba3D + MAP,Transformer", "--output-dir"]).arg(dir.path());
+    run(command).ok();
+    let table = std::fs::read_to_string(dir.path().join("table-11.md")).unwrap();
+    let row = |label: &str| table.lines().find(|line| line.starts_with(&format!("| {label} | 9"))).unwrap().to_owned();
+    let [pretrained, transformer] = ["Mamba3D + MAP", "Transformer"].map(row);
+    assert!(pretrained.contains(" | 95.6 | ") && pretrained.ends_with(" | 1 | 0.335 | 22.7 |"), "{pretrained}");
+    assert!(transformer.ends_with(" | 1 | 0.336 | 21.4 |") && !transformer.contains("not run"), "{transformer}");
+    study("11", dir.path(), &[]).fails(2, &["synthetic:64", "expected point clouds"]);
+}
+
 #[test]
 fn what_does_not_exist_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    study("9", dir.path(), &[]).fails(2, &["`9`", "one of 1, 2, 3, 4, 5, 6, 7, 8"]);
+    study("9", dir.path(), &[]).fails(2, &["`9`", "one of 1, 2, 3, 4, 5, 6, 7, 8, 11"]);
     study("6", dir.path(), &["--cells", "MAPP"]).fails(2, &["`MAPP`", "local MAE"]);
     study("6", dir.path(), &["--budget", "tpu"]).fails(2, &["`tpu`", "smoke, cpu, gpu"]);
     study("6", dir.path(), &["--seeds", "0"]).fails(2, &["--seeds", "1 to 100"]);

@@ -123,7 +123,11 @@ fn classify(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
         return Err(Error::file(&args.checkpoint, reason).into());
     }
     if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: nothing is predicted for them", data.skipped());
+        tracing::warn!(
+            "{} broken {} were skipped: nothing is predicted for them",
+            data.skipped(),
+            model.config.samples()
+        );
     }
     if let Some(folder) = folder {
         warn(folder.finish(predicted)?); // stdout may be JSON

@@ -44,6 +44,11 @@ impl Cache {
         Self { folder: user_cache("listings"), few: FEW, anew: RESCAN.load(Ordering::Relaxed) }
     }
 
+    /// `rowscan/clouds` in the user's cache folder, for points that were prepared.
+    pub fn of_clouds() -> Self {
+        Self { folder: user_cache("clouds"), few: 0, anew: RESCAN.load(Ordering::Relaxed) }
+    }
+
     /// The file for what is remembered of `key`, with this ending.
     pub fn file(&self, key: impl Hash, ending: &str) -> Option<PathBuf> {
         let mut hasher = DefaultHasher::new();

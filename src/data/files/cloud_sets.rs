@@ -44,6 +44,8 @@ fn open(place: &Place, split: Split) -> Found {
 struct Clouds {
     paths: Vec<PathBuf>,
     numbering: Numbering,
+    /// Points of a cloud that are kept, by farthest point sampling.
+    most: usize,
     /// What the other split is made of.
     other: Option<(PathBuf, Arc<walk::Files>)>,
 }
@@ -53,7 +55,7 @@ impl Clouds {
         let names: Vec<&str> = below.clouds.iter().map(|(name, _)| name.as_str()).collect();
         let Listing { order, numbering } = arrange(root, &names, split)?;
         let paths = order.into_iter().map(|i| below.clouds[i].1.clone()).collect();
-        Ok(Self { paths, numbering, other: Some((root.to_owned(), below.clone())) })
+        Ok(Self { paths, numbering, most: usize::MAX, other: Some((root.to_owned(), below.clone())) })
     }
 }
 
@@ -75,7 +77,7 @@ impl Source for Clouds {
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        read_cloud(&self.paths[index], index).map(Sample::Points)
+        read_cloud(&self.paths[index], index, self.most).map(Sample::Points)
     }
 }
 
@@ -91,6 +93,9 @@ fn split_name(split: Split) -> &'static str {
         Split::Test => "test",
     }
 }
+
+/// Points of a cloud of ModelNet40 that Point-MAE and Mamba3D train on, of 10,000: `N_POINTS`.
+const MODELNET: usize = 8192;
 
 /// `modelnet40_normal_resampled`: lists of ids such as `flower_pot_0012`, whose class is all but the last part, and
 /// `<class>/<id>.txt` with x, y, z and a normal on each line. The same for `modelnet10`.
@@ -110,7 +115,8 @@ fn modelnet(root: &Path, split: Split) -> Result<Option<Clouds>, DataError> {
             labels.push(label.ok_or_else(unknown)? as u32);
             paths.push(root.join(class).join(format!("{id}.txt")));
         }
-        return Ok(Some(Clouds { paths, numbering: Numbering { labels, classes, unlabeled: None }, other: None }));
+        let numbering = Numbering { labels, classes, unlabeled: None };
+        return Ok(Some(Clouds { paths, numbering, most: MODELNET, other: None }));
     }
     Ok(None)
 }
@@ -130,7 +136,8 @@ fn shapenet(root: &Path, split: Split) -> Result<Option<Clouds>, DataError> {
     }
     let labels = names.iter().map(|name| all[&class(name)]).collect();
     let numbering = Numbering { labels, classes: all.into_keys().collect(), unlabeled: None };
-    Ok(Some(Clouds { paths: names.iter().map(|name| clouds.join(name)).collect(), numbering, other: None }))
+    let paths = names.iter().map(|name| clouds.join(name)).collect();
+    Ok(Some(Clouds { paths, numbering, most: usize::MAX, other: None }))
 }
 
 #[cfg(test)]
@@ -179,6 +186,10 @@ mod tests {
         let set = open("m", Split::Train).unwrap();
         assert_eq!((set.len(), set.label(0), set.label(1)), (2, Some(1), Some(0)));
         assert_eq!(set.cloud(0).unwrap().positions, [[1.0, 2.0, 3.0]]);
+        let many: String = (0..8200).map(|i| format!("{},{},0,0,0,1\n", i % 90, i / 90)).collect();
+        put(&at("m/airplane/airplane_0002.txt"), many.as_bytes());
+        let far = set.cloud(1).unwrap();
+        assert_eq!((far.positions.len(), set.cloud(1).unwrap() == far), (8192, true));
         let e = open("m", Split::Test).unwrap_err().to_string();
         assert!(e.contains("vase_0001") && e.contains("modelnet40_test.txt"), "{e}");
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The image, cloud or mesh in a file, by the ending of its name.
 fn sample_at(path: &Path) -> Result<Sample, DataError> {
     if is_cloud_name(&path.to_string_lossy()) {
-        return read_cloud(path, 0).map(Sample::Points);
+        return read_cloud(path, 0, usize::MAX).map(Sample::Points);
     }
     let bytes = std::fs::read(path).map_err(DataError::io("read", path))?;
     decode(&path.display().to_string(), &bytes).map(Sample::Image)

@@ -84,6 +84,11 @@ impl CloudView {
     /// A cloud of fewer points than there are patches or points in a patch, a coordinate that is no finite number, an
     /// `out` of another length.
     pub fn apply(&self, cloud: &[[f32; 3]], own: &mut Stream, batch: &mut Stream, out: &mut [u8]) -> Result<()> {
+        let least = self.groups.max(self.group_size);
+        if cloud.len() < least {
+            let expected = format!("at least {least}, for {} patches of {} points", self.groups, self.group_size);
+            return Err(crate::Error::argument("points of a cloud", cloud.len(), expected));
+        }
         let mut points = self.chosen(cloud, own, batch);
         if self.rotate {
             let (sin, cos) = own.range(0.0, std::f64::consts::TAU).sin_cos();
@@ -134,9 +139,7 @@ impl CloudView {
             points = order.iter().take(self.count).map(|at| points[far[*at] as usize]).collect();
         }
         let own_points = points.len();
-        if own_points > 0 {
-            (own_points..self.count).for_each(|i| points.push(points[i % own_points]));
-        }
+        (own_points..self.count).for_each(|i| points.push(points[i % own_points]));
         points
     }
 }
@@ -177,8 +180,10 @@ mod tests {
     fn what_makes_no_patches_is_named() {
         let view = CloudView::test(&Points { count: 32, groups: 8, group_size: 4, ..Points::default() });
         let (mut out, [mut own, mut batch]) = (vec![0; view.bytes()], streams(0));
-        let e = view.apply(&[], &mut own, &mut batch, &mut out).unwrap_err().to_string();
-        assert!(e.contains("points of a cloud: got 0, expected at least 8"), "{e}");
+        for few in [0, 7] {
+            let e = view.apply(&cloud(few), &mut own, &mut batch, &mut out).unwrap_err().to_string();
+            assert!(e.contains(&format!("points of a cloud: got {few}, expected at least 8, for 8 patches")), "{e}");
+        }
         let e = CloudView { count: 7, ..view }.check().unwrap_err().to_string();
         assert!(e.contains("points of a cloud is 7, expected 8 to"), "{e}");
     }

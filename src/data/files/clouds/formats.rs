@@ -56,11 +56,13 @@ fn text(bytes: &[u8]) -> Result<Shape, String> {
     rows.map(|(_, words)| point(&words)).collect::<Result<_, _>>().map(Shape::Points)
 }
 
-/// Geomview's OFF. In ModelNet40 the counts of some files stand behind `OFF` in the first line.
+/// Geomview's OFF. Vertices may have more than a place: `STCN` before `OFF` says texture, color, normal. In ModelNet40
+/// the counts of some files stand behind `OFF` in the first line.
 fn off(bytes: &[u8]) -> Result<Shape, String> {
     let mut rows = lines(bytes)?.filter(|words| !words.is_empty());
     let mut first = rows.next().ok_or("is empty")?;
-    let Some(rest) = first.first().and_then(|word| word.strip_prefix("OFF")) else {
+    let keyword = first.first().and_then(|word| word.split_once("OFF"));
+    let Some((_, rest)) = keyword.filter(|(more, _)| more.bytes().all(|letter| b"STCN".contains(&letter))) else {
         return Err(format!("begins with `{}`, expected OFF", first.join(" ")));
     };
     first[0] = rest;
@@ -211,7 +213,8 @@ mod tests {
             facet normal 0 0 1\nouter loop\n\
             vertex 0 0 0\nvertex 1 1 0\nvertex 0 1 0.5\nendloop\nendfacet\nendsolid a\n";
         let want = Shape::Mesh(CORNERS.to_vec(), vec![[0, 1, 2], [0, 2, 3]]);
-        for (name, bytes) in [("a.OFF", &off[..]), ("a.ply", ply), ("a.obj", obj), ("a.stl", stl)] {
+        let colored = b"COFF\n4 1 0\n0 0 0 9 9 9 1\n1 0 0 9 9 9 1\n1 1 0 9 9 9 1\n0 1 .5 9 9 9 1\n4 0 1 2 3\n";
+        for (name, bytes) in [("a.OFF", &off[..]), ("b.off", colored), ("a.ply", ply), ("a.obj", obj), ("a.stl", stl)] {
             assert_eq!(read(name, bytes).unwrap(), want, "{name}");
         }
     }
@@ -245,6 +248,7 @@ mod tests {
     fn broken_files_are_named() {
         for (name, bytes, what) in [
             ("a.off", &b"PLY"[..], "expected OFF"),
+            ("a.off", b"4OFF\n3 1 0\n", "begins with `4OFF`, expected OFF"),
             ("a.off", b"OFF\n3 1 0\n0 0 0\n", "ends behind vertex 1 of 3"),
             ("a.off", b"OFF\n1 1 0\n0 0 0\n2 0 0\n", "the face `2 0 0`"),
             ("a.off", b"OFF\nmany 1 0\n", "the numbers of vertices"),

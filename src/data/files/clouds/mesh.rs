@@ -19,7 +19,13 @@ impl Shape {
     pub fn points(self, index: usize) -> Result<Vec<[f32; 3]>, String> {
         let (vertices, triangles) = match self {
             Self::Points(points) if points.is_empty() => return Err("holds no points".into()),
-            Self::Points(points) => return Ok(points),
+            Self::Points(points) => {
+                let wrong = points.iter().position(|point| point.iter().any(|v| !v.is_finite()));
+                return match wrong {
+                    Some(i) => Err(format!("has the point {:?} at place {i}, expected finite numbers", points[i])),
+                    None => Ok(points),
+                };
+            }
             Self::Mesh(vertices, triangles) => (vertices, triangles),
         };
         let corner = |i: u32| vertices.get(i as usize).copied().map(|p| p.map(f64::from));
@@ -81,5 +87,7 @@ mod tests {
         assert_eq!(mesh(&[[1.0; 3]; 3], &[[0, 1, 3]]), "has 3 vertices, and triangle 0 is [0, 1, 3]");
         assert!(mesh(&[[f32::NAN; 3], [0.0; 3], [1.0; 3]], &[[0, 1, 2]]).contains("no finite number"));
         assert_eq!(Shape::Points(vec![]).points(0).unwrap_err(), "holds no points");
+        let e = Shape::Points(vec![[0.0; 3], [0.0, f32::INFINITY, 1.0]]).points(0).unwrap_err();
+        assert_eq!(e, "has the point [0.0, inf, 1.0] at place 1, expected finite numbers");
     }
 }
