@@ -15,6 +15,7 @@ mod memory;
 pub mod points;
 mod rand_augment;
 mod sample;
+mod scenes;
 mod shapes;
 mod source;
 mod split;
@@ -35,5 +36,6 @@ pub use files::{
 pub use fingerprint::Fingerprint;
 pub use rand_augment::RandAugment;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
+pub use scenes::{SceneView, resized};
 pub use source::Source;
 pub use split::Split;

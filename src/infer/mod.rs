@@ -10,6 +10,7 @@ pub mod program;
 pub mod reconstruct;
 pub mod reconstruct_clouds;
 pub mod scores;
+pub mod segment;
 pub mod segmentation_scores;
 pub mod sliding_window;
 pub mod vote;

@@ -17,10 +17,11 @@ pub mod probe;
 mod progress;
 pub mod record;
 mod resume;
+pub mod segment;
 mod task;
 pub mod weights_on_disk;
 
 pub use main_loop::{Ended, Run, open_data};
 pub use observer::{Observer, Silent};
 pub use outputs::{Outputs, RecordSettings};
-pub use task::{Task, TaskSettings, Tested};
+pub use task::{PixelTest, Task, TaskSettings, Tested};

@@ -13,6 +13,7 @@ pub mod optimizer;
 pub mod options;
 pub mod pretrain;
 pub mod schedule;
+pub mod segment;
 pub mod settings;
 pub mod update;
 pub mod weights_file;

@@ -108,13 +108,20 @@ pub trait TokenEncoder: fmt::Debug {
     fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var>;
 
     /// Embedded tokens (B, L, D) → what leaves these layers, (B, L, D) each, not normalized. Layers are those of
-    /// [`TokenEncoder::layers`]; `after` ascends.
+    /// [`TokenEncoder::layers`]; `after` ascends. By default what [`TokenEncoder::encode`] gives, which is all that an
+    /// encoder of one layer can say.
     fn outputs_of(
         &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, after: &[usize],
-    ) -> Result<Vec<Var>>;
+    ) -> Result<Vec<Var>> {
+        let whole = self.encode(r, tokens, drop_path)?;
+        Ok(after.iter().map(|_| whole.clone()).collect())
+    }
 
-    /// Layers: the Mamba layers, with the transformer blocks behind each, or the blocks of a ViT.
-    fn layers(&self) -> usize;
+    /// Layers that [`TokenEncoder::outputs_of`] knows: the Mamba layers, with the transformer blocks behind each, or the
+    /// blocks of a ViT. By default the encoder is one.
+    fn layers(&self) -> usize {
+        1
+    }
 
     /// Features of a whole sequence (B, L+n, D) → what a classifier's head reads (B, F).
     fn pool(&self, r: &mut Recorder, sequence: &Var) -> Result<Var>;

@@ -4,7 +4,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::Hasher;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -39,7 +39,7 @@ pub(super) fn points(
 }
 
 /// Writes a file; a failure is told once, as a set has thousands.
-fn keep(file: &PathBuf, bytes: &[u8]) {
+fn keep(file: &Path, bytes: &[u8]) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
     if let Err(e) = folder.and_then(|()| replace(file, bytes, Durable::No))
