@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu, Precision, Program};
 use rowscan::models::dense::boxes::{Candidates, Region, proposals};
-use rowscan::models::dense::{BoxRows, Dense, Detection, MaskTargets, RegionTargets, Segmentation};
+use rowscan::models::dense::{BoxRows, Dense, Detection, MaskTargets, PictureBoxes, RegionTargets, Segmentation};
 use rowscan::models::{Backbone, Config, Detector, Proposed, Purpose, Segmenter, backbone};
 use rowscan::nn::Params;
 use rowscan::ops::box_refine::RefinedBoxes;
@@ -337,7 +337,8 @@ impl DetectionStep {
             let keys: Vec<f64> = Random::new(7).uniform(all.len(), 0.0, 1.0).into_iter().map(f64::from).collect();
             let first = sample * d.boxes;
             let stage = d.cascade(3).stages[0];
-            let (chosen, count) = rows.sample(first, sample, &all, known, &keys, stage, &d, 3);
+            let picture = PictureBoxes { sample, candidates: &all, truths: known, keys: &keys };
+            let (chosen, count) = rows.sample(first, &picture, stage, d.box_sampler(), 3);
             assert!(count <= d.boxes && (sample == 1 || !chosen.is_empty()), "truths are candidates themselves");
             for (slot, (i, truth)) in chosen.into_iter().take(d.objects).enumerate() {
                 objects.put(sample * d.objects + slot, sample, &all[i], known[truth].1, None);

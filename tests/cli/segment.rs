@@ -37,16 +37,13 @@ fn scenes_are_segmented_measured_and_drawn() {
     let at = |name: &str| dir.path().join(name);
     let train = [&["segment", "--epochs=2", "--model-ema"], NANO, RUN].concat();
     let ran = rowscan(&train, &[("--output-dir", &at("out"))]).ok();
-    assert!(
-        ran.err.contains("mIoU ") && ran.err.contains("average's mIoU ") && ran.err.contains("best: mIoU "),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("mIoU ") && ran.err.contains("average's mIoU "), "{}", ran.err);
+    assert!(ran.out.contains("best: mIoU "), "{}", ran.out);
     let log = std::fs::read_to_string(at("out/log.jsonl")).unwrap();
     assert_eq!(log.lines().filter(|line| line.contains("\"miou\"")).count(), 2, "{log}");
     assert_eq!(log.lines().filter(|line| line.contains("\"lr\"")).count(), 8, "{log}");
 
-    // resumed to the same bits, also with accumulated gradients kept apart
+    // resumed to the same bits
     rowscan(&["segment"], &[("--resume", &at("out/checkpoint-1")), ("--output-dir", &at("again"))]).ok();
     for file in ["model.safetensors", "optimizer.safetensors", "ema.safetensors"] {
         let bytes = |run: &str| std::fs::read(at(run).join("checkpoint-2").join(file)).unwrap();
@@ -112,7 +109,18 @@ fn backbones_come_from_pretraining() {
     // and from a segmentation network, its backbone
     let again = rowscan(&train, &[("--checkpoint", &at("out/checkpoint-1")), ("--output-dir", &at("again"))]).ok();
     assert!(again.err.contains("tensors taken"), "{}", again.err);
-    rowscan(&["segment", "--dry-run", "--classes=150", "--model=vim_tiny_patch16_224", "--image-size=512", "--batch-size=2"], &[]).ok();
+    rowscan(
+        &[
+            "segment",
+            "--dry-run",
+            "--classes=150",
+            "--model=vim_tiny_patch16_224",
+            "--image-size=512",
+            "--batch-size=2",
+        ],
+        &[],
+    )
+    .ok();
 }
 
 #[test]
@@ -136,15 +144,14 @@ fn folders_with_annotations() {
         }
     }
     let data = at("set").display().to_string();
-    let train = |extra: &[&str]| {
-        [&["segment", "--epochs=12", "--batch-size=3", "--lr=0.01", "--data", &data], NANO, extra].concat()
-    };
-    let refused = rowscan(&train(&[]), &[("--output-dir", &at("out"))]);
+    let train = ["segment", "--epochs=12", "--batch-size=3", "--lr=0.01", "--data", &data];
+    let train = [&train[..], NANO].concat();
+    let refused = rowscan(&train, &[("--output-dir", &at("out"))]);
     refused.fails(1, &["classes.txt", "one a line"]);
     std::fs::write(at("set/classes.txt"), "left\nright\n").unwrap();
     // without mirroring, which would turn left into right
-    let ran =
-        rowscan(&train(&["--hflip=0", "--photometric=false", "--eval-every=12"]), &[("--output-dir", &at("out"))]).ok();
+    let train = [&train[..], &["--hflip=0", "--photometric=false", "--eval-every=12"]].concat();
+    let ran = rowscan(&train, &[("--output-dir", &at("out"))]).ok();
     assert!(ran.err.contains("6 images, 2 steps per epoch"), "{}", ran.err);
     let eval = ["eval", "--data", &data];
     let scored = rowscan(&eval, &[("--checkpoint", &at("out/best")), ("--json", &at("scores.json"))]).ok();
@@ -161,16 +168,16 @@ fn what_cannot_be_segmented_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let of = |args: &[&str], code: i32, words: &[&str]| {
-        let args = [&["segment", "--epochs=1"], args, &RUN[1..]].concat();
+        let args = [&["segment", "--epochs=1"], &RUN[1..], args].concat();
         rowscan(&args, &[("--output-dir", &out)]).fails(code, words);
         assert!(!out.exists(), "{args:?}");
     };
     of(&["--data=synthetic-clouds:8"], 1, &["synthetic cloud", "a segmentation map"]);
     of(&["--data=synthetic:8", "--model=resnet50"], 2, &["dense", "ResNet"]);
-    of(&["--data=synthetic:8", "--batch-size=1"], 2, &["batch_size", "at least 2"]);
+    of(&["--data=synthetic:8", "--batch-size=1"], 2, &["batch-size", "at least 2"]);
     of(&["--data=synthetic:8", "--channel-dropout=1"], 2, &["dense.dropout"]);
     of(&["--data=synthetic:8", "--scale=2,1"], 2, &["scale"]);
     of(&["--data=synthetic:8", "--image-size=8"], 2, &["dense.grid"]);
     of(&["--data=synthetic:8", "--classes=3"], 1, &["11 classes", "3"]);
-    of(&["--data=synthetic:8", "--layer-decay=0"], 2, &["layer_decay"]);
+    of(&["--data=synthetic:8", "--layer-decay=0"], 2, &["layer-decay"]);
 }

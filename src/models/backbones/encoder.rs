@@ -117,8 +117,8 @@ pub trait TokenEncoder: fmt::Debug {
         Ok(after.iter().map(|_| whole.clone()).collect())
     }
 
-    /// Layers that [`TokenEncoder::outputs_of`] knows: the Mamba layers, with the transformer blocks behind each, or the
-    /// blocks of a ViT. By default the encoder is one.
+    /// Layers that [`TokenEncoder::outputs_of`] knows: the Mamba layers, with the transformer blocks behind each, or
+    /// the blocks of a ViT. By default the encoder is one.
     fn layers(&self) -> usize {
         1
     }

@@ -19,6 +19,6 @@ pub use cascade::{CascadeConfig, CascadeHeads, CascadeStage, StageScores};
 pub use mask_head::{MaskHead, MaskHeadConfig};
 pub use pyramid::FeaturePyramid;
 pub use region_proposals::{LevelProposals, RegionProposals, RegionTargets};
-pub use rows::{BoxRows, MaskTargets};
+pub use rows::{BoxRows, MaskTargets, PictureBoxes};
 pub use task::{Dense, Detection, Segmentation};
 pub use upernet::{PixelScores, SegmentationLosses, UperNet, UperNetConfig};

@@ -1,7 +1,6 @@
 //! Boxes in a fixed number of rows, as the programs of a detector take them.
 
-use super::boxes::{Matcher, Region, encode};
-use super::task::Detection;
+use super::boxes::{BoxSampler, Matcher, Region, encode};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::ops::box_refine::RefinedBoxes;
@@ -18,6 +17,19 @@ pub struct MaskTargets {
     pub masks: Tensor,
     /// (R)
     pub valid: Tensor,
+}
+
+/// What the heads may learn from in one picture.
+#[derive(Debug, Clone, Copy)]
+pub struct PictureBoxes<'a> {
+    /// Number of the picture in its batch.
+    pub sample: usize,
+    /// Proposals, with the truths behind them.
+    pub candidates: &'a [Region],
+    /// Boxes and classes of the objects.
+    pub truths: &'a [(Region, usize)],
+    /// A random key for each candidate: the smallest are sampled.
+    pub keys: &'a [f64],
 }
 
 /// Rows of boxes for a stage, of which some are valid: what the host writes.
@@ -92,16 +104,18 @@ impl BoxRows {
         to.targets.write(g, &self.targets)
     }
 
-    /// The sampled boxes of one picture, in rows from `row` on: objects first, then background. `candidates` are
-    /// proposals with the truths behind them. Returns the chosen candidates of objects with the indices of their
-    /// truths, whose masks are learned, and how many candidates were chosen.
+    /// The sampled boxes of one picture, in rows from `row` on: objects first, then background, whose class is
+    /// `background`. `stage` are the least overlap of an object and the weights of its deltas. Returns the chosen
+    /// candidates of objects with the indices of their truths, whose masks are learned, and how many candidates were
+    /// chosen.
     pub fn sample(
-        &mut self, row: usize, sample: usize, candidates: &[Region], truths: &[(Region, usize)], keys: &[f64],
-        (threshold, weights): (f64, [f64; 4]), detection: &Detection, background: usize,
+        &mut self, row: usize, from: &PictureBoxes<'_>, (threshold, weights): (f64, [f64; 4]), sampler: BoxSampler,
+        background: usize,
     ) -> (Vec<(usize, usize)>, usize) {
+        let &PictureBoxes { sample, candidates, truths, keys } = from;
         let regions: Vec<Region> = truths.iter().map(|(b, _)| *b).collect();
         let matches = Matcher::stage(threshold).of(&regions, candidates);
-        let [objects, others] = detection.box_sampler().draw(&matches.label, keys);
+        let [objects, others] = sampler.draw(&matches.label, keys);
         for (slot, i) in objects.iter().enumerate() {
             let (truth, class) = truths[matches.truth[*i]];
             let target = encode(&candidates[*i], &truth, &weights);

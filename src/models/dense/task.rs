@@ -144,7 +144,7 @@ impl Detection {
     /// The mask head, if objects have masks.
     pub fn mask_head(&self, classes: usize) -> Option<MaskHeadConfig> {
         let vitdet = MaskHeadConfig::vitdet(classes);
-        self.masks.then(|| MaskHeadConfig {
+        self.masks.then_some(MaskHeadConfig {
             channels: self.channels,
             width: self.channels,
             convs: self.convs,

@@ -108,10 +108,10 @@ impl Overlay<'_> {
         for (line, class) in seen.into_iter().enumerate() {
             let ([r, g, b], y) = (color_of(class), line * LINE + 6);
             let percent = 100.0 * counts[class] as f64 / self.classes.len() as f64;
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"14\" fill=\"rgb({r},{g},{b})\"/>\
-                 <text x=\"{at}\" y=\"{base}\">{name}  {percent:.1}%</text>\n",
+                 <text x=\"{at}\" y=\"{base}\">{name}  {percent:.1}%</text>",
                 x = w + 12,
                 at = w + 34,
                 base = y + 12,
