@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::memory::Memory;
 use super::points::SyntheticClouds;
 use super::sample::{PointCloud, Rgb8, Sample};
+use super::scenes::SyntheticScenes;
 use super::source::Source;
 use super::subset::Subset;
 use super::synthetic::Synthetic;
@@ -55,6 +56,14 @@ impl Dataset {
     /// An N out of range.
     pub fn synthetic_clouds(spec: &str, split: Split) -> Result<Self, DataError> {
         Self::new(spec, SyntheticClouds::parse(spec, split)?)
+    }
+
+    /// The generated set `synthetic-scenes[:N]`: images of several shapes with the class of each pixel.
+    ///
+    /// # Errors
+    /// An N out of range.
+    pub fn synthetic_scenes(spec: &str, split: Split) -> Result<Self, DataError> {
+        Self::new(spec, SyntheticScenes::parse(spec, split)?)
     }
 
     /// A set of `images` in memory, without labels. `name` is for messages.
