@@ -25,6 +25,7 @@ mod bench; // the check of results before an operator is timed
 mod checkpointing; // activation checkpointing
 mod cli; // the program as people run it
 mod conformance; // fixtures that PyTorch made
+mod dense; // networks for segmentation and detection
 mod image_size; // weights at another image size
 mod layers; // layers that hold more than an operator
 mod maps; // backbones on maps: what is hidden stays hidden, batch norms in training

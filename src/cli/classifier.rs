@@ -9,10 +9,12 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
-use crate::models::{Classifier, Config, Contents, TestView, contents};
+use crate::models::dense::Dense;
+use crate::models::{Classifier, Config, Contents, Segmenter, TestView, contents};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
 use crate::run::finetune::tested_view;
+use crate::run::segment::scorer;
 use crate::run::weights_on_disk::{expect_finite, read};
 
 /// How a checkpoint's model goes over images.
@@ -85,6 +87,20 @@ impl StoredModel {
                 Ok((count == synsets.len()).then(|| synsets.iter().map(|s| s.name.to_owned()).collect()))
             }
         }
+    }
+
+    /// Whether it is a segmentation network.
+    pub fn segments(&self) -> bool {
+        matches!(self.config.dense, Some(Dense::Segmentation(_)))
+    }
+
+    /// A forward program from windows of images to the scores of the classes of their cells.
+    pub fn pixel_scores(&self, g: &Gpu) -> Result<InferenceProgram> {
+        expect_finite(&self.path, &self.weights)?;
+        let mut params = Params::new(g);
+        let model = Segmenter::new(g, &mut params, &self.config)?;
+        params.load(g, &self.weights).map_err(|e| Error::file(&self.path, e))?;
+        scorer(g, &model, &self.config)
     }
 
     /// A forward program from `batch` images to the scores of their classes.

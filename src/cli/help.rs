@@ -6,12 +6,14 @@ use serde_json::{Map, Value};
 
 use super::model_args::ModelArgs;
 use super::training::OutputArgs;
+use crate::models::dense::Segmentation;
 use crate::run::RecordSettings;
 use crate::run::outputs::{PictureArgs, RecordArgs, TestArgs};
 use crate::train::finetune::mixup::MixArgs;
 use crate::train::finetune::recipes::recipe;
 use crate::train::finetune::settings::{FinetuneArgs, TuningArgs};
 use crate::train::pretrain::settings::{MethodArgs, PretrainArgs, PretrainSettings};
+use crate::train::segment::settings::{HeadArgs, SegmentArgs, SegmentOnlyArgs, SegmentSettings};
 use crate::train::settings::{RecipeArgs, RunArgs};
 
 /// The recipe of `finetune` whose values its help shows as defaults.
@@ -20,7 +22,7 @@ pub(super) const DEFAULT_RECIPE: &str = "mae_base";
 pub(super) const CLOUDS_RECIPE: &str = "points";
 
 /// Options that stand under another heading than the rest of their struct.
-const DATA: &[&str] = &["data", "max-images", "repeats", "crop-ratio"];
+const DATA: &[&str] = &["data", "max-images", "repeats", "crop-ratio", "scale", "photometric"];
 
 /// The long names of the options of `A`.
 fn names<A: Args>() -> Vec<String> {
@@ -31,14 +33,16 @@ fn names<A: Args>() -> Vec<String> {
 /// The heading of an option.
 fn heading(long: &str) -> &'static str {
     type Names = fn() -> Vec<String>;
-    let groups: [(&str, Names); 8] = [
+    let groups: [(&str, Names); 10] = [
         ("Output", names::<OutputArgs>),
         ("Output", names::<PictureArgs>),
         ("Output", names::<TestArgs>),
         ("Model", names::<ModelArgs>),
+        ("Model", names::<HeadArgs>),
         ("Data", names::<RecipeArgs>),
         ("Method", names::<MethodArgs>),
         ("Method", || [names::<MixArgs>(), names::<TuningArgs>()].concat()),
+        ("Method", names::<SegmentOnlyArgs>),
         ("Run", names::<RunArgs>),
     ];
     if DATA.contains(&long) {
@@ -87,7 +91,7 @@ fn described(command: Command, defaults: &Map<String, Value>, what: &str) -> Com
     })
 }
 
-/// The program with headings and defaults in the help of `pretrain` and `finetune`.
+/// The program with headings and defaults in the help of the commands that train.
 pub(super) fn with_headings(program: Command) -> Command {
     let record = RecordSettings::default();
     let (records, pictures, tests) = (RecordArgs::from(&record), PictureArgs::from(&record), TestArgs::from(&record));
@@ -95,7 +99,11 @@ pub(super) fn with_headings(program: Command) -> Command {
     let pretraining = defaults(&[&records, &pictures, &pretraining]);
     let tuning = recipe(DEFAULT_RECIPE).map(|recipe| FinetuneArgs::from(&recipe.settings)).unwrap_or_default();
     let tuning = defaults(&[&records, &tests, &tuning]);
+    let segmenting = SegmentArgs::from(&SegmentSettings::default());
+    let heads = HeadArgs::from(&Segmentation::default());
+    let segmenting = defaults(&[&records, &tests, &heads, &segmenting]);
     program
         .mut_subcommand("pretrain", |command| described(command, &pretraining, "default"))
         .mut_subcommand("finetune", |command| described(command, &tuning, DEFAULT_RECIPE))
+        .mut_subcommand("segment", |command| described(command, &segmenting, "default"))
 }

@@ -20,6 +20,8 @@ mod probe;
 mod profile;
 mod ranks;
 mod reconstruct;
+mod segment;
+mod segmented;
 mod signals;
 mod study;
 mod terminal;
@@ -74,9 +76,11 @@ enum Command {
     Pretrain(Box<training::CommandLine<pretrain::PretrainOptions>>),
     /// Fine-tune a model on the classes of a set of images, from a pretrained checkpoint or from scratch.
     Finetune(Box<training::CommandLine<finetune::FinetuneOptions>>),
-    /// Say what a checkpoint sees in images: the classes of a classifier.
+    /// Train a network that says the class of each pixel, on images with segmentation maps.
+    Segment(Box<training::CommandLine<segment::SegmentOptions>>),
+    /// Say what a checkpoint sees in images: the classes of a classifier, or of each pixel.
     Predict(predict::Args),
-    /// Measure the accuracy of a classifier.
+    /// Measure the accuracy of a classifier, or the mIoU of a segmentation network.
     Eval(eval::Args),
     /// Measure the accuracy that frozen features allow: linear probe and nearest neighbors.
     Probe(Box<probe::Args>),
@@ -214,6 +218,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),
+        Command::Segment(args) => segment::run(&device, *args),
         Command::Predict(args) => predict::run(&device, &args),
         Command::Eval(args) => eval::run(&device, &args),
         Command::Probe(args) => probe::run(&device, &args),

@@ -69,7 +69,7 @@ pub trait TrainingOptions: clap::Args + Serialize + DeserializeOwned + Layer<Rec
     fn output(&self) -> &OutputArgs;
 }
 
-/// What is different between `rowscan pretrain` and `rowscan finetune`.
+/// What is different between the commands that train.
 pub trait Training: Task {
     /// The options of the command.
     type Options: TrainingOptions;
@@ -221,7 +221,8 @@ fn train<T: Training>(
             tell(format_args!("done: loss {loss:.4}, results in {dir}"));
             if let Some((Best { epoch, top1, average }, folder)) = run.best() {
                 let of = if average { " of the moving average" } else { "" };
-                tell(format_args!("best: top-1 {top1:.2}%{of} after epoch {epoch}, {}", folder.display()));
+                let score = T::SCORE;
+                tell(format_args!("best: {score} {top1:.2}%{of} after epoch {epoch}, {}", folder.display()));
             }
         }
         Ok(Ended::Finished(None)) => tell(format_args!("all {} epochs were done before", settings.as_ref().epochs)),

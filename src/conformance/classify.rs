@@ -114,6 +114,7 @@ pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
         test_view: TestView::default(),
         hierarchy: None,
         points: None,
+        dense: None,
         init: InitScheme::default(),
         decoder: Decoder::map(),
     })

@@ -59,6 +59,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         test_view: TestView::default(),
         hierarchy: None,
         points: None,
+        dense: None,
         init: InitScheme::MapRepo,
         decoder: Decoder {
             kind: DecoderKind::Map,

@@ -5,6 +5,9 @@ mod adamw;
 mod arm_pretrain;
 mod classify;
 mod compare;
+mod dense_ops;
+mod dense_recipes;
+mod detection;
 mod fill;
 mod fixture;
 mod hierarchy;
@@ -17,6 +20,7 @@ mod mixer;
 mod model;
 mod points;
 mod scan;
+mod segmentation;
 mod ss2d;
 mod tables;
 
@@ -67,6 +71,14 @@ pub const KINDS: &[&str] = &[
     "coco_eval",
     "miou",
     "seg_slide",
+    "roi_align",
+    "dense_ops",
+    "upernet",
+    "simple_feature_pyramid",
+    "rpn",
+    "cascade_heads",
+    "mask_head",
+    "dense_schedule",
 ];
 
 /// Runs the fixture in a file and compares the results. Differences are in the report, and are no error.
@@ -115,6 +127,14 @@ pub fn check(g: &Gpu, path: &Path) -> Result<FixtureReport> {
         "coco_eval" => host::coco_eval(&fixture, &mut report),
         "miou" => host::miou(&fixture, &mut report),
         "seg_slide" => host::slide(&fixture, &mut report),
+        "roi_align" => dense_ops::roi_align(g, &fixture, &mut report),
+        "dense_ops" => dense_ops::check(g, &fixture, &mut report),
+        "upernet" => segmentation::check(g, &fixture, &mut report),
+        "simple_feature_pyramid" => detection::pyramid(g, &fixture, &mut report),
+        "rpn" => detection::region_proposals(g, &fixture, &mut report),
+        "cascade_heads" => detection::cascade(g, &fixture, &mut report),
+        "mask_head" => detection::masks(g, &fixture, &mut report),
+        "dense_schedule" => dense_recipes::check(&fixture, &mut report),
         kind => Err(Error::file(path, format!("kind `{kind}` is not one of {}", KINDS.join(", ")))),
     }
     .map_err(|e| match e {

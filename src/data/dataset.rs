@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::memory::Memory;
 use super::points::SyntheticClouds;
 use super::sample::{PointCloud, Rgb8, Sample};
+use super::scenes::SyntheticScenes;
 use super::source::Source;
 use super::subset::Subset;
 use super::synthetic::Synthetic;
@@ -55,6 +56,14 @@ impl Dataset {
     /// An N out of range.
     pub fn synthetic_clouds(spec: &str, split: Split) -> Result<Self, DataError> {
         Self::new(spec, SyntheticClouds::parse(spec, split)?)
+    }
+
+    /// The generated set `synthetic-scenes[:N]`: images of several shapes with the class of each pixel.
+    ///
+    /// # Errors
+    /// An N out of range.
+    pub fn synthetic_scenes(spec: &str, split: Split) -> Result<Self, DataError> {
+        Self::new(spec, SyntheticScenes::parse(spec, split)?)
     }
 
     /// A set of `images` in memory, without labels. `name` is for messages.
@@ -184,6 +193,31 @@ impl Dataset {
         }
     }
 
+    /// The image of sample `index` and the class of each pixel or, if that is broken, those of the next one in order
+    /// that is not; says which it was.
+    ///
+    /// # Errors
+    /// [`DataError::AllBroken`]; [`DataError::NoMap`] where the samples have no segmentation maps.
+    pub fn good_scene(&self, index: usize) -> Result<(usize, Sample), DataError> {
+        self.good(index, |i| self.scene(i))
+    }
+
+    /// The image of sample `index` and the class of each pixel; none if it is broken, which is reported once as a
+    /// warning and counted.
+    ///
+    /// # Errors
+    /// [`DataError::NoMap`] where the sample has no segmentation map.
+    pub fn readable_scene(&self, index: usize) -> Result<Option<Sample>, DataError> {
+        self.readable(index, |i| self.scene(i))
+    }
+
+    fn scene(&self, index: usize) -> Result<Sample, DataError> {
+        match self.sample(index)? {
+            scene @ Sample::Segmented(..) => Ok(scene),
+            other => Err(DataError::NoMap { name: self.sample_name(index), kind: other.kind() }),
+        }
+    }
+
     /// Decodes the image of sample `index`; none if it is broken, which is reported once as a warning and counted.
     ///
     /// # Errors
@@ -198,9 +232,8 @@ impl Dataset {
         }
         match read(index) {
             Ok(sample) => Ok(Some(sample)),
-            Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. } | DataError::Setting { .. })) => {
-                Err(error)
-            }
+            Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. })) => Err(error),
+            Err(error @ (DataError::NoMap { .. } | DataError::Setting { .. })) => Err(error),
             Err(error) => {
                 self.skip(index, &error);
                 Ok(None)
@@ -224,7 +257,9 @@ impl Dataset {
             }
             match read(i) {
                 Ok(sample) => return Ok((i, sample)),
-                Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. })) => return Err(error),
+                Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. } | DataError::NoMap { .. })) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     self.skip(i, &error);
                     last = error.to_string();

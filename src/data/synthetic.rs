@@ -42,7 +42,7 @@ impl Synthetic {
 }
 
 /// The material of the shape or of the ground: two colors, mixed by a ramp, waves and soft noise.
-struct Texture {
+pub(super) struct Texture {
     colors: [[f32; 3]; 2],
     ramp: [f32; 2],
     wave: [f32; 3],
@@ -51,7 +51,7 @@ struct Texture {
 }
 
 impl Texture {
-    fn draw(s: &mut Stream, colors: [[f32; 3]; 2]) -> Self {
+    pub(super) fn draw(s: &mut Stream, colors: [[f32; 3]; 2]) -> Self {
         let (ramp, turn) = (s.range(0.0, std::f64::consts::TAU), s.range(0.0, std::f64::consts::TAU));
         // 2 to 8 periods across the image: coarser than a pixel, so that they survive a resize, and finer than a hidden
         // patch of a 14 × 14 grid, so that there is something to reconstruct.
@@ -63,7 +63,7 @@ impl Texture {
     }
 
     /// Color at (x, y) in [-1, 1]².
-    fn at(&self, x: f32, y: f32) -> [f32; 3] {
+    pub(super) fn at(&self, x: f32, y: f32) -> [f32; 3] {
         let ramp = 0.35 * (x * self.ramp[0] + y * self.ramp[1]);
         let wave = self.contrast * (x * self.wave[0] + y * self.wave[1] + self.wave[2]).sin();
         let mix = (0.5 + ramp + 0.5 * wave + 0.25 * self.noise_at(x, y)).clamp(0.0, 1.0);
@@ -82,7 +82,7 @@ impl Texture {
 }
 
 /// Two similar colors for one material: of twelve random pairs, the one farthest from all colors in `others`.
-fn colors(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
+pub(super) fn colors(s: &mut Stream, others: &[[f32; 3]]) -> [[f32; 3]; 2] {
     let mut best = ([[0.0; 3]; 2], -1.0);
     for _ in 0..12 {
         let first: [f32; 3] = std::array::from_fn(|_| s.unit() as f32);

@@ -85,6 +85,14 @@ pub enum DataError {
         /// What it is.
         kind: &'static str,
     },
+    /// The class of each pixel is asked for, and the sample has none.
+    #[error("{name} is {kind}, expected an image with a segmentation map")]
+    NoMap {
+        /// The sample.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Every image of the set is broken.
     #[error("none of the {count} images of {name} could be decoded; the last one tried: {last}")]
     AllBroken {

@@ -49,6 +49,26 @@ impl ScoreMap {
         Self::new(size, c, values)
     }
 
+    /// The upper left part of the map.
+    ///
+    /// # Errors
+    /// A part without cells, or one that is larger than the map.
+    pub fn cut(self, size: [usize; 2]) -> Result<Self> {
+        if size == self.size {
+            return Ok(self);
+        }
+        if size[0] > self.size[0] || size[1] > self.size[1] {
+            return Err(Error::argument(
+                "a part of a map of scores",
+                format!("{size:?}"),
+                format!("in {:?}", self.size),
+            ));
+        }
+        let rows = self.values.chunks(self.size[1] * self.channels).take(size[0]);
+        let values = rows.flat_map(|row| row[..size[1] * self.channels].iter().copied()).collect();
+        Self::new(size, self.channels, values)
+    }
+
     /// The channel with the highest score of each cell, row by row; of equal ones the first.
     pub fn best(&self) -> Vec<u16> {
         let best = |cell: &[f32]| (1..cell.len()).fold(0, |best, i| if cell[i] > cell[best] { i } else { best });

@@ -6,6 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::dense::Dense;
 use super::hierarchy::Hierarchy;
 use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions, TestView};
 use super::points::Points;
@@ -284,6 +285,9 @@ pub struct Config {
     /// Sizes of a network on point clouds. Networks on images have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<Points>,
+    /// The dense task that the network is for, and its heads. Classifiers and pretraining have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dense: Option<Dense>,
     /// Initial values.
     pub init: InitScheme,
     /// The decoder of pretraining.
@@ -334,6 +338,12 @@ mod divide_out {
 }
 
 impl Config {
+    /// The same backbone for a dense task with `classes`: without registers or class tokens, which no head reads.
+    #[must_use]
+    pub fn for_dense(self, dense: Dense, classes: usize) -> Self {
+        Self { registers: 0, cls_reduce: 1, pool: Pool::Average, classes, dense: Some(dense), ..self }
+    }
+
     /// Rows of patches.
     pub fn grid(&self) -> usize {
         if self.points.is_some() {

@@ -155,6 +155,7 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         test_view: family.test_view,
         hierarchy: None,
         points: None,
+        dense: None,
         init: InitScheme::default(),
         decoder: if micro { Decoder { width: 64, depth: 2, heads: 4, ..Decoder::map() } } else { (family.decoder)() },
     })

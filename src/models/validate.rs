@@ -51,6 +51,7 @@ impl Config {
         self.validate_family()?;
         self.validate_hierarchy()?;
         self.validate_points()?;
+        self.validate_dense()?;
         (self.family.check)(self)?;
         let heads = |width: usize, heads: usize| heads > 0 && width.is_multiple_of(heads) && width / heads <= 128;
         let fine = !self.pattern.contains('T') || heads(self.width, self.heads);
@@ -90,6 +91,18 @@ impl Config {
         }
     }
 
+    /// A network for a dense task reads images, and has no tokens besides patches.
+    fn validate_dense(&self) -> Result<()> {
+        let Some(dense) = &self.dense else { return Ok(()) };
+        let plain = !self.family.hierarchical && !self.family.clouds && self.registers == 0;
+        if !plain || self.classes == 0 {
+            let got = format!("a {:?} with {} prefix tokens and {} classes", self.family, self.registers, self.classes);
+            let expected = "a backbone on tokens of images without prefix tokens, and at least one class";
+            return Err(Error::argument("dense", got, expected));
+        }
+        dense.validate(self.width, [self.grid(), self.grid_columns()])
+    }
+
     /// Whether the family can be made of this.
     fn validate_family(&self) -> Result<()> {
         let check = |ok: bool, what: &str, got: String, expected: &str| match ok {
@@ -102,7 +115,8 @@ impl Config {
         check(pattern, "pattern", format!("`{}`", self.pattern), &format!("a string of {}", letters.join(" and ")))?;
         let (least, most) = (family.prefix_tokens.start(), family.prefix_tokens.end());
         let expected = if least == most { format!("{least} class token") } else { format!("{least} to {most}") };
-        check(family.prefix_tokens.contains(&registers), "registers", registers.to_string(), &expected)?;
+        let dense = self.dense.is_some() && registers == 0; // no head of a dense task reads them
+        check(dense || family.prefix_tokens.contains(&registers), "registers", registers.to_string(), &expected)?;
         // a head that reads a class token has to find exactly one
         let pool = family.pools.contains(&self.pool) && (self.pool != Pool::Token || registers == 1);
         let got = format!("{:?} with {registers} registers", self.pool);

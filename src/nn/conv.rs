@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::init::Init;
-use super::norm::{BatchNorm, BatchNormConfig};
+use super::norm::{BatchNorm, BatchNormConfig, LayerNorm};
 use super::params::Params;
 use super::stored::stored;
 use crate::error::Result;
 use crate::gpu::DType;
 use crate::ops::batch_norm::BatchNormAct;
-use crate::ops::conv2d::{Conv2dOptions, conv2d, same_padding};
+use crate::ops::conv2d::{Conv2dOptions, conv2d, conv2d_transposed, same_padding};
 use crate::tape::{Recorder, Var};
 
 /// Sizes and initial values of a [`Conv2d`]. Kernel and stride are the same in rows and in columns.
@@ -128,5 +128,77 @@ impl ConvNorm {
     pub fn forward(&self, r: &mut Recorder, x: &Var, act: BatchNormAct) -> Result<Var> {
         let y = self.conv.forward(r, x)?;
         r.scope(&self.norm.name, |r| self.norm.forward_act(r, &y, act))
+    }
+
+    /// [`ConvNorm::forward`], stored as `dtype` for an operator that reads it.
+    pub fn forward_as(&self, r: &mut Recorder, x: &Var, act: BatchNormAct, dtype: DType) -> Result<Var> {
+        let y = self.conv.forward_as(r, x, dtype)?;
+        r.scope(&self.norm.name, |r| self.norm.forward_act(r, &y, act))
+    }
+}
+
+/// A convolution without bias and the layer norm over channels behind it, as detectron2's `Conv2d(norm="LN")`.
+#[derive(Debug, Clone)]
+pub struct ConvLayerNorm {
+    conv: Conv2d,
+    norm: LayerNorm,
+}
+
+impl ConvLayerNorm {
+    /// Parameters `name.weight` and `name.norm.{weight, bias}`.
+    pub fn new(params: &mut Params, name: &str, config: ConvConfig, eps: f32) -> Result<Self> {
+        let conv = Conv2d::new(params, name, config)?;
+        Ok(Self { conv, norm: LayerNorm::new(params, &format!("{name}.norm"), config.outputs, eps)? })
+    }
+
+    /// x (B, H, W, C) → norm(conv(x)), (B, H', W', O) in f32
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let y = self.conv.forward(r, x)?;
+        r.scope(&self.norm.name, |r| self.norm.forward(r, &y))
+    }
+}
+
+/// A transposed convolution with kernel and stride 2, which doubles a map: PyTorch's `nn.ConvTranspose2d(C, O, 2, 2)`.
+#[derive(Debug, Clone)]
+pub struct Deconv {
+    /// (C, O, 2, 2)
+    weight: Var,
+    bias: Var,
+    /// Its name in a checkpoint, for the scope of its launches.
+    pub name: Arc<str>,
+}
+
+impl Deconv {
+    /// Parameters `name.weight` (C, O, 2, 2) and `name.bias` (O). With PyTorch's default ([`Init::FanIn`]) the bias has
+    /// the weight's bound; PyTorch counts outputs here. Else it starts at zero.
+    pub fn new(params: &mut Params, name: &str, inputs: usize, outputs: usize, init: Init) -> Result<Self> {
+        params.scope(name, |p| {
+            let shape = [inputs, outputs, 2, 2];
+            let start = match init {
+                Init::FanIn(factor) => Init::Uniform(factor * (4.0 * outputs as f32).powf(-0.5)),
+                _ => Init::Zeros,
+            };
+            let weight = p.add("weight", &shape, &shape, init)?;
+            Ok(Self { weight, bias: p.add("bias", &[outputs], &[outputs], start)?, name: p.path() })
+        })
+    }
+
+    /// The layer in front of a batch norm that takes the statistics of its batch, as
+    /// [`Linear::before_batch_norm`](super::Linear::before_batch_norm).
+    #[must_use]
+    pub fn before_batch_norm(&self) -> Self {
+        Self { bias: Var::constant(self.bias.data.clone()), ..self.clone() }
+    }
+
+    /// x (B, H, W, C) → (B, 2H, 2W, O), stored as mixed precision stores maps.
+    pub fn forward(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
+        let dtype = stored(r, self.bias.data.len());
+        self.forward_as(r, x, dtype)
+    }
+
+    /// [`Deconv::forward`], stored as `dtype` for an operator that reads it.
+    pub fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
+        let options = Conv2dOptions { bias: Some(&self.bias), stride: [2; 2], dtype, ..Conv2dOptions::default() };
+        r.scope(&self.name, |r| conv2d_transposed(r, x, &self.weight, options))
     }
 }

@@ -15,7 +15,7 @@ mod transformer;
 mod weights;
 mod window_partition;
 
-pub use conv::{Conv2d, ConvConfig, ConvNorm, Padding};
+pub use conv::{Conv2d, ConvConfig, ConvLayerNorm, ConvNorm, Deconv, Padding};
 pub use cross_mamba::CrossMamba;
 pub use init::{Init, InitScheme, stable_hash};
 pub use linear::Linear;

@@ -13,6 +13,7 @@ pub mod adamw;
 pub mod add;
 pub mod attention;
 pub mod batch_norm;
+pub mod box_refine;
 pub mod chamfer;
 pub mod channel_gate;
 pub mod concat;
@@ -28,6 +29,7 @@ pub mod l2_norm;
 pub mod layer_scale;
 pub mod local_norm_pool;
 pub mod loss_scale;
+pub mod masked_loss;
 pub mod matmul;
 pub mod max_concat;
 pub mod mlp;
@@ -37,11 +39,15 @@ pub mod neighbors;
 pub mod norm;
 pub mod parts;
 pub mod patchify;
+pub mod pick;
+pub mod pixel_loss;
 pub mod pool;
 pub mod reduce;
 pub mod registers;
+pub mod resample;
 pub mod reshape;
 pub mod rng;
+pub mod roi_align;
 pub mod scale;
 pub mod selective_scan;
 pub mod ss2d;
@@ -62,6 +68,7 @@ pub fn all() -> Vec<&'static Kernel> {
         add::KERNELS,
         attention::KERNELS,
         batch_norm::KERNELS,
+        box_refine::KERNELS,
         chamfer::KERNELS,
         channel_gate::KERNELS,
         concat::KERNELS,
@@ -77,6 +84,7 @@ pub fn all() -> Vec<&'static Kernel> {
         layer_scale::KERNELS,
         local_norm_pool::KERNELS,
         loss_scale::KERNELS,
+        masked_loss::KERNELS,
         matmul::KERNELS,
         max_concat::KERNELS,
         modulate::KERNELS,
@@ -85,10 +93,14 @@ pub fn all() -> Vec<&'static Kernel> {
         norm::KERNELS,
         parts::KERNELS,
         patchify::KERNELS,
+        pick::KERNELS,
+        pixel_loss::KERNELS,
         pool::KERNELS,
         reduce::KERNELS,
         registers::KERNELS,
+        resample::KERNELS,
         rng::KERNELS,
+        roi_align::KERNELS,
         scale::KERNELS,
         selective_scan::KERNELS,
         swiglu::KERNELS,

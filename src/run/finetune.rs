@@ -179,6 +179,10 @@ impl Task for Finetuning {
 
     fn check(config: &Config, settings: &FinetuneSettings) -> Result<()> {
         settings.check()?;
+        if config.dense.is_some() {
+            let expected = "a pretrained or a classifying one: a segmentation network trains with `rowscan segment`";
+            return Err(Error::argument("checkpoint", "a network for a dense task", expected));
+        }
         let mixes = settings.mix.mixup > 0.0 || settings.mix.cutmix > 0.0;
         if config.family.clouds && mixes {
             return Err(Error::argument("mixup and cutmix", "a mixture", "0 each: point clouds are not mixed"));
@@ -259,6 +263,6 @@ impl Task for Finetuning {
         let scores = |forward: &InferenceProgram| -> Result<Scores> {
             Ok(evaluate(&self.world, forward, &tests.data, transform, self.threads)?.scores())
         };
-        Ok(Some((scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
+        Ok(Some(Tested::Classes(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
     }
 }

@@ -27,7 +27,26 @@ pub trait TaskSettings: AsRef<RunSettings> + AsMut<RunSettings> + Clone + Serial
 }
 
 /// Scores of the weights, and of their moving average if there is one.
-pub type Tested = (Scores, Option<Scores>);
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tested {
+    /// Of a classifier.
+    Classes(Scores, Option<Scores>),
+    /// Of a segmentation network.
+    Pixels(PixelTest, Option<PixelTest>),
+}
+
+/// Scores of segmentation, in percent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PixelTest {
+    /// Mean cross-entropy of the labeled pixels.
+    pub loss: f64,
+    /// Mean intersection over union of the classes.
+    pub miou: f64,
+    /// Mean accuracy of the classes.
+    pub macc: f64,
+    /// Pixels that were recognized.
+    pub aacc: f64,
+}
 
 /// What a task finds around it.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +65,8 @@ pub struct Surroundings<'a> {
 pub trait Task {
     /// Name of the command, and of the file with its options.
     const COMMAND: &'static str;
+    /// What the best checkpoint is chosen by, for messages.
+    const SCORE: &'static str = "top-1";
     /// Its settings.
     type Settings: TaskSettings;
 

@@ -66,7 +66,7 @@ impl<S> State<S> {
 pub struct Best {
     /// Epochs that were complete when it was tested.
     pub epoch: u64,
-    /// Top-1 accuracy in percent.
+    /// Top-1 accuracy in percent; of a segmentation network its mIoU.
     pub top1: f64,
     /// Whether the moving average of the weights reached it, and not the weights themselves.
     pub average: bool,

@@ -16,6 +16,7 @@ mod no_adapter;
 mod predict;
 mod resume;
 mod runs;
+mod segment;
 mod study;
 mod terminals;
 mod weights;

@@ -7,6 +7,7 @@ mod adamw;
 mod add;
 mod attention;
 mod batch_norm;
+mod box_refine;
 mod chamfer;
 mod channel_gate;
 mod concat;
@@ -22,6 +23,7 @@ mod l2_norm;
 mod layer_scale;
 mod local_norm_pool;
 mod loss_scale;
+mod masked_loss;
 mod matmul;
 mod max_concat;
 mod mlp;
@@ -31,10 +33,14 @@ mod neighbors;
 mod norm;
 mod parts;
 mod patchify;
+mod pick;
+mod pixel_loss;
 mod pool;
 mod reduce;
 mod registers;
+mod resample;
 mod rng;
+mod roi_align;
 mod scale;
 mod selective_scan;
 mod ss2d;
@@ -87,6 +93,7 @@ pub const ALL: &[FamilyCases] = &[
     ("add", add::cases),
     ("attention", attention::cases),
     ("batch_norm", batch_norm::cases),
+    ("box_refine", box_refine::cases),
     ("chamfer", chamfer::cases),
     ("channel_gate", channel_gate::cases),
     ("concat", concat::cases),
@@ -102,6 +109,7 @@ pub const ALL: &[FamilyCases] = &[
     ("layer_scale", layer_scale::cases),
     ("local_norm_pool", local_norm_pool::cases),
     ("loss_scale", loss_scale::cases),
+    ("masked_loss", masked_loss::cases),
     ("matmul", matmul::cases),
     ("max_concat", max_concat::cases),
     ("mlp", mlp::cases),
@@ -111,10 +119,14 @@ pub const ALL: &[FamilyCases] = &[
     ("norm", norm::cases),
     ("parts", parts::cases),
     ("patchify", patchify::cases),
+    ("pick", pick::cases),
+    ("pixel_loss", pixel_loss::cases),
     ("pool", pool::cases),
     ("reduce", reduce::cases),
     ("registers", registers::cases),
+    ("resample", resample::cases),
     ("rng", rng::cases),
+    ("roi_align", roi_align::cases),
     ("scale", scale::cases),
     ("selective_scan", selective_scan::cases),
     ("ss2d", ss2d::cases),

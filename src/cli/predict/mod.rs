@@ -10,6 +10,8 @@ use self::folder::Folder;
 use self::format::{Format, NamedClass, NamedImage};
 use super::classifier::{PassArgs, StoredModel};
 use super::features::{batch_of, listed_anew, open_split};
+use super::segment::scenes;
+use super::segmented;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
@@ -51,7 +53,7 @@ pub struct Args {
     #[arg(long)]
     csv: bool,
     /// Folder for predictions.json, predictions.csv and predictions.svg, a picture of the first 64 images with their
-    /// classes.
+    /// classes; of a segmentation network for a .png of classes and a .svg in colors of each image.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -69,9 +71,9 @@ fn instead(found: Contents) -> String {
     )
 }
 
-/// The images to look at.
-fn images(args: &Args) -> std::result::Result<Dataset, Stop> {
-    let Some(data) = &args.data else {
+/// The images to look at. `named` is what a data set of this name is here.
+fn images(args: &Args, named: impl Fn(&str) -> String) -> std::result::Result<Dataset, Stop> {
+    let Some(data) = &args.data.as_deref().map(named) else {
         return Ok(Dataset::from_paths(args.images.clone()).map_err(Error::from)?);
     };
     listed_anew(args.rescan);
@@ -87,14 +89,21 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         return Err(Stop::Usage(Error::argument("--top-k", 0, "at least 1")));
     }
     let model = StoredModel::read(&args.checkpoint, &args.pass)?;
-    // What a checkpoint holds decides what is predicted. So far that is classes.
+    // what a checkpoint holds decides what is predicted
+    if model.segments() {
+        if args.csv {
+            return usage(Err(Error::argument("--csv", "given", "--json or a table: classes are of pixels")));
+        }
+        let data = images(args, scenes)?;
+        return segmented::predict(device, &model, &data, args.json, args.output.as_deref());
+    }
     model.expect_classifier(&instead(model.contents()))?;
     classify(device, args, &model)
 }
 
 fn classify(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
     let names = model.class_names()?.unwrap_or_default();
-    let data = Arc::new(images(args)?);
+    let data = Arc::new(images(args, str::to_owned)?);
     let batch = batch_of(args.pass.batch_size, data.len())?;
     let forward = model.scores(&device.open()?, batch)?;
     let format = match (args.json, args.csv) {

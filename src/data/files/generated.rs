@@ -2,6 +2,7 @@
 
 use super::layout::{Found, Layout, Place};
 use crate::data::points::SyntheticClouds;
+use crate::data::scenes::SyntheticScenes;
 use crate::data::split::Split;
 use crate::data::synthetic::Synthetic;
 
@@ -32,6 +33,20 @@ pub(crate) const CLOUDS: Layout = Layout {
 fn open_clouds(place: &Place, split: Split) -> Found {
     match place.spec == "synthetic-clouds" || place.spec.starts_with("synthetic-clouds:") {
         true => Ok(Some(Box::new(SyntheticClouds::parse(place.spec, split)?))),
+        false => Ok(None),
+    }
+}
+
+/// `synthetic-scenes` and `synthetic-scenes:N`, likewise.
+pub(crate) const SCENES: Layout = Layout {
+    name: "synthetic-scenes[:N]",
+    help: "N generated scenes (2048) of several shapes with the class of each pixel; N / 4 in the test split",
+    open: open_scenes,
+};
+
+fn open_scenes(place: &Place, split: Split) -> Found {
+    match place.spec == "synthetic-scenes" || place.spec.starts_with("synthetic-scenes:") {
+        true => Ok(Some(Box::new(SyntheticScenes::parse(place.spec, split)?))),
         false => Ok(None),
     }
 }

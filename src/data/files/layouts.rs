@@ -8,6 +8,7 @@ use super::idx;
 use super::layout::{Layout, Place};
 use super::list;
 use super::parquet;
+use super::segmented;
 use super::tar;
 use super::webdataset;
 use crate::data::dataset::Dataset;
@@ -23,6 +24,7 @@ use crate::error::DataError;
 pub const LAYOUTS: &[Layout] = &[
     generated::LAYOUT,
     generated::CLOUDS,
+    generated::SCENES,
     cifar::LAYOUT,
     idx::LAYOUT,
     list::LAYOUT,
@@ -30,6 +32,7 @@ pub const LAYOUTS: &[Layout] = &[
     webdataset::LAYOUT,
     tar::LAYOUT,
     cloud_sets::LAYOUT,
+    segmented::LAYOUT,
     folder::LAYOUT,
 ];
 
@@ -38,6 +41,8 @@ impl Dataset {
     ///
     /// - synthetic\[:N\]: N generated images (2048) of 96 × 96 pixels in ten classes; N / 4 in the test split
     /// - synthetic-clouds\[:N\]: N generated point clouds (2048) of solids in twelve classes; N / 4 in the test split
+    /// - synthetic-scenes\[:N\]: N generated scenes (2048) of several shapes with the class of each pixel; N / 4 in the
+    ///   test split
     /// - CIFAR: CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file
     /// - IDX: IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it
     /// - list: a .txt, .lst, .tsv or .csv file with the path of an image and its class on each line, or a path alone;
@@ -49,6 +54,8 @@ impl Dataset {
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file
     /// - point clouds: modelnet40_normal_resampled, ShapeNet55-34, or a folder of .off, .ply, .obj, .stl, .npy, .xyz or
     ///   .pts per class, as images lie
+    /// - segmentation folder: images/ and annotations/ with a gray or palette PNG for each image, whose values are
+    ///   lines of classes.txt, 255 for none; training/ and validation/ in both; or ADEChallengeData2016
     /// - image folder: one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if
     ///   every name starts like n01440764_1.jpg
     ///

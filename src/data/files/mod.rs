@@ -25,6 +25,7 @@ mod loader;
 mod numbering;
 mod open_files;
 mod parquet;
+mod segmented;
 mod shards;
 mod single;
 mod tar;

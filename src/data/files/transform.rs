@@ -6,6 +6,7 @@ use crate::data::files::augment::three::three_augment;
 use crate::data::files::augment::{Canvas, erase};
 use crate::data::points::CloudView;
 use crate::data::sample::{Rgb8, Sample};
+use crate::data::scenes::SceneView;
 use crate::data::stream::Stream;
 use crate::error::DataError;
 use crate::models::{Config, TestView};
@@ -31,6 +32,8 @@ pub enum Transform {
     },
     /// The patches of a point cloud, whose bytes are f32 values.
     Cloud(CloudView),
+    /// A crop of an image and the class of each of its pixels, for training.
+    Scene(SceneView),
 }
 
 /// Buffers that one thread reuses from image to image.
@@ -80,6 +83,7 @@ impl Transform {
         match self {
             Self::Train { size, .. } | Self::Eval { size, .. } => *size as usize * *size as usize * 3,
             Self::Cloud(view) => view.bytes(),
+            Self::Scene(view) => view.bytes(),
         }
     }
 
@@ -93,6 +97,7 @@ impl Transform {
         }
         match *self {
             Self::Cloud(view) => view.check(),
+            Self::Scene(view) => view.check(),
             Self::Train { augmentation, .. } => augmentation.check(),
             Self::Eval { view, .. } if view.crop_ratio > 0.0 && view.crop_ratio <= 1.0 => Ok(()),
             Self::Eval { view, .. } => Err(DataError::setting("crop ratio", view.crop_ratio, "0 < ratio ≤ 1")),
@@ -111,7 +116,9 @@ impl Transform {
             (Sample::Points(cloud), Self::Cloud(view)) => view
                 .apply(&cloud.positions, own, batch, out)
                 .map_err(|e| DataError::Decode { name: name.into(), reason: e.to_string() }),
+            (Sample::Segmented(image, map), Self::Scene(view)) => view.apply(image, map, own, out),
             (Sample::Image(image), transform) => transform.apply(image, own, scratch, out),
+            (other, Self::Scene(_)) => Err(DataError::NoMap { name: name.into(), kind: other.kind() }),
             (other, _) => Err(DataError::NoCloud { name: name.into(), kind: other.kind() }),
         }
     }
@@ -126,6 +133,7 @@ impl Transform {
         let failed = |reason| DataError::setting("an image to resize", reason, "pixels that match its size");
         match *self {
             Self::Cloud(_) => Err(DataError::setting("a sample", "an image", "a point cloud")),
+            Self::Scene(_) => Err(DataError::setting("a sample", "an image", "an image with a segmentation map")),
             Self::Eval { size, view } => {
                 let crop = center_crop(image.width, image.height, size, view);
                 scaler.across(image, crop, view.interpolation, size, out).map_err(failed)

@@ -122,6 +122,7 @@ impl Worker {
             Transform::Cloud(_) => self
                 .read(visit, Dataset::good_cloud, Dataset::readable_cloud)?
                 .map(|(found, cloud)| (found, Sample::Points(cloud))),
+            Transform::Scene(_) => self.read(visit, Dataset::good_scene, Dataset::readable_scene)?,
             _ => self
                 .read(visit, Dataset::good_image, Dataset::readable_image)?
                 .map(|(found, image)| (found, Sample::Image(image))),

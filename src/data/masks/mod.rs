@@ -1,6 +1,8 @@
-//! Masks of objects: as runs, as COCO stores them, and as polygons.
+//! Masks of objects: as runs, as COCO stores them, as polygons, and as the small grids that a network learns.
 
 mod polygon;
 mod runs;
+mod target;
 
 pub use runs::RunLengths;
+pub use target::{bitmap_target, polygon_target};

@@ -81,6 +81,11 @@ impl Embedding {
         Ok(Self { family: config.family, patch, pos, prefix, columns, grid })
     }
 
+    /// Whether there are registers or class tokens.
+    pub fn has_prefix_tokens(&self) -> bool {
+        self.prefix.is_some()
+    }
+
     /// Rows and columns of patches.
     pub fn grid(&self) -> (usize, usize) {
         self.grid

@@ -49,6 +49,18 @@ pub trait Encoder: fmt::Debug {
         self.pyramid(r, patches, drop_path)
     }
 
+    /// `patches` → a feature map (B, h, w, D) of each of `count` depths, evenly spread and the last one included, each
+    /// of the stride of patches: what a dense task reads of a plain backbone. They are not normalized.
+    ///
+    /// # Errors
+    /// A backbone on maps, whose pyramid has strides of its own; one with prefix tokens; fewer layers than depths.
+    fn depths(
+        &self, _r: &mut Recorder, _patches: &Var, _drop_path: Option<&Tensor>, _count: usize,
+    ) -> Result<Vec<Var>> {
+        let expected = "one on tokens, whose layers all have the stride of patches";
+        Err(Error::argument("the backbone of a dense task", "one on maps", expected))
+    }
+
     /// `patches` → pooled features (B, F).
     fn features(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let sequence = self.sequence(r, patches, drop_path)?; // (B, L+n, D)
@@ -95,8 +107,29 @@ pub trait TokenEncoder: fmt::Debug {
     /// Embedded tokens (B, L, D) → features (B, L, D). L is any number of tokens. `drop_path` as in [`Encoder`].
     fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var>;
 
+    /// Embedded tokens (B, L, D) → what leaves these layers, (B, L, D) each, not normalized. Layers are those of
+    /// [`TokenEncoder::layers`]; `after` ascends. By default what [`TokenEncoder::encode`] gives, which is all that an
+    /// encoder of one layer can say.
+    fn outputs_of(
+        &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, after: &[usize],
+    ) -> Result<Vec<Var>> {
+        let whole = self.encode(r, tokens, drop_path)?;
+        Ok(after.iter().map(|_| whole.clone()).collect())
+    }
+
+    /// Layers that [`TokenEncoder::outputs_of`] knows: the Mamba layers, with the transformer blocks behind each, or
+    /// the blocks of a ViT. By default the encoder is one.
+    fn layers(&self) -> usize {
+        1
+    }
+
     /// Features of a whole sequence (B, L+n, D) → what a classifier's head reads (B, F).
     fn pool(&self, r: &mut Recorder, sequence: &Var) -> Result<Var>;
+}
+
+/// The last of each of `count` equal parts of `layers`: 5, 11, 17 and 23 of 24.
+fn last_of_parts(layers: usize, count: usize) -> Vec<usize> {
+    (1..=count).map(|part| (layers * part / count).saturating_sub(1)).collect()
 }
 
 impl<T: TokenEncoder> Encoder for T {
@@ -114,6 +147,25 @@ impl<T: TokenEncoder> Encoder for T {
         let x = self.tokens(r, patches, drop_path)?; // (B, L, D)
         let ([b, _, d], (height, width)) = (x.data.dims("tokens")?, self.embedding().grid());
         Ok(vec![reshape(r, &x, &[b, height, width, d])?])
+    }
+
+    fn depths(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>, count: usize) -> Result<Vec<Var>> {
+        let layers = TokenEncoder::layers(self);
+        if count == 0 || layers < count {
+            return Err(Error::argument("layers of the backbone", layers, format!("at least {count}, for each depth")));
+        }
+        if self.embedding().has_prefix_tokens() {
+            return Err(Error::argument("prefix tokens of the backbone of a dense task", "some", "none"));
+        }
+        let (height, width) = self.embedding().grid();
+        let x = self.embedding().all(r, patches)?; // (B, L, D)
+        let outputs = self.outputs_of(r, &x, drop_path, &last_of_parts(layers, count))?;
+        let map = |r: &mut Recorder, x: &Var| {
+            let x = self.embedding().to_raster(r, x)?;
+            let [b, _, d] = x.data.dims("tokens")?;
+            reshape(r, &x, &[b, height, width, d])
+        };
+        outputs.iter().map(|x| map(r, x)).collect()
     }
 
     fn tokens(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {

@@ -90,6 +90,16 @@ impl TokenEncoder for HybridNet {
         self.layers.forward(r, tokens, drop_path)
     }
 
+    fn outputs_of(
+        &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, after: &[usize],
+    ) -> Result<Vec<Var>> {
+        self.layers.outputs_of(r, tokens, drop_path, after)
+    }
+
+    fn layers(&self) -> usize {
+        self.layers.depth()
+    }
+
     fn pool(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
         if self.pool == Pool::Average {
             return self.embedding.mean(r, x);

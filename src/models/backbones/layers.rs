@@ -80,6 +80,36 @@ impl Layers {
     /// Embedded tokens (B, L, D) → normalized features (B, L, D). Row `i` of `drop_path` has DropPath's factors (B) for
     /// the hidden that enters Mamba layer `i`, and the last row those of the final addition.
     pub fn forward(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
+        let (hidden, residual, last) = self.streams(r, tokens, drop_path, |_, _, _, _| Ok(()))?;
+        r.scope(self.norm_f.name(), |r| Ok(self.norm_f.add(r, &hidden, residual.as_ref(), last.as_ref())?.0))
+    }
+
+    /// Mamba layers.
+    pub fn depth(&self) -> usize {
+        self.layers.iter().filter(|layer| matches!(layer, Layer::Mamba { .. })).count()
+    }
+
+    /// Embedded tokens (B, L, D) → what leaves these Mamba layers and the transformer blocks behind each: the sum of
+    /// both streams, (B, L, D), without the last norm. `after` ascends.
+    pub fn outputs_of(
+        &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, after: &[usize],
+    ) -> Result<Vec<Var>> {
+        let mut outputs = Vec::new();
+        self.streams(r, tokens, drop_path, |r, layer, hidden, residual| {
+            if after.contains(&layer) {
+                outputs.push(ops::add::add(r, hidden, residual)?);
+            }
+            Ok(())
+        })?;
+        Ok(outputs)
+    }
+
+    /// Runs all layers. `left` is told of both streams behind each Mamba layer and the transformer blocks that follow
+    /// it. Returns both, and the factors (B) of DropPath for their sum.
+    fn streams(
+        &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>,
+        mut left: impl FnMut(&mut Recorder, usize, &Var, &Var) -> Result<()>,
+    ) -> Result<(Var, Option<Var>, Option<Tensor>)> {
         let batch = tokens.data.shape()[0];
         let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
         // no layer precedes layer 0
@@ -90,6 +120,9 @@ impl Layers {
         for layer in &self.layers {
             match layer {
                 Layer::Mamba { name, norm, mixer } => {
+                    if let Some(residual) = &residual {
+                        left(r, mambas - 1, &hidden, residual)?;
+                    }
                     let (norm, mixer, drop_path) = (norm.clone(), mixer.clone(), factors(mambas)?);
                     let mamba = move |r: &mut Recorder| {
                         let (normed, sum) = norm.add_operand(r, &hidden, residual.as_ref(), drop_path.as_ref())?;
@@ -110,8 +143,10 @@ impl Layers {
                 }
             }
         }
-        let last = factors(mambas)?;
-        r.scope(self.norm_f.name(), |r| Ok(self.norm_f.add(r, &hidden, residual.as_ref(), last.as_ref())?.0))
+        if let Some(residual) = &residual {
+            left(r, mambas - 1, &hidden, residual)?;
+        }
+        Ok((hidden, residual, factors(mambas)?))
     }
 }
 

@@ -85,17 +85,24 @@ impl TokenEncoder for Vit {
     /// Rows 2i and 2i+1 of `drop_path` are those of attention and MLP of block i. The features are not normalized where
     /// the classifier reads their mean: `fc_norm` follows then.
     fn encode(&self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
-        let batch = tokens.data.shape()[0];
-        let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
-        let mut x = tokens.clone();
-        for (i, block) in self.blocks.iter().enumerate() {
-            let factors = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
-            let (name, block, causal) = (block.name.clone(), block.clone(), causal.clone());
-            let factors = factors.map(|(attention, mlp)| [attention, mlp]);
-            let run = move |r: &mut Recorder| Ok([block.forward_causal(r, &x, factors.as_ref(), causal.as_ref())?]);
-            [x] = r.scope(&name, |r| r.segment(run))?;
-        }
+        let x = self.blocks(r, tokens, drop_path, |_, _| ())?;
         if self.average { Ok(x) } else { r.scope(&self.norm.name, |r| self.norm.forward(r, &x)) }
+    }
+
+    fn outputs_of(
+        &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, after: &[usize],
+    ) -> Result<Vec<Var>> {
+        let mut outputs = Vec::new();
+        self.blocks(r, tokens, drop_path, |block, x| {
+            if after.contains(&block) {
+                outputs.push(x.clone());
+            }
+        })?;
+        Ok(outputs)
+    }
+
+    fn layers(&self) -> usize {
+        self.blocks.len()
     }
 
     fn pool(&self, r: &mut Recorder, x: &Var) -> Result<Var> {
@@ -107,5 +114,25 @@ impl TokenEncoder for Vit {
         }
         let class = self.embedding.prefix_tokens(r, x)?; // (B, 1, D)
         Embedding::flatten(r, &class)
+    }
+}
+
+impl Vit {
+    /// Runs all blocks. `left` is told what leaves each.
+    fn blocks(
+        &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, mut left: impl FnMut(usize, &Var),
+    ) -> Result<Var> {
+        let batch = tokens.data.shape()[0];
+        let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
+        let mut x = tokens.clone();
+        for (i, block) in self.blocks.iter().enumerate() {
+            let factors = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
+            let (name, block, causal) = (block.name.clone(), block.clone(), causal.clone());
+            let factors = factors.map(|(attention, mlp)| [attention, mlp]);
+            let run = move |r: &mut Recorder| Ok([block.forward_causal(r, &x, factors.as_ref(), causal.as_ref())?]);
+            [x] = r.scope(&name, |r| r.segment(run))?;
+            left(i, &x);
+        }
+        Ok(x)
     }
 }

@@ -135,7 +135,7 @@ fn end_of(text: &str, room: f64) -> String {
 }
 
 /// A text inside of an element: without what XML takes for markup, or does not allow at all.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -151,7 +151,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Bytes in base64, as the data URI of a picture has them.
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {

@@ -58,6 +58,27 @@ pub struct TestLine {
     pub ema_top5: Option<f64>,
 }
 
+/// A test of segmentation on images that are not trained on. Scores are in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PixelLine {
+    /// Number of the last optimizer step before the test.
+    pub step: u64,
+    /// Complete epochs.
+    pub epoch: f64,
+    /// Mean cross-entropy of the labeled pixels.
+    #[serde(deserialize_with = "number_or_null")]
+    pub test_loss: f64,
+    /// Mean intersection over union of the classes.
+    pub miou: f64,
+    /// Mean accuracy of the classes.
+    pub macc: f64,
+    /// Share of the pixels that were recognized.
+    pub aacc: f64,
+    /// [`PixelLine::miou`] of the moving average of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_miou: Option<f64>,
+}
+
 /// A line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -66,6 +87,8 @@ pub enum Line {
     Step(LogLine),
     /// A test.
     Test(TestLine),
+    /// A test of segmentation.
+    Pixels(PixelLine),
 }
 
 impl Line {
@@ -73,6 +96,7 @@ impl Line {
         match self {
             Self::Step(line) => line.step,
             Self::Test(line) => line.step,
+            Self::Pixels(line) => line.step,
         }
     }
 }

@@ -1,0 +1,196 @@
+//! What a network for a dense task is made of besides its backbone: `Config::dense`.
+
+use serde::{Deserialize, Serialize};
+
+use super::boxes::{Anchors, BoxSampler, ProposalOptions};
+use super::cascade::CascadeConfig;
+use super::mask_head::MaskHeadConfig;
+use super::upernet::UperNetConfig;
+use crate::error::{Error, Result};
+use crate::ops::pixel_loss::PixelMean;
+use crate::ops::roi_align::RoiAlignOptions;
+
+/// A dense task, and the sizes of its heads. A network for one has no prefix tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dense {
+    /// Classes of pixels.
+    Segmentation(Segmentation),
+    /// Boxes and masks of objects.
+    Detection(Detection),
+}
+
+/// Sizes of UperNet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Segmentation {
+    /// Channels of the head; 0 for the width of the backbone.
+    pub channels: usize,
+    /// Channels of the auxiliary head; 0 for none.
+    pub auxiliary: usize,
+    /// Weight of the auxiliary head's loss.
+    pub auxiliary_weight: f64,
+    /// Share of the channels that training drops in front of both classifiers.
+    pub dropout: f64,
+    /// Whether losses are means over labeled pixels instead of all: mmsegmentation's `avg_non_ignore`.
+    pub labeled_mean: bool,
+}
+
+impl Default for Segmentation {
+    /// Vim's.
+    fn default() -> Self {
+        Self { channels: 0, auxiliary: 256, auxiliary_weight: 0.4, dropout: 0.1, labeled_mean: false }
+    }
+}
+
+impl Segmentation {
+    /// The heads on a backbone of this width.
+    pub fn head(&self, width: usize, classes: usize) -> UperNetConfig {
+        UperNetConfig {
+            channels: if self.channels == 0 { width } else { self.channels },
+            auxiliary: (self.auxiliary > 0).then_some(self.auxiliary),
+            auxiliary_weight: self.auxiliary_weight,
+            mean: if self.labeled_mean { PixelMean::Labeled } else { PixelMean::All },
+            ..UperNetConfig::new(width, classes)
+        }
+    }
+}
+
+/// Sizes of Cascade Mask R-CNN, and the fixed capacities of its programs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Detection {
+    /// Channels of the pyramid and of the convolutions of all heads.
+    pub channels: usize,
+    /// 3×3 convolutions of a box head and of the mask head.
+    pub convs: usize,
+    /// Features of a box head.
+    pub features: usize,
+    /// Whether objects have masks.
+    pub masks: bool,
+    /// Side of the boxes that are pooled from stride 16 on: 224 for pictures of 1024 pixels.
+    pub canonical_size: f64,
+    /// Anchors of a picture that region proposals learn from.
+    pub anchors: usize,
+    /// Boxes of a picture that the heads learn from.
+    pub boxes: usize,
+    /// Objects of a picture whose masks are learned.
+    pub objects: usize,
+    /// Truths of a picture; the largest are kept.
+    pub truths: usize,
+    /// Candidates of a level in training and in tests.
+    pub candidates: [usize; 2],
+    /// Proposals of a picture.
+    pub proposals: usize,
+}
+
+impl Default for Detection {
+    /// ViTDet's.
+    fn default() -> Self {
+        Self {
+            channels: 256,
+            convs: 4,
+            features: 1024,
+            masks: true,
+            canonical_size: 224.0,
+            anchors: 256,
+            boxes: 512,
+            objects: 128,
+            truths: 128,
+            candidates: [2000, 1000],
+            proposals: 1000,
+        }
+    }
+}
+
+impl Detection {
+    /// Strides of the maps from which boxes are pooled.
+    pub const STRIDES: [f64; 4] = [4.0, 8.0, 16.0, 32.0];
+
+    /// The anchors of all levels.
+    pub fn anchors(&self) -> Anchors {
+        Anchors::vitdet()
+    }
+
+    /// The sample of anchors.
+    pub fn anchor_sampler(&self) -> BoxSampler {
+        BoxSampler { count: self.anchors, fraction: 0.5 }
+    }
+
+    /// The sample of boxes.
+    pub fn box_sampler(&self) -> BoxSampler {
+        BoxSampler { count: self.boxes, fraction: 0.25 }
+    }
+
+    /// How proposals are chosen.
+    pub fn proposals(&self, training: bool) -> ProposalOptions {
+        let before = self.candidates[usize::from(!training)];
+        ProposalOptions { before, after: self.proposals, overlap: 0.7, least_side: 0.0 }
+    }
+
+    /// The box heads for `classes` of objects.
+    pub fn cascade(&self, classes: usize) -> CascadeConfig {
+        let vitdet = CascadeConfig::vitdet(classes);
+        CascadeConfig {
+            channels: self.channels,
+            width: self.channels,
+            convs: self.convs,
+            features: self.features,
+            pool: RoiAlignOptions { canonical_size: self.canonical_size, ..vitdet.pool },
+            ..vitdet
+        }
+    }
+
+    /// The mask head, if objects have masks.
+    pub fn mask_head(&self, classes: usize) -> Option<MaskHeadConfig> {
+        let vitdet = MaskHeadConfig::vitdet(classes);
+        self.masks.then_some(MaskHeadConfig {
+            channels: self.channels,
+            width: self.channels,
+            convs: self.convs,
+            pool: RoiAlignOptions { canonical_size: self.canonical_size, ..vitdet.pool },
+            ..vitdet
+        })
+    }
+}
+
+impl Dense {
+    /// The ranges of all numbers, for a backbone of this width and grid.
+    pub(crate) fn validate(&self, width: usize, grid: [usize; 2]) -> Result<()> {
+        let within = |what: &str, got: usize, low: usize, high: usize| match (low..=high).contains(&got) {
+            true => Ok(()),
+            false => Err(Error::argument(format!("dense.{what}"), got, format!("{low} to {high}"))),
+        };
+        within("grid", grid[0].min(grid[1]), 2, 4096)?; // the coarsest map has half its side
+        match self {
+            Self::Segmentation(Segmentation { channels, auxiliary, auxiliary_weight, dropout, .. }) => {
+                within("channels", *channels, 0, 8192)?;
+                within("auxiliary", *auxiliary, 0, 8192)?;
+                if !(0.0..=100.0).contains(auxiliary_weight) || !(0.0..1.0).contains(dropout) {
+                    let got = format!("{auxiliary_weight} and {dropout}");
+                    let expected = "0 to 100 and 0 to below 1";
+                    return Err(Error::argument("dense.auxiliary_weight and dense.dropout", got, expected));
+                }
+                Ok(())
+            }
+            Self::Detection(d) => {
+                if !width.is_multiple_of(4) {
+                    return Err(Error::argument("width of a detector's backbone", width, "a multiple of 4"));
+                }
+                within("channels", d.channels, 1, 8192)?;
+                within("convs", d.convs, 0, 16)?;
+                within("features", d.features, 1, 65_536)?;
+                for (what, count) in [("anchors", d.anchors), ("boxes", d.boxes), ("objects", d.objects)] {
+                    within(what, count, 1, 65_536)?;
+                }
+                within("truths", d.truths, 1, 4096)?;
+                within("proposals", d.proposals, 1, 65_536)?;
+                d.candidates.iter().try_for_each(|count| within("candidates", *count, 1, 65_536))?;
+                if d.canonical_size > 0.0 && d.canonical_size <= 65_536.0 {
+                    return Ok(());
+                }
+                Err(Error::argument("dense.canonical_size", d.canonical_size, "above 0, at most 65536"))
+            }
+        }
+    }
+}

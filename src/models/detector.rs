@@ -1,0 +1,128 @@
+//! A detector: a backbone of one stride, the simple feature pyramid, region proposals, the cascade and the mask head.
+//!
+//! Its programs have fixed sizes. Truths, sampled boxes and objects lie in a fixed number of rows, of which some are
+//! not valid: these have no loss and no gradient. Only proposals depend on what the network says. So a step is one
+//! recording with one mark ([`Recording::mark`](crate::gpu::Recording::mark)): the host reads scores and deltas there,
+//! chooses and samples boxes ([`boxes`](super::dense::boxes)), and writes them for the rest.
+
+use super::backbones::encoder::Purpose;
+use super::backbones::{Backbone, backbone};
+use super::config::Config;
+use super::dense::{
+    CascadeHeads, CascadeStage, Dense, Detection, FeaturePyramid, LevelProposals, MaskHead, MaskTargets,
+    RegionProposals, RegionTargets,
+};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::nn::Params;
+use crate::ops::add::add;
+use crate::ops::box_refine::RefinedBoxes;
+use crate::tape::{Recorder, Var};
+use crate::tensor::Tensor;
+
+/// Cascade Mask R-CNN on a backbone on tokens: ViTDet.
+#[derive(Debug, Clone)]
+pub struct Detector {
+    /// The encoder.
+    pub backbone: Backbone,
+    pyramid: FeaturePyramid,
+    proposals: RegionProposals,
+    cascade: CascadeHeads,
+    masks: Option<MaskHead>,
+    detection: Detection,
+}
+
+/// What a detector says before the host chooses proposals.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    /// p2 to p6.
+    pub maps: [Var; 5],
+    /// Scores and deltas of the anchors of each level.
+    pub levels: Vec<LevelProposals>,
+}
+
+/// The losses of a step, (1) each.
+#[derive(Debug, Clone)]
+pub struct DetectionLosses {
+    /// Of the scores and of the deltas of region proposals.
+    pub proposals: [Var; 2],
+    /// The stages of the cascade.
+    pub stages: Vec<CascadeStage>,
+    /// Of masks.
+    pub masks: Option<Var>,
+    /// Their sum, which is differentiated.
+    pub total: Var,
+}
+
+impl Detector {
+    /// Parameters `backbone.{net, simfp_2, …}`, `proposal_generator` and `roi_heads`, as in detectron2.
+    ///
+    /// # Errors
+    /// A configuration without [`Config::dense`] for detection, or one that does not pass [`Config::validate`].
+    pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
+        let Some(Dense::Detection(detection)) = &config.dense else {
+            return Err(Error::argument("dense", format!("{:?}", config.dense), "detection"));
+        };
+        let (channels, classes) = (detection.channels, config.classes);
+        let (backbone, pyramid) = params.scope("backbone", |p| {
+            let net = p.scope("net", |p| backbone(g, p, config, Purpose::Pretraining))?;
+            Ok((net, FeaturePyramid::new(p, config.width, channels, 1e-6)?))
+        })?;
+        let anchors = detection.anchors().per_cell();
+        let proposals = params.scope("proposal_generator", |p| RegionProposals::new(p, channels, 2, anchors))?;
+        let (cascade, masks) = params.scope("roi_heads", |p| {
+            let cascade = CascadeHeads::new(p, &detection.cascade(classes))?;
+            Ok((cascade, detection.mask_head(classes).map(|head| MaskHead::new(p, &head)).transpose()?))
+        })?;
+        Ok(Self { backbone, pyramid, proposals, cascade, masks, detection: detection.clone() })
+    }
+
+    /// All patches (B, L, P·P·3) in raster order → the pyramid, and what region proposals say of its anchors.
+    pub fn propose(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Proposed> {
+        let depths = self.backbone.depths(r, patches, drop_path, 1)?;
+        let maps = r.scope("backbone", |r| self.pyramid.forward(r, &depths[0]))?;
+        let levels = r.scope("proposal_generator", |r| self.proposals.forward(r, &maps))?;
+        Ok(Proposed { maps, levels })
+    }
+
+    /// The losses of a step on what was proposed. `anchors` are the targets of each level. `boxes` are the sampled
+    /// boxes and `masks` those of objects, which the host writes after it has read what was proposed. `sizes` (B, 2)
+    /// are rows and columns of the pictures; `truths` (B, G, 5) boxes and classes, below 0 where there is none.
+    pub fn losses(
+        &self, r: &mut Recorder, proposed: &Proposed, anchors: &[RegionTargets], boxes: &RefinedBoxes,
+        masks: Option<&MaskTargets>, [sizes, truths]: [&Tensor; 2],
+    ) -> Result<DetectionLosses> {
+        let proposals = r.scope("proposal_generator", |r| {
+            self.proposals.losses(r, &proposed.levels, anchors, self.detection.anchors)
+        })?;
+        let total = add(r, &proposals[0], &proposals[1])?;
+        let pooled = &proposed.maps[..Detection::STRIDES.len()];
+        let (stages, cascade) = r.scope("roi_heads", |r| self.cascade.train(r, pooled, boxes, sizes, truths))?;
+        let mut total = add(r, &total, &cascade)?;
+        let mut loss = None;
+        if let (Some(head), Some(targets)) = (&self.masks, masks) {
+            let found = r.scope("roi_heads", |r| {
+                let masks = head.forward(r, pooled, &targets.rois, &targets.classes)?;
+                head.loss(r, &masks, &targets.masks, &targets.valid)
+            })?;
+            total = add(r, &total, &found)?;
+            loss = Some(found);
+        }
+        Ok(DetectionLosses { proposals, stages, masks: loss, total })
+    }
+
+    /// The cascade in evaluation, on boxes (R, 5): scores of each stage, and the boxes that the last one leaves.
+    pub fn refine(
+        &self, r: &mut Recorder, proposed: &Proposed, rois: &Tensor, valid: &Tensor, sizes: &Tensor,
+    ) -> Result<(Vec<Var>, Tensor)> {
+        let pooled = &proposed.maps[..Detection::STRIDES.len()];
+        r.scope("roi_heads", |r| self.cascade.infer(r, pooled, rois, valid, sizes))
+    }
+
+    /// Masks (R, M, M) of boxes (R, 5) of these classes (R), as scores; `None` if objects have none.
+    pub fn masks(&self, r: &mut Recorder, proposed: &Proposed, rois: &Tensor, classes: &Tensor) -> Result<Option<Var>> {
+        let pooled = &proposed.maps[..Detection::STRIDES.len()];
+        let head = self.masks.as_ref();
+        head.map(|head| r.scope("roi_heads", |r| head.forward(r, pooled, rois, classes))).transpose()
+    }
+}

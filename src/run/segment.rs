@@ -1,0 +1,267 @@
+//! The segmentation task: steps on crops of labeled images, tests on whole images of the data set's test split.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::checkpoint::{self, Companions, Which};
+use super::task::{PixelTest, Surroundings, Task, TaskSettings, Tested};
+use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Rgb8, Sample, SegmentationMap, Transform};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::infer::program::InferenceProgram;
+use crate::infer::segment::{pixel_scores, window_scores};
+use crate::infer::segmentation_scores::{SegmentationScores, SegmentationTally};
+use crate::infer::sliding_window::ScoreMap;
+use crate::models::dense::Dense;
+use crate::models::{Config, Purpose, adapt, backbone};
+use crate::nn::{Params, Weights};
+use crate::run::weights_on_disk::read;
+use crate::tensor::Tensor;
+use crate::train::loss_scaler::LossScaler;
+use crate::train::memory_check::expect_fit;
+use crate::train::segment::settings::SegmentSettings;
+use crate::train::segment::step::SegmentTrainer;
+use crate::train::update::Hyper;
+
+/// Windows of an image that are scored at a time, at most.
+const WINDOWS: usize = 8;
+
+impl TaskSettings for SegmentSettings {
+    fn loading(&self, config: &Config) -> LoaderOptions {
+        LoaderOptions::new(self.run.images_per_step(), Transform::Scene(self.view(config.image_size as u32)))
+    }
+}
+
+/// A segmentation network being trained on a data set.
+pub struct Segmenting {
+    config: Config,
+    settings: SegmentSettings,
+    g: Gpu,
+    classes: Vec<String>,
+    test_every: u64,
+    trainer: SegmentTrainer,
+    tests: Option<Tests>,
+}
+
+/// The test split, and the programs that score windows.
+struct Tests {
+    data: Dataset,
+    weights: InferenceProgram,
+    average: Option<InferenceProgram>,
+}
+
+/// The scores of a set of labeled images.
+#[derive(Debug, Clone, Serialize)]
+pub struct SegmentationTest {
+    /// Images with a labeled pixel or without, all that could be read.
+    pub images: usize,
+    /// Mean cross-entropy of the labeled pixels; NaN if there are none.
+    pub loss: f64,
+    /// The scores.
+    #[serde(flatten)]
+    pub scores: SegmentationScores,
+}
+
+/// The program that scores the windows of images.
+///
+/// # Errors
+/// A model that does not fit the adapter.
+pub fn scorer(g: &Gpu, model: &crate::models::Segmenter, config: &Config) -> Result<InferenceProgram> {
+    window_scores(g, model, config, WINDOWS)
+}
+
+/// The scores of the classes of each pixel of an image.
+pub fn segment(forward: &InferenceProgram, config: &Config, image: &Rgb8) -> Result<ScoreMap> {
+    pollster::block_on(pixel_scores(forward, config, image))
+}
+
+/// Segments the images of a data set and counts what is right. Broken images are not counted.
+///
+/// # Errors
+/// A set without segmentation maps; no image that can be read.
+pub fn evaluate_pixels(forward: &InferenceProgram, config: &Config, data: &Dataset) -> Result<SegmentationTest> {
+    let mut tally = SegmentationTally::new(config.classes);
+    let (mut images, mut loss, mut pixels) = (0, 0.0, 0u64);
+    for i in 0..data.len() {
+        let Some(Sample::Segmented(image, map)) = data.readable_scene(i)? else { continue };
+        let scores = segment(forward, config, &image)?;
+        tally.add(&scores.best(), &map.classes)?;
+        for (cell, label) in scores.values.chunks(scores.channels).zip(&map.classes) {
+            if *label != SegmentationMap::IGNORED {
+                loss += cross_entropy(cell, usize::from(*label));
+                pixels += 1;
+            }
+        }
+        images += 1;
+    }
+    if images == 0 {
+        let last = data.fault(0).unwrap_or_default();
+        return Err(DataError::AllBroken { name: data.spec().into(), count: data.len(), last }.into());
+    }
+    Ok(SegmentationTest { images, loss: loss / pixels as f64, scores: tally.scores() })
+}
+
+/// ln Σ exp(scores) − the score of `label`.
+fn cross_entropy(scores: &[f32], label: usize) -> f64 {
+    let most = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = scores.iter().map(|v| (f64::from(*v) - most).exp()).sum();
+    sum.ln() + most - f64::from(scores[label])
+}
+
+impl From<&SegmentationTest> for PixelTest {
+    fn from(test: &SegmentationTest) -> Self {
+        let percent = |share: Option<f64>| share.map_or(0.0, |share| 100.0 * share);
+        let SegmentationScores { miou, macc, aacc, .. } = test.scores;
+        Self { loss: test.loss, miou: percent(miou), macc: percent(macc), aacc: percent(aacc) }
+    }
+}
+
+impl Segmenting {
+    /// Loads the backbone of the checkpoint, if the settings name one: adapted to this grid, without what it has
+    /// besides. Heads keep their initial values.
+    fn start(&mut self) -> Result<()> {
+        let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
+        let found = checkpoint::config(folder)?;
+        let (path, average) = checkpoint::chosen(folder, Which::Best)?;
+        if average {
+            tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
+        }
+        let mut weights = read(&path)?;
+        if matches!(found.dense, Some(Dense::Segmentation(_))) {
+            // another segmentation network: its backbone alone
+            weights =
+                weights.into_iter().filter_map(|(k, v)| Some((k.strip_prefix("backbone.")?.to_string(), v))).collect();
+        }
+        without_prefix_rows(&mut weights, &found);
+        // the backbone alone has the names of its family
+        let dry = Gpu::dry(self.g.caps().clone());
+        let mut alone = Params::new(&dry);
+        backbone(&dry, &mut alone, &self.config, Purpose::Pretraining)?;
+        let adapted = adapt(weights, &self.config, &alone, self.settings.run.seed);
+        let adapted = adapted.map_err(|e| Error::file(&path, e))?;
+        tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
+        let mut all: Weights = pollster::block_on(self.trainer.params.weights(&self.g))?;
+        all.extend(adapted.weights.into_iter().map(|(name, tensor)| (format!("backbone.{name}"), tensor)));
+        self.trainer.params.load(&self.g, &all)?;
+        self.trainer.start_average()
+    }
+
+    /// The test split; `None` with a warning if the data set has none.
+    fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
+        let data = match train.test_split() {
+            Ok(data) => data.numbered_as(&self.classes)?,
+            Err(DataError::NoSplit { .. }) => {
+                tracing::warn!("{} has no test half: this run is not tested", train.spec());
+                return Ok(None);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let forward = |model| scorer(&self.g, model, &self.config);
+        let average = self.trainer.average().map(|(_, model)| forward(model)).transpose()?;
+        Ok(Some(Tests { data, weights: forward(self.trainer.model())?, average }))
+    }
+}
+
+/// Takes the rows of class tokens out of the position table of a checkpoint, where they are in it.
+fn without_prefix_rows(weights: &mut Weights, config: &Config) {
+    let (count, d) = (config.registers, config.width);
+    if count == 0 || config.family.separate_positions {
+        return;
+    }
+    let Some((shape, values)) = weights.get_mut("pos_embed") else { return };
+    let rows = values.len() / d.max(1);
+    if rows > count && shape.len() == 3 {
+        let first = (config.family.places)(rows - count, count).first;
+        values.drain(first * d..(first + count) * d);
+        shape[1] = rows - count;
+    }
+}
+
+impl Task for Segmenting {
+    const COMMAND: &'static str = "segment";
+    const SCORE: &'static str = "mIoU";
+    type Settings = SegmentSettings;
+
+    fn check(config: &Config, settings: &SegmentSettings) -> Result<()> {
+        settings.check()?;
+        if config.classes > 255 {
+            return Err(Error::argument("classes", config.classes, "up to 255: a label is a byte, and 255 is none"));
+        }
+        Ok(settings.view(config.image_size as u32).check()?)
+    }
+
+    fn new(
+        g: &Gpu, config: &Config, settings: &SegmentSettings, surroundings: Surroundings<'_>, resumed: bool,
+    ) -> Result<Self> {
+        let Surroundings { world, record, data, .. } = surroundings;
+        let classes = data.classes().to_vec();
+        data.good_scene(0)?; // an error if images have no maps, before anything is written
+        if classes.len() != config.classes {
+            let reason = format!("{} classes, the model has {}", classes.len(), config.classes);
+            return Err(DataError::Classes { name: data.spec().into(), reason }.into());
+        }
+        let hyper = Hyper { place: world.place(), ..settings.run.hyper()? };
+        let (batch, tuning) = (settings.run.batch_size, settings.tuning());
+        let plan = |g: &Gpu, batch, hyper| SegmentTrainer::new(g, config, batch, hyper, tuning, 0)?.plan();
+        expect_fit(g.caps(), batch, hyper, plan)?;
+        let mut task = Self {
+            trainer: SegmentTrainer::new(g, config, batch, hyper, tuning, settings.run.seed)?,
+            g: g.clone(),
+            config: config.clone(),
+            settings: settings.clone(),
+            classes,
+            test_every: record.eval_every,
+            tests: None,
+        };
+        if !resumed {
+            task.start()?;
+        }
+        task.trainer.join(world.exchange(g)?);
+        Ok(task)
+    }
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn params(&self) -> &Params {
+        &self.trainer.params
+    }
+
+    fn companions(&self) -> Companions<'_> {
+        let average = self.trainer.average().map(|(params, _)| (crate::train::checkpoint::AVERAGE, params));
+        average.into_iter().chain(self.trainer.scaler().map(LossScaler::companion)).collect()
+    }
+
+    fn scaler(&self) -> Option<&LossScaler> {
+        self.trainer.scaler()
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
+        self.trainer.prepare()?;
+        self.tests = if self.test_every > 0 { self.test_half(data)? } else { None };
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
+        self.trainer.step(&batch.images, step, lr)
+    }
+
+    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
+        self.trainer.find_not_finite(&batch.images, step)
+    }
+
+    fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {
+        let due = last || epoch.is_multiple_of(self.test_every.max(1));
+        let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
+        let scores = |forward: &InferenceProgram| -> Result<PixelTest> {
+            Ok((&evaluate_pixels(forward, &self.config, &tests.data)?).into())
+        };
+        Ok(Some(Tested::Pixels(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
+    }
+}

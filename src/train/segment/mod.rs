@@ -1,0 +1,4 @@
+//! Training a segmentation network, in the shape of [`finetune`](crate::train::finetune): settings and step.
+
+pub mod settings;
+pub mod step;

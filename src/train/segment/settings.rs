@@ -1,0 +1,132 @@
+//! Settings of a segmentation run: everything that decides its result.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::step::SegmentTuning;
+use crate::data::SceneView;
+use crate::error::{Error, Result};
+use crate::models::dense::Segmentation;
+use crate::train::finetune::settings::KeepAverage;
+use crate::train::options::{Pair, args, group};
+use crate::train::settings::{RunArgs, RunSettings};
+
+/// Settings of a segmentation run, stored in `state.json`. A resumed run needs the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentSettings {
+    /// Settings that every run has.
+    #[serde(flatten)]
+    pub run: RunSettings,
+    /// Pretrained checkpoint that the backbone comes from; `None` starts from initial values.
+    pub checkpoint: Option<PathBuf>,
+    /// The shorter side of an image over that of the crop, lowest and highest.
+    pub scale: (f64, f64),
+    /// Probability of a mirror image.
+    pub hflip: f64,
+    /// Whether brightness, contrast, saturation and hue change.
+    pub photometric: bool,
+    /// Factor on the learning rate from each layer of the backbone to the one before it.
+    pub layer_decay: f64,
+    /// Momentum of the moving average of the weights; `None` keeps no average.
+    pub model_ema: Option<f64>,
+}
+
+impl Default for SegmentSettings {
+    /// The published recipe, for a short run.
+    fn default() -> Self {
+        let SceneView { scale, hflip, photometric, .. } = SceneView::new(1);
+        let run = RunSettings { batch_size: 16, lr: Some(1e-3), betas: (0.9, 0.999), ..RunSettings::default() };
+        Self { run, checkpoint: None, scale, hflip, photometric, layer_decay: 1.0, model_ema: None }
+    }
+}
+
+args! {
+    /// Arguments of what only segmentation has.
+    pub struct SegmentOnlyArgs for SegmentSettings {
+        /// Checkpoint folder of a pretrained model to start from; without it --model starts from initial values.
+        checkpoint: PathBuf; arg(value_name = "FOLDER"),
+        /// The shorter side of an image over that of the crop: lowest,highest.
+        scale: Pair; arg(value_name = "LOW,HIGH"),
+        /// Probability of a mirror image.
+        hflip: f64,
+        /// Change brightness, contrast, saturation and hue.
+        photometric: bool;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// Factor on the learning rate from each layer of the backbone to the one before; 1 for one rate everywhere.
+        layer_decay: f64,
+        /// Momentum of the moving average of the weights.
+        model_ema_decay => model_ema: f64,
+        /// Keep a moving average of the weights, and test it too.
+        model_ema: KeepAverage;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+    }
+}
+
+group! {
+    /// What one layer says about [`SegmentSettings`].
+    pub struct SegmentArgs for SegmentSettings {
+        /// Data, batches, learning rates, optimizer.
+        run => run: RunArgs,
+        /// What only segmentation has.
+        only => self: SegmentOnlyArgs,
+    }
+}
+
+args! {
+    /// What one layer says about the heads.
+    pub struct HeadArgs for Segmentation {
+        /// Channels of UperNet; 0 for the width of the backbone.
+        head_channels => channels: usize,
+        /// Channels of the auxiliary head; 0 for none.
+        auxiliary_channels => auxiliary: usize,
+        /// Weight of the auxiliary head's loss.
+        auxiliary_weight: f64,
+        /// Share of the channels that training drops in front of the classifiers.
+        channel_dropout => dropout: f64,
+        /// Mean of losses over labeled pixels instead of all.
+        avg_non_ignore => labeled_mean: bool;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+    }
+}
+
+impl AsRef<RunSettings> for SegmentSettings {
+    fn as_ref(&self) -> &RunSettings {
+        &self.run
+    }
+}
+
+impl AsMut<RunSettings> for SegmentSettings {
+    fn as_mut(&mut self) -> &mut RunSettings {
+        &mut self.run
+    }
+}
+
+impl SegmentSettings {
+    /// What training sees of an image, in crops of this side.
+    pub fn view(&self, size: u32) -> SceneView {
+        SceneView { size, scale: self.scale, hflip: self.hflip, photometric: self.photometric }
+    }
+
+    /// Refuses settings that cannot work, before anything is opened.
+    pub fn check(&self) -> Result<()> {
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            return Err(Error::argument("layer_decay", self.layer_decay, "above 0, at most 1 (off)"));
+        }
+        let m = self.model_ema.unwrap_or(0.0);
+        if !(0.0..1.0).contains(&m) {
+            return Err(Error::argument("model_ema", m, "0 to below 1"));
+        }
+        if self.run.batch_size < 2 {
+            let expected = "at least 2: a pooled map of one cell has no variance in a batch of one";
+            return Err(Error::argument("batch_size", self.run.batch_size, expected));
+        }
+        self.run.check()
+    }
+
+    /// The numbers of a step that only segmentation has.
+    pub fn tuning(&self) -> SegmentTuning {
+        SegmentTuning { layer_decay: self.layer_decay, average: self.model_ema }
+    }
+}
