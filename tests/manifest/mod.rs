@@ -40,6 +40,7 @@ const WITHOUT: &[(&str, usize, &str)] = &[
     ("rng.", GRADIENT, "random numbers are constants"),
     ("patchify.", GRADIENT, "images are constants"),
     ("neighbors.", GRADIENT, "indices: nothing is differentiated through them"),
+    ("box_refine.", GRADIENT, "boxes of the next stage are constants, as in detectron2"),
     ("attention.weights", GRADIENT, "for pictures: nothing is differentiated through it"),
     ("diffusion.denoise", GRADIENT, "a step of sampling: nothing is differentiated through it"),
     ("info_nce.enqueue", GRADIENT, "keys in the queue are constants"),
