@@ -10,12 +10,14 @@ use rowscan::data::{Dataset, Split, Transform};
 use rowscan::error::{Error, Result};
 use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::infer::scores::scores_of;
+use rowscan::models::dense::{Dense, Segmentation};
 use rowscan::models::{Classifier, Config, DecoderKind, Method, TestView};
 use rowscan::nn::Params;
 use rowscan::run::finetune::{Finetuning, evaluate};
 use rowscan::run::pretrain::Pretraining;
 use rowscan::run::probe::Features;
 use rowscan::run::record::{read_log, read_tests};
+use rowscan::run::segment::Segmenting;
 use rowscan::run::world::{Threads, Transport, World};
 use rowscan::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, open_data};
 use rowscan::train::cuts::Cuts;
@@ -24,6 +26,7 @@ use rowscan::train::finetune::recipes::recipe;
 use rowscan::train::finetune::settings::FinetuneSettings;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
+use rowscan::train::segment::settings::SegmentSettings;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::update::Hyper;
 
@@ -188,6 +191,29 @@ fn fine_tuning_has_the_same_bits() {
             let many = tempfile::tempdir().unwrap();
             run::<Finetuning>(g, ranks, many.path(), &config, &settings, None);
             expect_same(&format!("{} on {ranks}", config.name), &one, &results(many.path(), "checkpoint-2"));
+        }
+    }
+}
+
+#[test]
+fn segmentation_has_the_same_bits() {
+    let Some(g) = gpu() else { return };
+    for precision in [Precision::F32, Precision::Mixed] {
+        let mut settings = SegmentSettings { layer_decay: 0.9, model_ema: Some(0.9), ..SegmentSettings::default() };
+        settings.run = RunSettings { precision, clip_grad: 1.0, ..shared_run(settings.run) };
+        settings.run.data = "synthetic-scenes:16".into();
+        let heads = Segmentation { channels: 12, auxiliary: 8, ..Segmentation::default() };
+        let classes = open_data(&settings.run).unwrap().classes().len();
+        let backbone = Config { pattern: "MMMMT".into(), drop_path: 0.2, ..nano() };
+        let config = backbone.for_dense(Dense::Segmentation(heads), classes);
+        let one = tempfile::tempdir().unwrap();
+        run::<Segmenting>(g, 1, one.path(), &config, &settings, None);
+        let one = results(one.path(), "checkpoint-2");
+        assert!(one.iter().any(|(name, _)| name == "ema.safetensors"));
+        for ranks in [2, 4] {
+            let many = tempfile::tempdir().unwrap();
+            run::<Segmenting>(g, ranks, many.path(), &config, &settings, None);
+            expect_same(&format!("{precision} on {ranks}"), &one, &results(many.path(), "checkpoint-2"));
         }
     }
 }
