@@ -83,9 +83,10 @@ pub fn refine(step: Step, rois: &[f64], deltas: &[f64], sizes: &[f64], valid: &[
     let mut out = Refined::default();
     let matched = !truths.is_empty();
     let each = truths.len() / (sizes.len() / 2);
-    for (r, roi) in rois.chunks(5).enumerate() {
-        let sample = roi[0] as usize;
-        let moved = decode([roi[1], roi[2], roi[3], roi[4]], deltas[4 * r..][..4].try_into().unwrap(), step.weights);
+    let boxes = rois.as_chunks::<5>().0.iter().zip(deltas.as_chunks::<4>().0);
+    for (r, (&[first, x0, y0, x1, y1], &delta)) in boxes.enumerate() {
+        let sample = first as usize;
+        let moved = decode([x0, y0, x1, y1], delta, step.weights);
         let (rows, cols) = (sizes[2 * sample], sizes[2 * sample + 1]);
         let clip = |i: usize, most: f64| moved[i].clamp(0.0, most);
         let mut b = [clip(0, cols), clip(1, rows), clip(2, cols), clip(3, rows)];
@@ -93,23 +94,23 @@ pub fn refine(step: Step, rois: &[f64], deltas: &[f64], sizes: &[f64], valid: &[
         if !is_valid {
             b = [0.0, 0.0, 1.0, 1.0];
         }
-        let mut best: Option<(f64, &[f64])> = None;
-        for truth in truths[sample * each..][..each].chunks(5).filter(|truth| truth[4] >= 0.0) {
-            let overlap = iou(b, truth[..4].try_into().unwrap());
-            if best.is_none_or(|(most, _)| overlap > most) {
-                best = Some((overlap, truth));
+        let mut best: Option<(f64, [f64; 4], f64)> = None;
+        for &[x0, y0, x1, y1, class] in truths[sample * each..][..each].as_chunks::<5>().0 {
+            let overlap = iou(b, [x0, y0, x1, y1]);
+            if class >= 0.0 && best.is_none_or(|(most, ..)| overlap > most) {
+                best = Some((overlap, [x0, y0, x1, y1], class));
             }
         }
-        let best = best.filter(|(overlap, _)| is_valid && *overlap >= step.threshold).map(|(_, truth)| truth);
-        out.rois.extend([roi[0], b[0], b[1], b[2], b[3]]);
+        let best = best.filter(|(overlap, ..)| is_valid && *overlap >= step.threshold);
+        out.rois.extend([first, b[0], b[1], b[2], b[3]]);
         out.valid.push(f64::from(u8::from(is_valid)));
         out.foreground.push(f64::from(u8::from(best.is_some())));
         out.labels.push(match best {
-            Some(truth) => truth[4] as u32,
+            Some((.., class)) => class as u32,
             None if is_valid => step.background,
             None => u32::MAX,
         });
-        out.targets.extend(best.map_or([0.0; 4], |truth| encode(b, truth[..4].try_into().unwrap(), step.next)));
+        out.targets.extend(best.map_or([0.0; 4], |(_, truth, _)| encode(b, truth, step.next)));
     }
     out
 }
