@@ -4,6 +4,7 @@
 use std::fs;
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::files::WRITING;
@@ -40,16 +41,26 @@ impl OutputDir {
     }
 }
 
+/// How long a folder may stay locked before a run gives up. A killed process keeps its lock while the system takes its
+/// memory apart, and a scheduler may start the next run at once.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Locks the folder itself. The lock ends with the process, however that ends. `None` on file systems without locks.
 fn lock(path: &Path) -> Result<Option<File>> {
     if !cfg!(unix) {
         return Ok(None);
     }
     let folder = File::open(path).map_err(Error::io(path, "opened"))?;
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(TryLockError::WouldBlock) => Err(Error::file(path, "another run is writing there at this moment")),
-        Err(TryLockError::Error(_)) => Ok(None),
+    let since = Instant::now();
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::Error(_)) => return Ok(None),
+            Err(TryLockError::WouldBlock) if since.elapsed() > PATIENCE => {
+                return Err(Error::file(path, "another run is writing there at this moment"));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
     }
 }
 
