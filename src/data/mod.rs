@@ -32,12 +32,13 @@ pub use cursor::{Cursor, EpochOrder, Runs, Visit};
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
 pub use files::{
-    ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_sample, rescan,
+    ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, ObjectView, Scratch, SeenObjects, Transform, layout_names,
+    load_sample, rescan, whole_view,
 };
 pub use fingerprint::Fingerprint;
 pub use place::Place;
 pub use rand_augment::RandAugment;
 pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
 pub use scenes::{SceneView, resized};
-pub use source::Source;
+pub use source::{Annotations, Source};
 pub use split::Split;
