@@ -4,6 +4,7 @@ pub mod captions;
 pub mod confusion;
 pub mod grid;
 pub mod log;
+pub mod objects;
 pub mod overlay;
 pub mod tfevents;
 
@@ -12,5 +13,6 @@ pub use captions::{CaptionBar, CaptionedGrid};
 pub use confusion::confusion_matrix;
 pub use grid::{Panel, PictureGrid};
 pub use log::{Line, LogLine, TestLine, TrainLog, read_log, read_tests};
+pub use objects::ObjectPicture;
 pub use overlay::Overlay;
 pub use tfevents::EventFile;
