@@ -11,8 +11,8 @@ type Point = [f64; 2];
 /// rasterizer does not see them; a hull of the corners would, hence [`hull`].
 pub fn clipped(polygon: &[f64], within: Region) -> Vec<f64> {
     let mut points: Vec<Point> = polygon.as_chunks::<2>().0.to_vec();
-    for side in 0..4 {
-        let (axis, bound, sign) = (side % 2, within[side], if side < 2 { 1.0 } else { -1.0 });
+    for (side, bound) in within.into_iter().enumerate() {
+        let (axis, sign) = (side % 2, if side < 2 { 1.0 } else { -1.0 });
         let depth = |p: &Point| sign * (p[axis] - bound); // from 0 on inside
         let mut kept = Vec::with_capacity(points.len() + 2);
         for (i, to) in points.iter().enumerate() {
