@@ -1,9 +1,11 @@
 //! Data sets: samples from folders, archives, binary files, a generator or code of your own; their order; and batches
 //! of augmented images. src/data/README.md describes the room and how to add to it.
 
+mod augment;
 mod augmentation;
 mod classes;
 pub mod coco;
+mod crop;
 mod cursor;
 mod dataset;
 #[cfg(feature = "files")]
@@ -25,15 +27,14 @@ mod subset;
 mod synthetic;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transform;
 
 pub use crate::error::DataError;
 pub use augmentation::Augmentation;
 pub use cursor::{Cursor, EpochOrder, Runs, Visit};
 pub use dataset::Dataset;
 #[cfg(feature = "files")]
-pub use files::{
-    ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, Scratch, Transform, layout_names, load_sample, rescan,
-};
+pub use files::{ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, layout_names, load_sample, rescan};
 pub use fingerprint::Fingerprint;
 pub use place::Place;
 pub use rand_augment::RandAugment;
@@ -41,3 +42,4 @@ pub use sample::{ObjectBox, PointCloud, Rgb8, Sample, SegmentationMap};
 pub use scenes::{SceneView, resized};
 pub use source::Source;
 pub use split::Split;
+pub use transform::{Scratch, Transform};

@@ -1,13 +1,11 @@
-//! Data sets on a disk: layouts, decoding, augmentation, and the threads that prepare batches.
+//! Data sets on a disk: layouts, decoding, and the threads that prepare batches.
 
 mod archive;
-mod augment;
 mod batch;
 mod cache;
 mod cifar;
 mod cloud_sets;
 mod clouds;
-mod crop;
 mod decode;
 mod folder;
 #[cfg(test)]
@@ -29,7 +27,6 @@ mod segmented;
 mod shards;
 mod single;
 mod tar;
-mod transform;
 mod walk;
 mod webdataset;
 mod worker;
@@ -40,4 +37,3 @@ pub use layout::Layout;
 pub use layouts::{LAYOUTS, layout_names};
 pub use loader::{Loader, LoaderOptions};
 pub use single::load_sample;
-pub use transform::{Scratch, Transform};

@@ -1,11 +1,11 @@
 //! Files that belong to no data set: an image, cloud or mesh by its path, or several as a set of their own.
 use super::clouds::{is_cloud_name, read_cloud};
 use super::decode::decode;
-use super::transform::{Scratch, Transform};
 use crate::data::dataset::Dataset;
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::stream::{Stream, StreamPurpose};
+use crate::data::transform::{Scratch, Transform};
 use crate::error::DataError;
 use std::path::{Path, PathBuf};
 
