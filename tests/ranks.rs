@@ -15,7 +15,7 @@ use rowscan::models::{Classifier, Config, DecoderKind, Method, TestView};
 use rowscan::nn::Params;
 use rowscan::run::finetune::{Finetuning, evaluate};
 use rowscan::run::pretrain::Pretraining;
-use rowscan::run::probe::Features;
+use rowscan::run::probe::features as features_of;
 use rowscan::run::record::{read_log, read_tests};
 use rowscan::run::segment::Segmenting;
 use rowscan::run::world::{Threads, Transport, World};
@@ -286,7 +286,7 @@ fn evaluations_are_shared_out() {
         let forward = scores_of(g, &model, &config, 4)?; // six batches, the last of one image
         let tally = evaluate(world, &forward, &data, transform, 1)?;
         let scores = tally.scores();
-        let features = Features::of(world, &forward, &data, transform, 1)?;
+        let features = features_of(world, &forward, &data, transform, 1)?;
         Ok((tally.images(), [scores.loss.to_bits(), scores.top1.to_bits()], format!("{features:?}")))
     };
     let one = measure(&World::alone()).unwrap();
