@@ -117,8 +117,8 @@ test('reconstruct: predictions are within 1e-3 of the native ones', () => within
   const native = tensors(readFileSync(join(process.env.NATIVE, 'native.safetensors')));
   const found = await page.evaluate(async ({ image, mask }) => {
     const { model } = globalThis.rowscan.modes.reconstruct.state;
-    const drawn = model.mask('random', 0.5, 5);
-    const result = await model.reconstruct(Uint8Array.from(image), Float32Array.from(mask));
+    const drawn = model.mask({ maskRatio: 0.5, seed: 5 });
+    const result = await model.reconstruct({ data: Uint8Array.from(image), width: model.side, height: model.side }, { mask });
     return { drawn: [...drawn], predictions: [...result.predictions] };
   }, { image: native.images, mask: native.mask });
   assert.deepEqual(found.drawn, native.mask, 'the same mask from the same seed');

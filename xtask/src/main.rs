@@ -12,7 +12,8 @@ use std::process::{Command, ExitCode};
 
 use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
-const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
+const USAGE: &str =
+    "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build | web-test [FILTER]
                    manifest [--accept] | bench-cpu [ARGS] | static [DEVICE] [--accept] | wgsl-check
                    mpi-test
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
@@ -22,8 +23,8 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
              ops::activation, ops::matmul, backbones, models, cli::resume
   manifest   runs the tests of the operators and compares what they launch with src/ops/kernels.md, which lists each
              kernel with its tests, bench and static rows; --accept writes that file; `test` compares too
-  web        builds the browser page and serves it on 127.0.0.1
-  web-build  builds it only, into target/web
+  web        builds the browser page and serves it on 127.0.0.1; --release DIR writes it to a folder for any static host
+  web-build  builds it only, into target/web, and the package for npm, into target/npm
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ["manifest"] => manifest(false),
         ["manifest", "--accept"] => manifest(true),
         ["web"] => web::serve(),
+        ["web", "--release", folder] => web::release(folder),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
         ["bench-cpu", args @ ..] => bench_cpu(args),
