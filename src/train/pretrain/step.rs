@@ -34,7 +34,6 @@ struct Step {
 #[derive(Debug)]
 pub struct Pretrainer {
     g: Gpu,
-    config: Config,
     hyper: Hyper,
     /// The weights.
     pub params: Params,
@@ -65,7 +64,6 @@ impl Pretrainer {
             drop_path: DropPath::new(g, config)?,
             inputs: PretrainInputs::new(config, batch)?.of(config, &*model)?,
             g: g.clone(),
-            config: config.clone(),
             hyper,
             update,
             params,
