@@ -19,7 +19,8 @@ const DEVICES: [Device; 5] = [
 fn sample() -> Vec<&'static str> {
     let today = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
     let seed = std::env::var("ROWSCAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(today);
-    let chosen = if seed % 2 == 0 { vec!["turing", "rdna4", "m1"] } else { vec!["ampere", "rdna3", "m1"] };
+    let chosen =
+        if u64::is_multiple_of(seed, 2) { vec!["turing", "rdna4", "m1"] } else { vec!["ampere", "rdna3", "m1"] };
     println!("{}, by ROWSCAN_TEST_SEED={seed}", chosen.join(", "));
     chosen
 }
