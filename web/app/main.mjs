@@ -101,6 +101,15 @@ async function take(files) {
 }
 app.take = take;
 
+/** Leads past the header. Not by an address: that is for settings. */
+function skips() {
+  $('stage').tabIndex = -1;
+  document.querySelector('.skip').addEventListener('click', (event) => {
+    event.preventDefault();
+    $('stage').focus();
+  });
+}
+
 function drops() {
   let depth = 0;
   const over = (by) => { depth = Math.max(depth + by, 0); $('drop').hidden = depth === 0; };
@@ -128,6 +137,7 @@ async function start() {
   app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app), clouds: clouds(app) };
   app.lesson = lesson(app);
   tabs();
+  skips();
   drops();
   app.address.apply();
   addEventListener('hashchange', () => app.guard(async () => {

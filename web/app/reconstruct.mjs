@@ -35,6 +35,7 @@ export function attach(app) {
     });
     state.model?.dispose();
     Object.assign(state, { model, files: model.files, loaded: wish, wish });
+    performance.mark('model loaded');
     if (!wish && $('r-pick').lastChild?.value !== '') $('r-pick').append(new Option('Your own', ''));
     $('r-pick').value = wish;
     const { config, metadata } = model;
@@ -94,7 +95,7 @@ export function attach(app) {
       state.mask = state.result.predicted;
       picture($('r-original'), state.image);
       const masked = drawMask();
-      globalThis.firstReconstruction ??= performance.now();
+      performance.mark('picture');
       const hidden = state.mask.reduce((sum, value) => sum + value, 0);
       facts($('r-facts'), {
         'loss (1 = patch means)': state.result.loss.toFixed(3), hidden: `${hidden} of ${grid * grid}`,

@@ -59,10 +59,24 @@ test('links: a painted mask on a sample, and an own image, look the same in a fr
   for (const [link, seen] of links) await again(link, seen);
 });
 
-test('links: those that make no sense do no harm', () => within({ hash: '#reconstruct&model=none&image=%zz&mask=x&ratio=abc&seed=-5&hidden=xyz&what=1', reducedMotion: 'reduce' }, async (page) => {
+test('links: those that make no sense do no harm, and those into other tabs lead there', () => within({ hash: '#reconstruct&model=none&image=%zz&mask=x&ratio=abc&seed=-5&hidden=xyz&what=1', reducedMotion: 'reduce' }, async (page) => {
   await settled(page);
   assert.deepEqual(await page.evaluate(() => {
     const { state } = globalThis.rowscan.modes.reconstruct;
     return [state.wish, state.picked, document.getElementById('r-seed').value];
   }), ['photos', 'cat', '0']);
+
+  const go = (hash) => page.evaluate((hash) => { location.hash = hash; }, hash);
+  await go('#inspect&image=coffee&patch=5&layer=2&way=1&head=1');
+  await page.waitForFunction(() => globalThis.rowscan.modes.inspect.state.near.length === 6);
+  assert.deepEqual(await page.evaluate(() => [
+    globalThis.rowscan.modes.reconstruct.state.picked, globalThis.rowscan.modes.inspect.state.token,
+    ...['i-layer', 'i-way', 'i-head'].map((id) => document.getElementById(id).selectedOptions[0].text),
+  ]), ['coffee', 5, 'layer 3', 'up, last patch to first', 'head 2']);
+  await go('#clouds&solid=16&share=0.75&draw=3');
+  await page.waitForFunction(() => globalThis.rowscan.modes.clouds.state.shown?.rebuilt.length === 192 * 3);
+  assert.equal(await page.evaluate(() => document.getElementById('c-kind').value), '4');
+  await go('#train&preset=tiny&side=32&augment=no');
+  assert.ok(await page.locator('#train').isVisible());
+  assert.deepEqual(await page.evaluate(() => [document.getElementById('t-model').value, document.getElementById('t-augment').checked]), ['tiny', false]);
 }));

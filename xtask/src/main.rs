@@ -14,7 +14,7 @@ use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
 const USAGE: &str =
     "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build | web-test [FILTER]
-                   manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
+                   web-firefox | manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
                    wgsl-check | mpi-test
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
@@ -24,8 +24,9 @@ const USAGE: &str =
   manifest   runs the tests of the operators and compares what they launch with src/ops/kernels.md, which lists each
              kernel with its tests, bench and static rows; --accept writes that file; `test` compares too
   web        builds the browser page and serves it on 127.0.0.1; --release DIR writes it to a folder for any static host
-  web-build  builds it only, into target/web, and the package for npm, into target/npm
+  web-build  builds it only, into target/page, and the package for npm, into target/npm
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
+  web-firefox  opens the page in Debian's Firefox, with and without WebGPU; CI leaves it out
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
              ampere, m1), without a GPU, and compares with benches/static/budget.toml; --sample takes three of them,
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ["web", "--release", folder] => web::release(folder),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
+        ["web-firefox"] => web::firefox(),
         ["bench-cpu", args @ ..] => bench_cpu(args),
         ["static", args @ ..] => compilers::compare(args),
         ["wgsl-check"] => accepted::check(),

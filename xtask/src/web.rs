@@ -24,7 +24,7 @@ const WASM_FEATURES: &[&str] = &[
 
 /// The folder of the built page.
 fn site() -> PathBuf {
-    target().join("web")
+    target().join("page")
 }
 
 /// The folder of the built package for npm.
@@ -240,7 +240,7 @@ fn package() -> Result {
     Ok(())
 }
 
-/// Builds the package and the page, into `target/npm` and `target/web`.
+/// Builds the package and the page, into `target/npm` and `target/page`.
 pub fn build() -> Result {
     packages()?;
     println!("compiling the page (the first time takes some minutes)");
@@ -329,4 +329,14 @@ pub fn test(filter: &[&str]) -> Result {
         .env("SUITE", suite)
         .env("NATIVE", out);
     run(node)
+}
+
+/// Opens the page in Debian's Firefox, without WebGPU and with it.
+pub fn firefox() -> Result {
+    build()?;
+    if !has("firefox-esr") {
+        println!("no Firefox on this machine: installing `firefox-esr` with apt-get");
+        apt_install(&["firefox-esr"])?;
+    }
+    run(command("node", &["web/firefox.mjs", &text(&site())]))
 }
