@@ -20,11 +20,13 @@ mod probe;
 mod profile;
 mod ranks;
 mod reconstruct;
+mod report;
 mod segment;
 mod segmented;
 mod signals;
 mod study;
 mod terminal;
+mod tested;
 mod training;
 mod watch;
 

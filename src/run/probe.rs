@@ -7,9 +7,11 @@ use super::world::World;
 use crate::data::{Dataset, Place, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Precision, Program};
+use crate::infer::features::FrozenEncoder;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::{Scores, Tally};
-use crate::nn::{Entry, Init, Linear, Params};
+use crate::models::Config;
+use crate::nn::{Entry, Init, Linear, Params, Weights};
 use crate::ops::adamw::AdamwConfig;
 use crate::ops::matmul::MatmulOptions;
 use crate::ops::{cross_entropy, matmul, reduce};
@@ -21,6 +23,62 @@ use crate::train::update::{Hyper, Update, nothing};
 
 /// Rows of features per launch of a program.
 const CHUNK: usize = 4096;
+
+/// What the features of a model that is being pretrained know about classes, in percent of the test half.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeScores {
+    /// Images whose class the linear classifier puts first.
+    pub top1: f64,
+    /// Images whose class it has among its first five.
+    pub top5: f64,
+    /// Images whose class their nearest neighbors vote for.
+    pub knn: f64,
+}
+
+/// A probe that is repeated while a model is pretrained: the same images each time, without augmentation.
+#[derive(Debug, Clone)]
+pub struct RepeatedProbe {
+    train: Arc<Dataset>,
+    test: Arc<Dataset>,
+    threads: usize,
+}
+
+impl RepeatedProbe {
+    /// Images that are computed at a time.
+    const BATCH: usize = 64;
+    /// Steps of the linear classifier.
+    const STEPS: u64 = 200;
+    /// Neighbors that vote, and the temperature of their votes.
+    const NEIGHBORS: (usize, f64) = (20, 0.07);
+
+    /// A probe on `data` and its test split, at most `images` of each, or all for 0; `threads` decode them.
+    ///
+    /// # Errors
+    /// A set without labels or without a test split.
+    pub fn new(data: &Dataset, images: usize, threads: usize) -> Result<Self> {
+        let few = |half: &Dataset| half.limited(if images < half.len() { images } else { 0 });
+        let classes = data.require_labels()?;
+        let test = data.test_split()?.numbered_as(classes)?;
+        Ok(Self { train: Arc::new(few(data)?), test: Arc::new(few(&test)?), threads })
+    }
+
+    /// The scores of the encoder among `weights`, which belong to the model `config`. The processes of `world` share
+    /// the work, and each has the scores.
+    ///
+    /// # Errors
+    /// Weights that are not of this model; images that cannot be read.
+    pub fn scores(&self, world: &World, g: &Gpu, config: &Config, weights: Weights) -> Result<ProbeScores> {
+        let encoder = FrozenEncoder::open(g, config, Some(weights), 0)?;
+        let forward = encoder.program(g, config, Self::BATCH.min(self.train.len()).min(self.test.len()))?;
+        let view = Transform::testing(config, config.test_view);
+        let features = |half: &Arc<Dataset>| Features::of(world, &forward, half, view, self.threads);
+        let (train, test, classes) = (features(&self.train)?, features(&self.test)?, self.train.classes().len());
+        let linear = linear_probe(g, &train, &test, classes, Self::STEPS)?;
+        let (k, temperature) = Self::NEIGHBORS;
+        let nearest = nearest_neighbors(g, &train, &test, classes, k.min(train.len()), temperature)?;
+        Ok(ProbeScores { top1: linear.top1, top5: linear.top5, knn: nearest.top1 })
+    }
+}
 
 /// Features of labeled images.
 #[derive(Debug, Clone)]
