@@ -5,6 +5,7 @@ pub mod coco_scores;
 pub mod diffusion_sampler;
 pub mod features;
 pub mod paste;
+pub mod pca;
 pub mod predict;
 pub mod program;
 pub mod reconstruct;
