@@ -14,8 +14,8 @@ use std::process::{Command, ExitCode};
 use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
-                   manifest [--accept] | bench-cpu [ARGS] | static [DEVICE] [--accept] | wgsl-check
-                   mpi-test | dist [PLATFORM]
+                   manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
+                   wgsl-check | mpi-test | dist [PLATFORM]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -28,7 +28,8 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
-             ampere, m1), without a GPU, and compares with benches/static/budget.toml
+             ampere, m1), without a GPU, and compares with benches/static/budget.toml; --sample takes three of them,
+             from day to day others
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
   mpi-test   trains with several processes by Open MPI and MPICH, on one host and on two, compares the bits with those
              of one process, and kills, stops and cuts off parts of jobs
