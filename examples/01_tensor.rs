@@ -7,6 +7,7 @@
 use rowscan::gpu::{Gpu, Options, Program, Recording};
 use rowscan::tensor::Tensor;
 
+/// Runs the example.
 pub fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     println!("{}", g.caps());

@@ -9,6 +9,7 @@ use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::ops::reduce::mean;
 use rowscan::prelude::*;
 
+/// Runs the example.
 pub fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     let x = Var::constant(Tensor::from_slice(&g, &[2, 2], &[1.0, 0.0, 0.0, 1.0])?);

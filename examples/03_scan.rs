@@ -10,6 +10,7 @@ use rowscan::ops::selective_scan::{ScanOptions, selective_scan};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
+/// Runs the example.
 pub fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     let (s, b, l, e, n) = (2, 2, 98, 192, 16);
