@@ -6,6 +6,7 @@ pub mod coco_scores;
 pub mod diffusion_sampler;
 pub mod features;
 pub mod paste;
+pub mod pca;
 pub mod predict;
 pub mod probe;
 pub mod program;

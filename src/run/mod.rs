@@ -23,6 +23,6 @@ pub mod weights_on_disk;
 pub mod world;
 
 pub use main_loop::{Ended, Run, open_data};
-pub use observer::{Observer, Silent};
+pub use observer::{Observer, RunFacts, Silent};
 pub use outputs::{Outputs, RecordSettings};
 pub use task::{PixelTest, Surroundings, Task, TaskSettings, Tested};

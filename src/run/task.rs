@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::checkpoint::Companions;
 use super::outputs::RecordSettings;
+use super::probe::ProbeScores;
 use super::world::World;
 use crate::data::{Dataset, ImageBatch, LoaderOptions};
 use crate::error::Result;
@@ -33,6 +34,8 @@ pub enum Tested {
     Classes(Scores, Option<Scores>),
     /// Of a segmentation network.
     Pixels(PixelTest, Option<PixelTest>),
+    /// Of the features of a model without a head. No best checkpoint is chosen by them.
+    Features(ProbeScores),
 }
 
 /// Scores of segmentation, in percent.
@@ -107,6 +110,10 @@ pub trait Task {
     /// Tests the model after `epoch` epochs, if a test is due; `last` says that no epoch follows.
     fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
         Ok(None)
+    }
+    /// Pictures in a row of the grids that [`Task::show`] writes; 0 if it writes none.
+    fn columns(&self) -> usize {
+        0
     }
     /// Writes the task's own pictures into `dir` after `epoch` epochs, if they are due; `last` says that no epoch
     /// follows.

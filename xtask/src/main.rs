@@ -2,6 +2,7 @@
 
 mod accepted;
 mod compilers;
+mod dist;
 mod mesa;
 mod mpi;
 mod web;
@@ -15,7 +16,7 @@ use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 const USAGE: &str =
     "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build | web-test [FILTER]
                    web-firefox | manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
-                   wgsl-check | mpi-test
+                   wgsl-check | mpi-test | dist [PLATFORM]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -34,6 +35,8 @@ const USAGE: &str =
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
   mpi-test   trains with several processes by Open MPI and MPICH, on one host and on two, compares the bits with those
              of one process, and kills, stops and cuts off parts of jobs
+  dist       makes target/dist/rowscan-VERSION-PLATFORM.tar.gz, of the program without symbols, completions and
+             licenses, and its checksum; what is packed for this machine is started in an empty root, as root only can
 Each first installs what the machine lacks with apt-get, and says so: a software Vulkan driver, the wasm32 target,
 Chromium, MPI.";
 
@@ -57,6 +60,8 @@ fn main() -> ExitCode {
         ["static", args @ ..] => compilers::compare(args),
         ["wgsl-check"] => accepted::check(),
         ["mpi-test"] => mpi::test(),
+        ["dist"] => dist::dist(None),
+        ["dist", platform] => dist::dist(Some(platform)),
         #[cfg(feature = "bindgen")]
         ["bindgen", wasm, out] => web::bindgen(wasm, out),
         _ => {

@@ -1,6 +1,6 @@
 //! The classes of the pixels of an image: as a PNG of numbers, and as colors over the image with a legend.
 
-use super::captions::{base64, escaped};
+use super::markup::{escaped, picture_address};
 use crate::data::Rgb8;
 use crate::error::{Error, Result};
 use image::{GrayImage, ImageFormat, RgbImage};
@@ -81,11 +81,7 @@ impl Overlay<'_> {
         let pixels: Vec<u8> = self.image.pixels.as_chunks::<3>().0.iter().zip(self.classes).flat_map(mixed).collect();
         let (width, height) = (self.image.width, self.image.height);
         let image = RgbImage::from_raw(width, height, pixels);
-        let mut bytes = Cursor::new(Vec::new());
-        match image.map(|image| image.write_to(&mut bytes, ImageFormat::Png)) {
-            Some(Ok(())) => {}
-            failed => return Err(Error::Internal(format!("an overlay as PNG: {failed:?}"))),
-        }
+        let image = image.ok_or_else(|| Error::Internal("an overlay that does not fill its size".into()))?;
         let mut counts = vec![0usize; self.names.len()];
         self.classes.iter().for_each(|class| {
             if let Some(count) = counts.get_mut(usize::from(*class)) {
@@ -101,9 +97,9 @@ impl Overlay<'_> {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{total}\" viewBox=\"0 0 {0} {total}\" \
              font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#222\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <image width=\"{w}\" height=\"{h}\" href=\"data:image/png;base64,{1}\"/>\n",
+             <image width=\"{w}\" height=\"{h}\" href=\"{1}\"/>\n",
             w + LEGEND,
-            base64(bytes.get_ref()),
+            picture_address(&image, ImageFormat::Png)?,
         );
         for (line, class) in seen.into_iter().enumerate() {
             let ([r, g, b], y) = (color_of(class), line * LINE + 6);
