@@ -9,10 +9,11 @@ use rowscan::ops::add::add;
 use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
-use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::finetune::step::Finetuner;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::supervised::Tuning;
 
 use crate::common::{Random, as_hardware, gpu, leaf, some};
 use crate::nano::{nano, one_way, vit};
@@ -164,7 +165,7 @@ fn fine_tuning(g: &Gpu) {
             RunSettings { batch_size: 3, accum_iter: 2, clip_grad: 0.5, checkpoint_blocks, ..RunSettings::default() };
         let tuning = Tuning { layer_decay: 0.75, average: Some(0.9) };
         let mut tuner = Finetuner::new(g, &config, 3, run.hyper().unwrap(), tuning, 7).unwrap();
-        let mut step = |step| tuner.step(&images, &targets, step, 1e-2).unwrap().to_vec(g).unwrap()[0].to_bits();
+        let mut step = |step| tuner.step((&images, &targets), step, 1e-2).unwrap().to_vec(g).unwrap()[0].to_bits();
         let losses = (0..3).map(&mut step).collect();
         (tuner.plan().unwrap(), trained(g, losses, &tuner.params))
     };

@@ -336,7 +336,7 @@ impl DetectionStep {
             all.extend(known.iter().map(|(b, _)| *b));
             let keys: Vec<f64> = Random::new(7).uniform(all.len(), 0.0, 1.0).into_iter().map(f64::from).collect();
             let first = sample * d.boxes;
-            let stage = d.cascade(3).stages[0];
+            let stage = d.cascade(3, 16).stages[0];
             let picture = PictureBoxes { sample, candidates: &all, truths: known, keys: &keys };
             let (chosen, count) = rows.sample(first, &picture, stage, d.box_sampler(), 3);
             assert!(count <= d.boxes && (sample == 1 || !chosen.is_empty()), "truths are candidates themselves");
@@ -355,7 +355,7 @@ impl DetectionStep {
 
 fn anchors(proposed: &Proposed) -> Vec<Vec<Region>> {
     let sizes: Vec<[usize; 2]> = proposed.maps.iter().map(|map| [map.data.shape()[1], map.data.shape()[2]]).collect();
-    detection().anchors().of(&sizes)
+    detection().anchors(16).of(&sizes)
 }
 
 /// Scores and deltas of each level.

@@ -3,10 +3,11 @@
 use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::models::{Config, adapt, resize_positions};
 use rowscan::nn::Weights;
-use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::finetune::step::Finetuner;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::supervised::Tuning;
 
 use crate::common::gpu;
 
@@ -60,7 +61,7 @@ fn a_pretrained_model_is_fine_tuned_at_a_larger_size() {
         assert!(found.keys().filter(layers).all(|layer| adapted.weights[layer] == found[layer]), "{name}");
         tuner.params.load(g, &adapted.weights).unwrap();
         let mut step = |step| {
-            let loss = tuner.step(&pictures(large), &[1.0, 0.0, 0.0, 1.0], step, 1e-3).unwrap();
+            let loss = tuner.step((&pictures(large), &[1.0, 0.0, 0.0, 1.0]), step, 1e-3).unwrap();
             loss.to_vec(g).unwrap()[0]
         };
         let losses: Vec<f32> = (0..12).map(&mut step).collect();

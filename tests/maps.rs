@@ -5,11 +5,12 @@ use rowscan::models::{Config, MapOnMaps, MaskedBatch, Method, Objective, PixelPr
 use rowscan::nn::Params;
 use rowscan::tape::Recorder;
 use rowscan::tensor::Tensor;
-use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::finetune::step::Finetuner;
 use rowscan::train::pretrain::mask::PatchMask;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::supervised::Tuning;
 
 use crate::common::{Random, gpu};
 use crate::nano::settings;
@@ -145,7 +146,7 @@ fn networks_on_maps_learn() {
             let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };
             let tuning = Tuning { layer_decay: 0.9, average: None };
             let mut tuner = Finetuner::new(g, &config, 4, run.hyper().unwrap(), tuning, 3).unwrap();
-            let step = |step| tuner.step(&images, &targets, step, 1e-3).unwrap().to_vec(g).unwrap()[0];
+            let step = |step| tuner.step((&images, &targets), step, 1e-3).unwrap().to_vec(g).unwrap()[0];
             (0..steps).map(step).collect::<Vec<f32>>()
         };
         let losses = tune(Precision::F32, false, 16);

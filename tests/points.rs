@@ -6,10 +6,11 @@ use rowscan::infer::reconstruct_clouds::CloudReconstructor;
 use rowscan::infer::scores::scores_of;
 use rowscan::models::{Classifier, Config, Method, PointMixers, Points};
 use rowscan::nn::Params;
-use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::finetune::step::Finetuner;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::supervised::Tuning;
 
 use crate::common::{Random, gpu};
 use crate::nano::settings;
@@ -94,7 +95,7 @@ fn classifiers_of_clouds_learn() {
         let tuning = Tuning { layer_decay: 0.9, average: None };
         let mut tuner = Finetuner::new(g, &config, 4, run.hyper().unwrap(), tuning, 3).unwrap();
         let (clouds, targets) = (clouds(config.points().unwrap()), [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
-        let mut step = |step| tuner.step(&clouds, &targets, step, 1e-2).unwrap().to_vec(g).unwrap()[0];
+        let mut step = |step| tuner.step((&clouds, &targets), step, 1e-2).unwrap().to_vec(g).unwrap()[0];
         let losses: Vec<f32> = (0..30).map(&mut step).collect();
         assert!(mean(&losses[25..]) < 0.8 * mean(&losses[..3]), "{mixers:?}: {losses:?}");
     }

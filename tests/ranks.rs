@@ -10,9 +10,10 @@ use rowscan::data::{Dataset, Split, Transform};
 use rowscan::error::{Error, Result};
 use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::infer::scores::scores_of;
-use rowscan::models::dense::{Dense, Segmentation};
+use rowscan::models::dense::{Dense, Detection, Segmentation};
 use rowscan::models::{Classifier, Config, DecoderKind, Method, TestView};
 use rowscan::nn::Params;
+use rowscan::run::detect::Detecting;
 use rowscan::run::finetune::{Finetuning, evaluate};
 use rowscan::run::pretrain::Pretraining;
 use rowscan::run::probe::features as features_of;
@@ -21,6 +22,7 @@ use rowscan::run::segment::Segmenting;
 use rowscan::run::world::{Threads, Transport, World};
 use rowscan::run::{Ended, Observer, Outputs, RecordSettings, Run, Silent, Task, open_data};
 use rowscan::train::cuts::Cuts;
+use rowscan::train::detect::settings::DetectSettings;
 use rowscan::train::finetune::mixup::Mix;
 use rowscan::train::finetune::recipes::recipe;
 use rowscan::train::finetune::settings::FinetuneSettings;
@@ -213,6 +215,38 @@ fn segmentation_has_the_same_bits() {
         for ranks in [2, 4] {
             let many = tempfile::tempdir().unwrap();
             run::<Segmenting>(g, ranks, many.path(), &config, &settings, None);
+            expect_same(&format!("{precision} on {ranks}"), &one, &results(many.path(), "checkpoint-2"));
+        }
+    }
+}
+
+/// The boxes that the host samples in the middle of a step too.
+#[test]
+fn detection_has_the_same_bits() {
+    let Some(g) = gpu() else { return };
+    for precision in [Precision::F32, Precision::Mixed] {
+        let mut settings = DetectSettings { layer_decay: 0.9, model_ema: Some(0.9), ..DetectSettings::default() };
+        settings.run = RunSettings { precision, clip_grad: 1.0, ..shared_run(settings.run) };
+        settings.run.data = "synthetic-objects:16".into();
+        let small = Detection {
+            channels: 8,
+            features: 16,
+            anchors: 16,
+            boxes: 8,
+            objects: 2,
+            proposals: 20,
+            ..Detection::micro()
+        };
+        let classes = open_data(&settings.run).unwrap().classes().len();
+        let backbone = Config { pattern: "MMT".into(), image_size: 64, patch_size: 16, drop_path: 0.2, ..nano() };
+        let config = backbone.for_dense(Dense::Detection(small), classes);
+        let one = tempfile::tempdir().unwrap();
+        run::<Detecting>(g, 1, one.path(), &config, &settings, None);
+        let one = results(one.path(), "checkpoint-2");
+        assert!(one.iter().any(|(name, _)| name == "ema.safetensors"));
+        for ranks in [2, 4] {
+            let many = tempfile::tempdir().unwrap();
+            run::<Detecting>(g, ranks, many.path(), &config, &settings, None);
             expect_same(&format!("{precision} on {ranks}"), &one, &results(many.path(), "checkpoint-2"));
         }
     }

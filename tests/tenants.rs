@@ -69,7 +69,7 @@ impl Source for Harbor {
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         // sample 3 has its right edge left of its left edge
         let right = if index == BROKEN { 0.0 } else { 3.5 };
-        let object = |i| ObjectBox { left: 1.0, top: 0.5, right, bottom: 2.0, class: i % 2 };
+        let object = |i| ObjectBox { left: 1.0, top: 0.5, right, bottom: 2.0, class: i % 2, ..ObjectBox::default() };
         Ok(Sample::Detected(self.image(index)?, (0..index as u32).map(object).collect()))
     }
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {
@@ -166,8 +166,11 @@ fn samples_that_contradict_themselves_are_broken() {
     let map = |width, classes: &[u16]| {
         Sample::Segmented(gray(0), SegmentationMap { width, height: 2, classes: classes.to_vec() })
     };
-    let object = ObjectBox { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0, class: 0 };
-    let boxed = |object| Sample::Detected(gray(0), vec![object]);
+    let boxed = |change: fn(&mut ObjectBox)| {
+        let mut object = ObjectBox { right: 1.0, bottom: 1.0, ..ObjectBox::default() };
+        change(&mut object);
+        Sample::Detected(gray(0), vec![object])
+    };
     let points = |positions: &[[f32; 3]], parts: &[u16]| {
         Sample::Points(PointCloud { positions: positions.to_vec(), parts: parts.to_vec() })
     };
@@ -176,8 +179,8 @@ fn samples_that_contradict_themselves_are_broken() {
         (map(3, &[0; 6]), "a segmentation map of 3 × 2 pixels, its image has 4 × 2"),
         (map(4, &[0; 7]), "a segmentation map of 7 values for 4 × 2 pixels"),
         (map(4, &[2; 8]), "a pixel of class 2, the set has 2 classes"),
-        (boxed(ObjectBox { left: f32::NAN, ..object }), "box 0 is [NaN"),
-        (boxed(ObjectBox { class: 2, ..object }), "box 0 has class 2, the set has 2 classes"),
+        (boxed(|object| object.left = f64::NAN), "box 0 is [NaN"),
+        (boxed(|object| object.class = 2), "box 0 has class 2, the set has 2 classes"),
         (points(&[], &[]), "a point cloud without points"),
         (points(&[[0.0; 3]], &[0, 0]), "1 points, but 2 parts"),
         (points(&[[0.0, f32::INFINITY, 0.0]], &[]), "point 0 is [0.0, inf, 0.0]"),

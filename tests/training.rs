@@ -3,12 +3,13 @@
 use rowscan::gpu::{Caps, Gpu, Precision};
 use rowscan::models::{Config, Objective};
 use rowscan::tensor::Tensor;
-use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::finetune::step::Finetuner;
 use rowscan::train::pretrain::mask::{Masker, PatchMask};
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::sums::{Sums, middle};
+use rowscan::train::supervised::Tuning;
 
 use crate::common::{Random, gpu};
 use crate::nano::nano;
@@ -281,7 +282,7 @@ fn statistics_of_micro_batches_are_folded_in_order() {
         let mut tuner = Finetuner::new(g, &config, 4, settings.hyper().unwrap(), tuning, 3).unwrap();
         for step in 0..3 / parts {
             let of = |all: usize| step * parts * all..(step + 1) * parts * all;
-            tuner.step(&images[of(4 * bytes)], &targets[of(8)], step as u64, 0.0).unwrap();
+            tuner.step((&images[of(4 * bytes)], &targets[of(8)]), step as u64, 0.0).unwrap();
         }
         pollster::block_on(tuner.params.weights(g)).unwrap()
     };

@@ -7,12 +7,14 @@ use crate::cli::terminal::{Stop, usage};
 use crate::data::{Transform, imagenet};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::infer::detect::DetectionProgram;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
 use crate::models::dense::Dense;
-use crate::models::{Classifier, Config, Contents, Segmenter, TestView, contents};
+use crate::models::{Classifier, Config, Contents, Detector, Segmenter, TestView, contents};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
+use crate::run::detect::finder;
 use crate::run::finetune::tested_view;
 use crate::run::segment::scorer;
 use crate::run::weights_on_disk::{expect_finite, read};
@@ -87,6 +89,27 @@ impl StoredModel {
                 Ok((count == synsets.len()).then(|| synsets.iter().map(|s| s.name.to_owned()).collect()))
             }
         }
+    }
+
+    /// Names of the classes, or their numbers.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let known = self.class_names()?.unwrap_or_default();
+        let name = |class: usize| known.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
+        Ok((0..self.config.classes).map(name).collect())
+    }
+
+    /// Whether it is a detector.
+    pub fn detects(&self) -> bool {
+        matches!(self.config.dense, Some(Dense::Detection(_)))
+    }
+
+    /// A program that finds objects, for `count` images.
+    pub fn objects(&self, g: &Gpu, count: usize) -> Result<DetectionProgram> {
+        expect_finite(&self.path, &self.weights)?;
+        let mut params = Params::new(g);
+        let model = Detector::new(g, &mut params, &self.config)?;
+        params.load(g, &self.weights).map_err(|e| Error::file(&self.path, e))?;
+        finder(g, &model, &self.config, count)
     }
 
     /// Whether it is a segmentation network.

@@ -1,4 +1,4 @@
-//! `rowscan eval`: accuracy of a classifier, or scores of a segmentation network, on a labeled data set.
+//! `rowscan eval`: accuracy of a classifier, or scores of a network for a dense task, on a labeled data set.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::classifier::{PassArgs, StoredModel};
+use super::dense::{objects, scenes};
 use super::features::{batch_of, listed_anew, open_split};
-use super::segment::scenes;
-use super::segmented;
+use super::{detected, segmented};
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::data::points::CloudView;
 use crate::data::{Dataset, Transform};
@@ -22,7 +22,7 @@ pub struct Args {
     /// Checkpoint folder with config.json and model.safetensors.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Data set with labels, as for finetune or segment.
+    /// Data set with labels, as for finetune, segment or detect.
     #[arg(long)]
     data: String,
     /// Which half of the set: train or test.
@@ -69,8 +69,8 @@ fn numbered(data: Dataset, folder: &Path, model: &StoredModel) -> Result<Dataset
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let folder = &args.checkpoint;
     let model = StoredModel::read(folder, &args.pass)?;
-    if model.segments() {
-        return segmentation(device, args, &model);
+    if model.segments() || model.detects() {
+        return dense(device, args, &model);
     }
     model.expect_classifier(
         "fine-tune it on the classes and evaluate that, or measure its features with `rowscan probe`",
@@ -126,20 +126,28 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     Ok(())
 }
 
-/// The scores of a segmentation network.
-fn segmentation(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
+/// The scores of a network for a dense task.
+fn dense(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
     let unused = [("--vote", args.vote > 0), ("--confusion", args.confusion.is_some())];
     if let Some((flag, _)) = unused.iter().find(|(_, given)| *given) {
-        return usage(Err(Error::argument(*flag, "a value", "none: the checkpoint is a segmentation network")));
+        return usage(Err(Error::argument(
+            *flag,
+            "a value",
+            "none: the checkpoint is a network for segmentation or detection",
+        )));
     }
     listed_anew(args.rescan);
-    let data = open_split(&scenes(&args.data), &args.split)?.limited(args.max_images).map_err(Error::from);
+    let named = if model.detects() { objects(&args.data) } else { scenes(&args.data) };
+    let data = open_split(&named, &args.split)?.limited(args.max_images).map_err(Error::from);
     let data = usage(data)?;
     let data = match model.class_names()? {
         Some(names) => usage(data.numbered_as(&names).map_err(Error::from))?,
         None => data,
     };
-    segmented::evaluate(device, model, &data, args.json.as_deref())
+    match model.detects() {
+        true => detected::evaluate(device, model, &data, args.json.as_deref()),
+        false => segmented::evaluate(device, model, &data, args.json.as_deref()),
+    }
 }
 
 /// Prints a line for each class that has images.

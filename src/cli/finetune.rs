@@ -7,20 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::features::listed_anew;
 use super::help::{CLOUDS_RECIPE, DEFAULT_RECIPE};
 use super::model_args::{ModelArgs, model_under};
-use super::training::{CommandLine, OutputArgs, Training, carry_out, needed};
-use crate::cli::terminal::{Device, Outcome, say, warn};
+use super::training::{CommandLine, OutputArgs, Training, carry_out, describe_step, needed};
+use crate::cli::terminal::{Device, Outcome, warn};
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::gpu::{Caps, Gpu};
+use crate::gpu::Caps;
 use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::finetune::Finetuning;
 use crate::run::outputs::TestArgs;
 use crate::run::{Outputs, RecordSettings, open_data};
+use crate::train::finetune::inputs::FinetuneInputs;
 use crate::train::finetune::recipes::{FinetuneRecipe, RECIPES, recipe};
 use crate::train::finetune::settings::{FinetuneArgs, FinetuneSettings};
-use crate::train::finetune::step::Finetuner;
-use crate::train::memory_check::expect_fit;
 use crate::train::options::{Layer, overlay, uppermost};
 
 /// The options of `rowscan finetune`, on the command line or in a file.
@@ -102,14 +101,7 @@ impl Training for Finetuning {
     }
 
     fn describe(caps: Caps, config: &Config, settings: &FinetuneSettings) -> Result<()> {
-        let (batch, hyper, tuning) = (settings.run.batch_size, settings.run.hyper()?, settings.tuning());
-        let tuner = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0);
-        expect_fit(&caps, batch, hyper, |g, batch, hyper| tuner(g, batch, hyper)?.plan())?;
-        let mut tuner = tuner(&Gpu::dry(caps), batch, hyper)?;
-        let plan = tuner.plan()?;
-        let (parts, launches) = (settings.run.accum_iter, plan.launches);
-        say(format_args!("model {}: {} parameters, {} classes", config.name, tuner.params.count(), config.classes))?;
-        say(format_args!("step of {parts} × {batch} images: {launches} launches for {batch} and the update\n{plan}"))
+        describe_step::<FinetuneInputs>(caps, config, &settings.run, settings.tuning())
     }
 
     fn resolved(config: &Config, settings: &FinetuneSettings, outputs: &Outputs) -> FinetuneOptions {

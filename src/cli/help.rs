@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use super::model_args::ModelArgs;
 use super::training::OutputArgs;
-use crate::models::dense::Segmentation;
+use crate::models::dense::{Detection, Segmentation};
 use crate::run::RecordSettings;
 use crate::run::outputs::{PictureArgs, RecordArgs, TestArgs};
+use crate::train::detect::settings::{DetectArgs, DetectOnlyArgs, DetectSettings, DetectorArgs};
 use crate::train::finetune::mixup::MixArgs;
 use crate::train::finetune::recipes::recipe;
 use crate::train::finetune::settings::{FinetuneArgs, TuningArgs};
@@ -33,16 +34,18 @@ fn names<A: Args>() -> Vec<String> {
 /// The heading of an option.
 fn heading(long: &str) -> &'static str {
     type Names = fn() -> Vec<String>;
-    let groups: [(&str, Names); 10] = [
+    let groups: [(&str, Names); 12] = [
         ("Output", names::<OutputArgs>),
         ("Output", names::<PictureArgs>),
         ("Output", names::<TestArgs>),
         ("Model", names::<ModelArgs>),
         ("Model", names::<HeadArgs>),
+        ("Model", names::<DetectorArgs>),
         ("Data", names::<RecipeArgs>),
         ("Method", names::<MethodArgs>),
         ("Method", || [names::<MixArgs>(), names::<TuningArgs>()].concat()),
         ("Method", names::<SegmentOnlyArgs>),
+        ("Method", names::<DetectOnlyArgs>),
         ("Run", names::<RunArgs>),
     ];
     if DATA.contains(&long) {
@@ -102,8 +105,12 @@ pub(super) fn with_headings(program: Command) -> Command {
     let segmenting = SegmentArgs::from(&SegmentSettings::default());
     let heads = HeadArgs::from(&Segmentation::default());
     let segmenting = defaults(&[&records, &tests, &heads, &segmenting]);
+    let detecting = DetectArgs::from(&DetectSettings::default());
+    let detectors = DetectorArgs::from(&Detection::default());
+    let detecting = defaults(&[&records, &tests, &detectors, &detecting]);
     program
         .mut_subcommand("pretrain", |command| described(command, &pretraining, "default"))
         .mut_subcommand("finetune", |command| described(command, &tuning, DEFAULT_RECIPE))
         .mut_subcommand("segment", |command| described(command, &segmenting, "default"))
+        .mut_subcommand("detect", |command| described(command, &detecting, "default"))
 }

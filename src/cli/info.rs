@@ -7,12 +7,13 @@ use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
-use crate::train::finetune::step::{Finetuner, Tuning};
+use crate::train::finetune::step::Finetuner;
 use crate::train::memory_check::expect_fit;
 use crate::train::options::word;
 use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit as pretraining_fits};
 use crate::train::settings::RunSettings;
+use crate::train::supervised::Tuning;
 use crate::train::update::Hyper;
 
 /// What only a plan depends on, besides model and method.

@@ -8,6 +8,9 @@ mod compiling;
 mod completions;
 mod csv;
 mod curve;
+mod dense;
+mod detect;
+mod detected;
 mod embedding_map;
 mod eval;
 mod export;
@@ -83,9 +86,11 @@ enum Command {
     Finetune(Box<training::CommandLine<finetune::FinetuneOptions>>),
     /// Train a network that says the class of each pixel, on images with segmentation maps.
     Segment(Box<training::CommandLine<segment::SegmentOptions>>),
-    /// Say what a checkpoint sees in images: the classes of a classifier, or of each pixel.
+    /// Train a network that finds objects, their boxes and their pixels, on images with annotations like COCO's.
+    Detect(Box<training::CommandLine<detect::DetectOptions>>),
+    /// Say what a checkpoint sees in images: the classes of a classifier or of each pixel, or objects.
     Predict(predict::Args),
-    /// Measure the accuracy of a classifier, or the mIoU of a segmentation network.
+    /// Measure the accuracy of a classifier, the mIoU of a segmentation network, or the AP of a detector.
     Eval(eval::Args),
     /// Measure the accuracy that frozen features allow: linear probe and nearest neighbors.
     Probe(Box<probe::Args>),
@@ -118,7 +123,8 @@ impl Command {
     fn is_shared(&self) -> bool {
         match self {
             Self::Bench(args) => args.is_exchange(),
-            Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) | Self::Probe(_) | Self::Features(_) => true,
+            Self::Pretrain(_) | Self::Finetune(_) | Self::Segment(_) | Self::Detect(_) => true,
+            Self::Eval(_) | Self::Probe(_) | Self::Features(_) => true,
             _ => false,
         }
     }
@@ -129,7 +135,7 @@ impl Command {
 fn world(cli: &Cli) -> Result<World, Stop> {
     if !cli.command.is_shared() {
         if let Some(gpus) = &cli.gpus {
-            let expected = "pretrain, finetune, eval, probe or features with it: other commands take one GPU";
+            let expected = "pretrain, finetune, segment, detect, eval, probe or features with it: others take one GPU";
             return Err(Stop::Usage(Error::argument("--gpus", gpus, expected)));
         }
         return Ok(World::alone());
@@ -226,6 +232,7 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),
         Command::Segment(args) => segment::run(&device, *args),
+        Command::Detect(args) => detect::run(&device, *args),
         Command::Predict(args) => predict::run(&device, &args),
         Command::Eval(args) => eval::run(&device, &args),
         Command::Probe(args) => probe::run(&device, &args),

@@ -1,29 +1,21 @@
 //! What `eval` and `predict` do with a segmentation network.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::classifier::StoredModel;
+use super::dense::Pictures;
 use super::terminal::{Device, Outcome, say, warn};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::run::output_dir::OutputDir;
 use crate::run::record::{Overlay, write_atomic};
 use crate::run::segment::{SegmentationTest, evaluate_pixels, segment};
 
-/// Names of the classes of a model, or their numbers.
-fn names(model: &StoredModel) -> Result<Vec<String>> {
-    let known = model.class_names()?.unwrap_or_default();
-    let name = |class: usize| known.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
-    Ok((0..model.config.classes).map(name).collect())
-}
-
 /// Prints the scores of a model on a set, and writes them as JSON.
 pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Option<&Path>) -> Outcome {
-    let names = names(model)?;
+    let names = model.names()?;
     let forward = model.pixel_scores(&device.open()?)?;
     let test = evaluate_pixels(&forward, &model.config, data)?;
     let percent = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.2}%", 100.0 * share));
@@ -36,7 +28,7 @@ pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Opti
     for (i, name) in names.iter().enumerate() {
         say(format_args!("{i:>5}  {name:<widest$}  {:>8}  {:>8}", percent(s.iou[i]), percent(s.acc[i])))?;
     }
-    if let Some(path) = json {
+    if let Some(path) = json.filter(|_| device.world.leads()) {
         write_atomic(path, &to_json(&names, data, model.average, &test)?)?;
     }
     if data.skipped() > 0 {
@@ -82,10 +74,9 @@ struct Share {
 
 /// Segments images; into `output` go the classes of pixels as PNG and pictures with colors and a legend.
 pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, json: bool, output: Option<&Path>) -> Outcome {
-    let names = names(model)?;
+    let names = model.names()?;
     let forward = model.pixel_scores(&device.open()?)?;
-    let mut folder: Option<(PathBuf, OutputDir)> = None;
-    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    let mut pictures = output.map(Pictures::new);
     let (mut all, mut written) = (Vec::new(), 0);
     for i in 0..data.len() {
         let file = data.sample_name(i);
@@ -109,18 +100,9 @@ pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, json: bool,
                 say(format_args!("{:>7.2}%  {class:>3}  {name}", 100.0 * share))?;
             }
         }
-        if let Some(dir) = output {
-            // opened by the first image: where none can be read, nothing is left behind
-            if folder.is_none() {
-                folder = Some((dir.to_owned(), OutputDir::open(dir)?));
-            }
-            let stem = Path::new(&file).file_stem().map_or("image".into(), |stem| stem.to_string_lossy().into_owned());
-            let count = taken.entry(stem.clone()).or_default();
-            *count += 1;
-            let stem = if *count > 1 { format!("{stem}-{count}") } else { stem };
+        if let Some(pictures) = &mut pictures {
             let overlay = Overlay { image: &image, classes: &classes, names: &names };
-            write_atomic(&dir.join(format!("{stem}.png")), &overlay.index_png()?)?;
-            write_atomic(&dir.join(format!("{stem}.svg")), overlay.to_svg()?.as_bytes())?;
+            pictures.write(&file, &[("png", &overlay.index_png()?), ("svg", overlay.to_svg()?.as_bytes())])?;
             written += 1;
         }
         all.push(Segmented { file, width: image.width, height: image.height, classes: shares, error: None });
@@ -135,8 +117,8 @@ pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, json: bool,
     if all.iter().all(|image| image.error.is_some()) {
         return Err(Error::file(data.spec(), "no image could be read").into());
     }
-    if let Some((dir, _)) = &folder {
-        warn(format_args!("wrote {written} maps (.png) and pictures (.svg) to {}", dir.display()));
+    if let Some(pictures) = pictures {
+        warn(format_args!("wrote {written} maps (.png) and pictures (.svg) to {}", pictures.folder().display()));
     }
     Ok(())
 }

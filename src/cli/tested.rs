@@ -1,6 +1,6 @@
 //! Curves of the tests of a run by name: points (epoch, percent).
 
-use crate::run::record::{PixelLine, ProbeLine, TestLine};
+use crate::run::record::{ObjectLine, PixelLine, ProbeLine, TestLine};
 
 /// A curve's name and its points.
 pub type Named = (&'static str, Vec<(f64, f64)>);
@@ -28,6 +28,21 @@ pub fn overlaps(tests: &[PixelLine]) -> Vec<Named> {
         ("mIoU of the average", points(|t| t.ema_miou)),
         ("accuracy of classes", points(|t| Some(t.macc))),
         ("accuracy of pixels", points(|t| Some(t.aacc))),
+    ]
+}
+
+/// Average precisions of a detector.
+pub fn precisions(tests: &[ObjectLine]) -> Vec<Named> {
+    let points = |value: fn(&ObjectLine) -> Option<f64>| -> Vec<(f64, f64)> {
+        tests.iter().filter_map(|test| Some((test.epoch, value(test)?))).collect()
+    };
+    vec![
+        ("AP of boxes", points(|t| Some(t.ap))),
+        ("AP50 of boxes", points(|t| Some(t.ap50))),
+        ("AP75 of boxes", points(|t| Some(t.ap75))),
+        ("AP of masks", points(|t| t.mask_ap)),
+        ("AP50 of masks", points(|t| t.mask_ap50)),
+        ("AP of the average", points(|t| t.ema_ap)),
     ]
 }
 

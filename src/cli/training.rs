@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::signals::stop_flag;
 use super::watch::RunView;
-use crate::cli::terminal::{Device, Outcome, Stop, quoted, tell, usage, warn};
+use crate::cli::terminal::{Device, Outcome, Stop, quoted, say, tell, usage, warn};
 use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterChoice, Caps};
+use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::output_dir::OutputDir;
@@ -19,7 +19,10 @@ use crate::run::outputs::RecordArgs;
 use crate::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, open_data};
 use crate::train::checkpoint::Best;
 use crate::train::exchange::expect_shared;
+use crate::train::memory_check::expect_fit;
 use crate::train::options::{Layer, overlay, read_table, to_toml, uppermost};
+use crate::train::settings::RunSettings;
+use crate::train::supervised::{Supervised, Trainer, Tuning};
 
 /// The command line of a command that trains: what to do, and the options `O`, which may also stand in a file.
 #[derive(Debug, clap::Args)]
@@ -84,6 +87,18 @@ pub trait Training: Task {
     fn describe(caps: Caps, config: &Config, settings: &Self::Settings) -> Result<()>;
     /// Every option of a run: as a layer over anything it gives this run again.
     fn resolved(config: &Config, settings: &Self::Settings, outputs: &Outputs) -> Self::Options;
+}
+
+/// [`Training::describe`] for a step on labels.
+pub fn describe_step<S: Supervised>(caps: Caps, config: &Config, run: &RunSettings, tuning: Tuning) -> Result<()> {
+    let (batch, hyper) = (run.batch_size, run.hyper()?);
+    let trainer = |g: &Gpu, batch, hyper| Trainer::<S>::new(g, config, batch, hyper, tuning, 0);
+    expect_fit(&caps, batch, hyper, |g, batch, hyper| trainer(g, batch, hyper)?.plan())?;
+    let mut trainer = trainer(&Gpu::dry(caps), batch, hyper)?;
+    let plan = trainer.plan()?;
+    let (parts, launches) = (run.accum_iter, plan.launches);
+    say(format_args!("model {}: {} parameters, {} classes", config.name, trainer.params.count(), config.classes))?;
+    say(format_args!("step of {parts} × {batch} images: {launches} launches for {batch} and the update\n{plan}"))
 }
 
 pub fn needed(what: &str) -> Error {

@@ -2,7 +2,7 @@
 use super::cursor::Runs;
 use super::imagenet;
 use super::sample::{Rgb8, Sample};
-use super::source::Source;
+use super::source::{Annotations, Source};
 use crate::data::dataset::Dataset;
 use crate::error::DataError;
 use std::collections::BTreeMap;
@@ -129,6 +129,15 @@ impl Source for Renumbered {
 
     fn name(&self, index: usize) -> String {
         self.whole.name(index)
+    }
+
+    fn annotations(&self) -> Option<Annotations> {
+        let Annotations { file, categories: own } = self.whole.annotations()?;
+        let mut categories = vec![None; self.classes.len()];
+        for (category, number) in own.into_iter().zip(&self.numbers) {
+            categories[*number as usize] = category;
+        }
+        Some(Annotations { file, categories })
     }
 
     fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {

@@ -1,8 +1,10 @@
 //! COCO's JSON: images, categories and annotations of instances, and results of a detector.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::masks::RunLengths;
+use super::masks::{ObjectMask, RunLengths};
 use crate::error::{Error, Result};
 
 /// A file of annotations: `instances_val2017.json`, and any file of the same form. Fields that are not named here are
@@ -37,6 +39,7 @@ pub struct CocoCategory {
     /// Its number. Numbers may have gaps.
     pub id: u64,
     /// Its name.
+    #[serde(default)]
     pub name: String,
 }
 
@@ -122,6 +125,17 @@ impl CocoFile {
     fn check(&self) -> Result<()> {
         let images = unique("id of an image", self.images.iter().map(|image| image.id))?;
         let categories = unique("id of a category", self.categories.iter().map(|category| category.id))?;
+        let mut names = BTreeMap::new();
+        for CocoCategory { id, name } in &self.categories {
+            let what = || format!("name of category {id}");
+            if name.trim().is_empty() {
+                return Err(Error::argument(what(), "none", "a name, as in {\"id\": 1, \"name\": \"cat\"}: add it"));
+            }
+            if let Some(other) = names.insert(name.as_str(), id) {
+                let expected = format!("another than category {other} has: rename one, or give both one id");
+                return Err(Error::argument(what(), format!("{name:?}"), expected));
+            }
+        }
         for object in &self.annotations {
             let of = |what: &str| format!("{what} of annotation {}", object.id);
             if images.binary_search(&object.image_id).is_err() {
@@ -160,6 +174,22 @@ fn unique(what: &'static str, ids: impl Iterator<Item = u64>) -> Result<Vec<u64>
 }
 
 impl CocoSegmentation {
+    /// The mask in an image of this size, in the form that it has. Polygons of fewer than three corners or of an odd
+    /// number of coordinates are left out; `None` if none is left.
+    ///
+    /// # Errors
+    /// Runs that do not fit the image.
+    pub fn object_mask(&self, height: u32, width: u32) -> Result<Option<ObjectMask>> {
+        match self {
+            Self::Polygons(polygons) => {
+                let whole = polygons.iter().filter(|corners| corners.len() >= 6 && corners.len() % 2 == 0);
+                let whole: Vec<Vec<f64>> = whole.cloned().collect();
+                Ok((!whole.is_empty()).then_some(ObjectMask::Polygons(whole)))
+            }
+            Self::Runs { .. } => Ok(Some(ObjectMask::Runs(self.mask(height, width)?))),
+        }
+    }
+
     /// The mask in an image of this size. Polygons of fewer than three corners or of an odd number of coordinates are
     /// left out.
     ///
@@ -167,13 +197,9 @@ impl CocoSegmentation {
     /// Runs that do not fit the image, coordinates that are no numbers.
     pub fn mask(&self, height: u32, width: u32) -> Result<RunLengths> {
         match self {
-            Self::Polygons(polygons) => {
-                let whole = polygons.iter().filter(|corners| corners.len() >= 6 && corners.len() % 2 == 0);
-                let mut mask = RunLengths::new(height, width, vec![height.saturating_mul(width)])?;
-                for corners in whole {
-                    mask = mask.union(&RunLengths::of_polygon(height, width, corners)?)?;
-                }
-                Ok(mask)
+            Self::Polygons(_) => {
+                let whole = self.object_mask(height, width)?;
+                whole.unwrap_or(ObjectMask::Polygons(vec![])).runs(height, width)
             }
             Self::Runs { size, .. } if *size != [height, width] => {
                 let got = format!("{} × {}", size[0], size[1]);
@@ -220,7 +246,8 @@ mod tests {
             ("\"category_id\": 3", "\"category_id\": 4", "category_id of annotation 1: got 4"),
             ("\"image_id\": 7", "\"image_id\": 8", "image_id of annotation 1: got 8"),
             ("\"id\": 90", "\"id\": 3", "id of a category: got 3 twice"),
-            ("\"name\": \"b\"", "\"nom\": \"b\"", "name"),
+            ("\"name\": \"b\"", "\"nom\": \"b\"", "name of category 90: got none, expected a name"),
+            ("\"name\": \"b\"", "\"name\": \"a\"", "name of category 3: got \"a\", expected another than category 90"),
             ("[0, 0, 2, 2]", "[0, 0, 2]", "line 3"),
         ] {
             let e = CocoFile::parse(&FILE.replace(from, to)).unwrap_err().to_string();

@@ -67,7 +67,7 @@ impl Scaler {
     /// Resizes a box as if the image ended at its border, as `RandomResizedCrop` does, which crops first.
     pub fn inside(&mut self, image: &Rgb8, crop: Crop<u32>, size: u32, out: &mut [u8]) -> Result<(), String> {
         let pixels = cut(image, crop).ok_or("the box is not within the image")?;
-        self.scale(pixels, [crop.width, crop.height], options(Interpolation::Bicubic), size, out)
+        self.scale(pixels, [crop.width, crop.height], options(Interpolation::Bicubic), [size; 2], out)
     }
 
     /// Resizes a box as a part of the whole image: near its border the filter reads pixels beyond it. `Resize` and then
@@ -77,16 +77,28 @@ impl Scaler {
     ) -> Result<(), String> {
         let left = off_center(crop.left, crop.width, size);
         let options = options(filter).crop(left, crop.top, crop.width, crop.height);
-        self.scale(image.pixels.clone(), [image.width, image.height], options, size, out)
+        self.scale(image.pixels.clone(), [image.width, image.height], options, [size; 2], out)
+    }
+
+    /// The whole image in so many rows and columns: PIL's `resize` with `BILINEAR`.
+    pub fn whole(&mut self, image: &Rgb8, [rows, cols]: [usize; 2]) -> Result<Vec<u8>, String> {
+        let mut out = vec![0; 3 * rows * cols];
+        let width = u32::try_from(cols).map_err(|e| e.to_string())?;
+        let height = u32::try_from(rows).map_err(|e| e.to_string())?;
+        let crop = Crop { left: 0.0, top: 0.0, width: f64::from(image.width), height: f64::from(image.height) };
+        let left = off_center(crop.left, crop.width, width);
+        let options = options(Interpolation::Bilinear).crop(left, crop.top, crop.width, crop.height);
+        self.scale(image.pixels.clone(), [image.width, image.height], options, [width, height], &mut out)?;
+        Ok(out)
     }
 
     /// The resizer's code is compiled here, for each kind of pixel and of view that it may meet, a million lines of
     /// LLVM if nothing says which. Hence one kind: copied bytes, as its own intermediate images are and the result is.
     fn scale(
-        &mut self, mut pixels: Vec<u8>, [width, height]: [u32; 2], options: ResizeOptions, size: u32, out: &mut [u8],
+        &mut self, mut pixels: Vec<u8>, [width, height]: [u32; 2], options: ResizeOptions, to: [u32; 2], out: &mut [u8],
     ) -> Result<(), String> {
         let source = TypedImage::<U8x3>::from_buffer(width, height, &mut pixels).map_err(|e| e.to_string())?;
-        let mut result = TypedImage::<U8x3>::from_buffer(size, size, out).map_err(|e| e.to_string())?;
+        let mut result = TypedImage::<U8x3>::from_buffer(to[0], to[1], out).map_err(|e| e.to_string())?;
         self.0.resize_typed(&source, &mut result, &options).map_err(|e| e.to_string())
     }
 }

@@ -9,7 +9,7 @@ use super::memory::Memory;
 use super::points::SyntheticClouds;
 use super::sample::{PointCloud, Rgb8, Sample};
 use super::scenes::SyntheticScenes;
-use super::source::Source;
+use super::source::{Annotations, Source};
 use super::subset::Subset;
 use super::synthetic::Synthetic;
 use crate::data::split::Split;
@@ -64,6 +64,14 @@ impl Dataset {
     /// An N out of range.
     pub fn synthetic_scenes(spec: &str, split: Split) -> Result<Self, DataError> {
         Self::new(spec, SyntheticScenes::parse(spec, split)?)
+    }
+
+    /// The generated set `synthetic-objects[:N]`: images of several shapes with box and mask of each.
+    ///
+    /// # Errors
+    /// An N out of range.
+    pub fn synthetic_objects(spec: &str, split: Split) -> Result<Self, DataError> {
+        Self::new(spec, SyntheticScenes::of_objects(spec, split)?)
     }
 
     /// A set of `images` in memory, without labels. `name` is for messages.
@@ -211,6 +219,36 @@ impl Dataset {
         self.readable(index, |i| self.scene(i))
     }
 
+    /// The image of sample `index` and the objects in it or, if that is broken, those of the next one in order that is
+    /// not; says which it was.
+    ///
+    /// # Errors
+    /// [`DataError::AllBroken`]; [`DataError::NoObjects`] where the samples have no boxes.
+    pub fn good_objects(&self, index: usize) -> Result<(usize, Sample), DataError> {
+        self.good(index, |i| self.objects(i))
+    }
+
+    /// The image of sample `index` and the objects in it; none if it is broken, which is reported once as a warning and
+    /// counted.
+    ///
+    /// # Errors
+    /// [`DataError::NoObjects`] where the sample has no boxes.
+    pub fn readable_objects(&self, index: usize) -> Result<Option<Sample>, DataError> {
+        self.readable(index, |i| self.objects(i))
+    }
+
+    fn objects(&self, index: usize) -> Result<Sample, DataError> {
+        match self.sample(index)? {
+            objects @ Sample::Detected(..) => Ok(objects),
+            other => Err(DataError::NoObjects { name: self.sample_name(index), kind: other.kind() }),
+        }
+    }
+
+    /// The annotations of the samples in COCO's form, if the source has them: image i is sample i.
+    pub fn annotations(&self) -> Option<Annotations> {
+        self.source.annotations()
+    }
+
     fn scene(&self, index: usize) -> Result<Sample, DataError> {
         match self.sample(index)? {
             scene @ Sample::Segmented(..) => Ok(scene),
@@ -232,8 +270,8 @@ impl Dataset {
         }
         match read(index) {
             Ok(sample) => Ok(Some(sample)),
-            Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. })) => Err(error),
-            Err(error @ (DataError::NoMap { .. } | DataError::Setting { .. })) => Err(error),
+            Err(error @ DataError::Setting { .. }) => Err(error),
+            Err(error) if is_of_other_kind(&error) => Err(error),
             Err(error) => {
                 self.skip(index, &error);
                 Ok(None)
@@ -257,9 +295,7 @@ impl Dataset {
             }
             match read(i) {
                 Ok(sample) => return Ok((i, sample)),
-                Err(error @ (DataError::NoImage { .. } | DataError::NoCloud { .. } | DataError::NoMap { .. })) => {
-                    return Err(error);
-                }
+                Err(error) if is_of_other_kind(&error) => return Err(error),
                 Err(error) => {
                     self.skip(i, &error);
                     last = error.to_string();
@@ -282,6 +318,12 @@ impl Dataset {
     fn broken(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, String>> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a sample is fine, and something else than was asked for: then all of its set are.
+fn is_of_other_kind(error: &DataError) -> bool {
+    use DataError::{NoCloud, NoImage, NoMap, NoObjects};
+    matches!(error, NoImage { .. } | NoCloud { .. } | NoMap { .. } | NoObjects { .. })
 }
 
 impl fmt::Debug for Dataset {

@@ -1,5 +1,7 @@
 //! What a data set holds: images, and images or points with more than a class label.
 
+use super::masks::ObjectMask;
+
 /// An image as rows of (r, g, b) bytes, sRGB, top row first: PIL's `Image.convert("RGB")`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb8 {
@@ -29,18 +31,30 @@ impl SegmentationMap {
 
 /// One object in an image: the target of detection. Corners in pixels from the top left, as torchvision's `XYXY`
 /// format.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObjectBox {
     /// Left edge.
-    pub left: f32,
+    pub left: f64,
     /// Upper edge.
-    pub top: f32,
+    pub top: f64,
     /// Right edge, not below `left`.
-    pub right: f32,
+    pub right: f64,
     /// Lower edge, not below `top`.
-    pub bottom: f32,
+    pub bottom: f64,
     /// Position in the set's class names.
     pub class: u32,
+    /// Whether it is a group of objects that were not told apart: nothing is learned of it, and a detector is neither
+    /// rewarded nor punished for what it finds there.
+    pub crowd: bool,
+    /// Its pixels, where they are known.
+    pub mask: Option<ObjectMask>,
+}
+
+impl ObjectBox {
+    /// Left, top, right, bottom.
+    pub fn corners(&self) -> [f64; 4] {
+        [self.left, self.top, self.right, self.bottom]
+    }
 }
 
 /// Points on the surface of an object. Its class, if it has one, is the sample's label.
@@ -107,9 +121,16 @@ impl Sample {
             }),
             Self::Detected(image, boxes) => image.fault().or_else(|| {
                 boxes.iter().enumerate().find_map(|(i, b)| {
-                    let sides = [b.left, b.top, b.right, b.bottom];
+                    let sides = b.corners();
                     if sides.iter().any(|v| !v.is_finite()) || b.right < b.left || b.bottom < b.top {
                         return Some(format!("box {i} is {sides:?}, expected left ≤ right and top ≤ bottom"));
+                    }
+                    if let Some(ObjectMask::Runs(runs)) = &b.mask
+                        && (runs.width(), runs.height()) != (image.width, image.height)
+                    {
+                        let (own, size) = ((runs.width(), runs.height()), (image.width, image.height));
+                        let [own, size] = [own, size].map(|(width, height)| format!("{width} × {height}"));
+                        return Some(format!("the mask of object {i} has {own} pixels, its image has {size}"));
                     }
                     unknown(b.class).then(|| format!("box {i} has class {}, the set has {classes} classes", b.class))
                 })

@@ -1,8 +1,18 @@
 //! The trait that makes something a data set.
 
+use super::coco::CocoFile;
 use super::cursor::Runs;
 use super::sample::{Rgb8, Sample};
 use crate::error::DataError;
+
+/// Annotations in COCO's form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Annotations {
+    /// The file, reduced to the images that are samples, in their order.
+    pub file: CocoFile,
+    /// For each class, the number of its category; `None` for a class that the file does not have.
+    pub categories: Vec<Option<u64>>,
+}
 
 /// Samples in a fixed order: PyTorch's map-style `Dataset`, read by any number of threads at once.
 ///
@@ -75,6 +85,12 @@ pub trait Source: Send + Sync {
     /// the row groups of Parquet. A shuffled epoch keeps to them, see [`EpochOrder`](super::EpochOrder).
     fn runs(&self) -> Runs {
         Runs::default()
+    }
+
+    /// The annotations of the samples in COCO's form, where there are any: image i is sample i. Scores of detection
+    /// read what a sample does not hold: numbers of images and categories, areas.
+    fn annotations(&self) -> Option<Annotations> {
+        None
     }
 
     /// Where this is the train split of a set: its test split, sharing what is open already. `None` if the source knows

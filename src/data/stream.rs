@@ -26,6 +26,8 @@ pub enum StreamPurpose {
     Cloud = 7,
     /// Points on the surface of a mesh, or the first one of farthest point sampling; keys (sample, 0, 0).
     Surface = 8,
+    /// Boxes of an image that a detector learns from; keys (seed, step, row of the step).
+    Boxes = 9,
 }
 
 /// A stream of random numbers, the same on every machine for the same purpose and keys.

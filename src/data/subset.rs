@@ -1,8 +1,10 @@
 //! A part of a set: `torch.utils.data.Subset` with evenly spread indices.
+use super::coco::CocoFile;
 use super::cursor::Runs;
 use super::sample::{Rgb8, Sample};
-use super::source::Source;
+use super::source::{Annotations, Source};
 use crate::error::DataError;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// `count` samples at even distances in the order of `whole`. Most sets are sorted by class, so that this takes the
@@ -39,6 +41,14 @@ impl Source for Subset {
 
     fn classes(&self) -> &[String] {
         self.whole.classes()
+    }
+
+    fn annotations(&self) -> Option<Annotations> {
+        let Annotations { file, categories } = self.whole.annotations()?;
+        let images: Vec<_> = (0..self.count).map(|i| file.images[self.at(i)].clone()).collect();
+        let known: BTreeSet<u64> = images.iter().map(|image| image.id).collect();
+        let annotations = file.annotations.into_iter().filter(|object| known.contains(&object.image_id)).collect();
+        Some(Annotations { file: CocoFile { images, annotations, ..file }, categories })
     }
 
     fn label(&self, index: usize) -> Option<u32> {

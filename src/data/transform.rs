@@ -4,6 +4,7 @@ use crate::data::augment::jitter::color_jitter;
 use crate::data::augment::three::three_augment;
 use crate::data::augment::{Canvas, erase};
 use crate::data::augmentation::Augmentation;
+use crate::data::object_view::{ObjectView, SeenObjects};
 use crate::data::points::CloudView;
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::scenes::SceneView;
@@ -34,6 +35,8 @@ pub enum Transform {
     Cloud(CloudView),
     /// A crop of an image and the class of each of its pixels, for training.
     Scene(SceneView),
+    /// A crop of an image and the objects in it, for training.
+    Objects(ObjectView),
 }
 
 /// Buffers that one thread reuses from image to image.
@@ -84,6 +87,7 @@ impl Transform {
             Self::Train { size, .. } | Self::Eval { size, .. } => *size as usize * *size as usize * 3,
             Self::Cloud(view) => view.bytes(),
             Self::Scene(view) => view.bytes(),
+            Self::Objects(view) => view.bytes(),
         }
     }
 
@@ -98,6 +102,7 @@ impl Transform {
         match *self {
             Self::Cloud(view) => view.check(),
             Self::Scene(view) => view.check(),
+            Self::Objects(view) => view.check(),
             Self::Train { augmentation, .. } => augmentation.check(),
             Self::Eval { view, .. } if view.crop_ratio > 0.0 && view.crop_ratio <= 1.0 => Ok(()),
             Self::Eval { view, .. } => Err(DataError::setting("crop ratio", view.crop_ratio, "0 < ratio ≤ 1")),
@@ -105,22 +110,29 @@ impl Transform {
     }
 
     /// Writes what a network reads of the sample called `name` to `out`. `own` has the random numbers of the sample,
-    /// and `batch` those that all samples of a batch have in common; evaluation draws none.
+    /// and `batch` those that all samples of a batch have in common; evaluation draws none. Returns the objects of a
+    /// view for a detector.
     ///
     /// # Errors
     /// A sample of another kind than the network reads, one that makes no patches, an `out` of another length.
     pub fn show(
         &self, sample: &Sample, name: &str, [own, batch]: [&mut Stream; 2], scratch: &mut Scratch, out: &mut [u8],
-    ) -> Result<(), DataError> {
-        match (sample, self) {
+    ) -> Result<Option<SeenObjects>, DataError> {
+        let shown = match (sample, self) {
+            (Sample::Detected(image, objects), Self::Objects(view)) => {
+                let broken = |e: DataError| DataError::Decode { name: name.into(), reason: e.to_string() };
+                return view.apply(image, objects, own, &mut scratch.scaler, out).map(Some).map_err(broken);
+            }
             (Sample::Points(cloud), Self::Cloud(view)) => view
                 .apply(&cloud.positions, own, batch, out)
                 .map_err(|e| DataError::Decode { name: name.into(), reason: e.to_string() }),
             (Sample::Segmented(image, map), Self::Scene(view)) => view.apply(image, map, own, out),
-            (Sample::Image(image), transform) => transform.apply(image, own, scratch, out),
+            (Sample::Image(image), Self::Train { .. } | Self::Eval { .. }) => self.apply(image, own, scratch, out),
             (other, Self::Scene(_)) => Err(DataError::NoMap { name: name.into(), kind: other.kind() }),
+            (other, Self::Objects(_)) => Err(DataError::NoObjects { name: name.into(), kind: other.kind() }),
             (other, _) => Err(DataError::NoCloud { name: name.into(), kind: other.kind() }),
-        }
+        };
+        shown.map(|()| None)
     }
 
     /// Writes the `size` × `size` × 3 bytes of the result to `out`. Random choices come from `s`; evaluation makes
@@ -134,6 +146,7 @@ impl Transform {
         match *self {
             Self::Cloud(_) => Err(DataError::setting("a sample", "an image", "a point cloud")),
             Self::Scene(_) => Err(DataError::setting("a sample", "an image", "an image with a segmentation map")),
+            Self::Objects(_) => Err(DataError::setting("a sample", "an image", "an image with boxes")),
             Self::Eval { size, view } => {
                 let crop = center_crop(image.width, image.height, size, view);
                 scaler.across(image, crop, view.interpolation, size, out).map_err(failed)

@@ -93,6 +93,14 @@ pub enum DataError {
         /// What it is.
         kind: &'static str,
     },
+    /// Objects are asked for, and the sample has none to speak of: they were not annotated.
+    #[error("{name} is {kind}, expected an image with boxes: a detector learns from nothing else")]
+    NoObjects {
+        /// The sample.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// Every image of the set is broken.
     #[error("none of the {count} images of {name} could be decoded; the last one tried: {last}")]
     AllBroken {

@@ -173,12 +173,12 @@ impl Recording {
     pub fn mark(&mut self) {
         self.marks += 1;
     }
-    /// Adds marks after the launches at these positions, in ascending order. There must be no mark yet.
+    /// Adds marks after the launches at these positions, in ascending order, to those that are there.
     pub fn mark_after(&mut self, places: &[usize]) {
         for (at, launch) in self.launches.iter_mut().enumerate() {
-            launch.part = places.partition_point(|place| *place < at) as u32;
+            launch.part += places.partition_point(|place| *place < at) as u32;
         }
-        self.marks = places.len() as u32;
+        self.marks += places.len() as u32;
     }
     /// Moves the launches and marks out into a new recording. This one keeps its module, phase and precision.
     #[must_use]

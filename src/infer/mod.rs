@@ -3,6 +3,8 @@
 
 pub mod attention_maps;
 pub mod coco_scores;
+#[cfg(feature = "files")]
+pub mod detect;
 pub mod diffusion_sampler;
 pub mod features;
 pub mod paste;

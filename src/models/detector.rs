@@ -68,11 +68,12 @@ impl Detector {
             let net = p.scope("net", |p| backbone(g, p, config, Purpose::Pretraining))?;
             Ok((net, FeaturePyramid::new(p, config.width, channels, 1e-6)?))
         })?;
-        let anchors = detection.anchors().per_cell();
+        let patch = config.patch_size;
+        let anchors = detection.anchors(patch).per_cell();
         let proposals = params.scope("proposal_generator", |p| RegionProposals::new(p, channels, 2, anchors))?;
         let (cascade, masks) = params.scope("roi_heads", |p| {
-            let cascade = CascadeHeads::new(p, &detection.cascade(classes))?;
-            Ok((cascade, detection.mask_head(classes).map(|head| MaskHead::new(p, &head)).transpose()?))
+            let cascade = CascadeHeads::new(p, &detection.cascade(classes, patch))?;
+            Ok((cascade, detection.mask_head(classes, patch).map(|head| MaskHead::new(p, &head)).transpose()?))
         })?;
         Ok(Self { backbone, pyramid, proposals, cascade, masks, detection: detection.clone() })
     }
@@ -96,7 +97,7 @@ impl Detector {
             self.proposals.losses(r, &proposed.levels, anchors, self.detection.anchors)
         })?;
         let total = add(r, &proposals[0], &proposals[1])?;
-        let pooled = &proposed.maps[..Detection::STRIDES.len()];
+        let pooled = &proposed.maps[..Detection::POOLED];
         let (stages, cascade) = r.scope("roi_heads", |r| self.cascade.train(r, pooled, boxes, sizes, truths))?;
         let mut total = add(r, &total, &cascade)?;
         let mut loss = None;
@@ -115,13 +116,13 @@ impl Detector {
     pub fn refine(
         &self, r: &mut Recorder, proposed: &Proposed, rois: &Tensor, valid: &Tensor, sizes: &Tensor,
     ) -> Result<(Vec<Var>, Tensor)> {
-        let pooled = &proposed.maps[..Detection::STRIDES.len()];
+        let pooled = &proposed.maps[..Detection::POOLED];
         r.scope("roi_heads", |r| self.cascade.infer(r, pooled, rois, valid, sizes))
     }
 
     /// Masks (R, M, M) of boxes (R, 5) of these classes (R), as scores; `None` if objects have none.
     pub fn masks(&self, r: &mut Recorder, proposed: &Proposed, rois: &Tensor, classes: &Tensor) -> Result<Option<Var>> {
-        let pooled = &proposed.maps[..Detection::STRIDES.len()];
+        let pooled = &proposed.maps[..Detection::POOLED];
         let head = self.masks.as_ref();
         head.map(|head| r.scope("roi_heads", |r| head.forward(r, pooled, rois, classes))).transpose()
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::checkpoint::{Companions, Which};
-use super::task::{Surroundings, Task, TaskSettings, Tested};
+use super::task::{Surroundings, Task, TaskSettings};
+use super::tested::Tested;
 use super::world::World;
 use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
@@ -23,8 +24,6 @@ use crate::train::finetune::mixup::Mixup;
 use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::finetune::step::Finetuner;
 use crate::train::loss_scaler::LossScaler;
-use crate::train::memory_check::expect_fit;
-use crate::train::update::Hyper;
 
 impl TaskSettings for FinetuneSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
@@ -180,7 +179,7 @@ impl Task for Finetuning {
     fn check(config: &Config, settings: &FinetuneSettings) -> Result<()> {
         settings.check()?;
         if config.dense.is_some() {
-            let expected = "a pretrained or a classifying one: a segmentation network trains with `rowscan segment`";
+            let expected = "a pretrained or a classifying one: others train with `rowscan segment` or `rowscan detect`";
             return Err(Error::argument("checkpoint", "a network for a dense task", expected));
         }
         let mixes = settings.mix.mixup > 0.0 || settings.mix.cutmix > 0.0;
@@ -196,12 +195,8 @@ impl Task for Finetuning {
     ) -> Result<Self> {
         let Surroundings { world, record, data, threads } = surroundings;
         let classes = data.require_classes(config.classes)?.to_vec();
-        let hyper = Hyper { place: world.place(), ..settings.run.hyper()? };
-        let (batch, tuning) = (settings.run.batch_size, settings.tuning());
-        let plan = |g: &Gpu, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan();
-        expect_fit(g.caps(), batch, hyper, plan)?;
         let mut task = Self {
-            tuner: Finetuner::new(g, config, batch, hyper, tuning, settings.run.seed)?,
+            tuner: Finetuner::fitting(g, config, &settings.run, world.place(), settings.tuning())?,
             mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)?,
             g: g.clone(),
             config: config.clone(),
@@ -228,8 +223,7 @@ impl Task for Finetuning {
     }
 
     fn companions(&self) -> Companions<'_> {
-        let average = self.tuner.average().map(|(params, _)| (crate::train::checkpoint::AVERAGE, params));
-        average.into_iter().chain(self.tuner.scaler().map(LossScaler::companion)).collect()
+        self.tuner.companions()
     }
 
     fn scaler(&self) -> Option<&LossScaler> {
@@ -248,12 +242,12 @@ impl Task for Finetuning {
 
     fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
         let (images, targets) = self.mixed(batch, step)?;
-        self.tuner.step(&images, &targets, step, lr)
+        self.tuner.step((&images, &targets), step, lr)
     }
 
     fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
         let (images, targets) = self.mixed(batch, step)?;
-        self.tuner.find_not_finite(&images, &targets, step)
+        self.tuner.find_not_finite((&images, &targets), step)
     }
 
     fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {

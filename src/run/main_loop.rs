@@ -12,20 +12,19 @@ use serde::Serialize;
 use super::checkpoint;
 use super::observer::{Observer, RunFacts};
 use super::resume::expect_same_run;
-use super::task::{PixelTest, Surroundings, Task, TaskSettings, Tested};
+use super::task::{Surroundings, Task, TaskSettings};
+use super::tested::{Noted, Tested};
 use super::world::{Item, World};
 
 use super::output_dir::OutputDir;
 use super::outputs::Outputs;
-use super::probe::ProbeScores;
 use super::progress::{Progress, Waited};
 use super::record::atomic::write_atomic;
-use super::record::log::{Line, LogLine, PixelLine, ProbeLine, TestLine, TrainLog};
+use super::record::log::{Line, LogLine, TrainLog};
 use super::record::tfevents::EventFile;
 use crate::data::{Cursor, DataError, Dataset, Fingerprint, ImageBatch, Loader, LoaderOptions, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
-use crate::infer::scores::Scores;
 use crate::models::Config;
 use crate::nn::Params;
 use crate::ops::matmul::products;
@@ -420,49 +419,13 @@ impl<'a, T: Task> Run<'a, T> {
 
     /// Logs a test, and notes it if it is the best so far. Returns it as text.
     fn record_test(&mut self, tested: Tested) -> Result<String> {
-        match tested {
-            Tested::Classes(weights, average) => self.record_classes(weights, average),
-            Tested::Pixels(weights, average) => self.record_pixels(weights, average),
-            Tested::Features(scores) => self.record_probe(scores),
-        }
-    }
-
-    /// A probe of features.
-    fn record_probe(&mut self, scores: ProbeScores) -> Result<String> {
-        let (epoch, step) = (self.at.epoch as f64, self.at.step.saturating_sub(1));
-        let ProbeScores { top1, top5, knn } = scores;
-        let line = ProbeLine { step, epoch, probe_top1: top1, probe_top5: top5, knn_top1: knn };
-        if let Some(Records { log, events, .. }) = &mut self.records {
-            log.append(Line::Probe(line))?;
-            let named = [("probe/top1", top1), ("probe/top5", top5), ("probe/knn_top1", knn)];
-            events.scalars(step, &named.map(|(name, value)| (name, value as f32)))?;
-        }
-        Ok(format!("probe top-1 {top1:.2}%  neighbors {knn:.2}%  "))
-    }
-
-    /// A test of segmentation.
-    fn record_pixels(&mut self, weights: PixelTest, average: Option<PixelTest>) -> Result<String> {
         let (epoch, step) = (self.at.epoch, self.at.step.saturating_sub(1));
-        let PixelTest { loss: test_loss, miou, macc, aacc } = weights;
-        let ema_miou = average.map(|test| test.miou);
-        let line = PixelLine { step, epoch: epoch as f64, test_loss, miou, macc, aacc, ema_miou };
-        let named = [("test/loss", test_loss), ("test/miou", miou), ("test/macc", macc), ("test/aacc", aacc)];
-        let mut scalars = named.map(|(name, value)| (name, value as f32)).to_vec();
-        scalars.extend(ema_miou.map(|v| ("test/ema_miou", v as f32)));
+        let Noted { line, scalars, mut text, scores } = tested.noted(step, epoch as f64);
         if let Some(Records { log, events, .. }) = &mut self.records {
-            log.append(Line::Pixels(line))?;
+            log.append(line)?;
             events.scalars(step, &scalars)?;
         }
-        let mut text = format!("test {test_loss:.4}  mIoU {miou:.2}%  mAcc {macc:.2}%  aAcc {aacc:.2}%  ");
-        text.extend(ema_miou.map(|v| format!("average's mIoU {v:.2}%  ")));
-        self.note_best([(false, Some(miou)), (true, ema_miou)], &mut text);
-        Ok(text)
-    }
-
-    /// Notes the better of these scores, by whether it is the average's, if it is the best so far.
-    fn note_best(&mut self, scores: [(bool, Option<f64>); 2], text: &mut String) {
-        let epoch = self.at.epoch;
-        for (average, top1) in scores {
+        for (average, top1) in [false, true].into_iter().zip(scores) {
             if let Some(top1) = top1.filter(|top1| self.at.best.is_none_or(|best| *top1 > best.top1)) {
                 self.at.best = Some(Best { epoch, top1, average });
             }
@@ -470,24 +433,6 @@ impl<'a, T: Task> Run<'a, T> {
         if self.at.best.is_some_and(|best| best.epoch == epoch) {
             text.push_str("(best)  ");
         }
-    }
-
-    /// A test of a classifier.
-    fn record_classes(&mut self, weights: Scores, average: Option<Scores>) -> Result<String> {
-        let (epoch, step) = (self.at.epoch, self.at.step.saturating_sub(1));
-        let (ema_top1, ema_top5) = (average.map(|s| s.top1), average.map(|s| s.top5));
-        let Scores { loss: test_loss, top1, top5 } = weights;
-        let line = TestLine { step, epoch: epoch as f64, test_loss, top1, top5, ema_top1, ema_top5 };
-        let mut scalars = vec![("test/loss", test_loss as f32), ("test/top1", top1 as f32), ("test/top5", top5 as f32)];
-        scalars.extend(ema_top1.map(|v| ("test/ema_top1", v as f32)));
-        scalars.extend(ema_top5.map(|v| ("test/ema_top5", v as f32)));
-        if let Some(Records { log, events, .. }) = &mut self.records {
-            log.append(Line::Test(line))?;
-            events.scalars(step, &scalars)?;
-        }
-        let mut text = format!("test {test_loss:.4}  top-1 {top1:.2}%  top-5 {top5:.2}%  ");
-        text.extend(ema_top1.map(|v| format!("average's top-1 {v:.2}%  ")));
-        self.note_best([(false, Some(top1)), (true, ema_top1)], &mut text);
         Ok(text)
     }
 

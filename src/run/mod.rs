@@ -1,7 +1,9 @@
 //! Runs over data sets: the loop, its tasks, checkpoints and records. `README.md` beside this file explains them, and
 //! says how to add an option or a command.
 
+mod backbone;
 pub mod checkpoint;
+pub mod detect;
 pub mod export;
 pub mod finetune;
 pub mod import;
@@ -19,10 +21,12 @@ pub mod record;
 mod resume;
 pub mod segment;
 mod task;
+mod tested;
 pub mod weights_on_disk;
 pub mod world;
 
 pub use main_loop::{Ended, Run, open_data};
 pub use observer::{Observer, RunFacts, Silent};
 pub use outputs::{Outputs, RecordSettings};
-pub use task::{PixelTest, Surroundings, Task, TaskSettings, Tested};
+pub use task::{Surroundings, Task, TaskSettings};
+pub use tested::{ObjectTest, PixelTest, Tested};

@@ -90,7 +90,7 @@ fn unpacked(bytes: &[u8], width: usize, index: u64) -> Result<(Vec<f32>, ImageBa
         rows = words(samples.len() * width, 4)?.into_iter().map(|bits| f32::from_bits(bits as u32)).collect();
     }
     let cursor = Cursor { epoch: 0, batch: index };
-    Ok((rows, ImageBatch { index, cursor, images: Vec::new(), labels, samples }))
+    Ok((rows, ImageBatch { objects: Vec::new(), index, cursor, images: Vec::new(), labels, samples }))
 }
 
 #[cfg(test)]
@@ -100,7 +100,14 @@ mod tests {
     #[test]
     fn batches_travel_as_bytes() {
         let cursor = Cursor { epoch: 0, batch: 3 };
-        let batch = ImageBatch { index: 3, cursor, images: vec![], labels: vec![7, 8], samples: vec![40, 1 << 40] };
+        let batch = ImageBatch {
+            objects: vec![],
+            index: 3,
+            cursor,
+            images: vec![],
+            labels: vec![7, 8],
+            samples: vec![40, 1 << 40],
+        };
         let rows = [1.5, -0.0, f32::MAX, 1e-40, 2.0, 3.0];
         let bytes = packed(&rows, &batch);
         let (found, same) = unpacked(&bytes, 3, 3).unwrap();

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::checkpoint::{self, Companions, Which};
-use super::task::{PixelTest, Surroundings, Task, TaskSettings, Tested};
+use super::backbone::load_backbone;
+use super::checkpoint::Companions;
+use super::task::{Surroundings, Task, TaskSettings};
+use super::tested::{PixelTest, Tested};
 use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Rgb8, Sample, SegmentationMap, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -13,16 +15,12 @@ use crate::infer::program::InferenceProgram;
 use crate::infer::segment::{pixel_scores, window_scores};
 use crate::infer::segmentation_scores::{SegmentationScores, SegmentationTally};
 use crate::infer::sliding_window::ScoreMap;
-use crate::models::dense::Dense;
-use crate::models::{Config, Purpose, adapt, backbone};
-use crate::nn::{Params, Weights};
-use crate::run::weights_on_disk::read;
+use crate::models::Config;
+use crate::nn::Params;
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
-use crate::train::memory_check::expect_fit;
 use crate::train::segment::settings::SegmentSettings;
 use crate::train::segment::step::SegmentTrainer;
-use crate::train::update::Hyper;
 
 /// Windows of an image that are scored at a time, at most.
 const WINDOWS: usize = 8;
@@ -118,32 +116,10 @@ impl From<&SegmentationTest> for PixelTest {
 }
 
 impl Segmenting {
-    /// Loads the backbone of the checkpoint, if the settings name one: adapted to this grid, without what it has
-    /// besides. Heads keep their initial values.
-    fn start(&mut self) -> Result<()> {
+    /// Loads the backbone of the checkpoint, if the settings name one.
+    fn start(&self) -> Result<()> {
         let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
-        let found = checkpoint::config(folder)?;
-        let (path, average) = checkpoint::chosen(folder, Which::Best)?;
-        if average {
-            tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
-        }
-        let mut weights = read(&path)?;
-        if matches!(found.dense, Some(Dense::Segmentation(_))) {
-            // another segmentation network: its backbone alone
-            weights =
-                weights.into_iter().filter_map(|(k, v)| Some((k.strip_prefix("backbone.")?.to_string(), v))).collect();
-        }
-        without_prefix_rows(&mut weights, &found);
-        // the backbone alone has the names of its family
-        let dry = Gpu::dry(self.g.caps().clone());
-        let mut alone = Params::new(&dry);
-        backbone(&dry, &mut alone, &self.config, Purpose::Pretraining)?;
-        let adapted = adapt(weights, &self.config, &alone, self.settings.run.seed);
-        let adapted = adapted.map_err(|e| Error::file(&path, e))?;
-        tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
-        let mut all: Weights = pollster::block_on(self.trainer.params.weights(&self.g))?;
-        all.extend(adapted.weights.into_iter().map(|(name, tensor)| (format!("backbone.{name}"), tensor)));
-        self.trainer.params.load(&self.g, &all)?;
+        load_backbone(&self.g, folder, &self.config, &self.trainer.params, self.settings.run.seed)?;
         self.trainer.start_average()
     }
 
@@ -160,21 +136,6 @@ impl Segmenting {
         let forward = |model| scorer(&self.g, model, &self.config);
         let average = self.trainer.average().map(|(_, model)| forward(model)).transpose()?;
         Ok(Some(Tests { data, weights: forward(self.trainer.model())?, average }))
-    }
-}
-
-/// Takes the rows of class tokens out of the position table of a checkpoint, where they are in it.
-fn without_prefix_rows(weights: &mut Weights, config: &Config) {
-    let (count, d) = (config.registers, config.width);
-    if count == 0 || config.family.separate_positions {
-        return;
-    }
-    let Some((shape, values)) = weights.get_mut("pos_embed") else { return };
-    let rows = values.len() / d.max(1);
-    if rows > count && shape.len() == 3 {
-        let first = (config.family.places)(rows - count, count).first;
-        values.drain(first * d..(first + count) * d);
-        shape[1] = rows - count;
     }
 }
 
@@ -201,12 +162,8 @@ impl Task for Segmenting {
             let reason = format!("{} classes, the model has {}", classes.len(), config.classes);
             return Err(DataError::Classes { name: data.spec().into(), reason }.into());
         }
-        let hyper = Hyper { place: world.place(), ..settings.run.hyper()? };
-        let (batch, tuning) = (settings.run.batch_size, settings.tuning());
-        let plan = |g: &Gpu, batch, hyper| SegmentTrainer::new(g, config, batch, hyper, tuning, 0)?.plan();
-        expect_fit(g.caps(), batch, hyper, plan)?;
         let mut task = Self {
-            trainer: SegmentTrainer::new(g, config, batch, hyper, tuning, settings.run.seed)?,
+            trainer: SegmentTrainer::fitting(g, config, &settings.run, world.place(), settings.tuning())?,
             g: g.clone(),
             config: config.clone(),
             settings: settings.clone(),
@@ -230,8 +187,7 @@ impl Task for Segmenting {
     }
 
     fn companions(&self) -> Companions<'_> {
-        let average = self.trainer.average().map(|(params, _)| (crate::train::checkpoint::AVERAGE, params));
-        average.into_iter().chain(self.trainer.scaler().map(LossScaler::companion)).collect()
+        self.trainer.companions()
     }
 
     fn scaler(&self) -> Option<&LossScaler> {

@@ -8,12 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::checkpoint::Companions;
 use super::outputs::RecordSettings;
-use super::probe::ProbeScores;
+use super::tested::Tested;
 use super::world::World;
 use crate::data::{Dataset, ImageBatch, LoaderOptions};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::infer::scores::Scores;
 use crate::models::Config;
 use crate::nn::Params;
 use crate::tensor::Tensor;
@@ -25,30 +24,6 @@ pub trait TaskSettings: AsRef<RunSettings> + AsMut<RunSettings> + Clone + Serial
     /// How the data set's images become batches: transform, crops, repeats. Batch size, seed and threads are set by the
     /// run.
     fn loading(&self, config: &Config) -> LoaderOptions;
-}
-
-/// Scores of the weights, and of their moving average if there is one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Tested {
-    /// Of a classifier.
-    Classes(Scores, Option<Scores>),
-    /// Of a segmentation network.
-    Pixels(PixelTest, Option<PixelTest>),
-    /// Of the features of a model without a head. No best checkpoint is chosen by them.
-    Features(ProbeScores),
-}
-
-/// Scores of segmentation, in percent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PixelTest {
-    /// Mean cross-entropy of the labeled pixels.
-    pub loss: f64,
-    /// Mean intersection over union of the classes.
-    pub miou: f64,
-    /// Mean accuracy of the classes.
-    pub macc: f64,
-    /// Pixels that were recognized.
-    pub aacc: f64,
 }
 
 /// What a task finds around it.

@@ -48,7 +48,7 @@ impl Cuts {
         let mut places: Vec<usize> = ends.iter().map(|(last, _)| *last).collect();
         places.dedup();
         recording.mark_after(&places);
-        let part = |last: usize| places.partition_point(|place| *place < last) as u32;
+        let part = |last: usize| recording.launches().get(last).map_or(0, |launch| launch.part);
         Ok(Self { segments: ends.into_iter().map(|(last, segment)| (part(last), segment)).collect() })
     }
 

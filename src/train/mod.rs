@@ -6,6 +6,9 @@ pub mod checkpoint;
 mod collected;
 pub mod cuts;
 pub mod dense_recipes;
+mod depth;
+#[cfg(feature = "files")]
+pub mod detect;
 pub mod drop_path;
 pub mod exchange;
 pub mod finetune;
@@ -20,6 +23,7 @@ pub mod segment;
 pub mod settings;
 mod statistics;
 pub mod sums;
+pub mod supervised;
 pub mod update;
 pub mod weights_file;
 

@@ -313,11 +313,12 @@ impl Update {
     }
 
     /// Uploads step number and learning rate for micro-batch `part` of step `step`, both counted from 0. `part` counts
-    /// the micro-batches of this process.
-    pub fn begin(&self, step: u64, part: usize, lr: f64) -> Result<()> {
+    /// the micro-batches of this process. Returns its number among those of all processes.
+    pub fn begin(&self, step: u64, part: usize, lr: f64) -> Result<usize> {
         let part = self.hyper.place.rank * self.parts() + part;
         let numbers = StepState::new(step as u32 + 1, lr as f32, self.hyper.adamw.betas, self.hyper.seed);
-        StepState { part: part as u32, ..numbers }.write(&self.g, &self.state)
+        StepState { part: part as u32, ..numbers }.write(&self.g, &self.state)?;
+        Ok(part)
     }
 
     /// Marks the places of a recorded micro-batch after which gradients can travel. Only where it is the one
@@ -339,13 +340,17 @@ impl Update {
         }
     }
 
-    /// Runs a micro-batch. At its cuts, gradients that are final begin to travel.
-    pub fn run(&mut self, program: &Program, cuts: &Cuts) -> Result<()> {
+    /// Runs a micro-batch, and calls `between` with the number of each part of it that is submitted. At its cuts,
+    /// gradients that are final begin to travel.
+    pub fn run(&mut self, program: &Program, cuts: &Cuts, between: &mut dyn FnMut(u32) -> Result<()>) -> Result<()> {
         let (Some(several), Some(exchange), false) = (&mut self.several, &mut self.exchange, cuts.is_empty()) else {
-            return program.run();
+            return program.run_in_parts(between);
         };
         several.begun = true;
-        program.run_in_parts(|part| cuts.after(part).try_for_each(|segment| exchange.begin(segment)))
+        program.run_in_parts(|part| {
+            between(part)?;
+            cuts.after(part).try_for_each(|segment| exchange.begin(segment))
+        })
     }
 
     /// Adds up what micro-batch `part` has left. Call it after each micro-batch of this process, in order.

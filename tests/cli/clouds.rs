@@ -1,19 +1,8 @@
 //! Point clouds, as people train on them: the commands of images, on generated solids.
 
-use std::path::Path;
-
-use super::{Take, features_of, program, run, skip};
+use super::{features_of, rowscan, skip};
 
 const SMALL: &[&str] = &["--data=synthetic-clouds:24", "--batch-size=4", "--seed=3"];
-
-fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> super::Ran {
-    let mut command = program();
-    command.args(args);
-    paths.iter().for_each(|(flag, path)| {
-        command.arg(flag).arg(path);
-    });
-    run(command.take())
-}
 
 #[test]
 fn clouds_are_pretrained_on_and_classified() {

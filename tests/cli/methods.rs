@@ -4,22 +4,13 @@ use std::path::Path;
 
 use rowscan::run::weights_on_disk::read;
 
-use super::{NANO, Take, features_of, names, program, run, skip};
+use super::{NANO, Take, features_of, names, program, rowscan, run, skip};
 
 const RUN: &[&str] = &["--data=synthetic:12", "--batch-size=4", "--epochs=2", "--blr=0.02", "--seed=3"];
 const TUNE: &[&str] = &["--recipe=cifar", "--data=synthetic:40", "--batch-size=10", "--epochs=1"];
 /// ARM with four clusters of 4×4 patches.
 const ARM: &[&str] = &["--model=arm_micro_patch2_16", "--width=16", "--pattern=MM", "--states=4"];
 const DECODER: &[&str] = &["--decoder-width=16", "--decoder-depth=1", "--decoder-heads=2"];
-
-fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> super::Ran {
-    let mut command = program();
-    command.args(args);
-    paths.iter().for_each(|(flag, path)| {
-        command.arg(flag).arg(path);
-    });
-    run(command)
-}
 
 /// Everything that is done with a pretrained model: its run goes on with the same bits, it draws pictures, gives
 /// features, is exported and imported, and becomes a classifier.

@@ -6,6 +6,7 @@ mod clouds;
 mod commands;
 mod compare;
 mod data_sets;
+mod detect;
 mod disk;
 mod finetune;
 mod kill;
@@ -110,6 +111,16 @@ pub fn run(mut command: Command) -> Ran {
     let output = command.output().expect("the program starts");
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// The program with these arguments, and behind them with options that are paths, or with paths alone.
+pub fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> Ran {
+    let mut command = program();
+    command.args(args);
+    for (flag, path) in paths {
+        command.args(Some(flag).filter(|flag| !flag.is_empty())).arg(path);
+    }
+    run(command)
 }
 
 /// `rowscan pretrain` of the nano model into `dir`.

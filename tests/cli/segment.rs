@@ -1,8 +1,6 @@
 //! Segmentation as people train, measure and use it, on generated scenes and on folders.
 
-use std::path::Path;
-
-use super::{Take, program, run, skip};
+use super::{rowscan, skip};
 
 /// A network that trains in seconds.
 const NANO: &[&str] = &[
@@ -18,15 +16,6 @@ const NANO: &[&str] = &[
     "--auxiliary-channels=8",
 ];
 const RUN: &[&str] = &["--data=synthetic:16", "--batch-size=4", "--lr=0.003", "--seed=3", "--log-every=1"];
-
-fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> super::Ran {
-    let mut command = program();
-    command.args(args);
-    paths.iter().for_each(|(flag, path)| {
-        command.arg(flag).arg(path);
-    });
-    run(command.take())
-}
 
 #[test]
 fn scenes_are_segmented_measured_and_drawn() {

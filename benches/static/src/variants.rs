@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use rowscan::gpu::{Caps, Gpu, Kernel, Precision, Recording};
 use rowscan::models::{Config, Method};
-use rowscan::train::finetune::step::{Finetuner, Tuning};
+use rowscan::train::finetune::step::Finetuner;
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::supervised::Tuning;
 
 /// A kernel with values for its constants.
 pub struct Variant {

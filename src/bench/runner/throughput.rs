@@ -16,10 +16,11 @@ use crate::models::{Classifier, Config};
 use crate::nn::Params;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
-use crate::train::finetune::step::{Finetuner, Tuning};
+use crate::train::finetune::step::Finetuner;
 use crate::train::image_input::Images;
 use crate::train::memory_check::expect_fit;
 use crate::train::settings::RunSettings;
+use crate::train::supervised::Tuning;
 use crate::train::update::{Hyper, tuned};
 
 /// The clock of all steps.
@@ -191,7 +192,7 @@ fn time(g: &Gpu, config: &Config, direction: Direction, measured: &Throughput) -
     let classes = config.classes;
     let one_hot = |i: usize| f32::from(u8::from(i % classes == i / classes % classes));
     let targets: Vec<f32> = (0..batch * classes).map(one_hot).collect();
-    tuner.step(&images(), &targets, 0, 1e-4)?; // uploads the images, tunes the products
+    tuner.step((&images(), &targets), 0, 1e-4)?; // uploads the images, tunes the products
     let (recording, loss) = tuner.record()?;
     replayed(g, recording, &loss, measured)
 }

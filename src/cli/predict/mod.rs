@@ -9,8 +9,9 @@ use std::sync::Arc;
 use self::folder::Folder;
 use self::format::{Format, NamedClass, NamedImage};
 use super::classifier::{PassArgs, StoredModel};
+use super::dense::{objects, scenes};
+use super::detected::{self, Shown};
 use super::features::{batch_of, listed_anew, open_split};
-use super::segment::scenes;
 use super::segmented;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{DataError, Dataset};
@@ -44,6 +45,9 @@ pub struct Args {
     /// Classes to name for each image, the most likely ones; all if there are fewer.
     #[arg(long, default_value_t = 5)]
     top_k: usize,
+    /// A detector: the least score of an object that is named and drawn, 0 to 1.
+    #[arg(long, default_value_t = 0.5)]
+    min_score: f32,
     #[command(flatten)]
     pass: PassArgs,
     /// Print a JSON array with an element for each image.
@@ -53,9 +57,18 @@ pub struct Args {
     #[arg(long)]
     csv: bool,
     /// Folder for predictions.json, predictions.csv and predictions.svg, a picture of the first 64 images with their
-    /// classes; of a segmentation network for a .png of classes and a .svg in colors of each image.
+    /// classes; of a segmentation network for a .png of classes and a .svg in colors of each image; of a detector for a
+    /// .svg with the objects of each image, and results.json, all that was found in COCO's form.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+}
+
+impl Args {
+    /// The least score that is shown.
+    fn least(&self) -> Result<f32> {
+        let fine = (0.0..=1.0).contains(&self.min_score);
+        if fine { Ok(self.min_score) } else { Err(Error::argument("--min-score", self.min_score, "0 to 1")) }
+    }
 }
 
 /// What to do with a checkpoint that is no classifier.
@@ -89,6 +102,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         return Err(Stop::Usage(Error::argument("--top-k", 0, "at least 1")));
     }
     let model = StoredModel::read(&args.checkpoint, &args.pass)?;
+    let least = usage(args.least())?;
     // what a checkpoint holds decides what is predicted
     if model.segments() {
         if args.csv {
@@ -96,6 +110,14 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         }
         let data = images(args, scenes)?;
         return segmented::predict(device, &model, &data, args.json, args.output.as_deref());
+    }
+    if model.detects() {
+        if args.csv {
+            return usage(Err(Error::argument("--csv", "given", "--json or a table: an image has many objects")));
+        }
+        let data = images(args, objects)?;
+        let shown = Shown { least, json: args.json, output: args.output.as_deref() };
+        return detected::predict(device, &model, &data, shown);
     }
     model.expect_classifier(&instead(model.contents()))?;
     classify(device, args, &model)

@@ -6,7 +6,7 @@ mod strip;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::curve::{Curve, Panel, loss_svg, panel_svg};
-use super::tested::{Named, accuracies, overlaps, probed};
+use super::tested::{Named, accuracies, overlaps, precisions, probed};
 use crate::error::Result;
 use crate::run::RunFacts;
 use crate::run::record::markup::escaped;
@@ -67,16 +67,19 @@ impl Report {
 
     fn page(&mut self, standing: &Standing) -> Result<String> {
         let log = self.run.dir.join("log.jsonl");
-        let (mut steps, mut classes, mut pixels, mut features) = (vec![], vec![], vec![], vec![]);
+        let (mut steps, mut classes, mut pixels) = (vec![], vec![], vec![]);
+        let (mut objects, mut features) = (vec![], vec![]);
         for line in read_lines(&log)? {
             match line {
                 Line::Step(line) => steps.push(line),
                 Line::Test(line) => classes.push(line),
                 Line::Pixels(line) => pixels.push(line),
+                Line::Objects(line) => objects.push(line),
                 Line::Probe(line) => features.push(line),
             }
         }
-        let (classes, pixels, features) = (accuracies(&classes), overlaps(&pixels), probed(&features));
+        let (classes, pixels) = (accuracies(&classes), overlaps(&pixels));
+        let (objects, features) = (precisions(&objects), probed(&features));
         let run = &self.run;
         let title = escaped(&run.title);
         // a page of a run that goes on looks for its next version by itself
@@ -91,7 +94,7 @@ impl Report {
         );
         page.push_str(&self.state(standing));
         page.push_str("</header>\n<main>\n");
-        page.push_str(&numbers(&steps, &[&classes, &pixels, &features]));
+        page.push_str(&numbers(&steps, &[&classes, &pixels, &objects, &features]));
         page.push_str("<h2>Curves</h2>\n<div class=\"curves\">\n");
         let over = |value: &dyn Fn(&LogLine) -> Option<f64>| -> Vec<(f64, f64)> {
             steps.iter().filter_map(|line| Some((line.step as f64, value(line)?))).collect()
@@ -104,6 +107,7 @@ impl Report {
         let percent = |share: f64| 100.0 * share;
         page.push_str(&chart("accuracy on the test half", ("epoch", "%"), &classes)?);
         page.push_str(&chart("segmentation of the test half", ("epoch", "%"), &pixels)?);
+        page.push_str(&chart("detection in the test half", ("epoch", "%"), &objects)?);
         page.push_str(&chart("what frozen features know about classes", ("epoch", "%"), &features)?);
         page.push_str(&chart("learning rate", ("step", ""), &[("learning rate", over(&|line| Some(line.lr)))])?);
         let speed = over(&|line| Some(line.images_per_second));
@@ -211,9 +215,9 @@ fn recent(steps: &[LogLine]) -> f64 {
     last.iter().map(|line| line.loss).sum::<f64>() / last.len() as f64
 }
 
-/// The best point of the curves whose name says top-1 or mIoU: name, epoch and percent.
+/// The best point of the curves whose name says top-1, mIoU or AP: name, epoch and percent.
 fn best_of(all: &[Named]) -> Option<(&'static str, f64, f64)> {
-    let first = all.iter().filter(|curve| curve.0.contains("top-1") || curve.0.contains("mIoU"));
+    let first = all.iter().filter(|curve| ["top-1", "mIoU", "AP of"].iter().any(|word| curve.0.contains(word)));
     let points = first.flat_map(|(name, points)| points.iter().map(|point| (*name, point.0, point.1)));
     points.max_by(|a, b| a.2.total_cmp(&b.2).then(b.1.total_cmp(&a.1)))
 }

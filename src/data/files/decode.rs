@@ -22,10 +22,15 @@ pub(crate) fn is_image_name(path: &str) -> bool {
 /// error: a decoder would fill the rest with gray, and a model would train on it. What follows a JPEG, such as the
 /// movie of a motion photo, is not looked at. `name` is for the error.
 pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
-    decode_within(name, bytes, *MOST)
+    decode_within(name, bytes, *MOST, false)
 }
 
-fn decode_within(name: &str, bytes: &[u8], most: u64) -> Result<Rgb8, DataError> {
+/// [`decode`] with EXIF rotation: coordinates in annotations are those of the image as it is shown.
+pub(crate) fn decode_upright(name: &str, bytes: &[u8]) -> Result<Rgb8, DataError> {
+    decode_within(name, bytes, *MOST, true)
+}
+
+fn decode_within(name: &str, bytes: &[u8], most: u64, upright: bool) -> Result<Rgb8, DataError> {
     let failed = |reason: String| DataError::Decode { name: name.to_owned(), reason };
     let bytes = match is_jpeg(bytes).then(|| jpeg_end(bytes)) {
         None => bytes,
@@ -48,7 +53,12 @@ fn decode_within(name: &str, bytes: &[u8], most: u64) -> Result<Rgb8, DataError>
     let mut limits = Limits::default();
     limits.max_alloc = Some(needed.max(MB * 512)); // what a decoder needs besides, which is less than the image
     decoder.set_limits(limits).map_err(|e| failed(e.to_string()))?;
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| failed(e.to_string()))?;
+    let turned = if upright { decoder.orientation().ok() } else { None };
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| failed(e.to_string()))?;
+    if let Some(turned) = turned {
+        image.apply_orientation(turned);
+    }
+    let (width, height) = (image.width(), image.height());
     let pixels = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8().into_raw() };
     Ok(Rgb8 { width, height, pixels })
 }
@@ -152,11 +162,11 @@ mod tests {
     #[test]
     fn an_image_beyond_the_limit_is_refused_with_what_to_do() {
         let png = encode(DynamicImage::new_rgb8(2000, 1000), ImageFormat::Png);
-        let error = decode_within("big.png", &png, 5_000_000).unwrap_err().to_string();
+        let error = decode_within("big.png", &png, 5_000_000, false).unwrap_err().to_string();
         let expected = "big.png: is 2000 × 1000 pixels, 6 MB decoded, expected at most 5 MB: shrink it, or set \
                         ROWSCAN_MAX_IMAGE_MB=6 in the environment";
         assert_eq!(error, expected);
-        assert_eq!(decode_within("big.png", &png, 6_000_000).unwrap().width, 2000);
+        assert_eq!(decode_within("big.png", &png, 6_000_000, false).unwrap().width, 2000);
         // 16,384 × 16,384 pixels fit the default; this one claims as many in few bytes, and is refused as cut.
         let mut huge = encode(DynamicImage::new_luma8(1, 1), ImageFormat::Png);
         huge[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);

@@ -37,6 +37,20 @@ fn open_clouds(place: &Place, split: Split) -> Found {
     }
 }
 
+/// `synthetic-objects` and `synthetic-objects:N`, likewise.
+pub(crate) const OBJECTS: Layout = Layout {
+    name: "synthetic-objects[:N]",
+    help: "N generated scenes (2048) of several shapes with box and mask of each; N / 4 in the test split",
+    open: open_objects,
+};
+
+fn open_objects(place: &Place, split: Split) -> Found {
+    match place.spec == "synthetic-objects" || place.spec.starts_with("synthetic-objects:") {
+        true => Ok(Some(Box::new(SyntheticScenes::of_objects(place.spec, split)?))),
+        false => Ok(None),
+    }
+}
+
 /// `synthetic-scenes` and `synthetic-scenes:N`, likewise.
 pub(crate) const SCENES: Layout = Layout {
     name: "synthetic-scenes[:N]",

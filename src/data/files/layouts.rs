@@ -2,6 +2,7 @@
 
 use super::cifar;
 use super::cloud_sets;
+use super::coco;
 use super::folder;
 use super::generated;
 use super::idx;
@@ -25,6 +26,7 @@ pub const LAYOUTS: &[Layout] = &[
     generated::LAYOUT,
     generated::CLOUDS,
     generated::SCENES,
+    generated::OBJECTS,
     cifar::LAYOUT,
     idx::LAYOUT,
     list::LAYOUT,
@@ -32,6 +34,7 @@ pub const LAYOUTS: &[Layout] = &[
     webdataset::LAYOUT,
     tar::LAYOUT,
     cloud_sets::LAYOUT,
+    coco::LAYOUT,
     segmented::LAYOUT,
     folder::LAYOUT,
 ];
@@ -42,6 +45,8 @@ impl Dataset {
     /// - synthetic\[:N\]: N generated images (2048) of 96 × 96 pixels in ten classes; N / 4 in the test split
     /// - synthetic-clouds\[:N\]: N generated point clouds (2048) of solids in twelve classes; N / 4 in the test split
     /// - synthetic-scenes\[:N\]: N generated scenes (2048) of several shapes with the class of each pixel; N / 4 in the
+    ///   test split
+    /// - synthetic-objects\[:N\]: N generated scenes (2048) of several shapes with box and mask of each; N / 4 in the
     ///   test split
     /// - CIFAR: CIFAR-10 or CIFAR-100 in the binary version: the folder or one .bin file
     /// - IDX: IDX files as of MNIST and Fashion-MNIST: the folder or one *-images-idx3-ubyte[.gz], labels beside it
@@ -54,6 +59,8 @@ impl Dataset {
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file
     /// - point clouds: modelnet40_normal_resampled, ShapeNet55-34, or a folder of .off, .ply, .obj, .stl, .npy, .xyz or
     ///   .pts per class, as images lie
+    /// - COCO: annotations/instances_train2017.json and train2017/, and the same of val2017; or any .json of that form,
+    ///   with its images beside it or in images/
     /// - segmentation folder: images/ and annotations/ with a gray or palette PNG for each image, whose values are
     ///   lines of classes.txt, 255 for none; training/ and validation/ in both; or ADEChallengeData2016
     /// - image folder: one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if

@@ -6,6 +6,7 @@ mod cache;
 mod cifar;
 mod cloud_sets;
 mod clouds;
+mod coco;
 mod decode;
 mod folder;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 use super::batch::ImageBatch;
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
+use crate::data::object_view::SeenObjects;
 use crate::data::place::Place;
 use crate::data::sample::Sample;
 use crate::data::stream::{Stream, StreamPurpose};
@@ -25,6 +26,9 @@ pub(crate) struct Worker {
     pub place: Place,
     pub partners: bool,
 }
+
+/// The position of a sample, and what a detector learns from it.
+type Filled = (usize, Option<SeenObjects>);
 
 /// What a batch does about a sample that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,36 +102,40 @@ impl Worker {
                 self.fill(cursor, visit, scratch, slots)
             };
             let slots = slots.into_par_iter().zip(wanted.par_iter());
-            slots.map_init(Scratch::default, fill).collect::<Result<Vec<Option<usize>>, DataError>>()
+            slots.map_init(Scratch::default, fill).collect::<Result<Vec<Option<Filled>>, DataError>>()
         })?;
-        if samples.contains(&None) {
+        if samples.iter().any(Option::is_none) {
             // the rows of what is left out, in each crop
             let kept = |(i, image): (usize, &[u8])| samples[i % samples.len()].is_some().then(|| image.to_vec());
             images = images.chunks_exact(bytes).enumerate().filter_map(kept).flatten().collect();
         }
-        let samples: Vec<usize> = samples.into_iter().flatten().collect();
+        let (samples, objects): (Vec<usize>, Vec<_>) = samples.into_iter().flatten().unzip();
+        let objects = objects.into_iter().flatten().collect();
         let labels = samples.iter().filter_map(|&i| self.set.label(i)).collect();
-        Ok(ImageBatch { index: cursor.epoch * self.plan.per_epoch + cursor.batch, cursor, images, labels, samples })
+        let index = cursor.epoch * self.plan.per_epoch + cursor.batch;
+        Ok(ImageBatch { index, cursor, images, labels, objects, samples })
     }
 
-    /// Writes the crops of a sample, or of its replacement, to `slots`. Returns the position of the sample it has used;
-    /// none where it is left out.
+    /// Writes the crops of a sample, or of its replacement, to `slots`. Returns the position of the sample it has used,
+    /// and its objects; none where it is left out.
     fn fill(
         &self, cursor: Cursor, visit: Visit, scratch: &mut Scratch, slots: Vec<&mut [u8]>,
-    ) -> Result<Option<usize>, DataError> {
+    ) -> Result<Option<Filled>, DataError> {
         if self.stopped() {
-            return Ok(Some(visit.sample));
+            return Ok(Some((visit.sample, None)));
         }
         let found = match self.transform {
             Transform::Cloud(_) => self
                 .read(visit, Dataset::good_cloud, Dataset::readable_cloud)?
                 .map(|(found, cloud)| (found, Sample::Points(cloud))),
             Transform::Scene(_) => self.read(visit, Dataset::good_scene, Dataset::readable_scene)?,
+            Transform::Objects(_) => self.read(visit, Dataset::good_objects, Dataset::readable_objects)?,
             _ => self
                 .read(visit, Dataset::good_image, Dataset::readable_image)?
                 .map(|(found, image)| (found, Sample::Image(image))),
         };
         let Some((found, sample)) = found else { return Ok(None) };
+        let mut objects = None;
         let views = (self.plan.repeats * self.crops) as u64;
         for (view, slot) in (visit.repeat * self.crops..).zip(slots) {
             // The key is the sample that was wanted, not the one found: the epoch also visits the replacement itself,
@@ -136,9 +144,9 @@ impl Worker {
             let mut own = Stream::new(StreamPurpose::Augment, keys);
             let mut batch = Stream::new(StreamPurpose::Cloud, [self.seed, cursor.epoch, cursor.batch]);
             let name = self.set.sample_name(found);
-            self.transform.show(&sample, &name, [&mut own, &mut batch], scratch, slot)?;
+            objects = self.transform.show(&sample, &name, [&mut own, &mut batch], scratch, slot)?;
         }
-        Ok(Some(found))
+        Ok(Some((found, objects)))
     }
 
     /// A sample or its replacement; none where it is left out.

@@ -1,7 +1,9 @@
 //! Generated scenes, so that segmentation can be tried without a download: several textured shapes on a textured
-//! ground, which overlap and are cut off by the border. The class of a pixel is its shape, or the ground.
+//! ground, which overlap and are cut off by the border. The class of a pixel is its shape, or the ground. The same
+//! pictures show objects, for detection.
 
-use crate::data::sample::{Rgb8, Sample, SegmentationMap};
+use crate::data::masks::{ObjectMask, RunLengths};
+use crate::data::sample::{ObjectBox, Rgb8, Sample, SegmentationMap};
 use crate::data::shapes::{BLOB, NAMES, distance};
 use crate::data::source::Source;
 use crate::data::split::Split;
@@ -15,9 +17,13 @@ const MAX_COUNT: usize = 1 << 24;
 const SIZES: [[usize; 2]; 3] = [[96, 96], [96, 128], [120, 88]];
 /// Pixels whose coverage by a shape lies between these have no class: the band of an outline.
 const BAND: (f32, f32) = (0.1, 0.9);
+/// Pixels of an object, at least; and the share of it that must show, or else it is one that does not count.
+const SEEN: (usize, f64) = (20, 0.25);
 
 /// Scenes of shapes in eleven classes, the first of which is the ground. Scene i is a function of the split and i.
 pub(crate) struct SyntheticScenes {
+    /// Whether a sample has boxes and masks of the shapes in place of classes of pixels.
+    objects: bool,
     split: Split,
     count: usize,
     classes: Vec<String>,
@@ -36,20 +42,30 @@ impl SyntheticScenes {
     /// Reads `synthetic-scenes` or `synthetic-scenes:N`. The test split has N / 4 scenes, none of which is in the train
     /// split.
     pub fn parse(spec: &str, split: Split) -> Result<Self, DataError> {
-        let wrong = |number| DataError::setting("the N of synthetic-scenes:N", number, format!("1 to {MAX_COUNT}"));
-        let count = match spec.split_once(':') {
-            None => DEFAULT_COUNT,
-            Some((_, number)) => {
-                number.parse().ok().filter(|n| (1..=MAX_COUNT).contains(n)).ok_or_else(|| wrong(number))?
-            }
-        };
-        let count = match split {
-            Split::Train => count,
-            Split::Test => (count / 4).max(1),
-        };
         let classes = std::iter::once("ground").chain(NAMES).map(str::to_owned).collect();
-        Ok(Self { split, count, classes })
+        Ok(Self { objects: false, count: count(spec, split, "the N of synthetic-scenes:N")?, split, classes })
     }
+
+    /// Reads `synthetic-objects` or `synthetic-objects:N`: the same pictures. Classes are those of the shapes.
+    pub fn of_objects(spec: &str, split: Split) -> Result<Self, DataError> {
+        let classes = NAMES.map(str::to_owned).to_vec();
+        Ok(Self { objects: true, count: count(spec, split, "the N of synthetic-objects:N")?, split, classes })
+    }
+}
+
+/// The number of scenes in a split.
+fn count(spec: &str, split: Split, what: &'static str) -> Result<usize, DataError> {
+    let wrong = |number| DataError::setting(what, number, format!("1 to {MAX_COUNT}"));
+    let count = match spec.split_once(':') {
+        None => DEFAULT_COUNT,
+        Some((_, number)) => {
+            number.parse().ok().filter(|n| (1..=MAX_COUNT).contains(n)).ok_or_else(|| wrong(number))?
+        }
+    };
+    Ok(match split {
+        Split::Train => count,
+        Split::Test => (count / 4).max(1),
+    })
 }
 
 impl Source for SyntheticScenes {
@@ -74,13 +90,15 @@ impl Source for SyntheticScenes {
         let shapes: Vec<Shape> = (0..3 + s.below(3)).map(|_| shape(&mut s, &ground_colors)).collect();
         let half = rows.min(cols) as f32 / 2.0;
         let (mut pixels, mut classes) = (Vec::new(), Vec::new());
+        // of each pixel the shape in front, and of each shape its pixels, also those behind others
+        let (mut front_of, mut whole) = (Vec::new(), vec![0usize; shapes.len()]);
         for row in 0..rows {
             for column in 0..cols {
                 let x = (column as f32 + 0.5 - cols as f32 / 2.0) / half;
                 let y = (row as f32 + 0.5 - rows as f32 / 2.0) / half;
                 let mut color = ground.at(x, y);
-                let mut class = 0;
-                for shape in &shapes {
+                let (mut class, mut in_front) = (0, None);
+                for (i, shape) in shapes.iter().enumerate() {
                     let covered = shape.coverage(x, y, half);
                     let front = shape.texture.at(x, y);
                     color = std::array::from_fn(|c| color[c] + covered * (front[c] - color[c]));
@@ -89,14 +107,40 @@ impl Source for SyntheticScenes {
                         covered if covered > BAND.0 => SegmentationMap::IGNORED,
                         _ => class,
                     };
+                    if covered >= 0.5 {
+                        in_front = Some(i);
+                        whole[i] += 1;
+                    }
                 }
                 pixels.extend(color.map(|c| (c * 255.0 + 0.5) as u8));
                 classes.push(class);
+                front_of.push(in_front);
             }
         }
         let (width, height) = (cols as u32, rows as u32);
+        if self.objects {
+            let objects = objects(&shapes, &whole, &front_of, [width, height])?;
+            return Ok(Sample::Detected(Rgb8 { width, height, pixels }, objects));
+        }
         Ok(Sample::Segmented(Rgb8 { width, height, pixels }, SegmentationMap { width, height, classes }))
     }
+}
+
+/// The shapes that show, as objects. One of which a small part shows is a crowd: nobody could tell what it is.
+fn objects(
+    shapes: &[Shape], whole: &[usize], front_of: &[Option<usize>], [width, height]: [u32; 2],
+) -> Result<Vec<ObjectBox>, DataError> {
+    let mut objects = Vec::new();
+    for (i, shape) in shapes.iter().enumerate() {
+        let pixels: Vec<u8> = front_of.iter().map(|front| u8::from(*front == Some(i))).collect();
+        let shown = pixels.iter().filter(|v| **v == 1).count();
+        let runs = RunLengths::of_rows(height, width, &pixels);
+        let mask = runs.map(ObjectMask::Runs).map_err(|e| DataError::setting("a generated mask", e, "pixels"))?;
+        let Some([left, top, right, bottom]) = mask.bounds().filter(|_| shown >= SEEN.0) else { continue };
+        let crowd = (shown as f64) < SEEN.1 * whole[i] as f64;
+        objects.push(ObjectBox { left, top, right, bottom, class: shape.class as u32, crowd, mask: Some(mask) });
+    }
+    Ok(objects)
 }
 
 /// A shape whose center may lie next to the border.
@@ -158,6 +202,39 @@ mod tests {
         assert!(seen.iter().enumerate().all(|(class, n)| (*n > 100) == (class != BLOB + 1)), "{seen:?}");
         assert!(seen[0] > total / 4 && ignored > total / 50 && ignored < total / 5, "{seen:?} {ignored}");
         assert!(at_border > 10 && several > 20, "{at_border} {several}");
+    }
+
+    #[test]
+    fn objects_are_the_shapes_of_the_same_pictures() {
+        let open = |objects: bool| match objects {
+            true => SyntheticScenes::of_objects("synthetic-objects:40", Split::Train),
+            false => SyntheticScenes::parse("synthetic-scenes:40", Split::Train),
+        };
+        let [objects, scenes] = [true, false].map(|of| Dataset::new("scenes", open(of).unwrap()).unwrap());
+        assert_eq!(objects.classes(), &scenes.classes()[1..]);
+        let (mut crowds, mut many, mut overlapping) = (0, 0, 0);
+        for i in 0..40 {
+            let Sample::Segmented(image, map) = scenes.sample(i).unwrap() else { panic!("scene {i}") };
+            let Sample::Detected(same, found) = objects.sample(i).unwrap() else { panic!("objects {i}") };
+            assert_eq!(image, same);
+            many += usize::from(found.len() > 2);
+            let mut covered = vec![0; map.classes.len()];
+            for object in &found {
+                crowds += usize::from(object.crowd);
+                let rows = object.mask.as_ref().unwrap().runs(image.height, image.width).unwrap().rows();
+                assert_eq!(object.mask.as_ref().unwrap().bounds(), Some(object.corners()));
+                for (at, _) in rows.iter().enumerate().filter(|(_, v)| **v == 1) {
+                    covered[at] += 1;
+                    let class = map.classes[at];
+                    assert!(class == SegmentationMap::IGNORED || u32::from(class) == object.class + 1, "{i} {at}");
+                }
+            }
+            assert!(covered.iter().all(|count| *count < 2), "each pixel shows one shape");
+            let boxes: Vec<[f64; 4]> = found.iter().map(ObjectBox::corners).collect();
+            let near = |a: &[f64; 4], b: &[f64; 4]| crate::models::dense::boxes::overlap(a, b) > 0.0;
+            overlapping += usize::from(boxes.iter().enumerate().any(|(i, a)| boxes[..i].iter().any(|b| near(a, b))));
+        }
+        assert!(crowds > 2 && crowds < 40 && many > 20 && overlapping > 20, "{crowds} {many} {overlapping}");
     }
 
     #[test]

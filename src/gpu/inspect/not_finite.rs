@@ -60,10 +60,17 @@ impl Program {
     }
 
     /// Runs once, launch by launch, and reads back what each one wrote, until one has written NaN or infinity. Slow:
-    /// meant for finding the cause after a loss has become NaN.
-    pub fn find_not_finite(&self) -> Result<Option<NotFinite>> {
+    /// meant for finding the cause after a loss has become NaN. Calls `after` as [`Program::run_in_parts`] does.
+    ///
+    /// # Errors
+    /// Those of `after`.
+    pub fn find_not_finite(&self, mut after: impl FnMut(u32) -> Result<()>) -> Result<Option<NotFinite>> {
         let live = self.gpu.live()?;
+        let mut before = None;
         for ((pipeline, group), launch) in self.ready.iter().zip(&self.launches) {
+            if let Some(done) = before.replace(launch.part).filter(|done| *done != launch.part) {
+                after(done)?;
+            }
             let written: Vec<_> = launch.args.iter().zip(launch.kernel.binds).filter(|(_, b)| b.writes()).collect();
             {
                 let _turn = lock(&live.turn);

@@ -66,9 +66,9 @@ pub struct Anchors {
 }
 
 impl Anchors {
-    /// ViTDet's: a size of 8 strides a level and three shapes.
-    pub fn vitdet() -> Self {
-        let strides: Vec<f64> = [4.0, 8.0, 16.0, 32.0, 64.0].into();
+    /// ViTDet's, for levels of these strides: a size of 8 strides a level and three shapes.
+    pub fn vitdet(strides: &[f64]) -> Self {
+        let strides = strides.to_vec();
         let sizes = strides.iter().map(|stride| vec![8.0 * stride]).collect();
         Self { strides, sizes, ratios: vec![0.5, 1.0, 2.0], offset: 0.0 }
     }
@@ -209,6 +209,17 @@ pub struct Candidates<'a> {
     pub deltas: &'a [f32],
 }
 
+impl<'a> Candidates<'a> {
+    /// Those of one picture of a batch, by level: `said` are scores (B, n) and deltas (B, n, 4) of each level.
+    pub fn of_picture(anchors: &'a [Vec<Region>], said: &'a [[Vec<f32>; 2]], sample: usize) -> Vec<Self> {
+        let level = |(anchors, [scores, deltas]): (&'a Vec<Region>, &'a [Vec<f32>; 2])| {
+            let n = anchors.len();
+            Self { anchors, scores: &scores[sample * n..][..n], deltas: &deltas[4 * sample * n..][..4 * n] }
+        };
+        anchors.iter().zip(said).map(level).collect()
+    }
+}
+
 /// The boxes of a picture that may hold objects, by descending score, and their scores.
 ///
 /// - detectron2: `find_top_rpn_proposals`.
@@ -292,7 +303,10 @@ mod tests {
         assert_eq!(all[..2], [[-1.0, -1.0, 1.0, 1.0], [-0.5, -2.0, 0.5, 2.0]]);
         assert_eq!(all[2], [3.0, -1.0, 5.0, 1.0]);
         let maps = [256, 128, 64, 32, 16].map(|side| [side; 2]);
-        assert_eq!(Anchors::vitdet().of(&maps).iter().map(Vec::len).sum::<usize>(), 261_888);
+        assert_eq!(
+            Anchors::vitdet(&[4.0, 8.0, 16.0, 32.0, 64.0]).of(&maps).iter().map(Vec::len).sum::<usize>(),
+            261_888
+        );
     }
 
     #[test]

@@ -20,5 +20,5 @@ pub use mask_head::{MaskHead, MaskHeadConfig};
 pub use pyramid::FeaturePyramid;
 pub use region_proposals::{LevelProposals, RegionProposals, RegionTargets};
 pub use rows::{BoxRows, MaskTargets, PictureBoxes};
-pub use task::{Dense, Detection, Segmentation};
+pub use task::{Dense, Detection, Segmentation, is_micro};
 pub use upernet::{PixelScores, SegmentationLosses, UperNet, UperNetConfig};

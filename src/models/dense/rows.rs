@@ -60,6 +60,20 @@ impl BoxRows {
         }
     }
 
+    /// No rows at all, to which others are appended.
+    pub fn none() -> Self {
+        Self { rois: vec![], valid: vec![], foreground: vec![], labels: vec![], targets: vec![] }
+    }
+
+    /// Appends the rows of another picture.
+    pub fn append(&mut self, other: Self) {
+        self.rois.extend(other.rois);
+        self.valid.extend(other.valid);
+        self.foreground.extend(other.foreground);
+        self.labels.extend(other.labels);
+        self.targets.extend(other.targets);
+    }
+
     /// Fills a row with a box of a picture. `target` are the deltas to its truth, if it has one.
     pub fn put(&mut self, row: usize, sample: usize, b: &Region, class: usize, target: Option<[f64; 4]>) {
         self.rois[5 * row] = sample as f32;

@@ -10,6 +10,14 @@ use crate::error::{Error, Result};
 use crate::ops::pixel_loss::PixelMean;
 use crate::ops::roi_align::RoiAlignOptions;
 
+/// Channels of a backbone, up to which heads are small ones for a CPU.
+const MICRO: usize = 64;
+
+/// Whether a backbone of this width is one for a CPU and small pictures.
+pub fn is_micro(width: usize) -> bool {
+    width <= MICRO
+}
+
 /// A dense task, and the sizes of its heads. A network for one has no prefix tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +52,12 @@ impl Default for Segmentation {
 }
 
 impl Segmentation {
+    /// Vim's, or narrow heads on a backbone of up to 64 channels: at strides of 2 they take more time than all else.
+    pub fn of_width(width: usize) -> Self {
+        let micro = Self { channels: 32, auxiliary: 32, ..Self::default() };
+        if is_micro(width) { micro } else { Self::default() }
+    }
+
     /// The heads on a backbone of this width.
     pub fn head(&self, width: usize, classes: usize) -> UperNetConfig {
         UperNetConfig {
@@ -68,7 +82,7 @@ pub struct Detection {
     pub features: usize,
     /// Whether objects have masks.
     pub masks: bool,
-    /// Side of the boxes that are pooled from stride 16 on: 224 for pictures of 1024 pixels.
+    /// Side of the boxes that are pooled from stride 16 on, in pixels: 224 for pictures of 1024.
     pub canonical_size: f64,
     /// Anchors of a picture that region proposals learn from.
     pub anchors: usize,
@@ -104,12 +118,46 @@ impl Default for Detection {
 }
 
 impl Detection {
-    /// Strides of the maps from which boxes are pooled.
-    pub const STRIDES: [f64; 4] = [4.0, 8.0, 16.0, 32.0];
+    /// Sizes with which a CPU trains in minutes, for the networks that are ours: pictures of 64 to 128 pixels.
+    pub fn micro() -> Self {
+        Self {
+            channels: 32,
+            convs: 1,
+            features: 128,
+            canonical_size: 112.0,
+            anchors: 64,
+            boxes: 32,
+            objects: 8,
+            truths: 16,
+            candidates: [200, 100],
+            proposals: 100,
+            ..Self::default()
+        }
+    }
 
-    /// The anchors of all levels.
-    pub fn anchors(&self) -> Anchors {
-        Anchors::vitdet()
+    /// ViTDet's, or [`Detection::micro`] on a backbone of up to 64 channels.
+    pub fn of_width(width: usize) -> Self {
+        if is_micro(width) { Self::micro() } else { Self::default() }
+    }
+
+    /// Levels from which boxes are pooled: all but the last.
+    pub const POOLED: usize = 4;
+
+    /// Strides of the pyramid on patches of this side. Patches of 16 pixels give 4 to 64.
+    pub fn strides(patch: usize) -> [f64; 5] {
+        [0.25, 0.5, 1.0, 2.0, 4.0].map(|factor| factor * patch as f64)
+    }
+
+    /// Rows and columns of the maps of the pyramid on a grid of patches.
+    pub fn maps([rows, cols]: [usize; 2]) -> [[usize; 2]; 5] {
+        let of = |side: usize| [4 * side, 2 * side, side, side / 2, (side / 2).div_ceil(2)];
+        let (rows, cols) = (of(rows), of(cols));
+        std::array::from_fn(|level| [rows[level], cols[level]])
+    }
+
+    /// The anchors of all levels on patches of this side.
+    pub fn anchors(&self, patch: usize) -> Anchors {
+        Anchors::vitdet(&Self::strides(patch))
     }
 
     /// The sample of anchors.
@@ -128,26 +176,28 @@ impl Detection {
         ProposalOptions { before, after: self.proposals, overlap: 0.7, least_side: 0.0 }
     }
 
-    /// The box heads for `classes` of objects.
-    pub fn cascade(&self, classes: usize) -> CascadeConfig {
+    /// The box heads for `classes` of objects, on patches of this side.
+    pub fn cascade(&self, classes: usize, patch: usize) -> CascadeConfig {
         let vitdet = CascadeConfig::vitdet(classes);
         CascadeConfig {
             channels: self.channels,
             width: self.channels,
             convs: self.convs,
             features: self.features,
+            strides: Self::strides(patch)[..Self::POOLED].to_vec(),
             pool: RoiAlignOptions { canonical_size: self.canonical_size, ..vitdet.pool },
             ..vitdet
         }
     }
 
     /// The mask head, if objects have masks.
-    pub fn mask_head(&self, classes: usize) -> Option<MaskHeadConfig> {
+    pub fn mask_head(&self, classes: usize, patch: usize) -> Option<MaskHeadConfig> {
         let vitdet = MaskHeadConfig::vitdet(classes);
         self.masks.then_some(MaskHeadConfig {
             channels: self.channels,
             width: self.channels,
             convs: self.convs,
+            strides: Self::strides(patch)[..Self::POOLED].to_vec(),
             pool: RoiAlignOptions { canonical_size: self.canonical_size, ..vitdet.pool },
             ..vitdet
         })
@@ -183,6 +233,8 @@ impl Dense {
                 for (what, count) in [("anchors", d.anchors), ("boxes", d.boxes), ("objects", d.objects)] {
                     within(what, count, 1, 65_536)?;
                 }
+                let sampled = (d.boxes as f64 * d.box_sampler().fraction) as usize;
+                within("objects", d.objects, sampled, 65_536)?; // none of those that are sampled is lost
                 within("truths", d.truths, 1, 4096)?;
                 within("proposals", d.proposals, 1, 65_536)?;
                 d.candidates.iter().try_for_each(|count| within("candidates", *count, 1, 65_536))?;

@@ -97,6 +97,30 @@ pub struct ProbeLine {
     pub knn_top1: f64,
 }
 
+/// A test of detection on images that are not trained on. Scores are in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectLine {
+    /// Number of the last optimizer step before the test.
+    pub step: u64,
+    /// Complete epochs.
+    pub epoch: f64,
+    /// COCO's average precision of boxes.
+    pub ap: f64,
+    /// The same at an overlap of one half.
+    pub ap50: f64,
+    /// The same at an overlap of three quarters.
+    pub ap75: f64,
+    /// Average precision of masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_ap: Option<f64>,
+    /// The same at an overlap of one half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_ap50: Option<f64>,
+    /// [`ObjectLine::ap`] of the moving average of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_ap: Option<f64>,
+}
+
 /// A line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -109,6 +133,8 @@ pub enum Line {
     Pixels(PixelLine),
     /// A probe of features.
     Probe(ProbeLine),
+    /// A test of detection.
+    Objects(ObjectLine),
 }
 
 impl Line {
@@ -118,6 +144,7 @@ impl Line {
             Self::Test(line) => line.step,
             Self::Pixels(line) => line.step,
             Self::Probe(line) => line.step,
+            Self::Objects(line) => line.step,
         }
     }
 }

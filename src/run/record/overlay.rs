@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::io::Cursor;
 
 /// Share of a class's color over the image.
-const COVER: f32 = 0.55;
+pub(super) const COVER: f32 = 0.55;
 /// Sides of the shown picture, least and most, in pixels.
 const SHOWN: (u32, u32) = (240, 960);
 /// Width of the legend and height of its lines.
@@ -35,6 +35,17 @@ pub fn color_of(class: usize) -> [u8; 3] {
         (255.0 * (value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0))).round() as u8
     };
     [channel(5.0), channel(3.0), channel(1.0)]
+}
+
+/// Pixels as an image.
+pub(super) fn picture(pixels: Vec<u8>, width: u32, height: u32) -> Result<RgbImage> {
+    let image = RgbImage::from_raw(width, height, pixels);
+    image.ok_or_else(|| Error::Internal("an overlay that does not fill its size".into()))
+}
+
+/// Pixels of a shown picture for one of the image.
+pub(super) fn shown_scale(width: u32, height: u32) -> f64 {
+    f64::from(width.max(height).clamp(SHOWN.0, SHOWN.1)) / f64::from(width.max(height))
 }
 
 impl Overlay<'_> {
@@ -80,8 +91,7 @@ impl Overlay<'_> {
         };
         let pixels: Vec<u8> = self.image.pixels.as_chunks::<3>().0.iter().zip(self.classes).flat_map(mixed).collect();
         let (width, height) = (self.image.width, self.image.height);
-        let image = RgbImage::from_raw(width, height, pixels);
-        let image = image.ok_or_else(|| Error::Internal("an overlay that does not fill its size".into()))?;
+        let image = picture(pixels, width, height)?;
         let mut counts = vec![0usize; self.names.len()];
         self.classes.iter().for_each(|class| {
             if let Some(count) = counts.get_mut(usize::from(*class)) {
@@ -90,7 +100,7 @@ impl Overlay<'_> {
         });
         let mut seen: Vec<usize> = (0..counts.len()).filter(|class| counts[*class] > 0).collect();
         seen.sort_by_key(|class| std::cmp::Reverse(counts[*class])); // stable
-        let scale = f64::from(width.max(height).clamp(SHOWN.0, SHOWN.1)) / f64::from(width.max(height));
+        let scale = shown_scale(width, height);
         let [w, h] = [width, height].map(|side| (f64::from(side) * scale).round().max(1.0) as u32);
         let total = h.max((seen.len() * LINE + 8) as u32);
         let mut svg = format!(

@@ -11,20 +11,22 @@ use crate::train::image_input::{Images, share};
 #[derive(Debug, Clone)]
 pub struct FinetuneInputs {
     images: Images,
+    /// Side of the patches that the model reads.
+    patch: usize,
     /// Probability of each class for each image (B, K): one-hot, smoothed, or mixed of two images.
     pub(super) targets: Tensor,
 }
 
 impl FinetuneInputs {
     /// Buffers for `batch` square images of the model's size and targets for its classes.
-    pub fn new(config: &Config, batch: usize) -> Result<Self> {
+    pub fn of(config: &Config, batch: usize) -> Result<Self> {
         let targets = Tensor::input("targets", &[batch, config.classes]);
-        Ok(Self { images: Images::new(config, batch)?, targets })
+        Ok(Self { images: Images::new(config, batch)?, patch: config.input_patch(), targets })
     }
 
     /// Launches the patches (B, L, P·P·3) of the uploaded images.
-    pub fn patches(&self, r: &mut Recorder, config: &Config) -> Result<Tensor> {
-        self.images.patches(r, config.input_patch())
+    pub fn patches(&self, r: &mut Recorder) -> Result<Tensor> {
+        self.images.patches(r, self.patch)
     }
 
     /// Refuses targets that are not one row for each image of `parts` micro-batches.
@@ -35,7 +37,7 @@ impl FinetuneInputs {
 
     /// Uploads micro-batch `part` of `parts`: its share of the images (parts · B, S, S, 3) in bytes, and of the targets
     /// (parts · B, K).
-    pub fn write(&self, g: &Gpu, images: &[u8], targets: &[f32], part: (usize, usize)) -> Result<()> {
+    pub fn upload(&self, g: &Gpu, images: &[u8], targets: &[f32], part: (usize, usize)) -> Result<()> {
         self.images.write(g, images, part)?;
         self.targets.write(g, share(targets, part))
     }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::mixup::{Mix, MixArgs};
-use super::step::Tuning;
 use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::train::options::{Argument, args, group};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
+use crate::train::supervised::Tuning;
 
 /// FinetuneSettings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
 /// [`recipes`](crate::train::finetune::recipes) has those of the literature.
@@ -129,7 +129,7 @@ impl FinetuneSettings {
         self.run.check()
     }
 
-    /// The numbers of a step that only fine-tuning has.
+    /// The numbers of a step that only training on labels has.
     pub fn tuning(&self) -> Tuning {
         Tuning { layer_decay: self.layer_decay, average: self.model_ema }
     }

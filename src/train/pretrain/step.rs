@@ -152,7 +152,7 @@ impl Pretrainer {
     /// micro-batches that this process computes. Returns the tensor that will hold the loss.
     pub fn step(&mut self, images: &[u8], mask: &PatchMask, step: u64, lr: f64) -> Result<&Tensor> {
         let run = |Step { program, cuts, .. }: &Step, update: &mut Update, part| {
-            update.run(program, cuts)?;
+            update.run(program, cuts, &mut |_| Ok(()))?;
             update.add(part).map(|()| None::<()>)
         };
         self.each_part(images, mask, step, lr, run)?;
@@ -167,7 +167,7 @@ impl Pretrainer {
         if let Some((name, value)) = pollster::block_on(self.params.find_not_finite(&self.g))? {
             return Ok(Some(format!("the parameter `{name}` holds {value}")));
         }
-        let found = self.each_part(images, mask, step, 0.0, |step, _, _| step.program.find_not_finite())?;
+        let found = self.each_part(images, mask, step, 0.0, |step, _, _| step.program.find_not_finite(|_| Ok(())))?;
         Ok(found.map(|found| found.to_string()))
     }
 

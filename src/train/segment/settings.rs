@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::SegmentTuning;
 use crate::data::SceneView;
 use crate::error::{Error, Result};
-use crate::models::dense::Segmentation;
+use crate::models::dense::{Segmentation, is_micro};
 use crate::train::finetune::settings::KeepAverage;
 use crate::train::options::{Pair, args, group};
 use crate::train::settings::{RunArgs, RunSettings};
+use crate::train::supervised::Tuning;
 
 /// Settings of a segmentation run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,14 @@ impl Default for SegmentSettings {
         let SceneView { scale, hflip, photometric, .. } = SceneView::new(1);
         let run = RunSettings { batch_size: 16, lr: Some(1e-3), betas: (0.9, 0.999), ..RunSettings::default() };
         Self { run, checkpoint: None, scale, hflip, photometric, layer_decay: 1.0, model_ema: None }
+    }
+}
+
+impl SegmentSettings {
+    /// The published recipe, or on a backbone of this width for small pictures one whose crops are not mostly padding.
+    pub fn of_width(width: usize) -> Self {
+        let scale = if is_micro(width) { (0.8, 1.5) } else { Self::default().scale };
+        Self { scale, ..Self::default() }
     }
 }
 
@@ -125,8 +133,8 @@ impl SegmentSettings {
         self.run.check()
     }
 
-    /// The numbers of a step that only segmentation has.
-    pub fn tuning(&self) -> SegmentTuning {
-        SegmentTuning { layer_decay: self.layer_decay, average: self.model_ema }
+    /// The numbers of a step that only training on labels has.
+    pub fn tuning(&self) -> Tuning {
+        Tuning { layer_decay: self.layer_decay, average: self.model_ema }
     }
 }

@@ -9,8 +9,8 @@ use rowscan::train::about::About;
 use serde_json::Value;
 
 use super::finetune::{TAUGHT, stripes};
-use super::weights::{VIT, drawn, pictures, rowscan, vit, write};
-use super::{Ran, names, program, run, skip};
+use super::weights::{VIT, drawn, pictures, vit, write};
+use super::{Ran, names, program, rowscan, run, skip};
 
 /// A classifier of three classes with these names, tested on the middle half of an image.
 fn classifier(folder: &Path, classes: [&str; 3]) {

@@ -8,14 +8,13 @@ mod options;
 mod python;
 
 use std::path::Path;
-use std::process::Command;
 
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{Classifier, Config};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::weights_file::to_bytes;
 
-use super::{Ran, program, run};
+use super::{Ran, rowscan, run};
 
 /// A ViT that is computed in a moment.
 pub fn vit() -> Config {
@@ -47,19 +46,6 @@ pub fn drawn_of(params: &Params, seed: u64) -> Weights {
 
 pub fn write(path: &Path, weights: &Weights) {
     std::fs::write(path, to_bytes(weights, Default::default()).unwrap()).unwrap();
-}
-
-pub fn rowscan(args: &[&str], paths: &[(&str, &Path)]) -> Ran {
-    let mut command: Command = program();
-    command.args(args);
-    paths.iter().for_each(|(flag, path)| {
-        if flag.is_empty() {
-            command.arg(path)
-        } else {
-            command.arg(flag).arg(path)
-        };
-    });
-    run(command)
 }
 
 /// A data set of three classes with two pictures each, in the folders of these names.

@@ -2,6 +2,8 @@
 //! ([`run_onnx.py`](../../fixtures/run_onnx.py)). `ROWSCAN_PYTHON` names an interpreter that has onnx and onnxruntime;
 //! without them that test says so and passes, or fails where `REQUIRE_PYTHON=1`.
 
+use std::process::Command;
+
 use rowscan::data::imagenet::{MEAN, STD};
 use rowscan::infer::features::FrozenEncoder;
 use rowscan::infer::scores::scores_of;

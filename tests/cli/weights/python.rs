@@ -2,6 +2,7 @@
 //! ([`weights.py`](../../fixtures/weights.py)). `ROWSCAN_PYTHON` names an interpreter that has them; without them the
 //! tests say so and pass, or fail where `REQUIRE_PYTHON=1`.
 
+use std::process::Command;
 use std::sync::LazyLock;
 
 use rowscan::infer::scores::scores_of;

@@ -1,0 +1,66 @@
+//! The backbone of a network for a dense task, from a checkpoint of any task.
+
+use std::path::Path;
+
+use super::checkpoint::{self, Which};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::dense::Dense;
+use crate::models::{Config, Purpose, adapt, backbone};
+use crate::nn::{Params, Weights};
+use crate::run::weights_on_disk::read;
+
+/// What the names of a backbone begin with in a network for a dense task.
+fn prefix(dense: &Dense) -> &'static str {
+    match dense {
+        Dense::Segmentation(_) => "backbone.",
+        Dense::Detection(_) => "backbone.net.",
+    }
+}
+
+/// Loads the backbone of the checkpoint `folder` into `params`, the weights of the network `config`: adapted to its
+/// grid, without what the checkpoint has besides. Heads keep their initial values.
+///
+/// # Errors
+/// A folder that is no checkpoint, one of another backbone.
+pub fn load_backbone(g: &Gpu, folder: &Path, config: &Config, params: &Params, seed: u64) -> Result<()> {
+    let Some(dense) = &config.dense else {
+        return Err(Error::argument("dense", "none", "a dense task"));
+    };
+    let found = checkpoint::config(folder)?;
+    let (path, average) = checkpoint::chosen(folder, Which::Best)?;
+    if average {
+        tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
+    }
+    let mut weights = read(&path)?;
+    if let Some(other) = &found.dense {
+        // another network for a dense task: its backbone alone
+        let own = |(k, v): (String, _)| Some((k.strip_prefix(prefix(other))?.to_string(), v));
+        weights = weights.into_iter().filter_map(own).collect();
+    }
+    without_prefix_rows(&mut weights, &found);
+    // the backbone alone has the names of its family
+    let dry = Gpu::dry(g.caps().clone());
+    let mut alone = Params::new(&dry);
+    backbone(&dry, &mut alone, config, Purpose::Pretraining)?;
+    let adapted = adapt(weights, config, &alone, seed).map_err(|e| Error::file(&path, e))?;
+    tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
+    let mut all: Weights = pollster::block_on(params.weights(g))?;
+    all.extend(adapted.weights.into_iter().map(|(name, tensor)| (format!("{}{name}", prefix(dense)), tensor)));
+    params.load(g, &all)
+}
+
+/// Takes the rows of class tokens out of the position table of a checkpoint, where they are in it.
+fn without_prefix_rows(weights: &mut Weights, config: &Config) {
+    let (count, d) = (config.registers, config.width);
+    if count == 0 || config.family.separate_positions {
+        return;
+    }
+    let Some((shape, values)) = weights.get_mut("pos_embed") else { return };
+    let rows = values.len() / d.max(1);
+    if rows > count && shape.len() == 3 {
+        let first = (config.family.places)(rows - count, count).first;
+        values.drain(first * d..(first + count) * d);
+        shape[1] = rows - count;
+    }
+}

@@ -1,0 +1,43 @@
+//! How deep a parameter of the backbone of a dense task lies, for layer-wise learning rates.
+
+use crate::models::{Config, layer_of};
+
+/// How far a parameter of the backbone is from the heads: 0 behind the last layer.
+pub fn below_top(config: &Config, name: &str) -> usize {
+    let (depth, last) = depth_of(config, name);
+    last - depth
+}
+
+/// (depth of a parameter of the backbone, the last depth). A transformer block behind Mamba layers has the depth of the
+/// layer before it (src/models/README.md, D-24).
+fn depth_of(config: &Config, name: &str) -> (usize, usize) {
+    let mambas = config.pattern.contains('M');
+    let counts = |letters: &str| letters.chars().filter(|letter| !mambas || *letter == 'M').count();
+    let last = counts(&config.pattern) + 1;
+    match layer_of(config, name) {
+        (0, _) => (0, last),
+        (layer, end) if layer == end => (last, last),
+        (layer, _) => (counts(&config.pattern[..layer]).max(1), last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_have_the_depth_of_the_layer_before_them() {
+        let config = Config::preset("map_small_patch16_224").unwrap();
+        let depth = |name: &str| depth_of(&config, name);
+        assert_eq!(depth("pos_embed"), (0, 25));
+        assert_eq!(depth("patch_embed.proj.weight"), (0, 25));
+        assert_eq!(depth("layers.0.mixer.A_log"), (1, 25));
+        assert_eq!(depth("layers.2.norm.weight"), (3, 25));
+        assert_eq!(depth("blocks.0.attn.qkv.weight"), (3, 25));
+        assert_eq!(depth("layers.23.norm.weight"), (24, 25));
+        assert_eq!(depth("blocks.7.mlp.fc1.weight"), (24, 25));
+        assert_eq!(depth("fpn1.0.weight"), (25, 25));
+        let vit = Config::preset("deit_tiny_patch16_224").unwrap();
+        assert_eq!(depth_of(&vit, "blocks.3.norm1.weight"), (4, 13));
+    }
+}
