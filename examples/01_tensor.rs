@@ -7,7 +7,8 @@
 use rowscan::gpu::{Gpu, Options, Program, Recording};
 use rowscan::tensor::Tensor;
 
-fn main() -> rowscan::Result<()> {
+/// Runs the example.
+pub fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     println!("{}", g.caps());
 

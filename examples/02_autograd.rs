@@ -9,7 +9,8 @@ use rowscan::ops::matmul::{MatmulOptions, matmul};
 use rowscan::ops::reduce::mean;
 use rowscan::prelude::*;
 
-fn main() -> rowscan::Result<()> {
+/// Runs the example.
+pub fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     let x = Var::constant(Tensor::from_slice(&g, &[2, 2], &[1.0, 0.0, 0.0, 1.0])?);
     let w1 = Var::leaf(Tensor::from_slice(&g, &[3, 2], &[0.5, -0.5, 1.0, 0.0, 0.0, 1.0])?);

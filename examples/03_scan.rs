@@ -10,7 +10,8 @@ use rowscan::ops::selective_scan::{ScanOptions, selective_scan};
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
 
-fn main() -> rowscan::Result<()> {
+/// Runs the example.
+pub fn main() -> rowscan::Result<()> {
     let g = Gpu::open_blocking(&Options::default())?;
     let (s, b, l, e, n) = (2, 2, 98, 192, 16);
     let wave = |len: usize, scale: f32| (0..len).map(|i| scale * (i as f32 * 0.37).sin()).collect::<Vec<_>>();

@@ -26,9 +26,14 @@ const DRAWS: u64 = 3;
 
 fn main() -> rowscan::Result<()> {
     let mut args = std::env::args().skip(1);
-    let set = Dataset::open(&args.next().unwrap_or("synthetic".into()), Split::Train)?;
-    let size: u32 = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);
-    let png = args.next().unwrap_or("augment.png".into());
+    let data = args.next().unwrap_or("synthetic".into());
+    let size = args.next().and_then(|size| size.parse().ok()).unwrap_or(96);
+    run(&data, size, Path::new(&args.next().unwrap_or("augment.png".into())))
+}
+
+/// Draws the picture `png` of a data set, in images of `size` × `size` pixels, and measures.
+pub fn run(data: &str, size: u32, png: &Path) -> rowscan::Result<()> {
+    let set = Dataset::open(data, Split::Train)?;
     let eval = Transform::Eval { size, view: TestView::crop(1.0) };
     let transforms = RECIPES.map(|(_, augmentation)| Transform::Train { size, augmentation });
     transforms.iter().try_for_each(Transform::check)?;
@@ -56,8 +61,8 @@ fn main() -> rowscan::Result<()> {
         row.push(mixed.to_vec());
         grid.push_row(&row.iter().map(|pixels| Panel::Rgb8(pixels)).collect::<Vec<_>>())?;
     }
-    grid.save(Path::new(&png))?;
-    println!("{png}");
+    grid.save(png)?;
+    println!("{}", png.display());
 
     let start = Instant::now();
     let count = set.len().min(256);

@@ -3,11 +3,17 @@
 
 use std::path::Path;
 
-use crate::data::{Dataset, EpochOrder, Rgb8, Visit};
+use crate::data::stream::{Stream, StreamPurpose};
+use crate::data::{Dataset, EpochOrder, Fingerprint, Rgb8, Scratch, Transform, Visit};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Precision, Readback};
+use crate::infer::probe::{Features, linear_probe};
+use crate::infer::program::InferenceProgram;
 use crate::infer::reconstruct::{Pictures, Reconstructor};
-use crate::models::Config;
+use crate::infer::scores::Scores;
+use crate::models::{Config, TestView};
+use crate::nn::Weights;
+use crate::ops::reduce;
 use crate::train::checkpoint;
 use crate::train::checkpoint::{CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::train::pretrain::mask::{Masker, PatchMask};
@@ -17,6 +23,9 @@ use crate::train::weights_file;
 
 /// Steps of linear warm-up.
 const WARMUP: u64 = 20;
+
+/// Images at a time through the encoder, for a probe.
+const PROBED: usize = 32;
 
 /// Files of a checkpoint: (name, content).
 pub type Files = Vec<(String, Vec<u8>)>;
@@ -32,18 +41,10 @@ pub struct Session {
     /// (epoch, its order of images). The order is made when the epoch's first batch is taken.
     epoch: (u64, Vec<Visit>),
     masker: Masker,
-    shown: (Reconstructor, Vec<u8>, PatchMask),
+    /// The held-out images with their mask; none for a method that predicts no patches.
+    shown: Option<(Reconstructor, Vec<u8>, PatchMask)>,
+    encoder: InferenceProgram,
     at: State,
-}
-
-/// The bytes of image number `index`; an error if it does not have the model's size.
-fn image(data: &Dataset, index: usize, side: usize) -> Result<Vec<u8>> {
-    let Rgb8 { width, height, pixels } = data.image(index)?;
-    if [width, height] != [side as u32; 2] {
-        let got = format!("{width} × {height}");
-        return Err(Error::argument(data.sample_name(index), got, format!("{side} × {side} pixels")));
-    }
-    Ok(pixels)
 }
 
 /// Splits images into (images to train on, images to show). Every eighth is shown, at most eight. Of fewer than eight
@@ -62,17 +63,36 @@ pub fn split(images: Vec<Rgb8>) -> (Vec<Rgb8>, Vec<Rgb8>) {
     (train, shown)
 }
 
+/// The center square of each image, (N, S, S, 3).
+fn squares(config: &Config, images: &Dataset) -> Result<Vec<u8>> {
+    let whole = TestView::crop(1.0);
+    let transform = Transform::testing(config, whole);
+    let (mut scratch, mut stream) = (Scratch::default(), Stream::new(StreamPurpose::Augment, [0; 3]));
+    let mut all = vec![0; images.len() * transform.bytes()];
+    for (i, square) in all.chunks_exact_mut(transform.bytes()).enumerate() {
+        transform.apply(&images.image(i)?, &mut stream, &mut scratch, square)?;
+    }
+    Ok(all)
+}
+
 impl Session {
-    /// A session with fresh weights that trains on `data` and shows `held_out`; all images must have the model's size.
+    /// A session with fresh weights that trains on `data`, cropped and mirrored as `settings` say, and shows the center
+    /// squares of `held_out`.
     ///
     /// # Errors
-    /// PretrainSettings that cannot work, fewer images than a batch, images of another size, a model that does not fit.
+    /// Settings that cannot work, fewer images than a batch, a model of point clouds or one that does not fit.
     pub fn new(
         g: &Gpu, config: &Config, settings: &PretrainSettings, data: Dataset, held_out: &Dataset,
     ) -> Result<Self> {
         settings.check(config)?;
+        if config.family.clouds {
+            return Err(Error::argument("the model of a session", config.family.name, "one of images"));
+        }
         if settings.run.precision != Precision::F32 {
             return Err(Error::argument("precision", settings.run.precision, "f32: a session keeps no loss scale"));
+        }
+        if settings.run.accum_iter != 1 {
+            return Err(Error::argument("accum_iter", settings.run.accum_iter, "1 in a session"));
         }
         let (batch, masker) = (settings.run.batch_size, settings.masker(config)?);
         let order = EpochOrder::train(data.len(), 1, batch, settings.run.seed);
@@ -80,10 +100,20 @@ impl Session {
             return Err(Error::argument("batch size", batch, format!("at most the {} images", data.len())));
         }
         let trainer = Pretrainer::new(g, config, &settings.objective, batch, settings.run.hyper()?, settings.run.seed)?;
-        let bytes: Vec<Vec<u8>> =
-            (0..held_out.len()).map(|i| image(held_out, i, config.image_size)).collect::<Result<_>>()?;
-        let mask = masker.draw(u64::MAX, held_out.len());
-        let reconstructor = Reconstructor::new(g, trainer.model(), config, held_out.len(), mask.visible_len)?;
+        let method = settings.objective.method;
+        let shown = if method.predicts {
+            let mask = masker.draw(u64::MAX, held_out.len());
+            let reconstructor = Reconstructor::new(g, trainer.model(), config, held_out.len(), mask.visible_len)?;
+            Some((reconstructor, squares(config, held_out)?, mask))
+        } else {
+            None
+        };
+        let encoder = trainer.model().encoder().clone();
+        let encoder = InferenceProgram::new(g, config, PROBED, move |r, patches| {
+            let tokens = encoder.tokens(r, patches, None)?;
+            reduce::mean_tokens(r, &tokens)
+        })?;
+        let listing = Some(Fingerprint::of(&data));
         Ok(Self {
             g: g.clone(),
             config: config.clone(),
@@ -91,8 +121,9 @@ impl Session {
             epoch: (0, order.order(0)),
             order,
             masker,
-            shown: (reconstructor, bytes.concat(), mask),
-            at: State::new(data.len(), None, settings.clone()),
+            shown,
+            encoder,
+            at: State::new(data.len(), listing, settings.clone()),
             data,
         })
     }
@@ -116,6 +147,11 @@ impl Session {
     pub fn adjust(&mut self, blr: f64, mask_ratio: f64) -> Result<()> {
         let mut settings = PretrainSettings { mask_ratio: Some(mask_ratio), ..self.at.settings.clone() };
         settings.run.blr = blr;
+        self.take(settings)
+    }
+
+    /// Takes other settings of rate and mask.
+    fn take(&mut self, settings: PretrainSettings) -> Result<()> {
         settings.check(&self.config)?;
         self.masker = settings.masker(&self.config)?;
         self.at.settings = settings;
@@ -127,28 +163,72 @@ impl Session {
         self.at.settings.run.peak_lr() * (self.at.step + 1).min(WARMUP) as f64 / WARMUP as f64
     }
 
+    /// Takes these weights in place of the fresh ones.
+    pub fn load_weights(&self, weights: &Weights) -> Result<()> {
+        self.trainer.params.load(&self.g, weights)
+    }
+
+    /// The images of the next step as the network sees them: (crops · B, S, S, 3), all first crops before all second
+    /// ones. They are those that `rowscan pretrain` takes with the same seed.
+    pub fn images(&mut self) -> Result<Vec<u8>> {
+        let (settings, at) = (&self.at.settings, &self.at);
+        if self.epoch.0 != at.epoch {
+            self.epoch = (at.epoch, self.order.order(at.epoch));
+        }
+        let crops = settings.objective.method.crops;
+        let transform = Transform::pretraining(&self.config, settings.recipe);
+        let visits = self.order.batch(&self.epoch.1, at.batch);
+        let (bytes, mut scratch) = (transform.bytes(), Scratch::default());
+        let mut images = vec![0; crops * visits.len() * bytes];
+        for (i, visit) in visits.iter().enumerate() {
+            let (_, image) = self.data.good_image(visit.sample)?;
+            for crop in 0..crops {
+                let keys = [settings.run.seed, at.epoch * crops as u64 + crop as u64, visit.sample as u64];
+                let mut stream = Stream::new(StreamPurpose::Augment, keys);
+                let start = (crop * visits.len() + i) * bytes;
+                transform.apply(&image, &mut stream, &mut scratch, &mut images[start..start + bytes])?;
+            }
+        }
+        Ok(images)
+    }
+
     /// Submits one step. Returns its loss, which can be read when the GPU is done.
     pub fn step(&mut self) -> Result<Readback> {
+        let images = self.images()?;
         let (batch, step) = (self.order.batch_size, self.at.step);
-        if self.epoch.0 != self.at.epoch {
-            self.epoch = (self.at.epoch, self.order.order(self.at.epoch));
-        }
-        let samples = self.order.batch(&self.epoch.1, self.at.batch);
-        let images: Vec<Vec<u8>> = samples
-            .iter()
-            .map(|visit| image(&self.data, visit.sample, self.config.image_size))
-            .collect::<Result<_>>()?;
         let mask = self.masker.draw(step, batch);
-        let loss = self.trainer.step(&images.concat(), &mask, step, self.lr())?.read(&self.g)?;
+        let loss = self.trainer.step(&images, &mask, step, self.lr())?.read(&self.g)?;
         self.at.step += 1;
         (self.at.epoch, self.at.batch) = (self.at.step / self.order.per_epoch, self.at.step % self.order.per_epoch);
         Ok(loss)
     }
 
-    /// Reconstructions of the held-out images, and the mean loss over their hidden patches.
-    pub async fn pictures(&self) -> Result<(Vec<Pictures>, f32)> {
-        let (reconstructor, images, mask) = &self.shown;
-        reconstructor.run(images, mask).await
+    /// Reconstructions of the held-out images, and the mean loss over their predicted patches. None for a method that
+    /// predicts no patches.
+    pub async fn pictures(&self) -> Result<Option<(Vec<Pictures>, f32)>> {
+        let Some((reconstructor, images, mask)) = &self.shown else { return Ok(None) };
+        reconstructor.run(images, mask).await.map(Some)
+    }
+
+    /// How well a linear classifier of the encoder's features tells the classes of `test` apart, trained on those of
+    /// `train` for `steps` steps. The weights do not change.
+    ///
+    /// # Errors
+    /// Images without labels.
+    pub async fn probe(&self, train: &Dataset, test: &Dataset, steps: u64) -> Result<Scores> {
+        let (train, test, classes) = (self.features(train).await?, self.features(test).await?, train.classes().len());
+        linear_probe(&self.g, &train, &test, classes, steps).await
+    }
+
+    /// Features and labels of a data set.
+    async fn features(&self, data: &Dataset) -> Result<Features> {
+        let images = squares(&self.config, data)?;
+        let mut rows = Vec::new();
+        for batch in images.chunks(PROBED * self.config.sample_bytes()) {
+            rows.extend(self.encoder.run(batch).await?);
+        }
+        let label = |i| data.label(i).ok_or_else(|| Error::argument(data.sample_name(i), "no label", "a class"));
+        Features::new(rows, self.encoder.width(), (0..data.len()).map(label).collect::<Result<_>>()?)
     }
 
     /// The run as the files of a checkpoint, which the command line and [`Session::load`] read.
@@ -160,28 +240,49 @@ impl Session {
             (OPTIMIZER, checkpoint::moments_to_bytes(g, params).await?),
             (STATE, checkpoint::state_to_bytes(&self.at)?),
         ];
-        Ok(files.map(|(name, bytes)| (name.to_string(), bytes)).into())
+        let mut files: Files = files.map(|(name, bytes)| (name.to_string(), bytes)).into();
+        for (name, params) in self.trainer.model().companions() {
+            files.push((name.to_string(), checkpoint::weights_to_bytes(g, params).await?));
+        }
+        Ok(files)
     }
 
-    /// Continues from saved files. The losses are bit for bit those of the saved run if batch size, seed and images are
-    /// the same.
+    /// Continues from saved files, with the rate and the share of hidden patches that they name. The losses are bit for
+    /// bit those of the saved run.
     ///
     /// # Errors
-    /// A file that is missing, broken, or of another model.
+    /// A file that is missing, broken, of another model, or of a run with other settings or images.
     pub fn load(&mut self, files: &[(String, Vec<u8>)]) -> Result<()> {
         let file = |name: &str| {
             let found = files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());
             found.ok_or_else(|| Error::file(name, "is missing"))
         };
+        let weights = |name: &str| weights_file::from_bytes(Path::new(name), file(name)?);
         let config = checkpoint::config_from_bytes(Path::new(CONFIG), file(CONFIG)?)?;
         if config != self.config {
             return Err(Error::file(CONFIG, format!("is of another model ({})", config.name)));
         }
         let state: State = checkpoint::state_from_bytes(Path::new(STATE), file(STATE)?)?;
+        let (now, then) = (&self.at, &state);
+        let others = then.images != now.images || then.settings.run.data != now.settings.run.data;
+        if others || then.listing.is_some() && then.listing != now.listing {
+            return Err(Error::file(STATE, format!("is of a run on other images ({})", state.settings.run.data)));
+        }
+        let mut same = PretrainSettings { mask_ratio: state.settings.mask_ratio, ..self.at.settings.clone() };
+        same.run.blr = state.settings.run.blr;
+        if same != state.settings {
+            return Err(Error::file(STATE, "is of a run with other settings than rate and share of hidden patches"));
+        }
         let params = &self.trainer.params;
-        params.load(&self.g, &weights_file::from_bytes(Path::new(MODEL), file(MODEL)?)?)?;
-        let moments = weights_file::from_bytes(Path::new(OPTIMIZER), file(OPTIMIZER)?)?;
+        let (model, moments) = (weights(MODEL)?, weights(OPTIMIZER)?); // all are read before one changes anything
+        let companions = self.trainer.model().companions().into_iter();
+        let companions: Vec<_> = companions.map(|(name, to)| Ok((name, to, weights(name)?))).collect::<Result<_>>()?;
+        params.load(&self.g, &model)?;
         checkpoint::load_moments(&self.g, Path::new(OPTIMIZER), moments, params)?;
+        for (name, to, weights) in companions {
+            to.load(&self.g, &weights).map_err(|e| Error::file(name, e))?;
+        }
+        self.take(same)?;
         self.at.step = state.step;
         (self.at.epoch, self.at.batch) = (state.step / self.order.per_epoch, state.step % self.order.per_epoch);
         Ok(())

@@ -15,7 +15,7 @@ use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::supervised::Tuning;
 
-use crate::common::{Random, as_hardware, gpu, leaf};
+use crate::common::{Random, as_hardware, gpu, leaf, some};
 use crate::nano::{nano, one_way, vit};
 
 /// A graph of x and v (3, 4) and w (4, 4) with every use of a segment. Launches before, between and after the segments
@@ -151,8 +151,8 @@ fn pretraining_leaves_the_same_bits() {
 #[test]
 fn fine_tuning_leaves_the_same_bits() {
     // with the variants of a GPU (split sums and, for 65 tokens, a chunked scan), then with those of the adapter
-    for g in [as_hardware(), gpu().cloned()].iter().flatten() {
-        fine_tuning(g);
+    for g in some([as_hardware(), gpu().cloned()]).flatten() {
+        fine_tuning(&g);
     }
 }
 

@@ -78,12 +78,18 @@ fn on_tier(tier: &'static str, test: impl FnOnce()) {
 /// Every second case, from day to day the others; ROWSCAN_TEST_SHARE=1 takes all. In a browser every fourth, from the
 /// first on, because software adapters are slowest there.
 pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    one_in(2, cases)
+}
+
+/// One case in `share`, from day to day others, as [`some`].
+pub fn one_in<T>(share: usize, cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     #[cfg(target_arch = "wasm32")]
-    let (first, step) = (0, 4);
+    let (first, step) = (0, 2 * share);
     #[cfg(not(target_arch = "wasm32"))]
-    let (first, step) = (seed() % 2, if std::env::var("ROWSCAN_TEST_SHARE").is_ok_and(|v| v == "1") { 1 } else { 2 });
+    let step = if std::env::var("ROWSCAN_TEST_SHARE").is_ok_and(|v| v == "1") { 1 } else { share };
     let cases: Vec<T> = cases.into_iter().collect();
-    let first = if step > 1 && cases.len() > 1 { first } else { 0 };
+    #[cfg(not(target_arch = "wasm32"))]
+    let first = seed() % step.min(cases.len()).max(1);
     cases.into_iter().skip(first).step_by(step)
 }
 

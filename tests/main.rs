@@ -26,6 +26,7 @@ mod checkpointing; // activation checkpointing
 mod cli; // the program as people run it
 mod conformance; // fixtures that PyTorch made
 mod dense; // networks for segmentation and detection
+mod examples; // the ladder in examples/, run as it is
 mod image_size; // weights at another image size
 mod layers; // layers that hold more than an operator
 mod maps; // backbones on maps: what is hidden stays hidden, batch norms in training

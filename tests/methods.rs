@@ -28,12 +28,12 @@ use crate::nano::{arm, nano, objective, one_way, settings, vim_columns, vit};
 const SIDE: usize = 16;
 
 /// Eight pictures of stripes and blobs, (8, S, S, 3).
-fn pictures() -> Vec<u8> {
+fn pictures(side: usize) -> Vec<u8> {
     let wave = |i: usize, x: usize, y: usize, c: usize| {
         let phase = (x * (i % 3) + y * (i / 3) + c * i) as f64 * 0.5;
         (128.0 + 100.0 * phase.sin()) as u8
     };
-    let each = |i: usize| (0..SIDE * SIDE * 3).map(move |at| wave(i, at / 3 % SIDE, at / 3 / SIDE, at % 3));
+    let each = |i: usize| (0..side * side * 3).map(move |at| wave(i, at / 3 % side, at / 3 / side, at % 3));
     (0..8).flat_map(each).collect()
 }
 
@@ -42,7 +42,7 @@ fn losses(g: &Gpu, config: &Config, settings: &PretrainSettings, steps: u64) -> 
     settings.check(config).unwrap();
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper().unwrap());
     let mut trainer = Pretrainer::new(g, config, &settings.objective, batch, hyper, 7).unwrap();
-    let (masker, pictures) = (settings.masker(config).unwrap(), pictures());
+    let (masker, pictures) = (settings.masker(config).unwrap(), pictures(config.image_size));
     let crops = trainer.model().crops();
     let mut losses = Vec::new();
     for step in 0..steps {
@@ -101,6 +101,16 @@ fn every_method_learns() {
         let again = self::losses(g, &config, &settings, 3);
         assert_eq!(again, losses[..3], "{name}: the same bits again");
     }
+}
+
+/// Networks on maps read both crops pixel by pixel, not in the patches that their decoder would predict.
+#[test]
+fn networks_on_maps_are_pretrained_by_contrast() {
+    let Some(g) = gpu() else { return };
+    let config = Config { image_size: 64, ..Config::preset("mambavision_micro").unwrap() };
+    let losses = losses(g, &config, &settings(Method::CONTRASTIVE), 16);
+    // after four steps of four images the queue of 16 holds keys of images only
+    assert!(losses[12..].iter().all(|last| *last < 0.7 * losses[3]), "{losses:?}");
 }
 
 /// A batch of one blank image with half of its tokens visible, and the positions of the visible tokens.
@@ -288,7 +298,7 @@ fn the_queue_and_the_key_encoder_follow() {
     settings.objective.key_momentum = 0.9;
     let hyper = settings.run.hyper().unwrap();
     let mut trainer = Pretrainer::new(g, &config, &settings.objective, 4, hyper, 7).unwrap();
-    let images: Vec<u8> = [pictures(), pictures()].concat()[..8 * SIDE * SIDE * 3].to_vec();
+    let images: Vec<u8> = [pictures(SIDE), pictures(SIDE)].concat()[..8 * SIDE * SIDE * 3].to_vec();
     let mask = settings.masker(&config).unwrap().draw(0, 4);
     let weights = |params: &Params| pollster::block_on(params.weights(g)).unwrap();
     let keys = |trainer: &Pretrainer| {
@@ -320,7 +330,7 @@ fn the_queue_and_the_key_encoder_follow() {
 fn the_queue_takes_the_keys_of_all_micro_batches() {
     let Some(g) = gpu() else { return };
     let config = nano();
-    let images: Vec<u8> = [pictures(), pictures()].concat()[..8 * SIDE * SIDE * 3].to_vec();
+    let images: Vec<u8> = [pictures(SIDE), pictures(SIDE)].concat()[..8 * SIDE * SIDE * 3].to_vec();
     let each = SIDE * SIDE * 3;
     let run = |batch_size: usize, accum_iter: usize| {
         let mut settings = settings(Method::CONTRASTIVE);
@@ -358,7 +368,7 @@ fn pictures_come_of_every_method_that_predicts() {
         let mask = Masker::new("random".parse().unwrap(), MaskRatio::Fixed(0.5), (4, 4), 1).unwrap();
         let mask = mask.in_order(config.order, objective.order(&config)).draw(0, 2);
         let reconstructor = Reconstructor::new(g, &*model, &config, 2, mask.visible_len).unwrap();
-        let images = &pictures()[..2 * SIDE * SIDE * 3];
+        let images = &pictures(SIDE)[..2 * SIDE * SIDE * 3];
         let (drawn, loss) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
         let (_, again) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
         // The sampler clips its estimate of x0, so the loss of an untrained denoiser is bounded too.
@@ -397,7 +407,7 @@ fn pictures_of_methods_that_hide_nothing_show_all_that_they_predict() {
         params.init(g, 3).unwrap();
         let mask = settings.masker(&config).unwrap().draw(0, 2);
         let reconstructor = Reconstructor::new(g, &*model, &config, 2, mask.visible_len).unwrap();
-        let images = &pictures()[..2 * SIDE * SIDE * 3];
+        let images = &pictures(SIDE)[..2 * SIDE * SIDE * 3];
         let (drawn, loss) = pollster::block_on(reconstructor.run(images, &mask)).unwrap();
         let (l, side, patch) = (config.tokens(), config.grid(), config.patch_size);
         let shown: Vec<f32> = (0..2 * l).map(|i| f32::from(!given[i % l])).collect();
@@ -422,7 +432,7 @@ fn pictures_of_methods_that_hide_nothing_show_all_that_they_predict() {
 #[test]
 fn raw_and_normalized_targets_differ_by_the_patch() {
     let Some(g) = gpu() else { return };
-    let images = pictures();
+    let images = pictures(SIDE);
     let normal = |at: usize| (f32::from(images[at]) / 255.0 - MEAN[at % 3]) / STD[at % 3];
     let (batch, config) = (8, nano());
     for (target, expected) in [

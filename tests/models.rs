@@ -486,8 +486,9 @@ fn positions_start_where_the_model_says() {
         [of("pos_embed"), of("decoder_pos_embed_learned")]
     };
     let micro = Config::preset("micro").unwrap();
-    let waves = Init::SinCos { columns: 8, class: None };
-    assert_eq!(starts(&micro), [waves, waves]);
+    let waves = |scale| Init::SinCos { columns: 8, class: None, scale };
+    assert_eq!(starts(&micro), [waves(1.0), waves(1.0)]);
+    assert_eq!(starts(&Config { position_scale: 2.0, ..micro.clone() }), [waves(2.0), waves(2.0)]);
     let noise = [Init::TruncNormal(0.02), Init::Normal(0.02)];
     assert_eq!(starts(&Config { init_positions: InitPositions::Normal, ..micro }), noise);
     assert_eq!(starts(&Config::preset("tiny").unwrap()), noise);

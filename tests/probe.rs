@@ -1,6 +1,7 @@
 //! The linear probe and the k-nearest-neighbor probe, on features that are made up.
 
-use rowscan::run::probe::{Features, linear_probe, nearest_neighbors};
+use pollster::block_on;
+use rowscan::infer::probe::{Features, linear_probe, nearest_neighbors};
 
 use crate::common::{Random, each_tier, gpu};
 
@@ -26,18 +27,18 @@ fn what_can_be_told_apart_is() {
             Features::new(rows, width, labels).unwrap()
         };
         let (train, test) = (make(1, n), make(2, 101));
-        let scores = linear_probe(g, &train, &test, classes, 80).unwrap();
+        let scores = block_on(linear_probe(g, &train, &test, classes, 80)).unwrap();
         assert!(scores.top1 > 99.0, "{scores:?}");
         let shuffled = Features::new(clusters(3, n, classes, width, 0.15).0, width, vec![0; n]).unwrap();
-        let scores = linear_probe(g, &shuffled, &test, classes, 80).unwrap();
+        let scores = block_on(linear_probe(g, &shuffled, &test, classes, 80)).unwrap();
         let zeros = 100.0 * 101usize.div_ceil(classes) as f64 / 101.0;
         assert!((scores.top1 - zeros).abs() < 1e-9, "only one class was ever seen: {scores:?}");
     }
     let (rows, labels) = clusters(1, 9, 3, 3, 0.1);
     let train = Features::new(rows, 3, labels).unwrap();
-    let error = linear_probe(g, &train, &train, 2, 1).unwrap_err().to_string();
+    let error = block_on(linear_probe(g, &train, &train, 2, 1)).unwrap_err().to_string();
     assert!(error.contains("a label: got 2, expected below 2"), "{error}");
-    assert!(nearest_neighbors(g, &train, &train, 2, 9, 0.07).is_err());
+    assert!(block_on(nearest_neighbors(g, &train, &train, 2, 9, 0.07)).is_err());
     assert!(Features::new(vec![0.0; 5], 2, vec![0, 1]).is_err());
     assert!(Features::new(vec![], 2, vec![]).is_err());
 }
@@ -50,7 +51,7 @@ fn neighbors_are_the_nearest() {
         let (test_rows, test_labels) = clusters(5, 290, classes, width, 0.9);
         let train = Features::new(train_rows.clone(), width, train_labels.clone()).unwrap();
         let test = Features::new(test_rows.clone(), width, test_labels.clone()).unwrap();
-        let found = nearest_neighbors(g, &train, &test, classes, k, temperature).unwrap();
+        let found = block_on(nearest_neighbors(g, &train, &test, classes, k, temperature)).unwrap();
         // the expected votes in f64, image by image
         let unit = |row: &[f32]| -> Vec<f64> {
             let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();

@@ -16,11 +16,11 @@ use rowscan::nn::Params;
 use rowscan::run::detect::Detecting;
 use rowscan::run::finetune::{Finetuning, evaluate};
 use rowscan::run::pretrain::Pretraining;
-use rowscan::run::probe::Features;
+use rowscan::run::probe::features as features_of;
 use rowscan::run::record::{read_log, read_tests};
 use rowscan::run::segment::Segmenting;
 use rowscan::run::world::{Threads, Transport, World};
-use rowscan::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, open_data};
+use rowscan::run::{Ended, Observer, Outputs, RecordSettings, Run, Silent, Task, open_data};
 use rowscan::train::cuts::Cuts;
 use rowscan::train::detect::settings::DetectSettings;
 use rowscan::train::finetune::mixup::Mix;
@@ -32,7 +32,7 @@ use rowscan::train::segment::settings::SegmentSettings;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::update::Hyper;
 
-use crate::common::{Random, gpu};
+use crate::common::{Random, as_hardware, gpu};
 use crate::nano::{arm, nano, one_way, settings, vit};
 
 /// Waiting for threads that have the machine's cores to themselves takes less.
@@ -320,7 +320,7 @@ fn evaluations_are_shared_out() {
         let forward = scores_of(g, &model, &config, 4)?; // six batches, the last of one image
         let tally = evaluate(world, &forward, &data, transform, 1)?;
         let scores = tally.scores();
-        let features = Features::of(world, &forward, &data, transform, 1)?;
+        let features = features_of(world, &forward, &data, transform, 1)?;
         Ok((tally.images(), [scores.loss.to_bits(), scores.top1.to_bits()], format!("{features:?}")))
     };
     let one = measure(&World::alone()).unwrap();
@@ -353,6 +353,44 @@ fn a_wish_to_stop_reaches_all() {
     run::<Pretraining>(g, 1, whole.path(), &nano(), &settings, None);
     let weights = |dir: &Path| results(dir, "checkpoint-2")[..2].to_vec();
     assert!(weights(on.path()) == weights(whole.path()));
+}
+
+/// Takes the adapter away once so many steps are done.
+struct Unplug<'a>(&'a Gpu, u64);
+
+impl Observer for Unplug<'_> {
+    fn step(&mut self, done: u64, _total: u64, _text: &str) {
+        if done == self.1 {
+            self.0.destroy().unwrap();
+        }
+    }
+}
+
+/// One process loses its adapter in the middle of an epoch: it says so, all end, and the run goes on from the
+/// checkpoint before it as if nothing had happened.
+#[test]
+fn a_lost_adapter_ends_all() {
+    let Some(g) = gpu() else { return };
+    let fragile = as_hardware().unwrap();
+    let mut settings = settings(Method::MAP);
+    settings.run = RunSettings { epochs: 3, ..shared_run(settings.run) };
+    let dir = tempfile::tempdir().unwrap();
+    let outputs = Outputs { dir: dir.path().into(), options: String::new(), record: RecordSettings::default() };
+    let body = |world: &World| {
+        let (g, at) = if world.rank() == 1 { (&fragile, 3) } else { (g, u64::MAX) };
+        let data = open_data(&settings.run)?;
+        let mut run = Run::<Pretraining>::among(world, g, &nano(), &settings, &outputs, None, data)?;
+        run.train(&AtomicBool::new(false), &mut Unplug(g, at))
+    };
+    let ended = among(2, LIMIT, body);
+    let told = |rank: usize| ended[rank].as_ref().unwrap_err().to_string();
+    assert!(matches!(ended[1], Err(Error::DeviceLost(_))), "{}", told(1));
+    assert!(told(0).contains("another thread gave up"), "{}", told(0));
+    let whole = tempfile::tempdir().unwrap();
+    run::<Pretraining>(g, 1, whole.path(), &nano(), &settings, None);
+    run::<Pretraining>(g, 2, dir.path(), &nano(), &settings, Some(&dir.path().join("checkpoint-1")));
+    let weights = |dir: &Path| results(dir, "checkpoint-3")[..2].to_vec();
+    assert!(weights(dir.path()) == weights(whole.path()));
 }
 
 fn refused(ranks: usize, limit: Duration, body: impl Fn(&World) -> Result<()> + Sync, hints: &[&str]) {

@@ -131,3 +131,22 @@ fn decisions_and_sections_that_are_cited_are_in_the_book() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Whoever takes weights that ship with the page finds beside them what they were made of, and what they are not for.
+#[test]
+fn shipped_weights_have_cards() {
+    let assets = root().join("web/assets");
+    let folders = std::fs::read_dir(&assets).expect("web/assets").map(|entry| entry.expect("entry").path());
+    let mut cards = 0;
+    for folder in folders.filter(|folder| folder.join("model.safetensors").exists()) {
+        let card = folder.join("README.md");
+        let text = std::fs::read_to_string(&card).unwrap_or_else(|e| panic!("{}: {e}", card.display()));
+        for part in
+            ["| data |", "license", "rowscan pretrain", "**Losses.**", "**What it is for.**", "**What it is not for.**"]
+        {
+            assert!(text.contains(part), "{} says nothing of `{part}`", card.display());
+        }
+        cards += 1;
+    }
+    assert!(cards > 1, "{cards} cards");
+}

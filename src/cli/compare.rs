@@ -9,11 +9,13 @@ use crate::error::{Error, Result};
 use crate::run::record::{LogLine, TestLine, read_log, read_tests};
 
 /// The options of a run, as it wrote them into its folder.
-const OPTIONS: [&str; 2] = ["pretrain.toml", "finetune.toml"];
+const OPTIONS: [&str; 3] = ["pretrain.toml", "finetune.toml", "segment.toml"];
 /// Options that differ between runs without making them different.
 const IDLE: &[&str] = &["output-dir", "threads", "keep", "log-every"];
 /// Columns of a value in the table; longer ones are cut.
 const WIDEST: usize = 40;
+/// Logged steps whose mean loss has to be below a limit.
+const MEAN_OF: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,6 +25,9 @@ pub struct Args {
     /// Picture to write: loss over steps, and accuracy over epochs if a run was tested.
     #[arg(short, long, default_value = "compare.svg")]
     output: PathBuf,
+    /// Also say after how many steps the loss is below this, as the mean of twenty logged steps.
+    #[arg(long, value_name = "LOSS")]
+    below: Option<f64>,
 }
 
 /// What a folder says about its run.
@@ -41,7 +46,7 @@ impl Run {
             return Err(Error::file(&log, "has no step yet; expected at least one to draw"));
         }
         let file = OPTIONS.iter().map(|name| folder.join(name)).find(|path| path.exists());
-        let file = file.ok_or_else(|| Error::file(folder, format!("has no {}", OPTIONS.join(" or "))))?;
+        let file = file.ok_or_else(|| Error::file(folder, format!("has none of {}", OPTIONS.join(", "))))?;
         let text = std::fs::read_to_string(&file).map_err(Error::io(&file, "read"))?;
         let options = toml::from_str(&text).map_err(|e| Error::file(&file, e.message().to_owned()))?;
         Ok(Self { name: folder.display().to_string(), steps, tests, options })
@@ -64,6 +69,12 @@ impl Run {
             Some(value) => value.to_string(),
             None => String::new(),
         }
+    }
+
+    /// The number of steps after which the mean loss of [`MEAN_OF`] logged steps is below `limit`.
+    fn steps_until(&self, limit: f64) -> Option<u64> {
+        let below = |lines: &&[LogLine]| lines.iter().map(|line| line.loss).sum::<f64>() < limit * MEAN_OF as f64;
+        self.steps.windows(MEAN_OF).find(below)?.last().map(|line| line.step + 1)
     }
 
     /// The mean loss of the last twentieth of the steps that were logged.
@@ -100,29 +111,31 @@ pub fn run(args: &Args) -> Outcome {
     };
     let drawn = if tested.is_empty() { vec![loss] } else { vec![loss, accuracy] };
     panels(&args.output, &drawn)?;
-    for row in aligned(&table(&runs)) {
+    for row in aligned(&table(&runs, args.below)) {
         say(row)?;
     }
     Ok(say(format_args!("curves in {}", args.output.display()))?)
 }
 
-/// A row for each run: its name, the options that are not the same in all of them, and what came out.
-fn table(runs: &[Run]) -> Vec<Vec<String>> {
+/// A row for each run: its name, the options that are not the same in all of them, and what came out. With `below`, also
+/// the steps that this loss took, or `never`.
+fn table(runs: &[Run], below: Option<f64>) -> Vec<Vec<String>> {
     let all: BTreeSet<&String> = runs.iter().flat_map(|run| run.options.keys()).collect();
     let differs = |name: &&&String| {
         !IDLE.contains(&name.as_str()) && runs.iter().any(|run| run.option(name) != runs[0].option(name))
     };
     let options: Vec<&&String> = all.iter().filter(differs).collect();
     let names = options.iter().map(|name| name.to_string());
-    let head = std::iter::once("run".to_owned()).chain(names).chain(["steps", "loss", "top-1"].map(String::from));
+    let results = ["steps".to_owned()].into_iter().chain(below.map(|limit| format!("below {limit}")));
+    let results = results.chain(["loss", "top-1"].map(String::from));
+    let head = std::iter::once("run".to_owned()).chain(names).chain(results);
     let row = |run: &Run| {
         let steps = run.steps.last().map_or(0, |line| line.step + 1);
         let best = run.accuracies().into_iter().map(|(_, top)| top).reduce(f64::max);
-        let results = [
-            steps.to_string(),
-            format!("{:.4}", run.last_loss()),
-            best.map_or(String::new(), |top| format!("{top:.2}%")),
-        ];
+        let until = |limit| run.steps_until(limit).map_or_else(|| "never".to_owned(), |steps| steps.to_string());
+        let results = [steps.to_string()].into_iter().chain(below.map(until));
+        let best = best.map_or(String::new(), |top| format!("{top:.2}%"));
+        let results = results.chain([format!("{:.4}", run.last_loss()), best]);
         let values = options.iter().map(|name| run.option(name));
         std::iter::once(run.name.clone()).chain(values).chain(results).map(short).collect()
     };

@@ -27,17 +27,25 @@ pub struct Curve<'a> {
     pub points: &'a [(f64, f64)],
 }
 
-/// Draws the loss over the steps, from `points` (step, loss) in order of step, with a smoothed line on top.
+/// Draws the loss over the steps into a file, from `points` (step, loss) in order of step, with a smoothed line on top.
 ///
 /// Points that are not finite are left out. An error if none is left.
 pub fn loss_curve(path: &Path, title: &str, points: &[(u64, f64)]) -> Result<()> {
+    save(path, title, ("step", "loss"), &loss_lines(points)?)
+}
+
+/// The picture of [`loss_curve`], as SVG of this size.
+pub fn loss_svg(title: &str, points: &[(u64, f64)], size: (u32, u32)) -> Result<String> {
+    picture(&[(title, ("step", "loss"), loss_lines(points)?)], size)
+}
+
+fn loss_lines(points: &[(u64, f64)]) -> Result<Vec<Line>> {
     let all: Vec<(f64, f64)> = points.iter().map(|&(s, l)| (s as f64, l)).collect();
     let finite = finite("the loss curve", &all)?;
     let raw = thin(&finite);
     // Smoothed before points are thinned, over a fiftieth of the run.
     let smooth = thin(&smoothed(&finite, finite.len() / 100));
-    let lines = [(STRONG[0].mix(0.3).stroke_width(1), None, raw), (STRONG[0].stroke_width(2), None, smooth)];
-    save(path, title, ("step", "loss"), &lines)
+    Ok(vec![(STRONG[0].mix(0.3).stroke_width(1), None, raw), (STRONG[0].stroke_width(2), None, smooth)])
 }
 
 /// Draws at most six curves into one picture, with a legend.
@@ -67,17 +75,34 @@ pub struct Panel<'a> {
 ///
 /// Points that are not finite are left out. An error if a curve has none left.
 pub fn panels(path: &Path, all: &[Panel<'_>]) -> Result<()> {
-    let lines = |panel: &Panel<'_>| -> Result<Vec<Line>> {
-        let line = |(i, curve): (usize, &Curve<'_>)| {
-            let points = finite(curve.name, curve.points)?;
-            let points = if panel.smooth { smoothed(&points, points.len() / 50) } else { points };
-            Ok((color(i).stroke_width(2), Some(curve.name.to_owned()), thin(&points)))
-        };
-        panel.curves.iter().enumerate().map(line).collect()
+    let charts = all.iter().map(panel_chart).collect::<Result<Vec<_>>>()?;
+    write_atomic(path, picture(&charts, (SIZE.0 * all.len() as u32, SIZE.1))?.as_bytes())
+}
+
+/// A panel by itself, as SVG of this size; its legend is left out where there is one curve.
+///
+/// Points that are not finite are left out. An error if a curve has none left.
+pub fn panel_svg(panel: &Panel<'_>, size: (u32, u32)) -> Result<String> {
+    let mut chart = panel_chart(panel)?;
+    if let [(_, label, _)] = &mut *chart.2 {
+        *label = None;
+    }
+    picture(&[chart], size)
+}
+
+fn panel_chart<'a>(panel: &Panel<'a>) -> Result<Chart<'a>> {
+    let line = |(i, curve): (usize, &Curve<'_>)| {
+        let points = finite(curve.name, curve.points)?;
+        let points = if panel.smooth { smoothed(&points, points.len() / 50) } else { points };
+        Ok((color(i).stroke_width(2), Some(curve.name.to_owned()), thin(&points)))
     };
-    let charts = all.iter().map(|panel| Ok((panel.title, panel.axes, lines(panel)?))).collect::<Result<Vec<_>>>()?;
-    let svg = draw(&charts).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
-    write_atomic(path, svg.as_bytes())
+    Ok((panel.title, panel.axes, panel.curves.iter().enumerate().map(line).collect::<Result<_>>()?))
+}
+
+/// The colors of curves as SVG writes them.
+#[cfg(test)]
+pub fn colors() -> Vec<String> {
+    STRONG.iter().map(|RGBColor(r, g, b)| format!("#{r:02X}{g:02X}{b:02X}")).collect()
 }
 
 /// The color of curve i. From the seventh on the colors come again, lighter.
@@ -99,9 +124,7 @@ fn finite(what: &str, points: &[(f64, f64)]) -> Result<Vec<(f64, f64)>> {
 type Line = (ShapeStyle, Option<String>, Vec<(f64, f64)>);
 
 fn save(path: &Path, title: &str, axes: (&str, &str), lines: &[Line]) -> Result<()> {
-    let chart = (title, axes, lines.to_vec());
-    let svg = draw(&[chart]).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
-    write_atomic(path, svg.as_bytes())
+    write_atomic(path, picture(&[(title, axes, lines.to_vec())], SIZE)?.as_bytes())
 }
 
 /// Centered moving average over `half` points on either side. Towards the ends the window shrinks on both sides alike.
@@ -136,11 +159,14 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> std::ops::Range<f64>
 /// A chart: its title, its axes, and its lines.
 type Chart<'a> = (&'a str, (&'a str, &'a str), Vec<Line>);
 
-/// Charts side by side.
-fn draw(charts: &[Chart<'_>]) -> Result<String, Box<dyn std::error::Error>> {
+/// Charts side by side, as SVG.
+fn picture(charts: &[Chart<'_>], size: (u32, u32)) -> Result<String> {
+    draw(charts, size).map_err(|e| Error::Internal(format!("curves cannot be drawn: {e}")))
+}
+
+fn draw(charts: &[Chart<'_>], size: (u32, u32)) -> Result<String, Box<dyn std::error::Error>> {
     let mut svg = String::new();
     {
-        let size = (SIZE.0 * charts.len() as u32, SIZE.1);
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
         for (area, (title, axes, lines)) in root.split_evenly((1, charts.len())).iter().zip(charts) {

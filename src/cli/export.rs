@@ -14,12 +14,13 @@ pub struct Args {
     /// Checkpoint folder with config.json and model.safetensors.
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Folder to write: config.json and model.safetensors.
+    /// Folder to write: config.json, and model.safetensors or model.onnx.
     #[arg(short, long)]
     output: PathBuf,
     /// Who is to load it: rowscan; timm, by create_model; or transformers, by from_pretrained. timm takes a ViT or
-    /// DeiT, ResNet, EfficientNet and ConvNeXt, transformers a ViT or DeiT. MAP's decoder is left out.
-    #[arg(long, value_parser = ["rowscan", "timm", "transformers"], default_value = "rowscan")]
+    /// DeiT, ResNet, EfficientNet and ConvNeXt, transformers a ViT or DeiT. MAP's decoder is left out. onnx writes the
+    /// network itself, of a ViT, DeiT, hybrid, Mamba-R or Vim: scores of a classifier, features of an encoder.
+    #[arg(long, value_parser = ["rowscan", "timm", "transformers", "onnx"], default_value = "rowscan")]
     format: String,
     /// Type of the numbers; by default f16 for rowscan, which halves the size, and f32 for the others.
     #[arg(long, value_parser = ["f16", "f32"])]
@@ -62,6 +63,7 @@ pub fn run(args: &Args) -> Outcome {
     let format = match args.format.as_str() {
         "timm" => Format::Timm,
         "transformers" => Format::Transformers,
+        "onnx" => Format::Onnx,
         _ => Format::Rowscan,
     };
     let half = args.dtype.as_deref().map_or(format == Format::Rowscan, |dtype| dtype == "f16");

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use image::RgbImage;
+
+use super::embedding_map::{Embedding, table_beside};
 use super::model_args::EmaArgs;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{Dataset, Split, Transform, rescan};
@@ -14,6 +17,7 @@ use crate::models::Config;
 use crate::models::TestView;
 use crate::nn::Weights;
 use crate::run::checkpoint;
+use crate::run::pictures::{seen, seen_side};
 use crate::run::record::write_atomic;
 use crate::run::weights_on_disk::{expect_finite, read};
 use crate::train::weights_file::{Integers, to_bytes_with};
@@ -37,6 +41,10 @@ pub struct Args {
     batch_size: usize,
     #[command(flatten)]
     ema: EmaArgs,
+    /// SVG to draw: the features by their first two principal components, with thumbnails; a CSV of the same places is
+    /// written beside it.
+    #[arg(long, value_name = "SVG")]
+    map: Option<PathBuf>,
     /// safetensors file to write: `features` (N, D) in f32, `indices` (N) of the images in the set and, if the set has
     /// them, `labels` (N), both in int64; `names` of the images in its metadata.
     #[arg(short, long)]
@@ -92,6 +100,7 @@ fn names(data: &Dataset, samples: &[usize]) -> Result<Option<String>> {
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    usage(args.map.as_deref().map_or(Ok(PathBuf::new()), table_beside))?;
     listed_anew(args.rescan);
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;
@@ -112,6 +121,18 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         return Ok(()); // the first process writes what all have computed
     }
     let count = features.len() / config.width;
+    if let Some(picture) = &args.map {
+        let names: Vec<String> = samples.iter().map(|&sample| data.sample_name(sample)).collect();
+        let labels = if labels.len() == count { &labels[..] } else { &[] };
+        let (title, classes) = (format!("{} on {}", config.name, data.spec()), data.classes());
+        let width = config.width;
+        let map = Embedding { features: &features, width, names: &names, labels, classes, title: &title };
+        let side = seen_side(&config) as u32;
+        map.write(picture, |row| {
+            let bytes = data.shown(samples[row], &view).ok()?; // one that was read before, so hardly ever broken
+            RgbImage::from_raw(side, side, seen(&config, &bytes).into_owned())
+        })?;
+    }
     let tensors = Weights::from([("features".to_string(), (vec![count, config.width], features))]);
     let mut integers = Integers::from([("indices".to_string(), samples.iter().map(|&sample| sample as i64).collect())]);
     if labels.len() == count {
@@ -129,5 +150,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         tracing::warn!("{skipped} broken {} were skipped: they have no row", config.samples());
     }
     say(format_args!("{count} × {} features in {}", config.width, args.output.display()))?;
+    if let Some(picture) = &args.map {
+        say(format_args!("their map in {} and {}", picture.display(), picture.with_extension("csv").display()))?;
+    }
     Ok(())
 }

@@ -5,10 +5,13 @@ mod check;
 mod classifier;
 mod compare;
 mod compiling;
+mod completions;
+mod csv;
 mod curve;
 mod dense;
 mod detect;
 mod detected;
+mod embedding_map;
 mod eval;
 mod export;
 mod features;
@@ -23,11 +26,13 @@ mod probe;
 mod profile;
 mod ranks;
 mod reconstruct;
+mod report;
 mod segment;
 mod segmented;
 mod signals;
 mod study;
 mod terminal;
+mod tested;
 mod training;
 mod watch;
 
@@ -99,6 +104,8 @@ enum Command {
     Import(Box<import::Args>),
     /// Draw the curves of several runs in one picture, and print what differs in their settings.
     Compare(compare::Args),
+    /// Print what a shell completes after `rowscan`.
+    Completions(completions::Args),
     /// Run conformance fixtures and compare every tensor.
     Check(check::Args),
     /// Print adapters, limits, and a model's parameters, memory plan and launches.
@@ -234,6 +241,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Completions(args) => completions::run(&args, help::with_headings(Cli::command())),
         Command::Check(args) => check::run(&device, &args),
         Command::Info(args) => info::run(&device, &args),
         Command::Study(args) => study::run(&device, &args),

@@ -53,6 +53,8 @@ args! {
         positions: Positions; arg(value_parser = word::<Positions>()),
         /// Start of trained positions: sin_cos (micro models), or normal as in the official code.
         init_positions: InitPositions; arg(value_parser = word::<InitPositions>()),
+        /// Factor of the sines and cosines at which trained positions start.
+        position_scale: f64,
         /// Input of the classifier: registers, the class token, or the average of the patches.
         pool: Pool; arg(value_parser = word::<Pool>()),
         /// DropPath probability at the last layer.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pollster::block_on;
 use serde_json::json;
 
 use super::features::{batch_of, encoder_of, listed_anew, open_split};
@@ -12,9 +13,10 @@ use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::data::{Dataset, Transform};
 use crate::error::{Error, Result};
 use crate::infer::features::FrozenEncoder;
+use crate::infer::probe::{linear_probe, nearest_neighbors};
 use crate::models::{Config, TestView};
 use crate::run::checkpoint;
-use crate::run::probe::{Features, linear_probe, nearest_neighbors};
+use crate::run::probe::features as features_of;
 use crate::run::record::write_atomic;
 
 #[derive(Debug, clap::Args)]
@@ -134,14 +136,14 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     };
     let forward = encoder.program(&g, &config, batch)?;
     let features = |data: Dataset| {
-        Features::of(&device.world, &forward, &Arc::new(data), transform, device.world.threads(args.threads))
+        features_of(&device.world, &forward, &Arc::new(data), transform, device.world.threads(args.threads))
     };
     let (train, test) = (features(train)?, features(test)?);
     let (counts, weights) = ((train.len(), test.len()), if args.random_init { "initial values" } else { "checkpoint" });
     say(format_args!("{} ({weights}): features of {} and {} images", config.name, counts.0, counts.1))?;
-    let linear = linear_probe(&g, &train, &test, classes, args.steps)?;
+    let linear = block_on(linear_probe(&g, &train, &test, classes, args.steps))?;
     say(format_args!("linear probe          top-1 {:.2}%  top-5 {:.2}%", linear.top1, linear.top5))?;
-    let nearest = nearest_neighbors(&g, &train, &test, classes, args.k, args.temperature)?;
+    let nearest = block_on(nearest_neighbors(&g, &train, &test, classes, args.k, args.temperature))?;
     say(format_args!("{:>2} nearest neighbors top-1 {:.2}%  top-5 {:.2}%", args.k, nearest.top1, nearest.top5))?;
     if let Some(path) = args.json.as_ref().filter(|_| device.world.leads()) {
         let value = json!({

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::signals::stop_flag;
-use super::watch::Watch;
+use super::watch::RunView;
 use crate::cli::terminal::{Device, Outcome, Stop, quoted, say, tell, usage, warn};
 use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ struct Action {
 /// Options that say where a run writes, and how often.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 pub struct OutputArgs {
-    /// Folder for checkpoints, log.jsonl, TensorBoard events and pictures.
+    /// Folder for checkpoints, log.jsonl, report.html, TensorBoard events and pictures.
     #[arg(long)]
     #[serde(rename = "output-dir", skip_serializing_if = "Option::is_none")]
     pub output_dir: Option<PathBuf>,
@@ -227,7 +227,7 @@ fn train<T: Training>(
     let several = if world.size() > 1 { format!("mpirun -n {} ", world.size()) } else { String::new() };
     let go_on = format!("{several}rowscan {} --output-dir {} --resume", T::COMMAND, quoted(&outputs.dir));
     let ended = match world.leads() {
-        true => run.train(&stop, &mut Watch::new()),
+        true => run.train(&stop, &mut RunView::new()),
         false => run.train(&stop, &mut Silent),
     };
     match ended {

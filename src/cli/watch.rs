@@ -1,4 +1,5 @@
-//! The display of a run: a progress bar on a terminal, a line from time to time in a file, and plots beside the log.
+//! The display of a run: a progress bar on a terminal, a line from time to time in a file; plots and a page beside the
+//! log.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,15 +8,17 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::curve::{Curve, curves, loss_curve};
+use super::report::{Report, Standing};
 use super::terminal::draws;
+use super::tested::{Named, accuracies, probed};
 use crate::error::Result;
-use crate::run::Observer;
-use crate::run::record::{TestLine, read_log, read_tests};
+use crate::run::record::{read_log, read_probes, read_tests};
+use crate::run::{Observer, RunFacts};
 
 /// Time between two lines where stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// Shows the progress of a run on stderr and draws its curves.
+/// Shows the progress of something long on stderr.
 pub enum Watch {
     /// The bar, on a terminal.
     Bar(ProgressBar),
@@ -55,13 +58,8 @@ impl Watch {
             }
         }
     }
-}
 
-impl Observer for Watch {
-    fn step(&mut self, done: u64, total: u64, text: &str) {
-        self.step_at(Instant::now(), done, total, text);
-    }
-
+    /// Shows a line that stays.
     fn line(&mut self, text: &str) {
         match self {
             Self::Bar(bar) => bar.println(text),
@@ -71,15 +69,6 @@ impl Observer for Watch {
         }
     }
 
-    fn epoch(&mut self, dir: &Path, title: &str) -> Result<()> {
-        let log = dir.join("log.jsonl");
-        let points: Vec<_> = read_log(&log)?.iter().map(|l| (l.step, l.loss)).collect();
-        if !points.is_empty() {
-            loss_curve(&dir.join("loss.svg"), title, &points)?;
-        }
-        draw_tests(dir, title, &read_tests(&log)?)
-    }
-
     fn finish(&mut self) {
         if let Self::Bar(bar) = self {
             bar.abandon();
@@ -87,23 +76,75 @@ impl Observer for Watch {
     }
 }
 
-/// Draws accuracy over epochs, if the run was tested.
-fn draw_tests(dir: &Path, title: &str, tests: &[TestLine]) -> Result<()> {
-    let points = |value: fn(&TestLine) -> Option<f64>| -> Vec<(f64, f64)> {
-        tests.iter().filter_map(|test| Some((test.epoch, value(test)?))).collect()
-    };
-    let all = [
-        ("top-1", points(|t| Some(t.top1))),
-        ("top-5", points(|t| Some(t.top5))),
-        ("top-1 of the average", points(|t| t.ema_top1)),
-        ("top-5 of the average", points(|t| t.ema_top5)),
-    ];
-    let drawn = all.iter().filter(|curve| !curve.1.is_empty()).map(|(name, points)| Curve { name, points });
-    let drawn: Vec<_> = drawn.collect();
-    if drawn.is_empty() {
-        return Ok(());
+/// Shows a run on stderr, draws its curves and writes its page.
+pub struct RunView {
+    watch: Watch,
+    report: Option<Report>,
+    standing: Standing,
+}
+
+impl RunView {
+    pub fn new() -> Self {
+        Self { watch: Watch::new(), report: None, standing: Standing::default() }
     }
-    curves(&dir.join("accuracy.svg"), title, ("epoch", "accuracy on the test half in %"), &drawn)
+
+    /// A run does not end because its page cannot be written.
+    fn write_report(&mut self) {
+        let Some(report) = &mut self.report else { return };
+        if let Err(e) = report.write(&self.standing) {
+            tracing::warn!("the page of the run is not written any more: {e}");
+            self.report = None;
+        }
+    }
+}
+
+impl Observer for RunView {
+    fn begin(&mut self, run: &RunFacts) {
+        (self.standing.done, self.standing.total) = run.steps;
+        self.report = Some(Report::new(run));
+    }
+
+    fn step(&mut self, done: u64, total: u64, text: &str) {
+        (self.standing.done, self.standing.total) = (done, total);
+        self.watch.step_at(Instant::now(), done, total, text);
+    }
+
+    fn line(&mut self, text: &str) {
+        self.watch.line(text);
+    }
+
+    fn logged(&mut self) {
+        if self.report.as_ref().is_some_and(|report| report.is_due(Instant::now())) {
+            self.write_report();
+        }
+    }
+
+    fn epoch(&mut self, dir: &Path, title: &str) -> Result<()> {
+        let log = dir.join("log.jsonl");
+        let points: Vec<_> = read_log(&log)?.iter().map(|l| (l.step, l.loss)).collect();
+        if !points.is_empty() {
+            loss_curve(&dir.join("loss.svg"), title, &points)?;
+        }
+        let tests = accuracies(&read_tests(&log)?);
+        draw_scores(&dir.join("accuracy.svg"), title, "accuracy on the test half in %", &tests)?;
+        let probes = probed(&read_probes(&log)?);
+        draw_scores(&dir.join("probe.svg"), title, "accuracy of frozen features in %", &probes)?;
+        self.logged();
+        Ok(())
+    }
+
+    fn finish(&mut self, how: &str) {
+        self.watch.finish();
+        self.standing.ended = Some(how.to_owned());
+        self.write_report();
+    }
+}
+
+/// Draws the scores of tests or probes over epochs into a file, if there are any.
+fn draw_scores(path: &Path, title: &str, what: &str, all: &[Named]) -> Result<()> {
+    let drawn = all.iter().filter(|curve| !curve.1.is_empty()).map(|(name, points)| Curve { name, points });
+    let drawn: Vec<Curve<'_>> = drawn.collect();
+    if drawn.is_empty() { Ok(()) } else { curves(path, title, ("epoch", what), &drawn) }
 }
 
 #[cfg(test)]

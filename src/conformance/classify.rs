@@ -109,6 +109,7 @@ pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
         order: Order::Rows,
         positions: Positions::Learned,
         init_positions: InitPositions::Normal,
+        position_scale: 1.0,
         drop_path: 0.0,
         dropout: 0.0,
         test_view: TestView::default(),

@@ -36,6 +36,7 @@ fn config(f: &Fixture) -> Result<Config> {
         classes: 0,
         positions: Positions::SinCos,
         init_positions: InitPositions::Normal,
+        position_scale: 1.0,
         drop_path: 0.0,
         decoder: Decoder {
             kind: DecoderKind::Mae,

@@ -54,6 +54,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         order: Order::Rows,
         positions: Positions::Learned,
         init_positions: InitPositions::Normal,
+        position_scale: 1.0,
         drop_path: f.number("drop_path_rate", 0.1)?,
         dropout: 0.0,
         test_view: TestView::default(),

@@ -87,6 +87,11 @@ pub fn forward(dim: Dims, x: &Inputs) -> Vec<f64> {
     selective_scan::forward(dim.scan(), &Between::new(dim, x).inputs(x)).out
 }
 
+/// Sizes of the states along the path of the scan.
+pub fn path(dim: Dims, x: &Inputs) -> selective_scan::Path {
+    selective_scan::path(dim.scan(), &Between::new(dim, x).inputs(x))
+}
+
 /// Gradients of all inputs from dout (B, L, E).
 pub fn backward(dim: Dims, x: &Inputs, dout: &[f64]) -> Grads {
     let between = Between::new(dim, x);

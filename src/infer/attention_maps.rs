@@ -24,7 +24,7 @@ impl AttentionMaps {
         let inputs = PretrainInputs::new(config, batch)?;
         let tables = inputs.tables(visible)?;
         let (recording, maps) = Recorder::inference(g).record(|r| {
-            let batch = inputs.batch(r, config, &tables)?;
+            let batch = inputs.batch(r, &tables)?;
             model.attention(r, &batch)
         })?;
         Ok(Self { g: g.clone(), program: Program::new(recording)?, inputs, tables, maps })

@@ -52,7 +52,7 @@ impl Sampler {
             (Tensor::indices("step of the chain", &[1, n]), Tensor::input("coefficients", &[8]));
         let (x, z) = (Tensor::input("patches", &[n, c]), Tensor::input("condition", &[n, config.decoder.width]));
         let begin = Recorder::inference(g).record(|r| {
-            let batch = inputs.batch(r, config, tables)?;
+            let batch = inputs.batch(r, tables)?;
             let condition = model.condition(r, &batch, None)?.data;
             z.copy_from(r, &condition)?;
             let noise = rng::normal(r, &state, NOISE, &[n, c])?;
@@ -65,7 +65,7 @@ impl Sampler {
             denoise(r, &x, &pred.data, &noise, &coefficients)
         })?;
         let (end, loss) = Recorder::inference(g).record(|r| {
-            let batch = inputs.batch(r, config, tables)?;
+            let batch = inputs.batch(r, tables)?;
             let rows = model.squared_error(r, &batch, &x)?;
             Ok(reduce::sum(r, &rows)?.data)
         })?;

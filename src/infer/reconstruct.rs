@@ -71,7 +71,7 @@ impl Reconstructor {
             }
             None => {
                 let (recording, out) = Recorder::inference(g).record(|r| {
-                    let batch = inputs.batch(r, config, &tables)?;
+                    let batch = inputs.batch(r, &tables)?;
                     model.predict(r, &batch)
                 })?;
                 let Some(out) = out else {

@@ -42,7 +42,7 @@ impl CloudReconstructor {
         let inputs = PretrainInputs::new(config, batch)?.of(config, model)?;
         let tables = inputs.tables(visible)?;
         let (recording, out) = Recorder::inference(g).record(|r| {
-            let batch = inputs.batch(r, config, &tables)?;
+            let batch = inputs.batch(r, &tables)?;
             model.rebuild(r, &batch)
         })?;
         let expected = "a method on point clouds";

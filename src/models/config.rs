@@ -271,6 +271,9 @@ pub struct Config {
     /// Initial values of learned positions.
     #[serde(default)]
     pub init_positions: InitPositions,
+    /// Factor of the sines and cosines at which learned positions start.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub position_scale: f64,
     /// DropPath's rate at the last layer: timm's `drop_path_rate`.
     pub drop_path: f64,
     /// Share of the features that a classifier's head does not see in training: timm's `drop_rate`.
@@ -301,6 +304,14 @@ fn yes() -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// `Config::directions` as Mamba-R and Vim write it, a bool, since their backbones always scan both ways; and a word

@@ -150,6 +150,7 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         order: Order::Rows,
         positions: Positions::Learned,
         init_positions: if micro { InitPositions::SinCos } else { InitPositions::Normal },
+        position_scale: 1.0,
         drop_path: if micro { 0.0 } else { 0.1 },
         dropout: 0.0,
         test_view: family.test_view,

@@ -49,6 +49,8 @@ pub enum Init {
         columns: usize,
         /// The row of the class token among them, if there is one. It is all zero.
         class: Option<usize>,
+        /// Factor of the sines and cosines: 1 in MAE.
+        scale: f32,
     },
     /// softplus⁻¹ of a step size drawn log-uniformly in [0.001, 0.1], at least 1e-4: Mamba's `dt_proj.bias`.
     DtBias,
@@ -123,7 +125,11 @@ impl Init {
                 let last = shape.last().copied().unwrap_or(1).max(1);
                 (0..n).map(|i| ((i % last + 1) as f32).ln()).collect()
             }
-            Self::SinCos { columns, class } => sin_cos(shape, columns, class),
+            Self::SinCos { columns, class, scale } => {
+                let mut values = sin_cos(shape, columns, class);
+                values.iter_mut().for_each(|v| *v *= scale);
+                values
+            }
             Self::DtBias => draw(&mut |rng| {
                 let dt = (unit(rng) * 100f64.ln() + 0.001f64.ln()).exp().max(1e-4);
                 dt + (-(-dt).exp_m1()).ln()
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn fixed_positions_are_sines_of_column_and_row() {
-        let values = |class, rows| Init::SinCos { columns: 3, class }.values("pos", &[1, rows, 8], 0);
+        let values = |class, rows| Init::SinCos { columns: 3, class, scale: 1.0 }.values("pos", &[1, rows, 8], 0);
         let plain = values(None, 9);
         let front = values(Some(0), 10);
         assert_eq!((&front[..8], &front[8..]), (&[0.0; 8][..], &plain[..]));

@@ -118,29 +118,31 @@ pub fn save<S: Serialize>(
 /// Writes a checkpoint without training state to `folder`, which must not exist or be empty.
 pub fn save_weights(folder: &Path, config: &Config, weights: &Weights) -> Result<()> {
     let config = crate::train::checkpoint::config_to_bytes(config)?;
-    save_files(folder, &crate::train::checkpoint::to_bytes(weights)?, &[(CONFIG, config)], &[])
+    save_files(folder, (MODEL, &crate::train::checkpoint::to_bytes(weights)?), &[(CONFIG, config)], &[])
 }
 
 /// [`save_weights`] with what is known about the weights: names of classes, method, notes.
 pub fn save_about(folder: &Path, config: &Config, weights: &Weights, about: &About) -> Result<()> {
     let (config, classes) = (crate::train::checkpoint::config_to_bytes(config)?, about.classes.as_deref());
     let model = crate::train::weights_file::to_bytes(weights, about.to_metadata()?)?;
-    save_files(folder, &model, &[(CONFIG, config)], classes.unwrap_or_default())
+    save_files(folder, (MODEL, &model), &[(CONFIG, config)], classes.unwrap_or_default())
 }
 
 /// Writes a checkpoint without training state, in f16 and with the metadata `about`, to `folder`, which must not exist
 /// or be empty.
 pub fn save_half(folder: &Path, config: &Config, weights: &Weights, about: HashMap<String, String>) -> Result<()> {
     let config = crate::train::checkpoint::config_to_bytes(config)?;
-    save_files(folder, &to_half_bytes(weights, about)?, &[(CONFIG, config)], &[])
+    save_files(folder, (MODEL, &to_half_bytes(weights, about)?), &[(CONFIG, config)], &[])
 }
 
-/// Writes `model.safetensors`, other files, and the names of classes if there are any, to `folder`, which must not
+/// Writes a model under its name, other files, and the names of classes if there are any, to `folder`, which must not
 /// exist or be empty.
-pub(crate) fn save_files(folder: &Path, model: &[u8], files: &[(&str, Vec<u8>)], classes: &[String]) -> Result<()> {
+pub(crate) fn save_files(
+    folder: &Path, (name, model): (&str, &[u8]), files: &[(&str, Vec<u8>)], classes: &[String],
+) -> Result<()> {
     let pending = fresh(folder)?;
     files.iter().try_for_each(|(name, bytes)| pending.write(name, bytes))?;
-    pending.write(MODEL, model)?;
+    pending.write(name, model)?;
     if !classes.is_empty() {
         pending.write(CLASSES, &crate::train::checkpoint::to_json("classes", &classes)?)?;
     }

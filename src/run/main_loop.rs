@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::checkpoint;
-use super::observer::Observer;
+use super::observer::{Observer, RunFacts};
 use super::resume::expect_same_run;
 use super::task::{Surroundings, Task, TaskSettings};
 use super::tested::{Noted, Tested};
@@ -17,7 +18,7 @@ use super::world::{Item, World};
 
 use super::output_dir::OutputDir;
 use super::outputs::Outputs;
-use super::progress::Progress;
+use super::progress::{Progress, Waited};
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TrainLog};
 use super::record::tfevents::EventFile;
@@ -88,6 +89,8 @@ pub struct Run<'a, T: Task> {
     per_epoch: u64,
     pending: VecDeque<Pending>,
     last_loss: Option<f64>,
+    /// How long the loader was waited for.
+    waited: Duration,
 }
 
 /// The records of a run, and the lock of the folder they are in.
@@ -181,6 +184,7 @@ impl<'a, T: Task> Run<'a, T> {
             progress: Progress::new(epochs * per_epoch, at.step, what).among(world.size()),
             pending: VecDeque::new(),
             last_loss: None,
+            waited: Duration::ZERO,
             world: world.clone(),
             g,
             task,
@@ -198,6 +202,7 @@ impl<'a, T: Task> Run<'a, T> {
     /// Errors of data, disk and GPU; [`Error::Diverged`] when a loss is not finite. Checkpoints that were written
     /// before stay.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ended> {
+        observer.begin(&self.facts());
         observer.line(&format!(
             "{} {}, {} steps per epoch, {} parameters, {} on {}{}, products in {}",
             self.data.len(),
@@ -210,11 +215,56 @@ impl<'a, T: Task> Run<'a, T> {
             products(self.g.caps(), self.at.settings.as_ref().precision),
         ));
         let ended = self.steps(stop, observer);
-        observer.finish();
+        observer.finish(&match &ended {
+            Ok(Ended::Finished(_)) => "finished".to_owned(),
+            Ok(Ended::Interrupted(folder)) => format!("stopped, and saved {}", folder.display()),
+            Err(e) => format!("ended by an error: {e}"),
+        });
         if self.data.skipped() > 0 {
             tracing::warn!("{} broken {} were skipped", self.data.skipped(), self.task.config().samples());
         }
         ended
+    }
+
+    /// What this run is, and where it runs.
+    fn facts(&self) -> RunFacts {
+        let (config, caps, run) = (self.task.config(), self.g.caps(), self.at.settings.as_ref());
+        let what = config.samples();
+        let batch = match run.accum_iter {
+            1 => format!("{} {what}", run.batch_size),
+            parts => format!("{} {what}, in {parts} micro-batches", run.images_per_step()),
+        };
+        let steps = format!("{} in {} epochs of {}", self.progress.total, run.epochs, self.per_epoch);
+        let several = match self.world.size() {
+            1 => String::new(),
+            ranks => format!("{ranks} × "),
+        };
+        let memory = format!("{several}{}", human_bytes(self.g.counters().live_bytes));
+        let cores = std::thread::available_parallelism().map_or("?".into(), |cores| cores.to_string());
+        RunFacts {
+            dir: self.outputs.dir.clone(),
+            command: T::COMMAND,
+            title: format!("{} on {}", config.name, self.data.spec()),
+            task: vec![
+                ("model", config.name.clone()),
+                ("parameters", self.task.params().count().to_string()),
+                ("data", format!("{}, {} {what}", self.data.spec(), self.data.len())),
+                ("a step", batch),
+                ("steps", steps),
+            ],
+            machine: vec![
+                ("adapter", format!("{several}{}{}", caps.name, if caps.software { " (a CPU)" } else { "" })),
+                ("driver", format!("{}, {}", caps.backend, caps.driver)),
+                ("instructions", caps.tiers.to_string()),
+                ("products", products(caps, run.precision).to_string()),
+                ("GPU memory", memory),
+                ("processor", format!("{cores} cores, {}, {}", std::env::consts::ARCH, std::env::consts::OS)),
+                ("program", concat!("rowscan ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ],
+            steps: (self.at.step, self.progress.total),
+            options: self.outputs.options.clone(),
+            columns: self.task.columns(),
+        }
     }
 
     /// The best test so far, and the folder of its checkpoint.
@@ -231,7 +281,9 @@ impl<'a, T: Task> Run<'a, T> {
         while self.at.step < total {
             let reason = "it ended before the run did";
             let ended = || DataError::Stopped { name: self.data.spec().into(), reason: reason.into() };
+            let asked = Instant::now();
             let batch = self.loader.next().ok_or_else(ended)??;
+            self.waited += asked.elapsed();
             let (step, lr) = (self.at.step, self.schedule.lr(self.at.step));
             self.world.doing(format!("step {step}"));
             let loss = self.task.step(&batch, step, lr)?.read(self.g)?;
@@ -271,7 +323,9 @@ impl<'a, T: Task> Run<'a, T> {
             let epoch = step as f64 / self.per_epoch as f64;
             self.last_loss = Some(loss);
             let exchanged = self.world.exchanged();
-            let text = self.progress.update(step + 1, loss, lr, exchanged.seconds);
+            let data = self.waited.as_secs_f64();
+            let waited = Waited { data, exchange: exchanged.seconds, sent: exchanged.bytes };
+            let text = self.progress.update(step + 1, loss, lr, waited);
             observer.step(step + 1, self.progress.total, &text);
             if step % self.outputs.record.log_every == 0 {
                 let images_per_second = self.progress.images_per_second();
@@ -279,12 +333,14 @@ impl<'a, T: Task> Run<'a, T> {
                 let several = self.world.size() > 1;
                 let exchange_share = several.then(|| self.progress.exchange_share());
                 let exchange_bytes = several.then_some(exchanged.bytes);
+                let data_wait = self.progress.data_wait();
                 let line = LogLine {
                     step,
                     epoch,
                     loss,
                     lr,
                     images_per_second,
+                    data_wait: Some(data_wait),
                     loss_scale,
                     skipped,
                     exchange_share,
@@ -294,10 +350,12 @@ impl<'a, T: Task> Run<'a, T> {
                 log.append(Line::Step(line))?;
                 let speed = ("train/images_per_second", images_per_second as f32);
                 let mut scalars = vec![("train/loss", loss as f32), ("train/lr", lr as f32), speed];
+                scalars.push(("train/data_wait", data_wait as f32));
                 scalars.extend(loss_scale.map(|scale| ("train/loss_scale", scale as f32)));
                 scalars.extend(skipped.map(|steps| ("train/skipped_steps", steps as f32)));
                 scalars.extend(exchange_share.map(|share| ("train/exchange_share", share as f32)));
                 events.scalars(step, &scalars)?;
+                observer.logged();
             }
         }
         Ok(())

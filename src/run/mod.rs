@@ -26,7 +26,7 @@ pub mod weights_on_disk;
 pub mod world;
 
 pub use main_loop::{Ended, Run, open_data};
-pub use observer::{Observer, Silent};
+pub use observer::{Observer, RunFacts, Silent};
 pub use outputs::{Outputs, RecordSettings};
 pub use task::{Surroundings, Task, TaskSettings};
 pub use tested::{ObjectTest, PixelTest, Tested};

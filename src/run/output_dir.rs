@@ -88,3 +88,24 @@ fn tidy(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that was just killed is waited for.
+    #[test]
+    fn a_folder_is_taken_once_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = OutputDir::open(dir.path()).unwrap();
+        let since = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(held);
+            });
+            OutputDir::open(dir.path()).unwrap();
+        });
+        assert!(since.elapsed() >= Duration::from_millis(100));
+    }
+}

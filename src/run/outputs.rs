@@ -34,11 +34,24 @@ pub struct RecordSettings {
     pub grid_every: u64,
     /// Fine-tuning: epochs between tests; 0 for none.
     pub eval_every: u64,
+    /// Pretraining: epochs between probes of the features; 0 for none.
+    pub probe_every: u64,
+    /// Images of each half that a probe takes; 0 for all.
+    pub probe_images: usize,
 }
 
 impl Default for RecordSettings {
     fn default() -> Self {
-        Self { log_every: 10, save_every_steps: 0, keep: 0, threads: 0, grid_every: 1, eval_every: 1 }
+        Self {
+            log_every: 10,
+            save_every_steps: 0,
+            keep: 0,
+            threads: 0,
+            grid_every: 1,
+            eval_every: 1,
+            probe_every: 0,
+            probe_images: 2000,
+        }
     }
 }
 
@@ -57,10 +70,15 @@ args! {
 }
 
 args! {
-    /// What one layer says about the pictures of a pretraining run.
+    /// What one layer says about the pictures and probes of a pretraining run.
     pub struct PictureArgs for RecordSettings {
         /// Epochs between picture grids; 0 for none.
         grid_every: u64,
+        /// Epochs between probes of what the features know about classes, for a labeled set with a test half; 0 for
+        /// none.
+        probe_every: u64,
+        /// Images of each half that a probe takes at most, evenly spread over the classes; 0 for all.
+        probe_images: usize,
     }
 }
 
@@ -99,7 +117,16 @@ impl RecordSettings {
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
         let mut table: toml::Table = toml::from_str(&text).map_err(|e| Error::file(&path, e))?;
-        let known = ["log_every", "save_every_steps", "keep", "threads", "grid_every", "eval_every"];
+        let known = [
+            "log_every",
+            "save_every_steps",
+            "keep",
+            "threads",
+            "grid_every",
+            "eval_every",
+            "probe_every",
+            "probe_images",
+        ];
         table.retain(|key, _| known.contains(&key.replace('-', "_").as_str()));
         let layer: AnyArgs = read_table(&path.display().to_string(), &table, &known)?;
         layer.record.over(&mut settings);

@@ -67,7 +67,7 @@ impl Painter {
     fn images(&self, reconstructor: &Reconstructor, bytes: &[u8], mask: &PatchMask) -> Result<Painting> {
         let (pictures, loss) = pollster::block_on(reconstructor.run(bytes, mask))?;
         let (side, tokens) = (self.config.image_size, self.config.tokens());
-        let mut grid = PictureGrid::new(side, side, 3)?;
+        let mut grid = PictureGrid::new(side, side, columns(&self.config))?;
         for p in &pictures {
             grid.push_row(&[Panel::Rgb8(&p.original), Panel::Rgb8(&p.masked), Panel::Rgb8(&p.reconstruction)])?;
         }
@@ -84,7 +84,7 @@ impl Painter {
 
     fn clouds(&self, reconstructor: &CloudReconstructor, bytes: &[u8], mask: &PatchMask) -> Result<Painting> {
         let (clouds, loss) = pollster::block_on(reconstructor.run(bytes, mask))?;
-        let mut grid = PictureGrid::new(SIDE, SIDE, 3 * TURNS.len())?;
+        let mut grid = PictureGrid::new(SIDE, SIDE, columns(&self.config))?;
         for cloud in &clouds {
             let panels: Vec<Vec<u8>> = TURNS.into_iter().flat_map(|turn| panels(cloud, turn)).collect();
             grid.push_row(&panels.iter().map(|panel| Panel::Rgb8(panel)).collect::<Vec<_>>())?;
@@ -101,6 +101,11 @@ impl Painter {
         ]);
         Ok(Painting { grid, loss, tensors })
     }
+}
+
+/// Pictures in a row of a grid: an original, what is visible of it and what was made of it, from each side.
+pub fn columns(config: &Config) -> usize {
+    if config.family.clouds { 3 * TURNS.len() } else { 3 }
 }
 
 /// Side of the pictures of [`seen`].

@@ -5,13 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::Companions;
+use super::outputs::RecordSettings;
+use super::probe::RepeatedProbe;
 use super::task::{Surroundings, Task, TaskSettings};
+use super::tested::Tested;
+use super::world::World;
 use crate::data::{DataError, Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::{Config, TestView};
 use crate::nn::Params;
-use crate::run::pictures::Painter;
+use crate::run::pictures::{Painter, columns};
 use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::pretrain::mask::{Masker, PatchMask};
@@ -28,11 +32,14 @@ pub struct Pretraining {
     rows: Range<usize>,
     /// Whether this process draws the pictures.
     leads: bool,
-    grid_every: u64,
+    world: World,
+    record: RecordSettings,
+    threads: usize,
     trainer: Pretrainer,
     masker: Masker,
     longest: usize,
     pictures: Option<(Painter, Vec<u8>, PatchMask)>,
+    probe: Option<RepeatedProbe>,
 }
 
 impl Pretraining {
@@ -72,11 +79,11 @@ impl Task for Pretraining {
         settings.check(config)
     }
 
-    /// It draws a grid of pictures every `grid_every` epochs of `record`.
+    /// It draws a grid of pictures every `grid_every` epochs of `record`, and probes its features every `probe_every`.
     fn new(
         g: &Gpu, config: &Config, settings: &PretrainSettings, surroundings: Surroundings<'_>, _resumed: bool,
     ) -> Result<Self> {
-        let Surroundings { world, record, .. } = surroundings;
+        let Surroundings { world, record, threads, .. } = surroundings;
         let (batch, masker) = (settings.run.batch_size, settings.masker(config)?);
         let hyper = Hyper { place: world.place(), ..settings.run.hyper()? };
         let longest = *masker.all_visible_lengths().end();
@@ -90,10 +97,13 @@ impl Task for Pretraining {
             g: g.clone(),
             config: config.clone(),
             settings: settings.clone(),
-            grid_every: record.grid_every,
+            world: world.clone(),
+            record: record.clone(),
+            threads,
             masker,
             longest,
             pictures: None,
+            probe: None,
         })
     }
 
@@ -117,6 +127,9 @@ impl Task for Pretraining {
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
         self.trainer.prepare(self.longest)?;
         self.pictures = if self.leads { self.held_out(data)? } else { None };
+        let RecordSettings { probe_every, probe_images, .. } = self.record;
+        let probe = || RepeatedProbe::new(data, probe_images, self.threads);
+        self.probe = (probe_every > 0).then(probe).transpose()?;
         Ok(())
     }
 
@@ -130,8 +143,20 @@ impl Task for Pretraining {
         self.trainer.find_not_finite(&batch.images, &mask, step)
     }
 
+    fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {
+        let due = last || epoch.is_multiple_of(self.record.probe_every.max(1));
+        let Some(probe) = self.probe.as_ref().filter(|_| due) else { return Ok(None) };
+        let weights = pollster::block_on(self.trainer.params.weights(&self.g))?;
+        Ok(Some(Tested::Features(probe.scores(&self.world, &self.g, &self.config, weights)?)))
+    }
+
+    fn columns(&self) -> usize {
+        if self.pictures.is_some() && self.record.grid_every > 0 { columns(&self.config) } else { 0 }
+    }
+
     fn show(&mut self, dir: &Path, epoch: u64, last: bool) -> Result<()> {
-        let due = self.grid_every > 0 && (epoch.is_multiple_of(self.grid_every) || last);
+        let every = self.record.grid_every;
+        let due = every > 0 && (epoch.is_multiple_of(every) || last);
         let Some((painter, images, mask)) = self.pictures.as_ref().filter(|_| due) else { return Ok(()) };
         let grid = painter.run(images, mask)?.grid;
         grid.save(&dir.join(format!("grid-{epoch:04}.png")))

@@ -2,8 +2,20 @@
 
 use std::time::Instant;
 
+use crate::gpu::human_bytes;
+
 /// Seconds over which the speed is averaged.
 const SPEED_OVER: f64 = 10.0;
+
+/// What a run has waited for since it began, in seconds, and the bytes that this process has sent to the others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waited {
+    /// For decoded samples: the loader's threads were slower than the steps.
+    pub data: f64,
+    /// For the exchange with other processes.
+    pub exchange: f64,
+    pub sent: u64,
+}
 
 /// Counts steps and estimates images per second and time left.
 pub(crate) struct Progress {
@@ -30,17 +42,22 @@ impl Progress {
 
     /// Share of the last seconds that went into the exchange.
     pub fn exchange_share(&self) -> f64 {
-        if self.speed.seconds > 0.0 { (self.speed.exchange / self.speed.seconds).min(1.0) } else { 0.0 }
+        self.speed.share(self.speed.recent.exchange)
     }
 
-    /// Notes that `done` steps are complete, and that the exchange took so many seconds since the run began. Returns
-    /// the line to show, with loss and rate of the last step whose loss was read back.
-    pub fn update(&mut self, done: u64, loss: f64, lr: f64, exchange: f64) -> String {
-        self.update_at(Instant::now(), done, loss, lr, exchange)
+    /// Share of the last seconds in which the loop waited for decoded samples.
+    pub fn data_wait(&self) -> f64 {
+        self.speed.share(self.speed.recent.data)
     }
 
-    fn update_at(&mut self, now: Instant, done: u64, loss: f64, lr: f64, exchange: f64) -> String {
-        self.speed.update(done, now, exchange);
+    /// Notes that `done` steps are complete, and what the run waited for since it began. Returns the line to show, with
+    /// loss and rate of the last step whose loss was read back.
+    pub fn update(&mut self, done: u64, loss: f64, lr: f64, waited: Waited) -> String {
+        self.update_at(Instant::now(), done, loss, lr, waited)
+    }
+
+    fn update_at(&mut self, now: Instant, done: u64, loss: f64, lr: f64, waited: Waited) -> String {
+        self.speed.update(done, now, waited);
         let left = match self.speed.steps_per_second {
             speed if speed > 0.0 => duration(self.total.saturating_sub(done) as f64 / speed),
             _ => "?".to_owned(),
@@ -48,10 +65,14 @@ impl Progress {
         let speed = self.images_per_second();
         let among = match self.ranks {
             1 => String::new(),
-            ranks => format!(" on {ranks} GPUs, exchange {:.0} %", 100.0 * self.exchange_share()),
+            ranks => {
+                let share = 100.0 * self.exchange_share();
+                format!(" on {ranks} GPUs, exchange {share:.0} %, {} sent", human_bytes(waited.sent))
+            }
         };
-        let (total, what) = (self.total, self.what);
-        format!("step {done}/{total}  loss {loss:.4}  lr {lr:.2e}  {speed:.0} {what}/s{among}  {left} left")
+        let (total, what, wait) = (self.total, self.what, 100.0 * self.data_wait());
+        let speed = format!("{speed:.0} {what}/s{among}, data wait {wait:.0} %");
+        format!("step {done}/{total}  loss {loss:.4}  lr {lr:.2e}  {speed}  {left} left")
     }
 
     /// Images per second, averaged over the last seconds; 0 before the first step.
@@ -77,17 +98,29 @@ struct Speed {
     steps: f64,
     seconds: f64,
     steps_per_second: f64,
-    /// Seconds of the exchange among `seconds`, and all of them so far.
-    exchange: f64,
-    exchange_at: f64,
+    /// What of `seconds` was waited for, and all of it so far.
+    recent: Waited,
+    waited: Waited,
 }
 
 impl Speed {
     fn new(start: u64, now: Instant) -> Self {
-        Self { at: (start, now), steps: 0.0, seconds: 0.0, steps_per_second: 0.0, exchange: 0.0, exchange_at: 0.0 }
+        Self {
+            at: (start, now),
+            steps: 0.0,
+            seconds: 0.0,
+            steps_per_second: 0.0,
+            recent: Waited::default(),
+            waited: Waited::default(),
+        }
     }
 
-    fn update(&mut self, done: u64, now: Instant, exchange: f64) {
+    /// A part of the last seconds, as a share.
+    fn share(&self, seconds: f64) -> f64 {
+        if self.seconds > 0.0 { (seconds / self.seconds).min(1.0) } else { 0.0 }
+    }
+
+    fn update(&mut self, done: u64, now: Instant, waited: Waited) {
         let (steps, seconds) = (done.saturating_sub(self.at.0), now.saturating_duration_since(self.at.1).as_secs_f64());
         if steps == 0 || seconds <= 0.0 {
             return;
@@ -95,8 +128,9 @@ impl Speed {
         let keep = (-seconds / SPEED_OVER).exp();
         self.steps = keep * self.steps + steps as f64;
         self.seconds = keep * self.seconds + seconds;
-        self.exchange = keep * self.exchange + (exchange - self.exchange_at).max(0.0);
-        self.exchange_at = exchange;
+        self.recent.exchange = keep * self.recent.exchange + (waited.exchange - self.waited.exchange).max(0.0);
+        self.recent.data = keep * self.recent.data + (waited.data - self.waited.data).max(0.0);
+        self.waited = waited;
         self.steps_per_second = self.steps / self.seconds;
         self.at = (done, now);
     }
@@ -113,9 +147,16 @@ mod tests {
         progress.speed = Speed::new(100, start);
         let mut text = String::new();
         for second in 1..=90 {
-            text = progress.update_at(start + Duration::from_secs(second), 100 + second * 10, 0.5, 1e-3, 0.0);
+            text = progress.update_at(
+                start + Duration::from_secs(second),
+                100 + second * 10,
+                0.5,
+                1e-3,
+                Waited::default(),
+            );
             if second == 1 {
-                assert_eq!(text, "step 110/1000  loss 0.5000  lr 1.00e-3  640 images/s  1m 29s left");
+                let expected = "step 110/1000  loss 0.5000  lr 1.00e-3  640 images/s, data wait 0 %  1m 29s left";
+                assert_eq!(text, expected);
             }
         }
         assert!(text.starts_with("step 1000/1000") && text.ends_with("0s left"), "{text}");
@@ -123,16 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_the_exchange_is_told() {
+    fn what_is_waited_for_is_told() {
         let (progress, start) = (Progress::new(1000, 0, (64, "images")), Instant::now());
         let mut progress = progress.among(4);
         progress.speed = Speed::new(0, start);
         let mut text = String::new();
         for second in 1..=30 {
-            let waited = second as f64 * 0.25;
+            let share = second as f64 * 0.25;
+            let waited = Waited { data: share / 5.0, exchange: share, sent: second * 10_000_000 };
             text = progress.update_at(start + Duration::from_secs(second), second * 10, 0.5, 1e-3, waited);
         }
-        assert!(text.contains("640 images/s on 4 GPUs, exchange 25 %"), "{text}");
+        let expected = "640 images/s on 4 GPUs, exchange 25 %, 300.0 MB sent, data wait 5 %";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
@@ -140,11 +183,11 @@ mod tests {
         let start = Instant::now();
         let mut speed = Speed::new(0, start);
         for i in 1..=60 {
-            speed.update(i * 2, start + Duration::from_secs(i), 0.0);
+            speed.update(i * 2, start + Duration::from_secs(i), Waited::default());
         }
         assert!((speed.steps_per_second - 2.0).abs() < 1e-9);
         for i in 1..=60 {
-            speed.update(120 + i * 8, start + Duration::from_secs(60 + i), 0.0);
+            speed.update(120 + i * 8, start + Duration::from_secs(60 + i), Waited::default());
         }
         assert!((speed.steps_per_second - 8.0).abs() < 0.1, "{}", speed.steps_per_second);
     }

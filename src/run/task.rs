@@ -86,6 +86,10 @@ pub trait Task {
     fn test(&mut self, _epoch: u64, _last: bool) -> Result<Option<Tested>> {
         Ok(None)
     }
+    /// Pictures in a row of the grids that [`Task::show`] writes; 0 if it writes none.
+    fn columns(&self) -> usize {
+        0
+    }
     /// Writes the task's own pictures into `dir` after `epoch` epochs, if they are due; `last` says that no epoch
     /// follows.
     fn show(&mut self, _dir: &Path, _epoch: u64, _last: bool) -> Result<()> {

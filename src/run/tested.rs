@@ -1,6 +1,7 @@
 //! Tests between epochs: their scores, and how they are logged, drawn and told.
 
-use super::record::log::{Line, ObjectLine, PixelLine, TestLine};
+use super::probe::ProbeScores;
+use super::record::log::{Line, ObjectLine, PixelLine, ProbeLine, TestLine};
 use crate::infer::scores::Scores;
 
 /// Scores of the weights, and of their moving average if there is one.
@@ -12,6 +13,8 @@ pub enum Tested {
     Pixels(PixelTest, Option<PixelTest>),
     /// Of a detector.
     Objects(ObjectTest, Option<ObjectTest>),
+    /// Of the features of a model without a head. No best checkpoint is chosen by them.
+    Features(ProbeScores),
 }
 
 /// Scores of segmentation, in percent.
@@ -107,6 +110,12 @@ impl Tested {
                     scores: [Some(ap), ema_ap],
                 }
             }
+            Self::Features(ProbeScores { top1, top5, knn }) => Noted {
+                line: Line::Probe(ProbeLine { step, epoch, probe_top1: top1, probe_top5: top5, knn_top1: knn }),
+                scalars: scalars(&[("probe/top1", top1), ("probe/top5", top5), ("probe/knn_top1", knn)], &[]),
+                text: format!("probe top-1 {top1:.2}%  neighbors {knn:.2}%  "),
+                scores: [None, None],
+            },
         }
     }
 }

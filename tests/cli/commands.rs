@@ -39,10 +39,10 @@ fn pretrain_reconstruct_features_import() {
     let events = left.iter().position(|n| n.starts_with("events.out.tfevents")).expect("events");
     assert_eq!(
         [&left[..events], &left[events + 1..]].concat(),
-        ["checkpoint-2", "grid-0001.png", "grid-0002.png", "log.jsonl", "loss.svg", "pretrain.toml"]
+        ["checkpoint-2", "grid-0001.png", "grid-0002.png", "log.jsonl", "loss.svg", "pretrain.toml", "report.html"]
     );
     let line = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
-    for key in ["step", "epoch", "loss", "lr", "images_per_second"] {
+    for key in ["step", "epoch", "loss", "lr", "images_per_second", "data_wait"] {
         assert!(line.lines().all(|l| l.contains(&format!("\"{key}\":"))), "{line}");
     }
     // `--config` reads the resolved options

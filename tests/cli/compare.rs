@@ -44,6 +44,26 @@ fn runs_are_compared_in_a_picture_and_a_table() {
     assert!([&a, &b, "top-1 in %", "accuracy"].iter().all(|word| svg.contains(*word)), "{svg}");
 }
 
+/// Twenty steps at 1 and twenty at 0.1: with twelve of these the mean of twenty is below a half.
+#[test]
+fn steps_until_a_loss_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = ["falls", "stays"].map(|name| folder(dir.path(), name, "lr = 0.1\n", 1.0, None));
+    for (run, last) in runs.iter().zip([0.1, 1.0]) {
+        let step = |i: u32| {
+            let loss = if i < 20 { 1.0 } else { last };
+            format!("{{\"step\":{i},\"epoch\":0.1,\"loss\":{loss},\"lr\":0.1,\"images_per_second\":9.0}}\n")
+        };
+        std::fs::write(Path::new(run).join("log.jsonl"), (0..40).map(step).collect::<String>()).unwrap();
+    }
+    let picture = dir.path().join("both.svg").display().to_string();
+    let out = compare(&[&runs[0], &runs[1], "--below=0.5", "-o", &picture]).ok().out;
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["run", "steps", "below", "0.5", "loss", "top-1"], "{out}");
+    assert_eq!(rows[1], [runs[0].as_str(), "40", "32", "0.1000"], "{out}");
+    assert_eq!(rows[2], [runs[1].as_str(), "40", "never", "1.0000"], "{out}");
+}
+
 #[test]
 fn what_is_no_run_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,7 +73,7 @@ fn what_is_no_run_is_named() {
     let gone = dir.path().join("gone").display().to_string();
     compare(&[&a, &gone]).fails(1, &["gone/log.jsonl", "No such file"]);
     std::fs::remove_file(dir.path().join("a/finetune.toml")).unwrap();
-    compare(&[&a]).fails(1, &["has no pretrain.toml or finetune.toml"]);
+    compare(&[&a]).fails(1, &["has none of pretrain.toml, finetune.toml, segment.toml"]);
     let torn = folder(dir.path(), "torn", "lr = \n", 3.0, None);
     compare(&[&torn]).fails(1, &["torn/finetune.toml"]);
     std::fs::write(dir.path().join("torn/log.jsonl"), "").unwrap();

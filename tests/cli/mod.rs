@@ -20,6 +20,7 @@ mod runs;
 mod segment;
 mod study;
 mod terminals;
+mod watching;
 mod weights;
 
 use std::path::{Path, PathBuf};

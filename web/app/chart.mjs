@@ -1,6 +1,7 @@
-// The loss curve: the loss of every step as a faint line, its running mean as a bold one.
+// The curves of a run: the loss of every step as a faint line and its running mean as a bold one; with an axis of its
+// own, the share of images whose class a probe of the features tells.
 
-export function curve(canvas, losses) {
+export function curve(canvas, losses, probes = []) {
   const scale = devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (!width) return;
@@ -11,10 +12,10 @@ export function curve(canvas, losses) {
   const style = getComputedStyle(canvas);
   const color = (name) => style.getPropertyValue(name);
   const resolve = (value) => { context.canvas.style.color = value; const found = getComputedStyle(canvas).color; context.canvas.style.color = ''; return found; };
-  const [dim, line, accent] = ['--dim', '--line', '--accent'].map((name) => resolve(color(name)));
-  const [left, right, top, bottom] = [44, width - 14, 14, height - 28];
-  const most = Math.max(0.5, ...losses) * 1.05;
-  const [low, high] = [Math.max(0, Math.min(...losses, most) * 0.9), most];
+  const [dim, line, accent, second] = ['--dim', '--line', '--accent', '--warn'].map((name) => resolve(color(name)));
+  const [left, right, top, bottom] = [44, width - (probes.length ? 46 : 14), 14, height - 28];
+  const most = losses.length ? Math.max(0.5, ...losses) * 1.05 : 1.5;
+  const [low, high] = [losses.length ? Math.max(0, Math.min(...losses) * 0.9) : 0, most];
   const x = (i) => left + ((right - left) * i) / Math.max(losses.length - 1, 1);
   const y = (value) => bottom - ((bottom - top) * (value - low)) / (high - low || 1);
   context.font = '12px system-ui, sans-serif';
@@ -31,9 +32,9 @@ export function curve(canvas, losses) {
     context.fillText(value.toFixed(2), left - 8, y(value));
   }
   context.textBaseline = 'alphabetic';
-  context.fillText(losses.length ? `step ${losses.length}` : 'steps', right, height - 9);
+  if (losses.length) context.fillText(`step ${losses.length}`, right, height - 9);
   context.textAlign = 'left';
-  context.fillText(losses.length ? 'loss (1 = the mean of each patch)' : 'The loss will appear here: 1 is what the mean of each patch gives.', left, height - 9);
+  context.fillText(losses.length ? 'loss' : 'The loss will appear here: 1 is what patch means give.', left, height - 9);
   if (!losses.length) return;
   const path = (values) => {
     context.beginPath();
@@ -48,4 +49,20 @@ export function curve(canvas, losses) {
   context.lineWidth = 2.2;
   let mean = losses[0];
   path(losses.map((loss, i) => (mean += (loss - mean) * Math.max(0.2, 1 / (i + 1)))));
+  if (!probes.length) return;
+  const up = (percent) => bottom - ((bottom - top) * percent) / 100;
+  context.strokeStyle = context.fillStyle = second;
+  context.beginPath();
+  probes.forEach(([step, percent], i) => (i ? context.lineTo(x(step - 1), up(percent)) : context.moveTo(x(step - 1), up(percent))));
+  context.stroke();
+  for (const [step, percent] of probes) {
+    context.beginPath();
+    context.arc(x(step - 1), up(percent), 3, 0, 7);
+    context.fill();
+  }
+  context.textAlign = 'center';
+  context.fillText('● classes told apart', (left + right) / 2, height - 9);
+  context.textAlign = 'left';
+  context.textBaseline = 'middle';
+  for (let percent = 0; percent <= 100; percent += 25) context.fillText(`${percent}%`, right + 8, up(percent));
 }

@@ -1,9 +1,8 @@
 // Clouds: a solid as points that turns, what is visible of it, and what a model makes of the rest.
-import { Model, Solids } from './pkg/rowscan_web.js';
+import { Rowscan } from 'rowscan';
 import { facts } from './draw.mjs';
-import { fetched } from './files.mjs';
+import { catalog } from './models.mjs';
 
-const SHIPPED = 'assets/clouds_micro';
 const VIEWS = ['original', 'visible', 'rebuilt'];
 /** Milliseconds in which a rebuilt patch appears. */
 const PACE = 120;
@@ -22,13 +21,11 @@ export function attach(app) {
   const open = () => app.mode === 'clouds';
 
   async function load() {
-    const files = await fetched(SHIPPED);
-    const [config, weights] = ['config.json', 'model.safetensors'].map((name) => files.find((file) => file.name === name).bytes);
-    state.model = Model.load(app.device, config, weights);
-    state.solids ??= new Solids();
+    state.model = await Rowscan.load((await catalog('clouds'))[0].address, { device: app.device });
+    state.solids ??= await Rowscan.solids();
     if (!$('c-kind').options.length) $('c-kind').append(...state.solids.kinds.map((kind, i) => new Option(kind, i)));
     $('c-kind').value = state.index % state.solids.kinds.length;
-    const { name } = JSON.parse(state.model.config);
+    const { name } = state.model.config;
     $('c-model').textContent = `${name}, ${(state.model.parameters / 1e6).toFixed(2)} M parameters, trained on other solids of these kinds.`;
   }
 
@@ -38,10 +35,8 @@ export function attach(app) {
     queue = queue.then(() => app.guard(async () => {
       if (wish !== wanted || !open() || !app.device) return;
       if (!state.model) await load();
-      const [ratio, seed] = ['c-ratio', 'c-seed'].map((id) => Number($(id).value));
-      const made = await state.model.rebuild(state.solids.points(state.index), ratio, seed);
-      const { original, visible, rebuilt, loss } = made;
-      made.free();
+      const [maskRatio, seed] = ['c-ratio', 'c-seed'].map((id) => Number($(id).value));
+      const { original, visible, rebuilt, loss } = await state.model.rebuild(state.solids.points(state.index), { maskRatio, seed });
       Object.assign(state, { shown: { original, visible, rebuilt, loss }, since: performance.now() });
       const patches = rebuilt.length / 3 / state.model.groupSize;
       facts($('c-facts'), { hidden: `${patches} of 16 patches`, 'Chamfer distance': loss.toFixed(4) });
@@ -144,17 +139,31 @@ export function attach(app) {
   };
   turn(!still.matches);
   $('c-turn').addEventListener('click', () => turn(!turning()));
-  $('c-kind').addEventListener('change', () => { state.index = Number($('c-kind').value); rebuild(); });
-  $('c-next').addEventListener('click', () => { state.index += state.solids?.kinds.length ?? 0; rebuild(); });
-  for (const [id, show] of [['c-ratio', (value) => `${Math.round(value * 100)}%`], ['c-seed', (value) => value]]) {
-    $(id).addEventListener('input', () => { $(`${id}-out`).textContent = show($(id).value); rebuild(); });
-  }
+  const labels = () => {
+    $('c-ratio-out').textContent = `${Math.round($('c-ratio').value * 100)}%`;
+    $('c-seed-out').textContent = $('c-seed').value;
+  };
+  const set = () => { app.address.changed(); rebuild(); };
+  $('c-kind').addEventListener('change', () => { state.index = Number($('c-kind').value); set(); });
+  $('c-next').addEventListener('click', () => { state.index += state.solids?.kinds.length ?? 0; set(); });
+  for (const id of ['c-ratio', 'c-seed']) $(id).addEventListener('input', () => { labels(); set(); });
   document.addEventListener('visibilitychange', run);
   addEventListener('resize', () => draw());
+  app.address.add('clouds', 'solid', {
+    read: () => String(state.index),
+    write: (text) => { if (/^\d{1,4}$/.test(text)) state.index = Number(text); },
+  });
+  app.address.control('clouds', 'share', $('c-ratio'));
+  app.address.control('clouds', 'draw', $('c-seed'));
 
   return {
     state,
-    connected: () => (open() ? rebuild() : undefined),
+    connected: () => { labels(); return open() ? rebuild() : undefined; },
+    applied() {
+      labels();
+      if (state.solids) $('c-kind').value = state.index % state.solids.kinds.length;
+      return open() ? rebuild() : undefined;
+    },
     lost() { state.model = null; },
     shown: () => (state.shown ? run() : rebuild()),
   };

@@ -1,15 +1,8 @@
 // Drawing on canvases.
 
-/** Draws an image of RGB bytes (side, side, 3). */
-export function picture(canvas, rgb, side) {
-  const image = new ImageData(side, side);
-  for (let i = 0, n = side * side; i < n; i++) {
-    image.data[i * 4] = rgb[i * 3];
-    image.data[i * 4 + 1] = rgb[i * 3 + 1];
-    image.data[i * 4 + 2] = rgb[i * 3 + 2];
-    image.data[i * 4 + 3] = 255;
-  }
-  if (canvas.width !== side) canvas.width = canvas.height = side;
+/** Draws an image. */
+export function picture(canvas, image) {
+  if (canvas.width !== image.width || canvas.height !== image.height) [canvas.width, canvas.height] = [image.width, image.height];
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
@@ -35,10 +28,28 @@ export function squares(canvas, values, grid, color) {
   });
 }
 
-/** Copies row `row` of patches from the image `full` into the image `partial`, both RGB bytes (side, side, 3). */
-export function revealRow(partial, full, row, patch, side) {
-  const bytes = side * 3;
-  partial.set(full.subarray(row * patch * bytes, (row + 1) * patch * bytes), row * patch * bytes);
+/**
+ * Draws values of 0 … 1, one per patch, over a picture: the larger, the more of the color is seen, from `least` on.
+ * `null` is darkness.
+ */
+export function overlay(canvas, image, values, grid, least = 0.55) {
+  const size = 24;
+  if (canvas.width !== grid * size) canvas.width = canvas.height = grid * size;
+  const context = canvas.getContext('2d');
+  const plain = new OffscreenCanvas(image.width, image.height);
+  plain.getContext('2d').putImageData(image, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(plain, 0, 0, canvas.width, canvas.height);
+  values.forEach((value, i) => {
+    context.fillStyle = value === null ? 'rgb(0 0 0 / 0.72)' : `rgb(${heat(value).join(' ')} / ${least + 0.3 * value})`;
+    context.fillRect((i % grid) * size, Math.floor(i / grid) * size, size, size);
+  });
+}
+
+/** Copies row `row` of patches from the image `full` into the image `partial`. */
+export function revealRow(partial, full, row, patch) {
+  const bytes = full.width * 4 * patch;
+  partial.data.set(full.data.subarray(row * bytes, (row + 1) * bytes), row * bytes);
 }
 
 /** The index of the patch under the pointer. */

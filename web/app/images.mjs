@@ -1,21 +1,37 @@
-// Images from files, from the camera and from the samples of the page. A model gets their center square, resized.
+// Images from the samples of the page, from the camera and from drops.
 
-/** RGB bytes (side, side, 3) of the center square of a picture. */
-export async function square(source, side) {
-  const [width, height] = [source.videoWidth ?? source.width, source.videoHeight ?? source.height];
-  const short = Math.min(width, height);
-  const options = { resizeWidth: side, resizeHeight: side, resizeQuality: 'high' };
-  const bitmap = await createImageBitmap(source, (width - short) / 2, (height - short) / 2, short, short, short === side ? {} : options);
-  const canvas = new OffscreenCanvas(side, side);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.fillStyle = '#fff';
-  context.fillRect(0, 0, side, side);
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const rgba = context.getImageData(0, 0, side, side).data;
-  const rgb = new Uint8Array(side * side * 3);
-  for (let i = 0, n = side * side; i < n; i++) rgb.set(rgba.subarray(i * 4, i * 4 + 3), i * 3);
-  return rgb;
+/** The samples that ship with the page, each fetched when it is asked for. */
+export class Samples {
+  /** [{ id, file, title, by, license }], of generated images without the last two. */
+  list = fetch('assets/samples/list.json').then((answer) => answer.json());
+  #images = new Map();
+
+  /** A sample and its `image`. */
+  async get(id) {
+    const sample = (await this.list).find((sample) => sample.id === id);
+    if (!this.#images.has(id)) {
+      this.#images.set(id, fetch(`assets/samples/${sample.file}`).then((answer) => answer.blob()).then((blob) => createImageBitmap(blob)));
+    }
+    return { ...sample, image: await this.#images.get(id) };
+  }
+}
+
+/** The text of an image, small enough for an address: a JPEG of about three kilobytes. */
+export async function embedded(image) {
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext('2d').putImageData(image, 0, 0);
+  const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/jpeg', quality: 0.85 })).arrayBuffer());
+  return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+/** The image of such a text. */
+export async function reopened(text) {
+  try {
+    const letters = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+    return await createImageBitmap(new Blob([Uint8Array.from(letters, (letter) => letter.charCodeAt(0))]));
+  } catch {
+    throw new Error('the image in this link is not whole: ask for the link again');
+  }
 }
 
 /** Decodes an image file. The error names the file. */
@@ -25,12 +41,6 @@ export async function decode(file) {
   } catch {
     throw new Error(`${file.name || 'the file'} is no image that this browser reads`);
   }
-}
-
-/** The samples that ship with the page. */
-export async function samples() {
-  const names = await (await fetch('assets/samples/list.json')).json();
-  return Promise.all(names.map(async (name) => createImageBitmap(await (await fetch(`assets/samples/${name}`)).blob())));
 }
 
 /** Takes one picture with the camera. Resolves to `null` if the user closes the dialog. */

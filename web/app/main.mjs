@@ -1,8 +1,10 @@
 // Tabs, notices, the device and its recovery. A mode is a module with `attach(app)`, which returns an object whose
 // `connected` and `lost` are called when there is a device and when it was lost.
-import * as gpu from './gpu.mjs';
-import { dropped } from './images.mjs';
-import { checkpoint } from './files.mjs';
+import { Device, checkpoint, unavailable } from 'rowscan';
+import { Address } from './address.mjs';
+import { attach as lesson } from './lesson.mjs';
+import { Samples, dropped } from './images.mjs';
+import { wasm } from './module.mjs';
 import { attach as reconstruct } from './reconstruct.mjs';
 import { attach as train } from './train.mjs';
 import { attach as inspect } from './inspect.mjs';
@@ -13,6 +15,11 @@ const MODES = ['reconstruct', 'train', 'inspect', 'clouds'];
 
 const app = {
   $,
+  address: new Address({
+    read: () => app.mode ?? MODES[0],
+    write: (mode) => app.show(MODES.includes(mode) ? mode : MODES[0]),
+  }),
+  samples: new Samples(),
   device: null,
   mode: null,
   modes: {},
@@ -34,7 +41,8 @@ const app = {
   },
 
   async connect() {
-    const { device, name, software } = await gpu.open();
+    const device = await Device.shared({ wasm });
+    const { name, software } = device;
     app.device = device;
     $('adapter').textContent = software ? `${name} (software)` : name;
     $('adapter').dataset.name = name;
@@ -65,19 +73,19 @@ const app = {
       $(`tab-${other}`).setAttribute('aria-selected', other === mode);
       $(`tab-${other}`).tabIndex = other === mode ? 0 : -1;
     }
-    if (location.hash.slice(1) !== mode) history.replaceState(null, '', `#${mode}`);
     app.modes[mode]?.shown?.();
   },
 };
 
 function tabs() {
   for (const mode of MODES) {
-    $(`tab-${mode}`).addEventListener('click', () => app.show(mode));
+    const choose = (mode) => { app.show(mode); app.address.changed(); };
+    $(`tab-${mode}`).addEventListener('click', () => choose(mode));
     $(`tab-${mode}`).addEventListener('keydown', ({ key }) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[key];
       if (!by) return;
       const next = MODES[(MODES.indexOf(mode) + by + MODES.length) % MODES.length];
-      app.show(next);
+      choose(next);
       $(`tab-${next}`).focus();
     });
   }
@@ -92,6 +100,15 @@ async function take(files) {
   return app.mode === 'train' ? app.modes.train.images(images) : app.modes.reconstruct.image(images[0]);
 }
 app.take = take;
+
+/** Leads past the header. Not by an address: that is for settings. */
+function skips() {
+  $('stage').tabIndex = -1;
+  document.querySelector('.skip').addEventListener('click', (event) => {
+    event.preventDefault();
+    $('stage').focus();
+  });
+}
 
 function drops() {
   let depth = 0;
@@ -108,21 +125,30 @@ function drops() {
 }
 
 async function start() {
-  const why = await gpu.missing();
+  const why = await unavailable();
   if (why) {
     $('why').textContent = why;
     $('none').hidden = false;
+    $('reconstruct').hidden = true;
     $('adapter').textContent = 'no WebGPU';
     document.querySelector('nav').hidden = true;
     return;
   }
   app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app), clouds: clouds(app) };
+  app.lesson = lesson(app);
   tabs();
+  skips();
   drops();
-  app.show(MODES.includes(location.hash.slice(1)) ? location.hash.slice(1) : 'reconstruct');
+  app.address.apply();
+  addEventListener('hashchange', () => app.guard(async () => {
+    app.address.apply();
+    for (const mode of Object.values(app.modes)) await mode.applied?.();
+  }));
   await app.guard(() => app.connect());
   document.body.dataset.ready = 'true';
 }
 
 globalThis.rowscan = app; // for the console and the tests
+// a released page opens without a network once it was visited
+if (document.documentElement.dataset.offline !== undefined) navigator.serviceWorker?.register('sw.js').catch(() => {});
 start().catch((error) => app.notice(error?.message ?? String(error)));

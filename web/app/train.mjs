@@ -1,41 +1,47 @@
-// Train: pretraining from random weights, which can be paused, saved, loaded and downloaded.
-import { Saved, Training, preset } from './pkg/rowscan_web.js';
+// Train: pretraining that goes on after a reload, and that the command line goes on with.
+import { Rowscan, pixels, unzip } from 'rowscan';
 import { curve } from './chart.mjs';
 import { facts, picture } from './draw.mjs';
-import { recall, store, unzip, zip } from './files.mjs';
-import { decode, square } from './images.mjs';
+import { decode } from './images.mjs';
+import { archive, curves, keep, keepImages, kept } from './kept.mjs';
+import { download } from './share.mjs';
 
 const PATCH = 8;
 const GENERATED = 'synthetic:512';
-/** Steps that are submitted at once: enough that the GPU is never idle, few enough that a pause is quick. */
-const IN_FLIGHT = 3;
+/** Shorter side, in pixels, to which own images are reduced: crops are taken of them. */
+const SHORT = 256;
 /** Steps between pictures of the held-out images. */
 const SHOW_EVERY = 10;
-/** Steps between automatic saves. */
-const SAVE_EVERY = 100;
+/** Steps between two probes, at least; and how many times as long as a probe took the next one waits. */
+const [PROBE_EVERY, PROBE_SHARE] = [50, 8];
+/** Milliseconds between two saves while it runs. It is also saved when it pauses. */
+const SAVE_EVERY = 10_000;
 /** A model below this number of parameters is copied at every picture, a larger one only at every save. The copy is
  * what is left of the run if the device is lost. */
 const SMALL = 5e6;
-const FILE = 'run.zip';
 
 export function attach(app) {
-  const { $ } = app;
-  const state = { training: null, running: null, losses: [], rate: 0, sources: null, kept: null, stop: false, busy: false, adjusted: false };
+  const { $, address } = app;
+  const state = {
+    model: null, training: null, running: null, stop: null, // the run; the promise of its loop, and what ends it
+    losses: [], probes: [], heldOut: null, rate: 0, // [loss of each step], [[step, percent]]
+    images: null, seed: 0, copy: null, saved: 0, probed: { at: 0, took: 0 },
+    busy: false, adjusted: false, hidden: false, asked: false,
+  };
 
   const batch = () => 2 ** Number($('t-batch').value);
   const rate = () => 10 ** Number($('t-lr').value);
   const ratio = () => Number($('t-ratio').value);
-  /** The learning rate per 256 images, as settings have it. */
-  const blr = () => (rate() * 256) / (state.training ? state.batch : batch());
+  const percent = (share) => `${Math.round(share * 100)}%`;
 
   function labels() {
-    $('t-batch-out').textContent = batch();
+    $('t-batch-out').textContent = state.training?.batch ?? batch();
     $('t-lr-out').textContent = rate().toExponential(1);
-    $('t-ratio-out').textContent = `${Math.round(ratio() * 100)}%`;
+    $('t-ratio-out').textContent = percent(ratio());
     $('t-go').textContent = state.running ? 'Pause' : state.training ? 'Resume' : 'Start';
-    for (const id of ['t-model', 't-side', 't-batch']) $(id).disabled = Boolean(state.training);
-    for (const id of ['t-restart', 't-save', 't-download', 't-use']) $(id).disabled = !state.training;
-    $('t-data').textContent = state.sources ? `${state.sources.length} own images` : '512 generated images';
+    for (const id of ['t-model', 't-side', 't-batch', 't-augment']) $(id).disabled = Boolean(state.training);
+    for (const id of ['t-restart', 't-download', 't-use']) $(id).disabled = !state.training;
+    $('t-data').textContent = state.images ? `${state.images.length} own images` : '512 generated images';
   }
 
   function report() {
@@ -43,97 +49,103 @@ export function attach(app) {
     const mean = last.reduce((sum, loss) => sum + loss, 0) / last.length;
     facts($('t-facts'), {
       loss: last.length ? mean.toFixed(3) : '–', steps: state.training?.steps ?? 0,
+      'held-out loss': Number.isFinite(state.heldOut) ? state.heldOut.toFixed(3) : '–',
+      'classes told apart': state.probes.length ? `${state.probes.at(-1)[1].toFixed(0)}% (chance 10%)` : '–',
       'images/s': state.rate ? state.rate.toFixed(state.rate < 10 ? 1 : 0) : '–',
-      'learning rate': state.training ? state.training.lr.toExponential(1) : '–',
-      'held-out loss': state.heldOut?.toFixed(3) ?? '–',
+      'learning rate': state.training ? state.training.learningRate.toExponential(1) : '–',
       parameters: state.training ? `${(state.training.parameters / 1e6).toFixed(1)} M` : '–', adapter: $('adapter').textContent,
     });
-    curve($('t-curve'), state.losses);
+    curve($('t-curve'), state.losses, state.probes);
   }
 
-  async function make(config) {
-    const { image_size: side } = config;
-    const images = state.sources ? await Promise.all(state.sources.map((source) => square(source, side))) : [];
-    const bytes = new Uint8Array(images.length * side * side * 3);
-    images.forEach((image, i) => bytes.set(image, i * image.length));
-    const data = state.sources ? `${images.length} own images` : GENERATED;
-    state.batch = Math.min(batch(), state.sources ? Math.max(1, images.length - Math.max(1, Math.min(8, images.length >> 3))) : 256);
-    state.training?.free();
-    state.training = null;
-    const choice = { model: config, batch: state.batch, blr: (rate() * 256) / state.batch, ratio: ratio(), seed: state.seed ?? 0, data };
-    state.training = Training.start(app.device, JSON.stringify(choice), bytes);
-    state.config = config;
-    state.losses = [];
-    state.heldOut = null;
-    state.kept = null;
+  /** Takes `model`, whose run it goes on with if there is one. */
+  async function make(model) {
+    const options = { batch: batch(), learningRate: rate(), maskRatio: ratio(), seed: state.seed, augment: $('t-augment').checked };
+    const training = await model.training(state.images ?? GENERATED, options);
+    drop();
+    Object.assign(state, { model, training, probed: { at: training.steps, took: 0 } });
+  }
+
+  /** Ends the run. */
+  function drop() {
+    state.training?.dispose();
+    state.model?.dispose();
+    Object.assign(state, { training: null, model: null, losses: [], probes: [], heldOut: null, copy: null });
   }
 
   async function begin() {
-    await make(JSON.parse(preset($('t-model').value, Number($('t-side').value), PATCH)));
+    await make(await Rowscan.create($('t-model').value, {
+      device: app.device, imageSize: Number($('t-side').value), patchSize: PATCH, seed: state.seed,
+    }));
+    await keepImages(state.images);
     await show();
   }
 
   /** Shows the held-out images as the model reconstructs them now. */
   async function show() {
-    const shown = await state.training.pictures();
-    const { side } = state.training;
+    const { images, loss } = await state.training.pictures();
     const kinds = ['original', 'masked', 'reconstruction'];
-    while ($('t-held').children.length < shown.length) {
+    while ($('t-held').children.length < images.length) {
       const row = document.createElement('div');
       row.append(...kinds.map(() => document.createElement('canvas')));
       $('t-held').append(row);
     }
     [...$('t-held').children].forEach((row, i) => {
-      row.hidden = i >= shown.length;
-      if (!row.hidden) kinds.forEach((kind, k) => picture(row.children[k], shown.picture(i, kind), side));
+      row.hidden = i >= images.length;
+      if (!row.hidden) kinds.forEach((kind, k) => picture(row.children[k], images[i][kind]));
     });
-    state.heldOut = shown.loss;
-    shown.free();
+    state.heldOut = loss;
     report();
   }
 
-  /** Applies the sliders between two steps. */
-  function adjust() {
-    if (state.adjusted) state.training.adjust(blr(), ratio());
-    state.adjusted = false;
+  /** Probes the features, where that takes little of the time. */
+  async function probe() {
+    const now = performance.now();
+    const { at, took, ended = 0 } = state.probed;
+    if (state.images || state.training.steps - at < PROBE_EVERY || now - ended < took * PROBE_SHARE) return;
+    const found = await state.training.probe();
+    const end = performance.now();
+    state.probed = { at: state.training.steps, took: end - now, ended: end };
+    state.probes.push([state.training.steps, found]);
+    report();
   }
 
+  /** Trains until it is stopped. */
   async function loop() {
-    const pending = [];
-    let [since, done] = [performance.now(), 0];
-    const collect = async () => {
-      const loss = await pending.shift();
-      if (!Number.isFinite(loss)) throw new Error(`the loss of step ${state.losses.length} is ${loss}: lower the learning rate and start with new weights`);
-      state.losses.push(loss);
-      done++;
-      const now = performance.now();
-      if (now - since > 500) {
-        state.rate = (done * state.batch * 1000) / (now - since);
-        [since, done] = [now, 0];
-      }
-      report();
-      $('t-curve').dispatchEvent(new CustomEvent('step', { detail: loss }));
-    };
-    while (!state.stop) {
-      adjust();
-      pending.push(state.training.step());
-      if (pending.length >= IN_FLIGHT) await collect();
-      const { steps } = state.training;
-      if (steps % SHOW_EVERY === 0) {
-        while (pending.length) await collect();
+    await state.training.run({
+      signal: state.stop.signal,
+      every: SHOW_EVERY,
+      onStep({ loss, imagesPerSecond }) {
+        if (state.adjusted) state.training.adjust({ learningRate: rate(), maskRatio: ratio() });
+        state.adjusted = false;
+        if (Number.isFinite(loss)) state.losses.push(loss);
+        state.rate = imagesPerSecond;
+        report();
+        $('t-curve').dispatchEvent(new CustomEvent('step', { detail: loss }));
+      },
+      async onRest({ parameters }) {
         await show();
-        if (state.training.parameters < SMALL) state.kept = await archive();
-        [since, done] = [performance.now(), 0];
-      }
-      if (steps % SAVE_EVERY === 0) await save();
-    }
-    while (pending.length) await collect();
-    await show();
+        await probe();
+        if (state.stop.signal.aborted || performance.now() - state.saved > SAVE_EVERY) await save();
+        else if (parameters < SMALL) state.copy = await pack();
+      },
+    });
+  }
+
+  const pack = () => archive(state.model, state.training, { losses: state.losses, probes: state.probes });
+
+  /** Saves the run in this browser. */
+  async function save() {
+    state.copy = await pack();
+    await keep(state.copy);
+    state.saved = performance.now();
+    $('t-saved').textContent = `Kept in this browser at step ${state.training.steps}.`;
+    $('t-saved').dataset.step = state.training.steps;
   }
 
   async function go() {
     if (state.running) {
-      state.stop = true;
+      state.stop.abort();
       $('t-go').disabled = true;
       return state.running;
     }
@@ -142,7 +154,8 @@ export function attach(app) {
     await app.guard(async () => { if (!state.training) await begin(); });
     state.busy = false;
     if (!state.training) return labels();
-    state.stop = false;
+    state.stop = new AbortController();
+    state.saved = performance.now();
     state.running = app.guard(loop).finally(() => {
       state.running = null;
       $('t-go').disabled = false;
@@ -153,77 +166,47 @@ export function attach(app) {
 
   async function pause() {
     if (!state.running) return;
-    state.stop = true;
+    state.stop.abort();
     await state.running;
   }
 
-  /** The files of a checkpoint of the run: [{ name, bytes }]. */
-  async function files() {
-    const saved = await state.training.save();
-    const all = saved.names.map((name) => ({ name, bytes: saved.bytes(name) }));
-    saved.free();
-    return all;
+  /** Shows a choice in a select, also one that it did not offer. */
+  function offer(select, value, text) {
+    if (![...select.options].some((option) => option.value === value)) select.append(new Option(text, value));
+    select.value = value;
   }
 
-  async function archive() {
-    const losses = new TextEncoder().encode(JSON.stringify(state.losses));
-    return zip(`${state.config.name}-${state.training.steps}`, [...(await files()), { name: 'losses.json', bytes: losses }]);
-  }
-
-  async function save() {
-    const blob = await archive();
-    state.kept = blob;
-    await store(FILE, blob);
-    $('t-saved').textContent = `Saved in this browser at step ${state.training.steps}.`;
-  }
-
-  /** Continues from the files of a checkpoint. */
+  /** Takes the files of a checkpoint: goes on with its run if that was on these images, else starts one from its weights. */
   async function resume(found) {
-    const json = (name) => JSON.parse(new TextDecoder().decode(found.find((file) => file.name === name)?.bytes ?? new Uint8Array()));
-    let config, at;
-    try {
-      [config, at] = [json('config.json'), json('state.json')];
-    } catch {
-      throw new Error('no training to go on with: config.json and state.json are needed');
-    }
-    const { settings } = at;
-    if (settings.data !== GENERATED && state.sources?.length !== parseInt(settings.data)) {
-      throw new Error(`that run was on ${settings.data}: choose the same images first`);
-    }
-    if (settings.data === GENERATED) state.sources = null;
-    for (const select of ['t-model', 't-side']) $(select).value = select === 't-model' ? config.name : String(config.image_size);
-    $('t-batch').value = Math.log2(settings.batch_size);
-    $('t-lr').value = Math.log10((settings.blr * settings.batch_size) / 256);
-    if (settings.mask_ratio !== null) $('t-ratio').value = settings.mask_ratio;
-    state.seed = settings.seed;
-    await make(config);
-    state.training.adjust(settings.blr, settings.mask_ratio ?? ratio());
-    const files = new Saved();
-    for (const { name, bytes } of found) files.add(name, bytes);
-    try {
-      state.training.load(files);
-    } catch (error) {
-      state.training.free();
-      state.training = null;
-      throw error;
-    } finally {
-      files.free();
-    }
-    try { state.losses = json('losses.json'); } catch { state.losses = []; }
+    const text = found.find(({ name }) => name === 'state.json')?.bytes;
+    const settings = text && JSON.parse(new TextDecoder().decode(text)).settings;
+    if (settings?.data === GENERATED) state.images = null;
+    if (settings) state.seed = settings.seed;
+    await make(await Rowscan.load(found, { device: app.device }));
+    const { config } = state.model;
+    offer($('t-model'), config.name, config.name);
+    offer($('t-side'), String(config.image_size), `${config.image_size} px, ${state.model.grid} × ${state.model.grid}`);
+    const { learningRate, maskRatio } = state.training.settings;
+    $('t-batch').value = Math.log2(state.training.batch);
+    $('t-lr').value = Math.log10(learningRate);
+    if (Number.isFinite(maskRatio)) $('t-ratio').value = maskRatio;
+    const goesOn = state.training.steps > 0;
+    if (goesOn) Object.assign(state, curves(found));
     await show();
     labels();
+    return goesOn ? '' : `The weights of ${config.name} (${state.model.method}) are here${settings ? `; their run was on ${settings.data}` : ''}. Start trains them on ${$('t-data').textContent}.`;
   }
 
-  async function restore(blob) {
-    await resume(await unzip(blob));
-    state.kept = blob;
-  }
-
-  async function load() {
-    const blob = await recall(FILE);
-    if (!blob) throw new Error('nothing was saved in this browser yet');
-    await restore(blob);
-    $('t-saved').textContent = `Loaded step ${state.training.steps}.`;
+  /** Brings back the run that this browser keeps, once. */
+  async function bring() {
+    if (state.asked || state.training || !app.device) return;
+    state.asked = true;
+    const found = await kept();
+    if (!found || state.training || state.busy) return;
+    state.images = found.images;
+    await resume(found.files);
+    $('t-saved').textContent = `Step ${state.training.steps} was kept in this browser: Resume goes on with it.`;
+    $('t-saved').dataset.step = state.training.steps;
   }
 
   const paused = (work) => () => app.guard(async () => {
@@ -237,44 +220,61 @@ export function attach(app) {
   $('t-go').addEventListener('click', () => { app.notice(); go(); });
   $('t-restart').addEventListener('click', () => app.guard(async () => {
     await pause();
-    state.seed = (state.seed ?? 0) + 1;
-    state.training?.free();
-    state.training = null;
-    state.losses = [];
-    state.heldOut = null;
+    state.seed++;
+    drop();
     labels();
     report();
   }));
-  $('t-save').addEventListener('click', paused(save));
-  $('t-load').addEventListener('click', () => app.guard(async () => { await pause(); await load(); }));
-  $('t-download').addEventListener('click', paused(async () => {
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(await archive());
-    link.download = `${state.config.name}-${state.training.steps}.zip`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  }));
-  $('t-use').addEventListener('click', () => app.guard(async () => { await pause(); await app.modes.reconstruct.open(await files()); }));
+  $('t-download').addEventListener('click', paused(async () => download(`${state.model.config.name}-${state.training.steps}.zip`, await pack())));
+  $('t-use').addEventListener('click', () => app.guard(async () => { await pause(); await app.modes.reconstruct.open(await state.training.save()); }));
   $('t-files').addEventListener('change', ({ target }) => target.files.length && app.guard(() => api.images([...target.files])));
+  $('t-open').addEventListener('change', ({ target }) => target.files.length && app.guard(() => app.take([...target.files])));
   $('t-form').addEventListener('submit', (event) => event.preventDefault());
   $('t-form').addEventListener('input', () => {
     labels();
+    address.changed();
     state.adjusted = Boolean(state.training);
   });
   addEventListener('resize', () => app.mode === 'train' && report());
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => report());
+  // a hidden tab gets little time, and a phone would get warm in the pocket
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden && state.running) {
+      state.hidden = true;
+      pause();
+    } else if (!document.hidden && state.hidden) {
+      state.hidden = false;
+      (state.running ?? Promise.resolve()).then(() => !state.running && state.training && go());
+    }
+  });
+  for (const [name, id] of [['preset', 't-model'], ['side', 't-side'], ['batch', 't-batch'], ['rate', 't-lr'], ['hide', 't-ratio']]) {
+    address.control('train', name, $(id));
+  }
+  address.add('train', 'augment', {
+    read: () => ($('t-augment').checked ? 'yes' : 'no'),
+    write: (text) => { $('t-augment').checked = text !== 'no'; },
+  });
   labels();
 
   const api = {
     state,
     go,
     pause,
-    shown: report,
+    async shown() {
+      report();
+      await app.guard(bring);
+    },
+    applied: labels,
     async connected() {
+      labels();
       report();
       if (state.interrupted) {
         state.interrupted = false;
-        await app.guard(async () => restore(state.kept));
+        const { copy, images } = state;
+        await app.guard(async () => resume(await unzip(copy)));
+        Object.assign(state, { copy, images });
+      } else if (app.mode === 'train') {
+        await app.guard(bring);
       }
     },
     /** A sentence for the user: how much of the run is left after the device was lost. */
@@ -284,24 +284,23 @@ export function attach(app) {
     },
     lost() {
       state.cut = Boolean(state.training);
-      state.interrupted = Boolean(state.training && state.kept);
-      state.stop = true;
-      state.training = null;
+      state.interrupted = Boolean(state.training && state.copy);
+      state.stop?.abort();
+      state.training = state.model = null;
     },
     async images(list) {
       await pause();
-      const found = await Promise.all(list.map(decode));
+      const found = await Promise.all((await Promise.all(list.map(decode))).map((image) => pixels(image, SHORT)));
       if (found.length < 2) throw new Error('training takes at least two images');
-      state.sources = found;
-      state.training?.free();
-      state.training = null;
+      state.images = found;
+      drop();
       app.notice();
       labels();
+      report();
     },
     async open(found) {
       await pause();
-      await resume(found);
-      app.notice();
+      app.notice(await resume(found));
     },
   };
   return api;

@@ -1,7 +1,9 @@
-//! Inspection of MAP's decoder: its attention mask, its attention weights, and reconstructions under other masks.
+//! Inspection: the attention mask of MAP's decoder, its attention weights, reconstructions under other masks, and the
+//! states of the encoder's scans.
 
 use rowscan::infer::attention_maps::AttentionMaps;
 use rowscan::infer::reconstruct::Reconstructor;
+use rowscan::infer::scan_path::{PathStates, ScanPath};
 use rowscan::models::{DecoderKind, DecoderMask, Map, Objective};
 use rowscan::nn::Params;
 use wasm_bindgen::prelude::*;
@@ -15,8 +17,45 @@ fn named(mask: &str) -> Result<DecoderMask, JsValue> {
         .map_err(|_| js(rowscan::Error::argument("the decoder's mask", mask, "ar, mae, local-mae or map")))
 }
 
+/// The states of a Mamba layer along the path of its scan.
+#[wasm_bindgen]
+pub struct ScanStates(PathStates);
+
+#[wasm_bindgen]
+impl ScanStates {
+    /// Directions S of the scan.
+    #[wasm_bindgen(getter)]
+    pub fn directions(&self) -> usize {
+        self.0.directions
+    }
+
+    /// (S, L): the size of the state after each patch.
+    #[wasm_bindgen(getter)]
+    pub fn size(&self) -> Vec<f32> {
+        self.0.size.clone()
+    }
+
+    /// (S, L, L): what the patch of the row wrote into the state, as much as is left after the patch of the column.
+    #[wasm_bindgen(getter)]
+    pub fn left(&self) -> Vec<f32> {
+        self.0.left.clone()
+    }
+}
+
 #[wasm_bindgen]
 impl Model {
+    /// The states of Mamba layer number `layer` of the encoder, on all patches of the RGB image (S, S, 3).
+    pub async fn scan(&self, image: Vec<u8>, layer: usize) -> Result<ScanStates, JsValue> {
+        let path = ScanPath::new(&self.g, &**self.model.encoder(), &self.config, &self.weights, layer).map_err(js)?;
+        Ok(ScanStates(path.run(&image).await.map_err(js)?))
+    }
+
+    /// Number of Mamba layers of the encoder.
+    #[wasm_bindgen(getter, js_name = scanLayers)]
+    pub fn scan_layers(&self) -> usize {
+        self.weights.keys().filter(|name| name.starts_with("layers.") && name.ends_with("mixer.in_proj.weight")).count()
+    }
+
     /// Number of blocks in the decoder.
     #[wasm_bindgen(getter)]
     pub fn blocks(&self) -> usize {
@@ -40,7 +79,7 @@ impl Model {
         let mask = self.hidden(&mask)?;
         let map = self.with(named(decoder)?)?;
         let program = Reconstructor::new(&self.g, &map, &self.config, 1, mask.visible_len).map_err(js)?;
-        Reconstruction::of(program.run(&image, &mask).await.map_err(js)?)
+        Reconstruction::of(&program, &image, &mask).await
     }
 
     /// (blocks, heads, L, L): the softmax weights of the decoder under the mask of MAP. A row is a query.

@@ -1,13 +1,11 @@
 //! rowscan in a browser tab: bindings for JavaScript. The crate `rowscan` computes, the page draws.
 #![cfg(target_arch = "wasm32")]
 
-mod check;
 mod clouds;
 mod inspect;
 mod model;
 mod training;
 
-use rowscan::data::Rgb8;
 use rowscan::gpu::{Gpu, Options};
 use wasm_bindgen::prelude::*;
 
@@ -30,18 +28,16 @@ fn data(error: rowscan::data::DataError) -> JsValue {
     js(error.into())
 }
 
-/// Splits RGB bytes into square images of `side` pixels.
-fn squares(bytes: &[u8], side: usize) -> Vec<Rgb8> {
-    let image = |pixels: &[u8]| Rgb8 { width: side as u32, height: side as u32, pixels: pixels.to_vec() };
-    bytes.chunks((side * side * 3).max(1)).map(image).collect()
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console)]
+    fn error(message: &str);
 }
 
 /// Prints panics to the console. After a panic the module cannot be used any more.
 #[wasm_bindgen(start)]
 pub fn start() {
-    std::panic::set_hook(Box::new(|panic| {
-        js_sys::eval(&format!("console.error({:?})", panic.to_string())).map_or((), drop)
-    }));
+    std::panic::set_hook(Box::new(|panic| error(&panic.to_string())));
 }
 
 /// An open device.

@@ -1,44 +1,65 @@
 //! Pretraining in the browser tab.
 
-use std::path::Path;
-
-use rowscan::data::{Dataset, Split};
+use rowscan::data::{Augmentation, Dataset, Rgb8, Split};
 use rowscan::gpu::Readback;
 use rowscan::infer::reconstruct::Pictures;
-use rowscan::models::Config;
-use rowscan::session::{Files, Session};
-use rowscan::train::checkpoint;
+use rowscan::session::{Files, Session, split};
 use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::settings::RunSettings;
 use wasm_bindgen::prelude::*;
 
-use crate::{Device, data, js, squares};
+use crate::model::Model;
+use crate::{data, js};
 
-/// The settings that the page chooses.
+/// Most images of each half of a probe: more say little more, and a page waits for them.
+const PROBED: usize = 256;
+
+/// What a caller chooses.
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Choice {
-    /// The model, as in `config.json`.
-    model: serde_json::Value,
     batch: usize,
-    blr: f64,
-    ratio: f64,
+    learning_rate: f64,
+    mask_ratio: f64,
     seed: u64,
+    /// Whether images are cropped and mirrored.
+    augment: bool,
     /// `synthetic:N`, or a name for the user's own images.
     data: String,
+}
+
+/// Images of the user.
+#[wasm_bindgen]
+pub struct Images(Vec<Rgb8>);
+
+#[wasm_bindgen]
+impl Images {
+    /// No images yet.
+    #[wasm_bindgen(constructor)]
+    #[allow(clippy::new_without_default, reason = "JavaScript calls it")]
+    pub fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds an image of RGB bytes (height, width, 3).
+    pub fn add(&mut self, width: u32, height: u32, pixels: Vec<u8>) {
+        self.0.push(Rgb8 { width, height, pixels });
+    }
 }
 
 /// A pretraining run.
 #[wasm_bindgen]
 pub struct Training {
     session: Session,
+    /// Images with classes, to probe the features with: to train on, and to test.
+    labeled: Option<[Dataset; 2]>,
 }
 
 /// Held-out images as the model reconstructs them now.
 #[wasm_bindgen]
 pub struct Shown {
     pictures: Vec<Pictures>,
-    /// Mean loss over the hidden patches of these images.
+    /// Mean loss over the predicted patches of these images.
     #[wasm_bindgen(readonly)]
     pub loss: f32,
 }
@@ -64,12 +85,13 @@ impl Shown {
 
 /// The files of a checkpoint.
 #[wasm_bindgen]
-pub struct Saved(Files);
+pub struct Saved(pub(crate) Files);
 
 #[wasm_bindgen]
 impl Saved {
     /// A checkpoint without files, to add files to.
     #[wasm_bindgen(constructor)]
+    #[allow(clippy::new_without_default, reason = "JavaScript calls it")]
     pub fn new() -> Self {
         Self(Files::new())
     }
@@ -91,47 +113,50 @@ impl Saved {
     }
 }
 
-/// The configuration of a preset with images of another size, as JSON.
-#[wasm_bindgen]
-pub fn preset(name: &str, side: usize, patch: usize) -> Result<String, JsValue> {
-    let config = Config { image_size: side, patch_size: patch, ..Config::preset(name).map_err(js)? };
-    config.validate().map_err(js)?;
-    Ok(serde_json::to_string(&config).unwrap_or_default())
+/// The rate per 256 images, as settings have it, of a rate for `batch` images.
+fn per_256(rate: f64, batch: usize) -> f64 {
+    rate * 256.0 / batch.max(1) as f64
 }
 
 #[wasm_bindgen]
 impl Training {
-    /// Starts a run with random weights. `images` are the user's own as RGB bytes of the model's size, of which every
-    /// eighth is held out. If there are none, generated images are used.
-    pub fn start(device: &Device, choice: &str, images: &[u8]) -> Result<Training, JsValue> {
+    /// Starts a run from the weights of `model`. Of `images` every eighth is held out; if there are none, generated
+    /// images are used. With `going_on` the settings are those of the run that the model comes from, to `load` it.
+    pub fn start(model: &Model, choice: &str, going_on: bool, images: Images) -> Result<Training, JsValue> {
         let choice: Choice = serde_json::from_str(choice)
-            .map_err(|e| js(rowscan::Error::argument("the settings of the page", e, "what `Choice` lists")))?;
-        let text = choice.model.to_string();
-        let model = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), text.as_bytes()).map_err(js)?;
-        let side = model.image_size;
-        let (train, shown) = if images.is_empty() {
-            let set = |split| Dataset::synthetic(&choice.data, side, split).map_err(data);
-            let held_out = set(Split::Test)?;
-            let few = (0..held_out.len().min(4)).map(|i| held_out.image(i)).collect::<Result<Vec<_>, _>>();
-            (set(Split::Train)?, Dataset::from_images("held-out images", few.map_err(data)?).map_err(data)?)
+            .map_err(|e| js(rowscan::Error::argument("the settings of training", e, "what `Choice` lists")))?;
+        let mut labeled = None;
+        let (train, shown) = if images.0.is_empty() {
+            let set = |split| Dataset::synthetic(&choice.data, SIDE, split).map_err(data);
+            let (train, held_out) = (set(Split::Train)?, set(Split::Test)?);
+            let few = |set: &Dataset| set.limited(PROBED.min(set.len())).map_err(data);
+            labeled = Some([few(&train)?, few(&held_out)?]);
+            let shown = (0..held_out.len().min(4)).map(|i| held_out.image(i)).collect::<Result<Vec<_>, _>>();
+            (train, Dataset::from_images("held-out images", shown.map_err(data)?).map_err(data)?)
         } else {
-            let (train, shown) = rowscan::session::split(squares(images, side));
+            let (train, shown) = split(images.0);
             let set = |name, images| Dataset::from_images(name, images).map_err(data);
             (set(&choice.data, train)?, set("held-out images", shown)?)
         };
-        let settings = PretrainSettings {
-            run: RunSettings {
-                data: choice.data,
-                batch_size: choice.batch,
-                blr: choice.blr,
-                seed: choice.seed,
-                ..RunSettings::default()
+        let settings = match model.settings.clone().filter(|_| going_on) {
+            Some(settings) => settings,
+            None => PretrainSettings {
+                run: RunSettings {
+                    data: choice.data,
+                    batch_size: choice.batch,
+                    blr: per_256(choice.learning_rate, choice.batch),
+                    seed: choice.seed,
+                    ..RunSettings::default()
+                },
+                recipe: if choice.augment { Augmentation::PRETRAIN } else { PLAIN },
+                mask_ratio: Some(choice.mask_ratio),
+                objective: model.objective.clone(),
+                ..PretrainSettings::default()
             },
-            mask_ratio: Some(choice.ratio),
-            ..PretrainSettings::default()
         };
-        let session = Session::new(&device.0, &model, &settings, train, &shown).map_err(js)?;
-        Ok(Self { session })
+        let session = Session::new(&model.g, &model.config, &settings, train, &shown).map_err(js)?;
+        session.load_weights(&model.weights).map_err(js)?;
+        Ok(Self { session, labeled })
     }
 
     /// Submits one training step. The promise resolves to its loss.
@@ -144,15 +169,23 @@ impl Training {
         }))
     }
 
-    /// Changes the learning rate per 256 images and the mask ratio from the next step on.
-    pub fn adjust(&mut self, blr: f64, ratio: f64) -> Result<(), JsValue> {
-        self.session.adjust(blr, ratio).map_err(js)
+    /// Changes learning rate and mask ratio from the next step on.
+    pub fn adjust(&mut self, learning_rate: f64, ratio: f64) -> Result<(), JsValue> {
+        let batch = self.session.state().settings.run.batch_size;
+        self.session.adjust(per_256(learning_rate, batch), ratio).map_err(js)
     }
 
-    /// Reconstructs the held-out images.
+    /// Reconstructs the held-out images; none for a method that predicts no patches.
     pub async fn pictures(&self) -> Result<Shown, JsValue> {
-        let (pictures, loss) = self.session.pictures().await.map_err(js)?;
+        let (pictures, loss) = self.session.pictures().await.map_err(js)?.unwrap_or((Vec::new(), f32::NAN));
         Ok(Shown { pictures, loss })
+    }
+
+    /// Top-1 accuracy in percent of a linear classifier of the features now, on generated images, of which the classes
+    /// are known. NaN on the user's own.
+    pub async fn probe(&self, steps: u32) -> Result<f64, JsValue> {
+        let Some([train, test]) = &self.labeled else { return Ok(f64::NAN) };
+        Ok(self.session.probe(train, test, steps.into()).await.map_err(js)?.top1)
     }
 
     /// The files of a checkpoint of this run.
@@ -165,16 +198,39 @@ impl Training {
         self.session.load(&files.0).map_err(js)
     }
 
+    /// The images of the next step as the network sees them, RGB bytes (B, S, S, 3).
+    pub fn batch(&mut self) -> Result<Vec<u8>, JsValue> {
+        self.session.images().map_err(js)
+    }
+
     /// Number of steps done.
     #[wasm_bindgen(getter)]
     pub fn steps(&self) -> f64 {
         self.session.state().step as f64
     }
 
+    /// Images of a step.
+    #[wasm_bindgen(getter, js_name = batchSize)]
+    pub fn batch_size(&self) -> usize {
+        self.session.state().settings.run.batch_size
+    }
+
     /// The learning rate of the next step.
     #[wasm_bindgen(getter)]
     pub fn lr(&self) -> f64 {
         self.session.lr()
+    }
+
+    /// The learning rate after the warm-up.
+    #[wasm_bindgen(getter, js_name = peakLr)]
+    pub fn peak_lr(&self) -> f64 {
+        self.session.state().settings.run.peak_lr()
+    }
+
+    /// Share of hidden patches; NaN where it is drawn.
+    #[wasm_bindgen(getter, js_name = maskRatio)]
+    pub fn mask_ratio(&self) -> f64 {
+        self.session.state().settings.mask_ratio.unwrap_or(f64::NAN)
     }
 
     /// Number of weights.
@@ -189,3 +245,9 @@ impl Training {
         self.session.config().image_size
     }
 }
+
+/// Side of generated images in pixels, as the command line generates them.
+const SIDE: usize = 96;
+
+/// Images as they are, but resized.
+const PLAIN: Augmentation = Augmentation { crop_scale: (1.0, 1.0), hflip: 0.0, ..Augmentation::PRETRAIN };

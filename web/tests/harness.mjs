@@ -10,9 +10,9 @@ export const SEED = Number(process.env.ROWSCAN_TEST_SEED ?? Math.floor(Math.rand
 /** One in so many of a sampled test's cases runs; ROWSCAN_TEST_SHARE=1 runs all. */
 export const SHARE = Number(process.env.ROWSCAN_TEST_SHARE ?? 12);
 
-/** Opens the page and waits until it is ready. `close` throws if the page logged an error. */
-export async function open({ site: folder = process.env.SITE, hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
-  const site = await serve(folder);
+/** Opens the page, of `server` if that is given, and waits until it is ready. `close` throws if the page logged an error. */
+export async function open({ site: folder = process.env.SITE, server, path = '', hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
+  const site = server ?? await serve(folder);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM_PATH,
     args: ['--no-sandbox', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', ...flags],
@@ -23,7 +23,7 @@ export async function open({ site: folder = process.env.SITE, hash = '', flags =
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
   page.setDefaultTimeout(120_000);
-  await page.goto(site.url + hash);
+  await page.goto(site.url + path + hash);
   if (ready) {
     await page.waitForFunction(() => document.body.dataset.ready === 'true' || !document.getElementById('none').hidden
       || !document.getElementById('notice').hidden);

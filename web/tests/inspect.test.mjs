@@ -6,7 +6,7 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
   await settled(page);
   await page.getByRole('tab', { name: 'Inspect' }).click();
   await page.waitForFunction(() => globalThis.rowscan.modes.inspect.state.maps);
-  await page.waitForFunction(() => document.getElementById('i-says').textContent);
+  await page.waitForFunction(() => document.getElementById('i-says').textContent && document.querySelectorAll('#i-masks .result[data-loss]').length === 4);
   const { token, seen, sums, beyond } = await page.evaluate(() => {
     const { model } = globalThis.rowscan.modes.reconstruct.state;
     const { token, seen, maps } = globalThis.rowscan.modes.inspect.state;
@@ -34,6 +34,27 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
   assert.notEqual(await page.textContent('#i-says'), says);
   assert.equal(await page.evaluate(() => globalThis.rowscan.modes.inspect.state.token), token + 8);
 
+  // the state along the scan: nothing of the chosen patch before it, ever less after it
+  const left = await page.evaluate(() => {
+    const { scan, token } = globalThis.rowscan.modes.inspect.state;
+    return [...scan.left.subarray(token * 64, (token + 1) * 64)];
+  });
+  const chosen = token + 8;
+  assert.ok(left.every((value, i) => (i < chosen ? value === 0 : i === chosen || (value > 0 && value < left[i - 1]))), left.join());
+  assert.match(await page.textContent('#i-remembers'), /half/i);
+  const drawn = await pixels(page, 'i-left');
+  await page.locator('#i-layer').selectOption({ label: 'layer 6' });
+  await page.waitForFunction((before) => {
+    const canvas = document.getElementById('i-left');
+    return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value, i) => value !== before[i]);
+  }, drawn);
+
+  // six patches, the most alike first, none of them the patch itself
+  await page.waitForFunction(() => document.querySelectorAll('#i-near figure').length === 6);
+  const near = await page.evaluate(() => globalThis.rowscan.modes.inspect.state.near.map(({ token, title, alike }) => ({ token, title, alike })));
+  assert.ok(near.every(({ alike }, i) => alike < 1 && (i === 0 || alike <= near[i - 1].alike)), JSON.stringify(near));
+  assert.ok(!near.some(({ token, title }) => title === 'this image' && token === chosen));
+  assert.ok(near.some(({ title }) => title !== 'this image'), 'other samples are among them');
   await shoot(page, 'inspect');
   const cards = await page.evaluate(() => [...document.querySelectorAll('#i-masks figure')].map((figure) => {
     const [pattern, result] = figure.querySelectorAll('canvas');

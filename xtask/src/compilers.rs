@@ -15,11 +15,23 @@ const DEVICES: [Device; 5] = [
     ("m1", "asahi_icd.json", "asahi", &[]),
 ];
 
+/// One device of each maker, from day to day another; ROWSCAN_TEST_SEED chooses as on that day.
+fn sample() -> Vec<&'static str> {
+    let today = || std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
+    let seed = std::env::var("ROWSCAN_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(today);
+    let chosen =
+        if u64::is_multiple_of(seed, 2) { vec!["turing", "rdna4", "m1"] } else { vec!["ampere", "rdna3", "m1"] };
+    println!("{}, by ROWSCAN_TEST_SEED={seed}", chosen.join(", "));
+    chosen
+}
+
 /// Compiles every kernel for the devices that `args` names, or for all, and fails if one costs more than
-/// `benches/static/budget.toml` allows. Other arguments go to the program.
+/// `benches/static/budget.toml` allows. `--sample` takes one device of each maker. Other arguments go to the program.
 pub fn compare(args: &[&str]) -> Result {
     let known = |name: &str| DEVICES.iter().any(|(device, ..)| *device == name);
+    let (sampled, args): (Vec<&str>, Vec<&str>) = args.iter().partition(|arg| **arg == "--sample");
     let (named, others): (Vec<&str>, Vec<&str>) = args.iter().partition(|arg| known(arg));
+    let named = if sampled.is_empty() { named } else { sample() };
     let mesa = Mesa::unpacked()?;
     run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan-static"]))?;
     let chosen: Vec<&Device> = DEVICES.iter().filter(|(name, ..)| named.is_empty() || named.contains(name)).collect();

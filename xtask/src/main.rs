@@ -2,6 +2,7 @@
 
 mod accepted;
 mod compilers;
+mod dist;
 mod mesa;
 mod mpi;
 mod web;
@@ -12,9 +13,10 @@ use std::process::{Command, ExitCode};
 
 use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
-const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | web-build | web-test [FILTER]
-                   manifest [--accept] | bench-cpu [ARGS] | static [DEVICE] [--accept] | wgsl-check
-                   mpi-test
+const USAGE: &str =
+    "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build | web-test [FILTER]
+                   web-firefox | manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
+                   wgsl-check | mpi-test | dist [PLATFORM]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -22,15 +24,19 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web | 
              ops::activation, ops::matmul, backbones, models, cli::resume
   manifest   runs the tests of the operators and compares what they launch with src/ops/kernels.md, which lists each
              kernel with its tests, bench and static rows; --accept writes that file; `test` compares too
-  web        builds the browser page and serves it on 127.0.0.1
-  web-build  builds it only, into target/web
+  web        builds the browser page and serves it on 127.0.0.1; --release DIR writes it to a folder for any static host
+  web-build  builds it only, into target/page, and the package for npm, into target/npm
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
+  web-firefox  opens the page in Debian's Firefox, with and without WebGPU; CI leaves it out
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
-             ampere, m1), without a GPU, and compares with benches/static/budget.toml
+             ampere, m1), without a GPU, and compares with benches/static/budget.toml; --sample takes three of them,
+             from day to day others
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
   mpi-test   trains with several processes by Open MPI and MPICH, on one host and on two, compares the bits with those
              of one process, and kills, stops and cuts off parts of jobs
+  dist       makes target/dist/rowscan-VERSION-PLATFORM.tar.gz, of the program without symbols, completions and
+             licenses, and its checksum; what is packed for this machine is started in an empty root, as root only can
 Each first installs what the machine lacks with apt-get, and says so: a software Vulkan driver, the wasm32 target,
 Chromium, MPI.";
 
@@ -46,12 +52,16 @@ fn main() -> ExitCode {
         ["manifest"] => manifest(false),
         ["manifest", "--accept"] => manifest(true),
         ["web"] => web::serve(),
+        ["web", "--release", folder] => web::release(folder),
         ["web-build"] => web::build(),
         ["web-test", filter @ ..] => web::test(filter),
+        ["web-firefox"] => web::firefox(),
         ["bench-cpu", args @ ..] => bench_cpu(args),
         ["static", args @ ..] => compilers::compare(args),
         ["wgsl-check"] => accepted::check(),
         ["mpi-test"] => mpi::test(),
+        ["dist"] => dist::dist(None),
+        ["dist", platform] => dist::dist(Some(platform)),
         #[cfg(feature = "bindgen")]
         ["bindgen", wasm, out] => web::bindgen(wasm, out),
         _ => {

@@ -24,7 +24,12 @@ const WASM_FEATURES: &[&str] = &[
 
 /// The folder of the built page.
 fn site() -> PathBuf {
-    target().join("web")
+    target().join("page")
+}
+
+/// The folder of the built package for npm.
+fn npm() -> PathBuf {
+    target().join("npm")
 }
 
 fn text(path: &Path) -> String {
@@ -114,7 +119,7 @@ fn has_target() -> bool {
 #[cfg(feature = "bindgen")]
 pub fn bindgen(wasm: &str, out: &str) -> Result {
     let mut tool = wasm_bindgen_cli_support::Bindgen::new();
-    tool.input_path(wasm).omit_default_module_path(false).typescript(false);
+    tool.input_path(wasm).omit_default_module_path(false).typescript(true);
     tool.remove_name_section(true).remove_producers_section(true);
     tool.web(true).and_then(|tool| tool.generate(out)).map_err(|e| format!("{e:#}"))
 }
@@ -131,9 +136,7 @@ fn bind(wasm: &Path, out: &Path) -> Result {
 /// their main function as a promise that can be suspended; the bindings' own call is replaced.
 fn suite_site(wasm: &Path) -> Result<PathBuf> {
     let site = target().join("web-suite");
-    if site.exists() {
-        fs::remove_dir_all(&site).map_err(io(&site))?;
-    }
+    fresh(&site)?;
     copy(&root().join("web/suite"), &site)?;
     let renamed = site.join("suite.wasm"); // the bindings are named after it
     copy(wasm, &renamed)?;
@@ -174,32 +177,96 @@ fn copy(from: &Path, to: &Path) -> Result {
     fs::copy(from, to).map(drop).map_err(io(from))
 }
 
-/// Builds the page into `target/web`.
-pub fn build() -> Result {
-    packages()?;
-    println!("compiling the page (the first time takes some minutes)");
-    let wasm = compile()?;
-    let site = site();
-    if site.exists() {
-        fs::remove_dir_all(&site).map_err(io(&site))?;
+/// An empty folder.
+fn fresh(folder: &Path) -> Result {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(io(folder))?;
     }
-    copy(&root().join("web/app"), &site)?;
-    copy(&root().join("web/assets"), &site.join("assets"))?;
-    let pkg = site.join("pkg");
-    bind(&wasm, &pkg)?;
-    let module = text(&pkg.join("rowscan_web_bg.wasm"));
+    fs::create_dir_all(folder).map_err(io(folder))
+}
+
+/// Options of TypeScript's compiler, which checks the package's comments against the bindings and writes its types.
+const TYPES: &[&str] = &[
+    "--allowJs",
+    "--checkJs",
+    "--strict",
+    "--declaration",
+    "--emitDeclarationOnly",
+    "--target",
+    "esnext",
+    "--module",
+    "nodenext",
+    "--lib",
+    "esnext,dom,dom.iterable,dom.asynciterable",
+];
+
+/// Builds the package into `target/npm`: scripts, types, module.
+fn package() -> Result {
+    let wasm = compile()?;
+    let package = npm();
+    fresh(&package)?;
+    copy(&root().join("web/npm"), &package)?;
+    for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        copy(&root().join(license), &package.join(license))?;
+    }
+    let manifest = package.join("package.json");
+    let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    if !fs::read_to_string(&manifest).map_err(io(&manifest))?.contains(&version) {
+        return Err(format!("web/npm/package.json: expected {version}, the version of the workspace"));
+    }
+    let bindings = package.join("bindings");
+    bind(&wasm, &bindings)?;
+    let module = text(&bindings.join("rowscan_web_bg.wasm"));
     let shrink = ["web/node_modules/binaryen/bin/wasm-opt", "-O3", &module, "-o", &module];
-    run(command("node", &[&shrink[..], WASM_FEATURES].concat()))?;
-    let weigh = "const { gzipSync } = require('zlib'), { readFileSync } = require('fs');
-        console.log(gzipSync(readFileSync(process.argv[1]), { level: 9 }).length)";
-    let weighed = command("node", &["-e", weigh, &module]).output().map_err(|e| format!("node: {e}"))?;
-    let compressed: u64 = String::from_utf8_lossy(&weighed.stdout).trim().parse().map_err(|e| format!("gzip: {e}"))?;
+    let shrink = command("node", &[&shrink[..], WASM_FEATURES].concat());
+    let (compiler, index) = (root().join("web/node_modules/typescript/bin/tsc"), package.join("index.mjs"));
+    let types = command("node", &[&[text(&compiler).as_str(), &text(&index)], TYPES].concat());
+    std::thread::scope(|s| {
+        let types = s.spawn(|| run(types));
+        run(shrink)?;
+        types.join().map_err(|_| "the compiler of types panicked")?
+    })?;
+    // compressed for hosts that do not compress; the ending keeps others from doing it again
+    let packed = bindings.join("rowscan_web_bg.wasm.gzip");
+    let pack = "const { gzipSync } = require('zlib'), { readFileSync, writeFileSync } = require('fs');
+        writeFileSync(process.argv[2], gzipSync(readFileSync(process.argv[1]), { level: 9 }))";
+    run(command("node", &["-e", pack, &module, &text(&packed)]))?;
+    let compressed = fs::metadata(&packed).map_err(io(&packed))?.len();
     let whole = fs::metadata(&module).map_err(io(Path::new(&module)))?.len();
     println!("the module: {} kB, {} kB compressed", whole / 1000, compressed / 1000);
     if compressed > BUDGET {
         return Err(format!("the module is {compressed} bytes compressed, the page allows {BUDGET}"));
     }
     Ok(())
+}
+
+/// Builds the package and the page, into `target/npm` and `target/page`.
+pub fn build() -> Result {
+    packages()?;
+    println!("compiling the page (the first time takes some minutes)");
+    package()?;
+    let site = site();
+    fresh(&site)?;
+    copy(&root().join("web/app"), &site)?;
+    copy(&root().join("web/assets"), &site.join("assets"))?;
+    // of the package what the page loads: scripts, and the module, which it unpacks
+    for folder in ["", "bindings"] {
+        let (from, to) = (npm().join(folder), site.join("rowscan").join(folder));
+        fs::create_dir_all(&to).map_err(io(&to))?;
+        for file in fs::read_dir(&from).map_err(io(&from))?.flatten() {
+            if file.path().extension().is_some_and(|end| ["mjs", "js", "gzip"].iter().any(|runs| end == *runs)) {
+                copy(&file.path(), &to.join(file.file_name()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Builds the page and writes it to `folder`, for any static host.
+pub fn release(folder: &str) -> Result {
+    build()?;
+    let folder = std::path::absolute(folder).map_err(io(Path::new(folder)))?;
+    run(command("node", &["web/release.mjs", &text(&site()), &text(&folder)]))
 }
 
 /// Builds the page and serves it until interrupted.
@@ -258,7 +325,18 @@ pub fn test(filter: &[&str]) -> Result {
         .env("CHROMIUM_PATH", chromium)
         .env("ROWSCAN", rowscan())
         .env("SITE", site())
+        .env("PACKAGE", npm())
         .env("SUITE", suite)
         .env("NATIVE", out);
     run(node)
+}
+
+/// Opens the page in Debian's Firefox, without WebGPU and with it.
+pub fn firefox() -> Result {
+    build()?;
+    if !has("firefox-esr") {
+        println!("no Firefox on this machine: installing `firefox-esr` with apt-get");
+        apt_install(&["firefox-esr"])?;
+    }
+    run(command("node", &["web/firefox.mjs", &text(&site())]))
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::cli::csv::field;
 use crate::error::{Error, Result};
 
 /// An image, and the classes that are predicted for it, the most likely first; or why there are none.
@@ -78,11 +79,6 @@ impl Format {
 /// A text that moves no cursor and changes no color of a terminal.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
-}
-
-/// A field of a CSV file as RFC 4180 quotes it.
-fn field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 #[cfg(test)]

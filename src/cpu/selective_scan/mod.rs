@@ -66,6 +66,14 @@ pub struct Out {
     pub last_state: Vec<f64>,
 }
 
+/// Sizes of states along the path of a scan.
+pub struct Path {
+    /// (S, B, L): ‖h_t‖ over channels and states, t in image order.
+    pub size: Vec<f64>,
+    /// (S, B, L, L): ‖what token s wrote into the state, as it is left at t‖. Row s, column t; 0 where t is before s.
+    pub left: Vec<f64>,
+}
+
 /// Gradients of [`forward`]. Gradients of absent inputs have full size too, except `dz`.
 pub struct Grads {
     /// (S, B, L, E)
@@ -99,6 +107,33 @@ pub fn forward(dim: Dims, x: &Inputs) -> Out {
         o.last_state.extend(&lane.h[dim.step(s, l - 1)]);
     }
     o
+}
+
+/// How large the state is after each token, and how much of it each token before has left. h is a sum over the tokens
+/// so far: token s adds δ·B·u, and every later t multiplies that by exp(δ·A).
+pub fn path(dim: Dims, x: &Inputs) -> Path {
+    let l = dim.l;
+    let mut path = Path { size: vec![0.0; dim.s * dim.b * l], left: vec![0.0; dim.s * dim.b * l * l] };
+    let square = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>();
+    for [s, b, e] in dim.lanes() {
+        let lane = Lane::scan(dim, x, [s, b, e]);
+        let row = |t: usize| (s * dim.b + b) * l + t;
+        for i in 0..l {
+            let from = dim.step(s, i);
+            path.size[row(from)] += square(&lane.h[from]);
+            let mut wrote: Vec<f64> =
+                (0..dim.n).map(|n| lane.delta[from] * x.xdbl[dim.bc(row(from), n).0] * lane.u[from]).collect();
+            for j in i..l {
+                let t = dim.step(s, j);
+                if j > i {
+                    wrote.iter_mut().zip(&lane.a).for_each(|(v, a)| *v *= (lane.delta[t] * a).exp());
+                }
+                path.left[row(from) * l + t] += square(&wrote);
+            }
+        }
+    }
+    path.size.iter_mut().chain(&mut path.left).for_each(|v| *v = v.sqrt());
+    path
 }
 
 /// Gradients of all inputs from dout (B, L, E).

@@ -145,3 +145,41 @@ fn gradients_of_the_bare_scan() {
     check("da_log", x.a_log, &g.da_log, |a_log| loss(Inputs { a_log, ..x }));
     assert!(g.dz.is_empty());
 }
+
+/// Where one token writes and the others do not, all of the state is what that token has left.
+#[test]
+fn a_path_is_made_of_what_tokens_left() {
+    let dim = Dims { s: 2, b: 2, l: 5, e: 3, n: 2, r: 1 };
+    let (delta, xdbl) = (random(2, 2 * 2 * 5 * 3), random(3, 2 * 2 * 5 * 5));
+    let (a_log, z) = (random(4, 2 * 3 * 2), random(5, 2 * 5 * 3));
+    let with = |u: &[f64]| {
+        let x = Inputs {
+            u,
+            delta: &delta,
+            xdbl: &xdbl,
+            a_log: &a_log,
+            d: None,
+            delta_bias: None,
+            z: Some(&z),
+            softplus: true,
+        };
+        (path(dim, &x), forward(dim, &x).last_state)
+    };
+    let all = random(1, 2 * 2 * 5 * 3);
+    let (whole, last) = with(&all);
+    for token in 0..5 {
+        let alone: Vec<f64> = all.iter().enumerate().map(|(i, v)| if i / 3 % 5 == token { *v } else { 0.0 }).collect();
+        let (one, _) = with(&alone);
+        for lane in 0..4 {
+            let row = &whole.left[(lane * 5 + token) * 5..][..5];
+            close("what is left", row, &one.size[lane * 5..][..5], 1e-12);
+            let before = |t: usize| if lane < 2 { t < token } else { t > token };
+            assert!((0..5).all(|t| (row[t] == 0.0) == before(t)), "{row:?}");
+        }
+    }
+    for (lane, h) in last.chunks(3 * 2).enumerate() {
+        let end = if lane < 2 { 4 } else { 0 };
+        let norm = h.iter().map(|v| v * v).sum::<f64>().sqrt();
+        assert!((whole.size[lane * 5 + end] - norm).abs() < 1e-12);
+    }
+}

@@ -1,7 +1,7 @@
 //! The images of a training step, or of a part of an evaluation.
 
-use super::object_view::SeenObjects;
 use crate::data::cursor::Cursor;
+use crate::data::object_view::SeenObjects;
 
 /// A batch of images, ready to be uploaded.
 #[derive(Clone, Debug, PartialEq)]

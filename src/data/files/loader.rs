@@ -1,11 +1,11 @@
 //! Batches prepared ahead of their use by threads: PyTorch's `DataLoader`, but with the same bytes for any number of
 //! threads.
 use super::batch::ImageBatch;
-use super::transform::Transform;
 use super::worker::{Broken, Worker};
 use crate::data::cursor::{Cursor, EpochOrder};
 use crate::data::dataset::Dataset;
 use crate::data::place::Place;
+use crate::data::transform::Transform;
 use crate::error::DataError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

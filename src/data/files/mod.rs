@@ -1,14 +1,12 @@
-//! Data sets on a disk: layouts, decoding, augmentation, and the threads that prepare batches.
+//! Data sets on a disk: layouts, decoding, and the threads that prepare batches.
 
 mod archive;
-mod augment;
 mod batch;
 mod cache;
 mod cifar;
 mod cloud_sets;
 mod clouds;
 mod coco;
-mod crop;
 mod decode;
 mod folder;
 #[cfg(test)]
@@ -24,14 +22,12 @@ mod list;
 mod listing;
 mod loader;
 mod numbering;
-mod object_view;
 mod open_files;
 mod parquet;
 mod segmented;
 mod shards;
 mod single;
 mod tar;
-mod transform;
 mod walk;
 mod webdataset;
 mod worker;
@@ -41,6 +37,4 @@ pub use cache::rescan;
 pub use layout::Layout;
 pub use layouts::{LAYOUTS, layout_names};
 pub use loader::{Loader, LoaderOptions};
-pub use object_view::{ObjectView, SeenObjects, whole_view};
 pub use single::load_sample;
-pub use transform::{Scratch, Transform};

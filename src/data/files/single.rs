@@ -1,11 +1,11 @@
 //! Files that belong to no data set: an image, cloud or mesh by its path, or several as a set of their own.
 use super::clouds::{is_cloud_name, read_cloud};
 use super::decode::decode;
-use super::transform::{Scratch, Transform};
 use crate::data::dataset::Dataset;
 use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::stream::{Stream, StreamPurpose};
+use crate::data::transform::{Scratch, Transform};
 use crate::error::DataError;
 use std::path::{Path, PathBuf};
 
@@ -24,11 +24,15 @@ fn sample_at(path: &Path) -> Result<Sample, DataError> {
 /// # Errors
 /// A file that cannot be read or decoded, one of another kind than the network reads, a transform out of range.
 pub fn load_sample(path: &Path, transform: &Transform) -> Result<Vec<u8>, DataError> {
+    shown(&sample_at(path)?, &path.display().to_string(), transform)
+}
+
+/// What a network reads of a sample.
+fn shown(sample: &Sample, name: &str, transform: &Transform) -> Result<Vec<u8>, DataError> {
     transform.check()?;
-    let sample = sample_at(path)?;
     let (mut out, mut scratch) = (vec![0; transform.bytes()], Scratch::default());
     let [mut own, mut batch] = [StreamPurpose::Augment, StreamPurpose::Cloud].map(|what| Stream::new(what, [0; 3]));
-    transform.show(&sample, &path.display().to_string(), [&mut own, &mut batch], &mut scratch, &mut out)?;
+    transform.show(sample, name, [&mut own, &mut batch], &mut scratch, &mut out)?;
     Ok(out)
 }
 
@@ -57,6 +61,14 @@ impl Dataset {
     /// No path at all.
     pub fn from_paths(paths: Vec<PathBuf>) -> Result<Self, DataError> {
         Self::new("the given files", Paths(paths))
+    }
+
+    /// What a network reads of sample `index`, as [`load_sample`] makes it of a file.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::sample`]; a sample of another kind than the network reads.
+    pub fn shown(&self, index: usize, transform: &Transform) -> Result<Vec<u8>, DataError> {
+        shown(&self.sample(index)?, &self.sample_name(index), transform)
     }
 }
 

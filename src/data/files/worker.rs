@@ -1,12 +1,12 @@
 //! The background thread of a loader: decodes and transforms the samples of one batch after the other.
 use super::batch::ImageBatch;
-use super::object_view::SeenObjects;
-use super::transform::{Scratch, Transform};
 use crate::data::cursor::{Cursor, EpochOrder, Visit};
 use crate::data::dataset::Dataset;
+use crate::data::object_view::SeenObjects;
 use crate::data::place::Place;
 use crate::data::sample::Sample;
 use crate::data::stream::{Stream, StreamPurpose};
+use crate::data::transform::{Scratch, Transform};
 use crate::error::DataError;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use std::sync::Arc;

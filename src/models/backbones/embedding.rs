@@ -57,7 +57,9 @@ impl Embedding {
             (Positions::Learned, InitPositions::Normal) => small,
             (Positions::SinCos, _) | (_, InitPositions::SinCos) => {
                 let class = (rows > l).then(|| (config.family.places)(l, n).first);
-                Init::SinCos { columns: config.grid_columns(), class }
+                let fixed = config.positions == Positions::SinCos;
+                let scale = if fixed { 1.0 } else { config.position_scale as f32 };
+                Init::SinCos { columns: config.grid_columns(), class, scale }
             }
         };
         let mut pos = params.add("pos_embed", &[1, rows, d], &[1, rows, d], init)?;

@@ -49,6 +49,15 @@ pub trait Encoder: fmt::Debug {
         self.pyramid(r, patches, drop_path)
     }
 
+    /// `patches` → what enters each layer, (B, L, D) in scan order, in a network on tokens as pretraining sees it. A
+    /// Mamba layer normalizes it first.
+    ///
+    /// # Errors
+    /// A backbone on maps.
+    fn entering(&self, _r: &mut Recorder, _patches: &Var) -> Result<Vec<Var>> {
+        Err(Error::argument("the backbone", "one on maps", "one on tokens"))
+    }
+
     /// `patches` → a feature map (B, h, w, D) of each of `count` depths, evenly spread and the last one included, each
     /// of the stride of patches: what a dense task reads of a plain backbone. They are not normalized.
     ///
@@ -147,6 +156,14 @@ impl<T: TokenEncoder> Encoder for T {
         let x = self.tokens(r, patches, drop_path)?; // (B, L, D)
         let ([b, _, d], (height, width)) = (x.data.dims("tokens")?, self.embedding().grid());
         Ok(vec![reshape(r, &x, &[b, height, width, d])?])
+    }
+
+    fn entering(&self, r: &mut Recorder, patches: &Var) -> Result<Vec<Var>> {
+        let x = self.embedding().all(r, patches)?;
+        let x = self.embedding().with_pretraining_prefix(r, &x)?;
+        let after: Vec<usize> = (1..TokenEncoder::layers(self)).map(|layer| layer - 1).collect();
+        let outputs = self.outputs_of(r, &x, None, &after)?;
+        Ok([x].into_iter().chain(outputs).collect())
     }
 
     fn depths(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>, count: usize) -> Result<Vec<Var>> {

@@ -91,7 +91,7 @@ impl ArmPretraining {
             qkv_bias: true,
             init: Init::XavierUniform,
         };
-        let sines = Init::SinCos { columns: grid.1, class: None };
+        let sines = Init::SinCos { columns: grid.1, class: None, scale: 1.0 };
         let enc2dec = Linear::new(params, "enc2dec", taps.len() * config.width, taps.len() * d, Init::FanIn(1.0))?;
         let positions = params.add("dec_pos_embed", &[1, l, d], &[1, l, d], sines)?;
         let blocks = 0..taps.len();

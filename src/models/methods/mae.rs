@@ -63,7 +63,7 @@ impl Mae {
             "decoder_pos_embed",
             &[1, 1 + l, d],
             &[1, 1 + l, d],
-            Init::SinCos { columns: config.grid_columns(), class: Some(0) },
+            Init::SinCos { columns: config.grid_columns(), class: Some(0), scale: 1.0 },
         )?;
         Ok(Self {
             encoder,

@@ -66,7 +66,9 @@ impl RegionDecoder {
         let token = Init::Normal(0.02);
         let positions = match config.init_positions {
             InitPositions::Normal => token,
-            InitPositions::SinCos => Init::SinCos { columns: config.grid_columns(), class: None },
+            InitPositions::SinCos => {
+                Init::SinCos { columns: config.grid_columns(), class: None, scale: config.position_scale as f32 }
+            }
         };
         let block = BlockConfig {
             width: d,

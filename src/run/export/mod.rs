@@ -1,5 +1,6 @@
 //! Checkpoints for elsewhere: in f16 with notes about their origin, or as other libraries load them.
 
+mod onnx;
 mod timm;
 mod transformers;
 
@@ -12,7 +13,7 @@ use crate::models::{Config, Directions, Family};
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::train::about::About;
-use crate::train::checkpoint::config_to_bytes;
+use crate::train::checkpoint::{MODEL, config_to_bytes};
 use crate::train::weights_file::{to_bytes, to_half_bytes};
 
 /// Who is to load an exported folder.
@@ -25,6 +26,8 @@ pub enum Format {
     Timm,
     /// `from_pretrained` of the transformers library.
     Transformers,
+    /// onnxruntime, and whatever else runs ONNX: the network itself, not only its weights.
+    Onnx,
 }
 
 /// A model under the names of another library.
@@ -49,6 +52,24 @@ fn without_method(weights: &Weights, said: &mut Vec<String>) -> Weights {
         said.push(format!("left out {} tensors of the pretraining method: {first}, …", out.len()));
     }
     kept
+}
+
+/// Networks of one sequence of tokens: those whose layers are Mamba layers and transformer blocks.
+fn expect_token_backbone(config: &Config, format: &'static str) -> Result<()> {
+    let refused = |got: String, expected: &str| {
+        Err(Error::argument(format!("model to export to {format}"), got, expected.to_owned()))
+    };
+    if ![Family::VIT, Family::HYBRID, Family::VIM].contains(&config.family) {
+        let expected = "one on the tokens of images: Vit (DeiT, MAE), Hybrid (MAP, Mamba-R) or Vim";
+        return refused(format!("a {:?}", config.family), expected);
+    }
+    if config.dense.is_some() {
+        return refused("a network for a dense task".into(), "a classifier or an encoder");
+    }
+    if config.directions == Directions::Channels {
+        return refused("mixers that read their channels in reverse".into(), "mixers that scan tokens");
+    }
+    Ok(())
 }
 
 fn expect_vit(config: &Config, format: &'static str) -> Result<()> {
@@ -84,14 +105,23 @@ fn count(weights: &Weights) -> usize {
     weights.values().map(|(_, values)| values.len()).sum()
 }
 
-/// Writes a model to `folder`, which must not exist or be empty: `config.json` and `model.safetensors` in f16 or f32.
+/// Writes a model to `folder`, which must not exist or be empty: `config.json`, and `model.safetensors` or `model.onnx`
+/// in f16 or f32.
 ///
 /// # Errors
-/// A model that the library does not have; a weight that f16 cannot hold.
+/// A model that the library does not have, or whose operators are not written to ONNX; a weight that f16 cannot hold.
 pub fn export(
     folder: &Path, config: &Config, weights: &Weights, about: &About, format: Format, half: bool,
 ) -> Result<Exported> {
+    let text = |value: &Value| crate::train::checkpoint::to_json("configuration", value);
+    let loading = |load: Option<String>| load.map(|load| load.replace("DIR", &folder.display().to_string()));
     let foreign = match format {
+        Format::Onnx => {
+            let (model, config, exported) = onnx::convert(config, weights, about, half)?;
+            let files = [("config.json", text(&config)?)];
+            checkpoint::save_files(folder, ("model.onnx", &model), &files, &[])?;
+            return Ok(Exported { load: loading(exported.load), ..exported });
+        }
         Format::Rowscan => None,
         Format::Timm => Some(timm::convert(config, weights, about)?),
         Format::Transformers => Some(transformers::convert(config, weights, about)?),
@@ -104,12 +134,10 @@ pub fn export(
     let classes = about.classes.as_deref().unwrap_or_default();
     let Some(Foreign { weights, files, said, load }) = foreign else {
         let config = config_to_bytes(config)?;
-        checkpoint::save_files(folder, &bytes(weights)?, &[("config.json", config)], classes)?;
+        checkpoint::save_files(folder, (MODEL, &bytes(weights)?), &[("config.json", config)], classes)?;
         return Ok(Exported { count: count(weights), ..Exported::default() });
     };
-    let text = |value: &Value| crate::train::checkpoint::to_json("configuration", value);
     let files: Vec<_> = files.iter().map(|(name, value)| Ok((*name, text(value)?))).collect::<Result<_>>()?;
-    checkpoint::save_files(folder, &bytes(&weights)?, &files, &[])?;
-    let load = Some(load.replace("DIR", &folder.display().to_string()));
-    Ok(Exported { count: count(&weights), said, load })
+    checkpoint::save_files(folder, (MODEL, &bytes(&weights)?), &files, &[])?;
+    Ok(Exported { count: count(&weights), said, load: loading(Some(load)) })
 }

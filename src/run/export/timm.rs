@@ -67,7 +67,7 @@ pub(super) fn convert(config: &Config, weights: &Weights, about: &About) -> Resu
 }
 
 /// How images are made ready, and what the scores mean.
-fn pretrained_cfg(config: &Config, about: &About, classes: usize) -> Value {
+pub(super) fn pretrained_cfg(config: &Config, about: &About, classes: usize) -> Value {
     let view = config.test_view;
     let mut data = json!({
         "input_size": [3, config.image_size, config.image_width.unwrap_or(config.image_size)],

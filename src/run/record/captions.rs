@@ -1,8 +1,8 @@
 //! Pictures with words around them, as an SVG: text in any script, in the fonts of whoever looks at it.
+use super::markup::{escaped, picture_address};
 use crate::error::{Error, Result};
 use image::{ImageFormat, RgbImage};
 use std::fmt::Write;
-use std::io::Cursor;
 
 /// Side of a picture as it is shown, and the space around each, in pixels.
 const SIDE: usize = 168;
@@ -53,15 +53,13 @@ impl CaptionedGrid {
         let image = image.filter(|_| self.side > 0 && pixels.len() == self.side * self.side * 3).ok_or_else(|| {
             Error::argument("the size of a picture", format!("{} values", pixels.len()), self.side * self.side * 3)
         })?;
-        let (format, kind) = if self.side > SMALL { (ImageFormat::Jpeg, "jpeg") } else { (ImageFormat::Png, "png") };
-        let mut bytes = Cursor::new(Vec::new());
-        image.write_to(&mut bytes, format).map_err(|e| Error::Internal(format!("a picture of the grid: {e}")))?;
+        let format = if self.side > SMALL { ImageFormat::Jpeg } else { ImageFormat::Png };
         let mut tile = format!(
             "<text y=\"13\" class=\"title\"><title>{}</title>{}</text>\n\
-             <image y=\"{TITLE}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"data:image/{kind};base64,{}\"/>\n",
+             <image y=\"{TITLE}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"{}\"/>\n",
             escaped(title),
             escaped(&end_of(title, SIDE as f64)),
-            base64(bytes.get_ref()),
+            picture_address(&image, format)?,
         );
         for (i, bar) in bars.iter().enumerate() {
             let (top, filled) = (TITLE + SIDE + 4 + i * BAR, bar.share.clamp(0.0, 1.0));
@@ -134,51 +132,12 @@ fn end_of(text: &str, room: f64) -> String {
     start_of(&turned, room).chars().rev().collect()
 }
 
-/// A text inside of an element: without what XML takes for markup, or does not allow at all.
-pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            c if c.is_control() => safe.push('\u{fffd}'),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-/// Bytes in base64, as the data URI of a picture has them.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - three.len()));
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > three.len() { '=' } else { char::from(letter) });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let known =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
-        known.iter().for_each(|(bytes, text)| assert_eq!(base64(bytes.as_bytes()), *text));
-        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
-    }
-
-    #[test]
-    fn words_fit_and_are_no_markup() {
-        assert_eq!(escaped("a<b> & \"c\"\u{1b}[0m\u{ffff} ü"), "a&lt;b&gt; &amp; \"c\"\u{fffd}[0m\u{fffd} ü");
+    fn words_fit() {
         assert_eq!(start_of("cat", 100.0), "cat");
         for text in ["a name that is longer than the picture below it", "长长长长长长长长长长长长长长长长长长长长", "…"]
         {

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 /// Pixels between panels.
-const LINE: usize = 2;
+pub(crate) const LINE: usize = 2;
 const LINE_COLOUR: u8 = 255;
 
 /// One picture of a grid, height × width × 3.

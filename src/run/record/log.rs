@@ -22,6 +22,9 @@ pub struct LogLine {
     /// Images per second since the line before.
     #[serde(deserialize_with = "number_or_null")]
     pub images_per_second: f64,
+    /// Share of the last seconds in which the run waited for decoded samples; absent in logs before it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_wait: Option<f64>,
     /// The loss scale after this step; only in precisions that scale the loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
@@ -79,6 +82,21 @@ pub struct PixelLine {
     pub ema_miou: Option<f64>,
 }
 
+/// A probe of the features of a model that is being pretrained. Accuracies are in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeLine {
+    /// Number of the last optimizer step before the probe.
+    pub step: u64,
+    /// Complete epochs.
+    pub epoch: f64,
+    /// Share of the images whose class a linear classifier puts first.
+    pub probe_top1: f64,
+    /// Share of the images whose class it has among its first five.
+    pub probe_top5: f64,
+    /// Share of the images whose class their nearest neighbors vote for.
+    pub knn_top1: f64,
+}
+
 /// A test of detection on images that are not trained on. Scores are in percent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ObjectLine {
@@ -113,6 +131,8 @@ pub enum Line {
     Test(TestLine),
     /// A test of segmentation.
     Pixels(PixelLine),
+    /// A probe of features.
+    Probe(ProbeLine),
     /// A test of detection.
     Objects(ObjectLine),
 }
@@ -123,6 +143,7 @@ impl Line {
             Self::Step(line) => line.step,
             Self::Test(line) => line.step,
             Self::Pixels(line) => line.step,
+            Self::Probe(line) => line.step,
             Self::Objects(line) => line.step,
         }
     }
@@ -184,13 +205,20 @@ pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
     Ok(read_lines(path)?.into_iter().filter_map(step).collect())
 }
 
+/// Reads the probes of a log.
+pub fn read_probes(path: &Path) -> Result<Vec<ProbeLine>> {
+    let probe = |line| if let Line::Probe(line) = line { Some(line) } else { None };
+    Ok(read_lines(path)?.into_iter().filter_map(probe).collect())
+}
+
 /// Reads the tests of a log.
 pub fn read_tests(path: &Path) -> Result<Vec<TestLine>> {
     let test = |line| if let Line::Test(line) = line { Some(line) } else { None };
     Ok(read_lines(path)?.into_iter().filter_map(test).collect())
 }
 
-fn read_lines(path: &Path) -> Result<Vec<Line>> {
+/// Reads all lines of a log, in order.
+pub fn read_lines(path: &Path) -> Result<Vec<Line>> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     Ok(lines(path, &bytes)?.into_iter().map(|(_, line)| line).collect())
 }
@@ -221,6 +249,7 @@ mod tests {
             loss: 0.5,
             lr: 1e-3,
             images_per_second: 100.0,
+            data_wait: (step % 2 == 1).then_some(0.125),
             loss_scale: (step % 2 == 1).then_some(65536.0),
             skipped: (step % 2 == 1).then_some(step),
             exchange_share: (step % 2 == 1).then_some(0.25),

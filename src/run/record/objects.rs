@@ -1,10 +1,11 @@
 //! The objects that were found in an image: their pixels in colors, their boxes, names and scores.
 
-use super::captions::{base64, escaped};
-use super::overlay::{COVER, color_of, png, shown_scale};
+use super::markup::{escaped, picture_address};
+use super::overlay::{COVER, color_of, picture, shown_scale};
 use crate::data::Rgb8;
 use crate::error::{Error, Result};
 use crate::infer::detect::FoundObject;
+use image::ImageFormat;
 use std::fmt::Write;
 
 /// Height of a name, and about how wide a letter of it is.
@@ -48,8 +49,8 @@ impl ObjectPicture<'_> {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\" \
              font-family=\"system-ui, sans-serif\" font-size=\"{FONT}\">\n\
-             <image width=\"{w}\" height=\"{h}\" href=\"data:image/png;base64,{}\"/>\n",
-            base64(&png(pixels, width, height)?),
+             <image width=\"{w}\" height=\"{h}\" href=\"{}\"/>\n",
+            picture_address(&picture(pixels, width, height)?, ImageFormat::Png)?,
         );
         for object in self.objects.iter().rev() {
             let ([left, top, right, bottom], [r, g, b]) = (object.corners.map(|v| v * scale), color_of(object.class));

@@ -1,6 +1,6 @@
 //! The classes of the pixels of an image: as a PNG of numbers, and as colors over the image with a legend.
 
-use super::captions::{base64, escaped};
+use super::markup::{escaped, picture_address};
 use crate::data::Rgb8;
 use crate::error::{Error, Result};
 use image::{GrayImage, ImageFormat, RgbImage};
@@ -37,14 +37,10 @@ pub fn color_of(class: usize) -> [u8; 3] {
     [channel(5.0), channel(3.0), channel(1.0)]
 }
 
-/// An image as PNG.
-pub(super) fn png(pixels: Vec<u8>, width: u32, height: u32) -> Result<Vec<u8>> {
+/// Pixels as an image.
+pub(super) fn picture(pixels: Vec<u8>, width: u32, height: u32) -> Result<RgbImage> {
     let image = RgbImage::from_raw(width, height, pixels);
-    let mut bytes = Cursor::new(Vec::new());
-    match image.map(|image| image.write_to(&mut bytes, ImageFormat::Png)) {
-        Some(Ok(())) => Ok(bytes.into_inner()),
-        failed => Err(Error::Internal(format!("an overlay as PNG: {failed:?}"))),
-    }
+    image.ok_or_else(|| Error::Internal("an overlay that does not fill its size".into()))
 }
 
 /// Pixels of a shown picture for one of the image.
@@ -95,7 +91,7 @@ impl Overlay<'_> {
         };
         let pixels: Vec<u8> = self.image.pixels.as_chunks::<3>().0.iter().zip(self.classes).flat_map(mixed).collect();
         let (width, height) = (self.image.width, self.image.height);
-        let bytes = png(pixels, width, height)?;
+        let image = picture(pixels, width, height)?;
         let mut counts = vec![0usize; self.names.len()];
         self.classes.iter().for_each(|class| {
             if let Some(count) = counts.get_mut(usize::from(*class)) {
@@ -111,9 +107,9 @@ impl Overlay<'_> {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{total}\" viewBox=\"0 0 {0} {total}\" \
              font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#222\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <image width=\"{w}\" height=\"{h}\" href=\"data:image/png;base64,{1}\"/>\n",
+             <image width=\"{w}\" height=\"{h}\" href=\"{1}\"/>\n",
             w + LEGEND,
-            base64(&bytes),
+            picture_address(&image, ImageFormat::Png)?,
         );
         for (line, class) in seen.into_iter().enumerate() {
             let ([r, g, b], y) = (color_of(class), line * LINE + 6);

@@ -18,6 +18,8 @@ pub struct PretrainInputs {
     mask: Tensor,
     /// Position of each token among those whose loss counts, for losses that are computed on these tokens alone.
     counted: Option<Tensor>,
+    /// Side of the patches that the model reads.
+    patch: usize,
     pub(super) batch: usize,
     tokens: usize,
 }
@@ -51,13 +53,18 @@ impl PretrainInputs {
             inverse: Tensor::indices("inverse", &[batch, tokens]),
             counted: None,
             mask: Tensor::input("mask", &[batch, tokens]),
+            patch: config.patch_size,
             batch,
             tokens,
         })
     }
 
-    /// These inputs, with what `model` reads besides: a second crop, a table of counted tokens.
+    /// These inputs, with what `model` reads besides: a second crop, a table of counted tokens. A model that hides
+    /// nothing reads images as its encoder does, which on maps is pixel by pixel.
     pub fn of(mut self, config: &Config, model: &dyn Pretext) -> Result<Self> {
+        if !model.method().hides {
+            self.patch = config.input_patch();
+        }
         self.second = (model.crops() > 1).then(|| Images::new(config, self.batch)).transpose()?;
         self.counted = model.reads_counted().then(|| Tensor::indices("counted", &[self.batch, self.tokens]));
         Ok(self)
@@ -79,11 +86,11 @@ impl PretrainInputs {
     }
 
     /// Launches the patches of the uploaded images, and bundles them with the tables of a batch.
-    pub fn batch(&self, r: &mut Recorder, config: &Config, tables: &Tables) -> Result<MaskedBatch> {
+    pub fn batch(&self, r: &mut Recorder, tables: &Tables) -> Result<MaskedBatch> {
         let counted = self.counted(tables.visible.shape()[1]);
         Ok(MaskedBatch {
-            patches: self.images.patches(r, config.patch_size)?,
-            second: self.second.as_ref().map(|images| images.patches(r, config.patch_size)).transpose()?,
+            patches: self.images.patches(r, self.patch)?,
+            second: self.second.as_ref().map(|images| images.patches(r, self.patch)).transpose()?,
             visible: tables.visible.clone(),
             inverse: self.inverse.clone(),
             mask: self.mask.clone(),

@@ -34,7 +34,6 @@ struct Step {
 #[derive(Debug)]
 pub struct Pretrainer {
     g: Gpu,
-    config: Config,
     hyper: Hyper,
     /// The weights.
     pub params: Params,
@@ -65,7 +64,6 @@ impl Pretrainer {
             drop_path: DropPath::new(g, config)?,
             inputs: PretrainInputs::new(config, batch)?.of(config, &*model)?,
             g: g.clone(),
-            config: config.clone(),
             hyper,
             update,
             params,
@@ -96,10 +94,10 @@ impl Pretrainer {
 
     /// Records a micro-batch with `visible` tokens per image. Returns (recording, tables to upload, loss).
     pub fn record(&mut self, visible: usize) -> Result<(Recording, (Tables, Tensor))> {
-        let Self { g, config, hyper, params, model, inputs, drop_path, update, .. } = self;
+        let Self { g, hyper, params, model, inputs, drop_path, update, .. } = self;
         let (mut recording, kept) = hyper.recorder(g).record(|r| {
             let tables = inputs.tables(visible)?;
-            let batch = inputs.batch(r, config, &tables)?;
+            let batch = inputs.batch(r, &tables)?;
             let drop_path = drop_path.draw(r, update.state(), inputs.batch)?;
             let out = model.forward(r, &batch, drop_path.as_ref(), update.state())?;
             let group = |entry: &Entry| Group { lr_scale: 1.0, weight_decay: hyper.decay_of(entry) };

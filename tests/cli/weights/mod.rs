@@ -3,6 +3,7 @@
 
 mod import;
 mod names;
+mod onnx;
 mod options;
 mod python;
 
@@ -29,6 +30,11 @@ pub fn drawn(config: &Config, seed: u64) -> Weights {
     let dry = Gpu::dry(Caps::portable());
     let mut params = Params::new(&dry);
     Classifier::new(&dry, &mut params, config).unwrap();
+    drawn_of(&params, seed)
+}
+
+/// Values for every tensor of a model, far from initial ones.
+pub fn drawn_of(params: &Params, seed: u64) -> Weights {
     let mut random = crate::common::Random::new(seed);
     let entries = params.entries().iter();
     let value = |e: &rowscan::nn::Entry, random: &mut crate::common::Random| {

@@ -1,6 +1,6 @@
 //! Gaussian blur as PIL's `ImageFilter.GaussianBlur`: three box blurs along each axis, with the outermost pixels
 //! repeated beyond the edge.
-use crate::data::files::augment::Canvas;
+use crate::data::augment::Canvas;
 
 /// A box filter of fractional width. The middle pixel and `reach` pixels on each side have the weight `full`, the next
 /// pixel on each side the smaller weight `edge`. Weights are in units of 2⁻²⁴.

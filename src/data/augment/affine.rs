@@ -1,6 +1,6 @@
 //! Affine maps with bicubic interpolation, as PIL's `Image.transform` and `Image.rotate`. PIL's cubic has a = −1 here
 //! (its `resize` has a = −½), truncates instead of rounding, and fills with one color where the source ends.
-use crate::data::files::augment::Canvas;
+use crate::data::augment::Canvas;
 
 /// Where a pixel of the result comes from. The center (x', y') of a pixel of the result lies in the source at
 /// x = m₀·x' + m₁·y' + m₂, y = m₃·x' + m₄·y' + m₅.

@@ -1,10 +1,10 @@
 //! From a decoded image to the square that a model sees: torchvision's `Compose` for training and for evaluation.
 use super::crop::{Scaler, center_crop, mirror, random_crop};
-use super::object_view::{ObjectView, SeenObjects};
+use crate::data::augment::jitter::color_jitter;
+use crate::data::augment::three::three_augment;
+use crate::data::augment::{Canvas, erase};
 use crate::data::augmentation::Augmentation;
-use crate::data::files::augment::jitter::color_jitter;
-use crate::data::files::augment::three::three_augment;
-use crate::data::files::augment::{Canvas, erase};
+use crate::data::object_view::{ObjectView, SeenObjects};
 use crate::data::points::CloudView;
 use crate::data::sample::{Rgb8, Sample};
 use crate::data::scenes::SceneView;

@@ -1,6 +1,6 @@
 //! Operations that map each byte by itself (PIL's `Image.point`): PIL's `ImageOps`, and `ImageEnhance.Brightness` and
 //! `Contrast`. Each is a table of 256 values, for all channels or for each.
-use crate::data::files::augment::{Canvas, blend, luma};
+use crate::data::augment::{Canvas, blend, luma};
 
 /// Replaces each byte v by f(v).
 fn map(c: &mut Canvas, f: impl Fn(u8) -> u8) {

@@ -1,5 +1,5 @@
 //! Compares every operation with PIL, byte for byte.
-use crate::data::files::augment::*;
+use crate::data::augment::*;
 
 const SIDE: usize = 23;
 const FILL: [u8; 3] = [124, 116, 104];

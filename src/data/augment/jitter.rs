@@ -1,6 +1,6 @@
 //! torchvision's `ColorJitter(strength, strength, strength)`.
 use super::{enhance, tone};
-use crate::data::files::augment::Canvas;
+use crate::data::augment::Canvas;
 use crate::data::stream::Stream;
 
 /// Changes brightness, contrast and saturation in random order, each by a factor from 1 − `strength` to 1 + `strength`.

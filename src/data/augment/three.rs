@@ -1,6 +1,6 @@
 //! 3-Augment (Touvron et al. 2022, "DeiT III"; timm's `3a`).
 use super::{blur, tone};
-use crate::data::files::augment::Canvas;
+use crate::data::augment::Canvas;
 use crate::data::stream::Stream;
 
 /// Applies one of three operations, each with probability ⅓: grayscale, solarize at 128, or a Gaussian blur with sigma

@@ -1,6 +1,6 @@
 //! PIL's `ImageEnhance.Color` and `ImageEnhance.Sharpness`: blends of an image with a gray and with a smooth version of
 //! it. A factor of 1 changes nothing, 0 gives the other version, and above 1 the effect is the opposite.
-use crate::data::files::augment::{Canvas, blend, luma};
+use crate::data::augment::{Canvas, blend, luma};
 
 /// Changes the saturation: blends with the gray image.
 pub fn color(c: &mut Canvas, factor: f32) {

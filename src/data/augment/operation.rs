@@ -1,6 +1,6 @@
 //! The operations of RandAugment and their strengths: timm's `_RAND_TRANSFORMS` and `LEVEL_TO_ARG`.
 use super::{affine, enhance, tone};
-use crate::data::files::augment::Canvas;
+use crate::data::augment::Canvas;
 use crate::data::imagenet::MEAN;
 use crate::data::rand_augment::RandAugment;
 use crate::data::stream::Stream;

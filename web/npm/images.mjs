@@ -1,0 +1,141 @@
+// Images from whatever a browser has: addresses, files, canvases, videos, pixels. A model gets the center square of an
+// image, resized to its side.
+
+/**
+ * RGB or RGBA bytes, row by row.
+ * @typedef {{ data: Uint8Array | Uint8ClampedArray, width: number, height: number }} Pixels
+ */
+
+/** @typedef {string | URL | Blob | ImageBitmapSource | Pixels} ImageSource */
+
+/**
+ * Decodes an image. The error names its file or address.
+ *
+ * @param {ImageSource} source
+ * @returns {Promise<ImageBitmap | Exclude<ImageBitmapSource, Blob>>}
+ */
+async function drawable(source) {
+  if (typeof source === 'string' || source instanceof URL) {
+    const answer = await fetch(source);
+    if (!answer.ok) throw new Error(`${source}: ${answer.status}`);
+    return decode(await answer.blob(), String(source));
+  }
+  if (source instanceof Blob) return decode(source, 'name' in source ? String(source.name) : 'the image');
+  if (isPixels(source)) return new ImageData(rgba(source), source.width, source.height);
+  return source;
+}
+
+/**
+ * @param {Blob} blob
+ * @param {string} name
+ */
+async function decode(blob, name) {
+  try {
+    return await createImageBitmap(blob);
+  } catch {
+    throw new Error(`${name} is no image that this browser reads`);
+  }
+}
+
+/**
+ * @param {any} source
+ * @returns {source is Pixels}
+ */
+const isPixels = (source) => ArrayBuffer.isView(source?.data);
+
+/** @param {Pixels} pixels */
+function channels({ data, width, height }) {
+  const each = data.length / (width * height);
+  if (each !== 3 && each !== 4) throw new Error(`an image of ${width} × ${height} pixels has 3 or 4 bytes for each, these are ${data.length}`);
+  return each;
+}
+
+/**
+ * @param {Pixels} pixels
+ * @returns {Uint8ClampedArray<ArrayBuffer>}
+ */
+function rgba(pixels) {
+  if (channels(pixels) === 4) return new Uint8ClampedArray(pixels.data);
+  const all = new Uint8ClampedArray(pixels.width * pixels.height * 4).fill(255);
+  for (let i = 0, n = pixels.width * pixels.height; i < n; i++) all.set(pixels.data.subarray(i * 3, i * 3 + 3), i * 4);
+  return all;
+}
+
+/**
+ * @param {Uint8ClampedArray} rgba
+ * @returns {Uint8Array} RGB
+ */
+function opaque(rgba) {
+  const rgb = new Uint8Array((rgba.length / 4) * 3);
+  for (let i = 0, n = rgba.length / 4; i < n; i++) rgb.set(rgba.subarray(i * 4, i * 4 + 3), i * 3);
+  return rgb;
+}
+
+/**
+ * @param {any} source
+ * @returns {[number, number]} width and height
+ */
+const size = (source) => [
+  source.videoWidth ?? source.naturalWidth ?? source.displayWidth ?? source.width,
+  source.videoHeight ?? source.naturalHeight ?? source.displayHeight ?? source.height,
+];
+
+/**
+ * The RGB bytes (side, side, 3) of the center square of an image, on white where it is transparent. Pixels of that size
+ * stay as they are.
+ *
+ * @param {ImageSource} source
+ * @param {number} side
+ * @returns {Promise<Uint8Array>}
+ */
+export async function square(source, side) {
+  if (isPixels(source) && source.width === side && source.height === side && channels(source) === 3) return new Uint8Array(source.data);
+  const image = await drawable(source);
+  const [width, height] = size(image);
+  const short = Math.min(width, height);
+  return (await drawn(image, [(width - short) / 2, (height - short) / 2, short, short], side, side)).data;
+}
+
+/**
+ * The RGB pixels of a whole image, reduced until its shorter side has at most `short` pixels.
+ *
+ * @param {ImageSource} source
+ * @param {number} short
+ * @returns {Promise<Pixels>}
+ */
+export async function whole(source, short) {
+  const image = await drawable(source);
+  const [width, height] = size(image);
+  const scale = Math.min(1, short / Math.min(width, height));
+  return drawn(image, [0, 0, width, height], Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+}
+
+/**
+ * @param {ImageBitmapSource} image
+ * @param {[number, number, number, number]} box
+ * @param {number} width
+ * @param {number} height
+ */
+async function drawn(image, box, width, height) {
+  /** @type {ImageBitmapOptions} */
+  const options = box[2] === width && box[3] === height ? {} : { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' };
+  const bitmap = await createImageBitmap(image, ...box, options);
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  if (!context) throw new Error('the browser gives no canvas to read pixels from');
+  context.fillStyle = '#fff';
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return { data: opaque(context.getImageData(0, 0, width, height).data), width, height };
+}
+
+/**
+ * RGB bytes (side, side, 3) as an image for `putImageData`.
+ *
+ * @param {Uint8Array} rgb
+ * @param {number} side
+ */
+export function imageData(rgb, side) {
+  return new ImageData(rgba({ data: rgb, width: side, height: side }), side, side);
+}
