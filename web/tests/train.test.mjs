@@ -39,7 +39,7 @@ test('train: the loss falls, the run goes on after a reload to the same losses, 
     return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].join();
   });
   const before = await shown();
-  await reached(page, 51);
+  await reached(page, 31);
   await pause(page);
   const all = await losses(page);
   const mean = (part) => part.reduce((a, b) => a + b) / part.length;
