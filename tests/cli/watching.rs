@@ -75,7 +75,8 @@ fn a_set_that_cannot_be_probed_is_named() {
         image::RgbImage::from_pixel(16, 16, image::Rgb([i * 40, 9, 9])).save(images.join(format!("{i}.png"))).unwrap();
     }
     let data = format!("--data={}", images.display());
-    run(pretrain(&out, &[&data, "--batch-size=4", "--epochs=1", "--probe-every=1"])).fails(1, &["images", "has no labels"]);
+    run(pretrain(&out, &[&data, "--batch-size=4", "--epochs=1", "--probe-every=1"]))
+        .fails(1, &["images", "has no labels"]);
     assert!(!out.exists(), "refused before anything is written");
 }
 
