@@ -1,6 +1,10 @@
 //! Generated scenes, so that segmentation can be tried without a download: several textured shapes on a textured
 //! ground, which overlap and are cut off by the border. The class of a pixel is its shape, or the ground. The same
 //! pictures show objects, for detection.
+//!
+//! As most things, a shape has typical colors: a range of hues that it shares with its neighbors in the list. By outline
+//! alone a small network needs tens of thousands of pictures to tell ten shapes in any turn from each other, and until
+//! then it calls every pixel ground.
 
 use crate::data::masks::{ObjectMask, RunLengths};
 use crate::data::sample::{ObjectBox, Rgb8, Sample, SegmentationMap};
@@ -8,7 +12,7 @@ use crate::data::shapes::{BLOB, NAMES, distance};
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::data::stream::{Stream, StreamPurpose};
-use crate::data::synthetic::{Texture, colors};
+use crate::data::synthetic::Texture;
 use crate::error::DataError;
 
 const DEFAULT_COUNT: usize = 2048;
@@ -19,6 +23,9 @@ const SIZES: [[usize; 2]; 3] = [[96, 96], [96, 128], [120, 88]];
 const BAND: (f32, f32) = (0.1, 0.9);
 /// Pixels of an object, at least; and the share of it that must show, or else it is one that does not count.
 const SEEN: (usize, f64) = (20, 0.25);
+/// Saturation of the ground, at most, and how far the hue of a shape is from that of its class, in turns.
+const PALE: f64 = 0.35;
+const SPREAD: f64 = 0.07;
 
 /// Scenes of shapes in eleven classes, the first of which is the ground. Scene i is a function of the split and i.
 pub(crate) struct SyntheticScenes {
@@ -85,9 +92,10 @@ impl Source for SyntheticScenes {
         // images have 0 in front, clouds 1
         let mut s = Stream::new(StreamPurpose::Synthetic, [2, self.split as u64, index as u64]);
         let [rows, cols] = SIZES[index % SIZES.len()];
-        let ground_colors = colors(&mut s, &[]);
+        let (turn, pale) = (s.unit(), s.range(0.0, PALE));
+        let ground_colors = material(&mut s, turn, pale);
         let ground = Texture::draw(&mut s, ground_colors);
-        let shapes: Vec<Shape> = (0..3 + s.below(3)).map(|_| shape(&mut s, &ground_colors)).collect();
+        let shapes: Vec<Shape> = (0..3 + s.below(3)).map(|_| shape(&mut s)).collect();
         let half = rows.min(cols) as f32 / 2.0;
         let (mut pixels, mut classes) = (Vec::new(), Vec::new());
         // of each pixel the shape in front, and of each shape its pixels, also those behind others
@@ -143,15 +151,29 @@ fn objects(
     Ok(objects)
 }
 
+/// Two colors of one hue, in turns, and saturation.
+fn material(s: &mut Stream, hue: f64, saturation: f64) -> [[f32; 3]; 2] {
+    [(); 2].map(|()| {
+        let (hue, value) = (hue + s.range(-0.02, 0.02), s.range(0.45, 1.0));
+        let channel = |shift: f64| {
+            let k = (shift + 6.0 * hue).rem_euclid(6.0);
+            (value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0)) as f32
+        };
+        [channel(5.0), channel(3.0), channel(1.0)]
+    })
+}
+
 /// A shape whose center may lie next to the border.
-fn shape(s: &mut Stream, ground: &[[f32; 3]]) -> Shape {
+fn shape(s: &mut Stream) -> Shape {
     let class = loop {
         let class = s.below(NAMES.len() as u64) as usize;
         if class != BLOB {
             break class; // it has no outline
         }
     };
-    let own = colors(s, ground);
+    let hue = class as f64 / NAMES.len() as f64 + s.range(-SPREAD, SPREAD);
+    let saturation = s.range(0.6, 1.0);
+    let own = material(s, hue, saturation);
     Shape {
         class,
         texture: Texture::draw(s, own),
@@ -202,6 +224,27 @@ mod tests {
         assert!(seen.iter().enumerate().all(|(class, n)| (*n > 100) == (class != BLOB + 1)), "{seen:?}");
         assert!(seen[0] > total / 4 && ignored > total / 50 && ignored < total / 5, "{seen:?} {ignored}");
         assert!(at_border > 10 && several > 20, "{at_border} {several}");
+    }
+
+    /// Discs are red, rings green and crosses blue, and the ground is pale.
+    #[test]
+    fn shapes_have_typical_colors() {
+        let set = Dataset::new("scenes", SyntheticScenes::parse("synthetic-scenes:60", Split::Train).unwrap()).unwrap();
+        let mut sums = [[0u64; 3]; 11];
+        for i in 0..60 {
+            let Sample::Segmented(image, map) = set.sample(i).unwrap() else { panic!("scene {i}") };
+            for (pixel, class) in image.pixels.as_chunks::<3>().0.iter().zip(map.classes) {
+                if let Some(sums) = sums.get_mut(usize::from(class)) {
+                    sums.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += u64::from(*v));
+                }
+            }
+        }
+        for (class, most) in [(1, 0), (4, 1), (7, 2)] {
+            let [own, others @ ..] = [0, 1, 2].map(|c| sums[class][(most + c) % 3]);
+            assert!(others.iter().all(|other| 2 * own > 3 * other), "{class}: {:?}", sums[class]);
+        }
+        let ground = sums[0];
+        assert!(ground.iter().all(|v| 4 * v > 3 * ground.iter().max().unwrap()), "{ground:?}");
     }
 
     #[test]
