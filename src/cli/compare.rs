@@ -117,8 +117,8 @@ pub fn run(args: &Args) -> Outcome {
     Ok(say(format_args!("curves in {}", args.output.display()))?)
 }
 
-/// A row for each run: its name, the options that are not the same in all of them, and what came out. With `below`, also
-/// the steps that this loss took, or `never`.
+/// A row for each run: its name, the options that are not the same in all of them, and what came out. With `below`,
+/// also the steps that this loss took, or `never`.
 fn table(runs: &[Run], below: Option<f64>) -> Vec<Vec<String>> {
     let all: BTreeSet<&String> = runs.iter().flat_map(|run| run.options.keys()).collect();
     let differs = |name: &&&String| {
