@@ -22,8 +22,8 @@ use crate::train::loss_scaler::LossScaler;
 use crate::train::segment::settings::SegmentSettings;
 use crate::train::segment::step::SegmentTrainer;
 
-/// Windows of an image that are scored at a time: as many as one of 3 × 4 has. An image with fewer is padded with windows
-/// that nobody reads.
+/// Windows of an image that are scored at a time: as many as one of 3 × 4 has. An image with fewer is padded with
+/// windows that nobody reads.
 const WINDOWS: usize = 2;
 
 impl TaskSettings for SegmentSettings {

@@ -201,7 +201,8 @@ fn lists() {
 fn annotations() {
     let file = r#"{"images": [{"id": 1, "file_name": "coco.json", "width": 20, "height": 10}],
         "categories": [{"id": 3, "name": "cat"}], "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [2, 1, 4, 5], "area": 20, "segmentation": [[2, 1, 6, 1, 6, 6]]},
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [2, 1, 4, 5], "area": 20,
+            "segmentation": [[2, 1, 6, 1, 6, 6]]},
         {"id": 2, "image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9], "area": 50, "iscrowd": 1,
             "segmentation": {"size": [10, 20], "counts": [0, 50, 150]}}]}"#;
     survive("coco.json", &[file.as_bytes()]);

@@ -2,9 +2,9 @@
 //! ground, which overlap and are cut off by the border. The class of a pixel is its shape, or the ground. The same
 //! pictures show objects, for detection.
 //!
-//! As most things, a shape has typical colors: a range of hues that it shares with its neighbors in the list. By outline
-//! alone a small network needs tens of thousands of pictures to tell ten shapes in any turn from each other, and until
-//! then it calls every pixel ground.
+//! As most things, a shape has typical colors: a range of hues that it shares with its neighbors in the list. By
+//! outline alone a small network needs tens of thousands of pictures to tell ten shapes in any turn from each other,
+//! and until then it calls every pixel ground.
 
 use crate::data::masks::{ObjectMask, RunLengths};
 use crate::data::sample::{ObjectBox, Rgb8, Sample, SegmentationMap};
