@@ -135,7 +135,8 @@ impl Command {
 fn world(cli: &Cli) -> Result<World, Stop> {
     if !cli.command.is_shared() {
         if let Some(gpus) = &cli.gpus {
-            let expected = "pretrain, finetune, segment, detect, eval, probe or features with it: others take one GPU";
+            let expected = "pretrain, finetune, segment, detect, eval, probe or features with it: other commands take \
+                            one GPU";
             return Err(Stop::Usage(Error::argument("--gpus", gpus, expected)));
         }
         return Ok(World::alone());

@@ -75,7 +75,7 @@ fn scenes_are_segmented_measured_and_drawn() {
 
     // other commands say what the checkpoint is
     rowscan(&["finetune", "--epochs=1", "--data=synthetic:16"], &[("--checkpoint", &last), ("--output-dir", &at("x"))])
-        .fails(2, &["segmentation"]);
+        .fails(2, &["rowscan segment"]);
 }
 
 #[test]
