@@ -177,6 +177,15 @@ fn draw(charts: &[Chart<'_>], size: (u32, u32)) -> Result<String, Box<dyn std::e
     Ok(svg)
 }
 
+/// A number beside an axis: without zeros that say nothing, and with a power of ten where it is small.
+fn tick(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size < 0.01 => format!("{value:.1e}"),
+        _ => format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+    }
+}
+
 fn draw_chart(
     area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, axes: (&str, &str), lines: &[Line],
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -193,6 +202,7 @@ fn draw_chart(
         .x_desc(axes.0)
         .y_desc(axes.1)
         .x_label_formatter(&|v| if v.fract() == 0.0 { format!("{v:.0}") } else { format!("{v:.1}") })
+        .y_label_formatter(&|v| tick(*v))
         .draw()?;
     for (style, name, points) in lines {
         let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), *style))?;
@@ -238,6 +248,12 @@ mod tests {
         for few in [&[(3, 0.5)][..], &[(0, 1.0), (1, 1.0)], &[(0, -1e30), (1, 1e30)]] {
             loss_curve(&path, "few", few).unwrap();
         }
+    }
+
+    #[test]
+    fn numbers_beside_an_axis_are_told_apart() {
+        let ticks = [0.0, 0.00003, -0.0015, 0.01, 2.36, 50.0, 1200.0].map(tick);
+        assert_eq!(ticks, ["0", "3.0e-5", "-1.5e-3", "0.01", "2.36", "50", "1200"]);
     }
 
     #[test]

@@ -149,7 +149,11 @@ fn world(cli: &Cli) -> Result<World, Stop> {
         Some(Gpus::Count(count)) => count,
         Some(Gpus::All) => pollster::block_on(Gpu::count_best()),
     };
-    let program = std::env::current_exe().map_err(Error::io("this program", "found"))?;
+    // where nothing has to be started, nothing has to be found: not everywhere is there a /proc that knows
+    let program = match count {
+        0 | 1 => PathBuf::new(),
+        _ => std::env::current_exe().map_err(Error::io("this program", "found"))?,
+    };
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(ranks) = usage(Ranks::of(count, &program, &arguments))? {
         return Err(become_launcher(ranks).into());

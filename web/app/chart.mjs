@@ -14,7 +14,7 @@ export function curve(canvas, losses, probes = []) {
   const resolve = (value) => { context.canvas.style.color = value; const found = getComputedStyle(canvas).color; context.canvas.style.color = ''; return found; };
   const [dim, line, accent, second] = ['--dim', '--line', '--accent', '--warn'].map((name) => resolve(color(name)));
   const [left, right, top, bottom] = [44, width - (probes.length ? 46 : 14), 14, height - 28];
-  const most = losses.length ? Math.max(0.5, ...losses) * 1.05 : 1.5;
+  const most = losses.length ? Math.max(0.5, ...losses) * 1.05 : 1.6;
   const [low, high] = [losses.length ? Math.max(0, Math.min(...losses) * 0.9) : 0, most];
   const x = (i) => left + ((right - left) * i) / Math.max(losses.length - 1, 1);
   const y = (value) => bottom - ((bottom - top) * (value - low)) / (high - low || 1);
@@ -34,7 +34,7 @@ export function curve(canvas, losses, probes = []) {
   context.textBaseline = 'alphabetic';
   if (losses.length) context.fillText(`step ${losses.length}`, right, height - 9);
   context.textAlign = 'left';
-  context.fillText(losses.length ? 'loss' : 'The loss will appear here: 1 is what patch means give.', left, height - 9);
+  context.fillText(losses.length ? 'loss' : 'The loss will appear here.', left, height - 9);
   if (!losses.length) return;
   const path = (values) => {
     context.beginPath();

@@ -13,7 +13,7 @@ const SHORT = 256;
 /** Steps between pictures of the held-out images. */
 const SHOW_EVERY = 10;
 /** Steps between two probes, at least; and how many times as long as a probe took the next one waits. */
-const [PROBE_EVERY, PROBE_SHARE] = [50, 8];
+const [PROBE_EVERY, PROBE_SHARE] = [30, 8];
 /** Milliseconds between two saves while it runs. It is also saved when it pauses. */
 const SAVE_EVERY = 10_000;
 /** A model below this number of parameters is copied at every picture, a larger one only at every save. The copy is

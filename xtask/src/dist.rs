@@ -167,7 +167,8 @@ fn start(archive: &Path, name: &str) -> Result {
     let inside = format!("/{name}/rowscan");
     let told = |arguments: &[&str]| {
         let mut chroot = Command::new("chroot");
-        chroot.arg(&bare).arg(&inside).args(arguments).env_clear().env("HOME", "/tmp");
+        chroot.arg(&bare).arg(&inside).args(arguments).env_clear();
+        chroot.env("HOME", "/tmp").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); // where chroot itself is
         let said = chroot.output().map_err(|e| format!("chroot: {e}"))?;
         let text = [said.stdout, said.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         Ok::<_, String>((said.status.code(), text))
