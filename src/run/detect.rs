@@ -119,7 +119,7 @@ pub fn find_objects(
 }
 
 /// What a data set says, in COCO's form: its annotations, or else what its samples hold, with numbers from 1. Of the
-/// latter [`Truth::add`] is told.
+/// latter it is told sample by sample.
 pub struct Truth {
     file: CocoFile,
     /// For each class of the network the number of its category.
