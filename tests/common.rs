@@ -1,6 +1,6 @@
 //! Helpers of all tests that need a GPU: devices of every tier, random data, tolerances, and one-off runs.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +13,46 @@ use rowscan::tensor::Tensor;
 
 /// Devices on the adapter under test, by the tiers they use: the portable one, then one with every tier that the
 /// adapter offers. `Options` can switch tiers off only together, so there is no device in between.
-static GPUS: LazyLock<Vec<(String, Gpu)>> = LazyLock::new(|| {
+type Gpus = Vec<(String, Gpu)>;
+
+/// The devices of the test that runs on this thread. Tests that run side by side have devices of their own: a driver on
+/// the CPU compiles the shaders of one device one after the other.
+fn gpus() -> &'static Gpus {
+    static SETS: [OnceLock<Gpus>; 4] = [const { OnceLock::new() }; 4];
+    let set = SETS.get(set::of_this_thread()).unwrap_or(&SETS[0]);
+    set.get_or_init(open_gpus)
+}
+
+/// Which set of devices a thread has: the lowest that no other living thread has.
+mod set {
+    use std::collections::BTreeSet;
+    use std::sync::{Mutex, PoisonError};
+
+    static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+    struct Set(usize);
+
+    impl Drop for Set {
+        fn drop(&mut self) {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        }
+    }
+
+    thread_local! {
+        static SET: Set = {
+            let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+            let free = (0..).find(|set| !taken.contains(set)).unwrap_or_default();
+            taken.insert(free);
+            Set(free)
+        };
+    }
+
+    pub fn of_this_thread() -> usize {
+        SET.with(|set| set.0)
+    }
+}
+
+fn open_gpus() -> Gpus {
     #[cfg(target_arch = "wasm32")]
     crate::console::begin();
     #[cfg(not(target_arch = "wasm32"))]
@@ -38,7 +77,7 @@ static GPUS: LazyLock<Vec<(String, Gpu)>> = LazyLock::new(|| {
     }
     all.iter().for_each(|(_, gpu)| eprintln!("adapter: {}", gpu.caps()));
     all
-});
+}
 
 fn adapter() -> AdapterChoice {
     std::env::var("ROWSCAN_ADAPTER").ok().and_then(|choice| choice.parse().ok()).unwrap_or_default()
@@ -48,7 +87,7 @@ fn adapter() -> AdapterChoice {
 /// message, or fails if `REQUIRE_GPU=1`. The message of a failed assertion begins with the tier.
 #[track_caller]
 pub fn each_tier(test: impl Fn(&Gpu)) {
-    for (tier, gpu) in GPUS.iter() {
+    for (tier, gpu) in gpus() {
         on_tier(tier, || test(gpu));
     }
 }
@@ -75,13 +114,16 @@ fn on_tier(tier: &'static str, test: impl FnOnce()) {
     }
 }
 
-/// Every second case, from day to day the others; ROWSCAN_TEST_SHARE=1 takes all. In a browser every fourth, from the
+/// Every second case, chosen by the seed of the day; ROWSCAN_TEST_SHARE=1 takes all. In a browser every fourth, from the
 /// first on, because software adapters are slowest there.
+#[track_caller]
 pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     one_in(2, cases)
 }
 
-/// One case in `share`, from day to day others, as [`some`].
+/// One case in `share`, as [`some`]. The line of the call is part of the draw, so that every pair of cases from two lists
+/// of one test meets on some day.
+#[track_caller]
 pub fn one_in<T>(share: usize, cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     #[cfg(target_arch = "wasm32")]
     let (first, step) = (0, 2 * share);
@@ -89,7 +131,10 @@ pub fn one_in<T>(share: usize, cases: impl IntoIterator<Item = T>) -> impl Itera
     let step = if std::env::var("ROWSCAN_TEST_SHARE").is_ok_and(|v| v == "1") { 1 } else { share };
     let cases: Vec<T> = cases.into_iter().collect();
     #[cfg(not(target_arch = "wasm32"))]
-    let first = seed() % step.min(cases.len()).max(1);
+    let first = {
+        let line = u64::from(std::panic::Location::caller().line());
+        Random::new(seed() as u64 ^ line << 32).below(1, step.min(cases.len()).max(1) as u32)[0] as usize
+    };
     cases.into_iter().skip(first).step_by(step)
 }
 
@@ -115,13 +160,14 @@ pub fn as_hardware() -> Option<Gpu> {
     Some(Gpu::open_blocking(&options).expect("the adapter opened before"))
 }
 
-/// [`each_tier`], and again on devices that choose kernel variants as for a GPU, with and without tiers.
+/// [`each_tier`], and again on a device that chooses kernel variants as for a GPU, on some days with tiers and on others
+/// without.
 #[track_caller]
 #[cfg(not(target_arch = "wasm32"))]
 pub fn each_choice(test: impl Fn(&Gpu)) {
     each_tier(&test);
     let Some(full) = gpu() else { return };
-    for portable in [true, false] {
+    for portable in some([true, false]) {
         let options = Options { adapter: adapter(), as_hardware: true, portable, ..Options::default() };
         let gpu = Gpu::open_blocking(&options).expect("the adapter opened before");
         if gpu.caps() != full.caps() {
@@ -139,7 +185,7 @@ pub fn each_choice(test: impl Fn(&Gpu)) {
 
 /// The device with every tier, for tests that need any device.
 pub fn gpu() -> Option<&'static Gpu> {
-    GPUS.last().map(|(_, gpu)| gpu)
+    gpus().last().map(|(_, gpu)| gpu)
 }
 
 /// Reproducible random numbers.

@@ -22,7 +22,7 @@ use rowscan::train::pretrain::settings::PretrainSettings;
 use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 
-use crate::common::{Random, gpu, values};
+use crate::common::{Random, gpu, some, values};
 use crate::nano::{arm, nano, objective, one_way, settings, vim_columns, vit};
 
 const SIDE: usize = 16;
@@ -90,7 +90,7 @@ fn every_method_learns() {
         ("contrastive on a ViT", vit(DecoderKind::Map), settings(Method::CONTRASTIVE)),
         ("arm", arm(), settings(Method::ARM)),
     ];
-    for (name, config, settings) in cases {
+    for (name, config, settings) in some(cases) {
         let losses = losses(g, &config, &settings, 60);
         let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
         // The contrastive queue of 16 starts with random vectors, which are easy negatives, and holds only keys after
@@ -253,14 +253,14 @@ fn train(g: &Gpu, dir: &Path, config: &Config, settings: &PretrainSettings, resu
 #[test]
 fn every_method_goes_on_with_the_same_bits() {
     let Some(g) = gpu() else { return };
-    for (method, mut config) in [
+    for (method, mut config) in some([
         (Method::AR, vim_columns()),
         (Method::MAE, vit(DecoderKind::Mae)),
         (Method::DIFFUSION, nano()),
         (Method::CONTRASTIVE, nano()),
         (Method::ARM, arm()),
         (Method::AR_SHIFT, one_way(nano())),
-    ] {
+    ]) {
         config.drop_path = 0.2;
         let mut settings = settings(method);
         settings.run = RunSettings { data: "synthetic:12".into(), epochs: 2, blr: 0.1, seed: 3, ..settings.run };

@@ -11,7 +11,7 @@ use rowscan::train::settings::RunSettings;
 use rowscan::train::sums::{Sums, middle};
 use rowscan::train::supervised::Tuning;
 
-use crate::common::{Random, gpu};
+use crate::common::{Random, gpu, some};
 use crate::nano::nano;
 
 /// Pretraining on the same two images in every step.
@@ -158,7 +158,7 @@ fn mixed_precision_follows_f32() {
         let scaler = trainer.scaler().map(|scaler| scaler.state().to_vec(g).unwrap());
         (losses, scaler)
     };
-    for accum_iter in [1, 3] {
+    for accum_iter in some([1, 3]) {
         let (f32, none) = losses(Precision::F32, accum_iter);
         let (mixed, scaler) = losses(Precision::Mixed, accum_iter);
         assert!(none.is_none());

@@ -41,9 +41,10 @@ impl OutputDir {
     }
 }
 
-/// How long a folder may stay locked before a run gives up. A killed process keeps its lock while the system takes its
-/// memory apart, and a scheduler may start the next run at once.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a folder may stay locked before a run gives up. A killed process keeps its lock until the system has taken
+/// its memory apart and written what it was writing, seconds on a busy disk; and a scheduler may start the next run at
+/// once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Locks the folder itself. The lock ends with the process, however that ends. `None` on file systems without locks.
 fn lock(path: &Path) -> Result<Option<File>> {
@@ -51,7 +52,7 @@ fn lock(path: &Path) -> Result<Option<File>> {
         return Ok(None);
     }
     let folder = File::open(path).map_err(Error::io(path, "opened"))?;
-    let since = Instant::now();
+    let (since, mut said) = (Instant::now(), false);
     loop {
         match folder.try_lock() {
             Ok(()) => return Ok(Some(folder)),
@@ -60,6 +61,11 @@ fn lock(path: &Path) -> Result<Option<File>> {
                 return Err(Error::file(path, "another run is writing there at this moment"));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
+        if !said && since.elapsed() > Duration::from_secs(1) {
+            said = true;
+            let (path, patience) = (path.display(), PATIENCE.as_secs());
+            tracing::warn!("{path}: another run is writing there; waiting {patience} s at most for it to end");
         }
     }
 }

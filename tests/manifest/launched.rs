@@ -53,8 +53,13 @@ pub fn read(path: &Path) -> BTreeSet<Launched> {
     text.lines().filter_map(Launched::parse).filter(|launched| launched.test.starts_with("ops::")).collect()
 }
 
-/// Begins to write, if the environment names a file. The tests call this once, before they open a device.
+/// Begins to write, if the environment names a file. The tests call this before they open devices.
 pub fn begin() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(write);
+}
+
+fn write() {
     let Some(path) = file() else { return };
     let file = File::options().create(true).append(true).open(&path);
     let file = file.unwrap_or_else(|e| panic!("{FILE}={}: {e}", path.display()));

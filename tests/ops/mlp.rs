@@ -97,7 +97,7 @@ fn mlp_matches_cpu() {
 #[test]
 fn mlp_matches_cpu_with_the_variants_for_gpus() {
     let Some(g) = as_hardware() else { return };
-    for (i, dim) in dims().chain([Dims { m: 700, k: 40, h: 24, n: 12 }]).enumerate() {
+    for (i, dim) in some(dims().chain([Dims { m: 700, k: 40, h: 24, n: 12 }]).enumerate()) {
         let case = Case::new(dim, 10 + i as u64);
         let run = |precision| case.run(&g, Act::Gelu, precision);
         case.check(&format!("f32 {dim:?}"), run(Precision::F32), Act::Gelu, tol(dim));
@@ -178,7 +178,7 @@ fn epilogues_of_every_variant() {
         let (bias, at) = (random.normal(n), (m * ldc).next_multiple_of(64));
         let before = random.normal(m * ldc);
         for precision in [Precision::F32, Precision::Mixed] {
-            for path in Route::candidates(g.caps(), precision) {
+            for path in some(Route::candidates(g.caps(), precision)) {
                 let variant = Variant { path, splits, precision };
                 let read = |v: &[f32]| -> Vec<f64> {
                     let read =
@@ -199,7 +199,7 @@ fn epilogues_of_every_variant() {
                 };
                 // sums of 140 products of unit variance, perhaps truncated; the slope of GELU reaches 1.13
                 let tol = Tol { rel: 4e-6, abs: 1.2e-4 };
-                for (act, oracle) in [(Act::Gelu, Activation::Gelu), (Act::Silu, Activation::Silu)] {
+                for (act, oracle) in some([(Act::Gelu, Activation::Gelu), (Act::Silu, Activation::Silu)]) {
                     let biased: Vec<f64> = plain.iter().enumerate().map(|(i, v)| v + f64::from(bias[i % n])).collect();
                     let want = rowscan::cpu::activation::forward(oracle, &biased);
                     let rows = |v: &[f32]| -> Vec<f32> { v.chunks(ldc).flat_map(|row| &row[..n]).copied().collect() };

@@ -36,8 +36,11 @@ fn boxes(random: &mut Random, n: usize, b: usize, extent: f32) -> Vec<f32> {
         };
         rois.extend([random.below(1, b as u32)[0] as f32, x, y, far[0], far[1]]);
     }
-    // whole numbers of samples, and a box that fills the map
+    // Whole numbers of samples, and a box of the map's size. Both are off the grid by 1/64: a sample on the very border
+    // of a map counts or not, as its last bit falls.
     rois.extend([0.0, 2.0, 2.0, 2.0 + 28.0 * 2.0, 2.0 + 28.0, 0.0, 0.0, 0.0, extent, extent]);
+    let at = rois.len() - 10;
+    rois[at..].chunks_mut(5).for_each(|roi| roi[1..].iter_mut().for_each(|side| *side += 1.0 / 64.0));
     rois
 }
 

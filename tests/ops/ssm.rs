@@ -5,7 +5,7 @@ use rowscan::ops::ssm::{Ssm, ssm};
 use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 
-use crate::common::{Random, as_hardware, close_l2, each_tier, leaf, round_to_f16, run, to_f16, to_f32, wide};
+use crate::common::{Random, as_hardware, close_l2, each_tier, leaf, round_to_f16, run, some, to_f16, to_f32, wide};
 
 /// The shapes of xz, conv_w, conv_b, x_proj, dt_proj, channel_params.
 fn shapes(dim: Dims) -> [Vec<usize>; 6] {
@@ -107,7 +107,7 @@ fn ssm_matches_cpu() {
 #[test]
 fn ssm_in_f16_matches_cpu() {
     let each = |g: &Gpu| {
-        for s in [1, 2] {
+        for s in some([1, 2]) {
             check(g, true, Dims { s, b: 1, l: 1, e: 4, n: 1, r: 1, k: 4 }, None);
             check(g, true, Dims { s, b: 2, l: 37, e: 68, n: 16, r: 12, k: 4 }, None);
             check(g, true, Dims { s, b: 2, l: 98, e: 24, n: 16, r: 3, k: 4 }, Some(Algorithm::Chunked));

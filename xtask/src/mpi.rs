@@ -171,7 +171,7 @@ fn finetune(dir: &str) -> Vec<&str> {
     [&["finetune", "--output-dir", dir][..], MODEL, FINETUNE].concat()
 }
 
-/// Processes of this program that a job started, by their command line.
+/// Processes of this program that a job started, by their command line. One that is ending has none any more.
 #[cfg(target_os = "linux")]
 fn processes(dir: &str) -> Vec<String> {
     let program = rowscan();
@@ -215,15 +215,29 @@ fn struck(launcher: &Launcher, dir: &str, name: &str, more: &[&str]) -> Result<(
     let endless = ["--epochs=100000", "--save-every-steps=3", "--keep=2"];
     let mut job = started(launcher.start(2, &pretrain(dir, &[&endless[..], more].concat())))?;
     under_way(&mut job, dir)?;
-    let last = processes(dir).pop().ok_or("a run without processes")?;
-    signal(name, &last)?;
+    let all = processes(dir);
+    let last = all.last().ok_or("a run without processes")?;
+    signal(name, last)?;
     let ended = finish(job);
     if name == "-STOP" {
-        let _ = signal("-KILL", &last);
+        let _ = signal("-KILL", last);
     }
     let ended = ended?;
     without_processes(dir, Duration::from_secs(10)).map_err(|e| format!("after {name}, {e}:\n{}", ended.1))?;
+    let since = Instant::now();
+    while all.iter().any(|process| is_ending(process)) && since.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Ok(ended)
+}
+
+/// Whether a killed process still holds its files: one of its threads waits for the disk, beside others' traffic for
+/// many seconds. What is left of it when all have ended is a zombie, until somebody asks how it ended.
+fn is_ending(process: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let states = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    // the state follows the name in parentheses
+    states.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).any(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Waits until no process of a job is left.
