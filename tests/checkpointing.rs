@@ -150,7 +150,7 @@ fn pretraining_leaves_the_same_bits() {
 
 #[test]
 fn fine_tuning_leaves_the_same_bits() {
-    // with the variants of a GPU (split sums and, for 65 tokens, a chunked scan), which take a minute to compile, or with
+    // with the variants of a GPU (split sums and, for 65 tokens, a chunked scan), which compile for a minute, or with
     // those of the adapter
     for g in one_in(3, [as_hardware(), gpu().cloned(), gpu().cloned()]).flatten() {
         fine_tuning(&g);

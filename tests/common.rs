@@ -114,15 +114,15 @@ fn on_tier(tier: &'static str, test: impl FnOnce()) {
     }
 }
 
-/// Every second case, chosen by the seed of the day; ROWSCAN_TEST_SHARE=1 takes all. In a browser every fourth, from the
-/// first on, because software adapters are slowest there.
+/// Every second case, chosen by the seed of the day; ROWSCAN_TEST_SHARE=1 takes all. In a browser every fourth, from
+/// the first on, because software adapters are slowest there.
 #[track_caller]
 pub fn some<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     one_in(2, cases)
 }
 
-/// One case in `share`, as [`some`]. The line of the call is part of the draw, so that every pair of cases from two lists
-/// of one test meets on some day.
+/// One case in `share`, as [`some`]. The line of the call is part of the draw, so that every pair of cases from two
+/// lists of one test meets on some day.
 #[track_caller]
 pub fn one_in<T>(share: usize, cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     #[cfg(target_arch = "wasm32")]
@@ -160,8 +160,8 @@ pub fn as_hardware() -> Option<Gpu> {
     Some(Gpu::open_blocking(&options).expect("the adapter opened before"))
 }
 
-/// [`each_tier`], and again on a device that chooses kernel variants as for a GPU, on some days with tiers and on others
-/// without.
+/// [`each_tier`], and again on a device that chooses kernel variants as for a GPU, on some days with tiers and on
+/// others without.
 #[track_caller]
 #[cfg(not(target_arch = "wasm32"))]
 pub fn each_choice(test: impl Fn(&Gpu)) {

@@ -108,9 +108,13 @@ fn ssm_matches_cpu() {
 fn ssm_in_f16_matches_cpu() {
     let each = |g: &Gpu| {
         for s in some([1, 2]) {
-            check(g, true, Dims { s, b: 1, l: 1, e: 4, n: 1, r: 1, k: 4 }, None);
-            check(g, true, Dims { s, b: 2, l: 37, e: 68, n: 16, r: 12, k: 4 }, None);
-            check(g, true, Dims { s, b: 2, l: 98, e: 24, n: 16, r: 3, k: 4 }, Some(Algorithm::Chunked));
+            let small = Dims { s, b: 1, l: 1, e: 4, n: 1, r: 1, k: 4 };
+            let cases = [
+                (small, None),
+                (Dims { b: 2, l: 37, e: 68, n: 16, r: 12, ..small }, None),
+                (Dims { b: 2, l: 98, e: 24, n: 16, r: 3, ..small }, Some(Algorithm::Chunked)),
+            ];
+            some(cases).for_each(|(dim, algorithm)| check(g, true, dim, algorithm));
         }
     };
     each_tier(each);

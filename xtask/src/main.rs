@@ -13,8 +13,8 @@ use std::process::{Command, ExitCode};
 
 use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 
-const USAGE: &str =
-    "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build | web-test [FILTER]
+const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build [--tests]
+                   web-test [FILTER]
                    web-firefox | manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
                    wgsl-check | mpi-test | dist [PLATFORM]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
@@ -25,7 +25,8 @@ const USAGE: &str =
   manifest   runs the tests of the operators and compares what they launch with src/ops/kernels.md, which lists each
              kernel with its tests, bench and static rows; --accept writes that file; `test` compares too
   web        builds the browser page and serves it on 127.0.0.1; --release DIR writes it to a folder for any static host
-  web-build  builds it only, into target/page, and the package for npm, into target/npm
+  web-build  builds it only, into target/page, and the package for npm, into target/npm; --tests builds what `web-test`
+             runs, too
   web-test   builds it and tests it in Chromium with software WebGPU; a missing adapter is a failure
   web-firefox  opens the page in Debian's Firefox, with and without WebGPU; CI leaves it out
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ["web"] => web::serve(),
         ["web", "--release", folder] => web::release(folder),
         ["web-build"] => web::build(),
+        ["web-build", "--tests"] => web::build_with_tests(),
         ["web-test", filter @ ..] => web::test(filter),
         ["web-firefox"] => web::firefox(),
         ["bench-cpu", args @ ..] => bench_cpu(args),
@@ -131,8 +133,10 @@ fn launched() -> Result<PathBuf> {
 fn recorded(which: &[&str], launched: &Path) -> Command {
     let mut tests = test_command(which);
     tests.env("ROWSCAN_LAUNCHED", launched);
-    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1) {
-        tests.env("RUST_TEST_THREADS", "2"); // a single thread has no test's name
+    // one more test than cores: each waits for its device and for processes now and then. And a single thread has no
+    // test's name.
+    if let (Ok(cores), None) = (std::thread::available_parallelism(), std::env::var_os("RUST_TEST_THREADS")) {
+        tests.env("RUST_TEST_THREADS", (cores.get() + 1).to_string());
     }
     tests
 }

@@ -292,18 +292,28 @@ fn chromium() -> Result<String> {
     found().ok_or_else(|| "still no Chromium after installing it".into())
 }
 
-/// Builds the page and tests it in Chromium. One test compares its reconstruction with that of this machine's adapter.
-pub fn test(filter: &[&str]) -> Result {
-    set_up()?;
+/// Builds the page and what tests it in Chromium.
+pub fn build_with_tests() -> Result {
+    built_with_tests().map(drop)
+}
+
+/// Builds the page and the module of the operators' tests, whose path it returns.
+fn built_with_tests() -> Result<PathBuf> {
+    chromium()?;
     browser_cargo(&[])?; // installs what is missing, before two builds look for it
     println!("compiling the tests of the operators for the browser");
     // the page is linked on one core for a minute, which leaves the other to the tests
-    let suite = std::thread::scope(|s| {
+    std::thread::scope(|s| {
         let suite = s.spawn(compile_suite);
         build()?;
         suite.join().map_err(|_| "the build of the browser's tests panicked")?
-    })?;
-    let suite = suite_site(&suite)?;
+    })
+}
+
+/// Builds the page and tests it in Chromium. One test compares its reconstruction with that of this machine's adapter.
+pub fn test(filter: &[&str]) -> Result {
+    set_up()?;
+    let suite = suite_site(&built_with_tests()?)?;
     let chromium = chromium()?;
     let out = target().join("web-test");
     fs::create_dir_all(&out).map_err(io(&out))?;

@@ -65,12 +65,22 @@ pub fn apt_install(packages: &[&str]) -> Result {
     }
     let root_user = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));
     let apt = |args: &[&str]| {
+        let args = &[&["-o", "DPkg::Lock::Timeout=300"], args].concat();
         let mut apt =
             if root_user { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         run(apt)
     };
-    apt(&["update", "-qq"])?;
+    // another installation may be under way; the lists have a lock that nothing waits for
+    let mut updated = apt(&["update", "-qq"]);
+    for _ in 0..10 {
+        if updated.is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        updated = apt(&["update", "-qq"]);
+    }
+    updated?;
     apt(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
 }
 
