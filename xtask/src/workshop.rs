@@ -65,9 +65,9 @@ pub fn apt_install(packages: &[&str]) -> Result {
     }
     let root_user = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));
     let apt = |args: &[&str]| {
-        let args = &[&["-o", "DPkg::Lock::Timeout=300"], args].concat();
+        let args = [&["-o", "DPkg::Lock::Timeout=300"], args].concat();
         let mut apt =
-            if root_user { command("apt-get", args) } else { command("sudo", &[&["apt-get"], args].concat()) };
+            if root_user { command("apt-get", &args) } else { command("sudo", &[&["apt-get"], &args[..]].concat()) };
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         run(apt)
     };
