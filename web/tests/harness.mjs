@@ -10,14 +10,16 @@ export const SEED = Number(process.env.ROWSCAN_TEST_SEED ?? Math.floor(Math.rand
 /** One in so many of a sampled test's cases runs; ROWSCAN_TEST_SHARE=1 runs all. */
 export const SHARE = Number(process.env.ROWSCAN_TEST_SHARE ?? 12);
 
-/** Opens the page, of `server` if that is given, and waits until it is ready. `close` throws if the page logged an error. */
-export async function open({ site: folder = process.env.SITE, server, path = '', hash = '', flags = SOFTWARE, ready = true, ...options } = {}) {
+/** Opens the page, of `server` if that is given, and waits until it is ready. `init` runs in it before its own scripts.
+ * `close` throws if the page logged an error. */
+export async function open({ site: folder = process.env.SITE, server, path = '', hash = '', flags = SOFTWARE, ready = true, init, ...options } = {}) {
   const site = server ?? await serve(folder);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM_PATH,
     args: ['--no-sandbox', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', ...flags],
   });
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, ...options });
+  if (init) await context.addInitScript(init);
   const page = await context.newPage();
   const complaints = [];
   page.on('pageerror', (error) => complaints.push(String(error)));

@@ -23,7 +23,12 @@ const again = (hash, seen) => within({ hash, reducedMotion: 'reduce' }, async (p
 
 test('links: a painted mask on a sample, and an own image, look the same in a fresh profile', async () => {
   const links = [];
-  await within({ reducedMotion: 'reduce', permissions: ['clipboard-read', 'clipboard-write'] }, async (page) => {
+  // a browser that shares: Chromium on Linux does not
+  const init = () => {
+    navigator.canShare = () => true;
+    navigator.share = async (data) => { globalThis.handedOver = data; };
+  };
+  await within({ reducedMotion: 'reduce', permissions: ['clipboard-read', 'clipboard-write'], init }, async (page) => {
     await settled(page);
     assert.equal(await hash(page), '', 'nothing was set yet');
     await change(page, () => page.getByRole('button', { name: 'A rocket' }).click());
@@ -46,6 +51,14 @@ test('links: a painted mask on a sample, and an own image, look the same in a fr
     const copied = await page.evaluate(() => navigator.clipboard.readText());
     assert.match(copied, /data=[\w-]{500,8000}/);
     links.push([new URL(copied).hash, await all(page)]);
+    await page.getByRole('button', { name: 'Share' }).click();
+    await page.waitForFunction(() => globalThis.handedOver);
+    const given = await page.evaluate(async () => {
+      const { url, files } = globalThis.handedOver;
+      return { url, type: files[0].type, size: (await files[0].arrayBuffer()).byteLength };
+    });
+    assert.equal(given.url, copied, 'the link is that of the other button');
+    assert.ok(given.type === 'image/png' && given.size > 10_000, JSON.stringify(given));
 
     const download = page.waitForEvent('download');
     await page.getByRole('button', { name: 'Save picture' }).click();
