@@ -363,7 +363,9 @@ fn what_nothing_launches_is_missing() {
     assert_eq!(lacks(&[("ops::scale::scale_matches_cpu", true)]), ["bench", "static rows"]);
 }
 
-/// `cargo xtask test` and `cargo xtask manifest` run this after the tests of the operators.
+/// `cargo xtask test` and `cargo xtask manifest` run this after the tests of the operators. The latter takes all cases of
+/// sampled tests, and the manifest has to be exactly what they launch. A sample leaves some kernels out, others on other
+/// days: then most of them have to be launched, and the test above sees to it that the manifest names tests for all.
 #[test]
 #[ignore = "reads what the tests of the operators launched: cargo xtask manifest"]
 fn tests_launch_what_the_manifest_says() {
@@ -383,6 +385,11 @@ fn tests_launch_what_the_manifest_says() {
         println!("{MANIFEST}: {} kernels", rows.len());
     }
     let missing = missing(&rows);
+    if !std::env::var("ROWSCAN_TEST_SHARE").is_ok_and(|v| v == "1") {
+        println!("without a turn by this seed:\n{}", missing.join("\n"));
+        assert!(10 * missing.len() <= rows.len(), "{} of {} kernels", missing.len(), rows.len());
+        return;
+    }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
     let found = std::fs::read_to_string(&manifest).expect("the manifest");
     assert!(found == text, "{MANIFEST} is not what the tests launched: {HOW}");

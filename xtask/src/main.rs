@@ -112,12 +112,17 @@ fn test(filter: &[&str]) -> Result {
 /// The test that compares the manifest with what the other tests launched.
 const OF_THE_MANIFEST: &[&str] = &["--test", "tests", "tests_launch_what_the_manifest_says", "--", "--ignored"];
 
-/// The tests of the operators, and then the manifest against what they launched, or anew.
+/// The tests of the operators with all of their cases, and then the manifest against what they launched, or anew.
 fn manifest(accept: bool) -> Result {
     set_up()?;
     let launched = launched()?;
-    run(recorded(&["--test", "tests", "ops::"], &launched))?;
-    let mut compare = recorded(OF_THE_MANIFEST, &launched);
+    let all = |which| {
+        let mut tests = recorded(which, &launched);
+        tests.env("ROWSCAN_TEST_SHARE", "1");
+        tests
+    };
+    run(all(&["--test", "tests", "ops::"]))?;
+    let mut compare = all(OF_THE_MANIFEST);
     compare.env("ROWSCAN_ACCEPT", if accept { "1" } else { "0" });
     run(compare)
 }
