@@ -164,7 +164,7 @@ fn fine_tuning(g: &Gpu) {
     let tune = |checkpoint_blocks| {
         let run =
             RunSettings { batch_size: 3, accum_iter: 2, clip_grad: 0.5, checkpoint_blocks, ..RunSettings::default() };
-        let tuning = Tuning { layer_decay: 0.75, average: Some(0.9) };
+        let tuning = Tuning { layer_decay: 0.75, average: Some(0.9), by_name: false };
         let mut tuner = Finetuner::new(g, &config, 3, run.hyper().unwrap(), tuning, 7).unwrap();
         let mut step = |step| tuner.step((&images, &targets), step, 1e-2).unwrap().to_vec(g).unwrap()[0].to_bits();
         let losses = (0..3).map(&mut step).collect();
@@ -184,7 +184,7 @@ fn a_step_of_fine_tuning_takes_less_memory_than_in_the_paper() {
         let config = Config::preset(size).unwrap();
         let plan = |checkpoint_blocks, precision| {
             let hyper = RunSettings { checkpoint_blocks, precision, ..RunSettings::default() }.hyper().unwrap();
-            let tuning = Tuning { layer_decay: 1.0, average: None };
+            let tuning = Tuning { layer_decay: 1.0, average: None, by_name: false };
             Finetuner::new(&Gpu::dry(caps.clone()), &config, 128, hyper, tuning, 0).unwrap().plan().unwrap()
         };
         let (kept, checkpointed) = (plan(false, Precision::F32), plan(true, Precision::F32));

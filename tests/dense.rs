@@ -11,8 +11,15 @@ use rowscan::nn::Params;
 use rowscan::ops::box_refine::RefinedBoxes;
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
-use rowscan::train::optimizer::Group;
+use rowscan::train::dense_recipes::{DetectionRecipe, RecipeModel, SegmentationRecipe};
+use rowscan::train::detect;
+use rowscan::train::detect::recipes::{DetectRecipe, detect_recipe};
+use rowscan::train::detect::step::DetectInputs;
+use rowscan::train::optimizer::{DecayRule, Group};
+use rowscan::train::segment::recipes::{SegmentRecipe, segment_recipe};
+use rowscan::train::segment::step::SegmentInputs;
 use rowscan::train::settings::RunSettings;
+use rowscan::train::supervised::Supervised;
 use rowscan::train::update::{Hyper, Update};
 
 use crate::common::{Random, close_l2, each_tier, gpu, wide};
@@ -74,6 +81,78 @@ fn sizes_of_the_papers() {
     let plain = count(|g, p| backbone(g, p, &config, Purpose::Pretraining).map(drop));
     let all = count(|g, p| Detector::new(g, p, &config).map(drop));
     assert_eq!(all - plain, 2_664_880 + 1_184_015 + 45_883_647 + 2_644_304);
+}
+
+/// The flags for parity with the official code give its rates and decays name by name, and the defaults those of D-24
+/// and D-25.
+#[test]
+fn rates_and_decays_of_the_official_code() {
+    let g = Gpu::dry(Caps::portable());
+    let of = |config: &Config| -> Params {
+        let mut params = Params::new(&g);
+        match &config.dense {
+            Some(Dense::Segmentation(_)) => drop(Segmenter::new(&g, &mut params, config).unwrap()),
+            _ => drop(Detector::new(&g, &mut params, config).unwrap()),
+        }
+        params
+    };
+    let net = |name: &str, dense| Config { image_size: 64, ..Config::preset(name).unwrap() }.for_dense(dense, 3);
+    let close = |name: &str, ours: f64, theirs: f64| assert!((ours - theirs).abs() < 1e-12, "{name}: {ours}, {theirs}");
+    for (name, layers) in [("map_micro_patch8_64", 6), ("vim_micro_patch4_32", 7), ("vit_micro_patch4_32", 6)] {
+        let config = net(name, Dense::Segmentation(Segmentation::of_width(64)));
+        let recipe = SegmentationRecipe { layers, ..SegmentationRecipe::VIM_SMALL };
+        for entry in of(&config).entries() {
+            let (name, theirs) = (&*entry.name, recipe.of(&entry.name, entry.shape.len()));
+            assert_eq!(DecayRule::Mmsegmentation.decays(entry), theirs.decay > 0.0, "{name}");
+            let depth = SegmentInputs::depth_by_name(&config, name) as i32;
+            close(name, recipe.layer_decay.powi(depth), theirs.rate);
+            if name == "backbone.pos_embed" || name.contains("A_log") {
+                assert!(theirs.decay > 0.0 && !DecayRule::Recommended.decays(entry), "{name}");
+            }
+        }
+        let config = net(name, Dense::Detection(Detection::micro()));
+        let recipe = DetectionRecipe { layers, ..DetectionRecipe::VIM_TINY };
+        for entry in of(&config).entries() {
+            let (name, theirs) = (&*entry.name, recipe.of(&entry.name));
+            let is_block_norm = name.contains(".blocks.") && name.contains(".norm");
+            assert_eq!(DecayRule::Detectron2.decays(entry), theirs.decay > 0.0 && !is_block_norm, "{name}");
+            let depth = DetectInputs::depth_by_name(&config, name) as i32;
+            if config.pattern.contains('M') {
+                close(name, recipe.layer_decay.powi(depth), theirs.rate);
+            } else {
+                assert_eq!(depth, DetectInputs::depth(&config, name) as i32, "{name}");
+            }
+        }
+    }
+    // the last block of a hybrid has the rate of the layer before it, in the official code a lower one
+    let config = net("map_micro_patch8_64", Dense::Segmentation(Segmentation::of_width(64)));
+    let block = "backbone.blocks.1.mlp.fc1.weight";
+    let depths = (SegmentInputs::depth(&config, block), SegmentInputs::depth_by_name(&config, block));
+    assert_eq!(depths, (1, 5));
+    let layer = "backbone.layers.0.mixer.in_proj.weight";
+    assert_eq!((SegmentInputs::depth(&config, layer), SegmentInputs::depth_by_name(&config, layer)), (6, 0));
+}
+
+/// The networks of the recipes have the sizes of Tables 9 and 10.
+#[test]
+fn sizes_of_the_recipes() {
+    let thousands = |count: usize| (count as f64 / 1e3).round();
+    let config = |model: RecipeModel, dense| Config::preset(model.name).unwrap().for_dense(dense, model.classes);
+    let segmenting = |name: &str| {
+        let SegmentRecipe { model, heads, .. } = segment_recipe(name).unwrap();
+        let config = config(model, Dense::Segmentation(heads));
+        count(|g, p| Segmenter::new(g, p, &config).map(drop))
+    };
+    assert_eq!(segmenting("vim_tiny_ade20k"), 12_311_276);
+    let tenths = |name| (thousands(segmenting(name)) / 100.0).round();
+    assert_eq!((tenths("map_small_ade20k"), tenths("map_small_paper_ade20k")), (549.0, 671.0));
+    for (name, _) in detect::recipes::RECIPES {
+        let DetectRecipe { model, heads, .. } = detect_recipe(name).unwrap();
+        let config = config(model, Dense::Detection(heads));
+        let plain = count(|g, p| backbone(g, p, &config, Purpose::Pretraining).map(drop));
+        let all = count(|g, p| Detector::new(g, p, &config).map(drop));
+        assert_eq!(all - plain, 2_664_880 + 1_184_015 + 45_883_647 + 2_644_304, "{name}");
+    }
 }
 
 /// The last depth is what leaves the last layer: behind the last norm it is what a probe reads.

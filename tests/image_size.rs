@@ -12,7 +12,7 @@ use rowscan::train::supervised::Tuning;
 use crate::common::gpu;
 
 const BATCH: usize = 2;
-const TUNING: Tuning = Tuning { layer_decay: 0.75, average: None };
+const TUNING: Tuning = Tuning { layer_decay: 0.75, average: None, by_name: false };
 
 fn run_settings() -> RunSettings {
     RunSettings { batch_size: BATCH, ..RunSettings::default() }

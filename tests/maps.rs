@@ -144,7 +144,7 @@ fn networks_on_maps_learn() {
         let config = Config { classes: 2, image_size: 32, dropout: 0.1, ..Config::preset(name).unwrap() };
         let tune = |precision, checkpoint_blocks, steps| {
             let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };
-            let tuning = Tuning { layer_decay: 0.9, average: None };
+            let tuning = Tuning { layer_decay: 0.9, average: None, by_name: false };
             let mut tuner = Finetuner::new(g, &config, 4, run.hyper().unwrap(), tuning, 3).unwrap();
             let step = |step| tuner.step((&images, &targets), step, 1e-3).unwrap().to_vec(g).unwrap()[0];
             (0..steps).map(step).collect::<Vec<f32>>()
@@ -185,7 +185,7 @@ fn what_does_not_fit_is_named() {
     // a batch norm needs two values, and the last map of this image has one cell
     let g = Gpu::dry(Caps::portable());
     let config = Config { image_size: 32, ..Config::preset("resnet_micro").unwrap() };
-    let tuning = Tuning { layer_decay: 1.0, average: None };
+    let tuning = Tuning { layer_decay: 1.0, average: None, by_name: false };
     let mut tuner = Finetuner::new(&g, &config, 1, RunSettings::default().hyper().unwrap(), tuning, 0).unwrap();
     let e = tuner.record().unwrap_err().to_string();
     assert!(e.contains("batch_norm: rows: got 1, expected at least 2 in training"), "{e}");

@@ -92,7 +92,7 @@ fn classifiers_of_clouds_learn() {
     for mixers in ALL {
         let config = Config { drop_path: 0.1, dropout: 0.2, ..nano(mixers) };
         let run = RunSettings { batch_size: 4, ..RunSettings::default() };
-        let tuning = Tuning { layer_decay: 0.9, average: None };
+        let tuning = Tuning { layer_decay: 0.9, average: None, by_name: false };
         let mut tuner = Finetuner::new(g, &config, 4, run.hyper().unwrap(), tuning, 3).unwrap();
         let (clouds, targets) = (clouds(config.points().unwrap()), [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
         let mut step = |step| tuner.step((&clouds, &targets), step, 1e-2).unwrap().to_vec(g).unwrap()[0];

@@ -275,7 +275,7 @@ fn statistics_of_micro_batches_are_folded_in_order() {
     let bytes = 32 * 32 * 3;
     let images: Vec<u8> = Random::new(5).below(12 * bytes, 256).iter().map(|&v| v as u8).collect();
     let targets: Vec<f32> = (0..12).flat_map(|i| [(i % 2) as f32, (1 - i % 2) as f32]).collect();
-    let tuning = Tuning { layer_decay: 1.0, average: None };
+    let tuning = Tuning { layer_decay: 1.0, average: None, by_name: false };
     // at a rate of 0 the weights stay, so three steps of one micro-batch see what one step of three sees
     let run = |parts: usize| {
         let settings = RunSettings { batch_size: 4, accum_iter: parts, ..RunSettings::default() };

@@ -98,6 +98,11 @@ impl StoredModel {
         Ok((0..self.config.classes).map(name).collect())
     }
 
+    /// The numbers of the categories of the classes, if the checkpoint knows them.
+    pub fn categories(&self) -> Result<Option<Vec<Option<u64>>>> {
+        checkpoint::categories(&self.folder, self.config.classes)
+    }
+
     /// Whether it is a detector.
     pub fn detects(&self) -> bool {
         matches!(self.config.dense, Some(Dense::Detection(_)))

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::model_args::{ModelArgs, model_under};
-use crate::data::Dataset;
+use crate::cli::terminal::warn;
+use crate::data::{Dataset, PixelLabels};
 use crate::error::{Error, Result};
 use crate::models::Config;
 use crate::models::dense::Dense;
 use crate::run::output_dir::OutputDir;
 use crate::run::record::write_atomic;
-use crate::run::{checkpoint, open_data};
-use crate::train::options::uppermost;
+use crate::run::{checkpoint, open_labeled};
+use crate::train::checkpoint::STATE;
+use crate::train::dense_recipes::RecipeModel;
+use crate::train::options::{overlay, uppermost};
+use crate::train::segment::settings::LabelArgs;
 use crate::train::settings::RunSettings;
 
 /// The model that is trained if none is named: one that learns on a CPU in minutes.
@@ -35,24 +39,48 @@ fn generated(data: &str, name: &str) -> String {
     }
 }
 
-/// The backbone of a new run, that of a checkpoint or a preset under the layers.
-pub fn backbone_under(models: &[&ModelArgs], folder: Option<&Path>) -> Result<Config> {
-    let base = match folder {
+/// Says that a resumed run keeps its settings.
+pub fn recipe_changes_nothing(name: &str) {
+    warn(format_args!("--recipe {name} changes nothing: the run goes on with the settings of its checkpoint"));
+}
+
+/// The backbone of a new run, that of a checkpoint or a preset under the layers. What a recipe says about it goes under
+/// the layers too.
+pub fn backbone_under(models: &[&ModelArgs], folder: Option<&Path>, recipe: Option<RecipeModel>) -> Result<Config> {
+    let default = recipe.map_or(DEFAULT_MODEL, |recipe| recipe.name);
+    let mut base = match folder {
         Some(folder) => Config { dense: None, ..checkpoint::config(folder)?.both_ways() },
-        None => Config::preset(uppermost(models, |model| model.model.as_deref()).unwrap_or(DEFAULT_MODEL))?,
+        None => Config::preset(uppermost(models, |model| model.model.as_deref()).unwrap_or(default))?,
     };
+    if let Some(RecipeModel { image_size, drop_path, .. }) = recipe {
+        base = Config { image_size, drop_path, ..base };
+    }
     // a checkpoint of a dense task has no prefix tokens, which its family may need
     let base = Config { registers: base.registers.max(*base.family.prefix_tokens.start()), ..base };
     model_under(base, models)
 }
 
+/// What the values of a set's annotations mean: what the run of a checkpoint was told of the same set, under `args`.
+pub fn labels_under(folder: &Path, data: &str, args: &LabelArgs) -> Result<PixelLabels> {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        data: String,
+        #[serde(default)]
+        labels: PixelLabels,
+    }
+    let has_state = folder.join(STATE).exists();
+    let told = has_state.then(|| checkpoint::state::<Told>(folder)).transpose()?.map(|state| state.settings);
+    let labels = told.filter(|told| told.data == data).map(|told| told.labels).unwrap_or_default();
+    Ok(overlay(labels, &[args]))
+}
+
 /// The network of a new run with these heads, and the data set, which is open where the layers do not give the number
 /// of classes. `expected` says what the set should be.
 pub fn network_for(
-    backbone: Config, dense: Dense, models: &[&ModelArgs], run: &RunSettings, expected: &str,
+    backbone: Config, dense: Dense, models: &[&ModelArgs], (run, labels): (&RunSettings, &PixelLabels), expected: &str,
 ) -> Result<(Config, Option<Arc<Dataset>>)> {
     let wanted = uppermost(models, |model| model.shape.classes.as_ref()).copied();
-    let data = (!run.data.is_empty() && wanted.is_none()).then(|| open_data(run)).transpose()?;
+    let data = (!run.data.is_empty() && wanted.is_none()).then(|| open_labeled(run, labels)).transpose()?;
     let classes = match (&data, wanted) {
         (Some(data), _) if data.classes().is_empty() => {
             let got = format!("{}, which has no classes", data.spec());

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::dense::{backbone_under, network_for, objects};
+use super::dense::{backbone_under, network_for, objects, recipe_changes_nothing};
 use super::features::listed_anew;
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, TrainingOptions, carry_out, describe_step};
 use crate::cli::terminal::{Device, Outcome};
-use crate::data::Dataset;
+use crate::data::{Dataset, PixelLabels};
 use crate::error::Result;
 use crate::gpu::Caps;
 use crate::models::Config;
@@ -17,6 +17,7 @@ use crate::models::dense::{Dense, Detection};
 use crate::run::detect::Detecting;
 use crate::run::outputs::TestArgs;
 use crate::run::{Outputs, RecordSettings};
+use crate::train::detect::recipes::{DetectRecipe, RECIPES, detect_recipe};
 use crate::train::detect::settings::{DetectArgs, DetectSettings, DetectorArgs};
 use crate::train::detect::step::DetectInputs;
 use crate::train::options::{Layer, overlay, uppermost};
@@ -24,6 +25,10 @@ use crate::train::options::{Layer, overlay, uppermost};
 /// The options of `rowscan detect`, on the command line or in a file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 pub struct DetectOptions {
+    /// Recipe that the options change, which also names a model; `rowscan info --recipe NAME` says what it takes.
+    #[arg(long, value_parser = RECIPES.iter().map(|row| row.0).collect::<Vec<_>>())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     output: OutputArgs,
@@ -71,12 +76,19 @@ impl Training for Detecting {
     fn new_run(layers: &[&DetectOptions]) -> Result<(Config, DetectSettings, Option<Arc<Dataset>>)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, heads, training) = apart(layers);
-        let backbone = backbone_under(&models, uppermost(&training, |training| training.only.checkpoint.as_deref()))?;
-        let mut settings = overlay(DetectSettings::of_width(backbone.width), &training);
+        let recipe = uppermost(layers, |layer| layer.recipe.as_deref()).map(detect_recipe).transpose()?;
+        let checkpoint = uppermost(&training, |training| training.only.checkpoint.as_deref());
+        let backbone = backbone_under(&models, checkpoint, recipe.as_ref().map(|recipe| recipe.model))?;
+        let (found, settings) = match recipe {
+            Some(DetectRecipe { heads, settings, .. }) => (heads, settings),
+            None => (Detection::of_width(backbone.width), DetectSettings::of_width(backbone.width)),
+        };
+        let mut settings = overlay(settings, &training);
         settings.run.data = objects(&settings.run.data);
-        let heads = overlay(Detection::of_width(backbone.width), &heads);
+        let heads = overlay(found, &heads);
         let expected = "images with boxes, such as synthetic or a folder like COCO";
-        let (config, data) = network_for(backbone, Dense::Detection(heads), &models, &settings.run, expected)?;
+        let run = (&settings.run, &PixelLabels::default());
+        let (config, data) = network_for(backbone, Dense::Detection(heads), &models, run, expected)?;
         Ok((config, settings, data))
     }
 
@@ -84,6 +96,9 @@ impl Training for Detecting {
         config: Config, settings: DetectSettings, layers: &[&DetectOptions],
     ) -> Result<(Config, DetectSettings)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
+        if let Some(name) = layers.last().and_then(|line| line.recipe.as_deref()) {
+            recipe_changes_nothing(name);
+        }
         let (models, heads, training) = apart(layers);
         let mut config = model_under(config, &models)?;
         if let Some(Dense::Detection(found)) = config.dense.take() {
@@ -106,7 +121,7 @@ impl Training for Detecting {
         };
         let (output, tests) = (outputs.into(), (&outputs.record).into());
         let (model, training) = (config.into(), settings.into());
-        DetectOptions { output, tests, model, heads, training, rescan: false }
+        DetectOptions { recipe: None, output, tests, model, heads, training, rescan: false }
     }
 }
 

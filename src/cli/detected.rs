@@ -100,7 +100,7 @@ pub struct Shown<'a> {
 pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, shown: Shown<'_>) -> Outcome {
     let names = model.names()?;
     let finder = model.objects(&device.open()?, data.len())?;
-    let truth = Truth::of(data, &names);
+    let truth = Truth::of(data, &names).numbered(model.categories()?);
     let mut pictures = shown.output.map(Pictures::new);
     let (mut all, mut results): (Vec<Detected>, Vec<CocoDetection>) = (Vec::new(), Vec::new());
     find_objects(&finder, data, false, |seen| {

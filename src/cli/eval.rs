@@ -6,16 +6,18 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::classifier::{PassArgs, StoredModel};
-use super::dense::{objects, scenes};
-use super::features::{batch_of, listed_anew, open_split};
+use super::dense::{labels_under, objects, scenes};
+use super::features::{batch_of, listed_anew, open_split_labeled};
 use super::{detected, segmented};
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::data::points::CloudView;
-use crate::data::{Dataset, Transform};
+use crate::data::{Dataset, PixelLabels, Transform};
 use crate::error::{Error, Result};
 use crate::infer::scores::{ClassScores, Tally};
 use crate::run::finetune::{evaluate, vote};
 use crate::run::record::{confusion_matrix, write_atomic};
+use crate::train::options::overlay;
+use crate::train::segment::settings::LabelArgs;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,6 +39,8 @@ pub struct Args {
     /// Point clouds: also the vote of so many random views of each.
     #[arg(long, default_value_t = 0, value_name = "VIEWS")]
     vote: usize,
+    #[command(flatten)]
+    labels: LabelArgs,
     #[command(flatten)]
     pass: PassArgs,
     /// Print recall and precision of each class.
@@ -82,7 +86,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         (None, rounds) => return usage(Err(Error::argument("--vote", rounds, "a model on point clouds, which votes"))),
     };
     listed_anew(args.rescan);
-    let data = open_split(&args.data, &args.split)?.limited(args.max_images).map_err(Error::from);
+    let labels = overlay(PixelLabels::default(), &[&args.labels]);
+    let data = open_split_labeled(&args.data, &args.split, &labels)?.limited(args.max_images).map_err(Error::from);
     let data = Arc::new(numbered(usage(data)?, folder, &model)?);
     let batch = batch_of(args.pass.batch_size, data.len())?;
     let forward = model.scores(&device.open()?, batch)?;
@@ -138,7 +143,8 @@ fn dense(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
     }
     listed_anew(args.rescan);
     let named = if model.detects() { objects(&args.data) } else { scenes(&args.data) };
-    let data = open_split(&named, &args.split)?.limited(args.max_images).map_err(Error::from);
+    let labels = labels_under(&args.checkpoint, &named, &args.labels)?;
+    let data = open_split_labeled(&named, &args.split, &labels)?.limited(args.max_images).map_err(Error::from);
     let data = usage(data)?;
     let data = match model.class_names()? {
         Some(names) => usage(data.numbered_as(&names).map_err(Error::from))?,

@@ -9,7 +9,7 @@ use image::RgbImage;
 use super::embedding_map::{Embedding, table_beside};
 use super::model_args::EmaArgs;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
-use crate::data::{Dataset, Split, Transform, rescan};
+use crate::data::{Dataset, PixelLabels, Split, Transform, rescan};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::features::FrozenEncoder;
@@ -78,8 +78,13 @@ pub fn listed_anew(wanted: bool) {
 
 /// The half of a data set with this name.
 pub fn open_split(data: &str, split: &str) -> std::result::Result<Dataset, Stop> {
+    open_split_labeled(data, split, &PixelLabels::default())
+}
+
+/// The same, with what the values of segmentation maps mean.
+pub fn open_split_labeled(data: &str, split: &str, labels: &PixelLabels) -> std::result::Result<Dataset, Stop> {
     let split = if split == "test" { Split::Test } else { Split::Train };
-    usage(Dataset::open(data, split).map_err(Error::from))
+    usage(Dataset::open_labeled(data, split, labels).map_err(Error::from))
 }
 
 /// Names of the samples as a JSON list; none, with a warning, where they do not fit the header of a safetensors file,

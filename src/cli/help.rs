@@ -14,7 +14,7 @@ use crate::train::finetune::mixup::MixArgs;
 use crate::train::finetune::recipes::recipe;
 use crate::train::finetune::settings::{FinetuneArgs, TuningArgs};
 use crate::train::pretrain::settings::{MethodArgs, PretrainArgs, PretrainSettings};
-use crate::train::segment::settings::{HeadArgs, SegmentArgs, SegmentOnlyArgs, SegmentSettings};
+use crate::train::segment::settings::{HeadArgs, LabelArgs, SegmentArgs, SegmentOnlyArgs, SegmentSettings};
 use crate::train::settings::{RecipeArgs, RunArgs};
 
 /// The recipe of `finetune` whose values its help shows as defaults.
@@ -34,7 +34,7 @@ fn names<A: Args>() -> Vec<String> {
 /// The heading of an option.
 fn heading(long: &str) -> &'static str {
     type Names = fn() -> Vec<String>;
-    let groups: [(&str, Names); 12] = [
+    let groups: [(&str, Names); 13] = [
         ("Output", names::<OutputArgs>),
         ("Output", names::<PictureArgs>),
         ("Output", names::<TestArgs>),
@@ -42,6 +42,7 @@ fn heading(long: &str) -> &'static str {
         ("Model", names::<HeadArgs>),
         ("Model", names::<DetectorArgs>),
         ("Data", names::<RecipeArgs>),
+        ("Data", names::<LabelArgs>),
         ("Method", names::<MethodArgs>),
         ("Method", || [names::<MixArgs>(), names::<TuningArgs>()].concat()),
         ("Method", names::<SegmentOnlyArgs>),

@@ -1,20 +1,30 @@
 //! `rowscan info`: adapters of this machine, and the cost of training a model.
 
+use super::dense::backbone_under;
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
+use crate::models::dense::Dense;
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
+use crate::train::dense_recipes::RecipeModel;
+use crate::train::detect::recipes::DetectRecipe;
+use crate::train::detect::settings::DetectSettings;
+use crate::train::detect::step::DetectInputs;
 use crate::train::finetune::step::Finetuner;
 use crate::train::memory_check::expect_fit;
 use crate::train::options::word;
 use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit as pretraining_fits};
+use crate::train::segment::recipes::SegmentRecipe;
+use crate::train::segment::settings::SegmentSettings;
+use crate::train::segment::step::SegmentInputs;
 use crate::train::settings::RunSettings;
-use crate::train::supervised::Tuning;
+use crate::train::supervised::{Supervised, Trainer, Tuning};
 use crate::train::update::Hyper;
+use crate::train::{detect, segment};
 
 /// What only a plan depends on, besides model and method.
 const OF_A_PLAN: [&str; 3] = ["batch_size", "checkpoint_blocks", "precision"];
@@ -29,35 +39,100 @@ pub struct Args {
     /// Print the adapter in use and nothing else; fail if there is none.
     #[arg(long, conflicts_with_all = OF_A_PLAN)]
     adapter_only: bool,
-    /// Images per step of the plan.
-    #[arg(long, default_value_t = 128)]
-    batch_size: usize,
+    /// Plan a step of a recipe of segmentation or detection, with its model, heads and batch.
+    #[arg(long, conflicts_with_all = ["models", "adapter_only"], value_parser = recipe_names())]
+    recipe: Option<String>,
+    /// Images per step of the plan; by default 128, or those of the recipe.
+    #[arg(long)]
+    batch_size: Option<usize>,
     /// Plan steps that compute each block again in the backward pass.
     #[arg(long)]
     checkpoint_blocks: bool,
-    /// Plan steps in this precision: mixed stores in f16 what only products read between the layers of an MLP.
-    #[arg(long, value_parser = word::<Precision>(), default_value = "f32")]
-    precision: Precision,
+    /// Plan steps in this precision, by default f32 or that of the recipe: mixed stores in f16 what only products read
+    /// between the layers of an MLP.
+    #[arg(long, value_parser = word::<Precision>())]
+    precision: Option<Precision>,
     #[command(flatten)]
     method: MethodArgs,
 }
 
-/// Refuses options of model and method beside `--models` and `--adapter-only`, which plan nothing.
+/// Images per step of a plan without a recipe.
+const BATCH: usize = 128;
+
+/// The recipes of dense tasks.
+fn recipe_names() -> Vec<&'static str> {
+    segment::recipes::RECIPES.iter().chain(detect::recipes::RECIPES).map(|row| row.0).collect()
+}
+
+/// The settings of a plan: those of the command line over others.
+fn planned_run(args: &Args, run: RunSettings) -> RunSettings {
+    RunSettings {
+        batch_size: args.batch_size.unwrap_or(run.batch_size),
+        checkpoint_blocks: args.checkpoint_blocks || run.checkpoint_blocks,
+        precision: args.precision.unwrap_or(run.precision),
+        ..run
+    }
+}
+
+/// The plan of a step of a recipe of a dense task.
+fn plan_recipe(args: &Args, name: &str) -> Outcome {
+    let network = |model: RecipeModel, dense| -> Result<Config> {
+        let backbone = backbone_under(&[&args.model], None, Some(model))?;
+        let config = backbone.for_dense(dense, args.model.shape.classes.unwrap_or(model.classes));
+        config.validate()?;
+        Ok(config)
+    };
+    match segment::recipes::segment_recipe(name) {
+        Ok(SegmentRecipe { model, heads, settings }) => {
+            let config = usage(network(model, Dense::Segmentation(heads)))?;
+            let settings = SegmentSettings { run: planned_run(args, settings.run), ..settings };
+            usage(settings.check())?;
+            plan_dense::<SegmentInputs>(name, "segmentation", &config, &settings.run, settings.tuning())?;
+        }
+        Err(_) => {
+            let DetectRecipe { model, heads, settings } = usage(detect::recipes::detect_recipe(name))?;
+            let config = usage(network(model, Dense::Detection(heads)))?;
+            let settings = DetectSettings { run: planned_run(args, settings.run), ..settings };
+            usage(settings.check())?;
+            plan_dense::<DetectInputs>(name, "detection", &config, &settings.run, settings.tuning())?;
+        }
+    }
+    Ok(())
+}
+
+fn plan_dense<S: Supervised>(name: &str, task: &str, config: &Config, run: &RunSettings, tuning: Tuning) -> Result<()> {
+    let (batch, hyper) = (run.batch_size, run.hyper()?);
+    let trainer = |g: &Gpu, batch, hyper| Trainer::<S>::new(g, config, batch, hyper, tuning, 0);
+    expect_fit(&planned(), batch, hyper, |g, batch, hyper| trainer(g, batch, hyper)?.plan())?;
+    let dry = |hyper| trainer(&Gpu::dry(planned()), batch, hyper);
+    let (size, count, parts) = (config.sample_size(), dry(hyper)?.params.count(), run.accum_iter);
+    say(format_args!("\n{name}: {} {size}, {count} parameters", config.name))?;
+    let what =
+        format!("step of {task} at batch {batch}, the gradients of {parts} batches a step, {} classes", config.classes);
+    step(&what, hyper, |hyper| Ok(dry(hyper)?.record()?.0))
+}
+
+/// Refuses options of the method beside `--recipe`, and those of model and method beside `--models` and
+/// `--adapter-only`, which plan nothing.
 fn expect_used(args: &Args) -> Result<()> {
+    let (models, alone) = match () {
+        () if args.recipe.is_some() => (None, "--recipe: a dense task has no method"),
+        () if args.models => (Some(&args.model), "--models, which lists all models: nothing is planned"),
+        () => (Some(&args.model), "--adapter-only: nothing is planned"),
+    };
     let internal = |e: serde_json::Error| Error::Internal(format!("options as JSON: {e}"));
-    let given = [serde_json::to_value(&args.model), serde_json::to_value(&args.method)];
-    for options in given {
+    let models = models.map(serde_json::to_value).unwrap_or_else(|| Ok(serde_json::Value::Null));
+    for options in [models, serde_json::to_value(&args.method)] {
         let options = options.map_err(internal)?;
         if let Some((name, value)) = options.as_object().and_then(|given| given.iter().next()) {
-            let alone = if args.models { "--models, which lists all models" } else { "--adapter-only" };
-            return Err(Error::argument(format!("--{name}"), value, format!("none with {alone}: nothing is planned")));
+            return Err(Error::argument(format!("--{name}"), value, format!("none with {alone}")));
         }
     }
     Ok(())
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    if args.models || args.adapter_only {
+    if args.models || args.adapter_only || args.recipe.is_some() {
         usage(expect_used(args))?;
     }
     if args.models {
@@ -75,14 +150,16 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         Ok(g) => adapter(g.caps())?,
         Err(e) => say(format_args!("  none in use: {e}"))?,
     }
+    if let Some(name) = &args.recipe {
+        return plan_recipe(args, name);
+    }
     usage(expect_of_method(&args.method, args.method.objective.method.unwrap_or_default()))?;
     let configs: Vec<Config> = match &args.model.model {
         Some(_) => vec![usage(model_to_pretrain(&[&args.model], args.method.objective.method))?],
         None => usage(Config::presets().map(|name| model_under(Config::preset(name)?, &[&args.model])).collect())?,
     };
     for config in configs {
-        let (batch_size, checkpoint_blocks, precision) = (args.batch_size, args.checkpoint_blocks, args.precision);
-        let run = RunSettings { batch_size, checkpoint_blocks, precision, ..RunSettings::default() };
+        let run = planned_run(args, RunSettings { batch_size: BATCH, ..RunSettings::default() });
         let settings = PretrainSettings { run, ..PretrainSettings::default() }
             .under(&[&args.method], args.method.objective.method);
         if config.family.masked_pretraining {
@@ -144,7 +221,7 @@ fn plan_finetuning(config: &Config, settings: &PretrainSettings) -> Result<()> {
         return Ok(());
     }
     let (batch, hyper) = (settings.run.batch_size, settings.run.hyper()?);
-    let tuning = Tuning { layer_decay: 1.0, average: None };
+    let tuning = Tuning { layer_decay: 1.0, average: None, by_name: false };
     expect_fit(&planned(), batch, hyper, |g, batch, hyper| Finetuner::new(g, config, batch, hyper, tuning, 0)?.plan())?;
     let tuner = |hyper| Finetuner::new(&Gpu::dry(planned()), config, batch, hyper, tuning, 0);
     if !config.family.masked_pretraining {

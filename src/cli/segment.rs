@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::dense::{backbone_under, network_for, scenes};
+use super::dense::{backbone_under, network_for, recipe_changes_nothing, scenes};
 use super::features::listed_anew;
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, TrainingOptions, carry_out, describe_step};
@@ -18,12 +18,17 @@ use crate::run::outputs::TestArgs;
 use crate::run::segment::Segmenting;
 use crate::run::{Outputs, RecordSettings};
 use crate::train::options::{Layer, overlay, uppermost};
+use crate::train::segment::recipes::{RECIPES, SegmentRecipe, segment_recipe};
 use crate::train::segment::settings::{HeadArgs, SegmentArgs, SegmentSettings};
 use crate::train::segment::step::SegmentInputs;
 
 /// The options of `rowscan segment`, on the command line or in a file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 pub struct SegmentOptions {
+    /// Recipe that the options change, which also names a model; `rowscan info --recipe NAME` says what it takes.
+    #[arg(long, value_parser = RECIPES.iter().map(|row| row.0).collect::<Vec<_>>())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     output: OutputArgs,
@@ -71,12 +76,19 @@ impl Training for Segmenting {
     fn new_run(layers: &[&SegmentOptions]) -> Result<(Config, SegmentSettings, Option<Arc<Dataset>>)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, heads, training) = apart(layers);
-        let backbone = backbone_under(&models, uppermost(&training, |training| training.only.checkpoint.as_deref()))?;
-        let mut settings = overlay(SegmentSettings::of_width(backbone.width), &training);
+        let recipe = uppermost(layers, |layer| layer.recipe.as_deref()).map(segment_recipe).transpose()?;
+        let checkpoint = uppermost(&training, |training| training.only.checkpoint.as_deref());
+        let backbone = backbone_under(&models, checkpoint, recipe.as_ref().map(|recipe| recipe.model))?;
+        let (found, settings) = match recipe {
+            Some(SegmentRecipe { heads, settings, .. }) => (heads, settings),
+            None => (Segmentation::of_width(backbone.width), SegmentSettings::of_width(backbone.width)),
+        };
+        let mut settings = overlay(settings, &training);
         settings.run.data = scenes(&settings.run.data);
-        let heads = overlay(Segmentation::of_width(backbone.width), &heads);
+        let heads = overlay(found, &heads);
         let expected = "images with a segmentation map, such as synthetic or images/ and annotations/";
-        let (config, data) = network_for(backbone, Dense::Segmentation(heads), &models, &settings.run, expected)?;
+        let (config, data) =
+            network_for(backbone, Dense::Segmentation(heads), &models, (&settings.run, &settings.labels), expected)?;
         Ok((config, settings, data))
     }
 
@@ -84,6 +96,9 @@ impl Training for Segmenting {
         config: Config, settings: SegmentSettings, layers: &[&SegmentOptions],
     ) -> Result<(Config, SegmentSettings)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
+        if let Some(name) = layers.last().and_then(|line| line.recipe.as_deref()) {
+            recipe_changes_nothing(name);
+        }
         let (models, heads, training) = apart(layers);
         let mut config = model_under(config, &models)?;
         if let Some(Dense::Segmentation(found)) = config.dense.take() {
@@ -106,7 +121,7 @@ impl Training for Segmenting {
         };
         let (output, tests) = (outputs.into(), (&outputs.record).into());
         let (model, training) = (config.into(), settings.into());
-        SegmentOptions { output, tests, model, heads, training, rescan: false }
+        SegmentOptions { recipe: None, output, tests, model, heads, training, rescan: false }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::output_dir::OutputDir;
 use crate::run::outputs::RecordArgs;
-use crate::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, open_data};
+use crate::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, TaskSettings, open_labeled};
 use crate::train::checkpoint::Best;
 use crate::train::exchange::expect_shared;
 use crate::train::memory_check::expect_fit;
@@ -215,7 +215,10 @@ fn train<T: Training>(
     // before anything that takes time
     let data = match opened {
         Some(data) => data,
-        None => usage(open_data(settings.as_ref()).map_err(|e| if resume.is_some() { moved(e) } else { e }))?,
+        None => usage(
+            open_labeled(settings.as_ref(), &settings.labels())
+                .map_err(|e| if resume.is_some() { moved(e) } else { e }),
+        )?,
     };
     let g = device.open()?;
     if g.caps().software && world.leads() {

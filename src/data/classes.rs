@@ -106,6 +106,17 @@ struct Renumbered {
     numbers: Vec<u32>,
 }
 
+impl Renumbered {
+    /// The numbers of categories in the order of the new classes; `None` for one that the set does not have.
+    fn renumbered(&self, own: &[Option<u64>]) -> Vec<Option<u64>> {
+        let mut categories = vec![None; self.classes.len()];
+        for (category, number) in own.iter().zip(&self.numbers) {
+            categories[*number as usize] = *category;
+        }
+        categories
+    }
+}
+
 impl Source for Renumbered {
     fn len(&self) -> usize {
         self.whole.len()
@@ -132,12 +143,12 @@ impl Source for Renumbered {
     }
 
     fn annotations(&self) -> Option<Annotations> {
-        let Annotations { file, categories: own } = self.whole.annotations()?;
-        let mut categories = vec![None; self.classes.len()];
-        for (category, number) in own.into_iter().zip(&self.numbers) {
-            categories[*number as usize] = category;
-        }
-        Some(Annotations { file, categories })
+        let Annotations { file, categories } = self.whole.annotations()?;
+        Some(Annotations { file, categories: self.renumbered(&categories) })
+    }
+
+    fn categories(&self) -> Option<Vec<Option<u64>>> {
+        Some(self.renumbered(&self.whole.categories()?))
     }
 
     fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {

@@ -249,6 +249,11 @@ impl Dataset {
         self.source.annotations()
     }
 
+    /// For each class the number of its category, if the source has annotations in COCO's form.
+    pub fn categories(&self) -> Option<Vec<Option<u64>>> {
+        self.source.categories()
+    }
+
     fn scene(&self, index: usize) -> Result<Sample, DataError> {
         match self.sample(index)? {
             scene @ Sample::Segmented(..) => Ok(scene),

@@ -12,6 +12,7 @@ mod dataset;
 mod files;
 mod fingerprint;
 pub mod imagenet;
+mod labels;
 pub mod masks;
 mod memory;
 mod object_view;
@@ -37,6 +38,7 @@ pub use dataset::Dataset;
 #[cfg(feature = "files")]
 pub use files::{ImageBatch, LAYOUTS, Layout, Loader, LoaderOptions, layout_names, load_sample, rescan};
 pub use fingerprint::Fingerprint;
+pub use labels::PixelLabels;
 pub use object_view::{ObjectView, SeenObjects, whole_view};
 pub use place::Place;
 pub use rand_augment::RandAugment;

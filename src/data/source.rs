@@ -93,6 +93,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// For each class, the number of its category in COCO's form, where the samples have annotations of that form.
+    /// Override it where [`annotations`](Self::annotations) copies many.
+    fn categories(&self) -> Option<Vec<Option<u64>>> {
+        self.annotations().map(|found| found.categories)
+    }
+
     /// Where this is the train split of a set: its test split, sharing what is open already. `None` if the source knows
     /// of none; a set that was opened by name is then opened again.
     fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {

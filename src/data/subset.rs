@@ -51,6 +51,10 @@ impl Source for Subset {
         Some(Annotations { file: CocoFile { images, annotations, ..file }, categories })
     }
 
+    fn categories(&self) -> Option<Vec<Option<u64>>> {
+        self.whole.categories()
+    }
+
     fn label(&self, index: usize) -> Option<u32> {
         if index < self.count { self.whole.label(self.at(index)) } else { None }
     }

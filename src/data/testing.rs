@@ -3,6 +3,7 @@ use super::sample::{Rgb8, Sample};
 use super::source::Source;
 use crate::data::dataset::Dataset;
 use crate::error::DataError;
+use std::io::Write;
 use std::path::Path;
 
 /// `count` tiny images. Every byte of sample i is i. The decoder fails on those in `broken` and panics on those in
@@ -53,4 +54,35 @@ pub(crate) fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
 pub(crate) fn put(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A zip archive whose files are deflated, but for every second one.
+pub(crate) fn zip(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let (mut all, mut directory) = (Vec::new(), Vec::new());
+    for (i, (name, bytes)) in files.iter().enumerate() {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        let (method, packed) = if i % 2 == 1 {
+            (0u16, bytes.clone())
+        } else {
+            let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+            deflate.write_all(bytes).unwrap();
+            (8, deflate.finish().unwrap())
+        };
+        let mut common = Vec::new();
+        common.extend([20u16, 0, method, 0, 0].iter().flat_map(|v| v.to_le_bytes()));
+        common.extend([crc.sum(), packed.len() as u32, bytes.len() as u32].iter().flat_map(|v| v.to_le_bytes()));
+        common.extend((name.len() as u16).to_le_bytes());
+        common.extend(0u16.to_le_bytes());
+        directory.extend([&b"PK\x01\x02\x14\0"[..], &common, &[0; 10], &(all.len() as u32).to_le_bytes()].concat());
+        directory.extend(name.as_bytes());
+        all.extend([b"PK\x03\x04", &common[..], name.as_bytes(), &packed].concat());
+    }
+    let (count, at) = (files.len() as u16, all.len() as u32);
+    all.extend(&directory);
+    all.extend(b"PK\x05\x06\0\0\0\0");
+    all.extend([count, count].iter().flat_map(|v| v.to_le_bytes()));
+    all.extend([directory.len() as u32, at].iter().flat_map(|v| v.to_le_bytes()));
+    all.extend([0, 0]);
+    all
 }

@@ -17,7 +17,7 @@ use crate::models::{Config, Objective};
 use crate::nn::{Params, Weights};
 use crate::run::weights_on_disk::{expect_whole, metadata, read};
 use crate::train::about::About;
-use crate::train::checkpoint::{AVERAGE, CLASSES, CONFIG, MODEL, OPTIMIZER, STATE, State};
+use crate::train::checkpoint::{AVERAGE, CATEGORIES, CLASSES, CONFIG, MODEL, OPTIMIZER, STATE, State};
 use crate::train::weights_file::to_half_bytes;
 
 /// Prefix of the names of folders that are being written or removed.
@@ -95,10 +95,18 @@ impl<'a> Pending<'a> {
 /// keys.
 pub type Companions<'a> = Vec<(&'static str, &'a Params)>;
 
-/// Writes a training checkpoint to `folder`, replacing an older one of that name. `classes` are the names of the
-/// classes that the model learns; empty if it learns none.
+/// The classes that a model learns.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Learned<'a> {
+    /// Their names; empty if it learns none.
+    pub classes: &'a [String],
+    /// The numbers of their categories in COCO's form; empty if they have none.
+    pub categories: &'a [Option<u64>],
+}
+
+/// Writes a training checkpoint to `folder`, replacing an older one of that name.
 pub fn save<S: Serialize>(
-    g: &Gpu, folder: &Path, config: &Config, params: &Params, companions: &Companions<'_>, classes: &[String],
+    g: &Gpu, folder: &Path, config: &Config, params: &Params, companions: &Companions<'_>, learned: Learned<'_>,
     state: &State<S>,
 ) -> Result<()> {
     let pending = Pending::new(folder)?;
@@ -108,8 +116,12 @@ pub fn save<S: Serialize>(
     for (name, companion) in companions {
         pending.write(name, &pollster::block_on(crate::train::checkpoint::weights_to_bytes(g, companion))?)?;
     }
+    let Learned { classes, categories } = learned;
     if !classes.is_empty() {
         pending.write(CLASSES, &crate::train::checkpoint::to_json("classes", &classes)?)?;
+    }
+    if !categories.is_empty() {
+        pending.write(CATEGORIES, &crate::train::checkpoint::to_json("categories", &categories)?)?;
     }
     pending.write(STATE, &crate::train::checkpoint::state_to_bytes(state)?)?;
     pending.commit()
@@ -178,6 +190,25 @@ pub fn config(folder: &Path) -> Result<Config> {
 pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
     let path = folder.join(CLASSES);
     if path.exists() { crate::train::checkpoint::from_json(&path, &bytes_of(&path)?).map(Some) } else { Ok(None) }
+}
+
+/// The numbers of the categories of a detector's `classes`, from its `categories.json`; `None` if it has none.
+///
+/// # Errors
+/// A file that cannot be read, or with another number of categories.
+pub fn categories(folder: &Path, classes: usize) -> Result<Option<Vec<Option<u64>>>> {
+    let path = folder.join(CATEGORIES);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let found: Vec<Option<u64>> = crate::train::checkpoint::from_json(&path, &bytes_of(&path)?)?;
+    if found.len() != classes {
+        let expected = "one number or null for each class: correct the file, or remove it to number from 1";
+        let reason =
+            format!("numbers {} categories, the model has {classes} classes; expected {expected}", found.len());
+        return Err(Error::file(path, reason));
+    }
+    Ok(Some(found))
 }
 
 /// What a checkpoint says about its weights: its files, or else the metadata of its weights.

@@ -39,6 +39,7 @@ pub struct Detecting {
     settings: DetectSettings,
     g: Gpu,
     classes: Vec<String>,
+    categories: Vec<Option<u64>>,
     test_every: u64,
     data: Arc<Dataset>,
     /// Samples of which was said that not all of their objects are learned.
@@ -141,6 +142,13 @@ impl Truth {
         let categories = numbers.clone().zip(names).map(category).collect();
         let file = CocoFile { images: vec![], categories, annotations: vec![] };
         Self { file, categories: numbers.map(Some).collect(), images: (1..=data.len() as u64).collect(), known: false }
+    }
+
+    /// The same with these numbers of the network's classes, where the set has none of its own.
+    #[must_use]
+    pub fn numbered(self, categories: Option<Vec<Option<u64>>>) -> Self {
+        let categories = categories.filter(|_| !self.known).unwrap_or_else(|| self.categories.clone());
+        Self { categories, ..self }
     }
 
     /// The number of a sample's image.
@@ -315,6 +323,7 @@ impl Task for Detecting {
             config: config.clone(),
             settings: settings.clone(),
             classes,
+            categories: data.categories().unwrap_or_default(),
             test_every: record.eval_every,
             data: data.clone(),
             crowded: BTreeSet::new(),
@@ -345,6 +354,10 @@ impl Task for Detecting {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn categories(&self) -> &[Option<u64>] {
+        &self.categories
     }
 
     fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {

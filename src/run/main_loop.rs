@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::checkpoint;
+use super::checkpoint::{self, Learned};
 use super::observer::{Observer, RunFacts};
 use super::resume::expect_same_run;
 use super::task::{Surroundings, Task, TaskSettings};
@@ -22,7 +22,7 @@ use super::progress::{Progress, Waited};
 use super::record::atomic::write_atomic;
 use super::record::log::{Line, LogLine, TrainLog};
 use super::record::tfevents::EventFile;
-use crate::data::{Cursor, DataError, Dataset, Fingerprint, ImageBatch, Loader, LoaderOptions, Split};
+use crate::data::{Cursor, DataError, Dataset, Fingerprint, ImageBatch, Loader, LoaderOptions, PixelLabels, Split};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Readback, human_bytes};
 use crate::models::Config;
@@ -46,7 +46,15 @@ const BEST: &str = "best";
 /// # Errors
 /// Those of [`Dataset::open`]; more images wanted than there are.
 pub fn open_data(settings: &RunSettings) -> Result<Arc<Dataset>> {
-    Ok(Arc::new(Dataset::open(&settings.data, Split::Train)?.limited(settings.max_images)?))
+    open_labeled(settings, &PixelLabels::default())
+}
+
+/// [`open_data`] with what the values of segmentation maps mean.
+///
+/// # Errors
+/// Those of [`Dataset::open_labeled`]; more images wanted than there are.
+pub fn open_labeled(settings: &RunSettings, labels: &PixelLabels) -> Result<Arc<Dataset>> {
+    Ok(Arc::new(Dataset::open_labeled(&settings.data, Split::Train, labels)?.limited(settings.max_images)?))
 }
 
 /// What the processes of a run must have in common: all that decides its bits.
@@ -454,7 +462,8 @@ impl<'a, T: Task> Run<'a, T> {
             return Ok(());
         }
         let (task, companions) = (&self.task, self.task.companions());
-        checkpoint::save(self.g, folder, task.config(), task.params(), &companions, task.classes(), &self.at)
+        let learned = Learned { classes: task.classes(), categories: task.categories() };
+        checkpoint::save(self.g, folder, task.config(), task.params(), &companions, learned, &self.at)
     }
 
     /// Removes checkpoints beyond `keep`: of epoch checkpoints the newest `keep` stay, of those between epochs only the

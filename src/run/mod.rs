@@ -25,7 +25,7 @@ mod tested;
 pub mod weights_on_disk;
 pub mod world;
 
-pub use main_loop::{Ended, Run, open_data};
+pub use main_loop::{Ended, Run, open_data, open_labeled};
 pub use observer::{Observer, RunFacts, Silent};
 pub use outputs::{Outputs, RecordSettings};
 pub use task::{Surroundings, Task, TaskSettings};

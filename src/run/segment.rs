@@ -8,7 +8,9 @@ use super::backbone::load_backbone;
 use super::checkpoint::Companions;
 use super::task::{Surroundings, Task, TaskSettings};
 use super::tested::{PixelTest, Tested};
-use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Rgb8, Sample, SegmentationMap, Transform};
+use crate::data::{
+    DataError, Dataset, ImageBatch, LoaderOptions, PixelLabels, Rgb8, Sample, SegmentationMap, Transform,
+};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
@@ -29,6 +31,10 @@ const WINDOWS: usize = 2;
 impl TaskSettings for SegmentSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
         LoaderOptions::new(self.run.images_per_step(), Transform::Scene(self.view(config.image_size as u32)))
+    }
+
+    fn labels(&self) -> PixelLabels {
+        self.labels.clone()
     }
 }
 

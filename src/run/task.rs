@@ -10,7 +10,7 @@ use super::checkpoint::Companions;
 use super::outputs::RecordSettings;
 use super::tested::Tested;
 use super::world::World;
-use crate::data::{Dataset, ImageBatch, LoaderOptions};
+use crate::data::{Dataset, ImageBatch, LoaderOptions, PixelLabels};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::Config;
@@ -24,6 +24,11 @@ pub trait TaskSettings: AsRef<RunSettings> + AsMut<RunSettings> + Clone + Serial
     /// How the data set's images become batches: transform, crops, repeats. Batch size, seed and threads are set by the
     /// run.
     fn loading(&self, config: &Config) -> LoaderOptions;
+
+    /// What the values of segmentation maps mean, where the data set does not say it.
+    fn labels(&self) -> PixelLabels {
+        PixelLabels::default()
+    }
 }
 
 /// What a task finds around it.
@@ -73,6 +78,10 @@ pub trait Task {
     }
     /// Names of the classes that the model learns; empty if it learns none.
     fn classes(&self) -> &[String] {
+        &[]
+    }
+    /// The number of the category of each class, in COCO's form; empty if there are none.
+    fn categories(&self) -> &[Option<u64>] {
         &[]
     }
     /// Builds the programs of the steps. The weights are in place by then.

@@ -26,6 +26,8 @@ pub const OPTIMIZER: &str = "optimizer.safetensors";
 pub const AVERAGE: &str = "ema.safetensors";
 /// The file with the names of a classifier's classes; only of runs that know them.
 pub const CLASSES: &str = "classes.json";
+/// The file with the number of the category of each class, in COCO's form; only of runs that know them.
+pub const CATEGORIES: &str = "categories.json";
 /// The file of the run's state: step, epoch, settings.
 pub const STATE: &str = "state.json";
 

@@ -1,5 +1,20 @@
 //! Rates and decays of the published recipes for dense tasks: Vim's segmentation (mmsegmentation) and detection
-//! (detectron2), name by name as their code has them.
+//! (detectron2), name by name as their code has them. And what a named recipe says about a network.
+
+use crate::train::schedule::Schedule;
+
+/// What a named recipe says about the network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecipeModel {
+    /// The backbone, unless a checkpoint or another model is named.
+    pub name: &'static str,
+    /// Side of what the network sees of an image, in pixels.
+    pub image_size: usize,
+    /// DropPath's rate at the last layer.
+    pub drop_path: f64,
+    /// Classes of the recipe's data set.
+    pub classes: usize,
+}
 
 /// What a recipe does with one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,21 +58,15 @@ impl SegmentationRecipe {
 
     /// The learning rate of a step, from 0: a line to zero, times the warm-up, which multiplies the rate of the line.
     pub fn rate_at(&self, step: u64) -> f64 {
-        let line = self.rate * (1.0 - step as f64 / self.steps as f64);
-        match step < self.warmup {
-            true => line * (1.0 - (1.0 - step as f64 / self.warmup as f64) * (1.0 - self.warmup_ratio)),
-            false => line,
-        }
+        let Self { rate: peak, warmup_ratio: first, warmup: warmup_steps, steps: total_steps, .. } = *self;
+        Schedule::Linear { peak, min_lr: 0.0, first, warmup_steps, total_steps }.lr(step)
     }
 
     /// What becomes of a parameter of this name and number of axes. Embeddings have the lowest rate, and the attention
     /// blocks `backbone.blocks` rise to 1; all other layers have 1, because the code knows no other name. One axis or a
     /// bias is not decayed; the position table is, because the code compares its bare name with full ones.
     pub fn of(&self, name: &str, axes: usize) -> ParameterRule {
-        let last = self.layers + 1;
-        let of_block = || name.strip_prefix("backbone.blocks.")?.split('.').next()?.parse::<u32>().ok();
-        let is_embedding = ["backbone.pos_embed", "backbone.patch_embed"].iter().any(|start| name.starts_with(start));
-        let place = if is_embedding { 0 } else { of_block().map_or(last, |block| block + 1) };
+        let (last, place) = (self.layers + 1, by_block(self.layers, name));
         let decays = axes > 1 && !name.ends_with(".bias");
         ParameterRule { rate: power(self.layer_decay, last, place), decay: if decays { self.decay } else { 0.0 } }
     }
@@ -99,29 +108,35 @@ impl DetectionRecipe {
 
     /// The learning rate of a step, from 0.
     pub fn rate_at(&self, step: u64) -> f64 {
-        let passed = self.marks.iter().filter(|mark| step >= **mark).count();
-        let factor = if step < self.warmup {
-            let share = step as f64 / self.warmup as f64;
-            self.warmup_ratio * (1.0 - share) + share
-        } else {
-            1.0
-        };
-        self.rate * factor * [1.0, 0.1, 0.01][passed]
+        let Self { rate: peak, warmup_ratio: first, warmup: warmup_steps, marks, .. } = *self;
+        Schedule::MultiStep { peak, first, warmup_steps, marks }.lr(step)
     }
 
     /// What becomes of a parameter of this name. Embeddings have the lowest rate, the layers of the backbone rise, and
     /// all else has 1. Only the position table is not decayed: detectron2 exempts norms that it knows, and neither its
     /// own channel norm nor Mamba's RMS norm is among them.
     pub fn of(&self, name: &str) -> ParameterRule {
-        let last = self.layers + 1;
-        let of_layer = || name.split_once(".layers.")?.1.split('.').next()?.parse::<u32>().ok();
-        let place = match name.starts_with("backbone") {
-            true if name.contains(".pos_embed") || name.contains(".patch_embed") => 0,
-            true => of_layer().map_or(last, |layer| layer + 1),
-            false => last,
-        };
+        let (last, place) = (self.layers + 1, by_layer(self.layers, name));
         let is_table = name.rsplit('.').next() == Some("pos_embed");
         ParameterRule { rate: power(self.layer_decay, last, place), decay: if is_table { 0.0 } else { self.decay } }
+    }
+}
+
+/// The place of a parameter of a segmentation network of so many layers, from 0 to one more than those: embeddings are
+/// first, the code finds attention blocks `backbone.blocks`, and all else is last.
+pub fn by_block(layers: u32, name: &str) -> u32 {
+    let of_block = || name.strip_prefix("backbone.blocks.")?.split('.').next()?.parse::<u32>().ok();
+    let is_embedding = ["backbone.pos_embed", "backbone.patch_embed"].iter().any(|start| name.starts_with(start));
+    if is_embedding { 0 } else { of_block().map_or(layers + 1, |block| block + 1) }
+}
+
+/// The same of a detector, in whose backbone the code finds Mamba layers `layers`.
+pub fn by_layer(layers: u32, name: &str) -> u32 {
+    let of_layer = || name.split_once(".layers.")?.1.split('.').next()?.parse::<u32>().ok();
+    match name.starts_with("backbone") {
+        true if name.contains(".pos_embed") || name.contains(".patch_embed") => 0,
+        true => of_layer().map_or(layers + 1, |layer| layer + 1),
+        false => layers + 1,
     }
 }
 

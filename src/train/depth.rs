@@ -8,12 +8,18 @@ pub fn below_top(config: &Config, name: &str) -> usize {
     last - depth
 }
 
+/// Layers of the backbone as depths count them: Mamba layers, or the blocks of a ViT.
+pub fn depth_layers(config: &Config) -> u32 {
+    let mambas = config.pattern.chars().filter(|letter| *letter == 'M').count();
+    (if mambas > 0 { mambas } else { config.pattern.len() }) as u32
+}
+
 /// (depth of a parameter of the backbone, the last depth). A transformer block behind Mamba layers has the depth of the
 /// layer before it (src/models/README.md, D-24).
 fn depth_of(config: &Config, name: &str) -> (usize, usize) {
     let mambas = config.pattern.contains('M');
     let counts = |letters: &str| letters.chars().filter(|letter| !mambas || *letter == 'M').count();
-    let last = counts(&config.pattern) + 1;
+    let last = depth_layers(config) as usize + 1;
     match layer_of(config, name) {
         (0, _) => (0, last),
         (layer, end) if layer == end => (last, last),

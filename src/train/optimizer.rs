@@ -8,7 +8,7 @@ use crate::ops::loss_scale;
 use crate::tape::{Grads, Recorder};
 use crate::tensor::Tensor;
 
-/// Which parameters decay (src/models/README.md, D-21).
+/// Which parameters decay (src/models/README.md, D-21 and D-25).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayRule {
@@ -18,6 +18,12 @@ pub enum DecayRule {
     /// The MAP repository with timm 0.4.12: all decay but 1-D tensors, biases, and the encoder's positions and class
     /// tokens.
     MapRepo,
+    /// Vim's segmentation in mmsegmentation: all decay but 1-D tensors and biases. Positions do, because the code
+    /// compares their bare name with full ones.
+    Mmsegmentation,
+    /// Vim's detection in detectron2: all decay but positions and the layer norms of transformer blocks. Biases do, and
+    /// norms that detectron2 does not know: Mamba's RMS norms and those of the heads.
+    Detectron2,
 }
 
 impl DecayRule {
@@ -25,13 +31,23 @@ impl DecayRule {
     pub fn decays(self, entry: &Entry) -> bool {
         let name = entry.name.as_str();
         let leaf = name.rsplit('.').next().unwrap_or(name);
-        let parity =
-            entry.shape.len() > 1 && leaf != "bias" && !["pos_embed", "cls_token", "pos_embed_cls"].contains(&name);
+        let matrix = entry.shape.len() > 1 && leaf != "bias";
+        // in a network for a dense task the backbone's names have something in front
+        let is_own = |of: &str| ["pos_embed", "cls_token", "pos_embed_cls"].contains(&of);
         let special = leaf.starts_with("A_")
             || ["dt_projs_bias", "mask_token", "ar_token", "cls_token", "cls_pos", "decoder_pos_embed_learned"]
                 .contains(&leaf)
             || leaf.starts_with("affine_");
-        parity && (self == Self::MapRepo || !special)
+        match self {
+            Self::Recommended => matrix && !is_own(leaf) && !special,
+            Self::MapRepo => matrix && !is_own(name),
+            Self::Mmsegmentation => matrix,
+            Self::Detectron2 => {
+                let part = name.rsplit('.').nth(1).unwrap_or_default();
+                let is_block_norm = name.split('.').any(|part| part == "blocks") && ["norm1", "norm2"].contains(&part);
+                leaf != "pos_embed" && !is_block_norm
+            }
+        }
     }
 }
 

@@ -39,6 +39,31 @@ pub enum Schedule {
         /// Steps in one epoch.
         steps_per_epoch: u64,
     },
+    /// mmsegmentation's `poly` of power 1, per step: a line from `peak` down to `min_lr`. The warm-up multiplies what
+    /// the line gives.
+    Linear {
+        /// Learning rate at the start of the line.
+        peak: f64,
+        /// Learning rate at its end.
+        min_lr: f64,
+        /// The warm-up's first factor.
+        first: f64,
+        /// Steps until its factor is 1.
+        warmup_steps: u64,
+        /// Steps of the whole run, warm-up included.
+        total_steps: u64,
+    },
+    /// detectron2's `WarmupMultiStepLR`, per step: a tenth of the rate from each mark on.
+    MultiStep {
+        /// Learning rate up to the first mark.
+        peak: f64,
+        /// The warm-up's first factor.
+        first: f64,
+        /// Steps until its factor is 1.
+        warmup_steps: u64,
+        /// Steps from which on the rate is a tenth and a hundredth.
+        marks: [u64; 2],
+    },
 }
 
 impl Schedule {
@@ -64,6 +89,22 @@ impl Schedule {
         Self::epoch_cosine(scaled_lr(5e-4, batch, 512), 1e-5, 5, epochs, steps_per_epoch)
     }
 
+    /// A line down to `min_lr`, times a warm-up from 1e-6, as Vim's segmentation has it.
+    pub fn linear(peak: f64, min_lr: f64, warmup_steps: u64, total_steps: u64) -> Result<Self> {
+        check_rates(&[("the learning rate", peak), ("min_lr", min_lr)], peak)?;
+        check_lengths(warmup_steps, total_steps, "steps")?;
+        Ok(Self::Linear { peak, min_lr, first: 1e-6, warmup_steps, total_steps })
+    }
+
+    /// A tenth of the rate after 8/9 of the run and a hundredth after 26/27, with a warm-up from a thousandth, as
+    /// ViTDet has it: at 163,889 and 177,546 of 184,375 steps.
+    pub fn multi_step(peak: f64, warmup_steps: u64, total_steps: u64) -> Result<Self> {
+        check_rates(&[("the learning rate", peak)], peak)?;
+        check_lengths(warmup_steps, total_steps, "steps")?;
+        let marks = [8.0 / 9.0, 26.0 / 27.0].map(|share: f64| (share * total_steps as f64).round() as u64);
+        Ok(Self::MultiStep { peak, first: 1e-3, warmup_steps, marks })
+    }
+
     /// Learning rate of step `step`, counted from 0; past the end it stays at the last value.
     pub fn lr(&self, step: u64) -> f64 {
         match *self {
@@ -79,6 +120,18 @@ impl Schedule {
                     return warmup_lr + time as f64 * (peak - warmup_lr) / warmup_epochs as f64;
                 }
                 cosine(peak, min_lr, time, epochs)
+            }
+            Self::Linear { peak, min_lr, first, warmup_steps, total_steps } => {
+                let line = min_lr + (peak - min_lr) * (1.0 - step.min(total_steps) as f64 / total_steps as f64);
+                match step < warmup_steps {
+                    true => line * (1.0 - (1.0 - step as f64 / warmup_steps as f64) * (1.0 - first)),
+                    false => line,
+                }
+            }
+            Self::MultiStep { peak, first, warmup_steps, marks } => {
+                let passed = marks.iter().filter(|mark| step >= **mark).count();
+                let share = if step < warmup_steps { step as f64 / warmup_steps as f64 } else { 1.0 };
+                peak * (first * (1.0 - share) + share) * [1.0, 0.1, 0.01][passed]
             }
         }
     }
@@ -148,6 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn the_schedules_of_dense_tasks() {
+        let s = Schedule::linear(1e-4, 0.0, 1500, 60_000).unwrap();
+        for (step, lr) in [(0, 1e-10), (1500, 9.75e-5), (30_000, 5e-5), (60_000, 0.0), (99_999, 0.0)] {
+            close(s.lr(step), lr);
+        }
+        close(s.lr(750), 0.5 * (1.0 + 1e-6) * 9.875e-5);
+        close(Schedule::linear(1.0, 0.5, 0, 4).unwrap().lr(2), 0.75);
+        let s = Schedule::multi_step(1e-4, 250, 184_375).unwrap();
+        for (step, lr) in [
+            (0, 1e-7),
+            (125, 5.005e-5),
+            (250, 1e-4),
+            (163_888, 1e-4),
+            (163_889, 1e-5),
+            (177_545, 1e-5),
+            (177_546, 1e-6),
+        ] {
+            close(s.lr(step), lr);
+        }
+    }
+
+    #[test]
     fn scaling_and_errors() {
         close(scaled_lr(1.5e-4, 4096, 256), 2.4e-3);
         for (bad, hint) in [
@@ -156,6 +231,8 @@ mod tests {
             (Schedule::half_cosine(1.0, 0.0, 3, 2), "3 steps, expected at most the 2"),
             (Schedule::half_cosine(1.0, 0.0, 0, 0), "0 steps"),
             (Schedule::map_repo(512, 0, 10), "0 epochs"),
+            (Schedule::linear(1.0, 2.0, 0, 2), "min_lr: got 2"),
+            (Schedule::multi_step(1.0, 3, 2), "3 steps, expected at most the 2"),
         ] {
             let error = bad.unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");

@@ -38,11 +38,13 @@ settings! {
         pub min_lr: f64 = 0.0; arg(allow_negative_numbers = true),
         /// Epochs of linear warm-up; fractions are allowed.
         pub warmup_epochs: f64 = 1.0,
-        /// cosine (per step), epoch (timm's per epoch), or map_repo (the same with that repository's rates).
+        /// cosine (per step), epoch (timm's per epoch), map_repo (the same with that repository's rates), linear
+        /// (mmsegmentation's line to --min-lr), or multi_step (detectron2's, a tenth after 8/9 and 26/27 of the run).
         pub schedule: ScheduleKind = ScheduleKind::Cosine; arg(value_parser = word::<ScheduleKind>()),
         /// AdamW weight decay.
         pub weight_decay: f64 = 0.05,
-        /// Weights that decay: recommended (matrices only) or map_repo.
+        /// Weights that decay: recommended (matrices only), or all that do in a repository: map_repo, mmsegmentation,
+        /// detectron2.
         pub decay_rule: DecayRule = DecayRule::Recommended; arg(value_parser = word::<DecayRule>()),
         /// Betas of AdamW, as `betas` of `torch.optim.AdamW`.
         pub betas: (f64, f64) as Pair = (0.9, 0.95); arg(value_name = "BETA1,BETA2"),
@@ -100,6 +102,10 @@ pub enum ScheduleKind {
     Epoch,
     /// timm's with the rates of the MAP repository.
     MapRepo,
+    /// mmsegmentation's: a line down, times the warm-up, per step.
+    Linear,
+    /// detectron2's: a tenth of the rate at two marks, per step.
+    MultiStep,
 }
 
 impl RunSettings {
@@ -148,7 +154,15 @@ impl RunSettings {
         }
         let total = self.epochs * steps_per_epoch;
         let warmup = ((self.warmup_epochs * steps_per_epoch as f64).round() as u64).min(total);
-        Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total)
+        match self.schedule {
+            ScheduleKind::Linear => Schedule::linear(self.peak_lr(), self.min_lr, warmup, total),
+            ScheduleKind::MultiStep if self.min_lr != 0.0 => {
+                let expected = "0 with multi_step, which ends at a hundredth of the peak";
+                Err(Error::argument("min_lr", self.min_lr, expected))
+            }
+            ScheduleKind::MultiStep => Schedule::multi_step(self.peak_lr(), warmup, total),
+            _ => Schedule::half_cosine(self.peak_lr(), self.min_lr, warmup, total),
+        }
     }
 
     /// The numbers of optimizer and backward pass.

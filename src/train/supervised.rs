@@ -29,6 +29,8 @@ pub struct Tuning {
     pub layer_decay: f64,
     /// Momentum of the moving average of the weights; `None` keeps no average.
     pub average: Option<f64>,
+    /// Whether layers are told by their names, as the official code of a dense task does.
+    pub by_name: bool,
 }
 
 /// A micro-batch of a run.
@@ -67,6 +69,11 @@ pub trait Supervised: fmt::Debug + Sized {
 
     /// How many layers from the last one a parameter is: its learning rate decays by as many factors.
     fn depth(config: &Config, name: &str) -> usize;
+
+    /// The same where the official code of the task tells layers by their names, and misses some.
+    fn depth_by_name(config: &Config, name: &str) -> usize {
+        Self::depth(config, name)
+    }
 
     /// Uploads micro-batch `part` of `parts`.
     ///
@@ -274,6 +281,7 @@ type Between<'a> = dyn FnMut(u32) -> Result<()> + 'a;
 
 /// Parameter group of a parameter: its rate by its layer, its decay by the rule.
 fn group<T: Supervised>(config: &Config, hyper: &Hyper, tuning: &Tuning, entry: &Entry) -> Group {
-    let lr_scale = tuning.layer_decay.powi(T::depth(config, &entry.name) as i32);
+    let depth = if tuning.by_name { T::depth_by_name } else { T::depth };
+    let lr_scale = tuning.layer_decay.powi(depth(config, &entry.name) as i32);
     Group { lr_scale, weight_decay: hyper.decay_of(entry) }
 }

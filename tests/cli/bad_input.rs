@@ -98,7 +98,7 @@ fn unknown_words_and_missing_ones() {
     refused(&["--decoder-mask=rows"], &["rows", "local-mae"]);
     refused(&["--decode-order=spiral"], &["spiral", "columns"]);
     refused(&["--target=tokens"], &["tokens", "normalized"]);
-    refused(&["--schedule=linear"], &["linear", "cosine"]);
+    refused(&["--schedule=lines"], &["lines", "cosine"]);
     refused(&["--decay-rule=all"], &["all", "recommended"]);
     refused(&["--init=zeros"], &["zeros", "map_repo"]);
     refused(&["--batch-size=many"], &["many", "--batch-size"]);

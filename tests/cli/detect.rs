@@ -154,6 +154,15 @@ fn files_like_those_of_coco() {
     assert!(said.err.contains("results.json"), "{}", said.err);
     let results: Vec<CocoDetection> = serde_json::from_slice(&std::fs::read(at("seen/results.json")).unwrap()).unwrap();
     assert!(!results.is_empty() && results.iter().all(|found| (100..104).contains(&found.image_id)), "{results:?}");
+    // plain files too get the numbers of the file that was learned from
+    let image = set.join("val2017/000000000000.png").display().to_string();
+    let predict = ["predict", &image, "--min-score=0"];
+    rowscan(&predict, &[("--checkpoint", &last), ("-o", &at("plain"))]).ok();
+    let plain: Vec<CocoDetection> = serde_json::from_slice(&std::fs::read(at("plain/results.json")).unwrap()).unwrap();
+    assert!(!plain.is_empty() && plain.iter().all(|found| [7, 9].contains(&found.category_id)), "{plain:?}");
+    assert_eq!(json(&last.join("categories.json")), serde_json::json!([7, 9]));
+    std::fs::write(last.join("categories.json"), "[7]").unwrap();
+    rowscan(&predict, &[("--checkpoint", &last)]).fails(1, &["categories.json", "numbers 1 categories", "2 classes"]);
     let text = std::fs::read_to_string(set.join("annotations/instances_val2017.json")).unwrap();
     let mut truth = CocoFile::parse(&text).unwrap();
     truth.images.retain(|image| image.id < 500);

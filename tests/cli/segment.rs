@@ -1,6 +1,6 @@
 //! Segmentation as people train, measure and use it, on generated scenes and on folders.
 
-use super::{rowscan, skip};
+use super::{program, rowscan, run, skip};
 
 /// A network that trains in seconds.
 const NANO: &[&str] = &[
@@ -136,7 +136,27 @@ fn folders_with_annotations() {
     let train = ["segment", "--epochs=12", "--batch-size=3", "--lr=0.01", "--data", &data];
     let train = [&train[..], NANO].concat();
     let refused = rowscan(&train, &[("--output-dir", &at("out"))]);
-    refused.fails(1, &["classes.txt", "one a line"]);
+    refused.fails(1, &["classes.txt", "one a line", "--num-classes"]);
+    let out = [("--output-dir", &*at("out"))];
+    let others = rowscan(&[&train[..], &["--num-classes=1", "--epochs=1"]].concat(), &out);
+    others.fails(1, &["annotations/training", "the pixel 20, 1 has the value 1, expected 0 to 0, or 255"]);
+    let synthetic = [&["segment", "--num-classes=11", "--data=synthetic:8", "--batch-size=4"], NANO].concat();
+    rowscan(&synthetic, &out).fails(2, &["--num-classes", "synthetic-scenes:8"]);
+    assert!(!at("out").exists());
+    // the value 1 becomes class 0, and 0 none; tests of the same set know it
+    let reduced = ["--num-classes=1", "--reduce-zero-label", "--epochs=1"];
+    rowscan(&[&train[..], &reduced].concat(), &[("--output-dir", &at("reduced"))]).ok();
+    let eval = ["eval", "--data", &data];
+    let last = at("reduced/checkpoint-1");
+    let scored = rowscan(&eval, &[("--checkpoint", &last), ("--json", &at("one.json"))]).ok();
+    assert!(scored.out.contains("2 images, 1 classes") && scored.out.contains("class 0"), "{}", scored.out);
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(at("one.json")).unwrap()).unwrap();
+    assert_eq!((&json["aacc"], &json["skipped"]), (&1.0.into(), &0.into()), "one class is always right: {json}");
+    let unshifted = [&eval[..], &["--reduce-zero-label=false"]].concat();
+    rowscan(&unshifted, &[("--checkpoint", &last)]).fails(1, &["has the value 1, expected 0 to 0"]);
+    let photo = at("set/images/training/0.png").display().to_string();
+    let of_images = ["predict", &photo, "--num-classes=1"];
+    rowscan(&of_images, &[("--checkpoint", &last)]).fails(2, &["--num-classes", "--data"]);
     std::fs::write(at("set/classes.txt"), "left\nright\n").unwrap();
     // without mirroring, which would turn left into right
     let train = [&train[..], &["--hflip=0", "--photometric=false", "--eval-every=12"]].concat();
@@ -147,6 +167,57 @@ fn folders_with_annotations() {
     assert!(scored.out.contains("2 images, 2 classes") && scored.out.contains("right"), "{}", scored.out);
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(at("scores.json")).unwrap()).unwrap();
     assert!(json["miou"].as_f64().unwrap() > 0.8, "two colors are two classes: {json}");
+
+    // the same classes as colors, by a table that lies elsewhere
+    for split in ["training", "validation"] {
+        for entry in std::fs::read_dir(at(&format!("set/annotations/{split}"))).unwrap() {
+            let path = entry.unwrap().path();
+            let colors = [[128, 64, 128], [70, 130, 180]];
+            let of = |value: u8| colors.get(usize::from(value)).copied().unwrap_or([0; 3]);
+            let gray = image::open(&path).unwrap().to_luma8();
+            let color = |x, y| image::Rgb(of(gray.get_pixel(x, y).0[0]));
+            image::RgbImage::from_fn(gray.width(), gray.height(), color).save(&path).unwrap();
+        }
+    }
+    let best = [("--checkpoint", &*at("out/best"))];
+    rowscan(&eval, &best).fails(1, &["annotations/validation", "Rgb of 8 bits", "--color-table"]);
+    std::fs::write(at("table.txt"), "128 64 128 left\n70 130 180 right\n0 0 0 void\n").unwrap();
+    let table = at("table.txt").display().to_string();
+    let again = rowscan(&[&eval[..], &["--color-table", &table]].concat(), &best).ok();
+    assert_eq!(again.out, scored.out);
+}
+
+/// Recipes need no adapter to be planned, and options go over them.
+#[test]
+fn recipes_are_planned_without_an_adapter() {
+    let plan = |args: &[&str]| {
+        let mut command = program();
+        command.args(args).env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
+        run(command)
+    };
+    let micro = ["--model=map_micro_patch8_64", "--image-size=64", "--classes=5", "--batch-size=2"];
+    let segment = [&["segment", "--dry-run", "--recipe=map_small_paper_ade20k"], &micro[..]].concat();
+    let text = plan(&segment).ok().out;
+    assert!(text.contains("5 classes") && text.contains("step of 4 × 2 images"), "{text}");
+    let parameters = |args: &[&str]| {
+        let text = plan(&[&segment[..], args].concat()).ok().out;
+        text.lines().find(|line| line.starts_with("model ")).unwrap().to_owned()
+    };
+    assert_ne!(parameters(&[]), parameters(&["--head-channels=8"]), "the recipe has 512");
+    let detect = [&["detect", "--dry-run", "--recipe=map_tiny_coco", "--precision=f32"], &micro[..]].concat();
+    let text = plan(&detect).ok().out;
+    assert!(text.contains("step of 16 × 2 images"), "{text}");
+    plan(&["segment", "--recipe=map_tiny_coco"]).fails(2, &["map_tiny_coco", "map_small_ade20k"]);
+
+    let info = ["info", "--batch-size=2", "--recipe"];
+    let text = plan(&[&info[..], &["vim_tiny_ade20k"]].concat()).ok().out;
+    for words in ["12311276 parameters", "segmentation at batch 2", "150 classes", "launches", "flops"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let text = plan(&[&info[..], &["map_tiny_coco", "--image-size=256"]].concat()).ok().out;
+    assert!(text.contains("detection at batch 2") && text.contains("256×256"), "{text}");
+    plan(&["info", "--recipe=vim_tiny_ade20k", "--method=mae"]).fails(2, &["--recipe", "--method"]);
+    plan(&["info", "--recipe=vim_tiny"]).fails(2, &["vim_tiny", "vim_tiny_ade20k"]);
 }
 
 #[test]

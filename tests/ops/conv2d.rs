@@ -126,6 +126,32 @@ fn conv2d_follows_the_precision_of_products() {
     });
 }
 
+/// Windows as large as the map, as in the linear layer behind pooled boxes, and others beside each other.
+#[test]
+fn conv2d_with_large_strides_matches_cpu() {
+    let cases: [Case; 3] = [
+        ([3, 7, 7, 8, 12], 1, [7, 7], [7, 7], NONE, true),
+        ([2, 11, 17, 3, 5], 1, [3, 8], [5, 8], [1, 0, 2, 1], true),
+        ([1, 8, 6, 6, 9], 3, [2, 3], [8, 6], NONE, false),
+    ];
+    each_tier(|g| cases.iter().for_each(|case| check(g, case)));
+}
+
+/// A sum of dx has the taps of one phase: a window as large as the map may have many channels.
+#[test]
+fn long_sums_are_refused_by_their_own_length() {
+    let g = Gpu::dry(Caps::portable());
+    let of = |stride: usize| {
+        let of = |shape: &[usize]| Var::leaf(Tensor::input("map", shape));
+        let options = Conv2dOptions { stride: [stride; 2], ..Conv2dOptions::default() };
+        conv2d(&mut Recorder::new(&g), &of(&[2, 7, 7, 256]), &of(&[1024, 256, 7, 7]), options).map(drop)
+    };
+    of(7).unwrap();
+    let error = of(1).unwrap_err().to_string();
+    assert!(error.contains("49 taps of 1024 channels, expected at most 32768"), "{error}");
+    assert!(of(9).unwrap_err().to_string().contains("1 to 8"));
+}
+
 #[test]
 fn depthwise_conv2d_in_f16_matches_cpu() {
     let same = |kernel: usize| [kernel / 2; 4];

@@ -51,7 +51,7 @@ pub fn all(caps: &Caps, models: &[String]) -> rowscan::Result<Vec<Variant>> {
                     &Pretrainer::new(&g, &config, &settings.objective, BATCH, hyper, 0)?.record(visible)?.0,
                 );
             }
-            let (g, tuning) = (Gpu::dry(caps.clone()), Tuning { layer_decay: 1.0, average: None });
+            let (g, tuning) = (Gpu::dry(caps.clone()), Tuning { layer_decay: 1.0, average: None, by_name: false });
             collect(&mut found, &Finetuner::new(&g, &config, BATCH, run.hyper()?, tuning, 0)?.record()?.0);
         }
     }

@@ -27,7 +27,7 @@ use crate::train::update::{Hyper, tuned};
 const CLOCK: Clock = Clock { wall: true };
 
 /// Numbers of fine-tuning that a step's time does not depend on.
-const TUNING: Tuning = Tuning { layer_decay: 1.0, average: None };
+const TUNING: Tuning = Tuning { layer_decay: 1.0, average: None, by_name: false };
 
 /// What is measured of each model.
 #[derive(Debug, Clone, PartialEq)]

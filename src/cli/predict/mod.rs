@@ -9,17 +9,19 @@ use std::sync::Arc;
 use self::folder::Folder;
 use self::format::{Format, NamedClass, NamedImage};
 use super::classifier::{PassArgs, StoredModel};
-use super::dense::{objects, scenes};
+use super::dense::{labels_under, objects, scenes};
 use super::detected::{self, Shown};
-use super::features::{batch_of, listed_anew, open_split};
+use super::features::{batch_of, listed_anew, open_split_labeled};
 use super::segmented;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
-use crate::data::{DataError, Dataset};
+use crate::data::{DataError, Dataset, PixelLabels};
 use crate::error::{Error, Result};
 use crate::infer::predict::ClassProbability;
 use crate::models::Contents;
 use crate::run::pictures::{seen, seen_side};
 use crate::run::predict::{PredictedImage, predict_classes};
+use crate::train::options::overlay;
+use crate::train::segment::settings::LabelArgs;
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("seen").args(["images", "data"]).required(true)))]
@@ -48,6 +50,8 @@ pub struct Args {
     /// A detector: the least score of an object that is named and drawn, 0 to 1.
     #[arg(long, default_value_t = 0.5)]
     min_score: f32,
+    #[command(flatten)]
+    labels: LabelArgs,
     #[command(flatten)]
     pass: PassArgs,
     /// Print a JSON array with an element for each image.
@@ -87,11 +91,17 @@ fn instead(found: Contents) -> String {
 /// The images to look at. `named` is what a data set of this name is here.
 fn images(args: &Args, named: impl Fn(&str) -> String) -> std::result::Result<Dataset, Stop> {
     let Some(data) = &args.data.as_deref().map(named) else {
+        if !overlay(PixelLabels::default(), &[&args.labels]).is_default() {
+            let what = "--num-classes, --reduce-zero-label or --color-table";
+            return usage(Err(Error::argument(what, "a value", "none without --data: images have no annotations")));
+        }
         return Ok(Dataset::from_paths(args.images.clone()).map_err(Error::from)?);
     };
     listed_anew(args.rescan);
-    let set = match (open_split(data, args.split.as_deref().unwrap_or("test")), &args.split) {
-        (Err(Stop::Failure(Error::Data(DataError::NoSplit { .. }))), None) => open_split(data, "train"),
+    let labels = labels_under(&args.checkpoint, data, &args.labels)?;
+    let open = |split: &str| open_split_labeled(data, split, &labels);
+    let set = match (open(args.split.as_deref().unwrap_or("test")), &args.split) {
+        (Err(Stop::Failure(Error::Data(DataError::NoSplit { .. }))), None) => open("train"),
         (opened, _) => opened,
     };
     usage(set?.limited(args.max_images).map_err(Error::from))

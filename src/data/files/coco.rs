@@ -3,6 +3,7 @@
 use super::decode::decode_upright;
 use super::layout::{Found, Layout, Place};
 use super::listing::split_of;
+use super::tree::Tree;
 use crate::data::coco::{CocoFile, CocoImage, CocoSegmentation};
 use crate::data::masks::ObjectMask;
 use crate::data::sample::{ObjectBox, Rgb8, Sample};
@@ -10,7 +11,6 @@ use crate::data::source::{Annotations, Source};
 use crate::data::split::Split;
 use crate::error::DataError;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,15 +31,20 @@ const PROBED: usize = 50;
 const SLACK: f64 = 1.0;
 
 fn open(place: &Place, split: Split) -> Found {
-    let files = match () {
-        () if place.is_folder() => in_folder(place.path),
-        () if place.is_file_named(|name| name.ends_with(".json")) => beside(place.path),
-        () => BTreeMap::new(),
-    };
+    let tree = Tree::disk();
+    if !place.is_folder() && place.is_file_named(|name| name.ends_with(".json")) {
+        return Ok(Some(Box::new(Coco::read(&tree, &beside(place.path), split, place.path)?)));
+    }
+    if place.is_folder() { in_tree(&tree, place.path, split) } else { Ok(None) }
+}
+
+/// The set in a folder, on a disk or in an archive.
+pub(super) fn in_tree(tree: &Tree, root: &Path, split: Split) -> Found {
+    let files = in_folder(tree, root);
     if files.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Box::new(Coco::read(&files, split, place.path)?)))
+    Ok(Some(Box::new(Coco::read(tree, &files, split, root)?)))
 }
 
 /// The split that a file belongs to by its name, or by that of its folder: `instances_val2017.json`,
@@ -64,15 +69,11 @@ fn by_split(mut found: Vec<PathBuf>) -> BTreeMap<&'static str, PathBuf> {
 }
 
 /// The files of annotations in a folder.
-fn in_folder(root: &Path) -> BTreeMap<&'static str, PathBuf> {
-    let within = |dir: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
+fn in_folder(tree: &Tree, root: &Path) -> BTreeMap<&'static str, PathBuf> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let top = within(root);
+    let top = tree.list(root);
     let mut folders = vec![root.to_owned()];
-    folders.extend(top.into_iter().filter(|path| path.is_dir()));
+    folders.extend(top.into_iter().filter(|path| tree.is_dir(path)));
     let mut found = Vec::new();
     for dir in folders {
         let is_of_annotations = dir != root && name(&dir).starts_with("annotation");
@@ -81,7 +82,7 @@ fn in_folder(root: &Path) -> BTreeMap<&'static str, PathBuf> {
             let known = NAMES.contains(&&*name) || name.starts_with("instances");
             name.ends_with(".json") && (is_of_annotations || known) && !OTHERS.iter().any(|o| name.starts_with(o))
         };
-        found.extend(within(&dir).into_iter().filter(fits));
+        found.extend(tree.list(&dir).into_iter().filter(fits));
     }
     if found.iter().any(|path| name(path).starts_with("instances")) {
         found.retain(|path| name(path).starts_with("instances"));
@@ -120,22 +121,26 @@ struct Coco {
     /// Whether masks are pixels: some object that is no crowd has run lengths, so that all are learned in one form.
     pixels: bool,
     files: BTreeMap<&'static str, PathBuf>,
+    tree: Tree,
 }
 
 impl Coco {
-    fn read(files: &BTreeMap<&'static str, PathBuf>, split: Split, root: &Path) -> Result<Self, DataError> {
+    fn read(
+        tree: &Tree, files: &BTreeMap<&'static str, PathBuf>, split: Split, root: &Path,
+    ) -> Result<Self, DataError> {
         let Some(json) = files.get(split.name()) else {
             let others: Vec<String> = files.values().map(|path| path.display().to_string()).collect();
             let found = format!("found only {}", others.join(" and "));
             return Err(DataError::NoSplit { path: root.to_owned(), split: split.name(), found });
         };
-        let text = fs::read_to_string(json).map_err(DataError::io("read", json))?;
+        let missing = || DataError::io("read", json)(std::io::ErrorKind::NotFound.into());
+        let text = tree.text(json)?.ok_or_else(missing)?;
         let file = CocoFile::parse(&text).map_err(|e| DataError::format(json, e.to_string()))?;
         if file.images.is_empty() || file.categories.is_empty() {
             let got = format!("{} images and {} categories", file.images.len(), file.categories.len());
             return Err(DataError::format(json, format!("{got}, expected at least one of each")));
         }
-        let images = folder_of(json, root, &file)?;
+        let images = folder_of(tree, json, root, &file)?;
         let place: BTreeMap<u64, usize> = file.images.iter().map(|image| image.id).zip(0..).collect();
         let mut objects = vec![Vec::new(); file.images.len()];
         let (mut outside, mut beyond) = (Vec::new(), Vec::new());
@@ -200,6 +205,7 @@ impl Coco {
             pixels,
             files: files.clone(),
             file: file.into(),
+            tree: tree.clone(),
         })
     }
 
@@ -217,9 +223,9 @@ fn has_pixels(mask: &CocoSegmentation) -> bool {
 }
 
 /// The folder of the images: the first, of those where they may lie, in which one is found.
-fn folder_of(json: &Path, root: &Path, file: &CocoFile) -> Result<PathBuf, DataError> {
+fn folder_of(tree: &Tree, json: &Path, root: &Path, file: &CocoFile) -> Result<PathBuf, DataError> {
     let own = json.parent().unwrap_or(Path::new(""));
-    let set = if root.is_dir() { root } else { own };
+    let set = if tree.is_dir(root) { root } else { own };
     let above = own.parent().unwrap_or(own);
     let stem = json.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let suffix = stem.rsplit('_').next().unwrap_or_default().to_owned();
@@ -233,7 +239,7 @@ fn folder_of(json: &Path, root: &Path, file: &CocoFile) -> Result<PathBuf, DataE
         }
     }
     let holds =
-        |folder: &&PathBuf| file.images.iter().take(PROBED).any(|image| folder.join(&image.file_name).is_file());
+        |folder: &&PathBuf| file.images.iter().take(PROBED).any(|image| tree.is_file(&folder.join(&image.file_name)));
     if let Some(found) = folders.iter().find(holds) {
         return Ok(found.clone());
     }
@@ -259,7 +265,7 @@ impl Source for Coco {
     }
 
     fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
-        let set = Self::read(&self.files, Split::Test, &self.json);
+        let set = Self::read(&self.tree, &self.files, Split::Test, &self.json);
         Some(set.map(|set| Box::new(set) as Box<dyn Source>))
     }
 
@@ -267,9 +273,13 @@ impl Source for Coco {
         let images: Vec<CocoImage> = (0..self.len()).map(|i| self.at(i).clone()).collect();
         let of_image = |image: &usize| self.objects[*image].iter().map(|i| self.file.annotations[*i].clone());
         let annotations = self.order.iter().flat_map(of_image).collect();
-        let categories = self.file.classes().iter().map(|category| Some(category.id)).collect();
+        let categories = self.categories()?;
         let file = CocoFile { images, categories: self.file.categories.clone(), annotations };
         Some(Annotations { file, categories })
+    }
+
+    fn categories(&self) -> Option<Vec<Option<u64>>> {
+        Some(self.file.classes().iter().map(|category| Some(category.id)).collect())
     }
 
     fn unlabeled(&self) -> Option<String> {
@@ -279,7 +289,7 @@ impl Source for Coco {
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {
         let (path, wanted) = (self.images.join(&self.at(index).file_name), self.at(index));
         let name = path.display().to_string();
-        let image = decode_upright(&name, &fs::read(&path).map_err(DataError::io("read", &path))?)?;
+        let image = decode_upright(&name, &self.tree.read(&path)?)?;
         if (image.width, image.height) != (wanted.width, wanted.height) {
             let (got, expected) = (image.width, image.height);
             let reason = format!(

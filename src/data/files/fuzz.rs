@@ -4,7 +4,7 @@
 //! layout.
 use crate::data::dataset::Dataset;
 use crate::data::split::Split;
-use crate::data::testing::{png, put};
+use crate::data::testing::{png, put, zip};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::path::Path;
@@ -116,6 +116,18 @@ macro_rules! fixture {
     ($name:literal) => {
         include_bytes!(concat!("../../../tests/fixtures/data/", $name))
     };
+}
+
+#[test]
+fn scenes_in_a_zip() {
+    let image = png(2, 1, [1, 2, 3]);
+    let json = br#"{"images": [{"id": 1, "file_name": "a.png", "width": 2, "height": 1}],
+        "categories": [{"id": 3, "name": "cat"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 3,
+        "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}]}"#;
+    let coco = zip(&[("instances_train2017.json", json.to_vec()), ("train2017/a.png", image.clone())]);
+    let files = [("images/a.png", &image), ("annotations/a.png", &image)].map(|(name, bytes)| (name, bytes.clone()));
+    let colors = [&files[..], &[("label_colors.txt", b"1 2 3 sky".to_vec())]].concat();
+    survive("scenes.zip", &[&coco, &zip(&colors)]);
 }
 
 #[test]

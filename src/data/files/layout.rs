@@ -1,6 +1,6 @@
 //! What it takes to be a layout: a way in which a data set lies on a disk.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::cache::Cache;
 use super::index::listed;
 use super::walk::Files;
+use crate::data::labels::PixelLabels;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
@@ -34,14 +35,39 @@ pub(crate) struct Place<'a> {
     pub path: &'a Path,
     /// What lies there.
     pub metadata: std::io::Result<Metadata>,
+    labels: PixelLabels,
+    /// Whether a layout has asked what values of maps mean.
+    asked: Cell<bool>,
     /// What lies below it, once a layout has asked.
     listing: OnceCell<Result<Arc<Files>, DataError>>,
 }
 
 impl<'a> Place<'a> {
-    pub fn of(spec: &'a str) -> Self {
+    /// With what values of segmentation maps mean.
+    pub fn of(spec: &'a str, labels: PixelLabels) -> Self {
         let path = Path::new(spec);
-        Self { spec, path, metadata: std::fs::metadata(path), listing: OnceCell::new() }
+        let metadata = std::fs::metadata(path);
+        Self { spec, path, metadata, labels, asked: Cell::new(false), listing: OnceCell::new() }
+    }
+
+    /// What values of segmentation maps mean.
+    pub fn labels(&self) -> &PixelLabels {
+        self.asked.set(true);
+        &self.labels
+    }
+
+    /// Refuses what was said about labels, if no layout has asked.
+    pub fn expect_asked(&self) -> Result<(), DataError> {
+        if self.labels.is_default() || self.asked.get() {
+            return Ok(());
+        }
+        let what = match &self.labels {
+            PixelLabels { num_classes: Some(_), .. } => "num_classes",
+            PixelLabels { reduce_zero_label: Some(_), .. } => "reduce_zero_label",
+            PixelLabels { .. } => "color_table",
+        };
+        let expected = "none: it is for folders of images and annotations";
+        Err(DataError::setting(what, format!("a value for {}", self.spec), expected))
     }
 
     /// Everything below this folder; nothing if it is none. The folder is searched once for all layouts.

@@ -9,10 +9,12 @@ use super::idx;
 use super::layout::{Layout, Place};
 use super::list;
 use super::parquet;
+use super::scene_archive;
 use super::segmented;
 use super::tar;
 use super::webdataset;
 use crate::data::dataset::Dataset;
+use crate::data::labels::PixelLabels;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
@@ -33,6 +35,7 @@ pub const LAYOUTS: &[Layout] = &[
     parquet::LAYOUT,
     webdataset::LAYOUT,
     tar::LAYOUT,
+    scene_archive::LAYOUT,
     cloud_sets::LAYOUT,
     coco::LAYOUT,
     segmented::LAYOUT,
@@ -56,13 +59,16 @@ impl Dataset {
     ///   with a column of encoded images and one of classes
     /// - WebDataset: a folder of .tar shards, a pattern such as 'train-{000000..000146}.tar', or one shard, with .cls
     ///   or .json beside each image
-    /// - tar: a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file
+    /// - tar: a .tar, .tar.gz or .tar.xz of an image folder, a segmentation folder or a folder like COCO; a compressed
+    ///   one is unpacked to a temporary file
+    /// - zip: a .zip of a segmentation folder or of a folder like COCO, read in place
     /// - point clouds: modelnet40_normal_resampled, ShapeNet55-34, or a folder of .off, .ply, .obj, .stl, .npy, .xyz or
     ///   .pts per class, as images lie
     /// - COCO: annotations/instances_train2017.json and train2017/, and the same of val2017; or any .json of that form,
     ///   with its images beside it or in images/
     /// - segmentation folder: images/ and annotations/ with a gray or palette PNG for each image, whose values are
-    ///   lines of classes.txt, 255 for none; training/ and validation/ in both; or ADEChallengeData2016
+    ///   lines of classes.txt, 255 for none, or one of the colors of label_colors.txt; training/ and validation/ in
+    ///   both; or ADEChallengeData2016
     /// - image folder: one folder of images per class; the same below train/ and val/ or test/; or flat, with labels if
     ///   every name starts like n01440764_1.jpg
     ///
@@ -72,7 +78,18 @@ impl Dataset {
     /// # Errors
     /// What lies there has none of the layouts, or cannot be read.
     pub fn open(spec: &str, split: Split) -> Result<Self, DataError> {
-        let set = Self::from_source(spec, source(&Place::of(spec), split)?.into())?;
+        Self::open_labeled(spec, split, &PixelLabels::default())
+    }
+
+    /// [`Dataset::open`] with what the values of segmentation maps mean, where the set does not say it.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::open`]; [`DataError::Setting`] for another number of classes than the set names, and where
+    /// the set has no maps.
+    pub fn open_labeled(spec: &str, split: Split, labels: &PixelLabels) -> Result<Self, DataError> {
+        let place = Place::of(spec, labels.clone());
+        let set = Self::from_source(spec, source(&place, split)?.into())?;
+        place.expect_asked()?;
         tracing::debug!("opened {spec}, {split} split: {} samples", set.len());
         Ok(Self { opened: true, split: Some(split), ..set })
     }
@@ -141,7 +158,7 @@ mod tests {
     use std::path::Path;
 
     fn error(path: &Path) -> String {
-        source(&Place::of(path.to_str().unwrap()), Split::Train).err().unwrap().to_string()
+        source(&Place::of(path.to_str().unwrap(), PixelLabels::default()), Split::Train).err().unwrap().to_string()
     }
 
     #[test]

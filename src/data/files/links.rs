@@ -87,8 +87,17 @@ pub(crate) fn images(archive: &str, nodes: &Nodes) -> Result<Vec<(String, usize)
     Ok(found)
 }
 
+/// Every path of an archive that leads to a file, with its number.
+pub(crate) fn files(nodes: &Nodes) -> Vec<(String, usize)> {
+    let file = |path: &String| match locate(nodes, path) {
+        Target::File(file) => Some((path.clone(), file)),
+        Target::Folder(_) | Target::Nothing => None,
+    };
+    nodes.keys().filter_map(file).collect()
+}
+
 /// Whether a part of the path is hidden, or made by an archiver of macOS.
-fn is_hidden(path: &str) -> bool {
+pub(crate) fn is_hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 

@@ -7,6 +7,7 @@ mod cifar;
 mod cloud_sets;
 mod clouds;
 mod coco;
+mod color_table;
 mod decode;
 mod folder;
 #[cfg(test)]
@@ -24,13 +25,17 @@ mod loader;
 mod numbering;
 mod open_files;
 mod parquet;
+mod pixel_classes;
+mod scene_archive;
 mod segmented;
 mod shards;
 mod single;
 mod tar;
+mod tree;
 mod walk;
 mod webdataset;
 mod worker;
+mod zip;
 
 pub use batch::ImageBatch;
 pub use cache::rescan;

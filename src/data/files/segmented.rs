@@ -3,36 +3,48 @@
 use super::decode::decode;
 use super::layout::{Found, Layout, Place};
 use super::listing::split_of;
+use super::pixel_classes::Classes;
+use super::tree::Tree;
+use crate::data::labels::PixelLabels;
 use crate::data::sample::{Rgb8, Sample, SegmentationMap};
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// ADE20K's classes, one a line.
-const ADE20K: &str = include_str!("../ade20k.txt");
-/// The file with the names of classes, one a line.
-const NAMES: &str = "classes.txt";
 const IMAGES: &str = "images/";
 const MAPS: &str = "annotations/";
 
 pub(crate) const LAYOUT: Layout = Layout {
     name: "segmentation folder",
     help: "images/ and annotations/ with a gray or palette PNG for each image, whose values are lines of classes.txt, \
-           255 for none; training/ and validation/ in both; or ADEChallengeData2016",
+           255 for none, or one of the colors of label_colors.txt; training/ and validation/ in both; or \
+           ADEChallengeData2016",
     open,
 };
 
 fn open(place: &Place, split: Split) -> Found {
-    if !place.is_folder() || !["images", "annotations"].iter().all(|part| place.path.join(part).is_dir()) {
+    if !place.is_folder() || !is_set(&Tree::disk(), place.path) {
         return Ok(None);
     }
     let below = place.below()?;
-    let set = Pairs::of(place.path, &below.images)?;
+    let set = Pairs::of(&Tree::disk(), place.path, &below.images, place.labels())?;
     Ok(Some(Box::new(set.of_split(split)?)))
+}
+
+/// The set in a folder of an archive.
+pub(super) fn in_tree(tree: &Tree, root: &Path, split: Split, place: &Place) -> Found {
+    if !is_set(tree, root) {
+        return Ok(None);
+    }
+    let set = Pairs::of(tree, root, &tree.images(root), place.labels())?;
+    Ok(Some(Box::new(set.of_split(split)?)))
+}
+
+fn is_set(tree: &Tree, root: &Path) -> bool {
+    ["images", "annotations"].iter().all(|part| tree.is_dir(&root.join(part)))
 }
 
 /// An image and its map.
@@ -45,17 +57,16 @@ struct Pair {
 /// The pairs of both splits, and the positions of one.
 #[derive(Clone)]
 struct Pairs {
+    tree: Tree,
     root: PathBuf,
     train: Arc<[Pair]>,
     test: Arc<[Pair]>,
     split: Split,
-    classes: Arc<[String]>,
-    /// Whether 0 is no class, and class k has the value k + 1: ADE20K's `reduce_zero_label`.
-    from_one: bool,
+    classes: Arc<Classes>,
 }
 
 impl Pairs {
-    fn of(root: &Path, files: &[(String, PathBuf)]) -> Result<Self, DataError> {
+    fn of(tree: &Tree, root: &Path, files: &[(String, PathBuf)], labels: &PixelLabels) -> Result<Self, DataError> {
         let stem = |name: &str| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
         let maps: BTreeMap<String, &PathBuf> =
             files.iter().filter_map(|(name, path)| Some((stem(name.strip_prefix(MAPS)?), path))).collect();
@@ -85,15 +96,9 @@ impl Pairs {
             return Err(DataError::format(root, message));
         }
         let is_ade = images.iter().all(|(name, _)| name.rsplit('/').next().unwrap_or(name).starts_with("ADE_"));
-        let (classes, from_one) = classes(root, is_ade)?;
-        Ok(Self {
-            root: root.to_owned(),
-            train: train.into(),
-            test: test.into(),
-            split: Split::Train,
-            classes,
-            from_one,
-        })
+        let classes = Classes::of(tree, root, is_ade, labels)?.into();
+        let (tree, root) = (tree.clone(), root.to_owned());
+        Ok(Self { tree, root, train: train.into(), test: test.into(), split: Split::Train, classes })
     }
 
     fn of_split(self, split: Split) -> Result<Self, DataError> {
@@ -113,27 +118,6 @@ impl Pairs {
     }
 }
 
-/// Names of the classes, and whether their values begin with 1: from the file beside the images, or ADE20K's.
-fn classes(root: &Path, is_ade: bool) -> Result<(Arc<[String]>, bool), DataError> {
-    let path = root.join(NAMES);
-    let lines = |text: &str| -> Vec<String> {
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
-    };
-    let found = match fs::read_to_string(&path) {
-        Ok(text) => lines(&text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_ade => lines(ADE20K),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let message = "no such file, expected the names of the classes, one a line, in the order of their values";
-            return Err(DataError::format(&path, message.to_owned()));
-        }
-        Err(e) => return Err(DataError::io("read", &path)(e)),
-    };
-    if !(1..=255).contains(&found.len()) {
-        return Err(DataError::format(&path, format!("names {} classes, expected 1 to 255", found.len())));
-    }
-    Ok((found.into(), is_ade))
-}
-
 impl Source for Pairs {
     fn len(&self) -> usize {
         self.pairs().len()
@@ -144,7 +128,7 @@ impl Source for Pairs {
     }
 
     fn classes(&self) -> &[String] {
-        &self.classes
+        &self.classes.names
     }
 
     fn name(&self, index: usize) -> String {
@@ -153,45 +137,16 @@ impl Source for Pairs {
 
     fn image(&self, index: usize) -> Result<Rgb8, DataError> {
         let path = &self.pairs()[index].image;
-        decode(&path.display().to_string(), &fs::read(path).map_err(DataError::io("read", path))?)
+        decode(&path.display().to_string(), &self.tree.read(path)?)
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let path = &self.pairs()[index].map;
-        let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        let (width, height, values) = indices(&path.display().to_string(), &bytes)?;
-        let class = |value: u8| match value {
-            255 => SegmentationMap::IGNORED,
-            value if self.from_one => u16::from(value).checked_sub(1).unwrap_or(SegmentationMap::IGNORED),
-            value => u16::from(value),
-        };
-        let map = SegmentationMap { width, height, classes: values.into_iter().map(class).collect() };
+        let bytes = self.tree.read(path)?;
+        let (width, height, classes) = self.classes.read(&path.display().to_string(), &bytes)?;
+        let map = SegmentationMap { width, height, classes };
         Ok(Sample::Segmented(self.image(index)?, map))
     }
-}
-
-/// The values of a PNG of one channel: width, height, and a byte for each pixel. Of a palette the index counts, not the
-/// color.
-pub(crate) fn indices(name: &str, bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), DataError> {
-    let failed = |reason: String| DataError::Decode { name: name.to_owned(), reason };
-    let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
-    decoder.set_transformations(png::Transformations::IDENTITY);
-    let mut reader = decoder.read_info().map_err(|e| failed(format!("no PNG of classes: {e}")))?;
-    let (width, height) = (reader.info().width, reader.info().height);
-    let (kind, depth) = (reader.info().color_type, reader.info().bit_depth as usize);
-    if !matches!(kind, png::ColorType::Grayscale | png::ColorType::Indexed) || depth > 8 {
-        let expected = "expected one channel of up to 8 bits: the number of the class of each pixel";
-        return Err(failed(format!("is {kind:?} of {depth} bits, {expected}")));
-    }
-    let size = reader.output_buffer_size().ok_or_else(|| failed(format!("is {width} × {height} pixels")))?;
-    let mut packed = vec![0; size];
-    let frame = reader.next_frame(&mut packed).map_err(|e| failed(e.to_string()))?;
-    let mask = ((1u16 << depth) - 1) as u8;
-    let value = |i: usize| {
-        let (row, bit) = (i / width as usize, i % width as usize * depth);
-        packed[row * frame.line_size + bit / 8] >> (8 - depth - bit % 8) & mask
-    };
-    Ok((width, height, (0..width as usize * height as usize).map(value).collect()))
 }
 
 #[cfg(test)]
@@ -199,6 +154,8 @@ mod tests {
     use super::*;
     use crate::data::dataset::Dataset;
     use crate::data::testing::{png, put};
+
+    const IGNORED: u16 = SegmentationMap::IGNORED;
 
     /// A PNG of indices; a palette of as many colors as given.
     fn map(width: u32, height: u32, depth: png::BitDepth, palette: Option<&[u8]>, packed: &[u8]) -> Vec<u8> {
@@ -242,13 +199,94 @@ mod tests {
         let test = set.test_split().unwrap();
         assert_eq!(test.len(), 1);
         let error = test.sample(0).unwrap_err().to_string();
-        assert!(error.contains("c.png") && error.contains("class 3, the set has 3 classes"), "{error}");
+        assert!(
+            error.contains("c.png") && error.contains("the pixel 1, 0 has the value 3, expected 0 to 2, or 255"),
+            "{error}"
+        );
         put(&at("annotations/validation/c.png"), &png(2, 1, [1, 2, 3]));
         let error = test.sample(0).unwrap_err().to_string();
         assert!(error.contains("Rgb of 8 bits") && error.contains("one channel"), "{error}");
         put(&at("annotations/validation/c.png"), &map(1, 1, png::BitDepth::Eight, None, &[0]));
         let error = test.sample(0).unwrap_err().to_string();
         assert!(error.contains("1 × 1 pixels, its image has 2 × 1"), "{error}");
+    }
+
+    /// A set of two images of 2 × 1 pixels with these annotations.
+    fn two(maps: [Vec<u8>; 2]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, map) in ["a", "b"].iter().zip(maps) {
+            put(&dir.path().join(format!("images/{name}.png")), &png(2, 1, [1; 3]));
+            put(&dir.path().join(format!("annotations/{name}.png")), &map);
+        }
+        dir
+    }
+
+    #[test]
+    fn classes_are_counted_and_shifted_on_request() {
+        let gray = |values: [u8; 2]| map(2, 1, png::BitDepth::Eight, None, &values);
+        let dir = two([gray([0, 3]), gray([4, 255])]);
+        let open = |labels: &PixelLabels| Dataset::open_labeled(dir.path().to_str().unwrap(), Split::Train, labels);
+        let plain = PixelLabels { num_classes: Some(4), ..PixelLabels::default() };
+        let set = open(&plain).unwrap();
+        assert_eq!(set.classes(), ["class 0", "class 1", "class 2", "class 3"]);
+        assert_eq!(class_of(&set, 0), [0, 3]);
+        let error = set.sample(1).unwrap_err().to_string();
+        for words in ["annotations/b.png", "the pixel 0, 0 has the value 4", "0 to 3, or 255 for no class", "4 classes"]
+        {
+            assert!(error.contains(words), "{error}");
+        }
+        let shifted = PixelLabels { reduce_zero_label: Some(true), ..plain.clone() };
+        let set = open(&shifted).unwrap();
+        assert_eq!((class_of(&set, 0), class_of(&set, 1)), (vec![IGNORED, 2], vec![3, IGNORED]));
+        let set = open(&PixelLabels { num_classes: Some(3), ..shifted }).unwrap();
+        let error = set.sample(1).unwrap_err().to_string();
+        assert!(error.contains("value 4, expected 1 to 3, or 0 or 255 for no class"), "{error}");
+        put(&dir.path().join("classes.txt"), b"sky\nsea\n");
+        let error = open(&plain).unwrap_err().to_string();
+        assert!(
+            error.contains("num_classes") && error.contains("is 4, expected 2, as") && error.contains("classes.txt")
+        );
+        // sets without maps do not ask
+        let error = Dataset::open_labeled("synthetic:8", Split::Train, &plain).unwrap_err().to_string();
+        assert!(error.contains("num_classes") && error.contains("synthetic:8"), "{error}");
+    }
+
+    #[test]
+    fn colors_are_classes_by_a_table_and_indices_count_without_one() {
+        let colors = |pixels: &[[u8; 3]; 2]| {
+            let mut bytes = Vec::new();
+            let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.write_header().unwrap().write_image_data(pixels.as_flattened()).unwrap();
+            bytes
+        };
+        let (road, sky, void, other) = ([128, 64, 128], [70, 130, 180], [0, 0, 0], [1, 2, 3]);
+        // a palette of the table's colors the other way round: the index counts
+        let palette = map(2, 1, png::BitDepth::Eight, Some(&[sky, road].concat()), &[0, 1]);
+        let dir = two([colors(&[sky, void]), palette]);
+        let spec = dir.path().to_str().unwrap();
+        put(&dir.path().join("label_colors.txt"), b"128 64 128 road\n0 0 0 void\n70 130 180 sky\n");
+        let set = Dataset::open(spec, Split::Train).unwrap();
+        assert_eq!(set.classes(), ["road", "sky"]);
+        assert_eq!((class_of(&set, 0), class_of(&set, 1)), (vec![1, IGNORED], vec![0, 1]));
+        put(&dir.path().join("annotations/a.png"), &colors(&[road, other]));
+        let error = set.sample(0).unwrap_err().to_string();
+        assert!(error.contains("annotations/a.png") && error.contains("the pixel 1, 0 has the color 1 2 3"), "{error}");
+        let reduced = PixelLabels { reduce_zero_label: Some(true), ..PixelLabels::default() };
+        let error = Dataset::open_labeled(spec, Split::Train, &reduced).unwrap_err().to_string();
+        assert!(error.contains("reduce_zero_label") && error.contains("void"), "{error}");
+        put(&dir.path().join("classes.txt"), b"sky\nroad\n");
+        let error = Dataset::open(spec, Split::Train).unwrap_err().to_string();
+        assert!(error.contains("classes.txt") && error.contains("label_colors.txt"), "{error}");
+        // a table elsewhere takes the place of that in the set
+        put(&dir.path().join("elsewhere/t.json"), br#"{"sky": [70, 130, 180], "road": [128, 64, 128]}"#);
+        let table = PixelLabels { color_table: Some(dir.path().join("elsewhere/t.json")), ..PixelLabels::default() };
+        put(&dir.path().join("annotations/a.png"), &colors(&[road, sky]));
+        let set = Dataset::open_labeled(spec, Split::Train, &table).unwrap();
+        assert_eq!(class_of(&set, 0), [1, 0]);
+        let gone = PixelLabels { color_table: Some("nowhere.txt".into()), ..PixelLabels::default() };
+        let error = Dataset::open_labeled(spec, Split::Train, &gone).unwrap_err().to_string();
+        assert!(error.contains("nowhere.txt"), "{error}");
     }
 
     #[test]

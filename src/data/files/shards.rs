@@ -135,6 +135,7 @@ pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::labels::PixelLabels;
     use crate::data::testing::put;
 
     #[test]
@@ -165,7 +166,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let found = |spec: &str, split| {
             let spec = dir.path().join(spec).to_str().unwrap().to_owned();
-            let files = files(&Place::of(&spec), Kind::Shard, split).map(Option::unwrap_or_default);
+            let files =
+                files(&Place::of(&spec, PixelLabels::default()), Kind::Shard, split).map(Option::unwrap_or_default);
             files.map(|f| f.iter().map(|p| p.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned()).collect())
         };
         let is = |spec: &str, split, expected: &[&str]| {

@@ -6,7 +6,9 @@ use super::layout::{Found, Layout, Place};
 use super::links::{Node, Nodes, images, normal};
 use super::listing::{Listing, arrange};
 use super::numbering::{Numbering, by_numbering};
+use super::scene_archive;
 use super::shards;
+use super::tree::Tree;
 use super::webdataset::{self, WebDataset};
 use crate::data::sample::Sample;
 use crate::data::source::Source;
@@ -22,7 +24,8 @@ use std::sync::Arc;
 /// An image folder in one file.
 pub(crate) const LAYOUT: Layout = Layout {
     name: "tar",
-    help: "a .tar, .tar.gz or .tar.xz of an image folder; a compressed one is unpacked to a temporary file",
+    help: "a .tar, .tar.gz or .tar.xz of an image folder, a segmentation folder or a folder like COCO; a compressed \
+           one is unpacked to a temporary file",
     open,
 };
 
@@ -30,7 +33,7 @@ const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"];
 
 fn open(place: &Place, split: Split) -> Found {
     match place.is_file_named(|name| ENDINGS.iter().any(|ending| name.ends_with(ending))) {
-        true => Tar::open(place.path, split).map(Some),
+        true => Tar::open(place, split).map(Some),
         false => Ok(None),
     }
 }
@@ -58,7 +61,9 @@ impl Tar {
     /// unpacked to an unnamed temporary file first; the temporary folder needs room for the unpacked archive.
     ///
     /// An archive with `.cls` files beside its images is a shard of WebDataset; `.json` files with a class count too.
-    pub fn open(path: &Path, split: Split) -> Result<Box<dyn Source>, DataError> {
+    /// One of a segmentation folder or of a folder like COCO is that set.
+    pub fn open(place: &Place, split: Split) -> Result<Box<dyn Source>, DataError> {
+        let path = place.path;
         let mut file = File::open(path).map_err(DataError::io("open", path))?;
         let mut magic = [0u8; 6];
         let read = file.read(&mut magic).map_err(DataError::io("read", path))?;
@@ -88,8 +93,12 @@ impl Tar {
                 }
             };
         }
+        let file = Arc::new(file);
+        if let Some(scenes) = scene_archive::within(place, &Tree::tar(path, file.clone(), &members), split)? {
+            return Ok(scenes);
+        }
         let members = index(path, members)?;
-        Ok(Box::new(Self::of(path, Arc::new(file), Arc::new(members), split)?))
+        Ok(Box::new(Self::of(path, file, Arc::new(members), split)?))
     }
 
     fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {

@@ -103,7 +103,10 @@ impl Head {
             x = relu(r, &x)?;
         }
         let features = r.scope(&self.name, |r| {
-            let options = Conv2dOptions { bias: Some(&self.bias), ..Conv2dOptions::default() };
+            let [_, rows, cols, _] = x.data.dims("pooled boxes")?;
+            // the one window is the whole map: a stride of its size says so, and a pixel's gradient is of one tap
+            let stride = [rows, cols].map(|side| side.min(8));
+            let options = Conv2dOptions { bias: Some(&self.bias), stride, ..Conv2dOptions::default() };
             let y = conv2d(r, &x, &self.weight, options)?; // (R, 1, 1, features)
             let (rows, columns) = y.data.rows_cols();
             let y = reshape(r, &y, &[rows, columns])?;

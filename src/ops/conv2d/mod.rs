@@ -64,9 +64,9 @@ pub const KERNELS: &[&Kernel] = &[
 ///
 /// # Errors
 ///
-/// If G does not divide C and O, if a stride is not 1 to 4, if the kernel does not fit into the padded map, or if a sum
-/// has more than 32,768 terms (taps × channels of a group), or if a map is f16 whose groups have a number of channels
-/// that is no multiple of 4 (depthwise: if C is odd).
+/// If G does not divide C and O, if a stride is not 1 to 8 (depthwise: 4), if the kernel does not fit into the padded
+/// map, if a sum has more than 32,768 terms (taps × channels of a group), or if a map is f16 whose groups have a number
+/// of channels that is no multiple of 4 (depthwise: if C is odd).
 pub fn conv2d(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOptions<'_>) -> Result<Var> {
     let bias = options.bias;
     let shape = Shape::new("conv2d", x.data.dims("conv2d: x")?, w.data.dims("conv2d: w")?, &options)?;

@@ -9,7 +9,7 @@ use crate::tape::Var;
 pub struct Conv2dOptions<'a> {
     /// Added to every pixel: (O).
     pub bias: Option<&'a Var>,
-    /// Stride in rows and in columns, 1 to 4 each.
+    /// Stride in rows and in columns, 1 to 8 each, or to 4 with one channel a group.
     pub stride: [usize; 2],
     /// Rows of zeros above and below, and columns of zeros left and right. TensorFlow's "same" padding has one more
     /// below than above for some sizes ([`same_padding`]).

@@ -23,6 +23,10 @@ pub(super) struct Shape {
 
 /// Most terms of a sum over taps and channels, so that llvmpipe, which ends loops early, computes every product.
 const TERMS: usize = 32_768;
+/// Largest stride. dx is a product for each rest of a pixel by the strides.
+const STRIDE: usize = 8;
+/// The same of one channel a group, for which each stride is another kernel.
+const DEPTHWISE_STRIDE: usize = 4;
 
 impl Shape {
     /// The convolution `op` of a map x (B, H, W, C) with w (O, C/G, kh, kw).
@@ -39,17 +43,23 @@ impl Shape {
             let got = format!("map {:?}, w {:?}", [b, h, width, c], [o, cg, kh, kw]);
             return Err(wrong("sizes", got, "nothing empty".into()));
         }
-        if stride.iter().any(|stride| !(1..=4).contains(stride)) {
-            return Err(wrong("stride", format!("{stride:?}"), "1 to 4".into()));
+        let most = if groups == c && o == c { DEPTHWISE_STRIDE } else { STRIDE };
+        if stride.iter().any(|stride| !(1..=most).contains(stride)) {
+            return Err(wrong("stride", format!("{stride:?}"), format!("1 to {most}")));
         }
         let padded = [h + top + bottom, width + left + right];
         if padded[0] < kh || padded[1] < kw {
             let expected = format!("at most {}×{}, the padded map", padded[0], padded[1]);
             return Err(wrong("kernel", format!("{kh}×{kw}"), expected));
         }
-        if kh * kw * cg.max(o / groups) > TERMS {
-            let got = format!("{kh}×{kw} taps of {} channels", cg.max(o / groups));
-            return Err(wrong("terms of a sum", got, format!("at most {TERMS}")));
+        // of y, and of dx, whose pixels see the taps of one phase
+        let seen = kh.div_ceil(stride[0]) * kw.div_ceil(stride[1]);
+        if let Some((taps, channels)) = [(kh * kw, cg), (seen, o / groups)].into_iter().find(|(a, b)| a * b > TERMS) {
+            return Err(wrong(
+                "terms of a sum",
+                format!("{taps} taps of {channels} channels"),
+                format!("at most {TERMS}"),
+            ));
         }
         let out = [(padded[0] - kh) / stride[0] + 1, (padded[1] - kw) / stride[1] + 1];
         let (size, kernel, before) = ([h, width], [kh, kw], [top, left]);

@@ -28,6 +28,9 @@ pub struct DetectSettings {
     pub hflip: f64,
     /// Factor on the learning rate from each layer of the backbone to the one before it.
     pub layer_decay: f64,
+    /// Whether it reaches only the layers that the official code finds (src/models/README.md, D-24).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layer_decay_parity: bool,
     /// Momentum of the moving average of the weights; `None` keeps no average.
     pub model_ema: Option<f64>,
 }
@@ -42,7 +45,15 @@ impl Default for DetectSettings {
             weight_decay: 0.1,
             ..RunSettings::default()
         };
-        Self { run, checkpoint: None, scale: (0.1, 2.0), hflip: 0.5, layer_decay: 1.0, model_ema: None }
+        Self {
+            run,
+            checkpoint: None,
+            scale: (0.1, 2.0),
+            hflip: 0.5,
+            layer_decay: 1.0,
+            layer_decay_parity: false,
+            model_ema: None,
+        }
     }
 }
 
@@ -66,6 +77,10 @@ args! {
         hflip: f64,
         /// Factor on the learning rate from each layer of the backbone to the one before; 1 for one rate everywhere.
         layer_decay: f64,
+        /// Lower the rates of those layers only that the official code finds by their names: Mamba layers, and the
+        /// blocks of a ViT.
+        layer_decay_parity: bool;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
         /// Momentum of the moving average of the weights.
         model_ema_decay => model_ema: f64,
         /// Keep a moving average of the weights, and test it too.
@@ -149,6 +164,6 @@ impl DetectSettings {
 
     /// The numbers of a step that only training on labels has.
     pub fn tuning(&self) -> Tuning {
-        Tuning { layer_decay: self.layer_decay, average: self.model_ema }
+        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: self.layer_decay_parity }
     }
 }

@@ -14,7 +14,8 @@ use crate::nn::Params;
 use crate::ops::box_refine::RefinedBoxes;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
-use crate::train::depth::below_top;
+use crate::train::dense_recipes::by_layer;
+use crate::train::depth::{below_top, depth_layers};
 use crate::train::drop_path::DropPath;
 use crate::train::image_input::{Images, share};
 use crate::train::supervised::{Moment, Supervised, Trainer};
@@ -184,6 +185,14 @@ impl Supervised for DetectInputs {
 
     fn depth(config: &Config, name: &str) -> usize {
         name.strip_prefix("backbone.net.").map_or(0, |name| below_top(config, name))
+    }
+
+    fn depth_by_name(config: &Config, name: &str) -> usize {
+        if !config.pattern.contains('M') {
+            return Self::depth(config, name); // the blocks of a ViT are found
+        }
+        let layers = depth_layers(config);
+        (layers + 1).saturating_sub(by_layer(layers, name)) as usize
     }
 
     fn write(&self, g: &Gpu, batch: DetectBatch<'_>, part: (usize, usize)) -> Result<()> {

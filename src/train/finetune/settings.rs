@@ -131,6 +131,6 @@ impl FinetuneSettings {
 
     /// The numbers of a step that only training on labels has.
     pub fn tuning(&self) -> Tuning {
-        Tuning { layer_decay: self.layer_decay, average: self.model_ema }
+        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: false }
     }
 }

@@ -74,7 +74,7 @@ mod tests {
             ("batchsize = 4", &["an option in a.toml", "`batchsize`", "near it: batch-size"][..]),
             ("batch-size = -1", &["`batch-size` in a.toml", "-1", "expected usize"]),
             ("blr = \"high\"", &["`blr` in a.toml", "high", "expected f64"]),
-            ("schedule = \"linear\"", &["`schedule` in a.toml", "linear", "cosine"]),
+            ("schedule = \"lines\"", &["`schedule` in a.toml", "lines", "cosine"]),
             ("betas = \"0.9\"", &["`betas` in a.toml", "0.9", "such as 0.2,1"]),
         ] {
             let error = layer(text).unwrap_err().to_string();

@@ -75,6 +75,6 @@ mod tests {
     #[test]
     fn words_are_listed_without_aliases() {
         assert_eq!(words::<Target>(), ["normalized", "raw"]);
-        assert_eq!(words::<ScheduleKind>(), ["cosine", "epoch", "map_repo"]);
+        assert_eq!(words::<ScheduleKind>(), ["cosine", "epoch", "map_repo", "linear", "multi_step"]);
     }
 }

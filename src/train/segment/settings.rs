@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::SceneView;
+use crate::data::{PixelLabels, SceneView};
 use crate::error::{Error, Result};
 use crate::models::dense::{Segmentation, is_micro};
 use crate::train::finetune::settings::KeepAverage;
@@ -29,8 +29,14 @@ pub struct SegmentSettings {
     pub photometric: bool,
     /// Factor on the learning rate from each layer of the backbone to the one before it.
     pub layer_decay: f64,
+    /// Whether it reaches only the layers that the official code finds (src/models/README.md, D-24).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub layer_decay_parity: bool,
     /// Momentum of the moving average of the weights; `None` keeps no average.
     pub model_ema: Option<f64>,
+    /// What the values of annotations mean, where the data set does not say it.
+    #[serde(default, skip_serializing_if = "PixelLabels::is_default")]
+    pub labels: PixelLabels,
 }
 
 impl Default for SegmentSettings {
@@ -38,7 +44,17 @@ impl Default for SegmentSettings {
     fn default() -> Self {
         let SceneView { scale, hflip, photometric, .. } = SceneView::new(1);
         let run = RunSettings { batch_size: 16, lr: Some(1e-3), betas: (0.9, 0.999), ..RunSettings::default() };
-        Self { run, checkpoint: None, scale, hflip, photometric, layer_decay: 1.0, model_ema: None }
+        Self {
+            run,
+            checkpoint: None,
+            scale,
+            hflip,
+            photometric,
+            layer_decay: 1.0,
+            layer_decay_parity: false,
+            model_ema: None,
+            labels: PixelLabels::default(),
+        }
     }
 }
 
@@ -64,11 +80,27 @@ args! {
             arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
         /// Factor on the learning rate from each layer of the backbone to the one before; 1 for one rate everywhere.
         layer_decay: f64,
+        /// Lower the rates of those layers only that the official code finds by their names: transformer blocks.
+        layer_decay_parity: bool;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
         /// Momentum of the moving average of the weights.
         model_ema_decay => model_ema: f64,
         /// Keep a moving average of the weights, and test it too.
         model_ema: KeepAverage;
             arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+    }
+}
+
+args! {
+    /// Arguments of what the values of annotations mean.
+    pub struct LabelArgs for PixelLabels {
+        /// Classes of a data set that does not name them; their values begin with 0.
+        num_classes: usize; arg(value_name = "N"),
+        /// The value 0 is no class, and class k has the value k + 1, as in ADE20K.
+        reduce_zero_label: bool;
+            arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL"),
+        /// Text or JSON file with the color of each class, where annotations are pictures: lines of `128 64 128 road`.
+        color_table: PathBuf; arg(value_name = "FILE"),
     }
 }
 
@@ -79,6 +111,8 @@ group! {
         run => run: RunArgs,
         /// What only segmentation has.
         only => self: SegmentOnlyArgs,
+        /// What the values of annotations mean.
+        labels => labels: LabelArgs,
     }
 }
 
@@ -135,6 +169,6 @@ impl SegmentSettings {
 
     /// The numbers of a step that only training on labels has.
     pub fn tuning(&self) -> Tuning {
-        Tuning { layer_decay: self.layer_decay, average: self.model_ema }
+        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: self.layer_decay_parity }
     }
 }

@@ -8,7 +8,8 @@ use crate::nn::Params;
 use crate::ops::rng;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
-use crate::train::depth::below_top;
+use crate::train::dense_recipes::by_block;
+use crate::train::depth::{below_top, depth_layers};
 use crate::train::drop_path::DropPath;
 use crate::train::image_input::{Images, share};
 use crate::train::supervised::{Supervised, Trainer};
@@ -71,6 +72,11 @@ impl Supervised for SegmentInputs {
 
     fn depth(config: &Config, name: &str) -> usize {
         name.strip_prefix("backbone.").map_or(0, |name| below_top(config, name))
+    }
+
+    fn depth_by_name(config: &Config, name: &str) -> usize {
+        let layers = depth_layers(config);
+        (layers + 1).saturating_sub(by_block(layers, name)) as usize
     }
 
     fn write(&self, g: &Gpu, views: &[u8], (part, parts): (usize, usize)) -> Result<()> {
