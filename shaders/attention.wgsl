@@ -16,8 +16,8 @@
 //             (keys, or queries in backward_dkv) in tiles of TILE rows. It skips tiles that none of its rows sees, so
 //             masked tiles cost nothing. SPLIT invocations share a row and hold S4 vec4s of the head each, so that a
 //             row fits into registers. Tiles go through workgroup memory, where all read the same address (a
-//             broadcast); the SPLIT parts of a dot product are added there too. Sums are rescaled only when the running
-//             maximum grows.
+//             broadcast); the SPLIT parts of a dot product are added there too. Forward takes four keys at a time: it
+//             rescales its sums once for the largest of their scores, without a branch in which rows would part.
 //   HALF      1: q, k, v, out, dout, dq, dk and dv are f16, two per word, and DH is a multiple of 4. Arithmetic stays
 //             f32.
 //   floor     forward (backward), where `pairs` counts the (query, key) pairs that the mask allows: 16 (36)·B·L·C
@@ -26,11 +26,14 @@
 //   tried     ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2
 //             busy cores, which says little about a GPU:
 //             1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; 64 takes > 16 KiB
-//             2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept up to 64 forward, 32 backward: fewer registers, slower here
-//             4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for wider heads
+//             2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept for heads of 17 to 32 backward: fewer registers
+//             4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for wider heads; forward at heads of 33 to 64: 2, 32, 8
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), f32, base, batch 128: L 98, heads of 64, SPLIT 2 | 4:
 //             0.537 | 1.438 (SDPA 0.227 | 0.543); L 196, heads of 12, the decoder's mask, SPLIT 1: 0.271 | 0.686 (SDPA
-//             1.010 | 2.276)
+//             1.010 | 2.276). These are of a forward pass by single keys, in tiles of 16 at heads of 64
+//             forward at heads of 64, benches/static: tiles of 16 take 12 KiB for 64 invocations, and RDNA3 then has 6
+//             waves, where its registers allow 12. benches/static/README.md lists by rows, tiles and SPLIT what was
+//             tried
 // uses lib/grid, lib/half, lib/element, lib/attention
 const D4 = (DH + 3u) / 4u;               // vec4s of a head
 const S4 = (D4 + SPLIT - 1u) / SPLIT;    // vec4s of a slice: the part of a head that one invocation holds
@@ -41,7 +44,7 @@ const PARTS = max((min(SPLIT, 2u) - 1u) * TILE * WG, 1u); // 1 (unused) if SPLIT
 @group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
 var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k; in backward_dkv of q
 var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v; in backward_dkv of dout
-var<workgroup> sh_x: array<f32, PARTS>;                          // parts of q·k
+var<workgroup> sh_x: array<vec4<f32>, (PARTS + 3u) / 4u>;        // parts of q·k, of four keys
 var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
 
@@ -87,6 +90,29 @@ fn dot_b(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
     for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_b[r * W4 + c0 + c]; }
     return (s.x + s.y) + (s.z + s.w);
 }
+// The same for rows r..r+4, as one chain of sums each: with dot_a, which keeps four sums a row, NVK takes 120 registers
+// for heads of 64, with this 96.
+fn score_of(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
+    var s = 0.0;
+    for (var c = 0u; c < S4; c++) {
+        let k = sh_a[r * W4 + c0 + c];
+        s += (*x)[c].x * k.x;
+        s += (*x)[c].y * k.y;
+        s += (*x)[c].z * k.z;
+        s += (*x)[c].w * k.w;
+    }
+    return s;
+}
+fn scores_of(x: ptr<function, Slice>, r: u32, c0: u32) -> vec4<f32> {
+    return vec4(score_of(x, r, c0), score_of(x, r + 1u, c0), score_of(x, r + 2u, c0), score_of(x, r + 3u, c0));
+}
+// Which of keys j..j+4 exist and are in the range of regions that a query sees.
+fn seen_key(sees: vec2<u32>, j: u32) -> bool {
+    return j < p.lk && !apart(sees, vec2(region(min(j, p.lk - 1u))));
+}
+fn seen_keys(sees: vec2<u32>, j: u32) -> vec4<bool> {
+    return vec4(seen_key(sees, j), seen_key(sees, j + 1u), seen_key(sees, j + 2u), seen_key(sees, j + 3u));
+}
 // (q·k, dout·v) of this invocation's row and row r of the tile: the sum of the SPLIT parts.
 fn sum_xd(tid: u32, r: u32) -> vec2<f32> {
     var xd = vec2<f32>();
@@ -116,26 +142,31 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         let n = min(TILE, p.lk - j0);
         stage_keys(tid, my.b, my.h, j0, n);
         if SPLIT > 1u {
-            for (var j = 0u; j < n; j++) { sh_x[j * WG + tid] = dot_a(&qi, j, c0); }
+            for (var j = 0u; j < n; j += 4u) { sh_x[j / 4u * WG + tid] = scores_of(&qi, j, c0); }
             workgroupBarrier();
         }
-        for (var j = 0u; j < n; j++) {
-            if apart(sees, vec2(region(j0 + j))) { continue; }
-            var x = 0.0;
+        for (var j = 0u; j < n; j += 4u) {
+            var on = vec4(true);
+            if p.mask != 0u || n < TILE {
+                on = seen_keys(sees, j0 + j);
+                if !any(on) { continue; }
+            }
+            var x = vec4<f32>();
             if SPLIT > 1u {
-                for (var s = 0u; s < SPLIT; s++) { x += sh_x[j * WG + s * ROWS + tid % ROWS]; }
+                for (var s = 0u; s < SPLIT; s++) { x += sh_x[j / 4u * WG + s * ROWS + tid % ROWS]; }
             } else {
-                x = dot_a(&qi, j, c0);
+                x = scores_of(&qi, j, c0);
             }
-            if x > most {
-                let shrink = exp(max(most - x, -80.0));
-                sum *= shrink;
-                for (var c = 0u; c < S4; c++) { acc[c] *= shrink; }
-                most = x;
+            x = select(vec4(-1e30), x, on);
+            let top = max(max(most, max(x.x, x.y)), max(x.z, x.w));
+            let shrink = exp(max(most - top, -80.0));
+            let e = select(vec4<f32>(), exp(max(x - top, vec4(-80.0))), on);
+            most = top;
+            sum = sum * shrink + ((e.x + e.y) + (e.z + e.w));
+            for (var c = 0u; c < S4; c++) { acc[c] *= shrink; }
+            for (var r = 0u; r < 4u; r++) {
+                for (var c = 0u; c < S4; c++) { acc[c] += e[r] * sh_b[(j + r) * W4 + c0 + c]; }
             }
-            let e = exp(max(x - most, -80.0));
-            sum += e;
-            for (var c = 0u; c < S4; c++) { acc[c] += e * sh_b[j * W4 + c0 + c]; }
         }
     }
     if row >= p.lq { return; }

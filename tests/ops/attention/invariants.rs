@@ -9,11 +9,14 @@ use crate::common::{Random, Tol};
 #[test]
 fn attention_repeats_bit_for_bit() {
     each_path(|g, precision| {
-        let problem = Problem::new(3, [2, 100, 100, 3, 12], AttentionMask::RegionCausal, rows(100, 9));
-        let mut problem = problem.in_precision(precision);
-        for f16 in [false, true] {
-            problem.f16 = f16;
-            assert_eq!(problem.run_self(g), problem.run_self(g));
+        // 12: an invocation for each row; 64: two forward and four backward
+        for dh in [12, 64] {
+            let problem = Problem::new(3, [2, 100, 100, 3, dh], AttentionMask::RegionCausal, rows(100, 9));
+            let mut problem = problem.in_precision(precision);
+            for f16 in [false, true] {
+                problem.f16 = f16;
+                assert_eq!(problem.run_self(g), problem.run_self(g), "heads of {dh}");
+            }
         }
     });
 }
