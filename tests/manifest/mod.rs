@@ -363,9 +363,10 @@ fn what_nothing_launches_is_missing() {
     assert_eq!(lacks(&[("ops::scale::scale_matches_cpu", true)]), ["bench", "static rows"]);
 }
 
-/// `cargo xtask test` and `cargo xtask manifest` run this after the tests of the operators. The latter takes all cases of
-/// sampled tests, and the manifest has to be exactly what they launch. A sample leaves some kernels out, others on other
-/// days: then most of them have to be launched, and the test above sees to it that the manifest names tests for all.
+/// `cargo xtask test` and `cargo xtask manifest` run this after the tests of the operators. The latter takes all cases
+/// of sampled tests, and the manifest has to be exactly what they launch. A sample leaves some kernels out, others on
+/// other days: then most of them have to be launched, and the test above sees to it that the manifest names tests for
+/// all.
 #[test]
 #[ignore = "reads what the tests of the operators launched: cargo xtask manifest"]
 fn tests_launch_what_the_manifest_says() {
