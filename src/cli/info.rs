@@ -107,9 +107,8 @@ fn plan_dense<S: Supervised>(name: &str, task: &str, config: &Config, run: &RunS
     let dry = |hyper| trainer(&Gpu::dry(planned()), batch, hyper);
     let (size, count, parts) = (config.sample_size(), dry(hyper)?.params.count(), run.accum_iter);
     say(format_args!("\n{name}: {} {size}, {count} parameters", config.name))?;
-    let what =
-        format!("step of {task} at batch {batch}, the gradients of {parts} batches a step, {} classes", config.classes);
-    step(&what, hyper, |hyper| Ok(dry(hyper)?.record()?.0))
+    let what = format!("step of {task} at batch {batch}, one of {parts} micro-batches, {} classes", config.classes);
+    step(&what, hyper, |hyper| Ok(dry(hyper)?.record_whole()?.0))
 }
 
 /// Refuses options of the method beside `--recipe`, and those of model and method beside `--models` and

@@ -210,10 +210,16 @@ impl<T: Supervised> Trainer<T> {
         Ok((recording, loss))
     }
 
+    /// The launches of a micro-batch with those of the update that follows the last one, and the tensor of the loss.
+    pub fn record_whole(&mut self) -> Result<(Recording, Tensor)> {
+        let (recording, loss) = self.record()?;
+        Ok((recording.then(self.update.record(&self.params, &nothing)?), loss))
+    }
+
     /// The memory plan of a step.
     pub fn plan(&mut self) -> Result<Plan> {
-        let (recording, kept) = self.record()?;
-        let plan = Plan::new(&recording.then(self.update.record(&self.params, &nothing)?))?;
+        let (recording, kept) = self.record_whole()?;
+        let plan = Plan::new(&recording)?;
         drop(kept);
         Ok(plan)
     }

@@ -211,7 +211,8 @@ fn recipes_are_planned_without_an_adapter() {
 
     let info = ["info", "--batch-size=2", "--recipe"];
     let text = plan(&[&info[..], &["vim_tiny_ade20k"]].concat()).ok().out;
-    for words in ["12311276 parameters", "segmentation at batch 2", "150 classes", "launches", "flops"] {
+    // 98.5 MB: two moments of each parameter
+    for words in ["12311276 parameters", "segmentation at batch 2", "150 classes", "98.5 MB", "launches", "flops"] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let text = plan(&[&info[..], &["map_tiny_coco", "--image-size=256"]].concat()).ok().out;
