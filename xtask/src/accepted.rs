@@ -2,23 +2,35 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::workshop::{Result, cargo, command, has, run, target};
+use crate::workshop::{Result, cargo, command, has, root, run, seed, target};
 
 /// npm's package of Dawn, Chrome's implementation of WebGPU with the compiler Tint.
 const DAWN: &str = "webgpu@0.6.2";
 /// PyPI's package whose source archive holds DXC's library for Linux, macOS and Windows.
 const DXC: &str = "compushady==0.17.5";
 
-/// Fails if one of the two compilers refuses a kernel. Fetches them under `target/` if they are not there.
-pub fn check() -> Result {
+/// Fails if one of the two compilers refuses a kernel. Fetches them under `target/` if they are not there. If all is
+/// compiled and accepted, `benches/static/accepted.txt` says so; a sampled run leaves out most of what it names.
+pub fn check(sampled: bool) -> Result {
     let (dawn, dxc) = (dawn()?, dxc()?);
     run(command(cargo(), &["build", "--release", "--quiet", "--package", "rowscan-static"]))?;
     let folder = target().join("wgsl-check");
     let accept = target().join("release").join(format!("accept{}", std::env::consts::EXE_SUFFIX));
-    let by_dxc = run(command(accept, &[&text(&folder), "--dxc", &text(&dxc)]));
+    let (library, versions, seed) = (text(&dxc), format!("{DAWN}, {DXC}"), seed().to_string());
+    let mut args = vec!["--dxc", &library, "--versions", &versions];
+    if sampled {
+        println!("by ROWSCAN_TEST_SEED={seed}");
+        args.extend(["--sample", &seed]);
+    }
+    let by_dxc = run(command(accept, &[&[text(&folder).as_str()], &args[..]].concat()));
     let by_tint = run(command("node", &["benches/static/tint.mjs", &text(&dawn), &text(&folder)]));
     match (by_dxc, by_tint) {
-        (Ok(()), Ok(())) => Ok(()),
+        (Ok(()), Ok(())) if sampled => Ok(()),
+        (Ok(()), Ok(())) => {
+            let kept = root().join("benches/static/accepted.txt");
+            let copied = std::fs::copy(folder.join("accepted.txt"), &kept);
+            copied.map(|_| ()).map_err(|e| format!("{}: {e}", kept.display()))
+        }
         _ => Err("a kernel was refused: see the lines above".into()),
     }
 }

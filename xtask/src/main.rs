@@ -16,7 +16,7 @@ use workshop::{Result, cargo, command, root, rowscan, run, set_up, target};
 const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web [--release DIR] | web-build [--tests]
                    web-test [FILTER]
                    web-firefox | manifest [--accept] | bench-cpu [ARGS] | static [DEVICE|--sample] [--accept]
-                   wgsl-check | mpi-test | dist [PLATFORM]
+                   wgsl-check [--sample] | mpi-test | dist [PLATFORM]
   demo       builds, pretrains `micro` on generated images for about two minutes on two CPU cores,
              draws what it learned
   test       builds and runs every test; a missing GPU adapter is a failure
@@ -31,9 +31,10 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web [-
   web-firefox  opens the page in Debian's Firefox, with and without WebGPU; CI leaves it out
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
-             ampere, m1), without a GPU, and compares with benches/static/budget.toml; --sample takes three of them,
-             from day to day others
-  wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either
+             ampere, m1), without a GPU, and compares with benches/static/budget.toml; --accept writes that file;
+             --sample takes three of them, from day to day others, and few of the kernels that are as accepted
+  wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either, and
+             writes benches/static/accepted.txt; --sample takes few of the kernels that are as that file says
   mpi-test   trains with several processes by Open MPI and MPICH, on one host and on two, compares the bits with those
              of one process, and kills, stops and cuts off parts of jobs
   dist       makes target/dist/rowscan-VERSION-PLATFORM.tar.gz, of the program without symbols, completions and
@@ -60,7 +61,8 @@ fn main() -> ExitCode {
         ["web-firefox"] => web::firefox(),
         ["bench-cpu", args @ ..] => bench_cpu(args),
         ["static", args @ ..] => compilers::compare(args),
-        ["wgsl-check"] => accepted::check(),
+        ["wgsl-check"] => accepted::check(false),
+        ["wgsl-check", "--sample"] => accepted::check(true),
         ["mpi-test"] => mpi::test(),
         ["dist"] => dist::dist(None),
         ["dist", platform] => dist::dist(Some(platform)),

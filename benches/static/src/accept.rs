@@ -3,7 +3,9 @@
 
 mod dxc;
 mod hlsl;
+mod sums;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +24,12 @@ struct Args {
     /// DXC's library
     #[arg(long)]
     dxc: OsString,
+    /// Versions of the compilers
+    #[arg(long)]
+    versions: String,
+    /// Of the kernels whose sources both have accepted, take the variants that this number draws
+    #[arg(long, value_name = "SEED")]
+    sample: Option<u64>,
 }
 
 /// A kernel with values for its constants, on the portable tier or on that of subgroups.
@@ -62,11 +70,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool, String> {
-    let (variants, left_out) = variants();
+    let (mut variants, left_out) = variants();
+    let accepted = accepted(&args.versions, &variants);
     if args.folder.exists() {
         std::fs::remove_dir_all(&args.folder).map_err(|e| format!("{}: {e}", args.folder.display()))?;
     }
     std::fs::create_dir_all(&args.folder).map_err(|e| format!("{}: {e}", args.folder.display()))?;
+    std::fs::write(args.folder.join(ACCEPTED), &accepted).map_err(|e| format!("{}: {e}", args.folder.display()))?;
+    if let Some(seed) = args.sample {
+        let known = Path::new(env!("CARGO_MANIFEST_DIR")).join(ACCEPTED);
+        let known = std::fs::read_to_string(&known).map_err(|e| format!("{}: {e}", known.display()))?;
+        let all = variants.len();
+        variants = sampled(variants, (&known, &accepted), seed);
+        println!("{} of {all} variants: most whose sources were accepted before are left out", variants.len());
+    }
     let browsers: Vec<_> = variants.iter().filter(|variant| variant.is_for_browsers()).collect();
     browsers.iter().try_for_each(|variant| write(&args.folder, variant))?;
     println!("{} variants in WGSL for Chrome's compiler, in {}", browsers.len(), args.folder.display());
@@ -76,6 +93,30 @@ fn run(args: &Args) -> Result<bool, String> {
     println!("{} variants through DXC, {} refused", variants.len(), refused.len());
     println!("left out: {left_out} kernels on cooperative matrices, which neither DX12 nor browsers have");
     Ok(refused.is_empty())
+}
+
+/// A file with the versions of the compilers and then, for each kernel, the sum of all of its sources: beside the
+/// others, what the compilers would accept if they accept everything; in the repository, what they have accepted.
+const ACCEPTED: &str = "accepted.txt";
+
+fn accepted(versions: &str, variants: &[Variant]) -> String {
+    let mut sources = BTreeMap::<_, Vec<String>>::new();
+    for variant in variants {
+        sources.entry(variant.kernel.name).or_default().extend([variant.name(), variant.wgsl()]);
+    }
+    let line =
+        |(name, texts): (&&str, &Vec<String>)| format!("{name} {}\n", sums::sum(texts.iter().map(String::as_str)));
+    format!("{versions}\n{}", sources.iter().map(line).collect::<String>())
+}
+
+/// All variants of kernels that changed, and of the others those that the seed draws.
+fn sampled(variants: Vec<Variant>, (known, now): (&str, &str), seed: u64) -> Vec<Variant> {
+    let same_compilers = known.lines().next() == now.lines().next();
+    let unchanged: Vec<_> =
+        known.lines().filter(|line| same_compilers && now.lines().any(|other| other == *line)).collect();
+    let is_unchanged = |kernel: &Kernel| unchanged.iter().any(|line| line.split(' ').next() == Some(kernel.name));
+    let kept = |variant: &Variant| !is_unchanged(variant.kernel) || sums::is_drawn(seed, &variant.name());
+    variants.into_iter().filter(kept).collect()
 }
 
 fn write(folder: &Path, variant: &Variant) -> Result<(), String> {

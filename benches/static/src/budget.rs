@@ -103,7 +103,12 @@ mod tests {
 
     fn row(kernel: &str, numbers: &[(&str, u64)]) -> Row {
         let number = |column: &&str| numbers.iter().find(|(name, _)| name == column).map_or(0, |(_, number)| *number);
-        Row { kernel: kernel.into(), constants: "-".into(), numbers: COLUMNS.iter().map(number).collect() }
+        Row {
+            kernel: kernel.into(),
+            constants: "-".into(),
+            numbers: COLUMNS.iter().map(number).collect(),
+            source: String::new(),
+        }
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// The kernel's name and the constants.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.kernel.name, self.constants())
+    }
     /// The constants that are not 0, as `NAME=value` with commas; `-` if there are none.
     pub fn constants(&self) -> String {
         let pairs = self.kernel.consts.iter().zip(&self.values).filter(|(_, value)| **value != 0);
