@@ -8,11 +8,11 @@ use rowscan::bench::inputs::Along::{Axis, Whole};
 use rowscan::bench::oracle::{Tol, Values, Want, want};
 use rowscan::bench::runner::{Outcome, Throughput, throughput};
 use rowscan::bench::{Scope, ops};
-use rowscan::gpu::Precision;
+use rowscan::gpu::{Gpu, Options, Precision};
 use rowscan::models::Config;
 use rowscan::{Error, Result, ops as op};
 
-use crate::common::{as_hardware, each_tier, gpu};
+use crate::common::{adapter, each_tier, gpu};
 
 const ROWS: usize = 40;
 const D: usize = 3;
@@ -78,7 +78,7 @@ fn a_lost_device_costs_one_row_of_the_throughput() {
     }
     let opened = Cell::new(0);
     let open = || {
-        let g = as_hardware().expect("an adapter");
+        let g = Gpu::open_blocking(&Options { adapter: adapter(), ..Options::default() }).expect("an adapter");
         opened.set(opened.get() + 1);
         if opened.get() == 1 {
             g.destroy()?;

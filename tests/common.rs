@@ -79,7 +79,8 @@ fn open_gpus() -> Gpus {
     all
 }
 
-fn adapter() -> AdapterChoice {
+/// The adapter that ROWSCAN_ADAPTER names, or the best.
+pub fn adapter() -> AdapterChoice {
     std::env::var("ROWSCAN_ADAPTER").ok().and_then(|choice| choice.parse().ok()).unwrap_or_default()
 }
 

@@ -12,7 +12,7 @@ use rowscan::train::pretrain::step::Pretrainer;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::supervised::Tuning;
 
-use crate::common::{Random, gpu, some};
+use crate::common::{Random, gpu, one_in};
 use crate::nano::settings;
 
 /// A MambaVision for images of 64×64 pixels, whose windows do not fit its maps.
@@ -140,7 +140,7 @@ fn networks_on_maps_learn() {
     let Some(g) = gpu() else { return };
     let images = images(32);
     let targets = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0];
-    for name in some(["resnet_micro", "efficientnet_micro", "convnext_micro", "mambavision_micro"]) {
+    for name in one_in(4, ["resnet_micro", "efficientnet_micro", "convnext_micro", "mambavision_micro"]) {
         let config = Config { classes: 2, image_size: 32, dropout: 0.1, ..Config::preset(name).unwrap() };
         let tune = |precision, checkpoint_blocks, steps| {
             let run = RunSettings { batch_size: 4, checkpoint_blocks, precision, ..RunSettings::default() };

@@ -85,7 +85,7 @@ fn checkpoints_that_cannot_be_used() {
         resume(&["model.safetensors", "not a whole safetensors file"]);
     }
     spoil("model.safetensors", &optimizer);
-    features(&bad, &["model.safetensors", "missing", "layers.0"]);
+    features(&bad, &["model.safetensors", "missing", "blocks.0"]);
     spoil("optimizer.safetensors", &model);
     resume(&["optimizer.safetensors", "neither exp_avg nor exp_avg_sq"]);
     for text in ["", "{", "[]", "null", "{\"name\": 3}", &config.replace("\"width\": 16", "\"width\": \"16\"")] {
@@ -96,8 +96,8 @@ fn checkpoints_that_cannot_be_used() {
     features(&bad, &["config.json", "image_size", "multiple"]);
     spoil("config.json", config.replace("\"classes\": 2", "\"classes\": 18446744073709551615").as_bytes());
     features(&bad, &["config.json", "classes"]);
-    spoil("config.json", config.replace("\"states\": 4", "\"states\": 8").as_bytes());
-    features(&bad, &["model.safetensors", "x_proj.weight", "expected"]);
+    spoil("config.json", config.replace("\"mlp_ratio\": 2.0", "\"mlp_ratio\": 3.0").as_bytes());
+    features(&bad, &["model.safetensors", "mlp.fc1.weight", "expected"]);
     for text in ["", "{}", &state.replace("\"step\"", "\"stop\""), &state.replace("\"seed\": 5", "\"seed\": -5")] {
         spoil("state.json", text.as_bytes());
         resume(&["state.json", "not what a checkpoint holds"]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Take, features_of, names, pretrain, program, run, skip};
+use super::{HYBRID, Take, features_of, names, pretrain, program, run, skip};
 use rowscan::models::{Classifier, Config};
 use rowscan::run::weights_on_disk::read;
 use rowscan::train::weights_file::{metadata, to_bytes};
@@ -32,7 +32,7 @@ fn pretrain_reconstruct_features_import() {
     std::fs::write(images.join("5-broken.jpg"), b"\xff\xd8\xff\xe0 torn").unwrap();
     let out = at("out");
     let data = format!("--data={}", images.display());
-    let ran = run(pretrain(&out, &[&data, "--batch-size=5", "--epochs=2", "--log-every=1", "--keep=1"])).ok();
+    let ran = run(pretrain(&out, &[HYBRID, &data, "--batch-size=5", "--epochs=2", "--log-every=1", "--keep=1"])).ok();
     assert!(ran.out.contains("done: loss"), "{}", ran.out);
     assert!(ran.err.contains("5-broken.jpg") && ran.err.contains("1 broken images were skipped"), "{}", ran.err);
     let left = names(&out);
@@ -98,7 +98,8 @@ fn pretrain_reconstruct_features_import() {
     // `import` reads the model file back. Sizes that no option gives follow from its tensors.
     let model = checkpoint.join("model.safetensors");
     let imported = at("imported");
-    let args: Vec<&str> = ["import"].iter().chain(super::NANO).copied().filter(|a| !a.contains("classes")).collect();
+    let shape = super::NANO.iter().copied().filter(|option| !option.contains("classes"));
+    let args: Vec<&str> = ["import"].into_iter().chain(shape).chain([HYBRID]).collect();
     run(command(&args, &[("-o", &imported)]).arg(&model).take()).ok();
     assert_eq!(read(&imported.join("model.safetensors")).unwrap(), read(&model).unwrap());
     let again = at("again.safetensors");
@@ -161,7 +162,7 @@ fn a_loss_that_is_no_number_is_traced() {
         let saved = read(&out.join("diverged-step-84/model.safetensors")).unwrap();
         assert_eq!(bits(saved), bits(weights));
     };
-    trace("layers.1.mixer.D", f32::NAN, &["first, the parameter `layers.1.mixer.D` holds NaN"]);
+    trace("blocks.1.mlp.fc1.bias", f32::NAN, &["first, the parameter `blocks.1.mlp.fc1.bias` holds NaN"]);
     trace("decoder_embed.weight", 3e38, &["first, `", "of decoder_embed (forward, written by", "is -inf"]);
 }
 

@@ -1,10 +1,12 @@
 //! `bench` and `profile`: they run, compare with the oracle, and write files for scripts. Times are not checked.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use super::{NANO, Take, names, program, run, skip};
+use super::{HYBRID, NANO, Take, names, program, run, skip};
 
-fn json(path: &std::path::Path) -> Value {
+fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -124,7 +126,7 @@ fn profile_writes_a_trace_of_every_launch() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("trace.json");
     let mut command = program();
-    command.arg("profile").args(NANO).args(["--batch-size=2", "--launches", "--trace"]);
+    command.arg("profile").args(NANO).args([HYBRID, "--batch-size=2", "--launches", "--trace"]);
     let ran = run(command.arg(&file).take()).ok();
     assert!(ran.out.contains("Forward: layers.0") && ran.out.contains("Backward: layers.0"), "{}", ran.out);
     let trace = json(&file);
@@ -149,26 +151,27 @@ fn compiled_pipelines_are_kept_and_a_broken_file_is_ignored() {
     }
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("pipelines");
-    let bench = |folder: &std::path::Path| {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chamfer.safetensors");
+    let check = |folder: &Path| {
         let mut command = program();
-        command.env("ROWSCAN_PIPELINE_CACHE", folder).args(["bench", "--quick", "--family=add", "--size=tiny"]);
+        command.env("ROWSCAN_PIPELINE_CACHE", folder).arg("check").arg(&fixture);
         run(command).ok()
     };
-    bench(&folder);
+    check(&folder);
     if !folder.exists() {
         return; // the backend does not give out compiled pipelines
     }
     let kept = names(&folder);
-    assert!(kept.iter().any(|name| name.starts_with("add.forward-")), "{kept:?}");
+    assert!(kept.iter().any(|name| name.starts_with("chamfer.forward-")), "{kept:?}");
     let bytes = |name: &String| std::fs::read(folder.join(name)).unwrap();
     let before: Vec<_> = kept.iter().map(bytes).collect();
-    let again = bench(&folder);
+    let again = check(&folder);
     assert!(!again.err.contains("compiling again"), "{}", again.err);
     assert_eq!(kept.iter().map(bytes).collect::<Vec<_>>(), before, "a pipeline that was found is not written again");
-    let broken = kept.iter().position(|name| name.starts_with("add.forward-")).unwrap();
+    let broken = kept.iter().position(|name| name.starts_with("chamfer.forward-")).unwrap();
     std::fs::write(folder.join(&kept[broken]), b"half of it").unwrap();
-    let warned = bench(&folder);
-    assert!(warned.err.contains("add.forward") && warned.err.contains("compiling again"), "{}", warned.err);
+    let warned = check(&folder);
+    assert!(warned.err.contains("chamfer.forward") && warned.err.contains("compiling again"), "{}", warned.err);
     assert_eq!(names(&folder), kept);
     assert_ne!(bytes(&kept[broken]), b"half of it", "the broken file is written anew");
     let off = dir.path().join("off");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::runs::{EPOCHS, WHOLE, goes_on_recording, options, start, wait_for};
-use super::{RANDOM, Take, log, names, pretrain, program, run, skip};
+use super::{HYBRID, RANDOM, Take, log, names, pretrain, program, run, skip};
 
 fn resume(dir: &Path) -> Command {
     let mut command = program();
@@ -121,7 +121,7 @@ fn mixed_precision_goes_on_with_the_same_bits() {
         return;
     }
     let (whole, rest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mixed: &[&str] = &["--epochs=4", "--precision=mixed"];
+    let mixed: &[&str] = &[HYBRID, "--epochs=4", "--precision=mixed"];
     let ran = run(pretrain(whole.path(), &[RANDOM, mixed].concat())).ok();
     assert!(ran.err.contains("products in f32 of operands rounded to f16") || ran.err.contains("on cooperative"));
     let expected = log(whole.path());
@@ -133,7 +133,7 @@ fn mixed_precision_goes_on_with_the_same_bits() {
     run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).ok();
     assert_eq!(log(rest.path()), expected[12..]);
 
-    let f32 = run(pretrain(rest.path(), &[RANDOM, &["--epochs=4", "--precision=f32"], &resume].concat()));
+    let f32 = run(pretrain(rest.path(), &[RANDOM, &[HYBRID, "--epochs=4", "--precision=f32"], &resume].concat()));
     f32.fails(1, &["other settings", "precision was \"mixed\", now the default"]);
     std::fs::remove_file(from.join("loss_scale.safetensors")).unwrap();
     run(pretrain(rest.path(), &[RANDOM, mixed, &resume].concat())).fails(1, &["loss_scale.safetensors"]);

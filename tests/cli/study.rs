@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Ran, names, program, run, skip};
+use crate::common::one_in;
 
 fn study(table: &str, dir: &Path, args: &[&str]) -> Ran {
     let mut command = program();
@@ -41,13 +42,12 @@ fn networks_of_table_8_are_pretrained_and_fine_tuned() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let cells = "MambaVision + MAP,ARM,Mamba-R + AR";
-    study("8", dir.path(), &["--budget", "smoke", "--cells", cells]).ok();
-    let table = std::fs::read_to_string(dir.path().join("table-8.md")).unwrap();
-    for row in ["| MambaVision + MAP | 84.9 | ", "| ARM + its AR | 83.2 | ", "| Mamba-R + AR | 83.7 | "] {
-        assert!(table.contains(row), "`{row}` is missing: {table}");
+    let rows = [("MambaVision + MAP", "84.9"), ("ARM + its AR", "83.2"), ("Mamba-R + AR", "83.7")];
+    for (cell, paper) in one_in(3, rows) {
+        study("8", dir.path(), &["--budget", "smoke", "--cells", cell]).ok();
+        let table = std::fs::read_to_string(dir.path().join("table-8.md")).unwrap();
+        assert!(table.contains(&format!("| {cell} | {paper} | ")) && !table.contains("not run"), "{table}");
     }
-    assert!(!table.contains("not run"), "{table}");
 }
 
 /// Table 11 is of point clouds, which vote, and its networks are counted.

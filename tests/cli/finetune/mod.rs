@@ -14,13 +14,13 @@ use rowscan::run::record::{TestLine, read_tests};
 use super::{LogBits, SharedFolder, log, program, run};
 use crate::common::Random;
 
-/// A tiny model with every kind of layer, like [`NANO`](super::NANO) but with the classes of the data set.
+/// A tiny model, like [`NANO`](super::NANO) but with the classes of the data set.
 const MODEL: &[&str] = &[
     "--model=micro",
     "--image-size=16",
     "--patch-size=4",
     "--width=16",
-    "--pattern=MMT",
+    "--pattern=TT",
     "--heads=2",
     "--states=4",
     "--decoder-width=16",
