@@ -46,6 +46,9 @@ pub use caps::{Caps, Tiers};
 pub use choice::{Choice, Const};
 pub use counters::CounterReading;
 pub use device::Gpu;
+#[cfg(feature = "files")]
+#[doc(hidden)]
+pub use disk::module;
 pub use dtype::DType;
 #[cfg(feature = "files")]
 pub use inspect::{LaunchTime, NotFinite};

@@ -49,3 +49,8 @@ impl Caches {
 pub(super) fn each<T, R>(items: &[T], work: impl Fn(&T) -> R) -> Vec<R> {
     items.iter().map(work).collect()
 }
+
+/// The shader of a WGSL source as it is: the browser has a compiler of its own.
+pub(super) fn shader(source: &str) -> wgpu::ShaderSource<'_> {
+    wgpu::ShaderSource::Wgsl(source.into())
+}

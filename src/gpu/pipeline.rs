@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::caps::{Caps, Tiers};
 use super::device::Gpu;
-use super::disk::each;
+use super::disk::{each, shader};
 use super::kernel::{Bind, Kernel};
 use super::live::{Live, Pipeline, PipelineKey};
 use super::lock::lock;
@@ -45,8 +45,7 @@ pub(super) fn pipelines(live: &Live, launches: &[Launch], caps: &Caps) -> Result
 pub(super) fn compile(live: &Live, kernel: &Kernel, source: &str) -> Pipeline {
     let device = &live.device;
     let label = Some(kernel.name);
-    let wgsl = wgpu::ShaderSource::Wgsl(source.into());
-    let module = wgpu::ShaderModuleDescriptor { label, source: wgsl };
+    let module = wgpu::ShaderModuleDescriptor { label, source: shader(source) };
     // SAFETY: the shaders are ours. Every loop ends, and no index needs the checks that `live.checks` leaves out.
     let module = unsafe { device.create_shader_module_trusted(module, live.checks) };
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {

@@ -1,6 +1,7 @@
-//! Caches on disk, and threads: the parts of the runtime that a browser tab lacks. `no_disk.rs` has the same interface
+//! Caches on disk, threads, and naga: the parts of the runtime that a browser tab lacks. `no_disk.rs` has the same interface
 //! for a browser.
 
+mod branches;
 mod pipeline_cache;
 mod threads;
 mod tuning_cache;
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::gpu::caps::Caps;
+pub use branches::module;
+pub(super) use branches::shader;
 use pipeline_cache::PipelineCache;
 pub(super) use threads::each;
 use tuning_cache::Choices;
