@@ -5,8 +5,8 @@
     python examples/nuclei.py stardist-*/stardist/data/images nuclei
 
 The source package of StarDist (BSD-3) ships the picture, `img2d.tif`: 512 × 512 pixels of fluorescence, and
-`mask2d.tif`: 0 for the background, 1 to 125 for the nuclei. The left half is to train on, the right half to test on.
-Written is what COCO has, with one class:
+`mask2d.tif`: 0 for the background, a number of its own for each of 125 nuclei. The left half is to train on, the right
+half to test on. Written is what COCO has, with one class:
 
     nuclei/annotations/instances_train.json  nuclei/train/*.png   tiles that overlap, each in four directions
     nuclei/annotations/instances_val.json    nuclei/val/*.png     tiles side by side
