@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((found[0].packed, found[0].size, found[0].offset), (3, 1 << 40, 1 << 41));
         // the end record says nothing, and one of 64 bits all; the longest comment leaves both within the tail
         let at = directory.len() as u64;
-        let end_64 = little(&[(44, 8), (0, 12), (1, 8), (1, 8), (at, 8), (0, 8)]);
+        let end_64 = little(&[(44, 8), (0, 8), (0, 4), (1, 8), (1, 8), (at, 8), (0, 8)]);
         let locator = little(&[(0, 4), (at, 8), (1, 4)]);
         let end = little(&[(0, 4), (0xffff, 2), (0xffff, 2), (most, 4), (most, 4), (65_535, 2)]);
         let parts = [&directory[..], END_64, &end_64, LOCATOR_64, &locator, END, &end, &[b'c'; 65_535]];
