@@ -62,6 +62,7 @@ pub mod study;
 pub mod tape;
 pub mod tensor;
 pub mod train;
+mod zip;
 
 pub use error::{Error, Result};
 

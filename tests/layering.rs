@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The top-level modules of `src`, called rooms, from the lowest up. A room may use itself and the rooms before it.
 const ROOMS: &[&str] = &[
     "error",
+    "zip",
     "files",
     "gpu",
     "doctest",

@@ -131,6 +131,16 @@ fn scenes_in_a_zip() {
 }
 
 #[test]
+fn images_in_a_zip() {
+    let files = ["s/train/a/0.png", "s/train/b/0.png", "s/val/b/1.png"].map(|name| (name, png(3, 3, [9; 3])));
+    let mut links = zip(&[("a/0.png", png(3, 3, [9; 3])), ("b/0.png", b"../a/0.png".to_vec())]);
+    let at = links.windows(4).rposition(|record| record == b"PK\x01\x02").unwrap();
+    links[at + 5] = 3;
+    links[at + 41] = 0xa1;
+    survive("set.zip", &[&zip(&files), &links]);
+}
+
+#[test]
 fn jpeg() {
     let progressive = fixture!("progressive.jpg");
     let mut baseline = std::io::Cursor::new(Vec::new());

@@ -9,10 +9,10 @@ use super::idx;
 use super::layout::{Layout, Place};
 use super::list;
 use super::parquet;
-use super::scene_archive;
 use super::segmented;
 use super::tar;
 use super::webdataset;
+use super::zip;
 use crate::data::dataset::Dataset;
 use crate::data::labels::PixelLabels;
 use crate::data::source::Source;
@@ -35,7 +35,7 @@ pub const LAYOUTS: &[Layout] = &[
     parquet::LAYOUT,
     webdataset::LAYOUT,
     tar::LAYOUT,
-    scene_archive::LAYOUT,
+    zip::LAYOUT,
     cloud_sets::LAYOUT,
     coco::LAYOUT,
     segmented::LAYOUT,
@@ -61,7 +61,7 @@ impl Dataset {
     ///   or .json beside each image
     /// - tar: a .tar, .tar.gz or .tar.xz of an image folder, a segmentation folder or a folder like COCO; a compressed
     ///   one is unpacked to a temporary file
-    /// - zip: a .zip of a segmentation folder or of a folder like COCO, read in place
+    /// - zip: a .zip of an image folder, a segmentation folder or a folder like COCO, read in place
     /// - point clouds: modelnet40_normal_resampled, ShapeNet55-34, or a folder of .off, .ply, .obj, .stl, .npy, .xyz or
     ///   .pts per class, as images lie
     /// - COCO: annotations/instances_train2017.json and train2017/, and the same of val2017; or any .json of that form,
@@ -124,7 +124,7 @@ fn understood() -> String {
 }
 
 /// Endings of archives and tables that people have images in, and that no layout reads.
-const UNREAD: &[&str] = &[".xz", ".bz2", ".tbz2", ".zst", ".zip", ".7z", ".rar", ".npz", ".npy"];
+const UNREAD: &[&str] = &[".xz", ".bz2", ".tbz2", ".zst", ".7z", ".rar", ".npz", ".npy"];
 
 fn source(place: &Place, split: Split) -> Result<Box<dyn Source>, DataError> {
     for layout in LAYOUTS {
@@ -168,7 +168,12 @@ mod tests {
         assert!(missing.contains("no data set at") && missing.contains("nowhere") && missing.contains("synthetic[:N]"));
         let empty = error(dir.path());
         assert!(empty.contains("no images in") && empty.contains("CIFAR-10"), "{empty}");
-        for (name, hint) in [("a.tar.bz2", "unpack it"), ("a.zip", "unpack it"), ("a.txt", "understood are")] {
+        for (name, hint) in [
+            ("a.tar.bz2", "unpack it"),
+            ("a.zip", "not a whole zip"),
+            ("a.7z", "unpack it"),
+            ("a.txt", "understood are"),
+        ] {
             put(&dir.path().join(name), b"x");
             let text = error(&dir.path().join(name));
             assert!(text.contains(name) && text.contains(hint), "{text}");

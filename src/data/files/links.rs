@@ -74,7 +74,7 @@ pub(crate) fn images(archive: &str, nodes: &Nodes) -> Result<Vec<(String, usize)
                     tracing::warn!("{archive}: {path} is a link to {target}, which is not in the archive: passed over");
                 }
                 Node::Hard(target) | Node::Symbolic(target) if image => {
-                    let advice = "make the archive again with that file, or with `tar -h`";
+                    let advice = "make the archive again with that file, or with `tar -h` or `zip -r`";
                     return Err(format!("{path} is a link to {target}, which is not in the archive: {advice}"));
                 }
                 _ => {}

@@ -1,20 +1,9 @@
-//! Segmentation folders and folders like COCO in one file: tar and zip archives that are read in place.
+//! Segmentation folders and folders like COCO in an archive that is read in place.
 
-use super::layout::{Found, Layout, Place};
+use super::layout::{Found, Place};
 use super::tree::Tree;
 use super::{coco, segmented};
 use crate::data::split::Split;
-
-/// A zip archive. Tar archives have a layout of their own, which looks for these sets first.
-pub(crate) const LAYOUT: Layout =
-    Layout { name: "zip", help: "a .zip of a segmentation folder or of a folder like COCO, read in place", open };
-
-fn open(place: &Place, split: Split) -> Found {
-    match place.is_file_named(|name| name.ends_with(".zip")) {
-        true => within(place, &Tree::zip(place.path)?, split),
-        false => Ok(None), // images alone are not read: the error says what to do
-    }
-}
 
 /// The set in an archive, if it is one of images with objects or with the class of each pixel.
 pub(super) fn within(place: &Place, tree: &Tree, split: Split) -> Found {
@@ -143,7 +132,5 @@ mod tests {
         other[at + 16] ^= 1;
         let wrong = error(&other).unwrap();
         assert!(wrong.contains("s.zip/images/a.png") && wrong.contains("checksum"), "{wrong}");
-        let plain = error(&zip(&files[..1])).unwrap_err().to_string();
-        assert!(plain.contains("unpack it and give the folder"), "{plain}");
     }
 }

@@ -1,16 +1,11 @@
 //! Images inside a tar archive, read in place. Memory holds the name, offset and length of each; the file stays open.
-use super::archive::{Entry, entries, read_at};
+use super::archive::{Entry, entries};
 use super::cache::Cache;
-use super::decode::decode;
+use super::contents::Contents;
+use super::image_archive;
 use super::layout::{Found, Layout, Place};
-use super::links::{Node, Nodes, images, normal};
-use super::listing::{Listing, arrange};
-use super::numbering::{Numbering, by_numbering};
-use super::scene_archive;
 use super::shards;
-use super::tree::Tree;
 use super::webdataset::{self, WebDataset};
-use crate::data::sample::Sample;
 use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
@@ -18,8 +13,7 @@ use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 /// An image folder in one file.
 pub(crate) const LAYOUT: Layout = Layout {
@@ -33,83 +27,48 @@ const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"];
 
 fn open(place: &Place, split: Split) -> Found {
     match place.is_file_named(|name| ENDINGS.iter().any(|ending| name.ends_with(ending))) {
-        true => Tar::open(place, split).map(Some),
+        true => source(place, split).map(Some),
         false => Ok(None),
     }
 }
 
-/// One split of a tar archive of an image folder.
-pub(crate) struct Tar {
-    path: PathBuf,
-    file: Arc<File>,
-    /// Members of both splits.
-    members: Arc<Vec<Member>>,
-    /// Positions in `members` of the samples of this split.
-    order: Vec<usize>,
-    numbering: Numbering,
-}
-
-/// An image: its path in the archive, and where its bytes lie.
-struct Member {
-    name: String,
-    offset: u64,
-    size: u64,
-}
-
-impl Tar {
-    /// Indexes the archive at `path`. An archive compressed with gzip or xz cannot be read at an offset, so it is
-    /// unpacked to an unnamed temporary file first; the temporary folder needs room for the unpacked archive.
-    ///
-    /// An archive with `.cls` files beside its images is a shard of WebDataset; `.json` files with a class count too.
-    /// One of a segmentation folder or of a folder like COCO is that set.
-    pub fn open(place: &Place, split: Split) -> Result<Box<dyn Source>, DataError> {
-        let path = place.path;
-        let mut file = File::open(path).map_err(DataError::io("open", path))?;
-        let mut magic = [0u8; 6];
-        let read = file.read(&mut magic).map_err(DataError::io("read", path))?;
-        file.seek(SeekFrom::Start(0)).map_err(DataError::io("read", path))?;
-        let mut is_plain = false;
-        if magic[..read].starts_with(&[0x1f, 0x8b]) {
-            file = unpack(path, MultiGzDecoder::new(BufReader::new(file)))?;
-        } else if magic[..read].starts_with(b"\xfd7zXZ\0") {
-            file = unpack(path, XzReader::new(BufReader::new(file), true))?;
-        } else {
-            is_plain = true;
-        }
-        let members = if is_plain { remembered(path, &file, &Cache::of_user())? } else { entries(path, &file)? };
-        let is_shard = webdataset::is_shard(path, &file, &members);
-        if is_shard && !is_plain {
-            let message = "is a compressed shard of WebDataset, which cannot be read at any place: unpack it to a .tar";
-            return Err(DataError::format(path, message));
-        }
-        if is_shard {
-            return match shards::split_of_file(&path.file_name().unwrap_or_default().to_string_lossy()) {
-                found if split == Split::Train || found.is_some_and(|(split, _)| split == Split::Test) => {
-                    Ok(Box::new(WebDataset::of_one(path, &file, &members)?))
-                }
-                _ => {
-                    let found = "it is one shard, and not named val or test: give the folder of the shards".to_owned();
-                    Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found })
-                }
-            };
-        }
-        let file = Arc::new(file);
-        if let Some(scenes) = scene_archive::within(place, &Tree::tar(path, file.clone(), &members), split)? {
-            return Ok(scenes);
-        }
-        let members = index(path, members)?;
-        Ok(Box::new(Self::of(path, file, Arc::new(members), split)?))
+/// The set in an archive. An archive compressed with gzip or xz cannot be read at an offset, so it is
+/// unpacked to an unnamed temporary file first; the temporary folder needs room for the unpacked archive.
+///
+/// An archive with `.cls` files beside its images is a shard of WebDataset; `.json` files with a class count too.
+/// One of a segmentation folder or of a folder like COCO is that set.
+fn source(place: &Place, split: Split) -> Result<Box<dyn Source>, DataError> {
+    let path = place.path;
+    let mut file = File::open(path).map_err(DataError::io("open", path))?;
+    let mut magic = [0u8; 6];
+    let read = file.read(&mut magic).map_err(DataError::io("read", path))?;
+    file.seek(SeekFrom::Start(0)).map_err(DataError::io("read", path))?;
+    let mut is_plain = false;
+    if magic[..read].starts_with(&[0x1f, 0x8b]) {
+        file = unpack(path, MultiGzDecoder::new(BufReader::new(file)))?;
+    } else if magic[..read].starts_with(b"\xfd7zXZ\0") {
+        file = unpack(path, XzReader::new(BufReader::new(file), true))?;
+    } else {
+        is_plain = true;
     }
-
-    fn of(path: &Path, file: Arc<File>, members: Arc<Vec<Member>>, split: Split) -> Result<Self, DataError> {
-        let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
-        let Listing { order, numbering } = arrange(path, &names, split)?;
-        Ok(Self { path: path.to_owned(), file, members, order, numbering })
+    let members = if is_plain { remembered(path, &file, &Cache::of_user())? } else { entries(path, &file)? };
+    let is_shard = webdataset::is_shard(path, &file, &members);
+    if is_shard && !is_plain {
+        let message = "is a compressed shard of WebDataset, which cannot be read at any place: unpack it to a .tar";
+        return Err(DataError::format(path, message));
     }
-
-    fn member(&self, index: usize) -> &Member {
-        &self.members[self.order[index]]
+    if is_shard {
+        return match shards::split_of_file(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            found if split == Split::Train || found.is_some_and(|(split, _)| split == Split::Test) => {
+                Ok(Box::new(WebDataset::of_one(path, &file, &members)?))
+            }
+            _ => {
+                let found = "it is one shard, and not named val or test: give the folder of the shards".to_owned();
+                Err(DataError::NoSplit { path: path.to_owned(), split: split.name(), found })
+            }
+        };
     }
+    image_archive::within(place, Contents::tar(path, file, members), split)
 }
 
 /// What an archive holds, which is remembered: an archive of a million files takes a million reads.
@@ -125,47 +84,6 @@ fn unpack(path: &Path, mut archive: impl Read) -> Result<File, DataError> {
     let mut plain = tempfile::tempfile().map_err(DataError::io("make a temporary file to unpack", path))?;
     std::io::copy(&mut archive, &mut plain).map_err(DataError::io("unpack (to the temporary folder)", path))?;
     Ok(plain)
-}
-
-/// The images in an archive, as a folder that it was made from would hold them: links count as what they lead to, and
-/// of two members of one name the later one.
-fn index(path: &Path, members: Vec<Entry>) -> Result<Vec<Member>, DataError> {
-    let (mut nodes, mut places) = (Nodes::new(), Vec::new());
-    for Entry { name, node, offset, size } in members {
-        let node = match node {
-            Node::File(_) => Node::File(places.len()),
-            link => link,
-        };
-        places.push((offset, size));
-        nodes.insert(normal(&name), node); // also what is no image by its name: a link may lead there
-    }
-    let found = images(&path.display().to_string(), &nodes).map_err(|message| DataError::format(path, message))?;
-    let member = |(name, file): (String, usize)| Member { name, offset: places[file].0, size: places[file].1 };
-    Ok(found.into_iter().map(member).collect())
-}
-
-impl Source for Tar {
-    fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    fn test_split(&self) -> Option<Result<Box<dyn Source>, DataError>> {
-        let test = Self::of(&self.path, self.file.clone(), self.members.clone(), Split::Test);
-        Some(test.map(|set| Box::new(set) as Box<dyn Source>))
-    }
-
-    by_numbering!();
-
-    fn name(&self, index: usize) -> String {
-        format!("{}: {}", self.path.display(), self.member(index).name)
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        let member = self.member(index);
-        let mut bytes = vec![0; member.size as usize]; // no more than the archive holds
-        read_at(&self.file, member.offset, &mut bytes).map_err(DataError::io("read", &self.path))?;
-        Ok(decode(&self.name(index), &bytes)?.into())
-    }
 }
 
 #[cfg(test)]

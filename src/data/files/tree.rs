@@ -1,10 +1,10 @@
 //! The files of a set by their paths, on a disk or in an archive that is read in place. A file of an archive has the
 //! path of the archive in front of its own: `coco.zip/annotations/instances_val2017.json`.
 
-use super::archive::{Entry, read_at};
+use super::contents::Contents;
 use super::decode::is_image_name;
-use super::links::{self, Node, Nodes, normal};
-use super::zip::{Packed, unpacked, zip_entries};
+use super::links::{self, normal};
+use super::packed::{Packed, unpacked};
 use crate::error::DataError;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,30 +29,11 @@ impl Tree {
         Self(None)
     }
 
-    /// A tar archive whose members are known. Links count as what they lead to; those that lead nowhere do not.
-    pub fn tar(path: &Path, file: Arc<File>, members: &[Entry]) -> Self {
-        let mut nodes = Nodes::new();
-        for (i, Entry { name, node, .. }) in members.iter().enumerate() {
-            let node = match node {
-                Node::File(_) => Node::File(i),
-                Node::Hard(target) => Node::Hard(target.clone()),
-                Node::Symbolic(target) => Node::Symbolic(target.clone()),
-            };
-            nodes.insert(normal(name), node);
-        }
-        let packed = |i: usize| Packed::plain(members[i].offset, members[i].size);
-        let files = links::files(&nodes).into_iter().map(|(name, i)| (name, packed(i))).collect();
-        Self(Some(Arc::new(Archive { path: path.to_owned(), file, files })))
-    }
-
-    /// A zip archive.
-    ///
-    /// # Errors
-    /// One that is cut short, or packed in a way that is not read.
-    pub fn zip(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io("open", path))?;
-        let files = zip_entries(path, &file)?.into_iter().map(|(name, packed)| (normal(&name), packed)).collect();
-        Ok(Self(Some(Arc::new(Archive { path: path.to_owned(), file: file.into(), files }))))
+    /// An archive. Links count as what they lead to; those that lead nowhere do not.
+    pub fn archive(contents: &Contents) -> Self {
+        let files = links::files(&contents.nodes);
+        let files = files.into_iter().map(|(name, i)| (name, contents.places[i].clone())).collect();
+        Self(Some(Arc::new(Archive { path: contents.path.clone(), file: contents.file.clone(), files })))
     }
 
     /// The folder of an archive that holds all of its files: below the one that it was made from.
@@ -110,7 +91,7 @@ impl Tree {
         let Some(archive) = &self.0 else { return fs::read(path).map_err(DataError::io("read", path)) };
         let packed = Self::inside(archive, path).and_then(|name| archive.files.get(&name));
         let missing = || DataError::io("read", path)(std::io::ErrorKind::NotFound.into());
-        unpacked(path, packed.ok_or_else(missing)?, |offset, bytes| read_at(&archive.file, offset, bytes))
+        unpacked(path, packed.ok_or_else(missing)?, &archive.file)
     }
 
     /// The text of a file; `None` if there is none.

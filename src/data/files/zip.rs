@@ -1,161 +1,124 @@
-//! What lies where in a zip archive: its directory, with sizes of 64 bits, and files that are stored or deflated.
+//! Images inside a zip archive, read in place.
 
-use super::archive::read_at;
-use crate::error::DataError;
-use flate2::{Crc, Decompress, FlushDecompress};
-use std::fs::File;
-use std::path::Path;
+use super::contents::Contents;
+use super::image_archive;
+use super::layout::{Found, Layout, Place};
+use crate::data::split::Split;
 
-const END: &[u8] = b"PK\x05\x06";
-const END_64: &[u8] = b"PK\x06\x06";
-const LOCATOR_64: &[u8] = b"PK\x06\x07";
-const ENTRY: &[u8] = b"PK\x01\x02";
-const LOCAL: &[u8] = b"PK\x03\x04";
-/// The end record, and the longest comment behind it.
-const TAIL: u64 = 22 + 65_535;
+/// An image folder in one file.
+pub(crate) const LAYOUT: Layout = Layout {
+    name: "zip",
+    help: "a .zip of an image folder, a segmentation folder or a folder like COCO, read in place",
+    open,
+};
 
-/// Where the bytes of a file lie in an archive, and how.
-#[derive(Debug, Clone)]
-pub(super) struct Packed {
-    offset: u64,
-    size: u64,
-    /// What only a zip knows.
-    zip: Option<Zip>,
-}
-
-#[derive(Debug, Clone)]
-struct Zip {
-    deflated: bool,
-    size: u64,
-    crc: u32,
-}
-
-impl Packed {
-    /// As it is.
-    pub fn plain(offset: u64, size: u64) -> Self {
-        Self { offset, size, zip: None }
+fn open(place: &Place, split: Split) -> Found {
+    match place.is_file_named(|name| name.ends_with(".zip")) {
+        true => image_archive::within(place, Contents::zip(place.path)?, split).map(Some),
+        false => Ok(None),
     }
 }
 
-/// A field of `size` bytes at `at`.
-fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
-    let field = bytes.get(at..at.checked_add(size)?)?;
-    Some(field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-}
+#[cfg(test)]
+mod tests {
+    use crate::data::dataset::Dataset;
+    use crate::data::split::Split;
+    use crate::data::testing::{png, put, zip};
+    use crate::error::DataError;
+    use std::path::Path;
 
-/// The files of an archive, by the names that it gives them.
-pub(super) fn zip_entries(path: &Path, file: &File) -> Result<Vec<(String, Packed)>, DataError> {
-    let total = file.metadata().map_err(DataError::io("look at", path))?.len();
-    let read = |offset: u64, size: u64| -> Result<Option<Vec<u8>>, DataError> {
-        if offset.checked_add(size).is_none_or(|end| end > total) {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; size as usize]; // no more than the archive holds
-        read_at(file, offset, &mut bytes).map_err(DataError::io("read", path))?;
-        Ok(Some(bytes))
-    };
-    let damaged = || {
-        let advice = "copy it again, or unpack it and give the folder";
-        DataError::format(path, format!("is not a whole zip archive: {advice}"))
-    };
-    let from = total.saturating_sub(TAIL);
-    let tail = read(from, total - from)?.ok_or_else(damaged)?;
-    let end = tail.windows(22).rposition(|record| record.starts_with(END)).ok_or_else(damaged)?;
-    let locator = end.checked_sub(20).filter(|at| tail[*at..].starts_with(LOCATOR_64));
-    let (size, at) = match locator {
-        None => (number(&tail, end + 12, 4), number(&tail, end + 16, 4)),
-        Some(locator) => {
-            let place = number(&tail, locator + 8, 8).ok_or_else(damaged)?;
-            let record = read(place, 56)?.filter(|record| record.starts_with(END_64)).ok_or_else(damaged)?;
-            (number(&record, 40, 8), number(&record, 48, 8))
-        }
-    };
-    let directory = read(at.ok_or_else(damaged)?, size.ok_or_else(damaged)?)?.ok_or_else(damaged)?;
-    let (mut found, mut rest) = (Vec::new(), &directory[..]);
-    while rest.starts_with(ENTRY) {
-        let (name, packed, next) = entry(rest).map_err(|problem| match problem {
-            None => damaged(),
-            Some(problem) => DataError::format(path, problem),
-        })?;
-        if packed.offset.checked_add(packed.size).is_none_or(|end| end > total) {
-            return Err(damaged());
-        }
-        if !name.ends_with('/') {
-            found.push((name, packed));
-        }
-        rest = &rest[next..];
+    fn open(path: &Path, bytes: &[u8], split: Split) -> Result<Dataset, DataError> {
+        put(path, bytes);
+        Dataset::open(path.to_str().unwrap(), split)
     }
-    Ok(found)
-}
 
-/// The entry that `bytes` begin with, and its length; why it cannot be read, or nothing where it is cut short.
-fn entry(bytes: &[u8]) -> Result<(String, Packed, usize), Option<String>> {
-    let field = |at, size| number(bytes, at, size).ok_or(None);
-    let (flags, method, crc) = (field(8, 2)?, field(10, 2)?, field(16, 4)? as u32);
-    let (mut packed, mut size, mut offset) = (field(20, 4)?, field(24, 4)?, field(42, 4)?);
-    let [name, extra, comment] = [field(28, 2)?, field(30, 2)?, field(32, 2)?].map(|length| length as usize);
-    let length = 46 + name + extra + comment;
-    let whole = bytes.get(..length).ok_or(None)?;
-    let (name, mut rest) = (String::from_utf8_lossy(&whole[46..46 + name]).into_owned(), &whole[46 + name..][..extra]);
-    // fields that do not fit 32 bits are in a record of their own, in this order
-    while rest.len() >= 4 {
-        let (id, len) = (number(rest, 0, 2), number(rest, 2, 2).unwrap_or_default() as usize);
-        let mut record = rest.get(4..4 + len).ok_or(None)?;
-        for field in [&mut size, &mut packed, &mut offset] {
-            if id == Some(1) && *field == u64::from(u32::MAX) {
-                *field = number(record, 0, 8).ok_or(None)?;
-                record = &record[8..];
-            }
-        }
-        rest = &rest[4 + len..];
+    /// Where the record of file `index` begins in the directory.
+    fn record(bytes: &[u8], index: usize) -> usize {
+        let mut records = bytes.windows(4).enumerate().filter(|(_, record)| record == b"PK\x01\x02");
+        records.nth(index).unwrap().0
     }
-    let problem = match method {
-        _ if flags & 1 != 0 => "encrypted".to_owned(),
-        0 | 8 => {
-            return Ok((
-                name,
-                Packed { offset, size: packed, zip: Some(Zip { deflated: method == 8, size, crc }) },
-                length,
-            ));
-        }
-        other => format!("packed by method {other}"),
-    };
-    Err(Some(format!(
-        "holds {name} {problem}, expected files that are stored or deflated: make the archive with `zip -r`"
-    )))
-}
 
-/// The bytes of a file, for which `read` reads at a position of the archive. `path` is its own, for messages.
-pub(super) fn unpacked(
-    path: &Path, packed: &Packed, read: impl Fn(u64, &mut [u8]) -> std::io::Result<()>,
-) -> Result<Vec<u8>, DataError> {
-    let at = |offset: u64, size: u64| -> Result<Vec<u8>, DataError> {
-        let mut bytes = vec![0; size as usize]; // no more than the archive holds
-        read(offset, &mut bytes).map_err(DataError::io("read", path))?;
-        Ok(bytes)
-    };
-    let Some(zip) = &packed.zip else { return at(packed.offset, packed.size) };
-    let damaged =
-        |what: &str| DataError::Decode { name: path.display().to_string(), reason: format!("{what} in the archive") };
-    let head = at(packed.offset, 30)?;
-    let lengths = number(&head, 26, 2).zip(number(&head, 28, 2)).filter(|_| head.starts_with(LOCAL));
-    let (name, extra) = lengths.ok_or_else(|| damaged("has no head"))?;
-    let bytes = at(packed.offset + 30 + name + extra, packed.size)?;
-    let bytes = if zip.deflated { inflated(&bytes, zip.size).ok_or_else(|| damaged("is damaged"))? } else { bytes };
-    let mut crc = Crc::new();
-    crc.update(&bytes);
-    if crc.sum() != zip.crc {
-        return Err(damaged("is damaged: its checksum is another one"));
+    /// Makes file `index` a symbolic link, as Unix stores it: what it says are the bytes of the file.
+    fn to_link(bytes: &mut [u8], index: usize) {
+        let at = record(bytes, index);
+        bytes[at + 5] = 3;
+        bytes[at + 40..at + 42].copy_from_slice(&0o120_777u16.to_le_bytes());
     }
-    Ok(bytes)
-}
 
-/// Inflates to `size` bytes; `None` for another number of them.
-fn inflated(bytes: &[u8], size: u64) -> Option<Vec<u8>> {
-    // deflate packs to a thousandth at best, so that a damaged size takes no memory
-    let size = usize::try_from(size).ok().filter(|size| size / 1100 <= bytes.len())?;
-    let mut out = Vec::with_capacity(size + 1);
-    let mut stream = Decompress::new(false);
-    let status = stream.decompress_vec(bytes, &mut out, FlushDecompress::Finish).ok()?;
-    (status == flate2::Status::StreamEnd && out.len() == size).then_some(out)
+    #[test]
+    fn members_are_found_as_in_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.ZIP");
+        let bytes = zip(&[
+            ("set/", Vec::new()),
+            ("set/train/b/1.png", png(5, 4, [255, 0, 0])),
+            ("set/train/a/2.png", png(4, 4, [0, 0, 255])),
+            ("__MACOSX/set/train/a/._2.png", b"resource fork".to_vec()),
+            ("set/val/b/3.png", png(4, 4, [9; 3])),
+            ("set/README", b"text".to_vec()),
+        ]);
+        let set = open(&path, &bytes, Split::Train).unwrap();
+        assert_eq!((set.len(), set.label(0), set.label(1)), (2, Some(0), Some(1)));
+        assert_eq!((set.image(0).unwrap().pixels[2], set.image(1).unwrap().width), (255, 5));
+        assert!(set.sample_name(0).ends_with("set.ZIP: set/train/a/2.png"), "{}", set.sample_name(0));
+        for test in [open(&path, &bytes, Split::Test).unwrap(), set.limited(1).unwrap().test_split().unwrap()] {
+            assert_eq!((test.len(), test.label(0), test.image(0).unwrap().pixels[0]), (1, Some(1), 9));
+        }
+        let flat = zip(&[("b.png", png(2, 2, [2; 3])), ("a.png", png(1, 1, [1; 3])), (".c.png", Vec::new())]);
+        let set = open(&path, &flat, Split::Train).unwrap();
+        assert_eq!((set.len(), set.label(0), set.image(1).unwrap().width), (2, None, 2));
+        let none = open(&path, &flat, Split::Test).unwrap_err().to_string();
+        assert!(none.contains("no test split"), "{none}");
+        for without in [zip(&[("data_batch_1.bin", b"x".to_vec())]), zip(&[])] {
+            assert!(matches!(open(&path, &without, Split::Train), Err(DataError::Empty { .. })));
+        }
+    }
+
+    #[test]
+    fn links_count_as_what_they_lead_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.zip");
+        let of = |target: &str| {
+            let files = [("a/0.png", png(3, 3, [50; 3])), ("b/0.png", target.as_bytes().to_vec())];
+            let mut bytes = zip(&files);
+            to_link(&mut bytes, 1);
+            open(&path, &bytes, Split::Train)
+        };
+        let set = of("../a/0.png").unwrap();
+        assert_eq!((set.len(), set.label(1), set.image(1).unwrap().pixels[0]), (2, Some(1), 50));
+        for (target, hint) in [
+            ("../gone.png", "b/0.png is a link to ../gone.png, which is not in the archive"),
+            (&"x".repeat(4097), "b/0.png as a link of 4097 bytes"),
+        ] {
+            let error = of(target).unwrap_err().to_string();
+            assert!(error.contains("set.zip") && error.contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn damaged_archives_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.zip");
+        let whole =
+            zip(&[("a/0.png", png(3, 3, [1; 3])), ("a/1.png", png(3, 3, [2; 3])), ("b/2.png", png(3, 3, [3; 3]))]);
+        for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[40..], b"<html>no such file</html>"]
+        {
+            let error = open(&path, bytes, Split::Train).unwrap_err().to_string();
+            assert!(error.contains("set.zip") && error.contains("not a whole zip archive"), "{error}");
+        }
+        // what is wrong with one image is told when it is read, and training goes on without it
+        let mut wrong = whole.clone();
+        let at = record(&whole, 1);
+        wrong[at + 16] ^= 1;
+        let set = open(&path, &wrong, Split::Train).unwrap();
+        let error = set.image(1).unwrap_err().to_string();
+        assert!(error.contains("set.zip: a/1.png") && error.contains("checksum"), "{error}");
+        assert_eq!((set.good_image(1).unwrap().0, set.skipped()), (2, 1));
+        for (field, value, hint) in [(8, 1, "a/1.png encrypted"), (10, 93, "a/1.png packed by method 93")] {
+            let mut other = whole.clone();
+            other[at + field] = value;
+            let error = open(&path, &other, Split::Train).unwrap_err().to_string();
+            assert!(error.contains(hint) && error.contains("zip -r"), "{error}");
+        }
+    }
 }
