@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::boxes::{Anchors, BoxSampler, ProposalOptions};
 use super::cascade::CascadeConfig;
+use super::deeplab::DeepLabConfig;
 use super::mask_head::MaskHeadConfig;
-use super::upernet::UperNetConfig;
+use super::upernet::{Features, UperNetConfig};
 use crate::error::{Error, Result};
+use crate::models::config::Config;
 use crate::ops::pixel_loss::PixelMean;
 use crate::ops::roi_align::RoiAlignOptions;
 
@@ -28,11 +30,30 @@ pub enum Dense {
     Detection(Detection),
 }
 
-/// Sizes of UperNet.
+/// What scores pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelDecoder {
+    /// UperNet.
+    #[default]
+    UperNet,
+    /// DeepLab v3+, on a backbone on maps whose last ones it keeps at stride 8.
+    DeepLab,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_upernet(decoder: &PixelDecoder) -> bool {
+    *decoder == PixelDecoder::UperNet
+}
+
+/// The heads of segmentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Segmentation {
-    /// Channels of the head; 0 for the width of the backbone.
+    /// What scores pixels.
+    #[serde(skip_serializing_if = "is_upernet")]
+    pub decoder: PixelDecoder,
+    /// Channels of the head; 0 for the width of the backbone, or for 512 on a backbone on maps.
     pub channels: usize,
     /// Channels of the auxiliary head; 0 for none.
     pub auxiliary: usize,
@@ -47,7 +68,8 @@ pub struct Segmentation {
 impl Default for Segmentation {
     /// Vim's.
     fn default() -> Self {
-        Self { channels: 0, auxiliary: 256, auxiliary_weight: 0.4, dropout: 0.1, labeled_mean: false }
+        let decoder = PixelDecoder::UperNet;
+        Self { decoder, channels: 0, auxiliary: 256, auxiliary_weight: 0.4, dropout: 0.1, labeled_mean: false }
     }
 }
 
@@ -58,15 +80,54 @@ impl Segmentation {
         if is_micro(width) { micro } else { Self::default() }
     }
 
-    /// The heads on a backbone of this width.
-    pub fn head(&self, width: usize, classes: usize) -> UperNetConfig {
-        UperNetConfig {
-            channels: if self.channels == 0 { width } else { self.channels },
-            auxiliary: (self.auxiliary > 0).then_some(self.auxiliary),
-            auxiliary_weight: self.auxiliary_weight,
-            mean: if self.labeled_mean { PixelMean::Labeled } else { PixelMean::All },
-            ..UperNetConfig::new(width, classes)
+    /// Channels of the head on the backbone of `config`.
+    pub fn head_channels(&self, config: &Config) -> usize {
+        match self.channels {
+            0 if config.hierarchy.is_some() => 512,
+            0 => config.width,
+            channels => channels,
         }
+    }
+
+    /// Channels of the auxiliary head, if there is one.
+    pub fn auxiliary_channels(&self) -> Option<usize> {
+        (self.auxiliary > 0).then_some(self.auxiliary)
+    }
+
+    fn mean(&self) -> PixelMean {
+        if self.labeled_mean { PixelMean::Labeled } else { PixelMean::All }
+    }
+
+    /// UperNet on the backbone of `config`.
+    ///
+    /// # Errors
+    /// A backbone on maps that has not four of them.
+    pub fn upernet(&self, config: &Config) -> Result<UperNetConfig> {
+        let features = match config.hierarchy {
+            Some(_) => Features::Pyramid(config.map_widths()?),
+            None => Features::Depths(config.width),
+        };
+        Ok(UperNetConfig {
+            channels: self.head_channels(config),
+            auxiliary: self.auxiliary_channels(),
+            auxiliary_weight: self.auxiliary_weight,
+            mean: self.mean(),
+            ..UperNetConfig::new(features, config.classes)
+        })
+    }
+
+    /// DeepLab v3+ on the backbone of `config`.
+    ///
+    /// # Errors
+    /// A backbone that has not four maps.
+    pub fn deeplab(&self, config: &Config) -> Result<DeepLabConfig> {
+        Ok(DeepLabConfig {
+            channels: self.head_channels(config),
+            auxiliary: self.auxiliary_channels(),
+            auxiliary_weight: self.auxiliary_weight,
+            mean: self.mean(),
+            ..DeepLabConfig::new(config.map_widths()?, config.classes)
+        })
     }
 }
 
@@ -205,6 +266,24 @@ impl Detection {
 }
 
 impl Dense {
+    /// Stride of the last maps that it asks of a backbone on maps.
+    pub fn output_stride(&self) -> usize {
+        match self {
+            Self::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, .. }) => 8,
+            _ => 32,
+        }
+    }
+
+    /// Whether it reads the pyramid of a backbone on maps.
+    pub fn reads_maps(&self) -> bool {
+        matches!(self, Self::Segmentation(_))
+    }
+
+    /// Whether it reads depths of a backbone on tokens.
+    pub fn reads_tokens(&self) -> bool {
+        !matches!(self, Self::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, .. }))
+    }
+
     /// The ranges of all numbers, for a backbone of this width and grid.
     pub(crate) fn validate(&self, width: usize, grid: [usize; 2]) -> Result<()> {
         let within = |what: &str, got: usize, low: usize, high: usize| match (low..=high).contains(&got) {
