@@ -16,8 +16,8 @@ use crate::tensor::Tensor;
 
 /// A head of the file.
 enum Head {
-    UperNet(UperNet),
-    DeepLab(DeepLab),
+    UperNet(Box<UperNet>),
+    DeepLab(Box<DeepLab>),
 }
 
 impl Head {
@@ -41,7 +41,7 @@ impl Head {
                 norms,
                 ..default
             };
-            return Ok(Self::DeepLab(DeepLab::new(params, &config)?));
+            return Ok(Self::DeepLab(Box::new(DeepLab::new(params, &config)?)));
         }
         let features = match widths {
             Some(widths) => Features::Pyramid(widths),
@@ -57,7 +57,7 @@ impl Head {
             norms,
             ..default
         };
-        Ok(Self::UperNet(UperNet::new(params, &config)?))
+        Ok(Self::UperNet(Box::new(UperNet::new(params, &config)?)))
     }
 
     fn forward(&self, r: &mut Recorder, maps: [&Var; 4], factors: [Option<&Tensor>; 2]) -> Result<PixelScores> {

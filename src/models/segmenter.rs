@@ -23,8 +23,8 @@ pub struct Segmenter {
 
 #[derive(Debug, Clone)]
 enum Head {
-    UperNet(UperNet),
-    DeepLab(DeepLab),
+    UperNet(Box<UperNet>),
+    DeepLab(Box<DeepLab>),
 }
 
 impl Segmenter {
@@ -38,8 +38,8 @@ impl Segmenter {
         };
         let backbone = params.scope("backbone", |p| backbone(g, p, config, Purpose::Pretraining))?;
         let head = match segmentation.decoder {
-            PixelDecoder::UperNet => Head::UperNet(UperNet::new(params, &segmentation.upernet(config)?)?),
-            PixelDecoder::DeepLab => Head::DeepLab(DeepLab::new(params, &segmentation.deeplab(config)?)?),
+            PixelDecoder::UperNet => Head::UperNet(Box::new(UperNet::new(params, &segmentation.upernet(config)?)?)),
+            PixelDecoder::DeepLab => Head::DeepLab(Box::new(DeepLab::new(params, &segmentation.deeplab(config)?)?)),
         };
         Ok(Self { backbone, on_maps: config.hierarchy.is_some(), head })
     }

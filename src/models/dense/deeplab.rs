@@ -55,54 +55,41 @@ impl DeepLabConfig {
     }
 }
 
-/// A depthwise 3×3 and a 1×1 convolution, each with batch norm and ReLU: mmcv's `DepthwiseSeparableConvModule`.
+/// A 1×1 convolution with batch norm and ReLU. In mmcv's `DepthwiseSeparableConvModule` a depthwise 3×3 one with its own
+/// norm and ReLU is in front.
 #[derive(Debug, Clone)]
-struct Separable {
-    depthwise: ConvNorm,
+struct Branch {
+    depthwise: Option<ConvNorm>,
     pointwise: ConvNorm,
 }
 
-impl Separable {
+impl Branch {
+    /// Parameters `name.{conv, bn}`.
+    fn plain(p: &mut Params, name: &str, [inputs, outputs]: [usize; 2], norms: BatchNormConfig) -> Result<Self> {
+        Ok(Self { depthwise: None, pointwise: module(p, name, [inputs, outputs, 1], norms)? })
+    }
+
     /// Parameters `name.{depthwise_conv, pointwise_conv}`.
-    fn new(
+    fn separable(
         p: &mut Params, name: &str, [inputs, outputs, dilation]: [usize; 3], norms: BatchNormConfig,
     ) -> Result<Self> {
         let depthwise = ConvConfig::depthwise(inputs, 3, Init::KaimingFanOut).dilated(dilation);
         p.scope(name, |p| {
             Ok(Self {
-                depthwise: module_of(p, "depthwise_conv", depthwise, norms)?,
+                depthwise: Some(module_of(p, "depthwise_conv", depthwise, norms)?),
                 pointwise: module(p, "pointwise_conv", [inputs, outputs, 1], norms)?,
             })
         })
     }
 
     fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
-        let x = self.depthwise.forward(r, x, BatchNormAct::Relu)?;
-        self.pointwise.forward_as(r, &x, BatchNormAct::Relu, dtype)
-    }
-}
-
-/// A branch of the spatial pyramid.
-#[derive(Debug, Clone)]
-enum Branch {
-    Pointwise(ConvNorm),
-    Dilated(Separable),
-}
-
-impl Branch {
-    fn new(
-        p: &mut Params, name: &str, [inputs, outputs, dilation]: [usize; 3], norms: BatchNormConfig,
-    ) -> Result<Self> {
-        Ok(match dilation {
-            1 => Self::Pointwise(module(p, name, [inputs, outputs, 1], norms)?),
-            _ => Self::Dilated(Separable::new(p, name, [inputs, outputs, dilation], norms)?),
-        })
-    }
-
-    fn forward_as(&self, r: &mut Recorder, x: &Var, dtype: DType) -> Result<Var> {
-        match self {
-            Self::Pointwise(conv) => conv.forward_as(r, x, BatchNormAct::Relu, dtype),
-            Self::Dilated(conv) => conv.forward_as(r, x, dtype),
+        let act = BatchNormAct::Relu;
+        match &self.depthwise {
+            Some(depthwise) => {
+                let x = depthwise.forward(r, x, act)?;
+                self.pointwise.forward_as(r, &x, act, dtype)
+            }
+            None => self.pointwise.forward_as(r, x, act, dtype),
         }
     }
 }
@@ -114,7 +101,7 @@ struct Decoder {
     pyramid: Vec<Branch>,
     bottleneck: ConvNorm,
     projection: ConvNorm,
-    last: [Separable; 2],
+    last: [Branch; 2],
     classifier: Conv2d,
 }
 
@@ -122,7 +109,11 @@ impl Decoder {
     fn new(p: &mut Params, c: &DeepLabConfig) -> Result<Self> {
         let ([first, .., last], wide, norms) = (c.widths, c.channels, c.norms);
         let branch = |(i, dilation): (usize, &usize), p: &mut Params| {
-            Branch::new(p, &format!("aspp_modules.{i}"), [last, wide, *dilation], norms)
+            let name = format!("aspp_modules.{i}");
+            match *dilation {
+                1 => Branch::plain(p, &name, [last, wide], norms),
+                apart => Branch::separable(p, &name, [last, wide, apart], norms),
+            }
         };
         Ok(Self {
             image: module(p, "image_pool.1", [last, wide, 1], norms)?,
@@ -130,8 +121,8 @@ impl Decoder {
             bottleneck: module(p, "bottleneck", [(c.dilations.len() + 1) * wide, wide, 3], norms)?,
             projection: module(p, "c1_bottleneck", [first, c.projection, 1], norms)?,
             last: [
-                Separable::new(p, "sep_bottleneck.0", [wide + c.projection, wide, 1], norms)?,
-                Separable::new(p, "sep_bottleneck.1", [wide, wide, 1], norms)?,
+                Branch::separable(p, "sep_bottleneck.0", [wide + c.projection, wide, 1], norms)?,
+                Branch::separable(p, "sep_bottleneck.1", [wide, wide, 1], norms)?,
             ],
             classifier: classifier(p, wide, c.classes)?,
         })
