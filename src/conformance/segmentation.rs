@@ -8,7 +8,9 @@ use super::maps::{channels_first, channels_last};
 use super::model::{axis, gradients, loss, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::dense::{DeepLab, DeepLabConfig, Features, PixelScores, SegmentationLosses, UperNet, UperNetConfig};
+use crate::models::dense::{
+    DeepLab, DeepLabConfig, FeatureMaps, PixelScores, SegmentationLosses, UperNet, UperNetConfig,
+};
 use crate::nn::{BatchNormConfig, Params};
 use crate::ops::pixel_loss::PixelMean;
 use crate::tape::{Grads, Recorder, Var};
@@ -44,8 +46,8 @@ impl Head {
             return Ok(Self::DeepLab(Box::new(DeepLab::new(params, &config)?)));
         }
         let features = match widths {
-            Some(widths) => Features::Pyramid(widths),
-            None => Features::Depths(f.size("dim", 192)?),
+            Some(widths) => FeatureMaps::Pyramid(widths),
+            None => FeatureMaps::Depths(f.size("dim", 192)?),
         };
         let default = UperNetConfig::new(features, classes);
         let config = UperNetConfig {

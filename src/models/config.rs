@@ -6,7 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::dense::Dense;
+use super::dense::{Dense, FeatureMaps};
 use super::hierarchy::Hierarchy;
 use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions, TestView};
 use super::points::Points;
@@ -365,6 +365,17 @@ impl Config {
     /// Channels of the finest features: of the first map of a backbone on maps, or the width.
     pub fn finest_width(&self) -> usize {
         self.hierarchy.as_ref().and_then(|net| net.stages.first()).map_or(self.width, |stage| stage.width)
+    }
+
+    /// What a segmentation head reads.
+    ///
+    /// # Errors
+    /// A backbone on maps that has not four of them.
+    pub fn feature_maps(&self) -> Result<FeatureMaps> {
+        match self.hierarchy {
+            Some(_) => Ok(FeatureMaps::Pyramid(self.map_widths()?)),
+            None => Ok(FeatureMaps::Depths(self.width)),
+        }
     }
 
     /// Channels of the four maps of a backbone on maps.

@@ -38,8 +38,14 @@ impl Segmenter {
         };
         let backbone = params.scope("backbone", |p| backbone(g, p, config, Purpose::Pretraining))?;
         let head = match segmentation.decoder {
-            PixelDecoder::UperNet => Head::UperNet(Box::new(UperNet::new(params, &segmentation.upernet(config)?)?)),
-            PixelDecoder::DeepLab => Head::DeepLab(Box::new(DeepLab::new(params, &segmentation.deeplab(config)?)?)),
+            PixelDecoder::UperNet => Head::UperNet(Box::new(UperNet::new(
+                params,
+                &segmentation.upernet(config.feature_maps()?, config.classes),
+            )?)),
+            PixelDecoder::DeepLab => Head::DeepLab(Box::new(DeepLab::new(
+                params,
+                &segmentation.deeplab(config.map_widths()?, config.classes),
+            )?)),
         };
         Ok(Self { backbone, on_maps: config.hierarchy.is_some(), head })
     }

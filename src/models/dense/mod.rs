@@ -1,9 +1,9 @@
 //! Dense tasks: classes of pixels, boxes and masks of objects.
 //!
-//! A head reads maps (B, H, W, C), whatever made them. Segmentation: [`UperNet`] and [`DeepLab`]. Detection: [`FeaturePyramid`], then
-//! [`RegionProposals`], [`CascadeHeads`] and [`MaskHead`]. What runs on the host between two programs is in [`boxes`]
-//! and [`nms`]. [`Segmenter`](crate::models::Segmenter) and [`Detector`](crate::models::Detector) put them
-//! on any backbone on tokens, and the first of them on a ResNet.
+//! A head reads maps (B, H, W, C), whatever made them. Segmentation: [`UperNet`] and [`DeepLab`]. Detection:
+//! [`FeaturePyramid`], then [`RegionProposals`], [`CascadeHeads`] and [`MaskHead`]. What runs on the host between two
+//! programs is in [`boxes`] and [`nms`]. [`Segmenter`](crate::models::Segmenter) and
+//! [`Detector`](crate::models::Detector) put them on any backbone on tokens, and the first of them on a ResNet.
 
 pub mod boxes;
 mod cascade;
@@ -25,4 +25,4 @@ pub use pyramid::FeaturePyramid;
 pub use region_proposals::{LevelProposals, RegionProposals, RegionTargets};
 pub use rows::{BoxRows, MaskTargets, PictureBoxes};
 pub use task::{Dense, Detection, PixelDecoder, Segmentation, is_micro};
-pub use upernet::{Features, UperNet, UperNetConfig};
+pub use upernet::{FeatureMaps, UperNet, UperNetConfig};

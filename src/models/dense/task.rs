@@ -6,9 +6,8 @@ use super::boxes::{Anchors, BoxSampler, ProposalOptions};
 use super::cascade::CascadeConfig;
 use super::deeplab::DeepLabConfig;
 use super::mask_head::MaskHeadConfig;
-use super::upernet::{Features, UperNetConfig};
+use super::upernet::{FeatureMaps, UperNetConfig};
 use crate::error::{Error, Result};
-use crate::models::config::Config;
 use crate::ops::pixel_loss::PixelMean;
 use crate::ops::roi_align::RoiAlignOptions;
 
@@ -80,13 +79,9 @@ impl Segmentation {
         if is_micro(width) { micro } else { Self::default() }
     }
 
-    /// Channels of the head on the backbone of `config`.
-    pub fn head_channels(&self, config: &Config) -> usize {
-        match self.channels {
-            0 if config.hierarchy.is_some() => 512,
-            0 => config.width,
-            channels => channels,
-        }
+    /// Channels of the head on these maps.
+    pub fn head_channels(&self, features: FeatureMaps) -> usize {
+        if self.channels == 0 { features.channels() } else { self.channels }
     }
 
     /// Channels of the auxiliary head, if there is one.
@@ -98,36 +93,26 @@ impl Segmentation {
         if self.labeled_mean { PixelMean::Labeled } else { PixelMean::All }
     }
 
-    /// UperNet on the backbone of `config`.
-    ///
-    /// # Errors
-    /// A backbone on maps that has not four of them.
-    pub fn upernet(&self, config: &Config) -> Result<UperNetConfig> {
-        let features = match config.hierarchy {
-            Some(_) => Features::Pyramid(config.map_widths()?),
-            None => Features::Depths(config.width),
-        };
-        Ok(UperNetConfig {
-            channels: self.head_channels(config),
+    /// UperNet on these maps.
+    pub fn upernet(&self, features: FeatureMaps, classes: usize) -> UperNetConfig {
+        UperNetConfig {
+            channels: self.head_channels(features),
             auxiliary: self.auxiliary_channels(),
             auxiliary_weight: self.auxiliary_weight,
             mean: self.mean(),
-            ..UperNetConfig::new(features, config.classes)
-        })
+            ..UperNetConfig::new(features, classes)
+        }
     }
 
-    /// DeepLab v3+ on the backbone of `config`.
-    ///
-    /// # Errors
-    /// A backbone that has not four maps.
-    pub fn deeplab(&self, config: &Config) -> Result<DeepLabConfig> {
-        Ok(DeepLabConfig {
-            channels: self.head_channels(config),
+    /// DeepLab v3+ on four maps of these channels.
+    pub fn deeplab(&self, widths: [usize; 4], classes: usize) -> DeepLabConfig {
+        DeepLabConfig {
+            channels: self.head_channels(FeatureMaps::Pyramid(widths)),
             auxiliary: self.auxiliary_channels(),
             auxiliary_weight: self.auxiliary_weight,
             mean: self.mean(),
-            ..DeepLabConfig::new(config.map_widths()?, config.classes)
-        })
+            ..DeepLabConfig::new(widths, classes)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::tensor::Tensor;
 
 /// The four maps that an [`UperNet`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Features {
+pub enum FeatureMaps {
     /// Of so many channels and of stride 16 each, from four depths of a plain backbone. `fpn1` to `fpn4` make strides 4
     /// to 32 of them.
     Depths(usize),
@@ -24,7 +24,15 @@ pub enum Features {
     Pyramid([usize; 4]),
 }
 
-impl Features {
+impl FeatureMaps {
+    /// Channels that a head on them has by default.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Depths(width) => width,
+            Self::Pyramid(_) => 512,
+        }
+    }
+
     /// Channels of the maps of strides 4 to 32.
     fn widths(self) -> [usize; 4] {
         match self {
@@ -38,7 +46,7 @@ impl Features {
 #[derive(Debug, Clone, PartialEq)]
 pub struct UperNetConfig {
     /// The backbone's maps.
-    pub features: Features,
+    pub features: FeatureMaps,
     /// Channels C of the head.
     pub channels: usize,
     /// Channels of the auxiliary head, if there is one.
@@ -58,14 +66,10 @@ pub struct UperNetConfig {
 impl UperNetConfig {
     /// Vim's settings on depths: as many channels as the backbone has. On a pyramid mmsegmentation's: 512. Either has
     /// 256 channels in the auxiliary head, whose loss counts 0.4.
-    pub fn new(features: Features, classes: usize) -> Self {
-        let channels = match features {
-            Features::Depths(width) => width,
-            Features::Pyramid(_) => 512,
-        };
+    pub fn new(features: FeatureMaps, classes: usize) -> Self {
         Self {
             features,
-            channels,
+            channels: features.channels(),
             auxiliary: Some(256),
             classes,
             pools: vec![1, 2, 3, 6],
@@ -97,7 +101,7 @@ impl Levels {
         })
     }
 
-    /// Features (B, h, w, d) of four layers → maps of four, two, one and half the sides.
+    /// FeatureMaps (B, h, w, d) of four layers → maps of four, two, one and half the sides.
     fn forward(&self, r: &mut Recorder, features: [&Var; 4]) -> Result<[Var; 4]> {
         // a batch norm follows each, with nothing but a 1×1 convolution between
         let of = |deconv: &Deconv, r: &Recorder| match r.is_training() {
@@ -201,8 +205,8 @@ impl UperNet {
             return Err(Error::argument("upernet: pools and classes", got, "at least one of each"));
         }
         let levels = match config.features {
-            Features::Depths(width) => Some(params.scope("backbone", |p| Levels::new(p, width, config.norms))?),
-            Features::Pyramid(_) => None,
+            FeatureMaps::Depths(width) => Some(params.scope("backbone", |p| Levels::new(p, width, config.norms))?),
+            FeatureMaps::Pyramid(_) => None,
         };
         let decoder = params.scope("decode_head", |p| Decoder::new(p, config))?;
         let inputs = config.features.widths()[2];

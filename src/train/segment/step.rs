@@ -54,7 +54,7 @@ impl Supervised for SegmentInputs {
         let Self { config, images, labels, rate } = self;
         let batch = labels.shape()[0];
         let heads = heads(config)?;
-        let channels = [heads.head_channels(config), heads.auxiliary];
+        let channels = [heads.head_channels(config.feature_maps()?), heads.auxiliary];
         let patches = Var::constant(images.patches(r, config.input_patch())?); // (B, L, P·P·3)
         let drop_path = drop_path.draw(r, state, batch)?;
         let mut dropped = [None, None];
