@@ -55,8 +55,8 @@ impl DeepLabConfig {
     }
 }
 
-/// A 1×1 convolution with batch norm and ReLU. In mmcv's `DepthwiseSeparableConvModule` a depthwise 3×3 one with its own
-/// norm and ReLU is in front.
+/// A 1×1 convolution with batch norm and ReLU. In mmcv's `DepthwiseSeparableConvModule` a depthwise 3×3 one with its
+/// own norm and ReLU is in front.
 #[derive(Debug, Clone)]
 struct Branch {
     depthwise: Option<ConvNorm>,
