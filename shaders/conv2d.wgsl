@@ -1,15 +1,16 @@
-// conv2d — convolution of maps and its gradients (F.conv2d with stride, groups, four paddings and bias), as products of
-// matrices whose operand is gathered while it is loaded (implicit GEMM): no matrix of patches is stored.
-//   maps      x, dx (B, H, W, C)   y, dy (B, H', W', O)   H' = ⌊(H + top + bottom − kh)/sy⌋ + 1, W' likewise
+// conv2d — convolution of maps and its gradients (F.conv2d with stride, dilation, groups, four paddings and bias), as
+// products of matrices whose operand is gathered while it is loaded (implicit GEMM): no matrix of patches is stored.
+//   maps      x, dx (B, H, W, C)   y, dy (B, H', W', O)   H' = ⌊(H + top + bottom − ey·(kh − 1) − 1)/sy⌋ + 1, W' alike
 //             Channels come last. So tokens (B, L, C) are a map without a copy, a 1×1 convolution is a linear layer,
 //             four neighboring k of a product are one vec4 of a pixel, and norms read rows.
 //   weights   w, dw (O, C/G, kh, kw), as in a checkpoint. `pack` copies w to (O, kh, kw, C/G), channels last too, and
 //             for dx to a matrix (taps of a phase, O/G; C/G) for each group and phase, so that both are read as
 //             matrices. dw is put back in order when it is stored. bias (O)
-//   y[b,i,j,o]  = bias[o] + Σ_{ky,kx,c} w[o,c,ky,kx]·x[b, i·sy + ky − top, j·sx + kx − left, c]   c in the group of o
-//   dx[b,y,x,c] = Σ_{ky,kx,o} w[o,c,ky,kx]·dy[b, (y + top − ky)/sy, (x + left − kx)/sx, o]   where both are whole
-//   dw[o,c,ky,kx] = Σ_{b,i,j} dy[b,i,j,o]·x[b, i·sy + ky − top, j·sx + kx − left, c]
-//             Pixels outside of a map count as 0. dbias is the column sum of dy (reduce.wgsl).
+//   y[b,i,j,o]  = bias[o] + Σ_{ky,kx,c} w[o,c,ky,kx]·x[b, i·sy + ey·ky − top, j·sx + ex·kx − left, c]   c in o's group
+//   dx[b,y,x,c] = Σ_{ky,kx,o} w[o,c,ky,kx]·dy[b, (y + top − ey·ky)/sy, (x + left − ex·kx)/sx, o]   where whole
+//   dw[o,c,ky,kx] = Σ_{b,i,j} dy[b,i,j,o]·x[b, i·sy + ey·ky − top, j·sx + ex·kx − left, c]
+//             Strides are sy, sx and dilations ey, ex; with a dilation strides are 1. Pixels outside of a map count as
+//             0. dbias is the column sum of dy (reduce.wgsl).
 //   FORM      product    rows m        columns n    sum k            a          b
 //   0 Nt      y          pixels of y   o            (ky, kx, c)      x          w, packed
 //   1 Nn      dx         pixels of dx  c            (ty, tx, o)      dy         w, packed

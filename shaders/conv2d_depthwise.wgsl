@@ -1,10 +1,13 @@
 // conv2d_depthwise — the convolution of conv2d.wgsl with one channel a group (F.conv2d with groups = C = O): each
-// channel is filtered by its own K×K taps, K = 3, 5 or 7, with the stride S both ways. That is no product of matrices.
+// channel is filtered by its own K×K taps, K = 3, 5 or 7, with the stride S or the dilation E both ways. That is no
+// product of matrices.
 //   shapes    x, dx (B, H, W, C)   y, dy (B, H', W', C)   w, dw (C, 1, K, K)   taps (K, K, C), packed by conv2d.pack
 //   walk      BACK 0  y[b,i,j,c] = bias[c] + Σ_{ky,kx} w[c,ky,kx]·x[b, i·S + ky − top, j·S + kx − left, c]
 //             BACK 1  dx[b,y,x,c] = Σ w[c,ky,kx]·dy[b, (y + top − ky)/S, (x + left − kx)/S, c]
 //                     for each phase, that is for each rest of (y, x) by S (see conv2d.wgsl), a walk without stride
 //                     over the taps ky = tap + S·t, t < ⌈K/S⌉, in reverse; taps past K count as 0
+//             With E > 1, S is 1 and taps are E·ky and E·kx. Each rest of (i, j) by E is a grid of its own, whose
+//             pixels read one grid of x alone, and there the walk is one without dilation.
 //   sums      dw[c,ky,kx] = Σ_{b,i,j} dy[b,i,j,c]·x[b, i·S + ky − top, j·S + kx − left, c]   dbias[c] = Σ dy
 //             each lane sums a share of y into part, and finish adds the shares in a fixed order
 //   saves     nothing but the operands. All results are overwritten.
@@ -19,10 +22,10 @@
 //             channels (CH) of 2 columns, because two f16 are one word, instead of one channel of 4.
 // uses lib/grid, lib/half, lib/element
 struct Params {
-    lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,  // units = B·runs·strips
+    lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,  // units = B·E·E·runs·strips
     h: u32, w: u32, top: u32, left: u32,                    // the map that is read
-    rows: u32, cols: u32,                                   // grid of pixels: y, or a phase of dx; sums: dy
-    out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,
+    rows: u32, dilation: u32,                               // of a grid of pixels: of y, or of a phase of dx; E
+    out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,  // the map that is written; sums: dy
 }
 const WG = 64u;
 const CH = 1u + OUT16;
@@ -42,19 +45,23 @@ const SPAN = (X - 1u) * STEP + TAPS;
 @group(0) @binding(8) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(9) var<storage, read_write> dbias: array<f32>;
 
-// The part of the output that a lane walks: sample, first row, row behind the last, first column.
-struct Strip { b: u32, first: u32, end: u32, col: u32 }
+// The part of the output that a lane walks: sample, first row, row behind the last, first column. They are those of a
+// grid whose pixel (i, j) is E·(i, j) + own.
+struct Strip { b: u32, first: u32, end: u32, col: u32, own: vec2<u32> }
 fn strip(unit: u32) -> Strip {
     let first = unit / p.strips % p.runs * p.run;
-    return Strip(unit / (p.strips * p.runs), first, min(first + p.run, p.rows), unit % p.strips * X);
+    let grid = unit / (p.strips * p.runs);
+    let own = vec2(grid / p.dilation % p.dilation, grid % p.dilation);
+    let b = grid / (p.dilation * p.dilation);
+    return Strip(b, first, min(first + p.run, p.rows), unit % p.strips * X, own);
 }
 
 var<private> line: array<f32, SPAN * CH>;
-// Loads SPAN columns of a row of CH channels from c on. Rows and columns outside of the map count as 0; those below 0
-// wrap to huge numbers, and so are outside too.
+// Loads SPAN columns, E apart, of a row of CH channels from c on. Rows and columns outside of the map count as 0; those
+// below 0 wrap to huge numbers, and so are outside too.
 fn load(b: u32, row: u32, col: u32, c: u32) {
     for (var i = 0u; i < SPAN; i++) {
-        let at = col + i;
+        let at = col + i * p.dilation;
         for (var ch = 0u; ch < CH; ch++) { line[i * CH + ch] = 0.0; }
         if row < p.h && at < p.w {
             let from_ = ((b * p.h + row) * p.w + at) * p.c + c;
@@ -88,8 +95,8 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let phase = vec2(number / S, number % S);
     let padded = phase + vec2(p.top, p.left);
     // the pixel that tap 0 reads for pixel (0, 0) of the grid
-    var corner = vec2(0u) - padded;
-    if BACK == 1u { corner = padded / S - (TAPS - 1u); }
+    var corner = at.own - padded;
+    if BACK == 1u { corner = at.own + padded / S - (TAPS - 1u) * p.dilation; }
     load_taps(c, padded % S);
     var start: array<f32, CH>;
     for (var ch = 0u; ch < CH; ch++) {
@@ -102,7 +109,7 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         for (var j = 0u; j < X * CH; j++) { sum[j] = start[j % CH]; }
         for (var q = 0u; q < STEP; q++) {
-            load(at.b, i * STEP + q + corner.x, at.col * STEP + corner.y, c);
+            load(at.b, (i * STEP + q) * p.dilation + corner.x, at.col * STEP * p.dilation + corner.y, c);
             for (var d = 0u; d < DEPTH; d++) {
                 let ky = d * STEP + q;
                 if ky < TAPS {
@@ -118,7 +125,7 @@ fn walk(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let row = i + 1u - DEPTH;                       // has read its last row
         if i + 1u >= at.first + DEPTH {
             for (var j = 0u; j < X; j++) {
-                var to = vec2(row, at.col + j);
+                var to = vec2(row, at.col + j) * p.dilation + at.own;
                 if BACK == 1u { to = phase + S * to; }
                 if to.x < p.out_h && to.y < p.out_w {
                     let place = ((at.b * p.out_h + to.x) * p.out_w + to.y) * p.c + c;
@@ -152,14 +159,16 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             }
             for (var j = 0u; j < X; j++) {
                 g[j] = 0.0;
-                if i < at.end && at.col + j < p.cols {
-                    let from_ = ((at.b * p.rows + i) * p.cols + at.col + j) * p.c + c;
+                let to = vec2(i, at.col + j) * p.dilation + at.own;
+                if i < at.end && to.x < p.out_h && to.y < p.out_w {
+                    let from_ = ((at.b * p.out_h + to.x) * p.out_w + to.y) * p.c + c;
                     g[j] = element(dy[from_ >> DY16], from_, DY16);
                 }
                 total += g[j];
             }
             for (var q = 0u; q < S; q++) {
-                load(at.b, i * S + q - p.top, at.col * S - p.left, c);
+                let corner = at.own - vec2(p.top, p.left);
+                load(at.b, (i * S + q) * p.dilation + corner.x, at.col * S * p.dilation + corner.y, c);
                 for (var d = 0u; d < DEPTH; d++) {
                     let ky = d * S + q;
                     if ky < K {

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu, Precision, Program};
 use rowscan::models::dense::boxes::{Candidates, Region, proposals};
-use rowscan::models::dense::{BoxRows, Dense, Detection, MaskTargets, PictureBoxes, RegionTargets, Segmentation};
+use rowscan::models::dense::{
+    BoxRows, Dense, Detection, MaskTargets, PictureBoxes, PixelDecoder, RegionTargets, Segmentation,
+};
 use rowscan::models::{Backbone, Config, Detector, Proposed, Purpose, Segmenter, backbone};
 use rowscan::nn::Params;
 use rowscan::ops::box_refine::RefinedBoxes;
@@ -146,6 +148,9 @@ fn sizes_of_the_recipes() {
     assert_eq!(segmenting("vim_tiny_ade20k"), 12_311_276);
     let tenths = |name| (thousands(segmenting(name)) / 100.0).round();
     assert_eq!((tenths("map_small_ade20k"), tenths("map_small_paper_ade20k")), (549.0, 671.0));
+    // mmsegmentation's `upernet_r50`, `upernet_r101` and `deeplabv3plus_r101-d8` in training, with the 7×7 stem
+    let on_maps = ["resnet50_ade20k", "resnet101_ade20k", "deeplab_resnet101_ade20k"].map(segmenting);
+    assert_eq!(on_maps, [66_496_876, 85_489_004, 62_663_644]);
     for (name, _) in detect::recipes::RECIPES {
         let DetectRecipe { model, heads, .. } = detect_recipe(name).unwrap();
         let config = config(model, Dense::Detection(heads));
@@ -181,6 +186,48 @@ fn the_last_depth_is_what_the_last_norm_reads() -> Result<()> {
         });
         // sums of 64 squares
         close_l2(name, &normed.collect::<Vec<f32>>(), &wide(&tokens.data.to_vec(g)?), 1e-5);
+    }
+    Ok(())
+}
+
+/// A ResNet of one block a stage, with one of the two heads, on images of an odd number of cells.
+fn on_maps(decoder: PixelDecoder) -> Config {
+    let heads = Segmentation { decoder, channels: 12, auxiliary: 8, ..Segmentation::default() };
+    Config { image_size: 36, ..Config::preset("resnet_micro").unwrap() }.for_dense(Dense::Segmentation(heads), CLASSES)
+}
+
+/// Both heads on a ResNet: sizes of maps, a loss near that of chance, a gradient for every parameter, and what they
+/// learn.
+#[test]
+fn a_segmenter_on_maps_scores_every_fourth_pixel() -> Result<()> {
+    let Some(g) = gpu() else { return Ok(()) };
+    for (decoder, sides) in [(PixelDecoder::UperNet, [9, 5, 3, 2]), (PixelDecoder::DeepLab, [9, 5, 5, 5])] {
+        let config = on_maps(decoder);
+        let mut params = Params::new(g);
+        let model = Segmenter::new(g, &mut params, &config)?;
+        params.init(g, 3)?;
+        let shape = [2, 36 * 36, 3];
+        let x = Var::constant(Tensor::from_slice(g, &shape, &Random::new(5).normal(shape.iter().product()))?);
+        let mut r = Recorder::new(g);
+        let scores = model.forward(&mut r, &x, None, [None; 2])?;
+        let losses = model.losses(&mut r, &scores, &labels(g, &config, 2))?;
+        let grads = r.backward(&losses.total, params.grads())?;
+        r.run()?;
+        let found = scores.levels.each_ref().map(|level| level.data.shape()[1]);
+        assert_eq!((found, scores.logits.data.shape()), (sides, &[2, 9, 9, CLASSES][..]), "{decoder:?}");
+        let loss = losses.decode.data.to_vec(g)?[0];
+        let share = 35.0 / 36.0 * (CLASSES as f32).ln();
+        assert!((loss - share).abs() < 0.2, "{decoder:?}: {loss}, expected about {share}");
+        let without: Vec<&str> = params
+            .entries()
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .filter(|name| !params.has_gradient(name, &grads))
+            .collect();
+        assert_eq!(without, [""; 0], "{decoder:?}");
+        let losses = train_on(g, &config, &x, 30, false)?;
+        assert!(losses[29] < 0.75 * losses[0], "{decoder:?}: {losses:?}");
+        assert_eq!(train_on(g, &config, &x, 2, true)?, losses[..2], "{decoder:?} with blocks computed again");
     }
     Ok(())
 }
@@ -252,14 +299,18 @@ fn hyper(checkpoint_blocks: bool) -> Hyper {
 
 /// Losses of `steps` steps on one batch.
 fn train(g: &Gpu, config: &Config, steps: u64, checkpoint_blocks: bool) -> Result<Vec<f32>> {
+    train_on(g, config, &patches(g, config, 2), steps, checkpoint_blocks)
+}
+
+fn train_on(g: &Gpu, config: &Config, x: &Var, steps: u64, checkpoint_blocks: bool) -> Result<Vec<f32>> {
     let mut params = Params::new(g);
     let model = Segmenter::new(g, &mut params, config)?;
     params.init(g, 1)?;
     let hyper = hyper(checkpoint_blocks);
     let mut update = Update::new(g, &params, hyper)?;
-    let (x, labels) = (patches(g, config, 2), labels(g, config, 2));
+    let labels = labels(g, config, 2);
     let (recording, loss) = hyper.recorder(g).record(|r| {
-        let scores = model.forward(r, &x, None, [None; 2])?;
+        let scores = model.forward(r, x, None, [None; 2])?;
         let losses = model.losses(r, &scores, &labels)?;
         update.launch(r, &losses.total, &params, |_| Group { lr_scale: 1.0, weight_decay: 0.0 })
     })?;
@@ -297,10 +348,25 @@ fn what_no_dense_network_can_be_is_named() {
     let of = |dense| Config { dense: Some(dense), ..good.clone() };
     says(of(Dense::Segmentation(Segmentation { dropout: 1.0, ..Segmentation::default() })), "dense.dropout");
     says(of(Dense::Detection(Detection { boxes: 0, ..Detection::default() })), "dense.boxes");
-    says(Config::preset("resnet50").unwrap().for_dense(segmentation(), 3), "dense: got a ResNet");
+    // a backbone on maps has a head that reads them
+    let resnet = || Config::preset("resnet50").unwrap();
+    resnet().for_dense(segmentation(), 3).validate().unwrap();
+    says(resnet().for_dense(Dense::Detection(Detection::default()), 3), "dense: got a ResNet");
+    says(Config::preset("convnext_tiny").unwrap().for_dense(segmentation(), 3), "dense: got a ConvNeXt");
+    let deeplab = || Dense::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, ..Segmentation::default() });
+    says(Config::preset("vim_micro_patch4_32").unwrap().for_dense(deeplab(), 3), "expected a ResNet");
+    let dilated = resnet().for_dense(deeplab(), 3);
+    says(Config { dense: Some(segmentation()), ..dilated.clone() }, "hierarchy.output_stride: got 8, expected 32");
+    let mut odd = dilated;
+    odd.hierarchy.as_mut().unwrap().output_stride = 12;
+    says(odd, "hierarchy.output_stride: got 12, expected 8, 16 or 32");
+    let mut short = resnet().for_dense(segmentation(), 3);
+    short.hierarchy.as_mut().unwrap().stages.pop();
+    let g = Gpu::dry(Caps::portable());
+    let e = Segmenter::new(&g, &mut Params::new(&g), &short).expect_err("three maps").to_string();
+    assert!(e.contains("hierarchy.stages: got 3, expected 4"), "{e}");
     let json = serde_json::to_string(&good).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), good);
-    let g = Gpu::dry(Caps::portable());
     let e = Detector::new(&g, &mut Params::new(&g), &good).expect_err("another task").to_string();
     assert!(e.contains("expected detection"), "{e}");
 }

@@ -6,14 +6,14 @@ struct Params {
     ldc: u32,                                            // channels of a pixel of the result
     rows: u32, cols: u32,                                // grid of pixels of a sample that m (dw: k) runs over
     h: u32, w: u32, c: u32, cg: u32,                     // the gathered map: its size, channels, channels of a group
-    kh: u32, kw: u32, stride_y: u32, stride_x: u32, top: u32, left: u32,
+    kh: u32, kw: u32, stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32, top: u32, left: u32,
     out_h: u32, out_w: u32,                              // size of dx
 }
 const NN = 1u;
 @group(0) @binding(0) var<uniform> p: Params;
 
 // A phase of dx, in rows and columns: its pixels are first + stride·i, and they get their gradients through the taps
-// tap + stride·t, t < taps, from the pixels i + shift − t of dy.
+// tap + stride·t, t < taps, from the pixels i + shift − dilation·t of dy. With a dilation there is one phase.
 struct Phase { first: vec2<u32>, tap: vec2<u32>, taps: vec2<u32>, shift: vec2<u32> }
 // Product s of the batch of dx has the phase s % phases of the group s / phases. Others have one phase.
 fn phases() -> u32 {
@@ -94,7 +94,7 @@ fn gather_pixel(s: u32, m: u32) -> vec3<u32> {
 }
 fn gather_columns(s: u32, n: vec4<u32>) -> Gather {
     let tap = n / p.cg;
-    return Gather(vec4(s * p.cg) + n % p.cg, tap / p.kw - p.top, tap % p.kw - p.left);
+    return Gather(vec4(s * p.cg) + n % p.cg, tap / p.kw * p.dilation_y - p.top, tap % p.kw * p.dilation_x - p.left);
 }
 // Index of a lane's element at k, and 1, or 0 outside of the map.
 fn found(g: Gather, lane: u32, k: vec3<u32>) -> vec2<u32> {
@@ -104,11 +104,13 @@ fn found(g: Gather, lane: u32, k: vec3<u32>) -> vec2<u32> {
         src += k.yz * vec2(p.stride_y, p.stride_x);
         at += ((k.x * p.h + src.x) * p.w + src.y) * p.c;
     } else if FORM == NN {
-        src -= k.xy;
-        at += k.z - (k.x * p.w + k.y) * p.c;
+        let taps = k.xy * vec2(p.dilation_y, p.dilation_x);
+        src -= taps;
+        at += k.z - (taps.x * p.w + taps.y) * p.c;
     } else {
-        src += k.xy;
-        at += k.z + (k.x * p.w + k.y) * p.c;
+        let taps = k.xy * vec2(p.dilation_y, p.dilation_x);
+        src += taps;
+        at += k.z + (taps.x * p.w + taps.y) * p.c;
     }
     let inside = src.x < p.h && src.y < p.w;
     return select(vec2(0u), vec2(at, 1u), inside);

@@ -81,7 +81,9 @@ impl Training for Segmenting {
         let backbone = backbone_under(&models, checkpoint, recipe.as_ref().map(|recipe| recipe.model))?;
         let (found, settings) = match recipe {
             Some(SegmentRecipe { heads, settings, .. }) => (heads, settings),
-            None => (Segmentation::of_width(backbone.width), SegmentSettings::of_width(backbone.width)),
+            None => {
+                (Segmentation::of_width(backbone.finest_width()), SegmentSettings::of_width(backbone.finest_width()))
+            }
         };
         let mut settings = overlay(settings, &training);
         settings.run.data = scenes(&settings.run.data);
@@ -102,7 +104,8 @@ impl Training for Segmenting {
         let (models, heads, training) = apart(layers);
         let mut config = model_under(config, &models)?;
         if let Some(Dense::Segmentation(found)) = config.dense.take() {
-            config.dense = Some(Dense::Segmentation(overlay(found, &heads)));
+            let (dense, classes) = (Dense::Segmentation(overlay(found, &heads)), config.classes);
+            config = config.for_dense(dense, classes);
         }
         config.validate()?;
         let mut settings = overlay(settings, &training);

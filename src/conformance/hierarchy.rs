@@ -21,6 +21,7 @@ pub fn resnet(f: &Fixture) -> Result<Config> {
     let net = Hierarchy {
         stem: f.size("stem_width", 64)?,
         stages: Stage::list(&sizes(f, "layers")?, &widths),
+        output_stride: f.size("output_stride", 32)?,
         ..batch_norms(f)?
     };
     on_maps(f, Family::RESNET, widths.last().copied().unwrap_or(0), net)

@@ -113,8 +113,10 @@ pub fn conv2d(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
         _ => return Err(f.error("config `padding` are neither two nor four numbers")),
     };
     let (stride, groups) = (case.pair("stride")?, f.size("groups", 1)?);
+    let dilation = if f.numbers("dilation").is_some() { case.pair("dilation")? } else { [1; 2] };
     case.check(report, |r, case| {
-        let options = Conv2dOptions { bias: case.find("bias"), stride, padding, groups, ..Conv2dOptions::default() };
+        let bias = case.find("bias");
+        let options = Conv2dOptions { bias, stride, dilation, padding, groups, ..Conv2dOptions::default() };
         convolution(r, &case.x, case.param("weight")?, options)
     })
 }

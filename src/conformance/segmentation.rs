@@ -1,5 +1,5 @@
-//! Kind `upernet`: the segmentation head on given features. A pass in training, and one in evaluation on the running
-//! statistics before.
+//! Kinds `upernet` and `deeplab`: a segmentation head on given features. A pass in training, and one in evaluation on
+//! the running statistics before.
 
 use super::compare::{FixtureReport, GRADIENT, OUTPUT};
 use super::fixture::Fixture;
@@ -8,34 +8,86 @@ use super::maps::{channels_first, channels_last};
 use super::model::{axis, gradients, loss, weights};
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::dense::{UperNet, UperNetConfig};
+use crate::models::dense::{
+    DeepLab, DeepLabConfig, FeatureMaps, PixelScores, SegmentationLosses, UperNet, UperNetConfig,
+};
 use crate::nn::{BatchNormConfig, Params};
 use crate::ops::pixel_loss::PixelMean;
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
-fn config(f: &Fixture) -> Result<UperNetConfig> {
-    let width = f.size("dim", 192)?;
-    let default = UperNetConfig::new(width, f.size("num_classes", 150)?);
-    let norms = BatchNormConfig { eps: f.number("bn_eps", 1e-5)? as f32, momentum: f.number("bn_momentum", 0.1)? };
-    Ok(UperNetConfig {
-        channels: f.size("channels", width)?,
-        auxiliary: axis(f, "param.auxiliary_head.conv_seg.weight", 1),
-        pools: if f.numbers("pool_scales").is_some() { sizes(f, "pool_scales")? } else { default.pools.clone() },
-        auxiliary_weight: f.number("aux_weight", default.auxiliary_weight)?,
-        mean: if f.flag("avg_non_ignore", false)? { PixelMean::Labeled } else { PixelMean::All },
-        norms,
-        ..default
-    })
+/// A head of the file.
+enum Head {
+    UperNet(Box<UperNet>),
+    DeepLab(Box<DeepLab>),
+}
+
+impl Head {
+    fn new(params: &mut Params, f: &Fixture) -> Result<Self> {
+        let classes = f.size("num_classes", 150)?;
+        let norms = BatchNormConfig { eps: f.number("bn_eps", 1e-5)? as f32, momentum: f.number("bn_momentum", 0.1)? };
+        let mean = if f.flag("avg_non_ignore", false)? { PixelMean::Labeled } else { PixelMean::All };
+        let auxiliary = axis(f, "param.auxiliary_head.conv_seg.weight", 1);
+        let auxiliary_weight = f.number("aux_weight", 0.4)?;
+        let widths = f.numbers("widths").map(|_| four(f, "widths")).transpose()?;
+        if f.kind == "deeplab" {
+            let default = DeepLabConfig::new(widths.ok_or_else(|| f.error("config has no `widths`"))?, classes);
+            let given = f.numbers("dilations").map(|_| sizes(f, "dilations")).transpose()?;
+            let config = DeepLabConfig {
+                channels: f.size("channels", default.channels)?,
+                projection: f.size("c1_channels", default.projection)?,
+                dilations: given.unwrap_or_else(|| default.dilations.clone()),
+                auxiliary,
+                auxiliary_weight,
+                mean,
+                norms,
+                ..default
+            };
+            return Ok(Self::DeepLab(Box::new(DeepLab::new(params, &config)?)));
+        }
+        let features = match widths {
+            Some(widths) => FeatureMaps::Pyramid(widths),
+            None => FeatureMaps::Depths(f.size("dim", 192)?),
+        };
+        let default = UperNetConfig::new(features, classes);
+        let config = UperNetConfig {
+            channels: f.size("channels", default.channels)?,
+            auxiliary,
+            pools: if f.numbers("pool_scales").is_some() { sizes(f, "pool_scales")? } else { default.pools.clone() },
+            auxiliary_weight,
+            mean,
+            norms,
+            ..default
+        };
+        Ok(Self::UperNet(Box::new(UperNet::new(params, &config)?)))
+    }
+
+    fn forward(&self, r: &mut Recorder, maps: [&Var; 4], factors: [Option<&Tensor>; 2]) -> Result<PixelScores> {
+        match self {
+            Self::UperNet(head) => head.forward(r, maps, factors),
+            Self::DeepLab(head) => head.forward(r, maps, factors),
+        }
+    }
+
+    fn losses(&self, r: &mut Recorder, scores: &PixelScores, labels: &Tensor) -> Result<SegmentationLosses> {
+        match self {
+            Self::UperNet(head) => head.losses(r, scores, labels),
+            Self::DeepLab(head) => head.losses(r, scores, labels),
+        }
+    }
+}
+
+/// Four whole numbers of the configuration.
+fn four(f: &Fixture, key: &str) -> Result<[usize; 4]> {
+    sizes(f, key)?.try_into().map_err(|found| f.error(format!("config `{key}` is {found:?}, expected four numbers")))
 }
 
 pub fn check(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
-    let config = config(f)?;
     if f.flag("align_corners", false)? {
         return Err(f.error("config `align_corners` is true, expected false"));
     }
     let mut params = Params::new(g);
-    let model = UperNet::new(&mut params, &config)?;
+    let model = Head::new(&mut params, f)?;
     params.load(g, &weights(f))?;
     let feature = |i: usize| {
         let (shape, values) = channels_last(f.get(&format!("input.features.{i}"))?);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   x (B, H, W, C)   w (O, C/G, kh, kw)   bias (O)   y (B, H', W', O)
-//!   H' = (H + top + bottom - kh)/sy + 1, W' likewise; channel o of y is in group o / (O/G)
-//!   y[b,i,j,o] = bias[o] + Σ_{c, ky, kx} w[o,c,ky,kx]·x[b, i·sy + ky - top, j·sx + kx - left, c of the group]
+//!   H' = (H + top + bottom - ey·(kh - 1) - 1)/sy + 1, W' likewise; channel o of y is in group o / (O/G)
+//!   y[b,i,j,o] = bias[o] + Σ_{c, ky, kx} w[o,c,ky,kx]·x[b, i·sy + ey·ky - top, j·sx + ex·kx - left, c of the group]
 //!   terms outside the map are 0;  dx, dw, dbias: each term w·x gives w·dy to dx, x·dy to dw, and dbias = Σ dy
 //! ```
 
@@ -26,8 +26,18 @@ pub struct Dims {
     pub kernel: [usize; 2],
     /// Stride in rows and columns.
     pub stride: [usize; 2],
+    /// Distance of neighboring taps in rows and columns.
+    pub dilation: [usize; 2],
     /// Rows of zeros above and below, and columns of zeros left and right.
     pub padding: [usize; 4],
+}
+
+impl Default for Dims {
+    /// One pixel of one channel, and a kernel of one tap.
+    fn default() -> Self {
+        let (kernel, stride, dilation) = ([1; 2], [1; 2], [1; 2]);
+        Self { b: 1, h: 1, w: 1, c: 1, o: 1, groups: 1, kernel, stride, dilation, padding: [0; 4] }
+    }
 }
 
 /// Gradients of [`forward`].
@@ -83,8 +93,8 @@ impl Dims {
     pub fn out(self) -> [usize; 2] {
         let [top, bottom, left, right] = self.padding;
         [
-            (self.h + top + bottom - self.kernel[0]) / self.stride[0] + 1,
-            (self.w + left + right - self.kernel[1]) / self.stride[1] + 1,
+            (self.h + top + bottom - self.dilation[0] * (self.kernel[0] - 1) - 1) / self.stride[0] + 1,
+            (self.w + left + right - self.dilation[1] * (self.kernel[1] - 1) - 1) / self.stride[1] + 1,
         ]
     }
 
@@ -95,8 +105,9 @@ impl Dims {
         let ([kh, kw], cg) = (self.kernel, self.c / self.groups);
         let first = o / (self.o / self.groups) * cg;
         for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-            let y = (row * self.stride[0] + ky).checked_sub(self.padding[0]).filter(|y| *y < self.h);
-            let x = (col * self.stride[1] + kx).checked_sub(self.padding[2]).filter(|x| *x < self.w);
+            let (down, right) = (ky * self.dilation[0], kx * self.dilation[1]);
+            let y = (row * self.stride[0] + down).checked_sub(self.padding[0]).filter(|y| *y < self.h);
+            let x = (col * self.stride[1] + right).checked_sub(self.padding[2]).filter(|x| *x < self.w);
             let (Some(y), Some(x)) = (y, x) else { continue };
             for c in 0..cg {
                 each(((b * self.h + y) * self.w + x) * self.c + first + c, ((o * cg + c) * kh + ky) * kw + kx);
@@ -113,9 +124,11 @@ mod tests {
     /// Two windows of a row, by hand: the second reads one column of padding.
     #[test]
     fn by_hand() {
-        let dim =
-            Dims { b: 1, h: 1, w: 3, c: 1, o: 1, groups: 1, kernel: [1, 2], stride: [1, 2], padding: [0, 0, 0, 1] };
+        let dim = Dims { w: 3, kernel: [1, 2], stride: [1, 2], padding: [0, 0, 0, 1], ..Dims::default() };
         assert_eq!(forward(dim, &[1.0, 2.0, 3.0], &[10.0, 1.0], Some(&[0.5])), [12.5, 30.5]);
+        // taps two columns apart
+        let dim = Dims { w: 3, kernel: [1, 2], dilation: [1, 2], padding: [0, 0, 1, 0], ..Dims::default() };
+        assert_eq!(forward(dim, &[1.0, 2.0, 3.0], &[10.0, 1.0], None), [2.0, 13.0]);
     }
 
     #[test]
@@ -127,8 +140,10 @@ mod tests {
             ([2, 3, 2, 3, 3], 3, [5, 5], [2, 3], [2; 4]), // depthwise, a kernel larger than the map
             ([1, 7, 6, 2, 3], 1, [2, 2], [4, 4], [0; 4]), // rows and columns that no window reads
         ];
-        for ([b, h, w, c, o], groups, kernel, stride, padding) in cases {
-            let dim = Dims { b, h, w, c, o, groups, kernel, stride, padding };
+        let plain = cases.map(|case| (case, [1; 2]));
+        let dilated = [(([2, 6, 5, 4, 6], 2, [3, 2], [1, 1], [2, 1, 3, 3]), [2, 3])];
+        for (([b, h, w, c, o], groups, kernel, stride, padding), dilation) in plain.into_iter().chain(dilated) {
+            let dim = Dims { b, h, w, c, o, groups, kernel, stride, dilation, padding };
             let [oh, ow] = dim.out();
             let (x, weight) = (random(1, b * h * w * c), random(2, o * c / groups * kernel[0] * kernel[1]));
             let (bias, dy) = (random(3, o), random(4, b * oh * ow * o));

@@ -6,7 +6,7 @@ use std::ops::{Deref, RangeInclusive};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::dense::Dense;
+use super::dense::{Dense, FeatureMaps};
 use super::hierarchy::Hierarchy;
 use super::options::{Decoder, DecoderKind, InitPositions, Order, Pool, Positions, TestView};
 use super::points::Points;
@@ -65,6 +65,9 @@ pub struct FamilyFacts {
     pub hierarchical: bool,
     /// Whether it reads point clouds, and has [`Config::points`].
     pub clouds: bool,
+    /// Whether a segmentation head reads its maps, of strides 4 to 32, and can keep the last ones finer
+    /// ([`Hierarchy::output_stride`]).
+    pub segments_maps: bool,
     /// Whether it can leave patches out, as masked pretraining asks.
     pub masked_pretraining: bool,
     /// Whether it can read tokens one way, so that no token sees those behind it: [`Directions::One`].
@@ -160,6 +163,7 @@ impl FamilyFacts {
         check: |_| Ok(()),
         hierarchical: false,
         clouds: false,
+        segments_maps: false,
         masked_pretraining: true,
         one_way: false,
         draws: |_| 1,
@@ -349,10 +353,38 @@ mod divide_out {
 }
 
 impl Config {
-    /// The same backbone for a dense task with `classes`: without registers or class tokens, which no head reads.
+    /// The same backbone for a dense task with `classes`: without registers or class tokens, which no head reads, and
+    /// with last maps of the stride that the head asks for.
     #[must_use]
     pub fn for_dense(self, dense: Dense, classes: usize) -> Self {
-        Self { registers: 0, cls_reduce: 1, pool: Pool::Average, classes, dense: Some(dense), ..self }
+        let output_stride = dense.output_stride();
+        let hierarchy = self.hierarchy.map(|net| Hierarchy { output_stride, ..net });
+        Self { registers: 0, cls_reduce: 1, pool: Pool::Average, classes, dense: Some(dense), hierarchy, ..self }
+    }
+
+    /// Channels of the finest features: of the first map of a backbone on maps, or the width.
+    pub fn finest_width(&self) -> usize {
+        self.hierarchy.as_ref().and_then(|net| net.stages.first()).map_or(self.width, |stage| stage.width)
+    }
+
+    /// What a segmentation head reads.
+    ///
+    /// # Errors
+    /// A backbone on maps that has not four of them.
+    pub fn feature_maps(&self) -> Result<FeatureMaps> {
+        match self.hierarchy {
+            Some(_) => Ok(FeatureMaps::Pyramid(self.map_widths()?)),
+            None => Ok(FeatureMaps::Depths(self.width)),
+        }
+    }
+
+    /// Channels of the four maps of a backbone on maps.
+    ///
+    /// # Errors
+    /// A token backbone, or another number of maps.
+    pub fn map_widths(&self) -> Result<[usize; 4]> {
+        let widths: Vec<usize> = self.stages()?.stages.iter().map(|stage| stage.width).collect();
+        widths.try_into().map_err(|widths: Vec<_>| Error::argument("hierarchy.stages", widths.len(), 4))
     }
 
     /// Rows of patches.

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::nn::BatchNormConfig;
 
+/// Stride of the last map where every stage but the first halves its map.
+const PLAIN: usize = 32;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_plain(stride: &usize) -> bool {
+    *stride == PLAIN
+}
+
 /// Sizes of a backbone on maps. Each family reads the fields that it documents, and leaves the others at their
 /// defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +35,10 @@ pub struct Hierarchy {
     pub batch_norm_momentum: f64,
     /// Whether convolutions pad as TensorFlow's "same" does: one row more below than above where the sum is odd.
     pub same_padding: bool,
+    /// Stride of the last map. Below 32, stages that would halve the map keep it, and their 3×3 convolutions have a
+    /// dilation instead: timm's `output_stride`.
+    #[serde(skip_serializing_if = "is_plain")]
+    pub output_stride: usize,
     /// Inner width of a 2-D scan over the width of its map: VMamba's `ssm_ratio`.
     pub ssm_ratio: f64,
 }
@@ -42,6 +54,7 @@ impl Default for Hierarchy {
             batch_norm_eps: 1e-5,
             batch_norm_momentum: 0.1,
             same_padding: false,
+            output_stride: PLAIN,
             ssm_ratio: 2.0,
         }
     }
@@ -92,6 +105,11 @@ impl Hierarchy {
         self.stages.iter().map(|stage| stage.depth).sum()
     }
 
+    /// Whether the last map has a smaller stride than 32.
+    pub fn is_dilated(&self) -> bool {
+        self.output_stride != PLAIN
+    }
+
     /// (stage, block in the stage) of every block, in the order in which they run.
     pub fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
         self.stages.iter().enumerate().flat_map(|(i, stage)| (0..stage.depth).map(move |j| (i, j)))
@@ -130,6 +148,12 @@ impl Hierarchy {
             within(of("stride"), stage.stride, 1, 4)?;
             within(of("expansion"), stage.expansion, 1, 16)?;
         }
+        check(
+            [8, 16, PLAIN].contains(&self.output_stride),
+            "output_stride".into(),
+            self.output_stride.to_string(),
+            "8, 16 or 32",
+        )?;
         let unit =
             |what: &str, got: f64| check(got > 0.0 && got < 1.0, what.into(), got.to_string(), "between 0 and 1");
         unit("batch_norm_eps", self.batch_norm_eps)?;

@@ -1,21 +1,30 @@
-//! A segmentation network: a backbone of one stride and UperNet.
+//! A segmentation network: a backbone, and what scores pixels.
 
 use super::backbones::encoder::Purpose;
 use super::backbones::{Backbone, backbone};
 use super::config::Config;
-use super::dense::{Dense, PixelScores, SegmentationLosses, UperNet};
+use super::dense::{DeepLab, Dense, PixelDecoder, PixelScores, SegmentationLosses, UperNet};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-/// Any backbone on tokens, and UperNet on four of its depths.
+/// Any backbone on tokens, and UperNet on four of its depths. Or a backbone on maps, and UperNet or DeepLab v3+ on its
+/// pyramid.
 #[derive(Debug, Clone)]
 pub struct Segmenter {
     /// The encoder.
     pub backbone: Backbone,
-    head: UperNet,
+    /// Whether heads read its pyramid, or depths.
+    on_maps: bool,
+    head: Head,
+}
+
+#[derive(Debug, Clone)]
+enum Head {
+    UperNet(Box<UperNet>),
+    DeepLab(Box<DeepLab>),
 }
 
 impl Segmenter {
@@ -28,23 +37,43 @@ impl Segmenter {
             return Err(Error::argument("dense", format!("{:?}", config.dense), "segmentation"));
         };
         let backbone = params.scope("backbone", |p| backbone(g, p, config, Purpose::Pretraining))?;
-        Ok(Self { backbone, head: UperNet::new(params, &segmentation.head(config.width, config.classes))? })
+        let head = match segmentation.decoder {
+            PixelDecoder::UperNet => Head::UperNet(Box::new(UperNet::new(
+                params,
+                &segmentation.upernet(config.feature_maps()?, config.classes),
+            )?)),
+            PixelDecoder::DeepLab => Head::DeepLab(Box::new(DeepLab::new(
+                params,
+                &segmentation.deeplab(config.map_widths()?, config.classes),
+            )?)),
+        };
+        Ok(Self { backbone, on_maps: config.hierarchy.is_some(), head })
     }
 
-    /// All patches (B, L, P·P·3) in raster order → scores (B, 4h, 4w, K) of the cells of a fourth of a patch's side.
+    /// All patches (B, L, P·P·3) in raster order → scores (B, h, w, K) of the cells of a fourth of a patch's side, or
+    /// of the first map of a backbone on maps.
     /// `drop_path` has DropPath's factors, and `dropped` those of the dropout of channels.
     pub fn forward(
         &self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>, dropped: [Option<&Tensor>; 2],
     ) -> Result<PixelScores> {
-        let depths = self.backbone.depths(r, patches, drop_path, 4)?;
-        let [a, b, c, d] = &depths[..] else {
-            return Err(Error::Internal(format!("{} depths of 4", depths.len())));
+        let maps = match self.on_maps {
+            true => self.backbone.pyramid(r, patches, drop_path)?,
+            false => self.backbone.depths(r, patches, drop_path, 4)?,
         };
-        self.head.forward(r, [a, b, c, d], dropped)
+        let [a, b, c, d] = &maps[..] else {
+            return Err(Error::argument("maps of the backbone", maps.len(), 4));
+        };
+        match &self.head {
+            Head::UperNet(head) => head.forward(r, [a, b, c, d], dropped),
+            Head::DeepLab(head) => head.forward(r, [a, b, c, d], dropped),
+        }
     }
 
     /// The losses against labels (B, H, W) of u32; those not below K are ignored.
     pub fn losses(&self, r: &mut Recorder, scores: &PixelScores, labels: &Tensor) -> Result<SegmentationLosses> {
-        self.head.losses(r, scores, labels)
+        match &self.head {
+            Head::UperNet(head) => head.losses(r, scores, labels),
+            Head::DeepLab(head) => head.losses(r, scores, labels),
+        }
     }
 }

@@ -66,7 +66,14 @@ impl Config {
     /// A family on maps has stages, and no other family has.
     fn validate_hierarchy(&self) -> Result<()> {
         match (&self.hierarchy, self.family.hierarchical) {
-            (Some(hierarchy), true) => hierarchy.validate(),
+            (Some(net), true) => {
+                net.validate()?;
+                if !net.is_dilated() || self.family.segments_maps {
+                    return Ok(());
+                }
+                let what = format!("hierarchy.output_stride of a {:?}", self.family);
+                Err(Error::argument(what, net.output_stride, 32))
+            }
             (None, false) => Ok(()),
             (found, wanted) => {
                 let say = |there: bool| if there { "stages" } else { "none" };
@@ -96,11 +103,21 @@ impl Config {
     /// A network for a dense task reads images, and has no tokens besides patches.
     fn validate_dense(&self) -> Result<()> {
         let Some(dense) = &self.dense else { return Ok(()) };
-        let plain = !self.family.hierarchical && !self.family.clouds && self.registers == 0;
-        if !plain || self.classes == 0 {
-            let got = format!("a {:?} with {} prefix tokens and {} classes", self.family, self.registers, self.classes);
-            let expected = "a backbone on tokens of images without prefix tokens, and at least one class";
-            return Err(Error::argument("dense", got, expected));
+        let family = self.family;
+        let tokens = !family.hierarchical && !family.clouds && dense.reads_tokens();
+        let maps = family.segments_maps && dense.reads_maps();
+        if !(tokens || maps) || self.registers > 0 || self.classes == 0 {
+            let got = format!("a {family:?} with {} prefix tokens and {} classes", self.registers, self.classes);
+            let backbone = match (dense.reads_tokens(), dense.reads_maps()) {
+                (true, true) => "a backbone on tokens of images without prefix tokens or a ResNet",
+                (true, false) => "a backbone on tokens of images without prefix tokens",
+                (false, _) => "a ResNet",
+            };
+            return Err(Error::argument("dense", got, format!("{backbone}, and at least one class")));
+        }
+        if let Some(net) = self.hierarchy.as_ref().filter(|net| net.output_stride != dense.output_stride()) {
+            let expected = format!("{}, which the head reads", dense.output_stride());
+            return Err(Error::argument("hierarchy.output_stride", net.output_stride, expected));
         }
         dense.validate(self.width, [self.grid(), self.grid_columns()])
     }

@@ -23,6 +23,8 @@ pub struct ConvConfig {
     pub kernel: usize,
     /// Distance of its places.
     pub stride: usize,
+    /// Distance of its taps.
+    pub dilation: usize,
     /// Zeros around the map.
     pub padding: Padding,
     /// Groups of channels; as many as channels for a depthwise convolution.
@@ -47,12 +49,18 @@ impl ConvConfig {
     /// A dense convolution with stride 1, padding so that the map keeps its size (odd kernels), and no bias.
     pub fn dense(inputs: usize, outputs: usize, kernel: usize, init: Init) -> Self {
         let padding = Padding::Of(kernel / 2);
-        Self { inputs, outputs, kernel, stride: 1, padding, groups: 1, bias: false, init }
+        Self { inputs, outputs, kernel, stride: 1, dilation: 1, padding, groups: 1, bias: false, init }
     }
 
     /// The same with each channel by itself.
     pub fn depthwise(channels: usize, kernel: usize, init: Init) -> Self {
         Self { groups: channels, ..Self::dense(channels, channels, kernel, init) }
+    }
+
+    /// The same with taps that are so far apart, and padding so that the map keeps its size.
+    #[must_use]
+    pub fn dilated(self, dilation: usize) -> Self {
+        Self { dilation, padding: Padding::Of(dilation * (self.kernel / 2)), ..self }
     }
 }
 
@@ -64,6 +72,7 @@ pub struct Conv2d {
     bias: Option<Var>,
     kernel: usize,
     stride: usize,
+    dilation: usize,
     padding: Padding,
     groups: usize,
     /// Its name in a checkpoint, for the scope of its launches.
@@ -73,7 +82,7 @@ pub struct Conv2d {
 impl Conv2d {
     /// Parameters `name.weight` (O, C/groups, kernel, kernel) and, if there is one, `name.bias` (O).
     pub fn new(params: &mut Params, name: &str, config: ConvConfig) -> Result<Self> {
-        let ConvConfig { inputs, outputs, kernel, stride, padding, groups, bias, init } = config;
+        let ConvConfig { inputs, outputs, kernel, stride, dilation, padding, groups, bias, init } = config;
         params.scope(name, |p| {
             let shape = [outputs, inputs / groups.max(1), kernel, kernel];
             let weight = p.add("weight", &shape, &shape, init)?;
@@ -83,7 +92,7 @@ impl Conv2d {
                 _ => Init::Zeros,
             };
             let bias = bias.then(|| p.add("bias", &[outputs], &[outputs], start)).transpose()?;
-            Ok(Self { weight, bias, kernel, stride, padding, groups, name: p.path() })
+            Ok(Self { weight, bias, kernel, stride, dilation, padding, groups, name: p.path() })
         })
     }
 
@@ -102,8 +111,9 @@ impl Conv2d {
             Padding::Of(each) => [each; 4],
             Padding::Same => same_padding([h, w], [self.kernel; 2], [self.stride; 2]),
         };
-        let options =
-            Conv2dOptions { bias: self.bias.as_ref(), stride: [self.stride; 2], padding, groups: self.groups, dtype };
+        let (stride, dilation) = ([self.stride; 2], [self.dilation; 2]);
+        let bias = self.bias.as_ref();
+        let options = Conv2dOptions { bias, stride, dilation, padding, groups: self.groups, dtype };
         r.scope(&self.name, |r| conv2d(r, x, &self.weight, options))
     }
 }

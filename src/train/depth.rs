@@ -8,8 +8,11 @@ pub fn below_top(config: &Config, name: &str) -> usize {
     last - depth
 }
 
-/// Layers of the backbone as depths count them: Mamba layers, or the blocks of a ViT.
+/// Layers of the backbone as depths count them: Mamba layers, or the blocks of a ViT or of a backbone on maps.
 pub fn depth_layers(config: &Config) -> u32 {
+    if let Some(net) = &config.hierarchy {
+        return net.depth() as u32;
+    }
     let mambas = config.pattern.chars().filter(|letter| *letter == 'M').count();
     (if mambas > 0 { mambas } else { config.pattern.len() }) as u32
 }
@@ -23,6 +26,7 @@ fn depth_of(config: &Config, name: &str) -> (usize, usize) {
     match layer_of(config, name) {
         (0, _) => (0, last),
         (layer, end) if layer == end => (last, last),
+        (layer, _) if config.hierarchy.is_some() => (layer, last),
         (layer, _) => (counts(&config.pattern[..layer]).max(1), last),
     }
 }
@@ -45,5 +49,8 @@ mod tests {
         assert_eq!(depth("fpn1.0.weight"), (25, 25));
         let vit = Config::preset("deit_tiny_patch16_224").unwrap();
         assert_eq!(depth_of(&vit, "blocks.3.norm1.weight"), (4, 13));
+        let resnet = Config::preset("resnet50").unwrap();
+        assert_eq!(depth_of(&resnet, "layer2.0.conv1.weight"), (4, 17));
+        assert_eq!(depth_of(&resnet, "conv1.weight"), (17, 17));
     }
 }

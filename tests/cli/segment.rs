@@ -242,3 +242,40 @@ fn what_cannot_be_segmented_is_named() {
     of(&["--data=synthetic:8", "--classes=3"], 1, &["11 classes", "3"]);
     of(&["--data=synthetic:8", "--layer-decay=0"], 2, &["layer-decay"]);
 }
+
+/// A ResNet with either head: trained on generated scenes, resumed, tested, and what does not fit.
+#[test]
+fn backbones_on_maps() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let small = ["--model=resnet_micro", "--image-size=32", "--head-channels=12", "--auxiliary-channels=8"];
+    for head in ["upernet", "deeplab"] {
+        let (out, again) = (at(head), at(&format!("{head}-again")));
+        let which = format!("--head={head}");
+        let train = [&["segment", "--epochs=2", &which], &small[..], RUN].concat();
+        let ran = rowscan(&train, &[("--output-dir", &out)]).ok();
+        assert!(ran.out.contains("best: mIoU "), "{head}: {}", ran.out);
+        rowscan(&["segment"], &[("--resume", &out.join("checkpoint-1")), ("--output-dir", &again)]).ok();
+        let bytes = |run: &std::path::Path| std::fs::read(run.join("checkpoint-2/model.safetensors")).unwrap();
+        assert!(bytes(&out) == bytes(&again), "{head}: resumed to the same bits");
+        let scored = rowscan(&["eval", "--data=synthetic:16"], &[("--checkpoint", &out.join("checkpoint-2"))]).ok();
+        assert!(scored.out.contains("4 images, 11 classes"), "{head}: {}", scored.out);
+    }
+    // the backbone of one network begins another, whose maps have other strides
+    let next = ["segment", "--epochs=1", "--head=deeplab", "--head-channels=12", "--auxiliary-channels=0"];
+    let ran = rowscan(
+        &[&next[..], RUN].concat(),
+        &[("--checkpoint", &at("upernet/checkpoint-2")), ("--output-dir", &at("next"))],
+    )
+    .ok();
+    assert!(ran.err.contains("tensors taken"), "{}", ran.err);
+    let refused = |args: &[&str], says: &[&str]| {
+        rowscan(&[&["segment", "--dry-run", "--classes=3", "--batch-size=2"], args].concat(), &[]).fails(2, says);
+    };
+    refused(&["--model=vim_micro_patch4_32", "--head=deeplab"], &["dense: got a Vim", "expected a ResNet"]);
+    refused(&["--model=convnext_tiny"], &["dense: got a ConvNeXt", "or a ResNet"]);
+    refused(&["--model=resnet_micro", "--head=fcn"], &["--head", "upernet, deeplab"]);
+}

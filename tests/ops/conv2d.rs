@@ -13,11 +13,12 @@ use crate::common::{
 type Case = ([usize; 5], usize, [usize; 2], [usize; 2], [usize; 4], bool);
 
 fn dims(&([b, h, w, c, o], groups, kernel, stride, padding, _): &Case) -> Dims {
-    Dims { b, h, w, c, o, groups, kernel, stride, padding }
+    Dims { b, h, w, c, o, groups, kernel, stride, padding, ..Dims::default() }
 }
 
 fn options<'a>(dim: Dims, bias: Option<&'a Var>) -> Conv2dOptions<'a> {
-    Conv2dOptions { bias, stride: dim.stride, padding: dim.padding, groups: dim.groups, ..Conv2dOptions::default() }
+    let Dims { stride, dilation, padding, groups, .. } = dim;
+    Conv2dOptions { bias, stride, dilation, padding, groups, ..Conv2dOptions::default() }
 }
 
 /// The error of a sum of k products of unit variance is a random walk of about 2.4e-8·k (tests/ops/matmul/mod.rs);
@@ -46,7 +47,11 @@ fn tol_in(precision: Precision, k: usize) -> Tol {
 
 /// `halves`: whether x and y are stored as f16.
 fn check_in(g: &Gpu, precision: Precision, case: &Case, halves: [bool; 2]) {
-    let (dim, has_bias) = (dims(case), case.5);
+    check_dilated(g, precision, case, [1; 2], halves);
+}
+
+fn check_dilated(g: &Gpu, precision: Precision, case: &Case, dilation: [usize; 2], halves: [bool; 2]) {
+    let (dim, has_bias) = (Dims { dilation, ..dims(case) }, case.5);
     let Dims { b, h, w, c, o, kernel: [kh, kw], .. } = dim;
     let ([oh, ow], cg) = (dim.out(), c / dim.groups);
     let mut random = Random::new((h * 31 + w * 7 + c * 3 + o + kh) as u64);
@@ -75,7 +80,8 @@ fn check_in(g: &Gpu, precision: Precision, case: &Case, halves: [bool; 2]) {
     }
     let (x, weight, dy, tol) = (wide(&x), wide(&weight), wide(&dy), |k| tol_in(precision, k));
     let back = backward(dim, &x, &weight, &dy);
-    let (terms, name) = (kh * kw, |what| format!("{case:?} {what} in {precision}, f16 {halves:?}"));
+    let (terms, name) =
+        (kh * kw, |what| format!("{case:?} {what}, dilation {dilation:?}, in {precision}, f16 {halves:?}"));
     let wanted = forward(dim, &x, &weight, has_bias.then_some(&bias));
     close(&name("y"), &y, &wanted, tol(terms * cg).or_f16(halves[1]));
     close(&name("dx"), &grads[0], &back.dx, tol(terms * o / dim.groups).or_f16(halves[0]));
@@ -148,8 +154,42 @@ fn long_sums_are_refused_by_their_own_length() {
     };
     of(7).unwrap();
     let error = of(1).unwrap_err().to_string();
-    assert!(error.contains("49 taps of 1024 channels, expected at most 32768"), "{error}");
+    assert!(error.contains("49 taps of 1024 channels, expected at most 40960"), "{error}");
     assert!(of(9).unwrap_err().to_string().contains("1 to 8"));
+}
+
+/// Taps that are apart: dense, in groups and depthwise, more than a side of the map apart, and stored as f16.
+#[test]
+fn dilated_conv2d_matches_cpu() {
+    let cases: [(Case, [usize; 2], [bool; 2]); 10] = [
+        (([2, 9, 11, 8, 12], 1, [3, 3], [1, 1], [2; 4], true), [2, 2], [true, true]),
+        (([1, 7, 8, 5, 6], 1, [3, 2], [1, 1], [2, 3, 0, 1], true), [3, 2], [false, false]), // loads of one
+        (([1, 6, 5, 8, 12], 2, [3, 3], [1, 1], [4; 4], false), [4, 4], [false, false]),
+        (([1, 5, 4, 8, 4], 1, [3, 3], [1, 1], [12; 4], true), [12, 12], [false, false]), // one tap reads the map
+        (([1, 12, 12, 68, 132], 1, [3, 3], [1, 1], [2; 4], true), [2, 2], [false, false]), // several tiles
+        (([2, 9, 10, 12, 12], 12, [3, 3], [1, 1], [2; 4], true), [2, 2], [true, true]),
+        (([1, 13, 11, 65, 65], 65, [3, 3], [1, 1], [5; 4], true), [5, 5], [false, false]),
+        (([2, 4, 5, 3, 3], 3, [3, 3], [1, 1], [36; 4], false), [36, 36], [false, false]),
+        (([1, 20, 9, 6, 6], 6, [5, 5], [1, 1], [6, 2, 3, 7], true), [2, 2], [false, true]),
+        (([1, 9, 9, 4, 4], 4, [3, 3], [1, 1], [1, 1, 2, 2], true), [1, 2], [false, false]), // by products
+    ];
+    each_choice(|g| {
+        for (case, dilation, halves) in some(cases) {
+            check_dilated(g, Precision::F32, &case, dilation, halves);
+        }
+        // a depthwise convolution rounds no operand
+        for (case, dilation, halves) in one_in(2, &cases[..5]) {
+            check_dilated(g, Precision::Mixed, case, *dilation, *halves);
+        }
+    });
+}
+
+/// As many terms as a sum may have, loaded by four and by one: llvmpipe ends long loops early.
+#[test]
+fn the_longest_sums_match_cpu() {
+    let cases: [Case; 2] =
+        [([1, 2, 2, 10_240, 4], 1, [2, 2], [1, 1], NONE, true), ([1, 1, 5, 8191, 3], 1, [1, 5], [1, 1], NONE, false)];
+    each_tier(|g| cases.iter().for_each(|case| check(g, case)));
 }
 
 #[test]
@@ -382,7 +422,12 @@ fn conv2d_names_what_does_not_fit() {
     fails(&[1, 4, 4, 3], &[2, 1, 3, 3], Conv2dOptions { groups: 3, ..plain }, "conv2d: w");
     fails(&[1, 4, 4, 3], &[2, 3, 3, 3], Conv2dOptions { stride: [0, 1], ..plain }, "conv2d: stride");
     fails(&[1, 4, 4, 3], &[2, 3, 5, 3], plain, "conv2d: kernel: got 5×3, expected at most 4×4");
-    fails(&[1, 2, 2, 8193], &[1, 8193, 2, 2], plain, "conv2d: terms of a sum");
+    fails(&[1, 2, 2, 10_241], &[1, 10_241, 2, 2], plain, "conv2d: terms of a sum");
+    let apart = |dilation: [usize; 2]| Conv2dOptions { dilation, ..plain };
+    fails(&[1, 4, 4, 3], &[2, 3, 3, 3], apart([0, 1]), "conv2d: dilation: got [0, 1]");
+    fails(&[1, 4, 4, 3], &[2, 3, 3, 3], apart([1, 2]), "conv2d: kernel: got 3×5, expected at most 4×4");
+    let both = Conv2dOptions { stride: [2, 1], ..apart([1, 2]) };
+    fails(&[1, 9, 9, 3], &[2, 3, 3, 3], both, "more than 1 without a stride only");
     let half = Conv2dOptions { dtype: DType::F16, ..plain };
     fails(&[1, 4, 4, 3], &[6, 3, 3, 3], half, "conv2d: y in f16: got 3 and 6 channels in 1 groups");
     fails(&[1, 4, 4, 3], &[3, 1, 3, 3], Conv2dOptions { groups: 3, ..half }, "conv2d: y in f16");

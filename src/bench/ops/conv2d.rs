@@ -41,6 +41,9 @@ fn case(c: &mut Cases, name: &str, dim: Dims, timed: bool) {
     for (what, value) in [("groups", groups), ("rows", kh), ("stride", dim.stride[0]), ("padding", dim.padding[0])] {
         draft = draft.fact(what, value);
     }
+    if dim.dilation[0] > 1 {
+        draft = draft.fact("dilation", dim.dilation[0]);
+    }
     if timed {
         let flops = 2 * y * cg * kh * kw;
         let moved = bytes[0] * x + bytes[1] * y + 4 * weights;
@@ -50,7 +53,8 @@ fn case(c: &mut Cases, name: &str, dim: Dims, timed: bool) {
         let x = fill.leaf_in(halves[0], "x", Axis(0), &[b, h, w, channels])?;
         let (bias, dtype) = (fill.leaf("bias", Whole, &[o])?, DType::f16_if(halves[1]));
         let weight = fill.leaf("w", Whole, &[o, cg, kh, kw])?;
-        let options = Conv2dOptions { bias: Some(&bias), stride: dim.stride, padding: dim.padding, groups, dtype };
+        let Dims { stride, dilation, padding, .. } = dim;
+        let options = Conv2dOptions { bias: Some(&bias), stride, dilation, padding, groups, dtype };
         Ok(vec![out("y", Axis(0), conv2d(r, &x, &weight, options)?)])
     });
 }
@@ -93,10 +97,14 @@ pub fn cases(c: &mut Cases) {
         kernel: [k; 2],
         stride: [s; 2],
         padding: [k / 2; 4],
+        ..Dims::default()
     };
+    let dilated = |dilation: usize, dim: Dims| Dims { dilation: [dilation; 2], padding: [dilation; 4], ..dim };
     case(c, "small", Dims { h: 9, ..dim(2, 11, 5, 7, 1, 3, 2) }, false);
     case(c, "small groups", dim(2, 6, 8, 12, 2, 3, 1), false);
     case(c, "small depthwise", dim(2, 13, 67, 67, 67, 5, 2), false);
+    case(c, "small dilated", dilated(2, dim(2, 9, 8, 12, 2, 3, 1)), false);
+    case(c, "small depthwise dilated", dilated(3, dim(2, 10, 7, 7, 7, 3, 1)), false);
     transposed(c, dim(2, 8, 12, 8, 1, 2, 2));
     let (b, quick) = (c.scope.batch(), c.scope.quick);
     // with `quick` maps are smaller, because the oracle computes a whole image
@@ -104,6 +112,9 @@ pub fn cases(c: &mut Cases) {
     case(c, "3x3", dim(b, side(56), 64, 64, 1, 3, 1), true);
     case(c, "3x3", dim(b, side(28), 256, 256, 1, 3, 1), !quick);
     case(c, "3x3 s2", dim(b, side(56), 80, 160, 1, 3, 2), true);
+    // the last stage of a ResNet at stride 8, and the spatial pyramid behind it
+    case(c, "3x3 d4", dilated(4, dim(b, side(64), 512, 512, 1, 3, 1)), !quick);
+    case(c, "depthwise 3x3 d12", dilated(12, dim(b, side(64), 2048, 2048, 2048, 3, 1)), !quick);
     case(c, "7x7 s2", dim(b, side(224), 3, 64, 1, 7, 2), true);
     case(c, "2x2 s2", Dims { padding: [0; 4], ..dim(b, side(56), 96, 192, 1, 2, 2) }, true);
     for (k, s) in [(3, 1), (7, 1), (5, 2)] {

@@ -24,6 +24,7 @@ impl Family {
         name: "resnet",
         title: "ResNet",
         hierarchical: true,
+        segments_maps: true,
         masked_pretraining: false,
         in_timm: true,
         layers: "",
@@ -77,14 +78,17 @@ struct Bottleneck {
 
 impl Bottleneck {
     /// Parameters `{conv,bn}{1,2,3}` and `downsample.{0,1}`.
-    fn new(p: &mut Params, (inputs, outputs): (usize, usize), stride: usize, norms: BatchNormConfig) -> Result<Self> {
+    fn new(
+        p: &mut Params, (inputs, outputs): (usize, usize), (stride, dilation): (usize, usize), norms: BatchNormConfig,
+    ) -> Result<Self> {
         let c = outputs / EXPANSION;
         let conv = |inputs, outputs, kernel| ConvConfig::dense(inputs, outputs, kernel, Init::KaimingFanOut);
         let shortcut = ConvConfig { stride, ..conv(inputs, outputs, 1) };
+        let middle = ConvConfig { stride, ..conv(c, c, 3).dilated(dilation) };
         let downsample = stride > 1 || inputs != outputs;
         Ok(Self {
             conv1: ConvNorm::new(p, ["conv1", "bn1"], conv(inputs, c, 1), norms, Init::Ones)?,
-            conv2: ConvNorm::new(p, ["conv2", "bn2"], ConvConfig { stride, ..conv(c, c, 3) }, norms, Init::Ones)?,
+            conv2: ConvNorm::new(p, ["conv2", "bn2"], middle, norms, Init::Ones)?,
             conv3: ConvNorm::new(p, ["conv3", "bn3"], conv(c, outputs, 1), norms, Init::Zeros)?,
             downsample: downsample
                 .then(|| ConvNorm::new(p, ["downsample.0", "downsample.1"], shortcut, norms, Init::Ones))
@@ -127,12 +131,20 @@ impl ResNet {
         let (net, norms) = (config.stages()?, config.stages()?.batch_norm());
         let first = ConvConfig { stride: 2, ..ConvConfig::dense(3, net.stem, 7, Init::KaimingFanOut) };
         let stem = ConvNorm::new(params, ["conv1", "bn1"], first, norms, Init::Ones)?;
-        let mut stages = Vec::new();
+        let (mut stages, mut reached, mut dilation) = (Vec::new(), 4, 1);
         for (i, (before, stage)) in net.widths(net.stem).enumerate() {
+            let halves = i > 0 && reached < net.output_stride;
+            let inherited = dilation; // by the first block of a stage that does not halve its map
+            match (i, halves) {
+                (0, _) => {}
+                (_, true) => reached *= 2,
+                (_, false) => dilation *= 2,
+            }
             let block = |j: usize| {
-                let (inputs, stride) = if j == 0 { (before, if i == 0 { 1 } else { 2 }) } else { (stage.width, 1) };
+                let (inputs, stride) = if j == 0 { (before, 1 + usize::from(halves)) } else { (stage.width, 1) };
+                let apart = if j == 0 { inherited } else { dilation };
                 let name = format!("layer{}.{j}", i + 1);
-                params.scope(&name, |p| Bottleneck::new(p, (inputs, stage.width), stride, norms))
+                params.scope(&name, |p| Bottleneck::new(p, (inputs, stage.width), (stride, apart), norms))
             };
             stages.push((0..stage.depth).map(block).collect::<Result<_>>()?);
         }
@@ -141,7 +153,7 @@ impl ResNet {
 }
 
 impl MapEncoder for ResNet {
-    /// Strides 4, 8, 16 and 32. Row i of `drop_path` is that of block i.
+    /// Strides 4, 8, 16 and 32, none above [`Hierarchy::output_stride`]. Row i of `drop_path` is that of block i.
     fn stages(
         &self, r: &mut Recorder, image: &Var, _hidden: Option<&Hidden>, drop_path: Option<&Tensor>,
     ) -> Result<Vec<Var>> {

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::boxes::{Anchors, BoxSampler, ProposalOptions};
 use super::cascade::CascadeConfig;
+use super::deeplab::DeepLabConfig;
 use super::mask_head::MaskHeadConfig;
-use super::upernet::UperNetConfig;
+use super::upernet::{FeatureMaps, UperNetConfig};
 use crate::error::{Error, Result};
 use crate::ops::pixel_loss::PixelMean;
 use crate::ops::roi_align::RoiAlignOptions;
@@ -28,11 +29,30 @@ pub enum Dense {
     Detection(Detection),
 }
 
-/// Sizes of UperNet.
+/// What scores pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelDecoder {
+    /// UperNet.
+    #[default]
+    UperNet,
+    /// DeepLab v3+, on a backbone on maps whose last ones it keeps at stride 8.
+    DeepLab,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_upernet(decoder: &PixelDecoder) -> bool {
+    *decoder == PixelDecoder::UperNet
+}
+
+/// The heads of segmentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Segmentation {
-    /// Channels of the head; 0 for the width of the backbone.
+    /// What scores pixels.
+    #[serde(skip_serializing_if = "is_upernet")]
+    pub decoder: PixelDecoder,
+    /// Channels of the head; 0 for the width of the backbone, or for 512 on a backbone on maps.
     pub channels: usize,
     /// Channels of the auxiliary head; 0 for none.
     pub auxiliary: usize,
@@ -47,7 +67,8 @@ pub struct Segmentation {
 impl Default for Segmentation {
     /// Vim's.
     fn default() -> Self {
-        Self { channels: 0, auxiliary: 256, auxiliary_weight: 0.4, dropout: 0.1, labeled_mean: false }
+        let decoder = PixelDecoder::UperNet;
+        Self { decoder, channels: 0, auxiliary: 256, auxiliary_weight: 0.4, dropout: 0.1, labeled_mean: false }
     }
 }
 
@@ -58,14 +79,39 @@ impl Segmentation {
         if is_micro(width) { micro } else { Self::default() }
     }
 
-    /// The heads on a backbone of this width.
-    pub fn head(&self, width: usize, classes: usize) -> UperNetConfig {
+    /// Channels of the head on these maps.
+    pub fn head_channels(&self, features: FeatureMaps) -> usize {
+        if self.channels == 0 { features.channels() } else { self.channels }
+    }
+
+    /// Channels of the auxiliary head, if there is one.
+    pub fn auxiliary_channels(&self) -> Option<usize> {
+        (self.auxiliary > 0).then_some(self.auxiliary)
+    }
+
+    fn mean(&self) -> PixelMean {
+        if self.labeled_mean { PixelMean::Labeled } else { PixelMean::All }
+    }
+
+    /// UperNet on these maps.
+    pub fn upernet(&self, features: FeatureMaps, classes: usize) -> UperNetConfig {
         UperNetConfig {
-            channels: if self.channels == 0 { width } else { self.channels },
-            auxiliary: (self.auxiliary > 0).then_some(self.auxiliary),
+            channels: self.head_channels(features),
+            auxiliary: self.auxiliary_channels(),
             auxiliary_weight: self.auxiliary_weight,
-            mean: if self.labeled_mean { PixelMean::Labeled } else { PixelMean::All },
-            ..UperNetConfig::new(width, classes)
+            mean: self.mean(),
+            ..UperNetConfig::new(features, classes)
+        }
+    }
+
+    /// DeepLab v3+ on four maps of these channels.
+    pub fn deeplab(&self, widths: [usize; 4], classes: usize) -> DeepLabConfig {
+        DeepLabConfig {
+            channels: self.head_channels(FeatureMaps::Pyramid(widths)),
+            auxiliary: self.auxiliary_channels(),
+            auxiliary_weight: self.auxiliary_weight,
+            mean: self.mean(),
+            ..DeepLabConfig::new(widths, classes)
         }
     }
 }
@@ -205,6 +251,24 @@ impl Detection {
 }
 
 impl Dense {
+    /// Stride of the last maps that it asks of a backbone on maps.
+    pub fn output_stride(&self) -> usize {
+        match self {
+            Self::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, .. }) => 8,
+            _ => 32,
+        }
+    }
+
+    /// Whether it reads the pyramid of a backbone on maps.
+    pub fn reads_maps(&self) -> bool {
+        matches!(self, Self::Segmentation(_))
+    }
+
+    /// Whether it reads depths of a backbone on tokens.
+    pub fn reads_tokens(&self) -> bool {
+        !matches!(self, Self::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, .. }))
+    }
+
     /// The ranges of all numbers, for a backbone of this width and grid.
     pub(crate) fn validate(&self, width: usize, grid: [usize; 2]) -> Result<()> {
         let within = |what: &str, got: usize, low: usize, high: usize| match (low..=high).contains(&got) {

@@ -1,25 +1,52 @@
-//! UperNet (Xiao et al. 2018) on a backbone of one stride, as Vim's segmentation has it.
+//! UperNet (Xiao et al. 2018) on a pyramid of maps, or on a backbone of one stride as Vim's segmentation has it.
 
+use super::pixel_head::{Auxiliary, PixelScores, SegmentationLosses, classifier, joined, losses, module, scores};
 use crate::error::{Error, Result};
 use crate::gpu::DType;
-use crate::nn::{BatchNorm, BatchNormConfig, Conv2d, ConvConfig, ConvNorm, Deconv, Init, Params};
+use crate::nn::{BatchNorm, BatchNormConfig, Conv2d, ConvNorm, Deconv, Init, Params};
 use crate::ops::activation::gelu;
 use crate::ops::add::add;
 use crate::ops::batch_norm::BatchNormAct;
 use crate::ops::concat::concat;
-use crate::ops::dropout::dropout;
-use crate::ops::pixel_loss::{PixelMean, pixel_cross_entropy};
+use crate::ops::pixel_loss::PixelMean;
 use crate::ops::pool::{Windows, max_pool};
 use crate::ops::resample::{adaptive_average, bilinear};
-use crate::ops::scale::scale;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
+
+/// The four maps that an [`UperNet`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureMaps {
+    /// Of so many channels and of stride 16 each, from four depths of a plain backbone. `fpn1` to `fpn4` make strides 4
+    /// to 32 of them.
+    Depths(usize),
+    /// Of strides 4 to 32 and these channels, as they are.
+    Pyramid([usize; 4]),
+}
+
+impl FeatureMaps {
+    /// Channels that a head on them has by default.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Depths(width) => width,
+            Self::Pyramid(_) => 512,
+        }
+    }
+
+    /// Channels of the maps of strides 4 to 32.
+    fn widths(self) -> [usize; 4] {
+        match self {
+            Self::Depths(width) => [width; 4],
+            Self::Pyramid(widths) => widths,
+        }
+    }
+}
 
 /// Sizes of an [`UperNet`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct UperNetConfig {
-    /// Channels d of the backbone's maps.
-    pub width: usize,
+    /// The backbone's maps.
+    pub features: FeatureMaps,
     /// Channels C of the head.
     pub channels: usize,
     /// Channels of the auxiliary head, if there is one.
@@ -37,11 +64,12 @@ pub struct UperNetConfig {
 }
 
 impl UperNetConfig {
-    /// Vim's settings: as many channels as the backbone has, 256 in the auxiliary head, whose loss counts 0.4.
-    pub fn new(width: usize, classes: usize) -> Self {
+    /// Vim's settings on depths: as many channels as the backbone has. On a pyramid mmsegmentation's: 512. Either has
+    /// 256 channels in the auxiliary head, whose loss counts 0.4.
+    pub fn new(features: FeatureMaps, classes: usize) -> Self {
         Self {
-            width,
-            channels: width,
+            features,
+            channels: features.channels(),
             auxiliary: Some(256),
             classes,
             pools: vec![1, 2, 3, 6],
@@ -73,7 +101,7 @@ impl Levels {
         })
     }
 
-    /// Features (B, h, w, d) of four layers → maps of four, two, one and half the sides.
+    /// FeatureMaps (B, h, w, d) of four layers → maps of four, two, one and half the sides.
     fn forward(&self, r: &mut Recorder, features: [&Var; 4]) -> Result<[Var; 4]> {
         // a batch norm follows each, with nothing but a 1×1 convolution between
         let of = |deconv: &Deconv, r: &Recorder| match r.is_training() {
@@ -93,18 +121,6 @@ impl Levels {
     }
 }
 
-/// Convolution, batch norm and ReLU: mmcv's `ConvModule`, with parameters `name.conv` and `name.bn`.
-fn module(p: &mut Params, name: &str, [inputs, outputs, kernel]: [usize; 3], c: &UperNetConfig) -> Result<ConvNorm> {
-    let config = ConvConfig::dense(inputs, outputs, kernel, Init::KaimingFanOut);
-    p.scope(name, |p| ConvNorm::new(p, ["conv", "bn"], config, c.norms, Init::Ones))
-}
-
-/// Scores of classes (`conv_seg`).
-fn classifier(p: &mut Params, inputs: usize, classes: usize) -> Result<Conv2d> {
-    let config = ConvConfig { bias: true, ..ConvConfig::dense(inputs, classes, 1, Init::Normal(0.01)) };
-    Conv2d::new(p, "conv_seg", config)
-}
-
 /// The head behind the levels: mmsegmentation's `UPerHead`.
 #[derive(Debug, Clone)]
 struct Decoder {
@@ -118,19 +134,20 @@ struct Decoder {
 
 impl Decoder {
     fn new(p: &mut Params, c: &UperNetConfig) -> Result<Self> {
-        let (d, wide) = (c.width, c.channels);
-        let three = |p: &mut Params, name: &str, kernel, inputs| {
-            (0..3).map(|i| module(p, &format!("{name}.{i}"), [inputs, wide, kernel], c)).collect::<Result<Vec<_>>>()
+        let ([first, second, third, d], wide) = (c.features.widths(), c.channels);
+        let three = |p: &mut Params, name: &str, kernel, inputs: [usize; 3]| {
+            let each = |(i, inputs)| module(p, &format!("{name}.{i}"), [inputs, wide, kernel], c.norms);
+            inputs.into_iter().enumerate().map(each).collect::<Result<Vec<_>>>()
         };
         let pool = |(i, side): (usize, &usize), p: &mut Params| {
-            Ok((*side, module(p, &format!("psp_modules.{i}.1"), [d, wide, 1], c)?))
+            Ok((*side, module(p, &format!("psp_modules.{i}.1"), [d, wide, 1], c.norms)?))
         };
         Ok(Self {
-            laterals: three(p, "lateral_convs", 1, d)?,
+            laterals: three(p, "lateral_convs", 1, [first, second, third])?,
             pools: c.pools.iter().enumerate().map(|pair| pool(pair, p)).collect::<Result<_>>()?,
-            bottleneck: module(p, "bottleneck", [d + c.pools.len() * wide, wide, 3], c)?,
-            outs: three(p, "fpn_convs", 3, wide)?,
-            joined: module(p, "fpn_bottleneck", [4 * wide, wide, 3], c)?,
+            bottleneck: module(p, "bottleneck", [d + c.pools.len() * wide, wide, 3], c.norms)?,
+            outs: three(p, "fpn_convs", 3, [wide; 3])?,
+            joined: module(p, "fpn_bottleneck", [4 * wide, wide, 3], c.norms)?,
             classifier: classifier(p, wide, c.classes)?,
         })
     }
@@ -168,118 +185,55 @@ impl Decoder {
     }
 }
 
-/// Any number of maps side by side.
-fn joined(r: &mut Recorder, parts: &[Var]) -> Result<Var> {
-    let (first, rest) = parts.split_at(parts.len().min(4));
-    let mut all = concat(r, &first.iter().collect::<Vec<_>>())?;
-    for more in rest.chunks(3) {
-        all = concat(r, &std::iter::once(&all).chain(more).collect::<Vec<_>>())?;
-    }
-    Ok(all)
-}
-
-/// Dropout of whole channels, if there are factors, and the scores.
-fn scores(r: &mut Recorder, classifier: &Conv2d, features: &Var, factors: Option<&Tensor>) -> Result<Var> {
-    match factors {
-        Some(factors) => {
-            let features = dropout(r, features, factors)?;
-            classifier.forward_as(r, &features, DType::F32)
-        }
-        None => classifier.forward_as(r, features, DType::F32),
-    }
-}
-
-/// A head that reads the third map alone, in training only: mmsegmentation's `FCNHead` of one convolution.
-#[derive(Debug, Clone)]
-struct Auxiliary {
-    conv: ConvNorm,
-    classifier: Conv2d,
-}
-
 /// The segmentation network behind a backbone.
 ///
-/// Four maps of stride 16, from four depths of the backbone, become a pyramid of strides 4 to 32. Pyramid pooling and a
-/// top-down path join them, and a 1×1 convolution scores each cell of stride 4.
+/// Pyramid pooling and a top-down path join four maps of strides 4 to 32, and a 1×1 convolution scores each cell of
+/// stride 4. Of a plain backbone four depths become such maps first.
 #[derive(Debug, Clone)]
 pub struct UperNet {
-    levels: Levels,
+    levels: Option<Levels>,
     decoder: Decoder,
     auxiliary: Option<Auxiliary>,
     config: UperNetConfig,
 }
 
-/// What an [`UperNet`] returns.
-#[derive(Debug, Clone)]
-pub struct PixelScores {
-    /// The pyramid, from the largest map.
-    pub levels: [Var; 4],
-    /// Scores (B, 4h, 4w, K).
-    pub logits: Var,
-    /// The auxiliary head's (B, h, w, K), in training, if there is one.
-    pub auxiliary: Option<Var>,
-}
-
-/// The losses of a batch, (1) each.
-#[derive(Debug, Clone)]
-pub struct SegmentationLosses {
-    /// Of the head.
-    pub decode: Var,
-    /// Of the auxiliary head, without its weight.
-    pub auxiliary: Option<Var>,
-    /// What is differentiated.
-    pub total: Var,
-}
-
 impl UperNet {
-    /// Parameters `backbone.{fpn1, fpn2}`, `decode_head` and `auxiliary_head`, as in mmsegmentation.
+    /// Parameters `decode_head`, `auxiliary_head`, and on depths `backbone.{fpn1, fpn2}`, as in mmsegmentation.
     pub fn new(params: &mut Params, config: &UperNetConfig) -> Result<Self> {
         if config.pools.is_empty() || config.classes == 0 {
             let got = format!("{:?} and {}", config.pools, config.classes);
             return Err(Error::argument("upernet: pools and classes", got, "at least one of each"));
         }
-        let auxiliary = |channels: usize, p: &mut Params| {
-            let conv = module(p, "convs.0", [config.width, channels, 3], config)?;
-            Ok(Auxiliary { conv, classifier: classifier(p, channels, config.classes)? })
+        let levels = match config.features {
+            FeatureMaps::Depths(width) => Some(params.scope("backbone", |p| Levels::new(p, width, config.norms))?),
+            FeatureMaps::Pyramid(_) => None,
         };
-        let auxiliary = |p: &mut Params| config.auxiliary.map(|channels| auxiliary(channels, p)).transpose();
-        Ok(Self {
-            levels: params.scope("backbone", |p| Levels::new(p, config.width, config.norms))?,
-            decoder: params.scope("decode_head", |p| Decoder::new(p, config))?,
-            auxiliary: params.scope("auxiliary_head", auxiliary)?,
-            config: config.clone(),
-        })
+        let decoder = params.scope("decode_head", |p| Decoder::new(p, config))?;
+        let inputs = config.features.widths()[2];
+        let auxiliary = |channels| Auxiliary::new(params, [inputs, channels, config.classes], config.norms);
+        let auxiliary = config.auxiliary.map(auxiliary).transpose()?;
+        Ok(Self { levels, decoder, auxiliary, config: config.clone() })
     }
 
-    /// Maps (B, h, w, d) of four depths → scores. `factors` are those of the dropout of channels in front of both
-    /// classifiers, (B, C) and (B, auxiliary), 0 or 1/(1 − p) each; without them nothing is dropped. Runs the auxiliary
-    /// head in training only.
+    /// Maps (B, h, w, d) of four depths, or a pyramid → scores. `factors` are those of the dropout of channels in front
+    /// of both classifiers, (B, C) and (B, auxiliary), 0 or 1/(1 − p) each; without them nothing is dropped. Runs the
+    /// auxiliary head in training only.
     ///
     /// # Errors
     /// If maps do not fit, or if a batch of one trains, whose pooled maps of one cell have no variance.
     pub fn forward(&self, r: &mut Recorder, features: [&Var; 4], factors: [Option<&Tensor>; 2]) -> Result<PixelScores> {
-        let levels = r.scope("backbone", |r| self.levels.forward(r, features))?;
-        let logits = r.scope("decode_head", |r| self.decoder.forward(r, &levels, factors[0]))?;
-        let auxiliary = |r: &mut Recorder, head: &Auxiliary| {
-            let x = head.conv.forward_as(r, &levels[2], BatchNormAct::Relu, DType::F32)?;
-            scores(r, &head.classifier, &x, factors[1])
+        let levels = match &self.levels {
+            Some(levels) => r.scope("backbone", |r| levels.forward(r, features))?,
+            None => features.map(Var::clone),
         };
+        let logits = r.scope("decode_head", |r| self.decoder.forward(r, &levels, factors[0]))?;
         let head = self.auxiliary.as_ref().filter(|_| r.is_training());
-        let auxiliary = head.map(|head| r.scope("auxiliary_head", |r| auxiliary(r, head))).transpose()?;
+        let auxiliary = head.map(|head| head.forward(r, &levels[2], factors[1])).transpose()?;
         Ok(PixelScores { levels, logits, auxiliary })
     }
 
     /// The losses against `labels` (B, H, W) of u32 at the size of the images; those not below K are ignored.
     pub fn losses(&self, r: &mut Recorder, scores: &PixelScores, labels: &Tensor) -> Result<SegmentationLosses> {
-        r.scope("loss", |r| {
-            let of = |r: &mut Recorder, logits| pixel_cross_entropy(r, logits, labels, self.config.mean);
-            let decode = of(r, &scores.logits)?;
-            let Some(logits) = &scores.auxiliary else {
-                return Ok(SegmentationLosses { total: decode.clone(), decode, auxiliary: None });
-            };
-            let auxiliary = of(r, logits)?;
-            let weighted = scale(r, &auxiliary, self.config.auxiliary_weight as f32)?;
-            let total = add(r, &decode, &weighted)?;
-            Ok(SegmentationLosses { decode, auxiliary: Some(auxiliary), total })
-        })
+        losses(r, scores, labels, (self.config.mean, self.config.auxiliary_weight))
     }
 }

@@ -17,7 +17,7 @@ params! {
         ldc: u32,
         rows: u32, cols: u32,
         h: u32, w: u32, c: u32, cg: u32,
-        kh: u32, kw: u32, stride_y: u32, stride_x: u32, top: u32, left: u32,
+        kh: u32, kw: u32, stride_y: u32, stride_x: u32, dilation_y: u32, dilation_x: u32, top: u32, left: u32,
         out_h: u32, out_w: u32,
     }
 }
@@ -244,6 +244,7 @@ impl Conv2d {
     /// What y, dx and dw have in common.
     fn of(s: &Shape) -> Self {
         let ([kh, kw], [stride_y, stride_x], [top, left]) = (s.kernel, s.stride, s.before);
+        let [dilation_y, dilation_x] = s.dilation;
         scalars!(Conv2d {
             batch: s.groups,
             splits: 1,
@@ -251,6 +252,8 @@ impl Conv2d {
             kw,
             stride_y,
             stride_x,
+            dilation_y,
+            dilation_x,
             top,
             left,
             out_h: s.size[0],

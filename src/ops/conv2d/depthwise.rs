@@ -12,7 +12,7 @@ params! {
     pub(crate) struct Depthwise {
         lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,
         h: u32, w: u32, top: u32, left: u32,
-        rows: u32, cols: u32,
+        rows: u32, dilation: u32,
         out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,
     }
 }
@@ -73,14 +73,29 @@ const RUN: usize = 32;
 /// Lanes of `sums` that keep a GPU busy. More lanes have more sums to store.
 const BUSY: usize = 32_768;
 
-/// The strips of a grid of pixels of `channels` channels a lane, and what all kernels need.
-fn strips(s: &Shape, [rows, cols]: [usize; 2], channels: usize) -> Depthwise {
+/// The strips of a map of `sides`, of `channels` channels a lane, and what all kernels need. With a dilation they lie
+/// on grids of pixels that are so far apart.
+fn strips(s: &Shape, sides: [usize; 2], channels: usize) -> Depthwise {
+    let dilation = s.dilation[0];
+    let [rows, cols] = sides.map(|side| side.div_ceil(dilation));
     let runs = rows.div_ceil(RUN);
     let run = rows.div_ceil(runs);
     let (strips, c, [top, left]) = (cols.div_ceil(X / channels), s.c, s.before);
-    let units = s.b * runs * strips;
+    let units = s.b * dilation * dilation * runs * strips;
     let zero = bytemuck::Zeroable::zeroed();
-    scalars!(Depthwise { lanes: units * (c / channels), c, units, strips, runs, run, top, left, rows, cols, ..zero })
+    scalars!(Depthwise {
+        lanes: units * (c / channels),
+        c,
+        units,
+        strips,
+        runs,
+        run,
+        top,
+        left,
+        rows,
+        dilation,
+        ..zero
+    })
 }
 
 /// A walk over x for the pixels of y.

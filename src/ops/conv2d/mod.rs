@@ -8,7 +8,7 @@ mod shape;
 
 pub use options::{Conv2dOptions, same_padding};
 
-use self::shape::Shape;
+use self::shape::{Shape, extent};
 use super::matmul::{MatmulOptions, matmul};
 use super::reduce::column_sum;
 use super::reshape::reshape;
@@ -31,7 +31,7 @@ pub const KERNELS: &[&Kernel] = &[
     &depthwise::FINISH,
 ];
 
-/// The convolution of maps, channels last, with stride, groups, four paddings and bias.
+/// The convolution of maps, channels last, with stride or dilation, groups, four paddings and bias.
 ///
 /// Tokens (B, L, C) of a grid are a map (B, H, W, C) without a copy. Weights are those of a checkpoint. It is a product
 /// of matrices, and follows the precision of products: in mixed precision operands are rounded to f16, and run on
@@ -42,9 +42,10 @@ pub const KERNELS: &[&Kernel] = &[
 /// Maps may be f16: x as it is, and the result by [`Conv2dOptions::dtype`]. Their gradients have their types. Sums are
 /// f32, and rounded when they are stored.
 ///
-/// - Shapes: x (B, H, W, C), w (O, C/G, kh, kw), bias (O) → (B, H', W', O), where H' = ⌊(H + top + bottom − kh)/stride⌋
-///   + 1, and W' likewise.
-/// - PyTorch: `F.conv2d(F.pad(x, (left, right, top, bottom)), w, bias, stride, groups=G)`, with x (B, C, H, W).
+/// - Shapes: x (B, H, W, C), w (O, C/G, kh, kw), bias (O) → (B, H', W', O), where H' = ⌊(H + top + bottom −
+///   dilation·(kh − 1) − 1)/stride⌋ + 1, and W' likewise.
+/// - PyTorch: `F.conv2d(F.pad(x, (left, right, top, bottom)), w, bias, stride, dilation=dilation, groups=G)`, with x
+///   (B, C, H, W).
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
@@ -64,9 +65,9 @@ pub const KERNELS: &[&Kernel] = &[
 ///
 /// # Errors
 ///
-/// If G does not divide C and O, if a stride is not 1 to 8 (depthwise: 4), if the kernel does not fit into the padded
-/// map, if a sum has more than 32,768 terms (taps × channels of a group), or if a map is f16 whose groups have a number
-/// of channels that is no multiple of 4 (depthwise: if C is odd).
+/// If G does not divide C and O, if a stride is not 1 to 8 (depthwise: 4), if there are a stride and a dilation, if the
+/// kernel does not fit into the padded map, if a sum has more than 40,960 terms (taps × channels of a group), or if a
+/// map is f16 whose groups have a number of channels that is no multiple of 4 (depthwise: if C is odd).
 pub fn conv2d(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOptions<'_>) -> Result<Var> {
     let bias = options.bias;
     let shape = Shape::new("conv2d", x.data.dims("conv2d: x")?, w.data.dims("conv2d: w")?, &options)?;
@@ -96,9 +97,9 @@ pub fn conv2d(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOptions<'_>) ->
 /// The transposed convolution of maps, channels last, which spreads each pixel over a window: the gradient of
 /// [`conv2d`] with respect to its input. Its precision, and the types of its maps, are as there.
 ///
-/// - Shapes: x (B, H, W, C), w (C, O/G, kh, kw), bias (O) → (B, H', W', O), where H' = (H − 1)·stride + kh − top −
-///   bottom, and W' likewise.
-/// - PyTorch: `F.conv_transpose2d(x, w, bias, stride, padding, groups=G)`, with x (B, C, H, W).
+/// - Shapes: x (B, H, W, C), w (C, O/G, kh, kw), bias (O) → (B, H', W', O), where H' = (H − 1)·stride +
+///   dilation·(kh − 1) + 1 − top − bottom, and W' likewise.
+/// - PyTorch: `F.conv_transpose2d(x, w, bias, stride, padding, groups=G, dilation=dilation)`, with x (B, C, H, W).
 ///
 /// ```
 /// # rowscan::doctest::run(|g| {
@@ -122,16 +123,17 @@ pub fn conv2d_transposed(r: &mut Recorder, x: &Var, w: &Var, options: Conv2dOpti
     const OP: &str = "conv2d_transposed";
     let (bias, [top, bottom, left, right]) = (options.bias, options.padding);
     let [b, h, width, c] = x.data.dims("conv2d_transposed: x")?;
-    let [rows, og, kh, kw] = w.data.dims("conv2d_transposed: w")?;
+    let [inputs, og, kh, kw] = w.data.dims("conv2d_transposed: w")?;
     let side = |n: usize, stride: usize, kernel: usize, cut: usize| {
         (n.saturating_sub(1) * stride + kernel).checked_sub(cut).filter(|side| *side > 0)
     };
-    let sides = [side(h, options.stride[0], kh, top + bottom), side(width, options.stride[1], kw, left + right)];
+    let [rows, cols] = extent([kh.max(1), kw.max(1)], options.dilation);
+    let sides = [side(h, options.stride[0], rows, top + bottom), side(width, options.stride[1], cols, left + right)];
     let [Some(out_h), Some(out_w)] = sides else {
         let what = "conv2d_transposed: padding";
         return Err(Error::argument(what, format!("{:?}", options.padding), "less than the result without it"));
     };
-    if rows != c {
+    if inputs != c {
         return Err(Error::argument(
             "conv2d_transposed: w",
             format!("{:?}", w.data.shape()),

@@ -3,14 +3,16 @@
 use crate::gpu::DType;
 use crate::tape::Var;
 
-/// Bias, stride, padding and groups of a convolution, and the element type of its result. By default there is no bias,
-/// the stride is 1, no padding, one group, and f32.
+/// Bias, stride, dilation, padding and groups of a convolution, and the element type of its result. By default there is
+/// no bias, stride and dilation are 1, no padding, one group, and f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv2dOptions<'a> {
     /// Added to every pixel: (O).
     pub bias: Option<&'a Var>,
     /// Stride in rows and in columns, 1 to 8 each, or to 4 with one channel a group.
     pub stride: [usize; 2],
+    /// Distance of neighboring taps in rows and in columns. More than 1 is for a stride of 1.
+    pub dilation: [usize; 2],
     /// Rows of zeros above and below, and columns of zeros left and right. TensorFlow's "same" padding has one more
     /// below than above for some sizes ([`same_padding`]).
     pub padding: [usize; 4],
@@ -22,7 +24,7 @@ pub struct Conv2dOptions<'a> {
 
 impl Default for Conv2dOptions<'_> {
     fn default() -> Self {
-        Self { bias: None, stride: [1; 2], padding: [0; 4], groups: 1, dtype: DType::F32 }
+        Self { bias: None, stride: [1; 2], dilation: [1; 2], padding: [0; 4], groups: 1, dtype: DType::F32 }
     }
 }
 

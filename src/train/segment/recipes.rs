@@ -1,8 +1,8 @@
-//! Recipes of segmentation by name: UperNet on ADE20K as in Table 9 of MAP (src/models/README.md, "Dense recipes").
+//! Recipes of segmentation by name: ADE20K as in Table 9 of MAP (src/models/README.md, "Dense recipes").
 
 use super::settings::SegmentSettings;
 use crate::error::{Error, Result};
-use crate::models::dense::Segmentation;
+use crate::models::dense::{PixelDecoder, Segmentation};
 use crate::train::dense_recipes::RecipeModel;
 use crate::train::settings::{RunSettings, ScheduleKind};
 
@@ -19,6 +19,9 @@ pub struct SegmentRecipe {
 
 /// Names of all recipes, with a line about each.
 pub const RECIPES: &[(&str, &str)] = &[
+    ("resnet50_ade20k", "ResNet-50 with UperNet at 512 pixels"),
+    ("resnet101_ade20k", "ResNet-101"),
+    ("deeplab_resnet101_ade20k", "ResNet-101 at stride 8 with DeepLab v3+"),
     ("deit_tiny_ade20k", "DeiT-Ti with UperNet at 512 pixels"),
     ("deit_small_ade20k", "DeiT-S"),
     ("vim_tiny_ade20k", "Vim-Ti"),
@@ -34,6 +37,8 @@ pub const RECIPES: &[(&str, &str)] = &[
 /// An unknown name.
 pub fn segment_recipe(name: &str) -> Result<SegmentRecipe> {
     let backbone = match name {
+        "resnet50_ade20k" => "resnet50",
+        "resnet101_ade20k" | "deeplab_resnet101_ade20k" => "resnet101",
         "deit_tiny_ade20k" => "deit_tiny_patch16_512",
         "deit_small_ade20k" => "deit_small_patch16_512",
         "vim_tiny_ade20k" => "vim_tiny_patch16_512",
@@ -46,9 +51,16 @@ pub fn segment_recipe(name: &str) -> Result<SegmentRecipe> {
         }
     };
     let wide = name == "map_small_paper_ade20k";
-    // Vim-T's script, or Vim-S's configuration: (rate, weight decay, layer decay)
-    let (lr, weight_decay, layer_decay) = if name.contains("_tiny") { (2e-4, 0.1, 0.92) } else { (1e-4, 0.05, 0.95) };
-    let batch_size = if wide { 8 } else { 16 };
+    let on_maps = backbone.starts_with("resnet");
+    let decoder = if name.starts_with("deeplab") { PixelDecoder::DeepLab } else { PixelDecoder::UperNet };
+    // Vim-T's script, or Vim-S's configuration: (rate, weight decay, layer decay). ResNets have the latter with one
+    // rate everywhere; mmsegmentation trains them with SGD.
+    let (lr, weight_decay, layer_decay) = match name {
+        _ if on_maps => (1e-4, 0.05, 1.0),
+        _ if name.contains("_tiny") => (2e-4, 0.1, 0.92),
+        _ => (1e-4, 0.05, 0.95),
+    };
+    let batch_size = if wide || decoder == PixelDecoder::DeepLab { 8 } else { 16 };
     let run = RunSettings {
         batch_size,
         accum_iter: IMAGES / batch_size,
@@ -61,8 +73,13 @@ pub fn segment_recipe(name: &str) -> Result<SegmentRecipe> {
         ..RunSettings::default()
     };
     Ok(SegmentRecipe {
-        model: RecipeModel { name: backbone, image_size: 512, drop_path: 0.1, classes: 150 },
-        heads: Segmentation { channels: if wide { 512 } else { 0 }, ..Segmentation::default() },
+        model: RecipeModel {
+            name: backbone,
+            image_size: 512,
+            drop_path: if on_maps { 0.0 } else { 0.1 },
+            classes: 150,
+        },
+        heads: Segmentation { decoder, channels: if wide { 512 } else { 0 }, ..Segmentation::default() },
         settings: SegmentSettings { run, layer_decay, ..SegmentSettings::default() },
     })
 }
@@ -82,6 +99,9 @@ mod tests {
     #[test]
     fn recipes_are_those_of_the_published_runs() {
         for (name, rate, decay, layers, channels) in [
+            ("resnet50_ade20k", 1e-4, 0.05, 1.0, 0),
+            ("resnet101_ade20k", 1e-4, 0.05, 1.0, 0),
+            ("deeplab_resnet101_ade20k", 1e-4, 0.05, 1.0, 0),
             ("deit_tiny_ade20k", 2e-4, 0.1, 0.92, 0),
             ("deit_small_ade20k", 1e-4, 0.05, 0.95, 0),
             ("vim_tiny_ade20k", 2e-4, 0.1, 0.92, 0),
@@ -96,7 +116,10 @@ mod tests {
             assert_eq!((run.images_per_step(), run.peak_lr(), run.weight_decay), (32, rate, decay), "{name}");
             assert_eq!((settings.layer_decay, heads.channels, heads.auxiliary), (layers, channels, 256), "{name}");
             let config = Config::preset(model.name).unwrap();
-            assert_eq!((config.image_size, model.image_size, model.drop_path), (512, 512, 0.1), "{name}");
+            let on_maps = config.hierarchy.is_some();
+            let (own, drop_path) = if on_maps { (224, 0.0) } else { (512, 0.1) };
+            assert_eq!((config.image_size, model.image_size, model.drop_path), (own, 512, drop_path), "{name}");
+            assert_eq!(heads.decoder == PixelDecoder::DeepLab, name.starts_with("deeplab"), "{name}");
             // the warm-up ends after 1500 steps
             let schedule = run.schedule(631).unwrap();
             assert!((schedule.lr(0) / rate - 1e-6).abs() < 1e-12, "{name}");
@@ -104,7 +127,7 @@ mod tests {
             assert!((schedule.lr(1500) - line(1500.0)).abs() < 1e-15, "{name}");
             assert!(schedule.lr(1499) < line(1499.0), "{name}");
         }
-        assert_eq!(RECIPES.len(), 7);
+        assert_eq!(RECIPES.len(), 10);
         let error = segment_recipe("vim_tiny").unwrap_err().to_string();
         assert!(error.contains("`vim_tiny`") && error.contains("vim_tiny_ade20k, vim_small_ade20k"), "{error}");
     }

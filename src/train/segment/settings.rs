@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{PixelLabels, SceneView};
 use crate::error::{Error, Result};
-use crate::models::dense::{Segmentation, is_micro};
+use crate::models::dense::{PixelDecoder, Segmentation, is_micro};
 use crate::train::finetune::settings::KeepAverage;
-use crate::train::options::{Pair, args, group};
+use crate::train::options::{Pair, args, group, word};
 use crate::train::settings::{RunArgs, RunSettings};
 use crate::train::supervised::Tuning;
 
@@ -119,7 +119,9 @@ group! {
 args! {
     /// What one layer says about the heads.
     pub struct HeadArgs for Segmentation {
-        /// Channels of UperNet; 0 for the width of the backbone.
+        /// What scores pixels: upernet, or on a ResNet deeplab (DeepLab v3+).
+        head => decoder: PixelDecoder; arg(value_parser = word::<PixelDecoder>()),
+        /// Channels of the head; 0 for the width of the backbone, or for 512 on a ResNet.
         head_channels => channels: usize,
         /// Channels of the auxiliary head; 0 for none.
         auxiliary_channels => auxiliary: usize,

@@ -53,8 +53,8 @@ impl Supervised for SegmentInputs {
     fn loss(&mut self, r: &mut Recorder, model: &Segmenter, drop_path: &DropPath, state: &Tensor) -> Result<Var> {
         let Self { config, images, labels, rate } = self;
         let batch = labels.shape()[0];
-        let head = heads(config)?.head(config.width, config.classes);
-        let channels = [head.channels, head.auxiliary.unwrap_or(0)];
+        let heads = heads(config)?;
+        let channels = [heads.head_channels(config.feature_maps()?), heads.auxiliary];
         let patches = Var::constant(images.patches(r, config.input_patch())?); // (B, L, P·P·3)
         let drop_path = drop_path.draw(r, state, batch)?;
         let mut dropped = [None, None];
