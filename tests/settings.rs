@@ -185,10 +185,10 @@ fn settings_of_the_first_version_can_be_read() {
     assert!(serde_json::from_str::<PretrainSettings>(&spare).unwrap_err().to_string().contains("seedling"));
 }
 
-/// `config-before-format.json` is of the first models, which had no key `format`.
+/// `before_format/config.json` is of the first models, which had no key `format`.
 #[test]
 fn configurations_open_by_their_format() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/config-before-format.json");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/before_format/config.json");
     let old = std::fs::read_to_string(&path).unwrap();
     assert!(!old.contains("\"format\""));
     let open = |text: &str| config_from_bytes(&path, text.as_bytes());

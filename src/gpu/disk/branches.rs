@@ -1,9 +1,9 @@
 //! Shaders without the branches that their constants decide.
 //!
 //! All variants of a kernel are one WGSL source with constants in front: `if C == 4u { … }`. Drivers inline every call
-//! before they look at conditions, so each variant would cost them as much as all together: without these branches Mesa's
-//! llvmpipe takes a tenth of the time for the backward scan, and half of it for a product. A browser's compiler gets the
-//! text as it is.
+//! before they look at conditions, so each variant would cost them as much as all together: without these branches
+//! Mesa's llvmpipe takes a tenth of the time for the backward scan, and half of it for a product. A browser's compiler
+//! gets the text as it is.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! Caches on disk, threads, and naga: the parts of the runtime that a browser tab lacks. `no_disk.rs` has the same interface
-//! for a browser.
+//! Caches on disk, threads, and naga: the parts of the runtime that a browser tab lacks. `no_disk.rs` has the same
+//! interface for a browser.
 
 mod branches;
 mod pipeline_cache;
