@@ -8,7 +8,9 @@ use crate::data::{PixelLabels, SceneView};
 use crate::error::{Error, Result};
 use crate::models::dense::{PixelDecoder, Segmentation, is_micro};
 use crate::train::finetune::settings::KeepAverage;
-use crate::train::options::{Pair, args, group, word};
+#[cfg(feature = "cli")]
+use crate::train::options::word;
+use crate::train::options::{Pair, args, group};
 use crate::train::settings::{RunArgs, RunSettings};
 use crate::train::supervised::Tuning;
 
