@@ -53,7 +53,7 @@ test('package: the example of the README, and the same in a worker', () => {
     }));
     assert.ok(drawn[0] >= 32 * 64 * 3 && drawn[1] < drawn[0] / 4, 'gray where patches are hidden, and no longer');
     assert.ok(said.some((text) => text.startsWith('model.safetensors')), 'progress');
-    assert.ok(said.includes('64 features'));
+    assert.ok(said.includes('96 features'));
   });
 });
 
