@@ -101,7 +101,7 @@ impl Levels {
         })
     }
 
-    /// FeatureMaps (B, h, w, d) of four layers → maps of four, two, one and half the sides.
+    /// Features (B, h, w, d) of four layers → maps of four, two, one and half the sides.
     fn forward(&self, r: &mut Recorder, features: [&Var; 4]) -> Result<[Var; 4]> {
         // a batch norm follows each, with nothing but a 1×1 convolution between
         let of = |deconv: &Deconv, r: &Recorder| match r.is_training() {
