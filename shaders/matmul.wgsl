@@ -41,12 +41,14 @@
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
 //             direct   ms of CPU time of 512³ (Nt) on one core of llvmpipe, with AVX-512, Mesa 26.1.6 | 22.3.6, and of
 //                      the first launch, which compiles (benches/runs/2026-11-28-llvmpipe-blocks):
-//                      8×8 as it was 17.3, 344 | 21.6, 938
-//                      8×8 13.3, 204 | 21.9, 707         taken by old drivers
-//                      16×4 10.2, 207 | 26.4, 728        taken where a workgroup shares loads
-//                      16×8 9.5, 399 | 17.5, 1937        taken for large products
-//                      8×4 13.9, 134 | 31.5, 286   4×16 18.1, 250 | 28.4, 699   8×16 10.7, 483 | 18.8, 1804
-//                      32×4 10.2, 555 | 23.6, 2039   16×16 11.4, 280 | 18.2, 4333
+//                      8×4 13.9, 110 | 31.5, 110
+//                      8×8 13.3, 73 | 21.9, 140          taken by old drivers
+//                      16×4 10.2, 85 | 26.4, 157         taken where a workgroup shares loads
+//                      16×8 9.5, 119 | 17.5, 225         taken for large products
+//                      With a store for each element, which a driver made of a loop with a constant end, 16×8 compiled
+//                      in 465 | 2330 and 8×8 in 207 | 685. Others with such stores:
+//                      4×16 18.1, 250 | 28.4, 699   8×16 10.7, 483 | 18.8, 1804   32×4 10.2, 555 | 23.6, 2039
+//                      16×16 11.4, 280 | 18.2, 4333
 //                      one k at a time, in place of four: 16×4 20.0, 168 | 43.0, 649
 //                      workgroups of 8: the same, but half as fast with LP_NATIVE_VECTOR_WIDTH=512
 // uses lib/grid, lib/math, lib/half, lib/element, lib/operands, lib/blocks, lib/gemm, lib/gemm_blocks, lib/store
@@ -94,7 +96,11 @@ fn over_k(block: mat4x4<f32>) -> vec4<f32> {
     return ((block[0] + block[1]) + block[2]) + block[3];
 }
 
-// Stored by a loop, so that the compiled code stays short.
+// Block y if `is`, else x.
+fn second(is: bool, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4(select(x[0], y[0], is), select(x[1], y[1], is), select(x[2], y[2], is), select(x[3], y[3], is));
+}
+
 fn direct_block(wid: vec3<u32>, tid: u32) {
     let m = wid.y * ROWS;
     let n = (wid.x * 16u + tid) * COLS;
@@ -150,17 +156,26 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
             put_sums(wid.z, m + i, ((over[i] + over[i + 1u]) + over[i + 2u]) + over[i + 3u]);
         }
     }
-    var rows = array(
-        r[0][0], r[0][1], r[0][2], r[0][3], r[1][0], r[1][1], r[1][2], r[1][3],
-        r[2][0], r[2][1], r[2][2], r[2][3], r[3][0], r[3][1], r[3][2], r[3][3],
-        r[4][0], r[4][1], r[4][2], r[4][3], r[5][0], r[5][1], r[5][2], r[5][3],
-        r[6][0], r[6][1], r[6][2], r[6][3], r[7][0], r[7][1], r[7][2], r[7][3],
-    );
-    for (var i = 0u; i < ROWS * ACROSS; i++) {
-        let block = i / 4u;
-        store4(wid.z, m + block / ACROSS * 4u + i % 4u, n + block % ACROSS * 4u, rows[i]);
+    // One row of one block at a time. The number of rows is not a constant and `r` has constant indices, so that
+    // drivers compile one store, in place of one for each element.
+    for (var i = 0u; i < min(ROWS, p.m - m) * ACROSS; i++) {
+        let row = i / ACROSS;
+        let at = row / 4u * ACROSS + i % ACROSS;
+        var block = second(at == 1u, r[0], r[1]);
+        block = second(at == 2u, block, r[2]);
+        block = second(at == 3u, block, r[3]);
+        if ROWS * COLS == 128u {
+            block = second(at == 4u, block, r[4]);
+            block = second(at == 5u, block, r[5]);
+            block = second(at == 6u, block, r[6]);
+            block = second(at == 7u, block, r[7]);
+        }
+        let q = row % 4u;
+        let v = select(select(select(block[0], block[1], q == 1u), block[2], q == 2u), block[3], q == 3u);
+        store4(wid.z, m + row, n + i % ACROSS * 4u, v);
     }
 }
+
 
 fn tile(wid: vec3<u32>, tid: u32) {
     let m = wid.y * TILE_M;

@@ -76,14 +76,14 @@ pub fn pick(caps: &Caps, precision: Precision, p: &Gemm) -> Variant {
 }
 
 /// Multiplications from which a product on a CPU takes blocks of 16 × 8, where a workgroup shares loads and where not.
-/// They are 10 to 20 % faster than smaller ones, but llvmpipe compiles at every start, and takes 0.2 s longer for each
-/// kernel of them in Mesa 26.1, 1.2 s in 22.3, 11 s in 25.0. So they pay off within a few hundred launches.
-const LARGE: [usize; 2] = [1 << 27, 1 << 30];
+/// They are 7 and 20 % faster than smaller ones, but llvmpipe compiles at every start, and takes 0.03 and 0.08 s longer
+/// for each kernel of them. So they pay off within 150 launches.
+const LARGE: [usize; 2] = [1 << 26, 1 << 24];
 /// Most workgroups of a launch in one dimension.
 const MOST: usize = 65_535;
 
-/// The path on a CPU adapter, by the measurements in `shaders/matmul.wgsl`. Smaller products take the blocks that
-/// compile in the least time: with loads that a workgroup shares, those with the most rows.
+/// The path on a CPU adapter, by the measurements in `shaders/matmul.wgsl`. Where a workgroup shares loads, small
+/// blocks have more rows than columns.
 fn on_a_cpu(caps: &Caps, p: &Gemm) -> Route {
     let [shared, alone] = LARGE;
     match (p.batch * p.m * p.n * p.k, caps.shares_loads()) {
