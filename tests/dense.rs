@@ -24,7 +24,7 @@ use rowscan::train::settings::RunSettings;
 use rowscan::train::supervised::Supervised;
 use rowscan::train::update::{Hyper, Update};
 
-use crate::common::{Random, close_l2, each_tier, gpu, wide};
+use crate::common::{Random, close_l2, each_tier, gpu, some, wide};
 
 const MODELS: [&str; 5] = [
     "map_micro_patch4_32",
@@ -201,7 +201,7 @@ fn on_maps(decoder: PixelDecoder) -> Config {
 #[test]
 fn a_segmenter_on_maps_scores_every_fourth_pixel() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };
-    for (decoder, sides) in [(PixelDecoder::UperNet, [9, 5, 3, 2]), (PixelDecoder::DeepLab, [9, 5, 5, 5])] {
+    for (decoder, sides) in some([(PixelDecoder::UperNet, [9, 5, 3, 2]), (PixelDecoder::DeepLab, [9, 5, 5, 5])]) {
         let config = on_maps(decoder);
         let mut params = Params::new(g);
         let model = Segmenter::new(g, &mut params, &config)?;

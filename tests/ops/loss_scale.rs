@@ -34,12 +34,13 @@ fn steps_are_judged_as_the_oracle_does() {
             (vec![64 * 40_009], 1e-3, (0.0, 0.5)),
         ] {
             let mut random = Random::new(sizes[0] as u64);
+            let drawn: Vec<Vec<f32>> = sizes.iter().map(|&n| random.normal(n)).collect();
             let state = Tensor::from_slice(g, &[5], &[0.0; 5]).unwrap();
             let mut want = State::default();
             for step in 0..6 {
                 let factor = (scale(want) * (step + 1) as f64) as f32;
                 let mut grads: Vec<Vec<f32>> =
-                    sizes.iter().map(|&n| random.normal(n).iter().map(|v| v * factor).collect()).collect();
+                    drawn.iter().map(|arena| arena.iter().map(|v| v * factor).collect()).collect();
                 let bad = [None, Some(f32::INFINITY), None, Some(f32::NAN), Some(-f32::INFINITY), None][step];
                 if let (Some(bad), Some(last)) = (bad, grads.last_mut().and_then(|arena| arena.last_mut())) {
                     *last = bad;
