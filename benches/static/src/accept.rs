@@ -104,8 +104,10 @@ fn accepted(versions: &str, variants: &[Variant]) -> String {
     for variant in variants {
         sources.entry(variant.kernel.name).or_default().extend([variant.name(), variant.wgsl()]);
     }
-    let line =
-        |(name, texts): (&&str, &Vec<String>)| format!("{name} {}\n", sums::sum(texts.iter().map(String::as_str)));
+    let between = sums::between(include_str!("hlsl.rs"));
+    let line = |(name, texts): (&&str, &Vec<String>)| {
+        format!("{name} {}\n", sums::sum(texts.iter().chain([&between]).map(String::as_str)))
+    };
     format!("{versions}\n{}", sources.iter().map(line).collect::<String>())
 }
 

@@ -9,6 +9,14 @@ pub fn sum<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     format!("{:016x}", hasher.finish())
 }
 
+/// What stands between a WGSL source and what a driver gets, of which the sum of a source has to be too: the version of
+/// naga, what the library takes out of a source, and `writer`, the file here that calls naga.
+pub fn between(writer: &str) -> String {
+    let lock = include_str!("../../../Cargo.lock");
+    let naga = lock.split("[[package]]").find(|package| package.contains("name = \"naga\"\n")).unwrap_or_default();
+    format!("{naga}{}{writer}", include_str!("../../../src/gpu/disk/branches.rs"))
+}
+
 /// Of the variants whose sources were compiled before, a sampled run compiles one in so many.
 const SHARE: u64 = 8;
 
@@ -28,6 +36,13 @@ mod tests {
         assert_eq!(sum(["a", "b"]), sum(["a", "b"]));
         assert_ne!(sum(["a", "b"]), sum(["ab"]));
         assert_ne!(sum(["a", "b"]), sum(["b", "a"]));
+    }
+
+    #[test]
+    fn a_translation_is_that_of_a_version() {
+        let naga = between("");
+        assert!(naga.contains("version = \"30."), "{}", naga.lines().take(4).collect::<String>());
+        assert_ne!(naga, between("// another writer"));
     }
 
     #[test]
