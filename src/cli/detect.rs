@@ -81,7 +81,7 @@ impl Training for Detecting {
         let backbone = backbone_under(&models, checkpoint, recipe.as_ref().map(|recipe| recipe.model))?;
         let (found, settings) = match recipe {
             Some(DetectRecipe { heads, settings, .. }) => (heads, settings),
-            None => (Detection::of_width(backbone.width), DetectSettings::of_width(backbone.width)),
+            None => (Detection::of_width(backbone.finest_width()), DetectSettings::of_width(backbone.finest_width())),
         };
         let mut settings = overlay(settings, &training);
         settings.run.data = objects(&settings.run.data);

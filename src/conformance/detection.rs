@@ -8,7 +8,7 @@ use super::maps::{channels_first, channels_last};
 use super::model::{count, gradients, loss, weights};
 use super::segmentation::{input_gradient, map};
 use crate::data::masks::{bitmap_target, polygon_target};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::paste::{on_picture, pasted};
 use crate::models::dense::boxes::{
@@ -17,7 +17,7 @@ use crate::models::dense::boxes::{
 use crate::models::dense::nms::Corners;
 use crate::models::dense::{
     BoxRows, CascadeConfig, CascadeHeads, FeaturePyramid, LevelProposals, MaskHead, MaskHeadConfig, RegionProposals,
-    RegionTargets,
+    RegionTargets, SimpleFeaturePyramid,
 };
 use crate::nn::Params;
 use crate::ops::roi_align::RoiAlignOptions;
@@ -90,15 +90,36 @@ fn all_gradients(
 }
 
 /// Kind `simple_feature_pyramid`.
-pub fn pyramid(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
+pub fn simple_pyramid(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     let (shape, values) = channels_last(f.get("input.features")?);
     let width = f.size("dim", shape.last().copied().unwrap_or(0))?;
+    let (outputs, eps) = (f.size("out_channels", 256)?, f.number("eps", 1e-6)? as f32);
     let mut params = Params::new(g);
-    let model = FeaturePyramid::new(&mut params, width, f.size("out_channels", 256)?, f.number("eps", 1e-6)? as f32)?;
-    params.load(g, &weights(f))?;
+    let model = SimpleFeaturePyramid::new(&mut params, width, outputs, eps)?;
     let x = Var::leaf(Tensor::from_slice(g, &shape, &values)?);
+    pyramid(g, f, report, &params, &[("input.features".into(), &x)], |r| model.forward(r, &x))
+}
+
+/// Kind `feature_pyramid`.
+pub fn feature_pyramid(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
+    let wrong = |maps: Vec<_>| Error::argument("input.features", maps.len(), "4 maps");
+    let maps: [Var; 4] = features(g, f)?.try_into().map_err(wrong)?;
+    let widths = maps.each_ref().map(|map| map.data.shape()[3]);
+    let (outputs, eps) = (f.size("out_channels", 256)?, f.number("eps", 1e-6)? as f32);
+    let mut params = Params::new(g);
+    let model = FeaturePyramid::new(&mut params, widths, outputs, eps)?;
+    let inputs: Vec<_> = maps.iter().enumerate().map(|(i, map)| (format!("input.features.{i}"), map)).collect();
+    pyramid(g, f, report, &params, &inputs, |r| model.forward(r, &maps))
+}
+
+/// Maps of a pyramid, and the gradients of the sum of all their elements times `input.dout.p2` to `p6`.
+fn pyramid(
+    g: &Gpu, f: &Fixture, report: &mut FixtureReport, params: &Params, inputs: &[(String, &Var)],
+    forward: impl FnOnce(&mut Recorder) -> Result<[Var; 5]>,
+) -> Result<()> {
+    params.load(g, &weights(f))?;
     let mut r = Recorder::new(g);
-    let levels = model.forward(&mut r, &x)?;
+    let levels = forward(&mut r)?;
     // the gradient of a sum of results is that of its parts: each level starts from its own
     let mut seeds = Vec::new();
     for (level, name) in levels.iter().zip(["p2", "p3", "p4", "p5", "p6"]) {
@@ -111,8 +132,8 @@ pub fn pyramid(g: &Gpu, f: &Fixture, report: &mut FixtureReport) -> Result<()> {
     for (level, name) in levels.iter().zip(["p2", "p3", "p4", "p5", "p6"]) {
         map(g, f, report, &format!("output.{name}"), level)?;
     }
-    gradients(g, f, report, &params, &grads, |name| (name.to_string(), None))?;
-    input_gradient(g, f, report, "input.features", &x, &grads)
+    gradients(g, f, report, params, &grads, |name| (name.to_string(), None))?;
+    inputs.iter().try_for_each(|(name, x)| input_gradient(g, f, report, name, x, &grads))
 }
 
 /// A variable whose gradient of 1 gives each result the gradient beside it. It has no value.

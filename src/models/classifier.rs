@@ -106,9 +106,7 @@ pub(crate) fn head(params: &mut Params, config: &Config) -> Result<Option<Linear
 /// are the norm and head behind them. The rate is multiplied by decay^(last − id).
 pub fn layer_of(config: &Config, name: &str) -> (usize, usize) {
     let last = config.layers() + 1;
-    // `pos_embed` stands for `pos_embed_cls` too
-    let embedding = ["patch_embed.", "pos_embed", "cls_token"].iter().any(|prefix| name.starts_with(prefix));
-    if embedding {
+    if config.family.embedding.iter().any(|prefix| name.starts_with(prefix)) {
         return (0, last);
     }
     ((config.family.layer)(config, name).map_or(last, |k| k + 1), last)

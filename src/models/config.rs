@@ -52,6 +52,8 @@ pub struct FamilyFacts {
     pub trunk: &'static [&'static str],
     /// What the names of what a classifier adds begin with. Fine-tuning draws them anew where they do not fit.
     pub classifier: &'static [&'static str],
+    /// What the names of what stands before all layers begin with.
+    pub embedding: &'static [&'static str],
     /// (parameter name) → the number of the layer that it belongs to, in the order in which layers run, for layer-wise
     /// decay. None for what stands before or behind all layers.
     pub layer: fn(&Config, &str) -> Option<usize>,
@@ -65,9 +67,13 @@ pub struct FamilyFacts {
     pub hierarchical: bool,
     /// Whether it reads point clouds, and has [`Config::points`].
     pub clouds: bool,
-    /// Whether a segmentation head reads its maps, of strides 4 to 32, and can keep the last ones finer
-    /// ([`Hierarchy::output_stride`]).
-    pub segments_maps: bool,
+    /// Whether the last stages can keep the size of their maps ([`Hierarchy::output_stride`]).
+    pub dilates: bool,
+    /// The stages whose maps the heads of dense tasks read: those of strides 4, 8, 16 and 32.
+    pub feature_stages: fn(&Hierarchy) -> Vec<usize>,
+    /// Name and epsilon of the layer norm between such a map and a head, as published code for dense tasks has it: the
+    /// name and the map's number make the parameters'. None where heads read maps as they are.
+    pub feature_norm: Option<(&'static str, f32)>,
     /// Whether it can leave patches out, as masked pretraining asks.
     pub masked_pretraining: bool,
     /// Whether it can read tokens one way, so that no token sees those behind it: [`Directions::One`].
@@ -157,13 +163,16 @@ impl FamilyFacts {
         detect: |_, _| {},
         trunk: &["patch_embed", "pos_embed", "layers", "blocks", "norm_f"],
         classifier: &["head", "cls_token", "pos_embed_cls", "neck", "norm_neck", "norm", "fc_norm"],
+        embedding: &["patch_embed.", "pos_embed", "cls_token"], // and `pos_embed_cls`
         layer: Config::layer_by_letter,
         translate: |_| {},
         adapt: |_, _| {},
         check: |_| Ok(()),
         hierarchical: false,
         clouds: false,
-        segments_maps: false,
+        dilates: false,
+        feature_stages: |net| (0..net.stages.len()).collect(),
+        feature_norm: None,
         masked_pretraining: true,
         one_way: false,
         draws: |_| 1,
@@ -378,13 +387,42 @@ impl Config {
         }
     }
 
-    /// Channels of the four maps of a backbone on maps.
+    /// Channels of the four maps of [`Config::feature_stages`].
     ///
     /// # Errors
     /// A token backbone, or another number of maps.
     pub fn map_widths(&self) -> Result<[usize; 4]> {
-        let widths: Vec<usize> = self.stages()?.stages.iter().map(|stage| stage.width).collect();
-        widths.try_into().map_err(|widths: Vec<_>| Error::argument("hierarchy.stages", widths.len(), 4))
+        let net = self.stages()?;
+        Ok(self.feature_stages()?.map(|stage| net.stages[stage].width))
+    }
+
+    /// What the names of the backbone's parameters begin with in a network for a dense task, as in mmsegmentation and
+    /// detectron2.
+    pub fn backbone_prefix(&self) -> &'static str {
+        match (&self.dense, &self.hierarchy) {
+            (None, _) => "",
+            (Some(Dense::Segmentation(_)), _) => "backbone.",
+            (Some(Dense::Detection(_)), None) => "backbone.net.",
+            (Some(Dense::Detection(_)), Some(_)) => "backbone.bottom_up.",
+        }
+    }
+
+    /// Pixels of a cell of the map that detection's pyramid has in its middle, of stride 16 in published networks: the
+    /// side of a patch, or 16 on a backbone on maps.
+    pub fn detection_cell(&self) -> usize {
+        if self.hierarchy.is_some() { 16 } else { self.patch_size }
+    }
+
+    /// The stages of a backbone on maps whose maps heads of dense tasks read, from the finest: strides 4, 8, 16 and 32.
+    ///
+    /// # Errors
+    /// A token backbone, or another number of maps.
+    pub fn feature_stages(&self) -> Result<[usize; 4]> {
+        let stages = (self.family.feature_stages)(self.stages()?);
+        stages.try_into().map_err(|stages: Vec<_>| {
+            let expected = "4, of strides 4, 8, 16 and 32";
+            Error::argument(format!("maps of {:?} for dense tasks", self.family), stages.len(), expected)
+        })
     }
 
     /// Rows of patches.

@@ -1,4 +1,4 @@
-//! A detector: a backbone of one stride, the simple feature pyramid, region proposals, the cascade and the mask head.
+//! A detector: a backbone, a pyramid of maps, region proposals, the cascade and the mask head.
 //!
 //! Its programs have fixed sizes. Truths, sampled boxes and objects lie in a fixed number of rows, of which some are
 //! not valid: these have no loss and no gradient. Only proposals depend on what the network says. So a step is one
@@ -10,8 +10,9 @@ use super::backbones::{Backbone, backbone};
 use super::config::Config;
 use super::dense::{
     CascadeHeads, CascadeStage, Dense, Detection, FeaturePyramid, LevelProposals, MaskHead, MaskTargets,
-    RegionProposals, RegionTargets,
+    RegionProposals, RegionTargets, SimpleFeaturePyramid,
 };
+use super::features::Features;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
@@ -20,16 +21,28 @@ use crate::ops::box_refine::RefinedBoxes;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
-/// Cascade Mask R-CNN on a backbone on tokens: ViTDet.
+/// Epsilon of the pyramid's layer norms, as in detectron2.
+const EPS: f32 = 1e-6;
+
+/// Cascade Mask R-CNN with the heads of ViTDet.
 #[derive(Debug, Clone)]
 pub struct Detector {
     /// The encoder.
     pub backbone: Backbone,
-    pyramid: FeaturePyramid,
+    pyramid: Pyramid,
     proposals: RegionProposals,
     cascade: CascadeHeads,
     masks: Option<MaskHead>,
     detection: Detection,
+}
+
+/// Where maps of strides 4 to 64 come from.
+#[derive(Debug, Clone)]
+enum Pyramid {
+    /// The last layer of a backbone on tokens.
+    Simple(Box<SimpleFeaturePyramid>),
+    /// The maps of one on maps.
+    TopDown(Features, FeaturePyramid),
 }
 
 /// What a detector says before the host chooses proposals.
@@ -55,7 +68,8 @@ pub struct DetectionLosses {
 }
 
 impl Detector {
-    /// Parameters `backbone.{net, simfp_2, …}`, `proposal_generator` and `roi_heads`, as in detectron2.
+    /// Parameters `backbone.{net, simfp_2, …}`, or `backbone.{bottom_up, fpn_lateral2, …}` of a backbone on maps,
+    /// `proposal_generator` and `roi_heads`, as in detectron2.
     ///
     /// # Errors
     /// A configuration without [`Config::dense`] for detection, or one that does not pass [`Config::validate`].
@@ -65,10 +79,17 @@ impl Detector {
         };
         let (channels, classes) = (detection.channels, config.classes);
         let (backbone, pyramid) = params.scope("backbone", |p| {
-            let net = p.scope("net", |p| backbone(g, p, config, Purpose::Pretraining))?;
-            Ok((net, FeaturePyramid::new(p, config.width, channels, 1e-6)?))
+            if config.hierarchy.is_none() {
+                let net = p.scope("net", |p| backbone(g, p, config, Purpose::Pretraining))?;
+                let pyramid = SimpleFeaturePyramid::new(p, config.width, channels, EPS)?;
+                return Ok((net, Pyramid::Simple(Box::new(pyramid))));
+            }
+            let (net, features) = p.scope("bottom_up", |p| {
+                Ok((backbone(g, p, config, Purpose::Pretraining)?, Features::new(p, config)?))
+            })?;
+            Ok((net, Pyramid::TopDown(features, FeaturePyramid::new(p, config.map_widths()?, channels, EPS)?)))
         })?;
-        let patch = config.patch_size;
+        let patch = config.detection_cell();
         let anchors = detection.anchors(patch).per_cell();
         let proposals = params.scope("proposal_generator", |p| RegionProposals::new(p, channels, 2, anchors))?;
         let (cascade, masks) = params.scope("roi_heads", |p| {
@@ -80,8 +101,16 @@ impl Detector {
 
     /// All patches (B, L, P·P·3) in raster order → the pyramid, and what region proposals say of its anchors.
     pub fn propose(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Proposed> {
-        let depths = self.backbone.depths(r, patches, drop_path, 1)?;
-        let maps = r.scope("backbone", |r| self.pyramid.forward(r, &depths[0]))?;
+        let maps = match &self.pyramid {
+            Pyramid::Simple(pyramid) => {
+                let depths = self.backbone.depths(r, patches, drop_path, 1)?;
+                r.scope("backbone", |r| pyramid.forward(r, &depths[0]))?
+            }
+            Pyramid::TopDown(features, pyramid) => {
+                let maps = features.forward(r, &self.backbone, patches, drop_path)?;
+                r.scope("backbone", |r| pyramid.forward(r, &maps))?
+            }
+        };
         let levels = r.scope("proposal_generator", |r| self.proposals.forward(r, &maps))?;
         Ok(Proposed { maps, levels })
     }

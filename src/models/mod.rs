@@ -9,6 +9,7 @@ mod classifier;
 mod config;
 pub mod dense;
 mod detector;
+mod features;
 mod hierarchy;
 mod methods;
 mod options;

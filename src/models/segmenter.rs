@@ -4,6 +4,7 @@ use super::backbones::encoder::Purpose;
 use super::backbones::{Backbone, backbone};
 use super::config::Config;
 use super::dense::{DeepLab, Dense, PixelDecoder, PixelScores, SegmentationLosses, UperNet};
+use super::features::Features;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;
@@ -16,8 +17,7 @@ use crate::tensor::Tensor;
 pub struct Segmenter {
     /// The encoder.
     pub backbone: Backbone,
-    /// Whether heads read its pyramid, or depths.
-    on_maps: bool,
+    features: Features,
     head: Head,
 }
 
@@ -36,7 +36,8 @@ impl Segmenter {
         let Some(Dense::Segmentation(segmentation)) = &config.dense else {
             return Err(Error::argument("dense", format!("{:?}", config.dense), "segmentation"));
         };
-        let backbone = params.scope("backbone", |p| backbone(g, p, config, Purpose::Pretraining))?;
+        let (backbone, features) = params
+            .scope("backbone", |p| Ok((backbone(g, p, config, Purpose::Pretraining)?, Features::new(p, config)?)))?;
         let head = match segmentation.decoder {
             PixelDecoder::UperNet => Head::UperNet(Box::new(UperNet::new(
                 params,
@@ -47,7 +48,7 @@ impl Segmenter {
                 &segmentation.deeplab(config.map_widths()?, config.classes),
             )?)),
         };
-        Ok(Self { backbone, on_maps: config.hierarchy.is_some(), head })
+        Ok(Self { backbone, features, head })
     }
 
     /// All patches (B, L, P·P·3) in raster order → scores (B, h, w, K) of the cells of a fourth of a patch's side, or
@@ -56,16 +57,10 @@ impl Segmenter {
     pub fn forward(
         &self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>, dropped: [Option<&Tensor>; 2],
     ) -> Result<PixelScores> {
-        let maps = match self.on_maps {
-            true => self.backbone.pyramid(r, patches, drop_path)?,
-            false => self.backbone.depths(r, patches, drop_path, 4)?,
-        };
-        let [a, b, c, d] = &maps[..] else {
-            return Err(Error::argument("maps of the backbone", maps.len(), 4));
-        };
+        let maps = self.features.forward(r, &self.backbone, patches, drop_path)?;
         match &self.head {
-            Head::UperNet(head) => head.forward(r, [a, b, c, d], dropped),
-            Head::DeepLab(head) => head.forward(r, [a, b, c, d], dropped),
+            Head::UperNet(head) => head.forward(r, maps.each_ref(), dropped),
+            Head::DeepLab(head) => head.forward(r, maps.each_ref(), dropped),
         }
     }
 

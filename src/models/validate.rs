@@ -1,6 +1,7 @@
 //! The checks every configuration has to pass.
 
 use super::config::{Config, Family};
+use super::dense::Dense;
 use super::options::{DecoderKind, InitPositions, Pool, Positions};
 use crate::error::{Error, Result};
 use crate::nn::Directions;
@@ -68,8 +69,8 @@ impl Config {
         match (&self.hierarchy, self.family.hierarchical) {
             (Some(net), true) => {
                 net.validate()?;
-                if !net.is_dilated() || self.family.segments_maps {
-                    return Ok(());
+                if !net.is_dilated() || self.family.dilates || self.dense.is_some() {
+                    return Ok(()); // a head says what it reads
                 }
                 let what = format!("hierarchy.output_stride of a {:?}", self.family);
                 Err(Error::argument(what, net.output_stride, 32))
@@ -105,19 +106,23 @@ impl Config {
         let Some(dense) = &self.dense else { return Ok(()) };
         let family = self.family;
         let tokens = !family.hierarchical && !family.clouds && dense.reads_tokens();
-        let maps = family.segments_maps && dense.reads_maps();
+        let maps = family.hierarchical && (dense.output_stride() == 32 || family.dilates);
         if !(tokens || maps) || self.registers > 0 || self.classes == 0 {
             let got = format!("a {family:?} with {} prefix tokens and {} classes", self.registers, self.classes);
-            let backbone = match (dense.reads_tokens(), dense.reads_maps()) {
-                (true, true) => "a backbone on tokens of images without prefix tokens or a ResNet",
-                (true, false) => "a backbone on tokens of images without prefix tokens",
-                (false, _) => "a ResNet",
-            };
+            let backbone = if dense.reads_tokens() { "a backbone on images without prefix tokens" } else { "a ResNet" };
             return Err(Error::argument("dense", got, format!("{backbone}, and at least one class")));
         }
         if let Some(net) = self.hierarchy.as_ref().filter(|net| net.output_stride != dense.output_stride()) {
             let expected = format!("{}, which the head reads", dense.output_stride());
             return Err(Error::argument("hierarchy.output_stride", net.output_stride, expected));
+        }
+        if self.hierarchy.is_some() {
+            self.feature_stages()?;
+            let sides = [self.image_size, self.image_width.unwrap_or(self.image_size)];
+            if matches!(dense, Dense::Detection(_)) && !sides.iter().all(|side| side.is_multiple_of(32)) {
+                let expected = "multiples of 32, so that each map of the pyramid has half the sides of the one before";
+                return Err(Error::argument("image_size", format!("{} × {}", sides[0], sides[1]), expected));
+            }
         }
         dense.validate(self.width, [self.grid(), self.grid_columns()])
     }

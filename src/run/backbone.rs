@@ -5,18 +5,9 @@ use std::path::Path;
 use super::checkpoint::{self, Which};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::dense::Dense;
 use crate::models::{Config, Purpose, adapt, backbone};
 use crate::nn::{Params, Weights};
 use crate::run::weights_on_disk::read;
-
-/// What the names of a backbone begin with in a network for a dense task.
-fn prefix(dense: &Dense) -> &'static str {
-    match dense {
-        Dense::Segmentation(_) => "backbone.",
-        Dense::Detection(_) => "backbone.net.",
-    }
-}
 
 /// Loads the backbone of the checkpoint `folder` into `params`, the weights of the network `config`: adapted to its
 /// grid, without what the checkpoint has besides. Heads keep their initial values.
@@ -24,18 +15,18 @@ fn prefix(dense: &Dense) -> &'static str {
 /// # Errors
 /// A folder that is no checkpoint, one of another backbone.
 pub fn load_backbone(g: &Gpu, folder: &Path, config: &Config, params: &Params, seed: u64) -> Result<()> {
-    let Some(dense) = &config.dense else {
+    if config.dense.is_none() {
         return Err(Error::argument("dense", "none", "a dense task"));
-    };
+    }
     let found = checkpoint::config(folder)?;
     let (path, average) = checkpoint::chosen(folder, Which::Best)?;
     if average {
         tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
     }
     let mut weights = read(&path)?;
-    if let Some(other) = &found.dense {
+    if found.dense.is_some() {
         // another network for a dense task: its backbone alone
-        let own = |(k, v): (String, _)| Some((k.strip_prefix(prefix(other))?.to_string(), v));
+        let own = |(k, v): (String, _)| Some((k.strip_prefix(found.backbone_prefix())?.to_string(), v));
         weights = weights.into_iter().filter_map(own).collect();
     }
     without_prefix_rows(&mut weights, &found);
@@ -46,7 +37,9 @@ pub fn load_backbone(g: &Gpu, folder: &Path, config: &Config, params: &Params, s
     let adapted = adapt(weights, config, &alone, seed).map_err(|e| Error::file(&path, e))?;
     tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
     let mut all: Weights = pollster::block_on(params.weights(g))?;
-    all.extend(adapted.weights.into_iter().map(|(name, tensor)| (format!("{}{name}", prefix(dense)), tensor)));
+    all.extend(
+        adapted.weights.into_iter().map(|(name, tensor)| (format!("{}{name}", config.backbone_prefix()), tensor)),
+    );
     params.load(g, &all)
 }
 

@@ -51,6 +51,9 @@ mod tests {
         assert_eq!(depth_of(&vit, "blocks.3.norm1.weight"), (4, 13));
         let resnet = Config::preset("resnet50").unwrap();
         assert_eq!(depth_of(&resnet, "layer2.0.conv1.weight"), (4, 17));
-        assert_eq!(depth_of(&resnet, "conv1.weight"), (17, 17));
+        assert_eq!(depth_of(&resnet, "conv1.weight"), (0, 17));
+        let convnext = Config::preset("convnext_tiny").unwrap();
+        assert_eq!(depth_of(&convnext, "stem.0.weight"), (0, 19));
+        assert_eq!(depth_of(&convnext, "norm0.weight"), (19, 19));
     }
 }

@@ -278,6 +278,6 @@ fn backbones_on_maps() {
         rowscan(&[&["segment", "--dry-run", "--classes=3", "--batch-size=2"], args].concat(), &[]).fails(2, says);
     };
     refused(&["--model=vim_micro_patch4_32", "--head=deeplab"], &["dense: got a Vim", "expected a ResNet"]);
-    refused(&["--model=convnext_tiny"], &["dense: got a ConvNeXt", "or a ResNet"]);
+    refused(&["--model=convnext_tiny", "--head=deeplab"], &["dense: got a ConvNeXt", "expected a ResNet"]);
     refused(&["--model=resnet_micro", "--head=fcn"], &["--head", "upernet, deeplab"]);
 }

@@ -28,11 +28,13 @@ impl Family {
         eps: 1e-6,
         mlp_ratio: 4.0,
         drop_path: |config| drop_path_places(config, |i, j| format!("stages.{i}.blocks.{j}"), &[]),
+        embedding: &["stem."],
         trunk: &["stem", "stages"],
         translate: |weights| {
             let named = std::mem::take(weights).into_iter();
             *weights = named.map(|(name, tensor)| (facebook_name(&name).unwrap_or(name), tensor)).collect();
         },
+        feature_norm: Some(("norm", 1e-6)),
         classifier: &["head"],
         head: "head.fc",
         layer: |config, name| {
@@ -134,8 +136,8 @@ struct ConvStage {
 pub struct ConvNext {
     stem: (Conv2d, LayerNorm),
     stages: Vec<ConvStage>,
-    /// Behind the mean over the last map.
-    norm: LayerNorm,
+    /// Behind the mean over the last map, if a classifier reads that.
+    norm: Option<LayerNorm>,
 }
 
 impl ConvNext {
@@ -162,7 +164,9 @@ impl ConvNext {
                 Ok(ConvStage { downsample, blocks: (0..stage.depth).map(block).collect::<Result<_>>()? })
             })?);
         }
-        Ok(Self { stem, stages, norm: LayerNorm::new(params, "head.norm", config.width, eps)? })
+        let norm =
+            config.dense.is_none().then(|| LayerNorm::new(params, "head.norm", config.width, eps)).transpose()?;
+        Ok(Self { stem, stages, norm })
     }
 }
 
@@ -188,7 +192,10 @@ impl MapEncoder for ConvNext {
 
     fn pool(&self, r: &mut Recorder, cells: &Var) -> Result<Var> {
         let mean = mean_tokens(r, cells)?;
-        r.scope(&self.norm.name, |r| self.norm.forward(r, &mean))
+        match &self.norm {
+            Some(norm) => r.scope(&norm.name, |r| norm.forward(r, &mean)),
+            None => Ok(mean),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ impl Family {
             }
             None => Vec::new(),
         },
+        feature_stages: coarsest_of_each_stride,
+        embedding: &["conv_stem.", "bn1."],
         trunk: &["conv_stem", "bn1", "blocks", "conv_head", "bn2"],
         classifier: &["classifier"],
         head: "classifier",
@@ -51,6 +53,19 @@ impl Family {
         ],
         ..FamilyFacts::PLAIN
     });
+}
+
+/// The last stage of each stride from 4 on: those that timm's `features_only` shows.
+fn coarsest_of_each_stride(net: &Hierarchy) -> Vec<usize> {
+    let mut stride = 2; // of the stem
+    let mut last: Vec<(usize, usize)> = Vec::new();
+    for (i, stage) in net.stages.iter().enumerate() {
+        stride *= stage.stride;
+        last.retain(|&(of, _)| of != stride);
+        last.push((stride, i));
+    }
+    last.retain(|&(of, _)| of >= 4);
+    last.into_iter().map(|(_, stage)| stage).collect()
 }
 
 /// [blocks, side of the kernel, stride of the first block, expansion, width]
@@ -211,7 +226,8 @@ fn squeezed(inputs: usize) -> usize {
 pub struct EfficientNet {
     stem: ConvNorm,
     stages: Vec<Vec<InvertedBottleneck>>,
-    head: ConvNorm,
+    /// In front of the mean over the last map, if a classifier reads that.
+    head: Option<ConvNorm>,
 }
 
 impl EfficientNet {
@@ -230,8 +246,8 @@ impl EfficientNet {
             stages.push((0..stage.depth).map(block).collect::<Result<_>>()?);
             last = stage.width;
         }
-        let head = settings.dense(params, ["conv_head", "bn2"], (last, config.width), 1, 1)?;
-        Ok(Self { stem, stages, head })
+        let head = || settings.dense(params, ["conv_head", "bn2"], (last, config.width), 1, 1);
+        Ok(Self { stem, stages, head: config.dense.is_none().then(head).transpose()? })
     }
 }
 
@@ -250,6 +266,23 @@ impl MapEncoder for EfficientNet {
     }
 
     fn last(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
-        self.head.forward(r, map, BatchNormAct::Silu)
+        match &self.head {
+            Some(head) => head.forward(r, map, BatchNormAct::Silu),
+            None => Ok(map.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dense_tasks_read_the_maps_of_timms_features() {
+        // timm.create_model("efficientnet_b3", features_only=True).feature_info.channels(), from stride 4 on
+        assert_eq!(Config::preset("efficientnet_b3").unwrap().map_widths().unwrap(), [32, 48, 136, 384]);
+        // whose last map has stride 8
+        let micro = Config::preset("efficientnet_micro").unwrap();
+        assert_eq!(coarsest_of_each_stride(micro.stages().unwrap()), [2, 3]);
     }
 }

@@ -42,6 +42,7 @@ impl Family {
                 .max()
                 .unwrap_or(1)
         },
+        feature_norm: Some(("outnorm", 1e-5)),
         trunk: &["patch_embed", "levels", "norm"],
         classifier: &["head"],
         layer: |config, name| {
@@ -272,7 +273,8 @@ struct Level {
 pub struct MambaVision {
     stem: [ConvNorm; 2],
     levels: Vec<Level>,
-    norm: BatchNorm,
+    /// In front of the mean over the last map, and of a decoder.
+    norm: Option<BatchNorm>,
 }
 
 impl MambaVision {
@@ -309,7 +311,8 @@ impl MambaVision {
                 Ok(Level { blocks, downsample: downsample.transpose()? })
             })?);
         }
-        Ok(Self { stem, levels, norm: BatchNorm::new(params, "norm", config.width, net.batch_norm())? })
+        let norm = || BatchNorm::new(params, "norm", config.width, net.batch_norm());
+        Ok(Self { stem, levels, norm: config.dense.is_none().then(norm).transpose()? })
     }
 }
 
@@ -348,6 +351,9 @@ impl MapEncoder for MambaVision {
     }
 
     fn last(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
-        r.scope(&self.norm.name, |r| self.norm.forward(r, map))
+        match &self.norm {
+            Some(norm) => r.scope(&norm.name, |r| norm.forward(r, map)),
+            None => Ok(map.clone()),
+        }
     }
 }

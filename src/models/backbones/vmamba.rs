@@ -30,6 +30,7 @@ impl Family {
         prefix_tokens: 0..=0,
         drop_path: |config| drop_path_places(config, |i, j| format!("layers.{i}.blocks.{j}"), &["op", "mlp"]),
         trunk: &["patch_embed", "layers"],
+        feature_norm: Some(("outnorm", 1e-5)),
         classifier: &["classifier.norm", "classifier.head"],
         head: "classifier.head",
         layer: |config, name| {
@@ -182,7 +183,8 @@ pub struct VMamba {
     stages: Vec<Vec<Block>>,
     /// Between two stages.
     between: Vec<Downsampling>,
-    norm: LayerNorm,
+    /// In front of the mean over the last map, if a classifier reads that.
+    norm: Option<LayerNorm>,
 }
 
 impl VMamba {
@@ -208,7 +210,8 @@ impl VMamba {
             }
         }
         let width = net.stages.last().map_or(0, |stage| stage.width);
-        Ok(Self { stem, stages, between, norm: LayerNorm::new(params, "classifier.norm", width, eps)? })
+        let norm = config.dense.is_none().then(|| LayerNorm::new(params, "classifier.norm", width, eps)).transpose()?;
+        Ok(Self { stem, stages, between, norm })
     }
 }
 
@@ -233,6 +236,9 @@ impl MapEncoder for VMamba {
 
     /// The norm is in front of the mean, not behind it.
     fn last(&self, r: &mut Recorder, map: &Var) -> Result<Var> {
-        r.scope(&self.norm.name, |r| self.norm.forward(r, map))
+        match &self.norm {
+            Some(norm) => r.scope(&norm.name, |r| norm.forward(r, map)),
+            None => Ok(map.clone()),
+        }
     }
 }

@@ -259,11 +259,6 @@ impl Dense {
         }
     }
 
-    /// Whether it reads the pyramid of a backbone on maps.
-    pub fn reads_maps(&self) -> bool {
-        matches!(self, Self::Segmentation(_))
-    }
-
     /// Whether it reads depths of a backbone on tokens.
     pub fn reads_tokens(&self) -> bool {
         !matches!(self, Self::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, .. }))

@@ -142,7 +142,7 @@ impl DetectSettings {
     pub fn view(&self, config: &Config, heads: &Detection) -> ObjectView {
         ObjectView {
             size: config.image_size as u32,
-            patch: config.patch_size as u32,
+            patch: config.detection_cell() as u32,
             scale: self.scale,
             hflip: self.hflip,
             truths: heads.truths,

@@ -78,7 +78,7 @@ impl DetectInputs {
     /// The boxes that the heads learn from in image `sample`: proposals, and the objects behind them, sampled by random
     /// numbers that only `moment` and the image's place in its step decide.
     fn choose(&self, sample: usize, seen: &SeenObjects, said: &[[Vec<f32>; 2]], moment: Moment) -> Result<Chosen> {
-        let (d, patch) = (&self.heads, self.config.patch_size);
+        let (d, patch) = (&self.heads, self.config.detection_cell());
         let levels = Candidates::of_picture(&self.anchors, said, sample);
         let (found, _) = proposals(&levels, seen.size.map(f64::from), &d.proposals(true), true)?;
         let truths: Vec<(Region, usize)> =
@@ -142,8 +142,11 @@ impl Supervised for DetectInputs {
 
     fn new(_: &Gpu, config: &Config, batch: usize) -> Result<Self> {
         let heads = heads_of(config)?.clone();
-        let maps = Detection::maps([config.grid(), config.grid_columns()]);
-        let anchors = heads.anchors(config.patch_size).of(&maps);
+        let cell = config.detection_cell();
+        let maps = Detection::maps(
+            [config.image_size, config.image_width.unwrap_or(config.image_size)].map(|side| side / cell),
+        );
+        let anchors = heads.anchors(cell).of(&maps);
         let targets = |level: &Vec<Region>| RegionTargets {
             object: Tensor::input("objects of anchors", &[batch, level.len()]),
             sampled: Tensor::input("sampled anchors", &[batch, level.len()]),
@@ -184,7 +187,7 @@ impl Supervised for DetectInputs {
     }
 
     fn depth(config: &Config, name: &str) -> usize {
-        name.strip_prefix("backbone.net.").map_or(0, |name| below_top(config, name))
+        name.strip_prefix(config.backbone_prefix()).map_or(0, |name| below_top(config, name))
     }
 
     fn depth_by_name(config: &Config, name: &str) -> usize {

@@ -71,7 +71,7 @@ impl Supervised for SegmentInputs {
     }
 
     fn depth(config: &Config, name: &str) -> usize {
-        name.strip_prefix("backbone.").map_or(0, |name| below_top(config, name))
+        name.strip_prefix(config.backbone_prefix()).map_or(0, |name| below_top(config, name))
     }
 
     fn depth_by_name(config: &Config, name: &str) -> usize {

@@ -81,7 +81,7 @@ pub fn two_hosts(folders: &Folders, one: &str) -> Result {
             continue; // its own daemons notice the cut by the clocks of TCP
         }
         let cut = folders.of(&format!("{what} cut").replace([' ', ','], "-"));
-        let endless = ["--epochs=100000", "--save-every-steps=3", "--keep=2", "--exchange-timeout=2"];
+        let endless = ["--epochs=100000", "--save-every-steps=3", "--keep=2", "--exchange-timeout=8"];
         let mut job = started(launcher.start(ranks, &pretrain(&cut, &endless)))?;
         under_way(&mut job, &cut)?;
         run(command("ip", &["-n", "rs0", "link", "set", "v2", "down"]))?;

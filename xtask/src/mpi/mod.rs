@@ -145,7 +145,7 @@ fn faults(launcher: &Launcher, folders: &Folders, one: &str) -> Result {
     let on = format!("--epochs={}", newest + 1);
     expect_success("going on", launcher.start(2, &pretrain(&killed, &["--resume=auto", &on])))?;
     // stopped: the others give up in time
-    let ended = struck(launcher, &dir("stopped"), "-STOP", &["--exchange-timeout=2"])?;
+    let ended = struck(launcher, &dir("stopped"), "-STOP", &["--exchange-timeout=5"])?;
     expect_failure(
         "a stopped process",
         ended,

@@ -29,14 +29,14 @@ impl Ends {
 
 /// detectron2's `SimpleFeaturePyramid` with factors 4, 2, 1 and ½, and its `LastLevelMaxPool`.
 #[derive(Debug, Clone)]
-pub struct FeaturePyramid {
+pub struct SimpleFeaturePyramid {
     quarter: (Deconv, LayerNorm, Deconv, Ends),
     half: (Deconv, Ends),
     same: Ends,
     double: Ends,
 }
 
-impl FeaturePyramid {
+impl SimpleFeaturePyramid {
     /// Strides of the maps.
     pub const STRIDES: [usize; 5] = [4, 8, 16, 32, 64];
 
