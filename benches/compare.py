@@ -44,7 +44,7 @@ def ratio(value):
     return "–" if value is None else f"{value:.2f}×"
 
 
-def lines(ours, theirs):
+def lines(ours, theirs, missing):
     """One line per pair of our case and a reference. A note says why one of the two is missing or failed."""
     references = {}
     for report in theirs:
@@ -80,14 +80,14 @@ def lines(ours, theirs):
                 note=note,
             )
     for key, rows in references.items():
-        if key not in seen:
+        if missing and key not in seen:
             for other in rows:
                 note = "not measured by us" + (f"; reference: {other['failed']}" if other.get("failed") else "")
                 empty = dict(ours=None, floor=None, ratio=None, to_floor=None, images=None)
                 yield dict(key=key, reference=other["reference"], theirs=other.get("ms"), note=note, **empty)
 
 
-def table(ours, theirs):
+def table(ours, theirs, missing=True):
     out = ["# Ours beside the CUDA references", ""]
     if ours.get("software") or any(r.get("software") for r in theirs):
         out += ["**A software adapter took part: these times say nothing about a GPU.**", ""]
@@ -100,7 +100,7 @@ def table(ours, theirs):
         out += ["- roof of the floors: " + ", ".join(f"{k} {v:.1f}" for k, v in roof.items())]
     out += ["", "Times in ms, medians. ours / theirs below 1: ours is ahead. Operators: the sum of our launches by timestamps, theirs"]
     out += ["between two events with the host ahead, so with the gaps between kernels. `step`: ours by the host's clock to the end", "of the work, theirs between two events with the host's share.", ""]
-    found, previous = list(lines(ours, theirs)), None
+    found, previous = list(lines(ours, theirs, missing)), None
     for line in found:
         family, direction, case = line["key"]
         if family != previous:
@@ -123,21 +123,25 @@ def table(ours, theirs):
 
 
 def split(reports):
-    """Joins our reports, which must be of one adapter, driver, commit and precision. Returns ours and the others."""
+    """Joins our reports of each precision; all must be of one adapter, driver and commit. Returns ours and the others."""
     mine = [r for r in reports if r["implementation"] == "rowscan"]
     if not mine:
         raise ValueError("no file is from `rowscan bench --json`")
-    for key in ("adapter", "driver", "commit", "products"):
+    for key in ("adapter", "driver", "commit"):
         if len({r.get(key) for r in mine}) > 1:
             raise ValueError(f"ours differ in {key}: {sorted({str(r.get(key)) for r in mine})}")
-    ours = mine[0] | {"rows": [row for r in mine for row in r["rows"]]}
+    of = {}
+    for r in mine:
+        of.setdefault(r.get("products"), []).append(r)
+    ours = [same[0] | {"rows": [row for r in same for row in r["rows"]]} for same in of.values()]
     return ours, [r for r in reports if r["implementation"] != "rowscan"]
 
 
 def main():
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    print(table(*split([load(path) for path in sys.argv[1:]])))
+    ours, theirs = split([load(path) for path in sys.argv[1:]])
+    print("\n".join(table(each, theirs, missing=i == 0) for i, each in enumerate(ours)))
 
 
 if __name__ == "__main__":

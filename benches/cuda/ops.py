@@ -152,6 +152,8 @@ def conv(T, facts, device):
 
 
 def attention(T, facts, device):
+    if "input.qkv" not in T:
+        return  # this case is about the weights alone, which no reference hands out
     qkv, heads, side = T["input.qkv"], facts["heads"], facts["row"]
     B, L, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     split = lambda x: x.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -185,7 +187,8 @@ def matmul(T, facts, device):
             return [torch.bmm(leaves["x"], leaves["w"].transpose(1, 2))]
 
         name = {"cuda": "cuBLAS", "cpu": "PyTorch"}[device] + f" GEMM {precision}"
-        yield Reference(name, leaves, call, lambda o: {"y": o[0]}, lambda g: g, [T["dout.y"].to(dtype)], precision)
+        douts = [T["dout.y"].to(dtype)] if "dout.y" in T else []  # cases of one kernel have no backward pass
+        yield Reference(name, leaves, call, lambda o: {"y": o[0]}, (lambda g: g) if douts else None, douts, precision)
 
 
 def mlp(T, facts, device):
@@ -237,8 +240,14 @@ def adamw(T, facts, device):
     # the optimizer state before step number hyper["step"]
     step = torch.tensor(float(hyper["step"] - 1), device=p.device if fused else "cpu")
     optimizer.state[p] = {"step": step, "exp_avg": T["input.m"].clone(), "exp_avg_sq": T["input.v"].clone()}
+    if hyper["scale"] and fused:  # as torch.amp.GradScaler does
+        optimizer.grad_scale, optimizer.found_inf = (torch.full((1,), v, device=device) for v in (hyper["scale"], 0.0))
+    elif hyper["scale"]:
+        p.grad /= hyper["scale"]
 
     def call():
+        if hyper["max_norm"]:
+            torch.nn.utils.clip_grad_norm_([p], hyper["max_norm"])
         optimizer.step()
         return []
 

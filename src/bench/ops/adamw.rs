@@ -97,9 +97,11 @@ pub fn cases(c: &mut Cases) {
         for (name, before) in
             [("step", Before::Nothing), ("clipped step", Before::Clip), ("scaled step", Before::Unscale)]
         {
+            let max_norm = (before == Before::Clip).then_some(1.0);
+            let scale = (before == Before::Unscale).then_some(SCALE);
             let hyper = serde_json::json!({
                 "lr": LR, "betas": [HYPER.betas.0, HYPER.betas.1], "eps": HYPER.eps, "weight_decay": DECAY,
-                "step": STEP,
+                "step": STEP, "max_norm": max_norm, "scale": scale,
             });
             // clipping reads the gradients once more, and its norm is a sum over all of them
             let (bytes, count) = if before == Before::Clip { (32, n) } else { (28, 8192) };
