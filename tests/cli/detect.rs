@@ -187,8 +187,10 @@ fn what_cannot_be_detected_is_named() {
         assert!(!out.exists(), "{args:?}");
     };
     of(&["--data=synthetic-scenes:8"], 1, &["synthetic scene", "an image with boxes"]);
-    let other = ["detect", "--epochs=1", "--model=resnet50", "--image-size=64", "--data=synthetic:8"];
-    rowscan(&other, &[("--output-dir", &out)]).fails(2, &["dense", "ResNet"]);
+    let other = ["detect", "--epochs=1", "--model=efficientnet_micro", "--image-size=64", "--data=synthetic:8"];
+    rowscan(&other, &[("--output-dir", &out)]).fails(2, &["maps of EfficientNet", "4, 8, 16 and 32"]);
+    let odd = ["detect", "--epochs=1", "--model=resnet_micro", "--image-size=48", "--data=synthetic:8"];
+    rowscan(&odd, &[("--output-dir", &out)]).fails(2, &["image_size", "48 × 48", "multiples of 32"]);
     of(&["--data=synthetic:8", "--scale=2,1"], 2, &["scale"]);
     of(&["--data=synthetic:8", "--image-size=16"], 2, &["dense.grid"]);
     of(&["--data=synthetic:8", "--classes=3"], 1, &["10 classes", "3"]);
