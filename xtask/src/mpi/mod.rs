@@ -149,7 +149,7 @@ fn faults(launcher: &Launcher, folders: &Folders, one: &str) -> Result {
     expect_failure(
         "a stopped process",
         ended,
-        &["no answer for 2 s from the other processes in the exchange of step"],
+        &["no answer for 5 s from the other processes in the exchange of step"],
     )?;
     // the launcher of one implementation with the library of the other
     let (other, alone) =
