@@ -41,7 +41,7 @@
 //             H200: 25 to 32 TFLOP/s of the 61.6 that fused multiply-adds in registers reach; cuBLAS in f32 reaches 50.
 //             direct   ms of CPU time of 512³ (Nt) on one core of llvmpipe, with AVX-512, Mesa 26.1.6 | 22.3.6, and of
 //                      the first launch, which compiles (benches/runs/2026-11-28-llvmpipe-blocks):
-//                      8×4 13.9, 110 | 31.5, 110
+//                      8×4 13.9, 120 | 31.5, 128
 //                      8×8 13.3, 73 | 21.9, 140          taken by old drivers
 //                      16×4 10.2, 85 | 26.4, 157         taken where a workgroup shares loads
 //                      16×8 9.5, 119 | 17.5, 225         taken for large products
