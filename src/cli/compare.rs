@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::curve::{Curve, Panel, panels};
 use crate::cli::terminal::{Outcome, Stop, say};
 use crate::error::{Error, Result};
-use crate::run::record::{LogLine, TestLine, read_log, read_tests};
+use crate::run::record::{Line, LogLine, read_lines};
 
 /// The options of a run, as it wrote them into its folder.
-const OPTIONS: [&str; 3] = ["pretrain.toml", "finetune.toml", "segment.toml"];
+const OPTIONS: [&str; 4] = ["pretrain.toml", "finetune.toml", "segment.toml", "detect.toml"];
 /// Options that differ between runs without making them different.
 const IDLE: &[&str] = &["output-dir", "threads", "keep", "log-every"];
 /// Columns of a value in the table; longer ones are cut.
@@ -22,7 +22,7 @@ pub struct Args {
     /// Folders of runs, as `--output-dir` names them.
     #[arg(required = true, num_args = 1..=12, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Picture to write: loss over steps, and accuracy over epochs if a run was tested.
+    /// Picture to write: loss over steps and, if a run was tested, its accuracy, mIoU or average precisions over epochs.
     #[arg(short, long, default_value = "compare.svg")]
     output: PathBuf,
     /// Also say after how many steps the loss is below this, as the mean of twenty logged steps.
@@ -30,18 +30,38 @@ pub struct Args {
     below: Option<f64>,
 }
 
+/// What tests measure, by name.
+const SCORES: [&str; 4] = ["top-1", "mIoU", "AP of boxes", "AP of masks"];
+
 /// What a folder says about its run.
 struct Run {
     name: String,
     steps: Vec<LogLine>,
-    tests: Vec<TestLine>,
+    /// (epoch, percent) of each of [`SCORES`].
+    scores: [Vec<(f64, f64)>; SCORES.len()],
     options: toml::Table,
+}
+
+/// The scores of a test and its epoch, in the order of [`SCORES`]: the better of the weights and their moving average.
+fn scores(line: &Line) -> [Option<(f64, f64)>; SCORES.len()] {
+    let better = |epoch, score: f64, average: Option<f64>| Some((epoch, average.map_or(score, |it| it.max(score))));
+    match line {
+        Line::Test(test) => [better(test.epoch, test.top1, test.ema_top1), None, None, None],
+        Line::Pixels(test) => [None, better(test.epoch, test.miou, test.ema_miou), None, None],
+        Line::Objects(test) => {
+            let masks = test.mask_ap.map(|ap| (test.epoch, ap));
+            [None, None, better(test.epoch, test.ap, test.ema_ap), masks]
+        }
+        Line::Step(_) | Line::Probe(_) => [None; SCORES.len()],
+    }
 }
 
 impl Run {
     fn read(folder: &Path) -> Result<Self> {
         let log = folder.join("log.jsonl");
-        let (steps, tests) = (read_log(&log)?, read_tests(&log)?);
+        let lines = read_lines(&log)?;
+        let step = |line: &Line| if let Line::Step(line) = line { Some(*line) } else { None };
+        let steps: Vec<_> = lines.iter().filter_map(step).collect();
         if steps.is_empty() {
             return Err(Error::file(&log, "has no step yet; expected at least one to draw"));
         }
@@ -49,17 +69,13 @@ impl Run {
         let file = file.ok_or_else(|| Error::file(folder, format!("has none of {}", OPTIONS.join(", "))))?;
         let text = std::fs::read_to_string(&file).map_err(Error::io(&file, "read"))?;
         let options = toml::from_str(&text).map_err(|e| Error::file(&file, e.message().to_owned()))?;
-        Ok(Self { name: folder.display().to_string(), steps, tests, options })
+        let scores = std::array::from_fn(|i| lines.iter().filter_map(|line| scores(line)[i]).collect());
+        Ok(Self { name: folder.display().to_string(), steps, scores, options })
     }
 
     /// (step, loss)
     fn losses(&self) -> Vec<(f64, f64)> {
         self.steps.iter().map(|line| (line.step as f64, line.loss)).collect()
-    }
-
-    /// (epoch, top-1), the better of the weights and their moving average.
-    fn accuracies(&self) -> Vec<(f64, f64)> {
-        self.tests.iter().map(|test| (test.epoch, test.ema_top1.map_or(test.top1, |top| top.max(test.top1)))).collect()
     }
 
     /// The value of an option, or nothing.
@@ -92,8 +108,6 @@ pub fn run(args: &Args) -> Outcome {
     }
     let runs = args.runs.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>>>()?;
     let losses: Vec<_> = runs.iter().map(Run::losses).collect();
-    let tested: Vec<_> = runs.iter().filter(|run| !run.tests.is_empty()).collect();
-    let accuracies: Vec<_> = tested.iter().map(|run| run.accuracies()).collect();
     let curve = |(name, points)| Curve { name, points };
     let names = runs.iter().map(|run| run.name.as_str());
     let loss = Panel {
@@ -102,19 +116,22 @@ pub fn run(args: &Args) -> Outcome {
         curves: names.zip(losses.iter().map(Vec::as_slice)).map(curve).collect(),
         smooth: true,
     };
-    let names = tested.iter().map(|run| run.name.as_str());
-    let accuracy = Panel {
-        title: "accuracy",
-        axes: ("epoch", "top-1 in %"),
-        curves: names.zip(accuracies.iter().map(Vec::as_slice)).map(curve).collect(),
-        smooth: false,
-    };
-    let drawn = if tested.is_empty() { vec![loss] } else { vec![loss, accuracy] };
+    let mut drawn = vec![loss];
+    for i in tested(&runs) {
+        let runs = runs.iter().filter(|run| !run.scores[i].is_empty());
+        let curves = runs.map(|run| curve((run.name.as_str(), run.scores[i].as_slice()))).collect();
+        drawn.push(Panel { title: SCORES[i], axes: ("epoch", "%"), curves, smooth: false });
+    }
     panels(&args.output, &drawn)?;
     for row in aligned(&table(&runs, args.below)) {
         say(row)?;
     }
     Ok(say(format_args!("curves in {}", args.output.display()))?)
+}
+
+/// Places in [`SCORES`] that a test of some run has.
+fn tested(runs: &[Run]) -> Vec<usize> {
+    (0..SCORES.len()).filter(|i| runs.iter().any(|run| !run.scores[*i].is_empty())).collect()
 }
 
 /// A row for each run: its name, the options that are not the same in all of them, and what came out. With `below`,
@@ -127,15 +144,18 @@ fn table(runs: &[Run], below: Option<f64>) -> Vec<Vec<String>> {
     let options: Vec<&&String> = all.iter().filter(differs).collect();
     let names = options.iter().map(|name| name.to_string());
     let results = ["steps".to_owned()].into_iter().chain(below.map(|limit| format!("below {limit}")));
-    let results = results.chain(["loss", "top-1"].map(String::from));
+    let tested = tested(runs);
+    let results = results.chain(["loss".into()]).chain(tested.iter().map(|i| SCORES[*i].to_owned()));
     let head = std::iter::once("run".to_owned()).chain(names).chain(results);
     let row = |run: &Run| {
         let steps = run.steps.last().map_or(0, |line| line.step + 1);
-        let best = run.accuracies().into_iter().map(|(_, top)| top).reduce(f64::max);
+        let best = |i: &usize| {
+            let best = run.scores[*i].iter().map(|(_, score)| *score).reduce(f64::max);
+            best.map_or(String::new(), |score| format!("{score:.2}%"))
+        };
         let until = |limit| run.steps_until(limit).map_or_else(|| "never".to_owned(), |steps| steps.to_string());
         let results = [steps.to_string()].into_iter().chain(below.map(until));
-        let best = best.map_or(String::new(), |top| format!("{top:.2}%"));
-        let results = results.chain([format!("{:.4}", run.last_loss()), best]);
+        let results = results.chain([format!("{:.4}", run.last_loss())]).chain(tested.iter().map(best));
         let values = options.iter().map(|name| run.option(name));
         std::iter::once(run.name.clone()).chain(values).chain(results).map(short).collect()
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::dense::{objects, scenes};
 use super::signals::stop_flag;
 use crate::cli::terminal::{Device, Outcome, say, usage, warn};
 use crate::data::{Dataset, Split};
@@ -9,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::gpu::Caps;
 use crate::run::output_dir::OutputDir;
 use crate::run::record::write_atomic;
-use crate::study::{Budget, CellScores, Study, Table, markdown, plot};
+use crate::study::{Budget, CellScores, Study, Table, Transfer, Tuning, markdown, plot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Number of the table: 1 to 8, or 11, which is of point clouds.
+    /// Number of the table, 1 to 11: 9 is of segmentation, 10 of detection, 11 of point clouds.
     table: String,
-    /// Labeled data set with a test split, as of `rowscan finetune`.
+    /// Labeled data set with a test split, as of `rowscan finetune`, `segment` or `detect`.
     #[arg(long)]
     data: String,
     /// Scale: smoke, cpu or gpu; --dry-run says what each trains.
@@ -47,7 +48,12 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if !(1..=100).contains(&seeds) {
         return usage(Err(Error::argument("--seeds", seeds, "1 to 100")));
     }
-    let data = std::sync::Arc::new(usage(Dataset::open(&args.data, Split::Train).map_err(Error::from))?);
+    let data = match table.task {
+        Transfer::Finetune => args.data.clone(),
+        Transfer::Segment => scenes(&args.data),
+        Transfer::Detect => objects(&args.data),
+    };
+    let data = std::sync::Arc::new(usage(Dataset::open(&data, Split::Train).map_err(Error::from))?);
     let study = Study { table, budget, data, dir: args.output_dir.clone(), threads: args.threads };
     for cell in &study.table.cells {
         usage(study.plan(cell, 0))?; // before anything that takes time
@@ -88,7 +94,7 @@ fn results(study: &Study, extension: &str) -> PathBuf {
 /// Writes the table and its picture with the scores so far, and prints the table.
 fn write(study: &Study, scores: &[CellScores], seeds: u64, caps: &Caps) -> Result<()> {
     let costs = study.costs()?;
-    let about = if costs.is_empty() { &study.budget.about } else { &study.budget.clouds.about };
+    let about = study.about()?;
     let drawn = if seeds == 1 { "seed 0".into() } else { format!("seeds 0 to {}", seeds - 1) };
     let scale = format!("On {}, {about}, {drawn}; on {caps}.", study.data.spec());
     let text = markdown(&study.table, scores, &costs, &scale);
@@ -104,14 +110,20 @@ fn describe(study: &Study) -> Result<()> {
     say(format_args!("\ntable {}: {}, budget {}", study.table.name, study.table.title, study.budget.name))?;
     for cell in &study.table.cells {
         let plan = study.plan(cell, 0)?;
-        let paper = cell.paper.map_or_else(|| "not in the paper".into(), |paper| format!("{paper:.1} % in the paper"));
+        let printed: Vec<_> = cell.paper.iter().map(|paper| format!("{paper:.1} %")).collect();
+        let paper = if printed.is_empty() { "not in the paper".into() } else { printed.join(", ") + " in the paper" };
         say(format_args!("\n{}: {}, {paper}", cell.group, cell.label))?;
         say(format_args!("  model     {}", json(&plan.config)?))?;
         match &plan.pretrain {
             Some(settings) => say(format_args!("  pretrain  {}", json(settings)?))?,
             None => say("  pretrain  none")?,
         }
-        say(format_args!("  finetune  {}", json(&plan.finetune)?))?;
+        let (command, settings) = match &plan.tuning {
+            Tuning::Finetune(settings) => ("finetune", json(settings)?),
+            Tuning::Segment(settings) => ("segment ", json(settings)?),
+            Tuning::Detect(settings) => ("detect  ", json(settings)?),
+        };
+        say(format_args!("  {command}  {settings}"))?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Studies: the paper's tables reproduced at a reduced scale. Each cell is pretrained, fine-tuned and tested, and its
-//! accuracy is printed beside the paper's.
+//! scores are printed beside the paper's.
 
 mod plot;
 mod report;
@@ -8,5 +8,5 @@ mod table;
 
 pub use plot::plot;
 pub use report::{Agreement, CellCost, CellScores, agreement, markdown, mean_deviation};
-pub use run::{CellPlan, Study};
-pub use table::{Budget, Cell, Changes, CloudBudget, Table};
+pub use run::{CellPlan, Study, Tuning};
+pub use table::{Budget, Cell, Changes, CloudBudget, Measure, SceneBudget, Table, Transfer};

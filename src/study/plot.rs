@@ -5,7 +5,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::report::{CellScores, mean_deviation};
-use super::table::Table;
+use super::table::{Measure, Table};
 use crate::error::{Error, Result};
 use crate::run::record::write_atomic;
 
@@ -22,9 +22,9 @@ pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
         .iter()
         .zip(scores)
         .filter_map(|(cell, scores)| {
-            let (mean, deviation) = mean_deviation(&scores.single)?;
+            let (mean, deviation) = mean_deviation(&scores.of(0))?;
             let group = groups.iter().position(|g| *g == cell.group).unwrap_or_default();
-            Some(Point { paper: cell.paper?, mean, deviation, group, label: cell.label.clone() })
+            Some(Point { paper: *cell.paper.first()?, mean, deviation, group, label: cell.label.clone() })
         })
         .collect();
     let points = share_labels(points);
@@ -32,7 +32,8 @@ pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
         return Err(Error::argument("plot", "no finished cell", "at least one"));
     }
     let title = format!("Table {}: {}", table.name, table.title);
-    let svg = draw(&title, &table.measure, &points).map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
+    let svg = draw(&title, table.measures.first(), &points)
+        .map_err(|e| Error::file(path, format!("cannot be drawn: {e}")))?;
     write_atomic(path, svg.as_bytes())
 }
 
@@ -65,8 +66,9 @@ fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> std::ops::Ra
     lo - spare..hi + spare
 }
 
-fn draw(title: &str, measure: &str, points: &[Point]) -> Result<String, Box<dyn std::error::Error>> {
+fn draw(title: &str, measure: Option<&Measure>, points: &[Point]) -> Result<String, Box<dyn std::error::Error>> {
     let mut svg = String::new();
+    let [paper, here] = measure.map_or(["", ""], |measure| [&measure.paper, &measure.here]);
     {
         let root = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
         root.fill(&WHITE)?;
@@ -80,8 +82,8 @@ fn draw(title: &str, measure: &str, points: &[Point]) -> Result<String, Box<dyn 
         chart
             .configure_mesh()
             .light_line_style(WHITE)
-            .x_desc(format!("paper: {measure}"))
-            .y_desc("here: top-1, %")
+            .x_desc(format!("paper: {paper}"))
+            .y_desc(format!("here: {here}"))
             .draw()?;
         for p in points {
             let color = COLORS[p.group % COLORS.len()];

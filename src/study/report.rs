@@ -4,13 +4,15 @@ use std::fmt::Write;
 
 use super::table::{Cell, Table};
 
-/// Top-1 accuracy of one cell in percent, for each finished seed.
+/// Scores of one cell in percent: for each finished seed those of [`Table::measures`].
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct CellScores {
-    /// Of one view of each sample.
-    pub single: Vec<f64>,
-    /// Of a vote over random views; empty for images.
-    pub voted: Vec<f64>,
+pub struct CellScores(pub Vec<Vec<f64>>);
+
+impl CellScores {
+    /// The scores of one measure, seed by seed.
+    pub fn of(&self, measure: usize) -> Vec<f64> {
+        self.0.iter().filter_map(|scores| scores.get(measure).copied()).collect()
+    }
 }
 
 /// What a model of a cell costs: the columns #P and #F of the paper.
@@ -46,7 +48,7 @@ pub struct Agreement {
 }
 
 /// Compares the order of cells. Each cell is (accuracy in the paper, scores here).
-pub fn agreement(cells: &[(f64, &[f64])]) -> Agreement {
+pub fn agreement(cells: &[(f64, Vec<f64>)]) -> Agreement {
     let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
     let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
     let mut found = Agreement { pairs: 0, same: 0, reversed: 0, deviations };
@@ -70,34 +72,32 @@ fn spread(scores: &[f64]) -> Option<String> {
 }
 
 /// The table in markdown. `scores` has one entry per cell. `costs` likewise, or it is empty and these columns are left
-/// out, as are those of votes where no cell has one. `scale` is a sentence about the size of the experiment.
+/// out. `scale` is a sentence about the size of the experiment.
 pub fn markdown(table: &Table, scores: &[CellScores], costs: &[CellCost], scale: &str) -> String {
     let mut text = format!("## Table {}: {}\n\n{scale}\n", table.name, table.title);
-    let votes = table.cells.iter().any(|cell| cell.voted.is_some());
     for group in table.groups() {
         let of_group = |(i, cell): (usize, &Cell)| (cell.group == group).then_some(i);
         let cells: Vec<usize> = table.cells.iter().enumerate().filter_map(of_group).collect();
-        let mut head = vec![group.to_owned(), format!("paper, {}", table.measure), "here, top-1 %".into()];
-        head.extend(votes.then(|| ["paper, vote".to_owned(), "here, vote of 10 views".into()]).into_iter().flatten());
+        let mut head = vec![group.to_owned()];
+        head.extend(table.measures.iter().flat_map(|m| [format!("paper, {}", m.paper), format!("here, {}", m.here)]));
         head.push("seeds".into());
         head.extend((!costs.is_empty()).then(|| ["#P, M".to_owned(), "#F, M".into()]).into_iter().flatten());
         let _ = writeln!(text, "\n| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
         for &i in &cells {
             let (cell, scores) = (&table.cells[i], &scores[i]);
-            let printed = |paper: Option<f64>| paper.map_or_else(|| "–".into(), |paper| format!("{paper:.1}"));
-            let ours = spread(&scores.single).unwrap_or_else(|| "not run".into());
-            let mut row = vec![cell.label.clone(), printed(cell.paper), ours];
-            if votes {
-                row.extend([printed(cell.voted), spread(&scores.voted).unwrap_or_else(|| "–".into())]);
+            let mut row = vec![cell.label.clone()];
+            for measure in 0..table.measures.len() {
+                row.push(cell.paper.get(measure).map_or_else(|| "–".into(), |paper| format!("{paper:.1}")));
+                row.push(spread(&scores.of(measure)).unwrap_or_else(|| "not run".into()));
             }
-            row.push(scores.single.len().to_string());
+            row.push(scores.0.len().to_string());
             let cost = costs
                 .get(i)
                 .map(|cost| [format!("{:.3}", cost.parameters as f64 / 1e6), format!("{:.1}", cost.flops / 1e6)]);
             row.extend(cost.into_iter().flatten());
             let _ = writeln!(text, "| {} |", row.join(" | "));
         }
-        let known = cells.iter().filter_map(|&i| Some((table.cells[i].paper?, &scores[i].single[..])));
+        let known = cells.iter().filter_map(|&i| Some((*table.cells[i].paper.first()?, scores[i].of(0))));
         let found = agreement(&known.collect::<Vec<_>>());
         let Agreement { pairs, same, reversed, deviations } = found;
         let _ = match pairs {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn orders_are_compared_pair_by_pair() {
         let compare = |cells: &[(f64, Vec<f64>)]| {
-            let found = agreement(&cells.iter().map(|(paper, scores)| (*paper, &scores[..])).collect::<Vec<_>>());
+            let found = agreement(cells);
             (found.pairs, found.same, found.reversed)
         };
         assert_eq!(compare(&[(80.0, vec![10.0]), (81.0, vec![11.0]), (82.0, vec![12.0])]), (3, 3, 0));
@@ -140,11 +140,11 @@ mod tests {
         assert_eq!(compare(&[(80.0, vec![10.0, 12.0]), (81.0, vec![10.0, 11.0])]), (1, 0, 0));
         assert_eq!(compare(&[(80.0, vec![10.0, 10.2]), (81.0, vec![7.0, 7.2])]), (1, 0, 1));
         assert_eq!(compare(&[(80.0, vec![10.0]), (80.0, vec![9.0]), (81.0, vec![])]), (0, 0, 0));
-        assert!(!agreement(&[(80.0, &[10.0]), (81.0, &[9.0, 9.5])]).deviations);
+        assert!(!agreement(&[(80.0, vec![10.0]), (81.0, vec![9.0, 9.5])]).deviations);
     }
 
     fn single(scores: &[&[f64]]) -> Vec<CellScores> {
-        scores.iter().map(|single| CellScores { single: single.to_vec(), voted: Vec::new() }).collect()
+        scores.iter().map(|seeds| CellScores(seeds.iter().map(|score| vec![*score]).collect())).collect()
     }
 
     #[test]
@@ -163,14 +163,14 @@ mod tests {
     fn tables_of_clouds_have_votes_and_costs() {
         let table = Table::named("11").unwrap();
         let mut scores = single(&[&[], &[], &[80.0, 82.0], &[], &[], &[], &[83.0], &[84.0]]);
-        scores[2].voted = vec![81.0, 83.0];
+        scores[2] = CellScores(vec![vec![80.0, 81.0], vec![82.0, 83.0]]);
         let costs = vec![CellCost { parameters: 450_000, flops: 12e6 }; 8];
         let text = markdown(&table, &scores, &costs, "Tiny.");
         for row in [
             "| Mamba3D | paper, ModelNet40 overall accuracy % | here, top-1 % | paper, vote | here, vote of 10 views | \
              seeds | #P, M | #F, M |\n|---|---|---|---|---|---|---|---|\n",
             "| Mamba3D | 93.4 | 81.00 ± 1.41 | 94.1 | 82.00 ± 1.41 | 2 | 0.450 | 12.0 |\n",
-            "| HybridNet + Point-MAE | – | 83.00 | – | – | 1 | 0.450 | 12.0 |\n",
+            "| HybridNet + Point-MAE | – | 83.00 | – | not run | 1 | 0.450 | 12.0 |\n",
         ] {
             assert!(text.contains(row), "{row}{text}");
         }

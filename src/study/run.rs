@@ -1,7 +1,9 @@
-//! Running a table: each cell is pretrained, fine-tuned and tested. Cells with the same pretraining share its run.
+//! Running a table: each cell is pretrained, then fine-tuned for its task, and tested. Cells with the same pretraining
+//! share its run.
 //!
-//! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`. The key is a hash of everything that decides
-//! the result, so a study that was stopped finds its finished runs and continues the others.
+//! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`, `segment-<key>` or `detect-<key>`. The key is a
+//! hash of everything that decides the result, so a study that was stopped finds its finished runs and continues the
+//! others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,25 +12,30 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::report::{CellCost, CellScores};
-use super::table::{Budget, Cell, Table};
+use super::table::{Budget, Cell, Table, Transfer};
 use crate::data::points::CloudView;
 use crate::data::{Dataset, Sample, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::scores::cost_of;
 use crate::models::Config;
+use crate::models::dense::{Dense, Detection, Segmentation};
 use crate::nn::stable_hash;
+use crate::run::detect::Detecting;
 use crate::run::finetune::{Finetuning, scores_in, vote};
 use crate::run::outputs::RecordArgs;
 use crate::run::pretrain::Pretraining;
-use crate::run::record::{read_tests, write_atomic};
+use crate::run::record::{Line, read_lines, write_atomic};
+use crate::run::segment::Segmenting;
 use crate::run::world::World;
 use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
 use crate::run::{Silent, checkpoint};
+use crate::train::detect::settings::{DetectArgs, DetectSettings, DetectorArgs};
 use crate::train::finetune::recipes;
 use crate::train::finetune::settings as tuning;
 use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
+use crate::train::segment::settings::{HeadArgs, SegmentArgs, SegmentSettings};
 
 /// Fine-tuning recipe whose settings a budget overrides: of images, and of point clouds.
 const RECIPES: [&str; 2] = ["cifar", "points"];
@@ -38,23 +45,30 @@ const VIEWS: usize = 10;
 /// Point clouds that are classified at a time.
 const BATCH: usize = 32;
 
-/// Model and settings of one cell with one seed.
+/// Models and settings of one cell with one seed.
 #[derive(Debug, Clone)]
 pub struct CellPlan {
-    /// The model, with as many classes as the data set.
+    /// The model that is pretrained, with as many classes as the data set.
     pub config: Config,
     /// Settings of its pretraining; `None` trains from scratch.
     pub pretrain: Option<settings::PretrainSettings>,
-    /// Settings of its fine-tuning. The checkpoint to start from is not set, because pretraining has yet to write it.
-    pub finetune: tuning::FinetuneSettings,
-    /// DropPath rate of the last layer in fine-tuning (timm's `drop_path_rate`).
-    drop_path: f64,
+    /// The network that is trained for the task: the same with another DropPath rate, or with other heads.
+    pub network: Config,
+    /// How it is trained.
+    pub tuning: Tuning,
 }
 
-/// Accuracies of one run in percent, as in [`CellScores`].
-struct Score {
-    single: f64,
-    voted: Option<f64>,
+/// Settings of what follows the pretraining. The checkpoint to start from is not set, because pretraining has yet to
+/// write it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Tuning {
+    /// Of a classifier.
+    Finetune(tuning::FinetuneSettings),
+    /// Of segmentation.
+    Segment(SegmentSettings),
+    /// Of detection.
+    Detect(DetectSettings),
 }
 
 /// A table to be run on a data set.
@@ -90,16 +104,14 @@ impl Study {
         let base = Config::preset(cell.model.as_ref().unwrap_or(&self.table.model))?;
         let config = Config { classes: self.data.classes().len(), ..base };
         config.validate()?;
-        if config.family.clouds != self.on_clouds()? {
-            let kind = if config.family.clouds { "point clouds, such as synthetic-clouds:600" } else { "images" };
-            return Err(Error::argument("data of the study", format!("`{}`", self.data.spec()), kind));
-        }
-        let (budget, recipe) = match config.family.clouds {
-            true => ((&self.budget.clouds.pretrain, &self.budget.clouds.finetune), RECIPES[1]),
-            false => ((&self.budget.pretrain, &self.budget.finetune), RECIPES[0]),
+        self.check_data(&config)?;
+        let budget = match (self.table.task, config.family.clouds) {
+            (Transfer::Finetune, false) => &self.budget.pretrain,
+            (Transfer::Finetune, true) => &self.budget.clouds.pretrain,
+            _ => &self.budget.scenes.pretrain,
         };
         let pretrain = cell.pretrain.as_ref().map(|changes| {
-            let budget: settings::PretrainArgs = read_table(&what("budget"), budget.0, &[])?;
+            let budget: settings::PretrainArgs = read_table(&what("budget"), budget, &[])?;
             let cell: settings::PretrainArgs = read_table(&what("pretrain"), changes, &[])?;
             let method = cell.method.objective.method.unwrap_or_default();
             let mut settings = overlay(settings::PretrainSettings::of(method), &[budget, cell]);
@@ -107,13 +119,68 @@ impl Study {
             settings.check(&config.clone().pretrained_by(method))?;
             Ok::<_, Error>(settings)
         });
-        let recipe = recipes::recipe(recipe)?;
-        let budget: tuning::FinetuneArgs = read_table(&what("budget"), budget.1, &[])?;
-        let mut finetune = overlay(recipe.settings, &[budget]);
-        (finetune.run.data, finetune.run.seed) = (self.data.spec().to_owned(), seed);
-        finetune.check()?;
-        let drop_path = recipe.drop_path.of(&config);
-        Ok(CellPlan { config, pretrain: pretrain.transpose()?, finetune, drop_path })
+        let (network, tuning) = self.tuning(cell, &config, seed, what)?;
+        Ok(CellPlan { config, pretrain: pretrain.transpose()?, network, tuning })
+    }
+
+    /// The network of the table's task, and the settings of its training. `what` names a part of the cell.
+    fn tuning(
+        &self, cell: &Cell, config: &Config, seed: u64, what: impl Fn(&str) -> String,
+    ) -> Result<(Config, Tuning)> {
+        let (width, classes, scenes) = (config.finest_width(), config.classes, &self.budget.scenes);
+        Ok(match self.table.task {
+            Transfer::Finetune => {
+                let (budget, recipe) = match config.family.clouds {
+                    true => (&self.budget.clouds.finetune, RECIPES[1]),
+                    false => (&self.budget.finetune, RECIPES[0]),
+                };
+                let recipe = recipes::recipe(recipe)?;
+                let budget: tuning::FinetuneArgs = read_table(&what("budget"), budget, &[])?;
+                let mut settings = overlay(recipe.settings, &[budget]);
+                (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
+                settings.check()?;
+                (Config { drop_path: recipe.drop_path.of(config), ..config.clone() }, Tuning::Finetune(settings))
+            }
+            Transfer::Segment => {
+                let budget: SegmentArgs = read_table(&what("budget"), &scenes.segment, &[])?;
+                let mut settings = overlay(SegmentSettings::of_width(width), &[budget]);
+                (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
+                settings.check()?;
+                let heads: HeadArgs = read_table(&what("heads"), &cell.heads, &[])?;
+                let heads = Dense::Segmentation(overlay(Segmentation::of_width(width), &[heads]));
+                (config.clone().for_dense(heads, classes), Tuning::Segment(settings))
+            }
+            Transfer::Detect => {
+                let budget: DetectArgs = read_table(&what("budget"), &scenes.detect, &[])?;
+                let mut settings = overlay(DetectSettings::of_width(width), &[budget]);
+                (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
+                settings.check()?;
+                let heads: DetectorArgs = read_table(&what("heads"), &cell.heads, &[])?;
+                let heads = Dense::Detection(overlay(Detection::of_width(width), &[heads]));
+                (config.clone().for_dense(heads, classes), Tuning::Detect(settings))
+            }
+        })
+    }
+
+    /// Refuses data that the table's models cannot learn from.
+    fn check_data(&self, config: &Config) -> Result<()> {
+        let wanted = match (self.table.task, config.family.clouds) {
+            (Transfer::Segment, _) => return self.data.good_scene(0).map(drop).map_err(Error::from),
+            (Transfer::Detect, _) => return self.data.good_objects(0).map(drop).map_err(Error::from),
+            (Transfer::Finetune, clouds) if clouds == self.on_clouds()? => return Ok(()),
+            (Transfer::Finetune, true) => "point clouds, such as synthetic-clouds:600",
+            (Transfer::Finetune, false) => "images",
+        };
+        Err(Error::argument("data of the study", format!("`{}`", self.data.spec()), wanted))
+    }
+
+    /// A line about what the budget trains.
+    pub fn about(&self) -> Result<&str> {
+        Ok(match self.table.task {
+            Transfer::Finetune if self.on_clouds()? => &self.budget.clouds.about,
+            Transfer::Finetune => &self.budget.about,
+            Transfer::Segment | Transfer::Detect => &self.budget.scenes.about,
+        })
     }
 
     /// Runs every cell with seeds 0 to `seeds` − 1: all cells with one seed, then all with the next. After each cell
@@ -129,9 +196,8 @@ impl Study {
         for seed in 0..seeds {
             for (at, cell) in self.table.cells.iter().enumerate() {
                 tracing::info!("{}: {}, seed {seed}", cell.group, cell.label);
-                let Some(score) = self.score(g, &self.plan(cell, seed)?, stop)? else { return Ok(false) };
-                scores[at].single.push(score.single);
-                scores[at].voted.extend(score.voted);
+                let Some(found) = self.score(g, &self.plan(cell, seed)?, stop)? else { return Ok(false) };
+                scores[at].0.push(found);
                 each(&scores)?;
             }
         }
@@ -158,9 +224,9 @@ impl Study {
         self.table.cells.iter().map(cost).collect()
     }
 
-    /// The accuracies of one cell with one seed. `None` if `stop` was set.
-    fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<Score>> {
-        let pretrained = match &plan.pretrain {
+    /// The scores of one cell with one seed. `None` if `stop` was set.
+    fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
+        let checkpoint = match &plan.pretrain {
             None => None,
             Some(settings) => {
                 let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
@@ -175,25 +241,51 @@ impl Study {
                 }
             }
         };
-        let config = Config { drop_path: plan.drop_path, ..plan.config.clone() };
-        let name = format!("finetune-{}", key(&(&plan.config, &plan.pretrain, &config, &plan.finetune))?);
-        let settings = tuning::FinetuneSettings { checkpoint: pretrained, ..plan.finetune.clone() };
-        let epochs = settings.run.epochs;
-        let outputs = self.outputs(&name, tuning::FinetuneArgs::from(&settings), epochs)?;
-        let data = self.limited(settings.run.max_images)?;
-        let start = |resume: Option<&Path>| Run::<Finetuning>::new(g, &config, &settings, &outputs, resume, data);
-        let Some(last) = self.finish(&outputs, epochs, stop, start)? else { return Ok(None) };
-        let tests = read_tests(&outputs.dir.join("log.jsonl"))?;
-        let untested =
-            || Error::file(&outputs.dir, format!("has no test results; {} needs a test split", self.data.spec()));
-        let single = tests.last().ok_or_else(untested)?.top1;
-        let voted = match &config.points {
-            Some(points) => {
-                Some(self.voted(g, &outputs.dir, &last, Transform::Cloud(CloudView::finetuning(points)))?)
+        let ended = match &plan.tuning {
+            Tuning::Finetune(settings) => {
+                let settings = tuning::FinetuneSettings { checkpoint, ..settings.clone() };
+                self.tuned::<Finetuning>(g, plan, &settings, tuning::FinetuneArgs::from(&settings), stop)?
             }
-            None => None,
+            Tuning::Segment(settings) => {
+                let settings = SegmentSettings { checkpoint, ..settings.clone() };
+                self.tuned::<Segmenting>(g, plan, &settings, SegmentArgs::from(&settings), stop)?
+            }
+            Tuning::Detect(settings) => {
+                let settings = DetectSettings { checkpoint, ..settings.clone() };
+                self.tuned::<Detecting>(g, plan, &settings, DetectArgs::from(&settings), stop)?
+            }
         };
-        Ok(Some(Score { single, voted }))
+        let Some((dir, last)) = ended else { return Ok(None) };
+        let mut scores = self.tested(&dir)?;
+        if let Some(points) = &plan.network.points {
+            scores.push(self.voted(g, &dir, &last, Transform::Cloud(CloudView::finetuning(points)))?);
+        }
+        Ok(Some(scores))
+    }
+
+    /// Trains the network of a cell for its task: the run's folder and its last checkpoint. `layer` are the settings as
+    /// options. `None` if `stop` was set.
+    fn tuned<T: Task>(
+        &self, g: &Gpu, plan: &CellPlan, settings: &T::Settings, layer: impl Serialize, stop: &AtomicBool,
+    ) -> Result<Option<(PathBuf, PathBuf)>> {
+        let run = settings.as_ref();
+        let name = format!("{}-{}", T::COMMAND, key(&(&plan.config, &plan.pretrain, &plan.network, &plan.tuning))?);
+        let outputs = self.outputs(&name, layer, run.epochs)?;
+        let data = self.limited(run.max_images)?;
+        let start = |resume: Option<&Path>| Run::<T>::new(g, &plan.network, settings, &outputs, resume, data);
+        Ok(self.finish(&outputs, run.epochs, stop, start)?.map(|last| (outputs.dir, last)))
+    }
+
+    /// The scores of the last test of a run.
+    fn tested(&self, dir: &Path) -> Result<Vec<f64>> {
+        let scores = |line: Line| match line {
+            Line::Test(test) => Some(vec![test.top1]),
+            Line::Pixels(test) => Some(vec![test.miou]),
+            Line::Objects(test) => Some([test.ap].into_iter().chain(test.mask_ap).collect()),
+            Line::Step(_) | Line::Probe(_) => None,
+        };
+        let untested = || Error::file(dir, format!("has no test results; {} needs a test split", self.data.spec()));
+        read_lines(&dir.join("log.jsonl"))?.into_iter().filter_map(scores).next_back().ok_or_else(untested)
     }
 
     /// Accuracy in percent of the mean scores of [`VIEWS`] random views, of the checkpoint `last` of a run. It is kept
@@ -256,7 +348,12 @@ mod tests {
 
     fn study(table: Table, budget: &str) -> Study {
         let budget = Budget::named(budget).unwrap();
-        let data = if table.name == "11" { "synthetic-clouds:24" } else { "synthetic:64" };
+        let data = match table.name.as_str() {
+            "9" => "synthetic-scenes:8",
+            "10" => "synthetic-objects:8",
+            "11" => "synthetic-clouds:24",
+            _ => "synthetic:64",
+        };
         let data = Arc::new(Dataset::open(data, Split::Train).unwrap());
         Study { table, budget, data, dir: "unused".into(), threads: 1 }
     }

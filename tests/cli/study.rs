@@ -69,10 +69,35 @@ fn networks_of_table_11_are_pretrained_fine_tuned_and_vote() {
     study("11", dir.path(), &[]).fails(2, &["synthetic:64", "expected point clouds"]);
 }
 
+/// Tables 9 and 10 are of dense tasks: `synthetic` is scenes for one and objects for the other.
+#[test]
+fn networks_of_tables_9_and_10_find_pixels_and_objects() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cells = [
+        ("9", "HybridNet-S + MAP", &["46.9"][..], "synthetic-scenes:64"),
+        ("9", "ResNet-101 + DeepLab v3+", &["44.1"], "synthetic-scenes:64"),
+        ("10", "HybridNet-Ti + MAP", &["46.4", "39.8"], "synthetic-objects:64"),
+    ];
+    for (table, cell, paper, data) in one_in(3, cells) {
+        study(table, dir.path(), &["--budget", "smoke", "--cells", cell]).ok();
+        let text = std::fs::read_to_string(dir.path().join(format!("table-{table}.md"))).unwrap();
+        let row = text.lines().find(|line| line.starts_with(&format!("| {cell} | "))).unwrap();
+        let columns: Vec<_> = row.split(" | ").collect();
+        assert_eq!(columns.iter().skip(1).step_by(2).take(paper.len()).copied().collect::<Vec<_>>(), paper, "{text}");
+        assert!(!row.contains("not run") && text.contains(&format!("On {data}, ")), "{text}");
+    }
+    let mut command = program();
+    command.args(["study", "10", "--data", "synthetic-clouds:24", "--output-dir"]).arg(dir.path());
+    run(command).fails(2, &["is a point cloud, expected an image with boxes"]);
+}
+
 #[test]
 fn what_does_not_exist_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    study("9", dir.path(), &[]).fails(2, &["`9`", "one of 1, 2, 3, 4, 5, 6, 7, 8, 11"]);
+    study("12", dir.path(), &[]).fails(2, &["`12`", "one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"]);
     study("6", dir.path(), &["--cells", "MAPP"]).fails(2, &["`MAPP`", "local MAE"]);
     study("6", dir.path(), &["--budget", "tpu"]).fails(2, &["`tpu`", "smoke, cpu, gpu"]);
     study("6", dir.path(), &["--seeds", "0"]).fails(2, &["--seeds", "1 to 100"]);
