@@ -91,7 +91,7 @@ fn networks_of_tables_9_and_10_find_pixels_and_objects() {
     }
     let mut command = program();
     command.args(["study", "10", "--data", "synthetic-clouds:24", "--output-dir"]).arg(dir.path());
-    run(command).fails(2, &["is a point cloud, expected an image with boxes"]);
+    run(command).fails(1, &["is a point cloud, expected an image with boxes"]);
 }
 
 #[test]

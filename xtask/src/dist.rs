@@ -1,5 +1,6 @@
 //! `cargo xtask dist`: an archive that people install from: the program without symbols, completions for shells,
-//! licenses, and a checksum. On Linux what was packed is started where there is nothing but it.
+//! licenses, and a checksum. What was packed is started: on this machine's platform where there is nothing but it,
+//! elsewhere in an emulator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,19 +14,23 @@ struct Platform {
     /// The linker, and the Debian package that has it; none on the platform of this machine.
     linker: Option<(&'static str, &'static str)>,
     program: &'static str,
+    /// The command that starts programs of it here, and the Debian packages that have it; none on this machine's.
+    emulator: Option<(&'static [&'static str], &'static [&'static str])>,
 }
 
 const PLATFORMS: &[Platform] = &[
-    Platform { target: "x86_64-unknown-linux-gnu", linker: None, program: "rowscan" },
+    Platform { target: "x86_64-unknown-linux-gnu", linker: None, program: "rowscan", emulator: None },
     Platform {
         target: "aarch64-unknown-linux-gnu",
         linker: Some(("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")),
         program: "rowscan",
+        emulator: Some((&["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], &["qemu-user"])),
     },
     Platform {
         target: "x86_64-pc-windows-gnu",
         linker: Some(("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64")),
         program: "rowscan.exe",
+        emulator: Some((&["wine"], &["wine", "wine64"])),
     },
 ];
 
@@ -46,19 +51,16 @@ pub fn dist(wanted: Option<&str>) -> Result {
     let platform = platform.ok_or_else(|| format!("no platform {wanted}: expected one of {}", known()))?;
     let own = wanted == here;
     let program = build(platform, own)?;
-    // completions are the same everywhere, and only this machine's program can be asked for them
+    // completions are the same everywhere, and only this machine's program is sure to tell them
     let asked = if own { program.clone() } else { build(&PLATFORMS[0], true)? };
     let name = format!("rowscan-{}-{wanted}", env!("CARGO_PKG_VERSION"));
     let folder = target().join("dist").join(&name);
     fill(&folder, &program, &asked)?;
     let archive = pack(&folder, &name)?;
     println!("{} ({:.1} MB)", archive.display(), fs::metadata(&archive).map_or(0.0, |file| file.len() as f64 / 1e6));
-    match own {
-        true => start(&archive, &name),
-        false => {
-            println!("built, not started: this machine is no {wanted}");
-            Ok(())
-        }
+    match platform.emulator {
+        None => start_bare(&archive, &name),
+        Some(emulator) => start_emulated(&folder.join(platform.program), emulator),
     }
 }
 
@@ -143,8 +145,40 @@ fn pack(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// What the program does without a GPU: arguments, exit status, words that it prints.
+const WITHOUT_GPU: [(&[&str], i32, &str); 3] = [
+    (&["--version"], 0, concat!("rowscan ", env!("CARGO_PKG_VERSION"))),
+    (&["info", "--models"], 0, "map_tiny_patch16_224"),
+    (&["pretrain", "--model", "tiny", "--dry-run"], 0, "parameters"),
+];
+
+/// Starts a program with these arguments and compares what comes out with what is expected.
+fn expect(mut program: Command, (arguments, code, words): (&[&str], i32, &str)) -> Result {
+    let said = program.args(arguments).output().map_err(|e| format!("{program:?}: {e}"))?;
+    let text = [&said.stdout, &said.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    if said.status.code() != Some(code) || !text.contains(words) {
+        return Err(format!("{program:?} ended with {}, expected {code}, `{words}`: {text}", said.status));
+    }
+    Ok(())
+}
+
+/// Starts the program of another platform, in an emulator of it.
+fn start_emulated(program: &Path, (emulator, packages): (&[&str], &[&str])) -> Result {
+    if !has(emulator[0]) {
+        println!("installing {} with apt-get", packages.join(", "));
+        apt_install(packages)?;
+    }
+    for expected in WITHOUT_GPU {
+        let mut command = Command::new(emulator[0]);
+        command.args(&emulator[1..]).arg(program).env("WINEDEBUG", "-all");
+        expect(command, expected)?;
+    }
+    println!("started in {}", emulator[0]);
+    Ok(())
+}
+
 /// Unpacks the archive into an empty root with the libraries of C alone, and starts the program there.
-fn start(archive: &Path, name: &str) -> Result {
+fn start_bare(archive: &Path, name: &str) -> Result {
     let above = archive.parent().unwrap_or(archive);
     let file = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut check = Command::new("sha256sum");
@@ -165,29 +199,12 @@ fn start(archive: &Path, name: &str) -> Result {
         fs::copy(&library, &to).map_err(io(&library))?;
     }
     let inside = format!("/{name}/rowscan");
-    let told = |arguments: &[&str]| {
-        let mut chroot = Command::new("chroot");
-        chroot.arg(&bare).arg(&inside).args(arguments).env_clear();
-        chroot.env("HOME", "/tmp").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); // where chroot itself is
-        let said = chroot.output().map_err(|e| format!("chroot: {e}"))?;
-        let text = [said.stdout, said.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Ok::<_, String>((said.status.code(), text))
-    };
     // no Vulkan there: what needs no GPU works, and what does says so
-    let expected: [(&[&str], i32, &str); 4] = [
-        (&["--version"], 0, concat!("rowscan ", env!("CARGO_PKG_VERSION"))),
-        (&["info", "--models"], 0, "map_tiny_patch16_224"),
-        (&["pretrain", "--model", "tiny", "--dry-run"], 0, "parameters"),
-        (&["info", "--adapter-only"], 1, "no GPU adapter"),
-    ];
-    for (arguments, code, words) in expected {
-        let (found, text) = told(arguments)?;
-        if found != Some(code) || !text.contains(words) {
-            let asked = arguments.join(" ");
-            return Err(format!(
-                "in a bare root, `rowscan {asked}` ended with {found:?}, expected {code}, `{words}`: {text}"
-            ));
-        }
+    for expected in WITHOUT_GPU.into_iter().chain([(&["info", "--adapter-only"][..], 1, "no GPU adapter")]) {
+        let mut chroot = Command::new("chroot");
+        chroot.arg(&bare).arg(&inside).env_clear();
+        chroot.env("HOME", "/tmp").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); // where chroot itself is
+        expect(chroot, expected)?;
     }
     println!("started in {}: it needs nothing but the libraries of C", bare.display());
     fs::remove_dir_all(&bare).map_err(io(&bare))
