@@ -25,6 +25,7 @@ SETTINGS = {
     "… warm-up × 3": ["--warmup-epochs", "0.3"],
     "… batch 64, half the steps": ["--batch-size", "64"],
     "… batch 16, twice the steps": ["--batch-size", "16"],
+    "… mask token from N(0, 0.5)": ["--mask-token-std", "0.5"],
 }
 
 

@@ -475,7 +475,8 @@ fn launches_are_named_like_parameters() {
     }
 }
 
-/// Learned positions start at sines and cosines in micro models, in encoder and decoder, and at noise in the paper's.
+/// Learned positions start at sines and cosines in micro models, in encoder and decoder, and at noise in the paper's;
+/// the mask token starts at noise.
 #[test]
 fn positions_start_where_the_model_says() {
     let starts = |config: &Config| {
@@ -483,13 +484,16 @@ fn positions_start_where_the_model_says() {
         let mut params = Params::new(&g);
         Map::new(&g, &mut params, config).unwrap();
         let of = |name: &str| params.entries().iter().find(|e| e.name == name).unwrap().init;
-        [of("pos_embed"), of("decoder_pos_embed_learned")]
+        [of("pos_embed"), of("decoder_pos_embed_learned"), of("mask_token")]
     };
+    let token = Init::Normal(0.02);
     let micro = Config::preset("micro").unwrap();
     let waves = |scale| Init::SinCos { columns: 8, class: None, scale };
-    assert_eq!(starts(&micro), [waves(1.0), waves(1.0)]);
-    assert_eq!(starts(&Config { position_scale: 2.0, ..micro.clone() }), [waves(2.0), waves(2.0)]);
-    let noise = [Init::TruncNormal(0.02), Init::Normal(0.02)];
+    assert_eq!(starts(&micro), [waves(1.0), waves(1.0), token]);
+    assert_eq!(starts(&Config { position_scale: 2.0, ..micro.clone() }), [waves(2.0), waves(2.0), token]);
+    let louder = Config { mask_token_std: 0.5, ..micro.clone() };
+    assert_eq!(starts(&louder), [waves(1.0), waves(1.0), Init::Normal(0.5)]);
+    let noise = [Init::TruncNormal(0.02), Init::Normal(0.02), token];
     assert_eq!(starts(&Config { init_positions: InitPositions::Normal, ..micro }), noise);
     assert_eq!(starts(&Config::preset("tiny").unwrap()), noise);
 }

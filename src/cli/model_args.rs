@@ -55,6 +55,8 @@ args! {
         init_positions: InitPositions; arg(value_parser = word::<InitPositions>()),
         /// Factor of the sines and cosines at which trained positions start.
         position_scale: f64,
+        /// Standard deviation of the mask token's initial values, in the decoders of MAP and MAE.
+        mask_token_std: f64,
         /// Input of the classifier: registers, the class token, or the average of the patches.
         pool: Pool; arg(value_parser = word::<Pool>()),
         /// DropPath probability at the last layer.

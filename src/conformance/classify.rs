@@ -110,6 +110,7 @@ pub(super) fn common(f: &Fixture, width: usize) -> Result<Config> {
         positions: Positions::Learned,
         init_positions: InitPositions::Normal,
         position_scale: 1.0,
+        mask_token_std: 0.02,
         drop_path: 0.0,
         dropout: 0.0,
         test_view: TestView::default(),

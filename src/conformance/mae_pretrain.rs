@@ -37,6 +37,7 @@ fn config(f: &Fixture) -> Result<Config> {
         positions: Positions::SinCos,
         init_positions: InitPositions::Normal,
         position_scale: 1.0,
+        mask_token_std: 0.02,
         drop_path: 0.0,
         decoder: Decoder {
             kind: DecoderKind::Mae,

@@ -55,6 +55,7 @@ pub(super) fn config(f: &Fixture) -> Result<Config> {
         positions: Positions::Learned,
         init_positions: InitPositions::Normal,
         position_scale: 1.0,
+        mask_token_std: 0.02,
         drop_path: f.number("drop_path_rate", 0.1)?,
         dropout: 0.0,
         test_view: TestView::default(),

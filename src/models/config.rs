@@ -287,6 +287,9 @@ pub struct Config {
     /// Factor of the sines and cosines at which learned positions start.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub position_scale: f64,
+    /// Standard deviation of the mask token's initial values in the decoders of MAP and MAE.
+    #[serde(default = "token_std", skip_serializing_if = "is_token_std")]
+    pub mask_token_std: f64,
     /// DropPath's rate at the last layer: timm's `drop_path_rate`.
     pub drop_path: f64,
     /// Share of the features that a classifier's head does not see in training: timm's `drop_rate`.
@@ -325,6 +328,14 @@ fn one() -> f64 {
 
 fn is_one(value: &f64) -> bool {
     *value == 1.0
+}
+
+fn token_std() -> f64 {
+    0.02
+}
+
+fn is_token_std(value: &f64) -> bool {
+    *value == token_std()
 }
 
 /// `Config::directions` as Mamba-R and Vim write it, a bool, since their backbones always scan both ways; and a word

@@ -151,6 +151,7 @@ fn plain(family: Family, image: usize, patch: usize, micro: bool) -> Option<Conf
         positions: Positions::Learned,
         init_positions: if micro { InitPositions::SinCos } else { InitPositions::Normal },
         position_scale: 1.0,
+        mask_token_std: 0.02,
         drop_path: if micro { 0.0 } else { 0.1 },
         dropout: 0.0,
         test_view: family.test_view,

@@ -47,6 +47,8 @@ impl Config {
         check(letters, "pattern", format!("`{}`", self.pattern), "a string of M and T, as MMMTMMMT")?;
         let (scale, bounds) = (self.position_scale, "above 0 and at most 100");
         check(scale > 0.0 && scale <= 100.0, "position_scale", scale.to_string(), bounds)?;
+        let std = self.mask_token_std;
+        check((0.0..=10.0).contains(&std), "mask_token_std", std.to_string(), "0 to 10")?;
         check((0.0..1.0).contains(&self.drop_path), "drop_path", self.drop_path.to_string(), "0 to below 1")?;
         check((0.0..1.0).contains(&self.dropout), "dropout", self.dropout.to_string(), "0 to below 1")?;
         let reduced = self.cls_reduce > 0 && self.width.is_multiple_of(self.cls_reduce);

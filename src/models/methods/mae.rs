@@ -68,7 +68,7 @@ impl Mae {
         Ok(Self {
             encoder,
             decoder_embed: Linear::new(params, "decoder_embed", config.width, d, init)?,
-            mask_token: params.add("mask_token", &[1, 1, d], &[d], Init::Normal(0.02))?,
+            mask_token: params.add("mask_token", &[1, 1, d], &[d], Init::Normal(config.mask_token_std as f32))?,
             decoder_pos: Var::constant(positions.data),
             blocks: blocks
                 .map(|i| Block::new(params, &format!("decoder_blocks.{i}"), &block))

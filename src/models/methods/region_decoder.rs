@@ -63,9 +63,9 @@ impl RegionDecoder {
     /// [`RegionDecoder::new`] for features of another width than the encoder's.
     pub fn reading(g: &Gpu, params: &mut Params, config: &Config, objective: &Objective, width: usize) -> Result<Self> {
         let (d, l, decoder) = (config.decoder.width, config.tokens(), &config.decoder);
-        let token = Init::Normal(0.02);
+        let token = Init::Normal(config.mask_token_std as f32);
         let positions = match config.init_positions {
-            InitPositions::Normal => token,
+            InitPositions::Normal => Init::Normal(0.02),
             InitPositions::SinCos => {
                 Init::SinCos { columns: config.grid_columns(), class: None, scale: config.position_scale as f32 }
             }
