@@ -2,7 +2,7 @@
 //   shapes    pred, dpred (rows, cols), column (py·P + px)·C + c: channel fastest     cols = C·P·P     scale = 1/Σ mask
 //             tgt (rows, cols), column (c·P + py)·P + px     loss, dloss (rows)
 //             mask (rows): the weight of a row. Rows of weight 0 are not read.
-//   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + 1e-6),  var unbiased (÷ cols−1);  without `normalize`, t^ = tgt
+//   forward   t^ = (tgt − mean)·rstd,  rstd = 1/√(var + eps),  var unbiased (÷ cols−1);  without `normalize`, t^ = tgt
 //             loss = mask·scale·mean_c (pred − t^)²: the share of a row
 //             A patch may be nearly constant. So that no digits cancel, mean and var are computed relative to its first
 //             pixel, and var in a second pass.
@@ -12,7 +12,7 @@
 //   threads   forward, target_forward: one workgroup per row. backward: one invocation per element.
 //   floor     per element of a row with mask ≠ 0: 8 bytes forward and target, 12 backward. With mask 0: 4 backward.
 // uses lib/grid, lib/reduce
-struct Params { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 }
+struct Params { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32, eps: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> pred: array<f32>;
 @group(0) @binding(2) var<storage, read> tgt: array<f32>;
@@ -45,7 +45,7 @@ fn statistics(tid: u32, at: u32) -> vec2<f32> {
         let d = pixel(at, i) - mean;
         square += d * d;
     }
-    return vec2(mean, inverseSqrt(wg_sum(tid, square) / f32(p.cols - 1u) + 1e-6));
+    return vec2(mean, inverseSqrt(wg_sum(tid, square) / f32(p.cols - 1u) + p.eps));
 }
 
 @compute @workgroup_size(WG)

@@ -55,7 +55,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let asked = MethodArgs { mask: args.mask.clone(), ..MethodArgs::default() };
     usage(expect_of_method(&asked, objective.method))?;
     let run = RunSettings { seed: args.seed, ..RunSettings::default() };
-    let normalized = objective.normalize();
+    let normalized = objective.normalize().is_some();
     let base = PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::of(objective.method) };
     let settings = overlay(base, &[&args.mask]);
     let masker = usage(settings.masker(&config))?;

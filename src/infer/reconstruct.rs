@@ -15,7 +15,7 @@ use crate::train::pretrain::mask::PatchMask;
 pub struct Reconstructor {
     g: Gpu,
     config: Config,
-    normalize: bool,
+    normalize: Option<f32>,
     /// The patches that the method predicts, where these are not the hidden ones.
     targets: Option<Vec<bool>>,
     inputs: PretrainInputs,
@@ -67,7 +67,7 @@ impl Reconstructor {
         let normalize = model.normalize();
         let predictor = match model.denoiser() {
             Some(denoiser) => {
-                Predictor::Sampled(Box::new(Sampler::new(g, denoiser, normalize, config, &inputs, &tables)?))
+                Predictor::Sampled(Box::new(Sampler::new(g, denoiser, normalize.is_some(), config, &inputs, &tables)?))
             }
             None => {
                 let (recording, out) = Recorder::inference(g).record(|r| {
@@ -127,10 +127,10 @@ impl Reconstructor {
             let n = predicted.len() as f32;
             // a normalized prediction becomes pixels again by the mean and deviation of the true patch
             let (mut mean, mut deviation) = (0.0, 1.0);
-            if self.normalize {
+            if let Some(eps) = self.normalize {
                 mean = (0..predicted.len()).map(normal).sum::<f32>() / n;
                 let var = (0..predicted.len()).map(|i| (normal(i) - mean).powi(2)).sum::<f32>() / (n - 1.0);
-                deviation = (var + 1e-6).sqrt();
+                deviation = (var + eps).sqrt();
             }
             for (i, value) in predicted.iter().enumerate() {
                 errors[token] += (value - (normal(i) - mean) / deviation).powi(2) / n;

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 params! {
     /// Scalars of `mse_norm.wgsl`.
-    pub(crate) struct MseNorm { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32 }
+    pub(crate) struct MseNorm { rows: u32, cols: u32, channels: u32, normalize: u32, scale: f32, eps: f32 }
 }
 
 const SRC: &str = wgsl!("mse_norm", "grid", "reduce");
@@ -43,13 +43,14 @@ pub struct MseNormOptions {
     pub channels: usize,
     /// Factor on the error of every patch.
     pub scale: f32,
-    /// Whether the pixels of each target patch are normalized to mean 0 and variance 1: MAE's `norm_pix_loss`.
-    pub normalize: bool,
+    /// The pixels of each target patch are normalized to mean 0 and variance 1, with this added to the variance: MAE's
+    /// `norm_pix_loss`. `None` compares with the pixels as they are.
+    pub normalize: Option<f32>,
 }
 
 impl Default for MseNormOptions {
     fn default() -> Self {
-        Self { channels: 3, scale: 1.0, normalize: true }
+        Self { channels: 3, scale: 1.0, normalize: Some(1e-6) }
     }
 }
 
@@ -110,12 +111,12 @@ pub fn mse_norm(r: &mut Recorder, pred: &Var, tgt: &Tensor, mask: &Tensor, optio
 /// # use rowscan::{ops::mse_norm::target, tape::*, tensor::Tensor};
 /// let tgt = Tensor::from_slice(g, &[1, 4], &[1.0, 2.0, 10.0, 20.0])?; // channel 0: 1, 2; channel 1: 10, 20
 /// let mut r = Recorder::inference(g);
-/// let t = target(&mut r, &tgt, 2, false)?;
+/// let t = target(&mut r, &tgt, 2, None)?;
 /// r.run()?;
 /// assert_eq!(t.to_vec(g)?, [1.0, 10.0, 2.0, 20.0]);
 /// # Ok(()) });
 /// ```
-pub fn target(r: &mut Recorder, tgt: &Tensor, channels: usize, normalize: bool) -> Result<Tensor> {
+pub fn target(r: &mut Recorder, tgt: &Tensor, channels: usize, normalize: Option<f32>) -> Result<Tensor> {
     let (rows, cols) = tgt.rows_cols();
     let p = scalars(rows, cols, MseNormOptions { channels, scale: 1.0, normalize })?;
     let out = Tensor::scratch("target", tgt.shape());
@@ -128,8 +129,9 @@ fn scalars(rows: usize, cols: usize, options: MseNormOptions) -> Result<MseNorm>
     if channels == 0 || !cols.is_multiple_of(channels) {
         return Err(Error::argument("mse_norm: channels", channels, format!("a divisor of {cols}")));
     }
-    if normalize && cols < 2 {
+    if normalize.is_some() && cols < 2 {
         return Err(Error::argument("mse_norm: columns of pred", cols, "at least 2 to normalize"));
     }
-    Ok(scalars!(MseNorm { rows, cols, channels, normalize, scale }))
+    let (normalize, eps) = (normalize.is_some(), normalize.unwrap_or_default());
+    Ok(scalars!(MseNorm { rows, cols, channels, normalize, scale, eps }))
 }

@@ -30,6 +30,7 @@ fn values_out_of_range() {
         (&["--mlp-ratio=nan"], &["mlp_ratio", "NaN"]),
         (&["--drop-path=1"], &["drop_path", "got 1"]),
         (&["--position-scale=0"], &["position_scale", "got 0"]),
+        (&["--target-eps=0"], &["target_eps", "got 0", "1e-12 to 1"]),
         (&["--mask-token-std=-1"], &["mask_token_std", "got -1"]),
         (&["--mask-ratio=1"], &["--mask-ratio", "got 1", "less than 1"]),
         (&["--mask-ratio", "-0.5"], &["--mask-ratio", "got -0.5"]),

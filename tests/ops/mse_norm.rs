@@ -7,19 +7,25 @@ use crate::common::{Random, Tol, close, each_tier, gpu, leaf, run, values, wide}
 use rowscan::ops::mse_norm::{MseNormOptions, mse_norm};
 
 /// Cases: (B, L, pixels, channels, normalize).
-fn cases() -> Vec<(usize, usize, usize, usize, bool)> {
+fn cases() -> Vec<(usize, usize, usize, usize, Option<f32>)> {
     let mut cases = vec![
-        (1, 1, 1, 1, false),
-        (1, 1, 1, 2, true),
-        (2, 7, 256, 3, true),
-        (1, 3, 1031, 1, true),
-        (7, 4691, 1, 3, true), // 32 837 rows: more than a grid row holds
-        (2, 5, 256, 3, false),
+        (1, 1, 1, 1, None),
+        (1, 1, 1, 2, Some(1e-6)),
+        (2, 7, 256, 3, Some(1e-6)),
+        (1, 3, 1031, 1, Some(1e-2)),
+        (7, 4691, 1, 3, Some(1e-6)), // 32 837 rows: more than a grid row holds
+        (2, 5, 256, 3, None),
     ];
     let mut random = Random::new(7);
     for _ in 0..10 {
         let n = random.below(5, 1 << 16).iter().map(|n| *n as usize).collect::<Vec<_>>();
-        cases.push((1 + n[0] % 4, 1 + n[1] % 50, 2 + n[2] % 300, 1 + n[3] % 4, n[4] % 2 == 0));
+        cases.push((
+            1 + n[0] % 4,
+            1 + n[1] % 50,
+            2 + n[2] % 300,
+            1 + n[3] % 4,
+            [None, Some(1e-6), Some(1e-3)][n[4] % 3],
+        ));
     }
     cases
 }
@@ -56,6 +62,7 @@ fn mse_norm_matches_cpu() {
             let all = Tensor::from_slice(g, &[rows, cols], &tgt).expect("tgt");
             let found = values(g, |r| ops::mse_norm::target(r, &all, channels, normalize));
             let (pred, tgt, mask, scale) = (wide(&pred), wide(&tgt), wide(&mask), f64::from(scale));
+            let normalize = normalize.map(f64::from);
             let want = forward(dim, &pred, &tgt, &mask, scale, normalize).rows;
             // the oracle takes one dloss for all rows: it gets 1, and the rows of its result are scaled
             let mut dpred = backward(dim, &pred, &tgt, &mask, scale, normalize, 1.0);

@@ -8,8 +8,8 @@ fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
     let [b, l, cols] = v.shape("pred")?;
     let (dim, scale) = (Dims { rows: b * l, cols, channels: 3 }, f64::from(scale));
     let (pred, tgt, mask) = (v.get("pred")?, v.get("tgt")?, v.get("mask")?);
-    let loss = forward(dim, pred, tgt, mask, scale, true).rows;
-    let unit = backward(dim, pred, tgt, mask, scale, true, 1.0);
+    let loss = forward(dim, pred, tgt, mask, scale, Some(1e-6)).rows;
+    let unit = backward(dim, pred, tgt, mask, scale, Some(1e-6), 1.0);
     let dpred = unit.chunks(cols).zip(v.get("dloss")?).flat_map(|(row, d)| row.iter().map(move |g| g * d)).collect();
     // loss: differences of numbers up to 5, squared and averaged. dpred: the difference times 2·scale/cols
     Ok(vec![near("loss", loss, 8e-6), near("dpred", dpred, 8e-6)])
@@ -17,7 +17,7 @@ fn expect(v: &Values, scale: f32) -> Result<Vec<Want>> {
 
 fn expect_target(v: &Values) -> Result<Vec<Want>> {
     let [b, l, cols] = v.shape("tgt")?;
-    let of = target(Dims { rows: b * l, cols, channels: 3 }, v.get("tgt")?, true);
+    let of = target(Dims { rows: b * l, cols, channels: 3 }, v.get("tgt")?, Some(1e-6));
     Ok(vec![want("target", of, Tol { rel: 4e-6, abs: 4e-6 })]) // mean and deviation are sums over a row
 }
 
@@ -27,7 +27,7 @@ pub fn cases(c: &mut Cases) {
         let case = c.case(format!("target {l}x{n}")).floor(Floor::bytes(8 * n * l * cols));
         case.check(2, "images", expect_target).launches(move |r, x| {
             let tgt = x.normal("tgt", Axis(0), &[n, l, cols])?;
-            Ok(vec![result("target", Axis(0), ops::mse_norm::target(r, &tgt, 3, true)?)])
+            Ok(vec![result("target", Axis(0), ops::mse_norm::target(r, &tgt, 3, Some(1e-6))?)])
         });
         let scale = 2.0 / (n * l) as f32;
         // half of the rows are read; for the others only dpred is written

@@ -157,7 +157,7 @@ impl ArmPretraining {
             let targets = tokens::gather(r, &Var::constant(batch.patches.clone()), places, ranks)?;
             let counted = Tensor::scratch("counted", &[b, v]);
             counted.fill(r, 1.0)?;
-            let options = MseNormOptions { scale: 1.0 / (b * v) as f32, normalize: true, ..MseNormOptions::default() };
+            let options = MseNormOptions { scale: 1.0 / (b * v) as f32, ..MseNormOptions::default() };
             let rows = mse_norm(r, pred, &targets.data, &counted, options)?;
             sum(r, &rows)
         })

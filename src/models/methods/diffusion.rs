@@ -83,7 +83,7 @@ impl Pretext for Diffusion {
         true
     }
 
-    fn normalize(&self) -> bool {
+    fn normalize(&self) -> Option<f32> {
         self.objective.normalize()
     }
 

@@ -127,6 +127,9 @@ pub struct Objective {
     pub decode_order: Option<Order>,
     /// What the predictions are compared with.
     pub target: Target,
+    /// What is added to the variance of a patch that is normalized.
+    #[serde(skip_serializing_if = "is_target_eps")]
+    pub target_eps: f64,
     /// Shifted autoregression: how many places before a patch the last one is that its prediction depends on.
     #[serde(skip_serializing_if = "is_next")]
     pub shift: usize,
@@ -152,6 +155,12 @@ fn is_next(shift: &usize) -> bool {
     *shift == 1
 }
 
+/// Whether this is the default of [`Objective::target_eps`].
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_target_eps(eps: &f64) -> bool {
+    *eps == 1e-6
+}
+
 impl Default for Objective {
     fn default() -> Self {
         Self {
@@ -159,6 +168,7 @@ impl Default for Objective {
             decoder_mask: None,
             decode_order: None,
             target: Target::default(),
+            target_eps: 1e-6,
             shift: 1,
             diffusion_width: 256,
             diffusion_depth: 3,
@@ -188,9 +198,9 @@ impl Objective {
         self.decode_order.unwrap_or(config.order)
     }
 
-    /// Whether the target is normalized: MAE's `norm_pix_loss`.
-    pub fn normalize(&self) -> bool {
-        self.target == Target::Normalized
+    /// What is added to the variances by which the target is normalized, MAE's `norm_pix_loss`; `None` if it is not.
+    pub fn normalize(&self) -> Option<f32> {
+        (self.target == Target::Normalized).then_some(self.target_eps as f32)
     }
 
     /// Everything that must hold before anything is built.
@@ -209,6 +219,8 @@ impl Objective {
         within("queue", self.queue, 1, 1 << 24)?;
         let t = self.temperature;
         number("temperature", t, (1e-3..=1e3).contains(&t), "0.001 to 1000")?;
+        let eps = self.target_eps;
+        number("target_eps", eps, (1e-12..=1.0).contains(&eps), "1e-12 to 1")?;
         let m = self.key_momentum;
         number("key_momentum", m, (0.0..=1.0).contains(&m), "0 to 1")?;
         if !(self.method.encodes)(&config.family) {

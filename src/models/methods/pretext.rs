@@ -90,9 +90,9 @@ pub trait Pretext: fmt::Debug {
         None
     }
 
-    /// Whether the target is pixels of zero mean and unit deviation in each patch: MAE's `norm_pix_loss`.
-    fn normalize(&self) -> bool {
-        false
+    /// As [`Objective::normalize`].
+    fn normalize(&self) -> Option<f32> {
+        None
     }
 
     /// Crops of each image that a batch holds. With 2, the second is `MaskedBatch::second`.
@@ -180,7 +180,7 @@ impl<T: PixelPretext> Pretext for T {
         PixelPretext::targets(self)
     }
 
-    fn normalize(&self) -> bool {
+    fn normalize(&self) -> Option<f32> {
         self.objective().normalize()
     }
 
@@ -197,7 +197,7 @@ impl<T: PixelPretext> Pretext for T {
 
 /// The mean squared error of predicted patches (B, L, P·P·3) over the patches that `batch.mask` counts: one number,
 /// MAE's `forward_loss`. With `normalize` each target patch gets mean 0 and deviation 1 first.
-pub(super) fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: bool) -> Result<Var> {
+pub(super) fn pixel_loss(r: &mut Recorder, pred: &Var, batch: &MaskedBatch, normalize: Option<f32>) -> Result<Var> {
     r.scope("loss", |r| {
         let (patches, mask) = (&batch.patches, &batch.mask);
         let options = MseNormOptions { scale: batch.scale, normalize, ..MseNormOptions::default() };

@@ -120,7 +120,7 @@ pub(super) fn convert(config: &Config, weights: &Weights, about: &About) -> Resu
         file["decoder_num_attention_heads"] = json!(decoder.heads);
         file["decoder_intermediate_size"] = json!((decoder.width as f64 * decoder.mlp_ratio).round() as usize);
         file["mask_ratio"] = json!(0.75);
-        file["norm_pix_loss"] = json!(about.objective.as_ref().is_none_or(|objective| objective.normalize()));
+        file["norm_pix_loss"] = json!(about.objective.as_ref().is_none_or(|objective| objective.normalize().is_some()));
     }
     if classifier {
         let count = kept.get("head.weight").and_then(|(shape, _)| shape.first().copied()).unwrap_or(0);

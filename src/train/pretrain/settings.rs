@@ -60,6 +60,8 @@ args! {
         decode_order: Order; arg(value_parser = word::<Order>()),
         /// Target of the prediction: pixels normalized per patch (MAE's norm_pix_loss), or raw ones.
         target: Target; arg(value_parser = word::<Target>()),
+        /// What is added to the variance of a patch that is normalized.
+        target_eps: f64,
         /// ar-shift: how many places before a patch the last one is that its prediction depends on.
         shift: usize,
         /// Diffusion: width of the denoiser (1024 in MAR).
