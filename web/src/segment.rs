@@ -207,8 +207,9 @@ impl Segmenter {
         self.metadata.clone()
     }
 
-    /// The class of each pixel of an RGB image (height, width, 3), as `rowscan predict` sees it. `truth` (height, width)
-    /// has the classes where they are known, 65535 for a pixel without.
+    /// The class of each pixel of an RGB image (height, width, 3), as `rowscan predict` sees it.
+    ///
+    /// `truth` (height, width) has the classes where they are known, 65535 for a pixel without.
     pub async fn segment(
         &self, width: u32, height: u32, pixels: Vec<u8>, truth: Option<Vec<u16>>,
     ) -> Result<Segmentation, JsValue> {
