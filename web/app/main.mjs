@@ -36,7 +36,7 @@ const app = {
     try {
       return await work();
     } catch (error) {
-      if (error?.name === 'DeviceLost') await app.recover(error);
+      if (error?.name === 'DeviceLost') app.recover(error); // not waited for: it runs what may queue behind `work`
       else app.notice(error?.message ?? String(error));
     }
   },

@@ -119,3 +119,12 @@ test('segment: a class alone by mouse and keyboard, and all of it in the address
     await shoot(page, 'segment-phone-dark');
   });
 });
+
+test('segment: a device that was lost is opened again', () => within({ hash: '#segment&scene=2', reducedMotion: 'reduce' }, async (page) => {
+  await change(page, async () => {
+    await page.evaluate(() => globalThis.rowscan.device.destroy());
+    await page.getByRole('button', { name: 'Another scene' }).click();
+  });
+  await page.waitForFunction(() => document.getElementById('notice').textContent.includes('is back'));
+  assert.equal(await page.textContent('#s-which'), 'scene 4');
+}));
