@@ -16,8 +16,13 @@ rmSync(folder, { recursive: true, force: true });
 mkdirSync(folder, { recursive: true });
 cpSync(page, folder, { recursive: true });
 
+// of the samples only those that the page shows: others are for tests and examples
+const samples = join(folder, 'assets/samples');
+const listed = JSON.parse(readFileSync(join(samples, 'list.json'))).map(({ file }) => file);
+for (const file of readdirSync(samples)) if (file !== 'list.json' && !listed.includes(file)) rmSync(join(samples, file));
+
 const models = JSON.parse(readFileSync(join(folder, 'assets/models.json')));
-const later = [...models.images.slice(1), ...models.clouds].map((model) => `assets/${model.folder}/`);
+const later = [...models.images.slice(1), ...models.clouds, ...models.scenes].map((model) => `assets/${model.folder}/`);
 const files = readdirSync(folder, { recursive: true }).filter((file) => statSync(join(folder, file)).isFile())
   .map((file) => relative('.', file).replaceAll('\\', '/')).filter((file) => file !== 'sw.js').sort();
 const kept = files.filter((file) => !later.some((start) => file.startsWith(start)));

@@ -7,9 +7,9 @@ use image::{ImageFormat, RgbImage};
 
 use super::csv::field;
 use crate::error::{Error, Result};
+use crate::infer::class_color::class_color;
 use crate::infer::pca::PrincipalComponents;
 use crate::run::record::markup::{escaped, picture_address};
-use crate::run::record::overlay::color_of;
 use crate::run::record::{LineFile, write_atomic};
 
 /// Side of the picture, and the margin around the points.
@@ -200,7 +200,7 @@ fn spread(count: usize, most: usize) -> impl Iterator<Item = usize> {
 
 /// The color of class i, as segmentation has it.
 fn color(class: usize) -> String {
-    let [r, g, b] = color_of(class);
+    let [r, g, b] = class_color(class);
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 

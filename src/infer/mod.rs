@@ -2,6 +2,7 @@
 //! scans, scores, predictions.
 
 pub mod attention_maps;
+pub mod class_color;
 pub mod coco_scores;
 #[cfg(feature = "files")]
 pub mod detect;

@@ -9,6 +9,10 @@ use crate::gpu::Gpu;
 use crate::models::{Config, Segmenter};
 use crate::ops::reshape::reshape;
 
+/// Windows of an image that are scored at a time: as many as one of 3 × 4 has. An image with fewer is padded with
+/// windows that nobody reads.
+pub const WINDOWS: usize = 2;
+
 /// A forward program from windows to the scores of their cells, (B, 4h·4w·K).
 pub fn window_scores(g: &Gpu, model: &Segmenter, config: &Config, batch: usize) -> Result<InferenceProgram> {
     let model = model.clone();

@@ -14,7 +14,7 @@ use crate::data::{
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
-use crate::infer::segment::{pixel_scores, window_scores};
+use crate::infer::segment::{WINDOWS, pixel_scores, window_scores};
 use crate::infer::segmentation_scores::{SegmentationScores, SegmentationTally};
 use crate::infer::sliding_window::ScoreMap;
 use crate::models::Config;
@@ -23,10 +23,6 @@ use crate::tensor::Tensor;
 use crate::train::loss_scaler::LossScaler;
 use crate::train::segment::settings::SegmentSettings;
 use crate::train::segment::step::SegmentTrainer;
-
-/// Windows of an image that are scored at a time: as many as one of 3 × 4 has. An image with fewer is padded with
-/// windows that nobody reads.
-const WINDOWS: usize = 2;
 
 impl TaskSettings for SegmentSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {

@@ -9,9 +9,10 @@ import { attach as reconstruct } from './reconstruct.mjs';
 import { attach as train } from './train.mjs';
 import { attach as inspect } from './inspect.mjs';
 import { attach as clouds } from './clouds.mjs';
+import { attach as segment } from './segment.mjs';
 
 const $ = (id) => document.getElementById(id);
-const MODES = ['reconstruct', 'train', 'inspect', 'clouds'];
+const MODES = ['reconstruct', 'train', 'inspect', 'clouds', 'segment'];
 
 const app = {
   $,
@@ -35,7 +36,7 @@ const app = {
     try {
       return await work();
     } catch (error) {
-      if (error?.name === 'DeviceLost') await app.recover(error);
+      if (error?.name === 'DeviceLost') app.recover(error); // not waited for: it runs what may queue behind `work`
       else app.notice(error?.message ?? String(error));
     }
   },
@@ -91,13 +92,14 @@ function tabs() {
   }
 }
 
-/** Gives dropped files to a mode: to Train if it is open, else to Reconstruct. */
+/** Gives files that were dropped, pasted or chosen to the open tab, or to Reconstruct if that takes none. */
 async function take(files) {
   const found = await checkpoint(files);
-  if (found) return app.mode === 'train' ? app.modes.train.open(found) : app.modes.reconstruct.open(found);
+  const tab = app.modes[app.mode].open ? app.modes[app.mode] : app.modes.reconstruct;
+  if (found) return tab.open(found);
   const images = files.filter((file) => file.type.startsWith('image/'));
   if (!images.length) throw new Error('neither an image nor a checkpoint folder (config.json and model.safetensors)');
-  return app.mode === 'train' ? app.modes.train.images(images) : app.modes.reconstruct.image(images[0]);
+  return tab.images ? tab.images(images) : tab.image(images[0]);
 }
 app.take = take;
 
@@ -122,6 +124,10 @@ function drops() {
     over(0);
     app.guard(async () => take(await dropped(event.dataTransfer)));
   });
+  addEventListener('paste', ({ clipboardData }) => {
+    const files = [...(clipboardData?.files ?? [])];
+    if (files.length) app.guard(() => take(files));
+  });
 }
 
 async function start() {
@@ -134,7 +140,7 @@ async function start() {
     document.querySelector('nav').hidden = true;
     return;
   }
-  app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app), clouds: clouds(app) };
+  app.modes = { reconstruct: reconstruct(app), train: train(app), inspect: inspect(app), clouds: clouds(app), segment: segment(app) };
   app.lesson = lesson(app);
   tabs();
   skips();

@@ -2,7 +2,7 @@
 
 const list = fetch('assets/models.json').then((answer) => answer.json());
 
-/** The models of one kind, `images` or `clouds`: [{ id, title, address }], the first of which is taken unless told. */
+/** The models of one kind, `images`, `clouds` or `scenes`: [{ id, title, address }], the first of which is taken unless told. */
 export async function catalog(kind) {
   return (await list)[kind].map(({ id, title, folder }) => ({ id, title, address: `assets/${folder}/` }));
 }

@@ -123,3 +123,23 @@ export async function watched(device, work) {
     throw error;
   }
 }
+
+/**
+ * Runs work on `device` piece by piece, in the order in which it was asked for: the module runs one call at a time.
+ *
+ * @param {Device} device
+ */
+export function turns(device) {
+  /** @type {Promise<unknown>} */
+  let last = Promise.resolve();
+  /**
+   * @template T
+   * @param {() => T | Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  return (work) => {
+    const turn = last.then(() => watched(device, work));
+    last = turn.catch(() => {});
+    return turn;
+  };
+}

@@ -15,7 +15,7 @@
  * Whether a file may belong to a checkpoint.
  * @param {string} name
  */
-const known = (name) => name.endsWith('.safetensors') || ['config.json', 'state.json', 'losses.json'].includes(name);
+const known = (name) => name.endsWith('.safetensors') || ['config.json', 'state.json', 'losses.json', 'classes.json'].includes(name);
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
@@ -170,13 +170,33 @@ async function fetched(address, { progress, signal }) {
 }
 
 /**
+ * The bytes of a file among `files`; `undefined` if it is missing.
+ *
+ * @param {CheckpointFile[]} files
+ * @param {string} name
+ */
+export const present = (files, name) => files.find((file) => file.name === name)?.bytes;
+
+/**
+ * The bytes of a file that has to be among `files`.
+ *
+ * @param {CheckpointFile[]} files
+ * @param {string} name
+ */
+export function needed(files, name) {
+  const bytes = present(files, name);
+  if (!bytes) throw new Error(`${name} is missing`);
+  return bytes;
+}
+
+/**
  * The content of a JSON file among `files`; `undefined` if it is missing.
  *
  * @param {CheckpointFile[]} files
  * @param {string} name
  */
 export function json(files, name) {
-  const bytes = files.find((file) => file.name === name)?.bytes;
+  const bytes = present(files, name);
   if (!bytes) return undefined;
   try {
     return JSON.parse(new TextDecoder().decode(bytes));

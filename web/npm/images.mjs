@@ -131,11 +131,12 @@ async function drawn(image, box, width, height) {
 }
 
 /**
- * RGB bytes (side, side, 3) as an image for `putImageData`.
+ * RGB bytes (height, width, 3) as an image for `putImageData`, square unless a height is given.
  *
  * @param {Uint8Array} rgb
- * @param {number} side
+ * @param {number} width
+ * @param {number} [height]
  */
-export function imageData(rgb, side) {
-  return new ImageData(rgba({ data: rgb, width: side, height: side }), side, side);
+export function imageData(rgb, width, height = width) {
+  return new ImageData(rgba({ data: rgb, width, height }), width, height);
 }

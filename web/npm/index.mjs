@@ -1,9 +1,10 @@
-// The package: what it exports, and the two ways in, `Rowscan.load` and `Rowscan.create`.
+// The package: what it exports, and the ways in: `Rowscan.load`, `Rowscan.create` and `Rowscan.segmenter`.
 import { Solids as RawSolids } from './bindings/rowscan_web.js';
 import { Device, unavailable } from './device.mjs';
 import { checkpoint, unzip, zip } from './files.mjs';
 import { whole as pixels } from './images.mjs';
 import { Model } from './model.mjs';
+import { Scenes, Segmenter } from './segment.mjs';
 import { Training } from './training.mjs';
 
 /** Generated point clouds: solids that no model was trained on, four of each kind. */
@@ -44,6 +45,14 @@ export const Rowscan = {
    */
   create: (config, options) => Model.create(config, options),
 
+  /**
+   * Loads a segmentation network, as `rowscan segment` trains it.
+   *
+   * @param {import('./files.mjs').CheckpointSource} source as for `load`
+   * @param {import('./model.mjs').LoadOptions} [options]
+   */
+  segmenter: (source, options) => Segmenter.load(source, options),
+
   /** Why WebGPU cannot be used here, as a sentence for a person; `null` if it can. */
   unavailable,
 
@@ -56,6 +65,16 @@ export const Rowscan = {
     await Device.ready(options);
     return new Solids();
   },
+
+  /**
+   * Generated scenes, for segmentation networks.
+   *
+   * @param {import('./device.mjs').OpenOptions} [options]
+   */
+  async scenes(options) {
+    await Device.ready(options);
+    return new Scenes();
+  },
 };
 
-export { Device, Model, Solids, Training, checkpoint, pixels, unavailable, unzip, zip };
+export { Device, Model, Scenes, Segmenter, Solids, Training, checkpoint, pixels, unavailable, unzip, zip };

@@ -1,7 +1,7 @@
 // A model: reconstruction, features and attention of images, and training.
 import { Model as RawModel, preset } from './bindings/rowscan_web.js';
-import { Device, watched } from './device.mjs';
-import { json, opened } from './files.mjs';
+import { Device, turns, watched } from './device.mjs';
+import { json, needed, opened, present } from './files.mjs';
 import { imageData, square } from './images.mjs';
 import { Training, unpacked } from './training.mjs';
 
@@ -51,8 +51,7 @@ export class Model {
   #raw;
   /** @type {import('./files.mjs').CheckpointFile[]} */
   #files;
-  /** @type {Promise<unknown>} */
-  #last = Promise.resolve();
+  #inTurn;
 
   /**
    * @param {Device} device
@@ -62,6 +61,7 @@ export class Model {
   constructor(device, raw, files) {
     this.#device = device;
     this.#raw = raw;
+    this.#inTurn = turns(device);
     this.#files = files;
   }
 
@@ -299,16 +299,14 @@ export class Model {
   }
 
   /**
-   * Runs `work` after all work asked for before: the module runs one call at a time.
+   * Runs `work` after all work asked for before.
    *
    * @template T
    * @param {(raw: RawModel) => T | Promise<T>} work
    * @returns {Promise<T>}
    */
   #turn(work) {
-    const turn = this.#last.then(() => watched(this.#device, () => work(this.#raw)));
-    this.#last = turn.catch(() => {});
-    return turn;
+    return this.#inTurn(() => work(this.#raw));
   }
 }
 
@@ -317,12 +315,6 @@ export class Model {
  * @param {import('./files.mjs').CheckpointFile[]} files
  */
 function loaded(device, files) {
-  const bytes = (/** @type {string} */ name) => files.find((file) => file.name === name)?.bytes;
-  const needed = (/** @type {string} */ name) => {
-    const found = bytes(name);
-    if (!found) throw new Error(`${name} is missing`);
-    return found;
-  };
   json(files, 'state.json');
-  return RawModel.load(device.raw, needed('config.json'), needed('model.safetensors'), bytes('state.json'));
+  return RawModel.load(device.raw, needed(files, 'config.json'), needed(files, 'model.safetensors'), present(files, 'state.json'));
 }

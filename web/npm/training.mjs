@@ -1,6 +1,6 @@
 // A pretraining run.
 import { Images, Saved, Training as RawTraining } from './bindings/rowscan_web.js';
-import { watched } from './device.mjs';
+import { turns, watched } from './device.mjs';
 import { json } from './files.mjs';
 import { imageData, whole } from './images.mjs';
 
@@ -44,8 +44,7 @@ const IN_FLIGHT = 3;
 export class Training {
   #device;
   #raw;
-  /** @type {Promise<unknown>} */
-  #last = Promise.resolve();
+  #inTurn;
 
   /**
    * @param {import('./device.mjs').Device} device
@@ -54,6 +53,7 @@ export class Training {
   constructor(device, raw) {
     this.#device = device;
     this.#raw = raw;
+    this.#inTurn = turns(device);
   }
 
   /**
@@ -233,9 +233,7 @@ export class Training {
    * @returns {Promise<T>}
    */
   #turn(work) {
-    const turn = this.#last.then(() => watched(this.#device, () => work(this.#raw)));
-    this.#last = turn.catch(() => {});
-    return turn;
+    return this.#inTurn(() => work(this.#raw));
   }
 }
 

@@ -4,6 +4,7 @@
 mod clouds;
 mod inspect;
 mod model;
+mod segment;
 mod training;
 
 use rowscan::gpu::{Gpu, Options};

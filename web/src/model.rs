@@ -106,6 +106,10 @@ impl Model {
             Some(settings) => settings.objective.clone(),
             None => About::of_metadata(metadata).objective_of(&config),
         };
+        if config.dense.is_some() {
+            let wanted = "a pretrained one: a segmentation network is for the tab Segment, `Rowscan.segmenter`";
+            return Err(js(rowscan::Error::argument("the model", "one of dense predictions", wanted)));
+        }
         let weights = weights_file::from_bytes(path, weights).map_err(js)?;
         let (mut model, params) = Self::built(device, config, objective)?;
         params.load(&model.g, &weights).map_err(js)?;

@@ -74,7 +74,7 @@ test('package: bundled by Vite', async () => {
 });
 
 test('package: nothing in it names a host, and its types are there', () => {
-  for (const file of ['index.mjs', 'device.mjs', 'model.mjs', 'training.mjs', 'files.mjs', 'images.mjs', 'bindings/rowscan_web.js', 'package.json', 'README.md']) {
+  for (const file of ['index.mjs', 'device.mjs', 'model.mjs', 'segment.mjs', 'training.mjs', 'files.mjs', 'images.mjs', 'bindings/rowscan_web.js', 'package.json', 'README.md']) {
     assert.ok(!/['"`]https?:/.test(readFileSync(join(PACKAGE, file), 'utf8')), file);
   }
   assert.ok(/reconstruct\(image: import\('\.\/images\.mjs'\)\.ImageSource/.test(readFileSync(join(PACKAGE, 'model.d.mts'), 'utf8')));

@@ -1,9 +1,10 @@
 //! The objects that were found in an image: their pixels in colors, their boxes, names and scores.
 
 use super::markup::{escaped, picture_address};
-use super::overlay::{COVER, color_of, picture, shown_scale};
+use super::overlay::{picture, shown_scale};
 use crate::data::Rgb8;
 use crate::error::{Error, Result};
+use crate::infer::class_color::{COVER, class_color};
 use crate::infer::detect::FoundObject;
 use image::ImageFormat;
 use std::fmt::Write;
@@ -37,7 +38,7 @@ impl ObjectPicture<'_> {
             if 3 * rows.len() != pixels.len() {
                 return Err(Error::argument("pixels of a mask", rows.len(), pixels.len() / 3));
             }
-            let color = color_of(object.class);
+            let color = class_color(object.class);
             for (pixel, _) in pixels.as_chunks_mut::<3>().0.iter_mut().zip(rows).filter(|(_, inside)| *inside == 1) {
                 for (channel, color) in pixel.iter_mut().zip(color) {
                     *channel = (f32::from(*channel) * (1.0 - COVER) + f32::from(color) * COVER).round() as u8;
@@ -53,7 +54,8 @@ impl ObjectPicture<'_> {
             picture_address(&picture(pixels, width, height)?, ImageFormat::Png)?,
         );
         for object in self.objects.iter().rev() {
-            let ([left, top, right, bottom], [r, g, b]) = (object.corners.map(|v| v * scale), color_of(object.class));
+            let ([left, top, right, bottom], [r, g, b]) =
+                (object.corners.map(|v| v * scale), class_color(object.class));
             let name = self.names.get(object.class).map_or("", String::as_str);
             let text = format!("{name} {:.0}%", 100.0 * object.score);
             let wide = FONT * LETTER * text.chars().count() as f64 + 6.0;

@@ -3,12 +3,11 @@
 use super::markup::{escaped, picture_address};
 use crate::data::Rgb8;
 use crate::error::{Error, Result};
+use crate::infer::class_color::{COVER, class_color};
 use image::{GrayImage, ImageFormat, RgbImage};
 use std::fmt::Write;
 use std::io::Cursor;
 
-/// Share of a class's color over the image.
-pub(super) const COVER: f32 = 0.55;
 /// Sides of the shown picture, least and most, in pixels.
 const SHOWN: (u32, u32) = (240, 960);
 /// Width of the legend and height of its lines.
@@ -24,17 +23,6 @@ pub struct Overlay<'a> {
     pub classes: &'a [u16],
     /// Names of the classes.
     pub names: &'a [String],
-}
-
-/// The color of a class: hues a golden angle apart, in three brightnesses, so that neighbors in the list differ.
-pub fn color_of(class: usize) -> [u8; 3] {
-    let hue = (class as f32 * 137.508) % 360.0 / 60.0;
-    let (value, saturation) = [(0.95, 0.75), (0.7, 0.85), (1.0, 0.45)][class / 3 % 3];
-    let channel = |shift: f32| {
-        let k = (shift + hue) % 6.0;
-        (255.0 * (value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0))).round() as u8
-    };
-    [channel(5.0), channel(3.0), channel(1.0)]
 }
 
 /// Pixels as an image.
@@ -84,7 +72,7 @@ impl Overlay<'_> {
     pub fn to_svg(&self) -> Result<String> {
         self.expect_pixels()?;
         let mixed = |(pixel, class): (&[u8; 3], &u16)| {
-            let color = color_of(usize::from(*class));
+            let color = class_color(usize::from(*class));
             std::array::from_fn::<u8, 3, _>(|c| {
                 (f32::from(pixel[c]) * (1.0 - COVER) + f32::from(color[c]) * COVER).round() as u8
             })
@@ -112,7 +100,7 @@ impl Overlay<'_> {
             picture_address(&image, ImageFormat::Png)?,
         );
         for (line, class) in seen.into_iter().enumerate() {
-            let ([r, g, b], y) = (color_of(class), line * LINE + 6);
+            let ([r, g, b], y) = (class_color(class), line * LINE + 6);
             let percent = 100.0 * counts[class] as f64 / self.classes.len() as f64;
             let _ = writeln!(
                 svg,
@@ -146,13 +134,5 @@ mod tests {
         let wrong = Overlay { classes: &[0, 1], ..overlay };
         assert!(wrong.to_svg().unwrap_err().to_string().contains("classes of an image: got 2, expected 4"));
         assert!(Overlay { classes: &[0, 1, 1, 300], ..overlay }.index_png().is_err());
-    }
-
-    #[test]
-    fn colors_of_neighbors_differ() {
-        for class in 0..150 {
-            let far = |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(b))).sum::<u32>() > 60;
-            assert!(far(color_of(class), color_of(class + 1)), "{class}");
-        }
     }
 }
