@@ -5,8 +5,9 @@
     benches/peers/run.py OUT --table                                          prints the table of OUT again
 
 Appends to OUT/peers.jsonl one line for each program, case and round, with CPU time and wall time of the process: they are
-equal when nothing else ran on its core. rowscan and Burn run on the Mesa that `cargo xtask bench-cpu` unpacks, or on
---mesa FOLDER, or, with --mesa "", on what VK_DRIVER_FILES names.
+equal when nothing else ran on its core. An empty --rowscan, --burn or --python leaves that program out. rowscan and Burn
+run on the Mesa that `cargo xtask bench-cpu` unpacks, or on --mesa FOLDER, or, with --mesa "", on what VK_DRIVER_FILES
+names.
 
     cargo build --release
     cargo build --release --manifest-path benches/peers/burn/Cargo.toml --target-dir target/peers
@@ -82,11 +83,12 @@ class Machine:
 
 def ours(args, machine, group):
     bench, names = GROUPS[group]
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "bench.json"
         if "--throughput" in bench:
             bench = [*bench, "--warm-up", str(args.warm_up), "--steps", str(args.steps)]
-        _, used = machine.run([*machine.loader, args.rowscan, "bench", *bench, "--json", file.name])
-        report = json.load(file)
+        _, used = machine.run([*machine.loader, args.rowscan, "bench", *bench, "--json", str(file)])
+        report = json.loads(file.read_text())
     rows = {(row.get("case") or row["model"], row["direction"]): row for row in report["rows"]}
     for name, key in names.items():
         kept = {k: rows[key][k] for k in ("ms", "ms_min", "samples", "parameters") if k in rows[key]}
@@ -96,7 +98,7 @@ def ours(args, machine, group):
 
 def peer(args, machine, group, program):
     names = [name for name in GROUPS[group][1] if program is not args.burn or name not in NOT_IN_BURN]
-    if not names:
+    if not program or not names:
         return
     command = [*machine.loader, args.burn] if program is args.burn else [args.python, str(HERE / "torch_step.py")]
     threads = [] if program is args.burn else ["--threads", machine.threads]
@@ -110,11 +112,14 @@ def table(path):
     found = {}
     for row in map(json.loads, path.read_text().splitlines()):
         found.setdefault(row["case"], {}).setdefault(row["implementation"].split()[0], []).append(row)
-    print("| case | | ms: minimum, median, maximum of the rounds' medians | times ours | CPU time / wall time |\n|---|---|--:|--:|--:|")
+    print("| case | | ms: minimum, median, maximum of the rounds' medians | times ours | CPU time / wall time |")
+    print("|---|---|--:|--:|--:|")
     for case, programs in found.items():
         medians = {name: sorted(row["ms"] for row in rows) for name, rows in programs.items()}
         for name, each in medians.items():
-            ratio = f"{statistics.median(each) / statistics.median(medians['rowscan']):.2f}" if "rowscan" in medians else ""
+            ratio = ""
+            if "rowscan" in medians:
+                ratio = f"{statistics.median(each) / statistics.median(medians['rowscan']):.2f}"
             busy = min(row["cpu_s"] / row["wall_s"] for row in programs[name])
             times = ", ".join(f"{ms:.4g}" for ms in (each[0], statistics.median(each), each[-1]))
             print(f"| `{case}` | {name} | {times} | {ratio} | {busy:.2f} |")
@@ -140,7 +145,10 @@ def main():
         machine = Machine({int(core) for core in args.cores.split(",")}, args.mesa)
         for round_ in range(args.rounds):
             for group in args.case:
-                for rows in (ours(args, machine, group), *(peer(args, machine, group, p) for p in (args.burn, args.python))):
+                programs = [peer(args, machine, group, program) for program in (args.burn, args.python)]
+                if args.rowscan:
+                    programs.insert(0, ours(args, machine, group))
+                for rows in programs:
                     for row in rows:
                         with path.open("a") as file:
                             file.write(json.dumps(row | {"round": round_}) + "\n")

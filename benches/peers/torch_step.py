@@ -22,11 +22,12 @@ from kernels import plain_conv, plain_scan  # noqa: E402
 from model import preset  # noqa: E402
 
 BATCH, SIDE, CLASSES = 8, 64, 10
+NO_DROP_PATH = {"stochastic_depth_prob": 0.0}
 # builder, its options, timm's number of parameters with 1000 classes, features of the classifier, and the memory layout
 # that is the faster one on a CPU
 NETWORKS = {
     "resnet50": (torchvision.models.resnet50, {}, 25_557_032, 2048, torch.channels_last),
-    "convnext_tiny": (torchvision.models.convnext_tiny, {"stochastic_depth_prob": 0.0}, 28_589_128, 768, torch.contiguous_format),
+    "convnext_tiny": (torchvision.models.convnext_tiny, NO_DROP_PATH, 28_589_128, 768, torch.contiguous_format),
 }
 
 
@@ -81,7 +82,7 @@ def case(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", help="resnet50, convnext_tiny, map_micro, gelu_N, gelu_backward_N, adamw_N")
+    parser.add_argument("cases", nargs="+", metavar="CASE", help="resnet50, convnext_tiny, map_micro, gelu_N, gelu_backward_N, adamw_N")
     for option, default in (("--warm-up", 2), ("--steps", 8), ("--threads", 1)):
         parser.add_argument(option, type=int, default=default)
     args = parser.parse_args()

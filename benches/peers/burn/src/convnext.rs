@@ -47,9 +47,12 @@ impl<B: Backend> Block<B> {
     }
 
     fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let y = self.norm.forward(channels_last(self.depthwise.forward(x.clone())));
-        let y = self.reduce.forward(gelu(self.expand.forward(y)));
-        x + channels_first(y * self.scale.val().unsqueeze())
+        let y = channels_last(self.depthwise.forward(x.clone()));
+        let shape = y.dims();
+        // one matrix: of more dimensions Burn makes a gradient of the weight for each row of an image, and adds them up
+        let y = self.norm.forward(y.reshape([-1, shape[3] as i32]));
+        let y = self.reduce.forward(gelu(self.expand.forward(y))) * self.scale.val().unsqueeze();
+        x + channels_first(y.reshape(shape))
     }
 }
 

@@ -78,12 +78,13 @@ fn adamw() -> AdamWConfig {
     AdamWConfig::new().with_beta_2(0.999).with_epsilon(1e-8).with_weight_decay(0.05)
 }
 
-/// A training step of a network: `forward` gives the logits. timm's number of parameters is that with 1000 classes.
+/// A training step of a network: `forward` gives the logits. timm's number of parameters is that with 1000 classes;
+/// Burn counts the running statistics of batch norm too.
 fn training<M: AutodiffModule<Train>>(
-    clock: &Clock, model: M, (of_timm, features): (usize, usize),
+    clock: &Clock, model: M, [of_timm, features, statistics]: [usize; 3],
     forward: impl Fn(&M, Tensor<Train, 4>) -> Tensor<Train, 2>,
 ) -> Value {
-    let parameters = model.num_params();
+    let parameters = model.num_params() - statistics;
     assert_eq!(parameters, of_timm - (1000 - CLASSES) * (features + 1), "parameters of timm's, with {CLASSES} classes");
     let device = &clock.device;
     let images = Tensor::random([BATCH, 3, SIDE, SIDE], Normal(0.0, 1.0), device);
@@ -112,9 +113,11 @@ fn normal(n: usize, device: &WgpuDevice) -> Tensor<Inner, 1> {
 fn case(name: &str, clock: &Clock) -> Value {
     let device = &clock.device;
     match name {
-        "resnet50" => training(clock, resnet::ResNet::new(CLASSES, device), (25_557_032, 2048), |m, x| m.forward(x)),
+        "resnet50" => {
+            training(clock, resnet::ResNet::new(CLASSES, device), [25_557_032, 2048, 2 * 26_560], |m, x| m.forward(x))
+        }
         "convnext_tiny" => {
-            training(clock, convnext::ConvNext::new(CLASSES, device), (28_589_128, 768), |m, x| m.forward(x))
+            training(clock, convnext::ConvNext::new(CLASSES, device), [28_589_128, 768, 0], |m, x| m.forward(x))
         }
         _ => {
             let (operator, n) = name.rsplit_once('_').expect("one of CASES");
