@@ -121,7 +121,7 @@ def table(path):
             if "rowscan" in medians:
                 ratio = f"{statistics.median(each) / statistics.median(medians['rowscan']):.2f}"
             busy = min(row["cpu_s"] / row["wall_s"] for row in programs[name])
-            times = ", ".join(f"{ms:.4g}" for ms in (each[0], statistics.median(each), each[-1]))
+            times = ", ".join(f"{ms:.3g}" if ms < 100 else f"{ms:.0f}" for ms in (each[0], statistics.median(each), each[-1]))
             print(f"| `{case}` | {name} | {times} | {ratio} | {busy:.2f} |")
 
 

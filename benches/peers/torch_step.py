@@ -82,7 +82,8 @@ def case(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", metavar="CASE", help="resnet50, convnext_tiny, map_micro, gelu_N, gelu_backward_N, adamw_N")
+    cases = "resnet50, convnext_tiny, map_micro, gelu_N, gelu_backward_N, adamw_N"
+    parser.add_argument("cases", nargs="+", metavar="CASE", help=cases)
     for option, default in (("--warm-up", 2), ("--steps", 8), ("--threads", 1)):
         parser.add_argument(option, type=int, default=default)
     args = parser.parse_args()
