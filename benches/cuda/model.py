@@ -78,12 +78,13 @@ class Map:
 
     def __init__(self, cfg, scan, conv, device="cpu"):
         self.cfg, self.scan, self.conv = cfg, scan, conv
-        self.allow = gen.row_causal((cfg["img_size"] // gen.PATCH) ** 2).to(device)
+        self.side = cfg.get("patch_size", gen.PATCH)
+        self.allow = gen.row_causal((cfg["img_size"] // self.side) ** 2).to(device)
 
     def loss(self, P, images, ids, inverse, mask):
         cfg, rows = self.cfg, lambda x, at: x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))
         w = P["patch_embed.proj.weight"]
-        x = F.linear(patches(images, gen.PATCH, "chw"), w.flatten(1), P["patch_embed.proj.bias"]) + P["pos_embed"]
+        x = F.linear(patches(images, self.side, "chw"), w.flatten(1), P["patch_embed.proj.bias"]) + P["pos_embed"]
         h, r = rows(x, ids), None
         for i in range(cfg["depth"]):
             L = gen.sub(P, f"layers.{i}.")
@@ -95,10 +96,10 @@ class Map:
         x = rows(linear(x, P, "decoder_embed"), inverse)
         hidden = mask[..., None]
         x = torch.where(hidden > 0, P["mask_token"].to(x.dtype), x) + P["decoder_pos_embed_learned"]
-        for j in range(4):
+        for j in range(gen.count(P, "decoder_blocks")):
             x = decoder_block(x, gen.sub(P, f"decoder_blocks.{j}."), cfg.get("decoder_num_heads", 16), self.allow)
         pred = linear(layer_norm(x, P, "decoder_norm"), P, "ar_pred")
-        t = patches(images, gen.PATCH, "hwc")
+        t = patches(images, self.side, "hwc")
         t = (t - t.mean(-1, keepdim=True)) / (t.var(-1, keepdim=True, unbiased=True) + 1e-6).sqrt()
         return ((pred.to(t.dtype) - t).square().mean(-1) * mask).sum() / mask.sum()
 
@@ -113,7 +114,11 @@ def tables(mask):
 
 
 def preset(size):
-    """Arguments of the official constructor for images of 224. `large` has 16 heads: 12 do not divide its width."""
+    """Arguments of the official constructor for images of 224. `large` has 16 heads: 12 do not divide its width. `micro`
+    is ours, for images of 64."""
+    if size == "micro":
+        decoder = dict(decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4)
+        return dict(img_size=64, patch_size=8, embed_dim=64, depth=6, num_heads=4, num_cls_tokens=4, drop_path_rate=0.0) | decoder
     D, depth, n, r, heads = {
         "tiny": (192, 24, 12, 1, 12),
         "small": (384, 24, 12, 2, 12),

@@ -48,11 +48,11 @@ class Step:
         # without the weights of the classifier, which get no gradient in pretraining
         shapes = {k: s for k, s in gen.map_shapes(cfg).items() if k.split(".")[0] not in ("cls_token", "pos_embed_cls", "head", "neck", "norm_neck")}
         self.P = {k: v.to(device).requires_grad_() for k, v in gen.draw(shapes, g).items()}
-        tokens = (cfg["img_size"] // gen.PATCH) ** 2
+        tokens = (cfg["img_size"] // cfg.get("patch_size", gen.PATCH)) ** 2
         mask = gen.masks((batch,), tokens, tokens // 2, g).to(device)
         self.inputs = (gen.pictures(batch, cfg["img_size"], g).to(device), *tables(mask), mask)
         self.visible = self.inputs[1].shape[1]
-        self.optimizer = torch.optim.AdamW(list(self.P.values()), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=device == "cuda")
+        self.optimizer = torch.optim.AdamW(list(self.P.values()), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
         self.autocast = contextlib.nullcontext
         if precision in ("bf16", "f16"):
             dtype = torch.bfloat16 if precision == "bf16" else torch.float16
