@@ -28,8 +28,8 @@ pub struct Painter {
 
 #[derive(Debug)]
 enum Of {
-    Images(Reconstructor),
-    Clouds(CloudReconstructor),
+    Images(Box<Reconstructor>),
+    Clouds(Box<CloudReconstructor>),
 }
 
 /// What was made of a batch.
@@ -50,8 +50,8 @@ impl Painter {
     /// A model that predicts no patches.
     pub fn new(g: &Gpu, model: &dyn Pretext, config: &Config, batch: usize, visible: usize) -> Result<Self> {
         let of = match config.family.clouds {
-            true => Of::Clouds(CloudReconstructor::new(g, model, config, batch, visible)?),
-            false => Of::Images(Reconstructor::new(g, model, config, batch, visible)?),
+            true => Of::Clouds(Box::new(CloudReconstructor::new(g, model, config, batch, visible)?)),
+            false => Of::Images(Box::new(Reconstructor::new(g, model, config, batch, visible)?)),
         };
         Ok(Self { config: config.clone(), of })
     }
