@@ -93,14 +93,14 @@ fn a_step_at_384_pixels_takes_less_memory_than_in_the_paper() {
     }
 }
 
-/// Attention holds no scores, whose memory would grow with the square of the tokens: 4096 tokens, as many as the paper's
-/// detection has, take sixteen times the memory of 256.
+/// Attention holds no scores, whose memory would grow with the square of the tokens: 4096 tokens, as many as the
+/// paper's detection has, take sixteen times the memory of 256.
 #[test]
 fn memory_of_attention_grows_with_tokens_and_not_with_their_square() {
     let caps = Caps { max_binding: 2 << 30, max_buffer: 2 << 30, ..Caps::portable() };
     for precision in [Precision::F32, Precision::Mixed] {
         let step = |image_size| {
-            let config = Config { image_size, ..Config::preset("vit_tiny_patch16_224").unwrap() };
+            let config = Config { image_size, ..Config::preset("deit_tiny_patch16_224").unwrap() };
             let hyper = RunSettings { precision, ..RunSettings::default() }.hyper().unwrap();
             let plan = Finetuner::new(&Gpu::dry(caps.clone()), &config, 1, hyper, TUNING, 0).unwrap().plan().unwrap();
             (config.tokens(), plan.activations + plan.scratch)

@@ -22,7 +22,7 @@ pub struct Args {
     /// Folders of runs, as `--output-dir` names them.
     #[arg(required = true, num_args = 1..=12, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Picture to write: loss over steps and, if a run was tested, its accuracy, mIoU or average precisions over epochs.
+    /// Picture to write: loss over steps and, of tested runs, accuracy, mIoU or average precisions over epochs.
     #[arg(short, long, default_value = "compare.svg")]
     output: PathBuf,
     /// Also say after how many steps the loss is below this, as the mean of twenty logged steps.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Caps;
 use crate::run::output_dir::OutputDir;
 use crate::run::record::write_atomic;
-use crate::study::{Budget, CellScores, Study, Table, Transfer, Tuning, markdown, plot};
+use crate::study::{Budget, CellScores, CellTraining, Study, Table, Transfer, markdown, plot};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -119,9 +119,9 @@ fn describe(study: &Study) -> Result<()> {
             None => say("  pretrain  none")?,
         }
         let (command, settings) = match &plan.tuning {
-            Tuning::Finetune(settings) => ("finetune", json(settings)?),
-            Tuning::Segment(settings) => ("segment ", json(settings)?),
-            Tuning::Detect(settings) => ("detect  ", json(settings)?),
+            CellTraining::Finetune(settings) => ("finetune", json(settings)?),
+            CellTraining::Segment(settings) => ("segment ", json(settings)?),
+            CellTraining::Detect(settings) => ("detect  ", json(settings)?),
         };
         say(format_args!("  {command}  {settings}"))?;
     }

@@ -8,5 +8,5 @@ mod table;
 
 pub use plot::plot;
 pub use report::{Agreement, CellCost, CellScores, agreement, markdown, mean_deviation};
-pub use run::{CellPlan, Study, Tuning};
+pub use run::{CellPlan, CellTraining, Study};
 pub use table::{Budget, Cell, Changes, CloudBudget, Measure, SceneBudget, Table, Transfer};

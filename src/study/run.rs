@@ -1,8 +1,8 @@
 //! Running a table: each cell is pretrained, then fine-tuned for its task, and tested. Cells with the same pretraining
 //! share its run.
 //!
-//! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`, `segment-<key>` or `detect-<key>`. The key is a
-//! hash of everything that decides the result, so a study that was stopped finds its finished runs and continues the
+//! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`, `segment-<key>` or `detect-<key>`. The key is
+//! a hash of everything that decides the result, so a study that was stopped finds its finished runs and continues the
 //! others.
 
 use std::path::{Path, PathBuf};
@@ -55,14 +55,14 @@ pub struct CellPlan {
     /// The network that is trained for the task: the same with another DropPath rate, or with other heads.
     pub network: Config,
     /// How it is trained.
-    pub tuning: Tuning,
+    pub tuning: CellTraining,
 }
 
 /// Settings of what follows the pretraining. The checkpoint to start from is not set, because pretraining has yet to
 /// write it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-pub enum Tuning {
+pub enum CellTraining {
     /// Of a classifier.
     Finetune(tuning::FinetuneSettings),
     /// Of segmentation.
@@ -126,7 +126,7 @@ impl Study {
     /// The network of the table's task, and the settings of its training. `what` names a part of the cell.
     fn tuning(
         &self, cell: &Cell, config: &Config, seed: u64, what: impl Fn(&str) -> String,
-    ) -> Result<(Config, Tuning)> {
+    ) -> Result<(Config, CellTraining)> {
         let (width, classes, scenes) = (config.finest_width(), config.classes, &self.budget.scenes);
         Ok(match self.table.task {
             Transfer::Finetune => {
@@ -139,7 +139,7 @@ impl Study {
                 let mut settings = overlay(recipe.settings, &[budget]);
                 (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
                 settings.check()?;
-                (Config { drop_path: recipe.drop_path.of(config), ..config.clone() }, Tuning::Finetune(settings))
+                (Config { drop_path: recipe.drop_path.of(config), ..config.clone() }, CellTraining::Finetune(settings))
             }
             Transfer::Segment => {
                 let budget: SegmentArgs = read_table(&what("budget"), &scenes.segment, &[])?;
@@ -148,7 +148,7 @@ impl Study {
                 settings.check()?;
                 let heads: HeadArgs = read_table(&what("heads"), &cell.heads, &[])?;
                 let heads = Dense::Segmentation(overlay(Segmentation::of_width(width), &[heads]));
-                (config.clone().for_dense(heads, classes), Tuning::Segment(settings))
+                (config.clone().for_dense(heads, classes), CellTraining::Segment(settings))
             }
             Transfer::Detect => {
                 let budget: DetectArgs = read_table(&what("budget"), &scenes.detect, &[])?;
@@ -157,7 +157,7 @@ impl Study {
                 settings.check()?;
                 let heads: DetectorArgs = read_table(&what("heads"), &cell.heads, &[])?;
                 let heads = Dense::Detection(overlay(Detection::of_width(width), &[heads]));
-                (config.clone().for_dense(heads, classes), Tuning::Detect(settings))
+                (config.clone().for_dense(heads, classes), CellTraining::Detect(settings))
             }
         })
     }
@@ -242,15 +242,15 @@ impl Study {
             }
         };
         let ended = match &plan.tuning {
-            Tuning::Finetune(settings) => {
+            CellTraining::Finetune(settings) => {
                 let settings = tuning::FinetuneSettings { checkpoint, ..settings.clone() };
                 self.tuned::<Finetuning>(g, plan, &settings, tuning::FinetuneArgs::from(&settings), stop)?
             }
-            Tuning::Segment(settings) => {
+            CellTraining::Segment(settings) => {
                 let settings = SegmentSettings { checkpoint, ..settings.clone() };
                 self.tuned::<Segmenting>(g, plan, &settings, SegmentArgs::from(&settings), stop)?
             }
-            Tuning::Detect(settings) => {
+            CellTraining::Detect(settings) => {
                 let settings = DetectSettings { checkpoint, ..settings.clone() };
                 self.tuned::<Detecting>(g, plan, &settings, DetectArgs::from(&settings), stop)?
             }
