@@ -17,6 +17,9 @@
 //             `sums` keeps K·K sums and the last DEPTH rows of dy.
 //             After `run` rows another lane takes over, which loads the K − S rows between them again.
 //   floor     4·(|x| + |y|) bytes, as each of the three passes reads one map and writes or reads the other; 2 in f16
+//   tried     taps in one loop of K·K: compilers write out no more than 32 turns, and an array whose index is no constant
+//             leaves the registers. K = 7 on NVK Ampere (registers, bytes of local memory, instructions of the loop):
+//             walk 64, 196, 677, with two loops 104, 0, 623; sums 64, 196, 691 and 208, 0, 763.
 //   const K: 3, 5 or 7;  const S: stride, 1 to 4;  const BACK
 //   IN16, OUT16, DY16 = 1   x, y or dy holds f16, two in a word, and C is even. Where walk writes f16, a lane has two
 //             channels (CH) of 2 columns, because two f16 are one word, instead of one channel of 4.
@@ -74,12 +77,15 @@ fn load(b: u32, row: u32, col: u32, c: u32) {
 // Loads the taps of CH channels from c on; of a phase of dx those whose first is `first`, in reverse.
 var<private> w: array<f32, TAPS * TAPS * CH>;
 fn load_taps(c: u32, first: vec2<u32>) {
-    for (var i = 0u; i < TAPS * TAPS; i++) {
-        var at = vec2(i / TAPS, i % TAPS);
-        if BACK == 1u { at = first + S * (vec2(TAPS - 1u) - at); }
-        for (var ch = 0u; ch < CH; ch++) {
-            w[i * CH + ch] = 0.0;
-            if at.x < K && at.y < K { w[i * CH + ch] = taps[(at.x * K + at.y) * p.c + c + ch]; }
+    for (var ky = 0u; ky < TAPS; ky++) {
+        for (var kx = 0u; kx < TAPS; kx++) {
+            var at = vec2(ky, kx);
+            if BACK == 1u { at = first + S * (vec2(TAPS - 1u) - at); }
+            for (var ch = 0u; ch < CH; ch++) {
+                let i = (ky * TAPS + kx) * CH + ch;
+                w[i] = 0.0;
+                if at.x < K && at.y < K { w[i] = taps[(at.x * K + at.y) * p.c + c + ch]; }
+            }
         }
     }
 }
@@ -180,7 +186,12 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             }
         }
     }
-    for (var i = 0u; i < K * K; i++) { part[(share * (K * K + 1u) + i) * p.c + c] = sum[i]; }
+    for (var ky = 0u; ky < K; ky++) {
+        for (var kx = 0u; kx < K; kx++) {
+            let i = ky * K + kx;
+            part[(share * (K * K + 1u) + i) * p.c + c] = sum[i];
+        }
+    }
     part[(share * (K * K + 1u) + K * K) * p.c + c] = total;
 }
 

@@ -11,8 +11,8 @@ use crate::workshop::{Result, apt_install, cargo, command, has, root, run, targe
 /// A platform that archives are made for.
 struct Platform {
     target: &'static str,
-    /// The linker, and the Debian package that has it; none on the platform of this machine.
-    linker: Option<(&'static str, &'static str)>,
+    /// The linker, and the Debian packages with it and C's libraries; none on the platform of this machine.
+    linker: Option<(&'static str, &'static [&'static str])>,
     program: &'static str,
     /// The command that starts programs of it here, and the Debian packages that have it; none on this machine's.
     emulator: Option<(&'static [&'static str], &'static [&'static str])>,
@@ -22,13 +22,13 @@ const PLATFORMS: &[Platform] = &[
     Platform { target: "x86_64-unknown-linux-gnu", linker: None, program: "rowscan", emulator: None },
     Platform {
         target: "aarch64-unknown-linux-gnu",
-        linker: Some(("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")),
+        linker: Some(("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])),
         program: "rowscan",
         emulator: Some((&["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], &["qemu-user"])),
     },
     Platform {
         target: "x86_64-pc-windows-gnu",
-        linker: Some(("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64")),
+        linker: Some(("x86_64-w64-mingw32-gcc", &["gcc-mingw-w64-x86-64"])),
         program: "rowscan.exe",
         emulator: Some((&["wine"], &["wine", "wine64"])),
     },
@@ -72,10 +72,10 @@ fn build(platform: &Platform, own: bool) -> Result<PathBuf> {
         true => (command(cargo(), &base), target().join("release")),
         false => {
             expect_library(platform.target)?;
-            let (linker, package) = platform.linker.ok_or("no linker is known for it")?;
+            let (linker, packages) = platform.linker.ok_or("no linker is known for it")?;
             if !has(linker) {
-                println!("installing {package} with apt-get");
-                apt_install(&[package])?;
+                println!("installing {} with apt-get", packages.join(", "));
+                apt_install(packages)?;
             }
             let mut build = command(cargo(), &[&base[..], &["--target", platform.target]].concat());
             let name = platform.target.to_uppercase().replace('-', "_");
