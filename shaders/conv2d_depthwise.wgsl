@@ -17,9 +17,9 @@
 //             `sums` keeps K·K sums and the last DEPTH rows of dy.
 //             After `run` rows another lane takes over, which loads the K − S rows between them again.
 //   floor     4·(|x| + |y|) bytes, as each of the three passes reads one map and writes or reads the other; 2 in f16
-//   tried     taps in one loop of K·K: compilers write out no more than 32 turns, and an array whose index is no constant
-//             leaves the registers. K = 7 on NVK Ampere (registers, bytes of local memory, instructions of the loop):
-//             walk 64, 196, 677, with two loops 104, 0, 623; sums 64, 196, 691 and 208, 0, 763.
+//   tried     taps in one loop of K·K: compilers write out no more than 32 turns, and an array leaves the registers
+//             where an index is no constant. K = 7 on NVK Ampere (registers, bytes of local memory, instructions of
+//             the loop): walk 64, 196, 677, with two loops 104, 0, 623; sums 64, 196, 691 and 208, 0, 763.
 //   const K: 3, 5 or 7;  const S: stride, 1 to 4;  const BACK
 //   IN16, OUT16, DY16 = 1   x, y or dy holds f16, two in a word, and C is even. Where walk writes f16, a lane has two
 //             channels (CH) of 2 columns, because two f16 are one word, instead of one channel of 4.
