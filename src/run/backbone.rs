@@ -34,6 +34,10 @@ pub fn load_backbone(g: &Gpu, folder: &Path, config: &Config, params: &Params, s
     let dry = Gpu::dry(g.caps().clone());
     let mut alone = Params::new(&dry);
     backbone(&dry, &mut alone, config, Purpose::Pretraining)?;
+    // where stages are read, a network ends before the norm behind its last one
+    if config.hierarchy.is_some() && !alone.tensors().any(|entry| entry.name.starts_with("norm.")) {
+        weights.retain(|name, _| !name.starts_with("norm."));
+    }
     let adapted = adapt(weights, config, &alone, seed).map_err(|e| Error::file(&path, e))?;
     tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
     let mut all: Weights = pollster::block_on(params.weights(g))?;
