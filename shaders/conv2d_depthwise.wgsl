@@ -7,7 +7,8 @@
 //                     for each phase, that is for each rest of (y, x) by S (see conv2d.wgsl), a walk without stride
 //                     over the taps ky = tap + S·t, t < ⌈K/S⌉, in reverse; taps past K count as 0
 //             With E > 1, S is 1 and taps are E·ky and E·kx. Each rest of (i, j) by E is a grid of its own, whose
-//             pixels read one grid of x alone, and there the walk is one without dilation.
+//             pixels read one grid of x alone, and there the walk is one without dilation. A map with fewer rows or
+//             columns than E has as many grids as it has rows or columns.
 //   sums      dw[c,ky,kx] = Σ_{b,i,j} dy[b,i,j,c]·x[b, i·S + ky − top, j·S + kx − left, c]   dbias[c] = Σ dy
 //             each lane sums a share of y into part, and finish adds the shares in a fixed order
 //   saves     nothing but the operands. All results are overwritten.
@@ -25,9 +26,9 @@
 //             channels (CH) of 2 columns, because two f16 are one word, instead of one channel of 4.
 // uses lib/grid, lib/half, lib/element
 struct Params {
-    lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,  // units = B·E·E·runs·strips
+    lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,  // units = B·grids_h·grids_w·runs·strips
     h: u32, w: u32, top: u32, left: u32,                    // the map that is read
-    rows: u32, dilation: u32,                               // of a grid of pixels: of y, or of a phase of dx; E
+    rows: u32, dilation: u32, grids_h: u32, grids_w: u32,   // of a grid of pixels: of y, or of a phase of dx; E
     out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,  // the map that is written; sums: dy
 }
 const WG = 64u;
@@ -54,8 +55,8 @@ struct Strip { b: u32, first: u32, end: u32, col: u32, own: vec2<u32> }
 fn strip(unit: u32) -> Strip {
     let first = unit / p.strips % p.runs * p.run;
     let grid = unit / (p.strips * p.runs);
-    let own = vec2(grid / p.dilation % p.dilation, grid % p.dilation);
-    let b = grid / (p.dilation * p.dilation);
+    let own = vec2(grid / p.grids_w % p.grids_h, grid % p.grids_w);
+    let b = grid / (p.grids_w * p.grids_h);
     return Strip(b, first, min(first + p.run, p.rows), unit % p.strips * X, own);
 }
 

@@ -26,12 +26,13 @@ use rowscan::train::update::{Hyper, Update};
 
 use crate::common::{Random, close_l2, each_tier, gpu, one_in, wide};
 
-const MODELS: [&str; 5] = [
+const MODELS: [&str; 6] = [
     "map_micro_patch4_32",
     "mambar_micro_patch4_32",
     "vim_micro_patch4_32",
     "vim_micro_patch4_32_columns",
     "vit_micro_patch4_32",
+    "arm_micro_patch4_32",
 ];
 const CLASSES: usize = 5;
 
@@ -181,7 +182,7 @@ fn the_last_depth_is_what_the_last_norm_reads() -> Result<()> {
         let (last, first) = (depths[1].data.to_vec(g)?, depths[0].data.to_vec(g)?);
         assert_ne!(first, last);
         // new norms have a weight of 1 and a bias of 0
-        let is_layer = name.starts_with("vit");
+        let is_layer = name.starts_with("vit") || name.starts_with("arm");
         let normed = last.chunks(config.width).flat_map(|row| {
             let mean = if is_layer { row.iter().sum::<f32>() / row.len() as f32 } else { 0.0 };
             let square = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / row.len() as f32;
@@ -272,9 +273,10 @@ fn a_segmenter_scores_every_fourth_of_a_patch() -> Result<()> {
             .map(|entry| entry.name.as_str())
             .collect();
         let biases = ["backbone.fpn1.0.bias", "backbone.fpn1.3.bias", "backbone.fpn2.0.bias"];
-        let norm: &[&str] = match name.starts_with("vit") {
-            true => &["backbone.norm.weight", "backbone.norm.bias"],
-            false => &["backbone.norm_f.weight"],
+        let norm: &[&str] = match name.split('_').next() {
+            Some("vit") => &["backbone.norm.weight", "backbone.norm.bias"],
+            Some("arm") => &["backbone.norm_f.weight", "backbone.norm_f.bias"],
+            _ => &["backbone.norm_f.weight"],
         };
         let expected: BTreeSet<&str> = biases.into_iter().chain(norm.iter().copied()).collect();
         assert_eq!(without, expected, "{name}");

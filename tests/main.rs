@@ -39,3 +39,4 @@ mod runtime; // record, plan, replay
 mod session; // training without files, saved and loaded
 mod tenants_models; // networks that users define: a pyramid with buffers, a recording cut in two
 mod training; // steady state, determinism, precision
+mod transfer; // backbones of checkpoints in networks for dense tasks

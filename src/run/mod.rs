@@ -25,6 +25,7 @@ mod tested;
 pub mod weights_on_disk;
 pub mod world;
 
+pub use backbone::load_backbone;
 pub use main_loop::{Ended, Run, open_data, open_labeled};
 pub use observer::{Observer, RunFacts, Silent};
 pub use outputs::{Outputs, RecordSettings};

@@ -161,7 +161,7 @@ fn long_sums_are_refused_by_their_own_length() {
 /// Taps that are apart: dense, in groups and depthwise, more than a side of the map apart, and stored as f16.
 #[test]
 fn dilated_conv2d_matches_cpu() {
-    let cases: [(Case, [usize; 2], [bool; 2]); 10] = [
+    let cases: [(Case, [usize; 2], [bool; 2]); 11] = [
         (([2, 9, 11, 8, 12], 1, [3, 3], [1, 1], [2; 4], true), [2, 2], [true, true]),
         (([1, 7, 8, 5, 6], 1, [3, 2], [1, 1], [2, 3, 0, 1], true), [3, 2], [false, false]), // loads of one
         (([1, 6, 5, 8, 12], 2, [3, 3], [1, 1], [4; 4], false), [4, 4], [false, false]),
@@ -170,6 +170,7 @@ fn dilated_conv2d_matches_cpu() {
         (([2, 9, 10, 12, 12], 12, [3, 3], [1, 1], [2; 4], true), [2, 2], [true, true]),
         (([1, 13, 11, 65, 65], 65, [3, 3], [1, 1], [5; 4], true), [5, 5], [false, false]),
         (([2, 4, 5, 3, 3], 3, [3, 3], [1, 1], [36; 4], false), [36, 36], [false, false]),
+        (([2, 4, 9, 6, 6], 6, [3, 3], [1, 1], [6; 4], true), [6, 6], [true, true]), // that of one side alone
         (([1, 20, 9, 6, 6], 6, [5, 5], [1, 1], [6, 2, 3, 7], true), [2, 2], [false, true]),
         (([1, 9, 9, 4, 4], 4, [3, 3], [1, 1], [1, 1, 2, 2], true), [1, 2], [false, false]), // by products
     ];

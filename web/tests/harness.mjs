@@ -8,7 +8,7 @@ export const SOFTWARE = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftsh
 /** What a sampled test leaves out depends on this number, which a failed run can be given again. */
 export const SEED = Number(process.env.ROWSCAN_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** One in so many of a sampled test's cases runs; ROWSCAN_TEST_SHARE=1 runs all. */
-export const SHARE = Number(process.env.ROWSCAN_TEST_SHARE ?? 12);
+export const SHARE = Number(process.env.ROWSCAN_TEST_SHARE ?? 24);
 
 /** Opens the page, of `server` if that is given, and waits until it is ready. `init` runs in it before its own scripts.
  * `close` throws if the page logged an error. */

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::embedding::Embedding;
-use super::encoder::Encoder;
+use super::encoder::{Encoder, depth_maps};
 use super::layers::{copy_directions, drop_path_row};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -42,7 +42,7 @@ impl Family {
         fresh_head: Some(Init::TruncNormal(2e-5)),
         check: |config| {
             let (rows, columns) = (config.grid(), config.grid_columns());
-            if !(rows * columns).is_multiple_of(2) || rows * columns == 0 {
+            if config.registers > 0 && (!(rows * columns).is_multiple_of(2) || rows * columns == 0) {
                 let expected = "an even number of patches, because the class token stands in the middle";
                 return Err(Error::argument("grid of an ARM", format!("{rows} x {columns} patches"), expected));
             }
@@ -198,7 +198,7 @@ impl Arm {
     /// Parameters under their official names.
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let (d, eps, mixer) = (config.width, config.eps(), mixer_config(config));
-        let columns = by_columns((config.grid(), config.grid_columns()));
+        let columns = by_columns((config.grid(), config.grid_columns()), config.registers > 0);
         let mut rows = vec![0; columns.len()];
         columns.iter().zip(0..).for_each(|(&token, place)| rows[token as usize] = place);
         let table = |places: &[u32]| Tensor::from_indices(g, &[places.len()], places);
@@ -227,8 +227,11 @@ impl Arm {
     }
 }
 
-/// The tokens of a grid with a class token in the middle, in the order of the columns. The class token keeps its place.
-fn by_columns(grid: (usize, usize)) -> Vec<u32> {
+/// The tokens of a grid in the order of the columns. A class token stands in the middle and keeps its place.
+fn by_columns(grid: (usize, usize), class_token: bool) -> Vec<u32> {
+    if !class_token {
+        return Order::Columns.tokens(grid);
+    }
     let class = (grid.0 * grid.1 / 2) as u32;
     let mut order: Vec<u32> = Order::Columns.tokens(grid).iter().map(|&t| t + u32::from(t >= class)).collect();
     order.insert(class as usize, class);
@@ -265,6 +268,13 @@ impl Encoder for Arm {
     fn outputs(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Vec<Var>> {
         self.blocks(r, patches, drop_path)
     }
+
+    fn depths(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>, count: usize) -> Result<Vec<Var>> {
+        depth_maps(r, &self.embedding, (self.blocks.len(), count), |r, after| {
+            let outputs = self.blocks(r, patches, drop_path)?;
+            Ok(after.iter().filter_map(|&layer| outputs.get(layer).cloned()).collect())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +284,8 @@ mod tests {
     /// Two rows and three columns of patches, and a class token at place 3: patches 0 to 5 are tokens 0, 1, 2, 4, 5, 6.
     #[test]
     fn columns_leave_the_class_token_in_the_middle() {
-        assert_eq!(by_columns((2, 3)), [0, 4, 1, 3, 5, 2, 6]);
-        assert_eq!(by_columns((2, 1)), [0, 1, 2]);
+        assert_eq!(by_columns((2, 3), true), [0, 4, 1, 3, 5, 2, 6]);
+        assert_eq!(by_columns((2, 1), true), [0, 1, 2]);
+        assert_eq!(by_columns((2, 3), false), [0, 3, 1, 4, 2, 5]);
     }
 }

@@ -141,6 +141,31 @@ fn last_of_parts(layers: usize, count: usize) -> Vec<usize> {
     (1..=count).map(|part| (layers * part / count).saturating_sub(1)).collect()
 }
 
+/// Maps (B, h, w, D) of `count` depths, evenly spread over `layers`: [`Encoder::depths`] of a backbone on tokens.
+/// `outputs` gives what leaves the layers of these numbers, (B, L, D) each.
+///
+/// # Errors
+/// Prefix tokens; fewer layers than depths.
+pub(super) fn depth_maps(
+    r: &mut Recorder, embedding: &Embedding, (layers, count): (usize, usize),
+    outputs: impl FnOnce(&mut Recorder, &[usize]) -> Result<Vec<Var>>,
+) -> Result<Vec<Var>> {
+    if count == 0 || layers < count {
+        return Err(Error::argument("layers of the backbone", layers, format!("at least {count}, for each depth")));
+    }
+    if embedding.has_prefix_tokens() {
+        return Err(Error::argument("prefix tokens of the backbone of a dense task", "some", "none"));
+    }
+    let (height, width) = embedding.grid();
+    let map = |r: &mut Recorder, x: &Var| {
+        let x = embedding.to_raster(r, x)?;
+        let [b, _, d] = x.data.dims("tokens")?;
+        reshape(r, &x, &[b, height, width, d])
+    };
+    let outputs = outputs(r, &last_of_parts(layers, count))?;
+    outputs.iter().map(|x| map(r, x)).collect()
+}
+
 impl<T: TokenEncoder> Encoder for T {
     fn sequence(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {
         let x = self.embedding().all(r, patches)?; // (B, L, D)
@@ -167,22 +192,10 @@ impl<T: TokenEncoder> Encoder for T {
     }
 
     fn depths(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>, count: usize) -> Result<Vec<Var>> {
-        let layers = TokenEncoder::layers(self);
-        if count == 0 || layers < count {
-            return Err(Error::argument("layers of the backbone", layers, format!("at least {count}, for each depth")));
-        }
-        if self.embedding().has_prefix_tokens() {
-            return Err(Error::argument("prefix tokens of the backbone of a dense task", "some", "none"));
-        }
-        let (height, width) = self.embedding().grid();
-        let x = self.embedding().all(r, patches)?; // (B, L, D)
-        let outputs = self.outputs_of(r, &x, drop_path, &last_of_parts(layers, count))?;
-        let map = |r: &mut Recorder, x: &Var| {
-            let x = self.embedding().to_raster(r, x)?;
-            let [b, _, d] = x.data.dims("tokens")?;
-            reshape(r, &x, &[b, height, width, d])
-        };
-        outputs.iter().map(|x| map(r, x)).collect()
+        depth_maps(r, self.embedding(), (TokenEncoder::layers(self), count), |r, after| {
+            let x = self.embedding().all(r, patches)?; // (B, L, D)
+            self.outputs_of(r, &x, drop_path, after)
+        })
     }
 
     fn tokens(&self, r: &mut Recorder, patches: &Var, drop_path: Option<&Tensor>) -> Result<Var> {

@@ -51,12 +51,13 @@ const FAMILIES: &[(Family, Build)] = &[
     (Family::HYBRID, |g, params, config, _| Ok(Rc::new(HybridNet::new(g, params, config)?))),
     (Family::VIM, |g, params, config, _| Ok(Rc::new(Vim::new(g, params, config)?))),
     (Family::VIT, |g, params, config, purpose| Ok(Rc::new(Vit::new(g, params, config, purpose)?))),
-    (Family::ARM, |g, params, config, purpose| match purpose {
-        Purpose::Classification => Ok(Rc::new(Arm::new(g, params, config)?)),
-        Purpose::Pretraining => {
-            let taps = arm_encoder::taps(config.depth(), config.decoder.depth);
-            Ok(Rc::new(ArmEncoder::new(g, params, config, &taps)?))
+    (Family::ARM, |g, params, config, purpose| {
+        // heads of dense tasks learn with the network that is fine-tuned
+        if purpose == Purpose::Classification || config.dense.is_some() {
+            return Ok(Rc::new(Arm::new(g, params, config)?));
         }
+        let taps = arm_encoder::taps(config.depth(), config.decoder.depth);
+        Ok(Rc::new(ArmEncoder::new(g, params, config, &taps)?))
     }),
     (Family::VMAMBA, |_, params, config, _| Ok(Rc::new(OnMaps::new(VMamba::new(params, config)?, config)))),
     (Family::RESNET, |_, params, config, _| Ok(Rc::new(OnMaps::new(ResNet::new(params, config)?, config)))),

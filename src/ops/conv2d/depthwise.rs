@@ -12,7 +12,7 @@ params! {
     pub(crate) struct Depthwise {
         lanes: u32, c: u32, units: u32, strips: u32, runs: u32, run: u32,
         h: u32, w: u32, top: u32, left: u32,
-        rows: u32, dilation: u32,
+        rows: u32, dilation: u32, grids_h: u32, grids_w: u32,
         out_h: u32, out_w: u32, has_bias: u32, per: u32, shares: u32,
     }
 }
@@ -78,10 +78,11 @@ const BUSY: usize = 32_768;
 fn strips(s: &Shape, sides: [usize; 2], channels: usize) -> Depthwise {
     let dilation = s.dilation[0];
     let [rows, cols] = sides.map(|side| side.div_ceil(dilation));
+    let [grids_h, grids_w] = sides.map(|side| side.min(dilation));
     let runs = rows.div_ceil(RUN);
     let run = rows.div_ceil(runs);
     let (strips, c, [top, left]) = (cols.div_ceil(X / channels), s.c, s.before);
-    let units = s.b * dilation * dilation * runs * strips;
+    let units = s.b * grids_h * grids_w * runs * strips;
     let zero = bytemuck::Zeroable::zeroed();
     scalars!(Depthwise {
         lanes: units * (c / channels),
@@ -94,6 +95,8 @@ fn strips(s: &Shape, sides: [usize; 2], channels: usize) -> Depthwise {
         left,
         rows,
         dilation,
+        grids_h,
+        grids_w,
         ..zero
     })
 }
