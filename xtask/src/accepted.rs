@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::workshop::{Result, cargo, command, has, root, run, seed, target};
+use crate::workshop::{Result, cargo, command, has, python, root, run, seed, target};
 
 /// npm's package of Dawn, Chrome's implementation of WebGPU with the compiler Tint.
 const DAWN: &str = "webgpu@0.6.2";
@@ -74,9 +74,4 @@ fn dxc() -> Result<PathBuf> {
         std::fs::remove_file(&archive).map_err(|e| format!("{}: {e}", archive.display()))?;
     }
     Ok(library)
-}
-
-fn python() -> Result<&'static str> {
-    let found = ["python3", "python"].into_iter().find(|name| has(name));
-    found.ok_or_else(|| "DXC is fetched with Python's pip: install Python 3".into())
 }

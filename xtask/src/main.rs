@@ -2,6 +2,7 @@
 
 mod accepted;
 mod compilers;
+mod cuda;
 mod dist;
 mod mesa;
 mod mpi;
@@ -31,8 +32,9 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web [-
   web-firefox  opens the page in Debian's Firefox, with and without WebGPU; CI leaves it out
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
-             ampere, m1), without a GPU, and compares with benches/static/budget.toml; --accept writes that file;
-             --sample takes three of them, from day to day others, and few of the kernels that are as accepted
+             ampere, m1) and with NVIDIA's own (hopper), without a GPU, and compares with benches/static/budget.toml;
+             --accept writes that file; --only NAME takes the kernels of that name; --sample takes three devices of
+             Mesa's, from day to day others, and few of the kernels that are as accepted
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either, and
              writes benches/static/accepted.txt; --sample takes few of the kernels that are as that file says
   mpi-test   trains with several processes by Open MPI and MPICH, on one host and on two, compares the bits with those

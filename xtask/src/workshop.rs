@@ -95,6 +95,15 @@ pub fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
 }
 
+/// Python 3, whose pip fetches compilers.
+///
+/// # Errors
+/// If there is none.
+pub fn python() -> Result<&'static str> {
+    let found = ["python3", "python"].into_iter().find(|name| has(name));
+    found.ok_or_else(|| "compilers are fetched with Python's pip: install Python 3".into())
+}
+
 /// The target folder of cargo.
 pub fn target() -> PathBuf {
     root().join(std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))

@@ -9,6 +9,8 @@ pub enum Family {
     Amd,
     Nvidia,
     Apple,
+    /// NVIDIA's own compiler
+    Cuda,
 }
 
 impl Family {
@@ -18,6 +20,7 @@ impl Family {
             Self::Amd => Some(Listing::of_aco(compiled.text("Assembly"))),
             Self::Nvidia => Some(Listing::of_nak(compiled.text("NAK assembly"))),
             Self::Apple => None,
+            Self::Cuda => Some(Listing::of_sass(compiled.text("SASS"))),
         }
     }
 
@@ -36,6 +39,7 @@ impl Family {
                 [&["Number of GPRs"], &["Spills to memory"], &["SLM size"], &["Max warps/SM"], &["Instruction count"]]
             }
             Self::Apple => [&["GPRs"], &["Spills"], &["Scratch"], &["Threads"], &["Instructions"]],
+            Self::Cuda => [&["Registers"], &["Spilled bytes"], &["Stack"], &["Warps"], &["Instructions"]],
         }
     }
 }
@@ -53,6 +57,8 @@ pub enum Device {
     Ampere,
     /// Apple M1, Honeykrisp
     M1,
+    /// NVIDIA H100 and H200, by NVIDIA's compiler
+    Hopper,
 }
 
 impl Device {
@@ -64,6 +70,7 @@ impl Device {
             Self::Turing => "turing",
             Self::Ampere => "ampere",
             Self::M1 => "m1",
+            Self::Hopper => "hopper",
         }
     }
 
@@ -73,6 +80,7 @@ impl Device {
             Self::Rdna3 | Self::Rdna4 => Family::Amd,
             Self::Turing | Self::Ampere => Family::Nvidia,
             Self::M1 => Family::Apple,
+            Self::Hopper => Family::Cuda,
         }
     }
 }

@@ -1,24 +1,27 @@
 //! `static DEVICE`: what the compiler of a GPU makes of every kernel, compared with what the repository allows. The GPU
-//! is not needed: `cargo xtask static` starts this program on Mesa's null hardware.
+//! is not needed: `cargo xtask static` starts this program on Mesa's null hardware, or beside NVIDIA's compiler.
 
 mod budget;
+mod compiler;
+mod cuda;
 mod device;
 mod driver;
+mod hlsl;
 mod listing;
 mod row;
 mod spirv;
 mod sums;
 mod variants;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use rowscan::gpu::{Caps, Tiers};
+use rowscan::gpu::Caps;
 
 use budget::Budget;
+use compiler::Compiler;
 use device::Device;
-use driver::Driver;
 use row::Row;
 use variants::Variant;
 
@@ -36,9 +39,15 @@ struct Args {
     /// Keep assembly and WGSL of the variants whose kernel's name contains this, under `target/static/DEVICE`
     #[arg(long, value_name = "NAME")]
     keep: Option<String>,
+    /// Compile the kernels whose name contains this, and no others
+    #[arg(long, value_name = "NAME", conflicts_with = "accept")]
+    only: Option<String>,
     /// Of the variants whose source and driver are those of the table, take those that this number draws
     #[arg(long, value_name = "SEED", conflicts_with = "accept")]
     sample: Option<u64>,
+    /// Folder with NVIDIA's compiler and Slang, for the devices that need them
+    #[arg(long, value_name = "DIR")]
+    cuda: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -54,15 +63,18 @@ fn main() -> ExitCode {
 
 /// Compiles, prints, compares. False if something is past the budget or refused.
 fn run(args: &Args) -> Result<bool, String> {
-    let (driver, device) = (Driver::open()?, args.device);
-    let about = format!("{}, {}", driver.name, driver.version);
-    let caps = caps(&driver)?;
+    let device = args.device;
+    let compiler = Compiler::open(device, args.cuda.as_deref())?;
+    let (name, version) = compiler.about();
+    let about = format!("{name}, {version}");
+    let caps = compiler.caps()?;
     println!("{}: {about}, tiers: {}", device.name(), caps.tiers);
-    let variants = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
+    let mut variants = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
+    variants.retain(|variant| args.only.as_ref().is_none_or(|part| variant.kernel.name.contains(part.as_str())));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (table, budget) = (folder.join("tables").join(format!("{}.txt", device.name())), folder.join("budget.toml"));
     let before = row::parse(&std::fs::read_to_string(&table).unwrap_or_default());
-    let between = sums::between(include_str!("spirv.rs"));
+    let between = sums::between(compiler.writers());
     let (mut rows, mut refused, mut skipped) = (Vec::new(), Vec::new(), 0);
     for variant in &variants {
         let (name, source) = (variant.name(), variant.kernel.wgsl(caps.tiers, caps.nearest, &variant.values));
@@ -77,24 +89,25 @@ fn run(args: &Args) -> Result<bool, String> {
             skipped += 1;
             continue;
         }
-        match compile(&driver, &caps, variant, (&source, sum), args) {
+        match compile(&compiler, &caps, variant, (&source, sum), args) {
             Ok(row) => rows.push(row),
             Err(e) => refused.push(format!("{name}: refused: {e}")),
         }
     }
     differences(&before.1, &rows);
     let names: Vec<_> = variants.iter().map(Variant::name).collect();
-    before.1.iter().map(Row::name).filter(|name| !names.contains(name)).for_each(|name| println!("gone     {name}"));
+    let gone = before.1.iter().map(Row::name).filter(|name| args.only.is_none() && !names.contains(name));
+    gone.for_each(|name| println!("gone     {name}"));
     let text = std::fs::read_to_string(&budget).unwrap_or_default();
     let known: Budget = toml::from_str(&text).map_err(|e| format!("{}: {e}", budget.display()))?;
     let write = |path: &Path, text: &str| std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()));
     if args.accept {
         write(&table, &row::table(&about, &rows))?;
-        write(&budget, &replaced(&text, device.name(), &budget::section(device.name(), &driver.version, &rows)))?;
+        write(&budget, &replaced(&text, device.name(), &budget::section(device.name(), version, &rows)))?;
         println!("accepted: {} and the budget", table.display());
     } else {
         let none = budget::DeviceBudget::default();
-        refused.extend(budget::past(known.get(device.name()).unwrap_or(&none), &driver.version, &rows));
+        refused.extend(budget::past(known.get(device.name()).unwrap_or(&none), version, &rows));
     }
     refused.iter().for_each(|line| println!("FAILED {line}"));
     println!("{} variants of {} kernels, {} failed", rows.len(), kernels(&rows), refused.len());
@@ -110,46 +123,12 @@ fn kernels(rows: &[Row]) -> usize {
     names.len()
 }
 
-/// The capabilities that rowscan would find on the device, where its self-test finds the lanes of a subgroup that holds
-/// a cooperative matrix. Nothing runs here, so they are those for which the driver compiles that test.
-fn caps(driver: &Driver) -> Result<Caps, String> {
-    let fragment = [16, 8].into_iter().find(|side| driver.fragments.contains(side)).unwrap_or(0);
-    let name = format!("selftest_coop.product{fragment}");
-    let test = rowscan::gpu::SELFTEST_KERNELS.iter().find(|kernel| kernel.name == name);
-    let coop_lanes = match test {
-        Some(kernel) => {
-            let least = driver.subgroups.0;
-            let source = kernel.wgsl(Tiers::default(), true, &[least]);
-            let binds: Vec<u32> = kernel.binds.iter().map(|bind| bind.number).collect();
-            let compiled = driver.compile(&spirv::spirv(kernel.entry(), &source)?.0, kernel.entry(), &binds, true)?;
-            if compiled.subgroup > 0 { compiled.subgroup } else { least }
-        }
-        None => 0,
-    };
-    Ok(Caps {
-        name: driver.name.clone(),
-        backend: "Vulkan".into(),
-        driver: driver.version.clone(),
-        tiers: Tiers { subgroup: true, coop: fragment > 0 },
-        nearest: true,
-        fragment,
-        coop_lanes,
-        subgroup_sizes: driver.subgroups,
-        max_binding: 2 << 30,
-        max_buffer: 2 << 30,
-        workgroup_memory: driver.workgroup_memory,
-        ..Caps::portable()
-    })
-}
-
 /// Compiles the source of a variant, which has this sum.
 fn compile(
-    driver: &Driver, caps: &Caps, variant: &Variant, (source, sum): (&str, String), args: &Args,
+    compiler: &Compiler, caps: &Caps, variant: &Variant, (source, sum): (&str, String), args: &Args,
 ) -> Result<Row, String> {
     let kernel = variant.kernel;
-    let (words, shared) = spirv::spirv(kernel.entry(), source)?;
-    let binds: Vec<u32> = kernel.binds.iter().map(|bind| bind.number).collect();
-    let compiled = driver.compile(&words, kernel.entry(), &binds, caps.tiers.subgroup)?;
+    let (compiled, shared) = compiler.compile(kernel, source, caps.tiers.subgroup)?;
     if kernel.needs.coop && compiled.subgroup > 0 && compiled.subgroup != caps.coop_lanes {
         return Err(format!("compiled for subgroups of {}, not {}", compiled.subgroup, caps.coop_lanes));
     }

@@ -2,6 +2,7 @@
 
 mod aco;
 mod nak;
+mod sass;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +78,10 @@ impl Listing {
     /// Reads NVIDIA's assembly as NAK prints it.
     pub fn of_nak(text: &str) -> Self {
         Self(nak::blocks(text))
+    }
+    /// Reads NVIDIA's assembly as nvdisasm prints it.
+    pub fn of_sass(text: &str) -> Self {
+        Self(sass::blocks(text))
     }
 
     fn mix<'a>(&self, blocks: impl IntoIterator<Item = &'a usize>) -> Mix {
@@ -173,6 +178,17 @@ mod tests {
             } -> [2, 1]\nblock 2 [1] {\n    exit // 5\n} -> []\n";
         let hot = Listing::of_nak(text).hot_loop().unwrap();
         assert_eq!([Class::Fma, Class::Scalar, Class::Branch].map(|class| hot.of(class)), [1, 1, 1]);
+    }
+
+    #[test]
+    fn the_hot_loop_of_a_listing_of_nvdisasm() {
+        let text = "//--- .text.k ---\n        /*0000*/                   MOV R1, c[0x0][0x28] ;\n.L_x_1:\n\
+            \t/*0010*/  FFMA R0, R2, R3, R0 ;\n\t/*0020*/  IADD3 R4, R4, 0x1, RZ ;\n\
+            \t/*0030*/  @!P0 BRA `(.L_x_2) ;\n\t/*0040*/  LDS R2, [R5] ;\n\t/*0050*/  @P1 BRA `(.L_x_1) ;\n\
+            .L_x_2:\n\t/*0060*/  EXIT ;\n.L_x_3:\n\t/*0070*/  BRA `(.L_x_3) ;\n\t/*0080*/  NOP ;\n";
+        let hot = Listing::of_sass(text).hot_loop().unwrap();
+        let classes = [Class::Fma, Class::Integer, Class::Shared, Class::Branch].map(|class| hot.of(class));
+        assert_eq!((classes, hot.total()), ([1, 1, 1, 2], 5));
     }
 
     #[test]
