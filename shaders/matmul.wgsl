@@ -101,6 +101,14 @@ fn second(is: bool, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(select(x[0], y[0], is), select(x[1], y[1], is), select(x[2], y[2], is), select(x[3], y[3], is));
 }
 
+// The first of four sums is the last then, with a new value. Indices are constants, which stay in registers.
+fn turned(sums: mat4x4<f32>, first: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(sums[1], sums[2], sums[3], first);
+}
+fn in_order(sums: mat4x4<f32>) -> vec4<f32> {
+    return ((sums[0] + sums[1]) + sums[2]) + sums[3];
+}
+
 fn direct_block(wid: vec3<u32>, tid: u32) {
     let m = wid.y * ROWS;
     let n = (wid.x * 16u + tid) * COLS;
@@ -115,7 +123,10 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
     let to_x2 = a_rows(s, m + 8u);
     let to_x3 = a_rows(s, m + 12u);
     var r: array<mat4x4<f32>, 8>;                        // ROWS/4 × ACROSS blocks
-    var over: array<vec4<f32>, SUMS * ROWS + 1u - SUMS>; // sums of a: ROWS/4 quads, four of each
+    var over0: mat4x4<f32>;                              // sums of a: of each four rows four, which take turns
+    var over1: mat4x4<f32>;
+    var over2: mat4x4<f32>;
+    var over3: mat4x4<f32>;
     let adds = SUMS == 1u && wid.x == 0u && tid == 0u;
     for (var k = start; k < end; k += 4u) {
         let stop = select(end, k + 4u, WHOLE);
@@ -140,20 +151,28 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
                 r[7] = outer4(r[7], x3, y1);
             }
             if adds {
-                let turn = (k - start) / 4u % 4u;
-                over[8u + turn] += over_k(x2);
-                over[12u + turn] += over_k(x3);
+                over2 = turned(over2, over2[0] + over_k(x2));
+                over3 = turned(over3, over3[0] + over_k(x3));
             }
         }
         if adds {
-            let turn = (k - start) / 4u % 4u;
-            over[turn] += over_k(x0);
-            over[4u + turn] += over_k(x1);
+            over0 = turned(over0, over0[0] + over_k(x0));
+            over1 = turned(over1, over1[0] + over_k(x1));
         }
     }
     if adds {
-        for (var i = 0u; i < ROWS; i += 4u) {
-            put_sums(wid.z, m + i, ((over[i] + over[i + 1u]) + over[i + 2u]) + over[i + 3u]);
+        // until the first is in front again
+        for (var turns = (end - start + 3u) / 4u; turns % 4u != 0u; turns++) {
+            over0 = turned(over0, over0[0]);
+            over1 = turned(over1, over1[0]);
+            over2 = turned(over2, over2[0]);
+            over3 = turned(over3, over3[0]);
+        }
+        put_sums(wid.z, m, in_order(over0));
+        put_sums(wid.z, m + 4u, in_order(over1));
+        if ROWS == 16u {
+            put_sums(wid.z, m + 8u, in_order(over2));
+            put_sums(wid.z, m + 12u, in_order(over3));
         }
     }
     // One row of one block at a time. The number of rows is not a constant and `r` has constant indices, so that
@@ -175,7 +194,6 @@ fn direct_block(wid: vec3<u32>, tid: u32) {
         store4(wid.z, m + row, n + i % ACROSS * 4u, v);
     }
 }
-
 
 fn tile(wid: vec3<u32>, tid: u32) {
     let m = wid.y * TILE_M;

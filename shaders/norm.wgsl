@@ -15,6 +15,9 @@
 //   threads   forward: one workgroup per row. An invocation holds COLS columns in registers, so that a row is read
 //             once. backward: `groups` workgroups loop over the rows with stride `groups`, and each sums its share of
 //             dw and db in registers. parts.wgsl adds the shares.
+//             On a CPU, where a barrier costs more than a row, an invocation takes a whole row (forward_rows,
+//             backward_rows) and reads it again instead of holding it. backward_columns sums the shares: an invocation
+//             takes a column, and a workgroup the rows with stride `groups`.
 //   floor     per element: 8 bytes forward (16 with residual), 12 backward (+4 dsum, +4 drop_path). The shares,
 //             4·groups·D bytes for each of dw and db, are written and read once.
 //   measured  NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), base, 98 × 128, when each norm had its own shader:
@@ -150,4 +153,129 @@ fn backward(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wi
             if MEAN == 1u { share[(wid.x * 2u + 1u) * p.d + c] = acc_b[i]; }
         }
     }
+}
+
+// Which of four columns from c on are in the row.
+fn inside(c: u32) -> vec4<bool> { return vec4(c) + vec4(0u, 1u, 2u, 3u) < vec4(p.d); }
+// Four columns of a row of x + residual from c on, or of the sum if it is stored; 0 past the row.
+fn sum4(at: u32, c: u32, factor: f32, stored: bool) -> vec4<f32> {
+    var v = vec4(0.0);
+    for (var k = 0u; k < 4u; k++) {
+        if c + k < p.d {
+            let i = at + c + k;
+            if stored {
+                v[k] = sum[i];
+            } else {
+                v[k] = factor * element(x[i >> X16], i, X16);
+                if p.residual > 0u { v[k] += residual[i]; }
+            }
+        }
+    }
+    return v;
+}
+
+@compute @workgroup_size(WG)
+fn forward_rows(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
+    let row = grid_row(wid) * WG + tid;
+    if row >= p.rows { return; }
+    let at = row * p.d;
+    var factor = 1.0;
+    if p.l > 0u { factor = drop_path[row / p.l]; }
+    let stored = p.residual + p.l > 0u;
+    // the mean is counted from the first column, because numbers around a large mean round to few digits in a sum
+    let first = sum4(at, 0u, factor, false).x;
+    var total = vec4(0.0);
+    var square = vec4(0.0);
+    for (var c = 0u; c < p.d; c += 4u) {
+        let v = sum4(at, c, factor, false);
+        if stored {
+            for (var k = 0u; k < 4u; k++) {
+                if c + k < p.d { sum[at + c + k] = v[k]; }
+            }
+        }
+        if MEAN == 1u { total += select(vec4(0.0), v - first, inside(c)); } else { square += v * v; }
+    }
+    var mean = 0.0;
+    if MEAN == 1u {
+        mean = first + dot(total, vec4(1.0)) / f32(p.d);
+        for (var c = 0u; c < p.d; c += 4u) {
+            let v = select(vec4(0.0), sum4(at, c, factor, stored) - mean, inside(c));
+            square += v * v;
+        }
+    }
+    let r = inverseSqrt(dot(square, vec4(1.0)) / f32(p.d) + p.eps);
+    for (var c = 0u; c < p.d; c += 4u) {
+        let v = (sum4(at, c, factor, stored) - mean) * r;
+        for (var k = 0u; k < 4u; k += 1u + PAIR) {
+            if c + k < p.d {
+                let n = vec2(v[k], v[k + PAIR]) * vec2(w[c + k], w[c + k + PAIR]);
+                if MEAN == 1u {
+                    put_y(at + c + k, n + vec2(b[c + k], b[c + k + PAIR]));
+                } else {
+                    put_y(at + c + k, n);
+                }
+            }
+        }
+    }
+    stat[row] = vec4(r, factor, mean, 0.0);
+}
+
+// dn and n of an element.
+fn normed(i: u32, c: u32, s: vec4<f32>) -> vec2<f32> {
+    let v = element(saved_sum[i >> X16], i, X16);
+    var n = v * s.x;
+    if MEAN == 1u { n = (v - s.z) * s.x; }
+    return vec2(element(dy[i >> HALF], i, HALF) * w[c], n);
+}
+
+@compute @workgroup_size(WG)
+fn backward_rows(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
+    let row = grid_row(wid) * WG + tid;
+    if row >= p.rows { return; }
+    let at = row * p.d;
+    let s = saved_stat[row];
+    var sums = vec4(0.0);                               // of dn, and of dn·n, of columns in turn
+    var products = vec4(0.0);
+    for (var c = 0u; c < p.d; c += 4u) {
+        for (var k = 0u; k < 4u; k++) {
+            if c + k < p.d {
+                let both = normed(at + c + k, c + k, s);
+                sums[k] += both.x;
+                products[k] += both.x * both.y;
+            }
+        }
+    }
+    var dots = vec2(0.0, dot(products, vec4(1.0))) / f32(p.d);
+    if MEAN == 1u { dots.x = dot(sums, vec4(1.0)) / f32(p.d); }
+    for (var c = 0u; c < p.d; c += 1u + X16) {
+        var two: vec2<f32>;
+        for (var k = 0u; k < 1u + X16; k++) {
+            let i = at + c + k;
+            let both = normed(i, c + k, s);
+            two[k] = s.x * (both.x - dots.x - both.y * dots.y);
+            if p.dsum > 0u { two[k] += element(dsum[i >> X16], i, X16); }
+            if p.l > 0u {
+                dresidual[i] = two[k];
+                two[k] *= s.y;
+            }
+        }
+        if X16 == 1u { dx[(at + c) >> 1u] = pair(two); } else { dx[at + c] = bitcast<u32>(two.x); }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn backward_columns(@builtin(local_invocation_index) tid: u32, @builtin(workgroup_id) wid: vec3<u32>) {
+    let c = wid.x * WG + tid;
+    if c >= p.d { return; }
+    var acc_w = 0.0;
+    var acc_b = 0.0;
+    for (var row = wid.y; row < p.rows; row += p.groups) {
+        let i = row * p.d + c;
+        let s = saved_stat[row];
+        let g = element(dy[i >> HALF], i, HALF);
+        acc_w += g * normed(i, c, s).y;
+        acc_b += g;
+    }
+    share[wid.y * (1u + MEAN) * p.d + c] = acc_w;
+    if MEAN == 1u { share[(wid.y * 2u + 1u) * p.d + c] = acc_b; }
 }

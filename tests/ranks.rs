@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rowscan::data::{Dataset, Split, Transform};
 use rowscan::error::{Error, Result};
-use rowscan::gpu::{Caps, Gpu, Precision};
+use rowscan::gpu::{Caps, Gpu, Options, Precision};
 use rowscan::infer::scores::scores_of;
 use rowscan::models::dense::{Dense, Detection, Segmentation};
 use rowscan::models::{Classifier, Config, DecoderKind, Method, TestView};
@@ -32,7 +32,7 @@ use rowscan::train::segment::settings::SegmentSettings;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::update::Hyper;
 
-use crate::common::{Random, as_hardware, gpu, one_in, some};
+use crate::common::{Random, adapter, gpu, one_in, some};
 use crate::nano::{arm, nano, one_way, settings, vit};
 
 /// Waiting for threads that have the machine's cores to themselves takes less.
@@ -84,6 +84,9 @@ fn results(dir: &Path, checkpoint: &str) -> Vec<(String, Vec<u8>)> {
     let tests = read_tests(&dir.join("log.jsonl")).unwrap();
     let numbers = tests.into_iter().flat_map(|test| [test.test_loss, test.top1, test.ema_top1.unwrap_or(0.0)]);
     found.push(("tests".into(), numbers.flat_map(f64::to_le_bytes).collect()));
+    let log = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();
+    let dense = log.lines().filter(|line| line.contains("\"miou\"") || line.contains("\"ap\""));
+    found.push(("tests of dense tasks".into(), dense.collect::<Vec<_>>().join("\n").into()));
     found
 }
 
@@ -247,6 +250,7 @@ fn detection_has_the_same_bits() {
         run::<Detecting>(g, 1, one.path(), &config, &settings, None);
         let one = results(one.path(), "checkpoint-2");
         assert!(one.iter().any(|(name, _)| name == "ema.safetensors"));
+        assert!(one.iter().any(|(name, tests)| name.ends_with("dense tasks") && !tests.is_empty()));
         for ranks in [2, 4] {
             let many = tempfile::tempdir().unwrap();
             run::<Detecting>(g, ranks, many.path(), &config, &settings, None);
@@ -374,7 +378,7 @@ impl Observer for Unplug<'_> {
 #[test]
 fn a_lost_adapter_ends_all() {
     let Some(g) = gpu() else { return };
-    let fragile = as_hardware().unwrap();
+    let fragile = Gpu::open_blocking(&Options { adapter: adapter(), ..Options::default() }).unwrap();
     let mut settings = settings(Method::MAP);
     settings.run = RunSettings { epochs: 3, ..shared_run(settings.run) };
     let dir = tempfile::tempdir().unwrap();

@@ -19,7 +19,8 @@ fn drawn(g: &Gpu, seed: u64, build: impl FnOnce(&mut Params) -> Result<()>) -> R
 }
 
 /// Classifiers and pretrained networks of every micro preset, into a segmenter and a detector: every tensor of the
-/// backbone that the checkpoint has comes from it (of ARM's pretraining, to all directions), and heads keep their initial values.
+/// backbone that the checkpoint has comes from it (of ARM's pretraining, to all directions), and heads keep their
+/// initial values.
 #[test]
 fn backbones_of_every_family() -> Result<()> {
     let Some(g) = gpu() else { return Ok(()) };

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::classifier::StoredModel;
 use super::dense::Pictures;
 use super::terminal::{Device, Outcome, say, warn};
-use crate::data::Dataset;
 use crate::data::coco::CocoDetection;
+use crate::data::{Dataset, Place};
 use crate::error::{Error, Result};
 use crate::infer::coco_scores::COCO_STATS;
 use crate::infer::detect::FoundObject;
@@ -20,7 +20,7 @@ use crate::run::record::{ObjectPicture, write_atomic};
 pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Option<&Path>) -> Outcome {
     let names = model.names()?;
     let finder = model.objects(&device.open()?, data.len())?;
-    let test = evaluate_objects(&finder, data, &names)?;
+    let test = evaluate_objects(&device.world, &finder, data, &names)?;
     let percent = |share: f64| if share < 0.0 { "-".into() } else { format!("{:.2}%", 100.0 * share) };
     say(format_args!("{} images, {} classes, {} objects found", test.images, names.len(), test.found.len()))?;
     say(format_args!("{:<6}  {:>8}  {:>8}", "", "boxes", "masks"))?;
@@ -36,8 +36,8 @@ pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Opti
     if let Some(path) = json.filter(|_| device.world.leads()) {
         write_atomic(path, &to_json(&names, data, model.average, &test)?)?;
     }
-    if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", data.skipped());
+    if test.skipped > 0 {
+        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", test.skipped);
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ fn to_json(names: &[String], data: &Dataset, average: bool, test: &DetectionTest
         "data": data.spec(),
         "ema": average,
         "images": test.images,
-        "skipped": data.skipped(),
+        "skipped": test.skipped,
         "objects": test.found.len(),
         "boxes": stats(&test.boxes),
         "masks": test.masks.as_ref().map(stats),
@@ -103,7 +103,7 @@ pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, shown: Show
     let truth = Truth::of(data, &names).numbered(model.categories()?);
     let mut pictures = shown.output.map(Pictures::new);
     let (mut all, mut results): (Vec<Detected>, Vec<CocoDetection>) = (Vec::new(), Vec::new());
-    find_objects(&finder, data, false, |seen| {
+    find_objects(&finder, data, false, Place::ALL, |seen| {
         results.extend(truth.results(&seen));
         let SeenImage { sample, image, found, .. } = seen;
         let file = data.sample_name(sample);

@@ -17,7 +17,7 @@ use crate::run::segment::{SegmentationTest, evaluate_pixels, segment};
 pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Option<&Path>) -> Outcome {
     let names = model.names()?;
     let forward = model.pixel_scores(&device.open()?)?;
-    let test = evaluate_pixels(&forward, &model.config, data)?;
+    let test = evaluate_pixels(&device.world, &forward, &model.config, data)?;
     let percent = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.2}%", 100.0 * share));
     say(format_args!("{} images, {} classes", test.images, model.config.classes))?;
     let s = &test.scores;
@@ -31,8 +31,8 @@ pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Opti
     if let Some(path) = json.filter(|_| device.world.leads()) {
         write_atomic(path, &to_json(&names, data, model.average, &test)?)?;
     }
-    if data.skipped() > 0 {
-        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", data.skipped());
+    if test.skipped > 0 {
+        tracing::warn!("{} broken images were skipped: they count neither as right nor as wrong", test.skipped);
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn to_json(names: &[String], data: &Dataset, average: bool, test: &SegmentationT
         "data": data.spec(),
         "ema": average,
         "images": test.images,
-        "skipped": data.skipped(),
+        "skipped": test.skipped,
         "loss": test.loss,
         "miou": test.scores.miou,
         "macc": test.scores.macc,

@@ -1,12 +1,12 @@
 //! The scores of semantic segmentation: intersection over union and accuracy of each class, counted in whole pixels.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::SegmentationMap;
 use crate::error::{Error, Result};
 
 /// Counts over the labeled pixels of a set of images.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentationTally {
     /// Pixels of each class that were recognized.
     both: Vec<u64>,
@@ -64,6 +64,17 @@ impl SegmentationTally {
             self.labeled[usize::from(*label)] += 1;
         }
         Ok(())
+    }
+
+    /// Counts the images of another tally of the same classes, too.
+    pub fn add_all(&mut self, other: &Self) {
+        for (mine, others) in [
+            (&mut self.both, &other.both),
+            (&mut self.predicted, &other.predicted),
+            (&mut self.labeled, &other.labeled),
+        ] {
+            mine.iter_mut().zip(others).for_each(|(mine, other)| *mine += other);
+        }
     }
 
     /// The scores of all images counted.

@@ -68,9 +68,47 @@ const BACKWARD: Kernel = Kernel::new::<Norm>(
 .admits(in_words)
 .rounds()
 .least(|launch| columns(launch, 12, 16));
+// the same on a CPU
+const FORWARD_ROWS: Kernel = Kernel::new::<Norm>("norm.forward_rows", SRC, FORWARD.binds)
+    .consts(CONSTS)
+    .admits(in_words)
+    .rounds()
+    .least(|launch| columns(launch, 6, 8));
+const BACKWARD_ROWS: Kernel = Kernel::new::<Norm>(
+    "norm.backward_rows",
+    SRC,
+    &[
+        read(8, "saved_sum").f16_if("X16"),
+        read(4, "w"),
+        read(9, "saved_stat"),
+        read(10, "dy").f16_if("HALF"),
+        read(11, "dsum").f16_if("X16"),
+        write(12, "dx").f16_if("X16"),
+        write(13, "dresidual"),
+    ],
+)
+.consts(CONSTS)
+.admits(in_words)
+.rounds()
+.least(|launch| columns(launch, 10, 13));
+const BACKWARD_COLUMNS: Kernel = Kernel::new::<Norm>(
+    "norm.backward_columns",
+    SRC,
+    &[
+        read(8, "saved_sum").f16_if("X16"),
+        read(4, "w"),
+        read(9, "saved_stat"),
+        read(10, "dy").f16_if("HALF"),
+        write(14, "share"),
+    ],
+)
+.consts(CONSTS)
+.admits(in_words)
+.rounds()
+.least(|launch| columns(launch, 3, 5));
 /// The kernels of this family.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD];
+pub const KERNELS: &[&Kernel] = &[&FORWARD, &BACKWARD, &FORWARD_ROWS, &BACKWARD_ROWS, &BACKWARD_COLUMNS];
 
 /// Each array is moved once. An element takes `rms` flops in an RMS norm and `layer` flops in a layer norm.
 fn columns(launch: &LaunchArgs<'_>, rms: usize, layer: usize) -> Work {
@@ -162,6 +200,14 @@ pub fn layer_norm(r: &mut Recorder, x: &Var, w: &Var, b: &Var, options: NormOpti
 /// Most workgroups of a backward launch: enough to fill a large GPU, few enough that their partial sums of dw stay
 /// small.
 const GROUPS: usize = 1024;
+/// On a CPU: invocations of a workgroup, and rows for each share of dw and db.
+const LANES: usize = 32;
+const ROWS: usize = 64;
+
+/// Workgroups that share the rows for dw and db.
+fn groups(caps: &Caps, rows: usize) -> usize {
+    if caps.software { rows.div_ceil(ROWS).clamp(1, GROUPS) } else { rows.min(GROUPS) }
+}
 
 /// Invocations for a row of `d` columns: 32 to 256 with about four columns each, or about twelve on a CPU, where
 /// barriers cost more than serial loops.
@@ -170,8 +216,11 @@ fn row_workgroup(caps: &Caps, d: usize) -> usize {
 }
 
 fn pick(caps: &Caps, d: usize, half: bool, weights: usize) -> [(&'static str, u32); 3] {
-    let wg = row_workgroup(caps, d);
-    let columns = d.div_ceil(wg).next_multiple_of(if half { 2 } else { 1 });
+    let (wg, columns) = match caps.software {
+        true => (LANES, 1), // an invocation takes whole rows or columns
+        false => (row_workgroup(caps, d), d.div_ceil(row_workgroup(caps, d))),
+    };
+    let columns = columns.next_multiple_of(if half { 2 } else { 1 });
     [("WG", wg as u32), ("COLS", columns as u32), ("MEAN", weights as u32 - 1)]
 }
 
@@ -211,7 +260,7 @@ fn apply(
         l: if drop_path.is_some() { rows / samples } else { 0 },
         residual: residual.is_some(),
         dsum: 0,
-        groups: rows.min(GROUPS),
+        groups: groups(r.caps(), rows),
         eps,
     });
     let y = Tensor::scratch_of(dtype, "norm", shape);
@@ -220,7 +269,11 @@ fn apply(
     let weights: Vec<&Var> = weights.iter().map(|(_, weight)| *weight).collect();
     let [w, b] = [0, 1].map(|i| weights.get(i).map(|weight| &weight.data));
     let args = [Some(&x.data), residual.map(|r| &r.data), drop_path, w, b, Some(&sum), Some(&y), Some(&stat)];
-    r.launch_with(&FORWARD, &pick(r.caps(), d, half, weights.len()), Grid::rows(rows), &p, &args)?;
+    let consts = pick(r.caps(), d, half, weights.len());
+    match r.caps().software {
+        true => r.launch_with(&FORWARD_ROWS, &consts, Grid::items(rows, LANES), &p, &args)?,
+        false => r.launch_with(&FORWARD, &consts, Grid::rows(rows), &p, &args)?,
+    }
 
     let operands = (x, residual, &weights[..]);
     let saved = Saved { p, sum: if plain { x.data.clone() } else { sum }, stat };
@@ -269,8 +322,15 @@ impl Saved {
         let shares = Tensor::scratch("norm shares", &[groups, weights.len(), d]);
         let consts = pick(r.caps(), d, dy.is_f16() || x.data.is_f16(), weights.len());
         let [sum, w, stat, dy, dx_] = [&self.sum, &weights[0].data, &self.stat, dy, &dx].map(Some);
-        let args = [sum, w, stat, dy, dsum, dx_, Some(&dresidual), Some(&shares)];
-        r.launch_with(&BACKWARD, &consts, Grid::of(groups, 1, 1), &p, &args)?;
+        if r.caps().software {
+            let args = [sum, w, stat, dy, dsum, dx_, Some(&dresidual)];
+            r.launch_with(&BACKWARD_ROWS, &consts, Grid::items(p.rows as usize, LANES), &p, &args)?;
+            let grid = Grid::of(d.div_ceil(LANES), groups, 1);
+            r.launch_with(&BACKWARD_COLUMNS, &consts, grid, &p, &[sum, w, stat, dy, Some(&shares)])?;
+        } else {
+            let args = [sum, w, stat, dy, dsum, dx_, Some(&dresidual), Some(&shares)];
+            r.launch_with(&BACKWARD, &consts, Grid::of(groups, 1, 1), &p, &args)?;
+        }
         if let Some(residual) = &residual {
             grads.add(r, residual, if dropped { dresidual } else { dx.clone() })?;
         }

@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::backbone::load_backbone;
 use super::checkpoint::Companions;
+use super::shared::of_all;
 use super::task::{Surroundings, Task, TaskSettings};
 use super::tested::{ObjectTest, Tested};
+use super::world::World;
 use crate::data::coco::{CocoAnnotation, CocoCategory, CocoDetection, CocoFile, CocoImage, CocoSegmentation};
-use crate::data::{Annotations, DataError, Dataset, ImageBatch, LoaderOptions, ObjectBox, Rgb8, Sample, Transform};
+use crate::data::{
+    Annotations, DataError, Dataset, ImageBatch, LoaderOptions, ObjectBox, Place, Rgb8, Sample, Transform,
+};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::coco_scores::{CocoScores, Overlap, coco_scores};
@@ -41,6 +45,7 @@ pub struct Detecting {
     classes: Vec<String>,
     categories: Vec<Option<u64>>,
     test_every: u64,
+    world: World,
     data: Arc<Dataset>,
     /// Samples of which was said that not all of their objects are learned.
     crowded: BTreeSet<usize>,
@@ -60,6 +65,8 @@ struct Tests {
 pub struct DetectionTest {
     /// Images that could be read.
     pub images: usize,
+    /// Images that could not.
+    pub skipped: usize,
     /// What was found, as a file of COCO results.
     #[serde(skip)]
     pub found: Vec<CocoDetection>,
@@ -91,29 +98,35 @@ pub struct SeenImage {
     pub found: Vec<FoundObject>,
 }
 
-/// Looks for objects in all images of a set that can be read, and passes them on in order. With `labeled` the set has
-/// to say which objects there are.
+/// Looks for objects in the images of a set that can be read, and passes them on in order. With `labeled` the set has
+/// to say which objects there are. Of the passes of the program, each over neighboring images, a process at `place`
+/// takes its share in turn.
 ///
 /// # Errors
 /// A set without boxes, if it needs some; those of `each`.
 pub fn find_objects(
-    finder: &DetectionProgram, data: &Dataset, labeled: bool, mut each: impl FnMut(SeenImage) -> Result<()>,
+    finder: &DetectionProgram, data: &Dataset, labeled: bool, place: Place,
+    mut each: impl FnMut(SeenImage) -> Result<()>,
 ) -> Result<()> {
-    let mut waiting: Vec<(usize, Rgb8, Vec<ObjectBox>)> = Vec::new();
-    for i in 0..data.len() {
-        if labeled {
-            if let Some(Sample::Detected(image, truths)) = data.readable_objects(i)? {
-                waiting.push((i, image, truths));
+    let passes = data.len().div_ceil(finder.batch());
+    for pass in (place.rank..passes).step_by(place.ranks) {
+        let mut waiting: Vec<(usize, Rgb8, Vec<ObjectBox>)> = Vec::new();
+        for i in (pass * finder.batch()..data.len()).take(finder.batch()) {
+            if labeled {
+                if let Some(Sample::Detected(image, truths)) = data.readable_objects(i)? {
+                    waiting.push((i, image, truths));
+                }
+            } else if let Some(image) = data.readable_image(i)? {
+                waiting.push((i, image, Vec::new()));
             }
-        } else if let Some(image) = data.readable_image(i)? {
-            waiting.push((i, image, Vec::new()));
         }
-        if !waiting.is_empty() && (waiting.len() == finder.batch() || i + 1 == data.len()) {
-            let images: Vec<&Rgb8> = waiting.iter().map(|(_, image, _)| image).collect();
-            let found = finder.run(&images)?;
-            for ((sample, image, truths), found) in waiting.drain(..).zip(found) {
-                each(SeenImage { sample, image, truths, found })?;
-            }
+        if waiting.is_empty() {
+            continue;
+        }
+        let images: Vec<&Rgb8> = waiting.iter().map(|(_, image, _)| image).collect();
+        let found = finder.run(&images)?;
+        for ((sample, image, truths), found) in waiting.into_iter().zip(found) {
+            each(SeenImage { sample, image, truths, found })?;
         }
     }
     Ok(())
@@ -156,29 +169,38 @@ impl Truth {
         self.images[sample]
     }
 
-    /// Takes in what a sample says, if that was not known.
-    fn add(&mut self, data: &Dataset, seen: &SeenImage) -> Result<()> {
+    /// What a sample says, if that was not known.
+    fn says(&self, data: &Dataset, seen: &SeenImage) -> Result<Option<(CocoImage, Vec<CocoAnnotation>)>> {
         if self.known {
-            return Ok(());
+            return Ok(None);
         }
         let (height, width) = (seen.image.height, seen.image.width);
         let image_id = self.image(seen.sample);
-        self.file.images.push(CocoImage { id: image_id, file_name: data.sample_name(seen.sample), height, width });
-        for object in &seen.truths {
+        let image = CocoImage { id: image_id, file_name: data.sample_name(seen.sample), height, width };
+        let object = |object: &ObjectBox| {
             let mask = object.mask.as_ref().map(|mask| mask.runs(height, width)).transpose()?;
             let [left, top, right, bottom] = object.corners();
             let (width, height) = (right - left, bottom - top);
-            self.file.annotations.push(CocoAnnotation {
-                id: self.file.annotations.len() as u64 + 1,
+            Ok(CocoAnnotation {
+                id: 0, // comes with the others
                 image_id,
                 category_id: u64::from(object.class) + 1,
                 bbox: [left, top, width, height],
                 area: mask.as_ref().map_or(width * height, |mask| mask.area() as f64),
                 iscrowd: u8::from(object.crowd),
                 segmentation: mask.as_ref().map(CocoSegmentation::from),
-            });
+            })
+        };
+        Ok(Some((image, seen.truths.iter().map(object).collect::<Result<_>>()?)))
+    }
+
+    /// Takes in what [`Truth::says`] of a sample.
+    fn add(&mut self, (image, objects): (CocoImage, Vec<CocoAnnotation>)) {
+        self.file.images.push(image);
+        for object in objects {
+            let id = self.file.annotations.len() as u64 + 1;
+            self.file.annotations.push(CocoAnnotation { id, ..object });
         }
-        Ok(())
     }
 
     /// Forgets images that could not be read, which count neither as right nor as wrong.
@@ -205,19 +227,34 @@ impl Truth {
     }
 }
 
-/// Looks for objects in the images of a set, and scores what is found. Broken images are not counted.
+/// What a process has seen in an image.
+#[derive(Serialize, Deserialize)]
+struct Looked {
+    says: Option<(CocoImage, Vec<CocoAnnotation>)>,
+    found: Vec<CocoDetection>,
+}
+
+/// Looks for objects in the images of a set, and scores what is found. Broken images are not counted. The processes of
+/// `world` share the passes, and each gets the result, whose bits do not depend on their number.
 ///
 /// # Errors
-/// A set without boxes; no image that can be read.
-pub fn evaluate_objects(finder: &DetectionProgram, data: &Dataset, names: &[String]) -> Result<DetectionTest> {
+/// A set without boxes; no image that can be read; processes that do not answer in time.
+pub fn evaluate_objects(
+    world: &World, finder: &DetectionProgram, data: &Dataset, names: &[String],
+) -> Result<DetectionTest> {
     let mut truth = Truth::of(data, names);
-    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
-    find_objects(finder, data, true, |image| {
-        truth.add(data, &image)?;
-        found.extend(truth.results(&image));
-        seen.insert(image.sample);
+    let mut mine = Vec::new();
+    find_objects(finder, data, true, world.place(), |image| {
+        mine.push((image.sample, Looked { says: truth.says(data, &image)?, found: truth.results(&image) }));
         Ok(())
     })?;
+    world.doing("the objects that a test found");
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    for (sample, looked) in of_all(world, mine)? {
+        looked.says.into_iter().for_each(|says| truth.add(says));
+        found.extend(looked.found);
+        seen.insert(sample);
+    }
     if seen.is_empty() {
         let last = data.fault(0).unwrap_or_default();
         return Err(DataError::AllBroken { name: data.spec().into(), count: data.len(), last }.into());
@@ -228,7 +265,8 @@ pub fn evaluate_objects(finder: &DetectionProgram, data: &Dataset, names: &[Stri
     let masks =
         (all_masked && finder.has_masks()).then(|| coco_scores(&truth.file, &found, Overlap::Masks)).transpose()?;
     let classes = (0..names.len()).map(|class| class_precision(&truth, &boxes, class)).collect();
-    Ok(DetectionTest { images: seen.len(), found, boxes: boxes.stats, masks: masks.map(|m| m.stats), classes })
+    let (images, skipped) = (seen.len(), data.len() - seen.len());
+    Ok(DetectionTest { images, skipped, found, boxes: boxes.stats, masks: masks.map(|m| m.stats), classes })
 }
 
 /// Mean precision of a class over all overlaps and recalls; −1 if the set has none of it.
@@ -325,6 +363,7 @@ impl Task for Detecting {
             classes,
             categories: data.categories().unwrap_or_default(),
             test_every: record.eval_every,
+            world: world.clone(),
             data: data.clone(),
             crowded: BTreeSet::new(),
             tests: None,
@@ -379,7 +418,7 @@ impl Task for Detecting {
         let due = last || epoch.is_multiple_of(self.test_every.max(1));
         let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
         let scores = |finder: &DetectionProgram| -> Result<ObjectTest> {
-            Ok((&evaluate_objects(finder, &tests.data, &self.classes)?).into())
+            Ok((&evaluate_objects(&self.world, finder, &tests.data, &self.classes)?).into())
         };
         Ok(Some(Tested::Objects(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
     }

@@ -20,6 +20,7 @@ mod progress;
 pub mod record;
 mod resume;
 pub mod segment;
+mod shared;
 mod task;
 mod tested;
 pub mod weights_on_disk;

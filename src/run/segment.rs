@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::backbone::load_backbone;
 use super::checkpoint::Companions;
+use super::shared::of_all;
 use super::task::{Surroundings, Task, TaskSettings};
 use super::tested::{PixelTest, Tested};
+use super::world::World;
 use crate::data::{
     DataError, Dataset, ImageBatch, LoaderOptions, PixelLabels, Rgb8, Sample, SegmentationMap, Transform,
 };
@@ -41,6 +43,7 @@ pub struct Segmenting {
     g: Gpu,
     classes: Vec<String>,
     test_every: u64,
+    world: World,
     trainer: SegmentTrainer,
     tests: Option<Tests>,
 }
@@ -57,6 +60,8 @@ struct Tests {
 pub struct SegmentationTest {
     /// Images with a labeled pixel or without, all that could be read.
     pub images: usize,
+    /// Images that could not.
+    pub skipped: usize,
     /// Mean cross-entropy of the labeled pixels; NaN if there are none.
     pub loss: f64,
     /// The scores.
@@ -77,30 +82,53 @@ pub fn segment(forward: &InferenceProgram, config: &Config, image: &Rgb8) -> Res
     pollster::block_on(pixel_scores(forward, config, image))
 }
 
-/// Segments the images of a data set and counts what is right. Broken images are not counted.
+/// What a process has counted in its images.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    tally: SegmentationTally,
+    /// Number of the image, cross-entropy summed over its labeled pixels, their number.
+    images: Vec<(usize, f64, u64)>,
+}
+
+/// Segments the images of a data set and counts what is right. Broken images are not counted. The processes of `world`
+/// take the images in turn, and each gets the result, whose bits do not depend on their number.
 ///
 /// # Errors
-/// A set without segmentation maps; no image that can be read.
-pub fn evaluate_pixels(forward: &InferenceProgram, config: &Config, data: &Dataset) -> Result<SegmentationTest> {
-    let mut tally = SegmentationTally::new(config.classes);
-    let (mut images, mut loss, mut pixels) = (0, 0.0, 0u64);
-    for i in 0..data.len() {
+/// A set without segmentation maps; no image that can be read; processes that do not answer in time.
+pub fn evaluate_pixels(
+    world: &World, forward: &InferenceProgram, config: &Config, data: &Dataset,
+) -> Result<SegmentationTest> {
+    let place = world.place();
+    let mut mine = Part { tally: SegmentationTally::new(config.classes), images: Vec::new() };
+    for i in (place.rank..data.len()).step_by(place.ranks) {
         let Some(Sample::Segmented(image, map)) = data.readable_scene(i)? else { continue };
         let scores = segment(forward, config, &image)?;
-        tally.add(&scores.best(), &map.classes)?;
-        for (cell, label) in scores.values.chunks(scores.channels).zip(&map.classes) {
-            if *label != SegmentationMap::IGNORED {
-                loss += cross_entropy(cell, usize::from(*label));
-                pixels += 1;
-            }
+        mine.tally.add(&scores.best(), &map.classes)?;
+        let labeled = scores.values.chunks(scores.channels).zip(&map.classes);
+        let labeled = labeled.filter(|(_, label)| **label != SegmentationMap::IGNORED);
+        let (mut loss, mut pixels) = (0.0, 0);
+        for (cell, label) in labeled {
+            loss += cross_entropy(cell, usize::from(*label));
+            pixels += 1;
         }
-        images += 1;
+        mine.images.push((i, loss, pixels));
     }
+    world.doing("the counts of a test");
+    let mut parts = of_all(world, vec![(place.rank, mine)])?.into_iter();
+    let Some((_, mut all)) = parts.next() else { return Err(Error::Internal("a test of no process".into())) };
+    for (_, part) in parts {
+        all.tally.add_all(&part.tally);
+        all.images.extend(part.images);
+    }
+    all.images.sort_by_key(|(i, ..)| *i);
+    let images = all.images.len();
     if images == 0 {
         let last = data.fault(0).unwrap_or_default();
         return Err(DataError::AllBroken { name: data.spec().into(), count: data.len(), last }.into());
     }
-    Ok(SegmentationTest { images, loss: loss / pixels as f64, scores: tally.scores() })
+    let (loss, pixels) = all.images.iter().fold((0.0, 0), |sum, (_, loss, pixels)| (sum.0 + loss, sum.1 + pixels));
+    let skipped = data.len() - images;
+    Ok(SegmentationTest { images, skipped, loss: loss / pixels as f64, scores: all.tally.scores() })
 }
 
 /// ln Σ exp(scores) − the score of `label`.
@@ -172,6 +200,7 @@ impl Task for Segmenting {
             settings: settings.clone(),
             classes,
             test_every: record.eval_every,
+            world: world.clone(),
             tests: None,
         };
         if !resumed {
@@ -219,7 +248,7 @@ impl Task for Segmenting {
         let due = last || epoch.is_multiple_of(self.test_every.max(1));
         let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
         let scores = |forward: &InferenceProgram| -> Result<PixelTest> {
-            Ok((&evaluate_pixels(forward, &self.config, &tests.data)?).into())
+            Ok((&evaluate_pixels(&self.world, forward, &self.config, &tests.data)?).into())
         };
         Ok(Some(Tested::Pixels(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
     }

@@ -8,7 +8,7 @@ use rowscan::tape::{Grads, Recorder, Var};
 use rowscan::tensor::Tensor;
 use rowscan::{Error, Result};
 
-use crate::common::{Random, Tol, close, each_tier, gpu, leaf, round_to_f16, run, stored_as, to_f32, wide};
+use crate::common::{Random, Tol, close, each_choice, gpu, leaf, round_to_f16, run, stored_as, to_f32, wide};
 
 /// The sizes of one case, and which operands it has.
 struct Case {
@@ -139,7 +139,7 @@ const EPS: f32 = 1e-5;
 
 #[test]
 fn rms_norm_matches_cpu() {
-    each_tier(|g| {
+    each_choice(|g| {
         let stored = Case::in_f16().into_iter().map(|case| (case, true));
         for (case, f16) in Case::all().into_iter().map(|case| (case, false)).chain(stored) {
             let mut v = Values::new(&case);
@@ -239,7 +239,7 @@ fn rms_norm_skips_what_nobody_wants() {
 
 #[test]
 fn layer_norm_matches_cpu() {
-    each_tier(|g| {
+    each_choice(|g| {
         let mut cases: Vec<_> = Case::all().into_iter().map(|case| (case, 0.0, false)).collect();
         cases.push((Case::new(2, 5, 96, false, false), 300.0, false)); // a mean far larger than the deviation
         cases.extend(Case::in_f16().into_iter().map(|case| (case, 0.0, true)));
@@ -285,7 +285,7 @@ fn layer_norm_matches_cpu() {
 /// x in f16, as behind a convolution, and y in f16 or, for a residual stream, in f32. The sum is x.
 #[test]
 fn norms_of_maps_in_f16_match_cpu() {
-    each_tier(|g| {
+    each_choice(|g| {
         for ((b, l, d), half) in [((1, 1, 4), false), ((2, 9, 260), false), ((3, 11, 384), true), ((71, 463, 4), false)]
         {
             let case = Case::new(b, l, d, false, false);

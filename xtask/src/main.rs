@@ -33,7 +33,7 @@ const USAGE: &str = "usage: cargo xtask demo | test [FILTER] | try NAME | web [-
   bench-cpu  runs `rowscan bench ARGS` on the CPU by Debian's newest Mesa, unpacked beside the system's
   static     compiles every kernel with Mesa's compilers of AMD's, NVIDIA's and Apple's GPUs (rdna3, rdna4, turing,
              ampere, m1) and with NVIDIA's own (hopper), without a GPU, and compares with benches/static/budget.toml;
-             --accept writes that file; --only NAME takes the kernels of that name; --sample takes three devices of
+             --accept writes that file; --only NAME takes kernels of that name alone; --sample takes three devices of
              Mesa's, from day to day others, and few of the kernels that are as accepted
   wgsl-check compiles every kernel with the shader compilers of Chrome (Tint) and of DX12 (DXC), without either, and
              writes benches/static/accepted.txt; --sample takes few of the kernels that are as that file says

@@ -1,8 +1,9 @@
-//! NVIDIA's own compiler. It takes neither WGSL nor SPIR-V from outside its driver, so naga's HLSL goes through Slang to
-//! CUDA C++, through nvcc to a cubin, and nvdisasm prints the assembly. Nothing here needs a GPU or a driver.
+//! NVIDIA's own compiler. Its driver takes SPIR-V and hands out nothing, so naga's HLSL goes through Slang to CUDA C++,
+//! through nvcc to a cubin, and nvdisasm prints the assembly. Nothing here needs a GPU or a driver.
 //!
-//! The driver's Vulkan compiler has the same back end, and not the same front end: a count is what the kernel can have,
-//! not what it will have. Buffers are not checked for their size here. Cooperative matrices are no part of HLSL.
+//! The back end, which allocates registers, is that of the driver; the front end is not. So a count is what the kernel
+//! can have, not what it will have. Buffers are not checked for their size here. Cooperative matrices are no part of
+//! HLSL.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

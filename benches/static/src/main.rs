@@ -39,8 +39,8 @@ struct Args {
     /// Keep assembly and WGSL of the variants whose kernel's name contains this, under `target/static/DEVICE`
     #[arg(long, value_name = "NAME")]
     keep: Option<String>,
-    /// Compile the kernels whose name contains this, and no others
-    #[arg(long, value_name = "NAME", conflicts_with = "accept")]
+    /// Compile the kernels whose name contains this, and no others: with --accept these keep the rows that they have
+    #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Of the variants whose source and driver are those of the table, take those that this number draws
     #[arg(long, value_name = "SEED", conflicts_with = "accept")]
@@ -69,14 +69,16 @@ fn run(args: &Args) -> Result<bool, String> {
     let about = format!("{name}, {version}");
     let caps = compiler.caps()?;
     println!("{}: {about}, tiers: {}", device.name(), caps.tiers);
-    let mut variants = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
-    variants.retain(|variant| args.only.as_ref().is_none_or(|part| variant.kernel.name.contains(part.as_str())));
+    let all = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
+    let is_wanted =
+        |variant: &&Variant| args.only.as_ref().is_none_or(|part| variant.kernel.name.contains(part.as_str()));
+    let variants: Vec<&Variant> = all.iter().filter(is_wanted).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (table, budget) = (folder.join("tables").join(format!("{}.txt", device.name())), folder.join("budget.toml"));
     let before = row::parse(&std::fs::read_to_string(&table).unwrap_or_default());
     let between = sums::between(compiler.writers());
     let (mut rows, mut refused, mut skipped) = (Vec::new(), Vec::new(), 0);
-    for variant in &variants {
+    for variant in variants {
         let (name, source) = (variant.name(), variant.kernel.wgsl(caps.tiers, caps.nearest, &variant.values));
         let sum = sums::sum([source.as_str(), &between]);
         let same = |row: &Row| row.source == sum && row.name() == name;
@@ -95,13 +97,16 @@ fn run(args: &Args) -> Result<bool, String> {
         }
     }
     differences(&before.1, &rows);
-    let names: Vec<_> = variants.iter().map(Variant::name).collect();
-    let gone = before.1.iter().map(Row::name).filter(|name| args.only.is_none() && !names.contains(name));
-    gone.for_each(|name| println!("gone     {name}"));
+    let names: Vec<_> = all.iter().map(Variant::name).collect();
+    before.1.iter().map(Row::name).filter(|name| !names.contains(name)).for_each(|name| println!("gone     {name}"));
     let text = std::fs::read_to_string(&budget).unwrap_or_default();
     let known: Budget = toml::from_str(&text).map_err(|e| format!("{}: {e}", budget.display()))?;
     let write = |path: &Path, text: &str| std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()));
     if args.accept {
+        if args.only.is_some() {
+            let of = |rows: &[Row], name: &String| rows.iter().find(|row| row.name() == *name).cloned();
+            rows = names.iter().filter_map(|name| of(&rows, name).or_else(|| of(&before.1, name))).collect();
+        }
         write(&table, &row::table(&about, &rows))?;
         write(&budget, &replaced(&text, device.name(), &budget::section(device.name(), version, &rows)))?;
         println!("accepted: {} and the budget", table.display());
