@@ -40,3 +40,4 @@ mod session; // training without files, saved and loaded
 mod tenants_models; // networks that users define: a pyramid with buffers, a recording cut in two
 mod training; // steady state, determinism, precision
 mod transfer; // backbones of checkpoints in networks for dense tasks
+mod windows; // attention within windows

@@ -2,7 +2,7 @@
 
 use super::config::{Config, Family};
 use super::dense::Dense;
-use super::options::{DecoderKind, InitPositions, Pool, Positions};
+use super::options::{DecoderKind, InitPositions, Order, Pool, Positions};
 use crate::error::{Error, Result};
 use crate::nn::Directions;
 
@@ -125,6 +125,12 @@ impl Config {
                 let expected = "multiples of 32, so that each map of the pyramid has half the sides of the one before";
                 return Err(Error::argument("image_size", format!("{} × {}", sides[0], sides[1]), expected));
             }
+        }
+        let by_rows = self.order == Order::Rows && self.directions != Directions::One;
+        let blocks = !family.hierarchical && self.pattern.contains('T') && by_rows;
+        if dense.window() > 0 && !blocks {
+            let expected = "0 for a backbone other than a ViT, a DeiT or a HybridNet that scans by rows";
+            return Err(Error::argument("dense.window", dense.window(), expected));
         }
         dense.validate(self.width, [self.grid(), self.grid_columns()])
     }

@@ -26,6 +26,6 @@ pub use params::{Flat, Observed, Params, Part, Running};
 pub use points::{LocalNormPooling, PatchPointNet, PositionMlp};
 pub use ss2d::{Ss2dConfig, Ss2dMixer};
 pub use stored::stored;
-pub use transformer::{Block, BlockConfig, CrossBlock, Mlp, SelfAttention};
+pub use transformer::{Block, BlockConfig, CrossBlock, Mlp, SelfAttention, Sight};
 pub use weights::{Entry, Mismatch, Weights};
 pub use window_partition::WindowPartition;

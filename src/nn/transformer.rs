@@ -7,12 +7,14 @@ use super::linear::Linear;
 use super::norm::LayerNorm;
 use super::params::Params;
 use super::stored::stored;
+use super::window_partition::WindowPartition;
 use crate::error::{Error, Result};
 use crate::gpu::DType;
-use crate::ops::add::add_drop_path;
+use crate::ops::add::{add, add_drop_path};
 use crate::ops::attention::{AttentionMask, AttentionOptions, Regions, cross_attention, self_attention, weights};
 use crate::ops::matmul::Act;
 use crate::ops::mlp::{MlpOptions, mlp};
+use crate::ops::reshape::reshape;
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -116,6 +118,17 @@ impl SelfAttention {
     }
 }
 
+/// Which tokens a token attends to.
+#[derive(Debug, Clone)]
+pub enum Sight {
+    /// All.
+    All,
+    /// Those of its own region and of the regions before.
+    Causal(Regions),
+    /// Those of its window, in a grid of tokens (H·W) by rows. The zeros that fill windows past the grid are seen, too.
+    Window(WindowPartition),
+}
+
 /// y = x + MHSA(LN₁ x); y + MLP(LN₂ y): timm's `Block`.
 #[derive(Debug, Clone)]
 pub struct Block {
@@ -145,19 +158,32 @@ impl Block {
     /// x (B, L, D) → (B, L, D). Every token attends to every token. `drop_path` holds DropPath's factors (B) of the
     /// attention branch and of the MLP branch: 0 where an image drops the branch, else 1/(1 − rate).
     pub fn forward(&self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>) -> Result<Var> {
-        self.forward_causal(r, x, drop_path, None)
+        self.forward_seeing(r, x, drop_path, &Sight::All)
     }
 
-    /// [`Block::forward`] in which a token attends only to those of its own region and of the regions before, if
-    /// `causal` gives regions.
-    pub fn forward_causal(
-        &self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>, causal: Option<&Regions>,
+    /// [`Block::forward`] in which a token attends to some others only. With windows: the blocks of ViTDet.
+    pub fn forward_seeing(
+        &self, r: &mut Recorder, x: &Var, drop_path: Option<&[Tensor; 2]>, sight: &Sight,
     ) -> Result<Var> {
-        let y = self.norm1.operand(r, x)?;
         let [attention, mlp] = drop_path.map_or([None; 2], |[attention, mlp]| [Some(attention), Some(mlp)]);
-        let x = match attention {
-            None => self.attention.forward_onto(r, &y, Some(x), causal)?,
-            Some(drop_path) => {
+        let causal = match sight {
+            Sight::Causal(regions) => Some(regions),
+            _ => None,
+        };
+        let x = match (attention, sight) {
+            (attention, Sight::Window(windows)) => {
+                let y = self.within(r, x, windows)?;
+                match attention {
+                    Some(drop_path) => add_drop_path(r, x, &y, drop_path)?,
+                    None => add(r, x, &y)?,
+                }
+            }
+            (None, _) => {
+                let y = self.norm1.operand(r, x)?;
+                self.attention.forward_onto(r, &y, Some(x), causal)?
+            }
+            (Some(drop_path), _) => {
+                let y = self.norm1.operand(r, x)?;
                 let y = self.attention.forward_onto(r, &y, None, causal)?;
                 add_drop_path(r, x, &y, drop_path)?
             }
@@ -170,6 +196,19 @@ impl Block {
                 add_drop_path(r, &x, &y, drop_path)
             }
         }
+    }
+}
+
+impl Block {
+    /// The attention branch of x (B, H·W, D) within windows: the cells that fill them are zeros behind the norm.
+    fn within(&self, r: &mut Recorder, x: &Var, windows: &WindowPartition) -> Result<Var> {
+        let ([b, l, d], [h, w]) = (x.data.dims("x")?, windows.size());
+        let y = self.norm1.forward(r, x)?;
+        let y = reshape(r, &y, &[b, h, w, d])?;
+        let y = windows.partition(r, &y)?; // (B·windows, side², D)
+        let y = self.attention.forward_onto(r, &y, None, None)?;
+        let y = windows.reverse(r, &y)?;
+        reshape(r, &y, &[b, l, d])
     }
 }
 

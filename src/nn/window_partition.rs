@@ -45,6 +45,11 @@ impl WindowPartition {
         Ok(windows)
     }
 
+    /// Rows and columns of the maps.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
     /// Rows and columns of windows.
     fn counts(&self) -> [usize; 2] {
         self.size.map(|cells| cells.div_ceil(self.side))

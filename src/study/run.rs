@@ -270,7 +270,9 @@ impl Study {
     ) -> Result<Option<(PathBuf, PathBuf)>> {
         let run = settings.as_ref();
         let name = format!("{}-{}", T::COMMAND, key(&(&plan.config, &plan.pretrain, &plan.network, &plan.tuning))?);
-        let outputs = self.outputs(&name, layer, run.epochs)?;
+        // a few epochs of a dense task are a curve; classifiers are tested on more images than an epoch has
+        let eval_every = if matches!(plan.tuning, CellTraining::Finetune(_)) { run.epochs } else { 1 };
+        let outputs = self.outputs(&name, layer, eval_every)?;
         let data = self.limited(run.max_images)?;
         let start = |resume: Option<&Path>| Run::<T>::new(g, &plan.network, settings, &outputs, resume, data);
         Ok(self.finish(&outputs, run.epochs, stop, start)?.map(|last| (outputs.dir, last)))
@@ -324,9 +326,9 @@ impl Study {
         Ok(Arc::new(self.data.limited(max_images)?))
     }
 
-    /// Output settings of a run of `epochs` epochs: it is tested after the last epoch only, draws no pictures, and
-    /// keeps only its newest checkpoint.
-    fn outputs(&self, name: &str, settings: impl Serialize, epochs: u64) -> Result<Outputs> {
+    /// Output settings of a run: it is tested after each `eval_every` epochs and the last, draws no pictures, and keeps
+    /// only its newest checkpoint.
+    fn outputs(&self, name: &str, settings: impl Serialize, eval_every: u64) -> Result<Outputs> {
         #[derive(Serialize)]
         struct Options<S> {
             #[serde(flatten)]
@@ -334,8 +336,7 @@ impl Study {
             #[serde(flatten)]
             record: RecordArgs,
         }
-        let (grid_every, eval_every) = (0, epochs);
-        let record = RecordSettings { keep: 1, threads: self.threads, grid_every, eval_every, ..Default::default() };
+        let record = RecordSettings { keep: 1, threads: self.threads, grid_every: 0, eval_every, ..Default::default() };
         let options = to_toml(&Options { settings, record: (&record).into() })?;
         Ok(Outputs { dir: self.dir.join(name), options, record })
     }

@@ -137,7 +137,7 @@ pub trait TokenEncoder: fmt::Debug {
 }
 
 /// The last of each of `count` equal parts of `layers`: 5, 11, 17 and 23 of 24.
-fn last_of_parts(layers: usize, count: usize) -> Vec<usize> {
+pub(super) fn last_of_parts(layers: usize, count: usize) -> Vec<usize> {
     (1..=count).map(|part| (layers * part / count).saturating_sub(1)).collect()
 }
 

@@ -69,7 +69,7 @@ impl HybridNet {
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let (d, r) = (config.width, config.cls_reduce);
         let embedding = Embedding::new(g, params, config)?;
-        let layers = Layers::new(params, config)?;
+        let layers = Layers::new(g, params, config)?;
         let neck = if config.pool == Pool::Registers && config.registers > 0 && r > 1 {
             let linear = Linear::no_bias(params, "neck", d, d / r, config.linear_init())?;
             let norm = ResidualNorm::new(params, "norm_neck", config.features(), config.eps(), config.rms_norm)?;

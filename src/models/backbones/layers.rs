@@ -6,9 +6,14 @@
 
 use std::sync::Arc;
 
+use super::encoder::last_of_parts;
 use crate::error::Result;
+use crate::gpu::Gpu;
 use crate::models::config::Config;
-use crate::nn::{Block, BlockConfig, Directions, MambaConfig, MambaMixer, Params, ResidualNorm, Weights};
+use crate::models::dense::Dense;
+use crate::nn::{
+    Block, BlockConfig, Directions, MambaConfig, MambaMixer, Params, ResidualNorm, Sight, Weights, WindowPartition,
+};
 use crate::ops;
 use crate::ops::attention::Regions;
 use crate::tape::{Recorder, Var};
@@ -29,13 +34,12 @@ pub struct Layers {
     layers: Vec<Layer>,
     norm_f: ResidualNorm,
     extra_residual: bool,
-    /// Whether no token sees those behind it.
-    one_way: bool,
+    sights: Sights,
 }
 
 impl Layers {
     /// Parameters `layers.i` (Mamba), `blocks.k` (transformer) and `norm_f`.
-    pub fn new(params: &mut Params, config: &Config) -> Result<Self> {
+    pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let d = config.width;
         let mixer = MambaConfig {
             width: d,
@@ -69,12 +73,7 @@ impl Layers {
             }
         }
         let norm_f = ResidualNorm::new(params, "norm_f", d, config.eps(), config.rms_norm)?;
-        Ok(Self {
-            layers,
-            norm_f,
-            extra_residual: config.extra_residual,
-            one_way: config.directions == Directions::One,
-        })
+        Ok(Self { layers, norm_f, extra_residual: config.extra_residual, sights: Sights::new(g, config)? })
     }
 
     /// Embedded tokens (B, L, D) → normalized features (B, L, D). Row `i` of `drop_path` has DropPath's factors (B) for
@@ -111,7 +110,8 @@ impl Layers {
         mut left: impl FnMut(&mut Recorder, usize, &Var, &Var) -> Result<()>,
     ) -> Result<(Var, Option<Var>, Option<Tensor>)> {
         let batch = tokens.data.shape()[0];
-        let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
+        let blocks = self.layers.iter().filter(|layer| matches!(layer, Layer::Transformer(_))).count();
+        let mut sights = self.sights.of(r, tokens, blocks)?.into_iter();
         // no layer precedes layer 0
         let factors = |i: usize| if i == 0 { Ok(None) } else { drop_path_row(drop_path, i, batch) };
         let mut hidden = tokens.clone();
@@ -134,9 +134,9 @@ impl Layers {
                 }
                 Layer::Transformer(block) => {
                     let (name, block, extra) = (block.name.clone(), block.clone(), self.extra_residual);
-                    let causal = causal.clone();
+                    let sight = sights.next().unwrap_or(Sight::All);
                     let transformer = move |r: &mut Recorder| {
-                        let mixed = block.forward_causal(r, &hidden, None, causal.as_ref())?;
+                        let mixed = block.forward_seeing(r, &hidden, None, &sight)?;
                         Ok([if extra { ops::add::add(r, &hidden, &mixed)? } else { mixed }])
                     };
                     [hidden] = r.scope(&name, |r| r.segment(transformer))?;
@@ -150,10 +150,35 @@ impl Layers {
     }
 }
 
-/// The regions by which no token (B, L, D) attends to those behind it.
-pub(super) fn in_order(r: &Recorder, tokens: &Var) -> Result<Regions> {
-    let [_, l, _] = tokens.data.dims("tokens")?;
-    Regions::tokens(r.gpu(), l)
+/// What the tokens of a network attend to in its transformer blocks.
+#[derive(Debug, Clone)]
+pub(super) struct Sights {
+    /// Whether no token sees those behind it.
+    one_way: bool,
+    /// The windows of a detector's backbone.
+    windows: Option<WindowPartition>,
+}
+
+impl Sights {
+    pub fn new(g: &Gpu, config: &Config) -> Result<Self> {
+        let side = config.dense.as_ref().map_or(0, Dense::window);
+        let size = [config.grid(), config.grid_columns()];
+        let windows = if side > 0 { Some(WindowPartition::new(g, size, side)?) } else { None };
+        Ok(Self { one_way: config.directions == Directions::One, windows })
+    }
+
+    /// Those of tokens (B, L, D) in each of `blocks` blocks. With windows the last block of each quarter sees all, and
+    /// all of fewer than four do.
+    pub fn of(&self, r: &Recorder, tokens: &Var, blocks: usize) -> Result<Vec<Sight>> {
+        let [_, l, _] = tokens.data.dims("tokens")?;
+        let wide = if self.one_way { Sight::Causal(Regions::tokens(r.gpu(), l)?) } else { Sight::All };
+        let last = last_of_parts(blocks, 4);
+        let each = |block: usize| match &self.windows {
+            Some(windows) if blocks >= 4 && !last.contains(&block) => Sight::Window(windows.clone()),
+            _ => wide.clone(),
+        };
+        Ok((0..blocks).map(each).collect())
+    }
 }
 
 /// A checkpoint whose mixers scan one way has their other directions, whose names have these suffixes, start with the

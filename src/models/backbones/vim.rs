@@ -48,7 +48,7 @@ impl Vim {
     /// Parameters under their official names (src/models/README.md, "Tensor names").
     pub fn new(g: &Gpu, params: &mut Params, config: &Config) -> Result<Self> {
         let embedding = Embedding::new(g, params, config)?;
-        Ok(Self { embedding, layers: Layers::new(params, config)?, pool: config.pool })
+        Ok(Self { embedding, layers: Layers::new(g, params, config)?, pool: config.pool })
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::embedding::Embedding;
 use super::encoder::{Purpose, TokenEncoder};
-use super::layers::{drop_path_row, in_order};
+use super::layers::{Sights, drop_path_row};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
-use crate::nn::{Block, BlockConfig, Directions, LayerNorm, Params};
+use crate::nn::{Block, BlockConfig, LayerNorm, Params};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -53,8 +53,7 @@ pub struct Vit {
     norm: LayerNorm,
     /// Whether the classifier reads the mean of the tokens.
     average: bool,
-    /// Whether no token sees those behind it.
-    one_way: bool,
+    sights: Sights,
 }
 
 impl Vit {
@@ -73,7 +72,7 @@ impl Vit {
         let blocks = blocks.map(|i| Block::new(params, &format!("blocks.{i}"), &block)).collect::<Result<_>>()?;
         let average = config.pool == Pool::Average && purpose == Purpose::Classification;
         let norm = LayerNorm::new(params, if average { "fc_norm" } else { "norm" }, config.width, block.eps)?;
-        Ok(Self { embedding, blocks, norm, average, one_way: config.directions == Directions::One })
+        Ok(Self { embedding, blocks, norm, average, sights: Sights::new(g, config)? })
     }
 }
 
@@ -123,13 +122,13 @@ impl Vit {
         &self, r: &mut Recorder, tokens: &Var, drop_path: Option<&Tensor>, mut left: impl FnMut(usize, &Var),
     ) -> Result<Var> {
         let batch = tokens.data.shape()[0];
-        let causal = if self.one_way { Some(in_order(r, tokens)?) } else { None };
+        let sights = self.sights.of(r, tokens, self.blocks.len())?;
         let mut x = tokens.clone();
-        for (i, block) in self.blocks.iter().enumerate() {
+        for (i, (block, sight)) in self.blocks.iter().zip(sights).enumerate() {
             let factors = drop_path_row(drop_path, 2 * i, batch)?.zip(drop_path_row(drop_path, 2 * i + 1, batch)?);
-            let (name, block, causal) = (block.name.clone(), block.clone(), causal.clone());
+            let (name, block) = (block.name.clone(), block.clone());
             let factors = factors.map(|(attention, mlp)| [attention, mlp]);
-            let run = move |r: &mut Recorder| Ok([block.forward_causal(r, &x, factors.as_ref(), causal.as_ref())?]);
+            let run = move |r: &mut Recorder| Ok([block.forward_seeing(r, &x, factors.as_ref(), &sight)?]);
             [x] = r.scope(&name, |r| r.segment(run))?;
             left(i, &x);
         }

@@ -142,6 +142,14 @@ pub struct Detection {
     pub candidates: [usize; 2],
     /// Proposals of a picture.
     pub proposals: usize,
+    /// Side, in patches, of the windows within which the transformer blocks of a backbone on tokens attend, except for
+    /// the last block of each quarter; 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub window: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Default for Detection {
@@ -159,6 +167,7 @@ impl Default for Detection {
             truths: 128,
             candidates: [2000, 1000],
             proposals: 1000,
+            window: 0,
         }
     }
 }
@@ -259,6 +268,14 @@ impl Dense {
         }
     }
 
+    /// Side in patches of the windows within which a backbone attends; 0 for none.
+    pub fn window(&self) -> usize {
+        match self {
+            Self::Segmentation(_) => 0,
+            Self::Detection(detection) => detection.window,
+        }
+    }
+
     /// Whether it reads depths of a backbone on tokens.
     pub fn reads_tokens(&self) -> bool {
         !matches!(self, Self::Segmentation(Segmentation { decoder: PixelDecoder::DeepLab, .. }))
@@ -296,6 +313,7 @@ impl Dense {
                 within("objects", d.objects, sampled, 65_536)?; // none of those that are sampled is lost
                 within("truths", d.truths, 1, 4096)?;
                 within("proposals", d.proposals, 1, 65_536)?;
+                within("window", d.window, 0, 4096)?;
                 d.candidates.iter().try_for_each(|count| within("candidates", *count, 1, 65_536))?;
                 if d.canonical_size > 0.0 && d.canonical_size <= 65_536.0 {
                     return Ok(());

@@ -15,7 +15,7 @@ use crate::models::backbones::points::{PointEncoder, block_config};
 use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
 use crate::models::points::PointLoss;
-use crate::nn::{Block, Init, LayerNorm, Linear, Params, PositionMlp};
+use crate::nn::{Block, Init, LayerNorm, Linear, Params, PositionMlp, Sight};
 use crate::ops::add::add;
 use crate::ops::attention::Regions;
 use crate::ops::chamfer::chamfer;
@@ -159,10 +159,11 @@ impl PointPretraining {
             let nowhere = Var::constant(nowhere);
             let mut x = restore(r, features, &self.mask_token, &nowhere, &seen.ids, &seen.inverse)?;
             for block in &self.blocks {
-                let (block, positions, rows) = (block.clone(), positions.clone(), self.rows.clone());
+                let (block, positions) = (block.clone(), positions.clone());
+                let sight = self.rows.clone().map_or(Sight::All, Sight::Causal);
                 [x] = r.segment(move |r| {
                     let u = add(r, &x, &positions)?; // again in front of every block
-                    r.scope(&block.name, |r| Ok([block.forward_causal(r, &u, None, rows.as_ref())?]))
+                    r.scope(&block.name, |r| Ok([block.forward_seeing(r, &u, None, &sight)?]))
                 })?;
             }
             Ok(x)

@@ -21,7 +21,7 @@ pub struct DetectRecipe {
 
 /// Names of all recipes, with a line about each.
 pub const RECIPES: &[(&str, &str)] = &[
-    ("deit_tiny_coco", "DeiT-Ti with Cascade Mask R-CNN at 1024 pixels; all patches see each other, without windows"),
+    ("deit_tiny_coco", "DeiT-Ti with Cascade Mask R-CNN at 1024 pixels, in windows of 14 × 14 patches"),
     ("vim_tiny_coco", "Vim-Ti"),
     ("map_tiny_coco", "HybridNet-Ti"),
 ];
@@ -31,10 +31,10 @@ pub const RECIPES: &[(&str, &str)] = &[
 /// # Errors
 /// An unknown name.
 pub fn detect_recipe(name: &str) -> Result<DetectRecipe> {
-    let (backbone, layer_decay) = match name {
-        "deit_tiny_coco" => ("deit_tiny_patch16_1024", 0.7),
-        "vim_tiny_coco" => ("vim_tiny_patch16_1024", 0.837),
-        "map_tiny_coco" => ("map_tiny_patch16_1024", 0.837),
+    let (backbone, layer_decay, window) = match name {
+        "deit_tiny_coco" => ("deit_tiny_patch16_1024", 0.7, 14),
+        "vim_tiny_coco" => ("vim_tiny_patch16_1024", 0.837, 0),
+        "map_tiny_coco" => ("map_tiny_patch16_1024", 0.837, 0),
         other => {
             let known: Vec<_> = RECIPES.iter().map(|row| row.0).collect();
             return Err(Error::argument("recipe", format!("`{other}`"), format!("one of {}", known.join(", "))));
@@ -54,7 +54,7 @@ pub fn detect_recipe(name: &str) -> Result<DetectRecipe> {
     };
     Ok(DetectRecipe {
         model: RecipeModel { name: backbone, image_size: 1024, drop_path: 0.1, classes: 80 },
-        heads: Detection::default(),
+        heads: Detection { window, ..Detection::default() },
         settings: DetectSettings { run, layer_decay, ..DetectSettings::default() },
     })
 }

@@ -122,6 +122,9 @@ args! {
         max_truths => truths: usize,
         /// Proposals of an image.
         proposals: usize,
+        /// Side in patches of the windows within which the backbone's transformer blocks attend, all but four of them:
+        /// 14 in ViTDet; 0 for none.
+        window: usize,
     }
 }
 
