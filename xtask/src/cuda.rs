@@ -38,7 +38,7 @@ fn unpacked() -> Result<PathBuf> {
     if folder.exists() {
         return Ok(folder);
     }
-    println!("fetching NVIDIA's compiler and Slang under {} (450 MB)", folder.display());
+    println!("fetching NVIDIA's compiler and Slang under {} (390 MB)", folder.display());
     let (python, partial) = (python()?, target().join("cuda-partial"));
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     if partial.exists() {
