@@ -64,6 +64,7 @@ impl Toolkit {
         write("cu", &for_nvcc(&translated, &name, threads)?)?;
         let mut nvcc = Command::new(self.cuda.join("bin/nvcc"));
         nvcc.args(["-cubin", &format!("-arch={ARCHITECTURE}"), "-O3", "-DSLANG_CUDA_ENABLE_HALF=1", "-Xptxas", "-v"]);
+        nvcc.arg("-use_fast_math"); // quotients, roots and exponentials to Vulkan's precision, not to CUDA's
         let said = text(nvcc.arg("-I").arg(self.cuda.join("include")).arg(at("cu")).arg("-o").arg(at("cubin")))?;
         let listing = text(Command::new(self.cuda.join("bin/nvdisasm")).arg("-c").arg(at("cubin")))?;
         let number = |what: &str| number_before(&said, what);
