@@ -3,7 +3,9 @@
 
 use super::parts::{Rows, sum_parts};
 use crate::error::{Error, Result};
-use crate::gpu::{Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
+use crate::gpu::{
+    Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write,
+};
 use crate::tape::{Grads, Recorder, Var};
 use crate::tensor::Tensor;
 
@@ -30,9 +32,12 @@ fn in_words(c: &Choice<'_>) -> bool {
 /// The values of [`row_workgroup`], the default first.
 pub(super) const ROW_WORKGROUPS: &[u32] = &[256, 32, 64, 128];
 
-const FORWARD: Kernel = Kernel::new::<Norm>(
+const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
+    Kernel::new::<Norm>(name, SRC, binds).consts(CONSTS).admits(in_words).rounds()
+}
+
+const FORWARD: Kernel = kernel(
     "norm.forward",
-    SRC,
     &[
         read(1, "x").f16_if("X16"),
         read(2, "residual"),
@@ -45,13 +50,9 @@ const FORWARD: Kernel = Kernel::new::<Norm>(
     ],
 )
 .subgroup(SUBGROUP)
-.consts(CONSTS)
-.admits(in_words)
-.rounds()
 .least(|launch| columns(launch, 6, 8));
-const BACKWARD: Kernel = Kernel::new::<Norm>(
+const BACKWARD: Kernel = kernel(
     "norm.backward",
-    SRC,
     &[
         read(8, "saved_sum").f16_if("X16"),
         read(4, "w"),
@@ -64,36 +65,13 @@ const BACKWARD: Kernel = Kernel::new::<Norm>(
     ],
 )
 .subgroup(SUBGROUP)
-.consts(CONSTS)
-.admits(in_words)
-.rounds()
 .least(|launch| columns(launch, 12, 16));
-// the same on a CPU
-const FORWARD_ROWS: Kernel = Kernel::new::<Norm>("norm.forward_rows", SRC, FORWARD.binds)
-    .consts(CONSTS)
-    .admits(in_words)
-    .rounds()
-    .least(|launch| columns(launch, 6, 8));
-const BACKWARD_ROWS: Kernel = Kernel::new::<Norm>(
-    "norm.backward_rows",
-    SRC,
-    &[
-        read(8, "saved_sum").f16_if("X16"),
-        read(4, "w"),
-        read(9, "saved_stat"),
-        read(10, "dy").f16_if("HALF"),
-        read(11, "dsum").f16_if("X16"),
-        write(12, "dx").f16_if("X16"),
-        write(13, "dresidual"),
-    ],
-)
-.consts(CONSTS)
-.admits(in_words)
-.rounds()
-.least(|launch| columns(launch, 10, 13));
-const BACKWARD_COLUMNS: Kernel = Kernel::new::<Norm>(
+// the same on a CPU, in two launches back: the first writes no share, the second nothing else
+const FORWARD_ROWS: Kernel = kernel("norm.forward_rows", FORWARD.binds).least(|launch| columns(launch, 6, 8));
+const BACKWARD_ROWS: Kernel =
+    kernel("norm.backward_rows", BACKWARD.binds.split_at(7).0).least(|launch| columns(launch, 10, 13));
+const BACKWARD_COLUMNS: Kernel = kernel(
     "norm.backward_columns",
-    SRC,
     &[
         read(8, "saved_sum").f16_if("X16"),
         read(4, "w"),
@@ -102,9 +80,6 @@ const BACKWARD_COLUMNS: Kernel = Kernel::new::<Norm>(
         write(14, "share"),
     ],
 )
-.consts(CONSTS)
-.admits(in_words)
-.rounds()
 .least(|launch| columns(launch, 3, 5));
 /// The kernels of this family.
 #[doc(hidden)]
