@@ -86,8 +86,9 @@ pub fn segment(forward: &InferenceProgram, config: &Config, image: &Rgb8) -> Res
 #[derive(Serialize, Deserialize)]
 struct Part {
     tally: SegmentationTally,
-    /// Number of the image, cross-entropy summed over its labeled pixels, their number.
-    images: Vec<(usize, f64, u64)>,
+    /// Number of the image, the bits of the cross-entropy summed over its labeled pixels (JSON has no NaN), and their
+    /// number.
+    images: Vec<(usize, u64, u64)>,
 }
 
 /// Segments the images of a data set and counts what is right. Broken images are not counted. The processes of `world`
@@ -106,12 +107,12 @@ pub fn evaluate_pixels(
         mine.tally.add(&scores.best(), &map.classes)?;
         let labeled = scores.values.chunks(scores.channels).zip(&map.classes);
         let labeled = labeled.filter(|(_, label)| **label != SegmentationMap::IGNORED);
-        let (mut loss, mut pixels) = (0.0, 0);
+        let (mut loss, mut pixels) = (0.0f64, 0);
         for (cell, label) in labeled {
             loss += cross_entropy(cell, usize::from(*label));
             pixels += 1;
         }
-        mine.images.push((i, loss, pixels));
+        mine.images.push((i, loss.to_bits(), pixels));
     }
     world.doing("the counts of a test");
     let mut parts = of_all(world, vec![(place.rank, mine)])?.into_iter();
@@ -126,7 +127,8 @@ pub fn evaluate_pixels(
         let last = data.fault(0).unwrap_or_default();
         return Err(DataError::AllBroken { name: data.spec().into(), count: data.len(), last }.into());
     }
-    let (loss, pixels) = all.images.iter().fold((0.0, 0), |sum, (_, loss, pixels)| (sum.0 + loss, sum.1 + pixels));
+    let sum = |sum: (f64, u64), (_, loss, pixels): &(usize, u64, u64)| (sum.0 + f64::from_bits(*loss), sum.1 + pixels);
+    let (loss, pixels) = all.images.iter().fold((0.0, 0), sum);
     let skipped = data.len() - images;
     Ok(SegmentationTest { images, skipped, loss: loss / pixels as f64, scores: all.tally.scores() })
 }
