@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rowscan::gpu::{Caps, Kernel, Tiers};
 
+use crate::cooperative;
 use crate::cuda::{self, Toolkit};
 use crate::device::{Device, Family};
 use crate::driver::{Compiled, Driver, Result};
@@ -40,7 +41,7 @@ impl Compiler {
     pub fn writers(&self) -> &'static str {
         match self {
             Self::Driver(_) => include_str!("spirv.rs"),
-            Self::Cuda(_) => concat!(include_str!("hlsl.rs"), include_str!("cuda.rs")),
+            Self::Cuda(_) => concat!(include_str!("hlsl.rs"), include_str!("cuda.rs"), include_str!("cooperative.rs")),
         }
     }
 
@@ -55,8 +56,10 @@ impl Compiler {
                 name: "NVIDIA H100 and H200".into(),
                 backend: "Vulkan".into(),
                 driver: toolkit.version.clone(),
-                tiers: Tiers { subgroup: true, coop: false },
+                tiers: Tiers { subgroup: true, coop: true },
                 nearest: true,
+                fragment: cooperative::FRAGMENT,
+                coop_lanes: cuda::LANES,
                 subgroup_sizes: (cuda::LANES, cuda::LANES),
                 max_binding: 2 << 30,
                 max_buffer: 2 << 30,
@@ -64,6 +67,11 @@ impl Compiler {
                 ..Caps::portable()
             }),
         }
+    }
+
+    /// Whether the device has what a kernel needs: NVIDIA has no cooperative matrices of 8×8, which are Metal's.
+    pub fn takes(&self, kernel: &Kernel) -> bool {
+        matches!(self, Self::Driver(_)) || !kernel.needs.coop || cooperative::are_known(kernel.source)
     }
 
     /// Compiles a kernel of this source; also the bytes of workgroup memory that it uses.

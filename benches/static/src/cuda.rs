@@ -3,11 +3,12 @@
 //!
 //! The back end, which allocates registers, is that of the driver; the front end is not. So a count is what the kernel
 //! can have, not what it will have. Buffers are not checked for their size here. Cooperative matrices are no part of
-//! HLSL.
+//! HLSL, so they take a way around it (`cooperative.rs`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cooperative;
 use crate::driver::{Compiled, Result};
 use crate::hlsl::hlsl;
 
@@ -54,19 +55,26 @@ impl Toolkit {
     pub fn compile(&self, entry: &str, source: &str) -> Result<Compiled> {
         let at = |kind: &str| self.scratch.path().join(format!("kernel.{kind}"));
         let write = |kind: &str, text: &str| std::fs::write(at(kind), text).map_err(|e| format!("{kind}: {e}"));
-        let (text_of_hlsl, name) = hlsl(entry, source)?;
+        let matrices = cooperative::are_in(source);
+        let replaced = if matrices { cooperative::replaced(source)? } else { source.to_owned() };
+        let (text_of_hlsl, name) = hlsl(entry, &replaced)?;
         let threads = threads(&text_of_hlsl)?;
         write("hlsl", &for_slang(&text_of_hlsl))?;
         let mut slang = Command::new(&self.slangc);
         slang.arg(at("hlsl")).args(["-lang", "hlsl", "-entry", &name, "-stage", "compute", "-target", "cuda"]);
         text(slang.args(["-line-directive-mode", "none", "-O3", "-o"]).arg(at("cu")))?;
-        let translated = std::fs::read_to_string(at("cu")).map_err(|e| format!("Slang wrote nothing: {e}"))?;
-        write("cu", &for_nvcc(&translated, &name, threads)?)?;
+        let written = std::fs::read_to_string(at("cu")).map_err(|e| format!("Slang wrote nothing: {e}"))?;
+        let translated = if matrices { cooperative::restored(&written)? } else { written };
+        let translated = for_nvcc(&translated, &name, threads)?;
+        write("cu", &translated)?;
         let mut nvcc = Command::new(self.cuda.join("bin/nvcc"));
         nvcc.args(["-cubin", &format!("-arch={ARCHITECTURE}"), "-O3", "-DSLANG_CUDA_ENABLE_HALF=1", "-Xptxas", "-v"]);
         nvcc.arg("-use_fast_math"); // quotients, roots and exponentials to Vulkan's precision, not to CUDA's
         let said = text(nvcc.arg("-I").arg(self.cuda.join("include")).arg(at("cu")).arg("-o").arg(at("cubin")))?;
         let listing = text(Command::new(self.cuda.join("bin/nvdisasm")).arg("-c").arg(at("cubin")))?;
+        if matrices && !listing.contains("HMMA") {
+            return Err("no instruction of the tensor cores came out of its cooperative matrices".into());
+        }
         let number = |what: &str| number_before(&said, what);
         let (registers, shared) = (number(" registers"), number(" bytes smem"));
         let figures = [

@@ -3,6 +3,7 @@
 
 mod budget;
 mod compiler;
+mod cooperative;
 mod cuda;
 mod device;
 mod driver;
@@ -69,7 +70,8 @@ fn run(args: &Args) -> Result<bool, String> {
     let about = format!("{name}, {version}");
     let caps = compiler.caps()?;
     println!("{}: {about}, tiers: {}", device.name(), caps.tiers);
-    let all = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
+    let mut all = variants::all(&caps, &args.models).map_err(|e| e.to_string())?;
+    all.retain(|variant| compiler.takes(variant.kernel));
     let is_wanted =
         |variant: &&Variant| args.only.as_ref().is_none_or(|part| variant.kernel.name.contains(part.as_str()));
     let variants: Vec<&Variant> = all.iter().filter(is_wanted).collect();
