@@ -18,16 +18,18 @@
 //             row fits into registers. Tiles go through workgroup memory, where all read the same address (a
 //             broadcast); the SPLIT parts of a dot product are added there too. Forward takes four keys at a time: it
 //             rescales its sums once for the largest of their scores, without a branch in which rows would part.
+//   DIRECT    1: the rows of a tile are read where they are, not from workgroup memory, and SPLIT is 1: for CPUs, whose
+//             caches hold them, and which need no barrier then. A browser fills workgroup memory with zeros, and the
+//             compiler of SwiftShader writes a store for each of them: 730 ms for this kernel, without 160.
 //   HALF      1: q, k, v, out, dout, dq, dk and dv are f16, two per word, and DH is a multiple of 4. Arithmetic stays
 //             f32.
 //   floor     forward (backward), where `pairs` counts the (query, key) pairs that the mask allows: 16 (36)·B·L·C
 //             bytes, because q, k and v are read and out is written once; half of that in f16. 4 (14)·B·pairs·C flops,
 //             1 (2)·B·H·pairs exps.
-//   tried     ms forward | backward of one image, L 98, 12 heads of 32, then of 64, by SPLIT, ROWS, TILE; llvmpipe, 2
-//             busy cores, which says little about a GPU:
-//             1, 64, 32    7.1 | 15.8    14.5 | 45.0   kept up to heads of 32 forward, 16 backward; 64 takes > 16 KiB
-//             2, 32, 16   12.6 | 18.1    25.2 | 52.2   kept for heads of 17 to 32 backward: fewer registers
-//             4, 16, 8    14.8 | 36.1    26.1 | 58.0   kept for wider heads; forward at heads of 33 to 64: 2, 32, 8
+//   tried     ms forward | backward of one image, L 98, on llvmpipe, one core of an EPYC, Mesa 26.1.6 (22.3.6 in
+//             brackets), 12 heads of 32, then of 64:
+//             DIRECT, SPLIT 1    2.1 | 5.1 (4.8 | 9.0)     7.9 | 18.0    kept
+//             staged, as a GPU   2.3 | 6.3 (5.8 | 12.8)   10.2 | 37.6
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), f32, base, batch 128: L 98, heads of 64, SPLIT 2 | 4:
 //             0.537 | 1.438 (SDPA 0.227 | 0.543); L 196, heads of 12, the decoder's mask, SPLIT 1: 0.271 | 0.686 (SDPA
 //             1.010 | 2.276). These are of a forward pass by single keys, in tiles of 16 at heads of 64
@@ -40,10 +42,11 @@ const S4 = (D4 + SPLIT - 1u) / SPLIT;    // vec4s of a slice: the part of a head
 const W4 = S4 * SPLIT;                   // vec4s of a head, padded
 const WG = ROWS * SPLIT;
 const EXACT = DH % 4u == 0u && W4 == D4; // no padding
+const HELD = 1u + (1u - DIRECT) * (TILE * W4 - 1u);       // vec4s of a tile; 1 (unused) with DIRECT
 const PARTS = max((min(SPLIT, 2u) - 1u) * TILE * WG, 1u); // 1 (unused) if SPLIT = 1: an array cannot be empty
 @group(0) @binding(13) var<storage, read_write> probs: array<f32>; // P (B, H, Lq, Lk)
-var<workgroup> sh_a: array<vec4<f32>, TILE * W4>;                // a tile of k; in backward_dkv of q
-var<workgroup> sh_b: array<vec4<f32>, TILE * W4>;                // a tile of v; in backward_dkv of dout
+var<workgroup> sh_a: array<vec4<f32>, HELD>;                     // a tile of k; in backward_dkv of q
+var<workgroup> sh_b: array<vec4<f32>, HELD>;                     // a tile of v; in backward_dkv of dout
 var<workgroup> sh_x: array<vec4<f32>, (PARTS + 3u) / 4u>;        // parts of q·k, of four keys
 var<workgroup> sh_xd: array<vec2<f32>, PARTS>;                   // parts of q·k and dout·v
 alias Slice = array<vec4<f32>, S4>;
@@ -62,6 +65,7 @@ fn put_grad4(at: u32, c: u32, x: vec4<f32>) {
 
 // Loads a tile: the n rows from `first` on. Rows n..TILE of the tile repeat the last one.
 fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
+    if DIRECT == 1u { return; }
     workgroupBarrier();                  // the previous tile has been read
     for (var e = tid; e < TILE * W4; e += WG) {
         let at = kv_at(b, h, first + min(e / W4, n - 1u));
@@ -71,6 +75,7 @@ fn stage_keys(tid: u32, b: u32, h: u32, first: u32, n: u32) {
     workgroupBarrier();
 }
 fn stage_queries(tid: u32, b: u32, h: u32, first: u32, n: u32) {
+    if DIRECT == 1u { return; }
     workgroupBarrier();
     for (var e = tid; e < TILE * W4; e += WG) {
         let i = first + min(e / W4, n - 1u);
@@ -79,23 +84,55 @@ fn stage_queries(tid: u32, b: u32, h: u32, first: u32, n: u32) {
     }
     workgroupBarrier();
 }
-// The part of x·(row r of the tile) that this invocation's slice contributes.
-fn dot_a(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
-    var s = vec4<f32>();
-    for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_a[r * W4 + c0 + c]; }
-    return (s.x + s.y) + (s.z + s.w);
+// A row of a tile: its number there, and where it begins in the memory of what sh_a and sh_b hold.
+struct Row { r: u32, a: u32, b: u32 }
+fn key_row(my: Owned, first: u32, r: u32) -> Row {
+    let at = kv_at(my.b, my.h, min(first + r, p.lk - 1u));
+    return Row(r, at + p.k_at, at + p.v_at);
 }
-fn dot_b(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
-    var s = vec4<f32>();
-    for (var c = 0u; c < S4; c++) { s += (*x)[c] * sh_b[r * W4 + c0 + c]; }
-    return (s.x + s.y) + (s.z + s.w);
+fn query_row(my: Owned, first: u32, r: u32) -> Row {
+    return Row(r, q_at(my.b, my.h, first + r), out_at(my.b, my.h, first + r));
 }
-// The same for rows r..r+4, as one chain of sums each: with dot_a, which keeps four sums a row, NVK takes 120 registers
-// for heads of 64, with this 96.
-fn score_of(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
+// vec4 c of a row: of a key its k and v, of a query its q and dout.
+fn row_k(row: Row, c: u32) -> vec4<f32> {
+    if DIRECT == 1u { return k4(row.a, c * 4u); }
+    return sh_a[row.r * W4 + c];
+}
+fn row_v(row: Row, c: u32) -> vec4<f32> {
+    if DIRECT == 1u { return v4(row.b, c * 4u); }
+    return sh_b[row.r * W4 + c];
+}
+fn row_q(row: Row, c: u32) -> vec4<f32> {
+    if DIRECT == 1u { return q4(row.a, c * 4u); }
+    return sh_a[row.r * W4 + c];
+}
+fn row_dout(row: Row, c: u32) -> vec4<f32> {
+    if DIRECT == 1u { return dout4(row.b, c * 4u); }
+    return sh_b[row.r * W4 + c];
+}
+// (x·k, y·v) of a key, or (x·q, y·dout) of a query: the parts that this invocation's slices contribute.
+fn dots_key(x: ptr<function, Slice>, y: ptr<function, Slice>, row: Row, c0: u32) -> vec2<f32> {
+    var s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * row_k(row, c0 + c); }
+    let first = (s.x + s.y) + (s.z + s.w);
+    s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*y)[c] * row_v(row, c0 + c); }
+    return vec2(first, (s.x + s.y) + (s.z + s.w));
+}
+fn dots_query(x: ptr<function, Slice>, y: ptr<function, Slice>, row: Row, c0: u32) -> vec2<f32> {
+    var s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*x)[c] * row_q(row, c0 + c); }
+    let first = (s.x + s.y) + (s.z + s.w);
+    s = vec4<f32>();
+    for (var c = 0u; c < S4; c++) { s += (*y)[c] * row_dout(row, c0 + c); }
+    return vec2(first, (s.x + s.y) + (s.z + s.w));
+}
+// x·k alone, of four keys, as one chain of sums each: with four sums a key, as above, NVK takes 120 registers for heads
+// of 64, with this 96.
+fn score_of(x: ptr<function, Slice>, row: Row, c0: u32) -> f32 {
     var s = 0.0;
     for (var c = 0u; c < S4; c++) {
-        let k = sh_a[r * W4 + c0 + c];
+        let k = row_k(row, c0 + c);
         s += (*x)[c].x * k.x;
         s += (*x)[c].y * k.y;
         s += (*x)[c].z * k.z;
@@ -103,8 +140,9 @@ fn score_of(x: ptr<function, Slice>, r: u32, c0: u32) -> f32 {
     }
     return s;
 }
-fn scores_of(x: ptr<function, Slice>, r: u32, c0: u32) -> vec4<f32> {
-    return vec4(score_of(x, r, c0), score_of(x, r + 1u, c0), score_of(x, r + 2u, c0), score_of(x, r + 3u, c0));
+fn scores_of(x: ptr<function, Slice>, my: Owned, first: u32, r: u32, c0: u32) -> vec4<f32> {
+    return vec4(score_of(x, key_row(my, first, r), c0), score_of(x, key_row(my, first, r + 1u), c0),
+                score_of(x, key_row(my, first, r + 2u), c0), score_of(x, key_row(my, first, r + 3u), c0));
 }
 // Which of keys j..j+4 exist and are in the range of regions that a query sees.
 fn seen_key(sees: vec2<u32>, j: u32) -> bool {
@@ -142,7 +180,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
         let n = min(TILE, p.lk - j0);
         stage_keys(tid, my.b, my.h, j0, n);
         if SPLIT > 1u {
-            for (var j = 0u; j < n; j += 4u) { sh_x[j / 4u * WG + tid] = scores_of(&qi, j, c0); }
+            for (var j = 0u; j < n; j += 4u) { sh_x[j / 4u * WG + tid] = scores_of(&qi, my, j0, j, c0); }
             workgroupBarrier();
         }
         for (var j = 0u; j < n; j += 4u) {
@@ -155,7 +193,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             if SPLIT > 1u {
                 for (var s = 0u; s < SPLIT; s++) { x += sh_x[j / 4u * WG + s * ROWS + tid % ROWS]; }
             } else {
-                x = scores_of(&qi, j, c0);
+                x = scores_of(&qi, my, j0, j, c0);
             }
             x = select(vec4(-1e30), x, on);
             let top = max(max(most, max(x.x, x.y)), max(x.z, x.w));
@@ -165,7 +203,8 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             sum = sum * shrink + ((e.x + e.y) + (e.z + e.w));
             for (var c = 0u; c < S4; c++) { acc[c] *= shrink; }
             for (var r = 0u; r < 4u; r++) {
-                for (var c = 0u; c < S4; c++) { acc[c] += e[r] * sh_b[(j + r) * W4 + c0 + c]; }
+                let key = key_row(my, j0, j + r);
+                for (var c = 0u; c < S4; c++) { acc[c] += e[r] * row_v(key, c0 + c); }
             }
         }
     }
@@ -233,20 +272,22 @@ fn backward_dq(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_
         stage_keys(tid, my.b, my.h, j0, n);
         if SPLIT > 1u {
             for (var j = 0u; j < n; j++) {
-                sh_xd[j * WG + tid] = vec2(dot_a(&qi, j, c0), dot_b(&di, j, c0));
+                let key = key_row(my, j0, j);
+                sh_xd[j * WG + tid] = dots_key(&qi, &di, key, c0);
             }
             workgroupBarrier();
         }
         for (var j = 0u; j < n; j++) {
             if apart(sees, vec2(region(j0 + j))) { continue; }
+            let key = key_row(my, j0, j);
             var xd = vec2<f32>();
             if SPLIT > 1u {
                 xd = sum_xd(tid, j);
             } else {
-                xd = vec2(dot_a(&qi, j, c0), dot_b(&di, j, c0));
+                xd = dots_key(&qi, &di, key, c0);
             }
             let dx = exp(max(xd.x - lse_i, -80.0)) * (xd.y - delta_i);
-            for (var c = 0u; c < S4; c++) { acc[c] += dx * sh_a[j * W4 + c0 + c]; }
+            for (var c = 0u; c < S4; c++) { acc[c] += dx * row_k(key, c0 + c); }
         }
     }
     if row >= p.lq { return; }
@@ -280,23 +321,25 @@ fn backward_dkv(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation
         stage_queries(tid, my.b, my.h, i0, n);
         if SPLIT > 1u {
             for (var i = 0u; i < n; i++) {
-                sh_xd[i * WG + tid] = vec2(dot_a(&kj, i, c0), dot_b(&vj, i, c0));
+                let query = query_row(my, i0, i);
+                sh_xd[i * WG + tid] = dots_query(&kj, &vj, query, c0);
             }
             workgroupBarrier();
         }
         for (var i = 0u; i < n; i++) {
             if apart(sees, vec2(region(i0 + i))) { continue; }
+            let query = query_row(my, i0, i);
             var xd = vec2<f32>();
             if SPLIT > 1u {
                 xd = sum_xd(tid, i);
             } else {
-                xd = vec2(dot_a(&kj, i, c0), dot_b(&vj, i, c0));
+                xd = dots_query(&kj, &vj, query, c0);
             }
             let w = exp(max(xd.x - saved_lse[my.group * p.lq + i0 + i], -80.0));
             let dx = w * (xd.y - saved_delta[my.group * p.lq + i0 + i]);
             for (var c = 0u; c < S4; c++) {
-                dk[c] += dx * sh_a[i * W4 + c0 + c];
-                dv[c] += w * sh_b[i * W4 + c0 + c];
+                dk[c] += dx * row_q(query, c0 + c);
+                dv[c] += w * row_dout(query, c0 + c);
             }
         }
     }

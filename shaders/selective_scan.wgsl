@@ -27,6 +27,8 @@
 //             chunks, in place in states. chunk_apply runs each chunk again from its true start state, one direction
 //             after the other.
 //             B and C are staged in workgroup memory, T tokens at a time. Lanes past E do nothing.
+//   FEW       1: sequential stages T/4 tokens at a time, for CPUs in a browser. It has to fill workgroup memory with
+//             zeros, and SwiftShader compiles a store for each number of that: 430 ms with T 16, of 75 for the rest.
 //   HALF      1: u, delta, xz and out are f16, two per word, E is even, and states is f16 (S, B, chunks, N/8, E, 8).
 //             Arithmetic stays f32. Results are collected in workgroup memory, T tokens at a time, so that two
 //             neighbors are written as one word. The sum of two directions is rounded to f16 twice.
@@ -41,7 +43,7 @@
 //             numbers one by one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a
 //             launch, with HALF 1.27 (mamba_ssm, both directions: 1.86).
 //   const S: directions, 1 or 2, and 2 a pair with GRID;  const N: states, 1 to 64;  const T: tokens of a chunk
-//   const HALF;  const GRID
+//   const HALF;  const GRID;  const FEW
 // uses lib/math, lib/half, lib/element, lib/gate
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
@@ -53,6 +55,7 @@ const LOG2E = 1.4426950408889634;
 const CH = WG / S;              // channels of a workgroup in `sequential`, each in every direction
 const NQ = (N + 3u) / 4u;       // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of f32 or two of f16
+const RUN = T / (1u + 3u * FEW);        // tokens staged at a time
 const PAIRS = 1u + GRID;        // direction d = s·PAIRS + pair: s = 1 runs from last to first
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;
@@ -67,8 +70,8 @@ const PAIRS = 1u + GRID;        // direction d = s·PAIRS + pair: s = 1 runs fro
 @group(0) @binding(10) var<storage, read> totals: array<f32>;               // total, as a later kernel reads it
 @group(0) @binding(11) var<storage, read_write> last: array<f32>;           // (S, B, E, N)
 
-var<workgroup> sh_bc: array<vec4<f32>, S * T * 2u * NQ>;   // (S, T, B|C, NQ)
-var<workgroup> sh_y: array<f32, 1u + HALF * (T * WG - 1u)>;   // HALF: results, to be written in pairs
+var<workgroup> sh_bc: array<vec4<f32>, S * RUN * 2u * NQ>;   // (S, RUN, B|C, NQ)
+var<workgroup> sh_y: array<f32, 1u + HALF * (RUN * WG - 1u)>;   // HALF: results, to be written in pairs
 var<private> a: array<vec4<f32>, NQ>;                      // A·log2(e) of this lane's channel and direction
 var<private> h: array<vec4<f32>, NQ>;                      // h of this lane's channel and direction
 
@@ -133,7 +136,7 @@ fn token(d: u32, place: u32) -> u32 {
 fn stage(d: u32, b: u32, first: u32, count: u32, lane: u32, lanes: u32) {
     for (var i = lane; i < count * 2u * NQ; i += lanes) {
         let t = token(d, place(d, first + i / (2u * NQ)));
-        sh_bc[d / PAIRS * T * 2u * NQ + i] = bc_quad(d, b, t, i % (2u * NQ));
+        sh_bc[d / PAIRS * RUN * 2u * NQ + i] = bc_quad(d, b, t, i % (2u * NQ));
     }
 }
 // u of token t and channel e.
@@ -155,7 +158,7 @@ fn decay(delta: f32, a: vec4<f32>) -> vec4<f32> {
 }
 // One step of the scan, with B and C of the j-th staged token of direction d. Advances h and returns Σ_n C·h.
 fn advance(d: u32, j: u32, delta: f32, u: f32) -> f32 {
-    let at = (d / PAIRS * T + j) * 2u * NQ;
+    let at = (d / PAIRS * RUN + j) * 2u * NQ;
     if N == 1u {
         h[0].x = exp2(max(delta * a[0].x, -115.0)) * h[0].x + delta * u * sh_bc[at].x;
         return sh_bc[at + NQ].x * h[0].x;
@@ -210,9 +213,9 @@ fn sequential(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_i
         let begin = select(half, 0u, part == 0u);
         let end = select(p.l, half, part == 0u);
         let adds = part == 1u || adds_up();
-        for (var i = 0u; i < longest; i += T) {
+        for (var i = 0u; i < longest; i += RUN) {
             let first = min(begin + i, end);
-            let count = min(T, end - first);
+            let count = min(RUN, end - first);
             stage(d, b, first, count, tid % CH, CH);
             workgroupBarrier();
             for (var j = 0u; j < count && e < p.e; j++) {

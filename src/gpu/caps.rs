@@ -86,6 +86,12 @@ impl Caps {
         llvmpipe::major(&self.driver).is_some_and(|major| major >= llvmpipe::FAST)
     }
 
+    /// Whether this is a CPU in a browser, which has to fill workgroup memory with zeros before a kernel may use it.
+    /// Its compiler writes a store for each number of that.
+    pub(crate) fn fills_workgroup_memory(&self) -> bool {
+        self.software && self.backend == "BrowserWebGpu"
+    }
+
     /// The largest range in bytes that one binding can cover, rounded down to a multiple of 256.
     pub fn max_range(&self) -> u64 {
         self.max_binding.min(self.max_buffer) / 256 * 256

@@ -31,16 +31,17 @@ pub(super) struct Call {
 
 impl Call {
     /// Attention of q (B, Lq, C) over kv (B, Lk, 2C).
-    pub fn cross(q: &Tensor, kv: &Tensor, options: AttentionOptions<'_>) -> Result<Self> {
+    pub fn cross(r: &Recorder, q: &Tensor, kv: &Tensor, options: AttentionOptions<'_>) -> Result<Self> {
         let [b, lq, c] = q.dims("attention: q")?;
         let [_, lk, _] = kv.dims("attention: kv")?;
         kv.expect_shape("attention: kv", &[b, lk, 2 * c])?;
         let columns = Columns { q_row: c, kv_row: 2 * c, k: 0, v: c };
-        Self::new([b, lq, lk, c], columns, options, q, kv)
+        Self::new(r, [b, lq, lk, c], columns, options, q, kv)
     }
 
     pub fn new(
-        [b, lq, lk, c]: [usize; 4], columns: Columns, options: AttentionOptions<'_>, q: &Tensor, kv: &Tensor,
+        r: &Recorder, [b, lq, lk, c]: [usize; 4], columns: Columns, options: AttentionOptions<'_>, q: &Tensor,
+        kv: &Tensor,
     ) -> Result<Self> {
         let AttentionOptions { heads, mask, regions } = options;
         let dh = c / heads.max(1);
@@ -76,7 +77,15 @@ impl Call {
             mask: mask as u32,
             scale: (dh as f32).sqrt().recip(),
         });
-        Ok(Self { p, shape: [b, lq, c], dh, q: q.clone(), kv: kv.clone(), table, path: Route::f32(dh) })
+        Ok(Self {
+            p,
+            shape: [b, lq, c],
+            dh,
+            q: q.clone(),
+            kv: kv.clone(),
+            table,
+            path: Route::f32(r.caps().software, dh),
+        })
     }
 
     /// Moves to cooperative matrices if the recorder's precision is mixed and the adapter has them.
@@ -101,7 +110,7 @@ impl Call {
     /// Launches delta = dout·out, a dot product for each query and head → (B, H, Lq). Every backward kernel reads it.
     pub fn delta(&self, r: &mut Recorder, out: &Tensor, dout: &Tensor) -> Result<Tensor> {
         let delta = self.per_query("attention delta");
-        let mut consts = tiling(self.dh, true);
+        let mut consts = tiling(r.caps().software, self.dh, true);
         consts[4].1 = self.path.rounds.into();
         r.launch_with(&BACKWARD_DELTA, &consts, Grid::items(delta.len(), 64), &self.p, &[out, dout, &delta])?;
         Ok(delta)

@@ -19,6 +19,7 @@ const CONSTS: &[Const] = &[
     Const::of("TILE", &[8, 16, 32]),
     Const::flag("ROUND"),
     Const::flag("HALF"),
+    Const::flag("DIRECT"),
 ];
 pub(super) const FORWARD_BINDS: &[Bind] = &[
     read(1, "q").f16_if("HALF"),
@@ -95,9 +96,14 @@ pub enum AttentionMask {
 /// Whether the constants are a [`tiling`] of this head size, and the head size is a multiple of 4 if operands are f16.
 fn tiles_fit(c: &Choice<'_>) -> bool {
     let dh = c.get("DH") as usize;
-    let chosen = [c.get("SPLIT"), c.get("ROWS"), c.get("TILE")];
-    let fits = |backward| tiling(dh, backward)[1..4].iter().map(|(_, value)| *value).eq(chosen);
-    (fits(false) || fits(true)) && (c.get("HALF") == 0 || dh.is_multiple_of(4))
+    let names = ["SPLIT", "ROWS", "TILE", "DIRECT"];
+    let is = |on_cpu, backward| {
+        let tiling = tiling(on_cpu, dh, backward);
+        names.iter().all(|name| tiling.iter().any(|(known, value)| known == name && *value == c.get(name)))
+    };
+    let fits =
+        [(false, false), (false, true), (true, false)].into_iter().any(|(on_cpu, backward)| is(on_cpu, backward));
+    fits && (c.get("HALF") == 0 || dh.is_multiple_of(4))
 }
 
 /// The constants of a launch for heads of size `dh`.
@@ -105,15 +111,20 @@ fn tiles_fit(c: &Choice<'_>) -> bool {
 /// SPLIT invocations share a row, so that each holds at most 32 floats of an operand forward and 16 backward (32 for
 /// heads above 64). Tiles, and the parts of dot products, fit into 16 KiB of workgroup memory. Forward they take 6 KiB
 /// at heads of 64, because workgroup memory, before registers, limits how many subgroups a GPU holds at once.
+///
+/// On a CPU an invocation takes a whole row and reads the others where they are (DIRECT): its caches hold them, and
+/// what it cannot hold in registers lies in these caches as well.
 #[doc(hidden)]
-pub fn tiling(dh: usize, backward: bool) -> [(&'static str, u32); 5] {
+pub fn tiling(on_cpu: bool, dh: usize, backward: bool) -> [(&'static str, u32); 6] {
     let (split, rows, tile) = match (dh, backward) {
+        _ if on_cpu => (1, 64, 32),
         (..=16, _) | (..=32, false) => (1, 64, 32),
         (..=32, true) => (2, 32, 16),
         (..=64, false) => (2, 32, 8),
         _ => (4, 16, 8),
     };
-    [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("ROUND", 0)]
+    let direct = on_cpu.into();
+    [("DH", dh as u32), ("SPLIT", split), ("ROWS", rows), ("TILE", tile), ("ROUND", 0), ("DIRECT", direct)]
 }
 
 /// A kernel of the forward or backward pass with its constants. One workgroup computes `rows` queries or keys.
@@ -134,10 +145,10 @@ pub(super) struct Route {
 
 impl Route {
     /// The kernels in f32 for heads of size `dh`.
-    pub fn f32(dh: usize) -> Self {
+    pub fn f32(on_cpu: bool, dh: usize) -> Self {
         let step = |kernel, backward| {
-            let consts = tiling(dh, backward);
-            let [_, _, (_, rows), _, _] = consts;
+            let consts = tiling(on_cpu, dh, backward);
+            let [_, _, (_, rows), ..] = consts;
             Step { kernel, consts: consts.into(), rows }
         };
         let [forward, dq, dkv] =

@@ -71,7 +71,7 @@ pub fn self_attention(r: &mut Recorder, qkv: &Var, options: AttentionOptions<'_>
         return Err(Error::argument("attention: columns of qkv", columns, "a multiple of 3"));
     }
     let columns = Columns { q_row: 3 * c, kv_row: 3 * c, k: c, v: 2 * c };
-    let call = Call::new([b, l, l, c], columns, options, &qkv.data, &qkv.data)?.in_precision(r);
+    let call = Call::new(r, [b, l, l, c], columns, options, &qkv.data, &qkv.data)?.in_precision(r);
     let (out, lse) = call.forward(r)?;
     Ok(r.push(qkv, out.clone(), move |r, qkv, dout, grads| {
         let delta = call.delta(r, &out, dout)?;
@@ -110,7 +110,7 @@ pub fn self_attention(r: &mut Recorder, qkv: &Var, options: AttentionOptions<'_>
 ///
 /// Those of [`self_attention`].
 pub fn cross_attention(r: &mut Recorder, q: &Var, kv: &Var, options: AttentionOptions<'_>) -> Result<Var> {
-    let call = Call::cross(&q.data, &kv.data, options)?.in_precision(r);
+    let call = Call::cross(r, &q.data, &kv.data, options)?.in_precision(r);
     let (out, lse) = call.forward(r)?;
     Ok(r.push((q, kv), out.clone(), move |r, (q, kv), dout, grads| {
         if !grads.wants(&q) && !grads.wants(&kv) {
@@ -154,11 +154,11 @@ pub fn cross_attention(r: &mut Recorder, q: &Var, kv: &Var, options: AttentionOp
 ///
 /// Those of [`self_attention`].
 pub fn weights(r: &mut Recorder, q: &Tensor, kv: &Tensor, options: AttentionOptions<'_>) -> Result<Tensor> {
-    let call = Call::cross(q, kv, options)?;
+    let call = Call::cross(r, q, kv, options)?;
     let (_, lse) = call.forward(r)?;
     let [b, lq, _] = call.shape;
     let probs = Tensor::scratch("attention weights", &[b, options.heads, lq, call.p.lk as usize]);
-    let consts = tiling(call.dh, false);
+    let consts = tiling(r.caps().software, call.dh, false);
     let args = [Some(q), Some(kv), call.table.as_ref(), Some(&lse), Some(&probs)];
     r.launch_with(&WEIGHTS, &consts, Grid::items(probs.len(), 64), &call.p, &args)?;
     Ok(probs)

@@ -24,6 +24,7 @@ const STN: &[Const] = &[
     Const::of("T", &[16, 8]),
     Const::flag("HALF"),
     Const::flag("GRID"),
+    Const::flag("FEW"),
 ];
 
 /// Whether the constants go together: a launch over a grid does two opposite directions.
@@ -31,8 +32,13 @@ fn fits(c: &Choice<'_>) -> bool {
     chunk_fits(c) && grid_is_f32(c) && (c.get("GRID") == 0 || c.get("S") == 2)
 }
 
+/// The same of a kernel that stages a whole chunk.
+fn fits_whole(c: &Choice<'_>) -> bool {
+    fits(c) && c.get("FEW") == 0
+}
+
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(fits).rounds()
+    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(fits_whole).rounds()
 }
 
 pub(super) const SEQUENTIAL: Kernel = forward(
@@ -47,6 +53,7 @@ pub(super) const SEQUENTIAL: Kernel = forward(
         write(6, "states").f16_if("HALF"),
     ],
 )
+.admits(fits)
 .least(|x| steps(x, applied(x), 6));
 pub(super) const CHUNK_SCAN: Kernel = forward(
     "selective_scan.chunk_scan",
@@ -148,6 +155,7 @@ impl ScanCall {
                 let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
                 let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&out), Some(&states)];
                 let grid = Grid::of((e * s / self.pairs()).div_ceil(WG), b, 1);
+                let consts = [&consts[..], &[("FEW", r.caps().fills_workgroup_memory().into())]].concat();
                 for pair in 0..self.pairs() {
                     r.launch_with(&SEQUENTIAL, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
                 }

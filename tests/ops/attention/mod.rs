@@ -14,7 +14,7 @@ use rowscan::ops::attention::{
 use rowscan::tape::{Recorder, Var};
 
 use crate::common::{
-    Random, Tol, as_hardware, close, each_tier, leaf, round_to_f16, run, to_f16, to_f32, values, wide,
+    Random, Tol, as_hardware, close, each_choice, leaf, round_to_f16, run, to_f16, to_f32, values, wide,
 };
 
 /// Tolerance in f32: sums of at most 200 products of order 1, in another order than the oracle's, and one exp that may
@@ -47,7 +47,7 @@ fn takes_coop(g: &Gpu) -> bool {
 /// Runs `test` on every tier in f32, then in mixed precision on cooperative matrices if the adapter has them.
 #[track_caller]
 fn each_path(test: impl Fn(&Gpu, Precision)) {
-    each_tier(|g| test(g, Precision::F32));
+    each_choice(|g| test(g, Precision::F32));
     if let Some(g) = coop() {
         test(&g, Precision::Mixed);
     }

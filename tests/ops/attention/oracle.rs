@@ -3,12 +3,12 @@
 use rowscan::ops::attention::AttentionMask;
 
 use super::{Problem, TOL, coop, rows, tokens};
-use crate::common::{Random, each_tier, some};
+use crate::common::{Random, each_choice, some};
 
 #[test]
 fn attention_matches_cpu() {
     let any = |seed, l, below| Random::new(seed).below(l, below);
-    each_tier(|g| {
+    each_choice(|g| {
         let cases = [
             ([1, 1, 1, 1, 1], AttentionMask::Full, vec![]),
             ([3, 5, 5, 3, 1], AttentionMask::RegionCausal, tokens(5)),
@@ -38,7 +38,7 @@ fn attention_matches_cpu() {
 fn attention_past_one_grid_row() {
     // one workgroup per (b, h): 2049·16 is 16 more than the 32768 workgroups of one grid row
     let problem = Problem::new(1, [2049, 2, 2, 16, 1], AttentionMask::RegionCausal, tokens(2));
-    each_tier(|g| problem.check(g, TOL));
+    each_choice(|g| problem.check(g, TOL));
     if let Some(g) = coop() {
         problem.check_mixed(&g);
     }
@@ -46,7 +46,7 @@ fn attention_past_one_grid_row() {
 
 #[test]
 fn attention_fuzz() {
-    each_tier(|g| {
+    each_choice(|g| {
         let mut random = Random::new(2718);
         for seed in some(0..10) {
             let mut upto = |n| 1 + random.below(1, n)[0] as usize;
