@@ -26,11 +26,11 @@
 //             each chunk; its a is exp(A·Σδ), so only Σδ is stored (total). chunk_carry computes the prefix over
 //             chunks, in place in states. chunk_apply runs each chunk again from its true start state, one direction
 //             after the other.
-//             B and C are staged in workgroup memory, T tokens at a time. Lanes past E do nothing.
-//   FEW       1: sequential stages T/4 tokens at a time, for CPUs in a browser. It has to fill workgroup memory with
-//             zeros, and SwiftShader compiles a store for each number of that: 430 ms with T 16, of 75 for the rest.
+//             B and C are staged in workgroup memory, RUN tokens at a time: at least a chunk. Lanes past E do nothing.
+//   FEW       1: sequential stages 4 tokens at a time, for CPUs in a browser. It has to fill workgroup memory with
+//             zeros, and SwiftShader compiles a store for each number of that: 350 ms with 16 tokens, 75 for the rest.
 //   HALF      1: u, delta, xz and out are f16, two per word, E is even, and states is f16 (S, B, chunks, N/8, E, 8).
-//             Arithmetic stays f32. Results are collected in workgroup memory, T tokens at a time, so that two
+//             Arithmetic stays f32. Results are collected in workgroup memory, RUN tokens at a time, so that two
 //             neighbors are written as one word. The sum of two directions is rounded to f16 twice.
 //             N = 1 takes one exponential a step, not a quad's four.
 //   floor     per (b, t, e): 4·(2S+2) bytes, half with HALF, and S·N exponentials. chunked: about twice both. GRID: 36
@@ -55,7 +55,7 @@ const LOG2E = 1.4426950408889634;
 const CH = WG / S;              // channels of a workgroup in `sequential`, each in every direction
 const NQ = (N + 3u) / 4u;       // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of f32 or two of f16
-const RUN = T / (1u + 3u * FEW);        // tokens staged at a time
+const RUN = select(select(16u, 8u, N > 32u), 4u, FEW == 1u);   // tokens staged at a time
 const PAIRS = 1u + GRID;        // direction d = s·PAIRS + pair: s = 1 runs from last to first
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;

@@ -24,9 +24,10 @@
 //             du and ddelta. `put` and `flush` sum over lanes: in workgroup memory (lib/scan_sums) or by shuffles
 //             (lib/scan_sums_subgroup). Lanes past E or N and steps past L hold zeros, which add nothing.
 //             Barriers: two per J tokens, and two per W tokens of h.
-//             C = 1: h of a chunk takes 4·T registers, which a GPU has. The steps are written out, because an array
-//             stays in registers only where every index is a constant. C = 4, for CPUs, which keep such arrays in
-//             memory: a quarter of the barriers, and loops instead of long code.
+//             The steps are written out, because an array stays in registers only where every index is a constant. On
+//             a CPU, too, a computed index costs an access for each lane.
+//             C = 1: h of a chunk takes 4·T registers, which a GPU has. C = 4, for CPUs, which keep arrays in memory: a
+//             quarter of the barriers. There ā of a chunk is kept as well, and T is 8: the code would be too long else.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
 //   GRID      1: four directions over a grid, as in selective_scan.wgsl: S = 4, 1/S is left out of gy, u is (B, L, E),
@@ -42,10 +43,13 @@
 //             mamba_ssm 5.13 a launch
 //             llvmpipe, 2 cores, Mesa 22.3.6, ms of a launch with E 384, B 1, L 592: one channel a lane 100, four
 //             channels with steps written out 78, in loops 65, in a 4×4 matrix each state 58
+//             ms of 6 launches, E 128, B 32, L 32, both directions, four channels a lane, one core of an EPYC, Mesa
+//             26.1.6 | 22.3.6: T 16 in loops 225 | 428, T 4 written out 128 | 252, T 8 written out, as here, 117 | 253.
+//             More of `states` is written forward then: T 4 takes 74 | 187 there, T 8 66 | 138, T 16 63 | 138
 //             Not tried: two channels a lane; one channel with all states per lane and shuffles, which needs 31
 //             shuffles per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk, 16 or 8;  const WG: lanes of a workgroup
-//   const C: channels of a lane, 1, or 4 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4
+//   const C: channels of a lane, 1, or 4 with T = 8 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4
 //   const HALF;  const GRID
 //   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, 2·LQ to 64
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
@@ -61,6 +65,7 @@ const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ,
 const GROUPS = WG / LQ;
 const CHANNELS = C * GROUPS;                            // channels of a workgroup
 const W = min(T, 512u / CHANNELS);                      // tokens that are staged at a time, at least 4
+const KEPT = select(1u, T * C, C > 1u);                 // ā that a lane keeps
 const LOG2E = 1.4426950408889634;
 const PAIRS = 1u + GRID;                                // as in selective_scan.wgsl
 @group(0) @binding(0) var<uniform> p: Params;
@@ -88,11 +93,12 @@ struct Chunk { row: u32, out_row: u32, first: u32, count: u32, d: u32, up: bool 
 // channels. `mine` is the channel whose tokens the lane stages, and `bias` its bias.
 struct Lane { tid: u32, group: u32, q: u32, e: u32, tile: u32, mine: u32, bias: f32 }
 alias Quads = array<vec4<f32>, C>;                      // of the lane's channels
-// What a lane holds, for each of its channels. `past` is h before each step of a chunk, h_{t−1}; for C = 1 every index
-// of it is a constant, so that it stays in registers.
+// What a lane holds, for each of its channels. `past` is h before each step of a chunk, h_{t−1}; every index of it is a
+// constant.
 var<private> a: Quads;
 var<private> h: Quads;
 var<private> past: array<vec4<f32>, T * C>;
+var<private> decays: array<vec4<f32>, KEPT>;            // C > 1: ā of each step of a chunk
 var<private> carry: Quads;                              // ā·λ of the step after
 var<private> da: Quads;                                 // Σ λ·δ·p
 var<private> d: array<f32, C>;                          // D in the first quad, 0 in the others: D·gy is added once
@@ -191,7 +197,9 @@ fn advance_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>) {
         h[c].x = exp2(max(x.x * a[c].x, -115.0)) * h[c].x + (x.x * x.y) * bq.x;
         return;
     }
-    h[c] = decay_of(x.x, a[c]) * h[c] + (x.x * x.y) * bq;
+    let decay = decay_of(x.x, a[c]);
+    if C > 1u { decays[(j * C + c) % KEPT] = decay; }
+    h[c] = decay * h[c] + (x.x * x.y) * bq;
 }
 fn advance(j: u32, lane: Lane) {
     let bq = sh_bc[j * 2u * LQ + lane.q];
@@ -222,7 +230,8 @@ fn retreat_state(x: vec4<f32>, j: u32, c: u32, bq: f32, cq: f32) -> Back {
 fn retreat_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>, cq: vec4<f32>) -> Back {
     let x = sh_x[j % W * CHANNELS + C * lane.group + c];
     if N == 1u { return retreat_state(x, j, c, bq.x, cq.x); }
-    let decay = decay_of(x.x, a[c]);
+    var decay = decays[(j * C + c) % KEPT];
+    if C == 1u { decay = decay_of(x.x, a[c]); }
     let before = decay * past[j * C + c];                       // p; the header says why as a product
     let lambda = x.z * cq + carry[c];
     let lambda_p = lambda * before;
@@ -260,10 +269,6 @@ fn advance4(chunk: Chunk, j: u32, lane: Lane) {
         stage(chunk, j, lane, true);
         workgroupBarrier();
     }
-    if C > 1u {
-        for (var k = j; k < j + 4u; k++) { advance(k, lane); }
-        return;
-    }
     advance(j, lane);
     advance(j + 1u, lane);
     advance(j + 2u, lane);
@@ -278,14 +283,6 @@ fn retreat4(chunk: Chunk, j: u32, lane: Lane) {
         stage(chunk, j / W * W, lane, false);
     }
     workgroupBarrier();
-    if C > 1u {
-        for (var k = 4u; k > 0u; k--) {
-            retreat(chunk, j + k - 1u, (k - 1u) % J, lane);
-            if (k - 1u) % J == 0u && k > 1u { flush_and_wait(chunk, j + k - 1u, lane); }
-        }
-        flush(chunk, j, lane);
-        return;
-    }
     retreat(chunk, j + 3u, 3u % J, lane);
     if J == 1u { flush_and_wait(chunk, j + 3u, lane); }
     retreat(chunk, j + 2u, 2u % J, lane);
@@ -331,21 +328,16 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             stage(chunk, 0u, lane, false);
             workgroupBarrier();
         }
-        if C == 1u {
-            advance4(chunk, 0u, lane);
-            advance4(chunk, 4u, lane);
-            if T == 16u {
-                advance4(chunk, T - 8u, lane);
-                advance4(chunk, T - 4u, lane);
-                retreat4(chunk, T - 4u, lane);
-                retreat4(chunk, T - 8u, lane);
-            }
-            retreat4(chunk, 4u, lane);
-            retreat4(chunk, 0u, lane);
-        } else {
-            for (var j = 0u; j < T; j += 4u) { advance4(chunk, j, lane); }
-            for (var j = T; j > 0u; j -= 4u) { retreat4(chunk, j - 4u, lane); }
+        advance4(chunk, 0u, lane);
+        advance4(chunk, 4u, lane);
+        if T == 16u {
+            advance4(chunk, T - 8u, lane);
+            advance4(chunk, T - 4u, lane);
+            retreat4(chunk, T - 4u, lane);
+            retreat4(chunk, T - 8u, lane);
         }
+        retreat4(chunk, 4u, lane);
+        retreat4(chunk, 0u, lane);
     }
     let at = p.dchannel_params_at + b * p.channel_params_len;
     for (var c = 0u; c < C; c++) {

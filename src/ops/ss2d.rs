@@ -110,7 +110,7 @@ pub fn ss2d(r: &mut Recorder, u: &Var, p: &Ss2d) -> Result<Var> {
     };
     let spec =
         selective_scan::Scan { grid: Some((h, w)), algorithm: p.algorithm, ..selective_scan::Scan::mamba(p.states) };
-    let scan = selective_scan::ScanCall::new(&x, spec)?;
+    let scan = selective_scan::ScanCall::new(r.caps(), &x, spec)?;
     let save = r.keeps_rules();
     let (out, states) = scan.forward(r, &x, save)?;
 

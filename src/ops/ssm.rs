@@ -112,7 +112,7 @@ pub fn ssm(r: &mut Recorder, xz: &Var, p: &Ssm) -> Result<Var> {
         channel_params: p.channel_params.data.clone(),
         xz: Some(xz.data.clone()),
     };
-    let scan = selective_scan::ScanCall::new(&x, p.scan)?;
+    let scan = selective_scan::ScanCall::new(r.caps(), &x, p.scan)?;
     let save = r.keeps_rules();
     let (out, states) = scan.forward(r, &x, save)?;
 

@@ -1,6 +1,6 @@
 //! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Inputs, ScanCall, channel_layout, chunk, chunk_fits, grid_is_f32};
+use super::call::{Inputs, ScanCall, WIDE, channel_layout, chunk, chunk_fits, grid_is_f32};
 use crate::error::{Error, Result};
 use crate::gpu::{
     Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write,
@@ -51,11 +51,12 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
 }
 
 /// Whether the constants go together: T is the length of a chunk for N states, LANES lanes hold all states of two
-/// groups (0 means no shuffles), four channels a lane only if each lane stages the tokens of one channel, and the
-/// variant fits into 16 KiB of workgroup memory.
+/// groups (0 means no shuffles), four channels a lane only with chunks of 8 tokens and if each lane stages those of one
+/// channel, and the variant fits into 16 KiB of workgroup memory.
 fn lanes_hold(c: &Choice<'_>) -> bool {
     let lanes = Lanes::of(c);
     chunk_fits(c)
+        && (c.get("C"), c.get("T")) != (4, 16)
         && grid_is_f32(c)
         && (lanes.together == 0 || lanes.together >= 2 * lanes.quads)
         && lanes.each <= lanes.quads
@@ -158,12 +159,12 @@ impl Lanes {
         let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
         let together = if smallest < 2 * quads { 0 } else { (1 << smallest.ilog2()).min(64) };
         // A GPU keeps h of a chunk in registers, which one channel fills. On a CPU, barriers cost more than memory.
-        let each = if caps.software && quads >= 4 { 4 } else { 1 };
+        let each = if caps.software && states >= WIDE { 4 } else { 1 };
         // Each workgroup writes sums of dB and dC: wide ones write less. Batches of four tokens have fewer barriers.
         let widths: &[usize] = if each == 4 || together == 0 && quads < 4 { &[64] } else { &[128, 64] };
         let shapes = widths.iter().flat_map(|&all| [4, 2, 1].map(|batch| Self { all, each, quads, together, batch }));
         let narrow = Self { all: 64, each, quads, together, batch: 1 };
-        shapes.into_iter().find(|lanes| lanes.shared(chunk(states)) <= 16 << 10).unwrap_or(narrow)
+        shapes.into_iter().find(|lanes| lanes.shared(chunk(states, caps.software)) <= 16 << 10).unwrap_or(narrow)
     }
 
     fn of(c: &Choice<'_>) -> Self {
@@ -190,7 +191,7 @@ impl Lanes {
 #[doc(hidden)]
 pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 6] {
     let Lanes { all, each, together, batch, .. } = Lanes::new(states, caps);
-    let values = [states, chunk(states), all, each, batch, together];
+    let values = [states, chunk(states, caps.software), all, each, batch, together];
     let names = ["N", "T", "WG", "C", "J", "LANES"];
     std::array::from_fn(|i| (names[i], values[i] as u32))
 }

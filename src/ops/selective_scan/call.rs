@@ -1,7 +1,7 @@
 //! One scan: its options, and its tensors and sizes, checked.
 
 use crate::error::{Error, Result};
-use crate::gpu::Choice;
+use crate::gpu::{Caps, Choice};
 use crate::tensor::Tensor;
 
 /// Lanes of a workgroup.
@@ -86,16 +86,22 @@ pub(crate) struct ScanCall {
     pub has_z: bool,
     pub half: bool,
     pub spec: Scan,
+    /// Whether it runs on a CPU.
+    pub on_cpu: bool,
 }
 
-/// Tokens of a chunk.
-pub(super) fn chunk(states: usize) -> usize {
-    if states <= 32 { 16 } else { 8 }
+/// Tokens of a chunk. On a CPU, lanes of the backward pass hold four channels of wide states (`WIDE`) and half as many
+/// tokens: their steps are written out, and would be too long otherwise.
+pub(super) fn chunk(states: usize, on_cpu: bool) -> usize {
+    if states > 32 || on_cpu && states >= WIDE { 8 } else { 16 }
 }
 
-/// Whether T is the length of a chunk for N states.
+/// States from which a lane of the backward pass holds four channels on a CPU: those that take a group of four lanes.
+pub(super) const WIDE: usize = 9;
+
+/// Whether T is the length of a chunk for N states, on a GPU or on a CPU.
 pub(super) fn chunk_fits(c: &Choice<'_>) -> bool {
-    c.get("T") as usize == chunk(c.get("N") as usize)
+    [false, true].map(|on_cpu| chunk(c.get("N") as usize, on_cpu)).contains(&(c.get("T") as usize))
 }
 
 /// Whether a grid, if it is one, is stored in f32.
@@ -104,9 +110,10 @@ pub(super) fn grid_is_f32(c: &Choice<'_>) -> bool {
 }
 
 impl ScanCall {
-    pub fn new(x: &Inputs, spec: Scan) -> Result<Self> {
+    pub fn new(caps: &Caps, x: &Inputs, spec: Scan) -> Result<Self> {
+        let on_cpu = caps.software;
         if let Some(grid) = spec.grid {
-            return Self::of_grid(x, spec, grid);
+            return Ok(Self { on_cpu, ..Self::of_grid(x, spec, grid)? });
         }
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
         let n = spec.states;
@@ -125,7 +132,7 @@ impl ScanCall {
         if let Some(xz) = &x.xz {
             xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
         }
-        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_f16(), spec })
+        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_f16(), spec, on_cpu })
     }
 
     /// Four directions over a grid: u (1, B, L, E), delta (4, B, L, E), xdbl (B, L, 4, R+2N), all f32, and no z.
@@ -148,7 +155,7 @@ impl ScanCall {
             return Err(Error::argument("selective_scan: sizes of a grid", got, expected));
         }
         x.channel_params.expect_shape("selective_scan: channel_params", &[channel_layout(S, e, n).len])?;
-        Ok(Self { s: S, b, l, e, r: cols - 2 * n, has_z: false, half: false, spec })
+        Ok(Self { s: S, b, l, e, r: cols - 2 * n, has_z: false, half: false, spec, on_cpu: false })
     }
 
     /// Pairs of opposite directions, of which a launch of the forward pass adds up one.
@@ -158,7 +165,7 @@ impl ScanCall {
 
     /// Tokens T of a chunk. Their B and C have to fit into workgroup memory beside the sums of the backward pass.
     pub fn chunk(self) -> usize {
-        chunk(self.spec.states)
+        chunk(self.spec.states, self.on_cpu)
     }
 
     pub fn chunks(self) -> usize {

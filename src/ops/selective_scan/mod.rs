@@ -124,7 +124,7 @@ pub fn packed(
         channel_params: channel_params.data.clone(),
         xz: xz.map(|xz| xz.data.clone()),
     };
-    let case = ScanCall::new(&inputs, scan)?;
+    let case = ScanCall::new(r.caps(), &inputs, scan)?;
     let (out, states) = case.forward(r, &inputs, true)?;
     let last = case.last_state(r, &states)?;
     let saved = out.clone();
