@@ -1,13 +1,15 @@
 """What ends the first plateau of pretraining soonest: MAP of `micro` on CIFAR-10 under one changed setting at a time.
 
-    python3 benches/plateau.py ROWSCAN CIFAR10 OUT [--seeds 3] [--steps 700]
+    python3 benches/plateau.py ROWSCAN CIFAR10 OUT [--seeds 3] [--steps 700] [--share K/N]
 
 ROWSCAN is the program, CIFAR10 the folder with train/CLASS/*. Each cell is one run of one thread; a finished one is not run
-again, so that the same command goes on after an interruption. Prints the table of what is there.
+again and a begun one begins anew, so that the same command goes on after an interruption. N commands share the cells with
+--share 0/N to (N-1)/N. Prints the table of what is there.
 """
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 from pathlib import Path
@@ -38,6 +40,7 @@ def run(args, options, seed, folder):
         common = ["--data", args.data, "--max-images", str(args.steps * BATCH), "--model", "map_micro_patch4_32"]
         common += ["--epochs", "1", "--batch-size", str(BATCH), "--lr", "1e-3", "--warmup-epochs", "0.1"]
         common += ["--log-every", "1", "--grid-every", "0", "--keep", "1", "--threads", "1", "--seed", str(seed)]
+        shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([args.rowscan, "pretrain", *common, *options, "--output-dir", folder], check=True)
         done.touch()
     rows = map(json.loads, log.read_text().splitlines())
@@ -60,13 +63,16 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--share", default="0/1", help="K/N: run each N-th cell, from K")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
+    share, shares = map(int, args.share.split("/"))
     cells = {}
     for seed in range(args.seeds):
         for i, (name, options) in enumerate(SETTINGS.items()):
             folder = args.out / f"{i}-{seed}"
-            if args.table and not (folder / "done").exists():
+            ours = not args.table and (seed * len(SETTINGS) + i) % shares == share
+            if not ours and not (folder / "done").exists():
                 continue
             cells.setdefault(name, []).append(of(run(args, options, seed, folder)))
     print("| setting | steps until the loss is below 0.5 | loss at the end | seeds |\n|---|--:|--:|--:|")
