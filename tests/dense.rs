@@ -13,12 +13,12 @@ use rowscan::nn::Params;
 use rowscan::ops::box_refine::RefinedBoxes;
 use rowscan::tape::{Recorder, Var};
 use rowscan::tensor::Tensor;
-use rowscan::train::dense_recipes::{DetectionRecipe, RecipeModel, SegmentationRecipe};
+use rowscan::train::dense_recipes::{DenseRecipe, DetectionRecipe, RecipeModel, SegmentationRecipe};
 use rowscan::train::detect;
-use rowscan::train::detect::recipes::{DetectRecipe, detect_recipe};
+use rowscan::train::detect::recipes::detect_recipe;
 use rowscan::train::detect::step::DetectInputs;
 use rowscan::train::optimizer::{DecayRule, Group};
-use rowscan::train::segment::recipes::{SegmentRecipe, segment_recipe};
+use rowscan::train::segment::recipes::segment_recipe;
 use rowscan::train::segment::step::SegmentInputs;
 use rowscan::train::settings::RunSettings;
 use rowscan::train::supervised::Supervised;
@@ -146,7 +146,7 @@ fn sizes_of_the_recipes() {
     let thousands = |count: usize| (count as f64 / 1e3).round();
     let config = |model: RecipeModel, dense| Config::preset(model.name).unwrap().for_dense(dense, model.classes);
     let segmenting = |name: &str| {
-        let SegmentRecipe { model, heads, .. } = segment_recipe(name).unwrap();
+        let DenseRecipe { model, heads, .. } = segment_recipe(name).unwrap();
         let config = config(model, Dense::Segmentation(heads));
         count(|g, p| Segmenter::new(g, p, &config).map(drop))
     };
@@ -157,7 +157,7 @@ fn sizes_of_the_recipes() {
     let on_maps = ["resnet50_ade20k", "resnet101_ade20k", "deeplab_resnet101_ade20k"].map(segmenting);
     assert_eq!(on_maps, [66_496_876, 85_489_004, 62_663_644]);
     for (name, _) in detect::recipes::RECIPES {
-        let DetectRecipe { model, heads, .. } = detect_recipe(name).unwrap();
+        let DenseRecipe { model, heads, .. } = detect_recipe(name).unwrap();
         let config = config(model, Dense::Detection(heads));
         let plain = count(|g, p| backbone(g, p, &config, Purpose::Pretraining).map(drop));
         let all = count(|g, p| Detector::new(g, p, &config).map(drop));

@@ -21,6 +21,7 @@ use crate::train::finetune::inputs::FinetuneInputs;
 use crate::train::finetune::recipes::{FinetuneRecipe, RECIPES, recipe};
 use crate::train::finetune::settings::{FinetuneArgs, FinetuneSettings};
 use crate::train::options::{Layer, overlay, uppermost};
+use crate::train::supervised::SupervisedSettings;
 
 /// The options of `rowscan finetune`, on the command line or in a file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]

@@ -6,25 +6,20 @@ use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Plan, Precision, Recording, human_bytes};
-use crate::models::dense::Dense;
 use crate::models::{Classifier, Config, models};
 use crate::nn::Params;
-use crate::train::dense_recipes::RecipeModel;
-use crate::train::detect::recipes::DetectRecipe;
-use crate::train::detect::settings::DetectSettings;
-use crate::train::detect::step::DetectInputs;
+use crate::run::detect::LabeledObjects;
+use crate::run::segment::PixelClasses;
+use crate::run::supervised::DenseLabels;
+use crate::train::dense_recipes::DenseRecipe;
 use crate::train::finetune::step::Finetuner;
 use crate::train::memory_check::expect_fit;
 use crate::train::options::word;
 use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
 use crate::train::pretrain::step::{Pretrainer, expect_fit as pretraining_fits};
-use crate::train::segment::recipes::SegmentRecipe;
-use crate::train::segment::settings::SegmentSettings;
-use crate::train::segment::step::SegmentInputs;
 use crate::train::settings::RunSettings;
-use crate::train::supervised::{Supervised, Trainer, Tuning};
+use crate::train::supervised::{SupervisedSettings, Trainer, Tuning};
 use crate::train::update::Hyper;
-use crate::train::{detect, segment};
 
 /// What only a plan depends on, besides model and method.
 const OF_A_PLAN: [&str; 3] = ["batch_size", "checkpoint_blocks", "precision"];
@@ -61,54 +56,40 @@ const BATCH: usize = 128;
 
 /// The recipes of dense tasks.
 fn recipe_names() -> Vec<&'static str> {
-    segment::recipes::RECIPES.iter().chain(detect::recipes::RECIPES).map(|row| row.0).collect()
+    PixelClasses::RECIPES.iter().chain(LabeledObjects::RECIPES).map(|row| row.0).collect()
 }
 
 /// The settings of a plan: those of the command line over others.
-fn planned_run(args: &Args, run: RunSettings) -> RunSettings {
-    RunSettings {
-        batch_size: args.batch_size.unwrap_or(run.batch_size),
-        checkpoint_blocks: args.checkpoint_blocks || run.checkpoint_blocks,
-        precision: args.precision.unwrap_or(run.precision),
-        ..run
-    }
+fn plan_as(args: &Args, run: &mut RunSettings) {
+    run.batch_size = args.batch_size.unwrap_or(run.batch_size);
+    run.checkpoint_blocks |= args.checkpoint_blocks;
+    run.precision = args.precision.unwrap_or(run.precision);
 }
 
 /// The plan of a step of a recipe of a dense task.
 fn plan_recipe(args: &Args, name: &str) -> Outcome {
-    let network = |model: RecipeModel, dense| -> Result<Config> {
-        let backbone = backbone_under(&[&args.model], None, Some(model))?;
-        let config = backbone.for_dense(dense, args.model.shape.classes.unwrap_or(model.classes));
-        config.validate()?;
-        Ok(config)
-    };
-    match segment::recipes::segment_recipe(name) {
-        Ok(SegmentRecipe { model, heads, settings }) => {
-            let config = usage(network(model, Dense::Segmentation(heads)))?;
-            let settings = SegmentSettings { run: planned_run(args, settings.run), ..settings };
-            usage(settings.check())?;
-            plan_dense::<SegmentInputs>(name, "segmentation", &config, &settings.run, settings.tuning())?;
-        }
-        Err(_) => {
-            let DetectRecipe { model, heads, settings } = usage(detect::recipes::detect_recipe(name))?;
-            let config = usage(network(model, Dense::Detection(heads)))?;
-            let settings = DetectSettings { run: planned_run(args, settings.run), ..settings };
-            usage(settings.check())?;
-            plan_dense::<DetectInputs>(name, "detection", &config, &settings.run, settings.tuning())?;
-        }
+    match PixelClasses::RECIPES.iter().any(|row| row.0 == name) {
+        true => plan_dense::<PixelClasses>(args, name, "segmentation"),
+        false => plan_dense::<LabeledObjects>(args, name, "detection"),
     }
-    Ok(())
 }
 
-fn plan_dense<S: Supervised>(name: &str, task: &str, config: &Config, run: &RunSettings, tuning: Tuning) -> Result<()> {
+fn plan_dense<L: DenseLabels>(args: &Args, name: &str, task: &str) -> Outcome {
+    let DenseRecipe { model, heads, mut settings } = usage(L::recipe(name))?;
+    let backbone = usage(backbone_under(&[&args.model], None, Some(model)))?;
+    let config = backbone.for_dense(L::dense(heads), args.model.shape.classes.unwrap_or(model.classes));
+    usage(config.validate())?;
+    plan_as(args, settings.as_mut());
+    usage(settings.check())?;
+    let (run, tuning) = (settings.as_ref(), settings.tuning());
     let (batch, hyper) = (run.batch_size, run.hyper()?);
-    let trainer = |g: &Gpu, batch, hyper| Trainer::<S>::new(g, config, batch, hyper, tuning, 0);
+    let trainer = |g: &Gpu, batch, hyper| Trainer::<L::Inputs>::new(g, &config, batch, hyper, tuning, 0);
     expect_fit(&planned(), batch, hyper, |g, batch, hyper| trainer(g, batch, hyper)?.plan())?;
     let dry = |hyper| trainer(&Gpu::dry(planned()), batch, hyper);
     let (size, count, parts) = (config.sample_size(), dry(hyper)?.params.count(), run.accum_iter);
     say(format_args!("\n{name}: {} {size}, {count} parameters", config.name))?;
     let what = format!("step of {task} at batch {batch}, one of {parts} micro-batches, {} classes", config.classes);
-    step(&what, hyper, |hyper| Ok(dry(hyper)?.record_whole()?.0))
+    Ok(step(&what, hyper, |hyper| Ok(dry(hyper)?.record_whole()?.0))?)
 }
 
 /// Refuses options of the method beside `--recipe`, and those of model and method beside `--models` and
@@ -158,7 +139,8 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         None => usage(Config::presets().map(|name| model_under(Config::preset(name)?, &[&args.model])).collect())?,
     };
     for config in configs {
-        let run = planned_run(args, RunSettings { batch_size: BATCH, ..RunSettings::default() });
+        let mut run = RunSettings { batch_size: BATCH, ..RunSettings::default() };
+        plan_as(args, &mut run);
         let settings = PretrainSettings { run, ..PretrainSettings::default() }
             .under(&[&args.method], args.method.objective.method);
         if config.family.masked_pretraining {

@@ -9,7 +9,7 @@ mod completions;
 mod csv;
 mod curve;
 mod dense;
-mod detect;
+mod dense_training;
 mod detected;
 mod embedding_map;
 mod eval;
@@ -27,7 +27,6 @@ mod profile;
 mod ranks;
 mod reconstruct;
 mod report;
-mod segment;
 mod segmented;
 mod signals;
 mod study;
@@ -52,6 +51,8 @@ use terminal::{Device, Stop, told, usage, warn};
 use crate::error::Error;
 use crate::files::user_cache;
 use crate::gpu::{AdapterChoice, Gpu, Options};
+use crate::run::detect::LabeledObjects;
+use crate::run::segment::PixelClasses;
 use crate::run::world::{PATIENCE, World};
 
 /// Masked Autoregressive Pretraining of hybrid Mamba-Transformer vision backbones on any GPU.
@@ -85,9 +86,9 @@ enum Command {
     /// Fine-tune a model on the classes of a set of images, from a pretrained checkpoint or from scratch.
     Finetune(Box<training::CommandLine<finetune::FinetuneOptions>>),
     /// Train a network that says the class of each pixel, on images with segmentation maps.
-    Segment(Box<training::CommandLine<segment::SegmentOptions>>),
+    Segment(Box<training::CommandLine<dense_training::DenseOptions<PixelClasses>>>),
     /// Train a network that finds objects, their boxes and their pixels, on images with annotations like COCO's.
-    Detect(Box<training::CommandLine<detect::DetectOptions>>),
+    Detect(Box<training::CommandLine<dense_training::DenseOptions<LabeledObjects>>>),
     /// Say what a checkpoint sees in images: the classes of a classifier or of each pixel, or objects.
     Predict(predict::Args),
     /// Measure the accuracy of a classifier, the mIoU of a segmentation network, or the AP of a detector.
@@ -236,8 +237,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Pretrain(args) => pretrain::run(&device, *args),
         Command::Finetune(args) => finetune::run(&device, *args),
-        Command::Segment(args) => segment::run(&device, *args),
-        Command::Detect(args) => detect::run(&device, *args),
+        Command::Segment(args) => dense_training::run(&device, *args),
+        Command::Detect(args) => dense_training::run(&device, *args),
         Command::Predict(args) => predict::run(&device, &args),
         Command::Eval(args) => eval::run(&device, &args),
         Command::Probe(args) => probe::run(&device, &args),

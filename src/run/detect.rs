@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backbone::load_backbone;
-use super::checkpoint::Companions;
 use super::shared::of_all;
-use super::task::{Surroundings, Task, TaskSettings};
+use super::supervised::{DenseLabels, LabelKind, RunContext, SupervisedTask};
+use super::task::TaskSettings;
 use super::tested::{ObjectTest, Tested};
 use super::world::World;
 use crate::data::coco::{CocoAnnotation, CocoCategory, CocoDetection, CocoFile, CocoImage, CocoSegmentation};
@@ -19,13 +18,12 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::coco_scores::{CocoScores, Overlap, coco_scores};
 use crate::infer::detect::{DetectionProgram, FoundObject};
-use crate::models::Config;
-use crate::models::dense::Detection;
-use crate::nn::Params;
-use crate::tensor::Tensor;
-use crate::train::detect::settings::DetectSettings;
-use crate::train::detect::step::{DetectBatch, DetectTrainer, heads_of};
-use crate::train::loss_scaler::LossScaler;
+use crate::models::dense::{Dense, Detection};
+use crate::models::{Config, Detector};
+use crate::train::dense_recipes::DenseRecipe;
+use crate::train::detect::recipes;
+use crate::train::detect::settings::{DetectArgs, DetectSettings, DetectorArgs};
+use crate::train::detect::step::{DetectBatch, DetectInputs, heads_of};
 
 /// Images that are seen at a time in a test, at most.
 const IMAGES: usize = 8;
@@ -38,26 +36,15 @@ impl TaskSettings for DetectSettings {
 }
 
 /// A detector being trained on a data set.
-pub struct Detecting {
-    config: Config,
-    settings: DetectSettings,
-    g: Gpu,
-    classes: Vec<String>,
-    categories: Vec<Option<u64>>,
-    test_every: u64,
-    world: World,
+pub type Detecting = SupervisedTask<LabeledObjects>;
+
+/// Boxes of objects, their classes and masks.
+#[derive(Debug)]
+pub struct LabeledObjects {
     data: Arc<Dataset>,
+    categories: Vec<Option<u64>>,
     /// Samples of which was said that not all of their objects are learned.
     crowded: BTreeSet<usize>,
-    trainer: DetectTrainer,
-    tests: Option<Tests>,
-}
-
-/// The test split, and the programs that find objects.
-struct Tests {
-    data: Dataset,
-    weights: DetectionProgram,
-    average: Option<DetectionProgram>,
 }
 
 /// The scores of a set of images.
@@ -82,7 +69,7 @@ pub struct DetectionTest {
 ///
 /// # Errors
 /// A model that does not fit the adapter.
-pub fn finder(g: &Gpu, model: &crate::models::Detector, config: &Config, count: usize) -> Result<DetectionProgram> {
+pub fn finder(g: &Gpu, model: &Detector, config: &Config, count: usize) -> Result<DetectionProgram> {
     DetectionProgram::new(g, model, config, count.clamp(1, IMAGES))
 }
 
@@ -287,30 +274,7 @@ impl From<&DetectionTest> for ObjectTest {
     }
 }
 
-impl Detecting {
-    /// Loads the backbone of the checkpoint, if the settings name one.
-    fn start(&self) -> Result<()> {
-        let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
-        load_backbone(&self.g, folder, &self.config, &self.trainer.params, self.settings.run.seed)?;
-        self.trainer.start_average()
-    }
-
-    /// The test split; `None` with a warning if the data set has none.
-    fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
-        let data = match train.test_split() {
-            Ok(data) => data.numbered_as(&self.classes)?,
-            Err(DataError::NoSplit { .. }) => {
-                tracing::warn!("{} has no test half: this run is not tested", train.spec());
-                return Ok(None);
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let forward = |model| finder(&self.g, model, &self.config, data.len());
-        let average = self.trainer.average().map(|(_, model)| forward(model)).transpose()?;
-        let weights = forward(self.trainer.model())?;
-        Ok(Some(Tests { data, weights, average }))
-    }
-
+impl LabeledObjects {
     /// Says of an image, once, that it has more objects than are learned.
     fn say_crowded(&mut self, batch: &ImageBatch) {
         for (seen, sample) in batch.objects.iter().zip(&batch.samples).filter(|(seen, _)| seen.left_out > 0) {
@@ -335,91 +299,65 @@ fn expect_masks(data: &Dataset, heads: &Detection) -> Result<()> {
     Ok(())
 }
 
-impl Task for Detecting {
+impl LabelKind for LabeledObjects {
     const COMMAND: &'static str = "detect";
     const SCORE: &'static str = "AP of boxes";
+    const TESTED: fn(ObjectTest, Option<ObjectTest>) -> Tested = Tested::Objects;
     type Settings = DetectSettings;
+    type Args = DetectArgs;
+    type Inputs = DetectInputs;
+    type Forward = DetectionProgram;
+    type Scores = ObjectTest;
 
     fn check(config: &Config, settings: &DetectSettings) -> Result<()> {
-        settings.check()?;
         Ok(settings.view(config, heads_of(config)?).check()?)
     }
 
-    fn new(
-        g: &Gpu, config: &Config, settings: &DetectSettings, surroundings: Surroundings<'_>, resumed: bool,
-    ) -> Result<Self> {
-        let Surroundings { world, record, data, .. } = surroundings;
-        let classes = data.classes().to_vec();
+    fn new(config: &Config, _: &DetectSettings, data: &Arc<Dataset>) -> Result<Self> {
         expect_masks(data, heads_of(config)?)?;
-        if classes.len() != config.classes {
-            let reason = format!("{} classes, the model has {}", classes.len(), config.classes);
-            return Err(DataError::Classes { name: data.spec().into(), reason }.into());
-        }
-        let mut task = Self {
-            trainer: DetectTrainer::fitting(g, config, &settings.run, world.place(), settings.tuning())?,
-            g: g.clone(),
-            config: config.clone(),
-            settings: settings.clone(),
-            classes,
-            categories: data.categories().unwrap_or_default(),
-            test_every: record.eval_every,
-            world: world.clone(),
-            data: data.clone(),
-            crowded: BTreeSet::new(),
-            tests: None,
-        };
-        if !resumed {
-            task.start()?;
-        }
-        task.trainer.join(world.exchange(g)?);
-        Ok(task)
+        let categories = data.categories().unwrap_or_default();
+        Ok(Self { data: data.clone(), categories, crowded: BTreeSet::new() })
     }
 
-    fn config(&self) -> &Config {
-        &self.config
+    fn forward(g: &Gpu, model: &Detector, run: &RunContext<DetectSettings>, count: usize) -> Result<DetectionProgram> {
+        finder(g, model, &run.config, count)
     }
 
-    fn params(&self) -> &Params {
-        &self.trainer.params
+    fn with_batch<R>(
+        &mut self, _: &RunContext<DetectSettings>, batch: &ImageBatch, _: u64,
+        then: impl FnOnce(DetectBatch<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.say_crowded(batch);
+        then(DetectBatch { images: &batch.images, objects: &batch.objects })
     }
 
-    fn companions(&self) -> Companions<'_> {
-        self.trainer.companions()
-    }
-
-    fn scaler(&self) -> Option<&LossScaler> {
-        self.trainer.scaler()
-    }
-
-    fn classes(&self) -> &[String] {
-        &self.classes
+    fn scores(run: &RunContext<DetectSettings>, forward: &DetectionProgram, data: &Arc<Dataset>) -> Result<ObjectTest> {
+        Ok((&evaluate_objects(&run.world, forward, data, &run.classes)?).into())
     }
 
     fn categories(&self) -> &[Option<u64>] {
         &self.categories
     }
+}
 
-    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
-        self.trainer.prepare()?;
-        self.tests = if self.test_every > 0 { self.test_half(data)? } else { None };
-        Ok(())
+impl DenseLabels for LabeledObjects {
+    type Heads = Detection;
+    type HeadArgs = DetectorArgs;
+    const RECIPES: &'static [(&'static str, &'static str)] = recipes::RECIPES;
+
+    fn recipe(name: &str) -> Result<DenseRecipe<Detection, DetectSettings>> {
+        recipes::detect_recipe(name)
     }
 
-    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
-        self.say_crowded(batch);
-        self.trainer.step(DetectBatch { images: &batch.images, objects: &batch.objects }, step, lr)
+    fn of_width(width: usize) -> (Detection, DetectSettings) {
+        (Detection::of_width(width), DetectSettings::of_width(width))
     }
 
-    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
-        self.trainer.find_not_finite(DetectBatch { images: &batch.images, objects: &batch.objects }, step)
+    fn dense(heads: Detection) -> Dense {
+        Dense::Detection(heads)
     }
 
-    fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {
-        let due = last || epoch.is_multiple_of(self.test_every.max(1));
-        let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
-        let scores = |finder: &DetectionProgram| -> Result<ObjectTest> {
-            Ok((&evaluate_objects(&self.world, finder, &tests.data, &self.classes)?).into())
-        };
-        Ok(Some(Tested::Objects(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
+    fn heads(dense: &Dense) -> Option<&Detection> {
+        if let Dense::Detection(heads) = dense { Some(heads) } else { None }
     }
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint;
-use super::checkpoint::{Companions, Which};
-use super::task::{Surroundings, Task, TaskSettings};
+use super::checkpoint::Which;
+use super::supervised::{LabelKind, RunContext, SupervisedTask};
+use super::task::TaskSettings;
 use super::tested::Tested;
 use super::world::World;
-use crate::data::{DataError, Dataset, ImageBatch, LoaderOptions, Transform};
+use crate::data::{Dataset, ImageBatch, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
@@ -19,11 +20,9 @@ use crate::models::adapt;
 use crate::models::{Classifier, Config, TestView};
 use crate::nn::Params;
 use crate::run::weights_on_disk::read;
-use crate::tensor::Tensor;
+use crate::train::finetune::inputs::FinetuneInputs;
 use crate::train::finetune::mixup::Mixup;
-use crate::train::finetune::settings::FinetuneSettings;
-use crate::train::finetune::step::Finetuner;
-use crate::train::loss_scaler::LossScaler;
+use crate::train::finetune::settings::{FinetuneArgs, FinetuneSettings};
 
 impl TaskSettings for FinetuneSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
@@ -39,71 +38,74 @@ fn test_transform(settings: &FinetuneSettings, config: &Config) -> Transform {
 }
 
 /// A classifier being fine-tuned on a data set.
-pub struct Finetuning {
-    config: Config,
-    settings: FinetuneSettings,
-    g: Gpu,
-    classes: Vec<String>,
-    threads: usize,
-    world: World,
-    test_every: u64,
-    tuner: Finetuner,
+pub type Finetuning = SupervisedTask<ImageClasses>;
+
+/// Classes of images, which are mixed: targets are probabilities.
+pub struct ImageClasses {
     mixup: Mixup,
-    tests: Option<Tests>,
 }
 
-/// The test split, and the programs that compute its scores.
-struct Tests {
-    data: Arc<Dataset>,
-    weights: InferenceProgram,
-    average: Option<InferenceProgram>,
-}
+impl LabelKind for ImageClasses {
+    const COMMAND: &'static str = "finetune";
+    const SCORE: &'static str = "top-1";
+    const TESTED: fn(Scores, Option<Scores>) -> Tested = Tested::Classes;
+    type Settings = FinetuneSettings;
+    type Args = FinetuneArgs;
+    type Inputs = FinetuneInputs;
+    type Forward = InferenceProgram;
+    type Scores = Scores;
 
-impl Finetuning {
-    /// Loads the weights of the checkpoint, if the settings name one, adapted to this model. Of a `best` it takes those
-    /// that won.
-    fn start(&mut self) -> Result<()> {
-        let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
+    fn check(config: &Config, settings: &FinetuneSettings) -> Result<()> {
+        if config.dense.is_some() {
+            let expected = "a pretrained or a classifying one: others train with `rowscan segment` or `rowscan detect`";
+            return Err(Error::argument("checkpoint", "a network for a dense task", expected));
+        }
+        let mixes = settings.mix.mixup > 0.0 || settings.mix.cutmix > 0.0;
+        if config.family.clouds && mixes {
+            return Err(Error::argument("mixup and cutmix", "a mixture", "0 each: point clouds are not mixed"));
+        }
+        Ok(test_transform(settings, config).check()?)
+    }
+
+    fn new(config: &Config, settings: &FinetuneSettings, _: &Arc<Dataset>) -> Result<Self> {
+        Ok(Self { mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)? })
+    }
+
+    /// The whole model, adapted to the new one. Of a `best` it takes the weights that won.
+    fn load(g: &Gpu, folder: &Path, config: &Config, params: &Params, seed: u64) -> Result<()> {
         checkpoint::config(folder)?;
         let (path, average) = checkpoint::chosen(folder, Which::Best)?;
         if average {
             tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
         }
-        let adapted = adapt(read(&path)?, &self.config, &self.tuner.params, self.settings.run.seed);
-        let adapted = adapted.map_err(|e| Error::file(&path, e))?;
+        let adapted = adapt(read(&path)?, config, params, seed).map_err(|e| Error::file(&path, e))?;
         tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
-        self.tuner.params.load(&self.g, &adapted.weights)?;
-        self.tuner.start_average()
+        params.load(g, &adapted.weights)
     }
 
-    /// The test split; `None` with a warning if the data set has none.
-    fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
-        let data = match train.test_split() {
-            Ok(data) => Arc::new(data.numbered_as(&self.classes)?),
-            Err(DataError::NoSplit { .. }) => {
-                tracing::warn!("{} has no test half: this run is not tested", train.spec());
-                return Ok(None);
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let batch = self.settings.run.batch_size.min(data.len());
-        let forward = |model| scores_of(&self.g, model, &self.config, batch);
-        let average = self.tuner.average().map(|(_, model)| forward(model)).transpose()?;
-        Ok(Some(Tests { data, weights: forward(self.tuner.model())?, average }))
+    fn forward(
+        g: &Gpu, model: &Classifier, run: &RunContext<FinetuneSettings>, count: usize,
+    ) -> Result<InferenceProgram> {
+        scores_of(g, model, &run.config, run.settings.run.batch_size.min(count))
     }
 
-    /// Mixed images and soft targets of a step: those of this process, where the batch also holds what they are mixed
-    /// with.
-    fn mixed(&self, batch: &ImageBatch, step: u64) -> Result<(Vec<u8>, Vec<f32>)> {
-        let mut images = batch.images.clone();
-        if self.config.family.clouds {
-            return Ok((images, self.mixup.unmixed(&batch.labels)?));
+    /// Mixed images and soft targets: those of this process, where the batch also holds what they are mixed with.
+    fn with_batch<R>(
+        &mut self, run: &RunContext<FinetuneSettings>, batch: &ImageBatch, step: u64,
+        then: impl for<'a> FnOnce((&'a [u8], &'a [f32])) -> Result<R>,
+    ) -> Result<R> {
+        if run.config.family.clouds {
+            return then((&batch.images, &self.mixup.unmixed(&batch.labels)?));
         }
-        let mut targets = self.mixup.apply(step, &mut images, &batch.labels)?;
-        let (all, mine) = (batch.labels.len().max(1), self.world.place().of(self.settings.run.images_per_step()));
-        images.truncate(images.len() / all * mine);
-        targets.truncate(targets.len() / all * mine);
-        Ok((images, targets))
+        let mut images = batch.images.clone();
+        let targets = self.mixup.apply(step, &mut images, &batch.labels)?;
+        let (all, mine) = (batch.labels.len().max(1), run.world.place().of(run.settings.run.images_per_step()));
+        then((&images[..images.len() / all * mine], &targets[..targets.len() / all * mine]))
+    }
+
+    fn scores(run: &RunContext<FinetuneSettings>, forward: &InferenceProgram, data: &Arc<Dataset>) -> Result<Scores> {
+        let transform = test_transform(&run.settings, &run.config);
+        Ok(evaluate(&run.world, forward, data, transform, run.threads)?.scores())
     }
 }
 
@@ -170,93 +172,4 @@ pub fn scores_in(g: &Gpu, folder: &Path, batch: usize) -> Result<InferenceProgra
     let model = Classifier::new(g, &mut params, &config)?;
     params.load(g, &read(&path)?).map_err(|e| Error::file(&path, e))?;
     scores_of(g, &model, &config, batch)
-}
-
-impl Task for Finetuning {
-    const COMMAND: &'static str = "finetune";
-    type Settings = FinetuneSettings;
-
-    fn check(config: &Config, settings: &FinetuneSettings) -> Result<()> {
-        settings.check()?;
-        if config.dense.is_some() {
-            let expected = "a pretrained or a classifying one: others train with `rowscan segment` or `rowscan detect`";
-            return Err(Error::argument("checkpoint", "a network for a dense task", expected));
-        }
-        let mixes = settings.mix.mixup > 0.0 || settings.mix.cutmix > 0.0;
-        if config.family.clouds && mixes {
-            return Err(Error::argument("mixup and cutmix", "a mixture", "0 each: point clouds are not mixed"));
-        }
-        Ok(test_transform(settings, config).check()?)
-    }
-
-    /// It is tested every `eval_every` epochs of `record`, and after the last one.
-    fn new(
-        g: &Gpu, config: &Config, settings: &FinetuneSettings, surroundings: Surroundings<'_>, resumed: bool,
-    ) -> Result<Self> {
-        let Surroundings { world, record, data, threads } = surroundings;
-        let classes = data.require_classes(config.classes)?.to_vec();
-        let mut task = Self {
-            tuner: Finetuner::fitting(g, config, &settings.run, world.place(), settings.tuning())?,
-            mixup: Mixup::new(settings.mix, config.classes, settings.run.seed)?,
-            g: g.clone(),
-            config: config.clone(),
-            settings: settings.clone(),
-            classes,
-            threads,
-            world: world.clone(),
-            test_every: record.eval_every,
-            tests: None,
-        };
-        if !resumed {
-            task.start()?;
-        }
-        task.tuner.join(world.exchange(g)?);
-        Ok(task)
-    }
-
-    fn config(&self) -> &Config {
-        &self.config
-    }
-
-    fn params(&self) -> &Params {
-        &self.tuner.params
-    }
-
-    fn companions(&self) -> Companions<'_> {
-        self.tuner.companions()
-    }
-
-    fn scaler(&self) -> Option<&LossScaler> {
-        self.tuner.scaler()
-    }
-
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
-        self.tuner.prepare()?;
-        self.tests = if self.test_every > 0 { self.test_half(data)? } else { None };
-        Ok(())
-    }
-
-    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
-        let (images, targets) = self.mixed(batch, step)?;
-        self.tuner.step((&images, &targets), step, lr)
-    }
-
-    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
-        let (images, targets) = self.mixed(batch, step)?;
-        self.tuner.find_not_finite((&images, &targets), step)
-    }
-
-    fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {
-        let due = last || epoch.is_multiple_of(self.test_every.max(1));
-        let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
-        let transform = test_transform(&self.settings, &self.config);
-        let scores = |forward: &InferenceProgram| -> Result<Scores> {
-            Ok(evaluate(&self.world, forward, &tests.data, transform, self.threads)?.scores())
-        };
-        Ok(Some(Tested::Classes(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
-    }
 }

@@ -21,6 +21,7 @@ pub mod record;
 mod resume;
 pub mod segment;
 mod shared;
+pub mod supervised;
 mod task;
 mod tested;
 pub mod weights_on_disk;

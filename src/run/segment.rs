@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backbone::load_backbone;
-use super::checkpoint::Companions;
 use super::shared::of_all;
-use super::task::{Surroundings, Task, TaskSettings};
+use super::supervised::{DenseLabels, LabelKind, RunContext, SupervisedTask};
+use super::task::TaskSettings;
 use super::tested::{PixelTest, Tested};
 use super::world::World;
 use crate::data::{
@@ -19,12 +18,12 @@ use crate::infer::program::InferenceProgram;
 use crate::infer::segment::{WINDOWS, pixel_scores, window_scores};
 use crate::infer::segmentation_scores::{SegmentationScores, SegmentationTally};
 use crate::infer::sliding_window::ScoreMap;
-use crate::models::Config;
-use crate::nn::Params;
-use crate::tensor::Tensor;
-use crate::train::loss_scaler::LossScaler;
-use crate::train::segment::settings::SegmentSettings;
-use crate::train::segment::step::SegmentTrainer;
+use crate::models::dense::{Dense, Segmentation};
+use crate::models::{Config, Segmenter};
+use crate::train::dense_recipes::DenseRecipe;
+use crate::train::segment::recipes;
+use crate::train::segment::settings::{HeadArgs, SegmentArgs, SegmentSettings};
+use crate::train::segment::step::SegmentInputs;
 
 impl TaskSettings for SegmentSettings {
     fn loading(&self, config: &Config) -> LoaderOptions {
@@ -37,23 +36,11 @@ impl TaskSettings for SegmentSettings {
 }
 
 /// A segmentation network being trained on a data set.
-pub struct Segmenting {
-    config: Config,
-    settings: SegmentSettings,
-    g: Gpu,
-    classes: Vec<String>,
-    test_every: u64,
-    world: World,
-    trainer: SegmentTrainer,
-    tests: Option<Tests>,
-}
+pub type Segmenting = SupervisedTask<PixelClasses>;
 
-/// The test split, and the programs that score windows.
-struct Tests {
-    data: Dataset,
-    weights: InferenceProgram,
-    average: Option<InferenceProgram>,
-}
+/// Classes of pixels.
+#[derive(Debug)]
+pub struct PixelClasses;
 
 /// The scores of a set of labeled images.
 #[derive(Debug, Clone, Serialize)]
@@ -73,7 +60,7 @@ pub struct SegmentationTest {
 ///
 /// # Errors
 /// A model that does not fit the adapter.
-pub fn scorer(g: &Gpu, model: &crate::models::Segmenter, config: &Config) -> Result<InferenceProgram> {
+pub fn scorer(g: &Gpu, model: &Segmenter, config: &Config) -> Result<InferenceProgram> {
     window_scores(g, model, config, WINDOWS)
 }
 
@@ -148,110 +135,61 @@ impl From<&SegmentationTest> for PixelTest {
     }
 }
 
-impl Segmenting {
-    /// Loads the backbone of the checkpoint, if the settings name one.
-    fn start(&self) -> Result<()> {
-        let Some(folder) = &self.settings.checkpoint else { return Ok(()) };
-        load_backbone(&self.g, folder, &self.config, &self.trainer.params, self.settings.run.seed)?;
-        self.trainer.start_average()
-    }
-
-    /// The test split; `None` with a warning if the data set has none.
-    fn test_half(&self, train: &Dataset) -> Result<Option<Tests>> {
-        let data = match train.test_split() {
-            Ok(data) => data.numbered_as(&self.classes)?,
-            Err(DataError::NoSplit { .. }) => {
-                tracing::warn!("{} has no test half: this run is not tested", train.spec());
-                return Ok(None);
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let forward = |model| scorer(&self.g, model, &self.config);
-        let average = self.trainer.average().map(|(_, model)| forward(model)).transpose()?;
-        Ok(Some(Tests { data, weights: forward(self.trainer.model())?, average }))
-    }
-}
-
-impl Task for Segmenting {
+impl LabelKind for PixelClasses {
     const COMMAND: &'static str = "segment";
     const SCORE: &'static str = "mIoU";
+    const TESTED: fn(PixelTest, Option<PixelTest>) -> Tested = Tested::Pixels;
     type Settings = SegmentSettings;
+    type Args = SegmentArgs;
+    type Inputs = SegmentInputs;
+    type Forward = InferenceProgram;
+    type Scores = PixelTest;
 
     fn check(config: &Config, settings: &SegmentSettings) -> Result<()> {
-        settings.check()?;
         if config.classes > 255 {
             return Err(Error::argument("classes", config.classes, "up to 255: a label is a byte, and 255 is none"));
         }
         Ok(settings.view(config.image_size as u32).check()?)
     }
 
-    fn new(
-        g: &Gpu, config: &Config, settings: &SegmentSettings, surroundings: Surroundings<'_>, resumed: bool,
-    ) -> Result<Self> {
-        let Surroundings { world, record, data, .. } = surroundings;
-        let classes = data.classes().to_vec();
-        data.good_scene(0)?; // an error if images have no maps, before anything is written
-        if classes.len() != config.classes {
-            let reason = format!("{} classes, the model has {}", classes.len(), config.classes);
-            return Err(DataError::Classes { name: data.spec().into(), reason }.into());
-        }
-        let mut task = Self {
-            trainer: SegmentTrainer::fitting(g, config, &settings.run, world.place(), settings.tuning())?,
-            g: g.clone(),
-            config: config.clone(),
-            settings: settings.clone(),
-            classes,
-            test_every: record.eval_every,
-            world: world.clone(),
-            tests: None,
-        };
-        if !resumed {
-            task.start()?;
-        }
-        task.trainer.join(world.exchange(g)?);
-        Ok(task)
+    fn new(_: &Config, _: &SegmentSettings, data: &Arc<Dataset>) -> Result<Self> {
+        data.good_scene(0)?; // an error if images have no maps
+        Ok(Self)
     }
 
-    fn config(&self) -> &Config {
-        &self.config
+    fn forward(g: &Gpu, model: &Segmenter, run: &RunContext<SegmentSettings>, _: usize) -> Result<InferenceProgram> {
+        scorer(g, model, &run.config)
     }
 
-    fn params(&self) -> &Params {
-        &self.trainer.params
+    fn with_batch<R>(
+        &mut self, _: &RunContext<SegmentSettings>, batch: &ImageBatch, _: u64, then: impl FnOnce(&[u8]) -> Result<R>,
+    ) -> Result<R> {
+        then(&batch.images)
     }
 
-    fn companions(&self) -> Companions<'_> {
-        self.trainer.companions()
+    fn scores(run: &RunContext<SegmentSettings>, forward: &InferenceProgram, data: &Arc<Dataset>) -> Result<PixelTest> {
+        Ok((&evaluate_pixels(&run.world, forward, &run.config, data)?).into())
+    }
+}
+
+impl DenseLabels for PixelClasses {
+    type Heads = Segmentation;
+    type HeadArgs = HeadArgs;
+    const RECIPES: &'static [(&'static str, &'static str)] = recipes::RECIPES;
+
+    fn recipe(name: &str) -> Result<DenseRecipe<Segmentation, SegmentSettings>> {
+        recipes::segment_recipe(name)
     }
 
-    fn scaler(&self) -> Option<&LossScaler> {
-        self.trainer.scaler()
+    fn of_width(width: usize) -> (Segmentation, SegmentSettings) {
+        (Segmentation::of_width(width), SegmentSettings::of_width(width))
     }
 
-    fn classes(&self) -> &[String] {
-        &self.classes
+    fn dense(heads: Segmentation) -> Dense {
+        Dense::Segmentation(heads)
     }
 
-    fn prepare(&mut self, data: &Arc<Dataset>) -> Result<()> {
-        self.trainer.prepare()?;
-        self.tests = if self.test_every > 0 { self.test_half(data)? } else { None };
-        Ok(())
-    }
-
-    fn step(&mut self, batch: &ImageBatch, step: u64, lr: f64) -> Result<&Tensor> {
-        self.trainer.step(&batch.images, step, lr)
-    }
-
-    fn find_not_finite(&mut self, batch: &ImageBatch, step: u64) -> Result<Option<String>> {
-        self.trainer.find_not_finite(&batch.images, step)
-    }
-
-    fn test(&mut self, epoch: u64, last: bool) -> Result<Option<Tested>> {
-        let due = last || epoch.is_multiple_of(self.test_every.max(1));
-        let Some(tests) = self.tests.as_ref().filter(|_| due) else { return Ok(None) };
-        let scores = |forward: &InferenceProgram| -> Result<PixelTest> {
-            Ok((&evaluate_pixels(&self.world, forward, &self.config, &tests.data)?).into())
-        };
-        Ok(Some(Tested::Pixels(scores(&tests.weights)?, tests.average.as_ref().map(scores).transpose()?)))
+    fn heads(dense: &Dense) -> Option<&Segmentation> {
+        if let Dense::Segmentation(heads) = dense { Some(heads) } else { None }
     }
 }

@@ -19,23 +19,24 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::scores::cost_of;
 use crate::models::Config;
-use crate::models::dense::{Dense, Detection, Segmentation};
 use crate::nn::stable_hash;
-use crate::run::detect::Detecting;
-use crate::run::finetune::{Finetuning, scores_in, vote};
+use crate::run::detect::LabeledObjects;
+use crate::run::finetune::{ImageClasses, scores_in, vote};
 use crate::run::outputs::RecordArgs;
 use crate::run::pretrain::Pretraining;
 use crate::run::record::{Line, read_lines, write_atomic};
-use crate::run::segment::Segmenting;
+use crate::run::segment::PixelClasses;
+use crate::run::supervised::{DenseLabels, LabelKind, SupervisedTask};
 use crate::run::world::World;
 use crate::run::{Ended, Outputs, RecordSettings, Run, Task};
 use crate::run::{Silent, checkpoint};
-use crate::train::detect::settings::{DetectArgs, DetectSettings, DetectorArgs};
-use crate::train::finetune::recipes;
-use crate::train::finetune::settings as tuning;
+use crate::train::detect::settings::DetectSettings;
+use crate::train::finetune::recipes::{self, FinetuneRecipe};
+use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
-use crate::train::segment::settings::{HeadArgs, SegmentArgs, SegmentSettings};
+use crate::train::segment::settings::SegmentSettings;
+use crate::train::supervised::SupervisedSettings;
 
 /// Fine-tuning recipe whose settings a budget overrides: of images, and of point clouds.
 const RECIPES: [&str; 2] = ["cifar", "points"];
@@ -64,7 +65,7 @@ pub struct CellPlan {
 #[serde(untagged)]
 pub enum CellTraining {
     /// Of a classifier.
-    Finetune(tuning::FinetuneSettings),
+    Finetune(FinetuneSettings),
     /// Of segmentation.
     Segment(SegmentSettings),
     /// Of detection.
@@ -127,39 +128,48 @@ impl Study {
     fn tuning(
         &self, cell: &Cell, config: &Config, seed: u64, what: impl Fn(&str) -> String,
     ) -> Result<(Config, CellTraining)> {
-        let (width, classes, scenes) = (config.finest_width(), config.classes, &self.budget.scenes);
+        let scenes = &self.budget.scenes;
         Ok(match self.table.task {
             Transfer::Finetune => {
                 let (budget, recipe) = match config.family.clouds {
                     true => (&self.budget.clouds.finetune, RECIPES[1]),
                     false => (&self.budget.finetune, RECIPES[0]),
                 };
-                let recipe = recipes::recipe(recipe)?;
-                let budget: tuning::FinetuneArgs = read_table(&what("budget"), budget, &[])?;
-                let mut settings = overlay(recipe.settings, &[budget]);
-                (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
-                settings.check()?;
-                (Config { drop_path: recipe.drop_path.of(config), ..config.clone() }, CellTraining::Finetune(settings))
+                let FinetuneRecipe { settings, drop_path, .. } = recipes::recipe(recipe)?;
+                let settings = self.on_budget::<ImageClasses>(settings, budget, seed, &what("budget"))?;
+                (Config { drop_path: drop_path.of(config), ..config.clone() }, CellTraining::Finetune(settings))
             }
             Transfer::Segment => {
-                let budget: SegmentArgs = read_table(&what("budget"), &scenes.segment, &[])?;
-                let mut settings = overlay(SegmentSettings::of_width(width), &[budget]);
-                (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
-                settings.check()?;
-                let heads: HeadArgs = read_table(&what("heads"), &cell.heads, &[])?;
-                let heads = Dense::Segmentation(overlay(Segmentation::of_width(width), &[heads]));
-                (config.clone().for_dense(heads, classes), CellTraining::Segment(settings))
+                let (network, settings) = self.dense::<PixelClasses>(cell, config, &scenes.segment, seed, what)?;
+                (network, CellTraining::Segment(settings))
             }
             Transfer::Detect => {
-                let budget: DetectArgs = read_table(&what("budget"), &scenes.detect, &[])?;
-                let mut settings = overlay(DetectSettings::of_width(width), &[budget]);
-                (settings.run.data, settings.run.seed) = (self.data.spec().to_owned(), seed);
-                settings.check()?;
-                let heads: DetectorArgs = read_table(&what("heads"), &cell.heads, &[])?;
-                let heads = Dense::Detection(overlay(Detection::of_width(width), &[heads]));
-                (config.clone().for_dense(heads, classes), CellTraining::Detect(settings))
+                let (network, settings) = self.dense::<LabeledObjects>(cell, config, &scenes.detect, seed, what)?;
+                (network, CellTraining::Detect(settings))
             }
         })
+    }
+
+    /// Settings of training on labels under what a budget says, on the study's data.
+    fn on_budget<L: LabelKind>(
+        &self, settings: L::Settings, budget: &toml::Table, seed: u64, what: &str,
+    ) -> Result<L::Settings> {
+        let budget: L::Args = read_table(what, budget, &[])?;
+        let mut settings = overlay(settings, &[budget]);
+        let run = settings.as_mut();
+        (run.data, run.seed) = (self.data.spec().to_owned(), seed);
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The network of a dense task with the cell's heads, and the settings of its training.
+    fn dense<L: DenseLabels>(
+        &self, cell: &Cell, config: &Config, budget: &toml::Table, seed: u64, what: impl Fn(&str) -> String,
+    ) -> Result<(Config, L::Settings)> {
+        let (heads, settings) = L::of_width(config.finest_width());
+        let changes: L::HeadArgs = read_table(&what("heads"), &cell.heads, &[])?;
+        let network = config.clone().for_dense(L::dense(overlay(heads, &[changes])), config.classes);
+        Ok((network, self.on_budget::<L>(settings, budget, seed, &what("budget"))?))
     }
 
     /// Refuses data that the table's models cannot learn from.
@@ -242,18 +252,9 @@ impl Study {
             }
         };
         let ended = match &plan.tuning {
-            CellTraining::Finetune(settings) => {
-                let settings = tuning::FinetuneSettings { checkpoint, ..settings.clone() };
-                self.tuned::<Finetuning>(g, plan, &settings, tuning::FinetuneArgs::from(&settings), stop)?
-            }
-            CellTraining::Segment(settings) => {
-                let settings = SegmentSettings { checkpoint, ..settings.clone() };
-                self.tuned::<Segmenting>(g, plan, &settings, SegmentArgs::from(&settings), stop)?
-            }
-            CellTraining::Detect(settings) => {
-                let settings = DetectSettings { checkpoint, ..settings.clone() };
-                self.tuned::<Detecting>(g, plan, &settings, DetectArgs::from(&settings), stop)?
-            }
+            CellTraining::Finetune(settings) => self.tuned::<ImageClasses>(g, plan, settings, checkpoint, stop)?,
+            CellTraining::Segment(settings) => self.tuned::<PixelClasses>(g, plan, settings, checkpoint, stop)?,
+            CellTraining::Detect(settings) => self.tuned::<LabeledObjects>(g, plan, settings, checkpoint, stop)?,
         };
         let Some((dir, last)) = ended else { return Ok(None) };
         let mut scores = self.tested(&dir)?;
@@ -263,18 +264,20 @@ impl Study {
         Ok(Some(scores))
     }
 
-    /// Trains the network of a cell for its task: the run's folder and its last checkpoint. `layer` are the settings as
-    /// options. `None` if `stop` was set.
-    fn tuned<T: Task>(
-        &self, g: &Gpu, plan: &CellPlan, settings: &T::Settings, layer: impl Serialize, stop: &AtomicBool,
+    /// Trains the network of a cell for its task, from a checkpoint of its pretraining or from initial values: the
+    /// run's folder and its last checkpoint. `None` if `stop` was set.
+    fn tuned<L: LabelKind>(
+        &self, g: &Gpu, plan: &CellPlan, settings: &L::Settings, checkpoint: Option<PathBuf>, stop: &AtomicBool,
     ) -> Result<Option<(PathBuf, PathBuf)>> {
+        let settings = settings.clone().starting_from(checkpoint);
         let run = settings.as_ref();
-        let name = format!("{}-{}", T::COMMAND, key(&(&plan.config, &plan.pretrain, &plan.network, &plan.tuning))?);
+        let name = format!("{}-{}", L::COMMAND, key(&(&plan.config, &plan.pretrain, &plan.network, &plan.tuning))?);
         // a few epochs of a dense task are a curve; classifiers are tested on more images than an epoch has
         let eval_every = if matches!(plan.tuning, CellTraining::Finetune(_)) { run.epochs } else { 1 };
-        let outputs = self.outputs(&name, layer, eval_every)?;
+        let outputs = self.outputs(&name, L::Args::from(&settings), eval_every)?;
         let data = self.limited(run.max_images)?;
-        let start = |resume: Option<&Path>| Run::<T>::new(g, &plan.network, settings, &outputs, resume, data);
+        let start =
+            |resume: Option<&Path>| Run::<SupervisedTask<L>>::new(g, &plan.network, &settings, &outputs, resume, data);
         Ok(self.finish(&outputs, run.epochs, stop, start)?.map(|last| (outputs.dir, last)))
     }
 

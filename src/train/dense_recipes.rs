@@ -16,6 +16,17 @@ pub struct RecipeModel {
     pub classes: usize,
 }
 
+/// A recipe: the network, and how it is trained. `H` are its heads, `S` its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenseRecipe<H, S> {
+    /// The backbone and its images.
+    pub model: RecipeModel,
+    /// The heads.
+    pub heads: H,
+    /// The settings; the data set is left open.
+    pub settings: S,
+}
+
 /// What a recipe does with one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParameterRule {

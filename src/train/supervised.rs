@@ -2,6 +2,7 @@
 //! and replayed. What differs between tasks is a [`Supervised`].
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::data::Place;
 use crate::error::{Error, Result};
@@ -31,6 +32,39 @@ pub struct Tuning {
     pub average: Option<f64>,
     /// Whether layers are told by their names, as the official code of a dense task does.
     pub by_name: bool,
+}
+
+impl Tuning {
+    /// Refuses numbers out of range.
+    ///
+    /// # Errors
+    /// Which number, and what was expected.
+    pub fn check(&self) -> Result<()> {
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            return Err(Error::argument("layer_decay", self.layer_decay, "above 0, at most 1 (off)"));
+        }
+        let momentum = self.average.unwrap_or(0.0);
+        match (0.0..1.0).contains(&momentum) {
+            true => Ok(()),
+            false => Err(Error::argument("model_ema", momentum, "0 to below 1")),
+        }
+    }
+}
+
+/// Settings of training on labels.
+pub trait SupervisedSettings: AsRef<RunSettings> {
+    /// Pretrained checkpoint that the weights come from; `None` starts from initial values.
+    fn checkpoint(&self) -> Option<&Path>;
+    /// The same settings, from another checkpoint.
+    #[must_use]
+    fn starting_from(self, checkpoint: Option<PathBuf>) -> Self;
+    /// The numbers of a step that only training on labels has.
+    fn tuning(&self) -> Tuning;
+    /// Refuses settings that cannot work, before anything is opened.
+    ///
+    /// # Errors
+    /// What is refused, and what was expected.
+    fn check(&self) -> Result<()>;
 }
 
 /// A micro-batch of a run.

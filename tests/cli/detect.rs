@@ -193,7 +193,7 @@ fn what_cannot_be_detected_is_named() {
     rowscan(&odd, &[("--output-dir", &out)]).fails(2, &["image_size", "48 × 48", "multiples of 32"]);
     of(&["--data=synthetic:8", "--scale=2,1"], 2, &["scale"]);
     of(&["--data=synthetic:8", "--image-size=16"], 2, &["dense.grid"]);
-    of(&["--data=synthetic:8", "--classes=3"], 1, &["10 classes", "3"]);
+    of(&["--data=synthetic:8", "--classes=3"], 1, &["it has 10 (disc", "3"]);
     of(&["--data=synthetic:8", "--sampled-objects=1"], 2, &["dense.objects", "2 to"]);
     let data = set.display().to_string();
     let with = |change: &dyn Fn(&mut Value), words: &[&str]| {

@@ -240,7 +240,7 @@ fn what_cannot_be_segmented_is_named() {
     of(&["--data=synthetic:8", "--channel-dropout=1"], 2, &["dense.dropout"]);
     of(&["--data=synthetic:8", "--scale=2,1"], 2, &["scale"]);
     of(&["--data=synthetic:8", "--image-size=8"], 2, &["dense.grid"]);
-    of(&["--data=synthetic:8", "--classes=3"], 1, &["11 classes", "3"]);
+    of(&["--data=synthetic:8", "--classes=3"], 1, &["it has 11 (ground", "3"]);
     of(&["--data=synthetic:8", "--layer-decay=0"], 2, &["layer-decay"]);
 }
 

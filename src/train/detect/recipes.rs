@@ -5,19 +5,8 @@ use super::settings::DetectSettings;
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
 use crate::models::dense::Detection;
-use crate::train::dense_recipes::RecipeModel;
+use crate::train::dense_recipes::{DenseRecipe, RecipeModel};
 use crate::train::settings::{RunSettings, ScheduleKind};
-
-/// A recipe: the network, and how it is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectRecipe {
-    /// The backbone and its images.
-    pub model: RecipeModel,
-    /// The heads.
-    pub heads: Detection,
-    /// The settings; the data set is left open.
-    pub settings: DetectSettings,
-}
 
 /// Names of all recipes, with a line about each.
 pub const RECIPES: &[(&str, &str)] = &[
@@ -30,7 +19,7 @@ pub const RECIPES: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// An unknown name.
-pub fn detect_recipe(name: &str) -> Result<DetectRecipe> {
+pub fn detect_recipe(name: &str) -> Result<DenseRecipe<Detection, DetectSettings>> {
     let (backbone, layer_decay, window) = match name {
         "deit_tiny_coco" => ("deit_tiny_patch16_1024", 0.7, 14),
         "vim_tiny_coco" => ("vim_tiny_patch16_1024", 0.837, 0),
@@ -52,7 +41,7 @@ pub fn detect_recipe(name: &str) -> Result<DetectRecipe> {
         precision: Precision::Mixed,
         ..RunSettings::default()
     };
-    Ok(DetectRecipe {
+    Ok(DenseRecipe {
         model: RecipeModel { name: backbone, image_size: 1024, drop_path: 0.1, classes: 80 },
         heads: Detection { window, ..Detection::default() },
         settings: DetectSettings { run, layer_decay, ..DetectSettings::default() },
@@ -68,11 +57,12 @@ const STEPS: f64 = 1832.0;
 mod tests {
     use super::*;
     use crate::models::Config;
+    use crate::train::supervised::SupervisedSettings;
 
     #[test]
     fn recipes_are_those_of_the_published_runs() {
         for (name, layers) in [("deit_tiny_coco", 0.7), ("vim_tiny_coco", 0.837), ("map_tiny_coco", 0.837)] {
-            let DetectRecipe { model, heads, settings } = detect_recipe(name).unwrap();
+            let DenseRecipe { model, heads, settings } = detect_recipe(name).unwrap();
             settings.check().unwrap_or_else(|e| panic!("{name}: {e}"));
             let run = &settings.run;
             assert_eq!((run.images_per_step(), run.epochs, run.peak_lr()), (64, 100, 1e-4), "{name}");

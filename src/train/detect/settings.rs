@@ -1,17 +1,17 @@
 //! Settings of a detection run: everything that decides its result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::ObjectView;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::Config;
 use crate::models::dense::{Detection, is_micro};
 use crate::train::finetune::settings::KeepAverage;
 use crate::train::options::{Pair, args, group};
 use crate::train::settings::{RunArgs, RunSettings};
-use crate::train::supervised::Tuning;
+use crate::train::supervised::{SupervisedSettings, Tuning};
 
 /// Settings of a detection run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,21 +152,23 @@ impl DetectSettings {
             anchors: heads.anchors,
         }
     }
+}
 
-    /// Refuses settings that cannot work, before anything is opened.
-    pub fn check(&self) -> Result<()> {
-        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
-            return Err(Error::argument("layer_decay", self.layer_decay, "above 0, at most 1 (off)"));
-        }
-        let m = self.model_ema.unwrap_or(0.0);
-        if !(0.0..1.0).contains(&m) {
-            return Err(Error::argument("model_ema", m, "0 to below 1"));
-        }
-        self.run.check()
+impl SupervisedSettings for DetectSettings {
+    fn checkpoint(&self) -> Option<&Path> {
+        self.checkpoint.as_deref()
     }
 
-    /// The numbers of a step that only training on labels has.
-    pub fn tuning(&self) -> Tuning {
+    fn starting_from(self, checkpoint: Option<PathBuf>) -> Self {
+        Self { checkpoint, ..self }
+    }
+
+    fn tuning(&self) -> Tuning {
         Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: self.layer_decay_parity }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.tuning().check()?;
+        self.run.check()
     }
 }

@@ -256,6 +256,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::supervised::SupervisedSettings;
 
     fn wide(width: usize) -> Config {
         Config { width, ..Config::preset("micro").unwrap() }

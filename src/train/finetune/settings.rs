@@ -1,6 +1,6 @@
-//! FinetuneSettings of fine-tuning: everything that decides the result of a run.
+//! Settings of fine-tuning: everything that decides the result of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +9,14 @@ use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::train::options::{Argument, args, group};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
-use crate::train::supervised::Tuning;
+use crate::train::supervised::{SupervisedSettings, Tuning};
 
-/// FinetuneSettings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
+/// Settings of a fine-tuning run, stored in `state.json`. A resumed run needs the same.
 /// [`recipes`](crate::train::finetune::recipes) has those of the literature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneSettings {
-    /// FinetuneSettings that every run has.
+    /// Settings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
     /// Pretrained checkpoint that the weights come from; `None` starts from initial values.
@@ -87,7 +87,7 @@ group! {
         recipe => recipe: RecipeArgs,
         /// Mixing of images, smoothing of targets.
         mix => mix: MixArgs,
-        /// FinetuneSettings that only fine-tuning has.
+        /// Settings that only fine-tuning has.
         tuning => self: TuningArgs,
     }
 }
@@ -104,33 +104,30 @@ impl AsMut<RunSettings> for FinetuneSettings {
     }
 }
 
-impl FinetuneSettings {
-    /// Refuses settings that cannot work, before anything is opened.
-    pub fn check(&self) -> Result<()> {
-        let within = |ok: bool, what: &str, got: f64, expected: &str| match ok {
-            true => Ok(()),
-            false => Err(Error::argument(what.to_owned(), got, expected)),
-        };
-        within(
-            self.layer_decay > 0.0 && self.layer_decay <= 1.0,
-            "layer_decay",
-            self.layer_decay,
-            "above 0, at most 1 (off)",
-        )?;
-        let m = self.model_ema.unwrap_or(0.0);
-        within((0.0..1.0).contains(&m), "model_ema", m, "0 to below 1")?;
+impl SupervisedSettings for FinetuneSettings {
+    fn checkpoint(&self) -> Option<&Path> {
+        self.checkpoint.as_deref()
+    }
+
+    fn starting_from(self, checkpoint: Option<PathBuf>) -> Self {
+        Self { checkpoint, ..self }
+    }
+
+    fn tuning(&self) -> Tuning {
+        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: false }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.tuning().check()?;
         let kept = self.crop_ratio;
-        within(kept > 0.0 && kept <= 1.0, "crop ratio", kept, "0 < ratio ≤ 1")?;
+        if !(kept > 0.0 && kept <= 1.0) {
+            return Err(Error::argument("crop ratio", kept, "0 < ratio ≤ 1"));
+        }
         self.recipe.check()?;
         self.mix.check()?;
         if !(1..=64).contains(&self.repeats) {
             return Err(Error::argument("repeats", self.repeats, "1 to 64"));
         }
         self.run.check()
-    }
-
-    /// The numbers of a step that only training on labels has.
-    pub fn tuning(&self) -> Tuning {
-        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: false }
     }
 }

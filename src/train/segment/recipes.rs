@@ -3,19 +3,8 @@
 use super::settings::SegmentSettings;
 use crate::error::{Error, Result};
 use crate::models::dense::{PixelDecoder, Segmentation};
-use crate::train::dense_recipes::RecipeModel;
+use crate::train::dense_recipes::{DenseRecipe, RecipeModel};
 use crate::train::settings::{RunSettings, ScheduleKind};
-
-/// A recipe: the network, and how it is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SegmentRecipe {
-    /// The backbone and its images.
-    pub model: RecipeModel,
-    /// The heads.
-    pub heads: Segmentation,
-    /// The settings; the data set is left open.
-    pub settings: SegmentSettings,
-}
 
 /// Names of all recipes, with a line about each.
 pub const RECIPES: &[(&str, &str)] = &[
@@ -35,7 +24,7 @@ pub const RECIPES: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// An unknown name.
-pub fn segment_recipe(name: &str) -> Result<SegmentRecipe> {
+pub fn segment_recipe(name: &str) -> Result<DenseRecipe<Segmentation, SegmentSettings>> {
     let backbone = match name {
         "resnet50_ade20k" => "resnet50",
         "resnet101_ade20k" | "deeplab_resnet101_ade20k" => "resnet101",
@@ -72,7 +61,7 @@ pub fn segment_recipe(name: &str) -> Result<SegmentRecipe> {
         betas: (0.9, 0.999),
         ..RunSettings::default()
     };
-    Ok(SegmentRecipe {
+    Ok(DenseRecipe {
         model: RecipeModel {
             name: backbone,
             image_size: 512,
@@ -95,6 +84,7 @@ const STEPS: f64 = 631.0;
 mod tests {
     use super::*;
     use crate::models::Config;
+    use crate::train::supervised::SupervisedSettings;
 
     #[test]
     fn recipes_are_those_of_the_published_runs() {
@@ -110,7 +100,7 @@ mod tests {
             ("map_small_ade20k", 1e-4, 0.05, 0.95, 0),
             ("map_small_paper_ade20k", 1e-4, 0.05, 0.95, 512),
         ] {
-            let SegmentRecipe { model, heads, settings } = segment_recipe(name).unwrap();
+            let DenseRecipe { model, heads, settings } = segment_recipe(name).unwrap();
             settings.check().unwrap_or_else(|e| panic!("{name}: {e}"));
             let run = &settings.run;
             assert_eq!((run.images_per_step(), run.peak_lr(), run.weight_decay), (32, rate, decay), "{name}");

@@ -1,6 +1,6 @@
 //! Settings of a segmentation run: everything that decides its result.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::train::finetune::settings::KeepAverage;
 use crate::train::options::word;
 use crate::train::options::{Pair, args, group};
 use crate::train::settings::{RunArgs, RunSettings};
-use crate::train::supervised::Tuning;
+use crate::train::supervised::{SupervisedSettings, Tuning};
 
 /// Settings of a segmentation run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,25 +154,27 @@ impl SegmentSettings {
     pub fn view(&self, size: u32) -> SceneView {
         SceneView { size, scale: self.scale, hflip: self.hflip, photometric: self.photometric }
     }
+}
 
-    /// Refuses settings that cannot work, before anything is opened.
-    pub fn check(&self) -> Result<()> {
-        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
-            return Err(Error::argument("layer_decay", self.layer_decay, "above 0, at most 1 (off)"));
-        }
-        let m = self.model_ema.unwrap_or(0.0);
-        if !(0.0..1.0).contains(&m) {
-            return Err(Error::argument("model_ema", m, "0 to below 1"));
-        }
+impl SupervisedSettings for SegmentSettings {
+    fn checkpoint(&self) -> Option<&Path> {
+        self.checkpoint.as_deref()
+    }
+
+    fn starting_from(self, checkpoint: Option<PathBuf>) -> Self {
+        Self { checkpoint, ..self }
+    }
+
+    fn tuning(&self) -> Tuning {
+        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: self.layer_decay_parity }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.tuning().check()?;
         if self.run.batch_size < 2 {
             let expected = "at least 2: a pooled map of one cell has no variance in a batch of one";
             return Err(Error::argument("batch_size", self.run.batch_size, expected));
         }
         self.run.check()
-    }
-
-    /// The numbers of a step that only training on labels has.
-    pub fn tuning(&self) -> Tuning {
-        Tuning { layer_decay: self.layer_decay, average: self.model_ema, by_name: self.layer_decay_parity }
     }
 }
