@@ -8,6 +8,11 @@ import { gzipSync } from 'node:zlib';
 const BUDGET = 3 << 20;
 
 const [page, folder] = process.argv.slice(2);
+const within = (inner, outer) => !relative(outer, inner).startsWith('..');
+if (within(page, folder) || within(folder, page)) {
+  console.error(`error: ${folder} is, holds or lies in ${page}, where the page is built; name another folder`);
+  process.exit(1);
+}
 if (existsSync(folder) && readdirSync(folder).length && !existsSync(join(folder, 'sw.js'))) {
   console.error(`error: ${folder} holds other files; name an empty folder, or one that this wrote before`);
   process.exit(1);

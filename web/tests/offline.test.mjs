@@ -1,7 +1,7 @@
 // A released page on a plain static host, under a path of its own, and without a network.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pixels, settled, within } from './harness.mjs';
@@ -16,10 +16,21 @@ async function python(folder) {
   return { url: `http://127.0.0.1:${port}/`, close: () => server.kill() };
 }
 
+const web = join(import.meta.dirname, '..');
+
+test('a page is not released onto itself', () => {
+  const site = process.env.SITE;
+  for (const folder of [site, join(site, 'inner'), join(site, '..')]) {
+    const options = { cwd: web, encoding: 'utf8', stdio: 'pipe' };
+    assert.throws(() => execFileSync('node', ['release.mjs', site, folder], options), /name another folder/);
+    assert.ok(existsSync(join(site, 'index.html')));
+  }
+});
+
 test('a released page works under a sub-path of a static host, and without a network', async () => {
   const host = join(process.env.NATIVE, 'host');
   rmSync(host, { recursive: true, force: true });
-  const said = execFileSync('node', ['release.mjs', process.env.SITE, join(host, 'some/path')], { cwd: join(import.meta.dirname, '..'), encoding: 'utf8' });
+  const said = execFileSync('node', ['release.mjs', process.env.SITE, join(host, 'some/path')], { cwd: web, encoding: 'utf8' });
   console.log(said.trim());
   const server = await python(host);
   await within({ server, path: 'some/path/', reducedMotion: 'reduce' }, async (page) => {
