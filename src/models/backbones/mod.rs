@@ -22,7 +22,8 @@ use std::rc::Rc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::config::{Config, Family};
+use super::config::Config;
+use super::family::Family;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::models::config::Family;
+use crate::models::family::Family;
 use crate::nn::Weights;
 
 /// Kinds of checkpoints.
