@@ -86,9 +86,9 @@ impl Caps {
         llvmpipe::major(&self.driver).is_some_and(|major| major >= llvmpipe::FAST)
     }
 
-    /// Whether this is a CPU in a browser, which has to fill workgroup memory with zeros before a kernel may use it.
-    /// Its compiler writes a store for each number of that.
-    pub(crate) fn fills_workgroup_memory(&self) -> bool {
+    /// Whether this is a CPU in a browser: SwiftShader, of which a first step is mostly its compiler. That takes its time
+    /// over long code, and writes a store for each number of workgroup memory, which has to be filled with zeros.
+    pub(crate) fn browser_cpu(&self) -> bool {
         self.software && self.backend == "BrowserWebGpu"
     }
 

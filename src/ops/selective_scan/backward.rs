@@ -33,6 +33,7 @@ const CONSTS: &[Const] = &[
     Const::of("LANES", &[32, 2, 4, 8, 16, 64]),
     Const::flag("HALF"),
     Const::flag("GRID"),
+    Const::flag("LOOPS"),
 ];
 /// The constants of the portable variant, which has no subgroup shuffles.
 const PORTABLE: &[Const] = &[
@@ -44,6 +45,7 @@ const PORTABLE: &[Const] = &[
     Const::of("LANES", &[0]),
     Const::flag("HALF"),
     Const::flag("GRID"),
+    Const::flag("LOOPS"),
 ];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
@@ -246,7 +248,8 @@ impl ScanCall {
         let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
-        let consts = [&backward_tiling(self.spec.states, r.caps())[..], &[("GRID", self.pairs() as u32 - 1)]].concat();
+        let flags = [("GRID", self.pairs() as u32 - 1), ("LOOPS", r.caps().browser_cpu().into())];
+        let consts = [&backward_tiling(self.spec.states, r.caps())[..], &flags].concat();
         r.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
         Ok(work)
     }

@@ -155,7 +155,7 @@ impl ScanCall {
                 let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
                 let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&out), Some(&states)];
                 let grid = Grid::of((e * s / self.pairs()).div_ceil(WG), b, 1);
-                let consts = [&consts[..], &[("FEW", r.caps().fills_workgroup_memory().into())]].concat();
+                let consts = [&consts[..], &[("FEW", r.caps().browser_cpu().into())]].concat();
                 for pair in 0..self.pairs() {
                     r.launch_with(&SEQUENTIAL, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
                 }
