@@ -3,8 +3,7 @@
 //! `hybrid_base_mmmtmmmt_patch16_224`. The name says the sides of patch and image in pixels, and any pair of sides will
 //! do. The sizes themselves are in the file of each family.
 
-use super::config::Config;
-use super::family::{Family, MapPreset, Preset};
+use super::config::{Config, Family, MapPreset, Preset};
 use super::options::{Decoder, InitPositions, Order, Positions};
 use crate::error::{Error, Result};
 use crate::nn::{Directions, InitScheme};

@@ -1,8 +1,7 @@
 //! The checks every configuration has to pass.
 
-use super::config::Config;
+use super::config::{Config, Family};
 use super::dense::Dense;
-use super::family::Family;
 use super::options::{DecoderKind, InitPositions, Order, Pool, Positions};
 use crate::error::{Error, Result};
 use crate::nn::Directions;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch, drop_path_places};
 use crate::error::Result;
-use crate::models::config::Config;
-use crate::models::family::{Family, FamilyFacts, MapPreset};
+use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
 use crate::nn::{Conv2d, ConvConfig, Init, LayerNorm, Mlp, Padding, Params};
 use crate::ops::reduce::mean_tokens;

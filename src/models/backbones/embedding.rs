@@ -6,8 +6,7 @@
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::config::Config;
-use crate::models::family::Family;
+use crate::models::config::{Config, Family};
 use crate::models::options::{InitPositions, Order, Positions};
 use crate::nn::{Init, Linear, Params};
 use crate::ops;

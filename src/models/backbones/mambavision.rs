@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::config::Config;
-use crate::models::family::{Family, FamilyFacts, MapPreset};
+use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
 use crate::models::options::TestView;
 use crate::nn::{

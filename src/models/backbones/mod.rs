@@ -22,8 +22,7 @@ use std::rc::Rc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::config::Config;
-use super::family::Family;
+use super::config::{Config, Family};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::Params;

@@ -87,7 +87,7 @@ pub(super) fn add_branch(
     }
 }
 
-/// The places of [`FamilyFacts::drop_path`](crate::models::family::FamilyFacts::drop_path) where rates rise along a
+/// The places of [`FamilyFacts::drop_path`](crate::models::config::FamilyFacts::drop_path) where rates rise along a
 /// line from block to block and all `branches` of a block share its rate. `name` makes (stage, block in the stage) the
 /// block's name. A block without names of branches has one.
 pub(super) fn drop_path_places(

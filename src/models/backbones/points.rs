@@ -7,8 +7,7 @@ use super::encoder::{Encoder, Purpose};
 use super::layers::drop_path_row;
 use crate::error::{Error, Result};
 use crate::models::batch::MaskedBatch;
-use crate::models::config::Config;
-use crate::models::family::{Family, FamilyFacts, MapPreset};
+use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::options::Decoder;
 use crate::models::points::{PointMixers, Points};
 use crate::nn::{

@@ -7,8 +7,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::models::config::Config;
-use crate::models::family::Family;
+use crate::models::config::{Config, Family};
 use crate::models::options::{DecoderKind, Order};
 use crate::nn::Directions;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::models::family::Family;
+use crate::models::config::Family;
 use crate::nn::Weights;
 
 /// Kinds of checkpoints.
