@@ -28,8 +28,8 @@
 //             a CPU, too, a computed index costs an access for each lane.
 //             C = 1: h of a chunk takes 4·T registers, which a GPU has. C = 4, for CPUs, which keep arrays in memory: a
 //             quarter of the barriers. There ā of a chunk is kept as well, and T is 8: the code would be too long else.
-//   LOOPS     1: steps in loops, for CPUs in a browser: SwiftShader compiles that in half the time (1.8 s of 3.5), and is
-//             no slower at computed indices. The bits are the same.
+//   LOOPS     1: steps in loops, for CPUs in a browser: SwiftShader compiles that in half the time (1.8 s of 3.5), and
+//             is no slower at computed indices. The bits are the same.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
 //   GRID      1: four directions over a grid, as in selective_scan.wgsl: S = 4, 1/S is left out of gy, u is (B, L, E),

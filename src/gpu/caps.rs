@@ -86,7 +86,7 @@ impl Caps {
         llvmpipe::major(&self.driver).is_some_and(|major| major >= llvmpipe::FAST)
     }
 
-    /// Whether this is a CPU in a browser: SwiftShader, of which a first step is mostly its compiler. That takes its time
+    /// Whether this is a CPU in a browser: SwiftShader, whose compiler takes most of a first step. It takes its time
     /// over long code, and writes a store for each number of workgroup memory, which has to be filled with zeros.
     pub(crate) fn browser_cpu(&self) -> bool {
         self.software && self.backend == "BrowserWebGpu"
