@@ -29,6 +29,7 @@ SETTINGS = {
     "… batch 16, twice the steps": ["--batch-size", "16"],
     "… mask token from N(0, 0.5)": ["--mask-token-std", "0.5"],
     "… 0.01 added to the variance of a patch": ["--target-eps", "0.01"],
+    "… learning rate × 8": ["--lr", "8e-3"],
 }
 
 
