@@ -30,6 +30,13 @@ SETTINGS = {
     "… mask token from N(0, 0.5)": ["--mask-token-std", "0.5"],
     "… 0.01 added to the variance of a patch": ["--target-eps", "0.01"],
     "… learning rate × 8": ["--lr", "8e-3"],
+    "… learning rate × 16": ["--lr", "1.6e-2"],
+}
+# the rate by width, one seed
+WIDTHS = {
+    f"width {width}, rate {rate}": ["--width", str(width), "--lr", rate]
+    for width in (96, 192)
+    for rate in ("2e-3", "4e-3", "8e-3")
 }
 
 
@@ -69,12 +76,12 @@ def main():
     args = parser.parse_args()
     share, shares = map(int, args.share.split("/"))
     cells = {}
-    for seed in range(args.seeds):
-        for i, (name, options) in enumerate(SETTINGS.items()):
-            folder = args.out / f"{i}-{seed}"
-            ours = not args.table and (seed * len(SETTINGS) + i) % shares == share
-            if not ours and not (folder / "done").exists():
-                continue
+    todo = [(i, seed, *setting) for seed in range(args.seeds) for i, setting in enumerate(SETTINGS.items())]
+    todo += [(i, 0, *setting) for i, setting in enumerate(WIDTHS.items(), len(SETTINGS))]
+    for place, (i, seed, name, options) in enumerate(todo):
+        folder = args.out / f"{i}-{seed}"
+        ours = not args.table and place % shares == share
+        if ours or (folder / "done").exists():
             cells.setdefault(name, []).append(of(run(args, options, seed, folder)))
     print("| setting | steps until the loss is below 0.5 | loss at the end | seeds |\n|---|--:|--:|--:|")
     for name, found in cells.items():

@@ -107,7 +107,7 @@ fn shared_run(run: RunSettings) -> RunSettings {
         accum_iter: 4,
         epochs: 2,
         blr: 0.1,
-        warmup_epochs: 0.0,
+        warmup_epochs: Some(0.0),
         seed: 3,
         ..run
     }

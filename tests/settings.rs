@@ -7,15 +7,15 @@ use rowscan::models::{Classifier, Config, Map, Objective, Target};
 use rowscan::nn::Params;
 use rowscan::train::checkpoint::{config_from_bytes, config_to_bytes};
 use rowscan::train::optimizer::DecayRule;
-use rowscan::train::pretrain::settings::PretrainSettings;
+use rowscan::train::pretrain::settings::{PretrainArgs, PretrainSettings};
 use rowscan::train::pretrain::step::{Pretrainer, expect_fit};
-use rowscan::train::settings::{RunSettings, ScheduleKind};
+use rowscan::train::settings::{RunArgs, RunSettings, ScheduleKind};
 use rowscan::train::update::Hyper;
 
 #[test]
 fn the_recommended_recipe_warms_up_per_step() {
     let settings =
-        RunSettings { batch_size: 512, epochs: 10, warmup_epochs: 0.5, min_lr: 1e-6, ..RunSettings::default() };
+        RunSettings { batch_size: 512, epochs: 10, warmup_epochs: Some(0.5), min_lr: 1e-6, ..RunSettings::default() };
     let schedule = settings.schedule(100).unwrap();
     let peak = 1.5e-4 * 512.0 / 256.0;
     assert_eq!(schedule.lr(0), 0.0);
@@ -34,7 +34,7 @@ fn the_map_repository_steps_per_epoch() {
     let fifth = 1e-6 + (1e-3 - 1e-6) / 5.0;
     assert!((schedule.lr(20) - fifth).abs() < 1e-12, "{}", schedule.lr(20));
     assert!(schedule.lr(60) > 9.9e-4 && schedule.lr(69) == schedule.lr(60));
-    let other = RunSettings { blr: 1.0, warmup_epochs: 50.0, ..settings };
+    let other = RunSettings { blr: 1.0, warmup_epochs: Some(50.0), ..settings };
     assert_eq!(other.schedule(10).unwrap().lr(65), schedule.lr(65));
 }
 
@@ -46,7 +46,7 @@ fn timm_steps_per_epoch_too() {
         epochs: 50,
         blr: 2.5e-4,
         min_lr: 1e-5,
-        warmup_epochs: 5.0,
+        warmup_epochs: Some(5.0),
         schedule: ScheduleKind::Epoch,
         ..RunSettings::default()
     };
@@ -57,7 +57,7 @@ fn timm_steps_per_epoch_too() {
     assert!((schedule.lr(20) - warm(1.0)).abs() < 1e-12 && (schedule.lr(59) - warm(4.0)).abs() < 1e-12);
     assert!((schedule.lr(100) - (1e-5 + 0.5 * (5e-4 - 1e-5) * (1.0 + (9.0f64 / 50.0 * PI).cos()))).abs() < 1e-12);
     // `lr` is not scaled by the batch, and may be as low as `min_lr`
-    let fixed = RunSettings { lr: Some(1e-5), min_lr: 1e-5, warmup_epochs: 0.0, ..settings };
+    let fixed = RunSettings { lr: Some(1e-5), min_lr: 1e-5, warmup_epochs: Some(0.0), ..settings };
     assert!((0..500).all(|step| (fixed.schedule(10).unwrap().lr(step) - 1e-5).abs() < 1e-18));
 }
 
@@ -213,4 +213,30 @@ fn configurations_open_by_their_format() {
         let error = open(&new.replace(from, to)).unwrap_err().to_string();
         assert!(error.contains("not what a checkpoint holds") && error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn networks_narrower_than_the_papers_learn_at_a_rate_of_their_own() {
+    let of = |name: &str| PretrainSettings::of_model(&Config::preset(name).unwrap()).run;
+    assert_eq!((of("micro").peak_lr(), of("map_micro_patch8_64").peak_lr()), (4e-3, 4e-3));
+    assert_eq!((of("map3d_micro").peak_lr(), of("mambavision_micro").peak_lr()), (1e-3, 4e-3));
+    // MAE's rule, 1.5e-4 per 256 images of a step
+    assert_eq!((of("tiny").peak_lr(), of("base").peak_lr()), (1.5e-4 / 4.0, 1.5e-4 / 4.0));
+    // --blr takes its place
+    let given = PretrainArgs { run: RunArgs { blr: Some(1e-3), ..RunArgs::default() }, ..PretrainArgs::default() };
+    let settings = PretrainSettings::of_model(&Config::preset("micro").unwrap()).under(&[&given], None);
+    assert_eq!(settings.run.peak_lr(), 2.5e-4);
+}
+
+#[test]
+fn a_twentieth_of_a_run_is_warm_up() {
+    let run = |epochs| RunSettings { epochs, lr: Some(1.0), ..RunSettings::default() };
+    let before_and_at = |epochs, steps, at| {
+        let schedule = run(epochs).schedule(steps).unwrap();
+        (schedule.lr(at - 1) < 1.0, schedule.lr(at))
+    };
+    assert_eq!(before_and_at(20, 100, 100), (true, 1.0));
+    assert_eq!(before_and_at(1, 100, 5), (true, 1.0));
+    assert_eq!(before_and_at(800, 10, 400), (true, 1.0));
+    assert_eq!(RunSettings { warmup_epochs: Some(0.0), ..run(20) }.schedule(100).unwrap().lr(0), 1.0);
 }

@@ -111,7 +111,8 @@ impl Training for Pretraining {
             // a file may be the record of a run, which has every option
             expect_of_method(&line.training.method, method(&training).unwrap_or_default())?;
         }
-        Ok((config, PretrainSettings::default().under(&training, method(&training)), None))
+        let settings = PretrainSettings::of_model(&config).under(&training, method(&training));
+        Ok((config, settings, None))
     }
 
     fn resumed(

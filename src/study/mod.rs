@@ -7,6 +7,6 @@ mod run;
 mod table;
 
 pub use plot::plot;
-pub use report::{Agreement, CellCost, CellScores, agreement, markdown, mean_deviation};
+pub use report::{CellCost, CellScores, Difference, differences, markdown, mean_deviation};
 pub use run::{CellPlan, CellTraining, Study};
 pub use table::{Budget, Cell, Changes, CloudBudget, Measure, SceneBudget, Table, Transfer};

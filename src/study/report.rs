@@ -33,36 +33,77 @@ pub fn mean_deviation(scores: &[f64]) -> Option<(f64, f64)> {
     (!scores.is_empty()).then(|| (mean, (squares / (n - 1.0).max(1.0)).sqrt()))
 }
 
-/// Comparison of the order of the cells, by accuracy, here and in the paper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agreement {
-    /// Pairs of finished cells whose accuracies differ in the paper.
-    pub pairs: usize,
-    /// Pairs whose order here is the paper's.
-    pub same: usize,
-    /// Pairs whose order here is the reverse, by more than the sum of both standard deviations. A cell with one seed
-    /// has an unknown deviation, which counts as 0 here: see `deviations`.
-    pub reversed: usize,
-    /// Whether no cell has exactly one seed, so that every deviation is known.
-    pub deviations: bool,
+/// The difference of two cells that the paper compares, in points of the first measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Indices of the cells: the first minus the second.
+    pub cells: (usize, usize),
+    /// In the paper.
+    pub paper: f64,
+    /// Here, of means over seeds.
+    pub here: f64,
+    /// Standard error of `here`: √(s₁²/n₁ + s₂²/n₂) with the sample deviations s of n seeds each. `None` where a
+    /// cell has one seed, whose deviation is unknown.
+    pub error: Option<f64>,
 }
 
-/// Compares the order of cells. Each cell is (accuracy in the paper, scores here).
-pub fn agreement(cells: &[(f64, Vec<f64>)]) -> Agreement {
-    let done: Vec<_> = cells.iter().filter_map(|(paper, s)| Some((*paper, mean_deviation(s)?))).collect();
-    let deviations = cells.iter().all(|(_, scores)| scores.len() != 1);
-    let mut found = Agreement { pairs: 0, same: 0, reversed: 0, deviations };
-    for (i, &(paper, (mean, deviation))) in done.iter().enumerate() {
-        for &(other_paper, (other, other_deviation)) in &done[..i] {
-            let (theirs, ours) = (paper - other_paper, mean - other);
-            if theirs != 0.0 {
-                found.pairs += 1;
-                found.same += usize::from(theirs * ours > 0.0);
-                found.reversed += usize::from(theirs * ours < 0.0 && ours.abs() > deviation + other_deviation);
-            }
+impl Difference {
+    /// Whether the difference here is larger than two standard errors.
+    pub fn is_clear(&self) -> bool {
+        self.error.is_some_and(|error| self.here.abs() > 2.0 * error)
+    }
+}
+
+/// Every pair of finished cells. Each cell is (its index, accuracy in the paper, scores here).
+pub fn differences(cells: &[(usize, f64, Vec<f64>)]) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for (i, (index, paper, scores)) in cells.iter().enumerate() {
+        for (other_index, other_paper, others) in &cells[i + 1..] {
+            let (Some((mean, s)), Some((other, t))) = (mean_deviation(scores), mean_deviation(others)) else {
+                continue;
+            };
+            let known = scores.len() > 1 && others.len() > 1;
+            let error = (s * s / scores.len() as f64 + t * t / others.len() as f64).sqrt();
+            found.push(Difference {
+                cells: (*index, *other_index),
+                paper: paper - other_paper,
+                here: mean - other,
+                error: known.then_some(error),
+            });
         }
     }
     found
+}
+
+/// What `pairs` say of the order of `cells`: a sentence, and the differences if chance is known of all.
+fn order(cells: &[Cell], pairs: &[Difference]) -> String {
+    let ordered: Vec<_> = pairs.iter().filter(|pair| pair.paper != 0.0).collect();
+    let of = |same: bool| ordered.iter().filter(move |pair| (pair.paper * pair.here > 0.0) == same);
+    let (all, same) = (ordered.len(), of(true).count());
+    if ordered.is_empty() {
+        return "\nNothing to compare yet.\n".into();
+    }
+    let stand = match same == all {
+        true => format!("\nThe order agrees with the paper's: {same} of {all} pairs stand as there."),
+        false => format!("\nThe order does not agree with the paper's: {same} of {all} pairs stand as there."),
+    };
+    if pairs.iter().any(|pair| pair.error.is_none()) {
+        return format!("{stand} One seed does not tell how far chance moves a cell.\n");
+    }
+    let clear = |same| of(same).filter(|pair| pair.is_clear()).count();
+    let (agree, reverse) = (clear(true), clear(false));
+    let mut text = format!(
+        "{stand} Of the differences that are larger than two standard errors {agree} stand as there and {reverse} the \
+         other way; the others tell nothing apart.\n\n\
+         | difference | paper | here | standard error | beyond two |\n|---|---|---|---|---|\n"
+    );
+    for pair in pairs {
+        let [first, second] = [pair.cells.0, pair.cells.1].map(|i| &cells[i].label);
+        let (error, clear) = (pair.error.unwrap_or_default(), if pair.is_clear() { "yes" } else { "no" });
+        let (paper, here) = (pair.paper, pair.here);
+        let _ = writeln!(text, "| {first} − {second} | {paper:+.1} | {here:+.2} | {error:.2} | {clear} |");
+    }
+    text
 }
 
 /// `m ± s`, or `m` of one score.
@@ -97,23 +138,8 @@ pub fn markdown(table: &Table, scores: &[CellScores], costs: &[CellCost], scale:
             row.extend(cost.into_iter().flatten());
             let _ = writeln!(text, "| {} |", row.join(" | "));
         }
-        let known = cells.iter().filter_map(|&i| Some((*table.cells[i].paper.first()?, scores[i].of(0))));
-        let found = agreement(&known.collect::<Vec<_>>());
-        let Agreement { pairs, same, reversed, deviations } = found;
-        let _ = match pairs {
-            0 => writeln!(text, "\nNothing to compare yet."),
-            _ if same == pairs => writeln!(text, "\nThe order agrees with the paper's ({same} of {pairs} pairs)."),
-            _ if !deviations => writeln!(
-                text,
-                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there. \
-                 One seed does not tell how far chance moves a cell."
-            ),
-            _ => writeln!(
-                text,
-                "\nThe order does not agree with the paper's: {same} of {pairs} pairs stand as there, {reversed} stand \
-                 the other way by more than their deviations together."
-            ),
-        };
+        let known = cells.iter().filter_map(|&i| Some((i, *table.cells[i].paper.first()?, scores[i].of(0))));
+        text.push_str(&order(&table.cells, &differences(&known.collect::<Vec<_>>())));
     }
     text
 }
@@ -130,17 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_compared_pair_by_pair() {
-        let compare = |cells: &[(f64, Vec<f64>)]| {
-            let found = agreement(cells);
-            (found.pairs, found.same, found.reversed)
+    fn differences_are_clear_beyond_two_standard_errors() {
+        let of = |first: &[f64], second: &[f64]| {
+            let found = differences(&[(3, 80.0, first.to_vec()), (5, 81.0, second.to_vec())]);
+            assert!(found.len() < 2);
+            found.first().copied()
         };
-        assert_eq!(compare(&[(80.0, vec![10.0]), (81.0, vec![11.0]), (82.0, vec![12.0])]), (3, 3, 0));
-        // two reversed pairs: the first within its deviations, the second beyond
-        assert_eq!(compare(&[(80.0, vec![10.0, 12.0]), (81.0, vec![10.0, 11.0])]), (1, 0, 0));
-        assert_eq!(compare(&[(80.0, vec![10.0, 10.2]), (81.0, vec![7.0, 7.2])]), (1, 0, 1));
-        assert_eq!(compare(&[(80.0, vec![10.0]), (80.0, vec![9.0]), (81.0, vec![])]), (0, 0, 0));
-        assert!(!agreement(&[(80.0, vec![10.0]), (81.0, vec![9.0, 9.5])]).deviations);
+        // deviations 1 and 1, of three seeds each: the standard error is √(2/3)
+        let pair = of(&[9.0, 10.0, 11.0], &[7.0, 8.0, 9.0]).unwrap();
+        assert_eq!((pair.cells, pair.paper, pair.here, pair.is_clear()), ((3, 5), -1.0, 2.0, true));
+        assert!((pair.error.unwrap() - (2.0f64 / 3.0).sqrt()).abs() < 1e-12);
+        assert!(!of(&[9.0, 10.0, 11.0], &[8.0, 9.0, 10.0]).unwrap().is_clear());
+        let unknown = of(&[10.0], &[1.0, 2.0]).unwrap();
+        assert!(unknown.error.is_none() && !unknown.is_clear());
+        assert_eq!(of(&[10.0], &[]), None);
     }
 
     fn single(scores: &[&[f64]]) -> Vec<CellScores> {
@@ -154,9 +183,19 @@ mod tests {
         assert!(
             text.contains("| AR | 83.7 | 51.00 ± 1.41 | 2 |\n") && text.contains("| local MAE | 84.2 | not run | 0 |")
         );
-        assert!(text.contains("agrees") && text.contains("3 of 3"), "{text}");
+        assert!(text.contains("agrees") && text.contains("3 of 3") && text.contains("One seed"), "{text}");
         let text = markdown(&table, &single(&[&[50.0], &[49.0], &[], &[54.0]]), &[], "Tiny.");
-        assert!(text.contains("2 of 3 pairs stand as there. One seed"), "{text}");
+        assert!(text.contains("does not agree with the paper's: 2 of 3 pairs stand as there. One seed"), "{text}");
+        let text = markdown(&table, &single(&[&[50.0, 52.0], &[53.0, 54.0], &[51.0, 51.0], &[]]), &[], "Tiny.");
+        for part in [
+            "does not agree with the paper's: 1 of 3 pairs stand as there.",
+            "larger than two standard errors 1 stand as there and 1 the other way",
+            "| AR − MAE | -0.4 | -2.50 | 1.12 | yes |\n",
+            "| AR − local MAE | -0.5 | +0.00 | 1.00 | no |\n",
+            "| MAE − local MAE | -0.1 | +2.50 | 0.50 | yes |\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
     }
 
     #[test]

@@ -99,6 +99,6 @@ fn what_does_not_exist_is_named() {
     let dir = tempfile::tempdir().unwrap();
     study("12", dir.path(), &[]).fails(2, &["`12`", "one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"]);
     study("6", dir.path(), &["--cells", "MAPP"]).fails(2, &["`MAPP`", "local MAE"]);
-    study("6", dir.path(), &["--budget", "tpu"]).fails(2, &["`tpu`", "smoke, cpu, gpu"]);
+    study("6", dir.path(), &["--budget", "tpu"]).fails(2, &["`tpu`", "smoke, cpu, long, gpu"]);
     study("6", dir.path(), &["--seeds", "0"]).fails(2, &["--seeds", "1 to 100"]);
 }

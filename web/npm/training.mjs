@@ -62,7 +62,7 @@ export class Training {
    * @param {Iterable<import('./images.mjs').ImageSource> | string} images
    * @param {TrainingOptions} [options]
    */
-  static async start(model, raw, images, { batch = 16, learningRate = 1.6e-3, maskRatio = 0.5, seed = 0, augment = true } = {}) {
+  static async start(model, raw, images, { batch = 16, learningRate = 4e-3, maskRatio = 0.5, seed = 0, augment = true } = {}) {
     // as large as a crop may need them, and no larger: a photograph of a camera would fill the memory
     const own = typeof images === 'string' ? [] : await Promise.all([...images].map((image) => whole(image, Math.max(256, 2 * model.side))));
     if (typeof images !== 'string' && own.length < 2) throw new Error(`training takes at least two images, got ${own.length}`);

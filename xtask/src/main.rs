@@ -93,8 +93,8 @@ fn demo() -> Result {
     let dir = out.to_string_lossy().into_owned();
     let [epochs, data] = DEMO;
     let args = ["pretrain", "--data", data, "--model", "micro", "--image-size", "64", "--epochs", epochs];
-    let recipe = ["--batch-size", "16", "--blr", "2.4e-2", "--warmup-epochs", "0.5", "--log-every", "2", "--keep", "1"];
-    let args = [&args[..], &recipe, &["--output-dir", &dir]].concat();
+    let recipe = ["--batch-size", "16", "--log-every", "2", "--keep", "1", "--output-dir", &dir];
+    let args = [&args[..], &recipe].concat();
     println!("rowscan {}", args.join(" "));
     run(command(rowscan(), &args))?;
     println!("original | masked | reconstruction:  {}", out.join(format!("grid-{epochs:0>4}.png")).display());

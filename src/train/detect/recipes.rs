@@ -34,7 +34,7 @@ pub fn detect_recipe(name: &str) -> Result<DenseRecipe<Detection, DetectSettings
         accum_iter: 16,
         epochs: 100,
         lr: Some(1e-4),
-        warmup_epochs: WARMUP / STEPS,
+        warmup_epochs: Some(WARMUP / STEPS),
         schedule: ScheduleKind::MultiStep,
         weight_decay: 0.1,
         betas: (0.9, 0.999),

@@ -231,7 +231,7 @@ impl Row {
             blr: self.rate.0 * 256.0 / self.rate.1 as f64,
             lr: self.lr,
             min_lr: self.end.1,
-            warmup_epochs: self.warmup,
+            warmup_epochs: Some(self.warmup),
             clip_grad: self.clip,
             schedule: self.end.0,
             weight_decay: self.decay,
@@ -282,7 +282,7 @@ mod tests {
             let run = &settings.run;
             assert_eq!((run.epochs, run.images_per_step()), (epochs, batch), "{name}");
             assert!((run.peak_lr() - lr).abs() < 1e-15, "{name}: {}", run.peak_lr());
-            assert_eq!((run.weight_decay, p.of(&wide(768)), run.warmup_epochs), (decay, drop_path, 5.0), "{name}");
+            assert_eq!((run.weight_decay, p.of(&wide(768)), run.warmup()), (decay, drop_path, 5.0), "{name}");
             assert_eq!((settings.layer_decay, settings.model_ema), (layer_decay, ema), "{name}");
         }
     }

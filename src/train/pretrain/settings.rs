@@ -123,7 +123,20 @@ impl Default for PretrainSettings {
     }
 }
 
+/// Width of the paper's narrowest backbone. MAE's learning rate is for networks from here on.
+const PAPER_WIDTH: usize = 192;
+
 impl PretrainSettings {
+    /// The recommended settings for a network: MAE's, and for one that is narrower than the paper's a rate at which it
+    /// learns in minutes. `src/models/README.md`, "Leaving the plateau", has the measurements.
+    pub fn of_model(config: &Config) -> Self {
+        let mut settings = Self::default();
+        if config.finest_width() < PAPER_WIDTH {
+            settings.run.lr = Some(if config.family.clouds { 1e-3 } else { 4e-3 });
+        }
+        settings
+    }
+
     /// The recommended settings of a method.
     pub fn of(method: Method) -> Self {
         Self {

@@ -55,7 +55,7 @@ pub fn segment_recipe(name: &str) -> Result<DenseRecipe<Segmentation, SegmentSet
         accum_iter: IMAGES / batch_size,
         epochs: 95,
         lr: Some(lr),
-        warmup_epochs: WARMUP / STEPS,
+        warmup_epochs: Some(WARMUP / STEPS),
         schedule: ScheduleKind::Linear,
         weight_decay,
         betas: (0.9, 0.999),
