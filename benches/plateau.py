@@ -31,6 +31,9 @@ SETTINGS = {
     "… 0.01 added to the variance of a patch": ["--target-eps", "0.01"],
     "… learning rate × 8": ["--lr", "8e-3"],
     "… learning rate × 16": ["--lr", "1.6e-2"],
+    "… learning rate × 4, batch 16, twice the steps": ["--lr", "4e-3", "--batch-size", "16"],
+    "… learning rate × 4, batch 8, four times the steps": ["--lr", "4e-3", "--batch-size", "8"],
+    "… learning rate × 4, batch 4, eight times the steps": ["--lr", "4e-3", "--batch-size", "4"],
 }
 # the rate by width, one seed
 WIDTHS = {

@@ -24,7 +24,7 @@ settings! {
         pub data: String = String::new(); arg(help = format!("Data set to train on: {}", layout_names())),
         /// Images to train on, evenly spread over the classes; 0 for all.
         pub max_images: usize = 0; serde(default),
-        /// Images at a time (a micro-batch).
+        /// Images at a time (a micro-batch). To pretrain networks narrower than the paper's: 8, or 32 point clouds.
         pub batch_size: usize = 64,
         /// Batches whose gradients make one step.
         pub accum_iter: usize = 1; serde(default = "one"),

@@ -93,7 +93,7 @@ fn demo() -> Result {
     let dir = out.to_string_lossy().into_owned();
     let [epochs, data] = DEMO;
     let args = ["pretrain", "--data", data, "--model", "micro", "--image-size", "64", "--epochs", epochs];
-    let recipe = ["--batch-size", "16", "--log-every", "2", "--keep", "1", "--output-dir", &dir];
+    let recipe = ["--log-every", "2", "--keep", "1", "--output-dir", &dir];
     let args = [&args[..], &recipe].concat();
     println!("rowscan {}", args.join(" "));
     run(command(rowscan(), &args))?;

@@ -123,16 +123,17 @@ impl Default for PretrainSettings {
     }
 }
 
-/// Width of the paper's narrowest backbone. MAE's learning rate is for networks from here on.
+/// Width of the paper's narrowest backbone. MAE's batch and learning rate are for networks from here on.
 const PAPER_WIDTH: usize = 192;
 
 impl PretrainSettings {
-    /// The recommended settings for a network: MAE's, and for one that is narrower than the paper's a rate at which it
-    /// learns in minutes. `src/models/README.md`, "Leaving the plateau", has the measurements.
+    /// The recommended settings for a network: MAE's, and for one that is narrower than the paper's batches and a rate
+    /// with which it learns in minutes. `src/models/README.md`, "Leaving the plateau", has the measurements.
     pub fn of_model(config: &Config) -> Self {
         let mut settings = Self::default();
         if config.finest_width() < PAPER_WIDTH {
-            settings.run.lr = Some(if config.family.clouds { 1e-3 } else { 4e-3 });
+            let (batch_size, lr) = if config.family.clouds { (32, 1e-3) } else { (8, 4e-3) };
+            settings.run = RunSettings { batch_size, lr: Some(lr), ..settings.run };
         }
         settings
     }
