@@ -35,11 +35,11 @@ SETTINGS = {
     "… learning rate × 4, batch 8, four times the steps": ["--lr", "4e-3", "--batch-size", "8"],
     "… learning rate × 4, batch 4, eight times the steps": ["--lr", "4e-3", "--batch-size", "4"],
 }
-# the rate by width, one seed
+# the rate by width, batches of 8, one seed
 WIDTHS = {
-    f"width {width}, rate {rate}": ["--width", str(width), "--lr", rate]
-    for width in (96, 192)
-    for rate in ("2e-3", "4e-3", "8e-3")
+    f"width {width}, rate {rate}": ["--width", str(width), "--lr", rate, "--batch-size", "8"]
+    for width, rates in [(96, ("2.7e-3", "4e-3")), (192, ("1.3e-3", "2e-3"))]
+    for rate in rates
 }
 
 
@@ -58,13 +58,13 @@ def run(args, options, seed, folder):
     return [row["loss"] for row in rows if "loss" in row and "step" in row]
 
 
-def of(losses):
-    """(share of the run until the mean of 20 steps is below 0.5, or None, mean loss of the last twentieth)"""
+def of(losses, images):
+    """(images until the mean loss of 640 is below 0.5, or None, mean loss of the last twentieth) of a run of `images`"""
     window = max(len(losses) // 35, 1)
     means = (sum(losses[i - window : i]) / window for i in range(window, len(losses) + 1))
     at = next((i + window for i, mean in enumerate(means) if mean < 0.5), None)
     last = losses[-max(len(losses) // 20, 1) :]
-    return at, sum(last) / len(last)
+    return at and at * images // len(losses), sum(last) / len(last)
 
 
 def main():
@@ -85,13 +85,13 @@ def main():
         folder = args.out / f"{i}-{seed}"
         ours = not args.table and place % shares == share
         if ours or (folder / "done").exists():
-            cells.setdefault(name, []).append(of(run(args, options, seed, folder)))
-    print("| setting | steps until the loss is below 0.5 | loss at the end | seeds |\n|---|--:|--:|--:|")
+            cells.setdefault(name, []).append(of(run(args, options, seed, folder), args.steps * BATCH))
+    print("| setting | images until the loss is below 0.5 | loss at the end | seeds |\n|---|--:|--:|--:|")
     for name, found in cells.items():
-        steps = [str(at) if at else "never" for at, _ in found]
+        images = [f"{at:,}" if at else "never" for at, _ in found]
         last = [loss for _, loss in found]
         spread = f" ± {statistics.stdev(last):.3f}" if len(last) > 1 else ""
-        print(f"| {name} | {', '.join(steps)} | {statistics.mean(last):.3f}{spread} | {len(found)} |")
+        print(f"| {name} | {' · '.join(images)} | {statistics.mean(last):.3f}{spread} | {len(found)} |")
 
 
 if __name__ == "__main__":

@@ -69,4 +69,6 @@ export const settled = (page) => page.waitForFunction(() => {
 });
 
 /** Saves a screenshot next to the other results, for people to look at. */
+/** Patches on a side of the model that is shown. */
+export const gridOf = (page) => page.evaluate(() => globalThis.rowscan.modes.reconstruct.state.model.grid);
 export const shoot = (page, name) => page.screenshot({ path: join(process.env.NATIVE, `${name}.png`), fullPage: true });

@@ -7,21 +7,23 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
   await page.getByRole('tab', { name: 'Inspect' }).click();
   await page.waitForFunction(() => globalThis.rowscan.modes.inspect.state.maps);
   await page.waitForFunction(() => document.getElementById('i-says').textContent && document.querySelectorAll('#i-masks .result[data-loss]').length === 4);
-  const { token, seen, sums, beyond } = await page.evaluate(() => {
+  const { token, grid, seen, sums, beyond } = await page.evaluate(() => {
     const { model } = globalThis.rowscan.modes.reconstruct.state;
     const { token, seen, maps } = globalThis.rowscan.modes.inspect.state;
     const tokens = model.grid ** 2;
     const rows = Array.from({ length: maps.length / tokens }, (_, i) => maps.subarray(i * tokens, (i + 1) * tokens));
     return {
       token,
+      grid: model.grid,
       seen: [...seen.subarray(token * tokens, (token + 1) * tokens)],
       sums: rows.map((row) => row.reduce((a, b) => a + b, 0)),
       beyond: Math.max(...rows.map((row, i) => Math.max(0, ...row.subarray((Math.floor((i % tokens) / model.grid) + 1) * model.grid)))),
     };
   });
-  const row = Math.floor(token / 8);
-  assert.deepEqual(seen, Array.from({ length: 64 }, (_, i) => (Math.floor(i / 8) <= row ? 1 : 0)));
-  assert.equal(sums.length, 2 * 4 * 64, 'two blocks of four heads');
+  const tokens = grid ** 2;
+  const row = Math.floor(token / grid);
+  assert.deepEqual(seen, Array.from({ length: tokens }, (_, i) => (Math.floor(i / grid) <= row ? 1 : 0)));
+  assert.equal(sums.length, 2 * 4 * tokens, 'two blocks of four heads');
   assert.ok(sums.every((sum) => Math.abs(sum - 1) < 1e-4), 'weights add up to 1');
   assert.equal(beyond, 0, 'no head looks at a row below');
 
@@ -32,14 +34,14 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
   await page.locator('#i-token').focus();
   await page.keyboard.press('ArrowDown');
   assert.notEqual(await page.textContent('#i-says'), says);
-  assert.equal(await page.evaluate(() => globalThis.rowscan.modes.inspect.state.token), token + 8);
+  assert.equal(await page.evaluate(() => globalThis.rowscan.modes.inspect.state.token), token + grid);
 
   // the state along the scan: nothing of the chosen patch before it, ever less after it
-  const left = await page.evaluate(() => {
+  const left = await page.evaluate((tokens) => {
     const { scan, token } = globalThis.rowscan.modes.inspect.state;
-    return [...scan.left.subarray(token * 64, (token + 1) * 64)];
-  });
-  const chosen = token + 8;
+    return [...scan.left.subarray(token * tokens, (token + 1) * tokens)];
+  }, tokens);
+  const chosen = token + grid;
   assert.ok(left.every((value, i) => (i < chosen ? value === 0 : i === chosen || (value > 0 && value < left[i - 1]))), left.join());
   assert.match(await page.textContent('#i-remembers'), /half/i);
   const drawn = await pixels(page, 'i-left');
@@ -62,7 +64,8 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
     const seen = bytes(pattern).filter((value, i) => i % 4 === 3 && value === 255).length;
     return { mask: figure.dataset.mask, seen, result: bytes(result).join(), loss: Number(result.dataset.loss) };
   }));
-  assert.deepEqual(cards.map(({ mask, seen }) => [mask, seen]), [['ar', 2080], ['mae', 4096], ['local-mae', 512], ['map', 2304]]);
+  const seenBy = { ar: (tokens * (tokens + 1)) / 2, mae: tokens ** 2, 'local-mae': tokens * grid, map: (tokens * (tokens + grid)) / 2 };
+  assert.deepEqual(cards.map(({ mask, seen }) => [mask, seen]), Object.entries(seenBy));
   assert.equal(new Set(cards.map(({ result }) => result)).size, 4, 'each mask gives its own reconstruction');
   assert.equal(cards[3].result, (await pixels(page, 'r-result')).join(), 'that of MAP is the one of Reconstruct');
   assert.equal(new Set(cards.map(({ loss }) => loss)).size, 4, `and its own loss: ${cards.map(({ loss }) => loss)}`);

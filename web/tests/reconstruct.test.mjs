@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { pixels, settled, shoot, within } from './harness.mjs';
+import { gridOf, pixels, settled, shoot, within } from './harness.mjs';
 import { tensors } from './safetensors.mjs';
 
 test('reconstruct: hidden patches come back row by row, in decoding order', () => within({}, async (page) => {
@@ -34,7 +34,7 @@ test('reconstruct: hidden patches come back row by row, in decoding order', () =
   const original = await pixels(page, 'r-original');
   const off = (image) => image.reduce((sum, value, i) => sum + (value - original[i]) ** 2, 0);
   assert.ok(off(final) < off(masked), 'closer to the original than grey is');
-  assert.match(await page.textContent('#r-facts'), /loss.*hidden.*32 of 64.*ms.*/s);
+  assert.match(await page.textContent('#r-facts'), new RegExp(`loss.*hidden.*${grid ** 2 / 2} of ${grid ** 2}.*ms`, 's'));
   assert.notEqual(await page.textContent('#adapter'), 'Looking for a GPU …');
   await shoot(page, 'reconstruct');
 }));
@@ -48,30 +48,31 @@ test('reconstruct: strategies, seed and ratio change the mask, and it is painted
     await settled(page);
     return mask();
   };
-  const before = await mask();
+  const [grid, before] = [await gridOf(page), await mask()];
+  const half = grid ** 2 / 2;
   const seeded = await change(() => page.locator('#r-seed').fill('7'));
   assert.notDeepEqual(seeded, before);
   assert.deepEqual(await change(() => page.locator('#r-seed').fill('0')), before);
   const sequential = await change(() => page.getByText('sequential', { exact: true }).click());
-  assert.deepEqual(sequential, [...Array(32).fill(0), ...Array(32).fill(1)]);
+  assert.deepEqual(sequential, [...Array(half).fill(0), ...Array(half).fill(1)]);
   const fewer = await change(() => page.locator('#r-ratio').fill('0.25'));
-  assert.equal(fewer.reduce((a, b) => a + b), 16);
+  assert.equal(fewer.reduce((a, b) => a + b), half / 2);
   const diagonal = await change(() => page.getByText('diagonal', { exact: true }).click());
-  assert.ok(diagonal[63] && !diagonal[0] && diagonal[56 + 4]);
+  assert.ok(diagonal.at(-1) && !diagonal[0] && diagonal.at(-grid / 2));
 
   const plain = await change(() => page.getByText('paint', { exact: true }).click());
   const box = await page.locator('#r-masked').boundingBox();
-  const at = (column, row) => [box.x + ((column + 0.5) * box.width) / 8, box.y + ((row + 0.5) * box.height) / 8];
+  const at = (column, row) => [box.x + ((column + 0.5) * box.width) / grid, box.y + ((row + 0.5) * box.height) / grid];
   const wanted = plain[0] ? 0 : 1; // the first patch decides whether the stroke hides or shows patches
   await page.mouse.move(...at(0, 0));
   await page.mouse.down();
-  for (let column = 1; column < 8; column++) await page.mouse.move(...at(column, 0), { steps: 4 });
+  for (let column = 1; column < grid; column++) await page.mouse.move(...at(column, 0), { steps: 4 });
   const painted = await change(() => page.mouse.up());
-  assert.deepEqual(painted.slice(0, 8), Array(8).fill(wanted));
-  assert.deepEqual(painted.slice(8), plain.slice(8));
+  assert.deepEqual(painted.slice(0, grid), Array(grid).fill(wanted));
+  assert.deepEqual(painted.slice(grid), plain.slice(grid));
   await page.locator('#r-masked').focus();
   await page.keyboard.press('ArrowDown');
-  assert.equal((await change(() => page.keyboard.press('Space')))[15], plain[15] ? 0 : 1);
+  assert.equal((await change(() => page.keyboard.press('Space')))[2 * grid - 1], plain[2 * grid - 1] ? 0 : 1);
 }));
 
 test('reconstruct: an image and a checkpoint can be dropped', () => within({ reducedMotion: 'reduce' }, async (page) => {
