@@ -220,6 +220,8 @@ fn networks_narrower_than_the_papers_learn_at_a_rate_of_their_own() {
     let of = |name: &str| PretrainSettings::of_model(&Config::preset(name).unwrap()).run;
     assert_eq!((of("micro").peak_lr(), of("map_micro_patch8_64").peak_lr()), (4e-3, 4e-3));
     assert_eq!((of("map3d_micro").peak_lr(), of("mambavision_micro").peak_lr()), (1e-3, 4e-3));
+    let wide = Config { width: 128, ..Config::preset("micro").unwrap() };
+    assert_eq!(PretrainSettings::of_model(&wide).run.peak_lr(), 2e-3);
     // MAE's rule, 1.5e-4 per 256 images of a step
     assert_eq!((of("tiny").peak_lr(), of("base").peak_lr()), (1.5e-4 / 4.0, 1.5e-4 / 4.0));
     // --blr takes its place

@@ -33,7 +33,7 @@ settings! {
         /// Learning rate per 256 images of a step.
         pub blr: f64 = 1.5e-4; arg(allow_negative_numbers = true),
         /// Learning rate whatever the batch, in place of --blr. Networks narrower than the paper's are pretrained at
-        /// 4e-3, and on point clouds at 1e-3, unless one of the two is given.
+        /// 4e-3, above a width of 64 at 0.256 / width, and on point clouds at 1e-3, unless one of the two is given.
         pub lr: Option<f64> as f64 = None; serde(default); arg(allow_negative_numbers = true),
         /// Learning rate at the end.
         pub min_lr: f64 = 0.0; arg(allow_negative_numbers = true),

@@ -131,8 +131,10 @@ impl PretrainSettings {
     /// with which it learns in minutes. `src/models/README.md`, "Leaving the plateau", has the measurements.
     pub fn of_model(config: &Config) -> Self {
         let mut settings = Self::default();
-        if config.finest_width() < PAPER_WIDTH {
-            let (batch_size, lr) = if config.family.clouds { (32, 1e-3) } else { (8, 4e-3) };
+        let width = config.finest_width();
+        if width < PAPER_WIDTH {
+            let of_images = || 4e-3 * 64.0 / width.max(64) as f64;
+            let (batch_size, lr) = if config.family.clouds { (32, 1e-3) } else { (8, of_images()) };
             settings.run = RunSettings { batch_size, lr: Some(lr), ..settings.run };
         }
         settings
