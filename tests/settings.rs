@@ -227,7 +227,7 @@ fn networks_narrower_than_the_papers_learn_at_a_rate_of_their_own() {
     // --blr takes its place
     let given = PretrainArgs { run: RunArgs { blr: Some(1e-3), ..RunArgs::default() }, ..PretrainArgs::default() };
     let settings = PretrainSettings::of_model(&Config::preset("micro").unwrap()).under(&[&given], None);
-    assert_eq!(settings.run.peak_lr(), 2.5e-4);
+    assert_eq!(settings.run.peak_lr(), 1e-3 * 8.0 / 256.0);
 }
 
 #[test]

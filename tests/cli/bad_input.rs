@@ -39,10 +39,10 @@ fn values_out_of_range() {
         (&["--mask-tokens=64"], &["--mask-tokens", "got 64", "fewer than the 64"]),
         (&["--method=difusion"], &["--method", "`difusion`", "near it: diffusion"]),
         (&["--method=mae", "--decoder=mae"], &["decoder", "Hybrid", "class token"]),
-        (&["--method=contrastive", "--queue=100"], &["--queue", "got 100", "a multiple of --batch-size 64"]),
+        (&["--method=contrastive", "--queue=100"], &["--queue", "got 100", "a multiple of --batch-size 8"]),
         (
-            &["--method=contrastive", "--queue=192", "--accum-iter=2"],
-            &["--queue", "got 192", "--batch-size 64 times --accum-iter 2"],
+            &["--method=contrastive", "--queue=200", "--accum-iter=2"],
+            &["--queue", "got 200", "--batch-size 8 times --accum-iter 2"],
         ),
         (&["--method=diffusion", "--diffusion-width=0"], &["--diffusion-width", "got 0"]),
         (&["--method=contrastive", "--temperature", "-1"], &["--temperature", "got -1"]),
