@@ -38,7 +38,7 @@ SETTINGS = {
 # the rate by width, batches of 8, one seed
 WIDTHS = {
     f"width {width}, rate {rate}": ["--width", str(width), "--lr", rate, "--batch-size", "8"]
-    for width, rates in [(96, ("2.7e-3", "4e-3")), (192, ("1.3e-3", "2e-3"))]
+    for width, rates in [(96, ("2.7e-3", "4e-3")), (192, ("1.3e-3", "2e-3", "4e-3"))]
     for rate in rates
 }
 
