@@ -68,7 +68,7 @@ export const settled = (page) => page.waitForFunction(() => {
   return model && Number(document.getElementById('r-result').dataset.rows) === model.grid;
 });
 
-/** Saves a screenshot next to the other results, for people to look at. */
 /** Patches on a side of the model that is shown. */
 export const gridOf = (page) => page.evaluate(() => globalThis.rowscan.modes.reconstruct.state.model.grid);
+/** Saves a screenshot next to the other results, for people to look at. */
 export const shoot = (page, name) => page.screenshot({ path: join(process.env.NATIVE, `${name}.png`), fullPage: true });
