@@ -143,10 +143,10 @@ impl Session {
         self.trainer.params.count()
     }
 
-    /// Sets the learning rate per 256 images and the share of hidden patches, from the next step on.
-    pub fn adjust(&mut self, blr: f64, mask_ratio: f64) -> Result<()> {
+    /// Sets the learning rate and the share of hidden patches, from the next step on.
+    pub fn adjust(&mut self, lr: f64, mask_ratio: f64) -> Result<()> {
         let mut settings = PretrainSettings { mask_ratio: Some(mask_ratio), ..self.at.settings.clone() };
-        settings.run.blr = blr;
+        settings.run.lr = Some(lr);
         self.take(settings)
     }
 

@@ -62,6 +62,10 @@ fn a_session_learns_and_goes_on_bit_for_bit() {
     assert_eq!((before, &pictures[0].reconstruction), (after, &same[0].reconstruction));
     assert_eq!(steps(&mut again, 5), rest);
     assert_eq!(again.lr(), 2.4e-2 * 8.0 / 256.0);
+    for lr in [1e-3, 2e-3] {
+        again.adjust(lr, 0.25).expect("adjusts");
+        assert_eq!(again.lr(), lr, "also where a rate was given before");
+    }
 }
 
 #[test]

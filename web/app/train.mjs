@@ -26,6 +26,7 @@ export function attach(app) {
     model: null, training: null, running: null, stop: null, // the run; the promise of its loop, and what ends it
     losses: [], probes: [], heldOut: null, rate: 0, // [loss of each step], [[step, percent]]
     images: null, seed: 0, copy: null, saved: 0, probed: { at: 0, took: 0 },
+    chosen: false, // whether the user set the rate, or a link
     busy: false, adjusted: false, hidden: false, asked: false,
   };
 
@@ -58,9 +59,19 @@ export function attach(app) {
     curve($('t-curve'), state.losses, state.probes);
   }
 
+  /** Shows the rate that the package takes for the chosen model, unless another one was set. */
+  async function follow() {
+    const preset = $('t-model').value;
+    if (state.chosen || state.training || !app.device) return;
+    const found = await app.guard(() => Rowscan.learningRate(preset));
+    if (!found || state.chosen || state.training || preset !== $('t-model').value) return;
+    $('t-lr').value = Math.log10(found);
+    labels();
+  }
+
   /** Takes `model`, whose run it goes on with if there is one. */
   async function make(model) {
-    const options = { batch: batch(), learningRate: rate(), maskRatio: ratio(), seed: state.seed, augment: $('t-augment').checked };
+    const options = { batch: batch(), learningRate: state.chosen ? rate() : undefined, maskRatio: ratio(), seed: state.seed, augment: $('t-augment').checked };
     const training = await model.training(state.images ?? GENERATED, options);
     drop();
     Object.assign(state, { model, training, probed: { at: training.steps, took: 0 } });
@@ -116,7 +127,10 @@ export function attach(app) {
       signal: state.stop.signal,
       every: SHOW_EVERY,
       onStep({ loss, imagesPerSecond }) {
-        if (state.adjusted) state.training.adjust({ learningRate: rate(), maskRatio: ratio() });
+        if (state.adjusted) {
+          const { learningRate } = state.training.settings;
+          state.training.adjust({ learningRate: state.chosen ? rate() : learningRate, maskRatio: ratio() });
+        }
         state.adjusted = false;
         if (Number.isFinite(loss)) state.losses.push(loss);
         state.rate = imagesPerSecond;
@@ -223,6 +237,7 @@ export function attach(app) {
     state.seed++;
     drop();
     labels();
+    follow();
     report();
   }));
   $('t-download').addEventListener('click', paused(async () => download(`${state.model.config.name}-${state.training.steps}.zip`, await pack())));
@@ -230,7 +245,9 @@ export function attach(app) {
   $('t-files').addEventListener('change', ({ target }) => target.files.length && app.guard(() => api.images([...target.files])));
   $('t-open').addEventListener('change', ({ target }) => target.files.length && app.guard(() => app.take([...target.files])));
   $('t-form').addEventListener('submit', (event) => event.preventDefault());
-  $('t-form').addEventListener('input', () => {
+  $('t-form').addEventListener('input', ({ target }) => {
+    if (target.id === 't-lr') state.chosen = true;
+    if (target.id === 't-model') follow();
     labels();
     address.changed();
     state.adjusted = Boolean(state.training);
@@ -247,9 +264,16 @@ export function attach(app) {
       (state.running ?? Promise.resolve()).then(() => !state.running && state.training && go());
     }
   });
-  for (const [name, id] of [['preset', 't-model'], ['side', 't-side'], ['batch', 't-batch'], ['rate', 't-lr'], ['hide', 't-ratio']]) {
+  for (const [name, id] of [['preset', 't-model'], ['side', 't-side'], ['batch', 't-batch'], ['hide', 't-ratio']]) {
     address.control('train', name, $(id));
   }
+  address.add('train', 'rate', {
+    read: () => (state.chosen ? $('t-lr').value : ''),
+    write(text) {
+      state.chosen = text !== '';
+      if (state.chosen) $('t-lr').value = text;
+    },
+  });
   address.add('train', 'augment', {
     read: () => ($('t-augment').checked ? 'yes' : 'no'),
     write: (text) => { $('t-augment').checked = text !== 'no'; },
@@ -264,9 +288,13 @@ export function attach(app) {
       report();
       await app.guard(bring);
     },
-    applied: labels,
+    applied() {
+      labels();
+      follow();
+    },
     async connected() {
       labels();
+      follow();
       report();
       if (state.interrupted) {
         state.interrupted = false;

@@ -46,6 +46,15 @@ export const Rowscan = {
   create: (config, options) => Model.create(config, options),
 
   /**
+   * AdamW's rate in training, unless given: 0.004 for networks of up to 64 channels, of wider ones less.
+   *
+   * @param {string | object} config as for `create`
+   * @param {import('./device.mjs').OpenOptions} [options]
+   * @returns {Promise<number>}
+   */
+  learningRate: (config, options) => Model.learningRate(config, options),
+
+  /**
    * Loads a segmentation network, as `rowscan segment` trains it.
    *
    * @param {import('./files.mjs').CheckpointSource} source as for `load`

@@ -1,5 +1,5 @@
 // A model: reconstruction, features and attention of images, and training.
-import { Model as RawModel, preset } from './bindings/rowscan_web.js';
+import { Model as RawModel, learningRate, preset } from './bindings/rowscan_web.js';
 import { Device, turns, watched } from './device.mjs';
 import { json, needed, opened, present } from './files.mjs';
 import { imageData, square } from './images.mjs';
@@ -45,6 +45,12 @@ import { Training, unpacked } from './training.mjs';
  * @property {number} loss the mean of the errors
  */
 
+/**
+ * The text of a `config.json`.
+ * @param {string | object} config
+ */
+const configuration = (config, side = 64, patch = 8) => (typeof config === 'string' ? preset(config, side, patch) : JSON.stringify(config));
+
 /** A model on the GPU. */
 export class Model {
   #device;
@@ -80,9 +86,17 @@ export class Model {
    */
   static async create(config, { device, wasm, imageSize = 64, patchSize = 8, seed = 0 } = {}) {
     const on = await (device ?? Device.shared({ wasm }));
-    const text = typeof config === 'string' ? preset(config, imageSize, patchSize) : JSON.stringify(config);
-    const raw = await watched(on, () => RawModel.random(on.raw, text, seed));
+    const raw = await watched(on, () => RawModel.random(on.raw, configuration(config, imageSize, patchSize), seed));
     return new Model(on, raw, unpacked(raw.save()));
+  }
+
+  /**
+   * @param {string | object} config
+   * @param {import('./device.mjs').OpenOptions} [options]
+   */
+  static async learningRate(config, options) {
+    await Device.ready(options);
+    return learningRate(configuration(config));
   }
 
   /** Where it computes. */

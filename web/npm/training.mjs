@@ -10,7 +10,7 @@ const IN_FLIGHT = 3;
 /**
  * @typedef {object} TrainingOptions
  * @property {number} [batch] images of a step, 8 unless given
- * @property {number} [learningRate] AdamW's, after 20 steps of warm-up; 0.004 unless given
+ * @property {number} [learningRate] AdamW's, after 20 steps of warm-up; what `Rowscan.learningRate` says unless given
  * @property {number} [maskRatio] share of hidden patches, 0.5 unless given
  * @property {number} [seed] of order, crops and masks
  * @property {boolean} [augment] crops with a fifth or more of an image, half of them mirrored, as `rowscan pretrain` takes
@@ -62,7 +62,7 @@ export class Training {
    * @param {Iterable<import('./images.mjs').ImageSource> | string} images
    * @param {TrainingOptions} [options]
    */
-  static async start(model, raw, images, { batch = 8, learningRate = 4e-3, maskRatio = 0.5, seed = 0, augment = true } = {}) {
+  static async start(model, raw, images, { batch = 8, learningRate, maskRatio = 0.5, seed = 0, augment = true } = {}) {
     // as large as a crop may need them, and no larger: a photograph of a camera would fill the memory
     const own = typeof images === 'string' ? [] : await Promise.all([...images].map((image) => whole(image, Math.max(256, 2 * model.side))));
     if (typeof images !== 'string' && own.length < 2) throw new Error(`training takes at least two images, got ${own.length}`);

@@ -14,7 +14,7 @@ use rowscan::tape::{Recorder, Var};
 use rowscan::train::about::About;
 use rowscan::train::checkpoint::{self, State};
 use rowscan::train::pretrain::mask::PatchMask;
-use rowscan::train::pretrain::settings::PretrainSettings;
+use rowscan::train::pretrain::settings::{PretrainSettings, lr_of_small_batches};
 use rowscan::train::settings::RunSettings;
 use rowscan::train::weights_file;
 use wasm_bindgen::prelude::*;
@@ -89,6 +89,13 @@ pub fn preset(name: &str, side: usize, patch: usize) -> Result<String, JsValue> 
     let config = Config { image_size: side, patch_size: patch, ..Config::preset(name).map_err(js)? };
     config.validate().map_err(js)?;
     Ok(serde_json::to_string(&config).unwrap_or_default())
+}
+
+/// The learning rate of training for the model of a `config.json`.
+#[wasm_bindgen(js_name = learningRate)]
+pub fn learning_rate(config: &str) -> Result<f64, JsValue> {
+    let config = checkpoint::config_from_bytes(Path::new(checkpoint::CONFIG), config.as_bytes()).map_err(js)?;
+    Ok(lr_of_small_batches(&config))
 }
 
 #[wasm_bindgen]

@@ -4,7 +4,7 @@ use rowscan::data::{Augmentation, Dataset, Rgb8, Split};
 use rowscan::gpu::Readback;
 use rowscan::infer::reconstruct::Pictures;
 use rowscan::session::{Files, Session, split};
-use rowscan::train::pretrain::settings::PretrainSettings;
+use rowscan::train::pretrain::settings::{PretrainSettings, lr_of_small_batches};
 use rowscan::train::settings::RunSettings;
 use wasm_bindgen::prelude::*;
 
@@ -19,7 +19,8 @@ const PROBED: usize = 256;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Choice {
     batch: usize,
-    learning_rate: f64,
+    /// The one for the network's width unless given.
+    learning_rate: Option<f64>,
     mask_ratio: f64,
     seed: u64,
     /// Whether images are cropped and mirrored.
@@ -113,11 +114,6 @@ impl Saved {
     }
 }
 
-/// The rate per 256 images, as settings have it, of a rate for `batch` images.
-fn per_256(rate: f64, batch: usize) -> f64 {
-    rate * 256.0 / batch.max(1) as f64
-}
-
 #[wasm_bindgen]
 impl Training {
     /// Starts a run from the weights of `model`. Of `images` every eighth is held out; if there are none, generated
@@ -144,7 +140,7 @@ impl Training {
                 run: RunSettings {
                     data: choice.data,
                     batch_size: choice.batch,
-                    blr: per_256(choice.learning_rate, choice.batch),
+                    lr: Some(choice.learning_rate.unwrap_or_else(|| lr_of_small_batches(&model.config))),
                     seed: choice.seed,
                     ..RunSettings::default()
                 },
@@ -171,8 +167,7 @@ impl Training {
 
     /// Changes learning rate and mask ratio from the next step on.
     pub fn adjust(&mut self, learning_rate: f64, ratio: f64) -> Result<(), JsValue> {
-        let batch = self.session.state().settings.run.batch_size;
-        self.session.adjust(per_256(learning_rate, batch), ratio).map_err(js)
+        self.session.adjust(learning_rate, ratio).map_err(js)
     }
 
     /// Reconstructs the held-out images; none for a method that predicts no patches.

@@ -92,4 +92,14 @@ test('links: those that make no sense do no harm, and those into other tabs lead
   await go('#train&preset=tiny&side=32&augment=no');
   assert.ok(await page.locator('#train').isVisible());
   assert.deepEqual(await page.evaluate(() => [document.getElementById('t-model').value, document.getElementById('t-augment').checked]), ['tiny', false]);
+
+  const rate = (text) => page.waitForFunction((text) => document.getElementById('t-lr-out').textContent === text, text);
+  await rate('1.3e-3'); // 192 channels; `micro` has 64
+  assert.doesNotMatch(await page.evaluate(() => globalThis.rowscan.address.toString()), /rate=/, 'it was not set');
+  await page.locator('#t-model').selectOption('micro');
+  await rate('4.0e-3');
+  await page.locator('#t-lr').fill('-3');
+  await page.locator('#t-model').selectOption('tiny');
+  await rate('1.0e-3');
+  assert.match(await page.evaluate(() => globalThis.rowscan.address.toString()), /&rate=-3(&|$)/);
 }));

@@ -29,7 +29,10 @@ test('package: the example of the README, and the same in a worker', () => {
     const before = loss;
     const steps = [];
     await model.train('synthetic:32', { steps: 2, batch: 4, onStep: ({ step }) => steps.push(step) });
-    postMessage({ loss, width: reconstruction.width, steps, other: (await model.reconstruct('photo.jpg', { seed: 3 })).loss });`;
+    const training = await model.training('synthetic:32', { batch: 4 });
+    const rates = [training.settings.learningRate, await Rowscan.learningRate(model.config), await Rowscan.learningRate('tiny')];
+    training.dispose();
+    postMessage({ loss, width: reconstruction.width, steps, rates, other: (await model.reconstruct('photo.jpg', { seed: 3 })).loss });`;
   const at = join(folder('example', {}), 'public');
   writeFileSync(join(at, 'index.html'), `<link rel="icon" href="data:,">${example}`);
   writeFileSync(join(at, 'worker.mjs'), worker);
@@ -46,6 +49,7 @@ test('package: the example of the README, and the same in a worker', () => {
     }));
     assert.equal(`loss ${worked.loss.toFixed(3)}`, loss, 'the same in a worker');
     assert.deepEqual([worked.width, worked.steps], [64, [1, 2]]);
+    assert.deepEqual(worked.rates, [96, 96, 192].map((width) => 4e-3 * 64 / width), 'by width');
     assert.notEqual(worked.other, worked.loss, 'what was learned stays in the model');
     const drawn = await page.evaluate(() => ['masked', 'guessed'].map((id) => {
       const canvas = document.getElementById(id);

@@ -126,15 +126,18 @@ impl Default for PretrainSettings {
 /// Width of the paper's narrowest backbone. MAE's batch and learning rate are for networks from here on.
 const PAPER_WIDTH: usize = 192;
 
+/// AdamW's rate for a network in steps of few images, about 8: 4e-3 up to 64 channels, above inversely to the width.
+pub fn lr_of_small_batches(config: &Config) -> f64 {
+    4e-3 * 64.0 / config.finest_width().max(64) as f64
+}
+
 impl PretrainSettings {
     /// The recommended settings for a network: MAE's, and for one that is narrower than the paper's batches and a rate
     /// with which it learns in minutes. `src/models/README.md`, "Leaving the plateau", has the measurements.
     pub fn of_model(config: &Config) -> Self {
         let mut settings = Self::default();
-        let width = config.finest_width();
-        if width < PAPER_WIDTH {
-            let of_images = || 4e-3 * 64.0 / width.max(64) as f64;
-            let (batch_size, lr) = if config.family.clouds { (32, 1e-3) } else { (8, of_images()) };
+        if config.finest_width() < PAPER_WIDTH {
+            let (batch_size, lr) = if config.family.clouds { (32, 1e-3) } else { (8, lr_of_small_batches(config)) };
             settings.run = RunSettings { batch_size, lr: Some(lr), ..settings.run };
         }
         settings
