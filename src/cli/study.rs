@@ -19,7 +19,7 @@ pub struct Args {
     /// Labeled data set with a test split, as of `rowscan finetune`, `segment` or `detect`.
     #[arg(long)]
     data: String,
-    /// Scale: smoke, cpu or gpu; --dry-run says what each trains.
+    /// Scale: smoke, cpu, long or gpu; --dry-run says what each trains.
     #[arg(long, default_value = "cpu")]
     budget: String,
     /// Seeds of each cell; by default the budget's number.

@@ -3,7 +3,8 @@
 //!
 //! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`, `segment-<key>` or `detect-<key>`. The key is
 //! a hash of everything that decides the result, so a study that was stopped finds its finished runs and continues the
-//! others.
+//! others. Of a finished cell its `scores.json` is enough: checkpoints may be deleted, and cells of several machines be
+//! copied into one folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,11 +88,35 @@ pub struct Study {
     pub threads: usize,
 }
 
+fn json(it: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(it).map_err(|e| Error::Internal(format!("as JSON: {e}")))
+}
+
+/// The scores that a file holds; `None` if there is no such file.
+fn read_if_there(file: &Path) -> Result<Option<Vec<f64>>> {
+    match std::fs::read(file) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| Error::file(file, e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::file(file, e)),
+    }
+}
+
+impl CellPlan {
+    /// Name of the folder of what follows the pretraining.
+    fn folder(&self) -> Result<String> {
+        let command = match self.tuning {
+            CellTraining::Finetune(_) => ImageClasses::COMMAND,
+            CellTraining::Segment(_) => PixelClasses::COMMAND,
+            CellTraining::Detect(_) => LabeledObjects::COMMAND,
+        };
+        Ok(format!("{command}-{}", key(&(&self.config, &self.pretrain, &self.network, &self.tuning))?))
+    }
+}
+
 /// Hash of `parts` as 16 hexadecimal digits. `parts` must hold everything that decides a result.
 fn key(parts: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(parts).map_err(|e| Error::Internal(format!("settings: {e}")))?;
     // older studies were hashed with the British spelling; hash the same text, so that their folders are found
-    let text = text.replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
+    let text = String::from_utf8_lossy(&json(parts)?).replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
     Ok(format!("{:016x}", stable_hash(&text)))
 }
 
@@ -234,8 +259,13 @@ impl Study {
         self.table.cells.iter().map(cost).collect()
     }
 
-    /// The scores of one cell with one seed. `None` if `stop` was set.
+    /// The scores of one cell with one seed, kept in the folder of its training. `None` if `stop` was set.
     fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
+        let dir = self.dir.join(plan.folder()?);
+        let file = dir.join("scores.json");
+        if let Some(known) = read_if_there(&file)? {
+            return Ok(Some(known));
+        }
         let checkpoint = match &plan.pretrain {
             None => None,
             Some(settings) => {
@@ -256,29 +286,29 @@ impl Study {
             CellTraining::Segment(settings) => self.tuned::<PixelClasses>(g, plan, settings, checkpoint, stop)?,
             CellTraining::Detect(settings) => self.tuned::<LabeledObjects>(g, plan, settings, checkpoint, stop)?,
         };
-        let Some((dir, last)) = ended else { return Ok(None) };
+        let Some(last) = ended else { return Ok(None) };
         let mut scores = self.tested(&dir)?;
         if let Some(points) = &plan.network.points {
-            scores.push(self.voted(g, &dir, &last, Transform::Cloud(CloudView::finetuning(points)))?);
+            scores.push(self.voted(g, &last, Transform::Cloud(CloudView::finetuning(points)))?);
         }
+        write_atomic(&file, &json(&scores)?)?;
         Ok(Some(scores))
     }
 
     /// Trains the network of a cell for its task, from a checkpoint of its pretraining or from initial values: the
-    /// run's folder and its last checkpoint. `None` if `stop` was set.
+    /// last checkpoint. `None` if `stop` was set.
     fn tuned<L: LabelKind>(
         &self, g: &Gpu, plan: &CellPlan, settings: &L::Settings, checkpoint: Option<PathBuf>, stop: &AtomicBool,
-    ) -> Result<Option<(PathBuf, PathBuf)>> {
+    ) -> Result<Option<PathBuf>> {
         let settings = settings.clone().starting_from(checkpoint);
         let run = settings.as_ref();
-        let name = format!("{}-{}", L::COMMAND, key(&(&plan.config, &plan.pretrain, &plan.network, &plan.tuning))?);
         // a few epochs of a dense task are a curve; classifiers are tested on more images than an epoch has
         let eval_every = if matches!(plan.tuning, CellTraining::Finetune(_)) { run.epochs } else { 1 };
-        let outputs = self.outputs(&name, L::Args::from(&settings), eval_every)?;
+        let outputs = self.outputs(&plan.folder()?, L::Args::from(&settings), eval_every)?;
         let data = self.limited(run.max_images)?;
         let start =
             |resume: Option<&Path>| Run::<SupervisedTask<L>>::new(g, &plan.network, &settings, &outputs, resume, data);
-        Ok(self.finish(&outputs, run.epochs, stop, start)?.map(|last| (outputs.dir, last)))
+        self.finish(&outputs, run.epochs, stop, start)
     }
 
     /// The scores of the last test of a run.
@@ -293,18 +323,11 @@ impl Study {
         read_lines(&dir.join("log.jsonl"))?.into_iter().filter_map(scores).next_back().ok_or_else(untested)
     }
 
-    /// Accuracy in percent of the mean scores of [`VIEWS`] random views, of the checkpoint `last` of a run. It is kept
-    /// in the run's folder.
-    fn voted(&self, g: &Gpu, dir: &Path, last: &Path, view: Transform) -> Result<f64> {
-        let file = dir.join("vote.json");
-        if let Some(known) = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
-            return Ok(known);
-        }
+    /// Accuracy in percent of the mean scores of [`VIEWS`] random views, of the checkpoint `last` of a run.
+    fn voted(&self, g: &Gpu, last: &Path, view: Transform) -> Result<f64> {
         let data = Arc::new(self.data.test_split()?);
         let forward = scores_in(g, last, BATCH.min(data.len()))?;
-        let top1 = vote(&World::alone(), &forward, &data, view, (VIEWS, self.threads))?.together.scores().top1;
-        write_atomic(&file, top1.to_string().as_bytes())?;
-        Ok(top1)
+        Ok(vote(&World::alone(), &forward, &data, view, (VIEWS, self.threads))?.together.scores().top1)
     }
 
     /// Starts or resumes a run, unless it is finished already, and returns its last checkpoint. `None` if `stop` was

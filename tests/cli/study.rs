@@ -33,6 +33,22 @@ fn a_table_is_run_once_and_written() {
     go();
     assert_eq!(read("table-6.md"), table);
     assert_eq!(logs().collect::<Vec<_>>(), before);
+
+    // of a finished cell its scores are enough; such that cannot be read are named
+    for run in &runs {
+        let scores = std::fs::read(dir.path().join(run).join("scores.json"));
+        std::fs::remove_dir_all(dir.path().join(run)).unwrap();
+        if let Ok(scores) = scores {
+            std::fs::create_dir(dir.path().join(run)).unwrap();
+            std::fs::write(dir.path().join(run).join("scores.json"), scores).unwrap();
+        }
+    }
+    go();
+    assert_eq!(read("table-6.md"), table);
+    let kept = dir.path().join(runs.iter().find(|run| run.starts_with("finetune-")).unwrap()).join("scores.json");
+    assert_eq!(names(kept.parent().unwrap()), ["scores.json"]);
+    std::fs::write(kept, "[9").unwrap();
+    study("6", dir.path(), &["--budget", "smoke", "--cells", "MAP,AR"]).fails(1, &["scores.json", "EOF"]);
 }
 
 /// Table 8 has networks of other families with methods of their own, and images of other sizes.
