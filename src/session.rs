@@ -269,7 +269,7 @@ impl Session {
             return Err(Error::file(STATE, format!("is of a run on other images ({})", state.settings.run.data)));
         }
         let mut same = PretrainSettings { mask_ratio: state.settings.mask_ratio, ..self.at.settings.clone() };
-        same.run.blr = state.settings.run.blr;
+        (same.run.blr, same.run.lr) = (state.settings.run.blr, state.settings.run.lr);
         if same != state.settings {
             return Err(Error::file(STATE, "is of a run with other settings than rate and share of hidden patches"));
         }
