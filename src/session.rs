@@ -165,7 +165,7 @@ impl Session {
 
     /// Takes these weights in place of the fresh ones.
     pub fn load_weights(&self, weights: &Weights) -> Result<()> {
-        self.trainer.params.load(&self.g, weights)
+        self.trainer.start_from(weights, self.at.settings.run.seed)
     }
 
     /// The images of the next step as the network sees them: (crops · B, S, S, 3), all first crops before all second

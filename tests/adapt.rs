@@ -4,7 +4,7 @@
 use rowscan::Result;
 use rowscan::gpu::{Caps, Gpu};
 use rowscan::models::{Adapted, ArShift, Classifier, Config, Contents, Decoder, Mae, Map, Method, Objective, Pool};
-use rowscan::models::{Positions, adapt, contents, resize_positions};
+use rowscan::models::{Positions, adapt, adapt_to_pretrain, contents, pretext_model, resize_positions};
 use rowscan::nn::{Params, Weights};
 use rowscan::run::import::import;
 use rowscan::train::weights_file::to_bytes;
@@ -19,7 +19,7 @@ fn params(build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Params {
 /// The initial values of a model, as a checkpoint would hold them.
 fn weights(seed: u64, build: impl Fn(&Gpu, &mut Params) -> Result<()>) -> Weights {
     let each = |e: &rowscan::nn::Entry| (e.name.clone(), (e.shape.clone(), e.init.values(&e.name, &e.shape, seed)));
-    params(build).entries().iter().map(each).collect()
+    params(build).tensors().map(each).collect()
 }
 
 fn pretrained(config: &Config) -> Weights {
@@ -36,6 +36,39 @@ fn adapted(found: Weights, config: &Config) -> Result<Adapted> {
 
 fn micro(name: &str) -> Config {
     Config::preset(&format!("{name}_micro_patch4_32")).unwrap()
+}
+
+#[test]
+fn a_model_is_pretrained_from_another_one() {
+    let config = micro("map");
+    let onto = |found: Weights, config: &Config| {
+        adapt_to_pretrain(found, config, &params(|g, p| Map::new(g, p, config).map(drop)), 2)
+    };
+    let found = pretrained(&config);
+    let same = onto(found.clone(), &config).unwrap();
+    assert_eq!((same.taken.len(), same.weights.len()), (found.len(), found.len()), "{same}");
+    assert!(same.weights == found);
+    // a classifier has no decoder, a larger picture has other places: sines and cosines again, as initial values are
+    let classified = onto(classifier(&config), &config).unwrap();
+    assert!(classified.fresh.iter().any(|name| name == "mask_token"), "{classified}");
+    assert_eq!(classified.weights["decoder_pos_embed_learned"], found["decoder_pos_embed_learned"]);
+    let larger = onto(found.clone(), &Config { image_size: 48, ..config.clone() }).unwrap();
+    assert_eq!(
+        (&larger.resized[..], &larger.fresh[..]),
+        (&["pos_embed".into()][..], &["decoder_pos_embed_learned".into()][..])
+    );
+    assert_eq!(larger.weights["decoder_pos_embed_learned"].0, [1, 144, 64]);
+    // of point clouds the encoder has another name there
+    let cloud = Config::preset("map3d_micro").unwrap();
+    let build = |g: &Gpu, p: &mut Params| pretext_model(g, p, &cloud, &Objective::of(Method::MAP)).map(drop);
+    let (solids, fresh) = (weights(1, build), params(build));
+    let same = adapt_to_pretrain(solids.clone(), &cloud, &fresh, 2).unwrap();
+    assert!(same.taken.len() == solids.len() && same.weights == solids, "{same}");
+    let onward = adapted(solids, &cloud).unwrap();
+    assert!(onward.copied.is_empty() && onward.ignored.iter().any(|name| name == "mask_token"), "{onward}");
+
+    let deeper = Config { pattern: "MMMT".repeat(3), ..config };
+    assert!(onto(found, &deeper).unwrap_err().to_string().contains("missing (layers.6."));
 }
 
 #[test]

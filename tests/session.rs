@@ -174,6 +174,16 @@ fn a_contrastive_session_goes_on_bit_for_bit() {
     let without: Vec<_> = files.into_iter().filter(|(name, _)| name != "queue.safetensors").collect();
     let error = again.load(&without).expect_err("no queue").to_string();
     assert!(error.contains("queue.safetensors: is missing"), "{error}");
+
+    // weights from elsewhere: the key encoder follows from there
+    let weights = |files: &[(String, Vec<u8>)], name: &str| {
+        let bytes = &files.iter().find(|(file, _)| file == name).expect("the file").1;
+        weights_file::from_bytes(Path::new(name), bytes).expect("weights")
+    };
+    let trained = weights(&without, "model.safetensors");
+    let fresh = open(g, &settings).expect("opens");
+    fresh.load_weights(&trained).expect("loads");
+    assert!(weights(&block_on(fresh.save()).expect("saves"), "keys.safetensors") == trained);
 }
 
 /// The features of a probe are those of `rowscan features`, and tell more classes apart than chance.

@@ -208,10 +208,12 @@ pub fn model_under(base: Config, layers: &[&ModelArgs]) -> Result<Config> {
     Ok(config)
 }
 
-/// The model of a new pretraining run, `micro` if none is named. It reads one way if the method needs that. MAE on a
-/// ViT is MAE proper, with its own decoder and fixed positions, unless the layers ask for others.
-pub fn model_to_pretrain(layers: &[&ModelArgs], method: Option<Method>) -> Result<Config> {
-    let config = model_under(Config::preset("micro")?, layers)?.pretrained_by(method.unwrap_or_default());
+/// The model of a new pretraining run: `base`, or `micro`, unless the layers name another one. It reads one way if the
+/// method needs that. MAE on a ViT is MAE proper, with its own decoder and fixed positions, unless the layers ask for
+/// others.
+pub fn model_to_pretrain(base: Option<Config>, layers: &[&ModelArgs], method: Option<Method>) -> Result<Config> {
+    let base = base.map_or_else(|| Config::preset("micro"), Ok)?;
+    let config = model_under(base.clone(), layers)?.pretrained_by(method.unwrap_or_default());
     let decoder = uppermost(layers, |layer| layer.shape.decoder.as_ref());
     if !config.family.prefix_in_pretraining || method != Some(Method::MAE) || decoder.is_some() {
         return Ok(config);
@@ -219,7 +221,7 @@ pub fn model_to_pretrain(layers: &[&ModelArgs], method: Option<Method>) -> Resul
     let shape =
         ShapeArgs { decoder: Some(DecoderKind::Mae), positions: Some(Positions::SinCos), ..ShapeArgs::default() };
     let mae = ModelArgs { model: None, shape };
-    model_under(Config::preset("micro")?, &[&[&mae], layers].concat())
+    model_under(base, &[&[&mae], layers].concat())
 }
 
 #[cfg(test)]

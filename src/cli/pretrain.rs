@@ -12,6 +12,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::models::{Config, Method};
+use crate::run::checkpoint;
 use crate::run::outputs::PictureArgs;
 use crate::run::pretrain::Pretraining;
 use crate::run::{Outputs, RecordSettings};
@@ -106,13 +107,28 @@ impl Training for Pretraining {
     fn new_run(layers: &[&PretrainOptions]) -> Result<(Config, PretrainSettings, Option<Arc<Dataset>>)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
-        let config = model_to_pretrain(&models, method(&training))?;
+        let (base, objective) = match uppermost(&training, |layer| layer.start.checkpoint.as_deref()) {
+            None => (None, None),
+            Some(folder) => (Some(checkpoint::config(folder)?), checkpoint::about(folder)?.objective),
+        };
+        if base.as_ref().is_some_and(|config| config.dense.is_some()) {
+            let expected = "a pretrained or a classifying one";
+            return Err(Error::argument("--checkpoint", "a network for a dense task", expected));
+        }
+        let method = method(&training).or(objective.as_ref().map(|known| known.method));
+        let config = model_to_pretrain(base, &models, method)?;
         if let Some(line) = layers.last() {
             // a file may be the record of a run, which has every option
-            expect_of_method(&line.training.method, method(&training).unwrap_or_default())?;
+            expect_of_method(&line.training.method, method.unwrap_or_default())?;
         }
-        let settings = PretrainSettings::of_model(&config).under(&training, method(&training));
-        Ok((config, settings, None))
+        let settings = match objective {
+            None => PretrainSettings::of_model(&config),
+            Some(objective) => {
+                let run = PretrainSettings::of_model(&config).run;
+                PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::of(objective.method) }
+            }
+        };
+        Ok((config, settings.under(&training, method), None))
     }
 
     fn resumed(

@@ -59,6 +59,8 @@ pub struct FamilyFacts {
     pub layer: fn(&Config, &str) -> Option<usize>,
     /// Other names and shapes that its published checkpoints have had → ours, in place.
     pub translate: fn(&mut Weights),
+    /// What the encoder's names begin with in a model that is pretrained.
+    pub pretrained_prefix: &'static str,
     /// What a pretraining checkpoint lacks for a model, and what follows from what it has, in place.
     pub adapt: Adapt,
     /// More ranges to check than [`Config::validate`] knows.
@@ -166,6 +168,7 @@ impl FamilyFacts {
         embedding: &["patch_embed.", "pos_embed", "cls_token"], // and `pos_embed_cls`
         layer: Config::layer_by_letter,
         translate: |_| {},
+        pretrained_prefix: "",
         adapt: |_, _| {},
         check: |_| Ok(()),
         hierarchical: false,

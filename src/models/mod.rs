@@ -57,7 +57,7 @@ pub use point_head::PointHead;
 pub use points::{PointLoss, PointMixers, Points};
 pub use presets::models;
 pub use segmenter::Segmenter;
-pub use weights::adapt::{Adapted, adapt};
+pub use weights::adapt::{Adapted, adapt, adapt_to_pretrain};
 pub use weights::format::Kind;
 pub use weights::hugging_face::{from_transformers, is_of_transformers, leave_out_unused, our_name};
 pub use weights::kind::{Contents, contents};

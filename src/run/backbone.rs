@@ -1,6 +1,6 @@
-//! The backbone of a network for a dense task, from a checkpoint of any task.
+//! Weights that a run starts from: those of a checkpoint, and of it the backbone of a network for a dense task.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::checkpoint::{self, Which};
 use crate::error::{Error, Result};
@@ -8,6 +8,20 @@ use crate::gpu::Gpu;
 use crate::models::{Config, Purpose, adapt, backbone};
 use crate::nn::{Params, Weights};
 use crate::run::weights_on_disk::read;
+
+/// The file and the weights of the checkpoint `folder`. Of a `best` these are the weights that won.
+///
+/// # Errors
+/// A folder that is no checkpoint.
+pub fn weights_of(folder: &Path) -> Result<(PathBuf, Weights)> {
+    checkpoint::config(folder)?;
+    let (path, average) = checkpoint::chosen(folder, Which::Best)?;
+    if average {
+        tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
+    }
+    let weights = read(&path)?;
+    Ok((path, weights))
+}
 
 /// Loads the backbone of the checkpoint `folder` into `params`, the weights of the network `config`: adapted to its
 /// grid, without what the checkpoint has besides. Heads keep their initial values.
@@ -19,11 +33,7 @@ pub fn load_backbone(g: &Gpu, folder: &Path, config: &Config, params: &Params, s
         return Err(Error::argument("dense", "none", "a dense task"));
     }
     let found = checkpoint::config(folder)?;
-    let (path, average) = checkpoint::chosen(folder, Which::Best)?;
-    if average {
-        tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
-    }
-    let mut weights = read(&path)?;
+    let (path, mut weights) = weights_of(folder)?;
     if found.dense.is_some() {
         // another network for a dense task: its backbone alone
         let own = |(k, v): (String, _)| Some((k.strip_prefix(found.backbone_prefix())?.to_string(), v));

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backbone::weights_of;
 use super::checkpoint;
 use super::checkpoint::Which;
 use super::supervised::{LabelKind, RunContext, SupervisedTask};
@@ -73,12 +74,8 @@ impl LabelKind for ImageClasses {
 
     /// The whole model, adapted to the new one. Of a `best` it takes the weights that won.
     fn load(g: &Gpu, folder: &Path, config: &Config, params: &Params, seed: u64) -> Result<()> {
-        checkpoint::config(folder)?;
-        let (path, average) = checkpoint::chosen(folder, Which::Best)?;
-        if average {
-            tracing::warn!("{}: the moving average of the weights, which won the best test", path.display());
-        }
-        let adapted = adapt(read(&path)?, config, params, seed).map_err(|e| Error::file(&path, e))?;
+        let (path, weights) = weights_of(folder)?;
+        let adapted = adapt(weights, config, params, seed).map_err(|e| Error::file(&path, e))?;
         tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
         params.load(g, &adapted.weights)
     }

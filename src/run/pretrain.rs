@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backbone::weights_of;
 use super::checkpoint::Companions;
 use super::outputs::RecordSettings;
 use super::probe::RepeatedProbe;
@@ -11,9 +12,9 @@ use super::task::{Surroundings, Task, TaskSettings};
 use super::tested::Tested;
 use super::world::World;
 use crate::data::{DataError, Dataset, ImageBatch, Loader, LoaderOptions, Transform};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Config, TestView};
+use crate::models::{Config, TestView, adapt_to_pretrain};
 use crate::nn::Params;
 use crate::run::pictures::{Painter, columns};
 use crate::tensor::Tensor;
@@ -81,7 +82,7 @@ impl Task for Pretraining {
 
     /// It draws a grid of pictures every `grid_every` epochs of `record`, and probes its features every `probe_every`.
     fn new(
-        g: &Gpu, config: &Config, settings: &PretrainSettings, surroundings: Surroundings<'_>, _resumed: bool,
+        g: &Gpu, config: &Config, settings: &PretrainSettings, surroundings: Surroundings<'_>, resumed: bool,
     ) -> Result<Self> {
         let Surroundings { world, record, threads, .. } = surroundings;
         let (batch, masker) = (settings.run.batch_size, settings.masker(config)?);
@@ -89,6 +90,13 @@ impl Task for Pretraining {
         let longest = *masker.all_visible_lengths().end();
         expect_fit(g.caps(), config, &settings.objective, hyper, longest, batch)?;
         let mut trainer = Pretrainer::new(g, config, &settings.objective, batch, hyper, settings.run.seed)?;
+        if let Some(folder) = settings.checkpoint.as_deref().filter(|_| !resumed) {
+            let ((path, weights), seed) = (weights_of(folder)?, settings.run.seed);
+            let adapted = adapt_to_pretrain(weights, config, &trainer.params, seed);
+            let adapted = adapted.map_err(|e| Error::file(&path, e))?;
+            tracing::warn!("{}: {adapted}", path.display()); // nothing is left out or drawn anew without a word
+            trainer.start_from(&adapted.weights, seed)?;
+        }
         trainer.join(world.exchange(g)?);
         Ok(Self {
             trainer,

@@ -18,6 +18,7 @@ mod predict;
 mod resume;
 mod runs;
 mod segment;
+mod start;
 mod study;
 mod terminals;
 mod watching;

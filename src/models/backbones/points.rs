@@ -29,8 +29,6 @@ use crate::tensor::Tensor;
 
 /// Initial values of linear layers and 1×1 convolutions.
 pub(crate) const LINEAR: Init = Init::TruncNormal(0.02);
-/// What the encoder's names begin with in checkpoints of pretraining.
-const PRETRAINED: &str = "MAE_encoder.";
 
 impl Family {
     /// Patches of point clouds.
@@ -54,12 +52,7 @@ impl Family {
             let behind = || Some(3 * number("blocks.blocks_vit.")? + 2);
             number("blocks.blocks.").or_else(behind).filter(|layer| *layer < points.depth)
         },
-        adapt: |weights, _| {
-            let named = std::mem::take(weights).into_iter();
-            *weights = named
-                .map(|(name, tensor)| (name.strip_prefix(PRETRAINED).map_or(name.clone(), str::to_owned), tensor))
-                .collect();
-        },
+        pretrained_prefix: "MAE_encoder.",
         named: &[
             MapPreset { name: "mamba3d_micro", image_size: 1, with: |c| micro(c, PointMixers::Mamba) },
             MapPreset { name: "map3d_micro", image_size: 1, with: |c| micro(c, PointMixers::Hybrid) },

@@ -1,7 +1,8 @@
-//! Puts a pretrained checkpoint into a classifier (src/models/README.md, "From pretraining to a classifier").
+//! Puts a checkpoint into a classifier (src/models/README.md, "From pretraining to a classifier") or into a model that
+//! is pretrained.
 //!
-//! Tensors that fit are taken. Position embeddings are resized to another grid. What the classifier adds is drawn anew
-//! where it does not fit, and the decoder is left out.
+//! Tensors that fit are taken. Position embeddings are resized to another grid. What the classifier adds, or the
+//! decoder, is drawn anew where it does not fit, and what has no place in the model is left out.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -58,13 +59,34 @@ fn part<'a>(modules: &[&'a str], name: &str) -> Option<&'a str> {
 ///
 /// # Errors
 /// A layer that is missing, has another shape, or is one too many: the checkpoint is of another model.
-pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
+pub fn adapt(found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
+    adapted(found, config, params, seed, false)
+}
+
+/// The same for a model that is pretrained: what it has besides the trunk, such as a decoder, is drawn anew where the
+/// checkpoint has nothing that fits.
+///
+/// # Errors
+/// As [`adapt`].
+pub fn adapt_to_pretrain(found: Weights, config: &Config, params: &Params, seed: u64) -> Result<Adapted> {
+    adapted(found, config, params, seed, true)
+}
+
+fn adapted<'a>(mut found: Weights, config: &Config, params: &'a Params, seed: u64, pretrain: bool) -> Result<Adapted> {
     let family = config.family;
     (family.translate)(&mut found);
+    // names of the encoder without what pretraining puts before them
+    let inner = |name: &'a str| name.strip_prefix(family.pretrained_prefix).unwrap_or(name);
+    let bare = |name: String| name.strip_prefix(family.pretrained_prefix).map(str::to_owned).unwrap_or(name);
+    let mut found: Weights = found.into_iter().map(|(name, tensor)| (bare(name), tensor)).collect();
     let before: HashSet<String> = found.keys().cloned().collect();
     (family.adapt)(&mut found, &|name| params.tensors().any(|entry| entry.name == name));
     let has_class = found.contains_key("cls_token");
-    let of_classifier = |name: &str| part(family.classifier, name);
+    // the module that is drawn anew as a whole if it does not fit; none for the trunk
+    let outside = |name: &'a str| {
+        let decodes = pretrain && part(family.trunk, name).is_none();
+        part(family.classifier, name).or(decodes.then_some(name))
+    };
     let mut adapted = Adapted {
         weights: Weights::new(),
         taken: vec![],
@@ -75,40 +97,40 @@ pub fn adapt(mut found: Weights, config: &Config, params: &Params, seed: u64) ->
     };
     let mut differ = Mismatch::default();
     let misfits = |name: &str, shape: &[usize]| found.get(name).is_some_and(|(found, _)| found != shape);
-    let stale = params.tensors().filter(|e| misfits(&e.name, &e.shape)).filter_map(|e| of_classifier(&e.name));
+    let stale = params.tensors().filter(|e| misfits(inner(&e.name), &e.shape)).filter_map(|e| outside(inner(&e.name)));
     let stale: HashSet<&str> = stale.collect();
     for entry in params.tensors() {
-        let name = &entry.name;
+        let (full, name) = (&entry.name, inner(&entry.name));
         let values = match found.remove(name) {
             Some((shape, values))
-                if shape == entry.shape && of_classifier(name).is_none_or(|module| !stale.contains(module)) =>
+                if shape == entry.shape && outside(name).is_none_or(|module| !stale.contains(module)) =>
             {
                 let list = if before.contains(name) { &mut adapted.taken } else { &mut adapted.copied };
-                list.push(name.clone());
+                list.push(full.clone());
                 values
             }
             Some((shape, values)) if name == "pos_embed" && shape.last() == Some(&config.width) => {
-                adapted.resized.push(name.clone());
+                adapted.resized.push(full.clone());
                 let rows = entry.shape.iter().rev().nth(1).copied().unwrap_or(0);
                 positions(&values, config, rows, has_class)?
             }
-            other if of_classifier(name).is_some() => {
-                adapted.ignored.extend(other.map(|_| name.clone()));
-                adapted.fresh.push(name.clone());
+            other if outside(name).is_some() => {
+                adapted.ignored.extend(other.map(|_| full.clone()));
+                adapted.fresh.push(full.clone());
                 let head = name.strip_prefix(family.head) == Some(".weight");
                 let init = family.fresh_head.filter(|_| head).unwrap_or(entry.init);
-                init.values(name, &entry.shape, seed)
+                init.values(full, &entry.shape, seed)
             }
             Some((shape, _)) => {
-                differ.shapes.push(Mismatch::shape(name, &shape, &entry.shape));
+                differ.shapes.push(Mismatch::shape(full, &shape, &entry.shape));
                 continue;
             }
             None => {
-                differ.missing.push(name.clone());
+                differ.missing.push(full.clone());
                 continue;
             }
         };
-        adapted.weights.insert(name.clone(), (entry.shape.clone(), values));
+        adapted.weights.insert(full.clone(), (entry.shape.clone(), values));
     }
     for name in found.into_keys() {
         let list = if part(family.trunk, &name).is_some() { &mut differ.unknown } else { &mut adapted.ignored };

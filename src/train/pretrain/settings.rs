@@ -1,4 +1,6 @@
-//! PretrainSettings of pretraining: everything that decides the result of a run.
+//! Settings of pretraining: everything that decides the result of a run.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +14,16 @@ use crate::train::options::word;
 use crate::train::options::{Layer, Negated, Share, args, group, overlay};
 use crate::train::settings::{RecipeArgs, RunArgs, RunSettings};
 
-/// PretrainSettings of a pretraining run, stored in `state.json`. A resumed run needs the same.
+/// Settings of a pretraining run, stored in `state.json`. A resumed run needs the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSettings {
-    /// PretrainSettings that every run has.
+    /// Settings that every run has.
     #[serde(flatten)]
     pub run: RunSettings,
+    /// Checkpoint that the weights come from; `None` starts from initial values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<PathBuf>,
     /// Augmentation.
     #[serde(default)]
     pub recipe: Augmentation,
@@ -92,11 +97,22 @@ group! {
     }
 }
 
+args! {
+    /// What one layer says about the weights that a run starts from.
+    pub struct StartArgs for PretrainSettings {
+        /// Checkpoint folder to start from, with its model and method unless others are named; without it the weights
+        /// are initial values.
+        checkpoint: PathBuf; arg(value_name = "FOLDER"),
+    }
+}
+
 group! {
     /// What one layer says about [`PretrainSettings`].
     pub struct PretrainArgs for PretrainSettings {
         /// Data, batches, learning rates, optimizer.
         run => run: RunArgs,
+        /// The weights at the start.
+        start => self: StartArgs,
         /// The augmentation.
         recipe => recipe: RecipeArgs,
         /// The method and its masks.
@@ -147,6 +163,7 @@ impl PretrainSettings {
     pub fn of(method: Method) -> Self {
         Self {
             run: RunSettings::default(),
+            checkpoint: None,
             recipe: Augmentation::PRETRAIN,
             mask: "random".into(),
             mask_ratio: Some(method.mask_ratio),
@@ -160,7 +177,7 @@ impl PretrainSettings {
     pub fn under<L: Layer<Self>>(self, layers: &[L], method: Option<Method>) -> Self {
         let base = match method {
             Some(method) if method != self.objective.method => {
-                Self { run: self.run, recipe: self.recipe, ..Self::of(method) }
+                Self { run: self.run, checkpoint: self.checkpoint, recipe: self.recipe, ..Self::of(method) }
             }
             _ => self,
         };

@@ -6,7 +6,7 @@ use super::mask::tables::PatchMask;
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu, Plan, Program, Recording};
 use crate::models::{Config, Objective, Pretext, pretext_model};
-use crate::nn::{Entry, Params};
+use crate::nn::{Entry, Params, Weights};
 use crate::ops::parts::join;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
@@ -75,6 +75,15 @@ impl Pretrainer {
             trainer.model.init(g, &trainer.params, seed)?;
         }
         Ok(trainer)
+    }
+
+    /// Takes these weights in place of the initial ones.
+    ///
+    /// # Errors
+    /// Weights of another model.
+    pub fn start_from(&self, weights: &Weights, seed: u64) -> Result<()> {
+        self.params.load(&self.g, weights)?;
+        self.model.init(&self.g, &self.params, seed)
     }
 
     /// Lets this process share the micro-batches of each step with others.
