@@ -1,4 +1,4 @@
-// What was set, in the address: `#reconstruct&model=photos&image=cat&mask=random&ratio=0.5&seed=3`. Whoever opens it
+// What was set, in the address: `#reconstruct&model=photos4&image=cat&mask=random&ratio=0.5&seed=3`. Whoever opens it
 // sees the same.
 
 export class Address {

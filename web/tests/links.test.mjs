@@ -34,7 +34,7 @@ test('links: a painted mask on a sample, and an own image, look the same in a fr
     await change(page, () => page.getByRole('button', { name: 'A rocket' }).click());
     await change(page, () => page.locator('#r-ratio').fill('0.75'));
     await change(page, () => page.locator('#r-seed').fill('9'));
-    assert.match(await hash(page), /^#reconstruct&model=photos&image=rocket&mask=random&ratio=0.75&seed=9$/);
+    assert.match(await hash(page), /^#reconstruct&model=photos4&image=rocket&mask=random&ratio=0.75&seed=9$/);
     await change(page, () => page.getByText('paint', { exact: true }).click());
     await page.locator('#r-masked').focus();
     await change(page, () => page.keyboard.press('Space'));
@@ -77,7 +77,7 @@ test('links: those that make no sense do no harm, and those into other tabs lead
   assert.deepEqual(await page.evaluate(() => {
     const { state } = globalThis.rowscan.modes.reconstruct;
     return [state.wish, state.picked, document.getElementById('r-seed').value];
-  }), ['photos', 'cat', '0']);
+  }), ['photos4', 'cat', '0']);
 
   const go = (hash) => page.evaluate((hash) => { location.hash = hash; }, hash);
   await go('#inspect&image=coffee&patch=5&layer=2&way=1&head=1');

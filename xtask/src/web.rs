@@ -331,7 +331,7 @@ pub fn test(filter: &[&str]) -> Result {
     let out = target().join("web-test");
     fs::create_dir_all(&out).map_err(io(&out))?;
     let native = |name: &str| text(&out.join(name));
-    let (sample, model) = (root().join("web/assets/samples/0.png"), root().join("web/assets/map_micro"));
+    let (sample, model) = (root().join("web/assets/samples/0.png"), root().join("web/assets/map_micro_patch4"));
     let reconstruct = ["--portable", "reconstruct", "--checkpoint", &text(&model), &text(&sample), "--seed", "5"];
     let files = ["--tensors", &native("native.safetensors"), "--output", &native("native.png")];
     run(command(rowscan(), &[&reconstruct[..], &files].concat()))?;
