@@ -109,7 +109,7 @@ impl Training for Pretraining {
         let (models, training) = apart(layers);
         let (base, objective) = match uppermost(&training, |layer| layer.start.checkpoint.as_deref()) {
             None => (None, None),
-            Some(folder) => (Some(checkpoint::config(folder)?), checkpoint::about(folder)?.objective),
+            Some(folder) => (Some(checkpoint::config(folder)?.both_ways()), checkpoint::about(folder)?.objective),
         };
         if base.as_ref().is_some_and(|config| config.dense.is_some()) {
             let expected = "a pretrained or a classifying one";
