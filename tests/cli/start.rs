@@ -6,7 +6,7 @@ use rowscan::nn::Weights;
 use rowscan::run::weights_on_disk::read;
 
 use super::runs::WHOLE;
-use super::{Ran, program, rowscan, run, skip};
+use super::{HYBRID, Ran, pretrain, program, rowscan, run, skip};
 
 #[test]
 fn a_run_starts_from_the_weights_of_a_checkpoint_whatever_its_method() {
@@ -42,6 +42,20 @@ fn a_run_starts_from_the_weights_of_a_checkpoint_whatever_its_method() {
     // from there its method goes without saying
     let dry = rowscan(&["pretrain", "--dry-run"], &[("--checkpoint", &dir.path().join("other/checkpoint-1"))]).ok();
     assert!(dry.out.contains("method contrastive"), "{}", dry.out);
+}
+
+#[test]
+fn a_model_that_reads_one_way_goes_on_both_ways() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let short = ["--data=synthetic:4", "--batch-size=4", "--epochs=1", "--grid-every=0"];
+    let first = dir.path().join("first");
+    run(pretrain(&first, &[&short[..], &[HYBRID, "--method=ar-shift"]].concat())).ok();
+    let paths = [("--checkpoint", &*first.join("checkpoint-1")), ("--output-dir", &dir.path().join("second"))];
+    let said = rowscan(&[&["pretrain", "--method=map"], &short[..]].concat(), &paths).ok().err;
+    assert!(said.contains(" copied (layers.0.mixer.conv1d_b."), "{said}");
 }
 
 #[test]
