@@ -77,7 +77,7 @@ export class Model {
    */
   static async load(source, { device, progress, signal, wasm } = {}) {
     const [files, on] = await Promise.all([opened(source, { progress, signal }), device ?? Device.shared({ wasm })]);
-    return new Model(on, loaded(on, files), files);
+    return new Model(on, await watched(on, () => loaded(on, files)), files);
   }
 
   /**
@@ -177,8 +177,7 @@ export class Model {
    * @returns {Promise<Reconstruction>}
    */
   async reconstruct(image, options = {}) {
-    const pixels = await square(image, this.side);
-    return this.#turn(async (raw) => {
+    return this.#pixels(image, async (raw, pixels) => {
       const mask = this.mask(options);
       const { decoder } = options;
       const made = await (decoder ? raw.under(decoder, pixels, mask) : raw.reconstruct(pixels, mask));
@@ -199,8 +198,7 @@ export class Model {
    * @returns {Promise<Float32Array>}
    */
   async features(image, { patches = false } = {}) {
-    const pixels = await square(image, this.side);
-    return this.#turn((raw) => (patches ? raw.patchFeatures(pixels) : raw.features(pixels)));
+    return this.#pixels(image, (raw, pixels) => (patches ? raw.patchFeatures(pixels) : raw.features(pixels)));
   }
 
   /**
@@ -212,8 +210,7 @@ export class Model {
    * @returns {Promise<Float32Array>}
    */
   async attention(image, options = {}) {
-    const pixels = await square(image, this.side);
-    return this.#turn((raw) => raw.attention(pixels, this.mask(options)));
+    return this.#pixels(image, (raw, pixels) => raw.attention(pixels, this.mask(options)));
   }
 
   /** Mamba layers of the encoder, for `scan`. */
@@ -230,8 +227,7 @@ export class Model {
    * @param {{ layer?: number }} [options]
    */
   async scan(image, { layer = 0 } = {}) {
-    const pixels = await square(image, this.side);
-    return this.#turn(async (raw) => {
+    return this.#pixels(image, async (raw, pixels) => {
       const states = await raw.scan(pixels, layer);
       const { directions, size, left } = states;
       states.free();
@@ -310,6 +306,20 @@ export class Model {
   /** Frees what it holds on the GPU, once it has done what it was asked for. */
   dispose() {
     return this.#turn((raw) => raw.free());
+  }
+
+  /**
+   * Runs `work` on the pixels of an image, which is read meanwhile, after all work asked for before.
+   *
+   * @template T
+   * @param {import('./images.mjs').ImageSource} image
+   * @param {(raw: RawModel, pixels: Uint8Array) => T | Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  #pixels(image, work) {
+    const pixels = square(image, this.side);
+    pixels.catch(() => {}); // an error is for the one who waits, not for the console
+    return this.#turn(async (raw) => work(raw, await pixels));
   }
 
   /**

@@ -151,9 +151,11 @@ export class Segmenter {
    * @returns {Promise<Segmentation>}
    */
   async segment(source, { truth, short = Math.max(SHORT, 2 * this.side) } = {}) {
-    const { data, width, height } = await whole(source, short);
-    const pixels = new Uint8Array(data);
+    const read = whole(source, short);
+    read.catch(() => {}); // an error is for the one who waits, not for the console
     return this.#turn(async () => {
+      const { data, width, height } = await read;
+      const pixels = new Uint8Array(data);
       const made = await this.#raw.segment(width, height, pixels, truth);
       const { classes, counts, accuracy, miou, iou } = made;
       made.free();

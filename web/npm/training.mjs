@@ -73,19 +73,11 @@ export class Training {
     const choice = { batch: fits, learningRate, maskRatio, seed, augment, data };
     const given = new Images();
     for (const { width, height, data } of own) given.add(width, height, /** @type {Uint8Array} */ (data));
-    const started = await watched(model.device, () => RawTraining.start(raw, JSON.stringify(choice), goingOn, given));
-    if (goingOn) {
-      const files = new Saved();
-      for (const { name, bytes } of model.files) files.add(name, bytes);
-      try {
-        started.load(files);
-      } catch (error) {
-        started.free();
-        throw error;
-      } finally {
-        files.free();
-      }
-    }
+    const started = await watched(model.device, () => {
+      const run = RawTraining.start(raw, JSON.stringify(choice), goingOn, given);
+      if (goingOn) goOn(run, model.files);
+      return run;
+    });
     return new Training(model.device, started);
   }
 
@@ -152,7 +144,8 @@ export class Training {
       if (!Number.isFinite(loss)) throw new Error(`the loss of step ${this.steps - pending.length} is ${loss}: lower the learning rate and start with new weights`);
     };
     while (submitted < steps && !signal?.aborted) {
-      const loss = this.#raw.step();
+      // in an array, so that it is not waited for here
+      const [loss] = await watched(this.#device, () => [this.#raw.step()]);
       loss.catch(() => {}); // an error is for the one who waits, not for the console
       pending.push(loss);
       submitted++;
@@ -234,6 +227,25 @@ export class Training {
    */
   #turn(work) {
     return this.#inTurn(() => work(this.#raw));
+  }
+}
+
+/**
+ * Takes a run to where the files of a checkpoint say. Frees it if they do not fit.
+ *
+ * @param {RawTraining} raw
+ * @param {import('./files.mjs').CheckpointFile[]} checkpoint
+ */
+function goOn(raw, checkpoint) {
+  const files = new Saved();
+  for (const { name, bytes } of checkpoint) files.add(name, bytes);
+  try {
+    raw.load(files);
+  } catch (error) {
+    raw.free();
+    throw error;
+  } finally {
+    files.free();
   }
 }
 
