@@ -8,32 +8,50 @@
 
 /** @typedef {string | URL | Blob | ImageBitmapSource | Pixels} ImageSource */
 
+/** Images that are decoded at once: a photograph of a camera takes 50 MB until it is reduced. */
+const AT_ONCE = 4;
+/** Free places among them, and who waits for one. */
+let free = AT_ONCE;
+/** @type {((value?: unknown) => void)[]} */
+const waiting = [];
+
 /**
- * Decodes an image. The error names its file or address.
+ * Gives `work` an image. What was decoded for it is closed afterwards. The error names its file or address.
  *
+ * @template T
  * @param {ImageSource} source
- * @returns {Promise<ImageBitmap | Exclude<ImageBitmapSource, Blob>>}
+ * @param {(image: ImageBitmap | Exclude<ImageBitmapSource, Blob>) => Promise<T>} work
+ * @returns {Promise<T>}
  */
-async function drawable(source) {
+async function holding(source, work) {
   if (typeof source === 'string' || source instanceof URL) {
     const answer = await fetch(source);
     if (!answer.ok) throw new Error(`${source}: ${answer.status}`);
-    return decode(await answer.blob(), String(source));
+    return decoded(await answer.blob(), String(source), work);
   }
-  if (source instanceof Blob) return decode(source, 'name' in source ? String(source.name) : 'the image');
-  if (isPixels(source)) return new ImageData(rgba(source), source.width, source.height);
-  return source;
+  if (source instanceof Blob) return decoded(source, 'name' in source ? String(source.name) : 'the image', work);
+  return work(isPixels(source) ? new ImageData(rgba(source), source.width, source.height) : source);
 }
 
 /**
+ * @template T
  * @param {Blob} blob
  * @param {string} name
+ * @param {(image: ImageBitmap) => Promise<T>} work
+ * @returns {Promise<T>}
  */
-async function decode(blob, name) {
+async function decoded(blob, name, work) {
+  if (free) free--;
+  else await new Promise((go) => waiting.push(go));
   try {
-    return await createImageBitmap(blob);
-  } catch {
-    throw new Error(`${name} is no image that this browser reads`);
+    const image = await createImageBitmap(blob).catch(() => {
+      throw new Error(`${name} is no image that this browser reads`);
+    });
+    return await work(image).finally(() => image.close());
+  } finally {
+    const next = waiting.shift(); // gets this place
+    if (next) next();
+    else free++;
   }
 }
 
@@ -90,10 +108,12 @@ const size = (source) => [
  */
 export async function square(source, side) {
   if (isPixels(source) && source.width === side && source.height === side && channels(source) === 3) return new Uint8Array(source.data);
-  const image = await drawable(source);
-  const [width, height] = size(image);
-  const short = Math.min(width, height);
-  return (await drawn(image, [(width - short) / 2, (height - short) / 2, short, short], side, side)).data;
+  const made = await holding(source, (image) => {
+    const [width, height] = size(image);
+    const short = Math.min(width, height);
+    return drawn(image, [(width - short) / 2, (height - short) / 2, short, short], side, side);
+  });
+  return made.data;
 }
 
 /**
@@ -103,11 +123,12 @@ export async function square(source, side) {
  * @param {number} short
  * @returns {Promise<Pixels>}
  */
-export async function whole(source, short) {
-  const image = await drawable(source);
-  const [width, height] = size(image);
-  const scale = Math.min(1, short / Math.min(width, height));
-  return drawn(image, [0, 0, width, height], Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+export function whole(source, short) {
+  return holding(source, (image) => {
+    const [width, height] = size(image);
+    const scale = Math.min(1, short / Math.min(width, height));
+    return drawn(image, [0, 0, width, height], Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+  });
 }
 
 /**

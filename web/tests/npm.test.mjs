@@ -37,7 +37,7 @@ test('package: the example of the README, and the same in a worker', () => {
   writeFileSync(join(at, 'index.html'), `<link rel="icon" href="data:,">${example}`);
   writeFileSync(join(at, 'worker.mjs'), worker);
   cpSync(PACKAGE, join(at, 'rowscan'), { recursive: true });
-  return within({ site: at, ready: false }, async (page) => {
+  return within({ site: at, ready: false }, async (page, opened) => {
     const said = [];
     page.on('console', (message) => said.push(message.text()));
     await page.waitForFunction(() => document.title.startsWith('loss'));
@@ -58,6 +58,48 @@ test('package: the example of the README, and the same in a worker', () => {
     assert.ok(drawn[0] >= 32 * 64 * 3 && drawn[1] < drawn[0] / 4, 'gray where patches are hidden, and no longer');
     assert.ok(said.some((text) => text.startsWith('model.safetensors')), 'progress');
     assert.ok(said.includes('96 features'));
+
+    const memory = await page.evaluate(async () => {
+      const { pixels } = await import('rowscan');
+      const blob = await (await fetch('photo.jpg')).blob();
+      const own = await createImageBitmap(blob);
+      const [open, made] = [new Set(), globalThis.createImageBitmap];
+      let most = 0;
+      globalThis.createImageBitmap = async (...given) => {
+        const bitmap = await made(...given);
+        open.add(bitmap);
+        most = Math.max(most, open.size);
+        bitmap.close = () => { open.delete(bitmap); ImageBitmap.prototype.close.call(bitmap); };
+        return bitmap;
+      };
+      await Promise.all([own, ...Array(20).fill(blob)].map((image) => pixels(image, 32)));
+      const wrong = await pixels(new File(['x'], 'notes.txt'), 32).catch(({ message }) => message);
+      const after = await pixels(blob, 32);
+      globalThis.createImageBitmap = made;
+      return { most, left: open.size, own: own.width, wrong, after: after.width };
+    });
+    const { most, left, ...others } = memory;
+    assert.ok(most <= 9 && left === 0, `of 21 images ${most} were decoded at once, ${left} stayed`);
+    assert.deepEqual(others, { own: 128, wrong: 'notes.txt is no image that this browser reads', after: 32 });
+
+    const lost = await page.evaluate(async () => {
+      const { Device, Rowscan } = await import('rowscan');
+      /** What `work` on a lost device throws, and whether that is noticed. */
+      const noticed = async (prepare, work) => {
+        const device = await Device.shared();
+        const prepared = await prepare();
+        device.destroy();
+        const { name } = await work(prepared).catch((error) => error);
+        return [name, device.lost, (await Device.shared()) !== device];
+      };
+      const training = async () => (await Rowscan.load('model/')).training('synthetic:16', { batch: 2 });
+      return [
+        await noticed(() => {}, () => Rowscan.load('model/')),
+        await noticed(training, (run) => run.run({ steps: 1 })),
+      ];
+    });
+    assert.deepEqual(lost, [['DeviceLost', true, true], ['DeviceLost', true, true]]);
+    opened.complaints.length = 0; // the browser logs errors of a device that was lost
   });
 });
 
