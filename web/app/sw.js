@@ -14,16 +14,18 @@ self.addEventListener('activate', (event) => {
 });
 
 /** A file from the cache, or else from the network; what came from there is kept: models that were chosen. */
-async function answer(request) {
+async function answer(event) {
+  const { request } = event;
   const cache = await caches.open(VERSION);
   const kept = await cache.match(request, { ignoreSearch: true });
   if (kept) return kept;
   const fetched = await fetch(request);
-  if (fetched.ok && fetched.type === 'basic') await cache.put(request, fetched.clone());
+  // without room to keep it, it is still an answer
+  if (fetched.ok && fetched.type === 'basic') event.waitUntil(cache.put(request, fetched.clone()).catch(() => {}));
   return fetched;
 }
 
 self.addEventListener('fetch', (event) => {
   const { request } = event;
-  if (request.method === 'GET' && request.url.startsWith(self.registration.scope)) event.respondWith(answer(request));
+  if (request.method === 'GET' && request.url.startsWith(self.registration.scope)) event.respondWith(answer(event));
 });

@@ -39,6 +39,14 @@ test('a released page works under a sub-path of a static host, and without a net
     await page.evaluate(() => navigator.serviceWorker.ready);
     await page.waitForFunction(() => navigator.serviceWorker.controller);
     const rebuilt = () => page.waitForFunction(() => document.getElementById('c-rebuilt').dataset.points > 0);
+    const [worker] = page.context().serviceWorkers();
+    await worker.evaluate(() => {
+      globalThis.put = Cache.prototype.put;
+      Cache.prototype.put = async () => { throw new DOMException('', 'QuotaExceededError'); };
+    });
+    const status = await page.evaluate(async () => (await fetch('assets/map_micro/config.json')).status);
+    assert.equal(status, 200, 'without room to keep it');
+    await worker.evaluate(() => { Cache.prototype.put = globalThis.put; });
     await page.getByRole('tab', { name: 'Clouds' }).click(); // a model that loads when it is wanted is kept then
     await rebuilt();
     await page.getByRole('tab', { name: 'Reconstruct' }).click();
