@@ -1,6 +1,26 @@
 // The curves of a run: the loss of every step as a faint line and its running mean as a bold one; with an axis of its
 // own, the share of images whose class a probe of the features tells.
 
+/**
+ * The points [i, value] of a line that is `columns` pixels wide: of each column the least value and the largest, so that
+ * spikes stay.
+ */
+export function thinned(values, columns) {
+  if (values.length <= 2 * columns) return values.map((value, i) => [i, value]);
+  const points = [];
+  for (let column = 0; column < columns; column++) {
+    const [from, to] = [column, column + 1].map((at) => Math.floor((at * values.length) / columns));
+    let [least, most] = [from, from];
+    for (let i = from; i < to; i++) {
+      if (values[i] < values[least]) least = i;
+      if (values[i] > values[most]) most = i;
+    }
+    const [first, second] = least < most ? [least, most] : [most, least];
+    points.push([first, values[first]], [second, values[second]]);
+  }
+  return points;
+}
+
 export function curve(canvas, losses, probes = []) {
   const scale = devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -14,8 +34,13 @@ export function curve(canvas, losses, probes = []) {
   const resolve = (value) => { context.canvas.style.color = value; const found = getComputedStyle(canvas).color; context.canvas.style.color = ''; return found; };
   const [dim, line, accent, second] = ['--dim', '--line', '--accent', '--warn'].map((name) => resolve(color(name)));
   const [left, right, top, bottom] = [44, width - (probes.length ? 46 : 14), 14, height - 28];
-  const most = losses.length ? Math.max(0.5, ...losses) * 1.05 : 1.6;
-  const [low, high] = [losses.length ? Math.max(0, Math.min(...losses) * 0.9) : 0, most];
+  let [least, most] = [Infinity, 0.5];
+  for (const loss of losses) {
+    least = Math.min(least, loss);
+    most = Math.max(most, loss);
+  }
+  const [low, high] = losses.length ? [Math.max(0, least * 0.9), most * 1.05] : [0, 1.6];
+  const columns = Math.max(1, Math.round((right - left) * scale));
   const x = (i) => left + ((right - left) * i) / Math.max(losses.length - 1, 1);
   const y = (value) => bottom - ((bottom - top) * (value - low)) / (high - low || 1);
   context.font = '12px system-ui, sans-serif';
@@ -38,7 +63,7 @@ export function curve(canvas, losses, probes = []) {
   if (!losses.length) return;
   const path = (values) => {
     context.beginPath();
-    values.forEach((value, i) => (i ? context.lineTo(x(i), y(value)) : context.moveTo(x(i), y(value))));
+    for (const [i, value] of thinned(values, columns)) context.lineTo(x(i), y(value));
     context.stroke();
   };
   context.strokeStyle = accent;
