@@ -1,6 +1,12 @@
 // What was set, in the address: `#reconstruct&model=photos4&image=cat&mask=random&ratio=0.5&seed=3`. Whoever opens it
 // sees the same.
 
+/** Whether a text is a number that a slider has. Of other texts the browser makes the middle. */
+export function within({ min, max }, text) {
+  const value = text.trim() === '' ? NaN : Number(text);
+  return value >= Number(min) && value <= Number(max);
+}
+
 export class Address {
   #tab;
   /** name → { tab, read, write, plain }: the text of the setting, and what it was when the page was opened */
@@ -22,6 +28,7 @@ export class Address {
     this.add(tab, name, {
       read: () => control.value,
       write(text) {
+        if (control.type === 'range' && !within(control, text)) return;
         const before = control.value;
         control.value = text;
         if (control instanceof HTMLSelectElement && control.selectedIndex < 0) control.value = before;

@@ -89,9 +89,12 @@ test('links: those that make no sense do no harm, and those into other tabs lead
   await go('#clouds&solid=16&share=0.75&draw=3');
   await page.waitForFunction(() => globalThis.rowscan.modes.clouds.state.shown?.rebuilt.length === 192 * 3);
   assert.equal(await page.evaluate(() => document.getElementById('c-kind').value), '4');
-  await go('#train&preset=tiny&side=32&augment=no');
+  await go('#train&preset=tiny&side=32&augment=no&batch=99&rate=abc');
   assert.ok(await page.locator('#train').isVisible());
-  assert.deepEqual(await page.evaluate(() => [document.getElementById('t-model').value, document.getElementById('t-augment').checked]), ['tiny', false]);
+  assert.deepEqual(await page.evaluate(() => [
+    document.getElementById('t-model').value, document.getElementById('t-augment').checked,
+    document.getElementById('t-batch').value,
+  ]), ['tiny', false, '3']);
 
   const rate = (text) => page.waitForFunction((text) => document.getElementById('t-lr-out').textContent === text, text);
   await rate('1.3e-3'); // 192 channels; `micro` has 64
