@@ -103,6 +103,13 @@ async function take(files) {
 }
 app.take = take;
 
+/** Gives `work` the files that people choose by an input. */
+app.picks = (id, work) => $(id).addEventListener('change', ({ target }) => {
+  const files = [...target.files];
+  target.value = ''; // else the same files, chosen again, would be no change
+  if (files.length) app.guard(() => work(files));
+});
+
 /** Leads past the header. Not by an address: that is for settings. */
 function skips() {
   $('stage').tabIndex = -1;

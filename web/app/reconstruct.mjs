@@ -34,7 +34,7 @@ export function attach(app) {
       },
     });
     state.model?.dispose();
-    Object.assign(state, { model, files: model.files, loaded: wish, wish });
+    Object.assign(state, { model, files: model.files, loaded: wish, wish, result: null });
     performance.mark('model loaded');
     if (!wish && $('r-pick').lastChild?.value !== '') $('r-pick').append(new Option('Your own', ''));
     $('r-pick').value = wish;
@@ -89,10 +89,10 @@ export function attach(app) {
       const options = strategy() === 'paint' ? { mask: paintMask() }
         : { strategy: strategy(), maskRatio: Number($('r-ratio').value), seed: Number($('r-seed').value) };
       const began = performance.now();
-      state.result = await model.reconstruct(state.source, options);
+      const result = await model.reconstruct(state.source, options);
       const took = performance.now() - began;
-      state.image = state.result.original;
-      state.mask = state.result.predicted;
+      if (model !== state.model) return;
+      Object.assign(state, { result, image: result.original, mask: result.predicted });
       picture($('r-original'), state.image);
       const masked = drawMask();
       performance.mark('picture');
@@ -180,6 +180,11 @@ export function attach(app) {
     $('r-pictures').classList.toggle('painting', on);
     $('r-paint-hint').hidden = !on;
     $('r-ratio').disabled = $('r-seed').disabled = on;
+    const canvas = $('r-masked');
+    canvas.setAttribute('role', on ? 'application' : 'img');
+    const keys = on ? '; move with the arrow keys, space hides or shows a patch' : '';
+    canvas.setAttribute('aria-label', `Masked: what the encoder sees${keys}`);
+    canvas.tabIndex = on ? 0 : -1;
     if (on) state.painted = null;
   }
 
@@ -228,7 +233,9 @@ export function attach(app) {
   }));
   $('r-save').addEventListener('click', () => app.guard(async () => state.result && download('rowscan.png', await drawn())));
   $('r-share').hidden = !navigator.share;
-  $('r-share').addEventListener('click', () => app.guard(async () => pass(await drawn(), await link())));
+  $('r-share').addEventListener('click', () => app.guard(async () => {
+    if (state.result) await pass(await drawn(), await link());
+  }));
 
   $('r-form').addEventListener('submit', (event) => event.preventDefault());
   $('r-form').addEventListener('input', (event) => {
@@ -245,8 +252,8 @@ export function attach(app) {
     address.changed();
   }));
   $('r-again').addEventListener('click', run);
-  $('r-file').addEventListener('change', ({ target }) => target.files[0] && app.guard(() => api.image(target.files[0])));
-  $('r-folder').addEventListener('change', ({ target }) => app.guard(() => app.take([...target.files])));
+  app.picks('r-file', ([file]) => api.image(file));
+  app.picks('r-folder', app.take);
   $('r-camera').addEventListener('click', () => app.guard(async () => {
     const source = await photograph($('camera'), $('camera-view'), $('camera-take'), $('camera-close'))
       .catch((error) => { throw new Error(`no camera: ${error.message}`); });

@@ -148,8 +148,8 @@ export function attach(app) {
 
   const labels = () => { $('s-cover-out').textContent = `${Math.round($('s-cover').value * 100)}%`; };
   $('s-next').addEventListener('click', () => choose(state.own ? state.index : (state.index + 1) % (state.scenes?.length ?? SHOWN)));
-  $('s-file').addEventListener('change', ({ target }) => target.files[0] && app.guard(() => api.image(target.files[0])));
-  $('s-folder').addEventListener('change', ({ target }) => app.guard(() => app.take([...target.files])));
+  app.picks('s-file', ([file]) => api.image(file));
+  app.picks('s-folder', app.take);
   $('s-cover').addEventListener('input', () => { labels(); address.changed(); draw(); });
   address.add('segment', 'scene', {
     read: () => (state.own ? '' : String(state.index)),

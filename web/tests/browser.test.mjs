@@ -26,6 +26,12 @@ const nameless = (page) => page.evaluate(() => {
   return controls.filter((element) => !name(element)).map((element) => element.outerHTML.slice(0, 120));
 });
 
+/** Canvases that take keys, which a screen reader keeps for itself unless they are applications. */
+const keyless = (page) => page.evaluate(() => {
+  const found = document.querySelectorAll('canvas[tabindex="0"]:not([role="application"])');
+  return [...found].map(({ id }) => id);
+});
+
 /** Text that is too faint for its ground, by WCAG's contrast of 4.5. */
 const faint = (page) => page.evaluate(() => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -58,6 +64,7 @@ test('keyboard, phone, screen reader and both color schemes', () => within({ vie
     assert.deepEqual(wide, [], `wider than a phone in ${tab}`);
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${tab} scrolls sideways`);
     assert.deepEqual(await nameless(page), [], `without a name in ${tab}`);
+    assert.deepEqual(await keyless(page), [], `without keys in ${tab}`);
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme });
       const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
