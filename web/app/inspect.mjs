@@ -14,12 +14,17 @@ const NEAREST = 6;
 
 export function attach(app) {
   const { $, address } = app;
-  const state = { token: null, maps: null, seen: null, scan: null, near: [], linked: '' };
+  const state = {
+    token: null, near: [], linked: '',
+    of: null, maps: null, seen: null, scan: null, // a model, and what was read of it
+  };
   const library = new Library(app.samples);
   let queue = Promise.resolve();
 
   const source = () => app.modes.reconstruct.state;
   const ready = () => source().model && source().image && source().result && app.mode === 'inspect';
+  /** Whether a model is still the one in use: another one may have been taken while something was waited for. */
+  const current = (model) => source().model === model;
 
   function cards() {
     if ($('i-masks').children.length) return;
@@ -65,27 +70,29 @@ export function attach(app) {
       choices($('i-block'), decodes ? numbered(model.blocks, 'block') : []);
       choices($('i-head'), decodes ? numbered(model.heads, 'head') : []);
       if (decodes) {
-        state.seen = model.seen('map');
-        state.maps = await model.attention(image, { mask });
+        const [seen, maps] = [model.seen('map'), await model.attention(image, { mask })];
+        Object.assign(state, { seen, maps });
       }
-      await scan();
+      if (!current(model)) return;
+      await scan(model, image);
+      if (!current(model)) return;
+      state.of = model;
       draw();
-      if (decodes) await masks();
-      await library.read(model, image);
-      near();
+      if (decodes) await masks(model, image, mask);
+      if (!current(model)) return;
+      await library.read(model, image, () => current(model));
+      if (current(model)) near();
     }));
     return queue;
   }
 
   /** The states of the chosen layer. */
-  async function scan() {
-    const { model, image } = source();
+  async function scan(model, image) {
     state.scan = model.scanLayers ? await model.scan(image, { layer: Number($('i-layer').value) }) : null;
     if (state.scan?.directions === 1) choices($('i-way'), DIRECTIONS.slice(0, 1));
   }
 
-  async function masks() {
-    const { model, image, result: { mask } } = source();
+  async function masks(model, image, mask) {
     const tokens = model.grid ** 2;
     cards();
     for (const [kind, name] of MASKS) {
@@ -95,6 +102,7 @@ export function attach(app) {
       model.seen(kind).forEach((on, i) => pixels.data.set(on ? [45, 212, 191, 255] : [120, 124, 130, 60], i * 4));
       pattern.getContext('2d').putImageData(pixels, 0, 0);
       const made = await model.reconstruct(image, { mask, decoder: kind });
+      if (!current(model)) return;
       picture(drawn, made.reconstruction);
       drawn.dataset.loss = made.loss;
       caption.innerHTML = `<b>${name}</b> loss ${made.loss.toFixed(3)}`;
@@ -108,7 +116,7 @@ export function attach(app) {
 
   function draw() {
     const { model, image, mask, result } = source();
-    if (!model || !image || state.token === null) return;
+    if (!model || state.of !== model || !image || state.token === null) return;
     const { grid } = model;
     const tokens = grid * grid;
     const { token } = state;
@@ -183,7 +191,11 @@ export function attach(app) {
   for (const id of ['i-block', 'i-head', 'i-way']) $(id).addEventListener('input', () => { address.changed(); draw(); });
   $('i-layer').addEventListener('input', () => {
     address.changed();
-    queue = queue.then(() => app.guard(async () => { await scan(); draw(); }));
+    queue = queue.then(() => app.guard(async () => {
+      if (!ready() || state.of !== source().model) return; // else all of it is computed anew
+      await scan(source().model, source().image);
+      draw();
+    }));
   });
   address.add('inspect', 'patch', {
     read: () => (state.token === null ? '' : String(state.token)),

@@ -113,12 +113,15 @@ export function attach(app) {
       const all = [];
       for (const { id } of await samples.list) {
         const sample = await samples.get(id);
+        if (source().model !== model) return;
         all.push({ ...sample, features: await model.features(sample.image) });
       }
       state.means = { model, all };
     }
     const { all } = state.means;
+    if (source().model !== model) return;
     const own = await model.features(image);
+    if (source().model !== model) return;
     const mean = own.map((_, i) => all.reduce((sum, { features }) => sum + features[i], 0) / all.length);
     const centered = (features) => features.map((value, i) => value - mean[i]);
     const wanted = centered(own);
@@ -141,7 +144,7 @@ export function attach(app) {
   }
 
   function draw() {
-    if (!open() || !state.result) return;
+    if (!open() || state.of !== source().result || !state.result) return;
     $('l-says').textContent = DRAW[state.at]();
   }
 
@@ -150,10 +153,12 @@ export function attach(app) {
     queue = queue.then(() => app.guard(async () => {
       if (!open()) return;
       const { model, image, result } = source();
-      if (state.of !== result) Object.assign(state, { of: result, mask: result.predicted.slice() });
+      if (state.of !== result) Object.assign(state, { of: result, mask: result.predicted.slice(), result: null });
       state.order = [...model.mask({ mask: state.mask }).keys()].filter((token) => !state.mask[token]);
       if (!state.mask[state.token]) state.token = state.mask.indexOf(1);
-      state.result = await model.reconstruct(image, { mask: state.mask });
+      const made = await model.reconstruct(image, { mask: state.mask });
+      if (source().model !== model) return; // another one was taken meanwhile
+      state.result = made;
       if (state.at === 4) await alike();
       draw();
     }));
@@ -230,6 +235,7 @@ export function attach(app) {
   $('l-next').addEventListener('click', () => go(state.at + 1));
   $('l-slider').addEventListener('input', draw);
   $('l-again').addEventListener('click', () => {
+    if (!open()) return;
     state.mask = source().model.mask({ seed: state.seed++ });
     refresh();
   });

@@ -12,14 +12,20 @@ export class Library {
     this.#samples = samples;
   }
 
-  /** Reads the features of all samples, unless they are of this model, and those of `image`. */
-  async read(model, image) {
-    const own = { image: await createImageBitmap(image), title: 'this image', features: await model.features(image, { patches: true }) };
+  /**
+   * Reads the features of all samples, unless they are of this model, and those of `image`. Stops when `current()` says
+   * that the model is no longer in use.
+   */
+  async read(model, image, current) {
+    const bitmap = await createImageBitmap(image);
+    if (!current()) return;
+    const own = { image: bitmap, title: 'this image', features: await model.features(image, { patches: true }) };
     let others = this.#entries.slice(1);
     if (this.#model !== model) {
       others = [];
       for (const { id } of await this.#samples.list) {
         const { image, title } = await this.#samples.get(id);
+        if (!current()) return;
         others.push({ image, title, features: await model.features(image, { patches: true }) });
       }
     }

@@ -69,4 +69,23 @@ test('inspect: the row-causal mask, attention of every head, and four masks of t
   assert.equal(new Set(cards.map(({ result }) => result)).size, 4, 'each mask gives its own reconstruction');
   assert.equal(cards[3].result, (await pixels(page, 'r-result')).join(), 'that of MAP is the one of Reconstruct');
   assert.equal(new Set(cards.map(({ loss }) => loss)).size, 4, `and its own loss: ${cards.map(({ loss }) => loss)}`);
+
+  // another model is taken while this page and the lesson read the samples
+  const taken = async (id, grid) => {
+    await page.evaluate((id) => {
+      document.getElementById('lesson').open = true;
+      globalThis.rowscan.lesson.go(4);
+      document.getElementById('r-pick').value = id;
+      document.getElementById('r-pick').dispatchEvent(new Event('change'));
+    }, id);
+    const length = 2 * 4 * grid ** 4;
+    await page.waitForFunction((length) => globalThis.rowscan.modes.inspect.state.maps.length === length, length);
+  };
+  await taken('photos', 8);
+  await taken('photos4', grid);
+  await page.waitForFunction(() => {
+    const { lesson, modes } = globalThis.rowscan;
+    return lesson.state.means?.model === modes.reconstruct.state.model;
+  });
+  assert.ok(await page.locator('#notice').isHidden(), await page.textContent('#notice'));
 }));
