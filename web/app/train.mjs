@@ -1,8 +1,8 @@
 // Train: pretraining that goes on after a reload, and that the command line goes on with.
 import { Rowscan, pixels, unzip } from 'rowscan';
+import { within } from './address.mjs';
 import { curve } from './chart.mjs';
 import { facts, picture } from './draw.mjs';
-import { decode } from './images.mjs';
 import { archive, curves, keep, keepImages, kept } from './kept.mjs';
 import { download } from './share.mjs';
 
@@ -27,8 +27,29 @@ export function attach(app) {
     losses: [], probes: [], heldOut: null, rate: 0, // [loss of each step], [[step, percent]]
     images: null, seed: 0, copy: null, saved: 0, probed: { at: 0, took: 0 },
     chosen: false, // whether the user set the rate, or a link
-    busy: false, adjusted: false, hidden: false, asked: false,
+    asked: false, // whether the kept run was brought back, or is not wanted any more
+    busy: false, adjusted: false, hidden: false,
   };
+  let [last, frame] = [Promise.resolve(), 0];
+
+  /** Runs work that makes or ends a run, after all such work asked for before. */
+  function inTurn(work) {
+    const turn = last.then(work);
+    last = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Runs such work while the buttons wait. */
+  const waiting = (work) => inTurn(async () => {
+    state.busy = true;
+    labels();
+    try {
+      return await work();
+    } finally {
+      state.busy = false;
+      labels();
+    }
+  });
 
   const batch = () => 2 ** Number($('t-batch').value);
   const rate = () => 10 ** Number($('t-lr').value);
@@ -41,7 +62,9 @@ export function attach(app) {
     $('t-ratio-out').textContent = percent(ratio());
     $('t-go').textContent = state.running ? 'Pause' : state.training ? 'Resume' : 'Start';
     for (const id of ['t-model', 't-side', 't-batch', 't-augment']) $(id).disabled = Boolean(state.training);
-    for (const id of ['t-restart', 't-download', 't-use']) $(id).disabled = !state.training;
+    for (const id of ['t-restart', 't-download', 't-use']) $(id).disabled = state.busy || !state.training;
+    $('t-go').disabled = state.busy || Boolean(state.running && state.stop.signal.aborted);
+    $('t-form').setAttribute('aria-busy', state.busy);
     $('t-data').textContent = state.images ? `${state.images.length} own images` : '512 generated images';
   }
 
@@ -56,7 +79,10 @@ export function attach(app) {
       'learning rate': state.training ? state.training.learningRate.toExponential(1) : '–',
       parameters: state.training ? `${(state.training.parameters / 1e6).toFixed(1)} M` : '–', adapter: $('adapter').textContent,
     });
-    curve($('t-curve'), state.losses, state.probes);
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      curve($('t-curve'), state.losses, state.probes);
+    });
   }
 
   /** Shows the rate that the package takes for the chosen model, unless another one was set. */
@@ -98,7 +124,12 @@ export function attach(app) {
     const kinds = ['original', 'masked', 'reconstruction'];
     while ($('t-held').children.length < images.length) {
       const row = document.createElement('div');
-      row.append(...kinds.map(() => document.createElement('canvas')));
+      row.append(...kinds.map((kind) => {
+        const canvas = document.createElement('canvas');
+        canvas.setAttribute('role', 'img');
+        canvas.setAttribute('aria-label', `Held-out image ${$('t-held').children.length + 1}, ${kind}`);
+        return canvas;
+      }));
       $('t-held').append(row);
     }
     [...$('t-held').children].forEach((row, i) => {
@@ -158,29 +189,26 @@ export function attach(app) {
   }
 
   async function go() {
-    if (state.running) {
-      state.stop.abort();
-      $('t-go').disabled = true;
-      return state.running;
-    }
-    if (state.busy || !app.device) return;
-    state.busy = true;
-    await app.guard(async () => { if (!state.training) await begin(); });
-    state.busy = false;
-    if (!state.training) return labels();
-    state.stop = new AbortController();
-    state.saved = performance.now();
-    state.running = app.guard(loop).finally(() => {
-      state.running = null;
-      $('t-go').disabled = false;
-      labels();
-    });
+    if (state.running) return pause();
+    if (!app.device) return;
+    if (!state.asked) await bring();
+    await app.guard(() => inTurn(async () => {
+      if (state.running || !state.asked) return;
+      if (!state.training) await begin();
+      state.stop = new AbortController();
+      state.saved = performance.now();
+      state.running = app.guard(loop).finally(() => {
+        state.running = null;
+        labels();
+      });
+    }));
     labels();
   }
 
   async function pause() {
     if (!state.running) return;
     state.stop.abort();
+    labels();
     await state.running;
   }
 
@@ -204,6 +232,7 @@ export function attach(app) {
     $('t-batch').value = Math.log2(state.training.batch);
     $('t-lr').value = Math.log10(learningRate);
     if (Number.isFinite(maskRatio)) $('t-ratio').value = maskRatio;
+    state.chosen = false; // the rate is the run's
     const goesOn = state.training.steps > 0;
     if (goesOn) Object.assign(state, curves(found));
     await show();
@@ -212,16 +241,21 @@ export function attach(app) {
   }
 
   /** Brings back the run that this browser keeps, once. */
-  async function bring() {
-    if (state.asked || state.training || !app.device) return;
+  const bring = () => app.guard(() => waiting(async () => {
+    if (state.asked || !app.device) return;
     state.asked = true;
-    const found = await kept();
-    if (!found || state.training || state.busy) return;
+    const found = state.training ? null : await kept();
+    if (!found) return;
     state.images = found.images;
-    await resume(found.files);
+    try {
+      await resume(found.files);
+    } catch (error) {
+      state.asked = error.name !== 'DeviceLost'; // else again, on the next device
+      throw error;
+    }
     $('t-saved').textContent = `Step ${state.training.steps} was kept in this browser: Resume goes on with it.`;
     $('t-saved').dataset.step = state.training.steps;
-  }
+  }));
 
   const paused = (work) => () => app.guard(async () => {
     const was = Boolean(state.running);
@@ -232,18 +266,18 @@ export function attach(app) {
   });
 
   $('t-go').addEventListener('click', () => { app.notice(); go(); });
-  $('t-restart').addEventListener('click', () => app.guard(async () => {
+  $('t-restart').addEventListener('click', () => app.guard(() => inTurn(async () => {
     await pause();
     state.seed++;
     drop();
     labels();
     follow();
     report();
-  }));
+  })));
   $('t-download').addEventListener('click', paused(async () => download(`${state.model.config.name}-${state.training.steps}.zip`, await pack())));
   $('t-use').addEventListener('click', () => app.guard(async () => { await pause(); await app.modes.reconstruct.open(await state.training.save()); }));
-  $('t-files').addEventListener('change', ({ target }) => target.files.length && app.guard(() => api.images([...target.files])));
-  $('t-open').addEventListener('change', ({ target }) => target.files.length && app.guard(() => app.take([...target.files])));
+  app.picks('t-files', (files) => api.images(files));
+  app.picks('t-open', app.take);
   $('t-form').addEventListener('submit', (event) => event.preventDefault());
   $('t-form').addEventListener('input', ({ target }) => {
     if (target.id === 't-lr') state.chosen = true;
@@ -270,7 +304,7 @@ export function attach(app) {
   address.add('train', 'rate', {
     read: () => (state.chosen ? $('t-lr').value : ''),
     write(text) {
-      state.chosen = text !== '';
+      state.chosen = within($('t-lr'), text);
       if (state.chosen) $('t-lr').value = text;
     },
   });
@@ -286,7 +320,7 @@ export function attach(app) {
     pause,
     async shown() {
       report();
-      await app.guard(bring);
+      await bring();
     },
     applied() {
       labels();
@@ -299,10 +333,10 @@ export function attach(app) {
       if (state.interrupted) {
         state.interrupted = false;
         const { copy, images } = state;
-        await app.guard(async () => resume(await unzip(copy)));
+        await app.guard(() => waiting(async () => resume(await unzip(copy))));
         Object.assign(state, { copy, images });
       } else if (app.mode === 'train') {
-        await app.guard(bring);
+        await bring();
       }
     },
     /** A sentence for the user: how much of the run is left after the device was lost. */
@@ -316,20 +350,20 @@ export function attach(app) {
       state.stop?.abort();
       state.training = state.model = null;
     },
-    async images(list) {
+    images: (list) => waiting(async () => {
       await pause();
-      const found = await Promise.all((await Promise.all(list.map(decode))).map((image) => pixels(image, SHORT)));
+      const found = await Promise.all(list.map((file) => pixels(file, SHORT)));
       if (found.length < 2) throw new Error('training takes at least two images');
-      state.images = found;
+      Object.assign(state, { images: found, asked: true });
       drop();
       app.notice();
-      labels();
       report();
-    },
-    async open(found) {
+    }),
+    open: (found) => waiting(async () => {
       await pause();
       app.notice(await resume(found));
-    },
+      state.asked = true;
+    }),
   };
   return api;
 }

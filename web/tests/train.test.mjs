@@ -23,6 +23,8 @@ test('train: the loss falls, the run goes on after a reload to the same losses, 
   assert.ok(mean(all.slice(-10)) < 0.85 * mean(all.slice(0, 5)), all.join());
   assert.notEqual(await shown(), before, 'held-out reconstructions change');
   assert.match(await page.textContent('#t-facts'), /told apart\d+% \(chance 10%\).*images\/s/);
+  const held = page.getByRole('group', { name: 'Held-out images' });
+  assert.equal(await held.getByRole('img', { name: 'Held-out image 2, reconstruction' }).count(), 1);
   await shoot(page, 'train');
 
   const at = await steps(page);
