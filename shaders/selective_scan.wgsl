@@ -12,7 +12,7 @@
 //             it. delta, states, total, last and channel_params have S = 4. out is the sum: 1/S is left out. No z.
 //             Still nothing is moved: walking columns is arithmetic on t. A launch of sequential or chunk_apply does
 //             the pair p.pair, rows or columns, and the columns add to what the rows wrote.
-//   backward  selective_scan_backward.wgsl
+//   backward  selective_scan_backward.wgsl; for CPUs both passes are in selective_scan_whole.wgsl too
 //   saves     its inputs and `states`. `states` of chunk c is h after each direction's last step within the tokens
 //             c·T..(c+1)·T; it takes 4·N/T bytes per (s, b, t, e). Backward starts each chunk from there and computes h
 //             again, as mamba_ssm does.
@@ -27,8 +27,6 @@
 //             chunks, in place in states. chunk_apply runs each chunk again from its true start state, one direction
 //             after the other.
 //             B and C are staged in workgroup memory, RUN tokens at a time: at least a chunk. Lanes past E do nothing.
-//   FEW       1: sequential stages 4 tokens at a time, for CPUs in a browser. It has to fill workgroup memory with
-//             zeros, and SwiftShader compiles a store for each number of that: 350 ms with 16 tokens, 75 for the rest.
 //   HALF      1: u, delta, xz and out are f16, two per word, E is even, and states is f16 (S, B, chunks, N/8, E, 8).
 //             Arithmetic stays f32. Results are collected in workgroup memory, RUN tokens at a time, so that two
 //             neighbors are written as one word. The sum of two directions is rounded to f16 twice.
@@ -43,7 +41,7 @@
 //             numbers one by one. On the H200 the 24 launches of a step of tiny take 6.4 ms; base, 98 × 128: 0.80 ms a
 //             launch, with HALF 1.27 (mamba_ssm, both directions: 1.86).
 //   const S: directions, 1 or 2, and 2 a pair with GRID;  const N: states, 1 to 64;  const T: tokens of a chunk
-//   const HALF;  const GRID;  const FEW
+//   const HALF;  const GRID
 // uses lib/math, lib/half, lib/element, lib/gate
 struct Params {
     b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32,
@@ -55,7 +53,7 @@ const LOG2E = 1.4426950408889634;
 const CH = WG / S;              // channels of a workgroup in `sequential`, each in every direction
 const NQ = (N + 3u) / 4u;       // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);   // vec4s of states in memory: a quad of f32 or two of f16
-const RUN = select(select(16u, 8u, N > 32u), 4u, FEW == 1u);   // tokens staged at a time
+const RUN = select(16u, 8u, N > 32u);   // tokens staged at a time
 const PAIRS = 1u + GRID;        // direction d = s·PAIRS + pair: s = 1 runs from last to first
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> u: array<u32>;

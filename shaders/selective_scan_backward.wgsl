@@ -14,22 +14,17 @@
 //             conv1d.wgsl does this instead. All overwrite their results. Padding and absent parts of dchannel_params
 //             are 0. clear = 1: sum_parts also zeroes columns 0..R of dxdbl, which belong to the backward of dt_proj.
 //   reads     what forward saved: its inputs, out, and `states`, which is h at the ends of chunks
-//   threads   scan: a lane holds four states (a quad) of C channels. A group of LQ lanes holds all states of its
-//             channels, and a workgroup has GROUPS groups, and so CHANNELS channels.
+//   threads   scan: a lane holds four states (a quad) of a channel. A group of LQ lanes holds all states of its
+//             channel, and a workgroup has CHANNELS groups.
 //             Chunks are walked in reverse. First h_t of the chunk's T tokens is computed again, from the state before
 //             the chunk, and kept; then the chunk is walked backward with λ in registers. δ, u, gy and the slope of
 //             softplus are computed once for each token and channel, as many tokens at a time as 8 KiB of workgroup
 //             memory hold (W).
-//             For each token a lane sums over its channels, for a quad of dB and of dC, and over its four states, for
-//             du and ddelta. `put` and `flush` sum over lanes: in workgroup memory (lib/scan_sums) or by shuffles
-//             (lib/scan_sums_subgroup). Lanes past E or N and steps past L hold zeros, which add nothing.
-//             Barriers: two per J tokens, and two per W tokens of h.
-//             The steps are written out, because an array stays in registers only where every index is a constant. On
-//             a CPU, too, a computed index costs an access for each lane.
-//             C = 1: h of a chunk takes 4·T registers, which a GPU has. C = 4, for CPUs, which keep arrays in memory: a
-//             quarter of the barriers. There ā of a chunk is kept as well, and T is 8: the code would be too long else.
-//   LOOPS     1: steps in loops, for CPUs in a browser: SwiftShader compiles that in half the time (1.8 s of 3.5), and
-//             is no slower at computed indices. The bits are the same.
+//             For each token a lane sums over its four states, for du and ddelta. `put` and `flush` sum over lanes: in
+//             workgroup memory (lib/scan_sums) or by shuffles (lib/scan_sums_subgroup). Lanes past E or N and steps
+//             past L hold zeros, which add nothing. Barriers: two per J tokens, and two per W tokens of h.
+//             The steps are written out, because an array stays in registers only where every index is a constant: h of
+//             a chunk takes 4·T.
 //   HALF      1: u, delta, xz, out, dout, dxz, states, and du and ddelta in `gradients` are f16; E is even. Arithmetic,
 //             sums and dxdbl stay f32.
 //   GRID      1: four directions over a grid, as in selective_scan.wgsl: S = 4, 1/S is left out of gy, u is (B, L, E),
@@ -43,16 +38,10 @@
 //             NVIDIA H200 (benches/runs/2026-11-28-nvidia-h200), 24 launches of a step of base (batch 128, L 98): four
 //             channels a lane 50.4 ms, with HALF 46.6; one channel, in a kernel that was not this one, 41.0 and 47.4;
 //             mamba_ssm 5.13 a launch
-//             llvmpipe, 2 cores, Mesa 22.3.6, ms of a launch with E 384, B 1, L 592: one channel a lane 100, four
-//             channels with steps written out 78, in loops 65, in a 4×4 matrix each state 58
-//             ms of 6 launches, E 128, B 32, L 32, both directions, four channels a lane, one core of an EPYC, Mesa
-//             26.1.6 | 22.3.6: T 16 in loops 225 | 428, T 4 written out 128 | 252, T 8 written out, as here, 117 | 253.
-//             More of `states` is written forward then: T 4 takes 74 | 187 there, T 8 66 | 138, T 16 63 | 138
 //             Not tried: two channels a lane; one channel with all states per lane and shuffles, which needs 31
 //             shuffles per token.
 //   const N: states, 1 to 64;  const T: tokens of a chunk, 16 or 8;  const WG: lanes of a workgroup
-//   const C: channels of a lane, 1, or 4 with T = 8 if LQ is at least 4;  const J: tokens of a batch, 1, 2 or 4
-//   const HALF;  const GRID;  const LOOPS
+//   const J: tokens of a batch, 1, 2 or 4;  const HALF;  const GRID
 //   const LANES (only with shuffles): number of neighboring lanes that are sure to share a subgroup, 2·LQ to 64
 // uses lib/grid, lib/math, lib/half, lib/element, lib/gate, lib/scan_sums or lib/scan_sums_subgroup
 struct Params {
@@ -64,10 +53,8 @@ struct Params {
 const NQ = (N + 3u) / 4u;                               // quads of states
 const SQ = (NQ + HALF) / (1u + HALF);                   // vec4s of states in `saved`: a quad of f32 or two of f16
 const LQ = 1u << (32u - countLeadingZeros(NQ - 1u));    // lanes of a group: NQ, or the next power of two
-const GROUPS = WG / LQ;
-const CHANNELS = C * GROUPS;                            // channels of a workgroup
+const CHANNELS = WG / LQ;                               // channels, and groups, of a workgroup
 const W = min(T, 512u / CHANNELS);                      // tokens that are staged at a time, at least 4
-const KEPT = select(1u, T * C, C > 1u);                 // ā that a lane keeps
 const LOG2E = 1.4426950408889634;
 const PAIRS = 1u + GRID;                                // as in selective_scan.wgsl
 @group(0) @binding(0) var<uniform> p: Params;
@@ -91,21 +78,18 @@ var<workgroup> sh_x: array<vec4<f32>, W * CHANNELS>;    // (δ, u, gy, slope) of
 // A chunk of `count` tokens of direction d and one sample, from place `first` of the direction's order on. `row` is the
 // row of the sample's token 0 in arrays (S·B·L, ..), and `out_row` in arrays (B·L, ..); `up` is whether steps ascend.
 struct Chunk { row: u32, out_row: u32, first: u32, count: u32, d: u32, up: bool }
-// A lane: its group of channels, its quad of states, the first of its channels, and the index of the workgroup's
-// channels. `mine` is the channel whose tokens the lane stages, and `bias` its bias.
+// A lane: its group, its quad of states, its channel, and the index of the workgroup's channels. `mine` is the channel
+// whose tokens the lane stages, and `bias` its bias.
 struct Lane { tid: u32, group: u32, q: u32, e: u32, tile: u32, mine: u32, bias: f32 }
-alias Quads = array<vec4<f32>, C>;                      // of the lane's channels
-// What a lane holds, for each of its channels. `past` is h before each step of a chunk, h_{t−1}; every index of it is a
-// constant.
-var<private> a: Quads;
-var<private> h: Quads;
-var<private> past: array<vec4<f32>, T * C>;
-var<private> decays: array<vec4<f32>, KEPT>;            // C > 1: ā of each step of a chunk
-var<private> carry: Quads;                              // ā·λ of the step after
-var<private> da: Quads;                                 // Σ λ·δ·p
-var<private> d: array<f32, C>;                          // D in the first quad, 0 in the others: D·gy is added once
-var<private> dd: array<f32, C>;                         // Σ gy·u
-var<private> dbias: array<f32, C>;                      // Σ ddelta
+// What a lane holds. `past` is h before each step of a chunk, h_{t−1}; every index of it is a constant.
+var<private> a: vec4<f32>;
+var<private> h: vec4<f32>;
+var<private> past: array<vec4<f32>, T>;
+var<private> carry: vec4<f32>;                          // ā·λ of the step after
+var<private> da: vec4<f32>;                             // Σ λ·δ·p
+var<private> d: f32;                                    // D in the first quad, 0 in the others: D·gy is added once
+var<private> dd: f32;                                   // Σ gy·u
+var<private> dbias: f32;                                // Σ ddelta
 
 // The token of step j of a chunk.
 fn token(j: u32, chunk: Chunk) -> u32 {
@@ -171,8 +155,8 @@ fn stage(chunk: Chunk, j0: u32, lane: Lane, forward: bool) {
     }
 }
 
-// These store into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels, e and e + 1; for
-// C = 1 in f32 only the first. write_state: dB (0) or dC (1) of a state, summed over this workgroup's channels.
+// These store into `gradients`. write_pair: du (which = 0) or ddelta (1) of a token and two channels, e and e + 1; in
+// f32 only the first. write_state: dB (0) or dC (1) of a state, summed over this workgroup's channels.
 // write_channel_param: the gradient of D or delta_bias.
 fn write_pair(which: u32, row: u32, e: u32, v: vec2<f32>) {
     if e >= p.e { return; }
@@ -182,7 +166,6 @@ fn write_pair(which: u32, row: u32, e: u32, v: vec2<f32>) {
         return;
     }
     gradients[which * p.ddelta_at + i] = bitcast<u32>(v.x);
-    if C > 1u && e + 1u < p.e { gradients[which * p.ddelta_at + i + 1u] = bitcast<u32>(v.y); }
 }
 fn write_state(which: u32, row: u32, tile: u32, n: u32, v: f32) {
     gradients[p.bc_at + ((row * p.tiles + tile) * 2u + which) * N + n] = bitcast<u32>(v);
@@ -191,77 +174,54 @@ fn write_channel_param(at: u32, e: u32, v: f32) {
     if e < p.e { gradients[at + e] = bitcast<u32>(v); }
 }
 
-// Step j forward, of channel c. Where c is written as `1u % C`, it is 1, or a valid index of an array that is not used.
-fn advance_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>) {
-    let x = sh_x[j % W * CHANNELS + C * lane.group + c];
-    past[j * C + c] = h[c];
-    if N == 1u {
-        h[c].x = exp2(max(x.x * a[c].x, -115.0)) * h[c].x + (x.x * x.y) * bq.x;
-        return;
-    }
-    let decay = decay_of(x.x, a[c]);
-    if C > 1u { decays[(j * C + c) % KEPT] = decay; }
-    h[c] = decay * h[c] + (x.x * x.y) * bq;
-}
+// Step j forward.
 fn advance(j: u32, lane: Lane) {
     let bq = sh_bc[j * 2u * LQ + lane.q];
-    advance_one(j, 0u, lane, bq);
-    if C == 1u { return; }
-    advance_one(j, 1u % C, lane, bq);
-    advance_one(j, 2u % C, lane, bq);
-    advance_one(j, 3u % C, lane, bq);
+    let x = sh_x[j % W * CHANNELS + lane.group];
+    past[j] = h;
+    if N == 1u {
+        h.x = exp2(max(x.x * a.x, -115.0)) * h.x + (x.x * x.y) * bq.x;
+        return;
+    }
+    h = decay_of(x.x, a) * h + (x.x * x.y) * bq;
 }
 // What a step backward adds to dB and dC, and du and ddelta of its channel before the sum over the quads.
 struct Back { db: vec4<f32>, dc: vec4<f32>, du: f32, ddelta: f32 }
 // The same for one state, N = 1.
-fn retreat_state(x: vec4<f32>, j: u32, c: u32, bq: f32, cq: f32) -> Back {
-    let decay = exp2(max(x.x * a[c].x, -115.0));
-    let before = decay * past[j * C + c].x;
-    let lambda = x.z * cq + carry[c].x;
+fn back_state(x: vec4<f32>, j: u32, bq: f32, cq: f32) -> Back {
+    let decay = exp2(max(x.x * a.x, -115.0));
+    let before = decay * past[j].x;
+    let lambda = x.z * cq + carry.x;
     let lambda_p = lambda * before;
-    let ddelta = (x.y * lambda * bq + a[c].x * lambda_p / LOG2E) * x.w;
+    let ddelta = (x.y * lambda * bq + a.x * lambda_p / LOG2E) * x.w;
     let in = x.x * x.y;
-    carry[c].x = decay * lambda;
-    da[c].x += x.x * lambda_p;
-    dd[c] += x.z * x.y;
-    dbias[c] += ddelta;
+    carry.x = decay * lambda;
+    da.x += x.x * lambda_p;
     let db = vec4(in * lambda, 0.0, 0.0, 0.0);
-    return Back(db, vec4(x.z * (before + in * bq), 0.0, 0.0, 0.0), d[c] * x.z + x.x * lambda * bq, ddelta);
+    return Back(db, vec4(x.z * (before + in * bq), 0.0, 0.0, 0.0), d * x.z + x.x * lambda * bq, ddelta);
 }
-// Step j backward, of channel c.
-fn retreat_one(j: u32, c: u32, lane: Lane, bq: vec4<f32>, cq: vec4<f32>) -> Back {
-    let x = sh_x[j % W * CHANNELS + C * lane.group + c];
-    if N == 1u { return retreat_state(x, j, c, bq.x, cq.x); }
-    var decay = decays[(j * C + c) % KEPT];
-    if C == 1u { decay = decay_of(x.x, a[c]); }
-    let before = decay * past[j * C + c];                       // p; the header says why as a product
-    let lambda = x.z * cq + carry[c];
+fn back_quad(x: vec4<f32>, j: u32, bq: vec4<f32>, cq: vec4<f32>) -> Back {
+    let decay = decay_of(x.x, a);
+    let before = decay * past[j];                       // p; the header says why as a product
+    let lambda = x.z * cq + carry;
     let lambda_p = lambda * before;
     let lambda_b = dot(lambda, bq);
-    let ddelta = (x.y * lambda_b + dot(a[c], lambda_p) / LOG2E) * x.w;
+    let ddelta = (x.y * lambda_b + dot(a, lambda_p) / LOG2E) * x.w;
     let in = x.x * x.y;
-    carry[c] = decay * lambda;
-    da[c] += x.x * lambda_p;
-    dd[c] += x.z * x.y;
-    dbias[c] += ddelta;
-    return Back(in * lambda, x.z * (before + in * bq), d[c] * x.z + x.x * lambda_b, ddelta);
+    carry = decay * lambda;
+    da += x.x * lambda_p;
+    return Back(in * lambda, x.z * (before + in * bq), d * x.z + x.x * lambda_b, ddelta);
 }
 // Step j backward. `k` is its place in the batch, whose contributions wait for `flush`.
 fn retreat(chunk: Chunk, j: u32, k: u32, lane: Lane) {
     let bq = sh_bc[j * 2u * LQ + lane.q];
     let cq = sh_bc[j * 2u * LQ + LQ + lane.q];
-    let x0 = retreat_one(j, 0u, lane, bq, cq);
-    if C == 1u {
-        put(chunk, j, k, lane, vec4(x0.du, 0.0, 0.0, 0.0), vec4(x0.ddelta, 0.0, 0.0, 0.0), x0.db, x0.dc);
-        return;
-    }
-    let x1 = retreat_one(j, 1u % C, lane, bq, cq);
-    let x2 = retreat_one(j, 2u % C, lane, bq, cq);
-    let x3 = retreat_one(j, 3u % C, lane, bq, cq);
-    put(
-        chunk, j, k, lane, vec4(x0.du, x1.du, x2.du, x3.du), vec4(x0.ddelta, x1.ddelta, x2.ddelta, x3.ddelta),
-        x0.db + x1.db + x2.db + x3.db, x0.dc + x1.dc + x2.dc + x3.dc,
-    );
+    let x = sh_x[j % W * CHANNELS + lane.group];
+    var back: Back;
+    if N == 1u { back = back_state(x, j, bq.x, cq.x); } else { back = back_quad(x, j, bq, cq); }
+    dd += x.z * x.y;
+    dbias += back.ddelta;
+    put(chunk, j, k, lane, back);
 }
 // Steps j..j+4 forward.
 fn advance4(chunk: Chunk, j: u32, lane: Lane) {
@@ -294,27 +254,6 @@ fn retreat4(chunk: Chunk, j: u32, lane: Lane) {
     retreat(chunk, j, 0u, lane);
     flush(chunk, j, lane);
 }
-// All steps of a chunk, forward and then backward, in loops.
-fn walk(chunk: Chunk, lane: Lane) {
-    for (var j = 0u; j < chunk.count; j++) {
-        if W < T && j % W == 0u {
-            if j > 0u { workgroupBarrier(); }
-            stage(chunk, j, lane, true);
-            workgroupBarrier();
-        }
-        advance(j, lane);
-    }
-    for (var j = chunk.count; j > 0u; j--) {
-        let first = j == chunk.count;
-        if W < T && (first || j % W == 0u) {
-            if first { workgroupBarrier(); }
-            stage(chunk, (j - 1u) / W * W, lane, false);
-        }
-        if first || j % J == 0u { workgroupBarrier(); }
-        retreat(chunk, j - 1u, (j - 1u) % J, lane);
-        if (j - 1u) % J == 0u { flush(chunk, j - 1u, lane); }
-    }
-}
 fn flush_and_wait(chunk: Chunk, j: u32, lane: Lane) {
     flush(chunk, j, lane);
     workgroupBarrier();
@@ -328,21 +267,16 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let up = s < PAIRS;
     let group = place(tid).x;
     let q = place(tid).y;
-    let e = wid.x * CHANNELS + C * group;
+    let e = wid.x * CHANNELS + group;
     let mine = wid.x * CHANNELS + tid % CHANNELS;
     let lane = Lane(tid, group, q, e, wid.x, mine, channel_param(p.has_bias, p.bias_at + s * p.e, mine));
-    for (var c = 0u; c < C; c++) {
-        a[c] = a_quad(s, e + c, q);
-        if q == 0u { d[c] = channel_param(p.has_d, p.d_at + s * p.e, e + c); }
-    }
+    a = a_quad(s, e, q);
+    if q == 0u { d = channel_param(p.has_d, p.d_at + s * p.e, e); }
     for (var i = 0u; i < p.chunks; i++) {
         let c = select(i, p.chunks - 1u - i, up);
         let chunk = Chunk(seq * p.l, b * p.l, c * T, min(T, p.l - c * T), s, up);
-        h = Quads();
-        if i + 1u < p.chunks {
-            let at = seq * p.chunks + select(c + 1u, c - 1u, up);
-            for (var k = 0u; k < C; k++) { h[k] = state_quad(at, e + k, q); }
-        }
+        h = vec4(0.0);
+        if i + 1u < p.chunks { h = state_quad(seq * p.chunks + select(c + 1u, c - 1u, up), e, q); }
         for (var k = tid; k < T * 2u * LQ; k += WG) {
             let t = token(min(k / (2u * LQ), chunk.count - 1u), chunk);
             sh_bc[k] = bc_quad(chunk, t, k / LQ % 2u, k % LQ);
@@ -350,10 +284,6 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         if W == T {
             stage(chunk, 0u, lane, false);
             workgroupBarrier();
-        }
-        if LOOPS == 1u {
-            walk(chunk, lane);
-            continue;
         }
         advance4(chunk, 0u, lane);
         advance4(chunk, 4u, lane);
@@ -367,33 +297,34 @@ fn scan(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         retreat4(chunk, 0u, lane);
     }
     let at = p.dchannel_params_at + b * p.channel_params_len;
-    for (var c = 0u; c < C; c++) {
-        let grad = da[c] * a[c] / LOG2E;
-        for (var k = 0u; k < 4u; k++) {
-            let n = q * 4u + k;
-            if n < N && e + c < p.e { gradients[at + (s * p.e + e + c) * N + n] = bitcast<u32>(grad[k]); }
-        }
-        let bias_sum = over_quads(lane, dbias[c]);
-        if q == 0u {
-            write_channel_param(at + p.d_at + s * p.e, e + c, select(0.0, dd[c], p.has_d == 1u));
-            write_channel_param(at + p.bias_at + s * p.e, e + c, select(0.0, bias_sum, p.has_bias == 1u));
-        }
+    let grad = da * a / LOG2E;
+    for (var k = 0u; k < 4u; k++) {
+        let n = q * 4u + k;
+        if n < N && e < p.e { gradients[at + (s * p.e + e) * N + n] = bitcast<u32>(grad[k]); }
+    }
+    let bias_sum = over_quads(lane, dbias);
+    if q == 0u {
+        write_channel_param(at + p.d_at + s * p.e, e, select(0.0, dd, p.has_d == 1u));
+        write_channel_param(at + p.bias_at + s * p.e, e, select(0.0, bias_sum, p.has_bias == 1u));
     }
 }
 
-// Sums dB and dC over tiles. One invocation per element of dxdbl.
-fn sum_bc(i: u32) {
-    let cols = p.r + 2u * N;
-    var row = i / cols;                     // of dxdbl, and then of the parts
-    if row >= p.s * p.b * p.l { return; }
-    if GRID == 1u { row = row % p.s * p.b * p.l + row / p.s; }
-    if i % cols < p.r {
-        if p.clear == 1u { dxdbl[i] = 0.0; }
-        return;
+// Sums dB and dC over tiles. A workgroup has ROWS rows of xdbl, each lane a column of one. There is no division by a
+// number that is no constant: it takes a CPU more time than all else here.
+const ROWS = 256u / (2u * N);
+fn sum_bc(group: u32, tid: u32) {
+    let row = group * ROWS + tid / (2u * N);
+    let n = tid % (2u * N);
+    if tid >= ROWS * 2u * N || row >= p.s * p.b * p.l { return; }
+    let at = row * (p.r + 2u * N);
+    if p.clear == 1u {
+        for (var k = n; k < p.r; k += 2u * N) { dxdbl[at + k] = 0.0; }
     }
+    var part = row;                         // row of the parts
+    if GRID == 1u { part = row % 4u * p.b * p.l + row / 4u; }
     var v = 0.0;
-    for (var tile = 0u; tile < p.tiles; tile++) { v += parts[(row * p.tiles + tile) * 2u * N + i % cols - p.r]; }
-    dxdbl[i] = v;
+    for (var tile = 0u; tile < p.tiles; tile++) { v += parts[(part * p.tiles + tile) * 2u * N + n]; }
+    dxdbl[at + p.r + n] = v;
 }
 
 // The first bc_groups workgroups sum dB and dC. The others sum the gradient of channel_params over b in a fixed order:
@@ -403,7 +334,7 @@ var<workgroup> sh_sum: array<f32, 256>;
 fn sum_parts(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) tid: u32) {
     let group = grid_row(wid);
     if group < p.bc_groups {
-        sum_bc(group * 256u + tid);
+        sum_bc(group, tid);
         return;
     }
     let i = (group - p.bc_groups) * 32u + tid % 32u;

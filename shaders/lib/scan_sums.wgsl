@@ -2,25 +2,21 @@
 // states, dB and dC over the channels. `put` stores a lane's contributions for one token. `flush` adds up the
 // contributions to a batch of J tokens in a fixed order and writes the sums. Lanes with the same quad are neighbors, so
 // that a sum over quads reads neighboring words.
-const WRITES = CHANNELS / (1u + u32(C > 1u || HALF == 1u));    // write_pair writes one channel, or two
-const FIELDS = 2u * C + 8u;                            // of a lane and token: C × du|C × ddelta|4 × dB|4 × dC
-var<workgroup> sh_put: array<f32, J * FIELDS * WG>;    // (J, FIELDS, LQ, GROUPS)
+const WRITES = CHANNELS / (1u + HALF);                 // write_pair writes one channel, or two
+const FIELDS = 10u;                                    // of a lane and token: du|ddelta|4 × dB|4 × dC
+var<workgroup> sh_put: array<f32, J * FIELDS * WG>;    // (J, FIELDS, LQ, CHANNELS)
 
-// (group of channels, quad of states) of a lane.
+// (group, quad of states) of a lane.
 fn place(tid: u32) -> vec2<u32> {
-    return vec2(tid % GROUPS, tid / GROUPS);
+    return vec2(tid % CHANNELS, tid / CHANNELS);
 }
-fn put(
-    chunk: Chunk, j: u32, k: u32, lane: Lane, du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32>,
-) {
+fn put(chunk: Chunk, j: u32, k: u32, lane: Lane, back: Back) {
     let at = k * FIELDS * WG + lane.tid;
-    for (var c = 0u; c < C; c++) {
-        sh_put[at + c * WG] = du[c];
-        sh_put[at + (C + c) * WG] = ddelta[c];
-    }
+    sh_put[at] = back.du;
+    sh_put[at + WG] = back.ddelta;
     for (var i = 0u; i < min(N, 4u); i++) {
-        sh_put[at + (2u * C + i) * WG] = db[i];
-        sh_put[at + (2u * C + 4u + i) * WG] = dc[i];
+        sh_put[at + (2u + i) * WG] = back.db[i];
+        sh_put[at + (6u + i) * WG] = back.dc[i];
     }
 }
 fn flush(chunk: Chunk, j0: u32, lane: Lane) {
@@ -30,8 +26,8 @@ fn flush(chunk: Chunk, j0: u32, lane: Lane) {
         let which = i / WRITES % 2u;
         let j = i / (2u * WRITES);
         if j0 + j < chunk.count {
-            let at = j * FIELDS + which * C;
-            let sums = vec2(channel_sum(at, c), channel_sum(at, c + CHANNELS / WRITES - 1u));
+            let at = (j * FIELDS + which) * WG + c;
+            let sums = vec2(quad_sum(at), quad_sum(at + CHANNELS / WRITES - 1u));
             write_pair(which, chunk.row + token(j0 + j, chunk), lane.tile * CHANNELS + c, sums);
         }
     }
@@ -39,9 +35,9 @@ fn flush(chunk: Chunk, j0: u32, lane: Lane) {
         let n = i % N;
         let which = i / N % 2u;
         let j = i / (2u * N);
-        let at = (j * FIELDS + 2u * C + which * 4u + n % 4u) * WG + n / 4u * GROUPS;
+        let at = (j * FIELDS + 2u + which * 4u + n % 4u) * WG + n / 4u * CHANNELS;
         var v = 0.0;
-        for (var g = at; g < at + GROUPS; g += 4u) {
+        for (var g = at; g < at + CHANNELS; g += 4u) {
             v += sh_put[g] + sh_put[g + 1u] + sh_put[g + 2u] + sh_put[g + 3u];
         }
         if j0 + j < chunk.count { write_state(which, chunk.row + token(j0 + j, chunk), lane.tile, n, v); }
@@ -50,12 +46,8 @@ fn flush(chunk: Chunk, j0: u32, lane: Lane) {
 // Sum over the quads of a group. `at` is the index of the contribution of its first quad.
 fn quad_sum(at: u32) -> f32 {
     var v = sh_put[at];
-    for (var q = 1u; q < LQ; q++) { v += sh_put[at + q * GROUPS]; }
+    for (var q = 1u; q < LQ; q++) { v += sh_put[at + q * CHANNELS]; }
     return v;
-}
-// The sum of a workgroup's channel c. `field` is that of the first channel of a group.
-fn channel_sum(field: u32, c: u32) -> f32 {
-    return quad_sum((field + c % C) * WG + c / C);
 }
 // Sum of v over the quads of the lane's group.
 fn over_quads(lane: Lane, v: f32) -> f32 {

@@ -7,7 +7,7 @@
 const PARTS = WG / LANES;
 var<workgroup> sh_part: array<f32, J * PARTS * 8u * LQ>;   // (J, PARTS, dB|dC, 4·LQ)
 
-// (group of channels, quad of states) of a lane.
+// (group, quad of states) of a lane.
 fn place(tid: u32) -> vec2<u32> {
     return vec2(tid / LQ, tid % LQ);
 }
@@ -22,27 +22,10 @@ fn trade2(is_high: bool, v: vec4<f32>, mask: u32) -> vec2<f32> {
 fn trade1(is_high: bool, v: vec2<f32>, mask: u32) -> f32 {
     return select(v.x, v.y, is_high) + subgroupShuffleXor(select(v.y, v.x, is_high), mask);
 }
-fn put(
-    chunk: Chunk, j: u32, k: u32, lane: Lane, du: vec4<f32>, ddelta: vec4<f32>, db: vec4<f32>, dc: vec4<f32>,
-) {
-    if C == 1u {
-        put_channel(chunk, j, lane, vec2(du.x, ddelta.x));
-    } else {
-        put_channels(chunk, j, lane, du, ddelta);
-    }
-    put_states(k, lane, db, dc);
+fn put(chunk: Chunk, j: u32, k: u32, lane: Lane, back: Back) {
+    put_channel(chunk, j, lane, vec2(back.du, back.ddelta));
+    put_states(k, lane, back.db, back.dc);
 }
-// For C = 4, where LQ is at least 4.
-fn put_channels(chunk: Chunk, j: u32, lane: Lane, du: vec4<f32>, ddelta: vec4<f32>) {
-    let which = lane.q & 1u;
-    let is_high = (lane.q & 2u) > 0u;
-    var two = trade2(is_high, trade4(which == 1u, du, ddelta, 1u), 2u);
-    for (var mask = 4u; mask < LQ; mask *= 2u) { two += subgroupShuffleXor(two, mask); }
-    if j < chunk.count && lane.q < 4u {
-        write_pair(which, chunk.row + token(j, chunk), lane.e + select(0u, 2u, is_high), two);
-    }
-}
-// For C = 1.
 fn put_channel(chunk: Chunk, j: u32, lane: Lane, v: vec2<f32>) {
     let row = chunk.row + token(j, chunk);
     let writes = j < chunk.count && (HALF == 0u || lane.group % 2u == 0u);

@@ -187,6 +187,8 @@ pub struct Kernel {
     pub rounds: bool,
     /// Whether it is a matrix product, whose variants the tuner measures.
     pub product: bool,
+    /// Whether it is chosen on CPUs alone.
+    pub for_cpus: bool,
     /// The least work of a launch. `None`: each bound element is moved once.
     pub least: Option<fn(&LaunchArgs<'_>) -> Work>,
 }
@@ -206,6 +208,7 @@ impl Kernel {
             needs: Needs::NONE,
             rounds: false,
             product: false,
+            for_cpus: false,
             least: None,
         }
     }
@@ -236,6 +239,10 @@ impl Kernel {
     /// Declares that the kernel is a matrix product, for the tuner.
     pub const fn product(self) -> Self {
         Self { product: true, ..self }
+    }
+    /// Declares that the kernel is chosen on CPUs alone, so that what a GPU's compiler makes of it says nothing.
+    pub const fn for_cpus(self) -> Self {
+        Self { for_cpus: true, ..self }
     }
     /// Sets the formula for the least work of a launch.
     pub const fn least(self, least: fn(&LaunchArgs<'_>) -> Work) -> Self {

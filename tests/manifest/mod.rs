@@ -47,6 +47,7 @@ const WITHOUT: &[(&str, usize, &str)] = &[
     ("diffusion.add_noise", GRADIENT, "noised targets are constants"),
     ("diffusion.embed_time", GRADIENT, "embeddings of noise levels are constants"),
     ("mse_norm.target_forward", GRADIENT, "the target is a constant"),
+    ("selective_scan_whole.", STATIC, "for CPUs: no GPU launches it"),
     ("conv2d.direct", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
     ("matmul.direct_sums", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
     ("norm.forward_rows", BROWSER, "for CPUs, and a browser does not say that its adapter is one"),
@@ -72,7 +73,7 @@ fn root() -> &'static Path {
 
 /// The stem of a family: some have a second shader, for the backward pass, cooperative matrices or a special case.
 fn stem(shader: &str) -> &str {
-    ["_backward", "_coop", "_depthwise"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader)
+    ["_backward", "_coop", "_depthwise", "_whole"].iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader)
 }
 
 /// Adapters that choose different kernels: a CPU, a GPU without tiers, and GPUs with all tiers, whose cooperative

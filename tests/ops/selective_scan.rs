@@ -153,30 +153,40 @@ impl Case {
     }
 }
 
-const BOTH: [Option<Algorithm>; 2] = [Some(Algorithm::Sequential), Some(Algorithm::Chunked)];
+/// Every algorithm that takes `n` states, whichever the adapter would choose.
+fn algorithms(n: usize) -> impl Iterator<Item = Option<Algorithm>> {
+    let whole = (5..=16).contains(&n).then_some(Algorithm::Whole);
+    [Algorithm::Sequential, Algorithm::Chunked].into_iter().chain(whole).map(Some)
+}
+
+/// One of them, in turn.
+fn one_algorithm(n: usize, i: usize) -> Option<Algorithm> {
+    algorithms(n).nth(i % algorithms(n).count()).flatten()
+}
 
 #[test]
 fn selective_scan_matches_cpu() {
     each_choice(|g| {
-        for algorithm in BOTH {
-            let check = |s, b, l, e, n, r| {
+        let check = |s, b, l, e, n, r| {
+            for algorithm in algorithms(n) {
                 Case::random(Dims { s, b, l, e, n, r }, Scan { algorithm, ..Scan::mamba(n) }, true).check(g);
-            };
-            let cases = [
-                (1, 1, 1, 1, 1, 0),      // the smallest
-                (2, 3, 2, 5, 4, 3),      // less than one chunk
-                (1, 2, 33, 67, 5, 1),    // N not a multiple of 4, L two chunks and a token, E past one workgroup
-                (2, 1, 48, 3, 8, 2),     // an even number of whole chunks
-                (1, 9, 197, 65, 16, 12), // B is larger than the number of groups in the last stage of a sum
-                (2, 9, 197, 65, 16, 12),
-                (1, 1, 1000, 2, 16, 0),
-                (2, 1, 1000, 3, 4, 0),
-                (2, 1, 41, 4, 32, 5),
-                (2, 2, 35, 3, 64, 1),   // the largest N, which has shorter chunks
-                (1, 1, 2000, 2, 64, 0), // the most that a CPU adapter loops over
-            ];
-            one_in(3, cases).for_each(|(s, b, l, e, n, r)| check(s, b, l, e, n, r));
-        }
+            }
+        };
+        let cases = [
+            (1, 1, 1, 1, 1, 0),      // the smallest
+            (2, 3, 2, 5, 4, 3),      // less than one chunk
+            (2, 2, 3, 5, 7, 1),      // the same for any algorithm
+            (1, 2, 33, 67, 5, 1),    // N not a multiple of 4, L two chunks and a token, E past one workgroup
+            (2, 1, 48, 3, 8, 2),     // an even number of whole chunks
+            (1, 9, 197, 65, 16, 12), // B is larger than the number of groups in the last stage of a sum
+            (2, 9, 197, 65, 16, 12),
+            (1, 1, 1000, 2, 16, 0),
+            (2, 1, 1000, 3, 4, 0),
+            (2, 1, 41, 4, 32, 5),
+            (2, 2, 35, 3, 64, 1),   // the largest N, which has shorter chunks
+            (1, 1, 2000, 2, 64, 0), // the most that a CPU adapter loops over
+        ];
+        one_in(3, cases).for_each(|(s, b, l, e, n, r)| check(s, b, l, e, n, r));
     });
 }
 
@@ -185,7 +195,7 @@ fn selective_scan_matches_cpu_with_parts_absent() {
     each_choice(|g| {
         for flags in 0..16u32 {
             let [softplus, has_d, has_bias, has_z] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
-            let algorithm = BOTH[flags.count_ones() as usize % 2];
+            let algorithm = one_algorithm(16, (flags.count_ones() + flags / 4) as usize);
             let spec = Scan { softplus, has_d, has_bias, algorithm, ..Scan::mamba(16) };
             Case::random(Dims { s: 2, b: 2, l: 19, e: 7, n: 16, r: 2 }, spec, has_z).check(g);
         }
@@ -266,24 +276,28 @@ fn selective_scan_names_what_does_not_fit() {
 #[test]
 fn more_tokens_than_a_cpu_adapter_loops_over_are_refused() {
     let g = Gpu::dry(Caps { software: true, ..Caps::portable() });
-    let backward = |l: usize| {
+    let backward = |l: usize, n: usize| {
         let mut r = Recorder::new(&g);
         let var = |shape: &[usize]| Var::leaf(Tensor::input("v", shape));
-        let (u, states) = (var(&[1, 1, l, 4]), var(&[1, 1, l, 16]));
-        let y = selective_scan(&mut r, &u, &u, &var(&[1, 4, 16]), &states, &states, ScanOptions::default()).unwrap();
-        let loss = rowscan::ops::reduce::sum(&mut r, &y.0).unwrap();
+        let (u, states) = (var(&[1, 1, l, 4]), var(&[1, 1, l, n]));
+        let y = selective_scan(&mut r, &u, &u, &var(&[1, 4, n]), &states, &states, ScanOptions::default())?;
+        let loss = rowscan::ops::reduce::sum(&mut r, &y.0)?;
         r.backward(&loss, rowscan::tape::Grads::default()).map(drop)
     };
-    assert!(backward(2000).is_ok());
-    let error = backward(2001).unwrap_err().to_string();
-    assert!(error.contains("got 2001") && error.contains("at most 2000"), "{error}");
+    for (most, n, words) in [(2000, 20, "of a backward pass"), (20_000, 16, "of a backward pass"), (4000, 1, "tokens")]
+    {
+        assert!(backward(most, n).is_ok());
+        let error = backward(most + 1, n).unwrap_err().to_string();
+        assert!(error.contains(&format!("got {}", most + 1)) && error.contains(&format!("at most {most}")), "{error}");
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]
 fn selective_scan_in_f16_matches_cpu() {
     each_choice(|g| {
         for (i, n) in one_in(3, [16, 4, 8, 17, 40, 64, 1].into_iter().enumerate()) {
-            for algorithm in BOTH {
+            for algorithm in algorithms(n) {
                 let (s, has_z) = (1 + (i + 1) % 2, i != 3);
                 for (b, l, e) in [(1, 1, 4), (2, 37, 68), (1, 50, 140)] {
                     let spec = Scan { algorithm, ..Scan::mamba(n) };
@@ -301,7 +315,7 @@ fn selective_scan_matches_cpu_at_random_sizes() {
         for i in 0..10 {
             let [b, l, e, r] = [4, 120, 140, 9].map(|below| 1 + random.below(1, below)[0] as usize);
             let (s, n) = (1 + i % 2, [16, 5][i / 5]);
-            let spec = Scan { algorithm: BOTH[i / 2 % 2], ..Scan::mamba(n) };
+            let spec = Scan { algorithm: one_algorithm(n, i / 2), ..Scan::mamba(n) };
             Case::random(Dims { s, b, l, e, n, r: r - 1 }, spec, true).check(g);
         }
     });
@@ -316,7 +330,7 @@ fn selective_scan_matches_cpu_at_any_number_of_states() {
         for (i, n) in one_in(4, [3, 4, 7, 8, 11, 17, 24, 33, 48, 61, 1, 16].into_iter().enumerate()) {
             let [b, l, e] = [3, 50, 300].map(|below| 1 + random.below(1, below)[0] as usize);
             let l = if i % 4 == 3 { 1 } else { l };
-            let spec = Scan { algorithm: BOTH[i % 2], ..Scan::mamba(n) };
+            let spec = Scan { algorithm: one_algorithm(n, i), ..Scan::mamba(n) };
             Case::random(Dims { s: 1 + i / 2 % 2, b, l, e, n, r: 1 }, spec, i % 3 > 0).check(g);
         }
     });
@@ -368,7 +382,7 @@ fn selective_scan_worked_example() {
         ("dxz", transpose(&[[0.0; 3], [0.0; 3], [0.487631, -0.030308, -0.967298], [0.053133, -0.085563, 0.002476]])),
     ];
     each_choice(|g| {
-        for algorithm in BOTH {
+        for algorithm in algorithms(2) {
             for (got, (name, want)) in case(algorithm).gpu(g).iter().zip(&want) {
                 assert_eq!(got.len(), want.len(), "{name}");
                 for (g, w) in got.iter().zip(want) {
@@ -383,7 +397,7 @@ fn selective_scan_worked_example() {
 #[test]
 fn selective_scan_repeats_exactly() {
     each_choice(|g| {
-        for algorithm in BOTH {
+        for algorithm in algorithms(16) {
             let spec = Scan { algorithm, ..Scan::mamba(16) };
             let case = Case::random(Dims { s: 2, b: 3, l: 37, e: 130, n: 16, r: 4 }, spec, true);
             let bits = || case.gpu(g).concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();

@@ -71,6 +71,7 @@ fn check_within(g: &Gpu, dim: Dims, algorithm: Option<Algorithm>, [forward_tol, 
 }
 
 const BOTH: [Option<Algorithm>; 2] = [Some(Algorithm::Sequential), Some(Algorithm::Chunked)];
+const WHOLE: Option<Algorithm> = Some(Algorithm::Whole);
 
 #[test]
 fn ss2d_matches_cpu() {
@@ -91,6 +92,8 @@ fn ss2d_matches_cpu() {
                 check(g, Dims { b, h, w, e, n, r }, algorithm);
             }
         }
+        check(g, Dims { b: 2, h: 5, w: 7, e: 67, n: 16, r: 3 }, WHOLE); // channels past a workgroup
+        check(g, Dims { b: 1, h: 3, w: 2, e: 3, n: 7, r: 1 }, WHOLE);
     });
 }
 

@@ -60,7 +60,7 @@ pub fn all(caps: &Caps, models: &[String]) -> rowscan::Result<Vec<Variant>> {
         }
     }
     let launched: Vec<&str> = found.keys().map(|(name, _)| *name).collect();
-    let others = rowscan::ops::all().into_iter().filter(|kernel| !launched.contains(&kernel.name));
+    let others = rowscan::ops::all().into_iter().filter(|kernel| !kernel.for_cpus && !launched.contains(&kernel.name));
     let others: Vec<_> =
         others.map(|kernel| (kernel, kernel.consts.iter().map(|known| known.default()).collect())).collect();
     for (kernel, values) in others {

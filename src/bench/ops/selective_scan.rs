@@ -65,7 +65,7 @@ pub fn cases(c: &mut Cases) {
         let name = format!("{algorithm:?} small").to_lowercase();
         case(c, name, [1, 53, c.scope.awkward(), 4], Some(algorithm), false);
     }
-    // for the list `tried` in the shader: both algorithms at shapes where either could be the faster
+    // for the list `tried` in the shader: both algorithms of GPUs at shapes where either could be the faster
     let (few, many) = if c.scope.quick { (1, 2) } else { (1, 128) };
     for (b, l) in [(many, 98), (few, 592)] {
         for algorithm in [Algorithm::Sequential, Algorithm::Chunked] {

@@ -1,12 +1,10 @@
 //! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Inputs, ScanCall, WIDE, channel_layout, chunk, chunk_fits, grid_is_f32};
-use crate::error::{Error, Result};
-use crate::gpu::{
-    Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write,
-};
+use super::call::{Algorithm, Inputs, ScanCall, WHOLE_CHANNELS, channel_layout, chunk, chunk_fits, grid_is_f32};
+use super::workspace::Workspace;
+use crate::error::Result;
+use crate::gpu::{Bind, Caps, Choice, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
 
-use crate::ops::tokens::sum_samples;
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
 
@@ -28,24 +26,20 @@ const CONSTS: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
     Const::of("T", &[16, 8]),
     Const::of("WG", &[64, 128]),
-    Const::of("C", &[1, 4]),
     Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[32, 2, 4, 8, 16, 64]),
     Const::flag("HALF"),
     Const::flag("GRID"),
-    Const::flag("LOOPS"),
 ];
 /// The constants of the portable variant, which has no subgroup shuffles.
 const PORTABLE: &[Const] = &[
     Const::within("N", 1, 64, &[16, 1, 5, 8, 9, 17, 33, 48, 64]),
     Const::of("T", &[16, 8]),
     Const::of("WG", &[64, 128]),
-    Const::of("C", &[1, 4]),
     Const::of("J", &[4, 2, 1]),
     Const::of("LANES", &[0]),
     Const::flag("HALF"),
     Const::flag("GRID"),
-    Const::flag("LOOPS"),
 ];
 
 const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
@@ -53,16 +47,12 @@ const fn kernel(name: &'static str, binds: &'static [Bind]) -> Kernel {
 }
 
 /// Whether the constants go together: T is the length of a chunk for N states, LANES lanes hold all states of two
-/// groups (0 means no shuffles), four channels a lane only with chunks of 8 tokens and if each lane stages those of one
-/// channel, and the variant fits into 16 KiB of workgroup memory.
+/// groups (0 means no shuffles), and the variant fits into 16 KiB of workgroup memory.
 fn lanes_hold(c: &Choice<'_>) -> bool {
     let lanes = Lanes::of(c);
     chunk_fits(c)
-        && (c.get("C"), c.get("T")) != (4, 16)
         && grid_is_f32(c)
         && (lanes.together == 0 || lanes.together >= 2 * lanes.quads)
-        && lanes.each <= lanes.quads
-        && (lanes.each, lanes.all) != (4, 128)
         && lanes.shared(c.get("T") as usize) <= 16 << 10
 }
 
@@ -128,25 +118,11 @@ fn sum_parts(launch: &LaunchArgs<'_>) -> Work {
     Work::of(4 * (launch.len("parts") + sums + launch.len("dchannel_params")), launch.len("parts"), 0)
 }
 
-/// Everything the backward scan writes, in one buffer, because WebGPU allows eight storage bindings.
-/// The fields `*_at` are offsets into it in words of 4 bytes.
-#[derive(Debug)]
-pub(in crate::ops) struct Workspace {
-    all: Tensor,
-    case: ScanCall,
-    tiles: usize,
-    ddelta_at: usize,
-    bc_at: usize,
-    dchannel_params_at: usize,
-}
-
 /// How the backward scan divides states, channels and tokens among lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lanes {
     /// Lanes of a workgroup.
     all: usize,
-    /// Channels of a lane.
-    each: usize,
     /// Lanes of a group.
     quads: usize,
     /// Lanes that are sure to share a subgroup, at most 64. 0 means the portable variant.
@@ -160,41 +136,39 @@ impl Lanes {
         let quads = quads(states);
         let smallest = if caps.tiers.subgroup { caps.subgroup_sizes.0 as usize } else { 0 };
         let together = if smallest < 2 * quads { 0 } else { (1 << smallest.ilog2()).min(64) };
-        // A GPU keeps h of a chunk in registers, which one channel fills. On a CPU, barriers cost more than memory.
-        let each = if caps.software && states >= WIDE { 4 } else { 1 };
         // Each workgroup writes sums of dB and dC: wide ones write less. Batches of four tokens have fewer barriers.
-        let widths: &[usize] = if each == 4 || together == 0 && quads < 4 { &[64] } else { &[128, 64] };
-        let shapes = widths.iter().flat_map(|&all| [4, 2, 1].map(|batch| Self { all, each, quads, together, batch }));
-        let narrow = Self { all: 64, each, quads, together, batch: 1 };
-        shapes.into_iter().find(|lanes| lanes.shared(chunk(states, caps.software)) <= 16 << 10).unwrap_or(narrow)
+        let widths: &[usize] = if together == 0 && quads < 4 { &[64] } else { &[128, 64] };
+        let shapes = widths.iter().flat_map(|&all| [4, 2, 1].map(|batch| Self { all, quads, together, batch }));
+        let narrow = Self { all: 64, quads, together, batch: 1 };
+        shapes.into_iter().find(|lanes| lanes.shared(chunk(states)) <= 16 << 10).unwrap_or(narrow)
     }
 
     fn of(c: &Choice<'_>) -> Self {
-        let [all, each, together, batch] = ["WG", "C", "LANES", "J"].map(|name| c.get(name) as usize);
-        Self { all, each, quads: quads(c.get("N") as usize), together, batch }
+        let [all, together, batch] = ["WG", "LANES", "J"].map(|name| c.get(name) as usize);
+        Self { all, quads: quads(c.get("N") as usize), together, batch }
     }
 
     /// Channels of a workgroup.
     fn channels(self) -> usize {
-        self.each * self.all / self.quads
+        self.all / self.quads
     }
 
     /// Bytes of workgroup memory for chunks of `chunk` tokens: B and C of a chunk, then δ, u, gy and the slope of
     /// softplus for as many of its tokens as 8 KiB hold, then the sums of a batch.
     fn shared(self, chunk: usize) -> usize {
-        let Self { all, each, quads, together, batch } = self;
+        let Self { all, quads, together, batch } = self;
         let tokens = chunk.min(512 / self.channels());
-        let sums = all.checked_div(together).map_or(all * (8 * each + 32), |parts| parts * quads * 32);
+        let sums = all.checked_div(together).map_or(all * 40, |parts| parts * quads * 32);
         chunk * 2 * quads * 16 + tokens * self.channels() * 16 + batch * sums
     }
 }
 
-/// The constants N, T, WG, C, J and LANES of the backward scan for `states` states on an adapter.
+/// The constants N, T, WG, J and LANES of the backward scan for `states` states on an adapter.
 #[doc(hidden)]
-pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 6] {
-    let Lanes { all, each, together, batch, .. } = Lanes::new(states, caps);
-    let values = [states, chunk(states, caps.software), all, each, batch, together];
-    let names = ["N", "T", "WG", "C", "J", "LANES"];
+pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 5] {
+    let Lanes { all, together, batch, .. } = Lanes::new(states, caps);
+    let values = [states, chunk(states), all, batch, together];
+    let names = ["N", "T", "WG", "J", "LANES"];
     std::array::from_fn(|i| (names[i], values[i] as u32))
 }
 
@@ -232,6 +206,11 @@ impl ScanCall {
     pub(in crate::ops) fn backward(
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
+        if self.algorithm == Algorithm::Whole {
+            let work = Workspace::new(self, WHOLE_CHANNELS);
+            self.whole_backward(r, x, states, dout, &work)?;
+            return Ok(work);
+        }
         let lanes = Lanes::new(self.spec.states, r.caps());
         // At most 23 iterations a token without shuffles (64 states) or 14 (up to 4 states), and 10 with them.
         let longest = match (lanes.together, lanes.quads) {
@@ -239,17 +218,13 @@ impl ScanCall {
             (0, _) => 2000,
             _ => 6000,
         };
-        if r.caps().software && self.l > longest {
-            let expected = format!("at most {longest} on a CPU: llvmpipe ends loops after 65,535 iterations");
-            return Err(Error::argument("selective_scan: tokens of a backward pass", self.l, expected));
-        }
-        let work = Workspace::new(self, lanes);
+        self.expect_at_most(r.caps(), longest, "tokens of a backward pass")?;
+        let work = Workspace::new(self, lanes.channels());
         let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
         let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
-        let flags = [("GRID", self.pairs() as u32 - 1), ("LOOPS", r.caps().browser_cpu().into())];
-        let consts = [&backward_tiling(self.spec.states, r.caps())[..], &flags].concat();
+        let consts = [&backward_tiling(self.spec.states, r.caps())[..], &[("GRID", self.pairs() as u32 - 1)]].concat();
         r.launch_with(kernel, &consts, grid, &self.back(Some(&work), false), &args)?;
         Ok(work)
     }
@@ -260,8 +235,9 @@ impl ScanCall {
     pub(in crate::ops) fn sum_parts(
         self, r: &mut Recorder, work: &Workspace, dxdbl: Option<&Tensor>, clear: bool, dparams: Option<&Tensor>,
     ) -> Result<()> {
-        let groups = |sums: Option<&Tensor>, each: usize| sums.map_or(0, |sums| sums.len().div_ceil(each));
-        let (bc_groups, params_groups) = (groups(dxdbl, 256), groups(dparams, 32));
+        let rows = 256 / (2 * self.spec.states); // of xdbl, of a workgroup
+        let bc_groups = dxdbl.map_or(0, |_| (self.s * self.b * self.l).div_ceil(rows));
+        let params_groups = dparams.map_or(0, |sums| sums.len().div_ceil(32));
         if bc_groups + params_groups == 0 {
             return Ok(());
         }
@@ -280,45 +256,5 @@ impl ScanCall {
     ) -> Result<()> {
         let grid = Grid::items(if out.is_f16() { out.len() / 2 } else { out.len() }, 256);
         r.launch_with(&GATE, &self.consts(), grid, &self.back(None, false), &[xz, out, dout, dxz])
-    }
-}
-
-impl Workspace {
-    fn new(case: ScanCall, lanes: Lanes) -> Self {
-        let ScanCall { s, b, l, e, .. } = case;
-        let n = case.spec.states;
-        let tiles = e.div_ceil(lanes.channels());
-        let ddelta_at = (s * b * l * e / if case.half { 2 } else { 1 }).next_multiple_of(64);
-        let bc_at = 2 * ddelta_at;
-        let dchannel_params_at = bc_at + (s * b * l * tiles * 2 * n).next_multiple_of(64);
-        let all = Tensor::scratch("selective_scan gradients", &[dchannel_params_at + b * channel_layout(s, e, n).len]);
-        Self { all, case, tiles, ddelta_at, bc_at, dchannel_params_at }
-    }
-
-    /// The (S, B, L, E) elements that begin at word `at`.
-    fn part(&self, at: usize) -> Result<Tensor> {
-        let shape = [self.case.s, self.case.b, self.case.l, self.case.e];
-        let dtype = DType::f16_if(self.case.half);
-        let bytes = shape.iter().product::<usize>() * dtype.size() as usize;
-        self.all.range(at, &[bytes.div_ceil(4)])?.viewed_as(dtype, &shape)
-    }
-
-    /// du (S, B, L, E). A kernel that reads it may not write another part of this buffer: in one dispatch WebGPU
-    /// binds a buffer either as `read` or as `read_write`.
-    pub(in crate::ops) fn du(&self) -> Result<Tensor> {
-        self.part(0)
-    }
-
-    /// The gradient of the operand u of a scan over a grid, which all directions share: the sum of du, (1, B, L, E).
-    pub(in crate::ops) fn du_of_grid(&self, r: &mut Recorder) -> Result<Tensor> {
-        let ScanCall { s, b, l, e, .. } = self.case;
-        let sum = Tensor::scratch("selective_scan du", &[1, b, l, e]);
-        sum_samples(r, &self.du()?.reshape(&[s, b * l, e])?, &sum.reshape(&[b * l, e])?)?;
-        Ok(sum)
-    }
-
-    /// ddelta (S, B, L, E): the gradient of delta before bias and softplus.
-    pub(in crate::ops) fn ddelta(&self) -> Result<Tensor> {
-        self.part(self.ddelta_at)
     }
 }

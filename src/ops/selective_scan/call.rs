@@ -1,5 +1,7 @@
 //! One scan: its options, and its tensors and sizes, checked.
 
+use std::ops::RangeInclusive;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Choice};
 use crate::tensor::Tensor;
@@ -29,13 +31,15 @@ pub fn channel_layout(s: usize, e: usize, n: usize) -> ChannelLayout {
     ChannelLayout { a_log: 0, d, bias: d + part, len: d + 2 * part }
 }
 
-/// How the forward scan is computed. Both give the same result up to rounding.
+/// How a scan is computed. All give the same result up to rounding. The first two differ in the forward pass alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// One lane per channel, which loops over the tokens.
     Sequential,
     /// A parallel prefix scan over chunks of tokens, for few or long sequences.
     Chunked,
+    /// One lane per four channels of 5 to 16 states, forward and backward, for CPUs.
+    Whole,
 }
 
 /// The options of a scan with packed operands.
@@ -49,7 +53,7 @@ pub struct Scan {
     pub has_d: bool,
     /// Whether the delta_bias in `channel_params` is used.
     pub has_bias: bool,
-    /// The algorithm of the forward pass. If None, it depends on sizes and device.
+    /// The algorithm. If None, it depends on sizes and device.
     pub algorithm: Option<Algorithm>,
     /// Rows and columns of a grid that is scanned in four directions: 0 by rows, 1 by columns, and 2 and 3 the same
     /// from last to first. If None, there are S = 1 or 2 directions over the sequence.
@@ -86,23 +90,27 @@ pub(crate) struct ScanCall {
     pub has_z: bool,
     pub half: bool,
     pub spec: Scan,
-    /// Whether it runs on a CPU.
-    pub on_cpu: bool,
+    /// How it is computed.
+    pub algorithm: Algorithm,
 }
 
-/// Tokens of a chunk. On a CPU, lanes of the backward pass hold four channels of wide states (`WIDE`) and half as many
-/// tokens: their steps are written out, and would be too long otherwise.
-pub(super) fn chunk(states: usize, on_cpu: bool) -> usize {
-    if states > 32 || on_cpu && states >= WIDE { 8 } else { 16 }
+/// Tokens of a chunk where lanes hold states of one channel. Their B and C have to fit into workgroup memory beside the
+/// sums of the backward pass.
+pub(super) fn chunk(states: usize) -> usize {
+    if states > 32 { 8 } else { 16 }
 }
 
-/// States from which a lane of the backward pass holds four channels on a CPU: those that take a group of four lanes.
-pub(super) const WIDE: usize = 9;
-
-/// Whether T is the length of a chunk for N states, on a GPU or on a CPU.
+/// Whether T is the length of a chunk for N states.
 pub(super) fn chunk_fits(c: &Choice<'_>) -> bool {
-    [false, true].map(|on_cpu| chunk(c.get("N") as usize, on_cpu)).contains(&(c.get("T") as usize))
+    c.get("T") as usize == chunk(c.get("N") as usize)
 }
+
+/// Numbers of states that [`Algorithm::Whole`] takes.
+pub(super) const WHOLE_STATES: RangeInclusive<usize> = 5..=16;
+/// Tokens of its chunks.
+pub(super) const WHOLE_CHUNK: usize = 4;
+/// Channels of its workgroups.
+pub(super) const WHOLE_CHANNELS: usize = 64;
 
 /// Whether a grid, if it is one, is stored in f32.
 pub(super) fn grid_is_f32(c: &Choice<'_>) -> bool {
@@ -111,10 +119,55 @@ pub(super) fn grid_is_f32(c: &Choice<'_>) -> bool {
 
 impl ScanCall {
     pub fn new(caps: &Caps, x: &Inputs, spec: Scan) -> Result<Self> {
-        let on_cpu = caps.software;
-        if let Some(grid) = spec.grid {
-            return Ok(Self { on_cpu, ..Self::of_grid(x, spec, grid)? });
+        let call = match spec.grid {
+            Some(grid) => Self::of_grid(x, spec, grid)?,
+            None => Self::of_sequence(x, spec)?,
+        };
+        let call = Self { algorithm: spec.algorithm.unwrap_or_else(|| call.pick(caps)), ..call };
+        if call.algorithm == Algorithm::Whole && !WHOLE_STATES.contains(&spec.states) {
+            return Err(Error::argument("selective_scan: states of the algorithm Whole", spec.states, "5 to 16"));
         }
+        call.expect_few_steps(caps)?;
+        Ok(call)
+    }
+
+    /// The algorithm for these sizes: on a CPU lanes of four channels, if they take so many states; sequential where
+    /// one lane per channel fills the device, as on every CPU, and where sequences are too short to be split into
+    /// chunks.
+    fn pick(self, caps: &Caps) -> Algorithm {
+        let few = self.s / self.pairs() * self.b * self.e < 32_768;
+        if caps.software && WHOLE_STATES.contains(&self.spec.states) {
+            Algorithm::Whole
+        } else if few && self.l > 2 * self.chunk() && !caps.software {
+            Algorithm::Chunked
+        } else {
+            Algorithm::Sequential
+        }
+    }
+
+    /// Refuses a sequence that a CPU would not walk to its end: llvmpipe ends the loops of an invocation after 65,535
+    /// iterations, without an error.
+    fn expect_few_steps(self, caps: &Caps) -> Result<()> {
+        let each = match self.algorithm {
+            Algorithm::Whole => self.s,
+            // the quads of a token, and its share of staging and of what is saved
+            Algorithm::Sequential => 3 + self.quads(),
+            Algorithm::Chunked => return Ok(()),
+        };
+        self.expect_at_most(caps, 60_000 / each, "tokens")
+    }
+
+    /// Refuses more than `most` tokens on a CPU.
+    pub(super) fn expect_at_most(self, caps: &Caps, most: usize, what: &str) -> Result<()> {
+        if !caps.software || self.l <= most {
+            return Ok(());
+        }
+        let expected = format!("at most {most} on a CPU: llvmpipe ends loops after 65,535 iterations");
+        Err(Error::argument(format!("selective_scan: {what}"), self.l, expected))
+    }
+
+    /// One or two directions over a sequence.
+    fn of_sequence(x: &Inputs, spec: Scan) -> Result<Self> {
         let [s, b, l, e] = x.u.dims("selective_scan: u")?;
         let n = spec.states;
         x.delta.expect_shape("selective_scan: delta", &[s, b, l, e])?;
@@ -132,7 +185,8 @@ impl ScanCall {
         if let Some(xz) = &x.xz {
             xz.expect_shape("selective_scan: z", &[b, l, 2 * e])?;
         }
-        Ok(Self { s, b, l, e, r: cols - 2 * n, has_z: x.xz.is_some(), half: x.u.is_f16(), spec, on_cpu })
+        let (r, has_z, half) = (cols - 2 * n, x.xz.is_some(), x.u.is_f16());
+        Ok(Self { s, b, l, e, r, has_z, half, spec, algorithm: Algorithm::Sequential })
     }
 
     /// Four directions over a grid: u (1, B, L, E), delta (4, B, L, E), xdbl (B, L, 4, R+2N), all f32, and no z.
@@ -155,7 +209,7 @@ impl ScanCall {
             return Err(Error::argument("selective_scan: sizes of a grid", got, expected));
         }
         x.channel_params.expect_shape("selective_scan: channel_params", &[channel_layout(S, e, n).len])?;
-        Ok(Self { s: S, b, l, e, r: cols - 2 * n, has_z: false, half: false, spec, on_cpu: false })
+        Ok(Self { s: S, b, l, e, r: cols - 2 * n, has_z: false, half: false, spec, algorithm: Algorithm::Sequential })
     }
 
     /// Pairs of opposite directions, of which a launch of the forward pass adds up one.
@@ -163,9 +217,9 @@ impl ScanCall {
         1 + usize::from(self.spec.grid.is_some())
     }
 
-    /// Tokens T of a chunk. Their B and C have to fit into workgroup memory beside the sums of the backward pass.
+    /// Tokens T of a chunk.
     pub fn chunk(self) -> usize {
-        chunk(self.spec.states, self.on_cpu)
+        if self.algorithm == Algorithm::Whole { WHOLE_CHUNK } else { chunk(self.spec.states) }
     }
 
     pub fn chunks(self) -> usize {
@@ -181,8 +235,10 @@ impl ScanCall {
         if self.half { self.quads().div_ceil(2) } else { self.quads() }
     }
 
+    /// The constants of kernels whose lanes hold one channel, and of those that do not depend on chunks.
     pub fn consts(self) -> [(&'static str, u32); 4] {
         let (s, grid) = (self.s / self.pairs(), self.pairs() - 1);
-        [("S", s as u32), ("N", self.spec.states as u32), ("T", self.chunk() as u32), ("GRID", grid as u32)]
+        let [s, n, t, grid] = [s, self.spec.states, chunk(self.spec.states), grid].map(|n| n as u32);
+        [("S", s), ("N", n), ("T", t), ("GRID", grid)]
     }
 }

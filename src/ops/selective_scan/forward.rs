@@ -3,7 +3,7 @@
 use super::call::{Algorithm, Inputs, ScanCall, WG, channel_layout, chunk_fits, grid_is_f32};
 use crate::error::Result;
 use crate::gpu::{
-    Bind, Caps, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write,
+    Bind, Choice, Const, DType, Grid, Kernel, LaunchArgs, Work, params, read, scalars, update, wgsl, write,
 };
 use crate::tape::Recorder;
 use crate::tensor::Tensor;
@@ -24,7 +24,6 @@ const STN: &[Const] = &[
     Const::of("T", &[16, 8]),
     Const::flag("HALF"),
     Const::flag("GRID"),
-    Const::flag("FEW"),
 ];
 
 /// Whether the constants go together: a launch over a grid does two opposite directions.
@@ -32,13 +31,8 @@ fn fits(c: &Choice<'_>) -> bool {
     chunk_fits(c) && grid_is_f32(c) && (c.get("GRID") == 0 || c.get("S") == 2)
 }
 
-/// The same of a kernel that stages a whole chunk.
-fn fits_whole(c: &Choice<'_>) -> bool {
-    fits(c) && c.get("FEW") == 0
-}
-
 const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
-    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(fits_whole).rounds()
+    Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(fits).rounds()
 }
 
 pub(super) const SEQUENTIAL: Kernel = forward(
@@ -53,7 +47,6 @@ pub(super) const SEQUENTIAL: Kernel = forward(
         write(6, "states").f16_if("HALF"),
     ],
 )
-.admits(fits)
 .least(|x| steps(x, applied(x), 6));
 pub(super) const CHUNK_SCAN: Kernel = forward(
     "selective_scan.chunk_scan",
@@ -131,31 +124,23 @@ impl ScanCall {
         })
     }
 
-    /// The algorithm for these sizes: sequential where one lane per channel fills the device, as on every CPU, and
-    /// where sequences are too short to be split into chunks.
-    fn pick(self, caps: &Caps) -> Algorithm {
-        let few = self.s / self.pairs() * self.b * self.e < 32_768;
-        if few && self.l > 2 * self.chunk() && !caps.software { Algorithm::Chunked } else { Algorithm::Sequential }
-    }
-
     /// Launches the forward pass → out (B, L, E), and the states at the ends of chunks for the backward pass. The
     /// states are (S, B, chunks, N/4, E, 4), or (S, B, chunks, N/8, E, 8) in f16. Without `save` they may be left out.
     pub fn forward(self, r: &mut Recorder, x: &Inputs, save: bool) -> Result<(Tensor, Tensor)> {
         let Self { s, b, l, e, .. } = self;
-        let algorithm = self.spec.algorithm.unwrap_or_else(|| self.pick(r.caps()));
         let (p, consts, tiles) = (self.params(save), self.consts(), e.div_ceil(WG));
         let out = x.u.scratch_like("selective_scan", &[b, l, e]);
-        let keep = save || algorithm == Algorithm::Chunked;
+        let keep = save || self.algorithm == Algorithm::Chunked;
         let dtype = DType::f16_if(self.half);
         let word = 16 / dtype.size() as usize; // states in 16 bytes
         let shape = if keep { [s, b, self.chunks(), self.state_words(), e, word] } else { [1, 1, 1, 1, 1, word] };
         let states = Tensor::scratch_of(dtype, "selective_scan states", &shape);
-        match algorithm {
+        match self.algorithm {
+            Algorithm::Whole => self.whole_forward(r, x, save, &out, &states)?,
             Algorithm::Sequential => {
                 let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
                 let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&out), Some(&states)];
                 let grid = Grid::of((e * s / self.pairs()).div_ceil(WG), b, 1);
-                let consts = [&consts[..], &[("FEW", r.caps().browser_cpu().into())]].concat();
                 for pair in 0..self.pairs() {
                     r.launch_with(&SEQUENTIAL, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
                 }

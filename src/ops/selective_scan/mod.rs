@@ -1,9 +1,11 @@
 //! selective_scan: the scan of Mamba-1. Maths: `shaders/selective_scan.wgsl` and
-//! `shaders/selective_scan_backward.wgsl`.
+//! `shaders/selective_scan_backward.wgsl`; for CPUs `shaders/selective_scan_whole.wgsl`.
 
 mod backward;
 mod call;
 mod forward;
+mod whole;
+mod workspace;
 
 pub use backward::backward_tiling;
 pub use call::{Algorithm, ChannelLayout, Scan, channel_layout};
@@ -21,8 +23,18 @@ use crate::tensor::Tensor;
 
 /// The kernels of this family.
 #[doc(hidden)]
-pub const KERNELS: &[&Kernel] =
-    &[&SEQUENTIAL, &CHUNK_SCAN, &CHUNK_CARRY, &CHUNK_APPLY, &LAST_STATE, &SCAN, &SUM_PARTS, &GATE];
+pub const KERNELS: &[&Kernel] = &[
+    &SEQUENTIAL,
+    &CHUNK_SCAN,
+    &CHUNK_CARRY,
+    &CHUNK_APPLY,
+    &LAST_STATE,
+    &SCAN,
+    &SUM_PARTS,
+    &whole::FORWARD,
+    &whole::BACKWARD,
+    &GATE,
+];
 
 /// Optional operands of a scan. By default there are none, and δ = delta, as in mamba_ssm.
 #[derive(Debug, Clone, Copy, Default)]
