@@ -135,7 +135,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     }
     usage(expect_of_method(&args.method, args.method.objective.method.unwrap_or_default()))?;
     let configs: Vec<Config> = match &args.model.model {
-        Some(_) => vec![usage(model_to_pretrain(None, &[&args.model], args.method.objective.method))?],
+        Some(_) => vec![usage(model_to_pretrain(None, None, &[&args.model], args.method.objective.method))?],
         None => usage(Config::presets().map(|name| model_under(Config::preset(name)?, &[&args.model])).collect())?,
     };
     for config in configs {

@@ -210,12 +210,15 @@ pub fn model_under(base: Config, layers: &[&ModelArgs]) -> Result<Config> {
 
 /// The model of a new pretraining run: `base`, or `micro`, unless the layers name another one. It reads one way if the
 /// method needs that. MAE on a ViT is MAE proper, with its own decoder and fixed positions, unless the layers ask for
-/// others.
-pub fn model_to_pretrain(base: Option<Config>, layers: &[&ModelArgs], method: Option<Method>) -> Result<Config> {
+/// others, or `base` is what MAE has pretrained before: `before` is the method that did.
+pub fn model_to_pretrain(
+    base: Option<Config>, before: Option<Method>, layers: &[&ModelArgs], method: Option<Method>,
+) -> Result<Config> {
     let base = base.map_or_else(|| Config::preset("micro"), Ok)?;
     let config = model_under(base.clone(), layers)?.pretrained_by(method.unwrap_or_default());
     let decoder = uppermost(layers, |layer| layer.shape.decoder.as_ref());
-    if !config.family.prefix_in_pretraining || method != Some(Method::MAE) || decoder.is_some() {
+    let goes_on = before == Some(Method::MAE) && config.name == base.name;
+    if !config.family.prefix_in_pretraining || method != Some(Method::MAE) || decoder.is_some() || goes_on {
         return Ok(config);
     }
     let shape =
@@ -242,6 +245,17 @@ mod tests {
         let e = under("map3d_micro", ShapeArgs { image_size: Some(64), ..ShapeArgs::default() }).unwrap_err();
         assert!(e.to_string().contains("got 64, expected --num-points"), "{e}");
         assert!(under("map3d_micro", ShapeArgs { num_groups: "1".parse().ok(), ..ShapeArgs::default() }).is_err());
+    }
+
+    #[test]
+    fn mae_on_a_vit_is_mae_proper_unless_it_goes_on() {
+        let vit = Config::preset("vit_micro_patch4_32").unwrap();
+        let learned = ShapeArgs { positions: Some(Positions::Learned), ..ShapeArgs::default() };
+        let learned = model_under(vit.clone(), &[&ModelArgs { model: None, shape: learned }]).unwrap();
+        let under = |before| model_to_pretrain(Some(learned.clone()), before, &[], Some(Method::MAE)).unwrap();
+        assert_eq!(under(Some(Method::MAE)), learned);
+        assert_eq!(under(Some(Method::MAP)).positions, Positions::SinCos);
+        assert_eq!(under(None).positions, Positions::SinCos);
     }
 
     #[test]

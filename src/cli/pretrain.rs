@@ -115,8 +115,9 @@ impl Training for Pretraining {
             let expected = "a pretrained or a classifying one";
             return Err(Error::argument("--checkpoint", "a network for a dense task", expected));
         }
-        let method = method(&training).or(objective.as_ref().map(|known| known.method));
-        let config = model_to_pretrain(base, &models, method)?;
+        let before = objective.as_ref().map(|known| known.method);
+        let method = method(&training).or(before);
+        let config = model_to_pretrain(base, before, &models, method)?;
         if let Some(line) = layers.last() {
             // a file may be the record of a run, which has every option
             expect_of_method(&line.training.method, method.unwrap_or_default())?;

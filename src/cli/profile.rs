@@ -43,7 +43,7 @@ pub struct Args {
 /// memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let method = args.method.objective.method;
-    let config = usage(model_to_pretrain(None, &[&args.model], method))?;
+    let config = usage(model_to_pretrain(None, None, &[&args.model], method))?;
     usage(expect_of_method(&args.method, method.unwrap_or_default()))?;
     let precision = args.precision;
     let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
