@@ -11,10 +11,11 @@ use crate::run::record::write_atomic;
 
 const COLORS: [RGBColor; 3] = [RGBColor(31, 92, 170), RGBColor(200, 80, 30), RGBColor(40, 130, 70)];
 
-/// Writes the plot as an SVG file. Cells that have not run are left out.
+/// Writes the plot as an SVG file. Cells that have not run, or that the paper does not have, are left out. If none is
+/// left, nothing is written.
 ///
 /// # Errors
-/// If no cell has run, or the file cannot be written.
+/// If the file cannot be written.
 pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
     let groups = table.groups();
     let points: Vec<Point> = table
@@ -29,7 +30,7 @@ pub fn plot(path: &Path, table: &Table, scores: &[CellScores]) -> Result<()> {
         .collect();
     let points = share_labels(points);
     if points.is_empty() {
-        return Err(Error::argument("plot", "no finished cell", "at least one"));
+        return Ok(());
     }
     let title = format!("Table {}: {}", table.name, table.title);
     let svg = draw(&title, table.measures.first(), &points)
