@@ -97,6 +97,28 @@ fn parquets(folder: &Path) {
     assert!(mixed.contains("has other classes or another column of them than") || mixed.contains("Brotli"), "{mixed}");
 }
 
+/// A file that cannot be read for a while, as on a disk of a network.
+#[test]
+fn errors_of_reading_are_not_kept() {
+    let good = std::fs::read(fixtures().join("data/parquet/pages.parquet")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    for read_before in [false, true] {
+        std::fs::write(&path, &good).unwrap();
+        let set = open(&path, Split::Train);
+        if read_before {
+            set.image(0).unwrap(); // where the pages lie is known now
+        }
+        std::fs::write(&path, b"PAR1").unwrap();
+        for _ in 0..2 {
+            let error = set.image(11).unwrap_err().to_string();
+            assert!(error.contains("a.parquet") && error.contains("past the end of the file at 4"), "{error}");
+        }
+        std::fs::write(&path, &good).unwrap();
+        holds(&set, &all());
+    }
+}
+
 /// Shuffled batches are the same for any number of threads, and from any batch on.
 #[test]
 fn batches_of_any_layout_go_on_bit_for_bit() {
