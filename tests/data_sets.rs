@@ -72,7 +72,11 @@ fn hub(folder: &Path) {
     let train = open(folder, Split::Train);
     holds(&train, &all());
     assert_eq!(train.classes(), ["cat", "dog", "owl"]);
-    assert!(train.sample_name(8).ends_with("train-00001-of-00002.parquet: row 1"), "{}", train.sample_name(8));
+    for i in 0..12 {
+        let (file, row) = if i < 7 { (0, i) } else { (1, i - 7) };
+        let wanted = format!("train-0000{file}-of-00002.parquet: row {row}");
+        assert!(train.sample_name(i).ends_with(&wanted), "{}", train.sample_name(i));
+    }
     holds(&open(&folder.join("train-{00000..00001}-of-00002.parquet"), Split::Train), &all());
     holds(&train.test_split().unwrap(), &[2, 1]); // validation before test
     let unknown = open(&folder.join("test-00000-of-00001.parquet"), Split::Test);

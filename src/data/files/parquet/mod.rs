@@ -95,6 +95,8 @@ pub(crate) struct Parquet {
     files: OpenFiles,
     /// The column of images in each file.
     leaves: Vec<Leaf>,
+    /// Sample at which each file begins.
+    firsts: Vec<usize>,
     groups: Vec<Group>,
     samples: usize,
     numbering: Numbering,
@@ -111,13 +113,14 @@ impl Parquet {
         };
         let tables: Result<Vec<(Footer, Columns)>, DataError> = paths.par_iter().with_max_len(1).map(table).collect();
         let tables = tables?;
-        let (mut groups, mut leaves, mut samples) = (Vec::new(), Vec::new(), 0);
+        let (mut groups, mut leaves, mut firsts, mut samples) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let first = &tables[0].1;
         for (file, (footer, columns)) in tables.iter().enumerate() {
             if columns.names != first.names || columns.label.is_some() != first.label.is_some() {
                 let message = format!("has other classes or another column of them than {}", paths[0].display());
                 return Err(DataError::format(&paths[file], message));
             }
+            firsts.push(samples);
             for group in footer.groups.iter().filter(|group| group.rows > 0) {
                 let chunk = group.chunks[columns.image].clone();
                 groups.push(Group { file, first: samples, chunk, pages: Once::default() });
@@ -153,7 +156,7 @@ impl Parquet {
             }
         };
         let (files, kept) = (OpenFiles::new(paths), Kept::new(MOST_KEPT));
-        Ok(Self { files, leaves, groups, samples, numbering, kept })
+        Ok(Self { files, leaves, firsts, groups, samples, numbering, kept })
     }
 
     /// The group of a sample, and its row there.
@@ -280,10 +283,8 @@ impl Source for Parquet {
     by_numbering!();
 
     fn name(&self, index: usize) -> String {
-        let (group, row) = self.place(index);
-        let file = self.groups[group].file;
-        let before = self.groups.iter().find(|group| group.file == file).map_or(0, |group| group.first);
-        format!("{}: row {}", self.files.paths()[file].display(), self.groups[group].first - before + row)
+        let file = self.groups[self.place(index).0].file;
+        format!("{}: row {}", self.files.paths()[file].display(), index - self.firsts[file])
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
