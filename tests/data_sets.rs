@@ -72,7 +72,11 @@ fn hub(folder: &Path) {
     let train = open(folder, Split::Train);
     holds(&train, &all());
     assert_eq!(train.classes(), ["cat", "dog", "owl"]);
-    assert!(train.sample_name(8).ends_with("train-00001-of-00002.parquet: row 1"), "{}", train.sample_name(8));
+    for i in 0..12 {
+        let (file, row) = if i < 7 { (0, i) } else { (1, i - 7) };
+        let wanted = format!("train-0000{file}-of-00002.parquet: row {row}");
+        assert!(train.sample_name(i).ends_with(&wanted), "{}", train.sample_name(i));
+    }
     holds(&open(&folder.join("train-{00000..00001}-of-00002.parquet"), Split::Train), &all());
     holds(&train.test_split().unwrap(), &[2, 1]); // validation before test
     let unknown = open(&folder.join("test-00000-of-00001.parquet"), Split::Test);
@@ -95,6 +99,28 @@ fn parquets(folder: &Path) {
     assert!(told.contains("no column is called label") && told.contains("it has image"), "{told}");
     let mixed = error(folder, Split::Train);
     assert!(mixed.contains("has other classes or another column of them than") || mixed.contains("Brotli"), "{mixed}");
+}
+
+/// A file that cannot be read for a while, as on a disk of a network.
+#[test]
+fn errors_of_reading_are_not_kept() {
+    let good = std::fs::read(fixtures().join("data/parquet/pages.parquet")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    for read_before in [false, true] {
+        std::fs::write(&path, &good).unwrap();
+        let set = open(&path, Split::Train);
+        if read_before {
+            set.image(0).unwrap(); // where the pages lie is known now
+        }
+        std::fs::write(&path, b"PAR1").unwrap();
+        for _ in 0..2 {
+            let error = set.image(11).unwrap_err().to_string();
+            assert!(error.contains("a.parquet") && error.contains("past the end of the file at 4"), "{error}");
+        }
+        std::fs::write(&path, &good).unwrap();
+        holds(&set, &all());
+    }
 }
 
 /// Shuffled batches are the same for any number of threads, and from any batch on.

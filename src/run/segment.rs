@@ -15,9 +15,8 @@ use crate::data::{
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::program::InferenceProgram;
-use crate::infer::segment::{WINDOWS, pixel_scores, window_scores};
+use crate::infer::segment::{ScoreRows, WINDOWS, pixel_scores, window_scores};
 use crate::infer::segmentation_scores::{SegmentationScores, SegmentationTally};
-use crate::infer::sliding_window::ScoreMap;
 use crate::models::dense::{Dense, Segmentation};
 use crate::models::{Config, Segmenter};
 use crate::train::dense_recipes::DenseRecipe;
@@ -65,7 +64,7 @@ pub fn scorer(g: &Gpu, model: &Segmenter, config: &Config) -> Result<InferencePr
 }
 
 /// The scores of the classes of each pixel of an image.
-pub fn segment(forward: &InferenceProgram, config: &Config, image: &Rgb8) -> Result<ScoreMap> {
+pub fn segment(forward: &InferenceProgram, config: &Config, image: &Rgb8) -> Result<ScoreRows> {
     pollster::block_on(pixel_scores(forward, config, image))
 }
 
@@ -90,15 +89,8 @@ pub fn evaluate_pixels(
     let mut mine = Part { tally: SegmentationTally::new(config.classes), images: Vec::new() };
     for i in (place.rank..data.len()).step_by(place.ranks) {
         let Some(Sample::Segmented(image, map)) = data.readable_scene(i)? else { continue };
-        let scores = segment(forward, config, &image)?;
-        mine.tally.add(&scores.best(), &map.classes)?;
-        let labeled = scores.values.chunks(scores.channels).zip(&map.classes);
-        let labeled = labeled.filter(|(_, label)| **label != SegmentationMap::IGNORED);
-        let (mut loss, mut pixels) = (0.0f64, 0);
-        for (cell, label) in labeled {
-            loss += cross_entropy(cell, usize::from(*label));
-            pixels += 1;
-        }
+        let (best, loss, pixels) = against(&segment(forward, config, &image)?, &map.classes);
+        mine.tally.add(&best, &map.classes)?;
         mine.images.push((i, loss.to_bits(), pixels));
     }
     world.doing("the counts of a test");
@@ -118,6 +110,23 @@ pub fn evaluate_pixels(
     let (loss, pixels) = all.images.iter().fold((0.0, 0), sum);
     let skipped = data.len() - images;
     Ok(SegmentationTest { images, skipped, loss: loss / pixels as f64, scores: all.tally.scores() })
+}
+
+/// The best class of each pixel; the cross-entropy summed over the pixels that are labeled with a class, and their
+/// number.
+fn against(scores: &ScoreRows, labels: &[u16]) -> (Vec<u16>, f64, u64) {
+    let (mut best, mut loss, mut pixels) = (Vec::with_capacity(labels.len()), 0.0, 0);
+    scores.each(|row| {
+        let labels = labels.get(best.len()..).unwrap_or_default();
+        for (cell, label) in row.values.chunks(row.channels).zip(labels) {
+            if *label != SegmentationMap::IGNORED && usize::from(*label) < row.channels {
+                loss += cross_entropy(cell, usize::from(*label));
+                pixels += 1;
+            }
+        }
+        best.extend(row.best());
+    });
+    (best, loss, pixels)
 }
 
 /// ln Σ exp(scores) − the score of `label`.
@@ -191,5 +200,25 @@ impl DenseLabels for PixelClasses {
 
     fn heads(dense: &Dense) -> Option<&Segmentation> {
         if let Dense::Segmentation(heads) = dense { Some(heads) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::sliding_window::ScoreMap;
+
+    #[test]
+    fn loss_and_classes_have_the_bits_of_the_whole_map() {
+        let values = (0..4 * 5 * 3).map(|i| ((i * 7919 % 1009) as f32).sin() * 9.0).collect();
+        let map = ScoreMap::new([4, 5], 3, values).unwrap();
+        let size = [11, 17];
+        let labels: Vec<u16> =
+            (0..11 * 17).map(|i| if i % 5 == 0 { SegmentationMap::IGNORED } else { i % 3 }).collect();
+        let whole = map.resized(size).unwrap();
+        let labeled = whole.values.chunks(3).zip(&labels).filter(|(_, label)| **label != SegmentationMap::IGNORED);
+        let loss = labeled.clone().fold(0.0, |sum, (cell, label)| sum + cross_entropy(cell, usize::from(*label)));
+        let (best, summed, pixels) = against(&ScoreRows::new(map, size).unwrap(), &labels);
+        assert_eq!((best, summed.to_bits(), pixels), (whole.best(), loss.to_bits(), labeled.count() as u64));
     }
 }

@@ -21,8 +21,11 @@ pub(crate) const LAYOUT: Layout = Layout {
     open,
 };
 
-/// Annotations in a folder have one of these names, or lie in a folder `annotations`.
+/// Annotations in a folder have one of these names or begin with `instances`, or lie in a folder `annotations`.
 const NAMES: [&str; 3] = ["_annotations.coco.json", "annotations.json", "coco.json"];
+/// Folders beside each other, and entries of a folder, that are searched for annotations. More of them are classes and
+/// images: listing a million of those takes minutes on a disk of a network.
+const FEW: usize = 100;
 /// What COCO has beside instances: other tasks.
 const OTHERS: [&str; 6] = ["captions", "person_keypoints", "stuff", "panoptic", "image_info", "lvis_"];
 /// Images of a file that are looked for to find their folder.
@@ -68,24 +71,45 @@ fn by_split(mut found: Vec<PathBuf>) -> BTreeMap<&'static str, PathBuf> {
     files
 }
 
-/// The files of annotations in a folder.
+/// The files of annotations in a folder, and in the folders there.
+///
+/// A folder `annotations` is searched whole, whatever its case and end. Others are where they and their entries are
+/// few; beside more entries than that, only the names that tools write there are looked up.
 fn in_folder(tree: &Tree, root: &Path) -> BTreeMap<&'static str, PathBuf> {
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let top = tree.list(root);
-    let mut folders = vec![root.to_owned()];
-    folders.extend(top.into_iter().filter(|path| tree.is_dir(path)));
-    let mut found = Vec::new();
-    for dir in folders {
-        let is_of_annotations = dir != root && name(&dir).starts_with("annotation");
-        let fits = |path: &PathBuf| {
-            let name = name(path);
-            let known = NAMES.contains(&&*name) || name.starts_with("instances");
-            name.ends_with(".json") && (is_of_annotations || known) && !OTHERS.iter().any(|o| name.starts_with(o))
-        };
-        found.extend(tree.list(&dir).into_iter().filter(fits));
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let lower = |path: &Path| name(path).to_ascii_lowercase();
+    let is_of_annotations = |dir: &Path| dir != root && lower(dir).starts_with("annotation");
+    let fits = |path: &Path| {
+        let (name, dir) = (lower(path), path.parent().unwrap_or(root));
+        let known = NAMES.contains(&&*name) || name.starts_with("instances");
+        name.ends_with(".json") && (is_of_annotations(dir) || known) && !OTHERS.iter().any(|o| name.starts_with(o))
+    };
+    let file = |(path, is_dir): (PathBuf, bool)| (!is_dir && fits(&path)).then_some(path);
+    let (mut found, mut folders, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for (path, is_dir) in tree.entries(root) {
+        match is_dir {
+            true if is_of_annotations(&path) => folders.push(path),
+            true if others.len() <= FEW => others.push(path),
+            true => {}
+            false => found.extend(file((path, false))),
+        }
     }
-    if found.iter().any(|path| name(path).starts_with("instances")) {
-        found.retain(|path| name(path).starts_with("instances"));
+    found.extend(folders.iter().flat_map(|dir| tree.entries(dir)).filter_map(file));
+    if others.len() > FEW {
+        others.clear();
+    }
+    for dir in others {
+        let entries: Vec<(PathBuf, bool)> = tree.entries(&dir).take(FEW + 1).collect();
+        if entries.len() <= FEW {
+            found.extend(entries.into_iter().filter_map(file));
+        } else {
+            let own = format!("instances_{}.json", name(&dir));
+            let written = NAMES.into_iter().chain(["instances.json", &own]);
+            found.extend(written.map(|name| dir.join(name)).filter(|path| tree.is_file(path)));
+        }
+    }
+    if found.iter().any(|path| lower(path).starts_with("instances")) {
+        found.retain(|path| lower(path).starts_with("instances"));
     }
     by_split(found)
 }
@@ -421,6 +445,45 @@ mod tests {
         put(&at("images/a.png"), &png(10, 10, [1, 2, 3]));
         let error = test.sample(0).unwrap_err().to_string();
         assert!(error.contains("is 10 × 10 pixels, expected 20 × 10"), "{error}");
+    }
+
+    #[test]
+    fn annotations_are_found_where_tools_write_them() {
+        for (json, images) in [
+            ("_annotations.coco.json", ""),
+            ("Annotations_2017/any_train.json", "images"),
+            ("labels/instances_train.json", "images"),
+            ("train/instancesonly_filtered_train.json", "train/images"),
+            ("train/_annotations.coco.json", "train"), // beside images
+            ("train2017/instances_train2017.json", "train2017"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            put(&dir.path().join(json), TRAIN.as_bytes());
+            for i in 0..2 * FEW {
+                put(&dir.path().join(images).join(format!("{i}.png")), b"");
+            }
+            put(&dir.path().join(images).join("b.png"), &png(20, 10, [1, 2, 3]));
+            let set =
+                Dataset::open(dir.path().to_str().unwrap(), Split::Train).unwrap_or_else(|e| panic!("{json}: {e}"));
+            assert_eq!(objects(&set, 1).len(), 2, "{json}");
+        }
+    }
+
+    /// What lies among images is not found, because images are not listed.
+    #[test]
+    fn folders_of_classes_are_not_listed() {
+        let entry = |at: &Path, i: usize| put(&at.join(format!("{i}.png")), &png(2, 2, [1, 2, 3]));
+        let dir = tempfile::tempdir().unwrap();
+        let (many_images, many_classes) = (dir.path().join("images"), dir.path().join("classes"));
+        (0..FEW).for_each(|i| entry(&many_images.join("a"), i));
+        put(&many_images.join("a/instances_of_a.json"), b"{}");
+        entry(&many_images.join("b"), 0);
+        (0..=FEW).for_each(|i| entry(&many_classes.join(i.to_string()), i));
+        put(&many_classes.join("0/annotations.json"), b"{}");
+        for (set, images, classes) in [(many_images, FEW + 1, 2), (many_classes, FEW + 1, FEW + 1)] {
+            let set = Dataset::open(set.to_str().unwrap(), Split::Train).unwrap();
+            assert_eq!((set.len(), set.classes().len()), (images, classes));
+        }
     }
 
     #[test]

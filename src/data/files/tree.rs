@@ -80,6 +80,26 @@ impl Tree {
         all
     }
 
+    /// What lies in a folder, in no order, each with whether it is a folder. On a disk that comes with the names, so
+    /// that no file is looked at; links are, but for those with the name of an image.
+    pub fn entries(&self, dir: &Path) -> Box<dyn Iterator<Item = (PathBuf, bool)> + '_> {
+        if self.0.is_some() {
+            return Box::new(self.list(dir).into_iter().map(|path| {
+                let is_dir = self.is_dir(&path);
+                (path, is_dir)
+            }));
+        }
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        Box::new(entries.map(|entry| {
+            let path = entry.path();
+            let is_dir = match entry.file_type() {
+                Ok(kind) if kind.is_symlink() => !is_image_name(&entry.file_name().to_string_lossy()) && path.is_dir(),
+                kind => kind.is_ok_and(|kind| kind.is_dir()),
+            };
+            (path, is_dir)
+        }))
+    }
+
     /// The images below a folder of an archive, with their paths from there.
     pub fn images(&self, dir: &Path) -> Vec<(String, PathBuf)> {
         let Some(archive) = &self.0 else { return Vec::new() };

@@ -2,20 +2,22 @@
 //! classes in another.
 //!
 //! A Parquet file is a list of row groups, which hold a chunk for each column, which is a list of pages. A page is
-//! packed as a whole, so that one image costs the reading of its page; pages that were read last are kept.
+//! packed as a whole, so that one image costs the reading of its page; pages that were read last are kept. A chunk may
+//! begin with a dictionary, whose values its other pages name by number: pyarrow writes columns of images so, too. It
+//! counts among the pages that are kept.
 //!
 //! The files are read here and not by the crate `parquet`. That one panicked on 19 of 12,000 damaged files, where a
 //! program must name the file, and took a minute to build.
 
 mod columns;
+mod kept;
 mod page;
 mod schema;
 mod thrift;
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
@@ -33,7 +35,8 @@ use crate::data::source::Source;
 use crate::data::split::Split;
 use crate::error::DataError;
 use columns::Columns;
-use page::{Header, Kind, Strings, Values};
+use kept::{Kept, Key, Once};
+use page::{Header, Kind, Values};
 use schema::{Chunk, Footer, Leaf, footer};
 
 /// Image sets of Hugging Face.
@@ -51,10 +54,12 @@ fn open(place: &Place, split: Split) -> Found {
     }
 }
 
-/// Bytes of pages that are kept, unpacked. The page being read is kept whatever it takes.
-const MOST_KEPT: usize = 256 << 20;
+/// Bytes of the row groups whose samples are shuffled among each other, unpacked.
+const SHUFFLED: usize = 256 << 20;
+/// Bytes of pages that are kept: those groups, the places of their rows, and some of the groups that follow.
+const MOST_KEPT: usize = SHUFFLED + SHUFFLED / 4;
 
-/// A page of images and where it lies.
+/// A page and where it lies.
 struct Page {
     /// Row of the group at which it begins.
     first: usize,
@@ -62,10 +67,17 @@ struct Page {
     header: Header,
 }
 
+impl Page {
+    fn read(&self, file: &File, chunk: &Chunk, leaf: &Leaf, dictionary: Option<&Values>) -> Result<Values, String> {
+        let bytes = bytes_at(file, self.offset, self.header.packed)?;
+        page::decode(&self.header, &bytes, chunk.codec, leaf, dictionary)
+    }
+}
+
 /// The pages of a chunk.
 #[derive(Default)]
 struct Pages {
-    dictionary: Option<Values>,
+    dictionary: Option<Page>,
     data: Vec<Page>,
 }
 
@@ -75,21 +87,20 @@ struct Group {
     /// Sample at which it begins.
     first: usize,
     chunk: Chunk,
-    pages: OnceLock<Result<Arc<Pages>, String>>,
+    pages: Once<Pages>,
 }
-
-type Kept = Arc<OnceLock<Result<Arc<Strings>, String>>>;
 
 /// The samples of one split.
 pub(crate) struct Parquet {
     files: OpenFiles,
     /// The column of images in each file.
     leaves: Vec<Leaf>,
+    /// Sample at which each file begins.
+    firsts: Vec<usize>,
     groups: Vec<Group>,
     samples: usize,
     numbering: Numbering,
-    /// Group, page, bytes and values of the pages that were read last, the last at the end.
-    kept: Mutex<VecDeque<(usize, usize, usize, Kept)>>,
+    kept: Kept,
 }
 
 impl Parquet {
@@ -102,16 +113,17 @@ impl Parquet {
         };
         let tables: Result<Vec<(Footer, Columns)>, DataError> = paths.par_iter().with_max_len(1).map(table).collect();
         let tables = tables?;
-        let (mut groups, mut leaves, mut samples) = (Vec::new(), Vec::new(), 0);
+        let (mut groups, mut leaves, mut firsts, mut samples) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let first = &tables[0].1;
         for (file, (footer, columns)) in tables.iter().enumerate() {
             if columns.names != first.names || columns.label.is_some() != first.label.is_some() {
                 let message = format!("has other classes or another column of them than {}", paths[0].display());
                 return Err(DataError::format(&paths[file], message));
             }
+            firsts.push(samples);
             for group in footer.groups.iter().filter(|group| group.rows > 0) {
                 let chunk = group.chunks[columns.image].clone();
-                groups.push(Group { file, first: samples, chunk, pages: OnceLock::new() });
+                groups.push(Group { file, first: samples, chunk, pages: Once::default() });
                 samples += group.rows;
             }
             leaves.push(footer.leaves[columns.image].clone());
@@ -143,7 +155,8 @@ impl Parquet {
                 numbered(classes, first.names.clone(), told).map_err(|message| DataError::format(place, message))?
             }
         };
-        Ok(Self { files: OpenFiles::new(paths), leaves, groups, samples, numbering, kept: Mutex::default() })
+        let (files, kept) = (OpenFiles::new(paths), Kept::new(MOST_KEPT));
+        Ok(Self { files, leaves, firsts, groups, samples, numbering, kept })
     }
 
     /// The group of a sample, and its row there.
@@ -155,37 +168,27 @@ impl Parquet {
     /// The pages of a group, found when it is first asked for.
     fn pages(&self, number: usize) -> Result<Arc<Pages>, DataError> {
         let group = &self.groups[number];
-        let file = self.files.get(group.file)?;
-        let found = group.pages.get_or_init(|| pages(&file, &group.chunk, &self.leaves[group.file]).map(Arc::new));
-        found.clone().map_err(|message| DataError::format(&self.files.paths()[group.file], message))
+        group.pages.get_or_read(|| {
+            let bad = |message| DataError::format(&self.files.paths()[group.file], message);
+            pages(&*self.files.get(group.file)?, &group.chunk).map_err(bad)
+        })
     }
 
     /// The values of a page, which one thread reads while others that want it wait.
-    fn values(&self, group: usize, page: usize, pages: &Pages) -> Result<Arc<Strings>, DataError> {
-        let Page { offset, header, .. } = &pages.data[page];
-        let entry = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = kept.iter().position(|(g, p, ..)| (*g, *p) == (group, page));
-            let entry = at.and_then(|at| kept.remove(at)).unwrap_or((group, page, header.unpacked, Kept::default()));
-            while kept.iter().map(|(.., bytes, _)| bytes).sum::<usize>() + entry.2 > MOST_KEPT
-                && kept.pop_front().is_some()
-            {}
-            kept.push_back(entry.clone());
-            entry.3
+    fn values(&self, group: usize, page: usize, pages: &Pages) -> Result<Arc<Values>, DataError> {
+        let Group { file, chunk, .. } = &self.groups[group];
+        let of = |(_, page): Key| page.map_or(pages.dictionary.as_ref(), |page| pages.data.get(page));
+        let read = |key: Key, dictionary: Option<&Values>| {
+            let open = self.files.get(*file)?;
+            let bad = |message| DataError::format(&self.files.paths()[*file], message);
+            let page = of(key).ok_or_else(|| bad("a page is missing".to_owned()))?;
+            let values = page.read(&open, chunk, &self.leaves[*file], dictionary);
+            values.map_err(|message| bad(format!("a page at {}: {message}", page.offset)))
         };
-        let Group { file: number, chunk, .. } = &self.groups[group];
-        let file = self.files.get(*number)?;
-        let read = || {
-            let bytes = bytes_at(&file, *offset, header.packed)?;
-            match page::decode(header, &bytes, chunk.codec, &self.leaves[*number], pages.dictionary.as_ref())? {
-                Values::Strings(strings) => Ok(Arc::new(strings)),
-                Values::Ints(_) => Err("a page of images holds numbers".to_owned()),
-            }
-        };
-        let found = entry.get_or_init(read).clone();
-        found.map_err(|message| {
-            DataError::format(&self.files.paths()[*number], format!("a page at {offset}: {message}"))
-        })
+        let data = &pages.data[page].header;
+        let dictionary = pages.dictionary.as_ref().filter(|_| data.names_values());
+        let dictionary = dictionary.map(|page| ((group, None), page.header.unpacked));
+        self.kept.page(((group, Some(page)), data.unpacked), dictionary, read)
     }
 }
 
@@ -199,8 +202,8 @@ fn bytes_at(file: &File, offset: u64, length: usize) -> Result<Vec<u8>, String> 
     Ok(bytes)
 }
 
-/// The pages of a chunk: headers only, and the dictionary whole.
-fn pages(file: &File, chunk: &Chunk, leaf: &Leaf) -> Result<Pages, String> {
+/// The pages of a chunk, of which only the headers are read.
+fn pages(file: &File, chunk: &Chunk) -> Result<Pages, String> {
     let (mut pages, mut at, mut first) = (Pages::default(), chunk.start, 0);
     let end = chunk.start + chunk.bytes;
     while at < end {
@@ -220,10 +223,7 @@ fn pages(file: &File, chunk: &Chunk, leaf: &Leaf) -> Result<Pages, String> {
                 pages.data.push(Page { first, offset, header });
                 first += values;
             }
-            Kind::Dictionary => {
-                let bytes = bytes_at(file, offset, header.packed)?;
-                pages.dictionary = Some(page::decode(&header, &bytes, chunk.codec, leaf, None)?);
-            }
+            Kind::Dictionary => pages.dictionary = Some(Page { first, offset, header }),
             Kind::Other => {}
         }
     }
@@ -238,10 +238,10 @@ fn classes(path: &Path, file: &File, footer: &Footer, columns: &Columns) -> Resu
     let mut found = Vec::new();
     for group in &footer.groups {
         let (chunk, before) = (&group.chunks[column], found.len());
-        let pages = pages(file, chunk, leaf).map_err(bad)?;
-        for Page { offset, header, .. } in &pages.data {
-            let bytes = bytes_at(file, *offset, header.packed).map_err(bad)?;
-            let values = page::decode(header, &bytes, chunk.codec, leaf, pages.dictionary.as_ref()).map_err(bad)?;
+        let pages = pages(file, chunk).map_err(bad)?;
+        let dictionary = pages.dictionary.map(|page| page.read(file, chunk, leaf, None)).transpose().map_err(bad)?;
+        for page in &pages.data {
+            let values = page.read(file, chunk, leaf, dictionary.as_ref()).map_err(bad)?;
             let null = |row: usize| bad(format!("row {} holds no class", before + row));
             let of_int = |n: i64| u64::try_from(n).map_or_else(|_| Class::Name(n.to_string()), Class::Number);
             match values {
@@ -273,20 +273,18 @@ impl Source for Parquet {
         self.samples
     }
 
-    /// The row groups; as many at a time as fit into the memory for pages.
+    /// The row groups; as many at a time as fit into the memory for pages that are shuffled.
     fn runs(&self) -> Runs {
         let bytes = self.groups.iter().map(|group| group.chunk.unpacked).max().unwrap_or(0).max(1);
-        let together = (MOST_KEPT as u64 / bytes).clamp(1, 64) as usize;
+        let together = (SHUFFLED as u64 / bytes).clamp(1, 64) as usize;
         Runs { starts: self.groups.iter().map(|group| group.first).collect(), together }
     }
 
     by_numbering!();
 
     fn name(&self, index: usize) -> String {
-        let (group, row) = self.place(index);
-        let file = self.groups[group].file;
-        let before = self.groups.iter().find(|group| group.file == file).map_or(0, |group| group.first);
-        format!("{}: row {}", self.files.paths()[file].display(), self.groups[group].first - before + row)
+        let file = self.groups[self.place(index).0].file;
+        format!("{}: row {}", self.files.paths()[file].display(), index - self.firsts[file])
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
@@ -297,10 +295,54 @@ impl Source for Parquet {
         let page = page.ok_or_else(gone)?;
         let values = self.values(group, page, &pages)?;
         let row = row - pages.data[page].first;
+        let Values::Strings(values) = &*values else { return Err(gone()) }; // its leaf has bytes
         if row >= values.rows.len() {
             return Err(gone());
         }
         let null = || DataError::Decode { name: self.name(index), reason: "holds no image, only a null".into() };
         Ok(decode(&self.name(index), values.get(row).ok_or_else(null)?)?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Weak;
+
+    use super::*;
+
+    fn fixture(name: &str) -> Parquet {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/parquet").join(name);
+        Parquet::open(&path, vec![path.clone()], &Cache::of_user()).unwrap()
+    }
+
+    /// The buffer in which the image of a sample lies.
+    fn buffer(set: &Parquet, index: usize) -> Weak<Vec<u8>> {
+        let (group, row) = set.place(index);
+        let pages = set.pages(group).unwrap();
+        let page = pages.data.partition_point(|page| page.first <= row) - 1;
+        match &*set.values(group, page, &pages).unwrap() {
+            Values::Strings(strings) => Arc::downgrade(&strings.buffer),
+            Values::Ints(_) => panic!("images are bytes"),
+        }
+    }
+
+    #[test]
+    fn dictionaries_are_let_go_with_the_pages_that_name_their_values() {
+        for name in ["none.parquet", "zstd.parquet"] {
+            let set = Parquet { kept: Kept::new(1), ..fixture(name) };
+            assert!((0..set.groups.len()).all(|i| set.pages(i).unwrap().dictionary.is_some()), "{name}");
+            let buffers: Vec<Weak<Vec<u8>>> = (0..set.len())
+                .map(|index| {
+                    set.sample(index).unwrap();
+                    buffer(&set, index)
+                })
+                .collect();
+            let of_last = |index: &usize| set.place(*index).0 == set.groups.len() - 1;
+            let alive: BTreeSet<usize> = (0..set.len()).filter(|index| buffers[*index].upgrade().is_some()).collect();
+            assert_eq!(alive, (0..set.len()).filter(of_last).collect(), "{name}: images whose bytes are in memory");
+            let last = buffers[set.len() - 1].upgrade().unwrap();
+            assert!(set.kept.bytes() >= last.len(), "{name}: {} bytes, not those of the dictionary", set.kept.bytes());
+        }
     }
 }

@@ -25,6 +25,13 @@ pub(super) struct Header {
     levels: Option<(usize, usize, bool)>,
 }
 
+impl Header {
+    /// Whether the page names values of a dictionary in place of having them.
+    pub fn names_values(&self) -> bool {
+        matches!(self.encoding, 2 | 8)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Data,
@@ -254,7 +261,7 @@ fn unpack(bytes: &[u8], codec: i64, size: usize) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         reader.take(size as u64 + 1).read_to_end(&mut out).map(|_| out).map_err(|e| e.to_string())
     };
-    let out = match codec {
+    let mut out = match codec {
         0 => bytes.to_vec(),
         1 => {
             let claimed = snap::raw::decompress_len(bytes).map_err(|e| e.to_string())?;
@@ -282,6 +289,7 @@ fn unpack(bytes: &[u8], codec: i64, size: usize) -> Result<Vec<u8>, String> {
     if out.len() != size {
         return Err(format!("it unpacks to {} bytes, expected {size}", out.len()));
     }
+    out.shrink_to_fit(); // it may be kept, and grew by doubling
     Ok(out)
 }
 
