@@ -274,13 +274,19 @@ impl Session {
             return Err(Error::file(STATE, "is of a run with other settings than rate and share of hidden patches"));
         }
         let params = &self.trainer.params;
-        let (model, moments) = (weights(MODEL)?, weights(OPTIMIZER)?); // all are read before one changes anything
+        // all are read and checked before one changes anything
+        let model = weights(MODEL)?;
+        params.expect_names(&model).map_err(|e| Error::file(MODEL, e))?;
+        let [first, second] = checkpoint::moments(Path::new(OPTIMIZER), weights(OPTIMIZER)?, params)?;
         let companions = self.trainer.model().companions().into_iter();
         let companions: Vec<_> = companions.map(|(name, to)| Ok((name, to, weights(name)?))).collect::<Result<_>>()?;
+        for (name, to, weights) in &companions {
+            to.expect_names(weights).map_err(|e| Error::file(*name, e))?;
+        }
         params.load(&self.g, &model)?;
-        checkpoint::load_moments(&self.g, Path::new(OPTIMIZER), moments, params)?;
-        for (name, to, weights) in companions {
-            to.load(&self.g, &weights).map_err(|e| Error::file(name, e))?;
+        params.load_moments(&self.g, &first, &second)?;
+        for (_, to, weights) in companions {
+            to.load(&self.g, &weights)?;
         }
         self.take(same)?;
         self.at.step = state.step;

@@ -84,6 +84,14 @@ fn what_cannot_be_loaded_is_named() {
     let Some(g) = gpu() else { return };
     let mut session = open(g, &settings()).expect("opens");
     let mut files = block_on(session.save()).expect("saves");
+    // moments that do not fit leave the weights as they are
+    steps(&mut session, 1);
+    let now = block_on(session.save()).expect("saves");
+    let mut mixed = files.clone();
+    mixed[2].1.clone_from(&files[1].1);
+    let error = session.load(&mixed).expect_err("weights for moments").to_string();
+    assert!(error.contains("neither exp_avg"), "{error}");
+    assert!(block_on(session.save()).expect("saves") == now);
     let mut fails = |files: &[(String, Vec<u8>)], hint: &str| {
         let error = session.load(files).expect_err(hint).to_string();
         assert!(error.contains(hint), "{error}");

@@ -1,6 +1,6 @@
 //! What the commands for dense tasks share: their data, and the model that they begin with.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,13 +100,13 @@ pub struct Pictures {
     folder: PathBuf,
     /// Opened by the first image: where none can be read, nothing is left behind.
     open: Option<OutputDir>,
-    taken: BTreeMap<String, usize>,
+    names: FreeNames,
 }
 
 impl Pictures {
-    /// Nothing is written yet.
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), open: None, taken: BTreeMap::new() }
+    /// Of these images, which stay as they are if they lie in the folder themselves. Nothing is written yet.
+    pub fn new(folder: &Path, images: impl Iterator<Item = String>) -> Self {
+        Self { folder: folder.to_owned(), open: None, names: FreeNames::beside(folder, images) }
     }
 
     /// Where they are.
@@ -114,16 +114,72 @@ impl Pictures {
         &self.folder
     }
 
-    /// Writes files of these endings for the image in `file`. Of several images with one name the later ones get a
-    /// number.
+    /// Writes files of these endings for the image in `file`. Where the name of an image is taken, by one before or by
+    /// an image that lies there, they get a number.
     pub fn write(&mut self, file: &str, files: &[(&str, &[u8])]) -> Result<()> {
         if self.open.is_none() {
             self.open = Some(OutputDir::open(&self.folder)?);
         }
         let stem = Path::new(file).file_stem().map_or("image".into(), |stem| stem.to_string_lossy().into_owned());
-        let count = self.taken.entry(stem.clone()).or_default();
-        *count += 1;
-        let stem = if *count > 1 { format!("{stem}-{count}") } else { stem };
-        files.iter().try_for_each(|(ending, bytes)| write_atomic(&self.folder.join(format!("{stem}.{ending}")), bytes))
+        let endings: Vec<&str> = files.iter().map(|(ending, _)| *ending).collect();
+        let name = self.names.take(&stem, &endings);
+        files.iter().try_for_each(|(ending, bytes)| write_atomic(&self.folder.join(format!("{name}.{ending}")), bytes))
+    }
+}
+
+/// Names of files in a folder that are still free.
+struct FreeNames {
+    /// What is not, in lower case: some file systems do not tell cases apart.
+    taken: HashSet<String>,
+    /// How often a stem was asked for.
+    asked: HashMap<String, usize>,
+}
+
+impl FreeNames {
+    /// Those of `images` that lie in `folder` are taken.
+    fn beside(folder: &Path, images: impl Iterator<Item = String>) -> Self {
+        let mut taken = HashSet::new();
+        if let Ok(folder) = folder.canonicalize() {
+            let mut known = HashMap::<PathBuf, bool>::new(); // whether a folder is this one
+            for image in images.map(PathBuf::from) {
+                let (Some(parent), Some(name)) = (image.parent(), image.file_name()) else { continue };
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                let same = known.entry(parent.to_owned());
+                if *same.or_insert_with(|| parent.canonicalize().is_ok_and(|path| path == folder)) {
+                    taken.insert(name.to_string_lossy().to_lowercase());
+                }
+            }
+        }
+        Self { taken, asked: HashMap::new() }
+    }
+
+    /// `stem`, or with a number, so that it is free with all endings; it is taken then.
+    fn take(&mut self, stem: &str, endings: &[&str]) -> String {
+        let asked = self.asked.entry(stem.to_lowercase()).or_default();
+        loop {
+            *asked += 1;
+            let name = if *asked > 1 { format!("{stem}-{asked}") } else { stem.to_owned() };
+            let files: Vec<_> = endings.iter().map(|ending| format!("{name}.{ending}").to_lowercase()).collect();
+            if files.iter().all(|file| !self.taken.contains(file)) {
+                self.taken.extend(files);
+                return name;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_free_once() {
+        let images = ["photo.png", "./other.PNG", "elsewhere/far.png"].map(String::from);
+        let mut names = FreeNames::beside(Path::new("."), images.into_iter());
+        let mut take = |stem| names.take(stem, &["png", "svg"]);
+        assert_eq!(take("photo"), "photo-2"); // an image that lies there
+        assert_eq!(take("other"), "other-2");
+        assert_eq!([take("far"), take("far")], ["far", "far-2"]);
+        assert_eq!([take("t"), take("t"), take("t-2"), take("T")], ["t", "t-2", "t-2-2", "T-3"]);
     }
 }

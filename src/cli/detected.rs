@@ -101,7 +101,7 @@ pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, shown: Show
     let names = model.names()?;
     let finder = model.objects(&device.open()?, data.len())?;
     let truth = Truth::of(data, &names).numbered(model.categories()?);
-    let mut pictures = shown.output.map(Pictures::new);
+    let mut pictures = shown.output.map(|folder| Pictures::new(folder, (0..data.len()).map(|i| data.sample_name(i))));
     let (mut all, mut results): (Vec<Detected>, Vec<CocoDetection>) = (Vec::new(), Vec::new());
     find_objects(&finder, data, false, Place::ALL, |seen| {
         results.extend(truth.results(&seen));

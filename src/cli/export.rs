@@ -6,8 +6,10 @@ use super::model_args::EmaArgs;
 use crate::cli::terminal::{Outcome, say, usage, warn};
 use crate::run::checkpoint;
 use crate::run::export::{Exported, Format, export};
+use crate::run::record::write_atomic;
 use crate::run::weights_on_disk::{expect_finite, read};
-use crate::train::pretrain::settings::PretrainSettings;
+use crate::train::checkpoint::{CATEGORIES, STATE, to_json};
+use crate::train::settings::RunSettings;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,6 +46,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
+/// What the settings of all runs have.
+#[derive(serde::Deserialize)]
+struct OfAnyRun {
+    #[serde(flatten)]
+    run: RunSettings,
+}
+
 pub fn run(args: &Args) -> Outcome {
     let config = checkpoint::config(&args.checkpoint)?;
     let path = args.ema.file(&args.checkpoint)?.0;
@@ -51,7 +60,8 @@ pub fn run(args: &Args) -> Outcome {
     expect_finite(&path, &weights)?;
     let mut about = checkpoint::about(&args.checkpoint)?;
     about.notes.insert("made_by".into(), concat!("rowscan ", env!("CARGO_PKG_VERSION")).into());
-    if let Ok(state) = checkpoint::state::<PretrainSettings>(&args.checkpoint) {
+    if args.checkpoint.join(STATE).exists() {
+        let state = checkpoint::state::<OfAnyRun>(&args.checkpoint)?;
         let settings = &state.settings.run;
         about.notes.insert("data".into(), settings.data.clone());
         about.notes.insert("images".into(), state.images.to_string());
@@ -69,6 +79,9 @@ pub fn run(args: &Args) -> Outcome {
     let half = args.dtype.as_deref().map_or(format == Format::Rowscan, |dtype| dtype == "f16");
     let exported = export(&args.output, &config, &weights, &about, format, half);
     let Exported { count, said, load } = usage(exported)?;
+    if let (Format::Rowscan, Some(categories)) = (format, checkpoint::categories(&args.checkpoint, config.classes)?) {
+        write_atomic(&args.output.join(CATEGORIES), &to_json(CATEGORIES, &categories)?)?;
+    }
     said.iter().for_each(|line| warn(format_args!("{}: {line}", args.output.display())));
     let (kind, folder) = (if half { "f16" } else { "f32" }, args.output.display());
     say(format_args!("{count} parameters in {kind}: {folder}"))?;

@@ -1,6 +1,6 @@
 //! `rowscan reconstruct`: original | masked | reconstruction of some images or point clouds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, say, usage};
@@ -41,8 +41,21 @@ pub struct Args {
     output: PathBuf,
 }
 
+/// Refuses a file to be written that is one of the others.
+fn expect_own_file<'a>(
+    option: &'static str, file: &Path, others: impl Iterator<Item = (&'a str, &'a Path)>,
+) -> Result<()> {
+    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for (what, other) in others {
+        if place(file) == place(other) {
+            return Err(Error::argument(option, format!("{}, {what}", file.display()), "a file of its own"));
+        }
+    }
+    Ok(())
+}
+
 /// A checkpoint's model on the GPU.
-pub fn open_model(g: &Gpu, folder: &std::path::Path) -> Result<(Config, Box<dyn Pretext>)> {
+pub fn open_model(g: &Gpu, folder: &Path) -> Result<(Config, Box<dyn Pretext>)> {
     let config = checkpoint::config(folder)?;
     let mut params = Params::new(g);
     let model = pretext_model(g, &mut params, &config, &checkpoint::objective(folder)?)?;
@@ -59,6 +72,11 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let base = PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::of(objective.method) };
     let settings = overlay(base, &[&args.mask]);
     let masker = usage(settings.masker(&config))?;
+    let images = args.images.iter().map(|image| ("an image", image.as_path()));
+    usage(expect_own_file("--output", &args.output, images.clone()))?;
+    if let Some(tensors) = &args.tensors {
+        usage(expect_own_file("--tensors", tensors, images.chain([("--output", args.output.as_path())])))?;
+    }
     let transform = Transform::testing(&config, TestView::default());
     let mut bytes = Vec::new();
     for path in &args.images {

@@ -76,7 +76,7 @@ struct Share {
 pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, json: bool, output: Option<&Path>) -> Outcome {
     let names = model.names()?;
     let forward = model.pixel_scores(&device.open()?)?;
-    let mut pictures = output.map(Pictures::new);
+    let mut pictures = output.map(|folder| Pictures::new(folder, (0..data.len()).map(|i| data.sample_name(i))));
     let (mut all, mut written) = (Vec::new(), 0);
     for i in 0..data.len() {
         let file = data.sample_name(i);

@@ -55,9 +55,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     };
     let data = std::sync::Arc::new(usage(Dataset::open(&data, Split::Train).map_err(Error::from))?);
     let study = Study { table, budget, data, dir: args.output_dir.clone(), threads: args.threads };
-    for cell in &study.table.cells {
-        usage(study.plan(cell, 0))?; // before anything that takes time
-    }
+    usage(study.expect_enough_data())?; // before anything that takes time
     if args.dry_run {
         return Ok(describe(&study)?);
     }
@@ -105,7 +103,8 @@ fn write(study: &Study, scores: &[CellScores], seeds: u64, caps: &Caps) -> Resul
 
 fn describe(study: &Study) -> Result<()> {
     for budget in Budget::all()? {
-        say(format_args!("budget {}: {}", budget.name, budget.about))?;
+        let study = Study { budget, ..study.clone() };
+        say(format_args!("budget {}: {}", study.budget.name, study.about()?))?;
     }
     say(format_args!("\ntable {}: {}, budget {}", study.table.name, study.table.title, study.budget.name))?;
     for cell in &study.table.cells {

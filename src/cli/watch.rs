@@ -2,7 +2,7 @@
 //! log.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -81,11 +81,31 @@ pub struct RunView {
     watch: Watch,
     report: Option<Report>,
     standing: Standing,
+    curves: Curves,
+}
+
+/// The curves of a run, whose drawing takes longer the longer the log is.
+#[derive(Default)]
+struct Curves {
+    /// Of which folder and title there are newer ones than were drawn.
+    due: Option<(PathBuf, String)>,
+    /// Before then, drawing them would take more than a twentieth of the time.
+    next: Option<Instant>,
+}
+
+impl Curves {
+    fn draw(&mut self) -> Result<()> {
+        let Some((dir, title)) = self.due.take() else { return Ok(()) };
+        let begun = Instant::now();
+        draw_curves(&dir, &title)?;
+        self.next = Some(begun + 20 * begun.elapsed());
+        Ok(())
+    }
 }
 
 impl RunView {
     pub fn new() -> Self {
-        Self { watch: Watch::new(), report: None, standing: Standing::default() }
+        Self { watch: Watch::new(), report: None, standing: Standing::default(), curves: Curves::default() }
     }
 
     /// A run does not end because its page cannot be written.
@@ -120,24 +140,34 @@ impl Observer for RunView {
     }
 
     fn epoch(&mut self, dir: &Path, title: &str) -> Result<()> {
-        let log = dir.join("log.jsonl");
-        let points: Vec<_> = read_log(&log)?.iter().map(|l| (l.step, l.loss)).collect();
-        if !points.is_empty() {
-            loss_curve(&dir.join("loss.svg"), title, &points)?;
+        self.curves.due = Some((dir.to_owned(), title.to_owned()));
+        if self.curves.next.is_none_or(|next| Instant::now() >= next) {
+            self.curves.draw()?;
         }
-        let tests = accuracies(&read_tests(&log)?);
-        draw_scores(&dir.join("accuracy.svg"), title, "accuracy on the test half in %", &tests)?;
-        let probes = probed(&read_probes(&log)?);
-        draw_scores(&dir.join("probe.svg"), title, "accuracy of frozen features in %", &probes)?;
         self.logged();
         Ok(())
     }
 
     fn finish(&mut self, how: &str) {
         self.watch.finish();
+        if let Err(e) = self.curves.draw() {
+            tracing::warn!("the curves of the run are not of its end: {e}");
+        }
         self.standing.ended = Some(how.to_owned());
         self.write_report();
     }
+}
+
+fn draw_curves(dir: &Path, title: &str) -> Result<()> {
+    let log = dir.join("log.jsonl");
+    let points: Vec<_> = read_log(&log)?.iter().map(|l| (l.step, l.loss)).collect();
+    if !points.is_empty() {
+        loss_curve(&dir.join("loss.svg"), title, &points)?;
+    }
+    let tests = accuracies(&read_tests(&log)?);
+    draw_scores(&dir.join("accuracy.svg"), title, "accuracy on the test half in %", &tests)?;
+    let probes = probed(&read_probes(&log)?);
+    draw_scores(&dir.join("probe.svg"), title, "accuracy of frozen features in %", &probes)
 }
 
 /// Draws the scores of tests or probes over epochs into a file, if there are any.

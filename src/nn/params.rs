@@ -342,8 +342,8 @@ impl Params {
 
     /// Overwrites the moments by name.
     pub fn load_moments(&self, g: &Gpu, first: &Weights, second: &Weights) -> Result<()> {
-        Mismatch::of(&self.entries, first).into_result()?;
-        Mismatch::of(&self.entries, second).into_result()?;
+        self.expect_moment(first)?;
+        self.expect_moment(second)?;
         self.upload(g, first, |b| &b.first_moment)?;
         self.upload(g, second, |b| &b.second_moment)
     }
@@ -352,6 +352,11 @@ impl Params {
     /// shape right.
     pub fn expect_names(&self, weights: &Weights) -> Result<()> {
         Mismatch::of(self.tensors(), weights).into_result()
+    }
+
+    /// Checks first or second moments without loading them, as [`Params::expect_names`] does weights.
+    pub fn expect_moment(&self, moment: &Weights) -> Result<()> {
+        Mismatch::of(&self.entries, moment).into_result()
     }
 
     fn upload_tensors(&self, g: &Gpu, weights: &Weights) -> Result<()> {

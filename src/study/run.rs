@@ -2,9 +2,9 @@
 //! share its run.
 //!
 //! All runs lie in one folder, as `pretrain-<key>` and `finetune-<key>`, `segment-<key>` or `detect-<key>`. The key is
-//! a hash of everything that decides the result, so a study that was stopped finds its finished runs and continues the
-//! others. Of a finished cell its `scores.json` is enough: checkpoints may be deleted, and cells of several machines be
-//! copied into one folder.
+//! a hash of everything that decides the result, images included, wherever they lie. So a study that was stopped finds
+//! its finished runs and continues the others. Of a finished cell its `scores.json` is enough: checkpoints may be
+//! deleted, and cells of several machines be copied into one folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::report::{CellCost, CellScores};
 use super::table::{Budget, Cell, Table, Transfer};
 use crate::data::points::CloudView;
-use crate::data::{Dataset, Sample, Transform};
+use crate::data::{Dataset, Fingerprint, Sample, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::scores::cost_of;
@@ -37,6 +37,7 @@ use crate::train::finetune::settings::FinetuneSettings;
 use crate::train::options::{overlay, read_table, to_toml};
 use crate::train::pretrain::settings;
 use crate::train::segment::settings::SegmentSettings;
+use crate::train::settings::RunSettings;
 use crate::train::supervised::SupervisedSettings;
 
 /// Fine-tuning recipe whose settings a budget overrides: of images, and of point clouds.
@@ -73,6 +74,16 @@ pub enum CellTraining {
     Detect(DetectSettings),
 }
 
+impl CellTraining {
+    fn run(&mut self) -> &mut RunSettings {
+        match self {
+            Self::Finetune(settings) => &mut settings.run,
+            Self::Segment(settings) => &mut settings.run,
+            Self::Detect(settings) => &mut settings.run,
+        }
+    }
+}
+
 /// A table to be run on a data set.
 #[derive(Debug, Clone)]
 pub struct Study {
@@ -102,22 +113,33 @@ fn read_if_there(file: &Path) -> Result<Option<Vec<f64>>> {
 }
 
 impl CellPlan {
-    /// Name of the folder of what follows the pretraining.
-    fn folder(&self) -> Result<String> {
-        let command = match self.tuning {
+    /// The plan wherever its images lie.
+    fn anywhere(&self) -> Self {
+        let mut plan = self.clone();
+        if let Some(settings) = &mut plan.pretrain {
+            settings.run.data.clear();
+        }
+        plan.tuning.run().data.clear();
+        plan
+    }
+
+    /// Names of the folders of the pretraining, which others may share, and of what follows it, on these images.
+    fn folders(&self, images: &[Fingerprint; 2]) -> Result<[String; 2]> {
+        let plan = self.anywhere();
+        let command = match plan.tuning {
             CellTraining::Finetune(_) => ImageClasses::COMMAND,
             CellTraining::Segment(_) => PixelClasses::COMMAND,
             CellTraining::Detect(_) => LabeledObjects::COMMAND,
         };
-        Ok(format!("{command}-{}", key(&(&self.config, &self.pretrain, &self.network, &self.tuning))?))
+        let pretrain = format!("pretrain-{}", key(&(&plan.config, &plan.pretrain, &images[0]))?);
+        let key = key(&(&plan.config, &plan.pretrain, &plan.network, &plan.tuning, images))?;
+        Ok([pretrain, format!("{command}-{key}")])
     }
 }
 
 /// Hash of `parts` as 16 hexadecimal digits. `parts` must hold everything that decides a result.
 fn key(parts: &impl Serialize) -> Result<String> {
-    // older studies were hashed with the British spelling; hash the same text, so that their folders are found
-    let text = String::from_utf8_lossy(&json(parts)?).replace("\"target\":\"normalized\"", "\"target\":\"normalised\"");
-    Ok(format!("{:016x}", stable_hash(&text)))
+    Ok(format!("{:016x}", stable_hash(&String::from_utf8_lossy(&json(parts)?))))
 }
 
 impl Study {
@@ -209,6 +231,26 @@ impl Study {
         Err(Error::argument("data of the study", format!("`{}`", self.data.spec()), wanted))
     }
 
+    /// Refuses a data set that has no test split, or fewer images than the budget takes.
+    ///
+    /// # Errors
+    /// If it is such a set, and as of [`Study::plan`].
+    pub fn expect_enough_data(&self) -> Result<()> {
+        self.data.test_split()?;
+        for cell in &self.table.cells {
+            let mut plan = self.plan(cell, 0)?;
+            let pretrain = plan.pretrain.as_ref().map_or(0, |settings| settings.run.max_images);
+            let most = plan.tuning.run().max_images.max(pretrain);
+            if most > self.data.len() {
+                let what = format!("images of {}", self.data.spec());
+                let expected =
+                    format!("at least {most}, which the budget `{}` takes; `smoke` takes fewest", self.budget.name);
+                return Err(Error::argument(what, self.data.len(), expected));
+            }
+        }
+        Ok(())
+    }
+
     /// A line about what the budget trains.
     pub fn about(&self) -> Result<&str> {
         Ok(match self.table.task {
@@ -227,11 +269,13 @@ impl Study {
     pub fn run(
         &self, g: &Gpu, seeds: u64, stop: &AtomicBool, mut each: impl FnMut(&[CellScores]) -> Result<()>,
     ) -> Result<bool> {
+        let images = [Fingerprint::of(&self.data), Fingerprint::of(&self.data.test_split()?)];
         let mut scores = vec![CellScores::default(); self.table.cells.len()];
         for seed in 0..seeds {
             for (at, cell) in self.table.cells.iter().enumerate() {
                 tracing::info!("{}: {}, seed {seed}", cell.group, cell.label);
-                let Some(found) = self.score(g, &self.plan(cell, seed)?, stop)? else { return Ok(false) };
+                let plan = self.plan(cell, seed)?;
+                let Some(found) = self.score(g, &plan, plan.folders(&images)?, stop)? else { return Ok(false) };
                 scores[at].0.push(found);
                 each(&scores)?;
             }
@@ -260,8 +304,10 @@ impl Study {
     }
 
     /// The scores of one cell with one seed, kept in the folder of its training. `None` if `stop` was set.
-    fn score(&self, g: &Gpu, plan: &CellPlan, stop: &AtomicBool) -> Result<Option<Vec<f64>>> {
-        let dir = self.dir.join(plan.folder()?);
+    fn score(
+        &self, g: &Gpu, plan: &CellPlan, [pretrain, tuning]: [String; 2], stop: &AtomicBool,
+    ) -> Result<Option<Vec<f64>>> {
+        let dir = self.dir.join(&tuning);
         let file = dir.join("scores.json");
         if let Some(known) = read_if_there(&file)? {
             return Ok(Some(known));
@@ -269,8 +315,7 @@ impl Study {
         let checkpoint = match &plan.pretrain {
             None => None,
             Some(settings) => {
-                let name = format!("pretrain-{}", key(&(&plan.config, settings))?);
-                let outputs = self.outputs(&name, settings::PretrainArgs::from(settings), settings.run.epochs)?;
+                let outputs = self.outputs(&pretrain, settings::PretrainArgs::from(settings), settings.run.epochs)?;
                 let data = self.limited(settings.run.max_images)?;
                 let config = plan.config.clone().pretrained_by(settings.objective.method);
                 let start =
@@ -282,9 +327,15 @@ impl Study {
             }
         };
         let ended = match &plan.tuning {
-            CellTraining::Finetune(settings) => self.tuned::<ImageClasses>(g, plan, settings, checkpoint, stop)?,
-            CellTraining::Segment(settings) => self.tuned::<PixelClasses>(g, plan, settings, checkpoint, stop)?,
-            CellTraining::Detect(settings) => self.tuned::<LabeledObjects>(g, plan, settings, checkpoint, stop)?,
+            CellTraining::Finetune(settings) => {
+                self.tuned::<ImageClasses>(g, plan, &tuning, settings, checkpoint, stop)?
+            }
+            CellTraining::Segment(settings) => {
+                self.tuned::<PixelClasses>(g, plan, &tuning, settings, checkpoint, stop)?
+            }
+            CellTraining::Detect(settings) => {
+                self.tuned::<LabeledObjects>(g, plan, &tuning, settings, checkpoint, stop)?
+            }
         };
         let Some(last) = ended else { return Ok(None) };
         let mut scores = self.tested(&dir)?;
@@ -298,13 +349,14 @@ impl Study {
     /// Trains the network of a cell for its task, from a checkpoint of its pretraining or from initial values: the
     /// last checkpoint. `None` if `stop` was set.
     fn tuned<L: LabelKind>(
-        &self, g: &Gpu, plan: &CellPlan, settings: &L::Settings, checkpoint: Option<PathBuf>, stop: &AtomicBool,
+        &self, g: &Gpu, plan: &CellPlan, folder: &str, settings: &L::Settings, checkpoint: Option<PathBuf>,
+        stop: &AtomicBool,
     ) -> Result<Option<PathBuf>> {
         let settings = settings.clone().starting_from(checkpoint);
         let run = settings.as_ref();
         // a few epochs of a dense task are a curve; classifiers are tested on more images than an epoch has
         let eval_every = if matches!(plan.tuning, CellTraining::Finetune(_)) { run.epochs } else { 1 };
-        let outputs = self.outputs(&plan.folder()?, L::Args::from(&settings), eval_every)?;
+        let outputs = self.outputs(folder, L::Args::from(&settings), eval_every)?;
         let data = self.limited(run.max_images)?;
         let start =
             |resume: Option<&Path>| Run::<SupervisedTask<L>>::new(g, &plan.network, &settings, &outputs, resume, data);
@@ -405,11 +457,14 @@ mod tests {
         let plan = |label: &str, seed| {
             let cell = study.table.cells.iter().find(|cell| cell.label == label).unwrap();
             let plan = study.plan(cell, seed).unwrap();
-            key(&(&plan.config, plan.pretrain)).unwrap()
+            let images = |n| Fingerprint::of(&Dataset::open(&format!("synthetic:{n}"), Split::Train).unwrap());
+            let folders = |n| plan.folders(&[images(n), images(8)]).unwrap();
+            assert!(folders(64)[0] != folders(32)[0] && folders(64)[1] != folders(32)[1]);
+            folders(64)
         };
         assert_eq!(plan("random", 0), plan("50%", 0));
-        assert_ne!(plan("random", 0), plan("random", 1));
-        assert_ne!(plan("random", 0), plan("diagonal", 0));
+        assert_ne!(plan("random", 0)[0], plan("random", 1)[0]);
+        assert_ne!(plan("random", 0)[1], plan("diagonal", 0)[1]);
     }
 
     #[test]

@@ -203,10 +203,11 @@ pub fn state_from_bytes<S: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Resul
     Ok(state)
 }
 
-/// Overwrites the moments with the content of an `optimizer.safetensors`; `path` is for the error.
-pub fn load_moments(g: &Gpu, path: &Path, moments: Weights, params: &Params) -> Result<()> {
+/// The first and the second moments of all parameters, from the content of an `optimizer.safetensors`; checked. `path`
+/// is for the error.
+pub fn moments(path: &Path, content: Weights, params: &Params) -> Result<[Weights; 2]> {
     let (mut first, mut second) = (Weights::new(), Weights::new());
-    for (name, tensor) in moments {
+    for (name, tensor) in content {
         if let Some(name) = name.strip_prefix("exp_avg_sq.") {
             second.insert(name.into(), tensor);
         } else if let Some(name) = name.strip_prefix("exp_avg.") {
@@ -215,5 +216,14 @@ pub fn load_moments(g: &Gpu, path: &Path, moments: Weights, params: &Params) -> 
             return Err(Error::file(path, format!("tensor `{name}` is neither exp_avg nor exp_avg_sq")));
         }
     }
+    for moment in [&first, &second] {
+        params.expect_moment(moment).map_err(|e| Error::file(path, e))?;
+    }
+    Ok([first, second])
+}
+
+/// Overwrites the moments with the content of an `optimizer.safetensors`; `path` is for the error.
+pub fn load_moments(g: &Gpu, path: &Path, content: Weights, params: &Params) -> Result<()> {
+    let [first, second] = moments(path, content, params)?;
     params.load_moments(g, &first, &second).map_err(|e| Error::file(path, e))
 }

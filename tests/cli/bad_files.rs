@@ -166,6 +166,12 @@ fn pictures_that_cannot_be_used() {
     draw(&["--mask-ratio=2", picture.to_str().unwrap()]).fails(2, &["--mask-ratio", "got 2"]);
     draw(&[]).fails(2, &["IMAGE"]);
     image::RgbImage::new(9, 9).save(&picture).unwrap();
+    // a file that is read is not written
+    let picture_again = dir.path().join(".").join("a.png");
+    let own = ["reconstruct", "--checkpoint", checkpoint.to_str().unwrap(), "-o"];
+    let own = [&own[..], &[picture_again.to_str().unwrap(), picture.to_str().unwrap()]].concat();
+    rowscan(&own).fails(2, &["--output", "an image", "a file of its own"]);
+    draw(&["--tensors", grid.to_str().unwrap(), picture.to_str().unwrap()]).fails(2, &["--tensors", "--output"]);
     let nowhere = ["reconstruct", "--checkpoint", checkpoint.to_str().unwrap(), "-o", "/no/such/grid.png"];
     rowscan(&[&nowhere[..], &[picture.to_str().unwrap()]].concat()).fails(1, &["/no/such"]);
 }

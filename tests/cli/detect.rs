@@ -161,6 +161,12 @@ fn files_like_those_of_coco() {
     let plain: Vec<CocoDetection> = serde_json::from_slice(&std::fs::read(at("plain/results.json")).unwrap()).unwrap();
     assert!(!plain.is_empty() && plain.iter().all(|found| [7, 9].contains(&found.category_id)), "{plain:?}");
     assert_eq!(json(&last.join("categories.json")), serde_json::json!([7, 9]));
+    let exported = at("exported");
+    rowscan(&["export"], &[("--checkpoint", &last), ("-o", &exported)]).ok();
+    assert_eq!(json(&exported.join("categories.json")), serde_json::json!([7, 9]));
+    let weights = std::fs::read(exported.join("model.safetensors")).unwrap();
+    let notes = safetensors::SafeTensors::read_metadata(&weights).unwrap().1.metadata().clone().unwrap();
+    assert_eq!((notes["steps"].as_str(), notes["batch_size"].as_str()), ("40", "4"));
     std::fs::write(last.join("categories.json"), "[7]").unwrap();
     rowscan(&predict, &[("--checkpoint", &last)]).fails(1, &["categories.json", "numbers 1 categories", "2 classes"]);
     let text = std::fs::read_to_string(set.join("annotations/instances_val2017.json")).unwrap();

@@ -66,6 +66,9 @@ fn scenes_are_segmented_measured_and_drawn() {
     assert_eq!((map.width(), map.height(), map.color()), (50, 40, image::ColorType::L8));
     assert!(map.into_luma8().into_raw().iter().all(|class| *class < 11));
     assert!(std::fs::read_to_string(at("seen/photo.svg")).unwrap().contains("data:image/png;base64,"));
+    let photo = std::fs::read(at("photo.png")).unwrap();
+    rowscan(&predict, &[("--checkpoint", &last), ("-o", dir.path())]).ok(); // beside the photo, which stays
+    assert!(std::fs::read(at("photo.png")).unwrap() == photo && at("photo-2.png").exists());
     let said = rowscan(&[&predict[..], &["--json"]].concat(), &[("--checkpoint", &last)]).ok();
     let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((json[0]["width"].as_u64(), json[1]["classes"].as_array().map(Vec::len)), (Some(50), Some(0)), "{json}");
