@@ -1,7 +1,7 @@
 //! The classes of the pixels of images of any size, by windows of the size that a network was trained on.
 
 use super::program::InferenceProgram;
-use super::sliding_window::{ScoreMap, merged, windows};
+use super::sliding_window::{ScoreMap, merged, taps, windows};
 use crate::data::imagenet::MEAN;
 use crate::data::{Rgb8, SceneView, resized};
 use crate::error::{Error, Result};
@@ -79,13 +79,6 @@ impl ScoreRows {
         self.each(|row| best.extend(row.best()));
         best
     }
-}
-
-/// The two cells that a pixel lies between, and the share of the second.
-fn taps(at: usize, from: usize, to: usize) -> ([usize; 2], f32) {
-    let place = ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
-    let first = (place as usize).min(from - 1);
-    ([first, (first + 1).min(from - 1)], (place - first as f64) as f32)
 }
 
 /// The scores of the classes of each pixel of an image.

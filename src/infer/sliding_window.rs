@@ -77,7 +77,7 @@ impl ScoreMap {
 }
 
 /// The two cells that a cell of a resized axis lies between, and the share of the second.
-fn taps(at: usize, from: usize, to: usize) -> ([usize; 2], f32) {
+pub(super) fn taps(at: usize, from: usize, to: usize) -> ([usize; 2], f32) {
     let place = ((at as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
     let first = (place as usize).min(from - 1);
     ([first, (first + 1).min(from - 1)], (place - first as f64) as f32)

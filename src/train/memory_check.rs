@@ -16,23 +16,36 @@ pub fn expect_fit(
 ) -> Result<()> {
     let planned = |batch, hyper| plan(&Gpu::dry(caps.clone()), batch, hyper).and_then(|plan| plan.fits(caps));
     let Err(e) = planned(batch, hyper) else { return Ok(()) };
+    if !is_of_size(&e) {
+        return Err(e);
+    }
     let most = |hyper| largest(batch + 1, |batch| planned(batch, hyper).is_ok());
     let with_blocks = || if hyper.checkpoint_blocks { 0 } else { most(Hyper { checkpoint_blocks: true, ..hyper }) };
     let way_out = |more| format!("add `checkpoint_blocks` (then `batch_size` {more} fits)");
-    Err(match planned(1, hyper) {
+    // batch norms take no single row
+    let (fewest, smallest) = match planned(1, hyper) {
+        Err(e) if !is_of_size(&e) => ("two images", planned(2, hyper)),
+        one => ("one image", one),
+    };
+    Err(match smallest {
         Ok(()) => {
             let (fitting, more) = (most(hyper), with_blocks());
             let before = if more > fitting { way_out(more) + "; without it " } else { String::new() };
             let advice = format!("{before}the largest `batch_size` that fits is {fitting}");
             Error::OutOfMemory(format!("`batch_size` {batch}: {}\n{advice}", reason(&e)))
         }
-        Err(e @ (Error::OutOfMemory(_) | Error::Limit { .. })) => {
+        Err(e) if is_of_size(&e) => {
             let more = with_blocks();
             let advice = if more > 0 { format!("\n{}", way_out(more)) } else { String::new() };
-            Error::OutOfMemory(format!("not even one image at a time fits: {}{advice}", reason(&e)))
+            Error::OutOfMemory(format!("not even {fewest} at a time fits: {}{advice}", reason(&e)))
         }
         Err(other) => other,
     })
+}
+
+/// Whether an error says that something is too large for the adapter.
+fn is_of_size(e: &Error) -> bool {
+    matches!(e, Error::OutOfMemory(_) | Error::Limit { .. })
 }
 
 /// The text of an error without the words for its kind.

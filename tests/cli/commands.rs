@@ -294,4 +294,7 @@ fn info_says_what_fits() {
     };
     info("--batch-size=128").fails(1, &["--batch-size 128: ", "the largest --batch-size that fits is"]);
     assert!(info("--batch-size=64").ok().out.contains("step of fine-tuning at batch 64, 1000 classes"));
+    // batch norms take no single image, which is no reason to say so
+    let of_maps = run(command(&["info", "--model=resnet_micro", "--batch-size=4194304"], &[]));
+    of_maps.fails(1, &["--batch-size 4194304: ", "the largest --batch-size that fits is"]);
 }

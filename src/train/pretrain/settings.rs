@@ -56,7 +56,7 @@ args! {
 args! {
     /// What one layer says about an [`Objective`].
     pub struct ObjectiveArgs for Objective {
-        /// map, mae, ar, ar-shift, local-mae, contrastive, diffusion or arm.
+        /// map, mae, ar, ar-shift, local-mae, contrastive, diffusion or arm; on point clouds map or point-mae.
         method: Method,
         /// What the decoder sees: map (its line and those before), ar (what comes before), mae (all) or local-mae (its
         /// line).

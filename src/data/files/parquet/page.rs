@@ -72,6 +72,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<(Header, usize), String> {
         (Some(3), Some(inner)) => Some((size(inner.int(6))?, size(inner.int(5))?, inner.bool(7).unwrap_or(true))),
         _ => None,
     };
+    // PLAIN_DICTIONARY, as older writers have it, means PLAIN for the dictionary itself
+    let encoding = if kind == Kind::Dictionary && encoding == 2 { 0 } else { encoding };
     Ok((Header { kind, values, packed, unpacked, encoding, levels }, length))
 }
 
@@ -327,4 +329,20 @@ fn lz4(bytes: &[u8], size: usize) -> Option<Vec<u8>> {
         }
     }
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_of_older_writers_is_plain() {
+        // in Thrift's compact protocol: type 2, 12 bytes, and as field 7 a dictionary of 2 values, PLAIN_DICTIONARY
+        let bytes = [0x15, 4, 0x15, 24, 0x15, 24, 0x4c, 0x15, 4, 0x15, 4, 0, 0];
+        let (found, length) = header(&bytes).unwrap();
+        let size = 12;
+        let plain =
+            Header { kind: Kind::Dictionary, values: 2, packed: size, unpacked: size, encoding: 0, levels: None };
+        assert_eq!((found, length), (plain, bytes.len()));
+    }
 }
