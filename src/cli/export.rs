@@ -9,7 +9,6 @@ use crate::run::export::{Exported, Format, export};
 use crate::run::record::write_atomic;
 use crate::run::weights_on_disk::{expect_finite, read};
 use crate::train::checkpoint::{CATEGORIES, STATE, to_json};
-use crate::train::settings::RunSettings;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -46,13 +45,6 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
-/// What the settings of all runs have.
-#[derive(serde::Deserialize)]
-struct OfAnyRun {
-    #[serde(flatten)]
-    run: RunSettings,
-}
-
 pub fn run(args: &Args) -> Outcome {
     let config = checkpoint::config(&args.checkpoint)?;
     let path = args.ema.file(&args.checkpoint)?.0;
@@ -61,13 +53,18 @@ pub fn run(args: &Args) -> Outcome {
     let mut about = checkpoint::about(&args.checkpoint)?;
     about.notes.insert("made_by".into(), concat!("rowscan ", env!("CARGO_PKG_VERSION")).into());
     if args.checkpoint.join(STATE).exists() {
-        let state = checkpoint::state::<OfAnyRun>(&args.checkpoint)?;
-        let settings = &state.settings.run;
-        about.notes.insert("data".into(), settings.data.clone());
+        // of a run of any command: the settings that all have
+        let state = checkpoint::state::<serde_json::Value>(&args.checkpoint)?;
         about.notes.insert("images".into(), state.images.to_string());
         about.notes.insert("steps".into(), state.step.to_string());
-        about.notes.insert("batch_size".into(), settings.batch_size.to_string());
-        about.notes.insert("seed".into(), settings.seed.to_string());
+        for key in ["data", "batch_size", "seed"] {
+            let text = match &state.settings[key] {
+                serde_json::Value::Null => continue,
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            about.notes.insert(key.into(), text);
+        }
     }
     about.notes.extend(args.note.iter().cloned());
     let format = match args.format.as_str() {
