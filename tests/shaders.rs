@@ -234,8 +234,8 @@ fn a_family_is_one_stem_in_every_folder() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for kernel in rowscan::ops::all() {
         let shader = kernel.family();
-        // some families have a second shader: for the backward pass, for cooperative matrices, for one channel a group
-        let ends = ["_backward", "_coop", "_depthwise"];
+        // some families have other shaders: for the backward pass, cooperative matrices, one channel a group, CPUs
+        let ends = ["_backward", "_coop", "_depthwise", "_whole"];
         let stem = ends.iter().find_map(|end| shader.strip_suffix(end)).unwrap_or(shader);
         let file = format!("shaders/{shader}.wgsl");
         assert!(root.join(&file).exists(), "{}: {file} is missing", kernel.name);
