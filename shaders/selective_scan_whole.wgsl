@@ -2,7 +2,7 @@
 // names of arrays are in selective_scan.wgsl and selective_scan_backward.wgsl; sum_parts and gate of the latter follow
 // `backward` as they follow `scan`.
 //   shapes    as in those, for 5 to 16 states
-//   forward   out, and if save = 1 `states`: h at the ends of chunks of T tokens
+//   forward   out, and if chunks > 0 `states`: h at the ends of chunks of T tokens
 //   backward  du | ddelta | dB and dC, summed over the channels of a workgroup | the gradient of channel_params for
 //             each b, all in `gradients`
 //   saves     `states`. backward walks a chunk forward from there, keeps h before each token and ā, and walks back.
@@ -30,8 +30,8 @@
 // uses lib/math, lib/half, lib/element, lib/gate
 struct Params {
     s: u32, b: u32, l: u32, e: u32, r: u32, chunks: u32, d_at: u32, bias_at: u32, channel_params_len: u32,
-    softplus: u32, has_d: u32, has_bias: u32, has_z: u32, save: u32,
-    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32,
+    softplus: u32, has_d: u32, has_bias: u32, has_z: u32, clear: u32,
+    ddelta_at: u32, bc_at: u32, dchannel_params_at: u32, tiles: u32, height: u32, width: u32, bc_groups: u32,
     z_at: u32,                                          // column of z in xz: E, or 0
 }
 const WG = 16u;
@@ -345,7 +345,7 @@ fn forward(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_inde
             write_out(b * p.l + t, e + 2u, y.zw, s > 0u);
             let place = select(p.l - 1u - j, j, ascends(s));
             let ends = select(place % T == 0u, place % T == T - 1u || place == p.l - 1u, ascends(s));
-            if ends && p.save == 1u {
+            if ends && p.chunks > 0u {
                 let at = seq * p.chunks + place / T;
                 save(0u, at, e);
                 save(1u, at, e);

@@ -7,6 +7,7 @@ mod cifar;
 mod cloud_sets;
 mod clouds;
 mod coco;
+mod coco_files;
 mod color_table;
 mod contents;
 mod decode;

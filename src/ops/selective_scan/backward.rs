@@ -1,6 +1,6 @@
 //! The backward pass of selective_scan. Maths: `shaders/selective_scan_backward.wgsl`.
 
-use super::call::{Algorithm, Inputs, ScanCall, WHOLE_CHANNELS, channel_layout, chunk, chunk_fits, grid_is_f32};
+use super::call::{Algorithm, Inputs, ScanCall, channel_layout, chunk, chunk_fits, grid_is_f32};
 use super::workspace::Workspace;
 use crate::error::Result;
 use crate::gpu::{Bind, Caps, Choice, Const, Grid, Kernel, LaunchArgs, Work, params, read, scalars, wgsl, write};
@@ -67,22 +67,19 @@ fn quads(states: usize) -> usize {
     states.div_ceil(4).next_power_of_two()
 }
 
+/// The operands of a kernel that computes all gradients but that of the gate.
+pub(super) const BINDS: &[Bind] = &[
+    read(1, "u").f16_if("HALF"),
+    read(2, "delta").f16_if("HALF"),
+    read(3, "xdbl"),
+    read(4, "channel_params"),
+    read(5, "xz").f16_if("HALF"),
+    read(7, "saved").f16_if("HALF"),
+    read(12, "dout").f16_if("HALF"),
+    write(13, "gradients").f16_until("HALF", "bc_at"),
+];
 /// `SCAN` without shuffles, for devices whose subgroups may be smaller than a group of lanes.
-const SCAN_PORTABLE: Kernel = kernel(
-    "selective_scan_backward.scan",
-    &[
-        read(1, "u").f16_if("HALF"),
-        read(2, "delta").f16_if("HALF"),
-        read(3, "xdbl"),
-        read(4, "channel_params"),
-        read(5, "xz").f16_if("HALF"),
-        read(7, "saved").f16_if("HALF"),
-        read(12, "dout").f16_if("HALF"),
-        write(13, "gradients").f16_until("HALF", "bc_at"),
-    ],
-)
-.consts(PORTABLE)
-.least(steps_back);
+const SCAN_PORTABLE: Kernel = kernel("selective_scan_backward.scan", BINDS).consts(PORTABLE).least(steps_back);
 pub(super) const SCAN: Kernel = SCAN_PORTABLE.consts(CONSTS).large(sums_are_large).subgroup(SUBGROUP);
 pub(super) const SUM_PARTS: Kernel =
     kernel("selective_scan_backward.sum_parts", &[read(14, "parts"), write(15, "dxdbl"), write(16, "dchannel_params")])
@@ -173,7 +170,7 @@ pub fn backward_tiling(states: usize, caps: &Caps) -> [(&'static str, u32); 5] {
 }
 
 impl ScanCall {
-    fn back(self, work: Option<&Workspace>, clear: bool) -> BackwardScanScalars {
+    pub(super) fn back(self, work: Option<&Workspace>, clear: bool) -> BackwardScanScalars {
         let f = self.params(true);
         scalars!(BackwardScanScalars {
             s: self.s,
@@ -207,9 +204,7 @@ impl ScanCall {
         self, r: &mut Recorder, x: &Inputs, states: &Tensor, dout: &Tensor,
     ) -> Result<Workspace> {
         if self.algorithm == Algorithm::Whole {
-            let work = Workspace::new(self, WHOLE_CHANNELS);
-            self.whole_backward(r, x, states, dout, &work)?;
-            return Ok(work);
+            return self.whole_backward(r, x, states, dout);
         }
         let lanes = Lanes::new(self.spec.states, r.caps());
         // At most 23 iterations a token without shuffles (64 states) or 14 (up to 4 states), and 10 with them.
@@ -220,8 +215,7 @@ impl ScanCall {
         };
         self.expect_at_most(r.caps(), longest, "tokens of a backward pass")?;
         let work = Workspace::new(self, lanes.channels());
-        let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
-        let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(states), Some(dout), Some(&work.all)];
+        let args = x.and([states, dout, &work.all]);
         let grid = Grid::of(work.tiles, self.b, self.s);
         let kernel = if lanes.together == 0 { &SCAN_PORTABLE } else { &SCAN };
         let consts = [&backward_tiling(self.spec.states, r.caps())[..], &[("GRID", self.pairs() as u32 - 1)]].concat();

@@ -79,6 +79,14 @@ pub(crate) struct Inputs {
     pub xz: Option<Tensor>,
 }
 
+impl Inputs {
+    /// The operands of a launch that reads all of these, and `others` behind them.
+    pub fn and<'a>(&'a self, others: impl IntoIterator<Item = &'a Tensor>) -> Vec<Option<&'a Tensor>> {
+        let mine = [Some(&self.u), Some(&self.delta), Some(&self.xdbl), Some(&self.channel_params), self.xz.as_ref()];
+        mine.into_iter().chain(others.into_iter().map(Some)).collect()
+    }
+}
+
 /// Sizes and options of one scan. `s` counts all directions, 4 over a grid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScanCall {

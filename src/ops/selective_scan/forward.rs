@@ -35,19 +35,17 @@ const fn forward(name: &'static str, binds: &'static [Bind]) -> Kernel {
     Kernel::new::<ScanScalars>(name, SRC, binds).consts(STN).admits(fits).rounds()
 }
 
-pub(super) const SEQUENTIAL: Kernel = forward(
-    "selective_scan.sequential",
-    &[
-        read(1, "u").f16_if("HALF"),
-        read(2, "delta").f16_if("HALF"),
-        read(3, "xdbl"),
-        read(4, "channel_params"),
-        read(5, "xz").f16_if("HALF"),
-        write(8, "out").f16_if("HALF"),
-        write(6, "states").f16_if("HALF"),
-    ],
-)
-.least(|x| steps(x, applied(x), 6));
+/// The operands of a kernel that does the forward pass by itself.
+pub(super) const BINDS: &[Bind] = &[
+    read(1, "u").f16_if("HALF"),
+    read(2, "delta").f16_if("HALF"),
+    read(3, "xdbl"),
+    read(4, "channel_params"),
+    read(5, "xz").f16_if("HALF"),
+    write(8, "out").f16_if("HALF"),
+    write(6, "states").f16_if("HALF"),
+];
+pub(super) const SEQUENTIAL: Kernel = forward("selective_scan.sequential", BINDS).least(|x| steps(x, applied(x), 6));
 pub(super) const CHUNK_SCAN: Kernel = forward(
     "selective_scan.chunk_scan",
     &[
@@ -136,10 +134,9 @@ impl ScanCall {
         let shape = if keep { [s, b, self.chunks(), self.state_words(), e, word] } else { [1, 1, 1, 1, 1, word] };
         let states = Tensor::scratch_of(dtype, "selective_scan states", &shape);
         match self.algorithm {
-            Algorithm::Whole => self.whole_forward(r, x, save, &out, &states)?,
+            Algorithm::Whole => self.whole_forward(r, save, &x.and([&out, &states]))?,
             Algorithm::Sequential => {
-                let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
-                let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&out), Some(&states)];
+                let args = x.and([&out, &states]);
                 let grid = Grid::of((e * s / self.pairs()).div_ceil(WG), b, 1);
                 for pair in 0..self.pairs() {
                     r.launch_with(&SEQUENTIAL, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
@@ -152,8 +149,7 @@ impl ScanCall {
                 let args = [&x.channel_params, &total, &states];
                 let grid = Grid::of(tiles, self.state_words(), s * b);
                 r.launch_with(&CHUNK_CARRY, &self.consts(), grid, &p, &args)?;
-                let [u, delta, xdbl, channel_params] = [&x.u, &x.delta, &x.xdbl, &x.channel_params].map(Some);
-                let args = [u, delta, xdbl, channel_params, x.xz.as_ref(), Some(&states), Some(&out)];
+                let args = x.and([&states, &out]);
                 let grid = Grid::of(tiles, self.chunks(), b);
                 for pair in 0..self.pairs() {
                     r.launch_with(&CHUNK_APPLY, &consts, grid, &scalars!(ScanScalars { pair, ..p }), &args)?;
