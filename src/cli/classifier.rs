@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::model_args::EmaArgs;
+use super::unused::{Given, of_test_views, refuse, rules};
 use crate::cli::terminal::{Stop, usage};
 use crate::data::{Transform, imagenet};
 use crate::error::{Error, Result};
@@ -25,8 +26,8 @@ pub struct PassArgs {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Share of the shorter side that is kept of an image; by default as in the run that wrote the checkpoint, or the
-    /// model's own, mostly 0.875.
+    /// A classifier of images: share of the shorter side that is kept of an image; by default as in the run that wrote
+    /// the checkpoint, or the model's own, mostly 0.875.
     #[arg(long)]
     crop_ratio: Option<f64>,
     /// Decoding threads; 0 takes one per core.
@@ -52,6 +53,10 @@ impl StoredModel {
     /// Reads the checkpoint in `folder`.
     pub fn read(folder: &Path, args: &PassArgs) -> std::result::Result<Self, Stop> {
         let config = checkpoint::config(folder)?; // before anything that takes time
+        if let Some(ratio) = args.crop_ratio {
+            let given = Given::from_iter([("crop-ratio".to_owned(), ratio.into())]);
+            usage(refuse(&given, &rules([of_test_views(&config)])))?;
+        }
         let (path, average) = args.ema.file(folder)?;
         let weights = read(&path)?;
         let view = tested_view(folder, &config)?;

@@ -9,6 +9,7 @@ use super::dense::{backbone_under, network_for, objects, recipe_changes_nothing,
 use super::features::listed_anew;
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, TrainingOptions, carry_out, describe_step};
+use super::unused::{self, Unused};
 use crate::cli::terminal::{Device, Outcome};
 use crate::data::Dataset;
 use crate::error::Result;
@@ -137,6 +138,14 @@ impl<L: DenseCommand> Training for SupervisedTask<L> {
         }
         config.validate()?;
         Ok((config, under::<L>(settings, layers)))
+    }
+
+    fn unused(_: &Config, settings: &L::Settings, _: &RecordSettings) -> Vec<Unused> {
+        let pool = Unused::new(&["pool"], &[], "none: the heads of a dense task read every patch");
+        let mut rules = vec![unused::of_no_pretraining(), pool];
+        rules.extend(unused::of_average(settings.tuning().average));
+        rules.extend(unused::of_run(settings.as_ref()));
+        rules
     }
 
     fn describe(caps: Caps, config: &Config, settings: &L::Settings) -> Result<()> {

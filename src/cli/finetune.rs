@@ -8,6 +8,7 @@ use super::features::listed_anew;
 use super::help::{CLOUDS_RECIPE, DEFAULT_RECIPE};
 use super::model_args::{ModelArgs, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out, describe_step, needed};
+use super::unused::{self, Unused};
 use crate::cli::terminal::{Device, Outcome, warn};
 use crate::data::Dataset;
 use crate::error::Result;
@@ -99,6 +100,16 @@ impl Training for Finetuning {
         }
         let (models, training) = apart(layers);
         Ok((model_under(config, &models)?, overlay(settings, &training)))
+    }
+
+    fn unused(config: &Config, settings: &FinetuneSettings, _: &RecordSettings) -> Vec<Unused> {
+        let mut rules = vec![unused::of_no_pretraining()];
+        rules.extend(unused::of_augmentation(&settings.recipe, config));
+        rules.extend(unused::of_mix(&settings.mix));
+        rules.extend(unused::of_average(settings.model_ema));
+        rules.extend(unused::of_test_views(config));
+        rules.extend(unused::of_run(&settings.run));
+        rules
     }
 
     fn describe(caps: Caps, config: &Config, settings: &FinetuneSettings) -> Result<()> {

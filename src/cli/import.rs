@@ -39,6 +39,9 @@ fn with_option(error: Error) -> Error {
 
 fn imported(args: &Args) -> Result<Imported> {
     let base = args.model.model.as_deref().map(Config::preset).transpose()?;
+    if let Some(base) = &base {
+        args.model.shape.check(base)?;
+    }
     let asked = |config| overlay(config, &[&args.model.shape]);
     import_with(&args.file, base, &ImportOptions { key: args.key.as_deref(), asked: &asked }).map_err(with_option)
 }

@@ -20,6 +20,7 @@ mod help;
 mod import;
 mod info;
 mod model_args;
+mod numbers;
 mod predict;
 mod pretrain;
 mod probe;
@@ -33,6 +34,7 @@ mod study;
 mod terminal;
 mod tested;
 mod training;
+mod unused;
 mod watch;
 
 use std::path::PathBuf;
@@ -206,7 +208,7 @@ fn cache_folder() -> Option<PathBuf> {
 pub fn main() -> ExitCode {
     // a panic is a bug, so it is one line to report; decoders that panic on a broken image are caught before
     std::panic::set_hook(Box::new(|panic| warn(format_args!("internal error, please report it: {panic}"))));
-    let program = help::with_headings(Cli::command());
+    let program = numbers::reading_numbers(help::with_headings(Cli::command()));
     let cli = Cli::from_arg_matches(&program.get_matches()).unwrap_or_else(|e| e.exit());
     let world = match world(&cli) {
         Ok(world) => world,

@@ -1,14 +1,18 @@
 //! The arguments that describe a model, and which of its weights to take.
 
-use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::numbers::whole;
+use super::unused::{given, shown};
 use crate::cli::terminal::warn;
 use crate::error::{Error, Result};
-use crate::models::{Config, Decoder, DecoderKind, InitPositions, InitScheme, Method, Order, Points, Pool, Positions};
+use crate::models::{
+    Config, Decoder, DecoderKind, Family, InitPositions, InitScheme, Method, Order, Points, Pool, Positions,
+};
 use crate::run::checkpoint::{self, Which};
 use crate::train::options::{Argument, args, overlay, uppermost, word};
 
@@ -75,10 +79,10 @@ macro_rules! point_sizes {
         pub struct $Size(usize);
 
         impl FromStr for $Size {
-            type Err = ParseIntError;
+            type Err = String;
 
-            fn from_str(text: &str) -> std::result::Result<Self, ParseIntError> {
-                text.parse().map(Self)
+            fn from_str(text: &str) -> std::result::Result<Self, String> {
+                whole(text).map(Self)
             }
         }
 
@@ -106,27 +110,27 @@ point_sizes! {
 }
 
 impl ShapeArgs {
-    /// An error if one of these arguments has no meaning for the model, which would not look at it.
-    fn check(&self, base: &Config) -> Result<()> {
-        let other = |given: Option<usize>, own: usize| given.filter(|given| *given != own);
-        let (refused, expected) = if base.family.clouds {
-            let sides = [
-                ("--image-size", other(self.image_size, base.image_size)),
-                ("--patch-size", other(self.patch_size, base.patch_size)),
-            ];
-            (sides.to_vec(), "--num-points, --num-groups and --group-size")
-        } else {
-            let sizes = [
-                ("--num-points", self.num_points.map(|n| n.0)),
-                ("--num-groups", self.num_groups.map(|n| n.0)),
-                ("--group-size", self.group_size.map(|n| n.0)),
-            ];
-            (sizes.to_vec(), "a model of point clouds, or --image-size and --patch-size")
-        };
-        match refused.into_iter().find_map(|(flag, given)| Some((flag, given?))) {
-            Some((flag, given)) => Err(Error::argument(format!("{flag} of {}", base.name), given, expected)),
-            None => Ok(()),
+    /// An error if the model `base` does not look at one of these arguments, unless it says what `base` is. A layer
+    /// with nearly all of them is the record of a run and no wish.
+    pub fn check(&self, base: &Config) -> Result<()> {
+        let (given, own) = (given(self), given(&Self::from(base)));
+        if 4 * given.len() > 3 * own.len() {
+            return Ok(());
         }
+        let family = base.family;
+        let unread = |(name, value): &(&String, &Value)| !family.reads(name) && own.get(*name) != Some(*value);
+        let Some((name, value)) = given.iter().find(unread) else { return Ok(()) };
+        let expected = match &name[..] {
+            "image-size" | "patch-size" if family.clouds => "--num-points, --num-groups and --group-size".to_owned(),
+            "num-points" | "num-groups" | "group-size" => {
+                "a model of point clouds, or --image-size and --patch-size".to_owned()
+            }
+            _ => {
+                let able: Vec<&str> = Family::all().filter(|family| family.reads(name)).map(|f| f.name).collect();
+                format!("none: it changes nothing in a {family:?}, only in the families {}", able.join(", "))
+            }
+        };
+        Err(Error::argument(format!("--{name} of {}", base.name), shown(value), expected))
     }
 }
 
@@ -152,6 +156,11 @@ pub struct EmaArgs {
 }
 
 impl EmaArgs {
+    /// Whether somebody asked.
+    pub fn is_given(self) -> bool {
+        self.ema.is_some()
+    }
+
     /// The file of the weights, and whether it holds the average. Says so where nobody asked for the average.
     pub fn file(self, folder: &Path) -> Result<(PathBuf, bool)> {
         let which = match self.ema {
@@ -245,6 +254,51 @@ mod tests {
         let e = under("map3d_micro", ShapeArgs { image_size: Some(64), ..ShapeArgs::default() }).unwrap_err();
         assert!(e.to_string().contains("got 64, expected --num-points"), "{e}");
         assert!(under("map3d_micro", ShapeArgs { num_groups: "1".parse().ok(), ..ShapeArgs::default() }).is_err());
+    }
+
+    #[test]
+    fn options_that_change_nothing_in_a_family_are_refused() {
+        let under = |model: &str, text: &str| {
+            let shape = toml::from_str(text).unwrap();
+            model_under(Config::preset("micro").unwrap(), &[&ModelArgs { model: Some(model.into()), shape }])
+        };
+        for (model, text, words) in [
+            ("resnet_micro", "patch-size = 8", ["--patch-size of resnet_micro", "got 8", "hybrid, vim, vit, arm"]),
+            ("resnet_micro", "pattern = \"MT\"", ["--pattern of", "got MT", "nothing in a ResNet"]),
+            ("resnet_micro", "mlp-ratio = 3.0", ["--mlp-ratio of", "got 3.0", "convnext"]),
+            ("convnext_micro", "states = 8", ["--states of", "got 8", "mambavision, vmamba"]),
+            ("convnext_micro", "decoder-depth = 1", ["--decoder-depth of", "got 1", "mambavision"]),
+            ("vit_micro_patch4_32", "states = 8", ["--states of vit_micro", "got 8", "hybrid, vim"]),
+            ("vim_micro_patch4_32", "heads = 8", ["--heads of vim_micro", "got 8", "hybrid, vit"]),
+            ("vim_micro_patch4_32", "pattern = \"MT\"", ["pattern of a Vim", "`MT`", "the letter M for each layer"]),
+            ("map3d_micro", "order = \"columns\"", ["--order of", "got columns", "hybrid"]),
+            ("convnext_micro", "width = 64", ["width of a ConvNeXt", "got 64", "192, that of its last stage"]),
+            ("mambavision_micro", "width = 63", ["width of a MambaVision", "got 63", "last stage"]),
+        ] {
+            let e = under(model, text).unwrap_err().to_string();
+            assert!(words.iter().all(|word| e.contains(word)), "{model}, {text}: {e}");
+        }
+        // what the model has already, and what it looks at
+        for (model, text) in [
+            ("resnet_micro", "patch-size = 16\nheads = 1\nwidth = 512"),
+            ("efficientnet_micro", "width = 128"),
+            ("vmamba_micro", "states = 2\nmlp-ratio = 2.0"),
+            ("mambavision_micro", "decoder-depth = 1\nstates = 4"),
+        ] {
+            under(model, text).unwrap();
+        }
+        // what a run writes of itself
+        for name in crate::models::models() {
+            let config = Config::preset(&name).unwrap();
+            let record = ShapeArgs { heads: Some(config.heads + 1), ..ShapeArgs::from(&config) };
+            record.check(&config).unwrap();
+        }
+        // the lists name options
+        let known = given(&ShapeArgs::from(&Config::preset("micro").unwrap()));
+        let lists = Family::all().flat_map(|family| family.unread.iter().copied());
+        for name in lists.chain(Method::all().map(|method| method.unread)).flatten() {
+            assert!(known.contains_key(*name), "{name}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::features::listed_anew;
 use super::model_args::{ModelArgs, model_to_pretrain, model_under};
 use super::training::{CommandLine, OutputArgs, Training, carry_out};
+use super::unused::{self, Unused, given, of_method, refuse};
 use crate::cli::terminal::{Device, Outcome, say};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -58,47 +59,9 @@ fn method(layers: &[&PretrainArgs]) -> Option<Method> {
     uppermost(layers, |layer| layer.method.objective.method.as_ref()).copied()
 }
 
-/// An option and what was given for it.
-type Given = (&'static str, Option<String>);
-
-fn shown(value: Option<&impl Serialize>) -> Option<String> {
-    value.map(|value| serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned())
-}
-
-/// Refuses options that would change nothing: those of one method where another one is asked for, masks where nothing
-/// is hidden, and targets where there is one alone.
+/// Refuses options that would change nothing under a method.
 pub fn expect_of_method(args: &MethodArgs, method: Method) -> Result<()> {
-    macro_rules! options {
-        ($given:expr, $($flag:literal => $field:ident),*) => { vec![$(($flag, shown($given.$field.as_ref()))),*] };
-    }
-    let given = &args.objective;
-    let mut diffusion = options!(given, "--diffusion-width" => diffusion_width, "--diffusion-depth" => diffusion_depth,
-        "--diffusion-repeats" => diffusion_repeats);
-    diffusion.push(("--no-vlb", given.no_vlb.map(|off| off.0.to_string())));
-    let of = |owner: Method, options: Vec<Given>| (owner == method, format!("the method {owner}"), options);
-    let hides = format!("a method that hides patches: {}", Method::names(|method| method.hides));
-    let targets = format!("a method that predicts raw or normalized patches: {}", Method::names(|m| m.any_target));
-    let rules = [
-        of(Method::DIFFUSION, diffusion),
-        of(
-            Method::CONTRASTIVE,
-            options!(given, "--queue" => queue, "--temperature" => temperature, "--key-momentum" => key_momentum),
-        ),
-        of(Method::AR_SHIFT, options!(given, "--shift" => shift)),
-        (
-            method.hides,
-            hides.clone(),
-            options!(args.mask, "--mask" => mask, "--mask-ratio" => mask_ratio, "--mask-tokens" => mask_tokens),
-        ),
-        (method.hides, hides, options!(given, "--decoder-mask" => decoder_mask, "--decode-order" => decode_order)),
-        (method.any_target, targets, options!(given, "--target" => target)),
-    ];
-    for (_, expected, options) in rules.into_iter().filter(|(used, ..)| !used) {
-        if let Some((option, Some(value))) = options.into_iter().find(|(_, value)| value.is_some()) {
-            return Err(Error::argument(option, format!("{value} for the method {method}"), expected));
-        }
-    }
-    Ok(())
+    refuse(&given(args), &of_method(method, args.objective.target.unwrap_or_default()))
 }
 
 impl Training for Pretraining {
@@ -118,10 +81,6 @@ impl Training for Pretraining {
         let before = objective.as_ref().map(|known| known.method);
         let method = method(&training).or(before);
         let config = model_to_pretrain(base, before, &models, method)?;
-        if let Some(line) = layers.last() {
-            // a file may be the record of a run, which has every option
-            expect_of_method(&line.training.method, method.unwrap_or_default())?;
-        }
         let settings = match objective {
             None => PretrainSettings::of_model(&config),
             Some(objective) => {
@@ -137,10 +96,16 @@ impl Training for Pretraining {
     ) -> Result<(Config, PretrainSettings)> {
         listed_anew(layers.iter().any(|layer| layer.rescan));
         let (models, training) = apart(layers);
-        if let Some(line) = layers.last() {
-            expect_of_method(&line.training.method, method(&training).unwrap_or(settings.objective.method))?;
-        }
         Ok((model_under(config, &models)?, settings.under(&training, method(&training))))
+    }
+
+    fn unused(config: &Config, settings: &PretrainSettings, record: &RecordSettings) -> Vec<Unused> {
+        let mut rules = unused::of_objective(&settings.objective, config);
+        rules.extend(unused::of_masks(settings));
+        rules.extend(unused::of_augmentation(&settings.recipe, config));
+        rules.extend(unused::of_probes(record));
+        rules.extend(unused::of_run(&settings.run));
+        rules
     }
 
     fn describe(caps: Caps, config: &Config, settings: &PretrainSettings) -> Result<()> {

@@ -95,6 +95,10 @@ fn expect_used(args: &Args) -> Result<()> {
     let drawn = args.random_init || args.checkpoint.is_none();
     let [init] = options!["--init" => init];
     let of_draws = [("--seed", args.seed.map(|seed| seed.to_string())), init];
+    if args.random_init && args.ema.is_given() {
+        let expected = "no --random-init with it: initial values have no average";
+        return Err(Error::argument("--ema", "given", expected));
+    }
     match of_draws.into_iter().find(|(_, given)| given.is_some() && !drawn) {
         Some((flag, got)) => {
             let expected = "--random-init with it: the weights of a checkpoint are not drawn";
@@ -122,6 +126,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     within((1..=1000).contains(&args.k), "--k", args.k.to_string(), "1 to 1000")?;
     within(args.temperature > 0.0, "--temperature", args.temperature.to_string(), "above 0")?;
     within((1..=100_000).contains(&args.steps), "--steps", args.steps.to_string(), "1 to 100000")?;
+    if let Some(ratio) = args.crop_ratio.filter(|_| config.family.clouds) {
+        let expected = "none: clouds are not cropped";
+        return Err(Stop::Usage(Error::argument("--crop-ratio", ratio, expected)));
+    }
     let crop_ratio = args.crop_ratio.unwrap_or(config.test_view.crop_ratio);
     let view = TestView { crop_ratio, ..config.test_view };
     let transform = Transform::testing(&config, view);

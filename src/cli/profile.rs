@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::model_args::{ModelArgs, model_to_pretrain};
-use super::pretrain::expect_of_method;
+use super::unused::{given, of_objective, refuse};
 use crate::bench::runner::clock::thread_time;
 use crate::bench::runner::trace::chrome_trace;
 use crate::bench::runner::{Clock, Roof};
@@ -44,10 +44,11 @@ pub struct Args {
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let method = args.method.objective.method;
     let config = usage(model_to_pretrain(None, None, &[&args.model], method))?;
-    usage(expect_of_method(&args.method, method.unwrap_or_default()))?;
     let precision = args.precision;
     let run = RunSettings { batch_size: args.batch_size, precision, ..RunSettings::default() };
     let settings = PretrainSettings { run, ..PretrainSettings::default() }.under(&[&args.method], method);
+    let unused = of_objective(&settings.objective, &config);
+    usage(refuse(&given(&args.method), &unused).and_then(|()| refuse(&given(&args.model), &unused)))?;
     usage(settings.check(&config))?;
     let masker = usage(settings.masker(&config))?;
     let start = Instant::now();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::pretrain::expect_of_method;
-use crate::cli::terminal::{Device, Outcome, say, usage};
+use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::data::{Transform, load_sample};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -28,9 +28,9 @@ pub struct Args {
     /// The mask: by default random, with the share of the checkpoint's method.
     #[command(flatten)]
     mask: MaskArgs,
-    /// Seed of the mask.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of a mask that is drawn, 0 by default.
+    #[arg(long)]
+    seed: Option<u64>,
     /// safetensors file for what the pictures are made of: images (B, S, S, 3) in 0 … 255, mask (B, L) with 1 where
     /// patches are predicted, predictions (B, L, P·P·3) in units of the target. Of point clouds, the points: clouds
     /// (B, L·K, 3), mask (B, L), visible (B, V·K, 3), predictions (B, M·K, 3).
@@ -67,11 +67,17 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
     let asked = MethodArgs { mask: args.mask.clone(), ..MethodArgs::default() };
     usage(expect_of_method(&asked, objective.method))?;
-    let run = RunSettings { seed: args.seed, ..RunSettings::default() };
+    let run = RunSettings { seed: args.seed.unwrap_or(0), ..RunSettings::default() };
     let normalized = objective.normalize().is_some();
     let base = PretrainSettings { run, objective: objective.clone(), ..PretrainSettings::of(objective.method) };
     let settings = overlay(base, &[&args.mask]);
     let masker = usage(settings.masker(&config))?;
+    if let Some(seed) = args.seed.filter(|_| !masker.is_random()) {
+        let got =
+            format!("{seed} with the mask {}", if objective.method.hides { &*settings.mask } else { "of nothing" });
+        let expected = "none: it is the same whatever the seed; draw one with --mask random or --mask-ratio truncnorm";
+        return Err(Stop::Usage(Error::argument("--seed", got, expected)));
+    }
     let images = args.images.iter().map(|image| ("an image", image.as_path()));
     usage(expect_own_file("--output", &args.output, images.clone()))?;
     if let Some(tensors) = &args.tensors {

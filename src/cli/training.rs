@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::signals::stop_flag;
+use super::unused::{Given, Unused, given, refuse, refuse_in_file};
 use super::watch::RunView;
 use crate::cli::terminal::{Device, Outcome, Stop, quoted, say, tell, usage, warn};
 use crate::data::{DataError, Dataset};
@@ -83,6 +84,8 @@ pub trait Training: Task {
     /// Model and settings of a run that goes on: those of its checkpoint under the layers.
     fn resumed(config: Config, settings: Self::Settings, layers: &[&Self::Options])
     -> Result<(Config, Self::Settings)>;
+    /// The options that change nothing in a run.
+    fn unused(config: &Config, settings: &Self::Settings, record: &RecordSettings) -> Vec<Unused>;
     /// Prints parameters, plan and launches; works without an adapter.
     fn describe(caps: Caps, config: &Config, settings: &Self::Settings) -> Result<()>;
     /// Every option of a run: as a layer over anything it gives this run again.
@@ -105,15 +108,26 @@ pub fn needed(what: &str) -> Error {
     Error::argument(what.to_owned(), "nothing", "a value")
 }
 
-/// The options in the file of `--config`.
-fn read_file<O: TrainingOptions>(path: &Path) -> Result<O> {
+/// The file of `--config`.
+struct OptionFile<O> {
+    place: String,
+    options: O,
+    /// What it wishes for. A file with most of all options is the record of a run, which wishes for nothing.
+    wishes: Given,
+}
+
+/// Reads the options in the file of `--config`.
+fn read_file<O: TrainingOptions>(path: &Path) -> Result<OptionFile<O>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let place = path.display().to_string();
     let broken = |e: toml::de::Error| Error::argument("--config", format!("{place}: {e}"), "options as in --help");
     let table: toml::Table = toml::from_str(&text).map_err(broken)?;
     let command = O::augment_args(clap::Command::new("options"));
     let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
-    read_table(&place, &table, &known)
+    let options: O = read_table(&place, &table, &known)?;
+    let wishes = given(&options);
+    let wishes = if 2 * wishes.len() > known.len() { Given::new() } else { wishes };
+    Ok(OptionFile { place, options, wishes })
 }
 
 impl Action {
@@ -147,7 +161,7 @@ fn planning_caps(device: &Device) -> Result<Caps> {
 pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) -> Outcome {
     let CommandLine { action, options } = line;
     let file = usage(action.config.as_deref().map(read_file::<T::Options>).transpose())?;
-    let layers: Vec<&T::Options> = file.iter().chain([&options]).collect();
+    let layers: Vec<&T::Options> = file.iter().map(|file| &file.options).chain([&options]).collect();
     let dir = uppermost(&layers, |layer| layer.output().output_dir.as_ref());
     let world = &device.world;
     // the first of several processes looks for the checkpoint, which the others may not see
@@ -163,6 +177,13 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     if from.is_none() && run.accum_iter == 1 && !layers.iter().any(|layer| says(*layer, "accum-iter")) {
         run.accum_iter = world.size(); // a micro-batch each
     }
+    let before = || from.as_ref().map(|found| RecordSettings::of_run(&found.folder, T::COMMAND)).transpose();
+    let record = overlay(world.from_first(before)?.unwrap_or_default(), &layers);
+    let (unused, line) = (T::unused(&config, &settings, &record), given(&options));
+    usage(refuse(&line, &unused))?;
+    if let Some(OptionFile { place, wishes, .. }) = &file {
+        usage(refuse_in_file(place, wishes, &line, &unused))?;
+    }
     usage(T::check(&config, &settings))?;
     usage(expect_shared(world.place(), settings.as_ref().accum_iter))?;
     if action.dry_run {
@@ -171,8 +192,6 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     if settings.as_ref().data.is_empty() {
         return Err(Stop::Usage(needed("--data")));
     }
-    let before = || from.as_ref().map(|found| RecordSettings::of_run(&found.folder, T::COMMAND)).transpose();
-    let record = overlay(world.from_first(before)?.unwrap_or_default(), &layers);
     usage(record.check())?;
     let dir = usage(dir.cloned().ok_or_else(|| needed("--output-dir")))?;
     let mut outputs = Outputs { dir, options: String::new(), record };

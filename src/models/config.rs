@@ -28,6 +28,8 @@ pub struct FamilyFacts {
     pub title: &'static str,
     /// The letters of `Config::pattern` that it has layers for.
     pub layers: &'static str,
+    /// Lists of the options of a model that its networks do not depend on, by their names on the command line.
+    pub unread: &'static [&'static [&'static str]],
     /// How many prefix tokens (registers, class tokens) it can have: `Config::registers`.
     pub prefix_tokens: RangeInclusive<usize>,
     /// (patch tokens, prefix tokens) → where the prefix tokens stand in the sequence.
@@ -71,6 +73,8 @@ pub struct FamilyFacts {
     pub clouds: bool,
     /// Whether the last stages can keep the size of their maps ([`Hierarchy::output_stride`]).
     pub dilates: bool,
+    /// Whether a layer behind the last stage brings its map to any [`Config::width`]. Else that is the stage's width.
+    pub widens: bool,
     /// The stages whose maps the heads of dense tasks read: those of strides 4, 8, 16 and 32.
     pub feature_stages: fn(&Hierarchy) -> Vec<usize>,
     /// Name and epsilon of the layer norm between such a map and a head, as published code for dense tasks has it: the
@@ -154,6 +158,7 @@ impl FamilyFacts {
         name: "",
         title: "",
         layers: "MT",
+        unread: &[],
         prefix_tokens: 0..=1024,
         places: |_, count| Places { count, ..Places::front() },
         separate_positions: false,
@@ -174,6 +179,7 @@ impl FamilyFacts {
         hierarchical: false,
         clouds: false,
         dilates: false,
+        widens: false,
         feature_stages: |net| (0..net.stages.len()).collect(),
         feature_norm: None,
         masked_pretraining: true,

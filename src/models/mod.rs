@@ -17,6 +17,7 @@ mod point_head;
 mod points;
 mod presets;
 mod segmenter;
+mod unread;
 mod validate;
 mod weights;
 
@@ -57,6 +58,7 @@ pub use point_head::PointHead;
 pub use points::{PointLoss, PointMixers, Points};
 pub use presets::models;
 pub use segmenter::Segmenter;
+pub use unread::OF_DECODERS;
 pub use weights::adapt::{Adapted, adapt, adapt_to_pretrain};
 pub use weights::format::Kind;
 pub use weights::hugging_face::{from_transformers, is_of_transformers, leave_out_unused, our_name};

@@ -53,8 +53,8 @@ impl Config {
         check((0.0..1.0).contains(&self.dropout), "dropout", self.dropout.to_string(), "0 to below 1")?;
         let reduced = self.cls_reduce > 0 && self.width.is_multiple_of(self.cls_reduce);
         check(reduced, "cls_reduce", self.cls_reduce.to_string(), "a divisor of the width")?;
-        self.validate_family()?;
         self.validate_hierarchy()?;
+        self.validate_family()?;
         self.validate_points()?;
         self.validate_dense()?;
         (self.family.check)(self)?;
@@ -71,6 +71,11 @@ impl Config {
         match (&self.hierarchy, self.family.hierarchical) {
             (Some(net), true) => {
                 net.validate()?;
+                let last = net.stages.last().map_or(0, |stage| stage.width);
+                if self.width != last && !self.family.widens {
+                    let expected = format!("{last}, that of its last stage: the name says how wide the stages are");
+                    return Err(Error::argument(format!("width of a {:?}", self.family), self.width, expected));
+                }
                 if !net.is_dilated() || self.family.dilates || self.dense.is_some() {
                     return Ok(()); // a head says what it reads
                 }
@@ -142,9 +147,13 @@ impl Config {
             false => Err(Error::argument(format!("{what} of a {:?}", self.family), got, expected)),
         };
         let (family, registers) = (self.family, self.registers);
-        let letters: Vec<String> = family.layers.chars().map(String::from).collect();
+        let expected = match family.layers {
+            "" => "none: its name says which layers it has".to_owned(),
+            "MT" => "letters M and T, as MMMTMMMT".to_owned(),
+            letter => format!("the letter {letter} for each layer and no other, as {}", letter.repeat(4)),
+        };
         let pattern = self.pattern.chars().all(|c| family.layers.contains(c));
-        check(pattern, "pattern", format!("`{}`", self.pattern), &format!("a string of {}", letters.join(" and ")))?;
+        check(pattern, "pattern", format!("`{}`", self.pattern), &expected)?;
         let (least, most) = (family.prefix_tokens.start(), family.prefix_tokens.end());
         let expected = if least == most { format!("{least} class token") } else { format!("{least} to {most}") };
         let dense = self.dense.is_some() && registers == 0; // no head of a dense task reads them

@@ -31,13 +31,14 @@ settings! {
         /// Passes over the data.
         pub epochs: u64 = 20,
         /// Learning rate per 256 images of a step.
-        pub blr: f64 = 1.5e-4; arg(allow_negative_numbers = true),
+        pub blr: f64 = 1.5e-4,
         /// Learning rate whatever the batch, in place of --blr. Networks narrower than the paper's are pretrained at
         /// 4e-3, above a width of 64 at 0.256 / width, and on point clouds at 1e-3, unless one of the two is given.
-        pub lr: Option<f64> as f64 = None; serde(default); arg(allow_negative_numbers = true),
+        pub lr: Option<f64> as f64 = None; serde(default),
         /// Learning rate at the end.
-        pub min_lr: f64 = 0.0; arg(allow_negative_numbers = true),
-        /// Epochs of linear warm-up; fractions are allowed. By default a twentieth of --epochs.
+        pub min_lr: f64 = 0.0,
+        /// Epochs of linear warm-up; fractions are allowed, which --schedule epoch rounds. By default those of the
+        /// recipe, or without a recipe a twentieth of --epochs.
         pub warmup_epochs: Option<f64> as f64 = None; serde(default),
         /// cosine (per step), epoch (timm's per epoch), map_repo (the same with that repository's rates), linear
         /// (mmsegmentation's line to --min-lr), or multi_step (detectron2's, a tenth after 8/9 and 26/27 of the run).

@@ -164,6 +164,10 @@ fn pictures_that_cannot_be_used() {
     draw(&[picture.to_str().unwrap()]).fails(1, &["a.png"]);
     draw(&["/no/such.png"]).fails(1, &["/no/such.png"]);
     draw(&["--mask-ratio=2", picture.to_str().unwrap()]).fails(2, &["--mask-ratio", "got 2"]);
+    for mask in ["diagonal", "sequential"] {
+        let seeded = ["--seed=3", &format!("--mask={mask}"), picture.to_str().unwrap()];
+        draw(&seeded).fails(2, &["--seed", &format!("3 with the mask {mask}"), "the same whatever the seed"]);
+    }
     draw(&[]).fails(2, &["IMAGE"]);
     image::RgbImage::new(9, 9).save(&picture).unwrap();
     // a file that is read is not written

@@ -24,7 +24,12 @@ fn values_out_of_range() {
         (&["--image-size=60"], &["image_size", "60 with patches of 8", "multiple"]),
         (&["--patch-size=0"], &["patch_size", "got 0"]),
         (&["--image-size=0"], &["image_size", "got 0"]),
-        (&["--pattern=MXT"], &["pattern", "`MXT`"]),
+        (&["--pattern=MXT"], &["pattern", "`MXT`", "a string of M and T"]),
+        (
+            &["--model=vim_tiny_patch16_224", "--pattern=MT"],
+            &["pattern of a Vim", "`MT`", "the letter M for each layer"],
+        ),
+        (&["--model=mambavision_micro", "--width=64"], &["width of a MambaVision", "got 64", "that of its last stage"]),
         (&["--heads=3"], &["heads", "got 3", "divisor"]),
         (&["--states=65"], &["states", "65", "1 to 64"]),
         (&["--mlp-ratio=nan"], &["mlp_ratio", "NaN"]),
@@ -55,6 +60,12 @@ fn values_out_of_range() {
         (&["--warmup-epochs=nan"], &["--warmup-epochs", "NaN"]),
         (&["--weight-decay=2"], &["--weight-decay", "got 2"]),
         (&["--clip-grad=inf"], &["--clip-grad", "inf"]),
+        (&["--batch-size", "-1"], &["'-1'", "--batch-size", "expected a whole number, 0 or more"]),
+        (&["--epochs=1.5"], &["'1.5'", "--epochs", "expected a whole number, 0 or more"]),
+        (&["--seed=99999999999999999999"], &["--seed", "expected a smaller number"]),
+        (&["--drop-path", "-0.1"], &["drop_path", "got -0.1"]),
+        (&["--hflip=often"], &["'often'", "--hflip", "expected a number"]),
+        (&["--num-groups", "-1"], &["'-1'", "--num-groups", "expected a whole number, 0 or more"]),
         (&["--log-every=0"], &["--log-every", "got 0"]),
         (&["--threads=99999"], &["--threads", "99999"]),
     ] {
@@ -62,6 +73,78 @@ fn values_out_of_range() {
     }
     refused(&["--data=synthetic:none"], &["none"]);
     refused(&["--data=synthetic:0"], &["0"]);
+}
+
+/// Options that would change nothing in a run.
+const UNUSED: &[(&[&str], &[&str])] = &[
+    (&["--target=raw", "--target-eps=0.01"], &["--target-eps", "got 0.01", "--target normalized with it"]),
+    (&["--method=contrastive", "--target-eps=0.01"], &["--target-eps", "0.01 for the method contrastive"]),
+    (&["--method=contrastive", "--decoder-depth=1"], &["--decoder-depth", "a method with a decoder: map, mae"]),
+    (&["--method=contrastive", "--mask-token-std=0.1"], &["--mask-token-std", "0.1 for the method contrastive"]),
+    (&["--probe-images=100"], &["--probe-images", "got 100", "--probe-every with it"]),
+    (&["--aa=rand-m9", "--color-jitter=0.3"], &["--color-jitter", "got 0.3", "--aa none with it"]),
+    (&["--model=map3d_micro", "--aa=rand-m9"], &["--aa", "got rand-m9", "a model on images"]),
+    (&["--model=map3d_micro", "--hflip=0.5"], &["--hflip", "got 0.5", "a model on images"]),
+    (&["--model=map3d_micro", "--target=raw"], &["--target", "got raw", "a model on images"]),
+    (&["--lr=0.1", "--blr=0.1"], &["--blr", "got 0.1", "no --lr 0.1 with it"]),
+    (&["--schedule=map_repo", "--blr=0.1"], &["--blr", "got 0.1", "another --schedule than map_repo"]),
+    (&["--model=resnet_micro", "--patch-size=8"], &["--patch-size of resnet_micro", "got 8", "hybrid, vim, vit"]),
+    (&["--model=vit_micro_patch4_32", "--states=8"], &["--states of vit_micro", "got 8", "hybrid, vim"]),
+];
+
+#[test]
+fn options_without_effect() {
+    for (args, words) in UNUSED {
+        refused(&[&["--data=synthetic:8"], *args].concat(), words);
+    }
+    // in a file too, by its name; but it is not blamed for what the command line decides
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("options.toml");
+    let file = path.to_str().unwrap();
+    for (text, words) in [
+        ("mask-ratio = 0.5\nmask-tokens = 4", &["`mask-ratio` in", "options.toml", "no --mask-tokens 4 beside it"][..]),
+        ("target = \"raw\"\ntarget-eps = 0.01", &["`target-eps` in", "options.toml", "got 0.01"]),
+        ("probe-images = 100", &["`probe-images` in", "--probe-every with it"]),
+        ("model = \"resnet_micro\"\nstates = 8", &["--states of resnet_micro", "got 8"]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        refused(&["--data=synthetic:8", "--config", file], words);
+    }
+    for (text, args) in [
+        ("target-eps = 0.01\nmask-ratio = 0.75", &["--method=contrastive", "--batch-size=64"][..]),
+        ("color-jitter = 0.3", &["--aa=rand-m9"]),
+        ("color-jitter = 0.0\naa = \"rand-m9\"", &[]),
+        ("blr = 0.1", &["--lr=0.1"]),
+        ("lr = 0.1", &["--blr=0.1"]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let mut command = program();
+        run({
+            command.args(["pretrain", "--dry-run", "--config", file]).args(args);
+            command
+        })
+        .ok();
+    }
+}
+
+/// A run reads back what it wrote of itself, which is every option.
+#[test]
+fn the_record_of_a_run_wishes_for_nothing() {
+    if super::skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let short = ["--data=synthetic:8", "--batch-size=4", "--epochs=2", "--grid-every=0", "--mask-tokens=4"];
+    run(super::pretrain(&at("out"), &[&short[..], &["--target=raw", "--aa=rand-m9"]].concat())).ok();
+    let record = at("out/pretrain.toml");
+    let text = std::fs::read_to_string(&record).unwrap();
+    for option in ["target-eps", "color-jitter", "mask-ratio", "probe-images"] {
+        assert!(text.contains(&format!("\n{option} = ")), "{text}");
+    }
+    let paths = [("--resume", &*at("out/checkpoint-1")), ("--config", &record), ("--output-dir", &at("again"))];
+    super::rowscan(&["pretrain"], &paths).ok();
+    super::rowscan(&["pretrain", "--dry-run", "--method=ar-shift"], &paths[1..2]).ok();
 }
 
 /// Several processes: how many, for which commands, and a launcher that is not there.

@@ -45,7 +45,8 @@ fn spoil(root: &Path, kinds: &[usize]) -> usize {
 
 fn finetune(data: &Path, out: &Path) -> Command {
     let mut command = program();
-    let model: Vec<&str> = NANO.iter().copied().filter(|arg| !arg.starts_with("--classes")).collect();
+    let model: Vec<&str> =
+        NANO.iter().copied().filter(|arg| !arg.starts_with("--classes") && !arg.contains("decoder")).collect();
     command.args(["finetune", "--recipe=cifar", "--epochs=2", "--batch-size=4", "--seed=3"]).args(model);
     command.arg("--data").arg(data).arg("--output-dir").arg(out);
     command

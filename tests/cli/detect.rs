@@ -85,6 +85,8 @@ fn objects_are_found_measured_and_drawn() {
     assert_eq!(printed[0]["objects"].as_array().unwrap().len(), results.len(), "{printed}");
     assert!(printed[1]["error"].as_str().unwrap().contains("torn.png"), "{printed}");
     rowscan(&["predict", &files[0], "--csv"], &[("--checkpoint", &last)]).fails(2, &["--csv"]);
+    let named = ["predict", &files[0], "--top-k=3"];
+    rowscan(&named, &[("--checkpoint", &last)]).fails(2, &["--top-k", "got 3", "expected a classifier"]);
     rowscan(&["predict", &files[0], "--min-score=2"], &[("--checkpoint", &last)]).fails(2, &["--min-score", "0 to 1"]);
     rowscan(&["predict", &files[1]], &[("--checkpoint", &last)]).fails(1, &["no image could be read"]);
 

@@ -74,7 +74,20 @@ fn scenes_are_segmented_measured_and_drawn() {
     assert_eq!((json[0]["width"].as_u64(), json[1]["classes"].as_array().map(Vec::len)), (Some(50), Some(0)), "{json}");
     let shares = json[0]["classes"].as_array().unwrap().iter().map(|class| class["share"].as_f64().unwrap());
     assert!((shares.sum::<f64>() - 1.0).abs() < 1e-9, "{json}");
-    rowscan(&["predict", &files[0], "--csv"], &[("--checkpoint", &last)]).fails(2, &["--csv"]);
+    for (option, words) in [
+        ("--csv", &["--csv"][..]),
+        ("--top-k=3", &["--top-k", "got 3", "expected a classifier"]),
+        ("--min-score=0.3", &["--min-score", "got 0.3", "expected a detector"]),
+        ("--crop-ratio=0.9", &["--crop-ratio", "got 0.9", "images for a dense task are not cropped"]),
+    ] {
+        rowscan(&["predict", &files[0], option], &[("--checkpoint", &last)]).fails(2, words);
+    }
+    let cropped = [&eval[..], &["--crop-ratio=0.9"]].concat();
+    rowscan(&cropped, &[("--checkpoint", &last)]).fails(2, &["--crop-ratio", "got 0.9"]);
+    for (option, words) in [("--pool=average", "--pool"), ("--decoder-depth=1", "--decoder-depth")] {
+        let args = [&["segment", "--dry-run", option], NANO, RUN].concat();
+        rowscan(&args, &[]).fails(2, &[words, "got "]);
+    }
     rowscan(&["predict", &files[1]], &[("--checkpoint", &last)]).fails(1, &["no image could be read"]);
 
     // other commands say what the checkpoint is

@@ -6,6 +6,8 @@ mod format;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use self::folder::Folder;
 use self::format::{Format, NamedClass, NamedImage};
 use super::classifier::{PassArgs, StoredModel};
@@ -13,6 +15,7 @@ use super::dense::{labels_under, objects, scenes};
 use super::detected::{self, Shown};
 use super::features::{batch_of, listed_anew, open_split_labeled};
 use super::segmented;
+use super::unused::{Unused, given, refuse, rules};
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{DataError, Dataset, PixelLabels};
 use crate::error::{Error, Result};
@@ -44,12 +47,12 @@ pub struct Args {
     /// Images of the set to look at, evenly spread over its order; 0 for all.
     #[arg(long, conflicts_with = "images", default_value_t = 0)]
     max_images: usize,
-    /// Classes to name for each image, the most likely ones; all if there are fewer.
-    #[arg(long, default_value_t = 5)]
-    top_k: usize,
-    /// A detector: the least score of an object that is named and drawn, 0 to 1.
-    #[arg(long, default_value_t = 0.5)]
-    min_score: f32,
+    /// A classifier: classes to name for each image, the most likely ones, 5 by default; all if there are fewer.
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// A detector: the least score of an object that is named and drawn, 0 to 1, by default 0.5.
+    #[arg(long)]
+    min_score: Option<f32>,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -70,10 +73,28 @@ pub struct Args {
 impl Args {
     /// The least score that is shown.
     fn least(&self) -> Result<f32> {
-        let fine = (0.0..=1.0).contains(&self.min_score);
-        if fine { Ok(self.min_score) } else { Err(Error::argument("--min-score", self.min_score, "0 to 1")) }
+        let least = self.min_score.unwrap_or(0.5);
+        let fine = (0.0..=1.0).contains(&least);
+        if fine { Ok(least) } else { Err(Error::argument("--min-score", least, "0 to 1")) }
+    }
+
+    /// Refuses options that change nothing in what the model predicts.
+    fn expect_used(&self, model: &StoredModel) -> Result<()> {
+        let numbers = [("top-k", self.top_k.map(Value::from)), ("min-score", self.min_score.map(Value::from))];
+        let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let all = given(&self.labels).into_iter().chain(numbers).collect();
+        let rule = |unused: bool, options, expected| unused.then(|| Unused::new(options, &[], expected));
+        let unused = rules([
+            rule(model.segments() || model.detects(), &["top-k"], "a classifier, which names classes of whole images"),
+            rule(!model.detects(), &["min-score"], "a detector, which finds objects with scores"),
+            rule(!model.segments(), LABELS, "a network for segmentation, whose data sets have values of pixels"),
+        ]);
+        refuse(&all, &unused)
     }
 }
+
+/// What the values of segmentation maps mean.
+const LABELS: &[&str] = &["num-classes", "reduce-zero-label", "color-table"];
 
 /// What to do with a checkpoint that is no classifier.
 fn instead(found: Contents) -> String {
@@ -108,10 +129,11 @@ fn images(args: &Args, named: impl Fn(&str) -> String) -> std::result::Result<Da
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    if args.top_k == 0 {
+    if args.top_k == Some(0) {
         return Err(Stop::Usage(Error::argument("--top-k", 0, "at least 1")));
     }
     let model = StoredModel::read(&args.checkpoint, &args.pass)?;
+    usage(args.expect_used(&model))?;
     let least = usage(args.least())?;
     // what a checkpoint holds decides what is predicted
     if model.segments() {
@@ -146,7 +168,7 @@ fn classify(device: &Device, args: &Args, model: &StoredModel) -> Outcome {
     // Opened by the first image: where none can be read, nothing is left behind.
     let mut folder = None;
     let mut predicted = 0;
-    predict_classes(&forward, &data, model.transform, args.pass.threads, args.top_k, |found| {
+    predict_classes(&forward, &data, model.transform, args.pass.threads, args.top_k.unwrap_or(5), |found| {
         let PredictedImage { sample, pixels, classes } = found;
         if sample == 0 {
             folder = args.output.as_ref().map(|dir| Folder::open(dir, seen_side(&model.config))).transpose()?;

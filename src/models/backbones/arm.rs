@@ -26,6 +26,7 @@ impl Family {
         test_view: TestView { squash: true, ..TestView::MIDDLE },
         title: "ARM",
         layers: "M",
+        unread: &[&["heads", "extra-residual", "mask-token-std"]],
         prefix_tokens: 1..=1,
         places: |len, count| Places { count, ..Places::middle(len) },
         masked_pretraining: false,

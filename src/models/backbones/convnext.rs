@@ -7,6 +7,7 @@ use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, add_branch, drop
 use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
+use crate::models::unread::{OF_DECODERS, OF_SCANS, OF_TOKENS};
 use crate::nn::{Conv2d, ConvConfig, Init, LayerNorm, Mlp, Padding, Params};
 use crate::ops::reduce::mean_tokens;
 use crate::tape::{Recorder, Var};
@@ -24,6 +25,7 @@ impl Family {
         masked_pretraining: false,
         in_timm: true,
         layers: "",
+        unread: &[OF_TOKENS, OF_DECODERS, OF_SCANS, &["order"]],
         prefix_tokens: 0..=0,
         eps: 1e-6,
         mlp_ratio: 4.0,

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
 use crate::models::options::TestView;
+use crate::models::unread::{OF_ATTENTION, OF_DECODERS, OF_SCANS, OF_TOKENS};
 use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Linear, Padding, Params};
 use crate::ops::activation::silu;
 use crate::ops::batch_norm::BatchNormAct;
@@ -23,8 +24,10 @@ impl Family {
         title: "EfficientNet",
         hierarchical: true,
         masked_pretraining: false,
+        widens: true,
         in_timm: true,
         layers: "",
+        unread: &[OF_TOKENS, OF_DECODERS, OF_SCANS, OF_ATTENTION, &["order", "init"]],
         prefix_tokens: 0..=0,
         // index over count, as in timm's EfficientNet, so that the last block's rate is below p
         drop_path: |config| match &config.hierarchy {

@@ -31,6 +31,7 @@ impl Family {
         title: "MambaVision",
         hierarchical: true,
         layers: "",
+        unread: &[&["patch-size", "pattern", "heads", "extra-residual", "positions"]],
         prefix_tokens: 0..=0,
         mlp_ratio: 4.0,
         drop_path: places,

@@ -37,6 +37,10 @@ impl Family {
         title: "network on point clouds",
         clouds: true,
         layers: "",
+        unread: &[
+            &["pattern", "extra-residual", "order", "positions", "init-positions", "position-scale"],
+            &["decoder-width", "decoder-heads", "mask-token-std"],
+        ],
         prefix_tokens: 0..=0,
         mlp_ratio: 4.0,
         drop_path: |config| match &config.points {

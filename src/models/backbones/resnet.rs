@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
 use crate::models::options::{Interpolation, TestView};
+use crate::models::unread::{OF_ATTENTION, OF_DECODERS, OF_SCANS, OF_TOKENS};
 use crate::nn::{BatchNormConfig, ConvConfig, ConvNorm, Init, Params};
 use crate::ops::activation::relu;
 use crate::ops::batch_norm::BatchNormAct;
@@ -28,6 +29,7 @@ impl Family {
         masked_pretraining: false,
         in_timm: true,
         layers: "",
+        unread: &[OF_TOKENS, OF_DECODERS, OF_SCANS, OF_ATTENTION, &["order", "init"]],
         prefix_tokens: 0..=0,
         drop_path: |config| drop_path_places(config, |i, j| format!("layer{}.{j}", i + 1), &[]),
         embedding: &["conv1.", "bn1."],

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
+use crate::models::unread::OF_ATTENTION;
 use crate::nn::Params;
 use crate::ops::registers::Places;
 use crate::tape::{Recorder, Var};
@@ -19,6 +20,7 @@ impl Family {
         name: "vim",
         title: "Vim",
         layers: "M",
+        unread: &[OF_ATTENTION],
         prefix_tokens: 1..=1,
         places: |len, count| Places { count, ..Places::middle(len) },
         pools: &[Pool::Token, Pool::Average],

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::config::{Config, Family, FamilyFacts, Preset};
 use crate::models::options::Pool;
+use crate::models::unread::OF_SCANS;
 use crate::nn::{Block, BlockConfig, LayerNorm, Params};
 use crate::tape::{Recorder, Var};
 use crate::tensor::Tensor;
@@ -17,6 +18,7 @@ impl Family {
         name: "vit",
         title: "Vit",
         layers: "T",
+        unread: &[OF_SCANS, &["extra-residual"]],
         prefix_tokens: 0..=1,
         prefix_in_pretraining: true,
         one_way: true,

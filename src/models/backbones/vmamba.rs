@@ -7,6 +7,7 @@ use super::on_maps::{BlockRunner, Hidden, MapBlock, MapEncoder, drop_path_places
 use crate::error::{Error, Result};
 use crate::models::config::{Config, Family, FamilyFacts, MapPreset};
 use crate::models::hierarchy::{Hierarchy, Stage};
+use crate::models::unread::{OF_DECODERS, OF_TOKENS};
 use crate::nn::{Conv2d, ConvConfig, Init, LayerNorm, Mlp, Params, Ss2dConfig, Ss2dMixer, Weights};
 use crate::ops::activation::gelu;
 use crate::ops::add::add_drop_path;
@@ -27,6 +28,7 @@ impl Family {
         hierarchical: true,
         masked_pretraining: false,
         layers: "",
+        unread: &[OF_TOKENS, OF_DECODERS, &["order"]],
         prefix_tokens: 0..=0,
         drop_path: |config| drop_path_places(config, |i, j| format!("layers.{i}.blocks.{j}"), &["op", "mlp"]),
         trunk: &["patch_embed", "layers"],

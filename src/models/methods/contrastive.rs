@@ -13,6 +13,7 @@ use crate::models::backbones::encoder::Purpose;
 use crate::models::backbones::{Backbone, backbone};
 use crate::models::batch::MaskedBatch;
 use crate::models::config::Config;
+use crate::models::unread::OF_DECODERS;
 use crate::nn::{Init, Linear, Params};
 use crate::ops::activation::relu;
 use crate::ops::info_nce::{enqueue, info_nce};
@@ -30,6 +31,7 @@ impl Method {
         crops: 2,
         predicts: false,
         any_target: false,
+        unread: OF_DECODERS,
         check: |_, config| match config.features() {
             0 => {
                 let expected = "registers, class tokens or the mean of tokens for `method` contrastive";

@@ -35,6 +35,8 @@ pub struct MethodFacts {
     pub predicts: bool,
     /// Whether [`Objective::target`] changes what it predicts.
     pub any_target: bool,
+    /// The options of a model that it does not depend on, by their names on the command line.
+    pub unread: &'static [&'static str],
     /// Whether its encoder reads the tokens one way, [`Directions::One`].
     pub one_way: bool,
     /// What must hold of its options and the model besides [`Objective::check`].
@@ -54,6 +56,7 @@ impl MethodFacts {
         crops: 1,
         predicts: true,
         any_target: true,
+        unread: &[],
         one_way: false,
         check: |objective, config| objective.check_decoder(config, objective.mask() == DecoderMask::Mae),
         check_batches: |_, _, _| Ok(()),

@@ -46,7 +46,7 @@ args! {
         mask: String; arg(value_parser = ["random", "sequential", "diagonal"]),
         /// Share of hidden patches, or `truncnorm` for the MAP repository's draw around 0.5; at 0 all count. By default
         /// the method's.
-        mask_ratio: Share; arg(allow_negative_numbers = true),
+        mask_ratio: Share,
         /// Number of hidden patches, in place of their share.
         mask_tokens: usize; arg(conflicts_with = "mask_ratio"),
     }
@@ -81,9 +81,9 @@ args! {
         /// Contrastive: negatives, a multiple of the batch.
         queue: usize,
         /// Contrastive: temperature, which divides similarities.
-        temperature: f64; arg(allow_negative_numbers = true),
+        temperature: f64,
         /// Contrastive: momentum of the key encoder (0.999 in MoCo).
-        key_momentum: f64; arg(allow_negative_numbers = true),
+        key_momentum: f64,
     }
 }
 

@@ -15,18 +15,8 @@ use super::{LogBits, SharedFolder, log, program, run};
 use crate::common::Random;
 
 /// A tiny model, like [`NANO`](super::NANO) but with the classes of the data set.
-const MODEL: &[&str] = &[
-    "--model=micro",
-    "--image-size=16",
-    "--patch-size=4",
-    "--width=16",
-    "--pattern=TT",
-    "--heads=2",
-    "--states=4",
-    "--decoder-width=16",
-    "--decoder-depth=1",
-    "--decoder-heads=2",
-];
+const MODEL: &[&str] =
+    &["--model=micro", "--image-size=16", "--patch-size=4", "--width=16", "--pattern=TT", "--heads=2", "--states=4"];
 /// A run with all that is drawn at random (MixUp and CutMix, random erasing, RandAugment, DropPath), with gradient
 /// accumulation and an EMA of the weights. An epoch has six steps.
 const RANDOM: &[&str] = &[

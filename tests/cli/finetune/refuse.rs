@@ -74,6 +74,20 @@ fn recipes_and_wrong_arguments() {
     refused(&["--model=micro", "--crop-ratio=0"], &["crop ratio", "0"]);
     refused(&["--model=micro", "--repeats=0"], &["--repeats", "got 0"]);
     refused(&["--model=micro", "--recipe=cifar", "--aa=rand-m99"], &["rand-m99"]);
+    // what would change nothing
+    for (args, words) in [
+        (&["--decoder-depth=1"][..], &["--decoder-depth", "got 1", "`rowscan pretrain`, which has a decoder"][..]),
+        (&["--mask-token-std=0.1"], &["--mask-token-std", "got 0.1"]),
+        (&["--mixup=0", "--cutmix=0", "--mixup-switch-prob=0.3"], &["--mixup-switch-prob", "got 0.3", "above 0"]),
+        (&["--mixup=0", "--cutmix=0", "--mixup-prob=0.3"], &["--mixup-prob", "got 0.3", "--mixup or --cutmix"]),
+        (&["--color-jitter=0.3"], &["--color-jitter", "got 0.3", "--aa none with it: rand-m9-n2-mstd0.5-inc1 takes"]),
+        (&["--model-ema=false", "--model-ema-decay=0.9"], &["--model-ema-decay", "got 0.9", "no average"]),
+        (&["--model=map3d_micro", "--crop-ratio=0.5"], &["--crop-ratio", "got 0.5", "clouds are not cropped"]),
+        (&["--model=map3d_micro", "--reprob=0.5"], &["--reprob", "got 0.5", "a model on images"]),
+        (&["--model=convnext_micro", "--width=64"], &["width of a ConvNeXt", "got 64", "192, that of its last stage"]),
+    ] {
+        refused(&[&["--model=micro", "--classes=10"], args].concat(), words);
+    }
     // every recipe can be planned without an adapter, and options override the recipe
     let plan = |args: &[&str]| {
         let mut command = program();
@@ -81,6 +95,8 @@ fn recipes_and_wrong_arguments() {
         command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
         run(command).ok().out
     };
+    plan(&["--recipe=cifar", "--color-jitter=0.3"]);
+    plan(&["--model=map3d_micro", "--aa=none", "--hflip=0"]);
     for (recipe, _) in rowscan::train::finetune::recipes::RECIPES {
         let text = plan(&["--recipe", recipe, "--accum-iter=3"]);
         assert!(text.contains("7 classes") && text.contains("step of 3 × 2 images"), "{text}");

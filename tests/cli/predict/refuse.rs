@@ -20,7 +20,9 @@ fn what_cannot_be_predicted_is_refused() {
     // wrong arguments
     for (args, with_image, words) in [
         (&["--top-k=0"][..], true, &["--top-k: got 0, expected at least 1"][..]),
-        (&["--top-k=-1"], true, &["--top-k"]),
+        (&["--top-k", "-1"], true, &["'-1'", "--top-k", "expected a whole number, 0 or more"]),
+        (&["--min-score=0.3"], true, &["--min-score", "got 0.3", "expected a detector"]),
+        (&["--num-classes=3"], true, &["--num-classes", "got 3", "a network for segmentation"]),
         (&["--json", "--csv"], true, &["--json", "--csv"]),
         (&[], false, &["<IMAGE|--data <DATA>>"]),
         (&[&data], true, &["IMAGE", "--data"]),

@@ -14,7 +14,7 @@ use rowscan::models::{Classifier, Config};
 use rowscan::nn::{Params, Weights};
 use rowscan::train::weights_file::to_bytes;
 
-use super::{Ran, rowscan, run};
+use super::{Ran, rowscan};
 
 /// A ViT that is computed in a moment.
 pub fn vit() -> Config {

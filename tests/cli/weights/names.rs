@@ -107,10 +107,10 @@ fn the_method_travels_with_the_weights() {
         let mut args = vec!["--data=synthetic:8", "--batch-size=4", "--epochs=1", "--grid-every=0"];
         let method_arg = format!("--method={method}");
         args.push(&method_arg);
-        if method == "contrastive" {
-            args.push("--queue=8");
-        }
-        run(crate::cli::pretrain(&run_of, &args)).ok();
+        let decodes = method != "contrastive";
+        args.extend(crate::cli::NANO.iter().filter(|option| decodes || !option.contains("decoder")));
+        args.extend(Some("--queue=8").filter(|_| !decodes));
+        rowscan(&[&["pretrain"], &args[..]].concat(), &[("--output-dir", &run_of)]).ok();
         let last = run_of.join("checkpoint-1");
         rowscan(&["export"], &[("--checkpoint", &last), ("-o", &half)]).ok();
         let objective = checkpoint::objective(&last).unwrap();

@@ -26,6 +26,8 @@ fn no_option_is_dropped_without_a_word() {
     for option in ["--seed=3", "--init=map_repo"] {
         probe(option, &[&option[..6], "--random-init"]);
     }
+    let average = ["probe", "--data=synthetic:8", "--random-init", "--ema"];
+    rowscan(&average, &[("--checkpoint", &at("vit"))]).fails(2, &["--ema", "initial values have no average"]);
     for option in ["--mask=random", "--mask-ratio=0.5", "--mask-tokens=3", "--decoder-mask=ar", "--target=raw"] {
         let name = option.split('=').next().unwrap();
         for command in [&["pretrain", "--dry-run"][..], &["profile"], &["info"]] {
@@ -63,4 +65,6 @@ fn no_option_is_dropped_without_a_word() {
         )
         .ok();
     }
+    let profile = ["profile", "--model=micro", "--method=contrastive", "--decoder-depth=1"];
+    rowscan(&profile, &[]).fails(2, &["--decoder-depth", "1 for the method contrastive", "a method with a decoder"]);
 }

@@ -101,6 +101,12 @@ impl Masker {
         self.hide_first.len()
     }
 
+    /// Whether masks depend on the seed: their share or their places are drawn.
+    pub fn is_random(&self) -> bool {
+        let (lo, hi) = self.ratio.bounds(self.tokens());
+        lo < hi || (self.strategy == MaskStrategy::Random && hi > 0.0)
+    }
+
     /// The mask of `batch` images at training step `step`.
     pub fn draw(&self, step: u64, batch: usize) -> PatchMask {
         self.draw_rows(step, 0..batch)
