@@ -27,14 +27,16 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// A temporary file in the folder of `path`, which must exist.
+    /// A temporary file in the folder of `path`, which is made if there is none.
     pub fn begin(path: &Path) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(WRITING);
         // temporary files are private by default; this one becomes an ordinary file, subject to the umask
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        Ok(Self { path: path.to_owned(), file: BufWriter::new(builder.tempfile_in(folder_of(path))?) })
+        std::fs::create_dir_all(folder_of(path))?;
+        let file = builder.tempfile_in(folder_of(path)).map_err(|e| without_name(&e))?;
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
     }
 
     /// Renames it over `path`.
@@ -60,6 +62,13 @@ impl Write for Replacement {
     fn flush(&mut self) -> Result<()> {
         self.file.flush()
     }
+}
+
+/// The error of the system inside one that also names a temporary file, which tells nobody anything.
+fn without_name(e: &std::io::Error) -> std::io::Error {
+    let inside = e.get_ref().and_then(|named| named.source()?.downcast_ref::<std::io::Error>());
+    let code = inside.and_then(std::io::Error::raw_os_error);
+    code.map_or_else(|| e.kind().into(), std::io::Error::from_raw_os_error)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -86,7 +86,13 @@ pub fn network_for(
             let got = format!("{}, which has no classes", data.spec());
             return Err(Error::argument("--data", got, expected.to_owned()));
         }
-        (Some(data), _) => data.classes().len(),
+        (Some(data), _) => {
+            match dense {
+                Dense::Segmentation(_) => data.good_scene(0)?, // an error if images have no labels of this kind
+                Dense::Detection(_) => data.good_objects(0)?,
+            };
+            data.classes().len()
+        }
         (None, Some(wanted)) => wanted,
         (None, None) => backbone.classes.max(1),
     };

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::classifier::StoredModel;
 use super::dense::Pictures;
-use super::terminal::{Device, Outcome, say, warn};
+use super::terminal::{Device, Outcome, printable, say, warn};
 use crate::data::coco::CocoDetection;
 use crate::data::{Dataset, Place};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Opti
     }
     let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
     say(format_args!("{:>5}  {:<widest$}  {:>8}", "", "class", "AP"))?;
-    for (i, name) in names.iter().enumerate() {
+    for (i, name) in names.iter().map(|name| printable(name)).enumerate() {
         say(format_args!("{i:>5}  {name:<widest$}  {:>8}", percent(test.classes[i])))?;
     }
     if let Some(path) = json.filter(|_| device.world.leads()) {
@@ -120,10 +120,10 @@ pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, shown: Show
         };
         let objects: Vec<NamedObject> = sure.iter().map(named).collect();
         if !shown.json {
-            say(format_args!("{file}"))?;
+            say(printable(&file))?;
             for NamedObject { name, score, bbox: [left, top, width, height], .. } in &objects {
                 let at = format!("at {left:.0}, {top:.0}, {width:.0} × {height:.0} pixels");
-                say(format_args!("{:>7.2}%  {name}  {at}", 100.0 * score))?;
+                say(format_args!("{:>7.2}%  {}  {at}", 100.0 * score, printable(name)))?;
             }
         }
         if let Some(pictures) = &mut pictures {

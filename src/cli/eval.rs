@@ -9,7 +9,7 @@ use super::classifier::{PassArgs, StoredModel};
 use super::dense::{labels_under, objects, scenes};
 use super::features::{batch_of, listed_anew, open_split_labeled};
 use super::{detected, segmented};
-use crate::cli::terminal::{Device, Outcome, say, usage, warn};
+use crate::cli::terminal::{Device, Outcome, printable, say, usage, warn};
 use crate::data::points::CloudView;
 use crate::data::{Dataset, PixelLabels, Transform};
 use crate::error::{Error, Result};
@@ -164,6 +164,7 @@ fn table(names: &[String], tally: &Tally) -> Result<()> {
     for (i, (name, class)) in names.iter().zip(tally.by_class()).enumerate().filter(|(_, (_, c))| c.images > 0) {
         let ClassScores { images, recall, precision } = class;
         let (recall, precision) = (percent(recall), percent(precision));
+        let name = printable(name);
         say(format_args!("{i:>5}  {name:<widest$}  {images:>7}  {recall:>8}  {precision:>9}"))?;
     }
     Ok(())

@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::features::FrozenEncoder;
 use crate::models::Config;
-use crate::models::TestView;
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::run::pictures::{seen, seen_side};
@@ -109,12 +108,12 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     listed_anew(args.rescan);
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;
-    let config = checkpoint::config(&args.checkpoint)?; // before anything that takes time
+    let config = checkpoint::config_of_images(&args.checkpoint, "features of whole images")?;
     let g = device.open()?;
     let encoder = encoder_of(&g, &args.checkpoint, &config, args.ema)?;
     let forward = encoder.program(&g, &config, batch)?;
     let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-    let (view, world) = (Transform::testing(&config, TestView::default()), &device.world);
+    let (view, world) = (Transform::testing(&config, config.test_view), &device.world);
     forward.over_shared(world, &data, view, (world.threads(0), 0), |rows, batch| {
         features.extend_from_slice(rows);
         labels.extend(batch.labels.iter().map(|&label| i64::from(label)));

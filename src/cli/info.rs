@@ -130,6 +130,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
         Ok(g) => adapter(g.caps())?,
         Err(e) => say(format_args!("  none in use: {e}"))?,
     }
+    let largest = human_bytes(planned().max_buffer);
+    say(format_args!(
+        "plans are for a GPU with buffers of {largest}; `--dry-run` of a command that trains plans for the one in use"
+    ))?;
     if let Some(name) = &args.recipe {
         return plan_recipe(args, name);
     }

@@ -111,7 +111,7 @@ fn expect_used(args: &Args) -> Result<()> {
 fn config_of(args: &Args) -> Result<Config> {
     expect_used(args)?;
     match &args.checkpoint {
-        Some(folder) => model_under(checkpoint::config(folder)?, &[&args.model]),
+        Some(folder) => model_under(checkpoint::config_of_images(folder, "features of whole images")?, &[&args.model]),
         None if args.random_init && args.model.model.is_some() => args.model.resolve(),
         None => Err(needed("--checkpoint, or --model with --random-init")),
     }
@@ -135,6 +135,10 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let transform = Transform::testing(&config, view);
     usage(transform.check().map_err(Error::from))?;
     let (train, test) = halves(args)?;
+    if args.k > train.len() {
+        let expected = format!("at most {}, the images of the train half", train.len());
+        return Err(Stop::Usage(Error::argument("--k", args.k, expected)));
+    }
     let batch = batch_of(args.batch_size, train.len().min(test.len()))?;
     let classes = train.classes().len();
     let g = device.open()?;

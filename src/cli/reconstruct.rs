@@ -7,7 +7,7 @@ use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
 use crate::data::{Transform, load_sample};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Config, Pretext, TestView, pretext_model};
+use crate::models::{Config, Contents, Pretext, TestView, contents, pretext_model};
 use crate::nn::Params;
 use crate::run::checkpoint;
 use crate::run::pictures::{Painter, Painting};
@@ -56,15 +56,21 @@ fn expect_own_file<'a>(
 
 /// A checkpoint's model on the GPU.
 pub fn open_model(g: &Gpu, folder: &Path) -> Result<(Config, Box<dyn Pretext>)> {
-    let config = checkpoint::config(folder)?;
+    let (config, weights) = (checkpoint::config(folder)?, checkpoint::weights(folder)?);
+    let found = contents(&weights);
+    if matches!(found, Contents::Classifier | Contents::Encoder) {
+        let reason = format!("holds {found}, which rebuilds nothing; expected a checkpoint of `rowscan pretrain`");
+        return Err(Error::file(folder, reason));
+    }
     let mut params = Params::new(g);
     let model = pretext_model(g, &mut params, &config, &checkpoint::objective(folder)?)?;
-    checkpoint::load_weights(g, folder, &params)?;
+    params.load(g, &weights).map_err(|e| Error::file(folder, e))?;
     Ok((config, model))
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
-    let (config, objective) = (checkpoint::config(&args.checkpoint)?, checkpoint::objective(&args.checkpoint)?);
+    let config = checkpoint::config_of_images(&args.checkpoint, "decoder of pixels")?;
+    let objective = checkpoint::objective(&args.checkpoint)?;
     let asked = MethodArgs { mask: args.mask.clone(), ..MethodArgs::default() };
     usage(expect_of_method(&asked, objective.method))?;
     let run = RunSettings { seed: args.seed.unwrap_or(0), ..RunSettings::default() };
@@ -77,6 +83,15 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
             format!("{seed} with the mask {}", if objective.method.hides { &*settings.mask } else { "of nothing" });
         let expected = "none: it is the same whatever the seed; draw one with --mask random or --mask-ratio truncnorm";
         return Err(Stop::Usage(Error::argument("--seed", got, expected)));
+    }
+    let one = masker.draw(0, 1);
+    if objective.method.hides && one.visible_len == one.inverse.len() {
+        let ratio = settings.mask_ratio.unwrap_or(0.0);
+        return Err(Stop::Usage(Error::argument(
+            "--mask-ratio",
+            ratio,
+            "enough to hide a patch: there is none to rebuild",
+        )));
     }
     let images = args.images.iter().map(|image| ("an image", image.as_path()));
     usage(expect_own_file("--output", &args.output, images.clone()))?;

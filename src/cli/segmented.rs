@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::classifier::StoredModel;
 use super::dense::Pictures;
-use super::terminal::{Device, Outcome, say, warn};
+use super::terminal::{Device, Outcome, printable, say, warn};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::run::record::{Overlay, write_atomic};
@@ -25,7 +25,7 @@ pub fn evaluate(device: &Device, model: &StoredModel, data: &Dataset, json: Opti
     say(format_args!("mIoU {miou}  mAcc {macc}  aAcc {aacc}  loss {:.4}", test.loss))?;
     let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
     say(format_args!("{:>5}  {:<widest$}  {:>8}  {:>8}", "", "class", "IoU", "Acc"))?;
-    for (i, name) in names.iter().enumerate() {
+    for (i, name) in names.iter().map(|name| printable(name)).enumerate() {
         say(format_args!("{i:>5}  {name:<widest$}  {:>8}  {:>8}", percent(s.iou[i]), percent(s.acc[i])))?;
     }
     if let Some(path) = json.filter(|_| device.world.leads()) {
@@ -95,9 +95,9 @@ pub fn predict(device: &Device, model: &StoredModel, data: &Dataset, json: bool,
             .collect();
         shares.sort_by(|a, b| b.share.total_cmp(&a.share)); // stable
         if !json {
-            say(format_args!("{file}"))?;
+            say(printable(&file))?;
             for Share { class, name, share } in &shares {
-                say(format_args!("{:>7.2}%  {class:>3}  {name}", 100.0 * share))?;
+                say(format_args!("{:>7.2}%  {class:>3}  {}", 100.0 * share, printable(name)))?;
             }
         }
         if let Some(pictures) = &mut pictures {

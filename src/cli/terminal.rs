@@ -124,6 +124,11 @@ pub(super) fn fall_silent() {
     SILENT.store(true, Ordering::Relaxed);
 }
 
+/// A text that moves no cursor and changes no color of a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// Prints a line. A closed pipe (`| head`) is no error; a full disk is.
 pub(super) fn say(line: impl std::fmt::Display) -> Result<()> {
     if SILENT.load(Ordering::Relaxed) {

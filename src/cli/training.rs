@@ -14,9 +14,15 @@ use crate::data::{DataError, Dataset};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, Caps, Gpu};
 use crate::models::Config;
+use crate::models::dense::Dense;
 use crate::run::checkpoint;
+use crate::run::detect::LabeledObjects;
+use crate::run::finetune::ImageClasses;
 use crate::run::output_dir::OutputDir;
 use crate::run::outputs::RecordArgs;
+use crate::run::pretrain::Pretraining;
+use crate::run::segment::PixelClasses;
+use crate::run::supervised::LabelKind;
 use crate::run::{Ended, Outputs, RecordSettings, Run, Silent, Task, TaskSettings, open_labeled};
 use crate::train::checkpoint::Best;
 use crate::train::exchange::expect_shared;
@@ -165,7 +171,7 @@ pub fn carry_out<T: Training>(device: &Device, line: CommandLine<T::Options>) ->
     let dir = uppermost(&layers, |layer| layer.output().output_dir.as_ref());
     let world = &device.world;
     // the first of several processes looks for the checkpoint, which the others may not see
-    let from = usage(world.from_first(|| Found::<T::Settings>::of(action.resume_from(dir)?)))?;
+    let from = usage(world.from_first(|| Found::<T::Settings>::of(action.resume_from(dir)?, T::COMMAND)))?;
     // a resumed run is what its checkpoint and its option file say, unless the layers say otherwise
     let (config, mut settings, opened) = usage(match &from {
         Some(Found { config, settings, .. }) => {
@@ -213,11 +219,29 @@ struct Found<S> {
 }
 
 impl<S: DeserializeOwned> Found<S> {
-    fn of(folder: Option<PathBuf>) -> Result<Option<Self>> {
+    /// What `command` goes on from.
+    fn of(folder: Option<PathBuf>, command: &str) -> Result<Option<Self>> {
         let Some(folder) = folder else { return Ok(None) };
-        let (config, settings) = (checkpoint::config(&folder)?, checkpoint::state(&folder)?.settings);
+        let (config, wrote) = (checkpoint::config(&folder)?, command_of(&folder)?);
+        if wrote != command {
+            let advice = format!(
+                "`rowscan {wrote}` goes on with it; to start from its weights, give --checkpoint in place of --resume"
+            );
+            return Err(Error::file(folder, format!("is of a run of `rowscan {wrote}`, not `{command}`: {advice}")));
+        }
+        let settings = checkpoint::state(&folder)?.settings;
         Ok(Some(Self { folder, config, settings }))
     }
+}
+
+/// The command whose run wrote a checkpoint.
+fn command_of(folder: &Path) -> Result<&'static str> {
+    Ok(match checkpoint::config(folder)?.dense {
+        Some(Dense::Segmentation(_)) => PixelClasses::COMMAND,
+        Some(Dense::Detection(_)) => LabeledObjects::COMMAND,
+        None if checkpoint::about(folder)?.objective.is_some() => Pretraining::COMMAND,
+        None => ImageClasses::COMMAND,
+    })
 }
 
 /// Checks what can be checked without a device, opens one, and trains to the end. `opened` is the data set where it had

@@ -131,6 +131,14 @@ impl Config {
                 return Err(Error::argument("image_size", format!("{} × {}", sides[0], sides[1]), expected));
             }
         }
+        let letter = if family == Family::HYBRID { "M" } else { "MT" };
+        let layers = self.pattern.chars().filter(|kind| letter.contains(*kind)).count();
+        let depths = if matches!(dense, Dense::Detection(_)) { 1 } else { 4 };
+        if tokens && layers < depths {
+            let what = if family == Family::HYBRID { "Mamba layers" } else { "layers" };
+            let expected = format!("at least {depths}: the heads read the map behind {depths} of them");
+            return Err(Error::argument("pattern", format!("`{}` with {layers} {what}", self.pattern), expected));
+        }
         let by_rows = self.order == Order::Rows && self.directions != Directions::One;
         let blocks = !family.hierarchical && self.pattern.contains('T') && by_rows;
         if dense.window() > 0 && !blocks {

@@ -185,6 +185,20 @@ pub fn config(folder: &Path) -> Result<Config> {
     crate::train::checkpoint::config_from_bytes(&path, &bytes_of(&path)?)
 }
 
+/// The configuration of a checkpoint whose network is of no dense task: it was pretrained or classifies.
+///
+/// # Errors
+/// Also a network for a dense task; `what` is asked of it in vain.
+pub fn config_of_images(folder: &Path, what: &str) -> Result<Config> {
+    let config = config(folder)?;
+    if config.dense.is_some() {
+        let expected = "one that was pretrained or fine-tuned on classes; `rowscan predict` shows what this one finds";
+        let reason = format!("is a network for a dense task, which has no {what}; expected {expected}");
+        return Err(Error::file(folder, reason));
+    }
+    Ok(config)
+}
+
 /// Names of the classes of a checkpoint's classifier, from its `classes.json`; `None` if it has none. [`about`] looks
 /// into the weights too.
 pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {

@@ -335,7 +335,7 @@ impl<'a, T: Task> Run<'a, T> {
             let waited = Waited { data, exchange: exchanged.seconds, sent: exchanged.bytes };
             let text = self.progress.update(step + 1, loss, lr, waited);
             observer.step(step + 1, self.progress.total, &text);
-            if step % self.outputs.record.log_every == 0 {
+            if step % self.outputs.record.log_every == 0 || step + 1 == self.progress.total {
                 let images_per_second = self.progress.images_per_second();
                 let (loss_scale, skipped) = (scaling.map(|s| s.scale), scaling.map(|s| s.skipped));
                 let several = self.world.size() > 1;

@@ -66,6 +66,12 @@ pub(crate) fn expect_same_run<S: TaskSettings>(
         let reason = format!("step {} is not batch {} of epoch {}", found.step, found.batch, found.epoch);
         return Err(Error::file(folder.join("state.json"), reason));
     }
+    if found.step > now.epochs.saturating_mul(per_epoch) {
+        let begun = found.step.div_ceil(per_epoch);
+        let expected =
+            format!("{begun} or more: {} has done {} steps of {per_epoch} an epoch", folder.display(), found.step);
+        return Err(Error::argument("epochs", now.epochs, expected));
+    }
     if was.epochs != now.epochs {
         tracing::warn!("the number of epochs changed, and with it the learning rates from here on");
     }

@@ -101,7 +101,10 @@ pub fn metadata(path: &Path, bytes: &[u8]) -> Result<HashMap<String, String>> {
 fn not_whole(path: &Path, bytes: &[u8], e: &SafeTensorError) -> Error {
     match Kind::of(bytes) {
         Kind::Safetensors => {
-            Error::file(path, format!("not a whole safetensors file ({e}); {} bytes were read", bytes.len()))
+            let pytorch = path.extension().is_some_and(|end| ["pth", "pt", "bin", "ckpt"].iter().any(|e| end == *e));
+            let what =
+                if pytorch { "no PyTorch file, and no whole safetensors file" } else { "not a whole safetensors file" };
+            Error::file(path, format!("{what} ({e}); {} bytes were read", bytes.len()))
         }
         other => Error::file(path, other.explain(bytes)),
     }

@@ -55,6 +55,14 @@ fn pretrain_reconstruct_features_import() {
     draw.arg(&picture).arg(images.join("1.png"));
     assert!(run(draw).ok().out.contains("loss"));
     assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
+    let mut nothing = command(&["reconstruct", "--mask-ratio=0"], &[("--checkpoint", &checkpoint), ("-o", &grid)]);
+    run(nothing.arg(&picture).take()).fails(2, &["--mask-ratio", "got 0", "enough to hide a patch"]);
+    // a folder for what is written is made; what cannot be written is told under its own name
+    let mut made = command(&args, &[("--checkpoint", &checkpoint), ("-o", &at("new/folder/grid.png"))]);
+    run(made.arg(&picture).take()).ok();
+    assert!(at("new/folder/grid.png").exists());
+    let mut below_a_file = command(&args, &[("--checkpoint", &checkpoint), ("-o", &picture.join("grid.png"))]);
+    run(below_a_file.arg(&picture).take()).fails(1, &["0.png/grid.png", "cannot be written"]);
 
     // `--tensors` writes the predictions as tensors. `export` writes the weights as f16, with metadata.
     let (tensors, exported, rough) = (at("tensors.safetensors"), at("exported"), at("rough.safetensors"));

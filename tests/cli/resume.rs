@@ -27,6 +27,10 @@ fn a_named_checkpoint_goes_on_with_the_same_bits() {
     let ran = run(resume(dir.path())).ok();
     assert!(ran.out.contains("all 15 epochs were done before"), "{}", ran.out);
     assert_eq!(log(dir.path()), expected[78..]);
+    // fewer epochs than it has done are refused, and its options stay
+    let options = || std::fs::read_to_string(dir.path().join("pretrain.toml")).unwrap();
+    run(resume(dir.path()).arg("--epochs=14").take()).fails(1, &["epochs", "got 14", "15 or more", "90 steps of 6"]);
+    assert!(options().contains("epochs = 15"), "{}", options());
 }
 
 /// `--checkpoint-blocks` may be switched on with `--resume`, as it changes no bit. It stays on until the command line

@@ -33,15 +33,24 @@ fn scenes_are_segmented_measured_and_drawn() {
     assert_eq!(log.lines().filter(|line| line.contains("\"miou\"")).count(), 2, "{log}");
     assert_eq!(log.lines().filter(|line| line.contains("\"lr\"")).count(), 8, "{log}");
 
+    let last = at("out/checkpoint-2");
     // resumed to the same bits
     rowscan(&["segment"], &[("--resume", &at("out/checkpoint-1")), ("--output-dir", &at("again"))]).ok();
     for file in ["model.safetensors", "optimizer.safetensors", "ema.safetensors"] {
         let bytes = |run: &str| std::fs::read(at(run).join("checkpoint-2").join(file)).unwrap();
         assert!(bytes("out") == bytes("again"), "{file}");
     }
-    let last = at("out/checkpoint-2");
     rowscan(&["segment", "--head-channels=16"], &[("--resume", &at("out/checkpoint-1")), ("--output-dir", &at("x"))])
         .fails(1, &["another model", "dense was"]);
+    for command in ["pretrain", "finetune", "detect"] {
+        rowscan(&[command], &[("--resume", &last), ("--output-dir", &at("x"))])
+            .fails(1, &["of a run of `rowscan segment`", "--checkpoint"]);
+    }
+    for args in [&["features", "--data=synthetic:16", "-o=x"][..], &["probe", "--data=synthetic:16"]] {
+        rowscan(args, &[("--checkpoint", &last)]).fails(1, &["for a dense task, which has no features", "pretrained"]);
+    }
+    rowscan(&["reconstruct", "x.png", "-o=y.png"], &[("--checkpoint", &last)])
+        .fails(1, &["for a dense task, which has no decoder of pixels"]);
 
     let eval = ["eval", "--data=synthetic:16"];
     let scored = rowscan(&eval, &[("--checkpoint", &last), ("--json", &at("scores.json"))]).ok();
@@ -250,6 +259,12 @@ fn what_cannot_be_segmented_is_named() {
         rowscan(&args, &[("--output-dir", &out)]).fails(code, words);
         assert!(!out.exists(), "{args:?}");
     };
+    of(&["--data=synthetic:8", "--model=micro", "--pattern=TTTT"], 2, &["pattern", "0 Mamba layers", "at least 4"]);
+    of(
+        &["--data=synthetic-objects:8", "--model=micro", "--dry-run"],
+        1,
+        &["expected an image with a segmentation map"],
+    );
     of(&["--data=synthetic-clouds:8"], 1, &["synthetic cloud", "a segmentation map"]);
     of(&["--data=synthetic:8", "--model=efficientnet_micro"], 2, &["maps of EfficientNet", "4, 8, 16 and 32"]);
     of(&["--data=synthetic:8", "--batch-size=1"], 2, &["batch-size", "at least 2"]);

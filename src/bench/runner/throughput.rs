@@ -53,7 +53,7 @@ pub struct ThroughputRow {
     pub model: String,
     /// Forward pass, or training step.
     pub direction: Direction,
-    /// Side of its square images in pixels.
+    /// Side of its square images in pixels; 0 of a model of point clouds.
     pub image_size: usize,
     /// Images of a step.
     pub batch_size: usize,
@@ -132,7 +132,7 @@ fn row(g: &Gpu, config: &Config, direction: Direction, measured: &Throughput) ->
     let row = |parameters, (work, peak_bytes), outcome| ThroughputRow {
         model: config.name.clone(),
         direction,
-        image_size: config.image_size,
+        image_size: if config.family.clouds { 0 } else { config.image_size },
         batch_size: measured.batch_size,
         parameters,
         work,
@@ -270,7 +270,8 @@ impl ThroughputRow {
     pub fn line(&self) -> String {
         let Self { model, direction, image_size, batch_size, .. } = self;
         let millions = if self.parameters == 0 { "–".into() } else { format!("{:.2}", self.parameters as f64 / 1e6) };
-        let name = format!("{model:<32} {direction:<8} {image_size:>4} {batch_size:>5} {millions:>8}");
+        let side = if *image_size == 0 { "–".into() } else { image_size.to_string() };
+        let name = format!("{model:<32} {direction:<8} {side:>4} {batch_size:>5} {millions:>8}");
         match &self.outcome {
             Outcome::Timed(time) => {
                 let (gflop, ms, min) = (self.flops() / 1e9, time.median * 1e3, time.min * 1e3);

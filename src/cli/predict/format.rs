@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::csv::field;
+use crate::cli::terminal::printable;
 use crate::error::{Error, Result};
 
 /// An image, and the classes that are predicted for it, the most likely first; or why there are none.
@@ -74,11 +75,6 @@ impl Format {
             }
         }
     }
-}
-
-/// A text that moves no cursor and changes no color of a terminal.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]

@@ -75,7 +75,9 @@ fn expect_token_backbone(config: &Config, format: &'static str) -> Result<()> {
 fn expect_vit(config: &Config, format: &'static str) -> Result<()> {
     let refused = |got: String, expected| Err(Error::argument(format!("model to export to {format}"), got, expected));
     if config.family != Family::VIT {
-        return refused(format!("a {:?}", config.family), "a Vit: other families have no model there");
+        let expected =
+            "a ViT, such as DeiT or the encoder of MAE: others have no model there, take --format onnx or safetensors";
+        return refused(format!("{}, a {:?}", config.name, config.family), expected);
     }
     if config.directions == Directions::One {
         return refused("one that reads one way".into(), "one that reads both ways, as theirs do: fine-tune it first");

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::files::{Durable, Replacement, replace};
 
 /// Replaces `path` by `bytes`, so that after a crash, a power cut or a full disk the old or the new content is there.
-/// The folder must exist.
+/// A folder that does not exist is made.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes, Durable::Yes).map_err(Error::io(path, "written"))
 }
@@ -21,7 +21,7 @@ pub struct LineFile {
 }
 
 impl LineFile {
-    /// A file that will replace `path`. The folder must exist.
+    /// A file that will replace `path`. A folder that does not exist is made.
     pub fn begin(path: &Path) -> Result<Self> {
         let file = Replacement::begin(path).map_err(Error::io(path, "written"))?;
         Ok(Self { path: path.to_owned(), file })

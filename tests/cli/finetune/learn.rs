@@ -116,6 +116,9 @@ fn a_pretrained_checkpoint_is_taken_over() {
     // features and probes of a pretrained checkpoint need no classes in it
     let mut probe = program();
     probe.args(["probe", "--data=synthetic:40", "--steps=5", "--checkpoint"]).arg(&pretrained);
+    let mut too_many = program();
+    too_many.args(["probe", "--data=synthetic:40", "-k=41", "--checkpoint"]).arg(&pretrained);
+    run(too_many).fails(2, &["--k", "got 41", "images of the train half"]);
     assert!(run(probe).ok().out.contains("linear probe"));
 }
 

@@ -101,7 +101,7 @@ fn what_a_file_is_instead_is_said() {
         ("cut.pth", b"PK\x03\x04\0\0\0\0\0\0\0", &["zip archive", "cut off"]),
         ("numpy.pth", b"\x80\x04N.", &["not of torch.save"]),
         ("long.safetensors", b"\0\xc2\xeb\x0b\0\0\0\0{       ", &["not a whole safetensors file", "header too large"]),
-        ("noise.bin", b"\x13\x37 what is this", &["not a whole safetensors file"]),
+        ("noise.bin", b"\x13\x37 what is this", &["no PyTorch file, and no whole safetensors file"]),
     ];
     for (name, bytes, words) in cases {
         std::fs::write(at(name), bytes).unwrap();
