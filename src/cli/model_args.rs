@@ -266,7 +266,7 @@ mod tests {
             ("resnet_micro", "patch-size = 8", ["--patch-size of resnet_micro", "got 8", "hybrid, vim, vit, arm"]),
             ("resnet_micro", "pattern = \"MT\"", ["--pattern of", "got MT", "nothing in a ResNet"]),
             ("resnet_micro", "mlp-ratio = 3.0", ["--mlp-ratio of", "got 3.0", "convnext"]),
-            ("convnext_micro", "states = 8", ["--states of", "got 8", "mambavision, vmamba"]),
+            ("convnext_micro", "states = 8", ["--states of", "got 8", "vmamba, mambavision"]),
             ("convnext_micro", "decoder-depth = 1", ["--decoder-depth of", "got 1", "mambavision"]),
             ("vit_micro_patch4_32", "states = 8", ["--states of vit_micro", "got 8", "hybrid, vim"]),
             ("vim_micro_patch4_32", "heads = 8", ["--heads of vim_micro", "got 8", "hybrid, vit"]),
