@@ -1,6 +1,6 @@
 """What ends the first plateau of pretraining soonest: MAP of `micro` on CIFAR-10 under one changed setting at a time.
 
-    python3 benches/plateau.py ROWSCAN CIFAR10 OUT [--seeds 3] [--steps 700] [--share K/N]
+    python3 benches/plateau.py ROWSCAN CIFAR10 OUT [--seeds 3] [--steps 700] [--share K/N] [--cells FIRST LAST]
 
 ROWSCAN is the program, CIFAR10 the folder with train/CLASS/*. Each cell is one run of one thread; a finished one is not run
 again and a begun one begins anew, so that the same command goes on after an interruption. N commands share the cells with
@@ -75,6 +75,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--share", default="0/1", help="K/N: run each N-th cell, from K")
+    parser.add_argument("--cells", type=int, nargs=2, metavar=("FIRST", "LAST"), default=(0, 1 << 30))
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
     share, shares = map(int, args.share.split("/"))
@@ -83,7 +84,7 @@ def main():
     todo += [(i, 0, *setting) for i, setting in enumerate(WIDTHS.items(), len(SETTINGS))]
     for place, (i, seed, name, options) in enumerate(todo):
         folder = args.out / f"{i}-{seed}"
-        ours = not args.table and place % shares == share
+        ours = not args.table and place % shares == share and args.cells[0] <= place <= args.cells[1]
         if ours or (folder / "done").exists():
             cells.setdefault(name, []).append(of(run(args, options, seed, folder), args.steps * BATCH))
     print("| setting | images until the loss is below 0.5 | loss at the end | seeds |\n|---|--:|--:|--:|")

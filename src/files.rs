@@ -27,14 +27,13 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// A temporary file in the folder of `path`, which is made if there is none.
+    /// A temporary file in the folder of `path`, which must exist.
     pub fn begin(path: &Path) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(WRITING);
         // temporary files are private by default; this one becomes an ordinary file, subject to the umask
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        std::fs::create_dir_all(folder_of(path))?;
         let file = builder.tempfile_in(folder_of(path)).map_err(|e| without_name(&e))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
     }
@@ -71,7 +70,8 @@ fn without_name(e: &std::io::Error) -> std::io::Error {
     code.map_or_else(|| e.kind().into(), std::io::Error::from_raw_os_error)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder of a file.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -10,6 +10,7 @@ use crate::cli::terminal::{Device, Outcome, Stop, say, usage, with_flags};
 use crate::error::{Error, Result};
 use crate::gpu::Precision;
 use crate::models::Config;
+use crate::run::record::{expect_folders, write_atomic};
 use crate::train::options::word;
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +82,7 @@ struct Models {
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    device.world.from_first(|| expect_folders(&args.json))?;
     if args.models.throughput {
         return of_models(device, args);
     }
@@ -143,7 +145,7 @@ fn of_the_exchange(device: &Device, args: &Args) -> Outcome {
 /// Writes `--json`, and gives the exit code.
 fn end(args: &Args, report: serde_json::Value, passed: bool) -> Outcome {
     if let Some(path) = &args.json {
-        crate::run::record::write_atomic(path, format!("{report:#}\n").as_bytes())?;
+        write_atomic(path, format!("{report:#}\n").as_bytes())?;
     }
     if passed { Ok(()) } else { Err(Stop::Negative) }
 }

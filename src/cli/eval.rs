@@ -15,7 +15,7 @@ use crate::data::{Dataset, PixelLabels, Transform};
 use crate::error::{Error, Result};
 use crate::infer::scores::{ClassScores, Tally};
 use crate::run::finetune::{evaluate, vote};
-use crate::run::record::{confusion_matrix, write_atomic};
+use crate::run::record::{confusion_matrix, expect_folders, write_atomic};
 use crate::train::options::overlay;
 use crate::train::segment::settings::LabelArgs;
 
@@ -72,6 +72,7 @@ fn numbered(data: Dataset, folder: &Path, model: &StoredModel) -> Result<Dataset
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     let folder = &args.checkpoint;
+    device.world.from_first(|| expect_folders(args.json.iter().chain(&args.confusion)))?;
     let model = StoredModel::read(folder, &args.pass)?;
     if model.segments() || model.detects() {
         return dense(device, args, &model);

@@ -17,7 +17,7 @@ use crate::models::Config;
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::run::pictures::{seen, seen_side};
-use crate::run::record::write_atomic;
+use crate::run::record::{expect_folders, write_atomic};
 use crate::run::weights_on_disk::{expect_finite, read};
 use crate::train::weights_file::{Integers, to_bytes_with};
 
@@ -105,6 +105,7 @@ fn names(data: &Dataset, samples: &[usize]) -> Result<Option<String>> {
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
     usage(args.map.as_deref().map_or(Ok(PathBuf::new()), table_beside))?;
+    device.world.from_first(|| expect_folders([&args.output].into_iter().chain(&args.map)))?;
     listed_anew(args.rescan);
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;

@@ -17,7 +17,7 @@ use crate::infer::probe::{linear_probe, nearest_neighbors};
 use crate::models::{Config, TestView};
 use crate::run::checkpoint;
 use crate::run::probe::features as features_of;
-use crate::run::record::write_atomic;
+use crate::run::record::{expect_folders, write_atomic};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -134,6 +134,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let view = TestView { crop_ratio, ..config.test_view };
     let transform = Transform::testing(&config, view);
     usage(transform.check().map_err(Error::from))?;
+    device.world.from_first(|| expect_folders(&args.json))?;
     let (train, test) = halves(args)?;
     if args.k > train.len() {
         let expected = format!("at most {}, the images of the train half", train.len());

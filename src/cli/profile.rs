@@ -13,7 +13,7 @@ use crate::cli::terminal::{Device, Outcome, say, usage};
 use crate::error::Result;
 use crate::gpu::{Gpu, LaunchTime, Precision, Program, Work, human_bytes};
 use crate::ops::matmul::products;
-use crate::run::record::write_atomic;
+use crate::run::record::{expect_folders, write_atomic};
 use crate::train::options::word;
 use crate::train::pretrain::settings::{MethodArgs, PretrainSettings};
 use crate::train::pretrain::step::Pretrainer;
@@ -42,6 +42,7 @@ pub struct Args {
 /// Profiles a step on gray images three times and reports the last one. The first ones compile pipelines and touch the
 /// memory.
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    expect_folders(&args.trace)?;
     let method = args.method.objective.method;
     let config = usage(model_to_pretrain(None, None, &[&args.model], method))?;
     let precision = args.precision;

@@ -11,7 +11,7 @@ use crate::models::{Config, Contents, Pretext, TestView, contents, pretext_model
 use crate::nn::Params;
 use crate::run::checkpoint;
 use crate::run::pictures::{Painter, Painting};
-use crate::run::record::write_atomic;
+use crate::run::record::{expect_folders, write_atomic};
 use crate::train::options::overlay;
 use crate::train::pretrain::settings::{MaskArgs, MethodArgs, PretrainSettings};
 use crate::train::settings::RunSettings;
@@ -69,6 +69,7 @@ pub fn open_model(g: &Gpu, folder: &Path) -> Result<(Config, Box<dyn Pretext>)> 
 }
 
 pub fn run(device: &Device, args: &Args) -> Outcome {
+    expect_folders([&args.output].into_iter().chain(&args.tensors))?;
     let config = checkpoint::config_of_images(&args.checkpoint, "decoder of pixels")?;
     let objective = checkpoint::objective(&args.checkpoint)?;
     let asked = MethodArgs { mask: args.mask.clone(), ..MethodArgs::default() };

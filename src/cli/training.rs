@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::signals::stop_flag;
@@ -222,7 +222,9 @@ impl<S: DeserializeOwned> Found<S> {
     /// What `command` goes on from.
     fn of(folder: Option<PathBuf>, command: &str) -> Result<Option<Self>> {
         let Some(folder) = folder else { return Ok(None) };
-        let (config, wrote) = (checkpoint::config(&folder)?, command_of(&folder)?);
+        let config = checkpoint::config(&folder)?;
+        checkpoint::state::<IgnoredAny>(&folder)?;
+        let wrote = command_of(&folder)?;
         if wrote != command {
             let advice = format!(
                 "`rowscan {wrote}` goes on with it; to start from its weights, give --checkpoint in place of --resume"

@@ -1,5 +1,5 @@
-//! What a table asks for: models and settings of each cell, checked against the data, and the names of the folders of its
-//! runs.
+//! What a table asks for: models and settings of each cell, checked against the data, and the names of the folders of
+//! its runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -57,10 +57,13 @@ fn pretrain_reconstruct_features_import() {
     assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
     let mut nothing = command(&["reconstruct", "--mask-ratio=0"], &[("--checkpoint", &checkpoint), ("-o", &grid)]);
     run(nothing.arg(&picture).take()).fails(2, &["--mask-ratio", "got 0", "enough to hide a patch"]);
-    // a folder for what is written is made; what cannot be written is told under its own name
-    let mut made = command(&args, &[("--checkpoint", &checkpoint), ("-o", &at("new/folder/grid.png"))]);
-    run(made.arg(&picture).take()).ok();
-    assert!(at("new/folder/grid.png").exists());
+    let (nowhere, words) = (at("no/such/file"), &["no/such/file", "there is no folder", "make it first"]);
+    for (args, option) in [(&["eval", "--data=x"][..], "--json"), (&["probe", "--data=x"], "--json")] {
+        run(command(args, &[("--checkpoint", &checkpoint), (option, &nowhere)])).fails(1, words);
+    }
+    run(command(&["features", "--data=x"], &[("--checkpoint", &checkpoint), ("-o", &nowhere)])).fails(1, words);
+    run(command(&["profile", "--model=micro"], &[("--trace", &nowhere)])).fails(1, words);
+    run(command(&["bench"], &[("--json", &nowhere)])).fails(1, words);
     let mut below_a_file = command(&args, &[("--checkpoint", &checkpoint), ("-o", &picture.join("grid.png"))]);
     run(below_a_file.arg(&picture).take()).fails(1, &["0.png/grid.png", "cannot be written"]);
 

@@ -249,6 +249,7 @@ impl Source for Coco {
 mod tests {
     use super::*;
     use crate::data::dataset::Dataset;
+    use crate::data::files::coco_files::FEW;
     use crate::data::testing::{png, put};
 
     /// Two images of 20 × 10 pixels, one without objects, and a third whose file is missing.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const NAMES: [&str; 3] = ["_annotations.coco.json", "annotations.json", "coco.json"];
 /// Folders beside each other, and entries of a folder, that are searched for annotations. More of them are classes and
 /// images: listing a million of those takes minutes on a disk of a network.
-const FEW: usize = 100;
+pub(super) const FEW: usize = 100;
 /// What COCO has beside instances: other tasks.
 const OTHERS: [&str; 6] = ["captions", "person_keypoints", "stuff", "panoptic", "image_info", "lvis_"];
 /// Images of a file that are looked for to find their folder.

@@ -76,7 +76,7 @@ fn expect_vit(config: &Config, format: &'static str) -> Result<()> {
     let refused = |got: String, expected| Err(Error::argument(format!("model to export to {format}"), got, expected));
     if config.family != Family::VIT {
         let expected =
-            "a ViT, such as DeiT or the encoder of MAE: others have no model there, take --format onnx or safetensors";
+            "a ViT, such as DeiT or the encoder of MAE: others have no model there; their weights can be had as ONNX";
         return refused(format!("{}, a {:?}", config.name, config.family), expected);
     }
     if config.directions == Directions::One {

@@ -4,10 +4,24 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files::{Durable, Replacement, replace};
+use crate::files::{Durable, Replacement, folder_of, replace};
+
+/// Refuses files to be written whose folders do not exist, before the work that they are to hold.
+///
+/// # Errors
+/// The first of them.
+pub fn expect_folders<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    match files.into_iter().find(|file| !folder_of(file).is_dir()) {
+        Some(file) => {
+            let reason = format!("cannot be written: there is no folder {}, make it first", folder_of(file).display());
+            Err(Error::file(file, reason))
+        }
+        None => Ok(()),
+    }
+}
 
 /// Replaces `path` by `bytes`, so that after a crash, a power cut or a full disk the old or the new content is there.
-/// A folder that does not exist is made.
+/// The folder must exist.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes, Durable::Yes).map_err(Error::io(path, "written"))
 }
@@ -21,7 +35,7 @@ pub struct LineFile {
 }
 
 impl LineFile {
-    /// A file that will replace `path`. A folder that does not exist is made.
+    /// A file that will replace `path`. The folder must exist.
     pub fn begin(path: &Path) -> Result<Self> {
         let file = Replacement::begin(path).map_err(Error::io(path, "written"))?;
         Ok(Self { path: path.to_owned(), file })

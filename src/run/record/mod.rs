@@ -9,7 +9,7 @@ pub mod objects;
 pub mod overlay;
 pub mod tfevents;
 
-pub use atomic::{LineFile, write_atomic};
+pub use atomic::{LineFile, expect_folders, write_atomic};
 pub use captions::{CaptionBar, CaptionedGrid};
 pub use confusion::confusion_matrix;
 pub use grid::{Panel, PictureGrid};
