@@ -8,6 +8,7 @@ use serde_json::json;
 use super::classifier::{PassArgs, StoredModel};
 use super::dense::{labels_under, objects, scenes};
 use super::features::{batch_of, listed_anew, open_split_labeled};
+use super::unused::{given, of_labels, refuse, rules};
 use super::{detected, segmented};
 use crate::cli::terminal::{Device, Outcome, printable, say, usage, warn};
 use crate::data::points::CloudView;
@@ -74,6 +75,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let folder = &args.checkpoint;
     device.world.from_first(|| expect_folders(args.json.iter().chain(&args.confusion)))?;
     let model = StoredModel::read(folder, &args.pass)?;
+    usage(refuse(&given(&args.labels), &rules([of_labels(model.segments())])))?;
     if model.segments() || model.detects() {
         return dense(device, args, &model);
     }

@@ -141,6 +141,13 @@ pub fn of_probes(record: &RecordSettings) -> Option<Unused> {
     (record.probe_every == 0).then(|| Unused::new(&["probe-images"], &["probe-every"], expected))
 }
 
+/// What a network that scores no pixels leaves unused: what the values of segmentation maps mean.
+pub fn of_labels(segments: bool) -> Option<Unused> {
+    const LABELS: &[&str] = &["num-classes", "reduce-zero-label", "color-table"];
+    let expected = "a network for segmentation, whose data sets have values of pixels";
+    (!segments).then(|| Unused::new(LABELS, &[], expected))
+}
+
 /// What test images leave unused: clouds are seen whole, and so is what a dense task reads.
 pub fn of_test_views(config: &Config) -> Option<Unused> {
     let what = if config.family.clouds { "clouds" } else { "images for a dense task" };

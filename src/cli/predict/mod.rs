@@ -15,7 +15,7 @@ use super::dense::{labels_under, objects, scenes};
 use super::detected::{self, Shown};
 use super::features::{batch_of, listed_anew, open_split_labeled};
 use super::segmented;
-use super::unused::{Unused, given, refuse, rules};
+use super::unused::{Unused, given, of_labels, refuse, rules};
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{DataError, Dataset, PixelLabels};
 use crate::error::{Error, Result};
@@ -87,14 +87,11 @@ impl Args {
         let unused = rules([
             rule(model.segments() || model.detects(), &["top-k"], "a classifier, which names classes of whole images"),
             rule(!model.detects(), &["min-score"], "a detector, which finds objects with scores"),
-            rule(!model.segments(), LABELS, "a network for segmentation, whose data sets have values of pixels"),
+            of_labels(model.segments()),
         ]);
         refuse(&all, &unused)
     }
 }
-
-/// What the values of segmentation maps mean.
-const LABELS: &[&str] = &["num-classes", "reduce-zero-label", "color-table"];
 
 /// What to do with a checkpoint that is no classifier.
 fn instead(found: Contents) -> String {

@@ -5,7 +5,7 @@ use rowscan::run::checkpoint;
 use super::{classifier, noise, predict};
 use crate::cli::runs::WHOLE;
 use crate::cli::weights::{drawn, vit, write};
-use crate::cli::{names, run, skip};
+use crate::cli::{names, program, run, skip};
 
 #[test]
 fn what_cannot_be_predicted_is_refused() {
@@ -36,6 +36,9 @@ fn what_cannot_be_predicted_is_refused() {
         predict(&model, &[args, &[&output]].concat(), if with_image { &images } else { &[] }).fails(2, words);
     }
     predict(&model, &["--split=test", &data], &[]).fails(1, &["no test split"]);
+    let mut eval = program();
+    eval.args(["eval", "--num-classes=3", &data, "--checkpoint"]).arg(&model);
+    run(eval).fails(2, &["--num-classes", "got 3", "a network for segmentation"]);
     // no image at all
     let gone = [dir.path().join("gone.png"), dir.path().to_owned()];
     let ran = predict(&model, &["--json", &output], &gone).fails(1, &["none of the 2 images", "gone.png"]);
