@@ -8,12 +8,13 @@ use image::RgbImage;
 
 use super::embedding_map::{Embedding, table_beside};
 use super::model_args::EmaArgs;
+use super::unused::{Given, of_test_views, refuse, rules};
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage, warn};
 use crate::data::{Dataset, PixelLabels, Split, Transform, rescan};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::infer::features::FrozenEncoder;
-use crate::models::Config;
+use crate::models::{Config, TestView};
 use crate::nn::Weights;
 use crate::run::checkpoint;
 use crate::run::pictures::{seen, seen_side};
@@ -38,6 +39,9 @@ pub struct Args {
     /// Images at a time.
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
+    /// Share of the shorter side that is kept of an image; by default the model's own, mostly 0.875.
+    #[arg(long)]
+    crop_ratio: Option<f64>,
     #[command(flatten)]
     ema: EmaArgs,
     /// SVG to draw: the features by their first two principal components, with thumbnails; a CSV of the same places is
@@ -58,6 +62,17 @@ pub fn encoder_of(g: &Gpu, folder: &Path, config: &Config, ema: EmaArgs) -> Resu
     let encoder = FrozenEncoder::open(g, config, Some(weights), 0).map_err(|e| Error::file(&path, e))?;
     warn(format_args!("features: {encoder}"));
     Ok(encoder)
+}
+
+/// How images are cut: as the model's own view says, but for the share of the shorter side if it is given.
+pub fn view_of(config: &Config, crop_ratio: Option<f64>) -> Result<Transform> {
+    if let Some(ratio) = crop_ratio {
+        refuse(&Given::from_iter([("crop-ratio".to_owned(), ratio.into())]), &rules([of_test_views(config)]))?;
+    }
+    let crop_ratio = crop_ratio.unwrap_or(config.test_view.crop_ratio);
+    let transform = Transform::testing(config, TestView { crop_ratio, ..config.test_view });
+    transform.check()?;
+    Ok(transform)
 }
 
 /// Images at a time: as many as wanted, at most all.
@@ -110,11 +125,12 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;
     let config = checkpoint::config_of_images(&args.checkpoint, "features of whole images")?;
+    let view = usage(view_of(&config, args.crop_ratio))?;
     let g = device.open()?;
     let encoder = encoder_of(&g, &args.checkpoint, &config, args.ema)?;
     let forward = encoder.program(&g, &config, batch)?;
     let (mut features, mut labels, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-    let (view, world) = (Transform::testing(&config, config.test_view), &device.world);
+    let world = &device.world;
     forward.over_shared(world, &data, view, (world.threads(0), 0), |rows, batch| {
         features.extend_from_slice(rows);
         labels.extend(batch.labels.iter().map(|&label| i64::from(label)));

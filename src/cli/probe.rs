@@ -6,15 +6,15 @@ use std::sync::Arc;
 use pollster::block_on;
 use serde_json::json;
 
-use super::features::{batch_of, encoder_of, listed_anew, open_split};
+use super::features::{batch_of, encoder_of, listed_anew, open_split, view_of};
 use super::model_args::{EmaArgs, ModelArgs, model_under};
 use super::training::needed;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
-use crate::data::{Dataset, Transform};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::infer::features::FrozenEncoder;
 use crate::infer::probe::{linear_probe, nearest_neighbors};
-use crate::models::{Config, TestView};
+use crate::models::Config;
 use crate::run::checkpoint;
 use crate::run::probe::features as features_of;
 use crate::run::record::{expect_folders, write_atomic};
@@ -126,14 +126,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     within((1..=1000).contains(&args.k), "--k", args.k.to_string(), "1 to 1000")?;
     within(args.temperature > 0.0, "--temperature", args.temperature.to_string(), "above 0")?;
     within((1..=100_000).contains(&args.steps), "--steps", args.steps.to_string(), "1 to 100000")?;
-    if let Some(ratio) = args.crop_ratio.filter(|_| config.family.clouds) {
-        let expected = "none: clouds are not cropped";
-        return Err(Stop::Usage(Error::argument("--crop-ratio", ratio, expected)));
-    }
-    let crop_ratio = args.crop_ratio.unwrap_or(config.test_view.crop_ratio);
-    let view = TestView { crop_ratio, ..config.test_view };
-    let transform = Transform::testing(&config, view);
-    usage(transform.check().map_err(Error::from))?;
+    let transform = usage(view_of(&config, args.crop_ratio))?;
     device.world.from_first(|| expect_folders(&args.json))?;
     let (train, test) = halves(args)?;
     if args.k > train.len() {

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::features::view_of;
 use super::pretrain::expect_of_method;
 use crate::cli::terminal::{Device, Outcome, Stop, say, usage};
-use crate::data::{Transform, load_sample};
+use crate::data::load_sample;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Config, Contents, Pretext, TestView, contents, pretext_model};
+use crate::models::{Config, Contents, Pretext, contents, pretext_model};
 use crate::nn::Params;
 use crate::run::checkpoint;
 use crate::run::pictures::{Painter, Painting};
@@ -31,6 +32,9 @@ pub struct Args {
     /// Seed of a mask that is drawn, 0 by default.
     #[arg(long)]
     seed: Option<u64>,
+    /// Share of the shorter side that is kept of an image; by default the model's own, mostly 0.875.
+    #[arg(long)]
+    crop_ratio: Option<f64>,
     /// safetensors file for what the pictures are made of: images (B, S, S, 3) in 0 … 255, mask (B, L) with 1 where
     /// patches are predicted, predictions (B, L, P·P·3) in units of the target. Of point clouds, the points: clouds
     /// (B, L·K, 3), mask (B, L), visible (B, V·K, 3), predictions (B, M·K, 3).
@@ -99,7 +103,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if let Some(tensors) = &args.tensors {
         usage(expect_own_file("--tensors", tensors, images.chain([("--output", args.output.as_path())])))?;
     }
-    let transform = Transform::testing(&config, TestView::default());
+    let transform = usage(view_of(&config, args.crop_ratio))?;
     let mut bytes = Vec::new();
     for path in &args.images {
         bytes.extend(load_sample(path, &transform).map_err(Error::from)?);

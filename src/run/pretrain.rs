@@ -14,7 +14,7 @@ use super::world::World;
 use crate::data::{DataError, Dataset, ImageBatch, Loader, LoaderOptions, Transform};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::{Config, TestView, adapt_to_pretrain};
+use crate::models::{Config, adapt_to_pretrain};
 use crate::nn::Params;
 use crate::run::pictures::{Painter, columns};
 use crate::tensor::Tensor;
@@ -55,7 +55,7 @@ impl Pretraining {
             Err(DataError::NoSplit { .. }) => data.clone(),
             Err(e) => return Err(e.into()),
         };
-        let options = LoaderOptions::new(shown.len().min(8), Transform::testing(&self.config, TestView::default()));
+        let options = LoaderOptions::new(shown.len().min(8), Transform::testing(&self.config, self.config.test_view));
         let Some(images) = Loader::eval(shown, &options)?.next().transpose()? else { return Ok(None) };
         let batch = images.samples.len(); // fewer if some are broken
         let mask = self.masker.draw(u64::MAX, batch);

@@ -57,6 +57,15 @@ fn pretrain_reconstruct_features_import() {
     assert_eq!(image::open(&grid).unwrap().into_rgb8().dimensions(), (3 * 16 + 4, 2 * 16 + 2));
     let mut nothing = command(&["reconstruct", "--mask-ratio=0"], &[("--checkpoint", &checkpoint), ("-o", &grid)]);
     run(nothing.arg(&picture).take()).fails(2, &["--mask-ratio", "got 0", "enough to hide a patch"]);
+    // with --crop-ratio 1 an image of the model's size is seen as it is
+    let square = image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8 * 15, y as u8 * 15, 90]));
+    square.save(at("square.png")).unwrap();
+    let mut whole = command(&["reconstruct", "--crop-ratio=1"], &[("--checkpoint", &checkpoint), ("-o", &grid)]);
+    run(whole.arg("--tensors").arg(at("whole")).arg(at("square.png")).take()).ok();
+    let seen = &read(&at("whole")).unwrap()["images"].1;
+    assert!(seen.iter().zip(square.as_raw()).all(|(seen, pixel)| *seen == f32::from(*pixel)), "{seen:?}");
+    let mut larger = command(&["reconstruct", "--crop-ratio=1.5"], &[("--checkpoint", &checkpoint), ("-o", &grid)]);
+    run(larger.arg(at("square.png")).take()).fails(2, &["crop ratio", "1.5"]);
     let (nowhere, words) = (at("no/such/file"), &["no/such/file", "there is no folder", "make it first"]);
     for (args, option) in [(&["eval", "--data=x"][..], "--json"), (&["probe", "--data=x"], "--json")] {
         run(command(args, &[("--checkpoint", &checkpoint), (option, &nowhere)])).fails(1, words);
