@@ -29,7 +29,7 @@ impl Gpu {
         if let Some(warning) = candidate.warning {
             tracing::warn!("{}: {warning}", candidate.caps.name);
         }
-        if let Some(advice) = llvmpipe::newer_mesa(&candidate.caps.driver, llvmpipe::wide_vectors()) {
+        if let Some(advice) = llvmpipe::newer_mesa(&candidate.caps.driver) {
             tracing::warn!("{advice}");
         }
         let offered = if options.portable { Tiers::default() } else { candidate.caps.tiers };
