@@ -426,7 +426,7 @@ fn any_pattern_builds_and_bad_ones_say_why() {
     let error = Classifier::new(&dry, &mut Params::new(&dry), &bare).map(drop).unwrap_err().to_string();
     assert!(error.contains("registers: got 0"), "{error}");
     wrong(&|c| c.pool = Pool::Token, "pool of a Hybrid");
-    wrong(&|c| c.family = Family::VIM, "a string of M");
+    wrong(&|c| c.family = Family::VIM, "the letter M for each layer");
     wrong(&|c| c.decoder.kind = DecoderKind::Mae, "a Vit with a class token");
     wrong(&|c| (c.positions, c.width) = (Positions::SinCos, 66), "a multiple of 4");
 }
