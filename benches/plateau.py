@@ -4,7 +4,8 @@
 
 ROWSCAN is the program, CIFAR10 the folder with train/CLASS/*. Each cell is one run of one thread; a finished one is not run
 again and a begun one begins anew, so that the same command goes on after an interruption. N commands share the cells with
---share 0/N to (N-1)/N. Prints the table of what is there.
+--share 0/N to (N-1)/N. --cells takes some by their places: all settings with seed 0, then with seed 1 and so on, then the
+widths. Prints the table of what is there.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::features::view_of;
 use super::model_args::EmaArgs;
-use super::unused::{Given, of_test_views, refuse, rules};
 use crate::cli::terminal::{Stop, usage};
 use crate::data::{Transform, imagenet};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::infer::detect::DetectionProgram;
 use crate::infer::program::InferenceProgram;
 use crate::infer::scores::scores_of;
 use crate::models::dense::Dense;
-use crate::models::{Classifier, Config, Contents, Detector, Segmenter, TestView, contents};
+use crate::models::{Classifier, Config, Contents, Detector, Segmenter, contents};
 use crate::nn::{Params, Weights};
 use crate::run::checkpoint;
 use crate::run::detect::finder;
@@ -53,16 +53,9 @@ impl StoredModel {
     /// Reads the checkpoint in `folder`.
     pub fn read(folder: &Path, args: &PassArgs) -> std::result::Result<Self, Stop> {
         let config = checkpoint::config(folder)?; // before anything that takes time
-        if let Some(ratio) = args.crop_ratio {
-            let given = Given::from_iter([("crop-ratio".to_owned(), ratio.into())]);
-            usage(refuse(&given, &rules([of_test_views(&config)])))?;
-        }
+        let transform = usage(view_of(&config, tested_view(folder, &config)?, args.crop_ratio))?;
         let (path, average) = args.ema.file(folder)?;
         let weights = read(&path)?;
-        let view = tested_view(folder, &config)?;
-        let view = TestView { crop_ratio: args.crop_ratio.unwrap_or(view.crop_ratio), ..view };
-        let transform = Transform::testing(&config, view);
-        usage(transform.check().map_err(Error::from))?;
         Ok(Self { config, transform, average, folder: folder.to_owned(), path, weights })
     }
 

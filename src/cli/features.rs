@@ -64,13 +64,13 @@ pub fn encoder_of(g: &Gpu, folder: &Path, config: &Config, ema: EmaArgs) -> Resu
     Ok(encoder)
 }
 
-/// How images are cut: as the model's own view says, but for the share of the shorter side if it is given.
-pub fn view_of(config: &Config, crop_ratio: Option<f64>) -> Result<Transform> {
+/// How images are cut: as `view` says, but for the share of the shorter side if it is given.
+pub fn view_of(config: &Config, view: TestView, crop_ratio: Option<f64>) -> Result<Transform> {
     if let Some(ratio) = crop_ratio {
         refuse(&Given::from_iter([("crop-ratio".to_owned(), ratio.into())]), &rules([of_test_views(config)]))?;
     }
-    let crop_ratio = crop_ratio.unwrap_or(config.test_view.crop_ratio);
-    let transform = Transform::testing(config, TestView { crop_ratio, ..config.test_view });
+    let crop_ratio = crop_ratio.unwrap_or(view.crop_ratio);
+    let transform = Transform::testing(config, TestView { crop_ratio, ..view });
     transform.check()?;
     Ok(transform)
 }
@@ -125,7 +125,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     let data = Arc::new(open_split(&args.data, &args.split)?);
     let batch = batch_of(args.batch_size, data.len())?;
     let config = checkpoint::config_of_images(&args.checkpoint, "features of whole images")?;
-    let view = usage(view_of(&config, args.crop_ratio))?;
+    let view = usage(view_of(&config, config.test_view, args.crop_ratio))?;
     let g = device.open()?;
     let encoder = encoder_of(&g, &args.checkpoint, &config, args.ema)?;
     let forward = encoder.program(&g, &config, batch)?;

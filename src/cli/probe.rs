@@ -126,7 +126,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     within((1..=1000).contains(&args.k), "--k", args.k.to_string(), "1 to 1000")?;
     within(args.temperature > 0.0, "--temperature", args.temperature.to_string(), "above 0")?;
     within((1..=100_000).contains(&args.steps), "--steps", args.steps.to_string(), "1 to 100000")?;
-    let transform = usage(view_of(&config, args.crop_ratio))?;
+    let transform = usage(view_of(&config, config.test_view, args.crop_ratio))?;
     device.world.from_first(|| expect_folders(&args.json))?;
     let (train, test) = halves(args)?;
     if args.k > train.len() {

@@ -103,7 +103,7 @@ pub fn run(device: &Device, args: &Args) -> Outcome {
     if let Some(tensors) = &args.tensors {
         usage(expect_own_file("--tensors", tensors, images.chain([("--output", args.output.as_path())])))?;
     }
-    let transform = usage(view_of(&config, args.crop_ratio))?;
+    let transform = usage(view_of(&config, config.test_view, args.crop_ratio))?;
     let mut bytes = Vec::new();
     for path in &args.images {
         bytes.extend(load_sample(path, &transform).map_err(Error::from)?);
